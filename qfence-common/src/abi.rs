@@ -1,0 +1,46 @@
+//! The names by which the two sides find each other's maps, programs and globals.
+
+use crate::Hook;
+
+/// The one-slot array whose slot holds the policy in force: a longest-prefix trie of entries.
+pub const POLICY_MAP: &str = "POLICY";
+
+/// The ring buffer of [`crate::Event`]s.
+pub const EVENTS_MAP: &str = "EVENTS";
+
+/// The per-CPU array of counters, indexed by [`Counter`].
+pub const COUNTERS_MAP: &str = "COUNTERS";
+
+/// The global that holds the error a refusal returns: a negative errno, or 0 to leave it to the
+/// kernel, which says EPERM.
+pub const DENY_RETVAL: &str = "DENY_RETVAL";
+
+/// The size of the event ring in bytes: about 800 refusals between two reads.
+pub const EVENTS_BYTES: u32 = 64 * 1024;
+
+/// What the kernel side counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Counter {
+    /// Destinations refused.
+    Refused = 0,
+    /// Refusals whose event found the ring full.
+    Lost = 1,
+}
+
+/// How many counters there are.
+pub const COUNTER_SLOTS: usize = 2;
+
+/// The name of the program for a hook.
+///
+/// It must differ from the ELF section (`cgroup/connect4`, …): bpf-linker drops a function that is
+/// named like one.
+#[must_use]
+pub const fn program_name(hook: Hook) -> &'static str {
+    match hook {
+        Hook::Connect4 => "judge_connect4",
+        Hook::Connect6 => "judge_connect6",
+        Hook::Sendmsg4 => "judge_sendmsg4",
+        Hook::Sendmsg6 => "judge_sendmsg6",
+    }
+}

@@ -1,0 +1,52 @@
+//! The programs: one for each hook, each a line. What they do is in `judge.rs`.
+#![no_std]
+#![no_main]
+// An atomic add is one instruction to the kernel, but `AtomicU64::fetch_add` is not there for the
+// target, which has no compare-and-swap in its oldest CPU model.
+#![feature(core_intrinsics)]
+#![expect(internal_features, reason = "see above")]
+
+mod destination;
+mod judge;
+mod maps;
+mod trie;
+
+use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
+use destination::{destination4, destination6};
+use judge::judge;
+use qfence_common::Hook;
+
+/// `connect()` to an IPv4 destination.
+#[cgroup_sock_addr(connect4)]
+fn judge_connect4(ctx: SockAddrContext) -> i32 {
+    judge::<{ Hook::Connect4 as u32 }>(&ctx, destination4(&ctx))
+}
+
+/// `connect()` to an IPv6 destination.
+#[cgroup_sock_addr(connect6)]
+fn judge_connect6(ctx: SockAddrContext) -> i32 {
+    judge::<{ Hook::Connect6 as u32 }>(&ctx, destination6(&ctx))
+}
+
+/// A datagram with an IPv4 destination of its own.
+#[cgroup_sock_addr(sendmsg4)]
+fn judge_sendmsg4(ctx: SockAddrContext) -> i32 {
+    judge::<{ Hook::Sendmsg4 as u32 }>(&ctx, destination4(&ctx))
+}
+
+/// A datagram with an IPv6 destination of its own.
+#[cgroup_sock_addr(sendmsg6)]
+fn judge_sendmsg6(ctx: SockAddrContext) -> i32 {
+    judge::<{ Hook::Sendmsg6 as u32 }>(&ctx, destination6(&ctx))
+}
+
+/// Never reached: the verifier accepts no program that could panic. The linker wants it.
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// ring buffers and the current task's name are for GPL-compatible programs.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

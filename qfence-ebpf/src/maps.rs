@@ -1,0 +1,30 @@
+//! The maps, and the globals that the loader sets.
+
+use aya_ebpf::{
+    Global,
+    btf_maps::{ArrayOfMaps, PerCpuArray, RingBuf},
+    macros::btf_map,
+};
+use qfence_common::{
+    Event,
+    abi::{COUNTER_SLOTS, EVENTS_BYTES},
+};
+
+use crate::trie::Trie;
+
+/// The policy in force. A change fills a fresh trie and swaps it in, so that no call is ever judged
+/// by half of an old and half of a new policy. The inner size is a template; the loader sets it.
+#[btf_map]
+pub(crate) static POLICY: ArrayOfMaps<Trie, 1> = ArrayOfMaps::new();
+
+/// The refusals, for the supervisor to log.
+#[btf_map]
+pub(crate) static EVENTS: RingBuf<Event, { EVENTS_BYTES as usize }> = RingBuf::new();
+
+/// What was refused and what the ring had no room for.
+#[btf_map]
+pub(crate) static COUNTERS: PerCpuArray<u64, COUNTER_SLOTS> = PerCpuArray::new();
+
+/// The error of a refused call, as a negative errno; 0 where the kernel has no `bpf_set_retval`.
+#[unsafe(no_mangle)]
+pub(crate) static DENY_RETVAL: Global<i32> = Global::new(0);

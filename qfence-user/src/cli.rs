@@ -1,0 +1,178 @@
+//! The command line.
+
+use std::ffi::OsString;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+use crate::{
+    kernel::DenyWith,
+    limits::Limits,
+    log::{Format, Target},
+    policy::Dns,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  A guest that has the internet and cannot reach this host:
+    sudo qfence-user exec -- qemu-system-x86_64 -enable-kvm -m 1024 -hda disk.qcow2
+
+  The same with a name, ssh into the guest, and refusals as JSON in a file:
+    sudo qfence-user exec --name vm1 --log /var/log/vm1.json --log-format json -- \\
+        qemu-system-x86_64 -m 1024 -hda disk.qcow2 -nic user,hostfwd=tcp::2222-:22
+
+  Look around in a fence, as another user:
+    sudo qfence-user exec --user nobody -- bash
+
+  What is fenced, and an end to it:
+    sudo qfence-user ps
+    sudo qfence-user rm vm1";
+
+const EXEC_EXAMPLES: &str = "\
+Examples:
+  sudo qfence-user exec -- qemu-system-x86_64 -enable-kvm -m 1024 -hda disk.qcow2
+  sudo qfence-user exec --name ci --memory-max 4G --pids-max 500 -- ./run-job.sh
+  sudo qfence-user exec --dns deny --deny-with unreachable --log none -- curl http://localhost
+  sudo qfence-user exec --keep -- qemu-system-x86_64 -daemonize -display none -hda disk.qcow2
+
+Exit status:
+  that of the command, or 128 and the number of the signal that ended it
+  125  qfence failed; nothing runs
+  126  the command cannot be executed
+  127  the command was not found
+
+Fields of a JSON log line:
+  time         RFC 3339, UTC
+  fence        the name of the fence
+  verdict      \"refused\"
+  protocol     \"tcp\", \"udp\", …, or a number
+  destination  the address
+  port         the destination port
+  hook         connect4, connect6, sendmsg4 or sendmsg6
+  pid          the process, in the initial pid namespace
+  command      the name of its thread, control characters as \\xNN
+  cgroup       the id of its cgroup
+  rule         the rule that decided: deny-host, or no-policy
+A line with time, fence and lost says how many refusals are not in the log.";
+
+/// Run a command, a QEMU guest above all, so that it cannot reach this host by any of its
+/// addresses. The internet, DNS and hostfwd keep working.
+#[derive(Debug, Parser)]
+#[command(name = "qfence-user", version, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run a command in a fence of its own
+    Exec(Exec),
+    /// List the fences
+    Ps(Ps),
+    /// End what runs in a fence, and remove it
+    Rm(Rm),
+}
+
+/// `qfence-user exec`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = EXEC_EXAMPLES,
+    args_override_self = true,
+    override_usage = "qfence-user exec [OPTIONS] -- COMMAND [ARGS]..."
+)]
+pub struct Exec {
+    /// Name of the fence [default: made from the command and something unique]
+    #[arg(long)]
+    pub name: Option<String>,
+
+    /// User to run the command as [default: who called sudo]
+    ///
+    /// A group that is given is the only one. Without it the user has all of theirs, so that
+    /// /dev/kvm works.
+    #[arg(long, value_name = "NAME|UID[:GROUP]")]
+    pub user: Option<String>,
+
+    /// Whether nameservers in resolv.conf that are this host stay reachable, on port 53
+    #[arg(long, value_enum, default_value_t = Dns::Auto)]
+    pub dns: Dns,
+
+    /// What a refused call fails with
+    #[arg(long, value_enum, default_value_t = DenyWith::Refused)]
+    pub deny_with: DenyWith,
+
+    /// Where refusals are logged; a file is appended to
+    #[arg(long, value_name = "PATH|stderr|none", default_value_t = Target::Stderr)]
+    pub log: Target,
+
+    /// How refusals are logged
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub log_format: Format,
+
+    /// Leave processes that outlive the command alone; they stay fenced
+    #[arg(long)]
+    pub keep: bool,
+
+    /// Let programs in the fence gain privileges, as set-user-ID programs do
+    #[arg(long)]
+    pub allow_new_privs: bool,
+
+    /// Pass on N descriptors after the first three; all others are closed
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub preserve_fds: u16,
+
+    /// Show the steps of start-up; twice: also what each eBPF program decides
+    #[arg(short, long, action = ArgAction::Count)]
+    pub verbose: u8,
+
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+
+    /// Resource limits of the fence
+    #[command(flatten)]
+    pub limits: Limits,
+}
+
+/// `qfence-user ps`.
+#[derive(Debug, Args)]
+pub struct Ps {
+    /// One JSON array instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `qfence-user rm`.
+#[derive(Debug, Args)]
+pub struct Rm {
+    /// Names of the fences
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+
+    /// Seconds between SIGTERM and SIGKILL
+    #[arg(long, short, value_name = "SECONDS", default_value_t = 2)]
+    pub time: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_the_command_is_the_commands() {
+        let cli = Cli::try_parse_from(["qfence-user", "exec", "--keep", "ls", "-l", "--name", "x"]);
+        let Verb::Exec(exec) = cli.unwrap().verb else {
+            panic!("not exec")
+        };
+        assert_eq!(exec.command, ["ls", "-l", "--name", "x"]);
+        assert_eq!(exec.name, None);
+    }
+}

@@ -1,0 +1,241 @@
+//! `exec`: runs a command in a fence of its own. The order of the steps is the promise: the maps are
+//! full before the programs are attached, and the programs are attached before anything enters.
+
+use std::{os::unix::ffi::OsStrExt, path::Path, process, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+
+use super::require_root;
+use crate::{
+    child::{self, Launch, StartError},
+    cli::Exec,
+    exit::{self, NOT_EXECUTABLE, NOT_FOUND},
+    fence::Fence,
+    fences::Fences,
+    follow::{Policy, Update},
+    identity::{self, Identity, Sudo},
+    inherited,
+    kernel::Kernel,
+    log::Log,
+    netlink::LocalRoutes,
+    paths::Paths,
+    policy::{Dns, rules},
+    readable::readable,
+    refusals::Refusals,
+    resolv::ResolvConf,
+    say::{printable, say},
+    signals::Blocked,
+    state::State,
+    supervise::Supervisor,
+    traces::Traces,
+};
+
+/// How long the command's leftovers get to be gone; the fence's removal tries again.
+const LEFTOVER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs `exec`; returns the exit status.
+///
+/// # Errors
+/// If anything but the command fails: then nothing runs.
+pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
+    require_root()?;
+    inherited::close_all_but(options.preserve_fds)?;
+    let blocked = Blocked::new()?;
+    let identity = identity::choose(options.user.as_deref(), &Sudo::from_env())?;
+    let log = Log::open(&options.log, options.log_format)?;
+    warn(options, identity.as_ref());
+
+    let command = options
+        .command
+        .first()
+        .map(Path::new)
+        .unwrap_or(Path::new(""));
+    let fences = Fences::open(paths)?;
+    let fence = fences.create(
+        options.name.as_deref(),
+        command,
+        &options.limits,
+        &describe(options),
+    )?;
+    step(
+        options,
+        format_args!("made the cgroup {}", fence.cgroup().directory().display()),
+    );
+
+    // One thread: the signal mask is this thread's, and nothing here is long.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    let ended = runtime.block_on(supervise(
+        options,
+        paths,
+        &fence,
+        identity.as_ref(),
+        &log,
+        blocked,
+    ));
+
+    let kept = options.keep && ended.is_ok() && fence.cgroup().is_populated().unwrap_or(true);
+    let removed = if kept {
+        let name = fence.name().to_owned();
+        say(format_args!(
+            "processes stay in the fence {name}: end them with `qfence-user rm {name}`"
+        ));
+        fence.leave();
+        Ok(())
+    } else {
+        fence.remove()
+    };
+    if let Err(error) = removed {
+        say(format_args!("error: {error:#}"));
+    }
+    let (status, refused) = ended?;
+    // The counters are exact, whatever became of the events.
+    if let Some(missing) = log.close().map(|written| refused.saturating_sub(written))
+        && missing > 0
+    {
+        say(format_args!(
+            "{missing} of {refused} refusals are not in the log"
+        ));
+    }
+    Ok(status)
+}
+
+/// What the user should know before it starts.
+fn warn(options: &Exec, identity: Option<&Identity>) {
+    if identity.is_none() {
+        say(
+            "warning: the command runs as root, and root can leave its fence; give --user, or call \
+             with sudo",
+        );
+    }
+    for fd in inherited::internet_sockets(options.preserve_fds) {
+        say(format_args!(
+            "warning: descriptor {fd} is an internet socket made outside the fence: it is not fenced"
+        ));
+    }
+}
+
+/// The description that `ps` shows.
+fn describe(options: &Exec) -> State {
+    State {
+        command: options
+            .command
+            .iter()
+            .map(|word| printable(word.as_bytes()))
+            .collect(),
+        supervisor: i32::try_from(process::id()).unwrap_or_default(),
+        started: format!("{:.0}", Timestamp::now()),
+    }
+}
+
+/// Fills the fence and runs the command in it; returns the exit status, and how many destinations
+/// were refused.
+async fn supervise(
+    options: &Exec,
+    paths: &Paths,
+    fence: &Fence,
+    identity: Option<&Identity>,
+    log: &Log,
+    blocked: Blocked,
+) -> Result<(u8, u64)> {
+    let signals = blocked.receive()?;
+    let locked_memory = child::lift_locked_memory_limit()?;
+
+    let trace = options.verbose >= 2;
+    let (kernel, sets_errno) = Kernel::load(options.deny_with, trace)?;
+    if !sets_errno {
+        say(
+            "this kernel cannot choose the error of a refused call (Linux 5.18 can): it is EPERM, \
+             \"operation not permitted\"",
+        );
+    }
+    step(options, "loaded the eBPF programs");
+
+    let rules = rules(options.dns);
+    let resolv_conf = match options.dns {
+        Dns::Auto => Some(ResolvConf::follow(&paths.resolv_conf)?),
+        Dns::Deny => None,
+    };
+    let mut policy = Policy::new(
+        kernel,
+        rules.clone(),
+        LocalRoutes::subscribe()?,
+        resolv_conf,
+    );
+    if let Update::Published { host, nameservers } = policy.update().await? {
+        step(
+            options,
+            format_args!("{host} prefixes are the host; {nameservers} nameservers"),
+        );
+    }
+
+    let traces = if trace {
+        let traces = policy.kernel().take_traces(Traces)?;
+        Some(readable(traces).context("cannot poll the traces")?)
+    } else {
+        None
+    };
+    let name: Arc<str> = fence.name().into();
+    let refusals = Refusals::new(policy.kernel().take_events()?, Arc::clone(&name), rules)?;
+    policy
+        .kernel()
+        .attach(&fence.cgroup().open()?, &fence.pins())?;
+    step(
+        options,
+        format_args!("attached, with links in {}", fence.pins().display()),
+    );
+
+    let started = child::start(Launch {
+        command: &options.command,
+        identity,
+        procs: fence.cgroup().open_procs()?,
+        allow_new_privs: options.allow_new_privs,
+        signal_mask: blocked.mask_before(),
+        reignored: blocked.reignored(),
+        locked_memory,
+    });
+    let child = match started {
+        Ok(child) => child,
+        Err(StartError::Failed(error)) => return Err(error),
+        Err(error @ StartError::NotFound(_)) => return Ok((fail(&error, NOT_FOUND), 0)),
+        Err(error @ StartError::NotExecutable { .. }) => {
+            return Ok((fail(&error, NOT_EXECUTABLE), 0));
+        }
+    };
+    inherited::close_preserved(options.preserve_fds);
+    step(
+        options,
+        format_args!("started {:?} as process {}", options.command, child.id()),
+    );
+
+    let supervisor = Supervisor {
+        policy,
+        signals,
+        log,
+        fence: name,
+        traces,
+    };
+    let end_the_rest = || {
+        if !options.keep
+            && let Err(error) = fence.cgroup().kill_all(LEFTOVER_PATIENCE)
+        {
+            say(format_args!("{error:#}"));
+        }
+    };
+    let (ended, counts) = supervisor.run(refusals, child, end_the_rest).await?;
+    Ok((exit::of_command(ended), counts.refused))
+}
+
+fn fail(error: &StartError, status: u8) -> u8 {
+    say(format_args!("error: {error}"));
+    status
+}
+
+fn step(options: &Exec, message: impl std::fmt::Display) {
+    if options.verbose > 0 {
+        say(message);
+    }
+}

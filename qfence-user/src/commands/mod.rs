@@ -1,0 +1,57 @@
+//! The verbs of the command line, a file each.
+
+pub mod exec;
+pub mod ps;
+pub mod rm;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use nix::unistd::geteuid;
+
+use crate::{
+    cli::{Cli, Verb},
+    exit::FAILED,
+    paths::Paths,
+    say::say,
+};
+
+/// Runs the command line this process was started with.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // --help and --version come here as well, and go to standard output.
+            let _ = error.print();
+            return if error.use_stderr() {
+                FAILED.into()
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let paths = Paths::default();
+    let status = match &cli.verb {
+        Verb::Exec(options) => exec::run(options, &paths),
+        Verb::Ps(options) => ps::run(options, &paths).map(|()| 0),
+        Verb::Rm(options) => rm::run(options, &paths),
+    };
+    match status {
+        Ok(status) => status.into(),
+        Err(error) => {
+            say(format_args!("error: {error:#}"));
+            FAILED.into()
+        }
+    }
+}
+
+/// Loading programs and making cgroups is for root.
+fn require_root() -> Result<()> {
+    ensure!(
+        geteuid().is_root(),
+        "this must be run as root: try `sudo qfence-user …`"
+    );
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! A fence as a whole: a cgroup, the links pinned for it, and its description.
+//!
+//! The cgroup's directory is the fence: to make it is to claim the name, and its lock is held by
+//! the supervisor, so that the kernel says when that is gone.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result, anyhow};
+
+use crate::{
+    cgroup::{Cgroup, Lock},
+    fences::Fences,
+    say::say,
+};
+
+/// How long killed processes get to be gone. A process in an uninterruptible sleep stays longer.
+pub(crate) const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A fence that this process supervises.
+#[derive(Debug)]
+pub struct Fence {
+    name: String,
+    cgroup: Cgroup,
+    all: Fences,
+    _lock: Lock,
+    /// Whether there is something to remove.
+    standing: bool,
+}
+
+impl Fence {
+    /// The fence of a cgroup that was just made and locked; from here on, dropping it removes it.
+    pub(crate) fn new(name: String, cgroup: Cgroup, lock: Lock, all: Fences) -> Self {
+        Self {
+            name,
+            cgroup,
+            all,
+            _lock: lock,
+            standing: true,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its cgroup.
+    #[must_use]
+    pub fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
+    /// The directory for its links.
+    #[must_use]
+    pub fn pins(&self) -> PathBuf {
+        self.all.pins(&self.name)
+    }
+
+    /// Kills what is left in it and removes it.
+    ///
+    /// # Errors
+    /// All that went wrong, in one; what could be removed is.
+    pub fn remove(mut self) -> Result<()> {
+        self.standing = false;
+        self.take_down()
+    }
+
+    /// Leaves it in place, without a supervisor, for the processes that are in it.
+    pub fn leave(mut self) {
+        self.standing = false;
+    }
+
+    fn take_down(&self) -> Result<()> {
+        let killed = self.cgroup.kill_all(KILL_PATIENCE).err();
+        let registry = self.all.hierarchy().lock();
+        let mut errors: Vec<_> = killed.into_iter().collect();
+        // Without the lock the rest is done all the same: this process holds the fence's own.
+        errors.extend(registry.as_ref().err().map(|error| anyhow!("{error:#}")));
+        errors.extend(self.all.remove_all(&self.name));
+        fail_with_all(errors).with_context(|| format!("removing the fence {}", self.name))
+    }
+}
+
+impl Drop for Fence {
+    fn drop(&mut self) {
+        if self.standing
+            && let Err(error) = self.take_down()
+        {
+            say(format_args!("{error:#}"));
+        }
+    }
+}
+
+/// One error of all of them, if there are any.
+pub(crate) fn fail_with_all(errors: Vec<anyhow::Error>) -> Result<()> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let all: Vec<String> = errors.iter().map(|error| format!("{error:#}")).collect();
+    Err(anyhow!("{}", all.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_errors_are_told() {
+        let error = fail_with_all(vec![anyhow!("one"), anyhow!("two")]).unwrap_err();
+        assert_eq!(error.to_string(), "one; two");
+        assert!(fail_with_all(Vec::new()).is_ok());
+    }
+}

@@ -1,0 +1,302 @@
+//! All fences of the host: made, listed, swept and removed, under one lock.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use qfence_common::Hook;
+
+use crate::{
+    cgroup::Cgroup,
+    fence::{Fence, KILL_PATIENCE, fail_with_all},
+    hierarchy::Hierarchy,
+    limits::Limits,
+    name::{NameError, check_name, derive_name},
+    paths::Paths,
+    pins::Pins,
+    say::say,
+    state::{State, States},
+};
+
+/// How long a supervisor gets to clean up once its command has ended.
+const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a listed fence is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Condition {
+    /// Its supervisor is there.
+    Running,
+    /// Its supervisor is gone; what runs in it is fenced as the supervisor left it.
+    Orphaned,
+    /// Processes are in its cgroup, and the links that fenced them are not there.
+    Unfenced,
+}
+
+impl Condition {
+    /// The word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Orphaned => "orphaned",
+            Self::Unfenced => "UNFENCED",
+        }
+    }
+}
+
+/// A fence as `ps` shows it.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// What it is like.
+    pub condition: Condition,
+    /// The processes in it.
+    pub pids: Vec<Pid>,
+    /// Its description, if there is one.
+    pub state: Option<State>,
+}
+
+/// All fences of the host.
+#[derive(Clone, Debug)]
+pub struct Fences {
+    hierarchy: Hierarchy,
+    pins: Pins,
+    states: States,
+}
+
+impl Fences {
+    /// Finds where fences are on this host.
+    ///
+    /// # Errors
+    /// If there is no cgroup2 hierarchy, or none that only root can change.
+    pub fn open(paths: &Paths) -> Result<Self> {
+        let hierarchy = Hierarchy::find(&paths.mountinfo)?;
+        hierarchy.prepare()?;
+        Ok(Self {
+            hierarchy,
+            pins: Pins::new(&paths.bpffs),
+            states: States::new(&paths.run),
+        })
+    }
+
+    /// The hierarchy they are in.
+    #[must_use]
+    pub fn hierarchy(&self) -> &Hierarchy {
+        &self.hierarchy
+    }
+
+    /// The directory for the links of a fence.
+    #[must_use]
+    pub fn pins(&self, name: &str) -> PathBuf {
+        self.pins.directory(name)
+    }
+
+    /// Makes a fence, empty and without programs, and clears what dead ones left.
+    ///
+    /// `name` is the name asked for; otherwise one is derived from `command`.
+    ///
+    /// # Errors
+    /// If the name is in use, or anything cannot be made; nothing is left then.
+    pub fn create(
+        &self,
+        name: Option<&str>,
+        command: &Path,
+        limits: &Limits,
+        state: &State,
+    ) -> Result<Fence> {
+        if let Some(name) = name {
+            check_name(name)?;
+        }
+        let registry = self.hierarchy.lock()?;
+        self.sweep()?;
+        limits.enable(&self.hierarchy)?;
+        let (name, cgroup) = self.claim(name, command)?;
+        let lock = match cgroup.try_lock() {
+            Ok(Some(lock)) => lock,
+            other => {
+                cgroup.remove()?;
+                other?;
+                bail!("somebody else has locked {}", cgroup.directory().display());
+            }
+        };
+        // From here on, dropping the fence removes what there is of it.
+        let fence = Fence::new(name, cgroup, lock, self.clone());
+        let furnished = self.furnish(&fence, limits, state);
+        // Removing the fence takes the lock anew.
+        drop(registry);
+        furnished?;
+        Ok(fence)
+    }
+
+    fn furnish(&self, fence: &Fence, limits: &Limits, state: &State) -> Result<()> {
+        limits.apply(fence.cgroup())?;
+        if self.pins.prepare()? {
+            say("mounted bpffs, which was not there");
+        }
+        self.pins.create(fence.name())?;
+        self.states.write(fence.name(), state)
+    }
+
+    fn claim(&self, name: Option<&str>, command: &Path) -> Result<(String, Cgroup)> {
+        loop {
+            let candidate = name.map_or_else(|| derive_name(command), str::to_owned);
+            let cgroup = self.hierarchy.cgroup(&candidate);
+            match cgroup.create() {
+                Ok(()) => return Ok((candidate, cgroup)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    if name.is_some() {
+                        return Err(NameError::InUse(candidate).into());
+                    }
+                }
+                Err(error) => {
+                    return Err(error).with_context(|| {
+                        format!("cannot make the cgroup {}", cgroup.directory().display())
+                    });
+                }
+            }
+        }
+    }
+
+    /// Lists the fences by name, and clears what dead ones left.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn list(&self) -> Result<Vec<Listed>> {
+        let _registry = self.hierarchy.lock()?;
+        self.sweep()?;
+        let mut names = self.hierarchy.names()?;
+        names.sort();
+        names.into_iter().map(|name| self.look_at(name)).collect()
+    }
+
+    fn look_at(&self, name: String) -> Result<Listed> {
+        let cgroup = self.hierarchy.cgroup(&name);
+        let condition = if cgroup.try_lock()?.is_none() {
+            Condition::Running
+        } else if Hook::ALL
+            .iter()
+            .all(|hook| self.pins.directory(&name).join(hook.name()).exists())
+        {
+            Condition::Orphaned
+        } else {
+            Condition::Unfenced
+        };
+        let state = self.states.read(&name);
+        Ok(Listed {
+            condition,
+            pids: cgroup.pids()?,
+            state,
+            name,
+        })
+    }
+
+    /// Clears what dead fences left: those without supervisor and without processes. What cannot be
+    /// cleared is reported, and keeps nothing else from being so.
+    fn sweep(&self) -> Result<()> {
+        let mut names: BTreeSet<String> = self.hierarchy.names()?.into_iter().collect();
+        names.extend(self.pins.names()?);
+        names.extend(self.states.names()?);
+        for name in names {
+            let cgroup = self.hierarchy.cgroup(&name);
+            // The lock is let go of before the cgroup is removed; the registry's keeps others out.
+            if cgroup.exists() && (cgroup.try_lock()?.is_none() || cgroup.is_populated()?) {
+                continue;
+            }
+            say(format_args!("clearing what was left of the fence {name}"));
+            for error in self.remove_all(&name) {
+                say(format_args!("{error:#}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the links, the cgroup and the description of a fence without processes; every step
+    /// is tried, and what went wrong is returned.
+    pub(crate) fn remove_all(&self, name: &str) -> Vec<anyhow::Error> {
+        let cgroup = self.hierarchy.cgroup(name);
+        // Links last as long as there can be somebody to fence.
+        match cgroup.is_populated() {
+            Ok(false) => {}
+            Ok(true) => return vec![anyhow!("the fence {name} has processes: not removed")],
+            Err(error) => return vec![error.into()],
+        }
+        if let Err(error) = cgroup.remove() {
+            // A cgroup that stays may be entered again, so its links stay too.
+            return vec![error];
+        }
+        [self.pins.remove(name), self.states.remove(name)]
+            .into_iter()
+            .filter_map(Result::err)
+            .collect()
+    }
+
+    /// Ends what runs in a fence and removes it. Processes get SIGTERM, and after `patience`
+    /// SIGKILL.
+    ///
+    /// # Errors
+    /// If there is no such fence, or something of it cannot be removed.
+    pub fn remove(&self, name: &str, patience: Duration) -> Result<()> {
+        check_name(name)?;
+        let cgroup = self.hierarchy.cgroup(name);
+        let registry = self.hierarchy.lock()?;
+        if !cgroup.exists() {
+            let leftover = self.pins.directory(name).exists() || self.states.read(name).is_some();
+            self.sweep()?;
+            return if leftover {
+                Ok(())
+            } else {
+                Err(anyhow!("there is no fence named {name:?}"))
+            };
+        }
+        let lock = cgroup.try_lock()?;
+        // Others need not wait while processes end.
+        drop(registry);
+
+        cgroup.signal(Signal::SIGTERM)?;
+        // A stopped process acts on no signal but this one and SIGKILL.
+        cgroup.signal(Signal::SIGCONT)?;
+        cgroup.wait_empty(patience)?;
+        cgroup.kill_all(KILL_PATIENCE)?;
+
+        match lock {
+            Some(_lock) => {
+                let _registry = self.hierarchy.lock()?;
+                fail_with_all(self.remove_all(name))
+            }
+            None => self.wait_for_supervisor(name, &cgroup),
+        }
+    }
+
+    /// Its command has ended, so a supervisor is about to remove the fence.
+    fn wait_for_supervisor(&self, name: &str, cgroup: &Cgroup) -> Result<()> {
+        let supervisor = self.states.read(name).map(|state| state.supervisor);
+        if let Some(pid) = supervisor {
+            // It may be stopped, as after Ctrl-Z.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
+        }
+        let deadline = Instant::now() + SUPERVISOR_PATIENCE;
+        while cgroup.exists() {
+            if Instant::now() >= deadline {
+                bail!(
+                    "nothing runs in the fence {name} any more, but its supervisor (pid {}) has \
+                     not removed it",
+                    supervisor.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string())
+                );
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // It removes the rest after the cgroup, and holds the lock until that is done.
+        drop(self.hierarchy.lock()?);
+        Ok(())
+    }
+}

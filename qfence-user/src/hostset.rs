@@ -1,0 +1,121 @@
+//! The members of the set `host`: what always is the host, and what its routing tables call local.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use ipnet::Ipv6Net;
+use qfence_common::address::V4_PREFIX_BITS;
+
+use crate::policy::Prefix;
+
+/// Destinations that are the host, or loop back to it, on every host, whatever its addresses.
+const ALWAYS: [(IpAddr, u8); 7] = [
+    // "This host" (RFC 1122): Linux connects 0.0.0.0 to loopback, and refuses the rest of 0/8.
+    (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8),
+    (IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8),
+    // Multicast and limited broadcast reach the host's own listeners as well as the network.
+    (IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 4),
+    (IpAddr::V4(Ipv4Addr::BROADCAST), 32),
+    (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 128),
+    (IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
+    (IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), 8),
+];
+
+/// The prefix of an address and a length in its own family; `None` if the length is too long.
+#[must_use]
+pub fn prefix(address: IpAddr, length: u8) -> Option<Prefix> {
+    let (address, length) = match address {
+        IpAddr::V4(v4) if length <= 32 => (v4.to_ipv6_mapped(), V4_PREFIX_BITS + length),
+        IpAddr::V4(_) => return None,
+        IpAddr::V6(v6) => (v6, length),
+    };
+    Ipv6Net::new(address, length).ok().map(|net| net.trunc())
+}
+
+/// The prefix that holds one address and nothing else.
+#[must_use]
+pub fn single(address: IpAddr) -> Prefix {
+    let key = match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    Ipv6Net::from(key)
+}
+
+/// The set `host`, given the destinations of the kernel's routes of type local, broadcast and
+/// anycast.
+#[must_use]
+pub fn host_set(local_routes: impl IntoIterator<Item = Prefix>) -> BTreeSet<Prefix> {
+    let always = ALWAYS
+        .into_iter()
+        .filter_map(|(address, length)| prefix(address, length));
+    always.chain(local_routes).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contains(set: &BTreeSet<Prefix>, address: &str) -> bool {
+        let single = single(address.parse().unwrap());
+        set.iter().any(|prefix| prefix.contains(&single))
+    }
+
+    #[test]
+    fn every_constant_is_a_prefix() {
+        assert_eq!(host_set([]).len(), ALWAYS.len());
+    }
+
+    #[test]
+    fn loopback_broadcast_and_multicast_are_always_the_host() {
+        let set = host_set([]);
+        for address in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "127.0.0.1",
+            "127.255.9.9",
+            "255.255.255.255",
+            "224.0.0.1",
+            "239.255.255.255",
+            "::",
+            "::1",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "::ffff:0.0.0.0",
+            "::ffff:224.0.0.251",
+        ] {
+            assert!(contains(&set, address), "{address} is not in the set");
+        }
+    }
+
+    #[test]
+    fn the_internet_is_not_the_host() {
+        let set = host_set([]);
+        for address in [
+            "1.1.1.1",
+            "128.0.0.1",
+            "223.255.255.255",
+            "240.0.0.1",
+            "2001:db8::1",
+        ] {
+            assert!(!contains(&set, address), "{address} is in the set");
+        }
+    }
+
+    #[test]
+    fn a_local_route_adds_its_prefix_in_both_spellings() {
+        let any_ip = prefix("198.51.100.0".parse().unwrap(), 24).unwrap();
+        let set = host_set([any_ip]);
+        assert!(contains(&set, "198.51.100.77"));
+        assert!(contains(&set, "::ffff:198.51.100.77"));
+        assert!(!contains(&set, "198.51.101.1"));
+    }
+
+    #[test]
+    fn a_length_that_the_family_does_not_have_is_no_prefix() {
+        assert_eq!(prefix("10.0.0.0".parse().unwrap(), 33), None);
+        assert_eq!(prefix("::".parse().unwrap(), 129), None);
+    }
+}

@@ -1,0 +1,216 @@
+//! Owns aya: loads the programs, publishes policies to them, attaches and pins them, and reads what
+//! they count and record.
+
+use std::{fs::File, path::Path};
+
+use anyhow::{Context, Result, anyhow};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{ArrayOfMaps, LpmTrie, MapData, PerCpuArray, RingBuf, lpm_trie::Key},
+    programs::{CgroupAttachMode, CgroupSockAddr, links::FdLink},
+};
+use aya_log::EbpfLogger;
+use nix::errno::Errno;
+use qfence_common::{
+    Address, Entry, Hook,
+    abi::{self, Counter, program_name},
+};
+
+use crate::compile::Compiled;
+
+/// The eBPF object that `cargo xtask build` made.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("QFENCE_EMBEDDED_OBJECT"));
+
+/// `BPF_F_NO_PREALLOC`: the kernel has no tries without it.
+const NO_PREALLOC: u32 = 1;
+
+/// The map through which aya-log's messages travel, and its least size, one page. It is made even
+/// where no message ever will.
+const TRACE_MAP: &str = "AYA_LOGS";
+const TRACE_MAP_IDLE: u32 = 4096;
+
+/// What a refused call fails with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum DenyWith {
+    /// ECONNREFUSED: a closed port
+    Refused,
+    /// EHOSTUNREACH: no route to the host
+    Unreachable,
+    /// EACCES: permission denied
+    Denied,
+}
+
+impl DenyWith {
+    fn errno(self) -> Errno {
+        match self {
+            Self::Refused => Errno::ECONNREFUSED,
+            Self::Unreachable => Errno::EHOSTUNREACH,
+            Self::Denied => Errno::EACCES,
+        }
+    }
+}
+
+type Trie = LpmTrie<MapData, Address, Entry>;
+
+/// The programs of one fence, in the kernel.
+pub struct Kernel {
+    ebpf: Ebpf,
+    policy: ArrayOfMaps<MapData, Trie>,
+    counters: PerCpuArray<MapData, u64>,
+}
+
+/// What has been counted since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Destinations refused.
+    pub refused: u64,
+    /// Refusals whose event found the ring full.
+    pub lost: u64,
+}
+
+impl Kernel {
+    /// Loads the programs. They refuse everything until a policy is published.
+    ///
+    /// The second value is false on a kernel that cannot set the error of a refused call (before
+    /// Linux 5.18, which has `bpf_set_retval`): there it is EPERM. Whether it can is found out by
+    /// loading: what a kernel's feature probes say is not to be relied on.
+    ///
+    /// # Errors
+    /// If the kernel takes neither variant.
+    pub fn load(deny: DenyWith, trace: bool) -> Result<(Self, bool)> {
+        Self::load_with(-(deny.errno() as i32), trace)
+            .map(|kernel| (kernel, true))
+            .or_else(|first| match Self::load_with(0, trace) {
+                Ok(kernel) => Ok((kernel, false)),
+                Err(_) => Err(first),
+            })
+    }
+
+    fn load_with(deny_retval: i32, trace: bool) -> Result<Self> {
+        let trace_level: u8 = if trace {
+            aya_log::Level::Trace as u8
+        } else {
+            0
+        };
+        let mut loader = EbpfLoader::new();
+        loader
+            // Nothing in the programs depends on this kernel's own types; its BTF takes
+            // milliseconds to parse.
+            .btf(None)
+            .override_global(abi::DENY_RETVAL, &deny_retval, true)
+            .override_global(aya_log::LEVEL, &trace_level, true);
+        if !trace {
+            loader.map_max_entries(TRACE_MAP, TRACE_MAP_IDLE);
+        }
+        let mut ebpf = loader.load(OBJECT).context(
+            "the kernel did not take the eBPF maps (Linux 5.8 or newer is needed, and \
+             CAP_BPF or CAP_SYS_ADMIN)",
+        )?;
+        for hook in Hook::ALL {
+            program(&mut ebpf, hook)?.load().with_context(|| {
+                format!(
+                    "the kernel did not take the eBPF program for {}",
+                    hook.name()
+                )
+            })?;
+        }
+        let policy = take(&mut ebpf, abi::POLICY_MAP)?.try_into()?;
+        let counters = take(&mut ebpf, abi::COUNTERS_MAP)?.try_into()?;
+        Ok(Self {
+            ebpf,
+            policy,
+            counters,
+        })
+    }
+
+    /// Puts a policy in force, whole, in place of the one before.
+    ///
+    /// # Errors
+    /// If the kernel has no room for it; the one before is in force then.
+    pub fn publish(&mut self, policy: &Compiled) -> Result<()> {
+        let size = u32::try_from(policy.len()).context("the policy has too many prefixes")?;
+        let mut trie =
+            Trie::create(size.max(1), NO_PREALLOC).context("cannot make a policy map")?;
+        for (prefix, entry) in policy {
+            let key = Key::new(u32::from(prefix.prefix_len()), prefix.addr().octets());
+            trie.insert(&key, entry, 0)
+                .with_context(|| format!("cannot put {prefix} into the policy map"))?;
+        }
+        self.policy
+            .set(0, &trie, 0)
+            .context("cannot publish the policy")
+    }
+
+    /// Attaches every program to the cgroup and pins its link in `pins`.
+    ///
+    /// # Errors
+    /// If any cannot be; those attached before it stay until their pins are removed.
+    pub fn attach(&mut self, cgroup: &File, pins: &Path) -> Result<()> {
+        for hook in Hook::ALL {
+            let context = || format!("cannot attach the eBPF program for {}", hook.name());
+            let program = program(&mut self.ebpf, hook)?;
+            // `Single` is without flags, which is what a link takes; links always are multi.
+            let id = program
+                .attach(cgroup, CgroupAttachMode::Single)
+                .with_context(context)?;
+            let link: FdLink = program.take_link(id)?.try_into().with_context(|| {
+                format!(
+                    "{}: the kernel has no links for cgroups (Linux 5.7)",
+                    context()
+                )
+            })?;
+            let path = pins.join(hook.name());
+            link.pin(&path)
+                .with_context(|| format!("cannot pin a link at {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// The ring of refusals; there is one, to be taken once.
+    ///
+    /// # Errors
+    /// If it was taken before.
+    pub fn take_events(&mut self) -> Result<RingBuf<MapData>> {
+        Ok(take(&mut self.ebpf, abi::EVENTS_MAP)?.try_into()?)
+    }
+
+    /// The reader of the programs' traces, which go to `logger`.
+    ///
+    /// # Errors
+    /// If it was taken before.
+    pub fn take_traces<L: log::Log>(&mut self, logger: L) -> Result<EbpfLogger<L>> {
+        EbpfLogger::init_with_logger(&mut self.ebpf, logger).context("cannot read the traces")
+    }
+
+    /// What has been counted since the start, on all CPUs.
+    ///
+    /// # Errors
+    /// If the counters cannot be read.
+    pub fn counts(&self) -> Result<Counts> {
+        let total = |counter: Counter| -> Result<u64> {
+            let values = self
+                .counters
+                .get(&(counter as u32), 0)
+                .context("cannot read the counters")?;
+            Ok(values.iter().sum())
+        };
+        Ok(Counts {
+            refused: total(Counter::Refused)?,
+            lost: total(Counter::Lost)?,
+        })
+    }
+}
+
+fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut CgroupSockAddr> {
+    let name = program_name(hook);
+    let program = ebpf.program_mut(name).ok_or_else(|| {
+        anyhow!("the embedded eBPF object has no program {name}: build it with `cargo xtask build`")
+    })?;
+    Ok(program.try_into()?)
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
+    ebpf.take_map(name).ok_or_else(|| {
+        anyhow!("the embedded eBPF object has no map {name}: build it with `cargo xtask build`")
+    })
+}

@@ -1,0 +1,68 @@
+//! qfence, the user side: a policy becomes entries in a map, four programs on a cgroup judge by
+//! them, and a command runs inside.
+//!
+//! The modules in the order in which `exec` comes to them:
+//!
+//! | module | its one job |
+//! |---|---|
+//! | [`cli`] | the command line |
+//! | [`commands`] | one file a verb: `exec`, `ps`, `rm` |
+//! | [`paths`] | where on the host qfence works |
+//! | [`identity`] | the user a command runs as |
+//! | [`inherited`] | the descriptors qfence was started with |
+//! | [`mounts`] | the mount table |
+//! | [`hierarchy`], [`cgroup`] | own cgroups |
+//! | [`limits`] | resource limits of a cgroup |
+//! | [`name`] | names of fences |
+//! | [`fences`] | all fences: create, list, sweep, remove |
+//! | [`fence`] | one of them, supervised |
+//! | [`pins`], [`state`] | its links in bpffs, its description under /run |
+//! | [`policy`] | rules and the sets they name |
+//! | [`hostset`], [`nameservers`] | the members of the sets `host` and `dns` |
+//! | [`netlink`], [`resolv`] | follow the kernel's addresses, and resolv.conf |
+//! | [`compile`] | rules and sets to map entries |
+//! | [`kernel`] | owns aya: load, publish, attach, pin |
+//! | [`child`] | starts the command |
+//! | [`dispositions`] | signals that the caller ignores |
+//! | [`signals`], [`job`] | what reaches the supervisor; the terminal's job control |
+//! | [`follow`] | the policy in force, true to the host |
+//! | [`supervise`] | runs until the command ends |
+//! | [`refusals`], [`traces`] | out of the rings |
+//! | [`record`], [`log`], [`say`] | a refusal as text or JSON; where it is written; qfence's own words |
+//! | [`readable`] | waits for descriptors |
+//! | [`exit`] | exit statuses |
+
+pub mod cgroup;
+pub mod child;
+pub mod cli;
+pub mod commands;
+pub mod compile;
+pub mod dispositions;
+pub mod exit;
+pub mod fence;
+pub mod fences;
+pub mod follow;
+pub mod hierarchy;
+pub mod hostset;
+pub mod identity;
+pub mod inherited;
+pub mod job;
+pub mod kernel;
+pub mod limits;
+pub mod log;
+pub mod mounts;
+pub mod name;
+pub mod nameservers;
+pub mod netlink;
+pub mod paths;
+pub mod pins;
+pub mod policy;
+pub mod readable;
+pub mod record;
+pub mod refusals;
+pub mod resolv;
+pub mod say;
+pub mod signals;
+pub mod state;
+pub mod supervise;
+pub mod traces;

@@ -1,0 +1,237 @@
+//! A refusal as people and programs read it.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use nix::time::{ClockId, clock_gettime};
+use qfence_common::{Event, Hook};
+use serde::Serialize;
+
+use crate::{
+    policy::{NO_RULE_NAME, Rule},
+    say::printable,
+};
+
+/// One refusal. Serialized, its fields are those of the JSON log, one object a line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Record {
+    /// When, wall clock, RFC 3339 in UTC.
+    pub time: Timestamp,
+    /// The name of the fence.
+    pub fence: Arc<str>,
+    /// `refused`.
+    pub verdict: &'static str,
+    /// The protocol: `tcp`, `udp`, …, or its number.
+    pub protocol: String,
+    /// The destination address; a v4-mapped one is shown as IPv4.
+    pub destination: IpAddr,
+    /// The destination port.
+    pub port: u32,
+    /// The hook that refused it: `connect4`, `connect6`, `sendmsg4` or `sendmsg6`.
+    pub hook: &'static str,
+    /// The process id, in the initial pid namespace.
+    pub pid: u32,
+    /// The name of the thread (`comm`), made safe to print.
+    pub command: String,
+    /// The id of the process's cgroup: the inode of its directory.
+    pub cgroup: u64,
+    /// The rule that decided.
+    pub rule: &'static str,
+}
+
+impl Record {
+    /// The record of an event of the fence `fence`, whose policy is `rules`, at `boot_time`, the
+    /// moment at which the boot clock was 0.
+    #[must_use]
+    pub fn new(event: &Event, fence: &Arc<str>, rules: &[Rule], boot_time: Timestamp) -> Self {
+        let comm = event
+            .comm
+            .split(|byte| *byte == 0)
+            .next()
+            .unwrap_or_default();
+        let rule = usize::try_from(event.rule)
+            .ok()
+            .and_then(|index| rules.get(index));
+        Self {
+            // Past the year 9999 the clock may be off.
+            time: boot_time
+                .checked_add(Duration::from_nanos(event.boot_ns))
+                .unwrap_or(boot_time),
+            fence: Arc::clone(fence),
+            verdict: "refused",
+            protocol: protocol_name(event.protocol),
+            destination: Ipv6Addr::from(event.address).to_canonical(),
+            port: event.port,
+            hook: Hook::from_number(event.hook).map_or("unknown", Hook::name),
+            pid: event.pid,
+            command: printable(comm),
+            cgroup: event.cgroup,
+            rule: rule.map_or(NO_RULE_NAME, |rule| rule.name),
+        }
+    }
+}
+
+/// `TIME FENCE refused tcp 127.0.0.1:22 connect4 pid 4242 (qemu-system-x86) cgroup 77 rule NAME`
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            time,
+            fence,
+            verdict,
+            protocol,
+            hook,
+            pid,
+            command,
+            cgroup,
+            rule,
+            ..
+        } = self;
+        let port = u16::try_from(self.port).unwrap_or_default();
+        let to = SocketAddr::new(self.destination, port);
+        write!(
+            f,
+            "{time:.6} {fence} {verdict} {protocol} {to} {hook} pid {pid} ({command}) \
+             cgroup {cgroup} rule {rule}"
+        )
+    }
+}
+
+/// One line of the log.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Line {
+    /// A refusal.
+    Refused(Record),
+    /// Refusals that are not in the log.
+    Lost(Lost),
+}
+
+/// How many refusals found the ring full since the last line of this kind.
+#[derive(Clone, Debug, Serialize)]
+pub struct Lost {
+    /// When this was noticed.
+    pub time: Timestamp,
+    /// The name of the fence.
+    pub fence: Arc<str>,
+    /// How many.
+    pub lost: u64,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(record) => record.fmt(f),
+            Self::Lost(Lost { time, fence, lost }) => {
+                write!(
+                    f,
+                    "{time:.6} {fence} lost {lost} refusals: the ring was full"
+                )
+            }
+        }
+    }
+}
+
+/// The moment at which the boot clock (`CLOCK_BOOTTIME`, which goes on across suspend) was 0. To be
+/// asked for anew each time: the wall clock may have been set.
+#[must_use]
+pub fn boot_time() -> Timestamp {
+    let now = Timestamp::now();
+    clock_gettime(ClockId::CLOCK_BOOTTIME)
+        .ok()
+        .and_then(|since_boot| now.checked_sub(Duration::from(since_boot)).ok())
+        .unwrap_or(now)
+}
+
+/// IPPROTO_* by the names of /etc/protocols, as far as sockets have them.
+fn protocol_name(number: u32) -> String {
+    match number {
+        1 => "icmp".into(),
+        6 => "tcp".into(),
+        17 => "udp".into(),
+        33 => "dccp".into(),
+        58 => "ipv6-icmp".into(),
+        132 => "sctp".into(),
+        136 => "udplite".into(),
+        262 => "mptcp".into(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use qfence_common::{address::from_v4, decide::NO_RULE};
+
+    use super::*;
+    use crate::policy::{Dns, rules};
+
+    fn record(address: [u8; 16], rule: u32) -> Record {
+        let mut comm = [0; 16];
+        comm[..6].copy_from_slice(b"qe\x1bmu\n");
+        let event = Event {
+            boot_ns: 1_500_000_000,
+            cgroup: 77,
+            address,
+            comm,
+            pid: 4242,
+            port: 22,
+            protocol: 6,
+            hook: Hook::Connect6 as u32,
+            rule,
+            reserved: 0,
+        };
+        Record::new(
+            &event,
+            &"vm1".into(),
+            &rules(Dns::Auto),
+            Timestamp::UNIX_EPOCH,
+        )
+    }
+
+    #[test]
+    fn text_is_one_line_that_reads() {
+        assert_eq!(
+            record(from_v4([127, 0, 0, 1]), 1).to_string(),
+            "1970-01-01T00:00:01.500000Z vm1 refused tcp 127.0.0.1:22 connect6 pid 4242 \
+             (qe\\x1bmu\\x0a) cgroup 77 rule deny-host"
+        );
+        assert!(
+            record(Ipv6Addr::LOCALHOST.octets(), NO_RULE)
+                .to_string()
+                .contains("refused tcp [::1]:22 connect6")
+        );
+    }
+
+    #[test]
+    fn json_has_the_documented_fields() {
+        let json = serde_json::to_string(&record(from_v4([127, 0, 0, 1]), NO_RULE)).unwrap();
+        assert_eq!(
+            json,
+            r#"{"time":"1970-01-01T00:00:01.5Z","fence":"vm1","verdict":"refused","protocol":"tcp","destination":"127.0.0.1","port":22,"hook":"connect6","pid":4242,"command":"qe\\x1bmu\\x0a","cgroup":77,"rule":"no-policy"}"#
+        );
+    }
+
+    fn lost(lost: u64) -> Line {
+        Line::Lost(Lost {
+            time: Timestamp::UNIX_EPOCH,
+            fence: "vm1".into(),
+            lost,
+        })
+    }
+
+    #[test]
+    fn losses_are_lines_of_their_own() {
+        assert_eq!(
+            lost(7).to_string(),
+            "1970-01-01T00:00:00.000000Z vm1 lost 7 refusals: the ring was full"
+        );
+        assert_eq!(
+            serde_json::to_string(&lost(7)).unwrap(),
+            r#"{"time":"1970-01-01T00:00:00Z","fence":"vm1","lost":7}"#
+        );
+    }
+}

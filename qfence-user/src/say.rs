@@ -1,0 +1,117 @@
+//! qfence's own words, on standard error.
+
+use std::io::{self, IsTerminal, Write};
+
+use nix::sys::termios::{LocalFlags, OutputFlags, tcgetattr};
+use terminal_size::{Width, terminal_size_of};
+
+/// Prints one line, `qfence: …`.
+pub fn say(message: impl std::fmt::Display) {
+    // Nowhere is left to report a standard error that cannot be written to.
+    let _ = write_line(&format!("qfence: {message}"));
+}
+
+/// Writes one line to standard error so that it reads as one, whatever the command has done to the
+/// terminal.
+///
+/// In raw mode a newline does not return the carriage, the cursor may be anywhere in a line of the
+/// guest's, and what does not fit may be cut off (a BIOS on the serial line turns wrapping off): there
+/// the line gets fresh lines, carriage returns, and is folded.
+///
+/// # Errors
+/// What the write fails with.
+pub fn write_line(line: &str) -> io::Result<()> {
+    let mut stderr = io::stderr().lock();
+    if is_raw(&stderr) {
+        let width = terminal_size_of(&stderr).map_or(80, |(Width(columns), _)| columns.into());
+        stderr.write_all(format!("\r\n{}\r\n", fold(line, width).join("\r\n")).as_bytes())
+    } else {
+        stderr.write_all(format!("{line}\n").as_bytes())
+    }
+}
+
+/// Whether a program drives the terminal by itself, rather than line by line. Raw mode proper is
+/// without OPOST; QEMU leaves that on and turns ICANON off.
+fn is_raw(stderr: &io::StderrLock<'_>) -> bool {
+    stderr.is_terminal()
+        && tcgetattr(stderr).is_ok_and(|settings| {
+            !settings.output_flags.contains(OutputFlags::OPOST)
+                || !settings.local_flags.contains(LocalFlags::ICANON)
+        })
+}
+
+/// Folds a line between words into lines of at most `width` columns; those after the first are
+/// indented. A word that is longer than a line stays whole.
+fn fold(line: &str, width: usize) -> Vec<String> {
+    let mut folded: Vec<String> = Vec::new();
+    for word in line.split(' ') {
+        match folded.last_mut() {
+            Some(last) if last.chars().count() + 1 + word.chars().count() <= width => {
+                last.push(' ');
+                last.push_str(word);
+            }
+            Some(_) => folded.push(format!("    {word}")),
+            None => folded.push(word.to_owned()),
+        }
+    }
+    folded
+}
+
+/// Makes text from elsewhere (a process's name, a command line) safe to print on a terminal:
+/// control characters, and bytes that are no UTF-8, become `\xNN`.
+#[must_use]
+pub fn printable(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if character.is_control() {
+                let mut buffer = [0; 4];
+                escape(character.encode_utf8(&mut buffer).as_bytes(), &mut out);
+            } else {
+                out.push(character);
+            }
+        }
+        escape(chunk.invalid(), &mut out);
+    }
+    out
+}
+
+fn escape(bytes: &[u8], out: &mut String) {
+    for byte in bytes {
+        out.push_str(&format!("\\x{byte:02x}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_is_folded_and_nothing_is_lost() {
+        assert_eq!(fold("one line", 80), ["one line"]);
+        let folded = fold("refused tcp 127.0.0.1:8000 connect4 pid 4242", 20);
+        assert_eq!(
+            folded,
+            [
+                "refused tcp",
+                "    127.0.0.1:8000",
+                "    connect4 pid",
+                "    4242"
+            ]
+        );
+        assert_eq!(
+            fold("averyverylongword x", 5),
+            ["averyverylongword", "    x"]
+        );
+        assert_eq!(fold("", 80), [""]);
+    }
+
+    #[test]
+    fn a_name_cannot_drive_the_terminal() {
+        assert_eq!(printable(b"qemu-system-x86"), "qemu-system-x86");
+        assert_eq!(printable(b"\x1b[2Jgone\n"), "\\x1b[2Jgone\\x0a");
+        assert_eq!(printable(b"caf\xc3\xa9 \xff"), "caf\u{e9} \\xff");
+        // C1 control characters drive some terminals as well.
+        assert_eq!(printable("\u{9b}31m".as_bytes()), "\\xc2\\x9b31m");
+    }
+}

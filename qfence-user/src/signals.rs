@@ -1,0 +1,144 @@
+//! The signals that reach the supervisor, and what to do about each.
+
+use std::{fs, io};
+
+use anyhow::{Context, Result};
+use nix::sys::{
+    signal::{SigSet, SigmaskHow, Signal, sigprocmask},
+    signalfd::{SfdFlags, SignalFd, siginfo},
+};
+use tokio::io::unix::AsyncFd;
+
+use crate::{dispositions::Reignored, readable::readable};
+
+/// Signals that are meant for the command.
+const FOR_THE_COMMAND: [Signal; 4] = [
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+];
+
+/// What a signal asks of the supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// A child has ended, stopped or gone on.
+    Child,
+    /// Pass it on to the command.
+    PassOn(Signal),
+    /// The command got it too: the terminal sends to the whole process group.
+    Shared,
+}
+
+/// The signals are blocked, rather than handled, so that the command inherits what the caller had
+/// set for each.
+#[derive(Clone, Copy, Debug)]
+pub struct Blocked {
+    received: SigSet,
+    before: SigSet,
+    reignored: Reignored,
+}
+
+impl Blocked {
+    /// Blocks them. Must come before the first thread: one that has them open would take them, and
+    /// end the process.
+    ///
+    /// # Errors
+    /// If the mask cannot be changed or read.
+    pub fn new() -> Result<Self> {
+        let ignored = ignored().context("cannot read the ignored signals")?;
+        let mut received = SigSet::empty();
+        received.add(Signal::SIGCHLD);
+        for signal in FOR_THE_COMMAND {
+            // What the caller ignores (nohup) is ignored.
+            if ignored & (1 << (signal as i32 - 1)) == 0 {
+                received.add(signal);
+            }
+        }
+        let mut blocked = received;
+        // A supervisor in the background writes to the terminal all the same (stty tostop), and may
+        // hand it over.
+        blocked.add(Signal::SIGTTOU);
+        let mut before = SigSet::empty();
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&blocked), Some(&mut before))
+            .context("cannot block signals")?;
+        let reignored = Reignored::take_back(ignored)?;
+        Ok(Self {
+            received,
+            before,
+            reignored,
+        })
+    }
+
+    /// The mask from before, for the command.
+    #[must_use]
+    pub fn mask_before(&self) -> SigSet {
+        self.before
+    }
+
+    /// The signals that the command is to find ignored, and that are not.
+    #[must_use]
+    pub fn reignored(&self) -> Reignored {
+        self.reignored
+    }
+
+    /// Starts to receive them. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// If a signalfd cannot be made or polled.
+    pub fn receive(&self) -> Result<Signals> {
+        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        let fd = SignalFd::with_flags(&self.received, flags).context("cannot make a signalfd")?;
+        Ok(Signals {
+            fd: readable(fd).context("cannot poll a signalfd")?,
+        })
+    }
+}
+
+/// The signals, as a stream.
+pub struct Signals {
+    fd: AsyncFd<SignalFd>,
+}
+
+impl Signals {
+    /// Waits for the next signal.
+    ///
+    /// # Errors
+    /// What reading the signalfd fails with.
+    pub async fn next(&mut self) -> io::Result<Received> {
+        loop {
+            let mut ready = self.fd.readable_mut().await?;
+            let read = ready.try_io(|fd| {
+                fd.get_mut()
+                    .read_signal()?
+                    .ok_or(io::ErrorKind::WouldBlock.into())
+            });
+            match read {
+                Ok(Ok(info)) => return Ok(sort(&info)),
+                Ok(Err(error)) => return Err(error),
+                Err(_would_block) => {}
+            }
+        }
+    }
+}
+
+fn sort(info: &siginfo) -> Received {
+    let signal = i32::try_from(info.ssi_signo)
+        .ok()
+        .and_then(|n| Signal::try_from(n).ok());
+    match signal {
+        Some(Signal::SIGCHLD) | None => Received::Child,
+        // A process sent it, and to this one; or else the kernel did, for a key or a hang-up, to
+        // the whole foreground process group (si_code, sigaction(2)).
+        Some(signal) if info.ssi_code <= 0 => Received::PassOn(signal),
+        Some(_) => Received::Shared,
+    }
+}
+
+/// The signals this process ignores, a bit each (`SigIgn`, proc_pid_status(5)).
+fn ignored() -> Result<u64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let field = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    u64::from_str_radix(field.context("no SigIgn in /proc/self/status")?.trim(), 16)
+        .context("an odd SigIgn in /proc/self/status")
+}

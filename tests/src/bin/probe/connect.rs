@@ -1,0 +1,96 @@
+//! TCP, UDP and ping.
+
+use std::{
+    io::{self, Read as _},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
+    time::{Duration, Instant},
+};
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+
+use crate::attempt::{Reached, Unreached};
+
+/// What is sent in a datagram.
+pub(crate) const HELLO: &[u8] = b"hello?\n";
+
+pub(crate) fn tcp(address: SocketAddr, limit: Duration) -> Result<Reached, Unreached> {
+    let start = Instant::now();
+    let mut stream = TcpStream::connect_timeout(&address, limit)?;
+    let after = start.elapsed();
+    stream.set_read_timeout(Some(limit))?;
+    let mut reply = Vec::new();
+    // The connection stands; how the conversation ends does not change that.
+    let _ = stream.by_ref().take(4096).read_to_end(&mut reply);
+    let reply = (!reply.is_empty()).then(|| String::from_utf8_lossy(&reply).into_owned());
+    Ok(Reached { after, reply })
+}
+
+/// A UDP socket that may send broadcasts. It is of the destination's family: a v4-mapped
+/// destination is used on an IPv6 socket.
+pub(crate) fn udp_socket(destination: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = match destination {
+        SocketAddr::V4(_) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)),
+    }?;
+    socket.set_broadcast(true)?;
+    Ok(socket)
+}
+
+pub(crate) fn udp(address: SocketAddr, limit: Duration) -> Result<Reached, Unreached> {
+    let start = Instant::now();
+    let socket = udp_socket(address)?;
+    socket.send_to(HELLO, address)?;
+    answer(&socket, start, limit)
+}
+
+pub(crate) fn udp_connected(address: SocketAddr, limit: Duration) -> Result<Reached, Unreached> {
+    let start = Instant::now();
+    let socket = udp_socket(address)?;
+    socket.connect(address)?;
+    socket.send(HELLO)?;
+    answer(&socket, start, limit)
+}
+
+fn answer(socket: &UdpSocket, start: Instant, limit: Duration) -> Result<Reached, Unreached> {
+    let reply = receive(socket, limit)?;
+    let reply = Some(String::from_utf8_lossy(&reply).into_owned());
+    Ok(Reached {
+        after: start.elapsed(),
+        reply,
+    })
+}
+
+/// Waits for a datagram.
+pub(crate) fn receive(socket: &UdpSocket, limit: Duration) -> Result<Vec<u8>, Unreached> {
+    socket.set_read_timeout(Some(limit))?;
+    let mut buffer = vec![0; 4096];
+    match socket.recv(&mut buffer) {
+        Ok(length) => {
+            buffer.truncate(length);
+            Ok(buffer)
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Unreached::Sent),
+        Err(error) => Err(Unreached::Failed(error)),
+    }
+}
+
+pub(crate) fn ping(address: SocketAddr, limit: Duration) -> Result<Reached, Unreached> {
+    let start = Instant::now();
+    let (family, protocol, echo_request) = match address {
+        SocketAddr::V4(_) => (AddressFamily::Inet, SockProtocol::Icmp, 8),
+        SocketAddr::V6(_) => (AddressFamily::Inet6, SockProtocol::IcmpV6, 128),
+    };
+    let socket = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, protocol)
+        .map_err(io::Error::from)?;
+    // For sending and receiving, a ping socket is like a UDP socket. The kernel fills in the
+    // identifier and the checksum.
+    let socket = UdpSocket::from(socket);
+    let mut request = vec![echo_request, 0, 0, 0, 0, 0, 0, 1];
+    request.extend_from_slice(HELLO);
+    socket.send_to(&request, address)?;
+    receive(&socket, limit)?;
+    Ok(Reached {
+        after: start.elapsed(),
+        reply: None,
+    })
+}

@@ -1,0 +1,69 @@
+//! `probe [--timeout-ms N] ATTEMPT…`: makes attempts and prints one JSON line for each.
+//!
+//! `probe --flood N ATTEMPT`: the same attempt N times in a row, and one line of counts.
+//!
+//! `probe --serve tcp/PORT|udp/PORT…`: greets whoever comes, until it is killed.
+
+mod attempt;
+mod connect;
+mod dns;
+mod flood;
+mod serve;
+
+use std::{
+    io::{Write as _, stdout},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use attempt::Attempt;
+
+const USAGE: &str = "probe [--timeout-ms N] [--flood N] ATTEMPT… | probe --serve tcp/PORT|udp/PORT…
+ATTEMPT: tcp/ADDRESS/PORT udp/ADDRESS/PORT udp-connected/ADDRESS/PORT ping/ADDRESS
+         dns/SERVER/NAME dns-tcp/SERVER/NAME";
+
+fn main() -> ExitCode {
+    match run(std::env::args().skip(1)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "probe: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
+    let mut limit = Duration::from_secs(2);
+    let mut flood = None;
+    let mut attempts = Vec::new();
+    while let Some(argument) = arguments.next() {
+        let mut number = || arguments.next().and_then(|text| text.parse().ok());
+        match argument.as_str() {
+            "--timeout-ms" => limit = Duration::from_millis(number().context(USAGE)?),
+            "--flood" => flood = Some(number().context(USAGE)?),
+            "--serve" => return serve::run(arguments),
+            text if text.starts_with('-') => bail!(USAGE),
+            _ => attempts.push(argument),
+        }
+    }
+    match (flood, attempts.as_slice()) {
+        (_, []) => bail!(USAGE),
+        (None, attempts) => attempts.iter().try_for_each(|text| {
+            print(&serde_json::to_string(
+                &Attempt::parse(text)?.make(text, limit),
+            )?)
+        }),
+        (Some(count), [text]) => print(&serde_json::to_string(&flood::run(
+            &Attempt::parse(text)?,
+            text,
+            count,
+            limit,
+        )?)?),
+        (Some(_), _) => bail!("one attempt to flood with, please"),
+    }
+}
+
+fn print(line: &str) -> Result<()> {
+    writeln!(stdout(), "{line}").context("write to stdout")
+}

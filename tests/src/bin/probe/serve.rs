@@ -1,0 +1,55 @@
+//! A greeting for whoever comes.
+
+use std::{
+    io::Write as _,
+    net::{Ipv6Addr, TcpListener, UdpSocket},
+    thread,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// What the services say.
+const GREETING: &[u8] = b"hello from the probe\n";
+
+/// Serves on every address, IPv4 and IPv6; says `serving` when all services are ready.
+pub(crate) fn run(services: impl Iterator<Item = String>) -> Result<()> {
+    let mut threads = Vec::new();
+    for service in services {
+        let (protocol, port) = service.split_once('/').context("PROTOCOL/PORT, please")?;
+        let address = (
+            Ipv6Addr::UNSPECIFIED,
+            port.parse().context("read the port")?,
+        );
+        threads.push(match protocol {
+            "tcp" => {
+                let listener = TcpListener::bind(address).context("listen")?;
+                thread::spawn(move || greet_connections(&listener))
+            }
+            "udp" => {
+                let socket = UdpSocket::bind(address).context("bind")?;
+                thread::spawn(move || greet_datagrams(&socket))
+            }
+            _ => bail!("{protocol} is neither tcp nor udp"),
+        });
+    }
+    crate::print("serving")?;
+    for thread in threads {
+        let _ = thread.join();
+    }
+    Ok(())
+}
+
+fn greet_connections(listener: &TcpListener) {
+    for stream in listener.incoming() {
+        let _ = stream.and_then(|mut stream| stream.write_all(GREETING));
+    }
+}
+
+fn greet_datagrams(socket: &UdpSocket) {
+    let mut buffer = [0; 4096];
+    loop {
+        if let Ok((_, peer)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(GREETING, peer);
+        }
+    }
+}

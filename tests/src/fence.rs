@@ -1,0 +1,189 @@
+//! The fence under test: its program, a name of its own, and its log of refusals.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+
+use crate::{namespace::Namespace, workspace};
+
+/// Where the fences are pinned.
+const PINS: &str = "/sys/fs/bpf/qfence";
+
+/// Where the fences are described.
+const STATE: &str = "/run/qfence";
+
+/// The program under test: `$QFENCE_BIN`, or the workspace's release build.
+pub fn qfence() -> Result<PathBuf> {
+    let built = workspace::root().join("target/release/qfence-user");
+    let path = std::env::var_os("QFENCE_BIN").map_or(built, PathBuf::from);
+    if !path.is_file() {
+        bail!(
+            "there is no {}: build it (`cargo xtask build --release`), or set QFENCE_BIN",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
+/// A fence's name that no other test uses, such as `t-label-4711-0`.
+#[must_use]
+pub fn unique_name(label: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("t-{label}-{}-{number}", std::process::id())
+}
+
+/// One line of the fence's log in JSON. Fields that are not listed here are not looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Refusal {
+    /// When.
+    pub time: String,
+    /// The fence's name.
+    pub fence: String,
+    /// What was decided.
+    pub verdict: String,
+    /// The protocol.
+    pub protocol: String,
+    /// The destination's address.
+    pub destination: String,
+    /// The destination's port.
+    pub port: u16,
+    /// The hook that saw it.
+    pub hook: String,
+    /// The process.
+    pub pid: u32,
+    /// The process's name.
+    pub command: String,
+    /// The id of the process's cgroup.
+    pub cgroup: u64,
+    /// The rule that decided.
+    pub rule: String,
+}
+
+/// A fence to be: a unique name, and a log. Removes the fence if it is still there when dropped.
+#[derive(Debug)]
+pub struct Fence {
+    program: PathBuf,
+    name: String,
+    arguments: Vec<String>,
+    dir: tempfile::TempDir,
+}
+
+impl Fence {
+    /// Chooses a name. The fence itself is made by whatever is started with [`Self::launcher`].
+    pub fn new(label: &str) -> Result<Self> {
+        let program = qfence()?;
+        let dir = tempfile::Builder::new().prefix("qfence-log-").tempdir()?;
+        workspace::make_readable(dir.path())?;
+        Ok(Self {
+            program,
+            name: unique_name(label),
+            arguments: Vec::new(),
+            dir,
+        })
+    }
+
+    /// Adds options to `exec`, for example `--user nobody`.
+    #[must_use]
+    pub fn with(mut self, arguments: &[&str]) -> Self {
+        self.arguments
+            .extend(arguments.iter().copied().map(str::to_owned));
+        self
+    }
+
+    /// The fence's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The words that go before a command, to run it in the fence with a log in JSON.
+    #[must_use]
+    pub fn launcher(&self) -> Vec<String> {
+        let (program, log) = (
+            self.program.display().to_string(),
+            self.log().display().to_string(),
+        );
+        let mut words = vec![program, "exec".into(), "--name".into(), self.name.clone()];
+        words.extend(["--log".into(), log, "--log-format".into(), "json".into()]);
+        words.extend_from_slice(&self.arguments);
+        words.push("--".into());
+        words
+    }
+
+    /// A command that runs `program` in the fence, in a namespace.
+    pub fn command(&self, namespace: &Namespace, program: impl AsRef<OsStr>) -> Command {
+        let mut command = namespace.command(&self.program);
+        command.args(&self.launcher()[1..]).arg(program);
+        command
+    }
+
+    /// The path of the log.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.dir.path().join("refusals.json")
+    }
+
+    /// The refusals so far.
+    pub fn refusals(&self) -> Result<Vec<Refusal>> {
+        read_refusals(&self.log())
+    }
+
+    /// Waits until the log has a refusal that `matches`, for up to five seconds: the log is
+    /// written a moment after the refusal itself.
+    pub fn await_refusal(&self, matches: impl Fn(&Refusal) -> bool) -> Result<Refusal> {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let refusals = self.refusals()?;
+            if let Some(found) = refusals.iter().find(|refusal| matches(refusal)) {
+                return Ok(found.clone());
+            }
+            if Instant::now() >= deadline {
+                bail!("no such refusal in the log of {}: {refusals:#?}", self.name);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Whether anything of the fence is still pinned.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        Path::new(PINS).join(&self.name).exists()
+    }
+}
+
+impl Drop for Fence {
+    fn drop(&mut self) {
+        let described = Path::new(STATE)
+            .join(format!("{}.json", self.name))
+            .exists();
+        if self.is_pinned() || described {
+            // A destructor has nobody to tell.
+            let _ = Command::new(&self.program)
+                .args(["rm", &self.name])
+                .output();
+        }
+    }
+}
+
+/// Reads a log in JSON; one that is not there yet is empty, and a line half written is left out.
+pub fn read_refusals(log: &Path) -> Result<Vec<Refusal>> {
+    let text = match fs::read_to_string(log) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        result => result.with_context(|| format!("read {}", log.display()))?,
+    };
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole
+        .lines()
+        .map(|line| serde_json::from_str(line).with_context(|| format!("unexpected: {line}")))
+        .collect()
+}

@@ -1,0 +1,32 @@
+//! The harness of the end-to-end suite: a host and an internet of the test's own, services that
+//! log who reached them, and guests that try to.
+//!
+//! | file | what it gives |
+//! |---|---|
+//! | [`world`] | a private host and internet, joined by a wire |
+//! | [`namespace`] | one network namespace, held by a file descriptor, and ways to run things in it |
+//! | [`listener`] | TCP, UDP and HTTP services that record every arrival |
+//! | [`dns`] | a real resolver that logs its queries |
+//! | [`probe`] | the program that makes attempts, and its typed results |
+//! | [`guest`] | machines under QEMU: a Linux to be driven by the test, and QEMU's own iPXE |
+//! | [`fence`] | the fence under test: the binary, names, its log of refusals |
+//! | [`process`] | a child process that does not outlive its test |
+//! | [`run`] | a command run to its end |
+//! | [`shell`] | a shell in a fence that the test talks to |
+//! | [`terminal`] | a terminal with a shell at it |
+//! | [`remains`] | what there is of a fence: cgroup, pins, description |
+//! | [`workspace`] | paths, and files that are built once |
+
+pub mod dns;
+pub mod fence;
+pub mod guest;
+pub mod listener;
+pub mod namespace;
+pub mod probe;
+pub mod process;
+pub mod remains;
+pub mod run;
+pub mod shell;
+pub mod terminal;
+pub mod workspace;
+pub mod world;

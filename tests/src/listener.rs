@@ -1,0 +1,169 @@
+//! Services that greet whoever reaches them, and record it: a test of a refusal asserts not only
+//! that the attempt failed but that nothing arrived.
+
+mod serve;
+mod socket;
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::namespace::Namespace;
+
+/// One connection or datagram that reached a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Who sent it.
+    pub peer: SocketAddr,
+    /// The address it was sent to.
+    pub local: SocketAddr,
+    /// What was sent: a datagram's content or an HTTP request; empty for plain TCP.
+    pub bytes: Vec<u8>,
+}
+
+/// What is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Service {
+    /// A TCP service that says `hello from ADDRESS:PORT` and hangs up.
+    Tcp,
+    /// A UDP service that answers every datagram with `hello from ADDRESS:PORT`.
+    Udp,
+    /// A TCP service that answers every request with a page that says the same.
+    Http,
+}
+
+/// A service on one socket, with a thread of its own; it ends when dropped.
+#[derive(Debug)]
+pub struct Listener {
+    address: SocketAddr,
+    arrivals: Arc<Mutex<Vec<Arrival>>>,
+    control: UnixStream,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Listener {
+    /// A TCP service that says `hello from ADDRESS:PORT` and hangs up. The unspecified address
+    /// stands for all addresses of its family; port 0 for any free one.
+    pub fn tcp(namespace: &Namespace, address: SocketAddr) -> Result<Self> {
+        Self::start(
+            Service::Tcp,
+            address,
+            namespace.run(|| socket::tcp(address)),
+        )
+    }
+
+    /// A UDP service that answers every datagram with `hello from ADDRESS:PORT`. On an
+    /// unspecified address it takes broadcasts too.
+    pub fn udp(namespace: &Namespace, address: SocketAddr) -> Result<Self> {
+        Self::start(
+            Service::Udp,
+            address,
+            namespace.run(|| socket::udp(address)),
+        )
+    }
+
+    /// Like [`Self::udp`], for the members of a multicast group on a device.
+    pub fn multicast(namespace: &Namespace, group: SocketAddr, device: &str) -> Result<Self> {
+        Self::start(
+            Service::Udp,
+            group,
+            namespace.run(|| socket::multicast(group, device)),
+        )
+    }
+
+    /// A web server with one page, which says `hello from ADDRESS:PORT`.
+    pub fn http(namespace: &Namespace, address: SocketAddr) -> Result<Self> {
+        Self::start(
+            Service::Http,
+            address,
+            namespace.run(|| socket::tcp(address)),
+        )
+    }
+
+    fn start(service: Service, address: SocketAddr, socket: Result<OwnedFd>) -> Result<Self> {
+        let socket = socket.with_context(|| format!("listen ({service:?}) on {address}"))?;
+        let address = socket::local_address(&socket)?;
+        let (control, remote) = UnixStream::pair().context("make a control socket")?;
+        control.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let arrivals = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&arrivals);
+        let thread = std::thread::Builder::new()
+            .name(format!("{service:?} {address}"))
+            .spawn(move || serve::run(service, &socket, remote, &log))?;
+        Ok(Self {
+            address,
+            arrivals,
+            control,
+            thread: Some(thread),
+        })
+    }
+
+    /// The address it is bound to.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// All that has arrived so far, including what still waits in the socket's queue.
+    #[must_use]
+    pub fn arrivals(&self) -> Vec<Arrival> {
+        // The service answers once it has found its socket's queue empty. If it does not, it is
+        // gone, and what is in the log is all there is.
+        let mut control = &self.control;
+        let _ = control
+            .write_all(&[0])
+            .and_then(|()| control.read_exact(&mut [0]));
+        self.arrivals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let _ = self.control.shutdown(std::net::Shutdown::Both);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A set of listeners, asked as one.
+#[derive(Debug)]
+pub struct Listeners(Vec<Listener>);
+
+impl Listeners {
+    /// TCP and UDP on every IPv4 and IPv6 address of the namespace.
+    pub fn everywhere(namespace: &Namespace, port: u16) -> Result<Self> {
+        let mut listeners = Vec::new();
+        for address in [
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        ] {
+            let address = SocketAddr::new(address, port);
+            listeners.push(Listener::tcp(namespace, address)?);
+            listeners.push(Listener::udp(namespace, address)?);
+        }
+        Ok(Self(listeners))
+    }
+
+    /// All that has arrived at any of them so far.
+    #[must_use]
+    pub fn arrivals(&self) -> Vec<Arrival> {
+        self.0.iter().flat_map(Listener::arrivals).collect()
+    }
+}
+
+impl From<Vec<Listener>> for Listeners {
+    fn from(listeners: Vec<Listener>) -> Self {
+        Self(listeners)
+    }
+}

@@ -1,0 +1,166 @@
+//! The sockets of the listeners. All of this runs inside their namespace.
+
+use std::{
+    net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket},
+    os::fd::{AsFd, AsRawFd as _, OwnedFd},
+};
+
+use anyhow::{Context as _, Result};
+use nix::{
+    cmsg_space,
+    ifaddrs::getifaddrs,
+    libc,
+    net::if_::if_nametoindex,
+    sys::socket::{
+        AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
+        SockaddrLike as _, SockaddrStorage, bind, getsockname, listen, recvmsg, sendmsg,
+        setsockopt, socket, sockopt,
+    },
+};
+
+use super::Arrival;
+
+pub(super) fn tcp(address: SocketAddr) -> Result<OwnedFd> {
+    let socket = open(address, SockType::Stream)?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true).context("set SO_REUSEADDR")?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(address)).context("bind")?;
+    listen(&socket, Backlog::new(256)?).context("listen")?;
+    Ok(socket)
+}
+
+pub(super) fn udp(address: SocketAddr) -> Result<OwnedFd> {
+    let socket = open(address, SockType::Datagram)?;
+    if address.is_ipv4() {
+        setsockopt(&socket, sockopt::Ipv4PacketInfo, &true).context("set IP_PKTINFO")?;
+    } else {
+        setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true).context("set IPV6_RECVPKTINFO")?;
+    }
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(address)).context("bind")?;
+    Ok(socket)
+}
+
+pub(super) fn multicast(group: SocketAddr, device: &str) -> Result<OwnedFd> {
+    match group {
+        SocketAddr::V4(group) => {
+            let local = getifaddrs()
+                .context("list the addresses")?
+                .filter(|entry| entry.interface_name == device)
+                .find_map(|entry| Some(entry.address?.as_sockaddr_in()?.ip()))
+                .with_context(|| format!("{device} has no IPv4 address"))?;
+            let socket = UdpSocket::from(udp(group.into())?);
+            socket
+                .join_multicast_v4(group.ip(), &local)
+                .context("join")?;
+            Ok(socket.into())
+        }
+        SocketAddr::V6(mut group) => {
+            let index = if_nametoindex(device).with_context(|| format!("find {device}"))?;
+            group.set_scope_id(index);
+            let socket = UdpSocket::from(udp(group.into())?);
+            socket
+                .join_multicast_v6(group.ip(), index)
+                .context("join")?;
+            Ok(socket.into())
+        }
+    }
+}
+
+fn open(address: SocketAddr, kind: SockType) -> Result<OwnedFd> {
+    let family = if address.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(family, kind, flags, None).context("open a socket")?;
+    if address.is_ipv6() {
+        // So that 0.0.0.0 and [::] can be listened on side by side.
+        setsockopt(&socket, sockopt::Ipv6V6Only, &true).context("set IPV6_V6ONLY")?;
+    }
+    Ok(socket)
+}
+
+pub(super) fn local_address(socket: &OwnedFd) -> Result<SocketAddr> {
+    let name: SockaddrStorage = getsockname(socket.as_raw_fd()).context("getsockname")?;
+    to_std(&name).context("a socket of another family")
+}
+
+fn to_std(address: &SockaddrStorage) -> Option<SocketAddr> {
+    match address.family()? {
+        AddressFamily::Inet => Some(SocketAddrV4::from(*address.as_sockaddr_in()?).into()),
+        AddressFamily::Inet6 => Some(SocketAddrV6::from(*address.as_sockaddr_in6()?).into()),
+        _ => None,
+    }
+}
+
+/// A datagram, and the address from which to answer it.
+pub(super) struct Datagram {
+    pub(super) arrival: Arrival,
+    from: Option<PacketInfo>,
+}
+
+enum PacketInfo {
+    V4(libc::in_pktinfo),
+    V6(libc::in6_pktinfo),
+}
+
+/// Takes a datagram off the queue; `None` if there is none.
+pub(super) fn receive(socket: &impl AsFd, port: u16) -> Option<Datagram> {
+    let mut content = vec![0; 65536];
+    let mut control = cmsg_space!(libc::in6_pktinfo);
+    let (peer, length, info) = {
+        let mut slices = [std::io::IoSliceMut::new(&mut content)];
+        let fd = socket.as_fd().as_raw_fd();
+        let flags = MsgFlags::MSG_DONTWAIT;
+        let message =
+            recvmsg::<SockaddrStorage>(fd, &mut slices, Some(&mut control), flags).ok()?;
+        let info = message.cmsgs().ok()?.find_map(|control| match control {
+            ControlMessageOwned::Ipv4PacketInfo(info) => Some(PacketInfo::V4(info)),
+            ControlMessageOwned::Ipv6PacketInfo(info) => Some(PacketInfo::V6(info)),
+            _ => None,
+        })?;
+        (to_std(&message.address?)?, message.bytes, info)
+    };
+    content.truncate(length);
+    let destination: IpAddr = match &info {
+        PacketInfo::V4(info) => IpAddr::V4(u32::from_be(info.ipi_addr.s_addr).into()),
+        PacketInfo::V6(info) => IpAddr::V6(info.ipi6_addr.s6_addr.into()),
+    };
+    let from = match info {
+        // A broadcast or multicast is answered from the address the kernel names.
+        PacketInfo::V4(info) => Some(PacketInfo::V4(libc::in_pktinfo {
+            ipi_ifindex: 0,
+            ..info
+        })),
+        PacketInfo::V6(_) if destination.is_multicast() => None,
+        PacketInfo::V6(info) => Some(PacketInfo::V6(info)),
+    };
+    let local = SocketAddr::new(destination, port);
+    Some(Datagram {
+        arrival: Arrival {
+            peer,
+            local,
+            bytes: content,
+        },
+        from,
+    })
+}
+
+/// Answers a datagram, from the address it was sent to.
+pub(super) fn answer(socket: &impl AsFd, to: &Datagram, content: &[u8]) {
+    let control = to.from.as_ref().map(|info| match info {
+        PacketInfo::V4(info) => ControlMessage::Ipv4PacketInfo(info),
+        PacketInfo::V6(info) => ControlMessage::Ipv6PacketInfo(info),
+    });
+    let slices = [std::io::IoSlice::new(content)];
+    let peer = SockaddrStorage::from(to.arrival.peer);
+    let fd = socket.as_fd().as_raw_fd();
+    // A peer that is gone again is no concern of the listener.
+    let _ = sendmsg(
+        fd,
+        &slices,
+        control.as_slice(),
+        MsgFlags::MSG_DONTWAIT,
+        Some(&peer),
+    );
+}

@@ -1,0 +1,210 @@
+//! A network namespace held by nothing but a file descriptor, and ways to run things inside.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File},
+    io::{self, Write as _},
+    net::IpAddr,
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::process::CommandExt as _,
+    },
+    panic,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::{
+    sched::{CloneFlags, setns, unshare},
+    unistd::{Gid, Uid, chdir, setgroups, setresgid, setresuid},
+};
+
+/// A user to run a program as, without any capability.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The user id.
+    pub uid: u32,
+    /// The group id; there are no further groups.
+    pub gid: u32,
+}
+
+/// `nobody`: the unprivileged user of the tests.
+pub const NOBODY: User = User {
+    uid: 65534,
+    gid: 65534,
+};
+
+/// A network namespace, and possibly a mount namespace. It is gone when its last process and this
+/// value are gone; a killed test leaves nothing behind.
+#[derive(Clone, Debug)]
+pub struct Namespace {
+    net: Arc<OwnedFd>,
+    mounts: Option<Arc<OwnedFd>>,
+}
+
+impl Namespace {
+    /// A new network namespace.
+    pub fn new() -> Result<Self> {
+        Self::unshare(CloneFlags::CLONE_NEWNET, || Ok(()))
+    }
+
+    /// A new network namespace with mounts of its own; `prepare` runs inside, to change them.
+    pub fn with_mounts(prepare: impl FnOnce() -> Result<()> + Send) -> Result<Self> {
+        Self::unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS, prepare)
+    }
+
+    fn unshare(flags: CloneFlags, prepare: impl FnOnce() -> Result<()> + Send) -> Result<Self> {
+        // The thread is thrown away: it can never get back to where it came from.
+        on_thread(|| {
+            unshare(flags).context("make namespaces (this needs root)")?;
+            prepare()?;
+            let open = |name: &str| -> Result<Arc<OwnedFd>> {
+                let path = format!("/proc/thread-self/ns/{name}");
+                Ok(Arc::new(
+                    File::open(&path)
+                        .with_context(|| format!("open {path}"))?
+                        .into(),
+                ))
+            };
+            let has_mounts = flags.contains(CloneFlags::CLONE_NEWNS);
+            let mounts = if has_mounts { Some(open("mnt")?) } else { None };
+            Ok(Self {
+                net: open("net")?,
+                mounts,
+            })
+        })
+    }
+
+    /// A path of the network namespace, for programs that take one; valid while this value lives.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", std::process::id(), self.net.as_raw_fd()).into()
+    }
+
+    /// A command that will run inside. Its working directory is `/` if there are own mounts.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        self.command_with(program, None)
+    }
+
+    /// A command that will run inside as another user (`Command::uid` would come too early).
+    pub fn command_as(&self, user: User, program: impl AsRef<OsStr>) -> Command {
+        self.command_with(program, Some(user))
+    }
+
+    fn command_with(&self, program: impl AsRef<OsStr>, user: Option<User>) -> Command {
+        let inside = self.clone();
+        let mut command = Command::new(program);
+        // SAFETY: only system calls happen between fork and exec; nothing allocates.
+        unsafe {
+            command.pre_exec(move || {
+                inside.enter()?;
+                user.map_or(Ok(()), become_user)
+            });
+        }
+        command
+    }
+
+    /// Runs a closure inside, on a thread of its own. What it opens stays inside.
+    pub fn run<T: Send>(&self, closure: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        on_thread(|| {
+            // A thread shares its working directory with the others, and may not change its
+            // mount namespace while it does.
+            unshare(CloneFlags::CLONE_FS).context("leave the shared working directory")?;
+            self.enter().context("enter the namespace")?;
+            closure()
+        })
+    }
+
+    /// Runs `ip` inside with arguments separated by spaces, and returns what it prints.
+    pub fn ip(&self, arguments: &str) -> Result<String> {
+        let output = self
+            .command("ip")
+            .args(arguments.split_whitespace())
+            .output();
+        let output = output.context("run ip (package iproute2)")?;
+        if !output.status.success() {
+            bail!(
+                "ip {arguments}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Runs a batch of `ip` commands, one a line.
+    pub fn ip_batch(&self, lines: &str) -> Result<()> {
+        let mut child = self
+            .command("ip")
+            .args(["-batch", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("start ip (package iproute2)")?;
+        child
+            .stdin
+            .take()
+            .context("ip has a stdin")?
+            .write_all(lines.as_bytes())?;
+        let output = child.wait_with_output().context("wait for ip")?;
+        if !output.status.success() {
+            bail!(
+                "ip refused:\n{lines}\n{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(())
+    }
+
+    /// Waits until the kernel takes packets to these addresses: without a search for duplicates
+    /// too, a new IPv6 address is put into the local table by a worker, a moment after `ip` is done.
+    pub fn await_local(&self, addresses: &[IpAddr]) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let local =
+                self.ip("route show table local")? + &self.ip("-6 route show table local")?;
+            let missing = addresses
+                .iter()
+                .find(|address| !local.contains(&format!("local {address} dev ")));
+            match missing {
+                None => return Ok(()),
+                Some(missing) if Instant::now() >= deadline => {
+                    bail!("{missing} does not become local:\n{local}")
+                }
+                Some(_) => thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+
+    /// Sets a network parameter, such as `net/ipv6/conf/all/accept_dad`.
+    pub fn sysctl(&self, name: &str, value: &str) -> Result<()> {
+        let path = Path::new("/proc/sys").join(name);
+        self.run(|| fs::write(&path, value).with_context(|| format!("write {}", path.display())))
+    }
+
+    fn enter(&self) -> io::Result<()> {
+        setns(&self.net, CloneFlags::CLONE_NEWNET)?;
+        if let Some(mounts) = &self.mounts {
+            setns(mounts, CloneFlags::CLONE_NEWNS)?;
+            chdir("/")?;
+        }
+        Ok(())
+    }
+}
+
+fn become_user(user: User) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    setgroups(&[])?;
+    setresgid(gid, gid, gid)?;
+    setresuid(uid, uid, uid)?;
+    Ok(())
+}
+
+fn on_thread<T: Send>(closure: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    thread::scope(|scope| scope.spawn(closure).join())
+        .unwrap_or_else(|panicked| panic::resume_unwind(panicked))
+}

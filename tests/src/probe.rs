@@ -1,0 +1,155 @@
+//! The probe: a small static program that makes attempts to reach something, in a guest or on the
+//! host, and says how each of them ended. Here: what it says, and how to build and run it.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    process::{Command, Output},
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    namespace::{Namespace, User},
+    workspace::{self, Once},
+};
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ending {
+    /// The peer answered.
+    Reached,
+    /// The kernel took the datagram, and no answer came in time.
+    Sent,
+    /// A system call failed; see [`Outcome::errno_name`].
+    Failed,
+    /// Nothing happened in time.
+    Timeout,
+}
+
+/// One line of the probe's output: one attempt and its ending.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The attempt, as it was given, for example `tcp/10.0.2.2/8080`.
+    pub attempt: String,
+    /// How it ended.
+    #[serde(rename = "outcome")]
+    pub ending: Ending,
+    /// The number of the error.
+    pub errno: Option<i32>,
+    /// The name of the error, for example `ECONNREFUSED`.
+    pub errno_name: Option<String>,
+    /// Milliseconds until the connection stood, the answer came, or the attempt failed.
+    pub ms: f64,
+    /// What the peer said.
+    pub reply: Option<String>,
+}
+
+impl Outcome {
+    /// Whether the peer answered.
+    #[must_use]
+    pub fn is_reached(&self) -> bool {
+        self.ending == Ending::Reached
+    }
+
+    /// Whether a system call failed with that error, for example `ECONNREFUSED`.
+    #[must_use]
+    pub fn failed_with(&self, errno_name: &str) -> bool {
+        self.ending == Ending::Failed && self.errno_name.as_deref() == Some(errno_name)
+    }
+
+    /// Whether the peer answered with this.
+    #[must_use]
+    pub fn says(&self, text: &str) -> bool {
+        self.is_reached()
+            && self
+                .reply
+                .as_deref()
+                .is_some_and(|reply| reply.contains(text))
+    }
+}
+
+/// The summary of `probe --flood N ATTEMPT`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Flood {
+    /// The attempt that was repeated.
+    pub attempt: String,
+    /// How many times.
+    pub count: u64,
+    /// Milliseconds for all of them.
+    pub ms: f64,
+    /// How often each ending was seen: `reached`, `sent`, `timeout`, or the name of an error.
+    pub endings: BTreeMap<String, u64>,
+}
+
+/// The path of the probe, a static program; built at first use.
+pub fn program() -> Result<PathBuf> {
+    static PROGRAM: Once<PathBuf> = Once::new();
+    PROGRAM.get(build).context("build the probe")
+}
+
+fn build() -> Result<PathBuf> {
+    const TARGET: &str = "x86_64-unknown-linux-gnu";
+    let dir = workspace::guest_dir()?;
+    let _lock = workspace::lock(&dir)?;
+    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .current_dir(workspace::root())
+        .args([
+            "build",
+            "--release",
+            "--package",
+            "tests",
+            "--bin",
+            "probe",
+            "--target",
+            TARGET,
+        ])
+        .arg("--target-dir")
+        .arg(&dir)
+        // The flags of the surrounding build would take precedence over these.
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env("RUSTFLAGS", "-Ctarget-feature=+crt-static -Cstrip=symbols")
+        .output()
+        .context("run cargo")?;
+    if !output.status.success() {
+        bail!("cargo failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(dir.join(TARGET).join("release/probe"))
+}
+
+/// Makes attempts from a namespace, as root. Options of the probe may come first, for example
+/// `--timeout-ms`, `300` (the default is 2000).
+pub fn run(namespace: &Namespace, attempts: &[&str]) -> Result<Vec<Outcome>> {
+    run_command(namespace.command(program()?).args(attempts))
+}
+
+/// Makes attempts from a namespace, as another user.
+pub fn run_as(user: User, namespace: &Namespace, attempts: &[&str]) -> Result<Vec<Outcome>> {
+    run_command(namespace.command_as(user, program()?).args(attempts))
+}
+
+/// Runs a command that ends in the probe, possibly after a launcher, and reads what it says.
+pub fn run_command(command: &mut Command) -> Result<Vec<Outcome>> {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command
+        .output()
+        .with_context(|| format!("run {command:?}"))?;
+    let stderr = String::from_utf8_lossy(&stderr);
+    if !status.success() {
+        bail!("{command:?}: {status}\n{stderr}");
+    }
+    read_lines(&String::from_utf8_lossy(&stdout)).with_context(|| format!("{command:?}\n{stderr}"))
+}
+
+/// Reads the probe's output: [`Outcome`]s, or one [`Flood`].
+pub fn read_lines<T: DeserializeOwned>(text: &str) -> Result<Vec<T>> {
+    text.lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(|line| serde_json::from_str(line).with_context(|| format!("unexpected: {line}")))
+        .collect()
+}

@@ -1,0 +1,118 @@
+//! Commands that run to their end, with an eye on those that never come to it.
+
+use std::{
+    io::{self, Read, Write as _},
+    process::{Command, ExitStatus, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{fence::Fence, process::Process};
+
+/// How long anything may take before it counts as hung. No test waits for it unless it fails.
+pub const HANG: Duration = Duration::from_secs(60);
+
+/// How a command ended, and what it printed.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// What it printed.
+    pub stdout: String,
+    /// What it printed on standard error.
+    pub stderr: String,
+}
+
+impl Ended {
+    /// The status it exited with; `None` if a signal ended it.
+    #[must_use]
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+}
+
+/// A command to be run in the fence on the machine itself, as nobody in particular called it: what
+/// sudo says of its caller is removed from the environment.
+#[must_use]
+pub fn fenced(fence: &Fence, words: &[&str]) -> Command {
+    let launcher = fence.launcher();
+    let mut command = Command::new(&launcher[0]);
+    command.args(&launcher[1..]).args(words);
+    without_sudo(&mut command);
+    command
+}
+
+/// Removes what sudo says of its caller from the environment of a command.
+pub fn without_sudo(command: &mut Command) -> &mut Command {
+    for variable in ["SUDO_UID", "SUDO_GID", "SUDO_USER", "SUDO_COMMAND"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// Runs a command to its end, without input.
+pub fn to_end(command: Command) -> Result<Ended> {
+    to_end_with(command, Stdio::null(), b"")
+}
+
+/// Runs a command to its end with `input` on a pipe.
+pub fn to_end_with_input(command: Command, input: &[u8]) -> Result<Ended> {
+    to_end_with(command, Stdio::piped(), input)
+}
+
+/// Runs a command to its end; `input` is written if `stdin` is a pipe.
+pub fn to_end_with(mut command: Command, stdin: Stdio, input: &[u8]) -> Result<Ended> {
+    command
+        .stdin(stdin)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let name = format!("{command:?}");
+    let mut process = Process::spawn(command)?;
+    let child = process.child();
+    let stdout = read_all(child.stdout.take().context("a piped stdout")?);
+    let stderr = read_all(child.stderr.take().context("a piped stderr")?);
+    if let Some(mut stdin) = child.stdin.take() {
+        // A command that does not read its input is free to.
+        let _ = stdin.write_all(input);
+    }
+    let Some(status) = process.wait(HANG)? else {
+        bail!("{name} does not end");
+    };
+    let text = |bytes: mpsc::Receiver<io::Result<Vec<u8>>>| -> Result<String> {
+        let bytes = bytes
+            .recv_timeout(HANG)
+            .with_context(|| format!("{name} has ended, and somebody still holds its output"))?;
+        Ok(String::from_utf8_lossy(&bytes?).into_owned())
+    };
+    Ok(Ended {
+        status,
+        stdout: text(stdout)?,
+        stderr: text(stderr)?,
+    })
+}
+
+/// Waits until `holds` does.
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + HANG;
+    while !holds()? {
+        if Instant::now() >= deadline {
+            bail!("in vain for {HANG:?}: {what}");
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// Reads to the end, on a thread of its own.
+pub fn read_all(mut from: impl Read + Send + 'static) -> mpsc::Receiver<io::Result<Vec<u8>>> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // Without a receiver nobody cares any more.
+        let _ = sender.send(from.read_to_end(&mut bytes).map(|_| bytes));
+    });
+    receiver
+}

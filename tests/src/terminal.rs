@@ -1,0 +1,153 @@
+//! A terminal with somebody at it: a pseudo-terminal with an interactive bash, whose job control is
+//! the real one.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::{fd::AsFd as _, unix::process::CommandExt as _},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    pty::{Winsize, openpty},
+    unistd::{Pid, setsid, tcgetpgrp, ttyname},
+};
+
+use crate::run::{self, HANG, without_sudo};
+
+/// Ctrl-C.
+pub const CTRL_C: u8 = 0x03;
+/// Ctrl-Z.
+pub const CTRL_Z: u8 = 0x1a;
+
+/// The prompt of the terminal's own shell.
+pub const PROMPT: &str = "outer> ";
+
+/// A terminal. Its session ends when this is dropped: the terminal is hung up.
+#[derive(Debug)]
+pub struct Terminal {
+    screen: File,
+    shell: Child,
+    /// What has come and is not looked at yet.
+    pending: Vec<u8>,
+}
+
+impl Terminal {
+    /// Starts an interactive bash at a new terminal, and waits for its prompt.
+    pub fn start() -> Result<Self> {
+        let size = Winsize {
+            ws_row: 50,
+            // Nothing that a test looks for is to be wrapped.
+            ws_col: 1000,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        let pair = openpty(Some(&size), None).context("make a terminal")?;
+        let path = ttyname(&pair.slave).context("the terminal's name")?;
+        let stream = || -> io::Result<Stdio> { Ok(pair.slave.try_clone()?.into()) };
+        let mut bash = Command::new("bash");
+        bash.args(["--norc", "--noediting", "-i"])
+            .env("PS1", PROMPT)
+            .env("TERM", "dumb")
+            .env_remove("PROMPT_COMMAND")
+            .stdin(stream()?)
+            .stdout(stream()?)
+            .stderr(stream()?);
+        without_sudo(&mut bash);
+        let terminal = path.clone();
+        // SAFETY: only system calls happen between fork and exec, and `open` of a short path, which
+        // does not allocate.
+        unsafe {
+            bash.pre_exec(move || {
+                setsid()?;
+                // The first terminal that a session's leader opens becomes the session's.
+                OpenOptions::new().read(true).write(true).open(&terminal)?;
+                Ok(())
+            });
+        }
+        let shell = bash.spawn().context("start bash")?;
+        let mut terminal = Self {
+            screen: pair.master.into(),
+            shell,
+            pending: Vec::new(),
+        };
+        terminal.expect(PROMPT)?;
+        Ok(terminal)
+    }
+
+    /// Types a line, with Enter.
+    pub fn type_line(&mut self, line: &str) -> Result<()> {
+        self.write(format!("{line}\r").as_bytes())
+    }
+
+    /// Presses a key.
+    pub fn press(&mut self, key: u8) -> Result<()> {
+        self.write(&[key])
+    }
+
+    /// Types a line, and waits for the outer prompt; returns what came before that.
+    pub fn run(&mut self, line: &str) -> Result<String> {
+        self.type_line(line)?;
+        self.expect(PROMPT)
+    }
+
+    /// Waits for `text`, and returns what came since the last time, up to and with it.
+    pub fn expect(&mut self, text: &str) -> Result<String> {
+        let deadline = Instant::now() + HANG;
+        loop {
+            let at = self
+                .pending
+                .windows(text.len())
+                .position(|window| window == text.as_bytes());
+            if let Some(at) = at {
+                let seen: Vec<u8> = self.pending.drain(..at + text.len()).collect();
+                return Ok(String::from_utf8_lossy(&seen).into_owned());
+            }
+            if !self.read(deadline)? {
+                bail!(
+                    "no {text:?} on the terminal: {:?}",
+                    String::from_utf8_lossy(&self.pending)
+                );
+            }
+        }
+    }
+
+    /// Waits until a process group has the terminal: keys that are signals go to whoever has it.
+    pub fn wait_for_foreground(&self, group: u32) -> Result<()> {
+        let group = Pid::from_raw(i32::try_from(group)?);
+        run::wait_until(&format!("{group} has the terminal"), || {
+            Ok(tcgetpgrp(&self.screen).context("ask the terminal")? == group)
+        })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.screen.write_all(bytes).context("type")
+    }
+
+    /// Reads some more; whether any came in time.
+    fn read(&mut self, deadline: Instant) -> Result<bool> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left + Duration::from_millis(1))?;
+        let mut polled = [PollFd::new(self.screen.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut polled, timeout).context("poll the terminal")? == 0 {
+            return Ok(false);
+        }
+        let mut buffer = [0; 4096];
+        // EIO: nobody has the terminal open any more.
+        let count = self.screen.read(&mut buffer).unwrap_or(0);
+        self.pending.extend_from_slice(&buffer[..count]);
+        Ok(count > 0)
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // The death of the session's leader hangs the terminal up: the foreground job gets SIGHUP,
+        // and stopped ones SIGHUP and SIGCONT.
+        let _ = self.shell.kill();
+        let _ = self.shell.wait();
+    }
+}

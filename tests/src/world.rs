@@ -1,0 +1,202 @@
+//! A private "host" and "internet", joined by a wire. No packet leaves them.
+//!
+//! ```text
+//! host                                          internet
+//! br0  203.0.113.5/24  2001:db8:3::5/64         lo   198.51.100.7  2001:db8:2::7
+//! eth0 192.0.2.10/24   2001:db8:1::10/64  ────  eth0 192.0.2.1/24  2001:db8:1::1/64
+//!      fe80::10/64
+//! ```
+
+use std::{
+    fs, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::unix::fs::symlink,
+    path::Path,
+};
+
+use anyhow::{Context as _, Result};
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+};
+
+use crate::{namespace::Namespace, workspace};
+
+/// The host's address on its LAN, on `eth0`.
+pub const HOST_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10));
+/// The host's address on its LAN, on `eth0`.
+pub const HOST_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x10));
+/// The host's link-local address on `eth0`.
+pub const HOST_LINK_LOCAL: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x10));
+/// The host's address on its second device, the bridge `br0`.
+pub const BRIDGE_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 5));
+/// The host's address on its second device, the bridge `br0`.
+pub const BRIDGE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 3, 0, 0, 0, 0, 5));
+/// The host's gateway, on the other end of the wire: a neighbour on the LAN.
+pub const GATEWAY_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+/// The host's gateway, on the other end of the wire: a neighbour on the LAN.
+pub const GATEWAY_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1));
+/// A server on the internet, behind the gateway.
+pub const SERVER_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
+/// A server on the internet, behind the gateway.
+pub const SERVER_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 7));
+
+/// What the host's `/etc/resolv.conf` says at first: a resolver on loopback, as systemd has it.
+pub const RESOLV_CONF: &str = "nameserver 127.0.0.53\n";
+
+/// The mount point at which qfence pins its objects.
+const BPFFS: &str = "/sys/fs/bpf";
+
+/// A private host and internet. They end with this value, and with the processes inside.
+#[derive(Debug)]
+pub struct World {
+    /// The host that is to be protected: own network, own `/etc`; everything else is shared.
+    pub host: Namespace,
+    /// The world outside.
+    pub internet: Namespace,
+}
+
+impl World {
+    /// Makes a host and an internet. Needs root; any number may exist at a time.
+    pub fn new() -> Result<Self> {
+        mount_bpffs().with_context(|| format!("mount {BPFFS}"))?;
+        let host = Namespace::with_mounts(give_own_etc).context("make the host")?;
+        let internet = Namespace::new().context("make the internet")?;
+        for namespace in [&host, &internet] {
+            set_parameters(namespace)?;
+        }
+        // An unconnected bridge has no carrier; a dangling veth pair gives it one.
+        host.ip_batch(&format!(
+            "link add eth0 type veth peer name eth0 netns {internet}\n\
+             link add br0 type bridge\n\
+             link add port0 type veth peer name port1\n\
+             link set port0 master br0\n\
+             link set port0 up\nlink set port1 up\n\
+             link set lo up\nlink set eth0 up\nlink set br0 up\n\
+             address add {HOST_V4}/24 brd + dev eth0\n\
+             address add {HOST_V6}/64 dev eth0 nodad\n\
+             address add {HOST_LINK_LOCAL}/64 dev eth0 nodad\n\
+             address add {BRIDGE_V4}/24 brd + dev br0\n\
+             address add {BRIDGE_V6}/64 dev br0 nodad\n",
+            internet = internet.path().display(),
+        ))?;
+        internet.ip_batch(&format!(
+            "link set lo up\nlink set eth0 up\n\
+             address add {GATEWAY_V4}/24 brd + dev eth0\n\
+             address add {GATEWAY_V6}/64 dev eth0 nodad\n\
+             address add {SERVER_V4}/32 dev lo\n\
+             address add {SERVER_V6}/128 dev lo nodad\n",
+        ))?;
+        host.ip_batch(&format!(
+            "route add default via {GATEWAY_V4}\nroute add ::/0 via {GATEWAY_V6}\n"
+        ))?;
+        host.await_local(&[HOST_V4, HOST_V6, HOST_LINK_LOCAL, BRIDGE_V4, BRIDGE_V6])?;
+        internet.await_local(&[GATEWAY_V4, GATEWAY_V6, SERVER_V4, SERVER_V6])?;
+        // Like any gateway, it says so if it knows no way.
+        internet.sysctl("net/ipv4/ip_forward", "1")?;
+        internet.sysctl("net/ipv6/conf/all/forwarding", "1")?;
+        Ok(Self { host, internet })
+    }
+
+    /// Every unicast address of the host, loopback and link-local ones aside.
+    #[must_use]
+    pub const fn host_addresses() -> [IpAddr; 4] {
+        [HOST_V4, HOST_V6, BRIDGE_V4, BRIDGE_V6]
+    }
+
+    /// Runs `ip` on the host, for example `route add local 198.18.0.0/24 dev lo`.
+    pub fn host_ip(&self, arguments: &str) -> Result<String> {
+        self.host.ip(arguments)
+    }
+
+    /// Gives the host another address, usable on return.
+    pub fn add_host_address(&self, address: IpAddr, device: &str) -> Result<()> {
+        let length = if address.is_ipv4() { "32" } else { "128 nodad" };
+        self.host
+            .ip(&format!("address add {address}/{length} dev {device}"))?;
+        self.host.await_local(&[address])
+    }
+
+    /// Replaces the host's `/etc/resolv.conf` by another file, in one step.
+    pub fn write_resolv_conf(&self, text: &str) -> Result<()> {
+        self.write_etc("resolv.conf", text)
+    }
+
+    /// Replaces the host's `/etc/resolv.conf` by a symbolic link, in one step.
+    pub fn symlink_resolv_conf(&self, target: impl AsRef<Path>) -> Result<()> {
+        let target = target.as_ref();
+        self.replace_in_etc("resolv.conf", |new| symlink(target, new))
+    }
+
+    /// Writes a file below the host's `/etc`, replacing it in one step.
+    pub fn write_etc(&self, name: &str, text: &str) -> Result<()> {
+        self.replace_in_etc(name, |new| fs::write(new, text))
+    }
+
+    fn replace_in_etc(
+        &self,
+        name: &str,
+        make: impl FnOnce(&Path) -> io::Result<()> + Send,
+    ) -> Result<()> {
+        self.host.run(|| {
+            let path = Path::new("/etc").join(name);
+            let new = path.with_added_extension("new");
+            fs::create_dir_all(path.parent().context("a file in /etc has a parent")?)?;
+            make(&new).with_context(|| format!("write {}", new.display()))?;
+            fs::rename(&new, &path).with_context(|| format!("replace {}", path.display()))
+        })
+    }
+}
+
+/// Sees to it that the BPF file system is mounted before any mount namespace is made: what is
+/// mounted inside one would be private to it.
+fn mount_bpffs() -> Result<()> {
+    let _lock = workspace::lock(Path::new("/sys/fs"))?;
+    if statfs(BPFFS).context("statfs")?.filesystem_type() == BPF_FS_MAGIC {
+        return Ok(());
+    }
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("bpf"), BPFFS, Some("bpf"), flags, Some("mode=700")).context("mount")
+}
+
+/// Lays a writable layer in memory over `/etc`. All other mounts stay those of the machine.
+fn give_own_etc() -> Result<()> {
+    const NONE: Option<&str> = None;
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(NONE, "/", NONE, private, NONE).context("make all mounts private")?;
+    // The overlay holds its layers by itself, so the memory is mounted where it is needed only
+    // for a moment.
+    let memory = "/mnt";
+    mount(
+        Some("tmpfs"),
+        memory,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        Some("mode=755"),
+    )
+    .context("mount a tmpfs")?;
+    fs::create_dir("/mnt/upper").context("create the upper layer")?;
+    fs::create_dir("/mnt/work").context("create the overlay's work directory")?;
+    let layers = "lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work";
+    mount(
+        Some("overlay"),
+        "/etc",
+        Some("overlay"),
+        MsFlags::empty(),
+        Some(layers),
+    )
+    .context("mount an overlay on /etc")?;
+    umount2(memory, MntFlags::MNT_DETACH).context("unmount the tmpfs")?;
+    fs::write("/etc/resolv.conf.new", RESOLV_CONF).context("write resolv.conf")?;
+    fs::rename("/etc/resolv.conf.new", "/etc/resolv.conf").context("replace resolv.conf")
+}
+
+fn set_parameters(namespace: &Namespace) -> Result<()> {
+    // Addresses are usable at once, without a search for duplicates.
+    for interfaces in ["all", "default"] {
+        namespace.sysctl(&format!("net/ipv6/conf/{interfaces}/accept_dad"), "0")?;
+        namespace.sysctl(&format!("net/ipv6/conf/{interfaces}/disable_ipv6"), "0")?;
+    }
+    // Everybody may open ping sockets, which is what a guest's ping becomes.
+    namespace.sysctl("net/ipv4/ping_group_range", "0 2147483647")
+}

@@ -1,0 +1,364 @@
+//! What cannot be done is said in so many words; nothing runs, and nothing is left.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Context as _, Result};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use tests::{
+    fence::{Fence, qfence, unique_name},
+    namespace::{NOBODY, Namespace},
+    remains,
+    run::{Ended, to_end, without_sudo},
+    shell::Shell,
+    workspace,
+};
+
+const NO_MOUNT: Option<&str> = None;
+
+/// Has `exec` with these options try to touch a file; makes sure that it failed, that the file is
+/// not there, and that nothing is left, and returns what was said.
+fn refused(options: &[&str]) -> Result<String> {
+    refused_by(Command::new(qfence()?), options)
+}
+
+fn refused_by(mut command: Command, options: &[&str]) -> Result<String> {
+    let dir = tempfile::tempdir()?;
+    fs::set_permissions(
+        dir.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o777),
+    )?;
+    let touched = dir.path().join("touched");
+    let name = unique_name("bad");
+    // The last of two names counts; nobody complains of root.
+    command.args(["exec", "--name", &name, "--user", "nobody"]);
+    command.args(options).args(["--", "touch"]).arg(&touched);
+    let Ended { status, stderr, .. } = to_end(command)?;
+    assert_eq!(status.code(), Some(125), "{options:?}: {stderr}");
+    assert!(!touched.exists(), "{options:?}: it ran: {stderr}");
+    remains::ensure_none(&name)?;
+    Ok(stderr)
+}
+
+/// Like [`refused`], and makes sure that it is the message that was expected.
+fn assert_refused(options: &[&str], message: &str) -> Result<()> {
+    assert_eq!(refused(options)?, format!("{message}\n"), "{options:?}");
+    Ok(())
+}
+
+#[test]
+fn without_a_fault_it_runs() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let touched = dir.path().join("touched");
+    let fence = Fence::new("good")?;
+    let mut command = Command::new(&fence.launcher()[0]);
+    command.args(&fence.launcher()[1..]).arg("touch");
+    assert_eq!(to_end(without(command, &touched))?.code(), Some(0));
+    assert!(touched.exists());
+    remains::ensure_none(fence.name())
+}
+
+fn without(mut command: Command, touched: &Path) -> Command {
+    without_sudo(command.arg(touched));
+    command
+}
+
+#[test]
+fn only_root_can() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    workspace::make_readable(dir.path())?;
+    let program = dir.path().join("qfence-user");
+    fs::copy(qfence()?, &program)?;
+    let outside = Namespace::new()?;
+    let message = "qfence: error: this must be run as root: try `sudo qfence-user …`\n";
+    assert_eq!(
+        refused_by(outside.command_as(NOBODY, &program), &[])?,
+        message
+    );
+    for verb in [&["ps"][..], &["rm", "x"]] {
+        let mut command = outside.command_as(NOBODY, &program);
+        command.args(verb);
+        let ended = to_end(command)?;
+        assert_eq!((ended.code(), ended.stderr.as_str()), (Some(125), message));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_name_must_be_one() -> Result<()> {
+    let long = "x".repeat(81);
+    for (name, shown) in [
+        ("", "\"\""),
+        (".", "\".\""),
+        ("..", "\"..\""),
+        ("a/b", "\"a/b\""),
+        ("cgroup.procs", "\"cgroup.procs\""),
+        (&long, &format!("{long:?}")),
+        ("a\nb", "\"a\\nb\""),
+        ("\u{1b}[2J", "\"\\u{1b}[2J\""),
+    ] {
+        let message = format!(
+            "qfence: error: {shown} cannot be the name of a fence: it must be a file name of at \
+             most 80 bytes, without control characters, and not begin with \"cgroup.\""
+        );
+        assert_refused(&["--name", name], &message)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_name_in_use_stays_with_who_uses_it() -> Result<()> {
+    let fence = Fence::new("in-use")?.with(&["--user", "nobody"]);
+    let mut shell = Shell::start(fence.command(&Namespace::new()?, "sh"))?;
+    let name = fence.name();
+    assert_refused(
+        &["--name", name],
+        &format!(
+            "qfence: error: a fence named {name:?} is there already: see `qfence-user ps`, or give \
+             another --name"
+        ),
+    )?;
+    remains::ensure_whole(name)?;
+    assert_eq!(remains::pids(name)?, [shell.pid()?]);
+    let outcomes = shell.attempt(&["tcp/127.0.0.1/9"])?;
+    assert!(outcomes[0].failed_with("ECONNREFUSED"), "{outcomes:?}");
+    fence.await_refusal(|refusal| refusal.port == 9)?;
+    shell.close_input();
+    assert_eq!(shell.wait_for_code()?, 0);
+    remains::ensure_none(name)
+}
+
+#[test]
+fn users_and_groups_must_be_known() -> Result<()> {
+    for (user, message) in [
+        ("no-such-user", "there is no user \"no-such-user\""),
+        ("", "there is no user \"\""),
+        (
+            "nobody:no-such-group",
+            "there is no group \"no-such-group\"",
+        ),
+        (
+            "4242424",
+            "user id 4242424 is unknown, so its group is too: give --user 4242424:GID",
+        ),
+    ] {
+        assert_refused(&["--user", user], &format!("qfence: error: {message}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn values_of_options_must_make_sense() -> Result<()> {
+    for (option, value, message) in [
+        (
+            "--deny-with",
+            "foo",
+            "'--deny-with <DENY_WITH>'\n  [possible values: refused, unreachable, denied]",
+        ),
+        (
+            "--dns",
+            "foo",
+            "'--dns <DNS>'\n  [possible values: auto, deny]",
+        ),
+        (
+            "--log-format",
+            "foo",
+            "'--log-format <LOG_FORMAT>'\n  [possible values: text, json]",
+        ),
+        (
+            "--log",
+            "",
+            "'--log <PATH|stderr|none>': give a path, stderr or none",
+        ),
+        (
+            "--memory-max",
+            "x",
+            "'--memory-max <SIZE>': \"x\" is no size: give bytes, or a number and K, M, G or T",
+        ),
+        (
+            "--cpu-max",
+            "x",
+            "'--cpu-max <SHARE>': \"x\" is no share of CPU time: give a percentage of one CPU, as \
+             150%, or microseconds a period, as 150000/100000",
+        ),
+        (
+            "--pids-max",
+            "0",
+            "'--pids-max <N>': 0 is not in 1..=4294967295",
+        ),
+        (
+            "--preserve-fds",
+            "x",
+            "'--preserve-fds <N>': invalid digit found in string",
+        ),
+    ] {
+        let hint = "For more information, try '--help'.";
+        assert_refused(
+            &[option, value],
+            &format!("error: invalid value '{value}' for {message}\n\n{hint}"),
+        )?;
+    }
+    Ok(())
+}
+
+#[test]
+fn words_must_be_known_and_complete() -> Result<()> {
+    let no_command = "error: the following required arguments were not provided:\n  \
+         <COMMAND>...\n\nUsage: qfence-user exec [OPTIONS] -- COMMAND [ARGS]...\n";
+    for (words, message) in [
+        (&["exec"][..], no_command),
+        (&["exec", "--"], no_command),
+        (
+            &["exec", "--frobnicate", "--", "true"],
+            "error: unexpected argument '--frobnicate' found\n\n  tip: to pass '--frobnicate' as a \
+             value, use '-- --frobnicate'\n\nUsage: qfence-user exec [OPTIONS] -- COMMAND [ARGS]...\n",
+        ),
+        (
+            &["frobnicate"],
+            "error: unrecognized subcommand 'frobnicate'\n\nUsage: qfence-user <COMMAND>\n",
+        ),
+        (
+            &["rm"],
+            "error: the following required arguments were not provided:\n  <NAME>...\n\n\
+             Usage: qfence-user rm <NAME>...\n",
+        ),
+        (
+            &["ps", "--frobnicate"],
+            "error: unexpected argument '--frobnicate' found\n\nUsage: qfence-user ps [OPTIONS]\n",
+        ),
+    ] {
+        let mut command = Command::new(qfence()?);
+        command.args(words);
+        let ended = to_end(command)?;
+        assert_eq!(ended.code(), Some(125), "{ended:?}");
+        let hint = "\nFor more information, try '--help'.\n";
+        assert_eq!(ended.stderr, format!("{message}{hint}"));
+    }
+    Ok(())
+}
+
+#[test]
+fn the_log_must_be_writable() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (dir, below) = (
+        dir.path().display().to_string(),
+        dir.path().join("missing/log").display().to_string(),
+    );
+    for (path, why) in [
+        (&dir, "Is a directory (os error 21)"),
+        (&below, "No such file or directory (os error 2)"),
+    ] {
+        let message = format!("qfence: error: cannot open the log {path}: {why}");
+        assert_refused(&["--log", path], &message)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_limit_is_enforced_or_refused() -> Result<()> {
+    let mount = remains::cgroup2_mount()?;
+    let there = fs::read_to_string(mount.join("cgroup.controllers"))?;
+    let there = there.trim();
+    for (option, value, controller, file, applied) in [
+        ("--memory-max", "1G", "memory", "memory.max", "1073741824"),
+        ("--cpu-max", "150%", "cpu", "cpu.max", "150000 100000"),
+        ("--pids-max", "20", "pids", "pids.max", "20"),
+    ] {
+        if there.split_whitespace().any(|name| name == controller) {
+            let fence = Fence::new("limit")?.with(&[option, value]);
+            let mut shell = Shell::start(fence.command(&Namespace::new()?, "sh"))?;
+            let set = fs::read_to_string(remains::cgroup(fence.name())?.join(file))?;
+            assert_eq!(set.trim(), applied);
+            shell.close_input();
+            shell.wait()?;
+        } else {
+            let message = format!(
+                "qfence: error: {option} cannot be enforced: the cgroup2 hierarchy at {} has no \
+                 {controller} controller (it has: {}); on a hybrid host the controller may be \
+                 mounted as cgroup v1",
+                mount.display(),
+                if there.is_empty() { "none" } else { there }
+            );
+            assert_refused(&[option, value], &message)?;
+        }
+    }
+    Ok(())
+}
+
+/// Unmounts all file systems of a type; only where mounts are private.
+fn unmount_all(fs_type: &str) -> Result<()> {
+    let mounts = fs::read_to_string("/proc/thread-self/mountinfo")?;
+    for line in mounts.lines().rev() {
+        let (before, after) = line.split_once(" - ").context("a line of mountinfo")?;
+        if after.split(' ').next() == Some(fs_type) {
+            let point = before.split(' ').nth(4).context("a mount point")?;
+            umount2(point, MntFlags::MNT_DETACH).with_context(|| format!("unmount {point}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// A host with other mounts; nothing else of it is used.
+fn host_with(change: impl FnOnce() -> Result<()> + Send) -> Result<Namespace> {
+    Namespace::with_mounts(|| {
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(NO_MOUNT, "/", NO_MOUNT, private, NO_MOUNT).context("make all mounts private")?;
+        change()
+    })
+}
+
+fn mount_new(fs_type: &str, point: &str, options: Option<&str>) -> Result<()> {
+    mount(
+        Some(fs_type),
+        point,
+        Some(fs_type),
+        MsFlags::empty(),
+        options,
+    )
+    .with_context(|| format!("mount {fs_type} on {point}"))
+}
+
+#[test]
+fn a_host_with_cgroup_v1_alone_is_told_what_to_do() -> Result<()> {
+    let host = host_with(|| {
+        unmount_all("cgroup2")?;
+        if !fs::read_to_string("/proc/thread-self/mountinfo")?.contains(" - cgroup ") {
+            mount_new("cgroup", "/mnt", Some("none,name=qfence-test"))?;
+        }
+        Ok(())
+    })?;
+    assert_eq!(
+        refused_by(host.command(qfence()?), &[])?,
+        "qfence: error: only cgroup v1 is mounted, and qfence needs cgroup v2: boot with \
+         systemd.unified_cgroup_hierarchy=1, or mount it beside v1 with \
+         `mkdir /sys/fs/cgroup/unified && mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified`\n"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_host_without_cgroups_is_told_what_to_do() -> Result<()> {
+    let host = host_with(|| {
+        unmount_all("cgroup2")?;
+        unmount_all("cgroup")
+    })?;
+    assert_eq!(
+        refused_by(host.command(qfence()?), &[])?,
+        "qfence: error: no cgroup2 file system is mounted here (`ip netns exec` hides it: use \
+         `nsenter --net=…`): mount it with `mount -t cgroup2 cgroup2 /sys/fs/cgroup`\n"
+    );
+    Ok(())
+}
+
+#[test]
+fn without_a_place_for_bpffs_nothing_runs() -> Result<()> {
+    let host = host_with(|| {
+        mount_new("tmpfs", "/sys/fs", None)?;
+        mount_new("cgroup2", "/mnt", None)
+    })?;
+    assert_eq!(
+        refused_by(host.command(qfence()?), &[])?,
+        "qfence: error: no bpffs is mounted at /sys/fs/bpf, and mounting it failed: ENOENT: No \
+         such file or directory\n"
+    );
+    Ok(())
+}

@@ -1,0 +1,234 @@
+//! At a real terminal a fenced command is a job like any other, and qfence's lines stay readable.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, bail};
+use tests::{
+    fence::Fence,
+    probe, remains,
+    run::wait_until,
+    shell::state_of,
+    terminal::{CTRL_C, CTRL_Z, PROMPT, Terminal},
+};
+
+/// A loop that answers every line.
+const ANSWERING: &str = r#"sh -c 'echo begun; while read line; do echo "<$line>"; done'"#;
+
+/// An interactive shell with a prompt that the terminal does not show unless it prints it.
+const INNER_SHELL: &str = "env PS1='in''ner> ' bash --norc --noediting -i";
+const INNER_PROMPT: &str = "inner> ";
+
+/// Types the launcher and a command.
+fn launch(terminal: &mut Terminal, fence: &Fence, command: &str) -> Result<()> {
+    terminal.type_line(&format!("{} {command}", fence.launcher().join(" ")))
+}
+
+/// The fence's supervisor, by its description.
+fn supervisor(fence: &Fence) -> Result<u32> {
+    let text = fs::read(format!("/run/qfence/{}.json", fence.name()))?;
+    let description: serde_json::Value = serde_json::from_slice(&text)?;
+    let pid = description["supervisor"].as_u64().context("a pid")?;
+    Ok(u32::try_from(pid)?)
+}
+
+/// The process of that name in the fence, once it is there.
+fn process_named(fence: &Fence, name: &str) -> Result<u32> {
+    let mut found = None;
+    wait_until(&format!("{name} runs in the fence"), || {
+        found = remains::pids(fence.name())?.into_iter().find(|pid| {
+            let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            comm.trim() == name
+        });
+        Ok(found.is_some())
+    })?;
+    found.context("it was there")
+}
+
+fn wait_for_state(pid: u32, state: char) -> Result<()> {
+    wait_until(&format!("{pid} is in state {state}"), || {
+        Ok(state_of(pid) == Some(state))
+    })
+    .with_context(|| format!("it is in {:?}", state_of(pid)))
+}
+
+/// Makes sure that the last command ended with `code`, and that nothing is left of the fence.
+fn ensure_ended(terminal: &mut Terminal, fence: &Fence, code: i32) -> Result<()> {
+    let shown = terminal.run("echo status=$?")?;
+    if !shown.contains(&format!("status={code}\r\n")) {
+        bail!("not {code}: {shown:?}");
+    }
+    remains::ensure_none(fence.name())
+}
+
+#[test]
+fn ctrl_z_stops_fg_goes_on_and_ctrl_c_ends() -> Result<()> {
+    let fence = Fence::new("job")?.with(&["--user", "nobody"]);
+    let mut terminal = Terminal::start()?;
+    launch(&mut terminal, &fence, ANSWERING)?;
+    terminal.expect("begun\r\n")?;
+    let (supervisor, command) = (supervisor(&fence)?, process_named(&fence, "sh")?);
+    for round in 1..=2 {
+        terminal.press(CTRL_Z)?;
+        terminal.expect(PROMPT)?;
+        wait_for_state(supervisor, 'T')?;
+        wait_for_state(command, 'T')?;
+        let jobs = terminal.run("jobs")?;
+        assert!(jobs.contains("[1]+  Stopped"), "{jobs:?}");
+        terminal.type_line("fg")?;
+        terminal.expect("echo begun")?;
+        terminal.type_line(&format!("line {round}"))?;
+        terminal.expect(&format!("<line {round}>\r\n"))?;
+    }
+    terminal.press(CTRL_C)?;
+    terminal.expect(PROMPT)?;
+    ensure_ended(&mut terminal, &fence, 130)
+}
+
+#[test]
+fn bg_goes_on_in_the_background() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let ticks = dir.path().join("ticks");
+    let count = || Ok::<_, anyhow::Error>(fs::read(&ticks).map_or(0, |text| text.len()));
+    let fence = Fence::new("background")?;
+    // No sleep in the loop: Ctrl-Z could stop it between vfork and exec, and its parent would wait.
+    let mut terminal = Terminal::start()?;
+    let command = format!(
+        "sh -c 'echo begun; while :; do echo >> {}; done'",
+        ticks.display()
+    );
+    launch(&mut terminal, &fence, &command)?;
+    terminal.expect("begun\r\n")?;
+    let (supervisor, command) = (supervisor(&fence)?, process_named(&fence, "sh")?);
+    terminal.press(CTRL_Z)?;
+    terminal.expect(PROMPT)?;
+    wait_for_state(supervisor, 'T')?;
+    wait_for_state(command, 'T')?;
+    let stopped_at = count()?;
+
+    terminal.run("bg")?;
+    wait_until("the command goes on", || Ok(count()? > stopped_at + 3))?;
+    let shown = terminal.run("echo meanwhile=$((1 + 1)); jobs")?;
+    assert!(shown.contains("meanwhile=2\r\n"), "{shown:?}");
+    assert!(shown.contains("[1]+  Running"), "{shown:?}");
+
+    terminal.type_line("fg")?;
+    terminal.expect("done'\r\n")?;
+    terminal.wait_for_foreground(supervisor)?;
+    terminal.press(CTRL_C)?;
+    terminal.expect(PROMPT)?;
+    ensure_ended(&mut terminal, &fence, 130)
+}
+
+#[test]
+fn a_shell_inside_has_jobs_of_its_own() -> Result<()> {
+    let fence = Fence::new("shell")?;
+    let mut terminal = Terminal::start()?;
+    launch(&mut terminal, &fence, INNER_SHELL)?;
+    terminal.expect(INNER_PROMPT)?;
+    let (supervisor, shell) = (supervisor(&fence)?, process_named(&fence, "bash")?);
+
+    // Ctrl-Z inside stops the inner job alone.
+    terminal.type_line("sleep 1000")?;
+    let sleep = process_named(&fence, "sleep")?;
+    terminal.press(CTRL_Z)?;
+    terminal.expect(INNER_PROMPT)?;
+    wait_for_state(sleep, 'T')?;
+    for pid in [supervisor, shell] {
+        assert_ne!(state_of(pid), Some('T'), "{pid}");
+    }
+
+    // The inner shell's own stop is the outer shell's to see.
+    for _ in 1..=2 {
+        terminal.type_line("suspend")?;
+        terminal.expect(PROMPT)?;
+        wait_for_state(supervisor, 'T')?;
+        wait_for_state(shell, 'T')?;
+        let jobs = terminal.run("echo $((40 + 2)); jobs")?;
+        assert!(jobs.contains("42\r\n[1]+  Stopped"), "{jobs:?}");
+        terminal.type_line("fg")?;
+        terminal.expect(INNER_PROMPT)?;
+        terminal.type_line("jobs; echo $((30 + 7))")?;
+        let jobs = terminal.expect("37\r\n")?;
+        assert!(jobs.contains("sleep 1000"), "{jobs:?}");
+        terminal.expect(INNER_PROMPT)?;
+    }
+
+    // Ctrl-C ends the inner job alone.
+    terminal.type_line("fg")?;
+    terminal.wait_for_foreground(sleep)?;
+    terminal.press(CTRL_C)?;
+    terminal.expect(INNER_PROMPT)?;
+    terminal.type_line("exit 5")?;
+    terminal.expect(PROMPT)?;
+    ensure_ended(&mut terminal, &fence, 5)
+}
+
+#[test]
+fn a_shell_gets_its_terminal_back_from_a_command_that_had_it() -> Result<()> {
+    let fence = Fence::new("owner")?;
+    let mut terminal = Terminal::start()?;
+    launch(&mut terminal, &fence, INNER_SHELL)?;
+    terminal.expect(INNER_PROMPT)?;
+    terminal.type_line("kill -9 $$")?;
+    terminal.expect(PROMPT)?;
+    ensure_ended(&mut terminal, &fence, 137)?;
+    // A program in the foreground may read from it.
+    terminal.type_line("head -n 1")?;
+    terminal.type_line("typed")?;
+    terminal.expect("typed\r\ntyped\r\n")?;
+    terminal.expect(PROMPT)?;
+    Ok(())
+}
+
+/// Has a command refused twice, after `setting` of the terminal, with an unfinished line before;
+/// returns what the terminal showed from there on.
+fn shown_with(setting: &str) -> Result<String> {
+    let fence = Fence::new("lines")?.with(&["--log", "stderr", "--log-format", "text"]);
+    let mut terminal = Terminal::start()?;
+    let command = format!(
+        "sh -c '{setting}; printf lo\"\"gin:; {} tcp/127.0.0.1/9 tcp/127.0.0.2/9 >/dev/null; \
+         read line; stty sane'",
+        probe::program()?.display()
+    );
+    launch(&mut terminal, &fence, &command)?;
+    terminal.expect("\r\nqfence: warning: ")?;
+    terminal.expect("login:")?;
+    let mut shown = terminal.expect("127.0.0.2:9 ")?;
+    shown += &terminal.expect("rule deny-host\r\n")?;
+    // Enter is a line feed in raw mode, which the terminal makes of it in cooked mode.
+    terminal.press(b'\n')?;
+    terminal.expect(PROMPT)?;
+    ensure_ended(&mut terminal, &fence, 0)?;
+    Ok(shown)
+}
+
+/// The shown lines of the log, each between what is before and what is after it.
+fn lines<'a>(shown: &'a str, before: &str, after: &str) -> Result<Vec<&'a str>> {
+    let mut rest = shown;
+    let mut lines = Vec::new();
+    while !rest.is_empty() {
+        let begun = rest.strip_prefix(before);
+        let (line, more) = begun
+            .and_then(|begun| begun.split_once(after))
+            .with_context(|| format!("{rest:?} of {shown:?}"))?;
+        assert!(!line.contains(['\r', '\n']), "{line:?}");
+        assert!(line.contains(" refused tcp 127.0.0."), "{line:?}");
+        lines.push(line);
+        rest = more;
+    }
+    Ok(lines)
+}
+
+#[test]
+fn in_raw_mode_every_line_begins_at_the_left() -> Result<()> {
+    let shown = shown_with("stty raw -echo")?;
+    assert_eq!(lines(&shown, "\r\n", "\r\n")?.len(), 2, "{shown:?}");
+    Ok(())
+}
+
+#[test]
+fn in_cooked_mode_the_lines_are_plain() -> Result<()> {
+    let shown = shown_with("stty -echo")?;
+    assert_eq!(lines(&shown, "", "\r\n")?.len(), 2, "{shown:?}");
+    Ok(())
+}

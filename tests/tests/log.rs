@@ -1,0 +1,316 @@
+//! The log of refusals: complete to the last one, in both formats, to every target.
+
+use std::{
+    fs,
+    process::{Command, Output},
+};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+use tests::{
+    fence::{Fence, qfence, unique_name},
+    probe::{self, Flood},
+    world::World,
+};
+
+/// Runs a flood of refused attempts in a fence; the log's lines, and what qfence said.
+fn flood(attempt: &str, count: u64) -> Result<(Vec<Value>, String)> {
+    let world = World::new()?;
+    let fence = Fence::new("flood")?.with(&["--user", "nobody"]);
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = fence
+        .command(&world.host, probe::program()?)
+        .args(["--flood", &count.to_string(), attempt])
+        .output()?;
+    let stderr = String::from_utf8(stderr)?;
+    assert!(status.success(), "{stderr}");
+    let floods: Vec<Flood> = probe::read_lines(&String::from_utf8(stdout)?)?;
+    let flood = floods.first().context("a flood has a summary")?;
+    assert_eq!(flood.endings.get("ECONNREFUSED"), Some(&count), "{flood:?}");
+    let text = fs::read_to_string(fence.log())?;
+    let lines = text
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?;
+    Ok((lines, stderr))
+}
+
+fn logged_and_lost(lines: &[Value]) -> (u64, u64) {
+    let lost = lines.iter().filter_map(|line| line["lost"].as_u64()).sum();
+    let logged = lines
+        .iter()
+        .filter(|line| line["verdict"] == "refused")
+        .count();
+    (logged as u64, lost)
+}
+
+#[test]
+fn of_ten_thousand_refusals_each_is_logged_or_counted_as_lost() -> Result<()> {
+    for attempt in ["udp/127.0.0.1/9", "tcp/::1/9", "udp-connected/192.0.2.10/9"] {
+        let (lines, stderr) = flood(attempt, 10_000)?;
+        let (logged, lost) = logged_and_lost(&lines);
+        assert_eq!(
+            logged + lost,
+            10_000,
+            "{attempt}: {logged} logged, {lost} lost"
+        );
+        assert!(logged > 0, "{attempt}");
+        // What is lost is told on standard error as well, for the log is a file.
+        let told = stderr.contains(&format!("{lost} of 10000 refusals are not in the log"));
+        assert_eq!(told, lost > 0, "{attempt}: {lost} lost: {stderr}");
+    }
+    Ok(())
+}
+
+#[test]
+fn two_processes_at_once_are_counted_to_the_last() -> Result<()> {
+    let world = World::new()?;
+    let fence = Fence::new("two")?.with(&["--user", "nobody"]);
+    let probe = probe::program()?.display().to_string();
+    let script =
+        format!("{probe} --flood 20000 udp/127.0.0.1/9 & {probe} --flood 20000 udp/::1/9 & wait");
+    let output = fence
+        .command(&world.host, "sh")
+        .args(["-c", &script])
+        .output()?;
+    assert!(output.status.success(), "{output:?}");
+    let text = fs::read_to_string(fence.log())?;
+    let lines: Vec<Value> = text
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?;
+    let (logged, lost) = logged_and_lost(&lines);
+    assert_eq!(logged + lost, 40_000, "{logged} logged, {lost} lost");
+    Ok(())
+}
+
+#[test]
+fn a_log_nobody_reads_loses_lines_and_counts_them_and_holds_nobody_up() -> Result<()> {
+    let world = World::new()?;
+    let dir = tempfile::tempdir()?;
+    let pipe = dir.path().join("log");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o600))?;
+    // Opened for both, so that opening does not wait; never read.
+    let _unread = fs::OpenOptions::new().read(true).write(true).open(&pipe)?;
+    let name = unique_name("unread");
+    let output = world
+        .host
+        .command(qfence()?)
+        .args(["exec", "--name", &name, "--user", "nobody", "--log"])
+        .arg(&pipe)
+        .arg("--")
+        .arg(probe::program()?)
+        .args(["--flood", "10000", "udp/127.0.0.1/9"])
+        .output()?;
+    let stderr = String::from_utf8(output.stderr)?;
+    assert!(output.status.success(), "{stderr}");
+    assert!(
+        stderr.contains(" of 10000 refusals are not in the log"),
+        "{stderr}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_full_disk_is_told_and_counted() -> Result<()> {
+    let world = World::new()?;
+    let name = unique_name("full");
+    let output = world
+        .host
+        .command(qfence()?)
+        .args([
+            "exec",
+            "--name",
+            &name,
+            "--user",
+            "nobody",
+            "--log",
+            "/dev/full",
+            "--",
+        ])
+        .arg(probe::program()?)
+        .args(["--flood", "10", "udp/127.0.0.1/9"])
+        .output()?;
+    let stderr = String::from_utf8(output.stderr)?;
+    assert!(output.status.success(), "{stderr}");
+    let told = "cannot write the log: No space left on device";
+    assert_eq!(stderr.matches(told).count(), 1, "{stderr}");
+    assert!(
+        stderr.contains("10 of 10 refusals are not in the log"),
+        "{stderr}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_json_line_has_exactly_the_documented_fields() -> Result<()> {
+    let (lines, _) = flood("tcp/127.0.0.1/9", 1)?;
+    let line = lines
+        .first()
+        .and_then(Value::as_object)
+        .context("one line")?;
+    let help = Command::new(qfence()?).args(["exec", "--help"]).output()?;
+    let help = String::from_utf8(help.stdout)?;
+    let documented: Vec<&str> = help
+        .lines()
+        .skip_while(|line| !line.starts_with("Fields of a JSON log line"))
+        .skip(1)
+        .take_while(|line| line.starts_with(' '))
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    let mut logged: Vec<&str> = line.keys().map(String::as_str).collect();
+    let mut sorted = documented.clone();
+    sorted.sort_unstable();
+    logged.sort_unstable();
+    assert_eq!(logged, sorted);
+    assert_eq!(
+        (
+            &line["verdict"],
+            &line["protocol"],
+            &line["destination"],
+            &line["port"]
+        ),
+        (
+            &"refused".into(),
+            &"tcp".into(),
+            &"127.0.0.1".into(),
+            &9.into()
+        )
+    );
+    assert_eq!(
+        (&line["hook"], &line["command"]),
+        (&"connect4".into(), &"probe".into())
+    );
+    Ok(())
+}
+
+#[test]
+fn a_record_names_the_process_its_cgroup_and_the_moment() -> Result<()> {
+    let world = World::new()?;
+    let fence = Fence::new("record")?.with(&["--user", "nobody"]);
+    let before = now()?;
+    let script = format!(
+        "echo $$; stat -c %i $(awk '$3 == \"cgroup2\" {{print $2; exit}}' /proc/mounts)$(sed -n s/^0:://p \
+         /proc/self/cgroup); exec {} udp/127.0.0.1/9",
+        probe::program()?.display()
+    );
+    let output = fence
+        .command(&world.host, "sh")
+        .args(["-c", &script])
+        .output()?;
+    let after = now()?;
+    let stdout = String::from_utf8(output.stdout)?;
+    let mut said = stdout.lines();
+    let refusals = fence.refusals()?;
+    let refusal = refusals.first().context("one refusal")?;
+    assert_eq!(
+        Some(refusal.pid.to_string().as_str()),
+        said.next(),
+        "{stdout}"
+    );
+    assert_eq!(
+        Some(refusal.cgroup.to_string().as_str()),
+        said.next(),
+        "{stdout}"
+    );
+    assert_eq!(refusal.fence, fence.name());
+    assert_eq!(refusal.hook, "sendmsg4");
+    // RFC 3339 in UTC sorts as text, to the whole second here.
+    let second = refusal.time.get(..19).context("a date and a time")?;
+    assert!(refusal.time.ends_with('Z'), "{refusal:?}");
+    assert!(
+        before.as_str() <= second && second <= after.as_str(),
+        "{before} {refusal:?} {after}"
+    );
+    Ok(())
+}
+
+#[test]
+fn text_goes_to_standard_error_and_none_to_nowhere() -> Result<()> {
+    let world = World::new()?;
+    for (target, expected) in [("stderr", 1), ("none", 0)] {
+        let name = unique_name("target");
+        let output = world
+            .host
+            .command(qfence()?)
+            .args([
+                "exec", "--name", &name, "--user", "nobody", "--log", target, "--",
+            ])
+            .arg(probe::program()?)
+            .arg("tcp/::ffff:127.0.0.1/22")
+            .output()?;
+        let stderr = String::from_utf8(output.stderr)?;
+        let line = format!(" {name} refused tcp 127.0.0.1:22 connect6 pid ");
+        assert_eq!(
+            stderr.matches(&line).count(),
+            expected,
+            "{target}: {stderr}"
+        );
+        let end = stderr
+            .lines()
+            .filter(|line| line.ends_with(" rule deny-host"))
+            .count();
+        assert_eq!(end, expected, "{target}: {stderr}");
+        let outcomes: Vec<probe::Outcome> = probe::read_lines(&String::from_utf8(output.stdout)?)?;
+        assert!(
+            outcomes
+                .iter()
+                .all(|outcome| outcome.failed_with("ECONNREFUSED")),
+            "{outcomes:?}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_processes_name_cannot_write_to_the_log_as_it_likes() -> Result<()> {
+    let world = World::new()?;
+    let fence = Fence::new("name")?.with(&["--user", "nobody", "--log-format", "text"]);
+    let script = "printf '\\033[2Ja\\tb' > /proc/$$/comm; echo > /dev/udp/127.0.0.1/9";
+    // `--log-format` is given twice then; the last one counts.
+    let output = fence
+        .command(&world.host, "bash")
+        .args(["-c", script])
+        .output()?;
+    let text = fs::read_to_string(fence.log()).unwrap_or_default();
+    assert!(text.contains("(\\x1b[2Ja\\x09b)"), "{text} {output:?}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    Ok(())
+}
+
+#[test]
+fn traces_are_printed_when_asked_for_twice_and_steps_when_once() -> Result<()> {
+    let world = World::new()?;
+    for (verbosity, steps, traces) in [("-v", true, false), ("-vv", true, true)] {
+        let fence = Fence::new("verbose")?.with(&["--user", "nobody", verbosity]);
+        let output = fence
+            .command(&world.host, probe::program()?)
+            .args(["udp/127.0.0.1/9", "udp/192.0.2.1/9"])
+            .output()?;
+        let stderr = String::from_utf8(output.stderr)?;
+        let said = |text: &str| stderr.contains(text);
+        assert_eq!(said("loaded the eBPF programs"), steps, "{stderr}");
+        assert_eq!(
+            said("trace: sendmsg4: ::ffff:127.0.0.1 port 9 "),
+            traces,
+            "{stderr}"
+        );
+        assert_eq!(
+            said("trace: sendmsg4: ::ffff:192.0.2.1 port 9 "),
+            traces,
+            "{stderr}"
+        );
+    }
+    Ok(())
+}
+
+/// The time as records have it, to the second.
+fn now() -> Result<String> {
+    let output = Command::new("date")
+        .args(["-u", "+%Y-%m-%dT%H:%M:%S"])
+        .output()?;
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}

@@ -1,0 +1,180 @@
+//! Builds the eBPF object.
+
+use std::{env::consts::ARCH, fs, path::Path, process::Command, time::SystemTime};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    linker, report, shell, strip,
+    toolchain::{self, Compiler, Core, Source, TARGET},
+    workspace,
+};
+
+/// Crates that use unstable features: the eBPF target has no stable ones for them.
+const UNSTABLE_CRATES: &str = "aya_ebpf,qfence_ebpf";
+
+/// What separates the flags in `CARGO_ENCODED_RUSTFLAGS`.
+const FLAG_SEPARATOR: &str = "\u{1f}";
+
+/// Brings `target/ebpf/qfence.o` up to date.
+pub(crate) fn build() -> Result<()> {
+    let started = SystemTime::now();
+    let bytes = match toolchain::require()? {
+        Source::Object(path) => {
+            report::note(&format!("using the eBPF object {}", path.display()));
+            fs::read(&path)
+                .with_context(|| format!("reading {} ($QFENCE_EBPF_OBJECT)", path.display()))?
+        }
+        Source::Compiler(compiler) => compile(&compiler)?,
+    };
+    let object = workspace::ebpf_object();
+    refresh(&object, &bytes, started).with_context(|| format!("writing {}", object.display()))
+}
+
+fn compile(compiler: &Compiler) -> Result<Vec<u8>> {
+    if !linker::is_ready(compiler)? {
+        bail!(
+            "there is no bpf-linker for {} yet: run `cargo xtask setup`",
+            compiler.rustc.display()
+        );
+    }
+    let flags = [
+        bpf_target_arch()?,
+        "-Cdebuginfo=2".into(),
+        "-Clink-arg=--btf".into(),
+    ];
+    let target_dir = workspace::target().join("ebpf");
+    let mut cargo = compiler.cargo();
+    cargo
+        .args([
+            "build",
+            "--release",
+            "--package",
+            "qfence-ebpf",
+            "--target",
+            TARGET,
+        ])
+        .arg("--target-dir")
+        .arg(&target_dir)
+        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker::path())
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join(FLAG_SEPARATOR));
+    match compiler.core {
+        Core::Prebuilt => cargo.env("RUSTC_BOOTSTRAP", UNSTABLE_CRATES),
+        // Cargo's own unstable option needs the general permission.
+        Core::Source => cargo.arg("-Zbuild-std=core").env("RUSTC_BOOTSTRAP", "1"),
+    };
+    shell::run(&mut cargo)?;
+
+    let linked = target_dir.join(TARGET).join("release/qfence-ebpf");
+    let bytes = fs::read(&linked).with_context(|| format!("reading {}", linked.display()))?;
+    strip::without_debug_info(&bytes).with_context(|| format!("stripping {}", linked.display()))
+}
+
+/// A clippy run over the eBPF crate. It lints for the host's target: clippy's own compiler has no
+/// core library for eBPF, and nothing is linked. The release profile, for the crate has no
+/// unwinding.
+pub(crate) fn clippy() -> Result<Command> {
+    let mut cargo = shell::pristine_cargo(shell::host_cargo());
+    cargo
+        .args(["clippy", "--release", "--package", "qfence-ebpf"])
+        .arg("--target-dir")
+        .arg(workspace::target().join("ebpf-clippy"))
+        .env("RUSTC_BOOTSTRAP", UNSTABLE_CRATES)
+        .env("CARGO_ENCODED_RUSTFLAGS", bpf_target_arch()?)
+        .args(["--", "-D", "warnings"]);
+    Ok(cargo)
+}
+
+/// aya's setting for the layout of the kernel's registers: the machine's, not the eBPF target's.
+fn bpf_target_arch() -> Result<String> {
+    match ARCH {
+        "x86_64" | "aarch64" => Ok(format!("--cfg=bpf_target_arch=\"{ARCH}\"")),
+        _ => bail!("qfence is for x86_64 and aarch64, not for {ARCH}"),
+    }
+}
+
+/// Gives the object new content, or only a new date, so that it is never older than the source that
+/// it was built from, and is left alone if neither changed: qfence-user is rebuilt after it. The
+/// date is that of the build's start: a file that is saved meanwhile counts as newer.
+fn refresh(object: &Path, bytes: &[u8], started: SystemTime) -> Result<()> {
+    let dated = object.metadata().and_then(|metadata| metadata.modified());
+    if fs::read(object).ok().as_deref() != Some(bytes) {
+        if let Some(dir) = object.parent() {
+            fs::create_dir_all(dir)?;
+        }
+        fs::write(object, bytes)?;
+    } else if newest_source()? <= dated? {
+        return Ok(());
+    }
+    fs::File::options()
+        .append(true)
+        .open(object)?
+        .set_modified(started)?;
+    Ok(())
+}
+
+/// The date of what changed last in the crates that make the object.
+fn newest_source() -> Result<SystemTime> {
+    let ebpf = newest(&workspace::root().join("qfence-ebpf"))?;
+    let common = newest(&workspace::root().join("qfence-common"))?;
+    Ok(ebpf.max(common))
+}
+
+/// The date of the newest file or directory at or under a path.
+fn newest(path: &Path) -> Result<SystemTime> {
+    let metadata = path.metadata()?;
+    let mut date = metadata.modified()?;
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path)? {
+            date = date.max(newest(&entry?.path())?);
+        }
+    }
+    Ok(date)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_newest_date_is_that_of_the_newest_file_within() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("src/main.rs");
+        fs::create_dir(dir.path().join("src")).unwrap();
+        fs::write(&file, "").unwrap();
+        let future = SystemTime::now() + Duration::from_secs(60);
+        fs::File::options()
+            .append(true)
+            .open(&file)
+            .unwrap()
+            .set_modified(future)
+            .unwrap();
+        assert_eq!(newest(dir.path()).unwrap(), future);
+    }
+
+    #[test]
+    fn an_object_newer_than_its_source_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let object = dir.path().join("ebpf/qfence.o");
+        let (first, second) = (
+            SystemTime::now(),
+            SystemTime::now() + Duration::from_secs(60),
+        );
+        refresh(&object, b"one", first).unwrap();
+        refresh(&object, b"one", second).unwrap();
+        assert_eq!(object.metadata().unwrap().modified().unwrap(), first);
+        refresh(&object, b"two", second).unwrap();
+        assert_eq!(object.metadata().unwrap().modified().unwrap(), second);
+    }
+
+    #[test]
+    fn an_object_older_than_its_source_gets_a_new_date() {
+        let dir = tempfile::tempdir().unwrap();
+        let object = dir.path().join("qfence.o");
+        let now = SystemTime::now();
+        refresh(&object, b"one", SystemTime::UNIX_EPOCH).unwrap();
+        refresh(&object, b"one", now).unwrap();
+        assert_eq!(object.metadata().unwrap().modified().unwrap(), now);
+    }
+}

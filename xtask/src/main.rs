@@ -1,0 +1,106 @@
+//! The project's tasks, as `cargo xtask TASK`: set up the machine, build, run, install, test, demo.
+
+mod apt;
+mod build;
+mod demo;
+mod ebpf;
+mod install;
+mod linker;
+mod packages;
+mod report;
+mod setup;
+mod shell;
+mod strip;
+mod test;
+mod toolchain;
+mod workspace;
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use build::Profile;
+use clap::{Parser, Subcommand};
+
+/// The tasks of the qfence project.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what is missing to build, test and demonstrate qfence.
+    Setup,
+    /// Build the eBPF object, then qfence-user.
+    Build(BuildArgs),
+    /// Build, then run qfence-user as root with the arguments given.
+    Run {
+        /// What to hand on to qfence-user, after `--`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Build, then install qfence-user; honours DESTDIR.
+    Install {
+        /// The directory whose bin/ the program goes to.
+        #[arg(long, default_value = "/usr/local")]
+        prefix: PathBuf,
+    },
+    /// Set up, then check the format, lint, and run the unit and the end-to-end tests.
+    Test {
+        /// Run this stage alone.
+        #[arg(long, value_enum)]
+        only: Option<test::Stage>,
+        /// Run only the tests whose names contain this.
+        filter: Option<String>,
+    },
+    /// Set up, build, and compare what a guest reaches without and with a fence.
+    Demo {
+        /// All is built: be the guests' host. This is what the demo starts as root.
+        #[arg(long, hide = true)]
+        built: bool,
+    },
+}
+
+#[derive(clap::Args)]
+struct BuildArgs {
+    /// Build with optimisations (the default).
+    #[arg(long, conflicts_with = "debug")]
+    release: bool,
+    /// Build qfence-user without optimisations; the eBPF object always has them.
+    #[arg(long)]
+    debug: bool,
+}
+
+impl BuildArgs {
+    fn profile(&self) -> Profile {
+        if self.debug {
+            Profile::Debug
+        } else {
+            Profile::Release
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match dispatch(Cli::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report::note(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(task: Task) -> Result<()> {
+    match task {
+        Task::Setup => setup::setup(),
+        Task::Build(args) => build::build(args.profile()).map(drop),
+        Task::Run { args } => build::run(&args),
+        Task::Install { prefix } => install::install(&prefix),
+        Task::Test { only, filter } => test::test(only, filter.as_deref()),
+        Task::Demo { built: false } => demo::demo(),
+        Task::Demo { built: true } => demo::compare(&build::program(Profile::Release)),
+    }
+}

@@ -1,0 +1,176 @@
+//! The system's packages that the project needs, why, and which of them are missing.
+
+use std::{env, path::Path};
+
+use crate::shell;
+
+/// A Debian package, and what it is for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Package {
+    /// Debian's name of it.
+    pub(crate) name: &'static str,
+    /// What shows that it, or something as good, is there.
+    probe: Probe,
+    /// What the project does with it.
+    pub(crate) reason: &'static str,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Probe {
+    /// Nothing but the package itself will do.
+    Installed,
+    /// A program of this name is there.
+    Program(&'static str),
+    /// This file is there.
+    File(&'static str),
+}
+
+/// What compiles the eBPF programs, for machines that have nothing else for it.
+const COMPILER: &[Package] = &[
+    package(
+        "rustc-web",
+        Probe::Installed,
+        "a Rust compiler that matches the next",
+    ),
+    package(
+        "libstd-rust-web-dev-bpf",
+        Probe::Installed,
+        "the core library for eBPF programs",
+    ),
+];
+
+/// What the demo and the tests run.
+const TOOLS: &[Package] = &[
+    package(
+        "qemu-system-x86",
+        Probe::Program("qemu-system-x86_64"),
+        "the machine that is fenced in the demo and the tests",
+    ),
+    package(
+        "ipxe-qemu",
+        Probe::File("/usr/lib/ipxe/qemu/pxe-virtio.rom"),
+        "a guest that boots in seconds: the network card's own firmware",
+    ),
+    package(
+        "busybox-static",
+        Probe::Installed,
+        "the programs in the Linux guest",
+    ),
+    package(
+        "iproute2",
+        Probe::Program("ip"),
+        "the networks that the tests build",
+    ),
+    package(
+        "dnsmasq-base",
+        Probe::Program("dnsmasq"),
+        "the name server of those networks",
+    ),
+    package(
+        "util-linux",
+        Probe::Program("setpriv"),
+        "running the machine as nobody where there is no fence",
+    ),
+    package(
+        "sudo",
+        Probe::Program("sudo"),
+        "running qfence as root from a session that is not",
+    ),
+];
+
+const fn package(name: &'static str, probe: Probe, reason: &'static str) -> Package {
+    Package {
+        name,
+        probe,
+        reason,
+    }
+}
+
+/// The packages that are missing on this machine.
+pub(crate) fn missing(compiler_is_there: bool) -> Vec<&'static Package> {
+    missing_of(compiler_is_there, |package| {
+        package.probe.is_there(package.name)
+    })
+}
+
+fn missing_of(
+    compiler_is_there: bool,
+    is_there: impl Fn(&Package) -> bool,
+) -> Vec<&'static Package> {
+    let compiler = if compiler_is_there { &[] } else { COMPILER };
+    compiler
+        .iter()
+        .chain(TOOLS)
+        .filter(|package| !is_there(package))
+        .collect()
+}
+
+impl Probe {
+    fn is_there(&self, package: &str) -> bool {
+        match self {
+            Self::Installed => is_installed(package),
+            Self::Program(name) => has_program(name),
+            Self::File(path) => Path::new(path).exists(),
+        }
+    }
+}
+
+fn is_installed(package: &str) -> bool {
+    let mut query = shell::program("dpkg-query");
+    query.args(["--show", "--showformat=${db:Status-Status}", package]);
+    shell::output(&mut query).is_ok_and(|status| status == "installed")
+}
+
+/// Whether a program is on the PATH, or where root's is: a user's PATH often lacks the sbin
+/// directories.
+pub(crate) fn has_program(name: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(Into::into))
+        .any(|dir| dir.join(name).is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(packages: &[&Package]) -> Vec<&'static str> {
+        packages.iter().map(|package| package.name).collect()
+    }
+
+    #[test]
+    fn only_what_is_not_there_is_missing() {
+        let missing = missing_of(false, |package| package.name != "dnsmasq-base");
+        assert_eq!(names(&missing), ["dnsmasq-base"]);
+    }
+
+    #[test]
+    fn another_compiler_makes_debians_superfluous() {
+        let with = names(&missing_of(true, |_| false));
+        let without = names(&missing_of(false, |_| false));
+        assert!(!with.contains(&"rustc-web"));
+        assert_eq!(without[..2], ["rustc-web", "libstd-rust-web-dev-bpf"]);
+        assert_eq!(without[2..], with);
+    }
+
+    #[test]
+    fn every_package_is_listed_once_and_says_why() {
+        let mut all = names(&missing_of(false, |_| false));
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count);
+        assert!(
+            COMPILER
+                .iter()
+                .chain(TOOLS)
+                .all(|package| !package.reason.is_empty())
+        );
+    }
+
+    #[test]
+    fn a_program_is_found_by_its_name() {
+        assert!(has_program("sh"));
+        assert!(!has_program("no-such-program"));
+    }
+}

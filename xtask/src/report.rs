@@ -1,0 +1,120 @@
+//! All that xtask says, on standard error; standard output is for what was asked for: the output of
+//! the programs it runs, and the demo's outcome.
+
+use std::{
+    fmt,
+    io::{self, BufRead as _, BufReader, IsTerminal as _, Write as _},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::shell;
+
+/// Says one line, or several.
+pub(crate) fn note(text: &str) {
+    // Nobody is left to be told that standard error is closed.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Opens a part of a task.
+pub(crate) fn heading(text: &str) {
+    note(&format!("==> {text}"));
+}
+
+/// Hands over what was asked for.
+pub(crate) fn result(text: &str) -> Result<()> {
+    writeln!(io::stdout(), "{text}").context("writing to standard output")
+}
+
+/// Does something that takes its time: a spinner while it lasts.
+pub(crate) fn during<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let start = Instant::now();
+    let spinner = Spinner::new(what)?;
+    let outcome = work();
+    spinner.clear();
+    if outcome.is_ok() {
+        note_done(what, start);
+    }
+    outcome.with_context(|| what.to_owned())
+}
+
+/// Runs a command that takes its time: a spinner while it runs, its output only if it fails.
+pub(crate) fn step(what: &str, command: &mut Command) -> Result<()> {
+    let start = Instant::now();
+    let spinner = Spinner::new(what)?;
+    let (reader, writer) = io::pipe().context("making a pipe")?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone().context("cloning a pipe")?)
+        .stderr(writer)
+        .spawn()
+        .with_context(|| format!("starting {}", shell::describe(command)))?;
+    // The command still holds writing ends of the pipe: the reading end would see no end.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut output = String::new();
+    for line in BufReader::new(reader).split(b'\n') {
+        let line = line.context("reading a command's output")?;
+        let line = String::from_utf8_lossy(&line);
+        spinner.show(line.trim());
+        output.push_str(&line);
+        output.push('\n');
+    }
+    let status = child
+        .wait()
+        .with_context(|| format!("awaiting {}", shell::describe(command)))?;
+    spinner.clear();
+    if !status.success() {
+        note(output.trim_end());
+        bail!(
+            "{what}: {} failed ({status}); its output is above",
+            shell::describe(command)
+        );
+    }
+    note_done(what, start);
+    Ok(())
+}
+
+fn note_done(what: &str, start: Instant) {
+    note(&format!("    {what}: done in {}", Seconds(start.elapsed())));
+}
+
+/// A duration in seconds, to a tenth.
+pub(crate) struct Seconds(pub(crate) Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} s", self.0.as_secs_f32())
+    }
+}
+
+/// What is going on, for how long, and the last line of its output; a plain line off a terminal.
+struct Spinner(ProgressBar);
+
+impl Spinner {
+    fn new(what: &str) -> Result<Self> {
+        if !io::stderr().is_terminal() {
+            note(&format!("    {what} ..."));
+            return Ok(Self(ProgressBar::hidden()));
+        }
+        let style = ProgressStyle::with_template("    {spinner} {prefix} [{elapsed}] {wide_msg}")
+            .context("reading the spinner's template")?;
+        let bar = ProgressBar::new_spinner()
+            .with_style(style)
+            .with_prefix(what.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Ok(Self(bar))
+    }
+
+    fn show(&self, line: &str) {
+        if !line.is_empty() {
+            self.0.set_message(line.to_owned());
+        }
+    }
+
+    fn clear(&self) {
+        self.0.finish_and_clear();
+    }
+}

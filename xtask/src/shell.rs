@@ -1,0 +1,143 @@
+//! Child processes: what of the environment they inherit, and what to say when they fail.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::workspace;
+
+/// What `cargo run` sets for xtask and what must not reach a program that xtask starts.
+const SET_BY_CARGO_RUN: [&str; 6] = [
+    "CARGO_BIN_",
+    "CARGO_CRATE_",
+    "CARGO_MANIFEST_",
+    "CARGO_PKG_",
+    "CARGO_PRIMARY_",
+    "LD_LIBRARY_",
+];
+
+/// The caller's settings for the host's code, which would break code for another target or compiler.
+const HOST_SETTINGS: [&str; 10] = [
+    "CARGO_BUILD_RUSTC",
+    "CARGO_BUILD_RUSTDOC",
+    "CARGO_BUILD_RUSTFLAGS",
+    "CARGO_BUILD_TARGET",
+    "CARGO_ENCODED_RUSTFLAGS",
+    "CARGO_INCREMENTAL",
+    "CARGO_PROFILE_",
+    "CARGO_TARGET_",
+    "RUSTC",
+    "RUSTFLAGS",
+];
+
+/// A program, in the environment that xtask was called in, less what cargo put there.
+pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(name);
+    command.env_remove("CARGO");
+    remove_prefixed(&mut command, &SET_BY_CARGO_RUN);
+    command
+}
+
+/// The cargo that runs xtask, on the workspace, with the caller's settings; the output goes to
+/// `target/` whatever those say.
+pub(crate) fn cargo() -> Command {
+    let mut command = program(host_cargo());
+    command
+        .current_dir(workspace::root())
+        .env("CARGO_TARGET_DIR", workspace::target())
+        .env_remove("CARGO_BUILD_TARGET")
+        // What this names was copied to where the build looks anyway.
+        .env_remove("QFENCE_EBPF_OBJECT");
+    command
+}
+
+/// A cargo without the caller's settings: for another target, compiler or package. The toolchain
+/// (`RUSTUP_TOOLCHAIN`) and the registry settings stay.
+pub(crate) fn pristine_cargo(cargo: impl AsRef<OsStr>) -> Command {
+    let mut command = program(cargo);
+    command.current_dir(workspace::root());
+    remove_prefixed(&mut command, &HOST_SETTINGS);
+    command
+}
+
+/// The cargo that runs xtask.
+pub(crate) fn host_cargo() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+fn remove_prefixed(command: &mut Command, prefixes: &[&str]) {
+    for (name, _) in env::vars_os() {
+        if prefixes
+            .iter()
+            .any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes()))
+        {
+            command.env_remove(name);
+        }
+    }
+}
+
+/// A program as root: through sudo where xtask does not run as root.
+pub(crate) fn as_root(name: impl AsRef<OsStr>) -> Command {
+    if is_root() {
+        return program(name);
+    }
+    let mut command = program("sudo");
+    command.arg(name);
+    command
+}
+
+/// Whether xtask runs as root.
+pub(crate) fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Runs a command whose output is for the user.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("starting {}", describe(command)))?;
+    if !status.success() {
+        bail!("{} failed ({status})", describe(command));
+    }
+    Ok(())
+}
+
+/// Runs a command and returns its standard output.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let output = command
+        .output()
+        .with_context(|| format!("starting {}", describe(command)))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!(
+            "{} failed ({}): {}",
+            describe(command),
+            output.status,
+            said.trim()
+        );
+    }
+    let text = String::from_utf8(output.stdout)
+        .with_context(|| format!("reading the output of {}", describe(command)))?;
+    Ok(text)
+}
+
+/// Whether a command can be run and succeeds; what it says is dropped.
+pub(crate) fn succeeds(command: &mut Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
+}
+
+/// The command line, for messages.
+pub(crate) fn describe(command: &Command) -> String {
+    let mut line = String::from("`");
+    line.push_str(&command.get_program().to_string_lossy());
+    for arg in command.get_args() {
+        line.push(' ');
+        line.push_str(&arg.to_string_lossy());
+    }
+    line.push('`');
+    line
+}

@@ -1,0 +1,83 @@
+//! Takes the DWARF debugging information out of an eBPF object, which is most of it. The kernel and
+//! aya read BTF, which stays, line numbers included.
+
+use anyhow::{Context as _, Result};
+use object::build::elf::{Builder, Section, SectionData};
+
+/// The object without its `.debug_*` sections, their relocations, and the symbols in them.
+pub(crate) fn without_debug_info(object: &[u8]) -> Result<Vec<u8>> {
+    let mut elf = Builder::read(object).context("reading the ELF file")?;
+    for section in &mut elf.sections {
+        let name = section.name.as_slice();
+        section.delete = name.starts_with(b".debug_") || name.starts_with(b".rel.debug_");
+    }
+    elf.delete_orphans();
+    // LLVM keeps the names of sections and symbols in one table; the builder writes two.
+    let names_of_sections =
+        |section: &Section<'_>| matches!(section.data, SectionData::SectionString);
+    if !elf.sections.iter().any(names_of_sections) {
+        let table = elf.sections.add();
+        table.name = ".shstrtab".into();
+        table.data = SectionData::SectionString;
+    }
+    let mut stripped = Vec::new();
+    elf.write(&mut stripped).context("writing the ELF file")?;
+    Ok(stripped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object::{Endianness, elf};
+
+    fn add_section(builder: &mut Builder<'_>, name: &str, symbol: &str) {
+        let section = builder.sections.add();
+        section.name = name.as_bytes().to_vec().into();
+        section.sh_type = elf::SHT_PROGBITS;
+        section.sh_addralign = 1;
+        section.data = SectionData::Data(b"content".to_vec().into());
+        let section = section.id();
+        let added = builder.symbols.add();
+        added.name = symbol.as_bytes().to_vec().into();
+        added.section = Some(section);
+    }
+
+    fn names(object: &[u8]) -> (Vec<String>, Vec<String>) {
+        let elf = Builder::read(object).unwrap();
+        let sections = elf.sections.iter().map(|section| section.name.to_string());
+        let symbols = elf.symbols.iter().map(|symbol| symbol.name.to_string());
+        (sections.collect(), symbols.collect())
+    }
+
+    #[test]
+    fn btf_and_symbols_stay_and_dwarf_goes() {
+        let mut builder = Builder::new(Endianness::Little, true);
+        builder.header.e_type = elf::ET_REL;
+        builder.header.e_machine = elf::EM_BPF;
+        for (section, symbol) in [
+            ("cgroup/connect4", "judge_connect4"),
+            (".BTF", "btf"),
+            (".debug_info", "info"),
+            (".BTF.ext", "btf_ext"),
+            (".rel.debug_info", "relocations"),
+        ] {
+            add_section(&mut builder, section, symbol);
+        }
+        for (name, kind) in [
+            (".symtab", SectionData::Symbol),
+            (".strtab", SectionData::String),
+            (".shstrtab", SectionData::SectionString),
+        ] {
+            let section = builder.sections.add();
+            section.name = name.into();
+            section.data = kind;
+        }
+        builder.set_section_sizes();
+        let mut object = Vec::new();
+        builder.write(&mut object).unwrap();
+
+        let (sections, symbols) = names(&without_debug_info(&object).unwrap());
+        assert_eq!(sections[..3], ["cgroup/connect4", ".BTF", ".BTF.ext"]);
+        assert_eq!(symbols, ["judge_connect4", "btf", "btf_ext"]);
+    }
+}

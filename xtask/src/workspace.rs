@@ -1,0 +1,24 @@
+//! Where things are in the checkout.
+
+use std::path::{Path, PathBuf};
+
+/// The root of the workspace: xtask is run from the checkout that it was built in.
+pub(crate) fn root() -> &'static Path {
+    let manifest_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest_dir.parent().unwrap_or(manifest_dir)
+}
+
+/// Cargo's target directory.
+pub(crate) fn target() -> PathBuf {
+    root().join("target")
+}
+
+/// The tools that are built for this checkout alone.
+pub(crate) fn tools() -> PathBuf {
+    target().join("tools")
+}
+
+/// The eBPF object that qfence-user embeds.
+pub(crate) fn ebpf_object() -> PathBuf {
+    target().join("ebpf/qfence.o")
+}
