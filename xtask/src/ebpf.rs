@@ -71,8 +71,8 @@ fn compile(compiler: &Compiler) -> Result<Vec<u8>> {
 }
 
 /// A clippy run over the eBPF crate. It lints for the host's target: clippy's own compiler has no
-/// core library for eBPF, and nothing is linked. The release profile, for the crate has no
-/// unwinding.
+/// core library for eBPF, and nothing is linked. Panics abort, as they do on the eBPF target: a
+/// crate without std has no unwinding.
 pub(crate) fn clippy() -> Result<Command> {
     let mut cargo = shell::pristine_cargo(shell::host_cargo());
     cargo
@@ -80,6 +80,7 @@ pub(crate) fn clippy() -> Result<Command> {
         .arg("--target-dir")
         .arg(workspace::target().join("ebpf-clippy"))
         .env("RUSTC_BOOTSTRAP", UNSTABLE_CRATES)
+        .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
         .env("CARGO_ENCODED_RUSTFLAGS", bpf_target_arch()?)
         .args(["--", "-D", "warnings"]);
     Ok(cargo)
