@@ -1,6 +1,8 @@
 //! Owns aya: loads the programs, publishes policies to them, attaches and pins them, and reads what
 //! they count and record.
 
+pub mod trial;
+
 use std::{fs::File, path::Path};
 
 use anyhow::{Context, Result, anyhow};
@@ -87,25 +89,7 @@ impl Kernel {
     }
 
     fn load_with(deny_retval: i32, trace: bool) -> Result<Self> {
-        let trace_level: u8 = if trace {
-            aya_log::Level::Trace as u8
-        } else {
-            0
-        };
-        let mut loader = EbpfLoader::new();
-        loader
-            // Nothing in the programs depends on this kernel's own types; its BTF takes
-            // milliseconds to parse.
-            .btf(None)
-            .override_global(abi::DENY_RETVAL, &deny_retval, true)
-            .override_global(aya_log::LEVEL, &trace_level, true);
-        if !trace {
-            loader.map_max_entries(TRACE_MAP, TRACE_MAP_IDLE);
-        }
-        let mut ebpf = loader.load(OBJECT).context(
-            "the kernel did not take the eBPF maps (Linux 5.8 or newer is needed, and \
-             CAP_BPF or CAP_SYS_ADMIN)",
-        )?;
+        let mut ebpf = open(deny_retval, trace)?;
         for hook in Hook::ALL {
             program(&mut ebpf, hook)?.load().with_context(|| {
                 format!(
@@ -199,6 +183,29 @@ impl Kernel {
             lost: total(Counter::Lost)?,
         })
     }
+}
+
+/// Makes the maps and sets the globals; nothing is loaded yet.
+fn open(deny_retval: i32, trace: bool) -> Result<Ebpf> {
+    let trace_level: u8 = if trace {
+        aya_log::Level::Trace as u8
+    } else {
+        0
+    };
+    let mut loader = EbpfLoader::new();
+    loader
+        // Nothing in the programs depends on this kernel's own types; its BTF takes
+        // milliseconds to parse.
+        .btf(None)
+        .override_global(abi::DENY_RETVAL, &deny_retval, true)
+        .override_global(aya_log::LEVEL, &trace_level, true);
+    if !trace {
+        loader.map_max_entries(TRACE_MAP, TRACE_MAP_IDLE);
+    }
+    loader.load(OBJECT).context(
+        "the kernel did not take the eBPF maps (Linux 5.8 or newer is needed, and \
+         CAP_BPF or CAP_SYS_ADMIN)",
+    )
 }
 
 fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut CgroupSockAddr> {
