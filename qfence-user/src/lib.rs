@@ -68,3 +68,4 @@ pub mod signals;
 pub mod state;
 pub mod supervise;
 pub mod traces;
+pub mod verify;
