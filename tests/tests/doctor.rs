@@ -23,7 +23,7 @@ use tests::{
 };
 
 /// What there is whatever the host is like.
-const ALWAYS: [&str; 15] = [
+const ALWAYS: [&str; 19] = [
     "root",
     "capabilities",
     "kernel",
@@ -34,6 +34,10 @@ const ALWAYS: [&str; 15] = [
     "program connect6",
     "program sendmsg4",
     "program sendmsg6",
+    "program egress",
+    "program ingress",
+    "program sock_create",
+    "program device",
     "bpf_set_retval",
     "lockdown",
     "security modules",

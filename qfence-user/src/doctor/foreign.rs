@@ -108,7 +108,7 @@ fn judge(
             format!(
                 "have who attached it do so with BPF_F_ALLOW_MULTI, or detach it: `bpftool cgroup \
                  detach {place} {} id ID`",
-                bpftool_name(hook)
+                hook.name()
             ),
         ),
         Sharing::Override => Finding::degraded(
@@ -120,8 +120,8 @@ fn judge(
         Sharing::Multi if may_redirect(hook) => Finding::degraded(
             name,
             format!("{list}; it runs after qfence's, and may change where a call goes"),
-            "see what it is for (`bpftool prog show id ID`): a load balancer that turns addresses \
-             into the host's leads there",
+            "see what it is for (`bpftool prog show id ID`): where it turns an address into the \
+             host's, the packet is refused instead of the call",
         ),
         Sharing::Multi => Finding::ok(name, format!("{list}; it runs beside qfence's")),
     })
@@ -131,12 +131,8 @@ fn judge(
 fn may_redirect(hook: Hook) -> bool {
     match hook {
         Hook::Connect4 | Hook::Connect6 | Hook::Sendmsg4 | Hook::Sendmsg6 => true,
+        Hook::Egress | Hook::Ingress | Hook::SockCreate | Hook::Device => false,
     }
-}
-
-/// What bpftool-cgroup(8) calls a hook.
-fn bpftool_name(hook: Hook) -> &'static str {
-    hook.name()
 }
 
 fn name_of(id: u32) -> Option<String> {

@@ -109,7 +109,7 @@ fn judge(tried: &Tried, no_cgroup: Option<&String>) -> Finding {
         (Err(error), _) => Finding::missing(
             name,
             format!("the kernel does not take it: {error}"),
-            "Linux 5.8 with CONFIG_CGROUP_BPF is needed; if the kernel is that, see the lines on \
+            "Linux 5.10 with CONFIG_CGROUP_BPF is needed; if the kernel is that, see the lines on \
              capabilities, security modules and memlock, and in a container its seccomp profile",
         ),
         (Ok(()), Some(Err(error))) => Finding::missing(

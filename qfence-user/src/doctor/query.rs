@@ -106,5 +106,9 @@ fn attach_type(hook: Hook) -> u32 {
         Hook::Connect6 => 11,
         Hook::Sendmsg4 => 14,
         Hook::Sendmsg6 => 15,
+        Hook::Egress => 1,
+        Hook::Ingress => 0,
+        Hook::SockCreate => 2,
+        Hook::Device => 6,
     }
 }

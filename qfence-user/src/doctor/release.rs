@@ -8,8 +8,8 @@ const NAME: &str = "kernel";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u32, pub u32);
 
-/// Ring buffers and `bpf_ktime_get_boot_ns`, the youngest of what the programs cannot do without.
-const NEEDED: Version = Version(5, 8);
+/// Storage of sockets in programs of cgroups, the youngest of what the programs cannot do without.
+const NEEDED: Version = Version(5, 10);
 
 /// The version in a release such as `6.1.0-39-cloud-amd64`.
 #[must_use]
@@ -26,7 +26,7 @@ pub fn judge(release: &str) -> Finding {
         Some(version) if version >= NEEDED => Finding::ok(NAME, format!("Linux {release}")),
         Some(_) => Finding::degraded(
             NAME,
-            format!("Linux {release}, which is older than 5.8"),
+            format!("Linux {release}, which is older than 5.10"),
             "go by the program lines, which are of real loads; if one is missing, use a newer kernel",
         ),
         None => Finding::degraded(
@@ -45,7 +45,7 @@ mod tests {
     fn releases_have_versions() {
         for (release, version) in [
             ("6.18.44-fc-v445", Version(6, 18)),
-            ("5.8.0", Version(5, 8)),
+            ("5.10.0", Version(5, 10)),
             ("6.1.0-39-cloud-amd64", Version(6, 1)),
             ("4.18-rc1", Version(4, 18)),
         ] {
@@ -57,7 +57,6 @@ mod tests {
 
     #[test]
     fn an_old_kernel_is_no_verdict_as_features_are_carried_back() {
-        assert_eq!(judge("5.8.0").state, State::Ok);
         assert_eq!(judge("5.10.0-30-amd64").state, State::Ok);
         assert_eq!(judge("4.18.0-553.el8").state, State::Degraded);
         assert_eq!(judge("").state, State::Degraded);

@@ -3,17 +3,15 @@
 use std::fs::File;
 
 use anyhow::{Context, Result};
-use aya::{
-    Ebpf,
-    programs::{CgroupAttachMode, ProgramError},
-};
+use aya::{Ebpf, programs::ProgramError};
 use qfence_common::Hook;
 
-use super::{DenyWith, open, program};
+use super::{DenyWith, Link, Settings, attach, load, open, program};
 
 /// The programs of a fence that never gets a policy. What is loaded or attached goes with it.
 pub struct Trial {
     ebpf: Ebpf,
+    links: Vec<Link>,
 }
 
 impl Trial {
@@ -30,8 +28,15 @@ impl Trial {
         } else {
             0
         };
+        let settings = Settings {
+            deny: DenyWith::Refused,
+            allow_raw: false,
+            allow_devices: false,
+            trace: false,
+        };
         Ok(Self {
-            ebpf: open(deny_retval, false)?,
+            ebpf: open(deny_retval, settings)?,
+            links: Vec::new(),
         })
     }
 
@@ -40,7 +45,7 @@ impl Trial {
     /// # Errors
     /// If the kernel does not take it; see [`in_brief`].
     pub fn load(&mut self, hook: Hook) -> Result<()> {
-        Ok(program(&mut self.ebpf, hook)?.load()?)
+        Ok(load(program(&mut self.ebpf, hook)?)?)
     }
 
     /// Attaches the program of a hook, which is loaded, to a cgroup.
@@ -48,10 +53,9 @@ impl Trial {
     /// # Errors
     /// If the kernel does not allow it.
     pub fn attach(&mut self, hook: Hook, cgroup: &File) -> Result<()> {
-        let program = program(&mut self.ebpf, hook)?;
-        program
-            .attach(cgroup, CgroupAttachMode::Single)
+        let link = attach(program(&mut self.ebpf, hook)?, hook, cgroup)
             .with_context(|| format!("cannot attach the eBPF program for {}", hook.name()))?;
+        self.links.push(link);
         Ok(())
     }
 }

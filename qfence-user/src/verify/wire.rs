@@ -124,7 +124,7 @@ impl Wire {
         let routes = LocalRoutes::subscribe()?;
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let local = routes.dump().await?;
+            let local = routes.dump().await?.all;
             let missing = addresses
                 .iter()
                 .find(|(address, _)| !local.contains(&single(*address)));
