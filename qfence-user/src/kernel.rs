@@ -2,6 +2,7 @@
 //! they count and record.
 
 mod device_link;
+pub mod trial;
 
 use std::{fs::File, os::fd::OwnedFd, path::Path};
 
@@ -105,31 +106,7 @@ impl Kernel {
     }
 
     fn load_with(deny_retval: i32, settings: Settings) -> Result<Self> {
-        let (allow_raw, allow_devices) = (
-            u32::from(settings.allow_raw),
-            u32::from(settings.allow_devices),
-        );
-        let trace_level: u8 = if settings.trace {
-            aya_log::Level::Trace as u8
-        } else {
-            0
-        };
-        let mut loader = EbpfLoader::new();
-        loader
-            // Nothing in the programs depends on this kernel's own types; its BTF takes
-            // milliseconds to parse.
-            .btf(None)
-            .override_global(abi::DENY_RETVAL, &deny_retval, true)
-            .override_global(abi::ALLOW_RAW, &allow_raw, true)
-            .override_global(abi::ALLOW_DEVICES, &allow_devices, true)
-            .override_global(aya_log::LEVEL, &trace_level, true);
-        if !settings.trace {
-            loader.map_max_entries(TRACE_MAP, TRACE_MAP_IDLE);
-        }
-        let mut ebpf = loader.load(OBJECT).context(
-            "the kernel did not take the eBPF maps (Linux 5.10 or newer is needed, and \
-             CAP_BPF or CAP_SYS_ADMIN)",
-        )?;
+        let mut ebpf = open(deny_retval, settings)?;
         for hook in Hook::ALL {
             load(program(&mut ebpf, hook)?).with_context(|| {
                 format!(
@@ -216,6 +193,35 @@ impl Kernel {
             unparsed: total(Counter::Unparsed)?,
         })
     }
+}
+
+/// Makes the maps and sets the globals; nothing is loaded yet.
+fn open(deny_retval: i32, settings: Settings) -> Result<Ebpf> {
+    let (allow_raw, allow_devices) = (
+        u32::from(settings.allow_raw),
+        u32::from(settings.allow_devices),
+    );
+    let trace_level: u8 = if settings.trace {
+        aya_log::Level::Trace as u8
+    } else {
+        0
+    };
+    let mut loader = EbpfLoader::new();
+    loader
+        // Nothing in the programs depends on this kernel's own types; its BTF takes
+        // milliseconds to parse.
+        .btf(None)
+        .override_global(abi::DENY_RETVAL, &deny_retval, true)
+        .override_global(abi::ALLOW_RAW, &allow_raw, true)
+        .override_global(abi::ALLOW_DEVICES, &allow_devices, true)
+        .override_global(aya_log::LEVEL, &trace_level, true);
+    if !settings.trace {
+        loader.map_max_entries(TRACE_MAP, TRACE_MAP_IDLE);
+    }
+    loader.load(OBJECT).context(
+        "the kernel did not take the eBPF maps (Linux 5.10 or newer is needed, and \
+         CAP_BPF or CAP_SYS_ADMIN)",
+    )
 }
 
 fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut Program> {

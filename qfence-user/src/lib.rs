@@ -6,7 +6,7 @@
 //! | module | its one job |
 //! |---|---|
 //! | [`cli`] | the command line |
-//! | [`commands`] | one file a verb: `exec`, `ps`, `rm` |
+//! | [`commands`] | one file a verb: `exec`, `ps`, `rm`, `doctor` |
 //! | [`paths`] | where on the host qfence works |
 //! | [`identity`] | the user a command runs as |
 //! | [`inherited`] | the descriptors qfence was started with |
@@ -31,6 +31,7 @@
 //! | [`record`], [`log`], [`say`] | a refusal as text or JSON; where it is written; qfence's own words |
 //! | [`readable`] | waits for descriptors |
 //! | [`exit`] | exit statuses |
+//! | [`doctor`] | whether this host can fence |
 
 pub mod cgroup;
 pub mod child;
@@ -38,6 +39,7 @@ pub mod cli;
 pub mod commands;
 pub mod compile;
 pub mod dispositions;
+pub mod doctor;
 pub mod exit;
 pub mod fence;
 pub mod fences;
@@ -66,3 +68,4 @@ pub mod signals;
 pub mod state;
 pub mod supervise;
 pub mod traces;
+pub mod verify;
