@@ -26,6 +26,7 @@
 //! | [`dispositions`] | signals that the caller ignores |
 //! | [`signals`], [`job`] | what reaches the supervisor; the terminal's job control |
 //! | [`follow`] | the policy in force, true to the host |
+//! | [`integrity`] | whether the fence is still whole |
 //! | [`supervise`] | runs until the command ends |
 //! | [`refusals`], [`traces`] | out of the rings |
 //! | [`record`], [`log`], [`say`] | a refusal as text or JSON; where it is written; qfence's own words |
@@ -48,6 +49,7 @@ pub mod hierarchy;
 pub mod hostset;
 pub mod identity;
 pub mod inherited;
+pub mod integrity;
 pub mod job;
 pub mod kernel;
 pub mod limits;

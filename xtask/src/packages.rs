@@ -72,6 +72,11 @@ const TOOLS: &[Package] = &[
         "running the machine as nobody where there is no fence",
     ),
     package(
+        "bpftool",
+        Probe::Program("bpftool"),
+        "taking a fence apart while it runs",
+    ),
+    package(
         "strace",
         Probe::Program("strace"),
         "killing qfence at each of its steps",

@@ -6,11 +6,12 @@ use anyhow::{Context, Result};
 use aya::programs::loaded_programs;
 use qfence_common::Hook;
 
-use super::{
-    finding::Finding,
-    query::{Attached, Sharing, attached},
+use super::finding::Finding;
+use crate::{
+    hierarchy::Hierarchy,
+    kernel::query::{Attached, Sharing, attached},
+    say::printable,
 };
-use crate::{hierarchy::Hierarchy, say::printable};
 
 const NAME: &str = "foreign programs";
 

@@ -7,7 +7,7 @@
 //! | [`cgroups`] | the cgroup2 hierarchy: mode, containment, delegated subtrees, controllers |
 //! | [`bpffs`] | where links are pinned |
 //! | [`programs`] | each program, by loading and attaching it |
-//! | [`foreign`] | others' programs above the fences, asked for in [`query`] |
+//! | [`foreign`] | others' programs above the fences, asked for in [`crate::kernel::query`] |
 //! | [`confinement`] | lockdown, security modules, unprivileged BPF and user namespaces |
 //! | [`finding`], [`table`] | what a check found, and how that is shown |
 
@@ -19,7 +19,6 @@ pub mod foreign;
 pub mod memlock;
 pub mod privileges;
 pub mod programs;
-pub mod query;
 pub mod release;
 pub mod table;
 

@@ -6,7 +6,11 @@ use anyhow::{Context, Result};
 use aya::{Ebpf, programs::ProgramError};
 use qfence_common::Hook;
 
-use super::{DenyWith, Link, Settings, attach, load, open, program};
+use super::{
+    DenyWith, Settings,
+    link::{Link, attach, load},
+    open, program,
+};
 
 /// The programs of a fence that never gets a policy. What is loaded or attached goes with it.
 pub struct Trial {

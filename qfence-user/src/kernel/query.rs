@@ -2,13 +2,11 @@
 //!
 //! aya asks for programs alone; whether they let others attach is in the flags, which it drops.
 
-use std::{fs::File, io, os::fd::AsRawFd};
+use std::{ffi::c_long, fs::File, io};
 
-use nix::libc;
 use qfence_common::Hook;
 
-/// `BPF_PROG_QUERY`, of `enum bpf_cmd` in linux/bpf.h.
-const PROG_QUERY: libc::c_long = 16;
+use super::syscall::{Attributes, bpf, number};
 
 /// How many programs there is room for. The kernel allows 64 for one attach type of a cgroup
 /// (`BPF_CGROUP_MAX_PROGS`).
@@ -60,6 +58,13 @@ struct Query {
 
 const _: () = assert!(size_of::<Query>() == 64);
 
+// SAFETY: as in linux/bpf.h. The kernel writes `prog_cnt` ids at `prog_ids`: `attached` has room for
+// them; the other addresses are null.
+unsafe impl Attributes for Query {
+    /// `BPF_PROG_QUERY`.
+    const COMMAND: c_long = 16;
+}
+
 /// The programs attached to `cgroup` itself, at `hook`.
 ///
 /// # Errors
@@ -67,25 +72,13 @@ const _: () = assert!(size_of::<Query>() == 64);
 pub fn attached(cgroup: &File, hook: Hook) -> io::Result<Attached> {
     let mut ids = [0_u32; MOST];
     let mut query = Query {
-        target_fd: u32::try_from(cgroup.as_raw_fd()).unwrap_or(u32::MAX),
+        target_fd: number(cgroup)?,
         attach_type: attach_type(hook),
         prog_ids: ids.as_mut_ptr() as u64,
         prog_cnt: u32::try_from(ids.len()).unwrap_or_default(),
         ..Query::default()
     };
-    // SAFETY: the kernel reads and writes `query`, whose size it is told, and writes as many ids as
-    // `prog_cnt` allows to `ids`; both outlive the call.
-    let status = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            PROG_QUERY,
-            &raw mut query,
-            size_of::<Query>(),
-        )
-    };
-    if status < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    bpf(&mut query)?;
     let count = usize::try_from(query.prog_cnt).unwrap_or(MOST).min(MOST);
     Ok(Attached {
         programs: ids[..count].to_vec(),
