@@ -118,6 +118,14 @@ pub struct Exec {
     #[arg(long)]
     pub allow_new_privs: bool,
 
+    /// Let a QEMU have networks that the fence does not see, such as tap
+    ///
+    /// A QEMU whose arguments give its guest one is refused otherwise: tap, bridge, macvtap, vhost,
+    /// vsock, Unix sockets, descriptors from elsewhere. A script that starts QEMU is not looked
+    /// into, nor is what a QEMU is told by its monitor.
+    #[arg(long)]
+    pub allow_unfenced_net: bool,
+
     /// Pass on N descriptors after the first three; all others are closed
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preserve_fds: u16,

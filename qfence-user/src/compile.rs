@@ -4,12 +4,18 @@
 //! contains that prefix, in order, cut after the first that leaves nothing for later ones. First
 //! match then costs one longest-prefix lookup and a short scan.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::Ipv6Net;
-use qfence_common::{Clause, Entry, decide::MAX_CLAUSES};
+use qfence_common::{Action, Clause, Entry, Protocol, decide, decide::MAX_CLAUSES};
 
-use crate::policy::{Prefix, Rule, Set, Sets};
+use crate::{
+    hostset::single,
+    policy::{Prefix, Rule, Set, Sets},
+};
 
 /// The contents of the policy map.
 pub type Compiled = BTreeMap<Prefix, Entry>;
@@ -56,12 +62,24 @@ pub fn compile(rules: &[Rule], sets: &Sets) -> Result<Compiled, TooManyClauses> 
         .collect()
 }
 
+/// What the kernel decides by these entries: that of the longest prefix that holds the address says.
+#[must_use]
+pub fn verdict(compiled: &Compiled, protocol: Protocol, address: IpAddr, port: u16) -> Action {
+    let address = single(address);
+    let entry = compiled
+        .iter()
+        .filter(|(prefix, _)| prefix.contains(&address))
+        .max_by_key(|(prefix, _)| prefix.prefix_len())
+        .map(|(_, entry)| entry);
+    decide(entry, protocol, port).action
+}
+
 /// The entry of the rules that apply to one prefix; `None` if they do not fit.
 fn entry<'a>(rules: impl Iterator<Item = (usize, &'a Rule)>) -> Option<Entry> {
     let clauses = rules.flat_map(|(index, rule)| {
         rule.protocols.iter().map(move |&protocol| Clause {
             action: rule.action as u32,
-            rule: u32::try_from(index).unwrap_or(qfence_common::decide::NO_RULE),
+            rule: u32::try_from(index).unwrap_or(decide::NO_RULE),
             protocol,
             port_first: rule.ports.0,
             port_last: rule.ports.1,
@@ -104,13 +122,9 @@ impl<'a> Members<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
-    use qfence_common::{Action, Protocol, decide};
-
     use super::*;
     use crate::{
-        hostset::{host_set, prefix, single},
+        hostset::{host_set, prefix},
         nameservers,
         policy::{Dns, rules},
     };
@@ -124,15 +138,8 @@ mod tests {
         }
     }
 
-    /// What the kernel does: the entry of the longest prefix that holds the address, then decide().
     fn verdict(compiled: &Compiled, protocol: Protocol, address: &str, port: u16) -> Action {
-        let address = single(address.parse::<IpAddr>().unwrap());
-        let entry = compiled
-            .iter()
-            .filter(|(prefix, _)| prefix.contains(&address))
-            .max_by_key(|(prefix, _)| prefix.prefix_len())
-            .map(|(_, entry)| entry);
-        decide(entry, protocol, port).action
+        super::verdict(compiled, protocol, address.parse::<IpAddr>().unwrap(), port)
     }
 
     #[test]
