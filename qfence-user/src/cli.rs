@@ -46,12 +46,14 @@ Fields of a JSON log line:
   verdict      \"refused\"
   protocol     \"tcp\", \"udp\", …, or a number
   destination  the address
-  port         the destination port
-  hook         connect4, connect6, sendmsg4 or sendmsg6
-  pid          the process, in the initial pid namespace
+  port         the destination port; 0 for protocols without
+  socket       in place of these two, for a socket that may not be made: its type
+  device       in place of all three, for a device that may not be opened: its path
+  hook         connect4, connect6, sendmsg4, sendmsg6, egress, sock_create or device
+  pid          the process, in the initial pid namespace; at egress the one that made the socket
   command      the name of its thread, control characters as \\xNN
   cgroup       the id of its cgroup
-  rule         the rule that decided: deny-host, or no-policy
+  rule         the rule that decided: deny-host, deny-raw, deny-device, unparsed or no-policy
 A line with time, fence and lost says how many refusals are not in the log.";
 
 /// Run a command, a QEMU guest above all, so that it cannot reach this host by any of its
@@ -113,6 +115,15 @@ pub struct Exec {
     /// Leave processes that outlive the command alone; they stay fenced
     #[arg(long)]
     pub keep: bool,
+
+    /// Let the command make raw and UDP-Lite sockets; what they send is judged all the same
+    #[arg(long)]
+    pub allow_raw: bool,
+
+    /// Let a guest have networks that are no internet sockets of QEMU's own: qfence does not hold
+    /// them
+    #[arg(long)]
+    pub allow_unfenced_net: bool,
 
     /// Let programs in the fence gain privileges, as set-user-ID programs do
     #[arg(long)]

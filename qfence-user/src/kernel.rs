@@ -1,19 +1,22 @@
 //! Owns aya: loads the programs, publishes policies to them, attaches and pins them, and reads what
 //! they count and record.
 
-use std::{fs::File, path::Path};
+mod device_link;
+
+use std::{fs::File, os::fd::OwnedFd, path::Path};
 
 use anyhow::{Context, Result, anyhow};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{ArrayOfMaps, LpmTrie, MapData, PerCpuArray, RingBuf, lpm_trie::Key},
-    programs::{CgroupAttachMode, CgroupSockAddr, links::FdLink},
+    programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError, links::FdLink},
 };
 use aya_log::EbpfLogger;
 use nix::errno::Errno;
 use qfence_common::{
-    Address, Entry, Hook,
+    Entry, Hook,
     abi::{self, Counter, program_name},
+    address::{self, PATH_BITS},
 };
 
 use crate::compile::Compiled;
@@ -50,7 +53,20 @@ impl DenyWith {
     }
 }
 
-type Trie = LpmTrie<MapData, Address, Entry>;
+type Trie = LpmTrie<MapData, address::Key, Entry>;
+
+/// What the programs are told when they are loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// What a refused call fails with.
+    pub deny: DenyWith,
+    /// Whether raw sockets and UDP-Lite are let be.
+    pub allow_raw: bool,
+    /// Whether devices for networks beside a program's own sockets are let be.
+    pub allow_devices: bool,
+    /// Whether they say what they decide.
+    pub trace: bool,
+}
 
 /// The programs of one fence, in the kernel.
 pub struct Kernel {
@@ -62,10 +78,12 @@ pub struct Kernel {
 /// What has been counted since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Destinations refused.
+    /// All that was refused.
     pub refused: u64,
     /// Refusals whose event found the ring full.
     pub lost: u64,
+    /// Packets among them that could not be understood.
+    pub unparsed: u64,
 }
 
 impl Kernel {
@@ -77,17 +95,21 @@ impl Kernel {
     ///
     /// # Errors
     /// If the kernel takes neither variant.
-    pub fn load(deny: DenyWith, trace: bool) -> Result<(Self, bool)> {
-        Self::load_with(-(deny.errno() as i32), trace)
+    pub fn load(settings: Settings) -> Result<(Self, bool)> {
+        Self::load_with(-(settings.deny.errno() as i32), settings)
             .map(|kernel| (kernel, true))
-            .or_else(|first| match Self::load_with(0, trace) {
+            .or_else(|first| match Self::load_with(0, settings) {
                 Ok(kernel) => Ok((kernel, false)),
                 Err(_) => Err(first),
             })
     }
 
-    fn load_with(deny_retval: i32, trace: bool) -> Result<Self> {
-        let trace_level: u8 = if trace {
+    fn load_with(deny_retval: i32, settings: Settings) -> Result<Self> {
+        let (allow_raw, allow_devices) = (
+            u32::from(settings.allow_raw),
+            u32::from(settings.allow_devices),
+        );
+        let trace_level: u8 = if settings.trace {
             aya_log::Level::Trace as u8
         } else {
             0
@@ -98,16 +120,18 @@ impl Kernel {
             // milliseconds to parse.
             .btf(None)
             .override_global(abi::DENY_RETVAL, &deny_retval, true)
+            .override_global(abi::ALLOW_RAW, &allow_raw, true)
+            .override_global(abi::ALLOW_DEVICES, &allow_devices, true)
             .override_global(aya_log::LEVEL, &trace_level, true);
-        if !trace {
+        if !settings.trace {
             loader.map_max_entries(TRACE_MAP, TRACE_MAP_IDLE);
         }
         let mut ebpf = loader.load(OBJECT).context(
-            "the kernel did not take the eBPF maps (Linux 5.8 or newer is needed, and \
+            "the kernel did not take the eBPF maps (Linux 5.10 or newer is needed, and \
              CAP_BPF or CAP_SYS_ADMIN)",
         )?;
         for hook in Hook::ALL {
-            program(&mut ebpf, hook)?.load().with_context(|| {
+            load(program(&mut ebpf, hook)?).with_context(|| {
                 format!(
                     "the kernel did not take the eBPF program for {}",
                     hook.name()
@@ -131,8 +155,9 @@ impl Kernel {
         let size = u32::try_from(policy.len()).context("the policy has too many prefixes")?;
         let mut trie =
             Trie::create(size.max(1), NO_PREALLOC).context("cannot make a policy map")?;
-        for (prefix, entry) in policy {
-            let key = Key::new(u32::from(prefix.prefix_len()), prefix.addr().octets());
+        for ((path, prefix), entry) in policy {
+            let bits = PATH_BITS + u32::from(prefix.prefix_len());
+            let key = Key::new(bits, address::key(*path, prefix.addr().octets()));
             trie.insert(&key, entry, 0)
                 .with_context(|| format!("cannot put {prefix} into the policy map"))?;
         }
@@ -149,16 +174,7 @@ impl Kernel {
         for hook in Hook::ALL {
             let context = || format!("cannot attach the eBPF program for {}", hook.name());
             let program = program(&mut self.ebpf, hook)?;
-            // `Single` is without flags, which is what a link takes; links always are multi.
-            let id = program
-                .attach(cgroup, CgroupAttachMode::Single)
-                .with_context(context)?;
-            let link: FdLink = program.take_link(id)?.try_into().with_context(|| {
-                format!(
-                    "{}: the kernel has no links for cgroups (Linux 5.7)",
-                    context()
-                )
-            })?;
+            let link = attach(program, hook, cgroup).with_context(context)?;
             let path = pins.join(hook.name());
             link.pin(&path)
                 .with_context(|| format!("cannot pin a link at {}", path.display()))?;
@@ -197,16 +213,74 @@ impl Kernel {
         Ok(Counts {
             refused: total(Counter::Refused)?,
             lost: total(Counter::Lost)?,
+            unparsed: total(Counter::Unparsed)?,
         })
     }
 }
 
-fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut CgroupSockAddr> {
+fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut Program> {
     let name = program_name(hook);
-    let program = ebpf.program_mut(name).ok_or_else(|| {
+    ebpf.program_mut(name).ok_or_else(|| {
         anyhow!("the embedded eBPF object has no program {name}: build it with `cargo xtask build`")
-    })?;
-    Ok(program.try_into()?)
+    })
+}
+
+fn load(program: &mut Program) -> Result<(), ProgramError> {
+    match program {
+        Program::CgroupSockAddr(program) => program.load(),
+        Program::CgroupSkb(program) => program.load(),
+        Program::CgroupSock(program) => program.load(),
+        Program::CgroupDevice(program) => program.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
+
+/// A program attached to a cgroup.
+enum Link {
+    Aya(FdLink),
+    Device(OwnedFd),
+}
+
+impl Link {
+    fn pin(self, path: &Path) -> Result<()> {
+        match self {
+            Self::Aya(link) => link.pin(path).map(drop)?,
+            Self::Device(link) => device_link::pin(link, path)?,
+        }
+        Ok(())
+    }
+}
+
+/// Attaches a program to a cgroup.
+fn attach(program: &mut Program, hook: Hook, cgroup: &File) -> Result<Link> {
+    // `Single` is without flags, which is what a link takes; links always are multi.
+    let mode = CgroupAttachMode::Single;
+    let link: Result<FdLink, _> = match program {
+        Program::CgroupSockAddr(program) => {
+            let id = program.attach(cgroup, mode)?;
+            program.take_link(id)?.try_into()
+        }
+        Program::CgroupSkb(program) => {
+            let direction = if hook == Hook::Ingress {
+                CgroupSkbAttachType::Ingress
+            } else {
+                CgroupSkbAttachType::Egress
+            };
+            let id = program.attach(cgroup, direction, mode)?;
+            program.take_link(id)?.try_into()
+        }
+        Program::CgroupSock(program) => {
+            let id = program.attach(cgroup, mode)?;
+            program.take_link(id)?.try_into()
+        }
+        Program::CgroupDevice(program) => {
+            let link = device_link::attach(program.fd()?, cgroup)?;
+            return Ok(Link::Device(link));
+        }
+        _ => return Err(ProgramError::UnexpectedProgramType.into()),
+    };
+    link.map(Link::Aya)
+        .context("the kernel has no links for cgroups (Linux 5.7)")
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {

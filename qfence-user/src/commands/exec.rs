@@ -16,7 +16,7 @@ use crate::{
     follow::{Policy, Update},
     identity::{self, Identity, Sudo},
     inherited,
-    kernel::Kernel,
+    kernel::{Kernel, Settings},
     log::Log,
     netlink::LocalRoutes,
     paths::Paths,
@@ -145,7 +145,12 @@ async fn supervise(
     let locked_memory = child::lift_locked_memory_limit()?;
 
     let trace = options.verbose >= 2;
-    let (kernel, sets_errno) = Kernel::load(options.deny_with, trace)?;
+    let (kernel, sets_errno) = Kernel::load(Settings {
+        deny: options.deny_with,
+        allow_raw: options.allow_raw,
+        allow_devices: options.allow_unfenced_net,
+        trace,
+    })?;
     if !sets_errno {
         say(
             "this kernel cannot choose the error of a refused call (Linux 5.18 can): it is EPERM, \
