@@ -7,6 +7,7 @@
 //! | [`namespace`] | one network namespace, held by a file descriptor, and ways to run things in it |
 //! | [`listener`] | TCP, UDP and HTTP services that record every arrival |
 //! | [`dns`] | a real resolver that logs its queries |
+//! | [`echoes`] | how many pings reached a namespace |
 //! | [`probe`] | the program that makes attempts, and its typed results |
 //! | [`guest`] | machines under QEMU: a Linux to be driven by the test, and QEMU's own iPXE |
 //! | [`fence`] | the fence under test: the binary, names, its log of refusals |
@@ -18,6 +19,7 @@
 //! | [`workspace`] | paths, and files that are built once |
 
 pub mod dns;
+pub mod echoes;
 pub mod fence;
 pub mod guest;
 pub mod listener;

@@ -2,9 +2,11 @@
 //!
 //! `probe --flood N ATTEMPT`: the same attempt N times in a row, and one line of counts.
 //!
-//! `probe --serve tcp/PORT|udp/PORT…`: greets whoever comes, until it is killed.
+//! `probe --serve tcp/PORT|udp/PORT…`: greets whoever comes, until it is killed; echo-tcp and echo-udp
+//! send back what comes.
 
 mod attempt;
+mod bulk;
 mod connect;
 mod dns;
 mod flood;
@@ -21,7 +23,7 @@ use attempt::Attempt;
 
 const USAGE: &str = "probe [--timeout-ms N] [--flood N] ATTEMPT… | probe --serve tcp/PORT|udp/PORT…
 ATTEMPT: tcp/ADDRESS/PORT udp/ADDRESS/PORT udp-connected/ADDRESS/PORT ping/ADDRESS
-         dns/SERVER/NAME dns-tcp/SERVER/NAME";
+         dns/SERVER/NAME dns-tcp/SERVER/NAME bulk-tcp/ADDRESS/PORT bulk-udp/ADDRESS/PORT";
 
 fn main() -> ExitCode {
     match run(std::env::args().skip(1)) {

@@ -3,10 +3,12 @@
 use std::{
     io::Write as _,
     net::{Ipv6Addr, TcpListener, UdpSocket},
-    thread,
+    thread::{self, JoinHandle},
 };
 
 use anyhow::{Context as _, Result, bail};
+
+use crate::bulk;
 
 /// What the services say.
 const GREETING: &[u8] = b"hello from the probe\n";
@@ -20,16 +22,14 @@ pub(crate) fn run(services: impl Iterator<Item = String>) -> Result<()> {
             Ipv6Addr::UNSPECIFIED,
             port.parse().context("read the port")?,
         );
+        let listen = || TcpListener::bind(address).context("listen");
+        let bind = || UdpSocket::bind(address).context("bind");
         threads.push(match protocol {
-            "tcp" => {
-                let listener = TcpListener::bind(address).context("listen")?;
-                thread::spawn(move || greet_connections(&listener))
-            }
-            "udp" => {
-                let socket = UdpSocket::bind(address).context("bind")?;
-                thread::spawn(move || greet_datagrams(&socket))
-            }
-            _ => bail!("{protocol} is neither tcp nor udp"),
+            "tcp" => with(listen()?, greet_connections),
+            "udp" => with(bind()?, greet_datagrams),
+            "echo-tcp" => with(listen()?, bulk::echo_connections),
+            "echo-udp" => with(bind()?, bulk::echo_datagrams),
+            _ => bail!("{protocol} is no service"),
         });
     }
     crate::print("serving")?;
@@ -37,6 +37,10 @@ pub(crate) fn run(services: impl Iterator<Item = String>) -> Result<()> {
         let _ = thread.join();
     }
     Ok(())
+}
+
+fn with<S: Send + 'static>(socket: S, serve: fn(&S)) -> JoinHandle<()> {
+    thread::spawn(move || serve(&socket))
 }
 
 fn greet_connections(listener: &TcpListener) {
