@@ -3,7 +3,7 @@
 use crate::Address;
 
 /// Where in the kernel qfence has a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum Hook {
     /// `connect()` on an IPv4 socket.

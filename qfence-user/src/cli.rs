@@ -25,7 +25,10 @@ Examples:
 
   What is fenced, and an end to it:
     sudo qfence-user ps
-    sudo qfence-user rm vm1";
+    sudo qfence-user rm vm1
+
+  Whether this host can fence:
+    sudo qfence-user doctor";
 
 const EXEC_EXAMPLES: &str = "\
 Examples:
@@ -56,6 +59,23 @@ Fields of a JSON log line:
   rule         the rule that decided: deny-host, deny-raw, deny-device, unparsed or no-policy
 A line with time, fence and lost says how many refusals are not in the log.";
 
+const DOCTOR_NOTES: &str = "\
+States:
+  ok        as it should be
+  degraded  fences hold; something beside them does not work, or could not be found out
+  missing   `exec` will not start
+
+Fields of a JSON object:
+  name   what was looked at
+  state  ok, degraded or missing
+  found  what there is
+  fix    what to do, or null
+
+Exit status:
+  0    nothing is missing
+  1    something is
+  125  doctor itself failed";
+
 /// Run a command, a QEMU guest above all, so that it cannot reach this host by any of its
 /// addresses. The internet, DNS and hostfwd keep working.
 #[derive(Debug, Parser)]
@@ -75,6 +95,8 @@ pub enum Verb {
     Ps(Ps),
     /// End what runs in a fence, and remove it
     Rm(Rm),
+    /// Say whether this host can fence, and what to do where it cannot
+    Doctor(Doctor),
 }
 
 /// `qfence-user exec`.
@@ -164,6 +186,18 @@ pub struct Rm {
     /// Seconds between SIGTERM and SIGKILL
     #[arg(long, short, value_name = "SECONDS", default_value_t = 2)]
     pub time: u32,
+}
+
+/// `qfence-user doctor`.
+///
+/// Every check is made as far as it can be: the programs are loaded, and attached to a cgroup that is
+/// removed again. Nothing is changed. Without root the checks that need it are missing.
+#[derive(Debug, Args)]
+#[command(after_help = DOCTOR_NOTES)]
+pub struct Doctor {
+    /// One JSON array instead of a table
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[cfg(test)]

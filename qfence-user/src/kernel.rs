@@ -2,19 +2,24 @@
 //! they count and record.
 
 mod device_link;
+mod link;
+pub mod query;
+mod syscall;
+pub mod trial;
 
-use std::{fs::File, os::fd::OwnedFd, path::Path};
+use std::{collections::BTreeSet, fs::File};
 
 use anyhow::{Context, Result, anyhow};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{ArrayOfMaps, LpmTrie, MapData, PerCpuArray, RingBuf, lpm_trie::Key},
-    programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError, links::FdLink},
+    programs::Program,
 };
 use aya_log::EbpfLogger;
+use link::{Pinned, attach, load};
 use nix::errno::Errno;
 use qfence_common::{
-    Entry, Hook,
+    Entry, Hook, Path,
     abi::{self, Counter, program_name},
     address::{self, PATH_BITS},
 };
@@ -73,6 +78,10 @@ pub struct Kernel {
     ebpf: Ebpf,
     policy: ArrayOfMaps<MapData, Trie>,
     counters: PerCpuArray<MapData, u64>,
+    /// Held, so that they outlive their pins.
+    links: Vec<Pinned>,
+    /// The programs by their ids, once they are attached.
+    attached: Vec<(Hook, u32)>,
 }
 
 /// What has been counted since the start.
@@ -105,31 +114,7 @@ impl Kernel {
     }
 
     fn load_with(deny_retval: i32, settings: Settings) -> Result<Self> {
-        let (allow_raw, allow_devices) = (
-            u32::from(settings.allow_raw),
-            u32::from(settings.allow_devices),
-        );
-        let trace_level: u8 = if settings.trace {
-            aya_log::Level::Trace as u8
-        } else {
-            0
-        };
-        let mut loader = EbpfLoader::new();
-        loader
-            // Nothing in the programs depends on this kernel's own types; its BTF takes
-            // milliseconds to parse.
-            .btf(None)
-            .override_global(abi::DENY_RETVAL, &deny_retval, true)
-            .override_global(abi::ALLOW_RAW, &allow_raw, true)
-            .override_global(abi::ALLOW_DEVICES, &allow_devices, true)
-            .override_global(aya_log::LEVEL, &trace_level, true);
-        if !settings.trace {
-            loader.map_max_entries(TRACE_MAP, TRACE_MAP_IDLE);
-        }
-        let mut ebpf = loader.load(OBJECT).context(
-            "the kernel did not take the eBPF maps (Linux 5.10 or newer is needed, and \
-             CAP_BPF or CAP_SYS_ADMIN)",
-        )?;
+        let mut ebpf = open(deny_retval, settings)?;
         for hook in Hook::ALL {
             load(program(&mut ebpf, hook)?).with_context(|| {
                 format!(
@@ -144,6 +129,8 @@ impl Kernel {
             ebpf,
             policy,
             counters,
+            links: Vec::new(),
+            attached: Vec::new(),
         })
     }
 
@@ -170,16 +157,41 @@ impl Kernel {
     ///
     /// # Errors
     /// If any cannot be; those attached before it stay until their pins are removed.
-    pub fn attach(&mut self, cgroup: &File, pins: &Path) -> Result<()> {
+    pub fn attach(&mut self, cgroup: &File, pins: &std::path::Path) -> Result<()> {
         for hook in Hook::ALL {
             let context = || format!("cannot attach the eBPF program for {}", hook.name());
             let program = program(&mut self.ebpf, hook)?;
             let link = attach(program, hook, cgroup).with_context(context)?;
             let path = pins.join(hook.name());
-            link.pin(&path)
+            let link = link
+                .pin(&path)
                 .with_context(|| format!("cannot pin a link at {}", path.display()))?;
+            self.links.push(link);
+            let id = program.info().with_context(context)?.id();
+            self.attached.push((hook, id));
         }
         Ok(())
+    }
+
+    /// The hooks at which this fence's programs are attached to its cgroup now, as the kernel says.
+    #[must_use]
+    pub fn attached(&self, cgroup: &File) -> BTreeSet<Hook> {
+        let is_attached = |(hook, id): &&(Hook, u32)| {
+            query::attached(cgroup, *hook).is_ok_and(|found| found.programs.contains(id))
+        };
+        let attached = self.attached.iter().filter(is_attached);
+        attached.map(|(hook, _)| *hook).collect()
+    }
+
+    /// Whether a policy is in force that has an answer for every address.
+    #[must_use]
+    pub fn has_policy(&self) -> bool {
+        self.policy.get(&0, 0).is_ok_and(|trie| {
+            Path::ALL.into_iter().all(|path| {
+                let everything = Key::new(PATH_BITS, address::key(path, [0; 16]));
+                trie.get(&everything, 0).is_ok()
+            })
+        })
     }
 
     /// The ring of refusals; there is one, to be taken once.
@@ -218,69 +230,40 @@ impl Kernel {
     }
 }
 
+/// Makes the maps and sets the globals; nothing is loaded yet.
+fn open(deny_retval: i32, settings: Settings) -> Result<Ebpf> {
+    let (allow_raw, allow_devices) = (
+        u32::from(settings.allow_raw),
+        u32::from(settings.allow_devices),
+    );
+    let trace_level: u8 = if settings.trace {
+        aya_log::Level::Trace as u8
+    } else {
+        0
+    };
+    let mut loader = EbpfLoader::new();
+    loader
+        // Nothing in the programs depends on this kernel's own types; its BTF takes
+        // milliseconds to parse.
+        .btf(None)
+        .override_global(abi::DENY_RETVAL, &deny_retval, true)
+        .override_global(abi::ALLOW_RAW, &allow_raw, true)
+        .override_global(abi::ALLOW_DEVICES, &allow_devices, true)
+        .override_global(aya_log::LEVEL, &trace_level, true);
+    if !settings.trace {
+        loader.map_max_entries(TRACE_MAP, TRACE_MAP_IDLE);
+    }
+    loader.load(OBJECT).context(
+        "the kernel did not take the eBPF maps (Linux 5.10 or newer is needed, and \
+         CAP_BPF or CAP_SYS_ADMIN)",
+    )
+}
+
 fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut Program> {
     let name = program_name(hook);
     ebpf.program_mut(name).ok_or_else(|| {
         anyhow!("the embedded eBPF object has no program {name}: build it with `cargo xtask build`")
     })
-}
-
-fn load(program: &mut Program) -> Result<(), ProgramError> {
-    match program {
-        Program::CgroupSockAddr(program) => program.load(),
-        Program::CgroupSkb(program) => program.load(),
-        Program::CgroupSock(program) => program.load(),
-        Program::CgroupDevice(program) => program.load(),
-        _ => Err(ProgramError::UnexpectedProgramType),
-    }
-}
-
-/// A program attached to a cgroup.
-enum Link {
-    Aya(FdLink),
-    Device(OwnedFd),
-}
-
-impl Link {
-    fn pin(self, path: &Path) -> Result<()> {
-        match self {
-            Self::Aya(link) => link.pin(path).map(drop)?,
-            Self::Device(link) => device_link::pin(link, path)?,
-        }
-        Ok(())
-    }
-}
-
-/// Attaches a program to a cgroup.
-fn attach(program: &mut Program, hook: Hook, cgroup: &File) -> Result<Link> {
-    // `Single` is without flags, which is what a link takes; links always are multi.
-    let mode = CgroupAttachMode::Single;
-    let link: Result<FdLink, _> = match program {
-        Program::CgroupSockAddr(program) => {
-            let id = program.attach(cgroup, mode)?;
-            program.take_link(id)?.try_into()
-        }
-        Program::CgroupSkb(program) => {
-            let direction = if hook == Hook::Ingress {
-                CgroupSkbAttachType::Ingress
-            } else {
-                CgroupSkbAttachType::Egress
-            };
-            let id = program.attach(cgroup, direction, mode)?;
-            program.take_link(id)?.try_into()
-        }
-        Program::CgroupSock(program) => {
-            let id = program.attach(cgroup, mode)?;
-            program.take_link(id)?.try_into()
-        }
-        Program::CgroupDevice(program) => {
-            let link = device_link::attach(program.fd()?, cgroup)?;
-            return Ok(Link::Device(link));
-        }
-        _ => return Err(ProgramError::UnexpectedProgramType.into()),
-    };
-    link.map(Link::Aya)
-        .context("the kernel has no links for cgroups (Linux 5.7)")
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {

@@ -5,6 +5,7 @@ use std::{os::unix::ffi::OsStrExt, path::Path, process, sync::Arc, time::Duratio
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
+use nix::unistd::Pid;
 
 use super::require_root;
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
     follow::{Policy, Update},
     identity::{self, Identity, Sudo},
     inherited,
+    integrity::Integrity,
     kernel::{Kernel, Settings},
     log::Log,
     netlink::LocalRoutes,
@@ -216,11 +218,18 @@ async fn supervise(
         format_args!("started {:?} as process {}", options.command, child.id()),
     );
 
+    let pid = i32::try_from(child.id()).context("an odd process id")?;
+    let integrity = Integrity::new(
+        fence.cgroup().directory(),
+        &fence.pins(),
+        Pid::from_raw(pid),
+    );
     let supervisor = Supervisor {
         policy,
         signals,
         log,
         fence: name,
+        integrity,
         traces,
     };
     let end_the_rest = || {

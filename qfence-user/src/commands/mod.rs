@@ -1,10 +1,14 @@
 //! The verbs of the command line, a file each.
 
+pub mod doctor;
 pub mod exec;
 pub mod ps;
 pub mod rm;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
@@ -37,6 +41,7 @@ pub fn run() -> ExitCode {
         Verb::Exec(options) => exec::run(options, &paths),
         Verb::Ps(options) => ps::run(options, &paths).map(|()| 0),
         Verb::Rm(options) => rm::run(options, &paths),
+        Verb::Doctor(options) => doctor::run(options, &paths),
     };
     match status {
         Ok(status) => status.into(),
@@ -54,4 +59,13 @@ fn require_root() -> Result<()> {
         "this must be run as root: try `sudo qfence-user …`"
     );
     Ok(())
+}
+
+/// Prints to standard output what a command was asked for.
+fn print(text: &str) -> Result<()> {
+    match writeln!(io::stdout(), "{text}") {
+        // Whoever read has read enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
 }

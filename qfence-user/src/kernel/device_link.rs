@@ -1,27 +1,21 @@
 //! The link of the device program. aya 0.14 makes one and hands it to nobody: its `CgroupDeviceLink`,
-//! alone of the cgroup links, is not to be had as an `FdLink`, which is what can be pinned. So the two
-//! calls to bpf(2) are made here.
+//! alone of the cgroup links, is not to be had as an `FdLink`, which is what can be pinned.
 
 use std::{
     ffi::{CString, c_long},
     io,
-    mem::size_of,
     os::{
-        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+        fd::{AsFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
     path::Path,
 };
 
-use nix::libc;
+use super::syscall::{Attributes, bpf, bpf_fd, number};
 
-// include/uapi/linux/bpf.h
-const BPF_OBJ_PIN: c_long = 6;
-const BPF_LINK_CREATE: c_long = 28;
-const BPF_CGROUP_DEVICE: u32 = 6;
+/// `BPF_CGROUP_DEVICE`, of `enum bpf_attach_type` in linux/bpf.h.
+const CGROUP_DEVICE: u32 = 6;
 
-/// The fields of `union bpf_attr` for `BPF_LINK_CREATE`, as far as they are used; the kernel takes the
-/// rest as zero.
 #[repr(C)]
 struct LinkCreate {
     prog_fd: u32,
@@ -30,7 +24,12 @@ struct LinkCreate {
     flags: u32,
 }
 
-/// Those for `BPF_OBJ_PIN`.
+// SAFETY: as in linux/bpf.h; there are no addresses.
+unsafe impl Attributes for LinkCreate {
+    /// `BPF_LINK_CREATE`.
+    const COMMAND: c_long = 28;
+}
+
 #[repr(C)]
 struct ObjPin {
     pathname: u64,
@@ -38,21 +37,23 @@ struct ObjPin {
     file_flags: u32,
 }
 
+// SAFETY: as in linux/bpf.h. The kernel reads a string at `pathname`: `pin` has one there.
+unsafe impl Attributes for ObjPin {
+    /// `BPF_OBJ_PIN`.
+    const COMMAND: c_long = 6;
+}
+
 /// Attaches a loaded device program to a cgroup, for as long as the link is held or pinned.
 ///
 /// # Errors
 /// What bpf(2) fails with.
 pub(super) fn attach(program: impl AsFd, cgroup: impl AsFd) -> io::Result<OwnedFd> {
-    let attributes = LinkCreate {
+    bpf_fd(&mut LinkCreate {
         prog_fd: number(&program)?,
         target_fd: number(&cgroup)?,
-        attach_type: BPF_CGROUP_DEVICE,
+        attach_type: CGROUP_DEVICE,
         flags: 0,
-    };
-    let fd = bpf(BPF_LINK_CREATE, &attributes)?;
-    let fd = i32::try_from(fd).map_err(io::Error::other)?;
-    // SAFETY: the kernel has just returned this descriptor, and nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    })
 }
 
 /// Pins a link at a path in bpffs.
@@ -61,31 +62,10 @@ pub(super) fn attach(program: impl AsFd, cgroup: impl AsFd) -> io::Result<OwnedF
 /// What bpf(2) fails with.
 pub(super) fn pin(link: impl AsFd, path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let attributes = ObjPin {
+    bpf(&mut ObjPin {
         pathname: path.as_ptr() as u64,
         bpf_fd: number(&link)?,
         file_flags: 0,
-    };
-    bpf(BPF_OBJ_PIN, &attributes).map(drop)
-}
-
-fn number(fd: &impl AsFd) -> io::Result<u32> {
-    u32::try_from(fd.as_fd().as_raw_fd()).map_err(io::Error::other)
-}
-
-fn bpf<T>(command: c_long, attributes: &T) -> io::Result<c_long> {
-    // SAFETY: the kernel reads `size` bytes of the attributes, which are a prefix of its union for
-    // this command; a path in them outlives the call.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            std::ptr::from_ref(attributes),
-            size_of::<T>(),
-        )
-    };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(result)
+    })
+    .map(drop)
 }
