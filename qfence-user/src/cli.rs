@@ -1,10 +1,11 @@
 //! The command line.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::{
+    attempt::Attempt,
     kernel::DenyWith,
     limits::Limits,
     log::{Format, Target},
@@ -54,6 +55,30 @@ Fields of a JSON log line:
   rule         the rule that decided: deny-host, or no-policy
 A line with time, fence and lost says how many refusals are not in the log.";
 
+const ATTEMPT_HELP: &str = "\
+Ways:
+  tcp mptcp sctp dccp, each plain or with
+    -fastopen -fastopen-connect -reconnected -uring
+  udp udplite ping raw-icmp raw-udp raw-tcp raw-253 raw-header, each plain or with
+    -connected -sendmmsg -gso -cork -more -large -zerocopy -splice -elsewhere -reconnected
+    -uring -uring-connected
+  ping, raw-icmp and raw-253 have no port; -elsewhere and -reconnected need +decoy=ADDRESS.
+
+Options:
+  +dev=NAME +unicast-if=NAME +multicast-if=NAME +pktinfo=NAME   which device to use
+  +src=ADDRESS +port=NUMBER +reuse +freebind +transparent       what to bind to
+  +lsrr=ADDRESS +srh=ADDRESS +rh2=ADDRESS                       where to go first
+  +on-v6 +unspec                                                odd sockets and addresses
+  +pause    say so before the first byte is sent, and wait for a line on standard input
+
+Each attempt gives one JSON line:
+  attempt  as it was given
+  ending   reached, sent (and no answer), timeout, failed, unsupported, unprivileged
+  step     socket, setsockopt, bind, ring, connect, send, receive: where it ended, unless reached
+  errno    the error, by name
+  reply    what was answered
+  ms       milliseconds";
+
 /// Run a command, a QEMU guest above all, so that it cannot reach this host by any of its
 /// addresses. The internet, DNS and hostfwd keep working.
 #[derive(Debug, Parser)]
@@ -73,6 +98,9 @@ pub enum Verb {
     Ps(Ps),
     /// End what runs in a fence, and remove it
     Rm(Rm),
+    /// Try to reach destinations in any of many ways, and say what came of each
+    #[command(hide = true)]
+    Attempt(Attempts),
 }
 
 /// `qfence-user exec`.
@@ -153,6 +181,27 @@ pub struct Rm {
     /// Seconds between SIGTERM and SIGKILL
     #[arg(long, short, value_name = "SECONDS", default_value_t = 2)]
     pub time: u32,
+}
+
+/// `qfence-user attempt`: what `verify` and the tests run in a fence and out of it.
+#[derive(Debug, Args)]
+#[command(after_help = ATTEMPT_HELP)]
+pub struct Attempts {
+    /// How long each step may take, in milliseconds
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub timeout_ms: u32,
+
+    /// Make all sockets first, then use them as somebody else
+    #[arg(long = "as", value_name = "NAME|UID[:GROUP]")]
+    pub r#as: Option<String>,
+
+    /// Make the sockets in this network namespace
+    #[arg(long, value_name = "PATH")]
+    pub netns: Option<PathBuf>,
+
+    /// What to try: WAY/ADDRESS[%DEVICE][/PORT][+OPTION…]
+    #[arg(required = true, value_name = "SPEC")]
+    pub attempts: Vec<Attempt>,
 }
 
 #[cfg(test)]

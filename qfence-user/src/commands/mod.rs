@@ -1,5 +1,6 @@
 //! The verbs of the command line, a file each.
 
+pub mod attempt;
 pub mod exec;
 pub mod ps;
 pub mod rm;
@@ -37,6 +38,7 @@ pub fn run() -> ExitCode {
         Verb::Exec(options) => exec::run(options, &paths),
         Verb::Ps(options) => ps::run(options, &paths).map(|()| 0),
         Verb::Rm(options) => rm::run(options, &paths),
+        Verb::Attempt(options) => attempt::run(options).map(|()| 0),
     };
     match status {
         Ok(status) => status.into(),
