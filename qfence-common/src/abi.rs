@@ -8,12 +8,27 @@ pub const POLICY_MAP: &str = "POLICY";
 /// The ring buffer of [`crate::Event`]s.
 pub const EVENTS_MAP: &str = "EVENTS";
 
+/// The hash map of [`crate::Peer`]s that may be answered, to when each was last heard of.
+pub const PEERS_MAP: &str = "PEERS";
+
+/// How many peers are remembered; the one not heard of for longest makes room.
+pub const PEERS: u32 = 1024;
+
+/// The storage of each socket for who made it.
+pub const OWNERS_MAP: &str = "OWNERS";
+
 /// The per-CPU array of counters, indexed by [`Counter`].
 pub const COUNTERS_MAP: &str = "COUNTERS";
 
 /// The global that holds the error a refusal returns: a negative errno, or 0 to leave it to the
 /// kernel, which says EPERM.
 pub const DENY_RETVAL: &str = "DENY_RETVAL";
+
+/// The global that says whether raw sockets and UDP-Lite are let be: 0 or 1.
+pub const ALLOW_RAW: &str = "ALLOW_RAW";
+
+/// The global that says whether the devices in [`crate::device`] are let be: 0 or 1.
+pub const ALLOW_DEVICES: &str = "ALLOW_DEVICES";
 
 /// The size of the event ring in bytes: about 800 refusals between two reads.
 pub const EVENTS_BYTES: u32 = 64 * 1024;
@@ -22,14 +37,16 @@ pub const EVENTS_BYTES: u32 = 64 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Counter {
-    /// Destinations refused.
+    /// All that was refused.
     Refused = 0,
     /// Refusals whose event found the ring full.
     Lost = 1,
+    /// Packets refused because they could not be understood.
+    Unparsed = 2,
 }
 
 /// How many counters there are.
-pub const COUNTER_SLOTS: usize = 2;
+pub const COUNTER_SLOTS: usize = 3;
 
 /// The name of the program for a hook.
 ///
@@ -42,5 +59,9 @@ pub const fn program_name(hook: Hook) -> &'static str {
         Hook::Connect6 => "judge_connect6",
         Hook::Sendmsg4 => "judge_sendmsg4",
         Hook::Sendmsg6 => "judge_sendmsg6",
+        Hook::Egress => "judge_egress",
+        Hook::Ingress => "remember_ingress",
+        Hook::SockCreate => "judge_sock_create",
+        Hook::Device => "judge_device",
     }
 }

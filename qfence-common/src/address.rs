@@ -1,4 +1,4 @@
-//! One 128-bit key space for both address families.
+//! One 128-bit key space for both address families, and the keys of the policy map.
 
 /// An IPv6 address in network order; IPv4 is stored as `::ffff:a.b.c.d`.
 ///
@@ -31,6 +31,44 @@ pub fn to_v4(address: &Address) -> Option<[u8; 4]> {
     }
 }
 
+/// How a destination is reached, as far as it is known where it is judged. The policy has an answer
+/// for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Path {
+    /// Not known, or through a device: the address alone says whether it is the host.
+    Address = 0,
+    /// Through the loopback device: it is the host, whatever the address.
+    Loopback = 1,
+}
+
+impl Path {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Address, Self::Loopback];
+}
+
+/// A key of the policy map: the path, then the address. A prefix's length counts the path's bits.
+pub type Key = [u8; PATH_BYTES + 16];
+
+/// The bytes of the path in a key: a word, so that the address is aligned.
+const PATH_BYTES: usize = 4;
+
+/// The bits of the path in a key.
+pub const PATH_BITS: u32 = 32;
+
+/// The bits of a whole key: the length to look one address up with.
+pub const KEY_BITS: u32 = PATH_BITS + 128;
+
+/// The key of an address on a path.
+#[must_use]
+#[inline(always)]
+pub const fn key(path: Path, address: Address) -> Key {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
+    [
+        path as u8, 0, 0, 0, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p,
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,5 +85,14 @@ mod tests {
         compatible[12] = 127;
         compatible[15] = 1;
         assert_eq!(to_v4(&compatible), None);
+    }
+
+    #[test]
+    fn a_key_is_the_path_and_then_the_address() {
+        let address: Address = core::array::from_fn(|index| u8::try_from(index).unwrap() + 1);
+        let key = key(Path::Loopback, address);
+        assert_eq!(key[..4], [1, 0, 0, 0]);
+        assert_eq!(key[4..], address);
+        assert_eq!(u32::try_from(key.len()).unwrap() * 8, KEY_BITS);
     }
 }

@@ -8,6 +8,15 @@ pub const MAX_CLAUSES: usize = 4;
 /// The rule number in a verdict that no rule gave: the policy had no entry, or none that matched.
 pub const NO_RULE: u32 = u32::MAX;
 
+/// The rule number of a refusal of a packet that could not be understood.
+pub const UNPARSED: u32 = u32::MAX - 1;
+
+/// The rule number of a refusal of a kind of socket.
+pub const SOCKET_KIND: u32 = u32::MAX - 2;
+
+/// The rule number of a refusal of a device.
+pub const DEVICE: u32 = u32::MAX - 3;
+
 /// What a rule does with what it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -80,16 +89,19 @@ impl Clause {
 pub struct Entry {
     /// How many of `clauses` are in use.
     pub len: u32,
+    /// Whether the prefix is of addresses that name many: not 0 for broadcast and multicast.
+    pub many: u32,
     /// The clauses; those past `len` are [`Clause::EMPTY`].
     pub clauses: [Clause; MAX_CLAUSES],
 }
 
-const _: () = assert!(size_of::<Entry>() == 4 + 16 * MAX_CLAUSES && align_of::<Entry>() == 4);
+const _: () = assert!(size_of::<Entry>() == 8 + 16 * MAX_CLAUSES && align_of::<Entry>() == 4);
 
 impl Entry {
     /// No clause: denies everything.
     pub const EMPTY: Self = Self {
         len: 0,
+        many: 0,
         clauses: [Clause::EMPTY; MAX_CLAUSES],
     };
 }

@@ -2,8 +2,8 @@
 
 use crate::Address;
 
-/// Where in the kernel a destination was judged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where in the kernel qfence has a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum Hook {
     /// `connect()` on an IPv4 socket.
@@ -14,15 +14,27 @@ pub enum Hook {
     Sendmsg4 = 2,
     /// `sendto()`/`sendmsg()` with a destination, on an IPv6 socket.
     Sendmsg6 = 3,
+    /// A packet that leaves.
+    Egress = 4,
+    /// A packet that arrives. Nothing is refused there.
+    Ingress = 5,
+    /// `socket()`.
+    SockCreate = 6,
+    /// `open()` of a device.
+    Device = 7,
 }
 
 impl Hook {
     /// All hooks, in the order of their numbers.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 8] = [
         Self::Connect4,
         Self::Connect6,
         Self::Sendmsg4,
         Self::Sendmsg6,
+        Self::Egress,
+        Self::Ingress,
+        Self::SockCreate,
+        Self::Device,
     ];
 
     /// The kernel's name of the hook, as in logs and in the names of pinned links.
@@ -33,6 +45,10 @@ impl Hook {
             Self::Connect6 => "connect6",
             Self::Sendmsg4 => "sendmsg4",
             Self::Sendmsg6 => "sendmsg6",
+            Self::Egress => "egress",
+            Self::Ingress => "ingress",
+            Self::SockCreate => "sock_create",
+            Self::Device => "device",
         }
     }
 
@@ -44,6 +60,10 @@ impl Hook {
             1 => Some(Self::Connect6),
             2 => Some(Self::Sendmsg4),
             3 => Some(Self::Sendmsg6),
+            4 => Some(Self::Egress),
+            5 => Some(Self::Ingress),
+            6 => Some(Self::SockCreate),
+            7 => Some(Self::Device),
             _ => None,
         }
     }
@@ -57,19 +77,21 @@ pub struct Event {
     pub boot_ns: u64,
     /// The id of the cgroup the process is in (the inode of its directory).
     pub cgroup: u64,
-    /// The destination.
+    /// The destination; all zero at the hooks for sockets and devices.
     pub address: Address,
-    /// The name of the thread (`comm`), padded with zeros.
+    /// The name of the thread (`comm`), padded with zeros; all zero if it is not known.
     pub comm: [u8; 16],
-    /// The process (thread group) id, in the initial pid namespace.
+    /// The process (thread group) id, in the initial pid namespace; 0 if it is not known. At egress
+    /// it is the process that made the socket: packets also leave in interrupts of others.
     pub pid: u32,
-    /// The destination port, in host order.
+    /// The destination port, in host order. For a socket, its type (`SOCK_*`); for a device, its
+    /// minor number.
     pub port: u32,
-    /// The IP protocol number.
+    /// The IP protocol number. For a device, its major number.
     pub protocol: u32,
     /// A [`Hook`].
     pub hook: u32,
-    /// The rule that decided: its index in the policy, or [`crate::decide::NO_RULE`].
+    /// The rule that decided: its index in the policy, or one of the numbers in [`crate::decide`].
     pub rule: u32,
     /// Always zero: the struct has no padding the compiler could leave unset.
     pub reserved: u32,
@@ -110,7 +132,7 @@ mod tests {
         for hook in Hook::ALL {
             assert_eq!(Hook::from_number(hook as u32), Some(hook));
         }
-        assert_eq!(Hook::from_number(4), None);
+        assert_eq!(Hook::from_number(8), None);
     }
 
     #[test]

@@ -5,8 +5,13 @@
 pub mod abi;
 pub mod address;
 pub mod decide;
+pub mod device;
 pub mod event;
+pub mod packet;
+pub mod peer;
 
-pub use address::Address;
+pub use address::{Address, Path};
 pub use decide::{Action, Clause, Decision, Entry, Protocol, decide};
 pub use event::{Event, Hook};
+pub use packet::Packet;
+pub use peer::Peer;

@@ -1,7 +1,9 @@
 //! Reads the destination of a call out of the hook's context.
 
 use aya_ebpf::programs::SockAddrContext;
-use qfence_common::{Address, Protocol, address};
+use qfence_common::{Address, Path, Protocol, address};
+
+use crate::socket::local_port;
 
 /// Where a socket is about to send.
 pub(crate) struct Destination {
@@ -9,6 +11,10 @@ pub(crate) struct Destination {
     /// In host order.
     pub(crate) port: u16,
     pub(crate) protocol: Protocol,
+    /// What is known of the way there.
+    pub(crate) path: Path,
+    /// The port it sends from, in host order; 0 if it has none yet.
+    pub(crate) local_port: u16,
 }
 
 /// The destination in a context of connect4 or sendmsg4.
@@ -38,11 +44,17 @@ fn with_address(ctx: &SockAddrContext, address: Address) -> Destination {
     let port = unsafe { (*ctx.sock_addr).user_port };
     // SAFETY: as above.
     let protocol = unsafe { (*ctx.sock_addr).protocol };
+    // SAFETY: as above.
+    let union = unsafe { (*ctx.sock_addr).__bindgen_anon_1 };
+    // SAFETY: all members of the union are this pointer.
+    let socket = unsafe { union.sk };
     // The kernel keeps `user_port` in network order in the low half of the word.
     let [high, low, ..] = port.to_ne_bytes();
     Destination {
         address,
         port: u16::from_be_bytes([high, low]),
         protocol: Protocol(protocol),
+        path: Path::Address,
+        local_port: local_port(socket),
     }
 }

@@ -1,35 +1,54 @@
-//! From a destination to a verdict, and from a refusal to its record.
-
-use core::intrinsics::{AtomicOrdering, atomic_xadd};
+//! From a destination to a verdict.
 
 use aya_ebpf::{
-    btf_maps::lpm_trie::Key,
-    helpers::{
-        bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid,
-        bpf_ktime_get_boot_ns, bpf_set_retval,
-    },
-    programs::SockAddrContext,
+    EbpfContext, btf_maps::lpm_trie::Key, helpers::bpf_set_retval, programs::SockAddrContext,
 };
 use aya_log_ebpf::debug;
-use qfence_common::{Action, Decision, Event, Hook, abi::Counter, address::V4_PREFIX_BITS, decide};
+use qfence_common::{
+    Action, Address, Decision, Entry, Hook, Peer, Protocol,
+    address::{self, KEY_BITS, Path},
+    decide,
+};
 
 use crate::{
     destination::Destination,
-    maps::{COUNTERS, DENY_RETVAL, EVENTS, POLICY},
+    maps::{DENY_RETVAL, POLICY},
+    peers,
+    record::{Author, Refusal, refused},
 };
 
-/// What a hook returns to let the call go on.
-const PROCEED: i32 = 1;
-/// What a hook returns to fail the call.
-const REJECT: i32 = 0;
+/// What a hook returns to let the call or the packet go on.
+pub(crate) const PROCEED: i32 = 1;
+/// What a hook returns to fail the call, or to drop the packet.
+pub(crate) const REJECT: i32 = 0;
 
-/// Judges one destination at the hook of number `HOOK`; the hook's return value.
+/// Judges the destination of a call at the hook of number `HOOK`; the hook's return value.
+#[inline(always)]
+pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destination) -> i32 {
+    let decision = judge::<HOOK, _>(ctx, to);
+    if decision.action == Action::Allow {
+        return PROCEED;
+    }
+    refused(&refusal(HOOK, to, decision.rule), &Author::current());
+    let retval = DENY_RETVAL.load();
+    if retval != 0 {
+        // SAFETY: a helper without pointers. It fails for values that are no errno, and the call
+        // then fails with EPERM: refused all the same.
+        unsafe { bpf_set_retval(retval) };
+    }
+    REJECT
+}
+
+/// The policy's word on a destination, but that a peer which spoke first may be answered.
 ///
-/// The number is a parameter of the type so that its name, in the trace, is a constant of each
+/// The hook's number is a parameter of the type so that its name, in the trace, is a constant of each
 /// program's rather than a table of pointers, which the loader could not relocate.
 #[inline(always)]
-pub(crate) fn judge<const HOOK: u32>(ctx: &SockAddrContext, to: Destination) -> i32 {
-    let decision = look_up(&to);
+pub(crate) fn judge<const HOOK: u32, C: EbpfContext>(ctx: &C, to: &Destination) -> Decision {
+    let mut decision = decide(entry(to.path, to.address), to.protocol, to.port);
+    if decision.action == Action::Deny && answers(to) {
+        decision.action = Action::Allow;
+    }
     debug!(
         ctx,
         "{}: {:i} port {} protocol {} {} by rule {}",
@@ -40,62 +59,38 @@ pub(crate) fn judge<const HOOK: u32>(ctx: &SockAddrContext, to: Destination) -> 
         verdict_name(decision.action),
         decision.rule
     );
-    match decision.action {
-        Action::Allow => PROCEED,
-        Action::Deny => refuse(&to, HOOK, decision.rule),
-    }
+    decision
 }
 
-/// The policy's word on a destination. No policy in the slot, or no prefix that holds the address
-/// (the compiler always writes `::/0`): denied.
+/// The policy's entry for an address. No policy in the slot, or no prefix that holds the address (the
+/// compiler always writes `::/0` for each path), is `None`, which denies.
 #[inline(always)]
-fn look_up(to: &Destination) -> Decision {
-    let bits = u32::from(V4_PREFIX_BITS) + 32;
-    let key = Key::new(bits, to.address);
-    let entry = POLICY.get(0).and_then(|trie| trie.get(&key));
-    decide(entry, to.protocol, to.port)
+pub(crate) fn entry<'a>(path: Path, address: Address) -> Option<&'a Entry> {
+    let key = Key::new(KEY_BITS, address::key(path, address));
+    POLICY.get(0).and_then(|trie| trie.get(&key))
 }
 
-/// Counts and records a refusal, and sets the error that the caller sees.
+/// Whether this is an answer to a datagram that came from there.
 #[inline(always)]
-fn refuse(to: &Destination, hook: u32, rule: u32) -> i32 {
-    count(Counter::Refused);
-    if !record(to, hook, rule) {
-        count(Counter::Lost);
-    }
-    let retval = DENY_RETVAL.load();
-    if retval != 0 {
-        // SAFETY: a helper without pointers. It fails for values that are no errno, and the call
-        // then fails with EPERM: refused all the same.
-        unsafe { bpf_set_retval(retval) };
-    }
-    REJECT
+fn answers(to: &Destination) -> bool {
+    to.protocol == Protocol::UDP
+        && peers::spoke_first(&Peer {
+            address: to.address,
+            port: to.port,
+            local_port: to.local_port,
+        })
 }
 
-/// Puts the refusal into the ring; false if there was no room.
+/// The refusal of a destination.
 #[inline(always)]
-fn record(to: &Destination, hook: u32, rule: u32) -> bool {
-    let Some(mut slot) = EVENTS.reserve(0) else {
-        return false;
-    };
-    // SAFETY: a helper without arguments.
-    let boot_ns = unsafe { bpf_ktime_get_boot_ns() };
-    // SAFETY: a helper without arguments.
-    let cgroup = unsafe { bpf_get_current_cgroup_id() };
-    slot.write(Event {
-        boot_ns,
-        cgroup,
+pub(crate) fn refusal(hook: u32, to: &Destination, rule: u32) -> Refusal {
+    Refusal {
         address: to.address,
-        comm: bpf_get_current_comm().unwrap_or([0; 16]),
-        pid: (bpf_get_current_pid_tgid() >> 32) as u32,
         port: u32::from(to.port),
         protocol: to.protocol.0,
         hook,
         rule,
-        reserved: 0,
-    });
-    slot.submit(0);
-    true
+    }
 }
 
 /// Of one length, so that the choice is one of pointers alone.
@@ -111,14 +106,5 @@ const fn hook_name(number: u32) -> &'static str {
     match Hook::from_number(number) {
         Some(hook) => hook.name(),
         None => "unknown hook",
-    }
-}
-
-#[inline(always)]
-fn count(counter: Counter) {
-    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
-        // SAFETY: the map's value, aligned and alive as long as the program runs. Atomic although it
-        // is this CPU's own: another task may preempt the program and run it here too.
-        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(value, 1) };
     }
 }

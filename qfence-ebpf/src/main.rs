@@ -1,4 +1,4 @@
-//! The programs: one for each hook, each a line. What they do is in `judge.rs`.
+//! The programs: one for each hook, each a line. What they do is in the modules.
 #![no_std]
 #![no_main]
 // An atomic add is one instruction to the kernel, but `AtomicU64::fetch_add` is not there for the
@@ -7,37 +7,70 @@
 #![expect(internal_features, reason = "see above")]
 
 mod destination;
+mod device;
 mod judge;
 mod maps;
+mod owner;
+mod packet;
+mod peers;
+mod record;
+mod socket;
 mod trie;
 
-use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
+use aya_ebpf::{
+    macros::{cgroup_device, cgroup_skb, cgroup_sock, cgroup_sock_addr},
+    programs::{DeviceContext, SkBuffContext, SockAddrContext, SockContext},
+};
 use destination::{destination4, destination6};
-use judge::judge;
+use judge::judge_call;
 use qfence_common::Hook;
 
 /// `connect()` to an IPv4 destination.
 #[cgroup_sock_addr(connect4)]
 fn judge_connect4(ctx: SockAddrContext) -> i32 {
-    judge::<{ Hook::Connect4 as u32 }>(&ctx, destination4(&ctx))
+    judge_call::<{ Hook::Connect4 as u32 }>(&ctx, &destination4(&ctx))
 }
 
 /// `connect()` to an IPv6 destination.
 #[cgroup_sock_addr(connect6)]
 fn judge_connect6(ctx: SockAddrContext) -> i32 {
-    judge::<{ Hook::Connect6 as u32 }>(&ctx, destination6(&ctx))
+    judge_call::<{ Hook::Connect6 as u32 }>(&ctx, &destination6(&ctx))
 }
 
 /// A datagram with an IPv4 destination of its own.
 #[cgroup_sock_addr(sendmsg4)]
 fn judge_sendmsg4(ctx: SockAddrContext) -> i32 {
-    judge::<{ Hook::Sendmsg4 as u32 }>(&ctx, destination4(&ctx))
+    judge_call::<{ Hook::Sendmsg4 as u32 }>(&ctx, &destination4(&ctx))
 }
 
 /// A datagram with an IPv6 destination of its own.
 #[cgroup_sock_addr(sendmsg6)]
 fn judge_sendmsg6(ctx: SockAddrContext) -> i32 {
-    judge::<{ Hook::Sendmsg6 as u32 }>(&ctx, destination6(&ctx))
+    judge_call::<{ Hook::Sendmsg6 as u32 }>(&ctx, &destination6(&ctx))
+}
+
+/// A packet that leaves.
+#[cgroup_skb(egress)]
+fn judge_egress(ctx: SkBuffContext) -> i32 {
+    packet::judge_egress(&ctx)
+}
+
+/// A packet that arrives.
+#[cgroup_skb(ingress)]
+fn remember_ingress(ctx: SkBuffContext) -> i32 {
+    packet::remember_ingress(&ctx)
+}
+
+/// A socket that is made.
+#[cgroup_sock(sock_create)]
+fn judge_sock_create(ctx: SockContext) -> i32 {
+    socket::judge_socket(&ctx)
+}
+
+/// A device that is opened.
+#[cgroup_device]
+fn judge_device(ctx: DeviceContext) -> i32 {
+    device::judge_device(&ctx)
 }
 
 /// Never reached: the verifier accepts no program that could panic. The linker wants it.

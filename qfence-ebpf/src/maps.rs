@@ -2,15 +2,15 @@
 
 use aya_ebpf::{
     Global,
-    btf_maps::{ArrayOfMaps, PerCpuArray, RingBuf},
+    btf_maps::{ArrayOfMaps, LruHashMap, PerCpuArray, RingBuf, SkStorage},
     macros::btf_map,
 };
 use qfence_common::{
-    Event,
-    abi::{COUNTER_SLOTS, EVENTS_BYTES},
+    Event, Peer,
+    abi::{self, COUNTER_SLOTS, EVENTS_BYTES},
 };
 
-use crate::trie::Trie;
+use crate::{owner::Owner, trie::Trie};
 
 /// The policy in force. A change fills a fresh trie and swaps it in, so that no call is ever judged
 /// by half of an old and half of a new policy. The inner size is a template; the loader sets it.
@@ -21,6 +21,14 @@ pub(crate) static POLICY: ArrayOfMaps<Trie, 1> = ArrayOfMaps::new();
 #[btf_map]
 pub(crate) static EVENTS: RingBuf<Event, { EVENTS_BYTES as usize }> = RingBuf::new();
 
+/// The peers on the host that spoke first, and when each was last heard of, in nanoseconds since boot.
+#[btf_map]
+pub(crate) static PEERS: LruHashMap<Peer, u64, { abi::PEERS as usize }> = LruHashMap::new();
+
+/// Who made each socket.
+#[btf_map]
+pub(crate) static OWNERS: SkStorage<Owner> = SkStorage::new();
+
 /// What was refused and what the ring had no room for.
 #[btf_map]
 pub(crate) static COUNTERS: PerCpuArray<u64, COUNTER_SLOTS> = PerCpuArray::new();
@@ -28,3 +36,11 @@ pub(crate) static COUNTERS: PerCpuArray<u64, COUNTER_SLOTS> = PerCpuArray::new()
 /// The error of a refused call, as a negative errno; 0 where the kernel has no `bpf_set_retval`.
 #[unsafe(no_mangle)]
 pub(crate) static DENY_RETVAL: Global<i32> = Global::new(0);
+
+/// Whether raw sockets and UDP-Lite are let be.
+#[unsafe(no_mangle)]
+pub(crate) static ALLOW_RAW: Global<u32> = Global::new(0);
+
+/// Whether devices for networks beside QEMU's own sockets are let be.
+#[unsafe(no_mangle)]
+pub(crate) static ALLOW_DEVICES: Global<u32> = Global::new(0);

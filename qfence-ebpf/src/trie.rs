@@ -10,14 +10,14 @@ use aya_ebpf::{
     btf_maps::lpm_trie::Key,
     helpers::bpf_map_lookup_elem,
 };
-use qfence_common::{Address, Entry};
+use qfence_common::{Entry, address};
 
 /// A trie from addresses to entries, as the loader reads it from the program's type information:
 /// each field is a number, the length of an array type.
 #[repr(C)]
 pub(crate) struct Trie {
     r#type: *const [i32; BPF_MAP_TYPE_LPM_TRIE as usize],
-    key_size: *const [i32; size_of::<Key<Address>>()],
+    key_size: *const [i32; size_of::<Key<address::Key>>()],
     value_size: *const [i32; size_of::<Entry>()],
     max_entries: *const [i32; 1],
     map_flags: *const [i32; BPF_F_NO_PREALLOC as usize],
@@ -26,7 +26,7 @@ pub(crate) struct Trie {
 impl Trie {
     /// The entry of the longest prefix that holds the key's address.
     #[inline(always)]
-    pub(crate) fn get(&self, key: &Key<Address>) -> Option<&Entry> {
+    pub(crate) fn get<'a>(&self, key: &Key<address::Key>) -> Option<&'a Entry> {
         let map = core::ptr::from_ref(self).cast_mut().cast();
         // SAFETY: `self` is the map, as an array of maps hands it out, and the key is of its size.
         let entry = unsafe { bpf_map_lookup_elem(map, core::ptr::from_ref(key).cast()) };

@@ -1,11 +1,13 @@
 //! The command line.
 
-use std::{ffi::OsString, path::PathBuf};
+mod attempts;
 
+use std::ffi::OsString;
+
+pub use attempts::Attempts;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::{
-    attempt::Attempt,
     kernel::DenyWith,
     limits::Limits,
     log::{Format, Target},
@@ -26,7 +28,10 @@ Examples:
 
   What is fenced, and an end to it:
     sudo qfence-user ps
-    sudo qfence-user rm vm1";
+    sudo qfence-user rm vm1
+
+  Whether this host can fence:
+    sudo qfence-user doctor";
 
 const EXEC_EXAMPLES: &str = "\
 Examples:
@@ -47,37 +52,32 @@ Fields of a JSON log line:
   verdict      \"refused\"
   protocol     \"tcp\", \"udp\", …, or a number
   destination  the address
-  port         the destination port
-  hook         connect4, connect6, sendmsg4 or sendmsg6
-  pid          the process, in the initial pid namespace
+  port         the destination port; 0 for protocols without
+  socket       in place of these two, for a socket that may not be made: its type
+  device       in place of all three, for a device that may not be opened: its path
+  hook         connect4, connect6, sendmsg4, sendmsg6, egress, sock_create or device
+  pid          the process, in the initial pid namespace; at egress the one that made the socket
   command      the name of its thread, control characters as \\xNN
   cgroup       the id of its cgroup
-  rule         the rule that decided: deny-host, or no-policy
+  rule         the rule that decided: deny-host, deny-raw, deny-device, unparsed or no-policy
 A line with time, fence and lost says how many refusals are not in the log.";
 
-const ATTEMPT_HELP: &str = "\
-Ways:
-  tcp mptcp sctp dccp, each plain or with
-    -fastopen -fastopen-connect -reconnected -uring
-  udp udplite ping raw-icmp raw-udp raw-tcp raw-253 raw-header, each plain or with
-    -connected -sendmmsg -gso -cork -more -large -zerocopy -splice -elsewhere -reconnected
-    -uring -uring-connected
-  ping, raw-icmp and raw-253 have no port; -elsewhere and -reconnected need +decoy=ADDRESS.
+const DOCTOR_NOTES: &str = "\
+States:
+  ok        as it should be
+  degraded  fences hold; something beside them does not work, or could not be found out
+  missing   `exec` will not start
 
-Options:
-  +dev=NAME +unicast-if=NAME +multicast-if=NAME +pktinfo=NAME   which device to use
-  +src=ADDRESS +port=NUMBER +reuse +freebind +transparent       what to bind to
-  +lsrr=ADDRESS +srh=ADDRESS +rh2=ADDRESS                       where to go first
-  +on-v6 +unspec                                                odd sockets and addresses
-  +pause    say so before the first byte is sent, and wait for a line on standard input
+Fields of a JSON object:
+  name   what was looked at
+  state  ok, degraded or missing
+  found  what there is
+  fix    what to do, or null
 
-Each attempt gives one JSON line:
-  attempt  as it was given
-  ending   reached, sent (and no answer), timeout, failed, unsupported, unprivileged
-  step     socket, setsockopt, bind, ring, connect, send, receive: where it ended, unless reached
-  errno    the error, by name
-  reply    what was answered
-  ms       milliseconds";
+Exit status:
+  0    nothing is missing
+  1    something is
+  125  doctor itself failed";
 
 /// Run a command, a QEMU guest above all, so that it cannot reach this host by any of its
 /// addresses. The internet, DNS and hostfwd keep working.
@@ -101,6 +101,8 @@ pub enum Verb {
     /// Try to reach destinations in any of many ways, and say what came of each
     #[command(hide = true)]
     Attempt(Attempts),
+    /// Say whether this host can fence, and what to do where it cannot
+    Doctor(Doctor),
 }
 
 /// `qfence-user exec`.
@@ -141,6 +143,15 @@ pub struct Exec {
     /// Leave processes that outlive the command alone; they stay fenced
     #[arg(long)]
     pub keep: bool,
+
+    /// Let the command make raw and UDP-Lite sockets; what they send is judged all the same
+    #[arg(long)]
+    pub allow_raw: bool,
+
+    /// Let a guest have networks that are no internet sockets of QEMU's own: qfence does not hold
+    /// them
+    #[arg(long)]
+    pub allow_unfenced_net: bool,
 
     /// Let programs in the fence gain privileges, as set-user-ID programs do
     #[arg(long)]
@@ -183,25 +194,16 @@ pub struct Rm {
     pub time: u32,
 }
 
-/// `qfence-user attempt`: what `verify` and the tests run in a fence and out of it.
+/// `qfence-user doctor`.
+///
+/// Every check is made as far as it can be: the programs are loaded, and attached to a cgroup that is
+/// removed again. Nothing is changed. Without root the checks that need it are missing.
 #[derive(Debug, Args)]
-#[command(after_help = ATTEMPT_HELP)]
-pub struct Attempts {
-    /// How long each step may take, in milliseconds
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
-    pub timeout_ms: u32,
-
-    /// Make all sockets first, then use them as somebody else
-    #[arg(long = "as", value_name = "NAME|UID[:GROUP]")]
-    pub r#as: Option<String>,
-
-    /// Make the sockets in this network namespace
-    #[arg(long, value_name = "PATH")]
-    pub netns: Option<PathBuf>,
-
-    /// What to try: WAY/ADDRESS[%DEVICE][/PORT][+OPTION…]
-    #[arg(required = true, value_name = "SPEC")]
-    pub attempts: Vec<Attempt>,
+#[command(after_help = DOCTOR_NOTES)]
+pub struct Doctor {
+    /// One JSON array instead of a table
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[cfg(test)]

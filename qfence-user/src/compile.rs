@@ -3,16 +3,18 @@
 //! For each prefix that any set has, the entry lists the clauses of the rules whose destination
 //! contains that prefix, in order, cut after the first that leaves nothing for later ones. First
 //! match then costs one longest-prefix lookup and a short scan.
+//!
+//! There are two trees, one for each path. Through the loopback device everything is the host.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::Ipv6Net;
-use qfence_common::{Clause, Entry, decide::MAX_CLAUSES};
+use qfence_common::{Clause, Entry, Path, decide::MAX_CLAUSES};
 
 use crate::policy::{Prefix, Rule, Set, Sets};
 
 /// The contents of the policy map.
-pub type Compiled = BTreeMap<Prefix, Entry>;
+pub type Compiled = BTreeMap<(Path, Prefix), Entry>;
 
 /// A prefix for which more clauses apply than an entry holds.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,11 +24,13 @@ pub struct TooManyClauses {
     pub prefix: Prefix,
 }
 
-/// Compiles `rules` with the members that `sets` have now. `::/0` is always in the result.
+/// Compiles `rules` with the members that `sets` have now. `::/0` is always in the result, for each
+/// path.
 ///
 /// # Errors
 /// If the clauses for a prefix do not fit; nothing is ever cut short.
 pub fn compile(rules: &[Rule], sets: &Sets) -> Result<Compiled, TooManyClauses> {
+    let everything = BTreeSet::from([Ipv6Net::default()]);
     let host = Members::new(&sets.host);
     let local_nameservers: BTreeSet<Prefix> = sets
         .nameservers
@@ -34,26 +38,30 @@ pub fn compile(rules: &[Rule], sets: &Sets) -> Result<Compiled, TooManyClauses> 
         .copied()
         .filter(|prefix| host.contain(prefix))
         .collect();
-    let dns = Members::new(&local_nameservers);
-
-    let everything = Ipv6Net::default();
-    let prefixes = sets
-        .host
-        .iter()
-        .chain(&local_nameservers)
-        .copied()
-        .chain([everything]);
-    prefixes
-        .map(|prefix| {
+    let mut compiled = Compiled::new();
+    for (path, host, dns) in [
+        (Path::Address, &sets.host, &local_nameservers),
+        (Path::Loopback, &everything, &sets.nameservers),
+    ] {
+        let (host, dns) = (Members::new(host), Members::new(dns));
+        let many = Members::new(&sets.many);
+        let prefixes: BTreeSet<_> = [host.prefixes, dns.prefixes, &everything]
+            .into_iter()
+            .flatten()
+            .collect();
+        for &prefix in prefixes {
             let applies = |rule: &&Rule| match rule.destination {
                 Set::Any => true,
                 Set::Host => host.contain(&prefix),
                 Set::Dns => dns.contain(&prefix),
             };
             let entry = entry(rules.iter().enumerate().filter(|(_, rule)| applies(rule)));
-            Ok((prefix, entry.ok_or(TooManyClauses { prefix })?))
-        })
-        .collect()
+            let mut entry = entry.ok_or(TooManyClauses { prefix })?;
+            entry.many = u32::from(many.contain(&prefix));
+            compiled.insert((path, prefix), entry);
+        }
+    }
+    Ok(compiled)
 }
 
 /// The entry of the rules that apply to one prefix; `None` if they do not fit.
@@ -110,7 +118,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        hostset::{host_set, prefix, single},
+        hostset::{host_set, many_set, prefix, single},
         nameservers,
         policy::{Dns, rules},
     };
@@ -118,21 +126,60 @@ mod tests {
     fn sets(resolv_conf: &str) -> Sets {
         let lan = single("192.0.2.10".parse().unwrap());
         let any_ip = prefix("198.51.100.0".parse().unwrap(), 24).unwrap();
+        let broadcast = single("192.0.2.255".parse().unwrap());
         Sets {
-            host: host_set([lan, any_ip]),
+            host: host_set([lan, any_ip, broadcast]),
+            many: many_set([broadcast]),
             nameservers: nameservers::parse(resolv_conf),
         }
     }
 
-    /// What the kernel does: the entry of the longest prefix that holds the address, then decide().
-    fn verdict(compiled: &Compiled, protocol: Protocol, address: &str, port: u16) -> Action {
+    /// What the kernel looks up: the entry of the longest prefix that holds the address.
+    fn look_up(compiled: &Compiled, path: Path, address: &str) -> Entry {
         let address = single(address.parse::<IpAddr>().unwrap());
-        let entry = compiled
+        let longest = compiled
             .iter()
-            .filter(|(prefix, _)| prefix.contains(&address))
-            .max_by_key(|(prefix, _)| prefix.prefix_len())
-            .map(|(_, entry)| entry);
-        decide(entry, protocol, port).action
+            .filter(|((of, prefix), _)| *of == path && prefix.contains(&address))
+            .max_by_key(|((_, prefix), _)| prefix.prefix_len());
+        *longest.expect("everything has an entry").1
+    }
+
+    fn verdict(compiled: &Compiled, protocol: Protocol, address: &str, port: u16) -> Action {
+        let entry = look_up(compiled, Path::Address, address);
+        decide(Some(&entry), protocol, port).action
+    }
+
+    fn verdict_on_loopback(compiled: &Compiled, address: &str, port: u16) -> Action {
+        let entry = look_up(compiled, Path::Loopback, address);
+        decide(Some(&entry), Protocol::UDP, port).action
+    }
+
+    #[test]
+    fn through_loopback_everything_is_the_host() {
+        let compiled = compile(
+            &rules(Dns::Auto),
+            &sets("nameserver 127.0.0.53\nnameserver 1.1.1.1"),
+        )
+        .unwrap();
+        for address in ["127.0.0.1", "8.8.8.8", "2001:db8::1", "::1"] {
+            assert_eq!(verdict_on_loopback(&compiled, address, 53), Action::Deny);
+        }
+        // A nameserver that is reached there is the host's own.
+        for address in ["127.0.0.53", "1.1.1.1"] {
+            assert_eq!(verdict_on_loopback(&compiled, address, 53), Action::Allow);
+            assert_eq!(verdict_on_loopback(&compiled, address, 54), Action::Deny);
+        }
+    }
+
+    #[test]
+    fn broadcast_and_multicast_are_marked() {
+        let compiled = compile(&rules(Dns::Auto), &sets("")).unwrap();
+        for address in ["255.255.255.255", "224.0.0.251", "192.0.2.255", "ff02::fb"] {
+            assert_ne!(look_up(&compiled, Path::Address, address).many, 0);
+        }
+        for address in ["127.0.0.1", "192.0.2.10", "1.1.1.1", "::1", "198.51.100.3"] {
+            assert_eq!(look_up(&compiled, Path::Address, address).many, 0);
+        }
     }
 
     #[test]
@@ -197,7 +244,8 @@ mod tests {
     #[test]
     fn a_nameserver_elsewhere_needs_no_entry() {
         let compiled = compile(&rules(Dns::Auto), &sets("nameserver 1.1.1.1")).unwrap();
-        assert!(!compiled.contains_key(&single("1.1.1.1".parse().unwrap())));
+        let key = (Path::Address, single("1.1.1.1".parse().unwrap()));
+        assert!(!compiled.contains_key(&key));
         assert_eq!(
             verdict(&compiled, Protocol::UDP, "1.1.1.1", 53),
             Action::Allow
@@ -207,7 +255,8 @@ mod tests {
     #[test]
     fn everything_has_an_entry() {
         let compiled = compile(&rules(Dns::Auto), &Sets::default()).unwrap();
-        assert_eq!(compiled.keys().collect::<Vec<_>>(), [&Ipv6Net::default()]);
+        let keys = Path::ALL.map(|path| (path, Ipv6Net::default()));
+        assert!(compiled.keys().eq(&keys));
     }
 
     #[test]

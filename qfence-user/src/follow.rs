@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::{
     compile::compile,
-    hostset::host_set,
+    hostset::{host_set, many_set},
     kernel::Kernel,
     netlink::LocalRoutes,
     policy::{Rule, Sets},
@@ -69,8 +69,10 @@ impl Policy {
             Some(resolv_conf) => resolv_conf.nameservers()?,
             None => Default::default(),
         };
+        let local = self.routes.dump().await?;
         let sets = Sets {
-            host: host_set(self.routes.dump().await?),
+            host: host_set(local.all),
+            many: many_set(local.broadcast),
             nameservers,
         };
         if self.sets.as_ref() == Some(&sets) {

@@ -109,7 +109,18 @@ impl Hierarchy {
                 });
             }
         }
-        for directory in [&self.mount, &parent] {
+        self.check_containment()
+    }
+
+    /// Makes sure that only root can move processes in and out of the parent of all fences, as far as
+    /// that is there.
+    ///
+    /// # Errors
+    /// If others can.
+    pub fn check_containment(&self) -> Result<()> {
+        let parent = self.parent();
+        let there = parent.exists().then_some(&parent);
+        for directory in [&self.mount].into_iter().chain(there) {
             for path in [directory.clone(), directory.join("cgroup.procs")] {
                 let metadata = fs::metadata(&path)
                     .with_context(|| format!("cannot look at {}", path.display()))?;

@@ -11,15 +11,18 @@ use qfence_common::address::V4_PREFIX_BITS;
 use crate::policy::Prefix;
 
 /// Destinations that are the host, or loop back to it, on every host, whatever its addresses.
-const ALWAYS: [(IpAddr, u8); 7] = [
+const ALWAYS: [(IpAddr, u8); 4] = [
     // "This host" (RFC 1122): Linux connects 0.0.0.0 to loopback, and refuses the rest of 0/8.
     (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8),
     (IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8),
-    // Multicast and limited broadcast reach the host's own listeners as well as the network.
-    (IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 4),
-    (IpAddr::V4(Ipv4Addr::BROADCAST), 32),
     (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 128),
     (IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
+];
+
+/// Multicast and limited broadcast, which reach the host's own listeners as well as the network.
+const MANY: [(IpAddr, u8); 3] = [
+    (IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 4),
+    (IpAddr::V4(Ipv4Addr::BROADCAST), 32),
     (IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), 8),
 ];
 
@@ -50,8 +53,18 @@ pub fn single(address: IpAddr) -> Prefix {
 pub fn host_set(local_routes: impl IntoIterator<Item = Prefix>) -> BTreeSet<Prefix> {
     let always = ALWAYS
         .into_iter()
+        .chain(MANY)
         .filter_map(|(address, length)| prefix(address, length));
     always.chain(local_routes).collect()
+}
+
+/// Destinations that name many receivers, given those of the routes of type broadcast.
+#[must_use]
+pub fn many_set(broadcasts: impl IntoIterator<Item = Prefix>) -> BTreeSet<Prefix> {
+    let always = MANY
+        .into_iter()
+        .filter_map(|(address, length)| prefix(address, length));
+    always.chain(broadcasts).collect()
 }
 
 #[cfg(test)]
@@ -65,7 +78,8 @@ mod tests {
 
     #[test]
     fn every_constant_is_a_prefix() {
-        assert_eq!(host_set([]).len(), ALWAYS.len());
+        assert_eq!(host_set([]).len(), ALWAYS.len() + MANY.len());
+        assert_eq!(many_set([]).len(), MANY.len());
     }
 
     #[test]

@@ -1,19 +1,27 @@
 //! Owns aya: loads the programs, publishes policies to them, attaches and pins them, and reads what
 //! they count and record.
 
-use std::{fs::File, path::Path};
+mod device_link;
+mod link;
+pub mod query;
+mod syscall;
+pub mod trial;
+
+use std::{collections::BTreeSet, fs::File};
 
 use anyhow::{Context, Result, anyhow};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{ArrayOfMaps, LpmTrie, MapData, PerCpuArray, RingBuf, lpm_trie::Key},
-    programs::{CgroupAttachMode, CgroupSockAddr, links::FdLink},
+    programs::Program,
 };
 use aya_log::EbpfLogger;
+use link::{Pinned, attach, load};
 use nix::errno::Errno;
 use qfence_common::{
-    Address, Entry, Hook,
+    Entry, Hook, Path,
     abi::{self, Counter, program_name},
+    address::{self, PATH_BITS},
 };
 
 use crate::compile::Compiled;
@@ -50,22 +58,41 @@ impl DenyWith {
     }
 }
 
-type Trie = LpmTrie<MapData, Address, Entry>;
+type Trie = LpmTrie<MapData, address::Key, Entry>;
+
+/// What the programs are told when they are loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// What a refused call fails with.
+    pub deny: DenyWith,
+    /// Whether raw sockets and UDP-Lite are let be.
+    pub allow_raw: bool,
+    /// Whether devices for networks beside a program's own sockets are let be.
+    pub allow_devices: bool,
+    /// Whether they say what they decide.
+    pub trace: bool,
+}
 
 /// The programs of one fence, in the kernel.
 pub struct Kernel {
     ebpf: Ebpf,
     policy: ArrayOfMaps<MapData, Trie>,
     counters: PerCpuArray<MapData, u64>,
+    /// Held, so that they outlive their pins.
+    links: Vec<Pinned>,
+    /// The programs by their ids, once they are attached.
+    attached: Vec<(Hook, u32)>,
 }
 
 /// What has been counted since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Destinations refused.
+    /// All that was refused.
     pub refused: u64,
     /// Refusals whose event found the ring full.
     pub lost: u64,
+    /// Packets among them that could not be understood.
+    pub unparsed: u64,
 }
 
 impl Kernel {
@@ -77,37 +104,19 @@ impl Kernel {
     ///
     /// # Errors
     /// If the kernel takes neither variant.
-    pub fn load(deny: DenyWith, trace: bool) -> Result<(Self, bool)> {
-        Self::load_with(-(deny.errno() as i32), trace)
+    pub fn load(settings: Settings) -> Result<(Self, bool)> {
+        Self::load_with(-(settings.deny.errno() as i32), settings)
             .map(|kernel| (kernel, true))
-            .or_else(|first| match Self::load_with(0, trace) {
+            .or_else(|first| match Self::load_with(0, settings) {
                 Ok(kernel) => Ok((kernel, false)),
                 Err(_) => Err(first),
             })
     }
 
-    fn load_with(deny_retval: i32, trace: bool) -> Result<Self> {
-        let trace_level: u8 = if trace {
-            aya_log::Level::Trace as u8
-        } else {
-            0
-        };
-        let mut loader = EbpfLoader::new();
-        loader
-            // Nothing in the programs depends on this kernel's own types; its BTF takes
-            // milliseconds to parse.
-            .btf(None)
-            .override_global(abi::DENY_RETVAL, &deny_retval, true)
-            .override_global(aya_log::LEVEL, &trace_level, true);
-        if !trace {
-            loader.map_max_entries(TRACE_MAP, TRACE_MAP_IDLE);
-        }
-        let mut ebpf = loader.load(OBJECT).context(
-            "the kernel did not take the eBPF maps (Linux 5.8 or newer is needed, and \
-             CAP_BPF or CAP_SYS_ADMIN)",
-        )?;
+    fn load_with(deny_retval: i32, settings: Settings) -> Result<Self> {
+        let mut ebpf = open(deny_retval, settings)?;
         for hook in Hook::ALL {
-            program(&mut ebpf, hook)?.load().with_context(|| {
+            load(program(&mut ebpf, hook)?).with_context(|| {
                 format!(
                     "the kernel did not take the eBPF program for {}",
                     hook.name()
@@ -120,6 +129,8 @@ impl Kernel {
             ebpf,
             policy,
             counters,
+            links: Vec::new(),
+            attached: Vec::new(),
         })
     }
 
@@ -131,8 +142,9 @@ impl Kernel {
         let size = u32::try_from(policy.len()).context("the policy has too many prefixes")?;
         let mut trie =
             Trie::create(size.max(1), NO_PREALLOC).context("cannot make a policy map")?;
-        for (prefix, entry) in policy {
-            let key = Key::new(u32::from(prefix.prefix_len()), prefix.addr().octets());
+        for ((path, prefix), entry) in policy {
+            let bits = PATH_BITS + u32::from(prefix.prefix_len());
+            let key = Key::new(bits, address::key(*path, prefix.addr().octets()));
             trie.insert(&key, entry, 0)
                 .with_context(|| format!("cannot put {prefix} into the policy map"))?;
         }
@@ -145,25 +157,41 @@ impl Kernel {
     ///
     /// # Errors
     /// If any cannot be; those attached before it stay until their pins are removed.
-    pub fn attach(&mut self, cgroup: &File, pins: &Path) -> Result<()> {
+    pub fn attach(&mut self, cgroup: &File, pins: &std::path::Path) -> Result<()> {
         for hook in Hook::ALL {
             let context = || format!("cannot attach the eBPF program for {}", hook.name());
             let program = program(&mut self.ebpf, hook)?;
-            // `Single` is without flags, which is what a link takes; links always are multi.
-            let id = program
-                .attach(cgroup, CgroupAttachMode::Single)
-                .with_context(context)?;
-            let link: FdLink = program.take_link(id)?.try_into().with_context(|| {
-                format!(
-                    "{}: the kernel has no links for cgroups (Linux 5.7)",
-                    context()
-                )
-            })?;
+            let link = attach(program, hook, cgroup).with_context(context)?;
             let path = pins.join(hook.name());
-            link.pin(&path)
+            let link = link
+                .pin(&path)
                 .with_context(|| format!("cannot pin a link at {}", path.display()))?;
+            self.links.push(link);
+            let id = program.info().with_context(context)?.id();
+            self.attached.push((hook, id));
         }
         Ok(())
+    }
+
+    /// The hooks at which this fence's programs are attached to its cgroup now, as the kernel says.
+    #[must_use]
+    pub fn attached(&self, cgroup: &File) -> BTreeSet<Hook> {
+        let is_attached = |(hook, id): &&(Hook, u32)| {
+            query::attached(cgroup, *hook).is_ok_and(|found| found.programs.contains(id))
+        };
+        let attached = self.attached.iter().filter(is_attached);
+        attached.map(|(hook, _)| *hook).collect()
+    }
+
+    /// Whether a policy is in force that has an answer for every address.
+    #[must_use]
+    pub fn has_policy(&self) -> bool {
+        self.policy.get(&0, 0).is_ok_and(|trie| {
+            Path::ALL.into_iter().all(|path| {
+                let everything = Key::new(PATH_BITS, address::key(path, [0; 16]));
+                trie.get(&everything, 0).is_ok()
+            })
+        })
     }
 
     /// The ring of refusals; there is one, to be taken once.
@@ -197,16 +225,45 @@ impl Kernel {
         Ok(Counts {
             refused: total(Counter::Refused)?,
             lost: total(Counter::Lost)?,
+            unparsed: total(Counter::Unparsed)?,
         })
     }
 }
 
-fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut CgroupSockAddr> {
+/// Makes the maps and sets the globals; nothing is loaded yet.
+fn open(deny_retval: i32, settings: Settings) -> Result<Ebpf> {
+    let (allow_raw, allow_devices) = (
+        u32::from(settings.allow_raw),
+        u32::from(settings.allow_devices),
+    );
+    let trace_level: u8 = if settings.trace {
+        aya_log::Level::Trace as u8
+    } else {
+        0
+    };
+    let mut loader = EbpfLoader::new();
+    loader
+        // Nothing in the programs depends on this kernel's own types; its BTF takes
+        // milliseconds to parse.
+        .btf(None)
+        .override_global(abi::DENY_RETVAL, &deny_retval, true)
+        .override_global(abi::ALLOW_RAW, &allow_raw, true)
+        .override_global(abi::ALLOW_DEVICES, &allow_devices, true)
+        .override_global(aya_log::LEVEL, &trace_level, true);
+    if !settings.trace {
+        loader.map_max_entries(TRACE_MAP, TRACE_MAP_IDLE);
+    }
+    loader.load(OBJECT).context(
+        "the kernel did not take the eBPF maps (Linux 5.10 or newer is needed, and \
+         CAP_BPF or CAP_SYS_ADMIN)",
+    )
+}
+
+fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut Program> {
     let name = program_name(hook);
-    let program = ebpf.program_mut(name).ok_or_else(|| {
+    ebpf.program_mut(name).ok_or_else(|| {
         anyhow!("the embedded eBPF object has no program {name}: build it with `cargo xtask build`")
-    })?;
-    Ok(program.try_into()?)
+    })
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {

@@ -6,7 +6,7 @@
 //! | module | its one job |
 //! |---|---|
 //! | [`cli`] | the command line |
-//! | [`commands`] | one file a verb: `exec`, `ps`, `rm`, `attempt` |
+//! | [`commands`] | one file a verb: `exec`, `ps`, `rm`, `doctor`, `attempt` |
 //! | [`paths`] | where on the host qfence works |
 //! | [`identity`] | the user a command runs as |
 //! | [`inherited`] | the descriptors qfence was started with |
@@ -26,12 +26,14 @@
 //! | [`dispositions`] | signals that the caller ignores |
 //! | [`signals`], [`job`] | what reaches the supervisor; the terminal's job control |
 //! | [`follow`] | the policy in force, true to the host |
+//! | [`integrity`] | whether the fence is still whole |
 //! | [`supervise`] | runs until the command ends |
 //! | [`refusals`], [`traces`] | out of the rings |
 //! | [`record`], [`log`], [`say`] | a refusal as text or JSON; where it is written; qfence's own words |
 //! | [`readable`] | waits for descriptors |
 //! | [`attempt`] | attempts to reach a destination in every way there is |
 //! | [`exit`] | exit statuses |
+//! | [`doctor`] | whether this host can fence |
 
 pub mod attempt;
 pub mod cgroup;
@@ -40,6 +42,7 @@ pub mod cli;
 pub mod commands;
 pub mod compile;
 pub mod dispositions;
+pub mod doctor;
 pub mod exit;
 pub mod fence;
 pub mod fences;
@@ -48,6 +51,7 @@ pub mod hierarchy;
 pub mod hostset;
 pub mod identity;
 pub mod inherited;
+pub mod integrity;
 pub mod job;
 pub mod kernel;
 pub mod limits;
@@ -68,3 +72,4 @@ pub mod signals;
 pub mod state;
 pub mod supervise;
 pub mod traces;
+pub mod verify;

@@ -43,6 +43,15 @@ pub struct LocalRoutes {
     dumps: Handle,
 }
 
+/// The prefixes that lead to the host.
+#[derive(Clone, Debug, Default)]
+pub struct LocalPrefixes {
+    /// All of them.
+    pub all: BTreeSet<Prefix>,
+    /// Those of routes of type broadcast.
+    pub broadcast: BTreeSet<Prefix>,
+}
+
 impl LocalRoutes {
     /// Subscribes. Must be called within a tokio runtime, which runs the two sockets.
     ///
@@ -68,8 +77,8 @@ impl LocalRoutes {
     ///
     /// # Errors
     /// If a dump fails.
-    pub async fn dump(&self) -> Result<BTreeSet<Prefix>> {
-        let mut prefixes = BTreeSet::new();
+    pub async fn dump(&self) -> Result<LocalPrefixes> {
+        let mut prefixes = LocalPrefixes::default();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             for kind in LOCAL_TYPES {
                 // IPv6 has no broadcast, and no route of that type.
@@ -85,7 +94,11 @@ impl LocalRoutes {
                     .await
                     .with_context(|| format!("cannot dump the {kind:?} routes of {family:?}"))?
                 {
-                    prefixes.extend(local_prefix(&route));
+                    let prefix = local_prefix(&route);
+                    prefixes.all.extend(prefix);
+                    if kind == RouteType::Broadcast {
+                        prefixes.broadcast.extend(prefix);
+                    }
                 }
             }
         }

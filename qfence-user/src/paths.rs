@@ -13,6 +13,10 @@ pub struct Paths {
     pub run: PathBuf,
     /// The file that names the nameservers.
     pub resolv_conf: PathBuf,
+    /// Where the kernel tells of processes and of its settings.
+    pub proc: PathBuf,
+    /// Where the kernel tells of its security modules.
+    pub securityfs: PathBuf,
 }
 
 impl Default for Paths {
@@ -22,6 +26,8 @@ impl Default for Paths {
             bpffs: "/sys/fs/bpf".into(),
             run: "/run/qfence".into(),
             resolv_conf: "/etc/resolv.conf".into(),
+            proc: "/proc".into(),
+            securityfs: "/sys/kernel/security".into(),
         }
     }
 }

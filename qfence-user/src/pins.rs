@@ -37,19 +37,7 @@ impl Pins {
     pub fn prepare(&self) -> Result<bool> {
         let mounted = statfs(&self.bpffs).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC);
         if !mounted {
-            mount(
-                Some("bpf"),
-                &self.bpffs,
-                Some("bpf"),
-                MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
-                Some("mode=0700"),
-            )
-            .with_context(|| {
-                format!(
-                    "no bpffs is mounted at {}, and mounting it failed",
-                    self.bpffs.display()
-                )
-            })?;
+            mount_bpffs(&self.bpffs)?;
         }
         let parent = self.bpffs.join(PARENT);
         match fs::DirBuilder::new().mode(0o700).create(&parent) {
@@ -110,6 +98,26 @@ impl Pins {
             _ => Ok(()),
         }
     }
+}
+
+/// Mounts bpffs at `point`, for root alone.
+///
+/// # Errors
+/// What mount fails with.
+pub(crate) fn mount_bpffs(point: &Path) -> Result<()> {
+    mount(
+        Some("bpf"),
+        point,
+        Some("bpf"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
+        Some("mode=0700"),
+    )
+    .with_context(|| {
+        format!(
+            "no bpffs is mounted at {}, and mounting it failed",
+            point.display()
+        )
+    })
 }
 
 /// bpffs keeps names with dots for itself (`bpf_lookup` in kernel/bpf/inode.c says EPERM).

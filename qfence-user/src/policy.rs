@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ipnet::Ipv6Net;
-use qfence_common::{Action, Protocol};
+use qfence_common::{Action, Protocol, decide};
 
 /// A prefix in the one key space of the policy map; IPv4 is v4-mapped.
 pub type Prefix = Ipv6Net;
@@ -61,7 +61,21 @@ const ALLOW_ANY: Rule = Rule {
 };
 
 /// The name in logs of a refusal that no rule made: the policy map had no answer.
-pub const NO_RULE_NAME: &str = "no-policy";
+const NO_RULE_NAME: &str = "no-policy";
+
+/// The name in logs of what refused, given the rule's number in an event.
+#[must_use]
+pub fn rule_name(rules: &[Rule], number: u32) -> &'static str {
+    match number {
+        decide::UNPARSED => "unparsed",
+        decide::SOCKET_KIND => "deny-raw",
+        decide::DEVICE => "deny-device",
+        _ => usize::try_from(number)
+            .ok()
+            .and_then(|index| rules.get(index))
+            .map_or(NO_RULE_NAME, |rule| rule.name),
+    }
+}
 
 /// Whether the host's nameservers stay reachable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -86,6 +100,8 @@ pub fn rules(dns: Dns) -> Vec<Rule> {
 pub struct Sets {
     /// See [`Set::Host`].
     pub host: BTreeSet<Prefix>,
+    /// Those of the addresses that name many receivers: broadcast and multicast.
+    pub many: BTreeSet<Prefix>,
     /// The host's nameservers, wherever they are.
     pub nameservers: BTreeSet<Prefix>,
 }

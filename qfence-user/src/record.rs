@@ -9,11 +9,11 @@ use std::{
 
 use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
-use qfence_common::{Event, Hook};
+use qfence_common::{Event, Hook, decide, device::FORBIDDEN};
 use serde::Serialize;
 
 use crate::{
-    policy::{NO_RULE_NAME, Rule},
+    policy::{Rule, rule_name},
     say::printable,
 };
 
@@ -26,22 +26,91 @@ pub struct Record {
     pub fence: Arc<str>,
     /// `refused`.
     pub verdict: &'static str,
-    /// The protocol: `tcp`, `udp`, …, or its number.
-    pub protocol: String,
-    /// The destination address; a v4-mapped one is shown as IPv4.
-    pub destination: IpAddr,
-    /// The destination port.
-    pub port: u32,
-    /// The hook that refused it: `connect4`, `connect6`, `sendmsg4` or `sendmsg6`.
+    /// What was refused.
+    #[serde(flatten)]
+    pub what: What,
+    /// The hook that refused it, by [`Hook::name`].
     pub hook: &'static str,
-    /// The process id, in the initial pid namespace.
+    /// The process id, in the initial pid namespace; 0 if it is not known.
     pub pid: u32,
-    /// The name of the thread (`comm`), made safe to print.
+    /// The name of the thread (`comm`), made safe to print; empty if it is not known.
     pub command: String,
     /// The id of the process's cgroup: the inode of its directory.
     pub cgroup: u64,
     /// The rule that decided.
     pub rule: &'static str,
+}
+
+/// What was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum What {
+    /// To reach a destination.
+    Destination {
+        /// The protocol: `tcp`, `udp`, …, or its number.
+        protocol: String,
+        /// The address; a v4-mapped one is shown as IPv4.
+        destination: IpAddr,
+        /// The port; 0 for protocols without.
+        port: u32,
+    },
+    /// To send a packet that could not be understood.
+    Packet {
+        /// `unknown`.
+        protocol: &'static str,
+    },
+    /// To make a socket.
+    Socket {
+        /// Its type: `raw`, `dgram`, …, or its number.
+        socket: String,
+        /// As above.
+        protocol: String,
+    },
+    /// To open a device.
+    Device {
+        /// Its usual path, or its numbers.
+        device: String,
+    },
+}
+
+impl What {
+    fn of(event: &Event) -> Self {
+        match Hook::from_number(event.hook) {
+            Some(Hook::SockCreate) => Self::Socket {
+                socket: socket_type_name(event.port),
+                protocol: protocol_name(event.protocol),
+            },
+            Some(Hook::Device) => Self::Device {
+                device: device_name(event.protocol, event.port),
+            },
+            _ if event.rule == decide::UNPARSED => Self::Packet {
+                protocol: "unknown",
+            },
+            _ => Self::Destination {
+                protocol: protocol_name(event.protocol),
+                destination: Ipv6Addr::from(event.address).to_canonical(),
+                port: event.port,
+            },
+        }
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Destination {
+                protocol,
+                destination,
+                port,
+            } => {
+                let port = u16::try_from(*port).unwrap_or_default();
+                write!(f, "{protocol} {}", SocketAddr::new(*destination, port))
+            }
+            Self::Packet { protocol } => write!(f, "{protocol} packet"),
+            Self::Socket { socket, protocol } => write!(f, "{protocol} {socket} socket"),
+            Self::Device { device } => write!(f, "device {device}"),
+        }
+    }
 }
 
 impl Record {
@@ -54,9 +123,6 @@ impl Record {
             .split(|byte| *byte == 0)
             .next()
             .unwrap_or_default();
-        let rule = usize::try_from(event.rule)
-            .ok()
-            .and_then(|index| rules.get(index));
         Self {
             // Past the year 9999 the clock may be off.
             time: boot_time
@@ -64,14 +130,12 @@ impl Record {
                 .unwrap_or(boot_time),
             fence: Arc::clone(fence),
             verdict: "refused",
-            protocol: protocol_name(event.protocol),
-            destination: Ipv6Addr::from(event.address).to_canonical(),
-            port: event.port,
+            what: What::of(event),
             hook: Hook::from_number(event.hook).map_or("unknown", Hook::name),
             pid: event.pid,
             command: printable(comm),
             cgroup: event.cgroup,
-            rule: rule.map_or(NO_RULE_NAME, |rule| rule.name),
+            rule: rule_name(rules, event.rule),
         }
     }
 }
@@ -83,19 +147,16 @@ impl fmt::Display for Record {
             time,
             fence,
             verdict,
-            protocol,
+            what,
             hook,
             pid,
             command,
             cgroup,
             rule,
-            ..
         } = self;
-        let port = u16::try_from(self.port).unwrap_or_default();
-        let to = SocketAddr::new(self.destination, port);
         write!(
             f,
-            "{time:.6} {fence} {verdict} {protocol} {to} {hook} pid {pid} ({command}) \
+            "{time:.6} {fence} {verdict} {what} {hook} pid {pid} ({command}) \
              cgroup {cgroup} rule {rule}"
         )
     }
@@ -147,6 +208,26 @@ pub fn boot_time() -> Timestamp {
         .unwrap_or(now)
 }
 
+/// SOCK_* by what follows the underscore.
+fn socket_type_name(number: u32) -> String {
+    match number {
+        1 => "stream".into(),
+        2 => "dgram".into(),
+        3 => "raw".into(),
+        other => other.to_string(),
+    }
+}
+
+fn device_name(major: u32, minor: u32) -> String {
+    FORBIDDEN
+        .iter()
+        .find(|device| (device.major, device.minor) == (major, minor))
+        .map_or_else(
+            || format!("{major}:{minor}"),
+            |device| device.path.to_owned(),
+        )
+}
+
 /// IPPROTO_* by the names of /etc/protocols, as far as sockets have them.
 fn protocol_name(number: u32) -> String {
     match number {
@@ -170,6 +251,10 @@ mod tests {
     use crate::policy::{Dns, rules};
 
     fn record(address: [u8; 16], rule: u32) -> Record {
+        of(Hook::Connect6, address, 6, 22, rule)
+    }
+
+    fn of(hook: Hook, address: [u8; 16], protocol: u32, port: u32, rule: u32) -> Record {
         let mut comm = [0; 16];
         comm[..6].copy_from_slice(b"qe\x1bmu\n");
         let event = Event {
@@ -178,9 +263,9 @@ mod tests {
             address,
             comm,
             pid: 4242,
-            port: 22,
-            protocol: 6,
-            hook: Hook::Connect6 as u32,
+            port,
+            protocol,
+            hook: hook as u32,
             rule,
             reserved: 0,
         };
@@ -212,6 +297,39 @@ mod tests {
         assert_eq!(
             json,
             r#"{"time":"1970-01-01T00:00:01.5Z","fence":"vm1","verdict":"refused","protocol":"tcp","destination":"127.0.0.1","port":22,"hook":"connect6","pid":4242,"command":"qe\\x1bmu\\x0a","cgroup":77,"rule":"no-policy"}"#
+        );
+    }
+
+    #[test]
+    fn sockets_devices_and_odd_packets_are_named() {
+        let socket = of(Hook::SockCreate, [0; 16], 1, 3, decide::SOCKET_KIND);
+        assert!(
+            socket
+                .to_string()
+                .contains(" refused icmp raw socket sock_create pid ")
+        );
+        assert!(socket.to_string().ends_with(" rule deny-raw"));
+        let device = of(Hook::Device, [0; 16], 10, 200, decide::DEVICE);
+        assert!(
+            device
+                .to_string()
+                .contains(" refused device /dev/net/tun device pid ")
+        );
+        assert!(
+            serde_json::to_string(&device)
+                .unwrap()
+                .contains(r#""verdict":"refused","device":"/dev/net/tun","hook":"device""#)
+        );
+        let packet = of(Hook::Egress, [0; 16], 0, 0, decide::UNPARSED);
+        assert!(
+            packet
+                .to_string()
+                .contains(" refused unknown packet egress ")
+        );
+        assert!(
+            serde_json::to_string(&packet)
+                .unwrap()
+                .ends_with(r#""rule":"unparsed"}"#)
         );
     }
 

@@ -18,6 +18,7 @@ use tokio::{
 
 use crate::{
     follow::Policy,
+    integrity::Integrity,
     job,
     kernel::Counts,
     log::Log,
@@ -44,6 +45,8 @@ pub struct Supervisor<'a> {
     pub log: &'a Log,
     /// The name of the fence.
     pub fence: Arc<str>,
+    /// What the fence is made of.
+    pub integrity: Integrity,
     /// The traces of the programs, if they are on.
     pub traces: Option<AsyncFd<EbpfLogger<Traces>>>,
 }
@@ -102,6 +105,7 @@ impl Supervisor<'_> {
                 () = flush(&mut self.traces) => {}
                 _ = tick.tick() => {
                     self.report_lost(&mut lost);
+                    self.report_damage();
                     if !following {
                         following = report(self.policy.follow_again()).is_some();
                         current = false;
@@ -134,6 +138,16 @@ impl Supervisor<'_> {
             "the fence does not follow the host's addresses and nameservers; trying again",
         ))
         .is_some()
+    }
+
+    /// Says what has been taken away from the fence.
+    fn report_damage(&mut self) {
+        for damage in self.integrity.new_damage(self.policy.kernel()) {
+            say(format_args!(
+                "error: the fence {} is not whole: {damage}; end it with `qfence-user rm {0}`",
+                self.fence
+            ));
+        }
     }
 
     /// Logs how many events were lost beyond `told`.

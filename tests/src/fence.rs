@@ -51,12 +51,21 @@ pub struct Refusal {
     pub fence: String,
     /// What was decided.
     pub verdict: String,
-    /// The protocol.
+    /// The protocol; empty for a device.
+    #[serde(default)]
     pub protocol: String,
-    /// The destination's address.
+    /// The destination's address; empty for a socket or a device.
+    #[serde(default)]
     pub destination: String,
     /// The destination's port.
+    #[serde(default)]
     pub port: u16,
+    /// The type of a socket.
+    #[serde(default)]
+    pub socket: String,
+    /// The path of a device.
+    #[serde(default)]
+    pub device: String,
     /// The hook that saw it.
     pub hook: String,
     /// The process.

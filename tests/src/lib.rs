@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`world`] | a private host and internet, joined by a wire |
 //! | [`namespace`] | one network namespace, held by a file descriptor, and ways to run things in it |
+//! | [`mounts`] | a host with other mounts |
 //! | [`listener`] | TCP, UDP and HTTP services that record every arrival |
 //! | [`dns`] | a real resolver that logs its queries |
 //! | [`probe`] | the program that makes attempts, and its typed results |
@@ -21,6 +22,7 @@ pub mod dns;
 pub mod fence;
 pub mod guest;
 pub mod listener;
+pub mod mounts;
 pub mod namespace;
 pub mod probe;
 pub mod process;

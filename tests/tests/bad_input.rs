@@ -2,18 +2,16 @@
 
 use std::{fs, path::Path, process::Command};
 
-use anyhow::{Context as _, Result};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use anyhow::Result;
 use tests::{
     fence::{Fence, qfence, unique_name},
+    mounts::{host_with, mount_new, unmount_all},
     namespace::{NOBODY, Namespace},
     remains,
     run::{Ended, to_end, without_sudo},
     shell::Shell,
     workspace,
 };
-
-const NO_MOUNT: Option<&str> = None;
 
 /// Has `exec` with these options try to touch a file; makes sure that it failed, that the file is
 /// not there, and that nothing is left, and returns what was said.
@@ -282,39 +280,6 @@ fn a_limit_is_enforced_or_refused() -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Unmounts all file systems of a type; only where mounts are private.
-fn unmount_all(fs_type: &str) -> Result<()> {
-    let mounts = fs::read_to_string("/proc/thread-self/mountinfo")?;
-    for line in mounts.lines().rev() {
-        let (before, after) = line.split_once(" - ").context("a line of mountinfo")?;
-        if after.split(' ').next() == Some(fs_type) {
-            let point = before.split(' ').nth(4).context("a mount point")?;
-            umount2(point, MntFlags::MNT_DETACH).with_context(|| format!("unmount {point}"))?;
-        }
-    }
-    Ok(())
-}
-
-/// A host with other mounts; nothing else of it is used.
-fn host_with(change: impl FnOnce() -> Result<()> + Send) -> Result<Namespace> {
-    Namespace::with_mounts(|| {
-        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-        mount(NO_MOUNT, "/", NO_MOUNT, private, NO_MOUNT).context("make all mounts private")?;
-        change()
-    })
-}
-
-fn mount_new(fs_type: &str, point: &str, options: Option<&str>) -> Result<()> {
-    mount(
-        Some(fs_type),
-        point,
-        Some(fs_type),
-        MsFlags::empty(),
-        options,
-    )
-    .with_context(|| format!("mount {fs_type} on {point}"))
 }
 
 #[test]

@@ -161,11 +161,15 @@ fn a_json_line_has_exactly_the_documented_fields() -> Result<()> {
         .take_while(|line| line.starts_with(' '))
         .filter_map(|line| line.split_whitespace().next())
         .collect();
+    // These two are in lines about sockets and devices (`sockets.rs`).
+    let mut expected: Vec<&str> = documented
+        .into_iter()
+        .filter(|field| !["socket", "device"].contains(field))
+        .collect();
     let mut logged: Vec<&str> = line.keys().map(String::as_str).collect();
-    let mut sorted = documented.clone();
-    sorted.sort_unstable();
+    expected.sort_unstable();
     logged.sort_unstable();
-    assert_eq!(logged, sorted);
+    assert_eq!(logged, expected);
     assert_eq!(
         (
             &line["verdict"],

@@ -72,6 +72,16 @@ const TOOLS: &[Package] = &[
         "running the machine as nobody where there is no fence",
     ),
     package(
+        "bpftool",
+        Probe::Program("bpftool"),
+        "taking a fence apart while it runs",
+    ),
+    package(
+        "strace",
+        Probe::Program("strace"),
+        "killing qfence at each of its steps",
+    ),
+    package(
         "sudo",
         Probe::Program("sudo"),
         "running qfence as root from a session that is not",

@@ -5,6 +5,7 @@ use std::{os::unix::ffi::OsStrExt, path::Path, process, sync::Arc, time::Duratio
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
+use nix::unistd::Pid;
 
 use super::require_root;
 use crate::{
@@ -16,7 +17,8 @@ use crate::{
     follow::{Policy, Update},
     identity::{self, Identity, Sudo},
     inherited,
-    kernel::Kernel,
+    integrity::Integrity,
+    kernel::{Kernel, Settings},
     log::Log,
     netlink::LocalRoutes,
     paths::Paths,
@@ -145,7 +147,12 @@ async fn supervise(
     let locked_memory = child::lift_locked_memory_limit()?;
 
     let trace = options.verbose >= 2;
-    let (kernel, sets_errno) = Kernel::load(options.deny_with, trace)?;
+    let (kernel, sets_errno) = Kernel::load(Settings {
+        deny: options.deny_with,
+        allow_raw: options.allow_raw,
+        allow_devices: options.allow_unfenced_net,
+        trace,
+    })?;
     if !sets_errno {
         say(
             "this kernel cannot choose the error of a refused call (Linux 5.18 can): it is EPERM, \
@@ -211,11 +218,18 @@ async fn supervise(
         format_args!("started {:?} as process {}", options.command, child.id()),
     );
 
+    let pid = i32::try_from(child.id()).context("an odd process id")?;
+    let integrity = Integrity::new(
+        fence.cgroup().directory(),
+        &fence.pins(),
+        Pid::from_raw(pid),
+    );
     let supervisor = Supervisor {
         policy,
         signals,
         log,
         fence: name,
+        integrity,
         traces,
     };
     let end_the_rest = || {

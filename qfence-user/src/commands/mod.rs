@@ -1,11 +1,15 @@
 //! The verbs of the command line, a file each.
 
 pub mod attempt;
+pub mod doctor;
 pub mod exec;
 pub mod ps;
 pub mod rm;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
@@ -39,6 +43,7 @@ pub fn run() -> ExitCode {
         Verb::Ps(options) => ps::run(options, &paths).map(|()| 0),
         Verb::Rm(options) => rm::run(options, &paths),
         Verb::Attempt(options) => attempt::run(options).map(|()| 0),
+        Verb::Doctor(options) => doctor::run(options, &paths),
     };
     match status {
         Ok(status) => status.into(),
@@ -56,4 +61,13 @@ fn require_root() -> Result<()> {
         "this must be run as root: try `sudo qfence-user …`"
     );
     Ok(())
+}
+
+/// Prints to standard output what a command was asked for.
+fn print(text: &str) -> Result<()> {
+    match writeln!(io::stdout(), "{text}") {
+        // Whoever read has read enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
 }

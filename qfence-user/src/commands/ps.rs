@@ -1,12 +1,10 @@
 //! `ps`: lists the fences.
 
-use std::io::{self, Write};
-
 use anyhow::Result;
 use comfy_table::{Table, presets::NOTHING};
 use serde::Serialize;
 
-use super::require_root;
+use super::{print, require_root};
 use crate::{
     cli::Ps,
     fences::{Condition, Fences, Listed},
@@ -36,11 +34,7 @@ pub fn run(options: &Ps, paths: &Paths) -> Result<()> {
     } else {
         table(&fences)
     };
-    match writeln!(io::stdout(), "{text}") {
-        // Whoever read has read enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
-    }
+    print(&text)
 }
 
 fn json(fences: &[Listed]) -> Result<String> {

@@ -9,6 +9,9 @@ use aya::{
 };
 use tests::run::wait_until;
 
+/// One for each hook.
+const PROGRAMS: usize = 8;
+
 /// Objects of the kernel, by their ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Objects {
@@ -40,7 +43,7 @@ impl Objects {
             .map(|link| link.id())
             .collect();
         ensure!(
-            held.programs.len() == 4 && held.links.len() == 4 && held.maps.len() >= 3,
+            held.programs.len() == PROGRAMS && held.links.len() == PROGRAMS && held.maps.len() >= 5,
             "not what a supervisor holds: {held:?}"
         );
         ensure!(held.left() == held, "the kernel does not list {held:?}");

@@ -21,6 +21,8 @@ pub(crate) enum Attempt {
     Tcp(SocketAddr),
     /// Send a datagram from an unconnected socket, and wait for an answer.
     Udp(SocketAddr),
+    /// Send a datagram from an unconnected socket on a port, and wait for an answer.
+    UdpFrom(u16, SocketAddr),
     /// Send a datagram from a connected socket, and wait for an answer.
     UdpConnected(SocketAddr),
     /// Send an ICMP echo request from an unconnected "ping" socket, and wait for an answer.
@@ -58,6 +60,9 @@ impl Attempt {
             ["udp", address, port] => Self::Udp(socket_address(address, port.parse()?)?),
             ["udp-connected", address, port] => {
                 Self::UdpConnected(socket_address(address, port.parse()?)?)
+            }
+            ["udp-from", local, address, port] => {
+                Self::UdpFrom(local.parse()?, socket_address(address, port.parse()?)?)
             }
             ["ping", address] => Self::Ping(socket_address(address, 0)?),
             ["dns", server, name] => Self::Dns(socket_address(server, DNS)?, name.to_owned()),
@@ -100,6 +105,7 @@ impl Attempt {
         match self {
             Self::Tcp(address) => connect::tcp(*address, limit),
             Self::Udp(address) => connect::udp(*address, limit),
+            Self::UdpFrom(port, address) => connect::udp_from(*port, *address, limit),
             Self::UdpConnected(address) => connect::udp_connected(*address, limit),
             Self::Ping(address) => connect::ping(*address, limit),
             Self::Dns(server, name) => dns::udp(*server, name, limit),

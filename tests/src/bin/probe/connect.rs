@@ -2,11 +2,15 @@
 
 use std::{
     io::{self, Read as _},
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
+    os::fd::AsRawFd as _,
     time::{Duration, Instant},
 };
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, setsockopt, socket,
+    sockopt,
+};
 
 use crate::attempt::{Reached, Unreached};
 
@@ -34,6 +38,36 @@ pub(crate) fn udp_socket(destination: SocketAddr) -> io::Result<UdpSocket> {
     }?;
     socket.set_broadcast(true)?;
     Ok(socket)
+}
+
+/// A UDP socket on a port that others may be bound to as well.
+pub(crate) fn shared_udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::Inet,
+        SocketAddr::V6(_) => AddressFamily::Inet6,
+    };
+    let socket = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&socket, sockopt::ReusePort, &true)?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+    let socket = UdpSocket::from(socket);
+    socket.set_broadcast(true)?;
+    Ok(socket)
+}
+
+/// Sends from a port of the caller's choice, and waits for an answer.
+pub(crate) fn udp_from(
+    port: u16,
+    address: SocketAddr,
+    limit: Duration,
+) -> Result<Reached, Unreached> {
+    let start = Instant::now();
+    let any: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = shared_udp_socket(SocketAddr::new(any, port))?;
+    socket.send_to(HELLO, address)?;
+    answer(&socket, start, limit)
 }
 
 pub(crate) fn udp(address: SocketAddr, limit: Duration) -> Result<Reached, Unreached> {

@@ -2,12 +2,17 @@
 //!
 //! `probe --flood N ATTEMPT`: the same attempt N times in a row, and one line of counts.
 //!
+//! `probe --hear PORT/GROUP/DEVICE`: says who sends to that port, until it is killed.
+//!
 //! `probe --serve tcp/PORT|udp/PORT…`: greets whoever comes, until it is killed.
+//! `udp-connected` and `udp-new` answer from a socket that is connected to the peer: the same one, or
+//! a new one on the same port.
 
 mod attempt;
 mod connect;
 mod dns;
 mod flood;
+mod hear;
 mod serve;
 
 use std::{
@@ -20,7 +25,9 @@ use anyhow::{Context as _, Result, bail};
 use attempt::Attempt;
 
 const USAGE: &str = "probe [--timeout-ms N] [--flood N] ATTEMPT… | probe --serve tcp/PORT|udp/PORT…
-ATTEMPT: tcp/ADDRESS/PORT udp/ADDRESS/PORT udp-connected/ADDRESS/PORT ping/ADDRESS
+       probe --hear PORT/GROUP/DEVICE
+ATTEMPT: tcp/ADDRESS/PORT udp/ADDRESS/PORT udp-connected/ADDRESS/PORT
+         udp-from/LOCAL-PORT/ADDRESS/PORT ping/ADDRESS
          dns/SERVER/NAME dns-tcp/SERVER/NAME";
 
 fn main() -> ExitCode {
@@ -43,6 +50,7 @@ fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
             "--timeout-ms" => limit = Duration::from_millis(number().context(USAGE)?),
             "--flood" => flood = Some(number().context(USAGE)?),
             "--serve" => return serve::run(arguments),
+            "--hear" => return hear::run(&arguments.next().context(USAGE)?),
             text if text.starts_with('-') => bail!(USAGE),
             _ => attempts.push(argument),
         }

@@ -1,12 +1,14 @@
 //! A greeting for whoever comes.
 
 use std::{
-    io::Write as _,
-    net::{Ipv6Addr, TcpListener, UdpSocket},
+    io::{self, Write as _},
+    net::{Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     thread,
 };
 
 use anyhow::{Context as _, Result, bail};
+
+use crate::connect::shared_udp_socket;
 
 /// What the services say.
 const GREETING: &[u8] = b"hello from the probe\n";
@@ -25,11 +27,17 @@ pub(crate) fn run(services: impl Iterator<Item = String>) -> Result<()> {
                 let listener = TcpListener::bind(address).context("listen")?;
                 thread::spawn(move || greet_connections(&listener))
             }
-            "udp" => {
-                let socket = UdpSocket::bind(address).context("bind")?;
-                thread::spawn(move || greet_datagrams(&socket))
-            }
-            _ => bail!("{protocol} is neither tcp nor udp"),
+            "udp" => serve_datagrams(address.into(), UdpSocket::send_to)?,
+            "udp-connected" => serve_datagrams(address.into(), |socket, bytes, peer| {
+                socket.connect(peer)?;
+                socket.send(bytes)
+            })?,
+            "udp-new" => serve_datagrams(address.into(), |socket, bytes, peer| {
+                let fresh = shared_udp_socket(socket.local_addr()?)?;
+                fresh.connect(peer)?;
+                fresh.send(bytes)
+            })?,
+            _ => bail!("there is no service {protocol}"),
         });
     }
     crate::print("serving")?;
@@ -45,11 +53,17 @@ fn greet_connections(listener: &TcpListener) {
     }
 }
 
-fn greet_datagrams(socket: &UdpSocket) {
-    let mut buffer = [0; 4096];
-    loop {
-        if let Ok((_, peer)) = socket.recv_from(&mut buffer) {
-            let _ = socket.send_to(GREETING, peer);
+/// How an answer is sent by a socket to a peer. One that connects the socket serves that peer alone.
+type Answer = fn(&UdpSocket, &[u8], SocketAddr) -> io::Result<usize>;
+
+fn serve_datagrams(address: SocketAddr, answer: Answer) -> Result<thread::JoinHandle<()>> {
+    let socket = shared_udp_socket(address).context("bind")?;
+    Ok(thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        loop {
+            if let Ok((_, peer)) = socket.recv_from(&mut buffer) {
+                let _ = answer(&socket, GREETING, peer);
+            }
         }
-    }
+    }))
 }

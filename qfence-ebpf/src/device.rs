@@ -1,0 +1,40 @@
+//! Devices: refuses those that give a guest a network beside QEMU's own sockets.
+
+use aya_ebpf::programs::DeviceContext;
+use qfence_common::{Hook, decide::DEVICE, device::is_forbidden};
+
+use crate::{
+    judge::{PROCEED, REJECT},
+    maps::ALLOW_DEVICES,
+    record::{Author, Refusal, refused},
+};
+
+// include/uapi/linux/bpf.h: the kind of device in the low half, the kind of access in the high one.
+const KIND_MASK: u32 = 0xffff;
+const CHARACTER: u32 = 2;
+/// Reading and writing; to make a node (1) gives nobody a network.
+const OPEN: u32 = (2 | 4) << 16;
+
+/// Judges access to a device.
+#[inline(always)]
+pub(crate) fn judge_device(ctx: &DeviceContext) -> i32 {
+    // SAFETY: the kernel hands in a valid context; the verifier checks each access.
+    let access = unsafe { (*ctx.device).access_type };
+    // SAFETY: as above.
+    let major = unsafe { (*ctx.device).major };
+    // SAFETY: as above.
+    let minor = unsafe { (*ctx.device).minor };
+    let opened = access & KIND_MASK == CHARACTER && access & OPEN != 0;
+    if !opened || !is_forbidden(major, minor) || ALLOW_DEVICES.load() != 0 {
+        return PROCEED;
+    }
+    let what = Refusal {
+        address: [0; 16],
+        port: minor,
+        protocol: major,
+        hook: Hook::Device as u32,
+        rule: DEVICE,
+    };
+    refused(&what, &Author::current());
+    REJECT
+}

@@ -1,0 +1,65 @@
+//! Who made a socket: packets also leave while another process, or none, is running.
+
+use aya_ebpf::{
+    bindings::{__sk_buff, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
+    helpers::{bpf_sk_storage_get, bpf_skb_cgroup_id},
+};
+
+use crate::{maps::OWNERS, record::Author};
+
+/// The process that made a socket; the value of the storage.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Owner {
+    pid: u32,
+    comm: [u8; 16],
+}
+
+/// Notes who makes a socket. Without room for it the socket is made all the same: what it sends is
+/// judged, and the record of a refusal says nothing of the process.
+#[inline(always)]
+pub(crate) fn note(socket: *mut bpf_sock, author: &Author) {
+    let mut owner = Owner {
+        pid: author.pid,
+        comm: author.comm,
+    };
+    // SAFETY: the map is a storage of owners, the socket is the hook's own, and `owner` is a whole
+    // value of the map's type, which the kernel copies.
+    unsafe {
+        bpf_sk_storage_get(
+            core::ptr::from_ref(&OWNERS).cast_mut().cast(),
+            socket.cast(),
+            core::ptr::from_mut(&mut owner).cast(),
+            u64::from(BPF_SK_STORAGE_GET_F_CREATE),
+        )
+    };
+}
+
+/// Who is behind a packet; `socket` is a whole one, or null.
+#[inline(always)]
+pub(crate) fn author(packet: *mut __sk_buff, socket: *mut bpf_sock) -> Author {
+    let mut author = Author {
+        pid: 0,
+        comm: [0; 16],
+        // SAFETY: the hook's own packet.
+        cgroup: unsafe { bpf_skb_cgroup_id(packet) },
+    };
+    if socket.is_null() {
+        return author;
+    }
+    // SAFETY: as in `note`; without the flag nothing is made, and the value is not looked at.
+    let owner = unsafe {
+        bpf_sk_storage_get(
+            core::ptr::from_ref(&OWNERS).cast_mut().cast(),
+            socket.cast(),
+            core::ptr::null_mut(),
+            0,
+        )
+    };
+    // SAFETY: null, or a value of the map's, which stays readable until the program ends (RCU).
+    if let Some(owner) = unsafe { owner.cast::<Owner>().as_ref() } {
+        author.pid = owner.pid;
+        author.comm = owner.comm;
+    }
+    author
+}

@@ -1,0 +1,150 @@
+//! Packets: judges those that leave, and remembers who on the host speaks first.
+
+use aya_ebpf::{
+    bindings::bpf_sock,
+    helpers::{bpf_sk_fullsock, bpf_skb_load_bytes},
+    programs::SkBuffContext,
+};
+use qfence_common::{
+    Action, Hook, Packet, Path, Peer, Protocol, abi::Counter, decide, packet::Bytes, packet::parse,
+};
+
+use crate::{
+    destination::Destination,
+    judge::{PROCEED, REJECT, entry, judge, refusal},
+    maps::ALLOW_RAW,
+    owner, peers,
+    record::{Refusal, count, refused},
+    socket::{is_raw, local_port},
+};
+
+/// The loopback device's index, in every network namespace (`LOOPBACK_IFINDEX` in
+/// include/net/flow.h; `dev_index_reserve` sees to it that it is the first).
+const LOOPBACK: u32 = 1;
+
+/// A packet for this host (`PACKET_HOST` in linux/if_packet.h), as its link layer says.
+const PACKET_HOST: u32 = 0;
+
+const EGRESS: u32 = Hook::Egress as u32;
+
+/// Judges a packet that leaves: through the loopback device it goes to the host, whatever its
+/// address; through another the address says.
+#[inline(always)]
+pub(crate) fn judge_egress(ctx: &SkBuffContext) -> i32 {
+    let Some(packet) = parse(&Skb(ctx)) else {
+        return drop_unparsed(ctx);
+    };
+    let socket = whole_socket(ctx);
+    if packet.continues_tcp && (ALLOW_RAW.load() == 0 || !is_raw(socket)) {
+        return PROCEED;
+    }
+    let to = destination(ctx, &packet, socket);
+    let decision = judge::<EGRESS, _>(ctx, &to);
+    if decision.action == Action::Allow {
+        return PROCEED;
+    }
+    let author = owner::author(ctx.skb.skb, socket);
+    refused(&refusal(EGRESS, &to, decision.rule), &author);
+    REJECT
+}
+
+#[inline(always)]
+fn destination(ctx: &SkBuffContext, packet: &Packet, socket: *mut bpf_sock) -> Destination {
+    Destination {
+        address: packet.destination,
+        port: packet.destination_port,
+        protocol: packet.protocol,
+        path: if is_loopback(ctx) {
+            Path::Loopback
+        } else {
+            Path::Address
+        },
+        // The socket's, not the packet's: a raw socket writes into its packets what it likes.
+        local_port: local_port(socket),
+    }
+}
+
+#[inline(always)]
+fn drop_unparsed(ctx: &SkBuffContext) -> i32 {
+    count(Counter::Unparsed);
+    let what = Refusal {
+        address: [0; 16],
+        port: 0,
+        protocol: 0,
+        hook: EGRESS,
+        rule: decide::UNPARSED,
+    };
+    refused(&what, &owner::author(ctx.skb.skb, whole_socket(ctx)));
+    REJECT
+}
+
+/// Remembers the sender of a datagram that came over loopback, for this socket alone. Never refuses:
+/// what comes in was sent from outside the fence.
+#[inline(always)]
+pub(crate) fn remember_ingress(ctx: &SkBuffContext) -> i32 {
+    // SAFETY: the hook's own context; the verifier checks each access.
+    let link_layer = unsafe { (*ctx.skb.skb).pkt_type };
+    if is_loopback(ctx)
+        && link_layer == PACKET_HOST
+        && let Some(packet) = parse(&Skb(ctx))
+        && packet.protocol == Protocol::UDP
+        && is_for_one(&packet)
+    {
+        peers::remember(&Peer {
+            address: packet.source,
+            port: packet.source_port,
+            local_port: local_port(whole_socket(ctx)),
+        });
+    }
+    PROCEED
+}
+
+/// Whether the packet was sent to one address. Whoever sends to many has not spoken to the fence: to
+/// answer would be a way to a service that merely announces itself. On loopback the link layer does
+/// not tell, for all its addresses are zero.
+#[inline(always)]
+fn is_for_one(packet: &Packet) -> bool {
+    entry(Path::Address, packet.destination).is_some_and(|entry| entry.many == 0)
+}
+
+#[inline(always)]
+fn is_loopback(ctx: &SkBuffContext) -> bool {
+    // SAFETY: as above.
+    unsafe { (*ctx.skb.skb).ifindex == LOOPBACK }
+}
+
+/// The socket behind a packet, if there is a whole one: not so for the first answer to a SYN, and
+/// after a close. Otherwise null.
+#[inline(always)]
+fn whole_socket(ctx: &SkBuffContext) -> *mut bpf_sock {
+    // SAFETY: as above.
+    let union = unsafe { (*ctx.skb.skb).__bindgen_anon_2 };
+    // SAFETY: all members of the union are this pointer.
+    let socket = unsafe { union.sk };
+    if socket.is_null() {
+        return socket;
+    }
+    // SAFETY: a socket, not null.
+    unsafe { bpf_sk_fullsock(socket) }
+}
+
+/// A packet's bytes, wherever its buffer has them. At both hooks they begin with the IP header.
+struct Skb<'a>(&'a SkBuffContext);
+
+impl Bytes for Skb<'_> {
+    #[inline(always)]
+    fn read<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        let length = u32::try_from(N).ok()?;
+        let mut bytes = [0; N];
+        // SAFETY: `bytes` has room for `N` bytes.
+        let failed = unsafe {
+            bpf_skb_load_bytes(
+                self.0.skb.skb.cast(),
+                offset,
+                bytes.as_mut_ptr().cast(),
+                length,
+            )
+        };
+        (failed == 0).then_some(bytes)
+    }
+}

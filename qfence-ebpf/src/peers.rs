@@ -1,0 +1,33 @@
+//! Remembers which peers on the host spoke first, so that they can be answered.
+
+use aya_ebpf::{bindings::BPF_ANY, helpers::bpf_ktime_get_boot_ns};
+use qfence_common::{Peer, peer::may_answer};
+
+use crate::maps::PEERS;
+
+/// Remembers a peer that has just been heard of. Without room the one not heard of for longest is
+/// forgotten; if the kernel cannot do even that, this peer is not answered.
+#[inline(always)]
+pub(crate) fn remember(peer: &Peer) {
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    if let Some(last) = PEERS.get_ptr_mut(peer) {
+        // SAFETY: the map's value, aligned and alive as long as the program runs; a word, which other
+        // CPUs see whole.
+        unsafe { last.write_volatile(now) };
+    } else {
+        let _ = PEERS.insert(peer, now, u64::from(BPF_ANY));
+    }
+}
+
+/// Whether a peer has been heard of of late.
+#[inline(always)]
+pub(crate) fn spoke_first(peer: &Peer) -> bool {
+    let Some(last) = PEERS.get_ptr(peer) else {
+        return false;
+    };
+    // SAFETY: as above.
+    let last = unsafe { last.read_volatile() };
+    // SAFETY: a helper without arguments.
+    may_answer(last, unsafe { bpf_ktime_get_boot_ns() })
+}

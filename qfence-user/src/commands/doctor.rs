@@ -1,0 +1,35 @@
+//! `doctor`: says whether this host can fence, and what to do where it cannot.
+
+use std::io;
+
+use anyhow::Result;
+use terminal_size::{Width, terminal_size_of};
+
+use super::print;
+use crate::{
+    cli::Doctor,
+    doctor::{examine, finding::State, table::table},
+    paths::Paths,
+};
+
+/// The width of the table where there is no terminal to ask.
+const WIDTH: u16 = 100;
+
+/// Runs `doctor`; returns the exit status.
+///
+/// # Errors
+/// If the host cannot be examined, or standard output cannot be written to.
+pub fn run(options: &Doctor, paths: &Paths) -> Result<u8> {
+    let findings = examine(paths)?;
+    let text = if options.json {
+        serde_json::to_string(&findings)?
+    } else {
+        let width = terminal_size_of(io::stdout()).map_or(WIDTH, |(Width(columns), _)| columns);
+        table(&findings, width)
+    };
+    print(&text)?;
+    let missing = findings
+        .iter()
+        .any(|finding| finding.state == State::Missing);
+    Ok(missing.into())
+}

@@ -1,0 +1,212 @@
+//! What else guards the kernel: lockdown, the security modules, and what unprivileged users may do.
+
+use std::{fs, path::Path};
+
+use super::finding::Finding;
+
+const LOCKDOWN: &str = "lockdown";
+const MODULES: &str = "security modules";
+const UNPRIVILEGED_BPF: &str = "unprivileged bpf";
+const USER_NAMESPACES: &str = "user namespaces";
+
+/// The type of the file system that both files of securityfs are in.
+const SECURITYFS: &str = "securityfs";
+
+/// Looks at `securityfs`, which is usually /sys/kernel/security, and at the sysctls in `proc`.
+#[must_use]
+pub fn examine(securityfs: &Path, proc: &Path) -> Vec<Finding> {
+    let known = fs::read_to_string(proc.join("filesystems")).unwrap_or_default();
+    let has_securityfs = known.split_whitespace().any(|word| word == SECURITYFS);
+    // The directory is empty where the file system is not mounted.
+    let mounted = fs::read_dir(securityfs).is_ok_and(|mut entries| entries.next().is_some());
+    let place = match (mounted, has_securityfs) {
+        (true, _) => Place::Mounted,
+        (false, true) => Place::NotMounted,
+        (false, false) => Place::None,
+    };
+    let read = |name: &str| fs::read_to_string(securityfs.join(name)).ok();
+    let sysctl = |name: &str| {
+        let text = fs::read_to_string(proc.join("sys").join(name)).ok()?;
+        text.trim().parse().ok()
+    };
+    vec![
+        judge_lockdown(place, read("lockdown").as_deref(), securityfs),
+        judge_modules(place, read("lsm").as_deref(), securityfs),
+        judge_unprivileged_bpf(sysctl("kernel/unprivileged_bpf_disabled")),
+        judge_user_namespaces(
+            sysctl("user/max_user_namespaces"),
+            sysctl("kernel/unprivileged_userns_clone"),
+            sysctl("kernel/apparmor_restrict_unprivileged_userns"),
+        ),
+    ]
+}
+
+/// Whether there is a securityfs to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Mounted,
+    NotMounted,
+    /// This kernel has none.
+    None,
+}
+
+fn unknown(name: &str, securityfs: &Path) -> Finding {
+    Finding::degraded(
+        name,
+        "unknown: securityfs is not mounted",
+        format!(
+            "`mount -t securityfs securityfs {}`, and look again",
+            securityfs.display()
+        ),
+    )
+}
+
+/// Lockdown takes `bpf_probe_read_kernel` away under `confidentiality`, and `bpf_probe_write_user`
+/// under `integrity` (`bpf_base_func_proto` in kernel/bpf/helpers.c); the programs use neither.
+fn judge_lockdown(place: Place, lockdown: Option<&str>, securityfs: &Path) -> Finding {
+    // `none [integrity] confidentiality`
+    let level = lockdown.and_then(|text| {
+        let (_, after) = text.split_once('[')?;
+        after.split(']').next()
+    });
+    match (place, level) {
+        (Place::NotMounted, _) => unknown(LOCKDOWN, securityfs),
+        (_, None) => Finding::ok(LOCKDOWN, "none: not part of this kernel, or not active"),
+        (_, Some("confidentiality")) => Finding::ok(
+            LOCKDOWN,
+            "confidentiality: programs may not read kernel memory; qfence's do not",
+        ),
+        (_, Some(level)) => Finding::ok(LOCKDOWN, level),
+    }
+}
+
+fn judge_modules(place: Place, lsm: Option<&str>, securityfs: &Path) -> Finding {
+    let Some(list) = lsm.map(str::trim).filter(|list| !list.is_empty()) else {
+        return match place {
+            Place::NotMounted => unknown(MODULES, securityfs),
+            _ => Finding::ok(MODULES, "none"),
+        };
+    };
+    let strict: Vec<&str> = list
+        .split(',')
+        .filter(|name| ["selinux", "apparmor", "smack", "tomoyo"].contains(name))
+        .collect();
+    if strict.is_empty() {
+        Finding::ok(MODULES, list)
+    } else {
+        Finding::ok(
+            MODULES,
+            format!(
+                "{list}: should a program line be missing, {} may be why",
+                strict.join(" or ")
+            ),
+        )
+    }
+}
+
+/// Values as in Documentation/admin-guide/sysctl/kernel.rst.
+fn judge_unprivileged_bpf(disabled: Option<u64>) -> Finding {
+    let found = match disabled {
+        Some(0) => {
+            "on (kernel.unprivileged_bpf_disabled=0): users may load programs of two kinds; to \
+             attach one to a cgroup they would need CAP_NET_ADMIN"
+        }
+        Some(1) => "off until the next boot (kernel.unprivileged_bpf_disabled=1)",
+        Some(_) => "off (kernel.unprivileged_bpf_disabled=2)",
+        None => "off: this kernel has no kernel.unprivileged_bpf_disabled",
+    };
+    Finding::ok(UNPRIVILEGED_BPF, found)
+}
+
+/// Not one of them helps a process out of its fence: a socket made in a user namespace has the cgroup
+/// of its maker, and the right to write to `cgroup.procs` stays with the host's root.
+fn judge_user_namespaces(
+    most: Option<u64>,
+    debian_switch: Option<u64>,
+    ubuntu_restriction: Option<u64>,
+) -> Finding {
+    let off = match (most, debian_switch, ubuntu_restriction) {
+        (None, _, _) => Some("this kernel has none"),
+        (Some(0), _, _) => Some("off (user.max_user_namespaces=0)"),
+        (_, Some(0), _) => Some("root's alone (kernel.unprivileged_userns_clone=0)"),
+        (_, _, Some(1)) => Some(
+            "for those whom AppArmor allows (kernel.apparmor_restrict_unprivileged_userns=1); they \
+             stay in their fence",
+        ),
+        _ => None,
+    };
+    Finding::ok(
+        USER_NAMESPACES,
+        off.unwrap_or(
+            "users can make them; a fenced process stays in its fence there, for its sockets keep \
+             its cgroup, and root of a user namespace cannot write to the host's cgroups",
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::finding::State, *};
+
+    fn host(files: &[(&str, &str)]) -> (tempfile::TempDir, Vec<Finding>) {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let findings = examine(&dir.path().join("security"), &dir.path().join("proc"));
+        (dir, findings)
+    }
+
+    #[test]
+    fn the_files_are_read() {
+        let (_dir, findings) = host(&[
+            ("security/lockdown", "none [integrity] confidentiality\n"),
+            (
+                "security/lsm",
+                "lockdown,capability,landlock,yama,apparmor,bpf",
+            ),
+            ("proc/filesystems", "nodev\tsecurityfs\n"),
+            ("proc/sys/kernel/unprivileged_bpf_disabled", "2\n"),
+            ("proc/sys/user/max_user_namespaces", "0\n"),
+        ]);
+        assert!(findings.iter().all(|finding| finding.state == State::Ok));
+        assert_eq!(findings[0].found, "integrity");
+        assert!(
+            findings[1].found.ends_with("apparmor may be why"),
+            "{findings:?}"
+        );
+        assert!(findings[2].found.contains("=2"), "{findings:?}");
+        assert!(findings[3].found.starts_with("off"), "{findings:?}");
+    }
+
+    #[test]
+    fn confidentiality_is_told_and_harmless() {
+        let (_dir, findings) = host(&[("security/lockdown", "none integrity [confidentiality]\n")]);
+        assert_eq!(findings[0].state, State::Ok);
+        assert!(findings[0].found.starts_with("confidentiality"));
+    }
+
+    #[test]
+    fn what_is_not_mounted_is_unknown_and_what_the_kernel_lacks_is_not() {
+        let (dir, findings) = host(&[("proc/filesystems", "nodev\tsecurityfs\n")]);
+        for finding in &findings[..2] {
+            assert_eq!(finding.state, State::Degraded);
+            assert!(finding.found.starts_with("unknown"));
+            let place = dir.path().join("security").display().to_string();
+            assert!(finding.fix.as_ref().unwrap().contains(&place));
+        }
+        let (_dir, findings) = host(&[("proc/filesystems", "nodev\ttmpfs\n")]);
+        assert!(findings.iter().all(|finding| finding.state == State::Ok));
+    }
+
+    #[test]
+    fn each_switch_of_user_namespaces_is_known() {
+        let found = |most, debian, ubuntu| judge_user_namespaces(most, debian, ubuntu).found;
+        assert!(found(None, None, None).starts_with("this kernel has none"));
+        assert!(found(Some(9), Some(0), None).starts_with("root's alone"));
+        assert!(found(Some(9), Some(1), Some(1)).contains("AppArmor"));
+        assert!(found(Some(9), Some(1), Some(0)).starts_with("users can make them"));
+    }
+}

@@ -1,0 +1,215 @@
+//! Programs that others have attached to the cgroups that the fences are in.
+
+use std::{fs::File, path::PathBuf};
+
+use anyhow::{Context, Result};
+use aya::programs::loaded_programs;
+use qfence_common::Hook;
+
+use super::finding::Finding;
+use crate::{
+    hierarchy::Hierarchy,
+    kernel::query::{Attached, Sharing, attached},
+    say::printable,
+};
+
+const NAME: &str = "foreign programs";
+
+/// Programs at a cgroup above a fence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ancestor {
+    /// The cgroup's directory.
+    pub directory: PathBuf,
+    /// What is attached there, at one hook.
+    pub attached: Attached,
+}
+
+/// Looks at every cgroup that all fences are in, for every hook.
+///
+/// # Errors
+/// If the kernel does not tell.
+pub fn examine(hierarchy: &Hierarchy) -> Result<Vec<Finding>> {
+    // The nearest first, as the kernel goes.
+    let mut directories = vec![hierarchy.parent(), hierarchy.mount().to_owned()];
+    directories.retain(|directory| directory.exists());
+    let mut findings = Vec::new();
+    for hook in Hook::ALL {
+        let mut ancestors = Vec::new();
+        for directory in &directories {
+            let context = || {
+                format!(
+                    "cannot query the programs of {} for {}",
+                    directory.display(),
+                    hook.name()
+                )
+            };
+            let cgroup = File::open(directory).with_context(context)?;
+            ancestors.push(Ancestor {
+                directory: directory.clone(),
+                attached: attached(&cgroup, hook).with_context(context)?,
+            });
+        }
+        findings.extend(judge(hook, &ancestors, &name_of));
+    }
+    if findings.is_empty() {
+        let searched: Vec<String> = directories
+            .iter()
+            .map(|directory| directory.display().to_string())
+            .collect();
+        findings.push(Finding::ok(
+            NAME,
+            format!("none at {}", searched.join(" and ")),
+        ));
+    }
+    Ok(findings)
+}
+
+/// Judges what is attached to the ancestors of a fence, the nearest first, at one hook; nothing if
+/// there is nothing.
+///
+/// The nearest that shares, or has a program, decides for those above it as well
+/// (`hierarchy_allows_attach` in kernel/bpf/cgroup.c).
+fn judge(
+    hook: Hook,
+    ancestors: &[Ancestor],
+    name_of: &dyn Fn(u32) -> Option<String>,
+) -> Option<Finding> {
+    let name = format!("{NAME}: {}", hook.name());
+    let mut occupied = ancestors
+        .iter()
+        .filter(|ancestor| !ancestor.attached.programs.is_empty())
+        .peekable();
+    occupied.peek()?;
+    let list: Vec<String> = occupied
+        .map(|ancestor| {
+            let programs: Vec<String> = ancestor
+                .attached
+                .programs
+                .iter()
+                .map(|id| {
+                    name_of(*id).map_or_else(|| id.to_string(), |name| format!("{id} {name}"))
+                })
+                .collect();
+            format!(
+                "{} at {}",
+                programs.join(", "),
+                ancestor.directory.display()
+            )
+        })
+        .collect();
+    let list = list.join("; ");
+    let decides = ancestors.iter().find(|ancestor| {
+        ancestor.attached.sharing == Sharing::Multi || !ancestor.attached.programs.is_empty()
+    })?;
+    let place = decides.directory.display();
+    Some(match decides.attached.sharing {
+        Sharing::Exclusive => Finding::missing(
+            name,
+            format!("{list}; attached without flags, which keeps all others from cgroups below"),
+            format!(
+                "have who attached it do so with BPF_F_ALLOW_MULTI, or detach it: `bpftool cgroup \
+                 detach {place} {} id ID`",
+                hook.name()
+            ),
+        ),
+        Sharing::Override => Finding::degraded(
+            name,
+            format!("{list}; a fence's own takes its place (BPF_F_ALLOW_OVERRIDE)"),
+            "if what runs in fences is to be subject to it too, have it attached with \
+             BPF_F_ALLOW_MULTI",
+        ),
+        Sharing::Multi if may_redirect(hook) => Finding::degraded(
+            name,
+            format!("{list}; it runs after qfence's, and may change where a call goes"),
+            "see what it is for (`bpftool prog show id ID`): where it turns an address into the \
+             host's, the packet is refused instead of the call",
+        ),
+        Sharing::Multi => Finding::ok(name, format!("{list}; it runs beside qfence's")),
+    })
+}
+
+/// Whether programs at a hook can change the destination that was judged.
+fn may_redirect(hook: Hook) -> bool {
+    match hook {
+        Hook::Connect4 | Hook::Connect6 | Hook::Sendmsg4 | Hook::Sendmsg6 => true,
+        Hook::Egress | Hook::Ingress | Hook::SockCreate | Hook::Device => false,
+    }
+}
+
+fn name_of(id: u32) -> Option<String> {
+    let program = loaded_programs().flatten().find(|info| info.id() == id)?;
+    let name = printable(program.name());
+    (!name.is_empty()).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::finding::State, *};
+
+    fn at(directory: &str, programs: &[u32], sharing: Sharing) -> Ancestor {
+        Ancestor {
+            directory: directory.into(),
+            attached: Attached {
+                programs: programs.to_vec(),
+                sharing,
+            },
+        }
+    }
+
+    fn judged(ancestors: &[Ancestor]) -> Option<Finding> {
+        judge(Hook::Connect4, ancestors, &|id| {
+            (id == 7).then(|| "cil_sock4".to_owned())
+        })
+    }
+
+    #[test]
+    fn nothing_attached_is_nothing_found() {
+        let none = [
+            at("/cg/qfence", &[], Sharing::Exclusive),
+            at("/cg", &[], Sharing::Exclusive),
+        ];
+        assert_eq!(judged(&none), None);
+    }
+
+    #[test]
+    fn an_exclusive_one_above_blocks_and_is_named() {
+        let finding = judged(&[
+            at("/cg/qfence", &[], Sharing::Exclusive),
+            at("/cg", &[7], Sharing::Exclusive),
+        ])
+        .unwrap();
+        assert_eq!(finding.state, State::Missing);
+        assert!(
+            finding.found.starts_with("7 cil_sock4 at /cg;"),
+            "{finding:?}"
+        );
+        assert!(finding.fix.unwrap().contains("detach /cg connect4"));
+    }
+
+    #[test]
+    fn the_nearest_decides() {
+        let shared = judged(&[
+            at("/cg/qfence", &[3], Sharing::Multi),
+            at("/cg", &[7], Sharing::Exclusive),
+        ]);
+        assert_eq!(shared.unwrap().state, State::Degraded);
+        // Shared and empty: as after a program with the flag was detached.
+        let shared = judged(&[
+            at("/cg/qfence", &[], Sharing::Multi),
+            at("/cg", &[7], Sharing::Exclusive),
+        ]);
+        assert_eq!(shared.unwrap().state, State::Degraded);
+        let exclusive = judged(&[
+            at("/cg/qfence", &[3], Sharing::Exclusive),
+            at("/cg", &[7], Sharing::Multi),
+        ]);
+        assert_eq!(exclusive.unwrap().state, State::Missing);
+    }
+
+    #[test]
+    fn one_that_gives_way_is_told() {
+        let finding = judged(&[at("/cg", &[9], Sharing::Override)]).unwrap();
+        assert_eq!(finding.state, State::Degraded);
+        assert!(finding.found.starts_with("9 at /cg;"), "{finding:?}");
+    }
+}

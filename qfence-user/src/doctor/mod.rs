@@ -1,0 +1,80 @@
+//! Whether this host can fence: one file for each group of checks, judgement apart from reading.
+//!
+//! | file | checks |
+//! |---|---|
+//! | [`privileges`] | root, its capabilities |
+//! | [`release`], [`memlock`] | the kernel's version, the limit on locked memory |
+//! | [`cgroups`] | the cgroup2 hierarchy: mode, containment, delegated subtrees, controllers |
+//! | [`bpffs`] | where links are pinned |
+//! | [`programs`] | each program, by loading and attaching it |
+//! | [`foreign`] | others' programs above the fences, asked for in [`crate::kernel::query`] |
+//! | [`confinement`] | lockdown, security modules, unprivileged BPF and user namespaces |
+//! | [`finding`], [`table`] | what a check found, and how that is shown |
+
+pub mod bpffs;
+pub mod cgroups;
+pub mod confinement;
+pub mod finding;
+pub mod foreign;
+pub mod memlock;
+pub mod privileges;
+pub mod programs;
+pub mod release;
+pub mod table;
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use nix::sys::resource::{Resource, getrlimit};
+
+use crate::{child::lift_locked_memory_limit, hierarchy::Hierarchy, paths::Paths};
+use finding::Finding;
+use privileges::Privileges;
+
+/// Makes all checks. What only root can find out is `missing` for others.
+///
+/// # Errors
+/// If what every host has, as the mount table, cannot be read.
+pub fn examine(paths: &Paths) -> Result<Vec<Finding>> {
+    let privileges = Privileges::read(&paths.proc)?;
+    let mut findings = privileges.judge();
+
+    let file = paths.proc.join("sys/kernel/osrelease");
+    let release =
+        fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    findings.push(release::judge(release.trim()));
+    lift_locked_memory_limit()?;
+    let (_, hard) = getrlimit(Resource::RLIMIT_MEMLOCK).context("cannot read RLIMIT_MEMLOCK")?;
+    findings.push(memlock::judge(
+        release::parse(release.trim()),
+        hard == nix::libc::RLIM_INFINITY,
+        hard,
+    ));
+
+    let (hierarchy, of_cgroups) = cgroups::examine(&paths.mountinfo)?;
+    findings.extend(of_cgroups);
+    findings.push(bpffs::examine(&paths.bpffs, privileges.is_root()));
+    findings.extend(if privileges.is_root() {
+        programs::examine(hierarchy.as_ref())
+    } else {
+        programs::not_root()
+    });
+    findings.extend(of_others(hierarchy.as_ref(), privileges.is_root()));
+    findings.extend(confinement::examine(&paths.securityfs, &paths.proc));
+    Ok(findings)
+}
+
+/// Without a hierarchy there are no ancestors.
+fn of_others(hierarchy: Option<&Hierarchy>, is_root: bool) -> Vec<Finding> {
+    match hierarchy {
+        None => Vec::new(),
+        Some(_) if !is_root => vec![Finding::not_root("foreign programs")],
+        Some(hierarchy) => foreign::examine(hierarchy).unwrap_or_else(|error| {
+            vec![Finding::degraded(
+                "foreign programs",
+                format!("unknown: {error:#}"),
+                "see the line on capabilities: CAP_NET_ADMIN is needed to ask",
+            )]
+        }),
+    }
+}

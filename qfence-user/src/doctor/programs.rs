@@ -1,0 +1,242 @@
+//! The programs themselves: loaded into this kernel, and attached to a cgroup that is thrown away.
+//!
+//! A kernel's feature probes are not to be relied on; it takes a program or it does not.
+
+use std::{fs::File, path::Path};
+
+use anyhow::Result;
+use qfence_common::Hook;
+
+use super::finding::Finding;
+use crate::{
+    cgroup::{Cgroup, Lock},
+    hierarchy::Hierarchy,
+    kernel::trial::{Trial, in_brief},
+    name::derive_name,
+    say::say,
+};
+
+const ERRNO: &str = "bpf_set_retval";
+
+/// How a step of a trial went; an error is a line.
+type Step = std::result::Result<(), String>;
+
+/// How the trial of a program went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Tried {
+    hook: Hook,
+    /// Loaded, setting the error of refused calls.
+    with_errno: Step,
+    /// Loaded without that, where it could not be with it.
+    without: Option<Step>,
+    /// Attached, where it could be loaded and there is a cgroup.
+    attached: Option<Step>,
+}
+
+impl Tried {
+    fn loaded(&self) -> &Step {
+        self.without.as_ref().unwrap_or(&self.with_errno)
+    }
+}
+
+/// Loads and attaches each program. Links and programs are gone on return, and so is the cgroup.
+#[must_use]
+pub fn examine(hierarchy: Option<&Hierarchy>) -> Vec<Finding> {
+    let throw_away = hierarchy.map(ThrowAway::new);
+    let cgroup = match &throw_away {
+        None => Err("there is no cgroup2 hierarchy".to_owned()),
+        Some(Err(error)) => Err(format!("{error:#}")),
+        Some(Ok(throw_away)) => throw_away
+            .cgroup
+            .open()
+            .map_err(|error| format!("{error:#}")),
+    };
+    let all: Vec<Tried> = Hook::ALL
+        .into_iter()
+        .map(|hook| attempt(hook, cgroup.as_ref().ok()))
+        .collect();
+    let mut findings: Vec<Finding> = all
+        .iter()
+        .map(|tried| judge(tried, cgroup.as_ref().err()))
+        .collect();
+    findings.push(judge_errno(&all));
+    findings
+}
+
+/// What can be said of them without trying.
+#[must_use]
+pub fn not_root() -> Vec<Finding> {
+    let mut findings: Vec<Finding> = Hook::ALL
+        .into_iter()
+        .map(name)
+        .map(Finding::not_root)
+        .collect();
+    findings.push(Finding::not_root(ERRNO));
+    findings
+}
+
+fn name(hook: Hook) -> String {
+    format!("program {}", hook.name())
+}
+
+/// Each in a trial of its own, so that one does not depend on another.
+fn attempt(hook: Hook, cgroup: Option<&File>) -> Tried {
+    let load = |sets_errno| -> Result<Trial> {
+        let mut trial = Trial::new(sets_errno)?;
+        trial.load(hook)?;
+        Ok(trial)
+    };
+    let brief = |error: anyhow::Error| in_brief(&error);
+    let with_errno = load(true).map_err(brief);
+    let without = with_errno.is_err().then(|| load(false).map_err(brief));
+    let done =
+        |step: &std::result::Result<Trial, String>| step.as_ref().map(drop).map_err(Clone::clone);
+    let mut tried = Tried {
+        hook,
+        with_errno: done(&with_errno),
+        without: without.as_ref().map(done),
+        attached: None,
+    };
+    if let (Ok(mut trial), Some(cgroup)) = (without.unwrap_or(with_errno), cgroup) {
+        tried.attached = Some(trial.attach(hook, cgroup).map_err(brief));
+    }
+    tried
+}
+
+fn judge(tried: &Tried, no_cgroup: Option<&String>) -> Finding {
+    let name = name(tried.hook);
+    match (tried.loaded(), &tried.attached) {
+        (Err(error), _) => Finding::missing(
+            name,
+            format!("the kernel does not take it: {error}"),
+            "Linux 5.10 with CONFIG_CGROUP_BPF is needed; if the kernel is that, see the lines on \
+             capabilities, security modules and memlock, and in a container its seccomp profile",
+        ),
+        (Ok(()), Some(Err(error))) => Finding::missing(
+            name,
+            format!("loaded; {error}"),
+            "see the lines on capabilities and foreign programs; links need Linux 5.7",
+        ),
+        (Ok(()), Some(Ok(()))) => Finding::ok(name, "loaded, and attached to a cgroup"),
+        (Ok(()), None) => Finding::degraded(
+            name,
+            format!(
+                "loaded; attaching was not tried: {}",
+                no_cgroup.map_or("no cgroup", String::as_str)
+            ),
+            "see the lines on cgroups",
+        ),
+    }
+}
+
+fn judge_errno(all: &[Tried]) -> Finding {
+    let refused = all.iter().find_map(|tried| {
+        let loaded = tried.loaded().is_ok();
+        tried.with_errno.as_ref().err().map(|error| (loaded, error))
+    });
+    match refused {
+        None => Finding::ok(ERRNO, "refused calls fail with the error asked for"),
+        Some((true, error)) => Finding::degraded(
+            ERRNO,
+            format!("refused calls fail with EPERM, whatever --deny-with says: {error}"),
+            "use Linux 5.18 or newer if the error matters",
+        ),
+        Some((false, error)) => Finding::missing(
+            ERRNO,
+            format!("not found out, as a program is not taken: {error}"),
+            "see the program lines",
+        ),
+    }
+}
+
+/// A cgroup where the fences are, for a moment. A lock, as a fence has it, keeps others from
+/// clearing it; should this process be killed, they do.
+struct ThrowAway {
+    cgroup: Cgroup,
+    hierarchy: Hierarchy,
+    _lock: Option<Lock>,
+}
+
+impl ThrowAway {
+    fn new(hierarchy: &Hierarchy) -> Result<Self> {
+        hierarchy.prepare()?;
+        let _registry = hierarchy.lock()?;
+        let cgroup = hierarchy.cgroup(&derive_name(Path::new("doctor")));
+        cgroup.create()?;
+        Ok(Self {
+            _lock: cgroup.try_lock()?,
+            hierarchy: hierarchy.clone(),
+            cgroup,
+        })
+    }
+}
+
+impl Drop for ThrowAway {
+    fn drop(&mut self) {
+        // Whoever lists the fences does not find it gone half-way. Without the lock it is removed too.
+        let _registry = self.hierarchy.lock();
+        if let Err(error) = self.cgroup.remove() {
+            say(format_args!("{error:#}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::finding::State, *};
+
+    const OK: Step = Ok(());
+
+    fn no() -> Step {
+        Err("Invalid argument: unknown func bpf_set_retval#187".into())
+    }
+
+    fn tried(with_errno: Step, without: Option<Step>, attached: Option<Step>) -> Tried {
+        Tried {
+            hook: Hook::Connect4,
+            with_errno,
+            without,
+            attached,
+        }
+    }
+
+    #[test]
+    fn what_loads_and_attaches_is_well() {
+        let good = tried(OK, None, Some(OK));
+        assert_eq!(judge(&good, None).state, State::Ok);
+        assert_eq!(judge_errno(&[good]).state, State::Ok);
+    }
+
+    #[test]
+    fn without_the_errno_it_holds_all_the_same() {
+        let old = tried(no(), Some(OK), Some(OK));
+        assert_eq!(judge(&old, None).state, State::Ok);
+        let finding = judge_errno(&[tried(OK, None, Some(OK)), old]);
+        assert_eq!(finding.state, State::Degraded);
+        assert!(finding.found.contains("EPERM"));
+        assert!(finding.found.ends_with("bpf_set_retval#187"), "{finding:?}");
+    }
+
+    #[test]
+    fn what_is_not_taken_or_not_attached_is_missing() {
+        let refused = tried(no(), Some(no()), None);
+        assert_eq!(judge(&refused, None).state, State::Missing);
+        assert_eq!(judge_errno(&[refused]).state, State::Missing);
+        let blocked = tried(OK, None, Some(Err("Operation not permitted".into())));
+        assert_eq!(judge(&blocked, None).state, State::Missing);
+    }
+
+    #[test]
+    fn what_could_not_be_tried_is_not_called_well() {
+        let finding = judge(&tried(OK, None, None), Some(&"there is none".to_owned()));
+        assert_eq!(finding.state, State::Degraded);
+        assert!(finding.found.ends_with("there is none"));
+        let findings = not_root();
+        assert_eq!(findings.len(), Hook::ALL.len() + 1);
+        assert!(
+            findings
+                .iter()
+                .all(|finding| finding.state == State::Missing)
+        );
+    }
+}

@@ -1,0 +1,93 @@
+//! Loads, attaches and pins programs of every type that a fence has.
+
+use std::{fs::File, os::fd::OwnedFd, path::Path};
+
+use anyhow::{Context, Result};
+use aya::programs::{
+    CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError,
+    links::{FdLink, PinnedLink},
+};
+use qfence_common::Hook;
+
+use super::device_link;
+
+/// Loads a program.
+///
+/// # Errors
+/// If the kernel does not take it.
+pub(super) fn load(program: &mut Program) -> Result<(), ProgramError> {
+    match program {
+        Program::CgroupSockAddr(program) => program.load(),
+        Program::CgroupSkb(program) => program.load(),
+        Program::CgroupSock(program) => program.load(),
+        Program::CgroupDevice(program) => program.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
+
+/// A program attached to a cgroup, as long as this lives.
+pub(super) enum Link {
+    /// By aya.
+    Aya(FdLink),
+    /// The one that aya does not hand out.
+    Device(OwnedFd),
+}
+
+/// One that stays when this is dropped, until its pin is removed too.
+pub(super) enum Pinned {
+    /// One that aya made.
+    Aya(#[expect(dead_code, reason = "held, not used")] PinnedLink),
+    /// One made beside it.
+    Device(#[expect(dead_code, reason = "held, not used")] OwnedFd),
+}
+
+impl Link {
+    /// Pins it at a path in bpffs.
+    ///
+    /// # Errors
+    /// If the kernel does not allow it.
+    pub(super) fn pin(self, path: &Path) -> Result<Pinned> {
+        Ok(match self {
+            Self::Aya(link) => Pinned::Aya(link.pin(path)?),
+            Self::Device(link) => {
+                device_link::pin(&link, path)?;
+                Pinned::Device(link)
+            }
+        })
+    }
+}
+
+/// Attaches a program to a cgroup.
+///
+/// # Errors
+/// If the kernel does not allow it.
+pub(super) fn attach(program: &mut Program, hook: Hook, cgroup: &File) -> Result<Link> {
+    // `Single` is without flags, which is what a link takes; links always are multi.
+    let mode = CgroupAttachMode::Single;
+    let link: Result<FdLink, _> = match program {
+        Program::CgroupSockAddr(program) => {
+            let id = program.attach(cgroup, mode)?;
+            program.take_link(id)?.try_into()
+        }
+        Program::CgroupSkb(program) => {
+            let direction = if hook == Hook::Ingress {
+                CgroupSkbAttachType::Ingress
+            } else {
+                CgroupSkbAttachType::Egress
+            };
+            let id = program.attach(cgroup, direction, mode)?;
+            program.take_link(id)?.try_into()
+        }
+        Program::CgroupSock(program) => {
+            let id = program.attach(cgroup, mode)?;
+            program.take_link(id)?.try_into()
+        }
+        Program::CgroupDevice(program) => {
+            let link = device_link::attach(program.fd()?, cgroup)?;
+            return Ok(Link::Device(link));
+        }
+        _ => return Err(ProgramError::UnexpectedProgramType.into()),
+    };
+    link.map(Link::Aya)
+        .context("the kernel has no links for cgroups (Linux 5.7)")
+}

@@ -1,0 +1,107 @@
+//! Asks the kernel which programs are attached to a cgroup, and how.
+//!
+//! aya asks for programs alone; whether they let others attach is in the flags, which it drops.
+
+use std::{ffi::c_long, fs::File, io};
+
+use qfence_common::Hook;
+
+use super::syscall::{Attributes, bpf, number};
+
+/// How many programs there is room for. The kernel allows 64 for one attach type of a cgroup
+/// (`BPF_CGROUP_MAX_PROGS`).
+const MOST: usize = 64;
+
+/// `BPF_F_ALLOW_OVERRIDE`: a program of a cgroup below takes this one's place.
+const ALLOW_OVERRIDE: u32 = 1;
+
+/// `BPF_F_ALLOW_MULTI`: programs of cgroups below run beside this one.
+const ALLOW_MULTI: u32 = 2;
+
+/// What the programs attached to a cgroup leave to those of the cgroups below it
+/// (`hierarchy_allows_attach` in kernel/bpf/cgroup.c).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// All run.
+    Multi,
+    /// One below takes the place of this one.
+    Override,
+    /// There can be none below.
+    Exclusive,
+}
+
+/// The programs attached to a cgroup at one hook; nothing of those above and below.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// The programs, by id.
+    pub programs: Vec<u32>,
+    /// What they leave to others.
+    pub sharing: Sharing,
+}
+
+/// The union `bpf_attr` as `BPF_PROG_QUERY` uses it, with all fields that a kernel may write to.
+#[repr(C)]
+#[derive(Default)]
+struct Query {
+    target_fd: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    prog_cnt: u32,
+    padding: u32,
+    prog_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    revision: u64,
+}
+
+const _: () = assert!(size_of::<Query>() == 64);
+
+// SAFETY: as in linux/bpf.h. The kernel writes `prog_cnt` ids at `prog_ids`: `attached` has room for
+// them; the other addresses are null.
+unsafe impl Attributes for Query {
+    /// `BPF_PROG_QUERY`.
+    const COMMAND: c_long = 16;
+}
+
+/// The programs attached to `cgroup` itself, at `hook`.
+///
+/// # Errors
+/// What bpf(2) fails with: EPERM without CAP_NET_ADMIN.
+pub fn attached(cgroup: &File, hook: Hook) -> io::Result<Attached> {
+    let mut ids = [0_u32; MOST];
+    let mut query = Query {
+        target_fd: number(cgroup)?,
+        attach_type: attach_type(hook),
+        prog_ids: ids.as_mut_ptr() as u64,
+        prog_cnt: u32::try_from(ids.len()).unwrap_or_default(),
+        ..Query::default()
+    };
+    bpf(&mut query)?;
+    let count = usize::try_from(query.prog_cnt).unwrap_or(MOST).min(MOST);
+    Ok(Attached {
+        programs: ids[..count].to_vec(),
+        sharing: if query.attach_flags & ALLOW_MULTI != 0 {
+            Sharing::Multi
+        } else if query.attach_flags & ALLOW_OVERRIDE != 0 {
+            Sharing::Override
+        } else {
+            Sharing::Exclusive
+        },
+    })
+}
+
+/// The number of a hook in `enum bpf_attach_type`, linux/bpf.h.
+fn attach_type(hook: Hook) -> u32 {
+    match hook {
+        Hook::Connect4 => 10,
+        Hook::Connect6 => 11,
+        Hook::Sendmsg4 => 14,
+        Hook::Sendmsg6 => 15,
+        Hook::Egress => 1,
+        Hook::Ingress => 0,
+        Hook::SockCreate => 2,
+        Hook::Device => 6,
+    }
+}

@@ -1,0 +1,147 @@
+//! Devices, addresses and routes of a network namespace, by netlink.
+
+use std::{
+    future::Future,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::{AsFd, AsRawFd},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use futures_util::TryStreamExt;
+use netlink_packet_route::{
+    address::{AddressAttribute, AddressFlags},
+    link::{InfoData, InfoKind, InfoVeth},
+};
+use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use tokio::time::{Instant, sleep};
+
+use super::netns::Netns;
+use crate::{hostset::single, netlink::LocalRoutes};
+
+/// How long the kernel gets to make an address its own. It does so in a worker, at once but for
+/// delays of the machine's.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// An address with the length of its subnet's prefix.
+pub type Address = (IpAddr, u8);
+
+/// The network devices of a namespace.
+pub struct Wire {
+    handle: Handle,
+}
+
+impl Wire {
+    /// Runs `job` with the devices of a namespace, to its end.
+    ///
+    /// # Errors
+    /// What `job` fails with; if there is no netlink.
+    pub fn within<F: Future<Output = Result<()>>>(
+        netns: &Netns,
+        job: impl FnOnce(Self) -> F + Send,
+    ) -> Result<()> {
+        netns.run(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .context("cannot start an event loop")?;
+            runtime.block_on(async {
+                let (connection, handle, _) =
+                    rtnetlink::new_connection().context("cannot open a netlink socket")?;
+                tokio::spawn(connection);
+                job(Self { handle }).await
+            })
+        })
+    }
+
+    /// Makes a pair of devices of that name, one here and one there.
+    ///
+    /// # Errors
+    /// If the kernel makes none.
+    pub async fn join(&self, name: &str, there: &Netns) -> Result<()> {
+        let peer = LinkMessageBuilder::<LinkUnspec>::new()
+            .name(name)
+            .setns_by_fd(there.as_fd().as_raw_fd())
+            .build();
+        let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
+            .name(name)
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+            .build();
+        let added = self.handle.link().add(pair).execute().await;
+        added.context("cannot make a pair of network devices (CONFIG_VETH)")
+    }
+
+    /// Brings a device up.
+    ///
+    /// # Errors
+    /// If it is not there, or cannot be.
+    pub async fn up(&self, name: &str) -> Result<()> {
+        let up = LinkUnspec::new_with_name(name).up().build();
+        let set = self.handle.link().set(up).execute().await;
+        set.with_context(|| format!("cannot bring {name} up"))
+    }
+
+    /// Gives a device addresses.
+    ///
+    /// # Errors
+    /// If it is not there, or takes one not.
+    pub async fn assign(&self, name: &str, addresses: &[Address]) -> Result<()> {
+        let index = self.index(name).await?;
+        for (address, length) in addresses {
+            let mut request = self.handle.address().add(index, *address, *length);
+            // Nobody else has it: it need not be asked for.
+            let flags = AddressAttribute::Flags(AddressFlags::Nodad);
+            request.message_mut().attributes.push(flags);
+            let added = request.execute().await;
+            added.with_context(|| format!("cannot give {name} the address {address}/{length}"))?;
+        }
+        Ok(())
+    }
+
+    /// Sends all else by a gateway.
+    ///
+    /// # Errors
+    /// If the kernel does not take the route.
+    pub async fn default_route(&self, gateway: IpAddr) -> Result<()> {
+        let route = match gateway {
+            IpAddr::V4(gateway) => RouteMessageBuilder::<Ipv4Addr>::new()
+                .gateway(gateway)
+                .build(),
+            IpAddr::V6(gateway) => RouteMessageBuilder::<Ipv6Addr>::new()
+                .gateway(gateway)
+                .build(),
+        };
+        let added = self.handle.route().add(route).execute().await;
+        added.with_context(|| format!("cannot set {gateway} as gateway"))
+    }
+
+    /// Waits until the kernel takes packets to these addresses, in the namespace this runs in: an
+    /// IPv6 address is put into the local table by a worker.
+    ///
+    /// # Errors
+    /// If it does not come to that.
+    pub async fn await_local(&self, addresses: &[Address]) -> Result<()> {
+        let routes = LocalRoutes::subscribe()?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let local = routes.dump().await?.all;
+            let missing = addresses
+                .iter()
+                .find(|(address, _)| !local.contains(&single(*address)));
+            match missing {
+                None => return Ok(()),
+                Some((missing, _)) if Instant::now() >= deadline => {
+                    bail!("the address {missing} does not become local")
+                }
+                Some(_) => sleep(Duration::from_millis(1)).await,
+            }
+        }
+    }
+
+    async fn index(&self, name: &str) -> Result<u32> {
+        let context = || format!("there is no network device {name}");
+        let mut links = self.handle.link().get().match_name(name).execute();
+        let link = links.try_next().await.with_context(context)?;
+        Ok(link.with_context(context)?.header.index)
+    }
+}

@@ -1,0 +1,178 @@
+//! The supervisor is killed at every system call by which it changes something, from its first to its
+//! last: never does the command run unfenced, and the next command clears what was left.
+//!
+//! strace delivers the signal when the supervisor enters the call, so that everything up to there is
+//! done and nothing after it. That is every step of start-up and teardown, without a switch in the
+//! program that ships.
+
+use std::{
+    fs, os::unix::process::ExitStatusExt as _, path::Path, process::Command, sync::Mutex, thread,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
+use tests::{
+    fence::{qfence, unique_name},
+    listener::Listeners,
+    probe, remains,
+    run::{to_end, wait_until, without_sudo},
+    workspace,
+    world::World,
+};
+
+const PORT: u16 = 8080;
+
+/// The calls that change something outside the process, or that the order of the steps hangs on.
+const CALLS: [&str; 13] = [
+    "bpf", "mkdir", "rmdir", "unlink", "unlinkat", "rename", "chmod", "openat", "flock", "write",
+    "mount", "clone", "wait4",
+];
+
+/// What the start and the end of a fence must at least consist of: else the trace has missed them.
+const AT_LEAST: [(&str, u32); 4] = [("bpf", 40), ("mkdir", 3), ("clone", 1), ("unlinkat", 8)];
+
+/// More calls of one kind than there can be.
+const ENDLESS: u32 = 1000;
+
+struct Scene {
+    world: World,
+    services: Listeners,
+    dir: tempfile::TempDir,
+}
+
+/// How one run went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Run {
+    /// It was killed.
+    Killed,
+    /// There is no such call any more: it came to its end.
+    Whole,
+}
+
+impl Scene {
+    fn new() -> Result<Self> {
+        let world = World::new()?;
+        let services = Listeners::everywhere(&world.host, PORT)?;
+        let dir = tempfile::Builder::new().prefix("qfence-kill-").tempdir()?;
+        workspace::make_readable(dir.path())?;
+        fs::set_permissions(
+            dir.path(),
+            std::os::unix::fs::PermissionsExt::from_mode(0o777),
+        )?;
+        Ok(Self {
+            world,
+            services,
+            dir,
+        })
+    }
+
+    /// What runs in the fence: it says where it is, and tries to reach the host.
+    fn script(report: &Path) -> Result<String> {
+        Ok(format!(
+            "{{ cat /proc/self/cgroup; {} --timeout-ms 500 tcp/127.0.0.1/{PORT} udp/127.0.0.1/{PORT}; }} \
+             >{}",
+            probe::program()?.display(),
+            report.display()
+        ))
+    }
+
+    /// Starts a fence whose supervisor is killed at the `nth` call of a kind.
+    fn run(&self, call: &str, nth: u32) -> Result<Run> {
+        let name = unique_name("killed");
+        let report = self.dir.path().join(&name);
+        let mut command = self.world.host.command("strace");
+        command.args(["-qq", "-o", "/dev/null", "-e"]);
+        command.arg(format!("trace={call}"));
+        command.arg("-e");
+        command.arg(format!("inject={call}:signal=KILL:when={nth}"));
+        command.arg(qfence()?);
+        command.args(["exec", "--name", &name, "--user", "nobody", "--log", "none"]);
+        command.args(["--", "sh", "-c", &Self::script(&report)?]);
+        let ended = to_end({
+            without_sudo(&mut command);
+            command
+        })?;
+        let run = match ended.status.signal() {
+            Some(signal) if signal == Signal::SIGKILL as i32 => Run::Killed,
+            _ => Run::Whole,
+        };
+        if run == Run::Whole {
+            ensure!(ended.code() == Some(0), "{call} {nth}: {ended:?}");
+        }
+        // What runs in there is done soon; then the next command, of whoever, clears the rest.
+        wait_until("nothing is left", || {
+            let mut ps = Command::new(qfence()?);
+            ps.arg("ps");
+            let ps = to_end(ps)?;
+            ensure!(ps.code() == Some(0), "{call} {nth}: {ps:?}");
+            Ok(remains::of(&name)?.is_empty())
+        })
+        .with_context(|| format!("{call} {nth}: {:?}", remains::of(&name)))?;
+        self.ensure_was_fenced(&name, &report, run)
+            .with_context(|| format!("killed at {call} {nth}"))?;
+        Ok(run)
+    }
+
+    fn ensure_was_fenced(&self, name: &str, report: &Path, run: Run) -> Result<()> {
+        let text = fs::read_to_string(report).unwrap_or_default();
+        ensure!(run == Run::Killed || !text.is_empty(), "it did not run");
+        if !text.is_empty() {
+            ensure!(text.contains(&format!("/qfence/{name}\n")), "ran in {text}");
+        }
+        let arrivals = self.services.arrivals();
+        ensure!(arrivals.is_empty(), "the host was reached: {arrivals:?}");
+        Ok(())
+    }
+
+    /// Kills at the first, the second, … call of a kind; how many there are.
+    fn run_all(&self, call: &str) -> Result<u32> {
+        for nth in 1..ENDLESS {
+            if self.run(call, nth)? == Run::Whole {
+                return Ok(nth - 1);
+            }
+        }
+        anyhow::bail!("there is no end of {call}")
+    }
+}
+
+#[test]
+fn a_supervisor_killed_at_any_step_leaves_nothing_unfenced() -> Result<()> {
+    // The control: without the fence, the script's attempts arrive.
+    let control = Scene::new()?;
+    let report = control.dir.path().join("control");
+    let mut outside = control.world.host.command("sh");
+    outside.args(["-c", &Scene::script(&report)?]);
+    ensure!(to_end(outside)?.code() == Some(0));
+    assert_eq!(control.services.arrivals().len(), 2);
+
+    let calls = Mutex::new(CALLS.to_vec());
+    let counts = Mutex::new(Vec::new());
+    let work = || -> Result<()> {
+        let scene = Scene::new()?;
+        loop {
+            let Some(call) = calls.lock().map_or(None, |mut calls| calls.pop()) else {
+                return Ok(());
+            };
+            let count = scene.run_all(call)?;
+            if let Ok(mut counts) = counts.lock() {
+                counts.push((call, count));
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..3).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| {
+            let ended = worker.join();
+            ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    })?;
+    let counts = counts.into_inner().unwrap_or_default();
+    for (call, least) in AT_LEAST {
+        let found = counts.iter().find(|(name, _)| *name == call);
+        assert!(
+            found.is_some_and(|(_, count)| *count >= least),
+            "{call}: {counts:?}"
+        );
+    }
+    Ok(())
+}
