@@ -6,7 +6,7 @@
 //! | module | its one job |
 //! |---|---|
 //! | [`cli`] | the command line |
-//! | [`commands`] | one file a verb: `exec`, `ps`, `rm`, `doctor`, `attempt` |
+//! | [`commands`] | one file a verb: `exec`, `ps`, `rm`, `doctor`, `attempt`, `verify` |
 //! | [`paths`] | where on the host qfence works |
 //! | [`identity`] | the user a command runs as |
 //! | [`inherited`] | the descriptors qfence was started with |
@@ -35,6 +35,7 @@
 //! | [`attempt`] | attempts to reach a destination in every way there is |
 //! | [`exit`] | exit statuses |
 //! | [`doctor`] | whether this host can fence |
+//! | [`verify`] | whether a fence holds on it |
 
 pub mod attempt;
 pub mod cgroup;

@@ -5,6 +5,7 @@ pub mod doctor;
 pub mod exec;
 pub mod ps;
 pub mod rm;
+pub mod verify;
 
 use std::{
     io::{self, Write},
@@ -44,6 +45,9 @@ pub fn run() -> ExitCode {
         Verb::Rm(options) => rm::run(options, &paths),
         Verb::Attempt(options) => attempt::run(options).map(|()| 0),
         Verb::Doctor(options) => doctor::run(options, &paths),
+        Verb::Verify(options) => verify::run(options, &paths),
+        Verb::Open(options) => verify::open(options).map(|()| 0),
+        Verb::Service => verify::serve().map(|()| 0),
     };
     match status {
         Ok(status) => status.into(),
