@@ -56,7 +56,7 @@ Fields of a JSON log line:
   port         the destination port; 0 for protocols without
   socket       in place of these two, for a socket that may not be made: its type
   device       in place of all three, for a device that may not be opened: its path
-  hook         connect4, connect6, sendmsg4, sendmsg6, egress, sock_create or device
+  hook         connect4, connect6, sendmsg4, sendmsg6, egress, ingress, sock_create or device
   pid          the process, in the initial pid namespace; at egress the one that made the socket
   command      the name of its thread, control characters as \\xNN
   cgroup       the id of its cgroup

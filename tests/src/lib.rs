@@ -8,6 +8,7 @@
 //! | [`mounts`] | a host with other mounts |
 //! | [`listener`] | TCP, UDP and HTTP services that record every arrival |
 //! | [`dns`] | a real resolver that logs its queries |
+//! | [`echoes`] | how many pings reached a namespace |
 //! | [`probe`] | the program that makes attempts, and its typed results |
 //! | [`guest`] | machines under QEMU: a Linux to be driven by the test, and QEMU's own iPXE |
 //! | [`fence`] | the fence under test: the binary, names, its log of refusals |
@@ -19,6 +20,7 @@
 //! | [`workspace`] | paths, and files that are built once |
 
 pub mod dns;
+pub mod echoes;
 pub mod fence;
 pub mod guest;
 pub mod listener;

@@ -1,4 +1,4 @@
-//! The project's tasks, as `cargo xtask TASK`: set up the machine, build, run, install, test, demo.
+//! The project's tasks, as `cargo xtask TASK`: set up the machine, build, run, install, test, demo, vm.
 
 mod apt;
 mod build;
@@ -13,6 +13,7 @@ mod shell;
 mod strip;
 mod test;
 mod toolchain;
+mod vm;
 mod workspace;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
@@ -47,7 +48,8 @@ enum Task {
         #[arg(long, default_value = "/usr/local")]
         prefix: PathBuf,
     },
-    /// Set up, then check the format, lint, and run the unit and the end-to-end tests.
+    /// Set up, then check the format, lint, and run the unit and the end-to-end tests, and those
+    /// in a machine of their own.
     Test {
         /// Run this stage alone.
         #[arg(long, value_enum)]
@@ -60,6 +62,12 @@ enum Task {
         /// All is built: be the guests' host. This is what the demo starts as root.
         #[arg(long, hide = true)]
         built: bool,
+    },
+    /// Set up, build, and try qfence as root in a whole Debian 12 machine under emulation.
+    Vm {
+        /// A command to run there instead, after `--`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
     },
 }
 
@@ -85,7 +93,7 @@ impl BuildArgs {
 
 fn main() -> ExitCode {
     match dispatch(Cli::parse().task) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             report::note(&format!("error: {error:#}"));
             ExitCode::FAILURE
@@ -93,8 +101,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(task: Task) -> Result<()> {
+fn dispatch(task: Task) -> Result<ExitCode> {
     match task {
+        Task::Vm { command } => return vm::run(command).map(ExitCode::from),
         Task::Setup => setup::setup(),
         Task::Build(args) => build::build(args.profile()).map(drop),
         Task::Run { args } => build::run(&args),
@@ -103,4 +112,5 @@ fn dispatch(task: Task) -> Result<()> {
         Task::Demo { built: false } => demo::demo(),
         Task::Demo { built: true } => demo::compare(&build::program(Profile::Release)),
     }
+    .map(|()| ExitCode::SUCCESS)
 }

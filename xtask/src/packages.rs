@@ -88,6 +88,25 @@ const TOOLS: &[Package] = &[
     ),
 ];
 
+/// What the machine of `vm` is made with, beside the tools.
+const MACHINE: &[Package] = &[
+    package(
+        "mmdebstrap",
+        Probe::Program("mmdebstrap"),
+        "makes the machine of Debian's packages",
+    ),
+    package(
+        "debian-archive-keyring",
+        Probe::File("/usr/share/keyrings/debian-archive-keyring.gpg"),
+        "what those packages are signed with",
+    ),
+    package(
+        "e2fsprogs",
+        Probe::Program("mke2fs"),
+        "makes the machine's disk",
+    ),
+];
+
 const fn package(name: &'static str, probe: Probe, reason: &'static str) -> Package {
     Package {
         name,
@@ -101,6 +120,12 @@ pub(crate) fn missing(compiler_is_there: bool) -> Vec<&'static Package> {
     missing_of(compiler_is_there, |package| {
         package.probe.is_there(package.name)
     })
+}
+
+/// The packages that the machine of `vm` needs and that are missing here.
+pub(crate) fn missing_for_vm() -> Vec<&'static Package> {
+    let is_missing = |package: &&Package| !package.probe.is_there(package.name);
+    MACHINE.iter().filter(is_missing).collect()
 }
 
 fn missing_of(

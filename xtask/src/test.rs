@@ -2,7 +2,7 @@
 
 use std::{env, ffi::OsString, process::Command, time::Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 use tests::guest::image::image;
 
@@ -10,7 +10,7 @@ use crate::{
     build::{self, Profile},
     ebpf, report,
     report::Seconds,
-    setup, shell,
+    setup, shell, vm,
 };
 
 /// A part of the tests.
@@ -24,13 +24,19 @@ pub(crate) enum Stage {
     Unit,
     /// The tests of the whole program, as root.
     E2e,
+    /// The same program in a whole Debian 12 machine; not if tests are picked by name.
+    Vm,
 }
 
 /// Runs one stage, or all of them, up to the first that fails.
 pub(crate) fn test(only: Option<Stage>, filter: Option<&str>) -> Result<()> {
     let stages: Vec<_> = match only {
         Some(stage) => vec![stage],
-        None => Stage::value_variants().to_vec(),
+        None => {
+            let mut all = Stage::value_variants().to_vec();
+            all.retain(|stage| filter.is_none() || *stage != Stage::Vm);
+            all
+        }
     };
     if stages != [Stage::Fmt] {
         timed("set-up", setup::setup)?;
@@ -43,6 +49,7 @@ pub(crate) fn test(only: Option<Stage>, filter: Option<&str>) -> Result<()> {
             Stage::Clippy => timed("clippy", clippy)?,
             Stage::Unit => timed("unit tests", || unit(filter))?,
             Stage::E2e => timed("end-to-end tests", || end_to_end(filter))?,
+            Stage::Vm => timed("Debian machine", machine)?,
         }
     }
     Ok(())
@@ -111,6 +118,12 @@ fn end_to_end(filter: Option<&str>) -> Result<()> {
         run_tests_as_root(&mut cargo)?;
     }
     shell::run(&mut cargo)
+}
+
+fn machine() -> Result<()> {
+    let status = vm::run(Vec::new())?;
+    ensure!(status == 0, "a command in the machine failed: see above");
+    Ok(())
 }
 
 /// Has cargo build the test programs as the user who owns the checkout, and start them as root, with

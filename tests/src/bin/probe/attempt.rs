@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use nix::{errno::Errno, net::if_::if_nametoindex};
 use tests::probe::{Ending, Outcome};
 
-use crate::{connect, dns};
+use crate::{bulk, connect, dns};
 
 /// The port of DNS servers.
 const DNS: u16 = 53;
@@ -31,6 +31,10 @@ pub(crate) enum Attempt {
     Dns(SocketAddr, String),
     /// The same by TCP.
     DnsTcp(SocketAddr, String),
+    /// Send ten megabytes to an echo, and compare what comes back.
+    BulkTcp(SocketAddr),
+    /// The same in datagrams.
+    BulkUdp(SocketAddr),
 }
 
 /// What was reached: when, and what was said.
@@ -69,6 +73,8 @@ impl Attempt {
             ["dns-tcp", server, name] => {
                 Self::DnsTcp(socket_address(server, DNS)?, name.to_owned())
             }
+            ["bulk-tcp", address, port] => Self::BulkTcp(socket_address(address, port.parse()?)?),
+            ["bulk-udp", address, port] => Self::BulkUdp(socket_address(address, port.parse()?)?),
             _ => bail!("{text} is no attempt"),
         };
         Ok(attempt)
@@ -110,6 +116,8 @@ impl Attempt {
             Self::Ping(address) => connect::ping(*address, limit),
             Self::Dns(server, name) => dns::udp(*server, name, limit),
             Self::DnsTcp(server, name) => dns::tcp(*server, name, limit),
+            Self::BulkTcp(address) => bulk::tcp(*address, limit),
+            Self::BulkUdp(address) => bulk::udp(*address, limit),
         }
     }
 }

@@ -119,6 +119,7 @@ pub(crate) fn ping(address: SocketAddr, limit: Duration) -> Result<Reached, Unre
     // For sending and receiving, a ping socket is like a UDP socket. The kernel fills in the
     // identifier and the checksum.
     let socket = UdpSocket::from(socket);
+    socket.set_broadcast(true)?;
     let mut request = vec![echo_request, 0, 0, 0, 0, 0, 0, 1];
     request.extend_from_slice(HELLO);
     socket.send_to(&request, address)?;

@@ -6,9 +6,10 @@
 //!
 //! `probe --serve tcp/PORT|udp/PORT…`: greets whoever comes, until it is killed.
 //! `udp-connected` and `udp-new` answer from a socket that is connected to the peer: the same one, or
-//! a new one on the same port.
+//! a new one on the same port. `echo-tcp` and `echo-udp` send back what comes.
 
 mod attempt;
+mod bulk;
 mod connect;
 mod dns;
 mod flood;
@@ -28,7 +29,7 @@ const USAGE: &str = "probe [--timeout-ms N] [--flood N] ATTEMPT… | probe --ser
        probe --hear PORT/GROUP/DEVICE
 ATTEMPT: tcp/ADDRESS/PORT udp/ADDRESS/PORT udp-connected/ADDRESS/PORT
          udp-from/LOCAL-PORT/ADDRESS/PORT ping/ADDRESS
-         dns/SERVER/NAME dns-tcp/SERVER/NAME";
+         dns/SERVER/NAME dns-tcp/SERVER/NAME bulk-tcp/ADDRESS/PORT bulk-udp/ADDRESS/PORT";
 
 fn main() -> ExitCode {
     match run(std::env::args().skip(1)) {

@@ -3,12 +3,12 @@
 use std::{
     io::{self, Write as _},
     net::{Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
-    thread,
+    thread::{self, JoinHandle},
 };
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::connect::shared_udp_socket;
+use crate::{bulk, connect::shared_udp_socket};
 
 /// What the services say.
 const GREETING: &[u8] = b"hello from the probe\n";
@@ -22,11 +22,10 @@ pub(crate) fn run(services: impl Iterator<Item = String>) -> Result<()> {
             Ipv6Addr::UNSPECIFIED,
             port.parse().context("read the port")?,
         );
+        let listen = || TcpListener::bind(address).context("listen");
+        let bind = || UdpSocket::bind(address).context("bind");
         threads.push(match protocol {
-            "tcp" => {
-                let listener = TcpListener::bind(address).context("listen")?;
-                thread::spawn(move || greet_connections(&listener))
-            }
+            "tcp" => with(listen()?, greet_connections),
             "udp" => serve_datagrams(address.into(), UdpSocket::send_to)?,
             "udp-connected" => serve_datagrams(address.into(), |socket, bytes, peer| {
                 socket.connect(peer)?;
@@ -37,6 +36,8 @@ pub(crate) fn run(services: impl Iterator<Item = String>) -> Result<()> {
                 fresh.connect(peer)?;
                 fresh.send(bytes)
             })?,
+            "echo-tcp" => with(listen()?, bulk::echo_connections),
+            "echo-udp" => with(bind()?, bulk::echo_datagrams),
             _ => bail!("there is no service {protocol}"),
         });
     }
@@ -45,6 +46,10 @@ pub(crate) fn run(services: impl Iterator<Item = String>) -> Result<()> {
         let _ = thread.join();
     }
     Ok(())
+}
+
+fn with<S: Send + 'static>(socket: S, serve: fn(&S)) -> JoinHandle<()> {
+    thread::spawn(move || serve(&socket))
 }
 
 fn greet_connections(listener: &TcpListener) {
@@ -56,7 +61,7 @@ fn greet_connections(listener: &TcpListener) {
 /// How an answer is sent by a socket to a peer. One that connects the socket serves that peer alone.
 type Answer = fn(&UdpSocket, &[u8], SocketAddr) -> io::Result<usize>;
 
-fn serve_datagrams(address: SocketAddr, answer: Answer) -> Result<thread::JoinHandle<()>> {
+fn serve_datagrams(address: SocketAddr, answer: Answer) -> Result<JoinHandle<()>> {
     let socket = shared_udp_socket(address).context("bind")?;
     Ok(thread::spawn(move || {
         let mut buffer = [0; 4096];

@@ -1,0 +1,113 @@
+//! `vm`: boots a whole Debian 12 machine under emulation, and runs qfence in it as root: another
+//! kernel, another systemd, and cgroup v2 alone. The machine has no network.
+
+mod image;
+mod machine;
+mod payload;
+mod sources;
+
+use std::{
+    ffi::OsString,
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use machine::Machine;
+
+use crate::{
+    apt,
+    build::{self, Profile},
+    packages, report,
+    report::Seconds,
+    setup, workspace,
+};
+
+/// What is run if nothing else is asked for; in the guest these are on the PATH.
+const COMMANDS: [&[&str]; 1] = [&["smoke"]];
+
+/// How long the machine may take to boot; it takes about 15 seconds.
+const BOOT: Duration = Duration::from_secs(600);
+/// How long a command may be silent.
+const SILENCE: Duration = Duration::from_secs(600);
+/// How long it may take to switch itself off.
+const END: Duration = Duration::from_secs(60);
+
+/// Boots the machine and runs a command in it, or those that show that qfence works there. The
+/// status is that of the first command that fails.
+pub(crate) fn run(command: Vec<OsString>) -> Result<u8> {
+    let commands = if command.is_empty() {
+        let words = |words: &&[&str]| words.iter().map(OsString::from).collect();
+        COMMANDS.iter().map(words).collect()
+    } else {
+        vec![command]
+    };
+    report::heading("set up");
+    install()?;
+    report::heading("build");
+    let program = build::build(Profile::Release)?;
+    let dir = directory()?;
+    let image = image::image(&dir)?;
+    report::heading("boot");
+    let files = tempfile::tempdir_in(&dir)?;
+    let payload = payload::write(files.path(), &program, &commands)?;
+    let machine = Machine::start(&image, &payload, &files.path().join("console.log"))?;
+    report::during("Debian 12, emulated, without network", || {
+        machine.await_ready(BOOT)
+    })?;
+    let status = run_all(&machine, &commands)?;
+    machine.await_end(END)?;
+    Ok(status)
+}
+
+/// What is kept of machines: `target/vm`.
+fn directory() -> Result<PathBuf> {
+    let dir = workspace::target().join("vm");
+    fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
+    Ok(dir)
+}
+
+/// Beside what every task needs, what makes the machine's disk.
+fn install() -> Result<()> {
+    setup::setup()?;
+    let missing = packages::missing_for_vm();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    report::note("for the machine, going to install");
+    for package in &missing {
+        report::note(&format!(
+            "    {:<24} {} (apt)",
+            package.name, package.reason
+        ));
+    }
+    let names: Vec<_> = missing.iter().map(|package| package.name).collect();
+    apt::install(&names)
+}
+
+/// Shows what the commands print; the machine runs them one after the other by itself.
+fn run_all(machine: &Machine, commands: &[Vec<OsString>]) -> Result<u8> {
+    let mut first_failure = None;
+    for command in commands {
+        let line = describe(command);
+        report::heading(&format!("in the machine: {line}"));
+        let start = Instant::now();
+        let status = machine
+            .run_next(SILENCE)
+            .with_context(|| format!("running {line} in the machine"))?;
+        report::heading(&format!(
+            "{line}: exit status {status} after {}",
+            Seconds(start.elapsed())
+        ));
+        if status != 0 {
+            first_failure.get_or_insert(status);
+        }
+    }
+    Ok(first_failure.unwrap_or(0))
+}
+
+fn describe(command: &[OsString]) -> String {
+    let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
+    words.join(" ")
+}

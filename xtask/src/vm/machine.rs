@@ -1,0 +1,172 @@
+//! The machine: a QEMU process, and what the machine says on its second serial line.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use ::tests::process::Process;
+use anyhow::{Context as _, Result, bail};
+
+use super::image::Image;
+use crate::{report, shell};
+
+/// What the machine says between the outputs of commands.
+const MARKER: &str = "@qfence-vm ";
+/// How much of the console is shown when something goes wrong.
+const TAIL: usize = 4000;
+const KERNEL_ARGUMENTS: &str =
+    "root=/dev/vda rw console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable no_timer_check";
+
+/// A running machine; QEMU is killed when it is dropped.
+#[derive(Debug)]
+pub(super) struct Machine {
+    lines: Receiver<String>,
+    console: PathBuf,
+    process: Process,
+}
+
+/// A line on the serial line.
+#[derive(Debug, PartialEq, Eq)]
+enum Said<'a> {
+    /// What a command printed.
+    Output(&'a str),
+    /// All is up.
+    Ready,
+    /// A command has ended with this status; before that, without an end of line, it printed this.
+    Ended(&'a str, u8),
+}
+
+impl Machine {
+    /// Starts QEMU. What the machine writes to its disk is forgotten with it.
+    pub(super) fn start(image: &Image, payload: &Path, console: &Path) -> Result<Self> {
+        let mut command = shell::program("qemu-system-x86_64");
+        // Two processors: programs of different processors share maps and rings.
+        command.args("-accel tcg -smp 2 -m 1024 -nodefaults -no-user-config".split(' '));
+        command.args("-display none -no-reboot -nic none".split(' '));
+        command.arg("-kernel").arg(&image.kernel);
+        command.arg("-initrd").arg(&image.initramfs);
+        command.args(["-append", KERNEL_ARGUMENTS]);
+        for (file, options) in [
+            (image.disk.as_path(), "snapshot=on"),
+            (payload, "readonly=on"),
+        ] {
+            // A comma in a path is written twice.
+            let file = file.display().to_string().replace(',', ",,");
+            command.arg("-drive");
+            command.arg(format!("if=virtio,format=raw,{options},file={file}"));
+        }
+        command
+            .arg("-serial")
+            .arg(format!("file:{}", console.display()));
+        command.args([
+            "-chardev",
+            "stdio,id=out,signal=off",
+            "-serial",
+            "chardev:out",
+        ]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut process = Process::spawn(command).context("starting QEMU")?;
+        let stdout = process.child().stdout.take();
+        let stdout = stdout.context("QEMU has no standard output")?;
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            let lines = BufReader::new(stdout).split(b'\n').map_while(Result::ok);
+            lines
+                .map(|line| String::from_utf8_lossy(&line).into_owned())
+                .try_for_each(|line| sender.send(line))
+        });
+        Ok(Self {
+            lines,
+            console: console.to_owned(),
+            process,
+        })
+    }
+
+    /// Waits until the machine is about to run the first command.
+    pub(super) fn await_ready(&self, limit: Duration) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if read(&self.next_line(left)?) == Said::Ready {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Shows what the next command prints, and returns its exit status.
+    pub(super) fn run_next(&self, silence: Duration) -> Result<u8> {
+        loop {
+            let line = self.next_line(silence)?;
+            match read(&line) {
+                Said::Output(text) => report::result(text)?,
+                Said::Ready => {}
+                Said::Ended(text, status) => {
+                    if !text.is_empty() {
+                        report::result(text)?;
+                    }
+                    return Ok(status);
+                }
+            }
+        }
+    }
+
+    /// Waits until the machine has switched itself off, which it does after the last command.
+    pub(super) fn await_end(mut self, limit: Duration) -> Result<()> {
+        match self.process.wait(limit)? {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => bail!("QEMU failed ({status})"),
+            None => bail!("the machine does not switch itself off"),
+        }
+    }
+
+    fn next_line(&self, limit: Duration) -> Result<String> {
+        let trouble = match self.lines.recv_timeout(limit) {
+            Ok(line) => return Ok(line),
+            Err(RecvTimeoutError::Timeout) => format!("the machine says nothing for {limit:?}"),
+            Err(RecvTimeoutError::Disconnected) => "QEMU has ended".to_owned(),
+        };
+        let console = fs::read(&self.console).unwrap_or_default();
+        let tail = String::from_utf8_lossy(&console[console.len().saturating_sub(TAIL)..]);
+        bail!("{trouble}; the end of the machine's console:\n{tail}")
+    }
+}
+
+fn read(line: &str) -> Said<'_> {
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    let Some((before, marker)) = line.split_once(MARKER) else {
+        return Said::Output(line);
+    };
+    if marker == "ready" {
+        return Said::Ready;
+    }
+    let status = marker
+        .strip_prefix("status ")
+        .and_then(|status| status.parse().ok());
+    status.map_or(Said::Output(line), |status| Said::Ended(before, status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn markers_are_told_from_output() {
+        assert_eq!(read("hello\r"), Said::Output("hello"));
+        assert_eq!(read(""), Said::Output(""));
+        assert_eq!(read("@qfence-vm ready"), Said::Ready);
+        assert_eq!(read("@qfence-vm status 0"), Said::Ended("", 0));
+        assert_eq!(
+            read("no end of line@qfence-vm status 125"),
+            Said::Ended("no end of line", 125)
+        );
+        for odd in ["@qfence-vm status", "@qfence-vm status 300", "@qfence-vm"] {
+            assert_eq!(read(odd), Said::Output(odd));
+        }
+    }
+}

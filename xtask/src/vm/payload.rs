@@ -1,0 +1,88 @@
+//! What the machine is given on its second disk: a tar archive of the programs and the commands.
+//! So the machine's own disk is made but once.
+
+use std::{
+    ffi::OsString,
+    fs,
+    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use ::tests::probe;
+use anyhow::{Context as _, Result};
+
+use crate::{report, shell};
+
+/// What the machine's service runs.
+const MAIN: &str = include_str!("main.sh");
+/// A first look at whether qfence works there.
+const SMOKE: &str = include_str!("smoke.sh");
+
+/// Writes the archive below `dir` and returns its path.
+pub(super) fn write(dir: &Path, program: &Path, commands: &[Vec<OsString>]) -> Result<PathBuf> {
+    let probe = report::during("the probe, a static program that makes attempts", || {
+        probe::program()
+    })?;
+    let staged = dir.join("payload");
+    let (bin, scripts) = (staged.join("bin"), staged.join("commands"));
+    for directory in [&bin, &scripts] {
+        fs::create_dir_all(directory)
+            .with_context(|| format!("creating {}", directory.display()))?;
+    }
+    let copy = |from: &Path, name: &str| {
+        fs::copy(from, bin.join(name)).with_context(|| format!("copying {}", from.display()))
+    };
+    copy(program, "qfence-user")?;
+    copy(&probe, "probe")?;
+    executable(&bin.join("smoke"), SMOKE)?;
+    executable(&staged.join("main"), MAIN)?;
+    for (number, command) in commands.iter().enumerate() {
+        // In the order of their names, which is how the shell lists them.
+        let path = scripts.join(format!("{number:04}"));
+        fs::write(&path, quoted(command)).with_context(|| format!("writing {}", path.display()))?;
+    }
+    let archive = dir.join("payload.tar");
+    let mut tar = shell::program("tar");
+    tar.args(["--create", "--owner=0", "--group=0", "--file"]);
+    tar.arg(&archive).arg("--directory").arg(&staged).arg(".");
+    shell::output(&mut tar)?;
+    Ok(archive)
+}
+
+fn executable(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text)
+        .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755)))
+        .with_context(|| format!("writing {}", path.display()))
+}
+
+/// A command as a line of the shell's, each word in quotes.
+fn quoted(command: &[OsString]) -> Vec<u8> {
+    let mut line = Vec::new();
+    for word in command {
+        line.push(b'\'');
+        for byte in word.as_bytes() {
+            match byte {
+                b'\'' => line.extend_from_slice(br"'\''"),
+                byte => line.push(*byte),
+            }
+        }
+        line.extend_from_slice(b"' ");
+    }
+    line.push(b'\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_come_through_a_shell_as_they_were() {
+        let words = ["two words", "it's", "$HOME", "", "a\\b\"c\nd", "*"];
+        let mut command = vec!["printf".into(), "<%s>".into()];
+        command.extend(words.map(OsString::from));
+        let line = String::from_utf8(quoted(&command)).unwrap();
+        let said = shell::output(shell::program("sh").args(["-c", &line])).unwrap();
+        assert_eq!(said, words.map(|word| format!("<{word}>")).concat());
+    }
+}

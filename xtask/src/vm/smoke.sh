@@ -1,0 +1,66 @@
+#!/bin/sh
+# In the machine: does `exec` hold there? First without the fence, to see that the attempts do arrive.
+set -eu
+port=8080
+fence='qfence-user exec --name smoke --user nobody --log /tmp/refusals --log-format json --'
+
+echo "$(. /etc/os-release && echo "$PRETTY_NAME"), kernel $(uname -r), $(systemctl --version | head -1)"
+stat -f -c 'cgroups: %T' /sys/fs/cgroup
+
+# An internet behind a wire.
+ip netns add internet
+ip link add eth0 type veth peer name eth0 netns internet
+ip link set eth0 up
+ip -n internet link set eth0 up
+ip -n internet link set lo up
+ip addr add 192.0.2.10/24 dev eth0
+ip addr add 2001:db8:1::10/64 dev eth0 nodad
+ip -n internet addr add 192.0.2.1/24 dev eth0
+ip -n internet addr add 2001:db8:1::1/64 dev eth0 nodad
+probe --serve tcp/$port udp/$port >/tmp/host &
+ip netns exec internet probe --serve tcp/$port udp/$port >/tmp/internet &
+for services in /tmp/host /tmp/internet; do
+    timeout 60 sh -c "until grep -q serving $services; do sleep 0.1; done"
+done
+
+to() {
+    for address; do echo "tcp/$address/$port udp/$address/$port"; done
+}
+host=$(to 127.0.0.1 ::1 192.0.2.10 2001:db8:1::10 0.0.0.0 ::ffff:127.0.0.1)
+internet=$(to 192.0.2.1 2001:db8:1::1)
+
+# expect WHAT OUTCOME COMMAND...: every attempt is to end so.
+expect() {
+    what=$1 outcome=$2
+    shift 2
+    # The words of the lists are meant to be split.
+    "$@" >/tmp/outcomes
+    all=$(wc -l </tmp/outcomes)
+    as_expected=$(grep -c "$outcome" /tmp/outcomes || :)
+    echo "$what: $as_expected of $all"
+    if [ "$all" -eq 0 ] || [ "$as_expected" -ne "$all" ]; then
+        cat /tmp/outcomes
+        exit 1
+    fi
+}
+# shellcheck disable=SC2086
+{
+    expect 'without the fence the host is reached' '"reached"' probe $host
+    expect 'without the fence the internet is reached' '"reached"' probe $internet
+    expect 'in the fence the host is refused' '"ECONNREFUSED"' $fence probe $host
+    expect 'in the fence the internet is reached' '"reached"' $fence probe $internet
+}
+echo "refusals on record: $(grep -c '"rule":"deny-host"' /tmp/refusals)"
+
+status=0
+$fence sh -c 'exit 42' || status=$?
+if [ "$status" -ne 42 ]; then
+    echo "the exit status of a command is $status, and not 42"
+    exit 1
+fi
+left=$(ls -d /sys/fs/cgroup/qfence/smoke /sys/fs/bpf/qfence/smoke /run/qfence/smoke.json 2>/dev/null || :)
+if [ -n "$left" ]; then
+    echo "left behind: $left"
+    exit 1
+fi
+echo 'qfence holds in this machine'
