@@ -250,6 +250,28 @@ fn a_layer_that_is_missing_is_found_out() -> Result<()> {
 }
 
 #[test]
+fn what_is_looped_back_to_groups_is_found_out() -> Result<()> {
+    // The packet layer does not see these copies (nor does a packet socket).
+    let mut running = Running::start(&["verify", "--json"])?;
+    running.take_away("sendmsg4")?;
+    let (code, stdout) = running.end()?;
+    assert_eq!(code, Some(1), "{stdout}");
+    let report: Report = serde_json::from_str(&stdout)?;
+    let rows = report.rows();
+    for passed in [
+        "udp/192.0.2.255/8080",
+        "udp/224.0.0.1/8080",
+        "udp/239.1.2.3/8080",
+    ] {
+        assert_eq!(rows[passed].verdict, "passed", "{:?}", rows[passed]);
+    }
+    // Of two layers one is left.
+    assert_eq!(rows["udp/127.0.0.1/8080"].layers, ["egress"]);
+    assert_eq!(rows["udp/127.0.0.1/8080"].verdict, "stopped");
+    Ok(())
+}
+
+#[test]
 fn an_answer_to_the_host_that_is_refused_is_found_out() -> Result<()> {
     // It is here that who speaks first is remembered.
     let mut running = Running::start(&["verify", "--json", "--short"])?;
