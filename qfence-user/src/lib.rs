@@ -30,7 +30,8 @@
 //! | [`integrity`] | whether the fence is still whole |
 //! | [`supervise`] | runs until the command ends |
 //! | [`refusals`], [`traces`] | out of the rings |
-//! | [`record`], [`log`], [`say`] | a refusal as text or JSON; where it is written; qfence's own words |
+//! | [`what`], [`record`] | what was refused; the refusal as text or JSON |
+//! | [`log`], [`say`] | where it is written; qfence's own words |
 //! | [`readable`] | waits for descriptors |
 //! | [`attempt`] | attempts to reach a destination in every way there is |
 //! | [`exit`] | exit statuses |
@@ -77,3 +78,4 @@ pub mod state;
 pub mod supervise;
 pub mod traces;
 pub mod verify;
+pub mod what;
