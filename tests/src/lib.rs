@@ -6,6 +6,7 @@
 //! | [`world`] | a private host and internet, joined by a wire |
 //! | [`namespace`] | one network namespace, held by a file descriptor, and ways to run things in it |
 //! | [`mounts`] | a host with other mounts |
+//! | [`private`] | a host with other cgroups, pins and descriptions |
 //! | [`listener`] | TCP, UDP and HTTP services that record every arrival |
 //! | [`dns`] | a real resolver that logs its queries |
 //! | [`echoes`] | how many pings reached a namespace |
@@ -26,6 +27,7 @@ pub mod guest;
 pub mod listener;
 pub mod mounts;
 pub mod namespace;
+pub mod private;
 pub mod probe;
 pub mod process;
 pub mod remains;

@@ -2,10 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::OsStr,
     fs, io,
     os::fd::{AsFd as _, AsRawFd as _},
-    path::PathBuf,
     process::Command,
 };
 
@@ -14,10 +12,10 @@ use aya::{EbpfLoader, programs::CgroupSockAddr};
 use nix::libc;
 use serde::Deserialize;
 use tests::{
-    fence::{qfence, unique_name},
-    mounts::{bind, host_with, mount_new, mounted, unmount, unmount_all},
+    fence::qfence,
+    mounts::{host_with, mount_new, mounted, unmount_all},
     namespace::{NOBODY, Namespace},
-    remains::cgroup2_mount,
+    private::Private,
     run::{Ended, to_end},
     workspace,
 };
@@ -134,96 +132,40 @@ fn the_table_says_the_same() -> Result<()> {
     Ok(())
 }
 
-/// A host whose cgroup2 hierarchy is one cgroup of the machine's, with a place for fences of its own.
-/// What is attached there concerns nobody else.
-struct Private {
-    cgroup: PathBuf,
-    host: Namespace,
+/// Runs `true` in a fence there.
+fn exec(host: &Private) -> Result<Ended> {
+    let mut command = host.qfence()?;
+    command.args(["exec", "--user", "nobody", "--", "true"]);
+    to_end(command)
 }
 
-impl Private {
-    fn new() -> Result<Self> {
-        let cgroup = cgroup2_mount()?.join(unique_name("doctor"));
-        fs::create_dir(&cgroup).context("make a cgroup")?;
-        let made = host_with(|| {
-            let elsewhere = mounted("cgroup2")?;
-            bind(&cgroup, "/mnt")?;
-            unmount(&elsewhere)?;
-            // qfence takes pins and descriptions without a cgroup for leftovers: not the machine's.
-            mount_new("tmpfs", "/run", None)?;
-            mount_new("bpf", "/sys/fs/bpf", None)
-        });
-        match made {
-            Ok(host) => Ok(Self { cgroup, host }),
-            Err(error) => {
-                fs::remove_dir(&cgroup)?;
-                Err(error)
-            }
-        }
-    }
-
-    fn qfence(&self) -> Result<Command> {
-        Ok(self.host.command(qfence()?))
-    }
-
-    /// Runs `true` in a fence there.
-    fn exec(&self) -> Result<Ended> {
-        let mut command = self.qfence()?;
-        command.args(["exec", "--user", "nobody", "--", "true"]);
-        to_end(command)
-    }
-
-    /// Attaches a program for connect4 at the hierarchy's root; it stays as long as the cgroup.
-    /// (aya attaches by links, which leave room for others always.)
-    fn attach(&self, flags: u32) -> Result<u32> {
-        let object = workspace::root().join("target/ebpf/qfence.o");
-        let mut ebpf = EbpfLoader::new().load_file(&object)?;
-        let program = ebpf.program_mut("judge_connect4").context("the program")?;
-        let program: &mut CgroupSockAddr = program.try_into()?;
-        program.load()?;
-        let cgroup = fs::File::open(&self.cgroup)?;
-        // target_fd, attach_bpf_fd, attach_type, attach_flags of `union bpf_attr`.
-        let attributes: [u32; 4] = [
-            u32::try_from(cgroup.as_raw_fd())?,
-            u32::try_from(program.fd()?.as_fd().as_raw_fd())?,
-            10,
-            flags,
-        ];
-        // SAFETY: BPF_PROG_ATTACH reads as many bytes as it is told there are.
-        let status = unsafe {
-            libc::syscall(
-                libc::SYS_bpf,
-                8_u32,
-                &raw const attributes,
-                size_of_val(&attributes),
-            )
-        };
-        ensure!(status == 0, "attach: {}", io::Error::last_os_error());
-        Ok(program.info()?.id())
-    }
-
-    /// The cgroups below, but for the one that fences are in.
-    fn left(&self) -> Result<Vec<PathBuf>> {
-        let mut left = Vec::new();
-        for directory in [self.cgroup.clone(), self.cgroup.join("qfence")] {
-            for entry in fs::read_dir(directory)? {
-                let entry = entry?;
-                if entry.file_type()?.is_dir() && entry.file_name() != OsStr::new("qfence") {
-                    left.push(entry.path());
-                }
-            }
-        }
-        Ok(left)
-    }
-}
-
-impl Drop for Private {
-    fn drop(&mut self) {
-        for directory in [self.cgroup.join("qfence"), self.cgroup.clone()] {
-            // A destructor has nobody to tell.
-            let _ = fs::remove_dir(directory);
-        }
-    }
+/// Attaches a program for connect4 at the hierarchy's root; it stays as long as the cgroup.
+/// (aya attaches by links, which leave room for others always.)
+fn attach(host: &Private, flags: u32) -> Result<u32> {
+    let object = workspace::root().join("target/ebpf/qfence.o");
+    let mut ebpf = EbpfLoader::new().load_file(&object)?;
+    let program = ebpf.program_mut("judge_connect4").context("the program")?;
+    let program: &mut CgroupSockAddr = program.try_into()?;
+    program.load()?;
+    let cgroup = fs::File::open(host.cgroup())?;
+    // target_fd, attach_bpf_fd, attach_type, attach_flags of `union bpf_attr`.
+    let attributes: [u32; 4] = [
+        u32::try_from(cgroup.as_raw_fd())?,
+        u32::try_from(program.fd()?.as_fd().as_raw_fd())?,
+        10,
+        flags,
+    ];
+    // SAFETY: BPF_PROG_ATTACH reads as many bytes as it is told there are.
+    let status = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            8_u32,
+            &raw const attributes,
+            size_of_val(&attributes),
+        )
+    };
+    ensure!(status == 0, "attach: {}", io::Error::last_os_error());
+    Ok(program.info()?.id())
 }
 
 #[test]
@@ -232,9 +174,9 @@ fn an_exclusive_program_above_is_named_and_blocks() -> Result<()> {
     let (code, findings) = examine(host.qfence()?)?;
     assert_eq!(code, 0, "control: {findings:#?}");
     assert_eq!(findings["foreign programs"].state, "ok", "{findings:#?}");
-    assert_eq!(host.exec()?.code(), Some(0), "control");
+    assert_eq!(exec(&host)?.code(), Some(0), "control");
 
-    let id = host.attach(0)?;
+    let id = attach(&host, 0)?;
     let (code, findings) = examine(host.qfence()?)?;
     assert_eq!(code, 1, "{findings:#?}");
     let finding = &findings["foreign programs: connect4"];
@@ -249,7 +191,7 @@ fn an_exclusive_program_above_is_named_and_blocks() -> Result<()> {
     assert_eq!(findings["program connect6"].state, "ok", "{findings:#?}");
     assert!(host.left()?.is_empty(), "{:?}", host.left()?);
     // It is as doctor says.
-    assert_eq!(host.exec()?.code(), Some(125));
+    assert_eq!(exec(&host)?.code(), Some(125));
     Ok(())
 }
 
@@ -257,7 +199,7 @@ fn an_exclusive_program_above_is_named_and_blocks() -> Result<()> {
 fn a_program_above_that_leaves_room_is_named_and_blocks_nothing() -> Result<()> {
     for (flag, word) in [(1, "takes its place"), (2, "runs after")] {
         let host = Private::new()?;
-        let id = host.attach(flag)?;
+        let id = attach(&host, flag)?;
         let (code, findings) = examine(host.qfence()?)?;
         assert_eq!(code, 0, "{findings:#?}");
         let finding = &findings["foreign programs: connect4"];
@@ -267,7 +209,7 @@ fn a_program_above_that_leaves_room_is_named_and_blocks_nothing() -> Result<()> 
             "{finding:?}"
         );
         assert!(finding.found.contains(word), "{finding:?}");
-        assert_eq!(host.exec()?.code(), Some(0));
+        assert_eq!(exec(&host)?.code(), Some(0));
     }
     Ok(())
 }
@@ -279,8 +221,10 @@ fn nothing_is_left() -> Result<()> {
     assert_eq!(findings["program connect4"].state, "ok", "it was attached");
     assert!(host.left()?.is_empty(), "{:?}", host.left()?);
     // Without a pin programs and links end with the process.
-    let pinned = host.host.run(|| Ok(fs::exists("/sys/fs/bpf/qfence")?))?;
-    let described = host.host.run(|| Ok(fs::exists("/run/qfence")?))?;
+    let pinned = host
+        .namespace()
+        .run(|| Ok(fs::exists("/sys/fs/bpf/qfence")?))?;
+    let described = host.namespace().run(|| Ok(fs::exists("/run/qfence")?))?;
     assert_eq!((pinned, described), (false, false));
     Ok(())
 }
@@ -288,7 +232,7 @@ fn nothing_is_left() -> Result<()> {
 #[test]
 fn a_subtree_that_is_somebodys_is_told_and_one_for_the_fences_refused() -> Result<()> {
     let host = Private::new()?;
-    let delegated = host.cgroup.join("somebodys");
+    let delegated = host.cgroup().join("somebodys");
     fs::create_dir(&delegated)?;
     std::os::unix::fs::chown(&delegated, Some(4242), None)?;
     let examined = examine(host.qfence()?);
@@ -298,11 +242,11 @@ fn a_subtree_that_is_somebodys_is_told_and_one_for_the_fences_refused() -> Resul
     let found = &findings["delegated subtrees"].found;
     assert!(found.starts_with("somebodys (user id 4242)"), "{found}");
 
-    std::os::unix::fs::chown(host.cgroup.join("cgroup.procs"), Some(4242), None)?;
+    std::os::unix::fs::chown(host.cgroup().join("cgroup.procs"), Some(4242), None)?;
     let (code, findings) = examine(host.qfence()?)?;
     assert_eq!(code, 1, "{findings:#?}");
     assert_eq!(findings["cgroup containment"].state, "missing");
-    assert_eq!(host.exec()?.code(), Some(125));
+    assert_eq!(exec(&host)?.code(), Some(125));
     Ok(())
 }
 

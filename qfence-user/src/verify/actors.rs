@@ -26,10 +26,6 @@ const SELF: &str = "/proc/self/exe";
 /// `nobody`, by number: not every system has a database that knows it.
 const USER: &str = "65534:65534";
 
-/// How long an attempt waits for what it needs, in milliseconds. On the private network, all that
-/// comes comes at once.
-const STEP_MS: u32 = 300;
-
 /// How long a process may take before it counts as hung.
 const HANG: Duration = Duration::from_secs(30);
 
@@ -63,12 +59,18 @@ impl Actors {
         })
     }
 
-    /// Makes an attempt.
+    /// Makes an attempt, of which each step may take so many milliseconds.
     ///
     /// # Errors
     /// If there is no outcome.
-    pub async fn attempt(&self, place: Place, fence: &Fence, spec: &str) -> Result<Outcome> {
-        let step = STEP_MS.to_string();
+    pub async fn attempt(
+        &self,
+        place: Place,
+        fence: &Fence,
+        step_ms: u32,
+        spec: &str,
+    ) -> Result<Outcome> {
+        let step = step_ms.to_string();
         let mut actor = self.start(place, fence, &["attempt", "--timeout-ms", &step, spec])?;
         let context = || format!("the attempt {spec} has no outcome");
         let line = actor.line().await.with_context(context)?;

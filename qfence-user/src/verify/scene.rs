@@ -111,6 +111,8 @@ impl Scene {
     fn lay_out(&self) -> Result<()> {
         // Everybody may send pings, as on most distributions.
         set("ipv4/ping_group_range", "0 2147483647")?;
+        // A host that answers pings to its groups, so that it is seen whether these get to it.
+        set("ipv4/icmp_echo_ignore_broadcasts", "0")?;
         if self.has_v6 {
             // For its first second a device could otherwise not ask for its neighbours. Both must say
             // so, before there is a device.

@@ -25,7 +25,7 @@ use super::judge::{End, Trial};
 const OF_A_KIND: usize = 4;
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How much goes both ways over a connection: more than fits into one packet.
 const BULK: usize = 100_000;

@@ -109,8 +109,11 @@ impl Witness {
 
 /// Whether a packet can be somebody's attempt: any IP packet but those that the kernel sends of its
 /// own accord. These are the ones by which it finds neighbours and tells of its groups (ARP, IGMP, of
-/// ICMPv6 neighbour and listener discovery), and errors: what an error is about is seen itself, if it
-/// gets anywhere, and the error for a route that leads nowhere goes back over loopback.
+/// ICMPv6 neighbour and listener discovery); errors, for what an error is about is seen itself if it
+/// gets anywhere, and the error for a route that leads nowhere goes back over loopback; and answers to
+/// pings, for it is the attempt that knows whether one came. (A ping that the kernel loops back to its
+/// groups is shown to no packet socket, `packet_rcv` in net/packet/af_packet.c, and its answer may be
+/// dropped on the way.)
 fn is_of_interest(ether_type: u16, packet: &[u8]) -> bool {
     let by_the_kernel = match ether_type {
         ETH_P_IP => is_by_the_kernel_v4(packet),
@@ -124,7 +127,7 @@ fn is_by_the_kernel_v4(packet: &[u8]) -> Option<bool> {
     let header = 4 * usize::from(packet.first()? & 0xf);
     match *packet.get(9)? {
         IGMP => Some(true),
-        ICMP => Some(matches!(packet.get(header)?, 3 | 4 | 5 | 11 | 12)),
+        ICMP => Some(matches!(packet.get(header)?, 0 | 3 | 4 | 5 | 11 | 12)),
         _ => Some(false),
     }
 }
@@ -136,7 +139,7 @@ fn is_by_the_kernel_v6(packet: &[u8]) -> Option<bool> {
         header => (header, 40),
     };
     let kind = *packet.get(at)?;
-    Some(header == ICMPV6 && matches!(kind, 1..=4 | 130..=137 | 143))
+    Some(header == ICMPV6 && matches!(kind, 1..=4 | 129..=137 | 143))
 }
 
 #[cfg(test)]
@@ -161,6 +164,7 @@ mod tests {
     fn what_the_kernel_says_by_itself_does_not_count() {
         assert!(!is_of_interest(ETH_P_IP, &v4(IGMP, &[0x22])));
         assert!(!is_of_interest(ETH_P_IP, &v4(ICMP, &[3, 3])));
+        assert!(!is_of_interest(ETH_P_IP, &v4(ICMP, &[0, 0])));
         assert!(!is_of_interest(ETH_P_IPV6, &v6(ICMPV6, &[1, 0])));
         assert!(!is_of_interest(0x0806, &[0; 28]));
         let solicitation = v6(ICMPV6, &[135, 0]);
@@ -173,7 +177,6 @@ mod tests {
     fn everything_else_counts_what_is_cut_short_too() {
         assert!(is_of_interest(ETH_P_IP, &v4(17, &[3, 3])));
         assert!(is_of_interest(ETH_P_IP, &v4(ICMP, &[8, 0])));
-        assert!(is_of_interest(ETH_P_IP, &v4(ICMP, &[0, 0])));
         assert!(is_of_interest(ETH_P_IP, &v4(ICMP, &[])));
         assert!(is_of_interest(ETH_P_IP, &[]));
         assert!(is_of_interest(ETH_P_IPV6, &v6(ICMPV6, &[128, 0])));
