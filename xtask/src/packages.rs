@@ -62,6 +62,11 @@ const TOOLS: &[Package] = &[
         "the networks that the tests build",
     ),
     package(
+        "nftables",
+        Probe::Program("nft"),
+        "address translation in those networks",
+    ),
+    package(
         "dnsmasq-base",
         Probe::Program("dnsmasq"),
         "the name server of those networks",
