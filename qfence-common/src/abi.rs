@@ -60,7 +60,7 @@ pub const fn program_name(hook: Hook) -> &'static str {
         Hook::Sendmsg4 => "judge_sendmsg4",
         Hook::Sendmsg6 => "judge_sendmsg6",
         Hook::Egress => "judge_egress",
-        Hook::Ingress => "remember_ingress",
+        Hook::Ingress => "judge_ingress",
         Hook::SockCreate => "judge_sock_create",
         Hook::Device => "judge_device",
     }

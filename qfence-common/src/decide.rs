@@ -35,10 +35,14 @@ pub struct Protocol(pub u32);
 impl Protocol {
     /// Matches every protocol. IPPROTO_IP (0) never is the protocol of a packet.
     pub const ANY: Self = Self(0);
+    /// IPPROTO_ICMP.
+    pub const ICMP: Self = Self(1);
     /// IPPROTO_TCP.
     pub const TCP: Self = Self(6);
     /// IPPROTO_UDP.
     pub const UDP: Self = Self(17);
+    /// IPPROTO_ICMPV6.
+    pub const ICMPV6: Self = Self(58);
 }
 
 /// One condition on protocol and port, and the action it leads to.

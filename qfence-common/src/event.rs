@@ -16,7 +16,7 @@ pub enum Hook {
     Sendmsg6 = 3,
     /// A packet that leaves.
     Egress = 4,
-    /// A packet that arrives. Nothing is refused there.
+    /// A packet that arrives over loopback: the only ones to be refused are answers to pings.
     Ingress = 5,
     /// `socket()`.
     SockCreate = 6,
@@ -77,7 +77,7 @@ pub struct Event {
     pub boot_ns: u64,
     /// The id of the cgroup the process is in (the inode of its directory).
     pub cgroup: u64,
-    /// The destination; all zero at the hooks for sockets and devices.
+    /// The destination; all zero at the hooks for sockets and devices. At ingress, the sender.
     pub address: Address,
     /// The name of the thread (`comm`), padded with zeros; all zero if it is not known.
     pub comm: [u8; 16],

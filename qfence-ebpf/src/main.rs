@@ -57,8 +57,8 @@ fn judge_egress(ctx: SkBuffContext) -> i32 {
 
 /// A packet that arrives.
 #[cgroup_skb(ingress)]
-fn remember_ingress(ctx: SkBuffContext) -> i32 {
-    packet::remember_ingress(&ctx)
+fn judge_ingress(ctx: SkBuffContext) -> i32 {
+    packet::judge_ingress(&ctx)
 }
 
 /// A socket that is made.

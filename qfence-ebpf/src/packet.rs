@@ -1,4 +1,4 @@
-//! Packets: judges those that leave, and remembers who on the host speaks first.
+//! Packets: judges those that leave, and sees to those that arrive from the host.
 
 use aya_ebpf::{
     bindings::bpf_sock,
@@ -26,6 +26,7 @@ const LOOPBACK: u32 = 1;
 const PACKET_HOST: u32 = 0;
 
 const EGRESS: u32 = Hook::Egress as u32;
+const INGRESS: u32 = Hook::Ingress as u32;
 
 /// Judges a packet that leaves: through the loopback device it goes to the host, whatever its
 /// address; through another the address says.
@@ -78,25 +79,49 @@ fn drop_unparsed(ctx: &SkBuffContext) -> i32 {
     REJECT
 }
 
-/// Remembers the sender of a datagram that came over loopback, for this socket alone. Never refuses:
-/// what comes in was sent from outside the fence.
+/// Judges a packet that arrives over loopback: the sender of a datagram is remembered, for the port
+/// that it was sent to, and an answer to a ping that would be refused is dropped.
+///
+/// Such an answer there is: the kernel loops IPv4 multicast and broadcast back before the egress hook
+/// runs (`ip_mc_output` clones the packet, and a clone has no socket), and a ping passes no other.
 #[inline(always)]
-pub(crate) fn remember_ingress(ctx: &SkBuffContext) -> i32 {
+pub(crate) fn judge_ingress(ctx: &SkBuffContext) -> i32 {
     // SAFETY: the hook's own context; the verifier checks each access.
     let link_layer = unsafe { (*ctx.skb.skb).pkt_type };
-    if is_loopback(ctx)
-        && link_layer == PACKET_HOST
-        && let Some(packet) = parse(&Skb(ctx))
-        && packet.protocol == Protocol::UDP
-        && is_for_one(&packet)
-    {
-        peers::remember(&Peer {
-            address: packet.source,
-            port: packet.source_port,
-            local_port: local_port(whole_socket(ctx)),
-        });
+    if !is_loopback(ctx) {
+        return PROCEED;
     }
-    PROCEED
+    let Some(packet) = parse(&Skb(ctx)) else {
+        return PROCEED;
+    };
+    let socket = whole_socket(ctx);
+    match packet.protocol {
+        Protocol::UDP if link_layer == PACKET_HOST && is_for_one(&packet) => {
+            peers::remember(&Peer {
+                address: packet.source,
+                port: packet.source_port,
+                local_port: local_port(socket),
+            });
+            PROCEED
+        }
+        Protocol::ICMP | Protocol::ICMPV6 => {
+            let from = Destination {
+                address: packet.source,
+                port: 0,
+                protocol: packet.protocol,
+                path: Path::Loopback,
+                local_port: 0,
+            };
+            let decision = judge::<INGRESS, _>(ctx, &from);
+            if decision.action == Action::Allow {
+                return PROCEED;
+            }
+            let author = owner::author(ctx.skb.skb, socket);
+            refused(&refusal(INGRESS, &from, decision.rule), &author);
+            REJECT
+        }
+        _ => PROCEED,
+    }
 }
 
 /// Whether the packet was sent to one address. Whoever sends to many has not spoken to the fence: to

@@ -52,7 +52,7 @@ Fields of a JSON log line:
   port         the destination port; 0 for protocols without
   socket       in place of these two, for a socket that may not be made: its type
   device       in place of all three, for a device that may not be opened: its path
-  hook         connect4, connect6, sendmsg4, sendmsg6, egress, sock_create or device
+  hook         connect4, connect6, sendmsg4, sendmsg6, egress, ingress, sock_create or device
   pid          the process, in the initial pid namespace; at egress the one that made the socket
   command      the name of its thread, control characters as \\xNN
   cgroup       the id of its cgroup
@@ -142,14 +142,18 @@ pub struct Exec {
     #[arg(long)]
     pub allow_raw: bool,
 
-    /// Let a guest have networks that are no internet sockets of QEMU's own: qfence does not hold
-    /// them
-    #[arg(long)]
-    pub allow_unfenced_net: bool,
-
     /// Let programs in the fence gain privileges, as set-user-ID programs do
     #[arg(long)]
     pub allow_new_privs: bool,
+
+    /// Let a QEMU have networks that the fence does not see, such as tap
+    ///
+    /// A QEMU whose arguments give its guest one is refused otherwise: tap, bridge, macvtap, vhost,
+    /// vsock, Unix sockets, descriptors from elsewhere. A script that starts QEMU is not looked
+    /// into, nor is what a QEMU is told by its monitor; but without this option nothing in the
+    /// fence can open /dev/net/tun, /dev/vhost-net or /dev/vhost-vsock.
+    #[arg(long)]
+    pub allow_unfenced_net: bool,
 
     /// Pass on N descriptors after the first three; all others are closed
     #[arg(long, value_name = "N", default_value_t = 0)]

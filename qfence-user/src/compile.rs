@@ -6,12 +6,18 @@
 //!
 //! There are two trees, one for each path. Through the loopback device everything is the host.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::Ipv6Net;
-use qfence_common::{Clause, Entry, Path, decide::MAX_CLAUSES};
+use qfence_common::{Action, Clause, Entry, Path, Protocol, decide, decide::MAX_CLAUSES};
 
-use crate::policy::{Prefix, Rule, Set, Sets};
+use crate::{
+    hostset::single,
+    policy::{Prefix, Rule, Set, Sets},
+};
 
 /// The contents of the policy map.
 pub type Compiled = BTreeMap<(Path, Prefix), Entry>;
@@ -64,12 +70,34 @@ pub fn compile(rules: &[Rule], sets: &Sets) -> Result<Compiled, TooManyClauses> 
     Ok(compiled)
 }
 
+/// What the kernel decides by these entries.
+#[must_use]
+pub fn verdict(
+    compiled: &Compiled,
+    path: Path,
+    protocol: Protocol,
+    address: IpAddr,
+    port: u16,
+) -> Action {
+    decide(look_up(compiled, path, address), protocol, port).action
+}
+
+/// What the kernel looks up: the entry of the longest prefix that holds the address.
+fn look_up(compiled: &Compiled, path: Path, address: IpAddr) -> Option<&Entry> {
+    let address = single(address);
+    compiled
+        .iter()
+        .filter(|((of, prefix), _)| *of == path && prefix.contains(&address))
+        .max_by_key(|((_, prefix), _)| prefix.prefix_len())
+        .map(|(_, entry)| entry)
+}
+
 /// The entry of the rules that apply to one prefix; `None` if they do not fit.
 fn entry<'a>(rules: impl Iterator<Item = (usize, &'a Rule)>) -> Option<Entry> {
     let clauses = rules.flat_map(|(index, rule)| {
         rule.protocols.iter().map(move |&protocol| Clause {
             action: rule.action as u32,
-            rule: u32::try_from(index).unwrap_or(qfence_common::decide::NO_RULE),
+            rule: u32::try_from(index).unwrap_or(decide::NO_RULE),
             protocol,
             port_first: rule.ports.0,
             port_last: rule.ports.1,
@@ -112,13 +140,9 @@ impl<'a> Members<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
-    use qfence_common::{Action, Protocol, decide};
-
     use super::*;
     use crate::{
-        hostset::{host_set, many_set, prefix, single},
+        hostset::{host_set, many_set, prefix},
         nameservers,
         policy::{Dns, rules},
     };
@@ -134,24 +158,14 @@ mod tests {
         }
     }
 
-    /// What the kernel looks up: the entry of the longest prefix that holds the address.
-    fn look_up(compiled: &Compiled, path: Path, address: &str) -> Entry {
-        let address = single(address.parse::<IpAddr>().unwrap());
-        let longest = compiled
-            .iter()
-            .filter(|((of, prefix), _)| *of == path && prefix.contains(&address))
-            .max_by_key(|((_, prefix), _)| prefix.prefix_len());
-        *longest.expect("everything has an entry").1
-    }
-
     fn verdict(compiled: &Compiled, protocol: Protocol, address: &str, port: u16) -> Action {
-        let entry = look_up(compiled, Path::Address, address);
-        decide(Some(&entry), protocol, port).action
+        let address = address.parse().unwrap();
+        super::verdict(compiled, Path::Address, protocol, address, port)
     }
 
     fn verdict_on_loopback(compiled: &Compiled, address: &str, port: u16) -> Action {
-        let entry = look_up(compiled, Path::Loopback, address);
-        decide(Some(&entry), Protocol::UDP, port).action
+        let address = address.parse().unwrap();
+        super::verdict(compiled, Path::Loopback, Protocol::UDP, address, port)
     }
 
     #[test]
@@ -175,10 +189,12 @@ mod tests {
     fn broadcast_and_multicast_are_marked() {
         let compiled = compile(&rules(Dns::Auto), &sets("")).unwrap();
         for address in ["255.255.255.255", "224.0.0.251", "192.0.2.255", "ff02::fb"] {
-            assert_ne!(look_up(&compiled, Path::Address, address).many, 0);
+            let address = address.parse().unwrap();
+            assert_ne!(look_up(&compiled, Path::Address, address).unwrap().many, 0);
         }
         for address in ["127.0.0.1", "192.0.2.10", "1.1.1.1", "::1", "198.51.100.3"] {
-            assert_eq!(look_up(&compiled, Path::Address, address).many, 0);
+            let address = address.parse().unwrap();
+            assert_eq!(look_up(&compiled, Path::Address, address).unwrap().many, 0);
         }
     }
 

@@ -1,11 +1,12 @@
 //! The policy in force, which follows the host's addresses and nameservers.
 
-use std::future::pending;
+use std::{future::pending, net::IpAddr};
 
 use anyhow::Result;
+use qfence_common::{Action, Path, Protocol};
 
 use crate::{
-    compile::compile,
+    compile::{Compiled, compile, verdict},
     hostset::{host_set, many_set},
     kernel::Kernel,
     netlink::LocalRoutes,
@@ -21,6 +22,8 @@ pub struct Policy {
     /// Not followed where no rule names nameservers.
     resolv_conf: Option<ResolvConf>,
     sets: Option<Sets>,
+    /// What the kernel has, once it has something.
+    compiled: Compiled,
 }
 
 /// What came of bringing the policy up to date.
@@ -52,6 +55,7 @@ impl Policy {
             routes,
             resolv_conf,
             sets: None,
+            compiled: Compiled::new(),
         }
     }
 
@@ -78,13 +82,21 @@ impl Policy {
         if self.sets.as_ref() == Some(&sets) {
             return Ok(Update::Same);
         }
-        self.kernel.publish(&compile(&self.rules, &sets)?)?;
+        let compiled = compile(&self.rules, &sets)?;
+        self.kernel.publish(&compiled)?;
+        self.compiled = compiled;
         let published = Update::Published {
             host: sets.host.len(),
             nameservers: sets.nameservers.len(),
         };
         self.sets = Some(sets);
         Ok(published)
+    }
+
+    /// Whether a connection to there is refused, by the policy in force.
+    #[must_use]
+    pub fn refuses(&self, address: IpAddr, port: u16) -> bool {
+        verdict(&self.compiled, Path::Address, Protocol::TCP, address, port) == Action::Deny
     }
 
     /// Waits until the members of a set may have changed.

@@ -1,4 +1,4 @@
-//! qfence, the user side: a policy becomes entries in a map, four programs on a cgroup judge by
+//! qfence, the user side: a policy becomes entries in a map, eight programs on a cgroup judge by
 //! them, and a command runs inside.
 //!
 //! The modules in the order in which `exec` comes to them:
@@ -10,6 +10,7 @@
 //! | [`paths`] | where on the host qfence works |
 //! | [`identity`] | the user a command runs as |
 //! | [`inherited`] | the descriptors qfence was started with |
+//! | [`qemu`], [`programs`] | networks of a QEMU that the fence does not see; the files it names |
 //! | [`mounts`] | the mount table |
 //! | [`hierarchy`], [`cgroup`] | own cgroups |
 //! | [`limits`] | resource limits of a cgroup |
@@ -61,6 +62,8 @@ pub mod netlink;
 pub mod paths;
 pub mod pins;
 pub mod policy;
+pub mod programs;
+pub mod qemu;
 pub mod readable;
 pub mod record;
 pub mod refusals;

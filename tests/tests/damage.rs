@@ -23,6 +23,7 @@ struct Scene {
     world: World,
     fence: Fence,
     shell: Shell,
+    objects: Objects,
 }
 
 impl Scene {
@@ -30,10 +31,12 @@ impl Scene {
         let world = World::new()?;
         let fence = Fence::new(label)?.with(&["--user", "nobody"]);
         let shell = Shell::start(fence.command(&world.host, "sh"))?;
+        let objects = Objects::of_supervisor(shell.started())?;
         Ok(Self {
             world,
             fence,
             shell,
+            objects,
         })
     }
 
@@ -56,11 +59,15 @@ impl Scene {
     /// Ends the shell; the supervisor then clears what is left.
     fn end(self) -> Result<()> {
         let Self {
-            fence, mut shell, ..
+            fence,
+            mut shell,
+            objects,
+            ..
         } = self;
         shell.tell("exit 0")?;
         assert_eq!(shell.wait_for_code()?, 0, "{}", shell.stderr());
-        remains::ensure_none(fence.name())
+        remains::ensure_none(fence.name())?;
+        objects.wait_until_gone()
     }
 }
 
@@ -117,10 +124,9 @@ fn a_policy_that_is_removed_is_reported_and_everything_refused() -> Result<()> {
     let before = scene.shell.attempt(&[&internet])?;
     assert!(before[0].is_reached(), "control: {before:?}");
 
-    let held = Objects::of_supervisor(scene.shell.started())?;
     let policy = loaded_maps()
         .flatten()
-        .find(|map| held.maps.contains(&map.id()) && map.name_as_str() == Some("POLICY"))
+        .find(|map| scene.objects.maps.contains(&map.id()) && map.name_as_str() == Some("POLICY"))
         .context("the policy map")?;
     let id = policy.id().to_string();
     bpftool(&["map", "delete", "id", &id, "key", "0", "0", "0", "0"])?;

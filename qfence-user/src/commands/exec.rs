@@ -1,9 +1,11 @@
 //! `exec`: runs a command in a fence of its own. The order of the steps is the promise: the maps are
 //! full before the programs are attached, and the programs are attached before anything enters.
 
-use std::{os::unix::ffi::OsStrExt, path::Path, process, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr, os::unix::ffi::OsStrExt, path::Path, process, sync::Arc, time::Duration,
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use nix::unistd::Pid;
 
@@ -23,6 +25,8 @@ use crate::{
     netlink::LocalRoutes,
     paths::Paths,
     policy::{Dns, rules},
+    programs,
+    qemu::{self, guestfwd::Forward},
     readable::readable,
     refusals::Refusals,
     resolv::ResolvConf,
@@ -44,6 +48,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     require_root()?;
     inherited::close_all_but(options.preserve_fds)?;
     let blocked = Blocked::new()?;
+    let forwards = admit(options)?;
     let identity = identity::choose(options.user.as_deref(), &Sudo::from_env())?;
     let log = Log::open(&options.log, options.log_format)?;
     warn(options, identity.as_ref());
@@ -77,6 +82,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         identity.as_ref(),
         &log,
         blocked,
+        &forwards,
     ));
 
     let kept = options.keep && ended.is_ok() && fence.cgroup().is_populated().unwrap_or(true);
@@ -103,6 +109,46 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         ));
     }
     Ok(status)
+}
+
+/// Refuses a QEMU with a network that the fence does not see, unless it is to have it; returns the
+/// targets that its guest is led to.
+fn admit(options: &Exec) -> Result<Vec<Forward>> {
+    let found = qemu::inspect(
+        &options.command,
+        programs::resolve,
+        programs::read_again_later,
+    );
+    if options.allow_unfenced_net {
+        for door in &found.doors {
+            say(format_args!("warning: {}", door.warning()));
+        }
+    } else if let Some((last, others)) = found.doors.split_last() {
+        for door in others {
+            say(format_args!("error: {}", door.refusal()));
+        }
+        bail!("{}", last.refusal());
+    }
+    Ok(found.forwards)
+}
+
+/// Names the targets that the guest will not reach, for all that the user asked for them.
+fn hint(forwards: &[Forward], policy: &Policy) {
+    for Forward {
+        argument,
+        address,
+        port,
+    } in forwards
+    {
+        if policy.refuses(*address, *port) {
+            let target = SocketAddr::new(*address, *port);
+            say(format_args!(
+                "hint: guestfwd to {target} ({argument}) is refused, for that is this host, and \
+                 there is no option yet to except one port of it; QEMU connects when it starts, \
+                 and ends if it cannot"
+            ));
+        }
+    }
 }
 
 /// What the user should know before it starts.
@@ -142,6 +188,7 @@ async fn supervise(
     identity: Option<&Identity>,
     log: &Log,
     blocked: Blocked,
+    forwards: &[Forward],
 ) -> Result<(u8, u64)> {
     let signals = blocked.receive()?;
     let locked_memory = child::lift_locked_memory_limit()?;
@@ -178,6 +225,8 @@ async fn supervise(
             format_args!("{host} prefixes are the host; {nameservers} nameservers"),
         );
     }
+
+    hint(forwards, &policy);
 
     let traces = if trace {
         let traces = policy.kernel().take_traces(Traces)?;

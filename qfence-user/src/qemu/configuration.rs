@@ -1,0 +1,153 @@
+//! What a QEMU is told, by arguments and by configuration files alike.
+
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    path::Path,
+};
+
+use super::{
+    doors::Door,
+    options::{Given, options},
+    parameters::Parameters,
+    readconfig,
+};
+use crate::say::printable;
+
+/// The configuration that QEMU reads unasked, as distributions and a build of one's own have it.
+const DEFAULT_FILES: [&str; 3] = [
+    "/etc/qemu/qemu.conf",
+    "/etc/qemu-kvm/qemu.conf",
+    "/usr/local/etc/qemu/qemu.conf",
+];
+
+/// The groups that matter here, and the key of each that need not be written.
+const GROUPS: [(&str, &str); 6] = [
+    ("netdev", "type"),
+    ("nic", "type"),
+    ("net", "type"),
+    ("device", "driver"),
+    ("chardev", "backend"),
+    ("object", "qom-type"),
+];
+
+/// One thing that QEMU is told to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// The option it was given with, without hyphens, or the section's name.
+    pub group: String,
+    /// What was said of it.
+    pub parameters: Parameters,
+    /// How the user wrote it.
+    pub argument: String,
+}
+
+/// Reads QEMU's arguments and the files that they name. What cannot be read may hide anything: it
+/// is a door.
+pub fn gather(
+    arguments: &[OsString],
+    read: &dyn Fn(&Path) -> io::Result<String>,
+) -> (Vec<Item>, Vec<Door>) {
+    let mut gathered = Gathered {
+        read,
+        items: Vec::new(),
+        doors: Vec::new(),
+    };
+    let given = options(arguments);
+    if !given
+        .iter()
+        .any(|option| matches!(option.name(), "no-user-config" | "nodefconfig"))
+    {
+        for path in DEFAULT_FILES {
+            gathered.read_default(Path::new(path));
+        }
+    }
+    for option in &given {
+        gathered.take(option);
+    }
+    (gathered.items, gathered.doors)
+}
+
+struct Gathered<'a> {
+    read: &'a dyn Fn(&Path) -> io::Result<String>,
+    items: Vec<Item>,
+    doors: Vec<Door>,
+}
+
+impl Gathered<'_> {
+    fn take(&mut self, option: &Given<'_>) {
+        let Some(value) = option.value else {
+            return;
+        };
+        let (name, argument) = (option.name(), written(option.word, value));
+        let text = value.to_string_lossy();
+        match name {
+            "readconfig" => self.read_file(Path::new(value), argument),
+            "set" => self.change(&text, &argument),
+            _ => {
+                let Some((group, implied)) = GROUPS.iter().find(|(group, _)| *group == name) else {
+                    return;
+                };
+                match Parameters::parse(&text, implied) {
+                    Ok(parameters) => self.items.push(Item {
+                        group: (*group).to_owned(),
+                        parameters,
+                        argument,
+                    }),
+                    Err(error) => self.doors.push(Door::unreadable_json(argument, &error)),
+                }
+            }
+        }
+    }
+
+    /// `-set group.id.key=value` changes what has been said before.
+    fn change(&mut self, text: &str, argument: &str) {
+        let Some((path, value)) = text.split_once('=') else {
+            return;
+        };
+        let mut path = path.splitn(3, '.');
+        let (Some(group), Some(id), Some(key)) = (path.next(), path.next(), path.next()) else {
+            return;
+        };
+        // QEMU ends if there is no such thing.
+        let named = |item: &&mut Item| item.group == group && item.parameters.get("id") == Some(id);
+        if let Some(item) = self.items.iter_mut().find(named) {
+            item.parameters.set(key, value);
+            item.argument.push_str(" with ");
+            item.argument.push_str(argument);
+        }
+    }
+
+    fn read_default(&mut self, path: &Path) {
+        let argument = format!("{} (-no-user-config leaves it out)", path.display());
+        match (self.read)(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => self.add_sections(result, &argument),
+        }
+    }
+
+    fn read_file(&mut self, path: &Path, argument: String) {
+        let result = (self.read)(path);
+        self.add_sections(result, &argument);
+    }
+
+    fn add_sections(&mut self, text: io::Result<String>, argument: &str) {
+        let text = match text {
+            Ok(text) => text,
+            Err(error) => return self.doors.push(Door::unreadable_file(argument, &error)),
+        };
+        match readconfig::sections(&text) {
+            Ok(sections) => self.items.extend(sections.into_iter().map(|section| Item {
+                argument: format!("{} in {argument}", printable(section.heading.as_bytes())),
+                group: section.group,
+                parameters: section.parameters,
+            })),
+            Err(line) => self.doors.push(Door::unreadable_line(argument, line)),
+        }
+    }
+}
+
+fn written(word: &OsStr, value: &OsStr) -> String {
+    let safe = |text: &OsStr| printable(text.as_encoded_bytes());
+    format!("{} {}", safe(word), safe(value))
+}
