@@ -11,6 +11,8 @@ use tests::{
     guest::{Guest, Options},
     listener::Listeners,
     probe::{self, Outcome},
+    process::Process,
+    run::wait_until,
     world::{SERVER_V4, SERVER_V6, World},
 };
 
@@ -23,6 +25,9 @@ const NOBODY: [&str; 4] = [
     "--regid=65534",
     "--clear-groups",
 ];
+
+/// With one: `exec` sees QEMU's arguments behind the shell's, and cannot see what the socket leads to.
+const FENCED: [&str; 3] = ["--user", "nobody", "--allow-unfenced-net"];
 
 /// What passt is told: the guest's addresses, as they are behind QEMU's own network; the gateway, which
 /// to passt is another name for the host's loopback; the resolver; ports of the host for the guest's.
@@ -47,30 +52,35 @@ const PINGED: [&str; 4] = [
     "2001:db8:3::5",
 ];
 
-/// A guest, and the directory of the socket between QEMU and passt.
-struct Behind {
-    guest: Guest,
-    _dir: tempfile::TempDir,
-}
-
-fn boot<S: AsRef<str>>(world: &World, launcher: &[S]) -> Result<Behind> {
+/// A directory for the socket between QEMU and passt, for every user to write to.
+fn socket_directory() -> Result<tempfile::TempDir> {
     let dir = tempfile::Builder::new().prefix("qfence-passt-").tempdir()?;
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777))?;
-    let socket = dir.path().join("socket").display().to_string();
-    let script = format!("passt --socket {socket} {SETTINGS} && exec \"$@\"");
-    let mut words: Vec<_> = launcher.iter().map(AsRef::as_ref).collect();
-    words.extend(["sh", "-c", &script, "passt"]);
-    let options = Options {
+    Ok(dir)
+}
+
+/// A guest whose network is a stream to that socket.
+fn connected_to(socket: &str) -> Options {
+    Options {
         netdev: Some(format!(
             "stream,server=off,addr.type=unix,addr.path={socket}"
         )),
         ..Options::default()
-    };
-    let mut guest = Guest::boot(world, &words, &options)?;
+    }
+}
+
+/// Starts passt and QEMU, both by one launcher.
+fn boot<S: AsRef<str>>(world: &World, launcher: &[S]) -> Result<Guest> {
+    let dir = socket_directory()?;
+    let socket = dir.path().join("socket").display().to_string();
+    let script = format!("passt --socket {socket} {SETTINGS} && exec \"$@\"");
+    let mut words: Vec<_> = launcher.iter().map(AsRef::as_ref).collect();
+    words.extend(["sh", "-c", &script, "passt"]);
+    let mut guest = Guest::boot(world, &words, &connected_to(&socket))?;
     // passt sends what comes from ::1 to the guest's link-local address. It knows that address when
     // it has seen a packet from there.
     guest.attempt("ping/fe80::1%eth0")?;
-    Ok(Behind { guest, _dir: dir })
+    Ok(guest)
 }
 
 fn attempts(way: &str, addresses: &[&str]) -> Vec<String> {
@@ -101,7 +111,7 @@ fn a_guest_behind_passt_has_the_internet_and_not_its_host() -> Result<()> {
         &[("www.example", SERVER_V4)],
     )?;
 
-    let mut open = boot(&world, &NOBODY)?.guest;
+    let mut open = boot(&world, &NOBODY)?;
     for way in ["tcp", "udp"] {
         for outcome in probe(&mut open, way, &HOST)? {
             assert!(outcome.says("hello from"), "control: {outcome:?}");
@@ -115,8 +125,8 @@ fn a_guest_behind_passt_has_the_internet_and_not_its_host() -> Result<()> {
     let echoes = echoes::arrived(&world.host)?;
     drop(open);
 
-    let fence = Fence::new("passt")?.with(&["--user", "nobody"]);
-    let mut guest = boot(&world, &fence.launcher())?.guest;
+    let fence = Fence::new("passt")?.with(&FENCED);
+    let mut guest = boot(&world, &fence.launcher())?;
     for (way, addresses) in [("tcp", &HOST[..]), ("udp", &HOST), ("ping", &PINGED)] {
         for outcome in probe(&mut guest, way, addresses)? {
             assert!(!outcome.is_reached(), "{outcome:?}");
@@ -151,6 +161,41 @@ fn a_guest_behind_passt_has_the_internet_and_not_its_host() -> Result<()> {
     Ok(())
 }
 
+/// Each in a fence of its own: passt's is the one that holds. `exec` cannot know of it, and refuses to
+/// start such a QEMU unless it is told to.
+#[test]
+fn a_passt_in_another_fence_holds_the_guest_of_a_qemu_beside_it() -> Result<()> {
+    let world = World::new()?;
+    let services = Listeners::everywhere(&world.host, PORT)?;
+    let _server = Listeners::everywhere(&world.internet, PORT)?;
+    let dir = socket_directory()?;
+    let path = dir.path().join("socket");
+    let socket = path.display().to_string();
+    let passts = Fence::new("passt-alone")?.with(&["--user", "nobody"]);
+    let mut passt = passts.command(&world.host, "passt");
+    passt.args(["--foreground", "--socket", &socket]);
+    passt.args(SETTINGS.split_whitespace());
+    let _passt = Process::spawn(passt)?;
+    wait_until("passt has its socket", || Ok(path.exists()))?;
+
+    let qemus = Fence::new("passt-beside")?.with(&FENCED);
+    let mut guest = Guest::boot(&world, &qemus.launcher(), &connected_to(&socket))?;
+    for way in ["tcp", "udp"] {
+        for outcome in probe(&mut guest, way, &["10.0.2.2", "192.0.2.10"])? {
+            assert!(!outcome.is_reached(), "{outcome:?}");
+        }
+        for outcome in probe(&mut guest, way, &[&SERVER_V4.to_string()])? {
+            assert!(outcome.says("hello from"), "{outcome:?}");
+        }
+    }
+    assert_eq!(services.arrivals(), []);
+    for address in ["127.0.0.1", "192.0.2.10"] {
+        passts.await_refusal(|refusal| refusal.destination == address)?;
+    }
+    assert_eq!(qemus.refusals()?, []);
+    Ok(())
+}
+
 /// Of either family, from the host by its loopback and its LAN address, and from another machine. No
 /// datagrams from ::1: to those this passt (of March 2023) sends the answers to another address.
 #[test]
@@ -167,9 +212,9 @@ fn ten_megabytes_pass_both_ways_through_ports_forwarded_by_passt() -> Result<()>
         "bulk-udp/2001:db8:1::10/2224",
     ];
     let world = World::new()?;
-    let fence = Fence::new("passt-forwards")?.with(&["--user", "nobody"]);
+    let fence = Fence::new("passt-forwards")?.with(&FENCED);
     for launcher in [NOBODY.map(str::to_owned).into(), fence.launcher()] {
-        let mut guest = boot(&world, &launcher)?.guest;
+        let mut guest = boot(&world, &launcher)?;
         guest.serve(&["echo-tcp/7", "echo-udp/7"])?;
         for (from, to) in [
             (&world.host, &LOOPBACK[..]),
@@ -197,7 +242,7 @@ fn passt_tells_its_guest_of_no_call_that_fails() -> Result<()> {
         on_the_host[0].failed_with("EHOSTUNREACH"),
         "{on_the_host:?}"
     );
-    let mut open = boot(&world, &NOBODY)?.guest;
+    let mut open = boot(&world, &NOBODY)?;
     let outcome = open.attempt(&attempt)?;
     assert_eq!(outcome.ending, probe::Ending::Timeout, "{outcome:?}");
     Ok(())
