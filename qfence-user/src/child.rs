@@ -5,7 +5,7 @@ use std::{
     fs::File,
     io::{self, Read, Write},
     os::{fd::OwnedFd, unix::process::CommandExt},
-    process::{Child, Command},
+    process::{Child, Command, Stdio},
 };
 
 use anyhow::{Context, Result, anyhow};
@@ -37,6 +37,8 @@ pub struct Launch<'a> {
     pub reignored: Reignored,
     /// The limit on locked memory qfence was started with, soft and hard.
     pub locked_memory: (u64, u64),
+    /// Its standard output.
+    pub stdout: Stdio,
 }
 
 /// Why the command did not start.
@@ -114,6 +116,7 @@ pub fn start(launch: Launch<'_>) -> Result<Child, StartError> {
         };
     }
     let before_exec = before_exec(&launch, tell)?;
+    command.stdout(launch.stdout);
     // SAFETY: the closure makes system calls alone: it neither allocates nor takes locks.
     unsafe { command.pre_exec(before_exec) };
     let spawned = command.spawn();

@@ -1,7 +1,10 @@
 //! The command line.
 
-use std::ffi::OsString;
+mod attempts;
 
+use std::{ffi::OsString, path::PathBuf};
+
+pub use attempts::Attempts;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::{
@@ -27,8 +30,9 @@ Examples:
     sudo qfence-user ps
     sudo qfence-user rm vm1
 
-  Whether this host can fence:
-    sudo qfence-user doctor";
+  Whether this host can fence, and whether a fence holds on it:
+    sudo qfence-user doctor
+    sudo qfence-user verify";
 
 const EXEC_EXAMPLES: &str = "\
 Examples:
@@ -58,6 +62,42 @@ Fields of a JSON log line:
   cgroup       the id of its cgroup
   rule         the rule that decided: deny-host, deny-raw, deny-device, unparsed or no-policy
 A line with time, fence and lost says how many refusals are not in the log.";
+
+const VERIFY_NOTES: &str = "\
+How far an attempt came, without the fence and with it:
+  reached      it got an answer
+  arrived      a packet of it was seen on the private host
+  nothing      nothing of it was seen
+  unsupported  this kernel has no such way
+  not allowed  an unprivileged user may not
+
+Verdicts:
+  stopped   gets through without the fence, and the fence has it on record as refused
+  works     must work, and does
+  untried   unsupported or not allowed, without the fence already
+  PASSED    got through the fence
+  BROKEN    must work, and does not
+  UNPROVEN  did not get through, and nothing shows that this was the fence's doing
+
+Fields of the JSON object:
+  holds      whether all verdicts are good
+  kernel     the release
+  attempts   to reach the host
+  must_work  in spite of the fence
+Fields of each attempt, and of each thing that must work:
+  attempt  as in the table
+  without  reached, arrived, nothing, unsupported or unprivileged
+  with     the same with the fence
+  layers   the hooks that refused it
+  errno    the error with the fence, or null
+  ms       milliseconds with the fence
+  verdict  stopped, works, untried, passed, broken or unproven
+
+Exit status:
+  0    every attempt was stopped, and all that must work does
+  1    not so
+  125  verify itself failed: nothing is shown
+  130  it was interrupted";
 
 const DOCTOR_NOTES: &str = "\
 States:
@@ -95,8 +135,19 @@ pub enum Verb {
     Ps(Ps),
     /// End what runs in a fence, and remove it
     Rm(Rm),
+    /// Try to reach destinations in any of many ways, and say what came of each
+    #[command(hide = true)]
+    Attempt(Attempts),
     /// Say whether this host can fence, and what to do where it cannot
     Doctor(Doctor),
+    /// Show that a fence holds on this kernel, by every attempt to get around it
+    Verify(Verify),
+    /// Open a device, and say what came of it
+    #[command(hide = true)]
+    Open(OpenDevice),
+    /// Answer whoever comes
+    #[command(hide = true)]
+    Service,
 }
 
 /// `qfence-user exec`.
@@ -141,6 +192,11 @@ pub struct Exec {
     /// Let the command make raw and UDP-Lite sockets; what they send is judged all the same
     #[arg(long)]
     pub allow_raw: bool,
+
+    /// First show that a fence holds on this kernel, by the short form of `verify`; if it does not,
+    /// nothing is started
+    #[arg(long)]
+    pub verify: bool,
 
     /// Let programs in the fence gain privileges, as set-user-ID programs do
     #[arg(long)]
@@ -202,6 +258,31 @@ pub struct Doctor {
     /// One JSON array instead of a table
     #[arg(long)]
     pub json: bool,
+}
+
+/// `qfence-user verify`.
+///
+/// Makes a throw-away fence in a private network, and tries to reach the host from inside it, as an
+/// unprivileged user, in every way that Linux has; each way outside of the fence as well, where it
+/// must get through. Then tries what must work. No packet leaves the private network, and nothing is
+/// left behind.
+#[derive(Debug, Args)]
+#[command(after_help = VERIFY_NOTES)]
+pub struct Verify {
+    /// One JSON object instead of tables
+    #[arg(long)]
+    pub json: bool,
+
+    /// One attempt for each layer, and some of what must work, as `exec --verify` does
+    #[arg(long)]
+    pub short: bool,
+}
+
+/// The hidden verb `open`.
+#[derive(Debug, Args)]
+pub struct OpenDevice {
+    /// The device
+    pub path: PathBuf,
 }
 
 #[cfg(test)]

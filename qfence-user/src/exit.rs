@@ -2,6 +2,8 @@
 
 use std::{os::unix::process::ExitStatusExt, process::ExitStatus};
 
+use nix::sys::signal::Signal;
+
 /// qfence itself failed; nothing ran, or what ran was ended.
 pub const FAILED: u8 = 125;
 /// The command was found and could not be executed.
@@ -20,6 +22,12 @@ pub fn of_command(ended: ExitStatus) -> u8 {
     status
         .and_then(|status| u8::try_from(status).ok())
         .unwrap_or(FAILED)
+}
+
+/// The status that tells a shell of a signal.
+#[must_use]
+pub fn of_signal(signal: Signal) -> u8 {
+    u8::try_from(128 + signal as i32).unwrap_or(FAILED)
 }
 
 #[cfg(test)]

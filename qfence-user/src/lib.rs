@@ -6,7 +6,7 @@
 //! | module | its one job |
 //! |---|---|
 //! | [`cli`] | the command line |
-//! | [`commands`] | one file a verb: `exec`, `ps`, `rm`, `doctor` |
+//! | [`commands`] | one file a verb: `exec`, `ps`, `rm`, `doctor`, `attempt`, `verify` |
 //! | [`paths`] | where on the host qfence works |
 //! | [`identity`] | the user a command runs as |
 //! | [`inherited`] | the descriptors qfence was started with |
@@ -30,11 +30,15 @@
 //! | [`integrity`] | whether the fence is still whole |
 //! | [`supervise`] | runs until the command ends |
 //! | [`refusals`], [`traces`] | out of the rings |
-//! | [`record`], [`log`], [`say`] | a refusal as text or JSON; where it is written; qfence's own words |
+//! | [`what`], [`record`] | what was refused; the refusal as text or JSON |
+//! | [`log`], [`say`] | where it is written; qfence's own words |
 //! | [`readable`] | waits for descriptors |
+//! | [`attempt`] | attempts to reach a destination in every way there is |
 //! | [`exit`] | exit statuses |
 //! | [`doctor`] | whether this host can fence |
+//! | [`verify`] | whether a fence holds on it |
 
+pub mod attempt;
 pub mod cgroup;
 pub mod child;
 pub mod cli;
@@ -74,3 +78,4 @@ pub mod state;
 pub mod supervise;
 pub mod traces;
 pub mod verify;
+pub mod what;

@@ -25,7 +25,11 @@ use crate::{
 };
 
 /// What is run if nothing else is asked for; in the guest these are on the PATH.
-const COMMANDS: [&[&str]; 2] = [&["qfence-user", "doctor"], &["smoke"]];
+const COMMANDS: [&[&str]; 3] = [
+    &["smoke"],
+    &["qfence-user", "doctor"],
+    &["qfence-user", "verify"],
+];
 
 /// How long the machine may take to boot; it takes about 15 seconds.
 const BOOT: Duration = Duration::from_secs(600);

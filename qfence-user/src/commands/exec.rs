@@ -2,7 +2,12 @@
 //! full before the programs are attached, and the programs are attached before anything enters.
 
 use std::{
-    net::SocketAddr, os::unix::ffi::OsStrExt, path::Path, process, sync::Arc, time::Duration,
+    net::SocketAddr,
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    process::{self, Stdio},
+    sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -35,6 +40,7 @@ use crate::{
     state::State,
     supervise::Supervisor,
     traces::Traces,
+    verify::short::verify_first,
 };
 
 /// How long the command's leftovers get to be gone; the fence's removal tries again.
@@ -47,6 +53,11 @@ const LEFTOVER_PATIENCE: Duration = Duration::from_secs(10);
 pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     require_root()?;
     inherited::close_all_but(options.preserve_fds)?;
+    if options.verify {
+        // Ctrl-C ends both, as long as the signals are not blocked.
+        let sentence = verify_first()?;
+        step(options, sentence);
+    }
     let blocked = Blocked::new()?;
     let forwards = admit(options)?;
     let identity = identity::choose(options.user.as_deref(), &Sudo::from_env())?;
@@ -252,6 +263,7 @@ async fn supervise(
         signal_mask: blocked.mask_before(),
         reignored: blocked.reignored(),
         locked_memory,
+        stdout: Stdio::inherit(),
     });
     let child = match started {
         Ok(child) => child,

@@ -1,9 +1,11 @@
 //! The verbs of the command line, a file each.
 
+pub mod attempt;
 pub mod doctor;
 pub mod exec;
 pub mod ps;
 pub mod rm;
+pub mod verify;
 
 use std::{
     io::{self, Write},
@@ -41,7 +43,11 @@ pub fn run() -> ExitCode {
         Verb::Exec(options) => exec::run(options, &paths),
         Verb::Ps(options) => ps::run(options, &paths).map(|()| 0),
         Verb::Rm(options) => rm::run(options, &paths),
+        Verb::Attempt(options) => attempt::run(options).map(|()| 0),
         Verb::Doctor(options) => doctor::run(options, &paths),
+        Verb::Verify(options) => verify::run(options, &paths),
+        Verb::Open(options) => verify::open(options).map(|()| 0),
+        Verb::Service => verify::serve().map(|()| 0),
     };
     match status {
         Ok(status) => status.into(),

@@ -64,9 +64,7 @@ fn judge(bpffs: &Path, there: There, trial: Option<Result<()>>) -> Finding {
 /// Mounts it for a thread alone, which ends.
 fn try_mount(bpffs: &Path) -> Result<()> {
     let mount_it = || {
-        // A thread that shares its working directory with others may not have mounts of its own.
-        unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)
-            .context("cannot make a mount namespace to try it in")?;
+        unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace to try it in")?;
         mount(
             None::<&str>,
             "/",

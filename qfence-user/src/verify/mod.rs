@@ -1,6 +1,117 @@
-//! Shows on the user's own kernel that a fence holds, in a private network that ends with the process.
+//! Shows on the user's own kernel that a fence holds: a throw-away fence in a private network, every
+//! class of attempt to reach the host without it and with it, and what must work all the same.
+//!
+//! The process does nothing else: it moves to namespaces of its own, which end with it.
+//!
+//! | file | its one job |
+//! |---|---|
+//! | [`mounts`] | a /run/qfence of its own, with a resolv.conf |
+//! | [`netns`], [`wire`], [`scene`] | a private host and internet |
+//! | [`listeners`], [`witness`] | who answers there; who sees what arrives |
+//! | [`throwaway`] | the fence, and its record of refusals |
+//! | [`actors`] | processes of an unprivileged user, outside and inside |
+//! | [`cases`], [`device`], [`service`] | what is tried |
+//! | [`run`] | tries it all |
+//! | [`judge`], [`report`] | what that shows |
+//! | [`short`] | the short form, before `exec` |
+
+pub mod actors;
+pub mod cases;
+pub mod device;
+pub mod judge;
 pub mod listeners;
+pub mod mounts;
 pub mod netns;
+pub mod report;
+pub mod run;
 pub mod scene;
+pub mod service;
+pub mod short;
+pub mod throwaway;
 pub mod wire;
 pub mod witness;
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+
+use crate::{
+    paths::Paths,
+    signals::{Blocked, Received, Signals},
+};
+use actors::Actors;
+use report::Report;
+use run::Stage;
+use scene::Scene;
+use throwaway::ThrowAway;
+use witness::Witness;
+
+/// How it ended.
+pub enum Ended {
+    /// All was tried.
+    Report(Report),
+    /// Somebody did not want to wait for it.
+    Interrupted(Signal),
+}
+
+/// Tries everything, or the short form of it. This process is of no use for anything else afterwards:
+/// it stays in its namespaces.
+///
+/// # Errors
+/// If something cannot be tried: then nothing is shown. What was made is removed.
+pub fn verify(paths: &Paths, short: bool) -> Result<Ended> {
+    let blocked = Blocked::new()?;
+    let paths = mounts::make_private(paths)?;
+    let scene = Scene::enter()?;
+    listeners::start(&scene)?;
+    let witness = Witness::new()?;
+    let actors = Actors::new(blocked)?;
+    let release = fs::read_to_string(paths.proc.join("sys/kernel/osrelease"))
+        .context("cannot read the kernel's release")?;
+
+    // One thread: what is started on it is on the private host.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    runtime.block_on(async {
+        let mut signals = blocked.receive()?;
+        let mut fence = ThrowAway::new(&paths).await?;
+        let mut stage = Stage {
+            scene: &scene,
+            witness: &witness,
+            actors: &actors,
+            fence: &mut fence,
+            short,
+        };
+        let tried = async {
+            let attempts = stage.attempts().await?;
+            let must_work = stage.must_work().await?;
+            let kernel = release.trim().to_owned();
+            Ok(Report::new(kernel, attempts, must_work))
+        };
+        let ended = tokio::select! {
+            // First: a signal of the terminal's ends the attempt under way as well, which then has no
+            // outcome.
+            biased;
+            interrupted = interruption(&mut signals) => interrupted.map(Ended::Interrupted),
+            report = tried => report.map(Ended::Report),
+        };
+        let removed = fence.remove();
+        let ended = ended?;
+        removed?;
+        Ok(ended)
+    })
+}
+
+/// Waits for a signal that means to end.
+async fn interruption(signals: &mut Signals) -> Result<Signal> {
+    loop {
+        match signals.next().await.context("cannot read signals")? {
+            Received::Child => {}
+            Received::PassOn(signal) => return Ok(signal),
+            Received::Shared => return Ok(Signal::SIGINT),
+        }
+    }
+}

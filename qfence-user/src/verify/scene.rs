@@ -4,7 +4,11 @@
 //! host (this process)                           internet
 //! eth0 192.0.2.10/24  2001:db8:1::10/64  ────  eth0 192.0.2.1/24  2001:db8:1::1/64
 //!      203.0.113.5/32 2001:db8:3::5/128         lo   198.51.100.7  2001:db8:2::7
+//!      fe80::10/64
 //! lo   127.0.0.1/8    ::1
+//!      198.18.7.0/24, local: AnyIP
+//!      198.19.7.0/24, a route by the device
+//!      198.19.8.0/24, 2001:db8:8::/64, by a rule: everything is local
 //! ```
 
 use std::{
@@ -14,6 +18,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use netlink_packet_route::route::RouteType;
 
 use super::{
     netns::Netns,
@@ -44,6 +49,24 @@ pub const SERVER_V4: IpAddr = v4(198, 51, 100, 7);
 pub const SERVER_V6: IpAddr = v6(2, 7);
 /// The host's nameserver, on an address of its own on loopback.
 pub const NAMESERVER: IpAddr = v4(127, 0, 0, 53);
+
+/// The host's link-local address.
+const LINK_LOCAL: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x10));
+
+/// Addresses that are the host's by a route alone: as the table `local` says, past it by the device,
+/// and past it by a rule.
+const ANY_IP: Address = (v4(198, 18, 7, 0), 24);
+const BY_DEVICE: Address = (v4(198, 19, 7, 0), 24);
+const BY_RULE: [Address; 2] = [(v4(198, 19, 8, 0), 24), (v6(8, 0), 64)];
+const EVERYTHING: [Address; 2] = [
+    (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+    (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0),
+];
+
+/// Routing tables (rtnetlink(7)), and one of our own.
+const TABLE_MAIN: u32 = 254;
+const TABLE_LOCAL: u32 = 255;
+const TABLE_OWN: u32 = 100;
 
 const GATEWAY_V4: IpAddr = v4(192, 0, 2, 1);
 const GATEWAY_V6: IpAddr = v6(1, 1);
@@ -87,9 +110,17 @@ impl Scene {
 
     fn lay_out(&self) -> Result<()> {
         // Everybody may send pings, as on most distributions.
-        let groups = Path::new(SYSCTLS).join("ipv4/ping_group_range");
-        fs::write(&groups, "0 2147483647")
-            .with_context(|| format!("cannot write {}", groups.display()))?;
+        set("ipv4/ping_group_range", "0 2147483647")?;
+        if self.has_v6 {
+            // For its first second a device could otherwise not ask for its neighbours. Both must say
+            // so, before there is a device.
+            for netns in [&self.host, &self.internet] {
+                netns.run(|| {
+                    set("ipv6/conf/all/accept_dad", "0")?;
+                    set("ipv6/conf/default/accept_dad", "0")
+                })?;
+            }
+        }
 
         Wire::within(&self.host, async |wire| {
             wire.join(DEVICE, &self.internet).await?;
@@ -97,12 +128,16 @@ impl Scene {
             wire.up(DEVICE).await
         })?;
         let there = self.possible(&[(GATEWAY_V4, 24), (GATEWAY_V6, 64)]);
+        let hosts = self.possible(&[(HOST_V4, 0), (HOST_V6, 0)]);
         let servers = self.possible(&[(SERVER_V4, 32), (SERVER_V6, 128)]);
         Wire::within(&self.internet, async |wire| {
             wire.up("lo").await?;
             wire.up(DEVICE).await?;
             wire.assign(DEVICE, &there).await?;
             wire.assign("lo", &servers).await?;
+            for (host, _) in hosts {
+                wire.default_route(host).await?;
+            }
             wire.await_local(&there).await?;
             wire.await_local(&servers).await
         })?;
@@ -111,12 +146,25 @@ impl Scene {
             (OTHER_V4, 32),
             (HOST_V6, 64),
             (OTHER_V6, 128),
+            (LINK_LOCAL, 64),
         ]);
+        let (everything, by_rule) = (self.possible(&EVERYTHING), self.possible(&BY_RULE));
         let gateways = self.possible(&[(GATEWAY_V4, 0), (GATEWAY_V6, 0)]);
         Wire::within(&self.host, async |wire| {
             wire.assign(DEVICE, &here).await?;
             for (gateway, _) in gateways {
                 wire.default_route(gateway).await?;
+            }
+            wire.route_by("lo", ANY_IP, RouteType::Local, TABLE_LOCAL)
+                .await?;
+            wire.route_by("lo", BY_DEVICE, RouteType::Unicast, TABLE_MAIN)
+                .await?;
+            for prefix in everything {
+                wire.route_by("lo", prefix, RouteType::Local, TABLE_OWN)
+                    .await?;
+            }
+            for prefix in by_rule {
+                wire.look_up_in(prefix, TABLE_OWN).await?;
             }
             wire.await_local(&here).await
         })
@@ -126,4 +174,10 @@ impl Scene {
         let possible = |(address, _): &&Address| self.has_v6 || address.is_ipv4();
         addresses.iter().filter(possible).copied().collect()
     }
+}
+
+/// Sets a parameter of the network namespace of this thread.
+fn set(parameter: &str, value: &str) -> Result<()> {
+    let path = Path::new(SYSCTLS).join(parameter);
+    fs::write(&path, value).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -12,6 +12,8 @@ use futures_util::TryStreamExt;
 use netlink_packet_route::{
     address::{AddressAttribute, AddressFlags},
     link::{InfoData, InfoKind, InfoVeth},
+    route::{RouteScope, RouteType},
+    rule::RuleAction,
 };
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use tokio::time::{Instant, sleep};
@@ -23,7 +25,7 @@ use crate::{hostset::single, netlink::LocalRoutes};
 /// delays of the machine's.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// An address with the length of its subnet's prefix.
+/// An address with the length of its subnet's prefix, or that prefix.
 pub type Address = (IpAddr, u8);
 
 /// The network devices of a namespace.
@@ -113,6 +115,67 @@ impl Wire {
         };
         let added = self.handle.route().add(route).execute().await;
         added.with_context(|| format!("cannot set {gateway} as gateway"))
+    }
+
+    /// Sends what is for a prefix to a device, by a route of that kind in that table.
+    ///
+    /// # Errors
+    /// If the kernel does not take the route.
+    pub async fn route_by(
+        &self,
+        name: &str,
+        to: Address,
+        kind: RouteType,
+        table: u32,
+    ) -> Result<()> {
+        let (address, length) = to;
+        let scope = match kind {
+            RouteType::Local => RouteScope::Host,
+            _ => RouteScope::Link,
+        };
+        let index = self.index(name).await?;
+        let route = match address {
+            IpAddr::V4(address) => RouteMessageBuilder::<Ipv4Addr>::new()
+                .destination_prefix(address, length)
+                .output_interface(index)
+                .kind(kind)
+                .scope(scope)
+                .table_id(table)
+                .build(),
+            IpAddr::V6(address) => RouteMessageBuilder::<Ipv6Addr>::new()
+                .destination_prefix(address, length)
+                .output_interface(index)
+                .kind(kind)
+                .table_id(table)
+                .build(),
+        };
+        let added = self.handle.route().add(route).execute().await;
+        added.with_context(|| format!("cannot route {address}/{length} to {name}"))
+    }
+
+    /// Looks what is for a prefix up in another table.
+    ///
+    /// # Errors
+    /// If the kernel does not take the rule.
+    pub async fn look_up_in(&self, to: Address, table: u32) -> Result<()> {
+        let (address, length) = to;
+        let rule = self.handle.rule().add();
+        let rule = rule.table_id(table).action(RuleAction::ToTable);
+        let added = match address {
+            IpAddr::V4(address) => {
+                rule.v4()
+                    .destination_prefix(address, length)
+                    .execute()
+                    .await
+            }
+            IpAddr::V6(address) => {
+                rule.v6()
+                    .destination_prefix(address, length)
+                    .execute()
+                    .await
+            }
+        };
+        added.with_context(|| format!("cannot look {address}/{length} up in table {table}"))
     }
 
     /// Waits until the kernel takes packets to these addresses, in the namespace this runs in: an

@@ -15,7 +15,7 @@ use nix::{
 
 /// How long nothing must be seen until what was before is over. On the private host, packets are
 /// delivered at once.
-const QUIET: Duration = Duration::from_millis(20);
+const QUIET: Duration = Duration::from_millis(10);
 
 /// The most waited for that.
 const ROUNDS: usize = 100;
@@ -29,6 +29,7 @@ const ETH_P_IPV6: u16 = 0x86dd;
 
 /// IP protocol numbers.
 const HOP_BY_HOP: u8 = 0;
+const ICMP: u8 = 1;
 const IGMP: u8 = 2;
 const ICMPV6: u8 = 58;
 
@@ -65,7 +66,7 @@ impl Witness {
     }
 
     /// How many packets were seen since the last call, once there are no more of them; those left out
-    /// by which the kernel keeps house.
+    /// that the kernel sends of its own accord.
     ///
     /// # Errors
     /// If they cannot be read.
@@ -106,29 +107,48 @@ impl Witness {
     }
 }
 
-/// Whether a packet can be somebody's attempt: any IP packet but those by which the kernel finds
-/// neighbours and tells of its groups (ARP, IGMP; of ICMPv6 neighbour and listener discovery).
+/// Whether a packet can be somebody's attempt: any IP packet but those that the kernel sends of its
+/// own accord. These are the ones by which it finds neighbours and tells of its groups (ARP, IGMP, of
+/// ICMPv6 neighbour and listener discovery), and errors: what an error is about is seen itself, if it
+/// gets anywhere, and the error for a route that leads nowhere goes back over loopback.
 fn is_of_interest(ether_type: u16, packet: &[u8]) -> bool {
-    match ether_type {
-        ETH_P_IP => packet.get(9) != Some(&IGMP),
-        ETH_P_IPV6 => !is_housekeeping(packet).unwrap_or(false),
-        _ => false,
+    let by_the_kernel = match ether_type {
+        ETH_P_IP => is_by_the_kernel_v4(packet),
+        ETH_P_IPV6 => is_by_the_kernel_v6(packet),
+        _ => Some(true),
+    };
+    !by_the_kernel.unwrap_or(false)
+}
+
+fn is_by_the_kernel_v4(packet: &[u8]) -> Option<bool> {
+    let header = 4 * usize::from(packet.first()? & 0xf);
+    match *packet.get(9)? {
+        IGMP => Some(true),
+        ICMP => Some(matches!(packet.get(header)?, 3 | 4 | 5 | 11 | 12)),
+        _ => Some(false),
     }
 }
 
-fn is_housekeeping(packet: &[u8]) -> Option<bool> {
+fn is_by_the_kernel_v6(packet: &[u8]) -> Option<bool> {
     let (header, at) = match *packet.get(6)? {
         // Listener reports carry a router alert.
         HOP_BY_HOP => (*packet.get(40)?, 48 + 8 * usize::from(*packet.get(41)?)),
         header => (header, 40),
     };
     let kind = *packet.get(at)?;
-    Some(header == ICMPV6 && matches!(kind, 130..=137 | 143))
+    Some(header == ICMPV6 && matches!(kind, 1..=4 | 130..=137 | 143))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn v4(protocol: u8, rest: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0; 20];
+        (packet[0], packet[9]) = (0x45, protocol);
+        packet.extend_from_slice(rest);
+        packet
+    }
 
     fn v6(next_header: u8, rest: &[u8]) -> Vec<u8> {
         let mut packet = vec![0; 40];
@@ -139,9 +159,9 @@ mod tests {
 
     #[test]
     fn what_the_kernel_says_by_itself_does_not_count() {
-        let mut igmp = [0; 24];
-        igmp[9] = IGMP;
-        assert!(!is_of_interest(ETH_P_IP, &igmp));
+        assert!(!is_of_interest(ETH_P_IP, &v4(IGMP, &[0x22])));
+        assert!(!is_of_interest(ETH_P_IP, &v4(ICMP, &[3, 3])));
+        assert!(!is_of_interest(ETH_P_IPV6, &v6(ICMPV6, &[1, 0])));
         assert!(!is_of_interest(0x0806, &[0; 28]));
         let solicitation = v6(ICMPV6, &[135, 0]);
         assert!(!is_of_interest(ETH_P_IPV6, &solicitation));
@@ -151,9 +171,10 @@ mod tests {
 
     #[test]
     fn everything_else_counts_what_is_cut_short_too() {
-        let mut udp = [0; 28];
-        udp[9] = 17;
-        assert!(is_of_interest(ETH_P_IP, &udp));
+        assert!(is_of_interest(ETH_P_IP, &v4(17, &[3, 3])));
+        assert!(is_of_interest(ETH_P_IP, &v4(ICMP, &[8, 0])));
+        assert!(is_of_interest(ETH_P_IP, &v4(ICMP, &[0, 0])));
+        assert!(is_of_interest(ETH_P_IP, &v4(ICMP, &[])));
         assert!(is_of_interest(ETH_P_IP, &[]));
         assert!(is_of_interest(ETH_P_IPV6, &v6(ICMPV6, &[128, 0])));
         assert!(is_of_interest(ETH_P_IPV6, &v6(17, &[135, 0])));

@@ -1,0 +1,103 @@
+//! Waits for what comes back.
+
+use std::{
+    io::{ErrorKind, Read},
+    time::{Duration, Instant},
+};
+
+use etherparse::{
+    IcmpEchoHeader, Icmpv4Slice, Icmpv4Type, Icmpv6Slice, Icmpv6Type, IpSlice, TcpSlice, UdpSlice,
+};
+use socket2::Socket;
+
+use super::{
+    open::Sockets,
+    outcome::{At, Step, Stop},
+    payload,
+    spec::Attempt,
+    way::Datagram,
+};
+
+/// Waits for the answer to a packet; raw sockets take in much else.
+pub(super) fn wait(
+    sockets: &Sockets,
+    attempt: &Attempt,
+    datagram: Datagram,
+    limit: Duration,
+) -> Result<Option<String>, Stop> {
+    if datagram == Datagram::Raw253 {
+        // Nobody answers experiments.
+        return Err(Stop::Sent);
+    }
+    let socket = sockets.receiver.as_ref().unwrap_or(&sockets.socket);
+    let deadline = Instant::now() + limit;
+    let mut buffer = vec![0; 65_536];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Stop::Sent);
+        }
+        let Some(bytes) = receive(socket, &mut buffer, left)? else {
+            return Err(Stop::Sent);
+        };
+        if let Some(answer) = read(attempt, datagram, bytes) {
+            return Ok(Some(answer));
+        }
+    }
+}
+
+/// Receives; `None` if the time is up.
+fn receive<'a>(
+    mut socket: &Socket,
+    buffer: &'a mut [u8],
+    left: Duration,
+) -> Result<Option<&'a [u8]>, Stop> {
+    // Zero would be for ever, and what is shorter than a microsecond is zero to the kernel.
+    let left = left.max(Duration::from_millis(1));
+    socket.set_read_timeout(Some(left)).at(Step::Setsockopt)?;
+    match socket.read(buffer) {
+        Ok(length) => Ok(Some(&buffer[..length])),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error).at(Step::Receive),
+    }
+}
+
+/// What an answer says; `None` if it is none.
+fn read(attempt: &Attempt, datagram: Datagram, bytes: &[u8]) -> Option<String> {
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    // IPv4 raw sockets get the IP header as well, IPv6 ones do not.
+    let content = if datagram.is_raw() && !attempt.is_v6_socket() {
+        IpSlice::from_slice(bytes).ok()?.payload().payload
+    } else {
+        bytes
+    };
+    let ports = (attempt.port, payload::source_port(attempt));
+    match datagram {
+        Datagram::Udp | Datagram::UdpLite => Some(said(bytes)),
+        Datagram::Ping => Some("echo reply".to_owned()),
+        Datagram::RawIcmp => is_echo_reply(attempt, content).then(|| "echo reply".to_owned()),
+        Datagram::RawUdp | Datagram::RawHeader => {
+            let udp = UdpSlice::from_slice(content).ok()?;
+            let for_us = (udp.source_port(), udp.destination_port()) == ports;
+            for_us.then(|| said(udp.payload()))
+        }
+        Datagram::RawTcp => {
+            let tcp = TcpSlice::from_slice(content).ok()?;
+            let for_us = (tcp.source_port(), tcp.destination_port()) == ports;
+            let answer = if tcp.rst() { "RST" } else { "SYN ACK" };
+            for_us.then(|| answer.to_owned())
+        }
+        Datagram::Raw253 => None,
+    }
+}
+
+fn is_echo_reply(attempt: &Attempt, content: &[u8]) -> bool {
+    let of_ours = |echo: IcmpEchoHeader| echo.id == payload::identifier();
+    if attempt.is_v6_socket() {
+        let icmp = Icmpv6Slice::from_slice(content).map(|icmp| icmp.icmp_type());
+        matches!(icmp, Ok(Icmpv6Type::EchoReply(echo)) if of_ours(echo))
+    } else {
+        let icmp = Icmpv4Slice::from_slice(content).map(|icmp| icmp.icmp_type());
+        matches!(icmp, Ok(Icmpv4Type::EchoReply(echo)) if of_ours(echo))
+    }
+}

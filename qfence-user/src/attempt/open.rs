@@ -1,0 +1,274 @@
+//! The sockets of an attempt, made and set up; nothing is sent yet.
+
+use std::{
+    fs, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
+    time::{Duration, Instant},
+};
+
+use nix::{errno::Errno, libc, net::if_::if_nametoindex};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::{
+    datagram,
+    outcome::{At, Outcome, Step, Stop, errno_of, is_for_want_of_privilege},
+    payload, raw, setup,
+    spec::{Attempt, Destination},
+    stream,
+    uring::Ring,
+    way::{Datagram, Opening, Sending, Stream, Way},
+};
+
+/// What protocol 253 is for (RFC 3692).
+const EXPERIMENT: i32 = 253;
+/// `CAP_NET_RAW` in capability sets.
+const CAP_NET_RAW: u64 = 1 << 13;
+
+/// An attempt whose sockets have been made, or could not be.
+#[derive(Debug)]
+pub struct Opened {
+    attempt: Attempt,
+    sockets: Result<Sockets, Stop>,
+    took: Duration,
+}
+
+/// What an attempt is made with.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    pub(super) socket: Socket,
+    /// Where answers come, if not to the socket itself.
+    pub(super) receiver: Option<Socket>,
+    pub(super) ring: Option<Ring>,
+    pub(super) destination: SockAddr,
+    pub(super) decoy: Option<SockAddr>,
+    /// What goes with each message, for sendmsg().
+    pub(super) control: Vec<u8>,
+}
+
+impl Attempt {
+    /// Makes and sets up the sockets, in the network namespace and with the privileges of the
+    /// calling thread. Whatever happens is part of the outcome.
+    #[must_use]
+    pub fn open(&self) -> Opened {
+        let start = Instant::now();
+        let sockets = open(self).map_err(|stop| match stop {
+            Stop::Failed(step, errno)
+                if is_for_want_of_privilege(self.way, step, errno, may_make_raw_sockets()) =>
+            {
+                Stop::Unprivileged(step, errno)
+            }
+            stop => stop,
+        });
+        Opened {
+            attempt: self.clone(),
+            sockets,
+            took: start.elapsed(),
+        }
+    }
+}
+
+impl Opened {
+    /// Makes the attempt. No step waits for longer than `limit`, and the time taken is that of
+    /// opening and making.
+    ///
+    /// `pause` is called once, before the first byte is sent (by ways that connect: after that), if
+    /// the attempt is to pause; an error of its is that of the step [`Step::Send`].
+    pub fn make(self, limit: Duration, pause: &mut dyn FnMut() -> io::Result<()>) -> Outcome {
+        let start = Instant::now();
+        let result = self.sockets.and_then(|mut sockets| {
+            sockets
+                .socket
+                .set_read_timeout(Some(limit))
+                .at(Step::Setsockopt)?;
+            sockets
+                .socket
+                .set_write_timeout(Some(limit))
+                .at(Step::Setsockopt)?;
+            match self.attempt.way {
+                Way::Stream(_, opening) => {
+                    let pause = self.attempt.options.pause.then_some(pause);
+                    stream::make(&mut sockets, opening, limit, pause)
+                }
+                Way::Datagram(datagram, sending) => {
+                    let how = (datagram, sending);
+                    datagram::make(&mut sockets, &self.attempt, how, limit, pause)
+                }
+            }
+        });
+        Outcome::new(&self.attempt, result, self.took + start.elapsed())
+    }
+}
+
+fn open(attempt: &Attempt) -> Result<Sockets, Stop> {
+    let (kind, protocol) = kind(attempt);
+    let socket = socket(attempt, kind, protocol)?;
+    // A socket for packets with their own header takes none in.
+    let receiver = match attempt.way {
+        Way::Datagram(Datagram::RawHeader, _) => {
+            Some(self::socket(attempt, Type::RAW, libc::IPPROTO_UDP)?)
+        }
+        _ => None,
+    };
+    setup::set(&socket, attempt)?;
+    let uses_ring = matches!(
+        attempt.way,
+        Way::Stream(_, Opening::Uring) | Way::Datagram(_, Sending::Uring | Sending::UringConnected)
+    );
+    let destination = &attempt.destination;
+    let decoy = attempt.options.decoy.map(|address| Destination {
+        address,
+        zone: None,
+    });
+    let sockets = Sockets {
+        ring: uses_ring.then(Ring::new).transpose()?,
+        destination: address(attempt, destination)?,
+        decoy: decoy.map(|decoy| address(attempt, &decoy)).transpose()?,
+        control: setup::control(attempt)?,
+        socket,
+        receiver,
+    };
+    bind(&sockets.socket, attempt)?;
+    Ok(sockets)
+}
+
+fn socket(attempt: &Attempt, kind: Type, protocol: i32) -> Result<Socket, Stop> {
+    let domain = if attempt.is_v6_socket() {
+        Domain::IPV6
+    } else {
+        Domain::IPV4
+    };
+    Socket::new(domain, kind, Some(Protocol::from(protocol))).at(Step::Socket)
+}
+
+fn kind(attempt: &Attempt) -> (Type, i32) {
+    let icmp = if attempt.is_v6_socket() {
+        libc::IPPROTO_ICMPV6
+    } else {
+        libc::IPPROTO_ICMP
+    };
+    match attempt.way {
+        Way::Stream(Stream::Tcp, _) => (Type::STREAM, libc::IPPROTO_TCP),
+        Way::Stream(Stream::Mptcp, _) => (Type::STREAM, libc::IPPROTO_MPTCP),
+        Way::Stream(Stream::Sctp, _) => (Type::STREAM, libc::IPPROTO_SCTP),
+        Way::Stream(Stream::Dccp, _) => (Type::from(raw::SOCK_DCCP), libc::IPPROTO_DCCP),
+        Way::Datagram(datagram, _) => match datagram {
+            Datagram::Udp => (Type::DGRAM, libc::IPPROTO_UDP),
+            Datagram::UdpLite => (Type::DGRAM, libc::IPPROTO_UDPLITE),
+            Datagram::Ping => (Type::DGRAM, icmp),
+            Datagram::RawIcmp => (Type::RAW, icmp),
+            Datagram::RawUdp => (Type::RAW, libc::IPPROTO_UDP),
+            Datagram::RawTcp => (Type::RAW, libc::IPPROTO_TCP),
+            Datagram::Raw253 => (Type::RAW, EXPERIMENT),
+            Datagram::RawHeader => (Type::RAW, libc::IPPROTO_RAW),
+        },
+    }
+}
+
+fn bind(socket: &Socket, attempt: &Attempt) -> Result<(), Stop> {
+    let options = &attempt.options;
+    // A checksum holds for one source address, which the kernel must then use.
+    let source = match attempt.way {
+        Way::Datagram(Datagram::RawUdp | Datagram::RawTcp, _) => Some(payload::source(attempt)),
+        _ => options.source,
+    };
+    if source.is_none() && options.source_port.is_none() {
+        return Ok(());
+    }
+    let unspecified = if attempt.is_v6_socket() {
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+    } else {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    };
+    let port = match attempt.way {
+        way if way.is_raw() => 0,
+        _ => options.source_port.unwrap_or(0),
+    };
+    let zone = zone(attempt.destination.zone.as_deref())?;
+    let address = with_port(source.unwrap_or(unspecified), port, zone);
+    socket.bind(&address.into()).at(Step::Bind)
+}
+
+/// The socket address of a destination.
+fn address(attempt: &Attempt, destination: &Destination) -> Result<SockAddr, Stop> {
+    // net/ipv6/raw.c takes the port of a raw socket's destination for a protocol.
+    let port = if attempt.way.is_raw() {
+        0
+    } else {
+        attempt.port
+    };
+    let zone = zone(destination.zone.as_deref())?;
+    match with_port(destination.address, port, zone) {
+        SocketAddr::V4(address) if attempt.options.unspec => Ok(raw::without_family(address)),
+        address => Ok(address.into()),
+    }
+}
+
+fn with_port(address: IpAddr, port: u16, zone: u32) -> SocketAddr {
+    match address {
+        IpAddr::V4(_) => SocketAddr::new(address, port),
+        IpAddr::V6(address) => SocketAddrV6::new(address, port, 0, zone).into(),
+    }
+}
+
+fn zone(device: Option<&str>) -> Result<u32, Stop> {
+    device.map_or(Ok(0), index)
+}
+
+/// The index of a device.
+pub(super) fn index(device: &str) -> Result<u32, Stop> {
+    // The system call behind it is an ioctl() on a socket of its own, which is no attempt.
+    if_nametoindex(device).at(Step::Setsockopt)
+}
+
+impl Attempt {
+    /// Whether its sockets are of IPv6.
+    pub(super) fn is_v6_socket(&self) -> bool {
+        self.destination.address.is_ipv6() || self.options.on_v6
+    }
+}
+
+/// Whether this thread has `CAP_NET_RAW`. If that cannot be read, it is taken to have it, so that
+/// no refusal passes for a want of privilege.
+fn may_make_raw_sockets() -> bool {
+    let Ok(status) = fs::read_to_string("/proc/thread-self/status") else {
+        return true;
+    };
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.map(|digits| u64::from_str_radix(digits.trim(), 16));
+    !matches!(effective, Some(Ok(set)) if set & CAP_NET_RAW == 0)
+}
+
+impl Sockets {
+    /// connect() to the decoy, which the attempt has, for its way needs one.
+    pub(super) fn connect_to_decoy(&self) -> Result<(), Stop> {
+        let missing = Stop::Failed(Step::Connect, Errno::EDESTADDRREQ);
+        let decoy = self.decoy.as_ref().ok_or(missing)?;
+        self.connect_to(decoy)
+    }
+
+    /// connect() to the destination.
+    pub(super) fn connect(&self) -> Result<(), Stop> {
+        self.connect_to(&self.destination)
+    }
+
+    /// Undoes a connect().
+    pub(super) fn disconnect(&self) -> Result<(), Stop> {
+        let nowhere = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+        self.connect_to(&raw::without_family(nowhere))
+    }
+
+    fn connect_to(&self, address: &SockAddr) -> Result<(), Stop> {
+        match self.socket.connect(address) {
+            Err(error) if errno_of(&error) == Errno::EINPROGRESS => {
+                Err(Stop::Timeout(Step::Connect))
+            }
+            result => result.at(Step::Connect),
+        }
+    }
+
+    /// The ring, which the attempt has if its way needs one.
+    pub(super) fn ring(&mut self) -> Result<&mut Ring, Stop> {
+        let missing = Stop::Failed(Step::Ring, Errno::EBADF);
+        self.ring.as_mut().ok_or(missing)
+    }
+}

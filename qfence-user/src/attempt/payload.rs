@@ -1,0 +1,121 @@
+//! What is sent.
+
+use std::net::IpAddr;
+
+use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep};
+use nix::errno::Errno;
+
+use super::{
+    outcome::{Step, Stop},
+    spec::Attempt,
+    way::{Datagram, Sending},
+};
+
+/// What every packet that has room for it carries, by which a capture can tell it.
+pub const HELLO: &[u8] = b"qfence attempt: hello?\n";
+
+/// The length of a large payload, in bytes. More than any device's MTU but that of loopback.
+pub(super) const LARGE: usize = 60_000;
+
+/// How many datagrams are sent at once by ways that send several.
+pub(super) const SEVERAL: usize = 3;
+
+const HOPS: u8 = 64;
+const SEQUENCE: u16 = 1;
+const WINDOW: u16 = 65_535;
+/// Lengths of the headers that are made here, which have no options.
+const V4_HEADER: usize = 20;
+const V6_HEADER: usize = 40;
+
+/// What goes into one packet by that way: what the socket is given.
+pub(super) fn packet(
+    attempt: &Attempt,
+    datagram: Datagram,
+    sending: Sending,
+) -> Result<Vec<u8>, Stop> {
+    let body = match sending {
+        Sending::Large => HELLO.iter().copied().cycle().take(LARGE).collect(),
+        Sending::Gso => HELLO.repeat(SEVERAL),
+        _ => HELLO.to_vec(),
+    };
+    let (mut bytes, v6) = (Vec::new(), attempt.destination.address.is_ipv6());
+    let (from, to) = (source_port(attempt), attempt.port);
+    let written = match datagram {
+        Datagram::Udp | Datagram::UdpLite | Datagram::Raw253 => return Ok(body),
+        Datagram::Ping | Datagram::RawIcmp if v6 => headers(attempt)
+            .icmpv6_echo_request(identifier(), SEQUENCE)
+            .write(&mut bytes, &body),
+        Datagram::Ping | Datagram::RawIcmp => headers(attempt)
+            .icmpv4_echo_request(identifier(), SEQUENCE)
+            .write(&mut bytes, &body),
+        Datagram::RawUdp | Datagram::RawHeader => {
+            headers(attempt).udp(from, to).write(&mut bytes, &body)
+        }
+        Datagram::RawTcp => headers(attempt)
+            .tcp(from, to, identifier().into(), WINDOW)
+            .syn()
+            .write(&mut bytes, &[]),
+    };
+    // Writing to memory fails only if the body is too long for a packet.
+    written.map_err(|_| Stop::Failed(Step::Send, Errno::EMSGSIZE))?;
+    if datagram != Datagram::RawHeader {
+        bytes.drain(..if v6 { V6_HEADER } else { V4_HEADER });
+    }
+    Ok(bytes)
+}
+
+/// The IP header, which is cut off again where the kernel makes it.
+fn headers(attempt: &Attempt) -> PacketBuilderStep<IpHeaders> {
+    match (source(attempt), attempt.destination.address) {
+        (IpAddr::V6(from), IpAddr::V6(to)) => PacketBuilder::ipv6(from.octets(), to.octets(), HOPS),
+        (IpAddr::V4(from), IpAddr::V4(to)) => PacketBuilder::ipv4(from.octets(), to.octets(), HOPS),
+        // `+src=` of another family, with which bind() has failed already.
+        (_, IpAddr::V4(to)) => PacketBuilder::ipv4([0; 4], to.octets(), HOPS),
+        (_, IpAddr::V6(to)) => PacketBuilder::ipv6([0; 16], to.octets(), HOPS),
+    }
+}
+
+/// The source address of a packet made by hand. A host that sends to itself does so from the
+/// destination; for others `+src=` is needed.
+pub(super) fn source(attempt: &Attempt) -> IpAddr {
+    let destination = attempt.destination.address;
+    attempt.options.source.unwrap_or(destination)
+}
+
+/// The source port of a packet made by hand.
+pub(super) fn source_port(attempt: &Attempt) -> u16 {
+    attempt.options.source_port.unwrap_or_else(identifier)
+}
+
+/// What tells this process's echo requests, and ports, from others'.
+pub(super) fn identifier() -> u16 {
+    let [low, high, ..] = std::process::id().to_le_bytes();
+    u16::from_le_bytes([low, high | 0x80])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::way::Way, *};
+
+    fn packet_of(spec: &str) -> Vec<u8> {
+        let attempt: Attempt = spec.parse().unwrap();
+        let Way::Datagram(datagram, sending) = attempt.way else {
+            panic!("{spec} is no datagram");
+        };
+        packet(&attempt, datagram, sending).unwrap()
+    }
+
+    #[test]
+    fn packets_begin_where_the_kernel_ends() {
+        assert_eq!(packet_of("udp/127.0.0.1/1"), HELLO);
+        assert_eq!(packet_of("udp-gso/127.0.0.1/1").len(), 3 * HELLO.len());
+        assert_eq!(packet_of("udp-large/127.0.0.1/1").len(), 60_000);
+        assert_eq!(packet_of("ping/127.0.0.1")[..2], [8, 0]);
+        assert_eq!(packet_of("raw-icmp/::1")[..2], [128, 0]);
+        assert_eq!(packet_of("raw-udp/::1/258")[2..4], [1, 2]);
+        assert_eq!(packet_of("raw-tcp/127.0.0.1/258")[2..4], [1, 2]);
+        assert_eq!(packet_of("raw-header/127.0.0.1/1")[..1], [0x45]);
+        assert_eq!(packet_of("raw-header/::1/1")[..1], [0x60]);
+        assert_eq!(packet_of("raw-header/::1/1").len(), 48 + HELLO.len());
+    }
+}

@@ -1,0 +1,218 @@
+//! An attempt, and how it is written: `WAY/ADDRESS[%DEVICE][/PORT][+OPTION…]`, for example
+//! `udp-sendmmsg/192.0.2.255/8080+dev=eth0`.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use thiserror::Error;
+
+use super::{
+    options::Options,
+    way::{Datagram, Sending, Way},
+};
+
+/// One attempt to reach something.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Attempt {
+    /// By what kind of socket, and how.
+    pub way: Way,
+    /// Where to.
+    pub destination: Destination,
+    /// Which port there; 0 for ways that have none.
+    pub port: u16,
+    /// What else is done to the socket.
+    pub options: Options,
+}
+
+/// An address, with the device it is on if it is link-local.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Destination {
+    /// The address.
+    pub address: IpAddr,
+    /// The device, for `sin6_scope_id`.
+    pub zone: Option<String>,
+}
+
+/// Why a text is no attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SpecError {
+    /// There are not two or three parts.
+    #[error("{0:?} is not WAY/ADDRESS[/PORT][+OPTION…]")]
+    Shape(String),
+    /// The first part.
+    #[error("no way is called {0:?}")]
+    Way(String),
+    /// The second part, or an option's value.
+    #[error("{0:?} is no IP address of the right family")]
+    Address(String),
+    /// The third part, or an option's value.
+    #[error("{0:?} is no port")]
+    Port(String),
+    /// An option that is not known, or lacks its value, or has one it should not have.
+    #[error("{0:?} is no option")]
+    Option(String),
+    /// Things that do not go together.
+    #[error("{0} goes {1}")]
+    Combination(String, &'static str),
+}
+
+impl Attempt {
+    /// Whether all of it goes together: an option that would be left out is an error.
+    fn check(self) -> Result<Self, SpecError> {
+        let Self {
+            way,
+            destination,
+            port,
+            options,
+        } = &self;
+        let v4 = destination.address.is_ipv4();
+        let v4_packet = destination.address.to_canonical().is_ipv4();
+        // These do not send by sendmsg() with what socket2 makes of it.
+        let own_call = matches!(
+            way,
+            Way::Datagram(_, Sending::Sendmmsg | Sending::Splice | Sending::Uring)
+                | Way::Datagram(_, Sending::UringConnected)
+        );
+        let is_datagram = matches!(way, Way::Datagram(..));
+        let is_connected = way.sends(Sending::Connected) || way.sends(Sending::Reconnected);
+        let is_udp = matches!(way, Way::Datagram(Datagram::Udp | Datagram::UdpLite, _));
+        let complaint = if way.has_port() != (port != &0) {
+            "with a port, but for ping, raw-icmp and raw-253, which have none"
+        } else if way.has_decoy() != options.decoy.is_some() {
+            "with +decoy=, if and only if it is connected to something else first"
+        } else if options.packet_info.is_some() && (!is_datagram || own_call) {
+            "with ways that send packets by sendmsg(), if +pktinfo= does"
+        } else if options.unspec && (!is_datagram || own_call || is_connected || !v4) {
+            "with ways that send IPv4 packets by sendmsg() with the address, if +unspec does"
+        } else if options.on_v6 && !(is_udp && v4) {
+            "with udp and udplite over IPv4, if +on-v6 does"
+        } else if options.loose_route.is_some() && !v4_packet {
+            "with IPv4, if +lsrr= does"
+        } else if (options.segment.is_some() || options.home_route.is_some()) && v4 {
+            "with IPv6, if +srh= or +rh2= does"
+        } else if destination.zone.is_some() && v4 {
+            "with IPv6, if a device does"
+        } else {
+            return Ok(self);
+        };
+        Err(SpecError::Combination(self.to_string(), complaint))
+    }
+}
+
+impl FromStr for Attempt {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        let mut words = text.split('+');
+        let parts: Vec<&str> = words.next().unwrap_or_default().split('/').collect();
+        let (way, destination, port) = match parts[..] {
+            [way, destination] => (way, destination, 0),
+            [way, destination, port] => (way, destination, read_port(port)?),
+            _ => return Err(SpecError::Shape(text.to_owned())),
+        };
+        let mut options = Options::default();
+        for word in words {
+            options.set(word)?;
+        }
+        let attempt = Self {
+            way: way.parse()?,
+            destination: destination.parse()?,
+            port,
+            options,
+        };
+        attempt.check()
+    }
+}
+
+impl FromStr for Destination {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        let (address, zone) = match text.split_once('%') {
+            Some((address, zone)) => (address, Some(zone.to_owned())),
+            None => (text, None),
+        };
+        let address = read_address(address)?;
+        Ok(Self { address, zone })
+    }
+}
+
+pub(super) fn read_address<T: FromStr>(text: &str) -> Result<T, SpecError> {
+    text.parse()
+        .map_err(|_| SpecError::Address(text.to_owned()))
+}
+
+pub(super) fn read_port(text: &str) -> Result<u16, SpecError> {
+    text.parse().map_err(|_| SpecError::Port(text.to_owned()))
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}/{}", self.way, self.destination)?;
+        if self.port != 0 {
+            write!(out, "/{}", self.port)?;
+        }
+        write!(out, "{}", self.options)
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}", self.address)?;
+        self.zone
+            .as_ref()
+            .map_or(Ok(()), |zone| write!(out, "%{zone}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for text in [
+            "tcp/127.0.0.1/8080",
+            "udp-sendmmsg/192.0.2.255/8080+dev=eth0",
+            "udp/fe80::10%eth0/53",
+            "udp/::ffff:127.0.0.1/1+src=::+port=4000+reuse",
+            "ping/192.0.2.10+lsrr=198.51.100.7",
+            "ping/2001:db8::1+srh=2001:db8::2",
+            "ping/2001:db8::1+rh2=2001:db8::2",
+            "raw-header/10.0.2.2/8080+src=10.0.2.15",
+            "udp-elsewhere/127.0.0.1/8080+decoy=198.51.100.7+on-v6+unspec+pause",
+            "udp/127.0.0.1/1+unicast-if=lo+multicast-if=lo+pktinfo=lo+freebind+transparent",
+        ] {
+            assert_eq!(text.parse::<Attempt>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_attempt_says_what_is_wrong() {
+        for (text, complaint) in [
+            ("", "is not WAY"),
+            ("tcp/127.0.0.1/80/80", "is not WAY"),
+            ("tpc/127.0.0.1/80", "no way is called \"tpc\""),
+            ("tcp/localhost/80", "\"localhost\" is no IP address"),
+            ("tcp/127.0.0.1/65536", "\"65536\" is no port"),
+            ("udp/127.0.0.1/1+src=lo", "\"lo\" is no IP address"),
+            ("udp/127.0.0.1/1+lsrr=::1", "\"::1\" is no IP address"),
+            ("udp/127.0.0.1/1+dev", "\"dev\" is no option"),
+            ("udp/127.0.0.1/1+reuse=1", "\"reuse=1\" is no option"),
+            ("tcp/127.0.0.1", "goes with a port"),
+            ("ping/127.0.0.1/7", "goes with a port"),
+            ("udp-elsewhere/127.0.0.1/1", "goes with +decoy="),
+            ("udp/127.0.0.1/1+decoy=192.0.2.1", "goes with +decoy="),
+            ("tcp/127.0.0.1/1+pktinfo=lo", "if +pktinfo= does"),
+            ("udp/::1/1+unspec", "if +unspec does"),
+            ("udp/::1/1+on-v6", "if +on-v6 does"),
+            ("udp/::1/1+lsrr=127.0.0.1", "if +lsrr= does"),
+            ("udp/127.0.0.1/1+srh=::1", "if +srh= or +rh2= does"),
+            ("udp-connected/127.0.0.1/1+unspec", "if +unspec does"),
+            ("ping/127.0.0.1+on-v6", "if +on-v6 does"),
+            ("udp/127.0.0.1%lo/1", "if a device does"),
+        ] {
+            let error = text.parse::<Attempt>().unwrap_err().to_string();
+            assert!(error.contains(complaint), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Attempts to connect.
+
+use std::{
+    io::{self, Read, Write},
+    time::Duration,
+};
+
+use nix::{errno::Errno, libc};
+
+use super::{
+    open::Sockets,
+    outcome::{At, Step, Stop, errno_of},
+    payload::HELLO,
+    way::Opening,
+};
+
+/// As much of an answer as is of interest, in bytes.
+const ENOUGH: u64 = 4096;
+
+/// Connects, and reads what the peer says until it hangs up or the time is up.
+///
+/// Bytes are sent by ways that send the first ones to connect, and after a pause.
+pub(super) fn make(
+    sockets: &mut Sockets,
+    opening: Opening,
+    limit: Duration,
+    pause: Option<&mut dyn FnMut() -> io::Result<()>>,
+) -> Result<Option<String>, Stop> {
+    match opening {
+        Opening::Connect => sockets.connect()?,
+        Opening::Reconnected => {
+            sockets.connect_to_decoy()?;
+            sockets.disconnect()?;
+            sockets.connect()?;
+        }
+        Opening::FastOpen => {
+            let (socket, to) = (&sockets.socket, &sockets.destination);
+            sent(socket.send_to_with_flags(HELLO, to, libc::MSG_FASTOPEN))?;
+        }
+        Opening::FastOpenConnect => {
+            sockets.connect()?;
+            sent((&sockets.socket).write(HELLO))?;
+        }
+        Opening::Uring => {
+            let (destination, socket) = (sockets.destination.clone(), sockets.socket.try_clone());
+            let socket = socket.at(Step::Socket)?;
+            sockets.ring()?.connect(&socket, &destination, limit)?;
+        }
+    }
+    if let Some(pause) = pause {
+        pause().at(Step::Send)?;
+        sent((&sockets.socket).write(HELLO))?;
+    }
+    let mut answer = Vec::new();
+    // The connection stands; how the conversation ends does not change that.
+    let _ = (&sockets.socket).take(ENOUGH).read_to_end(&mut answer);
+    Ok((!answer.is_empty()).then(|| String::from_utf8_lossy(&answer).into_owned()))
+}
+
+/// What came of the first bytes, which wait for the connection.
+fn sent(result: io::Result<usize>) -> Result<(), Stop> {
+    match result {
+        Err(error) if matches!(errno_of(&error), Errno::EINPROGRESS | Errno::EAGAIN) => {
+            Err(Stop::Timeout(Step::Connect))
+        }
+        result => result.map(drop).at(Step::Send),
+    }
+}

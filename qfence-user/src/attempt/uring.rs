@@ -1,0 +1,113 @@
+//! Connecting and sending through io_uring.
+
+use std::{fmt, io, os::fd::AsRawFd, time::Duration};
+
+use io_uring::{
+    IoUring, Probe, opcode, squeue,
+    types::{Fd, Timespec},
+};
+use nix::{errno::Errno, libc};
+use socket2::{SockAddr, Socket};
+
+use super::outcome::{At, Step, Stop};
+
+/// A ring. One operation is on its way at a time.
+pub(super) struct Ring(IoUring);
+
+/// What tells an operation from its time limit, in completions.
+const OPERATION: u64 = 1;
+const LIMIT: u64 = 2;
+
+impl Ring {
+    /// Sets up a ring that can connect and send.
+    pub(super) fn new() -> Result<Self, Stop> {
+        let ring = IoUring::new(4).at(Step::Ring)?;
+        let mut probe = Probe::new();
+        ring.submitter().register_probe(&mut probe).at(Step::Ring)?;
+        let needed = [
+            opcode::Connect::CODE,
+            opcode::SendMsg::CODE,
+            opcode::LinkTimeout::CODE,
+        ];
+        if needed.into_iter().all(|code| probe.is_supported(code)) {
+            Ok(Self(ring))
+        } else {
+            Err(Stop::Failed(Step::Ring, Errno::ENOSYS))
+        }
+    }
+
+    /// `IORING_OP_CONNECT`.
+    pub(super) fn connect(
+        &mut self,
+        socket: &Socket,
+        to: &SockAddr,
+        limit: Duration,
+    ) -> Result<(), Stop> {
+        let connect = opcode::Connect::new(Fd(socket.as_raw_fd()), to.as_ptr().cast(), to.len());
+        self.run(connect.build(), limit, Step::Connect)
+    }
+
+    /// `IORING_OP_SENDMSG`.
+    pub(super) fn send(
+        &mut self,
+        socket: &Socket,
+        to: Option<&SockAddr>,
+        packet: &[u8],
+        limit: Duration,
+    ) -> Result<(), Stop> {
+        let mut slice = libc::iovec {
+            iov_base: packet.as_ptr().cast_mut().cast(),
+            iov_len: packet.len(),
+        };
+        let message = libc::msghdr {
+            msg_name: to.map_or(std::ptr::null_mut(), |to| to.as_ptr().cast_mut().cast()),
+            msg_namelen: to.map_or(0, SockAddr::len),
+            msg_iov: &raw mut slice,
+            msg_iovlen: 1,
+            msg_control: std::ptr::null_mut(),
+            msg_controllen: 0,
+            msg_flags: 0,
+        };
+        let send = opcode::SendMsg::new(Fd(socket.as_raw_fd()), &raw const message);
+        self.run(send.build(), limit, Step::Send)
+    }
+
+    /// Runs one operation with a time limit, and waits until the kernel is done with both.
+    fn run(&mut self, operation: squeue::Entry, limit: Duration, step: Step) -> Result<(), Stop> {
+        let limit = Timespec::from(limit);
+        let entries = [
+            operation.flags(squeue::Flags::IO_LINK).user_data(OPERATION),
+            opcode::LinkTimeout::new(&raw const limit)
+                .build()
+                .user_data(LIMIT),
+        ];
+        // SAFETY: what the entries point at lives in this frame and its callers'; the loop below
+        // leaves it only when both have completed, or when the kernel took neither.
+        let pushed = unsafe { self.0.submission().push_multiple(&entries) };
+        pushed.map_err(io::Error::other).at(Step::Ring)?;
+        let (mut result, mut completed) = (None, 0);
+        while completed < entries.len() {
+            match self.0.submit_and_wait(1) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                waited => waited.at(Step::Ring)?,
+            };
+            for completion in self.0.completion() {
+                completed += 1;
+                if completion.user_data() == OPERATION {
+                    result = Some(completion.result());
+                }
+            }
+        }
+        match result {
+            Some(error) if error == -libc::ECANCELED => Err(Stop::Timeout(step)),
+            Some(error) if error < 0 => Err(Stop::Failed(step, Errno::from_raw(-error))),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Ring {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Ring")
+    }
+}

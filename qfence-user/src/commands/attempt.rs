@@ -1,0 +1,72 @@
+//! `attempt`: tries to reach destinations in any of many ways, and says what came of each.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, Write},
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use nix::{
+    sched::{CloneFlags, setns},
+    unistd::{setgroups, setresgid, setresuid},
+};
+
+use crate::{
+    attempt::{Attempt, Opened},
+    cli::Attempts,
+    identity::{self, Identity, Sudo},
+};
+
+/// Runs `attempt`. That an attempt fails is a result, not an error.
+///
+/// # Errors
+/// If the namespace cannot be entered, the user not be changed to, or a line not be written.
+pub fn run(options: &Attempts) -> Result<()> {
+    if let Some(path) = &options.netns {
+        enter(path).with_context(|| format!("enter the namespace {}", path.display()))?;
+    }
+    if let Some(user) = &options.r#as {
+        // All sockets first: after this there are no privileges to make them with.
+        let opened: Vec<Opened> = options.attempts.iter().map(Attempt::open).collect();
+        let identity = identity::choose(Some(user), &Sudo::default())?;
+        become_user(identity.as_ref()).with_context(|| format!("become the user {user}"))?;
+        opened
+            .into_iter()
+            .zip(&options.attempts)
+            .try_for_each(|(opened, attempt)| make(opened, attempt, options))
+    } else {
+        // Each when the one before is done with, so that they may bind to the same port.
+        options
+            .attempts
+            .iter()
+            .try_for_each(|attempt| make(attempt.open(), attempt, options))
+    }
+}
+
+fn make(opened: Opened, attempt: &Attempt, options: &Attempts) -> Result<()> {
+    let mut pause = || {
+        let line = serde_json::json!({ "attempt": attempt.to_string(), "paused": true });
+        writeln!(io::stdout(), "{line}")?;
+        io::stdin().lock().read_line(&mut String::new()).map(drop)
+    };
+    let limit = Duration::from_millis(options.timeout_ms.into());
+    let outcome = opened.make(limit, &mut pause);
+    let line = serde_json::to_string(&outcome).context("put the outcome into words")?;
+    writeln!(io::stdout(), "{line}").context("write to standard output")
+}
+
+fn enter(path: &Path) -> Result<()> {
+    let namespace = File::open(path).context("open it")?;
+    setns(namespace, CloneFlags::CLONE_NEWNET).context("setns (this needs root)")
+}
+
+fn become_user(identity: Option<&Identity>) -> Result<()> {
+    let Some(identity) = identity else {
+        bail!("to stay root, leave --as out");
+    };
+    setgroups(&identity.groups).context("set the groups")?;
+    setresgid(identity.gid, identity.gid, identity.gid).context("set the group")?;
+    setresuid(identity.uid, identity.uid, identity.uid).context("set the user")
+}

@@ -1,0 +1,54 @@
+//! `verify`: shows that a fence holds on this kernel. And the hidden verbs that it runs as somebody
+//! else, in the fence and out of it.
+
+use std::thread;
+
+use anyhow::Result;
+
+use super::{print, require_root};
+use crate::{
+    cli::{OpenDevice, Verify},
+    exit::of_signal,
+    inherited,
+    paths::Paths,
+    verify::{Ended, device, service, verify},
+};
+
+/// Runs `verify`; returns the exit status.
+///
+/// # Errors
+/// If not all of it could be tried, or standard output cannot be written to.
+pub fn run(options: &Verify, paths: &Paths) -> Result<u8> {
+    require_root()?;
+    inherited::close_all_but(0)?;
+    let report = match verify(paths, options.short)? {
+        Ended::Report(report) => report,
+        Ended::Interrupted(signal) => return Ok(of_signal(signal)),
+    };
+    let text = if options.json {
+        serde_json::to_string(&report)?
+    } else {
+        report.text()
+    };
+    print(&text)?;
+    Ok((!report.holds).into())
+}
+
+/// Runs the hidden verb `open`.
+///
+/// # Errors
+/// If standard output cannot be written to.
+pub fn open(options: &OpenDevice) -> Result<()> {
+    print(&serde_json::to_string(&device::open(&options.path))?)
+}
+
+/// Runs the hidden verb `service`, until somebody ends the process.
+///
+/// # Errors
+/// If the services cannot be started.
+pub fn serve() -> Result<()> {
+    print(&serde_json::to_string(&service::start()?)?)?;
+    loop {
+        thread::park();
+    }
+}

@@ -1,0 +1,191 @@
+//! What is tried: attempts to reach the host, and what must work all the same.
+//!
+//! Each is written as `qfence-user attempt` takes it. The addresses are those of the scene.
+
+use super::scene::NAMESERVER;
+
+/// One thing to try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Case {
+    /// As `qfence-user attempt` takes it.
+    pub spec: &'static str,
+    /// Whether `exec --verify` makes it.
+    pub short: bool,
+}
+
+impl Case {
+    /// Whether it needs IPv6.
+    #[must_use]
+    pub fn is_v6(&self) -> bool {
+        // No part of an IPv4 attempt has a colon.
+        self.spec.contains(':')
+    }
+}
+
+const fn case(spec: &'static str) -> Case {
+    Case { spec, short: false }
+}
+
+/// One of those that show a layer at work, or an end of what must.
+const fn short(spec: &'static str) -> Case {
+    Case { spec, short: true }
+}
+
+/// Every class of attempt to reach the host that an unprivileged process has. None of them sends
+/// anything to the internet, for a packet that is seen is taken for one that got through.
+pub const ATTEMPTS: &[Case] = &[
+    // Connections, by all that is the host.
+    short("tcp/127.0.0.1/8080"),
+    case("tcp/0.0.0.0/8080"),
+    case("tcp/127.9.9.9/8080"),
+    case("tcp/192.0.2.10/8080"),
+    case("tcp/203.0.113.5/8080"),
+    short("tcp/::1/8080"),
+    case("tcp/::/8080"),
+    case("tcp/2001:db8:1::10/8080"),
+    case("tcp/2001:db8:3::5/8080"),
+    case("tcp/fe80::10%eth0/8080"),
+    case("tcp/::ffff:127.0.0.1/8080"),
+    case("tcp/::ffff:192.0.2.10/8080"),
+    // Connections, in other ways.
+    case("tcp-fastopen/127.0.0.1/8080"),
+    case("tcp-fastopen/::1/8080"),
+    case("tcp-fastopen-connect/127.0.0.1/8080"),
+    case("tcp-uring/127.0.0.1/8080"),
+    case("tcp-uring/::1/8080"),
+    case("mptcp/127.0.0.1/8080"),
+    case("mptcp/::1/8080"),
+    case("sctp/127.0.0.1/8080"),
+    case("dccp/127.0.0.1/8080"),
+    // Datagrams, by all that is the host.
+    short("udp/127.0.0.1/8080"),
+    case("udp/0.0.0.0/8080"),
+    case("udp/192.0.2.10/8080"),
+    case("udp/203.0.113.5/8080"),
+    short("udp/::1/8080"),
+    case("udp/2001:db8:1::10/8080"),
+    case("udp/fe80::10%eth0/8080"),
+    case("udp/::ffff:127.0.0.1/8080"),
+    case("udp/::ffff:192.0.2.10/8080"),
+    // Datagrams, in other ways.
+    short("udp-connected/192.0.2.10/8080"),
+    case("udp-connected/2001:db8:1::10/8080"),
+    case("udp-connected/::ffff:192.0.2.10/8080"),
+    case("udp-sendmmsg/127.0.0.1/8080"),
+    case("udp-gso/127.0.0.1/8080"),
+    case("udp-gso/::1/8080"),
+    case("udp-cork/127.0.0.1/8080"),
+    case("udp-more/127.0.0.1/8080"),
+    case("udp-large/192.0.2.10/8080"),
+    case("udp-large/2001:db8:1::10/8080"),
+    case("udp-zerocopy/127.0.0.1/8080"),
+    case("udp-splice/127.0.0.1/8080"),
+    case("udp-elsewhere/127.0.0.1/8080+decoy=198.51.100.7"),
+    case("udp-reconnected/127.0.0.1/8080+decoy=198.51.100.7"),
+    case("udp-uring/127.0.0.1/8080"),
+    case("udp-uring-connected/127.0.0.1/8080"),
+    case("udp/127.0.0.1/8080+on-v6"),
+    // To everybody on a wire, the host among them.
+    short("udp/192.0.2.255/8080"),
+    case("udp/255.255.255.255/8080"),
+    case("udp/::ffff:192.0.2.255/8080"),
+    case("udp/224.0.0.1/8080"),
+    case("udp/239.1.2.3/8080"),
+    case("udp/ff02::1%eth0/8080"),
+    // The exception for DNS is no more than that.
+    short("tcp/127.0.0.53/8080"),
+    case("udp/127.0.0.1/53"),
+    // Past the calls, so that the packet has to be judged.
+    short("ping/127.0.0.1"),
+    case("ping/192.0.2.10"),
+    case("ping/192.0.2.255"),
+    case("ping-connected/192.0.2.10"),
+    short("ping/::1"),
+    case("ping/2001:db8:1::10"),
+    case("ping-connected/2001:db8:1::10"),
+    short("udp/198.51.100.7/8080+dev=lo"),
+    case("tcp/198.51.100.7/8080+dev=lo"),
+    case("udp/198.51.100.7/8080+unicast-if=lo"),
+    case("udp/198.51.100.7/8080+pktinfo=lo"),
+    // Addresses that are the host's by a route: AnyIP, a route by lo, policy routing.
+    case("tcp/198.18.7.7/8080"),
+    case("udp/198.18.7.7/8080"),
+    case("udp/198.19.7.7/8080"),
+    case("tcp/198.19.7.7/8080"),
+    case("udp/198.19.8.8/8080"),
+    case("tcp/198.19.8.8/8080+src=192.0.2.10"),
+    case("udp/2001:db8:8::8/8080"),
+    case("tcp/2001:db8:8::8/8080"),
+    // Kinds of socket that there are none of in a fence.
+    short("udplite/127.0.0.1/8080"),
+    case("udplite-connected/127.0.0.1/8080"),
+    case("udplite/::1/8080"),
+    case("raw-icmp/127.0.0.1"),
+    case("raw-udp/127.0.0.1/8080"),
+    case("raw-253/127.0.0.1"),
+    case("raw-header/127.0.0.1/8080"),
+];
+
+/// What must work in a fence: the internet, and the host's nameserver.
+pub const MUST_WORK: &[Case] = &[
+    short("tcp/198.51.100.7/8080"),
+    short("tcp/2001:db8:2::7/8080"),
+    case("tcp/::ffff:198.51.100.7/8080"),
+    case("tcp-fastopen/198.51.100.7/8080"),
+    short("mptcp/198.51.100.7/8080"),
+    case("mptcp/2001:db8:2::7/8080"),
+    short("udp/198.51.100.7/8080"),
+    short("udp/2001:db8:2::7/8080"),
+    case("udp-connected/198.51.100.7/8080"),
+    case("udp-connected/2001:db8:2::7/8080"),
+    short("ping/198.51.100.7"),
+    short("ping/2001:db8:2::7"),
+    short("udp/127.0.0.53/53"),
+    short("tcp/127.0.0.53/53"),
+];
+
+/// The text of the private host's resolv.conf.
+#[must_use]
+pub fn resolv_conf() -> String {
+    format!("nameserver {NAMESERVER}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::{attempt::Attempt, verify::listeners};
+
+    #[test]
+    fn each_is_an_attempt_and_there_once() {
+        let mut seen = HashSet::new();
+        for case in ATTEMPTS.iter().chain(MUST_WORK) {
+            let attempt: Attempt = case.spec.parse().unwrap();
+            assert_eq!(
+                attempt.destination.address.is_ipv6(),
+                case.is_v6(),
+                "{case:?}"
+            );
+            assert!(attempt.port == 0 || [listeners::PORT, listeners::DNS].contains(&attempt.port));
+            assert!(seen.insert(case.spec), "{case:?} is there twice");
+        }
+    }
+
+    #[test]
+    fn the_short_form_is_short_and_both_of_families() {
+        let short: Vec<_> = ATTEMPTS.iter().filter(|case| case.short).collect();
+        assert!(short.len() * 4 < ATTEMPTS.len(), "{}", short.len());
+        assert!(short.iter().any(|case| case.is_v6()));
+        assert!(MUST_WORK.iter().any(|case| case.short && case.is_v6()));
+    }
+
+    #[test]
+    fn the_nameserver_is_the_one_that_must_work() {
+        assert!(
+            MUST_WORK
+                .iter()
+                .any(|case| case.spec == format!("udp/{NAMESERVER}/53"))
+        );
+    }
+}

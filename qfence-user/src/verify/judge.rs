@@ -1,0 +1,232 @@
+//! From what was seen to a verdict.
+
+use serde::Serialize;
+
+use crate::attempt::{Ending, Outcome};
+
+/// How far a trial came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum End {
+    /// It got an answer.
+    Reached,
+    /// A packet of it was seen on the host; no answer came back.
+    Arrived,
+    /// Nothing of it was seen.
+    Nothing,
+    /// This kernel has no such way.
+    Unsupported,
+    /// This user may not.
+    Unprivileged,
+}
+
+impl End {
+    fn got_through(self) -> bool {
+        matches!(self, Self::Reached | Self::Arrived)
+    }
+
+    fn cannot_be(self) -> bool {
+        matches!(self, Self::Unsupported | Self::Unprivileged)
+    }
+}
+
+/// A trial, outside of the fence or inside.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trial {
+    /// How far it came.
+    pub end: End,
+    /// The error, by name.
+    pub errno: Option<String>,
+    /// How long it took, in milliseconds.
+    pub ms: f64,
+    /// The hooks that recorded a refusal meanwhile, each once, in the order in which they did.
+    pub layers: Vec<&'static str>,
+}
+
+impl Trial {
+    /// The trial that ended so, with as many packets seen on the host and these refusals.
+    #[must_use]
+    pub fn new(outcome: Outcome, packets: usize, layers: Vec<&'static str>) -> Self {
+        let end = match outcome.ending {
+            Ending::Reached => End::Reached,
+            _ if packets > 0 => End::Arrived,
+            Ending::Unsupported => End::Unsupported,
+            Ending::Unprivileged => End::Unprivileged,
+            Ending::Sent | Ending::Timeout | Ending::Failed => End::Nothing,
+        };
+        Self {
+            end,
+            errno: outcome.errno,
+            ms: outcome.ms,
+            layers,
+        }
+    }
+}
+
+/// What two trials show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It gets through without the fence, and the fence's record says that it stopped it.
+    Stopped,
+    /// It must work, and does.
+    Works,
+    /// It cannot be tried: this kernel has no such way, or an unprivileged user may not.
+    Untried,
+    /// It got through the fence.
+    Passed,
+    /// It must work, and does not.
+    Broken,
+    /// It did not get through, and it is not shown that this was the fence's doing: it does not get
+    /// through without it either, or the fence has no record of it.
+    Unproven,
+}
+
+impl Verdict {
+    /// Whether a fence may be relied on that has this verdict.
+    #[must_use]
+    pub fn is_good(self) -> bool {
+        matches!(self, Self::Stopped | Self::Works | Self::Untried)
+    }
+
+    /// The word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Works => "works",
+            Self::Untried => "untried",
+            Self::Passed => "PASSED",
+            Self::Broken => "BROKEN",
+            Self::Unproven => "UNPROVEN",
+        }
+    }
+}
+
+/// Judges an attempt to reach the host.
+#[must_use]
+pub fn attempt(without: &Trial, with: &Trial) -> Verdict {
+    if with.end.got_through() {
+        Verdict::Passed
+    } else if without.end.cannot_be() {
+        Verdict::Untried
+    } else if without.end.got_through() && !with.layers.is_empty() {
+        Verdict::Stopped
+    } else {
+        Verdict::Unproven
+    }
+}
+
+/// Judges what must work.
+#[must_use]
+pub fn must_work(without: &Trial, with: &Trial) -> Verdict {
+    if with.end == End::Reached {
+        Verdict::Works
+    } else if without.end.cannot_be() {
+        Verdict::Untried
+    } else {
+        Verdict::Broken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENDS: [End; 5] = [
+        End::Reached,
+        End::Arrived,
+        End::Nothing,
+        End::Unsupported,
+        End::Unprivileged,
+    ];
+
+    fn trial(end: End, layers: &[&'static str]) -> Trial {
+        Trial {
+            end,
+            errno: None,
+            ms: 0.1,
+            layers: layers.to_vec(),
+        }
+    }
+
+    #[test]
+    fn what_gets_through_the_fence_has_passed_whatever_else() {
+        for end in [End::Reached, End::Arrived] {
+            for control in ENDS {
+                let with = trial(end, &["connect4"]);
+                assert_eq!(attempt(&trial(control, &[]), &with), Verdict::Passed);
+            }
+        }
+    }
+
+    #[test]
+    fn it_is_stopped_only_if_it_gets_through_outside_and_is_on_record() {
+        let (nothing, recorded) = (trial(End::Nothing, &[]), trial(End::Nothing, &["egress"]));
+        for end in [End::Reached, End::Arrived] {
+            assert_eq!(attempt(&trial(end, &[]), &recorded), Verdict::Stopped);
+            assert_eq!(attempt(&trial(end, &[]), &nothing), Verdict::Unproven);
+        }
+        assert_eq!(attempt(&nothing, &recorded), Verdict::Unproven);
+        for end in [End::Unsupported, End::Unprivileged] {
+            assert_eq!(
+                attempt(&trial(end, &[]), &trial(end, &[])),
+                Verdict::Untried
+            );
+            // Something else keeps it from being tried inside alone: not shown.
+            let odd = attempt(&trial(End::Reached, &[]), &trial(end, &[]));
+            assert_eq!(odd, Verdict::Unproven);
+        }
+    }
+
+    #[test]
+    fn what_must_work_needs_an_answer() {
+        let outside = trial(End::Reached, &[]);
+        assert_eq!(
+            must_work(&outside, &trial(End::Reached, &[])),
+            Verdict::Works
+        );
+        for end in [End::Arrived, End::Nothing, End::Unsupported] {
+            assert_eq!(must_work(&outside, &trial(end, &[])), Verdict::Broken);
+        }
+        let nowhere = trial(End::Unsupported, &[]);
+        assert_eq!(must_work(&nowhere, &nowhere), Verdict::Untried);
+        let silent = trial(End::Nothing, &[]);
+        assert_eq!(must_work(&silent, &silent), Verdict::Broken);
+    }
+
+    #[test]
+    fn a_packet_that_was_seen_counts_whatever_the_call_said() {
+        let outcome = |ending| Outcome {
+            attempt: "udp/127.0.0.1/1".into(),
+            ending,
+            step: None,
+            errno: None,
+            reply: None,
+            ms: 1.0,
+        };
+        for ending in [
+            Ending::Sent,
+            Ending::Failed,
+            Ending::Timeout,
+            Ending::Unsupported,
+        ] {
+            assert_eq!(Trial::new(outcome(ending), 1, Vec::new()).end, End::Arrived);
+        }
+        assert_eq!(
+            Trial::new(outcome(Ending::Failed), 0, Vec::new()).end,
+            End::Nothing
+        );
+        assert_eq!(
+            Trial::new(outcome(Ending::Reached), 0, Vec::new()).end,
+            End::Reached
+        );
+    }
+
+    #[test]
+    fn only_good_verdicts_are_good() {
+        for verdict in [Verdict::Passed, Verdict::Broken, Verdict::Unproven] {
+            assert!(!verdict.is_good());
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! A /run/qfence that nobody else sees, for the description of the throw-away fence and for the
+//! private host's resolv.conf. It ends with the process.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
+
+use super::cases::resolv_conf;
+use crate::paths::Paths;
+
+const NONE: Option<&str> = None;
+
+/// Moves this thread to mounts of its own; returns where things are there.
+///
+/// # Errors
+/// If that cannot be done.
+pub fn make_private(paths: &Paths) -> Result<Paths> {
+    unshare(CloneFlags::CLONE_NEWNS)
+        .context("cannot make a mount namespace (CAP_SYS_ADMIN is needed)")?;
+    mount(
+        NONE,
+        Path::new("/"),
+        NONE,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        NONE,
+    )
+    .context("cannot make mounts private")?;
+    let run = &paths.run;
+    let context = || format!("cannot mount a file system at {}", run.display());
+    fs::create_dir_all(run).with_context(context)?;
+    mount(
+        Some("tmpfs"),
+        run,
+        Some("tmpfs"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
+        Some("mode=0700,size=1m"),
+    )
+    .with_context(context)?;
+    let file = run.join("resolv.conf");
+    fs::write(&file, resolv_conf()).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(Paths {
+        resolv_conf: file,
+        ..paths.clone()
+    })
+}

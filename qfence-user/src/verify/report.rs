@@ -1,0 +1,208 @@
+//! What verify found, as a table and as JSON.
+
+use comfy_table::{Table, presets::NOTHING};
+use serde::Serialize;
+
+use super::judge::{End, Trial, Verdict};
+
+/// One line: two trials of the same, and what they show.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Row {
+    /// What was tried, as `qfence-user attempt` takes it, or in words.
+    pub attempt: String,
+    /// How far it came without the fence.
+    pub without: End,
+    /// How far it came with it.
+    pub with: End,
+    /// The hooks that refused it.
+    pub layers: Vec<&'static str>,
+    /// The error with the fence, by name.
+    pub errno: Option<String>,
+    /// How long it took with the fence, in milliseconds.
+    pub ms: f64,
+    /// What that shows.
+    pub verdict: Verdict,
+}
+
+impl Row {
+    /// The line of two trials.
+    #[must_use]
+    pub fn new(attempt: &str, without: &Trial, with: Trial, verdict: Verdict) -> Self {
+        Self {
+            attempt: attempt.to_owned(),
+            without: without.end,
+            with: with.end,
+            layers: with.layers,
+            errno: with.errno,
+            ms: with.ms,
+            verdict,
+        }
+    }
+}
+
+/// All of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// Whether every attempt was stopped, and all that must work does.
+    pub holds: bool,
+    /// The kernel's release.
+    pub kernel: String,
+    /// The attempts to reach the host.
+    pub attempts: Vec<Row>,
+    /// What must work.
+    pub must_work: Vec<Row>,
+}
+
+impl Report {
+    /// The report of these lines. Nothing shown is nothing that holds.
+    #[must_use]
+    pub fn new(kernel: String, attempts: Vec<Row>, must_work: Vec<Row>) -> Self {
+        let good = |rows: &[Row], proof| {
+            rows.iter().all(|row| row.verdict.is_good())
+                && rows.iter().any(|row| row.verdict == proof)
+        };
+        Self {
+            holds: good(&attempts, Verdict::Stopped) && good(&must_work, Verdict::Works),
+            kernel,
+            attempts,
+            must_work,
+        }
+    }
+
+    /// The lines that speak against it.
+    #[must_use]
+    pub fn faults(&self) -> Vec<&Row> {
+        let rows = self.attempts.iter().chain(&self.must_work);
+        rows.filter(|row| !row.verdict.is_good()).collect()
+    }
+
+    /// The report as tables, and a sentence.
+    #[must_use]
+    pub fn text(&self) -> String {
+        [
+            table("ATTEMPT TO REACH THE HOST", &self.attempts),
+            String::new(),
+            table("WHAT MUST WORK", &self.must_work),
+            String::new(),
+            self.sentence(),
+        ]
+        .join("\n")
+    }
+
+    /// The report in a sentence.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let all = || self.attempts.iter().chain(&self.must_work);
+        let count = |verdict| all().filter(|row| row.verdict == verdict).count();
+        let done = format!(
+            "{} attempts to reach the host were stopped, {} of {} things that must work do, {} could \
+             not be tried on Linux {}",
+            count(Verdict::Stopped),
+            count(Verdict::Works),
+            self.must_work.len(),
+            count(Verdict::Untried),
+            self.kernel
+        );
+        if self.holds {
+            return format!("The fence holds: {done}.");
+        }
+        format!(
+            "THE FENCE DOES NOT HOLD: {} passed, {} are broken, {} are unproven; {done}.",
+            count(Verdict::Passed),
+            count(Verdict::Broken),
+            count(Verdict::Unproven)
+        )
+    }
+}
+
+fn table(title: &str, rows: &[Row]) -> String {
+    let mut table = Table::new();
+    table.load_preset(NOTHING);
+    table.set_header([title, "WITHOUT", "WITH", "LAYER", "ERRNO", "MS", "VERDICT"]);
+    for row in rows {
+        let layers = row.layers.join("+");
+        table.add_row([
+            row.attempt.as_str(),
+            word(row.without),
+            word(row.with),
+            if layers.is_empty() { "-" } else { &layers },
+            row.errno.as_deref().unwrap_or("-"),
+            &format!("{:.1}", row.ms),
+            row.verdict.name(),
+        ]);
+    }
+    let lines: Vec<String> = table
+        .lines()
+        .map(|line| line.trim_end().to_owned())
+        .collect();
+    lines.join("\n")
+}
+
+fn word(end: End) -> &'static str {
+    match end {
+        End::Reached => "reached",
+        End::Arrived => "arrived",
+        End::Nothing => "nothing",
+        End::Unsupported => "unsupported",
+        End::Unprivileged => "not allowed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(verdict: Verdict) -> Row {
+        Row {
+            attempt: "tcp/127.0.0.1/8080".into(),
+            without: End::Reached,
+            with: End::Nothing,
+            layers: vec!["connect4", "egress"],
+            errno: Some("ECONNREFUSED".into()),
+            ms: 0.25,
+            verdict,
+        }
+    }
+
+    fn report(attempts: &[Verdict], must_work: &[Verdict]) -> Report {
+        let rows = |verdicts: &[Verdict]| verdicts.iter().copied().map(row).collect();
+        Report::new("6.1".into(), rows(attempts), rows(must_work))
+    }
+
+    #[test]
+    fn one_fault_is_enough_and_nothing_shown_is_not() {
+        use Verdict::{Broken, Passed, Stopped, Unproven, Untried, Works};
+        assert!(report(&[Stopped, Untried], &[Works, Untried]).holds);
+        for (attempts, must_work) in [
+            (&[Stopped, Passed][..], &[Works][..]),
+            (&[Stopped, Unproven], &[Works]),
+            (&[Stopped], &[Works, Broken]),
+            (&[Untried], &[Works]),
+            (&[Stopped], &[Untried]),
+            (&[], &[]),
+        ] {
+            let report = report(attempts, must_work);
+            assert!(!report.holds, "{report:?}");
+            assert!(report.sentence().starts_with("THE FENCE DOES NOT HOLD"));
+        }
+        assert_eq!(report(&[Stopped, Passed], &[Works]).faults().len(), 1);
+    }
+
+    #[test]
+    fn the_table_has_all_that_was_found() {
+        let text = report(&[Verdict::Stopped], &[Verdict::Works]).text();
+        let line = " tcp/127.0.0.1/8080         reached  nothing  connect4+egress  ECONNREFUSED  0.2  \
+                    stopped";
+        assert!(text.contains(line), "{text}");
+        assert!(text.ends_with("could not be tried on Linux 6.1."), "{text}");
+    }
+
+    #[test]
+    fn json_has_the_words_of_the_table() {
+        let json = serde_json::to_string(&row(Verdict::Stopped)).unwrap();
+        assert_eq!(
+            json,
+            r#"{"attempt":"tcp/127.0.0.1/8080","without":"reached","with":"nothing","layers":["connect4","egress"],"errno":"ECONNREFUSED","ms":0.25,"verdict":"stopped"}"#
+        );
+    }
+}

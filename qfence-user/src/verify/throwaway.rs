@@ -1,0 +1,98 @@
+//! The fence that is put to the test: like one of `exec`'s, and gone afterwards.
+
+use std::process;
+
+use anyhow::{Context, Result};
+use aya::maps::{MapData, RingBuf};
+use jiff::Timestamp;
+use qfence_common::{Event, Hook};
+
+use crate::{
+    fence::Fence,
+    fences::Fences,
+    follow::Policy,
+    kernel::{DenyWith, Kernel, Settings},
+    limits::Limits,
+    name::derive_name,
+    netlink::LocalRoutes,
+    paths::Paths,
+    policy::{Dns, rules},
+    resolv::ResolvConf,
+    state::State,
+};
+
+/// A fence without a log: its ring is read here.
+pub struct ThrowAway {
+    fence: Fence,
+    ring: RingBuf<MapData>,
+    /// The maps of the programs, and what keeps their policy true.
+    _policy: Policy,
+}
+
+impl ThrowAway {
+    /// Puts up a fence that judges by the addresses of the network namespace of this thread, in the
+    /// order of `exec`. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// If any of it cannot be; nothing is left then.
+    pub async fn new(paths: &Paths) -> Result<Self> {
+        let name = derive_name("verify".as_ref());
+        let state = State {
+            command: vec!["qfence-user".into(), "verify".into()],
+            supervisor: i32::try_from(process::id()).unwrap_or_default(),
+            started: format!("{:.0}", Timestamp::now()),
+        };
+        let fences = Fences::open(paths)?;
+        let fence = fences.create(Some(&name), "verify".as_ref(), &Limits::default(), &state)?;
+        let (kernel, _) = Kernel::load(Settings {
+            deny: DenyWith::Refused,
+            allow_raw: false,
+            allow_devices: false,
+            trace: false,
+        })?;
+        let resolv_conf = ResolvConf::follow(&paths.resolv_conf)?;
+        let routes = LocalRoutes::subscribe()?;
+        let mut policy = Policy::new(kernel, rules(Dns::Auto), routes, Some(resolv_conf));
+        policy.update().await?;
+        let ring = policy.kernel().take_events()?;
+        let pins = fence.pins();
+        policy.kernel().attach(&fence.cgroup().open()?, &pins)?;
+        Ok(Self {
+            fence,
+            ring,
+            _policy: policy,
+        })
+    }
+
+    /// The fence itself.
+    #[must_use]
+    pub fn fence(&self) -> &Fence {
+        &self.fence
+    }
+
+    /// The hooks that have recorded refusals since the last call, each once, in their order.
+    ///
+    /// # Errors
+    /// If a record is not understood.
+    pub fn layers(&mut self) -> Result<Vec<&'static str>> {
+        let mut layers = Vec::new();
+        while let Some(item) = self.ring.next() {
+            let event = Event::from_bytes(&item)
+                .context("a record of an unknown size came out of the ring of refusals")?;
+            let hook = Hook::from_number(event.hook)
+                .with_context(|| format!("a record of an unknown hook, {}", event.hook))?;
+            if !layers.contains(&hook.name()) {
+                layers.push(hook.name());
+            }
+        }
+        Ok(layers)
+    }
+
+    /// Ends what runs in it, and removes it.
+    ///
+    /// # Errors
+    /// All that could not be removed.
+    pub fn remove(self) -> Result<()> {
+        self.fence.remove()
+    }
+}
