@@ -14,6 +14,9 @@ pub const UNPARSED: u32 = u32::MAX - 1;
 /// The rule number of a refusal of a kind of socket.
 pub const SOCKET_KIND: u32 = u32::MAX - 2;
 
+/// The rule number of a refusal to let a socket broadcast.
+pub const BROADCAST: u32 = u32::MAX - 4;
+
 /// The rule number of a refusal of a device.
 pub const DEVICE: u32 = u32::MAX - 3;
 

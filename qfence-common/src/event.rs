@@ -22,11 +22,13 @@ pub enum Hook {
     SockCreate = 6,
     /// `open()` of a device.
     Device = 7,
+    /// `setsockopt()`.
+    Setsockopt = 8,
 }
 
 impl Hook {
     /// All hooks, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Connect4,
         Self::Connect6,
         Self::Sendmsg4,
@@ -35,6 +37,7 @@ impl Hook {
         Self::Ingress,
         Self::SockCreate,
         Self::Device,
+        Self::Setsockopt,
     ];
 
     /// The kernel's name of the hook, as in logs and in the names of pinned links.
@@ -49,6 +52,7 @@ impl Hook {
             Self::Ingress => "ingress",
             Self::SockCreate => "sock_create",
             Self::Device => "device",
+            Self::Setsockopt => "setsockopt",
         }
     }
 
@@ -64,6 +68,7 @@ impl Hook {
             5 => Some(Self::Ingress),
             6 => Some(Self::SockCreate),
             7 => Some(Self::Device),
+            8 => Some(Self::Setsockopt),
             _ => None,
         }
     }
@@ -132,7 +137,7 @@ mod tests {
         for hook in Hook::ALL {
             assert_eq!(Hook::from_number(hook as u32), Some(hook));
         }
-        assert_eq!(Hook::from_number(8), None);
+        assert_eq!(Hook::from_number(9), None);
     }
 
     #[test]

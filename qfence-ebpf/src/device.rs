@@ -5,7 +5,7 @@ use qfence_common::{Hook, decide::DEVICE, device::is_forbidden};
 
 use crate::{
     judge::{PROCEED, REJECT},
-    maps::{ALLOW_DEVICES, NAMES_OPENER},
+    maps::ALLOW_DEVICES,
     record::{Author, Refusal, refused},
 };
 
@@ -35,11 +35,6 @@ pub(crate) fn judge_device(ctx: &DeviceContext) -> i32 {
         hook: Hook::Device as u32,
         rule: DEVICE,
     };
-    let author = if NAMES_OPENER.load() == 0 {
-        Author::unknown()
-    } else {
-        Author::current()
-    };
-    refused(&what, &author);
+    refused(&what, &Author::current_if_known());
     REJECT
 }

@@ -18,8 +18,8 @@ mod socket;
 mod trie;
 
 use aya_ebpf::{
-    macros::{cgroup_device, cgroup_skb, cgroup_sock, cgroup_sock_addr},
-    programs::{DeviceContext, SkBuffContext, SockAddrContext, SockContext},
+    macros::{cgroup_device, cgroup_skb, cgroup_sock, cgroup_sock_addr, cgroup_sockopt},
+    programs::{DeviceContext, SkBuffContext, SockAddrContext, SockContext, SockoptContext},
 };
 use destination::{destination4, destination6};
 use judge::judge_call;
@@ -71,6 +71,12 @@ fn judge_sock_create(ctx: SockContext) -> i32 {
 #[cgroup_device]
 fn judge_device(ctx: DeviceContext) -> i32 {
     device::judge_device(&ctx)
+}
+
+/// A socket option that is set.
+#[cgroup_sockopt(setsockopt)]
+fn judge_setsockopt(ctx: SockoptContext) -> i32 {
+    socket::judge_option(&ctx)
 }
 
 /// Never reached: the verifier accepts no program that could panic. The linker wants it.

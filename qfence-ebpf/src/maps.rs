@@ -45,6 +45,6 @@ pub(crate) static ALLOW_RAW: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static ALLOW_DEVICES: Global<u32> = Global::new(0);
 
-/// Whether the kernel tells the device program who is running.
+/// Whether the kernel tells every program who is running.
 #[unsafe(no_mangle)]
-pub(crate) static NAMES_OPENER: Global<u32> = Global::new(0);
+pub(crate) static NAMES_CALLER: Global<u32> = Global::new(0);

@@ -35,18 +35,27 @@ pub(crate) fn note(socket: *mut bpf_sock, author: &Author) {
     };
 }
 
+/// Whether a whole socket was made by a call, not by the kernel for a listener.
+#[inline(always)]
+pub(crate) fn is_known(socket: *mut bpf_sock) -> bool {
+    find(socket).is_some()
+}
+
 /// Who is behind a packet; `socket` is a whole one, or null.
 #[inline(always)]
 pub(crate) fn author(packet: *mut __sk_buff, socket: *mut bpf_sock) -> Author {
-    let mut author = Author {
-        pid: 0,
-        comm: [0; 16],
+    let owner = if socket.is_null() { None } else { find(socket) };
+    Author {
+        pid: owner.map_or(0, |owner| owner.pid),
+        comm: owner.map_or([0; 16], |owner| owner.comm),
         // SAFETY: the hook's own packet.
         cgroup: unsafe { bpf_skb_cgroup_id(packet) },
-    };
-    if socket.is_null() {
-        return author;
     }
+}
+
+/// What was noted of a whole socket.
+#[inline(always)]
+fn find<'a>(socket: *mut bpf_sock) -> Option<&'a Owner> {
     // SAFETY: as in `note`; without the flag nothing is made, and the value is not looked at.
     let owner = unsafe {
         bpf_sk_storage_get(
@@ -57,9 +66,5 @@ pub(crate) fn author(packet: *mut __sk_buff, socket: *mut bpf_sock) -> Author {
         )
     };
     // SAFETY: null, or a value of the map's, which stays readable until the program ends (RCU).
-    if let Some(owner) = unsafe { owner.cast::<Owner>().as_ref() } {
-        author.pid = owner.pid;
-        author.comm = owner.comm;
-    }
-    author
+    unsafe { owner.cast::<Owner>().as_ref() }
 }

@@ -15,7 +15,7 @@ use crate::{
     maps::ALLOW_RAW,
     owner, peers,
     record::{Refusal, count, refused},
-    socket::{is_raw, local_port},
+    socket::{has_connected, is_raw, local_port},
 };
 
 /// The loopback device's index, in every network namespace (`LOOPBACK_IFINDEX` in
@@ -36,7 +36,7 @@ pub(crate) fn judge_egress(ctx: &SkBuffContext) -> i32 {
         return drop_unparsed(ctx);
     };
     let socket = whole_socket(ctx);
-    if packet.continues_tcp && (ALLOW_RAW.load() == 0 || !is_raw(socket)) {
+    if packet.continues_tcp && !is_ours_to_judge(ctx, socket) {
         return PROCEED;
     }
     let to = destination(ctx, &packet, socket);
@@ -47,6 +47,13 @@ pub(crate) fn judge_egress(ctx: &SkBuffContext) -> i32 {
     let author = owner::author(ctx.skb.skb, socket);
     refused(&refusal(EGRESS, &to, decision.rule), &author);
     REJECT
+}
+
+/// Whether a TCP segment that opens nothing is judged all the same: one that a raw socket made up, and
+/// one of a connection out of the fence whose peer's address has turned local since.
+#[inline(always)]
+fn is_ours_to_judge(ctx: &SkBuffContext, socket: *mut bpf_sock) -> bool {
+    (ALLOW_RAW.load() != 0 && is_raw(socket)) || (is_loopback(ctx) && has_connected(socket))
 }
 
 #[inline(always)]

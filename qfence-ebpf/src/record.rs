@@ -8,7 +8,7 @@ use aya_ebpf::helpers::{
 };
 use qfence_common::{Address, Event, abi::Counter};
 
-use crate::maps::{COUNTERS, EVENTS};
+use crate::maps::{COUNTERS, EVENTS, NAMES_CALLER};
 
 /// What was refused, and why.
 pub(crate) struct Refusal {
@@ -27,9 +27,13 @@ pub(crate) struct Author {
 }
 
 impl Author {
-    /// Some process of which no more is known than its cgroup.
+    /// The process that is running, at hooks where not every kernel tells that: there it is one of
+    /// which no more is known than its cgroup.
     #[inline(always)]
-    pub(crate) fn unknown() -> Self {
+    pub(crate) fn current_if_known() -> Self {
+        if NAMES_CALLER.load() != 0 {
+            return Self::current();
+        }
         Self {
             pid: 0,
             comm: [0; 16],

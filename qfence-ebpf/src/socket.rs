@@ -1,7 +1,13 @@
 //! Sockets: judges those that are made, and reads from those that send.
 
-use aya_ebpf::{bindings::bpf_sock, programs::SockContext};
-use qfence_common::{Hook, decide::SOCKET_KIND};
+use aya_ebpf::{
+    bindings::bpf_sock,
+    programs::{SockContext, SockoptContext},
+};
+use qfence_common::{
+    Hook,
+    decide::{BROADCAST, SOCKET_KIND},
+};
 
 use crate::{
     judge::{PROCEED, REJECT},
@@ -10,8 +16,19 @@ use crate::{
     record::{Author, Refusal, refused},
 };
 
-/// SOCK_RAW (linux/net.h).
+/// SOCK_DGRAM and SOCK_RAW (linux/net.h).
+const DGRAM: u32 = 2;
 const RAW: u32 = 3;
+/// AF_INET and AF_INET6 (linux/socket.h).
+const INET: u32 = 2;
+const INET6: u32 = 10;
+/// asm-generic/socket.h.
+const SOL_SOCKET: i32 = 1;
+const SO_BROADCAST: i32 = 6;
+/// TCP_LISTEN (net/tcp_states.h).
+const LISTEN: u32 = 10;
+/// IPPROTO_UDP.
+const UDP: u32 = 17;
 /// IPPROTO_UDPLITE: connected, such a socket passes no other hook for calls.
 const UDP_LITE: u32 = 136;
 
@@ -36,6 +53,55 @@ pub(crate) fn judge_socket(ctx: &SockContext) -> i32 {
     }
     owner::note(ctx.sock, &author);
     PROCEED
+}
+
+/// Refuses to let any but a UDP socket broadcast. Of an IPv4 broadcast the kernel hands the host a copy
+/// before the egress hook runs, so that has to be stopped before: UDP is, where its destination is
+/// judged, and other sockets cannot do it without this option.
+#[inline(always)]
+pub(crate) fn judge_option(ctx: &SockoptContext) -> i32 {
+    // SAFETY: the kernel hands in a valid `bpf_sockopt`; the verifier checks each access.
+    let level = unsafe { (*ctx.sockopt).level };
+    // SAFETY: as above.
+    let name = unsafe { (*ctx.sockopt).optname };
+    if level != SOL_SOCKET || name != SO_BROADCAST {
+        return PROCEED;
+    }
+    // SAFETY: as above.
+    let union = unsafe { (*ctx.sockopt).__bindgen_anon_1 };
+    // SAFETY: all members of the union are this pointer.
+    let socket = unsafe { union.sk };
+    if socket.is_null() {
+        return REJECT;
+    }
+    // SAFETY: the hook's own socket, a whole one.
+    let family = unsafe { (*socket).family };
+    // SAFETY: as above.
+    let kind = unsafe { (*socket).type_ };
+    // SAFETY: as above.
+    let protocol = unsafe { (*socket).protocol };
+    let of_the_internet = family == INET || family == INET6;
+    let may_broadcast = kind != RAW && (kind != DGRAM || protocol == UDP);
+    if !of_the_internet || may_broadcast {
+        return PROCEED;
+    }
+    let what = Refusal {
+        address: [0; 16],
+        port: kind,
+        protocol,
+        hook: Hook::Setsockopt as u32,
+        rule: BROADCAST,
+    };
+    refused(&what, &Author::current_if_known());
+    REJECT
+}
+
+/// Whether a socket is one that connected: not a listener, nor one that came out of a listener, which
+/// nobody made by a call. `socket` may be null, or else is a whole one.
+#[inline(always)]
+pub(crate) fn has_connected(socket: *mut bpf_sock) -> bool {
+    // SAFETY: a whole socket, not null.
+    !socket.is_null() && unsafe { (*socket).state } != LISTEN && owner::is_known(socket)
 }
 
 /// The port a socket sends from, in host order; 0 for none. `socket` may be null.

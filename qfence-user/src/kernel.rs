@@ -1,8 +1,8 @@
 //! Owns aya: loads the programs, publishes policies to them, attaches and pins them, and reads what
 //! they count and record.
 
-mod device_link;
 mod link;
+mod own_link;
 pub mod query;
 mod syscall;
 pub mod trial;
@@ -106,9 +106,9 @@ impl Kernel {
     /// If the kernel takes neither variant.
     pub fn load(settings: Settings) -> Result<(Self, bool)> {
         let errno = -(settings.deny.errno() as i32);
-        let variant = |deny_retval, names_opener| Variant {
+        let variant = |deny_retval, names_caller| Variant {
             deny_retval,
-            names_opener,
+            names_caller,
         };
         // Where it fails for another reason, the last says so just as well.
         Self::load_with(variant(errno, true), settings)
@@ -239,15 +239,15 @@ impl Kernel {
 struct Variant {
     /// What they set as the error of a refused call, or 0 (`bpf_set_retval`, Linux 5.18).
     deny_retval: i32,
-    /// Whether the one for devices asks who is running (Linux 6.1).
-    names_opener: bool,
+    /// Whether those for devices and options ask who is running (Linux 6.1).
+    names_caller: bool,
 }
 
 /// Makes the maps and sets the globals; nothing is loaded yet.
 fn open(variant: Variant, settings: Settings) -> Result<Ebpf> {
     let allow_raw = u32::from(settings.allow_raw);
     let allow_devices = u32::from(settings.allow_devices);
-    let names_opener = u32::from(variant.names_opener);
+    let names_caller = u32::from(variant.names_caller);
     let trace_level: u8 = if settings.trace {
         aya_log::Level::Trace as u8
     } else {
@@ -259,7 +259,7 @@ fn open(variant: Variant, settings: Settings) -> Result<Ebpf> {
         // milliseconds to parse.
         .btf(None)
         .override_global(abi::DENY_RETVAL, &variant.deny_retval, true)
-        .override_global(abi::NAMES_OPENER, &names_opener, true)
+        .override_global(abi::NAMES_CALLER, &names_caller, true)
         .override_global(abi::ALLOW_RAW, &allow_raw, true)
         .override_global(abi::ALLOW_DEVICES, &allow_devices, true)
         .override_global(aya_log::LEVEL, &trace_level, true);

@@ -1,4 +1,4 @@
-//! qfence, the user side: a policy becomes entries in a map, eight programs on a cgroup judge by
+//! qfence, the user side: a policy becomes entries in a map, nine programs on a cgroup judge by
 //! them, and a command runs inside.
 //!
 //! The modules in the order in which `exec` comes to them:

@@ -70,6 +70,7 @@ pub fn rule_name(rules: &[Rule], number: u32) -> &'static str {
         decide::UNPARSED => "unparsed",
         decide::SOCKET_KIND => "deny-raw",
         decide::DEVICE => "deny-device",
+        decide::BROADCAST => "deny-broadcast",
         _ => usize::try_from(number)
             .ok()
             .and_then(|index| rules.get(index))

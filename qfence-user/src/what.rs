@@ -26,7 +26,7 @@ pub enum What {
         /// `unknown`.
         protocol: &'static str,
     },
-    /// To make a socket.
+    /// To make a socket, or to let one broadcast.
     Socket {
         /// Its type: `raw`, `dgram`, …, or its number.
         socket: String,
@@ -45,7 +45,7 @@ impl What {
     #[must_use]
     pub fn of(event: &Event) -> Self {
         match Hook::from_number(event.hook) {
-            Some(Hook::SockCreate) => Self::Socket {
+            Some(Hook::SockCreate | Hook::Setsockopt) => Self::Socket {
                 socket: socket_type_name(event.port),
                 protocol: protocol_name(event.protocol),
             },

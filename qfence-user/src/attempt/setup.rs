@@ -21,7 +21,8 @@ pub(super) fn set(socket: &Socket, attempt: &Attempt) -> Result<(), Stop> {
     match attempt.way {
         Way::Stream(_, opening) => set_opening(socket, opening)?,
         Way::Datagram(datagram, sending) => {
-            socket.set_broadcast(true).at(Step::Setsockopt)?;
+            // Without it a send to a broadcast address fails, and says so.
+            let _ = socket.set_broadcast(true);
             set_sending(socket, datagram, sending)?;
         }
     }

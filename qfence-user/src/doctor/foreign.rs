@@ -132,7 +132,7 @@ fn judge(
 fn may_redirect(hook: Hook) -> bool {
     match hook {
         Hook::Connect4 | Hook::Connect6 | Hook::Sendmsg4 | Hook::Sendmsg6 => true,
-        Hook::Egress | Hook::Ingress | Hook::SockCreate | Hook::Device => false,
+        Hook::Egress | Hook::Ingress | Hook::SockCreate | Hook::Device | Hook::Setsockopt => false,
     }
 }
 

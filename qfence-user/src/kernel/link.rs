@@ -9,7 +9,7 @@ use aya::programs::{
 };
 use qfence_common::Hook;
 
-use super::device_link;
+use super::own_link;
 
 /// Loads a program.
 ///
@@ -21,6 +21,7 @@ pub(super) fn load(program: &mut Program) -> Result<(), ProgramError> {
         Program::CgroupSkb(program) => program.load(),
         Program::CgroupSock(program) => program.load(),
         Program::CgroupDevice(program) => program.load(),
+        Program::CgroupSockopt(program) => program.load(),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
 }
@@ -29,8 +30,8 @@ pub(super) fn load(program: &mut Program) -> Result<(), ProgramError> {
 pub(super) enum Link {
     /// By aya.
     Aya(FdLink),
-    /// The one that aya does not hand out.
-    Device(OwnedFd),
+    /// One that aya does not hand out.
+    Own(OwnedFd),
 }
 
 /// One that stays when this is dropped, until its pin is removed too.
@@ -38,7 +39,7 @@ pub(super) enum Pinned {
     /// One that aya made.
     Aya(#[expect(dead_code, reason = "held, not used")] PinnedLink),
     /// One made beside it.
-    Device(#[expect(dead_code, reason = "held, not used")] OwnedFd),
+    Own(#[expect(dead_code, reason = "held, not used")] OwnedFd),
 }
 
 impl Link {
@@ -49,9 +50,9 @@ impl Link {
     pub(super) fn pin(self, path: &Path) -> Result<Pinned> {
         Ok(match self {
             Self::Aya(link) => Pinned::Aya(link.pin(path)?),
-            Self::Device(link) => {
-                device_link::pin(&link, path)?;
-                Pinned::Device(link)
+            Self::Own(link) => {
+                own_link::pin(&link, path)?;
+                Pinned::Own(link)
             }
         })
     }
@@ -83,8 +84,12 @@ pub(super) fn attach(program: &mut Program, hook: Hook, cgroup: &File) -> Result
             program.take_link(id)?.try_into()
         }
         Program::CgroupDevice(program) => {
-            let link = device_link::attach(program.fd()?, cgroup)?;
-            return Ok(Link::Device(link));
+            let link = own_link::attach(program.fd()?, cgroup, hook)?;
+            return Ok(Link::Own(link));
+        }
+        Program::CgroupSockopt(program) => {
+            let link = own_link::attach(program.fd()?, cgroup, hook)?;
+            return Ok(Link::Own(link));
         }
         _ => return Err(ProgramError::UnexpectedProgramType.into()),
     };

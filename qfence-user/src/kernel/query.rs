@@ -93,7 +93,7 @@ pub fn attached(cgroup: &File, hook: Hook) -> io::Result<Attached> {
 }
 
 /// The number of a hook in `enum bpf_attach_type`, linux/bpf.h.
-fn attach_type(hook: Hook) -> u32 {
+pub(super) fn attach_type(hook: Hook) -> u32 {
     match hook {
         Hook::Connect4 => 10,
         Hook::Connect6 => 11,
@@ -103,5 +103,6 @@ fn attach_type(hook: Hook) -> u32 {
         Hook::Ingress => 0,
         Hook::SockCreate => 2,
         Hook::Device => 6,
+        Hook::Setsockopt => 22,
     }
 }

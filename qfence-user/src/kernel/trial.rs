@@ -34,7 +34,7 @@ impl Trial {
         };
         let variant = Variant {
             deny_retval,
-            names_opener: sets_errno,
+            names_caller: sets_errno,
         };
         let settings = Settings {
             deny: DenyWith::Refused,

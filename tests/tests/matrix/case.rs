@@ -143,7 +143,10 @@ impl Case {
         match outcome.ending {
             // By the hooks for calls, at once; or by the one for packets.
             Ending::Failed => ["connect", "send"].iter().any(|step| {
-                outcome.failed_with(step, "ECONNREFUSED") || outcome.failed_with(step, "EPERM")
+                outcome.failed_with(step, "ECONNREFUSED")
+                    || outcome.failed_with(step, "EPERM")
+                    // A socket that may not broadcast: it was refused the option.
+                    || (outcome.failed_with(step, "EACCES") && self.spec.contains("255"))
             }),
             // A SYN that is dropped is sent again and again.
             Ending::Timeout => self.way.contains("tcp"),

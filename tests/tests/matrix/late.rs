@@ -140,9 +140,9 @@ pub(crate) fn packets_are_refused() -> Result<()> {
     Ok(())
 }
 
-/// A connection that stood goes on, as answers to a service in the fence must, and so what it sends
-/// comes to the host's TCP. Which knows no such connection: nothing arrives at a service, even one
-/// on the same port.
+/// A connection that stood is not carried on to the host, which knows no such connection anyhow:
+/// nothing arrives at a service, even one on the same port. Of MPTCP, whose inner sockets the kernel
+/// makes, segments come to the host's TCP.
 pub(crate) fn connections_reach_nobody() -> Result<()> {
     let scene = Scene::new()?;
     let listen = || Ok(TcpListener::bind(("::", SILENT))?);
@@ -153,6 +153,9 @@ pub(crate) fn connections_reach_nobody() -> Result<()> {
     let judge = |spec: &str, control: &Late, late: &Late| {
         if !control.seen.iter().any(|seen| seen.device == "lo") {
             wrong.push(format!("control: {spec}: {}", control.describe()));
+        }
+        if spec.starts_with("tcp/") && !late.seen.is_empty() {
+            wrong.push(format!("fenced: {spec}: {}", late.describe()));
         }
         for made in [control, late] {
             if made.arrived || service.accept().is_ok() || made.outcome.reply.is_some() {

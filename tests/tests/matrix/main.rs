@@ -56,8 +56,15 @@ fn multicast_is_refused_on_every_device() -> Result<()> {
 }
 
 #[test]
-fn no_copy_of_a_packet_to_all_comes_back_to_the_host() -> Result<()> {
-    prove::refused(table::COPIES)
+fn nothing_but_udp_gets_to_broadcast() -> Result<()> {
+    prove::refused(table::BROADCAST_OPTION)
+}
+
+/// The one thing that is known to get out, and is told of in the README.
+#[test]
+fn a_copy_of_multicast_that_goes_to_the_host_is_refused_all_the_same_and_not_answered() -> Result<()>
+{
+    prove::unanswered(table::COPIES)
 }
 
 #[test]

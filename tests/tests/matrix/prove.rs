@@ -59,6 +59,25 @@ pub(crate) fn refused(section: &'static str) -> Result<()> {
     conclude(&cases, &wrong)
 }
 
+/// Makes every attempt outside, where it must get through, and inside, where the sender must be told
+/// that it is refused, and get no answer. What the host sees of it is not asked.
+pub(crate) fn unanswered(section: &'static str) -> Result<()> {
+    let cases = cases(section)?;
+    let scene = Scene::new()?;
+    let mut wrong = Vec::new();
+    let mut inside = Inside::new(&scene);
+    for case in &cases {
+        let (without, with) = (outside(&scene, case)?, inside.make(case)?);
+        if !(without.arrived || without.outcome.ending == Ending::Reached) {
+            wrong.push(format!("control: {case}: {}", without.describe()));
+        }
+        if !case.is_refused(&with.outcome) {
+            wrong.push(format!("fenced: {case}: {}", with.describe()));
+        }
+    }
+    conclude(&cases, &wrong)
+}
+
 /// Makes every attempt outside and inside, and each must get through, to the internet.
 pub(crate) fn working(section: &'static str) -> Result<()> {
     let cases = cases(section)?;

@@ -172,19 +172,26 @@ nobody      | ping ping-uring        | ff02::1%lo                   |           
 RAW-ALLOWED | raw-udp                | ff02::1:3%eth0               | +src=fe80::10   | arrives
 ";
 
-/// The copies that a host sends to itself of IPv4 packets to all: no socket owns them, and so no
-/// program on a cgroup sees them (`ip_mc_output` in net/ipv4/ip_output.c).
-pub(crate) const COPIES: &str = "
+/// What only a socket with SO_BROADCAST can send, for which nothing but UDP gets it: of an IPv4 packet
+/// to all, a copy goes to the host before the packet layer sees it.
+pub(crate) const BROADCAST_OPTION: &str = "
 nobody      | ping ping-uring        | 255.255.255.255              |                 | arrives
 nobody      | ping                   | 192.0.2.255 203.0.113.255    |                 | arrives
 nobody      | ping                   | 255.255.255.255              | +dev=br0        | arrives
 nobody      | ping                   | 255.255.255.255              | +dev=eth0       | arrives
 nobody      | ping                   | 255.255.255.255              | +pktinfo=br0    | arrives
+RAW-ALLOWED | raw-udp                | 255.255.255.255 192.0.2.255  | +src=192.0.2.10 | arrives
+RAW-ALLOWED | raw-icmp               | 255.255.255.255              | +src=192.0.2.10 | arrives
+";
+
+/// The same copies of multicast, which takes no option: no socket owns them, and so no program on a
+/// cgroup sees them (`ip_mc_output` in net/ipv4/ip_output.c). These come to the host, whose answers
+/// do not come back; the README says so.
+pub(crate) const COPIES: &str = "
 nobody      | ping ping-uring        | 224.0.0.1                    |                 | arrives
 nobody      | ping                   | 239.1.2.4                    | +multicast-if=br0 | arrives
-RAW-ALLOWED | raw-udp                | 255.255.255.255 192.0.2.255  | +src=192.0.2.10 | arrives
 RAW-ALLOWED | raw-udp                | 239.1.2.3                    | +src=192.0.2.10 | arrives
-RAW-ALLOWED | raw-icmp               | 255.255.255.255 224.0.0.1    | +src=192.0.2.10 | arrives
+RAW-ALLOWED | raw-icmp               | 224.0.0.1                    | +src=192.0.2.10 | arrives
 ";
 
 /// Source routes, with the host as the first stop on the way to somewhere else.
@@ -241,7 +248,7 @@ pub(crate) const REFUSED: [&str; 12] = [
     NAT,
     BROADCAST,
     MULTICAST,
-    COPIES,
+    BROADCAST_OPTION,
     SOURCE_ROUTES,
     ANNEX,
 ];

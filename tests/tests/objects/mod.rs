@@ -10,7 +10,7 @@ use aya::{
 use tests::run::wait_until;
 
 /// One for each hook.
-const PROGRAMS: usize = 8;
+const PROGRAMS: usize = 9;
 
 /// Objects of the kernel, by their ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! The link of the device program. aya 0.14 makes one and hands it to nobody: its `CgroupDeviceLink`,
-//! alone of the cgroup links, is not to be had as an `FdLink`, which is what can be pinned.
+//! Links of device and socket option programs. aya 0.14 makes such and hands them to nobody: alone of
+//! the cgroup links, they are not to be had as an `FdLink`, which is what can be pinned.
 
 use std::{
     ffi::{CString, c_long},
@@ -11,10 +11,12 @@ use std::{
     path::Path,
 };
 
-use super::syscall::{Attributes, bpf, bpf_fd, number};
+use qfence_common::Hook;
 
-/// `BPF_CGROUP_DEVICE`, of `enum bpf_attach_type` in linux/bpf.h.
-const CGROUP_DEVICE: u32 = 6;
+use super::{
+    query::attach_type,
+    syscall::{Attributes, bpf, bpf_fd, number},
+};
 
 #[repr(C)]
 struct LinkCreate {
@@ -43,15 +45,15 @@ unsafe impl Attributes for ObjPin {
     const COMMAND: c_long = 6;
 }
 
-/// Attaches a loaded device program to a cgroup, for as long as the link is held or pinned.
+/// Attaches a loaded program to a cgroup, for as long as the link is held or pinned.
 ///
 /// # Errors
 /// What bpf(2) fails with.
-pub(super) fn attach(program: impl AsFd, cgroup: impl AsFd) -> io::Result<OwnedFd> {
+pub(super) fn attach(program: impl AsFd, cgroup: impl AsFd, hook: Hook) -> io::Result<OwnedFd> {
     bpf_fd(&mut LinkCreate {
         prog_fd: number(&program)?,
         target_fd: number(&cgroup)?,
-        attach_type: CGROUP_DEVICE,
+        attach_type: attach_type(hook),
         flags: 0,
     })
 }
