@@ -30,6 +30,10 @@ pub const ALLOW_RAW: &str = "ALLOW_RAW";
 /// The global that says whether the devices in [`crate::device`] are let be: 0 or 1.
 pub const ALLOW_DEVICES: &str = "ALLOW_DEVICES";
 
+/// The global that says whether the device program may ask who opens one: 0 or 1. Before Linux 6.1 it
+/// has no helpers for that (`cgroup_current_func_proto` in kernel/bpf/cgroup.c).
+pub const NAMES_OPENER: &str = "NAMES_OPENER";
+
 /// The size of the event ring in bytes: about 800 refusals between two reads.
 pub const EVENTS_BYTES: u32 = 64 * 1024;
 

@@ -5,7 +5,7 @@ use qfence_common::{Hook, decide::DEVICE, device::is_forbidden};
 
 use crate::{
     judge::{PROCEED, REJECT},
-    maps::ALLOW_DEVICES,
+    maps::{ALLOW_DEVICES, NAMES_OPENER},
     record::{Author, Refusal, refused},
 };
 
@@ -35,6 +35,11 @@ pub(crate) fn judge_device(ctx: &DeviceContext) -> i32 {
         hook: Hook::Device as u32,
         rule: DEVICE,
     };
-    refused(&what, &Author::current());
+    let author = if NAMES_OPENER.load() == 0 {
+        Author::unknown()
+    } else {
+        Author::current()
+    };
+    refused(&what, &author);
     REJECT
 }

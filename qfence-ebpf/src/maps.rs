@@ -44,3 +44,7 @@ pub(crate) static ALLOW_RAW: Global<u32> = Global::new(0);
 /// Whether devices for networks beside QEMU's own sockets are let be.
 #[unsafe(no_mangle)]
 pub(crate) static ALLOW_DEVICES: Global<u32> = Global::new(0);
+
+/// Whether the kernel tells the device program who is running.
+#[unsafe(no_mangle)]
+pub(crate) static NAMES_OPENER: Global<u32> = Global::new(0);

@@ -27,6 +27,17 @@ pub(crate) struct Author {
 }
 
 impl Author {
+    /// Some process of which no more is known than its cgroup.
+    #[inline(always)]
+    pub(crate) fn unknown() -> Self {
+        Self {
+            pid: 0,
+            comm: [0; 16],
+            // SAFETY: a helper without arguments.
+            cgroup: unsafe { bpf_get_current_cgroup_id() },
+        }
+    }
+
     /// The process that is running: the right one wherever a call is judged.
     #[inline(always)]
     pub(crate) fn current() -> Self {

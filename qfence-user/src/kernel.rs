@@ -105,16 +105,20 @@ impl Kernel {
     /// # Errors
     /// If the kernel takes neither variant.
     pub fn load(settings: Settings) -> Result<(Self, bool)> {
-        Self::load_with(-(settings.deny.errno() as i32), settings)
+        let errno = -(settings.deny.errno() as i32);
+        let variant = |deny_retval, names_opener| Variant {
+            deny_retval,
+            names_opener,
+        };
+        // Where it fails for another reason, the last says so just as well.
+        Self::load_with(variant(errno, true), settings)
+            .or_else(|_| Self::load_with(variant(errno, false), settings))
             .map(|kernel| (kernel, true))
-            .or_else(|first| match Self::load_with(0, settings) {
-                Ok(kernel) => Ok((kernel, false)),
-                Err(_) => Err(first),
-            })
+            .or_else(|_| Ok((Self::load_with(variant(0, false), settings)?, false)))
     }
 
-    fn load_with(deny_retval: i32, settings: Settings) -> Result<Self> {
-        let mut ebpf = open(deny_retval, settings)?;
+    fn load_with(variant: Variant, settings: Settings) -> Result<Self> {
+        let mut ebpf = open(variant, settings)?;
         for hook in Hook::ALL {
             load(program(&mut ebpf, hook)?).with_context(|| {
                 format!(
@@ -230,12 +234,20 @@ impl Kernel {
     }
 }
 
+/// What the programs may ask of the kernel.
+#[derive(Clone, Copy, Debug)]
+struct Variant {
+    /// What they set as the error of a refused call, or 0 (`bpf_set_retval`, Linux 5.18).
+    deny_retval: i32,
+    /// Whether the one for devices asks who is running (Linux 6.1).
+    names_opener: bool,
+}
+
 /// Makes the maps and sets the globals; nothing is loaded yet.
-fn open(deny_retval: i32, settings: Settings) -> Result<Ebpf> {
-    let (allow_raw, allow_devices) = (
-        u32::from(settings.allow_raw),
-        u32::from(settings.allow_devices),
-    );
+fn open(variant: Variant, settings: Settings) -> Result<Ebpf> {
+    let allow_raw = u32::from(settings.allow_raw);
+    let allow_devices = u32::from(settings.allow_devices);
+    let names_opener = u32::from(variant.names_opener);
     let trace_level: u8 = if settings.trace {
         aya_log::Level::Trace as u8
     } else {
@@ -246,7 +258,8 @@ fn open(deny_retval: i32, settings: Settings) -> Result<Ebpf> {
         // Nothing in the programs depends on this kernel's own types; its BTF takes
         // milliseconds to parse.
         .btf(None)
-        .override_global(abi::DENY_RETVAL, &deny_retval, true)
+        .override_global(abi::DENY_RETVAL, &variant.deny_retval, true)
+        .override_global(abi::NAMES_OPENER, &names_opener, true)
         .override_global(abi::ALLOW_RAW, &allow_raw, true)
         .override_global(abi::ALLOW_DEVICES, &allow_devices, true)
         .override_global(aya_log::LEVEL, &trace_level, true);

@@ -9,6 +9,8 @@
 //! | [`private`] | a host with other cgroups, pins and descriptions |
 //! | [`listener`] | TCP, UDP and HTTP services that record every arrival |
 //! | [`dns`] | a real resolver that logs its queries |
+//! | [`capture`] | a packet capture on all devices of a namespace |
+//! | [`attempt`] | attempts by every way there is, made by the program under test itself |
 //! | [`echoes`] | how many pings reached a namespace |
 //! | [`probe`] | the program that makes attempts, and its typed results |
 //! | [`guest`] | machines under QEMU: a Linux to be driven by the test, and QEMU's own iPXE |
@@ -20,6 +22,8 @@
 //! | [`remains`] | what there is of a fence: cgroup, pins, description |
 //! | [`workspace`] | paths, and files that are built once |
 
+pub mod attempt;
+pub mod capture;
 pub mod dns;
 pub mod echoes;
 pub mod fence;

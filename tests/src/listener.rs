@@ -69,6 +69,24 @@ impl Listener {
         )
     }
 
+    /// Like [`Self::tcp`], for MPTCP as well.
+    pub fn mptcp(namespace: &Namespace, address: SocketAddr) -> Result<Self> {
+        Self::start(
+            Service::Tcp,
+            address,
+            namespace.run(|| socket::mptcp(address)),
+        )
+    }
+
+    /// Like [`Self::udp`], for UDP-Lite.
+    pub fn udplite(namespace: &Namespace, address: SocketAddr) -> Result<Self> {
+        Self::start(
+            Service::Udp,
+            address,
+            namespace.run(|| socket::udplite(address)),
+        )
+    }
+
     /// Like [`Self::udp`], for the members of a multicast group on a device.
     pub fn multicast(namespace: &Namespace, group: SocketAddr, device: &str) -> Result<Self> {
         Self::start(
@@ -151,6 +169,21 @@ impl Listeners {
             let address = SocketAddr::new(address, port);
             listeners.push(Listener::tcp(namespace, address)?);
             listeners.push(Listener::udp(namespace, address)?);
+        }
+        Ok(Self(listeners))
+    }
+
+    /// TCP, MPTCP, UDP and UDP-Lite on every IPv4 and IPv6 address of the namespace.
+    pub fn of_all_kinds(namespace: &Namespace, port: u16) -> Result<Self> {
+        let mut listeners = Vec::new();
+        for address in [
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        ] {
+            let address = SocketAddr::new(address, port);
+            listeners.push(Listener::mptcp(namespace, address)?);
+            listeners.push(Listener::udp(namespace, address)?);
+            listeners.push(Listener::udplite(namespace, address)?);
         }
         Ok(Self(listeners))
     }

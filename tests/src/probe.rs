@@ -132,6 +132,11 @@ pub fn run_as(user: User, namespace: &Namespace, attempts: &[&str]) -> Result<Ve
 
 /// Runs a command that ends in the probe, possibly after a launcher, and reads what it says.
 pub fn run_command(command: &mut Command) -> Result<Vec<Outcome>> {
+    read_lines(&output(command)?).with_context(|| format!("{command:?}"))
+}
+
+/// Runs a command that must succeed; what it prints.
+pub fn output(command: &mut Command) -> Result<String> {
     let Output {
         status,
         stdout,
@@ -139,11 +144,11 @@ pub fn run_command(command: &mut Command) -> Result<Vec<Outcome>> {
     } = command
         .output()
         .with_context(|| format!("run {command:?}"))?;
-    let stderr = String::from_utf8_lossy(&stderr);
     if !status.success() {
+        let stderr = String::from_utf8_lossy(&stderr);
         bail!("{command:?}: {status}\n{stderr}");
     }
-    read_lines(&String::from_utf8_lossy(&stdout)).with_context(|| format!("{command:?}\n{stderr}"))
+    Ok(String::from_utf8_lossy(&stdout).into_owned())
 }
 
 /// Reads the probe's output: [`Outcome`]s, or one [`Flood`].

@@ -52,6 +52,11 @@ const TOOLS: &[Package] = &[
         "a guest that boots in seconds: the network card's own firmware",
     ),
     package(
+        "passt",
+        Probe::Program("passt"),
+        "another network for the machine, fenced like QEMU's own",
+    ),
+    package(
         "busybox-static",
         Probe::Installed,
         "the programs in the Linux guest",
@@ -60,6 +65,11 @@ const TOOLS: &[Package] = &[
         "iproute2",
         Probe::Program("ip"),
         "the networks that the tests build",
+    ),
+    package(
+        "nftables",
+        Probe::Program("nft"),
+        "address translation in those networks",
     ),
     package(
         "dnsmasq-base",

@@ -2,10 +2,16 @@
 
 use std::{
     io::{self, Read, Write},
+    os::fd::AsFd,
     time::Duration,
 };
 
-use nix::{errno::Errno, libc};
+use nix::{
+    errno::Errno,
+    libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+use socket2::Socket;
 
 use super::{
     open::Sockets,
@@ -36,10 +42,12 @@ pub(super) fn make(
         Opening::FastOpen => {
             let (socket, to) = (&sockets.socket, &sockets.destination);
             sent(socket.send_to_with_flags(HELLO, to, libc::MSG_FASTOPEN))?;
+            established(&sockets.socket, limit)?;
         }
         Opening::FastOpenConnect => {
             sockets.connect()?;
             sent((&sockets.socket).write(HELLO))?;
+            established(&sockets.socket, limit)?;
         }
         Opening::Uring => {
             let (destination, socket) = (sockets.destination.clone(), sockets.socket.try_clone());
@@ -57,7 +65,26 @@ pub(super) fn make(
     Ok((!answer.is_empty()).then(|| String::from_utf8_lossy(&answer).into_owned()))
 }
 
-/// What came of the first bytes, which wait for the connection.
+/// Waits until the connection stands: bytes that go with the first packet are accepted before.
+fn established(socket: &Socket, limit: Duration) -> Result<(), Stop> {
+    let mut writable = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+    let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+    poll(&mut writable, limit).at(Step::Connect)?;
+    match socket.take_error().at(Step::Connect)? {
+        // It stood, and is over: the peer is through before this looks.
+        Some(error) if matches!(errno_of(&error), Errno::EPIPE | Errno::ECONNRESET) => {
+            return Ok(());
+        }
+        Some(error) => return Err(error).at(Step::Connect),
+        None => {}
+    }
+    // Up to then there is no peer (`inet_getname` in net/ipv4/af_inet.c).
+    socket
+        .peer_addr()
+        .map_or(Err(Stop::Timeout(Step::Connect)), |_| Ok(()))
+}
+
+/// What came of the first bytes, which may wait for the connection.
 fn sent(result: io::Result<usize>) -> Result<(), Stop> {
     match result {
         Err(error) if matches!(errno_of(&error), Errno::EINPROGRESS | Errno::EAGAIN) => {

@@ -7,7 +7,7 @@ use aya::{Ebpf, programs::ProgramError};
 use qfence_common::Hook;
 
 use super::{
-    DenyWith, Settings,
+    DenyWith, Settings, Variant,
     link::{Link, attach, load},
     open, program,
 };
@@ -32,6 +32,10 @@ impl Trial {
         } else {
             0
         };
+        let variant = Variant {
+            deny_retval,
+            names_opener: sets_errno,
+        };
         let settings = Settings {
             deny: DenyWith::Refused,
             allow_raw: false,
@@ -39,7 +43,7 @@ impl Trial {
             trace: false,
         };
         Ok(Self {
-            ebpf: open(deny_retval, settings)?,
+            ebpf: open(variant, settings)?,
             links: Vec::new(),
         })
     }

@@ -12,16 +12,24 @@ use nix::{
     libc,
     net::if_::if_nametoindex,
     sys::socket::{
-        AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
-        SockaddrLike as _, SockaddrStorage, bind, getsockname, listen, recvmsg, sendmsg,
-        setsockopt, socket, sockopt,
+        AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockaddrLike as _,
+        SockaddrStorage, bind, getsockname, listen, recvmsg, sendmsg, setsockopt, sockopt,
     },
 };
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Arrival;
 
 pub(super) fn tcp(address: SocketAddr) -> Result<OwnedFd> {
-    let socket = open(address, SockType::Stream)?;
+    listening(address, Protocol::TCP)
+}
+
+pub(super) fn mptcp(address: SocketAddr) -> Result<OwnedFd> {
+    listening(address, Protocol::MPTCP)
+}
+
+fn listening(address: SocketAddr, protocol: Protocol) -> Result<OwnedFd> {
+    let socket = open(address, Type::STREAM, protocol)?;
     setsockopt(&socket, sockopt::ReuseAddr, &true).context("set SO_REUSEADDR")?;
     bind(socket.as_raw_fd(), &SockaddrStorage::from(address)).context("bind")?;
     listen(&socket, Backlog::new(256)?).context("listen")?;
@@ -29,7 +37,15 @@ pub(super) fn tcp(address: SocketAddr) -> Result<OwnedFd> {
 }
 
 pub(super) fn udp(address: SocketAddr) -> Result<OwnedFd> {
-    let socket = open(address, SockType::Datagram)?;
+    receiving(address, Protocol::UDP)
+}
+
+pub(super) fn udplite(address: SocketAddr) -> Result<OwnedFd> {
+    receiving(address, Protocol::UDPLITE)
+}
+
+fn receiving(address: SocketAddr, protocol: Protocol) -> Result<OwnedFd> {
+    let socket = open(address, Type::DGRAM, protocol)?;
     if address.is_ipv4() {
         setsockopt(&socket, sockopt::Ipv4PacketInfo, &true).context("set IP_PKTINFO")?;
     } else {
@@ -65,14 +81,11 @@ pub(super) fn multicast(group: SocketAddr, device: &str) -> Result<OwnedFd> {
     }
 }
 
-fn open(address: SocketAddr, kind: SockType) -> Result<OwnedFd> {
-    let family = if address.is_ipv4() {
-        AddressFamily::Inet
-    } else {
-        AddressFamily::Inet6
-    };
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket = socket(family, kind, flags, None).context("open a socket")?;
+fn open(address: SocketAddr, kind: Type, protocol: Protocol) -> Result<OwnedFd> {
+    let domain = Domain::for_address(address);
+    let socket: OwnedFd = Socket::new(domain, kind.nonblocking(), Some(protocol))
+        .context("open a socket")?
+        .into();
     if address.is_ipv6() {
         // So that 0.0.0.0 and [::] can be listened on side by side.
         setsockopt(&socket, sockopt::Ipv6V6Only, &true).context("set IPV6_V6ONLY")?;

@@ -23,11 +23,15 @@ for services in /tmp/host /tmp/internet; do
     timeout 60 sh -c "until grep -q serving $services; do sleep 0.1; done"
 done
 
+# A user may open ping sockets where the group is in this range.
+echo '0 2147483647' >/proc/sys/net/ipv4/ping_group_range
+
 to() {
     for address; do echo "tcp/$address/$port udp/$address/$port"; done
 }
 host=$(to 127.0.0.1 ::1 192.0.2.10 2001:db8:1::10 0.0.0.0 ::ffff:127.0.0.1)
-internet=$(to 192.0.2.1 2001:db8:1::1)
+pings='ping/127.0.0.1 ping/::1 ping/192.0.2.10 ping/2001:db8:1::10'
+internet="ping/192.0.2.1 ping/2001:db8:1::1 $(to 192.0.2.1 2001:db8:1::1)"
 
 # expect WHAT OUTCOME COMMAND...: every attempt is to end so.
 expect() {
@@ -45,9 +49,11 @@ expect() {
 }
 # shellcheck disable=SC2086
 {
-    expect 'without the fence the host is reached' '"reached"' probe $host
+    expect 'without the fence the host is reached' '"reached"' probe $host $pings
     expect 'without the fence the internet is reached' '"reached"' probe $internet
     expect 'in the fence the host is refused' '"ECONNREFUSED"' $fence probe $host
+    # One over IPv6 fails without a word: the packet is dropped.
+    expect 'in the fence the host is not pinged' '"failed"\|"sent"' $fence probe $pings
     expect 'in the fence the internet is reached' '"reached"' $fence probe $internet
 }
 echo "refusals on record: $(grep -c '"rule":"deny-host"' /tmp/refusals)"

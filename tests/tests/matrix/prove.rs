@@ -1,0 +1,208 @@
+//! Makes the attempts of a section, outside and inside.
+
+use std::collections::HashMap;
+
+use anyhow::{Context as _, Result, ensure};
+use tests::{
+    attempt::{self, Ending, Outcome},
+    capture::{Seen, list},
+    fence::{Fence, qfence},
+    namespace::NOBODY,
+    probe::read_lines,
+    run::without_sudo,
+    shell::Shell,
+};
+
+use crate::{
+    case::{Case, Control, Who, cases},
+    scene::Scene,
+};
+
+/// How long a step of an attempt may take, in milliseconds. Whoever is reached answers at once.
+const LIMIT: &str = "300";
+
+/// What came of one attempt.
+struct Made {
+    outcome: Outcome,
+    arrived: bool,
+    arrived_outside: bool,
+    seen: Vec<Seen>,
+}
+
+/// Makes every attempt outside, where it must get through, and inside, where it must be refused, and
+/// nothing may be seen of it.
+pub(crate) fn refused(section: &'static str) -> Result<()> {
+    let cases = cases(section)?;
+    let scene = Scene::new()?;
+    let mut wrong = Vec::new();
+    for case in &cases {
+        let result = outside(&scene, case)?;
+        let through = match case.control {
+            Control::Arrives => result.arrived || result.outcome.ending == Ending::Reached,
+            Control::IsSeenOn(device) => result.seen.iter().any(|seen| seen.device == device),
+        };
+        if !through {
+            wrong.push(format!("control: {case}: {}", result.describe()));
+        }
+    }
+    scene.capture.settle()?;
+    let mut inside = Inside::new(&scene);
+    for case in &cases {
+        let result = inside.make(case)?;
+        if result.arrived
+            || !astray(case, &result.seen).is_empty()
+            || !case.is_refused(&result.outcome)
+        {
+            wrong.push(format!("fenced: {case}: {}", result.describe()));
+        }
+    }
+    conclude(&cases, &wrong)
+}
+
+/// Makes every attempt outside and inside, and each must get through, to the internet.
+pub(crate) fn working(section: &'static str) -> Result<()> {
+    let cases = cases(section)?;
+    let scene = Scene::new()?;
+    let mut wrong = Vec::new();
+    let mut inside = Inside::new(&scene);
+    for case in &cases {
+        let (without, with) = (outside(&scene, case)?, inside.make(case)?);
+        for (label, result) in [("control", &without), ("fenced", &with)] {
+            if !(result.arrived_outside || result.outcome.ending == Ending::Reached) {
+                wrong.push(format!("{label}: {case}: {}", result.describe()));
+            }
+        }
+        if without.outcome.ending != with.outcome.ending {
+            wrong.push(format!(
+                "differs: {case}: {} / {}",
+                without.describe(),
+                with.describe()
+            ));
+        }
+    }
+    conclude(&cases, &wrong)
+}
+
+fn conclude(cases: &[Case], wrong: &[String]) -> Result<()> {
+    ensure!(
+        wrong.is_empty(),
+        "{} of {} cases:\n{}",
+        wrong.len(),
+        cases.len(),
+        wrong.join("\n")
+    );
+    Ok(())
+}
+
+/// Makes an attempt, and watches the host.
+fn watched(scene: &Scene, make: impl FnOnce() -> Result<Outcome>) -> Result<Made> {
+    scene.capture.take()?;
+    let before = (scene.arrivals().len(), scene.arrivals_outside().len());
+    let outcome = make()?;
+    let after = (scene.arrivals().len(), scene.arrivals_outside().len());
+    Ok(Made {
+        outcome,
+        arrived: after.0 > before.0,
+        arrived_outside: after.1 > before.1,
+        seen: scene.capture.take()?,
+    })
+}
+
+/// What is not of the way to a decoy.
+fn astray<'a>(case: &Case, seen: &'a [Seen]) -> Vec<&'a Seen> {
+    let ends = |seen: &Seen| [Some(seen.source), Some(seen.destination)];
+    let strays = |seen: &&Seen| case.decoy.is_none() || !ends(seen).contains(&case.decoy);
+    seen.iter().filter(strays).collect()
+}
+
+fn outside(scene: &Scene, case: &Case) -> Result<Made> {
+    watched(scene, || {
+        let user = (case.who == Who::Nobody).then_some(NOBODY);
+        let mut command = attempt::command(&scene.world.host, user)?;
+        let outcomes = attempt::run(command.args(arguments(scene, case)))?;
+        the_only(outcomes)
+    })
+}
+
+/// What goes after `attempt`.
+fn arguments(scene: &Scene, case: &Case) -> Vec<String> {
+    let mut words = vec!["--timeout-ms".to_owned(), LIMIT.to_owned()];
+    if matches!(case.who, Who::RootMade | Who::Annex) {
+        words.extend(["--as".to_owned(), format!("{}:{}", NOBODY.uid, NOBODY.gid)]);
+    }
+    if matches!(case.who, Who::Annex | Who::AnnexRaw) {
+        words.extend([
+            "--netns".to_owned(),
+            scene.annex.path().display().to_string(),
+        ]);
+    }
+    words.push(case.spec.clone());
+    words
+}
+
+fn the_only(mut outcomes: Vec<Outcome>) -> Result<Outcome> {
+    ensure!(outcomes.len() <= 1, "more than one outcome: {outcomes:?}");
+    outcomes.pop().context("no outcome")
+}
+
+/// A fence for everybody who needs one, with a shell in it.
+struct Inside<'a> {
+    scene: &'a Scene,
+    fences: HashMap<&'static [&'static str], (Shell, Fence)>,
+}
+
+impl<'a> Inside<'a> {
+    fn new(scene: &'a Scene) -> Self {
+        let fences = HashMap::new();
+        Self { scene, fences }
+    }
+
+    fn make(&mut self, case: &Case) -> Result<Made> {
+        let scene = self.scene;
+        let shell = self.shell(case.who)?;
+        watched(scene, || {
+            let line = format!(
+                "{} attempt {}",
+                qfence()?.display(),
+                arguments(scene, case).join(" ")
+            );
+            the_only(read_lines(&shell.ask(&line)?.join("\n"))?)
+        })
+    }
+
+    fn shell(&mut self, who: Who) -> Result<&mut Shell> {
+        let options: &[&str] = match who {
+            Who::Nobody => &["--user", "nobody"],
+            Who::Root | Who::Annex => &[],
+            Who::RootRaw | Who::RootMade | Who::AnnexRaw => &["--allow-raw"],
+        };
+        if !self.fences.contains_key(options) {
+            let fence = Fence::new("matrix")?.with(options);
+            let mut command = fence.command(&self.scene.world.host, "sh");
+            without_sudo(&mut command);
+            let shell = Shell::start(command)?;
+            self.fences.insert(options, (shell, fence));
+        }
+        let entry = self.fences.get_mut(options);
+        entry.map(|(shell, _)| shell).context("a fence")
+    }
+}
+
+impl Made {
+    fn describe(&self) -> String {
+        let Outcome {
+            ending,
+            step,
+            errno,
+            reply,
+            ..
+        } = &self.outcome;
+        let words = [step, errno, reply].map(|word| word.as_deref().unwrap_or("-").trim());
+        format!(
+            "{ending:?} {}{}; seen: {}",
+            words.join(" "),
+            if self.arrived { ", ARRIVED" } else { "" },
+            list(&self.seen)
+        )
+    }
+}
