@@ -14,6 +14,7 @@ use crate::{
     mounts::{bind, host_with, mount_new, mounted, unmount},
     namespace::Namespace,
     remains::cgroup2_mount,
+    run::wait_until,
 };
 
 /// A host whose cgroup2 hierarchy is one cgroup of the machine's, with a place for fences of its own.
@@ -80,9 +81,15 @@ impl Private {
 
 impl Drop for Private {
     fn drop(&mut self) {
-        for directory in [self.cgroup.join("qfence"), self.cgroup.clone()] {
-            // A destructor has nobody to tell.
-            let _ = fs::remove_dir(directory);
-        }
+        // A destructor has nobody to tell. A test that fails may leave processes in fences.
+        let _ = fs::write(self.cgroup.join("cgroup.kill"), "1");
+        let _ = wait_until("the private cgroups are removed", || {
+            let mut below = self.left().unwrap_or_default();
+            below.extend([self.cgroup.join("qfence"), self.cgroup.clone()]);
+            for directory in below {
+                let _ = fs::remove_dir(directory);
+            }
+            Ok(!self.cgroup.exists())
+        });
     }
 }

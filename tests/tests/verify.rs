@@ -153,8 +153,9 @@ fn the_table_of_the_short_form_has_a_line_for_each() -> Result<()> {
 
 /// `verify`, or `exec --verify`, on a host of its own, with a fence that stands.
 struct Running {
-    host: Private,
+    // Fields are dropped in order: the process ends before its host does.
     process: Process,
+    host: Private,
     stdout: std::sync::mpsc::Receiver<std::io::Result<Vec<u8>>>,
     name: String,
 }
