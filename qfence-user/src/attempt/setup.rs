@@ -1,6 +1,6 @@
 //! The options of an attempt, set on its socket.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nix::{
     libc,
@@ -16,13 +16,23 @@ use super::{
     way::{Datagram, Opening, Sending, Way},
 };
 
+/// Whether an address can be a broadcast address, as far as it shows.
+fn may_be_broadcast(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.octets()[3] == 255,
+        IpAddr::V6(_) => false,
+    }
+}
+
 /// Sets all options that the attempt and its way ask for.
 pub(super) fn set(socket: &Socket, attempt: &Attempt) -> Result<(), Stop> {
     match attempt.way {
         Way::Stream(_, opening) => set_opening(socket, opening)?,
         Way::Datagram(datagram, sending) => {
-            // Without it a send to a broadcast address fails, and says so.
-            let _ = socket.set_broadcast(true);
+            if datagram == Datagram::Udp || may_be_broadcast(attempt.destination.address) {
+                // Without it a send to a broadcast address fails, and says so.
+                let _ = socket.set_broadcast(true);
+            }
             set_sending(socket, datagram, sending)?;
         }
     }

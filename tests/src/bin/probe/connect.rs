@@ -7,9 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, setsockopt, socket,
-    sockopt,
+use nix::{
+    errno::Errno,
+    sys::socket::{
+        AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, setsockopt, socket,
+        sockopt,
+    },
 };
 
 use crate::attempt::{Reached, Unreached};
@@ -119,10 +122,16 @@ pub(crate) fn ping(address: SocketAddr, limit: Duration) -> Result<Reached, Unre
     // For sending and receiving, a ping socket is like a UDP socket. The kernel fills in the
     // identifier and the checksum.
     let socket = UdpSocket::from(socket);
-    socket.set_broadcast(true)?;
     let mut request = vec![echo_request, 0, 0, 0, 0, 0, 0, 1];
     request.extend_from_slice(HELLO);
-    socket.send_to(&request, address)?;
+    if let Err(error) = socket.send_to(&request, address) {
+        // A broadcast, which the socket must be allowed.
+        if error.raw_os_error() != Some(Errno::EACCES as i32) {
+            return Err(error.into());
+        }
+        socket.set_broadcast(true)?;
+        socket.send_to(&request, address)?;
+    }
     receive(&socket, limit)?;
     Ok(Reached {
         after: start.elapsed(),
