@@ -21,7 +21,7 @@ use tests::{
 };
 
 /// What there is whatever the host is like.
-const ALWAYS: [&str; 19] = [
+const ALWAYS: [&str; 20] = [
     "root",
     "capabilities",
     "kernel",
@@ -36,6 +36,7 @@ const ALWAYS: [&str; 19] = [
     "program ingress",
     "program sock_create",
     "program device",
+    "program setsockopt",
     "bpf_set_retval",
     "lockdown",
     "security modules",

@@ -176,8 +176,8 @@ impl Running {
                 .first()
                 .and_then(|path| path.file_name()?.to_str().map(str::to_owned));
             let Some(name) = &name else { return Ok(false) };
-            // The last of them.
-            let pin = pins(name).join("device");
+            // The last of them (`Hook::ALL`).
+            let pin = pins(name).join("setsockopt");
             host.namespace().run(|| Ok(pin.exists()))
         })?;
         Ok(Self {
