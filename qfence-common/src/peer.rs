@@ -6,15 +6,20 @@ use crate::Address;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Peer {
+    /// The cookie of the network namespace it was heard in: what is a peer in one that somebody made
+    /// for themselves is none in the host's.
+    pub netns: u64,
     /// Its address.
     pub address: Address,
     /// Its port, in host order.
     pub port: u16,
     /// The port in the fence that it sent to, in host order: the answer comes from there.
     pub local_port: u16,
+    /// Zero: the kernel compares all bytes of a key.
+    pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<Peer>() == 20 && align_of::<Peer>() == 2);
+const _: () = assert!(size_of::<Peer>() == 32 && align_of::<Peer>() == 8);
 
 /// How long a peer may be silent before it is forgotten, in nanoseconds. Only what the peer sends
 /// counts: a guest cannot keep a way open by using it.

@@ -1,9 +1,7 @@
 //! Reads the destination of a call out of the hook's context.
 
-use aya_ebpf::programs::SockAddrContext;
+use aya_ebpf::{bindings::bpf_sock, programs::SockAddrContext};
 use qfence_common::{Address, Path, Protocol, address};
-
-use crate::socket::local_port;
 
 /// Where a socket is about to send.
 pub(crate) struct Destination {
@@ -13,8 +11,8 @@ pub(crate) struct Destination {
     pub(crate) protocol: Protocol,
     /// What is known of the way there.
     pub(crate) path: Path,
-    /// The port it sends from, in host order; 0 if it has none yet.
-    pub(crate) local_port: u16,
+    /// The socket, a whole one, or null.
+    pub(crate) socket: *mut bpf_sock,
 }
 
 /// The destination in a context of connect4 or sendmsg4.
@@ -55,6 +53,6 @@ fn with_address(ctx: &SockAddrContext, address: Address) -> Destination {
         port: u16::from_be_bytes([high, low]),
         protocol: Protocol(protocol),
         path: Path::Address,
-        local_port: local_port(socket),
+        socket,
     }
 }

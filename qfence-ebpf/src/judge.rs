@@ -5,7 +5,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use qfence_common::{
-    Action, Address, Decision, Entry, Hook, Peer, Protocol,
+    Action, Address, Decision, Entry, Hook, Protocol,
     address::{self, KEY_BITS, Path},
     decide,
 };
@@ -74,11 +74,7 @@ pub(crate) fn entry<'a>(path: Path, address: Address) -> Option<&'a Entry> {
 #[inline(always)]
 fn answers(to: &Destination) -> bool {
     to.protocol == Protocol::UDP
-        && peers::spoke_first(&Peer {
-            address: to.address,
-            port: to.port,
-            local_port: to.local_port,
-        })
+        && peers::peer(to.socket, to.address, to.port).is_some_and(|peer| peers::spoke_first(&peer))
 }
 
 /// The refusal of a destination.

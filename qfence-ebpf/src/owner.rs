@@ -1,34 +1,41 @@
-//! Who made a socket: packets also leave while another process, or none, is running.
+//! Who made a socket, and where: packets also leave while another process, or none, is running.
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
-    helpers::{bpf_sk_storage_get, bpf_skb_cgroup_id},
+    helpers::{bpf_get_netns_cookie, bpf_sk_storage_get, bpf_skb_cgroup_id},
+    programs::SockContext,
 };
 
 use crate::{maps::OWNERS, record::Author};
 
-/// The process that made a socket; the value of the storage.
+/// The process that made a socket, and the socket's network namespace; the value of the storage.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Owner {
+    /// Its cookie. Programs for packets have no helper to ask for it before Linux 5.14.
+    netns: u64,
     pid: u32,
     comm: [u8; 16],
+    reserved: u32,
 }
 
 /// Notes who makes a socket. Without room for it the socket is made all the same: what it sends is
-/// judged, and the record of a refusal says nothing of the process.
+/// judged, the record of a refusal says nothing of the process, and it can answer nobody.
 #[inline(always)]
-pub(crate) fn note(socket: *mut bpf_sock, author: &Author) {
+pub(crate) fn note(ctx: &SockContext, author: &Author) {
     let mut owner = Owner {
+        // SAFETY: the hook's own context.
+        netns: unsafe { bpf_get_netns_cookie(ctx.sock.cast()) },
         pid: author.pid,
         comm: author.comm,
+        reserved: 0,
     };
     // SAFETY: the map is a storage of owners, the socket is the hook's own, and `owner` is a whole
     // value of the map's type, which the kernel copies.
     unsafe {
         bpf_sk_storage_get(
             core::ptr::from_ref(&OWNERS).cast_mut().cast(),
-            socket.cast(),
+            ctx.sock.cast(),
             core::ptr::from_mut(&mut owner).cast(),
             u64::from(BPF_SK_STORAGE_GET_F_CREATE),
         )
@@ -39,6 +46,12 @@ pub(crate) fn note(socket: *mut bpf_sock, author: &Author) {
 #[inline(always)]
 pub(crate) fn is_known(socket: *mut bpf_sock) -> bool {
     find(socket).is_some()
+}
+
+/// The cookie of the network namespace of a whole socket that was made by a call.
+#[inline(always)]
+pub(crate) fn netns(socket: *mut bpf_sock) -> Option<u64> {
+    find(socket).map(|owner| owner.netns)
 }
 
 /// Who is behind a packet; `socket` is a whole one, or null.

@@ -6,7 +6,7 @@ use aya_ebpf::{
     programs::SkBuffContext,
 };
 use qfence_common::{
-    Action, Hook, Packet, Path, Peer, Protocol, abi::Counter, decide, packet::Bytes, packet::parse,
+    Action, Hook, Packet, Path, Protocol, abi::Counter, decide, packet::Bytes, packet::parse,
 };
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     maps::ALLOW_RAW,
     owner, peers,
     record::{Refusal, count, refused},
-    socket::{has_connected, is_raw, local_port},
+    socket::{has_connected, is_raw},
 };
 
 /// The loopback device's index, in every network namespace (`LOOPBACK_IFINDEX` in
@@ -67,8 +67,7 @@ fn destination(ctx: &SkBuffContext, packet: &Packet, socket: *mut bpf_sock) -> D
         } else {
             Path::Address
         },
-        // The socket's, not the packet's: a raw socket writes into its packets what it likes.
-        local_port: local_port(socket),
+        socket,
     }
 }
 
@@ -104,20 +103,19 @@ pub(crate) fn judge_ingress(ctx: &SkBuffContext) -> i32 {
     let socket = whole_socket(ctx);
     match packet.protocol {
         Protocol::UDP if link_layer == PACKET_HOST && is_for_one(&packet) => {
-            peers::remember(&Peer {
-                address: packet.source,
-                port: packet.source_port,
-                local_port: local_port(socket),
-            });
+            if let Some(peer) = peers::peer(socket, packet.source, packet.source_port) {
+                peers::remember(&peer);
+            }
             PROCEED
         }
-        Protocol::ICMP | Protocol::ICMPV6 => {
+        // A raw socket overhears what is not for it.
+        Protocol::ICMP | Protocol::ICMPV6 if !is_raw(socket) => {
             let from = Destination {
                 address: packet.source,
                 port: 0,
                 protocol: packet.protocol,
                 path: Path::Loopback,
-                local_port: 0,
+                socket,
             };
             let decision = judge::<INGRESS, _>(ctx, &from);
             if decision.action == Action::Allow {

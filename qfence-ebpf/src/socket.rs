@@ -51,7 +51,7 @@ pub(crate) fn judge_socket(ctx: &SockContext) -> i32 {
         refused(&what, &author);
         return REJECT;
     }
-    owner::note(ctx.sock, &author);
+    owner::note(ctx, &author);
     PROCEED
 }
 

@@ -189,7 +189,11 @@ pub struct Exec {
     #[arg(long)]
     pub keep: bool,
 
-    /// Let the command make raw and UDP-Lite sockets; what they send is judged all the same
+    /// Let the command make raw and UDP-Lite sockets
+    ///
+    /// What they send is judged all the same, but for IPv4 multicast and broadcast by those who may
+    /// make raw sockets, root above all: the kernel hands the host a copy before it is judged. With an
+    /// IP header of the sender's own making that copy can be for any UDP service of the host's.
     #[arg(long)]
     pub allow_raw: bool,
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use crate::{hostset::single, policy::Prefix};
@@ -16,8 +16,20 @@ pub fn parse(resolv_conf: &str) -> BTreeSet<Prefix> {
     resolv_conf
         .lines()
         .filter_map(nameserver)
+        .flat_map(|address| [address, as_connected(address)])
         .map(single)
         .collect()
+}
+
+/// Where the kernel connects what is sent to an address: to loopback for the unspecified one
+/// (`ip_route_output_key_hash_rcu` in net/ipv4/route.c, `ip6_dst_lookup_tail`'s callers in
+/// net/ipv6/tcp_ipv6.c and datagram.c), as resolv.conf(5) would have it for a server on this machine.
+fn as_connected(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        other => other,
+    }
 }
 
 fn nameserver(line: &str) -> Option<IpAddr> {
@@ -51,6 +63,15 @@ mod tests {
             addresses(text),
             ["::1/128", "::ffff:127.0.0.53/128", "fe80::1/128"]
         );
+    }
+
+    #[test]
+    fn the_unspecified_address_is_loopback_too() {
+        assert_eq!(
+            addresses("nameserver 0.0.0.0"),
+            ["::ffff:0.0.0.0/128", "::ffff:127.0.0.1/128"]
+        );
+        assert_eq!(addresses("nameserver ::"), ["::/128", "::1/128"]);
     }
 
     #[test]

@@ -140,8 +140,9 @@ fn is_about_local_routes(message: &NetlinkMessage<RouteNetlinkMessage>) -> bool 
 /// The prefix of a route that leads to the host, if this is one.
 ///
 /// The table `local` has them all, but for those of a VRF, which the kernel puts in the VRF's own
-/// table. What an administrator puts elsewhere is not taken: `local default` in a table of its own
-/// is how transparent proxies are set up, and would make the whole internet the host.
+/// table. What an administrator puts elsewhere is taken if it is broadcast or anycast: such routes hand
+/// the host a copy, or are it. Local ones are not: `local default` in a table of its own is how
+/// transparent proxies are set up, and would make the whole internet the host.
 fn local_prefix(route: &RouteMessage) -> Option<Prefix> {
     let table = route
         .attributes
@@ -153,7 +154,8 @@ fn local_prefix(route: &RouteMessage) -> Option<Prefix> {
         .unwrap_or(u32::from(route.header.table));
     let of_the_kernel =
         table == u32::from(RT_TABLE_LOCAL) || route.header.protocol == RouteProtocol::Kernel;
-    if !of_the_kernel || !LOCAL_TYPES.contains(&route.header.kind) {
+    let of_any_table = route.header.kind != RouteType::Local;
+    if !(of_the_kernel || of_any_table) || !LOCAL_TYPES.contains(&route.header.kind) {
         return None;
     }
     let destination = route
@@ -225,6 +227,15 @@ mod tests {
         proxy.attributes.clear();
         proxy.header.destination_prefix_length = 0;
         assert_eq!(local_prefix(&proxy), None);
+    }
+
+    #[test]
+    fn a_broadcast_route_is_the_host_in_any_table() {
+        let address: IpAddr = "192.0.2.127".parse().unwrap();
+        for kind in [RouteType::Broadcast, RouteType::Anycast] {
+            let found = local_prefix(&route(100, kind, RouteProtocol::Static, address));
+            assert_eq!(found, prefix(address, 32));
+        }
     }
 
     #[test]

@@ -200,3 +200,37 @@ fn broadcast_and_multicast_open_no_way_back() -> Result<()> {
     }
     Ok(())
 }
+
+/// In a network namespace of their own anybody is root, and can have the host's address speak first.
+/// What is heard there does not count outside.
+#[test]
+fn a_peer_in_a_namespace_of_ones_own_is_none_of_the_hosts() -> Result<()> {
+    let world = World::new()?;
+    let services = Listeners::everywhere(&world.host, SILENT)?;
+    let fence = nobody("forged")?;
+    let mut inside = Shell::start(fence.command(&world.host, "sh"))?;
+    let program = probe::program()?.display().to_string();
+    let attempt = format!("udp-from/{INSIDE}/192.0.2.10/{SILENT}");
+    let before = inside.attempt(&[&attempt])?;
+    assert!(before[0].failed_with("ECONNREFUSED"), "{before:?}");
+
+    // Heard by a socket on the port, in the same fence. The group is what `--hear` needs, no more.
+    inside.tell(&format!(
+        "unshare --user --map-root-user --net sh -c 'ip link set lo up multicast on && \
+         ip address add 10.9.9.9 dev lo && ip route add 192.0.2.0/24 dev lo && \
+         ip route add 239.0.0.0/8 dev lo && \
+         {{ {program} --hear {INSIDE}/239.1.2.3/lo & }} && sleep 1 && \
+         {program} --forge lo/192.0.2.10:{SILENT}/10.9.9.9:{INSIDE} && \
+         {program} --timeout-ms 500 {attempt}; kill $!'"
+    ))?;
+    assert_eq!(inside.next_line()?, "serving");
+    assert_eq!(inside.next_line()?, format!("heard 192.0.2.10:{SILENT}"));
+    // There it is a peer, and may be answered: that is the control.
+    let there = inside.next_line()?;
+    assert!(there.contains("\"sent\""), "{there}");
+
+    let after = inside.attempt(&[&attempt])?;
+    assert!(after[0].failed_with("ECONNREFUSED"), "{after:?}");
+    assert_eq!(services.arrivals(), []);
+    stop(inside)
+}

@@ -170,6 +170,12 @@ fn warn(options: &Exec, identity: Option<&Identity>) {
              with sudo",
         );
     }
+    if options.allow_raw && (identity.is_none() || options.allow_new_privs) {
+        say(
+            "warning: with --allow-raw, packets that root sends from raw sockets to IPv4 multicast and \
+             broadcast addresses reach this host too",
+        );
+    }
     for fd in inherited::internet_sockets(options.preserve_fds) {
         say(format_args!(
             "warning: descriptor {fd} is an internet socket made outside the fence: it is not fenced"

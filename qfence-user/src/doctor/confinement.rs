@@ -119,7 +119,8 @@ fn judge_unprivileged_bpf(disabled: Option<u64>) -> Finding {
 }
 
 /// Not one of them helps a process out of its fence: a socket made in a user namespace has the cgroup
-/// of its maker, and the right to write to `cgroup.procs` stays with the host's root.
+/// of its maker, the right to write to `cgroup.procs` stays with the host's root, and who speaks first in
+/// a network namespace is remembered for that one alone.
 fn judge_user_namespaces(
     most: Option<u64>,
     debian_switch: Option<u64>,

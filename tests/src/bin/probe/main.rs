@@ -4,6 +4,8 @@
 //!
 //! `probe --hear PORT/GROUP/DEVICE`: says who sends to that port, until it is killed.
 //!
+//! `probe --forge DEVICE/SOURCE:PORT/DESTINATION:PORT`: puts one datagram on a device.
+//!
 //! `probe --serve tcp/PORT|udp/PORT…`: greets whoever comes, until it is killed.
 //! `udp-connected` and `udp-new` answer from a socket that is connected to the peer: the same one, or
 //! a new one on the same port. `echo-tcp` and `echo-udp` send back what comes.
@@ -13,6 +15,7 @@ mod bulk;
 mod connect;
 mod dns;
 mod flood;
+mod forge;
 mod hear;
 mod serve;
 
@@ -26,7 +29,7 @@ use anyhow::{Context as _, Result, bail};
 use attempt::Attempt;
 
 const USAGE: &str = "probe [--timeout-ms N] [--flood N] ATTEMPT… | probe --serve tcp/PORT|udp/PORT…
-       probe --hear PORT/GROUP/DEVICE
+       probe --hear PORT/GROUP/DEVICE | probe --forge DEVICE/SOURCE:PORT/DESTINATION:PORT
 ATTEMPT: tcp/ADDRESS/PORT udp/ADDRESS/PORT udp-connected/ADDRESS/PORT
          udp-from/LOCAL-PORT/ADDRESS/PORT ping/ADDRESS
          dns/SERVER/NAME dns-tcp/SERVER/NAME bulk-tcp/ADDRESS/PORT bulk-udp/ADDRESS/PORT";
@@ -51,6 +54,7 @@ fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
             "--timeout-ms" => limit = Duration::from_millis(number().context(USAGE)?),
             "--flood" => flood = Some(number().context(USAGE)?),
             "--serve" => return serve::run(arguments),
+            "--forge" => return forge::run(&arguments.next().context(USAGE)?),
             "--hear" => return hear::run(&arguments.next().context(USAGE)?),
             text if text.starts_with('-') => bail!(USAGE),
             _ => attempts.push(argument),
