@@ -43,7 +43,7 @@ pub(crate) fn run(text: &str) -> Result<()> {
 /// A device as a destination of IPv4 packets: to the address of all zeros, which is loopback's.
 fn link_address(index: u32) -> Result<LinkAddr> {
     let address = libc::sockaddr_ll {
-        sll_family: libc::AF_PACKET as u16,
+        sll_family: u16::try_from(libc::AF_PACKET)?,
         sll_protocol: IPV4,
         sll_ifindex: i32::try_from(index).context("an index of a device")?,
         sll_hatype: 0,
