@@ -1,5 +1,12 @@
 //! The policy: ordered rules, of which the first that matches decides, and the sets they name.
 
+pub mod grammar;
+pub mod ports;
+pub mod profile;
+pub mod protocol;
+pub mod rule;
+pub mod set;
+
 use std::collections::BTreeSet;
 
 use ipnet::Ipv6Net;

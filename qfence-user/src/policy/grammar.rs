@@ -1,0 +1,142 @@
+//! The one grammar of rules, in flags, profiles, state files and questions alike:
+//!
+//! ```text
+//! [PROTOCOL:]DESTINATION[:PORTS]
+//!
+//! PROTOCOL     tcp udp sctp dccp udplite igmp ipip gre esp ah icmp any proto-N
+//! DESTINATION  an address: 192.0.2.1 or [2001:db8::1]
+//!              a prefix: 10.0.0.0/8, [fd00::/8] or [fd00::]/8
+//!              a set: host loopback dns lan link-local metadata multicast internet any
+//! PORTS        80,443,8000-8080
+//! ```
+//!
+//! `icmp` is that of both families. Without a protocol, or with `any`, a rule is about all of them;
+//! with ports and without a protocol, about those that have ports. What `dns` means without ports is
+//! told at [`Match::in_effect`].
+//!
+//! An IPv6 address that stands alone needs no brackets, if it cannot be taken for an address and a
+//! port. A v4-mapped address is the IPv4 address. `::/0` is all of IPv6, `0.0.0.0/0` all of IPv4, `any`
+//! both.
+//!
+//! There is one reading or none: host names, zones, and what could mean two things are errors.
+
+mod destination;
+mod error;
+mod ports;
+mod query;
+
+use std::str::FromStr;
+
+pub use self::{error::RuleError, query::Query};
+use super::{
+    ports::Ports,
+    protocol::{NUMBER_PREFIX, Proto},
+    rule::Match,
+};
+
+/// Reads what one destination is asked about: `[PROTOCOL:]ADDRESS[:PORT]`.
+///
+/// # Errors
+/// If it is no rule, or one about more than one address or port.
+pub fn destination(text: &str) -> Result<Query, RuleError> {
+    query::parse(text)
+}
+
+impl FromStr for Match {
+    type Err = RuleError;
+
+    fn from_str(text: &str) -> Result<Self, RuleError> {
+        if text.is_empty() {
+            return Err(RuleError::Empty);
+        }
+        if text
+            .chars()
+            .any(|character| character.is_whitespace() || character.is_control())
+        {
+            return Err(RuleError::Blank { text: text.into() });
+        }
+        let (protocol, rest) = split_protocol(text)?;
+        let (destination, ports) = if let Some(rest) = rest.strip_prefix('[') {
+            destination::in_brackets(text, rest)?
+        } else if destination::looks_like_v6(rest) {
+            let with_protocol = rest.len() < text.len();
+            (destination::bare_v6(text, rest, with_protocol)?, None)
+        } else {
+            let (place, ports) = match rest.split_once(':') {
+                Some((place, ports)) => (place, Some(ports)),
+                None => (rest, None),
+            };
+            (destination::plain(text, protocol, place, ports)?, ports)
+        };
+        let ports = match ports {
+            Some(ports) => ports::parse(text, ports)?,
+            None => Ports::EVERY,
+        };
+        if !ports.is_every() && !protocol.has_ports() {
+            return Err(RuleError::NoPortsThere {
+                protocol,
+                instead: Match {
+                    protocol,
+                    destination,
+                    ports: Ports::EVERY,
+                },
+            });
+        }
+        Ok(Self {
+            protocol,
+            destination,
+            ports,
+        })
+    }
+}
+
+/// The protocol, and what follows it. What has none is about any.
+fn split_protocol(text: &str) -> Result<(Proto, &str), RuleError> {
+    let (word, rest) = match text.split_once(':') {
+        _ if destination::looks_like_v6(text) || text.starts_with('[') => {
+            return Ok((Proto::Any, text));
+        }
+        Some(halves) => halves,
+        // A protocol alone; `any` alone is the set.
+        None => match protocol(text)? {
+            Some(protocol) if protocol != Proto::Any => {
+                return Err(RuleError::no_destination(text, protocol, None));
+            }
+            _ => return Ok((Proto::Any, text)),
+        },
+    };
+    match protocol(word)? {
+        // `any:80` is every destination's port 80, `any:192.0.2.1` any protocol.
+        Some(Proto::Any) if ports::look_like(rest) => Ok((Proto::Any, text)),
+        Some(protocol) => Ok((protocol, rest)),
+        None if destination::is_known(word) || ports::look_like(rest) || rest.is_empty() => {
+            Ok((Proto::Any, text))
+        }
+        // Nearly an IPv6 address.
+        None if rest.contains(':') && word.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            Err(RuleError::NotV6 { text: text.into() })
+        }
+        None => Err(RuleError::unknown_protocol(word)),
+    }
+}
+
+/// The protocol of a word; `None` if it is no protocol.
+fn protocol(word: &str) -> Result<Option<Proto>, RuleError> {
+    let Some(number) = word.strip_prefix(NUMBER_PREFIX) else {
+        return Ok(Proto::named(word));
+    };
+    match decimal(number) {
+        Some(number @ 1..) => Ok(Some(Proto::Number(number))),
+        _ => Err(RuleError::ProtocolNumber { text: word.into() }),
+    }
+}
+
+/// A number as people write one: digits, no sign, no leading zero, which others take for octal.
+fn decimal<T: FromStr>(text: &str) -> Option<T> {
+    let plain =
+        text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    plain.then(|| text.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,238 @@
+//! What can be wrong with a rule. Each message names the text at fault and ends in what to do.
+
+use std::fmt;
+
+use crate::policy::{
+    ports::Ports,
+    protocol::{NUMBER_PREFIX, Proto},
+    rule::{Destination, Match},
+    set::SetName,
+};
+
+/// Text that is no rule.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(
+    missing_docs,
+    reason = "each is told by its message, and its fields by their places in it"
+)]
+pub enum RuleError {
+    #[error("the rule is empty: write [PROTOCOL:]DESTINATION[:PORTS], as tcp:192.0.2.1:443 or lan")]
+    Empty,
+    #[error(
+        "{} has white space or control characters in it: leave them out",
+        quote(text)
+    )]
+    Blank { text: String },
+    #[error(
+        "{} has more colons than [PROTOCOL:]DESTINATION[:PORTS]: write ports as 80,443,8000-8080, \
+             and IPv6 addresses in brackets",
+        quote(text)
+    )]
+    TooManyParts { text: String },
+
+    #[error("{} is no protocol{}: write {}, or {NUMBER_PREFIX}N for the one of number N",
+            quote(name), did_you_mean(*nearest), list(Proto::names()))]
+    UnknownProtocol {
+        name: String,
+        nearest: Option<&'static str>,
+    },
+    #[error(
+        "{} is no protocol: write {NUMBER_PREFIX}N with N from 1 to 255",
+        quote(text)
+    )]
+    ProtocolNumber { text: String },
+
+    #[error(
+        "{} names no destination: write {instead} if every destination is meant",
+        quote(text)
+    )]
+    NoDestination { text: String, instead: String },
+    #[error("{} is no destination{}: write an address, a prefix, or {}",
+            quote(name), did_you_mean(*nearest), list(SetName::ALL.iter().map(|set| set.name())))]
+    UnknownDestination {
+        name: String,
+        nearest: Option<&'static str>,
+    },
+    #[error(
+        "{} is a host name, and what it stands for can change between the check here and the \
+             guest's own look-up: write its addresses",
+        quote(name)
+    )]
+    HostName { name: String },
+    #[error(
+        "{} is a host name: write the set loopback, or 127.0.0.1 or [::1]",
+        quote(name)
+    )]
+    Localhost { name: String },
+
+    #[error(
+        "{} is no IPv4 address: write four numbers from 0 to 255 with dots between, without \
+             leading zeros",
+        quote(text)
+    )]
+    NotV4 { text: String },
+    #[error(
+        "{} is no IPv6 address: write one as 2001:db8::1, and as [2001:db8::1]:443 if ports \
+             follow",
+        quote(text)
+    )]
+    NotV6 { text: String },
+    #[error(
+        "{} is no address: write one as 192.0.2.1 or [2001:db8::1]",
+        quote(text)
+    )]
+    NotAnAddress { text: String },
+    #[error(
+        "{} names a zone, but a rule holds on every device: write {without}",
+        quote(text)
+    )]
+    Zone { text: String, without: String },
+    #[error(
+        "{} could be an address, or an address and a port: write {address} or {port}",
+        quote(text)
+    )]
+    AddressOrPort {
+        text: String,
+        address: String,
+        port: String,
+    },
+    #[error(
+        "{} needs brackets, with a protocol or ports beside it: write {instead}",
+        quote(text)
+    )]
+    NoBrackets { text: String, instead: String },
+    #[error(
+        "{} has no closing bracket: write [ADDRESS] or [ADDRESS]:PORTS",
+        quote(text)
+    )]
+    OpenBracket { text: String },
+    #[error(
+        "{} cannot follow a closing bracket: write [ADDRESS/LENGTH]:PORTS",
+        quote(text)
+    )]
+    AfterBracket { text: String },
+
+    #[error(
+        "{} has no length of a prefix after the slash: write a number from 0 to {most} there",
+        quote(text)
+    )]
+    PrefixLength { text: String, most: u8 },
+    #[error(
+        "{} has bits set beyond its length: write {network} for the prefix or {address} for the \
+             address",
+        quote(text)
+    )]
+    HostBits {
+        text: String,
+        network: Destination,
+        address: Destination,
+    },
+    #[error(
+        "{} is a prefix of IPv4 and of IPv6 at once: write {network} for the IPv4 prefix",
+        quote(text)
+    )]
+    MappedLength { text: String, network: Destination },
+
+    #[error(
+        "{} ends in a colon: write ports after it, or leave it out for every port",
+        quote(text)
+    )]
+    PortsMissing { text: String },
+    #[error(
+        "{} lacks a port between commas: write ports as 80,443,8000-8080",
+        quote(text)
+    )]
+    EmptyItem { text: String },
+    #[error("{} is no port: write a number from 1 to 65535", quote(text))]
+    Port { text: String },
+    #[error(
+        "port 0 cannot be reached: write a number from 1 to 65535, or leave it out for every port"
+    )]
+    PortZero,
+    #[error("{} is no range of ports: write FIRST-LAST, as 8000-8080", quote(text))]
+    OpenRange { text: String },
+    #[error("the range of ports {first}-{last} ends before it begins: write {last}-{first}")]
+    ReversedRange { first: u16, last: u16 },
+    #[error("{protocol} has no ports: write {instead}")]
+    NoPortsThere { protocol: Proto, instead: Match },
+
+    #[error(
+        "{destination} is more than one address, and the question is about one: write an address"
+    )]
+    ManyAddresses { destination: Destination },
+    #[error("{ports} is more than one port, and the question is about one: write a port, or none")]
+    ManyPorts { ports: Ports },
+}
+
+impl RuleError {
+    pub(super) fn unknown_protocol(name: &str) -> Self {
+        Self::UnknownProtocol {
+            name: name.into(),
+            nearest: nearest(name, Proto::names()),
+        }
+    }
+
+    pub(super) fn unknown_destination(name: &str) -> Self {
+        Self::UnknownDestination {
+            name: name.into(),
+            nearest: nearest(name, SetName::ALL.into_iter().map(SetName::name)),
+        }
+    }
+
+    pub(super) fn host_name(name: &str, localhost: bool) -> Self {
+        let name = name.into();
+        if localhost {
+            Self::Localhost { name }
+        } else {
+            Self::HostName { name }
+        }
+    }
+
+    /// A protocol or ports, and no destination. `any` is put where it is missing.
+    pub(super) fn no_destination(text: &str, protocol: Proto, ports: Option<&str>) -> Self {
+        let mut instead = match protocol {
+            Proto::Any => "any".to_owned(),
+            protocol => format!("{protocol}:any"),
+        };
+        if let Some(ports) = ports.filter(|ports| super::ports::parse(text, ports).is_ok()) {
+            instead.push(':');
+            instead.push_str(ports);
+        }
+        Self::NoDestination {
+            text: text.into(),
+            instead,
+        }
+    }
+}
+
+/// Text in quotes, safe to print, and cut if it is long.
+fn quote(text: &str) -> impl fmt::Display {
+    const MOST: usize = 60;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
+fn did_you_mean(name: Option<&str>) -> impl fmt::Display {
+    name.map(|name| format!(" (did you mean {name}?)"))
+        .unwrap_or_default()
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> impl fmt::Display {
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// The name that a mistyped one was meant to be: in lower case, one slip away, or two if it is long.
+fn nearest(typed: &str, names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    const LONGEST: usize = 20;
+    if typed.chars().count() > LONGEST {
+        return None;
+    }
+    let typed = typed.to_lowercase();
+    names
+        .map(|name| (strsim::osa_distance(&typed, name), name))
+        .filter(|&(distance, name)| distance <= (name.len() / 3).clamp(1, 2))
+        .min_by_key(|&(distance, _)| distance)
+        .map(|(_, name)| name)
+}

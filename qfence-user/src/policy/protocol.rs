@@ -1,0 +1,123 @@
+//! The protocols that a rule can be about, and their names.
+
+use std::fmt;
+
+use qfence_common::Protocol;
+
+/// What a rule says of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Proto {
+    /// Every protocol.
+    Any,
+    /// ICMP of both families: 1 and 58.
+    Icmp,
+    /// The one of this IP protocol number, which is never 0.
+    Number(u8),
+}
+
+/// The protocols that have ports: TCP, UDP, SCTP, DCCP, UDP-Lite.
+///
+/// A rule that gives ports and no protocol is about these.
+pub const WITH_PORTS: [Protocol; 5] = [
+    Protocol::TCP,
+    Protocol::UDP,
+    Protocol(132),
+    Protocol(33),
+    Protocol(136),
+];
+
+/// The names of protocols beside `any` and `icmp`, with the numbers that IANA has for them.
+const NAMES: [(&str, u8); 10] = [
+    ("tcp", 6),
+    ("udp", 17),
+    ("sctp", 132),
+    ("dccp", 33),
+    ("udplite", 136),
+    ("igmp", 2),
+    ("ipip", 4),
+    ("gre", 47),
+    ("esp", 50),
+    ("ah", 51),
+];
+
+/// What a protocol without a name begins with: `proto-47`. A bare number would look like the
+/// beginning of an IPv6 address.
+pub const NUMBER_PREFIX: &str = "proto-";
+
+impl Proto {
+    /// TCP.
+    pub const TCP: Self = Self::Number(6);
+    /// UDP.
+    pub const UDP: Self = Self::Number(17);
+
+    /// The protocol of a name; `proto-N` is none of them.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "any" => Some(Self::Any),
+            "icmp" => Some(Self::Icmp),
+            _ => NAMES
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|&(_, number)| Self::Number(number)),
+        }
+    }
+
+    /// All names, for help and for errors.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        NAMES.iter().map(|&(name, _)| name).chain(["icmp", "any"])
+    }
+
+    /// Whether there can be ports in a rule about it.
+    #[must_use]
+    pub fn has_ports(self) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Icmp => false,
+            Self::Number(number) => WITH_PORTS.contains(&Protocol(number.into())),
+        }
+    }
+}
+
+impl fmt::Display for Proto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Any => f.write_str("any"),
+            Self::Icmp => f.write_str("icmp"),
+            Self::Number(number) => match NAMES.iter().find(|(_, known)| *known == number) {
+                Some((name, _)) => f.write_str(name),
+                None => write!(f, "{NUMBER_PREFIX}{number}"),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_that_of_its_protocol() {
+        for name in Proto::names() {
+            assert_eq!(Proto::named(name).unwrap().to_string(), name);
+        }
+        assert_eq!(Proto::named("tcp"), Some(Proto::TCP));
+        assert_eq!(Proto::named("udp"), Some(Proto::UDP));
+        assert_eq!(Proto::named("TCP"), None);
+        assert_eq!(Proto::named("proto-6"), None);
+    }
+
+    #[test]
+    fn what_has_no_name_has_its_number() {
+        assert_eq!(Proto::Number(253).to_string(), "proto-253");
+        assert_eq!(Proto::Number(58).to_string(), "proto-58");
+    }
+
+    #[test]
+    fn tcp_and_its_like_have_ports() {
+        let with: Vec<_> = Proto::names()
+            .filter(|name| Proto::named(name).unwrap().has_ports())
+            .collect();
+        assert_eq!(with, ["tcp", "udp", "sctp", "dccp", "udplite", "any"]);
+    }
+}
