@@ -1,0 +1,115 @@
+//! Reads a file that says what root is to allow: only one that nobody else can write to.
+
+use std::{
+    fs::{File, Metadata},
+    io::{self, Read},
+    os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+    path::Path,
+};
+
+use nix::fcntl::OFlag;
+
+use super::{MAX_BYTES, ProfileError};
+
+/// The text of a file that belongs to one of `owners`.
+pub(super) fn read(path: &Path, owners: &[u32]) -> Result<String, ProfileError> {
+    let context = |source| ProfileError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    // Some devices do things when they are opened, so look first; and look again at what was opened,
+    // for it may be another thing by then. Opening a FIFO waits for a writer, if it may.
+    check(path, &path.metadata().map_err(context)?, owners)?;
+    let file = File::options()
+        .read(true)
+        .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
+        .open(path)
+        .map_err(context)?;
+    check(path, &file.metadata().map_err(context)?, owners)?;
+
+    let bytes = read_bounded(file).map_err(context)?;
+    let bytes = bytes.ok_or_else(|| ProfileError::TooLarge {
+        path: path.to_owned(),
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        ProfileError::NotText {
+            path: path.to_owned(),
+            line: valid.iter().filter(|&&byte| byte == b'\n').count() + 1,
+        }
+    })
+}
+
+/// All of it, or `None` if it is too much. It may grow while it is read, so its size says nothing.
+fn read_bounded(file: File) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    let read = file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok((u64::try_from(read).is_ok_and(|read| read <= MAX_BYTES)).then_some(bytes))
+}
+
+/// Refuses what is no file, and what somebody else owns or can write to, as sudo does with its own.
+fn check(path: &Path, metadata: &Metadata, owners: &[u32]) -> Result<(), ProfileError> {
+    let path = || path.to_owned();
+    if let Some(kind) = kind(metadata) {
+        return Err(ProfileError::NotAFile { path: path(), kind });
+    }
+    if !owners.contains(&metadata.uid()) {
+        let owner = metadata.uid();
+        return Err(ProfileError::Owner {
+            path: path(),
+            owner,
+        });
+    }
+    if let Some(whom) = writers(metadata.mode(), metadata.gid()) {
+        return Err(ProfileError::Writable { path: path(), whom });
+    }
+    Ok(())
+}
+
+/// What it is, if it is no file.
+fn kind(metadata: &Metadata) -> Option<&'static str> {
+    let kind = metadata.file_type();
+    if kind.is_file() {
+        None
+    } else if kind.is_dir() {
+        Some("a directory")
+    } else if kind.is_fifo() {
+        Some("a FIFO")
+    } else if kind.is_socket() {
+        Some("a socket")
+    } else {
+        Some("a device")
+    }
+}
+
+/// Who beside the owner can write to a file, but for root's group.
+fn writers(mode: u32, group: u32) -> Option<&'static str> {
+    if mode & 0o002 != 0 {
+        Some("everybody")
+    } else if mode & 0o020 != 0 && group != 0 {
+        Some("its group")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_owner_and_roots_group_may_write() {
+        for (mode, group, whom) in [
+            (0o600, 1000, None),
+            (0o644, 1000, None),
+            (0o755, 0, None),
+            (0o664, 0, None),
+            (0o664, 1000, Some("its group")),
+            (0o620, 4, Some("its group")),
+            (0o666, 0, Some("everybody")),
+            (0o602, 1000, Some("everybody")),
+        ] {
+            assert_eq!(writers(mode, group), whom, "{mode:o} {group}");
+        }
+    }
+}
