@@ -5,6 +5,22 @@ use crate::Hook;
 /// The one-slot array whose slot holds the policy in force: a longest-prefix trie of entries.
 pub const POLICY_MAP: &str = "POLICY";
 
+/// The array of two maps of the trees that entries refer to: that of the policy in force, and one for
+/// the next.
+pub const TREES_MAP: &str = "TREES";
+
+/// How many maps of trees there are.
+pub const HALVES: u32 = 2;
+
+/// The per-CPU array of [`crate::Hits`], indexed by a rule's number.
+pub const HITS_MAP: &str = "HITS";
+
+/// The hash map of [`crate::Sighting`]s, to how often each was made.
+pub const SIGHTINGS_MAP: &str = "SIGHTINGS";
+
+/// How many sightings there is room for; the first are kept, the others counted.
+pub const SIGHTINGS: u32 = 4096;
+
 /// The ring buffer of [`crate::Event`]s.
 pub const EVENTS_MAP: &str = "EVENTS";
 
@@ -48,10 +64,14 @@ pub enum Counter {
     Lost = 1,
     /// Packets refused because they could not be understood.
     Unparsed = 2,
+    /// All that monitor mode let through although it would be refused.
+    Monitored = 3,
+    /// Those among them that the map of sightings had no room for.
+    Unlisted = 4,
 }
 
 /// How many counters there are.
-pub const COUNTER_SLOTS: usize = 3;
+pub const COUNTER_SLOTS: usize = 5;
 
 /// The name of the program for a hook.
 ///

@@ -98,8 +98,8 @@ pub struct Event {
     pub hook: u32,
     /// The rule that decided: its index in the policy, or one of the numbers in [`crate::decide`].
     pub rule: u32,
-    /// Always zero: the struct has no padding the compiler could leave unset.
-    pub reserved: u32,
+    /// 1 if it was let through, for the policy is only monitored; otherwise 0.
+    pub monitored: u32,
 }
 
 const _: () = assert!(size_of::<Event>() == 72 && align_of::<Event>() == 8);
@@ -123,7 +123,7 @@ impl Event {
             protocol: u32_at(56)?,
             hook: u32_at(60)?,
             rule: u32_at(64)?,
-            reserved: u32_at(68)?,
+            monitored: u32_at(68)?,
         })
     }
 }
@@ -152,7 +152,7 @@ mod tests {
             protocol: 7,
             hook: 8,
             rule: 9,
-            reserved: 0,
+            monitored: 0,
         };
         let mut bytes = [0; size_of::<Event>()];
         bytes[core::mem::offset_of!(Event, boot_ns)] = 1;

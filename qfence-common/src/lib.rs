@@ -6,12 +6,16 @@ pub mod abi;
 pub mod address;
 pub mod decide;
 pub mod device;
+pub mod entry;
 pub mod event;
 pub mod packet;
 pub mod peer;
+pub mod tally;
 
 pub use address::{Address, Path};
-pub use decide::{Action, Clause, Decision, Entry, Protocol, decide};
+pub use decide::{Action, Decision, Nodes, Protocol, decide};
+pub use entry::{Entry, Node, Verdict};
 pub use event::{Event, Hook};
 pub use packet::Packet;
 pub use peer::Peer;
+pub use tally::{Hits, Sighting};

@@ -4,9 +4,9 @@ use aya_ebpf::programs::DeviceContext;
 use qfence_common::{Hook, decide::DEVICE, device::is_forbidden};
 
 use crate::{
-    judge::{PROCEED, REJECT},
+    judge::{PROCEED, monitors},
     maps::ALLOW_DEVICES,
-    record::{Author, Refusal, refused},
+    record::{Author, Refusal, refuse},
 };
 
 // include/uapi/linux/bpf.h: the kind of device in the low half, the kind of access in the high one.
@@ -35,6 +35,5 @@ pub(crate) fn judge_device(ctx: &DeviceContext) -> i32 {
         hook: Hook::Device as u32,
         rule: DEVICE,
     };
-    refused(&what, &Author::current_if_known());
-    REJECT
+    refuse(&what, &Author::current_if_known(), monitors())
 }

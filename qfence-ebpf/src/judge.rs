@@ -5,16 +5,18 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use qfence_common::{
-    Action, Address, Decision, Entry, Hook, Protocol,
+    Action, Address, Entry, Hook, Protocol,
     address::{self, KEY_BITS, Path},
     decide,
+    entry::{HOST, MONITOR},
 };
 
 use crate::{
     destination::Destination,
     maps::{DENY_RETVAL, POLICY},
-    peers,
-    record::{Author, Refusal, refused},
+    owner, peers,
+    record::{Author, Refusal, hit, refuse, sight},
+    tree::Trees,
 };
 
 /// What a hook returns to let the call or the packet go on.
@@ -25,11 +27,16 @@ pub(crate) const REJECT: i32 = 0;
 /// Judges the destination of a call at the hook of number `HOOK`; the hook's return value.
 #[inline(always)]
 pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destination) -> i32 {
-    let decision = judge::<HOOK, _>(ctx, to);
-    if decision.action == Action::Allow {
+    let judgement = judge::<HOOK, _>(ctx, to);
+    if judgement.passes() && connects(HOOK) && is_tcp(to.protocol) {
+        owner::note_connection(to.socket, judgement.flags & HOST != 0);
+    }
+    if judgement.action == Action::Allow {
         return PROCEED;
     }
-    refused(&refusal(HOOK, to, decision.rule), &Author::current());
+    if judgement.refuse(HOOK, to, &Author::current()) == PROCEED {
+        return PROCEED;
+    }
     let retval = DENY_RETVAL.load();
     if retval != 0 {
         // SAFETY: a helper without pointers. It fails for values that are no errno, and the call
@@ -39,15 +46,51 @@ pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destinatio
     REJECT
 }
 
+/// What came of judging a destination.
+pub(crate) struct Judgement {
+    pub(crate) action: Action,
+    rule: u32,
+    /// Those of the entry.
+    flags: u32,
+}
+
+impl Judgement {
+    /// Whether it goes on, allowed or only monitored.
+    #[inline(always)]
+    fn passes(&self) -> bool {
+        self.action == Action::Allow || self.flags & MONITOR != 0
+    }
+
+    /// Refuses the destination, unless it is only monitored; returns what the hook is to return.
+    #[inline(always)]
+    pub(crate) fn refuse(&self, hook: u32, to: &Destination, who: &Author) -> i32 {
+        let what = Refusal {
+            address: to.address,
+            port: u32::from(to.port),
+            protocol: to.protocol.0,
+            hook,
+            rule: self.rule,
+        };
+        let monitored = self.flags & MONITOR != 0;
+        if monitored {
+            sight(&what);
+        }
+        refuse(&what, who, monitored)
+    }
+}
+
 /// The policy's word on a destination, but that a peer which spoke first may be answered.
 ///
 /// The hook's number is a parameter of the type so that its name, in the trace, is a constant of each
 /// program's rather than a table of pointers, which the loader could not relocate.
 #[inline(always)]
-pub(crate) fn judge<const HOOK: u32, C: EbpfContext>(ctx: &C, to: &Destination) -> Decision {
-    let mut decision = decide(entry(to.path, to.address), to.protocol, to.port);
+pub(crate) fn judge<const HOOK: u32, C: EbpfContext>(ctx: &C, to: &Destination) -> Judgement {
+    let entry = entry(to.path, to.address);
+    let mut decision = decide(entry, &Trees, to.protocol, to.port);
     if decision.action == Action::Deny && answers(to) {
         decision.action = Action::Allow;
+    } else {
+        hit(decision.rule, HOOK < Hook::Egress as u32);
     }
     debug!(
         ctx,
@@ -59,7 +102,27 @@ pub(crate) fn judge<const HOOK: u32, C: EbpfContext>(ctx: &C, to: &Destination) 
         verdict_name(decision.action),
         decision.rule
     );
-    decision
+    Judgement {
+        action: decision.action,
+        rule: decision.rule,
+        flags: entry.map_or(0, |entry| entry.flags),
+    }
+}
+
+/// Whether the policy is only monitored; without one nothing is. All entries say the same.
+#[inline(always)]
+pub(crate) fn monitors() -> bool {
+    entry(Path::Address, [0; 16]).is_some_and(|entry| entry.has(MONITOR))
+}
+
+/// Whether the hook of that number is one for connect().
+const fn connects(hook: u32) -> bool {
+    hook == Hook::Connect4 as u32 || hook == Hook::Connect6 as u32
+}
+
+#[inline(always)]
+fn is_tcp(protocol: Protocol) -> bool {
+    protocol == Protocol::TCP || protocol == Protocol::MPTCP
 }
 
 /// The policy's entry for an address. No policy in the slot, or no prefix that holds the address (the
@@ -75,18 +138,6 @@ pub(crate) fn entry<'a>(path: Path, address: Address) -> Option<&'a Entry> {
 fn answers(to: &Destination) -> bool {
     to.protocol == Protocol::UDP
         && peers::peer(to.socket, to.address, to.port).is_some_and(|peer| peers::spoke_first(&peer))
-}
-
-/// The refusal of a destination.
-#[inline(always)]
-pub(crate) fn refusal(hook: u32, to: &Destination, rule: u32) -> Refusal {
-    Refusal {
-        address: to.address,
-        port: u32::from(to.port),
-        protocol: to.protocol.0,
-        hook,
-        rule,
-    }
 }
 
 /// Of one length, so that the choice is one of pointers alone.

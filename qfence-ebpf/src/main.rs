@@ -15,6 +15,7 @@ mod packet;
 mod peers;
 mod record;
 mod socket;
+mod tree;
 mod trie;
 
 use aya_ebpf::{

@@ -2,20 +2,39 @@
 
 use aya_ebpf::{
     Global,
-    btf_maps::{ArrayOfMaps, LruHashMap, PerCpuArray, RingBuf, SkStorage},
+    bindings::BPF_F_NO_PREALLOC,
+    btf_maps::{ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, RingBuf, SkStorage},
     macros::btf_map,
 };
 use qfence_common::{
-    Event, Peer,
+    Event, Hits, Peer, Sighting,
     abi::{self, COUNTER_SLOTS, EVENTS_BYTES},
+    entry::MAX_RULES,
 };
 
-use crate::{owner::Owner, trie::Trie};
+use crate::{owner::Owner, tree::Tree, trie::Trie};
 
 /// The policy in force. A change fills a fresh trie and swaps it in, so that no call is ever judged
 /// by half of an old and half of a new policy. The inner size is a template; the loader sets it.
 #[btf_map]
 pub(crate) static POLICY: ArrayOfMaps<Trie, 1> = ArrayOfMaps::new();
+
+/// The trees that the entries of the policy refer to. Each half is filled while the other is in force.
+#[btf_map]
+pub(crate) static TREES: ArrayOfMaps<Tree, { abi::HALVES as usize }> = ArrayOfMaps::new();
+
+/// How often each rule has decided.
+#[btf_map]
+pub(crate) static HITS: PerCpuArray<Hits, { MAX_RULES as usize }> = PerCpuArray::new();
+
+/// What monitor mode let through. Not preallocated: most fences never monitor.
+#[btf_map]
+pub(crate) static SIGHTINGS: HashMap<
+    Sighting,
+    u64,
+    { abi::SIGHTINGS as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
 
 /// The refusals, for the supervisor to log.
 #[btf_map]

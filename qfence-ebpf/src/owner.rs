@@ -16,7 +16,8 @@ pub(crate) struct Owner {
     netns: u64,
     pid: u32,
     comm: [u8; 16],
-    reserved: u32,
+    /// Whether it may go on with its TCP connection although its packets go to the host: 0 or 1.
+    connected_to_host: u32,
 }
 
 /// Notes who makes a socket. Without room for it the socket is made all the same: what it sends is
@@ -28,7 +29,7 @@ pub(crate) fn note(ctx: &SockContext, author: &Author) {
         netns: unsafe { bpf_get_netns_cookie(ctx.sock.cast()) },
         pid: author.pid,
         comm: author.comm,
-        reserved: 0,
+        connected_to_host: 0,
     };
     // SAFETY: the map is a storage of owners, the socket is the hook's own, and `owner` is a whole
     // value of the map's type, which the kernel copies.
@@ -42,22 +43,36 @@ pub(crate) fn note(ctx: &SockContext, author: &Author) {
     };
 }
 
-/// Whether a whole socket was made by a call, not by the kernel for a listener.
+/// Notes whether a whole socket is let connect to what is known to be the host, so that the packets of
+/// the connection are no sign of an address that turned local.
 #[inline(always)]
-pub(crate) fn is_known(socket: *mut bpf_sock) -> bool {
-    find(socket).is_some()
+pub(crate) fn note_connection(socket: *mut bpf_sock, to_host: bool) {
+    let owner = find(socket);
+    if !owner.is_null() {
+        // SAFETY: a value of the map's, aligned, which stays as long as the program runs.
+        let noted = unsafe { &raw mut (*owner).connected_to_host };
+        // SAFETY: as above; a word, which others see whole.
+        unsafe { noted.write_volatile(u32::from(to_host)) };
+    }
+}
+
+/// Whether a whole socket was made by a call, not by the kernel for a listener, and has not been let
+/// connect to the host.
+#[inline(always)]
+pub(crate) fn connects_elsewhere(socket: *mut bpf_sock) -> bool {
+    read(socket).is_some_and(|owner| owner.connected_to_host == 0)
 }
 
 /// The cookie of the network namespace of a whole socket that was made by a call.
 #[inline(always)]
 pub(crate) fn netns(socket: *mut bpf_sock) -> Option<u64> {
-    find(socket).map(|owner| owner.netns)
+    read(socket).map(|owner| owner.netns)
 }
 
 /// Who is behind a packet; `socket` is a whole one, or null.
 #[inline(always)]
 pub(crate) fn author(packet: *mut __sk_buff, socket: *mut bpf_sock) -> Author {
-    let owner = if socket.is_null() { None } else { find(socket) };
+    let owner = if socket.is_null() { None } else { read(socket) };
     Author {
         pid: owner.map_or(0, |owner| owner.pid),
         comm: owner.map_or([0; 16], |owner| owner.comm),
@@ -68,7 +83,13 @@ pub(crate) fn author(packet: *mut __sk_buff, socket: *mut bpf_sock) -> Author {
 
 /// What was noted of a whole socket.
 #[inline(always)]
-fn find<'a>(socket: *mut bpf_sock) -> Option<&'a Owner> {
+fn read<'a>(socket: *mut bpf_sock) -> Option<&'a Owner> {
+    // SAFETY: null, or a value of the map's, which stays readable until the program ends (RCU).
+    unsafe { find(socket).as_ref() }
+}
+
+#[inline(always)]
+fn find(socket: *mut bpf_sock) -> *mut Owner {
     // SAFETY: as in `note`; without the flag nothing is made, and the value is not looked at.
     let owner = unsafe {
         bpf_sk_storage_get(
@@ -78,6 +99,5 @@ fn find<'a>(socket: *mut bpf_sock) -> Option<&'a Owner> {
             0,
         )
     };
-    // SAFETY: null, or a value of the map's, which stays readable until the program ends (RCU).
-    unsafe { owner.cast::<Owner>().as_ref() }
+    owner.cast()
 }

@@ -6,16 +6,17 @@ use aya_ebpf::{
     programs::SkBuffContext,
 };
 use qfence_common::{
-    Action, Hook, Packet, Path, Protocol, abi::Counter, decide, packet::Bytes, packet::parse,
+    Action, Hook, Packet, Path, Protocol, abi::Counter, decide, entry::MANY, packet::Bytes,
+    packet::parse,
 };
 
 use crate::{
     destination::Destination,
-    judge::{PROCEED, REJECT, entry, judge, refusal},
+    judge::{PROCEED, entry, judge, monitors},
     maps::ALLOW_RAW,
     owner, peers,
-    record::{Refusal, count, refused},
-    socket::{has_connected, is_raw},
+    record::{Refusal, count, refuse},
+    socket::{has_connected_elsewhere, is_raw},
 };
 
 /// The loopback device's index, in every network namespace (`LOOPBACK_IFINDEX` in
@@ -40,20 +41,20 @@ pub(crate) fn judge_egress(ctx: &SkBuffContext) -> i32 {
         return PROCEED;
     }
     let to = destination(ctx, &packet, socket);
-    let decision = judge::<EGRESS, _>(ctx, &to);
-    if decision.action == Action::Allow {
+    let judgement = judge::<EGRESS, _>(ctx, &to);
+    if judgement.action == Action::Allow {
         return PROCEED;
     }
-    let author = owner::author(ctx.skb.skb, socket);
-    refused(&refusal(EGRESS, &to, decision.rule), &author);
-    REJECT
+    judgement.refuse(EGRESS, &to, &owner::author(ctx.skb.skb, socket))
 }
 
 /// Whether a TCP segment that opens nothing is judged all the same: one that a raw socket made up, and
-/// one of a connection out of the fence whose peer's address has turned local since.
+/// one of a connection out of the fence whose peer's address has turned local since: what connected to the
+/// host was let.
 #[inline(always)]
 fn is_ours_to_judge(ctx: &SkBuffContext, socket: *mut bpf_sock) -> bool {
-    (ALLOW_RAW.load() != 0 && is_raw(socket)) || (is_loopback(ctx) && has_connected(socket))
+    (ALLOW_RAW.load() != 0 && is_raw(socket))
+        || (is_loopback(ctx) && has_connected_elsewhere(socket))
 }
 
 #[inline(always)]
@@ -81,8 +82,8 @@ fn drop_unparsed(ctx: &SkBuffContext) -> i32 {
         hook: EGRESS,
         rule: decide::UNPARSED,
     };
-    refused(&what, &owner::author(ctx.skb.skb, whole_socket(ctx)));
-    REJECT
+    let author = owner::author(ctx.skb.skb, whole_socket(ctx));
+    refuse(&what, &author, monitors())
 }
 
 /// Judges a packet that arrives over loopback: the sender of a datagram is remembered, for the port
@@ -117,13 +118,11 @@ pub(crate) fn judge_ingress(ctx: &SkBuffContext) -> i32 {
                 path: Path::Loopback,
                 socket,
             };
-            let decision = judge::<INGRESS, _>(ctx, &from);
-            if decision.action == Action::Allow {
+            let judgement = judge::<INGRESS, _>(ctx, &from);
+            if judgement.action == Action::Allow {
                 return PROCEED;
             }
-            let author = owner::author(ctx.skb.skb, socket);
-            refused(&refusal(INGRESS, &from, decision.rule), &author);
-            REJECT
+            judgement.refuse(INGRESS, &from, &owner::author(ctx.skb.skb, socket))
         }
         _ => PROCEED,
     }
@@ -134,7 +133,7 @@ pub(crate) fn judge_ingress(ctx: &SkBuffContext) -> i32 {
 /// not tell, for all its addresses are zero.
 #[inline(always)]
 fn is_for_one(packet: &Packet) -> bool {
-    entry(Path::Address, packet.destination).is_some_and(|entry| entry.many == 0)
+    entry(Path::Address, packet.destination).is_some_and(|entry| !entry.has(MANY))
 }
 
 #[inline(always)]

@@ -10,10 +10,10 @@ use qfence_common::{
 };
 
 use crate::{
-    judge::{PROCEED, REJECT},
+    judge::{PROCEED, REJECT, monitors},
     maps::ALLOW_RAW,
     owner,
-    record::{Author, Refusal, refused},
+    record::{Author, Refusal, refuse},
 };
 
 /// SOCK_DGRAM and SOCK_RAW (linux/net.h).
@@ -48,8 +48,9 @@ pub(crate) fn judge_socket(ctx: &SockContext) -> i32 {
             hook: Hook::SockCreate as u32,
             rule: SOCKET_KIND,
         };
-        refused(&what, &author);
-        return REJECT;
+        if refuse(&what, &author, monitors()) == REJECT {
+            return REJECT;
+        }
     }
     owner::note(ctx, &author);
     PROCEED
@@ -92,16 +93,15 @@ pub(crate) fn judge_option(ctx: &SockoptContext) -> i32 {
         hook: Hook::Setsockopt as u32,
         rule: BROADCAST,
     };
-    refused(&what, &Author::current_if_known());
-    REJECT
+    refuse(&what, &Author::current_if_known(), monitors())
 }
 
-/// Whether a socket is one that connected: not a listener, nor one that came out of a listener, which
-/// nobody made by a call. `socket` may be null, or else is a whole one.
+/// Whether a socket is one that connected to something else than the host: not a listener, nor one that
+/// came out of a listener, which nobody made by a call. `socket` may be null, or else is a whole one.
 #[inline(always)]
-pub(crate) fn has_connected(socket: *mut bpf_sock) -> bool {
+pub(crate) fn has_connected_elsewhere(socket: *mut bpf_sock) -> bool {
     // SAFETY: a whole socket, not null.
-    !socket.is_null() && unsafe { (*socket).state } != LISTEN && owner::is_known(socket)
+    !socket.is_null() && unsafe { (*socket).state } != LISTEN && owner::connects_elsewhere(socket)
 }
 
 /// The port a socket sends from, in host order; 0 for none. `socket` may be null.

@@ -1,11 +1,13 @@
 //! The command line.
 
 mod attempts;
+mod policy;
 
 use std::{ffi::OsString, path::PathBuf};
 
 pub use attempts::Attempts;
 use clap::{ArgAction, Args, Parser, Subcommand};
+pub use policy::{DefaultAction, PolicyArgs, RuleFlags};
 
 use crate::{
     kernel::DenyWith,
@@ -60,7 +62,7 @@ Fields of a JSON log line:
   pid          the process, in the initial pid namespace; at egress the one that made the socket
   command      the name of its thread, control characters as \\xNN
   cgroup       the id of its cgroup
-  rule         the rule that decided: deny-host, deny-raw, deny-broadcast, deny-device, unparsed
+  rule         the rule that decided: deny host, deny-raw, deny-broadcast, deny-device, unparsed
 A line with time, fence and lost says how many refusals are not in the log.";
 
 const VERIFY_NOTES: &str = "\
@@ -169,7 +171,15 @@ pub struct Exec {
     #[arg(long, value_name = "NAME|UID[:GROUP]")]
     pub user: Option<String>,
 
-    /// Whether nameservers in resolv.conf that are this host stay reachable, on port 53
+    /// Which destinations may be reached
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+
+    /// Refuse nothing: let through and log what would be refused
+    #[arg(long)]
+    pub monitor: bool,
+
+    /// Whether the profile's exception for nameservers in resolv.conf, on port 53, is in force
     #[arg(long, value_enum, default_value_t = Dns::Auto)]
     pub dns: Dns,
 

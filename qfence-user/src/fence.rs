@@ -11,6 +11,7 @@ use crate::{
     cgroup::{Cgroup, Lock},
     fences::Fences,
     say::say,
+    store::Store,
 };
 
 /// How long killed processes get to be gone. A process in an uninterruptible sleep stays longer.
@@ -49,6 +50,12 @@ impl Fence {
     #[must_use]
     pub fn cgroup(&self) -> &Cgroup {
         &self.cgroup
+    }
+
+    /// Where its policy is kept.
+    #[must_use]
+    pub fn store(&self) -> Store {
+        self.all.store(&self.name)
     }
 
     /// The directory for its links.

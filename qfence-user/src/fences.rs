@@ -24,6 +24,7 @@ use crate::{
     pins::Pins,
     say::say,
     state::{State, States},
+    store::Store,
 };
 
 /// How long a supervisor gets to clean up once its command has ended.
@@ -93,6 +94,12 @@ impl Fences {
     #[must_use]
     pub fn hierarchy(&self) -> &Hierarchy {
         &self.hierarchy
+    }
+
+    /// Where the policy of a fence is kept.
+    #[must_use]
+    pub fn store(&self, name: &str) -> Store {
+        Store::new(self.states.directory(), name, &self.pins(name))
     }
 
     /// The directory for the links of a fence.
@@ -234,10 +241,14 @@ impl Fences {
             // A cgroup that stays may be entered again, so its links stay too.
             return vec![error];
         }
-        [self.pins.remove(name), self.states.remove(name)]
-            .into_iter()
-            .filter_map(Result::err)
-            .collect()
+        [
+            self.pins.remove(name),
+            self.store(name).remove(),
+            self.states.remove(name),
+        ]
+        .into_iter()
+        .filter_map(Result::err)
+        .collect()
     }
 
     /// Ends what runs in a fence and removes it. Processes get SIGTERM, and after `patience`

@@ -1,28 +1,36 @@
-//! The policy in force, which follows the host's addresses and nameservers.
+//! The policy in force, which follows the host's addresses and nameservers, and what others change of it.
 
-use std::{future::pending, net::IpAddr};
+use std::{
+    future::pending,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
-use qfence_common::{Action, Path, Protocol};
+use qfence_common::{Action, Path as Way, Protocol};
 
 use crate::{
-    compile::{Compiled, compile, verdict},
+    compile::{Compiled, compile},
     hostset::{host_set, many_set},
     kernel::Kernel,
     netlink::LocalRoutes,
-    policy::{Rule, Sets},
+    policy::{Policy, Sets},
     resolv::ResolvConf,
+    store::{Store, Stored, netns},
 };
 
-/// The kernel's policy, and what it is made from.
-pub struct Policy {
+/// Keeps the kernel's policy true to what it is made from.
+pub struct Follower {
     kernel: Kernel,
-    rules: Vec<Rule>,
+    store: Store,
+    /// The rules, as far as this process knows: the store has what others made of them.
+    policy: Policy,
     routes: LocalRoutes,
-    /// Not followed where no rule names nameservers.
+    resolv_path: PathBuf,
+    /// Not followed while no rule names nameservers.
     resolv_conf: Option<ResolvConf>,
+    /// The members of the sets that the kernel's policy was compiled with, once it has one.
     sets: Option<Sets>,
-    /// What the kernel has, once it has something.
     compiled: Compiled,
 }
 
@@ -40,23 +48,23 @@ pub enum Update {
     },
 }
 
-impl Policy {
-    /// A policy that is not in force yet.
-    #[must_use]
-    pub fn new(
-        kernel: Kernel,
-        rules: Vec<Rule>,
-        routes: LocalRoutes,
-        resolv_conf: Option<ResolvConf>,
-    ) -> Self {
-        Self {
+impl Follower {
+    /// A policy that is not in force yet, of the fence whose store this is. Must be called within a
+    /// tokio runtime.
+    ///
+    /// # Errors
+    /// If the host's addresses cannot be followed.
+    pub fn new(kernel: Kernel, store: Store, policy: Policy, resolv_conf: &Path) -> Result<Self> {
+        Ok(Self {
             kernel,
-            rules,
-            routes,
-            resolv_conf,
+            store,
+            policy,
+            routes: LocalRoutes::subscribe()?,
+            resolv_path: resolv_conf.to_owned(),
+            resolv_conf: None,
             sets: None,
-            compiled: Compiled::new(),
-        }
+            compiled: Compiled::default(),
+        })
     }
 
     /// The programs.
@@ -64,39 +72,65 @@ impl Policy {
         &mut self.kernel
     }
 
-    /// Reads the members of the sets anew, and publishes the policy if they have changed.
+    /// Reads the members of the sets anew, and the rules that others may have changed, and publishes the
+    /// policy if anything is different.
     ///
     /// # Errors
     /// If they cannot be read or published; what was in force before still is.
     pub async fn update(&mut self) -> Result<Update> {
-        let nameservers = match &self.resolv_conf {
-            Some(resolv_conf) => resolv_conf.nameservers()?,
-            None => Default::default(),
-        };
+        // Waiting for the kernel and holding the lock do not go together: others wait for that.
         let local = self.routes.dump().await?;
+        let _lock = self.store.lock()?;
+        let stored = self.store.read()?;
+        let policy = stored.map_or_else(|| self.policy.clone(), |stored| stored.policy);
         let sets = Sets {
             host: host_set(local.all),
             many: many_set(local.broadcast),
-            nameservers,
+            nameservers: match self.nameservers_of(&policy)? {
+                Some(resolv_conf) => resolv_conf.nameservers()?,
+                None => Default::default(),
+            },
         };
-        if self.sets.as_ref() == Some(&sets) {
+        if self.sets.as_ref() == Some(&sets) && self.policy == policy {
             return Ok(Update::Same);
         }
-        let compiled = compile(&self.rules, &sets)?;
-        self.kernel.publish(&compiled)?;
+        let compiled = compile(&policy.rules(), &sets, policy.monitor)?;
+        let stored = Stored {
+            policy,
+            sets,
+            netns: netns()?,
+        };
+        let pending = self.store.prepare(&stored)?;
+        self.kernel.maps().publish(&compiled)?;
+        pending.keep()?;
         self.compiled = compiled;
+        let Stored { policy, sets, .. } = stored;
         let published = Update::Published {
             host: sets.host.len(),
             nameservers: sets.nameservers.len(),
         };
+        self.policy = policy;
         self.sets = Some(sets);
         Ok(published)
     }
 
-    /// Whether a connection to there is refused, by the policy in force.
+    /// The resolv.conf, followed from now on if `policy` depends on it.
+    fn nameservers_of(&mut self, policy: &Policy) -> Result<Option<&ResolvConf>> {
+        if !policy.names_dns() {
+            self.resolv_conf = None;
+        } else if self.resolv_conf.is_none() {
+            self.resolv_conf = Some(ResolvConf::follow(&self.resolv_path)?);
+        }
+        Ok(self.resolv_conf.as_ref())
+    }
+
+    /// Whether a connection to there is refused, by the policy that this process published last.
     #[must_use]
     pub fn refuses(&self, address: IpAddr, port: u16) -> bool {
-        verdict(&self.compiled, Path::Address, Protocol::TCP, address, port) == Action::Deny
+        let decision = self
+            .compiled
+            .decide(Way::Address, Protocol::TCP, address, port);
+        decision.action == Action::Deny && !self.policy.monitor
     }
 
     /// Waits until the members of a set may have changed.

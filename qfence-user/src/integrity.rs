@@ -70,14 +70,14 @@ impl Integrity {
     }
 
     /// What has gone since this was last asked.
-    pub fn new_damage(&mut self, kernel: &Kernel) -> Vec<Damage> {
+    pub fn new_damage(&mut self, kernel: &mut Kernel) -> Vec<Damage> {
         let found = self.damage(kernel);
         let new = found.difference(&self.told).cloned().collect();
         self.told = found;
         new
     }
 
-    fn damage(&self, kernel: &Kernel) -> BTreeSet<Damage> {
+    fn damage(&self, kernel: &mut Kernel) -> BTreeSet<Damage> {
         let mut damage = BTreeSet::new();
         let attached = match fs::File::open(&self.cgroup) {
             Ok(cgroup) => kernel.attached(&cgroup),
@@ -94,7 +94,7 @@ impl Integrity {
                 damage.insert(Damage::Pin(hook.name()));
             }
         }
-        if !kernel.has_policy() {
+        if !kernel.maps().has_policy() {
             damage.insert(Damage::Policy);
         }
         let membership = fs::read_to_string(format!("/proc/{}/cgroup", self.command));

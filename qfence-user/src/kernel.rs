@@ -2,35 +2,31 @@
 //! they count and record.
 
 mod link;
+mod maps;
 mod own_link;
 pub mod query;
 mod syscall;
 pub mod trial;
 
-use std::{collections::BTreeSet, fs::File};
+use std::{collections::BTreeSet, fs::File, path::Path};
 
 use anyhow::{Context, Result, anyhow};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{ArrayOfMaps, LpmTrie, MapData, PerCpuArray, RingBuf, lpm_trie::Key},
+    maps::{MapData, RingBuf},
     programs::Program,
 };
 use aya_log::EbpfLogger;
 use link::{Pinned, attach, load};
+pub use maps::{Counts, Maps, owners};
 use nix::errno::Errno;
 use qfence_common::{
-    Entry, Hook, Path,
-    abi::{self, Counter, program_name},
-    address::{self, PATH_BITS},
+    Hook,
+    abi::{self, program_name},
 };
-
-use crate::compile::Compiled;
 
 /// The eBPF object that `cargo xtask build` made.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("QFENCE_EMBEDDED_OBJECT"));
-
-/// `BPF_F_NO_PREALLOC`: the kernel has no tries without it.
-const NO_PREALLOC: u32 = 1;
 
 /// The map through which aya-log's messages travel, and its least size, one page. It is made even
 /// where no message ever will.
@@ -58,8 +54,6 @@ impl DenyWith {
     }
 }
 
-type Trie = LpmTrie<MapData, address::Key, Entry>;
-
 /// What the programs are told when they are loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -76,27 +70,16 @@ pub struct Settings {
 /// The programs of one fence, in the kernel.
 pub struct Kernel {
     ebpf: Ebpf,
-    policy: ArrayOfMaps<MapData, Trie>,
-    counters: PerCpuArray<MapData, u64>,
+    maps: Maps,
     /// Held, so that they outlive their pins.
     links: Vec<Pinned>,
     /// The programs by their ids, once they are attached.
     attached: Vec<(Hook, u32)>,
 }
 
-/// What has been counted since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// All that was refused.
-    pub refused: u64,
-    /// Refusals whose event found the ring full.
-    pub lost: u64,
-    /// Packets among them that could not be understood.
-    pub unparsed: u64,
-}
-
 impl Kernel {
-    /// Loads the programs. They refuse everything until a policy is published.
+    /// Loads the programs, and pins their maps in `pins`. They refuse everything until a policy is
+    /// published.
     ///
     /// The second value is false on a kernel that cannot set the error of a refused call (before
     /// Linux 5.18, which has `bpf_set_retval`): there it is EPERM. Whether it can is found out by
@@ -104,20 +87,28 @@ impl Kernel {
     ///
     /// # Errors
     /// If the kernel takes neither variant.
-    pub fn load(settings: Settings) -> Result<(Self, bool)> {
+    pub fn load(settings: Settings, pins: &Path) -> Result<(Self, bool)> {
         let errno = -(settings.deny.errno() as i32);
         let variant = |deny_retval, names_caller| Variant {
             deny_retval,
             names_caller,
         };
         // Where it fails for another reason, the last says so just as well.
-        Self::load_with(variant(errno, true), settings)
+        let (mut ebpf, sets_errno) = Self::load_with(variant(errno, true), settings)
             .or_else(|_| Self::load_with(variant(errno, false), settings))
-            .map(|kernel| (kernel, true))
-            .or_else(|_| Ok((Self::load_with(variant(0, false), settings)?, false)))
+            .map(|ebpf| (ebpf, true))
+            .or_else(|_| anyhow::Ok((Self::load_with(variant(0, false), settings)?, false)))?;
+        Maps::pin(&ebpf, pins)?;
+        let kernel = Self {
+            maps: Maps::new(&mut ebpf)?,
+            ebpf,
+            links: Vec::new(),
+            attached: Vec::new(),
+        };
+        Ok((kernel, sets_errno))
     }
 
-    fn load_with(variant: Variant, settings: Settings) -> Result<Self> {
+    fn load_with(variant: Variant, settings: Settings) -> Result<Ebpf> {
         let mut ebpf = open(variant, settings)?;
         for hook in Hook::ALL {
             load(program(&mut ebpf, hook)?).with_context(|| {
@@ -127,41 +118,19 @@ impl Kernel {
                 )
             })?;
         }
-        let policy = take(&mut ebpf, abi::POLICY_MAP)?.try_into()?;
-        let counters = take(&mut ebpf, abi::COUNTERS_MAP)?.try_into()?;
-        Ok(Self {
-            ebpf,
-            policy,
-            counters,
-            links: Vec::new(),
-            attached: Vec::new(),
-        })
+        Ok(ebpf)
     }
 
-    /// Puts a policy in force, whole, in place of the one before.
-    ///
-    /// # Errors
-    /// If the kernel has no room for it; the one before is in force then.
-    pub fn publish(&mut self, policy: &Compiled) -> Result<()> {
-        let size = u32::try_from(policy.len()).context("the policy has too many prefixes")?;
-        let mut trie =
-            Trie::create(size.max(1), NO_PREALLOC).context("cannot make a policy map")?;
-        for ((path, prefix), entry) in policy {
-            let bits = PATH_BITS + u32::from(prefix.prefix_len());
-            let key = Key::new(bits, address::key(*path, prefix.addr().octets()));
-            trie.insert(&key, entry, 0)
-                .with_context(|| format!("cannot put {prefix} into the policy map"))?;
-        }
-        self.policy
-            .set(0, &trie, 0)
-            .context("cannot publish the policy")
+    /// The maps, to publish a policy to and to read.
+    pub fn maps(&mut self) -> &mut Maps {
+        &mut self.maps
     }
 
     /// Attaches every program to the cgroup and pins its link in `pins`.
     ///
     /// # Errors
     /// If any cannot be; those attached before it stay until their pins are removed.
-    pub fn attach(&mut self, cgroup: &File, pins: &std::path::Path) -> Result<()> {
+    pub fn attach(&mut self, cgroup: &File, pins: &Path) -> Result<()> {
         for hook in Hook::ALL {
             let context = || format!("cannot attach the eBPF program for {}", hook.name());
             let program = program(&mut self.ebpf, hook)?;
@@ -187,17 +156,6 @@ impl Kernel {
         attached.map(|(hook, _)| *hook).collect()
     }
 
-    /// Whether a policy is in force that has an answer for every address.
-    #[must_use]
-    pub fn has_policy(&self) -> bool {
-        self.policy.get(&0, 0).is_ok_and(|trie| {
-            Path::ALL.into_iter().all(|path| {
-                let everything = Key::new(PATH_BITS, address::key(path, [0; 16]));
-                trie.get(&everything, 0).is_ok()
-            })
-        })
-    }
-
     /// The ring of refusals; there is one, to be taken once.
     ///
     /// # Errors
@@ -212,25 +170,6 @@ impl Kernel {
     /// If it was taken before.
     pub fn take_traces<L: log::Log>(&mut self, logger: L) -> Result<EbpfLogger<L>> {
         EbpfLogger::init_with_logger(&mut self.ebpf, logger).context("cannot read the traces")
-    }
-
-    /// What has been counted since the start, on all CPUs.
-    ///
-    /// # Errors
-    /// If the counters cannot be read.
-    pub fn counts(&self) -> Result<Counts> {
-        let total = |counter: Counter| -> Result<u64> {
-            let values = self
-                .counters
-                .get(&(counter as u32), 0)
-                .context("cannot read the counters")?;
-            Ok(values.iter().sum())
-        };
-        Ok(Counts {
-            refused: total(Counter::Refused)?,
-            lost: total(Counter::Lost)?,
-            unparsed: total(Counter::Unparsed)?,
-        })
     }
 }
 
@@ -280,7 +219,9 @@ fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut Program> {
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
-    ebpf.take_map(name).ok_or_else(|| {
-        anyhow!("the embedded eBPF object has no map {name}: build it with `cargo xtask build`")
-    })
+    ebpf.take_map(name).ok_or_else(|| no_map(name))
+}
+
+fn no_map(name: &str) -> anyhow::Error {
+    anyhow!("the embedded eBPF object has no map {name}: build it with `cargo xtask build`")
 }

@@ -21,6 +21,7 @@
 //! | [`policy`] | rules and the sets they name |
 //! | [`hostset`], [`nameservers`] | the members of the sets `host` and `dns` |
 //! | [`netlink`], [`resolv`] | follow the kernel's addresses, and resolv.conf |
+//! | [`choose`], [`store`] | the policy that options ask for; the one a fence has, in a file |
 //! | [`compile`] | rules and sets to map entries |
 //! | [`kernel`] | owns aya: load, publish, attach, pin |
 //! | [`child`] | starts the command |
@@ -41,6 +42,7 @@
 pub mod attempt;
 pub mod cgroup;
 pub mod child;
+pub mod choose;
 pub mod cli;
 pub mod commands;
 pub mod compile;
@@ -75,6 +77,7 @@ pub mod resolv;
 pub mod say;
 pub mod signals;
 pub mod state;
+pub mod store;
 pub mod supervise;
 pub mod traces;
 pub mod verify;

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::policy::profile;
+
 /// Where on the host qfence works; tests put other directories in.
 #[derive(Clone, Debug)]
 pub struct Paths {
@@ -13,6 +15,8 @@ pub struct Paths {
     pub run: PathBuf,
     /// The file that names the nameservers.
     pub resolv_conf: PathBuf,
+    /// The directory of profiles.
+    pub profiles: PathBuf,
     /// Where the kernel tells of processes and of its settings.
     pub proc: PathBuf,
     /// Where the kernel tells of its security modules.
@@ -26,6 +30,7 @@ impl Default for Paths {
             bpffs: "/sys/fs/bpf".into(),
             run: "/run/qfence".into(),
             resolv_conf: "/etc/resolv.conf".into(),
+            profiles: profile::find::DIRECTORY.into(),
             proc: "/proc".into(),
             securityfs: "/sys/kernel/security".into(),
         }

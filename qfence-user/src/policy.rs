@@ -1,112 +1,189 @@
 //! The policy: ordered rules, of which the first that matches decides, and the sets they name.
 
 pub mod grammar;
+pub mod names;
+pub mod numbering;
 pub mod ports;
 pub mod profile;
 pub mod protocol;
 pub mod rule;
 pub mod set;
+#[cfg(test)]
+pub(crate) mod testing;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use ipnet::Ipv6Net;
-use qfence_common::{Action, Protocol, decide};
+use qfence_common::Action;
+use serde::{Deserialize, Serialize};
+
+use self::{
+    numbering::{Numbers, TooManyRules},
+    profile::Profile,
+    rule::{Destination, Match, Rule, Source},
+    set::SetName,
+};
 
 /// A prefix in the one key space of the policy map; IPv4 is v4-mapped.
 pub type Prefix = Ipv6Net;
 
-/// What a rule's destination names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Set {
-    /// The host's nameservers, as far as they are the host itself.
-    Dns,
-    /// Every destination that is the host.
-    Host,
-    /// Everything.
-    Any,
-}
-
-/// One rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rule {
-    /// Its name in logs.
-    pub name: &'static str,
-    /// What it does with what it matches.
-    pub action: Action,
-    /// The destinations it is about.
-    pub destination: Set,
-    /// The protocols it is about.
-    pub protocols: &'static [Protocol],
-    /// The first and last port it is about, in host order.
-    pub ports: (u16, u16),
-}
-
-const ALL_PORTS: (u16, u16) = (0, u16::MAX);
-
-const ALLOW_DNS: Rule = Rule {
-    name: "allow-dns",
-    action: Action::Allow,
-    destination: Set::Dns,
-    protocols: &[Protocol::TCP, Protocol::UDP],
-    ports: (53, 53),
-};
-
-const DENY_HOST: Rule = Rule {
-    name: "deny-host",
-    action: Action::Deny,
-    destination: Set::Host,
-    protocols: &[Protocol::ANY],
-    ports: ALL_PORTS,
-};
-
-const ALLOW_ANY: Rule = Rule {
-    name: "allow-any",
-    action: Action::Allow,
-    destination: Set::Any,
-    protocols: &[Protocol::ANY],
-    ports: ALL_PORTS,
-};
-
-/// The name in logs of a refusal that no rule made: the policy map had no answer.
-const NO_RULE_NAME: &str = "no-policy";
-
-/// The name in logs of what refused, given the rule's number in an event.
-#[must_use]
-pub fn rule_name(rules: &[Rule], number: u32) -> &'static str {
-    match number {
-        decide::UNPARSED => "unparsed",
-        decide::SOCKET_KIND => "deny-raw",
-        decide::DEVICE => "deny-device",
-        decide::BROADCAST => "deny-broadcast",
-        _ => usize::try_from(number)
-            .ok()
-            .and_then(|index| rules.get(index))
-            .map_or(NO_RULE_NAME, |rule| rule.name),
-    }
-}
-
-/// Whether the host's nameservers stay reachable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+/// Whether a profile's exception for the host's nameservers is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum Dns {
-    /// Nameservers in resolv.conf that are the host stay reachable on port 53, udp and tcp
+    /// As the profile says: `host` and `internet-only` allow nameservers in resolv.conf on port 53, udp
+    /// and tcp, be they this host or not
     Auto,
-    /// They are refused like the rest of the host
+    /// They are judged like any other destination
     Deny,
 }
 
-/// The rules in force: the host is denied, its nameservers are excepted, all else is allowed.
-#[must_use]
-pub fn rules(dns: Dns) -> Vec<Rule> {
-    match dns {
-        Dns::Auto => vec![ALLOW_DNS, DENY_HOST, ALLOW_ANY],
-        Dns::Deny => vec![DENY_HOST, ALLOW_ANY],
+/// The policy of a fence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// The rules given for this fence alone, on the command line or while it runs: before the profile's.
+    pub given: Vec<Rule>,
+    /// See [`Dns`].
+    pub dns: Dns,
+    /// The profile.
+    pub profile: Loaded,
+    /// What is done with what no rule matches, if that is not for the profile to say.
+    pub default: Option<Rule>,
+    /// Whether nothing is refused, and all that would be is told.
+    pub monitor: bool,
+    numbers: Numbers,
+}
+
+/// A profile as it was when it was loaded: what becomes of its file changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loaded {
+    /// Its name.
+    pub name: String,
+    /// Its file; none if it came with qfence.
+    pub path: Option<PathBuf>,
+    /// Its rules.
+    pub rules: Vec<Rule>,
+    /// Its default, as a rule.
+    pub default: Rule,
+}
+
+/// A rule and its number, by which the kernel knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Numbered {
+    /// Below [`qfence_common::entry::MAX_RULES`].
+    pub number: u32,
+    /// The rule.
+    pub rule: Rule,
+}
+
+impl From<Profile> for Loaded {
+    fn from(profile: Profile) -> Self {
+        Self {
+            default: profile.default_rule(),
+            name: profile.name,
+            path: profile.path,
+            rules: profile.rules,
+        }
     }
 }
 
-/// The members of the sets at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+impl Policy {
+    /// A policy of a profile and the rules before it.
+    ///
+    /// # Errors
+    /// If it has more rules than the kernel counts.
+    pub fn new(
+        given: Vec<Rule>,
+        dns: Dns,
+        profile: Loaded,
+        default: Option<Action>,
+        monitor: bool,
+    ) -> Result<Self, TooManyRules> {
+        let mut policy = Self {
+            given,
+            dns,
+            profile,
+            default: default.map(given_default),
+            monitor,
+            numbers: Numbers::default(),
+        };
+        policy.number(&[])?;
+        Ok(policy)
+    }
+
+    /// This policy after a change to its parts. A rule that stays keeps its number, and with it its hits.
+    ///
+    /// # Errors
+    /// If it has more rules than the kernel counts.
+    pub fn changed(&self, change: impl FnOnce(&mut Self)) -> Result<Self, TooManyRules> {
+        let before = self.rules();
+        let mut changed = self.clone();
+        change(&mut changed);
+        changed.number(&before)?;
+        Ok(changed)
+    }
+
+    fn number(&mut self, before: &[Numbered]) -> Result<(), TooManyRules> {
+        self.numbers = self.numbers.assign(before, &self.in_order())?;
+        Ok(())
+    }
+
+    /// All rules, in the order in which they are tried; the last matches everything.
+    #[must_use]
+    pub fn rules(&self) -> Vec<Numbered> {
+        let rules = self.in_order().into_iter().cloned();
+        let numbered = self.numbers.iter().zip(rules);
+        numbered
+            .map(|(number, rule)| Numbered { number, rule })
+            .collect()
+    }
+
+    fn in_order(&self) -> Vec<&Rule> {
+        let of_profile = self.profile.rules.iter();
+        self.given
+            .iter()
+            .chain(of_profile.filter(|rule| self.dns == Dns::Auto || !excepts_dns(rule)))
+            .chain([self.default.as_ref().unwrap_or(&self.profile.default)])
+            .collect()
+    }
+
+    /// Whether it depends on who the nameservers are.
+    #[must_use]
+    pub fn names_dns(&self) -> bool {
+        let dns = Destination::Set(SetName::Dns);
+        self.in_order()
+            .iter()
+            .any(|rule| rule.matches.iter().any(|of| of.destination == dns))
+    }
+}
+
+/// Whether a rule does nothing but allow nameservers.
+fn excepts_dns(rule: &Rule) -> bool {
+    let dns = Destination::Set(SetName::Dns);
+    rule.action == Action::Allow && rule.matches.iter().all(|of| of.destination == dns)
+}
+
+/// `--default`, as a rule.
+#[must_use]
+pub fn given_default(action: Action) -> Rule {
+    let word = match action {
+        Action::Allow => "allow",
+        Action::Deny => "deny",
+    };
+    Rule {
+        action,
+        matches: vec![Match::all_of(Destination::Set(SetName::Any))],
+        comment: None,
+        source: Source::Flag {
+            text: format!("--default {word}"),
+        },
+    }
+}
+
+/// The members of the sets that depend on the host, at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sets {
-    /// See [`Set::Host`].
+    /// See [`SetName::Host`].
     pub host: BTreeSet<Prefix>,
     /// Those of the addresses that name many receivers: broadcast and multicast.
     pub many: BTreeSet<Prefix>,

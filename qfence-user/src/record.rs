@@ -7,11 +7,7 @@ use nix::time::{ClockId, clock_gettime};
 use qfence_common::{Event, Hook};
 use serde::Serialize;
 
-use crate::{
-    policy::{Rule, rule_name},
-    say::printable,
-    what::What,
-};
+use crate::{policy::names::Names, say::printable, what::What};
 
 /// One refusal. Serialized, its fields are those of the JSON log, one object a line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -20,7 +16,7 @@ pub struct Record {
     pub time: Timestamp,
     /// The name of the fence.
     pub fence: Arc<str>,
-    /// `refused`.
+    /// `refused`, or `would-refuse` where the policy is only monitored.
     pub verdict: &'static str,
     /// What was refused.
     #[serde(flatten)]
@@ -34,14 +30,18 @@ pub struct Record {
     /// The id of the process's cgroup: the inode of its directory.
     pub cgroup: u64,
     /// The rule that decided.
-    pub rule: &'static str,
+    pub rule: Arc<str>,
+    /// What its profile says of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comment: Option<Arc<str>>,
 }
 
 impl Record {
-    /// The record of an event of the fence `fence`, whose policy is `rules`, at `boot_time`, the
+    /// The record of an event of the fence `fence`, whose rules are `names`, at `boot_time`, the
     /// moment at which the boot clock was 0.
     #[must_use]
-    pub fn new(event: &Event, fence: &Arc<str>, rules: &[Rule], boot_time: Timestamp) -> Self {
+    pub fn new(event: &Event, fence: &Arc<str>, names: &Names, boot_time: Timestamp) -> Self {
+        let name = names.name(event.rule);
         let comm = event
             .comm
             .split(|byte| *byte == 0)
@@ -53,13 +53,18 @@ impl Record {
                 .checked_add(Duration::from_nanos(event.boot_ns))
                 .unwrap_or(boot_time),
             fence: Arc::clone(fence),
-            verdict: "refused",
+            verdict: if event.monitored == 0 {
+                "refused"
+            } else {
+                "would-refuse"
+            },
             what: What::of(event),
             hook: Hook::from_number(event.hook).map_or("unknown", Hook::name),
             pid: event.pid,
             command: printable(comm),
             cgroup: event.cgroup,
-            rule: rule_name(rules, event.rule),
+            rule: name.rule,
+            comment: name.comment,
         }
     }
 }
@@ -77,12 +82,17 @@ impl fmt::Display for Record {
             command,
             cgroup,
             rule,
+            comment,
         } = self;
         write!(
             f,
             "{time:.6} {fence} {verdict} {what} {hook} pid {pid} ({command}) \
              cgroup {cgroup} rule {rule}"
-        )
+        )?;
+        match comment {
+            Some(comment) => write!(f, " ({})", printable(comment.as_bytes())),
+            None => Ok(()),
+        }
     }
 }
 
@@ -142,7 +152,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::policy::{Dns, rules};
+    use crate::policy::testing;
 
     fn record(address: [u8; 16], rule: u32) -> Record {
         of(Hook::Connect6, address, 6, 22, rule)
@@ -161,12 +171,12 @@ mod tests {
             protocol,
             hook: hook as u32,
             rule,
-            reserved: 0,
+            monitored: 0,
         };
         Record::new(
             &event,
             &"vm1".into(),
-            &rules(Dns::Auto),
+            &Names::of(&testing::policy(&[], false)),
             Timestamp::UNIX_EPOCH,
         )
     }
@@ -176,7 +186,7 @@ mod tests {
         assert_eq!(
             record(from_v4([127, 0, 0, 1]), 1).to_string(),
             "1970-01-01T00:00:01.500000Z vm1 refused tcp 127.0.0.1:22 connect6 pid 4242 \
-             (qe\\x1bmu\\x0a) cgroup 77 rule deny-host"
+             (qe\\x1bmu\\x0a) cgroup 77 rule deny host"
         );
         assert!(
             record(Ipv6Addr::LOCALHOST.octets(), NO_RULE)

@@ -9,7 +9,7 @@ use tokio::{io::unix::AsyncFd, sync::oneshot};
 
 use crate::{
     log::Log,
-    policy::Rule,
+    policy::names::Known,
     readable::readable,
     record::{Line, Record, boot_time},
     say::say,
@@ -25,7 +25,7 @@ const BATCH: usize = 256;
 pub struct Refusals {
     ring: AsyncFd<RingBuf<MapData>>,
     fence: Arc<str>,
-    rules: Vec<Rule>,
+    names: Known,
 }
 
 impl Refusals {
@@ -33,9 +33,9 @@ impl Refusals {
     ///
     /// # Errors
     /// If the ring cannot be polled.
-    pub fn new(ring: RingBuf<MapData>, fence: Arc<str>, rules: Vec<Rule>) -> Result<Self> {
+    pub fn new(ring: RingBuf<MapData>, fence: Arc<str>, names: Known) -> Result<Self> {
         let ring = readable(ring).context("cannot poll the ring of refusals")?;
-        Ok(Self { ring, fence, rules })
+        Ok(Self { ring, fence, names })
     }
 
     /// Logs refusals as they come, until `stop`; then those that are there already.
@@ -60,6 +60,7 @@ impl Refusals {
     /// Logs at most `most` refusals; returns how many there were.
     async fn log_some(&mut self, log: &Log, most: usize) -> usize {
         let boot_time = boot_time();
+        let names = self.names.now();
         for logged in 0..most {
             let Some(item) = self.ring.get_mut().next() else {
                 return logged;
@@ -68,7 +69,7 @@ impl Refusals {
             drop(item);
             match event {
                 Some(event) => {
-                    let record = Record::new(&event, &self.fence, &self.rules, boot_time);
+                    let record = Record::new(&event, &self.fence, names, boot_time);
                     log.write(Line::Refused(record)).await;
                 }
                 None => say("a record of an unknown size came out of the ring of refusals"),

@@ -39,6 +39,12 @@ impl States {
         }
     }
 
+    /// Where they are.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.directory.join(format!("{name}{SUFFIX}"))
     }

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    follow::Policy,
+    follow::Follower,
     integrity::Integrity,
     job,
     kernel::Counts,
@@ -38,7 +38,7 @@ const STOP_SETTLES: Duration = Duration::from_millis(20);
 /// Everything the supervisor looks after.
 pub struct Supervisor<'a> {
     /// The policy in force.
-    pub policy: Policy,
+    pub policy: Follower,
     /// What reaches this process.
     pub signals: Signals,
     /// Where refusals are written.
@@ -124,7 +124,7 @@ impl Supervisor<'_> {
             // A log that takes no more is found out by what is not in it.
             let _ = log.while_it_moves(&mut pump).await;
         }
-        let counts = self.policy.kernel().counts()?;
+        let counts = self.policy.kernel().maps().counts()?;
         if let Some(line) = self.lost(counts, lost) {
             let _ = log.while_it_moves(pin!(log.write(line))).await;
         }
@@ -152,7 +152,7 @@ impl Supervisor<'_> {
 
     /// Logs how many events were lost beyond `told`.
     fn report_lost(&mut self, told: &mut u64) {
-        let Some(counts) = report(self.policy.kernel().counts()) else {
+        let Some(counts) = report(self.policy.kernel().maps().counts()) else {
             return;
         };
         // Without room for it now, it is told next time.

@@ -32,12 +32,13 @@ pub fn pids(name: &str) -> Result<Vec<u32>> {
     Ok(text.lines().filter_map(|pid| pid.parse().ok()).collect())
 }
 
-/// The files and directories there are of a fence; a whole one has three.
+/// The files and directories there are of a fence; a whole one has four.
 pub fn of(name: &str) -> Result<Vec<PathBuf>> {
     let mut all = vec![
         cgroup(name)?,
         Path::new("/sys/fs/bpf/qfence").join(name),
         Path::new("/run/qfence").join(format!("{name}.json")),
+        Path::new("/run/qfence").join(format!("{name}.policy")),
     ];
     all.retain(|path| path.exists());
     Ok(all)
@@ -53,6 +54,6 @@ pub fn ensure_none(name: &str) -> Result<()> {
 /// Makes sure that all is there of a fence.
 pub fn ensure_whole(name: &str) -> Result<()> {
     let there = of(name)?;
-    ensure!(there.len() == 3, "all there is of {name}: {there:?}");
+    ensure!(there.len() == 4, "all there is of {name}: {there:?}");
     Ok(())
 }

@@ -121,7 +121,7 @@ fn a_fenced_guest_has_the_internet_and_not_its_host() -> Result<()> {
             })?;
             assert_eq!(
                 (refusal.port, refusal.rule.as_str()),
-                (PORT, "deny-host"),
+                (PORT, "deny host"),
                 "{refusal:?}"
             );
             assert_eq!(refusal.command, "qemu-system-x86", "{refusal:?}");

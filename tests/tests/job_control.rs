@@ -194,7 +194,7 @@ fn shown_with(setting: &str) -> Result<String> {
     terminal.expect("\r\nqfence: warning: ")?;
     terminal.expect("login:")?;
     let mut shown = terminal.expect("127.0.0.2:9 ")?;
-    shown += &terminal.expect("rule deny-host\r\n")?;
+    shown += &terminal.expect("rule deny host\r\n")?;
     // Enter is a line feed in raw mode, which the terminal makes of it in cooked mode.
     terminal.press(b'\n')?;
     terminal.expect(PROMPT)?;

@@ -255,7 +255,7 @@ fn text_goes_to_standard_error_and_none_to_nowhere() -> Result<()> {
         );
         let end = stderr
             .lines()
-            .filter(|line| line.ends_with(" rule deny-host"))
+            .filter(|line| line.ends_with(" rule deny host"))
             .count();
         assert_eq!(end, expected, "{target}: {stderr}");
         let outcomes: Vec<probe::Outcome> = probe::read_lines(&String::from_utf8(output.stdout)?)?;

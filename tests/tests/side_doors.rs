@@ -329,10 +329,19 @@ fn a_guestfwd_to_the_host_gets_a_hint() -> Result<()> {
         let before = services.arrivals().len();
         let (ended, _) = run(&world.host, &[], &[], &["-nic", &value])?;
         let line = only_line(&ended)?;
-        let start = format!("hint: guestfwd to {address}:{PORT} (-nic {value}) is refused, ");
+        let start = format!("hint: guestfwd to {address}:{PORT} (-nic {value}) is refused: ");
         assert!(line.starts_with(&start), "{line}");
         assert_eq!(ended.code(), Some(1), "{ended:?}");
         assert_eq!(services.arrivals().len(), before);
+
+        // What the hint says is what is needed.
+        let rule = format!("tcp:{address}:{PORT}");
+        assert!(line.contains(&format!("give --allow {rule} to")), "{line}");
+        let options = ["--allow", &rule];
+        let (ended, _) = run(&world.host, &options, &[], &["-nic", &value])?;
+        assert_eq!(said(&ended), [""; 0], "{ended:?}");
+        assert_eq!(ended.code(), Some(0), "{ended:?}");
+        wait_until("an arrival", || Ok(services.arrivals().len() > before))?;
     }
     let value = format!("user,guestfwd=tcp:10.0.2.100:80-tcp:{SERVER_V4}:{PORT}");
     assert_left_alone(&world.host, &["-nic", &value], "type=user")

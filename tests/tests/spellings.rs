@@ -142,7 +142,7 @@ fn refused_inside_and_arriving_outside(label: &str, ways: &[&str], to: &[&str]) 
             attempt.ends_with(&format!("/{}", refusal.port)),
             "{attempt}: {refusal:?}"
         );
-        assert_eq!(refusal.rule, "deny-host", "{attempt}: {refusal:?}");
+        assert_eq!(refusal.rule, "deny host", "{attempt}: {refusal:?}");
         assert_eq!(refusal.command, "probe", "{attempt}: {refusal:?}");
     }
     Ok(())

@@ -17,24 +17,23 @@ use nix::unistd::Pid;
 use super::require_root;
 use crate::{
     child::{self, Launch, StartError},
+    choose,
     cli::Exec,
     exit::{self, NOT_EXECUTABLE, NOT_FOUND},
     fence::Fence,
     fences::Fences,
-    follow::{Policy, Update},
+    follow::{Follower, Update},
     identity::{self, Identity, Sudo},
     inherited,
     integrity::Integrity,
     kernel::{Kernel, Settings},
     log::Log,
-    netlink::LocalRoutes,
     paths::Paths,
-    policy::{Dns, rules},
+    policy::{Policy, names::Known},
     programs,
     qemu::{self, guestfwd::Forward},
     readable::readable,
     refusals::Refusals,
-    resolv::ResolvConf,
     say::{printable, say},
     signals::Blocked,
     state::State,
@@ -45,6 +44,13 @@ use crate::{
 
 /// How long the command's leftovers get to be gone; the fence's removal tries again.
 const LEFTOVER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the options ask for, found to be good before anything is made.
+struct Wanted {
+    identity: Option<Identity>,
+    policy: Policy,
+    forwards: Vec<Forward>,
+}
 
 /// Runs `exec`; returns the exit status.
 ///
@@ -61,8 +67,15 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     let blocked = Blocked::new()?;
     let forwards = admit(options)?;
     let identity = identity::choose(options.user.as_deref(), &Sudo::from_env())?;
+    let policy = choose::policy(
+        &options.policy,
+        options.dns,
+        options.monitor,
+        &paths.profiles,
+    )?;
     let log = Log::open(&options.log, options.log_format)?;
     warn(options, identity.as_ref());
+    choose::warn_of_shadowed(&policy)?;
 
     let command = options
         .command
@@ -86,15 +99,12 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    let ended = runtime.block_on(supervise(
-        options,
-        paths,
-        &fence,
-        identity.as_ref(),
-        &log,
-        blocked,
-        &forwards,
-    ));
+    let wanted = Wanted {
+        identity,
+        policy,
+        forwards,
+    };
+    let ended = runtime.block_on(supervise(options, paths, &fence, wanted, &log, blocked));
 
     let kept = options.keep && ended.is_ok() && fence.cgroup().is_populated().unwrap_or(true);
     let removed = if kept {
@@ -144,7 +154,7 @@ fn admit(options: &Exec) -> Result<Vec<Forward>> {
 }
 
 /// Names the targets that the guest will not reach, for all that the user asked for them.
-fn hint(forwards: &[Forward], policy: &Policy) {
+fn hint(forwards: &[Forward], policy: &Follower) {
     for Forward {
         argument,
         address,
@@ -154,9 +164,8 @@ fn hint(forwards: &[Forward], policy: &Policy) {
         if policy.refuses(*address, *port) {
             let target = SocketAddr::new(*address, *port);
             say(format_args!(
-                "hint: guestfwd to {target} ({argument}) is refused, for that is this host, and \
-                 there is no option yet to except one port of it; QEMU connects when it starts, \
-                 and ends if it cannot"
+                "hint: guestfwd to {target} ({argument}) is refused: give --allow tcp:{target} to \
+                 except it; QEMU connects when it starts, and ends if it cannot"
             ));
         }
     }
@@ -202,21 +211,23 @@ async fn supervise(
     options: &Exec,
     paths: &Paths,
     fence: &Fence,
-    identity: Option<&Identity>,
+    wanted: Wanted,
     log: &Log,
     blocked: Blocked,
-    forwards: &[Forward],
 ) -> Result<(u8, u64)> {
     let signals = blocked.receive()?;
     let locked_memory = child::lift_locked_memory_limit()?;
 
     let trace = options.verbose >= 2;
-    let (kernel, sets_errno) = Kernel::load(Settings {
-        deny: options.deny_with,
-        allow_raw: options.allow_raw,
-        allow_devices: options.allow_unfenced_net,
-        trace,
-    })?;
+    let (kernel, sets_errno) = Kernel::load(
+        Settings {
+            deny: options.deny_with,
+            allow_raw: options.allow_raw,
+            allow_devices: options.allow_unfenced_net,
+            trace,
+        },
+        &fence.pins(),
+    )?;
     if !sets_errno {
         say(
             "this kernel cannot choose the error of a refused call (Linux 5.18 can): it is EPERM, \
@@ -225,17 +236,8 @@ async fn supervise(
     }
     step(options, "loaded the eBPF programs");
 
-    let rules = rules(options.dns);
-    let resolv_conf = match options.dns {
-        Dns::Auto => Some(ResolvConf::follow(&paths.resolv_conf)?),
-        Dns::Deny => None,
-    };
-    let mut policy = Policy::new(
-        kernel,
-        rules.clone(),
-        LocalRoutes::subscribe()?,
-        resolv_conf,
-    );
+    let names = Known::new(&wanted.policy, fence.store());
+    let mut policy = Follower::new(kernel, fence.store(), wanted.policy, &paths.resolv_conf)?;
     if let Update::Published { host, nameservers } = policy.update().await? {
         step(
             options,
@@ -243,7 +245,7 @@ async fn supervise(
         );
     }
 
-    hint(forwards, &policy);
+    hint(&wanted.forwards, &policy);
 
     let traces = if trace {
         let traces = policy.kernel().take_traces(Traces)?;
@@ -252,7 +254,7 @@ async fn supervise(
         None
     };
     let name: Arc<str> = fence.name().into();
-    let refusals = Refusals::new(policy.kernel().take_events()?, Arc::clone(&name), rules)?;
+    let refusals = Refusals::new(policy.kernel().take_events()?, Arc::clone(&name), names)?;
     policy
         .kernel()
         .attach(&fence.cgroup().open()?, &fence.pins())?;
@@ -263,7 +265,7 @@ async fn supervise(
 
     let started = child::start(Launch {
         command: &options.command,
-        identity,
+        identity: wanted.identity.as_ref(),
         procs: fence.cgroup().open_procs()?,
         allow_new_privs: options.allow_new_privs,
         signal_mask: blocked.mask_before(),
@@ -307,7 +309,7 @@ async fn supervise(
         }
     };
     let (ended, counts) = supervisor.run(refusals, child, end_the_rest).await?;
-    Ok((exit::of_command(ended), counts.refused))
+    Ok((exit::of_command(ended), counts.on_record()))
 }
 
 fn fail(error: &StartError, status: u8) -> u8 {

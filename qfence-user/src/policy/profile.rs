@@ -33,6 +33,7 @@ use std::{
 
 use qfence_common::Action;
 
+use self::shipped::SHIPPED;
 pub use self::{find::Profiles, place::Misplaced};
 use super::{
     rule::{Destination, Match, Rule, Source},
@@ -75,6 +76,17 @@ impl Profile {
             );
             ProfileError::Text(Box::new(Misplaced::new(file, text, fault)))
         })
+    }
+
+    /// The profile of a name that came with qfence, whatever the administrator has under that name.
+    ///
+    /// # Errors
+    /// If there is none, or it is not understood.
+    pub fn shipped(name: &str) -> Result<Self, ProfileError> {
+        match SHIPPED.iter().find(|shipped| shipped.name == name) {
+            Some(shipped) => Self::parse(shipped.name, None, shipped.text),
+            None => Err(ProfileError::Name { name: name.into() }),
+        }
     }
 
     /// The default as the rule that it amounts to, behind all others.

@@ -14,7 +14,7 @@ use super::{
 };
 
 /// One rule of a policy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Rule {
     /// What it does with what it matches.
     #[serde(with = "action")]
@@ -84,6 +84,45 @@ pub enum Source {
         /// In which words.
         text: String,
     },
+}
+
+/// How many matches of a rule are shown in brief.
+const SHOWN: usize = 3;
+
+impl Rule {
+    /// Its text, of a long list no more than the beginning.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        match self.matches.len() {
+            0..=SHOWN => self.to_string(),
+            all => {
+                let shown: Vec<_> = self.matches[..SHOWN].iter().map(Match::to_string).collect();
+                let action = action::name(self.action);
+                format!("{action} {} and {} more", shown.join(" "), all - SHOWN)
+            }
+        }
+    }
+}
+
+impl Source {
+    /// Whether it is what is done with the rest.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        match self {
+            Self::Default { .. } => true,
+            Self::Flag { text } => text.starts_with("--default"),
+            Self::Profile { .. } | Self::Running { .. } => false,
+        }
+    }
+
+    /// Whether it came with qfence.
+    #[must_use]
+    pub fn is_shipped(&self) -> bool {
+        matches!(
+            self,
+            Self::Profile { path: None, .. } | Self::Default { path: None, .. }
+        )
+    }
 }
 
 impl Match {

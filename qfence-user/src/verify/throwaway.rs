@@ -8,16 +8,15 @@ use jiff::Timestamp;
 use qfence_common::{Event, Hook};
 
 use crate::{
+    choose,
     fence::Fence,
     fences::Fences,
-    follow::Policy,
+    follow::Follower,
     kernel::{DenyWith, Kernel, Settings},
     limits::Limits,
     name::derive_name,
-    netlink::LocalRoutes,
     paths::Paths,
-    policy::{Dns, rules},
-    resolv::ResolvConf,
+    policy::{Dns, Policy, profile::Profile},
     state::State,
 };
 
@@ -26,7 +25,7 @@ pub struct ThrowAway {
     fence: Fence,
     ring: RingBuf<MapData>,
     /// The maps of the programs, and what keeps their policy true.
-    _policy: Policy,
+    _policy: Follower,
 }
 
 impl ThrowAway {
@@ -44,15 +43,18 @@ impl ThrowAway {
         };
         let fences = Fences::open(paths)?;
         let fence = fences.create(Some(&name), "verify".as_ref(), &Limits::default(), &state)?;
-        let (kernel, _) = Kernel::load(Settings {
-            deny: DenyWith::Refused,
-            allow_raw: false,
-            allow_devices: false,
-            trace: false,
-        })?;
-        let resolv_conf = ResolvConf::follow(&paths.resolv_conf)?;
-        let routes = LocalRoutes::subscribe()?;
-        let mut policy = Policy::new(kernel, rules(Dns::Auto), routes, Some(resolv_conf));
+        let (kernel, _) = Kernel::load(
+            Settings {
+                deny: DenyWith::Refused,
+                allow_raw: false,
+                allow_devices: false,
+                trace: false,
+            },
+            &fence.pins(),
+        )?;
+        let profile = Profile::shipped(choose::DEFAULT_PROFILE)?;
+        let policy = Policy::new(Vec::new(), Dns::Auto, profile.into(), None, false)?;
+        let mut policy = Follower::new(kernel, fence.store(), policy, &paths.resolv_conf)?;
         policy.update().await?;
         let ring = policy.kernel().take_events()?;
         let pins = fence.pins();

@@ -56,7 +56,7 @@ expect() {
     expect 'in the fence the host is not pinged' '"failed"\|"sent"' $fence probe $pings
     expect 'in the fence the internet is reached' '"reached"' $fence probe $internet
 }
-echo "refusals on record: $(grep -c '"rule":"deny-host"' /tmp/refusals)"
+echo "refusals on record: $(grep -c '"rule":"deny host"' /tmp/refusals)"
 
 status=0
 $fence sh -c 'exit 42' || status=$?

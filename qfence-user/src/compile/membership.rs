@@ -1,0 +1,133 @@
+//! Which rules hold which prefixes.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use ipnet::Ipv6Net;
+use qfence_common::Path;
+
+use crate::policy::{Numbered, Prefix, Sets, rule::Destination, set::SetName};
+
+/// One of the matches of a rule, by the rule's place in the policy and its own in the rule: they are
+/// tried in this order.
+pub(super) type Which = (usize, usize);
+
+/// The destinations of one path, and the matches that name each.
+pub(super) struct Membership {
+    /// At each prefix, the destinations that have it as a member.
+    members: BTreeMap<Prefix, Vec<usize>>,
+    /// For each destination, the matches that name it.
+    named_by: Vec<Vec<Which>>,
+    host: usize,
+    many: usize,
+    /// Of `internet`: the matches that name it, and the destinations that it is without. None on the
+    /// loopback path.
+    internet: Option<(Vec<Which>, BTreeSet<usize>)>,
+}
+
+/// A prefix, and what it is a part of.
+pub(super) struct Place<'a> {
+    pub(super) prefix: Prefix,
+    pub(super) is_host: bool,
+    pub(super) is_many: bool,
+    /// The matches that hold it, in the order in which they are tried.
+    pub(super) matches: &'a [Which],
+}
+
+impl Membership {
+    pub(super) fn new(rules: &[Numbered], sets: &Sets, path: Path) -> Self {
+        let everything = BTreeSet::from([Ipv6Net::default()]);
+        let host = match path {
+            Path::Address => &sets.host,
+            Path::Loopback => &everything,
+        };
+        let mut new = Self {
+            members: BTreeMap::from([(Ipv6Net::default(), Vec::new())]),
+            named_by: Vec::new(),
+            host: 0,
+            many: 0,
+            internet: None,
+        };
+        let mut known = HashMap::new();
+        new.host = new.add(host.iter().copied());
+        known.insert(Destination::Set(SetName::Host), new.host);
+        new.many = new.add(sets.many.iter().copied());
+        let mut internet = Vec::new();
+
+        let mut destination = |new: &mut Self, destination: Destination| {
+            *known.entry(destination).or_insert_with(|| {
+                let members = match destination {
+                    Destination::Set(SetName::Dns) => Some(sets.nameservers.clone()),
+                    other => other.prefixes(),
+                };
+                new.add(members.unwrap_or_default())
+            })
+        };
+        for (rule, numbered) in rules.iter().enumerate() {
+            for (index, of) in numbered.rule.matches.iter().enumerate() {
+                if of.destination == Destination::Set(SetName::Internet) {
+                    internet.push((rule, index));
+                } else {
+                    let known = destination(&mut new, of.destination);
+                    new.named_by[known].push((rule, index));
+                }
+            }
+        }
+        if path == Path::Address && !internet.is_empty() {
+            let without = SetName::NOT_INTERNET
+                .map(|set| destination(&mut new, Destination::Set(set)))
+                .into();
+            new.internet = Some((internet, without));
+        }
+        new
+    }
+
+    /// A new destination.
+    fn add(&mut self, members: impl IntoIterator<Item = Prefix>) -> usize {
+        let destination = self.named_by.len();
+        for prefix in members {
+            self.members.entry(prefix).or_default().push(destination);
+        }
+        self.named_by.push(Vec::new());
+        destination
+    }
+
+    /// Visits all prefixes, each after those that hold it, as the order of prefixes has it.
+    pub(super) fn try_for_each_prefix<E>(
+        &self,
+        mut visit: impl FnMut(&Place<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        // The destinations that hold the prefix at hand, and for each prefix on the way down to it how
+        // many of them there were before.
+        let mut holding: Vec<usize> = Vec::new();
+        let mut way: Vec<(Prefix, usize)> = Vec::new();
+        let mut matches = Vec::new();
+        for (&prefix, destinations) in &self.members {
+            while let Some((outer, before)) = way.last()
+                && !outer.contains(&prefix)
+            {
+                holding.truncate(*before);
+                way.pop();
+            }
+            way.push((prefix, holding.len()));
+            holding.extend(destinations);
+
+            matches.clear();
+            matches.extend(holding.iter().flat_map(|&at| &self.named_by[at]));
+            if let Some((named_by, without)) = &self.internet
+                && !holding.iter().any(|at| without.contains(at))
+            {
+                matches.extend(named_by);
+            }
+            matches.sort_unstable();
+            // A set can have a prefix and another one within it.
+            matches.dedup();
+            visit(&Place {
+                prefix,
+                is_host: holding.contains(&self.host),
+                is_many: holding.contains(&self.many),
+                matches: &matches,
+            })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,157 @@
+//! Rules that can never match, for rules before them have all that they are about.
+
+use std::collections::BTreeSet;
+
+use qfence_common::Path;
+
+use super::{TooManyBoundaries, membership::Membership, tree};
+use crate::{
+    hostset::{host_set, many_set, single},
+    policy::{Numbered, Policy, Prefix, Sets, rule::Rule},
+};
+
+/// Addresses that stand for what the host and its nameservers may be: of blocks for documentation and
+/// for discarding (RFC 5737, 6666), so that no prefix has them but one that has much more.
+const HOST_WITNESSES: [&str; 2] = ["192.0.2.251", "100::fe57:1"];
+const DNS_WITNESSES: [&str; 2] = ["192.0.2.252", "100::fe57:2"];
+
+/// A rule that can never match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shadowed {
+    /// The rule.
+    pub rule: Rule,
+    /// The rules before it that match all that it is about, for people: `--deny lan matches it all`.
+    pub by: String,
+}
+
+/// The rules that can never match, whatever the host's addresses and nameservers are. Defaults, and the
+/// rules of profiles that came with qfence, are not looked at: they are there to be overruled.
+///
+/// # Errors
+/// As [`super::compile`].
+pub fn find(policy: &Policy) -> Result<Vec<Shadowed>, TooManyBoundaries> {
+    let rules = policy.rules();
+    let sets = witnesses();
+    let mut decide = BTreeSet::new();
+    let mut before: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); rules.len()];
+    for path in Path::ALL {
+        Membership::new(&rules, &sets, path).try_for_each_prefix(|place| {
+            let mut open = tree::EVERYTHING.to_vec();
+            for (index, &(rule, of)) in place.matches.iter().enumerate() {
+                let mut decides = false;
+                for interval in tree::intervals(&rules[rule].rule.matches[of]) {
+                    open = tree::take(&open, interval, |_| decides = true);
+                }
+                if decides {
+                    decide.insert(rule);
+                } else {
+                    let earlier = place.matches[..index].iter().map(|&(earlier, _)| earlier);
+                    before[rule].extend(earlier.filter(|earlier| *earlier != rule));
+                }
+            }
+            Ok(())
+        })?;
+    }
+    let shadowed = rules
+        .iter()
+        .enumerate()
+        .filter(|(index, numbered)| !decide.contains(index) && is_looked_at(&numbered.rule))
+        .map(|(index, numbered)| Shadowed {
+            rule: numbered.rule.clone(),
+            by: name(&rules, before[index].intersection(&decide)),
+        });
+    Ok(shadowed.collect())
+}
+
+fn is_looked_at(rule: &Rule) -> bool {
+    !rule.source.is_default() && !rule.source.is_shipped()
+}
+
+/// Sets whose members that depend on the host are nothing but witnesses.
+fn witnesses() -> Sets {
+    let all = |texts: [&str; 2]| -> BTreeSet<Prefix> {
+        let addresses = texts.iter().filter_map(|text| text.parse().ok());
+        addresses.map(single).collect()
+    };
+    Sets {
+        host: host_set(all(HOST_WITNESSES)),
+        many: many_set([]),
+        nameservers: all(DNS_WITNESSES),
+    }
+}
+
+fn name<'a>(rules: &[Numbered], earlier: impl Iterator<Item = &'a usize>) -> String {
+    let names: Vec<String> = earlier
+        .map(|&index| format!("`{}`", rules[index].rule.brief()))
+        .collect();
+    match &names[..] {
+        [one] => format!("{one} matches all that it does"),
+        many => format!("{} match all that it does", many.join(" and ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::testing;
+
+    fn shadowed(rules: &[&str]) -> Vec<String> {
+        let found = find(&testing::policy(rules, false)).unwrap();
+        found
+            .into_iter()
+            .map(|Shadowed { rule, by }| format!("{rule}: {by}"))
+            .collect()
+    }
+
+    #[test]
+    fn a_rule_within_one_before_it_can_never_match() {
+        assert_eq!(
+            shadowed(&["deny lan", "allow 10.1.2.3"]),
+            ["allow 10.1.2.3: `deny lan` matches all that it does"]
+        );
+        assert_eq!(
+            shadowed(&["deny tcp:any:1-100", "deny udp:any", "allow any:53"]),
+            [""; 0],
+            "SCTP has ports too"
+        );
+        assert_eq!(shadowed(&["deny host", "allow tcp:host:80"]).len(), 1);
+        assert_eq!(shadowed(&["deny any", "allow dns", "allow host"]).len(), 2);
+    }
+
+    #[test]
+    fn several_rules_together_can_have_it_all() {
+        assert_eq!(
+            shadowed(&[
+                "deny tcp:10.0.0.0/8:1-100",
+                "deny tcp:10.0.0.0/8:101-200",
+                "allow tcp:10.1.0.0/16:80-150"
+            ]),
+            [
+                "allow tcp:10.1.0.0/16:80-150: `deny tcp:10.0.0.0/8:1-100` and `deny tcp:10.0.0.0/8:101-200` match \
+                 all that it does"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_depends_on_the_host_is_no_ground() {
+        for rules in [
+            &["deny host", "allow 192.0.2.7"][..],
+            &["deny lan", "allow dns"],
+            &["allow dns", "deny lan"],
+            &["deny lan", "allow host:80"],
+            &["allow 10.1.2.3", "deny lan"],
+            &["deny internet", "allow any"],
+        ] {
+            assert_eq!(shadowed(rules), [""; 0], "{rules:?}");
+        }
+    }
+
+    #[test]
+    fn both_families_alike() {
+        assert_eq!(shadowed(&["deny fc00::/7", "allow fd00::1"]).len(), 1);
+        assert_eq!(shadowed(&["deny ::/0", "allow fd00::1"]).len(), 1);
+        assert_eq!(shadowed(&["deny 0.0.0.0/0", "allow 10.0.0.1"]).len(), 1);
+        assert_eq!(shadowed(&["deny ::/0", "allow 10.0.0.1"]).len(), 0);
+    }
+}

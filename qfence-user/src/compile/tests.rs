@@ -1,0 +1,274 @@
+use std::collections::BTreeSet;
+
+use qfence_common::Action;
+
+use super::*;
+use crate::{
+    hostset::{host_set, many_set, prefix},
+    nameservers,
+    policy::{Dns, Loaded, Policy, testing},
+};
+
+fn sets(resolv_conf: &str) -> Sets {
+    let lan = single("192.0.2.10".parse().unwrap());
+    let any_ip = prefix("198.51.100.0".parse().unwrap(), 24).unwrap();
+    let broadcast = single("192.0.2.255".parse().unwrap());
+    let host_v6 = single("2001:db8:7::1".parse().unwrap());
+    Sets {
+        host: host_set([lan, any_ip, broadcast, host_v6]),
+        many: many_set([broadcast]),
+        nameservers: nameservers::parse(resolv_conf),
+    }
+}
+
+/// The profile `host`, with rules before it, on a host with this resolv.conf.
+fn compiled(rules: &[&str], resolv_conf: &str) -> Compiled {
+    let policy = testing::policy(rules, false);
+    compile(&policy.rules(), &sets(resolv_conf), false).unwrap()
+}
+
+fn on(path: Path, compiled: &Compiled, protocol: Protocol, address: &str, port: u16) -> Action {
+    let address = address.parse().unwrap();
+    compiled.decide(path, protocol, address, port).action
+}
+
+fn verdict(compiled: &Compiled, protocol: Protocol, address: &str, port: u16) -> Action {
+    on(Path::Address, compiled, protocol, address, port)
+}
+
+#[test]
+fn through_loopback_everything_is_the_host() {
+    let compiled = compiled(&[], "nameserver 127.0.0.53\nnameserver 1.1.1.1");
+    let verdict = |address, port| on(Path::Loopback, &compiled, Protocol::UDP, address, port);
+    for address in ["127.0.0.1", "8.8.8.8", "2001:db8::1", "::1"] {
+        assert_eq!(verdict(address, 53), Action::Deny);
+    }
+    // A nameserver that is reached there is the host's own.
+    for address in ["127.0.0.53", "1.1.1.1"] {
+        assert_eq!(verdict(address, 53), Action::Allow);
+        assert_eq!(verdict(address, 54), Action::Deny);
+    }
+}
+
+#[test]
+fn what_is_allowed_by_address_is_allowed_through_loopback() {
+    let compiled = compiled(&["allow tcp:127.0.0.1:5432", "allow tcp:[::1]:5432"], "");
+    for address in ["127.0.0.1", "::1"] {
+        for path in Path::ALL {
+            let verdict = |protocol, port| on(path, &compiled, protocol, address, port);
+            assert_eq!(verdict(Protocol::TCP, 5432), Action::Allow);
+            assert_eq!(verdict(Protocol::MPTCP, 5432), Action::Allow);
+            assert_eq!(verdict(Protocol::TCP, 5431), Action::Deny);
+            assert_eq!(verdict(Protocol::UDP, 5432), Action::Deny);
+        }
+    }
+    assert_eq!(
+        verdict(&compiled, Protocol::TCP, "127.0.0.2", 5432),
+        Action::Deny
+    );
+}
+
+#[test]
+fn broadcast_and_multicast_are_marked() {
+    let compiled = compiled(&[], "");
+    let has = |address: &str, flag| {
+        let address = address.parse().unwrap();
+        compiled.look_up(Path::Address, address).unwrap().has(flag)
+    };
+    for address in ["255.255.255.255", "224.0.0.251", "192.0.2.255", "ff02::fb"] {
+        assert!(has(address, MANY), "{address}");
+    }
+    for address in ["127.0.0.1", "192.0.2.10", "1.1.1.1", "::1", "198.51.100.3"] {
+        assert!(!has(address, MANY), "{address}");
+    }
+    for address in [
+        "127.0.0.1",
+        "192.0.2.10",
+        "::1",
+        "198.51.100.3",
+        "192.0.2.255",
+    ] {
+        assert!(has(address, HOST), "{address}");
+    }
+    for address in ["1.1.1.1", "192.0.2.11", "2001:db8::1"] {
+        assert!(!has(address, HOST), "{address}");
+    }
+}
+
+#[test]
+fn all_entries_say_that_the_policy_is_monitored() {
+    let policy = testing::policy(&["allow 10.0.0.0/8:80"], true);
+    for monitor in [true, false] {
+        let compiled = compile(&policy.rules(), &sets(""), monitor).unwrap();
+        assert!(
+            compiled
+                .entries
+                .values()
+                .all(|entry| entry.has(MONITOR) == monitor)
+        );
+    }
+}
+
+#[test]
+fn the_host_is_denied_and_the_internet_allowed() {
+    let compiled = compiled(&[], "");
+    for address in [
+        "127.0.0.1",
+        "192.0.2.10",
+        "198.51.100.200",
+        "::1",
+        "ff02::1",
+    ] {
+        let verdict = verdict(&compiled, Protocol::TCP, address, 53);
+        assert_eq!(verdict, Action::Deny, "{address}");
+    }
+    for address in ["192.0.2.11", "1.1.1.1", "2001:db8::1"] {
+        let verdict = verdict(&compiled, Protocol::UDP, address, 9);
+        assert_eq!(verdict, Action::Allow, "{address}");
+    }
+}
+
+#[test]
+fn a_nameserver_is_excepted_on_its_port_alone() {
+    let compiled = compiled(&[], "nameserver 127.0.0.53");
+    let verdict = |protocol, address, port| verdict(&compiled, protocol, address, port);
+    assert_eq!(verdict(Protocol::UDP, "127.0.0.53", 53), Action::Allow);
+    assert_eq!(verdict(Protocol::TCP, "127.0.0.53", 53), Action::Allow);
+    assert_eq!(verdict(Protocol::TCP, "127.0.0.53", 54), Action::Deny);
+    assert_eq!(verdict(Protocol::ICMP, "127.0.0.53", 53), Action::Deny);
+    assert_eq!(verdict(Protocol::UDP, "127.0.0.1", 53), Action::Deny);
+}
+
+#[test]
+fn with_dns_deny_no_nameserver_is_excepted() {
+    let policy = testing::policy(&[], false);
+    let policy = policy.changed(|policy| policy.dns = Dns::Deny).unwrap();
+    assert!(!policy.names_dns());
+    let compiled = compile(&policy.rules(), &sets("nameserver 127.0.0.53"), false).unwrap();
+    assert_eq!(
+        verdict(&compiled, Protocol::UDP, "127.0.0.53", 53),
+        Action::Deny
+    );
+}
+
+#[test]
+fn the_internet_is_what_is_left() {
+    let compiled = compiled(&["allow tcp:internet:80", "deny any"], "");
+    for address in [
+        "1.1.1.1",
+        "2001:db8:8::1",
+        "9.255.255.255",
+        "64:ff9b::1.1.1.1",
+    ] {
+        assert_eq!(
+            verdict(&compiled, Protocol::TCP, address, 80),
+            Action::Allow,
+            "{address}"
+        );
+        assert_eq!(
+            verdict(&compiled, Protocol::TCP, address, 81),
+            Action::Deny,
+            "{address}"
+        );
+        let through_loopback = on(Path::Loopback, &compiled, Protocol::TCP, address, 80);
+        assert_eq!(through_loopback, Action::Deny, "{address}");
+    }
+    for address in [
+        "10.0.0.1",
+        "fd00::1",
+        "169.254.1.1",
+        "fe80::1",
+        "168.63.129.16",
+        "192.0.2.10",
+        "2001:db8:7::1",
+        "224.0.0.1",
+        "ff02::1",
+        "127.0.0.1",
+        "::1",
+        "64:ff9b::10.0.0.1",
+    ] {
+        assert_eq!(
+            verdict(&compiled, Protocol::TCP, address, 80),
+            Action::Deny,
+            "{address}"
+        );
+    }
+}
+
+#[test]
+fn an_ipv6_prefix_is_without_ipv4() {
+    let compiled = compiled(&["deny ::/0"], "");
+    assert_eq!(
+        verdict(&compiled, Protocol::TCP, "2001:db8::1", 1),
+        Action::Deny
+    );
+    assert_eq!(
+        verdict(&compiled, Protocol::TCP, "1.1.1.1", 1),
+        Action::Allow
+    );
+}
+
+#[test]
+fn everything_has_an_entry() {
+    let policy = testing::policy(&[], false);
+    let compiled = compile(&policy.rules(), &Sets::default(), false).unwrap();
+    let keys = Path::ALL.map(|path| (path, Ipv6Net::default()));
+    assert!(compiled.entries.keys().eq(&keys));
+}
+
+#[test]
+fn what_says_the_same_as_what_is_around_it_has_no_entry() {
+    let compiled = compiled(
+        &["allow 10.0.0.0/8", "allow 10.1.0.0/16", "allow 10.1.2.3"],
+        "",
+    );
+    let v4 = |text: &str, length| prefix(text.parse().unwrap(), length).unwrap();
+    let entry = |text, length| compiled.entries.get(&(Path::Address, v4(text, length)));
+    assert!(entry("10.0.0.0", 8).is_some());
+    assert!(entry("10.1.0.0", 16).is_none());
+    assert!(entry("10.1.2.3", 32).is_none());
+}
+
+#[test]
+fn more_boundaries_than_a_tree_holds_are_an_error_that_names_the_rules() {
+    let every_other: Vec<String> = (0..32_767).map(|port| (2 * port + 1).to_string()).collect();
+    let tcp = format!("allow tcp:10.0.0.1:{}", every_other.join(","));
+    let udp = format!("allow udp:10.0.0.1:{}", every_other.join(","));
+    let fits = testing::policy(&[&tcp, "deny any"], false);
+    assert!(compile(&fits.rules(), &sets(""), false).is_ok());
+    let policy = testing::policy(&[&tcp, &udp, "deny any"], false);
+    let error = compile(&policy.rules(), &sets(""), false).unwrap_err();
+    assert!(error.to_string().contains("131068"), "{error}");
+    assert!(error.rules.contains("allow udp:10.0.0.1:1,3,5"), "{error}");
+}
+
+#[test]
+fn the_default_is_the_profiles_unless_given() {
+    let profile = Loaded {
+        name: "locked".into(),
+        path: None,
+        rules: Vec::new(),
+        default: testing::rule("deny any"),
+    };
+    for (default, action) in [(None, Action::Deny), (Some(Action::Allow), Action::Allow)] {
+        let policy = Policy::new(Vec::new(), Dns::Auto, profile.clone(), default, false).unwrap();
+        let compiled = compile(&policy.rules(), &sets(""), false).unwrap();
+        for address in ["1.1.1.1", "2001:db8::1"] {
+            assert_eq!(verdict(&compiled, Protocol::TCP, address, 80), action);
+        }
+    }
+}
+
+#[test]
+fn a_set_within_itself_is_tried_once() {
+    let mut sets = sets("");
+    sets.host.extend([single("127.0.0.1".parse().unwrap())]);
+    let policy = testing::policy(&["allow tcp:host:80"], false);
+    let compiled = compile(&policy.rules(), &sets, false).unwrap();
+    assert_eq!(
+        verdict(&compiled, Protocol::TCP, "127.0.0.1", 80),
+        Action::Allow
+    );
+    let distinct: BTreeSet<u32> = compiled.nodes.iter().map(|node| node.from).collect();
+    assert_eq!(distinct.len(), 2);
+}

@@ -1,0 +1,227 @@
+//! The policy of a fence as it is kept: a file under /run/qfence, from which it can be compiled anew by
+//! whoever changes it, its supervisor or another command.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, anyhow};
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use crate::policy::{Policy, Sets};
+
+/// The ending of the files' names.
+const SUFFIX: &str = ".policy";
+/// That of a file that is being written.
+const NEW_SUFFIX: &str = ".policy.new";
+
+/// What a policy in force was compiled from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// The rules.
+    pub policy: Policy,
+    /// The members of the sets.
+    pub sets: Sets,
+    /// The network namespace whose addresses these are: the inode of its file in /proc.
+    pub netns: u64,
+}
+
+/// Where the policy of one fence is kept.
+#[derive(Clone, Debug)]
+pub struct Store {
+    path: PathBuf,
+    new: PathBuf,
+    pins: PathBuf,
+}
+
+/// Keeps others from changing the policy of a fence, as long as this lives.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "held, not used")] Flock<fs::File>);
+
+/// Which writing of the file one has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edition {
+    inode: u64,
+    changed: (i64, i64),
+}
+
+impl Store {
+    /// The store of the fence `name` in the directory of descriptions; `pins` is that of its links.
+    #[must_use]
+    pub fn new(run: &Path, name: &str, pins: &Path) -> Self {
+        Self {
+            path: run.join(format!("{name}{SUFFIX}")),
+            new: run.join(format!("{name}{NEW_SUFFIX}")),
+            pins: pins.to_owned(),
+        }
+    }
+
+    /// Waits until nobody else is about to change the policy.
+    ///
+    /// # Errors
+    /// If there is nothing to lock: the fence is gone.
+    pub fn lock(&self) -> Result<Lock> {
+        let context = || format!("cannot lock {}", self.pins.display());
+        let directory = fs::File::open(&self.pins).with_context(context)?;
+        let lock = Flock::lock(directory, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| errno)
+            .with_context(context)?;
+        Ok(Lock(lock))
+    }
+
+    /// What is kept; `None` before the first policy.
+    ///
+    /// # Errors
+    /// If the file cannot be read or understood.
+    pub fn read(&self) -> Result<Option<Stored>> {
+        let text = match fs::read(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read.with_context(|| format!("cannot read {}", self.path.display()))?,
+        };
+        let stored = serde_json::from_slice(&text).map_err(|error| {
+            anyhow!(
+                "{} is no policy of this version of qfence: {error}",
+                self.path.display()
+            )
+        })?;
+        Ok(Some(stored))
+    }
+
+    /// Writes what is to be kept beside what is; [`Pending::keep`] puts it in its place, once it is in
+    /// force.
+    ///
+    /// # Errors
+    /// If it cannot be written; nothing is changed then.
+    pub fn prepare(&self, stored: &Stored) -> Result<Pending<'_>> {
+        let write = || {
+            let mut file = fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&self.new)?;
+            file.write_all(&serde_json::to_vec(stored)?)
+        };
+        write().with_context(|| format!("cannot write {}", self.new.display()))?;
+        Ok(Pending { store: self })
+    }
+
+    /// Which writing of the file is there now; `None` if there is none.
+    #[must_use]
+    pub fn edition(&self) -> Option<Edition> {
+        let file = fs::metadata(&self.path).ok()?;
+        Some(Edition {
+            inode: file.ino(),
+            changed: (file.ctime(), file.ctime_nsec()),
+        })
+    }
+
+    /// Removes what is kept.
+    ///
+    /// # Errors
+    /// What unlink fails with; that it is gone already is no error.
+    pub fn remove(&self) -> Result<()> {
+        for path in [&self.path, &self.new] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A policy that is written, and not yet in its place.
+#[derive(Debug)]
+#[must_use]
+pub struct Pending<'a> {
+    store: &'a Store,
+}
+
+impl Pending<'_> {
+    /// Puts it in its place.
+    ///
+    /// # Errors
+    /// What rename fails with.
+    pub fn keep(self) -> Result<()> {
+        let Store { path, new, .. } = self.store;
+        fs::rename(new, path).with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+/// The network namespace of this thread: the inode of its file in /proc.
+///
+/// # Errors
+/// If /proc does not tell.
+pub fn netns() -> Result<u64> {
+    let path = "/proc/thread-self/ns/net";
+    let file = fs::metadata(path).with_context(|| format!("cannot look at {path}"))?;
+    Ok(file.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::testing;
+
+    fn stored(monitor: bool) -> Stored {
+        Stored {
+            policy: testing::policy(&["allow tcp:[2001:db8::1]:80,443"], monitor),
+            sets: Sets::default(),
+            netns: 7,
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_read_and_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path(), "my.vm", dir.path());
+        assert_eq!(store.read().unwrap(), None);
+        store.prepare(&stored(false)).unwrap().keep().unwrap();
+        assert_eq!(store.read().unwrap(), Some(stored(false)));
+        store.remove().unwrap();
+        store.remove().unwrap();
+        assert_eq!(store.read().unwrap(), None);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_prepared_is_not_in_its_place_yet_and_each_writing_is_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path(), "vm1", dir.path());
+        store.prepare(&stored(false)).unwrap().keep().unwrap();
+        let edition = store.edition();
+        let pending = store.prepare(&stored(true)).unwrap();
+        assert_eq!(store.read().unwrap(), Some(stored(false)));
+        assert_eq!(store.edition(), edition);
+        pending.keep().unwrap();
+        assert_ne!(store.edition(), edition);
+        assert_eq!(store.read().unwrap(), Some(stored(true)));
+    }
+
+    #[test]
+    fn a_file_that_is_no_policy_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path(), "vm1", dir.path());
+        fs::write(dir.path().join("vm1.policy"), "{}").unwrap();
+        let error = store.read().unwrap_err().to_string();
+        assert!(error.contains("vm1.policy is no policy"), "{error}");
+    }
+
+    #[test]
+    fn two_cannot_change_a_policy_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path(), "vm1", dir.path());
+        let lock = store.lock().unwrap();
+        let file = fs::File::open(dir.path()).unwrap();
+        let (file, _) = Flock::lock(file, FlockArg::LockExclusiveNonblock).unwrap_err();
+        drop(lock);
+        assert!(Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok());
+    }
+}
