@@ -108,6 +108,8 @@ mod tests {
         assert_eq!(merged.to_string(), "80-90,443,8000-9000");
         let all = ports(&[65_535..=65_535, 1..=65_534]);
         assert_eq!(all.ranges(), [1..=65_535]);
+        let all = ports(&[1..=65_535, 5..=9, 65_535..=65_535]);
+        assert_eq!(all.ranges(), [1..=65_535]);
     }
 
     #[test]

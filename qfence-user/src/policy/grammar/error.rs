@@ -43,8 +43,9 @@ pub enum RuleError {
     ProtocolNumber { text: String },
 
     #[error(
-        "{} names no destination: write {instead} if every destination is meant",
-        quote(text)
+        "{} names no destination: write {} if every destination is meant",
+        quote(text),
+        cut(instead)
     )]
     NoDestination { text: String, instead: String },
     #[error("{} is no destination{}: write an address, a prefix, or {}",
@@ -88,8 +89,9 @@ pub enum RuleError {
     )]
     Zone { text: String, without: String },
     #[error(
-        "{} could be an address, or an address and a port: write {address} or {port}",
-        quote(text)
+        "{} could be an address, or an address and a port: write {address} or {}",
+        quote(text),
+        cut(port)
     )]
     AddressOrPort {
         text: String,
@@ -97,8 +99,9 @@ pub enum RuleError {
         port: String,
     },
     #[error(
-        "{} needs brackets, with a protocol or ports beside it: write {instead}",
-        quote(text)
+        "{} needs brackets, with a protocol or ports beside it: write {}",
+        quote(text),
+        cut(instead)
     )]
     NoBrackets { text: String, instead: String },
     #[error(
@@ -160,7 +163,10 @@ pub enum RuleError {
         "{destination} is more than one address, and the question is about one: write an address"
     )]
     ManyAddresses { destination: Destination },
-    #[error("{ports} is more than one port, and the question is about one: write a port, or none")]
+    #[error(
+        "{} is more than one port, and the question is about one: write a port, or none",
+        cut(&ports.to_string())
+    )]
     ManyPorts { ports: Ports },
 }
 
@@ -205,12 +211,22 @@ impl RuleError {
     }
 }
 
+/// The most characters of a text that are shown.
+const MOST: usize = 60;
+
 /// Text in quotes, safe to print, and cut if it is long.
 fn quote(text: &str) -> impl fmt::Display {
-    const MOST: usize = 60;
     match text.char_indices().nth(MOST) {
         Some((end, _)) => format!("{:?}…", &text[..end]),
         None => format!("{text:?}"),
+    }
+}
+
+/// What could be written instead, cut if it is long; it is safe to print.
+fn cut(text: &str) -> impl fmt::Display {
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 

@@ -182,7 +182,24 @@ fn every_error_in_a_question_says_so() {
 
 #[test]
 fn an_error_is_short_whatever_it_is_about() {
-    let error = "x".repeat(100_000).parse::<Match>().unwrap_err();
+    let ports = (1..10_000).map(|port| format!("{}", port * 2));
+    let ports = ports.collect::<Vec<_>>().join(",");
+    for text in [
+        "x".repeat(100_000),
+        ports.clone(),
+        format!("tcp:{ports}"),
+        format!("fd00::1:{ports}"),
+        format!("host:{ports},x"),
+        format!("icmp:host:{ports}"),
+        format!("host:{},", "80,".repeat(10_000)),
+        format!("[{}]", ":".repeat(10_000)),
+        format!("192.0.2.0/{}", "1".repeat(10_000)),
+        format!("proto-{}:any", "1".repeat(10_000)),
+    ] {
+        let error = text.parse::<Match>().unwrap_err();
+        assert!(error.to_string().len() < 300, "{error}");
+    }
+    let error = destination(&format!("192.0.2.1:{ports}")).unwrap_err();
     assert!(error.to_string().len() < 300, "{error}");
     let error = "tcp:\u{1b}[31mhost".parse::<Match>().unwrap_err();
     assert!(!error.to_string().contains('\u{1b}'));

@@ -18,13 +18,9 @@ pub(super) fn read(path: &Path, owners: &[u32]) -> Result<String, ProfileError> 
         source,
     };
     // Some devices do things when they are opened, so look first; and look again at what was opened,
-    // for it may be another thing by then. Opening a FIFO waits for a writer, if it may.
+    // for it may be another thing by then.
     check(path, &path.metadata().map_err(context)?, owners)?;
-    let file = File::options()
-        .read(true)
-        .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
-        .open(path)
-        .map_err(context)?;
+    let file = open(path).map_err(context)?;
     check(path, &file.metadata().map_err(context)?, owners)?;
 
     let bytes = read_bounded(file).map_err(context)?;
@@ -38,6 +34,14 @@ pub(super) fn read(path: &Path, owners: &[u32]) -> Result<String, ProfileError> 
             line: valid.iter().filter(|&&byte| byte == b'\n').count() + 1,
         }
     })
+}
+
+/// Opens what may be a FIFO, without waiting for who writes to it.
+fn open(path: &Path) -> io::Result<File> {
+    File::options()
+        .read(true)
+        .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
+        .open(path)
 }
 
 /// All of it, or `None` if it is too much. It may grow while it is read, so its size says nothing.
@@ -95,7 +99,17 @@ fn writers(mode: u32, group: u32) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use nix::{sys::stat::Mode, unistd::mkfifo};
+
     use super::*;
+
+    #[test]
+    fn a_fifo_that_nobody_writes_to_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
+        mkfifo(&fifo, Mode::S_IRUSR).unwrap();
+        assert!(open(&fifo).is_ok());
+    }
 
     #[test]
     fn only_the_owner_and_roots_group_may_write() {
