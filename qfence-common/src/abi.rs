@@ -35,6 +35,9 @@ pub const ALLOW_DEVICES: &str = "ALLOW_DEVICES";
 /// kernel/bpf/cgroup.c).
 pub const NAMES_CALLER: &str = "NAMES_CALLER";
 
+/// The global that holds the [`crate::proof::Token`] of the fence.
+pub const PROOF: &str = "PROOF";
+
 /// The size of the event ring in bytes: about 800 refusals between two reads.
 pub const EVENTS_BYTES: u32 = 64 * 1024;
 

@@ -9,6 +9,7 @@ pub mod device;
 pub mod event;
 pub mod packet;
 pub mod peer;
+pub mod proof;
 
 pub use address::{Address, Path};
 pub use decide::{Action, Clause, Decision, Entry, Protocol, decide};

@@ -8,11 +8,12 @@ use qfence_common::{
     Action, Address, Decision, Entry, Hook, Peer, Protocol,
     address::{self, KEY_BITS, Path},
     decide,
+    proof::{self, Token},
 };
 
 use crate::{
     destination::Destination,
-    maps::{DENY_RETVAL, POLICY},
+    maps::{DENY_RETVAL, POLICY, PROOF},
     peers,
     record::{Author, Refusal, refused},
 };
@@ -25,13 +26,21 @@ pub(crate) const REJECT: i32 = 0;
 /// Judges the destination of a call at the hook of number `HOOK`; the hook's return value.
 #[inline(always)]
 pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destination) -> i32 {
+    if Token(PROOF.load()).is(to.address, to.port) {
+        return fail_with(-proof::ERRNO);
+    }
     let decision = judge::<HOOK, _>(ctx, to);
     if decision.action == Action::Allow {
         return PROCEED;
     }
     refused(&refusal(HOOK, to, decision.rule), &Author::current());
-    let retval = DENY_RETVAL.load();
-    if retval != 0 {
+    fail_with(DENY_RETVAL.load())
+}
+
+/// Fails a call, with that error where the kernel lets programs choose.
+#[inline(always)]
+fn fail_with(retval: i32) -> i32 {
+    if DENY_RETVAL.load() != 0 {
         // SAFETY: a helper without pointers. It fails for values that are no errno, and the call
         // then fails with EPERM: refused all the same.
         unsafe { bpf_set_retval(retval) };

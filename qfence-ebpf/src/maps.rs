@@ -37,6 +37,10 @@ pub(crate) static COUNTERS: PerCpuArray<u64, COUNTER_SLOTS> = PerCpuArray::new()
 #[unsafe(no_mangle)]
 pub(crate) static DENY_RETVAL: Global<i32> = Global::new(0);
 
+/// The number of which the destinations are made where a start proves that the fence holds.
+#[unsafe(no_mangle)]
+pub(crate) static PROOF: Global<u64> = Global::new(0);
+
 /// Whether raw sockets and UDP-Lite are let be.
 #[unsafe(no_mangle)]
 pub(crate) static ALLOW_RAW: Global<u32> = Global::new(0);

@@ -22,9 +22,10 @@ use qfence_common::{
     Entry, Hook, Path,
     abi::{self, Counter, program_name},
     address::{self, PATH_BITS},
+    proof::Token,
 };
 
-use crate::compile::Compiled;
+use crate::{compile::Compiled, proof::Proof};
 
 /// The eBPF object that `cargo xtask build` made.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("QFENCE_EMBEDDED_OBJECT"));
@@ -82,6 +83,7 @@ pub struct Kernel {
     links: Vec<Pinned>,
     /// The programs by their ids, once they are attached.
     attached: Vec<(Hook, u32)>,
+    proof: Proof,
 }
 
 /// What has been counted since the start.
@@ -118,7 +120,8 @@ impl Kernel {
     }
 
     fn load_with(variant: Variant, settings: Settings) -> Result<Self> {
-        let mut ebpf = open(variant, settings)?;
+        let proof = Proof::new(variant.deny_retval != 0);
+        let mut ebpf = open(variant, settings, proof.token())?;
         for hook in Hook::ALL {
             load(program(&mut ebpf, hook)?).with_context(|| {
                 format!(
@@ -135,6 +138,7 @@ impl Kernel {
             counters,
             links: Vec::new(),
             attached: Vec::new(),
+            proof,
         })
     }
 
@@ -198,6 +202,12 @@ impl Kernel {
         })
     }
 
+    /// What shows that these programs judge a socket.
+    #[must_use]
+    pub fn proof(&self) -> Proof {
+        self.proof
+    }
+
     /// The ring of refusals; there is one, to be taken once.
     ///
     /// # Errors
@@ -244,7 +254,7 @@ struct Variant {
 }
 
 /// Makes the maps and sets the globals; nothing is loaded yet.
-fn open(variant: Variant, settings: Settings) -> Result<Ebpf> {
+fn open(variant: Variant, settings: Settings, token: Token) -> Result<Ebpf> {
     let allow_raw = u32::from(settings.allow_raw);
     let allow_devices = u32::from(settings.allow_devices);
     let names_caller = u32::from(variant.names_caller);
@@ -260,6 +270,7 @@ fn open(variant: Variant, settings: Settings) -> Result<Ebpf> {
         .btf(None)
         .override_global(abi::DENY_RETVAL, &variant.deny_retval, true)
         .override_global(abi::NAMES_CALLER, &names_caller, true)
+        .override_global(abi::PROOF, &token.0, true)
         .override_global(abi::ALLOW_RAW, &allow_raw, true)
         .override_global(abi::ALLOW_DEVICES, &allow_devices, true)
         .override_global(aya_log::LEVEL, &trace_level, true);

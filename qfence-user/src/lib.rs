@@ -23,6 +23,7 @@
 //! | [`netlink`], [`resolv`] | follow the kernel's addresses, and resolv.conf |
 //! | [`compile`] | rules and sets to map entries |
 //! | [`kernel`] | owns aya: load, publish, attach, pin |
+//! | [`proof`] | that a fence holds a socket that is made in it |
 //! | [`child`] | starts the command |
 //! | [`dispositions`] | signals that the caller ignores |
 //! | [`signals`], [`job`] | what reaches the supervisor; the terminal's job control |
@@ -67,6 +68,7 @@ pub mod paths;
 pub mod pins;
 pub mod policy;
 pub mod programs;
+pub mod proof;
 pub mod qemu;
 pub mod readable;
 pub mod record;

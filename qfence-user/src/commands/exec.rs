@@ -18,6 +18,7 @@ use super::require_root;
 use crate::{
     child::{self, Launch, StartError},
     cli::Exec,
+    doctor::{classes, finding::Finding},
     exit::{self, NOT_EXECUTABLE, NOT_FOUND},
     fence::Fence,
     fences::Fences,
@@ -62,7 +63,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     let forwards = admit(options)?;
     let identity = identity::choose(options.user.as_deref(), &Sudo::from_env())?;
     let log = Log::open(&options.log, options.log_format)?;
-    warn(options, identity.as_ref());
+    warn(options, identity.as_ref(), paths);
 
     let command = options
         .command
@@ -163,12 +164,18 @@ fn hint(forwards: &[Forward], policy: &Policy) {
 }
 
 /// What the user should know before it starts.
-fn warn(options: &Exec, identity: Option<&Identity>) {
+fn warn(options: &Exec, identity: Option<&Identity>, paths: &Paths) {
     if identity.is_none() {
         say(
             "warning: the command runs as root, and root can leave its fence; give --user, or call \
              with sudo",
         );
+    }
+    let Finding { found, fix, .. } = classes::examine(&paths.proc);
+    if let Some(fix) = fix {
+        say(format_args!(
+            "warning: net_cls or net_prio are {found}; {fix}"
+        ));
     }
     for fd in inherited::internet_sockets(options.preserve_fds) {
         say(format_args!(
@@ -259,6 +266,7 @@ async fn supervise(
         command: &options.command,
         identity,
         procs: fence.cgroup().open_procs()?,
+        proof: Some(policy.kernel().proof()),
         allow_new_privs: options.allow_new_privs,
         signal_mask: blocked.mask_before(),
         reignored: blocked.reignored(),
@@ -268,6 +276,7 @@ async fn supervise(
     let child = match started {
         Ok(child) => child,
         Err(StartError::Failed(error)) => return Err(error),
+        Err(StartError::Unproven(error)) => return Err(error.into()),
         Err(error @ StartError::NotFound(_)) => return Ok((fail(&error, NOT_FOUND), 0)),
         Err(error @ StartError::NotExecutable { .. }) => {
             return Ok((fail(&error, NOT_EXECUTABLE), 0));
