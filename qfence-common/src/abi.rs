@@ -24,7 +24,7 @@ pub const COUNTERS_MAP: &str = "COUNTERS";
 /// kernel, which says EPERM.
 pub const DENY_RETVAL: &str = "DENY_RETVAL";
 
-/// The global that says whether raw sockets and UDP-Lite are let be: 0 or 1.
+/// The global that says whether raw, UDP-Lite and L2TP sockets are let be: 0 or 1.
 pub const ALLOW_RAW: &str = "ALLOW_RAW";
 
 /// The global that says whether the devices in [`crate::device`] are let be: 0 or 1.

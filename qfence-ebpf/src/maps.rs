@@ -41,7 +41,7 @@ pub(crate) static DENY_RETVAL: Global<i32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static PROOF: Global<u64> = Global::new(0);
 
-/// Whether raw sockets and UDP-Lite are let be.
+/// Whether raw, UDP-Lite and L2TP sockets are let be.
 #[unsafe(no_mangle)]
 pub(crate) static ALLOW_RAW: Global<u32> = Global::new(0);
 

@@ -189,7 +189,7 @@ pub struct Exec {
     #[arg(long)]
     pub keep: bool,
 
-    /// Let the command make raw and UDP-Lite sockets; what they send is judged all the same
+    /// Let the command make raw, UDP-Lite and L2TP sockets; what they send is judged all the same
     #[arg(long)]
     pub allow_raw: bool,
 

@@ -66,7 +66,7 @@ type Trie = LpmTrie<MapData, address::Key, Entry>;
 pub struct Settings {
     /// What a refused call fails with.
     pub deny: DenyWith,
-    /// Whether raw sockets and UDP-Lite are let be.
+    /// Whether raw, UDP-Lite and L2TP sockets are let be.
     pub allow_raw: bool,
     /// Whether devices for networks beside a program's own sockets are let be.
     pub allow_devices: bool,
