@@ -40,7 +40,7 @@ pub const COUNTERS_MAP: &str = "COUNTERS";
 /// kernel, which says EPERM.
 pub const DENY_RETVAL: &str = "DENY_RETVAL";
 
-/// The global that says whether raw sockets and UDP-Lite are let be: 0 or 1.
+/// The global that says whether raw, UDP-Lite and L2TP sockets are let be: 0 or 1.
 pub const ALLOW_RAW: &str = "ALLOW_RAW";
 
 /// The global that says whether the devices in [`crate::device`] are let be: 0 or 1.
@@ -50,6 +50,9 @@ pub const ALLOW_DEVICES: &str = "ALLOW_DEVICES";
 /// Before Linux 6.1 they have no helpers for that (`cgroup_current_func_proto` in
 /// kernel/bpf/cgroup.c).
 pub const NAMES_CALLER: &str = "NAMES_CALLER";
+
+/// The global that holds the [`crate::proof::Token`] of the fence.
+pub const PROOF: &str = "PROOF";
 
 /// The size of the event ring in bytes: about 800 refusals between two reads.
 pub const EVENTS_BYTES: u32 = 64 * 1024;

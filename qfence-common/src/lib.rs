@@ -10,6 +10,7 @@ pub mod entry;
 pub mod event;
 pub mod packet;
 pub mod peer;
+pub mod proof;
 pub mod tally;
 
 pub use address::{Address, Path};

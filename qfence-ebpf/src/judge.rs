@@ -9,11 +9,12 @@ use qfence_common::{
     address::{self, KEY_BITS, Path},
     decide,
     entry::{HOST, MONITOR},
+    proof::{self, Token},
 };
 
 use crate::{
     destination::Destination,
-    maps::{DENY_RETVAL, POLICY},
+    maps::{DENY_RETVAL, POLICY, PROOF},
     owner, peers,
     record::{Author, Refusal, hit, refuse, sight},
     tree::Trees,
@@ -27,6 +28,9 @@ pub(crate) const REJECT: i32 = 0;
 /// Judges the destination of a call at the hook of number `HOOK`; the hook's return value.
 #[inline(always)]
 pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destination) -> i32 {
+    if Token(PROOF.load()).is(to.address, to.port) {
+        return fail_with(-proof::ERRNO);
+    }
     let judgement = judge::<HOOK, _>(ctx, to);
     if judgement.passes() && connects(HOOK) && is_tcp(to.protocol) {
         owner::note_connection(to.socket, judgement.flags & HOST != 0);
@@ -37,8 +41,13 @@ pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destinatio
     if judgement.refuse(HOOK, to, &Author::current()) == PROCEED {
         return PROCEED;
     }
-    let retval = DENY_RETVAL.load();
-    if retval != 0 {
+    fail_with(DENY_RETVAL.load())
+}
+
+/// Fails a call, with that error where the kernel lets programs choose.
+#[inline(always)]
+fn fail_with(retval: i32) -> i32 {
+    if DENY_RETVAL.load() != 0 {
         // SAFETY: a helper without pointers. It fails for values that are no errno, and the call
         // then fails with EPERM: refused all the same.
         unsafe { bpf_set_retval(retval) };

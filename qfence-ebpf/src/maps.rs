@@ -56,7 +56,11 @@ pub(crate) static COUNTERS: PerCpuArray<u64, COUNTER_SLOTS> = PerCpuArray::new()
 #[unsafe(no_mangle)]
 pub(crate) static DENY_RETVAL: Global<i32> = Global::new(0);
 
-/// Whether raw sockets and UDP-Lite are let be.
+/// The number of which the destinations are made where a start proves that the fence holds.
+#[unsafe(no_mangle)]
+pub(crate) static PROOF: Global<u64> = Global::new(0);
+
+/// Whether raw, UDP-Lite and L2TP sockets are let be.
 #[unsafe(no_mangle)]
 pub(crate) static ALLOW_RAW: Global<u32> = Global::new(0);
 

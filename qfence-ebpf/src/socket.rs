@@ -29,10 +29,15 @@ const SO_BROADCAST: i32 = 6;
 const LISTEN: u32 = 10;
 /// IPPROTO_UDP.
 const UDP: u32 = 17;
-/// IPPROTO_UDPLITE: connected, such a socket passes no other hook for calls.
-const UDP_LITE: u32 = 136;
+/// IPPROTO_ICMP and IPPROTO_ICMPV6: sockets for pings.
+const ICMP: u32 = 1;
+const ICMPV6: u32 = 58;
 
-/// Refuses raw sockets and UDP-Lite, unless they are let be, and notes who makes a socket.
+/// Refuses raw sockets, and those for datagrams of any other protocol than UDP and pings, unless they
+/// are let be, and notes who makes a socket.
+///
+/// UDP-Lite, connected, passes no other hook for calls, and L2TP, which anybody can send over IP, none
+/// at all.
 #[inline(always)]
 pub(crate) fn judge_socket(ctx: &SockContext) -> i32 {
     // SAFETY: the kernel hands in a valid `bpf_sock`; the verifier checks each access.
@@ -40,7 +45,8 @@ pub(crate) fn judge_socket(ctx: &SockContext) -> i32 {
     // SAFETY: as above.
     let protocol = unsafe { (*ctx.sock).protocol };
     let author = Author::current();
-    if (kind == RAW || protocol == UDP_LITE) && ALLOW_RAW.load() == 0 {
+    let is_odd = kind == DGRAM && protocol != UDP && protocol != ICMP && protocol != ICMPV6;
+    if (kind == RAW || is_odd) && ALLOW_RAW.load() == 0 {
         let what = Refusal {
             address: [0; 16],
             port: kind,

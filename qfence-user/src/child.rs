@@ -19,7 +19,13 @@ use nix::{
     unistd::{pipe2, setgroups, setresgid, setresuid},
 };
 
-use crate::{dispositions::Reignored, identity::Identity};
+use qfence_common::Hook;
+
+use crate::{
+    dispositions::Reignored,
+    identity::Identity,
+    proof::{Proof, Unproven},
+};
 
 /// What to start, and as what.
 pub struct Launch<'a> {
@@ -29,6 +35,8 @@ pub struct Launch<'a> {
     pub identity: Option<&'a Identity>,
     /// `cgroup.procs` of the fence, open for writing.
     pub procs: File,
+    /// How the fence is known to hold; `None` if that need not be proved first.
+    pub proof: Option<Proof>,
     /// Whether programs in the fence may gain privileges, by set-user-ID say.
     pub allow_new_privs: bool,
     /// The signal mask qfence was started with.
@@ -55,6 +63,9 @@ pub enum StartError {
         /// What exec said.
         error: io::Error,
     },
+    /// The fence does not hold what is made in it.
+    #[error(transparent)]
+    Unproven(#[from] Unproven),
     /// qfence could not get as far as to try.
     #[error(transparent)]
     Failed(#[from] anyhow::Error),
@@ -66,6 +77,10 @@ pub enum StartError {
 #[repr(u8)]
 enum Step {
     EnterCgroup,
+    ProveConnect4,
+    ProveConnect6,
+    ProveSendmsg4,
+    ProveSendmsg6,
     RestoreLimitsAndSignals,
     SetGroups,
     SetUser,
@@ -73,9 +88,22 @@ enum Step {
     Exec,
 }
 
+/// The steps that prove the fence, and at which hook. To connect sends nothing, so it comes first: no
+/// datagram leaves where the fence does not hold.
+const PROOFS: [(Step, Hook); 4] = [
+    (Step::ProveConnect4, Hook::Connect4),
+    (Step::ProveConnect6, Hook::Connect6),
+    (Step::ProveSendmsg4, Hook::Sendmsg4),
+    (Step::ProveSendmsg6, Hook::Sendmsg6),
+];
+
 /// What the steps before the last do, in their order.
 const DEEDS: [&str; Step::Exec as usize] = [
     "enter the cgroup",
+    "prove the fence at connect4",
+    "prove the fence at connect6",
+    "prove the fence at sendmsg4",
+    "prove the fence at sendmsg6",
     "restore limits and signals",
     "set the groups",
     "set the user",
@@ -122,7 +150,7 @@ pub fn start(launch: Launch<'_>) -> Result<Child, StartError> {
     let spawned = command.spawn();
     drop(command);
 
-    spawned.map_err(|error| explain(program, error, progress))
+    spawned.map_err(|error| explain(program, launch.proof, error, progress))
 }
 
 /// What the child does between fork and exec.
@@ -141,11 +169,18 @@ fn before_exec(
     let mask = launch.signal_mask;
     let reignored = launch.reignored;
     let allow_new_privs = launch.allow_new_privs;
+    let proof = launch.proof;
     Ok(move || {
         let tell = |step: Step| nix::unistd::write(&progress, &[step as u8]);
         // First, while this is still root: the file is root's. "0" is whoever writes it.
         tell(Step::EnterCgroup)?;
         procs.write_all(b"0")?;
+        if let Some(proof) = proof {
+            for (step, hook) in PROOFS {
+                tell(step)?;
+                proof.check(hook)?;
+            }
+        }
         tell(Step::RestoreLimitsAndSignals)?;
         setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard)?;
         reignored.ignore()?;
@@ -167,10 +202,21 @@ fn before_exec(
 }
 
 /// Tells a failing step from a failing exec.
-fn explain(program: &OsString, error: io::Error, progress: OwnedFd) -> StartError {
+fn explain(
+    program: &OsString,
+    proof: Option<Proof>,
+    error: io::Error,
+    progress: OwnedFd,
+) -> StartError {
     let mut steps = Vec::new();
     // The writing ends are closed by now, in the child and here: this does not wait.
     let read = File::from(progress).read_to_end(&mut steps);
+    let failed = PROOFS
+        .into_iter()
+        .find(|(step, _)| steps.last() == Some(&(*step as u8)));
+    if let (Some(proof), Some((_, hook))) = (proof, failed) {
+        return proof.unproven(hook, &error).into();
+    }
     // Without a word of progress the fork itself has failed.
     let last = steps.last().map_or("fork", |step| {
         DEEDS.get(usize::from(*step)).copied().unwrap_or("")

@@ -199,7 +199,7 @@ pub struct Exec {
     #[arg(long)]
     pub keep: bool,
 
-    /// Let the command make raw and UDP-Lite sockets
+    /// Let the command make raw, UDP-Lite and L2TP sockets
     ///
     /// What they send is judged all the same, but for IPv4 multicast and broadcast by those who may
     /// make raw sockets, root above all: the kernel hands the host a copy before it is judged. With an

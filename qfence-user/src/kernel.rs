@@ -23,7 +23,10 @@ use nix::errno::Errno;
 use qfence_common::{
     Hook,
     abi::{self, program_name},
+    proof::Token,
 };
+
+use crate::proof::Proof;
 
 /// The eBPF object that `cargo xtask build` made.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("QFENCE_EMBEDDED_OBJECT"));
@@ -59,7 +62,7 @@ impl DenyWith {
 pub struct Settings {
     /// What a refused call fails with.
     pub deny: DenyWith,
-    /// Whether raw sockets and UDP-Lite are let be.
+    /// Whether raw, UDP-Lite and L2TP sockets are let be.
     pub allow_raw: bool,
     /// Whether devices for networks beside a program's own sockets are let be.
     pub allow_devices: bool,
@@ -75,6 +78,7 @@ pub struct Kernel {
     links: Vec<Pinned>,
     /// The programs by their ids, once they are attached.
     attached: Vec<(Hook, u32)>,
+    proof: Proof,
 }
 
 impl Kernel {
@@ -94,7 +98,7 @@ impl Kernel {
             names_caller,
         };
         // Where it fails for another reason, the last says so just as well.
-        let (mut ebpf, sets_errno) = Self::load_with(variant(errno, true), settings)
+        let ((mut ebpf, proof), sets_errno) = Self::load_with(variant(errno, true), settings)
             .or_else(|_| Self::load_with(variant(errno, false), settings))
             .map(|ebpf| (ebpf, true))
             .or_else(|_| anyhow::Ok((Self::load_with(variant(0, false), settings)?, false)))?;
@@ -104,12 +108,14 @@ impl Kernel {
             ebpf,
             links: Vec::new(),
             attached: Vec::new(),
+            proof,
         };
         Ok((kernel, sets_errno))
     }
 
-    fn load_with(variant: Variant, settings: Settings) -> Result<Ebpf> {
-        let mut ebpf = open(variant, settings)?;
+    fn load_with(variant: Variant, settings: Settings) -> Result<(Ebpf, Proof)> {
+        let proof = Proof::new(variant.deny_retval != 0);
+        let mut ebpf = open(variant, settings, proof.token())?;
         for hook in Hook::ALL {
             load(program(&mut ebpf, hook)?).with_context(|| {
                 format!(
@@ -118,7 +124,7 @@ impl Kernel {
                 )
             })?;
         }
-        Ok(ebpf)
+        Ok((ebpf, proof))
     }
 
     /// The maps, to publish a policy to and to read.
@@ -156,6 +162,12 @@ impl Kernel {
         attached.map(|(hook, _)| *hook).collect()
     }
 
+    /// What shows that these programs judge a socket.
+    #[must_use]
+    pub fn proof(&self) -> Proof {
+        self.proof
+    }
+
     /// The ring of refusals; there is one, to be taken once.
     ///
     /// # Errors
@@ -183,7 +195,7 @@ struct Variant {
 }
 
 /// Makes the maps and sets the globals; nothing is loaded yet.
-fn open(variant: Variant, settings: Settings) -> Result<Ebpf> {
+fn open(variant: Variant, settings: Settings, token: Token) -> Result<Ebpf> {
     let allow_raw = u32::from(settings.allow_raw);
     let allow_devices = u32::from(settings.allow_devices);
     let names_caller = u32::from(variant.names_caller);
@@ -199,6 +211,7 @@ fn open(variant: Variant, settings: Settings) -> Result<Ebpf> {
         .btf(None)
         .override_global(abi::DENY_RETVAL, &variant.deny_retval, true)
         .override_global(abi::NAMES_CALLER, &names_caller, true)
+        .override_global(abi::PROOF, &token.0, true)
         .override_global(abi::ALLOW_RAW, &allow_raw, true)
         .override_global(abi::ALLOW_DEVICES, &allow_devices, true)
         .override_global(aya_log::LEVEL, &trace_level, true);

@@ -24,6 +24,7 @@
 //! | [`choose`], [`store`] | the policy that options ask for; the one a fence has, in a file |
 //! | [`compile`] | rules and sets to map entries |
 //! | [`kernel`] | owns aya: load, publish, attach, pin |
+//! | [`proof`] | that a fence holds a socket that is made in it |
 //! | [`child`] | starts the command |
 //! | [`dispositions`] | signals that the caller ignores |
 //! | [`signals`], [`job`] | what reaches the supervisor; the terminal's job control |
@@ -69,6 +70,7 @@ pub mod paths;
 pub mod pins;
 pub mod policy;
 pub mod programs;
+pub mod proof;
 pub mod qemu;
 pub mod readable;
 pub mod record;

@@ -110,6 +110,7 @@ fn protocol_name(number: u32) -> String {
         17 => "udp".into(),
         33 => "dccp".into(),
         58 => "ipv6-icmp".into(),
+        115 => "l2tp".into(),
         132 => "sctp".into(),
         136 => "udplite".into(),
         262 => "mptcp".into(),

@@ -21,12 +21,13 @@ use tests::{
 };
 
 /// What there is whatever the host is like.
-const ALWAYS: [&str; 20] = [
+const ALWAYS: [&str; 21] = [
     "root",
     "capabilities",
     "kernel",
     "memlock",
     "cgroup2",
+    "net_cls, net_prio",
     "bpffs",
     "program connect4",
     "program connect6",

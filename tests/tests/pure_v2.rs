@@ -5,14 +5,18 @@ use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result};
 use tests::{
+    attempt::{Ending, Outcome as Attempted},
     fence::qfence,
     guest::{Guest, Options},
     listener::Listeners,
-    probe::{self, Outcome},
+    probe::{Outcome, read_lines},
+    workspace,
     world::World,
 };
 
 const PORT: u16 = 8080;
+/// The modules of L2TP over IP, each after those that it needs.
+const L2TP: [&str; 4] = ["udp_tunnel", "ip6_udp_tunnel", "l2tp_core", "l2tp_ip"];
 const NO_FENCE: [&str; 0] = [];
 
 /// qfence, and the libraries that it is linked with, by the paths that it looks for them at.
@@ -32,20 +36,28 @@ fn files() -> Result<Vec<(String, PathBuf)>> {
     Ok(files)
 }
 
-/// A machine with cgroup v2, a service on it, and qfence.
+/// A machine with cgroup v2, a service on it, qfence and L2TP, which other machines load on demand.
 fn host(world: &World) -> Result<Guest> {
+    let mut files = files()?;
+    for module in L2TP {
+        let here = workspace::guest_dir()?.join(format!("kernel/{module}.ko"));
+        files.push((format!("/lib/modules/{module}.ko"), here));
+    }
     let options = Options {
-        files: files()?,
+        files,
         ..Options::default()
     };
     let mut host = Guest::boot(world, &NO_FENCE, &options)?;
     host.shell("mount -t cgroup2 cgroup2 /sys/fs/cgroup && echo 0 > /proc/sys/kernel/printk")?;
+    for module in L2TP {
+        host.shell(&format!("insmod /lib/modules/{module}.ko"))?;
+    }
     host.serve(&[&format!("tcp/{PORT}"), &format!("udp/{PORT}")])?;
     Ok(host)
 }
 
 fn outcomes(host: &mut Guest, command: &str) -> Result<Vec<Outcome>> {
-    probe::read_lines(&host.shell(command)?)
+    read_lines(&host.shell(command)?)
 }
 
 #[test]
@@ -72,6 +84,22 @@ fn a_host_with_cgroup_v2_alone_is_fenced_off_and_its_limits_hold() -> Result<()>
     }
     let log = host.shell("cat /tmp/log")?;
     assert_eq!(log.matches(" v2 refused ").count(), 5, "{log}");
+
+    // To an address of its own, and as a broadcast, of which the kernel copies before egress.
+    let l2tp = "qfence-user attempt --timeout-ms 100 l2tp/10.0.2.15 l2tp/10.0.2.255";
+    for outcome in read_lines::<Attempted>(&host.shell(l2tp)?)? {
+        assert_eq!(outcome.ending, Ending::Sent, "control: {outcome:?}");
+    }
+    for outcome in read_lines::<Attempted>(&host.shell(&format!("{exec} -- {l2tp}"))?)? {
+        assert!(outcome.failed_with("socket", "EPERM"), "{outcome:?}");
+    }
+    let log = host.shell("cat /tmp/log")?;
+    assert_eq!(
+        log.matches(" v2 refused l2tp dgram socket ").count(),
+        2,
+        "{log}"
+    );
+
     let abroad =
         format!("tcp/198.51.100.7/{PORT} udp/198.51.100.7/{PORT} tcp/2001:db8:2::7/{PORT}");
     for outcome in outcomes(&mut host, &format!("{exec} -- probe {abroad}"))? {

@@ -87,7 +87,7 @@ fn read(attempt: &Attempt, datagram: Datagram, bytes: &[u8]) -> Option<String> {
             let answer = if tcp.rst() { "RST" } else { "SYN ACK" };
             for_us.then(|| answer.to_owned())
         }
-        Datagram::Raw253 => None,
+        Datagram::L2tp | Datagram::Raw253 => None,
     }
 }
 

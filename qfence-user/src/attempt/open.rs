@@ -154,6 +154,7 @@ fn kind(attempt: &Attempt) -> (Type, i32) {
         Way::Datagram(datagram, _) => match datagram {
             Datagram::Udp => (Type::DGRAM, libc::IPPROTO_UDP),
             Datagram::UdpLite => (Type::DGRAM, libc::IPPROTO_UDPLITE),
+            Datagram::L2tp => (Type::DGRAM, raw::IPPROTO_L2TP),
             Datagram::Ping => (Type::DGRAM, icmp),
             Datagram::RawIcmp => (Type::RAW, icmp),
             Datagram::RawUdp => (Type::RAW, libc::IPPROTO_UDP),

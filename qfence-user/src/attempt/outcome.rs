@@ -275,6 +275,7 @@ mod tests {
         assert!(wants("ping", Step::Socket, Errno::EACCES, false));
         assert!(!wants("ping", Step::Socket, Errno::EPERM, false));
         assert!(!wants("udplite", Step::Socket, Errno::EPERM, false));
+        assert!(!wants("l2tp", Step::Socket, Errno::EPERM, false));
         assert!(wants("udp", Step::Setsockopt, Errno::EPERM, false));
         assert!(!wants("udp", Step::Connect, Errno::EPERM, false));
     }

@@ -41,7 +41,9 @@ pub(super) fn packet(
     let (mut bytes, v6) = (Vec::new(), attempt.destination.address.is_ipv6());
     let (from, to) = (source_port(attempt), attempt.port);
     let written = match datagram {
-        Datagram::Udp | Datagram::UdpLite | Datagram::Raw253 => return Ok(body),
+        Datagram::Udp | Datagram::UdpLite | Datagram::L2tp | Datagram::Raw253 => {
+            return Ok(body);
+        }
         Datagram::Ping | Datagram::RawIcmp if v6 => headers(attempt)
             .icmpv6_echo_request(identifier(), SEQUENCE)
             .write(&mut bytes, &body),

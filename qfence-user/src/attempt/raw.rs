@@ -8,6 +8,8 @@ use socket2::{SockAddr, Socket};
 
 /// The type of DCCP's sockets (include/linux/net.h).
 pub(super) const SOCK_DCCP: i32 = 6;
+/// IPPROTO_L2TP (include/uapi/linux/in.h).
+pub(super) const IPPROTO_L2TP: i32 = 115;
 /// `IPV6_UNICAST_IF` (include/uapi/linux/in6.h).
 pub(super) const IPV6_UNICAST_IF: i32 = 76;
 

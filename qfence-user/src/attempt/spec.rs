@@ -76,7 +76,7 @@ impl Attempt {
         let is_connected = way.sends(Sending::Connected) || way.sends(Sending::Reconnected);
         let is_udp = matches!(way, Way::Datagram(Datagram::Udp | Datagram::UdpLite, _));
         let complaint = if way.has_port() != (port != &0) {
-            "with a port, but for ping, raw-icmp and raw-253, which have none"
+            "with a port, but for l2tp, ping, raw-icmp and raw-253, which have none"
         } else if way.has_decoy() != options.decoy.is_some() {
             "with +decoy=, if and only if it is connected to something else first"
         } else if options.packet_info.is_some() && (!is_datagram || own_call) {

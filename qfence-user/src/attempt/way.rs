@@ -49,6 +49,8 @@ pub enum Datagram {
     Udp,
     /// UDP-Lite.
     UdpLite,
+    /// L2TP over IPv4, for which no privilege is needed.
+    L2tp,
     /// An ICMP echo request from a "ping" socket, for which no privilege is needed.
     Ping,
     /// An ICMP echo request from a raw socket.
@@ -109,9 +111,10 @@ const OPENINGS: [(&str, Opening); 5] = [
     ("uring", Opening::Uring),
 ];
 
-const DATAGRAMS: [(&str, Datagram); 8] = [
+const DATAGRAMS: [(&str, Datagram); 9] = [
     ("udp", Datagram::Udp),
     ("udplite", Datagram::UdpLite),
+    ("l2tp", Datagram::L2tp),
     ("ping", Datagram::Ping),
     ("raw-icmp", Datagram::RawIcmp),
     ("raw-udp", Datagram::RawUdp),
@@ -175,7 +178,10 @@ impl Way {
     pub fn has_port(self) -> bool {
         !matches!(
             self,
-            Self::Datagram(Datagram::Ping | Datagram::RawIcmp | Datagram::Raw253, _)
+            Self::Datagram(
+                Datagram::L2tp | Datagram::Ping | Datagram::RawIcmp | Datagram::Raw253,
+                _
+            )
         )
     }
 }
@@ -184,7 +190,7 @@ impl Datagram {
     /// Whether it is by a raw socket.
     #[must_use]
     pub(super) fn is_raw(self) -> bool {
-        !matches!(self, Self::Udp | Self::UdpLite | Self::Ping)
+        !matches!(self, Self::Udp | Self::UdpLite | Self::L2tp | Self::Ping)
     }
 }
 
@@ -254,7 +260,7 @@ mod tests {
             assert_eq!(name.parse(), Ok(way), "{name}");
             assert!(names.insert(name.clone()), "{name}");
         }
-        assert_eq!(names.len(), 4 * 5 + 8 * 13);
+        assert_eq!(names.len(), 4 * 5 + 9 * 13);
     }
 
     #[test]

@@ -10,10 +10,10 @@ const HELP: &str = "\
 Ways:
   tcp mptcp sctp dccp, each plain or with
     -fastopen -fastopen-connect -reconnected -uring
-  udp udplite ping raw-icmp raw-udp raw-tcp raw-253 raw-header, each plain or with
+  udp udplite l2tp ping raw-icmp raw-udp raw-tcp raw-253 raw-header, each plain or with
     -connected -sendmmsg -gso -cork -more -large -zerocopy -splice -elsewhere -reconnected
     -uring -uring-connected
-  ping, raw-icmp and raw-253 have no port; -elsewhere and -reconnected need +decoy=ADDRESS.
+  l2tp, ping, raw-icmp and raw-253 have no port; -elsewhere and -reconnected need +decoy=ADDRESS.
 
 Options:
   +dev=NAME +unicast-if=NAME +multicast-if=NAME +pktinfo=NAME   which device to use

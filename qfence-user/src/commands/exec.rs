@@ -19,6 +19,7 @@ use crate::{
     child::{self, Launch, StartError},
     choose,
     cli::Exec,
+    doctor::{classes, finding::Finding},
     exit::{self, NOT_EXECUTABLE, NOT_FOUND},
     fence::Fence,
     fences::Fences,
@@ -74,7 +75,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         &paths.profiles,
     )?;
     let log = Log::open(&options.log, options.log_format)?;
-    warn(options, identity.as_ref());
+    warn(options, identity.as_ref(), paths);
     choose::warn_of_shadowed(&policy)?;
 
     let command = options
@@ -172,7 +173,7 @@ fn hint(forwards: &[Forward], policy: &Follower) {
 }
 
 /// What the user should know before it starts.
-fn warn(options: &Exec, identity: Option<&Identity>) {
+fn warn(options: &Exec, identity: Option<&Identity>, paths: &Paths) {
     if identity.is_none() {
         say(
             "warning: the command runs as root, and root can leave its fence; give --user, or call \
@@ -184,6 +185,12 @@ fn warn(options: &Exec, identity: Option<&Identity>) {
             "warning: with --allow-raw, packets that root sends from raw sockets to IPv4 multicast and \
              broadcast addresses reach this host too",
         );
+    }
+    let Finding { found, fix, .. } = classes::examine(&paths.proc);
+    if let Some(fix) = fix {
+        say(format_args!(
+            "warning: net_cls or net_prio are {found}; {fix}"
+        ));
     }
     for fd in inherited::internet_sockets(options.preserve_fds) {
         say(format_args!(
@@ -267,6 +274,7 @@ async fn supervise(
         command: &options.command,
         identity: wanted.identity.as_ref(),
         procs: fence.cgroup().open_procs()?,
+        proof: Some(policy.kernel().proof()),
         allow_new_privs: options.allow_new_privs,
         signal_mask: blocked.mask_before(),
         reignored: blocked.reignored(),
@@ -276,6 +284,7 @@ async fn supervise(
     let child = match started {
         Ok(child) => child,
         Err(StartError::Failed(error)) => return Err(error),
+        Err(StartError::Unproven(error)) => return Err(error.into()),
         Err(error @ StartError::NotFound(_)) => return Ok((fail(&error, NOT_FOUND), 0)),
         Err(error @ StartError::NotExecutable { .. }) => {
             return Ok((fail(&error, NOT_EXECUTABLE), 0));

@@ -5,6 +5,7 @@
 //! | [`privileges`] | root, its capabilities |
 //! | [`release`], [`memlock`] | the kernel's version, the limit on locked memory |
 //! | [`cgroups`] | the cgroup2 hierarchy: mode, containment, delegated subtrees, controllers |
+//! | [`classes`] | cgroup v1's net_cls and net_prio, which take sockets out of their cgroups |
 //! | [`bpffs`] | where links are pinned |
 //! | [`programs`] | each program, by loading and attaching it |
 //! | [`foreign`] | others' programs above the fences, asked for in [`crate::kernel::query`] |
@@ -13,6 +14,7 @@
 
 pub mod bpffs;
 pub mod cgroups;
+pub mod classes;
 pub mod confinement;
 pub mod finding;
 pub mod foreign;
@@ -53,6 +55,7 @@ pub fn examine(paths: &Paths) -> Result<Vec<Finding>> {
 
     let (hierarchy, of_cgroups) = cgroups::examine(&paths.mountinfo)?;
     findings.extend(of_cgroups);
+    findings.push(classes::examine(&paths.proc));
     findings.push(bpffs::examine(&paths.bpffs, privileges.is_root()));
     findings.extend(if privileges.is_root() {
         programs::examine(hierarchy.as_ref())

@@ -8,6 +8,11 @@ const NAME: &str = "kernel";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u32, pub u32);
 
+impl Version {
+    /// The first that keeps a socket's cgroup of version 2 apart from its class of version 1.
+    pub const SOCKETS_KEEP_THEIR_CGROUP: Self = Self(5, 15);
+}
+
 /// Storage of sockets in programs of cgroups, the youngest of what the programs cannot do without.
 const NEEDED: Version = Version(5, 10);
 

@@ -4,7 +4,7 @@ use std::fs::File;
 
 use anyhow::{Context, Result};
 use aya::{Ebpf, programs::ProgramError};
-use qfence_common::Hook;
+use qfence_common::{Hook, proof::Token};
 
 use super::{
     DenyWith, Settings, Variant,
@@ -43,7 +43,7 @@ impl Trial {
             trace: false,
         };
         Ok(Self {
-            ebpf: open(variant, settings)?,
+            ebpf: open(variant, settings, Token(0))?,
             links: Vec::new(),
         })
     }

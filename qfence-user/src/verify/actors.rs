@@ -111,6 +111,8 @@ impl Actors {
             command: &command,
             identity,
             procs,
+            // What an attempt comes to is the proof, and on record.
+            proof: None,
             allow_new_privs: false,
             signal_mask: self.blocked.mask_before(),
             reignored: self.blocked.reignored(),

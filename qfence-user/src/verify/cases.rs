@@ -121,6 +121,7 @@ pub const ATTEMPTS: &[Case] = &[
     short("udplite/127.0.0.1/8080"),
     case("udplite-connected/127.0.0.1/8080"),
     case("udplite/::1/8080"),
+    case("l2tp/192.0.2.10"),
     case("raw-icmp/127.0.0.1"),
     case("raw-udp/127.0.0.1/8080"),
     case("raw-253/127.0.0.1"),

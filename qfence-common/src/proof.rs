@@ -1,0 +1,89 @@
+//! Where a start proves that its fence holds: destinations that the programs refuse before they look at
+//! the policy, without counting it and without a record.
+//!
+//! They are made of a number drawn for each fence, which nobody in it is told. So there is nothing that
+//! a guest can do unrecorded, and no policy that can stand in the way of the proof.
+
+use crate::{Address, address};
+
+/// What a refusal there fails with, where programs can choose: ENOANO (asm-generic/errno.h), which no
+/// other part of a call to a socket returns.
+pub const ERRNO: i32 = 55;
+
+/// The number of a fence; 0 has no destinations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token(pub u64);
+
+impl Token {
+    /// An IPv4 address in 240.0.0.0/4, which is reserved (RFC 1112): nobody has it.
+    #[must_use]
+    #[inline(always)]
+    pub const fn v4(self) -> [u8; 4] {
+        let [.., a, b, c, d, _, _] = self.0.to_be_bytes();
+        [a | 0xf0, b, c, d]
+    }
+
+    /// An IPv6 address in 100::/64, which is there to be discarded (RFC 6666).
+    #[must_use]
+    #[inline(always)]
+    pub const fn v6(self) -> Address {
+        let [a, b, c, d, e, f, g, h] = self.0.to_be_bytes();
+        [1, 0, 0, 0, 0, 0, 0, 0, a, b, c, d, e, f, g, h]
+    }
+
+    /// The port, in host order; never 0, which datagrams cannot be sent to.
+    #[must_use]
+    #[inline(always)]
+    pub const fn port(self) -> u16 {
+        let [.., high, low] = self.0.to_be_bytes();
+        u16::from_be_bytes([high, low | 1])
+    }
+
+    /// Whether this is one of the two destinations.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is(self, address: Address, port: u16) -> bool {
+        // Whole numbers: the kernel's machine has no comparison of bytes in a row.
+        let address = u128::from_be_bytes(address);
+        self.0 != 0
+            && port == self.port()
+            && (address == u128::from_be_bytes(self.v6())
+                || address == u128::from_be_bytes(address::from_v4(self.v4())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: Token = Token(0x0123_4567_89ab_cdee);
+
+    #[test]
+    fn the_destinations_are_of_reserved_blocks() {
+        assert_eq!(TOKEN.v4(), [0xf5, 0x67, 0x89, 0xab]);
+        let v6 = [
+            1, 0, 0, 0, 0, 0, 0, 0, 1, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xee,
+        ];
+        assert_eq!(TOKEN.v6(), v6);
+        assert_eq!(TOKEN.port(), 0xcdef);
+    }
+
+    #[test]
+    fn it_is_these_two_and_no_other() {
+        let (v4, v6, port) = (address::from_v4(TOKEN.v4()), TOKEN.v6(), TOKEN.port());
+        assert!(TOKEN.is(v4, port) && TOKEN.is(v6, port));
+        assert!(!TOKEN.is(v4, port - 1) && !TOKEN.is(v6, port - 1));
+        for bit in 0..128 {
+            let other = |address| (u128::from_be_bytes(address) ^ 1 << bit).to_be_bytes();
+            assert!(!TOKEN.is(other(v4), port), "{bit}");
+            assert!(!TOKEN.is(other(v6), port), "{bit}");
+        }
+    }
+
+    #[test]
+    fn without_a_token_there_are_none() {
+        let none = Token(0);
+        assert!(!none.is(address::from_v4(none.v4()), none.port()));
+        assert!(!none.is(none.v6(), none.port()));
+    }
+}
