@@ -49,12 +49,17 @@ pub fn profiles(directory: &Path) -> Profiles {
 /// # Errors
 /// If the rules cannot be compiled.
 pub fn warn_of_shadowed(policy: &Policy) -> Result<()> {
-    for Shadowed { rule, by } in shadow::find(policy).context("cannot compile the policy")? {
+    warn(&shadow::find(policy).context("cannot compile the policy")?);
+    Ok(())
+}
+
+/// Warns of these.
+pub fn warn(shadowed: &[Shadowed]) {
+    for Shadowed { rule, by, .. } in shadowed {
         say(format_args!(
             "warning: `{}` ({}) can never match: {by}, before it",
             rule.brief(),
             rule.source
         ));
     }
-    Ok(())
 }

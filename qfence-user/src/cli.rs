@@ -6,7 +6,7 @@ mod policy;
 use std::{ffi::OsString, path::PathBuf};
 
 pub use attempts::Attempts;
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
 pub use policy::{DefaultAction, PolicyArgs, RuleFlags};
 
 use crate::{
@@ -40,8 +40,26 @@ const EXEC_EXAMPLES: &str = "\
 Examples:
   sudo qfence-user exec -- qemu-system-x86_64 -enable-kvm -m 1024 -hda disk.qcow2
   sudo qfence-user exec --name ci --memory-max 4G --pids-max 500 -- ./run-job.sh
+  sudo qfence-user exec --allow tcp:127.0.0.1:5432 -- qemu-system-x86_64 -m 1024 -hda disk.qcow2
+  sudo qfence-user exec --profile internet-only --deny any:25 -- ./agent
+  sudo qfence-user exec --profile locked --allow dns --allow tcp:192.0.2.7:443 -- ./fetch
   sudo qfence-user exec --dns deny --deny-with unreachable --log none -- curl http://localhost
   sudo qfence-user exec --keep -- qemu-system-x86_64 -daemonize -display none -hda disk.qcow2
+
+A RULE is [PROTOCOL:]DESTINATION[:PORTS]; the first that matches decides:
+  PROTOCOL     tcp, udp, icmp, sctp, dccp, udplite, gre, esp, …, proto-N; any if there is none
+  DESTINATION  an address, a prefix (10.0.0.0/8, [fd00::/8]), or a set:
+                 host        this host, on every address that its kernel calls local
+                 loopback    127.0.0.0/8, ::1, and what else always leads to the machine itself
+                 dns         the nameservers in resolv.conf, on port 53 if none is given
+                 lan         RFC 1918, shared (CGNAT), unique local and site-local addresses
+                 link-local  169.254.0.0/16, fe80::/10
+                 metadata    the metadata services of clouds, such as 169.254.169.254
+                 multicast   224.0.0.0/4, ff00::/8, 255.255.255.255
+                 internet    what is none of host, loopback, lan, link-local, metadata, multicast
+                 any         everything
+  PORTS        80,443,8000-8080; all if there are none
+An IPv6 address stands in brackets beside a protocol or ports: udp:[fd00::1]:53.
 
 Exit status:
   that of the command, or 128 and the number of the signal that ended it
@@ -52,7 +70,7 @@ Exit status:
 Fields of a JSON log line:
   time         RFC 3339, UTC
   fence        the name of the fence
-  verdict      \"refused\"
+  verdict      \"refused\", or \"would-refuse\" with --monitor
   protocol     \"tcp\", \"udp\", …, or a number
   destination  the address
   port         the destination port; 0 for protocols without
@@ -62,7 +80,9 @@ Fields of a JSON log line:
   pid          the process, in the initial pid namespace; at egress the one that made the socket
   command      the name of its thread, control characters as \\xNN
   cgroup       the id of its cgroup
-  rule         the rule that decided: deny host, deny-raw, deny-broadcast, deny-device, unparsed
+  rule         the rule that decided, such as \"deny host\"; what is refused without a rule:
+               deny-raw, deny-broadcast, deny-device, unparsed
+  comment      that of the rule in its profile, if it has one
 A line with time, fence and lost says how many refusals are not in the log.";
 
 const VERIFY_NOTES: &str = "\
@@ -137,6 +157,8 @@ pub enum Verb {
     Ps(Ps),
     /// End what runs in a fence, and remove it
     Rm(Rm),
+    /// Change the policy of a fence that runs
+    Set(Set),
     /// Try to reach destinations in any of many ways, and say what came of each
     #[command(hide = true)]
     Attempt(Attempts),
@@ -260,6 +282,61 @@ pub struct Rm {
     /// Seconds between SIGTERM and SIGKILL
     #[arg(long, short, value_name = "SECONDS", default_value_t = 2)]
     pub time: u32,
+}
+
+/// The options of `set` of which one must be there.
+const CHANGES: [&str; 8] = [
+    "allow", "deny", "default", "profile", "dns", "monitor", "enforce", "reload",
+];
+
+const SET_EXAMPLES: &str = "\
+Examples:
+  sudo qfence-user set vm1 --allow tcp:127.0.0.1:5432
+  sudo qfence-user set vm1 --profile internet-only
+  sudo qfence-user set vm1 --monitor
+  sudo qfence-user set vm1 --enforce --reload
+
+Rules are those of `exec`; see `qfence-user exec --help`.
+
+Exit status:
+  0    the policy is in force, and no connection stands that it denies
+  125  nothing is changed; or, if it says so, connections could not be ended";
+
+/// `qfence-user set`.
+///
+/// The change is in force, whole, when this returns, for a fence without its supervisor as well; if it
+/// cannot be made nothing is changed. Rules given now go before those given earlier. A profile is as it
+/// was when the fence was started or this was called; --reload reads it anew.
+#[derive(Debug, Args)]
+#[command(after_help = SET_EXAMPLES, override_usage = "qfence-user set NAME [OPTIONS]", group = ArgGroup::new("change").args(CHANGES).required(true).multiple(true))]
+pub struct Set {
+    /// The name of the fence
+    #[arg(value_name = "NAME")]
+    pub name: String,
+
+    /// Which destinations may be reached from now on
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+
+    /// Whether the profile's exception for nameservers is in force
+    #[arg(long, value_enum)]
+    pub dns: Option<Dns>,
+
+    /// Refuse nothing any more: let through and log what would be refused
+    #[arg(long, conflicts_with = "enforce")]
+    pub monitor: bool,
+
+    /// Refuse again
+    #[arg(long)]
+    pub enforce: bool,
+
+    /// Read the profile anew from where it came from
+    #[arg(long, conflicts_with = "profile")]
+    pub reload: bool,
+
+    /// Leave established connections alone that the new policy denies
+    #[arg(long)]
+    pub keep_established: bool,
 }
 
 /// `qfence-user doctor`.

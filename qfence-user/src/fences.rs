@@ -188,22 +188,43 @@ impl Fences {
 
     fn look_at(&self, name: String) -> Result<Listed> {
         let cgroup = self.hierarchy.cgroup(&name);
-        let condition = if cgroup.try_lock()?.is_none() {
-            Condition::Running
-        } else if Hook::ALL
-            .iter()
-            .all(|hook| self.pins.directory(&name).join(hook.name()).exists())
-        {
-            Condition::Orphaned
-        } else {
-            Condition::Unfenced
-        };
+        let condition = self.condition_of(&name, &cgroup)?;
         let state = self.states.read(&name);
         Ok(Listed {
             condition,
             pids: cgroup.pids()?,
             state,
             name,
+        })
+    }
+
+    /// What the fence `name` is like.
+    ///
+    /// # Errors
+    /// If there is none, or only what a dead one left.
+    pub fn condition(&self, name: &str) -> Result<Condition> {
+        check_name(name)?;
+        let cgroup = self.hierarchy.cgroup(name);
+        let condition = if cgroup.exists() {
+            Some(self.condition_of(name, &cgroup)?)
+        } else {
+            None
+        };
+        match condition {
+            Some(Condition::Running) => Ok(Condition::Running),
+            Some(other) if cgroup.is_populated()? => Ok(other),
+            _ => Err(anyhow!("there is no fence named {name:?}")),
+        }
+    }
+
+    fn condition_of(&self, name: &str, cgroup: &Cgroup) -> Result<Condition> {
+        let is_linked = |hook: &Hook| self.pins(name).join(hook.name()).exists();
+        Ok(if cgroup.try_lock()?.is_none() {
+            Condition::Running
+        } else if Hook::ALL.iter().all(is_linked) {
+            Condition::Orphaned
+        } else {
+            Condition::Unfenced
         })
     }
 

@@ -16,7 +16,7 @@ use crate::{
     netlink::LocalRoutes,
     policy::{Policy, Sets},
     resolv::ResolvConf,
-    store::{Store, Stored, netns},
+    store::{Edition, Store, Stored, netns},
 };
 
 /// Keeps the kernel's policy true to what it is made from.
@@ -31,6 +31,8 @@ pub struct Follower {
     resolv_conf: Option<ResolvConf>,
     /// The members of the sets that the kernel's policy was compiled with, once it has one.
     sets: Option<Sets>,
+    /// The writing of the store that this process has seen.
+    edition: Option<Edition>,
     compiled: Compiled,
 }
 
@@ -63,6 +65,7 @@ impl Follower {
             resolv_path: resolv_conf.to_owned(),
             resolv_conf: None,
             sets: None,
+            edition: None,
             compiled: Compiled::default(),
         })
     }
@@ -92,6 +95,7 @@ impl Follower {
             },
         };
         if self.sets.as_ref() == Some(&sets) && self.policy == policy {
+            self.edition = self.store.edition();
             return Ok(Update::Same);
         }
         let compiled = compile(&policy.rules(), &sets, policy.monitor)?;
@@ -103,6 +107,7 @@ impl Follower {
         let pending = self.store.prepare(&stored)?;
         self.kernel.maps().publish(&compiled)?;
         pending.keep()?;
+        self.edition = self.store.edition();
         self.compiled = compiled;
         let Stored { policy, sets, .. } = stored;
         let published = Update::Published {
@@ -122,6 +127,12 @@ impl Follower {
             self.resolv_conf = Some(ResolvConf::follow(&self.resolv_path)?);
         }
         Ok(self.resolv_conf.as_ref())
+    }
+
+    /// Whether somebody else has changed the policy since this process last looked.
+    #[must_use]
+    pub(crate) fn was_changed(&self) -> bool {
+        self.store.edition() != self.edition
     }
 
     /// Whether a connection to there is refused, by the policy that this process published last.

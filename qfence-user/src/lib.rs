@@ -29,6 +29,8 @@
 //! | [`dispositions`] | signals that the caller ignores |
 //! | [`signals`], [`job`] | what reaches the supervisor; the terminal's job control |
 //! | [`follow`] | the policy in force, true to the host |
+//! | [`change`] | changes it while it is in force, from another process |
+//! | [`established`] | ends connections that it denies |
 //! | [`integrity`] | whether the fence is still whole |
 //! | [`supervise`] | runs until the command ends |
 //! | [`refusals`], [`traces`] | out of the rings |
@@ -42,6 +44,7 @@
 
 pub mod attempt;
 pub mod cgroup;
+pub mod change;
 pub mod child;
 pub mod choose;
 pub mod cli;
@@ -49,6 +52,7 @@ pub mod commands;
 pub mod compile;
 pub mod dispositions;
 pub mod doctor;
+pub mod established;
 pub mod exit;
 pub mod fence;
 pub mod fences;

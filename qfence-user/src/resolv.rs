@@ -57,13 +57,7 @@ impl ResolvConf {
     /// # Errors
     /// If the file is there and cannot be read.
     pub fn nameservers(&self) -> Result<BTreeSet<Prefix>> {
-        match fs::read(&self.path) {
-            Ok(bytes) => Ok(nameservers::parse(&String::from_utf8_lossy(&bytes))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
-            Err(error) => {
-                Err(error).with_context(|| format!("cannot read {}", self.path.display()))
-            }
-        }
+        read(&self.path)
     }
 
     /// Waits until the file may have changed, by whatever means. The new path is followed already
@@ -78,6 +72,18 @@ impl ResolvConf {
             .with_context(|| format!("following {}", self.path.display()))?;
         self.watches = Watches::new(&self.path)?;
         Ok(())
+    }
+}
+
+/// The nameservers in the file at `path` now. A file that is not there has none.
+///
+/// # Errors
+/// If the file is there and cannot be read.
+pub fn read(path: &Path) -> Result<BTreeSet<Prefix>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(nameservers::parse(&String::from_utf8_lossy(&bytes))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
 }
 

@@ -110,7 +110,9 @@ impl Supervisor<'_> {
                         following = report(self.policy.follow_again()).is_some();
                         current = false;
                     }
-                    if !current {
+                    // Others compile by what they find in the store, too: that it is true to the host
+                    // stays the affair of this process.
+                    if !current || self.policy.was_changed() {
                         current = self.update().await;
                     }
                 }

@@ -5,6 +5,7 @@ pub mod doctor;
 pub mod exec;
 pub mod ps;
 pub mod rm;
+pub mod set;
 pub mod verify;
 
 use std::{
@@ -43,6 +44,7 @@ pub fn run() -> ExitCode {
         Verb::Exec(options) => exec::run(options, &paths),
         Verb::Ps(options) => ps::run(options, &paths).map(|()| 0),
         Verb::Rm(options) => rm::run(options, &paths),
+        Verb::Set(options) => set::run(options, &paths).map(|()| 0),
         Verb::Attempt(options) => attempt::run(options).map(|()| 0),
         Verb::Doctor(options) => doctor::run(options, &paths),
         Verb::Verify(options) => verify::run(options, &paths),

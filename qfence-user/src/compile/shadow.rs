@@ -18,6 +18,8 @@ const DNS_WITNESSES: [&str; 2] = ["192.0.2.252", "100::fe57:2"];
 /// A rule that can never match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shadowed {
+    /// Its place among the rules of the policy.
+    pub index: usize,
     /// The rule.
     pub rule: Rule,
     /// The rules before it that match all that it is about, for people: `--deny lan matches it all`.
@@ -57,6 +59,7 @@ pub fn find(policy: &Policy) -> Result<Vec<Shadowed>, TooManyBoundaries> {
         .enumerate()
         .filter(|(index, numbered)| !decide.contains(index) && is_looked_at(&numbered.rule))
         .map(|(index, numbered)| Shadowed {
+            index,
             rule: numbered.rule.clone(),
             by: name(&rules, before[index].intersection(&decide)),
         });
@@ -99,7 +102,7 @@ mod tests {
         let found = find(&testing::policy(rules, false)).unwrap();
         found
             .into_iter()
-            .map(|Shadowed { rule, by }| format!("{rule}: {by}"))
+            .map(|Shadowed { rule, by, .. }| format!("{rule}: {by}"))
             .collect()
     }
 

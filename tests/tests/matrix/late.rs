@@ -10,7 +10,7 @@ use tests::{
     capture::{DELIVERED, Seen, list},
     fence::{Fence, qfence},
     probe::read_lines,
-    run::without_sudo,
+    run::{wait_until, without_sudo},
     shell::Shell,
     world::{SERVER_V4, SERVER_V6},
 };
@@ -97,6 +97,19 @@ fn turned(scene: &Scene, shell: &mut Shell, spec: &str) -> Result<Late> {
     })
 }
 
+/// Waits until the fence has taken in that the server's addresses are the host's no more.
+fn forgotten(inside: &mut Shell) -> Result<()> {
+    let attempts = SERVERS.map(|(server, _)| format!("udp-connected/{server}/{PORT}"));
+    wait_until("the server is remote again", || {
+        let mut words = vec!["--timeout-ms", "1"];
+        words.extend(attempts.iter().map(String::as_str));
+        let outcomes = inside.attempt(&words)?;
+        Ok(!outcomes
+            .iter()
+            .any(|outcome| outcome.failed_with("ECONNREFUSED")))
+    })
+}
+
 /// Makes attempts outside, and in a fence whose supervisor is stopped, with these options.
 fn outside_and_inside(
     scene: &Scene,
@@ -114,6 +127,7 @@ fn outside_and_inside(
         inside.signal(Signal::SIGSTOP)?;
         let late = turned(scene, &mut inside, &spec);
         inside.signal(Signal::SIGCONT)?;
+        forgotten(&mut inside)?;
         judge(&spec, &control, &late?);
     }
     Ok(())

@@ -1,0 +1,123 @@
+//! Changes the policy of a fence while it is in force, with or without its supervisor.
+
+use anyhow::{Context, Result, bail};
+use qfence_common::{Action, Path as Way, Protocol};
+
+use crate::{
+    compile::{Compiled, compile},
+    established::Connection,
+    fences::{Condition, Fences},
+    hostset::{host_set, many_set},
+    kernel::Maps,
+    netlink::LocalRoutes,
+    paths::Paths,
+    policy::{Numbered, Policy, Sets},
+    resolv,
+    store::{Stored, netns},
+};
+
+/// A policy that has just been put in force.
+pub struct Changed {
+    /// It.
+    pub policy: Policy,
+    compiled: Compiled,
+}
+
+impl Changed {
+    /// Whether it refuses what a connection that stands sends.
+    #[must_use]
+    pub fn denies(&self, connection: &Connection) -> bool {
+        // Of TCP what goes on with a connection is not judged; every other packet is, by the new policy.
+        let to = connection.remote;
+        let decision = self
+            .compiled
+            .decide(Way::Address, Protocol::TCP, to.ip(), to.port());
+        let is_tcp = connection.protocol == Protocol::TCP;
+        is_tcp && decision.action == Action::Deny && !self.policy.monitor
+    }
+}
+
+/// Makes of the policy of the fence `name` another one, and puts it in force: from when this returns,
+/// everything is judged by it. Must be called within a tokio runtime.
+///
+/// # Errors
+/// If there is no such fence, `make` fails, or the policy cannot be compiled or published: then nothing
+/// is changed.
+pub async fn change(
+    fences: &Fences,
+    paths: &Paths,
+    name: &str,
+    make: impl FnOnce(&Policy) -> Result<Policy>,
+) -> Result<Changed> {
+    let condition = fences.condition(name)?;
+    if condition == Condition::Unfenced {
+        bail!(
+            "the fence {name} is not whole: its programs are gone, and what runs in it is NOT FENCED"
+        );
+    }
+    let store = fences.store(name);
+    let mut maps = Maps::open(&fences.pins(name))?;
+    // Read before the lock is taken: others wait for that.
+    let fresh = match condition {
+        Condition::Orphaned => Some((netns()?, sets_of_this_host(paths).await?)),
+        _ => None,
+    };
+
+    let _lock = store.lock()?;
+    let before = store
+        .read()?
+        .with_context(|| format!("the fence {name} has no policy yet: it is being started"))?;
+    let policy = make(&before.policy)?;
+    let mut sets = before.sets;
+    match fresh {
+        // Nobody follows the host's addresses for it any more.
+        Some((here, fresh)) if here == before.netns => sets = fresh,
+        // Its addresses are others than those here.
+        Some(_) => {}
+        None if policy.names_dns() && !before.policy.names_dns() => {
+            // Its supervisor begins to follow them when it sees that.
+            sets.nameservers = resolv::read(&paths.resolv_conf)?;
+        }
+        None => {}
+    }
+    let rules = policy.rules();
+    let compiled = compile(&rules, &sets, policy.monitor)?;
+    let stored = Stored {
+        policy,
+        sets,
+        netns: before.netns,
+    };
+    let pending = store.prepare(&stored)?;
+    for number in new_numbers(&before.policy, &rules) {
+        maps.forget_hits(number)?;
+    }
+    maps.publish(&compiled)?;
+    pending.keep()?;
+    Ok(Changed {
+        policy: stored.policy,
+        compiled,
+    })
+}
+
+/// The numbers that had no rule, or another one.
+fn new_numbers(before: &Policy, rules: &[Numbered]) -> Vec<u32> {
+    let before = before.rules();
+    rules
+        .iter()
+        .filter(|numbered| !before.contains(numbered))
+        .map(|numbered| numbered.number)
+        .collect()
+}
+
+/// The members of the sets on this host now.
+///
+/// # Errors
+/// If they cannot be read.
+pub async fn sets_of_this_host(paths: &Paths) -> Result<Sets> {
+    let local = LocalRoutes::subscribe()?.dump().await?;
+    Ok(Sets {
+        host: host_set(local.all),
+        many: many_set(local.broadcast),
+        nameservers: resolv::read(&paths.resolv_conf)?,
+    })
+}

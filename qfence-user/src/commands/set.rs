@@ -1,0 +1,118 @@
+//! `set`: changes the policy of a fence that runs, or of one that has lost its supervisor.
+
+use std::os::fd::AsFd;
+
+use anyhow::{Context, Result};
+use qfence_common::Action;
+
+use super::require_root;
+use crate::{
+    change::{self, Changed},
+    choose,
+    cli::Set,
+    compile::shadow,
+    established,
+    fences::Fences,
+    kernel,
+    paths::Paths,
+    policy::{
+        Loaded, Policy, given_default,
+        rule::{Rule, Source},
+    },
+    say::say,
+};
+
+/// Runs `set`.
+///
+/// # Errors
+/// If there is no such fence, or the new policy is no good: then nothing is changed. Or if connections
+/// that it denies cannot be ended: then it is in force all the same.
+pub fn run(options: &Set, paths: &Paths) -> Result<()> {
+    require_root()?;
+    // All that can be wrong with what is asked for, before the fence is looked at.
+    let profile = match &options.policy.profile {
+        Some(name) => Some(choose::profile(name, &paths.profiles)?),
+        None => None,
+    };
+    let fences = Fences::open(paths)?;
+    let make = |policy: &Policy| {
+        let profile = match &profile {
+            None if options.reload => Some(reloaded(policy, paths)?),
+            given => given.clone(),
+        };
+        renewed(options, profile, policy)
+    };
+    let changed = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?
+        .block_on(change::change(&fences, paths, &options.name, make))?;
+    if !options.keep_established {
+        end_established(&fences, options, &changed)?;
+    }
+    Ok(())
+}
+
+/// The policy that comes of the options. Rules given earlier that can never match any more go, so that a
+/// fence whose policy is changed all day does not pile them up.
+fn renewed(options: &Set, profile: Option<Loaded>, policy: &Policy) -> Result<Policy> {
+    let rules = options.policy.rules.rules(|text| Source::Running {
+        text: format!("set {text}"),
+    });
+    let new = rules.len();
+    let changed = policy.changed(|policy| apply(options, rules, profile, policy))?;
+    let (given_now, earlier): (Vec<_>, Vec<_>) = shadow::find(&changed)?
+        .into_iter()
+        .partition(|shadowed| shadowed.index < new);
+    choose::warn(&given_now);
+    let mut index = 0;
+    let mut is_dead = |_: &Rule| {
+        index += 1;
+        earlier.iter().any(|shadowed| shadowed.index == index - 1)
+    };
+    Ok(changed.changed(|policy| policy.given.retain(|rule| !is_dead(rule)))?)
+}
+
+fn apply(options: &Set, rules: Vec<Rule>, profile: Option<Loaded>, policy: &mut Policy) {
+    // What is said last counts first: a rule that an older one went before would change nothing.
+    policy.given.splice(0..0, rules);
+    if let Some(profile) = profile {
+        policy.profile = profile;
+    }
+    if let Some(default) = options.policy.default {
+        policy.default = Some(given_default(Action::from(default)));
+    }
+    if let Some(dns) = options.dns {
+        policy.dns = dns;
+    }
+    policy.monitor = (policy.monitor || options.monitor) && !options.enforce;
+}
+
+/// The profile of a policy, read anew from where it came from.
+fn reloaded(policy: &Policy, paths: &Paths) -> Result<Loaded> {
+    let Loaded { name, path, .. } = &policy.profile;
+    let from = match path {
+        Some(path) => path.as_os_str(),
+        // There may be a file of that name by now.
+        None => name.as_ref(),
+    };
+    choose::profile(from, &paths.profiles)
+}
+
+/// Ends the connections that the new policy denies.
+fn end_established(fences: &Fences, options: &Set, changed: &Changed) -> Result<()> {
+    let cgroup = fences.hierarchy().cgroup(&options.name);
+    let owners = kernel::owners(&fences.pins(&options.name))?;
+    let denied = |connection: &established::Connection| changed.denies(connection);
+    let ended = established::end(&cgroup, owners.fd().as_fd(), denied)
+        .context("the new policy is in force, but connections that it denies may go on")?;
+    match ended.connections.as_slice() {
+        [] => {}
+        [one] => say(format_args!("ended {one}, which the new policy denies")),
+        many => say(format_args!(
+            "ended {} connections that the new policy denies",
+            many.len()
+        )),
+    }
+    Ok(())
+}
