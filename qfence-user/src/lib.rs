@@ -27,6 +27,7 @@
 //! | [`dispositions`] | signals that the caller ignores |
 //! | [`signals`], [`job`] | what reaches the supervisor; the terminal's job control |
 //! | [`follow`] | the policy in force, true to the host |
+//! | [`established`] | ends connections that a new policy denies |
 //! | [`integrity`] | whether the fence is still whole |
 //! | [`supervise`] | runs until the command ends |
 //! | [`refusals`], [`traces`] | out of the rings |
@@ -46,6 +47,7 @@ pub mod commands;
 pub mod compile;
 pub mod dispositions;
 pub mod doctor;
+pub mod established;
 pub mod exit;
 pub mod fence;
 pub mod fences;

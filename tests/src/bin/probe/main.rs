@@ -4,9 +4,12 @@
 //!
 //! `probe --hear PORT/GROUP/DEVICE`: says who sends to that port, until it is killed.
 //!
+//! `probe --hold tcp/ADDRESS/PORT…`: keeps connections to echoes, and says how they fare.
+//!
 //! `probe --serve tcp/PORT|udp/PORT…`: greets whoever comes, until it is killed.
 //! `udp-connected` and `udp-new` answer from a socket that is connected to the peer: the same one, or
-//! a new one on the same port. `echo-tcp` and `echo-udp` send back what comes.
+//! a new one on the same port. `echo-tcp`, `echo-mptcp`, `echo-udp` and `echo-udplite`
+//! send back what comes.
 
 mod attempt;
 mod bulk;
@@ -14,6 +17,7 @@ mod connect;
 mod dns;
 mod flood;
 mod hear;
+mod hold;
 mod serve;
 
 use std::{
@@ -26,7 +30,7 @@ use anyhow::{Context as _, Result, bail};
 use attempt::Attempt;
 
 const USAGE: &str = "probe [--timeout-ms N] [--flood N] ATTEMPT… | probe --serve tcp/PORT|udp/PORT…
-       probe --hear PORT/GROUP/DEVICE
+       probe --hear PORT/GROUP/DEVICE | probe --hold KIND/ADDRESS/PORT…
 ATTEMPT: tcp/ADDRESS/PORT udp/ADDRESS/PORT udp-connected/ADDRESS/PORT
          udp-from/LOCAL-PORT/ADDRESS/PORT ping/ADDRESS
          dns/SERVER/NAME dns-tcp/SERVER/NAME bulk-tcp/ADDRESS/PORT bulk-udp/ADDRESS/PORT";
@@ -51,6 +55,7 @@ fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
             "--timeout-ms" => limit = Duration::from_millis(number().context(USAGE)?),
             "--flood" => flood = Some(number().context(USAGE)?),
             "--serve" => return serve::run(arguments),
+            "--hold" => return hold::run(arguments),
             "--hear" => return hear::run(&arguments.next().context(USAGE)?),
             text if text.starts_with('-') => bail!(USAGE),
             _ => attempts.push(argument),
