@@ -4,9 +4,10 @@
 //! succeeds where the cgroup exists already, so that it cannot claim a name.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     thread::sleep,
     time::{Duration, Instant},
@@ -120,6 +121,25 @@ impl Cgroup {
             }
         }
         Ok(pids)
+    }
+
+    /// Its id and those of the cgroups below, as the kernel names them elsewhere: the inodes of their
+    /// directories (`cgroup_id` in include/linux/cgroup.h).
+    ///
+    /// # Errors
+    /// What reading fails with; a cgroup that is gone has none.
+    pub fn ids(&self) -> io::Result<BTreeSet<u64>> {
+        let mut ids = BTreeSet::new();
+        for directory in self.subtree()? {
+            match fs::metadata(&directory) {
+                Ok(metadata) => {
+                    ids.insert(metadata.ino());
+                }
+                Err(error) if is_gone(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(ids)
     }
 
     /// Whether a live process is in it or below.

@@ -103,7 +103,7 @@ fn device_name(major: u32, minor: u32) -> String {
 }
 
 /// IPPROTO_* by the names of /etc/protocols, as far as sockets have them.
-fn protocol_name(number: u32) -> String {
+pub(crate) fn protocol_name(number: u32) -> String {
     match number {
         1 => "icmp".into(),
         6 => "tcp".into(),

@@ -136,7 +136,7 @@ pub(crate) fn errno_name(errno: i32) -> String {
 }
 
 /// Reads an address, with a zone if it has one: `fe80::1%eth0`.
-fn socket_address(text: &str, port: u16) -> Result<SocketAddr> {
+pub(crate) fn socket_address(text: &str, port: u16) -> Result<SocketAddr> {
     let Some((address, zone)) = text.split_once('%') else {
         let address: IpAddr = text
             .parse()

@@ -6,9 +6,12 @@
 //!
 //! `probe --forge DEVICE/SOURCE:PORT/DESTINATION:PORT`: puts one datagram on a device.
 //!
+//! `probe --hold tcp/ADDRESS/PORT…`: keeps connections to echoes, and says how they fare.
+//!
 //! `probe --serve tcp/PORT|udp/PORT…`: greets whoever comes, until it is killed.
 //! `udp-connected` and `udp-new` answer from a socket that is connected to the peer: the same one, or
-//! a new one on the same port. `echo-tcp` and `echo-udp` send back what comes.
+//! a new one on the same port. `echo-tcp`, `echo-mptcp`, `echo-udp` and `echo-udplite`
+//! send back what comes.
 
 mod attempt;
 mod bulk;
@@ -17,6 +20,7 @@ mod dns;
 mod flood;
 mod forge;
 mod hear;
+mod hold;
 mod serve;
 
 use std::{
@@ -30,6 +34,7 @@ use attempt::Attempt;
 
 const USAGE: &str = "probe [--timeout-ms N] [--flood N] ATTEMPT… | probe --serve tcp/PORT|udp/PORT…
        probe --hear PORT/GROUP/DEVICE | probe --forge DEVICE/SOURCE:PORT/DESTINATION:PORT
+       probe --hear PORT/GROUP/DEVICE | probe --hold KIND/ADDRESS/PORT…
 ATTEMPT: tcp/ADDRESS/PORT udp/ADDRESS/PORT udp-connected/ADDRESS/PORT
          udp-from/LOCAL-PORT/ADDRESS/PORT ping/ADDRESS
          dns/SERVER/NAME dns-tcp/SERVER/NAME bulk-tcp/ADDRESS/PORT bulk-udp/ADDRESS/PORT";
@@ -55,6 +60,7 @@ fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
             "--flood" => flood = Some(number().context(USAGE)?),
             "--serve" => return serve::run(arguments),
             "--forge" => return forge::run(&arguments.next().context(USAGE)?),
+            "--hold" => return hold::run(arguments),
             "--hear" => return hear::run(&arguments.next().context(USAGE)?),
             text if text.starts_with('-') => bail!(USAGE),
             _ => attempts.push(argument),

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{bulk, connect::shared_udp_socket};
 
@@ -37,6 +38,14 @@ pub(crate) fn run(services: impl Iterator<Item = String>) -> Result<()> {
                 fresh.send(bytes)
             })?,
             "echo-tcp" => with(listen()?, bulk::echo_connections),
+            "echo-mptcp" => with(
+                TcpListener::from(open(address.into(), Type::STREAM, Protocol::MPTCP)?),
+                bulk::echo_connections,
+            ),
+            "echo-udplite" => with(
+                UdpSocket::from(open(address.into(), Type::DGRAM, Protocol::UDPLITE)?),
+                bulk::echo_datagrams,
+            ),
             "echo-udp" => with(bind()?, bulk::echo_datagrams),
             _ => bail!("there is no service {protocol}"),
         });
@@ -46,6 +55,16 @@ pub(crate) fn run(services: impl Iterator<Item = String>) -> Result<()> {
         let _ = thread.join();
     }
     Ok(())
+}
+
+/// A socket of a protocol that the standard library has none of, bound, and listening if it can.
+fn open(address: SocketAddr, kind: Type, protocol: Protocol) -> Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    socket.bind(&address.into()).context("bind")?;
+    if kind == Type::STREAM {
+        socket.listen(16).context("listen")?;
+    }
+    Ok(socket)
 }
 
 fn with<S: Send + 'static>(socket: S, serve: fn(&S)) -> JoinHandle<()> {

@@ -1,0 +1,119 @@
+//! Connections that are kept, to an echo: whether they carry anything, and how they end.
+
+use std::{
+    io::{self, Read as _, Write as _, stdin},
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, Sender},
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::attempt::{errno_name, socket_address};
+
+/// How long an echo is waited for.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// One connection, and what comes back over it.
+struct Held {
+    name: String,
+    socket: Arc<Socket>,
+    echoes: Receiver<()>,
+}
+
+/// Opens connections, written `tcp/ADDRESS/PORT`, `mptcp/…`, `udp/…`, `udplite/…`, and keeps them; says
+/// `NAME held` of each. One written `opening/…` need not come to stand.
+///
+/// For every line of input says of each that has not ended `NAME stands`, or `NAME silent` if no echo
+/// comes; and when one ends, unasked, `NAME ended ERROR`.
+pub(crate) fn run(names: impl Iterator<Item = String>) -> Result<()> {
+    let mut all = Vec::new();
+    for name in names {
+        let [kind, address, port] = name.split('/').collect::<Vec<_>>()[..] else {
+            bail!("KIND/ADDRESS/PORT, please, and not {name}");
+        };
+        let address = socket_address(address, port.parse().context("read the port")?)?;
+        all.extend(hold(kind, address, &name).with_context(|| name.clone())?);
+    }
+    crate::print("holding")?;
+    for line in stdin().lines() {
+        line?;
+        for held in &all {
+            // What is late from the round before is no answer to this one.
+            while held.echoes.try_recv().is_ok() {}
+            if (&*held.socket).write_all(b"!").is_err() {
+                continue;
+            }
+            match held.echoes.recv_timeout(PATIENCE) {
+                Ok(()) => crate::print(&format!("{} stands", held.name))?,
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    crate::print(&format!("{} silent", held.name))?;
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => {}
+            }
+        }
+        crate::print("asked")?;
+    }
+    Ok(())
+}
+
+fn hold(kind: &str, address: SocketAddr, name: &str) -> Result<Option<Held>> {
+    let (kind, protocol) = match kind {
+        "tcp" => (Type::STREAM, Protocol::TCP),
+        "mptcp" => (Type::STREAM, Protocol::MPTCP),
+        "udp" => (Type::DGRAM, Protocol::UDP),
+        "udplite" => (Type::DGRAM, Protocol::UDPLITE),
+        "opening" => {
+            let name = name.to_owned();
+            thread::spawn(move || {
+                let connected = TcpStream::connect(address);
+                say_ended(&name, connected.map(drop).err());
+            });
+            return Ok(None);
+        }
+        other => bail!("there is no way {other}"),
+    };
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    socket.connect(&address.into())?;
+    let socket = Arc::new(socket);
+    let (sender, echoes) = mpsc::channel();
+    let (reader, its_name) = (Arc::clone(&socket), name.to_owned());
+    thread::spawn(move || listen(&reader, &its_name, &sender));
+    crate::print(&format!("{name} held"))?;
+    Ok(Some(Held {
+        name: name.to_owned(),
+        socket,
+        echoes,
+    }))
+}
+
+/// Waits in a call for what comes, until the connection ends.
+fn listen(socket: &Socket, name: &str, echoes: &Sender<()>) {
+    let mut reader = socket;
+    let error = loop {
+        match reader.read(&mut [0; 64]) {
+            Ok(0) => break None,
+            Ok(_) if echoes.send(()).is_ok() => {}
+            Ok(_) => return,
+            Err(error) => break Some(error),
+        }
+    };
+    say_ended(name, error);
+}
+
+fn say_ended(name: &str, error: Option<io::Error>) {
+    let why = error.map_or_else(
+        || "without error".to_owned(),
+        |error| {
+            error
+                .raw_os_error()
+                .map_or_else(|| error.to_string(), errno_name)
+        },
+    );
+    let _ = crate::print(&format!("{name} ended {why}"));
+}
