@@ -22,6 +22,7 @@ use crate::{
     name::{NameError, check_name, derive_name},
     paths::Paths,
     pins::Pins,
+    policy::Policy,
     say::say,
     state::{State, States},
     store::Store,
@@ -65,6 +66,8 @@ pub struct Listed {
     pub pids: Vec<Pid>,
     /// Its description, if there is one.
     pub state: Option<State>,
+    /// Its policy, if there is one that can be read.
+    pub policy: Option<Policy>,
 }
 
 /// All fences of the host.
@@ -190,7 +193,9 @@ impl Fences {
         let cgroup = self.hierarchy.cgroup(&name);
         let condition = self.condition_of(&name, &cgroup)?;
         let state = self.states.read(&name);
+        let stored = self.store(&name).read().ok().flatten();
         Ok(Listed {
+            policy: stored.map(|stored| stored.policy),
             condition,
             pids: cgroup.pids()?,
             state,

@@ -85,6 +85,8 @@ impl Follower {
         let local = self.routes.dump().await?;
         let _lock = self.store.lock()?;
         let stored = self.store.read()?;
+        // Somebody may have removed it: then it is written anew.
+        let is_kept = stored.is_some();
         let policy = stored.map_or_else(|| self.policy.clone(), |stored| stored.policy);
         let sets = Sets {
             host: host_set(local.all),
@@ -94,7 +96,7 @@ impl Follower {
                 None => Default::default(),
             },
         };
-        if self.sets.as_ref() == Some(&sets) && self.policy == policy {
+        if is_kept && self.sets.as_ref() == Some(&sets) && self.policy == policy {
             self.edition = self.store.edition();
             return Ok(Update::Same);
         }

@@ -75,7 +75,7 @@ fn only_root_can() -> Result<()> {
         refused_by(outside.command_as(NOBODY, &program), &[])?,
         message
     );
-    for verb in [&["ps"][..], &["rm", "x"]] {
+    for verb in [&["ps"][..], &["rm", "x"], &["set", "x", "--reload"]] {
         let mut command = outside.command_as(NOBODY, &program);
         command.args(verb);
         let ended = to_end(command)?;

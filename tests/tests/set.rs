@@ -54,6 +54,16 @@ impl Scene {
         to_end(command)
     }
 
+    /// Whether `ps` says that nothing is refused.
+    fn listed_as_monitored(&self) -> Result<Option<bool>> {
+        let mut command = self.world.host.command(qfence()?);
+        command.args(["ps", "--json"]);
+        let fences: serde_json::Value = serde_json::from_str(&to_end(command)?.stdout)?;
+        let all = fences.as_array().context("a list")?;
+        let own = all.iter().find(|fence| fence["name"] == self.fence.name());
+        Ok(own.context("the fence is listed")?["monitor"].as_bool())
+    }
+
     /// Changes the policy, which must work without a word.
     fn change(&self, options: &[&str]) -> Result<()> {
         let ended = self.set(options)?;
@@ -220,7 +230,9 @@ fn monitor_mode_comes_and_goes() -> Result<()> {
     let mut scene = Scene::new("monitor", &[])?;
     let hosts: [(&dyn std::fmt::Display, u16); 2] = [(&HOST_V4, PORT), (&HOST_V6, PORT)];
     scene.assert_all(false, &hosts)?;
+    assert_eq!(scene.listed_as_monitored()?, Some(false));
     scene.change(&["--monitor"])?;
+    assert_eq!(scene.listed_as_monitored()?, Some(true));
     scene.assert_all(true, &hosts)?;
     for (address, _) in hosts {
         let address = address.to_string();

@@ -192,6 +192,9 @@ fn warn(options: &Exec, identity: Option<&Identity>, paths: &Paths) {
             "warning: net_cls or net_prio are {found}; {fix}"
         ));
     }
+    if options.monitor {
+        say("warning: with --monitor nothing is refused: the command can reach this host");
+    }
     for fd in inherited::internet_sockets(options.preserve_fds) {
         say(format_args!(
             "warning: descriptor {fd} is an internet socket made outside the fence: it is not fenced"
