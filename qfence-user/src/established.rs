@@ -6,14 +6,20 @@
 //! `udp_abort` in net/ipv4/udp.c). A connection that came in to a listener of the fence stays.
 //!
 //! What slips through between the publication and the search does no harm: the first packet of TCP,
-//! and every datagram, passes the egress hook, which judges by the new policy from then on.
+//! and every datagram, passes the egress hook, which judges by the new policy from then on. So for
+//! UDP this is a courtesy: its owner is told. UDP-Lite, ping and raw sockets, which the kernel cannot
+//! end, are told by their next datagram.
 
 mod diag;
 mod namespaces;
 mod origin;
 
 use std::{
-    collections::HashSet, fmt, io, net::SocketAddr, os::fd::BorrowedFd, thread::sleep,
+    collections::{HashMap, HashSet},
+    fmt, io, mem,
+    net::SocketAddr,
+    os::fd::BorrowedFd,
+    thread::sleep,
     time::Duration,
 };
 
@@ -32,7 +38,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How often it is looked at most. Two is the rule, and more if something new was found.
 const ROUNDS: usize = 8;
 
-/// A connection that a fence has opened: of TCP, or a UDP or UDP-Lite socket that is connected.
+/// A connection that a fence has opened: of TCP, or a UDP socket that is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection {
     /// Its protocol. What MPTCP opens is TCP.
@@ -65,7 +71,7 @@ impl Ended {
         self.connections.iter().filter(is_tcp).count()
     }
 
-    /// How many of them were connected sockets of UDP or UDP-Lite.
+    /// How many of them were connected sockets of UDP.
     #[must_use]
     pub fn udp(&self) -> usize {
         self.connections.len() - self.tcp()
@@ -109,49 +115,60 @@ pub fn end(
         ended: Ended::default(),
         errors: Vec::new(),
     };
+    let mut missed_before = HashMap::new();
     for round in 0..ROUNDS {
-        let before = search.settled.len();
+        let settled = search.settled.len();
         let missed = search.look()?;
-        fail_with_all(std::mem::take(&mut search.errors))?;
-        let found = search.settled.len() > before;
-        if !found && round > 0 {
-            return Ok(search.ended);
+        fail_with_all(mem::take(&mut search.errors))?;
+        let has_found = search.settled.len() > settled;
+        if !has_found && round > 0 {
+            if missed.is_empty() {
+                return Ok(search.ended);
+            }
+            if let Some((_, hidden)) = missed
+                .iter()
+                .find(|(id, _)| missed_before.contains_key(*id))
+            {
+                bail!("cannot end {hidden}: the kernel takes another socket for it");
+            }
         }
-        // One that hid behind another is found now; anything else takes its time.
-        if !found || missed.is_empty() {
+        // One that hid behind another shows at once; anything else takes its time.
+        if !has_found || missed.is_empty() {
             sleep(PAUSE);
         }
+        missed_before = missed;
     }
+    let connections = search.ended.connections;
+    let last = connections.last().map(Connection::to_string);
     bail!(
         "connections that the policy denies keep coming: {} were ended, the last of them {}",
-        search.ended.connections.len(),
-        search
-            .ended
-            .connections
-            .last()
-            .map_or_else(String::new, Connection::to_string)
+        connections.len(),
+        last.unwrap_or_default()
     )
 }
+
+/// A socket: its namespace, and the cookie it has there.
+type Id = (u64, [u8; 8]);
 
 /// One search for connections, in several rounds.
 struct Search<'a, D> {
     cgroup: &'a Cgroup,
     owners: BorrowedFd<'a>,
     denied: D,
-    /// Sockets that are done with: ended, or not to be ended. By namespace and cookie.
-    settled: HashSet<(u64, [u8; 8])>,
+    /// What was ended, or cannot be.
+    settled: HashSet<Id>,
     ended: Ended,
     errors: Vec<anyhow::Error>,
 }
 
 impl<D: Fn(&Connection) -> bool> Search<'_, D> {
-    /// Looks everywhere once; returns what was there and was gone when it was to be ended.
-    fn look(&mut self) -> Result<Vec<Connection>> {
+    /// Looks everywhere once; returns what was there, and was not found when it was to be ended.
+    fn look(&mut self) -> Result<HashMap<Id, Connection>> {
         let cgroups = self.cgroup.ids().with_context(|| {
             let directory = self.cgroup.directory().display();
             format!("cannot list the cgroups of {directory}")
         })?;
-        let mut missed = Vec::new();
+        let mut missed = HashMap::new();
         for (namespace, diag) in namespaces::of(self.cgroup)? {
             for (protocol, family) in KINDS {
                 for found in diag.dump(protocol, family, self.owners)? {
@@ -167,7 +184,7 @@ impl<D: Fn(&Connection) -> bool> Search<'_, D> {
                         Ok(()) => self.ended.connections.push(connection),
                         // It ended by itself, or the kernel took another for it, of the same two ends.
                         Err(error) if is_missing(&error) => {
-                            missed.push(connection);
+                            missed.insert(socket, connection);
                             continue;
                         }
                         Err(error) => {

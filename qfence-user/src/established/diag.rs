@@ -16,23 +16,19 @@ use netlink_packet_sock_diag::{
     inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags},
 };
 use netlink_sys::{Socket, SocketAddr as NetlinkAddress, protocols::NETLINK_SOCK_DIAG};
-use nix::errno::Errno;
 use qfence_common::Protocol;
 
 use super::Connection;
 use crate::what::protocol_name;
 
-/// IPPROTO_UDPLITE.
-const UDP_LITE: Protocol = Protocol(136);
-
 /// What is looked for. A socket of IPv6 that speaks IPv4 is one of IPv6 here.
-pub(super) const KINDS: [(Protocol, u8); 6] = [
+///
+/// The kernel ends no sockets of UDP-Lite (`udplite_prot` in net/ipv4/udplite.c has no `diag_destroy`).
+pub(super) const KINDS: [(Protocol, u8); 4] = [
     (Protocol::TCP, AF_INET),
     (Protocol::TCP, AF_INET6),
     (Protocol::UDP, AF_INET),
     (Protocol::UDP, AF_INET6),
-    (UDP_LITE, AF_INET),
-    (UDP_LITE, AF_INET6),
 ];
 
 /// `INET_DIAG_REQ_SK_BPF_STORAGES` in linux/inet_diag.h, and `SK_DIAG_BPF_STORAGE_REQ_MAP_FD` in
@@ -116,23 +112,13 @@ impl Diag {
                 request: request(protocol, id.clone(), states.clone(), extensions.clone()),
                 owners,
             };
-            let (responses, is_whole) = match self.ask(request, NLM_F_DUMP) {
-                // It comes with that of UDP (`udp_diag_init` in net/ipv4/udp_diag.c), or not at all:
-                // where the kernel has no UDP-Lite.
-                Err(error)
-                    if error.raw_os_error() == Some(Errno::ENOENT as i32)
-                        && protocol == UDP_LITE =>
-                {
-                    return Ok(Vec::new());
-                }
-                asked => asked.with_context(|| {
-                    format!(
-                        "the kernel does not list the connections of {} (CONFIG_INET_DIAG, \
-                         CONFIG_INET_UDP_DIAG, CAP_BPF)",
-                        protocol_name(protocol.0)
-                    )
-                })?,
-            };
+            let (responses, is_whole) = self.ask(request, NLM_F_DUMP).with_context(|| {
+                format!(
+                    "the kernel does not list the connections of {} (CONFIG_INET_DIAG, \
+                     CONFIG_INET_UDP_DIAG, CAP_BPF)",
+                    protocol_name(protocol.0)
+                )
+            })?;
             if is_whole {
                 let found = |response| Found::new(protocol, response);
                 return Ok(responses.into_iter().map(found).collect());

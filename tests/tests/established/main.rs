@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 use qfence_user::established::{self, Connection};
-use scene::{Holder, MPTCP, Scene, TCP, UDP, UDP_LITE, WATCHED, serve, to};
+use scene::{Holder, MPTCP, Scene, TCP, UDP, WATCHED, serve, to};
 use tests::{
     fence::Fence,
     namespace::Namespace,
@@ -242,19 +242,4 @@ fn mptcp_carries_nothing_any_more() -> Result<()> {
     expected.sort();
     assert_eq!(lines, expected);
     outside.ensure_stand(&all)
-}
-
-#[test]
-fn udplite_ends_too() -> Result<()> {
-    let scene = Scene::new()?;
-    let names = [
-        to("udplite", SERVER_V4, UDP_LITE),
-        to("udplite", SERVER_V6, UDP_LITE),
-    ];
-    let fence = Fence::new("lite")?.with(&["--user", "nobody", "--allow-raw"]);
-    let mut inside = Holder::start(fence.command(&scene.world.host, "sh"), "", &names)?;
-    let ended = scene.end(&fence, inside.started(), |_| true)?;
-    inside.await_ended(&names, "ECONNABORTED")?;
-    assert_eq!(ended.udp(), 2, "{ended:?}");
-    Ok(())
 }

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fs,
     io::{self, Read as _, Write as _},
-    net::{IpAddr, Ipv6Addr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     os::fd::AsFd as _,
     path::Path,
     process::Command,
@@ -19,7 +19,7 @@ use qfence_user::{
     established::{self, Connection, Ended},
     hierarchy::Hierarchy,
 };
-use tests::{fence::Fence, probe, run::wait_until, shell::Shell, world::World};
+use tests::{fence::Fence, listener::Listener, probe, run::wait_until, shell::Shell, world::World};
 
 /// The echo that keeps a record of how connections end.
 pub(crate) const WATCHED: u16 = 7000;
@@ -27,7 +27,6 @@ pub(crate) const WATCHED: u16 = 7000;
 pub(crate) const TCP: u16 = 7001;
 pub(crate) const MPTCP: u16 = 7002;
 pub(crate) const UDP: u16 = 7003;
-pub(crate) const UDP_LITE: u16 = 7004;
 
 /// How soon all has to be over.
 pub(crate) const SOON: Duration = Duration::from_secs(1);
@@ -40,6 +39,7 @@ pub(crate) struct Scene {
     pub(crate) world: World,
     endings: Arc<Mutex<Endings>>,
     _echoes: Shell,
+    _datagrams: Vec<Listener>,
 }
 
 impl Scene {
@@ -47,8 +47,17 @@ impl Scene {
         let world = World::new()?;
         let echoes = serve(
             world.internet.command("sh"),
-            &format!("echo-tcp/{TCP} echo-mptcp/{MPTCP} echo-udp/{UDP} echo-udplite/{UDP_LITE}"),
+            &format!("echo-tcp/{TCP} echo-mptcp/{MPTCP}"),
         )?;
+        // A connected socket takes an answer from the address that it has called only.
+        let mut datagrams = Vec::new();
+        for any in [
+            IpAddr::from(Ipv4Addr::UNSPECIFIED),
+            Ipv6Addr::UNSPECIFIED.into(),
+        ] {
+            let address = SocketAddr::new(any, UDP);
+            datagrams.push(Listener::udp(&world.internet, address)?);
+        }
         let endings = Arc::default();
         let listener = world
             .internet
@@ -64,6 +73,7 @@ impl Scene {
             world,
             endings,
             _echoes: echoes,
+            _datagrams: datagrams,
         })
     }
 

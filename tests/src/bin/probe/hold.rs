@@ -26,7 +26,7 @@ struct Held {
     echoes: Receiver<()>,
 }
 
-/// Opens connections, written `tcp/ADDRESS/PORT`, `mptcp/…`, `udp/…`, `udplite/…`, and keeps them; says
+/// Opens connections, written `tcp/ADDRESS/PORT`, `mptcp/…`, `udp/…`, and keeps them; says
 /// `NAME held` of each. One written `opening/…` need not come to stand.
 ///
 /// For every line of input says of each that has not ended `NAME stands`, or `NAME silent` if no echo
@@ -67,7 +67,6 @@ fn hold(kind: &str, address: SocketAddr, name: &str) -> Result<Option<Held>> {
         "tcp" => (Type::STREAM, Protocol::TCP),
         "mptcp" => (Type::STREAM, Protocol::MPTCP),
         "udp" => (Type::DGRAM, Protocol::UDP),
-        "udplite" => (Type::DGRAM, Protocol::UDPLITE),
         "opening" => {
             let name = name.to_owned();
             thread::spawn(move || {

@@ -10,8 +10,8 @@
 //!
 //! `probe --serve tcp/PORT|udp/PORT…`: greets whoever comes, until it is killed.
 //! `udp-connected` and `udp-new` answer from a socket that is connected to the peer: the same one, or
-//! a new one on the same port. `echo-tcp`, `echo-mptcp`, `echo-udp` and `echo-udplite`
-//! send back what comes.
+//! a new one on the same port. `echo-tcp`, `echo-mptcp` and `echo-udp` send
+//! back what comes.
 
 mod attempt;
 mod bulk;

@@ -38,14 +38,7 @@ pub(crate) fn run(services: impl Iterator<Item = String>) -> Result<()> {
                 fresh.send(bytes)
             })?,
             "echo-tcp" => with(listen()?, bulk::echo_connections),
-            "echo-mptcp" => with(
-                TcpListener::from(open(address.into(), Type::STREAM, Protocol::MPTCP)?),
-                bulk::echo_connections,
-            ),
-            "echo-udplite" => with(
-                UdpSocket::from(open(address.into(), Type::DGRAM, Protocol::UDPLITE)?),
-                bulk::echo_datagrams,
-            ),
+            "echo-mptcp" => with(listen_mptcp(address.into())?, bulk::echo_connections),
             "echo-udp" => with(bind()?, bulk::echo_datagrams),
             _ => bail!("there is no service {protocol}"),
         });
@@ -57,14 +50,13 @@ pub(crate) fn run(services: impl Iterator<Item = String>) -> Result<()> {
     Ok(())
 }
 
-/// A socket of a protocol that the standard library has none of, bound, and listening if it can.
-fn open(address: SocketAddr, kind: Type, protocol: Protocol) -> Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+/// A listener of MPTCP, of which the standard library has none.
+fn listen_mptcp(address: SocketAddr) -> Result<TcpListener> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::MPTCP))?;
     socket.bind(&address.into()).context("bind")?;
-    if kind == Type::STREAM {
-        socket.listen(16).context("listen")?;
-    }
-    Ok(socket)
+    socket.listen(16).context("listen")?;
+    Ok(socket.into())
 }
 
 fn with<S: Send + 'static>(socket: S, serve: fn(&S)) -> JoinHandle<()> {
