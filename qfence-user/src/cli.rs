@@ -159,6 +159,10 @@ pub enum Verb {
     Rm(Rm),
     /// Change the policy of a fence that runs
     Set(Set),
+    /// Say what happens to a destination, and why
+    Explain(Explain),
+    /// Look at policies: check profiles, show that of a fence, make one of what it saw
+    Policy(PolicyVerb),
     /// Try to reach destinations in any of many ways, and say what came of each
     #[command(hide = true)]
     Attempt(Attempts),
@@ -337,6 +341,100 @@ pub struct Set {
     /// Leave established connections alone that the new policy denies
     #[arg(long)]
     pub keep_established: bool,
+}
+
+const EXPLAIN_NOTES: &str = "\
+Examples:
+  qfence-user explain tcp:10.0.2.2:22 192.168.1.1
+  qfence-user explain --profile locked --allow dns udp:1.1.1.1:53
+  sudo qfence-user explain vm1 tcp:127.0.0.1:5432 '[fd00::1]:443'
+
+Layers:
+  address   calls, and packets that leave through a device: the address says
+  loopback  packets that leave through the loopback device: all of them go to the host
+  both      the two say the same
+
+Fields of each JSON object:
+  destination       as it was asked about
+  address           its address
+  by_address        the cases of the layer address
+  through_loopback  the cases of the layer loopback
+  hint              what else there is to know, or null
+Fields of each case:
+  which    protocols and ports; empty if it is all that was asked about
+  verdict  allow, deny, or monitored: let through, and logged as what would be refused
+  rule     the rule that decides
+  source   where it was given, or null
+  comment  that of its profile, or null
+  set      the set or prefix by which it matches, or null
+  member   the member of the set that has the address, or null";
+
+/// `qfence-user explain`.
+///
+/// With the name of a fence it reads what the kernel judges by, and needs root; otherwise it tells what
+/// `exec` with these options would make of this host as it is now.
+#[derive(Debug, Args)]
+#[command(
+    after_help = EXPLAIN_NOTES,
+    override_usage = "qfence-user explain [OPTIONS] [NAME] [PROTOCOL:]ADDRESS[:PORT]..."
+)]
+pub struct Explain {
+    /// A fence, then destinations; or destinations alone
+    #[arg(required = true, value_name = "NAME|DESTINATION")]
+    pub words: Vec<String>,
+
+    /// The fence, where its name could be taken for a destination
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["allow", "deny", "default", "profile", "dns"])]
+    pub fence: Option<String>,
+
+    /// The policy to ask
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+
+    /// Whether the profile's exception for nameservers is in force
+    #[arg(long, value_enum)]
+    pub dns: Option<Dns>,
+
+    /// One JSON array instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `qfence-user policy`.
+#[derive(Debug, Args)]
+pub struct PolicyVerb {
+    /// What to do
+    #[command(subcommand)]
+    pub verb: PolicyVerbs,
+}
+
+/// The verbs of `qfence-user policy`.
+#[derive(Debug, Subcommand)]
+pub enum PolicyVerbs {
+    /// Say whether profiles are sound
+    ///
+    /// Errors come with file, line and column; rules that can never match are warned of. Exit status 1
+    /// if one is not sound.
+    Check {
+        /// Profiles, by name or path
+        #[arg(required = true, value_name = "NAME|PATH")]
+        profiles: Vec<OsString>,
+    },
+    /// Show the rules of a fence in their order, how often each has decided, and the members of its sets
+    Show {
+        /// The fence
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// One JSON object instead of tables
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a profile, to be reviewed, that allows what the fence was seen to need in monitor mode
+    Suggest {
+        /// The fence
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
 }
 
 /// `qfence-user doctor`.

@@ -37,6 +37,7 @@
 //! | [`what`], [`record`] | what was refused; the refusal as text or JSON |
 //! | [`log`], [`say`] | where it is written; qfence's own words |
 //! | [`readable`] | waits for descriptors |
+//! | [`explain`], [`suggest`] | why a destination is refused; a profile out of what was seen |
 //! | [`attempt`] | attempts to reach a destination in every way there is |
 //! | [`exit`] | exit statuses |
 //! | [`doctor`] | whether this host can fence |
@@ -54,6 +55,7 @@ pub mod dispositions;
 pub mod doctor;
 pub mod established;
 pub mod exit;
+pub mod explain;
 pub mod fence;
 pub mod fences;
 pub mod follow;
@@ -84,6 +86,7 @@ pub mod say;
 pub mod signals;
 pub mod state;
 pub mod store;
+pub mod suggest;
 pub mod supervise;
 pub mod traces;
 pub mod verify;

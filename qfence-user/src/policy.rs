@@ -1,5 +1,7 @@
 //! The policy: ordered rules, of which the first that matches decides, and the sets they name.
 
+#[cfg(test)]
+mod documented;
 pub mod grammar;
 pub mod names;
 pub mod numbering;

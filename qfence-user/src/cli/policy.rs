@@ -29,6 +29,14 @@ pub struct PolicyArgs {
     pub profile: Option<OsString>,
 }
 
+impl PolicyArgs {
+    /// Whether nothing is asked for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty() && self.default.is_none() && self.profile.is_none()
+    }
+}
+
 /// The values of `--default`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum DefaultAction {

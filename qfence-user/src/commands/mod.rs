@@ -3,6 +3,8 @@
 pub mod attempt;
 pub mod doctor;
 pub mod exec;
+pub mod explain;
+pub mod policy;
 pub mod ps;
 pub mod rm;
 pub mod set;
@@ -44,6 +46,8 @@ pub fn run() -> ExitCode {
         Verb::Exec(options) => exec::run(options, &paths),
         Verb::Ps(options) => ps::run(options, &paths).map(|()| 0),
         Verb::Rm(options) => rm::run(options, &paths),
+        Verb::Explain(options) => explain::run(options, &paths).map(|()| 0),
+        Verb::Policy(options) => policy::run(options, &paths),
         Verb::Set(options) => set::run(options, &paths).map(|()| 0),
         Verb::Attempt(options) => attempt::run(options).map(|()| 0),
         Verb::Doctor(options) => doctor::run(options, &paths),

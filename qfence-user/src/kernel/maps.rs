@@ -186,10 +186,18 @@ impl Maps {
         protocol: Protocol,
         port: u16,
     ) -> Result<(Decision, Option<Entry>)> {
-        let trie = self.policy.get(&0, 0).context("no policy is in force")?;
-        let entry = trie.get(&Key::new(KEY_BITS, address::key(path, address)), 0);
-        let entry = entry.ok();
+        let entry = self.entry(path, address)?;
         Ok((decide(entry.as_ref(), self, protocol, port), entry))
+    }
+
+    /// The entry by which the programs decide on an address.
+    ///
+    /// # Errors
+    /// If there is no policy, which refuses everything.
+    pub fn entry(&self, path: Way, address: Address) -> Result<Option<Entry>> {
+        let trie = self.policy.get(&0, 0).context("no policy is in force")?;
+        let key = Key::new(KEY_BITS, address::key(path, address));
+        Ok(trie.get(&key, 0).ok())
     }
 
     /// How often a rule has decided, on all CPUs.

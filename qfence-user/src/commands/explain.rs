@@ -1,0 +1,226 @@
+//! `explain`: what happens to destinations, and why.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, bail, ensure};
+use comfy_table::{Table, presets::NOTHING};
+use qfence_common::{Entry, Path, address};
+use serde::Serialize;
+
+use super::{print, require_root};
+use crate::{
+    change::sets_of_this_host,
+    choose,
+    cli::Explain,
+    compile::compile,
+    explain::{Asked, Case, Explanation, explain},
+    fences::Fences,
+    hostset::single,
+    kernel::Maps,
+    name::check_name,
+    paths::Paths,
+    policy::grammar::{self, Query},
+    say::say,
+};
+
+/// A destination in the JSON output.
+#[derive(Serialize)]
+struct Answer<'a> {
+    destination: &'a str,
+    #[serde(flatten)]
+    explanation: Explanation,
+}
+
+/// Runs `explain`.
+///
+/// # Errors
+/// If what is asked about is no destination, the fence or the profile is not there, or standard output
+/// cannot be written to.
+pub fn run(options: &Explain, paths: &Paths) -> Result<()> {
+    let (fence, destinations) = split(options)?;
+    let queries = destinations
+        .iter()
+        .map(|text| Ok(grammar::destination(text)?))
+        .collect::<Result<Vec<Query>>>()?;
+    let explanations = match fence {
+        Some(name) => of_fence(name, &queries, paths)?,
+        None => of_profile(options, &queries, paths)?,
+    };
+    let answers: Vec<_> = destinations
+        .iter()
+        .zip(explanations)
+        .map(|(destination, explanation)| Answer {
+            destination,
+            explanation,
+        })
+        .collect();
+    if options.json {
+        return print(&serde_json::to_string(&answers)?);
+    }
+    print(&table(&answers))?;
+    for hint in answers
+        .iter()
+        .filter_map(|answer| answer.explanation.hint.as_ref())
+    {
+        say(format_args!("hint: {hint}"));
+    }
+    Ok(())
+}
+
+/// The fence, if one is named, and the destinations. What can be read as a destination is one.
+fn split(options: &Explain) -> Result<(Option<&str>, &[String])> {
+    let words = &options.words;
+    if let Some(name) = &options.fence {
+        return Ok((Some(name), words));
+    }
+    match words.split_first() {
+        Some((first, rest))
+            if grammar::destination(first).is_err() && check_name(first).is_ok() =>
+        {
+            ensure!(
+                options.policy.is_empty() && options.dns.is_none(),
+                "{first:?} is no destination; a fence of that name has its own policy, which is not \
+                 combined with others: leave out the options, or the name"
+            );
+            if rest.is_empty() {
+                // Perhaps it was meant as one.
+                let error = grammar::destination(first)
+                    .err()
+                    .map(|error| error.to_string());
+                bail!(
+                    "what is to be explained? Name destinations after the fence {first:?}; as one it \
+                     is not understood: {}",
+                    error.unwrap_or_default()
+                );
+            }
+            Ok((Some(first), rest))
+        }
+        _ => Ok((None, words)),
+    }
+}
+
+/// By the maps of a fence: what the kernel does.
+fn of_fence(name: &str, queries: &[Query], paths: &Paths) -> Result<Vec<Explanation>> {
+    require_root()?;
+    let fences = Fences::open(paths)?;
+    fences.condition(name)?;
+    let maps = Maps::open(&fences.pins(name))?;
+    let stored = fences
+        .store(name)
+        .read()?
+        .with_context(|| format!("the fence {name} has no policy yet: it is being started"))?;
+    let rules = stored.policy.rules();
+    let asked = Asked {
+        rules: &rules,
+        sets: &stored.sets,
+        nodes: &maps,
+    };
+    let entry = |path: Path, ip: IpAddr| -> Result<Option<Entry>> {
+        let address: address::Address = single(ip).addr().octets();
+        maps.entry(path, address)
+    };
+    queries
+        .iter()
+        .map(|query| explain(&asked, query, entry))
+        .collect()
+}
+
+/// By a policy as `exec` would make it, on this host as it is now.
+fn of_profile(options: &Explain, queries: &[Query], paths: &Paths) -> Result<Vec<Explanation>> {
+    let dns = options.dns.unwrap_or(crate::policy::Dns::Auto);
+    let policy = choose::policy(&options.policy, dns, false, &paths.profiles)?;
+    let sets = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?
+        .block_on(sets_of_this_host(paths))?;
+    let rules = policy.rules();
+    let compiled = compile(&rules, &sets, false)?;
+    let asked = Asked {
+        rules: &rules,
+        sets: &sets,
+        nodes: &compiled,
+    };
+    let entry = |path: Path, ip: IpAddr| Ok(compiled.look_up(path, ip).copied());
+    queries
+        .iter()
+        .map(|query| explain(&asked, query, entry))
+        .collect()
+}
+
+fn table(answers: &[Answer<'_>]) -> String {
+    let mut table = Table::new();
+    table.load_preset(NOTHING);
+    table.set_header([
+        "DESTINATION",
+        "LAYER",
+        "PROTOCOL, PORTS",
+        "VERDICT",
+        "RULE",
+        "FROM",
+        "MATCHED BY",
+    ]);
+    for Answer {
+        destination,
+        explanation,
+    } in answers
+    {
+        let mut name = (*destination).to_owned();
+        for (layer, cases) in layers(explanation) {
+            for case in cases {
+                table.add_row(row(std::mem::take(&mut name), layer, case));
+            }
+        }
+    }
+    table
+        .lines()
+        .map(|line| line.trim_end().to_owned())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// The two layers; as one where they say the same.
+fn layers(explanation: &Explanation) -> Vec<(&'static str, &[Case])> {
+    let Explanation {
+        by_address,
+        through_loopback,
+        ..
+    } = explanation;
+    let said = |case: &Case| (case.which.clone(), case.verdict, case.rule.clone());
+    if by_address
+        .iter()
+        .map(said)
+        .eq(through_loopback.iter().map(said))
+    {
+        return vec![("both", by_address)];
+    }
+    vec![("address", by_address), ("loopback", through_loopback)]
+}
+
+fn row(destination: String, layer: &str, case: &Case) -> [String; 7] {
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let matched = case.set.as_ref().map(|set| match &case.member {
+        Some(member) if member != set => format!("{set} ({member})"),
+        _ => set.clone(),
+    });
+    let rule = match &case.comment {
+        Some(comment) => format!("{} ({comment})", case.rule),
+        None => case.rule.clone(),
+    };
+    [
+        destination,
+        layer.to_owned(),
+        if case.which.is_empty() {
+            "all".to_owned()
+        } else {
+            case.which.clone()
+        },
+        match case.verdict {
+            "monitored" => "allow (monitored: would deny)".to_owned(),
+            verdict => verdict.to_owned(),
+        },
+        rule,
+        or_dash(case.source.clone()),
+        or_dash(matched),
+    ]
+}

@@ -1,0 +1,187 @@
+//! `policy show`: the rules of a fence in their order, and the members of the sets they name.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result};
+use comfy_table::{Table, presets::NOTHING};
+use serde::Serialize;
+
+use super::super::{print, require_root};
+use crate::{
+    fences::Fences,
+    kernel::Maps,
+    paths::Paths,
+    policy::{
+        Dns, Numbered, Prefix, Sets,
+        rule::Destination,
+        set::{SetName, members},
+    },
+    store::Stored,
+};
+
+/// How many members of a set the table shows.
+const SHOWN: usize = 8;
+
+/// A policy in the JSON output.
+#[derive(Serialize)]
+struct Shown {
+    fence: String,
+    profile: String,
+    path: Option<String>,
+    dns: Dns,
+    monitor: bool,
+    rules: Vec<ShownRule>,
+    sets: Vec<ShownSet>,
+}
+
+#[derive(Serialize)]
+struct ShownRule {
+    number: u32,
+    rule: String,
+    source: String,
+    comment: Option<String>,
+    calls: u64,
+    packets: u64,
+}
+
+#[derive(Serialize)]
+struct ShownSet {
+    set: &'static str,
+    members: Vec<String>,
+}
+
+/// Runs `policy show`.
+///
+/// # Errors
+/// If the fence is not there or cannot be read, or standard output cannot be written to.
+pub(super) fn run(name: &str, json: bool, paths: &Paths) -> Result<()> {
+    require_root()?;
+    let fences = Fences::open(paths)?;
+    fences.condition(name)?;
+    let maps = Maps::open(&fences.pins(name))?;
+    let stored = fences
+        .store(name)
+        .read()?
+        .with_context(|| format!("the fence {name} has no policy yet: it is being started"))?;
+    let shown = shown(name, &stored, &maps, json)?;
+    if json {
+        return print(&serde_json::to_string(&shown)?);
+    }
+    print(&text(&shown))
+}
+
+fn shown(name: &str, stored: &Stored, maps: &Maps, whole: bool) -> Result<Shown> {
+    let Stored { policy, sets, .. } = stored;
+    let rules = policy.rules();
+    let shown_rule = |Numbered { number, rule }: &Numbered| -> Result<ShownRule> {
+        let hits = maps.hits(*number)?;
+        Ok(ShownRule {
+            number: *number,
+            rule: if whole {
+                rule.to_string()
+            } else {
+                rule.brief()
+            },
+            source: rule.source.to_string(),
+            comment: rule.comment.clone(),
+            calls: hits.calls,
+            packets: hits.packets,
+        })
+    };
+    Ok(Shown {
+        fence: name.to_owned(),
+        profile: policy.profile.name.clone(),
+        path: policy
+            .profile
+            .path
+            .as_ref()
+            .map(|path| path.display().to_string()),
+        dns: policy.dns,
+        monitor: policy.monitor,
+        rules: rules.iter().map(shown_rule).collect::<Result<_>>()?,
+        sets: named(&rules)
+            .into_iter()
+            .map(|set| ShownSet {
+                set: set.name(),
+                members: spelled(set, sets),
+            })
+            .collect(),
+    })
+}
+
+/// The sets that rules name, but for `any`.
+fn named(rules: &[Numbered]) -> BTreeSet<SetName> {
+    let matches = rules.iter().flat_map(|numbered| &numbered.rule.matches);
+    matches
+        .filter_map(|of| match of.destination {
+            Destination::Set(SetName::Any) | Destination::Prefix(_) => None,
+            Destination::Set(set) => Some(set),
+        })
+        .collect()
+}
+
+/// The members of a set as rules have them.
+fn spelled(set: SetName, sets: &Sets) -> Vec<String> {
+    let members: BTreeSet<Prefix> = match set {
+        SetName::Host => sets.host.clone(),
+        SetName::Dns => sets.nameservers.clone(),
+        SetName::Internet => {
+            let without = SetName::NOT_INTERNET.map(|set| format!("not {set}"));
+            return without.into();
+        }
+        other => members(other).unwrap_or_default(),
+    };
+    let spelled = members.into_iter().map(Destination::Prefix);
+    spelled.map(|destination| destination.to_string()).collect()
+}
+
+fn text(shown: &Shown) -> String {
+    let mut rules = Table::new();
+    rules.load_preset(NOTHING);
+    rules.set_header(["CALLS", "PACKETS", "RULE", "FROM", "COMMENT"]);
+    for rule in &shown.rules {
+        rules.add_row([
+            rule.calls.to_string(),
+            rule.packets.to_string(),
+            rule.rule.clone(),
+            rule.source.clone(),
+            rule.comment.clone().unwrap_or_else(|| "-".to_owned()),
+        ]);
+    }
+    let mut sets = Table::new();
+    sets.load_preset(NOTHING);
+    sets.set_header(["SET", "MEMBERS"]);
+    for ShownSet { set, members } in &shown.sets {
+        let mut listed = members
+            .iter()
+            .take(SHOWN)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(" ");
+        if members.len() > SHOWN {
+            listed.push_str(&format!(" and {} more", members.len() - SHOWN));
+        }
+        sets.add_row([
+            (*set).to_owned(),
+            if listed.is_empty() {
+                "-".into()
+            } else {
+                listed
+            },
+        ]);
+    }
+    let mode = if shown.monitor {
+        "MONITORED: nothing is refused"
+    } else {
+        "enforced"
+    };
+    let mut lines = vec![format!(
+        " {}: profile {}, {mode}",
+        shown.fence, shown.profile
+    )];
+    for table in [rules, sets] {
+        lines.push(String::new());
+        lines.extend(table.lines().map(|line| line.trim_end().to_owned()));
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,32 @@
+//! `policy suggest`: a profile that allows what monitor mode saw.
+
+use anyhow::Result;
+
+use super::super::{print, require_root};
+use crate::{fences::Fences, kernel::Maps, paths::Paths, say::say, suggest::suggest};
+
+/// Runs `policy suggest`.
+///
+/// # Errors
+/// If the fence is not there or cannot be read, or standard output cannot be written to.
+pub(super) fn run(name: &str, paths: &Paths) -> Result<()> {
+    require_root()?;
+    let fences = Fences::open(paths)?;
+    fences.condition(name)?;
+    let maps = Maps::open(&fences.pins(name))?;
+    let seen = maps.sightings()?;
+    let counts = maps.counts()?;
+    if seen.is_empty() {
+        say(format_args!(
+            "nothing was seen: {}",
+            if counts.monitored == 0 {
+                "the fence has not let anything through in monitor mode (`exec --monitor`, or `set \
+                 NAME --monitor`) that its policy refuses"
+            } else {
+                "what was let through in monitor mode were no destinations"
+            }
+        ));
+    }
+    let policy = fences.store(name).read()?.map(|stored| stored.policy);
+    print(suggest(name, policy.as_ref(), &seen, counts.unlisted).trim_end())
+}

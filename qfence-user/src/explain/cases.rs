@@ -1,0 +1,80 @@
+//! The cases of a verdict that depends on protocol and port, and how they are told.
+
+use qfence_common::{
+    Entry, Nodes, Verdict,
+    entry::{END, MAX_DEPTH},
+};
+use serde::Serialize;
+
+use crate::what::protocol_name;
+
+/// What happens in one case.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Case {
+    /// Which protocols and ports it is about: nothing if it is all that was asked about.
+    pub which: String,
+    /// `allow`, `deny`, or `monitored`: let through, and told that it would be denied.
+    pub verdict: &'static str,
+    /// The rule that decides.
+    pub rule: String,
+    /// Where that was given.
+    pub source: Option<String>,
+    /// What its profile says of it.
+    pub comment: Option<String>,
+    /// The destination by which the rule matches: a set, or a prefix.
+    pub set: Option<String>,
+    /// The member of the set that has the address.
+    pub member: Option<String>,
+}
+
+/// Where the verdicts of an entry begin, in order; the first is at 0.
+pub(super) fn boundaries(entry: &Entry, nodes: &impl Nodes) -> Vec<(u32, Verdict)> {
+    let mut all = vec![(0, entry.verdict)];
+    walk(entry.half, entry.root, nodes, MAX_DEPTH, &mut all);
+    all
+}
+
+fn walk(half: u32, index: u32, nodes: &impl Nodes, depth: usize, all: &mut Vec<(u32, Verdict)>) {
+    if index == END || depth == 0 {
+        return;
+    }
+    // What is not there refuses, and is not written by the compiler.
+    let Some(node) = nodes.node(half, index) else {
+        return;
+    };
+    walk(half, node.below, nodes, depth - 1, all);
+    all.push((node.from, node.verdict));
+    walk(half, node.above, nodes, depth - 1, all);
+}
+
+/// Intervals of protocol and port, in words: `tcp 80,443-445; udp`.
+pub(super) fn spell(intervals: &[(u32, u32)]) -> String {
+    let mut parts: Vec<(u32, Vec<String>)> = Vec::new();
+    for &(first, last) in intervals {
+        let (low, high) = (first >> 16, last >> 16);
+        if low != high {
+            let name = format!("protocols {low} to {high}");
+            parts.push((u32::MAX, vec![name]));
+            continue;
+        }
+        let ports = (first & 0xffff, last & 0xffff);
+        let words = match ports {
+            (0, 0xffff) => None,
+            (first, last) if first == last => Some(first.to_string()),
+            (first, last) => Some(format!("{first}-{last}")),
+        };
+        match parts.last_mut() {
+            Some((protocol, all)) if *protocol == low => all.extend(words),
+            _ => parts.push((low, words.into_iter().collect())),
+        }
+    }
+    let spelled: Vec<_> = parts
+        .into_iter()
+        .map(|(protocol, words)| match protocol {
+            u32::MAX => words.join(","),
+            _ if words.is_empty() => protocol_name(protocol),
+            _ => format!("{} {}", protocol_name(protocol), words.join(",")),
+        })
+        .collect();
+    spelled.join("; ")
+}

@@ -1,0 +1,188 @@
+//! A profile out of what monitor mode saw.
+
+use std::{
+    cmp::Reverse,
+    collections::BTreeMap,
+    fmt::Write as _,
+    net::{IpAddr, Ipv6Addr},
+};
+
+use qfence_common::{Action, Protocol, Sighting};
+
+use crate::{
+    hostset::single,
+    policy::{
+        Policy,
+        ports::Ports,
+        protocol::Proto,
+        rule::{Destination, Match},
+    },
+};
+
+/// One protocol at one address, and the ports that were seen there.
+type Target = (u32, IpAddr);
+
+/// A profile, as TOML, that allows what was seen, each with how often, and beyond that says what the
+/// fence's own policy said. `unlisted` is how many sightings there was no room for.
+#[must_use]
+pub fn suggest(
+    fence: &str,
+    policy: Option<&Policy>,
+    seen: &[(Sighting, u64)],
+    unlisted: u64,
+) -> String {
+    let mut out = String::new();
+    let mut line = |text: &str| {
+        let _ = writeln!(out, "{text}");
+    };
+    line(&format!(
+        "# What the fence {fence} was let through to in monitor mode although its policy refuses it."
+    ));
+    line(
+        "# Review each rule before you allow it: something in the fence wanted to go there, no more.",
+    );
+    if unlisted > 0 {
+        line(&format!(
+            "# NOT WHOLE: {unlisted} more attempts went to destinations that there was no room to keep."
+        ));
+    }
+    let default = policy.map_or(Action::Allow, |policy| {
+        policy
+            .default
+            .as_ref()
+            .unwrap_or(&policy.profile.default)
+            .action
+    });
+    line(&format!("default = {:?}", word(default)));
+    for (of, count) in rules(seen) {
+        line("");
+        line("[[rule]]");
+        line(&format!("allow = {:?}", of.to_string()));
+        let times = match count {
+            1 => "once".to_owned(),
+            many => format!("{many} times"),
+        };
+        line(&format!("comment = \"seen {times}\""));
+    }
+    let own = policy.map_or_else(Vec::new, Policy::rules);
+    if let Some((_default, own)) = own.split_last()
+        && !own.is_empty()
+    {
+        line("");
+        line("# The rules that the fence had, in their order.");
+        for numbered in own {
+            let rule = &numbered.rule;
+            let matches: Vec<_> = rule
+                .matches
+                .iter()
+                .map(|of| format!("{:?}", of.to_string()))
+                .collect();
+            line("");
+            line("[[rule]]");
+            line(&format!("{} = [{}]", word(rule.action), matches.join(", ")));
+            if let Some(comment) = &rule.comment {
+                line(&format!("comment = {comment:?}"));
+            }
+        }
+    }
+    out
+}
+
+const fn word(action: Action) -> &'static str {
+    match action {
+        Action::Allow => "allow",
+        Action::Deny => "deny",
+    }
+}
+
+/// What was seen as matches, those seen most often first: the ports of one protocol at one address in
+/// one. Nothing is widened.
+fn rules(seen: &[(Sighting, u64)]) -> Vec<(Match, u64)> {
+    let mut targets: BTreeMap<Target, (Vec<u16>, u64)> = BTreeMap::new();
+    for (sighting, count) in seen {
+        let address = Ipv6Addr::from(sighting.address).to_canonical();
+        let protocol = match sighting.protocol {
+            number if number == Protocol::MPTCP.0 => Protocol::TCP.0,
+            number => number,
+        };
+        let (ports, all) = targets.entry((protocol, address)).or_default();
+        ports.extend(u16::try_from(sighting.port).ok().filter(|port| *port != 0));
+        *all += count;
+    }
+    let mut rules: Vec<_> = targets
+        .into_iter()
+        .map(|((protocol, address), (ports, count))| {
+            let ports = ports.into_iter().map(|port| port..=port);
+            let of = Match {
+                protocol: named(protocol),
+                destination: Destination::Prefix(single(address)),
+                ports: Ports::new(ports).unwrap_or(Ports::EVERY),
+            };
+            (of, count)
+        })
+        .collect();
+    rules.sort_by_key(|(_, count)| Reverse(*count));
+    rules
+}
+
+fn named(protocol: u32) -> Proto {
+    match u8::try_from(protocol) {
+        Ok(1 | 58) => Proto::Icmp,
+        Ok(number) => Proto::Number(number),
+        Err(_) => Proto::Any,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{profile::Profile, testing};
+
+    fn sighting(protocol: Protocol, address: &str, port: u32) -> Sighting {
+        let address: IpAddr = address.parse().unwrap();
+        Sighting {
+            address: single(address).addr().octets(),
+            port,
+            protocol: protocol.0,
+        }
+    }
+
+    #[test]
+    fn what_was_seen_becomes_rules_that_say_no_more() {
+        let seen = [
+            (sighting(Protocol::TCP, "127.0.0.1", 5432), 3),
+            (sighting(Protocol::MPTCP, "127.0.0.1", 80), 1),
+            (sighting(Protocol::UDP, "fd00::1", 53), 9),
+            (sighting(Protocol::ICMP, "192.0.2.10", 0), 1),
+            (sighting(Protocol::ICMPV6, "::1", 0), 1),
+        ];
+        let policy = testing::policy(&["deny lan"], true);
+        let text = suggest("vm1", Some(&policy), &seen, 7);
+        let profile = Profile::parse("vm1", None, &text).unwrap();
+        let rules: Vec<_> = profile.rules.iter().map(|rule| rule.to_string()).collect();
+        assert_eq!(
+            rules,
+            [
+                "allow udp:[fd00::1]:53",
+                "allow tcp:127.0.0.1:80,5432",
+                "allow icmp:192.0.2.10",
+                "allow icmp:[::1]",
+                "deny lan",
+                "allow dns",
+                "deny host",
+            ]
+        );
+        assert_eq!(profile.rules[1].comment.as_deref(), Some("seen 4 times"));
+        assert_eq!(profile.default, Action::Allow);
+        assert!(text.contains("NOT WHOLE: 7 more attempts"), "{text}");
+    }
+
+    #[test]
+    fn nothing_seen_is_a_profile_that_allows_nothing_more() {
+        let policy = testing::policy(&[], true);
+        let text = suggest("vm1", Some(&policy), &[], 0);
+        let profile = Profile::parse("vm1", None, &text).unwrap();
+        assert_eq!(profile.rules.len(), 2);
+        assert!(!text.contains("NOT WHOLE"));
+    }
+}
