@@ -8,7 +8,7 @@ use std::{
 use ipnet::Ipv6Net;
 use qfence_common::address::V4_PREFIX_BITS;
 
-use crate::policy::Prefix;
+use crate::policy::{Prefix, rule::without_v4};
 
 /// Destinations that are the host, or loop back to it, on every host, whatever its addresses.
 const ALWAYS: [(IpAddr, u8); 4] = [
@@ -55,7 +55,10 @@ pub fn host_set(local_routes: impl IntoIterator<Item = Prefix>) -> BTreeSet<Pref
         .into_iter()
         .chain(MANY)
         .filter_map(|(address, length)| prefix(address, length));
-    always.chain(local_routes).collect()
+    // A route for all of IPv6 is none for IPv4.
+    always
+        .chain(local_routes.into_iter().flat_map(without_v4))
+        .collect()
 }
 
 /// Destinations that name many receivers, given those of the routes of type broadcast.
@@ -64,7 +67,9 @@ pub fn many_set(broadcasts: impl IntoIterator<Item = Prefix>) -> BTreeSet<Prefix
     let always = MANY
         .into_iter()
         .filter_map(|(address, length)| prefix(address, length));
-    always.chain(broadcasts).collect()
+    always
+        .chain(broadcasts.into_iter().flat_map(without_v4))
+        .collect()
 }
 
 #[cfg(test)]
@@ -125,6 +130,16 @@ mod tests {
         assert!(contains(&set, "198.51.100.77"));
         assert!(contains(&set, "::ffff:198.51.100.77"));
         assert!(!contains(&set, "198.51.101.1"));
+    }
+
+    #[test]
+    fn a_local_route_for_all_of_one_family_is_none_for_the_other() {
+        let all = |address: &str| host_set(prefix(address.parse().unwrap(), 0));
+        for (here, there) in [("1.1.1.1", "2001:db8::1"), ("2001:db8::1", "1.1.1.1")] {
+            let unspecified = if here.contains(':') { "::" } else { "0.0.0.0" };
+            let set = all(unspecified);
+            assert!(contains(&set, here) && !contains(&set, there), "{here}");
+        }
     }
 
     #[test]

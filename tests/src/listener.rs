@@ -188,6 +188,12 @@ impl Listeners {
         Ok(Self(listeners))
     }
 
+    /// The listeners, one by one.
+    #[must_use]
+    pub fn into_inner(self) -> Vec<Listener> {
+        self.0
+    }
+
     /// All that has arrived at any of them so far.
     #[must_use]
     pub fn arrivals(&self) -> Vec<Arrival> {

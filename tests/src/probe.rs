@@ -71,7 +71,10 @@ impl Outcome {
     }
 }
 
-/// The summary of `probe --flood N ATTEMPT`.
+/// What a connection that was not refused ended in, in the summaries of `probe --connect-each FILE`.
+pub const CONNECTED: &str = "connected";
+
+/// The summary of `probe --flood N ATTEMPT`, and of each line of `probe --connect-each FILE`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Flood {
     /// The attempt that was repeated.
@@ -80,8 +83,16 @@ pub struct Flood {
     pub count: u64,
     /// Milliseconds for all of them.
     pub ms: f64,
-    /// How often each ending was seen: `reached`, `sent`, `timeout`, or the name of an error.
+    /// How often each ending was seen: `reached`, `sent`, `timeout`, [`CONNECTED`], or the name of an error.
     pub endings: BTreeMap<String, u64>,
+}
+
+impl Flood {
+    /// How often that was the ending.
+    #[must_use]
+    pub fn ended(&self, ending: &str) -> u64 {
+        self.endings.get(ending).copied().unwrap_or(0)
+    }
 }
 
 /// The path of the probe, a static program; built at first use.

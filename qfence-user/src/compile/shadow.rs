@@ -6,14 +6,9 @@ use qfence_common::Path;
 
 use super::{TooManyBoundaries, membership::Membership, tree};
 use crate::{
-    hostset::{host_set, many_set, single},
+    hostset::{host_set, many_set},
     policy::{Numbered, Policy, Prefix, Sets, rule::Rule},
 };
-
-/// Addresses that stand for what the host and its nameservers may be: of blocks for documentation and
-/// for discarding (RFC 5737, 6666), so that no prefix has them but one that has much more.
-const HOST_WITNESSES: [&str; 2] = ["192.0.2.251", "100::fe57:1"];
-const DNS_WITNESSES: [&str; 2] = ["192.0.2.252", "100::fe57:2"];
 
 /// A rule that can never match.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,26 +28,34 @@ pub struct Shadowed {
 /// As [`super::compile`].
 pub fn find(policy: &Policy) -> Result<Vec<Shadowed>, TooManyBoundaries> {
     let rules = policy.rules();
-    let sets = witnesses();
     let mut decide = BTreeSet::new();
+    // For each rule those before it, where the host is least that it is about anything.
     let mut before: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); rules.len()];
-    for path in Path::ALL {
-        Membership::new(&rules, &sets, path).try_for_each_prefix(|place| {
-            let mut open = tree::EVERYTHING.to_vec();
-            for (index, &(rule, of)) in place.matches.iter().enumerate() {
-                let mut decides = false;
-                for interval in tree::intervals(&rules[rule].rule.matches[of]) {
-                    open = tree::take(&open, interval, |_| decides = true);
+    for sets in extremes() {
+        let mut earlier_here: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); rules.len()];
+        for path in Path::ALL {
+            Membership::new(&rules, &sets, path).try_for_each_prefix(|place| {
+                let mut open = tree::EVERYTHING.to_vec();
+                for (index, &(rule, of)) in place.matches.iter().enumerate() {
+                    let mut decides = false;
+                    for interval in tree::intervals(&rules[rule].rule.matches[of]) {
+                        open = tree::take(&open, interval, |_| decides = true);
+                    }
+                    if decides {
+                        decide.insert(rule);
+                    } else {
+                        let earlier = place.matches[..index].iter().map(|&(earlier, _)| earlier);
+                        earlier_here[rule].extend(earlier.filter(|earlier| *earlier != rule));
+                    }
                 }
-                if decides {
-                    decide.insert(rule);
-                } else {
-                    let earlier = place.matches[..index].iter().map(|&(earlier, _)| earlier);
-                    before[rule].extend(earlier.filter(|earlier| *earlier != rule));
-                }
+                Ok(())
+            })?;
+        }
+        for (before, here) in before.iter_mut().zip(earlier_here) {
+            if before.is_empty() {
+                *before = here;
             }
-            Ok(())
-        })?;
+        }
     }
     let shadowed = rules
         .iter()
@@ -70,17 +73,23 @@ fn is_looked_at(rule: &Rule) -> bool {
     !rule.source.is_default() && !rule.source.is_shipped()
 }
 
-/// Sets whose members that depend on the host are nothing but witnesses.
-fn witnesses() -> Sets {
-    let all = |texts: [&str; 2]| -> BTreeSet<Prefix> {
-        let addresses = texts.iter().filter_map(|text| text.parse().ok());
-        addresses.map(single).collect()
-    };
-    Sets {
-        host: host_set(all(HOST_WITNESSES)),
+/// Every address may or may not be the host, and a nameserver: all that can be made of an address is made
+/// of it in one of these. From the least host to the greatest.
+fn extremes() -> [Sets; 4] {
+    let everything = BTreeSet::from([Prefix::default()]);
+    let nothing = BTreeSet::new();
+    let sets = |host: &BTreeSet<Prefix>, nameservers: &BTreeSet<Prefix>| Sets {
+        host: host.clone(),
         many: many_set([]),
-        nameservers: all(DNS_WITNESSES),
-    }
+        nameservers: nameservers.clone(),
+    };
+    let least = host_set([]);
+    [
+        sets(&least, &nothing),
+        sets(&least, &everything),
+        sets(&everything, &nothing),
+        sets(&everything, &everything),
+    ]
 }
 
 fn name<'a>(rules: &[Numbered], earlier: impl Iterator<Item = &'a usize>) -> String {
@@ -145,6 +154,13 @@ mod tests {
             &["deny lan", "allow host:80"],
             &["allow 10.1.2.3", "deny lan"],
             &["deny internet", "allow any"],
+            // Networks for documentation and for discarding, as lists of bogus ones have them.
+            &[
+                "deny 192.0.2.0/24",
+                "deny 100::/64",
+                "allow dns",
+                "allow host:80",
+            ],
         ] {
             assert_eq!(shadowed(rules), [""; 0], "{rules:?}");
         }

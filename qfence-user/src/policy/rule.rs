@@ -179,8 +179,8 @@ impl Destination {
     }
 }
 
-/// The prefix, less IPv4 if that is a part of it.
-fn without_v4(prefix: Prefix) -> BTreeSet<Prefix> {
+/// The prefix, less IPv4 if that is a part of it: of IPv6 alone.
+pub(crate) fn without_v4(prefix: Prefix) -> BTreeSet<Prefix> {
     if prefix.prefix_len() >= V4_PREFIX_BITS || !prefix.contains(&V4) {
         return BTreeSet::from([prefix]);
     }

@@ -2,6 +2,10 @@
 //!
 //! `probe --flood N ATTEMPT`: the same attempt N times in a row, and one line of counts.
 //!
+//! `probe [--for-ms N] --connect-each FILE`: connects to each destination in a file, `tcp/ADDRESS/PORT` or
+//! `udp/ADDRESS/PORT` a line, without waiting for an answer; once, or for some time over and over. One
+//! line of counts for each.
+//!
 //! `probe --hear PORT/GROUP/DEVICE`: says who sends to that port, until it is killed.
 //!
 //! `probe --forge DEVICE/SOURCE:PORT/DESTINATION:PORT`: puts one datagram on a device.
@@ -16,6 +20,7 @@
 mod attempt;
 mod bulk;
 mod connect;
+mod connect_each;
 mod dns;
 mod flood;
 mod forge;
@@ -33,6 +38,7 @@ use anyhow::{Context as _, Result, bail};
 use attempt::Attempt;
 
 const USAGE: &str = "probe [--timeout-ms N] [--flood N] ATTEMPT… | probe --serve tcp/PORT|udp/PORT…
+       probe [--for-ms N] --connect-each FILE
        probe --hear PORT/GROUP/DEVICE | probe --forge DEVICE/SOURCE:PORT/DESTINATION:PORT
        probe --hear PORT/GROUP/DEVICE | probe --hold KIND/ADDRESS/PORT…
 ATTEMPT: tcp/ADDRESS/PORT udp/ADDRESS/PORT udp-connected/ADDRESS/PORT
@@ -52,12 +58,17 @@ fn main() -> ExitCode {
 fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
     let mut limit = Duration::from_secs(2);
     let mut flood = None;
+    let mut lasting = Duration::ZERO;
     let mut attempts = Vec::new();
     while let Some(argument) = arguments.next() {
         let mut number = || arguments.next().and_then(|text| text.parse().ok());
         match argument.as_str() {
             "--timeout-ms" => limit = Duration::from_millis(number().context(USAGE)?),
             "--flood" => flood = Some(number().context(USAGE)?),
+            "--for-ms" => lasting = Duration::from_millis(number().context(USAGE)?),
+            "--connect-each" => {
+                return connect_each::run(&arguments.next().context(USAGE)?, lasting);
+            }
             "--serve" => return serve::run(arguments),
             "--forge" => return forge::run(&arguments.next().context(USAGE)?),
             "--hold" => return hold::run(arguments),

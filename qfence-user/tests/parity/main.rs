@@ -1,0 +1,100 @@
+//! Random policies on random hosts: what is compiled of them decides as the rules one by one would.
+
+mod naive;
+mod scene;
+
+use std::env;
+
+use naive::first_match;
+use proptest::prelude::*;
+use qfence_common::{Decision, Path, Protocol};
+use qfence_user::{
+    compile::{compile, shadow},
+    policy::{Numbered, Prefix},
+};
+use scene::{Choice, Scene, action, choices, scene};
+
+/// How many policies are tried if this variable does not say.
+const POLICIES: (&str, u32) = ("QFENCE_PARITY_POLICIES", 600);
+/// How many destinations of each.
+const DESTINATIONS: usize = 200;
+
+/// With ports, without, one that no rule names, and MPTCP.
+const PROTOCOLS: [u32; 12] = [6, 17, 6, 17, 132, 33, 136, 1, 58, 47, 255, 262];
+
+fn config() -> ProptestConfig {
+    let (variable, default) = POLICIES;
+    let cases = env::var(variable).map_or(default, |text| text.parse().unwrap());
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+/// The rules, numbered from the greatest down: numbers say nothing of the order.
+fn numbered(scene: &Scene) -> Vec<Numbered> {
+    let mut rules = scene.policy().rules();
+    let numbers: Vec<u32> = rules.iter().map(|rule| 1000 - rule.number).collect();
+    for (rule, number) in rules.iter_mut().zip(numbers) {
+        rule.number = number;
+    }
+    rules
+}
+
+fn targets(scene: &Scene, choices: &[Choice]) -> Vec<naive::Target> {
+    let (addresses, ports) = (scene.addresses(), scene.ports());
+    let target = |choice| scene.target(choice, &addresses, &ports);
+    choices.iter().map(target).collect()
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn what_is_compiled_decides_as_the_first_rule_that_matches(
+        scene in scene(),
+        choices in choices(DESTINATIONS, &PROTOCOLS),
+    ) {
+        let rules = numbered(&scene);
+        let compiled = compile(&rules, &scene.sets(), false).unwrap();
+        for target in targets(&scene, &choices) {
+            let first = first_match(&scene.rules, &scene.host, &target).unwrap();
+            let expected = Decision {
+                action: action(scene.rules[first].allow),
+                rule: rules[first].number,
+            };
+            let path = if target.loopback { Path::Loopback } else { Path::Address };
+            let protocol = Protocol(target.protocol);
+            let decided = compiled.decide(path, protocol, target.address, target.port);
+            prop_assert_eq!(decided, expected, "{:?} by `{}`", target, rules[first].rule);
+        }
+    }
+
+    #[test]
+    fn a_rule_that_is_called_shadowed_never_decides(
+        scene in scene(),
+        choices in choices(DESTINATIONS, &PROTOCOLS),
+    ) {
+        let shadowed = shadow::find(&scene.policy()).unwrap();
+        let rules = numbered(&scene);
+        for target in targets(&scene, &choices) {
+            let first = first_match(&scene.rules, &scene.host, &target).unwrap();
+            let decides = &rules[first].rule;
+            let is_shadowed = shadowed.iter().any(|of| of.rule == *decides);
+            prop_assert!(!is_shadowed, "`{}` decides on {:?}", decides, target);
+        }
+    }
+
+    #[test]
+    fn no_entry_says_what_is_said_around_it(scene in scene()) {
+        let compiled = compile(&numbered(&scene), &scene.sets(), false).unwrap();
+        for (&(path, prefix), entry) in &compiled.entries {
+            let around = |length| Prefix::new(prefix.addr(), length).unwrap().trunc();
+            let around = (0..prefix.prefix_len())
+                .rev()
+                .find_map(|length| compiled.entries.get(&(path, around(length))));
+            prop_assert_ne!(around, Some(entry), "{:?} {}", path, prefix);
+        }
+    }
+}

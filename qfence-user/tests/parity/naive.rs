@@ -1,0 +1,201 @@
+//! What a policy says, by its documentation and nothing else: rules one by one, the first that matches
+//! decides. It knows no key space, no prefixes within each other, no trees.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+/// What a rule is about.
+#[derive(Clone, Debug)]
+pub(crate) struct NaiveMatch {
+    pub(crate) protocol: NaiveProtocol,
+    pub(crate) to: To,
+    /// None: every port, and what has none.
+    pub(crate) ports: Vec<(u16, u16)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NaiveProtocol {
+    Any,
+    Icmp,
+    Number(u8),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum To {
+    Net(IpNet),
+    Set(&'static str),
+}
+
+/// One rule: allowed or not, and what it is about.
+#[derive(Clone, Debug)]
+pub(crate) struct NaiveRule {
+    pub(crate) allow: bool,
+    pub(crate) matches: Vec<NaiveMatch>,
+}
+
+/// What of the host's the sets are made of.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Host {
+    /// Its local routes.
+    pub(crate) local: Vec<IpNet>,
+    /// Those of type broadcast: they are local, too.
+    pub(crate) broadcasts: Vec<IpNet>,
+    pub(crate) nameservers: Vec<IpAddr>,
+}
+
+/// Where to: the address of a v4-mapped one is that of IPv4.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    pub(crate) address: IpAddr,
+    pub(crate) protocol: u32,
+    pub(crate) port: u16,
+    /// Through the loopback device.
+    pub(crate) loopback: bool,
+}
+
+/// The number in order of the first rule that matches.
+pub(crate) fn first_match(rules: &[NaiveRule], host: &Host, target: &Target) -> Option<usize> {
+    rules
+        .iter()
+        .position(|rule| rule.matches.iter().any(|of| matches(of, host, target)))
+}
+
+fn matches(of: &NaiveMatch, host: &Host, target: &Target) -> bool {
+    let is_there = match of.to {
+        To::Net(net) => net.contains(&target.address),
+        To::Set(name) => is_in(name, host, target),
+    };
+    is_there && is_of_protocol(of, target.protocol) && is_of_ports(of, target)
+}
+
+/// TCP, UDP, SCTP, DCCP and UDP-Lite.
+fn has_ports(protocol: u32) -> bool {
+    [6, 17, 132, 33, 136].contains(&protocol)
+}
+
+/// A socket of MPTCP is one of TCP to a rule.
+fn number(protocol: u32) -> u32 {
+    if protocol == 262 { 6 } else { protocol }
+}
+
+fn is_of_protocol(of: &NaiveMatch, protocol: u32) -> bool {
+    let protocol = number(protocol);
+    match of.protocol {
+        NaiveProtocol::Number(number) => u32::from(number) == protocol,
+        NaiveProtocol::Icmp => protocol == 1 || protocol == 58,
+        NaiveProtocol::Any if matches!(of.to, To::Set("dns")) => protocol == 17 || protocol == 6,
+        NaiveProtocol::Any => of.ports.is_empty() || has_ports(protocol),
+    }
+}
+
+fn is_of_ports(of: &NaiveMatch, target: &Target) -> bool {
+    if !of.ports.is_empty() {
+        let mut ranges = of.ports.iter();
+        return ranges.any(|(first, last)| (first..=last).contains(&&target.port));
+    }
+    let is_dns = matches!(of.to, To::Set("dns"));
+    !is_dns || !has_ports(number(target.protocol)) || target.port == 53
+}
+
+const ALWAYS_HOST: [&str; 7] = [
+    "0.0.0.0/8",
+    "127.0.0.0/8",
+    "224.0.0.0/4",
+    "255.255.255.255/32",
+    "::/128",
+    "::1/128",
+    "ff00::/8",
+];
+const LOOPBACK: [&str; 4] = ["127.0.0.0/8", "0.0.0.0/8", "::1/128", "::/128"];
+const LAN: [&str; 6] = [
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "100.64.0.0/10",
+    "fc00::/7",
+    "fec0::/10",
+];
+const LINK_LOCAL: [&str; 2] = ["169.254.0.0/16", "fe80::/10"];
+const METADATA: [&str; 17] = [
+    "169.254.169.254/32",
+    "fd00:ec2::254/128",
+    "169.254.170.2/32",
+    "169.254.170.23/32",
+    "fd00:ec2::23/128",
+    "fd20:ce::254/128",
+    "168.63.129.16/32",
+    "100.100.100.200/32",
+    "fd00:100::100:200/128",
+    "fd00:c1::a9fe:a9fe/128",
+    "192.0.0.192/32",
+    "169.254.42.42/32",
+    "fd00:42::42/128",
+    "fd00:a9fe:a9fe::1/128",
+    "fe80::a9fe:a9fe/128",
+    "169.254.0.23/32",
+    "100.96.0.96/32",
+];
+const MULTICAST: [&str; 3] = ["224.0.0.0/4", "ff00::/8", "255.255.255.255/32"];
+
+/// The sets that do not depend on the host, for destinations at their edges.
+pub(crate) fn fixed_prefixes() -> impl Iterator<Item = IpNet> {
+    let all = ALWAYS_HOST.iter().chain(&LAN).chain(&LINK_LOCAL);
+    all.chain(&METADATA).map(|text| text.parse().unwrap())
+}
+
+fn is_in(name: &str, host: &Host, target: &Target) -> bool {
+    let address = target.address;
+    match name {
+        "any" => true,
+        "host" => {
+            let mut known = host.local.iter().chain(&host.broadcasts);
+            target.loopback
+                || is_one_of(&ALWAYS_HOST, address)
+                || known.any(|net| net.contains(&address))
+        }
+        "loopback" => is_one_of(&LOOPBACK, address),
+        "dns" => host.nameservers.contains(&address),
+        "lan" => is_one_of(&LAN, address) || is_one_of(&LAN, translated(address)),
+        "link-local" => {
+            is_one_of(&LINK_LOCAL, address) || is_one_of(&LINK_LOCAL, translated(address))
+        }
+        "metadata" => is_one_of(&METADATA, address) || is_one_of(&METADATA, translated(address)),
+        "multicast" => is_one_of(&MULTICAST, address),
+        "internet" => ![
+            "host",
+            "loopback",
+            "lan",
+            "link-local",
+            "metadata",
+            "multicast",
+        ]
+        .iter()
+        .any(|name| is_in(name, host, target)),
+        other => panic!("{other} is no set"),
+    }
+}
+
+fn is_one_of(nets: &[&str], address: IpAddr) -> bool {
+    nets.iter()
+        .any(|net| net.parse::<IpNet>().unwrap().contains(&address))
+}
+
+/// The IPv4 address that a translator makes of one of 64:ff9b::/96; others stay as they are.
+fn translated(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(v6) => match v6.segments() {
+            [0x64, 0xff9b, 0, 0, 0, 0, ..] => {
+                let [.., a, b, c, d] = v6.octets();
+                IpAddr::from([a, b, c, d])
+            }
+            _ => address,
+        },
+        IpAddr::V4(_) => address,
+    }
+}
+
+/// The address as it is meant, by whichever family it is written.
+pub(crate) fn canonical(address: Ipv6Addr) -> IpAddr {
+    address.to_canonical()
+}

@@ -1,0 +1,93 @@
+//! Calls of connect() by the thousand, with nothing said afterwards.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::errno::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
+use tests::probe::{CONNECTED, Flood};
+
+use crate::attempt::{Attempt, errno_name};
+
+/// A destination, and what came of it so far.
+struct Tried {
+    line: String,
+    protocol: Protocol,
+    address: SocketAddr,
+    endings: BTreeMap<i32, u64>,
+}
+
+/// Connects to each destination in a file: once, or again and again as long as `lasting`.
+pub(crate) fn run(path: &str, lasting: Duration) -> Result<()> {
+    let text = fs::read_to_string(path).with_context(|| format!("read {path}"))?;
+    let mut all = text.lines().map(parse).collect::<Result<Vec<_>>>()?;
+    let start = Instant::now();
+    loop {
+        for tried in &mut all {
+            let errno = connect(tried.protocol, tried.address)
+                .with_context(|| format!("make a socket for {}", tried.line))?;
+            *tried.endings.entry(errno).or_insert(0) += 1;
+        }
+        if start.elapsed() >= lasting {
+            break;
+        }
+    }
+    let ms = start.elapsed().as_secs_f64() * 1000.0;
+    for tried in all {
+        let name = |errno: i32| match errno {
+            0 => CONNECTED.to_owned(),
+            errno => errno_name(errno),
+        };
+        let endings = tried.endings.iter();
+        crate::print(&serde_json::to_string(&Flood {
+            attempt: tried.line,
+            count: tried.endings.values().sum(),
+            ms,
+            endings: endings.map(|(&errno, &n)| (name(errno), n)).collect(),
+        })?)?;
+    }
+    Ok(())
+}
+
+fn parse(line: &str) -> Result<Tried> {
+    let (protocol, address) = match Attempt::parse(line)? {
+        Attempt::Tcp(address) => (Protocol::TCP, address),
+        Attempt::Udp(address) => (Protocol::UDP, address),
+        _ => bail!("{line} is not to be connected to"),
+    };
+    Ok(Tried {
+        line: line.to_owned(),
+        protocol,
+        address,
+        endings: BTreeMap::new(),
+    })
+}
+
+/// The error of one call, or 0: a connection that is under way is none. A socket of its own for each,
+/// for one that was connected keeps its source address.
+fn connect(protocol: Protocol, address: SocketAddr) -> Result<i32> {
+    let kind = match protocol {
+        Protocol::TCP => Type::STREAM,
+        _ => Type::DGRAM,
+    };
+    let socket = Socket::new(
+        Domain::for_address(address),
+        kind.nonblocking(),
+        Some(protocol),
+    )?;
+    if kind == Type::DGRAM {
+        socket.set_broadcast(true)?;
+    }
+    match socket.connect(&address.into()) {
+        Ok(()) => Ok(0),
+        Err(error) => match error.raw_os_error().context("an error of the kernel's")? {
+            errno if Errno::from_raw(errno) == Errno::EINPROGRESS => Ok(0),
+            errno => Ok(errno),
+        },
+    }
+}

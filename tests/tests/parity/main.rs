@@ -1,0 +1,160 @@
+//! The kernel decides as the rules one by one do: random policies, put in force one after the other in
+//! a fence that stands, and calls to destinations at their edges.
+
+#[path = "../../../qfence-user/tests/parity/naive.rs"]
+mod naive;
+#[path = "../../../qfence-user/tests/parity/scene.rs"]
+mod scene;
+
+use std::{collections::BTreeMap, fs, iter, net::IpAddr, path::Path};
+
+use anyhow::{Context as _, Result, anyhow};
+use naive::{Target, first_match};
+use proptest::{
+    strategy::{Strategy, ValueTree as _},
+    test_runner::TestRunner,
+};
+use qfence_common::{Path as Way, Protocol};
+use qfence_user::{compile::compile, kernel::Maps, pins::Pins};
+use scene::{Scene, action, choices, scene};
+use tests::{
+    fence::Fence,
+    namespace::NOBODY,
+    probe::{self, CONNECTED, Flood},
+    shell::Shell,
+    workspace,
+    world::World,
+};
+
+const POLICIES: usize = 40;
+const DESTINATIONS: usize = 120;
+/// Each is spelled in one way: of IPv4 destinations half are v4-mapped.
+const SPELLINGS: [&str; 3] = ["IPv4", "v4-mapped", "IPv6"];
+/// Mostly UDP, for which no packet is sent.
+const PROTOCOLS: [u32; 4] = [17, 17, 17, 6];
+/// What a refusal fails with, and nothing else here: sockets may broadcast, and there is no route of
+/// type `prohibit`.
+const REFUSED: &str = "EACCES";
+
+/// One call, and how its destination is spelled.
+struct Call {
+    target: Target,
+    spelling: usize,
+}
+
+impl Call {
+    fn line(&self) -> String {
+        let Target { address, port, .. } = self.target;
+        let protocol = if self.target.protocol == 6 {
+            "tcp"
+        } else {
+            "udp"
+        };
+        match address {
+            IpAddr::V4(v4) if SPELLINGS[self.spelling] == "v4-mapped" => {
+                format!("{protocol}/{}/{port}", v4.to_ipv6_mapped())
+            }
+            address => format!("{protocol}/{address}/{port}"),
+        }
+    }
+}
+
+fn sample<S: Strategy>(runner: &mut TestRunner, strategy: &S) -> Result<S::Value> {
+    let tree = strategy.new_tree(runner);
+    Ok(tree.map_err(|reason| anyhow!("{reason}"))?.current())
+}
+
+fn calls(runner: &mut TestRunner, scene: &Scene) -> Result<Vec<Call>> {
+    let choices = sample(runner, &choices(DESTINATIONS, &PROTOCOLS))?;
+    let (addresses, ports) = (scene.addresses(), scene.ports());
+    let call = |(index, choice)| {
+        let target = Target {
+            loopback: false,
+            ..scene.target(choice, &addresses, &ports)
+        };
+        let spelling = match target.address {
+            IpAddr::V4(_) => index % 2,
+            IpAddr::V6(_) => 2,
+        };
+        Call { target, spelling }
+    };
+    Ok(choices.iter().enumerate().map(call).collect())
+}
+
+fn endings(shell: &mut Shell, script: &str) -> Result<Vec<String>> {
+    let floods: Vec<Flood> = probe::read_lines(&shell.ask(script)?.join("\n"))?;
+    let one = |flood: Flood| {
+        let mut endings = flood.endings.into_keys();
+        endings.next().context("an ending")
+    };
+    floods.into_iter().map(one).collect()
+}
+
+#[test]
+fn the_kernel_decides_as_the_rules_one_by_one() -> Result<()> {
+    let world = World::new()?;
+    let fence = Fence::new("parity")?.with(&["--user", "nobody", "--deny-with", "denied"]);
+    let mut inside = Shell::start(fence.command(&world.host, "sh"))?;
+    let mut outside = Shell::start(world.host.command_as(NOBODY, "sh"))?;
+    let mut maps = Maps::open(&Pins::new(Path::new("/sys/fs/bpf")).directory(fence.name()))?;
+
+    let dir = tempfile::tempdir()?;
+    workspace::make_readable(dir.path())?;
+    let file = dir.path().join("destinations");
+    let script = format!(
+        "{} --connect-each {}",
+        probe::program()?.display(),
+        file.display()
+    );
+    let mut runner = TestRunner::default();
+    let mut seen = BTreeMap::new();
+    for _ in 0..POLICIES {
+        let scene = sample(&mut runner, &scene())?;
+        let rules = scene.policy().rules();
+        let compiled = compile(&rules, &scene.sets(), false)?;
+        maps.publish(&compiled)?;
+        for rule in &rules {
+            maps.forget_hits(rule.number)?;
+        }
+        let calls = calls(&mut runner, &scene)?;
+        let lines: Vec<String> = calls.iter().map(|call| call.line() + "\n").collect();
+        fs::write(&file, lines.concat())?;
+        workspace::make_readable(&file)?;
+        let open = endings(&mut outside, &script)?;
+        let fenced = endings(&mut inside, &script)?;
+        assert_eq!((open.len(), fenced.len()), (DESTINATIONS, DESTINATIONS));
+
+        let mut hits: BTreeMap<u32, u64> = rules.iter().map(|rule| (rule.number, 0)).collect();
+        for (call, (open, fenced)) in iter::zip(&calls, iter::zip(&open, &fenced)) {
+            let Target { address, port, .. } = call.target;
+            let protocol = Protocol(call.target.protocol);
+            let line = call.line();
+            let first = first_match(&scene.rules, &scene.host, &call.target).context("a rule")?;
+            let allows = scene.rules[first].allow;
+            let told = || format!("{line} by `{}` of {scene:?}", rules[first].rule);
+            let decided = compiled.decide(Way::Address, protocol, address, port);
+            assert_eq!(decided.action, action(allows), "{}", told());
+            assert_ne!(open, REFUSED, "control: {line}");
+            match allows {
+                false => assert_eq!(fenced, REFUSED, "{}", told()),
+                // The packet of a connection may be dropped, and then there is no answer.
+                true if protocol == Protocol::TCP => assert_ne!(fenced, REFUSED, "{}", told()),
+                true => assert_eq!(fenced, open, "{}", told()),
+            }
+            *hits.entry(rules[first].number).or_default() += 1;
+            *seen
+                .entry((SPELLINGS[call.spelling], allows, open == CONNECTED))
+                .or_insert(0) += 1;
+        }
+        for (rule, expected) in hits {
+            assert_eq!(maps.hits(rule)?.calls, expected, "rule {rule} of {scene:?}");
+        }
+    }
+    for spelling in SPELLINGS {
+        for allows in [false, true] {
+            let count = seen.get(&(spelling, allows, true)).copied().unwrap_or(0);
+            assert!(count > 50, "{spelling}, allows {allows}: {seen:?}");
+        }
+    }
+    Ok(())
+}
