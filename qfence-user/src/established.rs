@@ -24,7 +24,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use diag::{Diag, KINDS};
+use diag::{Diag, Found, KINDS};
 use netlink_packet_sock_diag::inet::SocketId;
 use nix::errno::Errno;
 use qfence_common::Protocol;
@@ -169,35 +169,47 @@ impl<D: Fn(&Connection) -> bool> Search<'_, D> {
             format!("cannot list the cgroups of {directory}")
         })?;
         let mut missed = HashMap::new();
-        for (namespace, diag) in namespaces::of(self.cgroup)? {
+        for (namespace, diag) in namespaces::of(self.cgroup, &mut self.errors) {
             for (protocol, family) in KINDS {
-                for found in diag.dump(protocol, family, self.owners)? {
-                    let socket = (namespace, found.cookie());
-                    if self.settled.contains(&socket)
-                        || !origin::is_opened(&found, &cgroups)
+                let all = match diag.dump(protocol, family, self.owners) {
+                    Ok(all) => all,
+                    Err(error) => {
+                        self.errors.push(error);
+                        break;
+                    }
+                };
+                for found in &all {
+                    let id = (namespace, found.cookie());
+                    if !origin::is_opened(found, &cgroups)
                         || !(self.denied)(&found.connection)
+                        || self.settled.contains(&id)
                     {
                         continue;
                     }
-                    let connection = found.connection;
-                    match diag.destroy(protocol, &found.response.header.socket_id) {
-                        Ok(()) => self.ended.connections.push(connection),
-                        // It ended by itself, or the kernel took another for it, of the same two ends.
-                        Err(error) if is_missing(&error) => {
-                            missed.insert(socket, connection);
-                            continue;
-                        }
-                        Err(error) => {
-                            let error = refused(error);
-                            self.errors
-                                .push(error.context(format!("cannot end {connection}")));
-                        }
+                    if self.end(&diag, found) {
+                        self.settled.insert(id);
+                    } else {
+                        missed.insert(id, found.connection);
                     }
-                    self.settled.insert(socket);
                 }
             }
         }
         Ok(missed)
+    }
+
+    /// Ends a connection; whether the kernel found it.
+    fn end(&mut self, diag: &Diag, found: &Found) -> bool {
+        let connection = found.connection;
+        match diag.destroy(connection.protocol, found.id()) {
+            Ok(()) => self.ended.connections.push(connection),
+            // It ended by itself, or the kernel took another for it, of the same two ends.
+            Err(error) if is_missing(&error) => return false,
+            Err(error) => {
+                let error = refused(error).context(format!("cannot end {connection}"));
+                self.errors.push(error);
+            }
+        }
+        true
     }
 }
 
