@@ -7,8 +7,16 @@
 //!
 //! What slips through between the publication and the search does no harm: the first packet of TCP,
 //! and every datagram, passes the egress hook, which judges by the new policy from then on. So for
-//! UDP this is a courtesy: its owner is told. UDP-Lite, ping and raw sockets, which the kernel cannot
-//! end, are told by their next datagram.
+//! UDP this is a courtesy: its owner is told. UDP-Lite, which the kernel cannot end, ping and raw
+//! sockets are told by their next datagram.
+//!
+//! Of MPTCP the ways to the peer are ended, which are connections of TCP; the kernel has no end for the
+//! whole (`mptcp_diag_handler` in net/mptcp/mptcp_diag.c). Nothing is carried any more, and a new way
+//! is judged like any other, but the owner is not told before net.mptcp.close_timeout, a minute.
+//!
+//! What is not found: sockets in a network namespace that no process of the fence is in any more, nor
+//! the caller; and a way of MPTCP that the peer opened to a connection from inside, if the fence's own
+//! way has ended.
 
 mod diag;
 mod namespaces;
