@@ -7,8 +7,16 @@
 //!
 //! What slips through between the publication and the search does no harm: the first packet of TCP,
 //! and every datagram, passes the egress hook, which judges by the new policy from then on. So for
-//! UDP this is a courtesy: its owner is told. UDP-Lite, ping and raw sockets, which the kernel cannot
-//! end, are told by their next datagram.
+//! UDP this is a courtesy: its owner is told. UDP-Lite, which the kernel cannot end, ping and raw
+//! sockets are told by their next datagram.
+//!
+//! Of MPTCP the ways to the peer are ended, which are connections of TCP; the kernel has no end for the
+//! whole (`mptcp_diag_handler` in net/mptcp/mptcp_diag.c). Nothing is carried any more, and a new way
+//! is judged like any other, but the owner is not told before net.mptcp.close_timeout, a minute.
+//!
+//! What is not found: sockets in a network namespace that no process of the fence is in any more, nor
+//! the caller; and a way of MPTCP that the peer opened to a connection from inside, if the fence's own
+//! way has ended.
 
 mod diag;
 mod namespaces;
@@ -24,7 +32,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use diag::{Diag, KINDS};
+use diag::{Diag, Found, KINDS};
 use netlink_packet_sock_diag::inet::SocketId;
 use nix::errno::Errno;
 use qfence_common::Protocol;
@@ -169,35 +177,47 @@ impl<D: Fn(&Connection) -> bool> Search<'_, D> {
             format!("cannot list the cgroups of {directory}")
         })?;
         let mut missed = HashMap::new();
-        for (namespace, diag) in namespaces::of(self.cgroup)? {
+        for (namespace, diag) in namespaces::of(self.cgroup, &mut self.errors) {
             for (protocol, family) in KINDS {
-                for found in diag.dump(protocol, family, self.owners)? {
-                    let socket = (namespace, found.cookie());
-                    if self.settled.contains(&socket)
-                        || !origin::is_opened(&found, &cgroups)
+                let all = match diag.dump(protocol, family, self.owners) {
+                    Ok(all) => all,
+                    Err(error) => {
+                        self.errors.push(error);
+                        break;
+                    }
+                };
+                for found in &all {
+                    let id = (namespace, found.cookie());
+                    if !origin::is_opened(found, &cgroups)
                         || !(self.denied)(&found.connection)
+                        || self.settled.contains(&id)
                     {
                         continue;
                     }
-                    let connection = found.connection;
-                    match diag.destroy(protocol, &found.response.header.socket_id) {
-                        Ok(()) => self.ended.connections.push(connection),
-                        // It ended by itself, or the kernel took another for it, of the same two ends.
-                        Err(error) if is_missing(&error) => {
-                            missed.insert(socket, connection);
-                            continue;
-                        }
-                        Err(error) => {
-                            let error = refused(error);
-                            self.errors
-                                .push(error.context(format!("cannot end {connection}")));
-                        }
+                    if self.end(&diag, found) {
+                        self.settled.insert(id);
+                    } else {
+                        missed.insert(id, found.connection);
                     }
-                    self.settled.insert(socket);
                 }
             }
         }
         Ok(missed)
+    }
+
+    /// Ends a connection; whether the kernel found it.
+    fn end(&mut self, diag: &Diag, found: &Found) -> bool {
+        let connection = found.connection;
+        match diag.destroy(connection.protocol, found.id()) {
+            Ok(()) => self.ended.connections.push(connection),
+            // It ended by itself, or the kernel took another for it, of the same two ends.
+            Err(error) if is_missing(&error) => return false,
+            Err(error) => {
+                let error = refused(error).context(format!("cannot end {connection}"));
+                self.errors.push(error);
+            }
+        }
+        true
     }
 }
 

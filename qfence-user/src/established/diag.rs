@@ -64,9 +64,15 @@ impl Found {
         }
     }
 
-    /// What the kernel calls its socket, never used twice in a namespace.
+    /// By what the kernel finds its socket.
+    pub(super) fn id(&self) -> &SocketId {
+        &self.response.header.socket_id
+    }
+
+    /// What the kernel calls its socket, never used twice in a namespace (`__sock_gen_cookie` in
+    /// net/core/sock_diag.c).
     pub(super) fn cookie(&self) -> [u8; 8] {
-        self.response.header.socket_id.cookie
+        self.id().cookie
     }
 }
 

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use nix::{
     errno::Errno,
     sched::{CloneFlags, setns},
+    unistd::Pid,
 };
 
 use super::diag::Diag;
@@ -21,35 +22,50 @@ use crate::cgroup::Cgroup;
 /// A socket to ask each namespace by, and the namespace's inode: those of all threads of a fence, and
 /// the caller's own. A thread can be in another than its process (unshare(2)).
 ///
-/// # Errors
-/// If a process cannot be looked at, or a namespace not entered.
-pub(super) fn of(cgroup: &Cgroup) -> Result<Vec<(u64, Diag)>> {
+/// A process that cannot be looked at, or a namespace that cannot be entered, is left out and among
+/// the `errors`.
+pub(super) fn of(cgroup: &Cgroup, errors: &mut Vec<anyhow::Error>) -> Vec<(u64, Diag)> {
     let mut namespaces = BTreeMap::new();
-    add(&mut namespaces, Path::new("/proc/thread-self"))?;
-    let pids = cgroup
-        .pids()
-        .with_context(|| format!("cannot list {}", cgroup.directory().display()))?;
-    for pid in pids {
-        ensure!(
-            pid.as_raw() > 0,
-            "a process of the fence is in a pid namespace that is not seen from here, so its \
-             connections cannot be found"
-        );
-        let tasks = format!("/proc/{pid}/task");
-        let Some(tasks) = unless_gone(fs::read_dir(&tasks), || format!("cannot read {tasks}"))?
-        else {
-            continue;
-        };
-        for task in tasks {
-            let Some(task) = unless_gone(task, || format!("cannot list the threads of {pid}"))?
-            else {
-                continue;
-            };
-            add(&mut namespaces, &task.path())?;
+    errors.extend(add(&mut namespaces, Path::new("/proc/thread-self")).err());
+    match cgroup.pids() {
+        Ok(pids) => {
+            let added = pids.into_iter().map(|pid| add_all(&mut namespaces, pid));
+            errors.extend(added.filter_map(Result::err));
+        }
+        Err(error) => {
+            let directory = cgroup.directory().display();
+            errors.push(anyhow!(error).context(format!("cannot list {directory}")));
         }
     }
-    let open = |(inode, file): (u64, File)| Ok((inode, enter(&file)?));
-    namespaces.into_iter().map(open).collect()
+    let mut entered = Vec::new();
+    for (inode, namespace) in namespaces {
+        match enter(&namespace) {
+            Ok(diag) => entered.push((inode, diag)),
+            Err(error) => errors.push(error),
+        }
+    }
+    entered
+}
+
+/// Adds the namespaces of a process.
+fn add_all(namespaces: &mut BTreeMap<u64, File>, pid: Pid) -> Result<()> {
+    ensure!(
+        pid.as_raw() > 0,
+        "a process of the fence is in a pid namespace that is not seen from here, so its \
+         connections cannot be found"
+    );
+    let tasks = format!("/proc/{pid}/task");
+    let context = || format!("cannot list {tasks}");
+    let Some(entries) = unless_gone(fs::read_dir(&tasks), context)? else {
+        return Ok(());
+    };
+    for task in entries {
+        let Some(task) = unless_gone(task, context)? else {
+            return Ok(());
+        };
+        add(namespaces, &task.path())?;
+    }
+    Ok(())
 }
 
 /// Adds the namespace of a thread. All of them are on one device (nsfs), so the inode tells them apart.

@@ -91,3 +91,38 @@ fn nested(attributes: &[u8], kind: u16) -> Option<&[u8]> {
     let length = usize::from(found.length());
     found.into_inner().get(NLA_HEADER_SIZE..length)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subflow_is_of_the_end_that_asked_for_it() {
+        assert!(has_asked(CAPABLE_LOCAL));
+        assert!(has_asked(CAPABLE_LOCAL | CAPABLE_REMOTE));
+        assert!(has_asked(JOIN_LOCAL | JOIN_REMOTE));
+        // Another path of a connection that came in, which the kernel opened from here.
+        assert!(has_asked(CAPABLE_REMOTE | JOIN_LOCAL));
+        assert!(!has_asked(CAPABLE_REMOTE));
+        assert!(!has_asked(JOIN_REMOTE));
+        // Given up before it was asked for.
+        assert!(has_asked(0));
+    }
+
+    #[test]
+    fn an_attribute_is_found_among_others_and_only_there() {
+        // Length and kind of each, in the order of bytes of the machine; the values are padded to four.
+        let attributes: Vec<u8> = [(5_u16, 1_u16, 7_u32), (8, 8, 3)]
+            .into_iter()
+            .flat_map(|(length, kind, value)| {
+                let head = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+                [head, value.to_le_bytes().to_vec()].concat()
+            })
+            .collect();
+        assert_eq!(nested(&attributes, 1), Some(&[7][..]));
+        assert_eq!(nested(&attributes, 8), Some(&[3, 0, 0, 0][..]));
+        assert_eq!(nested(&attributes, 2), None);
+        assert_eq!(nested(&attributes[..6], 8), None);
+        assert_eq!(nested(&[], 8), None);
+    }
+}

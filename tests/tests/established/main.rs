@@ -3,7 +3,10 @@
 mod scene;
 mod set;
 
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use anyhow::Result;
 use qfence_user::established::{self, Connection};
@@ -214,6 +217,22 @@ fn a_connection_that_is_being_opened_is_given_up() -> Result<()> {
     let fence = nobody("opening")?;
     let mut inside = Holder::start(fence.command(&scene.world.host, "sh"), "", &names)?;
     let ended = scene.end(&fence, inside.started(), |_| true)?;
+    inside.await_ended(&names, "ECONNABORTED")?;
+    assert_eq!(ended.connections.len(), 1, "{ended:?}");
+    Ok(())
+}
+
+/// As one does that was allowed a moment before, and was on its way when it was looked for.
+#[test]
+fn a_connection_that_shows_up_late_is_found_by_another_look() -> Result<()> {
+    let scene = Scene::new()?;
+    let names = [to("tcp", SERVER_V4, WATCHED)];
+    let fence = nobody("late")?;
+    let mut inside = Holder::start(fence.command(&scene.world.host, "sh"), "", &names)?;
+    let looks = AtomicU32::new(0);
+    let ended = scene.end(&fence, inside.started(), |_| {
+        looks.fetch_add(1, Ordering::Relaxed) > 0
+    })?;
     inside.await_ended(&names, "ECONNABORTED")?;
     assert_eq!(ended.connections.len(), 1, "{ended:?}");
     Ok(())
