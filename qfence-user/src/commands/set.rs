@@ -34,6 +34,10 @@ pub fn run(options: &Set, paths: &Paths) -> Result<()> {
         Some(name) => Some(choose::profile(name, &paths.profiles)?),
         None => None,
     };
+    if !options.keep_established {
+        established::check()
+            .context("give --keep-established to change the policy all the same")?;
+    }
     let fences = Fences::open(paths)?;
     let make = |policy: &Policy| {
         let profile = match &profile {

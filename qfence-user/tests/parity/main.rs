@@ -1,5 +1,7 @@
 //! Random policies on random hosts: what is compiled of them decides as the rules one by one would.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "all of this is tests")]
+
 mod naive;
 mod scene;
 

@@ -63,7 +63,10 @@ impl Case {
             Self::Rules(_) => {
                 let [high, low] = [u8::try_from(index >> 8).unwrap_or(0), (index & 0xff) as u8];
                 let v4 = IpAddr::from([44, 1, high, low]);
-                [v4, IpAddr::from([0x2a00, 1, 0, 0, 0, 0, 0, index as u16])]
+                [
+                    v4,
+                    IpAddr::from([0x2a00, 1, 0, 0, 0, 0, 0, u16::try_from(index).unwrap_or(0)]),
+                ]
             }
         };
         (0..DESTINATIONS / 2)

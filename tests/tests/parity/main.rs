@@ -2,8 +2,18 @@
 //! a fence that stands, and calls to destinations at their edges.
 
 #[path = "../../../qfence-user/tests/parity/naive.rs"]
+#[expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "shared with tests for which that is allowed"
+)]
 mod naive;
 #[path = "../../../qfence-user/tests/parity/scene.rs"]
+#[expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "shared with tests for which that is allowed"
+)]
 mod scene;
 
 use std::{collections::BTreeMap, fs, iter, net::IpAddr, path::Path};
