@@ -1,6 +1,7 @@
-//! The project's tasks, as `cargo xtask TASK`: set up the machine, build, run, install, test, demo, vm.
+//! The project's tasks, as `cargo xtask TASK`: set up the machine, build, run, install, test, bench, demo, vm.
 
 mod apt;
+mod bench;
 mod build;
 mod demo;
 mod ebpf;
@@ -57,6 +58,12 @@ enum Task {
         /// Run only the tests whose names contain this.
         filter: Option<String>,
     },
+    /// Set up, build, and measure as root what a policy costs; the figures go to target/bench.
+    Bench {
+        /// Measure for seconds, not for a minute: for a first look.
+        #[arg(long)]
+        quick: bool,
+    },
     /// Set up, build, and compare what a guest reaches without and with a fence.
     Demo {
         /// All is built: be the guests' host. This is what the demo starts as root.
@@ -109,6 +116,7 @@ fn dispatch(task: Task) -> Result<ExitCode> {
         Task::Run { args } => build::run(&args),
         Task::Install { prefix } => install::install(&prefix),
         Task::Test { only, filter } => test::test(only, filter.as_deref()),
+        Task::Bench { quick } => bench::bench(quick),
         Task::Demo { built: false } => demo::demo(),
         Task::Demo { built: true } => demo::compare(&build::program(Profile::Release)),
     }

@@ -128,7 +128,7 @@ fn machine() -> Result<()> {
 
 /// Has cargo build the test programs as the user who owns the checkout, and start them as root, with
 /// the user's environment: they call cargo themselves.
-fn run_tests_as_root(cargo: &mut Command) -> Result<()> {
+pub(crate) fn run_tests_as_root(cargo: &mut Command) -> Result<()> {
     let path = env::var_os("PATH").context("there is no PATH in the environment")?;
     // Cargo splits the runner at white space.
     let dirs = env::split_paths(&path).filter(|dir| {

@@ -5,7 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use ipnet::Ipv6Net;
 use qfence_common::Path;
 
-use crate::policy::{Numbered, Prefix, Sets, rule::Destination, set::SetName};
+use crate::policy::{
+    Numbered, Prefix, Sets,
+    rule::{Destination, V4},
+    set::SetName,
+};
 
 /// One of the matches of a rule, by the rule's place in the policy and its own in the rule: they are
 /// tried in this order.
@@ -19,6 +23,8 @@ pub(super) struct Membership {
     named_by: Vec<Vec<Which>>,
     host: usize,
     many: usize,
+    /// The destinations that are without IPv4, although their one prefix holds where that lies.
+    v6_alone: BTreeSet<usize>,
     /// Of `internet`: the matches that name it, and the destinations that it is without. None on the
     /// loopback path.
     internet: Option<(Vec<Which>, BTreeSet<usize>)>,
@@ -45,6 +51,7 @@ impl Membership {
             named_by: Vec::new(),
             host: 0,
             many: 0,
+            v6_alone: BTreeSet::new(),
             internet: None,
         };
         let mut known = HashMap::new();
@@ -55,6 +62,12 @@ impl Membership {
 
         let mut destination = |new: &mut Self, destination: Destination| {
             *known.entry(destination).or_insert_with(|| {
+                if let Destination::Prefix(prefix) = destination
+                    && prefix != V4
+                    && prefix.contains(&V4)
+                {
+                    return new.add_v6_alone(prefix);
+                }
                 let members = match destination {
                     Destination::Set(SetName::Dns) => Some(sets.nameservers.clone()),
                     other => other.prefixes(),
@@ -91,6 +104,15 @@ impl Membership {
         destination
     }
 
+    /// A new destination: a prefix less IPv4, which is within it. To write the difference as prefixes
+    /// would put as many as 96 of them one below the other, and each IPv4 address below all of them.
+    fn add_v6_alone(&mut self, prefix: Prefix) -> usize {
+        let destination = self.add([prefix]);
+        self.v6_alone.insert(destination);
+        self.members.entry(V4).or_default();
+        destination
+    }
+
     /// Visits all prefixes, each after those that hold it, as the order of prefixes has it.
     pub(super) fn try_for_each_prefix<E>(
         &self,
@@ -112,7 +134,11 @@ impl Membership {
             holding.extend(destinations);
 
             matches.clear();
-            matches.extend(holding.iter().flat_map(|&at| &self.named_by[at]));
+            let is_v4 = V4.contains(&prefix);
+            let here = holding
+                .iter()
+                .filter(|at| !is_v4 || !self.v6_alone.contains(at));
+            matches.extend(here.flat_map(|&at| &self.named_by[at]));
             if let Some((named_by, without)) = &self.internet
                 && !holding.iter().any(|at| without.contains(at))
             {

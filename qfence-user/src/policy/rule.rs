@@ -162,7 +162,8 @@ impl Match {
 }
 
 /// `::ffff:0:0/96`, where IPv4 is in the key space.
-const V4: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0);
+pub(crate) const V4: Prefix =
+    Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), V4_PREFIX_BITS);
 
 impl Destination {
     /// The prefixes that it is made of, or `None` if that depends on the host ([`set::members`]).
@@ -187,7 +188,7 @@ pub(crate) fn without_v4(prefix: Prefix) -> BTreeSet<Prefix> {
     // At each length on the way down to IPv4: the half that IPv4 is not in.
     (prefix.prefix_len() + 1..=V4_PREFIX_BITS)
         .filter_map(|length| {
-            let other = V4.to_bits() ^ (1 << (128 - u32::from(length)));
+            let other = V4.addr().to_bits() ^ (1 << (128 - u32::from(length)));
             Ipv6Net::new(Ipv6Addr::from_bits(other), length).ok()
         })
         .map(|net| net.trunc())
