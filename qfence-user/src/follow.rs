@@ -41,6 +41,8 @@ pub struct Follower {
 pub enum Update {
     /// Nothing had changed.
     Same,
+    /// Somebody else is about to change the policy: this is to be tried again.
+    Busy,
     /// A policy of this many prefixes is in force now.
     Published {
         /// How many prefixes lead to the host.
@@ -83,7 +85,15 @@ impl Follower {
     pub async fn update(&mut self) -> Result<Update> {
         // Waiting for the kernel and holding the lock do not go together: others wait for that.
         let local = self.routes.dump().await?;
-        let _lock = self.store.lock()?;
+        // Not waited for, but for the first policy: who holds it may be stopped, and a supervisor has more
+        // to do.
+        let lock = match self.sets {
+            None => Some(self.store.lock()?),
+            Some(_) => self.store.try_lock()?,
+        };
+        let Some(_lock) = lock else {
+            return Ok(Update::Busy);
+        };
         let stored = self.store.read()?;
         // Somebody may have removed it: then it is written anew.
         let is_kept = stored.is_some();

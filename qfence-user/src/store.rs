@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use nix::fcntl::{Flock, FlockArg};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::policy::{Policy, Sets};
@@ -65,12 +68,30 @@ impl Store {
     /// # Errors
     /// If there is nothing to lock: the fence is gone.
     pub fn lock(&self) -> Result<Lock> {
-        let context = || format!("cannot lock {}", self.pins.display());
-        let directory = fs::File::open(&self.pins).with_context(context)?;
-        let lock = Flock::lock(directory, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| errno)
-            .with_context(context)?;
-        Ok(Lock(lock))
+        let lock = self.lock_with(FlockArg::LockExclusive)?;
+        lock.with_context(|| self.cannot_lock())
+    }
+
+    /// Locks like [`Store::lock`]; `None` if somebody else is about to change the policy.
+    ///
+    /// # Errors
+    /// As [`Store::lock`].
+    pub fn try_lock(&self) -> Result<Option<Lock>> {
+        match self.lock_with(FlockArg::LockExclusiveNonblock)? {
+            Err(Errno::EWOULDBLOCK) => Ok(None),
+            locked => locked.map(Some).with_context(|| self.cannot_lock()),
+        }
+    }
+
+    fn lock_with(&self, how: FlockArg) -> Result<Result<Lock, Errno>> {
+        let directory = fs::File::open(&self.pins).with_context(|| self.cannot_lock())?;
+        Ok(Flock::lock(directory, how)
+            .map(Lock)
+            .map_err(|(_, errno)| errno))
+    }
+
+    fn cannot_lock(&self) -> String {
+        format!("cannot lock {}", self.pins.display())
     }
 
     /// What is kept; `None` before the first policy.
@@ -219,6 +240,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::new(dir.path(), "vm1", dir.path());
         let lock = store.lock().unwrap();
+        assert!(store.try_lock().unwrap().is_none());
         let file = fs::File::open(dir.path()).unwrap();
         let (file, _) = Flock::lock(file, FlockArg::LockExclusiveNonblock).unwrap_err();
         drop(lock);

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    follow::Follower,
+    follow::{Follower, Update},
     integrity::Integrity,
     job,
     kernel::Counts,
@@ -136,10 +136,10 @@ impl Supervisor<'_> {
     /// Brings the policy up to date; whether that worked.
     async fn update(&mut self) -> bool {
         let updated = self.policy.update().await;
-        report(updated.context(
+        let updated = report(updated.context(
             "the fence does not follow the host's addresses and nameservers; trying again",
-        ))
-        .is_some()
+        ));
+        updated.is_some_and(|update| update != Update::Busy)
     }
 
     /// Says what has been taken away from the fence.

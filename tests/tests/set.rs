@@ -370,3 +370,35 @@ fn many_changes_at_once_are_all_made() -> Result<()> {
     }
     scene.assert_all(false, &[(&SERVER_V4, PORT)])
 }
+
+/// Whoever is about to change the policy may be stopped, or very slow: the supervisor goes about its work.
+#[test]
+fn a_change_that_hangs_does_not_hold_up_the_supervisor() -> Result<()> {
+    let mut scene = Scene::new("hang", &[])?;
+    let pins = format!("/sys/fs/bpf/qfence/{}", scene.fence.name());
+    let lock = nix::fcntl::Flock::lock(
+        std::fs::File::open(pins)?,
+        nix::fcntl::FlockArg::LockExclusive,
+    );
+    let lock = lock.map_err(|(_, errno)| errno)?;
+    let fresh: std::net::IpAddr = "192.0.2.97".parse()?;
+    scene.world.add_host_address(fresh, "eth0")?;
+    let _service = Listeners::everywhere(&scene.world.host, 8083)?;
+    thread::sleep(Duration::from_millis(1500));
+    // It logs all the while.
+    assert!(
+        scene
+            .attempt("tcp", HOST_V4, PORT)?
+            .failed_with("ECONNREFUSED")
+    );
+    scene
+        .fence
+        .await_refusal(|refusal| refusal.destination == HOST_V4.to_string())?;
+    // And takes the new address in once it can.
+    drop(lock);
+    wait_until("the new address is the host", || {
+        Ok(scene
+            .attempt("udp", fresh, 8083)?
+            .failed_with("ECONNREFUSED"))
+    })
+}
