@@ -95,7 +95,7 @@ impl Judgement {
 #[inline(always)]
 pub(crate) fn judge<const HOOK: u32, C: EbpfContext>(ctx: &C, to: &Destination) -> Judgement {
     let entry = entry(to.path, to.address);
-    let mut decision = decide(entry, &Trees, to.protocol, to.port);
+    let mut decision = decide(entry, &Trees::of(entry), to.protocol, to.port);
     if decision.action == Action::Deny && answers(to) {
         decision.action = Action::Allow;
     } else {

@@ -4,7 +4,7 @@ use aya_ebpf::{
     bindings::{BPF_F_INNER_MAP, bpf_map_type::BPF_MAP_TYPE_ARRAY},
     helpers::bpf_map_lookup_elem,
 };
-use qfence_common::{Node, Nodes};
+use qfence_common::{Entry, Node, Nodes, entry::END};
 
 use crate::maps::TREES;
 
@@ -31,12 +31,23 @@ impl Tree {
     }
 }
 
-/// The trees of all policies there are.
-pub(crate) struct Trees;
+/// The trees of one policy, looked up once for all steps down one of them.
+pub(crate) struct Trees<'a>(Option<&'a Tree>);
 
-impl Nodes for Trees {
+impl Trees<'_> {
+    /// Those that an entry refers to, if it refers to any.
     #[inline(always)]
-    fn node(&self, half: u32, index: u32) -> Option<Node> {
-        TREES.get(half)?.get(index)
+    pub(crate) fn of(entry: Option<&Entry>) -> Self {
+        Self(match entry {
+            Some(entry) if entry.root != END => TREES.get(entry.half),
+            _ => None,
+        })
+    }
+}
+
+impl Nodes for Trees<'_> {
+    #[inline(always)]
+    fn node(&self, _half: u32, index: u32) -> Option<Node> {
+        self.0?.get(index)
     }
 }

@@ -1,6 +1,7 @@
 //! Owns aya: loads the programs, publishes policies to them, attaches and pins them, and reads what
 //! they count and record.
 
+mod fill;
 mod link;
 mod maps;
 mod own_link;

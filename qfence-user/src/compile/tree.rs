@@ -30,18 +30,42 @@ pub struct TooManyBoundaries {
     pub rules: String,
 }
 
-/// The trees for all prefixes; rules that meet again have theirs already.
+/// What a match makes of the queries it is about, as first and last of each interval.
+type Say = (Verdict, Vec<(u32, u32)>);
+
+/// The trees for all prefixes; where the same is said again, it is the same tree.
 pub(super) struct Trees<'a> {
     rules: &'a [Numbered],
     nodes: Vec<Node>,
-    known: HashMap<Vec<Which>, Entry>,
+    /// All that is said, once each, and at the place of each match the number of what it says.
+    says: Vec<Say>,
+    said_by: Vec<Vec<usize>>,
+    known: HashMap<Vec<usize>, Entry>,
 }
 
 impl<'a> Trees<'a> {
     pub(super) fn new(rules: &'a [Numbered]) -> Self {
+        let mut numbers: HashMap<Say, usize> = HashMap::new();
+        let mut says = Vec::new();
+        let mut number = |say: Say| {
+            *numbers.entry(say).or_insert_with_key(|say| {
+                says.push(say.clone());
+                says.len() - 1
+            })
+        };
+        let said_by = rules
+            .iter()
+            .map(|Numbered { rule, number: of }| {
+                let verdict = Verdict::new(rule.action, *of);
+                let matches = rule.matches.iter();
+                matches.map(|of| number((verdict, intervals(of)))).collect()
+            })
+            .collect();
         Self {
             rules,
             nodes: Vec::new(),
+            says,
+            said_by,
             known: HashMap::new(),
         }
     }
@@ -50,35 +74,34 @@ impl<'a> Trees<'a> {
         self.nodes
     }
 
-    fn get(&self, (rule, index): Which) -> &'a Match {
-        &self.rules[rule].rule.matches[index]
-    }
-
     /// The entry of a prefix; its flags are not set.
     pub(super) fn entry(&mut self, place: &Place<'_>) -> Result<Entry, TooManyBoundaries> {
-        // Nothing after a match of everything has a say, so that much more is alike without it.
-        let end = place
-            .matches
-            .iter()
-            .position(|which| intervals(self.get(*which)) == EVERYTHING);
-        let matches = end.map_or(place.matches, |end| &place.matches[..=end]);
-        if let Some(entry) = self.known.get(matches) {
+        let mut said = Vec::with_capacity(place.matches.len());
+        let mut matches = place.matches;
+        for (at, &(rule, index)) in place.matches.iter().enumerate() {
+            let say = self.said_by[rule][index];
+            // What was just said changes nothing, and neither does what comes after everything.
+            if said.last() != Some(&say) {
+                said.push(say);
+            }
+            if self.says[say].1 == EVERYTHING {
+                matches = &place.matches[..=at];
+                break;
+            }
+        }
+        if let Some(entry) = self.known.get(&said) {
             return Ok(*entry);
         }
-        let pieces = pieces(matches.iter().map(|which| {
-            let rule = &self.rules[which.0];
-            let verdict = Verdict::new(rule.rule.action, rule.number);
-            (verdict, intervals(self.get(*which)))
-        }));
+        let pieces = pieces(said.iter().map(|&say| &self.says[say]));
         let mut entry = Entry::EMPTY;
         if let Some((&(_, lowest), rest)) = pieces.split_first() {
             if rest.len() > MAX_BOUNDARIES {
-                return Err(self.too_many(place, matches, rest.len()));
+                return Err(self.too_many(place.prefix, matches, rest.len()));
             }
             entry.verdict = lowest;
             entry.root = self.grow(rest);
         }
-        self.known.insert(matches.to_vec(), entry);
+        self.known.insert(said, entry);
         Ok(entry)
     }
 
@@ -100,12 +123,7 @@ impl<'a> Trees<'a> {
         u32::try_from(self.nodes.len() - 1).unwrap_or(END - 1)
     }
 
-    fn too_many(
-        &self,
-        place: &Place<'_>,
-        matches: &[Which],
-        boundaries: usize,
-    ) -> TooManyBoundaries {
+    fn too_many(&self, prefix: Prefix, matches: &[Which], boundaries: usize) -> TooManyBoundaries {
         let mut rules: Vec<_> = matches.iter().map(|&(rule, _)| rule).collect();
         rules.dedup();
         // Those with the most ports first: they are at fault.
@@ -126,7 +144,7 @@ impl<'a> Trees<'a> {
             })
             .collect();
         TooManyBoundaries {
-            prefix: place.prefix,
+            prefix,
             boundaries,
             rules: named.join(", "),
         }
@@ -156,13 +174,13 @@ pub(super) fn intervals(of: &Match) -> Vec<(u32, u32)> {
 
 /// Cuts the space of queries into the pieces on which the first of the matches that has a query says the
 /// same: where each begins, and what it says, in order. All of the space is matched by the last.
-fn pieces(matches: impl Iterator<Item = (Verdict, Vec<(u32, u32)>)>) -> Vec<(u32, Verdict)> {
+fn pieces<'a>(matches: impl Iterator<Item = &'a Say>) -> Vec<(u32, Verdict)> {
     let mut found = BTreeMap::new();
     let mut open = EVERYTHING.to_vec();
     for (verdict, intervals) in matches {
-        for interval in intervals {
+        for &interval in intervals {
             open = take(&open, interval, |from| {
-                found.insert(from, verdict);
+                found.insert(from, *verdict);
             });
         }
         if open.is_empty() {

@@ -5,7 +5,9 @@ use std::{fs, io, os::unix::fs::DirBuilderExt as _, path::Path};
 use anyhow::{Context, Result, anyhow};
 use aya::{
     Ebpf,
-    maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, PerCpuArray, lpm_trie::Key},
+    maps::{
+        Array, ArrayOfMaps, HashMap, IterableMap, LpmTrie, Map, MapData, PerCpuArray, lpm_trie::Key,
+    },
 };
 use qfence_common::{
     Address, Decision, Entry, Hits, Node, Nodes, Path as Way, Protocol, Sighting,
@@ -15,6 +17,7 @@ use qfence_common::{
     entry::MAX_RULES,
 };
 
+use super::fill::fill;
 use crate::compile::Compiled;
 
 /// `BPF_F_NO_PREALLOC`: the kernel has no tries without it.
@@ -134,22 +137,24 @@ impl Maps {
     pub fn publish(&mut self, policy: &Compiled) -> Result<()> {
         let half = self.half().map_or(0, |half| (half + 1) % HALVES);
         let nodes = u32::try_from(policy.nodes.len()).context("the policy has too many ports")?;
-        let mut tree = Tree::create(nodes.max(1), INNER_MAP)
+        let tree = Tree::create(nodes.max(1), INNER_MAP)
             .context("cannot make a map for the ports of a policy")?;
-        for (index, node) in (0..).zip(&policy.nodes) {
-            tree.set(index, node, 0)
-                .context("cannot fill the map for the ports of a policy")?;
-        }
+        let indices: Vec<u32> = (0..nodes).collect();
+        fill(IterableMap::map(&tree), &indices, &policy.nodes)
+            .context("cannot fill the map for the ports of a policy")?;
         let size =
             u32::try_from(policy.entries.len()).context("the policy has too many prefixes")?;
-        let mut trie =
-            Trie::create(size.max(1), NO_PREALLOC).context("cannot make a policy map")?;
-        for ((path, prefix), entry) in &policy.entries {
-            let bits = PATH_BITS + u32::from(prefix.prefix_len());
-            let key = Key::new(bits, address::key(*path, prefix.addr().octets()));
-            trie.insert(&key, Entry { half, ..*entry }, 0)
-                .with_context(|| format!("cannot put {prefix} into the policy map"))?;
-        }
+        let trie = Trie::create(size.max(1), NO_PREALLOC).context("cannot make a policy map")?;
+        let (keys, entries): (Vec<_>, Vec<_>) = policy
+            .entries
+            .iter()
+            .map(|((path, prefix), entry)| {
+                let bits = PATH_BITS + u32::from(prefix.prefix_len());
+                let key = Key::new(bits, address::key(*path, prefix.addr().octets()));
+                (key, Entry { half, ..*entry })
+            })
+            .unzip();
+        fill(IterableMap::map(&trie), &keys, &entries).context("cannot fill the policy map")?;
         self.trees
             .set(half, &tree, 0)
             .and_then(|()| self.policy.set(0, &trie, 0))
