@@ -80,9 +80,8 @@ Fields of a JSON log line:
   pid          the process, in the initial pid namespace; at egress the one that made the socket
   command      the name of its thread, control characters as \\xNN
   cgroup       the id of its cgroup
-  rule         the rule that decided, such as \"deny host\"; what is refused without a rule:
-               deny-raw, deny-broadcast, deny-device, unparsed
-  comment      that of the rule in its profile, if it has one
+  rule         the rule that decided: \"deny host\", …, deny-raw, deny-broadcast, deny-device, unparsed
+A rule with a comment in its profile adds that, as \"comment\".
 A line with time, fence and lost says how many refusals are not in the log.";
 
 const VERIFY_NOTES: &str = "\
