@@ -76,11 +76,13 @@ Fields of a JSON log line:
   port         the destination port; 0 for protocols without
   socket       in place of these two, for a socket that may not be made or broadcast: its type
   device       in place of all three, for a device that may not be opened: its path
-  hook         connect4, connect6, sendmsg4, sendmsg6, egress, ingress, sock_create, setsockopt, device
+  hook         connect4, connect6, sendmsg4, sendmsg6, egress, ingress, sock_create,
+               setsockopt, device
   pid          the process, in the initial pid namespace; at egress the one that made the socket
   command      the name of its thread, control characters as \\xNN
   cgroup       the id of its cgroup
-  rule         the rule that decided: \"deny host\", …, deny-raw, deny-broadcast, deny-device, unparsed
+  rule         the rule that decided, such as \"deny host\"
+Without a rule are refused, and named so: deny-raw, deny-broadcast, deny-device, unparsed.
 A rule with a comment in its profile adds that, as \"comment\".
 A line with time, fence and lost says how many refusals are not in the log.";
 

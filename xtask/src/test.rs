@@ -110,8 +110,9 @@ fn end_to_end(filter: Option<&str>) -> Result<()> {
         image,
     )?;
     let mut cargo = shell::cargo();
+    // Each failing test program is told, not only the first: a run takes minutes.
     cargo
-        .args(["test", "--release", "--package", "tests"])
+        .args(["test", "--release", "--package", "tests", "--no-fail-fast"])
         .args(filter);
     cargo.env("QFENCE_BIN", program);
     if !shell::is_root() {
