@@ -97,16 +97,22 @@ fn turned(scene: &Scene, shell: &mut Shell, spec: &str) -> Result<Late> {
     })
 }
 
-/// Waits until the fence has taken in that the server's addresses are the host's no more.
-fn forgotten(inside: &mut Shell) -> Result<()> {
+/// Stops the supervisor at a moment at which the server's addresses are not the host's to the fence, as
+/// they were for the attempt before.
+fn stop_when_remote(inside: &mut Shell) -> Result<()> {
     let attempts = SERVERS.map(|(server, _)| format!("udp-connected/{server}/{PORT}"));
     wait_until("the server is remote again", || {
+        inside.signal(Signal::SIGSTOP)?;
         let mut words = vec!["--timeout-ms", "1"];
         words.extend(attempts.iter().map(String::as_str));
-        let outcomes = inside.attempt(&words)?;
-        Ok(!outcomes
+        let is_remote = !inside
+            .attempt(&words)?
             .iter()
-            .any(|outcome| outcome.failed_with("ECONNREFUSED")))
+            .any(|outcome| outcome.failed_with("ECONNREFUSED"));
+        if !is_remote {
+            inside.signal(Signal::SIGCONT)?;
+        }
+        Ok(is_remote)
     })
 }
 
@@ -124,10 +130,9 @@ fn outside_and_inside(
     let mut inside = Shell::start(command)?;
     for spec in ways.iter().flat_map(|way| specs(way)) {
         let control = turned(scene, &mut outside, &spec)?;
-        inside.signal(Signal::SIGSTOP)?;
+        stop_when_remote(&mut inside)?;
         let late = turned(scene, &mut inside, &spec);
         inside.signal(Signal::SIGCONT)?;
-        forgotten(&mut inside)?;
         judge(&spec, &control, &late?);
     }
     Ok(())
