@@ -26,9 +26,6 @@ const ALONE: usize = 128;
 /// One protocol at one address, and the ports that were seen there.
 type Target = (u32, IpAddr);
 
-/// Something, and how often it was seen.
-type Counted<T> = Vec<(T, u64)>;
-
 /// A profile, as TOML, that allows what was seen, each with how often, and beyond that says what the
 /// fence's own policy said. `unlisted` is how many sightings there was no room for.
 #[must_use]
@@ -149,7 +146,7 @@ fn quoted(text: &str) -> String {
 
 /// What was seen as matches, those seen most often first: the ports of one protocol at one address in
 /// one. Nothing is widened: what was seen at port 0 alone no rule can say, and is told apart, in words.
-fn rules(seen: &[(Sighting, u64)]) -> (Counted<Match>, Counted<String>) {
+fn rules(seen: &[(Sighting, u64)]) -> (Vec<(Match, u64)>, Vec<(String, u64)>) {
     let mut targets: BTreeMap<Target, (Vec<u16>, u64)> = BTreeMap::new();
     let mut without = Vec::new();
     for (sighting, count) in seen {
