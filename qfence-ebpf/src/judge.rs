@@ -1,11 +1,15 @@
 //! From a destination to a verdict.
 
-use aya_ebpf::{EbpfContext, helpers::bpf_set_retval, programs::SockAddrContext};
+use aya_ebpf::{
+    EbpfContext, btf_maps::lpm_trie::Key, helpers::bpf_set_retval, programs::SockAddrContext,
+};
 use aya_log_ebpf::debug;
 use qfence_common::{
-    Action, Address, Hook, Path, Protocol, Query, Verdict, decide,
+    Action, Address, Entry, Hook, Protocol,
+    address::{self, KEY_BITS, Path},
+    decide,
+    entry::{HOST, MONITOR},
     proof::{self, Token},
-    verdict::{HOST, MONITOR},
 };
 
 use crate::{
@@ -13,6 +17,7 @@ use crate::{
     maps::{DENY_RETVAL, POLICY, PROOF},
     owner, peers,
     record::{Author, Refusal, hit, refuse, sight},
+    tree::Trees,
 };
 
 /// What a hook returns to let the call or the packet go on.
@@ -28,7 +33,7 @@ pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destinatio
     }
     let judgement = judge::<HOOK, _>(ctx, to);
     if judgement.passes() && connects(HOOK) && is_tcp(to.protocol) {
-        owner::note_connection(to.socket, judgement.verdict.has(HOST));
+        owner::note_connection(to.socket, judgement.flags & HOST != 0);
     }
     if judgement.action == Action::Allow {
         return PROCEED;
@@ -53,14 +58,16 @@ fn fail_with(retval: i32) -> i32 {
 /// What came of judging a destination.
 pub(crate) struct Judgement {
     pub(crate) action: Action,
-    verdict: Verdict,
+    rule: u32,
+    /// Those of the entry.
+    flags: u32,
 }
 
 impl Judgement {
     /// Whether it goes on, allowed or only monitored.
     #[inline(always)]
     fn passes(&self) -> bool {
-        self.action == Action::Allow || self.verdict.has(MONITOR)
+        self.action == Action::Allow || self.flags & MONITOR != 0
     }
 
     /// Refuses the destination, unless it is only monitored; returns what the hook is to return.
@@ -71,9 +78,9 @@ impl Judgement {
             port: u32::from(to.port),
             protocol: to.protocol.0,
             hook,
-            rule: self.verdict.rule(),
+            rule: self.rule,
         };
-        let monitored = self.verdict.has(MONITOR);
+        let monitored = self.flags & MONITOR != 0;
         if monitored {
             sight(&what);
         }
@@ -87,12 +94,12 @@ impl Judgement {
 /// program's rather than a table of pointers, which the loader could not relocate.
 #[inline(always)]
 pub(crate) fn judge<const HOOK: u32, C: EbpfContext>(ctx: &C, to: &Destination) -> Judgement {
-    let verdict = verdict(to.path, to.address, to.protocol, to.port);
-    let mut action = verdict.action();
-    if action == Action::Deny && answers(to) {
-        action = Action::Allow;
+    let entry = entry(to.path, to.address);
+    let mut decision = decide(entry, &Trees::of(entry), to.protocol, to.port);
+    if decision.action == Action::Deny && answers(to) {
+        decision.action = Action::Allow;
     } else {
-        hit(verdict.rule(), HOOK < Hook::Egress as u32);
+        hit(decision.rule, HOOK < Hook::Egress as u32);
     }
     debug!(
         ctx,
@@ -101,16 +108,20 @@ pub(crate) fn judge<const HOOK: u32, C: EbpfContext>(ctx: &C, to: &Destination) 
         to.address,
         to.port,
         to.protocol.0,
-        verdict_name(action),
-        verdict.rule()
+        verdict_name(decision.action),
+        decision.rule
     );
-    Judgement { action, verdict }
+    Judgement {
+        action: decision.action,
+        rule: decision.rule,
+        flags: entry.map_or(0, |entry| entry.flags),
+    }
 }
 
-/// Whether the policy is only monitored; without one nothing is. All verdicts say the same.
+/// Whether the policy is only monitored; without one nothing is. All entries say the same.
 #[inline(always)]
 pub(crate) fn monitors() -> bool {
-    of_address([0; 16]).has(MONITOR)
+    entry(Path::Address, [0; 16]).is_some_and(|entry| entry.has(MONITOR))
 }
 
 /// Whether the hook of that number is one for connect().
@@ -123,40 +134,12 @@ fn is_tcp(protocol: Protocol) -> bool {
     protocol == Protocol::TCP || protocol == Protocol::MPTCP
 }
 
-/// What the policy has to say on an address, whatever the protocol: its flags are of use.
+/// The policy's entry for an address. No policy in the slot, or no prefix that holds the address (the
+/// compiler always writes `::/0` for each path), is `None`, which denies.
 #[inline(always)]
-pub(crate) fn of_address(address: Address) -> Verdict {
-    verdict(Path::Address, address, Protocol::ANY, 0)
-}
-
-/// The policy's verdict. No policy in the slot denies.
-#[inline(always)]
-fn verdict(path: Path, address: Address, protocol: Protocol, port: u16) -> Verdict {
-    match POLICY.get(0) {
-        Some(tree) => {
-            let query = Query::of_halves(path, halves(address), protocol, port);
-            decide(tree, &query)
-        }
-        None => Verdict::NONE,
-    }
-}
-
-/// The two halves of an address, as numbers.
-#[inline(always)]
-fn halves(address: Address) -> [u64; 2] {
-    #[repr(align(8))]
-    struct Aligned(Address);
-
-    let aligned = Aligned(address);
-    // SAFETY: two words, aligned, of initialised memory. Volatile, or LLVM makes them out of single bytes
-    // in registers, and does so before it is known that there is an address: the verifier finds
-    // registers that nothing was written to ("R9 !read_ok").
-    let [upper, lower] = unsafe {
-        core::ptr::from_ref(&aligned.0)
-            .cast::<[u64; 2]>()
-            .read_volatile()
-    };
-    [u64::from_be(upper), u64::from_be(lower)]
+pub(crate) fn entry<'a>(path: Path, address: Address) -> Option<&'a Entry> {
+    let key = Key::new(KEY_BITS, address::key(path, address));
+    POLICY.get(0).and_then(|trie| trie.get(&key))
 }
 
 /// Whether this is an answer to a datagram that came from there.

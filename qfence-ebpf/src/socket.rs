@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use qfence_common::{
     Hook,
-    verdict::{BROADCAST, SOCKET_KIND},
+    decide::{BROADCAST, SOCKET_KIND},
 };
 
 use crate::{

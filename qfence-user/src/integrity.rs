@@ -94,11 +94,7 @@ impl Integrity {
                 damage.insert(Damage::Pin(hook.name()));
             }
         }
-        if !kernel
-            .maps()
-            .in_force()
-            .is_ok_and(|policy| policy.is_whole())
-        {
+        if !kernel.maps().has_policy() {
             damage.insert(Damage::Policy);
         }
         let membership = fs::read_to_string(format!("/proc/{}/cgroup", self.command));

@@ -1,7 +1,10 @@
 //! `explain`: what happens to destinations, and why.
 
+use std::net::IpAddr;
+
 use anyhow::{Context, Result, bail, ensure};
 use comfy_table::{Table, presets::NOTHING};
+use qfence_common::{Entry, Path, address};
 use serde::Serialize;
 
 use super::{print, require_root};
@@ -12,6 +15,7 @@ use crate::{
     compile::compile,
     explain::{Asked, Case, Explanation, explain},
     fences::Fences,
+    hostset::single,
     kernel::Maps,
     name::check_name,
     paths::Paths,
@@ -99,8 +103,8 @@ fn split(options: &Explain) -> Result<(Option<&str>, &[String])> {
 fn of_fence(name: &str, queries: &[Query], paths: &Paths) -> Result<Vec<Explanation>> {
     require_root()?;
     let fences = Fences::open(paths)?;
-    fences.enforced(name)?;
-    let nodes = Maps::open(&fences.pins(name))?.in_force()?;
+    fences.condition(name)?;
+    let maps = Maps::open(&fences.pins(name))?;
     let stored = fences
         .store(name)
         .read()?
@@ -109,9 +113,16 @@ fn of_fence(name: &str, queries: &[Query], paths: &Paths) -> Result<Vec<Explanat
     let asked = Asked {
         rules: &rules,
         sets: &stored.sets,
-        nodes: &nodes,
+        nodes: &maps,
     };
-    Ok(queries.iter().map(|query| explain(&asked, query)).collect())
+    let entry = |path: Path, ip: IpAddr| -> Result<Option<Entry>> {
+        let address: address::Address = single(ip).addr().octets();
+        maps.entry(path, address)
+    };
+    queries
+        .iter()
+        .map(|query| explain(&asked, query, entry))
+        .collect()
 }
 
 /// By a policy as `exec` would make it, on this host as it is now.
@@ -130,7 +141,11 @@ fn of_profile(options: &Explain, queries: &[Query], paths: &Paths) -> Result<Vec
         sets: &sets,
         nodes: &compiled,
     };
-    Ok(queries.iter().map(|query| explain(&asked, query)).collect())
+    let entry = |path: Path, ip: IpAddr| Ok(compiled.look_up(path, ip).copied());
+    queries
+        .iter()
+        .map(|query| explain(&asked, query, entry))
+        .collect()
 }
 
 fn table(answers: &[Answer<'_>]) -> String {

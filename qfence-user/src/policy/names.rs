@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use qfence_common::verdict;
+use qfence_common::decide;
 
 use super::{Numbered, Policy};
 use crate::store::{Edition, Store};
@@ -77,12 +77,12 @@ impl Names {
     #[must_use]
     pub fn name(&self, number: u32) -> RuleName {
         let word = match number {
-            verdict::UNPARSED => "unparsed",
-            verdict::SOCKET_KIND => "deny-raw",
-            verdict::DEVICE => "deny-device",
-            verdict::BROADCAST => "deny-broadcast",
+            decide::UNPARSED => "unparsed",
+            decide::SOCKET_KIND => "deny-raw",
+            decide::DEVICE => "deny-device",
+            decide::BROADCAST => "deny-broadcast",
             // The policy map had no answer.
-            verdict::NO_RULE => "no-policy",
+            decide::NO_RULE => "no-policy",
             number => match self.0.get(&number) {
                 Some(name) => return name.clone(),
                 None => "unknown",
