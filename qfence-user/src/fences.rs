@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -220,6 +220,19 @@ impl Fences {
             Some(other) if cgroup.is_populated()? => Ok(other),
             _ => Err(anyhow!("there is no fence named {name:?}")),
         }
+    }
+
+    /// What the fence `name` is like, of which a policy is asked that is in force.
+    ///
+    /// # Errors
+    /// As for [`Fences::condition`], and if nothing fences what runs in it.
+    pub fn enforced(&self, name: &str) -> Result<Condition> {
+        let condition = self.condition(name)?;
+        ensure!(
+            condition != Condition::Unfenced,
+            "the fence {name} is not whole: its programs are gone, and what runs in it is NOT FENCED"
+        );
+        Ok(condition)
     }
 
     fn condition_of(&self, name: &str, cgroup: &Cgroup) -> Result<Condition> {

@@ -14,13 +14,20 @@ use crate::{
     policy::{
         Policy,
         ports::Ports,
-        protocol::Proto,
+        protocol::{Proto, WITH_PORTS},
         rule::{Destination, Match},
     },
 };
 
+/// How many rules of their own there are for what was seen; what was seen less often is in one rule, for
+/// a policy has room for [`qfence_common::entry::MAX_RULES`] alone.
+const ALONE: usize = 128;
+
 /// One protocol at one address, and the ports that were seen there.
 type Target = (u32, IpAddr);
+
+/// Something, and how often it was seen.
+type Counted<T> = Vec<(T, u64)>;
 
 /// A profile, as TOML, that allows what was seen, each with how often, and beyond that says what the
 /// fence's own policy said. `unlisted` is how many sightings there was no room for.
@@ -53,18 +60,40 @@ pub fn suggest(
             .unwrap_or(&policy.profile.default)
             .action
     });
-    line(&format!("default = {:?}", word(default)));
-    for (of, count) in rules(seen) {
+    line(&format!("default = {}", quoted(word(default))));
+    let own = policy.map_or_else(Vec::new, Policy::rules);
+    let (rules, without) = rules(seen);
+    let (often, seldom) = rules.split_at(rules.len().min(ALONE));
+    for (of, count) in often {
         line("");
         line("[[rule]]");
-        line(&format!("allow = {:?}", of.to_string()));
-        let times = match count {
-            1 => "once".to_owned(),
-            many => format!("{many} times"),
-        };
-        line(&format!("comment = \"seen {times}\""));
+        line(&format!("allow = {}", quoted(&of.to_string())));
+        line(&format!(
+            "comment = {}",
+            quoted(&format!("seen {}", times(*count)))
+        ));
     }
-    let own = policy.map_or_else(Vec::new, Policy::rules);
+    if !seldom.is_empty() {
+        line("");
+        line("[[rule]]");
+        line("allow = [");
+        for (of, count) in seldom {
+            line(&format!(
+                "  {}, # seen {}",
+                quoted(&of.to_string()),
+                times(*count)
+            ));
+        }
+        line("]");
+        line("comment = \"seen less often than the others\"");
+    }
+    for (target, count) in without {
+        line("");
+        line(&format!(
+            "# No rule is about port 0 alone: {target}, seen {}.",
+            times(count)
+        ));
+    }
     if let Some((_default, own)) = own.split_last()
         && !own.is_empty()
     {
@@ -75,13 +104,13 @@ pub fn suggest(
             let matches: Vec<_> = rule
                 .matches
                 .iter()
-                .map(|of| format!("{:?}", of.to_string()))
+                .map(|of| quoted(&of.to_string()))
                 .collect();
             line("");
             line("[[rule]]");
             line(&format!("{} = [{}]", word(rule.action), matches.join(", ")));
             if let Some(comment) = &rule.comment {
-                line(&format!("comment = {comment:?}"));
+                line(&format!("comment = {}", quoted(comment)));
             }
         }
     }
@@ -95,16 +124,44 @@ const fn word(action: Action) -> &'static str {
     }
 }
 
+fn times(count: u64) -> String {
+    match count {
+        1 => "once".to_owned(),
+        many => format!("{many} times"),
+    }
+}
+
+/// A text as TOML has it: what may not stand in a basic string is escaped.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => out.extend(['\\', character]),
+            plain if !plain.is_control() => out.push(plain),
+            control => {
+                let _ = write!(out, "\\u{:04X}", u32::from(control));
+            }
+        }
+    }
+    out.push('"');
+    out
+}
+
 /// What was seen as matches, those seen most often first: the ports of one protocol at one address in
-/// one. Nothing is widened.
-fn rules(seen: &[(Sighting, u64)]) -> Vec<(Match, u64)> {
+/// one. Nothing is widened: what was seen at port 0 alone no rule can say, and is told apart, in words.
+fn rules(seen: &[(Sighting, u64)]) -> (Counted<Match>, Counted<String>) {
     let mut targets: BTreeMap<Target, (Vec<u16>, u64)> = BTreeMap::new();
+    let mut without = Vec::new();
     for (sighting, count) in seen {
         let address = Ipv6Addr::from(sighting.address).to_canonical();
         let protocol = match sighting.protocol {
             number if number == Protocol::MPTCP.0 => Protocol::TCP.0,
             number => number,
         };
+        if sighting.port == 0 && WITH_PORTS.contains(&Protocol(protocol)) {
+            without.push((format!("{} to {address}", named(protocol)), *count));
+            continue;
+        }
         let (ports, all) = targets.entry((protocol, address)).or_default();
         ports.extend(u16::try_from(sighting.port).ok().filter(|port| *port != 0));
         *all += count;
@@ -122,7 +179,7 @@ fn rules(seen: &[(Sighting, u64)]) -> Vec<(Match, u64)> {
         })
         .collect();
     rules.sort_by_key(|(_, count)| Reverse(*count));
-    rules
+    (rules, without)
 }
 
 fn named(protocol: u32) -> Proto {
@@ -184,5 +241,45 @@ mod tests {
         let profile = Profile::parse("vm1", None, &text).unwrap();
         assert_eq!(profile.rules.len(), 2);
         assert!(!text.contains("NOT WHOLE"));
+    }
+
+    #[test]
+    fn port_0_is_not_widened_to_every_port() {
+        for address in ["127.0.0.1", "::1"] {
+            let seen = [(sighting(Protocol::UDP, address, 0), 2)];
+            let policy = testing::policy(&[], true);
+            let text = suggest("vm1", Some(&policy), &seen, 0);
+            let profile = Profile::parse("vm1", None, &text).unwrap();
+            assert_eq!(profile.rules.len(), 2, "{text}");
+            let told = format!("port 0 alone: udp to {address}, seen 2 times");
+            assert!(text.contains(&told), "{text}");
+        }
+    }
+
+    #[test]
+    fn all_that_there_is_room_to_see_fits() {
+        let seen: Vec<_> = (0..qfence_common::abi::SIGHTINGS)
+            .map(|at| {
+                let address = format!("10.0.{}.{}", at >> 8, at & 0xff);
+                (sighting(Protocol::TCP, &address, 80), 1)
+            })
+            .collect();
+        let policy = testing::policy(&[], true);
+        let text = suggest("vm1", Some(&policy), &seen, 0);
+        let profile = Profile::parse("vm1", None, &text).unwrap();
+        let matches: usize = profile.rules.iter().map(|rule| rule.matches.len()).sum();
+        assert_eq!(matches, seen.len() + 2);
+        let loaded = profile.into();
+        Policy::new(Vec::new(), crate::policy::Dns::Auto, loaded, None, false).unwrap();
+    }
+
+    #[test]
+    fn a_comment_is_carried_over_as_it_is() {
+        let mut policy = testing::policy(&["deny lan"], true);
+        let comment = "a \"quoted\" \\ one, it's \u{e9}\u{202e}\u{ad}";
+        policy.given[0].comment = Some(comment.to_owned());
+        let text = suggest("vm1", Some(&policy), &[], 0);
+        let profile = Profile::parse("vm1", None, &text).unwrap();
+        assert_eq!(profile.rules[0].comment.as_deref(), Some(comment), "{text}");
     }
 }

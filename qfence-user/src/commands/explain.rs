@@ -103,7 +103,7 @@ fn split(options: &Explain) -> Result<(Option<&str>, &[String])> {
 fn of_fence(name: &str, queries: &[Query], paths: &Paths) -> Result<Vec<Explanation>> {
     require_root()?;
     let fences = Fences::open(paths)?;
-    fences.condition(name)?;
+    fences.enforced(name)?;
     let maps = Maps::open(&fences.pins(name))?;
     let stored = fences
         .store(name)

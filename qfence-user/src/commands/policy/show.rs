@@ -57,7 +57,7 @@ struct ShownSet {
 pub(super) fn run(name: &str, json: bool, paths: &Paths) -> Result<()> {
     require_root()?;
     let fences = Fences::open(paths)?;
-    fences.condition(name)?;
+    fences.enforced(name)?;
     let maps = Maps::open(&fences.pins(name))?;
     let stored = fences
         .store(name)
