@@ -2,15 +2,8 @@
 
 use crate::Hook;
 
-/// The one-slot array whose slot holds the policy in force: a longest-prefix trie of entries.
+/// The one-slot array whose slot holds the policy in force: an array of [`crate::Node`]s.
 pub const POLICY_MAP: &str = "POLICY";
-
-/// The array of two maps of the trees that entries refer to: that of the policy in force, and one for
-/// the next.
-pub const TREES_MAP: &str = "TREES";
-
-/// How many maps of trees there are.
-pub const HALVES: u32 = 2;
 
 /// The per-CPU array of [`crate::Hits`], indexed by a rule's number.
 pub const HITS_MAP: &str = "HITS";

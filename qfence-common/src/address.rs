@@ -1,4 +1,4 @@
-//! One 128-bit key space for both address families, and the keys of the policy map.
+//! One 128-bit space for both address families.
 
 /// An IPv6 address in network order; IPv4 is stored as `::ffff:a.b.c.d`.
 ///
@@ -6,13 +6,13 @@
 /// address, whichever hook it arrives in.
 pub type Address = [u8; 16];
 
-/// The bytes before the four of an IPv4 address.
-const V4_MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+/// The upper half of the lower 64 bits of an IPv4 address; the upper 64 bits are zero.
+pub(crate) const V4_MAPPED: u64 = 0xffff;
 
 /// The length in bits of the prefix that holds all IPv4 addresses, `::ffff:0:0/96`.
 pub const V4_PREFIX_BITS: u8 = 96;
 
-/// The key of an IPv4 address given in network order.
+/// An IPv4 address given in network order, in this space.
 #[must_use]
 #[inline(always)]
 pub const fn from_v4(octets: [u8; 4]) -> Address {
@@ -20,14 +20,12 @@ pub const fn from_v4(octets: [u8; 4]) -> Address {
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }
 
-/// The IPv4 address behind a key, if it is one.
+/// The IPv4 address behind one, if it is one.
 #[must_use]
-pub fn to_v4(address: &Address) -> Option<[u8; 4]> {
-    let (head, tail) = address.split_at(12);
-    if head == V4_MAPPED {
-        tail.try_into().ok()
-    } else {
-        None
+pub const fn to_v4(address: &Address) -> Option<[u8; 4]> {
+    match *address {
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => Some([a, b, c, d]),
+        _ => None,
     }
 }
 
@@ -47,34 +45,12 @@ impl Path {
     pub const ALL: [Self; 2] = [Self::Address, Self::Loopback];
 }
 
-/// A key of the policy map: the path, then the address. A prefix's length counts the path's bits.
-pub type Key = [u8; PATH_BYTES + 16];
-
-/// The bytes of the path in a key: a word, so that the address is aligned.
-const PATH_BYTES: usize = 4;
-
-/// The bits of the path in a key.
-pub const PATH_BITS: u32 = 32;
-
-/// The bits of a whole key: the length to look one address up with.
-pub const KEY_BITS: u32 = PATH_BITS + 128;
-
-/// The key of an address on a path.
-#[must_use]
-#[inline(always)]
-pub const fn key(path: Path, address: Address) -> Key {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
-    [
-        path as u8, 0, 0, 0, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p,
-    ]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn v4_round_trips_through_the_key_space() {
+    fn v4_round_trips_through_the_space_of_both() {
         assert_eq!(to_v4(&from_v4([127, 0, 0, 53])), Some([127, 0, 0, 53]));
     }
 
@@ -85,14 +61,5 @@ mod tests {
         compatible[12] = 127;
         compatible[15] = 1;
         assert_eq!(to_v4(&compatible), None);
-    }
-
-    #[test]
-    fn a_key_is_the_path_and_then_the_address() {
-        let address: Address = core::array::from_fn(|index| u8::try_from(index).unwrap() + 1);
-        let key = key(Path::Loopback, address);
-        assert_eq!(key[..4], [1, 0, 0, 0]);
-        assert_eq!(key[4..], address);
-        assert_eq!(u32::try_from(key.len()).unwrap() * 8, KEY_BITS);
     }
 }

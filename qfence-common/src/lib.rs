@@ -4,19 +4,21 @@
 
 pub mod abi;
 pub mod address;
-pub mod decide;
 pub mod device;
-pub mod entry;
 pub mod event;
 pub mod packet;
 pub mod peer;
 pub mod proof;
+pub mod protocol;
 pub mod tally;
+pub mod tree;
+pub mod verdict;
 
 pub use address::{Address, Path};
-pub use decide::{Action, Decision, Nodes, Protocol, decide};
-pub use entry::{Entry, Node, Verdict};
 pub use event::{Event, Hook};
 pub use packet::Packet;
 pub use peer::Peer;
+pub use protocol::Protocol;
 pub use tally::{Hits, Sighting};
+pub use tree::{Node, Nodes, Query, decide};
+pub use verdict::{Action, Verdict};

@@ -1,7 +1,7 @@
 //! Devices: refuses those that give a guest a network beside QEMU's own sockets.
 
 use aya_ebpf::programs::DeviceContext;
-use qfence_common::{Hook, decide::DEVICE, device::is_forbidden};
+use qfence_common::{Hook, device::is_forbidden, verdict::DEVICE};
 
 use crate::{
     judge::{PROCEED, monitors},

@@ -1,15 +1,11 @@
 //! From a destination to a verdict.
 
-use aya_ebpf::{
-    EbpfContext, btf_maps::lpm_trie::Key, helpers::bpf_set_retval, programs::SockAddrContext,
-};
+use aya_ebpf::{EbpfContext, helpers::bpf_set_retval, programs::SockAddrContext};
 use aya_log_ebpf::debug;
 use qfence_common::{
-    Action, Address, Entry, Hook, Protocol,
-    address::{self, KEY_BITS, Path},
-    decide,
-    entry::{HOST, MONITOR},
+    Action, Address, Hook, Path, Protocol, Query, Verdict, decide,
     proof::{self, Token},
+    verdict::{HOST, MONITOR},
 };
 
 use crate::{
@@ -17,7 +13,6 @@ use crate::{
     maps::{DENY_RETVAL, POLICY, PROOF},
     owner, peers,
     record::{Author, Refusal, hit, refuse, sight},
-    tree::Trees,
 };
 
 /// What a hook returns to let the call or the packet go on.
@@ -33,7 +28,7 @@ pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destinatio
     }
     let judgement = judge::<HOOK, _>(ctx, to);
     if judgement.passes() && connects(HOOK) && is_tcp(to.protocol) {
-        owner::note_connection(to.socket, judgement.flags & HOST != 0);
+        owner::note_connection(to.socket, judgement.verdict.has(HOST));
     }
     if judgement.action == Action::Allow {
         return PROCEED;
@@ -58,16 +53,14 @@ fn fail_with(retval: i32) -> i32 {
 /// What came of judging a destination.
 pub(crate) struct Judgement {
     pub(crate) action: Action,
-    rule: u32,
-    /// Those of the entry.
-    flags: u32,
+    verdict: Verdict,
 }
 
 impl Judgement {
     /// Whether it goes on, allowed or only monitored.
     #[inline(always)]
     fn passes(&self) -> bool {
-        self.action == Action::Allow || self.flags & MONITOR != 0
+        self.action == Action::Allow || self.verdict.has(MONITOR)
     }
 
     /// Refuses the destination, unless it is only monitored; returns what the hook is to return.
@@ -78,9 +71,9 @@ impl Judgement {
             port: u32::from(to.port),
             protocol: to.protocol.0,
             hook,
-            rule: self.rule,
+            rule: self.verdict.rule(),
         };
-        let monitored = self.flags & MONITOR != 0;
+        let monitored = self.verdict.has(MONITOR);
         if monitored {
             sight(&what);
         }
@@ -94,12 +87,12 @@ impl Judgement {
 /// program's rather than a table of pointers, which the loader could not relocate.
 #[inline(always)]
 pub(crate) fn judge<const HOOK: u32, C: EbpfContext>(ctx: &C, to: &Destination) -> Judgement {
-    let entry = entry(to.path, to.address);
-    let mut decision = decide(entry, &Trees::of(entry), to.protocol, to.port);
-    if decision.action == Action::Deny && answers(to) {
-        decision.action = Action::Allow;
+    let verdict = verdict(to.path, to.address, to.protocol, to.port);
+    let mut action = verdict.action();
+    if action == Action::Deny && answers(to) {
+        action = Action::Allow;
     } else {
-        hit(decision.rule, HOOK < Hook::Egress as u32);
+        hit(verdict.rule(), HOOK < Hook::Egress as u32);
     }
     debug!(
         ctx,
@@ -108,20 +101,16 @@ pub(crate) fn judge<const HOOK: u32, C: EbpfContext>(ctx: &C, to: &Destination) 
         to.address,
         to.port,
         to.protocol.0,
-        verdict_name(decision.action),
-        decision.rule
+        verdict_name(action),
+        verdict.rule()
     );
-    Judgement {
-        action: decision.action,
-        rule: decision.rule,
-        flags: entry.map_or(0, |entry| entry.flags),
-    }
+    Judgement { action, verdict }
 }
 
-/// Whether the policy is only monitored; without one nothing is. All entries say the same.
+/// Whether the policy is only monitored; without one nothing is. All verdicts say the same.
 #[inline(always)]
 pub(crate) fn monitors() -> bool {
-    entry(Path::Address, [0; 16]).is_some_and(|entry| entry.has(MONITOR))
+    of_address([0; 16]).has(MONITOR)
 }
 
 /// Whether the hook of that number is one for connect().
@@ -134,12 +123,40 @@ fn is_tcp(protocol: Protocol) -> bool {
     protocol == Protocol::TCP || protocol == Protocol::MPTCP
 }
 
-/// The policy's entry for an address. No policy in the slot, or no prefix that holds the address (the
-/// compiler always writes `::/0` for each path), is `None`, which denies.
+/// What the policy has to say on an address, whatever the protocol: its flags are of use.
 #[inline(always)]
-pub(crate) fn entry<'a>(path: Path, address: Address) -> Option<&'a Entry> {
-    let key = Key::new(KEY_BITS, address::key(path, address));
-    POLICY.get(0).and_then(|trie| trie.get(&key))
+pub(crate) fn of_address(address: Address) -> Verdict {
+    verdict(Path::Address, address, Protocol::ANY, 0)
+}
+
+/// The policy's verdict. No policy in the slot denies.
+#[inline(always)]
+fn verdict(path: Path, address: Address, protocol: Protocol, port: u16) -> Verdict {
+    match POLICY.get(0) {
+        Some(tree) => {
+            let query = Query::of_halves(path, halves(address), protocol, port);
+            decide(tree, &query)
+        }
+        None => Verdict::NONE,
+    }
+}
+
+/// The two halves of an address, as numbers.
+#[inline(always)]
+fn halves(address: Address) -> [u64; 2] {
+    #[repr(align(8))]
+    struct Aligned(Address);
+
+    let aligned = Aligned(address);
+    // SAFETY: two words, aligned, of initialised memory. Volatile, or LLVM makes them out of single bytes
+    // in registers, and does so before it is known that there is an address: the verifier finds
+    // registers that nothing was written to ("R9 !read_ok").
+    let [upper, lower] = unsafe {
+        core::ptr::from_ref(&aligned.0)
+            .cast::<[u64; 2]>()
+            .read_volatile()
+    };
+    [u64::from_be(upper), u64::from_be(lower)]
 }
 
 /// Whether this is an answer to a datagram that came from there.

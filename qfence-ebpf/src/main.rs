@@ -16,7 +16,6 @@ mod peers;
 mod record;
 mod socket;
 mod tree;
-mod trie;
 
 use aya_ebpf::{
     macros::{cgroup_device, cgroup_skb, cgroup_sock, cgroup_sock_addr, cgroup_sockopt},

@@ -9,19 +9,15 @@ use aya_ebpf::{
 use qfence_common::{
     Event, Hits, Peer, Sighting,
     abi::{self, COUNTER_SLOTS, EVENTS_BYTES},
-    entry::MAX_RULES,
+    verdict::MAX_RULES,
 };
 
-use crate::{owner::Owner, tree::Tree, trie::Trie};
+use crate::{owner::Owner, tree::Tree};
 
-/// The policy in force. A change fills a fresh trie and swaps it in, so that no call is ever judged
+/// The policy in force. A change fills a fresh tree and swaps it in, so that no call is ever judged
 /// by half of an old and half of a new policy. The inner size is a template; the loader sets it.
 #[btf_map]
-pub(crate) static POLICY: ArrayOfMaps<Trie, 1> = ArrayOfMaps::new();
-
-/// The trees that the entries of the policy refer to. Each half is filled while the other is in force.
-#[btf_map]
-pub(crate) static TREES: ArrayOfMaps<Tree, { abi::HALVES as usize }> = ArrayOfMaps::new();
+pub(crate) static POLICY: ArrayOfMaps<Tree, 1> = ArrayOfMaps::new();
 
 /// How often each rule has decided.
 #[btf_map]

@@ -6,13 +6,15 @@ use aya_ebpf::{
     programs::SkBuffContext,
 };
 use qfence_common::{
-    Action, Hook, Packet, Path, Protocol, abi::Counter, decide, entry::MANY, packet::Bytes,
-    packet::parse,
+    Action, Hook, Packet, Path, Protocol,
+    abi::Counter,
+    packet::{Bytes, parse},
+    verdict::{MANY, NO_RULE, UNPARSED},
 };
 
 use crate::{
     destination::Destination,
-    judge::{PROCEED, entry, judge, monitors},
+    judge::{PROCEED, judge, monitors, of_address},
     maps::ALLOW_RAW,
     owner, peers,
     record::{Refusal, count, refuse},
@@ -80,7 +82,7 @@ fn drop_unparsed(ctx: &SkBuffContext) -> i32 {
         port: 0,
         protocol: 0,
         hook: EGRESS,
-        rule: decide::UNPARSED,
+        rule: UNPARSED,
     };
     let author = owner::author(ctx.skb.skb, whole_socket(ctx));
     refuse(&what, &author, monitors())
@@ -133,7 +135,8 @@ pub(crate) fn judge_ingress(ctx: &SkBuffContext) -> i32 {
 /// not tell, for all its addresses are zero.
 #[inline(always)]
 fn is_for_one(packet: &Packet) -> bool {
-    entry(Path::Address, packet.destination).is_some_and(|entry| !entry.has(MANY))
+    let verdict = of_address(packet.destination);
+    verdict.rule() != NO_RULE && !verdict.has(MANY)
 }
 
 #[inline(always)]

@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use qfence_common::{
     Hook,
-    decide::{BROADCAST, SOCKET_KIND},
+    verdict::{BROADCAST, SOCKET_KIND},
 };
 
 use crate::{

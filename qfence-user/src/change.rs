@@ -1,6 +1,6 @@
 //! Changes the policy of a fence while it is in force, with or without its supervisor.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use qfence_common::{Action, Path as Way, Protocol};
 
 use crate::{
@@ -29,11 +29,11 @@ impl Changed {
     pub fn denies(&self, connection: &Connection) -> bool {
         // Of TCP what goes on with a connection is not judged; every other packet is, by the new policy.
         let to = connection.remote;
-        let decision = self
+        let verdict = self
             .compiled
             .decide(Way::Address, Protocol::TCP, to.ip(), to.port());
         let is_tcp = connection.protocol == Protocol::TCP;
-        is_tcp && decision.action == Action::Deny && !self.policy.monitor
+        is_tcp && verdict.action() == Action::Deny && !self.policy.monitor
     }
 }
 
@@ -49,12 +49,7 @@ pub async fn change(
     name: &str,
     make: impl FnOnce(&Policy) -> Result<Policy>,
 ) -> Result<Changed> {
-    let condition = fences.condition(name)?;
-    if condition == Condition::Unfenced {
-        bail!(
-            "the fence {name} is not whole: its programs are gone, and what runs in it is NOT FENCED"
-        );
-    }
+    let condition = fences.enforced(name)?;
     let store = fences.store(name);
     let mut maps = Maps::open(&fences.pins(name))?;
     // Read before the lock is taken: others wait for that.

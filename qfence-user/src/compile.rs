@@ -1,79 +1,89 @@
 //! Compiles a policy to the contents of the policy map.
 //!
-//! For each prefix that any rule or set has, the entry says what the rules whose destination holds that
-//! prefix make of each protocol and port: [`membership`] finds those rules, [`tree`] decides between
-//! them. First match then costs one longest-prefix lookup and a few steps down a tree.
+//! For each prefix that any rule or set has, [`membership`] finds the rules whose destination holds it,
+//! and [`ports`] says what the first of them that matches makes of each protocol and port. [`intervals`]
+//! lays the prefixes side by side, and [`tree`] makes of all that the tree that the kernel goes down.
 //!
 //! There are two sets of prefixes, one for each path. Through the loopback device everything is the host.
 
+mod intervals;
 mod membership;
+mod ports;
 pub mod shadow;
 mod tree;
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 
-use ipnet::Ipv6Net;
+use intervals::Flattened;
 use membership::{Membership, Place};
+use ports::Ports;
 use qfence_common::{
-    Decision, Entry, Node, Nodes, Path, Protocol, decide,
-    entry::{HOST, MANY, MONITOR},
+    Node, Nodes, Path, Protocol, Query, Verdict, decide,
+    verdict::{HOST, MANY, MONITOR},
 };
-use tree::Trees;
+use tree::Tree;
 
 use crate::{
     hostset::single,
-    policy::{Numbered, Prefix, Sets},
+    policy::{Numbered, Sets},
 };
 
-pub use tree::TooManyBoundaries;
+/// The rules say more than the kernel's tree has room for. Nothing is ever cut short.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} cut {of} into {pieces} pieces, and {fit} fit: name fewer in {rules}")]
+pub struct DoesNotFit {
+    /// What there is too much of.
+    what: &'static str,
+    /// What is cut.
+    of: String,
+    /// Into how many pieces.
+    pub pieces: usize,
+    /// How many fit.
+    pub fit: usize,
+    /// The rules that name the most of it, as they are written.
+    pub rules: String,
+}
 
-/// The contents of the policy map and of the map of its trees.
+/// The contents of the policy map.
 #[derive(Clone, Debug, Default)]
 pub struct Compiled {
-    /// The entries. `::/0` is always there, for each path.
-    pub entries: BTreeMap<(Path, Prefix), Entry>,
-    /// The nodes of all trees.
+    /// The tree. Its first [`qfence_common::tree::ROOTS`] nodes are its roots.
     pub nodes: Vec<Node>,
+    /// Into how many intervals the rules cut the addresses, of both paths.
+    pub intervals: usize,
 }
 
 /// Compiles `rules`, of which the last matches everything, with the members that `sets` have now.
 /// With `monitor` nothing is to be refused.
 ///
 /// # Errors
-/// If the rules for a prefix need more boundaries between ports than a tree can have; nothing is ever
-/// cut short.
-pub fn compile(
-    rules: &[Numbered],
-    sets: &Sets,
-    monitor: bool,
-) -> Result<Compiled, TooManyBoundaries> {
-    let mut compiled = Compiled::default();
-    let mut trees = Trees::new(rules);
+/// If the rules tell more addresses apart, or more ports of a prefix, than there is room for.
+pub fn compile(rules: &[Numbered], sets: &Sets, monitor: bool) -> Result<Compiled, DoesNotFit> {
+    let mut tree = Tree::new();
+    let mut ports = Ports::new(rules);
+    let mut count = 0;
     for path in Path::ALL {
-        let membership = Membership::new(rules, sets, path);
-        // The entries of the prefixes that hold the one at hand, the nearest last.
-        let mut above: Vec<(Prefix, Entry)> = Vec::new();
-        membership.try_for_each_prefix(|place| {
-            let entry = Entry {
-                flags: flags(place, path, monitor),
-                ..trees.entry(place)?
-            };
-            while above
-                .last()
-                .is_some_and(|(outer, _)| !outer.contains(&place.prefix))
-            {
-                above.pop();
-            }
-            // What says the same as what is around it is not needed.
-            if above.last().is_none_or(|(_, outer)| *outer != entry) {
-                compiled.entries.insert((path, place.prefix), entry);
-            }
-            above.push((place.prefix, entry));
+        let mut flattened = Flattened::default();
+        Membership::new(rules, sets, path).try_for_each_prefix(|place| {
+            let step = ports.step(place, flags(place, path, monitor), &mut tree)?;
+            flattened.add(place.prefix, step);
             Ok(())
         })?;
+        let intervals = flattened.finish();
+        count += intervals.len();
+        tree.grow_addresses(path, &intervals)
+            .map_err(|too_many| DoesNotFit {
+                what: "their prefixes",
+                of: "the addresses".to_owned(),
+                pieces: too_many.pieces,
+                fit: too_many.fit,
+                rules: most(rules, 0..rules.len(), |rule| rule.matches.len()),
+            })?;
     }
-    compiled.nodes = trees.into_nodes();
-    Ok(compiled)
+    Ok(Compiled {
+        nodes: tree.into_nodes(),
+        intervals: count,
+    })
 }
 
 fn flags(place: &Place<'_>, path: Path, monitor: bool) -> u32 {
@@ -84,31 +94,34 @@ fn flags(place: &Place<'_>, path: Path, monitor: bool) -> u32 {
         | flag(MONITOR, monitor)
 }
 
+/// Three of some rules, which have the most of something, as they are written.
+fn most(
+    rules: &[Numbered],
+    some: impl IntoIterator<Item = usize>,
+    has: impl Fn(&crate::policy::rule::Rule) -> usize,
+) -> String {
+    let mut some: Vec<_> = some.into_iter().map(|index| &rules[index].rule).collect();
+    some.sort_by_key(|rule| std::cmp::Reverse(has(rule)));
+    let named: Vec<_> = some
+        .iter()
+        .take(3)
+        .map(|rule| format!("`{}` ({})", rule.brief(), rule.source))
+        .collect();
+    named.join(", ")
+}
+
 impl Compiled {
     /// What the kernel decides by this.
     #[must_use]
-    pub fn decide(&self, path: Path, protocol: Protocol, address: IpAddr, port: u16) -> Decision {
-        decide(self.look_up(path, address), self, protocol, port)
-    }
-
-    /// What the kernel looks up: the entry of the longest prefix that holds the address.
-    #[must_use]
-    pub fn look_up(&self, path: Path, address: IpAddr) -> Option<&Entry> {
-        let mut prefix = single(address);
-        loop {
-            if let Some(entry) = self.entries.get(&(path, prefix)) {
-                return Some(entry);
-            }
-            let shorter = prefix.prefix_len().checked_sub(1)?;
-            prefix = Ipv6Net::new(prefix.addr(), shorter).ok()?.trunc();
-        }
+    pub fn decide(&self, path: Path, protocol: Protocol, address: IpAddr, port: u16) -> Verdict {
+        let address = single(address).addr().octets();
+        decide(self, &Query::new(path, address, protocol, port))
     }
 }
 
-/// There is one half.
 impl Nodes for Compiled {
-    fn node(&self, _half: u32, index: u32) -> Option<Node> {
-        self.nodes.get(usize::try_from(index).ok()?).copied()
+    fn read<T>(&self, index: u32, read: impl FnOnce(&Node) -> T) -> Option<T> {
+        self.nodes.get(usize::try_from(index).ok()?).map(read)
     }
 }
 

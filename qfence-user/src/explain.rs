@@ -1,4 +1,4 @@
-//! Why a destination is let through or refused: what the entry of its prefix says, rule by rule.
+//! Why a destination is let through or refused: what the tree says of its address, rule by rule.
 
 mod cases;
 
@@ -7,11 +7,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 pub use cases::Case;
 use cases::{boundaries, spell};
 use ipnet::Ipv6Net;
-use qfence_common::{
-    Action, Entry, Nodes, Path, Protocol,
-    decide::{NO_RULE, query},
-    entry::MONITOR,
-};
+use qfence_common::{Action, Nodes, Path, Protocol, Verdict, tree::port_query, verdict::MONITOR};
 use serde::Serialize;
 
 use crate::{
@@ -34,7 +30,7 @@ pub struct Asked<'a, N> {
     pub rules: &'a [Numbered],
     /// The members of the sets it was compiled with.
     pub sets: &'a Sets,
-    /// The trees of its entries.
+    /// The tree that it was compiled to.
     pub nodes: &'a N,
 }
 
@@ -51,24 +47,15 @@ pub struct Explanation {
     pub hint: Option<String>,
 }
 
-/// Explains one destination. `entry` looks up the entry of an address on a path.
-///
-/// # Errors
-/// What `entry` fails with.
-pub fn explain<N: Nodes>(
-    asked: &Asked<'_, N>,
-    what: &Query,
-    entry: impl Fn(Path, IpAddr) -> anyhow::Result<Option<Entry>>,
-) -> anyhow::Result<Explanation> {
-    let on = |path| -> anyhow::Result<Vec<Case>> {
-        Ok(asked.cases(what, path, entry(path, what.address)?))
-    };
-    Ok(Explanation {
+/// Explains one destination.
+#[must_use]
+pub fn explain<N: Nodes>(asked: &Asked<'_, N>, what: &Query) -> Explanation {
+    Explanation {
         address: what.address.to_canonical(),
-        by_address: on(Path::Address)?,
-        through_loopback: on(Path::Loopback)?,
+        by_address: asked.cases(what, Path::Address),
+        through_loopback: asked.cases(what, Path::Loopback),
         hint: hint(what.address),
-    })
+    }
 }
 
 fn hint(address: IpAddr) -> Option<String> {
@@ -81,71 +68,47 @@ fn hint(address: IpAddr) -> Option<String> {
 }
 
 impl<N: Nodes> Asked<'_, N> {
-    fn cases(&self, what: &Query, path: Path, entry: Option<Entry>) -> Vec<Case> {
-        let monitored = entry.is_some_and(|entry| entry.has(MONITOR));
-        let Some(entry) = entry else {
-            return vec![self.case(
-                what,
-                path,
-                String::new(),
-                Action::Deny,
-                NO_RULE,
-                None,
-                false,
-            )];
-        };
+    fn cases(&self, what: &Query, path: Path) -> Vec<Case> {
         // What is asked about, cut where the verdict changes.
-        let all = boundaries(&entry, self.nodes);
-        let mut by_rule: BTreeMap<u32, (Action, Vec<(u32, u32)>)> = BTreeMap::new();
+        let all = boundaries(self.nodes, path, single(what.address).addr().octets());
+        let mut by_rule: BTreeMap<u32, (Verdict, Vec<(u32, u32)>)> = BTreeMap::new();
         for interval in asked_about(what) {
             for (index, (from, verdict)) in all.iter().enumerate() {
                 let to = all.get(index + 1).map_or(u32::MAX, |(next, _)| next - 1);
                 let (first, last) = (interval.0.max(*from), interval.1.min(to));
                 if first <= last {
                     let found = by_rule.entry(verdict.rule());
-                    let found = found.or_insert((verdict.action(), Vec::new()));
-                    found.1.push((first, last));
+                    let (_, intervals) = found.or_insert((*verdict, Vec::new()));
+                    intervals.push((first, last));
                 }
             }
         }
         let order = |number: u32| self.rules.iter().position(|rule| rule.number == number);
-        let mut found: Vec<_> = by_rule.into_iter().collect();
-        found.sort_by_key(|(number, _)| order(*number));
+        let mut found: Vec<_> = by_rule.into_values().collect();
+        found.sort_by_key(|(verdict, _)| order(verdict.rule()));
         let count = found.len();
         found
             .into_iter()
             .enumerate()
-            .map(|(index, (number, (action, intervals)))| {
-                let which = match (count, index + 1 == count) {
+            .map(|(index, (verdict, intervals))| Case {
+                which: match (count, index + 1 == count) {
                     (1, _) => String::new(),
                     (_, true) => "the rest".to_owned(),
                     (_, false) => spell(&intervals),
-                };
-                let example = intervals.first().map(|(first, _)| *first);
-                self.case(what, path, which, action, number, example, monitored)
+                },
+                ..self.case(path, what.address, verdict, intervals[0].0)
             })
             .collect()
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of a case")]
-    fn case(
-        &self,
-        what: &Query,
-        path: Path,
-        which: String,
-        action: Action,
-        number: u32,
-        example: Option<u32>,
-        monitored: bool,
-    ) -> Case {
-        let found = self.rules.iter().find(|rule| rule.number == number);
-        let rule = found.map(|numbered| &numbered.rule);
-        let member = rule
-            .zip(example)
-            .and_then(|(rule, example)| self.member(rule, example, path, what.address));
+    /// What is told of a verdict on an address, given a protocol and port that it is about.
+    fn case(&self, path: Path, address: IpAddr, verdict: Verdict, example: u32) -> Case {
+        let numbered = self.rules.iter().find(|rule| rule.number == verdict.rule());
+        let rule = numbered.map(|numbered| &numbered.rule);
+        let member = rule.and_then(|rule| self.member(rule, example, path, address));
         Case {
-            which,
-            verdict: match (action, monitored) {
+            which: String::new(),
+            verdict: match (verdict.action(), verdict.has(MONITOR)) {
                 (Action::Allow, _) => "allow",
                 (Action::Deny, true) => "monitored",
                 (Action::Deny, false) => "deny",
@@ -169,28 +132,34 @@ impl<N: Nodes> Asked<'_, N> {
         path: Path,
         address: IpAddr,
     ) -> Option<(Destination, Option<Prefix>)> {
-        let address = single(address);
-        rule.matches.iter().find_map(|of| {
-            if !is_about(of, example) {
-                return None;
+        let of_all = |destination| Some((destination, None));
+        rule.matches.iter().find_map(|of| match of.destination {
+            _ if !is_about(of, example) => None,
+            set @ Destination::Set(SetName::Host) if path == Path::Loopback => of_all(set),
+            set @ Destination::Set(SetName::Any) => of_all(set),
+            set @ Destination::Set(SetName::Internet) => SetName::NOT_INTERNET
+                .iter()
+                .all(|other| self.longest(Destination::Set(*other), address).is_none())
+                .then_some((set, None)),
+            other => {
+                let member = self.longest(other, address)?;
+                Some((other, Some(member)))
             }
-            let members = match of.destination {
-                Destination::Set(SetName::Host) if path == Path::Loopback => {
-                    return Some((of.destination, None));
-                }
-                Destination::Set(SetName::Internet | SetName::Any) => {
-                    return Some((of.destination, None));
-                }
-                Destination::Set(SetName::Host) => self.sets.host.clone(),
-                Destination::Set(SetName::Dns) => self.sets.nameservers.clone(),
-                other => other.prefixes().unwrap_or_default(),
-            };
-            members
-                .into_iter()
-                .filter(|member| member.contains(&address))
-                .max_by_key(Ipv6Net::prefix_len)
-                .map(|member| (of.destination, Some(member)))
         })
+    }
+
+    /// The longest of a destination's prefixes that has an address.
+    fn longest(&self, destination: Destination, address: IpAddr) -> Option<Prefix> {
+        let members = match destination {
+            Destination::Set(SetName::Host) => self.sets.host.clone(),
+            Destination::Set(SetName::Dns) => self.sets.nameservers.clone(),
+            other => other.prefixes().unwrap_or_default(),
+        };
+        let address = single(address);
+        members
+            .into_iter()
+            .filter(|member| member.contains(&address))
+            .max_by_key(Ipv6Net::prefix_len)
     }
 }
 
@@ -199,7 +168,7 @@ fn is_about(of: &Match, example: u32) -> bool {
     of.in_effect().iter().any(|(protocol, ports)| {
         *protocol == Protocol::ANY
             || ports.bounds().any(|(first, last)| {
-                (query(*protocol, first)..=query(*protocol, last)).contains(&example)
+                (port_query(*protocol, first)..=port_query(*protocol, last)).contains(&example)
             })
     })
 }
@@ -219,8 +188,8 @@ fn asked_about(what: &Query) -> Vec<(u32, u32)> {
     protocols
         .into_iter()
         .map(|protocol| match what.port {
-            Some(port) => (query(protocol, port), query(protocol, port)),
-            None => (query(protocol, 0), query(protocol, u16::MAX)),
+            Some(port) => (port_query(protocol, port), port_query(protocol, port)),
+            None => (port_query(protocol, 0), port_query(protocol, u16::MAX)),
         })
         .collect()
 }

@@ -150,10 +150,10 @@ impl Follower {
     /// Whether a connection to there is refused, by the policy that this process published last.
     #[must_use]
     pub fn refuses(&self, address: IpAddr, port: u16) -> bool {
-        let decision = self
+        let verdict = self
             .compiled
             .decide(Way::Address, Protocol::TCP, address, port);
-        decision.action == Action::Deny && !self.policy.monitor
+        verdict.action() == Action::Deny && !self.policy.monitor
     }
 
     /// Waits until the members of a set may have changed.

@@ -94,7 +94,11 @@ impl Integrity {
                 damage.insert(Damage::Pin(hook.name()));
             }
         }
-        if !kernel.maps().has_policy() {
+        if !kernel
+            .maps()
+            .in_force()
+            .is_ok_and(|policy| policy.is_whole())
+        {
             damage.insert(Damage::Policy);
         }
         let membership = fs::read_to_string(format!("/proc/{}/cgroup", self.command));

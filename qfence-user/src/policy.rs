@@ -72,7 +72,7 @@ pub struct Loaded {
 /// A rule and its number, by which the kernel knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Numbered {
-    /// Below [`qfence_common::entry::MAX_RULES`].
+    /// Below [`qfence_common::verdict::MAX_RULES`].
     pub number: u32,
     /// The rule.
     pub rule: Rule,

@@ -148,7 +148,7 @@ mod tests {
 
     use qfence_common::{
         address::from_v4,
-        decide::{self, NO_RULE},
+        verdict::{self, NO_RULE},
     };
 
     use super::*;
@@ -206,14 +206,14 @@ mod tests {
 
     #[test]
     fn sockets_devices_and_odd_packets_are_named() {
-        let socket = of(Hook::SockCreate, [0; 16], 1, 3, decide::SOCKET_KIND);
+        let socket = of(Hook::SockCreate, [0; 16], 1, 3, verdict::SOCKET_KIND);
         assert!(
             socket
                 .to_string()
                 .contains(" refused icmp raw socket sock_create pid ")
         );
         assert!(socket.to_string().ends_with(" rule deny-raw"));
-        let device = of(Hook::Device, [0; 16], 10, 200, decide::DEVICE);
+        let device = of(Hook::Device, [0; 16], 10, 200, verdict::DEVICE);
         assert!(
             device
                 .to_string()
@@ -224,7 +224,7 @@ mod tests {
                 .unwrap()
                 .contains(r#""verdict":"refused","device":"/dev/net/tun","hook":"device""#)
         );
-        let packet = of(Hook::Egress, [0; 16], 0, 0, decide::UNPARSED);
+        let packet = of(Hook::Egress, [0; 16], 0, 0, verdict::UNPARSED);
         assert!(
             packet
                 .to_string()

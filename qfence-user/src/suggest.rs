@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How many rules of their own there are for what was seen; what was seen less often is in one rule, for
-/// a policy has room for [`qfence_common::entry::MAX_RULES`] alone.
+/// a policy has room for [`qfence_common::verdict::MAX_RULES`] alone.
 const ALONE: usize = 128;
 
 /// One protocol at one address, and the ports that were seen there.

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
-use qfence_common::{Event, Hook, decide, device::FORBIDDEN};
+use qfence_common::{Event, Hook, device::FORBIDDEN, verdict};
 use serde::Serialize;
 
 /// What was refused.
@@ -52,7 +52,7 @@ impl What {
             Some(Hook::Device) => Self::Device {
                 device: device_name(event.protocol, event.port),
             },
-            _ if event.rule == decide::UNPARSED => Self::Packet {
+            _ if event.rule == verdict::UNPARSED => Self::Packet {
                 protocol: "unknown",
             },
             _ => Self::Destination {

@@ -9,7 +9,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use qfence_common::{Action, Decision, Path as Way, Protocol, decide};
+use qfence_common::{
+    Action, Node, Nodes, Path as Way, Protocol, Query, Verdict, decide, tree::ROOTS,
+};
 use qfence_user::{
     compile::{Compiled, compile},
     kernel::Maps,
@@ -102,25 +104,47 @@ impl Versions {
         Ok(Self { rules, compiled })
     }
 
-    fn decide(&self, version: usize, address: IpAddr) -> Decision {
+    fn decide(&self, version: usize, address: IpAddr) -> Verdict {
         self.compiled[version].decide(Way::Address, Protocol::UDP, address, PORT)
     }
 
-    /// What would be decided by the entries of a version and the trees of the other.
+    /// What would be decided by the roots of a version and the other nodes of the other.
     fn mixed(&self, version: usize, address: IpAddr) -> Action {
-        let entry = self.compiled[version].look_up(Way::Address, address);
-        decide(entry, &self.compiled[1 - version], Protocol::UDP, PORT).action
+        let mixed = Mixed {
+            roots: &self.compiled[version],
+            others: &self.compiled[1 - version],
+        };
+        let octets = match address {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
+        };
+        let query = Query::new(Way::Address, octets, Protocol::UDP, PORT);
+        decide(&mixed, &query).action()
     }
 
     /// The rules by which either version refuses a destination.
     fn refusals(&self, address: IpAddr) -> BTreeSet<String> {
         let decisions = [0, 1].map(|version| self.decide(version, address));
-        let denied = decisions.iter().filter(|of| of.action == Action::Deny);
-        let rule = |of: &Decision| {
-            let rule = self.rules.iter().find(|rule| rule.number == of.rule);
+        let denied = decisions.iter().filter(|of| of.action() == Action::Deny);
+        let rule = |of: &Verdict| {
+            let rule = self.rules.iter().find(|rule| rule.number == of.rule());
             rule.map(|numbered| numbered.rule.to_string())
         };
         denied.filter_map(rule).collect()
+    }
+}
+
+/// Half of one policy and half of another.
+struct Mixed<'a> {
+    roots: &'a Compiled,
+    others: &'a Compiled,
+}
+
+impl Nodes for Mixed<'_> {
+    fn read<T>(&self, index: u32, read: impl FnOnce(&Node) -> T) -> Option<T> {
+        let is_root = usize::try_from(index).is_ok_and(|index| index < ROOTS);
+        let half = if is_root { self.roots } else { self.others };
+        half.read(index, read)
     }
 }
 
@@ -129,7 +153,7 @@ fn no_call_is_judged_by_two_policies() -> Result<()> {
     use Action::{Allow, Deny};
 
     let world = World::new()?;
-    // A tree before all others, in one version alone: the trees of the versions lie elsewhere.
+    // Ports before all others, in one version alone: the nodes of the versions lie elsewhere.
     let mut first = [
         "--allow",
         "udp:198.51.100.1:80",
@@ -156,7 +180,7 @@ fn no_call_is_judged_by_two_policies() -> Result<()> {
         ("second-allows", [Deny, Allow]),
     ] {
         for address in destinations(kind) {
-            let decided = [0, 1].map(|version| versions.decide(version, address).action);
+            let decided = [0, 1].map(|version| versions.decide(version, address).action());
             assert_eq!(decided, expected, "{kind}: {address}");
         }
     }

@@ -1,10 +1,7 @@
 //! `explain`: what happens to destinations, and why.
 
-use std::net::IpAddr;
-
 use anyhow::{Context, Result, bail, ensure};
 use comfy_table::{Table, presets::NOTHING};
-use qfence_common::{Entry, Path, address};
 use serde::Serialize;
 
 use super::{print, require_root};
@@ -15,7 +12,6 @@ use crate::{
     compile::compile,
     explain::{Asked, Case, Explanation, explain},
     fences::Fences,
-    hostset::single,
     kernel::Maps,
     name::check_name,
     paths::Paths,
@@ -104,7 +100,7 @@ fn of_fence(name: &str, queries: &[Query], paths: &Paths) -> Result<Vec<Explanat
     require_root()?;
     let fences = Fences::open(paths)?;
     fences.enforced(name)?;
-    let maps = Maps::open(&fences.pins(name))?;
+    let nodes = Maps::open(&fences.pins(name))?.in_force()?;
     let stored = fences
         .store(name)
         .read()?
@@ -113,16 +109,9 @@ fn of_fence(name: &str, queries: &[Query], paths: &Paths) -> Result<Vec<Explanat
     let asked = Asked {
         rules: &rules,
         sets: &stored.sets,
-        nodes: &maps,
+        nodes: &nodes,
     };
-    let entry = |path: Path, ip: IpAddr| -> Result<Option<Entry>> {
-        let address: address::Address = single(ip).addr().octets();
-        maps.entry(path, address)
-    };
-    queries
-        .iter()
-        .map(|query| explain(&asked, query, entry))
-        .collect()
+    Ok(queries.iter().map(|query| explain(&asked, query)).collect())
 }
 
 /// By a policy as `exec` would make it, on this host as it is now.
@@ -141,11 +130,7 @@ fn of_profile(options: &Explain, queries: &[Query], paths: &Paths) -> Result<Vec
         sets: &sets,
         nodes: &compiled,
     };
-    let entry = |path: Path, ip: IpAddr| Ok(compiled.look_up(path, ip).copied());
-    queries
-        .iter()
-        .map(|query| explain(&asked, query, entry))
-        .collect()
+    Ok(queries.iter().map(|query| explain(&asked, query)).collect())
 }
 
 fn table(answers: &[Answer<'_>]) -> String {

@@ -4,7 +4,11 @@ use std::collections::BTreeSet;
 
 use qfence_common::Path;
 
-use super::{TooManyBoundaries, membership::Membership, tree};
+use super::{
+    DoesNotFit,
+    membership::Membership,
+    ports::{self, Open},
+};
 use crate::{
     hostset::{host_set, many_set},
     policy::{Numbered, Policy, Prefix, Sets, rule::Rule},
@@ -26,7 +30,7 @@ pub struct Shadowed {
 ///
 /// # Errors
 /// As [`super::compile`].
-pub fn find(policy: &Policy) -> Result<Vec<Shadowed>, TooManyBoundaries> {
+pub fn find(policy: &Policy) -> Result<Vec<Shadowed>, DoesNotFit> {
     let rules = policy.rules();
     let mut decide = BTreeSet::new();
     // For each rule those before it, where the host is least that it is about anything.
@@ -35,11 +39,11 @@ pub fn find(policy: &Policy) -> Result<Vec<Shadowed>, TooManyBoundaries> {
         let mut earlier_here: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); rules.len()];
         for path in Path::ALL {
             Membership::new(&rules, &sets, path).try_for_each_prefix(|place| {
-                let mut open = tree::EVERYTHING.to_vec();
+                let mut open = Open::everything();
                 for (index, &(rule, of)) in place.matches.iter().enumerate() {
                     let mut decides = false;
-                    for interval in tree::intervals(&rules[rule].rule.matches[of]) {
-                        open = tree::take(&open, interval, |_| decides = true);
+                    for interval in ports::intervals(&rules[rule].rule.matches[of]) {
+                        open.take(interval, |_| decides = true);
                     }
                     if decides {
                         decide.insert(rule);

@@ -1,6 +1,9 @@
 use std::collections::BTreeSet;
 
-use qfence_common::Action;
+use qfence_common::{
+    Action,
+    tree::{ROOTS, Step},
+};
 
 use super::*;
 use crate::{
@@ -29,7 +32,7 @@ fn compiled(rules: &[&str], resolv_conf: &str) -> Compiled {
 
 fn on(path: Path, compiled: &Compiled, protocol: Protocol, address: &str, port: u16) -> Action {
     let address = address.parse().unwrap();
-    compiled.decide(path, protocol, address, port).action
+    compiled.decide(path, protocol, address, port).action()
 }
 
 fn verdict(compiled: &Compiled, protocol: Protocol, address: &str, port: u16) -> Action {
@@ -73,7 +76,13 @@ fn broadcast_and_multicast_are_marked() {
     let compiled = compiled(&[], "");
     let has = |address: &str, flag| {
         let address = address.parse().unwrap();
-        compiled.look_up(Path::Address, address).unwrap().has(flag)
+        let has = |port| {
+            compiled
+                .decide(Path::Address, Protocol::TCP, address, port)
+                .has(flag)
+        };
+        assert_eq!(has(0), has(53));
+        has(53)
     };
     for address in ["255.255.255.255", "224.0.0.251", "192.0.2.255", "ff02::fb"] {
         assert!(has(address, MANY), "{address}");
@@ -96,15 +105,17 @@ fn broadcast_and_multicast_are_marked() {
 }
 
 #[test]
-fn all_entries_say_that_the_policy_is_monitored() {
+fn all_verdicts_say_that_the_policy_is_monitored() {
     let policy = testing::policy(&["allow 10.0.0.0/8:80"], true);
     for monitor in [true, false] {
         let compiled = compile(&policy.rules(), &sets(""), monitor).unwrap();
+        let steps = compiled.nodes.iter().flat_map(|node| node.steps);
+        let verdicts: Vec<_> = steps.filter_map(Step::verdict).collect();
+        assert!(verdicts.len() > 10);
         assert!(
-            compiled
-                .entries
-                .values()
-                .all(|entry| entry.has(MONITOR) == monitor)
+            verdicts
+                .iter()
+                .all(|verdict| verdict.has(MONITOR) == monitor)
         );
     }
 }
@@ -209,37 +220,83 @@ fn an_ipv6_prefix_is_without_ipv4() {
 }
 
 #[test]
-fn everything_has_an_entry() {
+fn without_a_set_the_host_is_what_comes_over_loopback() {
     let policy = testing::policy(&[], false);
     let compiled = compile(&policy.rules(), &Sets::default(), false).unwrap();
-    let keys = Path::ALL.map(|path| (path, Ipv6Net::default()));
-    assert!(compiled.entries.keys().eq(&keys));
-}
-
-#[test]
-fn what_says_the_same_as_what_is_around_it_has_no_entry() {
-    let compiled = compiled(
-        &["allow 10.0.0.0/8", "allow 10.1.0.0/16", "allow 10.1.2.3"],
-        "",
+    assert_eq!(compiled.intervals, 2);
+    assert_eq!(compiled.nodes.len(), ROOTS);
+    assert_eq!(
+        verdict(&compiled, Protocol::TCP, "127.0.0.1", 80),
+        Action::Allow
     );
-    let v4 = |text: &str, length| prefix(text.parse().unwrap(), length).unwrap();
-    let entry = |text, length| compiled.entries.get(&(Path::Address, v4(text, length)));
-    assert!(entry("10.0.0.0", 8).is_some());
-    assert!(entry("10.1.0.0", 16).is_none());
-    assert!(entry("10.1.2.3", 32).is_none());
+    let through_loopback = on(Path::Loopback, &compiled, Protocol::TCP, "1.1.1.1", 80);
+    assert_eq!(through_loopback, Action::Deny);
 }
 
 #[test]
-fn more_boundaries_than_a_tree_holds_are_an_error_that_names_the_rules() {
+fn what_says_the_same_as_what_is_around_it_cuts_nothing() {
+    let count = |rules| compiled(rules, "").intervals;
+    let nested = count(&["allow 10.0.0.0/8", "allow 10.1.0.0/16", "allow 10.1.2.3"]);
+    assert_eq!(nested, count(&["allow 10.0.0.0/8"]));
+    assert!(nested > count(&[]));
+}
+
+#[test]
+fn more_ports_than_fit_are_an_error_that_names_the_rules() {
     let every_other: Vec<String> = (0..32_767).map(|port| (2 * port + 1).to_string()).collect();
-    let tcp = format!("allow tcp:10.0.0.1:{}", every_other.join(","));
-    let udp = format!("allow udp:10.0.0.1:{}", every_other.join(","));
-    let fits = testing::policy(&[&tcp, "deny any"], false);
-    assert!(compile(&fits.rules(), &sets(""), false).is_ok());
-    let policy = testing::policy(&[&tcp, &udp, "deny any"], false);
-    let error = compile(&policy.rules(), &sets(""), false).unwrap_err();
-    assert!(error.to_string().contains("131068"), "{error}");
+    let rules = ["tcp", "udp", "sctp", "dccp", "udplite"]
+        .map(|protocol| format!("allow {protocol}:10.0.0.1:{}", every_other.join(",")));
+    let rules: Vec<_> = rules
+        .iter()
+        .map(String::as_str)
+        .chain(["deny any"])
+        .collect();
+    let compiled = |rules| compile(&testing::policy(rules, false).rules(), &sets(""), false);
+    assert!(compiled(&rules[1..]).is_ok());
+    let error = compiled(&rules).unwrap_err();
+    assert_eq!((error.pieces, error.fit), (327_671, 279_936));
+    assert!(
+        error
+            .to_string()
+            .contains("cut 10.0.0.1 into 327671 pieces"),
+        "{error}"
+    );
     assert!(error.rules.contains("allow udp:10.0.0.1:1,3,5"), "{error}");
+}
+
+#[test]
+fn thousands_of_prefixes_are_all_told_apart() {
+    let nets = |at: u32| {
+        let spread = at.wrapping_mul(0x9e37) & 0xffff;
+        let v4 = format!("44.{}.{}.{}/31", spread >> 8, spread & 0xff, at & 0xfe);
+        [
+            v4,
+            format!("[2a00:{spread:x}::{at:x}]"),
+            format!("[2a01:{spread:x}:{at:x}::/64]"),
+        ]
+    };
+    let rule = (0..2000)
+        .flat_map(nets)
+        .fold("allow".to_owned(), |all, net| all + " " + &net);
+    let compiled = compiled(&[&rule, "deny any"], "");
+    for at in 0..2000 {
+        for net in nets(at) {
+            let bare = net.trim_matches(['[', ']']);
+            let bare = bare.split('/').next().unwrap();
+            let address: IpAddr = bare.parse().unwrap();
+            let verdict = |address: IpAddr| {
+                compiled
+                    .decide(Path::Address, Protocol::TCP, address, 80)
+                    .action()
+            };
+            assert_eq!(verdict(address), Action::Allow, "{net}");
+            let beside = match address {
+                IpAddr::V4(v4) => IpAddr::from(v4.to_bits().wrapping_sub(1).to_be_bytes()),
+                IpAddr::V6(v6) => IpAddr::from(v6.to_bits().wrapping_sub(1).to_be_bytes()),
+            };
+            assert_eq!(verdict(beside), Action::Deny, "beside {net}");
+        }
+    }
 }
 
 #[test]
@@ -269,6 +326,10 @@ fn a_set_within_itself_is_tried_once() {
         verdict(&compiled, Protocol::TCP, "127.0.0.1", 80),
         Action::Allow
     );
-    let distinct: BTreeSet<u32> = compiled.nodes.iter().map(|node| node.from).collect();
+    let distinct: BTreeSet<u64> = compiled.nodes[ROOTS..]
+        .iter()
+        .flat_map(|node| node.bounds)
+        .filter(|bound| *bound >> 16 == u64::from(Protocol::TCP.0))
+        .collect();
     assert_eq!(distinct.len(), 2);
 }

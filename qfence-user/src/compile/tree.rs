@@ -1,216 +1,93 @@
-//! Decides between rules that hold one prefix: cuts protocols and ports into pieces, and makes a tree
-//! of the cuts.
-
-use std::collections::{BTreeMap, HashMap};
+//! Grows the tree of a policy: a B-tree for each part of a destination, its leaves the roots of the next.
 
 use qfence_common::{
-    Entry, Node, Protocol, Verdict,
-    decide::query,
-    entry::{END, MAX_DEPTH},
+    Node, Path,
+    tree::{ADDRESS_DEPTH, MAX_NODES, PORT_DEPTH, Part, ROOTS, Step, WAYS, root},
 };
 
-use super::membership::{Place, Which};
-use crate::policy::{Numbered, Prefix, rule::Match};
+use super::intervals::{Intervals, split, v4_of, without_v4};
 
-/// How many boundaries a balanced tree of the greatest depth has.
-const MAX_BOUNDARIES: usize = (1 << MAX_DEPTH) - 1;
-
-/// The rules that hold a prefix name more ports than a tree has room for.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the rules for {prefix} have {boundaries} boundaries between ports, and {MAX_BOUNDARIES} fit: \
-     name fewer ports in {rules}"
-)]
-pub struct TooManyBoundaries {
-    /// The prefix.
-    pub prefix: Prefix,
-    /// How many there are.
-    pub boundaries: usize,
-    /// The rules, as they are written.
-    pub rules: String,
+/// What is told apart is more than a tree of the greatest depth has leaves for: how much it is, and how
+/// much fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TooMany {
+    pub(super) pieces: usize,
+    pub(super) fit: usize,
 }
 
-/// What a match makes of the queries it is about, as first and last of each interval.
-type Say = (Verdict, Vec<(u32, u32)>);
+/// A tree that grows. Its first nodes are its roots.
+pub(super) struct Tree(Vec<Node>);
 
-/// The trees for all prefixes; where the same is said again, it is the same tree.
-pub(super) struct Trees<'a> {
-    rules: &'a [Numbered],
-    nodes: Vec<Node>,
-    /// All that is said, once each, and at the place of each match the number of what it says.
-    says: Vec<Say>,
-    said_by: Vec<Vec<usize>>,
-    known: HashMap<Vec<usize>, Entry>,
-}
-
-impl<'a> Trees<'a> {
-    pub(super) fn new(rules: &'a [Numbered]) -> Self {
-        let mut numbers: HashMap<Say, usize> = HashMap::new();
-        let mut says = Vec::new();
-        let mut number = |say: Say| {
-            *numbers.entry(say).or_insert_with_key(|say| {
-                says.push(say.clone());
-                says.len() - 1
-            })
-        };
-        let said_by = rules
-            .iter()
-            .map(|Numbered { rule, number: of }| {
-                let verdict = Verdict::new(rule.action, *of);
-                let matches = rule.matches.iter();
-                matches.map(|of| number((verdict, intervals(of)))).collect()
-            })
-            .collect();
-        Self {
-            rules,
-            nodes: Vec::new(),
-            says,
-            said_by,
-            known: HashMap::new(),
-        }
+impl Tree {
+    pub(super) fn new() -> Self {
+        Self(vec![Node::filled(&[]); ROOTS])
     }
 
     pub(super) fn into_nodes(self) -> Vec<Node> {
-        self.nodes
+        self.0
     }
 
-    /// The entry of a prefix; its flags are not set.
-    pub(super) fn entry(&mut self, place: &Place<'_>) -> Result<Entry, TooManyBoundaries> {
-        let mut said = Vec::with_capacity(place.matches.len());
-        let mut matches = place.matches;
-        for (at, &(rule, index)) in place.matches.iter().enumerate() {
-            let say = self.said_by[rule][index];
-            // What was just said changes nothing, and neither does what comes after everything.
-            if said.last() != Some(&say) {
-                said.push(say);
-            }
-            if self.says[say].1 == EVERYTHING {
-                matches = &place.matches[..=at];
-                break;
-            }
-        }
-        if let Some(entry) = self.known.get(&said) {
-            return Ok(*entry);
-        }
-        let pieces = pieces(said.iter().map(|&say| &self.says[say]));
-        let mut entry = Entry::EMPTY;
-        if let Some((&(_, lowest), rest)) = pieces.split_first() {
-            if rest.len() > MAX_BOUNDARIES {
-                return Err(self.too_many(place.prefix, matches, rest.len()));
-            }
-            entry.verdict = lowest;
-            entry.root = self.grow(rest);
-        }
-        self.known.insert(said, entry);
-        Ok(entry)
+    /// Grows what looks at protocol and port, from where each piece begins.
+    pub(super) fn grow_ports(&mut self, pieces: &[(u64, Step)]) -> Result<Step, TooMany> {
+        self.grow(Part::Port, pieces)
     }
 
-    /// Adds a balanced tree of boundaries in order; returns its root.
-    fn grow(&mut self, boundaries: &[(u32, Verdict)]) -> u32 {
-        let middle = boundaries.len() / 2;
-        let Some(&(from, verdict)) = boundaries.get(middle) else {
-            return END;
+    /// Grows what looks at the addresses of a path.
+    pub(super) fn grow_addresses(
+        &mut self,
+        path: Path,
+        intervals: &Intervals,
+    ) -> Result<(), TooMany> {
+        let v4 = self.grow(Part::Lower, &v4_of(intervals))?;
+        self.plant(path, true, Part::Lower, v4);
+        let mut upper = Vec::new();
+        for (half, lower) in split(&without_v4(intervals)) {
+            upper.push((half, self.grow(Part::Lower, &lower)?));
+        }
+        let v6 = self.grow(Part::Upper, &upper)?;
+        self.plant(path, false, Part::Upper, v6);
+        Ok(())
+    }
+
+    /// Puts at the root of a path and family what has grown for it.
+    fn plant(&mut self, path: Path, is_v4: bool, part: Part, grown: Step) {
+        let node = match self.0.get(grown.index() as usize) {
+            // Its node is the root then: it takes one step less.
+            Some(node) if grown == Step::to_node(part, grown.index()) => *node,
+            _ => Node::filled(&[(0, grown)]),
         };
-        let below = self.grow(&boundaries[..middle]);
-        let above = self.grow(&boundaries[middle + 1..]);
-        self.nodes.push(Node {
-            from,
-            verdict,
-            below,
-            above,
-        });
-        // Past 4 billion nodes there is no memory for the map.
-        u32::try_from(self.nodes.len() - 1).unwrap_or(END - 1)
+        self.0[root(path, is_v4).index() as usize] = node;
     }
 
-    fn too_many(&self, prefix: Prefix, matches: &[Which], boundaries: usize) -> TooManyBoundaries {
-        let mut rules: Vec<_> = matches.iter().map(|&(rule, _)| rule).collect();
-        rules.dedup();
-        // Those with the most ports first: they are at fault.
-        rules.sort_by_key(|&rule| {
-            let matches = &self.rules[rule].rule.matches;
-            let ports = matches.iter().map(|of| of.ports.ranges().len());
-            std::cmp::Reverse(ports.sum::<usize>())
-        });
-        let named: Vec<_> = rules
-            .iter()
-            .take(3)
-            .map(|&rule| {
-                format!(
-                    "`{}` ({})",
-                    self.rules[rule].rule.brief(),
-                    self.rules[rule].rule.source
-                )
-            })
-            .collect();
-        TooManyBoundaries {
-            prefix,
-            boundaries,
-            rules: named.join(", "),
+    /// Grows what looks at one part, from where each piece begins, the first at 0, to what it leads to.
+    fn grow(&mut self, part: Part, pieces: &[(u64, Step)]) -> Result<Step, TooMany> {
+        let depth = match part {
+            Part::Upper | Part::Lower => ADDRESS_DEPTH,
+            Part::Port => PORT_DEPTH,
+        };
+        let fit = WAYS.pow(u32::try_from(depth).unwrap_or(0));
+        let too_many = TooMany {
+            pieces: pieces.len(),
+            fit,
+        };
+        if pieces.len() > fit {
+            return Err(too_many);
         }
-    }
-}
-
-/// The whole space of queries.
-pub(super) const EVERYTHING: [(u32, u32); 1] = [(0, u32::MAX)];
-
-/// The queries that a match is about, as first and last of each interval.
-pub(super) fn intervals(of: &Match) -> Vec<(u32, u32)> {
-    of.in_effect()
-        .iter()
-        .flat_map(|(protocol, ports)| {
-            let protocol = *protocol;
-            if protocol == Protocol::ANY {
-                return EVERYTHING.to_vec();
-            }
-            let interval = |(first, last)| (query(protocol, first), query(protocol, last));
-            if ports.is_every() {
-                return vec![interval((0, u16::MAX))];
-            }
-            ports.bounds().map(interval).collect()
-        })
-        .collect()
-}
-
-/// Cuts the space of queries into the pieces on which the first of the matches that has a query says the
-/// same: where each begins, and what it says, in order. All of the space is matched by the last.
-fn pieces<'a>(matches: impl Iterator<Item = &'a Say>) -> Vec<(u32, Verdict)> {
-    let mut found = BTreeMap::new();
-    let mut open = EVERYTHING.to_vec();
-    for (verdict, intervals) in matches {
-        for &interval in intervals {
-            open = take(&open, interval, |from| {
-                found.insert(from, *verdict);
+        let mut level = pieces.to_vec();
+        while level.len() > 1 {
+            let nodes = level.chunks(WAYS).map(|ways| match ways {
+                [one] => Ok(*one),
+                _ => {
+                    let index = u32::try_from(self.0.len())
+                        .ok()
+                        .filter(|index| *index < MAX_NODES)
+                        .ok_or(too_many)?;
+                    self.0.push(Node::filled(ways));
+                    Ok((ways[0].0, Step::to_node(part, index)))
+                }
             });
+            level = nodes.collect::<Result<_, _>>()?;
         }
-        if open.is_empty() {
-            break;
-        }
+        Ok(level.first().map_or(Node::NOWHERE, |(_, step)| *step))
     }
-    let mut pieces: Vec<(u32, Verdict)> = found.into_iter().collect();
-    pieces.dedup_by_key(|(_, verdict)| *verdict);
-    pieces
-}
-
-/// What is left of `open` without `interval`; tells the beginning of each part that is taken.
-pub(super) fn take(
-    open: &[(u32, u32)],
-    (first, last): (u32, u32),
-    mut taken: impl FnMut(u32),
-) -> Vec<(u32, u32)> {
-    let mut rest = Vec::with_capacity(open.len() + 1);
-    for &(from, to) in open {
-        if last < from || to < first {
-            rest.push((from, to));
-            continue;
-        }
-        if from < first {
-            rest.push((from, first - 1));
-        }
-        taken(from.max(first));
-        if last < to {
-            rest.push((last + 1, to));
-        }
-    }
-    rest
 }

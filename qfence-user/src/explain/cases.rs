@@ -1,8 +1,8 @@
 //! The cases of a verdict that depends on protocol and port, and how they are told.
 
 use qfence_common::{
-    Entry, Nodes, Verdict,
-    entry::{END, MAX_DEPTH},
+    Address, Nodes, Path, Verdict,
+    tree::{PORT_DEPTH, Step, leaf},
 };
 use serde::Serialize;
 
@@ -27,24 +27,35 @@ pub struct Case {
     pub member: Option<String>,
 }
 
-/// Where the verdicts of an entry begin, in order; the first is at 0.
-pub(super) fn boundaries(entry: &Entry, nodes: &impl Nodes) -> Vec<(u32, Verdict)> {
-    let mut all = vec![(0, entry.verdict)];
-    walk(entry.half, entry.root, nodes, MAX_DEPTH, &mut all);
+/// Where the verdicts on an address begin, by protocol and port, in order; the first is at 0.
+pub(super) fn boundaries(nodes: &impl Nodes, path: Path, address: Address) -> Vec<(u32, Verdict)> {
+    let mut all = Vec::new();
+    match leaf(nodes, path, address) {
+        Some(step) => walk(nodes, step, 0, PORT_DEPTH, &mut all),
+        None => all.push((0, Verdict::NONE)),
+    }
     all
 }
 
-fn walk(half: u32, index: u32, nodes: &impl Nodes, depth: usize, all: &mut Vec<(u32, Verdict)>) {
-    if index == END || depth == 0 {
+/// Adds the verdicts that a step leads to, of which the first begins at `from`.
+fn walk(nodes: &impl Nodes, step: Step, from: u32, depth: usize, all: &mut Vec<(u32, Verdict)>) {
+    if let Some(verdict) = step.verdict() {
+        all.push((from, verdict));
         return;
     }
+    let node = nodes.read(step.index(), |node| *node);
     // What is not there refuses, and is not written by the compiler.
-    let Some(node) = nodes.node(half, index) else {
+    let Some(node) = node.filter(|_| depth > 0) else {
+        all.push((from, Verdict::NONE));
         return;
     };
-    walk(half, node.below, nodes, depth - 1, all);
-    all.push((node.from, node.verdict));
-    walk(half, node.above, nodes, depth - 1, all);
+    let begins = node
+        .bounds
+        .iter()
+        .map_while(|bound| u32::try_from(*bound).ok());
+    for (step, from) in node.steps.iter().zip(std::iter::once(from).chain(begins)) {
+        walk(nodes, *step, from, depth - 1, all);
+    }
 }
 
 /// Intervals of protocol and port, in words: `tcp 80,443-445; udp`.

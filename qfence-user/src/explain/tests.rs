@@ -1,5 +1,3 @@
-use qfence_common::Path;
-
 use super::*;
 use crate::{
     compile::{Compiled, compile},
@@ -43,8 +41,7 @@ fn ask(rules: &[&str], monitor: bool, what: &str) -> Explanation {
         sets: &sets,
         nodes: &compiled,
     };
-    let entry = |path: Path, address| Ok(compiled.look_up(path, address).copied());
-    explain(&asked, &destination(what).unwrap(), entry).unwrap()
+    explain(&asked, &destination(what).unwrap())
 }
 
 #[test]
@@ -116,4 +113,20 @@ fn the_host_of_qemu_is_known() {
             .contains("127.0.0.1")
     );
     assert_eq!(ask(&[], false, "tcp:10.0.2.3:22").hint, None);
+}
+
+#[test]
+fn the_set_that_matched_has_the_address() {
+    for (address, set) in [
+        ("10.1.2.3", "lan|10.0.0.0/8"),
+        ("fd00::1", "lan|[fc00::/7]"),
+        ("1.1.1.1", "internet|-"),
+        ("2001:db8:1::1", "internet|-"),
+    ] {
+        let explained = ask(&["allow internet lan"], false, address);
+        assert_eq!(
+            told(&explained.by_address),
+            [format!("|allow|allow internet lan|{set}")],
+        );
+    }
 }

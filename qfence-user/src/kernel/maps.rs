@@ -5,23 +5,18 @@ use std::{fs, io, os::unix::fs::DirBuilderExt as _, path::Path};
 use anyhow::{Context, Result, anyhow};
 use aya::{
     Ebpf,
-    maps::{
-        Array, ArrayOfMaps, HashMap, IterableMap, LpmTrie, Map, MapData, PerCpuArray, lpm_trie::Key,
-    },
+    maps::{Array, ArrayOfMaps, HashMap, IterableMap, Map, MapData, PerCpuArray},
 };
 use qfence_common::{
-    Address, Decision, Entry, Hits, Node, Nodes, Path as Way, Protocol, Sighting,
-    abi::{self, Counter, HALVES},
-    address::{self, KEY_BITS, PATH_BITS},
-    decide,
-    entry::MAX_RULES,
+    Hits, Node, Nodes, Sighting,
+    abi::{self, Counter},
+    tree::ROOTS,
+    verdict::MAX_RULES,
 };
 
 use super::fill::fill;
 use crate::compile::Compiled;
 
-/// `BPF_F_NO_PREALLOC`: the kernel has no tries without it.
-const NO_PREALLOC: u32 = 1;
 /// `BPF_F_INNER_MAP`: such an array can take the place of one of another length (Linux 5.10).
 const INNER_MAP: u32 = 1 << 12;
 
@@ -29,22 +24,19 @@ const INNER_MAP: u32 = 1 << 12;
 const DIRECTORY: &str = "maps";
 
 /// The maps that are pinned.
-const PINNED: [&str; 6] = [
+const PINNED: [&str; 5] = [
     abi::POLICY_MAP,
-    abi::TREES_MAP,
     abi::HITS_MAP,
     abi::SIGHTINGS_MAP,
     abi::COUNTERS_MAP,
     abi::OWNERS_MAP,
 ];
 
-type Trie = LpmTrie<MapData, address::Key, Entry>;
 type Tree = Array<MapData, Node>;
 
 /// The maps of one fence.
 pub struct Maps {
-    policy: ArrayOfMaps<MapData, Trie>,
-    trees: ArrayOfMaps<MapData, Tree>,
+    policy: ArrayOfMaps<MapData, Tree>,
     hits: PerCpuArray<MapData, Hits>,
     sightings: HashMap<MapData, Sighting, u64>,
     counters: PerCpuArray<MapData, u64>,
@@ -121,7 +113,6 @@ impl Maps {
     fn from(mut take: impl FnMut(&str) -> Result<Map>) -> Result<Self> {
         Ok(Self {
             policy: take(abi::POLICY_MAP)?.try_into()?,
-            trees: take(abi::TREES_MAP)?.try_into()?,
             hits: take(abi::HITS_MAP)?.try_into()?,
             sightings: take(abi::SIGHTINGS_MAP)?.try_into()?,
             counters: take(abi::COUNTERS_MAP)?.try_into()?,
@@ -130,79 +121,30 @@ impl Maps {
 
     /// Puts a policy in force, whole, in place of the one before. When this returns no program judges by
     /// that any more: the kernel waits for those that run (`maybe_wait_bpf_programs` in
-    /// kernel/bpf/syscall.c). So the half that its trees are in is free for the next policy.
+    /// kernel/bpf/syscall.c).
     ///
     /// # Errors
     /// If the kernel has no room for it; the one before is in force then.
     pub fn publish(&mut self, policy: &Compiled) -> Result<()> {
-        let half = self.half().map_or(0, |half| (half + 1) % HALVES);
-        let nodes = u32::try_from(policy.nodes.len()).context("the policy has too many ports")?;
-        let tree = Tree::create(nodes.max(1), INNER_MAP)
-            .context("cannot make a map for the ports of a policy")?;
+        let nodes = u32::try_from(policy.nodes.len()).context("the policy is too large")?;
+        let tree = Tree::create(nodes.max(1), INNER_MAP).context("cannot make a policy map")?;
         let indices: Vec<u32> = (0..nodes).collect();
         fill(IterableMap::map(&tree), &indices, &policy.nodes)
-            .context("cannot fill the map for the ports of a policy")?;
-        let size =
-            u32::try_from(policy.entries.len()).context("the policy has too many prefixes")?;
-        let trie = Trie::create(size.max(1), NO_PREALLOC).context("cannot make a policy map")?;
-        let (keys, entries): (Vec<_>, Vec<_>) = policy
-            .entries
-            .iter()
-            .map(|((path, prefix), entry)| {
-                let bits = PATH_BITS + u32::from(prefix.prefix_len());
-                let key = Key::new(bits, address::key(*path, prefix.addr().octets()));
-                (key, Entry { half, ..*entry })
-            })
-            .unzip();
-        fill(IterableMap::map(&trie), &keys, &entries).context("cannot fill the policy map")?;
-        self.trees
-            .set(half, &tree, 0)
-            .and_then(|()| self.policy.set(0, &trie, 0))
+            .context("cannot fill the policy map")?;
+        self.policy
+            .set(0, &tree, 0)
             .context("cannot publish the policy")
     }
 
-    /// The half that the trees of the policy in force are in.
-    fn half(&self) -> Option<u32> {
-        let trie = self.policy.get(&0, 0).ok()?;
-        let everything = Key::new(PATH_BITS, address::key(Way::Address, [0; 16]));
-        Some(trie.get(&everything, 0).ok()?.half)
-    }
-
-    /// Whether a policy is in force that has an answer for every address.
-    #[must_use]
-    pub fn has_policy(&self) -> bool {
-        self.policy.get(&0, 0).is_ok_and(|trie| {
-            Way::ALL.into_iter().all(|path| {
-                let everything = Key::new(PATH_BITS, address::key(path, [0; 16]));
-                trie.get(&everything, 0).is_ok()
-            })
-        })
-    }
-
-    /// What the programs decide on destinations of a path, by what is in the maps now; and the entry by
-    /// which they do, if there is one.
+    /// The policy in force now.
     ///
     /// # Errors
-    /// If there is no policy, which refuses everything.
-    pub fn judge(
-        &self,
-        path: Way,
-        address: Address,
-        protocol: Protocol,
-        port: u16,
-    ) -> Result<(Decision, Option<Entry>)> {
-        let entry = self.entry(path, address)?;
-        Ok((decide(entry.as_ref(), self, protocol, port), entry))
-    }
-
-    /// The entry by which the programs decide on an address.
-    ///
-    /// # Errors
-    /// If there is no policy, which refuses everything.
-    pub fn entry(&self, path: Way, address: Address) -> Result<Option<Entry>> {
-        let trie = self.policy.get(&0, 0).context("no policy is in force")?;
-        let key = Key::new(KEY_BITS, address::key(path, address));
-        Ok(trie.get(&key, 0).ok())
+    /// If there is none, which refuses everything.
+    pub fn in_force(&self) -> Result<InForce> {
+        self.policy
+            .get(&0, 0)
+            .map(InForce)
+            .context("no policy is in force")
     }
 
     /// How often a rule has decided, on all CPUs.
@@ -269,10 +211,20 @@ impl Maps {
     }
 }
 
-/// Those of the trees in force, and of those before.
-impl Nodes for Maps {
-    fn node(&self, half: u32, index: u32) -> Option<Node> {
-        self.trees.get(&half, 0).ok()?.get(&index, 0).ok()
+/// A policy that is in force, or was.
+pub struct InForce(Tree);
+
+impl InForce {
+    /// Whether it has an answer for every address.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        usize::try_from(self.0.len()).is_ok_and(|nodes| nodes >= ROOTS)
+    }
+}
+
+impl Nodes for InForce {
+    fn read<T>(&self, index: u32, read: impl FnOnce(&Node) -> T) -> Option<T> {
+        self.0.get(&index, 0).ok().as_ref().map(read)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use qfence_common::decide;
+use qfence_common::verdict;
 
 use super::{Numbered, Policy};
 use crate::store::{Edition, Store};
@@ -77,12 +77,12 @@ impl Names {
     #[must_use]
     pub fn name(&self, number: u32) -> RuleName {
         let word = match number {
-            decide::UNPARSED => "unparsed",
-            decide::SOCKET_KIND => "deny-raw",
-            decide::DEVICE => "deny-device",
-            decide::BROADCAST => "deny-broadcast",
+            verdict::UNPARSED => "unparsed",
+            verdict::SOCKET_KIND => "deny-raw",
+            verdict::DEVICE => "deny-device",
+            verdict::BROADCAST => "deny-broadcast",
             // The policy map had no answer.
-            decide::NO_RULE => "no-policy",
+            verdict::NO_RULE => "no-policy",
             number => match self.0.get(&number) {
                 Some(name) => return name.clone(),
                 None => "unknown",

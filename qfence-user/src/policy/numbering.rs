@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use qfence_common::entry::MAX_RULES;
+use qfence_common::verdict::MAX_RULES;
 use serde::{Deserialize, Serialize};
 
 use super::{Numbered, rule::Rule};

@@ -44,7 +44,7 @@ struct Report {
 #[derive(Serialize)]
 struct Change {
     prefixes: u32,
-    entries: usize,
+    intervals: usize,
     compile_ms: f64,
     publish_ms: f64,
 }
@@ -119,7 +119,7 @@ fn change(maps: &mut Maps, prefixes: u32, times: usize) -> Result<Change> {
         ..Sets::default()
     };
     let (mut compiling, mut publishing) = (Vec::new(), Vec::new());
-    let mut entries = 0;
+    let mut intervals = 0;
     for _ in 0..times {
         let start = Instant::now();
         let compiled = compile(&rules, &sets, false)?;
@@ -127,11 +127,11 @@ fn change(maps: &mut Maps, prefixes: u32, times: usize) -> Result<Change> {
         let start = Instant::now();
         maps.publish(&compiled)?;
         publishing.push(start.elapsed());
-        entries = compiled.entries.len();
+        intervals = compiled.intervals;
     }
     Ok(Change {
         prefixes,
-        entries,
+        intervals,
         compile_ms: median(compiling),
         publish_ms: median(publishing),
     })
@@ -183,12 +183,12 @@ fn goals(report: &Report) -> Vec<Goal> {
 fn show(report: &Report) -> Result<()> {
     let mut out = stdout().lock();
     writeln!(out, "Linux {}", report.kernel)?;
-    writeln!(out, "\nPREFIXES  ENTRIES  COMPILE ms  PUBLISH ms")?;
+    writeln!(out, "\nPREFIXES  INTERVALS  COMPILE ms  PUBLISH ms")?;
     for of in &report.changes {
         writeln!(
             out,
-            "{:>8}  {:>7}  {:>10.2}  {:>10.2}",
-            of.prefixes, of.entries, of.compile_ms, of.publish_ms
+            "{:>8}  {:>9}  {:>10.2}  {:>10.2}",
+            of.prefixes, of.intervals, of.compile_ms, of.publish_ms
         )?;
     }
     writeln!(

@@ -143,7 +143,7 @@ fn the_kernel_decides_as_the_rules_one_by_one() -> Result<()> {
             let allows = scene.rules[first].allow;
             let told = || format!("{line} by `{}` of {scene:?}", rules[first].rule);
             let decided = compiled.decide(Way::Address, protocol, address, port);
-            assert_eq!(decided.action, action(allows), "{}", told());
+            assert_eq!(decided.action(), action(allows), "{}", told());
             assert_ne!(open, REFUSED, "control: {line}");
             match allows {
                 false => assert_eq!(fenced, REFUSED, "{}", told()),

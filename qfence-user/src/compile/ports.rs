@@ -1,0 +1,210 @@
+//! Decides between the rules that hold one prefix: cuts protocols and ports into pieces.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use qfence_common::{
+    Protocol, Verdict,
+    tree::{Step, port_query},
+};
+
+use super::{
+    DoesNotFit,
+    membership::Place,
+    most,
+    tree::{TooMany, Tree},
+};
+use crate::policy::{
+    Numbered, Prefix,
+    rule::{Destination, Match},
+};
+
+/// What a match makes of the queries it is about, as first and last of each interval.
+type Say = (Verdict, Vec<(u32, u32)>);
+
+/// What is made of protocols and ports, for all prefixes; where the same is said again, it is the same
+/// part of the tree.
+pub(super) struct Ports<'a> {
+    rules: &'a [Numbered],
+    /// All that is said, once each, and at the place of each match the number of what it says.
+    says: Vec<Say>,
+    said_by: Vec<Vec<usize>>,
+    known: HashMap<(Vec<usize>, u32), Step>,
+}
+
+impl<'a> Ports<'a> {
+    pub(super) fn new(rules: &'a [Numbered]) -> Self {
+        let mut numbers: HashMap<Say, usize> = HashMap::new();
+        let mut says = Vec::new();
+        let mut number = |say: Say| {
+            *numbers.entry(say).or_insert_with_key(|say| {
+                says.push(say.clone());
+                says.len() - 1
+            })
+        };
+        let said_by = rules
+            .iter()
+            .map(|Numbered { rule, number: of }| {
+                let verdict = Verdict::new(rule.action, *of);
+                let matches = rule.matches.iter();
+                matches.map(|of| number((verdict, intervals(of)))).collect()
+            })
+            .collect();
+        Self {
+            rules,
+            says,
+            said_by,
+            known: HashMap::new(),
+        }
+    }
+
+    /// What the tree has for a prefix, with these flags in all its verdicts.
+    pub(super) fn step(
+        &mut self,
+        place: &Place<'_>,
+        flags: u32,
+        tree: &mut Tree,
+    ) -> Result<Step, DoesNotFit> {
+        let mut said = Vec::with_capacity(place.matches.len());
+        for &(rule, index) in place.matches {
+            let say = self.said_by[rule][index];
+            // What was just said changes nothing, and neither does what comes after everything.
+            if said.last() != Some(&say) {
+                said.push(say);
+            }
+            if self.says[say].1 == EVERYTHING {
+                break;
+            }
+        }
+        let key = (said, flags);
+        if let Some(step) = self.known.get(&key) {
+            return Ok(*step);
+        }
+        let pieces: Vec<_> = pieces(key.0.iter().map(|&say| &self.says[say]))
+            .into_iter()
+            .map(|(from, verdict)| (u64::from(from), Step::to_verdict(verdict.with(flags))))
+            .collect();
+        let step = tree
+            .grow_ports(&pieces)
+            .map_err(|too_many| self.does_not_fit(place, too_many))?;
+        self.known.insert(key, step);
+        Ok(step)
+    }
+
+    fn does_not_fit(&self, place: &Place<'_>, too_many: TooMany) -> DoesNotFit {
+        let rules: BTreeSet<_> = place.matches.iter().map(|&(rule, _)| rule).collect();
+        DoesNotFit {
+            what: "their ports",
+            of: name(place.prefix),
+            pieces: too_many.pieces,
+            fit: too_many.fit,
+            rules: most(self.rules, rules, |rule| {
+                let ports = rule.matches.iter().map(|of| of.ports.ranges().len());
+                ports.sum()
+            }),
+        }
+    }
+}
+
+fn name(prefix: Prefix) -> String {
+    Destination::Prefix(prefix).to_string()
+}
+
+/// The whole space of queries.
+pub(super) const EVERYTHING: [(u32, u32); 1] = [(0, u32::MAX)];
+
+/// The queries that a match is about, as first and last of each interval.
+pub(super) fn intervals(of: &Match) -> Vec<(u32, u32)> {
+    of.in_effect()
+        .iter()
+        .flat_map(|(protocol, ports)| {
+            let protocol = *protocol;
+            if protocol == Protocol::ANY {
+                return EVERYTHING.to_vec();
+            }
+            let interval =
+                |(first, last)| (port_query(protocol, first), port_query(protocol, last));
+            if ports.is_every() {
+                return vec![interval((0, u16::MAX))];
+            }
+            ports.bounds().map(interval).collect()
+        })
+        .collect()
+}
+
+/// Cuts the space of queries into the pieces on which the first of the matches that has a query says the
+/// same: where each begins, and what it says, in order. All of the space is matched by the last.
+fn pieces<'a>(matches: impl Iterator<Item = &'a Say>) -> Vec<(u32, Verdict)> {
+    let mut found = BTreeMap::new();
+    let mut open = Open::everything();
+    for (verdict, intervals) in matches {
+        for &interval in intervals {
+            open.take(interval, |from| {
+                found.insert(from, *verdict);
+            });
+        }
+        if open.is_empty() {
+            break;
+        }
+    }
+    let mut pieces: Vec<(u32, Verdict)> = found.into_iter().collect();
+    pieces.dedup_by_key(|(_, verdict)| *verdict);
+    pieces
+}
+
+/// The queries that no match has had yet, as first and last of intervals that are apart.
+pub(super) struct Open(BTreeMap<u32, u32>);
+
+impl Open {
+    pub(super) fn everything() -> Self {
+        Self(EVERYTHING.into())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes an interval out; tells the beginning of each part of it that was open.
+    pub(super) fn take(&mut self, (first, last): (u32, u32), mut taken: impl FnMut(u32)) {
+        // Only one can begin before and reach into it.
+        let before = self.0.range(..first).next_back();
+        let before = before.map(|(&from, &to)| (from, to));
+        let before = before.filter(|(_, to)| *to >= first);
+        let within = self.0.range(first..=last).map(|(&from, &to)| (from, to));
+        let parts: Vec<_> = before.into_iter().chain(within).collect();
+        for (from, to) in parts {
+            self.0.remove(&from);
+            if from < first {
+                self.0.insert(from, first - 1);
+            }
+            taken(from.max(first));
+            if last < to {
+                self.0.insert(last + 1, to);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(open: &mut Open, interval: (u32, u32)) -> Vec<u32> {
+        let mut begins = Vec::new();
+        open.take(interval, |from| begins.push(from));
+        begins
+    }
+
+    #[test]
+    fn what_is_taken_is_not_taken_again() {
+        let mut open = Open::everything();
+        assert_eq!(taken(&mut open, (10, 20)), [10]);
+        assert_eq!(taken(&mut open, (15, 18)), [0; 0]);
+        assert_eq!(taken(&mut open, (30, 40)), [30]);
+        assert_eq!(taken(&mut open, (5, 35)), [5, 21]);
+        assert_eq!(open.0, BTreeMap::from([(0, 4), (41, u32::MAX)]));
+        assert_eq!(taken(&mut open, (0, 0)), [0]);
+        assert_eq!(taken(&mut open, (u32::MAX, u32::MAX)), [u32::MAX]);
+        assert_eq!(taken(&mut open, (0, u32::MAX)), [1, 41]);
+        assert!(open.is_empty());
+    }
+}
