@@ -1,19 +1,19 @@
 //! The policy as the kernel has it: one decision tree over what is known of a destination.
 //!
 //! Each node looks at one part of it, the upper or the lower half of the address or protocol and port,
-//! and says by up to five bounds where to go on: a B-tree for each part, and from the leaves of one into
-//! the next. A verdict then costs a step for each six-fold of what the policy tells apart.
+//! and says by up to fifteen bounds where to go on: a B-tree for each part, and from the leaves of one into
+//! the next. A verdict then costs a step for each sixteen-fold of what the policy tells apart.
 
 use crate::{Address, Path, Protocol, address::V4_MAPPED, verdict::Verdict};
 
 /// How many ways there are on from a node.
-pub const WAYS: usize = 6;
+pub const WAYS: usize = 16;
 
 /// How many nodes are one below the other at most, that look at the same part of an address.
-pub const ADDRESS_DEPTH: usize = 8;
+pub const ADDRESS_DEPTH: usize = 5;
 
 /// How many nodes are one below the other at most that look at protocol and port.
-pub const PORT_DEPTH: usize = 7;
+pub const PORT_DEPTH: usize = 4;
 
 /// How many nodes are one below the other at most.
 pub const MAX_DEPTH: usize = 2 * ADDRESS_DEPTH + PORT_DEPTH;
@@ -173,7 +173,7 @@ pub struct Node {
     pub steps: [Step; WAYS],
 }
 
-const _: () = assert!(size_of::<Node>() == 64 && align_of::<Node>() == 8);
+const _: () = assert!(size_of::<Node>() == 184 && align_of::<Node>() == 8);
 
 impl Node {
     /// Where a way leads that leads nowhere: to a refusal by no rule.
@@ -200,24 +200,22 @@ impl Node {
     /// The way for the part of a query: that which begins last of those that do not begin above it.
     #[must_use]
     #[inline(always)]
-    pub const fn step(&self, part: u64) -> Step {
-        let [a, b, c, d, e] = &self.bounds;
-        let [first, second, third, fourth, fifth, sixth] = &self.steps;
-        *if part < *c {
-            if part < *a {
-                first
-            } else if part < *b {
-                second
-            } else {
-                third
-            }
-        } else if part < *d {
-            fourth
-        } else if part < *e {
-            fifth
-        } else {
-            sixth
+    pub fn step(&self, part: u64) -> Step {
+        // By halves. Indices that the compiler sees are within bounds, so that there is no panic.
+        let mut way = 0;
+        if part >= self.bounds[7] {
+            way = 8;
         }
+        if part >= self.bounds[way | 3] {
+            way |= 4;
+        }
+        if part >= self.bounds[way | 1] {
+            way |= 2;
+        }
+        if part >= self.bounds[way & 14] {
+            way |= 1;
+        }
+        self.steps[way & 15]
     }
 }
 
@@ -306,25 +304,17 @@ mod tests {
 
     #[test]
     fn each_bound_begins_a_way() {
-        let steps: [Step; WAYS] =
-            core::array::from_fn(|rule| verdict(Action::Allow, u32::try_from(rule).unwrap()));
-        let node = node(&[10, 20, 30, 40, 50], &steps);
-        for (part, way) in [
-            (0, 0),
-            (9, 0),
-            (10, 1),
-            (19, 1),
-            (20, 2),
-            (29, 2),
-            (30, 3),
-            (39, 3),
-            (40, 4),
-            (49, 4),
-            (50, 5),
-            (u64::MAX, 5),
-        ] {
-            assert_eq!(node.step(part), steps[way], "{part}");
+        let ways: [(u64, Step); WAYS] = core::array::from_fn(|way| {
+            let rule = u32::try_from(way).unwrap();
+            (u64::from(rule) * 10, verdict(Action::Allow, rule))
+        });
+        let node = Node::filled(&ways);
+        for (begins, step) in ways {
+            for part in [begins, begins + 9] {
+                assert_eq!(node.step(part), step, "{part}");
+            }
         }
+        assert_eq!(node.step(u64::MAX), ways[WAYS - 1].1);
     }
 
     #[test]
