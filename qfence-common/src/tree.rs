@@ -1,36 +1,38 @@
 //! The policy as the kernel has it: one decision tree over what is known of a destination.
 //!
-//! Each node looks at one part of it, the upper or the lower half of the address or protocol and port,
-//! and says by up to fifteen bounds where to go on: a B-tree for each part, and from the leaves of one into
-//! the next. A verdict then costs a step for each sixteen-fold of what the policy tells apart.
+//! Each node looks at one part of it, the upper or the lower half of the address or protocol and port. It
+//! cuts a range of that part into slots of one length, so that where to go on is computed, not searched
+//! for; below and above the range there is a way each. A slot that the policy cuts further leads to a node
+//! for itself. So a verdict costs a few steps, however much the policy tells apart, unless what it names
+//! lies in clusters within clusters.
 
 use crate::{Address, Path, Protocol, address::V4_MAPPED, verdict::Verdict};
 
-/// How many ways there are on from a node.
-pub const WAYS: usize = 16;
-
 /// How many nodes are one below the other at most, that look at the same part of an address.
-pub const ADDRESS_DEPTH: usize = 5;
+pub const ADDRESS_DEPTH: usize = 8;
 
 /// How many nodes are one below the other at most that look at protocol and port.
 pub const PORT_DEPTH: usize = 4;
 
-/// How many nodes are one below the other at most.
+/// How many nodes are one below the other at most, above a verdict.
 pub const MAX_DEPTH: usize = 2 * ADDRESS_DEPTH + PORT_DEPTH;
 
 /// How many nodes come first, whatever the policy: a root for each path and address family.
 pub const ROOTS: usize = 4;
+
+/// How many nodes there can be.
+pub const MAX_NODES: usize = 1 << 20;
 
 /// What a node looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Part {
     /// The upper half of an IPv6 address.
-    Upper = 0,
+    Upper = 1,
     /// The lower half of an address: of an IPv4 address all of it, as it is mapped into IPv6.
-    Lower = 1,
+    Lower = 2,
     /// Protocol and port, as a [`port_query`].
-    Port = 2,
+    Port = 3,
 }
 
 /// What is asked about protocol and port: the protocol in the upper half, the port in the lower. MPTCP is
@@ -49,7 +51,7 @@ pub const fn port_query(protocol: Protocol, port: u16) -> u32 {
 /// A destination, as the tree is asked about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Query {
-    root: Step,
+    root: u32,
     upper: u64,
     lower: u64,
     port: u32,
@@ -96,165 +98,161 @@ impl Query {
     }
 }
 
-/// The step to the root of the tree for a path and an address family.
+/// The index of the root of the tree for a path and an address family.
 #[must_use]
 #[inline(always)]
-pub const fn root(path: Path, is_v4: bool) -> Step {
-    if is_v4 {
-        Step::to_node(Part::Lower, path as u32 * 2 + 1)
-    } else {
-        Step::to_node(Part::Upper, path as u32 * 2)
-    }
+pub const fn root(path: Path, is_v4: bool) -> u32 {
+    path as u32 * 2 + is_v4 as u32
 }
 
-/// Where to go on from a node: to another one, or nowhere, with a verdict.
+/// A node of the tree: a verdict, or where to go on by the part of a query that it looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(transparent)]
-pub struct Step(u32);
+#[repr(C)]
+pub struct Node {
+    /// Where the range begins that is cut into slots.
+    base: u64,
+    /// The index of the node for what is below the range, which those for the slots follow and that for
+    /// what is above; of a verdict its bits.
+    first: u32,
+    /// The part in the two highest bits, none for a verdict; then six for the length of a slot, as a power
+    /// of two; the others for the number of slots.
+    shape: u32,
+}
 
-/// Set in a step to a node. Zeroed memory is a verdict, and refuses.
-const TO_NODE: u32 = 1 << 31;
-/// Where the part is that the node looks at, and its index below.
-const PART_SHIFT: u32 = 29;
+const _: () = assert!(size_of::<Node>() == 16 && align_of::<Node>() == 8);
 
-/// How many nodes there can be.
-pub const MAX_NODES: u32 = 1 << PART_SHIFT;
+const PART_SHIFT: u32 = 30;
+const LENGTH_SHIFT: u32 = 24;
+const LENGTH: u32 = 63;
 
-impl Step {
-    /// To the node with an index below [`MAX_NODES`], which looks at that part.
+/// How many slots a node can have.
+pub const MAX_SLOTS: u32 = (1 << LENGTH_SHIFT) - 1;
+
+impl Node {
+    /// Where there is nothing to go by: a refusal by no rule.
+    pub const NOWHERE: Self = Self::of_verdict(Verdict::NONE);
+
+    /// A verdict. Zeroed memory is one, and refuses.
     #[must_use]
-    pub const fn to_node(part: Part, index: u32) -> Self {
-        Self(TO_NODE | ((part as u32) << PART_SHIFT) | (index & (MAX_NODES - 1)))
+    pub const fn of_verdict(verdict: Verdict) -> Self {
+        Self {
+            base: 0,
+            first: verdict.bits(),
+            shape: 0,
+        }
     }
 
-    /// To a verdict.
+    /// What looks at a part, of which a range from `base` on is cut into `slots`, [`MAX_SLOTS`] at most,
+    /// of `1 << length` each. The node for what is below is at `first`, those for the slots follow, and
+    /// that for what is above.
     #[must_use]
-    pub const fn to_verdict(verdict: Verdict) -> Self {
-        Self(verdict.bits() & !TO_NODE)
+    pub const fn of_slots(part: Part, base: u64, length: u32, slots: u32, first: u32) -> Self {
+        Self {
+            base,
+            first,
+            shape: (part as u32) << PART_SHIFT
+                | (length & LENGTH) << LENGTH_SHIFT
+                | slots & MAX_SLOTS,
+        }
     }
 
     /// The verdict, if it is one.
     #[must_use]
     #[inline(always)]
-    pub const fn verdict(self) -> Option<Verdict> {
-        if self.0 & TO_NODE == 0 {
-            Some(Verdict::from_bits(self.0))
+    pub const fn verdict(&self) -> Option<Verdict> {
+        if self.part() == 0 {
+            Some(Verdict::from_bits(self.first))
         } else {
             None
         }
     }
 
-    /// The index of the node that it is to; of no meaning for a verdict.
+    /// Whether it looks at protocol and port.
+    #[must_use]
+    pub const fn is_of_ports(&self) -> bool {
+        self.part() == Part::Port as u32
+    }
+
+    /// The index of the node for a value of the part that it looks at; of no meaning for a verdict.
     #[must_use]
     #[inline(always)]
-    pub const fn index(self) -> u32 {
-        self.0 & (MAX_NODES - 1)
+    pub const fn way(&self, part: u64) -> u32 {
+        if part < self.base {
+            return self.first;
+        }
+        let slot = (part - self.base) >> self.length();
+        let slots = self.slots() as u64;
+        let slot = if slot < slots { slot } else { slots };
+        #[expect(clippy::cast_possible_truncation, reason = "not above MAX_SLOTS")]
+        self.first.wrapping_add(1).wrapping_add(slot as u32)
     }
 
-    /// Whether it is to a node that looks at protocol and port.
-    #[must_use]
-    pub const fn is_to_ports(self) -> bool {
-        self.0 & TO_NODE != 0 && self.part() == Part::Port as u32
+    /// Where each way begins, in order, and the index of its node; none for a verdict.
+    pub fn ways(&self) -> impl Iterator<Item = (u64, u32)> + use<> {
+        let Self { base, first, .. } = *self;
+        let (length, slots) = (self.length(), self.slots());
+        let is_verdict = self.verdict().is_some();
+        let range = (0..=slots).map_while(move |slot| {
+            let begins = base.checked_add(u64::from(slot).checked_mul(1 << length)?)?;
+            Some((begins, first.wrapping_add(1).wrapping_add(slot)))
+        });
+        let all = core::iter::once((0, first)).chain(range);
+        all.filter(move |_| !is_verdict)
     }
 
     #[inline(always)]
-    const fn part(self) -> u32 {
-        (self.0 & !TO_NODE) >> PART_SHIFT
-    }
-}
-
-/// A node of the tree: which way to go on, by the part of a query that it looks at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
-pub struct Node {
-    /// Where the second way begins, the third and so on: ascending. Those not in use are `u64::MAX`.
-    pub bounds: [u64; WAYS - 1],
-    /// The ways. Those not in use are as the last in use.
-    pub steps: [Step; WAYS],
-}
-
-const _: () = assert!(size_of::<Node>() == 184 && align_of::<Node>() == 8);
-
-impl Node {
-    /// Where a way leads that leads nowhere: to a refusal by no rule.
-    pub const NOWHERE: Step = Step::to_verdict(Verdict::NONE);
-
-    /// The node with as many of the ways as there is room for, by where each begins: the first at the
-    /// least that is asked.
-    #[must_use]
-    pub fn filled(ways: &[(u64, Step)]) -> Self {
-        let last = ways.last().map_or(Self::NOWHERE, |(_, step)| *step);
-        let mut node = Self {
-            bounds: [u64::MAX; WAYS - 1],
-            steps: [last; WAYS],
-        };
-        for (step, way) in node.steps.iter_mut().zip(ways) {
-            *step = way.1;
-        }
-        for (bound, way) in node.bounds.iter_mut().zip(ways.iter().skip(1)) {
-            *bound = way.0;
-        }
-        node
+    const fn part(&self) -> u32 {
+        self.shape >> PART_SHIFT
     }
 
-    /// The way for the part of a query: that which begins last of those that do not begin above it.
-    #[must_use]
     #[inline(always)]
-    pub fn step(&self, part: u64) -> Step {
-        // By halves. Indices that the compiler sees are within bounds, so that there is no panic.
-        let mut way = 0;
-        if part >= self.bounds[7] {
-            way = 8;
-        }
-        if part >= self.bounds[way | 3] {
-            way |= 4;
-        }
-        if part >= self.bounds[way | 1] {
-            way |= 2;
-        }
-        if part >= self.bounds[way & 14] {
-            way |= 1;
-        }
-        self.steps[way & 15]
+    const fn length(&self) -> u32 {
+        self.shape >> LENGTH_SHIFT & LENGTH
+    }
+
+    #[inline(always)]
+    const fn slots(&self) -> u32 {
+        self.shape & MAX_SLOTS
     }
 }
 
 /// The nodes of a policy.
 pub trait Nodes {
     /// Reads the node with an index; `None` if there is none.
-    fn read<T>(&self, index: u32, read: impl FnOnce(&Node) -> T) -> Option<T>;
+    fn read(&self, index: u32) -> Option<Node>;
 }
 
 /// Decides on one destination. Where a node is not there, or the tree does not end, it is denied.
 #[must_use]
 #[inline(always)]
 pub fn decide(nodes: &impl Nodes, query: &Query) -> Verdict {
-    let mut step = query.root;
+    let mut index = query.root;
     let mut depth = 0;
-    while depth < MAX_DEPTH {
-        let Some(next) = nodes.read(step.index(), |node| node.step(query.part(step.part()))) else {
+    while depth <= MAX_DEPTH {
+        let Some(node) = nodes.read(index) else {
             return Verdict::NONE;
         };
-        if let Some(verdict) = next.verdict() {
+        if let Some(verdict) = node.verdict() {
             return verdict;
         }
-        step = next;
+        index = node.way(query.part(node.part()));
         depth += 1;
     }
     Verdict::NONE
 }
 
-/// What all destinations of an address begin with: the step from its leaf, to a verdict or to what looks
-/// at protocol and port. `None` where there is no such leaf, and all is denied.
+/// What all destinations of an address begin with: the node for it, a verdict or what looks at protocol
+/// and port. `None` where there is none, and all is denied.
 #[must_use]
-pub fn leaf(nodes: &impl Nodes, path: Path, address: Address) -> Option<Step> {
+pub fn leaf(nodes: &impl Nodes, path: Path, address: Address) -> Option<Node> {
     let query = Query::new(path, address, Protocol::ANY, 0);
-    let mut step = query.root;
-    for _ in 0..MAX_DEPTH {
-        step = nodes.read(step.index(), |node| node.step(query.part(step.part())))?;
-        if step.verdict().is_some() || step.is_to_ports() {
-            return Some(step);
+    let mut index = query.root;
+    for _ in 0..=MAX_DEPTH {
+        let node = nodes.read(index)?;
+        if node.verdict().is_some() || node.is_of_ports() {
+            return Some(node);
         }
+        index = node.way(query.part(node.part()));
     }
     None
 }
@@ -271,23 +269,15 @@ mod tests {
     struct Tree<'a>(&'a [Node]);
 
     impl Nodes for Tree<'_> {
-        fn read<T>(&self, index: u32, read: impl FnOnce(&Node) -> T) -> Option<T> {
-            self.0.get(usize::try_from(index).unwrap()).map(read)
+        fn read(&self, index: u32) -> Option<Node> {
+            self.0.get(usize::try_from(index).unwrap()).copied()
         }
     }
 
-    fn verdict(action: Action, rule: u32) -> Step {
-        Step::to_verdict(Verdict::new(action, rule))
-    }
+    const DENY: Node = Node::of_verdict(Verdict::new(Action::Deny, 9));
 
-    const DENY: Step = Step::to_verdict(Verdict::new(Action::Deny, 9));
-
-    fn node(bounds: &[u64], steps: &[Step]) -> Node {
-        let mut ways = [(0, DENY); WAYS];
-        for (way, (begins, step)) in ways.iter_mut().zip([0].iter().chain(bounds).zip(steps)) {
-            *way = (*begins, *step);
-        }
-        Node::filled(&ways[..steps.len()])
+    fn allow(rule: u32) -> Node {
+        Node::of_verdict(Verdict::new(Action::Allow, rule))
     }
 
     fn ask(nodes: &[Node], address: Address, protocol: Protocol, port: u16) -> Verdict {
@@ -303,31 +293,46 @@ mod tests {
     }
 
     #[test]
-    fn each_bound_begins_a_way() {
-        let ways: [(u64, Step); WAYS] = core::array::from_fn(|way| {
-            let rule = u32::try_from(way).unwrap();
-            (u64::from(rule) * 10, verdict(Action::Allow, rule))
-        });
-        let node = Node::filled(&ways);
-        for (begins, step) in ways {
-            for part in [begins, begins + 9] {
-                assert_eq!(node.step(part), step, "{part}");
-            }
+    fn slots_are_side_by_side_between_what_is_below_and_above() {
+        let node = Node::of_slots(Part::Lower, 100, 3, 4, 50);
+        let ways = [
+            (0, 50),
+            (99, 50),
+            (100, 51),
+            (107, 51),
+            (108, 52),
+            (131, 54),
+            (132, 55),
+            (u64::MAX, 55),
+        ];
+        for (part, index) in ways {
+            assert_eq!(node.way(part), index, "{part}");
         }
-        assert_eq!(node.step(u64::MAX), ways[WAYS - 1].1);
+        let begins = [
+            (0, 50),
+            (100, 51),
+            (108, 52),
+            (116, 53),
+            (124, 54),
+            (132, 55),
+        ];
+        assert!(node.ways().eq(begins));
+        assert_eq!(DENY.ways().count(), 0);
     }
 
     #[test]
-    fn ways_that_are_not_in_use_are_the_last_in_use() {
-        let node = node(&[10], &[DENY, verdict(Action::Allow, 1)]);
-        assert_eq!(node.step(u64::MAX), verdict(Action::Allow, 1));
+    fn a_range_may_end_where_the_numbers_do() {
+        let node = Node::of_slots(Part::Upper, 1, 63, 2, 50);
+        assert_eq!(node.way(0), 50);
+        assert_eq!(node.way(1 << 63), 51);
+        assert_eq!(node.way((1 << 63) + 1), 52);
+        assert_eq!(node.way(u64::MAX), 52);
+        assert!(node.ways().eq([(0, 50), (1, 51), ((1 << 63) + 1, 52)]));
     }
 
     #[test]
     fn each_family_has_a_root_on_each_path() {
-        let roots: [Node; ROOTS] = core::array::from_fn(|rule| {
-            node(&[], &[verdict(Action::Allow, u32::try_from(rule).unwrap())])
-        });
+        let roots: [Node; ROOTS] = core::array::from_fn(|rule| allow(u32::try_from(rule).unwrap()));
         for (path, v6, v4) in [(Path::Address, 0, 1), (Path::Loopback, 2, 3)] {
             for (address, rule) in [
                 ([0; 16], v6),
@@ -345,24 +350,24 @@ mod tests {
     fn the_parts_are_asked_one_after_the_other() {
         let mut address = [0; 16];
         (address[0], address[15]) = (0x20, 7);
+        let udp = |port| u64::from(port_query(Protocol::UDP, port));
         let nodes = [
-            node(
-                &[0x20 << 56, 0x21 << 56],
-                &[DENY, Step::to_node(Part::Lower, 1), DENY],
-            ),
-            node(&[7, 8], &[DENY, Step::to_node(Part::Port, 2), DENY]),
-            node(
-                &[
-                    port_query(Protocol::UDP, 53).into(),
-                    port_query(Protocol::UDP, 54).into(),
-                ],
-                &[DENY, verdict(Action::Allow, 1), DENY],
-            ),
+            Node::of_slots(Part::Upper, 0x20 << 56, 56, 1, 1),
+            DENY,
+            Node::of_slots(Part::Lower, 7, 0, 1, 4),
+            DENY,
+            DENY,
+            Node::of_slots(Part::Port, udp(53), 0, 1, 7),
+            DENY,
+            DENY,
+            allow(1),
+            DENY,
         ];
         let allows = |address, protocol, port| {
             ask(&nodes, address, protocol, port).action() == Action::Allow
         };
         assert!(allows(address, Protocol::UDP, 53));
+        assert!(!allows(address, Protocol::UDP, 52));
         assert!(!allows(address, Protocol::UDP, 54));
         assert!(!allows(address, Protocol::TCP, 53));
         for octet in [0, 15] {
@@ -371,18 +376,18 @@ mod tests {
             assert!(!allows(other, Protocol::UDP, 53));
         }
         let leaf = leaf(&Tree(&nodes), Path::Address, address).unwrap();
-        assert!(leaf.is_to_ports());
+        assert!(leaf.is_of_ports());
     }
 
     #[test]
     fn a_node_that_is_not_there_denies() {
-        let nodes = [node(&[], &[Step::to_node(Part::Upper, 7)])];
+        let nodes = [Node::of_slots(Part::Upper, 1, 0, 1, 7)];
         assert_eq!(ask(&nodes, [0; 16], Protocol::TCP, 1), Verdict::NONE);
     }
 
     #[test]
     fn a_tree_without_an_end_denies() {
-        let round = [node(&[], &[Step::to_node(Part::Upper, 0)])];
+        let round = [Node::of_slots(Part::Upper, 1, 0, 1, 0)];
         assert_eq!(ask(&round, [0; 16], Protocol::UDP, 1), Verdict::NONE);
         assert_eq!(leaf(&Tree(&round), Path::Address, [0; 16]), None);
     }
@@ -390,8 +395,9 @@ mod tests {
     #[test]
     fn zeroed_memory_refuses() {
         let node = Node {
-            bounds: [0; WAYS - 1],
-            steps: [Step(0); WAYS],
+            base: 0,
+            first: 0,
+            shape: 0,
         };
         let verdict = ask(&[node], [0; 16], Protocol::TCP, 1);
         assert_eq!(verdict.action(), Action::Deny);

@@ -24,12 +24,12 @@ pub(crate) struct Tree {
 
 impl Nodes for Tree {
     #[inline(always)]
-    fn read<T>(&self, index: u32, read: impl FnOnce(&Node) -> T) -> Option<T> {
+    fn read(&self, index: u32) -> Option<Node> {
         let map = core::ptr::from_ref(self).cast_mut().cast();
         // SAFETY: `self` is the map, as an array of maps hands it out, and the key is of its size.
         let node = unsafe { bpf_map_lookup_elem(map, core::ptr::from_ref(&index).cast()) };
         // SAFETY: null, or a value of the map's, of the size and alignment of a node, which stays
         // readable until the program ends (RCU). Nothing changes the nodes of a policy in force.
-        unsafe { node.cast::<Node>().as_ref() }.map(read)
+        unsafe { node.cast::<Node>().as_ref() }.copied()
     }
 }

@@ -30,7 +30,7 @@ use crate::{
 
 /// The rules say more than the kernel's tree has room for. Nothing is ever cut short.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what} cut {of} into {pieces} pieces, and {fit} fit: name fewer in {rules}")]
+#[error("{what} cut {of} into {pieces} pieces, for which there is no room: name fewer in {rules}")]
 pub struct DoesNotFit {
     /// What there is too much of.
     what: &'static str,
@@ -38,8 +38,6 @@ pub struct DoesNotFit {
     of: String,
     /// Into how many pieces.
     pub pieces: usize,
-    /// How many fit.
-    pub fit: usize,
     /// The rules that name the most of it, as they are written.
     pub rules: String,
 }
@@ -76,7 +74,6 @@ pub fn compile(rules: &[Numbered], sets: &Sets, monitor: bool) -> Result<Compile
                 what: "their prefixes",
                 of: "the addresses".to_owned(),
                 pieces: too_many.pieces,
-                fit: too_many.fit,
                 rules: most(rules, 0..rules.len(), |rule| rule.matches.len()),
             })?;
     }
@@ -120,8 +117,8 @@ impl Compiled {
 }
 
 impl Nodes for Compiled {
-    fn read<T>(&self, index: u32, read: impl FnOnce(&Node) -> T) -> Option<T> {
-        self.nodes.get(usize::try_from(index).ok()?).map(read)
+    fn read(&self, index: u32) -> Option<Node> {
+        self.nodes.get(usize::try_from(index).ok()?).copied()
     }
 }
 

@@ -141,10 +141,10 @@ struct Mixed<'a> {
 }
 
 impl Nodes for Mixed<'_> {
-    fn read<T>(&self, index: u32, read: impl FnOnce(&Node) -> T) -> Option<T> {
+    fn read(&self, index: u32) -> Option<Node> {
         let is_root = usize::try_from(index).is_ok_and(|index| index < ROOTS);
         let half = if is_root { self.roots } else { self.others };
-        half.read(index, read)
+        half.read(index)
     }
 }
 

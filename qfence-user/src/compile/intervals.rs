@@ -1,25 +1,25 @@
 //! Prefixes within each other as intervals side by side: what the longest prefix says of each address.
 
 use ipnet::Ipv6Net;
-use qfence_common::tree::Step;
+use qfence_common::Node;
 
 use crate::policy::{Prefix, rule::V4};
 
 /// Where each interval of addresses begins, the first at 0, and what it says; neighbours say different
 /// things.
-pub(super) type Intervals = Vec<(u128, Step)>;
+pub(super) type Intervals = Vec<(u128, Node)>;
 
 /// Prefixes that are being laid side by side.
 #[derive(Default)]
 pub(super) struct Flattened {
     intervals: Intervals,
     /// The last address of each of the prefixes that hold the one at hand, and what it says.
-    around: Vec<(u128, Step)>,
+    around: Vec<(u128, Node)>,
 }
 
 impl Flattened {
     /// Adds a prefix: each after those that hold it, `::/0` first, and in the order of addresses.
-    pub(super) fn add(&mut self, prefix: Prefix, says: Step) {
+    pub(super) fn add(&mut self, prefix: Prefix, says: Node) {
         let (first, last) = bounds(prefix);
         self.end_before(Some(first));
         self.begin(first, says);
@@ -44,7 +44,7 @@ impl Flattened {
         }
     }
 
-    fn begin(&mut self, at: u128, says: Step) {
+    fn begin(&mut self, at: u128, says: Node) {
         // What begins at the same address lies within.
         self.intervals.pop_if(|(begins, _)| *begins == at);
         if self
@@ -62,7 +62,7 @@ fn bounds(prefix: Ipv6Net) -> (u128, u128) {
 }
 
 /// The intervals of IPv4, by the lower halves of addresses: their upper halves are 0.
-pub(super) fn v4_of(intervals: &Intervals) -> Vec<(u64, Step)> {
+pub(super) fn v4_of(intervals: &Intervals) -> Vec<(u64, Node)> {
     let (first, last) = bounds(V4);
     let within = intervals.partition_point(|(begins, _)| *begins <= first);
     // The one that has the first address may begin before.
@@ -101,8 +101,8 @@ pub(super) fn without_v4(intervals: &Intervals) -> Intervals {
 
 /// The intervals by the upper halves of addresses: for each half at which one begins, where that and
 /// others begin in the lower half.
-pub(super) fn split(intervals: &Intervals) -> Vec<(u64, Vec<(u64, Step)>)> {
-    let mut all: Vec<(u64, Vec<(u64, Step)>)> = Vec::new();
+pub(super) fn split(intervals: &Intervals) -> Vec<(u64, Vec<(u64, Node)>)> {
+    let mut all: Vec<(u64, Vec<(u64, Node)>)> = Vec::new();
     let mut says_last = None;
     for &(begins, says) in intervals {
         let half = upper(begins);
@@ -124,7 +124,7 @@ pub(super) fn split(intervals: &Intervals) -> Vec<(u64, Vec<(u64, Step)>)> {
 }
 
 /// Ends the last half before the next, if it is cut into several: behind it the last of them goes on.
-fn end_half(all: &mut Vec<(u64, Vec<(u64, Step)>)>, says: Option<Step>, next: Option<u64>) {
+fn end_half(all: &mut Vec<(u64, Vec<(u64, Node)>)>, says: Option<Node>, next: Option<u64>) {
     let Some((half, lower_halves)) = all.last() else {
         return;
     };
@@ -150,8 +150,8 @@ mod tests {
 
     use super::*;
 
-    fn says(rule: u32) -> Step {
-        Step::to_verdict(Verdict::new(Action::Allow, rule))
+    fn says(rule: u32) -> Node {
+        Node::of_verdict(Verdict::new(Action::Allow, rule))
     }
 
     fn flat(prefixes: &[(&str, u32)]) -> Intervals {

@@ -2,10 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use qfence_common::{
-    Protocol, Verdict,
-    tree::{Step, port_query},
-};
+use qfence_common::{Node, Protocol, Verdict, tree::port_query};
 
 use super::{
     DoesNotFit,
@@ -28,7 +25,7 @@ pub(super) struct Ports<'a> {
     /// All that is said, once each, and at the place of each match the number of what it says.
     says: Vec<Say>,
     said_by: Vec<Vec<usize>>,
-    known: HashMap<(Vec<usize>, u32), Step>,
+    known: HashMap<(Vec<usize>, u32), Node>,
 }
 
 impl<'a> Ports<'a> {
@@ -63,7 +60,7 @@ impl<'a> Ports<'a> {
         place: &Place<'_>,
         flags: u32,
         tree: &mut Tree,
-    ) -> Result<Step, DoesNotFit> {
+    ) -> Result<Node, DoesNotFit> {
         let mut said = Vec::with_capacity(place.matches.len());
         for &(rule, index) in place.matches {
             let say = self.said_by[rule][index];
@@ -81,7 +78,7 @@ impl<'a> Ports<'a> {
         }
         let pieces: Vec<_> = pieces(key.0.iter().map(|&say| &self.says[say]))
             .into_iter()
-            .map(|(from, verdict)| (u64::from(from), Step::to_verdict(verdict.with(flags))))
+            .map(|(from, verdict)| (u64::from(from), Node::of_verdict(verdict.with(flags))))
             .collect();
         let step = tree
             .grow_ports(&pieces)
@@ -96,7 +93,6 @@ impl<'a> Ports<'a> {
             what: "their ports",
             of: name(place.prefix),
             pieces: too_many.pieces,
-            fit: too_many.fit,
             rules: most(self.rules, rules, |rule| {
                 let ports = rule.matches.iter().map(|of| of.ports.ranges().len());
                 ports.sum()

@@ -1,18 +1,36 @@
-//! Grows the tree of a policy: a B-tree for each part of a destination, its leaves the roots of the next.
+//! Grows the tree of a policy: for each part of a destination, its leaves the roots of the next.
 
 use qfence_common::{
     Node, Path,
-    tree::{ADDRESS_DEPTH, MAX_NODES, PORT_DEPTH, Part, ROOTS, Step, WAYS, root},
+    tree::{ADDRESS_DEPTH, MAX_NODES, MAX_SLOTS, PORT_DEPTH, Part, ROOTS, root},
 };
 
 use super::intervals::{Intervals, split, v4_of, without_v4};
 
-/// What is told apart is more than a tree of the greatest depth has leaves for: how much it is, and how
-/// much fits.
+/// The slots that a node has at least, if what it cuts does not come out even before.
+const LEAST_SLOTS: u64 = 16;
+
+/// Of how many bounds one on either side may lie apart from the others.
+const FAR: usize = 16;
+
+/// What is told apart takes more nodes than there is room for: into how many pieces that was cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooMany {
     pub(super) pieces: usize,
-    pub(super) fit: usize,
+}
+
+/// How many slots a node is cut into.
+#[derive(Clone, Copy)]
+enum Slots {
+    /// About one for each prefix or port, where most of them lie: the fewest nodes, unless bounds lie in clusters within clusters.
+    ByBounds,
+    /// As many as it takes for the nodes below to be done within the greatest depth, wherever bounds lie.
+    ByDepth,
+}
+
+enum Stop {
+    TooDeep,
+    TooMany,
 }
 
 /// A tree that grows. Its first nodes are its roots.
@@ -20,7 +38,7 @@ pub(super) struct Tree(Vec<Node>);
 
 impl Tree {
     pub(super) fn new() -> Self {
-        Self(vec![Node::filled(&[]); ROOTS])
+        Self(vec![Node::NOWHERE; ROOTS])
     }
 
     pub(super) fn into_nodes(self) -> Vec<Node> {
@@ -28,7 +46,7 @@ impl Tree {
     }
 
     /// Grows what looks at protocol and port, from where each piece begins.
-    pub(super) fn grow_ports(&mut self, pieces: &[(u64, Step)]) -> Result<Step, TooMany> {
+    pub(super) fn grow_ports(&mut self, pieces: &[(u64, Node)]) -> Result<Node, TooMany> {
         self.grow(Part::Port, pieces)
     }
 
@@ -39,55 +57,245 @@ impl Tree {
         intervals: &Intervals,
     ) -> Result<(), TooMany> {
         let v4 = self.grow(Part::Lower, &v4_of(intervals))?;
-        self.plant(path, true, Part::Lower, v4);
+        self.0[root(path, true) as usize] = v4;
         let mut upper = Vec::new();
         for (half, lower) in split(&without_v4(intervals)) {
             upper.push((half, self.grow(Part::Lower, &lower)?));
         }
         let v6 = self.grow(Part::Upper, &upper)?;
-        self.plant(path, false, Part::Upper, v6);
+        self.0[root(path, false) as usize] = v6;
         Ok(())
     }
 
-    /// Puts at the root of a path and family what has grown for it.
-    fn plant(&mut self, path: Path, is_v4: bool, part: Part, grown: Step) {
-        let node = match self.0.get(grown.index() as usize) {
-            // Its node is the root then: it takes one step less.
-            Some(node) if grown == Step::to_node(part, grown.index()) => *node,
-            _ => Node::filled(&[(0, grown)]),
-        };
-        self.0[root(path, is_v4).index() as usize] = node;
-    }
-
     /// Grows what looks at one part, from where each piece begins, the first at 0, to what it leads to.
-    fn grow(&mut self, part: Part, pieces: &[(u64, Step)]) -> Result<Step, TooMany> {
+    fn grow(&mut self, part: Part, pieces: &[(u64, Node)]) -> Result<Node, TooMany> {
         let depth = match part {
             Part::Upper | Part::Lower => ADDRESS_DEPTH,
             Part::Port => PORT_DEPTH,
         };
-        let fit = WAYS.pow(u32::try_from(depth).unwrap_or(0));
-        let too_many = TooMany {
+        let before = self.0.len();
+        for slots in [Slots::ByBounds, Slots::ByDepth] {
+            match self.branch(part, pieces, depth, slots) {
+                Ok(node) => return Ok(node),
+                Err(Stop::TooDeep) => self.0.truncate(before),
+                Err(Stop::TooMany) => break,
+            }
+        }
+        Err(TooMany {
             pieces: pieces.len(),
-            fit,
+        })
+    }
+
+    /// Grows what is at one place, `depth` nodes deep at most. Where the first piece begins is of no
+    /// account.
+    fn branch(
+        &mut self,
+        part: Part,
+        pieces: &[(u64, Node)],
+        depth: usize,
+        slots: Slots,
+    ) -> Result<Node, Stop> {
+        let bounds = match pieces {
+            [] => return Ok(Node::NOWHERE),
+            [(_, only)] => return Ok(*only),
+            [_, bounds @ ..] => bounds,
         };
-        if pieces.len() > fit {
-            return Err(too_many);
+        if depth == 0 {
+            return Err(Stop::TooDeep);
         }
-        let mut level = pieces.to_vec();
-        while level.len() > 1 {
-            let nodes = level.chunks(WAYS).map(|ways| match ways {
-                [one] => Ok(*one),
-                _ => {
-                    let index = u32::try_from(self.0.len())
-                        .ok()
-                        .filter(|index| *index < MAX_NODES)
-                        .ok_or(too_many)?;
-                    self.0.push(Node::filled(ways));
-                    Ok((ways[0].0, Step::to_node(part, index)))
-                }
-            });
-            level = nodes.collect::<Result<_, _>>()?;
+        let Cut {
+            from,
+            length,
+            count,
+        } = Cut::new(part, bounds, depth, slots);
+        let base = bounds[from].0;
+        let first = self.0.len();
+        let end = first + count + 2;
+        let small = |number: usize| u32::try_from(number).map_err(|_| Stop::TooMany);
+        if end > MAX_NODES || small(count)? > MAX_SLOTS {
+            return Err(Stop::TooMany);
         }
-        Ok(level.first().map_or(Node::NOWHERE, |(_, step)| *step))
+        self.0.resize(end, Node::NOWHERE);
+        self.0[first] = self.branch(part, &pieces[..=from], depth - 1, slots)?;
+        // The piece that the slot begins within.
+        let mut at = from + 1;
+        for slot in 0..count {
+            let ends = u128::from(base) + ((slot as u128 + 1) << length);
+            let inside = pieces[at + 1..].partition_point(|(begins, _)| u128::from(*begins) < ends);
+            let next = at + 1 + inside;
+            self.0[first + 1 + slot] = self.branch(part, &pieces[at..next], depth - 1, slots)?;
+            let begins = |index: usize| pieces.get(index).map(|(begins, _)| u128::from(*begins));
+            at = if begins(next) == Some(ends) {
+                next
+            } else {
+                next - 1
+            };
+        }
+        self.0[end - 1] = self.branch(part, &pieces[at..], depth - 1, slots)?;
+        Ok(Node::of_slots(
+            part,
+            base,
+            length,
+            small(count)?,
+            small(first)?,
+        ))
+    }
+}
+
+/// Which range is cut into slots: from which bound on, how long a slot is, as a power of two, and how many.
+struct Cut {
+    from: usize,
+    length: u32,
+    count: usize,
+}
+
+impl Cut {
+    fn new(part: Part, bounds: &[(u64, Node)], depth: usize, slots: Slots) -> Self {
+        let all = Self::of(part, bounds, depth, slots);
+        let aside = bounds.len() / FAR;
+        if matches!(slots, Slots::ByDepth) || aside == 0 {
+            return all;
+        }
+        // Where most bounds lie close together, slots that are long enough for all would each hold many.
+        let (mut from, mut to) = (aside, bounds.len() - 1 - aside);
+        let close = Self::of(part, &bounds[from..=to], depth, slots);
+        if close.length + 1 >= all.length {
+            return all;
+        }
+        let far = (LEAST_SLOTS << close.length).min(u64::MAX >> 1);
+        while from > 0 && bounds[from].0 - bounds[from - 1].0 < far {
+            from -= 1;
+        }
+        while to + 1 < bounds.len() && bounds[to + 1].0 - bounds[to].0 < far {
+            to += 1;
+        }
+        Self {
+            from,
+            ..Self::of(part, &bounds[from..=to], depth, slots)
+        }
+    }
+
+    /// From the first of the bounds to the last.
+    fn of(part: Part, bounds: &[(u64, Node)], depth: usize, slots: Slots) -> Self {
+        // A prefix has two bounds, and a port most often has its neighbours for others.
+        let each = match part {
+            Part::Upper | Part::Lower => 2,
+            Part::Port => 1,
+        };
+        let base = bounds[0].0;
+        let range = bounds[bounds.len() - 1].0 - base;
+        let bits = u64::BITS - range.leading_zeros();
+        let most = LEAST_SLOTS.max((bounds.len() / each) as u64);
+        let most = match slots {
+            Slots::ByBounds => most,
+            // What is left of the range's bits below each node is what the nodes below are sure to cut.
+            Slots::ByDepth => most.max(1 << bits.div_ceil(u32::try_from(depth).unwrap_or(1))),
+        };
+        let count = |length: u32| (u128::from(range)).div_ceil(1 << length);
+        let short = (0..u64::BITS).find(|length| count(*length) <= u128::from(most));
+        // Where all bounds are at multiples of a length no shorter one is of use.
+        let even = bounds
+            .iter()
+            .map(|(begins, _)| (begins - base).trailing_zeros())
+            .min();
+        let length = short.max(even).unwrap_or(0).min(u64::BITS - 1);
+        Self {
+            from: 0,
+            length,
+            count: usize::try_from(count(length)).unwrap_or(usize::MAX - 2),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use qfence_common::{Action, Nodes, Verdict};
+
+    use super::*;
+
+    impl Nodes for Tree {
+        fn read(&self, index: u32) -> Option<Node> {
+            self.0.get(index as usize).copied()
+        }
+    }
+
+    fn says(rule: usize) -> Node {
+        Node::of_verdict(Verdict::new(Action::Allow, u32::try_from(rule).unwrap()))
+    }
+
+    /// Grows bounds of the lower half, asks at each of them and beside it, and tells how many nodes.
+    fn holds(bounds: &[u64]) -> usize {
+        let mut tree = Tree::new();
+        let pieces: Vec<_> = std::iter::once(&0)
+            .chain(bounds)
+            .enumerate()
+            .map(|(rule, begins)| (*begins, says(rule)))
+            .collect();
+        let top = tree.grow(Part::Lower, &pieces).unwrap();
+        let ask = |part: u64| {
+            let mut node = top;
+            let mut depth = 0;
+            while node.verdict().is_none() {
+                depth += 1;
+                assert!(depth <= ADDRESS_DEPTH);
+                node = tree.read(node.way(part)).unwrap();
+            }
+            node
+        };
+        for (rule, (begins, _)) in pieces.iter().enumerate() {
+            let ends = pieces.get(rule + 1).map_or(u64::MAX, |(next, _)| next - 1);
+            for part in [*begins, ends, begins + (ends - begins) / 2] {
+                assert_eq!(ask(part), says(rule), "{part:x} of {bounds:x?}");
+            }
+        }
+        tree.0.len() - ROOTS
+    }
+
+    #[test]
+    fn bounds_are_where_they_were_put() {
+        holds(&[]);
+        holds(&[1]);
+        holds(&[u64::MAX]);
+        holds(&[1, u64::MAX]);
+        holds(&[1 << 63, u64::MAX - 1, u64::MAX]);
+        holds(&[7, 8]);
+        holds(
+            &(1..2000)
+                .map(|bound| bound * bound * bound)
+                .collect::<Vec<_>>(),
+        );
+        holds(
+            &(1..100)
+                .map(|bound| u64::MAX - 100 + bound)
+                .collect::<Vec<_>>(),
+        );
+    }
+
+    #[test]
+    fn what_comes_out_even_takes_a_slot_for_each() {
+        assert_eq!(holds(&[0x7f00_0000, 0x8000_0000]), 3);
+        assert_eq!(holds(&[0xa000, 0xb000, 0xc000]), 4);
+    }
+
+    #[test]
+    fn clusters_within_clusters_are_done_within_the_depth() {
+        let powers: Vec<_> = (0..64).map(|power| 1 << power).collect();
+        holds(&powers);
+        let mut pairs: Vec<u64> = (3..60)
+            .flat_map(|power| [(1 << power) + 1, 3 << power])
+            .collect();
+        pairs.sort_unstable();
+        pairs.dedup();
+        holds(&pairs);
+    }
+
+    #[test]
+    fn more_than_there_is_room_for_is_an_error() {
+        let pieces: Vec<_> = (0..=MAX_NODES as u64)
+            .map(|begins| (begins * 3, says(0)))
+            .collect();
+        let mut tree = Tree::new();
+        let too_many = tree.grow(Part::Lower, &pieces).unwrap_err();
+        assert_eq!(too_many.pieces, pieces.len());
     }
 }

@@ -1,8 +1,8 @@
 //! The cases of a verdict that depends on protocol and port, and how they are told.
 
 use qfence_common::{
-    Address, Nodes, Path, Verdict,
-    tree::{PORT_DEPTH, Step, leaf},
+    Address, Node, Nodes, Path, Verdict,
+    tree::{PORT_DEPTH, leaf},
 };
 use serde::Serialize;
 
@@ -30,31 +30,38 @@ pub struct Case {
 /// Where the verdicts on an address begin, by protocol and port, in order; the first is at 0.
 pub(super) fn boundaries(nodes: &impl Nodes, path: Path, address: Address) -> Vec<(u32, Verdict)> {
     let mut all = Vec::new();
-    match leaf(nodes, path, address) {
-        Some(step) => walk(nodes, step, 0, PORT_DEPTH, &mut all),
-        None => all.push((0, Verdict::NONE)),
-    }
+    let node = leaf(nodes, path, address).unwrap_or(Node::NOWHERE);
+    walk(nodes, node, (0, u32::MAX), PORT_DEPTH, &mut all);
+    all.dedup_by_key(|(_, verdict)| *verdict);
     all
 }
 
-/// Adds the verdicts that a step leads to, of which the first begins at `from`.
-fn walk(nodes: &impl Nodes, step: Step, from: u32, depth: usize, all: &mut Vec<(u32, Verdict)>) {
-    if let Some(verdict) = step.verdict() {
+/// Adds the verdicts that a node leads to within an interval, given by its first and its last.
+fn walk(
+    nodes: &impl Nodes,
+    node: Node,
+    (from, to): (u32, u32),
+    depth: usize,
+    all: &mut Vec<(u32, Verdict)>,
+) {
+    if let Some(verdict) = node.verdict() {
         all.push((from, verdict));
         return;
     }
-    let node = nodes.read(step.index(), |node| *node);
-    // What is not there refuses, and is not written by the compiler.
-    let Some(node) = node.filter(|_| depth > 0) else {
+    // What has no end refuses, and is not written by the compiler.
+    let Some(depth) = depth.checked_sub(1) else {
         all.push((from, Verdict::NONE));
         return;
     };
-    let begins = node
-        .bounds
-        .iter()
-        .map_while(|bound| u32::try_from(*bound).ok());
-    for (step, from) in node.steps.iter().zip(std::iter::once(from).chain(begins)) {
-        walk(nodes, *step, from, depth - 1, all);
+    let mut ways = node.ways().peekable();
+    while let Some((begins, index)) = ways.next() {
+        let ends = ways.peek().map_or(u64::MAX, |(next, _)| next - 1);
+        let first = from.max(u32::try_from(begins).unwrap_or(u32::MAX));
+        let last = to.min(u32::try_from(ends).unwrap_or(u32::MAX));
+        if u64::from(first) >= begins && first <= last {
+            let next = nodes.read(index).unwrap_or(Node::NOWHERE);
+            walk(nodes, next, (first, last), depth, all);
+        }
     }
 }
 

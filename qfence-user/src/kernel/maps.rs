@@ -223,8 +223,8 @@ impl InForce {
 }
 
 impl Nodes for InForce {
-    fn read<T>(&self, index: u32, read: impl FnOnce(&Node) -> T) -> Option<T> {
-        self.0.get(&index, 0).ok().as_ref().map(read)
+    fn read(&self, index: u32) -> Option<Node> {
+        self.0.get(&index, 0).ok()
     }
 }
 
