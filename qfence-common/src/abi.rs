@@ -14,6 +14,16 @@ pub const SIGHTINGS_MAP: &str = "SIGHTINGS";
 /// How many sightings there is room for; the first are kept, the others counted.
 pub const SIGHTINGS: u32 = 4096;
 
+/// The one-slot array whose slot holds what attempts are counted in now: a hash map of [`crate::Repeats`] by
+/// [`crate::Kind`].
+pub const REPEATS_MAP: &str = "REPEATS";
+
+/// How many kinds of attempts there is room for between two summaries.
+pub const KINDS: u32 = 4096;
+
+/// The per-CPU array of [`crate::Traffic`], indexed by [`crate::Way`].
+pub const TRAFFIC_MAP: &str = "TRAFFIC";
+
 /// The ring buffer of [`crate::Event`]s.
 pub const EVENTS_MAP: &str = "EVENTS";
 
@@ -47,16 +57,17 @@ pub const NAMES_CALLER: &str = "NAMES_CALLER";
 /// The global that holds the [`crate::proof::Token`] of the fence.
 pub const PROOF: &str = "PROOF";
 
-/// The size of the event ring in bytes: about 800 refusals between two reads.
+/// The size of the event ring in bytes: about 480 kinds of attempts between two reads.
 pub const EVENTS_BYTES: u32 = 64 * 1024;
 
 /// What the kernel side counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Counter {
-    /// All that was refused.
+    /// All that was refused. Counted when it is on record, so that whoever has waited for the programs that
+    /// ran finds no less of it than this.
     Refused = 0,
-    /// Refusals whose event found the ring full.
+    /// Attempts, refused or monitored, that there was no room to put on record.
     Lost = 1,
     /// Packets refused because they could not be understood.
     Unparsed = 2,
@@ -64,10 +75,15 @@ pub enum Counter {
     Monitored = 3,
     /// Those among them that the map of sightings had no room for.
     Unlisted = 4,
+    /// Attempts, refused or monitored, of which there was an event.
+    First = 5,
+    /// Attempts that were counted with others of their kind. All attempts are one of the first, the
+    /// repeated and the lost.
+    Repeated = 6,
 }
 
 /// How many counters there are.
-pub const COUNTER_SLOTS: usize = 5;
+pub const COUNTER_SLOTS: usize = 7;
 
 /// The name of the program for a hook.
 ///

@@ -20,6 +20,22 @@ pub const fn from_v4(octets: [u8; 4]) -> Address {
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }
 
+/// An IPv6 address as the kernel hands it to programs: four words whose bytes are in network order.
+#[must_use]
+#[inline(always)]
+pub const fn from_words([a, b, c, d]: [u32; 4]) -> Address {
+    let (a, b, c, d) = (
+        a.to_ne_bytes(),
+        b.to_ne_bytes(),
+        c.to_ne_bytes(),
+        d.to_ne_bytes(),
+    );
+    [
+        a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2],
+        d[3],
+    ]
+}
+
 /// The IPv4 address behind one, if it is one.
 #[must_use]
 pub const fn to_v4(address: &Address) -> Option<[u8; 4]> {

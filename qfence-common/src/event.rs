@@ -1,4 +1,5 @@
-//! The record of one refusal, as it travels through the ring buffer.
+//! The record of an attempt that was refused: the first of its kind travels through the ring buffer, and
+//! the others are counted.
 
 use crate::Address;
 
@@ -56,6 +57,17 @@ impl Hook {
         }
     }
 
+    /// Which layer of the fence it is of: `call`, `packet`, `socket` or `device`.
+    #[must_use]
+    pub const fn layer(self) -> &'static str {
+        match self {
+            Self::Connect4 | Self::Connect6 | Self::Sendmsg4 | Self::Sendmsg6 => "call",
+            Self::Egress | Self::Ingress => "packet",
+            Self::SockCreate | Self::Setsockopt => "socket",
+            Self::Device => "device",
+        }
+    }
+
     /// The hook of that number.
     #[must_use]
     pub const fn from_number(number: u32) -> Option<Self> {
@@ -74,18 +86,12 @@ impl Hook {
     }
 }
 
-/// One refusal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What attempts have in common that are one kind: the key of a map of [`Repeats`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(C)]
-pub struct Event {
-    /// Nanoseconds since boot, suspend included (`CLOCK_BOOTTIME`).
-    pub boot_ns: u64,
-    /// The id of the cgroup the process is in (the inode of its directory).
-    pub cgroup: u64,
+pub struct Kind {
     /// The destination; all zero at the hooks for sockets and devices. At ingress, the sender.
     pub address: Address,
-    /// The name of the thread (`comm`), padded with zeros; all zero if it is not known.
-    pub comm: [u8; 16],
     /// The process (thread group) id, in the initial pid namespace; 0 if it is not known. At egress
     /// it is the process that made the socket: packets also leave in interrupts of others.
     pub pid: u32,
@@ -96,13 +102,69 @@ pub struct Event {
     pub protocol: u32,
     /// A [`Hook`].
     pub hook: u32,
-    /// The rule that decided: its index in the policy, or one of the numbers in [`crate::decide`].
+    /// The rule that decided: its number, or one of those in [`crate::verdict`].
     pub rule: u32,
     /// 1 if it was let through, for the policy is only monitored; otherwise 0.
     pub monitored: u32,
 }
 
-const _: () = assert!(size_of::<Event>() == 72 && align_of::<Event>() == 8);
+const _: () = assert!(size_of::<Kind>() == 40 && align_of::<Kind>() == 4);
+
+/// The number of a user who is not known: what the kernel calls an invalid one.
+pub const NO_UID: u32 = u32::MAX;
+
+/// Where the first attempt of a kind came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Origin {
+    /// Nanoseconds since boot, suspend included (`CLOCK_BOOTTIME`).
+    pub boot_ns: u64,
+    /// The id of the cgroup the process is in (the inode of its directory).
+    pub cgroup: u64,
+    /// The cookie of the socket's network namespace; 0 if it is not known.
+    pub netns: u64,
+    /// The address the socket is bound to, or the packet comes from; all zero if there is none yet.
+    pub source: Address,
+    /// The name of the thread (`comm`), padded with zeros; all zero if it is not known.
+    pub comm: [u8; 16],
+    /// The thread's id, as that of the process; 0 if it is not known.
+    pub tid: u32,
+    /// The user, in the initial user namespace; [`NO_UID`] if it is not known.
+    pub uid: u32,
+    /// The port that goes with the source, in host order; 0 if there is none yet.
+    pub source_port: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<Origin>() == 72 && align_of::<Origin>() == 8);
+
+/// What is counted of a kind after its first attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Repeats {
+    /// How many attempts that no event tells of.
+    pub count: u64,
+    /// When the last one was, in nanoseconds since boot.
+    pub last_ns: u64,
+    /// Where the first came from.
+    pub origin: Origin,
+}
+
+const _: () = assert!(size_of::<Repeats>() == 88 && align_of::<Repeats>() == 8);
+
+/// The first attempt of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Event {
+    /// What is counted from now on. In here, so that the programs have on their small stack once what goes
+    /// into the map and into the ring.
+    pub repeats: Repeats,
+    /// What it was.
+    pub kind: Kind,
+}
+
+const _: () = assert!(size_of::<Event>() == 128 && align_of::<Event>() == 8);
 
 impl Event {
     /// Reads an event out of a ring buffer's record; `None` if it has another size.
@@ -113,20 +175,42 @@ impl Event {
         if bytes.len() != size_of::<Self>() {
             return None;
         }
-        Some(Self {
-            boot_ns: u64_at(0)?,
-            cgroup: u64_at(8)?,
-            address: bytes.get(16..32)?.try_into().ok()?,
-            comm: bytes.get(32..48)?.try_into().ok()?,
-            pid: u32_at(48)?,
-            port: u32_at(52)?,
-            protocol: u32_at(56)?,
-            hook: u32_at(60)?,
-            rule: u32_at(64)?,
-            monitored: u32_at(68)?,
-        })
+        let origin = Origin {
+            boot_ns: u64_at(16)?,
+            cgroup: u64_at(24)?,
+            netns: u64_at(32)?,
+            source: bytes.get(40..56)?.try_into().ok()?,
+            comm: bytes.get(56..72)?.try_into().ok()?,
+            tid: u32_at(72)?,
+            uid: u32_at(76)?,
+            source_port: u32_at(80)?,
+            reserved: u32_at(84)?,
+        };
+        let kind = Kind {
+            address: bytes.get(88..104)?.try_into().ok()?,
+            pid: u32_at(104)?,
+            port: u32_at(108)?,
+            protocol: u32_at(112)?,
+            hook: u32_at(116)?,
+            rule: u32_at(120)?,
+            monitored: u32_at(124)?,
+        };
+        let repeats = Repeats {
+            count: u64_at(0)?,
+            last_ns: u64_at(8)?,
+            origin,
+        };
+        Some(Self { repeats, kind })
     }
 }
+
+// SAFETY: a `repr(C)` struct of integers without padding (asserted above): any bytes are a value.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Kind {}
+
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Repeats {}
 
 #[cfg(test)]
 mod tests {
@@ -142,29 +226,11 @@ mod tests {
 
     #[test]
     fn bytes_become_the_fields_at_their_offsets() {
-        let event = Event {
-            boot_ns: 1,
-            cgroup: 2,
-            address: [3; 16],
-            comm: [4; 16],
-            pid: 5,
-            port: 6,
-            protocol: 7,
-            hook: 8,
-            rule: 9,
-            monitored: 0,
-        };
-        let mut bytes = [0; size_of::<Event>()];
-        bytes[core::mem::offset_of!(Event, boot_ns)] = 1;
-        bytes[core::mem::offset_of!(Event, cgroup)] = 2;
-        bytes[16..32].fill(3);
-        bytes[32..48].fill(4);
-        bytes[core::mem::offset_of!(Event, pid)] = 5;
-        bytes[core::mem::offset_of!(Event, port)] = 6;
-        bytes[core::mem::offset_of!(Event, protocol)] = 7;
-        bytes[core::mem::offset_of!(Event, hook)] = 8;
-        bytes[core::mem::offset_of!(Event, rule)] = 9;
-        assert_eq!(Event::from_bytes(&bytes), Some(event));
+        let bytes: [u8; size_of::<Event>()] = core::array::from_fn(|at| at as u8);
+        let event = Event::from_bytes(&bytes).unwrap();
+        // SAFETY: any bytes are an event.
+        let same: Event = unsafe { core::mem::transmute(bytes) };
+        assert_eq!(event, same);
         assert_eq!(Event::from_bytes(&bytes[1..]), None);
     }
 }

@@ -15,10 +15,10 @@ pub mod tree;
 pub mod verdict;
 
 pub use address::{Address, Path};
-pub use event::{Event, Hook};
+pub use event::{Event, Hook, Kind, NO_UID, Origin, Repeats};
 pub use packet::Packet;
 pub use peer::Peer;
 pub use protocol::Protocol;
-pub use tally::{Hits, Sighting};
+pub use tally::{Hits, Sighting, Traffic, Way};
 pub use tree::{Node, Nodes, Query, decide};
 pub use verdict::{Action, Verdict};

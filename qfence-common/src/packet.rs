@@ -29,6 +29,18 @@ pub struct Packet {
     pub continues_tcp: bool,
 }
 
+impl Packet {
+    /// One of which nothing is known.
+    pub const UNKNOWN: Self = Self {
+        source: [0; 16],
+        destination: [0; 16],
+        protocol: Protocol::ANY,
+        source_port: 0,
+        destination_port: 0,
+        continues_tcp: false,
+    };
+}
+
 // The protocol numbers that have a say here (IANA's list, IPPROTO_*).
 const HOP_BY_HOP: u8 = 0;
 const TCP: u8 = 6;
@@ -44,20 +56,23 @@ const UDP_LITE: u8 = 136;
 const TCP_SYN: u8 = 0x02;
 const TCP_ACK: u8 = 0x10;
 
-/// Reads a packet; `None` if it is none that can be understood whole.
+/// Reads a packet into `packet`, which is to be [`Packet::UNKNOWN`]; `None` if it is none that can be understood
+/// whole.
+///
+/// It is written in place, for copies of it would not fit on a program's stack.
 #[inline(always)]
 #[must_use]
-pub fn parse(bytes: &impl Bytes) -> Option<Packet> {
+pub fn parse(bytes: &impl Bytes, packet: &mut Packet) -> Option<()> {
     let [first] = bytes.read(0)?;
     match first >> 4 {
-        4 => parse_v4(bytes),
-        6 => parse_v6(bytes),
+        4 => parse_v4(bytes, packet),
+        6 => parse_v6(bytes, packet),
         _ => None,
     }
 }
 
 #[inline(always)]
-fn parse_v4(bytes: &impl Bytes) -> Option<Packet> {
+fn parse_v4(bytes: &impl Bytes, packet: &mut Packet) -> Option<()> {
     let header: [u8; 20] = bytes.read(0)?;
     let [first, _, _, _, _, _, frag_high, frag_low, _, protocol, ..] = header;
     let [.., s0, s1, s2, s3, d0, d1, d2, d3] = header;
@@ -65,22 +80,21 @@ fn parse_v4(bytes: &impl Bytes) -> Option<Packet> {
     if length < 20 {
         return None;
     }
+    packet.source = from_v4([s0, s1, s2, s3]);
+    packet.destination = from_v4([d0, d1, d2, d3]);
+    packet.protocol = Protocol(u32::from(protocol));
     let fragment_offset = u16::from_be_bytes([frag_high, frag_low]) & 0x1fff;
-    let packet = bare(
-        from_v4([s0, s1, s2, s3]),
-        from_v4([d0, d1, d2, d3]),
-        protocol,
-    );
     if fragment_offset != 0 {
-        return Some(packet);
+        return Some(());
     }
-    with_payload(bytes, packet, protocol, length)
+    parse_payload(bytes, packet, protocol, length)
 }
 
 #[inline(always)]
-fn parse_v6(bytes: &impl Bytes) -> Option<Packet> {
+fn parse_v6(bytes: &impl Bytes, packet: &mut Packet) -> Option<()> {
     let [_, _, _, _, _, _, next_header, _] = bytes.read(0)?;
-    let (source, destination) = (bytes.read(8)?, bytes.read(24)?);
+    packet.source = bytes.read(8)?;
+    packet.destination = bytes.read(24)?;
     let mut next = next_header;
     let mut offset = 40;
     // The last round is for what follows the last extension.
@@ -100,13 +114,14 @@ fn parse_v6(bytes: &impl Bytes) -> Option<Packet> {
                 let [after, _, high, low] = bytes.read(offset)?;
                 next = after;
                 if u16::from_be_bytes([high, low]) & 0xfff8 != 0 {
-                    return Some(bare(source, destination, next));
+                    packet.protocol = Protocol(u32::from(next));
+                    return Some(());
                 }
                 8
             }
             protocol => {
-                let packet = bare(source, destination, protocol);
-                return with_payload(bytes, packet, protocol, offset);
+                packet.protocol = Protocol(u32::from(protocol));
+                return parse_payload(bytes, packet, protocol, offset);
             }
         };
         offset += length;
@@ -114,38 +129,22 @@ fn parse_v6(bytes: &impl Bytes) -> Option<Packet> {
     None
 }
 
-/// A packet of which no more is known than its IP header says.
-#[inline(always)]
-fn bare(source: Address, destination: Address, protocol: u8) -> Packet {
-    Packet {
-        source,
-        destination,
-        protocol: Protocol(u32::from(protocol)),
-        source_port: 0,
-        destination_port: 0,
-        continues_tcp: false,
-    }
-}
-
 /// Reads ports and flags out of the payload at `offset`.
 #[inline(always)]
-fn with_payload(bytes: &impl Bytes, packet: Packet, protocol: u8, offset: u32) -> Option<Packet> {
-    let (ports, continues_tcp) = match protocol {
+fn parse_payload(bytes: &impl Bytes, packet: &mut Packet, protocol: u8, offset: u32) -> Option<()> {
+    let ports = match protocol {
         TCP => {
             let [a, b, c, d, _, _, _, _, _, _, _, _, _, flags] = bytes.read(offset)?;
-            let opens = flags & (TCP_SYN | TCP_ACK) == TCP_SYN;
-            ([a, b, c, d], !opens)
+            packet.continues_tcp = flags & (TCP_SYN | TCP_ACK) != TCP_SYN;
+            [a, b, c, d]
         }
-        UDP | UDP_LITE | SCTP | DCCP => (bytes.read(offset)?, false),
-        _ => return Some(packet),
+        UDP | UDP_LITE | SCTP | DCCP => bytes.read(offset)?,
+        _ => return Some(()),
     };
     let [s0, s1, d0, d1] = ports;
-    Some(Packet {
-        source_port: u16::from_be_bytes([s0, s1]),
-        destination_port: u16::from_be_bytes([d0, d1]),
-        continues_tcp,
-        ..packet
-    })
+    packet.source_port = u16::from_be_bytes([s0, s1]);
+    packet.destination_port = u16::from_be_bytes([d0, d1]);
+    Some(())
 }
 
 #[cfg(test)]
@@ -154,6 +153,11 @@ mod tests {
     use std::{vec, vec::Vec};
 
     use super::*;
+
+    fn parsed(bytes: &impl Bytes) -> Option<Packet> {
+        let mut packet = Packet::UNKNOWN;
+        parse(bytes, &mut packet).map(|()| packet)
+    }
 
     impl Bytes for Vec<u8> {
         fn read<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
@@ -206,7 +210,7 @@ mod tests {
 
     #[test]
     fn v4_is_read_in_the_common_key_space() {
-        let packet = parse(&v4(UDP, 0, 0, &PAYLOAD)).unwrap();
+        let packet = parsed(&v4(UDP, 0, 0, &PAYLOAD)).unwrap();
         assert_eq!(packet.source, from_v4([192, 0, 2, 1]));
         assert_eq!(packet.destination, from_v4([127, 0, 0, 1]));
         assert_eq!(packet.protocol, Protocol::UDP);
@@ -215,7 +219,7 @@ mod tests {
 
     #[test]
     fn options_are_stepped_over() {
-        let packet = parse(&v4(UDP, 40, 0, &PAYLOAD)).unwrap();
+        let packet = parsed(&v4(UDP, 40, 0, &PAYLOAD)).unwrap();
         assert_eq!(ports(&packet), (12345, 80));
     }
 
@@ -229,8 +233,8 @@ mod tests {
             (0, false),
             (0x04, false),
         ] {
-            let v4 = parse(&v4(TCP, 0, 0, &tcp(flags))).unwrap();
-            let v6 = parse(&v6(&[], TCP, &tcp(flags))).unwrap();
+            let v4 = parsed(&v4(TCP, 0, 0, &tcp(flags))).unwrap();
+            let v6 = parsed(&v6(&[], TCP, &tcp(flags))).unwrap();
             assert_eq!((v4.continues_tcp, v6.continues_tcp), (!opens, !opens));
         }
     }
@@ -238,14 +242,14 @@ mod tests {
     #[test]
     fn only_the_first_fragment_has_ports() {
         // More fragments follow; the offset is zero.
-        let first = parse(&v4(UDP, 0, 0x2000, &PAYLOAD)).unwrap();
+        let first = parsed(&v4(UDP, 0, 0x2000, &PAYLOAD)).unwrap();
         assert_eq!(ports(&first), (12345, 80));
         for fragment in [0x0001, 0x2001, 0x1fff] {
-            let packet = parse(&v4(TCP, 0, fragment, &tcp(TCP_ACK))).unwrap();
+            let packet = parsed(&v4(TCP, 0, fragment, &tcp(TCP_ACK))).unwrap();
             assert_eq!(ports(&packet), (0, 0));
             assert!(!packet.continues_tcp);
         }
-        let later = parse(&v6(
+        let later = parsed(&v6(
             &[(FRAGMENT, &[0, 0, 8, 0, 0, 0, 0])],
             TCP,
             &tcp(TCP_ACK),
@@ -269,7 +273,7 @@ mod tests {
             UDP,
             &PAYLOAD,
         );
-        let packet = parse(&packet).unwrap();
+        let packet = parsed(&packet).unwrap();
         assert_eq!((packet.source, packet.destination), ([1; 16], [2; 16]));
         assert_eq!(packet.protocol, Protocol::UDP);
         assert_eq!(ports(&packet), (12345, 80));
@@ -278,15 +282,15 @@ mod tests {
     #[test]
     fn a_chain_has_an_end() {
         let fits = vec![(DESTINATION, &[0; 7][..]); MAX_EXTENSIONS];
-        assert!(parse(&v6(&fits, UDP, &PAYLOAD)).is_some());
+        assert!(parsed(&v6(&fits, UDP, &PAYLOAD)).is_some());
         let endless = vec![(DESTINATION, &[0; 7][..]); MAX_EXTENSIONS + 1];
-        assert_eq!(parse(&v6(&endless, UDP, &PAYLOAD)), None);
+        assert_eq!(parsed(&v6(&endless, UDP, &PAYLOAD)), None);
     }
 
     #[test]
     fn protocols_without_ports_have_none() {
         for protocol in [1, 50, 59, 253] {
-            let packet = parse(&v4(protocol, 0, 0, &[])).unwrap();
+            let packet = parsed(&v4(protocol, 0, 0, &[])).unwrap();
             assert_eq!(packet.protocol, Protocol(u32::from(protocol)));
             assert_eq!(ports(&packet), (0, 0));
         }
@@ -302,9 +306,9 @@ mod tests {
             // All that is looked at ends with the flags.
             let needed = packet.len() - 6;
             for length in 0..needed {
-                assert_eq!(parse(&packet[..length].to_vec()), None, "{length}");
+                assert_eq!(parsed(&packet[..length].to_vec()), None, "{length}");
             }
-            assert!(parse(&packet[..needed].to_vec()).is_some());
+            assert!(parsed(&packet[..needed].to_vec()).is_some());
         }
     }
 
@@ -313,7 +317,7 @@ mod tests {
         for first in [0x00, 0x35, 0x55, 0x70, 0x44] {
             let mut packet = v4(UDP, 0, 0, &PAYLOAD);
             packet[0] = first;
-            assert_eq!(parse(&packet), None, "{first:#x}");
+            assert_eq!(parsed(&packet), None, "{first:#x}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is counted for each rule, and for each destination that monitor mode saw.
+//! What is counted for each rule, of traffic, and for each destination that monitor mode saw.
 
 use crate::Address;
 
@@ -13,6 +13,37 @@ pub struct Hits {
 }
 
 const _: () = assert!(size_of::<Hits>() == 16 && align_of::<Hits>() == 8);
+
+/// Which traffic is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Way {
+    /// What leaves.
+    Sent = 0,
+    /// What was refused, in either direction.
+    Refused = 1,
+    /// What arrives.
+    Received = 2,
+}
+
+impl Way {
+    /// How many ways there are.
+    pub const COUNT: usize = 3;
+}
+
+/// How much traffic there was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Traffic {
+    /// Calls of connect().
+    pub connects: u64,
+    /// Packets as the network layer has them: one can be many of the wire's.
+    pub packets: u64,
+    /// Their bytes, from the IP header on.
+    pub bytes: u64,
+}
+
+const _: () = assert!(size_of::<Traffic>() == 24 && align_of::<Traffic>() == 8);
 
 /// A destination that monitor mode let through although the policy refuses it: the key of a map whose
 /// values count how often.
@@ -32,6 +63,10 @@ const _: () = assert!(size_of::<Sighting>() == 24 && align_of::<Sighting>() == 4
 // SAFETY: a `repr(C)` struct of integers without padding (asserted above): any bytes are a value.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Hits {}
+
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Traffic {}
 
 // SAFETY: as above.
 #[cfg(feature = "user")]

@@ -28,12 +28,7 @@ pub(crate) fn destination4(ctx: &SockAddrContext) -> Destination {
 pub(crate) fn destination6(ctx: &SockAddrContext) -> Destination {
     // SAFETY: as above. Copied whole: the verifier takes no variable index into the context.
     let words = unsafe { (*ctx.sock_addr).user_ip6 };
-    let [a, b, c, d] = words.map(u32::to_ne_bytes);
-    let address = [
-        a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2],
-        d[3],
-    ];
-    with_address(ctx, address)
+    with_address(ctx, address::from_words(words))
 }
 
 #[inline(always)]

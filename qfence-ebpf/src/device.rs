@@ -34,6 +34,8 @@ pub(crate) fn judge_device(ctx: &DeviceContext) -> i32 {
         protocol: major,
         hook: Hook::Device as u32,
         rule: DEVICE,
+        source: [0; 16],
+        source_port: 0,
     };
     refuse(&what, &Author::current_if_known(), monitors())
 }

@@ -1,9 +1,13 @@
 //! From a destination to a verdict.
 
-use aya_ebpf::{EbpfContext, helpers::bpf_set_retval, programs::SockAddrContext};
+use aya_ebpf::{
+    EbpfContext,
+    helpers::{bpf_get_netns_cookie, bpf_set_retval},
+    programs::SockAddrContext,
+};
 use aya_log_ebpf::debug;
 use qfence_common::{
-    Action, Address, Hook, Path, Protocol, Query, Verdict, decide,
+    Action, Address, Hook, Path, Protocol, Query, Verdict, Way, decide,
     proof::{self, Token},
     verdict::{HOST, MONITOR},
 };
@@ -12,7 +16,8 @@ use crate::{
     destination::Destination,
     maps::{DENY_RETVAL, POLICY, PROOF},
     owner, peers,
-    record::{Author, Refusal, hit, refuse, sight},
+    record::{Author, Refusal, hit, refuse, sight, traffic},
+    socket::{local_address, local_port},
 };
 
 /// What a hook returns to let the call or the packet go on.
@@ -27,13 +32,23 @@ pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destinatio
         return fail_with(-proof::ERRNO);
     }
     let judgement = judge::<HOOK, _>(ctx, to);
-    if judgement.passes() && connects(HOOK) && is_tcp(to.protocol) {
-        owner::note_connection(to.socket, judgement.verdict.has(HOST));
+    if connects(HOOK) {
+        if judgement.passes() {
+            traffic(Way::Sent, None);
+            if is_tcp(to.protocol) {
+                owner::note_connection(to.socket, judgement.verdict.has(HOST));
+            }
+        } else {
+            traffic(Way::Refused, None);
+        }
     }
     if judgement.action == Action::Allow {
         return PROCEED;
     }
-    if judgement.refuse(HOOK, to, &Author::current()) == PROCEED {
+    let source = (local_address(to.socket), local_port(to.socket));
+    // SAFETY: the hook's own context.
+    let netns = unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) };
+    if judgement.refuse(HOOK, to, source, &Author::current(netns)) == PROCEED {
         return PROCEED;
     }
     fail_with(DENY_RETVAL.load())
@@ -65,13 +80,21 @@ impl Judgement {
 
     /// Refuses the destination, unless it is only monitored; returns what the hook is to return.
     #[inline(always)]
-    pub(crate) fn refuse(&self, hook: u32, to: &Destination, who: &Author) -> i32 {
+    pub(crate) fn refuse(
+        &self,
+        hook: u32,
+        to: &Destination,
+        (source, source_port): (Address, u16),
+        who: &Author,
+    ) -> i32 {
         let what = Refusal {
             address: to.address,
             port: u32::from(to.port),
             protocol: to.protocol.0,
             hook,
             rule: self.verdict.rule(),
+            source,
+            source_port: u32::from(source_port),
         };
         let monitored = self.verdict.has(MONITOR);
         if monitored {
@@ -160,7 +183,9 @@ fn halves(address: Address) -> [u64; 2] {
 }
 
 /// Whether this is an answer to a datagram that came from there.
-#[inline(always)]
+///
+/// A function of its own: what it has on the stack and what is put on record do not fit into one frame.
+#[inline(never)]
 fn answers(to: &Destination) -> bool {
     to.protocol == Protocol::UDP
         && peers::peer(to.socket, to.address, to.port).is_some_and(|peer| peers::spoke_first(&peer))

@@ -9,6 +9,7 @@
 mod destination;
 mod device;
 mod judge;
+mod kinds;
 mod maps;
 mod owner;
 mod packet;

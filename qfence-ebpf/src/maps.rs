@@ -7,12 +7,12 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use qfence_common::{
-    Event, Hits, Peer, Sighting,
+    Event, Hits, Peer, Sighting, Traffic, Way,
     abi::{self, COUNTER_SLOTS, EVENTS_BYTES},
     verdict::MAX_RULES,
 };
 
-use crate::{owner::Owner, tree::Tree};
+use crate::{kinds::Kinds, owner::Owner, tree::Tree};
 
 /// The policy in force. A change fills a fresh tree and swaps it in, so that no call is ever judged
 /// by half of an old and half of a new policy. The inner size is a template; the loader sets it.
@@ -32,7 +32,16 @@ pub(crate) static SIGHTINGS: HashMap<
     { BPF_F_NO_PREALLOC as usize },
 > = HashMap::new();
 
-/// The refusals, for the supervisor to log.
+/// The kinds of attempts that are known, and how often each was repeated. Whoever tells of them swaps
+/// another one in, and finds in this all that was counted.
+#[btf_map]
+pub(crate) static REPEATS: ArrayOfMaps<Kinds, 1> = ArrayOfMaps::new();
+
+/// The traffic.
+#[btf_map]
+pub(crate) static TRAFFIC: PerCpuArray<Traffic, { Way::COUNT }> = PerCpuArray::new();
+
+/// The first attempts of their kinds, for the supervisor to log.
 #[btf_map]
 pub(crate) static EVENTS: RingBuf<Event, { EVENTS_BYTES as usize }> = RingBuf::new();
 

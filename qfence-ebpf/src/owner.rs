@@ -2,9 +2,10 @@
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
-    helpers::{bpf_get_netns_cookie, bpf_sk_storage_get, bpf_skb_cgroup_id},
+    helpers::{bpf_sk_storage_get, bpf_skb_cgroup_id},
     programs::SockContext,
 };
+use qfence_common::NO_UID;
 
 use crate::{maps::OWNERS, record::Author};
 
@@ -15,6 +16,8 @@ pub(crate) struct Owner {
     /// Its cookie. Programs for packets have no helper to ask for it before Linux 5.14.
     netns: u64,
     pid: u32,
+    tid: u32,
+    uid: u32,
     comm: [u8; 16],
     /// Whether it may go on with its TCP connection although its packets go to the host: 0 or 1.
     connected_to_host: u32,
@@ -25,9 +28,10 @@ pub(crate) struct Owner {
 #[inline(always)]
 pub(crate) fn note(ctx: &SockContext, author: &Author) {
     let mut owner = Owner {
-        // SAFETY: the hook's own context.
-        netns: unsafe { bpf_get_netns_cookie(ctx.sock.cast()) },
+        netns: author.netns,
         pid: author.pid,
+        tid: author.tid,
+        uid: author.uid,
         comm: author.comm,
         connected_to_host: 0,
     };
@@ -75,6 +79,9 @@ pub(crate) fn author(packet: *mut __sk_buff, socket: *mut bpf_sock) -> Author {
     let owner = if socket.is_null() { None } else { read(socket) };
     Author {
         pid: owner.map_or(0, |owner| owner.pid),
+        tid: owner.map_or(0, |owner| owner.tid),
+        uid: owner.map_or(NO_UID, |owner| owner.uid),
+        netns: owner.map_or(0, |owner| owner.netns),
         comm: owner.map_or([0; 16], |owner| owner.comm),
         // SAFETY: the hook's own packet.
         cgroup: unsafe { bpf_skb_cgroup_id(packet) },

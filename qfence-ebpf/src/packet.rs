@@ -1,12 +1,12 @@
 //! Packets: judges those that leave, and sees to those that arrive from the host.
 
 use aya_ebpf::{
-    bindings::bpf_sock,
+    bindings::{__sk_buff, bpf_sock},
     helpers::{bpf_sk_fullsock, bpf_skb_load_bytes},
     programs::SkBuffContext,
 };
 use qfence_common::{
-    Action, Hook, Packet, Path, Protocol,
+    Action, Hook, Packet, Path, Protocol, Way,
     abi::Counter,
     packet::{Bytes, parse},
     verdict::{MANY, NO_RULE, UNPARSED},
@@ -14,10 +14,10 @@ use qfence_common::{
 
 use crate::{
     destination::Destination,
-    judge::{PROCEED, judge, monitors, of_address},
+    judge::{PROCEED, REJECT, judge, monitors, of_address},
     maps::ALLOW_RAW,
     owner, peers,
-    record::{Refusal, count, refuse},
+    record::{Refusal, count, refuse, traffic},
     socket::{has_connected_elsewhere, is_raw},
 };
 
@@ -35,7 +35,18 @@ const INGRESS: u32 = Hook::Ingress as u32;
 /// address; through another the address says.
 #[inline(always)]
 pub(crate) fn judge_egress(ctx: &SkBuffContext) -> i32 {
-    let Some(packet) = parse(&Skb(ctx)) else {
+    let length = ctx.len();
+    if judge_leaving(ctx) == PROCEED {
+        traffic(Way::Sent, Some(length));
+        return PROCEED;
+    }
+    traffic(Way::Refused, Some(length));
+    REJECT
+}
+
+#[inline(always)]
+fn judge_leaving(ctx: &SkBuffContext) -> i32 {
+    let Some(packet) = read(ctx) else {
         return drop_unparsed(ctx);
     };
     let socket = whole_socket(ctx);
@@ -47,7 +58,8 @@ pub(crate) fn judge_egress(ctx: &SkBuffContext) -> i32 {
     if judgement.action == Action::Allow {
         return PROCEED;
     }
-    judgement.refuse(EGRESS, &to, &owner::author(ctx.skb.skb, socket))
+    let source = (packet.source, packet.source_port);
+    judgement.refuse(EGRESS, &to, source, &owner::author(ctx.skb.skb, socket))
 }
 
 /// Whether a TCP segment that opens nothing is judged all the same: one that a raw socket made up, and
@@ -83,6 +95,8 @@ fn drop_unparsed(ctx: &SkBuffContext) -> i32 {
         protocol: 0,
         hook: EGRESS,
         rule: UNPARSED,
+        source: [0; 16],
+        source_port: 0,
     };
     let author = owner::author(ctx.skb.skb, whole_socket(ctx));
     refuse(&what, &author, monitors())
@@ -95,12 +109,23 @@ fn drop_unparsed(ctx: &SkBuffContext) -> i32 {
 /// runs (`ip_mc_output` clones the packet, and a clone has no socket), and a ping passes no other.
 #[inline(always)]
 pub(crate) fn judge_ingress(ctx: &SkBuffContext) -> i32 {
+    let length = ctx.len();
+    if judge_arriving(ctx) == PROCEED {
+        traffic(Way::Received, Some(length));
+        return PROCEED;
+    }
+    traffic(Way::Refused, Some(length));
+    REJECT
+}
+
+#[inline(always)]
+fn judge_arriving(ctx: &SkBuffContext) -> i32 {
     // SAFETY: the hook's own context; the verifier checks each access.
     let link_layer = unsafe { (*ctx.skb.skb).pkt_type };
     if !is_loopback(ctx) {
         return PROCEED;
     }
-    let Some(packet) = parse(&Skb(ctx)) else {
+    let Some(packet) = read(ctx) else {
         return PROCEED;
     };
     let socket = whole_socket(ctx);
@@ -124,7 +149,8 @@ pub(crate) fn judge_ingress(ctx: &SkBuffContext) -> i32 {
             if judgement.action == Action::Allow {
                 return PROCEED;
             }
-            judgement.refuse(INGRESS, &from, &owner::author(ctx.skb.skb, socket))
+            let to = (packet.destination, 0);
+            judgement.refuse(INGRESS, &from, to, &owner::author(ctx.skb.skb, socket))
         }
         _ => PROCEED,
     }
@@ -137,6 +163,21 @@ pub(crate) fn judge_ingress(ctx: &SkBuffContext) -> i32 {
 fn is_for_one(packet: &Packet) -> bool {
     let verdict = of_address(packet.destination);
     verdict.rule() != NO_RULE && !verdict.has(MANY)
+}
+
+/// Takes a packet apart.
+#[inline(always)]
+fn read(ctx: &SkBuffContext) -> Option<Packet> {
+    let mut packet = Packet::UNKNOWN;
+    read_into(ctx.skb.skb, &mut packet).then_some(packet)
+}
+
+/// Takes a packet apart; whether it could be.
+///
+/// A function of its own: what it has on the stack and what is put on record do not fit into one frame.
+#[inline(never)]
+fn read_into(skb: *mut __sk_buff, packet: &mut Packet) -> bool {
+    parse(&Skb(skb), packet).is_some()
 }
 
 #[inline(always)]
@@ -161,22 +202,16 @@ fn whole_socket(ctx: &SkBuffContext) -> *mut bpf_sock {
 }
 
 /// A packet's bytes, wherever its buffer has them. At both hooks they begin with the IP header.
-struct Skb<'a>(&'a SkBuffContext);
+struct Skb(*mut __sk_buff);
 
-impl Bytes for Skb<'_> {
+impl Bytes for Skb {
     #[inline(always)]
     fn read<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
         let length = u32::try_from(N).ok()?;
         let mut bytes = [0; N];
         // SAFETY: `bytes` has room for `N` bytes.
-        let failed = unsafe {
-            bpf_skb_load_bytes(
-                self.0.skb.skb.cast(),
-                offset,
-                bytes.as_mut_ptr().cast(),
-                length,
-            )
-        };
+        let failed =
+            unsafe { bpf_skb_load_bytes(self.0.cast(), offset, bytes.as_mut_ptr().cast(), length) };
         (failed == 0).then_some(bytes)
     }
 }

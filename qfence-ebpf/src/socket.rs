@@ -2,10 +2,11 @@
 
 use aya_ebpf::{
     bindings::bpf_sock,
+    helpers::bpf_get_netns_cookie,
     programs::{SockContext, SockoptContext},
 };
 use qfence_common::{
-    Hook,
+    Address, Hook, address,
     verdict::{BROADCAST, SOCKET_KIND},
 };
 
@@ -44,7 +45,8 @@ pub(crate) fn judge_socket(ctx: &SockContext) -> i32 {
     let kind = unsafe { (*ctx.sock).type_ };
     // SAFETY: as above.
     let protocol = unsafe { (*ctx.sock).protocol };
-    let author = Author::current();
+    // SAFETY: the hook's own context.
+    let author = Author::current(unsafe { bpf_get_netns_cookie(ctx.sock.cast()) });
     let is_odd = kind == DGRAM && protocol != UDP && protocol != ICMP && protocol != ICMPV6;
     if (kind == RAW || is_odd) && ALLOW_RAW.load() == 0 {
         let what = Refusal {
@@ -53,6 +55,8 @@ pub(crate) fn judge_socket(ctx: &SockContext) -> i32 {
             protocol,
             hook: Hook::SockCreate as u32,
             rule: SOCKET_KIND,
+            source: [0; 16],
+            source_port: 0,
         };
         if refuse(&what, &author, monitors()) == REJECT {
             return REJECT;
@@ -98,6 +102,8 @@ pub(crate) fn judge_option(ctx: &SockoptContext) -> i32 {
         protocol,
         hook: Hook::Setsockopt as u32,
         rule: BROADCAST,
+        source: [0; 16],
+        source_port: 0,
     };
     refuse(&what, &Author::current_if_known(), monitors())
 }
@@ -120,6 +126,27 @@ pub(crate) fn local_port(socket: *mut bpf_sock) -> u16 {
     let port = unsafe { (*socket).src_port };
     // A word, in host order.
     u16::try_from(port).unwrap_or(0)
+}
+
+/// The address a socket is bound to; zero for none. `socket` may be null.
+#[inline(always)]
+pub(crate) fn local_address(socket: *mut bpf_sock) -> Address {
+    if socket.is_null() {
+        return [0; 16];
+    }
+    // SAFETY: a socket, not null.
+    let family = unsafe { (*socket).family };
+    if family == INET {
+        // SAFETY: as above.
+        let ip = unsafe { (*socket).src_ip4 };
+        return address::from_v4(ip.to_ne_bytes());
+    }
+    if family != INET6 {
+        return [0; 16];
+    }
+    // SAFETY: as above. Copied whole: the verifier takes no variable index into a socket.
+    let words = unsafe { (*socket).src_ip6 };
+    address::from_words(words)
 }
 
 /// Whether a whole socket is raw. `socket` may be null.

@@ -10,9 +10,9 @@ use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
 pub use policy::{DefaultAction, PolicyArgs, RuleFlags};
 
 use crate::{
+    audit::target::{Format, Target},
     kernel::DenyWith,
     limits::Limits,
-    log::{Format, Target},
     policy::Dns,
 };
 
@@ -67,24 +67,46 @@ Exit status:
   126  the command cannot be executed
   127  the command was not found
 
-Fields of a JSON log line:
-  time         RFC 3339, UTC
-  fence        the name of the fence
-  verdict      \"refused\", or \"would-refuse\" with --monitor
-  protocol     \"tcp\", \"udp\", …, or a number
-  destination  the address
-  port         the destination port; 0 for protocols without
-  socket       in place of these two, for a socket that may not be made or broadcast: its type
-  device       in place of all three, for a device that may not be opened: its path
-  hook         connect4, connect6, sendmsg4, sendmsg6, egress, ingress, sock_create,
-               setsockopt, device
-  pid          the process, in the initial pid namespace; at egress the one that made the socket
-  command      the name of its thread, control characters as \\xNN
-  cgroup       the id of its cgroup
-  rule         the rule that decided, such as \"deny host\"
+Of each kind of attempts (process, protocol, destination, port, rule, hook) the first is a line of the
+log at once; more of the kind are one line a second. What would be more than 95 lines a second is one line
+that says how much. The counts of all lines add up to the attempts.
+
+Fields of a JSON log line, null where there is no telling:
+  v             1; another number if a field goes or changes its meaning
+  time          RFC 3339, UTC; of more of a kind, that of the last
+  fence         the name of the fence
+  seq           the number of the line in the fence's record
+  kind          attempt, repeats, folded, lost, or dropped
+  count         how many attempts the line tells of
+  total         how many this and all lines before it tell of
+Of attempts and repeats:
+  verdict       denied, or would-deny with --monitor
+  layer         call, packet, socket or device
+  hook          connect4, connect6, sendmsg4, sendmsg6, egress, ingress, sock_create,
+                setsockopt, device
+  protocol      tcp, udp, …, or a number
+  destination   the address
+  port          the destination port; 0 for protocols without
+  socket        in place of these two, for a socket that may not be made or broadcast: its type
+  device        in place of all three, for a device that may not be opened: its path
+  source        the address that it came from
+  source_port   the port that it came from
+  dialled       the address that a guest dialled, if its QEMU made another one of it
+  rule          the rule that decided, such as \"deny host\"
+  comment       that of the rule in its profile
+  pid           the process, in the initial pid namespace; at egress the one that made the socket
+  tid           its thread
+  uid           its user
+  command       the name of the thread, control characters as \\xNN
+  executable    the path of its program
+  cgroup        the id of its cgroup
+  cgroup_path   the path of its cgroup
+  netns         the inode of its network namespace
+  netns_cookie  the cookie of the socket's network namespace
+Of folded:
+  lines         how many lines it stands for
 Without a rule are refused, and named so: deny-raw, deny-broadcast, deny-device, unparsed.
-A rule with a comment in its profile adds that, as \"comment\".
-A line with time, fence and lost says how many refusals are not in the log.";
+Lost are attempts that there was no room to record, dropped those that this log was too slow for.";
 
 const VERIFY_NOTES: &str = "\
 How far an attempt came, without the fence and with it:
@@ -214,11 +236,18 @@ pub struct Exec {
     #[arg(long, value_enum, default_value_t = DenyWith::Refused)]
     pub deny_with: DenyWith,
 
-    /// Where refusals are logged; a file is appended to
-    #[arg(long, value_name = "PATH|stderr|none", default_value_t = Target::Stderr)]
-    pub log: Target,
+    /// Where refusals are logged beside the fence's own record; more than one can be given
+    ///
+    /// A file is appended to, and opened anew when this process gets SIGUSR1. `syslog` is the daemon at
+    /// /dev/log, by RFC 5424. Text or JSON can be chosen for each: text:PATH, json:PATH, json:stderr.
+    #[arg(
+        long,
+        value_name = "PATH|stderr|journald|syslog[:SOCKET]|none",
+        default_value = "stderr"
+    )]
+    pub log: Vec<Target>,
 
-    /// How refusals are logged
+    /// How refusals are logged in files and on standard error that do not say
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub log_format: Format,
 

@@ -8,6 +8,7 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Context, Result, anyhow};
 
 use crate::{
+    audit::keep::Kept,
     cgroup::{Cgroup, Lock},
     fences::Fences,
     say::say,
@@ -56,6 +57,12 @@ impl Fence {
     #[must_use]
     pub fn store(&self) -> Store {
         self.all.store(&self.name)
+    }
+
+    /// Where its record is kept.
+    #[must_use]
+    pub fn kept(&self) -> Kept {
+        self.all.kept(&self.name)
     }
 
     /// The directory for its links.

@@ -15,6 +15,7 @@ use nix::{
 use qfence_common::Hook;
 
 use crate::{
+    audit::keep::Kept,
     cgroup::Cgroup,
     fence::{Fence, KILL_PATIENCE, fail_with_all},
     hierarchy::Hierarchy,
@@ -103,6 +104,12 @@ impl Fences {
     #[must_use]
     pub fn store(&self, name: &str) -> Store {
         Store::new(self.states.directory(), name, &self.pins(name))
+    }
+
+    /// Where the record of a fence is kept.
+    #[must_use]
+    pub fn kept(&self, name: &str) -> Kept {
+        Kept::new(self.states.directory(), name)
     }
 
     /// The directory for the links of a fence.
@@ -283,6 +290,7 @@ impl Fences {
         [
             self.pins.remove(name),
             self.store(name).remove(),
+            self.kept(name).remove(),
             self.states.remove(name),
         ]
         .into_iter()

@@ -1,6 +1,7 @@
 //! Owns aya: loads the programs, publishes policies to them, attaches and pins them, and reads what
 //! they count and record.
 
+mod attempts;
 mod fill;
 mod link;
 mod maps;
@@ -12,11 +13,8 @@ pub mod trial;
 use std::{collections::BTreeSet, fs::File, path::Path};
 
 use anyhow::{Context, Result, anyhow};
-use aya::{
-    Ebpf, EbpfLoader,
-    maps::{MapData, RingBuf},
-    programs::Program,
-};
+pub use attempts::Attempts;
+use aya::{Ebpf, EbpfLoader, programs::Program};
 use aya_log::EbpfLogger;
 use link::{Pinned, attach, load};
 pub use maps::{Counts, Maps, owners};
@@ -104,6 +102,7 @@ impl Kernel {
             .map(|ebpf| (ebpf, true))
             .or_else(|_| anyhow::Ok((Self::load_with(variant(0, false), settings)?, false)))?;
         Maps::pin(&ebpf, pins)?;
+        attempts::prepare(take(&mut ebpf, abi::REPEATS_MAP)?)?;
         let kernel = Self {
             maps: Maps::new(&mut ebpf)?,
             ebpf,
@@ -167,14 +166,6 @@ impl Kernel {
     #[must_use]
     pub fn proof(&self) -> Proof {
         self.proof
-    }
-
-    /// The ring of refusals; there is one, to be taken once.
-    ///
-    /// # Errors
-    /// If it was taken before.
-    pub fn take_events(&mut self) -> Result<RingBuf<MapData>> {
-        Ok(take(&mut self.ebpf, abi::EVENTS_MAP)?.try_into()?)
     }
 
     /// The reader of the programs' traces, which go to `logger`.

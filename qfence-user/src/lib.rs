@@ -33,9 +33,9 @@
 //! | [`established`] | ends connections that it denies |
 //! | [`integrity`] | whether the fence is still whole |
 //! | [`supervise`] | runs until the command ends |
-//! | [`refusals`], [`traces`] | out of the rings |
-//! | [`what`], [`record`] | what was refused; the refusal as text or JSON |
-//! | [`log`], [`say`] | where it is written; qfence's own words |
+//! | [`audit`], [`what`] | what was tried: out of the kernel, onto record, to wherever people look |
+//! | [`snapshot`] | what a fence has counted |
+//! | [`traces`], [`say`] | what the programs say; qfence's own words |
 //! | [`readable`] | waits for descriptors |
 //! | [`explain`], [`suggest`] | why a destination is refused; a profile out of what was seen |
 //! | [`attempt`] | attempts to reach a destination in every way there is |
@@ -44,6 +44,7 @@
 //! | [`verify`] | whether a fence holds on it |
 
 pub mod attempt;
+pub mod audit;
 pub mod cgroup;
 pub mod change;
 pub mod child;
@@ -67,7 +68,6 @@ pub mod integrity;
 pub mod job;
 pub mod kernel;
 pub mod limits;
-pub mod log;
 pub mod mounts;
 pub mod name;
 pub mod nameservers;
@@ -79,11 +79,10 @@ pub mod programs;
 pub mod proof;
 pub mod qemu;
 pub mod readable;
-pub mod record;
-pub mod refusals;
 pub mod resolv;
 pub mod say;
 pub mod signals;
+pub mod snapshot;
 pub mod state;
 pub mod store;
 pub mod suggest;

@@ -11,6 +11,7 @@
 //! | [`chardev`] | where a character device leads |
 //! | [`doors`] | which of it is a network that the fence does not see |
 //! | [`guestfwd`] | which targets the guest is led to |
+//! | [`slirp`] | which address of the guest's leads to the host |
 
 pub mod chardev;
 pub mod configuration;
@@ -20,6 +21,7 @@ pub mod guestfwd;
 pub mod options;
 pub mod parameters;
 pub mod readconfig;
+pub mod slirp;
 
 use std::{
     ffi::{OsStr, OsString},

@@ -26,6 +26,8 @@ pub enum Received {
     Child,
     /// Pass it on to the command.
     PassOn(Signal),
+    /// Open the logs anew (SIGUSR1).
+    Reopen,
     /// The command got it too: the terminal sends to the whole process group.
     Shared,
 }
@@ -49,6 +51,7 @@ impl Blocked {
         let ignored = ignored().context("cannot read the ignored signals")?;
         let mut received = SigSet::empty();
         received.add(Signal::SIGCHLD);
+        received.add(Signal::SIGUSR1);
         for signal in FOR_THE_COMMAND {
             // What the caller ignores (nohup) is ignored.
             if ignored & (1 << (signal as i32 - 1)) == 0 {
@@ -128,6 +131,7 @@ fn sort(info: &siginfo) -> Received {
         .and_then(|n| Signal::try_from(n).ok());
     match signal {
         Some(Signal::SIGCHLD) | None => Received::Child,
+        Some(Signal::SIGUSR1) => Received::Reopen,
         // A process sent it, and to this one; or else the kernel did, for a key or a hang-up, to
         // the whole foreground process group (si_code, sigaction(2)).
         Some(signal) if info.ssi_code <= 0 => Received::PassOn(signal),

@@ -1,15 +1,15 @@
-//! What a refusal was of: a destination, a packet, a socket or a device.
+//! What an attempt was of: a destination, a packet, a socket or a device.
 
 use std::{
     fmt,
     net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
-use qfence_common::{Event, Hook, device::FORBIDDEN, verdict};
-use serde::Serialize;
+use qfence_common::{Hook, Kind, device::FORBIDDEN, verdict};
+use serde::{Deserialize, Serialize};
 
-/// What was refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// What was tried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum What {
     /// To reach a destination.
@@ -20,11 +20,6 @@ pub enum What {
         destination: IpAddr,
         /// The port; 0 for protocols without.
         port: u32,
-    },
-    /// To send a packet that could not be understood.
-    Packet {
-        /// `unknown`.
-        protocol: &'static str,
     },
     /// To make a socket, or to let one broadcast.
     Socket {
@@ -38,29 +33,55 @@ pub enum What {
         /// Its usual path, or its numbers.
         device: String,
     },
+    /// To send a packet that could not be understood.
+    Packet {
+        /// `unknown`.
+        protocol: String,
+    },
 }
 
 impl What {
-    /// What an event is about.
+    /// What a kind of attempts is about.
     #[must_use]
-    pub fn of(event: &Event) -> Self {
-        match Hook::from_number(event.hook) {
+    pub fn of(kind: &Kind) -> Self {
+        match Hook::from_number(kind.hook) {
             Some(Hook::SockCreate | Hook::Setsockopt) => Self::Socket {
-                socket: socket_type_name(event.port),
-                protocol: protocol_name(event.protocol),
+                socket: socket_type_name(kind.port),
+                protocol: protocol_name(kind.protocol),
             },
             Some(Hook::Device) => Self::Device {
-                device: device_name(event.protocol, event.port),
+                device: device_name(kind.protocol, kind.port),
             },
-            _ if event.rule == verdict::UNPARSED => Self::Packet {
-                protocol: "unknown",
+            _ if kind.rule == verdict::UNPARSED => Self::Packet {
+                protocol: "unknown".to_owned(),
             },
             _ => Self::Destination {
-                protocol: protocol_name(event.protocol),
-                destination: Ipv6Addr::from(event.address).to_canonical(),
-                port: event.port,
+                protocol: protocol_name(kind.protocol),
+                destination: Ipv6Addr::from(kind.address).to_canonical(),
+                port: kind.port,
             },
         }
+    }
+}
+
+impl What {
+    /// The destination's address, if there is one.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Destination { destination, .. } => Some(*destination),
+            _ => None,
+        }
+    }
+
+    /// Another address with the destination's port.
+    #[must_use]
+    pub fn at(&self, address: IpAddr) -> SocketAddr {
+        let port = match self {
+            Self::Destination { port, .. } => u16::try_from(*port).unwrap_or_default(),
+            _ => 0,
+        };
+        SocketAddr::new(address, port)
     }
 }
 

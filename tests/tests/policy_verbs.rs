@@ -323,7 +323,7 @@ fn what_monitor_mode_saw_becomes_a_policy() -> Result<()> {
             .fence
             .refusals()?
             .iter()
-            .all(|refusal| refusal.verdict == "would-refuse")
+            .all(|refusal| refusal.verdict == "would-deny")
     );
     let suggested = scene.ask(&["policy", "suggest", scene.fence.name()])?;
     assert_eq!(suggested.code(), Some(0), "{suggested:?}");

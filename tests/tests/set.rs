@@ -237,7 +237,7 @@ fn monitor_mode_comes_and_goes() -> Result<()> {
     for (address, _) in hosts {
         let address = address.to_string();
         let seen = scene.fence.await_refusal(|refusal| {
-            refusal.verdict == "would-refuse" && refusal.destination == address
+            refusal.verdict == "would-deny" && refusal.destination == address
         })?;
         assert_eq!(seen.rule, "deny host");
     }

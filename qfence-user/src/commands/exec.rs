@@ -16,6 +16,13 @@ use nix::unistd::Pid;
 
 use super::require_root;
 use crate::{
+    audit::{
+        auditor::{Auditor, Ended},
+        process::Processes,
+        reader::{Reader, Sources},
+        sink::{self, Sink},
+        writer::Writer,
+    },
     child::{self, Launch, StartError},
     choose,
     cli::Exec,
@@ -27,14 +34,12 @@ use crate::{
     identity::{self, Identity, Sudo},
     inherited,
     integrity::Integrity,
-    kernel::{Kernel, Settings},
-    log::Log,
+    kernel::{Attempts, Kernel, Maps, Settings},
     paths::Paths,
     policy::{Policy, names::Known},
     programs,
     qemu::{self, guestfwd::Forward},
     readable::readable,
-    refusals::Refusals,
     say::{printable, say},
     signals::Blocked,
     state::State,
@@ -74,7 +79,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         options.monitor,
         &paths.profiles,
     )?;
-    let log = Log::open(&options.log, options.log_format)?;
+    let sinks = open_logs(options)?;
     warn(options, identity.as_ref(), paths);
     choose::warn_of_shadowed(&policy)?;
 
@@ -105,7 +110,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         policy,
         forwards,
     };
-    let ended = runtime.block_on(supervise(options, paths, &fence, wanted, &log, blocked));
+    let ended = runtime.block_on(supervise(options, paths, &fence, wanted, sinks, blocked));
 
     let kept = options.keep && ended.is_ok() && fence.cgroup().is_populated().unwrap_or(true);
     let removed = if kept {
@@ -121,16 +126,35 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     if let Err(error) = removed {
         say(format_args!("error: {error:#}"));
     }
-    let (status, refused) = ended?;
-    // The counters are exact, whatever became of the events.
-    if let Some(missing) = log.close().map(|written| refused.saturating_sub(written))
-        && missing > 0
-    {
-        say(format_args!(
-            "{missing} of {refused} refusals are not in the log"
-        ));
+    let (status, audit) = ended?;
+    if let Some(audit) = audit {
+        say_missing(&audit);
     }
     Ok(status)
+}
+
+/// Opens the logs, each with what the user calls it.
+fn open_logs(options: &Exec) -> Result<Vec<(String, Box<dyn Sink>)>> {
+    let mut sinks = Vec::new();
+    for target in &options.log {
+        if let Some(sink) = sink::open(target, options.log_format)? {
+            sinks.push((target.to_string(), sink));
+        }
+    }
+    Ok(sinks)
+}
+
+/// Says what is in no log: the counters are exact, whatever became of the lines.
+fn say_missing(audit: &Ended) {
+    let all = audit.counts.on_record();
+    for (name, told) in &audit.told {
+        let missing = all.saturating_sub(*told);
+        if missing > 0 {
+            say(format_args!(
+                "{missing} of {all} refusals are not in the log {name}"
+            ));
+        }
+    }
 }
 
 /// Refuses a QEMU with a network that the fence does not see, unless it is to have it; returns the
@@ -215,16 +239,16 @@ fn describe(options: &Exec) -> State {
     }
 }
 
-/// Fills the fence and runs the command in it; returns the exit status, and how many destinations
-/// were refused.
+/// Fills the fence and runs the command in it; returns the exit status, and what there is to say of the log if
+/// the command was started.
 async fn supervise(
     options: &Exec,
     paths: &Paths,
     fence: &Fence,
     wanted: Wanted,
-    log: &Log,
+    sinks: Vec<(String, Box<dyn Sink>)>,
     blocked: Blocked,
-) -> Result<(u8, u64)> {
+) -> Result<(u8, Option<Ended>)> {
     let signals = blocked.receive()?;
     let locked_memory = child::lift_locked_memory_limit()?;
 
@@ -264,7 +288,19 @@ async fn supervise(
         None
     };
     let name: Arc<str> = fence.name().into();
-    let refusals = Refusals::new(policy.kernel().take_events()?, Arc::clone(&name), names)?;
+    let pins = fence.pins();
+    let sources = Sources {
+        attempts: Attempts::open(&pins)?.context("somebody reads the attempts already")?,
+        maps: Maps::open(&pins)?,
+        names,
+        kept: fence.kept(),
+        processes: Processes::new(paths.proc.clone()),
+    };
+    let reader = Reader::new(sources, name.clone())?;
+    let writers = sinks
+        .into_iter()
+        .map(|(name, sink)| Writer::start(name, sink));
+    let auditor = Auditor::start(reader, writers.collect::<Result<_>>()?)?;
     policy
         .kernel()
         .attach(&fence.cgroup().open()?, &fence.pins())?;
@@ -288,9 +324,9 @@ async fn supervise(
         Ok(child) => child,
         Err(StartError::Failed(error)) => return Err(error),
         Err(StartError::Unproven(error)) => return Err(error.into()),
-        Err(error @ StartError::NotFound(_)) => return Ok((fail(&error, NOT_FOUND), 0)),
+        Err(error @ StartError::NotFound(_)) => return Ok((fail(&error, NOT_FOUND), None)),
         Err(error @ StartError::NotExecutable { .. }) => {
-            return Ok((fail(&error, NOT_EXECUTABLE), 0));
+            return Ok((fail(&error, NOT_EXECUTABLE), None));
         }
     };
     inherited::close_preserved(options.preserve_fds);
@@ -308,7 +344,7 @@ async fn supervise(
     let supervisor = Supervisor {
         policy,
         signals,
-        log,
+        auditor,
         fence: name,
         integrity,
         traces,
@@ -320,8 +356,8 @@ async fn supervise(
             say(format_args!("{error:#}"));
         }
     };
-    let (ended, counts) = supervisor.run(refusals, child, end_the_rest).await?;
-    Ok((exit::of_command(ended), counts.on_record()))
+    let (ended, audit) = supervisor.run(child, end_the_rest).await?;
+    Ok((exit::of_command(ended), Some(audit)))
 }
 
 fn fail(error: &StartError, status: u8) -> u8 {

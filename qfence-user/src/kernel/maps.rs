@@ -8,7 +8,7 @@ use aya::{
     maps::{Array, ArrayOfMaps, HashMap, IterableMap, Map, MapData, PerCpuArray},
 };
 use qfence_common::{
-    Hits, Node, Nodes, Sighting,
+    Hits, Node, Nodes, Sighting, Traffic, Way,
     abi::{self, Counter},
     tree::ROOTS,
     verdict::MAX_RULES,
@@ -21,15 +21,18 @@ use crate::compile::Compiled;
 const INNER_MAP: u32 = 1 << 12;
 
 /// The directory of the pins, in that of the fence's links.
-const DIRECTORY: &str = "maps";
+pub(super) const DIRECTORY: &str = "maps";
 
 /// The maps that are pinned.
-const PINNED: [&str; 5] = [
+const PINNED: [&str; 8] = [
     abi::POLICY_MAP,
     abi::HITS_MAP,
     abi::SIGHTINGS_MAP,
     abi::COUNTERS_MAP,
     abi::OWNERS_MAP,
+    abi::EVENTS_MAP,
+    abi::REPEATS_MAP,
+    abi::TRAFFIC_MAP,
 ];
 
 type Tree = Array<MapData, Node>;
@@ -40,16 +43,21 @@ pub struct Maps {
     hits: PerCpuArray<MapData, Hits>,
     sightings: HashMap<MapData, Sighting, u64>,
     counters: PerCpuArray<MapData, u64>,
+    traffic: PerCpuArray<MapData, Traffic>,
 }
 
 /// What has been counted since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counts {
     /// All that was refused.
     pub refused: u64,
     /// All that would have been, in monitor mode.
     pub monitored: u64,
-    /// What of both found the ring of events full.
+    /// What of both there was an event of: the first of each kind.
+    pub first: u64,
+    /// What of both was counted with others of its kind.
+    pub repeated: u64,
+    /// What of both there was no room for. The three are all.
     pub lost: u64,
     /// Packets among them that could not be understood.
     pub unparsed: u64,
@@ -63,6 +71,14 @@ impl Counts {
     pub fn on_record(self) -> u64 {
         self.refused + self.monitored
     }
+}
+
+/// Opens a map that is pinned.
+pub(super) fn pinned(directory: &Path, name: &str) -> Result<Map> {
+    let path = directory.join(name);
+    MapData::from_pin(&path)
+        .and_then(Map::from_map_data)
+        .with_context(|| format!("cannot open the map {}", path.display()))
 }
 
 impl Maps {
@@ -96,13 +112,7 @@ impl Maps {
     /// looked at before it is used.
     pub fn open(pins: &Path) -> Result<Self> {
         let directory = pins.join(DIRECTORY);
-        Self::from(|name| {
-            let path = directory.join(name);
-            MapData::from_pin(&path)
-                .and_then(Map::from_map_data)
-                .with_context(|| format!("cannot open the map {}", path.display()))
-        })
-        .with_context(|| {
+        Self::from(|name| pinned(&directory, name)).with_context(|| {
             format!(
                 "{} holds no maps of this version of qfence",
                 directory.display()
@@ -116,6 +126,7 @@ impl Maps {
             hits: take(abi::HITS_MAP)?.try_into()?,
             sightings: take(abi::SIGHTINGS_MAP)?.try_into()?,
             counters: take(abi::COUNTERS_MAP)?.try_into()?,
+            traffic: take(abi::TRAFFIC_MAP)?.try_into()?,
         })
     }
 
@@ -204,10 +215,30 @@ impl Maps {
         Ok(Counts {
             refused: total(Counter::Refused)?,
             monitored: total(Counter::Monitored)?,
+            first: total(Counter::First)?,
+            repeated: total(Counter::Repeated)?,
             lost: total(Counter::Lost)?,
             unparsed: total(Counter::Unparsed)?,
             unlisted: total(Counter::Unlisted)?,
         })
+    }
+}
+
+impl Maps {
+    /// The traffic since the start, on all CPUs.
+    ///
+    /// # Errors
+    /// If the counters cannot be read.
+    pub fn traffic(&self, way: Way) -> Result<Traffic> {
+        let values = self
+            .traffic
+            .get(&(way as u32), 0)
+            .context("cannot read the counters of traffic")?;
+        Ok(values.iter().fold(Traffic::default(), |sum, of| Traffic {
+            connects: sum.connects + of.connects,
+            packets: sum.packets + of.packets,
+            bytes: sum.bytes + of.bytes,
+        }))
     }
 }
 

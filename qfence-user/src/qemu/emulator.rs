@@ -37,7 +37,8 @@ pub fn find(
 
 /// Knows a QEMU by the name of its file. Distributions add a suffix (`kvm-spice`), and some wrap it
 /// and put a dot before the name.
-fn recognize(path: &Path) -> Option<Emulator> {
+#[must_use]
+pub fn recognize(path: &Path) -> Option<Emulator> {
     let name = path.file_name()?.to_str()?;
     let name = name.strip_prefix('.').unwrap_or(name);
     let is_qemu = matches!(name, "qemu" | "kvm" | "kvm-spice")

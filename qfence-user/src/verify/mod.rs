@@ -109,7 +109,7 @@ pub fn verify(paths: &Paths, short: bool) -> Result<Ended> {
 async fn interruption(signals: &mut Signals) -> Result<Signal> {
     loop {
         match signals.next().await.context("cannot read signals")? {
-            Received::Child => {}
+            Received::Child | Received::Reopen => {}
             Received::PassOn(signal) => return Ok(signal),
             Received::Shared => return Ok(Signal::SIGINT),
         }

@@ -3,16 +3,15 @@
 use std::process;
 
 use anyhow::{Context, Result};
-use aya::maps::{MapData, RingBuf};
 use jiff::Timestamp;
-use qfence_common::{Event, Hook};
+use qfence_common::Hook;
 
 use crate::{
     choose,
     fence::Fence,
     fences::Fences,
     follow::Follower,
-    kernel::{DenyWith, Kernel, Settings},
+    kernel::{Attempts, DenyWith, Kernel, Settings},
     limits::Limits,
     name::derive_name,
     paths::Paths,
@@ -20,10 +19,10 @@ use crate::{
     state::State,
 };
 
-/// A fence without a log: its ring is read here.
+/// A fence without a log: what is on record is read here.
 pub struct ThrowAway {
     fence: Fence,
-    ring: RingBuf<MapData>,
+    attempts: Attempts,
     /// The maps of the programs, and what keeps their policy true.
     _policy: Follower,
 }
@@ -56,12 +55,12 @@ impl ThrowAway {
         let policy = Policy::new(Vec::new(), Dns::Auto, profile.into(), None, false)?;
         let mut policy = Follower::new(kernel, fence.store(), policy, &paths.resolv_conf)?;
         policy.update().await?;
-        let ring = policy.kernel().take_events()?;
         let pins = fence.pins();
+        let attempts = Attempts::open(&pins)?.context("somebody else reads what is on record")?;
         policy.kernel().attach(&fence.cgroup().open()?, &pins)?;
         Ok(Self {
             fence,
-            ring,
+            attempts,
             _policy: policy,
         })
     }
@@ -77,12 +76,18 @@ impl ThrowAway {
     /// # Errors
     /// If a record is not understood.
     pub fn layers(&mut self) -> Result<Vec<&'static str>> {
+        let mut hooks = Vec::new();
+        while let Some(event) = self.attempts.next()? {
+            hooks.push(event.kind.hook);
+        }
+        // Nothing is known from one call to the next, so that each attempt is an event again.
+        let counted = self.attempts.take(&[])?;
+        let repeated = counted.iter().filter(|(_, repeats)| repeats.count > 0);
+        hooks.extend(repeated.map(|(kind, _)| kind.hook));
         let mut layers = Vec::new();
-        while let Some(item) = self.ring.next() {
-            let event = Event::from_bytes(&item)
-                .context("a record of an unknown size came out of the ring of refusals")?;
-            let hook = Hook::from_number(event.hook)
-                .with_context(|| format!("a record of an unknown hook, {}", event.hook))?;
+        for number in hooks {
+            let hook = Hook::from_number(number)
+                .with_context(|| format!("a record of an unknown hook, {number}"))?;
             if !layers.contains(&hook.name()) {
                 layers.push(hook.name());
             }

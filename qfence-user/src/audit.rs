@@ -1,0 +1,23 @@
+//! What was tried, and by whom: out of the kernel, onto record, and to wherever people look for it.
+//!
+//! | module | its one job |
+//! |---|---|
+//! | [`process`] | what /proc says of a process |
+//! | [`record`] | a line of the record, as JSON and as text |
+//! | [`budget`] | how much is written in a second |
+//! | [`reader`] | events and counts to lines |
+//! | [`keep`] | the lines of a fence under /run, bounded |
+//! | [`target`] | where else lines go, as `--log` says |
+//! | [`sink`] | writes lines there: a file, the journal, syslog |
+//! | [`writer`] | a thread and a queue for each of them |
+//! | [`auditor`] | the thread that does all this while the command runs |
+
+pub mod auditor;
+pub mod budget;
+pub mod keep;
+pub mod process;
+pub mod reader;
+pub mod record;
+pub mod sink;
+pub mod target;
+pub mod writer;

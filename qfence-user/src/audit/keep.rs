@@ -1,0 +1,230 @@
+//! The record of a fence as it is kept: JSON lines in a file under /run/qfence, and in the one before it. The
+//! last line says how far the record goes, whoever wrote it.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+
+use super::record::Line;
+
+/// The ending of the files' names.
+const SUFFIX: &str = ".log";
+/// That of the file before.
+const OLD_SUFFIX: &str = ".log.1";
+
+/// When another file is begun, in bytes. /run is memory.
+const FULL: u64 = 256 * 1024;
+
+/// How much of a file's end is looked at for its last line: more than a line has.
+const LONGEST: u64 = 64 * 1024;
+
+/// Where the record of one fence is kept.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    path: PathBuf,
+    old: PathBuf,
+}
+
+impl Kept {
+    /// The record of the fence `name` in the directory of descriptions.
+    #[must_use]
+    pub fn new(run: &Path, name: &str) -> Self {
+        Self {
+            path: run.join(format!("{name}{SUFFIX}")),
+            old: run.join(format!("{name}{OLD_SUFFIX}")),
+        }
+    }
+
+    /// The file that is written to.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The lines there are, oldest first. What is half written, or none of this version's, is left out.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn lines(&self) -> Result<Vec<Line>> {
+        let mut lines = Vec::new();
+        for path in [&self.old, &self.path] {
+            let text = match fs::read_to_string(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                read => read.with_context(|| format!("cannot read {}", path.display()))?,
+            };
+            lines.extend(
+                text.lines()
+                    .filter_map(|line| serde_json::from_str(line).ok()),
+            );
+        }
+        // A file that was begun anew between the two is read twice.
+        lines.sort_by_key(|line: &Line| line.seq);
+        lines.dedup_by_key(|line| line.seq);
+        Ok(lines)
+    }
+
+    /// Removes it.
+    ///
+    /// # Errors
+    /// What unlink fails with; that it is gone already is no error.
+    pub fn remove(&self) -> Result<()> {
+        for path in [&self.path, &self.old] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes the record of one fence. There is one writer: who reads its attempts.
+#[derive(Debug)]
+pub struct Keeper {
+    kept: Kept,
+    file: File,
+    length: u64,
+}
+
+impl Keeper {
+    /// Goes on with a record; also returns its last line, if there is one.
+    ///
+    /// # Errors
+    /// If the file cannot be opened.
+    pub fn open(kept: Kept) -> Result<(Self, Option<Line>)> {
+        let context = || format!("cannot write {}", kept.path.display());
+        let mut file = append(&kept.path).with_context(context)?;
+        let length = file.seek(SeekFrom::End(0)).with_context(context)?;
+        let end = read_end(&mut file, length).with_context(context)?;
+        let mut last = last_line(&end);
+        if last.is_none() {
+            last = File::open(&kept.old).ok().and_then(|mut old| {
+                let length = old.seek(SeekFrom::End(0)).ok()?;
+                last_line(&read_end(&mut old, length).ok()?)
+            });
+        }
+        // Whoever wrote before was ended within a line.
+        if !end.is_empty() && !end.ends_with(b"\n") {
+            file.write_all(b"\n").with_context(context)?;
+        }
+        Ok((Self { kept, file, length }, last))
+    }
+
+    /// Adds lines, in one call, so that they are there as a whole or not at all.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn write(&mut self, lines: &str) -> Result<()> {
+        let context = || format!("cannot write {}", self.kept.path.display());
+        if self.length >= FULL {
+            fs::rename(&self.kept.path, &self.kept.old).with_context(context)?;
+            self.file = append(&self.kept.path).with_context(context)?;
+            self.length = 0;
+        }
+        self.file
+            .write_all(lines.as_bytes())
+            .with_context(context)?;
+        self.length += lines.len() as u64;
+        Ok(())
+    }
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .read(true)
+        .mode(0o600)
+        .open(path)
+}
+
+fn read_end(file: &mut File, length: u64) -> io::Result<Vec<u8>> {
+    file.seek(SeekFrom::Start(length.saturating_sub(LONGEST)))?;
+    let mut end = Vec::new();
+    file.read_to_end(&mut end)?;
+    Ok(end)
+}
+
+fn last_line(end: &[u8]) -> Option<Line> {
+    let mut lines = end.split(|byte| *byte == b'\n').rev();
+    lines.find_map(|line| serde_json::from_slice(line).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use qfence_common::{Hook, address::from_v4};
+
+    use super::*;
+    use crate::audit::record::tests::line;
+
+    fn numbered(seq: u64) -> Line {
+        Line {
+            seq,
+            total: seq * 10,
+            ..line(Hook::Connect4, from_v4([127, 0, 0, 1]), 6, 22, 1)
+        }
+    }
+
+    fn write(keeper: &mut Keeper, seq: u64) {
+        let line = numbered(seq).to_json().unwrap();
+        keeper.write(&format!("{line}\n")).unwrap();
+    }
+
+    #[test]
+    fn a_record_is_gone_on_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Kept::new(dir.path(), "my.vm");
+        assert_eq!(kept.lines().unwrap(), []);
+        let (mut keeper, last) = Keeper::open(kept.clone()).unwrap();
+        assert_eq!(last, None);
+        write(&mut keeper, 1);
+        write(&mut keeper, 2);
+        let (_, last) = Keeper::open(kept.clone()).unwrap();
+        assert_eq!(last, Some(numbered(2)));
+        assert_eq!(kept.lines().unwrap(), [numbered(1), numbered(2)]);
+        kept.remove().unwrap();
+        kept.remove().unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_half_written_is_left_out_and_does_not_spoil_the_next_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Kept::new(dir.path(), "vm1");
+        let (mut keeper, _) = Keeper::open(kept.clone()).unwrap();
+        write(&mut keeper, 1);
+        keeper.write(r#"{"v":1,"time":"#).unwrap();
+        let (mut keeper, last) = Keeper::open(kept.clone()).unwrap();
+        assert_eq!(last, Some(numbered(1)));
+        write(&mut keeper, 2);
+        assert_eq!(kept.lines().unwrap(), [numbered(1), numbered(2)]);
+    }
+
+    #[test]
+    fn it_is_bounded_and_its_end_is_found_in_the_file_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Kept::new(dir.path(), "vm1");
+        let (mut keeper, _) = Keeper::open(kept.clone()).unwrap();
+        for seq in 1..=2000 {
+            write(&mut keeper, seq);
+        }
+        let sizes = fs::read_dir(dir.path()).unwrap();
+        let size: u64 = sizes
+            .map(|file| file.unwrap().metadata().unwrap().len())
+            .sum();
+        assert!(size < 2 * FULL + LONGEST, "{size}");
+        let lines = kept.lines().unwrap();
+        assert_eq!(lines.last(), Some(&numbered(2000)));
+        assert!(lines.windows(2).all(|pair| pair[1].seq == pair[0].seq + 1));
+        fs::write(kept.path(), "").unwrap();
+        let (_, last) = Keeper::open(kept).unwrap();
+        assert!(last.is_some_and(|line| line.seq > 0));
+    }
+}

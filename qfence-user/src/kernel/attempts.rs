@@ -1,0 +1,127 @@
+//! What the programs put on record: a ring with the first attempt of each kind, and a map in which the others
+//! are counted. Pinned, so that what is not read yet outlives whoever reads.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    path::Path,
+};
+
+use anyhow::{Context, Result};
+use aya::maps::{ArrayOfMaps, HashMap, IterableMap, MapData, RingBuf};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
+use qfence_common::{Event, Kind, Repeats, abi};
+
+use super::{
+    fill::fill,
+    maps::{DIRECTORY, pinned},
+};
+
+/// `BPF_F_NO_PREALLOC`: memory for the kinds there are, not for all there could be.
+const NO_PREALLOC: u32 = 1;
+
+type Kinds = HashMap<MapData, Kind, Repeats>;
+
+/// The attempts of one fence, to be read. There is one reader at a time.
+pub struct Attempts {
+    ring: RingBuf<MapData>,
+    kinds: ArrayOfMaps<MapData, Kinds>,
+    /// Locked as long as this lives.
+    _reader: Flock<File>,
+}
+
+impl Attempts {
+    /// Becomes the reader of the fence whose links are in `pins`; `None` if somebody is already.
+    ///
+    /// # Errors
+    /// If the maps are not there, or are none of this version's.
+    pub fn open(pins: &Path) -> Result<Option<Self>> {
+        let directory = pins.join(DIRECTORY);
+        let file = File::open(&directory)
+            .with_context(|| format!("cannot open {}", directory.display()))?;
+        let reader = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => lock,
+            Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
+            Err((_, errno)) => {
+                return Err(errno).with_context(|| format!("cannot lock {}", directory.display()));
+            }
+        };
+        Ok(Some(Self {
+            ring: pinned(&directory, abi::EVENTS_MAP)?.try_into()?,
+            kinds: pinned(&directory, abi::REPEATS_MAP)?.try_into()?,
+            _reader: reader,
+        }))
+    }
+
+    /// The next event, if there is one.
+    ///
+    /// # Errors
+    /// If a record has another size than an event.
+    pub fn next(&mut self) -> Result<Option<Event>> {
+        let Some(item) = self.ring.next() else {
+            return Ok(None);
+        };
+        let event = Event::from_bytes(&item)
+            .context("a record of an unknown size came out of the ring of attempts")?;
+        Ok(Some(event))
+    }
+
+    /// Takes what has been counted since the last call, and lets the kernel count in a fresh map in which
+    /// the kinds `known` are known: of others there will be an event first.
+    ///
+    /// When this returns no program counts in the map that was taken any more: the kernel waits for those
+    /// that run (`maybe_wait_bpf_programs` in kernel/bpf/syscall.c). So nothing is counted twice or not at
+    /// all, but for a map that cannot be read to its end.
+    ///
+    /// # Errors
+    /// If a map cannot be made, swapped in or read.
+    pub fn take(&mut self, known: &[(Kind, Repeats)]) -> Result<Vec<(Kind, Repeats)>> {
+        let taken = self
+            .kinds
+            .get(&0, 0)
+            .context("there is no map of attempts")?;
+        swap_in(&mut self.kinds, known)?;
+        taken
+            .iter()
+            .take(abi::KINDS as usize)
+            .collect::<Result<_, _>>()
+            .context("cannot read what attempts were counted")
+    }
+}
+
+impl AsFd for Attempts {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the ring has its descriptor open as long as it lives.
+        unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }
+    }
+}
+
+/// Puts the first map in place, before any program is attached.
+///
+/// # Errors
+/// As [`Attempts::take`].
+pub(super) fn prepare(kinds: aya::maps::Map) -> Result<()> {
+    let mut kinds: ArrayOfMaps<MapData, Kinds> = kinds.try_into()?;
+    swap_in(&mut kinds, &[])
+}
+
+fn swap_in(kinds: &mut ArrayOfMaps<MapData, Kinds>, known: &[(Kind, Repeats)]) -> Result<()> {
+    let fresh = Kinds::create(abi::KINDS, NO_PREALLOC).context("cannot make a map of attempts")?;
+    let (keys, values): (Vec<_>, Vec<_>) = known.iter().copied().unzip();
+    filled(fill(fresh.map(), &keys, &values)).context("cannot fill a map of attempts")?;
+    kinds
+        .set(0, &fresh, 0)
+        .context("cannot swap in a map of attempts")
+}
+
+/// What is known may be more than there is room for; then the rest of it is not known.
+fn filled(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.raw_os_error() == Some(Errno::E2BIG as i32) => Ok(()),
+        other => other,
+    }
+}
