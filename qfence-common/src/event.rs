@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn bytes_become_the_fields_at_their_offsets() {
-        let bytes: [u8; size_of::<Event>()] = core::array::from_fn(|at| at as u8);
+        let bytes: [u8; size_of::<Event>()] = core::array::from_fn(|at| u8::try_from(at).unwrap());
         let event = Event::from_bytes(&bytes).unwrap();
         // SAFETY: any bytes are an event.
         let same: Event = unsafe { core::mem::transmute(bytes) };

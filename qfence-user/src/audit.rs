@@ -7,6 +7,7 @@
 //! | [`budget`] | how much is written in a second |
 //! | [`reader`] | events and counts to lines |
 //! | [`keep`] | the lines of a fence under /run, bounded |
+//! | [`filter`] | which of them somebody asks for |
 //! | [`target`] | where else lines go, as `--log` says |
 //! | [`sink`] | writes lines there: a file, the journal, syslog |
 //! | [`writer`] | a thread and a queue for each of them |
@@ -14,6 +15,7 @@
 
 pub mod auditor;
 pub mod budget;
+pub mod filter;
 pub mod keep;
 pub mod process;
 pub mod reader;

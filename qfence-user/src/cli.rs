@@ -1,12 +1,14 @@
 //! The command line.
 
 mod attempts;
+mod logs;
 mod policy;
 
 use std::{ffi::OsString, path::PathBuf};
 
 pub use attempts::Attempts;
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
+pub use logs::Logs;
 pub use policy::{DefaultAction, PolicyArgs, RuleFlags};
 
 use crate::{
@@ -180,6 +182,8 @@ pub enum Verb {
     Ps(Ps),
     /// End what runs in a fence, and remove it
     Rm(Rm),
+    /// Show what was tried in a fence
+    Logs(Logs),
     /// Change the policy of a fence that runs
     Set(Set),
     /// Say what happens to a destination, and why

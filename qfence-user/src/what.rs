@@ -123,6 +123,13 @@ fn device_name(major: u32, minor: u32) -> String {
         )
 }
 
+/// The number behind a [`protocol_name`].
+pub(crate) fn protocol_number(name: &str) -> Option<u32> {
+    let named = [1, 6, 17, 33, 58, 115, 132, 136, 262];
+    let is = |number: &u32| protocol_name(*number) == name;
+    named.into_iter().find(is).or_else(|| name.parse().ok())
+}
+
 /// IPPROTO_* by the names of /etc/protocols, as far as sockets have them.
 pub(crate) fn protocol_name(number: u32) -> String {
     match number {

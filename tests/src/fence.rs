@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::{namespace::Namespace, workspace};
 
@@ -68,7 +68,12 @@ pub struct Refusal {
     pub device: String,
     /// The hook that saw it.
     pub hook: String,
-    /// The process.
+    /// `attempt`, or `repeats` for more of the same.
+    pub kind: String,
+    /// How many attempts.
+    pub count: u64,
+    /// The process; 0 if it is not known.
+    #[serde(deserialize_with = "zero_for_null")]
     pub pid: u32,
     /// The process's name.
     pub command: String,
@@ -193,6 +198,12 @@ pub fn read_refusals(log: &Path) -> Result<Vec<Refusal>> {
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     whole
         .lines()
+        // What is beside them has no verdict of its own.
+        .filter(|line| line.contains(r#""verdict":"#))
         .map(|line| serde_json::from_str(line).with_context(|| format!("unexpected: {line}")))
         .collect()
+}
+
+fn zero_for_null<'de, D: Deserializer<'de>>(number: D) -> Result<u32, D::Error> {
+    Ok(Option::deserialize(number)?.unwrap_or_default())
 }

@@ -146,17 +146,10 @@ impl Worker {
 
     fn events(&mut self) {
         loop {
-            match self.reader.events() {
-                Ok((lines, more)) => {
-                    self.hand_out(&lines);
-                    if !more {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    say(format_args!("error: {error:#}"));
-                    return;
-                }
+            let (lines, more) = self.reader.events();
+            self.hand_out(&lines);
+            if !more {
+                return;
             }
         }
     }

@@ -14,7 +14,7 @@ use super::{
     record::{Attempt, Body, Line, VERSION, at, boot_time},
 };
 use crate::{
-    kernel::{Attempts, Maps},
+    kernel::{Attempts, Counts, Maps},
     policy::names::Known,
     say::say,
 };
@@ -57,6 +57,8 @@ pub struct Reader {
     /// The lines that are not handed on yet.
     lines: Vec<Arc<Line>>,
     text: String,
+    /// Whether the record could not be written, and that was said.
+    has_failed: bool,
 }
 
 /// A kind that was tried.
@@ -94,6 +96,7 @@ impl Reader {
             total: last.as_ref().map_or(0, |line| line.total),
             lines: Vec::new(),
             text: String::new(),
+            has_failed: false,
         })
     }
 
@@ -104,31 +107,28 @@ impl Reader {
     }
 
     /// Reads some events; returns the lines that came of them, and whether there may be more.
-    ///
-    /// # Errors
-    /// If the lines cannot be kept; they are returned by the next call that works.
-    pub fn events(&mut self) -> Result<(Vec<Arc<Line>>, bool)> {
+    pub fn events(&mut self) -> (Vec<Arc<Line>>, bool) {
         let boot_time = boot_time();
         let mut count = 0;
         while count < BATCH {
-            match self.attempts.next() {
+            match self.attempts.event() {
                 Ok(Some(event)) => self.first(&event, boot_time),
                 Ok(None) => break,
                 Err(error) => say(format_args!("{error:#}")),
             }
             count += 1;
         }
-        Ok((self.hand_on()?, count == BATCH))
+        (self.hand_on(), count == BATCH)
     }
 
     /// Takes what was counted since the last call, which is to be a second ago, and returns the lines that
     /// came of it. After it all attempts that were counted when it was called are told of.
     ///
     /// # Errors
-    /// If the counters cannot be read, or the lines cannot be kept.
+    /// If the counters cannot be read.
     pub fn summarize(&mut self) -> Result<Vec<Arc<Line>>> {
         let counts = self.maps.counts()?;
-        if counts.on_record() != self.told() || self.has_forgotten() {
+        if counts.on_record() != self.total || self.has_forgotten() {
             self.forget();
             let known: Vec<_> = self
                 .kinds
@@ -150,19 +150,14 @@ impl Reader {
             }
         }
         self.budget.renew();
-        self.hand_on()
-    }
-
-    /// How many attempts are told of, or will be by the line of what was folded.
-    fn told(&self) -> u64 {
-        self.total
+        Ok(self.hand_on())
     }
 
     fn rest_of_events(&mut self) {
         let boot_time = boot_time();
         // As many as the ring can hold.
         for _ in 0..abi::EVENTS_BYTES as usize / size_of::<Event>() {
-            match self.attempts.next() {
+            match self.attempts.event() {
                 Ok(Some(event)) => self.first(&event, boot_time),
                 Ok(None) => break,
                 Err(error) => say(format_args!("{error:#}")),
@@ -245,15 +240,21 @@ impl Reader {
         self.lines.push(Arc::new(line));
     }
 
-    fn hand_on(&mut self) -> Result<Vec<Arc<Line>>> {
+    /// The lines that came up, which are kept if they can be: the sinks get them all the same.
+    fn hand_on(&mut self) -> Vec<Arc<Line>> {
         if !self.text.is_empty() {
-            let written = self.keeper.write(&self.text);
-            self.text.clear();
-            if let Err(error) = written {
-                say(format_args!("{error:#}"));
+            match self.keeper.write(&self.text) {
+                Ok(()) => self.has_failed = false,
+                // Said once, until it works again.
+                Err(error) if !self.has_failed => {
+                    say(format_args!("error: {error:#}"));
+                    self.has_failed = true;
+                }
+                Err(_) => {}
             }
+            self.text.clear();
         }
-        Ok(std::mem::take(&mut self.lines))
+        std::mem::take(&mut self.lines)
     }
 
     fn has_forgotten(&self) -> bool {
@@ -279,7 +280,7 @@ impl Reader {
     ///
     /// # Errors
     /// If they cannot be read.
-    pub fn counts(&self) -> Result<crate::kernel::Counts> {
+    pub fn counts(&self) -> Result<Counts> {
         self.maps.counts().context("cannot read the counters")
     }
 }

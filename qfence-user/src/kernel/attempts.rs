@@ -61,7 +61,7 @@ impl Attempts {
     ///
     /// # Errors
     /// If a record has another size than an event.
-    pub fn next(&mut self) -> Result<Option<Event>> {
+    pub fn event(&mut self) -> Result<Option<Event>> {
         let Some(item) = self.ring.next() else {
             return Ok(None);
         };

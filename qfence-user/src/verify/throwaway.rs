@@ -77,7 +77,7 @@ impl ThrowAway {
     /// If a record is not understood.
     pub fn layers(&mut self) -> Result<Vec<&'static str>> {
         let mut hooks = Vec::new();
-        while let Some(event) = self.attempts.next()? {
+        while let Some(event) = self.attempts.event()? {
             hooks.push(event.kind.hook);
         }
         // Nothing is known from one call to the next, so that each attempt is an event again.

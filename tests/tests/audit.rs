@@ -1,0 +1,316 @@
+//! The record of attempts: bounded whatever is tried, exact whatever happens, and there for whoever asks.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+use tests::{
+    fence::{Fence, qfence},
+    guest::{Guest, Options},
+    listener::Listeners,
+    probe::{self, Flood},
+    process::Process,
+    run::{HANG, read_all, wait_until},
+    shell::Shell,
+    workspace,
+    world::World,
+};
+
+/// What a second of the log may have at most.
+const LINES: u64 = 200;
+/// What ten seconds of the log may have at most.
+const BYTES: u64 = 1_000_000;
+/// What the supervisor may have in memory, in kB.
+const RESIDENT: u64 = 20_000;
+
+/// A file of destinations that are all the host, so many.
+fn destinations(directory: &Path, count: u16) -> Result<String> {
+    let line = |index: u16| {
+        let [high, low] = index.to_be_bytes();
+        format!("udp/127.{high}.{low}.1/{}\n", 1000 + index)
+    };
+    let file = directory.join("destinations");
+    fs::write(&file, (0..count).map(line).collect::<String>())?;
+    workspace::make_readable(directory)?;
+    workspace::make_readable(&file)?;
+    Ok(file.display().to_string())
+}
+
+/// How many attempts were made, of which all were refused.
+fn refused(floods: &[Flood]) -> u64 {
+    for flood in floods {
+        assert_eq!(flood.ended("ECONNREFUSED"), flood.count, "{flood:?}");
+    }
+    floods.iter().map(|flood| flood.count).sum()
+}
+
+fn lines(text: &str) -> Result<Vec<Value>> {
+    let parsed = text.lines().map(serde_json::from_str);
+    Ok(parsed.collect::<Result<_, _>>()?)
+}
+
+fn count(line: &Value) -> Result<u64> {
+    line["count"].as_u64().context("a line has a count")
+}
+
+/// A field of /proc/PID/status, in kB.
+fn status_kb(pid: u32, field: &str) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let number = line.and_then(|line| line.trim_start_matches(':').split_whitespace().next());
+    Ok(number.context("no such field")?.parse()?)
+}
+
+/// How long a process has run, of its own and in the kernel.
+fn cpu_seconds(pid: u32) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let (_, rest) = stat.rsplit_once(')').context("an odd stat")?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let ticks = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
+    // USER_HZ, on every architecture that this runs on.
+    Ok(ticks / 100.0)
+}
+
+#[test]
+fn a_million_attempts_a_second_are_a_few_lines_and_none_is_forgotten() -> Result<()> {
+    const FOR_MS: u64 = 10_000;
+    let world = World::new()?;
+    let dir = tempfile::tempdir()?;
+    let file = destinations(dir.path(), 1000)?;
+    let fence = Fence::new("million")?.with(&["--user", "nobody"]);
+    let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
+    let supervisor = shell.started();
+    let flood = format!(
+        "{} --for-ms {FOR_MS} --connect-each {file}",
+        probe::program()?.display()
+    );
+    let (cpu, start) = (cpu_seconds(supervisor)?, Instant::now());
+    shell.tell(&format!("{flood} & {flood} & wait; echo done"))?;
+    let mut resident = 0;
+    let mut floods: Vec<Flood> = Vec::new();
+    loop {
+        let line = shell.next_line()?;
+        resident = resident.max(status_kb(supervisor, "VmRSS")?);
+        if line == "done" {
+            break;
+        }
+        floods.push(serde_json::from_str(&line)?);
+    }
+    let (cpu, elapsed) = (
+        cpu_seconds(supervisor)? - cpu,
+        start.elapsed().as_secs_f64(),
+    );
+    let all = refused(&floods);
+    assert_eq!(floods.len(), 2000);
+    shell.tell("exit 0")?;
+    assert_eq!(shell.wait_for_code()?, 0, "{}", shell.stderr());
+
+    let text = fs::read_to_string(fence.log())?;
+    let lines = lines(&text)?;
+    let told = lines.iter().map(count).sum::<Result<u64>>()?;
+    assert_eq!(told, all);
+    assert_eq!(lines.last().context("a line")?["total"], all);
+    let folded = lines.iter().filter(|line| line["kind"] == "folded").count();
+    assert!(folded > 0, "that many do not fit, and it is said");
+    assert!(
+        lines.iter().all(|line| line["kind"] != "lost"),
+        "there is room for 2,000 kinds"
+    );
+    let mut seconds: BTreeMap<&str, u64> = BTreeMap::new();
+    for line in &lines {
+        let time = line["time"].as_str().context("a time")?;
+        *seconds
+            .entry(time.get(..19).context("a second")?)
+            .or_default() += 1;
+    }
+    assert!(seconds.values().all(|lines| *lines <= LINES), "{seconds:?}");
+    assert!(text.len() as u64 <= BYTES, "{} bytes", text.len());
+    assert!(resident <= RESIDENT, "{resident} kB");
+    assert!(cpu <= elapsed / 2.0, "{cpu} s of {elapsed} s");
+    Ok(())
+}
+
+#[test]
+fn more_kinds_than_there_is_room_for_are_counted() -> Result<()> {
+    let world = World::new()?;
+    let dir = tempfile::tempdir()?;
+    let file = destinations(dir.path(), 20_000)?;
+    let fence = Fence::new("kinds")?.with(&["--user", "nobody"]);
+    let output = fence
+        .command(&world.host, probe::program()?)
+        .args(["--connect-each", &file])
+        .output()?;
+    let all = refused(&probe::read_lines(&String::from_utf8(output.stdout)?)?);
+    assert_eq!(all, 20_000);
+    let lines = lines(&fs::read_to_string(fence.log())?)?;
+    assert_eq!(lines.iter().map(count).sum::<Result<u64>>()?, all);
+    let stderr = String::from_utf8(output.stderr)?;
+    let lost = lines
+        .iter()
+        .filter(|line| line["kind"] == "lost")
+        .map(count);
+    let lost = lost.sum::<Result<u64>>()?;
+    assert!(lost > 0, "{stderr}");
+    assert!(
+        stderr.contains(&format!("{lost} of {all} refusals are not in the log")),
+        "{stderr}"
+    );
+    Ok(())
+}
+
+/// The record as `logs` shows it, and what it says of it.
+fn logs(name: &str) -> Result<(Vec<Value>, String)> {
+    let output = Command::new(qfence()?)
+        .args(["logs", name, "--json"])
+        .output()?;
+    let stderr = String::from_utf8(output.stderr)?;
+    assert!(output.status.success(), "{stderr}");
+    Ok((lines(&String::from_utf8(output.stdout)?)?, stderr))
+}
+
+#[test]
+fn a_record_goes_on_where_a_killed_supervisor_stopped() -> Result<()> {
+    let world = World::new()?;
+    let dir = tempfile::tempdir()?;
+    let file = destinations(dir.path(), 100)?;
+    let fence = Fence::new("killed")?.with(&["--user", "nobody"]);
+    let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
+    let probe = probe::program()?.display().to_string();
+    shell.tell(&format!(
+        "{probe} --for-ms 6000 --connect-each {file}; echo done"
+    ))?;
+    // In the middle of it.
+    wait_until("the record has begun", || Ok(fence.refusals()?.len() > 70))?;
+    shell.kill_supervisor()?;
+    let (before, _) = logs(fence.name())?;
+    let mut floods: Vec<Flood> = Vec::new();
+    loop {
+        let line = shell.next_line()?;
+        if line == "done" {
+            break;
+        }
+        floods.push(serde_json::from_str(&line)?);
+    }
+    let all = refused(&floods);
+    let (after, said) = logs(fence.name())?;
+    assert!(
+        after.len() > before.len(),
+        "{} lines, then {}",
+        before.len(),
+        after.len()
+    );
+    // What was shown before is there still.
+    assert_eq!(after[..before.len()], before);
+    assert_eq!(after.iter().map(count).sum::<Result<u64>>()?, all);
+    assert_eq!(after.last().context("a line")?["total"], all);
+    assert!(said.contains(&format!("{all} attempts: ")), "{said}");
+    let (again, _) = logs(fence.name())?;
+    assert_eq!(again, after);
+    Ok(())
+}
+
+#[test]
+fn logs_follow_a_fence_to_its_end_whoever_reads() -> Result<()> {
+    let world = World::new()?;
+    for orphaned in [false, true] {
+        let fence = Fence::new("follow")?.with(&["--user", "nobody"]);
+        let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
+        shell.attempt(&["udp/127.0.0.1/9"])?;
+        fence.await_refusal(|refusal| refusal.port == 9)?;
+        if orphaned {
+            shell.kill_supervisor()?;
+        }
+        let mut command = Command::new(qfence()?);
+        command.args(["logs", "-f", "--dest", "127.0.0.1:10", fence.name()]);
+        command.stdout(std::process::Stdio::piped());
+        let mut follower = Process::spawn(command)?;
+        let stdout = read_all(follower.child().stdout.take().context("a pipe")?);
+        shell.attempt(&["udp/127.0.0.1/9", "udp/127.0.0.1/10", "udp/::1/10"])?;
+        // A last look comes before the end.
+        wait_until("it is on record", || {
+            let (lines, _) = logs(fence.name())?;
+            Ok(lines.iter().any(|line| line["port"] == 10))
+        })?;
+        thread::sleep(Duration::from_millis(500));
+        let ended = Command::new(qfence()?)
+            .args(["rm", fence.name()])
+            .status()?;
+        assert!(ended.success());
+        let status = follower.wait(HANG)?.context("it ends with the fence")?;
+        assert!(status.success());
+        let text = String::from_utf8(stdout.recv_timeout(HANG)??)?;
+        let shown: Vec<&str> = text.lines().collect();
+        assert_eq!(shown.len(), 1, "orphaned: {orphaned}: {text}");
+        assert!(shown[0].contains("denied udp 127.0.0.1:10 "), "{text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_log_that_was_moved_away_is_begun_anew_and_the_command_hears_nothing_of_it() -> Result<()> {
+    let world = World::new()?;
+    let fence = Fence::new("rotate")?.with(&["--user", "nobody"]);
+    let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
+    let moved = fence.log().with_extension("1");
+    shell.attempt(&["udp/127.0.0.1/9"])?;
+    fence.await_refusal(|refusal| refusal.port == 9)?;
+    fs::rename(fence.log(), &moved)?;
+    kill(
+        Pid::from_raw(i32::try_from(shell.started())?),
+        Signal::SIGUSR1,
+    )?;
+    wait_until("the log is begun anew", || {
+        shell.attempt(&["udp/127.0.0.1/10"])?;
+        Ok(fence.log().exists())
+    })?;
+    fence.await_refusal(|refusal| refusal.port == 10)?;
+    // By SIGUSR1 a shell ends.
+    assert_eq!(shell.ask("echo here")?, ["here"]);
+    assert!(fs::read_to_string(moved)?.contains(r#""port":9,"#));
+    Ok(())
+}
+
+/// The host's loopback as a guest names it, and as it is.
+const DIALLED: [(&str, &str); 2] = [("10.0.2.2", "127.0.0.1"), ("fec0::2", "::1")];
+
+#[test]
+fn what_a_guest_dialled_is_on_record_beside_where_it_leads() -> Result<()> {
+    let world = World::new()?;
+    let host = Listeners::everywhere(&world.host, 22)?;
+    let fence = Fence::new("dialled")?.with(&["--user", "nobody"]);
+    let attempts = DIALLED.map(|(dialled, _)| format!("tcp/{dialled}/22"));
+    let attempts: Vec<&str> = attempts.iter().map(String::as_str).collect();
+
+    let mut free = Guest::boot(&world, &[""; 0], &Options::default())?;
+    for outcome in free.probe(&attempts)? {
+        assert!(outcome.is_reached(), "{outcome:?}");
+    }
+    drop(free);
+    let heard = host.arrivals().len();
+
+    let mut guest = Guest::boot(&world, &fence.launcher(), &Options::default())?;
+    for outcome in guest.probe(&attempts)? {
+        assert!(outcome.failed_with("ECONNREFUSED"), "{outcome:?}");
+    }
+    assert_eq!(host.arrivals().len(), heard);
+    let (lines, _) = logs(fence.name())?;
+    for (dialled, address) in DIALLED {
+        let is_it = |line: &&Value| line["destination"] == address && line["port"] == 22;
+        let line = lines.iter().find(is_it).context("it is on record")?;
+        assert_eq!(line["dialled"], dialled, "{line}");
+        let executable = line["executable"].as_str().context("a program")?;
+        assert!(executable.contains("qemu-system"), "{line}");
+    }
+    Ok(())
+}
