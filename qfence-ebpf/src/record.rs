@@ -50,7 +50,7 @@ impl Author {
         Self {
             pid: 0,
             tid: 0,
-            uid: bpf_get_current_uid_gid() as u32,
+            uid: lower(bpf_get_current_uid_gid()),
             netns: 0,
             comm: [0; 16],
             // SAFETY: a helper without arguments.
@@ -63,15 +63,22 @@ impl Author {
     pub(crate) fn current(netns: u64) -> Self {
         let ids = bpf_get_current_pid_tgid();
         Self {
-            pid: (ids >> 32) as u32,
-            tid: ids as u32,
-            uid: bpf_get_current_uid_gid() as u32,
+            pid: lower(ids >> 32),
+            tid: lower(ids),
+            uid: lower(bpf_get_current_uid_gid()),
             netns,
             comm: bpf_get_current_comm().unwrap_or([0; 16]),
             // SAFETY: a helper without arguments.
             cgroup: unsafe { bpf_get_current_cgroup_id() },
         }
     }
+}
+
+/// The lower half of a pair of numbers.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "that is what it is for")]
+const fn lower(pair: u64) -> u32 {
+    pair as u32
 }
 
 /// Refuses: puts it on record, and counts it. Where the policy is only monitored that is all, and it goes on.

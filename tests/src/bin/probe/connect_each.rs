@@ -27,9 +27,11 @@ pub(crate) fn run(path: &str, lasting: Duration) -> Result<()> {
     let text = fs::read_to_string(path).with_context(|| format!("read {path}"))?;
     let mut all = text.lines().map(parse).collect::<Result<Vec<_>>>()?;
     let start = Instant::now();
+    let mut sockets = Sockets::default();
     loop {
         for tried in &mut all {
-            let errno = connect(tried.protocol, tried.address)
+            let errno = sockets
+                .connect(tried.protocol, tried.address)
                 .with_context(|| format!("make a socket for {}", tried.line))?;
             *tried.endings.entry(errno).or_insert(0) += 1;
         }
@@ -68,9 +70,32 @@ fn parse(line: &str) -> Result<Tried> {
     })
 }
 
-/// The error of one call, or 0: a connection that is under way is none. A socket of its own for each,
-/// for one that was connected keeps its source address.
-fn connect(protocol: Protocol, address: SocketAddr) -> Result<i32> {
+/// The socket for the next call of each protocol and family, where the last was refused.
+#[derive(Default)]
+struct Sockets(BTreeMap<(i32, bool), Socket>);
+
+impl Sockets {
+    /// The error of one call, or 0: a connection that is under way is none. One that was refused leaves a
+    /// socket as it was; one that was connected keeps its source address, and is used once.
+    fn connect(&mut self, protocol: Protocol, address: SocketAddr) -> Result<i32> {
+        let key = (protocol.into(), address.is_ipv4());
+        let socket = match self.0.remove(&key) {
+            Some(socket) => socket,
+            None => new(protocol, address)?,
+        };
+        let errno = match socket.connect(&address.into()) {
+            Ok(()) => return Ok(0),
+            Err(error) => error.raw_os_error().context("an error of the kernel's")?,
+        };
+        if Errno::from_raw(errno) == Errno::EINPROGRESS {
+            return Ok(0);
+        }
+        self.0.insert(key, socket);
+        Ok(errno)
+    }
+}
+
+fn new(protocol: Protocol, address: SocketAddr) -> Result<Socket> {
     let kind = match protocol {
         Protocol::TCP => Type::STREAM,
         _ => Type::DGRAM,
@@ -83,11 +108,5 @@ fn connect(protocol: Protocol, address: SocketAddr) -> Result<i32> {
     if kind == Type::DGRAM {
         socket.set_broadcast(true)?;
     }
-    match socket.connect(&address.into()) {
-        Ok(()) => Ok(0),
-        Err(error) => match error.raw_os_error().context("an error of the kernel's")? {
-            errno if Errno::from_raw(errno) == Errno::EINPROGRESS => Ok(0),
-            errno => Ok(errno),
-        },
-    }
+    Ok(socket)
 }
