@@ -212,7 +212,7 @@ fn lines<'a>(shown: &'a str, before: &str, after: &str) -> Result<Vec<&'a str>> 
             .and_then(|begun| begun.split_once(after))
             .with_context(|| format!("{rest:?} of {shown:?}"))?;
         assert!(!line.contains(['\r', '\n']), "{line:?}");
-        assert!(line.contains(" refused tcp 127.0.0."), "{line:?}");
+        assert!(line.contains(" denied tcp 127.0.0."), "{line:?}");
         lines.push(line);
         rest = more;
     }

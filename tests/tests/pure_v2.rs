@@ -83,7 +83,7 @@ fn a_host_with_cgroup_v2_alone_is_fenced_off_and_its_limits_hold() -> Result<()>
         assert!(outcome.failed_with("ECONNREFUSED"), "{outcome:?}");
     }
     let log = host.shell("cat /tmp/log")?;
-    assert_eq!(log.matches(" v2 refused ").count(), 5, "{log}");
+    assert_eq!(log.matches(" v2 denied ").count(), 5, "{log}");
 
     // To an address of its own, and as a broadcast, of which the kernel copies before egress.
     let l2tp = "qfence-user attempt --timeout-ms 100 l2tp/10.0.2.15 l2tp/10.0.2.255";
