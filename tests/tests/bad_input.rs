@@ -168,7 +168,8 @@ fn values_of_options_must_make_sense() -> Result<()> {
         (
             "--log",
             "",
-            "'--log <PATH|stderr|none>': give a path, stderr or none",
+            "'--log <PATH|stderr|journald|syslog[:SOCKET]|none>': give a path, stderr, journald, \
+             syslog or none",
         ),
         (
             "--memory-max",
