@@ -120,7 +120,10 @@ const NOTHING: [&str; 0] = [];
 fn ps_clears_a_dead_fence_and_says_so() -> Result<()> {
     let apart = Apart::new()?;
     apart.leave_dead("dead")?;
-    assert_eq!(apart.all()?, ["dead", "dead", "dead.policy", "dead.json"]);
+    assert_eq!(
+        apart.all()?,
+        ["dead", "dead", "dead.log", "dead.policy", "dead.json"]
+    );
     let ended = apart.qfence(&["ps", "--json"])?;
     assert_eq!(ended.code(), Some(0), "{ended:?}");
     assert_eq!(
@@ -182,7 +185,7 @@ fn the_living_are_left_alone() -> Result<()> {
     );
     running.ask("true")?;
     orphan.ask("true")?;
-    assert_eq!(apart.all()?.len(), 8);
+    assert_eq!(apart.all()?.len(), 10);
     assert_eq!(apart.qfence(&["rm", "orphan", "running"])?.code(), Some(0));
     assert_eq!(running.wait_for_code()?, 143);
     assert_eq!(apart.all()?, NOTHING);

@@ -95,7 +95,7 @@ fn a_host_with_cgroup_v2_alone_is_fenced_off_and_its_limits_hold() -> Result<()>
     }
     let log = host.shell("cat /tmp/log")?;
     assert_eq!(
-        log.matches(" v2 refused l2tp dgram socket ").count(),
+        log.matches(" v2 denied l2tp dgram socket ").count(),
         2,
         "{log}"
     );
