@@ -25,6 +25,7 @@ use crate::{
     pins::Pins,
     policy::Policy,
     say::say,
+    snapshot::Snapshot,
     state::{State, States},
     store::Store,
 };
@@ -69,6 +70,8 @@ pub struct Listed {
     pub state: Option<State>,
     /// Its policy, if there is one that can be read.
     pub policy: Option<Policy>,
+    /// What it has counted, if that can be read.
+    pub counted: Option<Snapshot>,
 }
 
 /// All fences of the host.
@@ -203,6 +206,7 @@ impl Fences {
         let stored = self.store(&name).read().ok().flatten();
         Ok(Listed {
             policy: stored.map(|stored| stored.policy),
+            counted: Snapshot::of(&self.pins(&name)).ok(),
             condition,
             pids: cgroup.pids()?,
             state,

@@ -35,3 +35,44 @@ impl Snapshot {
         })
     }
 }
+
+/// A number of bytes in four or five characters: `0`, `999`, `1.5K`, `23M`.
+#[must_use]
+pub fn bytes(number: u64) -> String {
+    const UNITS: [&str; 6] = ["K", "M", "G", "T", "P", "E"];
+    if number < 1000 {
+        return number.to_string();
+    }
+    let mut scaled = number;
+    let mut rest = 0;
+    let mut unit = "";
+    for next in UNITS {
+        if scaled < 1000 {
+            break;
+        }
+        (rest, scaled, unit) = (scaled % 1000, scaled / 1000, next);
+    }
+    match scaled {
+        0..10 => format!("{scaled}.{}{unit}", rest / 100),
+        _ => format!("{scaled}{unit}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_a_few_characters() {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1.0K"),
+            (1590, "1.5K"),
+            (23_456_789, "23M"),
+            (u64::MAX, "18E"),
+        ] {
+            assert_eq!(bytes(number), text);
+        }
+    }
+}

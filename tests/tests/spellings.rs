@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
 use tests::{
-    fence::Fence,
+    fence::{Fence, Refusal},
     listener::{Arrival, Listener, Listeners},
     namespace::NOBODY,
     probe::{self, Outcome},
@@ -131,19 +131,24 @@ fn refused_inside_and_arriving_outside(label: &str, ways: &[&str], to: &[&str]) 
     assert_eq!(after.len(), before, "{:?}", &after[before..]);
 
     let refusals = fence.refusals()?;
-    assert_eq!(refusals.len(), attempts.len(), "{refusals:#?}");
-    for (refusal, attempt) in refusals.iter().zip(&attempts) {
+    // Two spellings of an address are one kind.
+    let told: u64 = refusals.iter().map(|refusal| refusal.count).sum();
+    assert_eq!(told, attempts.len() as u64, "{refusals:#?}");
+    for attempt in &attempts {
         let protocol = attempt
             .split(['/', '-'])
             .next()
             .context("an attempt has a way")?;
-        assert_eq!(refusal.protocol, protocol, "{attempt}: {refusal:?}");
+        let is_it = |refusal: &&Refusal| {
+            refusal.protocol == protocol && attempt.ends_with(&format!("/{}", refusal.port))
+        };
         assert!(
-            attempt.ends_with(&format!("/{}", refusal.port)),
-            "{attempt}: {refusal:?}"
+            refusals.iter().any(|refusal| is_it(&refusal)),
+            "{attempt}: {refusals:?}"
         );
-        assert_eq!(refusal.rule, "deny host", "{attempt}: {refusal:?}");
-        assert_eq!(refusal.command, "probe", "{attempt}: {refusal:?}");
+    }
+    for refusal in &refusals {
+        assert_eq!(refusal.rule, "deny host", "{refusal:?}");
     }
     Ok(())
 }

@@ -2,14 +2,17 @@
 
 use anyhow::Result;
 use comfy_table::{Table, presets::NOTHING};
+use qfence_common::Traffic;
 use serde::Serialize;
 
 use super::{print, require_root};
 use crate::{
     cli::Ps,
     fences::{Condition, Fences, Listed},
+    kernel::Counts,
     paths::Paths,
     policy::Policy,
+    snapshot::{Snapshot, bytes},
 };
 
 /// A fence in the JSON output.
@@ -23,6 +26,28 @@ struct Row<'a> {
     started: Option<&'a str>,
     profile: Option<&'a str>,
     monitor: Option<bool>,
+    attempts: Option<Counts>,
+    sent: Option<Amount>,
+    refused: Option<Amount>,
+    received: Option<Amount>,
+}
+
+/// Traffic in the JSON output.
+#[derive(Serialize)]
+struct Amount {
+    connects: u64,
+    packets: u64,
+    bytes: u64,
+}
+
+impl From<Traffic> for Amount {
+    fn from(traffic: Traffic) -> Self {
+        Self {
+            connects: traffic.connects,
+            packets: traffic.packets,
+            bytes: traffic.bytes,
+        }
+    }
 }
 
 /// Runs `ps`.
@@ -52,6 +77,10 @@ fn json(fences: &[Listed]) -> Result<String> {
             started: fence.state.as_ref().map(|state| state.started.as_str()),
             profile: fence.policy.as_ref().map(|policy| &*policy.profile.name),
             monitor: fence.policy.as_ref().map(|policy| policy.monitor),
+            attempts: fence.counted.map(|counted| counted.counts),
+            sent: fence.counted.map(|counted| counted.sent.into()),
+            refused: fence.counted.map(|counted| counted.refused.into()),
+            received: fence.counted.map(|counted| counted.received.into()),
         })
         .collect();
     Ok(serde_json::to_string(&rows)?)
@@ -68,10 +97,17 @@ fn policy_name(policy: Option<&Policy>) -> String {
     format!("{}{more}{monitored}", policy.profile.name)
 }
 
+/// Something that was counted, if the counters can be read.
+fn counted(fence: &Listed, show: impl Fn(&Snapshot) -> String) -> String {
+    fence.counted.as_ref().map_or_else(|| "-".to_owned(), show)
+}
+
 fn table(fences: &[Listed]) -> String {
     let mut table = Table::new();
     table.load_preset(NOTHING);
-    table.set_header(["NAME", "STATE", "POLICY", "STARTED", "PIDS", "COMMAND"]);
+    table.set_header([
+        "NAME", "STATE", "POLICY", "DENIED", "SENT", "RECEIVED", "STARTED", "PIDS", "COMMAND",
+    ]);
     for fence in fences {
         let state = fence.state.as_ref();
         let pids: Vec<String> = fence.pids.iter().map(ToString::to_string).collect();
@@ -79,6 +115,9 @@ fn table(fences: &[Listed]) -> String {
             fence.name.clone(),
             fence.condition.name().to_owned(),
             policy_name(fence.policy.as_ref()),
+            counted(fence, |counted| counted.counts.on_record().to_string()),
+            counted(fence, |counted| bytes(counted.sent.bytes)),
+            counted(fence, |counted| bytes(counted.received.bytes)),
             state.map_or_else(|| "-".to_owned(), |state| state.started.clone()),
             if pids.is_empty() {
                 "-".to_owned()
