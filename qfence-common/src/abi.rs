@@ -24,6 +24,9 @@ pub const KINDS: u32 = 4096;
 /// The per-CPU array of [`crate::Traffic`], indexed by [`crate::Way`].
 pub const TRAFFIC_MAP: &str = "TRAFFIC";
 
+/// The per-CPU array of how often each verdict was given, indexed by [`crate::tally::verdict_index`].
+pub const VERDICTS_MAP: &str = "VERDICTS";
+
 /// The ring buffer of [`crate::Event`]s.
 pub const EVENTS_MAP: &str = "EVENTS";
 

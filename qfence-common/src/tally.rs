@@ -1,6 +1,6 @@
 //! What is counted for each rule, of traffic, and for each destination that monitor mode saw.
 
-use crate::Address;
+use crate::{Action, Address, Protocol};
 
 /// How often a rule has decided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,6 +13,58 @@ pub struct Hits {
 }
 
 const _: () = assert!(size_of::<Hits>() == 16 && align_of::<Hits>() == 8);
+
+/// The protocols that verdicts are counted by; all others are one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Class {
+    /// TCP, and MPTCP.
+    Tcp = 0,
+    /// UDP.
+    Udp = 1,
+    /// ICMP of either family.
+    Icmp = 2,
+    /// Every other protocol.
+    Other = 3,
+}
+
+impl Class {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Tcp, Self::Udp, Self::Icmp, Self::Other];
+
+    /// That of a protocol.
+    #[must_use]
+    #[inline(always)]
+    pub const fn of(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::TCP | Protocol::MPTCP => Self::Tcp,
+            Protocol::UDP => Self::Udp,
+            Protocol::ICMP | Protocol::ICMPV6 => Self::Icmp,
+            _ => Self::Other,
+        }
+    }
+
+    /// Its name, as in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Icmp => "icmp",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// How many counters of verdicts there are.
+pub const VERDICTS: usize = 8;
+
+/// Where a verdict is counted.
+#[must_use]
+#[inline(always)]
+pub const fn verdict_index(action: Action, class: Class) -> u32 {
+    action as u32 * 4 + class as u32
+}
 
 /// Which traffic is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -115,7 +115,8 @@ pub(crate) fn judge<const HOOK: u32, C: EbpfContext>(ctx: &C, to: &Destination) 
     if action == Action::Deny && answers(to) {
         action = Action::Allow;
     } else {
-        hit(verdict.rule(), HOOK < Hook::Egress as u32);
+        let is_call = HOOK < Hook::Egress as u32;
+        hit(verdict.rule(), action, to.protocol, is_call);
     }
     debug!(
         ctx,

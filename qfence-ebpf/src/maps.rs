@@ -9,6 +9,7 @@ use aya_ebpf::{
 use qfence_common::{
     Event, Hits, Peer, Sighting, Traffic, Way,
     abi::{self, COUNTER_SLOTS, EVENTS_BYTES},
+    tally,
     verdict::MAX_RULES,
 };
 
@@ -36,6 +37,10 @@ pub(crate) static SIGHTINGS: HashMap<
 /// another one in, and finds in this all that was counted.
 #[btf_map]
 pub(crate) static REPEATS: ArrayOfMaps<Kinds, 1> = ArrayOfMaps::new();
+
+/// How often each verdict was given.
+#[btf_map]
+pub(crate) static VERDICTS: PerCpuArray<u64, { tally::VERDICTS }> = PerCpuArray::new();
 
 /// The traffic.
 #[btf_map]

@@ -9,11 +9,15 @@ use aya_ebpf::{
         bpf_get_current_uid_gid, bpf_ktime_get_boot_ns,
     },
 };
-use qfence_common::{Address, Event, Kind, Origin, Repeats, Sighting, Way, abi::Counter};
+use qfence_common::{
+    Action, Address, Event, Kind, Origin, Protocol, Repeats, Sighting, Way,
+    abi::Counter,
+    tally::{Class, verdict_index},
+};
 
 use crate::{
     judge::{PROCEED, REJECT},
-    maps::{COUNTERS, EVENTS, HITS, NAMES_CALLER, REPEATS, SIGHTINGS, TRAFFIC},
+    maps::{COUNTERS, EVENTS, HITS, NAMES_CALLER, REPEATS, SIGHTINGS, TRAFFIC, VERDICTS},
 };
 
 /// What was refused, and why.
@@ -113,9 +117,12 @@ pub(crate) fn sight(what: &Refusal) {
     }
 }
 
-/// Counts the verdict of a rule, for a call or for a packet.
+/// Counts a verdict: by action and protocol, and for the rule that gave it, by calls and packets.
 #[inline(always)]
-pub(crate) fn hit(rule: u32, is_call: bool) {
+pub(crate) fn hit(rule: u32, action: Action, protocol: Protocol, is_call: bool) {
+    if let Some(verdicts) = VERDICTS.get_ptr_mut(verdict_index(action, Class::of(protocol))) {
+        add_one(verdicts);
+    }
     let Some(hits) = HITS.get_ptr_mut(rule) else {
         return;
     };

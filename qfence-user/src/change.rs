@@ -81,6 +81,7 @@ pub async fn change(
         policy,
         sets,
         netns: before.netns,
+        generation: before.generation + 1,
     };
     let pending = store.prepare(&stored)?;
     for number in new_numbers(&before.policy, &rules) {

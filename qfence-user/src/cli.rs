@@ -2,6 +2,7 @@
 
 mod attempts;
 mod logs;
+mod metrics;
 mod policy;
 
 use std::{ffi::OsString, path::PathBuf};
@@ -9,12 +10,14 @@ use std::{ffi::OsString, path::PathBuf};
 pub use attempts::Attempts;
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
 pub use logs::Logs;
+pub use metrics::Metrics;
 pub use policy::{DefaultAction, PolicyArgs, RuleFlags};
 
 use crate::{
     audit::target::{Format, Target},
     kernel::DenyWith,
     limits::Limits,
+    metrics::address::Address,
     policy::Dns,
 };
 
@@ -184,6 +187,8 @@ pub enum Verb {
     Rm(Rm),
     /// Show what was tried in a fence
     Logs(Logs),
+    /// Say what fences have counted, for Prometheus
+    Metrics(Metrics),
     /// Change the policy of a fence that runs
     Set(Set),
     /// Say what happens to a destination, and why
@@ -254,6 +259,12 @@ pub struct Exec {
     /// How refusals are logged in files and on standard error that do not say
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub log_format: Format,
+
+    /// Serve what the fence has counted, as OpenMetrics, at /metrics
+    ///
+    /// As long as the command runs. See `qfence-user metrics` for all fences at once.
+    #[arg(long, value_name = "ADDRESS:PORT|unix:PATH")]
+    pub metrics: Option<Address>,
 
     /// Leave processes that outlive the command alone; they stay fenced
     #[arg(long)]

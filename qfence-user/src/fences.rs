@@ -199,7 +199,11 @@ impl Fences {
         names.into_iter().map(|name| self.look_at(name)).collect()
     }
 
-    fn look_at(&self, name: String) -> Result<Listed> {
+    /// Lists one fence.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is not there.
+    pub fn look_at(&self, name: String) -> Result<Listed> {
         let cgroup = self.hierarchy.cgroup(&name);
         let condition = self.condition_of(&name, &cgroup)?;
         let state = self.states.read(&name);

@@ -34,6 +34,8 @@ pub struct Follower {
     /// The writing of the store that this process has seen.
     edition: Option<Edition>,
     compiled: Compiled,
+    /// How many policies the fence has had, as far as this process knows.
+    generation: u64,
 }
 
 /// What came of bringing the policy up to date.
@@ -69,6 +71,7 @@ impl Follower {
             sets: None,
             edition: None,
             compiled: Compiled::default(),
+            generation: 0,
         })
     }
 
@@ -97,6 +100,9 @@ impl Follower {
         let stored = self.store.read()?;
         // Somebody may have removed it: then it is written anew.
         let is_kept = stored.is_some();
+        let before = stored
+            .as_ref()
+            .map_or(self.generation, |stored| stored.generation);
         let policy = stored.map_or_else(|| self.policy.clone(), |stored| stored.policy);
         let sets = Sets {
             host: host_set(local.all),
@@ -115,13 +121,20 @@ impl Follower {
             policy,
             sets,
             netns: netns()?,
+            generation: before + 1,
         };
         let pending = self.store.prepare(&stored)?;
         self.kernel.maps().publish(&compiled)?;
         pending.keep()?;
         self.edition = self.store.edition();
         self.compiled = compiled;
-        let Stored { policy, sets, .. } = stored;
+        let Stored {
+            policy,
+            sets,
+            generation,
+            ..
+        } = stored;
+        self.generation = generation;
         let published = Update::Published {
             host: sets.host.len(),
             nameservers: sets.nameservers.len(),

@@ -34,7 +34,7 @@
 //! | [`integrity`] | whether the fence is still whole |
 //! | [`supervise`] | runs until the command ends |
 //! | [`audit`], [`what`] | what was tried: out of the kernel, onto record, to wherever people look |
-//! | [`snapshot`] | what a fence has counted |
+//! | [`snapshot`], [`metrics`] | what a fence has counted; for monitoring systems |
 //! | [`traces`], [`say`] | what the programs say; qfence's own words |
 //! | [`readable`] | waits for descriptors |
 //! | [`explain`], [`suggest`] | why a destination is refused; a profile out of what was seen |
@@ -68,6 +68,7 @@ pub mod integrity;
 pub mod job;
 pub mod kernel;
 pub mod limits;
+pub mod metrics;
 pub mod mounts;
 pub mod name;
 pub mod nameservers;

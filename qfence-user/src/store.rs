@@ -31,6 +31,8 @@ pub struct Stored {
     pub sets: Sets,
     /// The network namespace whose addresses these are: the inode of its file in /proc.
     pub netns: u64,
+    /// How many policies the fence has had, with this one.
+    pub generation: u64,
 }
 
 /// Where the policy of one fence is kept.
@@ -196,6 +198,7 @@ mod tests {
             policy: testing::policy(&["allow tcp:[2001:db8::1]:80,443"], monitor),
             sets: Sets::default(),
             netns: 7,
+            generation: 1,
         }
     }
 

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use nix::unistd::Pid;
 
-use super::require_root;
+use super::{metrics, require_root};
 use crate::{
     audit::{
         auditor::{Auditor, Ended},
@@ -35,6 +35,7 @@ use crate::{
     inherited,
     integrity::Integrity,
     kernel::{Attempts, Kernel, Maps, Settings},
+    metrics::{address::Listener, serve::Server},
     paths::Paths,
     policy::{Policy, names::Known},
     programs,
@@ -80,6 +81,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         &paths.profiles,
     )?;
     let sinks = open_logs(options)?;
+    let listener = options.metrics.as_ref().map(Listener::bind).transpose()?;
     warn(options, identity.as_ref(), paths);
     choose::warn_of_shadowed(&policy)?;
 
@@ -100,6 +102,14 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         format_args!("made the cgroup {}", fence.cgroup().directory().display()),
     );
 
+    // Until the fence is about to be removed.
+    let server = match listener {
+        Some(listener) => {
+            let source = metrics::source(paths, Some(fence.name()));
+            Some(Server::start(listener, source)?)
+        }
+        None => None,
+    };
     // One thread: the signal mask is this thread's, and nothing here is long.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -111,6 +121,8 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         forwards,
     };
     let ended = runtime.block_on(supervise(options, paths, &fence, wanted, sinks, blocked));
+
+    drop(server);
 
     let kept = options.keep && ended.is_ok() && fence.cgroup().is_populated().unwrap_or(true);
     let removed = if kept {

@@ -5,6 +5,7 @@ pub mod doctor;
 pub mod exec;
 pub mod explain;
 pub mod logs;
+pub mod metrics;
 pub mod policy;
 pub mod ps;
 pub mod rm;
@@ -49,6 +50,7 @@ pub fn run() -> ExitCode {
         Verb::Rm(options) => rm::run(options, &paths),
         Verb::Explain(options) => explain::run(options, &paths).map(|()| 0),
         Verb::Logs(options) => logs::run(options, &paths).map(|()| 0),
+        Verb::Metrics(options) => metrics::run(options, &paths).map(|()| 0),
         Verb::Policy(options) => policy::run(options, &paths),
         Verb::Set(options) => set::run(options, &paths).map(|()| 0),
         Verb::Attempt(options) => attempt::run(options).map(|()| 0),

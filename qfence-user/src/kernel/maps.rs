@@ -8,8 +8,9 @@ use aya::{
     maps::{Array, ArrayOfMaps, HashMap, IterableMap, Map, MapData, PerCpuArray},
 };
 use qfence_common::{
-    Hits, Node, Nodes, Sighting, Traffic, Way,
+    Action, Hits, Node, Nodes, Sighting, Traffic, Way,
     abi::{self, Counter},
+    tally::{Class, verdict_index},
     tree::ROOTS,
     verdict::MAX_RULES,
 };
@@ -24,7 +25,7 @@ const INNER_MAP: u32 = 1 << 12;
 pub(super) const DIRECTORY: &str = "maps";
 
 /// The maps that are pinned.
-const PINNED: [&str; 8] = [
+const PINNED: [&str; 9] = [
     abi::POLICY_MAP,
     abi::HITS_MAP,
     abi::SIGHTINGS_MAP,
@@ -33,6 +34,7 @@ const PINNED: [&str; 8] = [
     abi::EVENTS_MAP,
     abi::REPEATS_MAP,
     abi::TRAFFIC_MAP,
+    abi::VERDICTS_MAP,
 ];
 
 type Tree = Array<MapData, Node>;
@@ -44,6 +46,7 @@ pub struct Maps {
     sightings: HashMap<MapData, Sighting, u64>,
     counters: PerCpuArray<MapData, u64>,
     traffic: PerCpuArray<MapData, Traffic>,
+    verdicts: PerCpuArray<MapData, u64>,
 }
 
 /// What has been counted since the start.
@@ -127,6 +130,7 @@ impl Maps {
             sightings: take(abi::SIGHTINGS_MAP)?.try_into()?,
             counters: take(abi::COUNTERS_MAP)?.try_into()?,
             traffic: take(abi::TRAFFIC_MAP)?.try_into()?,
+            verdicts: take(abi::VERDICTS_MAP)?.try_into()?,
         })
     }
 
@@ -225,6 +229,18 @@ impl Maps {
 }
 
 impl Maps {
+    /// How often a verdict was given since the start, on all CPUs.
+    ///
+    /// # Errors
+    /// If the counters cannot be read.
+    pub fn verdicts(&self, action: Action, class: Class) -> Result<u64> {
+        let values = self
+            .verdicts
+            .get(&verdict_index(action, class), 0)
+            .context("cannot read the counters of verdicts")?;
+        Ok(values.iter().sum())
+    }
+
     /// The traffic since the start, on all CPUs.
     ///
     /// # Errors

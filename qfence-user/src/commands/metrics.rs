@@ -1,0 +1,59 @@
+//! `metrics`: what all fences of the host have counted.
+
+use std::{io, sync::Arc};
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{print, require_root};
+use crate::{
+    cli::Metrics,
+    metrics::{
+        address::Listener,
+        collect::collect,
+        encode::exposition,
+        serve::{self, Source},
+        textfile,
+    },
+    paths::Paths,
+};
+
+/// Runs `metrics`.
+///
+/// # Errors
+/// If the fences cannot be listed, or the metrics cannot be written or served.
+pub fn run(options: &Metrics, paths: &Paths) -> Result<()> {
+    require_root()?;
+    let source = source(paths, None);
+    if let Some(address) = &options.listen {
+        return serve::run(Listener::bind(address)?, source, async {
+            // Without signals to wait for it ends as it would without this.
+            let _ = ended().await;
+        });
+    }
+    let text = source()?;
+    match &options.textfile {
+        Some(path) => textfile::write(path, &text),
+        None => print(text.trim_end()),
+    }
+}
+
+/// What is served: the metrics of all fences, or of the one of that name, as they are then.
+pub(super) fn source(paths: &Paths, only: Option<&str>) -> Source {
+    let (paths, only) = (paths.clone(), only.map(str::to_owned));
+    Arc::new(move || {
+        let samples = collect(&paths, only.as_deref()).context("cannot collect the metrics")?;
+        exposition(&samples)
+    })
+}
+
+/// Waits for a signal that means to end.
+async fn ended() -> io::Result<()> {
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminated.recv() => {}
+        _ = interrupted.recv() => {}
+    }
+    Ok(())
+}
