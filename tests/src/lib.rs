@@ -20,10 +20,12 @@
 //! | [`shell`] | a shell in a fence that the test talks to |
 //! | [`terminal`] | a terminal with a shell at it |
 //! | [`remains`] | what there is of a fence: cgroup, pins, description |
+//! | [`debian`] | Debian packages that are used without being installed |
 //! | [`workspace`] | paths, and files that are built once |
 
 pub mod attempt;
 pub mod capture;
+pub mod debian;
 pub mod dns;
 pub mod echoes;
 pub mod fence;

@@ -4,7 +4,7 @@ use std::{env, ffi::OsString, process::Command, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
-use tests::guest::image::image;
+use tests::{debian::prometheus, guest::image::image};
 
 use crate::{
     build::{self, Profile},
@@ -108,6 +108,10 @@ fn end_to_end(filter: Option<&str>) -> Result<()> {
     report::during(
         "the Linux guest: Debian's cloud kernel, unpacked under target/guest, and busybox",
         image,
+    )?;
+    report::during(
+        "Prometheus: Debian's, 19 MB, unpacked under target/guest and not installed",
+        prometheus,
     )?;
     let mut cargo = shell::cargo();
     // Each failing test program is told, not only the first: a run takes minutes.

@@ -11,7 +11,7 @@ use crate::{
     metrics::{
         address::Listener,
         collect::collect,
-        encode::exposition,
+        encode::{Format, exposition},
         serve::{self, Source},
         textfile,
     },
@@ -31,20 +31,21 @@ pub fn run(options: &Metrics, paths: &Paths) -> Result<()> {
             let _ = ended().await;
         });
     }
-    let text = source()?;
     match &options.textfile {
-        Some(path) => textfile::write(path, &text),
-        None => print(text.trim_end()),
+        Some(path) => textfile::write(path, &text(paths, None, Format::Prometheus)?),
+        None => print(source()?.trim_end()),
     }
 }
 
 /// What is served: the metrics of all fences, or of the one of that name, as they are then.
 pub(super) fn source(paths: &Paths, only: Option<&str>) -> Source {
     let (paths, only) = (paths.clone(), only.map(str::to_owned));
-    Arc::new(move || {
-        let samples = collect(&paths, only.as_deref()).context("cannot collect the metrics")?;
-        exposition(&samples)
-    })
+    Arc::new(move || text(&paths, only.as_deref(), Format::OpenMetrics))
+}
+
+fn text(paths: &Paths, only: Option<&str>, format: Format) -> Result<String> {
+    let samples = collect(paths, only).context("cannot collect the metrics")?;
+    exposition(&samples, format)
 }
 
 /// Waits for a signal that means to end.

@@ -9,8 +9,8 @@ use std::{
 
 use anyhow::{Context, Result};
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
+    encoding::{EncodeLabelSet, prometheus_text, text},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
 use qfence_common::{Action, Traffic};
@@ -88,29 +88,44 @@ struct Metrics {
     nameservers: Gauges<OfFence>,
 }
 
+/// How the exposition is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+    /// Prometheus's own text, which is what node_exporter reads.
+    Prometheus,
+}
+
 /// The whole exposition.
 ///
 /// # Errors
 /// None that samples can cause.
-pub fn exposition(samples: &[Sample]) -> Result<String> {
+pub fn exposition(samples: &[Sample], format: Format) -> Result<String> {
     let metrics = Metrics::default();
     for sample in samples {
         metrics.take(sample);
     }
     let mut registry = Registry::with_prefix("qfence");
     metrics.register(&mut registry);
-    let mut text = String::new();
-    encode(&mut text, &registry).context("cannot write the metrics")?;
-    Ok(text)
+    let mut out = String::new();
+    match format {
+        Format::OpenMetrics => text::encode(&mut out, &registry),
+        Format::Prometheus => prometheus_text::encode(&mut out, &registry),
+    }
+    .context("cannot write the metrics")?;
+    Ok(out)
 }
 
 impl Metrics {
     fn register(self, registry: &mut Registry) {
-        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "The version of qfence that says this", build);
+        // A gauge, as is "fence_info": the text format for node_exporter has no other type for it.
+        let build = Gauges::<[(&str, &str); 1]>::default();
+        set(&build, [("version", env!("CARGO_PKG_VERSION"))], 1);
+        registry.register("build_info", "The version of qfence that says this", build);
         let mut add = |name, help, metric| add(registry, name, help, metric);
         add(
-            "fence",
+            "fence_info",
             "A fence, 1 as long as it is there",
             Any::About(self.about),
         );
@@ -356,7 +371,7 @@ mod tests {
 
     #[test]
     fn each_series_is_there_once_with_its_labels() {
-        let text = exposition(&[sample()]).unwrap();
+        let text = exposition(&[sample()], Format::OpenMetrics).unwrap();
         for line in [
             "qfence_build_info{version=\"0.1.0\"} 1",
             "qfence_fence_info{fence=\"vm1\",state=\"running\",profile=\"host\",mode=\"enforce\"} 1",
@@ -386,8 +401,21 @@ mod tests {
     }
 
     #[test]
+    fn node_exporter_gets_types_that_it_knows() {
+        let text = exposition(&[sample()], Format::Prometheus).unwrap();
+        for line in [
+            "# TYPE qfence_build_info gauge",
+            "# TYPE qfence_attempts_total counter",
+            "qfence_attempts_total{fence=\"vm1\",verdict=\"denied\"} 7",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line} in\n{text}");
+        }
+        assert!(!text.contains("# EOF"), "{text}");
+    }
+
+    #[test]
     fn without_fences_there_is_still_an_exposition() {
-        let text = exposition(&[]).unwrap();
+        let text = exposition(&[], Format::OpenMetrics).unwrap();
         assert!(
             text.contains("qfence_build_info") && text.ends_with("# EOF\n"),
             "{text}"

@@ -3,18 +3,16 @@
 
 use std::{
     collections::BTreeSet,
-    ffi::OsStr,
     fs,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context as _, Result, bail};
 
 use super::initramfs::Archive;
 use crate::{
-    probe,
+    debian, probe,
     workspace::{self, Once},
 };
 
@@ -97,23 +95,7 @@ fn kernel(dir: &Path) -> Result<PathBuf> {
     let package = package()?;
     let temporary = tempfile::tempdir_in(dir)?;
     workspace::make_readable(temporary.path())?;
-    let download = || {
-        run(
-            "apt-get",
-            ["download", "--quiet", &package],
-            temporary.path(),
-        )
-    };
-    // The list that names the package may be older than the archive.
-    download().or_else(|_| run("apt-get", ["update"], Path::new("/")).and_then(|_| download()))?;
-    let archive = find(temporary.path(), "deb")?;
-    let archive = archive.first().context("apt-get downloaded nothing")?;
-    let files = temporary.path().join("files");
-    run(
-        "dpkg-deb",
-        [OsStr::new("--extract"), archive.as_ref(), files.as_ref()],
-        dir,
-    )?;
+    let files = debian::unpack(&package, temporary.path())?;
 
     let kernel = temporary.path().join("kernel");
     fs::create_dir(&kernel)?;
@@ -136,7 +118,8 @@ fn kernel(dir: &Path) -> Result<PathBuf> {
 /// The name of the current kernel's package, such as `linux-image-6.1.0-56-cloud-amd64`.
 fn package() -> Result<String> {
     for may_update in [true, false] {
-        let known = run("apt-cache", ["depends", METAPACKAGE], Path::new("/")).unwrap_or_default();
+        let known =
+            debian::run("apt-cache", ["depends", METAPACKAGE], Path::new("/")).unwrap_or_default();
         let mut words = known
             .split_whitespace()
             .skip_while(|word| *word != "Depends:");
@@ -144,7 +127,7 @@ fn package() -> Result<String> {
             return Ok(name.to_owned());
         }
         if may_update {
-            run("apt-get", ["update"], Path::new("/"))?;
+            debian::run("apt-get", ["update"], Path::new("/"))?;
         }
     }
     bail!("apt knows no package {METAPACKAGE}")
@@ -201,21 +184,4 @@ fn find(dir: &Path, extension: &str) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(found)
-}
-
-fn run<S: AsRef<OsStr>>(
-    program: &str,
-    arguments: impl IntoIterator<Item = S>,
-    dir: &Path,
-) -> Result<String> {
-    let mut command = Command::new(program);
-    command.args(arguments).current_dir(dir).env("LC_ALL", "C");
-    let output = command.output().with_context(|| format!("run {program}"))?;
-    if !output.status.success() {
-        bail!(
-            "{command:?} failed:\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -1,0 +1,75 @@
+//! Debian packages that are used without being installed: unpacked, so that no service is started and nothing
+//! of the machine's is changed.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::workspace;
+
+/// Downloads a package, which apt checks against the archive's keys, and unpacks it into `files` in `directory`.
+pub fn unpack(package: &str, directory: &Path) -> Result<PathBuf> {
+    let download = || run("apt-get", ["download", "--quiet", package], directory);
+    // The list that names the package may be older than the archive.
+    download().or_else(|_| run("apt-get", ["update"], Path::new("/")).and_then(|_| download()))?;
+    let archive = fs::read_dir(directory)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<Vec<_>>>()?
+        .into_iter()
+        .find(|path| path.extension() == Some(OsStr::new("deb")))
+        .context("apt-get downloaded nothing")?;
+    let files = directory.join("files");
+    run(
+        "dpkg-deb",
+        [OsStr::new("--extract"), archive.as_ref(), files.as_ref()],
+        directory,
+    )?;
+    Ok(files)
+}
+
+/// Runs a program that must succeed; what it prints.
+pub fn run<I, S>(program: &str, arguments: I, directory: &Path) -> Result<String>
+where
+    I: IntoIterator<Item = S>,
+    S: AsRef<OsStr>,
+{
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .current_dir(directory)
+        .env("LC_ALL", "C");
+    let output = command
+        .output()
+        .with_context(|| format!("run {command:?}"))?;
+    if !output.status.success() {
+        bail!(
+            "{command:?}: {}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The directory of Debian's Prometheus, with `prometheus` and `promtool`; unpacked at first use.
+pub fn prometheus() -> Result<PathBuf> {
+    static DIRECTORY: workspace::Once<PathBuf> = workspace::Once::new();
+    DIRECTORY.get(|| {
+        let parent = workspace::guest_dir()?;
+        let _lock = workspace::lock(&parent)?;
+        let unpacked = parent.join("prometheus");
+        if unpacked.exists() {
+            return Ok(unpacked);
+        }
+        let temporary = tempfile::tempdir_in(&parent)?;
+        workspace::make_readable(temporary.path())?;
+        let files = unpack("prometheus", temporary.path())?;
+        fs::rename(files.join("usr/bin"), &unpacked).context("put Prometheus in place")?;
+        Ok(unpacked)
+    })
+}
