@@ -25,8 +25,9 @@ use crate::{
 };
 
 /// What is run if nothing else is asked for; in the guest these are on the PATH.
-const COMMANDS: [&[&str]; 3] = [
+const COMMANDS: [&[&str]; 4] = [
     &["smoke"],
+    &["sinks"],
     &["qfence-user", "doctor"],
     &["qfence-user", "verify"],
 ];

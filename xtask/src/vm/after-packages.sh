@@ -20,3 +20,5 @@ ExecStart=/bin/sh -c 'mkdir /opt/qfence && tar -xf /dev/vdb -C /opt/qfence && ex
 WantedBy=graphical.target multi-user.target
 END
 chroot "$1" systemctl enable qfence-vm.service
+# One is started where it is tried, as it is wanted there.
+chroot "$1" systemctl disable rsyslog.service

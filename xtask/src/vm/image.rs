@@ -15,7 +15,7 @@ use super::sources::{RELEASE, sources};
 use crate::{report, shell};
 
 /// Beside all packages of priority important, which are those of a fresh Debian.
-const PACKAGES: &str = "dbus,initramfs-tools,libpam-systemd,linux-image-cloud-amd64";
+const PACKAGES: &str = "dbus,initramfs-tools,libpam-systemd,linux-image-cloud-amd64,rsyslog";
 /// Before the kernel is installed: what is in its initramfs.
 const BEFORE: &str = include_str!("before-packages.sh");
 /// After all is installed.

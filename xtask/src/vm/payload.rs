@@ -17,6 +17,8 @@ use crate::{report, shell};
 const MAIN: &str = include_str!("main.sh");
 /// A first look at whether qfence works there.
 const SMOKE: &str = include_str!("smoke.sh");
+/// Whether the journal and syslog get what is logged.
+const SINKS: &str = include_str!("sinks.sh");
 
 /// Writes the archive below `dir` and returns its path.
 pub(super) fn write(dir: &Path, program: &Path, commands: &[Vec<OsString>]) -> Result<PathBuf> {
@@ -35,6 +37,7 @@ pub(super) fn write(dir: &Path, program: &Path, commands: &[Vec<OsString>]) -> R
     copy(program, "qfence-user")?;
     copy(&probe, "probe")?;
     executable(&bin.join("smoke"), SMOKE)?;
+    executable(&bin.join("sinks"), SINKS)?;
     executable(&staged.join("main"), MAIN)?;
     for (number, command) in commands.iter().enumerate() {
         // In the order of their names, which is how the shell lists them.
