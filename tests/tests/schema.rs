@@ -1,0 +1,137 @@
+//! The lines of the JSON log are what the schema says, and the schema says what they are.
+
+use std::{collections::BTreeSet, fs, process::Command};
+
+use anyhow::{Context as _, Result};
+use jsonschema::Validator;
+use serde_json::Value;
+use tests::{
+    fence::{Fence, qfence},
+    probe, workspace,
+    world::World,
+};
+
+fn schema() -> Result<Value> {
+    let path = workspace::root().join("docs/record.schema.json");
+    Ok(serde_json::from_str(&fs::read_to_string(path)?)?)
+}
+
+fn validator() -> Result<Validator> {
+    jsonschema::validator_for(&schema()?).map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+/// Runs a script in a fence; the lines of its log.
+fn lines(world: &World, options: &[&str], script: &str) -> Result<Vec<Value>> {
+    let fence = Fence::new("schema")?
+        .with(&["--user", "nobody"])
+        .with(options);
+    let output = fence
+        .command(&world.host, "bash")
+        .args(["-c", script])
+        .output()?;
+    let text = fs::read_to_string(fence.log())?;
+    let parsed: Vec<Value> = text
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?;
+    assert!(!parsed.is_empty(), "{output:?}");
+    Ok(parsed)
+}
+
+/// Lines of all kinds, from real fences.
+fn all() -> Result<Vec<Value>> {
+    let world = World::new()?;
+    let probe = probe::program()?.display().to_string();
+    let qfence = qfence()?.display().to_string();
+    let script = format!(
+        "{probe} --timeout-ms 100 tcp/127.0.0.1/9 tcp/::1/9 udp/127.0.0.1/9 udp/::1/9 udp/::1/9 \
+         udp-connected/192.0.2.10/9 ping/127.0.0.1 ping/::1; \
+         {qfence} attempt --timeout-ms 100 raw-icmp/127.0.0.1 l2tp/127.0.0.1; \
+         {qfence} open /dev/net/tun; \
+         for port in {{1000..1200}}; do echo >/dev/udp/127.0.0.1/$port; done; sleep 1.5"
+    );
+    let mut lines = lines(&world, &[], &script)?;
+    lines.extend(self::lines(
+        &world,
+        &["--monitor"],
+        "echo >/dev/udp/127.0.0.1/9",
+    )?);
+    Ok(lines)
+}
+
+#[test]
+fn every_line_is_as_the_schema_says() -> Result<()> {
+    let validator = validator()?;
+    let lines = all()?;
+    let kinds = |field: &str| -> BTreeSet<&str> {
+        lines
+            .iter()
+            .filter_map(|line| line[field].as_str())
+            .collect()
+    };
+    assert_eq!(
+        kinds("kind"),
+        BTreeSet::from(["attempt", "folded", "repeats"])
+    );
+    assert_eq!(kinds("verdict"), BTreeSet::from(["denied", "would-deny"]));
+    assert_eq!(
+        kinds("layer"),
+        BTreeSet::from(["call", "device", "packet", "socket"])
+    );
+    for line in &lines {
+        if let Err(error) = validator.validate(line) {
+            panic!("{line}: {error}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_no_line_is_not_taken_for_one() -> Result<()> {
+    let validator = validator()?;
+    let lines = all()?;
+    let is_it = |kind: &'static str| move |line: &&Value| line["kind"] == kind;
+    for kind in ["attempt", "folded"] {
+        let line = lines.iter().find(is_it(kind)).context("such a line")?;
+        assert!(validator.is_valid(line), "control: {line}");
+        let fields = line.as_object().context("an object")?;
+        for field in fields.keys() {
+            let mut without = fields.clone();
+            without.remove(field);
+            assert!(
+                !validator.is_valid(&without.into()),
+                "{kind} without {field}"
+            );
+        }
+        let mut more = fields.clone();
+        more.insert("more".into(), 1.into());
+        assert!(!validator.is_valid(&more.into()), "{kind}");
+        let mut other = fields.clone();
+        other.insert("v".into(), 2.into());
+        assert!(!validator.is_valid(&other.into()), "{kind}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_help_lists_the_fields_of_the_schema() -> Result<()> {
+    let mut in_schema = BTreeSet::new();
+    let schema = schema()?;
+    for variant in schema["oneOf"].as_array().context("variants")? {
+        let properties = variant["properties"].as_object().context("properties")?;
+        in_schema.extend(properties.keys().cloned());
+    }
+    let help = Command::new(qfence()?).args(["exec", "--help"]).output()?;
+    let help = String::from_utf8(help.stdout)?;
+    let documented: BTreeSet<String> = help
+        .lines()
+        .skip_while(|line| !line.starts_with("Fields of a JSON log line"))
+        .skip(1)
+        .take_while(|line| !line.starts_with("Without a rule"))
+        .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
+        .filter(|field| !field.is_empty())
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(documented, in_schema);
+    Ok(())
+}
