@@ -23,7 +23,7 @@ fn validator() -> Result<Validator> {
 /// Runs a script in a fence; the lines of its log.
 fn lines(world: &World, options: &[&str], script: &str) -> Result<Vec<Value>> {
     let fence = Fence::new("schema")?
-        .with(&["--user", "nobody"])
+        .with(&["--user", "root"])
         .with(options);
     let output = fence
         .command(&world.host, "bash")
