@@ -24,27 +24,40 @@ pub(crate) fn install(names: &[&str]) -> Result<()> {
         })?;
     }
     report::step("reading the package lists", apt_get().arg("update"))?;
-    refuse_removals(names)?;
+    let earlier = instead_of_removals(names)?;
+    for package in &earlier {
+        report::note(&format!(
+            "    {package}: the version that goes with what is installed, in place of the one that is here"
+        ));
+    }
     report::step(
         "installing the packages",
         apt_get()
             .args(["install", "--yes", "--no-install-recommends", "--no-remove"])
-            .args(names),
+            .args((!earlier.is_empty()).then_some(DOWNGRADES))
+            .args(names)
+            .args(&earlier),
     )
 }
 
-/// Debian's rustc-web and its rustup conflict, for one: to remove what somebody else works with is
-/// not for a set-up to decide.
-fn refuse_removals(names: &[&str]) -> Result<()> {
-    let mut simulate = shell::program("apt-get");
-    simulate
-        .env("LC_ALL", "C")
-        .args(["install", "--simulate", "--no-install-recommends"]);
-    let simulation =
-        shell::output(simulate.args(names)).context("asking apt-get what it would do")?;
-    let removals = removals(&simulation);
+/// Without this apt-get refuses to install an earlier version, if `--yes` answers for the user.
+const DOWNGRADES: &str = "--allow-downgrades";
+
+/// What else is to be installed so that nothing is removed: the archive's version of packages that are in
+/// conflict by their version alone, as qemu-utils of backports is with a QEMU of the release itself.
+/// Debian's rustc-web and its rustup conflict whatever their versions: to remove what somebody else works
+/// with is not for a set-up to decide.
+fn instead_of_removals(names: &[&str]) -> Result<Vec<String>> {
+    let removals = simulate(names, &[])?;
     if removals.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
+    }
+    let earlier = removals
+        .iter()
+        .filter_map(|name| archive_version(name).transpose())
+        .collect::<Result<Vec<_>>>()?;
+    if earlier.len() == removals.len() && simulate(names, &earlier)?.is_empty() {
+        return Ok(earlier);
     }
     bail!(
         "to install {} apt-get would remove {}, so nothing was installed; remove those yourself, \
@@ -54,6 +67,32 @@ fn refuse_removals(names: &[&str]) -> Result<()> {
         names.join(", "),
         removals.join(", ")
     )
+}
+
+/// The packages that apt-get would remove to install these.
+fn simulate(names: &[&str], earlier: &[String]) -> Result<Vec<String>> {
+    let mut simulate = shell::program("apt-get");
+    simulate
+        .env("LC_ALL", "C")
+        .args(["install", "--simulate", "--no-install-recommends"])
+        .args((!earlier.is_empty()).then_some(DOWNGRADES))
+        .args(names)
+        .args(earlier);
+    let simulation = shell::output(&mut simulate).context("asking apt-get what it would do")?;
+    Ok(removals(&simulation).into_iter().map(Into::into).collect())
+}
+
+/// A package in the highest version that the archive has, as apt-get takes it: `name=version`.
+fn archive_version(name: &str) -> Result<Option<String>> {
+    let mut madison = shell::program("apt-cache");
+    let versions = shell::output(madison.args(["madison", name]))
+        .with_context(|| format!("asking apt-cache for the versions of {name}"))?;
+    Ok(first_version(&versions).map(|version| format!("{name}={version}")))
+}
+
+/// The first version in a table of apt-cache's `madison`: the highest.
+fn first_version(madison: &str) -> Option<&str> {
+    madison.lines().next()?.split('|').nth(1).map(str::trim)
 }
 
 /// The packages that a simulated run of apt-get would remove.
@@ -73,7 +112,7 @@ fn apt_get() -> Command {
 
 #[cfg(test)]
 mod tests {
-    use super::removals;
+    use super::{first_version, removals};
 
     #[test]
     fn removals_are_named() {
@@ -91,5 +130,13 @@ mod tests {
         let simulation = "Inst sudo (1.9.13p3-1+deb12u4 Debian:12.15/oldstable [amd64])\n\
             Conf sudo (1.9.13p3-1+deb12u4 Debian:12.15/oldstable [amd64])\n";
         assert!(removals(simulation).is_empty());
+    }
+
+    #[test]
+    fn the_archives_version_is_the_first_that_is_listed() {
+        let madison = "qemu-utils | 1:7.2+dfsg-7+deb12u18+b3 | file:/archive bookworm/main amd64 Packages\n\
+            qemu-utils | 1:7.2+dfsg-7+deb12u15 | file:/archive bookworm-security/main amd64 Packages\n";
+        assert_eq!(first_version(madison), Some("1:7.2+dfsg-7+deb12u18+b3"));
+        assert_eq!(first_version(""), None);
     }
 }
