@@ -4,6 +4,7 @@ mod attempts;
 mod logs;
 mod metrics;
 mod policy;
+mod top;
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -12,6 +13,7 @@ use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
 pub use logs::Logs;
 pub use metrics::Metrics;
 pub use policy::{DefaultAction, PolicyArgs, RuleFlags};
+pub use top::Top;
 
 use crate::{
     audit::target::{Format, Target},
@@ -33,8 +35,10 @@ Examples:
   Look around in a fence, as another user:
     sudo qfence-user exec --user nobody -- bash
 
-  What is fenced, and an end to it:
+  What is fenced, what is tried there, and an end to it:
     sudo qfence-user ps
+    sudo qfence-user top
+    sudo qfence-user logs vm1 -f
     sudo qfence-user rm vm1
 
   Whether this host can fence, and whether a fence holds on it:
@@ -187,6 +191,8 @@ pub enum Verb {
     Rm(Rm),
     /// Show what was tried in a fence
     Logs(Logs),
+    /// Watch fences in the terminal
+    Top(Top),
     /// Say what fences have counted, for Prometheus
     Metrics(Metrics),
     /// Change the policy of a fence that runs

@@ -34,7 +34,7 @@
 //! | [`integrity`] | whether the fence is still whole |
 //! | [`supervise`] | runs until the command ends |
 //! | [`audit`], [`what`] | what was tried: out of the kernel, onto record, to wherever people look |
-//! | [`snapshot`], [`metrics`] | what a fence has counted; for monitoring systems |
+//! | [`snapshot`], [`metrics`], [`top`] | what a fence has counted; for monitoring systems; in a terminal |
 //! | [`traces`], [`say`] | what the programs say; qfence's own words |
 //! | [`readable`] | waits for descriptors |
 //! | [`explain`], [`suggest`] | why a destination is refused; a profile out of what was seen |
@@ -88,6 +88,7 @@ pub mod state;
 pub mod store;
 pub mod suggest;
 pub mod supervise;
+pub mod top;
 pub mod traces;
 pub mod verify;
 pub mod what;

@@ -19,11 +19,14 @@
 //! | [`run`] | a command run to its end |
 //! | [`shell`] | a shell in a fence that the test talks to |
 //! | [`terminal`] | a terminal with a shell at it |
+//! | [`screen`] | what somebody at a terminal that can be drawn on sees |
 //! | [`remains`] | what there is of a fence: cgroup, pins, description |
 //! | [`debian`] | Debian packages that are used without being installed |
+//! | [`bench`] | what benchmarks have in common |
 //! | [`workspace`] | paths, and files that are built once |
 
 pub mod attempt;
+pub mod bench;
 pub mod capture;
 pub mod debian;
 pub mod dns;
@@ -38,6 +41,7 @@ pub mod probe;
 pub mod process;
 pub mod remains;
 pub mod run;
+pub mod screen;
 pub mod shell;
 pub mod terminal;
 pub mod workspace;

@@ -5,6 +5,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Read as _, Write as _},
     os::{fd::AsFd as _, unix::process::CommandExt as _},
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -30,18 +31,24 @@ pub const PROMPT: &str = "outer> ";
 #[derive(Debug)]
 pub struct Terminal {
     screen: File,
+    path: PathBuf,
     shell: Child,
     /// What has come and is not looked at yet.
     pending: Vec<u8>,
 }
 
 impl Terminal {
-    /// Starts an interactive bash at a new terminal, and waits for its prompt.
+    /// Starts an interactive bash at a new terminal that only prints, and waits for its prompt.
     pub fn start() -> Result<Self> {
+        // Nothing that a test looks for is to be wrapped.
+        Self::start_as("dumb", 50, 1000)
+    }
+
+    /// Starts an interactive bash at a new terminal of a kind and a size, and waits for its prompt.
+    pub fn start_as(kind: &str, rows: u16, columns: u16) -> Result<Self> {
         let size = Winsize {
-            ws_row: 50,
-            // Nothing that a test looks for is to be wrapped.
-            ws_col: 1000,
+            ws_row: rows,
+            ws_col: columns,
             ws_xpixel: 0,
             ws_ypixel: 0,
         };
@@ -51,26 +58,27 @@ impl Terminal {
         let mut bash = Command::new("bash");
         bash.args(["--norc", "--noediting", "-i"])
             .env("PS1", PROMPT)
-            .env("TERM", "dumb")
+            .env("TERM", kind)
             .env_remove("PROMPT_COMMAND")
             .stdin(stream()?)
             .stdout(stream()?)
             .stderr(stream()?);
         without_sudo(&mut bash);
-        let terminal = path.clone();
+        let opened = path.clone();
         // SAFETY: only system calls happen between fork and exec, and `open` of a short path, which
         // does not allocate.
         unsafe {
             bash.pre_exec(move || {
                 setsid()?;
                 // The first terminal that a session's leader opens becomes the session's.
-                OpenOptions::new().read(true).write(true).open(&terminal)?;
+                OpenOptions::new().read(true).write(true).open(&opened)?;
                 Ok(())
             });
         }
         let shell = bash.spawn().context("start bash")?;
         let mut terminal = Self {
             screen: pair.master.into(),
+            path,
             shell,
             pending: Vec::new(),
         };
@@ -115,11 +123,30 @@ impl Terminal {
         }
     }
 
+    /// What has come since the last time, once something has, within `limit`; empty if nothing has.
+    pub fn take(&mut self, limit: Duration) -> Result<Vec<u8>> {
+        if self.pending.is_empty() {
+            self.read(Instant::now() + limit)?;
+        }
+        Ok(std::mem::take(&mut self.pending))
+    }
+
+    /// Its device, such as `/dev/pts/3`.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The process group that has it.
+    pub fn foreground(&self) -> Result<Pid> {
+        tcgetpgrp(&self.screen).context("ask the terminal")
+    }
+
     /// Waits until a process group has the terminal: keys that are signals go to whoever has it.
     pub fn wait_for_foreground(&self, group: u32) -> Result<()> {
         let group = Pid::from_raw(i32::try_from(group)?);
         run::wait_until(&format!("{group} has the terminal"), || {
-            Ok(tcgetpgrp(&self.screen).context("ask the terminal")? == group)
+            Ok(self.foreground()? == group)
         })
     }
 

@@ -58,7 +58,7 @@ enum Task {
         /// Run only the tests whose names contain this.
         filter: Option<String>,
     },
-    /// Set up, build, and measure as root what a policy costs; the figures go to target/bench.
+    /// Set up, build, and measure as root what policy and record cost; the figures go to target/bench.
     Bench {
         /// Measure for seconds, not for a minute: for a first look.
         #[arg(long)]

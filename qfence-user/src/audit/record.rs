@@ -142,6 +142,14 @@ impl Attempt {
 }
 
 impl Line {
+    /// As text, for where the fence is known: the time of day, and what it tells of.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        let text = self.to_string();
+        let rest = text.splitn(3, ' ').nth(2).unwrap_or_default();
+        format!("{} {rest}", self.time.strftime("%H:%M:%S"))
+    }
+
     /// As JSON, without a line's end.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ pub mod policy;
 pub mod ps;
 pub mod rm;
 pub mod set;
+pub mod top;
 pub mod verify;
 
 use std::{
@@ -50,6 +51,7 @@ pub fn run() -> ExitCode {
         Verb::Rm(options) => rm::run(options, &paths),
         Verb::Explain(options) => explain::run(options, &paths).map(|()| 0),
         Verb::Logs(options) => logs::run(options, &paths).map(|()| 0),
+        Verb::Top(options) => top::run(options, &paths).map(|()| 0),
         Verb::Metrics(options) => metrics::run(options, &paths).map(|()| 0),
         Verb::Policy(options) => policy::run(options, &paths),
         Verb::Set(options) => set::run(options, &paths).map(|()| 0),

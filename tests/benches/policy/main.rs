@@ -6,14 +6,13 @@ mod policies;
 mod verdict;
 
 use std::{
-    env, fs,
+    fs,
     io::{Write as _, stdout},
-    path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use policies::{Case, SIZES};
 use qfence_user::{
     compile::compile,
@@ -22,6 +21,7 @@ use qfence_user::{
     policy::Sets,
 };
 use serde::Serialize;
+use tests::bench::{self, Goal, Options};
 use verdict::{Bench, Cost};
 
 /// What compiling and putting in force may take together, at the greatest size.
@@ -57,36 +57,13 @@ struct Ratio {
     ratio: f64,
 }
 
-#[derive(Serialize)]
-struct Goal {
-    goal: String,
-    is_met: bool,
-}
-
 fn main() -> ExitCode {
-    match run() {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    bench::ends(run())
 }
 
-fn run() -> Result<bool> {
-    let mut quick = false;
-    let mut json = None;
-    let mut arguments = env::args_os().skip(1);
-    while let Some(argument) = arguments.next() {
-        match argument.to_str() {
-            Some("--quick") => quick = true,
-            Some("--json") => json = arguments.next().map(PathBuf::from),
-            // What cargo says to every benchmark.
-            Some("--bench") => {}
-            _ => anyhow::bail!("policy [--quick] [--json FILE]"),
-        }
-    }
+fn run() -> Result<Vec<Goal>> {
+    let options = Options::read()?;
+    let quick = options.quick;
     let mut bench = Bench::new(quick)?;
     let changes = SIZES
         .map(|prefixes| change(&mut bench.maps, prefixes, if quick { 3 } else { 15 }))
@@ -105,10 +82,8 @@ fn run() -> Result<bool> {
     };
     report.goals = goals(&report);
     show(&report)?;
-    if let Some(path) = json {
-        write(&path, &report)?;
-    }
-    Ok(report.goals.iter().all(|goal| goal.is_met))
+    options.keep(&report)?;
+    Ok(report.goals)
 }
 
 fn change(maps: &mut Maps, prefixes: u32, times: usize) -> Result<Change> {
@@ -123,23 +98,22 @@ fn change(maps: &mut Maps, prefixes: u32, times: usize) -> Result<Change> {
     for _ in 0..times {
         let start = Instant::now();
         let compiled = compile(&rules, &sets, false)?;
-        compiling.push(start.elapsed());
+        compiling.push(ms(start));
         let start = Instant::now();
         maps.publish(&compiled)?;
-        publishing.push(start.elapsed());
+        publishing.push(ms(start));
         intervals = compiled.intervals;
     }
     Ok(Change {
         prefixes,
         intervals,
-        compile_ms: median(compiling),
-        publish_ms: median(publishing),
+        compile_ms: bench::median(compiling),
+        publish_ms: bench::median(publishing),
     })
 }
 
-fn median(mut times: Vec<Duration>) -> f64 {
-    times.sort_unstable();
-    times[times.len() / 2].as_secs_f64() * 1000.0
+fn ms(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1000.0
 }
 
 fn ratios(verdicts: &[Cost]) -> Vec<Ratio> {
@@ -206,18 +180,5 @@ fn show(report: &Report) -> Result<()> {
     for of in &report.ratios {
         writeln!(out, "{}, {}: {:.2} times", of.what, of.hook, of.ratio)?;
     }
-    writeln!(out)?;
-    for of in &report.goals {
-        let word = if of.is_met { "met" } else { "MISSED" };
-        writeln!(out, "{word:<6}  {}", of.goal)?;
-    }
-    Ok(())
-}
-
-fn write(path: &Path, report: &Report) -> Result<()> {
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
-    }
-    fs::write(path, serde_json::to_vec_pretty(report)?)
-        .with_context(|| format!("write {}", path.display()))
+    bench::show(&mut out, &report.goals)
 }

@@ -1,0 +1,18 @@
+//! `top`: a live view of all fences.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::require_root;
+use crate::{cli::Top, fences::Fences, paths::Paths, top::screen::show};
+
+/// Runs `top`.
+///
+/// # Errors
+/// If there is no terminal, or the fences cannot be listed.
+pub fn run(options: &Top, paths: &Paths) -> Result<()> {
+    require_root()?;
+    let fences = Fences::open(paths)?;
+    show(&fences, Duration::from_secs(options.interval.into()))
+}
