@@ -21,7 +21,7 @@ pub const MAX_DEPTH: usize = 2 * ADDRESS_DEPTH + PORT_DEPTH;
 pub const ROOTS: usize = 4;
 
 /// How many nodes there can be.
-pub const MAX_NODES: usize = 1 << 20;
+pub const MAX_NODES: usize = 1 << 22;
 
 /// What a node looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,14 +1,21 @@
-//! What benchmarks have in common: their options, goals, medians, and files of figures.
+//! What benchmarks have in common: options, samples that are taken in turns, goals, tables, and files of figures.
+//!
+//! Figures of different runs are not compared: what else the machine does is not the same. Within a run the
+//! variants of one thing take turns, round by round, and a ratio is that of two figures of one round.
+
+mod report;
+mod series;
 
 use std::{
-    env, fs,
-    io::{self, Write as _, stderr},
-    path::{Path, PathBuf},
+    env,
+    io::{Write as _, stderr, stdout},
+    path::PathBuf,
     process::ExitCode,
 };
 
 use anyhow::{Context as _, Result, bail};
-use serde::Serialize;
+pub use report::{Goal, Machine, Missing, Report};
+pub use series::{Row, Series, median, quantile};
 
 /// What `cargo xtask bench` says to a benchmark.
 #[derive(Debug, Default)]
@@ -36,91 +43,41 @@ impl Options {
         Ok(options)
     }
 
-    /// Writes the figures, if they are wanted.
-    pub fn keep(&self, figures: &impl Serialize) -> Result<()> {
-        self.json
-            .as_deref()
-            .map_or(Ok(()), |path| write(path, figures))
+    /// One of two numbers: for a first look, or for figures.
+    #[must_use]
+    pub fn either<T>(&self, quick: T, whole: T) -> T {
+        if self.quick { quick } else { whole }
     }
 }
 
-fn write(path: &Path, figures: &impl Serialize) -> Result<()> {
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
-    }
-    fs::write(path, serde_json::to_vec_pretty(figures)?)
-        .with_context(|| format!("write {}", path.display()))
-}
-
-/// What was to be reached.
-#[derive(Clone, Debug, Serialize)]
-pub struct Goal {
-    /// What, with its limit.
-    pub goal: String,
-    /// Whether it was.
-    pub is_met: bool,
-}
-
-impl Goal {
-    /// That a number is at most so much.
-    pub fn at_most(goal: &str, number: f64, limit: f64) -> Self {
-        Self {
-            goal: format!("{goal}: {number:.2}, at most {limit}"),
-            is_met: number <= limit,
+/// A benchmark's `main`: measures, shows the tables and the goals, and writes the figures. It ends badly if a
+/// goal was missed or the measuring failed.
+pub fn main(
+    name: &'static str,
+    measure: impl FnOnce(&Options, &mut Report) -> Result<()>,
+) -> ExitCode {
+    let run = || -> Result<bool> {
+        let options = Options::read()?;
+        let mut report = Report::new(name, options.quick)?;
+        measure(&options, &mut report)?;
+        let mut out = stdout().lock();
+        report.show(&mut out).context("print the table")?;
+        if let Some(path) = &options.json {
+            report.write(path)?;
         }
-    }
-
-    /// That a number is at least so much.
-    pub fn at_least(goal: &str, number: f64, limit: f64) -> Self {
-        Self {
-            goal: format!("{goal}: {number:.2}, at least {limit}"),
-            is_met: number >= limit,
-        }
-    }
-}
-
-/// Shows goals, a line each.
-pub fn show(out: &mut impl io::Write, goals: &[Goal]) -> Result<()> {
-    writeln!(out)?;
-    for Goal { goal, is_met } in goals {
-        let word = if *is_met { "met" } else { "MISSED" };
-        writeln!(out, "{word:<6}  {goal}")?;
-    }
-    Ok(())
-}
-
-/// Of numbers in order the one that such a share of them does not exceed; 0.5 for the median.
-#[must_use]
-pub fn quantile(sorted: &[f64], share: f64) -> f64 {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "there are not that many"
-    )]
-    let at = (sorted.len() as f64 * share) as usize;
-    sorted
-        .get(at.min(sorted.len().saturating_sub(1)))
-        .copied()
-        .unwrap_or(f64::NAN)
-}
-
-/// The median of numbers in any order.
-#[must_use]
-pub fn median(mut numbers: Vec<f64>) -> f64 {
-    numbers.sort_unstable_by(f64::total_cmp);
-    quantile(&numbers, 0.5)
-}
-
-/// How a benchmark ends that returned its goals: badly if one was missed.
-#[must_use]
-pub fn ends(goals: Result<Vec<Goal>>) -> ExitCode {
-    match goals {
-        Ok(goals) if goals.iter().all(|goal| goal.is_met) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
+        Ok(report.goals.iter().all(|goal| goal.is_met))
+    };
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             let _ = writeln!(stderr(), "error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says what is being measured, while it is.
+pub fn progress(what: &str) {
+    let _ = writeln!(stderr(), "    {what} ...");
 }

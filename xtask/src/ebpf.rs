@@ -42,6 +42,7 @@ fn compile(compiler: &Compiler) -> Result<Vec<u8>> {
         bpf_target_arch()?,
         "-Cdebuginfo=2".into(),
         "-Clink-arg=--btf".into(),
+        "-Clink-arg=--disable-expand-memcpy-in-order".into(),
     ];
     let target_dir = workspace::target().join("ebpf");
     let mut cargo = compiler.cargo();

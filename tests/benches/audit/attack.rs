@@ -5,9 +5,8 @@
 use std::{fmt::Write as _, fs};
 
 use anyhow::{Context as _, Result, ensure};
-use serde::Serialize;
 use tests::{
-    bench::median,
+    bench::Series,
     fence::Fence,
     probe::{self, CONNECTED, Flood},
     shell::Shell,
@@ -20,19 +19,19 @@ const DESTINATIONS: u16 = 1000;
 /// How long a round takes.
 const ROUND_MS: u64 = 2000;
 
-/// Connects a second, medians.
-#[derive(Serialize)]
+/// Nobody else.
+const ALONE: &str = "alone";
+/// Beside two processes that are not fenced.
+pub(crate) const UNFENCED: &str = "beside an unfenced attack";
+/// Beside two processes in the fence.
+pub(crate) const FENCED: &str = "beside a refused attack";
+
+/// Calls of connect() a second.
 pub(crate) struct Attack {
-    /// Allowed ones in a fence with nobody else.
-    pub(crate) alone: f64,
-    /// Allowed ones beside two processes that are not fenced.
-    pub(crate) unfenced: f64,
-    /// Allowed ones beside two processes in the fence.
-    pub(crate) fenced: f64,
-    /// What those tried.
-    pub(crate) refused: f64,
-    /// Fenced to unfenced: the median of all rounds.
-    pub(crate) ratio: f64,
+    /// Those of a process in the fence that is let.
+    pub(crate) allowed: Series,
+    /// Those of the attack in the fence.
+    pub(crate) refused: Series,
 }
 
 /// Measures, round by round.
@@ -67,33 +66,27 @@ pub(crate) fn measure(rounds: usize) -> Result<Attack> {
     let mut outside = Shell::start(world.host.command("sh"))?;
     let together = format!("{attack} & {attack} & wait");
 
-    let (mut alone, mut unfenced, mut fenced) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut refused, mut ratios) = (Vec::new(), Vec::new());
+    let mut of_allowed = Series::new("allowed connect() in a fence", "/s");
+    let mut of_refused = Series::new("refused connect() of an attack", "/s");
     for _ in 0..rounds {
         let found = read(&inside.ask(allowed)?)?;
-        alone.push(speed(&found, CONNECTED)?);
+        of_allowed.push(ALONE, speed(&found, CONNECTED)?);
 
         outside.tell(&format!("{together}; echo ended"))?;
         let found = read(&inside.ask(allowed)?)?;
-        let beside_unfenced = speed(&found, CONNECTED)?;
+        of_allowed.push(UNFENCED, speed(&found, CONNECTED)?);
         while outside.next_line()? != "ended" {}
 
         let found = read(&inside.ask(&format!("{attack} & {attack} & {allowed}; wait"))?)?;
         let (ours, theirs): (Vec<_>, Vec<_>) = found
             .into_iter()
             .partition(|flood| flood.attempt.contains(&SERVER_V4.to_string()));
-        let beside_fenced = speed(&ours, CONNECTED)?;
-        unfenced.push(beside_unfenced);
-        fenced.push(beside_fenced);
-        refused.push(speed(&theirs, "ECONNREFUSED")?);
-        ratios.push(beside_fenced / beside_unfenced);
+        of_allowed.push(FENCED, speed(&ours, CONNECTED)?);
+        of_refused.push("two processes", speed(&theirs, "ECONNREFUSED")?);
     }
     Ok(Attack {
-        alone: median(alone),
-        unfenced: median(unfenced),
-        fenced: median(fenced),
-        refused: median(refused),
-        ratio: median(ratios),
+        allowed: of_allowed,
+        refused: of_refused,
     })
 }
 

@@ -2,9 +2,10 @@
 
 use std::{
     env,
-    io::{Write as _, stdout},
+    io::{Write as _, stderr, stdout},
     net::{Ipv4Addr, UdpSocket},
     os::unix::net::UnixDatagram,
+    process::ExitCode,
     sync::mpsc,
     thread,
     time::Duration,
@@ -12,9 +13,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use nix::time::{ClockId, clock_gettime};
-use serde::Serialize;
 use tests::{
-    bench::quantile,
+    bench::{Series, quantile},
     fence::Fence,
     run::{HANG, to_end},
     workspace,
@@ -30,17 +30,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// The first port that is tried.
 const FIRST: u16 = 10_000;
 
-/// How late lines are.
-#[derive(Serialize)]
-pub(crate) struct Lateness {
-    pub(crate) lines: usize,
-    pub(crate) p50_ms: f64,
-    pub(crate) p99_ms: f64,
-    pub(crate) most_ms: f64,
-}
-
-/// Makes attempts in a fence, and reads their lines.
-pub(crate) fn measure(count: u16) -> Result<Lateness> {
+/// Makes attempts in a fence, and reads their lines: how late they are, and what one in a hundred exceeds, in ms.
+pub(crate) fn measure(count: u16) -> Result<(Series, f64)> {
     let world = World::new()?;
     let dir = tempfile::tempdir()?;
     workspace::make_readable(dir.path())?;
@@ -79,17 +70,26 @@ pub(crate) fn measure(count: u16) -> Result<Lateness> {
         late.push((arrived - at).as_secs_f64() * 1000.0);
     }
     ensure!(late.len() == usize::from(count), "{} lines", late.len());
+    let mut series = Series::new("from an attempt to its line", "ms");
+    for late in &late {
+        series.push("syslog's socket", *late);
+    }
     late.sort_unstable_by(f64::total_cmp);
-    Ok(Lateness {
-        lines: late.len(),
-        p50_ms: quantile(&late, 0.5),
-        p99_ms: quantile(&late, 0.99),
-        most_ms: quantile(&late, 1.0),
-    })
+    Ok((series, quantile(&late, 0.99)))
 }
 
 /// In the fence: makes attempts, and prints the port and the time of each.
-pub(crate) fn attempts() -> Result<()> {
+pub(crate) fn attempts() -> ExitCode {
+    match attempt() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn attempt() -> Result<()> {
     let count: u16 = env::args().nth(2).context("a count")?.parse()?;
     let mut out = stdout().lock();
     for port in FIRST..FIRST + count {

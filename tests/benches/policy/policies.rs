@@ -10,7 +10,7 @@ use qfence_user::policy::{
 };
 
 /// Of how many prefixes a change of policy is measured.
-pub(crate) const SIZES: [u32; 4] = [10, 100, 1000, 10_000];
+pub(crate) const SIZES: [u32; 5] = [10, 100, 1000, 10_000, 100_000];
 /// How many destinations are called in a round: as many for every policy, half of each family.
 const DESTINATIONS: u32 = 1000;
 /// The port that is called.
@@ -26,14 +26,17 @@ pub(crate) enum Case {
 }
 
 impl Case {
-    pub(crate) const PAIRS: [(Self, Self); 2] = [
-        (Self::Prefixes(10), Self::Prefixes(10_000)),
-        (Self::Rules(1), Self::Rules(60)),
-    ];
-    pub(crate) const ALL: [Self; 4] = [
+    pub(crate) const PREFIXES: [Self; 5] = [
         Self::Prefixes(10),
+        Self::Prefixes(100),
+        Self::Prefixes(1000),
         Self::Prefixes(10_000),
+        Self::Prefixes(100_000),
+    ];
+    pub(crate) const RULES: [Self; 4] = [
         Self::Rules(1),
+        Self::Rules(4),
+        Self::Rules(16),
         Self::Rules(60),
     ];
 

@@ -19,8 +19,8 @@ use qfence_user::{
     pins::Pins,
     policy::Sets,
 };
-use serde::Serialize;
 use tests::{
+    bench::{Options, Series},
     fence::Fence,
     probe::{self, CONNECTED, Flood},
     remains,
@@ -46,15 +46,6 @@ pub(crate) struct Bench {
     _stats: OwnedFd,
 }
 
-/// What a verdict costs: of all rounds the fastest, for nothing makes it faster than it is.
-#[derive(Serialize)]
-pub(crate) struct Cost {
-    pub(crate) case: String,
-    pub(crate) hook: &'static str,
-    pub(crate) ns: f64,
-    pub(crate) calls: u64,
-}
-
 /// How long a program has run, and how often.
 #[derive(Clone, Copy)]
 struct Clock {
@@ -63,7 +54,7 @@ struct Clock {
 }
 
 impl Bench {
-    pub(crate) fn new(quick: bool) -> Result<Self> {
+    pub(crate) fn new(options: &Options) -> Result<Self> {
         let world = World::new()?;
         let fence = Fence::new("bench")?.with(&["--user", "nobody"]);
         let inside = Shell::start(fence.command(&world.host, "sh"))?;
@@ -75,41 +66,28 @@ impl Bench {
             fence,
             inside,
             dir,
-            rounds: if quick { 3 } else { 15 },
-            round_ms: if quick { 200 } else { 500 },
+            rounds: options.either(3, 15),
+            round_ms: options.either(500, 500),
             _world: world,
             _stats: enable_stats(Stats::RunTime).context("have the kernel measure programs")?,
         })
     }
 
-    /// Measures all of them, round by round, so that what else the machine does falls on all alike.
-    pub(crate) fn verdicts(&mut self, cases: &[Case]) -> Result<Vec<Cost>> {
-        let mut costs: Vec<Cost> = Vec::new();
+    /// Measures all of them, round by round, so that what else the machine does falls on all alike: a series
+    /// for each hook.
+    pub(crate) fn verdicts(&mut self, what: &str, cases: &[Case]) -> Result<[Series; 2]> {
+        let mut series = HOOKS.map(|hook| Series::new(format!("{what}, {}", hook.name()), "ns"));
         for _ in 0..self.rounds {
             for &case in cases {
-                for (hook, ns, calls) in self.round(case)? {
-                    let known = costs
-                        .iter_mut()
-                        .find(|cost| cost.case == case.name() && cost.hook == hook.name());
-                    match known {
-                        Some(cost) => {
-                            cost.ns = cost.ns.min(ns);
-                            cost.calls += calls;
-                        }
-                        None => costs.push(Cost {
-                            case: case.name(),
-                            hook: hook.name(),
-                            ns,
-                            calls,
-                        }),
-                    }
+                for (series, ns) in series.iter_mut().zip(self.round(case)?) {
+                    series.push(&case.name(), ns);
                 }
             }
         }
-        Ok(costs)
+        Ok(series)
     }
 
-    fn round(&mut self, case: Case) -> Result<Vec<(Hook, f64, u64)>> {
+    fn round(&mut self, case: Case) -> Result<Vec<f64>> {
         let sets = Sets {
             host: host_set([]),
             many: many_set([]),
@@ -141,7 +119,7 @@ impl Bench {
             ensure!(runs > 0, "{} did not run", hook.name());
             let ns = u32::try_from(after.ns - before.ns).context("a round is short")?;
             let calls = u32::try_from(runs).context("a round is short")?;
-            found.push((hook, f64::from(ns) / f64::from(calls), runs));
+            found.push(f64::from(ns) / f64::from(calls));
         }
         Ok(found)
     }
