@@ -6,6 +6,8 @@
 //! for itself. So a verdict costs a few steps, however much the policy tells apart, unless what it names
 //! lies in clusters within clusters.
 
+use core::hint::black_box;
+
 use crate::{Address, Path, Protocol, address::V4_MAPPED, verdict::Verdict};
 
 /// How many nodes are one below the other at most, that look at the same part of an address.
@@ -17,11 +19,15 @@ pub const PORT_DEPTH: usize = 4;
 /// How many nodes are one below the other at most, above a verdict.
 pub const MAX_DEPTH: usize = 2 * ADDRESS_DEPTH + PORT_DEPTH;
 
-/// How many nodes come first, whatever the policy: a root for each path and address family.
-pub const ROOTS: usize = 4;
+/// The index of a verdict that has the flags which all of the policy have. Before it is a root for each path
+/// and address family.
+pub const FLAGS: u32 = 4;
+
+/// How many nodes come first, whatever the policy.
+pub const HEAD: usize = 5;
 
 /// How many nodes there can be.
-pub const MAX_NODES: usize = 1 << 22;
+pub const MAX_NODES: usize = 1 << 20;
 
 /// What a node looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,10 +57,14 @@ pub const fn port_query(protocol: Protocol, port: u16) -> u32 {
 /// A destination, as the tree is asked about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Query {
-    root: u32,
-    upper: u64,
-    lower: u64,
-    port: u32,
+    /// The index of the root for its path and address family.
+    pub root: u32,
+    /// The upper half of its address.
+    pub upper: u64,
+    /// The lower half.
+    pub lower: u64,
+    /// Its protocol and port, as a [`port_query`].
+    pub port: u32,
 }
 
 impl Query {
@@ -83,17 +93,6 @@ impl Query {
             upper,
             lower,
             port: port_query(protocol, port),
-        }
-    }
-
-    #[inline(always)]
-    const fn part(&self, part: u32) -> u64 {
-        if part == Part::Port as u32 {
-            self.port as u64
-        } else if part == Part::Lower as u32 {
-            self.lower
-        } else {
-            self.upper
         }
     }
 }
@@ -167,10 +166,11 @@ impl Node {
         }
     }
 
-    /// Whether it looks at protocol and port.
+    /// Whether it looks at that part.
     #[must_use]
-    pub const fn is_of_ports(&self) -> bool {
-        self.part() == Part::Port as u32
+    #[inline(always)]
+    pub const fn looks_at(&self, part: Part) -> bool {
+        self.part() == part as u32
     }
 
     /// The index of the node for a value of the part that it looks at; of no meaning for a verdict.
@@ -226,35 +226,45 @@ pub trait Nodes {
 #[must_use]
 #[inline(always)]
 pub fn decide(nodes: &impl Nodes, query: &Query) -> Verdict {
-    let mut index = query.root;
-    let mut depth = 0;
-    while depth <= MAX_DEPTH {
-        let Some(node) = nodes.read(index) else {
-            return Verdict::NONE;
-        };
-        if let Some(verdict) = node.verdict() {
-            return verdict;
-        }
-        index = node.way(query.part(node.part()));
-        depth += 1;
-    }
-    Verdict::NONE
+    let port = u64::from(query.port);
+    leaf(nodes, query)
+        .and_then(|leaf| descend(nodes, leaf, Part::Port, port, PORT_DEPTH))
+        .and_then(|node| node.verdict())
+        .unwrap_or(Verdict::NONE)
 }
 
 /// What all destinations of an address begin with: the node for it, a verdict or what looks at protocol
 /// and port. `None` where there is none, and all is denied.
 #[must_use]
-pub fn leaf(nodes: &impl Nodes, path: Path, address: Address) -> Option<Node> {
-    let query = Query::new(path, address, Protocol::ANY, 0);
-    let mut index = query.root;
-    for _ in 0..=MAX_DEPTH {
-        let node = nodes.read(index)?;
-        if node.verdict().is_some() || node.is_of_ports() {
-            return Some(node);
+#[inline(always)]
+pub fn leaf(nodes: &impl Nodes, query: &Query) -> Option<Node> {
+    let root = nodes.read(query.root)?;
+    let lower = descend(nodes, root, Part::Upper, query.upper, ADDRESS_DEPTH)?;
+    descend(nodes, lower, Part::Lower, query.lower, ADDRESS_DEPTH)
+}
+
+/// Goes down to the first node that does not look at a part, at most so deep.
+///
+/// A loop for each part: in one for all of them the verifier has many more ways through each round.
+#[inline(always)]
+fn descend(
+    nodes: &impl Nodes,
+    mut node: Node,
+    part: Part,
+    value: u64,
+    depth: usize,
+) -> Option<Node> {
+    // A number that the compiler does not know: it would write the loop out, and each program is large
+    // enough.
+    let mut left = black_box(depth);
+    while node.looks_at(part) {
+        if left == 0 {
+            return None;
         }
-        index = node.way(query.part(node.part()));
+        left -= 1;
+        node = nodes.read(node.way(value))?;
     }
-    None
+    Some(node)
 }
 
 // SAFETY: a `repr(C)` struct of integers without padding (asserted above): any bytes are a value.
@@ -283,6 +293,10 @@ mod tests {
     fn ask(nodes: &[Node], address: Address, protocol: Protocol, port: u16) -> Verdict {
         let query = Query::new(Path::Address, address, protocol, port);
         decide(&Tree(nodes), &query)
+    }
+
+    fn any(address: Address) -> Query {
+        Query::new(Path::Address, address, Protocol::ANY, 0)
     }
 
     #[test]
@@ -332,7 +346,8 @@ mod tests {
 
     #[test]
     fn each_family_has_a_root_on_each_path() {
-        let roots: [Node; ROOTS] = core::array::from_fn(|rule| allow(u32::try_from(rule).unwrap()));
+        let roots: [Node; FLAGS as usize] =
+            core::array::from_fn(|rule| allow(u32::try_from(rule).unwrap()));
         for (path, v6, v4) in [(Path::Address, 0, 1), (Path::Loopback, 2, 3)] {
             for (address, rule) in [
                 ([0; 16], v6),
@@ -375,8 +390,8 @@ mod tests {
             other[octet] += 1;
             assert!(!allows(other, Protocol::UDP, 53));
         }
-        let leaf = leaf(&Tree(&nodes), Path::Address, address).unwrap();
-        assert!(leaf.is_of_ports());
+        let leaf = leaf(&Tree(&nodes), &any(address)).unwrap();
+        assert!(leaf.looks_at(Part::Port));
     }
 
     #[test]
@@ -389,7 +404,7 @@ mod tests {
     fn a_tree_without_an_end_denies() {
         let round = [Node::of_slots(Part::Upper, 1, 0, 1, 0)];
         assert_eq!(ask(&round, [0; 16], Protocol::UDP, 1), Verdict::NONE);
-        assert_eq!(leaf(&Tree(&round), Path::Address, [0; 16]), None);
+        assert_eq!(leaf(&Tree(&round), &any([0; 16])), None);
     }
 
     #[test]

@@ -89,12 +89,17 @@ impl Verdict {
         self.0 & flag & (HOST | MANY | MONITOR) != 0
     }
 
-    pub(crate) const fn bits(self) -> u32 {
+    /// All of it, as a number.
+    #[must_use]
+    #[inline(always)]
+    pub const fn bits(self) -> u32 {
         self.0
     }
 
+    /// That of which this is the number.
+    #[must_use]
     #[inline(always)]
-    pub(crate) const fn from_bits(bits: u32) -> Self {
+    pub const fn from_bits(bits: u32) -> Self {
         Self(bits)
     }
 }

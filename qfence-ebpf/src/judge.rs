@@ -7,15 +7,16 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use qfence_common::{
-    Action, Address, Hook, Path, Protocol, Query, Verdict, Way, decide,
+    Action, Address, Hook, Path, Protocol, Verdict, Way,
     proof::{self, Token},
     verdict::{HOST, MONITOR},
 };
 
 use crate::{
     destination::Destination,
-    maps::{DENY_RETVAL, POLICY, PROOF},
+    maps::{DENY_RETVAL, PROOF},
     owner, peers,
+    policy::{self, verdict},
     record::{Author, Refusal, hit, refuse, sight, traffic},
     socket::{local_address, local_port},
 };
@@ -131,10 +132,10 @@ pub(crate) fn judge<const HOOK: u32, C: EbpfContext>(ctx: &C, to: &Destination) 
     Judgement { action, verdict }
 }
 
-/// Whether the policy is only monitored; without one nothing is. All verdicts say the same.
+/// Whether the policy is only monitored; without one nothing is.
 #[inline(always)]
 pub(crate) fn monitors() -> bool {
-    of_address([0; 16]).has(MONITOR)
+    policy::flags().has(MONITOR)
 }
 
 /// Whether the hook of that number is one for connect().
@@ -151,36 +152,6 @@ fn is_tcp(protocol: Protocol) -> bool {
 #[inline(always)]
 pub(crate) fn of_address(address: Address) -> Verdict {
     verdict(Path::Address, address, Protocol::ANY, 0)
-}
-
-/// The policy's verdict. No policy in the slot denies.
-#[inline(always)]
-fn verdict(path: Path, address: Address, protocol: Protocol, port: u16) -> Verdict {
-    match POLICY.get(0) {
-        Some(tree) => {
-            let query = Query::of_halves(path, halves(address), protocol, port);
-            decide(tree, &query)
-        }
-        None => Verdict::NONE,
-    }
-}
-
-/// The two halves of an address, as numbers.
-#[inline(always)]
-fn halves(address: Address) -> [u64; 2] {
-    #[repr(align(8))]
-    struct Aligned(Address);
-
-    let aligned = Aligned(address);
-    // SAFETY: two words, aligned, of initialised memory. Volatile, or LLVM makes them out of single bytes
-    // in registers, and does so before it is known that there is an address: the verifier finds
-    // registers that nothing was written to ("R9 !read_ok").
-    let [upper, lower] = unsafe {
-        core::ptr::from_ref(&aligned.0)
-            .cast::<[u64; 2]>()
-            .read_volatile()
-    };
-    [u64::from_be(upper), u64::from_be(lower)]
 }
 
 /// Whether this is an answer to a datagram that came from there.

@@ -14,6 +14,7 @@ mod maps;
 mod owner;
 mod packet;
 mod peers;
+mod policy;
 mod record;
 mod socket;
 mod tree;

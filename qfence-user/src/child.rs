@@ -1,25 +1,26 @@
 //! Starts the command: the one place that forks, and with it the one place with unsafe code.
 
+mod steps;
+
 use std::{
     ffi::OsString,
     fs::File,
-    io::{self, Read, Write},
-    os::{fd::OwnedFd, unix::process::CommandExt},
+    io::{self, Write},
+    os::{fd::AsRawFd, unix::process::CommandExt},
     process::{Child, Command, Stdio},
+    thread::{self, JoinHandle},
 };
 
 use anyhow::{Context, Result, anyhow};
 use nix::{
     fcntl::OFlag,
     sys::{
-        prctl,
         resource::{Resource, getrlimit, setrlimit},
-        signal::{SigSet, SigmaskHow, sigprocmask},
+        signal::SigSet,
     },
-    unistd::{pipe2, setgroups, setresgid, setresuid},
+    unistd::pipe2,
 };
-
-use qfence_common::Hook;
+use steps::{before_exec, explain};
 
 use crate::{
     dispositions::Reignored,
@@ -71,45 +72,6 @@ pub enum StartError {
     Failed(#[from] anyhow::Error),
 }
 
-/// The steps of the child, each told to the parent before it is taken: the last one told is the one
-/// that failed. A failing exec could not be told from the others otherwise.
-#[derive(Clone, Copy)]
-#[repr(u8)]
-enum Step {
-    EnterCgroup,
-    ProveConnect4,
-    ProveConnect6,
-    ProveSendmsg4,
-    ProveSendmsg6,
-    RestoreLimitsAndSignals,
-    SetGroups,
-    SetUser,
-    SetNoNewPrivs,
-    Exec,
-}
-
-/// The steps that prove the fence, and at which hook. To connect sends nothing, so it comes first: no
-/// datagram leaves where the fence does not hold.
-const PROOFS: [(Step, Hook); 4] = [
-    (Step::ProveConnect4, Hook::Connect4),
-    (Step::ProveConnect6, Hook::Connect6),
-    (Step::ProveSendmsg4, Hook::Sendmsg4),
-    (Step::ProveSendmsg6, Hook::Sendmsg6),
-];
-
-/// What the steps before the last do, in their order.
-const DEEDS: [&str; Step::Exec as usize] = [
-    "enter the cgroup",
-    "prove the fence at connect4",
-    "prove the fence at connect6",
-    "prove the fence at sendmsg4",
-    "prove the fence at sendmsg6",
-    "restore limits and signals",
-    "set the groups",
-    "set the user",
-    "set no_new_privs",
-];
-
 /// Lifts the limit on locked memory, against which maps count before Linux 5.11; returns what it
 /// was, for the command to get back.
 ///
@@ -121,16 +83,62 @@ pub fn lift_locked_memory_limit() -> Result<(u64, u64)> {
     Ok(before)
 }
 
+/// A command that is about to be started. It enters the cgroup and waits there; dropped, it ends.
+///
+/// To enter a cgroup takes some 10 ms of waiting, for the kernel to have seen the end of what ran before (RCU,
+/// in `cgroup_attach_lock`): beside that a fence can be made.
+pub struct Starting {
+    /// What the process waits at.
+    gate: Option<File>,
+    /// Returns when it has executed the command.
+    thread: Option<JoinHandle<Result<Child, StartError>>>,
+}
+
+impl Starting {
+    /// Lets it execute the command; nothing else of it is before that.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub fn go(mut self) -> Result<Child, StartError> {
+        if let Some(mut gate) = self.gate.take() {
+            // Where nobody waits any more, the thread says why.
+            let _ = gate.write_all(&[0]);
+        }
+        self.join()
+            .unwrap_or_else(|| Err(anyhow!("starting the command has crashed").into()))
+    }
+
+    fn join(&mut self) -> Option<Result<Child, StartError>> {
+        self.thread.take()?.join().ok()
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.gate = None;
+        self.join();
+    }
+}
+
 /// Starts the command. It is in the cgroup before it is executed, in the terminal's session and
 /// process group of the caller, with its standard streams and working directory.
 ///
 /// # Errors
 /// [`StartError`]; nothing is left running then.
 pub fn start(launch: Launch<'_>) -> Result<Child, StartError> {
+    prepare(launch)?.go()
+}
+
+/// Begins to start the command: until [`Starting::go`] it makes no socket, and executes nothing.
+///
+/// # Errors
+/// [`StartError`]; nothing is left running then.
+pub fn prepare(launch: Launch<'_>) -> Result<Starting, StartError> {
     let Some((program, arguments)) = launch.command.split_first() else {
         return Err(anyhow!("no command was given").into());
     };
-    let (progress, tell) = pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe")?;
+    let pipe = || pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe");
+    let ((progress, tell), (wait, gate)) = (pipe()?, pipe()?);
     let mut command = Command::new(program);
     command.args(arguments);
     for (name, value) in launch
@@ -143,93 +151,18 @@ pub fn start(launch: Launch<'_>) -> Result<Child, StartError> {
             None => command.env_remove(name),
         };
     }
-    let before_exec = before_exec(&launch, tell)?;
+    let before_exec = before_exec(&launch, tell, wait, gate.as_raw_fd())?;
     command.stdout(launch.stdout);
     // SAFETY: the closure makes system calls alone: it neither allocates nor takes locks.
     unsafe { command.pre_exec(before_exec) };
-    let spawned = command.spawn();
-    drop(command);
-
-    spawned.map_err(|error| explain(program, launch.proof, error, progress))
-}
-
-/// What the child does between fork and exec.
-fn before_exec(
-    launch: &Launch<'_>,
-    progress: OwnedFd,
-) -> Result<impl FnMut() -> io::Result<()> + Send + Sync + 'static> {
-    let mut procs = launch
-        .procs
-        .try_clone()
-        .context("cannot duplicate a descriptor")?;
-    let identity = launch
-        .identity
-        .map(|who| (who.uid, who.gid, who.groups.clone()));
-    let (soft, hard) = launch.locked_memory;
-    let mask = launch.signal_mask;
-    let reignored = launch.reignored;
-    let allow_new_privs = launch.allow_new_privs;
-    let proof = launch.proof;
-    Ok(move || {
-        let tell = |step: Step| nix::unistd::write(&progress, &[step as u8]);
-        // First, while this is still root: the file is root's. "0" is whoever writes it.
-        tell(Step::EnterCgroup)?;
-        procs.write_all(b"0")?;
-        if let Some(proof) = proof {
-            for (step, hook) in PROOFS {
-                tell(step)?;
-                proof.check(hook)?;
-            }
-        }
-        tell(Step::RestoreLimitsAndSignals)?;
-        setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard)?;
-        reignored.ignore()?;
-        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None)?;
-        if let Some((uid, gid, groups)) = &identity {
-            tell(Step::SetGroups)?;
-            setgroups(groups)?;
-            setresgid(*gid, *gid, *gid)?;
-            tell(Step::SetUser)?;
-            setresuid(*uid, *uid, *uid)?;
-        }
-        if !allow_new_privs {
-            tell(Step::SetNoNewPrivs)?;
-            prctl::set_no_new_privs()?;
-        }
-        tell(Step::Exec)?;
-        Ok(())
-    })
-}
-
-/// Tells a failing step from a failing exec.
-fn explain(
-    program: &OsString,
-    proof: Option<Proof>,
-    error: io::Error,
-    progress: OwnedFd,
-) -> StartError {
-    let mut steps = Vec::new();
-    // The writing ends are closed by now, in the child and here: this does not wait.
-    let read = File::from(progress).read_to_end(&mut steps);
-    let failed = PROOFS
-        .into_iter()
-        .find(|(step, _)| steps.last() == Some(&(*step as u8)));
-    if let (Some(proof), Some((_, hook))) = (proof, failed) {
-        return proof.unproven(hook, &error).into();
-    }
-    // Without a word of progress the fork itself has failed.
-    let last = steps.last().map_or("fork", |step| {
-        DEEDS.get(usize::from(*step)).copied().unwrap_or("")
+    let (program, proof) = (program.clone(), launch.proof);
+    let thread = thread::spawn(move || {
+        let spawned = command.spawn();
+        drop(command);
+        spawned.map_err(|error| explain(&program, proof, error, progress))
     });
-    if read.is_err() || !last.is_empty() {
-        let doing = format!("cannot {last} for the command");
-        return StartError::Failed(anyhow::Error::new(error).context(doing));
-    }
-    match error.kind() {
-        io::ErrorKind::NotFound => StartError::NotFound(program.clone()),
-        _ => StartError::NotExecutable {
-            program: program.clone(),
-            error,
-        },
-    }
+    Ok(Starting {
+        gate: Some(gate.into()),
+        thread: Some(thread),
+    })
 }

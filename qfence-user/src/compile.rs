@@ -45,7 +45,7 @@ pub struct DoesNotFit {
 /// The contents of the policy map.
 #[derive(Clone, Debug, Default)]
 pub struct Compiled {
-    /// The tree. Its first [`qfence_common::tree::ROOTS`] nodes are its roots.
+    /// The tree. Its first [`qfence_common::tree::HEAD`] nodes are its roots, and the flags of all.
     pub nodes: Vec<Node>,
     /// Into how many intervals the rules cut the addresses, of both paths.
     pub intervals: usize,
@@ -57,7 +57,7 @@ pub struct Compiled {
 /// # Errors
 /// If the rules tell more addresses apart, or more ports of a prefix, than there is room for.
 pub fn compile(rules: &[Numbered], sets: &Sets, monitor: bool) -> Result<Compiled, DoesNotFit> {
-    let mut tree = Tree::new();
+    let mut tree = Tree::new(common_flags(monitor));
     let mut ports = Ports::new(rules);
     let mut count = 0;
     for path in Path::ALL {
@@ -88,7 +88,12 @@ fn flags(place: &Place<'_>, path: Path, monitor: bool) -> u32 {
     flag(HOST, place.is_host)
         // Asked for by address alone.
         | flag(MANY, place.is_many && path == Path::Address)
-        | flag(MONITOR, monitor)
+        | common_flags(monitor)
+}
+
+/// The flags that all of a policy have.
+fn common_flags(monitor: bool) -> u32 {
+    if monitor { MONITOR } else { 0 }
 }
 
 /// Three of some rules, which have the most of something, as they are written.

@@ -107,7 +107,7 @@ impl Follower {
         let sets = Sets {
             host: host_set(local.all),
             many: many_set(local.broadcast),
-            nameservers: match self.nameservers_of(&policy)? {
+            nameservers: match self.nameservers_of(&policy) {
                 Some(resolv_conf) => resolv_conf.nameservers()?,
                 None => Default::default(),
             },
@@ -145,13 +145,13 @@ impl Follower {
     }
 
     /// The resolv.conf, followed from now on if `policy` depends on it.
-    fn nameservers_of(&mut self, policy: &Policy) -> Result<Option<&ResolvConf>> {
+    fn nameservers_of(&mut self, policy: &Policy) -> Option<&mut ResolvConf> {
         if !policy.names_dns() {
             self.resolv_conf = None;
         } else if self.resolv_conf.is_none() {
-            self.resolv_conf = Some(ResolvConf::follow(&self.resolv_path)?);
+            self.resolv_conf = Some(ResolvConf::follow(&self.resolv_path));
         }
-        Ok(self.resolv_conf.as_ref())
+        self.resolv_conf.as_mut()
     }
 
     /// Whether somebody else has changed the policy since this process last looked.
@@ -179,16 +179,13 @@ impl Follower {
         };
         tokio::select! {
             changed = self.routes.changed() => changed,
-            changed = resolv_conf => changed,
+            () = resolv_conf => Ok(()),
         }
     }
 
     /// Starts to follow anew, after that has failed.
     pub(crate) fn follow_again(&mut self) -> Result<()> {
         self.routes = LocalRoutes::subscribe()?;
-        if let Some(resolv_conf) = &mut self.resolv_conf {
-            *resolv_conf = resolv_conf.again()?;
-        }
         Ok(())
     }
 }

@@ -13,6 +13,9 @@ use crate::{
 /// Crates that use unstable features: the eBPF target has no stable ones for them.
 const UNSTABLE_CRATES: &str = "aya_ebpf,qfence_ebpf";
 
+/// The functions that the verifier looks at by themselves. Others the linker makes the object's own.
+const GLOBAL_FUNCTIONS: [&str; 1] = ["qfence_verdict"];
+
 /// What separates the flags in `CARGO_ENCODED_RUSTFLAGS`.
 const FLAG_SEPARATOR: &str = "\u{1f}";
 
@@ -42,7 +45,9 @@ fn compile(compiler: &Compiler) -> Result<Vec<u8>> {
         bpf_target_arch()?,
         "-Cdebuginfo=2".into(),
         "-Clink-arg=--btf".into(),
+        // Or each array that is zeroed is a call of a function that writes it byte by byte.
         "-Clink-arg=--disable-expand-memcpy-in-order".into(),
+        format!("-Clink-arg=--export={}", GLOBAL_FUNCTIONS.join(",")),
     ];
     let target_dir = workspace::target().join("ebpf");
     let mut cargo = compiler.cargo();

@@ -280,7 +280,17 @@ async fn supervise(
              \"operation not permitted\"",
         );
     }
-    step(options, "loaded the eBPF programs");
+    let starting = child::prepare(Launch {
+        command: &options.command,
+        identity: wanted.identity.as_ref(),
+        procs: fence.cgroup().open_procs()?,
+        proof: Some(kernel.proof()),
+        allow_new_privs: options.allow_new_privs,
+        signal_mask: blocked.mask_before(),
+        reignored: blocked.reignored(),
+        locked_memory,
+        stdout: Stdio::inherit(),
+    })?;
 
     let names = Known::new(&wanted.policy, fence.store());
     let mut policy = Follower::new(kernel, fence.store(), wanted.policy, &paths.resolv_conf)?;
@@ -292,6 +302,9 @@ async fn supervise(
     }
 
     hint(&wanted.forwards, &policy);
+
+    policy.kernel().finish_loading()?;
+    step(options, "loaded the eBPF programs");
 
     let traces = if trace {
         let traces = policy.kernel().take_traces(Traces)?;
@@ -321,18 +334,7 @@ async fn supervise(
         format_args!("attached, with links in {}", fence.pins().display()),
     );
 
-    let started = child::start(Launch {
-        command: &options.command,
-        identity: wanted.identity.as_ref(),
-        procs: fence.cgroup().open_procs()?,
-        proof: Some(policy.kernel().proof()),
-        allow_new_privs: options.allow_new_privs,
-        signal_mask: blocked.mask_before(),
-        reignored: blocked.reignored(),
-        locked_memory,
-        stdout: Stdio::inherit(),
-    });
-    let child = match started {
+    let child = match starting.go() {
         Ok(child) => child,
         Err(StartError::Failed(error)) => return Err(error),
         Err(StartError::Unproven(error)) => return Err(error.into()),

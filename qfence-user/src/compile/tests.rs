@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use qfence_common::{Action, tree::ROOTS};
+use qfence_common::{Action, tree::HEAD};
 
 use super::*;
 use crate::{
@@ -220,7 +220,7 @@ fn without_a_set_the_host_is_what_comes_over_loopback() {
     let policy = testing::policy(&[], false);
     let compiled = compile(&policy.rules(), &Sets::default(), false).unwrap();
     assert_eq!(compiled.intervals, 2);
-    assert_eq!(compiled.nodes.len(), ROOTS);
+    assert_eq!(compiled.nodes.len(), HEAD);
     assert_eq!(
         verdict(&compiled, Protocol::TCP, "127.0.0.1", 80),
         Action::Allow
@@ -322,7 +322,10 @@ fn a_set_within_itself_is_tried_once() {
         verdict(&compiled, Protocol::TCP, "127.0.0.1", 80),
         Action::Allow
     );
-    let begins = compiled.nodes.iter().filter(|node| node.is_of_ports());
+    let begins = compiled
+        .nodes
+        .iter()
+        .filter(|node| node.looks_at(qfence_common::tree::Part::Port));
     let distinct: BTreeSet<u64> = begins
         .flat_map(Node::ways)
         .map(|(begins, _)| begins)

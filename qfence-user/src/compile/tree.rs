@@ -1,14 +1,16 @@
 //! Grows the tree of a policy: for each part of a destination, its leaves the roots of the next.
 
+use std::collections::HashMap;
+
 use qfence_common::{
-    Node, Path,
-    tree::{ADDRESS_DEPTH, MAX_NODES, MAX_SLOTS, PORT_DEPTH, Part, ROOTS, root},
+    Node, Path, Verdict,
+    tree::{ADDRESS_DEPTH, FLAGS, HEAD, MAX_NODES, MAX_SLOTS, PORT_DEPTH, Part, root},
 };
 
 use super::intervals::{Intervals, split, v4_of, without_v4};
 
 /// The slots that a node has at least, if what it cuts does not come out even before.
-const LEAST_SLOTS: u64 = 16;
+const LEAST_SLOTS: u64 = 2;
 
 /// Of how many bounds one on either side may lie apart from the others.
 const FAR: usize = 16;
@@ -33,16 +35,30 @@ enum Stop {
     TooMany,
 }
 
+/// Of how many ways those are remembered that lead to the same.
+const SHARED: usize = 64;
+
 /// A tree that grows. Its first nodes are its roots.
-pub(super) struct Tree(Vec<Node>);
+pub(super) struct Tree {
+    nodes: Vec<Node>,
+    /// Where ways are that lead to such nodes: many prefixes of one rule are cut alike, and look-ups that
+    /// share a node find it in the cache.
+    shared: HashMap<Box<[Node]>, usize>,
+}
 
 impl Tree {
-    pub(super) fn new() -> Self {
-        Self(vec![Node::NOWHERE; ROOTS])
+    /// One whose verdicts all have these flags.
+    pub(super) fn new(flags: u32) -> Self {
+        let mut nodes = vec![Node::NOWHERE; HEAD];
+        nodes[FLAGS as usize] = Node::of_verdict(Verdict::NONE.with(flags));
+        Self {
+            nodes,
+            shared: HashMap::new(),
+        }
     }
 
     pub(super) fn into_nodes(self) -> Vec<Node> {
-        self.0
+        self.nodes
     }
 
     /// Grows what looks at protocol and port, from where each piece begins.
@@ -57,13 +73,13 @@ impl Tree {
         intervals: &Intervals,
     ) -> Result<(), TooMany> {
         let v4 = self.grow(Part::Lower, &v4_of(intervals))?;
-        self.0[root(path, true) as usize] = v4;
+        self.nodes[root(path, true) as usize] = v4;
         let mut upper = Vec::new();
         for (half, lower) in split(&without_v4(intervals)) {
             upper.push((half, self.grow(Part::Lower, &lower)?));
         }
         let v6 = self.grow(Part::Upper, &upper)?;
-        self.0[root(path, false) as usize] = v6;
+        self.nodes[root(path, false) as usize] = v6;
         Ok(())
     }
 
@@ -73,11 +89,14 @@ impl Tree {
             Part::Upper | Part::Lower => ADDRESS_DEPTH,
             Part::Port => PORT_DEPTH,
         };
-        let before = self.0.len();
+        let before = self.nodes.len();
         for slots in [Slots::ByBounds, Slots::ByDepth] {
             match self.branch(part, pieces, depth, slots) {
                 Ok(node) => return Ok(node),
-                Err(Stop::TooDeep) => self.0.truncate(before),
+                Err(Stop::TooDeep) => {
+                    self.nodes.truncate(before);
+                    self.shared.retain(|_, first| *first < before);
+                }
                 Err(Stop::TooMany) => break,
             }
         }
@@ -109,21 +128,20 @@ impl Tree {
             count,
         } = Cut::new(part, bounds, depth, slots);
         let base = bounds[from].0;
-        let first = self.0.len();
-        let end = first + count + 2;
-        let small = |number: usize| u32::try_from(number).map_err(|_| Stop::TooMany);
-        if end > MAX_NODES || small(count)? > MAX_SLOTS {
+        let ways = count + 2;
+        let slots_fit = u32::try_from(count).is_ok_and(|count| count <= MAX_SLOTS);
+        if !slots_fit || self.nodes.len() + ways > MAX_NODES {
             return Err(Stop::TooMany);
         }
-        self.0.resize(end, Node::NOWHERE);
-        self.0[first] = self.branch(part, &pieces[..=from], depth - 1, slots)?;
+        let mut to = Vec::with_capacity(ways);
+        to.push(self.branch(part, &pieces[..=from], depth - 1, slots)?);
         // The piece that the slot begins within.
         let mut at = from + 1;
         for slot in 0..count {
             let ends = u128::from(base) + ((slot as u128 + 1) << length);
             let inside = pieces[at + 1..].partition_point(|(begins, _)| u128::from(*begins) < ends);
             let next = at + 1 + inside;
-            self.0[first + 1 + slot] = self.branch(part, &pieces[at..next], depth - 1, slots)?;
+            to.push(self.branch(part, &pieces[at..next], depth - 1, slots)?);
             let begins = |index: usize| pieces.get(index).map(|(begins, _)| u128::from(*begins));
             at = if begins(next) == Some(ends) {
                 next
@@ -131,7 +149,9 @@ impl Tree {
                 next - 1
             };
         }
-        self.0[end - 1] = self.branch(part, &pieces[at..], depth - 1, slots)?;
+        to.push(self.branch(part, &pieces[at..], depth - 1, slots)?);
+        let first = self.put(to)?;
+        let small = |number: usize| u32::try_from(number).map_err(|_| Stop::TooMany);
         Ok(Node::of_slots(
             part,
             base,
@@ -139,6 +159,22 @@ impl Tree {
             small(count)?,
             small(first)?,
         ))
+    }
+
+    /// Puts nodes side by side, or finds such as are; the index of the first.
+    fn put(&mut self, nodes: Vec<Node>) -> Result<usize, Stop> {
+        if let Some(first) = self.shared.get(nodes.as_slice()) {
+            return Ok(*first);
+        }
+        let first = self.nodes.len();
+        if first + nodes.len() > MAX_NODES {
+            return Err(Stop::TooMany);
+        }
+        self.nodes.extend_from_slice(&nodes);
+        if nodes.len() <= SHARED {
+            self.shared.insert(nodes.into_boxed_slice(), first);
+        }
+        Ok(first)
     }
 }
 
@@ -215,7 +251,7 @@ mod tests {
 
     impl Nodes for Tree {
         fn read(&self, index: u32) -> Option<Node> {
-            self.0.get(index as usize).copied()
+            self.nodes.get(index as usize).copied()
         }
     }
 
@@ -225,7 +261,7 @@ mod tests {
 
     /// Grows bounds of the lower half, asks at each of them and beside it, and tells how many nodes.
     fn holds(bounds: &[u64]) -> usize {
-        let mut tree = Tree::new();
+        let mut tree = Tree::new(0);
         let pieces: Vec<_> = std::iter::once(&0)
             .chain(bounds)
             .enumerate()
@@ -248,7 +284,7 @@ mod tests {
                 assert_eq!(ask(part), says(rule), "{part:x} of {bounds:x?}");
             }
         }
-        tree.0.len() - ROOTS
+        tree.nodes.len() - HEAD
     }
 
     #[test]
@@ -290,12 +326,34 @@ mod tests {
     }
 
     #[test]
+    fn what_is_cut_alike_is_there_once() {
+        let prefixes = |rule: fn(usize) -> usize| {
+            let pieces: Vec<_> = (1..2000)
+                .flat_map(|prefix: u64| {
+                    let begins = prefix * 0x10_0000 + (prefix % 7) * 0x1_0000;
+                    let says = says(rule(prefix as usize));
+                    [(begins, says), (begins + 0x100, Node::NOWHERE)]
+                })
+                .collect();
+            let pieces = [vec![(0, Node::NOWHERE)], pieces].concat();
+            let mut tree = Tree::new(0);
+            assert!(tree.grow(Part::Lower, &pieces).is_ok());
+            tree.nodes.len()
+        };
+        let (alike, unlike) = (prefixes(|_| 1), prefixes(|prefix| prefix));
+        assert!(alike * 3 < unlike * 2, "{alike} {unlike}");
+    }
+
+    #[test]
     fn more_than_there_is_room_for_is_an_error() {
         let pieces: Vec<_> = (0..=MAX_NODES as u64)
-            .map(|begins| (begins * 3, says(0)))
+            .map(|begins| (begins * 3, says(begins as usize)))
             .collect();
-        let mut tree = Tree::new();
-        let too_many = tree.grow(Part::Lower, &pieces).unwrap_err();
-        assert_eq!(too_many.pieces, pieces.len());
+        let mut tree = Tree::new(0);
+        let grown = tree.grow(Part::Lower, &pieces);
+        assert_eq!(
+            grown.err().map(|too_many| too_many.pieces),
+            Some(pieces.len())
+        );
     }
 }

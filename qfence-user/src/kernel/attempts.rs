@@ -104,9 +104,10 @@ impl AsFd for Attempts {
 ///
 /// # Errors
 /// As [`Attempts::take`].
-pub(super) fn prepare(kinds: aya::maps::Map) -> Result<()> {
+pub(super) fn prepare(kinds: aya::maps::Map) -> Result<impl Send> {
     let mut kinds: ArrayOfMaps<MapData, Kinds> = kinds.try_into()?;
-    swap_in(&mut kinds, &[])
+    swap_in(&mut kinds, &[])?;
+    Ok(kinds)
 }
 
 fn swap_in(kinds: &mut ArrayOfMaps<MapData, Kinds>, known: &[(Kind, Repeats)]) -> Result<()> {

@@ -11,7 +11,7 @@ use qfence_common::{
     Action, Hits, Node, Nodes, Sighting, Traffic, Way,
     abi::{self, Counter},
     tally::{Class, verdict_index},
-    tree::ROOTS,
+    tree::HEAD,
     verdict::MAX_RULES,
 };
 
@@ -87,7 +87,7 @@ pub(super) fn pinned(directory: &Path, name: &str) -> Result<Map> {
 impl Maps {
     /// Those that were made for programs that are being loaded.
     pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self> {
-        Self::from(|name| super::take(ebpf, name))
+        Self::from(|name| super::load::take(ebpf, name))
     }
 
     /// Pins the maps of programs that are being loaded, in the directory of a fence's links.
@@ -265,7 +265,7 @@ impl InForce {
     /// Whether it has an answer for every address.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        usize::try_from(self.0.len()).is_ok_and(|nodes| nodes >= ROOTS)
+        usize::try_from(self.0.len()).is_ok_and(|nodes| nodes >= HEAD)
     }
 }
 

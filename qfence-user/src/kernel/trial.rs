@@ -7,9 +7,10 @@ use aya::{Ebpf, programs::ProgramError};
 use qfence_common::{Hook, proof::Token};
 
 use super::{
-    DenyWith, Settings, Variant,
+    DenyWith, Settings,
     link::{Link, attach, load},
-    open, program,
+    load::{Variant, open},
+    program,
 };
 
 /// The programs of a fence that never gets a policy. What is loaded or attached goes with it.

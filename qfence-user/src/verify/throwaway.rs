@@ -55,6 +55,7 @@ impl ThrowAway {
         let policy = Policy::new(Vec::new(), Dns::Auto, profile.into(), None, false)?;
         let mut policy = Follower::new(kernel, fence.store(), policy, &paths.resolv_conf)?;
         policy.update().await?;
+        policy.kernel().finish_loading()?;
         let pins = fence.pins();
         let attempts = Attempts::open(&pins)?.context("somebody else reads what is on record")?;
         policy.kernel().attach(&fence.cgroup().open()?, &pins)?;

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 use tests::probe::{CONNECTED, Flood};
 
 use crate::attempt::{Attempt, errno_name};
@@ -70,13 +70,14 @@ fn parse(line: &str) -> Result<Tried> {
     })
 }
 
-/// The socket for the next call of each protocol and family, where the last was refused.
+/// The socket for the next call of each protocol and family.
 #[derive(Default)]
 struct Sockets(BTreeMap<(i32, bool), Socket>);
 
 impl Sockets {
     /// The error of one call, or 0: a connection that is under way is none. One that was refused leaves a
-    /// socket as it was; one that was connected keeps its source address, and is used once.
+    /// socket as it was, and a UDP socket can be disconnected, so that it forgets its source address; one of
+    /// TCP is used once.
     fn connect(&mut self, protocol: Protocol, address: SocketAddr) -> Result<i32> {
         let key = (protocol.into(), address.is_ipv4());
         let socket = match self.0.remove(&key) {
@@ -84,6 +85,10 @@ impl Sockets {
             None => new(protocol, address)?,
         };
         let errno = match socket.connect(&address.into()) {
+            Ok(()) if protocol == Protocol::UDP => {
+                disconnect(&socket)?;
+                0
+            }
             Ok(()) => return Ok(0),
             Err(error) => error.raw_os_error().context("an error of the kernel's")?,
         };
@@ -93,6 +98,15 @@ impl Sockets {
         self.0.insert(key, socket);
         Ok(errno)
     }
+}
+
+/// Connects a socket to nothing (`AF_UNSPEC`; connect(2)).
+fn disconnect(socket: &Socket) -> Result<()> {
+    let nothing = SockAddrStorage::zeroed();
+    let length = nothing.size_of();
+    // SAFETY: zero is `AF_UNSPEC`, of which nothing else is looked at.
+    let nothing = unsafe { SockAddr::new(nothing, length) };
+    socket.connect(&nothing).context("disconnect a socket")
 }
 
 fn new(protocol: Protocol, address: SocketAddr) -> Result<Socket> {

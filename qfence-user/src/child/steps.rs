@@ -1,0 +1,153 @@
+//! What the child does before it executes the command, and what it means where that fails.
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    io::{self, Read, Write},
+    os::fd::{OwnedFd, RawFd},
+};
+
+use anyhow::{Context, Result};
+use nix::{
+    errno::Errno,
+    sys::{
+        prctl,
+        resource::{Resource, setrlimit},
+        signal::{SigmaskHow, sigprocmask},
+    },
+    unistd::{close, read, setgroups, setresgid, setresuid},
+};
+use qfence_common::Hook;
+
+use super::{Launch, StartError};
+use crate::proof::Proof;
+
+/// The steps of the child, each told to the parent before it is taken: the last one told is the one
+/// that failed. A failing exec could not be told from the others otherwise.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum Step {
+    EnterCgroup,
+    AwaitFence,
+    ProveConnect4,
+    ProveConnect6,
+    ProveSendmsg4,
+    ProveSendmsg6,
+    RestoreLimitsAndSignals,
+    SetGroups,
+    SetUser,
+    SetNoNewPrivs,
+    Exec,
+}
+
+/// The steps that prove the fence, and at which hook. To connect sends nothing, so it comes first: no
+/// datagram leaves where the fence does not hold.
+const PROOFS: [(Step, Hook); 4] = [
+    (Step::ProveConnect4, Hook::Connect4),
+    (Step::ProveConnect6, Hook::Connect6),
+    (Step::ProveSendmsg4, Hook::Sendmsg4),
+    (Step::ProveSendmsg6, Hook::Sendmsg6),
+];
+
+/// What the steps before the last do, in their order.
+const DEEDS: [&str; Step::Exec as usize] = [
+    "enter the cgroup",
+    "await the fence",
+    "prove the fence at connect4",
+    "prove the fence at connect6",
+    "prove the fence at sendmsg4",
+    "prove the fence at sendmsg6",
+    "restore limits and signals",
+    "set the groups",
+    "set the user",
+    "set no_new_privs",
+];
+
+/// What the child does between fork and exec. It waits for a byte at `wait`; `gate` is where that comes from.
+pub(super) fn before_exec(
+    launch: &Launch<'_>,
+    progress: OwnedFd,
+    wait: OwnedFd,
+    gate: RawFd,
+) -> Result<impl FnMut() -> io::Result<()> + Send + Sync + 'static> {
+    let mut procs = launch
+        .procs
+        .try_clone()
+        .context("cannot duplicate a descriptor")?;
+    let identity = launch
+        .identity
+        .map(|who| (who.uid, who.gid, who.groups.clone()));
+    let (soft, hard) = launch.locked_memory;
+    let mask = launch.signal_mask;
+    let reignored = launch.reignored;
+    let allow_new_privs = launch.allow_new_privs;
+    let proof = launch.proof;
+    Ok(move || {
+        let tell = |step: Step| nix::unistd::write(&progress, &[step as u8]);
+        // First, while this is still root: the file is root's. "0" is whoever writes it.
+        tell(Step::EnterCgroup)?;
+        procs.write_all(b"0")?;
+        tell(Step::AwaitFence)?;
+        // Or this process would hold its own gate: nobody could tell it that the supervisor is gone.
+        close(gate)?;
+        if read(&wait, &mut [0])? == 0 {
+            return Err(Errno::ECANCELED.into());
+        }
+        if let Some(proof) = proof {
+            for (step, hook) in PROOFS {
+                tell(step)?;
+                proof.check(hook)?;
+            }
+        }
+        tell(Step::RestoreLimitsAndSignals)?;
+        setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard)?;
+        reignored.ignore()?;
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None)?;
+        if let Some((uid, gid, groups)) = &identity {
+            tell(Step::SetGroups)?;
+            setgroups(groups)?;
+            setresgid(*gid, *gid, *gid)?;
+            tell(Step::SetUser)?;
+            setresuid(*uid, *uid, *uid)?;
+        }
+        if !allow_new_privs {
+            tell(Step::SetNoNewPrivs)?;
+            prctl::set_no_new_privs()?;
+        }
+        tell(Step::Exec)?;
+        Ok(())
+    })
+}
+
+/// Tells a failing step from a failing exec.
+pub(super) fn explain(
+    program: &OsString,
+    proof: Option<Proof>,
+    error: io::Error,
+    progress: OwnedFd,
+) -> StartError {
+    let mut steps = Vec::new();
+    // The writing ends are closed by now, in the child and here: this does not wait.
+    let told = File::from(progress).read_to_end(&mut steps);
+    let failed = PROOFS
+        .into_iter()
+        .find(|(step, _)| steps.last() == Some(&(*step as u8)));
+    if let (Some(proof), Some((_, hook))) = (proof, failed) {
+        return proof.unproven(hook, &error).into();
+    }
+    // Without a word of progress the fork itself has failed.
+    let last = steps.last().map_or("fork", |step| {
+        DEEDS.get(usize::from(*step)).copied().unwrap_or("")
+    });
+    if told.is_err() || !last.is_empty() {
+        let doing = format!("cannot {last} for the command");
+        return StartError::Failed(anyhow::Error::new(error).context(doing));
+    }
+    match error.kind() {
+        io::ErrorKind::NotFound => StartError::NotFound(program.clone()),
+        _ => StartError::NotExecutable {
+            program: program.clone(),
+            error,
+        },
+    }
+}

@@ -1,0 +1,141 @@
+//! Loads the programs, side by side: most of what a start takes is the kernel's verifier, and waiting for the
+//! kernel to have seen the end of what ran before (RCU).
+
+use std::{
+    path::Path,
+    thread::{self, JoinHandle},
+};
+
+use anyhow::{Context, Result, anyhow};
+use aya::{Ebpf, EbpfLoader, maps::Map, programs::Program};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use qfence_common::{
+    Hook,
+    abi::{self, program_name},
+    proof::Token,
+};
+
+use super::{OBJECT, Settings, attempts, link::load, maps::Maps, no_program};
+
+/// The map through which aya-log's messages travel, and its least size, one page. It is made even
+/// where no message ever will.
+const TRACE_MAP: &str = "AYA_LOGS";
+const TRACE_MAP_IDLE: u32 = 4096;
+
+/// The hooks whose programs differ from variant to variant in what they ask of the kernel.
+const TELLING: [Hook; 3] = [Hook::Connect4, Hook::Device, Hook::Setsockopt];
+
+/// What the programs may ask of the kernel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Variant {
+    /// What they set as the error of a refused call, or 0 (`bpf_set_retval`, Linux 5.18).
+    pub(super) deny_retval: i32,
+    /// Whether those for devices and options ask who is running (Linux 6.1).
+    pub(super) names_caller: bool,
+}
+
+/// Makes the maps and sets the globals; nothing is loaded yet.
+pub(super) fn open(variant: Variant, settings: Settings, token: Token) -> Result<Ebpf> {
+    let allow_raw = u32::from(settings.allow_raw);
+    let allow_devices = u32::from(settings.allow_devices);
+    let names_caller = u32::from(variant.names_caller);
+    let trace_level: u8 = if settings.trace {
+        aya_log::Level::Trace as u8
+    } else {
+        0
+    };
+    let mut loader = without_types_of_the_kernel()?;
+    loader
+        .override_global(abi::DENY_RETVAL, &variant.deny_retval, true)
+        .override_global(abi::NAMES_CALLER, &names_caller, true)
+        .override_global(abi::PROOF, &token.0, true)
+        .override_global(abi::ALLOW_RAW, &allow_raw, true)
+        .override_global(abi::ALLOW_DEVICES, &allow_devices, true)
+        .override_global(aya_log::LEVEL, &trace_level, true);
+    if !settings.trace {
+        loader.map_max_entries(TRACE_MAP, TRACE_MAP_IDLE);
+    }
+    loader.load(OBJECT).context(
+        "the kernel did not take the eBPF maps (Linux 5.10 or newer is needed, and \
+         CAP_BPF or CAP_SYS_ADMIN)",
+    )
+}
+
+/// A loader that has not read the kernel's own type information. Nothing in the programs depends on that, and
+/// to parse its megabytes takes 15 ms and 20 MB; but aya's loader does so as it is made, before it can be told
+/// not to (aya 0.14, `EbpfLoader::new`). Where no file can be opened it goes without.
+fn without_types_of_the_kernel<'a>() -> Result<EbpfLoader<'a>> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot read RLIMIT_NOFILE")?;
+    setrlimit(Resource::RLIMIT_NOFILE, 0, hard).context("cannot lower RLIMIT_NOFILE")?;
+    let mut loader = EbpfLoader::new();
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).context("cannot restore RLIMIT_NOFILE")?;
+    loader.btf(None);
+    Ok(loader)
+}
+
+/// Programs of which the rest are being loaded.
+pub(super) struct Loading(JoinHandle<Result<Ebpf>>);
+
+impl Loading {
+    /// Loads those that tell whether the kernel takes this variant, pins the maps in `pins`, and begins to load
+    /// the others. The map of the kinds of attempts is made ready beside them.
+    pub(super) fn begin(mut ebpf: Ebpf, pins: &Path) -> Result<(Self, Maps)> {
+        load_all(&mut ebpf, |hook| TELLING.contains(&hook))?;
+        Maps::pin(&ebpf, pins)?;
+        let maps = Maps::new(&mut ebpf)?;
+        let kinds = take(&mut ebpf, abi::REPEATS_MAP)?;
+        let rest = move || {
+            let prepared = thread::spawn(move || attempts::prepare(kinds));
+            load_all(&mut ebpf, |hook| !TELLING.contains(&hook))?;
+            // Not closed before: the programs name it by its descriptor.
+            drop(prepared.join().map_err(|_| crashed())??);
+            Ok(ebpf)
+        };
+        Ok((Self(thread::spawn(rest)), maps))
+    }
+
+    /// Waits until all of them are loaded.
+    pub(super) fn finish(self) -> Result<Ebpf> {
+        self.0.join().map_err(|_| crashed())?
+    }
+}
+
+/// Loads some of the programs, each in a thread.
+fn load_all(ebpf: &mut Ebpf, which: impl Fn(Hook) -> bool) -> Result<()> {
+    let wanted: Vec<_> = Hook::ALL.into_iter().filter(|hook| which(*hook)).collect();
+    for hook in &wanted {
+        if ebpf.program(program_name(*hook)).is_none() {
+            return Err(no_program(*hook));
+        }
+    }
+    thread::scope(|scope| {
+        let loads: Vec<_> = ebpf
+            .programs_mut()
+            .filter_map(|(name, program)| {
+                let hook = *wanted.iter().find(|hook| program_name(**hook) == name)?;
+                Some(scope.spawn(move || load_one(hook, program)))
+            })
+            .collect();
+        loads
+            .into_iter()
+            .try_for_each(|load| load.join().map_err(|_| crashed())?)
+    })
+}
+
+fn load_one(hook: Hook, program: &mut Program) -> Result<()> {
+    load(program).with_context(|| {
+        format!(
+            "the kernel did not take the eBPF program for {}",
+            hook.name()
+        )
+    })
+}
+
+fn crashed() -> anyhow::Error {
+    anyhow!("loading the eBPF programs has crashed")
+}
+
+/// Takes a map out.
+pub(super) fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
+    ebpf.take_map(name).ok_or_else(|| super::no_map(name))
+}
