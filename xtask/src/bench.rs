@@ -18,6 +18,7 @@ const BENCHES: [(&str, &str); 2] = [
 pub(crate) fn bench(quick: bool) -> Result<()> {
     report::heading("set up");
     setup::setup()?;
+    setup::competitors();
     report::heading("build");
     let program = build::build(Profile::Release)?;
     let mut missed = Vec::new();
