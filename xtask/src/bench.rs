@@ -8,9 +8,10 @@ use crate::{
 };
 
 /// The benchmarks, and what they are about.
-const BENCHES: [(&str, &str); 2] = [
+const BENCHES: [(&str, &str); 3] = [
     ("policy", "what a policy costs"),
     ("audit", "what the record of attempts costs"),
+    ("start", "what a start costs, and a fence in memory"),
 ];
 
 /// Builds, measures as root, shows a table, and keeps the figures in `target/bench`. An error if a goal
