@@ -8,10 +8,11 @@ use crate::{
 };
 
 /// The benchmarks, and what they are about.
-const BENCHES: [(&str, &str); 3] = [
+const BENCHES: [(&str, &str); 4] = [
     ("policy", "what a policy costs"),
     ("audit", "what the record of attempts costs"),
     ("start", "what a start costs, and a fence in memory"),
+    ("many", "what many fences at a time cost"),
 ];
 
 /// Builds, measures as root, shows a table, and keeps the figures in `target/bench`. An error if a goal
