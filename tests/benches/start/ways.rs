@@ -16,7 +16,7 @@ use nix::{
     unistd::setsid,
 };
 use tests::{
-    bench::{Report, Series},
+    bench::{Report, Series, turns},
     fence::{qfence, unique_name},
     run::without_sudo,
     world::World,
@@ -117,9 +117,7 @@ pub(crate) fn measure(rounds: usize, report: &mut Report) -> Result<Series> {
     let mut series = Series::new(GROUP, "ms");
     for round in 0..rounds {
         let mut samples = vec![0.0; ways.len()];
-        for turn in 0..ways.len() {
-            // Each comes after every other, by turns: some leave the kernel more to clear up.
-            let at = (round + turn) % ways.len();
+        for at in turns(round, ways.len()) {
             thread::sleep(PAUSE);
             samples[at] = scene.time(ways[at])?.as_secs_f64() * 1000.0;
         }
