@@ -5,6 +5,7 @@
 
 mod report;
 mod series;
+mod turns;
 
 use std::{
     env,
@@ -16,6 +17,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 pub use report::{Goal, Machine, Missing, Report};
 pub use series::{Row, Series, median, quantile};
+pub use turns::turns;
 
 /// What `cargo xtask bench` says to a benchmark.
 #[derive(Debug, Default)]

@@ -20,6 +20,7 @@
 //! | [`shell`] | a shell in a fence that the test talks to |
 //! | [`terminal`] | a terminal with a shell at it |
 //! | [`screen`] | what somebody at a terminal that can be drawn on sees |
+//! | [`memory`] | what a process holds of memory |
 //! | [`remains`] | what there is of a fence: cgroup, pins, description |
 //! | [`debian`] | Debian packages that are used without being installed |
 //! | [`bench`] | what benchmarks have in common |
@@ -34,6 +35,7 @@ pub mod echoes;
 pub mod fence;
 pub mod guest;
 pub mod listener;
+pub mod memory;
 pub mod mounts;
 pub mod namespace;
 pub mod private;

@@ -1,8 +1,8 @@
 //! Installs Debian packages, without ever removing one.
 
-use std::process::Command;
+use std::{process::Command, sync::OnceLock};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::{packages, report, shell};
 
@@ -23,7 +23,7 @@ pub(crate) fn install(names: &[&str]) -> Result<()> {
             )
         })?;
     }
-    report::step("reading the package lists", apt_get().arg("update"))?;
+    update()?;
     let earlier = instead_of_removals(names)?;
     for package in &earlier {
         report::note(&format!(
@@ -38,6 +38,16 @@ pub(crate) fn install(names: &[&str]) -> Result<()> {
             .args(names)
             .args(&earlier),
     )
+}
+
+/// Reads the package lists, once for all that a task installs.
+fn update() -> Result<()> {
+    static UPDATED: OnceLock<Result<(), String>> = OnceLock::new();
+    let updated = UPDATED.get_or_init(|| {
+        report::step("reading the package lists", apt_get().arg("update"))
+            .map_err(|error| format!("{error:#}"))
+    });
+    updated.clone().map_err(|error| anyhow!(error))
 }
 
 /// Without this apt-get refuses to install an earlier version, if `--yes` answers for the user.

@@ -8,9 +8,11 @@ use crate::{
 };
 
 /// The benchmarks, and what they are about.
-const BENCHES: [(&str, &str); 2] = [
+const BENCHES: [(&str, &str); 4] = [
     ("policy", "what a policy costs"),
     ("audit", "what the record of attempts costs"),
+    ("start", "what a start costs, and a fence in memory"),
+    ("many", "what many fences at a time cost"),
 ];
 
 /// Builds, measures as root, shows a table, and keeps the figures in `target/bench`. An error if a goal
@@ -18,6 +20,7 @@ const BENCHES: [(&str, &str); 2] = [
 pub(crate) fn bench(quick: bool) -> Result<()> {
     report::heading("set up");
     setup::setup()?;
+    setup::competitors();
     report::heading("build");
     let program = build::build(Profile::Release)?;
     let mut missed = Vec::new();

@@ -117,6 +117,25 @@ const MACHINE: &[Package] = &[
     ),
 ];
 
+/// What qfence is compared with in benchmarks. What is not to be had is left out of them, and they say so.
+const COMPETITORS: &[Package] = &[
+    package(
+        "bubblewrap",
+        Probe::Program("bwrap"),
+        "starts a command in namespaces, to compare starts with",
+    ),
+    package(
+        "firejail",
+        Probe::Program("firejail"),
+        "starts a command in a sandbox, to compare starts with",
+    ),
+    package(
+        "iptables",
+        Probe::Program("iptables"),
+        "judges packets by rules, to compare verdicts with",
+    ),
+];
+
 const fn package(name: &'static str, probe: Probe, reason: &'static str) -> Package {
     Package {
         name,
@@ -134,8 +153,17 @@ pub(crate) fn missing(compiler_is_there: bool) -> Vec<&'static Package> {
 
 /// The packages that the machine of `vm` needs and that are missing here.
 pub(crate) fn missing_for_vm() -> Vec<&'static Package> {
+    missing_in(MACHINE)
+}
+
+/// The packages that benchmarks compare qfence with and that are missing here.
+pub(crate) fn missing_for_bench() -> Vec<&'static Package> {
+    missing_in(COMPETITORS)
+}
+
+fn missing_in(packages: &'static [Package]) -> Vec<&'static Package> {
     let is_missing = |package: &&Package| !package.probe.is_there(package.name);
-    MACHINE.iter().filter(is_missing).collect()
+    packages.iter().filter(is_missing).collect()
 }
 
 fn missing_of(

@@ -36,12 +36,32 @@ pub(crate) fn setup() -> Result<()> {
     Ok(())
 }
 
+/// Installs what benchmarks compare qfence with. What cannot be installed is left out of them: no error.
+pub(crate) fn competitors() {
+    let missing = packages::missing_for_bench();
+    if missing.is_empty() {
+        return;
+    }
+    report::note("to compare with, going to install");
+    for package in &missing {
+        report::note(&line(package));
+    }
+    // One by one: what is not to be had keeps nothing else out.
+    for Package { name, .. } in missing {
+        if let Err(error) = apt::install(&[name]) {
+            report::note(&format!("{name} will not be compared with: {error:#}"));
+        }
+    }
+}
+
+fn line(package: &Package) -> String {
+    format!("    {:<24} {} (apt)", package.name, package.reason)
+}
+
 /// What is going to be installed, and why.
 fn announcement(packages: &[&Package], needs_linker: bool) -> String {
     let mut lines = vec!["set up: going to install".to_owned()];
-    for package in packages {
-        lines.push(format!("    {:<24} {} (apt)", package.name, package.reason));
-    }
+    lines.extend(packages.iter().copied().map(line));
     if needs_linker {
         let name = format!("bpf-linker {}", linker::VERSION);
         lines.push(format!(
