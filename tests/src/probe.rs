@@ -95,6 +95,30 @@ impl Flood {
     }
 }
 
+/// The line of `probe --load KIND/ADDRESS/PORT`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Load {
+    /// The traffic, as it was given.
+    pub load: String,
+    /// How much of it there was: bytes, connections, messages or calls.
+    pub count: u64,
+    /// Milliseconds for all of it.
+    pub ms: f64,
+}
+
+impl Load {
+    /// How much there was in a second.
+    #[must_use]
+    pub fn a_second(&self) -> f64 {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "nothing counts to 2^53 in a round"
+        )]
+        let count = self.count as f64;
+        count * 1000.0 / self.ms
+    }
+}
+
 /// The path of the probe, a static program; built at first use.
 pub fn program() -> Result<PathBuf> {
     static PROGRAM: Once<PathBuf> = Once::new();

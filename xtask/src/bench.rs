@@ -8,9 +8,11 @@ use crate::{
 };
 
 /// The benchmarks, and what they are about.
-const BENCHES: [(&str, &str); 4] = [
+const BENCHES: [(&str, &str); 6] = [
+    ("traffic", "what calls and packets cost"),
     ("policy", "what a policy costs"),
     ("audit", "what the record of attempts costs"),
+    ("guest", "what is left of a guest's network"),
     ("start", "what a start costs, and a fence in memory"),
     ("many", "what many fences at a time cost"),
 ];

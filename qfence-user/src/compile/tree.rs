@@ -331,7 +331,7 @@ mod tests {
             let pieces: Vec<_> = (1..2000)
                 .flat_map(|prefix: u64| {
                     let begins = prefix * 0x10_0000 + (prefix % 7) * 0x1_0000;
-                    let says = says(rule(prefix as usize));
+                    let says = says(rule(usize::try_from(prefix).unwrap()));
                     [(begins, says), (begins + 0x100, Node::NOWHERE)]
                 })
                 .collect();
@@ -347,7 +347,7 @@ mod tests {
     #[test]
     fn more_than_there_is_room_for_is_an_error() {
         let pieces: Vec<_> = (0..=MAX_NODES as u64)
-            .map(|begins| (begins * 3, says(begins as usize)))
+            .map(|begins| (begins * 3, says(usize::try_from(begins).unwrap())))
             .collect();
         let mut tree = Tree::new(0);
         let grown = tree.grow(Part::Lower, &pieces);

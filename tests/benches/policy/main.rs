@@ -2,6 +2,8 @@
 //!
 //! `policy [--quick] [--json FILE]`
 
+#[path = "../shared/clocks.rs"]
+mod clocks;
 mod policies;
 mod verdict;
 

@@ -28,6 +28,9 @@ pub struct Report {
     pub missing: Vec<Missing>,
     /// What was to be reached.
     pub goals: Vec<Goal>,
+    /// What to know when reading the figures.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// A machine.
@@ -107,6 +110,7 @@ impl Report {
             rows: Vec::new(),
             missing: Vec::new(),
             goals: Vec::new(),
+            notes: Vec::new(),
         })
     }
 
@@ -124,7 +128,7 @@ impl Report {
         });
     }
 
-    /// Shows a table, what is missing in it, and the goals.
+    /// Shows a table, what is missing in it, what to know of it, and the goals.
     pub fn show(&self, out: &mut impl Write) -> io::Result<()> {
         let Machine {
             kernel,
@@ -170,6 +174,9 @@ impl Report {
         } in &self.missing
         {
             writeln!(out, "not measured: {group}, {variant}: {why}")?;
+        }
+        for note in &self.notes {
+            writeln!(out, "note: {note}")?;
         }
         for Goal { goal, is_met } in &self.goals {
             let word = if *is_met { "met" } else { "MISSED" };

@@ -30,6 +30,9 @@ pub struct Row {
     /// To the group's first variant: the median of what it was in each round. `None` for that one itself,
     /// and where there was none.
     pub ratio: Option<f64>,
+    /// What a quarter of the rounds' ratios was below, and a quarter above.
+    #[serde(default)]
+    pub ratio_quartiles: Option<[f64; 2]>,
 }
 
 impl Series {
@@ -70,8 +73,15 @@ impl Series {
     /// was not measured.
     #[must_use]
     pub fn ratio(&self, variant: &str, of: &str) -> f64 {
+        quantile(&self.ratios(variant, of), 0.5)
+    }
+
+    /// What one variant was of another in each round, in order.
+    fn ratios(&self, variant: &str, of: &str) -> Vec<f64> {
         let rounds = self.samples(variant).iter().zip(self.samples(of));
-        median(rounds.map(|(one, other)| one / other).collect())
+        let mut ratios: Vec<_> = rounds.map(|(one, other)| one / other).collect();
+        ratios.sort_unstable_by(f64::total_cmp);
+        ratios
     }
 
     /// A row for each variant.
@@ -85,6 +95,8 @@ impl Series {
         let row = |(variant, samples): &(String, Vec<f64>)| {
             let mut sorted = samples.clone();
             sorted.sort_unstable_by(f64::total_cmp);
+            let ratios = (variant != first).then(|| self.ratios(variant, first));
+            let ratio = |share| ratios.as_ref().map(|sorted| quantile(sorted, share));
             Row {
                 group: self.group.clone(),
                 variant: variant.clone(),
@@ -93,7 +105,8 @@ impl Series {
                 low: quantile(&sorted, 0.25),
                 high: quantile(&sorted, 0.75),
                 rounds: samples.len(),
-                ratio: (variant != first).then(|| self.ratio(variant, first)),
+                ratio: ratio(0.5),
+                ratio_quartiles: ratio(0.25).zip(ratio(0.75)).map(<[f64; 2]>::from),
             }
         };
         self.samples.iter().map(row).collect()
@@ -140,7 +153,8 @@ mod tests {
         };
         assert_eq!((without.median, without.ratio), (200.0, None));
         assert!((with.ratio.unwrap() - 1.1).abs() < 1e-9);
-        assert_eq!(with.rounds, 3);
+        assert!(with.ratio_quartiles.unwrap()[0] > 1.09);
+        assert_eq!((without.ratio_quartiles, with.rounds), (None, 3));
         assert!((series.ratio("with", "without") - 1.1).abs() < 1e-9);
         assert!(series.ratio("with", "nobody").is_nan());
     }

@@ -9,7 +9,7 @@ use super::{
     qemu::{Files, Qemu},
 };
 use crate::{
-    probe::{self, Flood, Outcome},
+    probe::{self, Flood, Load, Outcome},
     process::Process,
     world::World,
 };
@@ -117,6 +117,14 @@ impl Guest {
         probe::read_lines(&output)?
             .pop()
             .context("a flood has a summary")
+    }
+
+    /// Makes one kind of traffic in the guest for so many milliseconds: `upload/198.51.100.7/8080`.
+    pub fn load(&mut self, ms: u64, load: &str) -> Result<Load> {
+        let output = self.shell(&format!("probe --for-ms {ms} --load {load}"))?;
+        probe::read_lines(&output)?
+            .pop()
+            .context("a load has a summary")
     }
 
     /// Starts services in the guest, such as `tcp/8080`, that greet with `hello from the probe`.

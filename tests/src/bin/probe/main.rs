@@ -6,6 +6,10 @@
 //! `udp/ADDRESS/PORT` a line, without waiting for an answer; once, or for some time over and over. One
 //! line of counts for each.
 //!
+//! `probe [--for-ms N] --load KIND/ADDRESS/PORT`: one kind of traffic for some time, and one line of how much
+//! there was. `upload` (to a sink), `download` (from a source): bytes; `open`: connections that are greeted;
+//! `round-trip`: messages to an echo and back; `connect-udp`, `send-udp`: calls.
+//!
 //! `probe --hear PORT/GROUP/DEVICE`: says who sends to that port, until it is killed.
 //!
 //! `probe --forge DEVICE/SOURCE:PORT/DESTINATION:PORT`: puts one datagram on a device.
@@ -15,7 +19,7 @@
 //! `probe --serve tcp/PORT|udp/PORT…`: greets whoever comes, until it is killed.
 //! `udp-connected` and `udp-new` answer from a socket that is connected to the peer: the same one, or
 //! a new one on the same port. `echo-tcp`, `echo-mptcp` and `echo-udp` send
-//! back what comes.
+//! back what comes; `sink-tcp` takes it and says how much it was; `source-tcp` sends without end.
 
 mod attempt;
 mod bulk;
@@ -26,6 +30,7 @@ mod flood;
 mod forge;
 mod hear;
 mod hold;
+mod load;
 mod serve;
 
 use std::{
@@ -38,7 +43,7 @@ use anyhow::{Context as _, Result, bail};
 use attempt::Attempt;
 
 const USAGE: &str = "probe [--timeout-ms N] [--flood N] ATTEMPT… | probe --serve tcp/PORT|udp/PORT…
-       probe [--for-ms N] --connect-each FILE
+       probe [--for-ms N] --connect-each FILE | probe [--for-ms N] --load KIND/ADDRESS/PORT
        probe --hear PORT/GROUP/DEVICE | probe --forge DEVICE/SOURCE:PORT/DESTINATION:PORT
        probe --hear PORT/GROUP/DEVICE | probe --hold KIND/ADDRESS/PORT…
 ATTEMPT: tcp/ADDRESS/PORT udp/ADDRESS/PORT udp-connected/ADDRESS/PORT
@@ -68,6 +73,10 @@ fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
             "--for-ms" => lasting = Duration::from_millis(number().context(USAGE)?),
             "--connect-each" => {
                 return connect_each::run(&arguments.next().context(USAGE)?, lasting);
+            }
+            "--load" => {
+                let load = load::run(&arguments.next().context(USAGE)?, lasting)?;
+                return print(&serde_json::to_string(&load)?);
             }
             "--serve" => return serve::run(arguments),
             "--forge" => return forge::run(&arguments.next().context(USAGE)?),

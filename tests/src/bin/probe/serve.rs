@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::{bulk, connect::shared_udp_socket};
+use crate::{bulk, connect::shared_udp_socket, load};
 
 /// What the services say.
 const GREETING: &[u8] = b"hello from the probe\n";
@@ -39,6 +39,10 @@ pub(crate) fn run(services: impl Iterator<Item = String>) -> Result<()> {
             })?,
             "echo-tcp" => with(listen()?, bulk::echo_connections),
             "echo-mptcp" => with(listen_mptcp(address.into())?, bulk::echo_connections),
+            "accept-tcp" => with(listen()?, |listener| listener.incoming().for_each(drop)),
+            "sink-tcp" => with(listen()?, load::sink),
+            "source-tcp" => with(listen()?, load::source),
+            "source-udp" => with(bind()?, load::source_datagrams),
             "echo-udp" => with(bind()?, bulk::echo_datagrams),
             _ => bail!("there is no service {protocol}"),
         });

@@ -1,0 +1,54 @@
+//! What each program takes of that, by the kernel's own clocks.
+
+use anyhow::Result;
+use qfence_common::Hook;
+use tests::bench::Series;
+
+use crate::{
+    clocks::Clocks,
+    loads::{Kind, Traffic},
+    scene::Scene,
+};
+
+/// For how long traffic is made, in milliseconds.
+const ROUND: u32 = 50;
+
+/// Makes all traffic in a fence while the kernel measures: it costs a program some 20 ns to be measured.
+pub(crate) fn measure(fenced: &mut Scene, rounds: usize) -> Result<Vec<Series>> {
+    let clocks = Clocks::start(fenced.fence()?)?;
+    let mut all = Vec::new();
+    for traffic in Traffic::all() {
+        let mut series = Series::new(format!("programs at {}", traffic.group()), "ns");
+        let hooks = hooks(traffic.kind);
+        for _ in 0..rounds {
+            let before: Vec<_> = hooks.iter().map(|hook| clocks.read(*hook)).collect();
+            fenced.sample(&traffic, ROUND)?;
+            for (hook, before) in hooks.iter().zip(before) {
+                // Each family has hooks of its own.
+                if let Ok(ns) = before?.each(clocks.read(*hook)?) {
+                    series.push(hook.name(), ns);
+                }
+            }
+        }
+        all.push(series);
+    }
+    Ok(all)
+}
+
+/// The hooks that such traffic comes to.
+fn hooks(kind: Kind) -> &'static [Hook] {
+    match kind {
+        Kind::ConnectUdp | Kind::RefusedConnectUdp => &[Hook::Connect4, Hook::Connect6],
+        Kind::SendUdp | Kind::RefusedSendUdp => &[Hook::Sendmsg4, Hook::Sendmsg6, Hook::Egress],
+        Kind::ConnectTcp | Kind::RefusedTcp => &[
+            Hook::SockCreate,
+            Hook::Connect4,
+            Hook::Connect6,
+            Hook::Egress,
+            Hook::Ingress,
+        ],
+        Kind::Upload | Kind::Download | Kind::UploadUdp | Kind::DownloadUdp => {
+            &[Hook::Egress, Hook::Ingress]
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! A private host and internet for each rival, and a shell there that makes traffic as nobody.
+
+use std::{fs, path::PathBuf, thread, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use tests::{
+    fence::{Fence, unique_name},
+    namespace::NOBODY,
+    probe::{self, Load},
+    remains,
+    shell::Shell,
+    world::World,
+};
+
+use crate::{
+    loads::{ACCEPT, SINK, SOURCE, Traffic},
+    rival::Rival,
+};
+
+/// A host with a rival, and who makes traffic there.
+pub(crate) struct Scene {
+    rival: Rival,
+    shell: Shell,
+    fence: Option<Fence>,
+    // In this order: the cgroup is removed when nobody is in it any more.
+    _cgroup: Option<Cgroup>,
+    _servers: [Shell; 2],
+    _world: World,
+}
+
+/// A cgroup, removed when dropped.
+struct Cgroup(PathBuf);
+
+impl Scene {
+    /// Sets up a host, an internet with servers, and the rival.
+    pub(crate) fn new(rival: Rival) -> Result<Self> {
+        let world = World::new()?;
+        let servers = [serve(&world, true)?, serve(&world, false)?];
+        let name = unique_name("rival");
+        let cgroup = match rival {
+            Rival::Nftables => Some(Cgroup::new(&name)?),
+            _ => None,
+        };
+        rival.set_up(&world, &name)?;
+        let fence = match rival {
+            Rival::Fence => Some(Fence::new("traffic")?.with(&["--user", "nobody"])),
+            _ => None,
+        };
+        let command = match (&fence, &cgroup) {
+            (Some(fence), _) => fence.command(&world.host, "sh"),
+            (None, Some(Cgroup(path))) => {
+                let script = r#"echo 0 >"$1/cgroup.procs" && exec setpriv --reuid "$2" --regid "$2" --clear-groups sh"#;
+                let mut command = world.host.command("sh");
+                command.args(["-c", script, "sh"]).arg(path);
+                command.arg(NOBODY.uid.to_string());
+                command
+            }
+            (None, None) => world.host.command_as(NOBODY, "sh"),
+        };
+        Ok(Self {
+            rival,
+            shell: Shell::start(command)?,
+            fence,
+            _cgroup: cgroup,
+            _servers: servers,
+            _world: world,
+        })
+    }
+
+    pub(crate) fn rival(&self) -> Rival {
+        self.rival
+    }
+
+    /// The name of the fence, where there is one.
+    pub(crate) fn fence(&self) -> Result<&str> {
+        Ok(self.fence.as_ref().context("there is no fence")?.name())
+    }
+
+    /// Makes traffic for some milliseconds; how fast it was.
+    pub(crate) fn sample(&mut self, traffic: &Traffic, ms: u32) -> Result<f64> {
+        let script = format!(
+            "{} --for-ms {ms} --load {}",
+            probe::program()?.display(),
+            traffic.load(self.rival)
+        );
+        let said = self.shell.ask(&script)?;
+        let loads: Vec<Load> = probe::read_lines(&said.join("\n"))?;
+        let [load] = &loads[..] else {
+            anyhow::bail!("{script}: {said:?}: {}", self.shell.stderr());
+        };
+        ensure!(load.count > 0, "nothing was done: {load:?}");
+        Ok(traffic.kind.figure(load.count, load.ms))
+    }
+}
+
+/// The services on the internet, or on the host itself.
+fn serve(world: &World, on_internet: bool) -> Result<Shell> {
+    let place = if on_internet {
+        &world.internet
+    } else {
+        &world.host
+    };
+    let mut shell = Shell::start(place.command("sh"))?;
+    shell.tell(&format!(
+        "exec {} --serve accept-tcp/{ACCEPT} sink-tcp/{SINK} source-tcp/{SOURCE} source-udp/{SOURCE}",
+        probe::program()?.display()
+    ))?;
+    let said = shell.next_line()?;
+    ensure!(said == "serving", "the server says {said:?}");
+    Ok(shell)
+}
+
+impl Cgroup {
+    fn new(name: &str) -> Result<Self> {
+        let path = remains::cgroup2_mount()?.join(name);
+        fs::create_dir(&path).with_context(|| format!("make {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // The shell in it was killed just now.
+        for _ in 0..100 {
+            if fs::remove_dir(&self.0).is_ok() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! One kind of traffic for some time, and how much of it there was.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use socket2::{Domain, Socket, Type};
+use tests::probe::Load;
+
+use crate::{
+    attempt::socket_address,
+    connect::{HELLO, udp_socket},
+};
+
+/// How much is written or read in one call.
+const CHUNK: usize = 64 << 10;
+/// How many calls are made between two looks at the clock, which is not free under emulation.
+const BATCH: u64 = 16;
+/// How long a datagram is: one that need not be cut, whatever the headers.
+const DATAGRAM: usize = 1200;
+/// How often a source says how many datagrams it has sent.
+const LAST_WORDS: usize = 3;
+/// How long the peer may be silent.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Makes traffic written `KIND/ADDRESS/PORT` as long as `lasting`; an error if any of it fails.
+pub(crate) fn run(text: &str, lasting: Duration) -> Result<Load> {
+    let [kind, address, port] = text.split('/').collect::<Vec<_>>()[..] else {
+        bail!("KIND/ADDRESS/PORT, please, and not {text}");
+    };
+    let address = socket_address(address, port.parse().context("read the port")?)?;
+    let start = Instant::now();
+    let count = match kind {
+        "upload" => upload(address, lasting),
+        "download" => download(address, lasting),
+        "open" => repeat(lasting, 1, || greeted(address)),
+        "round-trip" => round_trips(address, lasting),
+        "connect-udp" => {
+            let socket = udp_socket(address)?;
+            repeat(lasting, BATCH, || Ok(socket.connect(address)?))
+        }
+        "send-udp" => {
+            let socket = udp_socket(address)?;
+            repeat(lasting, BATCH, || {
+                Ok(socket.send_to(HELLO, address).map(drop)?)
+            })
+        }
+        "connect-tcp" => repeat(lasting, 1, || connect_and_reset(address)),
+        "refused-tcp" => repeat(lasting, 1, || refused(connect_and_reset(address))),
+        "refused-connect-udp" => {
+            let socket = udp_socket(address)?;
+            repeat(lasting, BATCH, || refused(Ok(socket.connect(address)?)))
+        }
+        "refused-send-udp" => {
+            let socket = udp_socket(address)?;
+            repeat(lasting, BATCH, || {
+                // A firewall's refusal comes by ICMP: the next call fails, or receives it.
+                let _ = socket.send_to(HELLO, address);
+                Ok(())
+            })
+        }
+        "upload-udp" => upload_udp(address, lasting),
+        "download-udp" => download_udp(address, lasting),
+        other => bail!("there is no traffic {other}"),
+    };
+    Ok(Load {
+        load: text.to_owned(),
+        count: count.with_context(|| text.to_owned())?,
+        ms: start.elapsed().as_secs_f64() * 1000.0,
+    })
+}
+
+/// How often something can be done.
+fn repeat(lasting: Duration, batch: u64, once: impl Fn() -> Result<()>) -> Result<u64> {
+    let start = Instant::now();
+    let mut count = 0;
+    loop {
+        for _ in 0..batch {
+            once()?;
+        }
+        count += batch;
+        if start.elapsed() >= lasting {
+            return Ok(count);
+        }
+    }
+}
+
+fn connect(address: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE).context("connect")?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// Bytes that have arrived: what a sink says of them in the end is waited for.
+fn upload(address: SocketAddr, lasting: Duration) -> Result<u64> {
+    let mut stream = connect(address)?;
+    let chunk = [0; CHUNK];
+    let mut sent = 0;
+    let start = Instant::now();
+    while start.elapsed() < lasting {
+        stream.write_all(&chunk).context("send")?;
+        sent += CHUNK as u64;
+    }
+    stream.shutdown(Shutdown::Write)?;
+    let mut arrived = [0; size_of::<u64>()];
+    stream
+        .read_exact(&mut arrived)
+        .context("what the sink says")?;
+    let arrived = u64::from_be_bytes(arrived);
+    ensure!(arrived == sent, "{sent} bytes sent, {arrived} arrived");
+    Ok(arrived)
+}
+
+/// Bytes that a source sends.
+fn download(address: SocketAddr, lasting: Duration) -> Result<u64> {
+    let mut stream = connect(address)?;
+    let mut chunk = vec![0; CHUNK];
+    let mut received = 0;
+    let start = Instant::now();
+    while start.elapsed() < lasting {
+        let length = stream.read(&mut chunk).context("receive")?;
+        ensure!(length > 0, "the source has ended");
+        received += length as u64;
+    }
+    Ok(received)
+}
+
+/// One connection, until its greeting's end: it is the server that closes it, so that no port is
+/// kept from the next one here.
+fn greeted(address: SocketAddr) -> Result<()> {
+    let mut greeting = Vec::new();
+    connect(address)?
+        .read_to_end(&mut greeting)
+        .context("read the greeting")?;
+    ensure!(!greeting.is_empty(), "no greeting");
+    Ok(())
+}
+
+/// One connection, which ends at once and keeps no port.
+fn connect_and_reset(address: SocketAddr) -> Result<()> {
+    let kind = Type::STREAM;
+    let socket = Socket::new(Domain::for_address(address), kind, None)?;
+    socket.set_linger(Some(Duration::ZERO))?;
+    Ok(socket.connect(&address.into())?)
+}
+
+/// That a call was refused; an error if it was not.
+fn refused(call: Result<()>) -> Result<()> {
+    let Err(error) = call else {
+        bail!("it is not refused");
+    };
+    let is_refused = error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+    if is_refused { Ok(()) } else { Err(error) }
+}
+
+/// Datagrams that are sent.
+fn upload_udp(address: SocketAddr, lasting: Duration) -> Result<u64> {
+    let socket = udp_socket(address)?;
+    socket.connect(address)?;
+    repeat(lasting, BATCH, || {
+        ensure!(socket.send(&[0; DATAGRAM])? == DATAGRAM, "sent in part");
+        Ok(())
+    })
+}
+
+/// Datagrams that a source has sent for so long, of which some must have arrived: how fast they are taken in
+/// here is how fast it can send.
+fn download_udp(address: SocketAddr, lasting: Duration) -> Result<u64> {
+    let socket = udp_socket(address)?;
+    socket.connect(address)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    let ms = u64::try_from(lasting.as_millis())?;
+    socket.send(&ms.to_be_bytes())?;
+    let mut datagram = [0; DATAGRAM];
+    let mut arrived = 0_u64;
+    loop {
+        match socket.recv(&mut datagram)? {
+            DATAGRAM => arrived += 1,
+            // What the source says last.
+            8 => break,
+            length => bail!("a datagram of {length} bytes"),
+        }
+    }
+    ensure!(arrived > 0, "nothing arrived");
+    let [a, b, c, d, e, f, g, h, ..] = datagram;
+    Ok(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+}
+
+/// A source of datagrams: sends to whoever asks for as many milliseconds as it says, and then says how many.
+pub(crate) fn source_datagrams(socket: &UdpSocket) {
+    let mut wish = [0; 8];
+    while let Ok((length, peer)) = socket.recv_from(&mut wish) {
+        if length != wish.len() {
+            continue;
+        }
+        let lasting = Duration::from_millis(u64::from_be_bytes(wish));
+        let sent = repeat(lasting, BATCH, || {
+            socket.send_to(&[0; DATAGRAM], peer)?;
+            Ok(())
+        });
+        // More than once, as the peer's buffer may be full.
+        for _ in 0..LAST_WORDS {
+            thread::sleep(Duration::from_millis(5));
+            let _ = socket.send_to(&sent.as_ref().map_or(0, |sent| *sent).to_be_bytes(), peer);
+        }
+    }
+}
+
+/// Messages to an echo and back, one at a time, on one connection.
+fn round_trips(address: SocketAddr, lasting: Duration) -> Result<u64> {
+    let stream = connect(address)?;
+    stream.set_nodelay(true)?;
+    repeat(lasting, 1, || {
+        let mut back = [0; HELLO.len()];
+        (&stream).write_all(HELLO)?;
+        (&stream).read_exact(&mut back)?;
+        ensure!(back == *HELLO, "another message came back");
+        Ok(())
+    })
+}
+
+/// A sink: takes all that comes, and says in the end how many bytes that was.
+pub(crate) fn sink(listener: &TcpListener) {
+    for stream in listener.incoming().flatten() {
+        thread::spawn(move || {
+            let mut chunk = vec![0; CHUNK];
+            let mut arrived = 0_u64;
+            let ended = loop {
+                match (&stream).read(&mut chunk) {
+                    Ok(0) => break Ok(()),
+                    Ok(length) => arrived += length as u64,
+                    Err(error) => break Err(error),
+                }
+            };
+            // A peer that is gone is told nothing.
+            ended.and_then(|()| (&stream).write_all(&arrived.to_be_bytes()))
+        });
+    }
+}
+
+/// A source: sends until the peer has had enough.
+pub(crate) fn source(listener: &TcpListener) {
+    for stream in listener.incoming().flatten() {
+        thread::spawn(move || -> io::Result<()> {
+            let chunk = [0; CHUNK];
+            loop {
+                (&stream).write_all(&chunk)?;
+            }
+        });
+    }
+}
