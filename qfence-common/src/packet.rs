@@ -63,17 +63,17 @@ const TCP_ACK: u8 = 0x10;
 #[inline(always)]
 #[must_use]
 pub fn parse(bytes: &impl Bytes, packet: &mut Packet) -> Option<()> {
-    let [first] = bytes.read(0)?;
-    match first >> 4 {
-        4 => parse_v4(bytes, packet),
+    // As much as either has: each read is a call of the kernel.
+    let header: [u8; 20] = bytes.read(0)?;
+    match header[0] >> 4 {
+        4 => parse_v4(bytes, header, packet),
         6 => parse_v6(bytes, packet),
         _ => None,
     }
 }
 
 #[inline(always)]
-fn parse_v4(bytes: &impl Bytes, packet: &mut Packet) -> Option<()> {
-    let header: [u8; 20] = bytes.read(0)?;
+fn parse_v4(bytes: &impl Bytes, header: [u8; 20], packet: &mut Packet) -> Option<()> {
     let [first, _, _, _, _, _, frag_high, frag_low, _, protocol, ..] = header;
     let [.., s0, s1, s2, s3, d0, d1, d2, d3] = header;
     let length = u32::from(first & 0x0f) * 4;
@@ -92,9 +92,10 @@ fn parse_v4(bytes: &impl Bytes, packet: &mut Packet) -> Option<()> {
 
 #[inline(always)]
 fn parse_v6(bytes: &impl Bytes, packet: &mut Packet) -> Option<()> {
-    let [_, _, _, _, _, _, next_header, _] = bytes.read(0)?;
-    packet.source = bytes.read(8)?;
-    packet.destination = bytes.read(24)?;
+    let header: [u8; 40] = bytes.read(0)?;
+    let [_, _, _, _, _, _, next_header, ..] = header;
+    packet.source.copy_from_slice(&header[8..24]);
+    packet.destination.copy_from_slice(&header[24..40]);
     let mut next = next_header;
     let mut offset = 40;
     // The last round is for what follows the last extension.

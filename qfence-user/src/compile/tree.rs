@@ -12,6 +12,10 @@ use super::intervals::{Intervals, split, v4_of, without_v4};
 /// The slots that a node has at least, if what it cuts does not come out even before.
 const LEAST_SLOTS: u64 = 2;
 
+/// The same for a root, where all look-ups begin: most of what a policy that names a few prefixes does not name
+/// is told there.
+const ROOT_SLOTS: u64 = 256;
+
 /// Of how many bounds one on either side may lie apart from the others.
 const FAR: usize = 16;
 
@@ -24,10 +28,22 @@ pub(super) struct TooMany {
 /// How many slots a node is cut into.
 #[derive(Clone, Copy)]
 enum Slots {
+    /// As the next, but [`ROOT_SLOTS`] at least.
+    OfRoot,
     /// About one for each prefix or port, where most of them lie: the fewest nodes, unless bounds lie in clusters within clusters.
     ByBounds,
     /// As many as it takes for the nodes below to be done within the greatest depth, wherever bounds lie.
     ByDepth,
+}
+
+impl Slots {
+    /// Those of the nodes below.
+    fn below(self) -> Self {
+        match self {
+            Self::OfRoot | Self::ByBounds => Self::ByBounds,
+            Self::ByDepth => Self::ByDepth,
+        }
+    }
 }
 
 enum Stop {
@@ -63,7 +79,7 @@ impl Tree {
 
     /// Grows what looks at protocol and port, from where each piece begins.
     pub(super) fn grow_ports(&mut self, pieces: &[(u64, Node)]) -> Result<Node, TooMany> {
-        self.grow(Part::Port, pieces)
+        self.grow(Part::Port, Slots::ByBounds, pieces)
     }
 
     /// Grows what looks at the addresses of a path.
@@ -72,25 +88,25 @@ impl Tree {
         path: Path,
         intervals: &Intervals,
     ) -> Result<(), TooMany> {
-        let v4 = self.grow(Part::Lower, &v4_of(intervals))?;
+        let v4 = self.grow(Part::Lower, Slots::OfRoot, &v4_of(intervals))?;
         self.nodes[root(path, true) as usize] = v4;
         let mut upper = Vec::new();
         for (half, lower) in split(&without_v4(intervals)) {
-            upper.push((half, self.grow(Part::Lower, &lower)?));
+            upper.push((half, self.grow(Part::Lower, Slots::ByBounds, &lower)?));
         }
-        let v6 = self.grow(Part::Upper, &upper)?;
+        let v6 = self.grow(Part::Upper, Slots::OfRoot, &upper)?;
         self.nodes[root(path, false) as usize] = v6;
         Ok(())
     }
 
     /// Grows what looks at one part, from where each piece begins, the first at 0, to what it leads to.
-    fn grow(&mut self, part: Part, pieces: &[(u64, Node)]) -> Result<Node, TooMany> {
+    fn grow(&mut self, part: Part, slots: Slots, pieces: &[(u64, Node)]) -> Result<Node, TooMany> {
         let depth = match part {
             Part::Upper | Part::Lower => ADDRESS_DEPTH,
             Part::Port => PORT_DEPTH,
         };
         let before = self.nodes.len();
-        for slots in [Slots::ByBounds, Slots::ByDepth] {
+        for slots in [slots, Slots::ByDepth] {
             match self.branch(part, pieces, depth, slots) {
                 Ok(node) => return Ok(node),
                 Err(Stop::TooDeep) => {
@@ -128,6 +144,7 @@ impl Tree {
             count,
         } = Cut::new(part, bounds, depth, slots);
         let base = bounds[from].0;
+        let slots = slots.below();
         let ways = count + 2;
         let slots_fit = u32::try_from(count).is_ok_and(|count| count <= MAX_SLOTS);
         if !slots_fit || self.nodes.len() + ways > MAX_NODES {
@@ -223,6 +240,7 @@ impl Cut {
         let bits = u64::BITS - range.leading_zeros();
         let most = LEAST_SLOTS.max((bounds.len() / each) as u64);
         let most = match slots {
+            Slots::OfRoot => most.max(ROOT_SLOTS),
             Slots::ByBounds => most,
             // What is left of the range's bits below each node is what the nodes below are sure to cut.
             Slots::ByDepth => most.max(1 << bits.div_ceil(u32::try_from(depth).unwrap_or(1))),
@@ -267,7 +285,7 @@ mod tests {
             .enumerate()
             .map(|(rule, begins)| (*begins, says(rule)))
             .collect();
-        let top = tree.grow(Part::Lower, &pieces).unwrap();
+        let top = tree.grow(Part::Lower, Slots::ByBounds, &pieces).unwrap();
         let ask = |part: u64| {
             let mut node = top;
             let mut depth = 0;
@@ -337,7 +355,7 @@ mod tests {
                 .collect();
             let pieces = [vec![(0, Node::NOWHERE)], pieces].concat();
             let mut tree = Tree::new(0);
-            assert!(tree.grow(Part::Lower, &pieces).is_ok());
+            assert!(tree.grow(Part::Lower, Slots::ByBounds, &pieces).is_ok());
             tree.nodes.len()
         };
         let (alike, unlike) = (prefixes(|_| 1), prefixes(|prefix| prefix));
@@ -350,7 +368,7 @@ mod tests {
             .map(|begins| (begins * 3, says(usize::try_from(begins).unwrap())))
             .collect();
         let mut tree = Tree::new(0);
-        let grown = tree.grow(Part::Lower, &pieces);
+        let grown = tree.grow(Part::Lower, Slots::ByBounds, &pieces);
         assert_eq!(
             grown.err().map(|too_many| too_many.pieces),
             Some(pieces.len())

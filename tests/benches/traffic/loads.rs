@@ -10,8 +10,8 @@ use crate::rival::Rival;
 pub(crate) const ACCEPT: u16 = 7000;
 pub(crate) const SINK: u16 = 7001;
 pub(crate) const SOURCE: u16 = 7002;
-/// Nobody receives what is sent there: it costs the same to send, and less to clear up.
-const DISCARD: u16 = 9;
+/// What is sent there is dropped without a word.
+pub(crate) const DISCARD: u16 = 7003;
 
 /// A kind of traffic; all to the internet, but what is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use tests::{
 };
 
 use crate::{
-    loads::{ACCEPT, SINK, SOURCE, Traffic},
+    loads::{ACCEPT, DISCARD, SINK, SOURCE, Traffic},
     rival::Rival,
 };
 
@@ -102,7 +102,7 @@ fn serve(world: &World, on_internet: bool) -> Result<Shell> {
     };
     let mut shell = Shell::start(place.command("sh"))?;
     shell.tell(&format!(
-        "exec {} --serve accept-tcp/{ACCEPT} sink-tcp/{SINK} source-tcp/{SOURCE} source-udp/{SOURCE}",
+        "exec {} --serve accept-tcp/{ACCEPT} sink-tcp/{SINK} source-tcp/{SOURCE} source-udp/{SOURCE} full-udp/{DISCARD}",
         probe::program()?.display()
     ))?;
     let said = shell.next_line()?;

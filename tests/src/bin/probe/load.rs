@@ -49,11 +49,13 @@ pub(crate) fn run(text: &str, lasting: Duration) -> Result<Load> {
                 Ok(socket.send_to(HELLO, address).map(drop)?)
             })
         }
-        "connect-tcp" => repeat(lasting, 1, || connect_and_reset(address)),
+        "connect-tcp" => repeat(lasting, 1, || Ok(connect_and_reset(address)?)),
         "refused-tcp" => repeat(lasting, 1, || refused(connect_and_reset(address))),
         "refused-connect-udp" => {
             let socket = udp_socket(address)?;
-            repeat(lasting, BATCH, || refused(Ok(socket.connect(address)?)))
+            repeat(lasting, BATCH, || {
+                refused(socket.connect(address).map_err(Into::into))
+            })
         }
         "refused-send-udp" => {
             let socket = udp_socket(address)?;
@@ -142,22 +144,19 @@ fn greeted(address: SocketAddr) -> Result<()> {
 }
 
 /// One connection, which ends at once and keeps no port.
-fn connect_and_reset(address: SocketAddr) -> Result<()> {
-    let kind = Type::STREAM;
-    let socket = Socket::new(Domain::for_address(address), kind, None)?;
+fn connect_and_reset(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_linger(Some(Duration::ZERO))?;
-    Ok(socket.connect(&address.into())?)
+    socket.connect(&address.into())
 }
 
 /// That a call was refused; an error if it was not.
-fn refused(call: Result<()>) -> Result<()> {
-    let Err(error) = call else {
-        bail!("it is not refused");
-    };
-    let is_refused = error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
-    if is_refused { Ok(()) } else { Err(error) }
+fn refused(call: io::Result<()>) -> Result<()> {
+    match call {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(()) => bail!("it is not refused"),
+    }
 }
 
 /// Datagrams that are sent.
@@ -174,10 +173,10 @@ fn upload_udp(address: SocketAddr, lasting: Duration) -> Result<u64> {
 /// here is how fast it can send.
 fn download_udp(address: SocketAddr, lasting: Duration) -> Result<u64> {
     let socket = udp_socket(address)?;
-    socket.connect(address)?;
+    // Not connected: the source may answer from another of its addresses.
     socket.set_read_timeout(Some(PATIENCE))?;
     let ms = u64::try_from(lasting.as_millis())?;
-    socket.send(&ms.to_be_bytes())?;
+    socket.send_to(&ms.to_be_bytes(), address)?;
     let mut datagram = [0; DATAGRAM];
     let mut arrived = 0_u64;
     loop {

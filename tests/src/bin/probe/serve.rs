@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use nix::sys::socket::Backlog;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{bulk, connect::shared_udp_socket, load};
@@ -39,9 +40,20 @@ pub(crate) fn run(services: impl Iterator<Item = String>) -> Result<()> {
             })?,
             "echo-tcp" => with(listen()?, bulk::echo_connections),
             "echo-mptcp" => with(listen_mptcp(address.into())?, bulk::echo_connections),
-            "accept-tcp" => with(listen()?, |listener| listener.incoming().for_each(drop)),
+            "accept-tcp" => {
+                let listener = listen()?;
+                // Anew, with room for all that come before this has its turn.
+                nix::sys::socket::listen(&listener, Backlog::MAXCONN)?;
+                with(listener, |listener| listener.incoming().for_each(drop))
+            }
             "sink-tcp" => with(listen()?, load::sink),
             "source-tcp" => with(listen()?, load::source),
+            // Never read: what comes is dropped when there is no more room for it, and nobody is told.
+            "full-udp" => with(bind()?, |_| {
+                loop {
+                    thread::park();
+                }
+            }),
             "source-udp" => with(bind()?, load::source_datagrams),
             "echo-udp" => with(bind()?, bulk::echo_datagrams),
             _ => bail!("there is no service {protocol}"),
