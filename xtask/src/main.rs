@@ -58,9 +58,9 @@ enum Task {
         /// Run only the tests whose names contain this.
         filter: Option<String>,
     },
-    /// Set up, build, and measure as root what policy and record cost; the figures go to target/bench.
+    /// Set up, build, and measure as root what a fence costs; figures and a plot go to target/bench.
     Bench {
-        /// Measure for seconds, not for a minute: for a first look.
+        /// Measure for seconds, not for minutes: for a first look.
         #[arg(long)]
         quick: bool,
     },
