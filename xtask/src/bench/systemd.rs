@@ -63,7 +63,7 @@ pub(super) fn measure(program: &Path, quick: bool) -> Result<Report> {
         Ok(machine) => machine,
         Err(error) => return without(quick, &format!("there is no Debian 12 machine: {error:#}")),
     };
-    let lines = report::during("connect, sendto and refusals, a minute", || {
+    let lines = report::during("connect, sendto and refusals, two minutes", || {
         machine.output()
     })?;
     let lines = lines.iter().map(|line| {
