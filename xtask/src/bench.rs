@@ -1,6 +1,15 @@
 //! `bench`: what a fence costs.
 
-use anyhow::{Result, ensure};
+mod plot;
+mod systemd;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use tests::bench::Report;
 
 use crate::{
     build::{self, Profile},
@@ -16,9 +25,14 @@ const BENCHES: [(&str, &str); 6] = [
     ("start", "what a start costs, and a fence in memory"),
     ("many", "what many fences at a time cost"),
 ];
+/// One that is a machine's of its own.
+const SYSTEMD: (&str, &str) = (
+    systemd::NAME,
+    "what it costs beside systemd's IPAddressDeny=",
+);
 
-/// Builds, measures as root, shows a table, and keeps the figures in `target/bench`. An error if a goal
-/// is missed; `quick` is for a first look.
+/// Builds, measures as root, shows tables, and keeps the figures and a plot of them in `target/bench`. An error
+/// if a goal is missed; `quick` is for a first look.
 pub(crate) fn bench(quick: bool) -> Result<()> {
     report::heading("set up");
     setup::setup()?;
@@ -28,36 +42,96 @@ pub(crate) fn bench(quick: bool) -> Result<()> {
     let mut missed = Vec::new();
     for (bench, what) in BENCHES {
         report::heading(what);
-        let figures = workspace::target().join(format!("bench/{bench}.json"));
-        let mut cargo = shell::cargo();
-        cargo
-            .args([
-                "bench",
-                "--quiet",
-                "--package",
-                "tests",
-                "--bench",
-                bench,
-                "--",
-            ])
-            .arg("--json")
-            .arg(&figures)
-            .env("QFENCE_BIN", &program);
-        if quick {
-            cargo.arg("--quick");
-        }
-        if !shell::is_root() {
-            test::run_tests_as_root(&mut cargo)?;
-        }
-        if shell::run(&mut cargo).is_err() {
+        forget(&figures(bench))?;
+        if let Err(error) = run(bench, &program, quick) {
+            report::note(&format!("{error:#}"));
             missed.push(bench);
         }
-        report::note(&format!("the figures are in {}", figures.display()));
     }
+    let (bench, what) = SYSTEMD;
+    report::heading(what);
+    forget(&figures(bench))?;
+    if let Err(error) = beside_systemd(&program, quick) {
+        report::note(&format!("{error:#}"));
+        missed.push(bench);
+    }
+    report::heading("the plot");
+    draw()?;
     ensure!(
         missed.is_empty(),
         "goals missed, or not measured: {}",
         missed.join(", ")
     );
     Ok(())
+}
+
+/// Where a benchmark's figures are.
+fn figures(bench: &str) -> PathBuf {
+    workspace::target().join(format!("bench/{bench}.json"))
+}
+
+/// Of a benchmark that fails nothing is to be seen, and not what an earlier run found.
+fn forget(figures: &Path) -> Result<()> {
+    match fs::remove_file(figures) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", figures.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn run(bench: &str, program: &Path, quick: bool) -> Result<()> {
+    let mut cargo = shell::cargo();
+    cargo
+        .args([
+            "bench",
+            "--quiet",
+            "--package",
+            "tests",
+            "--bench",
+            bench,
+            "--",
+        ])
+        .arg("--json")
+        .arg(figures(bench))
+        .env("QFENCE_BIN", program);
+    if quick {
+        cargo.arg("--quick");
+    }
+    if !shell::is_root() {
+        test::run_tests_as_root(&mut cargo)?;
+    }
+    shell::run(&mut cargo)
+}
+
+fn beside_systemd(program: &Path, quick: bool) -> Result<()> {
+    let found = systemd::measure(program, quick)?;
+    let mut table = Vec::new();
+    found.show(&mut table)?;
+    report::result(String::from_utf8_lossy(&table).trim_end())?;
+    found.write(&figures(systemd::NAME))
+}
+
+/// Draws what there is of figures.
+fn draw() -> Result<()> {
+    let mut reports = Vec::new();
+    for (bench, what) in BENCHES.into_iter().chain([SYSTEMD]) {
+        let path = figures(bench);
+        if path.exists() {
+            reports.push((what, read(&path)?));
+        }
+    }
+    let file = workspace::target().join("bench/bench.svg");
+    plot::plot(&reports, &file)?;
+    report::note(&format!(
+        "the figures are in {}, and a plot of them in {}",
+        workspace::target().join("bench").display(),
+        file.display()
+    ));
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Report> {
+    let text = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("reading {}", path.display()))
 }

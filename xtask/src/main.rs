@@ -58,10 +58,9 @@ enum Task {
         /// Run only the tests whose names contain this.
         filter: Option<String>,
     },
-    /// Set up, build, and measure as root what a fence costs, beside other programs, which are installed for
-    /// that; the figures go to target/bench.
+    /// Set up, build, and measure as root what a fence costs; figures and a plot go to target/bench.
     Bench {
-        /// Measure for two minutes at most, not for fifteen: for a first look.
+        /// Measure for seconds, not for minutes: for a first look.
         #[arg(long)]
         quick: bool,
     },

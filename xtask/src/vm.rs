@@ -9,12 +9,13 @@ mod sources;
 use std::{
     ffi::OsString,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use machine::Machine;
+use tempfile::TempDir;
 
 use crate::{
     apt,
@@ -52,18 +53,52 @@ pub(crate) fn run(command: Vec<OsString>) -> Result<u8> {
     install()?;
     report::heading("build");
     let program = build::build(Profile::Release)?;
-    let dir = directory()?;
-    let image = image::image(&dir)?;
-    report::heading("boot");
-    let files = tempfile::tempdir_in(&dir)?;
-    let payload = payload::write(files.path(), &program, &commands)?;
-    let machine = Machine::start(&image, &payload, &files.path().join("console.log"))?;
-    report::during("Debian 12, emulated, without network", || {
-        machine.await_ready(BOOT)
-    })?;
-    let status = run_all(&machine, &commands)?;
-    machine.await_end(END)?;
+    let booted = Booted::boot(&program, &commands)?;
+    let status = run_all(&booted.machine, &commands)?;
+    booted.machine.await_end(END)?;
     Ok(status)
+}
+
+/// A machine that is about to run what it was booted for.
+pub(crate) struct Booted {
+    machine: Machine,
+    _files: TempDir,
+}
+
+impl Booted {
+    /// Boots a machine for a single command; what makes a machine is installed before, if it is missing.
+    pub(crate) fn for_command(program: &Path, command: &str) -> Result<Self> {
+        install()?;
+        Self::boot(program, &[vec![command.into()]])
+    }
+
+    fn boot(program: &Path, commands: &[Vec<OsString>]) -> Result<Self> {
+        let dir = directory()?;
+        let image = image::image(&dir)?;
+        report::heading("boot");
+        let files = tempfile::tempdir_in(&dir)?;
+        let payload = payload::write(files.path(), program, commands)?;
+        let machine = Machine::start(&image, &payload, &files.path().join("console.log"))?;
+        report::during("Debian 12, emulated, without network", || {
+            machine.await_ready(BOOT)
+        })?;
+        Ok(Self {
+            machine,
+            _files: files,
+        })
+    }
+
+    /// What the single command prints, once it has succeeded and the machine is off.
+    pub(crate) fn output(self) -> Result<Vec<String>> {
+        let mut lines = Vec::new();
+        let status = self.machine.run_next(SILENCE, |line| {
+            lines.push(line.to_owned());
+            Ok(())
+        })?;
+        ensure!(status == 0, "exit status {status}:\n{}", lines.join("\n"));
+        self.machine.await_end(END)?;
+        Ok(lines)
+    }
 }
 
 /// What is kept of machines: `target/vm`.
@@ -99,7 +134,7 @@ fn run_all(machine: &Machine, commands: &[Vec<OsString>]) -> Result<u8> {
         report::heading(&format!("in the machine: {line}"));
         let start = Instant::now();
         let status = machine
-            .run_next(SILENCE)
+            .run_next(SILENCE, report::result)
             .with_context(|| format!("running {line} in the machine"))?;
         report::heading(&format!(
             "{line}: exit status {status} after {}",

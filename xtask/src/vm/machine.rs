@@ -14,7 +14,7 @@ use ::tests::process::Process;
 use anyhow::{Context as _, Result, bail};
 
 use super::image::Image;
-use crate::{report, shell};
+use crate::shell;
 
 /// What the machine says between the outputs of commands.
 const MARKER: &str = "@qfence-vm ";
@@ -99,16 +99,20 @@ impl Machine {
         }
     }
 
-    /// Shows what the next command prints, and returns its exit status.
-    pub(super) fn run_next(&self, silence: Duration) -> Result<u8> {
+    /// Hands over what the next command prints, line by line, and returns its exit status.
+    pub(super) fn run_next(
+        &self,
+        silence: Duration,
+        mut take: impl FnMut(&str) -> Result<()>,
+    ) -> Result<u8> {
         loop {
             let line = self.next_line(silence)?;
             match read(&line) {
-                Said::Output(text) => report::result(text)?,
+                Said::Output(text) => take(text)?,
                 Said::Ready => {}
                 Said::Ended(text, status) => {
                     if !text.is_empty() {
-                        report::result(text)?;
+                        take(text)?;
                     }
                     return Ok(status);
                 }

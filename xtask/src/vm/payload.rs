@@ -19,6 +19,8 @@ const MAIN: &str = include_str!("main.sh");
 const SMOKE: &str = include_str!("smoke.sh");
 /// Whether the journal and syslog get what is logged.
 const SINKS: &str = include_str!("sinks.sh");
+/// What a fence costs beside systemd's own filter.
+const BESIDE_SYSTEMD: &str = include_str!("beside-systemd.sh");
 
 /// Writes the archive below `dir` and returns its path.
 pub(super) fn write(dir: &Path, program: &Path, commands: &[Vec<OsString>]) -> Result<PathBuf> {
@@ -36,8 +38,13 @@ pub(super) fn write(dir: &Path, program: &Path, commands: &[Vec<OsString>]) -> R
     };
     copy(program, "qfence-user")?;
     copy(&probe, "probe")?;
-    executable(&bin.join("smoke"), SMOKE)?;
-    executable(&bin.join("sinks"), SINKS)?;
+    for (name, text) in [
+        ("smoke", SMOKE),
+        ("sinks", SINKS),
+        ("beside-systemd", BESIDE_SYSTEMD),
+    ] {
+        executable(&bin.join(name), text)?;
+    }
     executable(&staged.join("main"), MAIN)?;
     for (number, command) in commands.iter().enumerate() {
         // In the order of their names, which is how the shell lists them.
