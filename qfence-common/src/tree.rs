@@ -6,8 +6,6 @@
 //! for itself. So a verdict costs a few steps, however much the policy tells apart, unless what it names
 //! lies in clusters within clusters.
 
-use core::hint::black_box;
-
 use crate::{Address, Path, Protocol, address::V4_MAPPED, verdict::Verdict};
 
 /// How many nodes are one below the other at most, that look at the same part of an address.
@@ -254,9 +252,9 @@ fn descend(
     value: u64,
     depth: usize,
 ) -> Option<Node> {
-    // A number that the compiler does not know: it would write the loop out, and each program is large
-    // enough.
-    let mut left = black_box(depth);
+    // The compiler writes the loop out, which spares the verifier two thirds of its work, as it then knows
+    // at each place how deep that is.
+    let mut left = depth;
     while node.looks_at(part) {
         if left == 0 {
             return None;

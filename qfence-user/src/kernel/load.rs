@@ -109,12 +109,18 @@ fn load_all(ebpf: &mut Ebpf, which: impl Fn(Hook) -> bool) -> Result<()> {
         }
     }
     thread::scope(|scope| {
-        let loads: Vec<_> = ebpf
+        let mut programs: Vec<_> = ebpf
             .programs_mut()
             .filter_map(|(name, program)| {
                 let hook = *wanted.iter().find(|hook| program_name(**hook) == name)?;
-                Some(scope.spawn(move || load_one(hook, program)))
+                Some((hook, program))
             })
+            .collect();
+        // Those that take longest first.
+        programs.sort_by_key(|(hook, _)| !matches!(hook, Hook::Egress | Hook::Ingress));
+        let loads: Vec<_> = programs
+            .into_iter()
+            .map(|(hook, program)| scope.spawn(move || load_one(hook, program)))
             .collect();
         loads
             .into_iter()

@@ -47,8 +47,8 @@ fn hooks(kind: Kind) -> &'static [Hook] {
             Hook::Egress,
             Hook::Ingress,
         ],
-        Kind::Upload | Kind::Download | Kind::UploadUdp | Kind::DownloadUdp => {
-            &[Hook::Egress, Hook::Ingress]
-        }
+        Kind::Upload | Kind::Download => &[Hook::Egress, Hook::Ingress],
+        Kind::UploadUdp => &[Hook::Egress],
+        Kind::DownloadUdp => &[Hook::Ingress],
     }
 }

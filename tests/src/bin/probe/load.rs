@@ -53,9 +53,7 @@ pub(crate) fn run(text: &str, lasting: Duration) -> Result<Load> {
         "refused-tcp" => repeat(lasting, 1, || refused(connect_and_reset(address))),
         "refused-connect-udp" => {
             let socket = udp_socket(address)?;
-            repeat(lasting, BATCH, || {
-                refused(socket.connect(address).map_err(Into::into))
-            })
+            repeat(lasting, BATCH, || refused(socket.connect(address)))
         }
         "refused-send-udp" => {
             let socket = udp_socket(address)?;
