@@ -3,7 +3,8 @@
 //!
 //! strace delivers the signal when the supervisor enters the call, so that everything up to there is
 //! done and nothing after it. That is every step of start-up and teardown, without a switch in the
-//! program that ships.
+//! program that ships. What it does side by side in threads is interrupted wherever that stands, as its first
+//! thread begins them, waits for them, or goes on meanwhile, and at each of their own calls of bpf(2).
 
 use std::{
     fs, os::unix::process::ExitStatusExt as _, path::Path, process::Command, sync::Mutex, thread,
@@ -23,13 +24,16 @@ use tests::{
 const PORT: u16 = 8080;
 
 /// The calls that change something outside the process, or that the order of the steps hangs on.
-const CALLS: [&str; 13] = [
+const CALLS: [&str; 14] = [
     "bpf", "mkdir", "rmdir", "unlink", "unlinkat", "rename", "chmod", "openat", "flock", "write",
-    "mount", "clone", "wait4",
+    "mount", "clone3", "futex", "wait4",
 ];
 
+/// The one that all of its threads are stopped at; the command makes none.
+const OF_ALL_THREADS: &str = "bpf";
+
 /// What the start and the end of a fence must at least consist of: else the trace has missed them.
-const AT_LEAST: [(&str, u32); 4] = [("bpf", 40), ("mkdir", 3), ("clone", 1), ("unlinkat", 8)];
+const AT_LEAST: [(&str, u32); 4] = [("bpf", 40), ("mkdir", 3), ("clone3", 3), ("unlinkat", 8)];
 
 /// More calls of one kind than there can be.
 const ENDLESS: u32 = 1000;
@@ -83,6 +87,9 @@ impl Scene {
         let mut command = self.world.host.command("strace");
         command.args(["-qq", "-o", "/dev/null", "-e"]);
         command.arg(format!("trace={call}"));
+        if call == OF_ALL_THREADS {
+            command.arg("--follow-forks");
+        }
         command.arg("-e");
         command.arg(format!("inject={call}:signal=KILL:when={nth}"));
         command.arg(qfence()?);
