@@ -18,19 +18,24 @@ pub(crate) fn measure(fenced: &mut Scene, rounds: usize) -> Result<Vec<Series>> 
     let clocks = Clocks::start(fenced.fence()?)?;
     let mut all = Vec::new();
     for traffic in Traffic::all() {
-        let mut series = Series::new(format!("programs at {}", traffic.group()), "ns");
         let hooks = hooks(traffic.kind);
+        // Each by itself: to compare one program with another says nothing.
+        let group = |hook: &Hook| format!("{}, at {}", traffic.group(), hook.name());
+        let mut series: Vec<_> = hooks
+            .iter()
+            .map(|hook| Series::new(group(hook), "ns"))
+            .collect();
         for _ in 0..rounds {
             let before: Vec<_> = hooks.iter().map(|hook| clocks.read(*hook)).collect();
             fenced.sample(&traffic, ROUND)?;
-            for (hook, before) in hooks.iter().zip(before) {
+            for ((hook, before), series) in hooks.iter().zip(before).zip(&mut series) {
                 // Each family has hooks of its own.
                 if let Ok(ns) = before?.each(clocks.read(*hook)?) {
-                    series.push(hook.name(), ns);
+                    series.push("a run of the program", ns);
                 }
             }
         }
-        all.push(series);
+        all.extend(series);
     }
     Ok(all)
 }
