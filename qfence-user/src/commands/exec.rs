@@ -57,6 +57,7 @@ struct Wanted {
     identity: Option<Identity>,
     policy: Policy,
     forwards: Vec<Forward>,
+    listener: Option<Listener>,
 }
 
 /// Runs `exec`; returns the exit status.
@@ -102,14 +103,6 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         format_args!("made the cgroup {}", fence.cgroup().directory().display()),
     );
 
-    // Until the fence is about to be removed.
-    let server = match listener {
-        Some(listener) => {
-            let source = metrics::source(paths, Some(fence.name()));
-            Some(Server::start(listener, source)?)
-        }
-        None => None,
-    };
     // One thread: the signal mask is this thread's, and nothing here is long.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -119,10 +112,9 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         identity,
         policy,
         forwards,
+        listener,
     };
     let ended = runtime.block_on(supervise(options, paths, &fence, wanted, sinks, blocked));
-
-    drop(server);
 
     let kept = options.keep && ended.is_ok() && fence.cgroup().is_populated().unwrap_or(true);
     let removed = if kept {
@@ -280,6 +272,15 @@ async fn supervise(
              \"operation not permitted\"",
         );
     }
+    // Until the fence is about to be removed. Not before: to load programs, this process goes for a moment
+    // without what other threads need to open anything.
+    let _server = match wanted.listener {
+        Some(listener) => {
+            let source = metrics::source(paths, Some(fence.name()));
+            Some(Server::start(listener, source)?)
+        }
+        None => None,
+    };
     let starting = child::prepare(Launch {
         command: &options.command,
         identity: wanted.identity.as_ref(),

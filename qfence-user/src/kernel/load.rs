@@ -63,7 +63,8 @@ pub(super) fn open(variant: Variant, settings: Settings, token: Token) -> Result
 
 /// A loader that has not read the kernel's own type information. Nothing in the programs depends on that, and
 /// to parse its megabytes takes 15 ms and 20 MB; but aya's loader does so as it is made, before it can be told
-/// not to (aya 0.14, `EbpfLoader::new`). Where no file can be opened it goes without.
+/// not to (aya 0.14, `EbpfLoader::new`). Where no file can be opened it goes without; nor can other threads open
+/// any meanwhile.
 fn without_types_of_the_kernel<'a>() -> Result<EbpfLoader<'a>> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot read RLIMIT_NOFILE")?;
     setrlimit(Resource::RLIMIT_NOFILE, 0, hard).context("cannot lower RLIMIT_NOFILE")?;
