@@ -22,6 +22,9 @@ use tests::{
 
 use crate::{clocks::Clocks, policies::Case};
 
+/// How long a round takes.
+const ROUND_MS: u32 = 500;
+
 const HOOKS: [Hook; 2] = [Hook::Connect4, Hook::Connect6];
 
 /// A fence, a load in it, and the kernel's clocks.
@@ -31,7 +34,6 @@ pub(crate) struct Bench {
     inside: Shell,
     dir: tempfile::TempDir,
     rounds: usize,
-    round_ms: u32,
     _world: World,
     clocks: Clocks,
 }
@@ -51,7 +53,6 @@ impl Bench {
             inside,
             dir,
             rounds: options.either(3, 15),
-            round_ms: options.either(500, 500),
             _world: world,
         })
     }
@@ -86,7 +87,7 @@ impl Bench {
         let script = format!(
             "{} --for-ms {} --connect-each {}",
             probe::program()?.display(),
-            self.round_ms,
+            ROUND_MS,
             file.display()
         );
         let floods: Vec<Flood> = probe::read_lines(&self.inside.ask(&script)?.join("\n"))?;
