@@ -21,11 +21,8 @@ pub const REPEATS_MAP: &str = "REPEATS";
 /// How many kinds of attempts there is room for between two summaries.
 pub const KINDS: u32 = 4096;
 
-/// The per-CPU array of [`crate::Traffic`], indexed by [`crate::Way`].
-pub const TRAFFIC_MAP: &str = "TRAFFIC";
-
-/// The per-CPU array of how often each verdict was given, indexed by [`crate::tally::verdict_index`].
-pub const VERDICTS_MAP: &str = "VERDICTS";
+/// The per-CPU array of [`crate::Tally`], indexed by [`crate::tally::tally_index`].
+pub const TALLIES_MAP: &str = "TALLIES";
 
 /// The ring buffer of [`crate::Event`]s.
 pub const EVENTS_MAP: &str = "EVENTS";

@@ -7,7 +7,7 @@
 pub type Address = [u8; 16];
 
 /// The upper half of the lower 64 bits of an IPv4 address; the upper 64 bits are zero.
-pub(crate) const V4_MAPPED: u64 = 0xffff;
+const V4_MAPPED: u64 = 0xffff;
 
 /// The length in bits of the prefix that holds all IPv4 addresses, `::ffff:0:0/96`.
 pub const V4_PREFIX_BITS: u8 = 96;
@@ -20,21 +20,66 @@ pub const fn from_v4(octets: [u8; 4]) -> Address {
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }
 
-/// An IPv6 address as the kernel hands it to programs: four words whose bytes are in network order.
-#[must_use]
-#[inline(always)]
-pub const fn from_words([a, b, c, d]: [u32; 4]) -> Address {
-    let (a, b, c, d) = (
-        a.to_ne_bytes(),
-        b.to_ne_bytes(),
-        c.to_ne_bytes(),
-        d.to_ne_bytes(),
-    );
-    [
-        a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2],
-        d[3],
-    ]
+/// An address as two numbers: what the policy compares, and what is written by the word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C)]
+pub struct Halves {
+    /// The first eight bytes.
+    pub upper: u64,
+    /// The last eight.
+    pub lower: u64,
 }
+
+impl Halves {
+    /// `::`, for where there is no address.
+    pub const NONE: Self = Self { upper: 0, lower: 0 };
+
+    /// Those of an address.
+    #[must_use]
+    pub const fn of(address: Address) -> Self {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
+        Self {
+            upper: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+            lower: u64::from_be_bytes([i, j, k, l, m, n, o, p]),
+        }
+    }
+
+    /// Those of an IPv4 address, given as a number.
+    #[must_use]
+    #[inline(always)]
+    pub const fn from_v4(number: u32) -> Self {
+        Self {
+            upper: 0,
+            lower: V4_MAPPED << 32 | number as u64,
+        }
+    }
+
+    /// Those of an IPv6 address, given as four numbers.
+    #[must_use]
+    #[inline(always)]
+    pub const fn from_v6([a, b, c, d]: [u32; 4]) -> Self {
+        Self {
+            upper: (a as u64) << 32 | b as u64,
+            lower: (c as u64) << 32 | d as u64,
+        }
+    }
+
+    /// Whether it is an IPv4 address.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_v4(self) -> bool {
+        self.upper == 0 && self.lower >> 32 == V4_MAPPED
+    }
+
+    /// The address.
+    #[must_use]
+    #[inline(always)]
+    pub const fn address(self) -> Address {
+        ((self.upper as u128) << 64 | self.lower as u128).to_be_bytes()
+    }
+}
+
+const _: () = assert!(size_of::<Halves>() == 16 && align_of::<Halves>() == 8);
 
 /// The IPv4 address behind one, if it is one.
 #[must_use]
@@ -71,11 +116,25 @@ mod tests {
     }
 
     #[test]
+    fn halves_are_the_address() {
+        let v6 = core::array::from_fn(|at| u8::try_from(at).unwrap());
+        let halves = Halves::of(v6);
+        assert_eq!(halves.address(), v6);
+        let words = [0x0001_0203, 0x0405_0607, 0x0809_0a0b, 0x0c0d_0e0f];
+        assert_eq!(Halves::from_v6(words), halves);
+        assert!(!halves.is_v4());
+        let v4 = Halves::from_v4(0x7f00_0035);
+        assert_eq!(v4.address(), from_v4([127, 0, 0, 53]));
+        assert!(v4.is_v4());
+    }
+
+    #[test]
     fn a_native_v6_address_is_not_v4() {
         // ::7f00:1 is the deprecated "v4-compatible" form: IPv6 to the kernel.
         let mut compatible = [0; 16];
         compatible[12] = 127;
         compatible[15] = 1;
         assert_eq!(to_v4(&compatible), None);
+        assert!(!Halves::of(compatible).is_v4());
     }
 }

@@ -1,7 +1,7 @@
 //! The record of an attempt that was refused: the first of its kind travels through the ring buffer, and
 //! the others are counted.
 
-use crate::Address;
+use crate::Halves;
 
 /// Where in the kernel qfence has a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,7 +91,7 @@ impl Hook {
 #[repr(C)]
 pub struct Kind {
     /// The destination; all zero at the hooks for sockets and devices. At ingress, the sender.
-    pub address: Address,
+    pub address: Halves,
     /// The process (thread group) id, in the initial pid namespace; 0 if it is not known. At egress
     /// it is the process that made the socket: packets also leave in interrupts of others.
     pub pid: u32,
@@ -108,10 +108,20 @@ pub struct Kind {
     pub monitored: u32,
 }
 
-const _: () = assert!(size_of::<Kind>() == 40 && align_of::<Kind>() == 4);
+const _: () = assert!(size_of::<Kind>() == 40 && align_of::<Kind>() == 8);
 
 /// The number of a user who is not known: what the kernel calls an invalid one.
 pub const NO_UID: u32 = u32::MAX;
+
+/// The name of a thread, padded with zeros: so aligned that it is copied by the word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(8))]
+pub struct Comm(pub [u8; 16]);
+
+impl Comm {
+    /// Of one that is not known.
+    pub const NONE: Self = Self([0; 16]);
+}
 
 /// Where the first attempt of a kind came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,9 +134,9 @@ pub struct Origin {
     /// The cookie of the socket's network namespace; 0 if it is not known.
     pub netns: u64,
     /// The address the socket is bound to, or the packet comes from; all zero if there is none yet.
-    pub source: Address,
+    pub source: Halves,
     /// The name of the thread (`comm`), padded with zeros; all zero if it is not known.
-    pub comm: [u8; 16],
+    pub comm: Comm,
     /// The thread's id, as that of the process; 0 if it is not known.
     pub tid: u32,
     /// The user, in the initial user namespace; [`NO_UID`] if it is not known.
@@ -175,19 +185,25 @@ impl Event {
         if bytes.len() != size_of::<Self>() {
             return None;
         }
+        let halves_at = |at: usize| {
+            Some(Halves {
+                upper: u64_at(at)?,
+                lower: u64_at(at + 8)?,
+            })
+        };
         let origin = Origin {
             boot_ns: u64_at(16)?,
             cgroup: u64_at(24)?,
             netns: u64_at(32)?,
-            source: bytes.get(40..56)?.try_into().ok()?,
-            comm: bytes.get(56..72)?.try_into().ok()?,
+            source: halves_at(40)?,
+            comm: Comm(bytes.get(56..72)?.try_into().ok()?),
             tid: u32_at(72)?,
             uid: u32_at(76)?,
             source_port: u32_at(80)?,
             reserved: u32_at(84)?,
         };
         let kind = Kind {
-            address: bytes.get(88..104)?.try_into().ok()?,
+            address: halves_at(88)?,
             pid: u32_at(104)?,
             port: u32_at(108)?,
             protocol: u32_at(112)?,

@@ -14,11 +14,11 @@ pub mod tally;
 pub mod tree;
 pub mod verdict;
 
-pub use address::{Address, Path};
-pub use event::{Event, Hook, Kind, NO_UID, Origin, Repeats};
-pub use packet::Packet;
+pub use address::{Address, Halves, Path};
+pub use event::{Comm, Event, Hook, Kind, NO_UID, Origin, Repeats};
+pub use packet::{Packet, Payload};
 pub use peer::Peer;
 pub use protocol::Protocol;
-pub use tally::{Hits, Sighting, Traffic, Way};
+pub use tally::{Hits, Outcome, Sighting, Tally, Traffic, Way};
 pub use tree::{Node, Nodes, Query, decide};
 pub use verdict::{Action, Verdict};

@@ -1,6 +1,6 @@
 //! Who on the host may be answered: peers that spoke first.
 
-use crate::Address;
+use crate::Halves;
 
 /// A peer on the host that sent a datagram to a port of the fence: the key of the map of peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub struct Peer {
     /// for themselves is none in the host's.
     pub netns: u64,
     /// Its address.
-    pub address: Address,
+    pub address: Halves,
     /// Its port, in host order.
     pub port: u16,
     /// The port in the fence that it sent to, in host order: the answer comes from there.

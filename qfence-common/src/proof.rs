@@ -4,7 +4,7 @@
 //! They are made of a number drawn for each fence, which nobody in it is told. So there is nothing that
 //! a guest can do unrecorded, and no policy that can stand in the way of the proof.
 
-use crate::{Address, address};
+use crate::{Address, Halves};
 
 /// What a refusal there fails with, where programs can choose: ENOANO (asm-generic/errno.h), which no
 /// other part of a call to a socket returns.
@@ -17,44 +17,54 @@ pub struct Token(pub u64);
 impl Token {
     /// An IPv4 address in 240.0.0.0/4, which is reserved (RFC 1112): nobody has it.
     #[must_use]
-    #[inline(always)]
     pub const fn v4(self) -> [u8; 4] {
-        let [.., a, b, c, d, _, _] = self.0.to_be_bytes();
-        [a | 0xf0, b, c, d]
+        self.v4_number().to_be_bytes()
     }
 
     /// An IPv6 address in 100::/64, which is there to be discarded (RFC 6666).
     #[must_use]
-    #[inline(always)]
     pub const fn v6(self) -> Address {
-        let [a, b, c, d, e, f, g, h] = self.0.to_be_bytes();
-        [1, 0, 0, 0, 0, 0, 0, 0, a, b, c, d, e, f, g, h]
+        self.v6_halves().address()
     }
 
     /// The port, in host order; never 0, which datagrams cannot be sent to.
     #[must_use]
     #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "its lowest bits")]
     pub const fn port(self) -> u16 {
-        let [.., high, low] = self.0.to_be_bytes();
-        u16::from_be_bytes([high, low | 1])
+        self.0 as u16 | 1
     }
 
     /// Whether this is one of the two destinations.
     #[must_use]
     #[inline(always)]
-    pub const fn is(self, address: Address, port: u16) -> bool {
-        // Whole numbers: the kernel's machine has no comparison of bytes in a row.
-        let address = u128::from_be_bytes(address);
-        self.0 != 0
-            && port == self.port()
-            && (address == u128::from_be_bytes(self.v6())
-                || address == u128::from_be_bytes(address::from_v4(self.v4())))
+    pub const fn is(self, address: Halves, port: u16) -> bool {
+        let (v4, v6) = (Halves::from_v4(self.v4_number()), self.v6_halves());
+        port == self.port()
+            && self.0 != 0
+            && (address.lower == v6.lower && address.upper == v6.upper
+                || address.lower == v4.lower && address.upper == v4.upper)
+    }
+
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "bits in its middle")]
+    const fn v4_number(self) -> u32 {
+        (self.0 >> 16) as u32 | 0xf000_0000
+    }
+
+    #[inline(always)]
+    const fn v6_halves(self) -> Halves {
+        Halves {
+            upper: 0x100 << 48,
+            lower: self.0,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::address::from_v4;
 
     const TOKEN: Token = Token(0x0123_4567_89ab_cdee);
 
@@ -70,20 +80,21 @@ mod tests {
 
     #[test]
     fn it_is_these_two_and_no_other() {
-        let (v4, v6, port) = (address::from_v4(TOKEN.v4()), TOKEN.v6(), TOKEN.port());
-        assert!(TOKEN.is(v4, port) && TOKEN.is(v6, port));
-        assert!(!TOKEN.is(v4, port - 1) && !TOKEN.is(v6, port - 1));
+        let is = |address, port| TOKEN.is(Halves::of(address), port);
+        let (v4, v6, port) = (from_v4(TOKEN.v4()), TOKEN.v6(), TOKEN.port());
+        assert!(is(v4, port) && is(v6, port));
+        assert!(!is(v4, port - 1) && !is(v6, port - 1));
         for bit in 0..128 {
             let other = |address| (u128::from_be_bytes(address) ^ 1 << bit).to_be_bytes();
-            assert!(!TOKEN.is(other(v4), port), "{bit}");
-            assert!(!TOKEN.is(other(v6), port), "{bit}");
+            assert!(!is(other(v4), port), "{bit}");
+            assert!(!is(other(v6), port), "{bit}");
         }
     }
 
     #[test]
     fn without_a_token_there_are_none() {
         let none = Token(0);
-        assert!(!none.is(address::from_v4(none.v4()), none.port()));
-        assert!(!none.is(none.v6(), none.port()));
+        assert!(!none.is(Halves::of(from_v4(none.v4())), none.port()));
+        assert!(!none.is(Halves::of(none.v6()), none.port()));
     }
 }

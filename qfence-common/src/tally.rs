@@ -1,6 +1,8 @@
 //! What is counted for each rule, of traffic, and for each destination that monitor mode saw.
 
-use crate::{Action, Address, Protocol};
+use core::{iter::Sum, ops::Add};
+
+use crate::{Action, Halves, Protocol};
 
 /// How often a rule has decided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,36 +58,112 @@ impl Class {
     }
 }
 
-/// How many counters of verdicts there are.
-pub const VERDICTS: usize = 8;
+/// What became of a call or a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Outcome {
+    /// It left.
+    Sent = 0,
+    /// It left, for the policy is only monitored.
+    SentMonitored = 1,
+    /// It was refused, in either direction.
+    Refused = 2,
+    /// It arrived.
+    Received = 3,
+    /// It arrived, for the policy is only monitored.
+    ReceivedMonitored = 4,
+}
 
-/// Where a verdict is counted.
+impl Outcome {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 5] = [
+        Self::Sent,
+        Self::SentMonitored,
+        Self::Refused,
+        Self::Received,
+        Self::ReceivedMonitored,
+    ];
+
+    /// What was said of those that were judged.
+    #[must_use]
+    pub const fn action(self) -> Action {
+        match self {
+            Self::Sent | Self::Received => Action::Allow,
+            Self::SentMonitored | Self::Refused | Self::ReceivedMonitored => Action::Deny,
+        }
+    }
+
+    /// Which traffic it is of.
+    #[must_use]
+    pub const fn way(self) -> Way {
+        match self {
+            Self::Sent | Self::SentMonitored => Way::Sent,
+            Self::Refused => Way::Refused,
+            Self::Received | Self::ReceivedMonitored => Way::Received,
+        }
+    }
+}
+
+/// What is counted of all that had one outcome, by the class of its protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Tally {
+    /// Calls of connect().
+    pub connects: u64,
+    /// Datagrams with a destination of their own, at the call.
+    pub sends: u64,
+    /// Packets that were judged.
+    pub judged: u64,
+    /// Packets that were not: those that go on with a TCP connection, most that arrive, and those that could not be
+    /// understood. Their class is not looked at.
+    pub unjudged: u64,
+    /// The bytes of all packets, from the IP header on.
+    pub bytes: u64,
+}
+
+const _: () = assert!(size_of::<Tally>() == 40 && align_of::<Tally>() == 8);
+
+impl Tally {
+    /// How often a verdict was given.
+    #[must_use]
+    pub const fn verdicts(&self) -> u64 {
+        self.connects + self.sends + self.judged
+    }
+
+    /// The traffic.
+    #[must_use]
+    pub const fn traffic(&self) -> Traffic {
+        Traffic {
+            connects: self.connects,
+            packets: self.judged + self.unjudged,
+            bytes: self.bytes,
+        }
+    }
+}
+
+/// How many tallies there are.
+pub const TALLIES: usize = Outcome::ALL.len() * Class::ALL.len();
+
+/// Where a tally is.
 #[must_use]
 #[inline(always)]
-pub const fn verdict_index(action: Action, class: Class) -> u32 {
-    action as u32 * 4 + class as u32
+pub const fn tally_index(outcome: Outcome, class: Class) -> u32 {
+    outcome as u32 * 4 + class as u32
 }
 
 /// Which traffic is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
 pub enum Way {
     /// What leaves.
-    Sent = 0,
+    Sent,
     /// What was refused, in either direction.
-    Refused = 1,
+    Refused,
     /// What arrives.
-    Received = 2,
-}
-
-impl Way {
-    /// How many ways there are.
-    pub const COUNT: usize = 3;
+    Received,
 }
 
 /// How much traffic there was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
 pub struct Traffic {
     /// Calls of connect().
     pub connects: u64,
@@ -95,7 +173,23 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
-const _: () = assert!(size_of::<Traffic>() == 24 && align_of::<Traffic>() == 8);
+impl Add for Traffic {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            connects: self.connects + other.connects,
+            packets: self.packets + other.packets,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+}
+
+impl Sum for Traffic {
+    fn sum<I: Iterator<Item = Self>>(traffic: I) -> Self {
+        traffic.fold(Self::default(), Self::add)
+    }
+}
 
 /// A destination that monitor mode let through although the policy refuses it: the key of a map whose
 /// values count how often.
@@ -103,14 +197,14 @@ const _: () = assert!(size_of::<Traffic>() == 24 && align_of::<Traffic>() == 8);
 #[repr(C)]
 pub struct Sighting {
     /// The address.
-    pub address: Address,
+    pub address: Halves,
     /// The port, in host order; 0 for protocols without.
     pub port: u32,
     /// The IP protocol number.
     pub protocol: u32,
 }
 
-const _: () = assert!(size_of::<Sighting>() == 24 && align_of::<Sighting>() == 4);
+const _: () = assert!(size_of::<Sighting>() == 24 && align_of::<Sighting>() == 8);
 
 // SAFETY: a `repr(C)` struct of integers without padding (asserted above): any bytes are a value.
 #[cfg(feature = "user")]
@@ -118,8 +212,25 @@ unsafe impl aya::Pod for Hits {}
 
 // SAFETY: as above.
 #[cfg(feature = "user")]
-unsafe impl aya::Pod for Traffic {}
+unsafe impl aya::Pod for Tally {}
 
 // SAFETY: as above.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Sighting {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_tally_has_a_place_of_its_own() {
+        let mut expected = 0;
+        for outcome in Outcome::ALL {
+            for class in Class::ALL {
+                assert_eq!(tally_index(outcome, class), expected);
+                expected += 1;
+            }
+        }
+        assert_eq!(usize::try_from(expected), Ok(TALLIES));
+    }
+}

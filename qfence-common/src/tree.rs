@@ -6,13 +6,13 @@
 //! for itself. So a verdict costs a few steps, however much the policy tells apart, unless what it names
 //! lies in clusters within clusters.
 
-use crate::{Address, Path, Protocol, address::V4_MAPPED, verdict::Verdict};
+use crate::{Address, Halves, Path, Protocol, verdict::Verdict};
 
 /// How many nodes are one below the other at most, that look at the same part of an address.
-pub const ADDRESS_DEPTH: usize = 8;
+pub const ADDRESS_DEPTH: usize = 6;
 
 /// How many nodes are one below the other at most that look at protocol and port.
-pub const PORT_DEPTH: usize = 4;
+pub const PORT_DEPTH: usize = 3;
 
 /// How many nodes are one below the other at most, above a verdict.
 pub const MAX_DEPTH: usize = 2 * ADDRESS_DEPTH + PORT_DEPTH;
@@ -69,27 +69,17 @@ impl Query {
     /// A destination on a path.
     #[must_use]
     pub const fn new(path: Path, address: Address, protocol: Protocol, port: u16) -> Self {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
-        let halves = [
-            u64::from_be_bytes([a, b, c, d, e, f, g, h]),
-            u64::from_be_bytes([i, j, k, l, m, n, o, p]),
-        ];
-        Self::of_halves(path, halves, protocol, port)
+        Self::of_halves(path, Halves::of(address), protocol, port)
     }
 
-    /// A destination on a path, given the halves of its address, the upper one first.
+    /// A destination on a path, given the halves of its address.
     #[must_use]
     #[inline(always)]
-    pub const fn of_halves(
-        path: Path,
-        [upper, lower]: [u64; 2],
-        protocol: Protocol,
-        port: u16,
-    ) -> Self {
+    pub const fn of_halves(path: Path, address: Halves, protocol: Protocol, port: u16) -> Self {
         Self {
-            root: root(path, upper == 0 && lower >> 32 == V4_MAPPED),
-            upper,
-            lower,
+            root: root(path, address.is_v4()),
+            upper: address.upper,
+            lower: address.lower,
             port: port_query(protocol, port),
         }
     }

@@ -1,18 +1,17 @@
 //! Reads the destination of a call out of the hook's context.
 
 use aya_ebpf::{bindings::bpf_sock, programs::SockAddrContext};
-use qfence_common::{Address, Path, Protocol, address};
+use qfence_common::{Halves, Path, Protocol};
 
 /// Where a socket is about to send.
+#[derive(Clone, Copy)]
 pub(crate) struct Destination {
-    pub(crate) address: Address,
+    pub(crate) address: Halves,
     /// In host order.
     pub(crate) port: u16,
     pub(crate) protocol: Protocol,
     /// What is known of the way there.
     pub(crate) path: Path,
-    /// The socket, a whole one, or null.
-    pub(crate) socket: *mut bpf_sock,
 }
 
 /// The destination in a context of connect4 or sendmsg4.
@@ -20,27 +19,30 @@ pub(crate) struct Destination {
 pub(crate) fn destination4(ctx: &SockAddrContext) -> Destination {
     // SAFETY: the kernel hands in a valid `bpf_sock_addr`; the verifier checks each access.
     let ip = unsafe { (*ctx.sock_addr).user_ip4 };
-    with_address(ctx, address::from_v4(ip.to_ne_bytes()))
+    with_address(ctx, Halves::from_v4(u32::from_be(ip)))
 }
 
 /// The destination in a context of connect6 or sendmsg6.
 #[inline(always)]
 pub(crate) fn destination6(ctx: &SockAddrContext) -> Destination {
-    // SAFETY: as above. Copied whole: the verifier takes no variable index into the context.
-    let words = unsafe { (*ctx.sock_addr).user_ip6 };
-    with_address(ctx, address::from_words(words))
+    // SAFETY: as above.
+    let words = unsafe { &raw const (*ctx.sock_addr).user_ip6 };
+    // SAFETY: as above. By the double word, which the kernel lets this field alone be read by; volatile, so
+    // that no other width is chosen.
+    let [upper, lower] = unsafe { words.cast::<[u64; 2]>().read_volatile() };
+    let address = Halves {
+        upper: u64::from_be(upper),
+        lower: u64::from_be(lower),
+    };
+    with_address(ctx, address)
 }
 
 #[inline(always)]
-fn with_address(ctx: &SockAddrContext, address: Address) -> Destination {
+fn with_address(ctx: &SockAddrContext, address: Halves) -> Destination {
     // SAFETY: as above.
     let port = unsafe { (*ctx.sock_addr).user_port };
     // SAFETY: as above.
     let protocol = unsafe { (*ctx.sock_addr).protocol };
-    // SAFETY: as above.
-    let union = unsafe { (*ctx.sock_addr).__bindgen_anon_1 };
-    // SAFETY: all members of the union are this pointer.
-    let socket = unsafe { union.sk };
     // The kernel keeps `user_port` in network order in the low half of the word.
     let [high, low, ..] = port.to_ne_bytes();
     Destination {
@@ -48,6 +50,14 @@ fn with_address(ctx: &SockAddrContext, address: Address) -> Destination {
         port: u16::from_be_bytes([high, low]),
         protocol: Protocol(protocol),
         path: Path::Address,
-        socket,
     }
+}
+
+/// The socket of a call, a whole one, or null.
+#[inline(always)]
+pub(crate) fn socket(ctx: &SockAddrContext) -> *mut bpf_sock {
+    // SAFETY: as above.
+    let union = unsafe { (*ctx.sock_addr).__bindgen_anon_1 };
+    // SAFETY: all members of the union are this pointer.
+    unsafe { union.sk }
 }

@@ -1,11 +1,12 @@
 //! Devices: refuses those that give a guest a network beside QEMU's own sockets.
 
 use aya_ebpf::programs::DeviceContext;
-use qfence_common::{Hook, device::is_forbidden, verdict::DEVICE};
+use qfence_common::{Halves, Hook, device::is_forbidden, verdict::DEVICE};
 
 use crate::{
-    judge::{PROCEED, monitors},
+    judge::PROCEED,
     maps::ALLOW_DEVICES,
+    policy::monitors,
     record::{Author, Refusal, refuse},
 };
 
@@ -29,12 +30,12 @@ pub(crate) fn judge_device(ctx: &DeviceContext) -> i32 {
         return PROCEED;
     }
     let what = Refusal {
-        address: [0; 16],
+        address: Halves::NONE,
         port: minor,
         protocol: major,
         hook: Hook::Device as u32,
         rule: DEVICE,
-        source: [0; 16],
+        source: Halves::NONE,
         source_port: 0,
     };
     refuse(&what, &Author::current_if_known(), monitors())

@@ -1,24 +1,23 @@
 //! From a destination to a verdict.
 
 use aya_ebpf::{
-    EbpfContext,
-    helpers::{bpf_get_netns_cookie, bpf_set_retval},
-    programs::SockAddrContext,
+    EbpfContext, bindings::bpf_sock, helpers::bpf_set_retval, programs::SockAddrContext,
 };
 use aya_log_ebpf::debug;
 use qfence_common::{
-    Action, Address, Hook, Path, Protocol, Verdict, Way,
+    Action, Halves, Hook, Outcome, Path, Protocol, Verdict,
     proof::{self, Token},
+    tally::Class,
     verdict::{HOST, MONITOR},
 };
 
 use crate::{
-    destination::Destination,
+    count::{hit, tally_call},
+    destination::{Destination, socket},
     maps::{DENY_RETVAL, PROOF},
     owner, peers,
-    policy::{self, verdict},
-    record::{Author, Refusal, hit, refuse, sight, traffic},
-    socket::{local_address, local_port},
+    policy::verdict,
+    refuse::{Rest, refuse_call},
 };
 
 /// What a hook returns to let the call or the packet go on.
@@ -32,24 +31,22 @@ pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destinatio
     if Token(PROOF.load()).is(to.address, to.port) {
         return fail_with(-proof::ERRNO);
     }
-    let judgement = judge::<HOOK, _>(ctx, to);
-    if connects(HOOK) {
-        if judgement.passes() {
-            traffic(Way::Sent, None);
-            if is_tcp(to.protocol) {
-                owner::note_connection(to.socket, judgement.verdict.has(HOST));
-            }
-        } else {
-            traffic(Way::Refused, None);
-        }
+    let Judgement { outcome, verdict } = judge::<HOOK, _>(ctx, to, || socket(ctx));
+    tally_call(outcome, Class::of(to.protocol), connects(HOOK));
+    if connects(HOOK) && is_tcp(to.protocol) && outcome != Outcome::Refused {
+        owner::note_connection(socket(ctx), verdict.has(HOST));
     }
-    if judgement.action == Action::Allow {
+    if outcome == Outcome::Sent {
         return PROCEED;
     }
-    let source = (local_address(to.socket), local_port(to.socket));
-    // SAFETY: the hook's own context.
-    let netns = unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) };
-    if judgement.refuse(HOOK, to, source, &Author::current(netns)) == PROCEED {
+    let rest = Rest {
+        hook: HOOK,
+        protocol: to.protocol,
+        port: to.port,
+        source_port: 0,
+    };
+    refuse_call(ctx, to.address, verdict, rest);
+    if outcome == Outcome::SentMonitored {
         return PROCEED;
     }
     fail_with(DENY_RETVAL.load())
@@ -68,74 +65,46 @@ fn fail_with(retval: i32) -> i32 {
 
 /// What came of judging a destination.
 pub(crate) struct Judgement {
-    pub(crate) action: Action,
-    verdict: Verdict,
+    /// What is to become of it.
+    pub(crate) outcome: Outcome,
+    pub(crate) verdict: Verdict,
 }
 
-impl Judgement {
-    /// Whether it goes on, allowed or only monitored.
-    #[inline(always)]
-    fn passes(&self) -> bool {
-        self.action == Action::Allow || self.verdict.has(MONITOR)
-    }
-
-    /// Refuses the destination, unless it is only monitored; returns what the hook is to return.
-    #[inline(always)]
-    pub(crate) fn refuse(
-        &self,
-        hook: u32,
-        to: &Destination,
-        (source, source_port): (Address, u16),
-        who: &Author,
-    ) -> i32 {
-        let what = Refusal {
-            address: to.address,
-            port: u32::from(to.port),
-            protocol: to.protocol.0,
-            hook,
-            rule: self.verdict.rule(),
-            source,
-            source_port: u32::from(source_port),
-        };
-        let monitored = self.verdict.has(MONITOR);
-        if monitored {
-            sight(&what);
-        }
-        refuse(&what, who, monitored)
-    }
-}
-
-/// The policy's word on a destination, but that a peer which spoke first may be answered.
+/// The policy's word on a destination, but that a peer which spoke first may be answered from `socket`.
 ///
 /// The hook's number is a parameter of the type so that its name, in the trace, is a constant of each
 /// program's rather than a table of pointers, which the loader could not relocate.
 #[inline(always)]
-pub(crate) fn judge<const HOOK: u32, C: EbpfContext>(ctx: &C, to: &Destination) -> Judgement {
+pub(crate) fn judge<const HOOK: u32, C: EbpfContext>(
+    ctx: &C,
+    to: &Destination,
+    socket: impl FnOnce() -> *mut bpf_sock,
+) -> Judgement {
     let verdict = verdict(to.path, to.address, to.protocol, to.port);
-    let mut action = verdict.action();
-    if action == Action::Deny && answers(to) {
-        action = Action::Allow;
+    let is_denied = verdict.action() == Action::Deny;
+    let outcome = if is_denied && answers(to, socket()) {
+        Outcome::Sent
     } else {
-        let is_call = HOOK < Hook::Egress as u32;
-        hit(verdict.rule(), action, to.protocol, is_call);
-    }
+        hit(verdict.rule(), HOOK < Hook::Egress as u32);
+        if !is_denied {
+            Outcome::Sent
+        } else if verdict.has(MONITOR) {
+            Outcome::SentMonitored
+        } else {
+            Outcome::Refused
+        }
+    };
     debug!(
         ctx,
         "{}: {:i} port {} protocol {} {} by rule {}",
         const { hook_name(HOOK) },
-        to.address,
+        to.address.address(),
         to.port,
         to.protocol.0,
-        verdict_name(action),
+        verdict_name(outcome),
         verdict.rule()
     );
-    Judgement { action, verdict }
-}
-
-/// Whether the policy is only monitored; without one nothing is.
-#[inline(always)]
-pub(crate) fn monitors() -> bool {
-    policy::flags().has(MONITOR)
+    Judgement { outcome, verdict }
 }
 
 /// Whether the hook of that number is one for connect().
@@ -150,25 +119,30 @@ fn is_tcp(protocol: Protocol) -> bool {
 
 /// What the policy has to say on an address, whatever the protocol: its flags are of use.
 #[inline(always)]
-pub(crate) fn of_address(address: Address) -> Verdict {
+pub(crate) fn of_address(address: Halves) -> Verdict {
     verdict(Path::Address, address, Protocol::ANY, 0)
 }
 
 /// Whether this is an answer to a datagram that came from there.
+#[inline(always)]
+fn answers(to: &Destination, socket: *mut bpf_sock) -> bool {
+    to.protocol == Protocol::UDP && has_spoken(socket, to.address.upper, to.address.lower, to.port)
+}
+
+/// Whether a peer of a socket has been heard of of late.
 ///
-/// A function of its own: what it has on the stack and what is put on record do not fit into one frame.
+/// A function of its own: what it has on the stack and what is traced do not fit into one frame.
 #[inline(never)]
-fn answers(to: &Destination) -> bool {
-    to.protocol == Protocol::UDP
-        && peers::peer(to.socket, to.address, to.port).is_some_and(|peer| peers::spoke_first(&peer))
+fn has_spoken(socket: *mut bpf_sock, upper: u64, lower: u64, port: u16) -> bool {
+    peers::peer(socket, Halves { upper, lower }, port).is_some_and(|peer| peers::spoke_first(&peer))
 }
 
 /// Of one length, so that the choice is one of pointers alone.
 #[inline(always)]
-const fn verdict_name(action: Action) -> &'static str {
-    match action {
-        Action::Allow => "allowed",
-        Action::Deny => "refused",
+const fn verdict_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Sent => "allowed",
+        _ => "refused",
     }
 }
 

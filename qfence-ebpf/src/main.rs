@@ -6,6 +6,7 @@
 #![feature(core_intrinsics)]
 #![expect(internal_features, reason = "see above")]
 
+mod count;
 mod destination;
 mod device;
 mod judge;
@@ -16,6 +17,8 @@ mod packet;
 mod peers;
 mod policy;
 mod record;
+mod refuse;
+mod skb;
 mod socket;
 mod tree;
 

@@ -7,7 +7,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use qfence_common::{
-    Event, Hits, Peer, Sighting, Traffic, Way,
+    Event, Hits, Peer, Sighting, Tally,
     abi::{self, COUNTER_SLOTS, EVENTS_BYTES},
     tally,
     verdict::MAX_RULES,
@@ -38,13 +38,9 @@ pub(crate) static SIGHTINGS: HashMap<
 #[btf_map]
 pub(crate) static REPEATS: ArrayOfMaps<Kinds, 1> = ArrayOfMaps::new();
 
-/// How often each verdict was given.
+/// What became of calls and packets, by outcome and protocol.
 #[btf_map]
-pub(crate) static VERDICTS: PerCpuArray<u64, { tally::VERDICTS }> = PerCpuArray::new();
-
-/// The traffic.
-#[btf_map]
-pub(crate) static TRAFFIC: PerCpuArray<Traffic, { Way::COUNT }> = PerCpuArray::new();
+pub(crate) static TALLIES: PerCpuArray<Tally, { tally::TALLIES }> = PerCpuArray::new();
 
 /// The first attempts of their kinds, for the supervisor to log.
 #[btf_map]

@@ -5,7 +5,7 @@ use aya_ebpf::{
     helpers::{bpf_sk_storage_get, bpf_skb_cgroup_id},
     programs::SockContext,
 };
-use qfence_common::NO_UID;
+use qfence_common::{Comm, NO_UID};
 
 use crate::{maps::OWNERS, record::Author};
 
@@ -18,7 +18,7 @@ pub(crate) struct Owner {
     pid: u32,
     tid: u32,
     uid: u32,
-    comm: [u8; 16],
+    comm: Comm,
     /// Whether it may go on with its TCP connection although its packets go to the host: 0 or 1.
     connected_to_host: u32,
 }
@@ -82,7 +82,7 @@ pub(crate) fn author(packet: *mut __sk_buff, socket: *mut bpf_sock) -> Author {
         tid: owner.map_or(0, |owner| owner.tid),
         uid: owner.map_or(NO_UID, |owner| owner.uid),
         netns: owner.map_or(0, |owner| owner.netns),
-        comm: owner.map_or([0; 16], |owner| owner.comm),
+        comm: owner.map_or(Comm::NONE, |owner| owner.comm),
         // SAFETY: the hook's own packet.
         cgroup: unsafe { bpf_skb_cgroup_id(packet) },
     }

@@ -1,23 +1,23 @@
 //! Packets: judges those that leave, and sees to those that arrive from the host.
 
-use aya_ebpf::{
-    bindings::{__sk_buff, bpf_sock},
-    helpers::{bpf_sk_fullsock, bpf_skb_load_bytes},
-    programs::SkBuffContext,
-};
+use aya_ebpf::programs::SkBuffContext;
 use qfence_common::{
-    Action, Hook, Packet, Path, Protocol, Way,
+    Action, Halves, Hook, Outcome, Packet, Path, Payload, Protocol, Verdict,
     abi::Counter,
-    packet::{Bytes, parse},
-    verdict::{MANY, NO_RULE, UNPARSED},
+    packet::parse,
+    tally::Class,
+    verdict::{MANY, MONITOR, NO_RULE, UNPARSED},
 };
 
 use crate::{
+    count::{count, tally_packet},
     destination::Destination,
-    judge::{PROCEED, REJECT, judge, monitors, of_address},
+    judge::{Judgement, PROCEED, REJECT, judge, of_address},
     maps::ALLOW_RAW,
-    owner, peers,
-    record::{Refusal, count, refuse, traffic},
+    peers,
+    policy::monitors,
+    refuse::{Rest, refuse_packet},
+    skb::{Skb, whole_socket},
     socket::{has_connected_elsewhere, is_raw},
 };
 
@@ -36,70 +36,72 @@ const INGRESS: u32 = Hook::Ingress as u32;
 #[inline(always)]
 pub(crate) fn judge_egress(ctx: &SkBuffContext) -> i32 {
     let length = ctx.len();
-    if judge_leaving(ctx) == PROCEED {
-        traffic(Way::Sent, Some(length));
+    let Some(packet) = parse(&Skb(ctx.skb.skb)) else {
+        return drop_unparsed(ctx, length);
+    };
+    let payload = packet.payload;
+    if payload.continues_tcp() && !is_ours_to_judge(ctx) {
+        tally_packet(Outcome::Sent, Class::Tcp, false, length);
         return PROCEED;
     }
-    traffic(Way::Refused, Some(length));
-    REJECT
+    let path = if is_loopback(ctx) {
+        Path::Loopback
+    } else {
+        Path::Address
+    };
+    let to = Destination {
+        address: packet.destination,
+        port: payload.destination_port(),
+        protocol: payload.protocol(),
+        path,
+    };
+    let Judgement { outcome, verdict } = judge::<EGRESS, _>(ctx, &to, || whole_socket(ctx.skb.skb));
+    tally_packet(outcome, Class::of(to.protocol), true, length);
+    if outcome == Outcome::Sent {
+        return PROCEED;
+    }
+    refuse_packet(ctx, to.address, verdict, rest(EGRESS, payload));
+    if outcome == Outcome::SentMonitored {
+        PROCEED
+    } else {
+        REJECT
+    }
 }
 
+/// What a refusal is of beside the address.
 #[inline(always)]
-fn judge_leaving(ctx: &SkBuffContext) -> i32 {
-    let Some(packet) = read(ctx) else {
-        return drop_unparsed(ctx);
-    };
-    let socket = whole_socket(ctx);
-    if packet.continues_tcp && !is_ours_to_judge(ctx, socket) {
-        return PROCEED;
+fn rest(hook: u32, payload: Payload) -> Rest {
+    Rest {
+        hook,
+        protocol: payload.protocol(),
+        port: payload.destination_port(),
+        source_port: payload.source_port(),
     }
-    let to = destination(ctx, &packet, socket);
-    let judgement = judge::<EGRESS, _>(ctx, &to);
-    if judgement.action == Action::Allow {
-        return PROCEED;
-    }
-    let source = (packet.source, packet.source_port);
-    judgement.refuse(EGRESS, &to, source, &owner::author(ctx.skb.skb, socket))
 }
 
 /// Whether a TCP segment that opens nothing is judged all the same: one that a raw socket made up, and
 /// one of a connection out of the fence whose peer's address has turned local since: what connected to the
 /// host was let.
 #[inline(always)]
-fn is_ours_to_judge(ctx: &SkBuffContext, socket: *mut bpf_sock) -> bool {
-    (ALLOW_RAW.load() != 0 && is_raw(socket))
-        || (is_loopback(ctx) && has_connected_elsewhere(socket))
+fn is_ours_to_judge(ctx: &SkBuffContext) -> bool {
+    (ALLOW_RAW.load() != 0 && is_raw(whole_socket(ctx.skb.skb)))
+        || (is_loopback(ctx) && has_connected_elsewhere(whole_socket(ctx.skb.skb)))
 }
 
 #[inline(always)]
-fn destination(ctx: &SkBuffContext, packet: &Packet, socket: *mut bpf_sock) -> Destination {
-    Destination {
-        address: packet.destination,
-        port: packet.destination_port,
-        protocol: packet.protocol,
-        path: if is_loopback(ctx) {
-            Path::Loopback
-        } else {
-            Path::Address
-        },
-        socket,
-    }
-}
-
-#[inline(always)]
-fn drop_unparsed(ctx: &SkBuffContext) -> i32 {
-    count(Counter::Unparsed);
-    let what = Refusal {
-        address: [0; 16],
-        port: 0,
-        protocol: 0,
-        hook: EGRESS,
-        rule: UNPARSED,
-        source: [0; 16],
-        source_port: 0,
+fn drop_unparsed(ctx: &SkBuffContext, length: u32) -> i32 {
+    let monitored = monitors();
+    let outcome = if monitored {
+        Outcome::SentMonitored
+    } else {
+        Outcome::Refused
     };
-    let author = owner::author(ctx.skb.skb, whole_socket(ctx));
-    refuse(&what, &author, monitors())
+    tally_packet(outcome, Class::Other, false, length);
+    count(Counter::Unparsed);
+    let flags = if monitored { MONITOR } else { 0 };
+    let verdict = Verdict::new(Action::Deny, UNPARSED).with(flags);
+    refuse_packet(ctx, Halves::NONE, verdict, rest(EGRESS, Payload::UNKNOWN));
+    if monitored { PROCEED } else { REJECT }
 }
 
 /// Judges a packet that arrives over loopback: the sender of a datagram is remembered, for the port
@@ -110,49 +112,61 @@ fn drop_unparsed(ctx: &SkBuffContext) -> i32 {
 #[inline(always)]
 pub(crate) fn judge_ingress(ctx: &SkBuffContext) -> i32 {
     let length = ctx.len();
-    if judge_arriving(ctx) == PROCEED {
-        traffic(Way::Received, Some(length));
-        return PROCEED;
+    // SAFETY: the hook's own context; the verifier checks each access.
+    let link_layer = unsafe { (*ctx.skb.skb).pkt_type };
+    if is_loopback(ctx)
+        && let Some(packet) = parse(&Skb(ctx.skb.skb))
+    {
+        match packet.payload.protocol() {
+            Protocol::UDP if link_layer == PACKET_HOST => remember_sender(ctx, &packet),
+            Protocol::ICMP | Protocol::ICMPV6 => return judge_ping(ctx, &packet, length),
+            _ => {}
+        }
     }
-    traffic(Way::Refused, Some(length));
-    REJECT
+    tally_packet(Outcome::Received, Class::Other, false, length);
+    PROCEED
 }
 
 #[inline(always)]
-fn judge_arriving(ctx: &SkBuffContext) -> i32 {
-    // SAFETY: the hook's own context; the verifier checks each access.
-    let link_layer = unsafe { (*ctx.skb.skb).pkt_type };
-    if !is_loopback(ctx) {
+fn remember_sender(ctx: &SkBuffContext, packet: &Packet) {
+    if !is_for_one(packet) {
+        return;
+    }
+    let socket = whole_socket(ctx.skb.skb);
+    if let Some(peer) = peers::peer(socket, packet.source, packet.payload.source_port()) {
+        peers::remember(&peer);
+    }
+}
+
+#[inline(always)]
+fn judge_ping(ctx: &SkBuffContext, packet: &Packet, length: u32) -> i32 {
+    // A raw socket overhears what is not for it.
+    if is_raw(whole_socket(ctx.skb.skb)) {
+        tally_packet(Outcome::Received, Class::Icmp, false, length);
         return PROCEED;
     }
-    let Some(packet) = read(ctx) else {
-        return PROCEED;
+    let from = Destination {
+        address: packet.source,
+        port: 0,
+        protocol: packet.payload.protocol(),
+        path: Path::Loopback,
     };
-    let socket = whole_socket(ctx);
-    match packet.protocol {
-        Protocol::UDP if link_layer == PACKET_HOST && is_for_one(&packet) => {
-            if let Some(peer) = peers::peer(socket, packet.source, packet.source_port) {
-                peers::remember(&peer);
-            }
-            PROCEED
-        }
-        // A raw socket overhears what is not for it.
-        Protocol::ICMP | Protocol::ICMPV6 if !is_raw(socket) => {
-            let from = Destination {
-                address: packet.source,
-                port: 0,
-                protocol: packet.protocol,
-                path: Path::Loopback,
-                socket,
-            };
-            let judgement = judge::<INGRESS, _>(ctx, &from);
-            if judgement.action == Action::Allow {
-                return PROCEED;
-            }
-            let to = (packet.destination, 0);
-            judgement.refuse(INGRESS, &from, to, &owner::author(ctx.skb.skb, socket))
-        }
-        _ => PROCEED,
+    let Judgement { outcome, verdict } =
+        judge::<INGRESS, _>(ctx, &from, || whole_socket(ctx.skb.skb));
+    let outcome = match outcome {
+        Outcome::Sent => Outcome::Received,
+        Outcome::SentMonitored => Outcome::ReceivedMonitored,
+        refused => refused,
+    };
+    tally_packet(outcome, Class::Icmp, true, length);
+    if outcome == Outcome::Received {
+        return PROCEED;
+    }
+    refuse_packet(ctx, from.address, verdict, rest(INGRESS, packet.payload));
+    if outcome == Outcome::ReceivedMonitored {
+        PROCEED
+    } else {
+        REJECT
     }
 }
 
@@ -165,53 +179,8 @@ fn is_for_one(packet: &Packet) -> bool {
     verdict.rule() != NO_RULE && !verdict.has(MANY)
 }
 
-/// Takes a packet apart.
-#[inline(always)]
-fn read(ctx: &SkBuffContext) -> Option<Packet> {
-    let mut packet = Packet::UNKNOWN;
-    read_into(ctx.skb.skb, &mut packet).then_some(packet)
-}
-
-/// Takes a packet apart; whether it could be.
-///
-/// A function of its own: what it has on the stack and what is put on record do not fit into one frame.
-#[inline(never)]
-fn read_into(skb: *mut __sk_buff, packet: &mut Packet) -> bool {
-    parse(&Skb(skb), packet).is_some()
-}
-
 #[inline(always)]
 fn is_loopback(ctx: &SkBuffContext) -> bool {
     // SAFETY: as above.
     unsafe { (*ctx.skb.skb).ifindex == LOOPBACK }
-}
-
-/// The socket behind a packet, if there is a whole one: not so for the first answer to a SYN, and
-/// after a close. Otherwise null.
-#[inline(always)]
-fn whole_socket(ctx: &SkBuffContext) -> *mut bpf_sock {
-    // SAFETY: as above.
-    let union = unsafe { (*ctx.skb.skb).__bindgen_anon_2 };
-    // SAFETY: all members of the union are this pointer.
-    let socket = unsafe { union.sk };
-    if socket.is_null() {
-        return socket;
-    }
-    // SAFETY: a socket, not null.
-    unsafe { bpf_sk_fullsock(socket) }
-}
-
-/// A packet's bytes, wherever its buffer has them. At both hooks they begin with the IP header.
-struct Skb(*mut __sk_buff);
-
-impl Bytes for Skb {
-    #[inline(always)]
-    fn read<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
-        let length = u32::try_from(N).ok()?;
-        let mut bytes = [0; N];
-        // SAFETY: `bytes` has room for `N` bytes.
-        let failed =
-            unsafe { bpf_skb_load_bytes(self.0.cast(), offset, bytes.as_mut_ptr().cast(), length) };
-        (failed == 0).then_some(bytes)
-    }
 }

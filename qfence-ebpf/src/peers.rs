@@ -4,7 +4,7 @@ use aya_ebpf::{
     bindings::{BPF_ANY, bpf_sock},
     helpers::bpf_ktime_get_boot_ns,
 };
-use qfence_common::{Address, Peer, peer::may_answer};
+use qfence_common::{Halves, Peer, peer::may_answer};
 
 use crate::{
     maps::PEERS,
@@ -15,7 +15,7 @@ use crate::{
 /// A peer of a socket. None of one of which nobody knows where it is, and none of a raw one: that
 /// overhears what was sent to others, and sends from any port.
 #[inline(always)]
-pub(crate) fn peer(socket: *mut bpf_sock, address: Address, port: u16) -> Option<Peer> {
+pub(crate) fn peer(socket: *mut bpf_sock, address: Halves, port: u16) -> Option<Peer> {
     if socket.is_null() || is_raw(socket) {
         return None;
     }

@@ -6,14 +6,15 @@ use aya_ebpf::{
     programs::{SockContext, SockoptContext},
 };
 use qfence_common::{
-    Address, Hook, address,
+    Halves, Hook,
     verdict::{BROADCAST, SOCKET_KIND},
 };
 
 use crate::{
-    judge::{PROCEED, REJECT, monitors},
+    judge::{PROCEED, REJECT},
     maps::ALLOW_RAW,
     owner,
+    policy::monitors,
     record::{Author, Refusal, refuse},
 };
 
@@ -50,12 +51,12 @@ pub(crate) fn judge_socket(ctx: &SockContext) -> i32 {
     let is_odd = kind == DGRAM && protocol != UDP && protocol != ICMP && protocol != ICMPV6;
     if (kind == RAW || is_odd) && ALLOW_RAW.load() == 0 {
         let what = Refusal {
-            address: [0; 16],
+            address: Halves::NONE,
             port: kind,
             protocol,
             hook: Hook::SockCreate as u32,
             rule: SOCKET_KIND,
-            source: [0; 16],
+            source: Halves::NONE,
             source_port: 0,
         };
         if refuse(&what, &author, monitors()) == REJECT {
@@ -97,12 +98,12 @@ pub(crate) fn judge_option(ctx: &SockoptContext) -> i32 {
         return PROCEED;
     }
     let what = Refusal {
-        address: [0; 16],
+        address: Halves::NONE,
         port: kind,
         protocol,
         hook: Hook::Setsockopt as u32,
         rule: BROADCAST,
-        source: [0; 16],
+        source: Halves::NONE,
         source_port: 0,
     };
     refuse(&what, &Author::current_if_known(), monitors())
@@ -130,23 +131,23 @@ pub(crate) fn local_port(socket: *mut bpf_sock) -> u16 {
 
 /// The address a socket is bound to; zero for none. `socket` may be null.
 #[inline(always)]
-pub(crate) fn local_address(socket: *mut bpf_sock) -> Address {
+pub(crate) fn local_address(socket: *mut bpf_sock) -> Halves {
     if socket.is_null() {
-        return [0; 16];
+        return Halves::NONE;
     }
     // SAFETY: a socket, not null.
     let family = unsafe { (*socket).family };
     if family == INET {
         // SAFETY: as above.
         let ip = unsafe { (*socket).src_ip4 };
-        return address::from_v4(ip.to_ne_bytes());
+        return Halves::from_v4(u32::from_be(ip));
     }
     if family != INET6 {
-        return [0; 16];
+        return Halves::NONE;
     }
     // SAFETY: as above. Copied whole: the verifier takes no variable index into a socket.
     let words = unsafe { (*socket).src_ip6 };
-    address::from_words(words)
+    Halves::from_v6(words.map(u32::from_be))
 }
 
 /// Whether a whole socket is raw. `socket` may be null.

@@ -153,7 +153,7 @@ fn rules(seen: &[(Sighting, u64)]) -> (Counted<Match>, Counted<String>) {
     let mut targets: BTreeMap<Target, (Vec<u16>, u64)> = BTreeMap::new();
     let mut without = Vec::new();
     for (sighting, count) in seen {
-        let address = Ipv6Addr::from(sighting.address).to_canonical();
+        let address = Ipv6Addr::from(sighting.address.address()).to_canonical();
         let protocol = match sighting.protocol {
             number if number == Protocol::MPTCP.0 => Protocol::TCP.0,
             number => number,
@@ -192,13 +192,15 @@ fn named(protocol: u32) -> Proto {
 
 #[cfg(test)]
 mod tests {
+    use qfence_common::Halves;
+
     use super::*;
     use crate::policy::{profile::Profile, testing};
 
     fn sighting(protocol: Protocol, address: &str, port: u32) -> Sighting {
         let address: IpAddr = address.parse().unwrap();
         Sighting {
-            address: single(address).addr().octets(),
+            address: Halves::of(single(address).addr().octets()),
             port,
             protocol: protocol.0,
         }

@@ -57,7 +57,7 @@ impl What {
             },
             _ => Self::Destination {
                 protocol: protocol_name(kind.protocol),
-                destination: Ipv6Addr::from(kind.address).to_canonical(),
+                destination: Ipv6Addr::from(kind.address.address()).to_canonical(),
                 port: kind.port,
             },
         }

@@ -14,7 +14,14 @@ use crate::{
 const UNSTABLE_CRATES: &str = "aya_ebpf,qfence_ebpf";
 
 /// The functions that the verifier looks at by themselves. Others the linker makes the object's own.
-const GLOBAL_FUNCTIONS: [&str; 1] = ["qfence_verdict"];
+const GLOBAL_FUNCTIONS: [&str; 6] = [
+    "qfence_extension",
+    "qfence_flags",
+    "qfence_payload",
+    "qfence_refuse_call",
+    "qfence_refuse_packet",
+    "qfence_verdict",
+];
 
 /// What separates the flags in `CARGO_ENCODED_RUSTFLAGS`.
 const FLAG_SEPARATOR: &str = "\u{1f}";

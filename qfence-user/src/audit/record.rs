@@ -107,9 +107,10 @@ impl Attempt {
         let hook = Hook::from_number(kind.hook);
         let what = What::of(kind);
         let known = |number: u32| (number != 0).then_some(number);
-        let source = Ipv6Addr::from(origin.source).to_canonical();
+        let source = Ipv6Addr::from(origin.source.address()).to_canonical();
         let comm = origin
             .comm
+            .0
             .split(|byte| *byte == 0)
             .next()
             .unwrap_or_default();
@@ -248,6 +249,7 @@ pub fn at(boot_time: Timestamp, boot_ns: u64) -> Timestamp {
 #[cfg(test)]
 pub(crate) mod tests {
     use qfence_common::{
+        Comm, Halves,
         address::from_v4,
         verdict::{self, NO_RULE},
     };
@@ -260,7 +262,7 @@ pub(crate) mod tests {
         let mut comm = [0; 16];
         comm[..6].copy_from_slice(b"qe\x1bmu\n");
         let kind = Kind {
-            address,
+            address: Halves::of(address),
             pid: 4242,
             port,
             protocol,
@@ -272,8 +274,8 @@ pub(crate) mod tests {
             boot_ns: 1_500_000_000,
             cgroup: 77,
             netns: 5,
-            source: from_v4([10, 0, 0, 7]),
-            comm,
+            source: Halves::of(from_v4([10, 0, 0, 7])),
+            comm: Comm(comm),
             tid: 4243,
             uid: 65534,
             source_port: 40000,

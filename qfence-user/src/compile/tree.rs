@@ -19,6 +19,10 @@ const ROOT_SLOTS: u64 = 256;
 /// Of how many bounds one on either side may lie apart from the others.
 const FAR: usize = 16;
 
+/// How many bits a node tells apart at most where clusters within clusters are cut by depth, if that can be
+/// done below the root.
+const FEW_BITS: u32 = 8;
+
 /// What is told apart takes more nodes than there is room for: into how many pieces that was cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooMany {
@@ -105,25 +109,44 @@ impl Tree {
             Part::Upper | Part::Lower => ADDRESS_DEPTH,
             Part::Port => PORT_DEPTH,
         };
-        let before = self.nodes.len();
-        for slots in [slots, Slots::ByDepth] {
-            match self.branch(part, pieces, depth, slots) {
-                Ok(node) => return Ok(node),
-                Err(Stop::TooDeep) => {
-                    self.nodes.truncate(before);
-                    self.shared.retain(|_, first| *first < before);
-                }
-                Err(Stop::TooMany) => break,
-            }
-        }
-        Err(TooMany {
+        let grown = match self.branch(part, pieces, depth, slots) {
+            Err(Stop::TooDeep) => self.cut(part, pieces, depth, Slots::ByDepth),
+            other => other,
+        };
+        grown.map_err(|_| TooMany {
             pieces: pieces.len(),
         })
     }
 
-    /// Grows what is at one place, `depth` nodes deep at most. Where the first piece begins is of no
-    /// account.
+    /// Grows what is at one place, `depth` nodes deep at most: where bounds lie in clusters within clusters,
+    /// from the lowest node on that it takes to reach them all with nodes of [`FEW_BITS`].
     fn branch(
+        &mut self,
+        part: Part,
+        pieces: &[(u64, Node)],
+        depth: usize,
+        slots: Slots,
+    ) -> Result<Node, Stop> {
+        let before = self.nodes.len();
+        match self.cut(part, pieces, depth, slots) {
+            Err(Stop::TooDeep) => {
+                self.nodes.truncate(before);
+                self.shared.retain(|_, first| *first < before);
+                let is_done = match pieces {
+                    [_, (from, _), .., (to, _)] => bits_a_node(to - from, depth) <= FEW_BITS,
+                    _ => false,
+                };
+                if !is_done {
+                    return Err(Stop::TooDeep);
+                }
+                self.cut(part, pieces, depth, Slots::ByDepth)
+            }
+            other => other,
+        }
+    }
+
+    /// As [`Tree::branch`], by that way of cutting alone. Where the first piece begins is of no account.
+    fn cut(
         &mut self,
         part: Part,
         pieces: &[(u64, Node)],
@@ -195,6 +218,12 @@ impl Tree {
     }
 }
 
+/// Of how many bits each node has to tell apart the values, that a range of this length is cut whole at that depth.
+fn bits_a_node(range: u64, depth: usize) -> u32 {
+    let bits = u64::BITS - range.leading_zeros();
+    bits.div_ceil(u32::try_from(depth).unwrap_or(1).max(1))
+}
+
 /// Which range is cut into slots: from which bound on, how long a slot is, as a power of two, and how many.
 struct Cut {
     from: usize,
@@ -237,13 +266,12 @@ impl Cut {
         };
         let base = bounds[0].0;
         let range = bounds[bounds.len() - 1].0 - base;
-        let bits = u64::BITS - range.leading_zeros();
         let most = LEAST_SLOTS.max((bounds.len() / each) as u64);
         let most = match slots {
             Slots::OfRoot => most.max(ROOT_SLOTS),
             Slots::ByBounds => most,
             // What is left of the range's bits below each node is what the nodes below are sure to cut.
-            Slots::ByDepth => most.max(1 << bits.div_ceil(u32::try_from(depth).unwrap_or(1))),
+            Slots::ByDepth => most.max(1 << bits_a_node(range, depth)),
         };
         let count = |length: u32| (u128::from(range)).div_ceil(1 << length);
         let short = (0..u64::BITS).find(|length| count(*length) <= u128::from(most));
@@ -341,6 +369,17 @@ mod tests {
         pairs.sort_unstable();
         pairs.dedup();
         holds(&pairs);
+    }
+
+    #[test]
+    fn clusters_cost_nodes_where_they_are_alone() {
+        let spread = (1..2000).map(|bound: u64| (bound << 40) + bound.pow(3) % 1009);
+        let nested = (0..40).map(|power| (7 << 50) + (1 << power));
+        let mut both: Vec<u64> = spread.clone().chain(nested).collect();
+        both.sort_unstable();
+        both.dedup();
+        let (alone, with) = (holds(&spread.collect::<Vec<_>>()), holds(&both));
+        assert!(with < 2 * alone, "{alone} {with}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The maps of a fence that others than its supervisor may read and change: pinned, they outlive it.
 
-use std::{fs, io, os::unix::fs::DirBuilderExt as _, path::Path};
+use std::{fs, io, iter::Sum, os::unix::fs::DirBuilderExt as _, path::Path};
 
 use anyhow::{Context, Result, anyhow};
 use aya::{
@@ -8,9 +8,9 @@ use aya::{
     maps::{Array, ArrayOfMaps, HashMap, IterableMap, Map, MapData, PerCpuArray},
 };
 use qfence_common::{
-    Action, Hits, Node, Nodes, Sighting, Traffic, Way,
+    Action, Hits, Node, Nodes, Outcome, Sighting, Tally, Traffic, Way,
     abi::{self, Counter},
-    tally::{Class, verdict_index},
+    tally::{Class, tally_index},
     tree::HEAD,
     verdict::MAX_RULES,
 };
@@ -25,7 +25,7 @@ const INNER_MAP: u32 = 1 << 12;
 pub(super) const DIRECTORY: &str = "maps";
 
 /// The maps that are pinned.
-const PINNED: [&str; 9] = [
+const PINNED: [&str; 8] = [
     abi::POLICY_MAP,
     abi::HITS_MAP,
     abi::SIGHTINGS_MAP,
@@ -33,8 +33,7 @@ const PINNED: [&str; 9] = [
     abi::OWNERS_MAP,
     abi::EVENTS_MAP,
     abi::REPEATS_MAP,
-    abi::TRAFFIC_MAP,
-    abi::VERDICTS_MAP,
+    abi::TALLIES_MAP,
 ];
 
 type Tree = Array<MapData, Node>;
@@ -45,8 +44,7 @@ pub struct Maps {
     hits: PerCpuArray<MapData, Hits>,
     sightings: HashMap<MapData, Sighting, u64>,
     counters: PerCpuArray<MapData, u64>,
-    traffic: PerCpuArray<MapData, Traffic>,
-    verdicts: PerCpuArray<MapData, u64>,
+    tallies: PerCpuArray<MapData, Tally>,
 }
 
 /// What has been counted since the start.
@@ -129,8 +127,7 @@ impl Maps {
             hits: take(abi::HITS_MAP)?.try_into()?,
             sightings: take(abi::SIGHTINGS_MAP)?.try_into()?,
             counters: take(abi::COUNTERS_MAP)?.try_into()?,
-            traffic: take(abi::TRAFFIC_MAP)?.try_into()?,
-            verdicts: take(abi::VERDICTS_MAP)?.try_into()?,
+            tallies: take(abi::TALLIES_MAP)?.try_into()?,
         })
     }
 
@@ -234,11 +231,11 @@ impl Maps {
     /// # Errors
     /// If the counters cannot be read.
     pub fn verdicts(&self, action: Action, class: Class) -> Result<u64> {
-        let values = self
-            .verdicts
-            .get(&verdict_index(action, class), 0)
-            .context("cannot read the counters of verdicts")?;
-        Ok(values.iter().sum())
+        Outcome::ALL
+            .into_iter()
+            .filter(|outcome| outcome.action() == action)
+            .map(|outcome| self.tallies(outcome, class, Tally::verdicts))
+            .sum()
     }
 
     /// The traffic since the start, on all CPUs.
@@ -246,15 +243,21 @@ impl Maps {
     /// # Errors
     /// If the counters cannot be read.
     pub fn traffic(&self, way: Way) -> Result<Traffic> {
-        let values = self
-            .traffic
-            .get(&(way as u32), 0)
-            .context("cannot read the counters of traffic")?;
-        Ok(values.iter().fold(Traffic::default(), |sum, of| Traffic {
-            connects: sum.connects + of.connects,
-            packets: sum.packets + of.packets,
-            bytes: sum.bytes + of.bytes,
-        }))
+        Outcome::ALL
+            .into_iter()
+            .filter(|outcome| outcome.way() == way)
+            .flat_map(|outcome| Class::ALL.map(|class| (outcome, class)))
+            .map(|(outcome, class)| self.tallies(outcome, class, Tally::traffic))
+            .sum()
+    }
+
+    /// What of a tally is asked for, on all CPUs.
+    fn tallies<T: Sum>(&self, outcome: Outcome, class: Class, what: fn(&Tally) -> T) -> Result<T> {
+        let cpus = self
+            .tallies
+            .get(&tally_index(outcome, class), 0)
+            .context("cannot read the counters of calls and packets")?;
+        Ok(cpus.iter().map(what).sum())
     }
 }
 

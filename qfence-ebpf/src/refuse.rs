@@ -1,0 +1,138 @@
+//! What a refusal is made of, at the hooks for calls and for packets: functions that the verifier looks at by
+//! themselves (see `policy.rs`), for they are much longer than what is done for the calls that go on.
+
+use aya_ebpf::{
+    bindings::{__sk_buff, bpf_sock_addr},
+    helpers::bpf_get_netns_cookie,
+    programs::{SkBuffContext, SockAddrContext},
+};
+use qfence_common::{Halves, Hook, Protocol, Verdict, packet::read_address, verdict::MONITOR};
+
+use crate::{
+    destination, owner,
+    record::{Author, Refusal, record, sight},
+    skb::{Skb, whole_socket},
+    socket::{local_address, local_port},
+};
+
+/// What a refusal is of beside an address.
+#[derive(Clone, Copy)]
+pub(crate) struct Rest {
+    pub(crate) hook: u32,
+    pub(crate) protocol: Protocol,
+    pub(crate) port: u16,
+    /// Of a packet; of a call the socket tells it.
+    pub(crate) source_port: u16,
+}
+
+impl Rest {
+    /// In one word, as there are not registers for more; protocols have sixteen bits in the kernel too.
+    #[inline(always)]
+    fn pack(self) -> u64 {
+        u64::from(self.port)
+            | u64::from(self.source_port) << 16
+            | (u64::from(self.protocol.0) & 0xffff) << 32
+            | u64::from(self.hook) << 48
+    }
+
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "sixteen bits of it")]
+    fn unpack(word: u64) -> Self {
+        Self {
+            port: word as u16,
+            source_port: (word >> 16) as u16,
+            protocol: Protocol(u32::from((word >> 32) as u16)),
+            hook: u32::from((word >> 48) as u16),
+        }
+    }
+}
+
+/// Puts a call on record that is refused, or would be if the policy were not only monitored.
+#[inline(always)]
+pub(crate) fn refuse_call(ctx: &SockAddrContext, to: Halves, verdict: Verdict, rest: Rest) {
+    qfence_refuse_call(
+        ctx.sock_addr,
+        to.upper,
+        to.lower,
+        verdict.bits(),
+        rest.pack(),
+    );
+}
+
+/// The same of a packet; the address is the other end's.
+#[inline(always)]
+pub(crate) fn refuse_packet(ctx: &SkBuffContext, other: Halves, verdict: Verdict, rest: Rest) {
+    qfence_refuse_packet(
+        ctx.skb.skb,
+        other.upper,
+        other.lower,
+        verdict.bits(),
+        rest.pack(),
+    );
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_refuse_call(
+    ctx: *mut bpf_sock_addr,
+    upper: u64,
+    lower: u64,
+    verdict: u32,
+    rest: u64,
+) -> u32 {
+    let ctx = SockAddrContext::new(ctx);
+    let socket = destination::socket(&ctx);
+    let rest = Rest {
+        source_port: local_port(socket),
+        ..Rest::unpack(rest)
+    };
+    // SAFETY: the hook's own context.
+    let netns = unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) };
+    put(
+        Halves { upper, lower },
+        local_address(socket),
+        Verdict::from_bits(verdict),
+        rest,
+        &Author::current(netns),
+    )
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_refuse_packet(
+    skb: *mut __sk_buff,
+    upper: u64,
+    lower: u64,
+    verdict: u32,
+    rest: u64,
+) -> u32 {
+    let rest = Rest::unpack(rest);
+    let leaves = rest.hook == Hook::Egress as u32;
+    put(
+        Halves { upper, lower },
+        read_address(&Skb(skb), leaves),
+        Verdict::from_bits(verdict),
+        rest,
+        &owner::author(skb, whole_socket(skb)),
+    )
+}
+
+/// Puts it on record and counts it. Returns 0, as a function must return something.
+#[inline(always)]
+fn put(address: Halves, source: Halves, verdict: Verdict, rest: Rest, who: &Author) -> u32 {
+    let what = Refusal {
+        address,
+        port: u32::from(rest.port),
+        protocol: rest.protocol.0,
+        hook: rest.hook,
+        rule: verdict.rule(),
+        source,
+        source_port: u32::from(rest.source_port),
+    };
+    let monitored = verdict.has(MONITOR);
+    record(&what, who, monitored);
+    if monitored {
+        sight(&what);
+    }
+    0
+}

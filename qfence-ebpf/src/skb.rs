@@ -1,0 +1,76 @@
+//! Reads packets, and whose they are.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::{
+    bindings::{__sk_buff, bpf_sock},
+    helpers::{bpf_sk_fullsock, bpf_skb_load_bytes},
+};
+use qfence_common::{
+    Payload,
+    packet::{Bytes, Carried, Extension, read_extension, read_payload},
+};
+
+/// A packet's bytes, wherever its buffer has them. At both hooks they begin with the IP header.
+pub(crate) struct Skb(pub(crate) *mut __sk_buff);
+
+impl Bytes for Skb {
+    #[inline(always)]
+    fn words<const N: usize>(&self, offset: u32) -> Option<[u32; N]> {
+        let mut words = MaybeUninit::<[u32; N]>::uninit();
+        let length = u32::try_from(size_of::<[u32; N]>()).ok()?;
+        // SAFETY: there is room for that many bytes.
+        let failed =
+            unsafe { bpf_skb_load_bytes(self.0.cast(), offset, words.as_mut_ptr().cast(), length) };
+        if failed != 0 {
+            return None;
+        }
+        // SAFETY: all of them were written.
+        let words = unsafe { words.assume_init() };
+        Some(words.map(u32::from_be))
+    }
+
+    #[inline(always)]
+    fn payload(&self, carried: Carried, offset: u32) -> Payload {
+        let Carried { number, is_v6 } = carried;
+        Payload::from_bits(qfence_payload(self.0, number, u32::from(is_v6), offset))
+    }
+
+    #[inline(always)]
+    fn extension(&self, number: u32, offset: u32) -> Extension {
+        Extension::from_bits(qfence_extension(self.0, number, offset))
+    }
+}
+
+/// What a packet carries, as a number. Global, see `policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_payload(skb: *mut __sk_buff, number: u32, is_v6: u32, offset: u32) -> u64 {
+    let carried = Carried {
+        number,
+        is_v6: is_v6 != 0,
+    };
+    read_payload(&Skb(skb), carried, offset).bits()
+}
+
+/// An extension header of a packet, as a number. Global, see `policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_extension(skb: *mut __sk_buff, number: u32, offset: u32) -> u32 {
+    read_extension(&Skb(skb), number, offset).bits()
+}
+
+/// The socket behind a packet, if there is a whole one: not so for the first answer to a SYN, and
+/// after a close. Otherwise null.
+#[inline(always)]
+pub(crate) fn whole_socket(skb: *mut __sk_buff) -> *mut bpf_sock {
+    // SAFETY: the hook's own context; the verifier checks each access.
+    let union = unsafe { (*skb).__bindgen_anon_2 };
+    // SAFETY: all members of the union are this pointer.
+    let socket = unsafe { union.sk };
+    if socket.is_null() {
+        return socket;
+    }
+    // SAFETY: a socket, not null.
+    unsafe { bpf_sk_fullsock(socket) }
+}
