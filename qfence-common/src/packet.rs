@@ -7,6 +7,9 @@ pub trait Bytes: Sized {
     /// `N` words at an offset in bytes, as numbers; `None` if the packet does not have them.
     fn words<const N: usize>(&self, offset: u32) -> Option<[u32; N]>;
 
+    /// The first `N` words in network order, if they are at hand in one piece; by no means all that are there.
+    fn linear<const N: usize>(&self) -> Option<&[u32; N]>;
+
     /// [`read_payload`] of this packet, by way of whatever function suits.
     #[inline(always)]
     fn payload(&self, carried: Carried, offset: u32) -> Payload {
@@ -173,6 +176,68 @@ const TCP_ACK: u32 = 0x10 << 16;
 #[inline(always)]
 #[must_use]
 pub fn parse(bytes: &impl Bytes) -> Option<Packet> {
+    match parse_linear(bytes) {
+        Some(packet) => Some(packet),
+        None => parse_any(bytes),
+    }
+}
+
+/// Reads what most packets are, UDP or TCP right behind the header, without a call of the kernel; `None` for
+/// all others.
+#[inline(always)]
+fn parse_linear(bytes: &impl Bytes) -> Option<Packet> {
+    let header: &[u32; 7] = bytes.linear()?;
+    let [first, second, third, ..] = header.map(u32::from_be);
+    if first >> 24 == 0x45 && second & 0x1fff == 0 {
+        let flags = |bytes| Some(Bytes::linear::<9>(bytes)?[8]);
+        Some(Packet {
+            source: Halves::from_v4(u32::from_be(header[3])),
+            destination: Halves::from_v4(u32::from_be(header[4])),
+            payload: ports(bytes, third >> 16 & 0xff, header[5], flags)?,
+        })
+    } else if first >> 28 == 6 {
+        let header: &[u32; 11] = bytes.linear()?;
+        let flags = |bytes| Some(Bytes::linear::<14>(bytes)?[13]);
+        let [_, _, s0, s1, s2, s3, d0, d1, d2, d3, both] = *header;
+        Some(Packet {
+            source: Halves::from_v6([s0, s1, s2, s3].map(u32::from_be)),
+            destination: Halves::from_v6([d0, d1, d2, d3].map(u32::from_be)),
+            payload: ports(bytes, second >> 8 & 0xff, both, flags)?,
+        })
+    } else {
+        None
+    }
+}
+
+/// What UDP and TCP carry, of the word with their ports and, of TCP, the one with the flags, in network order.
+#[inline(always)]
+fn ports<'a, B: Bytes>(
+    bytes: &'a B,
+    protocol: u32,
+    ports: u32,
+    flags: impl FnOnce(&'a B) -> Option<u32>,
+) -> Option<Payload> {
+    let Payload(known) = Payload::of(protocol);
+    let flag = match protocol {
+        TCP => continues(u32::from_be(flags(bytes)?)),
+        UDP => 0,
+        _ => return None,
+    };
+    Some(Payload(known | flag | u64::from(u32::from_be(ports))))
+}
+
+/// What the fourth word of a TCP header says on whether the segment opens a connection.
+#[inline(always)]
+const fn continues(flags: u32) -> u64 {
+    if flags & (TCP_SYN | TCP_ACK) == TCP_SYN {
+        0
+    } else {
+        CONTINUES_TCP
+    }
+}
+
+#[inline(always)]
+fn parse_any(bytes: &impl Bytes) -> Option<Packet> {
     // As much as either has: each read is a call of the kernel.
     let header: [u32; 5] = bytes.words(0)?;
     let packet = match header[0] >> 28 {
@@ -297,8 +362,7 @@ fn read_ports(bytes: &impl Bytes, protocol: u32, offset: u32) -> Option<Payload>
     let (ports, flag) = match protocol {
         TCP => {
             let [ports, _, _, flags] = bytes.words(offset)?;
-            let opens = flags & (TCP_SYN | TCP_ACK) == TCP_SYN;
-            (ports, if opens { 0 } else { CONTINUES_TCP })
+            (ports, continues(flags))
         }
         UDP | UDP_LITE | SCTP | DCCP => {
             let [ports] = bytes.words(offset)?;
@@ -324,6 +388,44 @@ mod tests {
             let word = |at: usize| bytes[4 * at..4 * at + 4].try_into().unwrap();
             Some(core::array::from_fn(|at| u32::from_be_bytes(word(at))))
         }
+
+        fn linear<const N: usize>(&self) -> Option<&[u32; N]> {
+            None
+        }
+    }
+
+    /// One whose first words are at hand.
+    struct Linear {
+        bytes: Vec<u8>,
+        words: Vec<u32>,
+    }
+
+    impl Bytes for Linear {
+        fn words<const N: usize>(&self, offset: u32) -> Option<[u32; N]> {
+            self.bytes.words(offset)
+        }
+
+        fn linear<const N: usize>(&self) -> Option<&[u32; N]> {
+            self.words.first_chunk()
+        }
+    }
+
+    /// However much of it is at hand, a packet is read alike.
+    fn parse(bytes: &Vec<u8>) -> Option<Packet> {
+        let parsed = super::parse(bytes);
+        let (words, _) = bytes.as_chunks();
+        for at_hand in 0..=words.len() {
+            let linear = Linear {
+                bytes: bytes.clone(),
+                words: words[..at_hand]
+                    .iter()
+                    .copied()
+                    .map(u32::from_ne_bytes)
+                    .collect(),
+            };
+            assert_eq!(super::parse(&linear), parsed, "{at_hand} words at hand");
+        }
+        parsed
     }
 
     const SYN: u8 = 0x02;

@@ -31,6 +31,20 @@ impl Bytes for Skb {
     }
 
     #[inline(always)]
+    fn linear<const N: usize>(&self) -> Option<&[u32; N]> {
+        // SAFETY: the hook's own context; the verifier checks each access.
+        let data = unsafe { (*self.0).data } as usize;
+        // SAFETY: as above.
+        let end = unsafe { (*self.0).data_end } as usize;
+        if data + size_of::<[u32; N]>() > end {
+            return None;
+        }
+        // SAFETY: that many bytes are there, as was just asked for, and nothing changes them while the program
+        // runs. The buffers of packets are aligned to words, or the kernel's CPU needs no alignment.
+        unsafe { (data as *const [u32; N]).as_ref() }
+    }
+
+    #[inline(always)]
     fn payload(&self, carried: Carried, offset: u32) -> Payload {
         let Carried { number, is_v6 } = carried;
         Payload::from_bits(qfence_payload(self.0, number, u32::from(is_v6), offset))
