@@ -1,6 +1,6 @@
-//! Finds the eBPF object that `cargo xtask build` made and hands its path to `include_bytes!`.
+//! Finds the eBPF objects that `cargo xtask build` made and hands their paths to `include_bytes!`.
 //!
-//! An object that is missing, or older than its sources, is an error: a binary must never carry
+//! One that is missing, or older than its sources, is an error: a binary must never carry
 //! programs other than the ones beside it in the tree.
 
 use std::{
@@ -10,15 +10,22 @@ use std::{
     time::SystemTime,
 };
 
-/// Names an object built elsewhere; it is taken as it is.
+/// Names an object built elsewhere; it is taken as it is, and the one that traces from beside it.
 const OVERRIDE: &str = "QFENCE_EBPF_OBJECT";
 
+/// The file of the programs that say what they decide.
+const TRACING: &str = "qfence-trace.o";
+
 fn main() -> ExitCode {
-    match find_object() {
-        Ok(object) => {
+    match find_objects() {
+        Ok([plain, tracing]) => {
             println!(
                 "cargo::rustc-env=QFENCE_EMBEDDED_OBJECT={}",
-                object.display()
+                plain.display()
+            );
+            println!(
+                "cargo::rustc-env=QFENCE_TRACING_OBJECT={}",
+                tracing.display()
             );
             ExitCode::SUCCESS
         }
@@ -29,35 +36,39 @@ fn main() -> ExitCode {
     }
 }
 
-fn find_object() -> Result<PathBuf, String> {
+fn find_objects() -> Result<[PathBuf; 2], String> {
     println!("cargo::rerun-if-env-changed={OVERRIDE}");
     if let Some(object) = env::var_os(OVERRIDE) {
         let object = PathBuf::from(object);
-        println!("cargo::rerun-if-changed={}", object.display());
-        modified(&object)?;
-        return Ok(object);
+        let objects = [object.clone(), object.with_file_name(TRACING)];
+        for object in &objects {
+            println!("cargo::rerun-if-changed={}", object.display());
+            modified(object)?;
+        }
+        return Ok(objects);
     }
 
     let manifest = env::var("CARGO_MANIFEST_DIR").map_err(|error| error.to_string())?;
     let workspace = Path::new(&manifest)
         .parent()
         .ok_or("no workspace above qfence-user")?;
-    let object = workspace.join("target/ebpf/qfence.o");
-    println!("cargo::rerun-if-changed={}", object.display());
-    let built = modified(&object)?;
+    let objects = ["qfence.o", TRACING].map(|file| workspace.join("target/ebpf").join(file));
     for sources in ["qfence-ebpf/src", "qfence-common/src"] {
         let sources = workspace.join(sources);
         println!("cargo::rerun-if-changed={}", sources.display());
         let newest = newest_in(&sources)?;
-        if newest > built {
-            return Err(format!(
-                "{} is older than {}: run `cargo xtask build`",
-                object.display(),
-                sources.display()
-            ));
+        for object in &objects {
+            println!("cargo::rerun-if-changed={}", object.display());
+            if newest > modified(object)? {
+                return Err(format!(
+                    "{} is older than {}: run `cargo xtask build`",
+                    object.display(),
+                    sources.display()
+                ));
+            }
         }
     }
-    Ok(object)
+    Ok(objects)
 }
 
 fn modified(path: &Path) -> Result<SystemTime, String> {

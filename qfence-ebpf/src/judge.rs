@@ -3,7 +3,6 @@
 use aya_ebpf::{
     EbpfContext, bindings::bpf_sock, helpers::bpf_set_retval, programs::SockAddrContext,
 };
-use aya_log_ebpf::debug;
 use qfence_common::{
     Action, Halves, Hook, Outcome, Path, Protocol, Verdict,
     proof::{self, Token},
@@ -18,6 +17,7 @@ use crate::{
     owner, peers,
     policy::verdict,
     refuse::{Rest, refuse_call},
+    trace::trace,
 };
 
 /// What a hook returns to let the call or the packet go on.
@@ -72,8 +72,7 @@ pub(crate) struct Judgement {
 
 /// The policy's word on a destination, but that a peer which spoke first may be answered from `socket`.
 ///
-/// The hook's number is a parameter of the type so that its name, in the trace, is a constant of each
-/// program's rather than a table of pointers, which the loader could not relocate.
+/// The hook's number is a parameter of the type, so that it is a constant of each program's.
 #[inline(always)]
 pub(crate) fn judge<const HOOK: u32, C: EbpfContext>(
     ctx: &C,
@@ -94,16 +93,7 @@ pub(crate) fn judge<const HOOK: u32, C: EbpfContext>(
             Outcome::Refused
         }
     };
-    debug!(
-        ctx,
-        "{}: {:i} port {} protocol {} {} by rule {}",
-        const { hook_name(HOOK) },
-        to.address.address(),
-        to.port,
-        to.protocol.0,
-        verdict_name(outcome),
-        verdict.rule()
-    );
+    trace::<HOOK, _>(ctx, to, outcome, verdict);
     Judgement { outcome, verdict }
 }
 
@@ -135,20 +125,4 @@ fn answers(to: &Destination, socket: *mut bpf_sock) -> bool {
 #[inline(never)]
 fn has_spoken(socket: *mut bpf_sock, upper: u64, lower: u64, port: u16) -> bool {
     peers::peer(socket, Halves { upper, lower }, port).is_some_and(|peer| peers::spoke_first(&peer))
-}
-
-/// Of one length, so that the choice is one of pointers alone.
-#[inline(always)]
-const fn verdict_name(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Sent => "allowed",
-        _ => "refused",
-    }
-}
-
-const fn hook_name(number: u32) -> &'static str {
-    match Hook::from_number(number) {
-        Some(hook) => hook.name(),
-        None => "unknown hook",
-    }
 }

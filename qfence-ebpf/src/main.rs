@@ -20,6 +20,7 @@ mod record;
 mod refuse;
 mod skb;
 mod socket;
+mod trace;
 mod tree;
 
 use aya_ebpf::{

@@ -28,6 +28,9 @@ use crate::proof::Proof;
 /// The eBPF object that `cargo xtask build` made.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("QFENCE_EMBEDDED_OBJECT"));
 
+/// The one whose programs say what they decide, which takes more code and a map.
+static TRACING_OBJECT: &[u8] = aya::include_bytes_aligned!(env!("QFENCE_TRACING_OBJECT"));
+
 /// What a refused call fails with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum DenyWith {

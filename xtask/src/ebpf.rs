@@ -26,22 +26,59 @@ const GLOBAL_FUNCTIONS: [&str; 6] = [
 /// What separates the flags in `CARGO_ENCODED_RUSTFLAGS`.
 const FLAG_SEPARATOR: &str = "\u{1f}";
 
-/// Brings `target/ebpf/qfence.o` up to date.
-pub(crate) fn build() -> Result<()> {
-    let started = SystemTime::now();
-    let bytes = match toolchain::require()? {
-        Source::Object(path) => {
-            report::note(&format!("using the eBPF object {}", path.display()));
-            fs::read(&path)
-                .with_context(|| format!("reading {} ($QFENCE_EBPF_OBJECT)", path.display()))?
-        }
-        Source::Compiler(compiler) => compile(&compiler)?,
-    };
-    let object = workspace::ebpf_object();
-    refresh(&object, &bytes, started).with_context(|| format!("writing {}", object.display()))
+/// Which programs an object has.
+#[derive(Clone, Copy)]
+enum Variant {
+    /// Those of a fence.
+    Plain,
+    /// Those that also say what they decide.
+    Tracing,
 }
 
-fn compile(compiler: &Compiler) -> Result<Vec<u8>> {
+impl Variant {
+    const ALL: [Self; 2] = [Self::Plain, Self::Tracing];
+
+    /// The file of the object. qfence-user's build script knows the names too.
+    fn file(self) -> &'static str {
+        match self {
+            Self::Plain => "qfence.o",
+            Self::Tracing => "qfence-trace.o",
+        }
+    }
+
+    fn features(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Tracing => "trace",
+        }
+    }
+}
+
+/// Brings the objects in `target/ebpf` up to date.
+pub(crate) fn build() -> Result<()> {
+    let source = toolchain::require()?;
+    for variant in Variant::ALL {
+        let started = SystemTime::now();
+        let bytes = match &source {
+            Source::Object(path) => {
+                let path = path.with_file_name(match variant {
+                    Variant::Plain => path.file_name().unwrap_or_default(),
+                    Variant::Tracing => variant.file().as_ref(),
+                });
+                report::note(&format!("using the eBPF object {}", path.display()));
+                fs::read(&path)
+                    .with_context(|| format!("reading {} ($QFENCE_EBPF_OBJECT)", path.display()))?
+            }
+            Source::Compiler(compiler) => compile(compiler, variant)?,
+        };
+        let object = workspace::ebpf_objects().join(variant.file());
+        refresh(&object, &bytes, started)
+            .with_context(|| format!("writing {}", object.display()))?;
+    }
+    Ok(())
+}
+
+fn compile(compiler: &Compiler, variant: Variant) -> Result<Vec<u8>> {
     if !linker::is_ready(compiler)? {
         bail!(
             "there is no bpf-linker for {} yet: run `cargo xtask setup`",
@@ -66,6 +103,8 @@ fn compile(compiler: &Compiler) -> Result<Vec<u8>> {
             "qfence-ebpf",
             "--target",
             TARGET,
+            "--features",
+            variant.features(),
         ])
         .arg("--target-dir")
         .arg(&target_dir)
@@ -83,13 +122,19 @@ fn compile(compiler: &Compiler) -> Result<Vec<u8>> {
     strip::without_debug_info(&bytes).with_context(|| format!("stripping {}", linked.display()))
 }
 
-/// A clippy run over the eBPF crate. It lints for the host's target: clippy's own compiler has no
+/// Clippy runs over the eBPF crate, one for each object. It lints for the host's target: clippy's own compiler has no
 /// core library for eBPF, and nothing is linked. Panics abort, as they do on the eBPF target: a
 /// crate without std has no unwinding.
-pub(crate) fn clippy() -> Result<Command> {
+pub(crate) fn clippy() -> Result<[Command; 2]> {
+    let [plain, tracing] = Variant::ALL.map(clippy_of);
+    Ok([plain?, tracing?])
+}
+
+fn clippy_of(variant: Variant) -> Result<Command> {
     let mut cargo = shell::pristine_cargo(shell::host_cargo());
     cargo
         .args(["clippy", "--release", "--package", "qfence-ebpf"])
+        .args(["--features", variant.features()])
         .arg("--target-dir")
         .arg(workspace::target().join("ebpf-clippy"))
         .env("RUSTC_BOOTSTRAP", UNSTABLE_CRATES)

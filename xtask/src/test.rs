@@ -84,7 +84,10 @@ fn clippy() -> Result<()> {
         "--all-targets",
     ]);
     shell::run(host.args(["--", "-D", "warnings"]))?;
-    shell::run(&mut ebpf::clippy()?)
+    for mut clippy in ebpf::clippy()? {
+        shell::run(&mut clippy)?;
+    }
+    Ok(())
 }
 
 fn require_component(subcommand: &str, component: &str) -> Result<()> {

@@ -1,7 +1,8 @@
 //! The compiler for the eBPF object: any rustc that has a `core` for the kernel's machine, prebuilt
 //! or as source. The first that fits is taken:
 //!
-//! 1. `$QFENCE_EBPF_OBJECT`: an object that was built elsewhere; no compiler is needed,
+//! 1. `$QFENCE_EBPF_OBJECT`: an object that was built elsewhere, with the one that traces beside it; no compiler
+//!    is needed,
 //! 2. `$QFENCE_RUSTC`,
 //! 3. rustup's nightly,
 //! 4. `/usr/bin/rustc`.

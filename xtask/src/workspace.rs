@@ -18,7 +18,7 @@ pub(crate) fn tools() -> PathBuf {
     target().join("tools")
 }
 
-/// The eBPF object that qfence-user embeds.
-pub(crate) fn ebpf_object() -> PathBuf {
-    target().join("ebpf/qfence.o")
+/// The directory of the eBPF objects that qfence-user embeds.
+pub(crate) fn ebpf_objects() -> PathBuf {
+    target().join("ebpf")
 }

@@ -15,12 +15,7 @@ use qfence_common::{
     proof::Token,
 };
 
-use super::{OBJECT, Settings, attempts, link::load, maps::Maps, no_program};
-
-/// The map through which aya-log's messages travel, and its least size, one page. It is made even
-/// where no message ever will.
-const TRACE_MAP: &str = "AYA_LOGS";
-const TRACE_MAP_IDLE: u32 = 4096;
+use super::{OBJECT, Settings, TRACING_OBJECT, attempts, link::load, maps::Maps, no_program};
 
 /// The hooks whose programs differ from variant to variant in what they ask of the kernel.
 const TELLING: [Hook; 3] = [Hook::Connect4, Hook::Device, Hook::Setsockopt];
@@ -39,10 +34,10 @@ pub(super) fn open(variant: Variant, settings: Settings, token: Token) -> Result
     let allow_raw = u32::from(settings.allow_raw);
     let allow_devices = u32::from(settings.allow_devices);
     let names_caller = u32::from(variant.names_caller);
-    let trace_level: u8 = if settings.trace {
-        aya_log::Level::Trace as u8
+    let object = if settings.trace {
+        TRACING_OBJECT
     } else {
-        0
+        OBJECT
     };
     let mut loader = without_types_of_the_kernel()?;
     loader
@@ -50,12 +45,8 @@ pub(super) fn open(variant: Variant, settings: Settings, token: Token) -> Result
         .override_global(abi::NAMES_CALLER, &names_caller, true)
         .override_global(abi::PROOF, &token.0, true)
         .override_global(abi::ALLOW_RAW, &allow_raw, true)
-        .override_global(abi::ALLOW_DEVICES, &allow_devices, true)
-        .override_global(aya_log::LEVEL, &trace_level, true);
-    if !settings.trace {
-        loader.map_max_entries(TRACE_MAP, TRACE_MAP_IDLE);
-    }
-    loader.load(OBJECT).context(
+        .override_global(abi::ALLOW_DEVICES, &allow_devices, true);
+    loader.load(object).context(
         "the kernel did not take the eBPF maps (Linux 5.10 or newer is needed, and \
          CAP_BPF or CAP_SYS_ADMIN)",
     )

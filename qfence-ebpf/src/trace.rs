@@ -1,0 +1,64 @@
+//! Says what is decided, in the programs that are built for it.
+
+#[cfg(feature = "trace")]
+use aya_log_ebpf::debug;
+#[cfg(feature = "trace")]
+use qfence_common::Hook;
+use {
+    crate::destination::Destination,
+    aya_ebpf::EbpfContext,
+    qfence_common::{Outcome, Verdict},
+};
+
+/// Says what was decided on a destination at the hook of number `HOOK`.
+///
+/// It is a parameter of the type so that its name is a constant of each program's rather than a table of
+/// pointers, which the loader could not relocate.
+#[cfg(feature = "trace")]
+#[inline(always)]
+pub(crate) fn trace<const HOOK: u32, C: EbpfContext>(
+    ctx: &C,
+    to: &Destination,
+    outcome: Outcome,
+    verdict: Verdict,
+) {
+    debug!(
+        ctx,
+        "{}: {:i} port {} protocol {} {} by rule {}",
+        const { hook_name(HOOK) },
+        to.address.address(),
+        to.port,
+        to.protocol.0,
+        outcome_name(outcome),
+        verdict.rule()
+    );
+}
+
+/// Says nothing.
+#[cfg(not(feature = "trace"))]
+#[inline(always)]
+pub(crate) fn trace<const HOOK: u32, C: EbpfContext>(
+    _: &C,
+    _: &Destination,
+    _: Outcome,
+    _: Verdict,
+) {
+}
+
+/// Of one length, so that the choice is one of pointers alone.
+#[cfg(feature = "trace")]
+#[inline(always)]
+const fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Sent => "allowed",
+        _ => "refused",
+    }
+}
+
+#[cfg(feature = "trace")]
+const fn hook_name(number: u32) -> &'static str {
+    match Hook::from_number(number) {
+        Some(hook) => hook.name(),
+        None => "unknown hook",
+    }
+}
