@@ -21,6 +21,8 @@ use nix::{
     unistd::Pid,
 };
 
+use crate::child::Entry;
+
 /// The mode of the directories: all may pass, so that a process can read its own limits, and root
 /// alone may open them. Whoever can open a directory can lock it, and a fenced process must not be
 /// able to pass for its supervisor, or to keep others from making fences.
@@ -88,16 +90,19 @@ impl Cgroup {
         }
     }
 
-    /// Opens the file through which a process enters.
+    /// The way into it, for a process that is being made.
     ///
     /// # Errors
-    /// What open fails with.
-    pub fn open_procs(&self) -> Result<File> {
+    /// If it cannot be opened.
+    pub fn entry(&self) -> Result<Entry> {
         let path = self.directory.join("cgroup.procs");
-        OpenOptions::new()
-            .write(true)
-            .open(&path)
-            .with_context(|| format!("cannot open {}", path.display()))
+        Ok(Entry {
+            directory: self.open()?,
+            procs: OpenOptions::new()
+                .write(true)
+                .open(&path)
+                .with_context(|| format!("cannot open {}", path.display()))?,
+        })
     }
 
     /// The processes in it and below, in no order.

@@ -1,13 +1,14 @@
 //! Starts the command: the one place that forks, and with it the one place with unsafe code.
 
+mod process;
+mod spawn;
 mod steps;
 
 use std::{
     ffi::OsString,
     fs::File,
-    io::{self, Write},
-    os::{fd::AsRawFd, unix::process::CommandExt},
-    process::{Child, Command, Stdio},
+    io::{self, Read, Write},
+    os::fd::{AsRawFd, OwnedFd},
     thread::{self, JoinHandle},
 };
 
@@ -20,6 +21,9 @@ use nix::{
     },
     unistd::pipe2,
 };
+pub use process::Child;
+pub use spawn::Entry;
+use spawn::{Words, failure, spawn};
 use steps::{before_exec, explain};
 
 use crate::{
@@ -34,8 +38,8 @@ pub struct Launch<'a> {
     pub command: &'a [OsString],
     /// The user to become; `None` to stay root.
     pub identity: Option<&'a Identity>,
-    /// `cgroup.procs` of the fence, open for writing.
-    pub procs: File,
+    /// The way into the fence; `None` to stay where this process is.
+    pub entry: Option<Entry>,
     /// How the fence is known to hold; `None` if that need not be proved first.
     pub proof: Option<Proof>,
     /// Whether programs in the fence may gain privileges, by set-user-ID say.
@@ -46,8 +50,8 @@ pub struct Launch<'a> {
     pub reignored: Reignored,
     /// The limit on locked memory qfence was started with, soft and hard.
     pub locked_memory: (u64, u64),
-    /// Its standard output.
-    pub stdout: Stdio,
+    /// Its standard output; `None` for this process's own.
+    pub stdout: Option<OwnedFd>,
 }
 
 /// Why the command did not start.
@@ -83,10 +87,7 @@ pub fn lift_locked_memory_limit() -> Result<(u64, u64)> {
     Ok(before)
 }
 
-/// A command that is about to be started. It enters the cgroup and waits there; dropped, it ends.
-///
-/// To enter a cgroup takes some 10 ms of waiting, for the kernel to have seen the end of what ran before (RCU,
-/// in `cgroup_attach_lock`): beside that a fence can be made.
+/// A command that is about to be started. It is in the cgroup and waits there; dropped, it ends.
 pub struct Starting {
     /// What the process waits at.
     gate: Option<File>,
@@ -134,32 +135,40 @@ pub fn start(launch: Launch<'_>) -> Result<Child, StartError> {
 /// # Errors
 /// [`StartError`]; nothing is left running then.
 pub fn prepare(launch: Launch<'_>) -> Result<Starting, StartError> {
-    let Some((program, arguments)) = launch.command.split_first() else {
+    let Some(program) = launch.command.first() else {
         return Err(anyhow!("no command was given").into());
+    };
+    let changes = launch.identity.map(|identity| &identity.environment[..]);
+    let words = match Words::new(launch.command, changes.unwrap_or_default()) {
+        Ok(words) => words,
+        Err(error) => {
+            let program = program.clone();
+            return Err(StartError::NotExecutable { program, error });
+        }
     };
     let pipe = || pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe");
     let ((progress, tell), (wait, gate)) = (pipe()?, pipe()?);
-    let mut command = Command::new(program);
-    command.args(arguments);
-    for (name, value) in launch
-        .identity
-        .iter()
-        .flat_map(|identity| &identity.environment)
-    {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    let before_exec = before_exec(&launch, tell, wait, gate.as_raw_fd())?;
-    command.stdout(launch.stdout);
-    // SAFETY: the closure makes system calls alone: it neither allocates nor takes locks.
-    unsafe { command.pre_exec(before_exec) };
+    let fail = tell.try_clone().context("cannot duplicate a descriptor")?;
+    let before_exec = before_exec(&launch, tell, wait, gate.as_raw_fd());
     let (program, proof) = (program.clone(), launch.proof);
+    let (entry, stdout) = (launch.entry, launch.stdout);
     let thread = thread::spawn(move || {
-        let spawned = command.spawn();
-        drop(command);
-        spawned.map_err(|error| explain(&program, proof, error, progress))
+        // SAFETY: `before_exec` makes system calls alone, and none that the C library has all threads make.
+        let spawned = unsafe { spawn(&words, entry, stdout, &fail, before_exec) };
+        drop(fail);
+        let mut child = spawned.context("cannot fork for the command")?;
+        let mut told = Vec::new();
+        // Until the command is executed, or the child has ended.
+        File::from(progress)
+            .read_to_end(&mut told)
+            .context("cannot read how far the command is")?;
+        match failure(&told) {
+            (_, None) => Ok(child),
+            (steps, Some(error)) => {
+                let _ = child.wait();
+                Err(explain(&program, proof, error, steps))
+            }
+        }
     });
     Ok(Starting {
         gate: Some(gate.into()),

@@ -3,11 +3,13 @@
 
 mod attempts;
 mod fill;
+mod helpers;
 mod link;
 mod load;
 mod maps;
 mod own_link;
 pub mod query;
+mod slot;
 mod syscall;
 pub mod trial;
 
@@ -88,36 +90,24 @@ impl Kernel {
     /// policy is published.
     ///
     /// The second value is false on a kernel that cannot set the error of a refused call (before
-    /// Linux 5.18, which has `bpf_set_retval`): there it is EPERM. Whether it can is found out by
-    /// loading: what a kernel's feature probes say is not to be relied on.
+    /// Linux 5.18, which has `bpf_set_retval`): there it is EPERM.
     ///
     /// # Errors
-    /// If the kernel takes neither variant.
+    /// If the kernel does not take the maps. Whether it takes the programs, [`Kernel::finish_loading`] tells.
     pub fn load(settings: Settings, pins: &Path) -> Result<(Self, bool)> {
-        let errno = -(settings.deny.errno() as i32);
-        let variant = |deny_retval, names_caller| Variant {
-            deny_retval,
-            names_caller,
-        };
-        // Where it fails for another reason, the last says so just as well.
-        let begin = |variant| Self::begin(variant, settings, pins);
-        begin(variant(errno, true))
-            .or_else(|_| begin(variant(errno, false)))
-            .map(|begun| (begun, true))
-            .or_else(|_| anyhow::Ok((begin(variant(0, false))?, false)))
-    }
-
-    fn begin(variant: Variant, settings: Settings, pins: &Path) -> Result<Self> {
-        let proof = Proof::new(variant.deny_retval != 0);
+        let variant = Variant::of_this_kernel(settings.deny.errno() as i32);
+        let sets_errno = variant.deny_retval != 0;
+        let proof = Proof::new(sets_errno);
         let ebpf = open(variant, settings, proof.token())?;
         let (loading, maps) = Loading::begin(ebpf, pins)?;
-        Ok(Self {
+        let kernel = Self {
             programs: Programs::Loading(loading),
             maps,
             links: Vec::new(),
             attached: Vec::new(),
             proof,
-        })
+        };
+        Ok((kernel, sets_errno))
     }
 
     /// Waits until all programs are loaded.

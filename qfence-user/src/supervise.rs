@@ -1,14 +1,10 @@
 //! Runs while the command runs: keeps the policy true to the host, and passes signals on.
 
-use std::{
-    process::{Child, ExitStatus},
-    sync::Arc,
-    time::Duration,
-};
+use std::{process::ExitStatus, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use aya_log::EbpfLogger;
-use nix::{sys::signal::kill, unistd::Pid};
+use nix::sys::signal::kill;
 use tokio::{
     io::unix::AsyncFd,
     time::{MissedTickBehavior, interval, sleep},
@@ -16,6 +12,7 @@ use tokio::{
 
 use crate::{
     audit::auditor::{Auditor, Ended},
+    child::Child,
     follow::{Follower, Update},
     integrity::Integrity,
     job,
@@ -57,7 +54,7 @@ impl Supervisor {
         mut child: Child,
         end: impl FnOnce(),
     ) -> Result<(ExitStatus, Ended)> {
-        let command = Pid::from_raw(i32::try_from(child.id()).context("an odd process id")?);
+        let command = child.pid();
         // Whether changes are followed, and the policy is up to date.
         let (mut following, mut current) = (true, true);
         let mut tick = interval(TICK);

@@ -23,6 +23,7 @@
 //! | [`memory`] | what a process holds of memory |
 //! | [`remains`] | what there is of a fence: cgroup, pins, description |
 //! | [`debian`] | Debian packages that are used without being installed |
+//! | [`seccomp`] | system calls that there are not |
 //! | [`bench`] | what benchmarks have in common |
 //! | [`workspace`] | paths, and files that are built once |
 
@@ -44,6 +45,7 @@ pub mod process;
 pub mod remains;
 pub mod run;
 pub mod screen;
+pub mod seccomp;
 pub mod shell;
 pub mod terminal;
 pub mod workspace;

@@ -11,12 +11,13 @@ use tests::{
     listener::Listeners,
     probe, remains,
     run::{fenced, to_end, without_sudo},
+    seccomp::without_clone3,
     world::World,
 };
 
 /// Has `exec` try to touch a file while strace tampers with it and its child; makes sure that it did
-/// not, that nothing is left, and returns what was said.
-fn refused(name: &str, faults: &[&str]) -> Result<String> {
+/// not, that nothing is left, and returns what was said. `change` is for the command that does that.
+fn refused(name: &str, faults: &[&str], change: fn(&mut Command)) -> Result<String> {
     let dir = tempfile::tempdir()?;
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777))?;
     let touched = dir.path().join("touched");
@@ -29,6 +30,7 @@ fn refused(name: &str, faults: &[&str]) -> Result<String> {
         .args(["--", "touch"])
         .arg(&touched);
     without_sudo(&mut command);
+    change(&mut command);
     let ended = to_end(command)?;
     ensure!(ended.code() == Some(125), "{faults:?}: {ended:?}");
     ensure!(!touched.exists(), "{faults:?}: it ran: {ended:?}");
@@ -47,7 +49,7 @@ fn message(hook: &str, found: &str) -> String {
 #[test]
 fn a_command_whose_sockets_are_not_in_the_fence_is_not_started() -> Result<()> {
     let name = unique_name("outside");
-    // The child believes to have entered, and stays where it is.
+    // The child is not made in the cgroup, believes to have moved there, and stays where it is.
     let procs = remains::cgroup(&name)?.join("cgroup.procs");
     let faults = [
         "-P",
@@ -55,7 +57,7 @@ fn a_command_whose_sockets_are_not_in_the_fence_is_not_started() -> Result<()> {
         "-e",
         "inject=write:retval=1",
     ];
-    let said = refused(&name, &faults)?;
+    let said = refused(&name, &faults, without_clone3)?;
     ensure!(
         said.starts_with(&message("connect4", "it was let go")),
         "{said}"
@@ -64,10 +66,25 @@ fn a_command_whose_sockets_are_not_in_the_fence_is_not_started() -> Result<()> {
 }
 
 #[test]
+fn a_command_that_cannot_be_made_in_its_cgroup_moves_there() -> Result<()> {
+    let changes: [fn(&mut Command); 2] = [|_| (), without_clone3];
+    for (way, change) in ["born", "moved"].into_iter().zip(changes) {
+        let fence = Fence::new(way)?.with(&["--user", "nobody"]);
+        let mut command = fenced(&fence, &["cat", "/proc/self/cgroup"]);
+        change(&mut command);
+        let ended = to_end(command)?;
+        let line = format!("/qfence/{}\n", fence.name());
+        ensure!(ended.code() == Some(0), "{way}: {ended:?}");
+        ensure!(ended.stdout.contains(&line), "{way}: {ended:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_refusal_that_is_not_the_fences_proves_nothing() -> Result<()> {
     for (nth, hook) in [(1, "connect4"), (2, "connect6")] {
         let fault = format!("inject=connect:error=ECONNREFUSED:when={nth}");
-        let said = refused(&unique_name("other"), &["-e", &fault])?;
+        let said = refused(&unique_name("other"), &["-e", &fault], |_| ())?;
         let wanted = message(hook, "it failed with ECONNREFUSED");
         ensure!(said.starts_with(&wanted), "{said}");
     }

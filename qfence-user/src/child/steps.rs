@@ -1,25 +1,25 @@
 //! What the child does before it executes the command, and what it means where that fails.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsString, c_long},
     fs::File,
-    io::{self, Read, Write},
+    io,
     os::fd::{OwnedFd, RawFd},
 };
 
-use anyhow::{Context, Result};
 use nix::{
     errno::Errno,
+    libc,
     sys::{
         prctl,
         resource::{Resource, setrlimit},
         signal::{SigmaskHow, sigprocmask},
     },
-    unistd::{close, read, setgroups, setresgid, setresuid},
+    unistd::{Gid, Uid, close, read},
 };
 use qfence_common::Hook;
 
-use super::{Launch, StartError};
+use super::{Launch, StartError, spawn::enter};
 use crate::proof::Proof;
 
 /// The steps of the child, each told to the parent before it is taken: the last one told is the one
@@ -63,17 +63,14 @@ const DEEDS: [&str; Step::Exec as usize] = [
     "set no_new_privs",
 ];
 
-/// What the child does between fork and exec. It waits for a byte at `wait`; `gate` is where that comes from.
+/// What the child does between fork and exec. It waits for a byte at `wait`; `gate` is where that comes from. It
+/// makes system calls alone.
 pub(super) fn before_exec(
     launch: &Launch<'_>,
     progress: OwnedFd,
     wait: OwnedFd,
     gate: RawFd,
-) -> Result<impl FnMut() -> io::Result<()> + Send + Sync + 'static> {
-    let mut procs = launch
-        .procs
-        .try_clone()
-        .context("cannot duplicate a descriptor")?;
+) -> impl FnMut(Option<&mut File>) -> io::Result<()> + Send + 'static {
     let identity = launch
         .identity
         .map(|who| (who.uid, who.gid, who.groups.clone()));
@@ -82,11 +79,13 @@ pub(super) fn before_exec(
     let reignored = launch.reignored;
     let allow_new_privs = launch.allow_new_privs;
     let proof = launch.proof;
-    Ok(move || {
+    move |procs| {
         let tell = |step: Step| nix::unistd::write(&progress, &[step as u8]);
-        // First, while this is still root: the file is root's. "0" is whoever writes it.
+        // First, while this is still root: the file is root's.
         tell(Step::EnterCgroup)?;
-        procs.write_all(b"0")?;
+        if let Some(procs) = procs {
+            enter(procs)?;
+        }
         tell(Step::AwaitFence)?;
         // Or this process would hold its own gate: nobody could tell it that the supervisor is gone.
         close(gate)?;
@@ -105,10 +104,9 @@ pub(super) fn before_exec(
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None)?;
         if let Some((uid, gid, groups)) = &identity {
             tell(Step::SetGroups)?;
-            setgroups(groups)?;
-            setresgid(*gid, *gid, *gid)?;
+            set_groups(groups, *gid)?;
             tell(Step::SetUser)?;
-            setresuid(*uid, *uid, *uid)?;
+            set_user(*uid)?;
         }
         if !allow_new_privs {
             tell(Step::SetNoNewPrivs)?;
@@ -116,30 +114,45 @@ pub(super) fn before_exec(
         }
         tell(Step::Exec)?;
         Ok(())
-    })
+    }
 }
 
-/// Tells a failing step from a failing exec.
+/// Sets the groups of this process, which has one thread. Not by the C library, which would have those of its
+/// parent do the same.
+fn set_groups(groups: &[Gid], gid: Gid) -> nix::Result<()> {
+    let gid = c_long::from(gid.as_raw());
+    // SAFETY: the kernel reads that many groups; a `Gid` is one, transparently.
+    let set = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
+    Errno::result(set)?;
+    // SAFETY: numbers alone.
+    Errno::result(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) }).map(drop)
+}
+
+/// The same with its user.
+fn set_user(uid: Uid) -> nix::Result<()> {
+    let uid = c_long::from(uid.as_raw());
+    // SAFETY: numbers alone.
+    Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
+}
+
+/// Tells a failing step from a failing exec, by the steps that were told.
 pub(super) fn explain(
     program: &OsString,
     proof: Option<Proof>,
     error: io::Error,
-    progress: OwnedFd,
+    steps: &[u8],
 ) -> StartError {
-    let mut steps = Vec::new();
-    // The writing ends are closed by now, in the child and here: this does not wait.
-    let told = File::from(progress).read_to_end(&mut steps);
     let failed = PROOFS
         .into_iter()
         .find(|(step, _)| steps.last() == Some(&(*step as u8)));
     if let (Some(proof), Some((_, hook))) = (proof, failed) {
         return proof.unproven(hook, &error).into();
     }
-    // Without a word of progress the fork itself has failed.
-    let last = steps.last().map_or("fork", |step| {
+    // Without a word of progress not even the first step was taken.
+    let last = steps.last().map_or("begin", |step| {
         DEEDS.get(usize::from(*step)).copied().unwrap_or("")
     });
-    if told.is_err() || !last.is_empty() {
+    if !last.is_empty() {
         let doing = format!("cannot {last} for the command");
         return StartError::Failed(anyhow::Error::new(error).context(doing));
     }

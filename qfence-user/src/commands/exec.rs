@@ -2,17 +2,11 @@
 //! full before the programs are attached, and the programs are attached before anything enters.
 
 use std::{
-    net::SocketAddr,
-    os::unix::ffi::OsStrExt,
-    path::Path,
-    process::{self, Stdio},
-    sync::Arc,
-    time::Duration,
+    net::SocketAddr, os::unix::ffi::OsStrExt, path::Path, process, sync::Arc, time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
-use nix::unistd::Pid;
 
 use super::{metrics, require_root};
 use crate::{
@@ -284,13 +278,13 @@ async fn supervise(
     let starting = child::prepare(Launch {
         command: &options.command,
         identity: wanted.identity.as_ref(),
-        procs: fence.cgroup().open_procs()?,
+        entry: Some(fence.cgroup().entry()?),
         proof: Some(kernel.proof()),
         allow_new_privs: options.allow_new_privs,
         signal_mask: blocked.mask_before(),
         reignored: blocked.reignored(),
         locked_memory,
-        stdout: Stdio::inherit(),
+        stdout: None,
     })?;
 
     let names = Known::new(&wanted.policy, fence.store());
@@ -347,15 +341,10 @@ async fn supervise(
     inherited::close_preserved(options.preserve_fds);
     step(
         options,
-        format_args!("started {:?} as process {}", options.command, child.id()),
+        format_args!("started {:?} as process {}", options.command, child.pid()),
     );
 
-    let pid = i32::try_from(child.id()).context("an odd process id")?;
-    let integrity = Integrity::new(
-        fence.cgroup().directory(),
-        &fence.pins(),
-        Pid::from_raw(pid),
-    );
+    let integrity = Integrity::new(fence.cgroup().directory(), &fence.pins(), child.pid());
     let supervisor = Supervisor {
         policy,
         signals,

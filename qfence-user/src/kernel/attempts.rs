@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use aya::maps::{ArrayOfMaps, HashMap, IterableMap, MapData, RingBuf};
+use aya::maps::{HashMap, IterableMap, Map, MapData, RingBuf};
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
@@ -19,6 +19,7 @@ use qfence_common::{Event, Kind, Repeats, abi};
 use super::{
     fill::fill,
     maps::{DIRECTORY, pinned},
+    slot::Slot,
 };
 
 /// `BPF_F_NO_PREALLOC`: memory for the kinds there are, not for all there could be.
@@ -26,10 +27,12 @@ const NO_PREALLOC: u32 = 1;
 
 type Kinds = HashMap<MapData, Kind, Repeats>;
 
+const NOT_SWAPPED: &str = "cannot swap in a map of attempts";
+
 /// The attempts of one fence, to be read. There is one reader at a time.
 pub struct Attempts {
     ring: RingBuf<MapData>,
-    kinds: ArrayOfMaps<MapData, Kinds>,
+    kinds: Slot<Kinds>,
     /// Locked as long as this lives.
     _reader: Flock<File>,
 }
@@ -52,7 +55,7 @@ impl Attempts {
         };
         Ok(Some(Self {
             ring: pinned(&directory, abi::EVENTS_MAP)?.try_into()?,
-            kinds: pinned(&directory, abi::REPEATS_MAP)?.try_into()?,
+            kinds: Slot::of(pinned(&directory, abi::REPEATS_MAP)?)?,
             _reader: reader,
         }))
     }
@@ -82,9 +85,10 @@ impl Attempts {
     pub fn take(&mut self, known: &[(Kind, Repeats)]) -> Result<Vec<(Kind, Repeats)>> {
         let taken = self
             .kinds
-            .get(&0, 0)
+            .get()
+            .context("cannot read the map of attempts")?
             .context("there is no map of attempts")?;
-        swap_in(&mut self.kinds, known)?;
+        self.kinds.put(&fresh(known)?).context(NOT_SWAPPED)?;
         taken
             .iter()
             .take(abi::KINDS as usize)
@@ -104,19 +108,18 @@ impl AsFd for Attempts {
 ///
 /// # Errors
 /// As [`Attempts::take`].
-pub(super) fn prepare(kinds: aya::maps::Map) -> Result<impl Send> {
-    let mut kinds: ArrayOfMaps<MapData, Kinds> = kinds.try_into()?;
-    swap_in(&mut kinds, &[])?;
+pub(super) fn prepare(kinds: Map) -> Result<impl Send> {
+    let mut kinds = Slot::of(kinds)?;
+    kinds.put(&fresh(&[])?).context(NOT_SWAPPED)?;
     Ok(kinds)
 }
 
-fn swap_in(kinds: &mut ArrayOfMaps<MapData, Kinds>, known: &[(Kind, Repeats)]) -> Result<()> {
+/// A map in which those kinds are known.
+fn fresh(known: &[(Kind, Repeats)]) -> Result<Kinds> {
     let fresh = Kinds::create(abi::KINDS, NO_PREALLOC).context("cannot make a map of attempts")?;
     let (keys, values): (Vec<_>, Vec<_>) = known.iter().copied().unzip();
     filled(fill(fresh.map(), &keys, &values)).context("cannot fill a map of attempts")?;
-    kinds
-        .set(0, &fresh, 0)
-        .context("cannot swap in a map of attempts")
+    Ok(fresh)
 }
 
 /// What is known may be more than there is room for; then the rest of it is not known.

@@ -1,6 +1,6 @@
 //! Fills a map that is new, in one call: aya makes one for each of its elements.
 
-use std::{ffi::c_long, io};
+use std::{ffi::c_long, io, os::fd::AsFd, ptr};
 
 use aya::{Pod, maps::MapData};
 
@@ -35,7 +35,7 @@ unsafe impl Attributes for UpdateBatch {
 /// The part that `BPF_MAP_UPDATE_ELEM` uses.
 #[repr(C)]
 #[derive(Default)]
-struct Update {
+pub(super) struct Update {
     map_fd: u32,
     padding: u32,
     key: u64,
@@ -45,7 +45,19 @@ struct Update {
 
 const _: () = assert!(size_of::<Update>() == 32);
 
-// SAFETY: as in linux/bpf.h. The kernel reads a key and a value, of the map's sizes: `fill` has them.
+impl Update {
+    /// Of a key's value. Both are to be of the map's sizes, and there until the call is made.
+    pub(super) fn new<K: Pod, V: Pod>(map: &impl AsFd, key: &K, value: &V) -> io::Result<Self> {
+        Ok(Self {
+            map_fd: number(map)?,
+            key: ptr::from_ref(key) as u64,
+            value: ptr::from_ref(value) as u64,
+            ..Self::default()
+        })
+    }
+}
+
+// SAFETY: as in linux/bpf.h. The kernel reads a key and a value, of the map's sizes: whoever makes one has them.
 unsafe impl Attributes for Update {
     /// `BPF_MAP_UPDATE_ELEM`.
     const COMMAND: c_long = 2;
@@ -79,12 +91,7 @@ pub(super) fn fill<K: Pod, V: Pod>(map: &MapData, keys: &[K], values: &[V]) -> i
         result => return result.map(drop),
     }
     for (key, value) in keys.iter().zip(values) {
-        bpf(&mut Update {
-            map_fd: number(map.fd())?,
-            key: std::ptr::from_ref(key) as u64,
-            value: std::ptr::from_ref(value) as u64,
-            ..Update::default()
-        })?;
+        bpf(&mut Update::new(map.fd(), key, value)?)?;
     }
     Ok(())
 }

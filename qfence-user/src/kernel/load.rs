@@ -15,10 +15,9 @@ use qfence_common::{
     proof::Token,
 };
 
-use super::{OBJECT, Settings, TRACING_OBJECT, attempts, link::load, maps::Maps, no_program};
-
-/// The hooks whose programs differ from variant to variant in what they ask of the kernel.
-const TELLING: [Hook; 3] = [Hook::Connect4, Hook::Device, Hook::Setsockopt];
+use super::{
+    OBJECT, Settings, TRACING_OBJECT, attempts, helpers, link::load, maps::Maps, no_program,
+};
 
 /// What the programs may ask of the kernel.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +26,17 @@ pub(super) struct Variant {
     pub(super) deny_retval: i32,
     /// Whether those for devices and options ask who is running (Linux 6.1).
     pub(super) names_caller: bool,
+}
+
+impl Variant {
+    /// The most that this kernel lets programs do: they set an error if they can, and ask who is running.
+    pub(super) fn of_this_kernel(errno: i32) -> Self {
+        let sets_retval = helpers::can_set_retval();
+        Self {
+            deny_retval: if sets_retval { -errno } else { 0 },
+            names_caller: sets_retval && helpers::can_name_caller(),
+        }
+    }
 }
 
 /// Makes the maps and sets the globals; nothing is loaded yet.
@@ -69,18 +79,16 @@ fn without_types_of_the_kernel<'a>() -> Result<EbpfLoader<'a>> {
 pub(super) struct Loading(JoinHandle<Result<Ebpf>>);
 
 impl Loading {
-    /// Loads those that tell whether the kernel takes this variant, pins the maps in `pins`, and begins to load
-    /// the others. The map of the kinds of attempts is made ready beside them.
+    /// Pins the maps in `pins`, and begins to load the programs. The map of the kinds of attempts is made ready
+    /// beside them.
     pub(super) fn begin(mut ebpf: Ebpf, pins: &Path) -> Result<(Self, Maps)> {
-        load_all(&mut ebpf, |hook| TELLING.contains(&hook))?;
         Maps::pin(&ebpf, pins)?;
         let maps = Maps::new(&mut ebpf)?;
-        let kinds = take(&mut ebpf, abi::REPEATS_MAP)?;
+        let kinds = attempts::prepare(take(&mut ebpf, abi::REPEATS_MAP)?)?;
         let rest = move || {
-            let prepared = thread::spawn(move || attempts::prepare(kinds));
-            load_all(&mut ebpf, |hook| !TELLING.contains(&hook))?;
+            load_all(&mut ebpf)?;
             // Not closed before: the programs name it by its descriptor.
-            drop(prepared.join().map_err(|_| crashed())??);
+            drop(kinds);
             Ok(ebpf)
         };
         Ok((Self(thread::spawn(rest)), maps))
@@ -92,19 +100,20 @@ impl Loading {
     }
 }
 
-/// Loads some of the programs, each in a thread.
-fn load_all(ebpf: &mut Ebpf, which: impl Fn(Hook) -> bool) -> Result<()> {
-    let wanted: Vec<_> = Hook::ALL.into_iter().filter(|hook| which(*hook)).collect();
-    for hook in &wanted {
-        if ebpf.program(program_name(*hook)).is_none() {
-            return Err(no_program(*hook));
+/// Loads the programs, each in a thread.
+fn load_all(ebpf: &mut Ebpf) -> Result<()> {
+    for hook in Hook::ALL {
+        if ebpf.program(program_name(hook)).is_none() {
+            return Err(no_program(hook));
         }
     }
     thread::scope(|scope| {
         let mut programs: Vec<_> = ebpf
             .programs_mut()
             .filter_map(|(name, program)| {
-                let hook = *wanted.iter().find(|hook| program_name(**hook) == name)?;
+                let hook = Hook::ALL
+                    .into_iter()
+                    .find(|hook| program_name(*hook) == name)?;
                 Some((hook, program))
             })
             .collect();

@@ -5,7 +5,7 @@ use std::{fs, io, iter::Sum, os::unix::fs::DirBuilderExt as _, path::Path};
 use anyhow::{Context, Result, anyhow};
 use aya::{
     Ebpf,
-    maps::{Array, ArrayOfMaps, HashMap, IterableMap, Map, MapData, PerCpuArray},
+    maps::{Array, HashMap, IterableMap, Map, MapData, PerCpuArray},
 };
 use qfence_common::{
     Action, Hits, Node, Nodes, Outcome, Sighting, Tally, Traffic, Way,
@@ -15,7 +15,7 @@ use qfence_common::{
     verdict::MAX_RULES,
 };
 
-use super::fill::fill;
+use super::{fill::fill, slot::Slot};
 use crate::compile::Compiled;
 
 /// `BPF_F_INNER_MAP`: such an array can take the place of one of another length (Linux 5.10).
@@ -40,7 +40,7 @@ type Tree = Array<MapData, Node>;
 
 /// The maps of one fence.
 pub struct Maps {
-    policy: ArrayOfMaps<MapData, Tree>,
+    policy: Slot<Tree>,
     hits: PerCpuArray<MapData, Hits>,
     sightings: HashMap<MapData, Sighting, u64>,
     counters: PerCpuArray<MapData, u64>,
@@ -123,7 +123,7 @@ impl Maps {
 
     fn from(mut take: impl FnMut(&str) -> Result<Map>) -> Result<Self> {
         Ok(Self {
-            policy: take(abi::POLICY_MAP)?.try_into()?,
+            policy: Slot::of(take(abi::POLICY_MAP)?)?,
             hits: take(abi::HITS_MAP)?.try_into()?,
             sightings: take(abi::SIGHTINGS_MAP)?.try_into()?,
             counters: take(abi::COUNTERS_MAP)?.try_into()?,
@@ -131,9 +131,8 @@ impl Maps {
         })
     }
 
-    /// Puts a policy in force, whole, in place of the one before. When this returns no program judges by
-    /// that any more: the kernel waits for those that run (`maybe_wait_bpf_programs` in
-    /// kernel/bpf/syscall.c).
+    /// Puts a policy in force, whole, in place of the one before, if there is one. When this returns no program
+    /// judges by that any more.
     ///
     /// # Errors
     /// If the kernel has no room for it; the one before is in force then.
@@ -143,9 +142,7 @@ impl Maps {
         let indices: Vec<u32> = (0..nodes).collect();
         fill(IterableMap::map(&tree), &indices, &policy.nodes)
             .context("cannot fill the policy map")?;
-        self.policy
-            .set(0, &tree, 0)
-            .context("cannot publish the policy")
+        self.policy.put(&tree).context("cannot publish the policy")
     }
 
     /// The policy in force now.
@@ -153,10 +150,8 @@ impl Maps {
     /// # Errors
     /// If there is none, which refuses everything.
     pub fn in_force(&self) -> Result<InForce> {
-        self.policy
-            .get(&0, 0)
-            .map(InForce)
-            .context("no policy is in force")
+        let tree = self.policy.get().context("cannot read the policy")?;
+        tree.map(InForce).context("no policy is in force")
     }
 
     /// How often a rule has decided, on all CPUs.

@@ -1,20 +1,14 @@
 //! Processes, of an unprivileged user as a rule, outside of the fence and inside.
 
-use std::{
-    ffi::OsString,
-    fs::File,
-    io,
-    os::fd::OwnedFd,
-    process::{Child, Stdio},
-    time::Duration,
-};
+use std::{ffi::OsString, io, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use nix::{fcntl::OFlag, unistd::pipe2};
 use tokio::{net::unix::pipe, time::timeout};
 
 use crate::{
     attempt::Outcome,
-    child::{self, Launch},
+    child::{self, Child, Launch},
     fence::Fence,
     identity::{self, Identity, Sudo},
     signals::Blocked,
@@ -100,34 +94,32 @@ impl Actors {
         fence: &Fence,
         arguments: &[&str],
     ) -> Result<Actor> {
-        let procs = match place {
-            Place::Inside => fence.cgroup().open_procs()?,
-            // Who writes its number there stays where it is.
-            Place::Outside => File::options().write(true).open("/dev/null")?,
+        let entry = match place {
+            Place::Inside => Some(fence.cgroup().entry()?),
+            Place::Outside => None,
         };
+        let (read, write) = pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe")?;
         let words = [SELF].iter().chain(arguments);
         let command: Vec<OsString> = words.map(OsString::from).collect();
-        let mut child = child::start(Launch {
+        let child = child::start(Launch {
             command: &command,
             identity,
-            procs,
+            entry,
             // What an attempt comes to is the proof, and on record.
             proof: None,
             allow_new_privs: false,
             signal_mask: self.blocked.mask_before(),
             reignored: self.blocked.reignored(),
             locked_memory: self.locked_memory,
-            stdout: Stdio::piped(),
+            stdout: Some(write),
         })?;
-        let stdout = child.stdout.take().map(OwnedFd::from);
         // From here on it ends with this value.
         let mut actor = Actor {
             child,
             stdout: None,
             read: Vec::new(),
         };
-        let stdout = stdout.context("no pipe from a process")?;
-        actor.stdout = Some(pipe::Receiver::from_owned_fd(stdout).context("cannot poll a pipe")?);
+        actor.stdout = Some(pipe::Receiver::from_owned_fd(read).context("cannot poll a pipe")?);
         Ok(actor)
     }
 }

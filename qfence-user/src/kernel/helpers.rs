@@ -1,0 +1,127 @@
+//! Finds out which helpers of the kernel the programs may call, by loading the least program of their type
+//! that calls them: what its feature probes say is not to be relied on.
+
+use std::ffi::c_long;
+
+use super::syscall::{Attributes, bpf_fd};
+
+/// `BPF_PROG_TYPE_CGROUP_DEVICE` and `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`.
+const DEVICE: u32 = 15;
+const SOCK_ADDR: u32 = 18;
+/// `BPF_CGROUP_INET4_CONNECT`.
+const CONNECT4: u32 = 10;
+
+/// Numbers of helpers, of `enum bpf_func_id`.
+const GET_CURRENT_PID_TGID: i32 = 14;
+const GET_CURRENT_COMM: i32 = 16;
+const SET_RETVAL: i32 = 187;
+
+/// One instruction: `struct bpf_insn`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Instruction {
+    code: u8,
+    /// The destination register in the lower half, the source in the upper.
+    registers: u8,
+    offset: i16,
+    immediate: i32,
+}
+
+impl Instruction {
+    const EXIT: Self = Self::new(0x95, 0, 0);
+
+    const fn new(code: u8, registers: u8, immediate: i32) -> Self {
+        Self {
+            code,
+            registers,
+            offset: 0,
+            immediate,
+        }
+    }
+
+    /// Moves a number into a register.
+    const fn set(register: u8, number: i32) -> Self {
+        Self::new(0xb7, register, number)
+    }
+
+    /// Moves the frame's address into a register.
+    const fn frame(register: u8) -> Self {
+        Self::new(0xbf, 0xa0 | register, 0)
+    }
+
+    /// Adds a number to a register.
+    const fn add(register: u8, number: i32) -> Self {
+        Self::new(0x07, register, number)
+    }
+
+    /// Calls a helper.
+    const fn call(helper: i32) -> Self {
+        Self::new(0x85, 0, helper)
+    }
+}
+
+/// The part of the union `bpf_attr` that `BPF_PROG_LOAD` uses, up to what is needed.
+#[repr(C)]
+#[derive(Default)]
+struct Load {
+    kind: u32,
+    count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; 16],
+    interface: u32,
+    attach_type: u32,
+}
+
+const _: () = assert!(size_of::<Instruction>() == 8 && size_of::<Load>() == 72);
+
+// SAFETY: as in linux/bpf.h. The kernel reads `count` instructions, and the license up to its zero:
+// `takes` has them.
+unsafe impl Attributes for Load {
+    /// `BPF_PROG_LOAD`.
+    const COMMAND: c_long = 5;
+}
+
+/// Whether a program can set the error of a refused call (Linux 5.18).
+pub(super) fn can_set_retval() -> bool {
+    const PROGRAM: [Instruction; 4] = [
+        Instruction::set(1, -1),
+        Instruction::call(SET_RETVAL),
+        Instruction::set(0, 1),
+        Instruction::EXIT,
+    ];
+    takes(SOCK_ADDR, CONNECT4, &PROGRAM)
+}
+
+/// Whether programs for devices can ask who is running (Linux 6.1); it is the same for those for socket options
+/// (`cgroup_current_func_proto` in kernel/bpf/cgroup.c).
+pub(super) fn can_name_caller() -> bool {
+    const PROGRAM: [Instruction; 7] = [
+        Instruction::call(GET_CURRENT_PID_TGID),
+        Instruction::frame(1),
+        Instruction::add(1, -16),
+        Instruction::set(2, 16),
+        Instruction::call(GET_CURRENT_COMM),
+        Instruction::set(0, 1),
+        Instruction::EXIT,
+    ];
+    takes(DEVICE, 0, &PROGRAM)
+}
+
+/// Whether the kernel takes a program. Where it takes none at all, loading the real ones will tell why.
+fn takes(kind: u32, attach_type: u32, program: &[Instruction]) -> bool {
+    let mut load = Load {
+        kind,
+        count: u32::try_from(program.len()).unwrap_or_default(),
+        instructions: program.as_ptr() as u64,
+        license: c"GPL".as_ptr() as u64,
+        attach_type,
+        ..Load::default()
+    };
+    bpf_fd(&mut load).is_ok()
+}
