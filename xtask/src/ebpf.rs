@@ -108,6 +108,12 @@ fn compile(compiler: &Compiler, variant: Variant) -> Result<Vec<u8>> {
         ])
         .arg("--target-dir")
         .arg(&target_dir)
+        // Fast, where the program is small; and bpf-linker sees the object as a whole anyway.
+        .envs([
+            ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
+            ("CARGO_PROFILE_RELEASE_LTO", "false"),
+            ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3"),
+        ])
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker::path())
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join(FLAG_SEPARATOR));
     match compiler.core {

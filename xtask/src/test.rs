@@ -13,6 +13,9 @@ use crate::{
     setup, shell, vm,
 };
 
+/// The profile of the test programs: see there why it is not that of what they try.
+const PROFILE: &str = "checks";
+
 /// A part of the tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Stage {
@@ -99,7 +102,7 @@ fn require_component(subcommand: &str, component: &str) -> Result<()> {
 fn unit(filter: Option<&str>) -> Result<()> {
     let mut cargo = shell::cargo();
     // In the profile of the end-to-end tests, so that the libraries are compiled once.
-    cargo.args(["test", "--release"]);
+    cargo.args(["test", "--profile", PROFILE]);
     for package in ["qfence-common", "qfence-user", "xtask"] {
         cargo.args(["--package", package]);
     }
@@ -119,7 +122,8 @@ fn end_to_end(filter: Option<&str>) -> Result<()> {
     let mut cargo = shell::cargo();
     // Each failing test program is told, not only the first: a run takes minutes.
     cargo
-        .args(["test", "--release", "--package", "tests", "--no-fail-fast"])
+        .args(["test", "--profile", PROFILE])
+        .args(["--package", "tests", "--no-fail-fast"])
         .args(filter);
     cargo.env("QFENCE_BIN", program);
     if !shell::is_root() {
