@@ -124,7 +124,7 @@ impl Follower {
             generation: before + 1,
         };
         let pending = self.store.prepare(&stored)?;
-        self.kernel.maps().publish(&compiled)?;
+        self.kernel.publish(&compiled)?;
         pending.keep()?;
         self.edition = self.store.edition();
         self.compiled = compiled;

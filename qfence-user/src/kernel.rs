@@ -24,8 +24,9 @@ use load::{Loading, Variant, open};
 pub use maps::{Counts, Maps, owners};
 use nix::errno::Errno;
 use qfence_common::{Hook, abi::program_name};
+use slot::{First, put_together};
 
-use crate::proof::Proof;
+use crate::{compile::Compiled, proof::Proof};
 
 /// The eBPF object that `cargo xtask build` made.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("QFENCE_EMBEDDED_OBJECT"));
@@ -71,6 +72,8 @@ pub struct Settings {
 pub struct Kernel {
     programs: Programs,
     maps: Maps,
+    /// What attempts are counted in, until it is in its place.
+    kinds: Option<First>,
     /// Held, so that they outlive their pins.
     links: Vec<Pinned>,
     /// The programs by their ids, once they are attached.
@@ -99,10 +102,11 @@ impl Kernel {
         let sets_errno = variant.deny_retval != 0;
         let proof = Proof::new(sets_errno);
         let ebpf = open(variant, settings, proof.token())?;
-        let (loading, maps) = Loading::begin(ebpf, pins)?;
+        let (loading, maps, kinds) = Loading::begin(ebpf, pins)?;
         let kernel = Self {
             programs: Programs::Loading(loading),
             maps,
+            kinds: Some(kinds),
             links: Vec::new(),
             attached: Vec::new(),
             proof,
@@ -130,9 +134,18 @@ impl Kernel {
         }
     }
 
-    /// The maps, to publish a policy to and to read.
-    pub fn maps(&mut self) -> &mut Maps {
-        &mut self.maps
+    /// The maps, to read.
+    #[must_use]
+    pub fn maps(&self) -> &Maps {
+        &self.maps
+    }
+
+    /// Puts a policy in force, whole, in place of the one before, if there is one.
+    ///
+    /// # Errors
+    /// As [`Maps::publish`].
+    pub fn publish(&mut self, policy: &Compiled) -> Result<()> {
+        self.maps.publish_with(policy, self.kinds.take())
     }
 
     /// Attaches every program to the cgroup and pins its link in `pins`.
@@ -140,6 +153,7 @@ impl Kernel {
     /// # Errors
     /// If any cannot be; those attached before it stay until their pins are removed.
     pub fn attach(&mut self, cgroup: &File, pins: &Path) -> Result<()> {
+        put_together(self.kinds.take())?;
         for hook in Hook::ALL {
             let context = || format!("cannot attach the eBPF program for {}", hook.name());
             let program = program(self.ebpf()?, hook)?;

@@ -19,7 +19,7 @@ use qfence_common::{Event, Kind, Repeats, abi};
 use super::{
     fill::fill,
     maps::{DIRECTORY, pinned},
-    slot::Slot,
+    slot::{First, Slot},
 };
 
 /// `BPF_F_NO_PREALLOC`: memory for the kinds there are, not for all there could be.
@@ -104,14 +104,13 @@ impl AsFd for Attempts {
     }
 }
 
-/// Puts the first map in place, before any program is attached.
+/// The first map, to be put in its place before any program is attached, and what it is put into.
 ///
 /// # Errors
 /// As [`Attempts::take`].
-pub(super) fn prepare(kinds: Map) -> Result<impl Send> {
-    let mut kinds = Slot::of(kinds)?;
-    kinds.put(&fresh(&[])?).context(NOT_SWAPPED)?;
-    Ok(kinds)
+pub(super) fn prepare(kinds: Map) -> Result<(First, impl Send)> {
+    let kinds: Slot<Kinds> = Slot::of(kinds)?;
+    Ok((kinds.first(&fresh(&[])?)?, kinds))
 }
 
 /// A map in which those kinds are known.

@@ -1,4 +1,4 @@
-//! Fills a map that is new, in one call: aya makes one for each of its elements.
+//! Elements of maps, by bpf(2): fills a map that is new in one call, where aya makes one for each element.
 
 use std::{ffi::c_long, io, os::fd::AsFd, ptr};
 
@@ -61,6 +61,38 @@ impl Update {
 unsafe impl Attributes for Update {
     /// `BPF_MAP_UPDATE_ELEM`.
     const COMMAND: c_long = 2;
+}
+
+/// The part that `BPF_MAP_LOOKUP_ELEM` uses.
+#[repr(C)]
+#[derive(Default)]
+pub(super) struct Lookup {
+    map_fd: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+const _: () = assert!(size_of::<Lookup>() == 32);
+
+impl Lookup {
+    /// Of a key, to be written to `value`. Both are to be of the map's sizes, and there until the call is made.
+    pub(super) fn new<K: Pod, V: Pod>(map: &impl AsFd, key: &K, value: &mut V) -> io::Result<Self> {
+        Ok(Self {
+            map_fd: number(map)?,
+            key: ptr::from_ref(key) as u64,
+            value: ptr::from_mut(value) as u64,
+            ..Self::default()
+        })
+    }
+}
+
+// SAFETY: as in linux/bpf.h. The kernel reads a key and writes a value, of the map's sizes: whoever makes one has
+// them.
+unsafe impl Attributes for Lookup {
+    /// `BPF_MAP_LOOKUP_ELEM`.
+    const COMMAND: c_long = 1;
 }
 
 /// Puts elements into a map whose keys and values are of these types.

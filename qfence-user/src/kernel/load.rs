@@ -17,6 +17,7 @@ use qfence_common::{
 
 use super::{
     OBJECT, Settings, TRACING_OBJECT, attempts, helpers, link::load, maps::Maps, no_program,
+    slot::First,
 };
 
 /// What the programs may ask of the kernel.
@@ -79,19 +80,19 @@ fn without_types_of_the_kernel<'a>() -> Result<EbpfLoader<'a>> {
 pub(super) struct Loading(JoinHandle<Result<Ebpf>>);
 
 impl Loading {
-    /// Pins the maps in `pins`, and begins to load the programs. The map of the kinds of attempts is made ready
-    /// beside them.
-    pub(super) fn begin(mut ebpf: Ebpf, pins: &Path) -> Result<(Self, Maps)> {
+    /// Pins the maps in `pins`, and begins to load the programs. What is returned beside the maps is still to be put
+    /// in its place: what attempts are counted in.
+    pub(super) fn begin(mut ebpf: Ebpf, pins: &Path) -> Result<(Self, Maps, First)> {
         Maps::pin(&ebpf, pins)?;
         let maps = Maps::new(&mut ebpf)?;
-        let kinds = attempts::prepare(take(&mut ebpf, abi::REPEATS_MAP)?)?;
+        let (first, kinds) = attempts::prepare(take(&mut ebpf, abi::REPEATS_MAP)?)?;
         let rest = move || {
             load_all(&mut ebpf)?;
             // Not closed before: the programs name it by its descriptor.
             drop(kinds);
             Ok(ebpf)
         };
-        Ok((Self(thread::spawn(rest)), maps))
+        Ok((Self(thread::spawn(rest)), maps, first))
     }
 
     /// Waits until all of them are loaded.

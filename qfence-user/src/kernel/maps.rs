@@ -15,7 +15,10 @@ use qfence_common::{
     verdict::MAX_RULES,
 };
 
-use super::{fill::fill, slot::Slot};
+use super::{
+    fill::fill,
+    slot::{First, Slot, put_together},
+};
 use crate::compile::Compiled;
 
 /// `BPF_F_INNER_MAP`: such an array can take the place of one of another length (Linux 5.10).
@@ -137,12 +140,23 @@ impl Maps {
     /// # Errors
     /// If the kernel has no room for it; the one before is in force then.
     pub fn publish(&mut self, policy: &Compiled) -> Result<()> {
+        self.publish_with(policy, None)
+    }
+
+    /// The same, and puts another map in its place at that.
+    pub(super) fn publish_with(&mut self, policy: &Compiled, other: Option<First>) -> Result<()> {
         let nodes = u32::try_from(policy.nodes.len()).context("the policy is too large")?;
         let tree = Tree::create(nodes.max(1), INNER_MAP).context("cannot make a policy map")?;
         let indices: Vec<u32> = (0..nodes).collect();
         fill(IterableMap::map(&tree), &indices, &policy.nodes)
             .context("cannot fill the policy map")?;
-        self.policy.put(&tree).context("cannot publish the policy")
+        let context = "cannot publish the policy";
+        if self.policy.get().context(context)?.is_some() {
+            put_together(other)?;
+            return self.policy.put(&tree).context(context);
+        }
+        let first = self.policy.first(&tree)?;
+        put_together([first].into_iter().chain(other)).context(context)
     }
 
     /// The policy in force now.

@@ -3,14 +3,15 @@
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
-    thread,
+    sync::{Arc, Barrier},
+    thread::{self, JoinHandle},
 };
 
 use anyhow::{Context, Result, anyhow};
 use aya::maps::{ArrayOfMaps, FromMapData, InnerMap, Map, MapData, MapError};
 
 use super::{
-    fill::Update,
+    fill::{Lookup, Update},
     syscall::{bpf, number},
 };
 
@@ -59,22 +60,75 @@ impl<V: FromMapData + InnerMap> Slot<V> {
         if self.get()?.is_some() {
             return Ok(self.array.set(0, map, 0)?);
         }
-        let (array, inner) = (duplicate(&self.fd)?, duplicate(map.fd())?);
-        // bpf(2) has it in its place at once, and waits all the same.
-        let putting = thread::spawn(move || put(&array, &inner));
-        while self.get()?.is_none() {
-            if putting.is_finished() {
-                let put = putting.join();
+        put_together([self.first(map)?])
+    }
+
+    /// A map that is about to be the first in it.
+    ///
+    /// # Errors
+    /// If the process has no descriptors left.
+    pub(super) fn first(&self, map: &V) -> Result<First> {
+        Ok(First {
+            array: Arc::new(duplicate(&self.fd)?),
+            map: duplicate(map.fd())?,
+        })
+    }
+}
+
+/// A map that is about to be the first in a slot.
+pub(super) struct First {
+    array: Arc<OwnedFd>,
+    map: OwnedFd,
+}
+
+/// Puts each into its slot, which is empty.
+///
+/// bpf(2) has it there at once, and waits all the same, so it is a thread's affair. All of them call at one
+/// time, so that one grace period of RCU does for them: as long as one lasts this process cannot end.
+///
+/// # Errors
+/// If the kernel does not do it.
+pub(super) fn put_together(firsts: impl IntoIterator<Item = First>) -> Result<()> {
+    let firsts: Vec<First> = firsts.into_iter().collect();
+    let all_are_ready = Arc::new(Barrier::new(firsts.len()));
+    let put = |first: First| first.put_when(Arc::clone(&all_are_ready));
+    let putting: Vec<_> = firsts.into_iter().map(put).collect();
+    putting.into_iter().try_for_each(Putting::finish)
+}
+
+impl First {
+    /// Puts it there in a thread, once all are ready.
+    fn put_when(self, all_are_ready: Arc<Barrier>) -> Putting {
+        let array = Arc::clone(&self.array);
+        let thread = thread::spawn(move || {
+            all_are_ready.wait();
+            bpf(&mut Update::new(&self.array, &0_u32, &number(&self.map)?)?).map(drop)
+        });
+        Putting { array, thread }
+    }
+}
+
+/// A map that is being put into a slot.
+struct Putting {
+    array: Arc<OwnedFd>,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+impl Putting {
+    /// Returns when it is there.
+    fn finish(self) -> Result<()> {
+        loop {
+            match bpf(&mut Lookup::new(&self.array, &0_u32, &mut 0_u32)?) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                found => return Ok(found.map(drop)?),
+            }
+            if self.thread.is_finished() {
+                let put = self.thread.join();
                 return Ok(put.map_err(|_| anyhow!("putting a map in its place has crashed"))??);
             }
             thread::yield_now();
         }
-        Ok(())
     }
-}
-
-fn put(array: &OwnedFd, map: &OwnedFd) -> io::Result<()> {
-    bpf(&mut Update::new(array, &0_u32, &number(map)?)?).map(drop)
 }
 
 fn duplicate(fd: &impl AsFd) -> Result<OwnedFd> {
