@@ -101,12 +101,15 @@ impl Starting {
     /// # Errors
     /// [`StartError`]; nothing is left running then.
     pub fn go(mut self) -> Result<Child, StartError> {
-        if let Some(mut gate) = self.gate.take() {
+        let mut gate = self.gate.take();
+        if let Some(gate) = &mut gate {
             // Where nobody waits any more, the thread says why.
             let _ = gate.write_all(&[0]);
         }
-        self.join()
-            .unwrap_or_else(|| Err(anyhow!("starting the command has crashed").into()))
+        let started = self.join();
+        // Not before: until the child is made this is where it gets its own from, which it closes.
+        drop(gate);
+        started.unwrap_or_else(|| Err(anyhow!("starting the command has crashed").into()))
     }
 
     fn join(&mut self) -> Option<Result<Child, StartError>> {
