@@ -2,17 +2,15 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{
-    bindings::BPF_NOEXIST,
-    helpers::{
-        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
-        bpf_ktime_get_boot_ns, generated::bpf_get_current_comm,
-    },
+use aya_ebpf::helpers::{
+    bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
+    bpf_ktime_get_boot_ns, generated::bpf_get_current_comm,
 };
 use qfence_common::{Comm, Event, Halves, Kind, Origin, Repeats, Sighting, abi::Counter};
 
 use crate::{
     count::{add, count},
+    inner::{Inner as _, Sightings},
     judge::{PROCEED, REJECT},
     maps::{EVENTS, NAMES_CALLER, REPEATS, SIGHTINGS},
 };
@@ -112,7 +110,7 @@ pub(crate) fn record(what: &Refusal, who: &Author, monitored: bool) {
 }
 
 /// Keeps a destination that monitor mode lets through, for a policy to be made of it. Where there is no
-/// room for it, it is counted.
+/// room for it, or nothing to keep it in, it is counted.
 #[inline(always)]
 pub(crate) fn sight(what: &Refusal) {
     let sighting = Sighting {
@@ -120,14 +118,22 @@ pub(crate) fn sight(what: &Refusal) {
         port: what.port,
         protocol: what.protocol,
     };
-    if let Some(value) = SIGHTINGS.get_ptr_mut(sighting) {
-        add(value, 1);
-    } else if SIGHTINGS
-        .insert(sighting, 1, u64::from(BPF_NOEXIST))
-        .is_err()
+    if !SIGHTINGS
+        .get(0)
+        .is_some_and(|sightings| is_kept(sightings, &sighting))
     {
         count(Counter::Unlisted);
     }
+}
+
+#[inline(always)]
+fn is_kept(sightings: &Sightings, sighting: &Sighting) -> bool {
+    let value = sightings.find(sighting);
+    if value.is_null() {
+        return sightings.add(sighting, &1);
+    }
+    add(value, 1);
+    true
 }
 
 #[inline(always)]

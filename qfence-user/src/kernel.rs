@@ -9,6 +9,7 @@ mod load;
 mod maps;
 mod own_link;
 pub mod query;
+mod sizes;
 mod slot;
 mod syscall;
 pub mod trial;
@@ -66,6 +67,8 @@ pub struct Settings {
     pub allow_devices: bool,
     /// Whether they say what they decide.
     pub trace: bool,
+    /// Below what the numbers of the rules of the first policy are. Others can follow.
+    pub rules: u32,
 }
 
 /// The programs of one fence, in the kernel.

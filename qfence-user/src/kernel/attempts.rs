@@ -18,12 +18,9 @@ use qfence_common::{Event, Kind, Repeats, abi};
 
 use super::{
     fill::fill,
-    maps::{DIRECTORY, pinned},
+    maps::{DIRECTORY, NO_PREALLOC, pinned},
     slot::{First, Slot},
 };
-
-/// `BPF_F_NO_PREALLOC`: memory for the kinds there are, not for all there could be.
-const NO_PREALLOC: u32 = 1;
 
 type Kinds = HashMap<MapData, Kind, Repeats>;
 
