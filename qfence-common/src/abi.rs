@@ -24,8 +24,18 @@ pub const SIGHTINGS: u32 = 4096;
 /// [`crate::Kind`].
 pub const REPEATS_MAP: &str = "REPEATS";
 
-/// How many kinds of attempts there is room for between two summaries.
+/// How many kinds of attempts there is room for between two summaries, at least.
 pub const KINDS: u32 = 4096;
+
+/// How many of them there is room for in [`REPEATS_MAP`] when few are tried.
+pub const FEW_KINDS: u32 = 1024;
+
+/// The one-slot array whose slot holds the same for kinds that came when [`REPEATS_MAP`] was full: a trie, which takes
+/// no memory for what is not in it. Its keys are kinds with all of their bits.
+pub const MORE_REPEATS_MAP: &str = "MORE_REPEATS";
+
+/// How many kinds there is room for in that.
+pub const MORE_KINDS: u32 = KINDS - FEW_KINDS;
 
 /// The per-CPU array of [`crate::Tally`], indexed by [`crate::tally::tally_index`].
 pub const TALLIES_MAP: &str = "TALLIES";

@@ -10,7 +10,7 @@ use core::ptr::from_ref;
 use aya_ebpf::{
     bindings::{
         BPF_F_INNER_MAP, BPF_F_NO_PREALLOC, BPF_NOEXIST,
-        bpf_map_type::{BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_HASH},
+        bpf_map_type::{BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LPM_TRIE},
     },
     helpers::{bpf_map_lookup_elem, bpf_map_update_elem},
 };
@@ -83,6 +83,10 @@ inner!(
     Kinds, BPF_MAP_TYPE_HASH, Kind => Repeats, abi::KINDS, BPF_F_NO_PREALLOC
 );
 inner!(
+    /// The same of kinds for which there was no room.
+    MoreKinds, BPF_MAP_TYPE_LPM_TRIE, WholeKind => Repeats, abi::MORE_KINDS, BPF_F_NO_PREALLOC
+);
+inner!(
     /// How often each destination was let through.
     Sightings, BPF_MAP_TYPE_HASH, Sighting => u64, abi::SIGHTINGS, BPF_F_NO_PREALLOC
 );
@@ -90,6 +94,22 @@ inner!(
     /// How often rules have decided: of each CPU in turn, [`qfence_common::verdict::MAX_RULES`].
     MoreHits, BPF_MAP_TYPE_ARRAY, u32 => Hits, 1, BPF_F_INNER_MAP
 );
+
+/// A kind as the key of a trie, which is found by all of its bits alone.
+#[repr(C, packed(4))]
+pub(crate) struct WholeKind {
+    bits: u32,
+    kind: Kind,
+}
+
+impl WholeKind {
+    #[inline(always)]
+    pub(crate) const fn new(kind: &Kind) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "a few hundred")]
+        let bits = 8 * size_of::<Kind>() as u32;
+        Self { bits, kind: *kind }
+    }
+}
 
 impl Nodes for Tree {
     #[inline(always)]

@@ -13,7 +13,7 @@ use qfence_common::{
 };
 
 use crate::{
-    inner::{Kinds, MoreHits, Sightings, Tree},
+    inner::{Kinds, MoreHits, MoreKinds, Sightings, Tree},
     owner::Owner,
 };
 
@@ -38,6 +38,10 @@ pub(crate) static SIGHTINGS: ArrayOfMaps<Sightings, 1> = ArrayOfMaps::new();
 /// another one in, and finds in this all that was counted.
 #[btf_map]
 pub(crate) static REPEATS: ArrayOfMaps<Kinds, 1> = ArrayOfMaps::new();
+
+/// The same of kinds that came when that was full.
+#[btf_map]
+pub(crate) static MORE_REPEATS: ArrayOfMaps<MoreKinds, 1> = ArrayOfMaps::new();
 
 /// What became of calls and packets, by outcome and protocol.
 #[btf_map]

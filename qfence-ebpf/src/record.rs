@@ -10,9 +10,9 @@ use qfence_common::{Comm, Event, Halves, Kind, Origin, Repeats, Sighting, abi::C
 
 use crate::{
     count::{add, count},
-    inner::{Inner as _, Sightings},
+    inner::{Inner as _, Sightings, WholeKind},
     judge::{PROCEED, REJECT},
-    maps::{EVENTS, NAMES_CALLER, REPEATS, SIGHTINGS},
+    maps::{EVENTS, MORE_REPEATS, NAMES_CALLER, REPEATS, SIGHTINGS},
 };
 
 /// What was refused, and why.
@@ -183,10 +183,28 @@ fn tell(event: &Event) -> Counter {
         return Counter::First;
     }
     // The ring is full, or another CPU made the kind known just now.
-    if repeat(kinds.find(kind), repeats.last_ns) {
+    if repeat(kinds.find(kind), repeats.last_ns) || repeat_more(kind, repeats) {
         return Counter::Repeated;
     }
     Counter::Lost
+}
+
+/// Counts one more of a kind for which there is no room among the others; whether there is room for it at all.
+///
+/// Before Linux 6.13 a trie takes what is there already (it heeds no `BPF_NOEXIST`). If two CPUs are the first to try
+/// one kind at the same moment, what one of them counted may be gone then: no line tells of it, and so the reader says
+/// that it is lost.
+#[inline(never)]
+fn repeat_more(kind: &Kind, repeats: &Repeats) -> bool {
+    let Some(more) = MORE_REPEATS.get(0) else {
+        return false;
+    };
+    let key = WholeKind::new(kind);
+    if repeat(more.find(&key), repeats.last_ns) {
+        return true;
+    }
+    more.add(&key, repeats);
+    repeat(more.find(&key), repeats.last_ns)
 }
 
 /// Counts one more of a kind, if it is known.

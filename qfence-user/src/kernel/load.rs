@@ -90,19 +90,21 @@ fn without_types_of_the_kernel<'a>() -> Result<EbpfLoader<'a>> {
 pub(super) struct Loading(JoinHandle<Result<Ebpf>>);
 
 impl Loading {
-    /// Pins the maps in `pins`, and begins to load the programs. What is returned beside the maps is still to be put
-    /// in its place: what attempts are counted in.
-    pub(super) fn begin(mut ebpf: Ebpf, pins: &Path) -> Result<(Self, Maps, First)> {
+    /// Pins the maps in `pins`, and begins to load the programs. What is returned beside the maps are still to be put
+    /// in their places: what attempts are counted in.
+    pub(super) fn begin(mut ebpf: Ebpf, pins: &Path) -> Result<(Self, Maps, [First; 2])> {
         Maps::pin(&ebpf, pins)?;
         let maps = Maps::new(&mut ebpf)?;
-        let (first, kinds) = attempts::prepare(take(&mut ebpf, abi::REPEATS_MAP)?)?;
+        let kinds = take(&mut ebpf, abi::REPEATS_MAP)?;
+        let more = take(&mut ebpf, abi::MORE_REPEATS_MAP)?;
+        let (firsts, kinds) = attempts::prepare(kinds, more)?;
         let rest = move || {
             load_all(&mut ebpf)?;
-            // Not closed before: the programs name it by its descriptor.
+            // Not closed before: the programs name them by their descriptors.
             drop(kinds);
             Ok(ebpf)
         };
-        Ok((Self(thread::spawn(rest)), maps, first))
+        Ok((Self(thread::spawn(rest)), maps, firsts))
     }
 
     /// Waits until all of them are loaded.

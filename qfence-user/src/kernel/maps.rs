@@ -32,7 +32,7 @@ pub(super) const NO_PREALLOC: u32 = 1;
 pub(super) const DIRECTORY: &str = "maps";
 
 /// The maps that are pinned.
-const PINNED: [&str; 9] = [
+const PINNED: [&str; 10] = [
     abi::POLICY_MAP,
     abi::HITS_MAP,
     abi::MORE_HITS_MAP,
@@ -41,6 +41,7 @@ const PINNED: [&str; 9] = [
     abi::OWNERS_MAP,
     abi::EVENTS_MAP,
     abi::REPEATS_MAP,
+    abi::MORE_REPEATS_MAP,
     abi::TALLIES_MAP,
 ];
 
@@ -155,18 +156,18 @@ impl Maps {
     /// # Errors
     /// If the kernel has no room for it; the one before is in force then.
     pub fn publish(&mut self, policy: &Compiled) -> Result<()> {
-        self.publish_with(policy, None)
+        self.publish_with(policy, Vec::new())
     }
 
-    /// The same, and puts another map in its place at that.
-    pub(super) fn publish_with(&mut self, policy: &Compiled, other: Option<First>) -> Result<()> {
+    /// The same, and puts other maps in their places at that.
+    pub(super) fn publish_with(&mut self, policy: &Compiled, mut others: Vec<First>) -> Result<()> {
         let nodes = u32::try_from(policy.nodes.len()).context("the policy is too large")?;
         let tree = Tree::create(nodes.max(1), INNER_MAP).context("cannot make a policy map")?;
         let indices: Vec<u32> = (0..nodes).collect();
         fill(IterableMap::map(&tree), &indices, &policy.nodes)
             .context("cannot fill the policy map")?;
         let context = "cannot publish the policy";
-        let others = self.missing(policy)?.into_iter().chain(other);
+        others.extend(self.missing(policy)?);
         if self.policy.get().context(context)?.is_some() {
             put_together(others)?;
             return self.policy.put(&tree).context(context);

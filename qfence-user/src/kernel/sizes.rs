@@ -31,6 +31,16 @@ pub(super) fn hits(rules: u32) -> u32 {
         .clamp(FEW_RULES, MAX_RULES)
 }
 
+/// How many kinds of attempts the next map is to have room for, if so many are known: as many again can come before
+/// they go to the trie.
+pub(super) fn kinds(known: usize) -> u32 {
+    u32::try_from(known.saturating_mul(2))
+        .ok()
+        .and_then(u32::checked_next_power_of_two)
+        .unwrap_or(abi::KINDS)
+        .clamp(abi::FEW_KINDS, abi::KINDS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,5 +59,14 @@ mod tests {
             [128, 128, 128, 256, 256, 512, 1024, 1024, 1024, 1024]
         );
         assert!((0..=MAX_RULES).all(|rules| hits(rules) >= rules));
+    }
+
+    #[test]
+    fn kinds_have_room_for_as_many_again_and_go_back() {
+        let sizes = [0, 1, 512, 513, 1024, 1025, 2048, 4096, usize::MAX].map(kinds);
+        assert_eq!(
+            sizes,
+            [1024, 1024, 1024, 2048, 2048, 4096, 4096, 4096, 4096]
+        );
     }
 }
