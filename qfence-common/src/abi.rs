@@ -5,10 +5,16 @@ use crate::Hook;
 /// The one-slot array whose slot holds the policy in force: an array of [`crate::Node`]s.
 pub const POLICY_MAP: &str = "POLICY";
 
-/// The per-CPU array of [`crate::Hits`], indexed by a rule's number.
+/// The per-CPU array of [`crate::Hits`], indexed by a rule's number. It is as long as the policy of the start
+/// needs it.
 pub const HITS_MAP: &str = "HITS";
 
-/// The hash map of [`crate::Sighting`]s, to how often each was made.
+/// The one-slot array whose slot holds, once there are rules whose numbers are beyond the end of [`HITS_MAP`], an
+/// array of their [`crate::Hits`], indexed by [`crate::tally::more_hits_index`].
+pub const MORE_HITS_MAP: &str = "MORE_HITS";
+
+/// The one-slot array whose slot holds, once a policy monitors, a hash map of [`crate::Sighting`]s, to how often
+/// each was made.
 pub const SIGHTINGS_MAP: &str = "SIGHTINGS";
 
 /// How many sightings there is room for; the first are kept, the others counted.
@@ -18,8 +24,18 @@ pub const SIGHTINGS: u32 = 4096;
 /// [`crate::Kind`].
 pub const REPEATS_MAP: &str = "REPEATS";
 
-/// How many kinds of attempts there is room for between two summaries.
+/// How many kinds of attempts there is room for between two summaries, at least.
 pub const KINDS: u32 = 4096;
+
+/// How many of them there is room for in [`REPEATS_MAP`] when few are tried.
+pub const FEW_KINDS: u32 = 1024;
+
+/// The one-slot array whose slot holds the same for kinds that came when [`REPEATS_MAP`] was full: a trie, which takes
+/// no memory for what is not in it. Its keys are kinds with all of their bits.
+pub const MORE_REPEATS_MAP: &str = "MORE_REPEATS";
+
+/// How many kinds there is room for in that.
+pub const MORE_KINDS: u32 = KINDS - FEW_KINDS;
 
 /// The per-CPU array of [`crate::Tally`], indexed by [`crate::tally::tally_index`].
 pub const TALLIES_MAP: &str = "TALLIES";
@@ -30,7 +46,7 @@ pub const EVENTS_MAP: &str = "EVENTS";
 /// The hash map of [`crate::Peer`]s that may be answered, to when each was last heard of.
 pub const PEERS_MAP: &str = "PEERS";
 
-/// How many peers are remembered; the one not heard of for longest makes room.
+/// How many peers are remembered, on a host of many CPUs; the one not heard of for longest makes room.
 pub const PEERS: u32 = 1024;
 
 /// The storage of each socket for who made it.
@@ -57,8 +73,9 @@ pub const NAMES_CALLER: &str = "NAMES_CALLER";
 /// The global that holds the [`crate::proof::Token`] of the fence.
 pub const PROOF: &str = "PROOF";
 
-/// The size of the event ring in bytes: about 480 kinds of attempts between two reads.
-pub const EVENTS_BYTES: u32 = 64 * 1024;
+/// The size of the event ring in bytes, or a page if that is more: 120 kinds of attempts between two reads. What it
+/// has no room for is counted and told of by the next summary.
+pub const EVENTS_BYTES: u32 = 16 * 1024;
 
 /// What the kernel side counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +90,7 @@ pub enum Counter {
     Unparsed = 2,
     /// All that monitor mode let through although it would be refused.
     Monitored = 3,
-    /// Those among them that the map of sightings had no room for.
+    /// Those among them that there was no room for among the sightings.
     Unlisted = 4,
     /// Attempts, refused or monitored, of which there was an event.
     First = 5,

@@ -2,7 +2,7 @@
 
 use core::{iter::Sum, ops::Add};
 
-use crate::{Action, Halves, Protocol};
+use crate::{Action, Halves, Protocol, verdict::MAX_RULES};
 
 /// How often a rule has decided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +15,14 @@ pub struct Hits {
 }
 
 const _: () = assert!(size_of::<Hits>() == 16 && align_of::<Hits>() == 8);
+
+/// Where in the map of more hits a CPU counts for a rule. Each CPU has a place for all rules, so that no two
+/// of them write to one line of memory.
+#[must_use]
+#[inline(always)]
+pub const fn more_hits_index(rule: u32, cpu: u32) -> u32 {
+    cpu.wrapping_mul(MAX_RULES).wrapping_add(rule)
+}
 
 /// The protocols that verdicts are counted by; all others are one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,26 +1,56 @@
 //! Counts, each in a word of this CPU's.
 
-use core::intrinsics::{AtomicOrdering, atomic_xadd};
-
-use qfence_common::{
-    Outcome, Tally,
-    abi::Counter,
-    tally::{Class, tally_index},
+use core::{
+    intrinsics::{AtomicOrdering, atomic_xadd},
+    ptr::null_mut,
 };
 
-use crate::maps::{COUNTERS, HITS, TALLIES};
+use aya_ebpf::helpers::bpf_get_smp_processor_id;
+use qfence_common::{
+    Hits, Outcome, Tally,
+    abi::Counter,
+    tally::{Class, more_hits_index, tally_index},
+    verdict::MAX_RULES,
+};
+
+use crate::{
+    inner::Inner as _,
+    maps::{COUNTERS, HITS, MORE_HITS, TALLIES},
+};
 
 /// Counts a decision of a rule: of a call, or else of a packet.
 #[inline(always)]
 pub(crate) fn hit(rule: u32, is_call: bool) {
-    let Some(hits) = HITS.get_ptr_mut(rule) else {
+    let hits = HITS.get_ptr_mut(rule).unwrap_or_else(|| more_hits(rule));
+    if hits.is_null() {
         return;
-    };
+    }
     // SAFETY: the map's value, aligned and alive as long as the program runs.
     let calls = unsafe { &raw mut (*hits).calls };
     // SAFETY: as above.
     let packets = unsafe { &raw mut (*hits).packets };
     add(if is_call { calls } else { packets }, 1);
+}
+
+/// What is counted of a rule whose number is beyond the end of HITS; null if it is no rule's.
+///
+/// A function of its own, so that nothing of it stands in the way of what most rules take.
+#[inline(never)]
+fn more_hits(rule: u32) -> *mut Hits {
+    let Some(more) = MORE_HITS.get(0) else {
+        return null_mut();
+    };
+    if rule >= MAX_RULES {
+        return null_mut();
+    }
+    // SAFETY: a helper without arguments.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    let hits = more.find(&more_hits_index(rule, cpu));
+    if !hits.is_null() {
+        return hits;
+    }
+    // The numbers of CPUs have a gap: those beyond their count share the first one's.
+    more.find(&more_hits_index(rule, 0))
 }
 
 /// Counts a call that was judged: connect(), or one that sends a datagram.

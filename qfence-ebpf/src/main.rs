@@ -9,8 +9,8 @@
 mod count;
 mod destination;
 mod device;
+mod inner;
 mod judge;
-mod kinds;
 mod maps;
 mod owner;
 mod packet;
@@ -21,7 +21,6 @@ mod refuse;
 mod skb;
 mod socket;
 mod trace;
-mod tree;
 
 use aya_ebpf::{
     macros::{cgroup_device, cgroup_skb, cgroup_sock, cgroup_sock_addr, cgroup_sockopt},

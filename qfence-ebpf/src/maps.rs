@@ -2,41 +2,46 @@
 
 use aya_ebpf::{
     Global,
-    bindings::BPF_F_NO_PREALLOC,
-    btf_maps::{ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, RingBuf, SkStorage},
+    btf_maps::{ArrayOfMaps, LruHashMap, PerCpuArray, RingBuf, SkStorage},
     macros::btf_map,
 };
 use qfence_common::{
-    Event, Hits, Peer, Sighting, Tally,
+    Event, Hits, Peer, Tally,
     abi::{self, COUNTER_SLOTS, EVENTS_BYTES},
     tally,
     verdict::MAX_RULES,
 };
 
-use crate::{kinds::Kinds, owner::Owner, tree::Tree};
+use crate::{
+    inner::{Kinds, MoreHits, MoreKinds, Sightings, Tree},
+    owner::Owner,
+};
 
 /// The policy in force. A change fills a fresh tree and swaps it in, so that no call is ever judged
 /// by half of an old and half of a new policy. The inner size is a template; the loader sets it.
 #[btf_map]
 pub(crate) static POLICY: ArrayOfMaps<Tree, 1> = ArrayOfMaps::new();
 
-/// How often each rule has decided.
+/// How often each rule has decided. The loader makes it as long as the policy of the start needs it.
 #[btf_map]
 pub(crate) static HITS: PerCpuArray<Hits, { MAX_RULES as usize }> = PerCpuArray::new();
 
-/// What monitor mode let through. Not preallocated: most fences never monitor.
+/// The same of rules whose numbers are beyond its end. Empty until a policy has such.
 #[btf_map]
-pub(crate) static SIGHTINGS: HashMap<
-    Sighting,
-    u64,
-    { abi::SIGHTINGS as usize },
-    { BPF_F_NO_PREALLOC as usize },
-> = HashMap::new();
+pub(crate) static MORE_HITS: ArrayOfMaps<MoreHits, 1> = ArrayOfMaps::new();
+
+/// What monitor mode let through. Empty until a policy monitors: most fences never do.
+#[btf_map]
+pub(crate) static SIGHTINGS: ArrayOfMaps<Sightings, 1> = ArrayOfMaps::new();
 
 /// The kinds of attempts that are known, and how often each was repeated. Whoever tells of them swaps
 /// another one in, and finds in this all that was counted.
 #[btf_map]
 pub(crate) static REPEATS: ArrayOfMaps<Kinds, 1> = ArrayOfMaps::new();
+
+/// The same of kinds that came when that was full.
+#[btf_map]
+pub(crate) static MORE_REPEATS: ArrayOfMaps<MoreKinds, 1> = ArrayOfMaps::new();
 
 /// What became of calls and packets, by outcome and protocol.
 #[btf_map]
@@ -46,7 +51,8 @@ pub(crate) static TALLIES: PerCpuArray<Tally, { tally::TALLIES }> = PerCpuArray:
 #[btf_map]
 pub(crate) static EVENTS: RingBuf<Event, { EVENTS_BYTES as usize }> = RingBuf::new();
 
-/// The peers on the host that spoke first, and when each was last heard of, in nanoseconds since boot.
+/// The peers on the host that spoke first, and when each was last heard of, in nanoseconds since boot. The loader
+/// sets for how many there is room.
 #[btf_map]
 pub(crate) static PEERS: LruHashMap<Peer, u64, { abi::PEERS as usize }> = LruHashMap::new();
 

@@ -2,19 +2,17 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{
-    bindings::BPF_NOEXIST,
-    helpers::{
-        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
-        bpf_ktime_get_boot_ns, generated::bpf_get_current_comm,
-    },
+use aya_ebpf::helpers::{
+    bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
+    bpf_ktime_get_boot_ns, generated::bpf_get_current_comm,
 };
 use qfence_common::{Comm, Event, Halves, Kind, Origin, Repeats, Sighting, abi::Counter};
 
 use crate::{
     count::{add, count},
+    inner::{Inner as _, Sightings, WholeKind},
     judge::{PROCEED, REJECT},
-    maps::{EVENTS, NAMES_CALLER, REPEATS, SIGHTINGS},
+    maps::{EVENTS, MORE_REPEATS, NAMES_CALLER, REPEATS, SIGHTINGS},
 };
 
 /// What was refused, and why.
@@ -112,7 +110,7 @@ pub(crate) fn record(what: &Refusal, who: &Author, monitored: bool) {
 }
 
 /// Keeps a destination that monitor mode lets through, for a policy to be made of it. Where there is no
-/// room for it, it is counted.
+/// room for it, or nothing to keep it in, it is counted.
 #[inline(always)]
 pub(crate) fn sight(what: &Refusal) {
     let sighting = Sighting {
@@ -120,14 +118,22 @@ pub(crate) fn sight(what: &Refusal) {
         port: what.port,
         protocol: what.protocol,
     };
-    if let Some(value) = SIGHTINGS.get_ptr_mut(sighting) {
-        add(value, 1);
-    } else if SIGHTINGS
-        .insert(sighting, 1, u64::from(BPF_NOEXIST))
-        .is_err()
+    if !SIGHTINGS
+        .get(0)
+        .is_some_and(|sightings| is_kept(sightings, &sighting))
     {
         count(Counter::Unlisted);
     }
+}
+
+#[inline(always)]
+fn is_kept(sightings: &Sightings, sighting: &Sighting) -> bool {
+    let value = sightings.find(sighting);
+    if value.is_null() {
+        return sightings.add(sighting, &1);
+    }
+    add(value, 1);
+    true
 }
 
 #[inline(always)]
@@ -177,10 +183,28 @@ fn tell(event: &Event) -> Counter {
         return Counter::First;
     }
     // The ring is full, or another CPU made the kind known just now.
-    if repeat(kinds.find(kind), repeats.last_ns) {
+    if repeat(kinds.find(kind), repeats.last_ns) || repeat_more(kind, repeats) {
         return Counter::Repeated;
     }
     Counter::Lost
+}
+
+/// Counts one more of a kind for which there is no room among the others; whether there is room for it at all.
+///
+/// Before Linux 6.13 a trie takes what is there already (it heeds no `BPF_NOEXIST`). If two CPUs are the first to try
+/// one kind at the same moment, what one of them counted may be gone then: no line tells of it, and so the reader says
+/// that it is lost.
+#[inline(never)]
+fn repeat_more(kind: &Kind, repeats: &Repeats) -> bool {
+    let Some(more) = MORE_REPEATS.get(0) else {
+        return false;
+    };
+    let key = WholeKind::new(kind);
+    if repeat(more.find(&key), repeats.last_ns) {
+        return true;
+    }
+    more.add(&key, repeats);
+    repeat(more.find(&key), repeats.last_ns)
 }
 
 /// Counts one more of a kind, if it is known.

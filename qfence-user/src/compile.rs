@@ -19,6 +19,7 @@ use membership::{Membership, Place};
 use ports::Ports;
 use qfence_common::{
     Node, Nodes, Path, Protocol, Query, Verdict, decide,
+    tree::FLAGS,
     verdict::{HOST, MANY, MONITOR},
 };
 use tree::Tree;
@@ -47,6 +48,8 @@ pub struct DoesNotFit {
 pub struct Compiled {
     /// The tree. Its first [`qfence_common::tree::HEAD`] nodes are its roots, and the flags of all.
     pub nodes: Vec<Node>,
+    /// Below what the numbers of the rules are.
+    pub numbers_end: u32,
     /// Into how many intervals the rules cut the addresses, of both paths.
     pub intervals: usize,
 }
@@ -79,6 +82,7 @@ pub fn compile(rules: &[Numbered], sets: &Sets, monitor: bool) -> Result<Compile
     }
     Ok(Compiled {
         nodes: tree.into_nodes(),
+        numbers_end: rules.iter().map(|rule| rule.number + 1).max().unwrap_or(0),
         intervals: count,
     })
 }
@@ -113,6 +117,13 @@ fn most(
 }
 
 impl Compiled {
+    /// Whether nothing is refused by it.
+    #[must_use]
+    pub fn monitors(&self) -> bool {
+        let flags = self.read(FLAGS).and_then(|node| node.verdict());
+        flags.is_some_and(|flags| flags.has(MONITOR))
+    }
+
     /// What the kernel decides by this.
     #[must_use]
     pub fn decide(&self, path: Path, protocol: Protocol, address: IpAddr, port: u16) -> Verdict {

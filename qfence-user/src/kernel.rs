@@ -9,6 +9,7 @@ mod load;
 mod maps;
 mod own_link;
 pub mod query;
+mod sizes;
 mod slot;
 mod syscall;
 pub mod trial;
@@ -66,6 +67,8 @@ pub struct Settings {
     pub allow_devices: bool,
     /// Whether they say what they decide.
     pub trace: bool,
+    /// Below what the numbers of the rules of the first policy are. Others can follow.
+    pub rules: u32,
 }
 
 /// The programs of one fence, in the kernel.
@@ -73,7 +76,7 @@ pub struct Kernel {
     programs: Programs,
     maps: Maps,
     /// What attempts are counted in, until it is in its place.
-    kinds: Option<First>,
+    kinds: Vec<First>,
     /// Held, so that they outlive their pins.
     links: Vec<Pinned>,
     /// The programs by their ids, once they are attached.
@@ -106,7 +109,7 @@ impl Kernel {
         let kernel = Self {
             programs: Programs::Loading(loading),
             maps,
-            kinds: Some(kinds),
+            kinds: kinds.into(),
             links: Vec::new(),
             attached: Vec::new(),
             proof,
@@ -145,7 +148,7 @@ impl Kernel {
     /// # Errors
     /// As [`Maps::publish`].
     pub fn publish(&mut self, policy: &Compiled) -> Result<()> {
-        self.maps.publish_with(policy, self.kinds.take())
+        self.maps.publish_with(policy, mem::take(&mut self.kinds))
     }
 
     /// Attaches every program to the cgroup and pins its link in `pins`.
@@ -153,7 +156,7 @@ impl Kernel {
     /// # Errors
     /// If any cannot be; those attached before it stay until their pins are removed.
     pub fn attach(&mut self, cgroup: &File, pins: &Path) -> Result<()> {
-        put_together(self.kinds.take())?;
+        put_together(mem::take(&mut self.kinds))?;
         for hook in Hook::ALL {
             let context = || format!("cannot attach the eBPF program for {}", hook.name());
             let program = program(self.ebpf()?, hook)?;

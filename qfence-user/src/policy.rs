@@ -140,6 +140,16 @@ impl Policy {
             .collect()
     }
 
+    /// Below what the numbers of its rules are.
+    #[must_use]
+    pub fn numbers_end(&self) -> u32 {
+        self.numbers
+            .iter()
+            .map(|number| number + 1)
+            .max()
+            .unwrap_or(0)
+    }
+
     fn in_order(&self) -> Vec<&Rule> {
         let of_profile = self.profile.rules.iter();
         self.given

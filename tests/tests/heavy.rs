@@ -102,9 +102,10 @@ fn a_million_datagrams_and_a_hundred_thousand_connects_add_up() -> Result<()> {
     let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
     let supervisor = shell.started();
     let objects = Objects::of_supervisor(supervisor)?;
-    let maps = maps_bytes(supervisor)?;
 
     flood(&mut shell, 10_000, "udp/127.0.0.1/9", "ECONNREFUSED")?;
+    // What is put into the slots of others is held until the kernel is done with that.
+    let maps = maps_bytes(supervisor)?;
     let resident = resident_kb(supervisor)?;
     for (count, attempt, ending) in REFUSED {
         flood(&mut shell, count, attempt, ending)?;
@@ -147,12 +148,12 @@ fn more_peers_than_are_remembered_push_out_the_oldest() -> Result<()> {
     let world = World::new()?;
     let fence = Fence::new("peers")?.with(&["--user", "nobody"]);
     let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
-    let maps = maps_bytes(shell.started())?;
     shell.tell(&format!(
         "{} --serve udp/{INSIDE} &",
         probe::program()?.display()
     ))?;
     assert_eq!(shell.next_line()?, "serving");
+    let maps = maps_bytes(shell.started())?;
     world.host.run(|| {
         let mut last = Vec::new();
         for _ in 0..PEERS {

@@ -1,8 +1,10 @@
 //! `explain` and `policy` tell what the kernel does.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
+use aya::maps::{ArrayOfMaps, Map, MapData, MapError};
+use qfence_user::pins::Pins;
 use serde_json::Value;
 use tests::{
     fence::{Fence, qfence},
@@ -387,5 +389,105 @@ fn where_nothing_was_monitored_nothing_is_suggested() -> Result<()> {
             "{ended:?}"
         );
     }
+    Ok(())
+}
+
+/// Whether there is a map in the one slot of a map of the fence.
+fn is_filled(fence: &Fence, map: &str) -> Result<bool> {
+    let pins = Pins::new(Path::new("/sys/fs/bpf")).directory(fence.name());
+    let slot = Map::from_map_data(MapData::from_pin(pins.join("maps").join(map))?)?;
+    match ArrayOfMaps::<_, MapData>::try_from(slot)?.get(&0, 0) {
+        Ok(_) => Ok(true),
+        Err(MapError::KeyNotFound) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[test]
+fn a_fence_that_begins_to_monitor_sees_and_what_it_saw_stays() -> Result<()> {
+    let mut scene = Scene::new("begins", &[])?;
+    let change = |scene: &Scene, options: &[&str]| -> Result<()> {
+        let ended = scene.ask(&[&["set", scene.fence.name()], options].concat())?;
+        assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""), "{ended:?}");
+        Ok(())
+    };
+    // As often as each was seen.
+    let suggested = |scene: &Scene| -> Result<String> {
+        let suggested = scene.ask(&["policy", "suggest", scene.fence.name()])?;
+        assert_eq!((suggested.code(), &*suggested.stderr), (Some(0), ""));
+        Ok(suggested.stdout)
+    };
+    let first = format!("tcp/{HOST_V4}/{PORT}");
+    let second = format!("udp/{HOST_V6}/{OTHER}");
+    assert!(!is_filled(&scene.fence, "SIGHTINGS")?);
+    assert!(scene.inside.attempt(&[&first])?[0].failed_with("ECONNREFUSED"));
+    change(&scene, &["--deny", "10.0.0.1"])?;
+    assert!(!is_filled(&scene.fence, "SIGHTINGS")?);
+
+    change(&scene, &["--monitor"])?;
+    assert!(is_filled(&scene.fence, "SIGHTINGS")?);
+    assert!(scene.inside.attempt(&[&first])?[0].is_reached());
+    let seen = suggested(&scene)?;
+    assert!(seen.contains("tcp:192.0.2.10:8080"), "{seen}");
+    change(&scene, &["--enforce"])?;
+    assert!(scene.inside.attempt(&[&second])?[0].failed_with("ECONNREFUSED"));
+    assert_eq!(suggested(&scene)?, seen);
+    change(&scene, &["--monitor"])?;
+    assert_eq!(suggested(&scene)?, seen);
+    assert!(scene.inside.attempt(&[&second])?[0].is_reached());
+    let seen = suggested(&scene)?;
+    for rule in ["tcp:192.0.2.10:8080", "udp:[2001:db8:1::10]:8081"] {
+        assert!(seen.contains(rule), "{rule}: {seen}");
+    }
+    let shown = scene.ask(&["ps", "--json"])?;
+    assert!(!shown.stdout.contains("\"unlisted\":1"), "{shown:?}");
+    Ok(())
+}
+
+/// More rules than a fence was started with, and their numbers are beyond those that it had counters for.
+#[test]
+fn rules_that_come_later_are_counted_however_many() -> Result<()> {
+    const MANY: usize = 300;
+    let mut scene = Scene::new("later", &[])?;
+    let hits = |scene: &Scene, rule: &str| -> Result<(u64, u64)> {
+        let shown = scene.json(&["policy", "show", scene.fence.name(), "--json"])?;
+        let rules = shown["rules"].as_array().context("rules")?;
+        let found = rules.iter().find(|found| found["rule"] == rule);
+        let found = found.with_context(|| format!("no {rule}: {shown}"))?;
+        let number = |field: &str| found[field].as_u64().context("a number");
+        Ok((number("calls")?, number("packets")?))
+    };
+    let refused = format!("udp/{HOST_V4}/{OTHER}");
+    let allowed = format!("tcp/{HOST_V4}/{PORT}");
+    scene.inside.attempt(&[&refused])?;
+    assert_eq!(hits(&scene, "deny host")?, (1, 0));
+    assert!(!is_filled(&scene.fence, "MORE_HITS")?);
+
+    let mut rules: Vec<String> = (0..MANY)
+        .map(|index| format!("10.1.{}.{}", index / 256, index % 256))
+        .flat_map(|address| ["--deny".to_owned(), address])
+        .collect();
+    let before: Vec<String> = ["set", scene.fence.name()].map(str::to_owned).into();
+    let last = [
+        "--deny",
+        "udp:192.0.2.10:8081",
+        "--allow",
+        "tcp:192.0.2.10:8080",
+    ];
+    rules.extend(last.map(str::to_owned));
+    let words: Vec<&str> = before.iter().chain(&rules).map(String::as_str).collect();
+    let ended = scene.ask(&words)?;
+    assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""), "{ended:?}");
+    assert!(is_filled(&scene.fence, "MORE_HITS")?);
+    for count in 1..=3 {
+        let outcomes = scene.inside.attempt(&[&refused, &allowed])?;
+        assert!(outcomes[0].failed_with("ECONNREFUSED"), "{outcomes:?}");
+        assert!(outcomes[1].is_reached(), "{outcomes:?}");
+        assert_eq!(hits(&scene, "deny udp:192.0.2.10:8081")?, (count, 0));
+        // The SYN and nothing else.
+        assert_eq!(hits(&scene, "allow tcp:192.0.2.10:8080")?, (count, count));
+    }
+    // Those of before are where they were.
+    assert_eq!(hits(&scene, "deny host")?, (1, 0));
     Ok(())
 }

@@ -22,6 +22,9 @@ use crate::{
 /// How many events are read before what is made of them is written.
 const BATCH: usize = 64;
 
+/// As many bytes as the ring of events can have, on kernels with large pages too.
+const RING: usize = 64 * 1024;
+
 /// A kind that was not tried for this long is an event again when it is.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
@@ -155,8 +158,7 @@ impl Reader {
 
     fn rest_of_events(&mut self) {
         let boot_time = boot_time();
-        // As many as the ring can hold.
-        for _ in 0..abi::EVENTS_BYTES as usize / size_of::<Event>() {
+        for _ in 0..RING / size_of::<Event>() {
             match self.attempts.event() {
                 Ok(Some(event)) => self.first(&event, boot_time),
                 Ok(None) => break,

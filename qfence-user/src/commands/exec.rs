@@ -257,6 +257,7 @@ async fn supervise(
             allow_raw: options.allow_raw,
             allow_devices: options.allow_unfenced_net,
             trace,
+            rules: wanted.policy.numbers_end(),
         },
         &fence.pins(),
     )?;

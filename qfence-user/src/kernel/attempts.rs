@@ -9,7 +9,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use aya::maps::{HashMap, IterableMap, Map, MapData, RingBuf};
+use aya::maps::{
+    FromMapData, HashMap, InnerMap, IterableMap, Map, MapData, MapError, RingBuf, lpm_trie::LpmTrie,
+};
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
@@ -18,14 +20,13 @@ use qfence_common::{Event, Kind, Repeats, abi};
 
 use super::{
     fill::fill,
-    maps::{DIRECTORY, pinned},
+    maps::{DIRECTORY, NO_PREALLOC, pinned},
+    sizes,
     slot::{First, Slot},
 };
 
-/// `BPF_F_NO_PREALLOC`: memory for the kinds there are, not for all there could be.
-const NO_PREALLOC: u32 = 1;
-
 type Kinds = HashMap<MapData, Kind, Repeats>;
+type MoreKinds = LpmTrie<MapData, Kind, Repeats>;
 
 const NOT_SWAPPED: &str = "cannot swap in a map of attempts";
 
@@ -33,6 +34,8 @@ const NOT_SWAPPED: &str = "cannot swap in a map of attempts";
 pub struct Attempts {
     ring: RingBuf<MapData>,
     kinds: Slot<Kinds>,
+    /// Those for which there was no room in that.
+    more: Slot<MoreKinds>,
     /// Locked as long as this lives.
     _reader: Flock<File>,
 }
@@ -56,6 +59,7 @@ impl Attempts {
         Ok(Some(Self {
             ring: pinned(&directory, abi::EVENTS_MAP)?.try_into()?,
             kinds: Slot::of(pinned(&directory, abi::REPEATS_MAP)?)?,
+            more: Slot::of(pinned(&directory, abi::MORE_REPEATS_MAP)?)?,
             _reader: reader,
         }))
     }
@@ -83,18 +87,41 @@ impl Attempts {
     /// # Errors
     /// If a map cannot be made, swapped in or read.
     pub fn take(&mut self, known: &[(Kind, Repeats)]) -> Result<Vec<(Kind, Repeats)>> {
-        let taken = self
-            .kinds
-            .get()
-            .context("cannot read the map of attempts")?
-            .context("there is no map of attempts")?;
-        self.kinds.put(&fresh(known)?).context(NOT_SWAPPED)?;
-        taken
-            .iter()
-            .take(abi::KINDS as usize)
-            .collect::<Result<_, _>>()
-            .context("cannot read what attempts were counted")
+        let taken = swap(&mut self.kinds, &fresh(known)?)?;
+        let mut counted = read(taken.iter().take(abi::KINDS as usize))?;
+        let more = in_place(&self.more)?;
+        // Mostly nothing, and to swap takes its time. What comes after this look is for the next call.
+        if more.keys().next().is_some() {
+            let taken = swap(&mut self.more, &fresh_more()?)?;
+            let more = taken.iter().take(abi::MORE_KINDS as usize);
+            counted.extend(read(
+                more.map(|each| each.map(|(key, of)| (key.data(), of))),
+            )?);
+        }
+        Ok(counted)
     }
+}
+
+/// What is in a slot.
+fn in_place<M: FromMapData + InnerMap>(slot: &Slot<M>) -> Result<M> {
+    slot.get()
+        .context("cannot read the map of attempts")?
+        .context("there is no map of attempts")
+}
+
+/// Swaps a map in; returns the one before, in which nobody counts any more.
+fn swap<M: FromMapData + InnerMap>(slot: &mut Slot<M>, fresh: &M) -> Result<M> {
+    let taken = in_place(slot)?;
+    slot.put(fresh).context(NOT_SWAPPED)?;
+    Ok(taken)
+}
+
+fn read(
+    counted: impl Iterator<Item = Result<(Kind, Repeats), MapError>>,
+) -> Result<Vec<(Kind, Repeats)>> {
+    counted
+        .collect::<Result<_, _>>()
+        .context("cannot read what attempts were counted")
 }
 
 impl AsFd for Attempts {
@@ -104,18 +131,25 @@ impl AsFd for Attempts {
     }
 }
 
-/// The first map, to be put in its place before any program is attached, and what it is put into.
+/// The first maps, to be put in their places before any program is attached, and what they are put into.
 ///
 /// # Errors
 /// As [`Attempts::take`].
-pub(super) fn prepare(kinds: Map) -> Result<(First, impl Send)> {
+pub(super) fn prepare(kinds: Map, more: Map) -> Result<([First; 2], impl Send)> {
     let kinds: Slot<Kinds> = Slot::of(kinds)?;
-    Ok((kinds.first(&fresh(&[])?)?, kinds))
+    let more: Slot<MoreKinds> = Slot::of(more)?;
+    let firsts = [kinds.first(&fresh(&[])?)?, more.first(&fresh_more()?)?];
+    Ok((firsts, (kinds, more)))
 }
 
-/// A map in which those kinds are known.
+fn fresh_more() -> Result<MoreKinds> {
+    MoreKinds::create(abi::MORE_KINDS, NO_PREALLOC).context("cannot make a map of more attempts")
+}
+
+/// A map in which those kinds are known, with room for as many again.
 fn fresh(known: &[(Kind, Repeats)]) -> Result<Kinds> {
-    let fresh = Kinds::create(abi::KINDS, NO_PREALLOC).context("cannot make a map of attempts")?;
+    let fresh = Kinds::create(sizes::kinds(known.len()), NO_PREALLOC)
+        .context("cannot make a map of attempts")?;
     let (keys, values): (Vec<_>, Vec<_>) = known.iter().copied().unzip();
     filled(fill(fresh.map(), &keys, &values)).context("cannot fill a map of attempts")?;
     Ok(fresh)

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use aya::{Ebpf, EbpfLoader, maps::Map, programs::Program};
+use aya::{Ebpf, EbpfLoader, maps::Map, programs::Program, util::nr_cpus};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use qfence_common::{
     Hook,
@@ -16,7 +16,7 @@ use qfence_common::{
 };
 
 use super::{
-    OBJECT, Settings, TRACING_OBJECT, attempts, helpers, link::load, maps::Maps, no_program,
+    OBJECT, Settings, TRACING_OBJECT, attempts, helpers, link::load, maps::Maps, no_program, sizes,
     slot::First,
 };
 
@@ -50,17 +50,27 @@ pub(super) fn open(variant: Variant, settings: Settings, token: Token) -> Result
     } else {
         OBJECT
     };
+    let cpus = possible_cpus()?;
     let mut loader = without_types_of_the_kernel()?;
     loader
         .override_global(abi::DENY_RETVAL, &variant.deny_retval, true)
         .override_global(abi::NAMES_CALLER, &names_caller, true)
         .override_global(abi::PROOF, &token.0, true)
         .override_global(abi::ALLOW_RAW, &allow_raw, true)
-        .override_global(abi::ALLOW_DEVICES, &allow_devices, true);
+        .override_global(abi::ALLOW_DEVICES, &allow_devices, true)
+        .map_max_entries(abi::PEERS_MAP, sizes::peers(cpus))
+        .map_max_entries(abi::HITS_MAP, sizes::hits(settings.rules));
     loader.load(object).context(
         "the kernel did not take the eBPF maps (Linux 5.10 or newer is needed, and \
          CAP_BPF or CAP_SYS_ADMIN)",
     )
+}
+
+/// How many CPUs this machine can have.
+pub(super) fn possible_cpus() -> Result<u32> {
+    let count =
+        nr_cpus().map_err(|(path, error)| anyhow!(error).context(format!("cannot read {path}")))?;
+    u32::try_from(count).context("too many CPUs")
 }
 
 /// A loader that has not read the kernel's own type information. Nothing in the programs depends on that, and
@@ -80,19 +90,21 @@ fn without_types_of_the_kernel<'a>() -> Result<EbpfLoader<'a>> {
 pub(super) struct Loading(JoinHandle<Result<Ebpf>>);
 
 impl Loading {
-    /// Pins the maps in `pins`, and begins to load the programs. What is returned beside the maps is still to be put
-    /// in its place: what attempts are counted in.
-    pub(super) fn begin(mut ebpf: Ebpf, pins: &Path) -> Result<(Self, Maps, First)> {
+    /// Pins the maps in `pins`, and begins to load the programs. What is returned beside the maps are still to be put
+    /// in their places: what attempts are counted in.
+    pub(super) fn begin(mut ebpf: Ebpf, pins: &Path) -> Result<(Self, Maps, [First; 2])> {
         Maps::pin(&ebpf, pins)?;
         let maps = Maps::new(&mut ebpf)?;
-        let (first, kinds) = attempts::prepare(take(&mut ebpf, abi::REPEATS_MAP)?)?;
+        let kinds = take(&mut ebpf, abi::REPEATS_MAP)?;
+        let more = take(&mut ebpf, abi::MORE_REPEATS_MAP)?;
+        let (firsts, kinds) = attempts::prepare(kinds, more)?;
         let rest = move || {
             load_all(&mut ebpf)?;
-            // Not closed before: the programs name it by its descriptor.
+            // Not closed before: the programs name them by their descriptors.
             drop(kinds);
             Ok(ebpf)
         };
-        Ok((Self(thread::spawn(rest)), maps, first))
+        Ok((Self(thread::spawn(rest)), maps, firsts))
     }
 
     /// Waits until all of them are loaded.

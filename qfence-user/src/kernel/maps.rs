@@ -10,13 +10,14 @@ use aya::{
 use qfence_common::{
     Action, Hits, Node, Nodes, Outcome, Sighting, Tally, Traffic, Way,
     abi::{self, Counter},
-    tally::{Class, tally_index},
+    tally::{Class, more_hits_index, tally_index},
     tree::HEAD,
     verdict::MAX_RULES,
 };
 
 use super::{
     fill::fill,
+    load::possible_cpus,
     slot::{First, Slot, put_together},
 };
 use crate::compile::Compiled;
@@ -24,28 +25,42 @@ use crate::compile::Compiled;
 /// `BPF_F_INNER_MAP`: such an array can take the place of one of another length (Linux 5.10).
 const INNER_MAP: u32 = 1 << 12;
 
+/// `BPF_F_NO_PREALLOC`: memory for what there is, not for all there could be.
+pub(super) const NO_PREALLOC: u32 = 1;
+
 /// The directory of the pins, in that of the fence's links.
 pub(super) const DIRECTORY: &str = "maps";
 
 /// The maps that are pinned.
-const PINNED: [&str; 8] = [
+const PINNED: [&str; 10] = [
     abi::POLICY_MAP,
     abi::HITS_MAP,
+    abi::MORE_HITS_MAP,
     abi::SIGHTINGS_MAP,
     abi::COUNTERS_MAP,
     abi::OWNERS_MAP,
     abi::EVENTS_MAP,
     abi::REPEATS_MAP,
+    abi::MORE_REPEATS_MAP,
     abi::TALLIES_MAP,
 ];
 
 type Tree = Array<MapData, Node>;
+type MoreHits = Array<MapData, Hits>;
+type Sightings = HashMap<MapData, Sighting, u64>;
+
+const NO_HITS: &str = "cannot read the counters of the rules";
+const NO_RESET: &str = "cannot reset the counters of a rule";
+const NO_SIGHTINGS: &str = "cannot read what was seen";
 
 /// The maps of one fence.
 pub struct Maps {
     policy: Slot<Tree>,
     hits: PerCpuArray<MapData, Hits>,
-    sightings: HashMap<MapData, Sighting, u64>,
+    /// Empty until a rule's number is beyond the end of `hits`.
+    more_hits: Slot<MoreHits>,
+    /// Empty until a policy monitors.
+    sightings: Slot<Sightings>,
     counters: PerCpuArray<MapData, u64>,
     tallies: PerCpuArray<MapData, Tally>,
 }
@@ -128,7 +143,8 @@ impl Maps {
         Ok(Self {
             policy: Slot::of(take(abi::POLICY_MAP)?)?,
             hits: take(abi::HITS_MAP)?.try_into()?,
-            sightings: take(abi::SIGHTINGS_MAP)?.try_into()?,
+            more_hits: Slot::of(take(abi::MORE_HITS_MAP)?)?,
+            sightings: Slot::of(take(abi::SIGHTINGS_MAP)?)?,
             counters: take(abi::COUNTERS_MAP)?.try_into()?,
             tallies: take(abi::TALLIES_MAP)?.try_into()?,
         })
@@ -140,23 +156,42 @@ impl Maps {
     /// # Errors
     /// If the kernel has no room for it; the one before is in force then.
     pub fn publish(&mut self, policy: &Compiled) -> Result<()> {
-        self.publish_with(policy, None)
+        self.publish_with(policy, Vec::new())
     }
 
-    /// The same, and puts another map in its place at that.
-    pub(super) fn publish_with(&mut self, policy: &Compiled, other: Option<First>) -> Result<()> {
+    /// The same, and puts other maps in their places at that.
+    pub(super) fn publish_with(&mut self, policy: &Compiled, mut others: Vec<First>) -> Result<()> {
         let nodes = u32::try_from(policy.nodes.len()).context("the policy is too large")?;
         let tree = Tree::create(nodes.max(1), INNER_MAP).context("cannot make a policy map")?;
         let indices: Vec<u32> = (0..nodes).collect();
         fill(IterableMap::map(&tree), &indices, &policy.nodes)
             .context("cannot fill the policy map")?;
         let context = "cannot publish the policy";
+        others.extend(self.missing(policy)?);
         if self.policy.get().context(context)?.is_some() {
-            put_together(other)?;
+            put_together(others)?;
             return self.policy.put(&tree).context(context);
         }
         let first = self.policy.first(&tree)?;
-        put_together([first].into_iter().chain(other)).context(context)
+        put_together([first].into_iter().chain(others)).context(context)
+    }
+
+    /// What a policy is counted in and those before were not. It stays in its place: what was counted is read later.
+    fn missing(&self, policy: &Compiled) -> Result<Vec<First>> {
+        let mut missing = Vec::new();
+        if policy.monitors() && self.sightings.get().context(NO_SIGHTINGS)?.is_none() {
+            let fresh = Sightings::create(abi::SIGHTINGS, NO_PREALLOC)
+                .context("cannot make a map of what is seen")?;
+            missing.push(self.sightings.first(&fresh)?);
+        }
+        let is_beyond = policy.numbers_end > self.hits.len();
+        if is_beyond && self.more_hits.get().context(NO_HITS)?.is_none() {
+            // For all there can be: so it never has to make room for a longer one.
+            let fresh = MoreHits::create(more_hits_index(0, possible_cpus()?), INNER_MAP)
+                .context("cannot make a map of counters of rules")?;
+            missing.push(self.more_hits.first(&fresh)?);
+        }
+        Ok(missing)
     }
 
     /// The policy in force now.
@@ -173,14 +208,22 @@ impl Maps {
     /// # Errors
     /// If the counters cannot be read.
     pub fn hits(&self, rule: u32) -> Result<Hits> {
-        let values = self
-            .hits
-            .get(&rule, 0)
-            .context("cannot read the counters of the rules")?;
-        Ok(values.iter().fold(Hits::default(), |sum, of| Hits {
+        let sum = |sum: Hits, of: &Hits| Hits {
             calls: sum.calls + of.calls,
             packets: sum.packets + of.packets,
-        }))
+        };
+        if rule < self.hits.len() {
+            let of_cpus = self.hits.get(&rule, 0).context(NO_HITS)?;
+            return Ok(of_cpus.iter().fold(Hits::default(), sum));
+        }
+        let Some(more) = self.more_hits.get().context(NO_HITS)? else {
+            return Ok(Hits::default());
+        };
+        let of_cpus: Vec<_> = places(&more, rule)
+            .map(|index| more.get(&index, 0))
+            .collect::<Result<_, _>>()
+            .context(NO_HITS)?;
+        Ok(of_cpus.iter().fold(Hits::default(), sum))
     }
 
     /// Begins to count anew for a rule's number that another rule had.
@@ -189,14 +232,17 @@ impl Maps {
     /// If the counters cannot be written.
     pub fn forget_hits(&mut self, rule: u32) -> Result<()> {
         debug_assert!(rule < MAX_RULES);
-        let cpus = self
-            .hits
-            .get(&rule, 0)
-            .context("cannot read the counters of the rules")?;
-        let zeros = vec![Hits::default(); cpus.len()];
-        self.hits
-            .set(rule, zeros.try_into()?, 0)
-            .context("cannot reset the counters of a rule")
+        if rule < self.hits.len() {
+            let of_cpus = self.hits.get(&rule, 0).context(NO_HITS)?;
+            let zeros = vec![Hits::default(); of_cpus.len()];
+            return self.hits.set(rule, zeros.try_into()?, 0).context(NO_RESET);
+        }
+        let Some(mut more) = self.more_hits.get().context(NO_HITS)? else {
+            return Ok(());
+        };
+        places(&more, rule)
+            .try_for_each(|index| more.set(index, Hits::default(), 0))
+            .context(NO_RESET)
     }
 
     /// What monitor mode has let through, and how often.
@@ -204,10 +250,13 @@ impl Maps {
     /// # Errors
     /// If the map cannot be read.
     pub fn sightings(&self) -> Result<Vec<(Sighting, u64)>> {
-        self.sightings
+        let Some(sightings) = self.sightings.get().context(NO_SIGHTINGS)? else {
+            return Ok(Vec::new());
+        };
+        sightings
             .iter()
             .collect::<Result<_, _>>()
-            .context("cannot read what was seen")
+            .context(NO_SIGHTINGS)
     }
 
     /// What has been counted since the start, on all CPUs.
@@ -268,6 +317,14 @@ impl Maps {
             .context("cannot read the counters of calls and packets")?;
         Ok(cpus.iter().map(what).sum())
     }
+}
+
+/// Where in a map of more hits those of a rule are, one for each CPU.
+fn places(more: &MoreHits, rule: u32) -> impl Iterator<Item = u32> + use<> {
+    let end = more.len();
+    (0..)
+        .map(move |cpu| more_hits_index(rule, cpu))
+        .take_while(move |index| *index < end)
 }
 
 /// A policy that is in force, or was.

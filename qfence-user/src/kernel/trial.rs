@@ -42,6 +42,7 @@ impl Trial {
             allow_raw: false,
             allow_devices: false,
             trace: false,
+            rules: 0,
         };
         Ok(Self {
             ebpf: open(variant, settings, Token(0))?,

@@ -42,17 +42,18 @@ impl ThrowAway {
         };
         let fences = Fences::open(paths)?;
         let fence = fences.create(Some(&name), "verify".as_ref(), &Limits::default(), &state)?;
+        let profile = Profile::shipped(choose::DEFAULT_PROFILE)?;
+        let policy = Policy::new(Vec::new(), Dns::Auto, profile.into(), None, false)?;
         let (kernel, _) = Kernel::load(
             Settings {
                 deny: DenyWith::Refused,
                 allow_raw: false,
                 allow_devices: false,
                 trace: false,
+                rules: policy.numbers_end(),
             },
             &fence.pins(),
         )?;
-        let profile = Profile::shipped(choose::DEFAULT_PROFILE)?;
-        let policy = Policy::new(Vec::new(), Dns::Auto, profile.into(), None, false)?;
         let mut policy = Follower::new(kernel, fence.store(), policy, &paths.resolv_conf)?;
         policy.update().await?;
         policy.kernel().finish_loading()?;

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use aya::{
-    maps::{ArrayOfMaps, Map, MapData},
+    maps::{ArrayOfMaps, Map, MapData, MapError},
     programs::loaded_programs,
 };
 
@@ -54,13 +54,17 @@ impl Held {
     }
 }
 
-/// The map in a map, which no descriptor of the supervisor need be of; `None` if it is another kind of map.
+/// The map in a map, which no descriptor of the supervisor need be of; `None` if there is none, or if it is another
+/// kind of map.
 fn inner(id: u32) -> Result<Option<(u64, u64)>> {
     let Map::ArrayOfMaps(outer) = Map::from_map_data(MapData::from_id(id)?)? else {
         return Ok(None);
     };
     let outer = ArrayOfMaps::<_, MapData>::try_from(Map::ArrayOfMaps(outer))?;
-    let map: MapData = outer.get(&0, 0).context("look into a map of maps")?;
+    let map: MapData = match outer.get(&0, 0) {
+        Err(MapError::KeyNotFound) => return Ok(None),
+        found => found.context("look into a map of maps")?,
+    };
     let fd = map.fd().as_fd().as_raw_fd();
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
     let found = field(&info, "map_id:").zip(field(&info, "memlock:"));

@@ -1,0 +1,72 @@
+//! How large maps are made: pure arithmetic. What the kernel holds for a fence is mostly maps, and most of them
+//! are for what most fences never do.
+
+use qfence_common::{abi, verdict::MAX_RULES};
+
+/// The least number of peers to be remembered.
+const FEW_PEERS: u32 = 512;
+/// A kernel's LRU map hands out its free entries to each CPU in batches of 128 (`LOCAL_FREE_TARGET` in
+/// kernel/bpf/bpf_lru_list.c). What one CPU has, the others cannot use.
+const PEERS_PER_CPU: u32 = 256;
+
+/// The least number of rules to count for on each CPU.
+const FEW_RULES: u32 = 128;
+/// For how many rules there is room beside those of the first policy.
+const MORE_RULES: u32 = 64;
+
+/// How many peers are remembered on a host that can have that many CPUs.
+pub(super) fn peers(cpus: u32) -> u32 {
+    cpus.saturating_mul(PEERS_PER_CPU)
+        .clamp(FEW_PEERS, abi::PEERS)
+}
+
+/// How many rules have counters of their own on each CPU, if the numbers of those at the start are below `rules`.
+/// The others' are made when there are some.
+pub(super) fn hits(rules: u32) -> u32 {
+    if rules >= MAX_RULES {
+        return MAX_RULES;
+    }
+    (rules + MORE_RULES)
+        .next_power_of_two()
+        .clamp(FEW_RULES, MAX_RULES)
+}
+
+/// How many kinds of attempts the next map is to have room for, if so many are known: as many again can come before
+/// they go to the trie.
+pub(super) fn kinds(known: usize) -> u32 {
+    u32::try_from(known.saturating_mul(2))
+        .ok()
+        .and_then(u32::checked_next_power_of_two)
+        .unwrap_or(abi::KINDS)
+        .clamp(abi::FEW_KINDS, abi::KINDS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_grow_with_the_cpus() {
+        let sizes = [1, 2, 3, 4, 8, 1000, u32::MAX].map(peers);
+        assert_eq!(sizes, [512, 512, 768, 1024, 1024, 1024, 1024]);
+    }
+
+    #[test]
+    fn hits_have_room_for_the_first_rules_and_some_more() {
+        let sizes = [0, 3, 64, 65, 192, 193, 449, 1023, 1024, u32::MAX].map(hits);
+        assert_eq!(
+            sizes,
+            [128, 128, 128, 256, 256, 512, 1024, 1024, 1024, 1024]
+        );
+        assert!((0..=MAX_RULES).all(|rules| hits(rules) >= rules));
+    }
+
+    #[test]
+    fn kinds_have_room_for_as_many_again_and_go_back() {
+        let sizes = [0, 1, 512, 513, 1024, 1025, 2048, 4096, usize::MAX].map(kinds);
+        assert_eq!(
+            sizes,
+            [1024, 1024, 1024, 2048, 2048, 4096, 4096, 4096, 4096]
+        );
+    }
+}
