@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use qfence_common::{Action, Path as Way, Protocol};
 
 use crate::{
@@ -22,6 +22,11 @@ use crate::{
 /// Keeps the kernel's policy true to what it is made from.
 pub struct Follower {
     kernel: Kernel,
+    followed: Followed,
+}
+
+/// What a policy is made from, and what was made of it.
+struct Followed {
     store: Store,
     /// The rules, as far as this process knows: the store has what others made of them.
     policy: Policy,
@@ -55,14 +60,18 @@ pub enum Update {
 }
 
 impl Follower {
-    /// A policy that is not in force yet, of the fence whose store this is. Must be called within a
-    /// tokio runtime.
+    /// Puts a policy in force for the first time, of the fence whose store this is: `load` makes what it is in force
+    /// in. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// If the host's addresses cannot be followed.
-    pub fn new(kernel: Kernel, store: Store, policy: Policy, resolv_conf: &Path) -> Result<Self> {
-        Ok(Self {
-            kernel,
+    /// If the members of the sets cannot be read, or what `load` fails with.
+    pub async fn begin(
+        store: Store,
+        policy: Policy,
+        resolv_conf: &Path,
+        load: impl FnOnce(&Compiled) -> Result<Kernel>,
+    ) -> Result<(Self, Update)> {
+        let mut followed = Followed {
             store,
             policy,
             routes: LocalRoutes::subscribe()?,
@@ -72,7 +81,15 @@ impl Follower {
             edition: None,
             compiled: Compiled::default(),
             generation: 0,
-        })
+        };
+        let mut kernel = None;
+        let load = |compiled: &Compiled| {
+            kernel = Some(load(compiled)?);
+            Ok(())
+        };
+        let update = followed.renew(load).await?;
+        let kernel = kernel.context("no policy was made")?;
+        Ok((Self { kernel, followed }, update))
     }
 
     /// The programs.
@@ -86,6 +103,53 @@ impl Follower {
     /// # Errors
     /// If they cannot be read or published; what was in force before still is.
     pub async fn update(&mut self) -> Result<Update> {
+        let kernel = &mut self.kernel;
+        self.followed
+            .renew(|compiled| kernel.publish(compiled))
+            .await
+    }
+
+    /// Whether somebody else has changed the policy since this process last looked.
+    #[must_use]
+    pub(crate) fn was_changed(&self) -> bool {
+        self.followed.store.edition() != self.followed.edition
+    }
+
+    /// Whether a connection to there is refused, by the policy that this process published last.
+    #[must_use]
+    pub fn refuses(&self, address: IpAddr, port: u16) -> bool {
+        let Followed {
+            compiled, policy, ..
+        } = &self.followed;
+        let verdict = compiled.decide(Way::Address, Protocol::TCP, address, port);
+        verdict.action() == Action::Deny && !policy.monitor
+    }
+
+    /// Waits until the members of a set may have changed.
+    pub(crate) async fn changed(&mut self) -> Result<()> {
+        let followed = &mut self.followed;
+        let resolv_conf = async {
+            match &mut followed.resolv_conf {
+                Some(resolv_conf) => resolv_conf.changed().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            changed = followed.routes.changed() => changed,
+            () = resolv_conf => Ok(()),
+        }
+    }
+
+    /// Starts to follow anew, after that has failed.
+    pub(crate) fn follow_again(&mut self) -> Result<()> {
+        self.followed.routes = LocalRoutes::subscribe()?;
+        Ok(())
+    }
+}
+
+impl Followed {
+    /// As [`Follower::update`]; `publish` puts a policy in force.
+    async fn renew(&mut self, publish: impl FnOnce(&Compiled) -> Result<()>) -> Result<Update> {
         // Waiting for the kernel and holding the lock do not go together: others wait for that.
         let local = self.routes.dump().await?;
         // Not waited for, but for the first policy: who holds it may be stopped, and a supervisor has more
@@ -124,7 +188,7 @@ impl Follower {
             generation: before + 1,
         };
         let pending = self.store.prepare(&stored)?;
-        self.kernel.publish(&compiled)?;
+        publish(&compiled)?;
         pending.keep()?;
         self.edition = self.store.edition();
         self.compiled = compiled;
@@ -152,40 +216,5 @@ impl Follower {
             self.resolv_conf = Some(ResolvConf::follow(&self.resolv_path));
         }
         self.resolv_conf.as_mut()
-    }
-
-    /// Whether somebody else has changed the policy since this process last looked.
-    #[must_use]
-    pub(crate) fn was_changed(&self) -> bool {
-        self.store.edition() != self.edition
-    }
-
-    /// Whether a connection to there is refused, by the policy that this process published last.
-    #[must_use]
-    pub fn refuses(&self, address: IpAddr, port: u16) -> bool {
-        let verdict = self
-            .compiled
-            .decide(Way::Address, Protocol::TCP, address, port);
-        verdict.action() == Action::Deny && !self.policy.monitor
-    }
-
-    /// Waits until the members of a set may have changed.
-    pub(crate) async fn changed(&mut self) -> Result<()> {
-        let resolv_conf = async {
-            match &mut self.resolv_conf {
-                Some(resolv_conf) => resolv_conf.changed().await,
-                None => pending().await,
-            }
-        };
-        tokio::select! {
-            changed = self.routes.changed() => changed,
-            () = resolv_conf => Ok(()),
-        }
-    }
-
-    /// Starts to follow anew, after that has failed.
-    pub(crate) fn follow_again(&mut self) -> Result<()> {
-        self.routes = LocalRoutes::subscribe()?;
-        Ok(())
     }
 }

@@ -25,7 +25,6 @@ use load::{Loading, Variant, open};
 pub use maps::{Counts, Maps, owners};
 use nix::errno::Errno;
 use qfence_common::{Hook, abi::program_name};
-use slot::{First, put_together};
 
 use crate::{compile::Compiled, proof::Proof};
 
@@ -75,8 +74,6 @@ pub struct Settings {
 pub struct Kernel {
     programs: Programs,
     maps: Maps,
-    /// What attempts are counted in, until it is in its place.
-    kinds: Vec<First>,
     /// Held, so that they outlive their pins.
     links: Vec<Pinned>,
     /// The programs by their ids, once they are attached.
@@ -92,24 +89,26 @@ enum Programs {
 }
 
 impl Kernel {
-    /// Makes the maps, pins them in `pins`, and begins to load the programs. They refuse everything until a
-    /// policy is published.
+    /// Makes the maps, pins them in `pins`, publishes the first policy, and begins to load the programs.
     ///
     /// The second value is false on a kernel that cannot set the error of a refused call (before
     /// Linux 5.18, which has `bpf_set_retval`): there it is EPERM.
     ///
     /// # Errors
     /// If the kernel does not take the maps. Whether it takes the programs, [`Kernel::finish_loading`] tells.
-    pub fn load(settings: Settings, pins: &Path) -> Result<(Self, bool)> {
+    pub fn load(settings: Settings, pins: &Path, policy: &Compiled) -> Result<(Self, bool)> {
         let variant = Variant::of_this_kernel(settings.deny.errno() as i32);
         let sets_errno = variant.deny_retval != 0;
         let proof = Proof::new(sets_errno);
-        let ebpf = open(variant, settings, proof.token())?;
-        let (loading, maps, kinds) = Loading::begin(ebpf, pins)?;
+        let mut ebpf = open(variant, settings, proof.token())?;
+        Maps::pin(&ebpf, pins)?;
+        let mut maps = Maps::new(&mut ebpf)?;
+        let (firsts, attempts) = attempts::prepare(&mut ebpf)?;
+        // First of all: what the kernel waits for when a map is put in its place goes on beside the rest.
+        maps.publish_with(policy, firsts.into())?;
         let kernel = Self {
-            programs: Programs::Loading(loading),
+            programs: Programs::Loading(Loading::begin(ebpf, attempts)),
             maps,
-            kinds: kinds.into(),
             links: Vec::new(),
             attached: Vec::new(),
             proof,
@@ -148,7 +147,7 @@ impl Kernel {
     /// # Errors
     /// As [`Maps::publish`].
     pub fn publish(&mut self, policy: &Compiled) -> Result<()> {
-        self.maps.publish_with(policy, mem::take(&mut self.kinds))
+        self.maps.publish(policy)
     }
 
     /// Attaches every program to the cgroup and pins its link in `pins`.
@@ -156,7 +155,6 @@ impl Kernel {
     /// # Errors
     /// If any cannot be; those attached before it stay until their pins are removed.
     pub fn attach(&mut self, cgroup: &File, pins: &Path) -> Result<()> {
-        put_together(mem::take(&mut self.kinds))?;
         for hook in Hook::ALL {
             let context = || format!("cannot attach the eBPF program for {}", hook.name());
             let program = program(self.ebpf()?, hook)?;

@@ -20,6 +20,7 @@ use crate::{
     child::{self, Launch, StartError},
     choose,
     cli::Exec,
+    compile::Compiled,
     doctor::{classes, finding::Finding},
     exit::{self, NOT_EXECUTABLE, NOT_FOUND},
     fence::Fence,
@@ -251,22 +252,27 @@ async fn supervise(
     let locked_memory = child::lift_locked_memory_limit()?;
 
     let trace = options.verbose >= 2;
-    let (kernel, sets_errno) = Kernel::load(
-        Settings {
-            deny: options.deny_with,
-            allow_raw: options.allow_raw,
-            allow_devices: options.allow_unfenced_net,
-            trace,
-            rules: wanted.policy.numbers_end(),
-        },
-        &fence.pins(),
-    )?;
-    if !sets_errno {
-        say(
-            "this kernel cannot choose the error of a refused call (Linux 5.18 can): it is EPERM, \
-             \"operation not permitted\"",
-        );
-    }
+    let settings = Settings {
+        deny: options.deny_with,
+        allow_raw: options.allow_raw,
+        allow_devices: options.allow_unfenced_net,
+        trace,
+        rules: wanted.policy.numbers_end(),
+    };
+    let pins = fence.pins();
+    let names = Known::new(&wanted.policy, fence.store());
+    let load = |compiled: &Compiled| {
+        let (kernel, sets_errno) = Kernel::load(settings, &pins, compiled)?;
+        if !sets_errno {
+            say(
+                "this kernel cannot choose the error of a refused call (Linux 5.18 can): it is \
+                 EPERM, \"operation not permitted\"",
+            );
+        }
+        Ok(kernel)
+    };
+    let begun = Follower::begin(fence.store(), wanted.policy, &paths.resolv_conf, load);
+    let (mut policy, update) = begun.await?;
     // Until the fence is about to be removed. Not before: to load programs, this process goes for a moment
     // without what other threads need to open anything.
     let _server = match wanted.listener {
@@ -280,7 +286,7 @@ async fn supervise(
         command: &options.command,
         identity: wanted.identity.as_ref(),
         entry: Some(fence.cgroup().entry()?),
-        proof: Some(kernel.proof()),
+        proof: Some(policy.kernel().proof()),
         allow_new_privs: options.allow_new_privs,
         signal_mask: blocked.mask_before(),
         reignored: blocked.reignored(),
@@ -288,9 +294,7 @@ async fn supervise(
         stdout: None,
     })?;
 
-    let names = Known::new(&wanted.policy, fence.store());
-    let mut policy = Follower::new(kernel, fence.store(), wanted.policy, &paths.resolv_conf)?;
-    if let Update::Published { host, nameservers } = policy.update().await? {
+    if let Update::Published { host, nameservers } = update {
         step(
             options,
             format_args!("{host} prefixes are the host; {nameservers} nameservers"),
@@ -309,7 +313,6 @@ async fn supervise(
         None
     };
     let name: Arc<str> = fence.name().into();
-    let pins = fence.pins();
     let sources = Sources {
         attempts: Attempts::open(&pins)?.context("somebody reads the attempts already")?,
         maps: Maps::open(&pins)?,

@@ -9,8 +9,11 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use aya::maps::{
-    FromMapData, HashMap, InnerMap, IterableMap, Map, MapData, MapError, RingBuf, lpm_trie::LpmTrie,
+use aya::{
+    Ebpf,
+    maps::{
+        FromMapData, HashMap, InnerMap, IterableMap, MapData, MapError, RingBuf, lpm_trie::LpmTrie,
+    },
 };
 use nix::{
     errno::Errno,
@@ -20,6 +23,7 @@ use qfence_common::{Event, Kind, Repeats, abi};
 
 use super::{
     fill::fill,
+    load::take,
     maps::{DIRECTORY, NO_PREALLOC, pinned},
     sizes,
     slot::{First, Slot},
@@ -135,9 +139,9 @@ impl AsFd for Attempts {
 ///
 /// # Errors
 /// As [`Attempts::take`].
-pub(super) fn prepare(kinds: Map, more: Map) -> Result<([First; 2], impl Send)> {
-    let kinds: Slot<Kinds> = Slot::of(kinds)?;
-    let more: Slot<MoreKinds> = Slot::of(more)?;
+pub(super) fn prepare(ebpf: &mut Ebpf) -> Result<([First; 2], impl Send + 'static + use<>)> {
+    let kinds: Slot<Kinds> = Slot::of(take(ebpf, abi::REPEATS_MAP)?)?;
+    let more: Slot<MoreKinds> = Slot::of(take(ebpf, abi::MORE_REPEATS_MAP)?)?;
     let firsts = [kinds.first(&fresh(&[])?)?, more.first(&fresh_more()?)?];
     Ok((firsts, (kinds, more)))
 }

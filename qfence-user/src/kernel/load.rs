@@ -1,10 +1,7 @@
 //! Loads the programs, side by side: most of what a start takes is the kernel's verifier, and waiting for the
 //! kernel to have seen the end of what ran before (RCU).
 
-use std::{
-    path::Path,
-    thread::{self, JoinHandle},
-};
+use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result, anyhow};
 use aya::{Ebpf, EbpfLoader, maps::Map, programs::Program, util::nr_cpus};
@@ -15,10 +12,7 @@ use qfence_common::{
     proof::Token,
 };
 
-use super::{
-    OBJECT, Settings, TRACING_OBJECT, attempts, helpers, link::load, maps::Maps, no_program, sizes,
-    slot::First,
-};
+use super::{OBJECT, Settings, TRACING_OBJECT, helpers, link::load, no_program, sizes};
 
 /// What the programs may ask of the kernel.
 #[derive(Clone, Copy, Debug)]
@@ -90,21 +84,13 @@ fn without_types_of_the_kernel<'a>() -> Result<EbpfLoader<'a>> {
 pub(super) struct Loading(JoinHandle<Result<Ebpf>>);
 
 impl Loading {
-    /// Pins the maps in `pins`, and begins to load the programs. What is returned beside the maps are still to be put
-    /// in their places: what attempts are counted in.
-    pub(super) fn begin(mut ebpf: Ebpf, pins: &Path) -> Result<(Self, Maps, [First; 2])> {
-        Maps::pin(&ebpf, pins)?;
-        let maps = Maps::new(&mut ebpf)?;
-        let kinds = take(&mut ebpf, abi::REPEATS_MAP)?;
-        let more = take(&mut ebpf, abi::MORE_REPEATS_MAP)?;
-        let (firsts, kinds) = attempts::prepare(kinds, more)?;
-        let rest = move || {
+    /// Begins to load them. `held` is closed when they are: they name maps by their descriptors.
+    pub(super) fn begin(mut ebpf: Ebpf, held: impl Send + 'static) -> Self {
+        Self(thread::spawn(move || {
             load_all(&mut ebpf)?;
-            // Not closed before: the programs name them by their descriptors.
-            drop(kinds);
+            drop(held);
             Ok(ebpf)
-        };
-        Ok((Self(thread::spawn(rest)), maps, firsts))
+        }))
     }
 
     /// Waits until all of them are loaded.

@@ -8,6 +8,7 @@ use qfence_common::Hook;
 
 use crate::{
     choose,
+    compile::Compiled,
     fence::Fence,
     fences::Fences,
     follow::Follower,
@@ -44,20 +45,18 @@ impl ThrowAway {
         let fence = fences.create(Some(&name), "verify".as_ref(), &Limits::default(), &state)?;
         let profile = Profile::shipped(choose::DEFAULT_PROFILE)?;
         let policy = Policy::new(Vec::new(), Dns::Auto, profile.into(), None, false)?;
-        let (kernel, _) = Kernel::load(
-            Settings {
-                deny: DenyWith::Refused,
-                allow_raw: false,
-                allow_devices: false,
-                trace: false,
-                rules: policy.numbers_end(),
-            },
-            &fence.pins(),
-        )?;
-        let mut policy = Follower::new(kernel, fence.store(), policy, &paths.resolv_conf)?;
-        policy.update().await?;
-        policy.kernel().finish_loading()?;
+        let settings = Settings {
+            deny: DenyWith::Refused,
+            allow_raw: false,
+            allow_devices: false,
+            trace: false,
+            rules: policy.numbers_end(),
+        };
         let pins = fence.pins();
+        let load = |compiled: &Compiled| Ok(Kernel::load(settings, &pins, compiled)?.0);
+        let (mut policy, _) =
+            Follower::begin(fence.store(), policy, &paths.resolv_conf, load).await?;
+        policy.kernel().finish_loading()?;
         let attempts = Attempts::open(&pins)?.context("somebody else reads what is on record")?;
         policy.kernel().attach(&fence.cgroup().open()?, &pins)?;
         Ok(Self {
