@@ -109,8 +109,9 @@ fn judge(tried: &Tried, no_cgroup: Option<&String>) -> Finding {
         (Err(error), _) => Finding::missing(
             name,
             format!("the kernel does not take it: {error}"),
-            "Linux 5.10 with CONFIG_CGROUP_BPF is needed; if the kernel is that, see the lines on \
-             capabilities, security modules and memlock, and in a container its seccomp profile",
+            "Linux 5.10 with CONFIG_CGROUP_BPF and CONFIG_DEBUG_INFO_BTF is needed; if the kernel is \
+             that, see the lines on capabilities, security modules and memlock, and in a container \
+             its seccomp profile",
         ),
         (Ok(()), Some(Err(error))) => Finding::missing(
             name,

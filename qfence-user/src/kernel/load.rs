@@ -1,7 +1,10 @@
 //! Loads the programs, side by side: most of what a start takes is the kernel's verifier, and waiting for the
 //! kernel to have seen the end of what ran before (RCU).
 
-use std::thread::{self, JoinHandle};
+use std::{
+    path::Path,
+    thread::{self, JoinHandle},
+};
 
 use anyhow::{Context, Result, anyhow};
 use aya::{Ebpf, EbpfLoader, maps::Map, programs::Program, util::nr_cpus};
@@ -13,6 +16,10 @@ use qfence_common::{
 };
 
 use super::{OBJECT, Settings, TRACING_OBJECT, helpers, link::load, no_program, sizes};
+
+/// Where a kernel has its own type information. It checks by that whether the context which a global function of a
+/// program takes is its own (`btf_get_prog_ctx_type` in kernel/bpf/btf.c).
+const TYPES_OF_THE_KERNEL: &str = "/sys/kernel/btf/vmlinux";
 
 /// What the programs may ask of the kernel.
 #[derive(Clone, Copy, Debug)]
@@ -130,10 +137,13 @@ fn load_all(ebpf: &mut Ebpf) -> Result<()> {
 
 fn load_one(hook: Hook, program: &mut Program) -> Result<()> {
     load(program).with_context(|| {
-        format!(
-            "the kernel did not take the eBPF program for {}",
-            hook.name()
-        )
+        let why = if Path::new(TYPES_OF_THE_KERNEL).exists() {
+            ""
+        } else {
+            " (it has no type information of its own, CONFIG_DEBUG_INFO_BTF, which that takes)"
+        };
+        let hook = hook.name();
+        format!("the kernel did not take the eBPF program for {hook}{why}")
     })
 }
 
