@@ -70,7 +70,7 @@ impl Class {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Outcome {
-    /// It left.
+    /// It left: by a rule that allows it, or as the answer to a peer that spoke first.
     Sent = 0,
     /// It left, for the policy is only monitored.
     SentMonitored = 1,
@@ -132,7 +132,7 @@ pub struct Tally {
 const _: () = assert!(size_of::<Tally>() == 40 && align_of::<Tally>() == 8);
 
 impl Tally {
-    /// How often a verdict was given.
+    /// How often a verdict was given. Answers to peers are among those that allow, and no rule gave them.
     #[must_use]
     pub const fn verdicts(&self) -> u64 {
         self.connects + self.sends + self.judged

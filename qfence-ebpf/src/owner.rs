@@ -13,26 +13,29 @@ use crate::{maps::OWNERS, record::Author};
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Owner {
+    comm: Comm,
     /// Its cookie. Programs for packets have no helper to ask for it before Linux 5.14.
     netns: u64,
     pid: u32,
     tid: u32,
     uid: u32,
-    comm: Comm,
     /// Whether it may go on with its TCP connection although its packets go to the host: 0 or 1.
     connected_to_host: u32,
 }
+
+// Without holes: before Linux 6.3 the verifier takes no value of which part is uninitialised.
+const _: () = assert!(size_of::<Owner>() == size_of::<Comm>() + 8 + 4 * 4);
 
 /// Notes who makes a socket. Without room for it the socket is made all the same: what it sends is
 /// judged, the record of a refusal says nothing of the process, and it can answer nobody.
 #[inline(always)]
 pub(crate) fn note(ctx: &SockContext, author: &Author) {
     let mut owner = Owner {
+        comm: author.comm,
         netns: author.netns,
         pid: author.pid,
         tid: author.tid,
         uid: author.uid,
-        comm: author.comm,
         connected_to_host: 0,
     };
     // SAFETY: the map is a storage of owners, the socket is the hook's own, and `owner` is a whole

@@ -6,7 +6,11 @@ use aya_ebpf::{
     helpers::bpf_get_netns_cookie,
     programs::{SkBuffContext, SockAddrContext},
 };
-use qfence_common::{Halves, Hook, Protocol, Verdict, packet::read_address, verdict::MONITOR};
+use qfence_common::{
+    Halves, Hook, Protocol, Verdict,
+    packet::read_address,
+    verdict::{MONITOR, UNPARSED},
+};
 
 use crate::{
     destination, owner,
@@ -131,7 +135,8 @@ fn put(address: Halves, source: Halves, verdict: Verdict, rest: Rest, who: &Auth
     };
     let monitored = verdict.has(MONITOR);
     record(&what, who, monitored);
-    if monitored {
+    // What could not be understood is no destination.
+    if monitored && verdict.rule() != UNPARSED {
         sight(&what);
     }
     0

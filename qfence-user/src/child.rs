@@ -1,4 +1,4 @@
-//! Starts the command: the one place that forks, and with it the one place with unsafe code.
+//! Starts the command: what is to be done for it before it is executed, and after.
 
 mod process;
 mod spawn;
@@ -155,16 +155,19 @@ pub fn prepare(launch: Launch<'_>) -> Result<Starting, StartError> {
     let before_exec = before_exec(&launch, tell, wait, gate.as_raw_fd());
     let (program, proof) = (program.clone(), launch.proof);
     let (entry, stdout) = (launch.entry, launch.stdout);
-    let thread = thread::spawn(move || {
+    let thread = thread::Builder::new().spawn(move || {
         // SAFETY: `before_exec` makes system calls alone, and none that the C library has all threads make.
         let spawned = unsafe { spawn(&words, entry, stdout, &fail, before_exec) };
         drop(fail);
         let mut child = spawned.context("cannot fork for the command")?;
         let mut told = Vec::new();
         // Until the command is executed, or the child has ended.
-        File::from(progress)
-            .read_to_end(&mut told)
-            .context("cannot read how far the command is")?;
+        if let Err(error) = File::from(progress).read_to_end(&mut told) {
+            let _ = child.kill();
+            let _ = child.wait();
+            let doing = "cannot read how far the command is";
+            return Err(anyhow::Error::new(error).context(doing).into());
+        }
         match failure(&told) {
             (_, None) => Ok(child),
             (steps, Some(error)) => {
@@ -175,6 +178,6 @@ pub fn prepare(launch: Launch<'_>) -> Result<Starting, StartError> {
     });
     Ok(Starting {
         gate: Some(gate.into()),
-        thread: Some(thread),
+        thread: Some(thread.context("cannot make a thread")?),
     })
 }

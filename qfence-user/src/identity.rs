@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::{
     errno::Errno,
     unistd::{Gid, Group, Uid, User, getgrouplist},
@@ -70,6 +70,13 @@ pub fn choose(user: Option<&str>, sudo: &Sudo) -> Result<Option<Identity>> {
             }
         }
     };
+    // setresuid(2) and setresgid(2) take it for "as it is", which is root.
+    let is_none = |id: u32| id == u32::MAX;
+    ensure!(
+        !is_none(identity.uid.as_raw()) && !is_none(identity.gid.as_raw()),
+        "{} is no id of a user or a group",
+        u32::MAX
+    );
     Ok((!identity.uid.is_root()).then_some(identity))
 }
 
@@ -183,6 +190,15 @@ mod tests {
         assert_eq!(choose(None, &Sudo::default()).unwrap(), None);
         assert_eq!(choose(Some("root"), &sudo("65534", "65534")).unwrap(), None);
         assert_eq!(choose(None, &sudo("0", "0")).unwrap(), None);
+    }
+
+    #[test]
+    fn what_the_kernel_takes_for_no_change_is_nobodys_id() {
+        for spec in ["4294967295:1", "1:4294967295", "nobody:4294967295"] {
+            let error = choose(Some(spec), &Sudo::default()).unwrap_err();
+            assert!(error.to_string().contains("no id of a user"), "{error:#}");
+        }
+        assert!(choose(None, &sudo("4294967295", "1")).is_err());
     }
 
     #[test]

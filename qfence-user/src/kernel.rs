@@ -107,7 +107,7 @@ impl Kernel {
         // First of all: what the kernel waits for when a map is put in its place goes on beside the rest.
         maps.publish_with(policy, firsts.into())?;
         let kernel = Self {
-            programs: Programs::Loading(Loading::begin(ebpf, attempts)),
+            programs: Programs::Loading(Loading::begin(ebpf, attempts)?),
             maps,
             links: Vec::new(),
             attached: Vec::new(),

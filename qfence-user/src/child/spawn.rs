@@ -38,7 +38,8 @@ pub struct Entry {
     pub procs: File,
 }
 
-/// What is executed, as exec takes it.
+/// What is executed, as exec takes it. It is looked for in the PATH of this process, which nobody changes for the
+/// command.
 pub(super) struct Words {
     arguments: Vec<CString>,
     /// `None` for this process's own.

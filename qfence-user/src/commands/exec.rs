@@ -1,5 +1,6 @@
 //! `exec`: runs a command in a fence of its own. The order of the steps is the promise: the maps are
-//! full before the programs are attached, and the programs are attached before anything enters.
+//! full before the programs are attached, and the programs are attached before anything in the fence makes a
+//! socket or executes anything.
 
 use std::{
     net::SocketAddr, os::unix::ffi::OsStrExt, path::Path, process, sync::Arc, time::Duration,

@@ -82,7 +82,7 @@ impl Attempts {
     }
 
     /// Takes what has been counted since the last call, and lets the kernel count in a fresh map in which
-    /// the kinds `known` are known: of others there will be an event first.
+    /// the kinds `known` are known: of others there will be an event first, as long as there is room for them.
     ///
     /// When this returns no program counts in the map that was taken any more: the kernel waits for those
     /// that run (`maybe_wait_bpf_programs` in kernel/bpf/syscall.c). So nothing is counted twice or not at

@@ -17,6 +17,8 @@ use qfence_common::{
 
 use super::{OBJECT, Settings, TRACING_OBJECT, helpers, link::load, no_program, sizes};
 
+const NO_THREAD: &str = "cannot make a thread";
+
 /// Where a kernel has its own type information. It checks by that whether the context which a global function of a
 /// program takes is its own (`btf_get_prog_ctx_type` in kernel/bpf/btf.c).
 const TYPES_OF_THE_KERNEL: &str = "/sys/kernel/btf/vmlinux";
@@ -92,12 +94,13 @@ pub(super) struct Loading(JoinHandle<Result<Ebpf>>);
 
 impl Loading {
     /// Begins to load them. `held` is closed when they are: they name maps by their descriptors.
-    pub(super) fn begin(mut ebpf: Ebpf, held: impl Send + 'static) -> Self {
-        Self(thread::spawn(move || {
+    pub(super) fn begin(mut ebpf: Ebpf, held: impl Send + 'static) -> Result<Self> {
+        let thread = thread::Builder::new().spawn(move || {
             load_all(&mut ebpf)?;
             drop(held);
             Ok(ebpf)
-        }))
+        });
+        Ok(Self(thread.context(NO_THREAD)?))
     }
 
     /// Waits until all of them are loaded.
@@ -127,8 +130,12 @@ fn load_all(ebpf: &mut Ebpf) -> Result<()> {
         programs.sort_by_key(|(hook, _)| !matches!(hook, Hook::Egress | Hook::Ingress));
         let loads: Vec<_> = programs
             .into_iter()
-            .map(|(hook, program)| scope.spawn(move || load_one(hook, program)))
-            .collect();
+            .map(|(hook, program)| {
+                let load = move || load_one(hook, program);
+                let thread = thread::Builder::new().spawn_scoped(scope, load);
+                thread.context(NO_THREAD)
+            })
+            .collect::<Result<_>>()?;
         loads
             .into_iter()
             .try_for_each(|load| load.join().map_err(|_| crashed())?)

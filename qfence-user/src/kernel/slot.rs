@@ -3,7 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Barrier},
+    sync::{Arc, mpsc},
     thread::{self, JoinHandle},
 };
 
@@ -90,21 +90,43 @@ pub(super) struct First {
 /// If the kernel does not do it.
 pub(super) fn put_together(firsts: impl IntoIterator<Item = First>) -> Result<()> {
     let firsts: Vec<First> = firsts.into_iter().collect();
-    let all_are_ready = Arc::new(Barrier::new(firsts.len()));
-    let put = |first: First| first.put_when(Arc::clone(&all_are_ready));
-    let putting: Vec<_> = firsts.into_iter().map(put).collect();
+    let waiting: Vec<_> = firsts
+        .into_iter()
+        .map(First::prepare)
+        .collect::<Result<_>>()?;
+    // If that failed, those that wait are not told, and end.
+    let putting: Vec<_> = waiting.into_iter().map(Waiting::go).collect();
     putting.into_iter().try_for_each(Putting::finish)
 }
 
 impl First {
-    /// Puts it there in a thread, once all are ready.
-    fn put_when(self, all_are_ready: Arc<Barrier>) -> Putting {
+    /// Makes the thread that will put it there.
+    fn prepare(self) -> Result<Waiting> {
         let array = Arc::clone(&self.array);
-        let thread = thread::spawn(move || {
-            all_are_ready.wait();
+        let (go, wait) = mpsc::channel();
+        let thread = thread::Builder::new().spawn(move || {
+            wait.recv().map_err(io::Error::other)?;
             bpf(&mut Update::new(&self.array, &0_u32, &number(&self.map)?)?).map(drop)
         });
-        Putting { array, thread }
+        let thread = thread.context("cannot make a thread")?;
+        Ok(Waiting {
+            go,
+            putting: Putting { array, thread },
+        })
+    }
+}
+
+/// A map that is put into a slot as soon as its thread is told.
+struct Waiting {
+    go: mpsc::Sender<()>,
+    putting: Putting,
+}
+
+impl Waiting {
+    fn go(self) -> Putting {
+        // It waits for that as long as the sender is there.
+        let _ = self.go.send(());
+        self.putting
     }
 }
 

@@ -175,7 +175,11 @@ impl Metrics {
             "Packets that were denied because they could not be understood",
             self.unparsed,
         );
-        registry.register("verdicts", "Verdicts by action and protocol", self.verdicts);
+        registry.register(
+            "verdicts",
+            "Verdicts by action and protocol, answers to peers on the host included",
+            self.verdicts,
+        );
         registry.register(
             "rule_hits",
             "Verdicts by the rule that gave them",
