@@ -237,17 +237,19 @@ fn a_profile_is_explained_and_checked_to_anybody() -> Result<()> {
     Ok(())
 }
 
+/// How many calls and packets a rule has decided.
+fn hits(scene: &Scene, rule: &str) -> Result<(u64, u64)> {
+    let shown = scene.json(&["policy", "show", scene.fence.name(), "--json"])?;
+    let rules = shown["rules"].as_array().context("rules")?;
+    let found = rules.iter().find(|found| found["rule"] == rule);
+    let found = found.with_context(|| format!("no {rule}: {shown}"))?;
+    let number = |field: &str| found[field].as_u64().context("a number");
+    Ok((number("calls")?, number("packets")?))
+}
+
 #[test]
 fn show_counts_what_each_rule_has_decided() -> Result<()> {
     let mut scene = Scene::new("show", &RULES)?;
-    let hits = |scene: &Scene, rule: &str| -> Result<(u64, u64)> {
-        let shown = scene.json(&["policy", "show", scene.fence.name(), "--json"])?;
-        let rules = shown["rules"].as_array().context("rules")?;
-        let found = rules.iter().find(|found| found["rule"] == rule);
-        let found = found.with_context(|| format!("no {rule}: {shown}"))?;
-        let number = |field: &str| found[field].as_u64().context("a number");
-        Ok((number("calls")?, number("packets")?))
-    };
     for (rule, attempt, packets) in [
         ("deny host", format!("udp/{HOST_V4}/{OTHER}"), 0),
         ("deny host", format!("udp/{HOST_V6}/{OTHER}"), 0),
@@ -449,14 +451,6 @@ fn a_fence_that_begins_to_monitor_sees_and_what_it_saw_stays() -> Result<()> {
 fn rules_that_come_later_are_counted_however_many() -> Result<()> {
     const MANY: usize = 300;
     let mut scene = Scene::new("later", &[])?;
-    let hits = |scene: &Scene, rule: &str| -> Result<(u64, u64)> {
-        let shown = scene.json(&["policy", "show", scene.fence.name(), "--json"])?;
-        let rules = shown["rules"].as_array().context("rules")?;
-        let found = rules.iter().find(|found| found["rule"] == rule);
-        let found = found.with_context(|| format!("no {rule}: {shown}"))?;
-        let number = |field: &str| found[field].as_u64().context("a number");
-        Ok((number("calls")?, number("packets")?))
-    };
     let refused = format!("udp/{HOST_V4}/{OTHER}");
     let allowed = format!("tcp/{HOST_V4}/{PORT}");
     scene.inside.attempt(&[&refused])?;

@@ -116,7 +116,7 @@ fn in_place<M: FromMapData + InnerMap>(slot: &Slot<M>) -> Result<M> {
 /// Swaps a map in; returns the one before, in which nobody counts any more.
 fn swap<M: FromMapData + InnerMap>(slot: &mut Slot<M>, fresh: &M) -> Result<M> {
     let taken = in_place(slot)?;
-    slot.put(fresh).context(NOT_SWAPPED)?;
+    slot.swap(fresh).context(NOT_SWAPPED)?;
     Ok(taken)
 }
 

@@ -32,67 +32,53 @@ unsafe impl Attributes for UpdateBatch {
     const COMMAND: c_long = 26;
 }
 
-/// The part that `BPF_MAP_UPDATE_ELEM` uses.
+/// The part that the commands for one element use, of which this is one.
 #[repr(C)]
 #[derive(Default)]
-pub(super) struct Update {
+pub(super) struct Element<const COMMAND: c_long> {
     map_fd: u32,
     padding: u32,
     key: u64,
     value: u64,
     flags: u64,
 }
+
+/// `BPF_MAP_LOOKUP_ELEM`.
+pub(super) type Lookup = Element<1>;
+/// `BPF_MAP_UPDATE_ELEM`.
+pub(super) type Update = Element<2>;
 
 const _: () = assert!(size_of::<Update>() == 32);
-
-impl Update {
-    /// Of a key's value. Both are to be of the map's sizes, and there until the call is made.
-    pub(super) fn new<K: Pod, V: Pod>(map: &impl AsFd, key: &K, value: &V) -> io::Result<Self> {
-        Ok(Self {
-            map_fd: number(map)?,
-            key: ptr::from_ref(key) as u64,
-            value: ptr::from_ref(value) as u64,
-            ..Self::default()
-        })
-    }
-}
-
-// SAFETY: as in linux/bpf.h. The kernel reads a key and a value, of the map's sizes: whoever makes one has them.
-unsafe impl Attributes for Update {
-    /// `BPF_MAP_UPDATE_ELEM`.
-    const COMMAND: c_long = 2;
-}
-
-/// The part that `BPF_MAP_LOOKUP_ELEM` uses.
-#[repr(C)]
-#[derive(Default)]
-pub(super) struct Lookup {
-    map_fd: u32,
-    padding: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
-}
-
-const _: () = assert!(size_of::<Lookup>() == 32);
 
 impl Lookup {
     /// Of a key, to be written to `value`. Both are to be of the map's sizes, and there until the call is made.
     pub(super) fn new<K: Pod, V: Pod>(map: &impl AsFd, key: &K, value: &mut V) -> io::Result<Self> {
+        Self::of(map, ptr::from_ref(key) as u64, ptr::from_mut(value) as u64)
+    }
+}
+
+impl Update {
+    /// Of a key's value. Both are to be of the map's sizes, and there until the call is made.
+    pub(super) fn new<K: Pod, V: Pod>(map: &impl AsFd, key: &K, value: &V) -> io::Result<Self> {
+        Self::of(map, ptr::from_ref(key) as u64, ptr::from_ref(value) as u64)
+    }
+}
+
+impl<const COMMAND: c_long> Element<COMMAND> {
+    fn of(map: &impl AsFd, key: u64, value: u64) -> io::Result<Self> {
         Ok(Self {
             map_fd: number(map)?,
-            key: ptr::from_ref(key) as u64,
-            value: ptr::from_mut(value) as u64,
+            key,
+            value,
             ..Self::default()
         })
     }
 }
 
-// SAFETY: as in linux/bpf.h. The kernel reads a key and writes a value, of the map's sizes: whoever makes one has
-// them.
-unsafe impl Attributes for Lookup {
-    /// `BPF_MAP_LOOKUP_ELEM`.
-    const COMMAND: c_long = 1;
+// SAFETY: as in linux/bpf.h. The kernel reads a key, and reads or writes a value, of the map's sizes: whoever makes
+// one has them.
+unsafe impl<const COMMAND: c_long> Attributes for Element<COMMAND> {
+    const COMMAND: c_long = COMMAND;
 }
 
 /// Puts elements into a map whose keys and values are of these types.

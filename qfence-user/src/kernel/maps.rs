@@ -170,7 +170,7 @@ impl Maps {
         others.extend(self.missing(policy)?);
         if self.policy.get().context(context)?.is_some() {
             put_together(others)?;
-            return self.policy.put(&tree).context(context);
+            return self.policy.swap(&tree).context(context);
         }
         let first = self.policy.first(&tree)?;
         put_together([first].into_iter().chain(others)).context(context)

@@ -50,17 +50,13 @@ impl<V: FromMapData + InnerMap> Slot<V> {
         }
     }
 
-    /// Puts a map in it. When this returns no program looks at the one that was there before any more: the
-    /// kernel waits for those that run (`maybe_wait_bpf_programs` in kernel/bpf/syscall.c), some ten
-    /// milliseconds. If there was none before, there is nothing to wait for.
+    /// Puts a map in the place of another. When this returns no program looks at that any more: the kernel waits for
+    /// those that run (`maybe_wait_bpf_programs` in kernel/bpf/syscall.c), some ten milliseconds.
     ///
     /// # Errors
     /// If the kernel does not do it; what was there before still is.
-    pub(super) fn put(&mut self, map: &V) -> Result<()> {
-        if self.get()?.is_some() {
-            return Ok(self.array.set(0, map, 0)?);
-        }
-        put_together([self.first(map)?])
+    pub(super) fn swap(&mut self, map: &V) -> Result<(), MapError> {
+        self.array.set(0, map, 0)
     }
 
     /// A map that is about to be the first in it.
