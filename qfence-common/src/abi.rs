@@ -49,6 +49,16 @@ pub const PEERS_MAP: &str = "PEERS";
 /// How many peers are remembered, on a host of many CPUs; the one not heard of for longest makes room.
 pub const PEERS: u32 = 1024;
 
+/// The array of [`crate::peer::ASKED_SLOTS`] bytes, in one value: which addresses and ports of the host the fence has
+/// sent a datagram to by a rule. A byte that is not zero says so of all that share it ([`crate::peer::asked_slot`]).
+pub const ASKED_MAP: &str = "ASKED";
+
+/// The one-slot array of the [`crate::Pulse`] of the fence.
+pub const PULSE_MAP: &str = "PULSE";
+
+/// The one-slot array of the fence's [`crate::Marks`].
+pub const MARKS_MAP: &str = "MARKS";
+
 /// The storage of each socket for who made it.
 pub const OWNERS_MAP: &str = "OWNERS";
 
@@ -72,6 +82,20 @@ pub const NAMES_CALLER: &str = "NAMES_CALLER";
 
 /// The global that holds the [`crate::proof::Token`] of the fence.
 pub const PROOF: &str = "PROOF";
+
+/// The global that holds the id of the fence's cgroup, by which a network namespace that was made in it is known.
+pub const FENCE_CGROUP: &str = "FENCE_CGROUP";
+
+/// The global that says whether sockets in network namespaces that were made outside are let be: 0 or 1.
+pub const ALLOW_NETNS: &str = "ALLOW_NETNS";
+
+/// The global that holds where in the kernel's own types the maker of a network namespace is found:
+/// [`crate::netns::Offsets`]. Zero where the programs cannot look there.
+pub const NETNS_OFFSETS: &str = "NETNS_OFFSETS";
+
+/// The global that says whether the programs may ask for the MPTCP connection that a TCP socket is a way of: 0 or 1.
+/// Before Linux 5.19 there is no helper for it (`bpf_skc_to_mptcp_sock`).
+pub const FINDS_MPTCP: &str = "FINDS_MPTCP";
 
 /// The size of the event ring in bytes, or a page if that is more: 120 kinds of attempts between two reads. What it
 /// has no room for is counted and told of by the next summary.
@@ -97,10 +121,14 @@ pub enum Counter {
     /// Attempts that were counted with others of their kind. All attempts are one of the first, the
     /// repeated and the lost.
     Repeated = 6,
+    /// Calls that were let through although a rule denies them, as answers to a peer on the host that spoke first.
+    ReplyCalls = 7,
+    /// Packets that were let through likewise.
+    ReplyPackets = 8,
 }
 
 /// How many counters there are.
-pub const COUNTER_SLOTS: usize = 7;
+pub const COUNTER_SLOTS: usize = 9;
 
 /// The name of the program for a hook.
 ///

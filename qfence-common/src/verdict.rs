@@ -28,6 +28,16 @@ pub const DEVICE: u32 = NO_RULE - 3;
 /// The rule number of a refusal to let a socket broadcast.
 pub const BROADCAST: u32 = NO_RULE - 4;
 
+/// The rule number of a refusal of a socket in a network namespace that was made outside the fence.
+pub const FOREIGN_NETNS: u32 = NO_RULE - 5;
+
+/// The rule number of a refusal to let a socket broadcast while nobody follows the host's addresses: which of them
+/// are broadcast addresses is not known then.
+pub const UNFOLLOWED: u32 = NO_RULE - 6;
+
+/// The rule number of a refusal of a connection whose owner could not be noted, for want of memory.
+pub const UNOWNED: u32 = NO_RULE - 7;
+
 /// In a verdict: the address is the host's.
 pub const HOST: u32 = 1 << 29;
 /// In a verdict: the address names many, by broadcast or multicast.
@@ -111,7 +121,7 @@ mod tests {
     #[test]
     fn a_verdict_is_its_action_rule_and_flags() {
         for action in [Action::Allow, Action::Deny] {
-            for rule in [0, 7, MAX_RULES - 1, BROADCAST, NO_RULE] {
+            for rule in [0, 7, MAX_RULES - 1, UNOWNED, NO_RULE] {
                 for flags in [0, HOST, MANY, MONITOR, HOST | MONITOR] {
                     let verdict = Verdict::new(action, rule).with(flags);
                     assert_eq!((verdict.action(), verdict.rule()), (action, rule));

@@ -1,19 +1,24 @@
 //! From a destination to a verdict.
 
 use aya_ebpf::{
-    EbpfContext, bindings::bpf_sock, helpers::bpf_set_retval, programs::SockAddrContext,
+    bindings::bpf_sock,
+    helpers::{bpf_get_netns_cookie, bpf_ktime_get_boot_ns, bpf_set_retval},
+    programs::SockAddrContext,
 };
 use qfence_common::{
     Action, Halves, Hook, Outcome, Path, Protocol, Verdict,
+    abi::Counter,
     proof::{self, Token},
+    pulse::is_followed,
     tally::Class,
-    verdict::{HOST, MONITOR},
+    verdict::{FOREIGN_NETNS, HOST, MONITOR, UNFOLLOWED, UNOWNED},
 };
 
 use crate::{
-    count::{hit, tally_call},
+    count::{count, hit, tally_call},
     destination::{Destination, socket},
-    maps::{DENY_RETVAL, PROOF},
+    maps::{ALLOW_NETNS, DENY_RETVAL, MARKS, PROOF, PULSE},
+    netns::is_home,
     owner, peers,
     policy::verdict,
     refuse::{Rest, refuse_call},
@@ -31,11 +36,12 @@ pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destinatio
     if Token(PROOF.load()).is(to.address, to.port) {
         return fail_with(-proof::ERRNO);
     }
-    let Judgement { outcome, verdict } = judge::<HOOK, _>(ctx, to, || socket(ctx));
+    let judgement = judge::<HOOK>(to, || socket(ctx));
+    let Judgement {
+        outcome, verdict, ..
+    } = object::<HOOK>(ctx, to, judgement);
+    trace::<HOOK, _>(ctx, to, outcome, verdict);
     tally_call(outcome, Class::of(to.protocol), connects(HOOK));
-    if connects(HOOK) && is_tcp(to.protocol) && outcome != Outcome::Refused {
-        owner::note_connection(socket(ctx), verdict.has(HOST));
-    }
     if outcome == Outcome::Sent {
         return PROCEED;
     }
@@ -50,6 +56,78 @@ pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destinatio
         return PROCEED;
     }
     fail_with(DENY_RETVAL.load())
+}
+
+/// The judgement of a call, unless there is a reason to refuse what the policy lets go.
+#[inline(always)]
+fn object<const HOOK: u32>(
+    ctx: &SockAddrContext,
+    to: &Destination,
+    judgement: Judgement,
+) -> Judgement {
+    if judgement.outcome == Outcome::Refused {
+        return judgement;
+    }
+    let reason = reason_against::<HOOK>(ctx, to, judgement.verdict.has(HOST));
+    match reason {
+        Some(reason) if judgement.outcome == Outcome::Sent => {
+            let is_monitored = judgement.verdict.has(MONITOR);
+            let flags = if is_monitored { MONITOR } else { 0 };
+            Judgement {
+                outcome: denied(is_monitored),
+                verdict: Verdict::new(Action::Deny, reason).with(flags),
+                is_reply: false,
+            }
+        }
+        _ => judgement,
+    }
+}
+
+/// Why a call fails that the policy lets go: the number of a rule.
+#[inline(always)]
+fn reason_against<const HOOK: u32>(
+    ctx: &SockAddrContext,
+    to: &Destination,
+    to_host: bool,
+) -> Option<u32> {
+    let socket = socket(ctx);
+    // SAFETY: the hook's own context.
+    let cookie = unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) };
+    // Who makes a socket by a call is judged there. The kernel makes some by itself, for SMC and RxRPC say.
+    let is_foreign = !is_home(cookie) && ALLOW_NETNS.load() == 0 && owner::of(socket).is_none();
+    if connects(HOOK) && is_tcp(to.protocol) && !owner::note_connection(socket, cookie, to_host) {
+        return Some(UNOWNED);
+    }
+    if is_foreign {
+        return Some(FOREIGN_NETNS);
+    }
+    if to.protocol == Protocol::UDP
+        && to.address.is_v4()
+        && broadcasts()
+        && owner::may_broadcast(socket)
+        && !is_policy_followed()
+    {
+        return Some(UNFOLLOWED);
+    }
+    None
+}
+
+/// Whether any socket of the fence was let broadcast.
+#[inline(always)]
+fn broadcasts() -> bool {
+    // SAFETY: null, or the map's value, aligned and alive as long as the program runs.
+    unsafe { MARKS.get_ptr(0).and_then(|marks| marks.as_ref()) }
+        .is_none_or(|marks| marks.broadcasts != 0)
+}
+
+/// Whether the policy is true to the host, as far as somebody looked of late.
+#[inline(always)]
+fn is_policy_followed() -> bool {
+    // SAFETY: as above.
+    let pulse = unsafe { PULSE.get_ptr(0).and_then(|pulse| pulse.as_ref()) };
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    pulse.is_some_and(|pulse| is_followed(pulse.followed_ns, now))
 }
 
 /// Fails a call, with that error where the kernel lets programs choose.
@@ -68,33 +146,51 @@ pub(crate) struct Judgement {
     /// What is to become of it.
     pub(crate) outcome: Outcome,
     pub(crate) verdict: Verdict,
+    /// Whether it goes on although the verdict denies it, as the answer to a peer that spoke first.
+    pub(crate) is_reply: bool,
 }
 
 /// The policy's word on a destination, but that a peer which spoke first may be answered from `socket`.
 ///
 /// The hook's number is a parameter of the type, so that it is a constant of each program's.
 #[inline(always)]
-pub(crate) fn judge<const HOOK: u32, C: EbpfContext>(
-    ctx: &C,
+pub(crate) fn judge<const HOOK: u32>(
     to: &Destination,
     socket: impl FnOnce() -> *mut bpf_sock,
 ) -> Judgement {
     let verdict = verdict(to.path, to.address, to.protocol, to.port);
     let is_denied = verdict.action() == Action::Deny;
-    let outcome = if is_denied && answers(to, socket()) {
-        Outcome::Sent
-    } else {
-        hit(verdict.rule(), HOOK < Hook::Egress as u32);
-        if !is_denied {
-            Outcome::Sent
-        } else if verdict.has(MONITOR) {
-            Outcome::SentMonitored
+    let is_call = HOOK < Hook::Egress as u32;
+    let is_reply = is_denied && answers(to, socket());
+    if is_reply {
+        count(if is_call {
+            Counter::ReplyCalls
         } else {
-            Outcome::Refused
-        }
+            Counter::ReplyPackets
+        });
+    } else {
+        hit(verdict.rule(), is_call);
+    }
+    let outcome = if is_denied && !is_reply {
+        denied(verdict.has(MONITOR))
+    } else {
+        Outcome::Sent
     };
-    trace::<HOOK, _>(ctx, to, outcome, verdict);
-    Judgement { outcome, verdict }
+    Judgement {
+        outcome,
+        verdict,
+        is_reply,
+    }
+}
+
+/// What becomes of what is denied.
+#[inline(always)]
+const fn denied(is_monitored: bool) -> Outcome {
+    if is_monitored {
+        Outcome::SentMonitored
+    } else {
+        Outcome::Refused
+    }
 }
 
 /// Whether the hook of that number is one for connect().

@@ -12,6 +12,8 @@ mod device;
 mod inner;
 mod judge;
 mod maps;
+mod netns;
+mod options;
 mod owner;
 mod packet;
 mod peers;
@@ -81,7 +83,7 @@ fn judge_device(ctx: DeviceContext) -> i32 {
 /// A socket option that is set.
 #[cgroup_sockopt(setsockopt)]
 fn judge_setsockopt(ctx: SockoptContext) -> i32 {
-    socket::judge_option(&ctx)
+    options::judge_option(&ctx)
 }
 
 /// Never reached: the verifier accepts no program that could panic. The linker wants it.

@@ -2,12 +2,14 @@
 
 use aya_ebpf::{
     Global,
-    btf_maps::{ArrayOfMaps, LruHashMap, PerCpuArray, RingBuf, SkStorage},
+    btf_maps::{Array, ArrayOfMaps, LruHashMap, PerCpuArray, RingBuf, SkStorage},
     macros::btf_map,
 };
 use qfence_common::{
-    Event, Hits, Peer, Tally,
+    Event, Hits, Marks, Peer, Pulse, Tally,
     abi::{self, COUNTER_SLOTS, EVENTS_BYTES},
+    netns::Offsets,
+    peer::ASKED_SLOTS,
     tally,
     verdict::MAX_RULES,
 };
@@ -56,6 +58,18 @@ pub(crate) static EVENTS: RingBuf<Event, { EVENTS_BYTES as usize }> = RingBuf::n
 #[btf_map]
 pub(crate) static PEERS: LruHashMap<Peer, u64, { abi::PEERS as usize }> = LruHashMap::new();
 
+/// Which addresses and ports of the host the fence has asked: a byte for each slot, which one write sets whole.
+#[btf_map]
+pub(crate) static ASKED: Array<[u8; ASKED_SLOTS], 1> = Array::new();
+
+/// When the policy was last known to be true to the host.
+#[btf_map]
+pub(crate) static PULSE: Array<Pulse, 1> = Array::new();
+
+/// What the programs have noted of the fence.
+#[btf_map]
+pub(crate) static MARKS: Array<Marks, 1> = Array::new();
+
 /// Who made each socket.
 #[btf_map]
 pub(crate) static OWNERS: SkStorage<Owner> = SkStorage::new();
@@ -79,6 +93,31 @@ pub(crate) static ALLOW_RAW: Global<u32> = Global::new(0);
 /// Whether devices for networks beside QEMU's own sockets are let be.
 #[unsafe(no_mangle)]
 pub(crate) static ALLOW_DEVICES: Global<u32> = Global::new(0);
+
+/// The id of the fence's cgroup.
+#[unsafe(no_mangle)]
+pub(crate) static FENCE_CGROUP: Global<u64> = Global::new(0);
+
+/// Whether sockets in network namespaces that were made outside are let be.
+#[unsafe(no_mangle)]
+pub(crate) static ALLOW_NETNS: Global<u32> = Global::new(0);
+
+/// Where the kernel notes who made a network namespace.
+#[unsafe(no_mangle)]
+pub(crate) static NETNS_OFFSETS: Global<Offsets> = Global::new(Offsets {
+    sock_net: 0,
+    net_rtnl: 0,
+    sock_cgroup: 0,
+    cgroup_parent: 0,
+    cgroup_self: 0,
+    cgroup_node: 0,
+    node_id: 0,
+    are_known: 0,
+});
+
+/// Whether the kernel tells which MPTCP connection a TCP socket is a way of.
+#[unsafe(no_mangle)]
+pub(crate) static FINDS_MPTCP: Global<u32> = Global::new(0);
 
 /// Whether the kernel tells every program who is running.
 #[unsafe(no_mangle)]

@@ -19,6 +19,7 @@ use crate::{
     refuse::{Rest, refuse_packet},
     skb::{Skb, whole_socket},
     socket::{has_connected_elsewhere, is_raw},
+    trace::trace,
 };
 
 /// The loopback device's index, in every network namespace (`LOOPBACK_IFINDEX` in
@@ -55,8 +56,17 @@ pub(crate) fn judge_egress(ctx: &SkBuffContext) -> i32 {
         protocol: payload.protocol(),
         path,
     };
-    let Judgement { outcome, verdict } = judge::<EGRESS, _>(ctx, &to, || whole_socket(ctx.skb.skb));
+    let Judgement {
+        outcome,
+        verdict,
+        is_reply,
+    } = judge::<EGRESS>(&to, || whole_socket(ctx.skb.skb));
+    trace::<EGRESS, _>(ctx, &to, outcome, verdict);
     tally_packet(outcome, Class::of(to.protocol), true, length);
+    let goes_to_host = path == Path::Loopback && to.protocol == Protocol::UDP;
+    if goes_to_host && !is_reply && outcome != Outcome::Refused {
+        peers::note_asked(whole_socket(ctx.skb.skb), to.address, to.port);
+    }
     if outcome == Outcome::Sent {
         return PROCEED;
     }
@@ -151,8 +161,10 @@ fn judge_ping(ctx: &SkBuffContext, packet: &Packet, length: u32) -> i32 {
         protocol: packet.payload.protocol(),
         path: Path::Loopback,
     };
-    let Judgement { outcome, verdict } =
-        judge::<INGRESS, _>(ctx, &from, || whole_socket(ctx.skb.skb));
+    let Judgement {
+        outcome, verdict, ..
+    } = judge::<INGRESS>(&from, || whole_socket(ctx.skb.skb));
+    trace::<INGRESS, _>(ctx, &from, outcome, verdict);
     let outcome = match outcome {
         Outcome::Sent => Outcome::Received,
         Outcome::SentMonitored => Outcome::ReceivedMonitored,

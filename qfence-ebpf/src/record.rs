@@ -32,6 +32,8 @@ pub(crate) struct Author {
     pub(crate) pid: u32,
     pub(crate) tid: u32,
     pub(crate) uid: u32,
+    /// What is known of the socket: [`qfence_common::event::GUEST`], or zero.
+    pub(crate) flags: u32,
     /// The cookie of the network namespace; 0 if there is no telling.
     pub(crate) netns: u64,
     pub(crate) comm: Comm,
@@ -50,6 +52,7 @@ impl Author {
             pid: 0,
             tid: 0,
             uid: lower(bpf_get_current_uid_gid()),
+            flags: 0,
             netns: 0,
             comm: Comm::NONE,
             // SAFETY: a helper without arguments.
@@ -65,6 +68,7 @@ impl Author {
             pid: lower(ids >> 32),
             tid: lower(ids),
             uid: lower(bpf_get_current_uid_gid()),
+            flags: 0,
             netns,
             comm: current_comm(),
             // SAFETY: a helper without arguments.
@@ -72,6 +76,18 @@ impl Author {
         }
     }
 }
+
+impl Author {
+    /// Whether it is in the root cgroup, as kernel threads are, and so not in the fence.
+    #[inline(always)]
+    pub(crate) fn is_outside(&self) -> bool {
+        self.cgroup == ROOT_CGROUP
+    }
+}
+
+/// The id of the root cgroup: the first inode of its file system (`cgroup_setup_root` in kernel/cgroup/cgroup.c, by
+/// `kernfs_create_root`).
+const ROOT_CGROUP: u64 = 1;
 
 /// The name of the thread that is running.
 #[inline(always)]
@@ -153,7 +169,7 @@ fn event(what: &Refusal, who: &Author, monitored: bool) -> Event {
                 tid: who.tid,
                 uid: who.uid,
                 source_port: what.source_port,
-                reserved: 0,
+                flags: who.flags,
             },
         },
         kind: Kind {

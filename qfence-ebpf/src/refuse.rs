@@ -97,7 +97,7 @@ extern "C" fn qfence_refuse_call(
         local_address(socket),
         Verdict::from_bits(verdict),
         rest,
-        &Author::current(netns),
+        &owner::caller(socket, netns),
     )
 }
 

@@ -128,6 +128,16 @@ impl Cgroup {
         Ok(pids)
     }
 
+    /// Its id, as the kernel names it elsewhere; see [`Cgroup::ids`].
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn id(&self) -> Result<u64> {
+        let metadata = fs::metadata(&self.directory)
+            .with_context(|| format!("cannot look at {}", self.directory.display()))?;
+        Ok(metadata.ino())
+    }
+
     /// Its id and those of the cgroups below, as the kernel names them elsewhere: the inodes of their
     /// directories (`cgroup_id` in include/linux/cgroup.h).
     ///

@@ -114,7 +114,8 @@ Of attempts and repeats:
   netns_cookie  the cookie of the socket's network namespace
 Of folded:
   lines         how many lines it stands for
-Without a rule are refused, and named so: deny-raw, deny-broadcast, deny-device, unparsed.
+Without a rule are refused, and named so: deny-raw, deny-broadcast, deny-device, deny-foreign-netns,
+deny-unfollowed-broadcast, deny-unowned, unparsed.
 Lost are attempts that there was no room to record, dropped those that this log was too slow for.";
 
 const VERIFY_NOTES: &str = "\
@@ -283,6 +284,14 @@ pub struct Exec {
     /// IP header of the sender's own making that copy can be for any UDP service of the host's.
     #[arg(long)]
     pub allow_raw: bool,
+
+    /// Let the command make sockets in network namespaces that were made outside the fence
+    ///
+    /// A process can join the namespace of a container of its own user (`nsenter -U -n`), whose network, pasta or
+    /// slirp4netns, runs outside the fence and leads to this host. Without this option a socket there is refused;
+    /// namespaces that are made in the fence are not affected.
+    #[arg(long)]
+    pub allow_foreign_netns: bool,
 
     /// First show that a fence holds on this kernel, by the short form of `verify`; if it does not,
     /// nothing is started

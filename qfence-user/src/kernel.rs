@@ -13,6 +13,7 @@ mod sizes;
 mod slot;
 mod syscall;
 pub mod trial;
+mod types;
 
 use std::{collections::BTreeSet, fs::File, mem, path::Path};
 
@@ -21,6 +22,7 @@ pub use attempts::Attempts;
 use aya::{Ebpf, programs::Program};
 use aya_log::EbpfLogger;
 use link::{Pinned, attach};
+pub use load::netns_offsets;
 use load::{Loading, Variant, open};
 pub use maps::{Counts, Maps, owners};
 use nix::errno::Errno;
@@ -64,10 +66,23 @@ pub struct Settings {
     pub allow_raw: bool,
     /// Whether devices for networks beside a program's own sockets are let be.
     pub allow_devices: bool,
+    /// Whether sockets in network namespaces that were made outside the fence are let be.
+    pub allow_netns: bool,
+    /// The id of the fence's cgroup; 0 of none.
+    pub cgroup: u64,
     /// Whether they say what they decide.
     pub trace: bool,
     /// Below what the numbers of the rules of the first policy are. Others can follow.
     pub rules: u32,
+}
+
+/// What a kernel does not have of what the programs would use.
+#[derive(Clone, Copy, Debug)]
+pub struct Lacks {
+    /// Whether it cannot set the error of a refused call (before Linux 5.18, which has `bpf_set_retval`): it is EPERM.
+    pub errno: bool,
+    /// Whether it does not tell who made a network namespace: sockets are refused in all but the fence's home.
+    pub netns_maker: bool,
 }
 
 /// The programs of one fence, in the kernel.
@@ -91,21 +106,24 @@ enum Programs {
 impl Kernel {
     /// Makes the maps, pins them in `pins`, publishes the first policy, and begins to load the programs.
     ///
-    /// The second value is false on a kernel that cannot set the error of a refused call (before
-    /// Linux 5.18, which has `bpf_set_retval`): there it is EPERM.
+    /// The second value says what the kernel lacks.
     ///
     /// # Errors
     /// If the kernel does not take the maps. Whether it takes the programs, [`Kernel::finish_loading`] tells.
-    pub fn load(settings: Settings, pins: &Path, policy: &Compiled) -> Result<(Self, bool)> {
+    pub fn load(settings: Settings, pins: &Path, policy: &Compiled) -> Result<(Self, Lacks)> {
         let variant = Variant::of_this_kernel(settings.deny.errno() as i32);
-        let sets_errno = variant.deny_retval != 0;
-        let proof = Proof::new(sets_errno);
+        let lacks = Lacks {
+            errno: variant.deny_retval == 0,
+            netns_maker: variant.netns.are_known == 0,
+        };
+        let proof = Proof::new(!lacks.errno);
         let mut ebpf = open(variant, settings, proof.token())?;
         Maps::pin(&ebpf, pins)?;
         let mut maps = Maps::new(&mut ebpf)?;
         let (firsts, attempts) = attempts::prepare(&mut ebpf)?;
         // First of all: what the kernel waits for when a map is put in its place goes on beside the rest.
         maps.publish_with(policy, firsts.into())?;
+        maps.beat()?;
         let kernel = Self {
             programs: Programs::Loading(Loading::begin(ebpf, attempts)?),
             maps,
@@ -113,7 +131,7 @@ impl Kernel {
             attached: Vec::new(),
             proof,
         };
-        Ok((kernel, sets_errno))
+        Ok((kernel, lacks))
     }
 
     /// Waits until all programs are loaded.

@@ -5,14 +5,14 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
-use qfence_common::{Hook, Kind, device::FORBIDDEN, verdict};
+use qfence_common::{Halves, Hook, Kind, device::FORBIDDEN, verdict};
 use serde::{Deserialize, Serialize};
 
 /// What was tried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum What {
-    /// To reach a destination.
+    /// To reach a destination, or at the hook setsockopt to join a group.
     Destination {
         /// The protocol: `tcp`, `udp`, …, or its number.
         protocol: String,
@@ -45,10 +45,12 @@ impl What {
     #[must_use]
     pub fn of(kind: &Kind) -> Self {
         match Hook::from_number(kind.hook) {
-            Some(Hook::SockCreate | Hook::Setsockopt) => Self::Socket {
-                socket: socket_type_name(kind.port),
-                protocol: protocol_name(kind.protocol),
-            },
+            Some(Hook::SockCreate | Hook::Setsockopt) if kind.address == Halves::NONE => {
+                Self::Socket {
+                    socket: socket_type_name(kind.port),
+                    protocol: protocol_name(kind.protocol),
+                }
+            }
             Some(Hook::Device) => Self::Device {
                 device: device_name(kind.protocol, kind.port),
             },

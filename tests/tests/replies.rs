@@ -169,7 +169,8 @@ fn broadcast_and_multicast_open_no_way_back() -> Result<()> {
     world.host_ip("route add 239.1.2.3 dev lo")?;
     let group: SocketAddr = format!("239.1.2.3:{INSIDE}").parse()?;
     for announced_to in ["192.0.2.255", "10.9.9.255", "127.255.255.255", "239.1.2.3"] {
-        let fence = nobody("announced")?;
+        // A member of the group, which a rule has to allow.
+        let fence = nobody("announced")?.with(&["--allow", &format!("udp:{group}")]);
         let mut inside = Shell::start(fence.command(&world.host, "sh"))?;
         let script = format!(
             "{} --hear {INSIDE}/{}/lo &",
@@ -207,7 +208,8 @@ fn broadcast_and_multicast_open_no_way_back() -> Result<()> {
 fn a_peer_in_a_namespace_of_ones_own_is_none_of_the_hosts() -> Result<()> {
     let world = World::new()?;
     let services = Listeners::everywhere(&world.host, SILENT)?;
-    let fence = nobody("forged")?;
+    // The group is what `--hear` joins.
+    let fence = nobody("forged")?.with(&["--allow", &format!("udp:239.1.2.3:{INSIDE}")]);
     let mut inside = Shell::start(fence.command(&world.host, "sh"))?;
     let program = probe::program()?.display().to_string();
     let attempt = format!("udp-from/{INSIDE}/192.0.2.10/{SILENT}");

@@ -29,7 +29,7 @@ pub(super) fn set(socket: &Socket, attempt: &Attempt) -> Result<(), Stop> {
     match attempt.way {
         Way::Stream(_, opening) => set_opening(socket, opening)?,
         Way::Datagram(datagram, sending) => {
-            if datagram == Datagram::Udp || may_be_broadcast(attempt.destination.address) {
+            if may_be_broadcast(attempt.destination.address) {
                 // Without it a send to a broadcast address fails, and says so.
                 let _ = socket.set_broadcast(true);
             }

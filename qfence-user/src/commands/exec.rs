@@ -257,14 +257,23 @@ async fn supervise(
         deny: options.deny_with,
         allow_raw: options.allow_raw,
         allow_devices: options.allow_unfenced_net,
+        allow_netns: options.allow_foreign_netns,
+        cgroup: fence.cgroup().id()?,
         trace,
         rules: wanted.policy.numbers_end(),
     };
     let pins = fence.pins();
     let names = Known::new(&wanted.policy, fence.store());
     let load = |compiled: &Compiled| {
-        let (kernel, sets_errno) = Kernel::load(settings, &pins, compiled)?;
-        if !sets_errno {
+        let (kernel, lacks) = Kernel::load(settings, &pins, compiled)?;
+        if lacks.netns_maker && !options.allow_foreign_netns {
+            say(
+                "this kernel does not tell who made a network namespace (it needs CONFIG_DEBUG_INFO_BTF, and programs \
+                 for sockets that may read its memory): no socket can be made in another one than this; \
+                 --allow-foreign-netns lets all be",
+            );
+        }
+        if lacks.errno {
             say(
                 "this kernel cannot choose the error of a refused call (Linux 5.18 can): it is \
                  EPERM, \"operation not permitted\"",

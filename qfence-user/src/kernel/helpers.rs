@@ -5,16 +5,24 @@ use std::ffi::c_long;
 
 use super::syscall::{Attributes, bpf_fd};
 
-/// `BPF_PROG_TYPE_CGROUP_DEVICE` and `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`.
+/// `BPF_PROG_TYPE_CGROUP_SOCK`, `BPF_PROG_TYPE_CGROUP_DEVICE` and `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`.
+const SOCK: u32 = 9;
 const DEVICE: u32 = 15;
 const SOCK_ADDR: u32 = 18;
+/// `BPF_CGROUP_INET_SOCK_CREATE`.
+const SOCK_CREATE: u32 = 2;
 /// `BPF_CGROUP_INET4_CONNECT`.
 const CONNECT4: u32 = 10;
 
 /// Numbers of helpers, of `enum bpf_func_id`.
 const GET_CURRENT_PID_TGID: i32 = 14;
 const GET_CURRENT_COMM: i32 = 16;
+const PROBE_READ_KERNEL: i32 = 113;
 const SET_RETVAL: i32 = 187;
+const SKC_TO_MPTCP_SOCK: i32 = 196;
+
+/// Where `struct bpf_sock_addr` has its socket.
+const SOCKET_OF_A_CALL: i16 = 64;
 
 /// One instruction: `struct bpf_insn`.
 #[derive(Clone, Copy)]
@@ -52,6 +60,14 @@ impl Instruction {
     /// Adds a number to a register.
     const fn add(register: u8, number: i32) -> Self {
         Self::new(0x07, register, number)
+    }
+
+    /// Loads eight bytes into a register, from an offset of what another points to.
+    const fn load(register: u8, from: u8, offset: i16) -> Self {
+        Self {
+            offset,
+            ..Self::new(0x79, from << 4 | register, 0)
+        }
     }
 
     /// Calls a helper.
@@ -111,6 +127,32 @@ pub(super) fn can_name_caller() -> bool {
         Instruction::EXIT,
     ];
     takes(DEVICE, 0, &PROGRAM)
+}
+
+/// Whether programs for sockets that are made can read the kernel's memory: not where it is locked down for
+/// confidentiality, nor without CAP_PERFMON (`bpf_base_func_proto` in kernel/bpf/helpers.c).
+pub(super) fn can_read_kernel() -> bool {
+    const PROGRAM: [Instruction; 7] = [
+        Instruction::frame(1),
+        Instruction::add(1, -8),
+        Instruction::set(2, 8),
+        Instruction::set(3, 0),
+        Instruction::call(PROBE_READ_KERNEL),
+        Instruction::set(0, 1),
+        Instruction::EXIT,
+    ];
+    takes(SOCK, SOCK_CREATE, &PROGRAM)
+}
+
+/// Whether programs can ask for the MPTCP connection of a socket (Linux 5.19, with CONFIG_MPTCP).
+pub(super) fn can_find_mptcp() -> bool {
+    const PROGRAM: [Instruction; 4] = [
+        Instruction::load(1, 1, SOCKET_OF_A_CALL),
+        Instruction::call(SKC_TO_MPTCP_SOCK),
+        Instruction::set(0, 1),
+        Instruction::EXIT,
+    ];
+    takes(SOCK_ADDR, CONNECT4, &PROGRAM)
 }
 
 /// Whether the kernel takes a program. Where it takes none at all, loading the real ones will tell why.

@@ -6,22 +6,19 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use aya::{Ebpf, EbpfLoader, maps::Map, programs::Program, util::nr_cpus};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use qfence_common::{
     Hook,
     abi::{self, program_name},
+    netns::Offsets,
     proof::Token,
 };
 
-use super::{OBJECT, Settings, TRACING_OBJECT, helpers, link::load, no_program, sizes};
+use super::{OBJECT, Settings, TRACING_OBJECT, helpers, link::load, no_program, sizes, types};
 
 const NO_THREAD: &str = "cannot make a thread";
-
-/// Where a kernel has its own type information. It checks by that whether the context which a global function of a
-/// program takes is its own (`btf_get_prog_ctx_type` in kernel/bpf/btf.c).
-const TYPES_OF_THE_KERNEL: &str = "/sys/kernel/btf/vmlinux";
 
 /// What the programs may ask of the kernel.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +27,10 @@ pub(super) struct Variant {
     pub(super) deny_retval: i32,
     /// Whether those for devices and options ask who is running (Linux 6.1).
     pub(super) names_caller: bool,
+    /// Whether they ask which MPTCP connection a socket is a way of (Linux 5.19).
+    pub(super) finds_mptcp: bool,
+    /// Where the kernel notes who made a network namespace, if they can look there.
+    pub(super) netns: Offsets,
 }
 
 impl Variant {
@@ -39,15 +40,32 @@ impl Variant {
         Self {
             deny_retval: if sets_retval { -errno } else { 0 },
             names_caller: sets_retval && helpers::can_name_caller(),
+            finds_mptcp: sets_retval && helpers::can_find_mptcp(),
+            netns: netns_offsets().unwrap_or_default(),
         }
     }
+}
+
+/// Where this kernel notes who made a network namespace.
+///
+/// # Errors
+/// If its type information does not tell, or its programs may not look there.
+pub fn netns_offsets() -> Result<Offsets> {
+    ensure!(
+        helpers::can_read_kernel(),
+        "eBPF programs for new sockets may not read the kernel's memory (they need CAP_PERFMON, and a kernel that is \
+         not locked down for confidentiality)"
+    );
+    types::offsets(Path::new(types::OF_THE_KERNEL))
 }
 
 /// Makes the maps and sets the globals; nothing is loaded yet.
 pub(super) fn open(variant: Variant, settings: Settings, token: Token) -> Result<Ebpf> {
     let allow_raw = u32::from(settings.allow_raw);
     let allow_devices = u32::from(settings.allow_devices);
+    let allow_netns = u32::from(settings.allow_netns);
     let names_caller = u32::from(variant.names_caller);
+    let finds_mptcp = u32::from(variant.finds_mptcp);
     let object = if settings.trace {
         TRACING_OBJECT
     } else {
@@ -59,6 +77,10 @@ pub(super) fn open(variant: Variant, settings: Settings, token: Token) -> Result
         .override_global(abi::DENY_RETVAL, &variant.deny_retval, true)
         .override_global(abi::NAMES_CALLER, &names_caller, true)
         .override_global(abi::PROOF, &token.0, true)
+        .override_global(abi::FENCE_CGROUP, &settings.cgroup, true)
+        .override_global(abi::ALLOW_NETNS, &allow_netns, true)
+        .override_global(abi::NETNS_OFFSETS, &variant.netns, true)
+        .override_global(abi::FINDS_MPTCP, &finds_mptcp, true)
         .override_global(abi::ALLOW_RAW, &allow_raw, true)
         .override_global(abi::ALLOW_DEVICES, &allow_devices, true)
         .map_max_entries(abi::PEERS_MAP, sizes::peers(cpus))
@@ -144,7 +166,9 @@ fn load_all(ebpf: &mut Ebpf) -> Result<()> {
 
 fn load_one(hook: Hook, program: &mut Program) -> Result<()> {
     load(program).with_context(|| {
-        let why = if Path::new(TYPES_OF_THE_KERNEL).exists() {
+        // The kernel checks by it whether the context which a global function of a program takes is its own
+        // (`btf_get_prog_ctx_type` in kernel/bpf/btf.c).
+        let why = if Path::new(types::OF_THE_KERNEL).exists() {
             ""
         } else {
             " (it has no type information of its own, CONFIG_DEBUG_INFO_BTF, which that takes)"

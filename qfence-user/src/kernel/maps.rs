@@ -1,14 +1,18 @@
 //! The maps of a fence that others than its supervisor may read and change: pinned, they outlive it.
 
-use std::{fs, io, iter::Sum, os::unix::fs::DirBuilderExt as _, path::Path};
+use std::{fs, io, iter::Sum, os::unix::fs::DirBuilderExt as _, path::Path, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, IterableMap, Map, MapData, PerCpuArray},
+    maps::{Array, HashMap, IterableMap, Map, MapData, MapError, PerCpuArray},
+};
+use nix::{
+    errno::Errno,
+    time::{ClockId, clock_gettime},
 };
 use qfence_common::{
-    Action, Hits, Node, Nodes, Outcome, Sighting, Tally, Traffic, Way,
+    Action, Hits, Node, Nodes, Outcome, Peer, Pulse, Sighting, Tally, Traffic, Way,
     abi::{self, Counter},
     tally::{Class, more_hits_index, tally_index},
     tree::HEAD,
@@ -32,7 +36,7 @@ pub(super) const NO_PREALLOC: u32 = 1;
 pub(super) const DIRECTORY: &str = "maps";
 
 /// The maps that are pinned.
-const PINNED: [&str; 10] = [
+const PINNED: [&str; 13] = [
     abi::POLICY_MAP,
     abi::HITS_MAP,
     abi::MORE_HITS_MAP,
@@ -43,6 +47,10 @@ const PINNED: [&str; 10] = [
     abi::REPEATS_MAP,
     abi::MORE_REPEATS_MAP,
     abi::TALLIES_MAP,
+    abi::PEERS_MAP,
+    abi::PULSE_MAP,
+    // Nobody outside reads it: pinned, so that a look at the fence can tell its home.
+    abi::MARKS_MAP,
 ];
 
 type Tree = Array<MapData, Node>;
@@ -63,6 +71,8 @@ pub struct Maps {
     sightings: Slot<Sightings>,
     counters: PerCpuArray<MapData, u64>,
     tallies: PerCpuArray<MapData, Tally>,
+    peers: HashMap<MapData, Peer, u64>,
+    pulse: Array<MapData, Pulse>,
 }
 
 /// What has been counted since the start.
@@ -80,6 +90,10 @@ pub struct Counts {
     pub lost: u64,
     /// Packets among them that could not be understood.
     pub unparsed: u64,
+    /// Calls that no rule allows and that were let through, as answers to peers on the host that spoke first.
+    pub reply_calls: u64,
+    /// Packets likewise.
+    pub reply_packets: u64,
     /// Those of `monitored` that the map of sightings had no room for.
     pub unlisted: u64,
 }
@@ -147,6 +161,8 @@ impl Maps {
             sightings: Slot::of(take(abi::SIGHTINGS_MAP)?)?,
             counters: take(abi::COUNTERS_MAP)?.try_into()?,
             tallies: take(abi::TALLIES_MAP)?.try_into()?,
+            peers: take(abi::PEERS_MAP)?.try_into()?,
+            pulse: take(abi::PULSE_MAP)?.try_into()?,
         })
     }
 
@@ -192,6 +208,47 @@ impl Maps {
             missing.push(self.more_hits.first(&fresh)?);
         }
         Ok(missing)
+    }
+
+    /// Forgets which peers on the host spoke first: what they may be answered is asked of a policy again when they next
+    /// speak.
+    ///
+    /// # Errors
+    /// If the map cannot be read or written. What could be forgotten is.
+    pub fn forget_peers(&mut self) -> Result<()> {
+        let context = "cannot forget which peers spoke first";
+        let peers: Vec<Peer> = self
+            .peers
+            .keys()
+            .take(abi::PEERS as usize)
+            .collect::<Result<_, _>>()
+            .context(context)?;
+        for peer in peers {
+            match self.peers.remove(&peer) {
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                // A peer that made room for another meanwhile.
+                Err(MapError::SyscallError(error))
+                    if error.io_error.raw_os_error() == Some(Errno::ENOENT as i32) => {}
+                Err(error) => return Err(error).context(context),
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that the policy in force is true to the host now: whoever follows the host's addresses does so once a
+    /// second, see [`qfence_common::pulse`].
+    ///
+    /// # Errors
+    /// If the clock cannot be read or the map cannot be written.
+    pub fn beat(&mut self) -> Result<()> {
+        let now = clock_gettime(ClockId::CLOCK_BOOTTIME).context("cannot read the clock")?;
+        let followed_ns = Duration::from(now).as_nanos();
+        let pulse = Pulse {
+            followed_ns: u64::try_from(followed_ns).unwrap_or(u64::MAX),
+        };
+        self.pulse
+            .set(0, pulse, 0)
+            .context("cannot note that the policy is true to the host")
     }
 
     /// The policy in force now.
@@ -279,6 +336,8 @@ impl Maps {
             lost: total(Counter::Lost)?,
             unparsed: total(Counter::Unparsed)?,
             unlisted: total(Counter::Unlisted)?,
+            reply_calls: total(Counter::ReplyCalls)?,
+            reply_packets: total(Counter::ReplyPackets)?,
         })
     }
 }

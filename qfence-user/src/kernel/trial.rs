@@ -4,7 +4,7 @@ use std::fs::File;
 
 use anyhow::{Context, Result};
 use aya::{Ebpf, programs::ProgramError};
-use qfence_common::{Hook, proof::Token};
+use qfence_common::{Hook, netns::Offsets, proof::Token};
 
 use super::{
     DenyWith, Settings,
@@ -36,11 +36,15 @@ impl Trial {
         let variant = Variant {
             deny_retval,
             names_caller: sets_errno,
+            finds_mptcp: false,
+            netns: Offsets::default(),
         };
         let settings = Settings {
             deny: DenyWith::Refused,
             allow_raw: false,
             allow_devices: false,
+            allow_netns: false,
+            cgroup: 0,
             trace: false,
             rules: 0,
         };

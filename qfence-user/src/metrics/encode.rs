@@ -16,6 +16,7 @@ use prometheus_client::{
 use qfence_common::{Action, Traffic};
 
 use super::collect::Sample;
+use crate::policy::names::REPLIES;
 
 /// The labels of a series.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -59,7 +60,8 @@ struct ByProtocol {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByRule {
     fence: String,
-    number: u32,
+    /// Empty for the built-in rule of replies.
+    number: String,
     rule: String,
     action: &'static str,
     layer: &'static str,
@@ -219,7 +221,7 @@ impl Metrics {
                 for (layer, count) in [("call", hits.calls), ("packet", hits.packets)] {
                     let labels = ByRule {
                         fence: fence(),
-                        number: *number,
+                        number: number.to_string(),
                         rule: rule.clone(),
                         action: word(*action),
                         layer,
@@ -240,6 +242,19 @@ impl Metrics {
             return;
         };
         let counts = counted.counts;
+        for (layer, count) in [
+            ("call", counts.reply_calls),
+            ("packet", counts.reply_packets),
+        ] {
+            let labels = ByRule {
+                fence: fence(),
+                number: String::new(),
+                rule: REPLIES.to_owned(),
+                action: word(Action::Allow),
+                layer,
+            };
+            count_up(&self.hits, labels, count);
+        }
         for (verdict, count) in [("denied", counts.refused), ("would-deny", counts.monitored)] {
             count_up(
                 &self.attempts,
@@ -344,6 +359,7 @@ mod tests {
                     refused: 7,
                     first: 3,
                     repeated: 4,
+                    reply_packets: 5,
                     ..Counts::default()
                 },
                 sent: Traffic {
@@ -388,6 +404,7 @@ mod tests {
             "qfence_attempts_recorded_total{fence=\"vm1\",how=\"lost\"} 0",
             "qfence_verdicts_total{fence=\"vm1\",action=\"deny\",protocol=\"tcp\"} 7",
             "qfence_rule_hits_total{fence=\"vm1\",number=\"1\",rule=\"deny \\\"x\\\"\\\\\",action=\"deny\",layer=\"call\"} 7",
+            "qfence_rule_hits_total{fence=\"vm1\",number=\"\",rule=\"allow replies\",action=\"allow\",layer=\"packet\"} 5",
             "qfence_connects_total{fence=\"vm1\",way=\"sent\"} 1",
             "qfence_packets_total{fence=\"vm1\",way=\"sent\"} 2",
             "qfence_traffic_bytes_total{fence=\"vm1\",way=\"sent\"} 300",

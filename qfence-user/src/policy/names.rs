@@ -7,6 +7,9 @@ use qfence_common::verdict;
 use super::{Numbered, Policy};
 use crate::store::{Edition, Store};
 
+/// How the built-in rule reads by which a peer on the host that spoke first is answered.
+pub const REPLIES: &str = "allow replies";
+
 /// What a log says of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleName {
@@ -81,6 +84,9 @@ impl Names {
             verdict::SOCKET_KIND => "deny-raw",
             verdict::DEVICE => "deny-device",
             verdict::BROADCAST => "deny-broadcast",
+            verdict::FOREIGN_NETNS => "deny-foreign-netns",
+            verdict::UNFOLLOWED => "deny-unfollowed-broadcast",
+            verdict::UNOWNED => "deny-unowned",
             // The policy map had no answer.
             verdict::NO_RULE => "no-policy",
             number => match self.0.get(&number) {

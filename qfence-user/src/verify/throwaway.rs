@@ -49,6 +49,8 @@ impl ThrowAway {
             deny: DenyWith::Refused,
             allow_raw: false,
             allow_devices: false,
+            allow_netns: false,
+            cgroup: fence.cgroup().id()?,
             trace: false,
             rules: policy.numbers_end(),
         };

@@ -165,7 +165,8 @@ fn a_connection_from_another_namespace_of_the_fence_ends() -> Result<()> {
     internet.ip_batch("address add 198.18.0.2/24 dev other0\nlink set other0 up\n")?;
     let server: IpAddr = "198.18.0.2".parse()?;
     let names = [to("tcp", server, WATCHED), to("udp", server, UDP)];
-    let fence = Fence::new("elsewhere")?;
+    // Its maker is this test.
+    let fence = Fence::new("elsewhere")?.with(&["--allow-foreign-netns"]);
     let prefix = format!("nsenter --net={}", other.path().display());
     let command = fence.command(&scene.world.host, "sh");
     let mut inside = Holder::start(command, &prefix, &names)?;

@@ -192,8 +192,11 @@ impl<'a> Inside<'a> {
     fn shell(&mut self, who: Who) -> Result<&mut Shell> {
         let options: &[&str] = match who {
             Who::Nobody => &["--user", "nobody"],
-            Who::Root | Who::Annex => &[],
-            Who::RootRaw | Who::RootMade | Who::AnnexRaw => &["--allow-raw"],
+            Who::Root => &[],
+            Who::RootRaw | Who::RootMade => &["--allow-raw"],
+            // Whose namespace is made outside.
+            Who::Annex => &["--allow-foreign-netns"],
+            Who::AnnexRaw => &["--allow-raw", "--allow-foreign-netns"],
         };
         if !self.fences.contains_key(options) {
             let fence = Fence::new("matrix")?.with(options);

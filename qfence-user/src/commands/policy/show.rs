@@ -13,6 +13,7 @@ use crate::{
     paths::Paths,
     policy::{
         Dns, Numbered, Prefix, Sets,
+        names::REPLIES,
         rule::Destination,
         set::{SetName, members},
     },
@@ -31,7 +32,15 @@ struct Shown {
     dns: Dns,
     monitor: bool,
     rules: Vec<ShownRule>,
+    replies: ShownReplies,
     sets: Vec<ShownSet>,
+}
+
+/// What no rule allows and was let through all the same, as answers to peers on the host that spoke first.
+#[derive(Serialize)]
+struct ShownReplies {
+    calls: u64,
+    packets: u64,
 }
 
 #[derive(Serialize)]
@@ -88,7 +97,12 @@ fn shown(name: &str, stored: &Stored, maps: &Maps, whole: bool) -> Result<Shown>
             packets: hits.packets,
         })
     };
+    let counts = maps.counts()?;
     Ok(Shown {
+        replies: ShownReplies {
+            calls: counts.reply_calls,
+            packets: counts.reply_packets,
+        },
         fence: name.to_owned(),
         profile: policy.profile.name.clone(),
         path: policy
@@ -148,6 +162,13 @@ fn text(shown: &Shown) -> String {
             rule.comment.clone().unwrap_or_else(|| "-".to_owned()),
         ]);
     }
+    rules.add_row([
+        shown.replies.calls.to_string(),
+        shown.replies.packets.to_string(),
+        REPLIES.to_owned(),
+        "built in".to_owned(),
+        "to peers on the host that spoke first".to_owned(),
+    ]);
     let mut sets = Table::new();
     sets.load_preset(NOTHING);
     sets.set_header(["SET", "MEMBERS"]);

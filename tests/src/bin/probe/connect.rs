@@ -32,15 +32,20 @@ pub(crate) fn tcp(address: SocketAddr, limit: Duration) -> Result<Reached, Unrea
     Ok(Reached { after, reply })
 }
 
-/// A UDP socket that may send broadcasts. It is of the destination's family: a v4-mapped
+/// A UDP socket, which may send broadcasts if the destination looks like one. It is of the destination's family: a v4-mapped
 /// destination is used on an IPv6 socket.
 pub(crate) fn udp_socket(destination: SocketAddr) -> io::Result<UdpSocket> {
     let socket = match destination {
         SocketAddr::V4(_) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)),
         SocketAddr::V6(_) => UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)),
     }?;
-    socket.set_broadcast(true)?;
+    socket.set_broadcast(may_be_broadcast(destination.ip()))?;
     Ok(socket)
+}
+
+/// Whether an address can be a broadcast address, as far as it shows.
+fn may_be_broadcast(address: IpAddr) -> bool {
+    matches!(address.to_canonical(), IpAddr::V4(v4) if v4.octets()[3] == 255)
 }
 
 /// A UDP socket on a port that others may be bound to as well.

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read as _, Write as _, stdin},
-    net::{SocketAddr, TcpStream},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     sync::{
         Arc,
         mpsc::{self, Receiver, Sender},
@@ -12,12 +12,15 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
 use crate::attempt::{errno_name, socket_address};
 
 /// How long an echo is waited for.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Where somebody has to connect for a socket that is to come out of a listener.
+const ACCEPTED_AT: u16 = 5999;
 
 /// One connection, and what comes back over it.
 struct Held {
@@ -27,7 +30,8 @@ struct Held {
 }
 
 /// Opens connections, written `tcp/ADDRESS/PORT`, `mptcp/…`, `udp/…`, and keeps them; says
-/// `NAME held` of each. One written `opening/…` need not come to stand.
+/// `NAME held` of each. One written `opening/…` need not come to stand. For `accepted-tcp/…` somebody has to connect to
+/// port 5999 first: the socket of that is connected anew.
 ///
 /// For every line of input says of each that has not ended `NAME stands`, or `NAME silent` if no echo
 /// comes; and when one ends, unasked, `NAME ended ERROR`.
@@ -75,20 +79,48 @@ fn hold(kind: &str, address: SocketAddr, name: &str) -> Result<Option<Held>> {
             });
             return Ok(None);
         }
+        "accepted-tcp" => {
+            let socket = accepted(address)?;
+            return Ok(Some(held(socket, name)?));
+        }
         other => bail!("there is no way {other}"),
     };
     let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     socket.connect(&address.into())?;
+    Ok(Some(held(socket, name)?))
+}
+
+/// A socket that came out of a listener, let go of its peer (connect(2) with AF_UNSPEC), and was connected anew.
+fn accepted(address: SocketAddr) -> Result<Socket> {
+    let any = match address {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, ACCEPTED_AT)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, ACCEPTED_AT)),
+    };
+    let listener = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    listener.set_reuse_address(true)?;
+    listener.bind(&any.into())?;
+    listener.listen(1)?;
+    let (socket, _) = listener.accept()?;
+    // AF_UNSPEC is zero.
+    let nobody = SockAddrStorage::zeroed();
+    // SAFETY: a storage of which all bytes are set, and no more of them than it has.
+    let nobody = unsafe { SockAddr::new(nobody, 16) };
+    socket.connect(&nobody).context("let go of the peer")?;
+    socket.connect(&address.into())?;
+    Ok(socket)
+}
+
+fn held(socket: Socket, name: &str) -> Result<Held> {
     let socket = Arc::new(socket);
     let (sender, echoes) = mpsc::channel();
     let (reader, its_name) = (Arc::clone(&socket), name.to_owned());
     thread::spawn(move || listen(&reader, &its_name, &sender));
     crate::print(&format!("{name} held"))?;
-    Ok(Some(Held {
+    Ok(Held {
         name: name.to_owned(),
         socket,
         echoes,
-    }))
+    })
 }
 
 /// Waits in a call for what comes, until the connection ends.

@@ -12,6 +12,8 @@
 //!
 //! `probe --hear PORT/GROUP/DEVICE`: says who sends to that port, until it is killed.
 //!
+//! `probe --join GROUP/DEVICE`: joins a group in every way there is, and says how each ended.
+//!
 //! `probe --forge DEVICE/SOURCE:PORT/DESTINATION:PORT`: puts one datagram on a device.
 //!
 //! `probe --hold tcp/ADDRESS/PORT…`: keeps connections to echoes, and says how they fare.
@@ -30,6 +32,7 @@ mod flood;
 mod forge;
 mod hear;
 mod hold;
+mod join;
 mod load;
 mod serve;
 
@@ -45,7 +48,7 @@ use attempt::Attempt;
 const USAGE: &str = "probe [--timeout-ms N] [--flood N] ATTEMPT… | probe --serve tcp/PORT|udp/PORT…
        probe [--for-ms N] --connect-each FILE | probe [--for-ms N] --load KIND/ADDRESS/PORT
        probe --hear PORT/GROUP/DEVICE | probe --forge DEVICE/SOURCE:PORT/DESTINATION:PORT
-       probe --hear PORT/GROUP/DEVICE | probe --hold KIND/ADDRESS/PORT…
+       probe --join GROUP/DEVICE | probe --hold KIND/ADDRESS/PORT…
 ATTEMPT: tcp/ADDRESS/PORT udp/ADDRESS/PORT udp-connected/ADDRESS/PORT
          udp-from/LOCAL-PORT/ADDRESS/PORT ping/ADDRESS
          dns/SERVER/NAME dns-tcp/SERVER/NAME bulk-tcp/ADDRESS/PORT bulk-udp/ADDRESS/PORT";
@@ -80,6 +83,7 @@ fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
             }
             "--serve" => return serve::run(arguments),
             "--forge" => return forge::run(&arguments.next().context(USAGE)?),
+            "--join" => return join::run(&arguments.next().context(USAGE)?),
             "--hold" => return hold::run(arguments),
             "--hear" => return hear::run(&arguments.next().context(USAGE)?),
             text if text.starts_with('-') => bail!(USAGE),

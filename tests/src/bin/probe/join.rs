@@ -1,0 +1,148 @@
+//! Groups that a socket is made a member of, by every option that does so.
+
+use std::{
+    ffi::c_int,
+    io,
+    net::IpAddr,
+    os::fd::{AsRawFd as _, OwnedFd},
+    thread::sleep,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use nix::{
+    libc,
+    net::if_::if_nametoindex,
+    sys::socket::{AddressFamily, SockFlag, SockType, socket},
+};
+
+use crate::attempt::errno_name;
+
+/// How long a member stays one: the kernel reports it within a second.
+const STAY: Duration = Duration::from_secs(2);
+
+/// linux/in.h: they are not in every C library.
+const MCAST_JOIN_GROUP: c_int = 42;
+const MCAST_JOIN_SOURCE_GROUP: c_int = 46;
+
+/// One way to join: its name, the level and the number of the option, and the option's value.
+type Way = (&'static str, c_int, c_int, Vec<u8>);
+
+/// Joins a group, written `GROUP/DEVICE`, and says of each way `WAY joined`, or the error; then stays for a while.
+pub(crate) fn run(text: &str) -> Result<()> {
+    let (group, device) = text.split_once('/').context("GROUP/DEVICE, please")?;
+    let group: IpAddr = group.parse().context("read the group")?;
+    let index = if_nametoindex(device).with_context(|| format!("find {device}"))?;
+    let mut members = Vec::new();
+    for (name, level, option, value) in ways(group, index) {
+        let family = match level {
+            libc::IPPROTO_IPV6 => AddressFamily::Inet6,
+            _ => AddressFamily::Inet,
+        };
+        let member = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+        match set(&member, level, option, &value) {
+            Ok(()) => crate::print(&format!("{name} joined"))?,
+            Err(error) => {
+                let errno = error.raw_os_error().unwrap_or_default();
+                crate::print(&format!("{name} {}", errno_name(errno)))?;
+            }
+        }
+        members.push(member);
+    }
+    sleep(STAY);
+    Ok(())
+}
+
+fn ways(group: IpAddr, index: u32) -> Vec<Way> {
+    let number = index.to_ne_bytes();
+    match group {
+        IpAddr::V4(v4) => {
+            let group = v4.octets().to_vec();
+            let address = |octets: &[u8]| storage(libc::AF_INET, &[&[0, 0], octets].concat());
+            // A source that nobody has, and any address of the device's (it has one).
+            let source = [192, 0, 2, 99];
+            let request = |more: &[u8]| [&group[..], more].concat();
+            let level = libc::IPPROTO_IP;
+            vec![
+                (
+                    "IP_ADD_MEMBERSHIP",
+                    level,
+                    libc::IP_ADD_MEMBERSHIP,
+                    request(&[&[0; 4][..], &number].concat()),
+                ),
+                (
+                    "IP_ADD_SOURCE_MEMBERSHIP",
+                    level,
+                    libc::IP_ADD_SOURCE_MEMBERSHIP,
+                    request(&[&[0; 4][..], &source].concat()),
+                ),
+                (
+                    "MCAST_JOIN_GROUP",
+                    level,
+                    MCAST_JOIN_GROUP,
+                    joined(&number, &[address(&group)]),
+                ),
+                (
+                    "MCAST_JOIN_SOURCE_GROUP",
+                    level,
+                    MCAST_JOIN_SOURCE_GROUP,
+                    joined(&number, &[address(&group), address(&source)]),
+                ),
+            ]
+        }
+        IpAddr::V6(v6) => {
+            let group = v6.octets();
+            // The port and the flow before the address.
+            let address = |octets: &[u8]| storage(libc::AF_INET6, &[&[0; 6], octets].concat());
+            let level = libc::IPPROTO_IPV6;
+            vec![
+                (
+                    "IPV6_ADD_MEMBERSHIP",
+                    level,
+                    libc::IPV6_ADD_MEMBERSHIP,
+                    [&group[..], &number].concat(),
+                ),
+                (
+                    "MCAST_JOIN_GROUP",
+                    level,
+                    MCAST_JOIN_GROUP,
+                    joined(&number, &[address(&group)]),
+                ),
+            ]
+        }
+    }
+}
+
+/// A `sockaddr_storage`.
+fn storage(family: c_int, rest: &[u8]) -> Vec<u8> {
+    let mut bytes = u16::try_from(family)
+        .unwrap_or_default()
+        .to_ne_bytes()
+        .to_vec();
+    bytes.extend_from_slice(rest);
+    bytes.resize(128, 0);
+    bytes
+}
+
+/// `struct group_req` and its like: the device, and addresses that are aligned to eight bytes.
+fn joined(index: &[u8], addresses: &[Vec<u8>]) -> Vec<u8> {
+    [index, &[0; 4], &addresses.concat()].concat()
+}
+
+fn set(socket: &OwnedFd, level: c_int, option: c_int, value: &[u8]) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(value.len()).map_err(io::Error::other)?;
+    // SAFETY: the kernel reads that many bytes, which are there.
+    let failed = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            value.as_ptr().cast(),
+            length,
+        )
+    };
+    if failed != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! Network namespaces: one that was made outside, by the same user, is no way to the host.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::{
+    mount::{MsFlags, mount},
+    sys::stat::{Mode, SFlag, makedev, mknod},
+};
+use tests::{
+    fence::Fence,
+    listener::Listeners,
+    namespace::NOBODY,
+    probe::{self, Outcome},
+    process::Process,
+    run::wait_until,
+    world::World,
+};
+
+const PORT: u16 = 8080;
+
+/// A rootless container's network: a user and network namespace of nobody's, whose way out is a pasta that runs outside
+/// of any fence. The gateway's address leads to the host's loopback, as by default.
+struct Container {
+    world: World,
+    services: Listeners,
+    _pasta: Process,
+    /// A process in it.
+    pid: u32,
+}
+
+impl Container {
+    fn new() -> Result<Self> {
+        let world = World::new()?;
+        let services = Listeners::everywhere(&world.host, PORT)?;
+        world.host.run(give_tun)?;
+        let script = "echo $$ >&2; exec sleep 1000";
+        let file = tempfile::NamedTempFile::new()?;
+        let mut command = world.host.command_as(NOBODY, "pasta");
+        command
+            .args([
+                "--config-net",
+                "--foreground",
+                "--quiet",
+                "--",
+                "sh",
+                "-c",
+                script,
+            ])
+            .stderr(file.reopen()?);
+        let pasta = Process::spawn(command).context("start pasta (package passt)")?;
+        let said = || -> Result<String> { Ok(fs::read_to_string(file.path())?) };
+        wait_until("the container's network is up", || {
+            Ok(said()?.contains('\n') && child_of(pasta.id()).is_some())
+        })
+        .with_context(|| said().unwrap_or_default())?;
+        let pid = child_of(pasta.id()).context("pasta has a child")?;
+        let container = Self {
+            world,
+            services,
+            _pasta: pasta,
+            pid,
+        };
+        wait_until("the container has a route", || {
+            let mut route = Command::new("nsenter");
+            route.args(["-n", "-t", &pid.to_string(), "ip", "route"]);
+            Ok(probe::output(&mut route)?.contains("default"))
+        })?;
+        Ok(container)
+    }
+
+    /// From within the container's network, the way a process joins it: with no privilege but its owner's.
+    fn attempt(&self, mut command: Command) -> Result<Outcome> {
+        let pid = self.pid.to_string();
+        command
+            .args(["--preserve-credentials", "-U", "-n", "-t", &pid])
+            .arg(probe::program()?)
+            .args(["--timeout-ms", "1000", &format!("tcp/192.0.2.1/{PORT}")]);
+        probe::run_command(&mut command)?
+            .into_iter()
+            .next()
+            .context("one outcome")
+    }
+}
+
+/// The child of a process, which has one.
+fn child_of(pid: u32) -> Option<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    children.split_whitespace().next()?.parse().ok()
+}
+
+/// Lets everybody open /dev/net/tun, as most hosts do.
+fn give_tun() -> Result<()> {
+    let none: Option<&str> = None;
+    mount(
+        Some("tun"),
+        "/mnt",
+        Some("tmpfs"),
+        MsFlags::empty(),
+        Some("mode=755"),
+    )?;
+    let node = Path::new("/mnt/tun");
+    let everybody = Mode::from_bits_truncate(0o666);
+    mknod(node, SFlag::S_IFCHR, everybody, makedev(10, 200))?;
+    nix::sys::stat::fchmodat(
+        nix::fcntl::AT_FDCWD,
+        node,
+        everybody,
+        nix::sys::stat::FchmodatFlags::FollowSymlink,
+    )?;
+    mount(Some(node), "/dev/net/tun", none, MsFlags::MS_BIND, none)?;
+    Ok(())
+}
+
+fn nobody(label: &str) -> Result<Fence> {
+    Ok(Fence::new(label)?.with(&["--user", "nobody"]))
+}
+
+#[test]
+fn a_namespace_that_was_made_outside_is_no_way_to_the_host() -> Result<()> {
+    let container = Container::new()?;
+    let host = &container.world.host;
+    let control = container.attempt(host.command_as(NOBODY, "nsenter"))?;
+    ensure!(control.is_reached(), "control: {control:?}");
+    let before = container.services.arrivals().len();
+    assert_eq!(before, 1);
+
+    let fence = nobody("foreign")?;
+    let outcome = container.attempt(fence.command(host, "nsenter"))?;
+    assert!(outcome.failed_with("EPERM"), "{outcome:?}");
+    let refusal = fence.await_refusal(|refusal| refusal.hook == "sock_create")?;
+    assert_eq!(refusal.rule, "deny-foreign-netns", "{refusal:?}");
+    assert_eq!(container.services.arrivals().len(), before);
+
+    let allowed = nobody("joined")?.with(&["--allow-foreign-netns"]);
+    let outcome = container.attempt(allowed.command(host, "nsenter"))?;
+    assert!(outcome.is_reached(), "with the option: {outcome:?}");
+    Ok(())
+}
+
+/// Whoever makes one is alone in it.
+#[test]
+fn namespaces_that_are_made_inside_can_be_used() -> Result<()> {
+    let world = World::new()?;
+    let probe = probe::program()?.display().to_string();
+    let attempt = format!("{probe} tcp/198.51.100.7/{PORT}");
+    for script in [
+        format!("unshare -Urn {attempt}"),
+        // One within another, and by a process in a cgroup namespace of its own.
+        format!("unshare -Urn unshare -n {attempt}"),
+        format!("unshare -UrnC {attempt}"),
+    ] {
+        let fence = nobody("made")?;
+        let mut command = fence.command(&world.host, "sh");
+        let outcomes = probe::run_command(command.args(["-c", &script]))?;
+        // There is a socket, and no way from there.
+        assert!(
+            outcomes[0].failed_with("ENETUNREACH"),
+            "{script}: {outcomes:?}"
+        );
+    }
+    Ok(())
+}
+
+/// To join one and to make another there is to be alone again.
+#[test]
+fn a_namespace_made_inside_of_one_from_outside_can_be_used() -> Result<()> {
+    let container = Container::new()?;
+    let fence = nobody("again")?;
+    let mut command = fence.command(&container.world.host, "nsenter");
+    command
+        .args([
+            "--preserve-credentials",
+            "-U",
+            "-n",
+            "-t",
+            &container.pid.to_string(),
+        ])
+        .args(["unshare", "-n"])
+        .arg(probe::program()?)
+        .arg(format!("tcp/198.51.100.7/{PORT}"));
+    let outcomes = probe::run_command(&mut command)?;
+    assert!(outcomes[0].failed_with("ENETUNREACH"), "{outcomes:?}");
+    Ok(())
+}

@@ -1,0 +1,275 @@
+//! What a policy allowed and does not any more: no socket keeps it.
+
+use std::{
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    thread::{self, sleep},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use tests::{
+    fence::{Fence, qfence},
+    listener::Listeners,
+    probe::{self, Outcome},
+    run::{Ended, to_end, wait_until},
+    shell::Shell,
+    world::{HOST_V4, SERVER_V4, SERVER_V6, World},
+};
+
+/// A service of the host's.
+const PORT: u16 = 8080;
+/// The port in the fence that speaks to it.
+const INSIDE: u16 = 5000;
+
+fn set(world: &World, fence: &Fence, options: &[&str]) -> Result<Ended> {
+    let mut command = world.host.command(qfence()?);
+    command.args(["set", fence.name()]).args(options);
+    let ended = to_end(command)?;
+    assert_eq!(ended.code(), Some(0), "{options:?}: {ended:?}");
+    Ok(ended)
+}
+
+fn ask(shell: &mut Shell, attempt: &str) -> Result<Outcome> {
+    let outcomes = shell.attempt(&["--timeout-ms", "500", attempt])?;
+    outcomes.into_iter().next().context("one outcome")
+}
+
+/// The host's answers are answers, however often they come: they open no way.
+#[test]
+fn a_service_that_was_asked_has_not_spoken_first() -> Result<()> {
+    let world = World::new()?;
+    let services = Listeners::everywhere(&world.host, PORT)?;
+    let rule = format!("udp:{HOST_V4}:{PORT}");
+    for (before, after) in [
+        (vec!["--allow", &*rule], vec!["--deny", &*rule]),
+        (vec!["--monitor"], vec!["--enforce"]),
+    ] {
+        let fence = Fence::new("asked")?
+            .with(&["--user", "nobody"])
+            .with(&before);
+        let mut inside = Shell::start(fence.command(&world.host, "sh"))?;
+        let attempt = format!("udp-from/{INSIDE}/{HOST_V4}/{PORT}");
+        for _ in 0..3 {
+            let outcome = ask(&mut inside, &attempt)?;
+            ensure!(outcome.is_reached(), "control: {outcome:?}");
+        }
+        set(&world, &fence, &after)?;
+        let arrived = services.arrivals().len();
+        for _ in 0..3 {
+            let outcome = ask(&mut inside, &attempt)?;
+            assert!(
+                outcome.failed_with("ECONNREFUSED"),
+                "{after:?}: {outcome:?}"
+            );
+        }
+        assert_eq!(services.arrivals().len(), arrived, "{after:?}");
+        fence.await_refusal(|refusal| refusal.destination == HOST_V4.to_string())?;
+        inside.tell("exit")?;
+    }
+    Ok(())
+}
+
+/// A nameserver that was asked, and is none any more.
+#[test]
+fn a_former_nameserver_is_answered_no_more() -> Result<()> {
+    let world = World::new()?;
+    let before: IpAddr = "127.0.0.53".parse()?;
+    let _service = Listeners::everywhere(&world.host, 53)?;
+    for change in ["resolv.conf", "--dns deny"] {
+        world.write_resolv_conf("nameserver 127.0.0.53\n")?;
+        let fence = Fence::new("dns")?.with(&["--user", "nobody"]);
+        let mut inside = Shell::start(fence.command(&world.host, "sh"))?;
+        let attempt = format!("udp-from/{INSIDE}/{before}/53");
+        let outcome = ask(&mut inside, &attempt)?;
+        ensure!(outcome.is_reached(), "control: {outcome:?}");
+        match change {
+            "resolv.conf" => world.write_resolv_conf("nameserver 127.0.0.54\n")?,
+            _ => drop(set(&world, &fence, &["--dns", "deny"])?),
+        }
+        wait_until("the former nameserver is refused", || {
+            Ok(ask(&mut inside, &attempt)?.failed_with("ECONNREFUSED"))
+        })
+        .context(change)?;
+        inside.tell("exit")?;
+    }
+    Ok(())
+}
+
+/// Who spoke first is answered, by a rule of its own, until the policy changes; and again when it speaks again.
+#[test]
+fn replies_are_counted_and_forgotten_with_the_policy() -> Result<()> {
+    let world = World::new()?;
+    let fence = Fence::new("replies")?.with(&["--user", "nobody"]);
+    let mut inside = Shell::start(fence.command(&world.host, "sh"))?;
+    let program = probe::program()?.display().to_string();
+    inside.tell(&format!("{program} --serve udp/{INSIDE} &"))?;
+    assert_eq!(inside.next_line()?, "serving");
+    let speak = || -> Result<()> {
+        let attempt = format!("udp-from/{PORT}/127.0.0.1/{INSIDE}");
+        let outcomes = probe::run(&world.host, &["--timeout-ms", "500", &attempt])?;
+        ensure!(outcomes[0].errno.is_none(), "{outcomes:?}");
+        Ok(())
+    };
+    let answer = format!("udp-from/{INSIDE}/127.0.0.1/{PORT}");
+    speak()?;
+    let outcome = ask(&mut inside, &answer)?;
+    ensure!(outcome.errno.is_none(), "control: {outcome:?}");
+
+    let mut show = world.host.command(qfence()?);
+    show.args(["policy", "show", "--json", fence.name()]);
+    let shown: serde_json::Value = serde_json::from_str(&to_end(show)?.stdout)?;
+    let replies = &shown["replies"];
+    ensure!(replies["calls"].as_u64() >= Some(1), "{replies}");
+    ensure!(replies["packets"].as_u64() >= Some(1), "{replies}");
+
+    set(&world, &fence, &["--deny", "tcp:192.0.2.1:9"])?;
+    let outcome = ask(&mut inside, &answer)?;
+    assert!(outcome.failed_with("ECONNREFUSED"), "{outcome:?}");
+    speak()?;
+    let outcome = ask(&mut inside, &answer)?;
+    ensure!(outcome.errno.is_none(), "after it spoke again: {outcome:?}");
+    inside.tell("kill $!; exit")
+}
+
+/// A socket that came out of accept(), let go of its peer and connected anew, is the fence's own doing.
+#[test]
+fn what_was_accepted_and_connects_anew_is_ended_too() -> Result<()> {
+    let world = World::new()?;
+    for server in [SERVER_V4, SERVER_V6] {
+        let echo = world
+            .internet
+            .run(|| Ok(TcpListener::bind(SocketAddr::new(server, PORT))?))?;
+        thread::spawn(move || -> std::io::Result<()> {
+            for stream in echo.incoming() {
+                let stream = stream?;
+                thread::spawn(move || std::io::copy(&mut &stream, &mut &stream));
+            }
+            Ok(())
+        });
+        let fence = Fence::new("accepted")?.with(&["--user", "nobody"]);
+        let mut inside = Shell::start(fence.command(&world.host, "sh"))?;
+        let program = probe::program()?.display().to_string();
+        inside.tell(&format!("{program} --hold accepted-tcp/{server}/{PORT}"))?;
+        // Somebody on the host connects to its listener.
+        let own: SocketAddr = match server {
+            IpAddr::V4(_) => "127.0.0.1:5999".parse()?,
+            IpAddr::V6(_) => "[::1]:5999".parse()?,
+        };
+        let mut peer = None;
+        wait_until("the listener in the fence is up", || {
+            peer = world.host.run(|| Ok(TcpStream::connect(own).ok()))?;
+            Ok(peer.is_some())
+        })?;
+        assert_eq!(
+            inside.next_line()?,
+            format!("accepted-tcp/{server}/{PORT} held")
+        );
+        assert_eq!(inside.next_line()?, "holding");
+        inside.tell("")?;
+        assert_eq!(
+            inside.next_line()?,
+            format!("accepted-tcp/{server}/{PORT} stands")
+        );
+        assert_eq!(inside.next_line()?, "asked");
+
+        let ended = set(&world, &fence, &["--deny", &server.to_string()])?;
+        assert!(ended.stderr.contains("qfence: ended tcp "), "{ended:?}");
+        let line = inside.next_line()?;
+        assert_eq!(
+            line,
+            format!("accepted-tcp/{server}/{PORT} ended ECONNABORTED")
+        );
+    }
+    Ok(())
+}
+
+/// The kernel opens ways of MPTCP by itself: what it is refused is the doing of the connection's owner.
+#[test]
+fn a_way_that_the_kernel_opens_is_its_owners() -> Result<()> {
+    let world = World::new()?;
+    let host = &world.host;
+    host.ip("mptcp limits set subflow 4 add_addr_accepted 4")?;
+    world
+        .internet
+        .ip("mptcp limits set subflow 4 add_addr_accepted 4")?;
+    // The peer says that it is to be had at an address of the host's, too.
+    world
+        .internet
+        .ip(&format!("mptcp endpoint add {HOST_V4} signal"))?;
+    let program = probe::program()?.display().to_string();
+    let mut server = Shell::start(world.internet.command("sh"))?;
+    server.tell(&format!("{program} --serve echo-mptcp/{PORT}"))?;
+    assert_eq!(server.next_line()?, "serving");
+
+    let fence = Fence::new("mptcp")?.with(&["--user", "nobody"]);
+    let mut inside = Shell::start(fence.command(host, "sh"))?;
+    inside.tell(&format!("{program} --hold mptcp/{SERVER_V4}/{PORT}"))?;
+    assert_eq!(
+        inside.next_line()?,
+        format!("mptcp/{SERVER_V4}/{PORT} held")
+    );
+    assert_eq!(inside.next_line()?, "holding");
+    inside.tell("")?;
+    assert_eq!(
+        inside.next_line()?,
+        format!("mptcp/{SERVER_V4}/{PORT} stands")
+    );
+    let refusal = fence.await_refusal(|refusal| refusal.destination == HOST_V4.to_string())?;
+    assert_eq!(
+        (&*refusal.hook, &*refusal.command),
+        ("connect4", "probe"),
+        "{refusal:?}"
+    );
+    ensure!(refusal.pid != 0 && refusal.cgroup != 1, "{refusal:?}");
+    Ok(())
+}
+
+/// Waits so long that nobody counts as following the host any more.
+fn outlast_the_pulse() {
+    sleep(Duration::from_nanos(qfence_common::pulse::FOLLOWED_FOR_NS) + Duration::from_secs(2));
+}
+
+/// What is broadcast is not known when nobody follows the host's addresses: nothing is.
+#[test]
+fn an_orphan_broadcasts_to_nobody() -> Result<()> {
+    let world = World::new()?;
+    let services = Listeners::everywhere(&world.host, PORT)?;
+    let _internet = Listeners::everywhere(&world.internet, PORT)?;
+    let fence = Fence::new("orphan")?.with(&["--user", "nobody"]);
+    let mut inside = Shell::start(fence.command(&world.host, "sh"))?;
+    let broadcast = format!("udp/10.77.0.255/{PORT}");
+    let elsewhere = format!("udp/{SERVER_V4}/{PORT}");
+    let outcome = ask(&mut inside, &elsewhere)?;
+    ensure!(outcome.is_reached(), "control: {outcome:?}");
+
+    inside.kill_supervisor()?;
+    outlast_the_pulse();
+    world.host_ip("address add 10.77.0.1/24 brd + dev br0")?;
+    let arrived = services.arrivals().len();
+    for _ in 0..4 {
+        let outcome = ask(&mut inside, &broadcast)?;
+        assert!(outcome.failed_with("ECONNREFUSED"), "{outcome:?}");
+    }
+    assert_eq!(services.arrivals().len(), arrived);
+    // Sockets that may not broadcast go on.
+    let outcome = ask(&mut inside, &elsewhere)?;
+    ensure!(outcome.is_reached(), "control: {outcome:?}");
+
+    // The control: it does arrive without a fence.
+    let outcomes = probe::run(&world.host, &["--timeout-ms", "500", &broadcast])?;
+    ensure!(outcomes[0].errno.is_none(), "{outcomes:?}");
+    wait_until("the broadcast arrives", || {
+        Ok(services.arrivals().len() > arrived)
+    })?;
+    let mut logs = world.host.command(qfence()?);
+    logs.args(["logs", fence.name()]);
+    let shown = to_end(logs)?;
+    ensure!(
+        shown.stdout.contains("rule deny-unfollowed-broadcast"),
+        "{shown:?}"
+    );
+    let mut rm = world.host.command(qfence()?);
+    rm.args(["rm", fence.name()]);
+    to_end(rm)?;
+    Ok(())
+}
