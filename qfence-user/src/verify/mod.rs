@@ -10,7 +10,7 @@
 //! | [`listeners`], [`witness`] | who answers there; who sees what arrives |
 //! | [`throwaway`] | the fence, and its record of refusals |
 //! | [`actors`] | processes of an unprivileged user, outside and inside |
-//! | [`cases`], [`device`], [`service`] | what is tried |
+//! | [`cases`], [`device`], [`keys`], [`service`] | what is tried |
 //! | [`run`] | tries it all |
 //! | [`judge`], [`report`] | what that shows |
 //! | [`short`] | the short form, before `exec` |
@@ -19,6 +19,7 @@ pub mod actors;
 pub mod cases;
 pub mod device;
 pub mod judge;
+pub mod keys;
 pub mod listeners;
 pub mod mounts;
 pub mod netns;
