@@ -2,6 +2,7 @@
 
 mod bpf;
 mod calls;
+mod capabilities;
 mod filter;
 mod process;
 mod seccomp;

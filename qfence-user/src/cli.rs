@@ -234,8 +234,8 @@ pub struct Exec {
 
     /// User to run the command as [default: who called sudo]
     ///
-    /// A group that is given is the only one. Without it the user has all of theirs, so that
-    /// /dev/kvm works.
+    /// A group that is given is the only one, for root too. Without it the user has all of theirs, so
+    /// that /dev/kvm works.
     #[arg(long, value_name = "NAME|UID[:GROUP]")]
     pub user: Option<String>,
 

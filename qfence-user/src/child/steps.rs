@@ -19,7 +19,7 @@ use nix::{
 };
 use qfence_common::Hook;
 
-use super::{Launch, StartError, seccomp, spawn::enter};
+use super::{Launch, StartError, capabilities, seccomp, spawn::enter};
 use crate::proof::Proof;
 
 /// The steps of the child, each told to the parent before it is taken: the last one told is the one
@@ -35,7 +35,9 @@ enum Step {
     ProveSendmsg6,
     RestoreLimitsAndSignals,
     SetGroups,
+    SetSecurebits,
     SetUser,
+    DropCapabilities,
     SetNoNewPrivs,
     InstallFilter,
     Exec,
@@ -60,7 +62,9 @@ const DEEDS: [&str; Step::Exec as usize] = [
     "prove the fence at sendmsg6",
     "restore limits and signals",
     "set the groups",
+    "clear the securebits that keep capabilities",
     "set the user",
+    "give up the capabilities of root",
     "set no_new_privs",
     "install the filter of system calls",
 ];
@@ -119,8 +123,20 @@ pub(super) fn before_exec(
         if let Some((uid, gid, groups)) = &identity {
             tell(Step::SetGroups)?;
             set_groups(groups, *gid)?;
+            if !uid.is_root() && allow_new_privs {
+                // Under no_new_privs there is no way back to root, so that they have nothing to say.
+                tell(Step::SetSecurebits)?;
+                capabilities::lose_with_root()?;
+            }
             tell(Step::SetUser)?;
             set_user(*uid)?;
+            if !uid.is_root() {
+                tell(Step::DropCapabilities)?;
+                capabilities::drop_all()?;
+                if !capabilities::are_none()? {
+                    return Err(Errno::EEXIST.into());
+                }
+            }
         }
         if !allow_new_privs {
             tell(Step::SetNoNewPrivs)?;

@@ -198,13 +198,14 @@ fn hint(forwards: &[Forward], policy: &Follower) {
 
 /// What the user should know before it starts.
 fn warn(options: &Exec, identity: Option<&Identity>, paths: &Paths) {
-    if identity.is_none() {
+    let is_root = identity.is_none_or(|identity| identity.uid.is_root());
+    if is_root {
         say(
             "warning: the command runs as root, and root can leave its fence; give --user, or call \
              with sudo",
         );
     }
-    if options.allow_raw && (identity.is_none() || options.allow_new_privs) {
+    if options.allow_raw && (is_root || options.allow_new_privs) {
         say(
             "warning: with --allow-raw, packets that root sends from raw sockets to IPv4 multicast and \
              broadcast addresses reach this host too",
