@@ -32,6 +32,7 @@ use crate::{
     integrity::Integrity,
     kernel::{Attempts, Kernel, Maps, Settings},
     metrics::{address::Listener, serve::Server},
+    nested,
     paths::Paths,
     policy::{Policy, names::Known},
     programs,
@@ -63,6 +64,7 @@ struct Wanted {
 pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     require_root()?;
     inherited::close_all_but(options.preserve_fds)?;
+    nested::refuse(paths)?;
     if options.verify {
         // Ctrl-C ends both, as long as the signals are not blocked.
         let sentence = verify_first()?;

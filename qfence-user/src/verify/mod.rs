@@ -38,6 +38,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
 use crate::{
+    nested,
     paths::Paths,
     signals::{Blocked, Received, Signals},
 };
@@ -62,6 +63,7 @@ pub enum Ended {
 /// # Errors
 /// If something cannot be tried: then nothing is shown. What was made is removed.
 pub fn verify(paths: &Paths, short: bool) -> Result<Ended> {
+    nested::refuse(paths)?;
     let blocked = Blocked::new()?;
     let paths = mounts::make_private(paths)?;
     let scene = Scene::enter()?;
