@@ -1,6 +1,11 @@
 //! Starts the command: what is to be done for it before it is executed, and after.
 
+mod bpf;
+mod calls;
+mod capabilities;
+mod filter;
 mod process;
+mod seccomp;
 mod spawn;
 mod steps;
 
@@ -13,6 +18,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
+pub use filter::{Filter, Strictness};
 use nix::{
     fcntl::OFlag,
     sys::{
@@ -42,6 +48,8 @@ pub struct Launch<'a> {
     pub entry: Option<Entry>,
     /// How the fence is known to hold; `None` if that need not be proved first.
     pub proof: Option<Proof>,
+    /// The filter of system calls; `None` to leave them as they are, which is no fence.
+    pub filter: Option<&'a Filter>,
     /// Whether programs in the fence may gain privileges, by set-user-ID say.
     pub allow_new_privs: bool,
     /// The signal mask qfence was started with.

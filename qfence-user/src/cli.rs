@@ -127,7 +127,8 @@ How far an attempt came, without the fence and with it:
   not allowed  an unprivileged user may not
 
 Verdicts:
-  stopped   gets through without the fence, and the fence has it on record as refused
+  stopped   gets through without the fence, and the fence has it on record as refused; or, where the
+            layer is seccomp, which records nothing, that alone stops it as well
   works     must work, and does
   untried   unsupported or not allowed, without the fence already
   PASSED    got through the fence
@@ -143,7 +144,7 @@ Fields of each attempt, and of each thing that must work:
   attempt  as in the table
   without  reached, arrived, nothing, unsupported or unprivileged
   with     the same with the fence
-  layers   the hooks that refused it
+  layers   the hooks that refused it; or seccomp, the filter of system calls
   errno    the error with the fence, or null
   ms       milliseconds with the fence
   verdict  stopped, works, untried, passed, broken or unproven
@@ -212,6 +213,9 @@ pub enum Verb {
     /// Open a device, and say what came of it
     #[command(hide = true)]
     Open(OpenDevice),
+    /// Have the kernel ask for a key, and say what came of it
+    #[command(hide = true)]
+    RequestKey,
     /// Answer whoever comes
     #[command(hide = true)]
     Service,
@@ -231,8 +235,8 @@ pub struct Exec {
 
     /// User to run the command as [default: who called sudo]
     ///
-    /// A group that is given is the only one. Without it the user has all of theirs, so that
-    /// /dev/kvm works.
+    /// A group that is given is the only one, for root too. Without it the user has all of theirs, so
+    /// that /dev/kvm works.
     #[arg(long, value_name = "NAME|UID[:GROUP]")]
     pub user: Option<String>,
 
@@ -301,6 +305,24 @@ pub struct Exec {
     /// Let programs in the fence gain privileges, as set-user-ID programs do
     #[arg(long)]
     pub allow_new_privs: bool,
+
+    /// Let programs of 32 bits, and of x32, set all options of their sockets
+    ///
+    /// The kernel asks the fence's programs about options that 64-bit calls set, and about no others. So
+    /// a filter of system calls (seccomp) refuses those that matter to calls of 32 bits, all that are set
+    /// by socketcall(2), and x32 and io_uring to such calls. With this option pings to the broadcast
+    /// addresses of this host's networks, and the reports that the kernel sends for those who join
+    /// multicast groups, reach this host.
+    #[arg(long)]
+    pub allow_compat_sockopt: bool,
+
+    /// Close ways out that few programs need, beside those that are closed anyway
+    ///
+    /// Refuses request_key(2), add_key(2) and keyctl(2) altogether. Without it request_key(2) is refused
+    /// if it has call-out information, with which the kernel has a program of root's ask for the key,
+    /// outside of the fence.
+    #[arg(long)]
+    pub strict: bool,
 
     /// Let a QEMU have networks that the fence does not see, such as tap
     ///

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The cgroup under the hierarchy's root that all fences are in.
-const PARENT: &str = "qfence";
+pub(crate) const PARENT: &str = "qfence";
 
 /// Why there is no hierarchy to work in.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +45,7 @@ pub enum NoHierarchy {
 #[derive(Clone, Debug)]
 pub struct Hierarchy {
     mount: PathBuf,
+    root: PathBuf,
 }
 
 impl Hierarchy {
@@ -64,6 +65,7 @@ impl Hierarchy {
         match candidates.iter().find(visible) {
             Some(mount) => Ok(Self {
                 mount: mount.point.clone(),
+                root: mount.root.clone(),
             }),
             None if mounts.iter().any(|mount| mount.fs_type == "cgroup") => {
                 Err(NoHierarchy::OnlyV1.into())
@@ -76,6 +78,12 @@ impl Hierarchy {
     #[must_use]
     pub fn mount(&self) -> &Path {
         &self.mount
+    }
+
+    /// Which cgroup is mounted there, as the kernel shows it to this process.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// The directory that all fences are in.

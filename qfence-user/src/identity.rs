@@ -48,13 +48,14 @@ impl Sudo {
     }
 }
 
-/// The identity to change to; `None` to stay root, with root's environment as it is.
+/// The identity to change to; `None` to stay root, with root's groups and environment as they are.
 ///
 /// `user` is what `--user` says; otherwise it is whoever called sudo.
 ///
 /// # Errors
 /// If there is no such user or group.
 pub fn choose(user: Option<&str>, sudo: &Sudo) -> Result<Option<Identity>> {
+    let has_group = user.is_some_and(|spec| spec.contains(':'));
     let identity = match (user, &sudo.uid) {
         (Some(spec), _) => parse(spec)?,
         (None, None) => return Ok(None),
@@ -77,7 +78,7 @@ pub fn choose(user: Option<&str>, sudo: &Sudo) -> Result<Option<Identity>> {
         "{} is no id of a user or a group",
         u32::MAX
     );
-    Ok((!identity.uid.is_root()).then_some(identity))
+    Ok((has_group || !identity.uid.is_root()).then_some(identity))
 }
 
 /// `NAME`, `UID`, `NAME:GROUP` or `UID:GID`. A group that is given is the only one, as for podman.
@@ -190,6 +191,16 @@ mod tests {
         assert_eq!(choose(None, &Sudo::default()).unwrap(), None);
         assert_eq!(choose(Some("root"), &sudo("65534", "65534")).unwrap(), None);
         assert_eq!(choose(None, &sudo("0", "0")).unwrap(), None);
+    }
+
+    #[test]
+    fn root_with_a_group_is_of_that_group() {
+        for spec in ["root:777", "0:777"] {
+            let root = choose(Some(spec), &Sudo::default()).unwrap().unwrap();
+            assert_eq!((root.uid.as_raw(), root.gid.as_raw()), (0, 777), "{spec}");
+            assert_eq!(root.groups, [root.gid]);
+        }
+        assert!(choose(Some("root:no-such-group"), &Sudo::default()).is_err());
     }
 
     #[test]

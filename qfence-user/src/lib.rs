@@ -10,6 +10,7 @@
 //! | [`paths`] | where on the host qfence works |
 //! | [`identity`] | the user a command runs as |
 //! | [`inherited`] | the descriptors qfence was started with |
+//! | [`nested`] | the fence qfence was started in, if it was |
 //! | [`qemu`], [`programs`] | networks of a QEMU that the fence does not see; the files it names |
 //! | [`mounts`] | the mount table |
 //! | [`hierarchy`], [`cgroup`] | own cgroups |
@@ -72,6 +73,7 @@ pub mod metrics;
 pub mod mounts;
 pub mod name;
 pub mod nameservers;
+pub mod nested;
 pub mod netlink;
 pub mod paths;
 pub mod pins;

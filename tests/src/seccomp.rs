@@ -6,18 +6,28 @@ use nix::libc;
 
 /// Has a command, and all that it starts, find no clone3(2): what containers' filters say of it.
 pub fn without_clone3(command: &mut Command) {
+    without(command, libc::SYS_clone3);
+}
+
+/// The same with seccomp(2), as of a kernel that has no filters. This is one all the same, so that prctl(2) could
+/// install another.
+pub fn without_seccomp(command: &mut Command) {
+    without(command, libc::SYS_seccomp);
+}
+
+fn without(command: &mut Command, call: libc::c_long) {
     let step = |code: u32, jump: [u8; 2], k: u32| libc::sock_filter {
         code: u16::try_from(code).unwrap_or_default(),
         jt: jump[0],
         jf: jump[1],
         k,
     };
-    let clone3 = u32::try_from(libc::SYS_clone3).unwrap_or_default();
+    let call = u32::try_from(call).unwrap_or_default();
     let refusal = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs();
     let mut filter = [
         // The number of the call is what `struct seccomp_data` begins with.
         step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, [0, 0], 0),
-        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, [0, 1], clone3),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, [0, 1], call),
         step(libc::BPF_RET | libc::BPF_K, [0, 0], refusal),
         step(libc::BPF_RET | libc::BPF_K, [0, 0], libc::SECCOMP_RET_ALLOW),
     ];

@@ -9,6 +9,7 @@ use tests::{
     namespace::{NOBODY, Namespace},
     remains,
     run::{Ended, to_end, without_sudo},
+    seccomp::without_seccomp,
     shell::Shell,
     workspace,
 };
@@ -315,6 +316,23 @@ fn a_host_without_cgroups_is_told_what_to_do() -> Result<()> {
         "qfence: error: no cgroup2 file system is mounted here (`ip netns exec` hides it: use \
          `nsenter --net=…`): mount it with `mount -t cgroup2 cgroup2 /sys/fs/cgroup`\n"
     );
+    Ok(())
+}
+
+#[test]
+fn without_filters_of_system_calls_nothing_runs() -> Result<()> {
+    for options in [&[][..], &["--allow-new-privs"], &["--user", "root"]] {
+        let mut command = Command::new(qfence()?);
+        without_seccomp(&mut command);
+        let said = refused_by(command, options)?;
+        let last = said.lines().last().unwrap_or_default();
+        assert_eq!(
+            last,
+            "qfence: error: cannot install the filter of system calls for the command (this kernel has no filters of \
+             system calls, without which the fence would not hold calls of 32 bits: use one with \
+             CONFIG_SECCOMP_FILTER): Function not implemented (os error 38)"
+        );
+    }
     Ok(())
 }
 

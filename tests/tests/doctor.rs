@@ -21,11 +21,12 @@ use tests::{
 };
 
 /// What there is whatever the host is like.
-const ALWAYS: [&str; 21] = [
+const ALWAYS: [&str; 22] = [
     "root",
     "capabilities",
     "kernel",
     "memlock",
+    "seccomp",
     "cgroup2",
     "net_cls, net_prio",
     "bpffs",

@@ -108,6 +108,13 @@ fn every_class_is_stopped_here_and_all_that_must_works() -> Result<()> {
     ];
     assert!(layers.is_superset(&BTreeSet::from(all)), "{layers:?}");
     let rows = report.rows();
+    for attempt in ["ping/192.0.2.255+compat", "request_key, calling out"] {
+        let row = rows[attempt];
+        assert!(
+            row.verdict == "untried" || row.layers == ["seccomp"],
+            "{row:?}"
+        );
+    }
     for attempt in EVERYWHERE {
         assert_eq!(rows[attempt].verdict, "stopped", "{:?}", rows[attempt]);
     }

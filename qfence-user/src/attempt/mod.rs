@@ -20,6 +20,7 @@
 //! ```
 
 mod answer;
+mod compat;
 mod datagram;
 mod open;
 mod options;

@@ -40,6 +40,8 @@ pub struct Options {
     pub on_v6: bool,
     /// `+unspec`: the socket address is of IPv4, and its family says `AF_UNSPEC`.
     pub unspec: bool,
+    /// `+compat`: what allows broadcasts is a call of 32 bits.
+    pub compat: bool,
     /// `+pause`: stops before the first byte is sent (after connect()), until told to go on.
     pub pause: bool,
 }
@@ -55,6 +57,7 @@ impl Options {
                 "transparent" => &mut self.transparent,
                 "on-v6" => &mut self.on_v6,
                 "unspec" => &mut self.unspec,
+                "compat" => &mut self.compat,
                 "pause" => &mut self.pause,
                 _ => return Err(unknown()),
             };
@@ -107,6 +110,7 @@ impl fmt::Display for Options {
             ("transparent", self.transparent),
             ("on-v6", self.on_v6),
             ("unspec", self.unspec),
+            ("compat", self.compat),
             ("pause", self.pause),
         ];
         for (name, _) in flags.into_iter().filter(|(_, set)| *set) {

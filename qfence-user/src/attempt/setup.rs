@@ -3,14 +3,16 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nix::{
+    errno::Errno,
     libc,
     sys::socket::{setsockopt, sockopt},
 };
 use socket2::Socket;
 
 use super::{
+    compat,
     open::index,
-    outcome::{At, Step, Stop},
+    outcome::{At, Step, Stop, errno_of},
     payload, raw,
     spec::Attempt,
     way::{Datagram, Opening, Sending, Way},
@@ -29,7 +31,15 @@ pub(super) fn set(socket: &Socket, attempt: &Attempt) -> Result<(), Stop> {
     match attempt.way {
         Way::Stream(_, opening) => set_opening(socket, opening)?,
         Way::Datagram(datagram, sending) => {
-            if may_be_broadcast(attempt.destination.address) {
+            if attempt.options.compat {
+                // What it is refused, the send says.
+                match compat::set_broadcast(socket) {
+                    Err(error) if errno_of(&error) == Errno::ENOSYS => {
+                        return Err(Stop::Failed(Step::Setsockopt, Errno::ENOSYS));
+                    }
+                    _ => {}
+                }
+            } else if may_be_broadcast(attempt.destination.address) {
                 // Without it a send to a broadcast address fails, and says so.
                 let _ = socket.set_broadcast(true);
             }

@@ -89,6 +89,8 @@ impl Attempt {
             "with IPv4, if +lsrr= does"
         } else if (options.segment.is_some() || options.home_route.is_some()) && v4 {
             "with IPv6, if +srh= or +rh2= does"
+        } else if options.compat && !(is_datagram && v4) {
+            "with packets over IPv4, if +compat does"
         } else if destination.zone.is_some() && v4 {
             "with IPv6, if a device does"
         } else {
@@ -176,6 +178,7 @@ mod tests {
             "udp/fe80::10%eth0/53",
             "udp/::ffff:127.0.0.1/1+src=::+port=4000+reuse",
             "ping/192.0.2.10+lsrr=198.51.100.7",
+            "ping/192.0.2.255+compat",
             "ping/2001:db8::1+srh=2001:db8::2",
             "ping/2001:db8::1+rh2=2001:db8::2",
             "raw-header/10.0.2.2/8080+src=10.0.2.15",
@@ -209,6 +212,8 @@ mod tests {
             ("udp/127.0.0.1/1+srh=::1", "if +srh= or +rh2= does"),
             ("udp-connected/127.0.0.1/1+unspec", "if +unspec does"),
             ("ping/127.0.0.1+on-v6", "if +on-v6 does"),
+            ("ping/::1+compat", "if +compat does"),
+            ("tcp/127.0.0.1/1+compat", "if +compat does"),
             ("udp/127.0.0.1%lo/1", "if a device does"),
         ] {
             let error = text.parse::<Attempt>().unwrap_err().to_string();

@@ -19,7 +19,7 @@ use nix::{
 };
 use qfence_common::Hook;
 
-use super::{Launch, StartError, spawn::enter};
+use super::{Launch, StartError, capabilities, seccomp, spawn::enter};
 use crate::proof::Proof;
 
 /// The steps of the child, each told to the parent before it is taken: the last one told is the one
@@ -35,8 +35,11 @@ enum Step {
     ProveSendmsg6,
     RestoreLimitsAndSignals,
     SetGroups,
+    SetSecurebits,
     SetUser,
+    DropCapabilities,
     SetNoNewPrivs,
+    InstallFilter,
     Exec,
 }
 
@@ -59,8 +62,11 @@ const DEEDS: [&str; Step::Exec as usize] = [
     "prove the fence at sendmsg6",
     "restore limits and signals",
     "set the groups",
+    "clear the securebits that keep capabilities",
     "set the user",
+    "give up the capabilities of root",
     "set no_new_privs",
+    "install the filter of system calls",
 ];
 
 /// What the child does between fork and exec. It waits for a byte at `wait`; `gate` is where that comes from. It
@@ -79,6 +85,7 @@ pub(super) fn before_exec(
     let reignored = launch.reignored;
     let allow_new_privs = launch.allow_new_privs;
     let proof = launch.proof;
+    let filter = launch.filter.cloned();
     move |procs| {
         let tell = |step: Step| nix::unistd::write(&progress, &[step as u8]);
         // First, while this is still root: the file is root's.
@@ -102,15 +109,39 @@ pub(super) fn before_exec(
         setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard)?;
         reignored.ignore()?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None)?;
+        let install = || match &filter {
+            Some(filter) => {
+                tell(Step::InstallFilter)?;
+                seccomp::install(filter)
+            }
+            None => Ok(()),
+        };
+        // It takes no_new_privs or root.
+        if allow_new_privs {
+            install()?;
+        }
         if let Some((uid, gid, groups)) = &identity {
             tell(Step::SetGroups)?;
             set_groups(groups, *gid)?;
+            if !uid.is_root() && allow_new_privs {
+                // Under no_new_privs there is no way back to root, so that they have nothing to say.
+                tell(Step::SetSecurebits)?;
+                capabilities::lose_with_root()?;
+            }
             tell(Step::SetUser)?;
             set_user(*uid)?;
+            if !uid.is_root() {
+                tell(Step::DropCapabilities)?;
+                capabilities::drop_all()?;
+                if !capabilities::are_none()? {
+                    return Err(Errno::EEXIST.into());
+                }
+            }
         }
         if !allow_new_privs {
             tell(Step::SetNoNewPrivs)?;
             prctl::set_no_new_privs()?;
+            install()?;
         }
         tell(Step::Exec)?;
         Ok(())
@@ -153,7 +184,11 @@ pub(super) fn explain(
         DEEDS.get(usize::from(*step)).copied().unwrap_or("")
     });
     if !last.is_empty() {
-        let doing = format!("cannot {last} for the command");
+        let mut doing = format!("cannot {last} for the command");
+        if steps.last() == Some(&(Step::InstallFilter as u8)) {
+            let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
+            doing = format!("{doing} ({})", seccomp::advice(errno));
+        }
         return StartError::Failed(anyhow::Error::new(error).context(doing));
     }
     match error.kind() {

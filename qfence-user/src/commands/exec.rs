@@ -18,7 +18,7 @@ use crate::{
         sink::{self, Sink},
         writer::Writer,
     },
-    child::{self, Launch, StartError},
+    child::{self, Filter, Launch, StartError, Strictness},
     choose,
     cli::Exec,
     compile::Compiled,
@@ -32,6 +32,7 @@ use crate::{
     integrity::Integrity,
     kernel::{Attempts, Kernel, Maps, Settings},
     metrics::{address::Listener, serve::Server},
+    nested,
     paths::Paths,
     policy::{Policy, names::Known},
     programs,
@@ -63,6 +64,7 @@ struct Wanted {
 pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     require_root()?;
     inherited::close_all_but(options.preserve_fds)?;
+    nested::refuse(paths)?;
     if options.verify {
         // Ctrl-C ends both, as long as the signals are not blocked.
         let sentence = verify_first()?;
@@ -198,13 +200,14 @@ fn hint(forwards: &[Forward], policy: &Follower) {
 
 /// What the user should know before it starts.
 fn warn(options: &Exec, identity: Option<&Identity>, paths: &Paths) {
-    if identity.is_none() {
+    let is_root = identity.is_none_or(|identity| identity.uid.is_root());
+    if is_root {
         say(
             "warning: the command runs as root, and root can leave its fence; give --user, or call \
              with sudo",
         );
     }
-    if options.allow_raw && (identity.is_none() || options.allow_new_privs) {
+    if options.allow_raw && (is_root || options.allow_new_privs) {
         say(
             "warning: with --allow-raw, packets that root sends from raw sockets to IPv4 multicast and \
              broadcast addresses reach this host too",
@@ -297,6 +300,10 @@ async fn supervise(
         identity: wanted.identity.as_ref(),
         entry: Some(fence.cgroup().entry()?),
         proof: Some(policy.kernel().proof()),
+        filter: Some(&Filter::new(Strictness {
+            allow_compat_sockopt: options.allow_compat_sockopt,
+            strict: options.strict,
+        })),
         allow_new_privs: options.allow_new_privs,
         signal_mask: blocked.mask_before(),
         reignored: blocked.reignored(),

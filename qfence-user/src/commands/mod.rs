@@ -59,6 +59,7 @@ pub fn run() -> ExitCode {
         Verb::Doctor(options) => doctor::run(options, &paths),
         Verb::Verify(options) => verify::run(options, &paths),
         Verb::Open(options) => verify::open(options).map(|()| 0),
+        Verb::RequestKey => verify::request_key().map(|()| 0),
         Verb::Service => verify::serve().map(|()| 0),
     };
     match status {

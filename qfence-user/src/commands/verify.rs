@@ -11,7 +11,7 @@ use crate::{
     exit::of_signal,
     inherited,
     paths::Paths,
-    verify::{Ended, device, service, verify},
+    verify::{Ended, device, keys, service, verify},
 };
 
 /// Runs `verify`; returns the exit status.
@@ -40,6 +40,14 @@ pub fn run(options: &Verify, paths: &Paths) -> Result<u8> {
 /// If standard output cannot be written to.
 pub fn open(options: &OpenDevice) -> Result<()> {
     print(&serde_json::to_string(&device::open(&options.path))?)
+}
+
+/// Runs the hidden verb `request-key`.
+///
+/// # Errors
+/// If standard output cannot be written to.
+pub fn request_key() -> Result<()> {
+    print(&serde_json::to_string(&keys::ask())?)
 }
 
 /// Runs the hidden verb `service`, until somebody ends the process.

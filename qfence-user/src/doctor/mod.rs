@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`privileges`] | root, its capabilities |
 //! | [`release`], [`memlock`] | the kernel's version, the limit on locked memory |
+//! | [`seccomp`] | filters of system calls |
 //! | [`cgroups`] | the cgroup2 hierarchy: mode, containment, delegated subtrees, controllers |
 //! | [`classes`] | cgroup v1's net_cls and net_prio, which take sockets out of their cgroups |
 //! | [`bpffs`] | where links are pinned |
@@ -22,6 +23,7 @@ pub mod memlock;
 pub mod privileges;
 pub mod programs;
 pub mod release;
+pub mod seccomp;
 pub mod table;
 
 use std::fs;
@@ -52,6 +54,8 @@ pub fn examine(paths: &Paths) -> Result<Vec<Finding>> {
         hard == nix::libc::RLIM_INFINITY,
         hard,
     ));
+
+    findings.push(seccomp::examine(&paths.proc));
 
     let (hierarchy, of_cgroups) = cgroups::examine(&paths.mountinfo)?;
     findings.extend(of_cgroups);

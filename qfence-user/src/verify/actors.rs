@@ -8,7 +8,7 @@ use tokio::{net::unix::pipe, time::timeout};
 
 use crate::{
     attempt::Outcome,
-    child::{self, Child, Launch},
+    child::{self, Child, Filter, Launch, Strictness},
     fence::Fence,
     identity::{self, Identity, Sudo},
     signals::Blocked,
@@ -30,6 +30,8 @@ pub enum Place {
     Outside,
     /// In the fence.
     Inside,
+    /// Without the fence, but for the filter of system calls that it has: what that alone stops.
+    Filtered,
 }
 
 /// What every process is started with.
@@ -37,6 +39,7 @@ pub struct Actors {
     identity: Identity,
     blocked: Blocked,
     locked_memory: (u64, u64),
+    filter: Filter,
 }
 
 impl Actors {
@@ -50,6 +53,7 @@ impl Actors {
             identity: identity.context("the unprivileged user is root here")?,
             blocked,
             locked_memory: child::lift_locked_memory_limit()?,
+            filter: Filter::new(Strictness::default()),
         })
     }
 
@@ -96,8 +100,9 @@ impl Actors {
     ) -> Result<Actor> {
         let entry = match place {
             Place::Inside => Some(fence.cgroup().entry()?),
-            Place::Outside => None,
+            Place::Outside | Place::Filtered => None,
         };
+        let filter = (place != Place::Outside).then_some(&self.filter);
         let (read, write) = pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe")?;
         let words = [SELF].iter().chain(arguments);
         let command: Vec<OsString> = words.map(OsString::from).collect();
@@ -107,6 +112,7 @@ impl Actors {
             entry,
             // What an attempt comes to is the proof, and on record.
             proof: None,
+            filter,
             allow_new_privs: false,
             signal_mask: self.blocked.mask_before(),
             reignored: self.blocked.reignored(),

@@ -99,6 +99,7 @@ pub const ATTEMPTS: &[Case] = &[
     short("ping/127.0.0.1"),
     case("ping/192.0.2.10"),
     case("ping/192.0.2.255"),
+    short("ping/192.0.2.255+compat"),
     case("ping/224.0.0.1"),
     case("ping-connected/192.0.2.10"),
     short("ping/::1"),

@@ -117,6 +117,16 @@ pub fn attempt(without: &Trial, with: &Trial) -> Verdict {
     }
 }
 
+/// How the filter of system calls is called where hooks are. It records nothing.
+pub const FILTER: &str = "seccomp";
+
+/// Whether the filter of system calls stops an attempt by itself, in the way in which the fence does: nothing of the
+/// attempt is seen without the fence but with the filter, and what it fails with is the same.
+#[must_use]
+pub fn is_stopped_by_filter(with: &Trial, filtered: &Trial) -> bool {
+    filtered.end == End::Nothing && filtered.errno.is_some() && filtered.errno == with.errno
+}
+
 /// Judges what must work.
 #[must_use]
 pub fn must_work(without: &Trial, with: &Trial) -> Verdict {
@@ -158,6 +168,27 @@ mod tests {
                 assert_eq!(attempt(&trial(control, &[]), &with), Verdict::Passed);
             }
         }
+    }
+
+    #[test]
+    fn the_filter_has_stopped_what_it_stops_alone_and_alike() {
+        let ended = |end, errno: Option<&str>| Trial {
+            errno: errno.map(str::to_owned),
+            ..trial(end, &[])
+        };
+        let with = ended(End::Nothing, Some("EPERM"));
+        assert!(is_stopped_by_filter(&with, &with));
+        for filtered in [
+            ended(End::Reached, None),
+            ended(End::Arrived, Some("EPERM")),
+            ended(End::Nothing, Some("EACCES")),
+            ended(End::Nothing, None),
+            ended(End::Unprivileged, Some("EPERM")),
+        ] {
+            assert!(!is_stopped_by_filter(&with, &filtered), "{filtered:?}");
+        }
+        let silent = ended(End::Nothing, None);
+        assert!(!is_stopped_by_filter(&silent, &silent));
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! | [`listeners`], [`witness`] | who answers there; who sees what arrives |
 //! | [`throwaway`] | the fence, and its record of refusals |
 //! | [`actors`] | processes of an unprivileged user, outside and inside |
-//! | [`cases`], [`device`], [`service`] | what is tried |
+//! | [`cases`], [`device`], [`keys`], [`service`] | what is tried |
 //! | [`run`] | tries it all |
 //! | [`judge`], [`report`] | what that shows |
 //! | [`short`] | the short form, before `exec` |
@@ -19,6 +19,7 @@ pub mod actors;
 pub mod cases;
 pub mod device;
 pub mod judge;
+pub mod keys;
 pub mod listeners;
 pub mod mounts;
 pub mod netns;
@@ -37,6 +38,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
 use crate::{
+    nested,
     paths::Paths,
     signals::{Blocked, Received, Signals},
 };
@@ -61,6 +63,7 @@ pub enum Ended {
 /// # Errors
 /// If something cannot be tried: then nothing is shown. What was made is removed.
 pub fn verify(paths: &Paths, short: bool) -> Result<Ended> {
+    nested::refuse(paths)?;
     let blocked = Blocked::new()?;
     let paths = mounts::make_private(paths)?;
     let scene = Scene::enter()?;

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use nix::{errno::Errno, net::if_::if_nametoindex};
 use tests::probe::{Ending, Outcome};
 
-use crate::{bulk, connect, dns};
+use crate::{bulk, compat::Manner, connect, dns, keys::Keys};
 
 /// The port of DNS servers.
 const DNS: u16 = 53;
@@ -27,6 +27,12 @@ pub(crate) enum Attempt {
     UdpConnected(SocketAddr),
     /// Send an ICMP echo request from an unconnected "ping" socket, and wait for an answer.
     Ping(SocketAddr),
+    /// The same to a broadcast address, once that was allowed by a call in that manner.
+    PingBy(Manner, SocketAddr),
+    /// Set an option of a UDP socket by a call in that manner, by level and name, to zeros.
+    Option(Manner, i32, i32),
+    /// Make a call for keys in that manner.
+    Keys(Manner, Keys),
     /// Ask a DNS server for a name's IPv4 address.
     Dns(SocketAddr, String),
     /// The same by TCP.
@@ -69,6 +75,13 @@ impl Attempt {
                 Self::UdpFrom(local.parse()?, socket_address(address, port.parse()?)?)
             }
             ["ping", address] => Self::Ping(socket_address(address, 0)?),
+            ["ping-by", manner, address] => {
+                Self::PingBy(Manner::parse(manner)?, socket_address(address, 0)?)
+            }
+            ["option", manner, level, name] => {
+                Self::Option(Manner::parse(manner)?, level.parse()?, name.parse()?)
+            }
+            ["keys", manner, what] => Self::Keys(Manner::parse(manner)?, Keys::parse(what)?),
             ["dns", server, name] => Self::Dns(socket_address(server, DNS)?, name.to_owned()),
             ["dns-tcp", server, name] => {
                 Self::DnsTcp(socket_address(server, DNS)?, name.to_owned())
@@ -113,7 +126,10 @@ impl Attempt {
             Self::Udp(address) => connect::udp(*address, limit),
             Self::UdpFrom(port, address) => connect::udp_from(*port, *address, limit),
             Self::UdpConnected(address) => connect::udp_connected(*address, limit),
-            Self::Ping(address) => connect::ping(*address, limit),
+            Self::Ping(address) => connect::ping(*address, limit, None),
+            Self::PingBy(manner, address) => connect::ping(*address, limit, Some(*manner)),
+            Self::Option(manner, level, name) => connect::option(*manner, *level, *name),
+            Self::Keys(manner, keys) => connect::done(keys.ask(*manner)),
             Self::Dns(server, name) => dns::udp(*server, name, limit),
             Self::DnsTcp(server, name) => dns::tcp(*server, name, limit),
             Self::BulkTcp(address) => bulk::tcp(*address, limit),

@@ -9,13 +9,17 @@ use std::{
 
 use nix::{
     errno::Errno,
+    libc,
     sys::socket::{
         AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, setsockopt, socket,
         sockopt,
     },
 };
 
-use crate::attempt::{Reached, Unreached};
+use crate::{
+    attempt::{Reached, Unreached},
+    compat::{Manner, set_option},
+};
 
 /// What is sent in a datagram.
 pub(crate) const HELLO: &[u8] = b"hello?\n";
@@ -116,7 +120,13 @@ pub(crate) fn receive(socket: &UdpSocket, limit: Duration) -> Result<Vec<u8>, Un
     }
 }
 
-pub(crate) fn ping(address: SocketAddr, limit: Duration) -> Result<Reached, Unreached> {
+/// Sends a ping; to a broadcast address once that was allowed, by a call in the manner that is given, or natively if
+/// it must be.
+pub(crate) fn ping(
+    address: SocketAddr,
+    limit: Duration,
+    manner: Option<Manner>,
+) -> Result<Reached, Unreached> {
     let start = Instant::now();
     let (family, protocol, echo_request) = match address {
         SocketAddr::V4(_) => (AddressFamily::Inet, SockProtocol::Icmp, 8),
@@ -129,6 +139,16 @@ pub(crate) fn ping(address: SocketAddr, limit: Duration) -> Result<Reached, Unre
     let socket = UdpSocket::from(socket);
     let mut request = vec![echo_request, 0, 0, 0, 0, 0, 0, 1];
     request.extend_from_slice(HELLO);
+    if let Some(manner) = manner {
+        let on = 1_i32.to_ne_bytes();
+        set_option(
+            manner,
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_BROADCAST,
+            &on,
+        )?;
+    }
     if let Err(error) = socket.send_to(&request, address) {
         // A broadcast, which the socket must be allowed.
         if error.raw_os_error() != Some(Errno::EACCES as i32) {
@@ -142,4 +162,16 @@ pub(crate) fn ping(address: SocketAddr, limit: Duration) -> Result<Reached, Unre
         after: start.elapsed(),
         reply: None,
     })
+}
+
+/// Sets an option of a UDP socket of IPv6, which takes IPv4's as well, to eight zeros.
+pub(crate) fn option(manner: Manner, level: i32, name: i32) -> Result<Reached, Unreached> {
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
+    done(set_option(manner, socket.as_raw_fd(), level, name, &[0; 8]))
+}
+
+/// A call that reaches nobody, and succeeds or does not.
+pub(crate) fn done<T>(result: io::Result<T>) -> Result<Reached, Unreached> {
+    let after = Duration::ZERO;
+    Ok(result.map(|_| Reached { after, reply: None })?)
 }

@@ -1,5 +1,8 @@
 //! `probe [--timeout-ms N] ATTEMPT…`: makes attempts and prints one JSON line for each.
 //!
+//! Some of them are made by system calls in a MANNER: `native`, `compat` (of 32 bits), `socketcall`, or `ring` (by an
+//! io_uring that a call of 32 bits set up).
+//!
 //! `probe --flood N ATTEMPT`: the same attempt N times in a row, and one line of counts.
 //!
 //! `probe [--for-ms N] --connect-each FILE`: connects to each destination in a file, `tcp/ADDRESS/PORT` or
@@ -25,6 +28,7 @@
 
 mod attempt;
 mod bulk;
+mod compat;
 mod connect;
 mod connect_each;
 mod dns;
@@ -33,6 +37,7 @@ mod forge;
 mod hear;
 mod hold;
 mod join;
+mod keys;
 mod load;
 mod serve;
 
@@ -51,6 +56,7 @@ const USAGE: &str = "probe [--timeout-ms N] [--flood N] ATTEMPT… | probe --ser
        probe --join GROUP/DEVICE | probe --hold KIND/ADDRESS/PORT…
 ATTEMPT: tcp/ADDRESS/PORT udp/ADDRESS/PORT udp-connected/ADDRESS/PORT
          udp-from/LOCAL-PORT/ADDRESS/PORT ping/ADDRESS
+         ping-by/MANNER/ADDRESS option/MANNER/LEVEL/NAME keys/MANNER/search|call-out|add|control
          dns/SERVER/NAME dns-tcp/SERVER/NAME bulk-tcp/ADDRESS/PORT bulk-udp/ADDRESS/PORT";
 
 fn main() -> ExitCode {

@@ -1,0 +1,52 @@
+//! Calls for keys.
+
+use std::io;
+
+use anyhow::{Result, bail};
+
+use crate::compat::{ADD_KEY, KEYCTL, Low, Manner, REQUEST_KEY, call};
+
+/// `KEY_SPEC_PROCESS_KEYRING` and `KEYCTL_GET_KEYRING_ID` of linux/keyctl.h.
+const PROCESS_KEYRING: isize = -2;
+const GET_KEYRING_ID: usize = 0;
+
+/// What is asked of the kernel.
+#[derive(Clone, Copy)]
+pub(crate) enum Keys {
+    /// Look for a key.
+    Search,
+    /// Have somebody make it if there is none.
+    CallOut,
+    /// Make one.
+    Add,
+    /// Anything else.
+    Control,
+}
+
+impl Keys {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        Ok(match text {
+            "search" => Self::Search,
+            "call-out" => Self::CallOut,
+            "add" => Self::Add,
+            "control" => Self::Control,
+            _ => bail!("{text} is nothing to be done with keys"),
+        })
+    }
+
+    pub(crate) fn ask(self, manner: Manner) -> io::Result<i64> {
+        let mut memory = Low::new()?;
+        let mut put = |text: &[u8]| memory.put(text).addr();
+        let (kind, description) = (put(b"user\0"), put(b"qfence:probe\0"));
+        let payload = put(b"payload\0");
+        let ring = PROCESS_KEYRING.cast_unsigned();
+        let (number, arguments) = match self {
+            Self::Search => (REQUEST_KEY, [kind, description, 0, ring, 0]),
+            Self::CallOut => (REQUEST_KEY, [kind, description, payload, ring, 0]),
+            Self::Add => (ADD_KEY, [kind, description, payload, 7, ring]),
+            Self::Control => (KEYCTL, [GET_KEYRING_ID, ring, 1, 0, 0]),
+        };
+        // SAFETY: strings that end in zero, in low memory, and numbers.
+        unsafe { call(manner, number, arguments) }
+    }
+}

@@ -1,0 +1,214 @@
+//! What no program on the cgroup sees, because the kernel does not ask it or because it is no packet, the filter of
+//! system calls refuses.
+
+use anyhow::{Context as _, Result};
+use tests::{
+    echoes,
+    fence::Fence,
+    namespace::NOBODY,
+    probe::{self, Outcome},
+    run::{fenced, to_end},
+    world::{GATEWAY_V4, SERVER_V4, World},
+};
+
+/// The broadcast address of the host's LAN.
+const BROADCAST: &str = "192.0.2.255";
+
+/// Ways to set an option that the kernel asks no program about.
+const UNASKED: [&str; 3] = ["compat", "socketcall", "ring"];
+
+/// A host that answers pings to its groups, and a fence on it.
+struct Scene {
+    world: World,
+    fence: Fence,
+}
+
+impl Scene {
+    fn new(options: &[&str]) -> Result<Self> {
+        let world = World::new()?;
+        world
+            .host
+            .sysctl("net/ipv4/icmp_echo_ignore_broadcasts", "0")?;
+        let fence = Fence::new("calls")?
+            .with(&["--user", "nobody"])
+            .with(options);
+        Ok(Self { world, fence })
+    }
+
+    fn inside(&self, attempts: &[String]) -> Result<Vec<Outcome>> {
+        let mut command = self.fence.command(&self.world.host, probe::program()?);
+        probe::run_command(command.args(["--timeout-ms", "500"]).args(attempts))
+    }
+
+    fn outside(&self, attempts: &[String]) -> Result<Vec<Outcome>> {
+        let words = ["--timeout-ms", "500"].into_iter();
+        let words: Vec<&str> = words.chain(attempts.iter().map(String::as_str)).collect();
+        probe::run_as(NOBODY, &self.world.host, &words)
+    }
+
+    /// How many pings the host got in the meantime.
+    fn pings(&self, during: impl FnOnce() -> Result<()>) -> Result<u64> {
+        let (before, _) = echoes::arrived(&self.world.host)?;
+        during()?;
+        let (after, _) = echoes::arrived(&self.world.host)?;
+        Ok(after - before)
+    }
+}
+
+fn broadcasts() -> Vec<String> {
+    UNASKED
+        .map(|manner| format!("ping-by/{manner}/{BROADCAST}"))
+        .into()
+}
+
+#[test]
+fn broadcast_pings_do_not_reach_the_host_whatever_call_allows_them() -> Result<()> {
+    let scene = Scene::new(&[])?;
+    let seen = scene.pings(|| {
+        for outcome in scene.outside(&broadcasts())? {
+            assert!(outcome.is_reached(), "control: {outcome:?}");
+        }
+        Ok(())
+    })?;
+    assert_eq!(seen, 3, "control");
+    let mut outcomes = Vec::new();
+    let seen = scene.pings(|| {
+        outcomes = scene.inside(&broadcasts())?;
+        Ok(())
+    })?;
+    assert_eq!(seen, 0, "{outcomes:?}");
+    // There is no such ring to ask.
+    for (outcome, errno) in outcomes.iter().zip(["EPERM", "EPERM", "ENOSYS"]) {
+        assert!(outcome.failed_with(errno), "{outcome:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn compat_calls_join_no_groups() -> Result<()> {
+    let scene = Scene::new(&[])?;
+    let joins = [
+        (0, [35, 37, 38, 39, 40, 41].as_slice()),
+        (41, &[20, 27]),
+        (0, &[42, 43, 44, 46, 47, 48]),
+        (41, &[42, 43, 44, 46, 47, 48]),
+    ];
+    let attempts: Vec<String> = joins
+        .iter()
+        .flat_map(|(level, names)| names.iter().map(move |name| (level, name)))
+        .map(|(level, name)| format!("option/compat/{level}/{name}"))
+        .collect();
+    for outcome in scene.outside(&attempts)? {
+        assert!(!outcome.failed_with("EPERM"), "control: {outcome:?}");
+    }
+    for outcome in scene.inside(&attempts)? {
+        assert!(outcome.failed_with("EPERM"), "{outcome:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn other_options_can_be_set_by_compat_calls() -> Result<()> {
+    let scene = Scene::new(&[])?;
+    // SO_REUSEADDR, IP_TOS, IPV6_MULTICAST_HOPS, TCP_NODELAY's number at UDP's level.
+    let others = ["1/2", "0/1", "41/18", "17/1"];
+    let attempts: Vec<_> = ["native", "compat"]
+        .iter()
+        .flat_map(|manner| others.map(|option| format!("option/{manner}/{option}")))
+        .collect();
+    let outside = scene.outside(&attempts)?;
+    let inside = scene.inside(&attempts)?;
+    assert!(outside.iter().any(Outcome::is_reached), "{outside:?}");
+    for (outside, inside) in outside.iter().zip(&inside) {
+        assert_eq!(
+            (outside.ending, outside.errno),
+            (inside.ending, inside.errno),
+            "{inside:?}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn who_asks_for_it_gets_compat_options_and_no_more() -> Result<()> {
+    let scene = Scene::new(&["--allow-compat-sockopt"])?;
+    // The packet is dropped, and the copy that the kernel makes for the host before that is not.
+    let seen = scene.pings(|| scene.inside(&broadcasts()).map(drop))?;
+    assert_eq!(seen, 3);
+    let rest = ["keys/native/call-out".into(), "keys/compat/call-out".into()];
+    for outcome in scene.inside(&rest)? {
+        assert!(outcome.failed_with("EPERM"), "{outcome:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_kernel_calls_nobody_out_for_a_key() -> Result<()> {
+    let scene = Scene::new(&[])?;
+    let call_out: [String; 2] =
+        ["native", "compat"].map(|manner| format!("keys/{manner}/call-out"));
+    for outcome in scene.outside(&call_out)? {
+        // The latter says that there is no /sbin/request-key on this machine, which was to be run.
+        let has_called = outcome.failed_with("ENOKEY") || outcome.failed_with("ENOENT");
+        assert!(has_called, "control: {outcome:?}");
+    }
+    for outcome in scene.inside(&call_out)? {
+        assert!(outcome.failed_with("EPERM"), "{outcome:?}");
+    }
+    // Keys are there all the same.
+    let rest = ["add", "search", "control"].map(|what| format!("keys/native/{what}"));
+    for outcome in scene.inside(&rest)? {
+        assert!(outcome.is_reached(), "{outcome:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn who_is_strict_has_no_keys() -> Result<()> {
+    let scene = Scene::new(&["--strict"])?;
+    let all: Vec<String> = ["native", "compat"]
+        .iter()
+        .flat_map(|manner| {
+            let what = ["call-out", "add", "search", "control"];
+            what.map(|what| format!("keys/{manner}/{what}"))
+        })
+        .collect();
+    for outcome in scene.outside(&all)? {
+        assert!(!outcome.failed_with("EPERM"), "control: {outcome:?}");
+    }
+    for outcome in scene.inside(&all)? {
+        assert!(outcome.failed_with("EPERM"), "{outcome:?}");
+    }
+    Ok(())
+}
+
+/// It is installed before privileges go where they may come back, and for root as for others.
+#[test]
+fn everybody_has_the_filter() -> Result<()> {
+    for options in [
+        &["--user", "nobody"][..],
+        &["--user", "nobody", "--allow-new-privs"],
+        &["--user", "root"],
+        &["--user", "root", "--allow-new-privs"],
+        &["--user", "nobody", "--monitor"],
+        &["--user", "nobody", "--allow-compat-sockopt", "--strict"],
+    ] {
+        let fence = Fence::new("filter")?.with(options);
+        let probe = probe::program()?;
+        let probe = probe.to_str().context("a path")?;
+        let ended = to_end(fenced(&fence, &[probe, "keys/native/call-out"]))?;
+        let outcomes: Vec<Outcome> = probe::read_lines(&ended.stdout)?;
+        assert!(outcomes[0].failed_with("EPERM"), "{options:?}: {ended:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_internet_is_there_all_the_same() -> Result<()> {
+    let scene = Scene::new(&["--strict"])?;
+    let attempts = [GATEWAY_V4, SERVER_V4].map(|address| format!("ping/{address}"));
+    for outcome in scene.inside(&attempts)? {
+        assert!(outcome.is_reached(), "{outcome:?}");
+    }
+    Ok(())
+}
