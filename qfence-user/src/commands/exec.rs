@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use super::{metrics, require_root};
 use crate::{
+    aside::Aside,
     audit::{
         auditor::{Auditor, Ended},
         process::Processes,
@@ -356,6 +357,7 @@ async fn supervise(
         auditor,
         fence: name,
         integrity,
+        aside: Aside::start()?,
         traces,
     };
     let end_the_rest = || {

@@ -34,7 +34,7 @@ pub mod witness;
 use std::fs;
 
 use anyhow::{Context, Result};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, raise};
 
 use crate::{
     paths::Paths,
@@ -112,6 +112,8 @@ async fn interruption(signals: &mut Signals) -> Result<Signal> {
             Received::Child | Received::Reopen => {}
             Received::PassOn(signal) => return Ok(signal),
             Received::Shared => return Ok(Signal::SIGINT),
+            // The fence is a throw-away one: nobody needs to follow for it meanwhile.
+            Received::Stop(_) => raise(Signal::SIGSTOP).context("cannot stop")?,
         }
     }
 }
