@@ -3,12 +3,8 @@
 use std::{process::ExitStatus, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use aya_log::EbpfLogger;
 use nix::sys::signal::kill;
-use tokio::{
-    io::unix::AsyncFd,
-    time::{MissedTickBehavior, interval},
-};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
     aside::Aside,
@@ -18,7 +14,6 @@ use crate::{
     integrity::Integrity,
     job::Job,
     signals::{Received, Signals},
-    traces::{Traces, flush},
 };
 
 /// How often damage is looked for, and what failed is tried again.
@@ -38,8 +33,6 @@ pub struct Supervisor {
     pub integrity: Integrity,
     /// What says what fails, without being waited for.
     pub aside: Aside,
-    /// The traces of the programs, if they are on.
-    pub traces: Option<AsyncFd<EbpfLogger<Traces>>>,
 }
 
 impl Supervisor {
@@ -87,7 +80,6 @@ impl Supervisor {
                     self.policy.take_over(&mut self.aside).await;
                 }
                 changed = self.policy.changed() => self.policy.keep_up(changed, &mut self.aside).await,
-                () = flush(&mut self.traces) => {}
                 _ = tick.tick() => {
                     self.report_damage();
                     self.policy.tick(&mut self.aside).await;

@@ -447,3 +447,17 @@ fn a_terminal_whose_output_is_stopped_does_not_stop_the_following() -> Result<()
     scene.terminal.expect("qfence: the fence does not follow")?;
     Ok(())
 }
+
+#[test]
+fn traces_on_a_terminal_whose_output_is_stopped_do_not_stop_the_following() -> Result<()> {
+    let mut scene = Scene::new("traces")?;
+    scene.fence = scene.fence.with(&["-vv"]);
+    scene.launch("", "while read line; do :; done")?;
+    scene.terminal.press(CTRL_S)?;
+    let outcome = scene.attempt(INTERNET)?;
+    ensure!(outcome.is_reached(), "{outcome:?}");
+    scene.ensure_late_broadcasts_are_refused()?;
+    scene.terminal.press(CTRL_Q)?;
+    scene.terminal.expect("qfence: trace: ")?;
+    Ok(())
+}

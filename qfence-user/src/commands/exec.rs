@@ -37,12 +37,11 @@ use crate::{
     policy::{Policy, names::Known},
     programs,
     qemu::{self, guestfwd::Forward},
-    readable::readable,
     say::{printable, say},
     signals::Blocked,
     state::State,
     supervise::Supervisor,
-    traces::Traces,
+    traces::{self, Traces},
     verify::short::verify_first,
 };
 
@@ -308,12 +307,9 @@ async fn supervise(
     policy.kernel().finish_loading()?;
     step(options, "loaded the eBPF programs");
 
-    let traces = if trace {
-        let traces = policy.kernel().take_traces(Traces)?;
-        Some(readable(traces).context("cannot poll the traces")?)
-    } else {
-        None
-    };
+    if trace {
+        traces::print(policy.kernel().take_traces(Traces)?)?;
+    }
     let name: Arc<str> = fence.name().into();
     let sources = Sources {
         attempts: Attempts::open(&pins)?.context("somebody reads the attempts already")?,
@@ -358,7 +354,6 @@ async fn supervise(
         fence: name,
         integrity,
         aside: Aside::start()?,
-        traces,
     };
     let end_the_rest = || {
         if !options.keep
