@@ -1,5 +1,6 @@
 //! Starts the command: what is to be done for it before it is executed, and after.
 
+mod apart;
 mod bpf;
 mod calls;
 mod capabilities;
@@ -12,12 +13,13 @@ mod steps;
 use std::{
     ffi::OsString,
     fs::File,
-    io::{self, Read, Write},
+    io::{self, Write},
     os::fd::{AsRawFd, OwnedFd},
     thread::{self, JoinHandle},
 };
 
 use anyhow::{Context, Result, anyhow};
+pub use apart::{Apart, Told, start_apart};
 pub use filter::{Filter, Strictness};
 use nix::{
     fcntl::OFlag,
@@ -28,6 +30,7 @@ use nix::{
     unistd::pipe2,
 };
 pub use process::Child;
+use process::read_progress;
 pub use spawn::Entry;
 use spawn::{Words, failure, spawn};
 use steps::{before_exec, explain};
@@ -168,14 +171,15 @@ pub fn prepare(launch: Launch<'_>) -> Result<Starting, StartError> {
         let spawned = unsafe { spawn(&words, entry, stdout, &fail, before_exec) };
         drop(fail);
         let mut child = spawned.context("cannot fork for the command")?;
-        let mut told = Vec::new();
-        // Until the command is executed, or the child has ended.
-        if let Err(error) = File::from(progress).read_to_end(&mut told) {
-            let _ = child.kill();
-            let _ = child.wait();
-            let doing = "cannot read how far the command is";
-            return Err(anyhow::Error::new(error).context(doing).into());
-        }
+        let told = match read_progress(progress.into(), child.pid()) {
+            Ok(told) => told,
+            Err(error) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                let doing = "cannot read how far the command is";
+                return Err(anyhow::Error::new(error).context(doing).into());
+            }
+        };
         match failure(&told) {
             (_, None) => Ok(child),
             (steps, Some(error)) => {

@@ -70,6 +70,10 @@ A RULE is [PROTOCOL:]DESTINATION[:PORTS]; the first that matches decides:
   PORTS        80,443,8000-8080; all if there are none
 An IPv6 address stands in brackets beside a protocol or ports: udp:[fd00::1]:53.
 
+Ctrl-Z stops the command and qfence with it. Until they go on, another process (`qfence-user stand-in`) follows
+this host's addresses and nameservers; if it cannot be started, the command goes on at once. `kill -STOP` of qfence by
+root stops the following.
+
 Exit status:
   that of the command, or 128 and the number of the signal that ended it
   125  qfence failed; nothing runs
@@ -219,6 +223,9 @@ pub enum Verb {
     /// Answer whoever comes
     #[command(hide = true)]
     Service,
+    /// Follow this host's addresses and nameservers for a fence whose supervisor is stopped
+    #[command(hide = true)]
+    StandIn(StandIn),
 }
 
 /// `qfence-user exec`.
@@ -547,6 +554,13 @@ pub struct Verify {
     /// One attempt for each layer, and some of what must work, as `exec --verify` does
     #[arg(long)]
     pub short: bool,
+}
+
+/// The hidden verb `stand-in`.
+#[derive(Debug, Args)]
+pub struct StandIn {
+    /// The name of the fence
+    pub name: String,
 }
 
 /// The hidden verb `open`.

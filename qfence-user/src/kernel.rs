@@ -160,14 +160,6 @@ impl Kernel {
         &self.maps
     }
 
-    /// Puts a policy in force, whole, in place of the one before, if there is one.
-    ///
-    /// # Errors
-    /// As [`Maps::publish`].
-    pub fn publish(&mut self, policy: &Compiled) -> Result<()> {
-        self.maps.publish(policy)
-    }
-
     /// Attaches every program to the cgroup and pins its link in `pins`.
     ///
     /// # Errors
@@ -210,6 +202,12 @@ impl Kernel {
     /// If it was taken before.
     pub fn take_traces<L: log::Log>(&mut self, logger: L) -> Result<EbpfLogger<L>> {
         EbpfLogger::init_with_logger(self.ebpf()?, logger).context("cannot read the traces")
+    }
+}
+
+impl AsMut<Maps> for Kernel {
+    fn as_mut(&mut self) -> &mut Maps {
+        &mut self.maps
     }
 }
 

@@ -29,6 +29,7 @@
 //! | [`child`] | starts the command |
 //! | [`dispositions`] | signals that the caller ignores |
 //! | [`signals`], [`job`] | what reaches the supervisor; the terminal's job control |
+//! | [`stand_in`] | follows the host while the supervisor is stopped |
 //! | [`follow`] | the policy in force, true to the host |
 //! | [`change`] | changes it while it is in force, from another process |
 //! | [`established`] | ends connections that it denies |
@@ -36,7 +37,7 @@
 //! | [`supervise`] | runs until the command ends |
 //! | [`audit`], [`what`] | what was tried: out of the kernel, onto record, to wherever people look |
 //! | [`snapshot`], [`metrics`], [`top`] | what a fence has counted; for monitoring systems; in a terminal |
-//! | [`traces`], [`say`] | what the programs say; qfence's own words |
+//! | [`traces`], [`say`], [`aside`] | what the programs say; qfence's own words |
 //! | [`readable`] | waits for descriptors |
 //! | [`explain`], [`suggest`] | why a destination is refused; a profile out of what was seen |
 //! | [`attempt`] | attempts to reach a destination in every way there is |
@@ -44,6 +45,7 @@
 //! | [`doctor`] | whether this host can fence |
 //! | [`verify`] | whether a fence holds on it |
 
+pub mod aside;
 pub mod attempt;
 pub mod audit;
 pub mod cgroup;
@@ -86,6 +88,7 @@ pub mod resolv;
 pub mod say;
 pub mod signals;
 pub mod snapshot;
+pub mod stand_in;
 pub mod state;
 pub mod store;
 pub mod suggest;

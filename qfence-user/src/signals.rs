@@ -19,6 +19,10 @@ const FOR_THE_COMMAND: [Signal; 4] = [
     Signal::SIGQUIT,
 ];
 
+/// Signals by which a terminal stops a job. They must not stop the supervisor: it stops itself, along with the
+/// command, once somebody else follows the host's addresses (`job.rs`).
+const STOPS: [Signal; 3] = [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU];
+
 /// What a signal asks of the supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
@@ -30,6 +34,8 @@ pub enum Received {
     Reopen,
     /// The command got it too: the terminal sends to the whole process group.
     Shared,
+    /// The job is to stop. The signal is to be passed on if the command did not get it too.
+    Stop(Option<Signal>),
 }
 
 /// The signals are blocked, rather than handled, so that the command inherits what the caller had
@@ -52,12 +58,13 @@ impl Blocked {
         let mut received = SigSet::empty();
         received.add(Signal::SIGCHLD);
         received.add(Signal::SIGUSR1);
-        for signal in FOR_THE_COMMAND {
-            // What the caller ignores (nohup) is ignored.
-            if ignored & (1 << (signal as i32 - 1)) == 0 {
-                received.add(signal);
-            }
-        }
+        // What the caller ignores (nohup) is ignored.
+        let is_ignored = |signal: &Signal| ignored & (1 << (*signal as i32 - 1)) != 0;
+        received.extend(
+            FOR_THE_COMMAND
+                .into_iter()
+                .filter(|signal| !is_ignored(signal)),
+        );
         let mut blocked = received;
         // A supervisor in the background writes to the terminal all the same (stty tostop), and may
         // hand it over.
@@ -66,6 +73,7 @@ impl Blocked {
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&blocked), Some(&mut before))
             .context("cannot block signals")?;
         let reignored = Reignored::take_back(ignored)?;
+        received.extend(STOPS.into_iter().filter(|signal| !is_ignored(signal)));
         Ok(Self {
             received,
             before,
@@ -85,11 +93,16 @@ impl Blocked {
         self.reignored
     }
 
-    /// Starts to receive them. Must be called within a tokio runtime.
+    /// Starts to receive them. Must be called within a tokio runtime, and before the first thread.
+    ///
+    /// From here on the terminal does not stop this process any more. Up to here it does: nothing is fenced yet,
+    /// and whoever waits for a lock can be put aside with Ctrl-Z.
     ///
     /// # Errors
-    /// If a signalfd cannot be made or polled.
+    /// If the mask cannot be changed, or a signalfd cannot be made or polled.
     pub fn receive(&self) -> Result<Signals> {
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&self.received), None)
+            .context("cannot block signals")?;
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
         let fd = SignalFd::with_flags(&self.received, flags).context("cannot make a signalfd")?;
         Ok(Signals {
@@ -134,8 +147,11 @@ fn sort(info: &siginfo) -> Received {
         Some(Signal::SIGUSR1) => Received::Reopen,
         // A process sent it, and to this one; or else the kernel did, for a key or a hang-up, to
         // the whole foreground process group (si_code, sigaction(2)).
-        Some(signal) if info.ssi_code <= 0 => Received::PassOn(signal),
-        Some(_) => Received::Shared,
+        Some(signal) => match (STOPS.contains(&signal), info.ssi_code <= 0) {
+            (true, sent) => Received::Stop(sent.then_some(signal)),
+            (false, true) => Received::PassOn(signal),
+            (false, false) => Received::Shared,
+        },
     }
 }
 

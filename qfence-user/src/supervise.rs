@@ -3,29 +3,21 @@
 use std::{process::ExitStatus, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use aya_log::EbpfLogger;
 use nix::sys::signal::kill;
-use tokio::{
-    io::unix::AsyncFd,
-    time::{MissedTickBehavior, interval, sleep},
-};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
+    aside::Aside,
     audit::auditor::{Auditor, Ended},
     child::Child,
-    follow::{Follower, Update},
+    follow::Follower,
     integrity::Integrity,
-    job,
-    say::say,
+    job::Job,
     signals::{Received, Signals},
-    traces::{Traces, flush},
 };
 
 /// How often damage is looked for, and what failed is tried again.
-const TICK: Duration = Duration::from_secs(1);
-
-/// A stop that is over by then was the terminal's, for the whole job: the supervisor was in it.
-const STOP_SETTLES: Duration = Duration::from_millis(20);
+pub(crate) const TICK: Duration = Duration::from_secs(1);
 
 /// Everything the supervisor looks after.
 pub struct Supervisor {
@@ -39,8 +31,8 @@ pub struct Supervisor {
     pub fence: Arc<str>,
     /// What the fence is made of.
     pub integrity: Integrity,
-    /// The traces of the programs, if they are on.
-    pub traces: Option<AsyncFd<EbpfLogger<Traces>>>,
+    /// What says what fails, without being waited for.
+    pub aside: Aside,
 }
 
 impl Supervisor {
@@ -55,8 +47,7 @@ impl Supervisor {
         end: impl FnOnce(),
     ) -> Result<(ExitStatus, Ended)> {
         let command = child.pid();
-        // Whether changes are followed, and the policy is up to date.
-        let (mut following, mut current) = (true, true);
+        let mut job = Job::new(Arc::clone(&self.fence), command);
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
@@ -71,60 +62,45 @@ impl Supervisor {
                         // It may have ended just now.
                         let _ = kill(command, signal);
                     }
-                    Received::Child if job::is_stopped(command) => {
-                        sleep(STOP_SETTLES).await;
-                        if job::is_stopped(command) {
-                            job::stop_along(command)?;
+                    Received::Stop(signal) => {
+                        if let Some(signal) = signal {
+                            let _ = kill(command, signal);
                         }
+                        job.ask_to_stop();
+                        self.aside.report(job.look());
+                    }
+                    Received::Child => {
+                        self.aside.report(job.look());
                     }
                     Received::Reopen => self.auditor.reopen(),
-                    Received::Child | Received::Shared => {}
+                    Received::Shared => {}
                 },
-                changed = self.policy.changed(), if following => {
-                    following = report(changed).is_some();
-                    current = self.update().await;
+                prepared = job.prepared() => {
+                    self.aside.report(job.stop(prepared));
+                    self.policy.take_over(&mut self.aside).await;
                 }
-                () = flush(&mut self.traces) => {}
+                changed = self.policy.changed() => self.policy.keep_up(changed, &mut self.aside).await,
                 _ = tick.tick() => {
                     self.report_damage();
-                    if !following {
-                        following = report(self.policy.follow_again()).is_some();
-                        current = false;
-                    }
-                    // Others compile by what they find in the store, too: that it is true to the host
-                    // stays the affair of this process.
-                    if !current || self.policy.was_changed() {
-                        current = self.update().await;
-                    }
+                    self.policy.tick(&mut self.aside).await;
+                    self.aside.report(job.look());
                 }
             }
         };
+        // Whoever follows in this process's place ends first.
+        drop(job);
 
         end();
         Ok((ended, self.auditor.finish()?))
     }
 
-    /// Brings the policy up to date; whether that worked.
-    async fn update(&mut self) -> bool {
-        let updated = self.policy.update().await;
-        let updated = report(updated.context(
-            "the fence does not follow the host's addresses and nameservers; trying again",
-        ));
-        updated.is_some_and(|update| update != Update::Busy)
-    }
-
     /// Says what has been taken away from the fence.
     fn report_damage(&mut self) {
         for damage in self.integrity.new_damage(self.policy.kernel()) {
-            say(format_args!(
+            self.aside.say(format_args!(
                 "error: the fence {} is not whole: {damage}; end it with `qfence-user rm {0}`",
                 self.fence
             ));
         }
     }
-}
-
-/// Reports an error; the value if there was none.
-fn report<T>(result: Result<T>) -> Option<T> {
-    result.map_err(|error| say(format_args!("{error:#}"))).ok()
 }

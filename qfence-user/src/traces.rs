@@ -1,23 +1,37 @@
 //! Prints what the programs trace, when that is asked for.
 
-use std::future::pending;
+use std::{os::fd::AsFd as _, thread};
 
+use anyhow::{Context, Result};
 use aya_log::EbpfLogger;
-use tokio::io::unix::AsyncFd;
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
 
 use crate::say::say;
 
-/// Waits for traces and prints them; without traces, waits for ever.
-pub(crate) async fn flush(traces: &mut Option<AsyncFd<EbpfLogger<Traces>>>) {
-    let Some(traces) = traces else {
-        return pending().await;
-    };
-    match traces.readable_mut().await {
-        Ok(mut ready) => {
-            ready.get_inner_mut().flush();
-            ready.clear_ready();
+/// Prints traces as long as this process runs, on a thread of its own: a process in the fence makes as many as it
+/// likes, and may stop the terminal that they are printed to.
+///
+/// # Errors
+/// If there can be no thread.
+pub fn print(traces: EbpfLogger<Traces>) -> Result<()> {
+    thread::Builder::new()
+        .name("qfence-trace".into())
+        .spawn(move || print_all(traces))
+        .map(drop)
+        .context("cannot start the thread that prints the traces")
+}
+
+fn print_all(mut traces: EbpfLogger<Traces>) {
+    loop {
+        let mut polled = [PollFd::new(traces.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut polled, PollTimeout::NONE) {
+            Ok(_) => traces.flush(),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return say(format_args!("cannot read the traces: {errno}")),
         }
-        Err(error) => say(format_args!("cannot read the traces: {error}")),
     }
 }
 

@@ -19,6 +19,7 @@
 //! | [`run`] | a command run to its end |
 //! | [`shell`] | a shell in a fence that the test talks to |
 //! | [`terminal`] | a terminal with a shell at it |
+//! | [`job`] | a fenced command as a job of that shell |
 //! | [`screen`] | what somebody at a terminal that can be drawn on sees |
 //! | [`memory`] | what a process holds of memory |
 //! | [`remains`] | what there is of a fence: cgroup, pins, description |
@@ -35,6 +36,7 @@ pub mod dns;
 pub mod echoes;
 pub mod fence;
 pub mod guest;
+pub mod job;
 pub mod listener;
 pub mod memory;
 pub mod mounts;

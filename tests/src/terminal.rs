@@ -17,12 +17,19 @@ use nix::{
     unistd::{Pid, setsid, tcgetpgrp, ttyname},
 };
 
-use crate::run::{self, HANG, without_sudo};
+use crate::{
+    namespace::Namespace,
+    run::{self, HANG, without_sudo},
+};
 
 /// Ctrl-C.
 pub const CTRL_C: u8 = 0x03;
 /// Ctrl-Z.
 pub const CTRL_Z: u8 = 0x1a;
+/// Ctrl-S: the terminal shows nothing more, and whoever writes to it waits.
+pub const CTRL_S: u8 = 0x13;
+/// Ctrl-Q: it goes on.
+pub const CTRL_Q: u8 = 0x11;
 
 /// The prompt of the terminal's own shell.
 pub const PROMPT: &str = "outer> ";
@@ -44,8 +51,17 @@ impl Terminal {
         Self::start_as("dumb", 50, 1000)
     }
 
+    /// The same, in a namespace.
+    pub fn start_in(namespace: &Namespace) -> Result<Self> {
+        Self::start_with(namespace.command("bash"), "dumb", 50, 1000)
+    }
+
     /// Starts an interactive bash at a new terminal of a kind and a size, and waits for its prompt.
     pub fn start_as(kind: &str, rows: u16, columns: u16) -> Result<Self> {
+        Self::start_with(Command::new("bash"), kind, rows, columns)
+    }
+
+    fn start_with(mut bash: Command, kind: &str, rows: u16, columns: u16) -> Result<Self> {
         let size = Winsize {
             ws_row: rows,
             ws_col: columns,
@@ -55,7 +71,6 @@ impl Terminal {
         let pair = openpty(Some(&size), None).context("make a terminal")?;
         let path = ttyname(&pair.slave).context("the terminal's name")?;
         let stream = || -> io::Result<Stdio> { Ok(pair.slave.try_clone()?.into()) };
-        let mut bash = Command::new("bash");
         bash.args(["--norc", "--noediting", "-i"])
             .env("PS1", PROMPT)
             .env("TERM", kind)

@@ -2,10 +2,11 @@
 
 use std::fs;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use tests::{
     fence::Fence,
-    probe, remains,
+    job::{ensure_ended, launch, process_named, supervisor, wait_for_state},
+    probe,
     run::wait_until,
     shell::state_of,
     terminal::{CTRL_C, CTRL_Z, PROMPT, Terminal},
@@ -17,48 +18,6 @@ const ANSWERING: &str = r#"sh -c 'echo begun; while read line; do echo "<$line>"
 /// An interactive shell with a prompt that the terminal does not show unless it prints it.
 const INNER_SHELL: &str = "env PS1='in''ner> ' bash --norc --noediting -i";
 const INNER_PROMPT: &str = "inner> ";
-
-/// Types the launcher and a command.
-fn launch(terminal: &mut Terminal, fence: &Fence, command: &str) -> Result<()> {
-    terminal.type_line(&format!("{} {command}", fence.launcher().join(" ")))
-}
-
-/// The fence's supervisor, by its description.
-fn supervisor(fence: &Fence) -> Result<u32> {
-    let text = fs::read(format!("/run/qfence/{}.json", fence.name()))?;
-    let description: serde_json::Value = serde_json::from_slice(&text)?;
-    let pid = description["supervisor"].as_u64().context("a pid")?;
-    Ok(u32::try_from(pid)?)
-}
-
-/// The process of that name in the fence, once it is there.
-fn process_named(fence: &Fence, name: &str) -> Result<u32> {
-    let mut found = None;
-    wait_until(&format!("{name} runs in the fence"), || {
-        found = remains::pids(fence.name())?.into_iter().find(|pid| {
-            let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            comm.trim() == name
-        });
-        Ok(found.is_some())
-    })?;
-    found.context("it was there")
-}
-
-fn wait_for_state(pid: u32, state: char) -> Result<()> {
-    wait_until(&format!("{pid} is in state {state}"), || {
-        Ok(state_of(pid) == Some(state))
-    })
-    .with_context(|| format!("it is in {:?}", state_of(pid)))
-}
-
-/// Makes sure that the last command ended with `code`, and that nothing is left of the fence.
-fn ensure_ended(terminal: &mut Terminal, fence: &Fence, code: i32) -> Result<()> {
-    let shown = terminal.run("echo status=$?")?;
-    if !shown.contains(&format!("status={code}\r\n")) {
-        bail!("not {code}: {shown:?}");
-    }
-    remains::ensure_none(fence.name())
-}
 
 #[test]
 fn ctrl_z_stops_fg_goes_on_and_ctrl_c_ends() -> Result<()> {

@@ -1,13 +1,47 @@
 //! A child of this process.
 
-use std::{io, os::unix::process::ExitStatusExt, process::ExitStatus};
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    os::{fd::AsFd as _, unix::process::ExitStatusExt},
+    process::ExitStatus,
+};
 
 use nix::{
     errno::Errno,
     libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+
+use crate::job::is_stopped;
+
+/// How often it is looked whether a child that does not get on was stopped, in milliseconds.
+const LOOK_MS: u16 = 100;
+
+/// Reads how far a child is, until it has executed the command or ended.
+///
+/// A terminal that is told to stop its job (Ctrl-Z) stops the child and not this process, which would wait for
+/// ever, and the shell with it: the child goes on. What runs afterwards can be stopped.
+pub(super) fn read_progress(mut progress: File, child: Pid) -> io::Result<Vec<u8>> {
+    let mut told = Vec::new();
+    loop {
+        let mut polled = [PollFd::new(progress.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut polled, PollTimeout::from(LOOK_MS)) {
+            Ok(0) if is_stopped(child) => kill(child, Signal::SIGCONT)?,
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => {
+                let mut some = [0; 64];
+                match progress.read(&mut some)? {
+                    0 => return Ok(told),
+                    count => told.extend_from_slice(&some[..count]),
+                }
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
 
 /// A child, which is to be waited for: until that was done its number is nobody else's.
 #[derive(Debug)]
@@ -77,5 +111,26 @@ impl Child {
             kill(self.pid, Signal::SIGKILL)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_child_that_was_stopped_before_it_is_done_goes_on() {
+        let mut child = Command::new("sh")
+            .args(["-c", "echo one; kill -STOP $$; echo two"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let progress: std::os::fd::OwnedFd = child.stdout.take().unwrap().into();
+        let pid = Pid::from_raw(child.id().try_into().unwrap());
+        let told = read_progress(progress.into(), pid).unwrap();
+        assert_eq!(told, b"one\ntwo\n");
+        assert!(child.wait().unwrap().success());
     }
 }

@@ -18,11 +18,7 @@ use std::{
     ptr,
 };
 
-use nix::{
-    errno::Errno,
-    libc,
-    sys::signal::{SigSet, SigmaskHow, sigprocmask},
-};
+use nix::{errno::Errno, libc};
 
 use super::process::Child;
 
@@ -87,6 +83,8 @@ impl Words {
 /// # Errors
 /// If there is no child.
 ///
+/// The child has the signal mask of this thread until `before_exec` gives it another.
+///
 /// # Safety
 /// `before_exec` makes system calls alone: it neither allocates nor takes locks, nor calls what the C library
 /// would have all threads do (setuid and its like), for in the child there is one, of which the library was not told.
@@ -115,7 +113,6 @@ pub(super) unsafe fn spawn(
     let run = || -> io::Result<Infallible> {
         // SAFETY: the default for SIGPIPE is no handler.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
         if let Some(stdout) = &stdout {
             // SAFETY: a descriptor that is open, and one that is this process's own to lose.
             Errno::result(unsafe { libc::dup2(stdout.as_raw_fd(), libc::STDOUT_FILENO) })?;
@@ -135,7 +132,7 @@ pub(super) unsafe fn spawn(
 }
 
 /// What comes before the number of an error.
-const FAILED: u8 = 0xff;
+pub(super) const FAILED: u8 = 0xff;
 
 /// The error in what the child wrote, and what is before it.
 pub(super) fn failure(told: &[u8]) -> (&[u8], Option<io::Error>) {

@@ -13,7 +13,7 @@ use nix::{
     sys::{
         prctl,
         resource::{Resource, setrlimit},
-        signal::{SigmaskHow, sigprocmask},
+        signal::{SigSet, SigmaskHow, sigprocmask},
     },
     unistd::{Gid, Uid, close, read},
 };
@@ -88,6 +88,7 @@ pub(super) fn before_exec(
     let filter = launch.filter.cloned();
     move |procs| {
         let tell = |step: Step| nix::unistd::write(&progress, &[step as u8]);
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
         // First, while this is still root: the file is root's.
         tell(Step::EnterCgroup)?;
         if let Some(procs) = procs {

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use super::{metrics, require_root};
 use crate::{
+    aside::Aside,
     audit::{
         auditor::{Auditor, Ended},
         process::Processes,
@@ -37,12 +38,11 @@ use crate::{
     policy::{Policy, names::Known},
     programs,
     qemu::{self, guestfwd::Forward},
-    readable::readable,
     say::{printable, say},
     signals::Blocked,
     state::State,
     supervise::Supervisor,
-    traces::Traces,
+    traces::{self, Traces},
     verify::short::verify_first,
 };
 
@@ -323,12 +323,9 @@ async fn supervise(
     policy.kernel().finish_loading()?;
     step(options, "loaded the eBPF programs");
 
-    let traces = if trace {
-        let traces = policy.kernel().take_traces(Traces)?;
-        Some(readable(traces).context("cannot poll the traces")?)
-    } else {
-        None
-    };
+    if trace {
+        traces::print(policy.kernel().take_traces(Traces)?)?;
+    }
     let name: Arc<str> = fence.name().into();
     let sources = Sources {
         attempts: Attempts::open(&pins)?.context("somebody reads the attempts already")?,
@@ -372,7 +369,7 @@ async fn supervise(
         auditor,
         fence: name,
         integrity,
-        traces,
+        aside: Aside::start()?,
     };
     let end_the_rest = || {
         if !options.keep

@@ -10,6 +10,7 @@ pub mod policy;
 pub mod ps;
 pub mod rm;
 pub mod set;
+pub mod stand_in;
 pub mod top;
 pub mod verify;
 
@@ -61,6 +62,7 @@ pub fn run() -> ExitCode {
         Verb::Open(options) => verify::open(options).map(|()| 0),
         Verb::RequestKey => verify::request_key().map(|()| 0),
         Verb::Service => verify::serve().map(|()| 0),
+        Verb::StandIn(options) => stand_in::run(options, &paths).map(|()| 0),
     };
     match status {
         Ok(status) => status.into(),

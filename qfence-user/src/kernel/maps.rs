@@ -342,6 +342,12 @@ impl Maps {
     }
 }
 
+impl AsMut<Self> for Maps {
+    fn as_mut(&mut self) -> &mut Self {
+        self
+    }
+}
+
 impl Maps {
     /// How often a verdict was given since the start, on all CPUs.
     ///

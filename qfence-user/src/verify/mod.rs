@@ -35,7 +35,7 @@ pub mod witness;
 use std::fs;
 
 use anyhow::{Context, Result};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, raise};
 
 use crate::{
     nested,
@@ -115,6 +115,8 @@ async fn interruption(signals: &mut Signals) -> Result<Signal> {
             Received::Child | Received::Reopen => {}
             Received::PassOn(signal) => return Ok(signal),
             Received::Shared => return Ok(Signal::SIGINT),
+            // The fence is a throw-away one: nobody needs to follow for it meanwhile.
+            Received::Stop(_) => raise(Signal::SIGSTOP).context("cannot stop")?,
         }
     }
 }

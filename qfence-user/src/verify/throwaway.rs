@@ -12,7 +12,7 @@ use crate::{
     fence::Fence,
     fences::Fences,
     follow::Follower,
-    kernel::{Attempts, DenyWith, Kernel, Settings},
+    kernel::{Attempts, DenyWith, Kernel, Maps, Settings},
     limits::Limits,
     name::derive_name,
     paths::Paths,
@@ -25,7 +25,7 @@ pub struct ThrowAway {
     fence: Fence,
     attempts: Attempts,
     /// The maps of the programs, and what keeps their policy true.
-    _policy: Follower,
+    policy: Follower,
 }
 
 impl ThrowAway {
@@ -64,7 +64,7 @@ impl ThrowAway {
         Ok(Self {
             fence,
             attempts,
-            _policy: policy,
+            policy,
         })
     }
 
@@ -79,6 +79,8 @@ impl ThrowAway {
     /// # Errors
     /// If a record is not understood.
     pub fn layers(&mut self) -> Result<Vec<&'static str>> {
+        // Nothing changes on the private host: the policy is true to it.
+        AsMut::<Maps>::as_mut(self.policy.kernel()).beat()?;
         let mut hooks = Vec::new();
         while let Some(event) = self.attempts.event()? {
             hooks.push(event.kind.hook);

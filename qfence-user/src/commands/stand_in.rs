@@ -1,0 +1,20 @@
+//! `stand-in`, which is hidden: follows the host for a fence while its supervisor is stopped.
+
+use anyhow::{Context, Result};
+
+use super::require_root;
+use crate::{cli::StandIn, inherited, paths::Paths, stand_in};
+
+/// Runs `stand-in`, until the supervisor that started it goes on or ends.
+///
+/// # Errors
+/// If it cannot begin to follow.
+pub fn run(options: &StandIn, paths: &Paths) -> Result<()> {
+    require_root()?;
+    inherited::close_all_but(0)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    runtime.block_on(stand_in::follow(&options.name, paths))
+}
