@@ -17,6 +17,7 @@ pub use top::Top;
 
 use crate::{
     audit::target::{Format, Target},
+    integrity::OnDamage,
     kernel::DenyWith,
     limits::Limits,
     metrics::address::Address,
@@ -72,7 +73,7 @@ An IPv6 address stands in brackets beside a protocol or ports: udp:[fd00::1]:53.
 
 Exit status:
   that of the command, or 128 and the number of the signal that ended it
-  125  qfence failed; nothing runs
+  125  qfence failed, or ended the command (--on-damage kill); nothing runs
   126  the command cannot be executed
   127  the command was not found
 
@@ -277,6 +278,13 @@ pub struct Exec {
     /// Leave processes that outlive the command alone; they stay fenced
     #[arg(long)]
     pub keep: bool,
+
+    /// What is done when a link, a pin, the policy or the cgroup of the fence is gone, or the command has
+    /// left it
+    ///
+    /// Only root can do that to a fence. It is looked for once a second, as long as this process runs.
+    #[arg(long, value_enum, default_value_t = OnDamage::Report)]
+    pub on_damage: OnDamage,
 
     /// Let the command make raw, UDP-Lite and L2TP sockets
     ///

@@ -14,7 +14,7 @@ mod slot;
 mod syscall;
 pub mod trial;
 
-use std::{collections::BTreeSet, fs::File, mem, path::Path};
+use std::{collections::BTreeSet, fs::File, io, mem, path::Path};
 
 use anyhow::{Context, Result, anyhow, bail};
 pub use attempts::Attempts;
@@ -171,13 +171,17 @@ impl Kernel {
     }
 
     /// The hooks at which this fence's programs are attached to its cgroup now, as the kernel says.
-    #[must_use]
-    pub fn attached(&self, cgroup: &File) -> BTreeSet<Hook> {
-        let is_attached = |(hook, id): &&(Hook, u32)| {
-            query::attached(cgroup, *hook).is_ok_and(|found| found.programs.contains(id))
-        };
-        let attached = self.attached.iter().filter(is_attached);
-        attached.map(|(hook, _)| *hook).collect()
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn attached(&self, cgroup: &File) -> io::Result<BTreeSet<Hook>> {
+        let mut attached = BTreeSet::new();
+        for (hook, id) in &self.attached {
+            if query::attached(cgroup, *hook)?.programs.contains(id) {
+                attached.insert(*hook);
+            }
+        }
+        Ok(attached)
     }
 
     /// What shows that these programs judge a socket.

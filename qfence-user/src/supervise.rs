@@ -2,9 +2,12 @@
 
 use std::{process::ExitStatus, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use aya_log::EbpfLogger;
-use nix::sys::signal::kill;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tokio::{
     io::unix::AsyncFd,
     time::{MissedTickBehavior, interval, sleep},
@@ -12,9 +15,11 @@ use tokio::{
 
 use crate::{
     audit::auditor::{Auditor, Ended},
+    cgroup::Cgroup,
     child::Child,
+    fence::KILL_PATIENCE,
     follow::{Follower, Update},
-    integrity::Integrity,
+    integrity::{Integrity, OnDamage},
     job,
     say::say,
     signals::{Received, Signals},
@@ -39,6 +44,10 @@ pub struct Supervisor {
     pub fence: Arc<str>,
     /// What the fence is made of.
     pub integrity: Integrity,
+    /// What is done when something of that is gone.
+    pub on_damage: OnDamage,
+    /// The cgroup that the command runs in.
+    pub cgroup: Cgroup,
     /// The traces of the programs, if they are on.
     pub traces: Option<AsyncFd<EbpfLogger<Traces>>>,
 }
@@ -48,7 +57,8 @@ impl Supervisor {
     /// was tried up to there is logged. Returns how it ended, and what there is to say of the log.
     ///
     /// # Errors
-    /// If the command cannot be waited for. What fails beside that is reported, and tried again.
+    /// If the command cannot be waited for, or was ended because the fence was not whole any more. What fails
+    /// beside that is reported, and tried again.
     pub async fn run(
         mut self,
         mut child: Child,
@@ -57,6 +67,7 @@ impl Supervisor {
         let command = child.pid();
         // Whether changes are followed, and the policy is up to date.
         let (mut following, mut current) = (true, true);
+        let mut ended_for_damage = false;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
@@ -86,7 +97,10 @@ impl Supervisor {
                 }
                 () = flush(&mut self.traces) => {}
                 _ = tick.tick() => {
-                    self.report_damage();
+                    if self.report_damage() && self.on_damage == OnDamage::Kill {
+                        ended_for_damage = true;
+                        self.end_all(command);
+                    }
                     if !following {
                         following = report(self.policy.follow_again()).is_some();
                         current = false;
@@ -101,7 +115,14 @@ impl Supervisor {
         };
 
         end();
-        Ok((ended, self.auditor.finish()?))
+        let audit = self.auditor.finish()?;
+        if ended_for_damage {
+            bail!(
+                "the fence {} was not whole any more, so what ran in it was ended (--on-damage kill)",
+                self.fence
+            );
+        }
+        Ok((ended, audit))
     }
 
     /// Brings the policy up to date; whether that worked.
@@ -113,14 +134,35 @@ impl Supervisor {
         updated.is_some_and(|update| update != Update::Busy)
     }
 
-    /// Says what has been taken away from the fence.
-    fn report_damage(&mut self) {
-        for damage in self.integrity.new_damage(self.policy.kernel()) {
+    /// Says what has been taken away from the fence; whether there is something.
+    fn report_damage(&mut self) -> bool {
+        let found = self.integrity.look(self.policy.kernel());
+        let what_follows = match self.on_damage {
+            OnDamage::Report => format!("end it with `qfence-user rm {}`", self.fence),
+            OnDamage::Kill => "what runs in it is ended".into(),
+        };
+        for damage in &found.damage {
             say(format_args!(
-                "error: the fence {} is not whole: {damage}; end it with `qfence-user rm {0}`",
+                "error: the fence {} is not whole: {damage}; {what_follows}",
                 self.fence
             ));
         }
+        for why in &found.unknown {
+            say(format_args!(
+                "error: cannot tell whether the fence {} is whole: {why}; trying again",
+                self.fence
+            ));
+        }
+        !found.damage.is_empty()
+    }
+
+    /// Ends what runs in the fence, and the command wherever it is.
+    fn end_all(&self, command: Pid) {
+        if let Err(error) = self.cgroup.kill_all(KILL_PATIENCE) {
+            say(format_args!("error: {error:#}"));
+        }
+        // It may have left the cgroup. Nobody has waited for it yet, so that the number is still its own.
+        let _ = kill(command, Signal::SIGKILL);
     }
 }
 

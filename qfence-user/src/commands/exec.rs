@@ -356,6 +356,8 @@ async fn supervise(
         auditor,
         fence: name,
         integrity,
+        on_damage: options.on_damage,
+        cgroup: fence.cgroup().clone(),
         traces,
     };
     let end_the_rest = || {
