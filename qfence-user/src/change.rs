@@ -1,5 +1,7 @@
 //! Changes the policy of a fence while it is in force, with or without its supervisor.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result};
 use qfence_common::{Action, Path as Way, Protocol};
 
@@ -13,6 +15,7 @@ use crate::{
     paths::Paths,
     policy::{Numbered, Policy, Sets},
     resolv,
+    say::say,
     store::{Stored, netns},
 };
 
@@ -54,7 +57,7 @@ pub async fn change(
     let mut maps = Maps::open(&fences.pins(name))?;
     // Read before the lock is taken: others wait for that.
     let fresh = match condition {
-        Condition::Orphaned => Some((netns()?, sets_of_this_host(paths).await?)),
+        Condition::Orphaned => Some((netns()?, host_of_this_host().await?)),
         _ => None,
     };
 
@@ -63,16 +66,28 @@ pub async fn change(
         .read()?
         .with_context(|| format!("the fence {name} has no policy yet: it is being started"))?;
     let policy = make(&before.policy)?;
+    let begins_dns = policy.names_dns() && !before.policy.names_dns();
     let mut sets = before.sets;
     match fresh {
         // Nobody follows the host's addresses for it any more.
-        Some((here, fresh)) if here == before.netns => sets = fresh,
+        Some((here, fresh)) if here == before.netns => {
+            let last = sets.nameservers;
+            sets = fresh;
+            sets.nameservers = match resolv::read(&paths.resolv_conf) {
+                // The addresses are brought up to date all the same.
+                Err(error) if policy.names_dns() && !begins_dns => {
+                    let stays = resolv::what_stays(last.len());
+                    say(format_args!("warning: {error:#}: {stays}"));
+                    last
+                }
+                Err(_) if !policy.names_dns() => last,
+                read => read?,
+            };
+        }
         // Its addresses are others than those here.
         Some(_) => {}
-        None if policy.names_dns() && !before.policy.names_dns() => {
-            // Its supervisor begins to follow them when it sees that.
-            sets.nameservers = resolv::read(&paths.resolv_conf)?;
-        }
+        // Its supervisor begins to follow them when it sees that.
+        None if begins_dns => sets.nameservers = resolv::read(&paths.resolv_conf)?,
         None => {}
     }
     let rules = policy.rules();
@@ -112,10 +127,18 @@ fn new_numbers(before: &Policy, rules: &[Numbered]) -> Vec<u32> {
 /// # Errors
 /// If they cannot be read.
 pub async fn sets_of_this_host(paths: &Paths) -> Result<Sets> {
+    Ok(Sets {
+        nameservers: resolv::read(&paths.resolv_conf)?,
+        ..host_of_this_host().await?
+    })
+}
+
+/// Those of them that the kernel tells.
+async fn host_of_this_host() -> Result<Sets> {
     let local = LocalRoutes::subscribe()?.dump().await?;
     Ok(Sets {
         host: host_set(local.all),
         many: many_set(local.broadcast),
-        nameservers: resolv::read(&paths.resolv_conf)?,
+        nameservers: BTreeSet::new(),
     })
 }

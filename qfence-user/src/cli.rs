@@ -17,6 +17,7 @@ pub use top::Top;
 
 use crate::{
     audit::target::{Format, Target},
+    integrity::OnDamage,
     kernel::DenyWith,
     limits::Limits,
     metrics::address::Address,
@@ -76,7 +77,7 @@ root stops the following.
 
 Exit status:
   that of the command, or 128 and the number of the signal that ended it
-  125  qfence failed; nothing runs
+  125  qfence failed, or ended the command (--on-damage kill); nothing runs
   126  the command cannot be executed
   127  the command was not found
 
@@ -265,8 +266,10 @@ pub struct Exec {
 
     /// Where refusals are logged beside the fence's own record; more than one can be given
     ///
-    /// A file is appended to, and opened anew when this process gets SIGUSR1. `syslog` is the daemon at
-    /// /dev/log, by RFC 5424. Text or JSON can be chosen for each: text:PATH, json:PATH, json:stderr.
+    /// A file is appended to, and opened anew when this process gets SIGUSR1; it may be a device or a FIFO that
+    /// somebody reads. A symbolic link is followed if it and its directory are root's or yours who called
+    /// sudo. `syslog` is the daemon at /dev/log, by RFC 5424. Text or JSON can be chosen for each:
+    /// text:PATH, json:PATH, json:stderr.
     #[arg(
         long,
         value_name = "PATH|stderr|journald|syslog[:SOCKET]|none",
@@ -287,6 +290,13 @@ pub struct Exec {
     /// Leave processes that outlive the command alone; they stay fenced
     #[arg(long)]
     pub keep: bool,
+
+    /// What is done when a link, a pin, the policy or the cgroup of the fence is gone, or the command has
+    /// left it
+    ///
+    /// Only root can do that to a fence. It is looked for once a second, as long as this process runs.
+    #[arg(long, value_enum, default_value_t = OnDamage::Report)]
+    pub on_damage: OnDamage,
 
     /// Let the command make raw, UDP-Lite and L2TP sockets
     ///

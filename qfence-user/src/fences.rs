@@ -86,15 +86,26 @@ impl Fences {
     /// Finds where fences are on this host.
     ///
     /// # Errors
-    /// If there is no cgroup2 hierarchy, or none that only root can change.
+    /// If there is no cgroup2 hierarchy, or somebody else than root can change it or what is known of fences.
     pub fn open(paths: &Paths) -> Result<Self> {
-        let hierarchy = Hierarchy::find(&paths.mountinfo)?;
-        hierarchy.prepare()?;
-        Ok(Self {
-            hierarchy,
+        let fences = Self::look(paths)?;
+        fences.hierarchy.prepare()?;
+        Ok(fences)
+    }
+
+    /// Finds where fences are on this host, to look at them alone: nothing is made.
+    ///
+    /// # Errors
+    /// If there is no cgroup2 hierarchy, or somebody else than root can change what is known of fences.
+    pub fn look(paths: &Paths) -> Result<Self> {
+        let fences = Self {
+            hierarchy: Hierarchy::find(&paths.mountinfo)?,
             pins: Pins::new(&paths.bpffs),
             states: States::new(&paths.run),
-        })
+        };
+        fences.states.check()?;
+        fences.pins.check()?;
+        Ok(fences)
     }
 
     /// The hierarchy they are in.
@@ -194,9 +205,30 @@ impl Fences {
     pub fn list(&self) -> Result<Vec<Listed>> {
         let _registry = self.hierarchy.lock()?;
         self.sweep()?;
-        let mut names = self.hierarchy.names()?;
+        let mut names = self.hierarchy.names()?.fences;
         names.sort();
         names.into_iter().map(|name| self.look_at(name)).collect()
+    }
+
+    /// Lists the fences by name as they are found: nothing is cleared, changed or waited for. One that comes
+    /// or goes meanwhile may be missing, and what dead ones left is.
+    ///
+    /// # Errors
+    /// If their cgroups cannot be read.
+    pub fn list_as_found(&self) -> Result<Vec<Listed>> {
+        let mut names = self.hierarchy.names()?.fences;
+        names.sort();
+        let found = names.into_iter().filter_map(|name| {
+            let cgroup = self.hierarchy.cgroup(&name);
+            match self.look_at(name) {
+                Ok(listed) if listed.condition == Condition::Running => Some(Ok(listed)),
+                // Without a supervisor and without processes it is dead, or not made yet.
+                Ok(listed) => cgroup.is_populated().unwrap_or(true).then_some(Ok(listed)),
+                Err(_) if !cgroup.exists() => None,
+                Err(error) => Some(Err(error)),
+            }
+        });
+        found.collect()
     }
 
     /// Lists one fence.
@@ -264,9 +296,19 @@ impl Fences {
     /// Clears what dead fences left: those without supervisor and without processes. What cannot be
     /// cleared is reported, and keeps nothing else from being so.
     fn sweep(&self) -> Result<()> {
-        let mut names: BTreeSet<String> = self.hierarchy.names()?.into_iter().collect();
-        names.extend(self.pins.names()?);
-        names.extend(self.states.names()?);
+        let mut names = BTreeSet::new();
+        for found in [
+            self.hierarchy.names()?,
+            self.pins.names()?,
+            self.states.names()?,
+        ] {
+            names.extend(found.fences);
+            for path in found.others {
+                say(format_args!(
+                    "warning: {path:?} has no name that a fence can have: it is left alone"
+                ));
+            }
+        }
         for name in names {
             let cgroup = self.hierarchy.cgroup(&name);
             // The lock is let go of before the cgroup is removed; the registry's keeps others out.

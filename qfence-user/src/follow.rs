@@ -257,13 +257,21 @@ impl Followed {
         let before = stored
             .as_ref()
             .map_or(self.generation, |stored| stored.generation);
-        let policy = stored.map_or_else(|| self.policy.clone(), |stored| stored.policy);
+        // What was compiled in last, by whom ever. A first policy has nothing before it.
+        let (policy, last) = match stored {
+            Some(stored) => (stored.policy, Some(stored.sets.nameservers)),
+            None => {
+                let last = self.sets.as_ref().map(|sets| sets.nameservers.clone());
+                (self.policy.clone(), last)
+            }
+        };
         let sets = Sets {
             host: host_set(local.all),
             many: many_set(local.broadcast),
-            nameservers: match self.nameservers_of(&policy) {
-                Some(resolv_conf) => resolv_conf.nameservers()?,
-                None => Default::default(),
+            nameservers: match (self.nameservers_of(&policy), last) {
+                (Some(resolv_conf), Some(last)) => resolv_conf.nameservers_or(&last),
+                (Some(resolv_conf), None) => resolv_conf.nameservers()?,
+                (None, _) => Default::default(),
             },
         };
         let is_in_force = self.sets.as_ref() == Some(&sets) && self.policy == policy;

@@ -3,6 +3,7 @@
 //! cgroups-rs has the constant /sys/fs/cgroup for it, which is another thing on a hybrid host.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io,
     os::unix::fs::MetadataExt,
@@ -18,6 +19,7 @@ use nix::{
 use crate::{
     cgroup::{Cgroup, Lock, directories_in, make_directory, set_mode},
     mounts,
+    name::Names,
 };
 
 /// The cgroup under the hierarchy's root that all fences are in.
@@ -165,15 +167,20 @@ impl Hierarchy {
         Cgroup::at(self.parent().join(name))
     }
 
-    /// The names of the cgroups under the parent.
+    /// The names of the cgroups under the parent, and what else is there. Without a parent there is none.
     ///
     /// # Errors
     /// If the parent cannot be read.
-    pub fn names(&self) -> io::Result<Vec<String>> {
-        directories_in(&self.parent()).map(|paths| {
-            let name = |path: PathBuf| Some(path.file_name()?.to_str()?.to_owned());
-            paths.into_iter().filter_map(name).collect()
-        })
+    pub fn names(&self) -> io::Result<Names> {
+        let mut names = Names::default();
+        let paths = match directories_in(&self.parent()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(names),
+            paths => paths?,
+        };
+        for path in paths {
+            names.add(path.file_name().and_then(OsStr::to_str), &path);
+        }
+        Ok(names)
     }
 }
 

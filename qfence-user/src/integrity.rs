@@ -2,8 +2,9 @@
 //! whoever is root.
 
 use std::{
-    collections::BTreeSet,
-    fmt, fs,
+    collections::{BTreeMap, BTreeSet},
+    fmt, fs, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -11,6 +12,15 @@ use nix::unistd::Pid;
 use qfence_common::Hook;
 
 use crate::kernel::Kernel;
+
+/// What is done when a fence is not whole any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnDamage {
+    /// Say so
+    Report,
+    /// Say so, end what runs in the fence, and exit with 125
+    Kill,
+}
 
 /// Something that a fence is made of, and that is not there any more.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,57 +59,95 @@ impl fmt::Display for Damage {
     }
 }
 
+/// What a look at a fence has found that was not known before.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// What is gone.
+    pub damage: Vec<Damage>,
+    /// What could not be looked at, and why. It may be whole.
+    pub unknown: Vec<String>,
+}
+
 /// What a fence was made of, and what is known to be gone of it.
 pub struct Integrity {
     cgroup: PathBuf,
     pins: PathBuf,
+    /// The inode of each link's pin: another object under its name is not its pin.
+    inodes: BTreeMap<Hook, u64>,
     command: Pid,
     told: BTreeSet<Damage>,
+    told_unknown: BTreeSet<String>,
 }
 
 impl Integrity {
     /// A whole fence.
     #[must_use]
     pub fn new(cgroup: &Path, pins: &Path, command: Pid) -> Self {
+        let inode = |hook: Hook| {
+            Some((
+                hook,
+                fs::symlink_metadata(pins.join(hook.name())).ok()?.ino(),
+            ))
+        };
         Self {
             cgroup: cgroup.to_owned(),
             pins: pins.to_owned(),
+            inodes: Hook::ALL.into_iter().filter_map(inode).collect(),
             command,
             told: BTreeSet::new(),
+            told_unknown: BTreeSet::new(),
         }
     }
 
     /// What has gone since this was last asked.
-    pub fn new_damage(&mut self, kernel: &mut Kernel) -> Vec<Damage> {
-        let found = self.damage(kernel);
-        let new = found.difference(&self.told).cloned().collect();
-        self.told = found;
-        new
+    pub fn look(&mut self, kernel: &mut Kernel) -> Found {
+        let mut unknown = BTreeSet::new();
+        let damage = self.damage(kernel, &mut unknown);
+        let found = Found {
+            damage: damage.difference(&self.told).cloned().collect(),
+            unknown: unknown.difference(&self.told_unknown).cloned().collect(),
+        };
+        self.told = damage;
+        self.told_unknown = unknown;
+        found
     }
 
-    fn damage(&self, kernel: &mut Kernel) -> BTreeSet<Damage> {
+    fn damage(&self, kernel: &mut Kernel, unknown: &mut BTreeSet<String>) -> BTreeSet<Damage> {
         let mut damage = BTreeSet::new();
         let attached = match fs::File::open(&self.cgroup) {
-            Ok(cgroup) => kernel.attached(&cgroup),
-            Err(_) => {
+            Ok(cgroup) => kernel.attached(&cgroup).map_err(|error| {
+                format!("the kernel does not tell what is attached to its cgroup: {error}")
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 damage.insert(Damage::Cgroup);
-                Hook::ALL.into()
+                Ok(Hook::ALL.into())
             }
+            Err(error) => Err(format!("its cgroup cannot be opened: {error}")),
         };
-        for hook in Hook::ALL {
-            if !attached.contains(&hook) {
-                damage.insert(Damage::Link(hook.name()));
+        match attached {
+            Ok(attached) => {
+                let missing = Hook::ALL
+                    .into_iter()
+                    .filter(|hook| !attached.contains(hook));
+                damage.extend(missing.map(|hook| Damage::Link(hook.name())));
             }
-            if !self.pins.join(hook.name()).exists() {
-                damage.insert(Damage::Pin(hook.name()));
+            Err(error) => drop(unknown.insert(error)),
+        }
+        for hook in Hook::ALL {
+            match fs::symlink_metadata(self.pins.join(hook.name())) {
+                Ok(pin) if self.inodes.get(&hook) == Some(&pin.ino()) => {}
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    unknown.insert(format!(
+                        "the pins of its links cannot be looked at: {error}"
+                    ));
+                }
+                _ => drop(damage.insert(Damage::Pin(hook.name()))),
             }
         }
-        if !kernel
-            .maps()
-            .in_force()
-            .is_ok_and(|policy| policy.is_whole())
-        {
-            damage.insert(Damage::Policy);
+        match kernel.maps().has_policy() {
+            Ok(true) => {}
+            Ok(false) => drop(damage.insert(Damage::Policy)),
+            Err(error) => drop(unknown.insert(format!("{error:#}"))),
         }
         let membership = fs::read_to_string(format!("/proc/{}/cgroup", self.command));
         // Once the command has ended, there is nothing to be read.

@@ -15,7 +15,7 @@ mod syscall;
 pub mod trial;
 mod types;
 
-use std::{collections::BTreeSet, fs::File, mem, path::Path};
+use std::{collections::BTreeSet, fs::File, io, mem, path::Path};
 
 use anyhow::{Context, Result, anyhow, bail};
 pub use attempts::Attempts;
@@ -123,7 +123,6 @@ impl Kernel {
         let (firsts, attempts) = attempts::prepare(&mut ebpf)?;
         // First of all: what the kernel waits for when a map is put in its place goes on beside the rest.
         maps.publish_with(policy, firsts.into())?;
-        maps.beat()?;
         let kernel = Self {
             programs: Programs::Loading(Loading::begin(ebpf, attempts)?),
             maps,
@@ -181,13 +180,17 @@ impl Kernel {
     }
 
     /// The hooks at which this fence's programs are attached to its cgroup now, as the kernel says.
-    #[must_use]
-    pub fn attached(&self, cgroup: &File) -> BTreeSet<Hook> {
-        let is_attached = |(hook, id): &&(Hook, u32)| {
-            query::attached(cgroup, *hook).is_ok_and(|found| found.programs.contains(id))
-        };
-        let attached = self.attached.iter().filter(is_attached);
-        attached.map(|(hook, _)| *hook).collect()
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn attached(&self, cgroup: &File) -> io::Result<BTreeSet<Hook>> {
+        let mut attached = BTreeSet::new();
+        for (hook, id) in &self.attached {
+            if query::attached(cgroup, *hook)?.programs.contains(id) {
+                attached.insert(*hook);
+            }
+        }
+        Ok(attached)
     }
 
     /// What shows that these programs judge a socket.

@@ -18,6 +18,7 @@
 //! | [`name`] | names of fences |
 //! | [`fences`] | all fences: create, list, sweep, remove |
 //! | [`fence`] | one of them, supervised |
+//! | [`files`] | files that root writes and reads, so that nobody else decides which |
 //! | [`pins`], [`state`] | its links in bpffs, its description under /run |
 //! | [`policy`] | rules and the sets they name |
 //! | [`hostset`], [`nameservers`] | the members of the sets `host` and `dns` |
@@ -62,6 +63,7 @@ pub mod exit;
 pub mod explain;
 pub mod fence;
 pub mod fences;
+pub mod files;
 pub mod follow;
 pub mod hierarchy;
 pub mod hostset;

@@ -2,7 +2,7 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// The longest name. In bpffs a byte of it can take three, of 255.
@@ -39,6 +39,25 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
         Ok(())
     } else {
         Err(NameError::Invalid(name.to_owned()))
+    }
+}
+
+/// The names of fences that were found in a directory, and what else was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// The names, each of which can be one: as a part of a path it leads nowhere else.
+    pub fences: Vec<String>,
+    /// The paths of what has no such name. Nothing is done with them, but to tell.
+    pub others: Vec<PathBuf>,
+}
+
+impl Names {
+    /// Adds what was found at `path`: of that name, if it is text.
+    pub fn add(&mut self, name: Option<&str>, path: &Path) {
+        match name {
+            Some(name) if check_name(name).is_ok() => self.fences.push(name.to_owned()),
+            _ => self.others.push(path.to_owned()),
+        }
     }
 }
 

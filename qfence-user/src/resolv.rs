@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,10 +13,13 @@ use std::{
 use anyhow::{Context, Result};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use crate::{nameservers, policy::Prefix};
+use crate::{files::bounded, nameservers, policy::Prefix, say::say};
 
 /// How long a change may go unseen.
 pub const PERIOD: Duration = Duration::from_millis(500);
+
+/// The longest file that is read, in bytes. Resolvers take three nameservers of it.
+const LONGEST: u64 = 64 * 1024;
 
 /// A resolv.conf that is being followed.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub struct ResolvConf {
     /// What was in it when it was last read; `None` if it could not be.
     seen: Option<BTreeSet<Prefix>>,
     looks: Interval,
+    /// Whether the failure to read it has been told.
+    is_told: bool,
 }
 
 impl ResolvConf {
@@ -37,6 +42,7 @@ impl ResolvConf {
             path: path.to_owned(),
             seen: None,
             looks,
+            is_told: false,
         }
     }
 
@@ -48,6 +54,24 @@ impl ResolvConf {
         let found = read(&self.path);
         self.seen = found.as_ref().ok().cloned();
         found
+    }
+
+    /// The nameservers in the file now; those of `before` if it cannot be read, for a file that is being
+    /// written, or a disk that fails, is no reason to take its DNS from a command. That is said once, and once
+    /// more when it can be read again.
+    pub fn nameservers_or(&mut self, before: &BTreeSet<Prefix>) -> BTreeSet<Prefix> {
+        let found = self.nameservers();
+        if found.is_err() != self.is_told {
+            self.is_told = found.is_err();
+            match &found {
+                Err(error) => say(format_args!(
+                    "error: {error:#}: {}",
+                    what_stays(before.len())
+                )),
+                Ok(_) => say(format_args!("{} can be read again", self.path.display())),
+            }
+        }
+        found.unwrap_or_else(|_| before.clone())
     }
 
     /// Waits until other nameservers are in the file than when it was last read, or it can no longer be
@@ -62,12 +86,22 @@ impl ResolvConf {
     }
 }
 
+/// What becomes of the nameservers when the file cannot be read.
+#[must_use]
+pub fn what_stays(nameservers: usize) -> String {
+    match nameservers {
+        0 => "it named no nameserver before, and none is excepted".into(),
+        1 => "the nameserver that it named last stays excepted".into(),
+        _ => format!("the {nameservers} nameservers that it named last stay excepted"),
+    }
+}
+
 /// The nameservers in the file at `path` now. A file that is not there has none.
 ///
 /// # Errors
-/// If the file is there and cannot be read.
+/// If the file is there and cannot be read: it may not be, is too long, or is no regular file.
 pub fn read(path: &Path) -> Result<BTreeSet<Prefix>> {
-    match fs::read(path) {
+    match bounded::read(path, LONGEST) {
         Ok(bytes) => Ok(nameservers::parse(&String::from_utf8_lossy(&bytes))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
@@ -76,7 +110,7 @@ pub fn read(path: &Path) -> Result<BTreeSet<Prefix>> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::{fs, os::unix::fs::symlink};
 
     use tokio::time::timeout;
 
@@ -149,6 +183,27 @@ mod tests {
             .expect("no change seen");
         assert!(resolv_conf.nameservers().is_err());
         assert!(timeout(QUIET, resolv_conf.changed()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_leaves_those_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("resolv.conf");
+        let mut resolv_conf = ResolvConf::follow(&path);
+        fs::write(&path, "nameserver 127.0.0.53").unwrap();
+        let before = resolv_conf.nameservers_or(&BTreeSet::new());
+        assert_eq!(before.len(), 1);
+        fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(resolv_conf.nameservers_or(&before), before);
+        assert!(resolv_conf.is_told);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "nameserver 127.0.0.1\n".repeat(4000)).unwrap();
+        assert_eq!(resolv_conf.nameservers_or(&before), before, "too long");
+        // A file that is not there is one without nameservers.
+        fs::remove_file(&path).unwrap();
+        assert_eq!(resolv_conf.nameservers_or(&before), BTreeSet::new());
+        assert!(!resolv_conf.is_told);
     }
 
     #[tokio::test]

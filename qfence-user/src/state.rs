@@ -2,13 +2,20 @@
 
 use std::{
     fs, io,
-    io::Write,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+
+use crate::{
+    files::{
+        PRIVATE_FILE,
+        directory::{Directory, Others},
+        staged::{NEW_SUFFIX, Staged},
+    },
+    name::Names,
+};
 
 /// The ending of the files' names.
 const SUFFIX: &str = ".json";
@@ -54,22 +61,18 @@ impl States {
     /// # Errors
     /// If the directory or the file cannot be written.
     pub fn write(&self, name: &str, state: &State) -> Result<()> {
-        let path = self.path(name);
-        let context = || format!("cannot write {}", path.display());
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.directory)
-            .with_context(context)?;
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&path)
-            .with_context(context)?;
-        file.write_all(&serde_json::to_vec(state)?)
-            .with_context(context)
+        let directory = Directory::make_private(&self.directory)?;
+        let file = format!("{name}{SUFFIX}");
+        let text = serde_json::to_vec(state)?;
+        Staged::write(directory, file.as_ref(), &text, PRIVATE_FILE)?.keep()
+    }
+
+    /// Makes sure that the directory, if it is there, is root's alone to write to.
+    ///
+    /// # Errors
+    /// If it is not: then nothing in it is used.
+    pub fn check(&self) -> Result<()> {
+        Directory::trusted(&self.directory, Others::Read).map(drop)
     }
 
     /// The description of one fence; `None` if there is none that can be read.
@@ -78,24 +81,24 @@ impl States {
         serde_json::from_slice(&fs::read(self.path(name)).ok()?).ok()
     }
 
-    /// The names of the fences that are described.
+    /// The names of the fences that are described, and what looks like a description and is of no fence.
     ///
     /// # Errors
     /// What reading the directory fails with; where there is none, there are none.
-    pub fn names(&self) -> io::Result<Vec<String>> {
+    pub fn names(&self) -> io::Result<Names> {
         let entries = match fs::read_dir(&self.directory) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Names::default()),
             Err(error) => return Err(error),
         };
-        let mut names = Vec::new();
+        let mut names = Names::default();
         for entry in entries {
-            let name = entry?.file_name();
-            names.extend(
-                name.to_str()
-                    .and_then(|name| name.strip_suffix(SUFFIX))
-                    .map(String::from),
-            );
+            let entry = entry?;
+            let file = entry.file_name();
+            if file.as_encoded_bytes().ends_with(SUFFIX.as_bytes()) {
+                let name = file.to_str().and_then(|file| file.strip_suffix(SUFFIX));
+                names.add(name, &entry.path());
+            }
         }
         Ok(names)
     }
@@ -105,13 +108,17 @@ impl States {
     /// # Errors
     /// What unlink fails with; that it is gone already is no error.
     pub fn remove(&self, name: &str) -> Result<()> {
-        let path = self.path(name);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot remove {}", path.display()))
-            }
-            _ => Ok(()),
+        let Some(directory) = Directory::trusted(&self.directory, Others::Read)? else {
+            return Ok(());
+        };
+        let file = format!("{name}{SUFFIX}");
+        // The other one is there if this was killed as it wrote.
+        for file in [format!("{file}{NEW_SUFFIX}"), file] {
+            directory.remove(file.as_ref()).with_context(|| {
+                format!("cannot remove {}", self.directory.join(&file).display())
+            })?;
         }
+        Ok(())
     }
 }
 
@@ -123,7 +130,7 @@ mod tests {
     fn what_is_written_is_read_listed_and_removed() {
         let dir = tempfile::tempdir().unwrap();
         let states = States::new(&dir.path().join("qfence"));
-        assert_eq!(states.names().unwrap(), [""; 0]);
+        assert_eq!(states.names().unwrap(), Names::default());
         let state = State {
             command: vec!["qemu".into(), "-m".into()],
             supervisor: 7,
@@ -131,9 +138,23 @@ mod tests {
         };
         states.write("my.vm", &state).unwrap();
         assert_eq!(states.read("my.vm"), Some(state));
-        assert_eq!(states.names().unwrap(), ["my.vm"]);
+        fs::write(states.directory().join("my.vm.json.new"), "").unwrap();
+        assert_eq!(states.names().unwrap().fences, ["my.vm"]);
         states.remove("my.vm").unwrap();
         states.remove("my.vm").unwrap();
         assert_eq!(states.read("my.vm"), None);
+        assert_eq!(fs::read_dir(states.directory()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_leads_elsewhere_is_no_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let states = States::new(dir.path());
+        for file in ["...json", ".json", "..json", "a\nb.json", "vm1.json"] {
+            fs::write(dir.path().join(file), "{}").unwrap();
+        }
+        let names = states.names().unwrap();
+        assert_eq!(names.fences, ["vm1"]);
+        assert_eq!(names.others.len(), 4, "{names:?}");
     }
 }

@@ -2,9 +2,8 @@
 //! whoever changes it, its supervisor or another command.
 
 use std::{
-    fs,
-    io::{self, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    fs, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -15,12 +14,18 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{Policy, Sets};
+use crate::{
+    files::{
+        PRIVATE_FILE,
+        directory::{Directory, Others},
+        staged::{NEW_SUFFIX, Staged},
+    },
+    pins,
+    policy::{Policy, Sets},
+};
 
 /// The ending of the files' names.
 const SUFFIX: &str = ".policy";
-/// That of a file that is being written.
-const NEW_SUFFIX: &str = ".policy.new";
 
 /// What a policy in force was compiled from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,8 +43,9 @@ pub struct Stored {
 /// Where the policy of one fence is kept.
 #[derive(Clone, Debug)]
 pub struct Store {
+    run: PathBuf,
+    file: String,
     path: PathBuf,
-    new: PathBuf,
     pins: PathBuf,
 }
 
@@ -58,9 +64,11 @@ impl Store {
     /// The store of the fence `name` in the directory of descriptions; `pins` is that of its links.
     #[must_use]
     pub fn new(run: &Path, name: &str, pins: &Path) -> Self {
+        let file = format!("{name}{SUFFIX}");
         Self {
-            path: run.join(format!("{name}{SUFFIX}")),
-            new: run.join(format!("{name}{NEW_SUFFIX}")),
+            run: run.to_owned(),
+            path: run.join(&file),
+            file,
             pins: pins.to_owned(),
         }
     }
@@ -86,7 +94,7 @@ impl Store {
     }
 
     fn lock_with(&self, how: FlockArg) -> Result<Result<Lock, Errno>> {
-        let directory = fs::File::open(&self.pins).with_context(|| self.cannot_lock())?;
+        let directory = pins::open(&self.pins).with_context(|| self.cannot_lock())?;
         Ok(Flock::lock(directory, how)
             .map(Lock)
             .map_err(|(_, errno)| errno))
@@ -119,18 +127,10 @@ impl Store {
     ///
     /// # Errors
     /// If it cannot be written; nothing is changed then.
-    pub fn prepare(&self, stored: &Stored) -> Result<Pending<'_>> {
-        let write = || {
-            let mut file = fs::OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&self.new)?;
-            file.write_all(&serde_json::to_vec(stored)?)
-        };
-        write().with_context(|| format!("cannot write {}", self.new.display()))?;
-        Ok(Pending { store: self })
+    pub fn prepare(&self, stored: &Stored) -> Result<Pending> {
+        let text = serde_json::to_vec(stored)?;
+        let directory = Directory::private(&self.run, Others::Read)?;
+        Staged::write(directory, self.file.as_ref(), &text, PRIVATE_FILE).map(Pending)
     }
 
     /// Which writing of the file is there now; `None` if there is none.
@@ -148,13 +148,14 @@ impl Store {
     /// # Errors
     /// What unlink fails with; that it is gone already is no error.
     pub fn remove(&self) -> Result<()> {
-        for path in [&self.path, &self.new] {
-            match fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(error).with_context(|| format!("cannot remove {}", path.display()));
-                }
-                _ => {}
-            }
+        let Some(directory) = Directory::trusted(&self.run, Others::Read)? else {
+            return Ok(());
+        };
+        // The other one is there if whoever wrote it was killed.
+        for file in [&self.file, &format!("{}{NEW_SUFFIX}", self.file)] {
+            directory
+                .remove(file.as_ref())
+                .with_context(|| format!("cannot remove {}", self.run.join(file).display()))?;
         }
         Ok(())
     }
@@ -163,18 +164,15 @@ impl Store {
 /// A policy that is written, and not yet in its place.
 #[derive(Debug)]
 #[must_use]
-pub struct Pending<'a> {
-    store: &'a Store,
-}
+pub struct Pending(Staged);
 
-impl Pending<'_> {
+impl Pending {
     /// Puts it in its place.
     ///
     /// # Errors
-    /// What rename fails with.
+    /// As [`Staged::keep`].
     pub fn keep(self) -> Result<()> {
-        let Store { path, new, .. } = self.store;
-        fs::rename(new, path).with_context(|| format!("cannot write {}", path.display()))
+        self.0.keep()
     }
 }
 
@@ -193,6 +191,16 @@ mod tests {
     use super::*;
     use crate::policy::testing;
 
+    /// A store of a fence, and the directory of its pins.
+    fn store(dir: &Path, name: &str) -> (Store, PathBuf) {
+        let pins = pins::Pins::new(dir);
+        fs::create_dir(dir.join("qfence")).unwrap();
+        pins.create(name).unwrap();
+        let (run, pins) = (dir.join("run"), pins.directory(name));
+        Directory::make_private(&run).unwrap();
+        (Store::new(&run, name, &pins), pins)
+    }
+
     fn stored(monitor: bool) -> Stored {
         Stored {
             policy: testing::policy(&["allow tcp:[2001:db8::1]:80,443"], monitor),
@@ -205,20 +213,20 @@ mod tests {
     #[test]
     fn what_is_kept_is_read_and_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::new(dir.path(), "my.vm", dir.path());
+        let (store, _) = store(dir.path(), "my.vm");
         assert_eq!(store.read().unwrap(), None);
         store.prepare(&stored(false)).unwrap().keep().unwrap();
         assert_eq!(store.read().unwrap(), Some(stored(false)));
         store.remove().unwrap();
         store.remove().unwrap();
         assert_eq!(store.read().unwrap(), None);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(dir.path().join("run")).unwrap().count(), 0);
     }
 
     #[test]
     fn what_is_prepared_is_not_in_its_place_yet_and_each_writing_is_told_apart() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::new(dir.path(), "vm1", dir.path());
+        let (store, _) = store(dir.path(), "vm1");
         store.prepare(&stored(false)).unwrap().keep().unwrap();
         let edition = store.edition();
         let pending = store.prepare(&stored(true)).unwrap();
@@ -232,8 +240,8 @@ mod tests {
     #[test]
     fn a_file_that_is_no_policy_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::new(dir.path(), "vm1", dir.path());
-        fs::write(dir.path().join("vm1.policy"), "{}").unwrap();
+        let (store, _) = store(dir.path(), "vm1");
+        fs::write(dir.path().join("run/vm1.policy"), "{}").unwrap();
         let error = store.read().unwrap_err().to_string();
         assert!(error.contains("vm1.policy is no policy"), "{error}");
     }
@@ -241,10 +249,10 @@ mod tests {
     #[test]
     fn two_cannot_change_a_policy_at_once() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::new(dir.path(), "vm1", dir.path());
+        let (store, pins) = store(dir.path(), "vm1");
         let lock = store.lock().unwrap();
         assert!(store.try_lock().unwrap().is_none());
-        let file = fs::File::open(dir.path()).unwrap();
+        let file = fs::File::open(pins).unwrap();
         let (file, _) = Flock::lock(file, FlockArg::LockExclusiveNonblock).unwrap_err();
         drop(lock);
         assert!(Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok());

@@ -2,16 +2,21 @@
 
 use std::{process::ExitStatus, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result};
-use nix::sys::signal::kill;
+use anyhow::{Context, Result, bail};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
     aside::Aside,
     audit::auditor::{Auditor, Ended},
+    cgroup::Cgroup,
     child::Child,
+    fence::KILL_PATIENCE,
     follow::Follower,
-    integrity::Integrity,
+    integrity::{Integrity, OnDamage},
     job::Job,
     signals::{Received, Signals},
 };
@@ -33,6 +38,10 @@ pub struct Supervisor {
     pub integrity: Integrity,
     /// What says what fails, without being waited for.
     pub aside: Aside,
+    /// What is done when something of that is gone.
+    pub on_damage: OnDamage,
+    /// The cgroup that the command runs in.
+    pub cgroup: Cgroup,
 }
 
 impl Supervisor {
@@ -40,7 +49,8 @@ impl Supervisor {
     /// was tried up to there is logged. Returns how it ended, and what there is to say of the log.
     ///
     /// # Errors
-    /// If the command cannot be waited for. What fails beside that is reported, and tried again.
+    /// If the command cannot be waited for, or was ended because the fence was not whole any more. What fails
+    /// beside that is reported, and tried again.
     pub async fn run(
         mut self,
         mut child: Child,
@@ -48,6 +58,7 @@ impl Supervisor {
     ) -> Result<(ExitStatus, Ended)> {
         let command = child.pid();
         let mut job = Job::new(Arc::clone(&self.fence), command);
+        let mut ended_for_damage = false;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
@@ -81,7 +92,10 @@ impl Supervisor {
                 }
                 changed = self.policy.changed() => self.policy.keep_up(changed, &mut self.aside).await,
                 _ = tick.tick() => {
-                    self.report_damage();
+                    if self.report_damage() && self.on_damage == OnDamage::Kill {
+                        ended_for_damage = true;
+                        self.end_all(command);
+                    }
                     self.policy.tick(&mut self.aside).await;
                     self.aside.report(job.look());
                 }
@@ -91,16 +105,43 @@ impl Supervisor {
         drop(job);
 
         end();
-        Ok((ended, self.auditor.finish()?))
+        let audit = self.auditor.finish()?;
+        if ended_for_damage {
+            bail!(
+                "the fence {} was not whole any more, so what ran in it was ended (--on-damage kill)",
+                self.fence
+            );
+        }
+        Ok((ended, audit))
     }
 
-    /// Says what has been taken away from the fence.
-    fn report_damage(&mut self) {
-        for damage in self.integrity.new_damage(self.policy.kernel()) {
+    /// Says what has been taken away from the fence; whether there is something.
+    fn report_damage(&mut self) -> bool {
+        let found = self.integrity.look(self.policy.kernel());
+        let what_follows = match self.on_damage {
+            OnDamage::Report => format!("end it with `qfence-user rm {}`", self.fence),
+            OnDamage::Kill => "what runs in it is ended".into(),
+        };
+        for damage in &found.damage {
             self.aside.say(format_args!(
-                "error: the fence {} is not whole: {damage}; end it with `qfence-user rm {0}`",
+                "error: the fence {} is not whole: {damage}; {what_follows}",
                 self.fence
             ));
         }
+        for why in &found.unknown {
+            self.aside.say(format_args!(
+                "error: cannot tell whether the fence {} is whole: {why}; trying again",
+                self.fence
+            ));
+        }
+        !found.damage.is_empty()
+    }
+
+    /// Ends what runs in the fence, and the command wherever it is.
+    fn end_all(&mut self, command: Pid) {
+        let ended = self.cgroup.kill_all(KILL_PATIENCE);
+        self.aside.report(ended);
+        // It may have left the cgroup. Nobody has waited for it yet, so that the number is still its own.
+        let _ = kill(command, Signal::SIGKILL);
     }
 }

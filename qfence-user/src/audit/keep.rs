@@ -2,15 +2,16 @@
 //! last line says how far the record goes, whoever wrote it.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    ffi::OsStr,
+    fs::{self, File},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
 
 use super::record::Line;
+use crate::files::directory::{Directory, Others};
 
 /// The ending of the files' names.
 const SUFFIX: &str = ".log";
@@ -73,16 +74,36 @@ impl Kept {
     /// # Errors
     /// What unlink fails with; that it is gone already is no error.
     pub fn remove(&self) -> Result<()> {
+        let Some(directory) = Directory::trusted(self.run(), Others::Read)? else {
+            return Ok(());
+        };
         for path in [&self.path, &self.old] {
-            match fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(error).with_context(|| format!("cannot remove {}", path.display()));
-                }
-                _ => {}
-            }
+            directory
+                .remove(name(path))
+                .with_context(|| format!("cannot remove {}", path.display()))?;
         }
         Ok(())
     }
+
+    /// The file that is written to, made where it is not there.
+    fn append(&self) -> Result<File> {
+        let directory = Directory::private(self.run(), Others::Read)?;
+        Ok(directory.append(name(&self.path))?)
+    }
+
+    /// Makes the file that is written to the one before.
+    fn turn_over(&self) -> Result<()> {
+        let directory = Directory::private(self.run(), Others::Read)?;
+        Ok(directory.rename(name(&self.path), name(&self.old))?)
+    }
+
+    fn run(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
+    }
+}
+
+fn name(path: &Path) -> &OsStr {
+    path.file_name().unwrap_or_default()
 }
 
 /// Writes the record of one fence. There is one writer: who reads its attempts.
@@ -100,7 +121,7 @@ impl Keeper {
     /// If the file cannot be opened.
     pub fn open(kept: Kept) -> Result<(Self, Option<Line>)> {
         let context = || format!("cannot write {}", kept.path.display());
-        let mut file = append(&kept.path).with_context(context)?;
+        let mut file = kept.append().with_context(context)?;
         let length = file.seek(SeekFrom::End(0)).with_context(context)?;
         let end = read_end(&mut file, length).with_context(context)?;
         let mut last = last_line(&end);
@@ -124,8 +145,8 @@ impl Keeper {
     pub fn write(&mut self, lines: &str) -> Result<()> {
         let context = || format!("cannot write {}", self.kept.path.display());
         if self.length >= FULL {
-            fs::rename(&self.kept.path, &self.kept.old).with_context(context)?;
-            self.file = append(&self.kept.path).with_context(context)?;
+            self.kept.turn_over().with_context(context)?;
+            self.file = self.kept.append().with_context(context)?;
             self.length = 0;
         }
         self.file
@@ -134,15 +155,6 @@ impl Keeper {
         self.length += lines.len() as u64;
         Ok(())
     }
-}
-
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .read(true)
-        .mode(0o600)
-        .open(path)
 }
 
 fn read_end(file: &mut File, length: u64) -> io::Result<Vec<u8>> {

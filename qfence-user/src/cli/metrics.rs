@@ -27,6 +27,9 @@ pub struct Metrics {
     pub listen: Option<Address>,
 
     /// Write it to a file, for node_exporter's textfile collector
+    ///
+    /// The file is made anew, with mode 0644, and put in place of the one before in one step; only a regular
+    /// file is replaced.
     #[arg(long, value_name = "PATH", conflicts_with = "listen")]
     pub textfile: Option<PathBuf>,
 }

@@ -370,6 +370,8 @@ async fn supervise(
         fence: name,
         integrity,
         aside: Aside::start()?,
+        on_damage: options.on_damage,
+        cgroup: fence.cgroup().clone(),
     };
     let end_the_rest = || {
         if !options.keep

@@ -13,6 +13,6 @@ use crate::{cli::Top, fences::Fences, paths::Paths, top::screen::show};
 /// If there is no terminal, or the fences cannot be listed.
 pub fn run(options: &Top, paths: &Paths) -> Result<()> {
     require_root()?;
-    let fences = Fences::open(paths)?;
+    let fences = Fences::look(paths)?;
     show(&fences, Duration::from_secs(options.interval.into()))
 }

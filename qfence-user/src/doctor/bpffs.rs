@@ -13,7 +13,7 @@ use nix::{
 };
 
 use super::finding::Finding;
-use crate::pins::mount_bpffs;
+use crate::pins::{Pins, mount_bpffs};
 
 const NAME: &str = "bpffs";
 
@@ -35,6 +35,16 @@ pub fn examine(bpffs: &Path, is_root: bool) -> Finding {
         (true, true) => There::ReadOnly,
         (false, _) => There::Not,
     };
+    if there == There::Mounted
+        && is_root
+        && let Err(error) = Pins::new(bpffs).check()
+    {
+        return Finding::missing(
+            NAME,
+            format!("not root's alone: {error:#}"),
+            "see to it that only root can write there, as said".to_owned(),
+        );
+    }
     let trial = (there == There::Not && is_root).then(|| try_mount(bpffs));
     judge(bpffs, there, trial)
 }

@@ -24,7 +24,7 @@ use qfence_common::{Event, Kind, Repeats, abi};
 use super::{
     fill::fill,
     load::take,
-    maps::{DIRECTORY, NO_PREALLOC, pinned},
+    maps::{self, NO_PREALLOC, pinned},
     sizes,
     slot::{First, Slot},
 };
@@ -50,7 +50,7 @@ impl Attempts {
     /// # Errors
     /// If the maps are not there, or are none of this version's.
     pub fn open(pins: &Path) -> Result<Option<Self>> {
-        let directory = pins.join(DIRECTORY);
+        let directory = maps::directory(pins)?;
         let file = File::open(&directory)
             .with_context(|| format!("cannot open {}", directory.display()))?;
         let reader = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {

@@ -1,6 +1,12 @@
 //! The maps of a fence that others than its supervisor may read and change: pinned, they outlive it.
 
-use std::{fs, io, iter::Sum, os::unix::fs::DirBuilderExt as _, path::Path, time::Duration};
+use std::{
+    fs, io,
+    iter::Sum,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, anyhow};
 use aya::{
@@ -24,7 +30,7 @@ use super::{
     load::possible_cpus,
     slot::{First, Slot, put_together},
 };
-use crate::compile::Compiled;
+use crate::{compile::Compiled, pins};
 
 /// `BPF_F_INNER_MAP`: such an array can take the place of one of another length (Linux 5.10).
 const INNER_MAP: u32 = 1 << 12;
@@ -33,7 +39,10 @@ const INNER_MAP: u32 = 1 << 12;
 pub(super) const NO_PREALLOC: u32 = 1;
 
 /// The directory of the pins, in that of the fence's links.
-pub(super) const DIRECTORY: &str = "maps";
+const DIRECTORY: &str = "maps";
+
+/// How often the policy is asked for before it cannot be read.
+const POLICY_TRIES: usize = 3;
 
 /// The maps that are pinned.
 const PINNED: [&str; 13] = [
@@ -106,6 +115,15 @@ impl Counts {
     }
 }
 
+/// The directory of the maps of the fence whose links are in `pins`, which are root's.
+///
+/// # Errors
+/// As [`pins::open`].
+pub(super) fn directory(pins: &Path) -> Result<PathBuf> {
+    pins::open(pins)?;
+    Ok(pins.join(DIRECTORY))
+}
+
 /// Opens a map that is pinned.
 pub(super) fn pinned(directory: &Path, name: &str) -> Result<Map> {
     let path = directory.join(name);
@@ -144,7 +162,7 @@ impl Maps {
     /// If any is not there, or is none of this version's: its type and the sizes of what it holds are
     /// looked at before it is used.
     pub fn open(pins: &Path) -> Result<Self> {
-        let directory = pins.join(DIRECTORY);
+        let directory = directory(pins)?;
         Self::from(|name| pinned(&directory, name)).with_context(|| {
             format!(
                 "{} holds no maps of this version of qfence",
@@ -258,6 +276,20 @@ impl Maps {
     pub fn in_force(&self) -> Result<InForce> {
         let tree = self.policy.get().context("cannot read the policy")?;
         tree.map(InForce).context("no policy is in force")
+    }
+
+    /// Whether there is a policy in force that all can be judged by.
+    ///
+    /// # Errors
+    /// If that cannot be told.
+    pub fn has_policy(&self) -> Result<bool> {
+        // Between being named and being opened a policy may give way to the next.
+        let mut tries = (0..POLICY_TRIES).map(|_| self.policy.get());
+        let policy = tries
+            .find(Result::is_ok)
+            .unwrap_or_else(|| self.policy.get());
+        let policy = policy.context("cannot read the policy")?;
+        Ok(policy.is_some_and(|tree| InForce(tree).is_whole()))
     }
 
     /// How often a rule has decided, on all CPUs.
@@ -414,7 +446,7 @@ impl Nodes for InForce {
 /// # Errors
 /// If it is not there.
 pub fn owners(pins: &Path) -> Result<MapData> {
-    let path = pins.join(DIRECTORY).join(abi::OWNERS_MAP);
+    let path = directory(pins)?.join(abi::OWNERS_MAP);
     MapData::from_pin(&path)
         .map_err(|error| anyhow!(error).context(format!("cannot open the map {}", path.display())))
 }

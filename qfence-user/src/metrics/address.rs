@@ -1,17 +1,21 @@
 //! Where metrics are served, and a listener there.
 
 use std::{
-    fmt, fs, io,
+    fmt,
     net::{SocketAddr, TcpListener},
-    os::unix::{
-        fs::FileTypeExt as _,
-        net::{UnixListener, UnixStream},
-    },
+    os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
     str::FromStr,
 };
 
 use anyhow::{Context, Result, bail};
+use nix::sys::stat::{SFlag, fchmod};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::files::{PRIVATE_FILE, directory::Directory, kind::other_than_regular};
+
+/// How many connections may wait to be accepted.
+const BACKLOG: i32 = 128;
 
 /// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +56,15 @@ pub enum Listener {
     /// TCP.
     Tcp(TcpListener),
     /// A Unix socket, and its file.
-    Unix(UnixListener, PathBuf),
+    Unix(UnixListener, SocketFile),
+}
+
+/// The file of a Unix socket, as long as this lives.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    /// Its device and inode.
+    made: Option<(u64, u64)>,
 }
 
 impl Listener {
@@ -69,45 +81,72 @@ impl Listener {
                 Self::Tcp(listener)
             }
             Address::Unix(path) => {
-                clear(path).with_context(context)?;
-                let listener = UnixListener::bind(path).with_context(context)?;
-                let listener = Self::Unix(listener, path.clone());
-                if let Self::Unix(listener, _) = &listener {
-                    listener.set_nonblocking(true).with_context(context)?;
-                }
-                listener
+                let (listener, file) = bind_unix(path).with_context(context)?;
+                Self::Unix(listener, file)
             }
         };
         Ok(listener)
     }
 }
 
-impl Drop for Listener {
+impl Drop for SocketFile {
     fn drop(&mut self) {
-        if let Self::Unix(_, path) = self {
-            // Whoever took it away has spared this the trouble.
-            let _ = fs::remove_file(path);
+        // Whoever took it away has spared this the trouble, and what another made in its place is not ours.
+        if let Ok((directory, name)) = Directory::of(&self.path)
+            && self.made.is_some()
+            && inode(&directory, &self.path) == self.made
+        {
+            let _ = directory.remove(name);
         }
     }
 }
 
+fn bind_unix(path: &Path) -> Result<(UnixListener, SocketFile)> {
+    clear(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // The file gets the mode that the socket has, less the umask (`unix_bind_bsd` in net/unix/af_unix.c).
+    fchmod(&socket, PRIVATE_FILE)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    let (directory, _) = Directory::of(path)?;
+    let file = SocketFile {
+        made: inode(&directory, path),
+        path: path.to_owned(),
+    };
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok((socket.into(), file))
+}
+
+/// Which file a path is, by device and inode.
+fn inode(directory: &Directory, path: &Path) -> Option<(u64, u64)> {
+    let found = directory.look_at(path.file_name()?).ok()??;
+    Some((found.st_dev, found.st_ino))
+}
+
 /// Removes the file of a socket that nobody listens at.
 fn clear(path: &Path) -> Result<()> {
-    let file = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        found => found?,
+    let (directory, name) = Directory::of(path)?;
+    let Some(found) = directory.look_at(name)? else {
+        return Ok(());
     };
-    if !file.file_type().is_socket() {
-        bail!("there is a file that is no socket");
+    let kind = SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT;
+    if kind != SFlag::S_IFSOCK {
+        let kind = other_than_regular(found.st_mode).unwrap_or("a file");
+        bail!("there is {kind} that is no socket");
     }
     if UnixStream::connect(path).is_ok() {
         bail!("somebody listens there already");
     }
-    Ok(fs::remove_file(path)?)
+    Ok(directory.remove(name)?)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        fs,
+        os::unix::fs::{PermissionsExt as _, symlink},
+    };
+
     use super::*;
 
     #[test]
@@ -131,11 +170,33 @@ mod tests {
         let error = format!("{:#}", Listener::bind(&address).unwrap_err());
         assert!(error.contains("somebody listens there already"), "{error}");
         assert!(path.exists());
+        let mode = fs::symlink_metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         drop(listener);
         assert!(!path.exists());
         fs::write(&path, "").unwrap();
         let error = format!("{:#}", Listener::bind(&address).unwrap_err());
-        assert!(error.contains("no socket"), "{error}");
+        assert!(
+            error.contains("there is a file that is no socket"),
+            "{error}"
+        );
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_link_is_not_followed_and_anothers_file_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, link) = (dir.path().join("metrics"), dir.path().join("link"));
+        let listener = Listener::bind(&Address::Unix(path.clone())).unwrap();
+        symlink(dir.path().join("none"), &link).unwrap();
+        let error = format!("{:#}", Listener::bind(&Address::Unix(link)).unwrap_err());
+        assert!(
+            error.contains("a symbolic link that is no socket"),
+            "{error}"
+        );
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "another's").unwrap();
+        drop(listener);
         assert!(path.exists());
     }
 }

@@ -48,15 +48,16 @@ pub struct PolicySample {
     pub rules: Vec<(u32, String, Action, Hits)>,
 }
 
-/// All fences of the host, or the one of that name, if it is there.
+/// All fences of the host, or the one of that name, if it is there. Nothing is changed by it, and nobody who
+/// makes or removes a fence is waited for.
 ///
 /// # Errors
 /// If they cannot be listed.
 pub fn collect(paths: &Paths, only: Option<&str>) -> Result<Vec<Sample>> {
-    let fences = Fences::open(paths)?;
+    let fences = Fences::look(paths)?;
     let listed = match only {
         Some(name) => vec![fences.look_at(name.to_owned())?],
-        None => fences.list()?,
+        None => fences.list_as_found()?,
     };
     Ok(listed
         .into_iter()

@@ -1,31 +1,42 @@
 //! The HTTP server: `GET /metrics`, and nothing else.
 
-use std::{convert::Infallible, sync::Arc, thread, time::Duration};
+use std::{convert::Infallible, rc::Rc, thread, time::Duration};
 
 use anyhow::{Context, Result};
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::CONTENT_TYPE,
+    header::{CONTENT_TYPE, HeaderValue},
     server::conn::http1,
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{Semaphore, oneshot},
-    task::LocalSet,
+    sync::oneshot,
+    task::{LocalSet, spawn_local},
     time::{sleep, timeout},
 };
 
-use super::address::Listener;
+pub use super::gather::Source;
+use super::{
+    address::Listener,
+    connections::{Asked, Connections},
+    gather::{Gatherer, NoText},
+};
 use crate::say::say;
 
-/// How many are served at once; others wait.
-const AT_ONCE: usize = 4;
+/// How many connections there are at once; another takes the place of one that is idle.
+const AT_ONCE: usize = 16;
 
-/// How long one may take to say what it wants, and to take it.
+/// How long one may take to say what it wants.
+const PATIENCE_ASKING: Duration = Duration::from_secs(2);
+
+/// How long the metrics may take to be collected. Prometheus waits for 10 s, if not told otherwise.
+const PATIENCE_COLLECTING: Duration = Duration::from_secs(5);
+
+/// How long a connection may take in all.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long before connections are accepted again, when that has failed.
@@ -33,9 +44,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// The format that is served.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// What the text comes from.
-pub type Source = Arc<dyn Fn() -> Result<String> + Send + Sync>;
 
 /// A server in a thread of its own, as long as this lives.
 #[derive(Debug)]
@@ -98,13 +106,14 @@ pub fn run(listener: Listener, source: Source, stop: impl Future<Output = ()>) -
 }
 
 async fn accept(listener: &Listener, source: Source) -> Result<()> {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let gatherer = Rc::new(Gatherer::new(source, PATIENCE_COLLECTING));
+    let mut connections = Connections::new(AT_ONCE);
     match listener {
         Listener::Tcp(listener) => {
             let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
             loop {
                 match listener.accept().await {
-                    Ok((stream, _)) => begin(stream, &places, &source).await?,
+                    Ok((stream, _)) => begin(stream, &mut connections, &gatherer),
                     Err(_) => sleep(PAUSE).await,
                 }
             }
@@ -113,7 +122,7 @@ async fn accept(listener: &Listener, source: Source) -> Result<()> {
             let listener = tokio::net::UnixListener::from_std(listener.try_clone()?)?;
             loop {
                 match listener.accept().await {
-                    Ok((stream, _)) => begin(stream, &places, &source).await?,
+                    Ok((stream, _)) => begin(stream, &mut connections, &gatherer),
                     Err(_) => sleep(PAUSE).await,
                 }
             }
@@ -121,53 +130,57 @@ async fn accept(listener: &Listener, source: Source) -> Result<()> {
     }
 }
 
-/// Serves one connection, beside others, once there is a place.
-async fn begin<S>(stream: S, places: &Arc<Semaphore>, source: &Source) -> Result<()>
+/// Serves one connection, beside others.
+fn begin<S>(stream: S, connections: &mut Connections, gatherer: &Rc<Gatherer>)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let place = Arc::clone(places).acquire_owned().await?;
-    let source = Arc::clone(source);
-    tokio::task::spawn_local(async move {
+    let gatherer = Rc::clone(gatherer);
+    let has_asked = Asked::default();
+    let asked = has_asked.clone();
+    let task = spawn_local(async move {
         let service = service_fn(|request| {
-            let response = answer(&request, &source);
-            async { Ok::<_, Infallible>(response) }
+            asked.set();
+            let gatherer = Rc::clone(&gatherer);
+            async move { Ok::<_, Infallible>(answer(&request, &gatherer).await) }
         });
         let connection = http1::Builder::new()
             .keep_alive(false)
             .timer(TokioTimer::new())
-            .header_read_timeout(PATIENCE / 2)
+            .header_read_timeout(PATIENCE_ASKING)
             .max_buf_size(16 * 1024)
             .serve_connection(TokioIo::new(stream), service);
         // What somebody else does wrong, or does not wait for, is no concern of this process.
         let _ = timeout(PATIENCE, connection).await;
-        drop(place);
     });
-    Ok(())
+    connections.add(task.abort_handle(), has_asked);
 }
 
-fn answer(request: &Request<Incoming>, source: &Source) -> Response<Full<Bytes>> {
+async fn answer(request: &Request<Incoming>, gatherer: &Gatherer) -> Response<Full<Bytes>> {
     if request.uri().path() != "/metrics" {
-        return plain(StatusCode::NOT_FOUND, "metrics are at /metrics\n".into());
+        return plain(StatusCode::NOT_FOUND, "metrics are at /metrics\n");
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        return plain(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "GET or HEAD, please\n".into(),
-        );
+        return plain(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD, please\n");
     }
-    match source() {
+    match gatherer.text().await {
         Ok(text) => {
             let mut response = plain(StatusCode::OK, text);
-            let format = hyper::header::HeaderValue::from_static(OPENMETRICS);
+            let format = HeaderValue::from_static(OPENMETRICS);
             response.headers_mut().insert(CONTENT_TYPE, format);
             response
         }
-        Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n")),
+        Err(error) => {
+            let status = match error {
+                NoText::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+                NoText::Late(_) => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            plain(status, format!("{error}\n"))
+        }
     }
 }
 
-fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(text.into()));
     *response.status_mut() = status;
     response
@@ -178,10 +191,14 @@ mod tests {
     use std::{
         io::{Read as _, Write as _},
         os::unix::net::UnixStream,
+        sync::{Arc, Mutex, mpsc},
     };
 
     use super::*;
     use crate::metrics::address::Address;
+
+    /// Generous: a hang, not a measure. To wait for one after the other would take longer.
+    const HANG: Duration = Duration::from_secs(20);
 
     #[test]
     fn metrics_are_served_at_their_path_alone() {
@@ -205,13 +222,61 @@ mod tests {
         assert!(answer.ends_with("\r\n\r\nx 1\n"), "{answer}");
         assert!(ask("GET /").starts_with("HTTP/1.1 404 "));
         assert!(ask("POST /metrics").starts_with("HTTP/1.1 405 "));
-        // Those who say nothing do not keep others out for long.
-        let idle: Vec<_> = (0..AT_ONCE)
-            .map(|_| UnixStream::connect(&path).unwrap())
-            .collect();
-        assert!(ask("GET /metrics").starts_with("HTTP/1.1 200 "));
-        drop(idle);
         drop(server);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn those_who_say_nothing_keep_nobody_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics");
+        let listener = Listener::bind(&Address::Unix(path.clone())).unwrap();
+        let _server = Server::start(listener, Arc::new(|| Ok("x 1\n".to_owned()))).unwrap();
+        let connect = || UnixStream::connect(&path).unwrap();
+        // Neither those who say nothing at all nor those who begin to.
+        let mut idle: Vec<_> = (0..64).map(|_| connect()).collect();
+        for stream in idle.iter_mut().step_by(2) {
+            // It may have been closed already.
+            let _ = stream.write_all(b"GET /metr");
+        }
+        let mut stream = connect();
+        stream.set_read_timeout(Some(HANG)).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
+        // Those that still have a place lose it in time.
+        let last = idle.pop().unwrap();
+        last.set_read_timeout(Some(HANG)).unwrap();
+        let mut rest = Vec::new();
+        (&last).read_to_end(&mut rest).unwrap();
+    }
+
+    #[test]
+    fn a_source_that_is_stuck_stalls_neither_others_nor_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics");
+        let listener = Listener::bind(&Address::Unix(path.clone())).unwrap();
+        let (let_go, stuck) = mpsc::channel::<()>();
+        let stuck = Mutex::new(stuck);
+        let source = move || {
+            let _ = stuck.lock().map(|stuck| stuck.recv());
+            Ok(String::new())
+        };
+        let server = Server::start(listener, Arc::new(source)).unwrap();
+        let ask = |what: &str| {
+            let mut stream = UnixStream::connect(&path).unwrap();
+            write!(stream, "GET {what} HTTP/1.0\r\n\r\n").unwrap();
+            stream
+        };
+        let mut waiting = ask("/metrics");
+        let mut answer = String::new();
+        ask("/").read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.0 404 "), "{answer}");
+        answer.clear();
+        waiting.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.0 503 "), "{answer}");
+        drop(server);
+        drop(let_go);
     }
 }

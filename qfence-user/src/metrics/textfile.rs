@@ -1,43 +1,28 @@
 //! A file for node_exporter's textfile collector, which may read it at any moment.
 
-use std::{
-    fs::{self, OpenOptions},
-    io::Write as _,
-    os::unix::fs::OpenOptionsExt as _,
-    path::Path,
-};
+use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use nix::sys::stat::Mode;
+
+use crate::files::staged::replace;
+
+/// The collector runs as another user.
+const MODE: Mode = Mode::from_bits_truncate(0o644);
 
 /// Writes the file, in one step for whoever reads it.
 ///
 /// # Errors
-/// If it cannot be written; what was there before is still there then.
+/// If it cannot be written, or something else than a regular file is there; what was there before is still
+/// there then.
 pub fn write(path: &Path, text: &str) -> Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    // The collector reads *.prom alone.
-    name.push(format!(".{}", std::process::id()));
-    let new = path.with_file_name(name);
-    let written = || {
-        OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o644)
-            .open(&new)?
-            .write_all(text.as_bytes())?;
-        fs::rename(&new, path)
-    };
-    written()
-        .inspect_err(|_| {
-            // It may not even have been made.
-            let _ = fs::remove_file(&new);
-        })
-        .with_context(|| format!("cannot write {}", path.display()))
+    replace(path, text.as_bytes(), MODE)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

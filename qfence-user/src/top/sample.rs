@@ -48,7 +48,7 @@ pub struct Close {
 /// # Errors
 /// If the fences cannot be listed.
 pub fn sample(fences: &Fences, close: Option<&str>) -> Result<Sample> {
-    let seen = fences.list()?.into_iter().map(|listed| Seen {
+    let seen = fences.list_as_found()?.into_iter().map(|listed| Seen {
         name: listed.name,
         condition: listed.condition,
         counted: listed.counted,

@@ -1,7 +1,7 @@
 //! A /run/qfence that nobody else sees, for the description of the throw-away fence and for the
 //! private host's resolv.conf. It ends with the process.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use nix::{
@@ -10,7 +10,10 @@ use nix::{
 };
 
 use super::cases::resolv_conf;
-use crate::paths::Paths;
+use crate::{
+    files::{PRIVATE_FILE, directory::Directory, staged::replace},
+    paths::Paths,
+};
 
 const NONE: Option<&str> = None;
 
@@ -31,7 +34,8 @@ pub fn make_private(paths: &Paths) -> Result<Paths> {
     .context("cannot make mounts private")?;
     let run = &paths.run;
     let context = || format!("cannot mount a file system at {}", run.display());
-    fs::create_dir_all(run).with_context(context)?;
+    // What it is mounted on stays when this ends.
+    Directory::make_private(run)?;
     mount(
         Some("tmpfs"),
         run,
@@ -41,7 +45,7 @@ pub fn make_private(paths: &Paths) -> Result<Paths> {
     )
     .with_context(context)?;
     let file = run.join("resolv.conf");
-    fs::write(&file, resolv_conf()).with_context(|| format!("cannot write {}", file.display()))?;
+    replace(&file, resolv_conf().as_bytes(), PRIVATE_FILE)?;
     Ok(Paths {
         resolv_conf: file,
         ..paths.clone()

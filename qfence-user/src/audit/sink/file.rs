@@ -9,21 +9,31 @@ use std::{
 use anyhow::{Context, Result};
 
 use super::{Sink, formatted};
-use crate::audit::{record::Line, target::Format};
+use crate::{
+    audit::{record::Line, target::Format},
+    files::log::{Trusted, open_to_append},
+};
 
 pub(super) struct File {
     path: PathBuf,
     file: fs::File,
     format: Format,
+    trusted: Trusted,
 }
 
 impl File {
     pub(super) fn open(path: &Path, format: Format) -> Result<Self> {
         // Where this process is may not be where it is when the file is opened again.
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let file =
-            append(&path).with_context(|| format!("cannot open the log {}", path.display()))?;
-        Ok(Self { path, file, format })
+        let trusted = Trusted::from_env();
+        let file = open_to_append(&path, &trusted)
+            .with_context(|| format!("cannot open the log {}", path.display()))?;
+        Ok(Self {
+            path,
+            file,
+            format,
+            trusted,
+        })
     }
 }
 
@@ -35,13 +45,9 @@ impl Sink for File {
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        self.file = append(&self.path)?;
+        self.file = open_to_append(&self.path, &self.trusted)?;
         Ok(())
     }
-}
-
-fn append(path: &Path) -> io::Result<fs::File> {
-    fs::OpenOptions::new().create(true).append(true).open(path)
 }
 
 #[cfg(test)]

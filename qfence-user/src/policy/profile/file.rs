@@ -3,13 +3,14 @@
 use std::{
     fs::{File, Metadata},
     io::{self, Read},
-    os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
 };
 
 use nix::fcntl::OFlag;
 
 use super::{MAX_BYTES, ProfileError};
+use crate::files::kind::other_than_regular;
 
 /// The text of a file that belongs to one of `owners`.
 pub(super) fn read(path: &Path, owners: &[u32]) -> Result<String, ProfileError> {
@@ -54,7 +55,7 @@ fn read_bounded(file: File) -> io::Result<Option<Vec<u8>>> {
 /// Refuses what is no file, and what somebody else owns or can write to, as sudo does with its own.
 fn check(path: &Path, metadata: &Metadata, owners: &[u32]) -> Result<(), ProfileError> {
     let path = || path.to_owned();
-    if let Some(kind) = kind(metadata) {
+    if let Some(kind) = other_than_regular(metadata.mode()) {
         return Err(ProfileError::NotAFile { path: path(), kind });
     }
     if !owners.contains(&metadata.uid()) {
@@ -68,22 +69,6 @@ fn check(path: &Path, metadata: &Metadata, owners: &[u32]) -> Result<(), Profile
         return Err(ProfileError::Writable { path: path(), whom });
     }
     Ok(())
-}
-
-/// What it is, if it is no file.
-fn kind(metadata: &Metadata) -> Option<&'static str> {
-    let kind = metadata.file_type();
-    if kind.is_file() {
-        None
-    } else if kind.is_dir() {
-        Some("a directory")
-    } else if kind.is_fifo() {
-        Some("a FIFO")
-    } else if kind.is_socket() {
-        Some("a socket")
-    } else {
-        Some("a device")
-    }
 }
 
 /// Who beside the owner can write to a file, but for root's group.

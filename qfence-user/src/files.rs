@@ -1,0 +1,32 @@
+//! The files that root writes and reads: each is made so that nobody else decides what is written to.
+//!
+//! | file | mode | written |
+//! |---|---|---|
+//! | /run/qfence/ | 0700 | made once, and looked at before each use |
+//! | /run/qfence/NAME.json, NAME.policy | 0600 | whole, renamed into place |
+//! | /run/qfence/NAME.log, NAME.log.1 | 0600 | appended to, renamed when full |
+//! | /sys/fs/bpf/qfence/, and NAME/ in it | 0700 | made once, and looked at before each use |
+//! | what `metrics --textfile` names | 0644 | whole, renamed into place |
+//! | the socket of `--metrics unix:PATH` | 0600 | made anew, where nobody listens at the one before |
+//! | what `--log` names | 0644 less the umask | appended to, opened anew on SIGUSR1 |
+//!
+//! All belong to root.
+//!
+//! | module | its one job |
+//! |---|---|
+//! | [`directory`] | a directory that is opened once, and checked where it has to be root's alone |
+//! | [`staged`] | a file that is written whole and then renamed over the one before |
+//! | [`log`] | a file that is appended to, wherever it is |
+//! | [`bounded`] | reads a file of others, up to a bound |
+//! | [`kind`] | what a file is, in words |
+
+use nix::sys::stat::Mode;
+
+pub mod bounded;
+pub mod directory;
+pub mod kind;
+pub mod log;
+pub mod staged;
+
+/// The mode of files that are root's alone.
+pub const PRIVATE_FILE: Mode = Mode::from_bits_truncate(0o600);

@@ -1,0 +1,329 @@
+//! A directory that files are made in: opened once, so that whatever its path leads to later, they are made
+//! where it was looked at.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::DirBuilderExt as _,
+    },
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::{
+    errno::Errno,
+    fcntl::{AtFlags, OFlag, open, openat, renameat},
+    sys::stat::{FileStat, Mode, fchmod, fstat, fstatat, lstat},
+    unistd::{Uid, UnlinkatFlags, geteuid, unlinkat},
+};
+
+use super::kind::other_than_regular;
+
+/// The mode of directories that are root's alone.
+const PRIVATE: u32 = 0o700;
+
+/// Write permission for others than the owner.
+const WRITABLE: u32 = 0o022;
+
+/// The bit of a directory in which nobody removes what is somebody else's.
+const STICKY: u32 = 0o1000;
+
+/// Who may do something to a directory beside its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// They may read it, but not write to it.
+    Read,
+    /// They may write to it, if it is sticky: what is root's in there stays.
+    AddToSticky,
+    /// They may not even open it: who can open a directory can lock it.
+    Nothing,
+}
+
+/// A directory.
+#[derive(Debug)]
+pub struct Directory {
+    fd: OwnedFd,
+    path: PathBuf,
+    is_private: bool,
+}
+
+impl Directory {
+    /// The directory at `path`, whoever owns it and whatever links lead to it.
+    ///
+    /// # Errors
+    /// What open fails with.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        Ok(Self {
+            fd: open(path, flags, Mode::empty())?,
+            path: path.to_owned(),
+            is_private: false,
+        })
+    }
+
+    /// The directory that a file is in, as [`Directory::open`] has it, and the name of the file.
+    ///
+    /// # Errors
+    /// If the path names no file, or what open fails with.
+    pub fn of(path: &Path) -> Result<(Self, &OsStr)> {
+        let name = path
+            .file_name()
+            .with_context(|| format!("{} is no path of a file", path.display()))?;
+        let parent = match path.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        };
+        let directory = Self::open(parent)
+            .with_context(|| format!("cannot open the directory {}", parent.display()))?;
+        Ok((directory, name))
+    }
+
+    /// The directory at `path`, which must be root's, and no link; `others` is what others may do to it.
+    /// `None` if it is not there.
+    ///
+    /// # Errors
+    /// If it is something else, or somebody else's: then nothing of it is used.
+    pub fn trusted(path: &Path, others: Others) -> Result<Option<Self>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let fd = match open(path, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(Errno::ENOTDIR | Errno::ELOOP) => return Err(no_directory(path)),
+            Err(errno) => {
+                return Err(errno).with_context(|| format!("cannot open {}", path.display()));
+            }
+        };
+        let found = fstat(&fd).with_context(|| format!("cannot look at {}", path.display()))?;
+        check_owner(path, &found, geteuid())?;
+        check_others(path, found.st_mode, others)?;
+        Ok(Some(Self {
+            fd,
+            path: path.to_owned(),
+            is_private: true,
+        }))
+    }
+
+    /// As [`Directory::trusted`], of a directory that must be there.
+    ///
+    /// # Errors
+    /// As [`Directory::trusted`], and if it is not there.
+    pub fn private(path: &Path, others: Others) -> Result<Self> {
+        Self::trusted(path, others)?.with_context(|| format!("there is no {}", path.display()))
+    }
+
+    /// As [`Directory::private`], of a directory that is made where it is not there.
+    ///
+    /// # Errors
+    /// As [`Directory::trusted`], and if it cannot be made.
+    pub fn make_private(path: &Path) -> Result<Self> {
+        let mut maker = fs::DirBuilder::new();
+        match maker.recursive(true).mode(PRIVATE).create(path) {
+            // Something else is there: what, is said below.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => made.with_context(|| format!("cannot make {}", path.display()))?,
+        }
+        Self::private(path, Others::Read)
+    }
+
+    /// Whether nobody but root can make anything in it.
+    pub(super) fn is_private(&self) -> bool {
+        self.is_private
+    }
+
+    /// The path of a file in it, to be read by people.
+    pub(super) fn path_of(&self, name: &OsStr) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// What is there under a name, without following a link; `None` if nothing is.
+    ///
+    /// # Errors
+    /// What stat fails with.
+    pub fn look_at(&self, name: &OsStr) -> io::Result<Option<FileStat>> {
+        match fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(found) => Ok(Some(found)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Makes a file of this name, which nothing may have yet, to write to.
+    ///
+    /// # Errors
+    /// What open fails with: EEXIST for a link as well.
+    pub(super) fn create(&self, name: &OsStr) -> io::Result<File> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+        let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        Ok(openat(&self.fd, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?.into())
+    }
+
+    /// Opens a file of root's alone to read and append to, and makes it where it is not there.
+    ///
+    /// # Errors
+    /// If it is no regular file, or what open fails with.
+    pub fn append(&self, name: &OsStr) -> io::Result<File> {
+        let flags = OFlag::O_RDWR | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_NONBLOCK;
+        let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        let file = openat(&self.fd, name, flags, mode)?;
+        if let Some(kind) = other_than_regular(fstat(&file)?.st_mode) {
+            return Err(io::Error::other(format!("it is {kind}")));
+        }
+        // Whatever the umask was.
+        fchmod(&file, mode)?;
+        Ok(file.into())
+    }
+
+    /// Renames a file in it, over another if there is one.
+    ///
+    /// # Errors
+    /// What rename fails with.
+    pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        Ok(renameat(&self.fd, from, &self.fd, to)?)
+    }
+
+    /// Removes a file from it.
+    ///
+    /// # Errors
+    /// What unlink fails with; that it is gone already is no error.
+    pub fn remove(&self, name: &OsStr) -> io::Result<()> {
+        match unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn no_directory(path: &Path) -> anyhow::Error {
+    let kind = lstat(path)
+        .ok()
+        .and_then(|found| other_than_regular(found.st_mode));
+    anyhow!(
+        "{} is {}, and must be a directory of root's: look at who made it, and remove it",
+        path.display(),
+        kind.unwrap_or("a file")
+    )
+}
+
+fn check_owner(path: &Path, found: &FileStat, expected: Uid) -> Result<()> {
+    ensure!(
+        found.st_uid == expected.as_raw(),
+        "{} belongs to the user {}, and must be root's: look at what is in it, and remove it",
+        path.display(),
+        found.st_uid
+    );
+    Ok(())
+}
+
+fn check_others(path: &Path, mode: u32, others: Others) -> Result<()> {
+    let (wrong, what) = match others {
+        Others::Read => (mode & WRITABLE, "written to"),
+        Others::AddToSticky if mode & STICKY != 0 => return Ok(()),
+        Others::AddToSticky => (mode & WRITABLE, "written to, and is not sticky,"),
+        Others::Nothing => (mode & 0o077, "opened"),
+    };
+    if wrong != 0 {
+        bail!(
+            "{} can be {what} by others than root (mode {:04o}): look at what is in it, and make it \
+             root's alone with `chmod go= {0}`",
+            path.display(),
+            mode & 0o7777
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_directory_is_made_for_its_owner_alone_and_used_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("qfence");
+        assert!(Directory::trusted(&path, Others::Read).unwrap().is_none());
+        for _ in 0..2 {
+            Directory::make_private(&path).unwrap();
+            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        }
+    }
+
+    #[test]
+    fn what_others_can_change_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("qfence");
+        fs::create_dir(&path).unwrap();
+        for (mode, others, allowed) in [
+            (0o755, Others::Read, true),
+            (0o775, Others::Read, false),
+            (0o757, Others::Read, false),
+            (0o1777, Others::Read, false),
+            (0o1777, Others::AddToSticky, true),
+            (0o777, Others::AddToSticky, false),
+            (0o700, Others::Nothing, true),
+            (0o711, Others::Nothing, false),
+            (0o740, Others::Nothing, false),
+        ] {
+            set_mode(&path, mode);
+            let found = Directory::private(&path, others);
+            assert_eq!(found.is_ok(), allowed, "{mode:o} {others:?} {found:?}");
+        }
+    }
+
+    #[test]
+    fn somebody_elses_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let found = lstat(dir.path()).unwrap();
+        assert!(check_owner(dir.path(), &found, geteuid()).is_ok());
+        let other = Uid::from_raw(geteuid().as_raw() + 1);
+        let error = check_owner(dir.path(), &found, other).unwrap_err();
+        assert!(error.to_string().contains("must be root's"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_directory_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (link, file) = (dir.path().join("link"), dir.path().join("file"));
+        symlink(dir.path(), &link).unwrap();
+        fs::write(&file, "").unwrap();
+        for (path, kind) in [(&link, "is a symbolic link,"), (&file, "is a file,")] {
+            for found in [
+                Directory::make_private(path),
+                Directory::private(path, Others::Read),
+            ] {
+                let error = found.unwrap_err().to_string();
+                assert!(error.contains(kind), "{error}");
+            }
+        }
+        // The control: what is not to be root's alone may be behind a link.
+        assert!(Directory::open(&link).is_ok());
+    }
+
+    #[test]
+    fn only_regular_files_are_appended_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = Directory::open(dir.path()).unwrap();
+        symlink("/dev/null", dir.path().join("link")).unwrap();
+        nix::unistd::mkfifo(&dir.path().join("fifo"), Mode::S_IRWXU).unwrap();
+        assert!(directory.append("link".as_ref()).is_err());
+        assert!(directory.append("fifo".as_ref()).is_err());
+        directory.append("file".as_ref()).unwrap();
+        let mode = directory.look_at("file".as_ref()).unwrap().unwrap().st_mode;
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}

@@ -1,0 +1,335 @@
+//! Opens a file that is appended to, wherever it is: in a directory of root's, of the user who called sudo,
+//! or in one that everybody can write to, such as /tmp.
+//!
+//! The path is walked name by name, for whoever can write to a directory on the way can put a symbolic or a
+//! hard link there that leads to a file of root's. The kernel's settings against that (`may_follow_link` and
+//! `may_create_in_sticky` in fs/namei.c: fs.protected_symlinks, fs.protected_regular, fs.protected_hardlinks) are
+//! about sticky directories alone, and may be off.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::File,
+    io,
+    os::fd::{AsRawFd as _, OwnedFd},
+    path::{Component, Path, PathBuf},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{AtFlags, OFlag, open, openat, readlinkat},
+    sys::{
+        stat::{FileStat, Mode, fstat, fstatat},
+        statfs::{PROC_SUPER_MAGIC, fstatfs},
+    },
+    unistd::geteuid,
+};
+
+use super::kind::other_than_regular;
+use crate::identity::Sudo;
+
+/// The mode of a file that is made, less the umask.
+const MODE: Mode = Mode::from_bits_truncate(0o644);
+
+/// The bit of a mode by which everybody may write.
+const FOR_ALL: u32 = 0o002;
+
+/// Those by which others than the owner may write.
+const FOR_OTHERS: u32 = 0o022;
+
+/// How many links may follow one another, as for the kernel (`MAXSYMLINKS`).
+const MOST_LINKS: usize = 40;
+
+/// How often what turns up or goes at the same moment is looked at anew.
+const MOST_TRIES: usize = 16;
+
+/// Whose links are followed: root's, and those of the user who called sudo.
+#[derive(Clone, Debug)]
+pub struct Trusted(Vec<u32>);
+
+impl Trusted {
+    /// Root, and who called sudo as the environment says: who may say which file is written to.
+    #[must_use]
+    pub fn from_env() -> Self {
+        let sudo = Sudo::from_env().uid.and_then(|uid| uid.parse().ok());
+        Self([geteuid().as_raw()].into_iter().chain(sudo).collect())
+    }
+
+    fn has(&self, user: u32) -> bool {
+        self.0.contains(&user)
+    }
+
+    /// Whether nobody else has put anything into a directory.
+    fn keep(&self, directory: &FileStat) -> bool {
+        self.has(directory.st_uid) && directory.st_mode & FOR_OTHERS == 0
+    }
+}
+
+/// Opens a file to append to, and makes it where it is not there.
+///
+/// A FIFO is waited for until somebody reads it.
+///
+/// # Errors
+/// What open fails with; and if a symbolic link, a hard link or a file of somebody else's is in the way.
+pub fn open_to_append(path: &Path, trusted: &Trusted) -> io::Result<File> {
+    let path = std::path::absolute(path)?;
+    let mut walk = Walk::new(trusted)?;
+    walk.push(&path);
+    while let Some(name) = walk.next() {
+        if let Some(file) = walk.go(name)? {
+            return Ok(file);
+        }
+    }
+    Err(Errno::EISDIR.into())
+}
+
+struct Walk<'a> {
+    trusted: &'a Trusted,
+    /// Where it has come to, by descriptor and to be read.
+    directory: OwnedFd,
+    place: PathBuf,
+    /// What is to come, the next one last.
+    rest: Vec<OsString>,
+    links: usize,
+    tries: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn new(trusted: &'a Trusted) -> io::Result<Self> {
+        Ok(Self {
+            trusted,
+            directory: root()?,
+            place: "/".into(),
+            rest: Vec::new(),
+            links: 0,
+            tries: 0,
+        })
+    }
+
+    /// Lets a path come next.
+    fn push(&mut self, path: &Path) {
+        let names = path.components().filter_map(|component| match component {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some("..".into()),
+            _ => None,
+        });
+        let names: Vec<_> = names.collect();
+        self.rest.extend(names.into_iter().rev());
+    }
+
+    fn next(&mut self) -> Option<OsString> {
+        self.rest.pop()
+    }
+
+    /// Goes on by one name; the file, if it is the last.
+    fn go(&mut self, name: OsString) -> io::Result<Option<File>> {
+        let is_last = self.rest.is_empty();
+        if fstatfs(&self.directory)?.filesystem_type() == PROC_SUPER_MAGIC {
+            return self.go_in_proc(&name, is_last);
+        }
+        let found = match fstatat(&self.directory, &*name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Err(Errno::ENOENT) if is_last => return self.create(name),
+            found => found?,
+        };
+        if other_than_regular(found.st_mode) == Some("a symbolic link") {
+            self.follow(&name, &found)?;
+            return Ok(None);
+        }
+        if !is_last {
+            self.enter(&name, OFlag::O_NOFOLLOW)?;
+            return Ok(None);
+        }
+        self.open_found(name)
+    }
+
+    /// What /proc calls links are the kernel's: /dev/stderr leads through two of them.
+    fn go_in_proc(&mut self, name: &OsStr, is_last: bool) -> io::Result<Option<File>> {
+        if !is_last {
+            self.enter(name, OFlag::empty())?;
+            return Ok(None);
+        }
+        let file = openat(&self.directory, name, to_append(), Mode::empty())?;
+        Ok(Some(file.into()))
+    }
+
+    fn enter(&mut self, name: &OsStr, how: OFlag) -> io::Result<()> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | how;
+        self.directory = openat(&self.directory, name, flags, Mode::empty())?;
+        self.place.push(name);
+        Ok(())
+    }
+
+    fn follow(&mut self, name: &OsStr, link: &FileStat) -> io::Result<()> {
+        self.links += 1;
+        if self.links > MOST_LINKS {
+            return Err(Errno::ELOOP.into());
+        }
+        let directory = fstat(&self.directory)?;
+        let made_by_them = self.trusted.has(link.st_uid) && self.trusted.has(directory.st_uid);
+        // Others can give a link a second name where they can write, and it is still the owner's.
+        let is_there_for_them = link.st_nlink == 1 || self.trusted.keep(&directory);
+        if !(made_by_them && is_there_for_them) {
+            return Err(self.refusal(
+                name,
+                "is a symbolic link that others than root and the user who called sudo can have made: it is \
+                 not followed. Give the path that it leads to",
+            ));
+        }
+        let target = PathBuf::from(readlinkat(&self.directory, name)?);
+        if target.is_absolute() {
+            self.directory = root()?;
+            self.place = "/".into();
+        }
+        self.push(&target);
+        Ok(())
+    }
+
+    fn create(&mut self, name: OsString) -> io::Result<Option<File>> {
+        let flags = to_append() | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
+        match openat(&self.directory, &*name, flags, MODE) {
+            // It has turned up since.
+            Err(Errno::EEXIST) => self.again(name),
+            made => Ok(Some(made?.into())),
+        }
+    }
+
+    fn open_found(&mut self, name: OsString) -> io::Result<Option<File>> {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = match openat(&self.directory, &*name, flags, Mode::empty()) {
+            Err(Errno::ENOENT) => return self.again(name),
+            file => file?,
+        };
+        let found = fstat(&file)?;
+        if other_than_regular(found.st_mode) == Some("a symbolic link") {
+            return self.again(name);
+        }
+        let directory = fstat(&self.directory)?;
+        if !self.trusted.keep(&directory) {
+            self.check_shared(&name, &directory, &found)?;
+        }
+        // That very file, whatever has its name by now.
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        Ok(Some(
+            open(path.as_str(), to_append(), Mode::empty())?.into(),
+        ))
+    }
+
+    /// A file where others can put theirs.
+    fn check_shared(&self, name: &OsStr, directory: &FileStat, found: &FileStat) -> io::Result<()> {
+        let is_theirs = self.trusted.has(found.st_uid) || found.st_uid == directory.st_uid;
+        if directory.st_mode & FOR_ALL != 0 && !is_theirs {
+            return Err(self.refusal(
+                name,
+                "is another user's, in a directory that everybody can write to. Remove it, or give another path",
+            ));
+        }
+        if other_than_regular(found.st_mode).is_none() && found.st_nlink > 1 {
+            return Err(self.refusal(
+                name,
+                "is a file with more than one name, in a directory that others can write to: it may be another \
+                 file of root's. Give another path",
+            ));
+        }
+        Ok(())
+    }
+
+    fn again(&mut self, name: OsString) -> io::Result<Option<File>> {
+        self.tries += 1;
+        if self.tries > MOST_TRIES {
+            return Err(Errno::EAGAIN.into());
+        }
+        self.rest.push(name);
+        Ok(None)
+    }
+
+    fn refusal(&self, name: &OsStr, why: &str) -> io::Error {
+        io::Error::other(format!("{} {why}", self.place.join(name).display()))
+    }
+}
+
+fn to_append() -> OFlag {
+    OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CLOEXEC | OFlag::O_NOCTTY
+}
+
+fn root() -> io::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    Ok(open("/", flags, Mode::empty())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        io::Write as _,
+        os::unix::fs::{PermissionsExt as _, symlink},
+    };
+
+    use super::*;
+
+    fn append(path: &Path, trusted: &Trusted) -> io::Result<()> {
+        open_to_append(path, trusted)?.write_all(b"line\n")
+    }
+
+    /// A directory, and who may have made something in it: who runs the tests, or nobody.
+    fn scene(mode: u32) -> (tempfile::TempDir, PathBuf, Trusted, Trusted) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("logs");
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let owner = geteuid().as_raw();
+        (dir, path, Trusted(vec![owner, 0]), Trusted(vec![owner + 1]))
+    }
+
+    #[test]
+    fn a_file_is_made_and_appended_to() {
+        for mode in [0o755, 0o775, 0o1777] {
+            let (_dir, logs, trusted, _) = scene(mode);
+            let log = logs.join("log");
+            append(&log, &trusted).unwrap();
+            append(&logs.join("../logs/./log"), &trusted).unwrap();
+            assert_eq!(fs::read_to_string(log).unwrap(), "line\nline\n");
+        }
+    }
+
+    #[test]
+    fn own_links_are_followed_and_others_are_not() {
+        let (dir, logs, trusted, others) = scene(0o755);
+        let target = dir.path().join("target");
+        symlink("../target", logs.join("link")).unwrap();
+        symlink(dir.path(), logs.join("directory")).unwrap();
+        for path in [logs.join("link"), logs.join("directory/target")] {
+            append(&path, &trusted).unwrap();
+            let error = append(&path, &others).unwrap_err().to_string();
+            assert!(error.contains("a symbolic link that others"), "{error}");
+        }
+        assert_eq!(fs::read_to_string(target).unwrap(), "line\nline\n");
+        symlink("round", logs.join("round")).unwrap();
+        let error = append(&logs.join("round"), &trusted).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::ELOOP as i32));
+    }
+
+    #[test]
+    fn a_second_name_is_not_taken_where_others_can_write() {
+        for (mode, taken) in [(0o755, true), (0o1777, false), (0o775, false)] {
+            let (dir, logs, trusted, _) = scene(mode);
+            let target = dir.path().join("target");
+            fs::write(&target, "").unwrap();
+            fs::hard_link(&target, logs.join("log")).unwrap();
+            let appended = append(&logs.join("log"), &trusted);
+            assert_eq!(appended.is_ok(), taken, "{mode:o} {appended:?}");
+            assert_eq!(fs::read_to_string(&target).unwrap().is_empty(), !taken);
+        }
+    }
+
+    #[test]
+    fn devices_and_what_the_kernel_calls_links_are_opened() {
+        let (_dir, logs, trusted, _) = scene(0o755);
+        append(Path::new("/dev/null"), &trusted).unwrap();
+        let log = File::create(logs.join("log")).unwrap();
+        let by_number = format!("/proc/self/fd/{}", log.as_raw_fd());
+        append(Path::new(&by_number), &trusted).unwrap();
+        assert_eq!(fs::read_to_string(logs.join("log")).unwrap(), "line\n");
+        assert!(open_to_append(&logs, &trusted).is_err());
+        assert!(open_to_append(Path::new("/"), &trusted).is_err());
+        assert!(open_to_append(&logs.join("no/such"), &trusted).is_err());
+    }
+}
