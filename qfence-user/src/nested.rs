@@ -84,7 +84,7 @@ fn listed_in(hierarchy: &Hierarchy) -> Result<Option<String>> {
         return Ok(None);
     }
     let context = "cannot tell whether this is in a fence already";
-    for name in hierarchy.names().context(context)? {
+    for name in hierarchy.names().context(context)?.fences {
         let pids = hierarchy.cgroup(&name).pids().context(context)?;
         if pids.contains(&getpid()) {
             return Ok(Some(name));
