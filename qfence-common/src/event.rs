@@ -143,9 +143,13 @@ pub struct Origin {
     pub uid: u32,
     /// The port that goes with the source, in host order; 0 if there is none yet.
     pub source_port: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// What is known of the socket: [`GUEST`], or nothing.
+    pub flags: u32,
 }
+
+/// In [`Origin::flags`]: `SO_OOBINLINE` was set on the TCP socket. libslirp sets it on each socket that it opens for
+/// a guest, before it connects it (`tcp_fconnect` in its tcp_subr.c); QEMU sets it on none of its own.
+pub const GUEST: u32 = 1;
 
 const _: () = assert!(size_of::<Origin>() == 72 && align_of::<Origin>() == 8);
 
@@ -200,7 +204,7 @@ impl Event {
             tid: u32_at(72)?,
             uid: u32_at(76)?,
             source_port: u32_at(80)?,
-            reserved: u32_at(84)?,
+            flags: u32_at(84)?,
         };
         let kind = Kind {
             address: halves_at(88)?,

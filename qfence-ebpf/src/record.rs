@@ -153,7 +153,7 @@ fn event(what: &Refusal, who: &Author, monitored: bool) -> Event {
                 tid: who.tid,
                 uid: who.uid,
                 source_port: what.source_port,
-                reserved: 0,
+                flags: 0,
             },
         },
         kind: Kind {

@@ -9,6 +9,7 @@ use std::{
     fs::File,
     io::{self, Read, Write},
     os::fd::{AsRawFd, OwnedFd},
+    sync::mpsc::{Receiver, channel},
     thread::{self, JoinHandle},
 };
 
@@ -19,7 +20,7 @@ use nix::{
         resource::{Resource, getrlimit, setrlimit},
         signal::SigSet,
     },
-    unistd::pipe2,
+    unistd::{Pid, pipe2},
 };
 pub use process::Child;
 pub use spawn::Entry;
@@ -91,11 +92,19 @@ pub fn lift_locked_memory_limit() -> Result<(u64, u64)> {
 pub struct Starting {
     /// What the process waits at.
     gate: Option<File>,
+    /// Says which process it is, once there is one.
+    made: Receiver<Pid>,
     /// Returns when it has executed the command.
     thread: Option<JoinHandle<Result<Child, StartError>>>,
 }
 
 impl Starting {
+    /// The process, which waits until [`Starting::go`]; `None` if there can be none, which that says.
+    #[must_use]
+    pub fn pid(&self) -> Option<Pid> {
+        self.made.recv().ok()
+    }
+
     /// Lets it execute the command; nothing else of it is before that.
     ///
     /// # Errors
@@ -155,11 +164,14 @@ pub fn prepare(launch: Launch<'_>) -> Result<Starting, StartError> {
     let before_exec = before_exec(&launch, tell, wait, gate.as_raw_fd());
     let (program, proof) = (program.clone(), launch.proof);
     let (entry, stdout) = (launch.entry, launch.stdout);
+    let (is_made, made) = channel();
     let thread = thread::Builder::new().spawn(move || {
         // SAFETY: `before_exec` makes system calls alone, and none that the C library has all threads make.
         let spawned = unsafe { spawn(&words, entry, stdout, &fail, before_exec) };
         drop(fail);
         let mut child = spawned.context("cannot fork for the command")?;
+        // Nobody has to ask.
+        let _ = is_made.send(child.pid());
         let mut told = Vec::new();
         // Until the command is executed, or the child has ended.
         if let Err(error) = File::from(progress).read_to_end(&mut told) {
@@ -178,6 +190,7 @@ pub fn prepare(launch: Launch<'_>) -> Result<Starting, StartError> {
     });
     Ok(Starting {
         gate: Some(gate.into()),
+        made,
         thread: Some(thread.context("cannot make a thread")?),
     })
 }

@@ -36,7 +36,7 @@
 //! | [`audit`], [`what`] | what was tried: out of the kernel, onto record, to wherever people look |
 //! | [`snapshot`], [`metrics`], [`top`] | what a fence has counted; for monitoring systems; in a terminal |
 //! | [`traces`], [`say`] | what the programs say; qfence's own words |
-//! | [`readable`] | waits for descriptors |
+//! | [`readable`], [`bounded`] | waits for descriptors; reads files that may be too long |
 //! | [`explain`], [`suggest`] | why a destination is refused; a profile out of what was seen |
 //! | [`attempt`] | attempts to reach a destination in every way there is |
 //! | [`exit`] | exit statuses |
@@ -45,6 +45,7 @@
 
 pub mod attempt;
 pub mod audit;
+pub mod bounded;
 pub mod cgroup;
 pub mod change;
 pub mod child;

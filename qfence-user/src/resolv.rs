@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,10 +13,13 @@ use std::{
 use anyhow::{Context, Result};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use crate::{nameservers, policy::Prefix};
+use crate::{bounded, nameservers, policy::Prefix};
 
 /// How long a change may go unseen.
 pub const PERIOD: Duration = Duration::from_millis(500);
+
+/// More bytes than any resolv.conf has.
+const LONGEST: usize = 1 << 20;
 
 /// A resolv.conf that is being followed.
 #[derive(Debug)]
@@ -67,7 +70,7 @@ impl ResolvConf {
 /// # Errors
 /// If the file is there and cannot be read.
 pub fn read(path: &Path) -> Result<BTreeSet<Prefix>> {
-    match fs::read(path) {
+    match bounded::read(path, LONGEST) {
         Ok(bytes) => Ok(nameservers::parse(&String::from_utf8_lossy(&bytes))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
@@ -76,7 +79,7 @@ pub fn read(path: &Path) -> Result<BTreeSet<Prefix>> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::{fs, os::unix::fs::symlink};
 
     use tokio::time::timeout;
 
