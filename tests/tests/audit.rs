@@ -233,7 +233,7 @@ fn logs_follow_a_fence_to_its_end_whoever_reads() -> Result<()> {
         }
         let mut command = Command::new(qfence()?);
         command.args(["logs", "-f", "--dest", "127.0.0.1:10", fence.name()]);
-        command.stdout(std::process::Stdio::piped());
+        command.stdout(Stdio::piped());
         let mut follower = Process::spawn(command)?;
         let stdout = read_all(follower.child().stdout.take().context("a pipe")?);
         shell.attempt(&["udp/127.0.0.1/9", "udp/127.0.0.1/10", "udp/::1/10"])?;

@@ -1,8 +1,9 @@
 //! What /proc says of a process: what the kernel knows by itself, never what lies in the process's memory.
 //!
 //! The arguments and the environment (/proc/PID/cmdline, environ) are read out of that memory (`access_remote_vm` in
-//! mm/memory.c): under a lock that the process can hold, and out of pages that it can have come from a file system of
-//! its own, which never answers. They can also be as long as the process likes. What is read here is neither.
+//! mm/memory.c), under a lock (`mmap_lock`) that the process can hold for ever, by a file system of its own that never
+//! answers (`fuse_file_mmap` in fs/fuse/file.c). They can also be as long as the process likes. What is read here takes
+//! no such lock, and is short.
 
 use std::{
     ffi::OsString,

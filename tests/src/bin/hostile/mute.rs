@@ -1,4 +1,5 @@
-//! A file system whose one file can be opened and mapped, and never read from. Only root may open /dev/fuse here; where
+//! A file system whose one file can be opened and never read from, and a process that maps it: what it has of memory is
+//! locked from then on, and whoever looks into it waits. Only root may open /dev/fuse here; where
 //! everybody may, as on most machines, the same goes for them, in a user namespace.
 
 use std::{
