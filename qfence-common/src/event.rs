@@ -143,13 +143,12 @@ pub struct Origin {
     pub uid: u32,
     /// The port that goes with the source, in host order; 0 if there is none yet.
     pub source_port: u32,
-    /// [`GUEST`], or zero.
+    /// What is known of the socket: [`GUEST`], or nothing.
     pub flags: u32,
 }
 
-/// In [`Origin::flags`]: SO_OOBINLINE was set on the socket before it connected. libslirp does so for each TCP
-/// connection of its guest (`slirp_socket_set_fast_reuse` and its callers in src/tcp_subr.c), and QEMU for none of
-/// its own.
+/// In [`Origin::flags`]: `SO_OOBINLINE` was set on the TCP socket. libslirp sets it on each socket that it opens for
+/// a guest, before it connects it (`tcp_fconnect` in its tcp_subr.c); QEMU sets it on none of its own.
 pub const GUEST: u32 = 1;
 
 const _: () = assert!(size_of::<Origin>() == 72 && align_of::<Origin>() == 8);

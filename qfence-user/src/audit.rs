@@ -2,11 +2,14 @@
 //!
 //! | module | its one job |
 //! |---|---|
-//! | [`process`] | what /proc says of a process |
+//! | [`proc`] | what /proc says of a process |
+//! | [`guest`] | which process is the QEMU of the command, and which flows are its guest's |
+//! | [`process`] | all that is known of a process |
 //! | [`record`] | a line of the record, as JSON and as text |
 //! | [`budget`] | how much is written in a second |
 //! | [`reader`] | events and counts to lines |
 //! | [`keep`] | the lines of a fence under /run, bounded |
+//! | [`tail`] | reads them from where they were read last |
 //! | [`filter`] | which of them somebody asks for |
 //! | [`target`] | where else lines go, as `--log` says |
 //! | [`sink`] | writes lines there: a file, the journal, syslog |
@@ -16,10 +19,13 @@
 pub mod auditor;
 pub mod budget;
 pub mod filter;
+pub mod guest;
 pub mod keep;
+pub mod proc;
 pub mod process;
 pub mod reader;
 pub mod record;
 pub mod sink;
+pub mod tail;
 pub mod target;
 pub mod writer;

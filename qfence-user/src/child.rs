@@ -15,6 +15,7 @@ use std::{
     fs::File,
     io::{self, Write},
     os::fd::{AsRawFd, OwnedFd},
+    sync::mpsc::{Receiver, channel},
     thread::{self, JoinHandle},
 };
 
@@ -27,7 +28,7 @@ use nix::{
         resource::{Resource, getrlimit, setrlimit},
         signal::SigSet,
     },
-    unistd::pipe2,
+    unistd::{Pid, pipe2},
 };
 pub use process::Child;
 use process::read_progress;
@@ -102,11 +103,19 @@ pub fn lift_locked_memory_limit() -> Result<(u64, u64)> {
 pub struct Starting {
     /// What the process waits at.
     gate: Option<File>,
+    /// Says which process it is, once there is one.
+    made: Receiver<Pid>,
     /// Returns when it has executed the command.
     thread: Option<JoinHandle<Result<Child, StartError>>>,
 }
 
 impl Starting {
+    /// The process, which waits until [`Starting::go`]; `None` if there can be none, which that says.
+    #[must_use]
+    pub fn pid(&self) -> Option<Pid> {
+        self.made.recv().ok()
+    }
+
     /// Lets it execute the command; nothing else of it is before that.
     ///
     /// # Errors
@@ -166,11 +175,14 @@ pub fn prepare(launch: Launch<'_>) -> Result<Starting, StartError> {
     let before_exec = before_exec(&launch, tell, wait, gate.as_raw_fd());
     let (program, proof) = (program.clone(), launch.proof);
     let (entry, stdout) = (launch.entry, launch.stdout);
+    let (is_made, made) = channel();
     let thread = thread::Builder::new().spawn(move || {
         // SAFETY: `before_exec` makes system calls alone, and none that the C library has all threads make.
         let spawned = unsafe { spawn(&words, entry, stdout, &fail, before_exec) };
         drop(fail);
         let mut child = spawned.context("cannot fork for the command")?;
+        // Nobody has to ask.
+        let _ = is_made.send(child.pid());
         let told = match read_progress(progress.into(), child.pid()) {
             Ok(told) => told,
             Err(error) => {
@@ -190,6 +202,7 @@ pub fn prepare(launch: Launch<'_>) -> Result<Starting, StartError> {
     });
     Ok(Starting {
         gate: Some(gate.into()),
+        made,
         thread: Some(thread.context("cannot make a thread")?),
     })
 }

@@ -105,15 +105,15 @@ Of attempts and repeats:
   device        in place of all three, for a device that may not be opened: its path
   source        the address that it came from
   source_port   the port that it came from
-  dialled       the address that a guest dialled, if its QEMU made another one of it
+  dialled       the address that a guest dialled, if the command is its QEMU and made another one of it
   rule          the rule that decided, such as \"deny host\"
   comment       that of the rule in its profile
   pid           the process, in the initial pid namespace; at egress the one that made the socket
   tid           its thread
   uid           its user
-  command       the name of the thread, control characters as \\xNN
-  executable    the path of its program
-  cgroup        the id of its cgroup
+  command       the name of the thread, control characters as \\xNN; its own word
+  executable    the path of its executable; its own word where it may have a user namespace
+  cgroup        the id of its cgroup, or of the socket's
   cgroup_path   the path of its cgroup
   netns         the inode of its network namespace
   netns_cookie  the cookie of the socket's network namespace

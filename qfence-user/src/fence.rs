@@ -12,6 +12,7 @@ use crate::{
     cgroup::{Cgroup, Lock},
     fences::Fences,
     say::say,
+    state::State,
     store::Store,
 };
 
@@ -69,6 +70,14 @@ impl Fence {
     #[must_use]
     pub fn pins(&self) -> PathBuf {
         self.all.pins(&self.name)
+    }
+
+    /// Describes it anew.
+    ///
+    /// # Errors
+    /// If that cannot be written.
+    pub fn describe(&self, state: &State) -> Result<()> {
+        self.all.describe(&self.name, state)
     }
 
     /// Kills what is left in it and removes it.

@@ -126,6 +126,16 @@ impl Fences {
         Kept::new(self.states.directory(), name)
     }
 
+    /// What is known of a fence beside that; `None` if nothing can be read.
+    #[must_use]
+    pub fn description(&self, name: &str) -> Option<State> {
+        self.states.read(name)
+    }
+
+    pub(crate) fn describe(&self, name: &str, state: &State) -> Result<()> {
+        self.states.write(name, state)
+    }
+
     /// The directory for the links of a fence.
     #[must_use]
     pub fn pins(&self, name: &str) -> PathBuf {

@@ -10,9 +10,33 @@ use std::{
 };
 
 use nix::libc::{O_NOCTTY, O_NONBLOCK};
+use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
+use serde::{Deserialize, Serialize};
 
 /// More than any configuration file holds.
 const LONGEST: u64 = 1 << 20;
+
+/// A file, by whatever path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileId {
+    /// The device that it is on.
+    device: u64,
+    /// Its inode there.
+    inode: u64,
+}
+
+impl FileId {
+    /// The file that a path leads to; `None` if there is none. What a file system remembers of it does: nobody is asked
+    /// who may not answer (`fuse_update_get_attr` in fs/fuse/dir.c).
+    #[must_use]
+    pub fn of(path: &Path) -> Option<Self> {
+        let file = statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::INO).ok()?;
+        Some(Self {
+            device: makedev(file.stx_dev_major, file.stx_dev_minor),
+            inode: file.stx_ino,
+        })
+    }
+}
 
 /// The file that a word names as a program: through `$PATH`, and through symbolic links.
 #[must_use]

@@ -11,7 +11,7 @@
 //! | [`chardev`] | where a character device leads |
 //! | [`doors`] | which of it is a network that the fence does not see |
 //! | [`guestfwd`] | which targets the guest is led to |
-//! | [`slirp`] | which address of the guest's leads to the host |
+//! | [`slirp`] | which address of the guest's leads to the host, and which flows are the guest's |
 
 pub mod chardev;
 pub mod configuration;
@@ -29,7 +29,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use self::{doors::Door, emulator::Emulator, guestfwd::Forward};
+use self::{doors::Door, emulator::Emulator, guestfwd::Forward, slirp::Guest};
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +38,17 @@ pub struct Findings {
     pub doors: Vec<Door>,
     /// Targets that the fence judges like any other.
     pub forwards: Vec<Forward>,
+    /// The QEMU itself, if it is one and all that it is told could be read.
+    pub qemu: Option<Found>,
+}
+
+/// A QEMU that a command names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its place among the words of the command: 0 if nothing wraps it.
+    pub index: usize,
+    /// What it is told of its guest's networks.
+    pub guest: Guest,
 }
 
 /// Looks at a command. `resolve` says which file a word names, `read` what a file holds.
@@ -57,6 +68,12 @@ pub fn inspect(
         findings.doors.push(Door::qrap());
     }
     let (items, unreadable) = configuration::gather(arguments, &read);
+    if emulator == Emulator::Qemu && unreadable.is_empty() {
+        findings.qemu = Some(Found {
+            index: command.len() - arguments.len() - 1,
+            guest: Guest::of(&items),
+        });
+    }
     findings.doors.extend(unreadable);
     for item in &items {
         findings.doors.extend(doors::of(item, &items, &read));

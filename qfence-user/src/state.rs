@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    audit::guest::Qemu,
     files::{
         PRIVATE_FILE,
         directory::{Directory, Others},
@@ -20,15 +21,21 @@ use crate::{
 /// The ending of the files' names.
 const SUFFIX: &str = ".json";
 
+/// How much of a command a description has, in bytes: one can have megabytes of arguments.
+pub const COMMAND: usize = 4096;
+
 /// The description of a fence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
-    /// The command and its arguments, safe to print.
+    /// The command and its arguments, safe to print, and shortened.
     pub command: Vec<String>,
     /// The process that supervises, or did.
     pub supervisor: i32,
     /// When it was started, RFC 3339.
     pub started: String,
+    /// The QEMU that the command starts, if it starts one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qemu: Option<Qemu>,
 }
 
 /// The descriptions of all fences.
@@ -135,6 +142,7 @@ mod tests {
             command: vec!["qemu".into(), "-m".into()],
             supervisor: 7,
             started: "2026-01-01T00:00:00Z".into(),
+            qemu: None,
         };
         states.write("my.vm", &state).unwrap();
         assert_eq!(states.read("my.vm"), Some(state));

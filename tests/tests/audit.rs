@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -233,7 +233,7 @@ fn logs_follow_a_fence_to_its_end_whoever_reads() -> Result<()> {
         }
         let mut command = Command::new(qfence()?);
         command.args(["logs", "-f", "--dest", "127.0.0.1:10", fence.name()]);
-        command.stdout(std::process::Stdio::piped());
+        command.stdout(Stdio::piped());
         let mut follower = Process::spawn(command)?;
         let stdout = read_all(follower.child().stdout.take().context("a pipe")?);
         shell.attempt(&["udp/127.0.0.1/9", "udp/127.0.0.1/10", "udp/::1/10"])?;
@@ -278,6 +278,96 @@ fn a_log_that_was_moved_away_is_begun_anew_and_the_command_hears_nothing_of_it()
     // By SIGUSR1 a shell ends.
     assert_eq!(shell.ask("echo here")?, ["here"]);
     assert!(fs::read_to_string(moved)?.contains(r#""port":9,"#));
+    Ok(())
+}
+
+/// Follows a record in JSON.
+fn follower(name: &str) -> Result<Process> {
+    let mut command = Command::new(qfence()?);
+    command.args(["logs", "-f", "--json", name]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    Process::spawn(command)
+}
+
+#[test]
+fn whoever_follows_a_record_sees_all_of_it_or_is_told_what_is_gone() -> Result<()> {
+    /// The record's files are replaced at 256 kB, and it gets no more than 48 kB a second.
+    const FOR_MS: u64 = 20_000;
+    let world = World::new()?;
+    let dir = tempfile::tempdir()?;
+    let file = destinations(dir.path(), 1000)?;
+    let fence = Fence::new("generations")?.with(&["--user", "nobody"]);
+    let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
+    shell.attempt(&["udp/127.0.0.1/9"])?;
+    fence.await_refusal(|refusal| refusal.port == 9)?;
+    let mut followers = [follower(fence.name())?, follower(fence.name())?];
+    let mut read = Vec::new();
+    for follower in &mut followers {
+        let child = follower.child();
+        let stdout = read_all(child.stdout.take().context("a pipe")?);
+        let stderr = read_all(child.stderr.take().context("a pipe")?);
+        read.push((stdout, stderr));
+    }
+    thread::sleep(Duration::from_secs(1));
+    // One of them sleeps while both files are replaced.
+    followers[1].signal(Signal::SIGSTOP)?;
+    let probe = probe::program()?.display().to_string();
+    shell.tell(&format!(
+        "{probe} --for-ms {FOR_MS} --connect-each {file} >/dev/null; echo done"
+    ))?;
+    assert_eq!(shell.next_line()?, "done");
+    followers[1].signal(Signal::SIGCONT)?;
+    thread::sleep(Duration::from_secs(2));
+    shell.tell("exit 0")?;
+    assert_eq!(shell.wait_for_code()?, 0, "{}", shell.stderr());
+    let of_log = lines(&fs::read_to_string(fence.log())?)?;
+    let all = of_log.last().context("a line")?["seq"]
+        .as_u64()
+        .context("a number")?;
+    let mut shown = Vec::new();
+    for (follower, (stdout, stderr)) in followers.iter_mut().zip(read) {
+        assert!(follower.wait(HANG)?.context("it ends")?.success());
+        let text = String::from_utf8(stdout.recv_timeout(HANG)??)?;
+        let seen = lines(&text)?
+            .iter()
+            .filter_map(|line| line["seq"].as_u64())
+            .collect::<Vec<_>>();
+        shown.push((seen, String::from_utf8(stderr.recv_timeout(HANG)??)?));
+    }
+    let (awake, said) = &shown[0];
+    // The fence's end may come before its last line is looked at.
+    assert!(awake.iter().copied().eq(1..=awake.len() as u64), "{said}");
+    assert!(awake.len() as u64 + 100 > all, "{} of {all}", awake.len());
+    assert!(!said.contains(" are gone"), "{said}");
+    let (asleep, said) = &shown[1];
+    let last = asleep.last().context("a line")?;
+    let gone = last - asleep.len() as u64;
+    assert!(
+        gone > 0,
+        "nothing is gone of {all}: the record is larger than it was"
+    );
+    assert!(
+        said.contains(&format!("{gone} lines of the record, of ")),
+        "{gone}: {said}"
+    );
+    Ok(())
+}
+
+#[test]
+fn whoever_follows_ends_when_nobody_reads_what_it_prints() -> Result<()> {
+    let world = World::new()?;
+    let fence = Fence::new("unread")?.with(&["--user", "nobody"]);
+    let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
+    let mut follower = follower(fence.name())?;
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!(follower.wait(Duration::ZERO)?, None, "it follows");
+    drop(follower.child().stdout.take());
+    let status = follower
+        .wait(HANG)?
+        .context("it ends although nothing is tried")?;
+    assert!(status.success());
+    shell.tell("exit 0")?;
+    assert_eq!(shell.wait_for_code()?, 0);
     Ok(())
 }
 

@@ -3,14 +3,17 @@
 
 use std::{
     ffi::OsStr,
-    fs::{self, File},
+    fs::File,
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
 
-use super::record::Line;
+use super::{
+    record::Line,
+    tail::{Piece, Tail},
+};
 use crate::files::directory::{Directory, Others};
 
 /// The ending of the files' names.
@@ -47,26 +50,23 @@ impl Kept {
         &self.path
     }
 
+    /// The file before it.
+    #[must_use]
+    pub fn old_path(&self) -> &Path {
+        &self.old
+    }
+
     /// The lines there are, oldest first. What is half written, or none of this version's, is left out.
     ///
     /// # Errors
     /// If a file cannot be read.
     pub fn lines(&self) -> Result<Vec<Line>> {
-        let mut lines = Vec::new();
-        for path in [&self.old, &self.path] {
-            let text = match fs::read_to_string(path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                read => read.with_context(|| format!("cannot read {}", path.display()))?,
-            };
-            lines.extend(
-                text.lines()
-                    .filter_map(|line| serde_json::from_str(line).ok()),
-            );
-        }
-        // A file that was begun anew between the two is read twice.
-        lines.sort_by_key(|line: &Line| line.seq);
-        lines.dedup_by_key(|line| line.seq);
-        Ok(lines)
+        let pieces = Tail::new(self.clone()).read()?.into_iter();
+        let line = |piece| match piece {
+            Piece::Line(line) => Some(*line),
+            Piece::Gap(_) => None,
+        };
+        Ok(pieces.filter_map(line).collect())
     }
 
     /// Removes it.
@@ -170,13 +170,15 @@ fn last_line(end: &[u8]) -> Option<Line> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::fs;
+
     use qfence_common::{Hook, address::from_v4};
 
     use super::*;
     use crate::audit::record::tests::line;
 
-    fn numbered(seq: u64) -> Line {
+    pub(in crate::audit) fn numbered(seq: u64) -> Line {
         Line {
             seq,
             total: seq * 10,
@@ -184,7 +186,7 @@ mod tests {
         }
     }
 
-    fn write(keeper: &mut Keeper, seq: u64) {
+    pub(in crate::audit) fn write(keeper: &mut Keeper, seq: u64) {
         let line = numbered(seq).to_json().unwrap();
         keeper.write(&format!("{line}\n")).unwrap();
     }

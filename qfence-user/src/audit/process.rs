@@ -1,104 +1,150 @@
-//! What /proc says of a process that tried something, as long as it is there.
+//! Who tried something: what there is to know of a process as long as it is there.
 
 use std::{
-    ffi::OsString,
-    fs,
+    collections::HashSet,
     net::IpAddr,
-    os::unix::{
-        ffi::{OsStrExt as _, OsStringExt as _},
-        fs::MetadataExt as _,
-    },
+    os::unix::ffi::OsStrExt as _,
     path::PathBuf,
+    sync::{Arc, OnceLock},
 };
 
 use nix::sys::stat::stat;
+use qfence_common::{Kind, Origin};
 
+use super::{
+    guest::{Qemu, dialled},
+    proc::{Directory, ProcessId},
+};
 use crate::{
-    qemu::slirp::{self, Network},
-    say::printable,
+    qemu::slirp::Guest,
+    say::{printable, shortened},
 };
 
 /// The inode of the initial pid namespace (`PROC_PID_INIT_INO` in linux/proc_ns.h).
 const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
 
+/// How much of the path of an executable is kept, in bytes: a process chooses it.
+const EXECUTABLE: usize = 512;
+
+/// How much of the path of a cgroup is kept, in bytes.
+const CGROUP: usize = 1024;
+
+/// How many different ones are known at once, so that what processes have in common is there once.
+const KNOWN: usize = 256;
+
 /// Looks processes up.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Processes {
     /// `None` where /proc numbers processes otherwise than the programs do: in a pid namespace.
     proc: Option<PathBuf>,
+    /// The QEMU that the command is, if it is one.
+    qemu: Option<Qemu>,
+    guest: Option<Arc<Guest>>,
+    /// The process of the command, once there is one.
+    command: Arc<OnceLock<ProcessId>>,
+    /// Paths that were looked up of late.
+    known: HashSet<Arc<str>>,
 }
 
 /// What is known of a process beside what the programs say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Process {
-    /// The path of its program, safe to print.
-    pub executable: Option<String>,
-    /// The path of its cgroup in the cgroup2 hierarchy, as this process sees it.
-    pub cgroup_path: Option<String>,
+    /// The path of its executable, safe to print, and shortened.
+    pub executable: Option<Arc<str>>,
+    /// The path of its cgroup in the cgroup2 hierarchy, as this process sees it, likewise.
+    pub cgroup_path: Option<Arc<str>>,
     /// The inode of its network namespace.
     pub netns: Option<u64>,
-    /// The user networks of a QEMU's guest.
-    pub networks: Vec<Network>,
+    /// Its guest, if it is the QEMU that the command is.
+    guest: Option<Arc<Guest>>,
 }
 
 impl Processes {
-    /// Looks them up in `proc`, if its process numbers are those of the programs.
+    /// Looks them up in `proc`, if its process numbers are those of the programs. `qemu` is what the command is, if it
+    /// is one.
     #[must_use]
-    pub fn new(proc: PathBuf) -> Self {
+    pub fn new(proc: PathBuf, qemu: Option<Qemu>) -> Self {
         let namespace = stat(&proc.join("self/ns/pid")).map(|file| file.st_ino);
         let is_initial = namespace == Ok(INITIAL_PID_NAMESPACE);
+        let command = OnceLock::new();
+        if let Some(process) = qemu.as_ref().and_then(|qemu| qemu.process) {
+            // It is new.
+            let _ = command.set(process);
+        }
         Self {
             proc: is_initial.then_some(proc),
+            guest: qemu.as_ref().map(|qemu| Arc::new(qemu.guest.clone())),
+            qemu,
+            command: Arc::new(command),
+            known: HashSet::new(),
         }
     }
 
-    /// What there is to know of the process with that number; of one that is gone, nothing.
+    /// Where to say which process the command is.
     #[must_use]
-    pub fn look_up(&self, pid: u32) -> Process {
-        let Some(directory) = self.proc.as_ref().filter(|_| pid != 0) else {
-            return Process::default();
-        };
-        let directory = directory.join(pid.to_string());
-        let executable = fs::read_link(directory.join("exe")).ok();
-        let cgroup = fs::read_to_string(directory.join("cgroup")).unwrap_or_default();
-        let is_qemu = executable.as_deref().is_some_and(slirp::is_qemu);
-        let words = || {
-            let words = fs::read(directory.join("cmdline")).unwrap_or_default();
-            let words = words.split(|byte| *byte == 0).skip(1);
-            words
-                .map(|word| OsString::from_vec(word.to_vec()))
-                .collect::<Vec<_>>()
-        };
-        Process {
-            executable: executable.map(|path| printable(path.as_os_str().as_bytes())),
-            cgroup_path: cgroup
-                .lines()
-                .find_map(|line| line.strip_prefix("0::"))
-                .map(|path| printable(path.as_bytes())),
-            netns: fs::metadata(directory.join("ns/net"))
-                .ok()
-                .map(|file| file.ino()),
-            networks: if is_qemu {
-                slirp::networks(&words())
-            } else {
-                Vec::new()
-            },
+    pub fn command(&self) -> Arc<OnceLock<ProcessId>> {
+        Arc::clone(&self.command)
+    }
+
+    /// What there is to know of the process that had that number at that moment, in nanoseconds since boot; of one that
+    /// is gone, nothing.
+    #[must_use]
+    pub fn look_up(&mut self, pid: u32, boot_ns: u64) -> Process {
+        let proc = self.proc.as_ref().filter(|_| pid != 0);
+        self.look_at(proc.cloned(), pid, boot_ns)
+            .unwrap_or_default()
+    }
+
+    fn look_at(&mut self, proc: Option<PathBuf>, pid: u32, boot_ns: u64) -> Option<Process> {
+        let proc = proc?;
+        let directory = Directory::new(&proc, pid);
+        let stat = directory.stat()?;
+        if stat.is_younger_than(boot_ns) {
+            return None;
         }
+        let executable = directory.executable();
+        let command = self.command.get().copied();
+        let is_qemu = |qemu: &Qemu| {
+            let executable = executable.as_deref();
+            executable.is_some_and(|executable| qemu.is(command, &proc, &stat, executable))
+        };
+        let guest = self.guest.clone();
+        let guest = guest.filter(|_| self.qemu.as_ref().is_some_and(is_qemu));
+        let cgroup_path = directory.cgroup();
+        let netns = directory.netns();
+        // It may have ended meanwhile, and its number be another's.
+        if directory.stat().map(|stat| stat.id) != Some(stat.id) {
+            return None;
+        }
+        Some(Process {
+            executable: executable.map(|path| self.known(path.as_os_str().as_bytes(), EXECUTABLE)),
+            cgroup_path: cgroup_path.map(|path| self.known(&path, CGROUP)),
+            netns,
+            guest,
+        })
+    }
+
+    /// A path, safe to print and shortened; the same one if it is known.
+    fn known(&mut self, path: &[u8], longest: usize) -> Arc<str> {
+        let path = shortened(printable(path), longest);
+        if let Some(known) = self.known.get(path.as_str()) {
+            return Arc::clone(known);
+        }
+        if self.known.len() >= KNOWN {
+            self.known.clear();
+        }
+        let path: Arc<str> = path.into();
+        self.known.insert(Arc::clone(&path));
+        path
     }
 }
 
 impl Process {
-    /// The address that a guest dialled, if its process is a QEMU whose user network leads it to
-    /// `destination` from another one.
+    /// The address that a guest dialled, if its process is the QEMU whose user network leads it to `destination` from
+    /// another one, and the attempt was the guest's.
     #[must_use]
-    pub fn dialled(&self, destination: IpAddr) -> Option<IpAddr> {
-        let mut dialled = self
-            .networks
-            .iter()
-            .filter_map(|network| network.dialled(destination));
-        let first = dialled.next()?;
-        // In networks that differ there is no telling in which of them it was.
-        dialled.all(|other| other == first).then_some(first)
+    pub fn dialled(&self, kind: &Kind, origin: &Origin, destination: IpAddr) -> Option<IpAddr> {
+        dialled(self.guest.as_ref()?, kind, origin, destination)
     }
 }
 
@@ -108,17 +154,43 @@ mod tests {
 
     use super::*;
 
+    fn processes() -> Processes {
+        Processes {
+            proc: Some("/proc".into()),
+            ..Processes::new("/nowhere".into(), None)
+        }
+    }
+
     #[test]
     fn this_process_is_found_and_one_that_is_not_there_is_not() {
-        let processes = Processes {
-            proc: Some("/proc".into()),
-        };
-        let process = processes.look_up(process::id());
+        let mut processes = processes();
+        let process = processes.look_up(process::id(), u64::MAX);
         let own = std::env::current_exe().unwrap();
-        assert_eq!(process.executable, Some(own.display().to_string()));
+        assert_eq!(
+            process.executable.as_deref(),
+            Some(&*own.display().to_string())
+        );
         assert!(process.netns.is_some());
-        assert!(process.networks.is_empty());
-        assert_eq!(processes.look_up(0), Process::default());
-        assert_eq!(processes.look_up(u32::MAX), Process::default());
+        assert!(process.guest.is_none());
+        assert_eq!(processes.look_up(0, u64::MAX), Process::default());
+        assert_eq!(processes.look_up(u32::MAX, u64::MAX), Process::default());
+        // Whoever had the number then was another one.
+        assert_eq!(processes.look_up(process::id(), 0), Process::default());
+    }
+
+    #[test]
+    fn what_is_known_is_bounded_and_there_once() {
+        let mut processes = processes();
+        let first = processes.known(b"/bin/true", EXECUTABLE);
+        assert!(Arc::ptr_eq(
+            &first,
+            &processes.known(b"/bin/true", EXECUTABLE)
+        ));
+        for number in 0..10 * KNOWN {
+            let path = format!("/{number}/{}", "\x01".repeat(4000));
+            let known = processes.known(path.as_bytes(), EXECUTABLE);
+            assert!(known.len() <= EXECUTABLE + "…".len());
+        }
+        assert!(processes.known.len() <= KNOWN);
     }
 }

@@ -68,7 +68,7 @@ pub struct Reader {
 struct Seen {
     origin: Origin,
     last_ns: u64,
-    process: Option<Arc<Process>>,
+    process: Option<Process>,
 }
 
 /// What there was no room for in a second.
@@ -170,7 +170,7 @@ impl Reader {
     fn first(&mut self, Event { repeats, kind }: &Event, boot_time: Timestamp) {
         let origin = &repeats.origin;
         let process = if self.budget.has_event() {
-            let process = Arc::new(self.processes.look_up(kind.pid));
+            let process = self.processes.look_up(kind.pid, origin.boot_ns);
             let rule = self.names.now().name(kind.rule);
             let attempt = Attempt::new(kind, origin, rule, &process);
             self.add(
@@ -204,10 +204,10 @@ impl Reader {
             self.folded.attempts += repeats.count;
             return;
         }
-        let look_up = || Arc::new(self.processes.look_up(kind.pid));
-        let process = Arc::clone(seen.process.get_or_insert_with(look_up));
+        let look_up = || self.processes.look_up(kind.pid, repeats.origin.boot_ns);
+        let process = seen.process.get_or_insert_with(look_up);
         let rule = self.names.now().name(kind.rule);
-        let attempt = Attempt::new(kind, &repeats.origin, rule, &process);
+        let attempt = Attempt::new(kind, &repeats.origin, rule, process);
         let time = at(boot_time, repeats.last_ns);
         self.add(time, Body::Repeats(attempt.into()), repeats.count);
     }

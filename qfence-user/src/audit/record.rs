@@ -74,7 +74,7 @@ pub struct Attempt {
     pub source: Option<IpAddr>,
     /// The port it came from, if the socket had one.
     pub source_port: Option<u32>,
-    /// The address that a guest dialled, where its QEMU makes another one of it.
+    /// The address that a guest dialled, where the QEMU that qfence started makes another one of it.
     pub dialled: Option<IpAddr>,
     /// The rule that decided.
     pub rule: Arc<str>,
@@ -86,14 +86,15 @@ pub struct Attempt {
     pub tid: Option<u32>,
     /// The user, in the initial user namespace.
     pub uid: Option<u32>,
-    /// The name of the thread (`comm`), made safe to print; empty if it is not known.
+    /// The name of the thread (`comm`), made safe to print; empty if it is not known. The process's own word.
     pub command: String,
-    /// The path of the process's program.
-    pub executable: Option<String>,
-    /// The id of the process's cgroup: the inode of its directory.
+    /// The path of the process's executable, shortened; the process's own word where it may have a user namespace.
+    pub executable: Option<Arc<str>>,
+    /// The id of a cgroup, the inode of its directory: that of the process, or of the socket where that was not made
+    /// by the process that is named.
     pub cgroup: u64,
     /// The path of the process's cgroup.
-    pub cgroup_path: Option<String>,
+    pub cgroup_path: Option<Arc<str>>,
     /// The inode of the process's network namespace.
     pub netns: Option<u64>,
     /// The cookie of the socket's network namespace, which the kernel never gives to another one.
@@ -125,7 +126,9 @@ impl Attempt {
             hook: hook.map_or("unknown", Hook::name).to_owned(),
             source: (!source.is_unspecified()).then_some(source),
             source_port: known(origin.source_port),
-            dialled: what.address().and_then(|address| process.dialled(address)),
+            dialled: what
+                .address()
+                .and_then(|address| process.dialled(kind, origin, address)),
             what,
             rule: rule.rule,
             comment: rule.comment,
@@ -160,7 +163,8 @@ impl Line {
     }
 }
 
-/// `TIME FENCE denied tcp 127.0.0.1:22 connect4 pid 4242 (qemu-system-x86) cgroup 77 rule NAME`
+/// `TIME FENCE denied tcp 127.0.0.1:22 connect4 pid 4242 (qemu-system-x86) cgroup 77 rule NAME`, of a process that is not
+/// known `pid unknown`
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -208,11 +212,14 @@ impl fmt::Display for Attempt {
             let dialled = what.at(dialled);
             write!(f, "(dialled {dialled}) ")?;
         }
-        let pid = self.pid.unwrap_or(0);
-        write!(
-            f,
-            "{hook} pid {pid} ({command}) cgroup {cgroup} rule {rule}"
-        )?;
+        match self.pid {
+            Some(pid) => write!(f, "{hook} pid {pid}")?,
+            None => write!(f, "{hook} pid unknown")?,
+        }
+        if !command.is_empty() {
+            write!(f, " ({command})")?;
+        }
+        write!(f, " cgroup {cgroup} rule {rule}")?;
         match &self.comment {
             Some(comment) => write!(f, " ({})", printable(comment.as_bytes())),
             None => Ok(()),
@@ -257,8 +264,14 @@ pub(crate) mod tests {
     use super::*;
     use crate::policy::{names::Names, testing};
 
-    /// The line of a first attempt.
-    pub(crate) fn line(hook: Hook, address: [u8; 16], protocol: u32, port: u32, rule: u32) -> Line {
+    /// An attempt as the programs tell of it.
+    pub(crate) fn seen(
+        hook: Hook,
+        address: [u8; 16],
+        protocol: u32,
+        port: u32,
+        rule: u32,
+    ) -> (Kind, Origin) {
         let mut comm = [0; 16];
         comm[..6].copy_from_slice(b"qe\x1bmu\n");
         let kind = Kind {
@@ -279,8 +292,14 @@ pub(crate) mod tests {
             tid: 4243,
             uid: 65534,
             source_port: 40000,
-            reserved: 0,
+            flags: 0,
         };
+        (kind, origin)
+    }
+
+    /// The line of a first attempt.
+    pub(crate) fn line(hook: Hook, address: [u8; 16], protocol: u32, port: u32, rule: u32) -> Line {
+        let (kind, origin) = seen(hook, address, protocol, port, rule);
         let name = Names::of(&testing::policy(&[], false)).name(rule);
         Line {
             v: VERSION,
@@ -313,6 +332,13 @@ pub(crate) mod tests {
         );
         let v6 = line(Hook::Connect6, Ipv6Addr::LOCALHOST.octets(), 6, 22, NO_RULE);
         assert!(v6.to_string().contains("denied tcp [::1]:22 connect6"));
+        let mut unknown = attempt(loopback());
+        (unknown.pid, unknown.command) = (None, String::new());
+        assert!(
+            unknown
+                .to_string()
+                .contains(" connect6 pid unknown cgroup 77 rule ")
+        );
         let mut dialled = attempt(loopback());
         dialled.dialled = Some([10, 0, 2, 2].into());
         assert!(

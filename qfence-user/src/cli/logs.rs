@@ -12,7 +12,8 @@ Examples:
 
 The record of a fence is in memory, under /run/qfence: its last 256 to 512 kB, for as long as there is the
 fence. For more, and for longer, give `exec` a --log. Of a fence that has lost its supervisor nobody reads what is tried
-until this does; it says how many attempts were lost meanwhile, if there was no room for them.
+until this does; it says how many attempts were lost meanwhile, if there was no room for them. With --follow it says on
+standard error how many lines are gone, if they were replaced by newer ones before it came to read them.
 
 At the end it says on standard error what the kernel has counted since the fence was started: the first of
 each kind, those repeated, and those lost, which are all. See `qfence-user exec --help` for the fields of

@@ -3,7 +3,12 @@
 //! socket or executes anything.
 
 use std::{
-    net::SocketAddr, os::unix::ffi::OsStrExt, path::Path, process, sync::Arc, time::Duration,
+    net::SocketAddr,
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    process,
+    sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -14,6 +19,8 @@ use crate::{
     aside::Aside,
     audit::{
         auditor::{Auditor, Ended},
+        guest::Qemu,
+        proc::{self, ProcessId},
         process::Processes,
         reader::{Reader, Sources},
         sink::{self, Sink},
@@ -38,9 +45,9 @@ use crate::{
     policy::{Policy, names::Known},
     programs,
     qemu::{self, guestfwd::Forward},
-    say::{printable, say},
+    say::{printable_words, say},
     signals::Blocked,
-    state::State,
+    state::{COMMAND, State},
     supervise::Supervisor,
     traces::{self, Traces},
     verify::short::verify_first,
@@ -55,6 +62,7 @@ struct Wanted {
     policy: Policy,
     forwards: Vec<Forward>,
     listener: Option<Listener>,
+    state: State,
 }
 
 /// Runs `exec`; returns the exit status.
@@ -71,7 +79,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         step(options, sentence);
     }
     let blocked = Blocked::new()?;
-    let forwards = admit(options)?;
+    let (forwards, qemu) = admit(options)?;
     let identity = identity::choose(options.user.as_deref(), &Sudo::from_env())?;
     let policy = choose::policy(
         &options.policy,
@@ -90,12 +98,8 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         .map(Path::new)
         .unwrap_or(Path::new(""));
     let fences = Fences::open(paths)?;
-    let fence = fences.create(
-        options.name.as_deref(),
-        command,
-        &options.limits,
-        &describe(options),
-    )?;
+    let state = describe(options, qemu);
+    let fence = fences.create(options.name.as_deref(), command, &options.limits, &state)?;
     step(
         options,
         format_args!("made the cgroup {}", fence.cgroup().directory().display()),
@@ -111,6 +115,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         policy,
         forwards,
         listener,
+        state,
     };
     let ended = runtime.block_on(supervise(options, paths, &fence, wanted, sinks, blocked));
 
@@ -160,8 +165,8 @@ fn say_missing(audit: &Ended) {
 }
 
 /// Refuses a QEMU with a network that the fence does not see, unless it is to have it; returns the
-/// targets that its guest is led to.
-fn admit(options: &Exec) -> Result<Vec<Forward>> {
+/// targets that its guest is led to, and the QEMU, as the record needs it.
+fn admit(options: &Exec) -> Result<(Vec<Forward>, Option<Qemu>)> {
     let found = qemu::inspect(
         &options.command,
         programs::resolve,
@@ -177,7 +182,14 @@ fn admit(options: &Exec) -> Result<Vec<Forward>> {
         }
         bail!("{}", last.refusal());
     }
-    Ok(found.forwards)
+    let qemu = found.qemu.map(|found| Qemu {
+        guest: found.guest,
+        is_command: found.index == 0,
+        file: programs::resolve(&options.command[found.index])
+            .and_then(|path| programs::FileId::of(&path)),
+        process: None,
+    });
+    Ok((found.forwards, qemu))
 }
 
 /// Names the targets that the guest will not reach, for all that the user asked for them.
@@ -229,17 +241,31 @@ fn warn(options: &Exec, identity: Option<&Identity>, paths: &Paths) {
     }
 }
 
-/// The description that `ps` shows.
-fn describe(options: &Exec) -> State {
+/// The description that `ps` shows, and `logs` goes by.
+fn describe(options: &Exec, qemu: Option<Qemu>) -> State {
+    let words = options.command.iter().map(|word| word.as_bytes());
     State {
-        command: options
-            .command
-            .iter()
-            .map(|word| printable(word.as_bytes()))
-            .collect(),
+        command: printable_words(words, COMMAND),
         supervisor: i32::try_from(process::id()).unwrap_or_default(),
         started: format!("{:.0}", Timestamp::now()),
+        qemu,
     }
+}
+
+/// Says which process the command is, to the record and to whoever goes on with it.
+fn introduce(
+    process: ProcessId,
+    command: &OnceLock<ProcessId>,
+    fence: &Fence,
+    mut state: State,
+) -> Result<()> {
+    // It is said once.
+    let _ = command.set(process);
+    let Some(qemu) = &mut state.qemu else {
+        return Ok(());
+    };
+    qemu.process = Some(process);
+    fence.describe(&state)
 }
 
 /// Fills the fence and runs the command in it; returns the exit status, and what there is to say of the log if
@@ -332,8 +358,9 @@ async fn supervise(
         maps: Maps::open(&pins)?,
         names,
         kept: fence.kept(),
-        processes: Processes::new(paths.proc.clone()),
+        processes: Processes::new(paths.proc.clone(), wanted.state.qemu.clone()),
     };
+    let command = sources.processes.command();
     let reader = Reader::new(sources, name.clone())?;
     let writers = sinks
         .into_iter()
@@ -346,6 +373,16 @@ async fn supervise(
         options,
         format_args!("attached, with links in {}", fence.pins().display()),
     );
+
+    // Before it can try anything.
+    let process = starting
+        .pid()
+        .and_then(|pid| proc::identify(&paths.proc, pid.as_raw().cast_unsigned()).ok());
+    if let Some(process) = process
+        && let Err(error) = introduce(process, &command, fence, wanted.state)
+    {
+        say(format_args!("{error:#}"));
+    }
 
     let child = match starting.go() {
         Ok(child) => child,

@@ -2,12 +2,16 @@
 
 use std::{
     io::{self, Write as _},
+    os::fd::AsFd as _,
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
 
 use super::require_root;
 use crate::{
@@ -16,6 +20,7 @@ use crate::{
         process::Processes,
         reader::{Reader, Sources},
         record::Line,
+        tail::{Gap, Piece, Tail},
     },
     cli::Logs,
     fences::{Condition, Fences},
@@ -48,11 +53,11 @@ pub fn run(options: &Logs, paths: &Paths) -> Result<()> {
     let mut shown = Shown {
         filter,
         json: options.json,
-        seq: 0,
+        record: Tail::new(fences.kept(name)),
     };
     let mut reader = take_over(&fences, name, paths)?;
     read_on(reader.as_mut())?;
-    if shown.show(&fences, name)? && options.follow {
+    if shown.show()? && options.follow {
         follow(&fences, paths, name, reader, &mut shown)?;
     }
     // A fence that has ended has no counters any more.
@@ -78,7 +83,9 @@ fn follow(
 ) -> Result<()> {
     let mut next = Instant::now() + TICK;
     loop {
-        thread::sleep(LOOK);
+        if !wait_while_read(LOOK)? {
+            return Ok(());
+        }
         // Before the last look: what was written until then is shown.
         let is_there = fences.condition(name).is_ok();
         if Instant::now() >= next && is_there {
@@ -91,10 +98,24 @@ fn follow(
         } else if let Some(reader) = &mut reader {
             reader.events();
         }
-        if !shown.show(fences, name)? || !is_there {
+        if !shown.show()? || !is_there {
             return Ok(());
         }
     }
+}
+
+/// Waits; false at once if nobody reads what is written to standard output any more.
+fn wait_while_read(patience: Duration) -> Result<bool> {
+    let stdout = io::stdout();
+    let mut polled = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+    match poll(&mut polled, PollTimeout::try_from(patience)?) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(errno) => return Err(errno).context("cannot wait for what comes"),
+    }
+    // A pipe without a reader, a terminal that has hung up; what is not open at all is for the next write to say.
+    let ends = PollFlags::POLLERR | PollFlags::POLLHUP;
+    let [stdout] = polled;
+    Ok(!stdout.revents().is_some_and(|seen| seen.intersects(ends)))
 }
 
 /// Becomes the reader of a fence's attempts, if it has no supervisor and nobody else is.
@@ -108,12 +129,13 @@ fn take_over(fences: &Fences, name: &str, paths: &Paths) -> Result<Option<Reader
     else {
         return Ok(None);
     };
+    let description = fences.description(name);
     let sources = Sources {
         attempts,
         maps: Maps::open(&pins)?,
         names: Known::new(&stored.policy, fences.store(name)),
         kept: fences.kept(name),
-        processes: Processes::new(paths.proc.clone()),
+        processes: Processes::new(paths.proc.clone(), description.and_then(|state| state.qemu)),
     };
     Reader::new(sources, Arc::from(name)).map(Some)
 }
@@ -132,19 +154,25 @@ fn read_on(reader: Option<&mut Reader>) -> Result<()> {
 struct Shown {
     filter: Filter,
     json: bool,
-    /// The number of the last line that was looked at.
-    seq: u64,
+    /// As far as it was looked at.
+    record: Tail,
 }
 
 impl Shown {
-    /// Shows what is new; false if nobody reads any more.
-    fn show(&mut self, fences: &Fences, name: &str) -> Result<bool> {
+    /// Shows what is new, and says what is gone; false if nobody reads any more.
+    fn show(&mut self) -> Result<bool> {
         let mut out = io::stdout().lock();
-        for line in fences.kept(name).lines()? {
-            if line.seq <= self.seq {
-                continue;
-            }
-            self.seq = line.seq;
+        for piece in self.record.read()? {
+            let line = match piece {
+                Piece::Line(line) => line,
+                Piece::Gap(Gap { lines, attempts }) => {
+                    say(format_args!(
+                        "{lines} lines of the record, of {attempts} attempts, are gone: newer ones took their place \
+                         before they were read"
+                    ));
+                    continue;
+                }
+            };
             if !self.filter.wants(&line) {
                 continue;
             }

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use comfy_table::{Table, presets::NOTHING};
+use nix::unistd::Pid;
 use qfence_common::Traffic;
 use serde::Serialize;
 
@@ -12,8 +13,13 @@ use crate::{
     kernel::Counts,
     paths::Paths,
     policy::Policy,
+    say::printable_words,
     snapshot::{Snapshot, bytes},
+    state::{COMMAND, State},
 };
+
+/// How many processes of a fence the table names.
+const PIDS: usize = 16;
 
 /// A fence in the JSON output.
 #[derive(Serialize)]
@@ -21,7 +27,7 @@ struct Row<'a> {
     name: &'a str,
     state: Condition,
     pids: Vec<i32>,
-    command: Option<&'a [String]>,
+    command: Option<Vec<String>>,
     supervisor: Option<i32>,
     started: Option<&'a str>,
     profile: Option<&'a str>,
@@ -72,7 +78,7 @@ fn json(fences: &[Listed]) -> Result<String> {
             name: &fence.name,
             state: fence.condition,
             pids: fence.pids.iter().map(|pid| pid.as_raw()).collect(),
-            command: fence.state.as_ref().map(|state| state.command.as_slice()),
+            command: fence.state.as_ref().map(command),
             supervisor: fence.state.as_ref().map(|state| state.supervisor),
             started: fence.state.as_ref().map(|state| state.started.as_str()),
             profile: fence.policy.as_ref().map(|policy| &*policy.profile.name),
@@ -102,6 +108,22 @@ fn counted(fence: &Listed, show: impl Fn(&Snapshot) -> String) -> String {
     fence.counted.as_ref().map_or_else(|| "-".to_owned(), show)
 }
 
+/// The command of a fence: an earlier version described it in full.
+fn command(state: &State) -> Vec<String> {
+    let words = state.command.iter().map(String::as_bytes);
+    printable_words(words, COMMAND)
+}
+
+/// The first processes of a fence, and how many there are beside them.
+fn pids(all: &[Pid]) -> String {
+    let shown: Vec<String> = all.iter().take(PIDS).map(ToString::to_string).collect();
+    match all.len() {
+        0 => "-".to_owned(),
+        count if count > PIDS => format!("{},… ({count})", shown.join(",")),
+        _ => shown.join(","),
+    }
+}
+
 fn table(fences: &[Listed]) -> String {
     let mut table = Table::new();
     table.load_preset(NOTHING);
@@ -110,7 +132,6 @@ fn table(fences: &[Listed]) -> String {
     ]);
     for fence in fences {
         let state = fence.state.as_ref();
-        let pids: Vec<String> = fence.pids.iter().map(ToString::to_string).collect();
         table.add_row([
             fence.name.clone(),
             fence.condition.name().to_owned(),
@@ -119,12 +140,8 @@ fn table(fences: &[Listed]) -> String {
             counted(fence, |counted| bytes(counted.sent.bytes)),
             counted(fence, |counted| bytes(counted.received.bytes)),
             state.map_or_else(|| "-".to_owned(), |state| state.started.clone()),
-            if pids.is_empty() {
-                "-".to_owned()
-            } else {
-                pids.join(",")
-            },
-            state.map_or_else(|| "-".to_owned(), |state| state.command.join(" ")),
+            pids(&fence.pids),
+            state.map_or_else(|| "-".to_owned(), |state| command(state).join(" ")),
         ]);
     }
     table
@@ -132,4 +149,24 @@ fn table(fences: &[Listed]) -> String {
         .map(|line| line.trim_end().to_owned())
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_as_much_of_each_fence_as_can_be_read() {
+        let all: Vec<_> = (1..=20_000).map(Pid::from_raw).collect();
+        assert_eq!(pids(&[]), "-");
+        assert_eq!(pids(&all[..2]), "1,2");
+        assert!(pids(&all).ends_with(",15,16,… (20000)"), "{}", pids(&all));
+        let state = State {
+            command: vec!["x".repeat(100_000), "y".into()],
+            supervisor: 1,
+            started: String::new(),
+            qemu: None,
+        };
+        assert!(command(&state).concat().len() < COMMAND + 10);
+    }
 }

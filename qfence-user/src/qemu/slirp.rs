@@ -1,21 +1,30 @@
 //! The user networks of a guest, and which address in them leads to the host.
 
 use std::{
-    ffi::OsString,
-    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
 };
 
 use ipnet::{Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
 
 use super::{
-    configuration::{Item, gather},
+    configuration::Item,
     emulator::{self, Emulator},
 };
 
+/// What a QEMU is told of its guest's user networks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guest {
+    /// The networks.
+    pub networks: Vec<Network>,
+    /// Whether datagrams of QEMU's may be its own, and not its guest's: it is told of a network that it carries in
+    /// datagrams.
+    pub datagrams_are_qemus: bool,
+}
+
 /// One user network, as libslirp makes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
     /// The guest's name for its host, IPv4.
     host4: Ipv4Addr,
@@ -43,30 +52,50 @@ pub fn is_qemu(path: &Path) -> bool {
     emulator::recognize(path) == Some(Emulator::Qemu)
 }
 
-/// The user networks of a QEMU with these arguments. It has one if it is told nothing of networks.
-#[must_use]
-pub fn networks(arguments: &[OsString]) -> Vec<Network> {
-    // Files that are read later than QEMU did may say something else.
-    let unread = |_: &Path| Err(io::ErrorKind::NotFound.into());
-    let (items, _) = gather(arguments, &unread);
-    let networks: Vec<_> = items
-        .iter()
-        .filter(|item| is_user(item))
-        .filter_map(network)
-        .collect();
-    let says_nothing = !items
-        .iter()
-        .any(|item| matches!(item.group.as_str(), "netdev" | "nic" | "net"));
-    if networks.is_empty() && says_nothing {
-        return vec![network_of(None, None, None, None)];
+impl Guest {
+    /// That of a QEMU which is told this. It has a user network if it is told nothing of networks.
+    #[must_use]
+    pub fn of(items: &[Item]) -> Self {
+        let of_networks = |item: &&Item| matches!(item.group.as_str(), "netdev" | "nic" | "net");
+        let told: Vec<_> = items.iter().filter(of_networks).collect();
+        let user = told.iter().filter(|item| type_of(item) == "user");
+        let networks = if told.is_empty() {
+            vec![network_of(None, None, None, None)]
+        } else {
+            user.filter_map(|item| network(item)).collect()
+        };
+        Self {
+            networks,
+            datagrams_are_qemus: told.iter().any(|item| sends_datagrams(item)),
+        }
     }
-    networks
+
+    /// The address that the guest dialled for QEMU to call `destination`, if that is another one.
+    #[must_use]
+    pub fn dialled(&self, destination: IpAddr) -> Option<IpAddr> {
+        let networks = self.networks.iter();
+        let mut dialled = networks.filter_map(|network| network.dialled(destination));
+        let first = dialled.next()?;
+        // In networks that differ there is no telling in which of them it was.
+        dialled.all(|other| other == first).then_some(first)
+    }
 }
 
-fn is_user(item: &Item) -> bool {
-    match item.group.as_str() {
-        "netdev" | "nic" | "net" => item.parameters.get("type") == Some("user"),
-        _ => false,
+/// The type of a network; `-nic` has one if it names none (`net_param_nic` in QEMU's net/net.c).
+fn type_of(item: &Item) -> &str {
+    let unsaid = if item.group == "nic" { "user" } else { "" };
+    item.parameters.get("type").unwrap_or(unsaid)
+}
+
+/// Whether QEMU sends datagrams of its own for a network: of a type that is not known it may.
+fn sends_datagrams(item: &Item) -> bool {
+    match type_of(item) {
+        "user" | "nic" | "none" | "hubport" | "passt" | "stream" | "tap" | "bridge"
+        | "vhost-user" | "vhost-vdpa" => false,
+        "socket" => !["listen", "connect"]
+            .iter()
+            .any(|key| item.parameters.get(key).is_some()),
+        _ => true,
     }
 }
 
@@ -121,11 +150,19 @@ fn v4(text: &str) -> Option<Ipv4Addr> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::{ffi::OsString, io};
+
+    use super::{super::configuration::gather, *};
+
+    fn guest(line: &str) -> Guest {
+        let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        let unread = |_: &Path| Err(io::ErrorKind::NotFound.into());
+        Guest::of(&gather(&words, &unread).0)
+    }
 
     fn dialled(line: &str, destination: &str) -> Vec<Option<String>> {
-        let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
-        networks(&words)
+        guest(line)
+            .networks
             .iter()
             .map(|network| network.dialled(destination.parse().unwrap()))
             .map(|dialled| dialled.map(|address| address.to_string()))
@@ -137,6 +174,7 @@ mod tests {
         for (line, v4, v6) in [
             ("-m 512", "10.0.2.2", "fec0::2"),
             ("-nic user", "10.0.2.2", "fec0::2"),
+            ("-nic model=virtio-net-pci", "10.0.2.2", "fec0::2"),
             ("-netdev user,id=n", "10.0.2.2", "fec0::2"),
             ("-nic user,net=192.168.76.0/24", "192.168.76.2", "fec0::2"),
             (
@@ -162,6 +200,28 @@ mod tests {
         }
         let two = "-nic user -nic user,host=10.0.2.9";
         assert_eq!(dialled(two, "127.0.0.1").len(), 2);
+        assert_eq!(guest(two).dialled(Ipv4Addr::LOCALHOST.into()), None);
+        let same = "-nic user -nic user,hostfwd=tcp::2222-:22";
+        let host = Some(Ipv4Addr::new(10, 0, 2, 2).into());
+        assert_eq!(guest(same).dialled(Ipv4Addr::LOCALHOST.into()), host);
+    }
+
+    #[test]
+    fn datagrams_may_be_qemus_own_if_a_network_is_carried_in_them() {
+        for (line, own) in [
+            ("", false),
+            ("-nic user", false),
+            ("-nic user -netdev stream,id=n,addr.type=inet", false),
+            ("-nic user -netdev socket,id=n,connect=192.0.2.1:1", false),
+            ("-nic user -netdev socket,id=n,listen=:1", false),
+            ("-nic user -netdev socket,id=n,udp=192.0.2.1:1", true),
+            ("-nic user -netdev socket,id=n,mcast=230.0.0.1:1", true),
+            ("-nic user -netdev dgram,id=n,remote.type=inet", true),
+            ("-nic user -netdev l2tpv3,id=n,src=192.0.2.1", true),
+            ("-nic user -netdev from-the-future,id=n", true),
+        ] {
+            assert_eq!(guest(line).datagrams_are_qemus, own, "{line}");
+        }
     }
 
     #[test]

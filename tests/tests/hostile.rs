@@ -1,0 +1,337 @@
+//! Processes that lie about themselves, or have whoever looks at them wait: the record goes on, says what is so, and the
+//! supervisor does not grow.
+
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::symlink,
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+use tests::{
+    fence::{Fence, qfence},
+    hostile::Hostile,
+    run::{Ended, to_end, wait_until},
+    shell::Shell,
+    world::World,
+};
+
+/// What the supervisor may take beside what it has at rest, in kB.
+const GROWTH: u64 = 16 * 1024;
+
+/// What QEMU is called, and today's qfence knows it by.
+const QEMU: &str = "qemu-system-x86_64";
+
+fn hostile(name: &str) -> Result<Hostile> {
+    Hostile::named(name, env!("CARGO_BIN_EXE_hostile"))
+}
+
+/// What a process has in memory now, and what it had at most, in kB.
+fn resident_kb(pid: u32) -> Result<(u64, u64)> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let field = |name: &str| -> Result<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        Ok(number.context("no such field")?.parse()?)
+    };
+    Ok((field("VmRSS:")?, field("VmHWM:")?))
+}
+
+/// The lines of a fence's log about a port.
+fn about(fence: &Fence, port: u16) -> Result<Vec<Value>> {
+    let text = fs::read_to_string(fence.log())?;
+    let lines = text.lines().map(serde_json::from_str::<Value>);
+    let mut lines = lines.collect::<Result<Vec<_>, _>>()?;
+    lines.retain(|line| line["port"] == port);
+    Ok(lines)
+}
+
+#[test]
+fn arguments_without_end_cost_the_supervisor_nothing() -> Result<()> {
+    let world = World::new()?;
+    let hostile = hostile(QEMU)?;
+    let fence = Fence::new("arguments")?.with(&["--user", "nobody"]);
+    let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
+    shell.attempt(&["udp/127.0.0.1/9"])?;
+    fence.await_refusal(|refusal| refusal.port == 9)?;
+    let (resting, _) = resident_kb(shell.started())?;
+    shell.ask(&hostile.line("long:50331648 send:10 rest:3000"))?;
+    let refusal = fence.await_refusal(|refusal| refusal.port == 10)?;
+    assert_eq!(refusal.command, "qemu-system-x86", "{refusal:?}");
+    let (_, most) = resident_kb(shell.started())?;
+    assert!(most <= resting + GROWTH, "{resting} kB, then {most} kB");
+    Ok(())
+}
+
+#[test]
+fn a_process_that_nobody_can_look_into_stalls_nothing() -> Result<()> {
+    let world = World::new()?;
+    let hostile = hostile(QEMU)?;
+    let fence = Fence::new("mute")?.with(&["--user", "root"]);
+    let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
+    let mount = hostile.directory().join("mount");
+    fs::create_dir(&mount)?;
+    let line = hostile.line(&format!("mute:{}", mount.display()));
+    let go = hostile.directory().join("go").display().to_string();
+    shell.tell(&format!("mkfifo {go}; {line} <{go} & exec 9>{go}"))?;
+    assert_eq!(shell.next_line()?, "stuck");
+    let refusal = fence.await_refusal(|refusal| refusal.port == 9)?;
+
+    // That it cannot be looked into is so: whoever tries waits.
+    let mut cat = Command::new("cat")
+        .arg(format!("/proc/{}/cmdline", refusal.pid))
+        .spawn()?;
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!(cat.try_wait()?, None, "its arguments can be read");
+
+    shell.attempt(&["udp/127.0.0.1/10"])?;
+    fence.await_refusal(|refusal| refusal.port == 10)?;
+    // And what looks at all fences does not wait either.
+    let mut ps = Command::new(qfence()?);
+    ps.args(["ps", "--json"]);
+    assert_eq!(to_end(ps)?.code(), Some(0));
+    shell.ask("exec 9>&-; wait")?;
+    cat.kill()?;
+    cat.wait()?;
+    Ok(())
+}
+
+/// A file whose path is as long as paths can be, and of characters that are written with four each.
+fn deep(below: &Path, program: &Path, number: usize) -> Result<()> {
+    let name = "\x01".repeat(250);
+    let mut script = String::from("set -e\n");
+    for _ in 0..15 {
+        script.push_str(&format!("mkdir -p '{name}'; cd '{name}'\n"));
+    }
+    script.push_str(&format!(
+        "for i in $(seq {number}); do ln {} $i; done; pwd -P >/dev/null\n",
+        program.display()
+    ));
+    let mut shell = Command::new("sh")
+        .current_dir(below)
+        .stdin(std::process::Stdio::piped())
+        .spawn()?;
+    shell
+        .stdin
+        .take()
+        .context("a pipe")?
+        .write_all(script.as_bytes())?;
+    assert!(shell.wait()?.success());
+    Ok(())
+}
+
+#[test]
+fn thousands_of_processes_with_names_of_their_own_do_not_make_it_grow() -> Result<()> {
+    const PROCESSES: usize = 1000;
+    const ROUNDS: usize = 3;
+    let world = World::new()?;
+    let hostile = hostile("x")?;
+    let below = hostile.directory().join("deep");
+    fs::create_dir(&below)?;
+    deep(&below, hostile.program(), PROCESSES)?;
+    let fence = Fence::new("names")?.with(&["--user", "nobody"]);
+    let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
+    shell.attempt(&["udp/127.0.0.1/9"])?;
+    fence.await_refusal(|refusal| refusal.port == 9)?;
+    let (resting, _) = resident_kb(shell.started())?;
+    let name = "\x01".repeat(250);
+    shell.ask(&format!(
+        "cd {}; for i in $(seq 15); do cd '{name}'; done",
+        below.display()
+    ))?;
+    let mut after = Vec::new();
+    for _ in 0..ROUNDS {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(5) {
+            shell.ask(&format!(
+                "for i in $(seq {PROCESSES}); do HOSTILE='send:10 rest:300' ./$i & \
+                 [ $((i % 50)) != 0 ] || wait; done; wait"
+            ))?;
+        }
+        after.push(resident_kb(shell.started())?.0);
+    }
+    let (_, most) = resident_kb(shell.started())?;
+    assert!(
+        most <= resting + GROWTH,
+        "{resting} kB, then {after:?}, at most {most} kB"
+    );
+    let text = fs::read_to_string(fence.log())?;
+    let longest = text.lines().map(str::len).max().unwrap_or(0);
+    assert!(longest < 8192, "a line of {longest} bytes");
+    assert!(text.contains(r#"…""#), "what is cut off is marked");
+    let last = text.lines().last().context("a line")?;
+    let last: Value = serde_json::from_str(last)?;
+    assert_eq!(last["kind"] == "lost", false, "{last}");
+    Ok(())
+}
+
+/// What the log says was dialled for a port: one word for all of its lines.
+fn dialled(fence: &Fence, port: u16) -> Result<Value> {
+    wait_until("it is on record", || Ok(!about(fence, port)?.is_empty()))?;
+    let lines = about(fence, port)?;
+    Ok(lines[0]["dialled"].clone())
+}
+
+/// Runs a command in a fence that has the program do these things.
+fn run(
+    world: &World,
+    fence: &Fence,
+    hostile: &Hostile,
+    words: &str,
+    command: &[&str],
+) -> Result<Ended> {
+    let (first, rest) = command.split_first().context("a command")?;
+    let mut command = fence.command(&world.host, first);
+    hostile.tell(command.args(rest), words);
+    let ended = to_end(command)?;
+    assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+    Ok(ended)
+}
+
+#[test]
+fn only_the_qemu_that_was_started_has_a_guest_that_dials() -> Result<()> {
+    let world = World::new()?;
+    let hostile = hostile(QEMU)?;
+    let qemu = hostile.program().display().to_string();
+    let own = "send:9 child:send:10+rest:300 udp:11 tcp:12 send:53 rest:300";
+
+    // It is what is taken for QEMU here. Its child is of the same file, and is not.
+    let fence = Fence::new("dialled")?.with(&["--user", "nobody"]);
+    run(
+        &world,
+        &fence,
+        &hostile,
+        own,
+        &[&qemu, "-netdev", "user,id=n"],
+    )?;
+    assert_eq!(dialled(&fence, 9)?, "10.0.2.2");
+    for port in [10, 11, 12, 53] {
+        assert_eq!(dialled(&fence, port)?, Value::Null, "{port}");
+    }
+
+    // Datagrams that may be of a network that QEMU carries in them are not said to be its guest's.
+    let fence = Fence::new("dgram")?.with(&["--user", "nobody"]);
+    let networks = [
+        "-nic",
+        "user",
+        "-netdev",
+        "dgram,id=m,remote.type=inet,remote.host=127.0.0.1,remote.port=9",
+    ];
+    run(
+        &world,
+        &fence,
+        &hostile,
+        own,
+        &[&[qemu.as_str()], &networks[..]].concat(),
+    )?;
+    assert_eq!(dialled(&fence, 9)?, Value::Null);
+
+    // Behind a wrapper: one that becomes QEMU, and one that makes a process for it.
+    for wrapper in [&["env", "-u", "NOTHING"][..], &["timeout", "60"]] {
+        let fence = Fence::new("wrapped")?.with(&["--user", "nobody"]);
+        run(
+            &world,
+            &fence,
+            &hostile,
+            own,
+            &[wrapper, &[qemu.as_str()]].concat(),
+        )?;
+        assert_eq!(dialled(&fence, 9)?, "10.0.2.2", "{wrapper:?}");
+        assert_eq!(dialled(&fence, 10)?, Value::Null, "{wrapper:?}");
+    }
+
+    // And one that was started by what is no QEMU may call itself what it likes.
+    let fence = Fence::new("so-called")?.with(&["--user", "nobody"]);
+    run(
+        &world,
+        &fence,
+        &hostile,
+        own,
+        &["sh", "-c", &format!("{qemu}; :")],
+    )?;
+    assert_eq!(dialled(&fence, 9)?, Value::Null);
+    let line = &about(&fence, 9)?[0];
+    assert_eq!(line["executable"], qemu);
+    Ok(())
+}
+
+#[test]
+fn whoever_goes_on_with_a_record_knows_the_qemu_too() -> Result<()> {
+    let world = World::new()?;
+    let hostile = hostile(QEMU)?;
+    let fence = Fence::new("orphan")?.with(&["--user", "nobody"]);
+    // A link of another name, which is resolved.
+    let link = hostile.directory().join("vm");
+    symlink(hostile.program(), &link)?;
+    let go = hostile.directory().join("go");
+    nix::unistd::mkfifo(&go, nix::sys::stat::Mode::from_bits_truncate(0o644))?;
+    let mut command = fence.command(&world.host, &link);
+    hostile.tell(
+        &mut command,
+        "send:9 rest:100 wait send:10 child:send:11+rest:1000 rest:1000",
+    );
+    command
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped());
+    let mut supervisor = tests::process::Process::spawn(command)?;
+    fence.await_refusal(|refusal| refusal.port == 9)?;
+    let input = supervisor.child().stdin.take().context("a pipe")?;
+    supervisor.signal(nix::sys::signal::Signal::SIGKILL)?;
+    nix::sys::wait::waitid(
+        nix::sys::wait::Id::Pid(nix::unistd::Pid::from_raw(i32::try_from(supervisor.id())?)),
+        nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::WNOWAIT,
+    )?;
+    // While it is read the process is there: the reader is started first.
+    let mut logs = Command::new(qfence()?);
+    logs.args(["logs", "-f", "--json", fence.name()]);
+    let ended = thread::spawn(move || to_end(logs));
+    thread::sleep(Duration::from_secs(1));
+    drop(input);
+    let ended = ended
+        .join()
+        .map_err(|_| anyhow::anyhow!("a thread has failed"))??;
+    let of = |port: u16| -> Result<Value> {
+        let lines = ended.stdout.lines().map(serde_json::from_str::<Value>);
+        let lines = lines.collect::<Result<Vec<_>, _>>()?;
+        let line = lines.into_iter().find(|line| line["port"] == port);
+        Ok(line.with_context(|| format!("{port}: {ended:?}"))?["dialled"].clone())
+    };
+    assert_eq!(of(9)?, "10.0.2.2");
+    assert_eq!(of(10)?, "10.0.2.2");
+    assert_eq!(of(11)?, Value::Null);
+    Ok(())
+}
+
+#[test]
+fn what_a_fence_is_said_to_run_is_short() -> Result<()> {
+    let world = World::new()?;
+    let fence = Fence::new("long")?.with(&["--user", "nobody"]);
+    let long = "x".repeat(100_000);
+    let mut command = fence.command(&world.host, "sh");
+    command.args(["-c", "exec sh", &long, &long, &long]);
+    let mut shell = Shell::start(command)?;
+    for options in [&["ps"][..], &["ps", "--json"]] {
+        let output = Command::new(qfence()?).args(options).output()?;
+        assert!(output.status.success());
+        let text = String::from_utf8(output.stdout)?;
+        let line = text.lines().find(|line| line.contains(fence.name()));
+        let line = line.context("it is listed")?;
+        assert!(line.contains("xxx") && line.contains('…'), "{options:?}");
+        assert!(
+            !line.contains(&"x".repeat(4097)),
+            "{options:?}: {}",
+            line.len()
+        );
+    }
+    let described = fs::read(format!("/run/qfence/{}.json", fence.name()))?;
+    assert!(described.len() < 5000, "{} bytes", described.len());
+    // The command itself has all of its words.
+    let pid = shell.pid()?;
+    assert!(!fs::read(format!("/proc/{pid}/cmdline"))?.is_empty());
+    Ok(())
+}
