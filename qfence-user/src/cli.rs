@@ -72,7 +72,7 @@ An IPv6 address stands in brackets beside a protocol or ports: udp:[fd00::1]:53.
 
 Exit status:
   that of the command, or 128 and the number of the signal that ended it
-  125  qfence failed; nothing runs
+  125  qfence failed; nothing runs, or what runs was killed and does not end, and stays fenced
   126  the command cannot be executed
   127  the command was not found
 

@@ -15,7 +15,10 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{Policy, Sets};
+use crate::{
+    locks::{self, Exclusive},
+    policy::{Policy, Sets},
+};
 
 /// The ending of the files' names.
 const SUFFIX: &str = ".policy";
@@ -45,7 +48,7 @@ pub struct Store {
 
 /// Keeps others from changing the policy of a fence, as long as this lives.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "held, not used")] Flock<fs::File>);
+pub struct Lock(#[expect(dead_code, reason = "held, not used")] Exclusive);
 
 /// Which writing of the file one has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,10 +71,9 @@ impl Store {
     /// Waits until nobody else is about to change the policy.
     ///
     /// # Errors
-    /// If there is nothing to lock: the fence is gone.
+    /// If there is nothing to lock: the fence is gone. Or [`Interrupted`](crate::interruptible::Interrupted).
     pub fn lock(&self) -> Result<Lock> {
-        let lock = self.lock_with(FlockArg::LockExclusive)?;
-        lock.with_context(|| self.cannot_lock())
+        locks::exclusive(&self.pins).map(Lock)
     }
 
     /// Locks like [`Store::lock`]; `None` if somebody else is about to change the policy.
@@ -79,21 +81,13 @@ impl Store {
     /// # Errors
     /// As [`Store::lock`].
     pub fn try_lock(&self) -> Result<Option<Lock>> {
-        match self.lock_with(FlockArg::LockExclusiveNonblock)? {
-            Err(Errno::EWOULDBLOCK) => Ok(None),
-            locked => locked.map(Some).with_context(|| self.cannot_lock()),
+        let context = || format!("cannot lock {}", self.pins.display());
+        let directory = fs::File::open(&self.pins).with_context(context)?;
+        match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(Lock(lock))),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(errno).with_context(context),
         }
-    }
-
-    fn lock_with(&self, how: FlockArg) -> Result<Result<Lock, Errno>> {
-        let directory = fs::File::open(&self.pins).with_context(|| self.cannot_lock())?;
-        Ok(Flock::lock(directory, how)
-            .map(Lock)
-            .map_err(|(_, errno)| errno))
-    }
-
-    fn cannot_lock(&self) -> String {
-        format!("cannot lock {}", self.pins.display())
     }
 
     /// What is kept; `None` before the first policy.

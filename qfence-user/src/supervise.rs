@@ -1,6 +1,10 @@
 //! Runs while the command runs: keeps the policy true to the host, and passes signals on.
 
-use std::{process::ExitStatus, sync::Arc, time::Duration};
+use std::{
+    process::ExitStatus,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use aya_log::EbpfLogger;
@@ -15,7 +19,7 @@ use crate::{
     child::Child,
     follow::{Follower, Update},
     integrity::Integrity,
-    job,
+    job, process,
     say::say,
     signals::{Received, Signals},
     traces::{Traces, flush},
@@ -43,9 +47,13 @@ pub struct Supervisor {
     pub traces: Option<AsyncFd<EbpfLogger<Traces>>>,
 }
 
+/// How long a command that was killed gets to end.
+const KILLED_PATIENCE: Duration = Duration::from_secs(10);
+
 impl Supervisor {
     /// Runs until the command has ended, and then calls `end`, which ends what else is in the fence; what
-    /// was tried up to there is logged. Returns how it ended, and what there is to say of the log.
+    /// was tried up to there is logged. Returns how it ended, and what there is to say of the log. A command that
+    /// was killed and does not end, as it is stuck in the kernel, is given up.
     ///
     /// # Errors
     /// If the command cannot be waited for. What fails beside that is reported, and tried again.
@@ -53,17 +61,22 @@ impl Supervisor {
         mut self,
         mut child: Child,
         end: impl FnOnce(),
-    ) -> Result<(ExitStatus, Ended)> {
+    ) -> Result<(Option<ExitStatus>, Ended)> {
         let command = child.pid();
         // Whether changes are followed, and the policy is up to date.
         let (mut following, mut current) = (true, true);
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
+        // Since when the command is known to have been killed.
+        let mut killed: Option<Instant> = None;
         // A child that ended before the first signal was read is found here.
         let ended = loop {
             if let Some(ended) = child.try_wait().context("cannot wait for the command")? {
-                break ended;
+                break Some(ended);
+            }
+            if killed.is_some_and(|killed| killed.elapsed() >= KILLED_PATIENCE) {
+                break None;
             }
             tokio::select! {
                 received = self.signals.next() => match received.context("cannot read signals")? {
@@ -87,6 +100,9 @@ impl Supervisor {
                 () = flush(&mut self.traces) => {}
                 _ = tick.tick() => {
                     self.report_damage();
+                    if process::is_killed(command.as_raw()) {
+                        killed.get_or_insert_with(Instant::now);
+                    }
                     if !following {
                         following = report(self.policy.follow_again()).is_some();
                         current = false;

@@ -15,6 +15,7 @@
 //! | [`probe`] | the program that makes attempts, and its typed results |
 //! | [`guest`] | machines under QEMU: a Linux to be driven by the test, and QEMU's own iPXE |
 //! | [`fence`] | the fence under test: the binary, names, its log of refusals |
+//! | [`fuse`] | a file whose readers are stuck in the kernel |
 //! | [`process`] | a child process that does not outlive its test |
 //! | [`run`] | a command run to its end |
 //! | [`shell`] | a shell in a fence that the test talks to |
@@ -34,6 +35,7 @@ pub mod debian;
 pub mod dns;
 pub mod echoes;
 pub mod fence;
+pub mod fuse;
 pub mod guest;
 pub mod listener;
 pub mod memory;

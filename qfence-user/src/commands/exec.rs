@@ -2,9 +2,7 @@
 //! full before the programs are attached, and the programs are attached before anything in the fence makes a
 //! socket or executes anything.
 
-use std::{
-    net::SocketAddr, os::unix::ffi::OsStrExt, path::Path, process, sync::Arc, time::Duration,
-};
+use std::{net::SocketAddr, os::unix::ffi::OsStrExt, path::Path, process, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
@@ -45,9 +43,6 @@ use crate::{
     verify::short::verify_first,
 };
 
-/// How long the command's leftovers get to be gone; the fence's removal tries again.
-const LEFTOVER_PATIENCE: Duration = Duration::from_secs(10);
-
 /// What the options ask for, found to be good before anything is made.
 struct Wanted {
     identity: Option<Identity>,
@@ -68,7 +63,6 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         let sentence = verify_first()?;
         step(options, sentence);
     }
-    let blocked = Blocked::new()?;
     let forwards = admit(options)?;
     let identity = identity::choose(options.user.as_deref(), &Sudo::from_env())?;
     let policy = choose::policy(
@@ -79,6 +73,8 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     )?;
     let sinks = open_logs(options)?;
     let listener = options.metrics.as_ref().map(Listener::bind).transpose()?;
+    // Not before: opening a log may take for ever, and there is no command yet that the signals could be for.
+    let blocked = Blocked::new()?;
     warn(options, identity.as_ref(), paths);
     choose::warn_of_shadowed(&policy)?;
 
@@ -359,14 +355,22 @@ async fn supervise(
         traces,
     };
     let end_the_rest = || {
-        if !options.keep
-            && let Err(error) = fence.cgroup().kill_all(LEFTOVER_PATIENCE)
-        {
-            say(format_args!("{error:#}"));
+        if !options.keep {
+            fence.empty();
         }
     };
+    let command = child.pid();
     let (ended, audit) = supervisor.run(child, end_the_rest).await?;
-    Ok((exit::of_command(ended), Some(audit)))
+    let status = match ended {
+        Some(ended) => exit::of_command(ended),
+        None => {
+            say(format_args!(
+                "error: the command was killed and does not end: process {command} is stuck in the kernel"
+            ));
+            exit::FAILED
+        }
+    };
+    Ok((status, Some(audit)))
 }
 
 fn fail(error: &StartError, status: u8) -> u8 {

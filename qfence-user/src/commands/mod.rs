@@ -24,7 +24,8 @@ use nix::unistd::geteuid;
 
 use crate::{
     cli::{Cli, Verb},
-    exit::FAILED,
+    exit::{FAILED, of_signal},
+    interruptible::Interrupted,
     paths::Paths,
     say::say,
 };
@@ -65,7 +66,9 @@ pub fn run() -> ExitCode {
         Ok(status) => status.into(),
         Err(error) => {
             say(format_args!("error: {error:#}"));
-            FAILED.into()
+            let interrupted = error.downcast_ref::<Interrupted>();
+            let status = interrupted.map_or(FAILED, |interrupted| of_signal(interrupted.signal));
+            status.into()
         }
     }
 }

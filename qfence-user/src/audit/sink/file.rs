@@ -3,13 +3,21 @@
 use std::{
     fs,
     io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, OFlag, fcntl},
+};
 
 use super::{Sink, formatted};
-use crate::audit::{record::Line, target::Format};
+use crate::{
+    audit::{record::Line, target::Format},
+    say::say,
+};
 
 pub(super) struct File {
     path: PathBuf,
@@ -21,8 +29,23 @@ impl File {
     pub(super) fn open(path: &Path, format: Format) -> Result<Self> {
         // Where this process is may not be where it is when the file is opened again.
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let file =
-            append(&path).with_context(|| format!("cannot open the log {}", path.display()))?;
+        let opened = append(&path, OFlag::O_NONBLOCK).and_then(|file| {
+            // Writing waits for whoever reads: the sink has a thread of its own.
+            fcntl(&file, FcntlArg::F_SETFL(OFlag::O_APPEND))?;
+            Ok(file)
+        });
+        let opened = match opened {
+            // A FIFO that nobody reads from (fifo(7)).
+            Err(error) if error.raw_os_error() == Some(Errno::ENXIO as i32) => {
+                say(format_args!(
+                    "waiting for somebody to read from the log {}",
+                    path.display()
+                ));
+                append(&path, OFlag::empty())
+            }
+            opened => opened,
+        };
+        let file = opened.with_context(|| format!("cannot open the log {}", path.display()))?;
         Ok(Self { path, file, format })
     }
 }
@@ -35,13 +58,17 @@ impl Sink for File {
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        self.file = append(&self.path)?;
+        self.file = append(&self.path, OFlag::empty())?;
         Ok(())
     }
 }
 
-fn append(path: &Path) -> io::Result<fs::File> {
-    fs::OpenOptions::new().create(true).append(true).open(path)
+fn append(path: &Path, flags: OFlag) -> io::Result<fs::File> {
+    fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .custom_flags(flags.bits())
+        .open(path)
 }
 
 #[cfg(test)]
