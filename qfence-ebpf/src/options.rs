@@ -28,12 +28,14 @@ const IP_ADD_MEMBERSHIP: i32 = 35;
 const IP_UNBLOCK_SOURCE: i32 = 37;
 const IP_BLOCK_SOURCE: i32 = 38;
 const IP_ADD_SOURCE_MEMBERSHIP: i32 = 39;
+const IP_DROP_SOURCE_MEMBERSHIP: i32 = 40;
 const IP_MSFILTER: i32 = 41;
 const IPV6_ADD_MEMBERSHIP: i32 = 20;
 const MCAST_JOIN_GROUP: i32 = 42;
 const MCAST_BLOCK_SOURCE: i32 = 43;
 const MCAST_UNBLOCK_SOURCE: i32 = 44;
 const MCAST_JOIN_SOURCE_GROUP: i32 = 46;
+const MCAST_LEAVE_SOURCE_GROUP: i32 = 47;
 const MCAST_MSFILTER: i32 = 48;
 
 /// Where the address is in the structs that name a group as a `sockaddr_storage` (`group_req` and its like): that is
@@ -124,7 +126,8 @@ fn note_broadcaster(socket: *mut bpf_sock) -> bool {
     owner::mark_broadcaster(socket)
 }
 
-/// Where the value of an option has the group that a socket joins by it, or whose sources it chooses.
+/// Where the value of an option has the group that a socket joins by it, or whose sources it chooses. The filter of
+/// system calls refuses the same options to calls that do not come by here (`child/filter.rs` in `qfence-user`).
 #[derive(Clone, Copy)]
 struct Place {
     offset: usize,
@@ -143,6 +146,7 @@ fn place_of_group(level: i32, name: i32) -> Option<Place> {
         | MCAST_BLOCK_SOURCE
         | MCAST_UNBLOCK_SOURCE
         | MCAST_JOIN_SOURCE_GROUP
+        | MCAST_LEAVE_SOURCE_GROUP
         | MCAST_MSFILTER => {
             if is_v6 {
                 SIN6_ADDR
@@ -155,6 +159,7 @@ fn place_of_group(level: i32, name: i32) -> Option<Place> {
         | IP_UNBLOCK_SOURCE
         | IP_BLOCK_SOURCE
         | IP_ADD_SOURCE_MEMBERSHIP
+        | IP_DROP_SOURCE_MEMBERSHIP
         | IP_MSFILTER
             if !is_v6 =>
         {

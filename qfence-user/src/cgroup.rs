@@ -16,23 +16,22 @@ use std::{
 use anyhow::{Context, Result, bail};
 use nix::{
     errno::Errno,
-    fcntl::{Flock, FlockArg},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 
-use crate::child::Entry;
+use crate::{child::Entry, locks::Mark, process};
 
 /// The mode of the directories: all may pass, so that a process can read its own limits, and root
-/// alone may open them. Whoever can open a directory can lock it, and a fenced process must not be
+/// alone may open them. Whoever can open a directory can lock and mark it, and a fenced process must not be
 /// able to pass for its supervisor, or to keep others from making fences.
 const MODE: u32 = 0o711;
 
 /// How often a cgroup that should become empty is looked at.
 const POLL: Duration = Duration::from_millis(5);
 
-/// A lock on a cgroup's directory; dropped with the process that holds it, however that ends.
-pub type Lock = Flock<File>;
+/// How many of what is left in a cgroup are described.
+const DESCRIBED: usize = 5;
 
 /// One cgroup.
 #[derive(Clone, Debug)]
@@ -76,17 +75,24 @@ impl Cgroup {
             .with_context(|| format!("cannot open the cgroup {}", self.directory.display()))
     }
 
-    /// Locks it; `None` if a supervisor has it.
+    /// Marks it as supervised, by this process, as long as the mark and the process live.
     ///
     /// # Errors
-    /// If it cannot be opened or locked.
-    pub fn try_lock(&self) -> Result<Option<Lock>> {
-        match Flock::lock(self.open()?, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Some(lock)),
-            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, errno)) => {
-                Err(errno).with_context(|| format!("cannot lock {}", self.directory.display()))
-            }
+    /// If it cannot be opened or marked.
+    pub fn supervise(&self) -> Result<Mark> {
+        Mark::set(self.open()?).with_context(|| format!("cannot mark {}", self.directory.display()))
+    }
+
+    /// Whether a supervisor lives; a cgroup that is gone has none. Takes nothing that another could see.
+    ///
+    /// # Errors
+    /// If it cannot be opened or asked about.
+    pub fn is_supervised(&self) -> Result<bool> {
+        let context = || format!("cannot ask who supervises {}", self.directory.display());
+        match File::open(&self.directory) {
+            Ok(directory) => Mark::is_on(&directory).with_context(context),
+            Err(error) if is_gone(&error) => Ok(false),
+            Err(error) => Err(error).with_context(context),
         }
     }
 
@@ -128,14 +134,35 @@ impl Cgroup {
         Ok(pids)
     }
 
-    /// Its id, as the kernel names it elsewhere; see [`Cgroup::ids`].
+    /// The threads in it and below, in no order; 0 for one of a pid namespace that is not seen from here.
+    ///
+    /// Beside those of the processes these are threads that a process has left whose first one has ended: such
+    /// a process is in no list of processes (`css_task_iter_advance` in kernel/cgroup/cgroup.c).
     ///
     /// # Errors
-    /// If it is not there.
-    pub fn id(&self) -> Result<u64> {
-        let metadata = fs::metadata(&self.directory)
-            .with_context(|| format!("cannot look at {}", self.directory.display()))?;
-        Ok(metadata.ino())
+    /// What reading fails with; a cgroup that is gone has none.
+    pub fn threads(&self) -> io::Result<Vec<i32>> {
+        let mut threads = Vec::new();
+        for directory in self.subtree()? {
+            match fs::read_to_string(directory.join("cgroup.threads")) {
+                Ok(text) => threads.extend(text.lines().filter_map(|l| l.parse::<i32>().ok())),
+                Err(error) if is_gone(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(threads)
+    }
+
+    /// Its id, which no other cgroup gets while the host is up; `None` if it is gone.
+    ///
+    /// # Errors
+    /// What reading fails with.
+    pub fn id(&self) -> io::Result<Option<u64>> {
+        match fs::metadata(&self.directory) {
+            Ok(metadata) => Ok(Some(metadata.ino())),
+            Err(error) if is_gone(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Its id and those of the cgroups below, as the kernel names them elsewhere: the inodes of their
@@ -198,9 +225,9 @@ impl Cgroup {
             }
             if Instant::now() >= deadline {
                 bail!(
-                    "processes are left in {}: {:?}",
+                    "what runs in {} was killed and does not end: {}",
                     self.directory.display(),
-                    self.pids()?
+                    describe(&self.threads()?)
                 );
             }
             sleep(POLL);
@@ -258,6 +285,30 @@ impl Cgroup {
     }
 }
 
+/// What is left in a cgroup of which the kernel lists these threads, in words.
+fn describe(threads: &[i32]) -> String {
+    let (hidden, seen): (Vec<i32>, Vec<i32>) = threads.iter().partition(|tid| **tid <= 0);
+    let mut words: Vec<String> = seen
+        .iter()
+        .filter_map(|tid| process::describe(*tid))
+        .take(DESCRIBED)
+        .collect();
+    let more = seen.len().saturating_sub(words.len());
+    if !words.is_empty() && more > 0 {
+        words.push(format!("{more} more threads"));
+    }
+    if !hidden.is_empty() {
+        words.push(format!(
+            "{} threads of a pid namespace that is not seen from here",
+            hidden.len()
+        ));
+    }
+    if words.is_empty() {
+        return "the kernel counts processes there and lists none: they are ending".to_owned();
+    }
+    words.join(", ")
+}
+
 /// Makes a directory with [`MODE`], whatever the umask.
 pub(crate) fn make_directory(directory: &Path) -> io::Result<()> {
     fs::DirBuilder::new().mode(MODE).create(directory)?;
@@ -288,4 +339,23 @@ fn is_gone(error: &io::Error) -> bool {
 
 fn is_threaded(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::EOPNOTSUPP as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_described_whoever_it_is() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let described = describe(&[own, 0, 0]);
+        assert!(
+            described.contains(&format!("process {own} (")),
+            "{described}"
+        );
+        let hidden = "2 threads of a pid namespace that is not seen from here";
+        assert!(described.ends_with(hidden), "{described}");
+        assert!(describe(&[]).contains("they are ending"));
+        assert!(describe(&[own; 9]).ends_with("4 more threads"));
+    }
 }

@@ -77,7 +77,8 @@ root stops the following.
 
 Exit status:
   that of the command, or 128 and the number of the signal that ended it
-  125  qfence failed, or ended the command (--on-damage kill); nothing runs
+  125  qfence failed, or ended the command (--on-damage kill); nothing runs, or what runs was killed and does not
+       end, and stays fenced
   126  the command cannot be executed
   127  the command was not found
 
@@ -227,6 +228,9 @@ pub enum Verb {
     /// Follow this host's addresses and nameservers for a fence whose supervisor is stopped
     #[command(hide = true)]
     StandIn(StandIn),
+    /// List connections and end them for another process of qfence, which may leave this one behind
+    #[command(hide = true)]
+    SockDiag,
 }
 
 /// `qfence-user exec`.

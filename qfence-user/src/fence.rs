@@ -1,16 +1,17 @@
 //! A fence as a whole: a cgroup, the links pinned for it, and its description.
 //!
-//! The cgroup's directory is the fence: to make it is to claim the name, and its lock is held by
-//! the supervisor, so that the kernel says when that is gone.
+//! The cgroup's directory is the fence: to make it is to claim the name, and its mark is the
+//! supervisor's, so that the kernel says when that is gone.
 
-use std::{path::PathBuf, time::Duration};
+use std::{cell::Cell, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
 
 use crate::{
     audit::keep::Kept,
-    cgroup::{Cgroup, Lock},
-    fences::Fences,
+    cgroup::Cgroup,
+    fences::{Fences, stays},
+    locks::Mark,
     say::say,
     state::State,
     store::Store,
@@ -25,20 +26,23 @@ pub struct Fence {
     name: String,
     cgroup: Cgroup,
     all: Fences,
-    _lock: Lock,
+    _mark: Mark,
     /// Whether there is something to remove.
     standing: bool,
+    /// Whether something in it was killed, and has not ended in time.
+    stuck: Cell<bool>,
 }
 
 impl Fence {
-    /// The fence of a cgroup that was just made and locked; from here on, dropping it removes it.
-    pub(crate) fn new(name: String, cgroup: Cgroup, lock: Lock, all: Fences) -> Self {
+    /// The fence of a cgroup that was just made and marked; from here on, dropping it removes it.
+    pub(crate) fn new(name: String, cgroup: Cgroup, mark: Mark, all: Fences) -> Self {
         Self {
             name,
             cgroup,
             all,
-            _lock: lock,
+            _mark: mark,
             standing: true,
+            stuck: Cell::new(false),
         }
     }
 
@@ -80,10 +84,16 @@ impl Fence {
         self.all.describe(&self.name, state)
     }
 
+    /// Kills what is left in it, and waits for its end as long as that can be expected to take. What is left then
+    /// [`Fence::remove`] reports, which does not wait for it again.
+    pub fn empty(&self) {
+        self.stuck.set(self.cgroup.kill_all(KILL_PATIENCE).is_err());
+    }
+
     /// Kills what is left in it and removes it.
     ///
     /// # Errors
-    /// All that went wrong, in one; what could be removed is.
+    /// All that went wrong, in one; what could be removed is. A fence that something is left in stays in force.
     pub fn remove(mut self) -> Result<()> {
         self.standing = false;
         self.take_down()
@@ -95,9 +105,23 @@ impl Fence {
     }
 
     fn take_down(&self) -> Result<()> {
-        let killed = self.cgroup.kill_all(KILL_PATIENCE).err();
+        let patience = if self.stuck.get() {
+            Duration::ZERO
+        } else {
+            KILL_PATIENCE
+        };
+        let mut errors = Vec::new();
+        if let Err(error) = self.cgroup.kill_all(patience) {
+            if self
+                .cgroup
+                .is_populated()
+                .is_ok_and(|is_populated| is_populated)
+            {
+                return Err(error.context(stays(&self.name)));
+            }
+            errors.push(error);
+        }
         let registry = self.all.hierarchy().lock();
-        let mut errors: Vec<_> = killed.into_iter().collect();
         // Without the lock the rest is done all the same: this process holds the fence's own.
         errors.extend(registry.as_ref().err().map(|error| anyhow!("{error:#}")));
         errors.extend(self.all.remove_all(&self.name));

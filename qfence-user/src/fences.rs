@@ -162,16 +162,15 @@ impl Fences {
         self.sweep()?;
         limits.enable(&self.hierarchy)?;
         let (name, cgroup) = self.claim(name, command)?;
-        let lock = match cgroup.try_lock() {
-            Ok(Some(lock)) => lock,
-            other => {
+        let mark = match cgroup.supervise() {
+            Ok(mark) => mark,
+            Err(error) => {
                 cgroup.remove()?;
-                other?;
-                bail!("somebody else has locked {}", cgroup.directory().display());
+                return Err(error);
             }
         };
         // From here on, dropping the fence removes what there is of it.
-        let fence = Fence::new(name, cgroup, lock, self.clone());
+        let fence = Fence::new(name, cgroup, mark, self.clone());
         let furnished = self.furnish(&fence, limits, state);
         // Removing the fence takes the lock anew.
         drop(registry);
@@ -294,7 +293,7 @@ impl Fences {
 
     fn condition_of(&self, name: &str, cgroup: &Cgroup) -> Result<Condition> {
         let is_linked = |hook: &Hook| self.pins(name).join(hook.name()).exists();
-        Ok(if cgroup.try_lock()?.is_none() {
+        Ok(if cgroup.is_supervised()? {
             Condition::Running
         } else if Hook::ALL.iter().all(is_linked) {
             Condition::Orphaned
@@ -321,8 +320,7 @@ impl Fences {
         }
         for name in names {
             let cgroup = self.hierarchy.cgroup(&name);
-            // The lock is let go of before the cgroup is removed; the registry's keeps others out.
-            if cgroup.exists() && (cgroup.try_lock()?.is_none() || cgroup.is_populated()?) {
+            if cgroup.exists() && (cgroup.is_supervised()? || cgroup.is_populated()?) {
                 continue;
             }
             say(format_args!("clearing what was left of the fence {name}"));
@@ -367,7 +365,7 @@ impl Fences {
         check_name(name)?;
         let cgroup = self.hierarchy.cgroup(name);
         let registry = self.hierarchy.lock()?;
-        if !cgroup.exists() {
+        let Some(id) = cgroup.id()? else {
             let leftover = self.pins.directory(name).exists() || self.states.read(name).is_some();
             self.sweep()?;
             return if leftover {
@@ -375,8 +373,7 @@ impl Fences {
             } else {
                 Err(anyhow!("there is no fence named {name:?}"))
             };
-        }
-        let lock = cgroup.try_lock()?;
+        };
         // Others need not wait while processes end.
         drop(registry);
 
@@ -384,26 +381,33 @@ impl Fences {
         // A stopped process acts on no signal but this one and SIGKILL.
         cgroup.signal(Signal::SIGCONT)?;
         cgroup.wait_empty(patience)?;
-        cgroup.kill_all(KILL_PATIENCE)?;
+        cgroup
+            .kill_all(KILL_PATIENCE)
+            .with_context(|| stays(name))?;
 
-        match lock {
-            Some(_lock) => {
-                let _registry = self.hierarchy.lock()?;
-                fail_with_all(self.remove_all(name))
-            }
-            None => self.wait_for_supervisor(name, &cgroup),
+        self.wait_for_supervisor(name, &cgroup)?;
+        // A supervisor removes the rest after the cgroup, and has this lock until that is done.
+        let _registry = self.hierarchy.lock()?;
+        match cgroup.id()? {
+            // Another fence of the same name.
+            Some(other) if other != id => Ok(()),
+            // Whoever removed the cgroup may not have come to the rest of it.
+            _ => fail_with_all(self.remove_all(name)),
         }
     }
 
-    /// Its command has ended, so a supervisor is about to remove the fence.
+    /// Its command has ended, so a supervisor, if there is one, is about to remove the fence.
     fn wait_for_supervisor(&self, name: &str, cgroup: &Cgroup) -> Result<()> {
+        if !cgroup.is_supervised()? {
+            return Ok(());
+        }
         let supervisor = self.states.read(name).map(|state| state.supervisor);
         if let Some(pid) = supervisor {
             // It may be stopped, as after Ctrl-Z.
             let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
         }
         let deadline = Instant::now() + SUPERVISOR_PATIENCE;
-        while cgroup.exists() {
+        while cgroup.is_supervised()? {
             if Instant::now() >= deadline {
                 bail!(
                     "nothing runs in the fence {name} any more, but its supervisor (pid {}) has \
@@ -413,8 +417,14 @@ impl Fences {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        // It removes the rest after the cgroup, and holds the lock until that is done.
-        drop(self.hierarchy.lock()?);
         Ok(())
     }
+}
+
+/// What is said of a fence that has processes which do not end.
+pub(crate) fn stays(name: &str) -> String {
+    format!(
+        "the fence {name} stays in force, until `qfence-user rm {name}` or the next command of qfence after \
+         these processes have ended"
+    )
 }

@@ -4,20 +4,17 @@
 
 use std::{
     ffi::OsStr,
-    fs::{self, File},
-    io,
+    fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, ensure};
-use nix::{
-    fcntl::{Flock, FlockArg},
-    sys::statfs::{CGROUP2_SUPER_MAGIC, statfs},
-};
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
 use crate::{
-    cgroup::{Cgroup, Lock, directories_in, make_directory, set_mode},
+    cgroup::{Cgroup, directories_in, make_directory, set_mode},
+    locks::{self, Exclusive},
     mounts,
     name::Names,
 };
@@ -151,14 +148,9 @@ impl Hierarchy {
     /// Takes the lock under which fences are made, listed and removed.
     ///
     /// # Errors
-    /// If the parent cannot be opened or locked.
-    pub fn lock(&self) -> Result<Lock> {
-        let parent = self.parent();
-        let context = || format!("cannot lock {}", parent.display());
-        let directory = File::open(&parent).with_context(context)?;
-        Flock::lock(directory, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| errno)
-            .with_context(context)
+    /// If the parent cannot be opened or locked, or [`Interrupted`](crate::interruptible::Interrupted).
+    pub fn lock(&self) -> Result<Exclusive> {
+        locks::exclusive(&self.parent())
     }
 
     /// The cgroup of that name, whether it exists or not.

@@ -14,6 +14,8 @@
 //! | [`qemu`], [`programs`] | networks of a QEMU that the fence does not see; the files it names |
 //! | [`mounts`] | the mount table |
 //! | [`hierarchy`], [`cgroup`] | own cgroups |
+//! | [`locks`], [`interruptible`] | locks on directories; waits that a signal ends |
+//! | [`process`] | what /proc says of a process that does not end |
 //! | [`limits`] | resource limits of a cgroup |
 //! | [`name`] | names of fences |
 //! | [`fences`] | all fences: create, list, sweep, remove |
@@ -70,9 +72,11 @@ pub mod hostset;
 pub mod identity;
 pub mod inherited;
 pub mod integrity;
+pub mod interruptible;
 pub mod job;
 pub mod kernel;
 pub mod limits;
+pub mod locks;
 pub mod metrics;
 pub mod mounts;
 pub mod name;
@@ -82,6 +86,7 @@ pub mod netlink;
 pub mod paths;
 pub mod pins;
 pub mod policy;
+pub mod process;
 pub mod programs;
 pub mod proof;
 pub mod qemu;

@@ -20,6 +20,7 @@ use crate::{
         directory::{Directory, Others},
         staged::{NEW_SUFFIX, Staged},
     },
+    locks::{self, Exclusive},
     pins,
     policy::{Policy, Sets},
 };
@@ -51,7 +52,7 @@ pub struct Store {
 
 /// Keeps others from changing the policy of a fence, as long as this lives.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "held, not used")] Flock<fs::File>);
+pub struct Lock(#[expect(dead_code, reason = "held, not used")] Exclusive);
 
 /// Which writing of the file one has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,10 +77,9 @@ impl Store {
     /// Waits until nobody else is about to change the policy.
     ///
     /// # Errors
-    /// If there is nothing to lock: the fence is gone.
+    /// If there is nothing to lock: the fence is gone. Or [`Interrupted`](crate::interruptible::Interrupted).
     pub fn lock(&self) -> Result<Lock> {
-        let lock = self.lock_with(FlockArg::LockExclusive)?;
-        lock.with_context(|| self.cannot_lock())
+        locks::exclusive_on(self.open()?, &self.pins).map(Lock)
     }
 
     /// Locks like [`Store::lock`]; `None` if somebody else is about to change the policy.
@@ -87,17 +87,16 @@ impl Store {
     /// # Errors
     /// As [`Store::lock`].
     pub fn try_lock(&self) -> Result<Option<Lock>> {
-        match self.lock_with(FlockArg::LockExclusiveNonblock)? {
-            Err(Errno::EWOULDBLOCK) => Ok(None),
-            locked => locked.map(Some).with_context(|| self.cannot_lock()),
+        match Flock::lock(self.open()?, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(Lock(lock))),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(errno).with_context(|| self.cannot_lock()),
         }
     }
 
-    fn lock_with(&self, how: FlockArg) -> Result<Result<Lock, Errno>> {
-        let directory = pins::open(&self.pins).with_context(|| self.cannot_lock())?;
-        Ok(Flock::lock(directory, how)
-            .map(Lock)
-            .map_err(|(_, errno)| errno))
+    /// The directory that is locked.
+    fn open(&self) -> Result<fs::File> {
+        pins::open(&self.pins).with_context(|| self.cannot_lock())
     }
 
     fn cannot_lock(&self) -> String {

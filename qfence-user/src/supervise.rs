@@ -1,6 +1,10 @@
 //! Runs while the command runs: keeps the policy true to the host, and passes signals on.
 
-use std::{process::ExitStatus, sync::Arc, time::Duration};
+use std::{
+    process::ExitStatus,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail};
 use nix::{
@@ -18,6 +22,7 @@ use crate::{
     follow::Follower,
     integrity::{Integrity, OnDamage},
     job::Job,
+    process,
     signals::{Received, Signals},
 };
 
@@ -44,9 +49,13 @@ pub struct Supervisor {
     pub cgroup: Cgroup,
 }
 
+/// How long a command that was killed gets to end.
+const KILLED_PATIENCE: Duration = Duration::from_secs(10);
+
 impl Supervisor {
     /// Runs until the command has ended, and then calls `end`, which ends what else is in the fence; what
-    /// was tried up to there is logged. Returns how it ended, and what there is to say of the log.
+    /// was tried up to there is logged. Returns how it ended, and what there is to say of the log. A command that
+    /// was killed and does not end, as it is stuck in the kernel, is given up.
     ///
     /// # Errors
     /// If the command cannot be waited for, or was ended because the fence was not whole any more. What fails
@@ -55,17 +64,22 @@ impl Supervisor {
         mut self,
         mut child: Child,
         end: impl FnOnce(),
-    ) -> Result<(ExitStatus, Ended)> {
+    ) -> Result<(Option<ExitStatus>, Ended)> {
         let command = child.pid();
         let mut job = Job::new(Arc::clone(&self.fence), command);
         let mut ended_for_damage = false;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
+        // Since when the command is known to have been killed.
+        let mut killed: Option<Instant> = None;
         // A child that ended before the first signal was read is found here.
         let ended = loop {
             if let Some(ended) = child.try_wait().context("cannot wait for the command")? {
-                break ended;
+                break Some(ended);
+            }
+            if killed.is_some_and(|killed| killed.elapsed() >= KILLED_PATIENCE) {
+                break None;
             }
             tokio::select! {
                 received = self.signals.next() => match received.context("cannot read signals")? {
@@ -95,6 +109,9 @@ impl Supervisor {
                     if self.report_damage() && self.on_damage == OnDamage::Kill {
                         ended_for_damage = true;
                         self.end_all(command);
+                    }
+                    if process::is_killed(command.as_raw()) {
+                        killed.get_or_insert_with(Instant::now);
                     }
                     self.policy.tick(&mut self.aside).await;
                     self.aside.report(job.look());

@@ -15,6 +15,7 @@
 //! | [`probe`] | the program that makes attempts, and its typed results |
 //! | [`guest`] | machines under QEMU: a Linux to be driven by the test, and QEMU's own iPXE |
 //! | [`fence`] | the fence under test: the binary, names, its log of refusals |
+//! | [`fuse`] | a file whose readers are stuck in the kernel |
 //! | [`hostile`] | a program that lies about itself |
 //! | [`process`] | a child process that does not outlive its test |
 //! | [`run`] | a command run to its end |
@@ -36,6 +37,7 @@ pub mod debian;
 pub mod dns;
 pub mod echoes;
 pub mod fence;
+pub mod fuse;
 pub mod guest;
 pub mod hostile;
 pub mod job;

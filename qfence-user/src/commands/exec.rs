@@ -8,7 +8,6 @@ use std::{
     path::Path,
     process,
     sync::{Arc, OnceLock},
-    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -53,9 +52,6 @@ use crate::{
     verify::short::verify_first,
 };
 
-/// How long the command's leftovers get to be gone; the fence's removal tries again.
-const LEFTOVER_PATIENCE: Duration = Duration::from_secs(10);
-
 /// What the options ask for, found to be good before anything is made.
 struct Wanted {
     identity: Option<Identity>,
@@ -78,7 +74,6 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         let sentence = verify_first()?;
         step(options, sentence);
     }
-    let blocked = Blocked::new()?;
     let (forwards, qemu) = admit(options)?;
     let identity = identity::choose(options.user.as_deref(), &Sudo::from_env())?;
     let policy = choose::policy(
@@ -89,6 +84,8 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     )?;
     let sinks = open_logs(options)?;
     let listener = options.metrics.as_ref().map(Listener::bind).transpose()?;
+    // Not before: opening a log may take for ever, and there is no command yet that the signals could be for.
+    let blocked = Blocked::new()?;
     warn(options, identity.as_ref(), paths);
     choose::warn_of_shadowed(&policy)?;
 
@@ -287,7 +284,7 @@ async fn supervise(
         allow_raw: options.allow_raw,
         allow_devices: options.allow_unfenced_net,
         allow_netns: options.allow_foreign_netns,
-        cgroup: fence.cgroup().id()?,
+        cgroup: fence.cgroup().id()?.context("the cgroup is gone")?,
         trace,
         rules: wanted.policy.numbers_end(),
     };
@@ -411,14 +408,22 @@ async fn supervise(
         cgroup: fence.cgroup().clone(),
     };
     let end_the_rest = || {
-        if !options.keep
-            && let Err(error) = fence.cgroup().kill_all(LEFTOVER_PATIENCE)
-        {
-            say(format_args!("{error:#}"));
+        if !options.keep {
+            fence.empty();
         }
     };
+    let command = child.pid();
     let (ended, audit) = supervisor.run(child, end_the_rest).await?;
-    Ok((exit::of_command(ended), Some(audit)))
+    let status = match ended {
+        Some(ended) => exit::of_command(ended),
+        None => {
+            say(format_args!(
+                "error: the command was killed and does not end: process {command} is stuck in the kernel"
+            ));
+            exit::FAILED
+        }
+    };
+    Ok((status, Some(audit)))
 }
 
 fn fail(error: &StartError, status: u8) -> u8 {

@@ -25,7 +25,9 @@ use nix::unistd::geteuid;
 
 use crate::{
     cli::{Cli, Verb},
-    exit::FAILED,
+    established,
+    exit::{FAILED, of_signal},
+    interruptible::Interrupted,
     paths::Paths,
     say::say,
 };
@@ -63,12 +65,15 @@ pub fn run() -> ExitCode {
         Verb::RequestKey => verify::request_key().map(|()| 0),
         Verb::Service => verify::serve().map(|()| 0),
         Verb::StandIn(options) => stand_in::run(options, &paths).map(|()| 0),
+        Verb::SockDiag => established::serve().map(|()| 0),
     };
     match status {
         Ok(status) => status.into(),
         Err(error) => {
             say(format_args!("error: {error:#}"));
-            FAILED.into()
+            let interrupted = error.downcast_ref::<Interrupted>();
+            let status = interrupted.map_or(FAILED, |interrupted| of_signal(interrupted.signal));
+            status.into()
         }
     }
 }

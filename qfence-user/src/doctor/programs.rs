@@ -9,9 +9,10 @@ use qfence_common::Hook;
 
 use super::finding::Finding;
 use crate::{
-    cgroup::{Cgroup, Lock},
+    cgroup::Cgroup,
     hierarchy::Hierarchy,
     kernel::trial::{Trial, in_brief},
+    locks::Mark,
     name::derive_name,
     say::say,
 };
@@ -150,12 +151,12 @@ fn judge_errno(all: &[Tried]) -> Finding {
     }
 }
 
-/// A cgroup where the fences are, for a moment. A lock, as a fence has it, keeps others from
+/// A cgroup where the fences are, for a moment. A mark, as a fence has it, keeps others from
 /// clearing it; should this process be killed, they do.
 struct ThrowAway {
     cgroup: Cgroup,
     hierarchy: Hierarchy,
-    _lock: Option<Lock>,
+    _mark: Mark,
 }
 
 impl ThrowAway {
@@ -165,7 +166,7 @@ impl ThrowAway {
         let cgroup = hierarchy.cgroup(&derive_name(Path::new("doctor")));
         cgroup.create()?;
         Ok(Self {
-            _lock: cgroup.try_lock()?,
+            _mark: cgroup.supervise()?,
             hierarchy: hierarchy.clone(),
             cgroup,
         })

@@ -16,9 +16,9 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{AtFlags, OFlag, open, openat, readlinkat},
+    fcntl::{AtFlags, FcntlArg, OFlag, fcntl, open, openat, readlinkat},
     sys::{
-        stat::{FileStat, Mode, fstat, fstatat},
+        stat::{FileStat, Mode, SFlag, fstat, fstatat},
         statfs::{PROC_SUPER_MAGIC, fstatfs},
     },
     unistd::geteuid,
@@ -66,13 +66,13 @@ impl Trusted {
 
 /// Opens a file to append to, and makes it where it is not there.
 ///
-/// A FIFO is waited for until somebody reads it.
+/// A FIFO is waited for until somebody reads it; `waits` is called before that.
 ///
 /// # Errors
 /// What open fails with; and if a symbolic link, a hard link or a file of somebody else's is in the way.
-pub fn open_to_append(path: &Path, trusted: &Trusted) -> io::Result<File> {
+pub fn open_to_append(path: &Path, trusted: &Trusted, waits: impl Fn()) -> io::Result<File> {
     let path = std::path::absolute(path)?;
-    let mut walk = Walk::new(trusted)?;
+    let mut walk = Walk::new(trusted, &waits)?;
     walk.push(&path);
     while let Some(name) = walk.next() {
         if let Some(file) = walk.go(name)? {
@@ -84,6 +84,7 @@ pub fn open_to_append(path: &Path, trusted: &Trusted) -> io::Result<File> {
 
 struct Walk<'a> {
     trusted: &'a Trusted,
+    waits: &'a dyn Fn(),
     /// Where it has come to, by descriptor and to be read.
     directory: OwnedFd,
     place: PathBuf,
@@ -94,9 +95,10 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(trusted: &'a Trusted) -> io::Result<Self> {
+    fn new(trusted: &'a Trusted, waits: &'a dyn Fn()) -> io::Result<Self> {
         Ok(Self {
             trusted,
+            waits,
             directory: root()?,
             place: "/".into(),
             rest: Vec::new(),
@@ -208,9 +210,26 @@ impl<'a> Walk<'a> {
         }
         // That very file, whatever has its name by now.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        Ok(Some(
-            open(path.as_str(), to_append(), Mode::empty())?.into(),
-        ))
+        let opened = match open(
+            path.as_str(),
+            to_append() | OFlag::O_NONBLOCK,
+            Mode::empty(),
+        ) {
+            // A FIFO that nobody reads from (fifo(7)).
+            Err(Errno::ENXIO)
+                if SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT == SFlag::S_IFIFO =>
+            {
+                (self.waits)();
+                open(path.as_str(), to_append(), Mode::empty())?
+            }
+            opened => {
+                let opened = opened?;
+                // Writing waits for whoever reads: the sink has a thread of its own.
+                fcntl(&opened, FcntlArg::F_SETFL(OFlag::O_APPEND))?;
+                opened
+            }
+        };
+        Ok(Some(opened.into()))
     }
 
     /// A file where others can put theirs.
@@ -266,7 +285,7 @@ mod tests {
     use super::*;
 
     fn append(path: &Path, trusted: &Trusted) -> io::Result<()> {
-        open_to_append(path, trusted)?.write_all(b"line\n")
+        open_to_append(path, trusted, || {})?.write_all(b"line\n")
     }
 
     /// A directory, and who may have made something in it: who runs the tests, or nobody.

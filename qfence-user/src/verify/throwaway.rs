@@ -51,7 +51,7 @@ impl ThrowAway {
             allow_raw: false,
             allow_devices: false,
             allow_netns: false,
-            cgroup: fence.cgroup().id()?,
+            cgroup: fence.cgroup().id()?.context("the cgroup is gone")?,
             trace: false,
             rules: policy.numbers_end(),
         };

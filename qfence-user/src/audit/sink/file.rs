@@ -12,6 +12,7 @@ use super::{Sink, formatted};
 use crate::{
     audit::{record::Line, target::Format},
     files::log::{Trusted, open_to_append},
+    say::say,
 };
 
 pub(super) struct File {
@@ -26,7 +27,13 @@ impl File {
         // Where this process is may not be where it is when the file is opened again.
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let trusted = Trusted::from_env();
-        let file = open_to_append(&path, &trusted)
+        let waits = || {
+            say(format_args!(
+                "waiting for somebody to read from the log {}",
+                path.display()
+            ));
+        };
+        let file = open_to_append(&path, &trusted, waits)
             .with_context(|| format!("cannot open the log {}", path.display()))?;
         Ok(Self {
             path,
@@ -45,7 +52,7 @@ impl Sink for File {
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        self.file = open_to_append(&self.path, &self.trusted)?;
+        self.file = open_to_append(&self.path, &self.trusted, || {})?;
         Ok(())
     }
 }
