@@ -185,15 +185,15 @@ fn by_ring(
     // SAFETY: the first entry, which the kernel does not look at yet.
     unsafe { ptr::copy_nonoverlapping(entry.as_ptr(), sqes, entry.len()) };
     // SAFETY: the first slot of the queue.
-    unsafe { rings.add(sq_array).cast::<u32>().write_volatile(0) };
+    unsafe { rings.wrapping_add(sq_array).cast::<u32>().write_volatile(0) };
     // SAFETY: the queue's end.
-    unsafe { rings.add(sq_tail).cast::<u32>().write_volatile(1) };
+    unsafe { rings.wrapping_add(sq_tail).cast::<u32>().write_volatile(1) };
     let enter = libc::SYS_io_uring_enter;
     let none = ptr::null::<u8>();
     // SAFETY: one entry, and no signal mask.
     Errno::result(unsafe { libc::syscall(enter, ring, 1, 1, GETEVENTS, none, 0) })?;
     // SAFETY: the result in the first completion, behind its name.
-    match unsafe { rings.add(cqes + 8).cast::<i32>().read_volatile() } {
+    match unsafe { rings.wrapping_add(cqes + 8).cast::<i32>().read_volatile() } {
         error if error < 0 => Err(io::Error::from_raw_os_error(-error)),
         _ => Ok(()),
     }
