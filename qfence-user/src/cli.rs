@@ -106,7 +106,7 @@ Of attempts and repeats:
   device        in place of all three, for a device that may not be opened: its path
   source        the address that it came from
   source_port   the port that it came from
-  dialled       the address that a guest dialled, if the command is its QEMU and made another one of it
+  dialled       the address that a guest dialled, if the command is its QEMU, and it made another
   rule          the rule that decided, such as \"deny host\"
   comment       that of the rule in its profile
   pid           the process, in the initial pid namespace; at egress the one that made the socket

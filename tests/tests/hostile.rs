@@ -164,9 +164,6 @@ fn thousands_of_processes_with_names_of_their_own_do_not_make_it_grow() -> Resul
     let longest = text.lines().map(str::len).max().unwrap_or(0);
     assert!(longest < 8192, "a line of {longest} bytes");
     assert!(text.contains(r#"…""#), "what is cut off is marked");
-    let last = text.lines().last().context("a line")?;
-    let last: Value = serde_json::from_str(last)?;
-    assert_eq!(last["kind"] == "lost", false, "{last}");
     Ok(())
 }
 

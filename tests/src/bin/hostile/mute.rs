@@ -22,7 +22,7 @@ use nix::{
 };
 
 /// Its page.
-const PAGE: usize = 4096;
+const PAGE: u32 = 4096;
 /// The file's number; the directory's is 1.
 const NODE: u64 = 2;
 
@@ -76,7 +76,7 @@ pub(crate) fn serve_stuck(directory: &Path) -> Result<()> {
 pub(crate) fn get_stuck(directory: &Path) -> Result<()> {
     let path = directory.join("file");
     let file = File::open(&path).context("open the file")?;
-    let length = NonZeroUsize::new(PAGE).context("a page")?;
+    let length = NonZeroUsize::new(PAGE as usize).context("a page")?;
     let (protection, private) = (ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE);
     // SAFETY: a new mapping, wherever there is room.
     let page = unsafe { mmap(None, length, protection, private, &file, 0) }?
@@ -119,7 +119,7 @@ fn serve(device: &mut File) -> Result<()> {
         let unique: [u8; 8] = request[8..16].try_into()?;
         let answer = match word(4)? {
             // Version 7.19, which asks for the least.
-            INIT => Ok(words(&[7, 19, 0, 0, 0, PAGE as u32])),
+            INIT => Ok(words(&[7, 19, 0, 0, 0, PAGE])),
             LOOKUP => Ok([words64(&[NODE, 0, 3600, 3600, 0]), attributes(NODE)].concat()),
             GETATTR => {
                 let node = u64::from(word(16)?);
@@ -147,12 +147,12 @@ fn serve(device: &mut File) -> Result<()> {
 /// `struct fuse_attr`: of a directory, or a file of one page.
 fn attributes(node: u64) -> Vec<u8> {
     let (mode, size) = if node == NODE {
-        (0o100_555, PAGE as u64)
+        (0o100_555, u64::from(PAGE))
     } else {
         (0o40_755, 0)
     };
     let times = words64(&[node, size, 8, 0, 0, 0]);
-    [times, words(&[0, 0, 0, mode, 1, 0, 0, 0, PAGE as u32, 0])].concat()
+    [times, words(&[0, 0, 0, mode, 1, 0, 0, 0, PAGE, 0])].concat()
 }
 
 fn words(all: &[u32]) -> Vec<u8> {
