@@ -214,6 +214,9 @@ pub enum Verb {
     /// Answer whoever comes
     #[command(hide = true)]
     Service,
+    /// List connections and end them for another process of qfence, which may leave this one behind
+    #[command(hide = true)]
+    SockDiag,
 }
 
 /// `qfence-user exec`.

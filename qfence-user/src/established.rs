@@ -14,28 +14,39 @@
 //! whole (`mptcp_diag_handler` in net/mptcp/mptcp_diag.c). Nothing is carried any more, and a new way
 //! is judged like any other, but the owner is not told before net.mptcp.close_timeout, a minute.
 //!
+//! The kernel waits for the lock of a socket before it ends its connection, and nothing ends that wait but whoever
+//! has the lock: a process of the fence that receives into memory which somebody else has to fill (FUSE,
+//! userfaultfd) keeps it for as long as it likes. So connections are ended by a helper process (`helper.rs`,
+//! `worker.rs`), in threads of which one that waits keeps no other from its work (`pool.rs`). What has not ended when
+//! ten seconds have passed without an end is said to stand, and the helper is left behind: its connections
+//! end when their sockets are let go. Before Linux 6.9 sock_diag does one thing at a time on all of the host
+//! (`sock_diag_mutex` in net/core/sock_diag.c), so that all others then wait with it.
+//!
 //! What is not found: sockets in a network namespace that no process of the fence is in any more, nor
 //! the caller; and a way of MPTCP that the peer opened to a connection from inside, if the fence's own
 //! way has ended.
 
 mod diag;
+mod helper;
+mod message;
 mod namespaces;
 mod origin;
+mod pool;
+mod search;
+mod worker;
 
 use std::{
-    collections::{HashMap, HashSet},
-    fmt, io, mem,
-    net::SocketAddr,
-    os::fd::BorrowedFd,
-    thread::sleep,
-    time::Duration,
+    collections::HashMap, fmt, io, mem, net::SocketAddr, os::fd::BorrowedFd, path::Path,
+    thread::sleep, time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, bail};
-use diag::{Diag, Found, KINDS};
-use netlink_packet_sock_diag::inet::SocketId;
+use anyhow::{Result, anyhow, bail};
+use helper::Helper;
+use message::{Answer, Request};
 use nix::errno::Errno;
 use qfence_common::Protocol;
+use search::{Look, Search};
+pub use worker::serve;
 
 use crate::{cgroup::Cgroup, fence::fail_with_all, what::protocol_name};
 
@@ -45,6 +56,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// How often it is looked at most. Two is the rule, and more if something new was found.
 const ROUNDS: usize = 8;
+
+/// How long the kernel gets to say whether it ends connections.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A connection that a fence has opened: of TCP, or a UDP socket that is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,8 +81,10 @@ impl fmt::Display for Connection {
 /// The connections that were ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ended {
-    /// All of them, in the order in which they were found.
+    /// All of them, in the order in which they ended.
     pub connections: Vec<Connection>,
+    /// Those that were to be ended and stand: a process keeps their sockets.
+    pub standing: Vec<Connection>,
 }
 
 impl Ended {
@@ -86,50 +102,64 @@ impl Ended {
     }
 }
 
-/// Makes sure that this kernel can end connections (`inet_diag_cmd_exact` in net/ipv4/inet_diag.c).
+/// Makes sure that this kernel can end connections (`inet_diag_cmd_exact` in net/ipv4/inet_diag.c). `program` is
+/// this one, to be run as a helper.
 ///
 /// # Errors
 /// If it cannot, and why.
-pub fn check() -> Result<()> {
-    let diag = Diag::open()?;
-    // There is no connection from nowhere to nowhere; a kernel that can end one says so.
-    match diag.destroy(Protocol::TCP, &SocketId::new_v4()) {
-        Err(error) if !is_missing(&error) => Err(refused(error)),
-        _ => Ok(()),
+pub fn check(program: &Path) -> Result<()> {
+    let mut helper = Helper::start(program, None)?;
+    helper.ask(&Request::Check)?;
+    match helper.answer(PATIENCE)? {
+        Some(Answer::Checked(Some(errno))) if !errno_is_missing(errno) => Err(refused(errno)),
+        Some(_) => Ok(()),
+        None => bail!(
+            "the kernel ends no connection now: before Linux 6.9 it waits for the socket of another first, which \
+             a process keeps; look for processes in state D"
+        ),
     }
 }
 
 /// Ends every connection that the fence of a cgroup has opened and that is `denied`, in the network
 /// namespace of the caller and in those of the fence's processes. Blocks for a twentieth of a second,
-/// or a few of them.
+/// or a few of them; where processes of the fence keep their sockets for ten seconds, or a minute at most. `program`
+/// is this one, to be run as a helper.
 ///
 /// `owners` is the fence's storage of who made each socket ([`qfence_common::abi::OWNERS_MAP`]), by
 /// which a connection that was opened is told from one that came in. UDP knows no such difference: a
 /// socket that is connected to a peer which spoke first is asked about like any other.
 ///
 /// # Errors
-/// If connections cannot be listed, or one that is denied cannot be ended. Those that could be ended
-/// are, all the same.
+/// If connections cannot be listed, or the kernel refuses to end one that is denied. Those that could be ended
+/// are, all the same. That some stand because their sockets are kept is no error here: [`Ended::standing`].
 pub fn end(
+    program: &Path,
     cgroup: &Cgroup,
     owners: BorrowedFd<'_>,
     denied: impl Fn(&Connection) -> bool,
 ) -> Result<Ended> {
-    let mut search = Search {
-        cgroup,
-        owners,
-        denied,
-        settled: HashSet::new(),
-        ended: Ended::default(),
-        errors: Vec::new(),
-    };
+    let helper = Helper::start(program, Some(owners))?;
+    let mut search = Search::new(cgroup, helper, denied);
     let mut missed_before = HashMap::new();
+    let mut unopened = 0;
     for round in 0..ROUNDS {
         let settled = search.settled.len();
-        let missed = search.look()?;
+        let look = match search.look() {
+            Ok(look) => look,
+            // What the kernel could not be brought to end explains why it does not answer.
+            Err(error) => {
+                search.give_up();
+                if search.ended.standing.is_empty() {
+                    return Err(error);
+                }
+                return Ok(search.ended);
+            }
+        };
         fail_with_all(mem::take(&mut search.errors))?;
         let has_found = search.settled.len() > settled;
-        if !has_found && round > 0 {
+        let Look { missed, .. } = look;
+        unopened = look.unopened;
+        if !has_found && unopened == 0 && round > 0 {
             if missed.is_empty() {
                 return Ok(search.ended);
             }
@@ -146,6 +176,11 @@ pub fn end(
         }
         missed_before = missed;
     }
+    if unopened > 0 {
+        bail!(
+            "{unopened} network namespaces were not looked at: processes of the fence keep moving between them"
+        );
+    }
     let connections = search.ended.connections;
     let last = connections.last().map(Connection::to_string);
     bail!(
@@ -155,82 +190,16 @@ pub fn end(
     )
 }
 
-/// A socket: its namespace, and the cookie it has there.
-type Id = (u64, [u8; 8]);
-
-/// One search for connections, in several rounds.
-struct Search<'a, D> {
-    cgroup: &'a Cgroup,
-    owners: BorrowedFd<'a>,
-    denied: D,
-    /// What was ended, or cannot be.
-    settled: HashSet<Id>,
-    ended: Ended,
-    errors: Vec<anyhow::Error>,
-}
-
-impl<D: Fn(&Connection) -> bool> Search<'_, D> {
-    /// Looks everywhere once; returns what was there, and was not found when it was to be ended.
-    fn look(&mut self) -> Result<HashMap<Id, Connection>> {
-        let cgroups = self.cgroup.ids().with_context(|| {
-            let directory = self.cgroup.directory().display();
-            format!("cannot list the cgroups of {directory}")
-        })?;
-        let mut missed = HashMap::new();
-        for (namespace, diag) in namespaces::of(self.cgroup, &mut self.errors) {
-            for (protocol, family) in KINDS {
-                let all = match diag.dump(protocol, family, self.owners) {
-                    Ok(all) => all,
-                    Err(error) => {
-                        self.errors.push(error);
-                        break;
-                    }
-                };
-                for found in &all {
-                    let id = (namespace, found.cookie());
-                    if !origin::is_opened(found, &cgroups)
-                        || !(self.denied)(&found.connection)
-                        || self.settled.contains(&id)
-                    {
-                        continue;
-                    }
-                    if self.end(&diag, found) {
-                        self.settled.insert(id);
-                    } else {
-                        missed.insert(id, found.connection);
-                    }
-                }
-            }
-        }
-        Ok(missed)
-    }
-
-    /// Ends a connection; whether the kernel found it.
-    fn end(&mut self, diag: &Diag, found: &Found) -> bool {
-        let connection = found.connection;
-        match diag.destroy(connection.protocol, found.id()) {
-            Ok(()) => self.ended.connections.push(connection),
-            // It ended by itself, or the kernel took another for it, of the same two ends.
-            Err(error) if is_missing(&error) => return false,
-            Err(error) => {
-                let error = refused(error).context(format!("cannot end {connection}"));
-                self.errors.push(error);
-            }
-        }
-        true
-    }
-}
-
-fn is_missing(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(Errno::ENOENT as i32)
+fn errno_is_missing(errno: i32) -> bool {
+    errno == Errno::ENOENT as i32
 }
 
 /// Why the kernel does not end a connection.
-fn refused(error: io::Error) -> anyhow::Error {
-    if error.raw_os_error() == Some(Errno::EOPNOTSUPP as i32) {
+fn refused(errno: i32) -> anyhow::Error {
+    if errno == Errno::EOPNOTSUPP as i32 {
         return anyhow!(
             "this kernel cannot end connections (it is built without CONFIG_INET_DIAG_DESTROY)"
         );
     }
-    error.into()
+    io::Error::from_raw_os_error(errno).into()
 }

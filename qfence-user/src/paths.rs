@@ -19,6 +19,8 @@ pub struct Paths {
     pub profiles: PathBuf,
     /// Where the kernel tells of processes and of its settings.
     pub proc: PathBuf,
+    /// The program itself, to be run as a helper.
+    pub program: PathBuf,
     /// Where the kernel tells of its security modules.
     pub securityfs: PathBuf,
 }
@@ -32,6 +34,7 @@ impl Default for Paths {
             resolv_conf: "/etc/resolv.conf".into(),
             profiles: profile::find::DIRECTORY.into(),
             proc: "/proc".into(),
+            program: "/proc/self/exe".into(),
             securityfs: "/sys/kernel/security".into(),
         }
     }

@@ -24,6 +24,7 @@ use nix::unistd::geteuid;
 
 use crate::{
     cli::{Cli, Verb},
+    established,
     exit::{FAILED, of_signal},
     interruptible::Interrupted,
     paths::Paths,
@@ -61,6 +62,7 @@ pub fn run() -> ExitCode {
         Verb::Verify(options) => verify::run(options, &paths),
         Verb::Open(options) => verify::open(options).map(|()| 0),
         Verb::Service => verify::serve().map(|()| 0),
+        Verb::SockDiag => established::serve().map(|()| 0),
     };
     match status {
         Ok(status) => status.into(),

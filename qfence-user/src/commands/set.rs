@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use qfence_common::Action;
 
 use super::require_root;
@@ -11,7 +11,7 @@ use crate::{
     choose,
     cli::Set,
     compile::shadow,
-    established,
+    established::{self, Connection},
     fences::Fences,
     kernel,
     paths::Paths,
@@ -21,6 +21,9 @@ use crate::{
     },
     say::say,
 };
+
+/// How many of the connections that cannot be ended are named.
+const NAMED: usize = 20;
 
 /// Runs `set`.
 ///
@@ -35,7 +38,7 @@ pub fn run(options: &Set, paths: &Paths) -> Result<()> {
         None => None,
     };
     if !options.keep_established {
-        established::check()
+        established::check(&paths.program)
             .context("give --keep-established to change the policy all the same")?;
     }
     let fences = Fences::open(paths)?;
@@ -52,7 +55,7 @@ pub fn run(options: &Set, paths: &Paths) -> Result<()> {
         .context("cannot start the event loop")?
         .block_on(change::change(&fences, paths, &options.name, make))?;
     if !options.keep_established {
-        end_established(&fences, options, &changed)?;
+        end_established(&fences, paths, options, &changed)?;
     }
     Ok(())
 }
@@ -104,11 +107,11 @@ fn reloaded(policy: &Policy, paths: &Paths) -> Result<Loaded> {
 }
 
 /// Ends the connections that the new policy denies.
-fn end_established(fences: &Fences, options: &Set, changed: &Changed) -> Result<()> {
+fn end_established(fences: &Fences, paths: &Paths, options: &Set, changed: &Changed) -> Result<()> {
     let cgroup = fences.hierarchy().cgroup(&options.name);
     let owners = kernel::owners(&fences.pins(&options.name))?;
-    let denied = |connection: &established::Connection| changed.denies(connection);
-    let ended = established::end(&cgroup, owners.fd().as_fd(), denied)
+    let denied = |connection: &Connection| changed.denies(connection);
+    let ended = established::end(&paths.program, &cgroup, owners.fd().as_fd(), denied)
         .context("the new policy is in force, but connections that it denies may go on")?;
     match ended.connections.as_slice() {
         [] => {}
@@ -118,5 +121,25 @@ fn end_established(fences: &Fences, options: &Set, changed: &Changed) -> Result<
             many.len()
         )),
     }
-    Ok(())
+    fail_for_standing(&ended.standing, &options.name)
+}
+
+/// Fails if connections stand that were to be ended.
+fn fail_for_standing(standing: &[Connection], name: &str) -> Result<()> {
+    if standing.is_empty() {
+        return Ok(());
+    }
+    let mut named: Vec<String> = standing
+        .iter()
+        .take(NAMED)
+        .map(Connection::to_string)
+        .collect();
+    if standing.len() > named.len() {
+        named.push(format!("{} more", standing.len() - named.len()));
+    }
+    bail!(
+        "the new policy is in force, but these connections go on as long as a process of the fence keeps the kernel \
+         from their sockets: {}; end all that runs there with `qfence-user rm {name}`",
+        named.join(", ")
+    )
 }

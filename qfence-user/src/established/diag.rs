@@ -101,12 +101,11 @@ impl Diag {
         family: u8,
         owners: BorrowedFd<'_>,
     ) -> Result<Vec<Found>> {
-        let (states, extensions) = if protocol == Protocol::TCP {
-            // Attributes of what is on top of TCP come with those of TCP (`tcp_diag_get_aux`).
-            (connected(), ExtensionFlags::INFO)
+        let states = if protocol == Protocol::TCP {
+            connected()
         } else {
             // What UDP calls its connected sockets.
-            (StateFlags::ESTABLISHED, ExtensionFlags::empty())
+            StateFlags::ESTABLISHED
         };
         let id = if family == AF_INET {
             SocketId::new_v4()
@@ -115,7 +114,7 @@ impl Diag {
         };
         for _ in 0..ATTEMPTS {
             let request = Dump {
-                request: request(protocol, id.clone(), states.clone(), extensions.clone()),
+                request: request(protocol, id.clone(), states.clone()),
                 owners,
             };
             let (responses, is_whole) = self.ask(request, NLM_F_DUMP).with_context(|| {
@@ -133,17 +132,13 @@ impl Diag {
         bail!("the kernel's list of connections changes faster than it can be read")
     }
 
-    /// Ends a connection (`inet_diag_cmd_exact` in net/ipv4/inet_diag.c).
+    /// Ends a connection (`inet_diag_cmd_exact` in net/ipv4/inet_diag.c). Waits for the lock of its socket, whatever
+    /// signal comes (`tcp_abort` in net/ipv4/tcp.c, `udp_abort` in net/ipv4/udp.c).
     ///
     /// # Errors
     /// ENOENT if it is gone; EOPNOTSUPP if this kernel ends no connections.
     pub(super) fn destroy(&self, protocol: Protocol, id: &SocketId) -> io::Result<()> {
-        let request = request(
-            protocol,
-            id.clone(),
-            StateFlags::all(),
-            ExtensionFlags::empty(),
-        );
+        let request = request(protocol, id.clone(), StateFlags::all());
         let destroy = SockDiagDestroy::new(SockDiagMessage::InetRequest(request));
         self.ask(destroy, NLM_F_ACK).map(drop)
     }
@@ -202,12 +197,9 @@ fn connected() -> StateFlags {
     StateFlags::all() - StateFlags::LISTEN - StateFlags::CLOSE - StateFlags::TIME_WAIT
 }
 
-fn request(
-    protocol: Protocol,
-    socket_id: SocketId,
-    states: StateFlags,
-    extensions: ExtensionFlags,
-) -> InetRequest {
+/// Nothing is asked for beside what comes unasked: for INFO the kernel waits for the lock of each socket
+/// (`tcp_get_info` in net/ipv4/tcp.c), which a process can keep for as long as it likes.
+fn request(protocol: Protocol, socket_id: SocketId, states: StateFlags) -> InetRequest {
     InetRequest {
         family: if socket_id.source_address.is_ipv4() {
             AF_INET
@@ -216,7 +208,7 @@ fn request(
         },
         // Those above 255 are not asked for.
         protocol: u8::try_from(protocol.0).unwrap_or_default(),
-        extensions,
+        extensions: ExtensionFlags::empty(),
         states,
         socket_id,
     }

@@ -5,26 +5,47 @@ use std::{
     fs::{self, File},
     io,
     os::unix::fs::MetadataExt,
-    path::Path,
-    thread,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, anyhow, ensure};
-use nix::{
-    errno::Errno,
-    sched::{CloneFlags, setns},
-    unistd::Pid,
-};
+use nix::{errno::Errno, unistd::Pid};
 
-use super::diag::Diag;
 use crate::cgroup::Cgroup;
 
-/// A socket to ask each namespace by, and the namespace's inode: those of all threads of a fence, and
-/// the caller's own. A thread can be in another than its process (unshare(2)).
+/// How many threads of each namespace are remembered, in case that some end or move on.
+const THREADS: usize = 8;
+
+/// A network namespace. It is opened when its turn comes, so that there may be more than descriptors.
+pub(super) struct Namespace {
+    /// The inode of its file.
+    pub(super) inode: u64,
+    /// The file, by way of threads that were in it.
+    paths: Vec<PathBuf>,
+}
+
+impl Namespace {
+    /// Opens it; `None` if the threads that are known to have been in it are there no more.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub(super) fn open(&self) -> Result<Option<File>> {
+        for path in &self.paths {
+            let context = || format!("cannot open {}", path.display());
+            if let Some(file) = unless_gone(File::open(path), context)?
+                && file.metadata().with_context(context)?.ino() == self.inode
+            {
+                return Ok(Some(file));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Those of all threads of a fence, and the caller's own. A thread can be in another than its process (unshare(2)).
 ///
-/// A process that cannot be looked at, or a namespace that cannot be entered, is left out and among
-/// the `errors`.
-pub(super) fn of(cgroup: &Cgroup, errors: &mut Vec<anyhow::Error>) -> Vec<(u64, Diag)> {
+/// A process that cannot be looked at is left out and among the `errors`.
+pub(super) fn of(cgroup: &Cgroup, errors: &mut Vec<anyhow::Error>) -> Vec<Namespace> {
     let mut namespaces = BTreeMap::new();
     errors.extend(add(&mut namespaces, Path::new("/proc/thread-self")).err());
     match cgroup.pids() {
@@ -37,18 +58,12 @@ pub(super) fn of(cgroup: &Cgroup, errors: &mut Vec<anyhow::Error>) -> Vec<(u64, 
             errors.push(anyhow!(error).context(format!("cannot list {directory}")));
         }
     }
-    let mut entered = Vec::new();
-    for (inode, namespace) in namespaces {
-        match enter(&namespace) {
-            Ok(diag) => entered.push((inode, diag)),
-            Err(error) => errors.push(error),
-        }
-    }
-    entered
+    let namespace = |(inode, paths)| Namespace { inode, paths };
+    namespaces.into_iter().map(namespace).collect()
 }
 
 /// Adds the namespaces of a process.
-fn add_all(namespaces: &mut BTreeMap<u64, File>, pid: Pid) -> Result<()> {
+fn add_all(namespaces: &mut BTreeMap<u64, Vec<PathBuf>>, pid: Pid) -> Result<()> {
     ensure!(
         pid.as_raw() > 0,
         "a process of the fence is in a pid namespace that is not seen from here, so its \
@@ -69,27 +84,17 @@ fn add_all(namespaces: &mut BTreeMap<u64, File>, pid: Pid) -> Result<()> {
 }
 
 /// Adds the namespace of a thread. All of them are on one device (nsfs), so the inode tells them apart.
-fn add(namespaces: &mut BTreeMap<u64, File>, task: &Path) -> Result<()> {
+fn add(namespaces: &mut BTreeMap<u64, Vec<PathBuf>>, task: &Path) -> Result<()> {
     let path = task.join("ns/net");
-    let context = || format!("cannot open {}", path.display());
-    let Some(file) = unless_gone(File::open(&path), context)? else {
+    let context = || format!("cannot look at {}", path.display());
+    let Some(file) = unless_gone(fs::metadata(&path), context)? else {
         return Ok(());
     };
-    let inode = file.metadata().with_context(context)?.ino();
-    namespaces.entry(inode).or_insert(file);
+    let paths = namespaces.entry(file.ino()).or_default();
+    if paths.len() < THREADS {
+        paths.push(path);
+    }
     Ok(())
-}
-
-/// A socket is of the namespace it was made in, wherever it is used from.
-fn enter(namespace: &File) -> Result<Diag> {
-    // The thread is thrown away: what it has entered it stays in.
-    let enter = || {
-        setns(namespace, CloneFlags::CLONE_NEWNET)
-            .context("cannot enter a network namespace of the fence")?;
-        Diag::open()
-    };
-    thread::scope(|scope| scope.spawn(enter).join())
-        .unwrap_or_else(|_| Err(anyhow!("a thread in a network namespace has failed")))
 }
 
 /// `None` for what was about a thread that has ended since.

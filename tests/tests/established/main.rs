@@ -2,6 +2,7 @@
 
 mod scene;
 mod set;
+mod stuck;
 
 use std::{
     net::IpAddr,
@@ -12,7 +13,7 @@ use anyhow::Result;
 use qfence_user::established::{self, Connection};
 use scene::{Holder, MPTCP, Scene, TCP, UDP, WATCHED, serve, to};
 use tests::{
-    fence::Fence,
+    fence::{Fence, qfence},
     namespace::Namespace,
     remains,
     world::{GATEWAY_V4, GATEWAY_V6, HOST_V4, HOST_V6, SERVER_V4, SERVER_V6},
@@ -45,7 +46,7 @@ fn enter(fence: &Fence) -> Result<String> {
 
 #[test]
 fn this_kernel_can_end_connections() -> Result<()> {
-    established::check()
+    established::check(&qfence()?)
 }
 
 /// The fenced process waits in a call, which fails; the peer gets a reset.

@@ -19,7 +19,14 @@ use qfence_user::{
     established::{self, Connection, Ended},
     hierarchy::Hierarchy,
 };
-use tests::{fence::Fence, listener::Listener, probe, run::wait_until, shell::Shell, world::World};
+use tests::{
+    fence::{Fence, qfence},
+    listener::Listener,
+    probe,
+    run::wait_until,
+    shell::Shell,
+    world::World,
+};
 
 /// The echo that keeps a record of how connections end.
 pub(crate) const WATCHED: u16 = 7000;
@@ -99,12 +106,12 @@ impl Scene {
     ) -> Result<Ended> {
         let hierarchy = Hierarchy::find(Path::new("/proc/self/mountinfo"))?;
         let cgroup = hierarchy.cgroup(fence.name());
-        let owners = owners(supervisor)?;
+        let (owners, program) = (owners(supervisor)?, qfence()?);
         let start = Instant::now();
         let ended = self
             .world
             .host
-            .run(|| established::end(&cgroup, owners.as_fd(), denied))?;
+            .run(|| established::end(&program, &cgroup, owners.as_fd(), denied))?;
         let took = start.elapsed();
         ensure!(took < SOON, "it took {took:?}");
         Ok(ended)
