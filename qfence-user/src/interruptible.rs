@@ -120,7 +120,7 @@ fn received(signals: &SignalFd) -> Option<Signal> {
 
 #[cfg(test)]
 mod tests {
-    use nix::{sys::pthread::pthread_self, sys::signal::SigmaskHow, sys::signal::pthread_sigmask};
+    use nix::sys::signal::{SigmaskHow, pthread_sigmask, raise};
 
     use super::*;
 
@@ -134,7 +134,8 @@ mod tests {
         let mut set = SigSet::empty();
         set.add(Signal::SIGHUP);
         pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), None).unwrap();
-        nix::sys::pthread::pthread_kill(pthread_self(), Signal::SIGHUP).unwrap();
+        // To this thread.
+        raise(Signal::SIGHUP).unwrap();
         let (_never, comes) = mpsc::channel::<()>();
         let error = wait(|| "for nothing".into(), move || comes.recv()).unwrap_err();
         let interrupted = error.downcast_ref::<Interrupted>().unwrap();
