@@ -4,6 +4,8 @@ mod apart;
 mod bpf;
 mod calls;
 mod capabilities;
+mod closures;
+mod domain;
 mod filter;
 mod process;
 mod seccomp;
@@ -15,13 +17,17 @@ use std::{
     fs::File,
     io::{self, Write},
     os::fd::{AsRawFd, OwnedFd},
-    sync::mpsc::{Receiver, channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, channel},
+    },
     thread::{self, JoinHandle},
 };
 
 use anyhow::{Context, Result, anyhow};
 pub use apart::{Apart, Told, start_apart};
-pub use filter::{Filter, Strictness};
+pub use closures::Closures;
+pub use filter::Strictness;
 use nix::{
     fcntl::OFlag,
     sys::{
@@ -53,7 +59,7 @@ pub struct Launch<'a> {
     /// How the fence is known to hold; `None` if that need not be proved first.
     pub proof: Option<Proof>,
     /// The filter of system calls; `None` to leave them as they are, which is no fence.
-    pub filter: Option<&'a Filter>,
+    pub closures: Option<Arc<Closures>>,
     /// Whether programs in the fence may gain privileges, by set-user-ID say.
     pub allow_new_privs: bool,
     /// The signal mask qfence was started with.

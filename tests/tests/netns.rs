@@ -13,7 +13,7 @@ use tests::{
     namespace::NOBODY,
     probe::{self, Outcome},
     process::Process,
-    run::wait_until,
+    run::{to_end, wait_until},
     world::World,
 };
 
@@ -69,11 +69,27 @@ impl Container {
         Ok(container)
     }
 
-    /// From within the container's network, the way a process joins it: with no privilege but its owner's.
-    fn attempt(&self, mut command: Command) -> Result<Outcome> {
+    /// What goes before a program that is to run in the container's network, as a process joins it: with no privilege
+    /// but its owner's.
+    fn joining(&self) -> Vec<String> {
         let pid = self.pid.to_string();
+        ["nsenter", "--preserve-credentials", "-U", "-nt", &pid]
+            .map(str::to_owned)
+            .into()
+    }
+
+    /// Tries the host from there, after a launcher.
+    fn attempt(&self, launcher: &[String], words: &[String]) -> Result<Outcome> {
+        // The descriptors of the namespaces are there for whoever is let inherit them.
+        let script = format!(
+            "exec 3</proc/{0}/ns/user 4</proc/{0}/ns/net; exec \"$@\"",
+            self.pid
+        );
+        let mut command = self.world.host.command("sh");
         command
-            .args(["--preserve-credentials", "-U", "-n", "-t", &pid])
+            .args(["-c", &script, "sh"])
+            .args(launcher)
+            .args(words)
             .arg(probe::program()?)
             .args(["--timeout-ms", "1000", &format!("tcp/192.0.2.1/{PORT}")]);
         probe::run_command(&mut command)?
@@ -81,6 +97,26 @@ impl Container {
             .next()
             .context("one outcome")
     }
+}
+
+/// What goes before a program that joins by descriptors that it was handed.
+fn by_descriptors() -> Vec<String> {
+    [
+        "nsenter",
+        "--preserve-credentials",
+        "--user=/proc/self/fd/3",
+        "--net=/proc/self/fd/4",
+    ]
+    .map(str::to_owned)
+    .into()
+}
+
+/// What makes root nobody, outside of a fence.
+fn as_nobody() -> Vec<String> {
+    let id = NOBODY.uid.to_string();
+    ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"]
+        .map(str::to_owned)
+        .into()
 }
 
 /// The child of a process, which has one.
@@ -119,22 +155,54 @@ fn nobody(label: &str) -> Result<Fence> {
 #[test]
 fn a_namespace_that_was_made_outside_is_no_way_to_the_host() -> Result<()> {
     let container = Container::new()?;
-    let host = &container.world.host;
-    let control = container.attempt(host.command_as(NOBODY, "nsenter"))?;
+    let words = by_descriptors();
+    let control = container.attempt(&as_nobody(), &words)?;
     ensure!(control.is_reached(), "control: {control:?}");
     let before = container.services.arrivals().len();
     assert_eq!(before, 1);
 
-    let fence = nobody("foreign")?;
-    let outcome = container.attempt(fence.command(host, "nsenter"))?;
+    let fence = nobody("foreign")?.with(&["--preserve-fds", "2"]);
+    let outcome = container.attempt(&fence.launcher(), &words)?;
     assert!(outcome.failed_with("EPERM"), "{outcome:?}");
     let refusal = fence.await_refusal(|refusal| refusal.hook == "sock_create")?;
     assert_eq!(refusal.rule, "deny-foreign-netns", "{refusal:?}");
     assert_eq!(container.services.arrivals().len(), before);
 
-    let allowed = nobody("joined")?.with(&["--allow-foreign-netns"]);
-    let outcome = container.attempt(allowed.command(host, "nsenter"))?;
+    let allowed = nobody("joined")?.with(&["--preserve-fds", "2", "--allow-foreign-netns"]);
+    let outcome = container.attempt(&allowed.launcher(), &words)?;
     assert!(outcome.is_reached(), "with the option: {outcome:?}");
+    Ok(())
+}
+
+/// In a namespace of its user's a process has all capabilities, and packet sockets that no program sees. So it cannot
+/// even join one, unless somebody hands it a descriptor.
+#[test]
+fn a_namespace_that_was_made_outside_cannot_be_joined() -> Result<()> {
+    let container = Container::new()?;
+    let words = container.joining();
+    let control = container.attempt(&as_nobody(), &words)?;
+    ensure!(control.is_reached(), "control: {control:?}");
+    for options in [&[][..], &["--allow-foreign-netns"], &["--allow-new-privs"]] {
+        let fence = nobody("join")?.with(options);
+        let mut command = fence.command(&container.world.host, &words[0]);
+        command.args(&words[1..]).arg("true");
+        let ended = to_end(command)?;
+        assert_eq!(ended.code(), Some(1), "{options:?}: {ended:?}");
+        ensure!(ended.stderr.contains("Permission denied"), "{ended:?}");
+    }
+    Ok(())
+}
+
+/// Within the fence one process joins another's, and signals it.
+#[test]
+fn what_is_made_inside_can_be_joined_inside() -> Result<()> {
+    let world = World::new()?;
+    let fence = nobody("within")?;
+    let script = "unshare -Urn sleep 1000 & sleep 0.5; \
+                  nsenter --preserve-credentials -U -nt $! true && kill $! && echo joined";
+    let mut command = fence.command(&world.host, "sh");
+    let said = probe::output(command.args(["-c", script]))?;
+    assert_eq!(said.trim(), "joined");
     Ok(())
 }
 
@@ -166,20 +234,9 @@ fn namespaces_that_are_made_inside_can_be_used() -> Result<()> {
 #[test]
 fn a_namespace_made_inside_of_one_from_outside_can_be_used() -> Result<()> {
     let container = Container::new()?;
-    let fence = nobody("again")?;
-    let mut command = fence.command(&container.world.host, "nsenter");
-    command
-        .args([
-            "--preserve-credentials",
-            "-U",
-            "-n",
-            "-t",
-            &container.pid.to_string(),
-        ])
-        .args(["unshare", "-n"])
-        .arg(probe::program()?)
-        .arg(format!("tcp/198.51.100.7/{PORT}"));
-    let outcomes = probe::run_command(&mut command)?;
-    assert!(outcomes[0].failed_with("ENETUNREACH"), "{outcomes:?}");
+    let fence = nobody("again")?.with(&["--preserve-fds", "2"]);
+    let words = [by_descriptors(), vec!["unshare".into(), "-n".into()]].concat();
+    let outcome = container.attempt(&fence.launcher(), &words)?;
+    assert!(outcome.failed_with("ENETUNREACH"), "{outcome:?}");
     Ok(())
 }

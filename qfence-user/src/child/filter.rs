@@ -27,7 +27,7 @@ pub struct Strictness {
 
 /// A filter, ready to be installed.
 #[derive(Clone, Debug)]
-pub struct Filter(Code);
+pub(super) struct Filter(Code);
 
 /// `SYS_SETSOCKOPT` of linux/net.h: which call socketcall(2) is.
 const SOCKETCALL_SETSOCKOPT: u32 = 14;
@@ -55,7 +55,7 @@ const JOINS: [u32; 6] = [42, 43, 44, 46, 47, 48];
 impl Filter {
     /// The filter for this machine.
     #[must_use]
-    pub fn new(strictness: Strictness) -> Self {
+    pub(super) fn new(strictness: Strictness) -> Self {
         Self(assemble(calls::HERE, strictness))
     }
 

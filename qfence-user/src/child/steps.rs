@@ -19,7 +19,7 @@ use nix::{
 };
 use qfence_common::Hook;
 
-use super::{Launch, StartError, capabilities, seccomp, spawn::enter};
+use super::{Closures, Launch, StartError, capabilities, seccomp, spawn::enter};
 use crate::proof::Proof;
 
 /// The steps of the child, each told to the parent before it is taken: the last one told is the one
@@ -39,6 +39,7 @@ enum Step {
     SetUser,
     DropCapabilities,
     SetNoNewPrivs,
+    EnterDomain,
     InstallFilter,
     Exec,
 }
@@ -66,6 +67,7 @@ const DEEDS: [&str; Step::Exec as usize] = [
     "set the user",
     "give up the capabilities of root",
     "set no_new_privs",
+    "enter a Landlock domain",
     "install the filter of system calls",
 ];
 
@@ -85,7 +87,7 @@ pub(super) fn before_exec(
     let reignored = launch.reignored;
     let allow_new_privs = launch.allow_new_privs;
     let proof = launch.proof;
-    let filter = launch.filter.cloned();
+    let closures = launch.closures.clone();
     move |procs| {
         let tell = |step: Step| nix::unistd::write(&progress, &[step as u8]);
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
@@ -110,16 +112,21 @@ pub(super) fn before_exec(
         setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard)?;
         reignored.ignore()?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None)?;
-        let install = || match &filter {
-            Some(filter) => {
-                tell(Step::InstallFilter)?;
-                seccomp::install(filter)
+        let close = || {
+            let Some(Closures { filter, domain }) = closures.as_deref() else {
+                return Ok(());
+            };
+            if let Some(domain) = domain {
+                tell(Step::EnterDomain)?;
+                domain.enter()?;
             }
-            None => Ok(()),
+            // Last: it may forbid what the others do.
+            tell(Step::InstallFilter)?;
+            seccomp::install(filter)
         };
         // It takes no_new_privs or root.
         if allow_new_privs {
-            install()?;
+            close()?;
         }
         if let Some((uid, gid, groups)) = &identity {
             tell(Step::SetGroups)?;
@@ -142,7 +149,7 @@ pub(super) fn before_exec(
         if !allow_new_privs {
             tell(Step::SetNoNewPrivs)?;
             prctl::set_no_new_privs()?;
-            install()?;
+            close()?;
         }
         tell(Step::Exec)?;
         Ok(())

@@ -25,7 +25,7 @@ use crate::{
         sink::{self, Sink},
         writer::Writer,
     },
-    child::{self, Filter, Launch, StartError, Strictness},
+    child::{self, Closures, Launch, StartError, Strictness},
     choose,
     cli::Exec,
     compile::Compiled,
@@ -318,15 +318,23 @@ async fn supervise(
         }
         None => None,
     };
+    let closures = Closures::new(Strictness {
+        allow_compat_sockopt: options.allow_compat_sockopt,
+        strict: options.strict,
+    })?;
+    if !closures.close_processes() {
+        step(
+            options,
+            "this kernel has no Landlock domains for signals (Linux 6.12 has): the command can join the namespaces of its \
+             user's other processes",
+        );
+    }
     let starting = child::prepare(Launch {
         command: &options.command,
         identity: wanted.identity.as_ref(),
         entry: Some(fence.cgroup().entry()?),
         proof: Some(policy.kernel().proof()),
-        filter: Some(&Filter::new(Strictness {
-            allow_compat_sockopt: options.allow_compat_sockopt,
-            strict: options.strict,
-        })),
+        closures: Some(closures.into()),
         allow_new_privs: options.allow_new_privs,
         signal_mask: blocked.mask_before(),
         reignored: blocked.reignored(),

@@ -1,6 +1,6 @@
 //! Processes, of an unprivileged user as a rule, outside of the fence and inside.
 
-use std::{ffi::OsString, io, time::Duration};
+use std::{ffi::OsString, io, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use nix::{fcntl::OFlag, unistd::pipe2};
@@ -8,7 +8,7 @@ use tokio::{net::unix::pipe, time::timeout};
 
 use crate::{
     attempt::Outcome,
-    child::{self, Child, Filter, Launch, Strictness},
+    child::{self, Child, Closures, Launch, Strictness},
     fence::Fence,
     identity::{self, Identity, Sudo},
     signals::Blocked,
@@ -30,7 +30,7 @@ pub enum Place {
     Outside,
     /// In the fence.
     Inside,
-    /// Without the fence, but for the filter of system calls that it has: what that alone stops.
+    /// Without the fence, but for the filter of system calls and the domain that it has: what these alone stop.
     Filtered,
 }
 
@@ -39,7 +39,7 @@ pub struct Actors {
     identity: Identity,
     blocked: Blocked,
     locked_memory: (u64, u64),
-    filter: Filter,
+    closures: Arc<Closures>,
 }
 
 impl Actors {
@@ -53,7 +53,7 @@ impl Actors {
             identity: identity.context("the unprivileged user is root here")?,
             blocked,
             locked_memory: child::lift_locked_memory_limit()?,
-            filter: Filter::new(Strictness::default()),
+            closures: Closures::new(Strictness::default())?.into(),
         })
     }
 
@@ -102,7 +102,7 @@ impl Actors {
             Place::Inside => Some(fence.cgroup().entry()?),
             Place::Outside | Place::Filtered => None,
         };
-        let filter = (place != Place::Outside).then_some(&self.filter);
+        let closures = (place != Place::Outside).then(|| Arc::clone(&self.closures));
         let (read, write) = pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe")?;
         let words = [SELF].iter().chain(arguments);
         let command: Vec<OsString> = words.map(OsString::from).collect();
@@ -112,7 +112,7 @@ impl Actors {
             entry,
             // What an attempt comes to is the proof, and on record.
             proof: None,
-            filter,
+            closures,
             allow_new_privs: false,
             signal_mask: self.blocked.mask_before(),
             reignored: self.blocked.reignored(),

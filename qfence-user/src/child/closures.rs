@@ -1,0 +1,36 @@
+//! What a command is closed off from beside the hooks: ways out that no program on the cgroup sees.
+
+use anyhow::Result;
+
+use super::{
+    domain::Domain,
+    filter::{Filter, Strictness},
+};
+
+/// The closures of a command, ready to be put on.
+#[derive(Debug)]
+pub struct Closures {
+    /// Which system calls it can make.
+    pub(super) filter: Filter,
+    /// Which processes it can reach; `None` where the kernel has no such domains.
+    pub(super) domain: Option<Domain>,
+}
+
+impl Closures {
+    /// Those that this kernel has.
+    ///
+    /// # Errors
+    /// As [`Domain::new`].
+    pub fn new(strictness: Strictness) -> Result<Self> {
+        Ok(Self {
+            filter: Filter::new(strictness),
+            domain: Domain::new()?,
+        })
+    }
+
+    /// Whether processes outside of the fence are out of reach.
+    #[must_use]
+    pub fn close_processes(&self) -> bool {
+        self.domain.is_some()
+    }
+}
