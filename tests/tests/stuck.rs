@@ -46,19 +46,20 @@ fn ensure_stays_until_released(fence: &Fence, fuse: &mut Fuse) -> Result<()> {
 fn a_command_that_leaves_a_stuck_process_ends_and_the_fence_stays() -> Result<()> {
     let mut fuse = Fuse::new()?;
     let fence = Fence::new("leftover")?.with(&["--user", "nobody"]);
-    let script = format!(
-        "cat {} >/dev/null 2>&1 & echo $!; \
-         until grep -q request_wait_answer /proc/$!/wchan; do sleep 0.05; done; exit 3",
-        fuse.file().display()
-    );
-    let ended = to_end(fenced(&fence, &["sh", "-c", &script]))?;
+    let mut shell = Shell::start(fenced(&fence, &["sh"]))?;
+    let file = fuse.file().display().to_string();
+    let answer = shell.ask(&format!("cat {file} >/dev/null 2>&1 & echo $!"))?;
+    let pid: u32 = answer.concat().trim().parse()?;
     fuse.await_reads(1)?;
-    assert_eq!(ended.code(), Some(3), "{ended:?}");
-    let pid: u32 = ended.stdout.trim().parse()?;
+    shell.tell("exit 3")?;
+    assert_eq!(shell.wait_for_code()?, 3, "{}", shell.stderr());
     assert_eq!(state_of(pid), Some('D'));
-    ensure_described(&ended.stderr, pid);
+    ensure_described(&shell.stderr(), pid);
     // It is said once.
-    assert_eq!(ended.stderr.matches(&format!("process {pid} (")).count(), 1);
+    assert_eq!(
+        shell.stderr().matches(&format!("process {pid} (")).count(),
+        1
+    );
     let rm = qfence_with(&["rm", "--time", "1", fence.name()])?;
     assert_eq!(rm.code(), Some(125), "{rm:?}");
     ensure_described(&rm.stderr, pid);
