@@ -6,7 +6,7 @@ mod metrics;
 mod policy;
 mod top;
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, net::IpAddr, path::PathBuf};
 
 pub use attempts::Attempts;
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
@@ -219,9 +219,9 @@ pub enum Verb {
     /// Open a device, and say what came of it
     #[command(hide = true)]
     Open(OpenDevice),
-    /// Have the kernel ask for a key, and say what came of it
-    #[command(hide = true)]
-    RequestKey,
+    /// Make a system call, and say what came of it
+    #[command(hide = true, subcommand)]
+    Call(SystemCall),
     /// Answer whoever comes
     #[command(hide = true)]
     Service,
@@ -575,6 +575,25 @@ pub struct Verify {
 pub struct StandIn {
     /// The name of the fence
     pub name: String,
+}
+
+/// The hidden verb `call`.
+#[derive(Debug, Subcommand)]
+pub enum SystemCall {
+    /// Have the kernel ask for a key
+    RequestKey,
+    /// Join a multicast group
+    JoinGroup {
+        /// The group
+        group: IpAddr,
+    },
+    /// Move to namespaces of one's own, and stay there
+    MakeNamespace,
+    /// Move to the namespaces of a process, and make a socket
+    JoinNamespace {
+        /// The process
+        pid: i32,
+    },
 }
 
 /// The hidden verb `open`.

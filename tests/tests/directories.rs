@@ -35,11 +35,12 @@ const LOCK: &str = "for d in \"$1\" \"$2\" /run/qfence /sys/fs/bpf/qfence; do \
 fn a_fenced_process_can_lock_none_of_them() -> Result<()> {
     // flock(1): 66 is "cannot open", 1 "somebody else has the lock", 0 "locked".
     assert_eq!(inside("nobody", LOCK)?, "66\n66\n66\n66\n");
-    // The control: root opens them all, and finds the fence's own locked by its supervisor.
+    // The control: root opens them all, and finds the fence's own marked by its supervisor.
     let root = inside("root", LOCK)?;
     let root: Vec<&str> = root.lines().collect();
     assert!(root.iter().all(|status| *status != "66"), "{root:?}");
-    assert_eq!(root[1], "1", "{root:?}");
+    let marked = "grep -q \"OFDLCK .*:$(stat -c %i \"$2\") \" /proc/locks && echo marked";
+    assert_eq!(inside("root", marked)?, "marked\n");
     Ok(())
 }
 

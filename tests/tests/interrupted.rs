@@ -24,9 +24,9 @@ use tests::{
 const PORT: u16 = 8080;
 
 /// The calls that change something outside the process, or that the order of the steps hangs on.
-const CALLS: [&str; 14] = [
-    "bpf", "mkdir", "rmdir", "unlink", "unlinkat", "rename", "chmod", "openat", "flock", "write",
-    "mount", "clone3", "futex", "wait4",
+const CALLS: [&str; 15] = [
+    "bpf", "mkdir", "rmdir", "unlink", "unlinkat", "rename", "chmod", "openat", "flock", "fcntl",
+    "write", "mount", "clone3", "futex", "wait4",
 ];
 
 /// The one that all of its threads are stopped at; the command makes none.

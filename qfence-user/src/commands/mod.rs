@@ -62,7 +62,7 @@ pub fn run() -> ExitCode {
         Verb::Doctor(options) => doctor::run(options, &paths),
         Verb::Verify(options) => verify::run(options, &paths),
         Verb::Open(options) => verify::open(options).map(|()| 0),
-        Verb::RequestKey => verify::request_key().map(|()| 0),
+        Verb::Call(call) => verify::call(call).map(|()| 0),
         Verb::Service => verify::serve().map(|()| 0),
         Verb::StandIn(options) => stand_in::run(options, &paths).map(|()| 0),
         Verb::SockDiag => established::serve().map(|()| 0),

@@ -7,11 +7,11 @@ use anyhow::Result;
 
 use super::{print, require_root};
 use crate::{
-    cli::{OpenDevice, Verify},
+    cli::{OpenDevice, SystemCall, Verify},
     exit::of_signal,
     inherited,
     paths::Paths,
-    verify::{Ended, device, keys, service, verify},
+    verify::{Ended, container, device, groups, keys, service, verify},
 };
 
 /// Runs `verify`; returns the exit status.
@@ -42,12 +42,22 @@ pub fn open(options: &OpenDevice) -> Result<()> {
     print(&serde_json::to_string(&device::open(&options.path))?)
 }
 
-/// Runs the hidden verb `request-key`.
+/// Runs the hidden verb `call`.
 ///
 /// # Errors
 /// If standard output cannot be written to.
-pub fn request_key() -> Result<()> {
-    print(&serde_json::to_string(&keys::ask())?)
+pub fn call(call: &SystemCall) -> Result<()> {
+    let called = match call {
+        SystemCall::RequestKey => keys::ask(),
+        SystemCall::JoinGroup { group } => groups::join(*group),
+        SystemCall::MakeNamespace => container::make(),
+        SystemCall::JoinNamespace { pid } => container::join(*pid),
+    };
+    print(&serde_json::to_string(&called)?)?;
+    if let SystemCall::MakeNamespace = call {
+        stay();
+    }
+    Ok(())
 }
 
 /// Runs the hidden verb `service`, until somebody ends the process.
@@ -56,6 +66,10 @@ pub fn request_key() -> Result<()> {
 /// If the services cannot be started.
 pub fn serve() -> Result<()> {
     print(&serde_json::to_string(&service::start()?)?)?;
+    stay()
+}
+
+fn stay() -> ! {
     loop {
         thread::park();
     }

@@ -138,6 +138,12 @@ pub struct Actor {
 }
 
 impl Actor {
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.child.pid().as_raw()
+    }
+
     /// Waits for a line of output.
     ///
     /// # Errors

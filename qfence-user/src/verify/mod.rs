@@ -10,14 +10,17 @@
 //! | [`listeners`], [`witness`] | who answers there; who sees what arrives |
 //! | [`throwaway`] | the fence, and its record of refusals |
 //! | [`actors`] | processes of an unprivileged user, outside and inside |
-//! | [`cases`], [`device`], [`keys`], [`service`] | what is tried |
+//! | [`cases`], [`device`], [`calls`], [`keys`], [`groups`], [`container`], [`service`] | what is tried |
 //! | [`run`] | tries it all |
 //! | [`judge`], [`report`] | what that shows |
 //! | [`short`] | the short form, before `exec` |
 
 pub mod actors;
+pub mod calls;
 pub mod cases;
+pub mod container;
 pub mod device;
+pub mod groups;
 pub mod judge;
 pub mod keys;
 pub mod listeners;

@@ -7,10 +7,13 @@ use serde::de::DeserializeOwned;
 
 use super::{
     actors::{Actor, Actors, Place},
+    calls::{Call, Called},
     cases::{ATTEMPTS, Case, MUST_WORK},
+    container,
     device::{self, Opened},
+    groups,
     judge::{self, FILTER, Trial, Verdict},
-    keys::{self, Asked},
+    keys,
     report::Row,
     scene::{HOST_V4, HOST_V6, Scene},
     service::{Manner, Service, talk},
@@ -52,7 +55,13 @@ impl Stage<'_> {
         for path in device::paths() {
             rows.push(self.open(path).await?);
         }
-        rows.push(self.request_key().await?);
+        let calls = [vec![keys::call()], groups::calls(self.scene.has_v6)].concat();
+        for call in calls {
+            if call.short || !self.short {
+                rows.push(self.call(&call).await?);
+            }
+        }
+        rows.push(self.join_container().await?);
         Ok(rows)
     }
 
@@ -107,22 +116,41 @@ impl Stage<'_> {
         Ok(Row::new(case.spec, &without, with, verdict))
     }
 
-    async fn request_key(&mut self) -> Result<Row> {
+    /// Tries to join what a container of the same user's is.
+    async fn join_container(&mut self) -> Result<Row> {
+        let words = [&["call"], &container::MAKE[..]].concat();
+        let mut container = self
+            .actors
+            .start(Place::Outside, self.fence.fence(), &words)?;
+        let made: Called = serde_json::from_str(&container.line().await?)?;
+        let call = container::call(container.pid());
+        if made.errno.is_some() {
+            // There are no such containers here.
+            let trial = made.trial(&call, Place::Outside, Vec::new());
+            let verdict = judge::attempt(&trial, &trial);
+            return Ok(Row::new(call.attempt, &trial, trial.clone(), verdict));
+        }
+        self.call(&call).await
+    }
+
+    async fn call(&mut self, call: &Call) -> Result<Row> {
+        let mut words = vec!["call"];
+        words.extend(call.words.iter().map(String::as_str));
         let mut trials = Vec::new();
         for place in [Place::Outside, Place::Inside, Place::Filtered] {
             self.fence.layers()?;
             let fence = self.fence.fence();
-            let actor = self.actors.start(place, fence, &["request-key"])?;
-            let asked: Asked = Self::answer(actor).await?;
-            trials.push(asked.trial(place, self.fence.layers()?));
+            let actor = self.actors.start(place, fence, &words)?;
+            let called: Called = Self::answer(actor).await?;
+            trials.push(called.trial(call, place, self.fence.layers()?));
         }
         let [without, mut with, filtered] = <[Trial; 3]>::try_from(trials)
-            .map_err(|_| anyhow::anyhow!("a key was not asked for three times"))?;
-        if judge::is_stopped_by_filter(&with, &filtered) {
-            with.layers.push(FILTER);
+            .map_err(|_| anyhow::anyhow!("{} was not tried three times", call.attempt))?;
+        if with.layers.is_empty() && judge::is_stopped_by_filter(&with, &filtered) {
+            with.layers.push(call.closure);
         }
         let verdict = judge::attempt(&without, &with);
-        Ok(Row::new(keys::ATTEMPT, &without, with, verdict))
+        Ok(Row::new(call.attempt, &without, with, verdict))
     }
 
     async fn attempt(&mut self, place: Place, step_ms: u32, spec: &str) -> Result<Trial> {

@@ -1,0 +1,104 @@
+//! System calls that open a way to the host, or outside, without a destination. Made by the hidden verb `call`, in the
+//! fence and out of it.
+
+use std::time::Instant;
+
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    actors::Place,
+    judge::{End, Trial},
+};
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// How it is called in the report.
+    pub attempt: &'static str,
+    /// What the hidden verb is told.
+    pub words: Vec<String>,
+    /// Errors that come after what was to be stopped.
+    pub late: &'static [Errno],
+    /// How the layer is called that stops it and records nothing, if it is not a hook.
+    pub closure: &'static str,
+    /// Whether `exec --verify` makes it.
+    pub short: bool,
+}
+
+/// What came of one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Called {
+    /// The error, as a number.
+    pub errno: Option<i32>,
+    /// How long it took, in milliseconds.
+    pub ms: f64,
+}
+
+impl Called {
+    /// Makes it.
+    #[must_use]
+    pub fn make<T>(call: impl FnOnce() -> nix::Result<T>) -> Self {
+        let start = Instant::now();
+        let errno = call().err().map(|errno| errno as i32);
+        Self {
+            errno,
+            ms: start.elapsed().as_secs_f64() * 1000.0,
+        }
+    }
+
+    /// It as a trial, with the refusals that were recorded meanwhile.
+    #[must_use]
+    pub fn trial(self, call: &Call, place: Place, layers: Vec<&'static str>) -> Trial {
+        let errno = self.errno.map(Errno::from_raw);
+        let end = match errno {
+            None => End::Reached,
+            Some(errno) if call.late.contains(&errno) => End::Reached,
+            Some(Errno::ENOSYS) => End::Unsupported,
+            // Something refuses it to all here, as containers do.
+            Some(Errno::EPERM | Errno::EACCES | Errno::ENOSPC) if place == Place::Outside => {
+                End::Unprivileged
+            }
+            Some(_) => End::Nothing,
+        };
+        Trial {
+            end,
+            errno: errno.map(|errno| format!("{errno:?}")),
+            ms: self.ms,
+            layers,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(errno: Option<Errno>, place: Place) -> End {
+        let call = Call {
+            attempt: "a call",
+            words: Vec::new(),
+            late: &[Errno::ENOKEY],
+            closure: "seccomp",
+            short: false,
+        };
+        let called = Called {
+            errno: errno.map(|errno| errno as i32),
+            ms: 0.0,
+        };
+        called.trial(&call, place, Vec::new()).end
+    }
+
+    #[test]
+    fn what_was_done_is_told_from_what_was_refused() {
+        for place in [Place::Outside, Place::Inside, Place::Filtered] {
+            assert_eq!(end(None, place), End::Reached);
+            assert_eq!(end(Some(Errno::ENOKEY), place), End::Reached);
+            assert_eq!(end(Some(Errno::ENOSYS), place), End::Unsupported);
+            assert_eq!(end(Some(Errno::EDQUOT), place), End::Nothing);
+        }
+        assert_eq!(end(Some(Errno::EPERM), Place::Inside), End::Nothing);
+        assert_eq!(end(Some(Errno::EPERM), Place::Filtered), End::Nothing);
+        assert_eq!(end(Some(Errno::EPERM), Place::Outside), End::Unprivileged);
+    }
+}
