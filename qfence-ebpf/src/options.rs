@@ -64,7 +64,7 @@ pub(crate) fn judge_option(ctx: &SockoptContext) -> i32 {
     let length = unsafe { (*ctx.sockopt).optlen };
     match (level, name) {
         (SOL_SOCKET, SO_BROADCAST) => return judge_broadcast(ctx, socket),
-        (SOL_SOCKET, SO_OOBINLINE) => owner::mark_guest(socket),
+        (SOL_SOCKET, SO_OOBINLINE) if !is_taken_off(ctx) => owner::mark_guest(socket),
         _ => {
             if let Some(place) = place_of_group(level, name) {
                 return judge_group(ctx, socket, place, length);
@@ -80,6 +80,15 @@ pub(crate) fn judge_option(ctx: &SockoptContext) -> i32 {
     PROCEED
 }
 
+/// Whether an option that is a number is set to zero. Of a value that is too long the kernel reads the number again
+/// after this, when it may be another: that counts as set.
+#[inline(always)]
+fn is_taken_off(ctx: &SockoptContext) -> bool {
+    // SAFETY: the hook's own context; the verifier checks each access.
+    let length = unsafe { (*ctx.sockopt).optlen };
+    length <= WHOLE && word(ctx, 0) == Some(0)
+}
+
 /// Refuses to let any but a UDP socket broadcast. Of an IPv4 broadcast the kernel hands the host a copy
 /// before the egress hook runs, so that has to be stopped before: UDP is, where its destination is
 /// judged, and other sockets cannot do it without this option.
@@ -92,8 +101,7 @@ fn judge_broadcast(ctx: &SockoptContext, socket: *mut bpf_sock) -> i32 {
     // SAFETY: as above.
     let protocol = unsafe { (*socket).protocol };
     let of_the_internet = family == INET || family == INET6;
-    let is_taken_off = word(ctx, 0) == Some(0);
-    if !of_the_internet || is_taken_off {
+    if !of_the_internet || is_taken_off(ctx) {
         return PROCEED;
     }
     // A stream has no broadcasts.

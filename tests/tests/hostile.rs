@@ -195,7 +195,7 @@ fn only_the_qemu_that_was_started_has_a_guest_that_dials() -> Result<()> {
     let world = World::new()?;
     let hostile = hostile(QEMU)?;
     let qemu = hostile.program().display().to_string();
-    let own = "send:9 child:send:10+rest:300 udp:11 tcp:12 send:53 rest:300";
+    let own = "send:9 child:send:10+rest:300 udp:11 tcp:12 oob:13 send:53 rest:300";
 
     // It is what is taken for QEMU here. Its child is of the same file, and is not.
     let fence = Fence::new("dialled")?.with(&["--user", "nobody"]);
@@ -206,7 +206,9 @@ fn only_the_qemu_that_was_started_has_a_guest_that_dials() -> Result<()> {
         own,
         &[&qemu, "-netdev", "user,id=n"],
     )?;
-    assert_eq!(dialled(&fence, 9)?, "10.0.2.2");
+    for port in [9, 13] {
+        assert_eq!(dialled(&fence, port)?, "10.0.2.2", "{port}");
+    }
     for port in [10, 11, 12, 53] {
         assert_eq!(dialled(&fence, port)?, Value::Null, "{port}");
     }

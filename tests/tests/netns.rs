@@ -73,7 +73,7 @@ impl Container {
     /// but its owner's.
     fn joining(&self) -> Vec<String> {
         let pid = self.pid.to_string();
-        ["nsenter", "--preserve-credentials", "-U", "-nt", &pid]
+        ["nsenter", "--preserve-credentials", "-U", "-n", "-t", &pid]
             .map(str::to_owned)
             .into()
     }
@@ -199,7 +199,7 @@ fn what_is_made_inside_can_be_joined_inside() -> Result<()> {
     let world = World::new()?;
     let fence = nobody("within")?;
     let script = "unshare -Urn sleep 1000 & sleep 0.5; \
-                  nsenter --preserve-credentials -U -nt $! true && kill $! && echo joined";
+                  nsenter --preserve-credentials -U -n -t $! true && kill $! && echo joined";
     let mut command = fence.command(&world.host, "sh");
     let said = probe::output(command.args(["-c", script]))?;
     assert_eq!(said.trim(), "joined");

@@ -16,6 +16,8 @@ pub(crate) enum Manner {
     Socketcall,
     /// By an io_uring that a call of 32 bits set up.
     Ring,
+    /// As every program of 64 bits does, with zeros for a value that are more than a page.
+    Long,
 }
 
 impl Manner {
@@ -25,6 +27,7 @@ impl Manner {
             "compat" => Self::Compat,
             "socketcall" => Self::Socketcall,
             "ring" => Self::Ring,
+            "long" => Self::Long,
             _ => bail!("{text} is no manner of call"),
         })
     }
@@ -109,8 +112,12 @@ pub(crate) fn set_option(
     name: i32,
     value: &[u8],
 ) -> io::Result<()> {
+    let zeros = [0; 5000];
     let mut memory = Low::new()?;
-    let value_at = memory.put(value);
+    let value_at = match manner {
+        Manner::Long => zeros.as_ptr().cast_mut(),
+        _ => memory.put(value),
+    };
     let numbers = [fd, level, name].map(i32::unsigned_abs);
     let [fd_, level_, name_] = numbers.map(|number| usize::try_from(number).unwrap_or_default());
     match manner {
@@ -118,6 +125,11 @@ pub(crate) fn set_option(
             let arguments = [fd_, level_, name_, value_at.addr(), value.len()];
             // SAFETY: the kernel reads that many bytes.
             unsafe { call(manner, SETSOCKOPT, arguments) }.map(drop)
+        }
+        Manner::Long => {
+            let arguments = [fd_, level_, name_, value_at.addr(), zeros.len()];
+            // SAFETY: the kernel reads that many bytes.
+            unsafe { call(Manner::Native, SETSOCKOPT, arguments) }.map(drop)
         }
         Manner::Socketcall => {
             let [fd, level, name] = numbers;
