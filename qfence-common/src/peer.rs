@@ -45,7 +45,6 @@ pub const ASKED_SLOTS: usize = 1 << 13;
 /// either; so the fence can harm nobody by it but itself.
 #[must_use]
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "thirteen bits of it")]
 pub const fn asked_slot(address: Halves, port: u16) -> usize {
     // Multiplication carries each bit to those above it; the uppermost depend on all (Fibonacci hashing).
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;

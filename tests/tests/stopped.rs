@@ -444,7 +444,7 @@ fn a_terminal_whose_output_is_stopped_does_not_stop_the_following() -> Result<()
     scene.ensure_late_broadcasts_are_refused()?;
     // It was said, and is shown now.
     scene.terminal.press(CTRL_Q)?;
-    scene.terminal.expect("qfence: the fence does not follow")?;
+    scene.terminal.expect("qfence: error: cannot read")?;
     Ok(())
 }
 

@@ -141,13 +141,18 @@ pub(crate) fn ping(
     request.extend_from_slice(HELLO);
     if let Some(manner) = manner {
         let on = 1_i32.to_ne_bytes();
-        set_option(
+        let set = set_option(
             manner,
             socket.as_raw_fd(),
             libc::SOL_SOCKET,
             libc::SO_BROADCAST,
             &on,
-        )?;
+        );
+        if manner == Manner::Long {
+            // It was set to zero.
+            return done(set);
+        }
+        set?;
     }
     if let Err(error) = socket.send_to(&request, address) {
         // A broadcast, which the socket must be allowed.
