@@ -49,8 +49,8 @@ pub const PEERS_MAP: &str = "PEERS";
 /// How many peers are remembered, on a host of many CPUs; the one not heard of for longest makes room.
 pub const PEERS: u32 = 1024;
 
-/// The array of [`crate::peer::ASKED_SLOTS`] bytes, in one value: which addresses and ports of the host the fence has
-/// sent a datagram to by a rule. A byte that is not zero says so of all that share it ([`crate::peer::asked_slot`]).
+/// The ports of the host to which the fence has sent a datagram by a rule, whatever the address: a trie, which takes no
+/// memory for what is not in it, of numbers with all of their bits.
 pub const ASKED_MAP: &str = "ASKED";
 
 /// The one-slot array of the [`crate::Pulse`] of the fence.

@@ -37,38 +37,12 @@ pub const fn may_answer(last_ns: u64, now_ns: u64) -> bool {
     now_ns.wrapping_sub(last_ns) < SILENCE_NS
 }
 
-/// How many slots there are for what the fence has asked.
-pub const ASKED_SLOTS: usize = 1 << 13;
-
-/// Where it is noted that the fence has sent a datagram to an address and port of the host by a rule. Who was asked
-/// does not speak first: what comes from there is an answer. Others may share the slot and are then not answered
-/// either; so the fence can harm nobody by it but itself.
-#[must_use]
-#[inline(always)]
-pub const fn asked_slot(address: Halves, port: u16) -> usize {
-    // Multiplication carries each bit to those above it; the uppermost depend on all (Fibonacci hashing).
-    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-    let address = (address.upper ^ address.lower).wrapping_mul(GOLDEN);
-    let mixed = (address ^ (address >> 32) ^ port as u64).wrapping_mul(GOLDEN);
-    (mixed >> 51) as usize & (ASKED_SLOTS - 1)
-}
+/// How many ports there can be that the fence has asked.
+pub const ASKED_PORTS: usize = 1 << 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_asked_is_spread_over_the_slots() {
-        let host = Halves::from_v4(0x7f00_0001);
-        let mut is_taken = [false; ASKED_SLOTS];
-        for port in 1..=1000 {
-            is_taken[asked_slot(host, port)] = true;
-        }
-        // As many as chance would have it: of 1000 in 8192, few share one.
-        assert!(is_taken.iter().filter(|taken| **taken).count() > 900);
-        let other = Halves::from_v4(0x7f00_0002);
-        assert_ne!(asked_slot(host, 53), asked_slot(other, 53));
-    }
 
     #[test]
     fn a_peer_is_forgotten_after_a_minute() {

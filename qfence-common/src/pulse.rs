@@ -20,7 +20,10 @@ pub struct Marks {
     /// makes that, before it executes anything, in the namespace that the fence was started in. 0 until then.
     pub home: u64,
     /// 1 once a socket of the fence was let broadcast (SO_BROADCAST); otherwise 0.
-    pub broadcasts: u64,
+    pub broadcasts: u32,
+    /// 1 once a port that the fence has asked could not be noted, for want of memory; otherwise 0. From then on nobody
+    /// counts as having spoken first.
+    pub asked_unnoted: u32,
 }
 
 const _: () = assert!(size_of::<Marks>() == 16 && align_of::<Marks>() == 8);

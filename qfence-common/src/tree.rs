@@ -17,7 +17,8 @@ pub const PORT_DEPTH: usize = 3;
 /// How many nodes are one below the other at most, above a verdict.
 pub const MAX_DEPTH: usize = 2 * ADDRESS_DEPTH + PORT_DEPTH;
 
-/// The index of a verdict that has the flags which all of the policy have. Before it is a root for each path
+/// The index of a verdict that has the flags of the policy as a whole: MONITOR, and MANY if it lets something through to an
+/// IPv4 address that names many. Before it is a root for each path
 /// and address family.
 pub const FLAGS: u32 = 4;
 

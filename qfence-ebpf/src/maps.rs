@@ -2,14 +2,14 @@
 
 use aya_ebpf::{
     Global,
-    btf_maps::{Array, ArrayOfMaps, LruHashMap, PerCpuArray, RingBuf, SkStorage},
+    btf_maps::{Array, ArrayOfMaps, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SkStorage},
     macros::btf_map,
 };
 use qfence_common::{
     Event, Hits, Marks, Peer, Pulse, Tally,
     abi::{self, COUNTER_SLOTS, EVENTS_BYTES},
     netns::Offsets,
-    peer::ASKED_SLOTS,
+    peer::ASKED_PORTS,
     tally,
     verdict::MAX_RULES,
 };
@@ -58,9 +58,9 @@ pub(crate) static EVENTS: RingBuf<Event, { EVENTS_BYTES as usize }> = RingBuf::n
 #[btf_map]
 pub(crate) static PEERS: LruHashMap<Peer, u64, { abi::PEERS as usize }> = LruHashMap::new();
 
-/// Which addresses and ports of the host the fence has asked: a byte for each slot, which one write sets whole.
+/// Which ports of the host the fence has asked.
 #[btf_map]
-pub(crate) static ASKED: Array<[u8; ASKED_SLOTS], 1> = Array::new();
+pub(crate) static ASKED: LpmTrie<u32, u32, ASKED_PORTS> = LpmTrie::new();
 
 /// When the policy was last known to be true to the host.
 #[btf_map]

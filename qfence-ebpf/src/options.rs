@@ -11,8 +11,9 @@ use crate::{
     count::hit,
     judge::{PROCEED, REJECT},
     maps::MARKS,
+    netns::is_home,
     owner,
-    policy::{monitors, verdict},
+    policy::{allows_broadcasts, monitors, verdict},
     record::{Author, Refusal, refuse},
     socket::{DGRAM, INET, INET6, RAW, UDP, local_port},
 };
@@ -92,6 +93,10 @@ fn is_taken_off(ctx: &SockoptContext) -> bool {
 /// Refuses to let any but a UDP socket broadcast. Of an IPv4 broadcast the kernel hands the host a copy
 /// before the egress hook runs, so that has to be stopped before: UDP is, where its destination is
 /// judged, and other sockets cannot do it without this option.
+///
+/// Nor does a UDP socket get it, if the policy lets no broadcast through: an address that turns into a broadcast address
+/// is one before anybody could publish that, and without the option the kernel itself fails what is sent there, with
+/// EACCES. The call succeeds, for programs set the option that never broadcast.
 #[inline(always)]
 fn judge_broadcast(ctx: &SockoptContext, socket: *mut bpf_sock) -> i32 {
     // SAFETY: the hook's own socket, a whole one.
@@ -106,8 +111,19 @@ fn judge_broadcast(ctx: &SockoptContext, socket: *mut bpf_sock) -> i32 {
     }
     // A stream has no broadcasts.
     let is_datagram = kind == RAW || kind == DGRAM;
-    if !is_datagram || (kind == DGRAM && protocol == UDP && note_broadcaster(socket)) {
+    if !is_datagram {
         return PROCEED;
+    }
+    if kind == DGRAM && protocol == UDP {
+        if !allows_broadcasts() && owner::netns(socket).is_some_and(is_home) {
+            // The kernel does nothing, and says that it did (`__cgroup_bpf_run_filter_setsockopt`).
+            // SAFETY: the hook's own context.
+            unsafe { (*ctx.sockopt).optlen = -1 };
+            return PROCEED;
+        }
+        if note_broadcaster(socket) {
+            return PROCEED;
+        }
     }
     let what = Refusal {
         address: Halves::NONE,

@@ -150,6 +150,7 @@ pub(crate) fn caller(socket: *mut bpf_sock, netns: u64) -> Author {
             flags: owner.flags & GUEST,
             ..caller
         },
+        None if caller.is_outside() => Author::of_the_fence(netns),
         None => caller,
     }
 }
@@ -193,7 +194,13 @@ impl Owner {
 fn author_of(socket: *mut bpf_sock, netns: u64) -> Owner {
     match of_connection(socket) {
         Some(owner) => Owner::of(&owner.author()),
-        None => Owner::of(&Author::current(netns)),
+        None => {
+            let caller = Author::current(netns);
+            if caller.is_outside() {
+                return Owner::of(&Author::of_the_fence(netns));
+            }
+            Owner::of(&caller)
+        }
     }
 }
 

@@ -2,15 +2,13 @@
 
 use aya_ebpf::{
     bindings::{BPF_ANY, bpf_sock},
+    btf_maps::lpm_trie::Key,
     helpers::bpf_ktime_get_boot_ns,
 };
-use qfence_common::{
-    Halves, Peer,
-    peer::{asked_slot, may_answer},
-};
+use qfence_common::{Halves, Peer, peer::may_answer};
 
 use crate::{
-    maps::{ASKED, PEERS},
+    maps::{ASKED, MARKS, PEERS},
     netns::is_home,
     owner,
     socket::{is_raw, local_port},
@@ -33,42 +31,43 @@ pub(crate) fn peer(socket: *mut bpf_sock, address: Halves, port: u16) -> Option<
     })
 }
 
-/// Notes that the fence sends a datagram to an address and port of the host, which a rule allows: what comes from there
-/// from now on is an answer, unless it spoke first. In a namespace that the fence made for itself there is nobody whom
-/// that would be news to.
+/// Notes that the fence sends a datagram to a port of the host, which a rule allows: what comes from that port from now
+/// on is an answer, unless who sends it spoke first. By whatever address: a service that is bound to all of them answers
+/// by one that the kernel chooses. In a namespace that the fence made for itself there is nobody whom that would be news
+/// to.
 #[inline(always)]
 pub(crate) fn note_asked(socket: *mut bpf_sock, address: Halves, port: u16) {
     let Some(peer) = peer(socket, address, port) else {
         return;
     };
-    if !is_home(peer.netns) || spoke_first(&peer) {
+    let key = asked(port);
+    if !is_home(peer.netns) || ASKED.get(&key).is_some() || spoke_first(&peer) {
         return;
     }
-    if let Some(asked) = ASKED.get_ptr_mut(0) {
-        // SAFETY: within the map's value, which is alive as long as the program runs; a byte, which others see whole.
-        unsafe {
-            asked
-                .cast::<u8>()
-                .add(asked_slot(address, port))
-                .write_volatile(1);
-        }
+    if ASKED.insert(&key, 1, u64::from(BPF_ANY)).is_err()
+        && let Some(marks) = MARKS.get_ptr_mut(0)
+    {
+        // SAFETY: the map's value, aligned and alive as long as the program runs.
+        let unnoted = unsafe { &raw mut (*marks).asked_unnoted };
+        // SAFETY: as above; a word, which others see whole.
+        unsafe { unnoted.write_volatile(1) };
     }
 }
 
-/// Whether the fence has sent a datagram to a peer by a rule, so that it did not speak first.
+/// Whether the fence has sent a datagram to a peer's port by a rule, so that it did not speak first.
 #[inline(always)]
 fn was_asked(peer: &Peer) -> bool {
-    let Some(asked) = ASKED.get_ptr(0) else {
-        return true;
-    };
-    // SAFETY: as above.
-    let asked = unsafe {
-        asked
-            .cast::<u8>()
-            .add(asked_slot(peer.address, peer.port))
-            .read_volatile()
-    };
-    asked != 0 && is_home(peer.netns)
+    // SAFETY: null, or the map's value, aligned and alive as long as the program runs.
+    let marks = unsafe { MARKS.get_ptr(0).and_then(|marks| marks.as_ref()) };
+    is_home(peer.netns)
+        && (ASKED.get(&asked(peer.port)).is_some()
+            || marks.is_none_or(|marks| marks.asked_unnoted != 0))
+}
+
+/// A port as the key of a trie, which is found by all of its bits alone.
+#[inline(always)]
+fn asked(port: u16) -> Key<u32> {
+    Key::new(u32::BITS, u32::from(port))
 }
 
 /// Remembers a peer that has just been heard of, unless the fence has asked it. Without room the one not heard of for

@@ -1,7 +1,9 @@
 //! Asks the policy in force.
 
 use qfence_common::{
-    Halves, Nodes as _, Path, Protocol, Query, Verdict, decide, tree::FLAGS, verdict::MONITOR,
+    Halves, Nodes as _, Path, Protocol, Query, Verdict, decide,
+    tree::FLAGS,
+    verdict::{MANY, MONITOR},
 };
 
 use crate::maps::POLICY;
@@ -23,6 +25,14 @@ pub(crate) fn verdict(path: Path, address: Halves, protocol: Protocol, port: u16
 #[inline(always)]
 pub(crate) fn monitors() -> bool {
     Verdict::from_bits(qfence_flags()).has(MONITOR)
+}
+
+/// Whether some datagram to an IPv4 address that names many is let through, or would be refused and is only
+/// monitored.
+#[inline(always)]
+pub(crate) fn allows_broadcasts() -> bool {
+    let flags = Verdict::from_bits(qfence_flags());
+    flags.has(MANY) || flags.has(MONITOR)
 }
 
 // The functions of this crate that are global are so for the verifier's sake: it looks at each once for a

@@ -6,13 +6,13 @@ use aya_ebpf::helpers::{
     bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
     bpf_ktime_get_boot_ns, generated::bpf_get_current_comm,
 };
-use qfence_common::{Comm, Event, Halves, Kind, Origin, Repeats, Sighting, abi::Counter};
+use qfence_common::{Comm, Event, Halves, Kind, NO_UID, Origin, Repeats, Sighting, abi::Counter};
 
 use crate::{
     count::{add, count},
     inner::{Inner as _, Sightings, WholeKind},
     judge::{PROCEED, REJECT},
-    maps::{EVENTS, MORE_REPEATS, NAMES_CALLER, REPEATS, SIGHTINGS},
+    maps::{EVENTS, FENCE_CGROUP, MORE_REPEATS, NAMES_CALLER, REPEATS, SIGHTINGS},
 };
 
 /// What was refused, and why.
@@ -78,6 +78,20 @@ impl Author {
 }
 
 impl Author {
+    /// Somebody in the fence, of whom no more is known: the kernel acts for them.
+    #[inline(always)]
+    pub(crate) fn of_the_fence(netns: u64) -> Self {
+        Self {
+            pid: 0,
+            tid: 0,
+            uid: NO_UID,
+            flags: 0,
+            netns,
+            comm: Comm::NONE,
+            cgroup: FENCE_CGROUP.load(),
+        }
+    }
+
     /// Whether it is in the root cgroup, as kernel threads are, and so not in the fence.
     #[inline(always)]
     pub(crate) fn is_outside(&self) -> bool {

@@ -60,7 +60,7 @@ pub struct Compiled {
 /// # Errors
 /// If the rules tell more addresses apart, or more ports of a prefix, than there is room for.
 pub fn compile(rules: &[Numbered], sets: &Sets, monitor: bool) -> Result<Compiled, DoesNotFit> {
-    let mut tree = Tree::new(common_flags(monitor));
+    let mut tree = Tree::new();
     let mut ports = Ports::new(rules);
     let mut count = 0;
     for path in Path::ALL {
@@ -80,8 +80,9 @@ pub fn compile(rules: &[Numbered], sets: &Sets, monitor: bool) -> Result<Compile
                 rules: most(rules, 0..rules.len(), |rule| rule.matches.len()),
             })?;
     }
+    let allows_broadcasts = if ports.allows_broadcasts() { MANY } else { 0 };
     Ok(Compiled {
-        nodes: tree.into_nodes(),
+        nodes: tree.into_nodes(common_flags(monitor) | allows_broadcasts),
         numbers_end: rules.iter().map(|rule| rule.number + 1).max().unwrap_or(0),
         intervals: count,
     })

@@ -322,11 +322,10 @@ async fn supervise(
         allow_compat_sockopt: options.allow_compat_sockopt,
         strict: options.strict,
     })?;
-    if !closures.close_processes() {
-        step(
-            options,
-            "this kernel has no Landlock domains for signals (Linux 6.12 has): the command can join the namespaces of its \
-             user's other processes",
+    if !closures.close_processes() && wanted.identity.is_some() {
+        say(
+            "warning: this kernel has no Landlock domains for signals (Linux 6.12 has): the command can join the namespaces \
+             of its user's containers, and reach this host through their networks",
         );
     }
     let starting = child::prepare(Launch {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use qfence_common::{Node, Protocol, Verdict, tree::port_query};
+use qfence_common::{Action, Node, Protocol, Verdict, tree::port_query, verdict::MANY};
 
 use super::{
     DoesNotFit,
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::policy::{
     Numbered, Prefix,
-    rule::{Destination, Match},
+    rule::{Destination, Match, V4},
 };
 
 /// What a match makes of the queries it is about, as first and last of each interval.
@@ -26,6 +26,8 @@ pub(super) struct Ports<'a> {
     says: Vec<Say>,
     said_by: Vec<Vec<usize>>,
     known: HashMap<(Vec<usize>, u32), Node>,
+    /// Whether something is allowed to an IPv4 address that names many.
+    allows_broadcasts: bool,
 }
 
 impl<'a> Ports<'a> {
@@ -51,7 +53,13 @@ impl<'a> Ports<'a> {
             says,
             said_by,
             known: HashMap::new(),
+            allows_broadcasts: false,
         }
+    }
+
+    /// Whether something is allowed to one of the IPv4 addresses seen so far that name many.
+    pub(super) fn allows_broadcasts(&self) -> bool {
+        self.allows_broadcasts
     }
 
     /// What the tree has for a prefix, with these flags in all its verdicts.
@@ -71,6 +79,10 @@ impl<'a> Ports<'a> {
             if self.says[say].1 == EVERYTHING {
                 break;
             }
+        }
+        let allows = |say: &usize| self.says[*say].0.action() == Action::Allow;
+        if flags & MANY != 0 && V4.contains(&place.prefix) && said.iter().any(allows) {
+            self.allows_broadcasts = true;
         }
         let key = (said, flags);
         if let Some(step) = self.known.get(&key) {

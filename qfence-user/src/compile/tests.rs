@@ -68,6 +68,32 @@ fn what_is_allowed_by_address_is_allowed_through_loopback() {
     );
 }
 
+/// The programs let a UDP socket have SO_BROADCAST only where that is of use.
+#[test]
+fn a_policy_says_whether_it_lets_any_broadcast_through() {
+    let allows = |rules: &[&str]| {
+        let compiled = compiled(rules, "nameserver 127.0.0.53");
+        let flags = compiled.read(FLAGS).and_then(|node| node.verdict());
+        flags.unwrap().has(MANY)
+    };
+    for rules in [
+        &[][..],
+        &["allow tcp:127.0.0.1:80", "allow 198.51.100.0/24"],
+        &["allow udp:[ff02::1]:9"],
+        &["deny 0.0.0.0/0", "allow udp:192.0.2.255:9"],
+    ] {
+        assert!(!allows(rules), "{rules:?}");
+    }
+    for rules in [
+        &["allow udp:192.0.2.255:9"][..],
+        &["allow 0.0.0.0/0"],
+        &["allow any"],
+        &["allow host:9"],
+    ] {
+        assert!(allows(rules), "{rules:?}");
+    }
+}
+
 #[test]
 fn broadcast_and_multicast_are_marked() {
     let compiled = compiled(&[], "");

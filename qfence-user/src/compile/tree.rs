@@ -67,17 +67,17 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    /// One whose verdicts all have these flags.
-    pub(super) fn new(flags: u32) -> Self {
-        let mut nodes = vec![Node::NOWHERE; HEAD];
-        nodes[FLAGS as usize] = Node::of_verdict(Verdict::NONE.with(flags));
+    /// One in which nothing has grown yet.
+    pub(super) fn new() -> Self {
         Self {
-            nodes,
+            nodes: vec![Node::NOWHERE; HEAD],
             shared: HashMap::new(),
         }
     }
 
-    pub(super) fn into_nodes(self) -> Vec<Node> {
+    /// Its nodes, of a policy that has these flags as a whole.
+    pub(super) fn into_nodes(mut self, flags: u32) -> Vec<Node> {
+        self.nodes[FLAGS as usize] = Node::of_verdict(Verdict::NONE.with(flags));
         self.nodes
     }
 
@@ -307,7 +307,7 @@ mod tests {
 
     /// Grows bounds of the lower half, asks at each of them and beside it, and tells how many nodes.
     fn holds(bounds: &[u64]) -> usize {
-        let mut tree = Tree::new(0);
+        let mut tree = Tree::new();
         let pieces: Vec<_> = std::iter::once(&0)
             .chain(bounds)
             .enumerate()
@@ -393,7 +393,7 @@ mod tests {
                 })
                 .collect();
             let pieces = [vec![(0, Node::NOWHERE)], pieces].concat();
-            let mut tree = Tree::new(0);
+            let mut tree = Tree::new();
             assert!(tree.grow(Part::Lower, Slots::ByBounds, &pieces).is_ok());
             tree.nodes.len()
         };
@@ -406,7 +406,7 @@ mod tests {
         let pieces: Vec<_> = (0..=MAX_NODES as u64)
             .map(|begins| (begins * 3, says(usize::try_from(begins).unwrap())))
             .collect();
-        let mut tree = Tree::new(0);
+        let mut tree = Tree::new();
         let grown = tree.grow(Part::Lower, Slots::ByBounds, &pieces);
         assert_eq!(
             grown.err().map(|too_many| too_many.pieces),

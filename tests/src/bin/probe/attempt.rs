@@ -23,6 +23,7 @@ pub(crate) enum Attempt {
     Udp(SocketAddr),
     /// Send a datagram from an unconnected socket on a port, and wait for an answer.
     UdpFrom(u16, SocketAddr),
+    UdpBound(SocketAddr, SocketAddr),
     /// Send a datagram from a connected socket, and wait for an answer.
     UdpConnected(SocketAddr),
     /// Send an ICMP echo request from an unconnected "ping" socket, and wait for an answer.
@@ -73,6 +74,9 @@ impl Attempt {
             }
             ["udp-from", local, address, port] => {
                 Self::UdpFrom(local.parse()?, socket_address(address, port.parse()?)?)
+            }
+            ["udp-bound", local, address, port] => {
+                Self::UdpBound(local.parse()?, socket_address(address, port.parse()?)?)
             }
             ["ping", address] => Self::Ping(socket_address(address, 0)?),
             ["ping-by", manner, address] => {
@@ -125,6 +129,7 @@ impl Attempt {
             Self::Tcp(address) => connect::tcp(*address, limit),
             Self::Udp(address) => connect::udp(*address, limit),
             Self::UdpFrom(port, address) => connect::udp_from(*port, *address, limit),
+            Self::UdpBound(local, address) => connect::udp_bound(*local, *address, limit),
             Self::UdpConnected(address) => connect::udp_connected(*address, limit),
             Self::Ping(address) => connect::ping(*address, limit, None),
             Self::PingBy(manner, address) => connect::ping(*address, limit, Some(*manner)),

@@ -72,12 +72,21 @@ pub(crate) fn udp_from(
     address: SocketAddr,
     limit: Duration,
 ) -> Result<Reached, Unreached> {
-    let start = Instant::now();
     let any: IpAddr = match address {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let socket = shared_udp_socket(SocketAddr::new(any, port))?;
+    udp_bound(SocketAddr::new(any, port), address, limit)
+}
+
+/// Sends from an address of the caller's choice, and waits for an answer.
+pub(crate) fn udp_bound(
+    local: SocketAddr,
+    address: SocketAddr,
+    limit: Duration,
+) -> Result<Reached, Unreached> {
+    let start = Instant::now();
+    let socket = shared_udp_socket(local)?;
     socket.send_to(HELLO, address)?;
     answer(&socket, start, limit)
 }
