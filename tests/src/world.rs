@@ -20,6 +20,8 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
+use tempfile::TempPath;
+
 use crate::{namespace::Namespace, workspace};
 
 /// The host's address on its LAN, on `eth0`.
@@ -102,6 +104,22 @@ impl World {
     #[must_use]
     pub const fn host_addresses() -> [IpAddr; 4] {
         [HOST_V4, HOST_V6, BRIDGE_V4, BRIDGE_V6]
+    }
+
+    /// Gives another network namespace a path among the host's mounts, by which a process in a fence can join it: it cannot
+    /// look into this process, which has it by a descriptor.
+    pub fn mount_namespace(&self, other: &Namespace) -> Result<TempPath> {
+        let file = tempfile::Builder::new()
+            .prefix("qfence-netns-")
+            .tempfile()?
+            .into_temp_path();
+        let none: Option<&str> = None;
+        self.host.run(|| {
+            let namespace = other.path();
+            mount(Some(&namespace), &*file, none, MsFlags::MS_BIND, none)
+                .context("give a namespace a path")
+        })?;
+        Ok(file)
     }
 
     /// Runs `ip` on the host, for example `route add local 198.18.0.0/24 dev lo`.

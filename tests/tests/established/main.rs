@@ -168,7 +168,8 @@ fn a_connection_from_another_namespace_of_the_fence_ends() -> Result<()> {
     let names = [to("tcp", server, WATCHED), to("udp", server, UDP)];
     // Its maker is this test.
     let fence = Fence::new("elsewhere")?.with(&["--allow-foreign-netns"]);
-    let prefix = format!("nsenter --net={}", other.path().display());
+    let path = scene.world.mount_namespace(&other)?;
+    let prefix = format!("nsenter --net={}", path.display());
     let command = fence.command(&scene.world.host, "sh");
     let mut inside = Holder::start(command, &prefix, &names)?;
     let mut outside = Holder::start(other.command("sh"), "", &names)?;

@@ -150,10 +150,7 @@ fn arguments(scene: &Scene, case: &Case) -> Vec<String> {
         words.extend(["--as".to_owned(), format!("{}:{}", NOBODY.uid, NOBODY.gid)]);
     }
     if matches!(case.who, Who::Annex | Who::AnnexRaw) {
-        words.extend([
-            "--netns".to_owned(),
-            scene.annex.path().display().to_string(),
-        ]);
+        words.extend(["--netns".to_owned(), scene.annex.display().to_string()]);
     }
     words.push(case.spec.clone());
     words

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use tempfile::TempPath;
 use tests::{
     capture::Capture,
     listener::{Arrival, Listener, Listeners},
@@ -58,8 +59,8 @@ table ip6 nat {
 /// The world, with all that makes addresses the host's, a third namespace beside it, and listeners.
 pub(crate) struct Scene {
     pub(crate) world: World,
-    /// Joined to the host by a wire, whose ends are `wire0` here and `wire1` there.
-    pub(crate) annex: Namespace,
+    /// A network namespace that is joined to the host by a wire, whose ends are `wire0` there and `wire1` here.
+    pub(crate) annex: TempPath,
     /// Sees what goes through the host's devices.
     pub(crate) capture: Capture,
     services: Listeners,
@@ -86,8 +87,8 @@ impl Scene {
             services: Listeners::of_all_kinds(&world.host, PORT)?,
             server: Listeners::of_all_kinds(&world.internet, PORT)?,
             _members: members.into_iter().collect::<Result<_>>()?,
+            annex: world.mount_namespace(&annex)?,
             world,
-            annex,
         })
     }
 
