@@ -15,7 +15,6 @@ use jiff::Timestamp;
 
 use super::{metrics, require_root};
 use crate::{
-    aside::Aside,
     audit::{
         auditor::{Auditor, Ended},
         guest::Qemu,
@@ -44,7 +43,7 @@ use crate::{
     policy::{Policy, names::Known},
     programs,
     qemu::{self, guestfwd::Forward},
-    say::{printable_words, say},
+    say::{self, printable_words, say},
     signals::Blocked,
     state::{COMMAND, State},
     supervise::Supervisor,
@@ -389,6 +388,8 @@ async fn supervise(
         say(format_args!("{error:#}"));
     }
 
+    // From here on the command may stop the terminal.
+    let aside = say::never_wait()?;
     let child = match starting.go() {
         Ok(child) => child,
         Err(StartError::Failed(error)) => return Err(error),
@@ -411,7 +412,7 @@ async fn supervise(
         auditor,
         fence: name,
         integrity,
-        aside: Aside::start()?,
+        aside,
         on_damage: options.on_damage,
         cgroup: fence.cgroup().clone(),
     };

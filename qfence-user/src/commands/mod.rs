@@ -29,7 +29,7 @@ use crate::{
     exit::{FAILED, of_signal},
     interruptible::Interrupted,
     paths::Paths,
-    say::say,
+    say::{finish, say},
 };
 
 /// Runs the command line this process was started with.
@@ -67,15 +67,13 @@ pub fn run() -> ExitCode {
         Verb::StandIn(options) => stand_in::run(options, &paths).map(|()| 0),
         Verb::SockDiag => established::serve().map(|()| 0),
     };
-    match status {
-        Ok(status) => status.into(),
-        Err(error) => {
-            say(format_args!("error: {error:#}"));
-            let interrupted = error.downcast_ref::<Interrupted>();
-            let status = interrupted.map_or(FAILED, |interrupted| of_signal(interrupted.signal));
-            status.into()
-        }
-    }
+    let status = status.unwrap_or_else(|error| {
+        say(format_args!("error: {error:#}"));
+        let interrupted = error.downcast_ref::<Interrupted>();
+        interrupted.map_or(FAILED, |interrupted| of_signal(interrupted.signal))
+    });
+    finish();
+    status.into()
 }
 
 /// Loading programs and making cgroups is for root.
