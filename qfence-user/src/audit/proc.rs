@@ -42,7 +42,7 @@ pub(super) struct Stat {
     pub(super) has_ended: bool,
 }
 
-impl Stat {
+impl ProcessId {
     /// Whether it was started after that moment, in nanoseconds since boot: then it is another process than had the
     /// number at that moment.
     pub(super) fn is_younger_than(&self, boot_ns: u64) -> bool {
@@ -50,7 +50,7 @@ impl Stat {
         let hz = sysconf(SysconfVar::CLK_TCK).ok().flatten();
         let hz = hz.and_then(|hz| u64::try_from(hz).ok()).unwrap_or(100);
         // A moment is rounded down to ticks, so that this is never said of a process that was there.
-        self.id.started.saturating_mul(1_000_000_000 / hz.max(1)) > boot_ns
+        self.started.saturating_mul(1_000_000_000 / hz.max(1)) > boot_ns
     }
 }
 
@@ -154,7 +154,7 @@ mod tests {
             .stat()
             .unwrap();
         assert_eq!(stat.id.pid, process::id());
-        assert!(stat.is_younger_than(0));
-        assert!(!stat.is_younger_than(u64::MAX));
+        assert!(stat.id.is_younger_than(0));
+        assert!(!stat.id.is_younger_than(u64::MAX));
     }
 }
