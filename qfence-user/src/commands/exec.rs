@@ -24,7 +24,7 @@ use crate::{
         sink::{self, Sink},
         writer::Writer,
     },
-    child::{self, Closures, Launch, StartError, Strictness},
+    child::{self, Closures, Launch, Lifted, StartError, Strictness},
     choose,
     cli::Exec,
     compile::Compiled,
@@ -275,7 +275,7 @@ async fn supervise(
     blocked: Blocked,
 ) -> Result<(u8, Option<Ended>)> {
     let signals = blocked.receive()?;
-    let locked_memory = child::lift_locked_memory_limit()?;
+    let limits = Lifted::lift()?;
 
     let trace = options.verbose >= 2;
     let settings = Settings {
@@ -337,7 +337,7 @@ async fn supervise(
         allow_new_privs: options.allow_new_privs,
         signal_mask: blocked.mask_before(),
         reignored: blocked.reignored(),
-        locked_memory,
+        limits,
         stdout: None,
     })?;
 
