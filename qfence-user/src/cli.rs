@@ -233,6 +233,12 @@ pub enum Verb {
     /// List connections and end them for another process of qfence, which may leave this one behind
     #[command(hide = true)]
     SockDiag,
+    /// Read the state of processes for another process of qfence, which may leave this one behind
+    #[command(hide = true)]
+    StatReader {
+        /// Where /proc is mounted
+        proc: PathBuf,
+    },
 }
 
 /// `qfence-user exec`.

@@ -14,6 +14,7 @@ use qfence_common::{Kind, Origin};
 use super::{
     guest::{Qemu, dialled},
     proc::{Directory, ProcessId},
+    stats::Stats,
 };
 use crate::{
     qemu::slirp::Guest,
@@ -37,6 +38,8 @@ const KNOWN: usize = 256;
 pub struct Processes {
     /// `None` where /proc numbers processes otherwise than the programs do: in a pid namespace.
     proc: Option<PathBuf>,
+    /// Where the state of a process is read.
+    stats: Stats,
     /// The QEMU that the command is, if it is one.
     qemu: Option<Qemu>,
     guest: Option<Arc<Guest>>,
@@ -78,6 +81,7 @@ impl Processes {
         }
         Self {
             proc: is_initial.then_some(proc),
+            stats: Stats::apart(),
             guest: qemu.as_ref().map(|qemu| Arc::new(qemu.guest.clone())),
             qemu,
             command: Arc::new(command),
@@ -126,7 +130,7 @@ impl Processes {
     fn look_at(&mut self, proc: Option<PathBuf>, pid: u32, boot_ns: u64) -> Option<Process> {
         let proc = proc?;
         let directory = Directory::new(&proc, pid);
-        let stat = directory.stat()?;
+        let stat = self.stats.of(&proc, pid)?;
         if stat.id.is_younger_than(boot_ns) {
             return None;
         }
@@ -134,14 +138,15 @@ impl Processes {
         let command = self.command.get().copied();
         let is_qemu = |qemu: &Qemu| {
             let executable = executable.as_deref();
-            executable.is_some_and(|executable| qemu.is(command, &proc, &stat, executable))
+            executable
+                .is_some_and(|executable| qemu.is(command, &proc, &self.stats, &stat, executable))
         };
         let guest = self.guest.clone();
         let guest = guest.filter(|_| self.qemu.as_ref().is_some_and(is_qemu));
         let cgroup_path = directory.cgroup();
         let netns = directory.netns();
         // It may have ended meanwhile, and its number be another's.
-        if directory.stat().map(|stat| stat.id) != Some(stat.id) {
+        if self.stats.of(&proc, pid).map(|stat| stat.id) != Some(stat.id) {
             return None;
         }
         Some(Process {
@@ -193,6 +198,7 @@ mod tests {
     fn processes() -> Processes {
         Processes {
             proc: Some("/proc".into()),
+            stats: Stats::default(),
             ..Processes::new("/nowhere".into(), None)
         }
     }

@@ -275,6 +275,8 @@ async fn supervise(
     blocked: Blocked,
 ) -> Result<(u8, Option<Ended>)> {
     let signals = blocked.receive()?;
+    // The command may stop the terminal.
+    let aside = say::never_wait()?;
     let limits = Lifted::lift()?;
 
     let trace = options.verbose >= 2;
@@ -388,8 +390,6 @@ async fn supervise(
         say(format_args!("{error:#}"));
     }
 
-    // From here on the command may stop the terminal.
-    let aside = say::never_wait()?;
     let child = match starting.go() {
         Ok(child) => child,
         Err(StartError::Failed(error)) => return Err(error),
