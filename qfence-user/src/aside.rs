@@ -5,14 +5,16 @@
 
 use std::{
     fmt::Display,
-    sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+        mpsc::{Sender, channel},
+    },
     thread,
     time::Duration,
 };
 
 use anyhow::{Context, Result};
-
-use crate::say::say;
 
 /// How many lines wait. What finds no room is counted, and that is said when there is.
 const QUEUE: usize = 64;
@@ -20,79 +22,92 @@ const QUEUE: usize = 64;
 /// How long the last lines are waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A thread that says lines.
-#[derive(Debug)]
+/// A thread that says lines, as whoever has some sees it.
+#[derive(Clone, Debug)]
 pub struct Aside {
-    lines: Option<SyncSender<String>>,
+    words: Sender<Word>,
+    queue: Arc<Queue>,
+}
+
+#[derive(Debug)]
+enum Word {
+    Line(String),
+    /// All before it is said: whoever waits for that gets a word.
+    Said(Sender<()>),
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// Lines that are not said yet.
+    waiting: AtomicUsize,
     /// Lines that found no room since the last one that did.
-    unsaid: u64,
-    /// Ends when all lines are said.
-    done: Receiver<()>,
+    unsaid: AtomicU64,
 }
 
 impl Aside {
-    /// Starts it.
+    /// Starts it; `show` shows a line, however long that takes.
     ///
     /// # Errors
     /// If there can be no thread.
-    pub fn start() -> Result<Self> {
-        Self::with(|line| say(line))
-    }
-
-    fn with(mut show: impl FnMut(&str) + Send + 'static) -> Result<Self> {
-        let (lines, received) = sync_channel::<String>(QUEUE);
-        let (held, done) = channel();
+    pub fn start(mut show: impl FnMut(&str) + Send + 'static) -> Result<Self> {
+        let (words, received) = channel();
+        let queue = Arc::new(Queue::default());
+        let shown = Arc::clone(&queue);
         thread::Builder::new()
             .name("qfence-say".into())
             .spawn(move || {
-                let _held = held;
-                received.iter().for_each(|line| show(&line));
+                for word in received {
+                    match word {
+                        Word::Line(line) => {
+                            show(&line);
+                            shown.waiting.fetch_sub(1, Ordering::Relaxed);
+                        }
+                        // Whoever waited may have lost patience.
+                        Word::Said(tell) => drop(tell.send(())),
+                    }
+                }
             })
             .context("cannot start the thread that says what fails")?;
-        Ok(Self {
-            lines: Some(lines),
-            unsaid: 0,
-            done,
-        })
+        Ok(Self { words, queue })
     }
 
-    /// Says a line, as [`say`] does, if there is room for one more.
-    pub fn say(&mut self, message: impl Display) {
-        if self.unsaid > 0 {
-            let unsaid = self.unsaid;
-            if !self.queue(format!("{unsaid} lines found no room here and are lost")) {
-                self.unsaid += 1;
-                return;
-            }
-            self.unsaid = 0;
+    /// Says a line if there is room for one more. Never waits.
+    pub fn say(&self, message: impl Display) {
+        let unsaid = self.queue.unsaid.swap(0, Ordering::Relaxed);
+        if unsaid > 0 && !self.queue(format!("{unsaid} lines found no room here and are lost")) {
+            self.queue.unsaid.fetch_add(unsaid + 1, Ordering::Relaxed);
+            return;
         }
         if !self.queue(message.to_string()) {
-            self.unsaid += 1;
+            self.queue.unsaid.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Says an error; the value if there was none.
-    pub fn report<T>(&mut self, result: Result<T>) -> Option<T> {
+    pub fn report<T>(&self, result: Result<T>) -> Option<T> {
         result
             .map_err(|error| self.say(format_args!("{error:#}")))
             .ok()
     }
 
-    fn queue(&self, line: String) -> bool {
-        let Some(lines) = &self.lines else {
-            return false;
-        };
-        match lines.try_send(line) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+    /// Waits until all that was said up to now is shown, as long as the last lines are waited for.
+    pub fn finish(&self) {
+        let (tell, said) = channel();
+        if self.words.send(Word::Said(tell)).is_ok() {
+            // Those who show nothing are left to it.
+            let _ = said.recv_timeout(PATIENCE);
         }
     }
-}
 
-impl Drop for Aside {
-    fn drop(&mut self) {
-        self.lines = None;
-        let _ = self.done.recv_timeout(PATIENCE);
+    fn queue(&self, line: String) -> bool {
+        let waiting = &self.queue.waiting;
+        if waiting.fetch_add(1, Ordering::Relaxed) < QUEUE
+            && self.words.send(Word::Line(line)).is_ok()
+        {
+            return true;
+        }
+        waiting.fetch_sub(1, Ordering::Relaxed);
+        false
     }
 }
 
@@ -107,22 +122,19 @@ mod tests {
         let said = Arc::new(Mutex::new(Vec::new()));
         let stopped = said.lock().unwrap();
         let lines = Arc::clone(&said);
-        let mut aside =
-            Aside::with(move |line| lines.lock().unwrap().push(line.to_owned())).unwrap();
-        // One at most is out of the queue, and waits to be shown.
-        for number in 0..2 * QUEUE {
+        let aside = Aside::start(move |line| lines.lock().unwrap().push(line.to_owned())).unwrap();
+        // Whoever says it.
+        let other = aside.clone();
+        for number in 0..QUEUE {
             aside.say(number);
+            other.say(number);
         }
-        assert!(
-            (QUEUE as u64 - 1..=QUEUE as u64).contains(&aside.unsaid),
-            "{aside:?}"
-        );
+        let unsaid = aside.queue.unsaid.load(Ordering::Relaxed);
+        assert_eq!(unsaid, QUEUE as u64, "{aside:?}");
         drop(stopped);
-        while said.lock().unwrap().len() < QUEUE {
-            thread::yield_now();
-        }
-        aside.say("last");
-        drop(aside);
+        aside.finish();
+        other.say("last");
+        aside.finish();
         let said = said.lock().unwrap();
         let [first, .., lost, last] = &said[..] else {
             panic!("{said:?}");
@@ -139,14 +151,24 @@ mod tests {
     fn an_error_is_said_and_a_value_is_kept() {
         let said = Arc::new(Mutex::new(Vec::new()));
         let lines = Arc::clone(&said);
-        let mut aside =
-            Aside::with(move |line| lines.lock().unwrap().push(line.to_owned())).unwrap();
+        let aside = Aside::start(move |line| lines.lock().unwrap().push(line.to_owned())).unwrap();
         assert_eq!(aside.report(Ok(7)), Some(7));
         assert_eq!(
             aside.report::<()>(Err(anyhow::anyhow!("no").context("cannot"))),
             None
         );
-        drop(aside);
+        aside.finish();
         assert_eq!(said.lock().unwrap()[..], ["cannot: no"]);
+    }
+
+    #[test]
+    fn what_is_never_shown_is_not_waited_for() {
+        let stopped = Arc::new(Mutex::new(()));
+        let held = stopped.lock().unwrap();
+        let shows = Arc::clone(&stopped);
+        let aside = Aside::start(move |_| drop(shows.lock())).unwrap();
+        aside.say("never");
+        aside.finish();
+        drop(held);
     }
 }

@@ -7,6 +7,7 @@ mod capabilities;
 mod closures;
 mod domain;
 mod filter;
+mod limits;
 mod process;
 mod seccomp;
 mod spawn;
@@ -28,12 +29,10 @@ use anyhow::{Context, Result, anyhow};
 pub use apart::{Apart, Told, start_apart};
 pub use closures::Closures;
 pub use filter::Strictness;
+pub use limits::{Lifted, lift_limits};
 use nix::{
     fcntl::OFlag,
-    sys::{
-        resource::{Resource, getrlimit, setrlimit},
-        signal::SigSet,
-    },
+    sys::signal::SigSet,
     unistd::{Pid, pipe2},
 };
 pub use process::Child;
@@ -66,8 +65,8 @@ pub struct Launch<'a> {
     pub signal_mask: SigSet,
     /// Signals that the caller ignores, beside those that still are.
     pub reignored: Reignored,
-    /// The limit on locked memory qfence was started with, soft and hard.
-    pub locked_memory: (u64, u64),
+    /// The limits qfence was started with.
+    pub limits: Lifted,
     /// Its standard output; `None` for this process's own.
     pub stdout: Option<OwnedFd>,
 }
@@ -92,17 +91,6 @@ pub enum StartError {
     /// qfence could not get as far as to try.
     #[error(transparent)]
     Failed(#[from] anyhow::Error),
-}
-
-/// Lifts the limit on locked memory, against which maps count before Linux 5.11; returns what it
-/// was, for the command to get back.
-///
-/// # Errors
-/// If it cannot be read. That it cannot be lifted matters only on old kernels, which say so.
-pub fn lift_locked_memory_limit() -> Result<(u64, u64)> {
-    let before = getrlimit(Resource::RLIMIT_MEMLOCK).context("cannot read RLIMIT_MEMLOCK")?;
-    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, u64::MAX, u64::MAX);
-    Ok(before)
 }
 
 /// A command that is about to be started. It is in the cgroup and waits there; dropped, it ends.

@@ -114,6 +114,8 @@ Of attempts and repeats:
   uid           its user
   command       the name of the thread, control characters as \\xNN; its own word
   executable    the path of its executable; its own word where it may have a user namespace
+                repeats name the source, tid, uid, command and cgroup of the first of their kind; tid, uid
+                and command are null or empty once the pid is another's or executes another program
   cgroup        the id of its cgroup, or of the socket's
   cgroup_path   the path of its cgroup
   netns         the inode of its network namespace
@@ -231,6 +233,12 @@ pub enum Verb {
     /// List connections and end them for another process of qfence, which may leave this one behind
     #[command(hide = true)]
     SockDiag,
+    /// Read the state of processes for another process of qfence, which may leave this one behind
+    #[command(hide = true)]
+    StatReader {
+        /// Where /proc is mounted
+        proc: PathBuf,
+    },
 }
 
 /// `qfence-user exec`.

@@ -11,7 +11,7 @@ use std::{
 use nix::unistd::Pid;
 use qfence_common::Hook;
 
-use crate::kernel::Kernel;
+use crate::{hierarchy::PARENT, kernel::Kernel, nested::own_cgroup};
 
 /// What is done when a fence is not whole any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -158,16 +158,17 @@ impl Integrity {
     }
 }
 
-/// Whether /proc/PID/cgroup is of a process that is neither in the fence's cgroup nor in one below it.
+/// Whether /proc/PID/cgroup is of a process that is neither in the fence's cgroup nor in one below it. Where that is in
+/// the hierarchy depends on which part of it this process is shown, and another cgroup may have the parent's name.
 fn is_outside(membership: &str, cgroup: &Path) -> bool {
     let Some(name) = cgroup.file_name() else {
         return true;
     };
-    let Some(path) = membership.lines().find_map(|line| line.strip_prefix("0::")) else {
+    let Some(path) = own_cgroup(membership) else {
         return true;
     };
-    let mut components = Path::new(path).iter().skip_while(|part| *part != "qfence");
-    components.nth(1) != Some(name)
+    let parts: Vec<_> = Path::new(path).iter().collect();
+    !parts.windows(2).any(|pair| pair == [PARENT.as_ref(), name])
 }
 
 #[cfg(test)]
@@ -181,6 +182,12 @@ mod tests {
             ("0::/qfence/vm1\n", false),
             ("12:cpu:/\n0::/qfence/vm1/below\n", false),
             ("0::/machine/qfence/vm1\n", false),
+            // A container of that name, as its host shows it.
+            ("0::/docker/qfence/qfence/vm1\n", false),
+            ("0::/qfence/outer/qfence/vm1/below\n", false),
+            // Of a process that was not waited for yet.
+            ("0::/qfence/vm1 (deleted)\n", false),
+            ("0::/qfence/qfence/vm2\n", true),
             ("0::/qfence/vm2\n", true),
             ("0::/qfence/vm12\n", true),
             ("0::/\n", true),

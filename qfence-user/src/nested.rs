@@ -52,8 +52,8 @@ pub fn refuse(paths: &Paths) -> Result<()> {
     );
 }
 
-/// The line of cgroup v2 (cgroups(7)).
-fn own_cgroup(table: &str) -> Option<&str> {
+/// The line of cgroup v2 (cgroups(7)), of the table in /proc/PID/cgroup.
+pub(crate) fn own_cgroup(table: &str) -> Option<&str> {
     let path = table.lines().find_map(|line| line.strip_prefix("0::"))?;
     // What the kernel adds once it is removed.
     Some(path.strip_suffix(" (deleted)").unwrap_or(path))

@@ -1,18 +1,55 @@
 //! qfence's own words, on standard error.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    io::{self, IsTerminal, Write},
+    sync::OnceLock,
+};
 
+use anyhow::Result;
 use nix::sys::termios::{LocalFlags, OutputFlags, tcgetattr};
 use terminal_size::{Width, terminal_size_of};
 
-/// Prints one line, `qfence: …`.
+use crate::aside::Aside;
+
+/// What says the lines of this process, once nothing in it may wait for that.
+static ASIDE: OnceLock<Aside> = OnceLock::new();
+
+/// Prints one line, `qfence: …`. After [`never_wait`] it does not wait until that is shown, in whatever thread and for
+/// whatever reason it is called.
 pub fn say(message: impl std::fmt::Display) {
+    match ASIDE.get() {
+        Some(aside) => aside.say(message),
+        None => show(&message.to_string()),
+    }
+}
+
+/// Has [`say`] never wait any more. To be called before there is anything in a fence that could stop the terminal, by
+/// whoever follows the host for it. Returns what says the lines then; [`finish`] is to be called at the end.
+///
+/// # Errors
+/// If there can be no thread.
+pub fn never_wait() -> Result<Aside> {
+    if let Some(aside) = ASIDE.get() {
+        return Ok(aside.clone());
+    }
+    let aside = Aside::start(show)?;
+    Ok(ASIDE.get_or_init(|| aside).clone())
+}
+
+/// Waits for the last words, as long as that is to be expected to help.
+pub fn finish() {
+    if let Some(aside) = ASIDE.get() {
+        aside.finish();
+    }
+}
+
+fn show(message: &str) {
     // Nowhere is left to report a standard error that cannot be written to.
     let _ = write_line(&format!("qfence: {message}"));
 }
 
 /// Writes one line to standard error so that it reads as one, whatever the command has done to the
-/// terminal.
+/// terminal. Waits until it is written, which may be for ever: for threads that do nothing else.
 ///
 /// In raw mode a newline does not return the carriage, the cursor may be anywhere in a line of the
 /// guest's, and what does not fit may be cut off (a BIOS on the serial line turns wrapping off): there
@@ -117,6 +154,12 @@ fn escape(bytes: &[u8], out: &mut String) {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        collections::BTreeSet,
+        fs,
+        path::{Path, PathBuf},
+    };
+
     use super::*;
 
     #[test]
@@ -170,5 +213,29 @@ mod tests {
         assert_eq!(printable(b"caf\xc3\xa9 \xff"), "caf\u{e9} \\xff");
         // C1 control characters drive some terminals as well.
         assert_eq!(printable("\u{9b}31m".as_bytes()), "\\xc2\\x9b31m");
+    }
+
+    /// Who writes to standard error waits for the terminal: nobody is to but [`say`], and threads for that alone.
+    #[test]
+    fn nobody_else_waits_for_the_terminal() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut found = BTreeSet::new();
+        let mut directories = vec![root.clone()];
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    directories.push(path);
+                } else if ["write_line(", "io::stderr()", "eprint"]
+                    .iter()
+                    .any(|word| fs::read_to_string(&path).unwrap().contains(word))
+                {
+                    found.insert(path.strip_prefix(&root).unwrap().to_owned());
+                }
+            }
+        }
+        // The short verify is before there is anything in the fence.
+        let expected = ["audit/sink.rs", "say.rs", "traces.rs", "verify/short.rs"];
+        assert_eq!(found, expected.map(PathBuf::from).into());
     }
 }

@@ -69,6 +69,9 @@ impl Blocked {
         // A supervisor in the background writes to the terminal all the same (stty tostop), and may
         // hand it over.
         blocked.add(Signal::SIGTTOU);
+        // Where a limit of the caller's cannot be lifted (`child/limits.rs`), the write fails and that is said.
+        blocked.add(Signal::SIGXFSZ);
+        blocked.add(Signal::SIGXCPU);
         let mut before = SigSet::empty();
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&blocked), Some(&mut before))
             .context("cannot block signals")?;

@@ -10,12 +10,12 @@ use tokio::{
 };
 
 use crate::{
-    aside::Aside,
     child::{Apart, Told, start_apart},
     follow::Follower,
     paths::Paths,
     pins::Pins,
     readable::readable,
+    say,
     store::Store,
     supervise::TICK,
 };
@@ -73,7 +73,7 @@ pub async fn follow(name: &str, paths: &Paths) -> Result<()> {
     let pins = Pins::new(&paths.bpffs).directory(name);
     let store = Store::new(&paths.run, name, &pins);
     let mut follower = Follower::in_place_of_supervisor(store, &pins, &paths.resolv_conf)?;
-    let mut aside = Aside::start()?;
+    let mut aside = say::never_wait()?;
     let supervisor = readable(io::stdin()).context("cannot poll standard input")?;
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

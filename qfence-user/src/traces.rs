@@ -1,6 +1,6 @@
 //! Prints what the programs trace, when that is asked for.
 
-use std::{os::fd::AsFd as _, thread};
+use std::{fmt, os::fd::AsFd as _, thread};
 
 use anyhow::{Context, Result};
 use aya_log::EbpfLogger;
@@ -9,7 +9,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
-use crate::say::say;
+use crate::say::write_line;
 
 /// Prints traces as long as this process runs, on a thread of its own: a process in the fence makes as many as it
 /// likes, and may stop the terminal that they are printed to.
@@ -30,9 +30,15 @@ fn print_all(mut traces: EbpfLogger<Traces>) {
         match poll(&mut polled, PollTimeout::NONE) {
             Ok(_) => traces.flush(),
             Err(Errno::EINTR) => {}
-            Err(errno) => return say(format_args!("cannot read the traces: {errno}")),
+            Err(errno) => return print_line(format_args!("cannot read the traces: {errno}")),
         }
     }
+}
+
+/// Not by `say`: there are so many that its other lines would find no room.
+fn print_line(message: fmt::Arguments<'_>) {
+    // Nobody is left to be told.
+    let _ = write_line(&format!("qfence: {message}"));
 }
 
 /// Prints the traces of the programs.
@@ -44,7 +50,7 @@ impl log::Log for Traces {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        say(format_args!("trace: {}", record.args()));
+        print_line(format_args!("trace: {}", record.args()));
     }
 
     fn flush(&self) {}

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Stdio},
     thread,
@@ -21,7 +22,7 @@ use tests::{
     listener::Listeners,
     probe::{self, Flood},
     process::Process,
-    run::{HANG, read_all, wait_until},
+    run::{self, HANG, read_all, wait_until},
     shell::Shell,
     workspace,
     world::World,
@@ -409,5 +410,95 @@ fn what_a_guest_dialled_is_on_record_beside_where_it_leads() -> Result<()> {
             assert!(executable.contains("qemu-system"), "{line}");
         }
     }
+    Ok(())
+}
+
+/// The lines of a kind among those of a script's refusals in a fence, run by bash.
+fn lines_of(fence: &Fence, world: &World, script: &str) -> Result<Vec<Value>> {
+    let mut bash = fence.command(&world.host, "bash");
+    bash.args(["-c", script]);
+    let ended = run::to_end(bash)?;
+    assert!(ended.code() == Some(0), "{ended:?}");
+    lines(&fs::read_to_string(fence.log())?)
+}
+
+#[test]
+fn whoever_executes_another_program_is_not_named_as_the_one_before() -> Result<()> {
+    let world = World::new()?;
+    let dir = tempfile::tempdir_in("/tmp")?;
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
+    let other = dir.path().join("other");
+    fs::copy("/bin/bash", &other)?;
+    let fence = Fence::new("another")?.with(&["--user", "nobody"]);
+    let again = "for number in {1..50}; do echo >/dev/udp/127.0.0.1/9; done; sleep 2.5";
+    let script = format!(
+        "{{ echo >/dev/udp/127.0.0.1/9; exec {} -c '{again}'; }} 2>/dev/null",
+        other.display()
+    );
+    let lines = lines_of(&fence, &world, &script)?;
+    let [first, repeats @ ..] = &lines[..] else {
+        panic!("no lines");
+    };
+    assert_eq!(first["command"], "bash", "{first}");
+    assert!(first["uid"].is_u64() && first["tid"].is_u64(), "{first}");
+    assert!(!repeats.is_empty(), "{lines:?}");
+    for line in repeats {
+        assert_eq!(line["kind"], "repeats", "{line}");
+        assert_eq!(line["pid"], first["pid"], "{line}");
+        assert_eq!(line["executable"], other.display().to_string(), "{line}");
+        assert_eq!(line["command"], "", "{line}");
+        assert!(line["uid"].is_null() && line["tid"].is_null(), "{line}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_read_of_a_process_that_does_not_end_holds_up_neither_the_record_nor_the_end() -> Result<()> {
+    let world = World::new()?;
+    let fence = Fence::new("no-stat")?.with(&["--user", "nobody"]);
+    let mut shell = Shell::start(fence.command(&world.host, "bash"))?;
+    let attempt = |shell: &mut Shell, port: u16| -> Result<()> {
+        shell.tell(&format!(
+            "(echo >/dev/udp/127.0.0.1/{port}) 2>/dev/null; echo done"
+        ))?;
+        assert_eq!(shell.next_line()?, "done");
+        wait_until("it is on record", || {
+            let text = fs::read_to_string(fence.log())?;
+            Ok(lines(&text)?.iter().any(|line| line["port"] == port))
+        })
+    };
+    attempt(&mut shell, 1)?;
+    // What reads the state of processes is stopped, as the kernel would have it wait.
+    let supervisor = tests::job::supervisor(&fence)?;
+    let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children"))?;
+    let more = fs::read_dir(format!("/proc/{supervisor}/task"))?
+        .map(|task| Ok(fs::read_to_string(task?.path().join("children"))?))
+        .collect::<Result<String>>()?;
+    let is_reader = |pid: &&str| {
+        let arguments = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        arguments.contains("stat-reader")
+    };
+    let reader = [children, more].join(" ");
+    let reader = reader.split_whitespace().find(is_reader);
+    let reader = Pid::from_raw(reader.context("a process that reads")?.parse()?);
+    kill(reader, Signal::SIGSTOP)?;
+    let ended = (|| {
+        attempt(&mut shell, 2)?;
+        attempt(&mut shell, 3)?;
+        shell.tell("exit 5")?;
+        shell.wait()
+    })();
+    kill(reader, Signal::SIGCONT)?;
+    assert_eq!(ended?.code(), Some(5));
+    let all = lines(&fs::read_to_string(fence.log())?)?;
+    let executable = |port: u16| {
+        let line = all.iter().find(|line| line["port"] == port);
+        line.map(|line| line["executable"].clone())
+    };
+    assert!(
+        executable(1).is_some_and(|path| path.is_string()),
+        "{all:?}"
+    );
+    assert_eq!(executable(2), Some(Value::Null), "{all:?}");
     Ok(())
 }

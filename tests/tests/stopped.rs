@@ -155,14 +155,12 @@ impl Scene {
         Ok(())
     }
 
-    /// Waits for an address to be in the policy, if it ever is: what comes of it is looked at afterwards.
+    /// Waits for an address to be in the policy: a refusal alone may be for want of anybody who follows.
     fn await_in_policy(&self, text: &str) -> Result<()> {
         let path = format!("/run/qfence/{}.policy", self.fence.name());
-        let deadline = Instant::now() + FOLLOWED;
-        while !fs::read_to_string(&path)?.contains(text) && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(10));
-        }
-        Ok(())
+        wait_until(&format!("{text} is in the policy"), || {
+            Ok(fs::read_to_string(&path)?.contains(text))
+        })
     }
 }
 
@@ -460,4 +458,44 @@ fn traces_on_a_terminal_whose_output_is_stopped_do_not_stop_the_following() -> R
     scene.terminal.press(CTRL_Q)?;
     scene.terminal.expect("qfence: trace: ")?;
     Ok(())
+}
+
+#[test]
+fn a_terminal_whose_output_is_stopped_keeps_neither_the_supervisor_nor_its_end() -> Result<()> {
+    let mut scene = Scene::new("output-end")?;
+    let supervisor = scene.launch("", "while read line; do :; done")?;
+    scene.terminal.press(CTRL_S)?;
+    // Words and refusals that nobody shows.
+    scene
+        .world
+        .write_resolv_conf(&"# too long\n".repeat(10_000))?;
+    for port in 8081..8091 {
+        let outcome = scene.attempt(&format!("tcp/192.0.2.10/{port}"))?;
+        ensure!(outcome.failed_with("ECONNREFUSED"), "{outcome:?}");
+    }
+    thread::sleep(Duration::from_secs(2));
+    scene
+        .world
+        .host_ip(&format!("address add {LATE} brd + dev br0"))?;
+    scene.await_in_policy(LATE_BROADCAST)?;
+    let outcome = scene.attempt("tcp/198.18.5.1/8080")?;
+    ensure!(outcome.failed_with("ECONNREFUSED"), "{outcome:?}");
+    kill(Pid::from_raw(i32::try_from(supervisor)?), Signal::SIGTERM)?;
+    ensure_gone(supervisor)?;
+    remains::ensure_none(scene.fence.name())
+}
+
+#[test]
+fn the_last_words_wait_for_no_terminal_whose_output_is_stopped() -> Result<()> {
+    let mut scene = Scene::new("last-words")?;
+    scene.fence = scene.fence.with(&["--log", "stderr"]);
+    let supervisor = scene.launch("", "while read line; do :; done")?;
+    scene.terminal.press(CTRL_S)?;
+    for port in 8081..8111 {
+        let outcome = scene.attempt(&format!("tcp/192.0.2.10/{port}"))?;
+        ensure!(outcome.failed_with("ECONNREFUSED"), "{outcome:?}");
+    }
+    kill(Pid::from_raw(i32::try_from(supervisor)?), Signal::SIGTERM)?;
+    ensure_gone(supervisor)?;
+    remains::ensure_none(scene.fence.name())
 }

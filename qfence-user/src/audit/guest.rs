@@ -9,7 +9,10 @@ use std::{net::IpAddr, path::Path};
 use qfence_common::{Hook, Kind, Origin, event::GUEST};
 use serde::{Deserialize, Serialize};
 
-use super::proc::{Directory, ProcessId, Stat};
+use super::{
+    proc::{Directory, ProcessId, Stat},
+    stats::Stats,
+};
 use crate::{
     programs::FileId,
     qemu::slirp::{self, Guest},
@@ -41,6 +44,7 @@ impl Qemu {
         &self,
         command: Option<ProcessId>,
         proc: &Path,
+        stats: &Stats,
         process: &Stat,
         executable: &Path,
     ) -> bool {
@@ -59,7 +63,7 @@ impl Qemu {
             };
         }
         let has_command_ended = || {
-            let now = directory(command.pid).stat();
+            let now = stats.of(proc, command.pid);
             now.is_none_or(|now| now.id != command || now.has_ended)
         };
         // A wrapper that has become the QEMU makes no other.
@@ -184,11 +188,12 @@ mod tests {
                 pid: 4,
                 started: 40,
             };
+            let stats = Stats::default();
             let directory = Directory::new(proc.path(), pid);
             let (stat, executable) = (directory.stat().unwrap(), directory.executable().unwrap());
-            let found = qemu.is(Some(command), proc.path(), &stat, &executable);
+            let found = qemu.is(Some(command), proc.path(), &stats, &stat, &executable);
             assert_eq!(found, is, "{is_command} {processes:?} {pid}");
-            assert!(!qemu.is(None, proc.path(), &stat, &executable));
+            assert!(!qemu.is(None, proc.path(), &stats, &stat, &executable));
         }
     }
 }

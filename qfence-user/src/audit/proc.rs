@@ -3,7 +3,7 @@
 //! The arguments and the environment (/proc/PID/cmdline, environ) are read out of that memory (`access_remote_vm` in
 //! mm/memory.c), under a lock (`mmap_lock`) that the process can hold for ever, by a file system of its own that never
 //! answers (`fuse_file_mmap` in fs/fuse/file.c). They can also be as long as the process likes. What is read here takes
-//! no such lock, and is short.
+//! no such lock, and is short; but see `stats.rs` for what reads /proc/PID/stat of a process in a fence.
 
 use std::{
     ffi::OsString,
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::{files::bounded, programs::FileId};
 
 /// More than /proc/PID/stat has: numbers, and a name of 64 bytes at most.
-const STAT: u64 = 4096;
+pub(super) const STAT: u64 = 4096;
 
 /// As much of /proc/PID/cgroup as is read: some twenty paths of cgroups.
 const CGROUP: u64 = 64 * 1024;
@@ -42,7 +42,7 @@ pub(super) struct Stat {
     pub(super) has_ended: bool,
 }
 
-impl Stat {
+impl ProcessId {
     /// Whether it was started after that moment, in nanoseconds since boot: then it is another process than had the
     /// number at that moment.
     pub(super) fn is_younger_than(&self, boot_ns: u64) -> bool {
@@ -50,7 +50,7 @@ impl Stat {
         let hz = sysconf(SysconfVar::CLK_TCK).ok().flatten();
         let hz = hz.and_then(|hz| u64::try_from(hz).ok()).unwrap_or(100);
         // A moment is rounded down to ticks, so that this is never said of a process that was there.
-        self.id.started.saturating_mul(1_000_000_000 / hz.max(1)) > boot_ns
+        self.started.saturating_mul(1_000_000_000 / hz.max(1)) > boot_ns
     }
 }
 
@@ -62,9 +62,15 @@ impl Directory {
         Self(proc.join(pid.to_string()))
     }
 
-    /// `None` if there is no such process.
+    /// `None` if there is no such process. The read may last for ever where the process chooses when it ends: see
+    /// [`Stats`](super::stats).
     pub(super) fn stat(&self) -> Option<Stat> {
-        parse(&bounded::read(&self.0.join("stat"), STAT).ok()?)
+        parse(&self.stat_text()?)
+    }
+
+    /// The text of that, with the same caveat.
+    pub(super) fn stat_text(&self) -> Option<Vec<u8>> {
+        bounded::read(&self.0.join("stat"), STAT).ok()
     }
 
     /// The path of its executable: the kernel's, which a process can have set to another file that it may execute
@@ -93,7 +99,7 @@ impl Directory {
     }
 }
 
-/// That process, as it is now.
+/// That process, as it is now: one that does not end just now, such as a child that waits.
 ///
 /// # Errors
 /// If there is none.
@@ -104,7 +110,7 @@ pub fn identify(proc: &Path, pid: u32) -> io::Result<ProcessId> {
 }
 
 /// The fields of proc_pid_stat(5). The second, the name in parentheses, can have anything in it.
-fn parse(stat: &[u8]) -> Option<Stat> {
+pub(super) fn parse(stat: &[u8]) -> Option<Stat> {
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     let (before, after) = (stat.get(..end)?, stat.get(end + 1..)?);
     let pid = before.split(|byte| *byte == b' ').next()?;
@@ -154,7 +160,7 @@ mod tests {
             .stat()
             .unwrap();
         assert_eq!(stat.id.pid, process::id());
-        assert!(stat.is_younger_than(0));
-        assert!(!stat.is_younger_than(u64::MAX));
+        assert!(stat.id.is_younger_than(0));
+        assert!(!stat.id.is_younger_than(u64::MAX));
     }
 }

@@ -14,6 +14,7 @@ use qfence_common::{Kind, Origin};
 use super::{
     guest::{Qemu, dialled},
     proc::{Directory, ProcessId},
+    stats::Stats,
 };
 use crate::{
     qemu::slirp::Guest,
@@ -37,6 +38,8 @@ const KNOWN: usize = 256;
 pub struct Processes {
     /// `None` where /proc numbers processes otherwise than the programs do: in a pid namespace.
     proc: Option<PathBuf>,
+    /// Where the state of a process is read.
+    stats: Stats,
     /// The QEMU that the command is, if it is one.
     qemu: Option<Qemu>,
     guest: Option<Arc<Guest>>,
@@ -49,6 +52,11 @@ pub struct Processes {
 /// What is known of a process beside what the programs say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Process {
+    /// Which it is; `None` of one that is not known.
+    id: Option<ProcessId>,
+    /// Whether it is not as it was when the attempt was made that it is looked up for, so that what the programs saw of
+    /// it then is not true any more: another process has its number, or it has executed another program.
+    pub has_changed: bool,
     /// The path of its executable, safe to print, and shortened.
     pub executable: Option<Arc<str>>,
     /// The path of its cgroup in the cgroup2 hierarchy, as this process sees it, likewise.
@@ -73,6 +81,7 @@ impl Processes {
         }
         Self {
             proc: is_initial.then_some(proc),
+            stats: Stats::apart(),
             guest: qemu.as_ref().map(|qemu| Arc::new(qemu.guest.clone())),
             qemu,
             command: Arc::new(command),
@@ -95,28 +104,54 @@ impl Processes {
             .unwrap_or_default()
     }
 
+    /// What there is to know of whoever had that number at `last_ns`, in nanoseconds since boot, if `before` is what was
+    /// known when somebody of that number was seen first, at `first_ns`. Of one that is gone, what was known.
+    #[must_use]
+    pub fn look_again(
+        &mut self,
+        before: Option<Process>,
+        pid: u32,
+        (first_ns, last_ns): (u64, u64),
+    ) -> Process {
+        let before = before.unwrap_or_default();
+        let now = self.look_up(pid, last_ns);
+        match now.id {
+            // One that has ended has no executable any more.
+            Some(id) if now.executable.is_some() => Process {
+                has_changed: before.has_changed
+                    || id.is_younger_than(first_ns)
+                    || before.is_another(&now),
+                ..now
+            },
+            _ => before,
+        }
+    }
+
     fn look_at(&mut self, proc: Option<PathBuf>, pid: u32, boot_ns: u64) -> Option<Process> {
         let proc = proc?;
         let directory = Directory::new(&proc, pid);
-        let stat = directory.stat()?;
-        if stat.is_younger_than(boot_ns) {
+        let stat = self.stats.of(&proc, pid)?;
+        if stat.id.is_younger_than(boot_ns) {
             return None;
         }
         let executable = directory.executable();
         let command = self.command.get().copied();
         let is_qemu = |qemu: &Qemu| {
             let executable = executable.as_deref();
-            executable.is_some_and(|executable| qemu.is(command, &proc, &stat, executable))
+            executable
+                .is_some_and(|executable| qemu.is(command, &proc, &self.stats, &stat, executable))
         };
         let guest = self.guest.clone();
         let guest = guest.filter(|_| self.qemu.as_ref().is_some_and(is_qemu));
         let cgroup_path = directory.cgroup();
         let netns = directory.netns();
         // It may have ended meanwhile, and its number be another's.
-        if directory.stat().map(|stat| stat.id) != Some(stat.id) {
+        if self.stats.of(&proc, pid).map(|stat| stat.id) != Some(stat.id) {
             return None;
         }
         Some(Process {
+            id: Some(stat.id),
+            has_changed: false,
             executable: executable.map(|path| self.known(path.as_os_str().as_bytes(), EXECUTABLE)),
             cgroup_path: cgroup_path.map(|path| self.known(&path, CGROUP)),
             netns,
@@ -140,6 +175,12 @@ impl Processes {
 }
 
 impl Process {
+    /// Whether that is known to be another process, or one that executes another program.
+    fn is_another(&self, now: &Self) -> bool {
+        let executes = self.executable.is_some() && self.executable != now.executable;
+        self.id.is_some() && (self.id != now.id || executes)
+    }
+
     /// The address that a guest dialled, if its process is the QEMU whose user network leads it to `destination` from
     /// another one, and the attempt was the guest's.
     #[must_use]
@@ -157,6 +198,7 @@ mod tests {
     fn processes() -> Processes {
         Processes {
             proc: Some("/proc".into()),
+            stats: Stats::default(),
             ..Processes::new("/nowhere".into(), None)
         }
     }
@@ -176,6 +218,45 @@ mod tests {
         assert_eq!(processes.look_up(u32::MAX, u64::MAX), Process::default());
         // Whoever had the number then was another one.
         assert_eq!(processes.look_up(process::id(), 0), Process::default());
+    }
+
+    #[test]
+    fn whoever_executes_something_else_or_has_the_number_of_another_is_not_who_it_was() {
+        let mut processes = processes();
+        let mut child = process::Command::new("sh")
+            .args(["-c", "read line; exec sleep 1000"])
+            .stdin(process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = child.id();
+        let named = |name: &str| {
+            let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap();
+            exe.to_string_lossy().contains(name)
+        };
+        while named("qfence") {
+            std::thread::yield_now();
+        }
+        let first = processes.look_up(pid, u64::MAX);
+        let mut again = |before: &Process, first_ns| {
+            processes.look_again(Some(before.clone()), pid, (first_ns, u64::MAX))
+        };
+        assert_eq!(again(&first, u64::MAX), first);
+        // Another had the number when it was seen first, whether that was looked up or not.
+        assert!(again(&first, 0).has_changed);
+        assert!(again(&Process::default(), 0).has_changed);
+        assert!(!again(&Process::default(), u64::MAX).has_changed);
+
+        drop(child.stdin.take());
+        while !named("sleep") && !named("coreutils") && !named("busybox") {
+            std::thread::yield_now();
+        }
+        let then = again(&first, u64::MAX);
+        assert!(then.has_changed && then.executable != first.executable);
+        // It stays so; of one that is gone what was known last is said.
+        assert_eq!(again(&then, u64::MAX), then);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(again(&then, u64::MAX), then);
     }
 
     #[test]

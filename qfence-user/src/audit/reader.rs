@@ -204,10 +204,14 @@ impl Reader {
             self.folded.attempts += repeats.count;
             return;
         }
-        let look_up = || self.processes.look_up(kind.pid, repeats.origin.boot_ns);
-        let process = seen.process.get_or_insert_with(look_up);
+        // The origin is that of the first attempt of its kind; whoever makes more may have become another since.
+        let when = (repeats.origin.boot_ns, repeats.last_ns);
+        let process = self
+            .processes
+            .look_again(seen.process.take(), kind.pid, when);
         let rule = self.names.now().name(kind.rule);
-        let attempt = Attempt::new(kind, &repeats.origin, rule, process);
+        let attempt = Attempt::new(kind, &repeats.origin, rule, &process);
+        seen.process = Some(process);
         let time = at(boot_time, repeats.last_ns);
         self.add(time, Body::Repeats(attempt.into()), repeats.count);
     }

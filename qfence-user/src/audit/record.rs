@@ -70,9 +70,9 @@ pub struct Attempt {
     /// What was tried.
     #[serde(flatten)]
     pub what: What,
-    /// The address it came from, if the socket had one.
+    /// The address it came from, if the socket had one; of several attempts, the first of its kind.
     pub source: Option<IpAddr>,
-    /// The port it came from, if the socket had one.
+    /// The port it came from, if the socket had one; of several attempts, the first of its kind.
     pub source_port: Option<u32>,
     /// The address that a guest dialled, where the QEMU that qfence started makes another one of it.
     pub dialled: Option<IpAddr>,
@@ -82,11 +82,13 @@ pub struct Attempt {
     pub comment: Option<Arc<str>>,
     /// The process id, in the initial pid namespace.
     pub pid: Option<u32>,
-    /// The thread's id, likewise.
+    /// The thread's id, likewise; of several attempts, the first of its kind, and none once the process is another or
+    /// executes another program.
     pub tid: Option<u32>,
-    /// The user, in the initial user namespace.
+    /// The user, in the initial user namespace; of several attempts as for `tid`.
     pub uid: Option<u32>,
-    /// The name of the thread (`comm`), made safe to print; empty if it is not known. The process's own word.
+    /// The name of the thread (`comm`), made safe to print; empty if it is not known. The process's own word;
+    /// of several attempts as for `tid`.
     pub command: String,
     /// The path of the process's executable, shortened; the process's own word where it may have a user namespace.
     pub executable: Option<Arc<str>>,
@@ -115,6 +117,8 @@ impl Attempt {
             .split(|byte| *byte == 0)
             .next()
             .unwrap_or_default();
+        // What the programs saw of who tried first is not true of another.
+        let is_same = !process.has_changed;
         Self {
             verdict: if kind.monitored == 0 {
                 "denied"
@@ -133,9 +137,13 @@ impl Attempt {
             rule: rule.rule,
             comment: rule.comment,
             pid: known(kind.pid),
-            tid: known(origin.tid),
-            uid: (origin.uid != NO_UID).then_some(origin.uid),
-            command: printable(comm),
+            tid: known(origin.tid).filter(|_| is_same),
+            uid: (origin.uid != NO_UID && is_same).then_some(origin.uid),
+            command: if is_same {
+                printable(comm)
+            } else {
+                String::new()
+            },
             executable: process.executable.clone(),
             cgroup: origin.cgroup,
             cgroup_path: process.cgroup_path.clone(),

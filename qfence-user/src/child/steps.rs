@@ -12,7 +12,6 @@ use nix::{
     libc,
     sys::{
         prctl,
-        resource::{Resource, setrlimit},
         signal::{SigSet, SigmaskHow, sigprocmask},
     },
     unistd::{Gid, Uid, close, read},
@@ -82,7 +81,7 @@ pub(super) fn before_exec(
     let identity = launch
         .identity
         .map(|who| (who.uid, who.gid, who.groups.clone()));
-    let (soft, hard) = launch.locked_memory;
+    let limits = launch.limits;
     let mask = launch.signal_mask;
     let reignored = launch.reignored;
     let allow_new_privs = launch.allow_new_privs;
@@ -109,7 +108,7 @@ pub(super) fn before_exec(
             }
         }
         tell(Step::RestoreLimitsAndSignals)?;
-        setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard)?;
+        limits.restore()?;
         reignored.ignore()?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None)?;
         let close = || {

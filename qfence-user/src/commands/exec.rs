@@ -15,7 +15,6 @@ use jiff::Timestamp;
 
 use super::{metrics, require_root};
 use crate::{
-    aside::Aside,
     audit::{
         auditor::{Auditor, Ended},
         guest::Qemu,
@@ -25,7 +24,7 @@ use crate::{
         sink::{self, Sink},
         writer::Writer,
     },
-    child::{self, Closures, Launch, StartError, Strictness},
+    child::{self, Closures, Launch, Lifted, StartError, Strictness},
     choose,
     cli::Exec,
     compile::Compiled,
@@ -44,7 +43,7 @@ use crate::{
     policy::{Policy, names::Known},
     programs,
     qemu::{self, guestfwd::Forward},
-    say::{printable_words, say},
+    say::{self, printable_words, say},
     signals::Blocked,
     state::{COMMAND, State},
     supervise::Supervisor,
@@ -276,7 +275,9 @@ async fn supervise(
     blocked: Blocked,
 ) -> Result<(u8, Option<Ended>)> {
     let signals = blocked.receive()?;
-    let locked_memory = child::lift_locked_memory_limit()?;
+    // The command may stop the terminal.
+    let aside = say::never_wait()?;
+    let limits = Lifted::lift()?;
 
     let trace = options.verbose >= 2;
     let settings = Settings {
@@ -337,7 +338,7 @@ async fn supervise(
         allow_new_privs: options.allow_new_privs,
         signal_mask: blocked.mask_before(),
         reignored: blocked.reignored(),
-        locked_memory,
+        limits,
         stdout: None,
     })?;
 
@@ -410,7 +411,7 @@ async fn supervise(
         auditor,
         fence: name,
         integrity,
-        aside: Aside::start()?,
+        aside,
         on_damage: options.on_damage,
         cgroup: fence.cgroup().clone(),
     };

@@ -24,12 +24,13 @@ use clap::Parser;
 use nix::unistd::geteuid;
 
 use crate::{
+    audit::stats,
     cli::{Cli, Verb},
     established,
     exit::{FAILED, of_signal},
     interruptible::Interrupted,
     paths::Paths,
-    say::say,
+    say::{finish, say},
 };
 
 /// Runs the command line this process was started with.
@@ -66,16 +67,15 @@ pub fn run() -> ExitCode {
         Verb::Service => verify::serve().map(|()| 0),
         Verb::StandIn(options) => stand_in::run(options, &paths).map(|()| 0),
         Verb::SockDiag => established::serve().map(|()| 0),
+        Verb::StatReader { proc } => stats::serve(proc).map(|()| 0),
     };
-    match status {
-        Ok(status) => status.into(),
-        Err(error) => {
-            say(format_args!("error: {error:#}"));
-            let interrupted = error.downcast_ref::<Interrupted>();
-            let status = interrupted.map_or(FAILED, |interrupted| of_signal(interrupted.signal));
-            status.into()
-        }
-    }
+    let status = status.unwrap_or_else(|error| {
+        say(format_args!("error: {error:#}"));
+        let interrupted = error.downcast_ref::<Interrupted>();
+        interrupted.map_or(FAILED, |interrupted| of_signal(interrupted.signal))
+    });
+    finish();
+    status.into()
 }
 
 /// Loading programs and making cgroups is for root.

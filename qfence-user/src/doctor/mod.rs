@@ -31,7 +31,7 @@ use std::fs;
 use anyhow::{Context, Result};
 use nix::sys::resource::{Resource, getrlimit};
 
-use crate::{child::lift_locked_memory_limit, hierarchy::Hierarchy, paths::Paths};
+use crate::{child::lift_limits, hierarchy::Hierarchy, paths::Paths};
 use finding::Finding;
 use privileges::Privileges;
 
@@ -47,7 +47,7 @@ pub fn examine(paths: &Paths) -> Result<Vec<Finding>> {
     let release =
         fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
     findings.push(release::judge(release.trim()));
-    lift_locked_memory_limit()?;
+    lift_limits()?;
     let (_, hard) = getrlimit(Resource::RLIMIT_MEMLOCK).context("cannot read RLIMIT_MEMLOCK")?;
     findings.push(memlock::judge(
         release::parse(release.trim()),

@@ -8,7 +8,7 @@ use tokio::{net::unix::pipe, time::timeout};
 
 use crate::{
     attempt::Outcome,
-    child::{self, Child, Closures, Launch, Strictness},
+    child::{self, Child, Closures, Launch, Lifted, Strictness},
     fence::Fence,
     identity::{self, Identity, Sudo},
     signals::Blocked,
@@ -38,7 +38,7 @@ pub enum Place {
 pub struct Actors {
     identity: Identity,
     blocked: Blocked,
-    locked_memory: (u64, u64),
+    limits: Lifted,
     closures: Arc<Closures>,
 }
 
@@ -52,7 +52,7 @@ impl Actors {
         Ok(Self {
             identity: identity.context("the unprivileged user is root here")?,
             blocked,
-            locked_memory: child::lift_locked_memory_limit()?,
+            limits: Lifted::lift()?,
             closures: Closures::new(Strictness::default())?.into(),
         })
     }
@@ -116,7 +116,7 @@ impl Actors {
             allow_new_privs: false,
             signal_mask: self.blocked.mask_before(),
             reignored: self.blocked.reignored(),
-            locked_memory: self.locked_memory,
+            limits: self.limits,
             stdout: Some(write),
         })?;
         // From here on it ends with this value.
