@@ -322,7 +322,8 @@ pub struct Exec {
     ///
     /// A process can join the namespace of a container of its own user (`nsenter -U -n`), whose network, pasta or
     /// slirp4netns, runs outside the fence and leads to this host. Without this option a socket there is refused;
-    /// namespaces that are made in the fence are not affected.
+    /// namespaces that are made in the fence are not affected. With it the command can also trace and signal other
+    /// processes of its user.
     #[arg(long)]
     pub allow_foreign_netns: bool,
 

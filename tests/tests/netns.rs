@@ -182,7 +182,7 @@ fn a_namespace_that_was_made_outside_cannot_be_joined() -> Result<()> {
     let words = container.joining();
     let control = container.attempt(&as_nobody(), &words)?;
     ensure!(control.is_reached(), "control: {control:?}");
-    for options in [&[][..], &["--allow-foreign-netns"], &["--allow-new-privs"]] {
+    for options in [&[][..], &["--allow-new-privs"]] {
         let fence = nobody("join")?.with(options);
         let mut command = fence.command(&container.world.host, &words[0]);
         command.args(&words[1..]).arg("true");

@@ -229,3 +229,24 @@ fn the_internet_is_there_all_the_same() -> Result<()> {
     }
     Ok(())
 }
+
+/// To type into the terminal is to have the shell outside do it; the others give the namespaces of who is outside.
+#[test]
+fn terminals_and_namespaces_of_others_are_not_asked_for() -> Result<()> {
+    let scene = Scene::new(&[])?;
+    // TIOCSTI, TIOCLINUX, SIOCGSKNS, TUNGETDEVNETNS.
+    let requests: Vec<_> = ["5412", "541c", "894c", "54e3"]
+        .map(|request| format!("ioctl/{request}"))
+        .into();
+    for outcome in scene.outside(&requests)? {
+        assert!(outcome.failed_with("ENOTTY"), "control: {outcome:?}");
+    }
+    for outcome in scene.inside(&requests)? {
+        assert!(outcome.failed_with("EPERM"), "{outcome:?}");
+    }
+    // FIONREAD.
+    for outcome in scene.inside(&["ioctl/541b".to_owned()])? {
+        assert!(outcome.failed_with("ENOTTY"), "{outcome:?}");
+    }
+    Ok(())
+}

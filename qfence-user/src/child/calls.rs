@@ -23,6 +23,10 @@ pub(super) struct Convention {
     pub(super) request_key: u32,
     /// keyctl(2).
     pub(super) keyctl: u32,
+    /// ioctl(2). Of x32 it is another number, see there.
+    pub(super) ioctl: u32,
+    /// open_by_handle_at(2).
+    pub(super) open_by_handle_at: u32,
 }
 
 #[cfg(any(test, target_arch = "x86_64"))]
@@ -36,6 +40,8 @@ const X86_64: Convention = Convention {
     add_key: 248,
     request_key: 249,
     keyctl: 250,
+    ioctl: 16,
+    open_by_handle_at: 304,
 };
 
 #[cfg(any(test, target_arch = "x86_64"))]
@@ -49,6 +55,8 @@ const I386: Convention = Convention {
     add_key: 286,
     request_key: 287,
     keyctl: 288,
+    ioctl: 54,
+    open_by_handle_at: 342,
 };
 
 #[cfg(any(test, target_arch = "aarch64"))]
@@ -62,6 +70,8 @@ const AARCH64: Convention = Convention {
     add_key: 217,
     request_key: 218,
     keyctl: 219,
+    ioctl: 29,
+    open_by_handle_at: 265,
 };
 
 #[cfg(any(test, target_arch = "aarch64"))]
@@ -76,7 +86,12 @@ const ARM: Convention = Convention {
     add_key: 309,
     request_key: 310,
     keyctl: 311,
+    ioctl: 54,
+    open_by_handle_at: 371,
 };
+
+/// ioctl(2) of x32 (arch/x86/entry/syscalls/syscall_64.tbl).
+pub(super) const IOCTL_OF_X32: u32 = 514;
 
 #[cfg(any(test, target_arch = "x86_64"))]
 /// The conventions of x86.
@@ -110,6 +125,8 @@ mod tests {
             (own.add_key, libc::SYS_add_key),
             (own.request_key, libc::SYS_request_key),
             (own.keyctl, libc::SYS_keyctl),
+            (own.ioctl, libc::SYS_ioctl),
+            (own.open_by_handle_at, libc::SYS_open_by_handle_at),
         ] {
             assert_eq!(i64::from(ours), number);
         }

@@ -17,14 +17,14 @@ pub struct Closures {
 }
 
 impl Closures {
-    /// Those that this kernel has.
+    /// Those that this kernel has. With `join` processes outside of the fence can be reached.
     ///
     /// # Errors
     /// As [`Domain::new`].
-    pub fn new(strictness: Strictness) -> Result<Self> {
+    pub fn new(strictness: Strictness, join: bool) -> Result<Self> {
         Ok(Self {
             filter: Filter::new(strictness),
-            domain: Domain::new()?,
+            domain: if join { None } else { Domain::new()? },
         })
     }
 

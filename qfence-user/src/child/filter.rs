@@ -7,13 +7,18 @@
 //! - **Keys.** request_key(2) with call-out information has the kernel run /sbin/request-key, as root and outside of
 //!   the fence (`call_sbin_request_key` in security/keys/request_key.c).
 //!
+//! - **Ways to what others have.** Some calls give a process what is outside of the fence without asking whether it may
+//!   trace whoever has it, which the Landlock domain is for: ioctl(2) puts characters into a terminal that is shared
+//!   with a shell outside, and asks a socket for its peer's namespace; open_by_handle_at(2) opens any namespace by its
+//!   number (Linux 6.18).
+//!
 //! A filter sees the registers and nothing else. What is refused here is on no record.
 
 use nix::libc::{self, sock_filter};
 
 use super::{
     bpf::{Code, Test, Word, end, load, when},
-    calls::{self, Convention},
+    calls::{self, Convention, IOCTL_OF_X32},
 };
 
 /// What the filter is to let through or to refuse, beside the rest.
@@ -31,6 +36,12 @@ pub(super) struct Filter(Code);
 
 /// `SYS_SETSOCKOPT` of linux/net.h: which call socketcall(2) is.
 const SOCKETCALL_SETSOCKOPT: u32 = 14;
+
+/// Requests of ioctl(2): to put a character into a terminal's input (`TIOCSTI`), or to paste what is selected
+/// (`TIOCLINUX`), of asm-generic/ioctls.h; and for the network namespace of a socket (`SIOCGSKNS` of linux/sockios.h) or
+/// of a tap device (`TUNGETDEVNETNS` of linux/if_tun.h). Descriptors of a socket's namespace are for who saves and
+/// restores processes.
+const REFUSED_REQUESTS: [u32; 4] = [0x5412, 0x541c, 0x894c, 0x54e3];
 
 /// Levels of options (`SOL_SOCKET` of asm-generic/socket.h, which the conventions here share).
 const SOL_SOCKET: u32 = 1;
@@ -100,10 +111,16 @@ fn judge(convention: &Convention, strictness: Strictness) -> Code {
         }
         code.extend(when(Test::Equal(convention.io_uring_setup), vec![absent()]));
     }
-    // The calls for keys have the same numbers in x32.
+    // Most calls have the same numbers in x32.
     let also = convention.x32.filter(|_| strictness.allow_compat_sockopt);
     for base in [0].into_iter().chain(also) {
         let number = |call| Test::Equal(base | call);
+        let ioctl = match base {
+            0 => convention.ioctl,
+            _ => IOCTL_OF_X32,
+        };
+        code.extend(when(number(ioctl), judge_request()));
+        code.extend(when(number(convention.open_by_handle_at), vec![refuse()]));
         if strictness.strict {
             for call in [
                 convention.add_key,
@@ -135,6 +152,16 @@ fn judge_option() -> Code {
         }
         of_level.push(allow());
         code.extend(when(Test::Equal(level), of_level));
+    }
+    code.push(allow());
+    code
+}
+
+/// ioctl(fd, request, …), of which the kernel looks at 32 bits.
+fn judge_request() -> Code {
+    let mut code = vec![load(Word::Low(1))];
+    for request in REFUSED_REQUESTS {
+        code.extend(when(Test::Equal(request), vec![refuse()]));
     }
     code.push(allow());
     code

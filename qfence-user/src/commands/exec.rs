@@ -319,11 +319,13 @@ async fn supervise(
         }
         None => None,
     };
-    let closures = Closures::new(Strictness {
+    let strictness = Strictness {
         allow_compat_sockopt: options.allow_compat_sockopt,
         strict: options.strict,
-    })?;
-    if !closures.close_processes() && wanted.identity.is_some() {
+    };
+    let closures = Closures::new(strictness, options.allow_foreign_netns)?;
+    let is_open = !closures.close_processes() && !options.allow_foreign_netns;
+    if is_open && wanted.identity.is_some() {
         say(
             "warning: this kernel has no Landlock domains for signals (Linux 6.12 has): the command can join the namespaces \
              of its user's containers, and reach this host through their networks",

@@ -53,7 +53,7 @@ impl Actors {
             identity: identity.context("the unprivileged user is root here")?,
             blocked,
             limits: Lifted::lift()?,
-            closures: Closures::new(Strictness::default())?.into(),
+            closures: Closures::new(Strictness::default(), false)?.into(),
         })
     }
 

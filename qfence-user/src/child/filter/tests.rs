@@ -273,3 +273,31 @@ fn it_is_of_a_length_that_the_kernel_takes() {
         }
     }
 }
+
+#[test]
+fn terminals_and_namespaces_of_others_are_not_asked_for() {
+    const FIONREAD: u64 = 0x541b;
+    for strictness in ALL {
+        for (machine, own) in each() {
+            let ask =
+                |number, request| outcome(machine, strictness, own.arch, number, [3, request, 0]);
+            for request in REFUSED_REQUESTS.map(u64::from) {
+                for rubbish in [0, RUBBISH] {
+                    let asked = ask(own.ioctl, rubbish | request);
+                    assert_eq!(asked, Some(libc::EPERM), "{own:?} {request:x}");
+                }
+                if own.x32.is_some() && strictness.allow_compat_sockopt {
+                    assert_eq!(ask(X32 | IOCTL_OF_X32, request), Some(libc::EPERM));
+                }
+            }
+            assert_eq!(ask(own.ioctl, FIONREAD), None);
+            assert_eq!(ask(own.open_by_handle_at, 0), Some(libc::EPERM));
+        }
+    }
+}
+
+#[test]
+fn the_requests_are_those_of_the_c_library() {
+    assert_eq!(u64::from(REFUSED_REQUESTS[0]), libc::TIOCSTI);
+    assert_eq!(u64::from(REFUSED_REQUESTS[1]), libc::TIOCLINUX);
+}

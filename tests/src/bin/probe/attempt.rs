@@ -24,6 +24,7 @@ pub(crate) enum Attempt {
     /// Send a datagram from an unconnected socket on a port, and wait for an answer.
     UdpFrom(u16, SocketAddr),
     UdpBound(SocketAddr, SocketAddr),
+    Ioctl(u32),
     /// Send a datagram from a connected socket, and wait for an answer.
     UdpConnected(SocketAddr),
     /// Send an ICMP echo request from an unconnected "ping" socket, and wait for an answer.
@@ -85,6 +86,7 @@ impl Attempt {
             ["option", manner, level, name] => {
                 Self::Option(Manner::parse(manner)?, level.parse()?, name.parse()?)
             }
+            ["ioctl", request] => Self::Ioctl(u32::from_str_radix(request, 16)?),
             ["keys", manner, what] => Self::Keys(Manner::parse(manner)?, Keys::parse(what)?),
             ["dns", server, name] => Self::Dns(socket_address(server, DNS)?, name.to_owned()),
             ["dns-tcp", server, name] => {
@@ -129,6 +131,7 @@ impl Attempt {
             Self::Tcp(address) => connect::tcp(*address, limit),
             Self::Udp(address) => connect::udp(*address, limit),
             Self::UdpFrom(port, address) => connect::udp_from(*port, *address, limit),
+            Self::Ioctl(request) => connect::ioctl(*request),
             Self::UdpBound(local, address) => connect::udp_bound(*local, *address, limit),
             Self::UdpConnected(address) => connect::udp_connected(*address, limit),
             Self::Ping(address) => connect::ping(*address, limit, None),

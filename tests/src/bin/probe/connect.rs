@@ -184,6 +184,14 @@ pub(crate) fn option(manner: Manner, level: i32, name: i32) -> Result<Reached, U
     done(set_option(manner, socket.as_raw_fd(), level, name, &[0; 8]))
 }
 
+/// Asks what is no terminal and no socket.
+pub(crate) fn ioctl(request: u32) -> Result<Reached, Unreached> {
+    let nothing = std::fs::File::open("/dev/null")?;
+    // SAFETY: the device has no requests, and looks at no argument.
+    let asked = unsafe { libc::ioctl(nothing.as_raw_fd(), request.into(), 0) };
+    done(Errno::result(asked).map_err(io::Error::from))
+}
+
 /// A call that reaches nobody, and succeeds or does not.
 pub(crate) fn done<T>(result: io::Result<T>) -> Result<Reached, Unreached> {
     let after = Duration::ZERO;

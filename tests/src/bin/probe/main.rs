@@ -56,7 +56,7 @@ const USAGE: &str = "probe [--timeout-ms N] [--flood N] ATTEMPT… | probe --ser
        probe --join GROUP/DEVICE | probe --hold KIND/ADDRESS/PORT…
 ATTEMPT: tcp/ADDRESS/PORT udp/ADDRESS/PORT udp-connected/ADDRESS/PORT
          udp-from/LOCAL-PORT/ADDRESS/PORT udp-bound/LOCAL/ADDRESS/PORT ping/ADDRESS
-         ping-by/MANNER/ADDRESS option/MANNER/LEVEL/NAME keys/MANNER/search|call-out|add|control
+         ping-by/MANNER/ADDRESS option/MANNER/LEVEL/NAME ioctl/REQUEST keys/MANNER/search|call-out|add|control
          dns/SERVER/NAME dns-tcp/SERVER/NAME bulk-tcp/ADDRESS/PORT bulk-udp/ADDRESS/PORT";
 
 fn main() -> ExitCode {
