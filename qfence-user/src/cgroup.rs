@@ -30,9 +30,6 @@ const MODE: u32 = 0o711;
 /// How often a cgroup that should become empty is looked at.
 const POLL: Duration = Duration::from_millis(5);
 
-/// How many of what is left in a cgroup are described.
-const DESCRIBED: usize = 5;
-
 /// One cgroup.
 #[derive(Clone, Debug)]
 pub struct Cgroup {
@@ -288,15 +285,8 @@ impl Cgroup {
 /// What is left in a cgroup of which the kernel lists these threads, in words.
 fn describe(threads: &[i32]) -> String {
     let (hidden, seen): (Vec<i32>, Vec<i32>) = threads.iter().partition(|tid| **tid <= 0);
-    let mut words: Vec<String> = seen
-        .iter()
-        .filter_map(|tid| process::describe(*tid))
-        .take(DESCRIBED)
-        .collect();
-    let more = seen.len().saturating_sub(words.len());
-    if !words.is_empty() && more > 0 {
-        words.push(format!("{more} more threads"));
-    }
+    let mut words = vec![process::describe_all(&seen)];
+    words.retain(|words| !words.is_empty());
     if !hidden.is_empty() {
         words.push(format!(
             "{} threads of a pid namespace that is not seen from here",
