@@ -30,9 +30,6 @@ const MODE: u32 = 0o711;
 /// How often a cgroup that should become empty is looked at.
 const POLL: Duration = Duration::from_millis(5);
 
-/// How many of what is left in a cgroup are described.
-const DESCRIBED: usize = 5;
-
 /// One cgroup.
 #[derive(Clone, Debug)]
 pub struct Cgroup {
@@ -220,8 +217,15 @@ impl Cgroup {
         let kill_file = self.directory.join("cgroup.kill");
         while self.is_populated()? {
             // Linux 5.14; one write, and a fork cannot slip through. Before, round after round.
-            if fs::write(&kill_file, "1").is_err() {
-                self.signal(Signal::SIGKILL)?;
+            let _ = fs::write(&kill_file, "1");
+            // It passes over a process whose first thread has ended (`__cgroup_kill` in kernel/cgroup/cgroup.c goes by
+            // these), which is reached by any other one.
+            for thread in self.threads()? {
+                // 0 is one of another pid namespace: kill(0) would be our own group.
+                if thread > 0 {
+                    // One that has ended since needs no signal.
+                    let _ = kill(Pid::from_raw(thread), Signal::SIGKILL);
+                }
             }
             if Instant::now() >= deadline {
                 bail!(
@@ -288,15 +292,8 @@ impl Cgroup {
 /// What is left in a cgroup of which the kernel lists these threads, in words.
 fn describe(threads: &[i32]) -> String {
     let (hidden, seen): (Vec<i32>, Vec<i32>) = threads.iter().partition(|tid| **tid <= 0);
-    let mut words: Vec<String> = seen
-        .iter()
-        .filter_map(|tid| process::describe(*tid))
-        .take(DESCRIBED)
-        .collect();
-    let more = seen.len().saturating_sub(words.len());
-    if !words.is_empty() && more > 0 {
-        words.push(format!("{more} more threads"));
-    }
+    let mut words = vec![process::describe_all(&seen)];
+    words.retain(|words| !words.is_empty());
     if !hidden.is_empty() {
         words.push(format!(
             "{} threads of a pid namespace that is not seen from here",

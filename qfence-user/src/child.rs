@@ -35,8 +35,8 @@ use nix::{
     sys::signal::SigSet,
     unistd::{Pid, pipe2},
 };
-pub use process::Child;
 use process::read_progress;
+pub use process::{Child, reap_all_but};
 pub use spawn::Entry;
 use spawn::{Words, failure, spawn};
 use steps::{before_exec, explain};

@@ -76,7 +76,7 @@ this host's addresses and nameservers; if it cannot be started, the command goes
 root stops the following.
 
 Exit status:
-  that of the command, or 128 and the number of the signal that ended it
+  that of the command, or 128 and the number of the signal that ended it, or the start
   125  qfence failed, or ended the command (--on-damage kill); nothing runs, or what runs was killed and does not
        end, and stays fenced
   126  the command cannot be executed

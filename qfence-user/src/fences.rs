@@ -30,8 +30,9 @@ use crate::{
     store::Store,
 };
 
-/// How long a supervisor gets to clean up once its command has ended.
-const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a supervisor gets to clean up once its command has ended. It may take ten seconds until it takes for ended
+/// what a tracer keeps (`outlast.rs`).
+const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a listed fence is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]

@@ -87,6 +87,13 @@ impl Job {
         self.asked = Some(Instant::now());
     }
 
+    /// The children of this process that are waited for elsewhere: the command, and a stand-in.
+    #[must_use]
+    pub fn children(&self) -> Vec<Pid> {
+        let stand_in = self.leaving.as_ref().map(|leaving| leaving.stand_in.pid());
+        [self.command].into_iter().chain(stand_in).collect()
+    }
+
     /// Starts a stand-in if the command is stopped and the supervisor is to stop along. To be called when the
     /// command may have stopped, and every now and then: a job can come to the foreground stopped.
     ///

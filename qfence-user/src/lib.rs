@@ -83,6 +83,7 @@ pub mod name;
 pub mod nameservers;
 pub mod nested;
 pub mod netlink;
+pub mod outlast;
 pub mod paths;
 pub mod pins;
 pub mod policy;

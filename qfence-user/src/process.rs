@@ -2,11 +2,18 @@
 //! arguments nor anything else in its memory is read.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read as _},
+    os::unix::process::ExitStatusExt as _,
+    process::ExitStatus,
 };
 
-use crate::say::printable;
+use nix::{libc, sys::utsname::uname};
+
+use crate::{
+    doctor::release::{self, Version},
+    say::printable,
+};
 
 /// How much is read of a file, in bytes. A process has a say in its name alone, which is 15 bytes long.
 const LENGTH: u64 = 4096;
@@ -26,6 +33,10 @@ pub struct Stat {
     pub state: char,
     /// Whether it is ending.
     pub is_exiting: bool,
+    /// How it ends, as wait(2) says it; 0 as long as it does not, to whoever may not trace it, and in what is short.
+    /// Since Linux 5.17 that of the process once it ends as a whole (`signal->group_exit_code`), before that of the
+    /// thread once it is ending.
+    code: i32,
 }
 
 impl Stat {
@@ -46,7 +57,16 @@ impl Stat {
             name: printable(stat.get(begin..end)?),
             state: fields.first()?.chars().next()?,
             is_exiting: flags & EXITING != 0,
+            code: fields
+                .get(49)
+                .and_then(|code| code.parse().ok())
+                .unwrap_or(0),
         })
+    }
+
+    /// The number of the signal that ends it; 0 if none does.
+    fn signal(&self) -> i32 {
+        self.code & 0x7f
     }
 }
 
@@ -66,6 +86,7 @@ pub fn describe(tid: i32) -> Option<String> {
         name,
         state,
         is_exiting,
+        ..
     } = Stat::of(tid)?;
     let process = field(tid, "Tgid:").and_then(|pid| pid.parse::<i32>().ok());
     let which = match process {
@@ -82,19 +103,107 @@ pub fn describe(tid: i32) -> Option<String> {
     Some(format!("{which} ({name}, state {state}{ending}{place})"))
 }
 
-/// Whether a process was killed, and is still there: SIGKILL is pending, or it is ending. One that only waits for
-/// its parent to ask for its status is not there any more.
+/// How a process ends that is still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// By SIGKILL; or by another signal, and its first thread is still in a system call, as after SIGKILL.
+    Killed,
+    /// By itself, or by another signal that its first thread has acted on: that closes what it has open, say.
+    Leaving,
+    /// By itself, or by another signal than SIGKILL. Its first thread has ended, with the status of the process if that can be
+    /// read; its parent does not get it as long as other threads or a tracer keep it (`delay_group_leader` in
+    /// kernel/signal.c, `wait_consider_task` in kernel/exit.c).
+    Kept(Option<ExitStatus>),
+}
+
+/// How a process ends that is still there; `None` if it does not end. One that goes on without its first thread does
+/// not.
 #[must_use]
-pub fn is_killed(pid: i32) -> bool {
-    let Some(stat) = Stat::of(pid) else {
-        return false;
+pub fn ending(pid: i32) -> Option<Ending> {
+    let stat = Stat::of(pid)?;
+    let is_ending = |tid: i32| is_ending(tid) != Some(false);
+    if stat.state == 'X' || !is_ending(pid) || !threads(pid).into_iter().all(is_ending) {
+        return None;
+    }
+    let is_in_a_call = !stat.is_exiting && is_kill_pending(pid);
+    Some(
+        if stat.signal() == libc::SIGKILL || (is_in_a_call && is_by_signal(pid, &stat)) {
+            Ending::Killed
+        } else if stat.state == 'Z' {
+            // Where this is refused, the status is hidden; what has ended has none.
+            let hidden = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+            let is_hidden = fs::read_link(format!("/proc/{pid}/exe")).is_err_and(hidden);
+            Ending::Kept((!is_hidden).then(|| ExitStatus::from_raw(stat.code)))
+        } else {
+            Ending::Leaving
+        },
+    )
+}
+
+/// The threads of a process, in no order.
+fn threads(pid: i32) -> Vec<i32> {
+    let entries = fs::read_dir(format!("/proc/{pid}/task"));
+    let tid = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
+    entries.map_or_else(|_| Vec::new(), |entries| entries.filter_map(tid).collect())
+}
+
+/// Whether a thread ends; `None` if it has ended.
+fn is_ending(tid: i32) -> Option<bool> {
+    let stat = Stat::of(tid)?;
+    Some(stat.is_exiting || stat.signal() == libc::SIGKILL || is_kill_pending(tid))
+}
+
+/// Whether SIGKILL is pending: each thread gets it of a process that ends, however that is (`zap_other_threads` and
+/// `complete_signal` in kernel/signal.c).
+fn is_kill_pending(tid: i32) -> bool {
+    has_kill(tid, "SigPnd:") || has_kill(tid, "ShdPnd:")
+}
+
+fn has_kill(tid: i32, set: &str) -> bool {
+    let signals = field(tid, set).and_then(|set| u64::from_str_radix(&set, 16).ok());
+    signals.is_some_and(|set| set & KILL != 0)
+}
+
+/// Whether a signal ends a process for which SIGKILL is pending, and not a thread of its own. Before Linux 5.17 that
+/// cannot be told of one that was not sent SIGKILL by kill(2).
+fn is_by_signal(pid: i32, stat: &Stat) -> bool {
+    let tells = || {
+        let release = uname().ok()?.release().to_str().and_then(release::parse)?;
+        Some(release >= Version::STAT_TELLS_THE_END_OF_ALL)
     };
-    let pending = |name| {
-        let signals = field(pid, name).and_then(|set| u64::from_str_radix(&set, 16).ok());
-        signals.is_some_and(|set| set & KILL != 0)
-    };
-    !matches!(stat.state, 'Z' | 'X')
-        && (stat.is_exiting || pending("SigPnd:") || pending("ShdPnd:"))
+    stat.signal() != 0 || has_kill(pid, "ShdPnd:") || (stat.code == 0 && tells() != Some(true))
+}
+
+/// What keeps a process that is ending, in words: its threads that have not ended, or who traces it.
+#[must_use]
+pub fn describe_keepers(pid: i32) -> String {
+    let has_ended = |tid: &i32| Stat::of(*tid).is_none_or(|stat| stat.state == 'Z');
+    let mut keepers: Vec<i32> = threads(pid);
+    keepers.retain(|tid| !has_ended(tid));
+    if !keepers.is_empty() {
+        return describe_all(&keepers);
+    }
+    // A thread that is traced is there until its tracer has seen its end.
+    let tracer = |tid| field(tid, "TracerPid:")?.parse::<i32>().ok();
+    let tracers = threads(pid).into_iter().filter_map(tracer);
+    match tracers.max() {
+        Some(tracer) if tracer > 0 => format!("{} traces it", name(tracer)),
+        _ => "a process that is not seen from here traces it".to_owned(),
+    }
+}
+
+/// How many threads are described.
+const DESCRIBED: usize = 5;
+
+/// What threads do, in words; the first few of them, and how many there are beside. Empty if none is there.
+pub(crate) fn describe_all(threads: &[i32]) -> String {
+    let all = threads.iter().filter_map(|tid| describe(*tid));
+    let mut words: Vec<String> = all.take(DESCRIBED).collect();
+    let more = threads.len().saturating_sub(words.len());
+    if !words.is_empty() && more > 0 {
+        words.push(format!("{more} more threads"));
+    }
+    words.join(", ")
 }
 
 /// A field of /proc/TID/status.
@@ -129,14 +238,40 @@ mod tests {
     }
 
     #[test]
-    fn who_lives_is_not_killed() {
+    fn how_it_ends_is_read_where_the_kernel_says_it() {
+        let with = |code| format!("12 (sh) Z 1 12 12 0 -1 4194564{} {code}", " 0".repeat(42));
+        assert_eq!(Stat::parse(with(0x89).as_bytes()).unwrap().signal(), 9);
+        let stat = Stat::parse(with(0x700).as_bytes()).unwrap();
+        assert_eq!((stat.code, stat.signal()), (0x700, 0));
+        assert_eq!(Stat::parse(b"12 (sh) S 1 12 12 0 -1 0").unwrap().code, 0);
+    }
+
+    #[test]
+    fn who_lives_does_not_end() {
         let own = i32::try_from(std::process::id()).unwrap();
-        assert!(!is_killed(own));
+        assert_eq!(ending(own), None);
         assert!(
             describe(own)
                 .unwrap()
                 .starts_with(&format!("process {own} ("))
         );
         assert_eq!(describe(-7), None);
+        assert!(describe_all(&[own; 9]).ends_with("4 more threads"));
+    }
+
+    #[test]
+    fn who_was_not_waited_for_has_ended_with_its_status() {
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "exit 7"])
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        while Stat::of(pid).unwrap().state != 'Z' {
+            std::thread::yield_now();
+        }
+        let status = ExitStatus::from_raw(7 << 8);
+        assert_eq!(ending(pid), Some(Ending::Kept(Some(status))));
+        child.wait().unwrap();
+        assert_eq!(ending(pid), None);
     }
 }

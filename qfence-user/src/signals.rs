@@ -1,6 +1,6 @@
 //! The signals that reach the supervisor, and what to do about each.
 
-use std::{fs, io};
+use std::{collections::VecDeque, fs, io};
 
 use anyhow::{Context, Result};
 use nix::sys::{
@@ -110,6 +110,7 @@ impl Blocked {
         let fd = SignalFd::with_flags(&self.received, flags).context("cannot make a signalfd")?;
         Ok(Signals {
             fd: readable(fd).context("cannot poll a signalfd")?,
+            early: VecDeque::new(),
         })
     }
 }
@@ -117,14 +118,41 @@ impl Blocked {
 /// The signals, as a stream.
 pub struct Signals {
     fd: AsyncFd<SignalFd>,
+    /// What came before there was a command, and is for later.
+    early: VecDeque<Received>,
 }
 
 impl Signals {
+    /// The signal that ends the start, if one has come. To be called last before the command is let go: a key that was
+    /// typed before that may have found no command yet. What is not meant to end anything comes with
+    /// [`Signals::next`].
+    ///
+    /// # Errors
+    /// What reading the signalfd fails with.
+    pub fn end_of_start(&mut self) -> io::Result<Option<Signal>> {
+        while let Some(info) = self.fd.get_mut().read_signal()? {
+            let received = sort(&info);
+            match (received, signal(&info)) {
+                (Received::PassOn(signal), _) | (Received::Shared, Some(signal)) => {
+                    return Ok(Some(signal));
+                }
+                (Received::Stop(_), Some(signal)) => {
+                    self.early.push_back(Received::Stop(Some(signal)));
+                }
+                (other, _) => self.early.push_back(other),
+            }
+        }
+        Ok(None)
+    }
+
     /// Waits for the next signal.
     ///
     /// # Errors
     /// What reading the signalfd fails with.
     pub async fn next(&mut self) -> io::Result<Received> {
+        if let Some(early) = self.early.pop_front() {
+            return Ok(early);
+        }
         loop {
             let mut ready = self.fd.readable_mut().await?;
             let read = ready.try_io(|fd| {
@@ -141,11 +169,13 @@ impl Signals {
     }
 }
 
+fn signal(info: &siginfo) -> Option<Signal> {
+    let number = i32::try_from(info.ssi_signo).ok()?;
+    Signal::try_from(number).ok()
+}
+
 fn sort(info: &siginfo) -> Received {
-    let signal = i32::try_from(info.ssi_signo)
-        .ok()
-        .and_then(|n| Signal::try_from(n).ok());
-    match signal {
+    match signal(info) {
         Some(Signal::SIGCHLD) | None => Received::Child,
         Some(Signal::SIGUSR1) => Received::Reopen,
         // A process sent it, and to this one; or else the kernel did, for a key or a hang-up, to

@@ -4,6 +4,7 @@
 use std::io::{self, Write as _};
 
 use anyhow::{Context, Result, anyhow, bail};
+use nix::unistd::Pid;
 use tokio::{
     io::unix::AsyncFd,
     time::{MissedTickBehavior, interval},
@@ -44,6 +45,12 @@ impl StandIn {
             process: start_apart(&[VERB, "--", fence])?,
             ready: false,
         })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.process.pid()
     }
 
     /// Waits until it follows. Nothing is lost if it is not awaited to its end.

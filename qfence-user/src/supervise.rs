@@ -1,10 +1,6 @@
 //! Runs while the command runs: keeps the policy true to the host, and passes signals on.
 
-use std::{
-    process::ExitStatus,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{process::ExitStatus, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use nix::{
@@ -17,12 +13,12 @@ use crate::{
     aside::Aside,
     audit::auditor::{Auditor, Ended},
     cgroup::Cgroup,
-    child::Child,
+    child::{Child, reap_all_but},
     fence::KILL_PATIENCE,
     follow::Follower,
     integrity::{Integrity, OnDamage},
     job::Job,
-    process,
+    outlast::{Outlast, Verdict},
     signals::{Received, Signals},
 };
 
@@ -49,13 +45,11 @@ pub struct Supervisor {
     pub cgroup: Cgroup,
 }
 
-/// How long a command that was killed gets to end.
-const KILLED_PATIENCE: Duration = Duration::from_secs(10);
-
 impl Supervisor {
     /// Runs until the command has ended, and then calls `end`, which ends what else is in the fence; what
     /// was tried up to there is logged. Returns how it ended, and what there is to say of the log. A command that
-    /// was killed and does not end, as it is stuck in the kernel, is given up.
+    /// was killed and does not end, as it is stuck in the kernel, is given up; of one that has ended and is kept, the
+    /// status is read elsewhere (`outlast.rs`). Both is said.
     ///
     /// # Errors
     /// If the command cannot be waited for, or was ended because the fence was not whole any more. What fails
@@ -71,15 +65,24 @@ impl Supervisor {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
-        // Since when the command is known to have been killed.
-        let mut killed: Option<Instant> = None;
+        let mut outlast = Outlast::new(command);
+        let mut verdict = None;
         // A child that ended before the first signal was read is found here.
         let ended = loop {
             if let Some(ended) = child.try_wait().context("cannot wait for the command")? {
                 break Some(ended);
             }
-            if killed.is_some_and(|killed| killed.elapsed() >= KILLED_PATIENCE) {
-                break None;
+            match verdict.take() {
+                Some(Verdict::WaitOn(words)) => self.aside.say(words),
+                Some(Verdict::Ended(status, words)) => {
+                    self.aside.say(words);
+                    break Some(status);
+                }
+                Some(Verdict::GiveUp(words)) => {
+                    self.aside.say(words);
+                    break None;
+                }
+                None => {}
             }
             tokio::select! {
                 received = self.signals.next() => match received.context("cannot read signals")? {
@@ -95,6 +98,7 @@ impl Supervisor {
                         self.aside.report(job.look());
                     }
                     Received::Child => {
+                        reap_all_but(&job.children());
                         self.aside.report(job.look());
                     }
                     Received::Reopen => self.auditor.reopen(),
@@ -110,9 +114,8 @@ impl Supervisor {
                         ended_for_damage = true;
                         self.end_all(command);
                     }
-                    if process::is_killed(command.as_raw()) {
-                        killed.get_or_insert_with(Instant::now);
-                    }
+                    reap_all_but(&job.children());
+                    verdict = outlast.look();
                     self.policy.tick(&mut self.aside).await;
                     self.aside.report(job.look());
                 }

@@ -11,6 +11,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -24,6 +25,7 @@ const FORGET: u32 = 2;
 const GETATTR: u32 = 3;
 const OPEN: u32 = 14;
 const READ: u32 = 15;
+const FLUSH: u32 = 25;
 const INIT: u32 = 26;
 const INTERRUPT: u32 = 36;
 const BATCH_FORGET: u32 = 42;
@@ -50,6 +52,11 @@ pub struct Fuse {
 impl Fuse {
     /// Mounts one, for all users to read.
     pub fn new() -> Result<Self> {
+        Self::with_slow_close(Duration::ZERO)
+    }
+
+    /// The same, where it takes a while to close the file.
+    pub fn with_slow_close(duration: Duration) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("qfence-fuse-").tempdir()?;
         workspace::make_readable(dir.path())?;
         let device = OpenOptions::new().read(true).write(true).open("/dev/fuse");
@@ -69,7 +76,7 @@ impl Fuse {
         .context("mount a file system of FUSE")?;
         let reads = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&reads);
-        thread::spawn(move || serve(device, &count));
+        thread::spawn(move || serve(device, &count, duration));
         Ok(Self {
             dir,
             reads,
@@ -128,7 +135,7 @@ fn abort(point: &Path) -> Result<()> {
     Ok(())
 }
 
-fn serve(mut device: File, reads: &AtomicUsize) {
+fn serve(mut device: File, reads: &AtomicUsize, flush: Duration) {
     let mut buffer = vec![0; 1 << 20];
     // It ends with the connection.
     while let Ok(length) = device.read(&mut buffer) {
@@ -143,6 +150,10 @@ fn serve(mut device: File, reads: &AtomicUsize) {
             READ => {
                 reads.fetch_add(1, Ordering::Relaxed);
                 continue;
+            }
+            FLUSH => {
+                thread::sleep(flush);
+                Ok(Vec::new())
             }
             FORGET | BATCH_FORGET | INTERRUPT => continue,
             _ => Err(ENOSYS),

@@ -13,7 +13,7 @@ use nix::{
         prctl,
         signal::{SigSet, SigmaskHow, Signal, sigprocmask},
     },
-    unistd::{dup2_stdin, pipe2, setsid},
+    unistd::{Pid, dup2_stdin, pipe2, setsid},
 };
 use tokio::net::unix::pipe;
 
@@ -83,6 +83,12 @@ pub fn start_apart(arguments: &[&str]) -> Result<Apart> {
 }
 
 impl Apart {
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.child.pid()
+    }
+
     /// Waits for its first word. Nothing is lost if it is not awaited to its end.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read as _},
+    mem,
     os::{fd::AsFd as _, unix::process::ExitStatusExt},
     process::ExitStatus,
 };
@@ -111,6 +112,35 @@ impl Child {
             kill(self.pid, Signal::SIGKILL)?;
         }
         Ok(())
+    }
+}
+
+/// How many children that have ended are reaped at a time.
+const AT_A_TIME: usize = 4096;
+
+/// Reaps the children of this process that have ended, but for those in `kept`: a process in the fence can make
+/// children of this process (CLONE_PARENT), of which nobody else takes notice.
+///
+/// One of `kept` that has ended and was not waited for may hide the others: they are for another time.
+pub fn reap_all_but(kept: &[Pid]) {
+    for _ in 0..AT_A_TIME {
+        // Not nix's: that fails for one that was ended by a real-time signal, and does not say which one it is.
+        // SAFETY: a struct of integers and addresses, for which zero is a value.
+        let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
+        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+        // SAFETY: the kernel writes one such struct.
+        let waited = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) };
+        if waited != 0 {
+            return;
+        }
+        // SAFETY: waitid fills in what SIGCHLD has, and leaves zeros if there is nobody.
+        let pid = unsafe { info.si_pid() };
+        if pid <= 0 || kept.contains(&Pid::from_raw(pid)) {
+            return;
+        }
+        let flags = libc::WNOHANG | libc::__WALL;
+        // SAFETY: null is for who does not want the status.
+        unsafe { libc::waitpid(pid, std::ptr::null_mut(), flags) };
     }
 }
 

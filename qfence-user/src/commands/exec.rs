@@ -36,6 +36,7 @@ use crate::{
     identity::{self, Identity, Sudo},
     inherited,
     integrity::Integrity,
+    interruptible::Interrupted,
     kernel::{Attempts, Kernel, Maps, Settings},
     metrics::{address::Listener, serve::Server},
     nested,
@@ -274,7 +275,7 @@ async fn supervise(
     sinks: Vec<(String, Box<dyn Sink>)>,
     blocked: Blocked,
 ) -> Result<(u8, Option<Ended>)> {
-    let signals = blocked.receive()?;
+    let mut signals = blocked.receive()?;
     // The command may stop the terminal.
     let aside = say::never_wait()?;
     let limits = Lifted::lift()?;
@@ -391,6 +392,11 @@ async fn supervise(
         say(format_args!("{error:#}"));
     }
 
+    if let Some(signal) = signals.end_of_start().context("cannot read signals")? {
+        // Dropped, what waits to be let go ends.
+        let what = "for the start of the command".to_owned();
+        return Err(Interrupted { signal, what }.into());
+    }
     let child = match starting.go() {
         Ok(child) => child,
         Err(StartError::Failed(error)) => return Err(error),
@@ -422,18 +428,8 @@ async fn supervise(
             fence.empty();
         }
     };
-    let command = child.pid();
     let (ended, audit) = supervisor.run(child, end_the_rest).await?;
-    let status = match ended {
-        Some(ended) => exit::of_command(ended),
-        None => {
-            say(format_args!(
-                "error: the command was killed and does not end: process {command} is stuck in the kernel"
-            ));
-            exit::FAILED
-        }
-    };
-    Ok((status, Some(audit)))
+    Ok((ended.map_or(exit::FAILED, exit::of_command), Some(audit)))
 }
 
 fn fail(error: &StartError, status: u8) -> u8 {

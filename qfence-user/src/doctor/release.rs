@@ -11,6 +11,9 @@ pub struct Version(pub u32, pub u32);
 impl Version {
     /// The first that keeps a socket's cgroup of version 2 apart from its class of version 1.
     pub const SOCKETS_KEEP_THEIR_CGROUP: Self = Self(5, 15);
+    /// The first whose /proc/PID/stat has how a process ends before its first thread has come to that (`do_task_stat`
+    /// in fs/proc/array.c).
+    pub const STAT_TELLS_THE_END_OF_ALL: Self = Self(5, 17);
 }
 
 /// Storage of sockets in programs of cgroups, the youngest of what the programs cannot do without.

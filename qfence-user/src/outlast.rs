@@ -1,0 +1,114 @@
+//! A command that is ending and cannot be waited for yet: how long that goes on without a word, and what follows.
+
+use std::{
+    mem,
+    process::ExitStatus,
+    time::{Duration, Instant},
+};
+
+use nix::unistd::Pid;
+
+use crate::process::{self, Ending};
+
+/// How long a command may take to end without a word.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is to be said of a command that takes longer, and done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is waited for.
+    WaitOn(String),
+    /// It has ended with this status, whoever keeps it.
+    Ended(ExitStatus, String),
+    /// It is given up.
+    GiveUp(String),
+}
+
+/// The end of a command, as far as it has come.
+#[derive(Debug)]
+pub struct Outlast {
+    command: Pid,
+    /// Since when it is known to be ending, and whether that is by SIGKILL.
+    since: Option<(Instant, bool)>,
+    told: bool,
+}
+
+impl Outlast {
+    /// That of a command, which nobody has waited for.
+    #[must_use]
+    pub fn new(command: Pid) -> Self {
+        Self {
+            command,
+            since: None,
+            told: false,
+        }
+    }
+
+    /// What is to be said and done now; to be called every now and then.
+    pub fn look(&mut self) -> Option<Verdict> {
+        let pid = self.command.as_raw();
+        let ending = process::ending(pid);
+        if !self.is_overdue(ending, Instant::now()) {
+            return None;
+        }
+        let keepers = || process::describe_keepers(pid);
+        match ending? {
+            Ending::Killed => Some(Verdict::GiveUp(format!(
+                "error: the command was killed and does not end: {}",
+                keepers()
+            ))),
+            Ending::Kept(Some(status)) => Some(Verdict::Ended(
+                status,
+                format!(
+                    "the command has ended ({status}), and is kept: {}",
+                    keepers()
+                ),
+            )),
+            Ending::Kept(None) => Some(Verdict::GiveUp(format!(
+                "error: the command has ended, and its status cannot be read: {}",
+                keepers()
+            ))),
+            Ending::Leaving => (!mem::replace(&mut self.told, true)).then(|| {
+                let keepers = keepers();
+                Verdict::WaitOn(format!(
+                    "the command is ending and has not ended: {keepers}; waiting for it"
+                ))
+            }),
+        }
+    }
+
+    /// Whether it has been ending like that for long.
+    fn is_overdue(&mut self, ending: Option<Ending>, now: Instant) -> bool {
+        let Some(ending) = ending else {
+            self.since = None;
+            return false;
+        };
+        let killed = ending == Ending::Killed;
+        let (since, _) = match self.since {
+            Some(since) if since.1 == killed => since,
+            _ => *self.since.insert((now, killed)),
+        };
+        now.duration_since(since) >= PATIENCE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_begins_anew_with_another_end() {
+        let mut outlast = Outlast::new(Pid::this());
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        assert!(!outlast.is_overdue(Some(Ending::Leaving), at(0)));
+        // The first thread has ended, and others have not.
+        assert!(outlast.is_overdue(Some(Ending::Kept(None)), at(10)));
+        assert!(!outlast.is_overdue(Some(Ending::Killed), at(11)));
+        assert!(!outlast.is_overdue(Some(Ending::Killed), at(20)));
+        assert!(outlast.is_overdue(Some(Ending::Killed), at(21)));
+        assert!(!outlast.is_overdue(None, at(22)));
+        assert!(!outlast.is_overdue(Some(Ending::Killed), at(23)));
+        assert_eq!(outlast.look(), None);
+    }
+}

@@ -1,0 +1,77 @@
+//! A signal that comes while `exec` starts ends the start: the command is not there yet, so that it cannot have got it.
+
+use anyhow::{Result, ensure};
+use nix::sys::signal::Signal;
+use tests::{
+    fence::{Fence, qfence},
+    job::ensure_ended,
+    job::launch,
+    remains,
+    run::{to_end, wait_until, without_sudo},
+    terminal::{CTRL_C, PROMPT, Terminal},
+};
+
+/// Runs a command whose supervisor gets a signal as it enters a call, from the kernel like a key's.
+fn start(fence: &Fence, call: &str, signal: Option<Signal>) -> Result<tests::run::Ended> {
+    let mut command = std::process::Command::new("strace");
+    command.args(["-qq", "-o", "/dev/null", "-e"]);
+    command.arg(format!("trace={call}"));
+    if let Some(signal) = signal {
+        let name = &signal.as_str()[3..];
+        command.args(["-e", &format!("inject={call}:signal={name}:when=1")]);
+    }
+    command.arg(qfence()?);
+    command.args(["exec", "--name", fence.name(), "--log", "none"]);
+    command.args(["--user", "nobody", "--", "echo", "ran"]);
+    without_sudo(&mut command);
+    to_end(command)
+}
+
+#[test]
+fn a_signal_during_the_start_ends_it() -> Result<()> {
+    // Of the first thread, the first of these calls are after the signals are blocked, and before the command.
+    for call in ["bpf", "clone3"] {
+        let fence = Fence::new("signalled")?;
+        let ended = start(&fence, call, None)?;
+        ensure!(
+            ended.code() == Some(0) && ended.stdout == "ran\n",
+            "{ended:?}"
+        );
+        for signal in [
+            Signal::SIGINT,
+            Signal::SIGTERM,
+            Signal::SIGHUP,
+            Signal::SIGQUIT,
+        ] {
+            let fence = Fence::new("signalled")?;
+            let ended = start(&fence, call, Some(signal))?;
+            ensure!(
+                ended.code() == Some(128 + signal as i32),
+                "{call} {signal}: {ended:?}"
+            );
+            ensure!(ended.stdout.is_empty(), "{call} {signal}: {ended:?}");
+            ensure!(
+                ended.stderr.contains("has ended the wait for the start"),
+                "{ended:?}"
+            );
+            remains::ensure_none(fence.name())?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn ctrl_c_is_not_lost_whenever_it_is_typed() -> Result<()> {
+    let mut terminal = Terminal::start()?;
+    for _ in 0..5 {
+        let fence = Fence::new("typed")?.with(&["--user", "nobody"]);
+        let cgroup = remains::cgroup(fence.name())?;
+        launch(&mut terminal, &fence, "sleep 20")?;
+        // The signals are blocked, and the command is not there.
+        wait_until("it begins", || Ok(cgroup.exists()))?;
+        terminal.press(CTRL_C)?;
+        terminal.expect(PROMPT)?;
+        ensure_ended(&mut terminal, &fence, 130)?;
+    }
+    Ok(())
+}
