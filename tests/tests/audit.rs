@@ -459,7 +459,7 @@ fn a_read_of_a_process_that_does_not_end_holds_up_neither_the_record_nor_the_end
     let mut shell = Shell::start(fence.command(&world.host, "bash"))?;
     let attempt = |shell: &mut Shell, port: u16| -> Result<()> {
         shell.tell(&format!(
-            "(echo >/dev/udp/127.0.0.1/{port}) 2>/dev/null; echo done"
+            "{{ echo >/dev/udp/127.0.0.1/{port}; }} 2>/dev/null; echo done"
         ))?;
         assert_eq!(shell.next_line()?, "done");
         wait_until("it is on record", || {
