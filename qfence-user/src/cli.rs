@@ -279,8 +279,8 @@ pub struct Exec {
     /// Where refusals are logged beside the fence's own record; more than one can be given
     ///
     /// A file is appended to, and opened anew when this process gets SIGUSR1; it may be a device or a FIFO that
-    /// somebody reads. A symbolic link is followed if it and its directory are root's or yours who called
-    /// sudo. `syslog` is the daemon at /dev/log, by RFC 5424. Text or JSON can be chosen for each:
+    /// somebody reads. A symbolic link is followed if it and its directory are root's, for the command may
+    /// run as who called sudo. `syslog` is the daemon at /dev/log, by RFC 5424. Text or JSON can be chosen for each:
     /// text:PATH, json:PATH, json:stderr.
     #[arg(
         long,

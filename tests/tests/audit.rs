@@ -430,7 +430,7 @@ fn whoever_executes_another_program_is_not_named_as_the_one_before() -> Result<(
     let other = dir.path().join("other");
     fs::copy("/bin/bash", &other)?;
     let fence = Fence::new("another")?.with(&["--user", "nobody"]);
-    let again = "for number in {1..50}; do echo >/dev/udp/127.0.0.1/9; done; sleep 2.5";
+    let again = "for number in {1..50}; do echo >/dev/udp/127.0.0.1/9; done; sleep 2.5; true";
     let script = format!(
         "{{ echo >/dev/udp/127.0.0.1/9; exec {} -c '{again}'; }} 2>/dev/null",
         other.display()
@@ -459,7 +459,7 @@ fn a_read_of_a_process_that_does_not_end_holds_up_neither_the_record_nor_the_end
     let mut shell = Shell::start(fence.command(&world.host, "bash"))?;
     let attempt = |shell: &mut Shell, port: u16| -> Result<()> {
         shell.tell(&format!(
-            "(echo >/dev/udp/127.0.0.1/{port}) 2>/dev/null; echo done"
+            "{{ echo >/dev/udp/127.0.0.1/{port}; }} 2>/dev/null; echo done"
         ))?;
         assert_eq!(shell.next_line()?, "done");
         wait_until("it is on record", || {

@@ -275,12 +275,27 @@ fn a_log_goes_through_no_link_that_others_can_have_made() -> Result<()> {
     symlink(&precious, home.join("roots"))?;
     let second = shared.join("second");
     fs::hard_link(&precious, &second)?;
-    for (log, said) in [
-        (&theirs, "is a symbolic link that others"),
-        (&home.join("roots"), "is a symbolic link that others"),
-        (&second, "is a file with more than one name"),
+    // One that leads to what is not there yet, in a directory of theirs.
+    let missing = dir.path().join("missing");
+    let dangling = home.join("dangling");
+    symlink(&missing, &dangling)?;
+    std::os::unix::fs::lchown(&dangling, Some(NOBODY.uid), Some(NOBODY.gid))?;
+    fs::hard_link(&precious, home.join("second"))?;
+    // The command runs as who called sudo as a rule: they are others as well.
+    for (log, sudo, said) in [
+        (&theirs, false, "is a symbolic link that others"),
+        (&theirs, true, "is a symbolic link that others"),
+        (&home.join("roots"), false, "is a symbolic link that others"),
+        (&home.join("roots"), true, "is a symbolic link that others"),
+        (&dangling, true, "is a symbolic link that others"),
+        (&second, false, "is a file with more than one name"),
+        (
+            &home.join("second"),
+            true,
+            "is a file with more than one name",
+        ),
     ] {
-        let ended = exec_with_log(log, false)?;
+        let ended = exec_with_log(log, sudo)?;
         assert_eq!((ended.code(), &*ended.stdout), (Some(125), ""), "{ended:?}");
         assert!(ended.stderr.contains(said), "{ended:?}");
     }
@@ -292,14 +307,15 @@ fn a_log_goes_through_no_link_that_others_can_have_made() -> Result<()> {
     assert_eq!(ended.code(), Some(125), "{ended:?}");
     assert!(ended.stderr.contains("is another user's"), "{ended:?}");
 
-    // The controls: theirs will do when it is they who called sudo, and root's own always will.
+    assert!(!missing.exists());
+
+    // The controls: a file of theirs will do when it is they who called sudo, and root's own always will.
     let roots = shared.join("roots");
     symlink(dir.path().join("log"), &roots)?;
     let fresh = shared.join("fresh");
     for (log, sudo) in [
-        (theirs.as_path(), true),
-        (&home.join("roots"), true),
-        (&file, true),
+        (file.as_path(), true),
+        (&home.join("new"), true),
         (&roots, false),
         (&fresh, false),
         (Path::new("/dev/null"), false),

@@ -89,6 +89,13 @@ impl Processes {
         }
     }
 
+    /// Gets ready: whoever tries something may be gone soon after.
+    pub fn prepare(&self) {
+        if let Some(proc) = &self.proc {
+            self.stats.prepare(proc);
+        }
+    }
+
     /// Where to say which process the command is.
     #[must_use]
     pub fn command(&self) -> Arc<OnceLock<ProcessId>> {
@@ -130,25 +137,25 @@ impl Processes {
     fn look_at(&mut self, proc: Option<PathBuf>, pid: u32, boot_ns: u64) -> Option<Process> {
         let proc = proc?;
         let directory = Directory::new(&proc, pid);
+        let executable = directory.executable();
+        let cgroup_path = directory.cgroup();
+        let netns = directory.netns();
+        // Last: who has the number now had it since that moment, or it is another's.
         let stat = self.stats.of(&proc, pid)?;
         if stat.id.is_younger_than(boot_ns) {
             return None;
         }
-        let executable = directory.executable();
         let command = self.command.get().copied();
         let is_qemu = |qemu: &Qemu| {
             let executable = executable.as_deref();
-            executable
-                .is_some_and(|executable| qemu.is(command, &proc, &self.stats, &stat, executable))
+            executable.is_some_and(|executable| {
+                qemu.is(command, &proc, &self.stats, &stat, executable)
+                    // More was read of it.
+                    && self.stats.of(&proc, pid).map(|stat| stat.id) == Some(stat.id)
+            })
         };
         let guest = self.guest.clone();
         let guest = guest.filter(|_| self.qemu.as_ref().is_some_and(is_qemu));
-        let cgroup_path = directory.cgroup();
-        let netns = directory.netns();
-        // It may have ended meanwhile, and its number be another's.
-        if self.stats.of(&proc, pid).map(|stat| stat.id) != Some(stat.id) {
-            return None;
-        }
         Some(Process {
             id: Some(stat.id),
             has_changed: false,

@@ -85,6 +85,7 @@ impl Reader {
     /// If the record cannot be written.
     pub fn new(sources: Sources, fence: Arc<str>) -> Result<Self> {
         let (keeper, last) = Keeper::open(sources.kept)?;
+        sources.processes.prepare();
         Ok(Self {
             attempts: sources.attempts,
             maps: sources.maps,

@@ -69,9 +69,18 @@ struct Helper {
 }
 
 impl Stats {
-    /// Reads them in a helper process, which is started when it is needed.
+    /// Reads them in a helper process, which is started by [`Stats::prepare`], or when it is needed.
     pub(super) fn apart() -> Self {
         Self(RefCell::new(Way::Apart(Apart::default())))
+    }
+
+    /// Starts the helper, if there is to be one. What fails is said when it is needed.
+    pub(super) fn prepare(&self, proc: &Path) {
+        if let Way::Apart(apart) = &mut *self.0.borrow_mut()
+            && apart.helper.is_none()
+        {
+            apart.helper = Helper::start(proc).ok();
+        }
     }
 
     /// That of a process; `None` if there is none, or if that cannot be told.

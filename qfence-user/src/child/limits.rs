@@ -12,8 +12,6 @@ use nix::{
     unistd::write,
 };
 
-use crate::say::say;
-
 /// Maps count against the first before Linux 5.11. What passes the others gets SIGXFSZ or SIGXCPU, by a log that a process
 /// in the fence makes longer or by what that makes the supervisor do.
 const LIMITS: [Resource; 3] = [
@@ -35,6 +33,8 @@ pub struct Lifted {
     limits: [(u64, u64); LIMITS.len()],
     /// What was in [`OOM`], if it is another now, and how many bytes that is.
     oom: Option<([u8; NEVER.len()], usize)>,
+    /// Why the kernel does not spare this process.
+    unspared: Option<i32>,
 }
 
 impl Lifted {
@@ -45,13 +45,21 @@ impl Lifted {
     /// If they cannot be read. That a limit cannot be lifted matters if it is met, which the kernel says.
     pub fn lift() -> Result<Self> {
         let limits = lift_limits()?;
-        let oom = spare().unwrap_or_else(|error| {
-            say(format_args!(
-                "warning: the kernel may end the supervisor when memory is short, as it cannot be told not to: {error}"
-            ));
-            None
-        });
-        Ok(Self { limits, oom })
+        let (oom, unspared) = match spare() {
+            Ok(before) => (before, None),
+            Err(error) => (None, error.raw_os_error()),
+        };
+        Ok(Self {
+            limits,
+            oom,
+            unspared,
+        })
+    }
+
+    /// Why the kernel may choose this process when memory is short: in a container root may have no CAP_SYS_RESOURCE.
+    #[must_use]
+    pub fn why_unspared(&self) -> Option<io::Error> {
+        self.unspared.map(io::Error::from_raw_os_error)
     }
 
     /// Gives them back to this process, a child before it executes the command: by system calls alone, and as root.

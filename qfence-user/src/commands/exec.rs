@@ -279,6 +279,14 @@ async fn supervise(
     // The command may stop the terminal.
     let aside = say::never_wait()?;
     let limits = Lifted::lift()?;
+    if let Some(error) = limits.why_unspared() {
+        step(
+            options,
+            format_args!(
+                "the kernel may end this process when memory is short, as it cannot be told not to: {error}"
+            ),
+        );
+    }
 
     let trace = options.verbose >= 2;
     let settings = Settings {

@@ -42,25 +42,34 @@ const MOST_LINKS: usize = 40;
 /// How often what turns up or goes at the same moment is looked at anew.
 const MOST_TRIES: usize = 16;
 
-/// Whose links are followed: root's, and those of the user who called sudo.
+/// Whose links are followed, and whose files are taken in a directory that everybody can write to.
 #[derive(Clone, Debug)]
-pub struct Trusted(Vec<u32>);
+pub struct Trusted {
+    /// Root. The links of nobody else: the command runs as who called sudo as a rule, so what is theirs a process in the
+    /// fence can have made, also between one opening and the next.
+    root: u32,
+    /// Who called sudo.
+    caller: Option<u32>,
+}
 
 impl Trusted {
-    /// Root, and who called sudo as the environment says: who may say which file is written to.
+    /// Root, and who called sudo as the environment says.
     #[must_use]
     pub fn from_env() -> Self {
         let sudo = Sudo::from_env().uid.and_then(|uid| uid.parse().ok());
-        Self([geteuid().as_raw()].into_iter().chain(sudo).collect())
+        Self {
+            root: geteuid().as_raw(),
+            caller: sudo,
+        }
     }
 
-    fn has(&self, user: u32) -> bool {
-        self.0.contains(&user)
+    fn owns_files(&self, user: u32) -> bool {
+        user == self.root || Some(user) == self.caller
     }
 
-    /// Whether nobody else has put anything into a directory.
+    /// Whether nobody but root has put anything into a directory.
     fn keep(&self, directory: &FileStat) -> bool {
-        self.has(directory.st_uid) && directory.st_mode & FOR_OTHERS == 0
+        directory.st_uid == self.root && directory.st_mode & FOR_OTHERS == 0
     }
 }
 
@@ -166,14 +175,14 @@ impl<'a> Walk<'a> {
             return Err(Errno::ELOOP.into());
         }
         let directory = fstat(&self.directory)?;
-        let made_by_them = self.trusted.has(link.st_uid) && self.trusted.has(directory.st_uid);
+        let made_by_root = [link.st_uid, directory.st_uid] == [self.trusted.root; 2];
         // Others can give a link a second name where they can write, and it is still the owner's.
-        let is_there_for_them = link.st_nlink == 1 || self.trusted.keep(&directory);
-        if !(made_by_them && is_there_for_them) {
+        let is_there_for_root = link.st_nlink == 1 || self.trusted.keep(&directory);
+        if !(made_by_root && is_there_for_root) {
             return Err(self.refusal(
                 name,
-                "is a symbolic link that others than root and the user who called sudo can have made: it is \
-                 not followed. Give the path that it leads to",
+                "is a symbolic link that others than root can have made: it is not followed. Give the path that it \
+                 leads to",
             ));
         }
         let target = PathBuf::from(readlinkat(&self.directory, name)?);
@@ -234,7 +243,7 @@ impl<'a> Walk<'a> {
 
     /// A file where others can put theirs.
     fn check_shared(&self, name: &OsStr, directory: &FileStat, found: &FileStat) -> io::Result<()> {
-        let is_theirs = self.trusted.has(found.st_uid) || found.st_uid == directory.st_uid;
+        let is_theirs = self.trusted.owns_files(found.st_uid) || found.st_uid == directory.st_uid;
         if directory.st_mode & FOR_ALL != 0 && !is_theirs {
             return Err(self.refusal(
                 name,
@@ -295,7 +304,11 @@ mod tests {
         fs::create_dir(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         let owner = geteuid().as_raw();
-        (dir, path, Trusted(vec![owner, 0]), Trusted(vec![owner + 1]))
+        let trusted = |root| Trusted {
+            root,
+            caller: Some(owner),
+        };
+        (dir, path, trusted(owner), trusted(owner + 1))
     }
 
     #[test]
