@@ -11,8 +11,9 @@
 //! sockets are told by their next datagram.
 //!
 //! Of MPTCP the ways to the peer are ended, which are connections of TCP; the kernel has no end for the
-//! whole (`mptcp_diag_handler` in net/mptcp/mptcp_diag.c). Nothing is carried any more, and a new way
-//! is judged like any other, but the owner is not told before net.mptcp.close_timeout, a minute.
+//! whole (`mptcp_diag_handler` in net/mptcp/mptcp_diag.c). Unless the peer has opened a way, nothing is
+//! carried any more, and a new way is judged like any other, but the owner is not told before
+//! net.mptcp.close_timeout, a minute.
 //!
 //! The kernel waits for the lock of a socket before it ends its connection, and nothing ends that wait but whoever
 //! has the lock: a process of the fence that receives into memory which somebody else has to fill (FUSE,
@@ -23,8 +24,10 @@
 //! (`sock_diag_mutex` in net/core/sock_diag.c), so that all others then wait with it.
 //!
 //! What is not found: sockets in a network namespace that no process of the fence is in any more, nor
-//! the caller; and a way of MPTCP that the peer opened to a connection from inside, if the fence's own
-//! way has ended.
+//! the caller; and a way of MPTCP that the peer opened to a connection from inside. Such a way came in to a listener
+//! (the fence has to listen by MPTCP on the port that its connection has), so that it has no owner. It stands when the
+//! fence's own ways are ended and is not named, and the connection goes on by it for as long as both ends like. Where
+//! the peer is the host itself, its packets are judged, and the way does not come to be.
 
 mod diag;
 mod helper;
