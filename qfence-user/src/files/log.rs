@@ -360,8 +360,8 @@ mod tests {
         let by_number = format!("/proc/self/fd/{}", log.as_raw_fd());
         append(Path::new(&by_number), &trusted).unwrap();
         assert_eq!(fs::read_to_string(logs.join("log")).unwrap(), "line\n");
-        assert!(open_to_append(&logs, &trusted).is_err());
-        assert!(open_to_append(Path::new("/"), &trusted).is_err());
-        assert!(open_to_append(&logs.join("no/such"), &trusted).is_err());
+        assert!(open_to_append(&logs, &trusted, || {}).is_err());
+        assert!(open_to_append(Path::new("/"), &trusted, || {}).is_err());
+        assert!(open_to_append(&logs.join("no/such"), &trusted, || {}).is_err());
     }
 }
