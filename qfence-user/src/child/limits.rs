@@ -45,7 +45,7 @@ impl Lifted {
     /// If they cannot be read. That a limit cannot be lifted matters if it is met, which the kernel says.
     pub fn lift() -> Result<Self> {
         let limits = lift_limits()?;
-        let (oom, unspared) = match spare() {
+        let (oom, unspared) = match spare(NEVER) {
             Ok(before) => (before, None),
             Err(error) => (None, error.raw_os_error()),
         };
@@ -96,18 +96,40 @@ pub fn lift_limits() -> Result<[(u64, u64); LIMITS.len()]> {
     Ok(limits)
 }
 
-/// Has the kernel spare this process; returns what was there before if it was another word.
-fn spare() -> io::Result<Option<([u8; NEVER.len()], usize)>> {
+/// Has the kernel choose this process as `word` says; returns what was there before if it was another word.
+fn spare(word: &str) -> io::Result<Option<([u8; NEVER.len()], usize)>> {
     let path = OOM.to_str().map_err(io::Error::other)?;
     let text = fs::read_to_string(path)?;
     let before = text.trim_end();
-    if before == NEVER {
+    if before == word {
         return Ok(None);
     }
-    let mut word = [0; NEVER.len()];
-    word.get_mut(..before.len())
+    let mut kept = [0; NEVER.len()];
+    kept.get_mut(..before.len())
         .ok_or(io::ErrorKind::InvalidData)?
         .copy_from_slice(before.as_bytes());
-    fs::write(path, NEVER)?;
-    Ok(Some((word, before.len())))
+    fs::write(path, word)?;
+    Ok(Some((kept, before.len())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_there_before_is_given_back() {
+        let now = || fs::read_to_string(OOM.to_str().unwrap()).unwrap();
+        let before = now();
+        // More everybody may have.
+        let oom = spare("900").unwrap();
+        assert_eq!(now(), "900\n");
+        let lifted = Lifted {
+            limits: LIMITS.map(|resource| getrlimit(resource).unwrap()),
+            oom,
+            unspared: None,
+        };
+        lifted.restore().unwrap();
+        assert_eq!(now(), before);
+        assert!(spare(before.trim_end()).unwrap().is_none());
+    }
 }
