@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::{files::bounded, programs::FileId};
 
 /// More than /proc/PID/stat has: numbers, and a name of 64 bytes at most.
-pub(super) const STAT: u64 = 4096;
+pub(super) const STAT: usize = 4096;
 
 /// As much of /proc/PID/cgroup as is read: some twenty paths of cgroups.
 const CGROUP: u64 = 64 * 1024;
@@ -70,7 +70,7 @@ impl Directory {
 
     /// The text of that, with the same caveat.
     pub(super) fn stat_text(&self) -> Option<Vec<u8>> {
-        bounded::read(&self.0.join("stat"), STAT).ok()
+        bounded::read(&self.0.join("stat"), STAT as u64).ok()
     }
 
     /// The path of its executable: the kernel's, which a process can have set to another file that it may execute

@@ -168,7 +168,7 @@ impl Helper {
                 Err(errno) => return Err(errno.into()),
             }
         }
-        let mut answer = [0; proc::STAT as usize + 4];
+        let mut answer = [0; proc::STAT + 4];
         let count = read(&self.socket, &mut answer)?;
         match answer
             .get(..count)
