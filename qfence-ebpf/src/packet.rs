@@ -63,8 +63,8 @@ pub(crate) fn judge_egress(ctx: &SkBuffContext) -> i32 {
     } = judge::<EGRESS>(&to, || whole_socket(ctx.skb.skb));
     trace::<EGRESS, _>(ctx, &to, outcome, verdict);
     tally_packet(outcome, Class::of(to.protocol), true, length);
-    let goes_to_host = path == Path::Loopback && to.protocol == Protocol::UDP;
-    if goes_to_host && !is_reply && outcome != Outcome::Refused {
+    let goes_to_host = path == Path::Loopback || verdict.has(MANY);
+    if goes_to_host && to.protocol == Protocol::UDP && !is_reply && outcome != Outcome::Refused {
         peers::note_asked(whole_socket(ctx.skb.skb), to.address, to.port);
     }
     if outcome == Outcome::Sent {

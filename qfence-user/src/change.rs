@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
-use qfence_common::{Action, Path as Way, Protocol};
+use qfence_common::{Action, Path as Way, Protocol, verdict::MANY};
 
 use crate::{
     compile::{Compiled, compile},
@@ -30,13 +30,15 @@ impl Changed {
     /// Whether it refuses what a connection that stands sends.
     #[must_use]
     pub fn denies(&self, connection: &Connection) -> bool {
-        // Of TCP what goes on with a connection is not judged; every other packet is, by the new policy.
+        // Of TCP what goes on with a connection is not judged; every other packet is, by the new policy. But of what goes
+        // to many the host gets its copy before.
         let to = connection.remote;
         let verdict = self
             .compiled
             .decide(Way::Address, Protocol::TCP, to.ip(), to.port());
         let is_tcp = connection.protocol == Protocol::TCP;
-        is_tcp && verdict.action() == Action::Deny && !self.policy.monitor
+        let is_copied = to.is_ipv4() && verdict.has(MANY);
+        (is_tcp || is_copied) && verdict.action() == Action::Deny && !self.policy.monitor
     }
 }
 

@@ -346,3 +346,30 @@ fn an_answer_from_another_address_is_an_answer() -> Result<()> {
     }
     inside.tell("exit")
 }
+
+/// A group gets its copies before egress, where a connected socket is judged: so `set` ends the socket.
+#[test]
+fn a_socket_that_is_connected_to_a_group_is_ended() -> Result<()> {
+    let world = World::new()?;
+    let _internet = Listeners::everywhere(&world.internet, PORT)?;
+    let fence = Fence::new("group")?.with(&["--user", "nobody", "--monitor"]);
+    let mut inside = Shell::start(fence.command(&world.host, "sh"))?;
+    let program = probe::program()?.display().to_string();
+    let (group, other) = (
+        format!("udp/239.1.2.3/{PORT}"),
+        format!("udp/{SERVER_V4}/{PORT}"),
+    );
+    inside.tell(&format!("{program} --hold {group} {other}"))?;
+    for expected in [
+        format!("{group} held"),
+        format!("{other} held"),
+        "holding".into(),
+    ] {
+        assert_eq!(inside.next_line()?, expected);
+    }
+    set(&world, &fence, &["--enforce"])?;
+    assert_eq!(inside.next_line()?, format!("{group} ended ECONNABORTED"));
+    inside.tell("")?;
+    assert_eq!(inside.next_line()?, format!("{other} stands"), "control");
+    Ok(())
+}
