@@ -3,9 +3,12 @@
 use std::{
     mem,
     process::ExitStatus,
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    thread,
     time::{Duration, Instant},
 };
 
+use anyhow::{Context as _, Result};
 use nix::unistd::Pid;
 
 use crate::process::{self, Ending};
@@ -24,9 +27,58 @@ pub enum Verdict {
     GiveUp(String),
 }
 
+/// How often is looked.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// A thread that looks at a command as long as this lives.
+///
+/// A thread, since the state of a process can take for ever to read: whoever reads it may have to close the process's
+/// files, of which one can be of a file system that never answers (`do_task_stat` in fs/proc/array.c drops the last
+/// reference to its memory). The end of this process then waits for that, and nothing else does.
+#[derive(Debug)]
+pub struct Watch {
+    verdicts: Receiver<Verdict>,
+    /// Dropped with this, which ends the thread.
+    _alive: Sender<()>,
+}
+
+impl Watch {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// If there can be no thread.
+    pub fn start(command: Pid) -> Result<Self> {
+        let (found, verdicts) = channel();
+        let (alive, end) = channel::<()>();
+        thread::Builder::new()
+            .name("qfence-outlast".into())
+            .spawn(move || {
+                let mut outlast = Outlast::new(command);
+                while end.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
+                    if let Some(verdict) = outlast.look()
+                        && found.send(verdict).is_err()
+                    {
+                        break;
+                    }
+                }
+            })
+            .context("cannot start the thread that looks at the command")?;
+        Ok(Self {
+            verdicts,
+            _alive: alive,
+        })
+    }
+
+    /// What there is to say and to do, if it has come to that.
+    #[must_use]
+    pub fn verdict(&self) -> Option<Verdict> {
+        self.verdicts.try_recv().ok()
+    }
+}
+
 /// The end of a command, as far as it has come.
 #[derive(Debug)]
-pub struct Outlast {
+struct Outlast {
     command: Pid,
     /// Since when it is known to be ending, and whether that is by SIGKILL.
     since: Option<(Instant, bool)>,
@@ -36,7 +88,7 @@ pub struct Outlast {
 impl Outlast {
     /// That of a command, which nobody has waited for.
     #[must_use]
-    pub fn new(command: Pid) -> Self {
+    fn new(command: Pid) -> Self {
         Self {
             command,
             since: None,
@@ -45,7 +97,7 @@ impl Outlast {
     }
 
     /// What is to be said and done now; to be called every now and then.
-    pub fn look(&mut self) -> Option<Verdict> {
+    fn look(&mut self) -> Option<Verdict> {
         let pid = self.command.as_raw();
         let ending = process::ending(pid);
         if !self.is_overdue(ending, Instant::now()) {

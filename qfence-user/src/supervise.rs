@@ -18,7 +18,7 @@ use crate::{
     follow::Follower,
     integrity::{Integrity, OnDamage},
     job::Job,
-    outlast::{Outlast, Verdict},
+    outlast::{Verdict, Watch},
     signals::{Received, Signals},
 };
 
@@ -65,7 +65,7 @@ impl Supervisor {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
-        let mut outlast = Outlast::new(command);
+        let outlast = Watch::start(command)?;
         let mut verdict = None;
         // A child that ended before the first signal was read is found here.
         let ended = loop {
@@ -115,7 +115,7 @@ impl Supervisor {
                         self.end_all(command);
                     }
                     reap_all_but(&job.children());
-                    verdict = outlast.look();
+                    verdict = outlast.verdict();
                     self.policy.tick(&mut self.aside).await;
                     self.aside.report(job.look());
                 }
