@@ -21,7 +21,7 @@ use nix::{
 };
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::stand_in::StandIn;
+use crate::{signals::is_stop_pending, stand_in::StandIn};
 
 /// A stop that is over by then is none for the shell.
 const STOP_SETTLES: Duration = Duration::from_millis(20);
@@ -160,7 +160,10 @@ impl Job {
             let group = Group::of(self.command);
             raise(Signal::SIGSTOP).context("cannot stop along with the command")?;
             self.asked = None;
-            group.go_on();
+            // What was typed since the shell had both go on is another stop.
+            if !is_stop_pending() {
+                group.go_on();
+            }
         }
         Ok(())
     }

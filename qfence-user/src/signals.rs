@@ -188,10 +188,24 @@ fn sort(info: &siginfo) -> Received {
     }
 }
 
-/// The signals this process ignores, a bit each (`SigIgn`, proc_pid_status(5)).
+/// Whether a signal of the terminal's that stops a job has come and was not read yet. SIGCONT takes back those before it
+/// (`prepare_signal` in kernel/signal.c).
+#[must_use]
+pub fn is_stop_pending() -> bool {
+    let stops = [Signal::SIGTSTP, Signal::SIGTTIN].map(|signal| 1 << (signal as i32 - 1));
+    signals("ShdPnd:").is_ok_and(|pending| stops.iter().any(|stop| pending & stop != 0))
+}
+
+/// The signals this process ignores, a bit each.
 fn ignored() -> Result<u64> {
+    signals("SigIgn:")
+}
+
+/// A set of signals of this process, a bit each (proc_pid_status(5)).
+fn signals(name: &str) -> Result<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
-    let field = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    u64::from_str_radix(field.context("no SigIgn in /proc/self/status")?.trim(), 16)
-        .context("an odd SigIgn in /proc/self/status")
+    let field = status.lines().find_map(|line| line.strip_prefix(name));
+    let field = field.with_context(|| format!("no {name} in /proc/self/status"))?;
+    u64::from_str_radix(field.trim(), 16)
+        .with_context(|| format!("an odd {name} in /proc/self/status"))
 }
