@@ -149,6 +149,9 @@ fn the_kernel_decides_as_the_rules_one_by_one() -> Result<()> {
                 false => assert_eq!(fenced, REFUSED, "{}", told()),
                 // The packet of a connection may be dropped, and then there is no answer.
                 true if protocol == Protocol::TCP => assert_ne!(fenced, REFUSED, "{}", told()),
+                // A broadcast address of this host's, of which the scene's policy does not know that it is one: no
+                // socket can broadcast there, and the kernel fails it.
+                true if fenced == "EACCES" && line.contains(".255/") => {}
                 true => assert_eq!(fenced, open, "{}", told()),
             }
             *hits.entry(rules[first].number).or_default() += 1;
