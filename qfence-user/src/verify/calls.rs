@@ -50,8 +50,7 @@ impl Called {
     /// It as a trial, with the refusals that were recorded meanwhile.
     #[must_use]
     pub fn trial(self, call: &Call, place: Place, layers: Vec<&'static str>) -> Trial {
-        let errno = self.errno.map(Errno::from_raw);
-        let end = match errno {
+        let end = match self.error() {
             None => End::Reached,
             Some(errno) if call.late.contains(&errno) => End::Reached,
             Some(Errno::ENOSYS) => End::Unsupported,
@@ -61,9 +60,19 @@ impl Called {
             }
             Some(_) => End::Nothing,
         };
+        self.ended(end, layers)
+    }
+
+    /// The error, if there was one.
+    pub(super) fn error(&self) -> Option<Errno> {
+        self.errno.map(Errno::from_raw)
+    }
+
+    /// It as a trial that came so far.
+    pub(super) fn ended(self, end: End, layers: Vec<&'static str>) -> Trial {
         Trial {
             end,
-            errno: errno.map(|errno| format!("{errno:?}")),
+            errno: self.error().map(|errno| format!("{errno:?}")),
             ms: self.ms,
             layers,
         }

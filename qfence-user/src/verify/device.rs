@@ -1,22 +1,15 @@
 //! Devices by which a program could have a network beside its sockets. Opened by the hidden verb
 //! `open`, in the fence and out of it.
 
-use std::{fs::File, io, os::unix::fs::FileTypeExt, path::Path, time::Instant};
+use std::{fs::File, io, os::unix::fs::FileTypeExt, path::Path};
 
 use nix::errno::Errno;
 use qfence_common::device::FORBIDDEN;
-use serde::{Deserialize, Serialize};
 
-use super::judge::{End, Trial};
-
-/// What came of opening a device.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Opened {
-    /// The error, as a number.
-    pub errno: Option<i32>,
-    /// How long it took, in milliseconds.
-    pub ms: f64,
-}
+use super::{
+    calls::Called,
+    judge::{End, Trial},
+};
 
 /// The devices that are not to be opened in a fence, by path.
 pub fn paths() -> impl Iterator<Item = &'static str> {
@@ -25,47 +18,39 @@ pub fn paths() -> impl Iterator<Item = &'static str> {
 
 /// Opens a device to read and write, and closes it.
 #[must_use]
-pub fn open(path: &Path) -> Opened {
-    let start = Instant::now();
-    let opened = File::options().read(true).write(true).open(path);
-    let is_device = |file: &File| {
-        file.metadata()
-            .is_ok_and(|data| data.file_type().is_char_device())
-    };
-    let errno = match opened {
-        Ok(file) if is_device(&file) => None,
-        Ok(_) => Some(Errno::ENODEV as i32),
-        Err(error) => Some(errno_of(&error)),
-    };
-    Opened {
-        errno,
-        ms: start.elapsed().as_secs_f64() * 1000.0,
-    }
-}
-
-fn errno_of(error: &io::Error) -> i32 {
-    error.raw_os_error().unwrap_or(Errno::EINVAL as i32)
-}
-
-impl Opened {
-    /// It as a trial, with the refusals that were recorded meanwhile.
-    #[must_use]
-    pub fn trial(self, layers: Vec<&'static str>) -> Trial {
-        let errno = self.errno.map(Errno::from_raw);
-        let end = match errno {
-            None => End::Reached,
-            // Not there; without a driver; not for this user.
-            Some(Errno::ENOENT | Errno::ENODEV | Errno::ENXIO) => End::Unsupported,
-            Some(Errno::EACCES) => End::Unprivileged,
-            Some(_) => End::Nothing,
-        };
-        Trial {
-            end,
-            errno: errno.map(|errno| format!("{errno:?}")),
-            ms: self.ms,
-            layers,
+pub fn open(path: &Path) -> Called {
+    Called::make(|| {
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(|error| errno_of(&error))?;
+        let is_device = file
+            .metadata()
+            .is_ok_and(|data| data.file_type().is_char_device());
+        if is_device {
+            Ok(())
+        } else {
+            Err(Errno::ENODEV)
         }
-    }
+    })
+}
+
+fn errno_of(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EINVAL, Errno::from_raw)
+}
+
+/// What came of opening one as a trial, with the refusals that were recorded meanwhile.
+#[must_use]
+pub fn trial(opened: Called, layers: Vec<&'static str>) -> Trial {
+    let end = match opened.error() {
+        None => End::Reached,
+        // Not there; without a driver; not for this user.
+        Some(Errno::ENOENT | Errno::ENODEV | Errno::ENXIO) => End::Unsupported,
+        Some(Errno::EACCES) => End::Unprivileged,
+        Some(_) => End::Nothing,
+    };
+    opened.ended(end, layers)
 }
 
 #[cfg(test)]
@@ -73,7 +58,7 @@ mod tests {
     use super::*;
 
     fn end(path: &str) -> End {
-        open(Path::new(path)).trial(Vec::new()).end
+        trial(open(Path::new(path)), Vec::new()).end
     }
 
     #[test]
@@ -88,7 +73,7 @@ mod tests {
     fn a_refusal_of_the_fence_is_told_from_that_of_the_files_mode() {
         let with = |errno: Errno| {
             let errno = Some(errno as i32);
-            Opened { errno, ms: 0.0 }.trial(Vec::new()).end
+            trial(Called { errno, ms: 0.0 }, Vec::new()).end
         };
         assert_eq!(with(Errno::EPERM), End::Nothing);
         assert_eq!(with(Errno::EACCES), End::Unprivileged);

@@ -9,9 +9,7 @@ use super::{
     actors::{Actor, Actors, Place},
     calls::{Call, Called},
     cases::{ATTEMPTS, Case, MUST_WORK},
-    container,
-    device::{self, Opened},
-    groups,
+    container, device, groups,
     judge::{self, FILTER, Trial, Verdict},
     keys,
     report::Row,
@@ -169,8 +167,8 @@ impl Stage<'_> {
         let mut trials = Vec::new();
         for place in [Place::Outside, Place::Inside] {
             self.fence.layers()?;
-            let opened: Opened = self.hear(place, &["open", path]).await?;
-            trials.push(opened.trial(self.fence.layers()?));
+            let opened: Called = self.hear(place, &["open", path]).await?;
+            trials.push(device::trial(opened, self.fence.layers()?));
         }
         let [without, with] = <[Trial; 2]>::try_from(trials)
             .map_err(|_| anyhow::anyhow!("{path} was not tried twice"))?;
