@@ -49,12 +49,15 @@ pub const PEERS_MAP: &str = "PEERS";
 /// How many peers are remembered, on a host of many CPUs; the one not heard of for longest makes room.
 pub const PEERS: u32 = 1024;
 
-/// The ports of the host to which the fence has sent a datagram by a rule, whatever the address: a trie, which takes no
-/// memory for what is not in it, of numbers with all of their bits.
-pub const ASKED_MAP: &str = "ASKED";
+/// What was noted of the datagrams that the fence sends to the host: a trie, which takes no memory for what is not in it,
+/// of [`crate::peer::Noted::key`]s with all of their bits, to times in nanoseconds since boot.
+pub const NOTED_MAP: &str = "NOTED";
 
 /// The one-slot array of the [`crate::Pulse`] of the fence.
 pub const PULSE_MAP: &str = "PULSE";
+
+/// The one-slot array of the [`crate::Change`] of the policy.
+pub const CHANGE_MAP: &str = "CHANGE";
 
 /// The one-slot array of the fence's [`crate::Marks`].
 pub const MARKS_MAP: &str = "MARKS";

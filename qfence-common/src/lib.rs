@@ -21,7 +21,7 @@ pub use event::{Comm, Event, Hook, Kind, NO_UID, Origin, Repeats};
 pub use packet::{Packet, Payload};
 pub use peer::Peer;
 pub use protocol::Protocol;
-pub use pulse::{Marks, Pulse};
+pub use pulse::{Change, Marks, Pulse};
 pub use tally::{Hits, Outcome, Sighting, Tally, Traffic, Way};
 pub use tree::{Node, Nodes, Query, decide};
 pub use verdict::{Action, Verdict};

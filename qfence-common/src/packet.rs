@@ -41,7 +41,7 @@ pub struct Packet {
 /// What a packet carries, in one word: that is what a function can return in the kernel.
 ///
 /// From the lowest bit: 16 of the destination port, 16 of the source port, 8 of the protocol, whether it goes on
-/// with TCP, and whether anything is known.
+/// with TCP, whether anything is known, and whether it resets a connection of TCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Payload(u64);
@@ -49,6 +49,7 @@ pub struct Payload(u64);
 const PROTOCOL_SHIFT: u32 = 32;
 const CONTINUES_TCP: u64 = 1 << 40;
 const IS_KNOWN: u64 = 1 << 41;
+const RESETS_TCP: u64 = 1 << 42;
 
 impl Payload {
     /// What cannot be understood.
@@ -107,6 +108,13 @@ impl Payload {
     #[inline(always)]
     pub const fn continues_tcp(self) -> bool {
         self.0 & CONTINUES_TCP != 0
+    }
+
+    /// Whether it is a TCP segment that resets its connection: it carries nothing on.
+    #[must_use]
+    #[inline(always)]
+    pub const fn resets_tcp(self) -> bool {
+        self.0 & RESETS_TCP != 0
     }
 }
 
@@ -170,6 +178,7 @@ const UDP_LITE: u32 = 136;
 
 // Of the fourth word of a TCP header, the one with the flags.
 const TCP_SYN: u32 = 0x02 << 16;
+const TCP_RST: u32 = 0x04 << 16;
 const TCP_ACK: u32 = 0x10 << 16;
 
 /// Reads a packet; `None` if it is none that can be understood whole.
@@ -226,11 +235,13 @@ fn ports<'a, B: Bytes>(
     Some(Payload(known | flag | u64::from(u32::from_be(ports))))
 }
 
-/// What the fourth word of a TCP header says on whether the segment opens a connection.
+/// What the fourth word of a TCP header says on whether the segment opens a connection, or resets one.
 #[inline(always)]
 const fn continues(flags: u32) -> u64 {
     if flags & (TCP_SYN | TCP_ACK) == TCP_SYN {
         0
+    } else if flags & TCP_RST != 0 {
+        CONTINUES_TCP | RESETS_TCP
     } else {
         CONTINUES_TCP
     }
@@ -429,6 +440,7 @@ mod tests {
     }
 
     const SYN: u8 = 0x02;
+    const RST: u8 = 0x04;
     const ACK: u8 = 0x10;
     const PAYLOAD: [u8; 4] = [0x30, 0x39, 0x00, 0x50];
 
@@ -500,13 +512,18 @@ mod tests {
             (SYN | ACK, false),
             (ACK, false),
             (0, false),
-            (0x04, false),
+            (RST, false),
         ] {
             let v4 = parse(&v4(TCP, 0, 0, &tcp(flags))).unwrap();
             let v6 = parse(&v6(&[], TCP, &tcp(flags))).unwrap();
             assert_eq!(
                 (v4.payload.continues_tcp(), v6.payload.continues_tcp()),
                 (!opens, !opens)
+            );
+            let resets = flags == RST;
+            assert_eq!(
+                (v4.payload.resets_tcp(), v6.payload.resets_tcp()),
+                (resets, resets)
             );
         }
     }

@@ -1,5 +1,5 @@
-//! What is known of a fence as a whole: whether somebody follows the host's addresses for it, and what its own programs
-//! have noted.
+//! What is known of a fence as a whole: whether somebody follows the host's addresses for it, when its policy was
+//! changed, and what its own programs have noted.
 
 /// What the programs know of who follows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,6 +11,22 @@ pub struct Pulse {
 }
 
 const _: () = assert!(size_of::<Pulse>() == 8 && align_of::<Pulse>() == 8);
+
+/// What the programs know of the last change of their policy by a user. Who changes it writes this.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Change {
+    /// When it was, in nanoseconds since boot, as above; 0 if it never was. Written when nothing is judged by the
+    /// former policy any more.
+    pub changed_ns: u64,
+    /// Whether each packet of a TCP connection that the fence opened is judged: 1 if one that the policy denies is to
+    /// carry nothing on; otherwise 0.
+    pub judges_standing: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<Change>() == 16 && align_of::<Change>() == 8);
 
 /// What the programs have noted of their fence. They alone write it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,9 +40,17 @@ pub struct Marks {
     /// 1 once a port that the fence has asked could not be noted, for want of memory; otherwise 0. From then on nobody
     /// counts as having spoken first.
     pub asked_unnoted: u32,
+    /// 1 once monitor mode let a socket be made that is refused otherwise; otherwise 0.
+    pub monitored_sockets: u32,
+    /// 1 once monitor mode let a socket option be set that is refused otherwise; otherwise 0.
+    pub monitored_options: u32,
+    /// 1 once monitor mode let a device be opened that is refused otherwise; otherwise 0.
+    pub monitored_devices: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<Marks>() == 16 && align_of::<Marks>() == 8);
+const _: () = assert!(size_of::<Marks>() == 32 && align_of::<Marks>() == 8);
 
 /// How long after [`Pulse::followed_ns`] the policy is taken for true, in nanoseconds.
 pub const FOLLOWED_FOR_NS: u64 = 5_000_000_000;
@@ -43,6 +67,14 @@ pub const fn is_followed(followed_ns: u64, now_ns: u64) -> bool {
 // SAFETY: a `repr(C)` struct of integers without padding (asserted above): any bytes are a value.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Pulse {}
+
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Change {}
+
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Marks {}
 
 #[cfg(test)]
 mod tests {

@@ -17,10 +17,11 @@ use qfence_common::{
 use crate::{
     count::{count, hit, tally_call},
     destination::{Destination, socket},
-    maps::{ALLOW_NETNS, DENY_RETVAL, MARKS, PROOF, PULSE},
+    maps::{ALLOW_NETNS, DENY_RETVAL, PROOF, PULSE},
+    marks::marks,
     netns::is_home,
     owner, peers,
-    policy::verdict,
+    policy::{monitors, verdict},
     refuse::{Rest, refuse_call},
     trace::trace,
 };
@@ -71,13 +72,7 @@ fn object<const HOOK: u32>(
     let reason = reason_against::<HOOK>(ctx, to, judgement.verdict.has(HOST));
     match reason {
         Some(reason) if judgement.outcome == Outcome::Sent => {
-            let is_monitored = judgement.verdict.has(MONITOR);
-            let flags = if is_monitored { MONITOR } else { 0 };
-            Judgement {
-                outcome: denied(is_monitored),
-                verdict: Verdict::new(Action::Deny, reason).with(flags),
-                is_reply: false,
-            }
+            refused(reason, judgement.verdict.has(MONITOR))
         }
         _ => judgement,
     }
@@ -109,21 +104,45 @@ fn reason_against<const HOOK: u32>(
     {
         return Some(UNFOLLOWED);
     }
-    None
+    reason_against_socket(|| socket)
 }
 
 /// Whether any socket of the fence was let broadcast.
 #[inline(always)]
 fn broadcasts() -> bool {
-    // SAFETY: null, or the map's value, aligned and alive as long as the program runs.
-    unsafe { MARKS.get_ptr(0).and_then(|marks| marks.as_ref()) }
-        .is_none_or(|marks| marks.broadcasts != 0)
+    marks().is_none_or(|marks| marks.broadcasts != 0)
+}
+
+/// Why what a whole socket sends is refused whatever its destination: monitor mode alone let it be made, and enforces now.
+/// The number of a rule.
+#[inline(always)]
+pub(crate) fn reason_against_socket(socket: impl FnOnce() -> *mut bpf_sock) -> Option<u32> {
+    let has_any = marks().is_none_or(|marks| marks.monitored_sockets != 0);
+    if !has_any || monitors() {
+        return None;
+    }
+    let socket = socket();
+    if socket.is_null() {
+        return None;
+    }
+    owner::reason_against(socket)
+}
+
+/// The judgement of what is refused for a reason of its own.
+#[inline(always)]
+pub(crate) fn refused(reason: u32, is_monitored: bool) -> Judgement {
+    let flags = if is_monitored { MONITOR } else { 0 };
+    Judgement {
+        outcome: denied(is_monitored),
+        verdict: Verdict::new(Action::Deny, reason).with(flags),
+        is_reply: false,
+    }
 }
 
 /// Whether the policy is true to the host, as far as somebody looked of late.
 #[inline(always)]
 fn is_policy_followed() -> bool {
-    // SAFETY: as above.
+    // SAFETY: null, or the map's value, aligned and alive as long as the program runs.
     let pulse = unsafe { PULSE.get_ptr(0).and_then(|pulse| pulse.as_ref()) };
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_boot_ns() };

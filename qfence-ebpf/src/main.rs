@@ -12,6 +12,7 @@ mod device;
 mod inner;
 mod judge;
 mod maps;
+mod marks;
 mod netns;
 mod options;
 mod owner;

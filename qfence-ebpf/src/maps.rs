@@ -6,11 +6,10 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use qfence_common::{
-    Event, Hits, Marks, Peer, Pulse, Tally,
+    Change, Event, Hits, Marks, Peer, Pulse, Tally,
     abi::{self, COUNTER_SLOTS, EVENTS_BYTES},
     netns::Offsets,
-    peer::ASKED_PORTS,
-    tally,
+    peer, tally,
     verdict::MAX_RULES,
 };
 
@@ -58,13 +57,17 @@ pub(crate) static EVENTS: RingBuf<Event, { EVENTS_BYTES as usize }> = RingBuf::n
 #[btf_map]
 pub(crate) static PEERS: LruHashMap<Peer, u64, { abi::PEERS as usize }> = LruHashMap::new();
 
-/// Which ports of the host the fence has asked.
+/// What was noted of the datagrams that the fence sends to the host, and when, in nanoseconds since boot.
 #[btf_map]
-pub(crate) static ASKED: LpmTrie<u32, u32, ASKED_PORTS> = LpmTrie::new();
+pub(crate) static NOTED: LpmTrie<u64, u64, { peer::NOTED }> = LpmTrie::new();
 
 /// When the policy was last known to be true to the host.
 #[btf_map]
 pub(crate) static PULSE: Array<Pulse, 1> = Array::new();
+
+/// When the policy was last changed, and what stands since.
+#[btf_map]
+pub(crate) static CHANGE: Array<Change, 1> = Array::new();
 
 /// What the programs have noted of the fence.
 #[btf_map]

@@ -6,7 +6,10 @@
 use aya_ebpf::{helpers::bpf_probe_read_kernel, programs::SockContext};
 use qfence_common::netns::MAX_LEVELS;
 
-use crate::maps::{ALLOW_NETNS, FENCE_CGROUP, MARKS, NETNS_OFFSETS};
+use crate::{
+    maps::{ALLOW_NETNS, FENCE_CGROUP, MARKS, NETNS_OFFSETS},
+    marks::marks,
+};
 
 /// Whether a socket that is being made may be in its network namespace, of which this is the cookie. The first one
 /// makes that the fence's home.
@@ -30,9 +33,7 @@ pub(crate) fn may_be_in(ctx: &SockContext, cookie: u64) -> bool {
 /// Whether this is the cookie of the fence's home.
 #[inline(always)]
 pub(crate) fn is_home(cookie: u64) -> bool {
-    // SAFETY: null, or the map's value, aligned and alive as long as the program runs.
-    unsafe { MARKS.get_ptr(0).and_then(|marks| marks.as_ref()) }
-        .is_some_and(|marks| marks.home == cookie)
+    marks().is_some_and(|marks| marks.home == cookie)
 }
 
 /// Whether the network namespace of a socket was made by a process of the fence; see [`qfence_common::netns`].

@@ -10,7 +10,7 @@ use qfence_common::{
 use crate::{
     count::hit,
     judge::{PROCEED, REJECT},
-    maps::MARKS,
+    marks,
     netns::is_home,
     owner,
     policy::{allows_broadcasts, monitors, verdict},
@@ -140,14 +140,8 @@ fn judge_broadcast(ctx: &SockoptContext, socket: *mut bpf_sock) -> i32 {
 /// Notes that a socket may broadcast; whether that could be noted.
 #[inline(always)]
 fn note_broadcaster(socket: *mut bpf_sock) -> bool {
-    let Some(marks) = MARKS.get_ptr_mut(0) else {
-        return false;
-    };
-    // SAFETY: the map's value, aligned and alive as long as the program runs.
-    let broadcasts = unsafe { &raw mut (*marks).broadcasts };
-    // SAFETY: as above; a word, which others see whole.
-    unsafe { broadcasts.write_volatile(1) };
-    owner::mark_broadcaster(socket)
+    // SAFETY: the place of a field of a value that is there.
+    marks::set(|marks| unsafe { &raw mut (*marks).broadcasts }) && owner::mark_broadcaster(socket)
 }
 
 /// Where the value of an option has the group that a socket joins by it, or whose sources it chooses. The filter of

@@ -5,7 +5,11 @@ use aya_ebpf::{
     helpers::{bpf_sk_storage_get, bpf_skb_cgroup_id, bpf_skc_to_mptcp_sock},
     programs::SockContext,
 };
-use qfence_common::{Comm, NO_UID, event::GUEST};
+use qfence_common::{
+    Comm, NO_UID,
+    event::GUEST,
+    verdict::{FOREIGN_NETNS, SOCKET_KIND},
+};
 
 use crate::{
     maps::{FINDS_MPTCP, OWNERS},
@@ -24,7 +28,7 @@ pub(crate) struct Owner {
     pid: u32,
     tid: u32,
     uid: u32,
-    /// [`GUEST`], [`BROADCASTER`] and [`CONNECTED_TO_HOST`]. The kernel holds the socket's lock where one is set.
+    /// [`GUEST`], [`BROADCASTER`], [`CONNECTED_TO_HOST`], [`FOREIGN`] and [`ODD_KIND`]. The kernel holds the socket's lock where one is set.
     flags: u32,
 }
 
@@ -34,14 +38,24 @@ const _: () = assert!(size_of::<Owner>() == size_of::<Comm>() + 2 * 8 + 4 * 4);
 /// The socket may broadcast (SO_BROADCAST).
 const BROADCASTER: u32 = 1 << 1;
 
+/// The socket is one that is refused, and that monitor mode let be made: it is in a network namespace that was made
+/// outside the fence, or else of a kind that is refused.
+const FOREIGN: u32 = 1 << 3;
+const ODD_KIND: u32 = 1 << 4;
+
 /// The socket may go on with its TCP connection although its packets go to the host.
 const CONNECTED_TO_HOST: u32 = 1 << 2;
 
-/// Notes who makes a socket. Without room for it the socket is made all the same: what it sends is
+/// Notes who makes a socket, and the rule by which it would be refused if the policy were not only monitored. Without room for it the socket is made all the same: what it sends is
 /// judged, the record of a refusal says nothing of the process, it can answer nobody, and it cannot connect by TCP.
 #[inline(always)]
-pub(crate) fn note(ctx: &SockContext, author: &Author) {
+pub(crate) fn note(ctx: &SockContext, author: &Author, against: Option<u32>) {
     let mut owner = Owner::of(author);
+    owner.flags = match against {
+        Some(FOREIGN_NETNS) => FOREIGN,
+        Some(_) => ODD_KIND,
+        None => 0,
+    };
     storage(ctx.sock.cast(), &raw mut owner);
 }
 
@@ -108,6 +122,19 @@ pub(crate) fn connects_elsewhere(socket: *mut bpf_sock) -> bool {
 #[inline(always)]
 pub(crate) fn netns(socket: *mut bpf_sock) -> Option<u64> {
     read(socket).map(|owner| owner.netns)
+}
+
+/// Why a whole socket would not have been let be made, if monitor mode did that: the number of a rule.
+#[inline(always)]
+pub(crate) fn reason_against(socket: *mut bpf_sock) -> Option<u32> {
+    let flags = of(socket)?.flags;
+    if flags & FOREIGN != 0 {
+        Some(FOREIGN_NETNS)
+    } else if flags & ODD_KIND != 0 {
+        Some(SOCKET_KIND)
+    } else {
+        None
+    }
 }
 
 /// Whether a whole socket may broadcast.

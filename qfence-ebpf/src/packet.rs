@@ -12,13 +12,13 @@ use qfence_common::{
 use crate::{
     count::{count, tally_packet},
     destination::Destination,
-    judge::{Judgement, PROCEED, REJECT, judge, of_address},
+    judge::{Judgement, PROCEED, REJECT, judge, of_address, reason_against_socket, refused},
     maps::ALLOW_RAW,
     peers,
-    policy::monitors,
+    policy::{judges_standing, monitors},
     refuse::{Rest, refuse_packet},
     skb::{Skb, whole_socket},
-    socket::{has_connected_elsewhere, is_raw},
+    socket::{has_connected_elsewhere, is_of_own_connection, is_raw},
     trace::trace,
 };
 
@@ -41,7 +41,8 @@ pub(crate) fn judge_egress(ctx: &SkBuffContext) -> i32 {
         return drop_unparsed(ctx, length);
     };
     let payload = packet.payload;
-    if payload.continues_tcp() && !is_ours_to_judge(ctx) {
+    let against = reason_against_socket(|| whole_socket(ctx.skb.skb));
+    if payload.continues_tcp() && against.is_none() && !is_ours_to_judge(ctx, payload) {
         tally_packet(Outcome::Sent, Class::Tcp, false, length);
         return PROCEED;
     }
@@ -60,12 +61,21 @@ pub(crate) fn judge_egress(ctx: &SkBuffContext) -> i32 {
         outcome,
         verdict,
         is_reply,
-    } = judge::<EGRESS>(&to, || whole_socket(ctx.skb.skb));
+    } = match against {
+        Some(reason) => refused(reason, false),
+        None => judge::<EGRESS>(&to, || whole_socket(ctx.skb.skb)),
+    };
     trace::<EGRESS, _>(ctx, &to, outcome, verdict);
     tally_packet(outcome, Class::of(to.protocol), true, length);
     let goes_to_host = path == Path::Loopback || verdict.has(MANY);
-    if goes_to_host && to.protocol == Protocol::UDP && !is_reply && outcome != Outcome::Refused {
-        peers::note_asked(whole_socket(ctx.skb.skb), to.address, to.port);
+    if goes_to_host && to.protocol == Protocol::UDP && outcome != Outcome::Refused {
+        let from = (packet.source, payload.source_port());
+        peers::note_sent(
+            whole_socket(ctx.skb.skb),
+            from,
+            (to.address, to.port),
+            is_reply,
+        );
     }
     if outcome == Outcome::Sent {
         return PROCEED;
@@ -91,11 +101,16 @@ fn rest(hook: u32, payload: Payload) -> Rest {
 
 /// Whether a TCP segment that opens nothing is judged all the same: one that a raw socket made up, and
 /// one of a connection out of the fence whose peer's address has turned local since: what connected to the
-/// host was let.
+/// host was let. And one of any connection out of the fence, once the policy has been changed: one that it denies now may
+/// be standing. But the other end is told of the end.
 #[inline(always)]
-fn is_ours_to_judge(ctx: &SkBuffContext) -> bool {
+fn is_ours_to_judge(ctx: &SkBuffContext, payload: Payload) -> bool {
+    // Asked for each time: the verifier of Linux 6.1 does not follow one pointer through all of this.
     (ALLOW_RAW.load() != 0 && is_raw(whole_socket(ctx.skb.skb)))
         || (is_loopback(ctx) && has_connected_elsewhere(whole_socket(ctx.skb.skb)))
+        || (judges_standing()
+            && !payload.resets_tcp()
+            && is_of_own_connection(whole_socket(ctx.skb.skb)))
 }
 
 #[inline(always)]

@@ -5,10 +5,14 @@ use aya_ebpf::{
     btf_maps::lpm_trie::Key,
     helpers::bpf_ktime_get_boot_ns,
 };
-use qfence_common::{Halves, Peer, peer::may_answer};
+use qfence_common::{
+    Halves, Peer,
+    peer::{Arrival, Noted, OWN_FOR_NS, may_answer},
+};
 
 use crate::{
-    maps::{ASKED, MARKS, PEERS},
+    maps::{CHANGE, NOTED, PEERS},
+    marks::{self, marks},
     netns::is_home,
     owner,
     socket::{is_raw, local_port},
@@ -31,54 +35,102 @@ pub(crate) fn peer(socket: *mut bpf_sock, address: Halves, port: u16) -> Option<
     })
 }
 
-/// Notes that the fence sends a datagram to a port of the host, which a rule allows: what comes from that port from now
-/// on is an answer, unless who sends it spoke first. By whatever address: a service that is bound to all of them answers
-/// by one that the kernel chooses. In a namespace that the fence made for itself there is nobody whom that would be news
-/// to.
+/// Notes that the fence sends a datagram to the host over loopback, or to many: by a rule, or as a reply. In a namespace
+/// that the fence made for itself there is nobody whom that would be news to.
+///
+/// What comes from a port that was asked by a rule is an answer from now on, by whatever address: a service that is bound
+/// to all of them answers by one that the kernel chooses. But who once spoke first is not asked: it is sent something.
 #[inline(always)]
-pub(crate) fn note_asked(socket: *mut bpf_sock, address: Halves, port: u16) {
-    let Some(peer) = peer(socket, address, port) else {
+pub(crate) fn note_sent(
+    socket: *mut bpf_sock,
+    from: (Halves, u16),
+    to: (Halves, u16),
+    is_reply: bool,
+) {
+    let Some(peer) = peer(socket, to.0, to.1) else {
         return;
     };
-    let key = asked(port);
-    if !is_home(peer.netns) || ASKED.get(&key).is_some() || spoke_first(&peer) {
+    if !is_home(peer.netns) {
         return;
     }
-    if ASKED.insert(&key, 1, u64::from(BPF_ANY)).is_err()
-        && let Some(marks) = MARKS.get_ptr_mut(0)
-    {
-        // SAFETY: the map's value, aligned and alive as long as the program runs.
-        let unnoted = unsafe { &raw mut (*marks).asked_unnoted };
-        // SAFETY: as above; a word, which others see whole.
-        unsafe { unnoted.write_volatile(1) };
+    let now = now_ns();
+    note(Noted::Own(from.0, from.1), now, true);
+    if !is_reply && PEERS.get_ptr(&peer).is_none() {
+        note(Noted::Asked(peer.port), now, false);
+        note(Noted::AskedFrom(peer.local_port), now, false);
     }
 }
 
-/// Whether the fence has sent a datagram to a peer's port by a rule, so that it did not speak first.
+/// Notes the time, in place of one that was noted before if that is to be `renewed`. If there is no memory for it, nobody
+/// counts as having spoken first from then on.
 #[inline(always)]
-fn was_asked(peer: &Peer) -> bool {
+fn note(what: Noted, now: u64, renewed: bool) {
+    if noted(what).is_some_and(|then| !renewed || now < then.saturating_add(RENEWED_AFTER_NS)) {
+        return;
+    }
+    if NOTED.insert(&key(what), now, u64::from(BPF_ANY)).is_err() {
+        // SAFETY: the place of a field of a value that is there.
+        marks::set(|marks| unsafe { &raw mut (*marks).asked_unnoted });
+    }
+}
+
+/// When something was noted, in nanoseconds since boot.
+#[inline(always)]
+fn noted(what: Noted) -> Option<u64> {
+    NOTED.get(&key(what)).copied()
+}
+
+/// How old a time is that is renewed, in nanoseconds: each time that is noted takes memory anew.
+const RENEWED_AFTER_NS: u64 = OWN_FOR_NS / 10;
+
+/// What is found in a trie by all of its bits alone.
+#[inline(always)]
+fn key(what: Noted) -> Key<u64> {
+    // As long as what it leads to, which the kernel puts behind it.
+    Key::new(u64::BITS, u64::from(what.key()))
+}
+
+/// The time since boot, suspend included.
+#[inline(always)]
+fn now_ns() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// Whether a peer that was just heard of speaks first: in a namespace of the fence's own, all do.
+#[inline(always)]
+fn speaks_first(peer: &Peer, now_ns: u64) -> bool {
+    if !is_home(peer.netns) {
+        return true;
+    }
     // SAFETY: null, or the map's value, aligned and alive as long as the program runs.
-    let marks = unsafe { MARKS.get_ptr(0).and_then(|marks| marks.as_ref()) };
-    is_home(peer.netns)
-        && (ASKED.get(&asked(peer.port)).is_some()
-            || marks.is_none_or(|marks| marks.asked_unnoted != 0))
+    let change = unsafe { CHANGE.get_ptr(0).and_then(|change| change.as_ref()) };
+    if marks().is_none_or(|marks| marks.asked_unnoted != 0)
+        || noted(Noted::Asked(peer.port)).is_some()
+    {
+        return false;
+    }
+    let Some(change) = change else {
+        return false;
+    };
+    let own_ns = noted(Noted::Own(peer.address, peer.port));
+    let arrival = Arrival {
+        now_ns,
+        own_until_ns: own_ns.map_or(0, |ns| ns.saturating_add(OWN_FOR_NS)),
+        asked_ns: noted(Noted::AskedFrom(peer.local_port)).unwrap_or(u64::MAX),
+        changed_ns: change.changed_ns,
+    };
+    arrival.speaks_first()
 }
 
-/// A port as the key of a trie, which is found by all of its bits alone.
-#[inline(always)]
-fn asked(port: u16) -> Key<u32> {
-    Key::new(u32::BITS, u32::from(port))
-}
-
-/// Remembers a peer that has just been heard of, unless the fence has asked it. Without room the one not heard of for
+/// Remembers a peer that has just been heard of, if it speaks first. Without room the one not heard of for
 /// longest is forgotten; if the kernel cannot do even that, this peer is not answered.
 #[inline(always)]
 pub(crate) fn remember(peer: &Peer) {
-    if was_asked(peer) {
+    let now = now_ns();
+    if !speaks_first(peer, now) {
         return;
     }
-    // SAFETY: a helper without arguments.
-    let now = unsafe { bpf_ktime_get_boot_ns() };
     if let Some(last) = PEERS.get_ptr_mut(peer) {
         // SAFETY: the map's value, aligned and alive as long as the program runs; a word, which other
         // CPUs see whole.
@@ -96,6 +148,5 @@ pub(crate) fn spoke_first(peer: &Peer) -> bool {
     };
     // SAFETY: as above.
     let last = unsafe { last.read_volatile() };
-    // SAFETY: a helper without arguments.
-    may_answer(last, unsafe { bpf_ktime_get_boot_ns() })
+    may_answer(last, now_ns())
 }

@@ -6,7 +6,7 @@ use qfence_common::{
     verdict::{MANY, MONITOR},
 };
 
-use crate::maps::POLICY;
+use crate::maps::{CHANGE, POLICY};
 
 /// The policy's verdict on a destination.
 #[inline(always)]
@@ -33,6 +33,14 @@ pub(crate) fn monitors() -> bool {
 pub(crate) fn allows_broadcasts() -> bool {
     let flags = Verdict::from_bits(qfence_flags());
     flags.has(MANY) || flags.has(MONITOR)
+}
+
+/// Whether the connections of TCP are judged that stand.
+#[inline(always)]
+pub(crate) fn judges_standing() -> bool {
+    // SAFETY: null, or the map's value, aligned and alive as long as the program runs.
+    unsafe { CHANGE.get_ptr(0).and_then(|change| change.as_ref()) }
+        .is_none_or(|change| change.judges_standing != 0)
 }
 
 // The functions of this crate that are global are so for the verifier's sake: it looks at each once for a

@@ -13,6 +13,7 @@ use crate::{
     inner::{Inner as _, Sightings, WholeKind},
     judge::{PROCEED, REJECT},
     maps::{EVENTS, FENCE_CGROUP, MORE_REPEATS, NAMES_CALLER, REPEATS, SIGHTINGS},
+    marks,
 };
 
 /// What was refused, and why.
@@ -120,12 +121,17 @@ const fn lower(pair: u64) -> u32 {
     pair as u32
 }
 
-/// Refuses: puts it on record, and counts it. Where the policy is only monitored that is all, and it goes on.
+/// Refuses what stands for as long as a socket or a device does: puts it on record, and counts it. Where the policy is
+/// only monitored that is noted, and it goes on.
 /// Returns what the hook is to return.
 #[inline(always)]
 pub(crate) fn refuse(what: &Refusal, who: &Author, monitored: bool) -> i32 {
     record(what, who, monitored);
-    if monitored { PROCEED } else { REJECT }
+    if !monitored {
+        return REJECT;
+    }
+    marks::note_monitored(what.hook);
+    PROCEED
 }
 
 /// Puts an attempt on record, and counts it.

@@ -64,7 +64,7 @@ pub(crate) fn judge_socket(ctx: &SockContext) -> i32 {
             return REJECT;
         }
     }
-    owner::note(ctx, &author);
+    owner::note(ctx, &author, reason);
     PROCEED
 }
 
@@ -74,6 +74,14 @@ pub(crate) fn judge_socket(ctx: &SockContext) -> i32 {
 pub(crate) fn has_connected_elsewhere(socket: *mut bpf_sock) -> bool {
     // SAFETY: a whole socket, not null.
     !socket.is_null() && unsafe { (*socket).state } != LISTEN && owner::connects_elsewhere(socket)
+}
+
+/// Whether a socket is one of a connection that was opened by a call, be it by MPTCP, of which the peer may have opened
+/// this way. `socket` may be null, or else is a whole one.
+#[inline(always)]
+pub(crate) fn is_of_own_connection(socket: *mut bpf_sock) -> bool {
+    // SAFETY: a whole socket, not null.
+    !socket.is_null() && unsafe { (*socket).state } != LISTEN && owner::of(socket).is_some()
 }
 
 /// The port a socket sends from, in host order; 0 for none. `socket` may be null.

@@ -105,8 +105,8 @@ pub async fn change(
         maps.forget_hits(number)?;
     }
     maps.publish(&compiled)?;
-    // After that: what they are let go by now is the new policy's.
-    maps.forget_peers()?;
+    // After that: what is let go by now is the new policy's.
+    maps.note_change()?;
     pending.keep()?;
     Ok(Changed {
         policy: stored.policy,

@@ -7,12 +7,13 @@
 //!
 //! What slips through between the publication and the search does no harm: the first packet of TCP,
 //! and every datagram, passes the egress hook, which judges by the new policy from then on. So for
-//! UDP this is a courtesy: its owner is told. UDP-Lite, which the kernel cannot end, ping and raw
+//! UDP this is a courtesy: its owner is told. So it is for TCP, of which `set` has every packet judged
+//! from then on ([`qfence_common::Change`]). UDP-Lite, which the kernel cannot end, ping and raw
 //! sockets are told by their next datagram.
 //!
 //! Of MPTCP the ways to the peer are ended, which are connections of TCP; the kernel has no end for the
-//! whole (`mptcp_diag_handler` in net/mptcp/mptcp_diag.c). Unless the peer has opened a way, nothing is
-//! carried any more, and a new way is judged like any other, but the owner is not told before
+//! whole (`mptcp_diag_handler` in net/mptcp/mptcp_diag.c). A new way is judged like any other, and what is sent by
+//! one that the peer opened is dropped ([`qfence_common::Change`]). The owner is not told before
 //! net.mptcp.close_timeout, a minute.
 //!
 //! The kernel waits for the lock of a socket before it ends its connection, and nothing ends that wait but whoever
@@ -26,8 +27,8 @@
 //! What is not found: sockets in a network namespace that no process of the fence is in any more, nor
 //! the caller; and a way of MPTCP that the peer opened to a connection from inside. Such a way came in to a listener
 //! (the fence has to listen by MPTCP on the port that its connection has), so that it has no owner. It stands when the
-//! fence's own ways are ended and is not named, and the connection goes on by it for as long as both ends like. Where
-//! the peer is the host itself, its packets are judged, and the way does not come to be.
+//! fence's own ways are ended and is not named. The packet layer drops what the fence sends by either. Where
+//! the peer is the host itself, the way does not come to be.
 
 mod diag;
 mod helper;

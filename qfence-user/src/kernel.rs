@@ -7,6 +7,7 @@ mod helpers;
 mod link;
 mod load;
 mod maps;
+mod noted;
 mod own_link;
 pub mod query;
 mod sizes;

@@ -13,7 +13,7 @@ use crate::{
     compile::shadow,
     established::{self, Connection},
     fences::Fences,
-    kernel,
+    kernel::{self, Maps},
     paths::Paths,
     policy::{
         Loaded, Policy, given_default,
@@ -54,8 +54,44 @@ pub fn run(options: &Set, paths: &Paths) -> Result<()> {
         .build()
         .context("cannot start the event loop")?
         .block_on(change::change(&fences, paths, &options.name, make))?;
-    if !options.keep_established {
-        end_established(&fences, paths, options, &changed)?;
+    let mut maps = Maps::open(&fences.pins(&options.name))?;
+    warn_of_what_monitoring_left(&maps, &changed)?;
+    // Whatever comes of the search: none that is denied carries anything on.
+    maps.judge_standing(!options.keep_established && !changed.policy.monitor)?;
+    if options.keep_established {
+        return Ok(());
+    }
+    let standing = end_established(&fences, paths, options, &changed)?;
+    fail_for_standing(&standing, &options.name)
+}
+
+/// Says what a fence keeps that monitor mode let it have, once it is not only monitored any more.
+fn warn_of_what_monitoring_left(maps: &Maps, changed: &Changed) -> Result<()> {
+    if changed.policy.monitor {
+        return Ok(());
+    }
+    let marks = maps.marks()?;
+    let left: Vec<_> = [
+        (marks.monitored_devices, "devices for networks"),
+        (
+            marks.monitored_options,
+            "options by which sockets broadcast or join groups",
+        ),
+        (
+            marks.monitored_sockets,
+            "sockets that are refused from now on (their packets are dropped, but the host gets its copies of what they \
+             broadcast or send to IPv4 groups)",
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(is_left, what)| (is_left != 0).then_some(what))
+    .collect();
+    if !left.is_empty() {
+        say(format_args!(
+            "warning: processes of the fence may keep what they got while it was monitored: {}; start it anew to take \
+             that away",
+            left.join(", ")
+        ));
     }
     Ok(())
 }
@@ -106,13 +142,20 @@ fn reloaded(policy: &Policy, paths: &Paths) -> Result<Loaded> {
     choose::profile(from, &paths.profiles)
 }
 
-/// Ends the connections that the new policy denies.
-fn end_established(fences: &Fences, paths: &Paths, options: &Set, changed: &Changed) -> Result<()> {
+/// Ends the connections that the new policy denies. Returns those that stand all the same.
+fn end_established(
+    fences: &Fences,
+    paths: &Paths,
+    options: &Set,
+    changed: &Changed,
+) -> Result<Vec<Connection>> {
     let cgroup = fences.hierarchy().cgroup(&options.name);
     let owners = kernel::owners(&fences.pins(&options.name))?;
     let denied = |connection: &Connection| changed.denies(connection);
     let ended = established::end(&paths.program, &cgroup, owners.fd().as_fd(), denied)
-        .context("the new policy is in force, but connections that it denies may go on")?;
+        .context(
+            "the new policy is in force, and nothing that it denies leaves the fence, but connections could not be ended",
+        )?;
     match ended.connections.as_slice() {
         [] => {}
         [one] => say(format_args!("ended {one}, which the new policy denies")),
@@ -121,7 +164,7 @@ fn end_established(fences: &Fences, paths: &Paths, options: &Set, changed: &Chan
             many.len()
         )),
     }
-    fail_for_standing(&ended.standing, &options.name)
+    Ok(ended.standing)
 }
 
 /// Fails if connections stand that were to be ended.
@@ -138,8 +181,9 @@ fn fail_for_standing(standing: &[Connection], name: &str) -> Result<()> {
         named.push(format!("{} more", standing.len() - named.len()));
     }
     bail!(
-        "the new policy is in force, but these connections go on as long as a process of the fence keeps the kernel \
-         from their sockets: {}; end all that runs there with `qfence-user rm {name}`",
+        "the new policy is in force, but these connections could not be ended, as processes of the fence keep the \
+         kernel from sockets: {}. What they send is dropped from now on; end all that runs there with \
+         `qfence-user rm {name}`",
         named.join(", ")
     )
 }

@@ -5,20 +5,15 @@ use std::{
     iter::Sum,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow};
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, IterableMap, Map, MapData, MapError, PerCpuArray},
-};
-use nix::{
-    errno::Errno,
-    time::{ClockId, clock_gettime},
+    maps::{Array, HashMap, IterableMap, Map, MapData, PerCpuArray},
 };
 use qfence_common::{
-    Action, Hits, Node, Nodes, Outcome, Peer, Pulse, Sighting, Tally, Traffic, Way,
+    Action, Change, Hits, Marks, Node, Nodes, Outcome, Peer, Pulse, Sighting, Tally, Traffic, Way,
     abi::{self, Counter},
     tally::{Class, more_hits_index, tally_index},
     tree::HEAD,
@@ -45,7 +40,7 @@ const DIRECTORY: &str = "maps";
 const POLICY_TRIES: usize = 3;
 
 /// The maps that are pinned.
-const PINNED: [&str; 13] = [
+const PINNED: [&str; 14] = [
     abi::POLICY_MAP,
     abi::HITS_MAP,
     abi::MORE_HITS_MAP,
@@ -58,7 +53,7 @@ const PINNED: [&str; 13] = [
     abi::TALLIES_MAP,
     abi::PEERS_MAP,
     abi::PULSE_MAP,
-    // Nobody outside reads it: pinned, so that a look at the fence can tell its home.
+    abi::CHANGE_MAP,
     abi::MARKS_MAP,
 ];
 
@@ -80,8 +75,10 @@ pub struct Maps {
     sightings: Slot<Sightings>,
     counters: PerCpuArray<MapData, u64>,
     tallies: PerCpuArray<MapData, Tally>,
-    peers: HashMap<MapData, Peer, u64>,
-    pulse: Array<MapData, Pulse>,
+    pub(super) peers: HashMap<MapData, Peer, u64>,
+    pub(super) pulse: Array<MapData, Pulse>,
+    pub(super) change: Array<MapData, Change>,
+    pub(super) marks: Array<MapData, Marks>,
 }
 
 /// What has been counted since the start.
@@ -181,6 +178,8 @@ impl Maps {
             tallies: take(abi::TALLIES_MAP)?.try_into()?,
             peers: take(abi::PEERS_MAP)?.try_into()?,
             pulse: take(abi::PULSE_MAP)?.try_into()?,
+            change: take(abi::CHANGE_MAP)?.try_into()?,
+            marks: take(abi::MARKS_MAP)?.try_into()?,
         })
     }
 
@@ -226,47 +225,6 @@ impl Maps {
             missing.push(self.more_hits.first(&fresh)?);
         }
         Ok(missing)
-    }
-
-    /// Forgets which peers on the host spoke first: what they may be answered is asked of a policy again when they next
-    /// speak.
-    ///
-    /// # Errors
-    /// If the map cannot be read or written. What could be forgotten is.
-    pub fn forget_peers(&mut self) -> Result<()> {
-        let context = "cannot forget which peers spoke first";
-        let peers: Vec<Peer> = self
-            .peers
-            .keys()
-            .take(abi::PEERS as usize)
-            .collect::<Result<_, _>>()
-            .context(context)?;
-        for peer in peers {
-            match self.peers.remove(&peer) {
-                Ok(()) | Err(MapError::KeyNotFound) => {}
-                // A peer that made room for another meanwhile.
-                Err(MapError::SyscallError(error))
-                    if error.io_error.raw_os_error() == Some(Errno::ENOENT as i32) => {}
-                Err(error) => return Err(error).context(context),
-            }
-        }
-        Ok(())
-    }
-
-    /// Says that the policy in force is true to the host now: whoever follows the host's addresses does so once a
-    /// second, see [`qfence_common::pulse`].
-    ///
-    /// # Errors
-    /// If the clock cannot be read or the map cannot be written.
-    pub fn beat(&mut self) -> Result<()> {
-        let now = clock_gettime(ClockId::CLOCK_BOOTTIME).context("cannot read the clock")?;
-        let followed_ns = Duration::from(now).as_nanos();
-        let pulse = Pulse {
-            followed_ns: u64::try_from(followed_ns).unwrap_or(u64::MAX),
-        };
-        self.pulse
-            .set(0, pulse, 0)
-            .context("cannot note that the policy is true to the host")
     }
 
     /// The policy in force now.

@@ -3,6 +3,7 @@
 mod scene;
 mod set;
 mod stuck;
+mod ways;
 
 use std::{
     net::IpAddr,

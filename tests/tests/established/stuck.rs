@@ -3,12 +3,15 @@
 
 use std::{
     io::Read as _,
+    path::Path,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
+use aya::maps::{Array, Map, MapData};
+use qfence_common::{Change, abi::CHANGE_MAP};
 use tests::{
     fence::{Fence, qfence},
     fuse::Fuse,
@@ -82,6 +85,14 @@ fn deny_server(scene: &Scene, fence: &Fence) -> Result<Command> {
     Ok(command)
 }
 
+/// Whether the programs judge what standing connections carry on.
+fn judges_standing(fence: &Fence) -> Result<bool> {
+    let pin = Path::new("/sys/fs/bpf/qfence").join(fence.name());
+    let map = MapData::from_pin(pin.join("maps").join(CHANGE_MAP))?;
+    let changes: Array<_, Change> = Map::from_map_data(map)?.try_into()?;
+    Ok(changes.get(&0, 0)?.judges_standing != 0)
+}
+
 #[test]
 fn a_process_that_keeps_sockets_does_not_keep_other_connections() -> Result<()> {
     for count in [1, 12] {
@@ -91,6 +102,11 @@ fn a_process_that_keeps_sockets_does_not_keep_other_connections() -> Result<()> 
         let all = [denied.clone(), other.clone()];
         let mut inside = Holder::start(fence.command(&scene.world.host, "sh"), "", &all)?;
         let mut fuse = Fuse::on(&scene.world.host)?;
+        let mut set = scene.world.host.command(qfence()?);
+        set.args(["set", fence.name(), "--deny", "203.0.113.200"]);
+        set.arg("--keep-established");
+        ensure!(to_end(set)?.code() == Some(0));
+        ensure!(!judges_standing(&fence)?, "control: all is let stand");
         let _keeper = keep(&scene, &fence, &fuse, count)?;
 
         let ended = end_in_time(deny_server(&scene, &fence)?, LIMIT);
@@ -111,6 +127,7 @@ fn a_process_that_keeps_sockets_does_not_keep_other_connections() -> Result<()> 
             count + 1,
             "{said}"
         );
+        assert!(judges_standing(&fence)?, "what stands may go on");
         // What was left behind ends as soon as its socket is let go.
         scene.await_resets(count + 1)?;
     }
