@@ -1,7 +1,5 @@
 //! The names by which the two sides find each other's maps, programs and globals.
 
-use crate::Hook;
-
 /// The one-slot array whose slot holds the policy in force: an array of [`crate::Node`]s.
 pub const POLICY_MAP: &str = "POLICY";
 
@@ -132,22 +130,3 @@ pub enum Counter {
 
 /// How many counters there are.
 pub const COUNTER_SLOTS: usize = 9;
-
-/// The name of the program for a hook.
-///
-/// It must differ from the ELF section (`cgroup/connect4`, …): bpf-linker drops a function that is
-/// named like one.
-#[must_use]
-pub const fn program_name(hook: Hook) -> &'static str {
-    match hook {
-        Hook::Connect4 => "judge_connect4",
-        Hook::Connect6 => "judge_connect6",
-        Hook::Sendmsg4 => "judge_sendmsg4",
-        Hook::Sendmsg6 => "judge_sendmsg6",
-        Hook::Egress => "judge_egress",
-        Hook::Ingress => "judge_ingress",
-        Hook::SockCreate => "judge_sock_create",
-        Hook::Device => "judge_device",
-        Hook::Setsockopt => "judge_setsockopt",
-    }
-}

@@ -3,89 +3,6 @@
 
 use crate::Halves;
 
-/// Where in the kernel qfence has a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u32)]
-pub enum Hook {
-    /// `connect()` on an IPv4 socket.
-    Connect4 = 0,
-    /// `connect()` on an IPv6 socket, v4-mapped destinations included.
-    Connect6 = 1,
-    /// `sendto()`/`sendmsg()` with a destination, on an IPv4 socket, or v4-mapped on an IPv6 one.
-    Sendmsg4 = 2,
-    /// `sendto()`/`sendmsg()` with a destination, on an IPv6 socket.
-    Sendmsg6 = 3,
-    /// A packet that leaves.
-    Egress = 4,
-    /// A packet that arrives over loopback: the only ones to be refused are answers to pings.
-    Ingress = 5,
-    /// `socket()`.
-    SockCreate = 6,
-    /// `open()` of a device.
-    Device = 7,
-    /// `setsockopt()`.
-    Setsockopt = 8,
-}
-
-impl Hook {
-    /// All hooks, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
-        Self::Connect4,
-        Self::Connect6,
-        Self::Sendmsg4,
-        Self::Sendmsg6,
-        Self::Egress,
-        Self::Ingress,
-        Self::SockCreate,
-        Self::Device,
-        Self::Setsockopt,
-    ];
-
-    /// The kernel's name of the hook, as in logs and in the names of pinned links.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Connect4 => "connect4",
-            Self::Connect6 => "connect6",
-            Self::Sendmsg4 => "sendmsg4",
-            Self::Sendmsg6 => "sendmsg6",
-            Self::Egress => "egress",
-            Self::Ingress => "ingress",
-            Self::SockCreate => "sock_create",
-            Self::Device => "device",
-            Self::Setsockopt => "setsockopt",
-        }
-    }
-
-    /// Which layer of the fence it is of: `call`, `packet`, `socket` or `device`.
-    #[must_use]
-    pub const fn layer(self) -> &'static str {
-        match self {
-            Self::Connect4 | Self::Connect6 | Self::Sendmsg4 | Self::Sendmsg6 => "call",
-            Self::Egress | Self::Ingress => "packet",
-            Self::SockCreate | Self::Setsockopt => "socket",
-            Self::Device => "device",
-        }
-    }
-
-    /// The hook of that number.
-    #[must_use]
-    pub const fn from_number(number: u32) -> Option<Self> {
-        match number {
-            0 => Some(Self::Connect4),
-            1 => Some(Self::Connect6),
-            2 => Some(Self::Sendmsg4),
-            3 => Some(Self::Sendmsg6),
-            4 => Some(Self::Egress),
-            5 => Some(Self::Ingress),
-            6 => Some(Self::SockCreate),
-            7 => Some(Self::Device),
-            8 => Some(Self::Setsockopt),
-            _ => None,
-        }
-    }
-}
-
 /// What attempts have in common that are one kind: the key of a map of [`Repeats`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(C)]
@@ -100,7 +17,7 @@ pub struct Kind {
     pub port: u32,
     /// The IP protocol number. For a device, its major number.
     pub protocol: u32,
-    /// A [`Hook`].
+    /// A [`crate::Hook`].
     pub hook: u32,
     /// The rule that decided: its number, or one of those in [`crate::verdict`].
     pub rule: u32,
@@ -235,14 +152,6 @@ unsafe impl aya::Pod for Repeats {}
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_hook_is_found_by_its_number() {
-        for hook in Hook::ALL {
-            assert_eq!(Hook::from_number(hook as u32), Some(hook));
-        }
-        assert_eq!(Hook::from_number(9), None);
-    }
 
     #[test]
     fn bytes_become_the_fields_at_their_offsets() {

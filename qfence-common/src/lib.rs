@@ -6,6 +6,7 @@ pub mod abi;
 pub mod address;
 pub mod device;
 pub mod event;
+pub mod hook;
 pub mod netns;
 pub mod packet;
 pub mod peer;
@@ -17,7 +18,8 @@ pub mod tree;
 pub mod verdict;
 
 pub use address::{Address, Halves, Path};
-pub use event::{Comm, Event, Hook, Kind, NO_UID, Origin, Repeats};
+pub use event::{Comm, Event, Kind, NO_UID, Origin, Repeats};
+pub use hook::{HOOKS, Hook};
 pub use packet::{Packet, Payload};
 pub use peer::Peer;
 pub use protocol::Protocol;

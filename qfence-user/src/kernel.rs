@@ -27,7 +27,7 @@ pub use load::netns_offsets;
 use load::{Loading, Variant, open};
 pub use maps::{Counts, Maps, owners};
 use nix::errno::Errno;
-use qfence_common::{Hook, abi::program_name};
+use qfence_common::Hook;
 
 use crate::{compile::Compiled, proof::Proof};
 
@@ -216,12 +216,12 @@ impl AsMut<Maps> for Kernel {
 }
 
 fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut Program> {
-    let name = program_name(hook);
+    let name = hook.row().program;
     ebpf.program_mut(name).ok_or_else(|| no_program(hook))
 }
 
 fn no_program(hook: Hook) -> anyhow::Error {
-    let name = program_name(hook);
+    let name = hook.row().program;
     anyhow!("the embedded eBPF object has no program {name}: build it with `cargo xtask build`")
 }
 

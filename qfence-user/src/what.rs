@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
-use qfence_common::{Halves, Hook, Kind, device::FORBIDDEN, verdict};
+use qfence_common::{Halves, Hook, Kind, device::FORBIDDEN, hook::Subject, verdict};
 use serde::{Deserialize, Serialize};
 
 /// What was tried.
@@ -44,14 +44,12 @@ impl What {
     /// What a kind of attempts is about.
     #[must_use]
     pub fn of(kind: &Kind) -> Self {
-        match Hook::from_number(kind.hook) {
-            Some(Hook::SockCreate | Hook::Setsockopt) if kind.address == Halves::NONE => {
-                Self::Socket {
-                    socket: socket_type_name(kind.port),
-                    protocol: protocol_name(kind.protocol),
-                }
-            }
-            Some(Hook::Device) => Self::Device {
+        match Hook::from_number(kind.hook).map(|hook| hook.row().subject) {
+            Some(Subject::Socket) if kind.address == Halves::NONE => Self::Socket {
+                socket: socket_type_name(kind.port),
+                protocol: protocol_name(kind.protocol),
+            },
+            Some(Subject::Device) => Self::Device {
                 device: device_name(kind.protocol, kind.port),
             },
             _ if kind.rule == verdict::UNPARSED => Self::Packet {

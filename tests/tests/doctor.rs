@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use aya::{EbpfLoader, programs::CgroupSockAddr};
 use nix::libc;
+use qfence_common::HOOKS;
 use serde::Deserialize;
 use tests::{
     fence::qfence,
@@ -20,8 +21,8 @@ use tests::{
     workspace,
 };
 
-/// What there is whatever the host is like.
-const ALWAYS: [&str; 22] = [
+/// What there is whatever the host is like, beside a finding for each hook's program.
+const ALWAYS: [&str; 13] = [
     "root",
     "capabilities",
     "kernel",
@@ -30,15 +31,6 @@ const ALWAYS: [&str; 22] = [
     "cgroup2",
     "net_cls, net_prio",
     "bpffs",
-    "program connect4",
-    "program connect6",
-    "program sendmsg4",
-    "program sendmsg6",
-    "program egress",
-    "program ingress",
-    "program sock_create",
-    "program device",
-    "program setsockopt",
     "bpf_set_retval",
     "lockdown",
     "security modules",
@@ -85,8 +77,9 @@ fn examine(mut command: Command) -> Result<(i32, Findings)> {
             _ => anyhow::bail!("an odd state: {finding:?}"),
         }
     }
-    for name in ALWAYS {
-        ensure!(findings.contains_key(name), "no {name}: {findings:#?}");
+    let always = ALWAYS.map(str::to_owned).into_iter();
+    for name in always.chain(HOOKS.map(|row| format!("program {}", row.name))) {
+        ensure!(findings.contains_key(&name), "no {name}: {findings:#?}");
     }
     let missing = findings.values().any(|f| f.state == "missing");
     ensure!(missing == (code == 1), "status {code}: {findings:#?}");

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, fs, process::Command};
 
 use anyhow::{Context as _, Result};
 use jsonschema::Validator;
+use qfence_common::HOOKS;
 use serde_json::Value;
 use tests::{
     fence::{Fence, qfence},
@@ -57,6 +58,43 @@ fn all() -> Result<Vec<Value>> {
         "echo >/dev/udp/127.0.0.1/9",
     )?);
     Ok(lines)
+}
+
+/// All that the schema lists for a field, wherever it does.
+fn listed(schema: &Value, field: &str, found: &mut Vec<BTreeSet<String>>) {
+    match schema {
+        Value::Object(object) => {
+            let names = object.get(field).and_then(|of| of["enum"].as_array());
+            found.extend(names.map(|names| {
+                let names = names.iter().filter_map(Value::as_str);
+                names.map(str::to_owned).collect()
+            }));
+            object
+                .values()
+                .for_each(|value| listed(value, field, found));
+        }
+        Value::Array(values) => values.iter().for_each(|value| listed(value, field, found)),
+        _ => {}
+    }
+}
+
+/// The schema lists the hooks that there are, and their layers.
+#[test]
+fn the_schema_knows_all_hooks() -> Result<()> {
+    let schema = schema()?;
+    for (field, names) in [
+        ("hook", HOOKS.map(|row| row.name)),
+        ("layer", HOOKS.map(|row| row.layer.name())),
+    ] {
+        let mut found = Vec::new();
+        listed(&schema, field, &mut found);
+        assert!(!found.is_empty(), "{field}");
+        let names: BTreeSet<String> = names.map(str::to_owned).into();
+        for list in found {
+            assert_eq!(list, names, "{field}");
+        }
+    }
+    Ok(())
 }
 
 #[test]

@@ -118,7 +118,7 @@ fn judge(
             "if what runs in fences is to be subject to it too, have it attached with \
              BPF_F_ALLOW_MULTI",
         ),
-        Sharing::Multi if may_redirect(hook) => Finding::degraded(
+        Sharing::Multi if hook.row().may_redirect => Finding::degraded(
             name,
             format!("{list}; it runs after qfence's, and may change where a call goes"),
             "see what it is for (`bpftool prog show id ID`): where it turns an address into the \
@@ -126,14 +126,6 @@ fn judge(
         ),
         Sharing::Multi => Finding::ok(name, format!("{list}; it runs beside qfence's")),
     })
-}
-
-/// Whether programs at a hook can change the destination that was judged.
-fn may_redirect(hook: Hook) -> bool {
-    match hook {
-        Hook::Connect4 | Hook::Connect6 | Hook::Sendmsg4 | Hook::Sendmsg6 => true,
-        Hook::Egress | Hook::Ingress | Hook::SockCreate | Hook::Device | Hook::Setsockopt => false,
-    }
 }
 
 fn name_of(id: u32) -> Option<String> {

@@ -9,12 +9,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, ensure};
 use aya::{Ebpf, EbpfLoader, maps::Map, programs::Program, util::nr_cpus};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use qfence_common::{
-    Hook,
-    abi::{self, program_name},
-    netns::Offsets,
-    proof::Token,
-};
+use qfence_common::{Hook, abi, netns::Offsets, proof::Token};
 
 use super::{OBJECT, Settings, TRACING_OBJECT, helpers, link::load, no_program, sizes, types};
 
@@ -134,7 +129,7 @@ impl Loading {
 /// Loads the programs, each in a thread.
 fn load_all(ebpf: &mut Ebpf) -> Result<()> {
     for hook in Hook::ALL {
-        if ebpf.program(program_name(hook)).is_none() {
+        if ebpf.program(hook.row().program).is_none() {
             return Err(no_program(hook));
         }
     }
@@ -144,7 +139,7 @@ fn load_all(ebpf: &mut Ebpf) -> Result<()> {
             .filter_map(|(name, program)| {
                 let hook = Hook::ALL
                     .into_iter()
-                    .find(|hook| program_name(*hook) == name)?;
+                    .find(|hook| hook.row().program == name)?;
                 Some((hook, program))
             })
             .collect();

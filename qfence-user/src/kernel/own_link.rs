@@ -13,10 +13,7 @@ use std::{
 
 use qfence_common::Hook;
 
-use super::{
-    query::attach_type,
-    syscall::{Attributes, bpf, bpf_fd, number},
-};
+use super::syscall::{Attributes, bpf, bpf_fd, number};
 
 #[repr(C)]
 struct LinkCreate {
@@ -53,7 +50,7 @@ pub(super) fn attach(program: impl AsFd, cgroup: impl AsFd, hook: Hook) -> io::R
     bpf_fd(&mut LinkCreate {
         prog_fd: number(&program)?,
         target_fd: number(&cgroup)?,
-        attach_type: attach_type(hook),
+        attach_type: hook.row().attach_type,
         flags: 0,
     })
 }

@@ -73,7 +73,7 @@ pub fn attached(cgroup: &File, hook: Hook) -> io::Result<Attached> {
     let mut ids = [0_u32; MOST];
     let mut query = Query {
         target_fd: number(cgroup)?,
-        attach_type: attach_type(hook),
+        attach_type: hook.row().attach_type,
         prog_ids: ids.as_mut_ptr() as u64,
         prog_cnt: u32::try_from(ids.len()).unwrap_or_default(),
         ..Query::default()
@@ -90,19 +90,4 @@ pub fn attached(cgroup: &File, hook: Hook) -> io::Result<Attached> {
             Sharing::Exclusive
         },
     })
-}
-
-/// The number of a hook in `enum bpf_attach_type`, linux/bpf.h.
-pub(super) fn attach_type(hook: Hook) -> u32 {
-    match hook {
-        Hook::Connect4 => 10,
-        Hook::Connect6 => 11,
-        Hook::Sendmsg4 => 14,
-        Hook::Sendmsg6 => 15,
-        Hook::Egress => 1,
-        Hook::Ingress => 0,
-        Hook::SockCreate => 2,
-        Hook::Device => 6,
-        Hook::Setsockopt => 22,
-    }
 }

@@ -1,0 +1,226 @@
+//! Where in the kernel a fence has programs: one row for each hook, of which all that is to be known of it follows.
+//!
+//! To add a hook: a row here, a program of that name in qfence-ebpf, and a test.
+
+/// Where in the kernel qfence has a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u32)]
+pub enum Hook {
+    /// `connect()` on an IPv4 socket.
+    Connect4 = 0,
+    /// `connect()` on an IPv6 socket, v4-mapped destinations included.
+    Connect6 = 1,
+    /// `sendto()`/`sendmsg()` with a destination, on an IPv4 socket, or v4-mapped on an IPv6 one.
+    Sendmsg4 = 2,
+    /// `sendto()`/`sendmsg()` with a destination, on an IPv6 socket.
+    Sendmsg6 = 3,
+    /// A packet that leaves.
+    Egress = 4,
+    /// A packet that arrives over loopback: the only ones to be refused are answers to pings.
+    Ingress = 5,
+    /// `socket()`.
+    SockCreate = 6,
+    /// `open()` of a device.
+    Device = 7,
+    /// `setsockopt()`.
+    Setsockopt = 8,
+}
+
+/// Which part of a fence a hook is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Layer {
+    /// Calls with a destination.
+    Call,
+    /// Packets.
+    Packet,
+    /// Sockets, and their options.
+    Socket,
+    /// Devices.
+    Device,
+}
+
+impl Layer {
+    /// Its name in records.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Call => "call",
+            Self::Packet => "packet",
+            Self::Socket => "socket",
+            Self::Device => "device",
+        }
+    }
+}
+
+/// What a record of a hook is about: what [`crate::Kind`]'s fields mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A destination; at ingress, a sender.
+    Destination,
+    /// A socket: `port` is its type, `protocol` its protocol. If there is an address, it is a group that is joined.
+    Socket,
+    /// A device: `protocol` and `port` are its numbers.
+    Device,
+}
+
+/// What is to be known of a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// It.
+    pub hook: Hook,
+    /// The kernel's name of it, as in records and in the names of pinned links.
+    pub name: &'static str,
+    /// Which part of the fence it is of.
+    pub layer: Layer,
+    /// What a record of it is about.
+    pub subject: Subject,
+    /// The name of the program for it. It must differ from the ELF section (`cgroup/connect4`, …): bpf-linker drops a
+    /// function that is named like one.
+    pub program: &'static str,
+    /// Its number in `enum bpf_attach_type`, linux/bpf.h.
+    pub attach_type: u32,
+    /// Whether programs there can change the destination that was judged.
+    pub may_redirect: bool,
+}
+
+/// All hooks, in the order of their numbers.
+pub const HOOKS: [Row; 9] = [
+    call(Hook::Connect4, "connect4", "judge_connect4", 10),
+    call(Hook::Connect6, "connect6", "judge_connect6", 11),
+    call(Hook::Sendmsg4, "sendmsg4", "judge_sendmsg4", 14),
+    call(Hook::Sendmsg6, "sendmsg6", "judge_sendmsg6", 15),
+    Row {
+        hook: Hook::Egress,
+        name: "egress",
+        layer: Layer::Packet,
+        subject: Subject::Destination,
+        program: "judge_egress",
+        attach_type: 1,
+        may_redirect: false,
+    },
+    Row {
+        hook: Hook::Ingress,
+        name: "ingress",
+        layer: Layer::Packet,
+        subject: Subject::Destination,
+        program: "judge_ingress",
+        attach_type: 0,
+        may_redirect: false,
+    },
+    Row {
+        hook: Hook::SockCreate,
+        name: "sock_create",
+        layer: Layer::Socket,
+        subject: Subject::Socket,
+        program: "judge_sock_create",
+        attach_type: 2,
+        may_redirect: false,
+    },
+    Row {
+        hook: Hook::Device,
+        name: "device",
+        layer: Layer::Device,
+        subject: Subject::Device,
+        program: "judge_device",
+        attach_type: 6,
+        may_redirect: false,
+    },
+    Row {
+        hook: Hook::Setsockopt,
+        name: "setsockopt",
+        layer: Layer::Socket,
+        subject: Subject::Socket,
+        program: "judge_setsockopt",
+        attach_type: 22,
+        may_redirect: false,
+    },
+];
+
+// Rows are found by number.
+const _: () = {
+    let mut index = 0;
+    while index < HOOKS.len() {
+        assert!(HOOKS[index].hook as usize == index);
+        index += 1;
+    }
+};
+
+/// A row of a call with a destination.
+const fn call(hook: Hook, name: &'static str, program: &'static str, attach_type: u32) -> Row {
+    Row {
+        hook,
+        name,
+        layer: Layer::Call,
+        subject: Subject::Destination,
+        program,
+        attach_type,
+        may_redirect: true,
+    }
+}
+
+impl Hook {
+    /// All hooks, in the order of their numbers.
+    pub const ALL: [Self; HOOKS.len()] = {
+        let mut all = [Self::Connect4; HOOKS.len()];
+        let mut index = 0;
+        while index < all.len() {
+            all[index] = HOOKS[index].hook;
+            index += 1;
+        }
+        all
+    };
+
+    /// What is to be known of it.
+    #[must_use]
+    pub const fn row(self) -> &'static Row {
+        &HOOKS[self as usize]
+    }
+
+    /// The kernel's name of the hook, as in records and in the names of pinned links.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    /// Which layer of the fence it is of: `call`, `packet`, `socket` or `device`.
+    #[must_use]
+    pub const fn layer(self) -> &'static str {
+        self.row().layer.name()
+    }
+
+    /// The hook of that number.
+    #[must_use]
+    pub const fn from_number(number: u32) -> Option<Self> {
+        let index = number as usize;
+        if index < HOOKS.len() {
+            Some(HOOKS[index].hook)
+        } else {
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_have_names_of_their_own() {
+        for (index, row) in HOOKS.iter().enumerate() {
+            for other in &HOOKS[index + 1..] {
+                assert_ne!(row.name, other.name);
+                assert_ne!(row.program, other.program);
+                assert_ne!(row.attach_type, other.attach_type);
+            }
+        }
+    }
+
+    #[test]
+    fn a_hook_is_found_by_its_number() {
+        for hook in Hook::ALL {
+            assert_eq!(Hook::from_number(hook as u32), Some(hook));
+        }
+        assert_eq!(Hook::from_number(9), None);
+        assert_eq!(Hook::from_number(u32::MAX), None);
+    }
+}
