@@ -5,6 +5,7 @@ mod attempts;
 mod fill;
 mod helpers;
 mod link;
+pub mod link_info;
 mod load;
 mod maps;
 mod own_link;

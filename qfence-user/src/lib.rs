@@ -13,7 +13,7 @@
 //! | [`nested`] | the fence qfence was started in, if it was |
 //! | [`qemu`], [`programs`] | networks of a QEMU that the fence does not see; the files it names |
 //! | [`mounts`] | the mount table |
-//! | [`hierarchy`], [`cgroup`] | own cgroups |
+//! | [`hierarchy`], [`cgroup`], [`cgroup_id`] | own cgroups; finds one by its id |
 //! | [`locks`], [`interruptible`] | locks on directories; waits that a signal ends |
 //! | [`process`] | what /proc says of a process that does not end |
 //! | [`limits`] | resource limits of a cgroup |
@@ -52,6 +52,7 @@ pub mod aside;
 pub mod attempt;
 pub mod audit;
 pub mod cgroup;
+pub mod cgroup_id;
 pub mod change;
 pub mod child;
 pub mod choose;
