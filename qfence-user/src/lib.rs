@@ -40,7 +40,7 @@
 //! | [`supervise`] | runs until the command ends |
 //! | [`audit`], [`what`] | what was tried: out of the kernel, onto record, to wherever people look |
 //! | [`snapshot`], [`metrics`], [`top`] | what a fence has counted; for monitoring systems; in a terminal |
-//! | [`traces`], [`say`], [`aside`] | what the programs say; qfence's own words |
+//! | [`traces`], [`say`], [`aside`], `trouble` | what the programs say; qfence's own words; those that are said once |
 //! | [`readable`] | waits for descriptors |
 //! | [`explain`], [`suggest`] | why a destination is refused; a profile out of what was seen |
 //! | [`attempt`] | attempts to reach a destination in every way there is |
@@ -104,5 +104,6 @@ pub mod suggest;
 pub mod supervise;
 pub mod top;
 pub mod traces;
+mod trouble;
 pub mod verify;
 pub mod what;
