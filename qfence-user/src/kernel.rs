@@ -2,6 +2,7 @@
 //! they count and record.
 
 mod attempts;
+mod by_path;
 mod fill;
 mod helpers;
 mod link;

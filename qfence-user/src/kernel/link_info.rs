@@ -1,32 +1,14 @@
 //! Asks the kernel which cgroup a pinned link is attached to. aya tells of a link its id, program and type alone.
 
-use std::{
-    ffi::{CString, c_long},
-    io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::ffi::OsStrExt as _,
-    },
-    path::Path,
-};
+use std::{ffi::c_long, io, path::Path};
 
-use super::syscall::{Attributes, bpf, bpf_fd, number};
+use super::{
+    by_path,
+    syscall::{Attributes, bpf, number},
+};
 
 /// `BPF_LINK_TYPE_CGROUP`.
 const CGROUP: u32 = 3;
-
-#[repr(C)]
-struct ObjGet {
-    pathname: u64,
-    bpf_fd: u32,
-    file_flags: u32,
-}
-
-// SAFETY: as in linux/bpf.h. The kernel reads a string at `pathname`: `open` has one there.
-unsafe impl Attributes for ObjGet {
-    /// `BPF_OBJ_GET`.
-    const COMMAND: c_long = 7;
-}
 
 #[repr(C)]
 struct GetInfo {
@@ -63,10 +45,10 @@ const _: () = assert!(size_of::<LinkInfo>() == 32);
 /// # Errors
 /// What bpf(2) fails with, and if the pin is no link to a cgroup.
 pub fn cgroup_of(pin: &Path) -> io::Result<Option<u64>> {
-    let link = open(pin)?;
+    let link = by_path::open(pin)?;
     let mut info = LinkInfo::default();
     let mut get = GetInfo {
-        bpf_fd: number(&link.as_fd())?,
+        bpf_fd: number(&link)?,
         info_len: u32::try_from(size_of::<LinkInfo>()).map_err(io::Error::other)?,
         info: std::ptr::from_mut(&mut info) as u64,
     };
@@ -75,13 +57,4 @@ pub fn cgroup_of(pin: &Path) -> io::Result<Option<u64>> {
         return Err(io::Error::other("it is no link to a cgroup"));
     }
     Ok((info.cgroup_id != 0).then_some(info.cgroup_id))
-}
-
-fn open(pin: &Path) -> io::Result<OwnedFd> {
-    let path = CString::new(pin.as_os_str().as_bytes())?;
-    bpf_fd(&mut ObjGet {
-        pathname: path.as_ptr() as u64,
-        bpf_fd: 0,
-        file_flags: 0,
-    })
 }
