@@ -20,13 +20,22 @@ use crate::{
 /// How long killed processes get to be gone. A process in an uninterruptible sleep stays longer.
 pub(crate) const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
+/// What a process has that has just made a fence's cgroup and the directory of its pins.
+#[derive(Debug)]
+pub(crate) struct Claimed {
+    /// The cgroup's id.
+    pub(crate) id: u64,
+    /// That there is a supervisor, on both.
+    pub(crate) _marks: [Mark; 2],
+}
+
 /// A fence that this process supervises.
 #[derive(Debug)]
 pub struct Fence {
     name: String,
     cgroup: Cgroup,
     all: Fences,
-    _mark: Mark,
+    claimed: Claimed,
     /// Whether there is something to remove.
     standing: bool,
     /// Whether something in it was killed, and has not ended in time.
@@ -35,12 +44,12 @@ pub struct Fence {
 
 impl Fence {
     /// The fence of a cgroup that was just made and marked; from here on, dropping it removes it.
-    pub(crate) fn new(name: String, cgroup: Cgroup, mark: Mark, all: Fences) -> Self {
+    pub(crate) fn new(name: String, cgroup: Cgroup, claimed: Claimed, all: Fences) -> Self {
         Self {
             name,
             cgroup,
             all,
-            _mark: mark,
+            claimed,
             standing: true,
             stuck: Cell::new(false),
         }
@@ -81,7 +90,7 @@ impl Fence {
     /// # Errors
     /// If that cannot be written.
     pub fn describe(&self, state: &State) -> Result<()> {
-        self.all.describe(&self.name, state)
+        self.all.describe(&self.name, self.claimed.id, state)
     }
 
     /// Kills what is left in it, and waits for its end as long as that can be expected to take. What is left then
@@ -124,7 +133,7 @@ impl Fence {
         let registry = self.all.hierarchy().lock();
         // Without the lock the rest is done all the same: this process holds the fence's own.
         errors.extend(registry.as_ref().err().map(|error| anyhow!("{error:#}")));
-        errors.extend(self.all.remove_all(&self.name));
+        errors.extend(self.all.remove_all(&self.name, Some(self.claimed.id)));
         fail_with_all(errors).with_context(|| format!("removing the fence {}", self.name))
     }
 }

@@ -1,13 +1,14 @@
 //! All fences of the host: made, listed, swept and removed, under one lock.
 
+mod sweep;
+
 use std::{
-    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -17,18 +18,21 @@ use qfence_common::Hook;
 use crate::{
     audit::keep::Kept,
     cgroup::Cgroup,
-    fence::{Fence, KILL_PATIENCE, fail_with_all},
+    fence::{Claimed, Fence, KILL_PATIENCE, fail_with_all},
     hierarchy::Hierarchy,
     limits::Limits,
+    locks::Mark,
     name::{NameError, check_name, derive_name},
     paths::Paths,
-    pins::Pins,
+    pins::{self, Pins},
     policy::Policy,
     say::say,
     snapshot::Snapshot,
     state::{State, States},
     store::Store,
 };
+
+use sweep::Whereabouts;
 
 /// How long a supervisor gets to clean up once its command has ended. It may take ten seconds until it takes for ended
 /// what a tracer keeps (`outlast.rs`).
@@ -44,6 +48,8 @@ pub enum Condition {
     Orphaned,
     /// Processes are in its cgroup, and the links that fenced them are not there.
     Unfenced,
+    /// Its cgroup is in a part of the hierarchy that is not seen from here, or may be: it is left alone.
+    Elsewhere,
 }
 
 impl Condition {
@@ -54,6 +60,7 @@ impl Condition {
             Self::Running => "running",
             Self::Orphaned => "orphaned",
             Self::Unfenced => "UNFENCED",
+            Self::Elsewhere => "elsewhere",
         }
     }
 }
@@ -133,8 +140,13 @@ impl Fences {
         self.states.read(name)
     }
 
-    pub(crate) fn describe(&self, name: &str, state: &State) -> Result<()> {
-        self.states.write(name, state)
+    /// Describes the fence `name`, whose cgroup has the id `cgroup`.
+    pub(crate) fn describe(&self, name: &str, cgroup: u64, state: &State) -> Result<()> {
+        let state = State {
+            cgroup: Some(cgroup),
+            ..state.clone()
+        };
+        self.states.write(name, &state)
     }
 
     /// The directory for the links of a fence.
@@ -162,16 +174,19 @@ impl Fences {
         let registry = self.hierarchy.lock()?;
         self.sweep()?;
         limits.enable(&self.hierarchy)?;
+        if self.pins.prepare()? {
+            say("mounted bpffs, which was not there");
+        }
         let (name, cgroup) = self.claim(name, command)?;
-        let mark = match cgroup.supervise() {
-            Ok(mark) => mark,
+        let claimed = match self.mark(&name, &cgroup) {
+            Ok(claimed) => claimed,
             Err(error) => {
                 cgroup.remove()?;
                 return Err(error);
             }
         };
         // From here on, dropping the fence removes what there is of it.
-        let fence = Fence::new(name, cgroup, mark, self.clone());
+        let fence = Fence::new(name, cgroup, claimed, self.clone());
         let furnished = self.furnish(&fence, limits, state);
         // Removing the fence takes the lock anew.
         drop(registry);
@@ -181,17 +196,42 @@ impl Fences {
 
     fn furnish(&self, fence: &Fence, limits: &Limits, state: &State) -> Result<()> {
         limits.apply(fence.cgroup())?;
-        if self.pins.prepare()? {
-            say("mounted bpffs, which was not there");
-        }
-        self.pins.create(fence.name())?;
-        self.states.write(fence.name(), state)
+        fence.describe(state)
+    }
+
+    /// Marks a cgroup that was just made, and makes the directory of its pins, marked as well: those who share it and
+    /// not the cgroup go by that.
+    fn mark(&self, name: &str, cgroup: &Cgroup) -> Result<Claimed> {
+        let id = cgroup.id()?.context("the cgroup is gone")?;
+        let mark = cgroup.supervise()?;
+        let directory = match self.pins.create(name) {
+            Err(error) if is_there_already(&error) => {
+                return Err(NameError::InUseElsewhere(name.to_owned()).into());
+            }
+            made => made?,
+        };
+        let marked = pins::open(&directory).and_then(|pins| Ok(Mark::set(pins)?));
+        let on_pins = marked.inspect_err(|_| {
+            // It is empty, and what went wrong is being told.
+            let _ = std::fs::remove_dir(&directory);
+        })?;
+        Ok(Claimed {
+            id,
+            _marks: [mark, on_pins],
+        })
     }
 
     fn claim(&self, name: Option<&str>, command: &Path) -> Result<(String, Cgroup)> {
         loop {
             let candidate = name.map_or_else(|| derive_name(command), str::to_owned);
             let cgroup = self.hierarchy.cgroup(&candidate);
+            // What is dead was cleared just now.
+            if !cgroup.exists() && self.whereabouts(&candidate, None) != Whereabouts::Gone {
+                match name {
+                    Some(_) => return Err(NameError::InUseElsewhere(candidate).into()),
+                    None => continue,
+                }
+            }
             match cgroup.create() {
                 Ok(()) => return Ok((candidate, cgroup)),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -208,14 +248,15 @@ impl Fences {
         }
     }
 
-    /// Lists the fences by name, and clears what dead ones left.
+    /// Lists the fences by name, and clears what dead ones left. Those of other parts of the hierarchy are among them.
     ///
     /// # Errors
     /// If they cannot be read.
     pub fn list(&self) -> Result<Vec<Listed>> {
         let _registry = self.hierarchy.lock()?;
-        self.sweep()?;
+        let elsewhere = self.sweep()?;
         let mut names = self.hierarchy.names()?.fences;
+        names.extend(elsewhere);
         names.sort();
         names.into_iter().map(|name| self.look_at(name)).collect()
     }
@@ -275,7 +316,7 @@ impl Fences {
         match condition {
             Some(Condition::Running) => Ok(Condition::Running),
             Some(other) if cgroup.is_populated()? => Ok(other),
-            _ => Err(anyhow!("there is no fence named {name:?}")),
+            _ => Err(self.why_not_here(name)),
         }
     }
 
@@ -294,67 +335,17 @@ impl Fences {
 
     fn condition_of(&self, name: &str, cgroup: &Cgroup) -> Result<Condition> {
         let is_linked = |hook: &Hook| self.pins(name).join(hook.name()).exists();
-        Ok(if cgroup.is_supervised()? {
-            Condition::Running
-        } else if Hook::ALL.iter().all(is_linked) {
-            Condition::Orphaned
-        } else {
-            Condition::Unfenced
-        })
-    }
-
-    /// Clears what dead fences left: those without supervisor and without processes. What cannot be
-    /// cleared is reported, and keeps nothing else from being so.
-    fn sweep(&self) -> Result<()> {
-        let mut names = BTreeSet::new();
-        for found in [
-            self.hierarchy.names()?,
-            self.pins.names()?,
-            self.states.names()?,
-        ] {
-            names.extend(found.fences);
-            for path in found.others {
-                say(format_args!(
-                    "warning: {path:?} has no name that a fence can have: it is left alone"
-                ));
-            }
-        }
-        for name in names {
-            let cgroup = self.hierarchy.cgroup(&name);
-            if cgroup.exists() && (cgroup.is_supervised()? || cgroup.is_populated()?) {
-                continue;
-            }
-            say(format_args!("clearing what was left of the fence {name}"));
-            for error in self.remove_all(&name) {
-                say(format_args!("{error:#}"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes the links, the cgroup and the description of a fence without processes; every step
-    /// is tried, and what went wrong is returned.
-    pub(crate) fn remove_all(&self, name: &str) -> Vec<anyhow::Error> {
-        let cgroup = self.hierarchy.cgroup(name);
-        // Links last as long as there can be somebody to fence.
-        match cgroup.is_populated() {
-            Ok(false) => {}
-            Ok(true) => return vec![anyhow!("the fence {name} has processes: not removed")],
-            Err(error) => return vec![error.into()],
-        }
-        if let Err(error) = cgroup.remove() {
-            // A cgroup that stays may be entered again, so its links stay too.
-            return vec![error];
-        }
-        [
-            self.pins.remove(name),
-            self.store(name).remove(),
-            self.kept(name).remove(),
-            self.states.remove(name),
-        ]
-        .into_iter()
-        .filter_map(Result::err)
-        .collect()
+        Ok(
+            if !cgroup.exists() && self.whereabouts(name, None) != Whereabouts::Gone {
+                Condition::Elsewhere
+            } else if cgroup.is_supervised()? {
+                Condition::Running
+            } else if Hook::ALL.iter().all(is_linked) {
+                Condition::Orphaned
+            } else {
+                Condition::Unfenced
+            },
+        )
     }
 
     /// Ends what runs in a fence and removes it. Processes get SIGTERM, and after `patience`
@@ -369,10 +360,10 @@ impl Fences {
         let Some(id) = cgroup.id()? else {
             let leftover = self.pins.directory(name).exists() || self.states.read(name).is_some();
             self.sweep()?;
-            return if leftover {
+            return if leftover && self.whereabouts(name, None) == Whereabouts::Gone {
                 Ok(())
             } else {
-                Err(anyhow!("there is no fence named {name:?}"))
+                Err(self.why_not_here(name))
             };
         };
         // Others need not wait while processes end.
@@ -393,7 +384,7 @@ impl Fences {
             // Another fence of the same name.
             Some(other) if other != id => Ok(()),
             // Whoever removed the cgroup may not have come to the rest of it.
-            _ => fail_with_all(self.remove_all(name)),
+            _ => fail_with_all(self.remove_all(name, Some(id))),
         }
     }
 
@@ -420,6 +411,12 @@ impl Fences {
         }
         Ok(())
     }
+}
+
+/// Whether what could not be made is there already.
+fn is_there_already(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::AlreadyExists)
 }
 
 /// What is said of a fence that has processes which do not end.

@@ -16,6 +16,7 @@
 //! |---|---|
 //! | [`directory`] | a directory that is opened once, and checked where it has to be root's alone |
 //! | [`staged`] | a file that is written whole and then renamed over the one before |
+//! | `walk` | the way along a path, without links that others can have made |
 //! | [`log`] | a file that is appended to, wherever it is |
 //! | [`bounded`] | reads a file of others, up to a bound |
 //! | [`kind`] | what a file is, in words |
@@ -27,6 +28,7 @@ pub mod directory;
 pub mod kind;
 pub mod log;
 pub mod staged;
+mod walk;
 
 /// The mode of files that are root's alone.
 pub const PRIVATE_FILE: Mode = Mode::from_bits_truncate(0o600);

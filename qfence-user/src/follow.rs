@@ -1,24 +1,29 @@
 //! The policy in force, which follows the host's addresses and nameservers, and what others change of it.
 
+mod followed;
+
 use std::{
     future::pending,
     net::IpAddr,
-    path::{Path, PathBuf},
+    path::Path,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use qfence_common::{Action, Path as Way, Protocol};
 
 use crate::{
     aside::Aside,
-    compile::{Compiled, compile},
-    hostset::{host_set, many_set},
+    compile::Compiled,
     kernel::{Kernel, Maps},
-    netlink::LocalRoutes,
-    policy::{Policy, Sets},
-    resolv::ResolvConf,
-    store::{Edition, Store, Stored, netns},
+    policy::Policy,
+    store::Store,
+    trouble::Trouble,
 };
+use followed::Followed;
+
+/// How long somebody else may be about to change the policy without a word. To compile one takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Keeps the kernel's policy true to what it is made from: the supervisor by the programs that it loaded, its
 /// stand-in by their pinned maps.
@@ -29,26 +34,18 @@ pub struct Follower<P = Kernel> {
     following: bool,
     /// Whether the policy in force is up to date, as far as is known.
     current: bool,
+    /// Since when somebody else is about to change the policy.
+    busy_since: Option<Instant>,
+    said: Said,
 }
 
-/// What a policy is made from, and what was made of it.
-struct Followed {
-    store: Store,
-    /// The rules, as far as this process knows: the store has what others made of them.
-    policy: Policy,
-    routes: LocalRoutes,
-    resolv_path: PathBuf,
-    /// Not followed while no rule names nameservers.
-    resolv_conf: Option<ResolvConf>,
-    /// The members of the sets that the kernel's policy was compiled with, once it has one.
-    sets: Option<Sets>,
-    /// The writing of the store that this process has seen.
-    edition: Option<Edition>,
-    compiled: Compiled,
-    /// How many policies the fence has had, as far as this process knows.
-    generation: u64,
-    /// Whether somebody else may have put other members of the sets in force.
-    doubted: bool,
+/// What is said once as long as it fails.
+#[derive(Default)]
+struct Said {
+    following: Trouble,
+    updating: Trouble,
+    keeping: Trouble,
+    waiting: Trouble,
 }
 
 /// What came of bringing the policy up to date.
@@ -93,6 +90,8 @@ impl Follower<Kernel> {
             followed,
             following: true,
             current: true,
+            busy_since: None,
+            said: Said::default(),
         };
         Ok((follower, update))
     }
@@ -120,6 +119,8 @@ impl Follower<Maps> {
             followed,
             following: true,
             current: false,
+            busy_since: None,
+            said: Said::default(),
         })
     }
 }
@@ -179,13 +180,19 @@ impl<P: AsMut<Maps>> Follower<P> {
     /// know that the host's addresses are followed, if they are.
     pub(crate) async fn tick(&mut self, aside: &mut Aside) {
         if !self.following {
-            self.following = aside.report(self.followed.subscribe_again()).is_some();
+            let subscribed = self.followed.subscribe_again();
+            let mended = "the host's addresses are followed again";
+            self.following = self
+                .said
+                .following
+                .report(subscribed, mended, aside)
+                .is_some();
             self.current = false;
         }
         // Others compile by what they find in the store, too: that it is true to the host stays the
         // affair of this process.
         let was_changed = self.followed.store.edition() != self.followed.edition;
-        if !self.current || was_changed {
+        if !self.current || was_changed || self.followed.unkept.is_some() {
             self.bring_up_to_date(aside).await;
         }
         self.beat(aside);
@@ -201,10 +208,40 @@ impl<P: AsMut<Maps>> Follower<P> {
 
     async fn bring_up_to_date(&mut self, aside: &mut Aside) {
         let updated = self.update().await;
-        let updated = aside.report(updated.context(
+        let updated = updated.context(
             "the fence does not follow the host's addresses and nameservers; trying again",
-        ));
+        );
+        let mended = "the fence follows the host's addresses and nameservers again";
+        let updated = self.said.updating.report(updated, mended, aside);
         self.current = updated.is_some_and(|update| update != Update::Busy);
+        self.report_waiting(updated == Some(Update::Busy), aside);
+        if self.current {
+            let kept = self.followed.why_unkept();
+            let mended = "the policy in force is kept again, for other commands to see";
+            self.said.keeping.report(kept, mended, aside);
+        }
+    }
+
+    /// Says who is about to change the policy, and is not done in time.
+    fn report_waiting(&mut self, is_busy: bool, aside: &mut Aside) {
+        if !is_busy {
+            self.busy_since = None;
+        }
+        let since = is_busy.then(|| *self.busy_since.get_or_insert_with(Instant::now));
+        let waited = match since {
+            Some(since) if since.elapsed() >= PATIENCE => Err(anyhow!(
+                "the fence does not follow the host's addresses and nameservers: {}, which changes the policy, for more \
+                 than {} seconds. If it is stopped, continue or end it",
+                self.followed.store.holder(),
+                PATIENCE.as_secs()
+            )),
+            _ => Ok(()),
+        };
+        let mended = "the fence follows the host's addresses and nameservers again";
+        // It is not over as long as somebody else's turn follows.
+        if waited.is_err() || !is_busy {
+            self.said.waiting.report(waited, mended, aside);
+        }
     }
 
     /// Says nothing to the programs while the policy may be out of date: that is what they are to notice.
@@ -212,109 +249,5 @@ impl<P: AsMut<Maps>> Follower<P> {
         if self.following && self.current {
             aside.report(self.kernel.as_mut().beat());
         }
-    }
-}
-
-impl Followed {
-    /// Starts to follow. Nothing is known to be in force yet.
-    fn new(store: Store, policy: Policy, resolv_conf: &Path) -> Result<Self> {
-        Ok(Self {
-            store,
-            policy,
-            routes: LocalRoutes::subscribe()?,
-            resolv_path: resolv_conf.to_owned(),
-            resolv_conf: None,
-            sets: None,
-            edition: None,
-            compiled: Compiled::default(),
-            generation: 0,
-            doubted: false,
-        })
-    }
-
-    /// Starts to follow the host's addresses anew, after that has failed.
-    fn subscribe_again(&mut self) -> Result<()> {
-        self.routes = LocalRoutes::subscribe()?;
-        Ok(())
-    }
-
-    /// As [`Follower::update`]; `publish` puts a policy in force.
-    async fn renew(&mut self, publish: impl FnOnce(&Compiled) -> Result<()>) -> Result<Update> {
-        // Waiting for the kernel and holding the lock do not go together: others wait for that.
-        let local = self.routes.dump().await?;
-        // Not waited for, but for the first policy: who holds it may be stopped, and a supervisor has more
-        // to do.
-        let lock = match self.sets {
-            None => Some(self.store.lock()?),
-            Some(_) => self.store.try_lock()?,
-        };
-        let Some(_lock) = lock else {
-            return Ok(Update::Busy);
-        };
-        let stored = self.store.read()?;
-        // Somebody may have removed it: then it is written anew.
-        let is_kept = stored.is_some();
-        let before = stored
-            .as_ref()
-            .map_or(self.generation, |stored| stored.generation);
-        // What was compiled in last, by whom ever. A first policy has nothing before it.
-        let (policy, last) = match stored {
-            Some(stored) => (stored.policy, Some(stored.sets.nameservers)),
-            None => {
-                let last = self.sets.as_ref().map(|sets| sets.nameservers.clone());
-                (self.policy.clone(), last)
-            }
-        };
-        let sets = Sets {
-            host: host_set(local.all),
-            many: many_set(local.broadcast),
-            nameservers: match (self.nameservers_of(&policy), last) {
-                (Some(resolv_conf), Some(last)) => resolv_conf.nameservers_or(&last),
-                (Some(resolv_conf), None) => resolv_conf.nameservers()?,
-                (None, _) => Default::default(),
-            },
-        };
-        let is_in_force = self.sets.as_ref() == Some(&sets) && self.policy == policy;
-        if is_kept && is_in_force && !self.doubted {
-            self.edition = self.store.edition();
-            return Ok(Update::Same);
-        }
-        let compiled = compile(&policy.rules(), &sets, policy.monitor)?;
-        let stored = Stored {
-            policy,
-            sets,
-            netns: netns()?,
-            generation: before + 1,
-        };
-        let pending = self.store.prepare(&stored)?;
-        publish(&compiled)?;
-        pending.keep()?;
-        self.edition = self.store.edition();
-        self.compiled = compiled;
-        let Stored {
-            policy,
-            sets,
-            generation,
-            ..
-        } = stored;
-        self.generation = generation;
-        let published = Update::Published {
-            host: sets.host.len(),
-            nameservers: sets.nameservers.len(),
-        };
-        self.policy = policy;
-        self.sets = Some(sets);
-        self.doubted = false;
-        Ok(published)
-    }
-
-    /// The resolv.conf, followed from now on if `policy` depends on it.
-    fn nameservers_of(&mut self, policy: &Policy) -> Option<&mut ResolvConf> {
-        if !policy.names_dns() {
-            self.resolv_conf = None;
-        } else if self.resolv_conf.is_none() {
-            self.resolv_conf = Some(ResolvConf::follow(&self.resolv_path));
-        }
-        self.resolv_conf.as_mut()
     }
 }

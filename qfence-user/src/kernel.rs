@@ -2,9 +2,11 @@
 //! they count and record.
 
 mod attempts;
+mod by_path;
 mod fill;
 mod helpers;
 mod link;
+pub mod link_info;
 mod load;
 mod maps;
 mod noted;

@@ -13,7 +13,7 @@
 //! | [`nested`] | the fence qfence was started in, if it was |
 //! | [`qemu`], [`programs`] | networks of a QEMU that the fence does not see; the files it names |
 //! | [`mounts`] | the mount table |
-//! | [`hierarchy`], [`cgroup`] | own cgroups |
+//! | [`hierarchy`], [`cgroup`], [`cgroup_id`] | own cgroups; finds one by its id |
 //! | [`locks`], [`interruptible`] | locks on directories; waits that a signal ends |
 //! | [`process`] | what /proc says of a process that does not end |
 //! | [`limits`] | resource limits of a cgroup |
@@ -40,7 +40,7 @@
 //! | [`supervise`] | runs until the command ends |
 //! | [`audit`], [`what`] | what was tried: out of the kernel, onto record, to wherever people look |
 //! | [`snapshot`], [`metrics`], [`top`] | what a fence has counted; for monitoring systems; in a terminal |
-//! | [`traces`], [`say`], [`aside`] | what the programs say; qfence's own words |
+//! | [`traces`], [`say`], [`aside`], `trouble` | what the programs say; qfence's own words; those that are said once |
 //! | [`readable`] | waits for descriptors |
 //! | [`explain`], [`suggest`] | why a destination is refused; a profile out of what was seen |
 //! | [`attempt`] | attempts to reach a destination in every way there is |
@@ -52,6 +52,7 @@ pub mod aside;
 pub mod attempt;
 pub mod audit;
 pub mod cgroup;
+pub mod cgroup_id;
 pub mod change;
 pub mod child;
 pub mod choose;
@@ -103,5 +104,6 @@ pub mod suggest;
 pub mod supervise;
 pub mod top;
 pub mod traces;
+mod trouble;
 pub mod verify;
 pub mod what;

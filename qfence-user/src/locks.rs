@@ -104,7 +104,8 @@ pub fn exclusive_on(file: File, directory: &Path) -> Result<Exclusive> {
 }
 
 /// The process that has the exclusive lock on a directory, as far as the kernel says.
-fn holder_of(directory: &Path) -> Option<i32> {
+#[must_use]
+pub fn holder_of(directory: &Path) -> Option<i32> {
     let file = fs::metadata(directory).ok()?;
     let mut table = String::new();
     let locks = File::open("/proc/locks").ok()?;

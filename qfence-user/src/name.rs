@@ -20,6 +20,12 @@ pub enum NameError {
     /// A fence of that name is there.
     #[error("a fence named {0:?} is there already: see `qfence-user ps`, or give another --name")]
     InUse(String),
+    /// A fence of that name is there that this process does not see.
+    #[error(
+        "a fence named {0:?} is there already, in another part of the cgroup tree: see `qfence-user ps`, or give another \
+         --name"
+    )]
+    InUseElsewhere(String),
 }
 
 /// Checks that a name can be one.

@@ -33,6 +33,9 @@ pub struct State {
     pub supervisor: i32,
     /// When it was started, RFC 3339.
     pub started: String,
+    /// The id of its cgroup, once it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<u64>,
     /// The QEMU that the command starts, if it starts one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub qemu: Option<Qemu>,
@@ -86,6 +89,25 @@ impl States {
     #[must_use]
     pub fn read(&self, name: &str) -> Option<State> {
         serde_json::from_slice(&fs::read(self.path(name)).ok()?).ok()
+    }
+
+    /// The id of a fence's cgroup, as its description has it; `None` if there is no description, or none that has it.
+    ///
+    /// # Errors
+    /// If there is one that cannot be read.
+    pub fn cgroup_of(&self, name: &str) -> io::Result<Option<u64>> {
+        /// What every version's descriptions have of that.
+        #[derive(Deserialize)]
+        struct Id {
+            cgroup: Option<u64>,
+        }
+        match fs::read(self.path(name)) {
+            Ok(text) => Ok(serde_json::from_slice(&text)
+                .ok()
+                .and_then(|id: Id| id.cgroup)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The names of the fences that are described, and what looks like a description and is of no fence.
@@ -142,10 +164,13 @@ mod tests {
             command: vec!["qemu".into(), "-m".into()],
             supervisor: 7,
             started: "2026-01-01T00:00:00Z".into(),
+            cgroup: Some(5573),
             qemu: None,
         };
+        assert_eq!(states.cgroup_of("my.vm").unwrap(), None);
         states.write("my.vm", &state).unwrap();
         assert_eq!(states.read("my.vm"), Some(state));
+        assert_eq!(states.cgroup_of("my.vm").unwrap(), Some(5573));
         fs::write(states.directory().join("my.vm.json.new"), "").unwrap();
         assert_eq!(states.names().unwrap().fences, ["my.vm"]);
         states.remove("my.vm").unwrap();

@@ -23,6 +23,7 @@ use crate::{
     locks::{self, Exclusive},
     pins,
     policy::{Policy, Sets},
+    process,
 };
 
 /// The ending of the files' names.
@@ -92,6 +93,14 @@ impl Store {
             Err((_, Errno::EWOULDBLOCK)) => Ok(None),
             Err((_, errno)) => Err(errno).with_context(|| self.cannot_lock()),
         }
+    }
+
+    /// Who is about to change the policy, and what is locked, in words.
+    #[must_use]
+    pub fn holder(&self) -> String {
+        let holder = locks::holder_of(&self.pins);
+        let holder = holder.map_or_else(|| "somebody".to_owned(), process::name);
+        format!("{holder} has the lock on {}", self.pins.display())
     }
 
     /// The directory that is locked.

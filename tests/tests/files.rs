@@ -335,6 +335,63 @@ fn a_log_goes_through_no_link_that_others_can_have_made() -> Result<()> {
 }
 
 #[test]
+fn metrics_go_through_no_link_that_others_can_have_made() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
+    let roots = dir.path().join("roots");
+    fs::create_dir(&roots)?;
+    // A directory of theirs, with a link to one of root's, and a link of root's to that.
+    let home = dir.path().join("home");
+    fs::create_dir(&home)?;
+    symlink(&roots, home.join("link"))?;
+    chown(&home, Some(NOBODY.uid), Some(NOBODY.gid))?;
+    std::os::unix::fs::lchown(home.join("link"), Some(NOBODY.uid), Some(NOBODY.gid))?;
+    symlink(&roots, dir.path().join("link"))?;
+    let serve = |path: &Path| {
+        let mut command = Command::new(qfence()?);
+        command.args([
+            "exec",
+            "--name",
+            &unique_name("metrics"),
+            "--user",
+            "nobody",
+        ]);
+        command.args([
+            "--log",
+            "none",
+            "--metrics",
+            &format!("unix:{}", path.display()),
+        ]);
+        command.args(["--", "sh", "-c", "echo ran"]);
+        without_sudo(&mut command);
+        to_end(command)
+    };
+    let said = "is a symbolic link that others";
+    for ended in [
+        textfile(&home.join("link/x.prom"))?,
+        serve(&home.join("link/x.sock"))?,
+    ] {
+        assert_eq!((ended.code(), &*ended.stdout), (Some(125), ""), "{ended:?}");
+        assert!(ended.stderr.contains(said), "{ended:?}");
+    }
+    assert_eq!(fs::read_dir(&roots)?.count(), 0);
+    // The control: without a link, and by one of root's.
+    for place in [home, dir.path().join("link")] {
+        let ended = textfile(&place.join("x.prom"))?;
+        assert_eq!(ended.code(), Some(0), "{ended:?}");
+        assert!(place.join("x.prom").is_file());
+        let ended = serve(&place.join("x.sock"))?;
+        assert_eq!(
+            (ended.code(), &*ended.stdout),
+            (Some(0), "ran\n"),
+            "{ended:?}"
+        );
+        assert!(!place.join("x.sock").exists(), "it goes with the server");
+    }
+    Ok(())
+}
+
+#[test]
 fn the_socket_of_the_metrics_is_roots_alone() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let socket = dir.path().join("socket");

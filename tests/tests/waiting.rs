@@ -107,13 +107,7 @@ fn a_signal_ends_the_wait_for_who_reads_a_log() -> Result<()> {
         wait_until("it is said what is waited for", || {
             Ok(said().contains(&target))
         })?;
-        process.signal(signal)?;
-        assert_eq!(
-            ends(&mut process, &said)?,
-            128 + signal as i32,
-            "{}",
-            said()
-        );
+        ensure_ends_by(signal, &mut process, &said)?;
         remains::ensure_none(fence.name())?;
 
         // The control: with somebody who reads it goes on.
@@ -122,6 +116,14 @@ fn a_signal_ends_the_wait_for_who_reads_a_log() -> Result<()> {
         File::open(&fifo)?.read_to_string(&mut log)?;
         assert_eq!(ends(&mut process, &said)?, 0, "{}", said());
     }
+    Ok(())
+}
+
+/// Sends a signal, which ends the process.
+fn ensure_ends_by(signal: Signal, process: &mut Process, said: &impl Fn() -> String) -> Result<()> {
+    process.signal(signal)?;
+    let code = ends(process, said)?;
+    assert_eq!(code, 128 + signal as i32, "{}", said());
     Ok(())
 }
 
@@ -146,13 +148,7 @@ fn a_signal_ends_the_wait_for_the_lock_on_all_fences() -> Result<()> {
         wait_until("it is said who has the lock", || {
             Ok(said().contains(&holder))
         })?;
-        process.signal(signal)?;
-        assert_eq!(
-            ends(&mut process, &said)?,
-            128 + signal as i32,
-            "{}",
-            said()
-        );
+        ensure_ends_by(signal, &mut process, &said)?;
         assert!(host.left()?.is_empty(), "{:?}", host.left()?);
         drop(locked);
         assert_eq!(to_end(exec(&host, &["true"])?)?.code(), Some(0));

@@ -245,6 +245,7 @@ fn describe(options: &Exec, qemu: Option<Qemu>) -> State {
         command: printable_words(words, COMMAND),
         supervisor: i32::try_from(process::id()).unwrap_or_default(),
         started: format!("{:.0}", Timestamp::now()),
+        cgroup: None,
         qemu,
     }
 }

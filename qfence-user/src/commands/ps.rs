@@ -13,7 +13,7 @@ use crate::{
     kernel::Counts,
     paths::Paths,
     policy::Policy,
-    say::printable_words,
+    say::{printable_words, say},
     snapshot::{Snapshot, bytes},
     state::{COMMAND, State},
 };
@@ -68,7 +68,17 @@ pub fn run(options: &Ps, paths: &Paths) -> Result<()> {
     } else {
         table(&fences)
     };
-    print(&text)
+    print(&text)?;
+    for Listed { name, .. } in fences
+        .iter()
+        .filter(|fence| fence.condition == Condition::Elsewhere)
+    {
+        say(format_args!(
+            "the fence {name} is of another part of the cgroup tree, which is not seen here: it is left alone. Look at it, \
+             and remove it, where it was made"
+        ));
+    }
+    Ok(())
 }
 
 fn json(fences: &[Listed]) -> Result<String> {
@@ -165,6 +175,7 @@ mod tests {
             command: vec!["x".repeat(100_000), "y".into()],
             supervisor: 1,
             started: String::new(),
+            cgroup: None,
             qemu: None,
         };
         assert!(command(&state).concat().len() < COMMAND + 10);

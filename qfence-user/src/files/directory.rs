@@ -6,7 +6,7 @@ use std::{
     fs::{self, File},
     io,
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::fs::DirBuilderExt as _,
     },
     path::{Path, PathBuf},
@@ -20,7 +20,7 @@ use nix::{
     unistd::{Uid, UnlinkatFlags, geteuid, unlinkat},
 };
 
-use super::kind::other_than_regular;
+use super::{kind::other_than_regular, walk::open_directory};
 
 /// The mode of directories that are root's alone.
 const PRIVATE: u32 = 0o700;
@@ -51,14 +51,14 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// The directory at `path`, whoever owns it and whatever links lead to it.
+    /// The directory at `path`, whoever owns it. Links on the way to it are followed as far as nobody but root can have
+    /// made them.
     ///
     /// # Errors
-    /// What open fails with.
+    /// What open fails with, and if a link is not followed.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         Ok(Self {
-            fd: open(path, flags, Mode::empty())?,
+            fd: open_directory(path, geteuid().as_raw())?,
             path: path.to_owned(),
             is_private: false,
         })
@@ -131,6 +131,12 @@ impl Directory {
     /// Whether nobody but root can make anything in it.
     pub(super) fn is_private(&self) -> bool {
         self.is_private
+    }
+
+    /// A path of a file in it that leads there whatever becomes of the path of the directory, for system calls that take no
+    /// descriptor. It is good for this process, as long as this lives.
+    pub fn path_by_descriptor(&self, name: &OsStr) -> PathBuf {
+        Path::new(&format!("/proc/self/fd/{}", self.fd.as_raw_fd())).join(name)
     }
 
     /// The path of a file in it, to be read by people.

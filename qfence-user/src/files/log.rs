@@ -1,30 +1,27 @@
 //! Opens a file that is appended to, wherever it is: in a directory of root's, of the user who called sudo,
 //! or in one that everybody can write to, such as /tmp.
 //!
-//! The path is walked name by name, for whoever can write to a directory on the way can put a symbolic or a
-//! hard link there that leads to a file of root's. The kernel's settings against that (`may_follow_link` and
-//! `may_create_in_sticky` in fs/namei.c: fs.protected_symlinks, fs.protected_regular, fs.protected_hardlinks) are
-//! about sticky directories alone, and may be off.
+//! The path is walked name by name (`walk.rs`): what others may have put there is not followed, nor written to.
 
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
     io,
-    os::fd::{AsRawFd as _, OwnedFd},
-    path::{Component, Path, PathBuf},
+    os::fd::AsRawFd as _,
+    path::Path,
 };
 
 use nix::{
     errno::Errno,
-    fcntl::{AtFlags, FcntlArg, OFlag, fcntl, open, openat, readlinkat},
-    sys::{
-        stat::{FileStat, Mode, SFlag, fstat, fstatat},
-        statfs::{PROC_SUPER_MAGIC, fstatfs},
-    },
+    fcntl::{AtFlags, FcntlArg, OFlag, fcntl, open, openat},
+    sys::stat::{FileStat, Mode, SFlag, fstat, fstatat},
     unistd::geteuid,
 };
 
-use super::kind::other_than_regular;
+use super::{
+    kind::other_than_regular,
+    walk::{Walk, is_kept, is_link},
+};
 use crate::identity::Sudo;
 
 /// The mode of a file that is made, less the umask.
@@ -32,12 +29,6 @@ const MODE: Mode = Mode::from_bits_truncate(0o644);
 
 /// The bit of a mode by which everybody may write.
 const FOR_ALL: u32 = 0o002;
-
-/// Those by which others than the owner may write.
-const FOR_OTHERS: u32 = 0o022;
-
-/// How many links may follow one another, as for the kernel (`MAXSYMLINKS`).
-const MOST_LINKS: usize = 40;
 
 /// How often what turns up or goes at the same moment is looked at anew.
 const MOST_TRIES: usize = 16;
@@ -66,11 +57,6 @@ impl Trusted {
     fn owns_files(&self, user: u32) -> bool {
         user == self.root || Some(user) == self.caller
     }
-
-    /// Whether nobody but root has put anything into a directory.
-    fn keep(&self, directory: &FileStat) -> bool {
-        directory.st_uid == self.root && directory.st_mode & FOR_OTHERS == 0
-    }
 }
 
 /// Opens a file to append to, and makes it where it is not there.
@@ -80,123 +66,55 @@ impl Trusted {
 /// # Errors
 /// What open fails with; and if a symbolic link, a hard link or a file of somebody else's is in the way.
 pub fn open_to_append(path: &Path, trusted: &Trusted, waits: impl Fn()) -> io::Result<File> {
-    let path = std::path::absolute(path)?;
-    let mut walk = Walk::new(trusted, &waits)?;
-    walk.push(&path);
-    while let Some(name) = walk.next() {
-        if let Some(file) = walk.go(name)? {
+    let mut opening = Opening {
+        trusted,
+        waits: &waits,
+        walk: Walk::along(path, trusted.root)?,
+        tries: 0,
+    };
+    while let Some(name) = opening.walk.next() {
+        if let Some(file) = opening.go(name)? {
             return Ok(file);
         }
     }
     Err(Errno::EISDIR.into())
 }
 
-struct Walk<'a> {
+struct Opening<'a> {
     trusted: &'a Trusted,
     waits: &'a dyn Fn(),
-    /// Where it has come to, by descriptor and to be read.
-    directory: OwnedFd,
-    place: PathBuf,
-    /// What is to come, the next one last.
-    rest: Vec<OsString>,
-    links: usize,
+    walk: Walk,
     tries: usize,
 }
 
-impl<'a> Walk<'a> {
-    fn new(trusted: &'a Trusted, waits: &'a dyn Fn()) -> io::Result<Self> {
-        Ok(Self {
-            trusted,
-            waits,
-            directory: root()?,
-            place: "/".into(),
-            rest: Vec::new(),
-            links: 0,
-            tries: 0,
-        })
-    }
-
-    /// Lets a path come next.
-    fn push(&mut self, path: &Path) {
-        let names = path.components().filter_map(|component| match component {
-            Component::Normal(name) => Some(name.to_owned()),
-            Component::ParentDir => Some("..".into()),
-            _ => None,
-        });
-        let names: Vec<_> = names.collect();
-        self.rest.extend(names.into_iter().rev());
-    }
-
-    fn next(&mut self) -> Option<OsString> {
-        self.rest.pop()
-    }
-
+impl Opening<'_> {
     /// Goes on by one name; the file, if it is the last.
     fn go(&mut self, name: OsString) -> io::Result<Option<File>> {
-        let is_last = self.rest.is_empty();
-        if fstatfs(&self.directory)?.filesystem_type() == PROC_SUPER_MAGIC {
-            return self.go_in_proc(&name, is_last);
-        }
-        let found = match fstatat(&self.directory, &*name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Err(Errno::ENOENT) if is_last => return self.create(name),
-            found => found?,
-        };
-        if other_than_regular(found.st_mode) == Some("a symbolic link") {
-            self.follow(&name, &found)?;
+        if !self.walk.is_at_end() {
+            self.walk.pass(&name)?;
             return Ok(None);
         }
-        if !is_last {
-            self.enter(&name, OFlag::O_NOFOLLOW)?;
-            return Ok(None);
+        let directory = self.walk.directory();
+        if self.walk.is_in_proc()? {
+            let file = openat(directory, &*name, to_append(), Mode::empty())?;
+            return Ok(Some(file.into()));
         }
-        self.open_found(name)
-    }
-
-    /// What /proc calls links are the kernel's: /dev/stderr leads through two of them.
-    fn go_in_proc(&mut self, name: &OsStr, is_last: bool) -> io::Result<Option<File>> {
-        if !is_last {
-            self.enter(name, OFlag::empty())?;
-            return Ok(None);
+        match fstatat(directory, &*name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Err(Errno::ENOENT) => self.create(name),
+            Ok(found) if is_link(&found) => {
+                self.walk.follow(&name, &found)?;
+                Ok(None)
+            }
+            found => {
+                found?;
+                self.open_found(name)
+            }
         }
-        let file = openat(&self.directory, name, to_append(), Mode::empty())?;
-        Ok(Some(file.into()))
-    }
-
-    fn enter(&mut self, name: &OsStr, how: OFlag) -> io::Result<()> {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | how;
-        self.directory = openat(&self.directory, name, flags, Mode::empty())?;
-        self.place.push(name);
-        Ok(())
-    }
-
-    fn follow(&mut self, name: &OsStr, link: &FileStat) -> io::Result<()> {
-        self.links += 1;
-        if self.links > MOST_LINKS {
-            return Err(Errno::ELOOP.into());
-        }
-        let directory = fstat(&self.directory)?;
-        let made_by_root = [link.st_uid, directory.st_uid] == [self.trusted.root; 2];
-        // Others can give a link a second name where they can write, and it is still the owner's.
-        let is_there_for_root = link.st_nlink == 1 || self.trusted.keep(&directory);
-        if !(made_by_root && is_there_for_root) {
-            return Err(self.refusal(
-                name,
-                "is a symbolic link that others than root can have made: it is not followed. Give the path that it \
-                 leads to",
-            ));
-        }
-        let target = PathBuf::from(readlinkat(&self.directory, name)?);
-        if target.is_absolute() {
-            self.directory = root()?;
-            self.place = "/".into();
-        }
-        self.push(&target);
-        Ok(())
     }
 
     fn create(&mut self, name: OsString) -> io::Result<Option<File>> {
         let flags = to_append() | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
-        match openat(&self.directory, &*name, flags, MODE) {
+        match openat(self.walk.directory(), &*name, flags, MODE) {
             // It has turned up since.
             Err(Errno::EEXIST) => self.again(name),
             made => Ok(Some(made?.into())),
@@ -205,16 +123,16 @@ impl<'a> Walk<'a> {
 
     fn open_found(&mut self, name: OsString) -> io::Result<Option<File>> {
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file = match openat(&self.directory, &*name, flags, Mode::empty()) {
+        let file = match openat(self.walk.directory(), &*name, flags, Mode::empty()) {
             Err(Errno::ENOENT) => return self.again(name),
             file => file?,
         };
         let found = fstat(&file)?;
-        if other_than_regular(found.st_mode) == Some("a symbolic link") {
+        if is_link(&found) {
             return self.again(name);
         }
-        let directory = fstat(&self.directory)?;
-        if !self.trusted.keep(&directory) {
+        let directory = fstat(self.walk.directory())?;
+        if !is_kept(&directory, self.trusted.root) {
             self.check_shared(&name, &directory, &found)?;
         }
         // That very file, whatever has its name by now.
@@ -245,13 +163,13 @@ impl<'a> Walk<'a> {
     fn check_shared(&self, name: &OsStr, directory: &FileStat, found: &FileStat) -> io::Result<()> {
         let is_theirs = self.trusted.owns_files(found.st_uid) || found.st_uid == directory.st_uid;
         if directory.st_mode & FOR_ALL != 0 && !is_theirs {
-            return Err(self.refusal(
+            return Err(self.walk.refusal(
                 name,
                 "is another user's, in a directory that everybody can write to. Remove it, or give another path",
             ));
         }
         if other_than_regular(found.st_mode).is_none() && found.st_nlink > 1 {
-            return Err(self.refusal(
+            return Err(self.walk.refusal(
                 name,
                 "is a file with more than one name, in a directory that others can write to: it may be another \
                  file of root's. Give another path",
@@ -265,22 +183,13 @@ impl<'a> Walk<'a> {
         if self.tries > MOST_TRIES {
             return Err(Errno::EAGAIN.into());
         }
-        self.rest.push(name);
+        self.walk.put_back(name);
         Ok(None)
-    }
-
-    fn refusal(&self, name: &OsStr, why: &str) -> io::Error {
-        io::Error::other(format!("{} {why}", self.place.join(name).display()))
     }
 }
 
 fn to_append() -> OFlag {
     OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CLOEXEC | OFlag::O_NOCTTY
-}
-
-fn root() -> io::Result<OwnedFd> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    Ok(open("/", flags, Mode::empty())?)
 }
 
 #[cfg(test)]
@@ -289,6 +198,7 @@ mod tests {
         fs,
         io::Write as _,
         os::unix::fs::{PermissionsExt as _, symlink},
+        path::PathBuf,
     };
 
     use super::*;

@@ -9,7 +9,7 @@ use aya::programs::{
 };
 use qfence_common::Hook;
 
-use super::own_link;
+use super::{by_path, own_link};
 
 /// Loads a program.
 ///
@@ -51,7 +51,7 @@ impl Link {
         Ok(match self {
             Self::Aya(link) => Pinned::Aya(link.pin(path)?),
             Self::Own(link) => {
-                own_link::pin(&link, path)?;
+                by_path::pin(&link, path)?;
                 Pinned::Own(link)
             }
         })

@@ -2,18 +2,14 @@
 //! the cgroup links, they are not to be had as an `FdLink`, which is what can be pinned.
 
 use std::{
-    ffi::{CString, c_long},
+    ffi::c_long,
     io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::ffi::OsStrExt,
-    },
-    path::Path,
+    os::fd::{AsFd, OwnedFd},
 };
 
 use qfence_common::Hook;
 
-use super::syscall::{Attributes, bpf, bpf_fd, number};
+use super::syscall::{Attributes, bpf_fd, number};
 
 #[repr(C)]
 struct LinkCreate {
@@ -29,19 +25,6 @@ unsafe impl Attributes for LinkCreate {
     const COMMAND: c_long = 28;
 }
 
-#[repr(C)]
-struct ObjPin {
-    pathname: u64,
-    bpf_fd: u32,
-    file_flags: u32,
-}
-
-// SAFETY: as in linux/bpf.h. The kernel reads a string at `pathname`: `pin` has one there.
-unsafe impl Attributes for ObjPin {
-    /// `BPF_OBJ_PIN`.
-    const COMMAND: c_long = 6;
-}
-
 /// Attaches a loaded program to a cgroup, for as long as the link is held or pinned.
 ///
 /// # Errors
@@ -53,18 +36,4 @@ pub(super) fn attach(program: impl AsFd, cgroup: impl AsFd, hook: Hook) -> io::R
         attach_type: hook.row().attach_type,
         flags: 0,
     })
-}
-
-/// Pins a link at a path in bpffs.
-///
-/// # Errors
-/// What bpf(2) fails with.
-pub(super) fn pin(link: impl AsFd, path: &Path) -> io::Result<()> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    bpf(&mut ObjPin {
-        pathname: path.as_ptr() as u64,
-        bpf_fd: number(&link)?,
-        file_flags: 0,
-    })
-    .map(drop)
 }

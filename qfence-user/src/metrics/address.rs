@@ -1,6 +1,7 @@
 //! Where metrics are served, and a listener there.
 
 use std::{
+    ffi::{OsStr, OsString},
     fmt,
     net::{SocketAddr, TcpListener},
     os::unix::net::{UnixListener, UnixStream},
@@ -62,7 +63,8 @@ pub enum Listener {
 /// The file of a Unix socket, as long as this lives.
 #[derive(Debug)]
 pub struct SocketFile {
-    path: PathBuf,
+    directory: Directory,
+    name: OsString,
     /// Its device and inode.
     made: Option<(u64, u64)>,
 }
@@ -92,40 +94,38 @@ impl Listener {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         // Whoever took it away has spared this the trouble, and what another made in its place is not ours.
-        if let Ok((directory, name)) = Directory::of(&self.path)
-            && self.made.is_some()
-            && inode(&directory, &self.path) == self.made
-        {
-            let _ = directory.remove(name);
+        if self.made.is_some() && inode(&self.directory, &self.name) == self.made {
+            let _ = self.directory.remove(&self.name);
         }
     }
 }
 
 fn bind_unix(path: &Path) -> Result<(UnixListener, SocketFile)> {
-    clear(path)?;
+    let (directory, name) = Directory::of(path)?;
+    clear(&directory, name)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // The file gets the mode that the socket has, less the umask (`unix_bind_bsd` in net/unix/af_unix.c).
     fchmod(&socket, PRIVATE_FILE)?;
-    socket.bind(&SockAddr::unix(path)?)?;
-    let (directory, _) = Directory::of(path)?;
+    // In the directory that was opened, whatever its path leads to by now.
+    socket.bind(&SockAddr::unix(directory.path_by_descriptor(name))?)?;
     let file = SocketFile {
-        made: inode(&directory, path),
-        path: path.to_owned(),
+        made: inode(&directory, name),
+        name: name.to_owned(),
+        directory,
     };
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok((socket.into(), file))
 }
 
-/// Which file a path is, by device and inode.
-fn inode(directory: &Directory, path: &Path) -> Option<(u64, u64)> {
-    let found = directory.look_at(path.file_name()?).ok()??;
+/// Which file has a name, by device and inode.
+fn inode(directory: &Directory, name: &OsStr) -> Option<(u64, u64)> {
+    let found = directory.look_at(name).ok()??;
     Some((found.st_dev, found.st_ino))
 }
 
 /// Removes the file of a socket that nobody listens at.
-fn clear(path: &Path) -> Result<()> {
-    let (directory, name) = Directory::of(path)?;
+fn clear(directory: &Directory, name: &OsStr) -> Result<()> {
     let Some(found) = directory.look_at(name)? else {
         return Ok(());
     };
@@ -134,7 +134,7 @@ fn clear(path: &Path) -> Result<()> {
         let kind = other_than_regular(found.st_mode).unwrap_or("a file");
         bail!("there is {kind} that is no socket");
     }
-    if UnixStream::connect(path).is_ok() {
+    if UnixStream::connect(directory.path_by_descriptor(name)).is_ok() {
         bail!("somebody listens there already");
     }
     Ok(directory.remove(name)?)

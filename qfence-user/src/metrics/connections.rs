@@ -1,24 +1,60 @@
 //! The connections of the server: so many and no more. When another comes, the one goes that has been there
-//! longest without asking for anything.
+//! longest without asking for anything, or without taking its answer. If there is none, the other one waits for a
+//! place, and who comes after it in the kernel's queue.
 
-use std::{cell::Cell, collections::VecDeque, rc::Rc};
+use std::{cell::Cell, collections::VecDeque, rc::Rc, time::Duration};
 
-use tokio::task::AbortHandle;
+use tokio::{
+    sync::Notify,
+    task::AbortHandle,
+    time::{Instant, timeout},
+};
+
+/// How long a connection may take to read its answer while another waits for its place.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long one may take to ask then. What it asks is mostly there when it is accepted, and not read yet.
+const PATIENCE_ASKING: Duration = Duration::from_millis(20);
 
 /// One of them.
 struct Connection {
     task: AbortHandle,
-    has_asked: Asked,
+    stage: Rc<Cell<Stage>>,
 }
 
-/// Whether a connection has asked for something.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Asked(Rc<Cell<bool>>);
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It has not asked for anything since it came.
+    Silent(Instant),
+    /// It waits for its answer.
+    Asked,
+    /// It has its answer, as far as it takes it.
+    Answered(Instant),
+}
 
-impl Asked {
-    /// It has.
-    pub(super) fn set(&self) {
-        self.0.set(true);
+/// A place among the connections, for what serves one.
+pub(super) struct Place {
+    stage: Rc<Cell<Stage>>,
+    changed: Rc<Notify>,
+}
+
+impl Place {
+    /// It has asked for something.
+    pub(super) fn asked(&self) {
+        self.stage.set(Stage::Asked);
+    }
+
+    /// Its answer is there.
+    pub(super) fn answered(&self) {
+        self.stage.set(Stage::Answered(Instant::now()));
+        self.changed.notify_one();
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.changed.notify_one();
     }
 }
 
@@ -26,6 +62,7 @@ impl Asked {
 pub(super) struct Connections {
     most: usize,
     open: VecDeque<Connection>,
+    changed: Rc<Notify>,
 }
 
 impl Connections {
@@ -34,21 +71,56 @@ impl Connections {
         Self {
             most,
             open: VecDeque::new(),
+            changed: Rc::new(Notify::new()),
         }
     }
 
-    /// Adds what serves a connection, and ends another if there is no room.
-    pub(super) fn add(&mut self, task: AbortHandle, has_asked: Asked) {
-        self.open
-            .retain(|connection| !connection.task.is_finished());
-        if self.open.len() >= self.most {
-            let idle = self.open.iter().position(|other| !other.has_asked.0.get());
-            // If all have asked, the oldest has had the most time to take what it asked for.
-            if let Some(ended) = self.open.remove(idle.unwrap_or(0)) {
-                ended.task.abort();
+    /// Waits until there is room for one more, and ends another for it.
+    pub(super) async fn room(&mut self) {
+        loop {
+            self.open
+                .retain(|connection| !connection.task.is_finished());
+            if self.open.len() < self.most {
+                return;
             }
+            let now = Instant::now();
+            if let Some(late) = self.open.iter().position(|other| other.is_late(now))
+                && let Some(ended) = self.open.remove(late)
+            {
+                ended.task.abort();
+                return;
+            }
+            let next = self.open.iter().filter_map(Connection::late_at).min();
+            let wait = next.map_or(PATIENCE, |next| next.saturating_duration_since(now));
+            // Whatever ends it, what there is now is looked at.
+            let _ = timeout(wait, self.changed.notified()).await;
         }
-        self.open.push_back(Connection { task, has_asked });
+    }
+
+    /// Adds a connection that `serve` begins to serve.
+    pub(super) fn add(&mut self, serve: impl FnOnce(Place) -> AbortHandle) {
+        let stage = Rc::new(Cell::new(Stage::Silent(Instant::now())));
+        let place = Place {
+            stage: Rc::clone(&stage),
+            changed: Rc::clone(&self.changed),
+        };
+        let task = serve(place);
+        self.open.push_back(Connection { task, stage });
+    }
+}
+
+impl Connection {
+    /// From when on it may be ended for another one; `None` as long as this side keeps it waiting.
+    fn late_at(&self) -> Option<Instant> {
+        match self.stage.get() {
+            Stage::Silent(since) => Some(since + PATIENCE_ASKING),
+            Stage::Asked => None,
+            Stage::Answered(at) => Some(at + PATIENCE),
+        }
+    }
+
+    fn is_late(&self, now: Instant) -> bool {
+        self.late_at().is_some_and(|at| at <= now)
     }
 }
 
@@ -56,9 +128,28 @@ impl Connections {
 mod tests {
     use std::future::pending;
 
-    use tokio::task::{LocalSet, spawn_local, yield_now};
+    use tokio::{
+        task::{JoinHandle, LocalSet, spawn_local, yield_now},
+        time::sleep,
+    };
 
     use super::*;
+
+    /// A connection of that stage, which never ends by itself.
+    fn add(connections: &mut Connections, stage: Stage) -> JoinHandle<()> {
+        let mut task = None;
+        connections.add(|place| {
+            place.stage.set(stage);
+            let serving = spawn_local(async move {
+                let _place = place;
+                pending::<()>().await;
+            });
+            let handle = serving.abort_handle();
+            task = Some(serving);
+            handle
+        });
+        task.unwrap()
+    }
 
     #[tokio::test]
     async fn the_oldest_that_has_asked_for_nothing_goes_first() {
@@ -66,21 +157,40 @@ mod tests {
             .run_until(async {
                 let mut connections = Connections::new(3);
                 let mut tasks = Vec::new();
-                let mut add = |asked: bool| {
-                    let task = spawn_local(pending::<()>());
-                    let has_asked = Asked::default();
-                    if asked {
-                        has_asked.set();
-                    }
-                    connections.add(task.abort_handle(), has_asked);
-                    tasks.push(task);
-                };
-                for asked in [true, false, true, true, true] {
-                    add(asked);
+                let silent = || Stage::Silent(Instant::now());
+                for stage in [Stage::Asked, silent(), silent(), Stage::Asked] {
+                    connections.room().await;
+                    tasks.push(add(&mut connections, stage));
                 }
                 yield_now().await;
-                let ended: Vec<_> = tasks.iter().map(|task| task.is_finished()).collect();
-                assert_eq!(ended, [true, true, false, false, false]);
+                let ended: Vec<_> = tasks.iter().map(JoinHandle::is_finished).collect();
+                assert_eq!(ended, [false, true, false, false]);
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_an_answer_is_not_ended_and_who_does_not_take_it_is() {
+        LocalSet::new()
+            .run_until(async {
+                let mut connections = Connections::new(2);
+                let asked = add(&mut connections, Stage::Asked);
+                let answered = add(&mut connections, Stage::Answered(Instant::now()));
+                let begun = Instant::now();
+                connections.room().await;
+                assert!(begun.elapsed() >= PATIENCE);
+                yield_now().await;
+                assert!(!asked.is_finished() && answered.is_finished());
+
+                // A place that comes free is taken at once.
+                let other = add(&mut connections, Stage::Asked);
+                let free = spawn_local(async move {
+                    sleep(PATIENCE / 10).await;
+                    other.abort();
+                });
+                connections.room().await;
+                free.await.unwrap();
+                assert!(!asked.is_finished());
             })
             .await;
     }

@@ -22,12 +22,12 @@ use tokio::{
 pub use super::gather::Source;
 use super::{
     address::Listener,
-    connections::{Asked, Connections},
+    connections::Connections,
     gather::{Gatherer, NoText},
 };
 use crate::say::say;
 
-/// How many connections there are at once; another takes the place of one that is idle.
+/// How many connections there are at once; another takes the place of one that is idle, or waits.
 const AT_ONCE: usize = 16;
 
 /// How long one may take to say what it wants.
@@ -113,7 +113,7 @@ async fn accept(listener: &Listener, source: Source) -> Result<()> {
             let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
             loop {
                 match listener.accept().await {
-                    Ok((stream, _)) => begin(stream, &mut connections, &gatherer),
+                    Ok((stream, _)) => begin(stream, &mut connections, &gatherer).await,
                     Err(_) => sleep(PAUSE).await,
                 }
             }
@@ -122,7 +122,7 @@ async fn accept(listener: &Listener, source: Source) -> Result<()> {
             let listener = tokio::net::UnixListener::from_std(listener.try_clone()?)?;
             loop {
                 match listener.accept().await {
-                    Ok((stream, _)) => begin(stream, &mut connections, &gatherer),
+                    Ok((stream, _)) => begin(stream, &mut connections, &gatherer).await,
                     Err(_) => sleep(PAUSE).await,
                 }
             }
@@ -130,30 +130,35 @@ async fn accept(listener: &Listener, source: Source) -> Result<()> {
     }
 }
 
-/// Serves one connection, beside others.
-fn begin<S>(stream: S, connections: &mut Connections, gatherer: &Rc<Gatherer>)
+/// Serves one connection, beside others, once there is a place for it.
+async fn begin<S>(stream: S, connections: &mut Connections, gatherer: &Rc<Gatherer>)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
+    connections.room().await;
     let gatherer = Rc::clone(gatherer);
-    let has_asked = Asked::default();
-    let asked = has_asked.clone();
-    let task = spawn_local(async move {
-        let service = service_fn(|request| {
-            asked.set();
-            let gatherer = Rc::clone(&gatherer);
-            async move { Ok::<_, Infallible>(answer(&request, &gatherer).await) }
+    connections.add(|place| {
+        let serving = spawn_local(async move {
+            let service = service_fn(|request| {
+                place.asked();
+                let (gatherer, place) = (Rc::clone(&gatherer), &place);
+                async move {
+                    let answer = answer(&request, &gatherer).await;
+                    place.answered();
+                    Ok::<_, Infallible>(answer)
+                }
+            });
+            let connection = http1::Builder::new()
+                .keep_alive(false)
+                .timer(TokioTimer::new())
+                .header_read_timeout(PATIENCE_ASKING)
+                .max_buf_size(16 * 1024)
+                .serve_connection(TokioIo::new(stream), service);
+            // What somebody else does wrong, or does not wait for, is no concern of this process.
+            let _ = timeout(PATIENCE, connection).await;
         });
-        let connection = http1::Builder::new()
-            .keep_alive(false)
-            .timer(TokioTimer::new())
-            .header_read_timeout(PATIENCE_ASKING)
-            .max_buf_size(16 * 1024)
-            .serve_connection(TokioIo::new(stream), service);
-        // What somebody else does wrong, or does not wait for, is no concern of this process.
-        let _ = timeout(PATIENCE, connection).await;
+        serving.abort_handle()
     });
-    connections.add(task.abort_handle(), has_asked);
 }
 
 async fn answer(request: &Request<Incoming>, gatherer: &Gatherer) -> Response<Full<Bytes>> {
@@ -190,6 +195,7 @@ fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
 mod tests {
     use std::{
         io::{Read as _, Write as _},
+        net::TcpStream,
         os::unix::net::UnixStream,
         sync::{Arc, Mutex, mpsc},
     };
@@ -250,6 +256,38 @@ mod tests {
         last.set_read_timeout(Some(HANG)).unwrap();
         let mut rest = Vec::new();
         (&last).read_to_end(&mut rest).unwrap();
+    }
+
+    #[test]
+    fn those_who_ask_and_do_not_read_take_nobodys_answer() {
+        let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
+        let Listener::Tcp(socket) = &listener else {
+            panic!("it is TCP");
+        };
+        let address = socket.local_addr().unwrap();
+        // More than fits into the buffers of a connection, and not there at once.
+        let source = || {
+            thread::sleep(Duration::from_millis(300));
+            Ok("x 1\n".repeat(2 << 20))
+        };
+        let _server = Server::start(listener, Arc::new(source)).unwrap();
+        let ask = || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+            stream.set_read_timeout(Some(HANG)).unwrap();
+            stream
+        };
+        // Who is there before the others, and who comes after them.
+        let mut first = ask();
+        let deaf: Vec<_> = (0..3 * AT_ONCE).map(|_| ask()).collect();
+        let mut last = ask();
+        for stream in [&mut first, &mut last] {
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.0 200 "), "{}", answer.len());
+            assert!(answer.ends_with("x 1\n"), "{}", answer.len());
+        }
+        drop(deaf);
     }
 
     #[test]

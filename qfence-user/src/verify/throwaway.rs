@@ -40,6 +40,7 @@ impl ThrowAway {
             command: vec!["qfence-user".into(), "verify".into()],
             supervisor: i32::try_from(process::id()).unwrap_or_default(),
             started: format!("{:.0}", Timestamp::now()),
+            cgroup: None,
             qemu: None,
         };
         let fences = Fences::open(paths)?;

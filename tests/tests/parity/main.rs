@@ -16,15 +16,20 @@ mod naive;
 )]
 mod scene;
 
-use std::{collections::BTreeMap, fs, iter, net::IpAddr, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, iter,
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+};
 
 use anyhow::{Context as _, Result, anyhow};
-use naive::{Target, first_match};
+use naive::{Host, NaiveMatch, NaiveProtocol, NaiveRule, Target, To, first_match};
 use proptest::{
     strategy::{Strategy, ValueTree as _},
     test_runner::TestRunner,
 };
-use qfence_common::{Path as Way, Protocol};
+use qfence_common::{Nodes as _, Path as Way, Protocol, tree::FLAGS, verdict::MANY};
 use qfence_user::{compile::compile, kernel::Maps, pins::Pins};
 use scene::{Scene, action, choices, scene};
 use tests::{
@@ -100,6 +105,55 @@ fn endings(shell: &mut Shell, script: &str) -> Result<Vec<String>> {
     floods.into_iter().map(one).collect()
 }
 
+/// A policy like the default one, on a host that has nothing but what every host has: it lets no broadcast through, and all that
+/// the host's own networks are.
+fn without_broadcasts() -> Scene {
+    let rule = |allow, to| NaiveRule {
+        allow,
+        matches: vec![NaiveMatch {
+            protocol: NaiveProtocol::Any,
+            to: To::Set(to),
+            ports: Vec::new(),
+        }],
+    };
+    Scene {
+        rules: vec![rule(false, "host"), rule(true, "any")],
+        host: Host::default(),
+    }
+}
+
+/// Whether an address is an IPv4 one that names many, by what the policy knows.
+fn names_many(address: IpAddr, host: &Host) -> bool {
+    let IpAddr::V4(v4) = address else {
+        return false;
+    };
+    let mut broadcasts = host.broadcasts.iter();
+    v4.is_multicast() || v4.is_broadcast() || broadcasts.any(|net| net.contains(&address))
+}
+
+/// Calls by UDP to an IPv4 address.
+fn in_both_spellings(address: IpAddr) -> [Call; 2] {
+    [0, 1].map(|spelling| Call {
+        target: Target {
+            address,
+            protocol: 17,
+            port: 9,
+            loopback: false,
+        },
+        spelling,
+    })
+}
+
+/// The addresses that the kernel takes for broadcast ones (`ip_route_output_key_hash_rcu` in net/ipv4/route.c).
+fn broadcast_addresses(world: &World) -> Result<BTreeSet<IpAddr>> {
+    let routes = world.host_ip("-4 route show table all type broadcast")?;
+    let address = |line: &str| line.split_whitespace().nth(1)?.parse().ok();
+    let mut all: BTreeSet<IpAddr> = routes.lines().filter_map(address).collect();
+    assert!(!all.is_empty(), "{routes}");
+    all.insert(Ipv4Addr::BROADCAST.into());
+    Ok(all)
+}
+
 #[test]
 fn the_kernel_decides_as_the_rules_one_by_one() -> Result<()> {
     let world = World::new()?;
@@ -118,21 +172,38 @@ fn the_kernel_decides_as_the_rules_one_by_one() -> Result<()> {
     );
     let mut runner = TestRunner::default();
     let mut seen = BTreeMap::new();
-    for _ in 0..POLICIES {
-        let scene = sample(&mut runner, &scene())?;
+    let broadcast_addresses = broadcast_addresses(&world)?;
+    let mut unbroadcast = 0;
+    let random = (0..POLICIES).map(|_| sample(&mut runner, &scene()));
+    let mut scenes = random.collect::<Result<Vec<_>>>()?;
+    scenes.push(without_broadcasts());
+    for scene in scenes {
         let rules = scene.policy().rules();
         let compiled = compile(&rules, &scene.sets(), false)?;
         maps.publish(&compiled)?;
         for rule in &rules {
             maps.forget_hits(rule.number)?;
         }
-        let calls = calls(&mut runner, &scene)?;
+        let flags = compiled.read(FLAGS).and_then(|node| node.verdict());
+        let broadcasts = flags.context("the flags of a policy")?.has(MANY);
+        let mut calls = calls(&mut runner, &scene)?;
+        calls.extend(
+            broadcast_addresses
+                .iter()
+                .flat_map(|&address| in_both_spellings(address)),
+        );
+        let lets_through = calls.iter().any(|Call { target, .. }| {
+            let first = first_match(&scene.rules, &scene.host, target);
+            names_many(target.address, &scene.host)
+                && first.is_some_and(|first| scene.rules[first].allow)
+        });
+        assert!(broadcasts || !lets_through, "{scene:?}");
         let lines: Vec<String> = calls.iter().map(|call| call.line() + "\n").collect();
         fs::write(&file, lines.concat())?;
         workspace::make_readable(&file)?;
         let open = endings(&mut outside, &script)?;
         let fenced = endings(&mut inside, &script)?;
-        assert_eq!((open.len(), fenced.len()), (DESTINATIONS, DESTINATIONS));
+        assert_eq!((open.len(), fenced.len()), (calls.len(), calls.len()));
 
         let mut hits: BTreeMap<u32, u64> = rules.iter().map(|rule| (rule.number, 0)).collect();
         for (call, (open, fenced)) in iter::zip(&calls, iter::zip(&open, &fenced)) {
@@ -149,9 +220,12 @@ fn the_kernel_decides_as_the_rules_one_by_one() -> Result<()> {
                 false => assert_eq!(fenced, REFUSED, "{}", told()),
                 // The packet of a connection may be dropped, and then there is no answer.
                 true if protocol == Protocol::TCP => assert_ne!(fenced, REFUSED, "{}", told()),
-                // A broadcast address of this host's, of which the scene's policy does not know that it is one: no
-                // socket can broadcast there, and the kernel fails it.
-                true if fenced == "EACCES" && line.contains(".255/") => {}
+                // Of a broadcast address of this host's the scene's policy knows nothing. A socket that got no
+                // SO_BROADCAST, as the policy lets no broadcast through, cannot be connected there.
+                true if !broadcasts && broadcast_addresses.contains(&address) => {
+                    assert_eq!((&**fenced, &**open), ("EACCES", CONNECTED), "{}", told());
+                    unbroadcast += 1;
+                }
                 true => assert_eq!(fenced, open, "{}", told()),
             }
             *hits.entry(rules[first].number).or_default() += 1;
@@ -169,5 +243,7 @@ fn the_kernel_decides_as_the_rules_one_by_one() -> Result<()> {
             assert!(count > 50, "{spelling}, allows {allows}: {seen:?}");
         }
     }
+    // By the last policy at least: both networks', spelled in both ways.
+    assert!(unbroadcast >= 4, "{unbroadcast}");
     Ok(())
 }

@@ -1,0 +1,83 @@
+//! Whether the kernel has a cgroup of an id, in whatever part of the hierarchy.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsRawFd as _, FromRawFd as _},
+};
+
+use anyhow::{Result, ensure};
+use nix::{
+    errno::Errno,
+    fcntl::{AtFlags, OFlag},
+    libc::{self, c_int, c_uint},
+    sys::stat::{fstat, fstatat},
+};
+
+/// `FILEID_KERNFS` in linux/exportfs.h: the file handle is an id of 64 bits (`kernfs_fh_to_dentry` in fs/kernfs/mount.c).
+const KERNFS: c_int = 0xfe;
+
+/// `struct file_handle` with such an id.
+#[repr(C)]
+struct Handle {
+    bytes: c_uint,
+    kind: c_int,
+    id: [u8; 8],
+}
+
+/// Whether there is a cgroup of this id. `hierarchy` is open in a mount of cgroup2, of whichever part: all mounts are of
+/// one file system, in which a file is found by its handle wherever it is.
+///
+/// # Errors
+/// What open_by_handle_at(2) fails with: EPERM without CAP_DAC_READ_SEARCH in the initial user namespace. And if the
+/// kernel finds nothing by such a handle.
+pub fn exists(hierarchy: &File, id: u64) -> Result<bool> {
+    let own = fstat(hierarchy)?.st_ino;
+    ensure!(
+        find(hierarchy, own)?,
+        "this kernel does not find cgroups by their id"
+    );
+    Ok(find(hierarchy, id)?)
+}
+
+fn find(hierarchy: &File, id: u64) -> io::Result<bool> {
+    let mut handle = Handle {
+        bytes: 8,
+        kind: KERNFS,
+        id: id.to_ne_bytes(),
+    };
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    // SAFETY: the kernel reads a `struct file_handle`, whose 8 bytes follow the two numbers, and writes nothing.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_open_by_handle_at,
+            hierarchy.as_raw_fd(),
+            std::ptr::from_mut(&mut handle),
+            flags.bits(),
+        )
+    };
+    let fd = match Errno::result(fd) {
+        Ok(fd) => c_int::try_from(fd).map_err(io::Error::other)?,
+        Err(Errno::ESTALE | Errno::ENOENT) => return Ok(false),
+        Err(errno) => return Err(errno.into()),
+    };
+    // SAFETY: the kernel has just returned this descriptor, and nobody else has it.
+    let directory = unsafe { File::from_raw_fd(fd) };
+    // Some kernels open one that was removed as long as somebody holds it. It has no files any more.
+    match fstatat(&directory, "cgroup.procs", AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(_) => Ok(true),
+        Err(Errno::ENOENT | Errno::ENODEV | Errno::ESTALE) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_nothing_is_found_by_an_id_does_not_mean_that_it_is_gone() {
+        let proc = File::open("/proc").unwrap();
+        assert!(exists(&proc, 1).is_err());
+    }
+}

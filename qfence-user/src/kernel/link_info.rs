@@ -1,0 +1,60 @@
+//! Asks the kernel which cgroup a pinned link is attached to. aya tells of a link its id, program and type alone.
+
+use std::{ffi::c_long, io, path::Path};
+
+use super::{
+    by_path,
+    syscall::{Attributes, bpf, number},
+};
+
+/// `BPF_LINK_TYPE_CGROUP`.
+const CGROUP: u32 = 3;
+
+#[repr(C)]
+struct GetInfo {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+// SAFETY: as in linux/bpf.h. The kernel writes `info_len` bytes at `info`: `cgroup_of` has room for them.
+unsafe impl Attributes for GetInfo {
+    /// `BPF_OBJ_GET_INFO_BY_FD`.
+    const COMMAND: c_long = 15;
+}
+
+/// `struct bpf_link_info` of a link to a cgroup.
+#[repr(C)]
+#[derive(Default)]
+struct LinkInfo {
+    link_type: u32,
+    id: u32,
+    prog_id: u32,
+    padding: u32,
+    cgroup_id: u64,
+    attach_type: u32,
+    padding_after: u32,
+}
+
+const _: () = assert!(size_of::<LinkInfo>() == 32);
+
+/// The id of the cgroup that the link pinned at `pin` is attached to; `None` if that cgroup is gone
+/// (`bpf_cgroup_link_fill_link_info` in kernel/bpf/cgroup.c). A cgroup that was removed counts as there for as long as
+/// sockets are left that were made in it (`cgroup_bpf_offline`).
+///
+/// # Errors
+/// What bpf(2) fails with, and if the pin is no link to a cgroup.
+pub fn cgroup_of(pin: &Path) -> io::Result<Option<u64>> {
+    let link = by_path::open(pin)?;
+    let mut info = LinkInfo::default();
+    let mut get = GetInfo {
+        bpf_fd: number(&link)?,
+        info_len: u32::try_from(size_of::<LinkInfo>()).map_err(io::Error::other)?,
+        info: std::ptr::from_mut(&mut info) as u64,
+    };
+    bpf(&mut get)?;
+    if info.link_type != CGROUP {
+        return Err(io::Error::other("it is no link to a cgroup"));
+    }
+    Ok((info.cgroup_id != 0).then_some(info.cgroup_id))
+}
