@@ -124,7 +124,8 @@ Of folded:
   lines         how many lines it stands for
 Without a rule are refused, and named so: deny-raw, deny-broadcast, deny-device, deny-foreign-netns,
 deny-unfollowed-broadcast, deny-unowned, unparsed.
-Lost are attempts that there was no room to record, dropped those that this log was too slow for.";
+Lost are attempts that there was no room to record, dropped those that this log was too slow
+for, or that could not be written to it.";
 
 const VERIFY_NOTES: &str = "\
 How far an attempt came, without the fence and with it:

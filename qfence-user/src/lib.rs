@@ -76,6 +76,7 @@ pub mod interruptible;
 pub mod job;
 pub mod kernel;
 pub mod limits;
+mod lines;
 pub mod locks;
 pub mod metrics;
 pub mod mounts;

@@ -1,18 +1,21 @@
 //! qfence's own words, on standard error.
 
 use std::{
-    io::{self, IsTerminal, Write},
-    sync::OnceLock,
+    io::{self, IsTerminal},
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use anyhow::Result;
 use nix::sys::termios::{LocalFlags, OutputFlags, tcgetattr};
 use terminal_size::{Width, terminal_size_of};
 
-use crate::aside::Aside;
+use crate::{aside::Aside, lines::Lines};
 
 /// What says the lines of this process, once nothing in it may wait for that.
 static ASIDE: OnceLock<Aside> = OnceLock::new();
+
+/// How far standard error has come; taken while that is locked.
+static LINES: Mutex<Lines> = Mutex::new(Lines::within(false));
 
 /// Prints one line, `qfence: …`. After [`never_wait`] it does not wait until that is shown, in whatever thread and for
 /// whatever reason it is called.
@@ -59,12 +62,14 @@ fn show(message: &str) {
 /// What the write fails with.
 pub fn write_line(line: &str) -> io::Result<()> {
     let mut stderr = io::stderr().lock();
-    if is_raw(&stderr) {
+    let text = if is_raw(&stderr) {
         let width = terminal_size_of(&stderr).map_or(80, |(Width(columns), _)| columns.into());
-        stderr.write_all(format!("\r\n{}\r\n", fold(line, width).join("\r\n")).as_bytes())
+        format!("\r\n{}\r\n", fold(line, width).join("\r\n"))
     } else {
-        stderr.write_all(format!("{line}\n").as_bytes())
-    }
+        format!("{line}\n")
+    };
+    let mut lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
+    lines.write(&mut stderr, &text)
 }
 
 /// Whether a program drives the terminal by itself, rather than line by line. Raw mode proper is
