@@ -112,7 +112,7 @@ Of attempts and repeats:
   pid           the process, in the initial pid namespace; at egress the one that made the socket
   tid           its thread
   uid           its user
-  command       the name of the thread, control characters as \\xNN; its own word
+  command       the name of the thread, control and invisible characters as \\xNN; its own word
   executable    the path of its executable; its own word where it may have a user namespace
                 repeats name the source, tid, uid, command and cgroup of the first of their kind; tid, uid
                 and command are null or empty once the pid is another's or executes another program

@@ -88,6 +88,7 @@ pub mod outlast;
 pub mod paths;
 pub mod pins;
 pub mod policy;
+pub mod printable;
 pub mod process;
 pub mod programs;
 pub mod proof;

@@ -12,7 +12,7 @@ use nix::{libc, sys::utsname::uname};
 
 use crate::{
     doctor::release::{self, Version},
-    say::printable,
+    printable::{in_parentheses, printable},
 };
 
 /// How much is read of a file, in bytes. A process has a say in its name alone, which is 15 bytes long.
@@ -27,7 +27,7 @@ const KILL: u64 = 1 << 8;
 /// A thread, as /proc/TID/stat has it (`do_task_stat` in fs/proc/array.c).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stat {
-    /// Its name, safe to print.
+    /// Its name, safe to print in parentheses.
     pub name: String,
     /// The letter for its state, as in proc_pid_stat(5): `D` cannot be interrupted, not even by SIGKILL.
     pub state: char,
@@ -54,7 +54,7 @@ impl Stat {
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
         let flags: u64 = fields.get(6)?.parse().ok()?;
         Some(Self {
-            name: printable(stat.get(begin..end)?),
+            name: in_parentheses(&printable(stat.get(begin..end)?)),
             state: fields.first()?.chars().next()?,
             is_exiting: flags & EXITING != 0,
             code: fields
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn a_name_cannot_pass_for_what_comes_after_it() {
         let stat = Stat::parse(b"12 (a) Z (\x1b) D 1 12 12 0 -1 4194564 0 0").unwrap();
-        assert_eq!(stat.name, "a) Z (\\x1b");
+        assert_eq!(stat.name, "a\\x29 Z \\x28\\x1b");
         assert_eq!((stat.state, stat.is_exiting), ('D', true));
         let stat = Stat::parse(b"12 (sh) S 1 12 12 0 -1 4194304 0 0").unwrap();
         assert_eq!((stat.state, stat.is_exiting), ('S', false));

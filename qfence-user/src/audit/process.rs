@@ -17,8 +17,8 @@ use super::{
     stats::Stats,
 };
 use crate::{
+    printable::{printable, shortened},
     qemu::slirp::Guest,
-    say::{printable, shortened},
 };
 
 /// The inode of the initial pid namespace (`PROC_PID_INIT_INO` in linux/proc_ns.h).

@@ -13,7 +13,11 @@ use qfence_common::{Hook, Kind, NO_UID, Origin};
 use serde::{Deserialize, Serialize};
 
 use super::process::Process;
-use crate::{policy::names::RuleName, say::printable, what::What};
+use crate::{
+    policy::names::RuleName,
+    printable::{in_parentheses, printable},
+    what::What,
+};
 
 /// The version of what lines look like: another one if a field goes or changes its meaning.
 pub const VERSION: u32 = 1;
@@ -254,7 +258,7 @@ impl fmt::Display for Attempt {
             None => write!(f, "{hook} pid unknown")?,
         }
         if !command.is_empty() {
-            write!(f, " ({command})")?;
+            write!(f, " ({})", in_parentheses(command))?;
         }
         write!(f, " cgroup {cgroup} rule {rule}")?;
         match &self.comment {

@@ -13,7 +13,7 @@ use crate::{
     kernel::Counts,
     paths::Paths,
     policy::Policy,
-    say::printable_words,
+    printable::printable_words,
     snapshot::{Snapshot, bytes},
     state::{COMMAND, State},
 };

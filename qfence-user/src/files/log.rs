@@ -19,9 +19,9 @@ use nix::{
     fcntl::{AtFlags, FcntlArg, OFlag, fcntl, open, openat, readlinkat},
     sys::{
         stat::{FileStat, Mode, SFlag, fstat, fstatat},
-        statfs::{PROC_SUPER_MAGIC, fstatfs},
+        statfs::{FsType, PROC_SUPER_MAGIC, fstatfs, statfs},
     },
-    unistd::geteuid,
+    unistd::{Uid, geteuid},
 };
 
 use super::kind::other_than_regular;
@@ -35,6 +35,13 @@ const FOR_ALL: u32 = 0o002;
 
 /// Those by which others than the owner may write.
 const FOR_OTHERS: u32 = 0o022;
+
+/// Those by which others than the owner may read. With an access control list those of the group are the mask of all that
+/// it has (`posix_acl_equiv_mode` in fs/posix_acl.c).
+const TO_READ: u32 = 0o044;
+
+/// `PIPEFS_MAGIC` in linux/magic.h: pipes without a name.
+const PIPEFS_MAGIC: FsType = FsType(0x5049_5045);
 
 /// How many links may follow one another, as for the kernel (`MAXSYMLINKS`).
 const MOST_LINKS: usize = 40;
@@ -50,16 +57,19 @@ pub struct Trusted {
     root: u32,
     /// Who called sudo.
     caller: Option<u32>,
+    /// Whom the command runs as, if it does not run as root.
+    command: Option<u32>,
 }
 
 impl Trusted {
-    /// Root, and who called sudo as the environment says.
+    /// Root, and who called sudo as the environment says, for a command that runs as `user`; `None` if that is root.
     #[must_use]
-    pub fn from_env() -> Self {
+    pub fn from_env(user: Option<Uid>) -> Self {
         let sudo = Sudo::from_env().uid.and_then(|uid| uid.parse().ok());
         Self {
             root: geteuid().as_raw(),
             caller: sudo,
+            command: user.filter(|user| !user.is_root()).map(Uid::as_raw),
         }
     }
 
@@ -78,7 +88,8 @@ impl Trusted {
 /// A FIFO is waited for until somebody reads it; `waits` is called before that.
 ///
 /// # Errors
-/// What open fails with; and if a symbolic link, a hard link or a file of somebody else's is in the way.
+/// What open fails with; and if a symbolic link, a hard link or a file of somebody else's is in the way, or a FIFO whose
+/// lines the command could read, which nobody else gets then.
 pub fn open_to_append(path: &Path, trusted: &Trusted, waits: impl Fn()) -> io::Result<File> {
     let path = std::path::absolute(path)?;
     let mut walk = Walk::new(trusted, &waits)?;
@@ -158,6 +169,12 @@ impl<'a> Walk<'a> {
             self.enter(name, OFlag::empty())?;
             return Ok(None);
         }
+        let path = self.place.join(name);
+        let found = fstatat(&self.directory, name, AtFlags::empty())?;
+        // A pipe without a name is only for those who have been given it.
+        if is_fifo(&found) && statfs(&path)?.filesystem_type() != PIPEFS_MAGIC {
+            self.check_fifo(name, &found)?;
+        }
         let file = openat(&self.directory, name, to_append(), Mode::empty())?;
         Ok(Some(file.into()))
     }
@@ -217,6 +234,9 @@ impl<'a> Walk<'a> {
         if !self.trusted.keep(&directory) {
             self.check_shared(&name, &directory, &found)?;
         }
+        if is_fifo(&found) {
+            self.check_fifo(&name, &found)?;
+        }
         // That very file, whatever has its name by now.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let opened = match open(
@@ -225,9 +245,7 @@ impl<'a> Walk<'a> {
             Mode::empty(),
         ) {
             // A FIFO that nobody reads from (fifo(7)).
-            Err(Errno::ENXIO)
-                if SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT == SFlag::S_IFIFO =>
-            {
+            Err(Errno::ENXIO) if is_fifo(&found) => {
                 (self.waits)();
                 open(path.as_str(), to_append(), Mode::empty())?
             }
@@ -260,6 +278,24 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// Each line of a FIFO is for one who reads it: whoever else does takes it away.
+    fn check_fifo(&self, name: &OsStr, found: &FileStat) -> io::Result<()> {
+        if found.st_mode & TO_READ != 0 {
+            return Err(self.refusal(
+                name,
+                "is a FIFO that others than its owner may read: what they read is in no log. Make it with `mkfifo -m 600`",
+            ));
+        }
+        if Some(found.st_uid) == self.trusted.command {
+            return Err(self.refusal(
+                name,
+                "is a FIFO of the user that the command runs as, which could take lines out of it. Give one of root's, or \
+                 run the command as another user (--user)",
+            ));
+        }
+        Ok(())
+    }
+
     fn again(&mut self, name: OsString) -> io::Result<Option<File>> {
         self.tries += 1;
         if self.tries > MOST_TRIES {
@@ -272,6 +308,10 @@ impl<'a> Walk<'a> {
     fn refusal(&self, name: &OsStr, why: &str) -> io::Error {
         io::Error::other(format!("{} {why}", self.place.join(name).display()))
     }
+}
+
+fn is_fifo(file: &FileStat) -> bool {
+    SFlag::from_bits_truncate(file.st_mode) & SFlag::S_IFMT == SFlag::S_IFIFO
 }
 
 fn to_append() -> OFlag {
@@ -291,6 +331,8 @@ mod tests {
         os::unix::fs::{PermissionsExt as _, symlink},
     };
 
+    use nix::unistd::mkfifo;
+
     use super::*;
 
     fn append(path: &Path, trusted: &Trusted) -> io::Result<()> {
@@ -307,6 +349,7 @@ mod tests {
         let trusted = |root| Trusted {
             root,
             caller: Some(owner),
+            command: None,
         };
         (dir, path, trusted(owner), trusted(owner + 1))
     }
@@ -350,6 +393,37 @@ mod tests {
             assert_eq!(appended.is_ok(), taken, "{mode:o} {appended:?}");
             assert_eq!(fs::read_to_string(&target).unwrap().is_empty(), !taken);
         }
+    }
+
+    #[test]
+    fn a_fifo_is_taken_that_the_command_cannot_read() {
+        let (_dir, logs, trusted, _) = scene(0o755);
+        let fifo = logs.join("fifo");
+        mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+        // Opened for both, so that nothing waits.
+        let reader = File::options().read(true).write(true).open(&fifo).unwrap();
+        let by_number = PathBuf::from(format!("/proc/self/fd/{}", reader.as_raw_fd()));
+        let theirs = Trusted {
+            command: Some(trusted.root),
+            ..trusted.clone()
+        };
+        for (mode, trusted, taken) in [
+            (0o600, &trusted, true),
+            (0o622, &trusted, true),
+            (0o640, &trusted, false),
+            (0o604, &trusted, false),
+            (0o600, &theirs, false),
+        ] {
+            fs::set_permissions(&fifo, fs::Permissions::from_mode(mode)).unwrap();
+            for path in [&fifo, &by_number] {
+                let appended = append(path, trusted);
+                assert_eq!(appended.is_ok(), taken, "{mode:o} {appended:?}");
+            }
+        }
+        // One without a name.
+        let (_reader, writer) = std::io::pipe().unwrap();
+        let pipe = format!("/proc/self/fd/{}", writer.as_raw_fd());
+        append(Path::new(&pipe), &theirs).unwrap();
     }
 
     #[test]

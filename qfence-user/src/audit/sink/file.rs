@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use nix::unistd::Uid;
 
 use super::{Sink, formatted};
 use crate::{
@@ -25,10 +26,10 @@ pub(super) struct File {
 }
 
 impl File {
-    pub(super) fn open(path: &Path, format: Format) -> Result<Self> {
+    pub(super) fn open(path: &Path, format: Format, user: Option<Uid>) -> Result<Self> {
         // Where this process is may not be where it is when the file is opened again.
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let trusted = Trusted::from_env();
+        let trusted = Trusted::from_env(user);
         let waits = || {
             say(format_args!(
                 "waiting for somebody to read from the log {}",
@@ -100,7 +101,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (path, moved) = (dir.path().join("log"), dir.path().join("log.1"));
         let line = line(Hook::Connect4, from_v4([127, 0, 0, 1]), 6, 22, 1);
-        let mut file = File::open(&path, Format::Text).unwrap();
+        let mut file = File::open(&path, Format::Text, None).unwrap();
         file.write(&line).unwrap();
         fs::rename(&path, &moved).unwrap();
         file.write(&line).unwrap();
@@ -119,7 +120,7 @@ mod tests {
         let path = dir.path().join("log");
         let line = line(Hook::Connect4, from_v4([127, 0, 0, 1]), 6, 22, 1);
         fs::write(&path, "half").unwrap();
-        let mut file = File::open(&path, Format::Text).unwrap();
+        let mut file = File::open(&path, Format::Text, None).unwrap();
         file.write(&line).unwrap();
         file.write(&line).unwrap();
         let whole = format!("half\n{line}\n{line}\n");
