@@ -68,12 +68,12 @@ fn one_that_a_process_in_the_fence_may_read_is_refused() -> Result<()> {
         (&theirs, "of the user that the command runs as"),
     ] {
         // Its command could take lines out of it.
-        let ended = run(log, "nobody", &format!("exec 3<>{}", log.display()))?;
+        let ended = run(log, "nobody", &format!("exec 3<{}", log.display()))?;
         assert_eq!(ended.code(), Some(125), "{ended:?}");
         assert!(ended.stderr.contains(why), "{ended:?}");
     }
     // The controls: root's own, which the command cannot open; and that user's, where the command is another's.
-    let open = format!("exec 3<>{}; echo $?", own.display());
+    let open = format!("exec 3<{}; echo $?", own.display());
     let ended = run(&own, "nobody", &format!("({open})"))?;
     assert!(ended.stderr.contains("Permission denied"), "{ended:?}");
     let ended = run(&theirs, "daemon", "exit 7")?;

@@ -174,7 +174,7 @@ impl Reader {
     fn first(&mut self, Event { repeats, kind }: &Event, boot_time: Timestamp) {
         let origin = &repeats.origin;
         let process = if self.budget.has_event() {
-            let process = self.processes.look_up(kind.pid, origin.boot_ns);
+            let process = self.processes.look_up(kind.pid, origin.tid, origin.boot_ns);
             let rule = self.names.now().name(kind.rule);
             let attempt = Attempt::new(kind, origin, rule, &process);
             self.add(
@@ -209,10 +209,9 @@ impl Reader {
             return;
         }
         // The origin is that of the first attempt of its kind; whoever makes more may have become another since.
+        let who = (kind.pid, repeats.origin.tid);
         let when = (repeats.origin.boot_ns, repeats.last_ns);
-        let process = self
-            .processes
-            .look_again(seen.process.take(), kind.pid, when);
+        let process = self.processes.look_again(seen.process.take(), who, when);
         let rule = self.names.now().name(kind.rule);
         let attempt = Attempt::new(kind, &repeats.origin, rule, &process);
         seen.process = Some(process);

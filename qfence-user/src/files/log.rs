@@ -421,7 +421,7 @@ mod tests {
             }
         }
         // One without a name.
-        let (_reader, writer) = std::io::pipe().unwrap();
+        let (_reader, writer) = io::pipe().unwrap();
         let pipe = format!("/proc/self/fd/{}", writer.as_raw_fd());
         append(Path::new(&pipe), &theirs).unwrap();
     }
