@@ -3,7 +3,7 @@
 //! | module | its one job |
 //! |---|---|
 //! | [`proc`] | what /proc says of a process |
-//! | [`stats`] | reads the state of processes where nobody has to wait for it |
+//! | `stats` | asks for the state of processes where nobody has to wait for it |
 //! | [`guest`] | which process is the QEMU of the command, and which flows are its guest's |
 //! | [`process`] | all that is known of a process |
 //! | [`record`] | a line of the record, as JSON and as text |
@@ -27,7 +27,7 @@ pub mod process;
 pub mod reader;
 pub mod record;
 pub mod sink;
-pub mod stats;
+mod stats;
 pub mod tail;
 pub mod target;
 pub mod writer;

@@ -20,7 +20,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{child::Entry, locks::Mark, process};
+use crate::{child::Entry, locks::Mark, process::looks::Looks};
 
 /// The mode of the directories: all may pass, so that a process can read its own limits, and root
 /// alone may open them. Whoever can open a directory can lock and mark it, and a fenced process must not be
@@ -231,7 +231,7 @@ impl Cgroup {
                 bail!(
                     "what runs in {} was killed and does not end: {}",
                     self.directory.display(),
-                    describe(&self.threads()?)
+                    describe(&self.threads()?, &mut Looks::default())
                 );
             }
             sleep(POLL);
@@ -290,9 +290,9 @@ impl Cgroup {
 }
 
 /// What is left in a cgroup of which the kernel lists these threads, in words.
-fn describe(threads: &[i32]) -> String {
+fn describe(threads: &[i32], looks: &mut Looks) -> String {
     let (hidden, seen): (Vec<i32>, Vec<i32>) = threads.iter().partition(|tid| **tid <= 0);
-    let mut words = vec![process::describe_all(&seen)];
+    let mut words = vec![looks.describe_all(&seen)];
     words.retain(|words| !words.is_empty());
     if !hidden.is_empty() {
         words.push(format!(
@@ -345,6 +345,7 @@ mod tests {
     #[test]
     fn what_is_left_is_described_whoever_it_is() {
         let own = i32::try_from(std::process::id()).unwrap();
+        let describe = |threads: &[i32]| describe(threads, &mut Looks::here());
         let described = describe(&[own, 0, 0]);
         assert!(
             described.contains(&format!("process {own} (")),

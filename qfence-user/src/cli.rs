@@ -112,7 +112,7 @@ Of attempts and repeats:
   pid           the process, in the initial pid namespace; at egress the one that made the socket
   tid           its thread
   uid           its user
-  command       the name of the thread, control characters as \\xNN; its own word
+  command       the name of the thread, control and invisible characters as \\xNN; its own word
   executable    the path of its executable; its own word where it may have a user namespace
                 repeats name the source, tid, uid, command and cgroup of the first of their kind; tid, uid
                 and command are null or empty once the pid is another's or executes another program
@@ -124,7 +124,8 @@ Of folded:
   lines         how many lines it stands for
 Without a rule are refused, and named so: deny-raw, deny-broadcast, deny-device, deny-foreign-netns,
 deny-unfollowed-broadcast, deny-unowned, unparsed.
-Lost are attempts that there was no room to record, dropped those that this log was too slow for.";
+Lost are attempts that there was no room to record, dropped those that this log was too slow
+for, or that could not be written to it.";
 
 const VERIFY_NOTES: &str = "\
 How far an attempt came, without the fence and with it:

@@ -20,7 +20,7 @@ use nix::{
     sys::stat::{major, minor},
 };
 
-use crate::{interruptible, process};
+use crate::{interruptible, process::looks::Looks};
 
 /// How much is read of the kernel's table of locks, in bytes. A fenced process may add to it.
 const TABLE: u64 = 1 << 20;
@@ -91,7 +91,8 @@ pub fn exclusive_on(file: File, directory: &Path) -> Result<Exclusive> {
         Err((_, errno)) => return Err(errno).with_context(context),
     };
     let what = || {
-        let holder = holder_of(directory).map(|pid| format!(", which {} has", process::name(pid)));
+        let holder =
+            holder_of(directory).map(|pid| format!(", which {} has", Looks::default().name(pid)));
         format!(
             "for the lock on {}{}",
             directory.display(),

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use nix::unistd::Pid;
 
-use crate::process::{self, Ending};
+use crate::process::{Ending, looks::Looks};
 
 /// How long a command may take to end without a word.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -32,9 +32,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 
 /// A thread that looks at a command as long as this lives.
 ///
-/// A thread, since the state of a process can take for ever to read: whoever reads it may have to close the process's
-/// files, of which one can be of a file system that never answers (`do_task_stat` in fs/proc/array.c drops the last
-/// reference to its memory). The end of this process then waits for that, and nothing else does.
+/// A thread, since the state of a process can take seconds to be read, or for ever: that is done by a helper process
+/// (`process/helper.rs`), which this asks.
 #[derive(Debug)]
 pub struct Watch {
     verdicts: Receiver<Verdict>,
@@ -53,9 +52,10 @@ impl Watch {
         thread::Builder::new()
             .name("qfence-outlast".into())
             .spawn(move || {
+                let mut looks = Looks::default();
                 let mut outlast = Outlast::new(command);
                 while end.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
-                    if let Some(verdict) = outlast.look()
+                    if let Some(verdict) = outlast.look(&mut looks)
                         && found.send(verdict).is_err()
                     {
                         break;
@@ -83,6 +83,8 @@ struct Outlast {
     /// Since when it is known to be ending, and whether that is by SIGKILL.
     since: Option<(Instant, bool)>,
     told: bool,
+    /// Whether it was said that there is no telling any more.
+    has_given_up: bool,
 }
 
 impl Outlast {
@@ -93,17 +95,29 @@ impl Outlast {
             command,
             since: None,
             told: false,
+            has_given_up: false,
         }
     }
 
     /// What is to be said and done now; to be called every now and then.
-    fn look(&mut self) -> Option<Verdict> {
+    fn look(&mut self, looks: &mut Looks) -> Option<Verdict> {
         let pid = self.command.as_raw();
-        let ending = process::ending(pid);
+        let ending = match looks.ending(pid) {
+            Ok(ending) => ending,
+            // Whoever is kept by a process that is ending is so once: the next look finds how it ends.
+            Err(error) => {
+                let is_new = looks.has_given_up() && !mem::replace(&mut self.has_given_up, true);
+                return is_new.then(|| {
+                    Verdict::WaitOn(format!(
+                        "error: cannot tell any more whether the command, process {pid}, ends: {error:#}; waiting for it"
+                    ))
+                });
+            }
+        };
         if !self.is_overdue(ending, Instant::now()) {
             return None;
         }
-        let keepers = || process::describe_keepers(pid);
+        let mut keepers = || looks.describe_keepers(pid);
         match ending? {
             Ending::Killed => Some(Verdict::GiveUp(format!(
                 "error: the command was killed and does not end: {}",
@@ -161,6 +175,6 @@ mod tests {
         assert!(outlast.is_overdue(Some(Ending::Killed), at(21)));
         assert!(!outlast.is_overdue(None, at(22)));
         assert!(!outlast.is_overdue(Some(Ending::Killed), at(23)));
-        assert_eq!(outlast.look(), None);
+        assert_eq!(outlast.look(&mut Looks::here()), None);
     }
 }

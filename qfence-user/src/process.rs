@@ -1,5 +1,8 @@
-//! What /proc says of a process, for people. All of it is short, and nothing of it waits for the process: neither its
-//! arguments nor anything else in its memory is read.
+//! What /proc says of a process, for people. All of it is short: neither the process's arguments nor anything else in its
+//! memory is read. It can last for ever all the same, and is read by a helper process: see [`looks`] and `helper.rs`.
+
+pub mod helper;
+pub mod looks;
 
 use std::{
     fs::{self, File},
@@ -12,7 +15,7 @@ use nix::{libc, sys::utsname::uname};
 
 use crate::{
     doctor::release::{self, Version},
-    say::printable,
+    printable::{in_parentheses, printable},
 };
 
 /// How much is read of a file, in bytes. A process has a say in its name alone, which is 15 bytes long.
@@ -24,26 +27,30 @@ const EXITING: u64 = 0x4;
 /// The bit of SIGKILL in the sets of pending signals in /proc/PID/status.
 const KILL: u64 = 1 << 8;
 
-/// A thread, as /proc/TID/stat has it (`do_task_stat` in fs/proc/array.c).
+/// A thread, or a process, as /proc has it in `stat` (`do_task_stat` in fs/proc/array.c).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stat {
-    /// Its name, safe to print.
-    pub name: String,
+struct Stat {
+    /// Its name, safe to print in parentheses.
+    name: String,
     /// The letter for its state, as in proc_pid_stat(5): `D` cannot be interrupted, not even by SIGKILL.
-    pub state: char,
+    state: char,
     /// Whether it is ending.
-    pub is_exiting: bool,
+    is_exiting: bool,
     /// How it ends, as wait(2) says it; 0 as long as it does not, to whoever may not trace it, and in what is short.
-    /// Since Linux 5.17 that of the process once it ends as a whole (`signal->group_exit_code`), before that of the
-    /// thread once it is ending.
+    /// Of a process, since Linux 5.17, that of all of it once it ends as a whole (`signal->group_exit_code`); else that of
+    /// the thread once it is ending.
     code: i32,
 }
 
 impl Stat {
     /// That of a thread; `None` if there is none.
-    #[must_use]
-    pub fn of(tid: i32) -> Option<Self> {
+    fn of(tid: i32) -> Option<Self> {
         Self::parse(&read(tid, "stat").ok()?)
+    }
+
+    /// That of a process. It takes the kernel the longer the more threads there are.
+    fn of_process(pid: i32) -> Option<Self> {
+        Self::parse(&read_file(&format!("/proc/{pid}/stat")).ok()?)
     }
 
     fn parse(stat: &[u8]) -> Option<Self> {
@@ -54,7 +61,7 @@ impl Stat {
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
         let flags: u64 = fields.get(6)?.parse().ok()?;
         Some(Self {
-            name: printable(stat.get(begin..end)?),
+            name: in_parentheses(&printable(stat.get(begin..end)?)),
             state: fields.first()?.chars().next()?,
             is_exiting: flags & EXITING != 0,
             code: fields
@@ -71,8 +78,7 @@ impl Stat {
 }
 
 /// A process in words: its number, and what else is known of it.
-#[must_use]
-pub fn name(pid: i32) -> String {
+fn name(pid: i32) -> String {
     match Stat::of(pid) {
         Some(Stat { name, state, .. }) => format!("process {pid} ({name}, state {state})"),
         None => format!("process {pid}"),
@@ -80,8 +86,7 @@ pub fn name(pid: i32) -> String {
 }
 
 /// What a thread does, in words: that it is stuck, and where if the kernel says so.
-#[must_use]
-pub fn describe(tid: i32) -> Option<String> {
+fn describe(tid: i32) -> Option<String> {
     let Stat {
         name,
         state,
@@ -116,11 +121,38 @@ pub enum Ending {
     Kept(Option<ExitStatus>),
 }
 
+impl Ending {
+    /// In a word, and the number of a status; nothing for a process that does not end.
+    fn encode(ending: Option<Self>) -> String {
+        match ending {
+            None => String::new(),
+            Some(Self::Killed) => "killed".to_owned(),
+            Some(Self::Leaving) => "leaving".to_owned(),
+            Some(Self::Kept(None)) => "kept".to_owned(),
+            Some(Self::Kept(Some(status))) => format!("kept {}", status.into_raw()),
+        }
+    }
+
+    /// What that says; `None` if it is nothing of the kind.
+    fn decode(words: &str) -> Option<Option<Self>> {
+        Some(match words.split_once(' ') {
+            None if words.is_empty() => None,
+            None if words == "killed" => Some(Self::Killed),
+            None if words == "leaving" => Some(Self::Leaving),
+            None if words == "kept" => Some(Self::Kept(None)),
+            Some(("kept", status)) => {
+                let status = ExitStatus::from_raw(status.parse().ok()?);
+                Some(Self::Kept(Some(status)))
+            }
+            _ => return None,
+        })
+    }
+}
+
 /// How a process ends that is still there; `None` if it does not end. One that goes on without its first thread does
 /// not.
-#[must_use]
-pub fn ending(pid: i32) -> Option<Ending> {
-    let stat = Stat::of(pid)?;
+fn ending(pid: i32) -> Option<Ending> {
+    let stat = Stat::of_process(pid)?;
     let is_ending = |tid: i32| is_ending(tid) != Some(false);
     if stat.state == 'X' || !is_ending(pid) || !threads(pid).into_iter().all(is_ending) {
         return None;
@@ -175,13 +207,16 @@ fn is_by_signal(pid: i32, stat: &Stat) -> bool {
 }
 
 /// What keeps a process that is ending, in words: its threads that have not ended, or who traces it.
-#[must_use]
-pub fn describe_keepers(pid: i32) -> String {
+fn describe_keepers(pid: i32) -> String {
     let has_ended = |tid: &i32| Stat::of(*tid).is_none_or(|stat| stat.state == 'Z');
     let mut keepers: Vec<i32> = threads(pid);
     keepers.retain(|tid| !has_ended(tid));
     if !keepers.is_empty() {
-        return describe_all(&keepers);
+        let described = keepers
+            .iter()
+            .filter_map(|tid| describe(*tid))
+            .take(KEEPERS);
+        return joined(described.collect(), keepers.len());
     }
     // A thread that is traced is there until its tracer has seen its end.
     let tracer = |tid| field(tid, "TracerPid:")?.parse::<i32>().ok();
@@ -192,14 +227,12 @@ pub fn describe_keepers(pid: i32) -> String {
     }
 }
 
-/// How many threads are described.
-const DESCRIBED: usize = 5;
+/// How many threads are described that keep a process.
+const KEEPERS: usize = 5;
 
-/// What threads do, in words; the first few of them, and how many there are beside. Empty if none is there.
-pub(crate) fn describe_all(threads: &[i32]) -> String {
-    let all = threads.iter().filter_map(|tid| describe(*tid));
-    let mut words: Vec<String> = all.take(DESCRIBED).collect();
-    let more = threads.len().saturating_sub(words.len());
+/// What threads do of which there are that many, in words.
+fn joined(mut words: Vec<String>, all: usize) -> String {
+    let more = all.saturating_sub(words.len());
     if !words.is_empty() && more > 0 {
         words.push(format!("{more} more threads"));
     }
@@ -214,11 +247,14 @@ fn field(tid: i32, name: &str) -> Option<String> {
     field.map(|field| field.trim().to_owned())
 }
 
+/// A file of a thread's own.
 fn read(tid: i32, file: &str) -> io::Result<Vec<u8>> {
+    read_file(&format!("/proc/{tid}/task/{tid}/{file}"))
+}
+
+fn read_file(path: &str) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(format!("/proc/{tid}/{file}"))?
-        .take(LENGTH)
-        .read_to_end(&mut bytes)?;
+    File::open(path)?.take(LENGTH).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -229,7 +265,7 @@ mod tests {
     #[test]
     fn a_name_cannot_pass_for_what_comes_after_it() {
         let stat = Stat::parse(b"12 (a) Z (\x1b) D 1 12 12 0 -1 4194564 0 0").unwrap();
-        assert_eq!(stat.name, "a) Z (\\x1b");
+        assert_eq!(stat.name, "a\\x29 Z \\x28\\x1b");
         assert_eq!((stat.state, stat.is_exiting), ('D', true));
         let stat = Stat::parse(b"12 (sh) S 1 12 12 0 -1 4194304 0 0").unwrap();
         assert_eq!((stat.state, stat.is_exiting), ('S', false));
@@ -256,7 +292,23 @@ mod tests {
                 .starts_with(&format!("process {own} ("))
         );
         assert_eq!(describe(-7), None);
-        assert!(describe_all(&[own; 9]).ends_with("4 more threads"));
+    }
+
+    #[test]
+    fn an_end_is_the_same_once_it_was_told() {
+        let status = ExitStatus::from_raw(0x89);
+        for ending in [
+            None,
+            Some(Ending::Killed),
+            Some(Ending::Leaving),
+            Some(Ending::Kept(None)),
+            Some(Ending::Kept(Some(status))),
+        ] {
+            assert_eq!(Ending::decode(&Ending::encode(ending)), Some(ending));
+        }
+        for odd in ["kept x", "gone", "killed 9", " "] {
+            assert_eq!(Ending::decode(odd), None, "{odd:?}");
+        }
     }
 
     #[test]

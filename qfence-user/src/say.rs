@@ -1,18 +1,21 @@
 //! qfence's own words, on standard error.
 
 use std::{
-    io::{self, IsTerminal, Write},
-    sync::OnceLock,
+    io::{self, IsTerminal},
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use anyhow::Result;
 use nix::sys::termios::{LocalFlags, OutputFlags, tcgetattr};
 use terminal_size::{Width, terminal_size_of};
 
-use crate::aside::Aside;
+use crate::{aside::Aside, lines::Lines};
 
 /// What says the lines of this process, once nothing in it may wait for that.
 static ASIDE: OnceLock<Aside> = OnceLock::new();
+
+/// How far standard error has come; taken while that is locked.
+static LINES: Mutex<Lines> = Mutex::new(Lines::within(false));
 
 /// Prints one line, `qfence: …`. After [`never_wait`] it does not wait until that is shown, in whatever thread and for
 /// whatever reason it is called.
@@ -59,12 +62,14 @@ fn show(message: &str) {
 /// What the write fails with.
 pub fn write_line(line: &str) -> io::Result<()> {
     let mut stderr = io::stderr().lock();
-    if is_raw(&stderr) {
+    let text = if is_raw(&stderr) {
         let width = terminal_size_of(&stderr).map_or(80, |(Width(columns), _)| columns.into());
-        stderr.write_all(format!("\r\n{}\r\n", fold(line, width).join("\r\n")).as_bytes())
+        format!("\r\n{}\r\n", fold(line, width).join("\r\n"))
     } else {
-        stderr.write_all(format!("{line}\n").as_bytes())
-    }
+        format!("{line}\n")
+    };
+    let mut lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
+    lines.write(&mut stderr, &text)
 }
 
 /// Whether a program drives the terminal by itself, rather than line by line. Raw mode proper is
@@ -92,64 +97,6 @@ fn fold(line: &str, width: usize) -> Vec<String> {
         }
     }
     folded
-}
-
-/// Makes text from elsewhere (a process's name, a command line) safe to print on a terminal:
-/// control characters, and bytes that are no UTF-8, become `\xNN`.
-#[must_use]
-pub fn printable(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            if character.is_control() {
-                let mut buffer = [0; 4];
-                escape(character.encode_utf8(&mut buffer).as_bytes(), &mut out);
-            } else {
-                out.push(character);
-            }
-        }
-        escape(chunk.invalid(), &mut out);
-    }
-    out
-}
-
-/// The beginning of a text, of at most `longest` bytes; what is cut off is marked by an ellipsis beyond them.
-#[must_use]
-pub fn shortened(text: String, longest: usize) -> String {
-    if text.len() <= longest {
-        return text;
-    }
-    let end = text.floor_char_boundary(longest);
-    format!("{}…", &text[..end])
-}
-
-/// The words of a command, safe to print: `longest` bytes of them in all, and an ellipsis for what is left out.
-#[must_use]
-pub fn printable_words<'a>(
-    words: impl IntoIterator<Item = &'a [u8]>,
-    longest: usize,
-) -> Vec<String> {
-    let mut left = longest;
-    let mut printed = Vec::new();
-    for word in words {
-        if left == 0 {
-            printed.push("…".to_owned());
-            break;
-        }
-        // No more of a word is made printable than is looked at.
-        let word = printable(&word[..word.len().min(left + 1)]);
-        let room = left;
-        // A word without a letter takes room all the same.
-        left = left.saturating_sub(word.len().max(1));
-        printed.push(shortened(word, room));
-    }
-    printed
-}
-
-fn escape(bytes: &[u8], out: &mut String) {
-    for byte in bytes {
-        out.push_str(&format!("\\x{byte:02x}"));
-    }
 }
 
 #[cfg(test)]
@@ -180,39 +127,6 @@ mod tests {
             ["averyverylongword", "    x"]
         );
         assert_eq!(fold("", 80), [""]);
-    }
-
-    #[test]
-    fn a_text_is_cut_between_characters_and_it_is_marked() {
-        let cut = |text: &str, longest| shortened(text.to_owned(), longest);
-        assert_eq!(cut("abc", 3), "abc");
-        assert_eq!(cut("abcd", 3), "abc…");
-        assert_eq!(cut("ab\u{e9}", 3), "ab…");
-    }
-
-    #[test]
-    fn a_command_is_as_long_as_it_may_be_however_many_words_it_has() {
-        let words = |command: &[&str], longest| {
-            printable_words(command.iter().map(|word| word.as_bytes()), longest)
-        };
-        assert_eq!(words(&["ls", "-l", ""], 100), ["ls", "-l", ""]);
-        assert_eq!(words(&["ls", "-l", "x"], 4), ["ls", "-l", "…"]);
-        assert_eq!(words(&["ls", "-long", "x"], 4), ["ls", "-l…", "…"]);
-        assert_eq!(words(&["\x1b\x1b"], 4), ["\\x1b…"]);
-        assert_eq!(words(&[""; 1000], 4).len(), 5);
-        let long = "x".repeat(1 << 20);
-        let printed = words(&[&long, &long], 4096);
-        assert_eq!(printed.len(), 2);
-        assert!(printed.concat().len() < 4200);
-    }
-
-    #[test]
-    fn a_name_cannot_drive_the_terminal() {
-        assert_eq!(printable(b"qemu-system-x86"), "qemu-system-x86");
-        assert_eq!(printable(b"\x1b[2Jgone\n"), "\\x1b[2Jgone\\x0a");
-        assert_eq!(printable(b"caf\xc3\xa9 \xff"), "caf\u{e9} \\xff");
-        // C1 control characters drive some terminals as well.
-        assert_eq!(printable("\u{9b}31m".as_bytes()), "\\xc2\\x9b31m");
     }
 
     /// Who writes to standard error waits for the terminal: nobody is to but [`say`], and threads for that alone.

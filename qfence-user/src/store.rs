@@ -23,7 +23,7 @@ use crate::{
     locks::{self, Exclusive},
     pins,
     policy::{Policy, Sets},
-    process,
+    process::looks::Looks,
 };
 
 /// The ending of the files' names.
@@ -99,7 +99,7 @@ impl Store {
     #[must_use]
     pub fn holder(&self) -> String {
         let holder = locks::holder_of(&self.pins);
-        let holder = holder.map_or_else(|| "somebody".to_owned(), process::name);
+        let holder = holder.map_or_else(|| "somebody".to_owned(), |pid| Looks::default().name(pid));
         format!("{holder} has the lock on {}", self.pins.display())
     }
 

@@ -260,6 +260,30 @@ fn only_the_qemu_that_was_started_has_a_guest_that_dials() -> Result<()> {
 }
 
 #[test]
+fn a_process_whose_first_thread_has_ended_is_known_as_well() -> Result<()> {
+    let world = World::new()?;
+    let hostile = hostile("headless")?;
+    let fence = Fence::new("headless")?.with(&["--user", "nobody"]);
+    let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
+    shell.ask(&hostile.line("send:9 rest:2000"))?;
+    shell.ask(&hostile.line("headless:10"))?;
+    wait_until("both are on record", || {
+        Ok(!about(&fence, 9)?.is_empty() && !about(&fence, 10)?.is_empty())
+    })?;
+    // The control is the one with all of its threads.
+    let (whole, headless) = (&about(&fence, 9)?[0], &about(&fence, 10)?[0]);
+    assert_ne!(headless["pid"], headless["tid"], "{headless}");
+    let program = hostile.program().display().to_string();
+    for line in [whole, headless] {
+        assert_eq!(line["executable"], program, "{line}");
+        assert_eq!(line["cgroup_path"], whole["cgroup_path"], "{line}");
+        assert!(line["netns"].is_u64(), "{line}");
+    }
+    assert_eq!(headless["netns"], whole["netns"]);
+    Ok(())
+}
+
+#[test]
 fn whoever_goes_on_with_a_record_knows_the_qemu_too() -> Result<()> {
     let world = World::new()?;
     let hostile = hostile(QEMU)?;

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use anyhow::{Context as _, Result};
@@ -13,6 +13,8 @@ use serde_json::Value;
 use tests::{
     fence::{Fence, qfence, unique_name},
     probe::{self, Flood},
+    process::Process,
+    run::{HANG, wait_until},
     world::World,
 };
 
@@ -302,6 +304,46 @@ fn a_processes_name_cannot_write_to_the_log_as_it_likes() -> Result<()> {
     let text = fs::read_to_string(fence.log()).unwrap_or_default();
     assert!(text.contains("(\\x1b[2Ja\\x09b)"), "{text} {output:?}");
     assert_eq!(text.lines().count(), 1, "{text}");
+    Ok(())
+}
+
+#[test]
+fn a_processes_name_cannot_turn_a_line_round_nor_pass_for_what_comes_after_it() -> Result<()> {
+    let world = World::new()?;
+    let fence = Fence::new("bidi")?.with(&["--user", "nobody", "--log-format", "text"]);
+    let script = "printf 'a) cgroup 1 rul' > /proc/$$/comm; echo > /dev/udp/127.0.0.1/9; \
+        printf '\\342\\200\\256A\\342\\201\\246B' > /proc/$$/comm; echo > /dev/udp/127.0.0.1/10; sleep 1; cat";
+    let mut command = fence.command(&world.host, "bash");
+    command
+        .args(["-c", script])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut process = Process::spawn(command)?;
+    let text = || fs::read_to_string(fence.log()).unwrap_or_default();
+    wait_until("both are on record", || Ok(text().lines().count() >= 2))?;
+    let logs = Command::new(qfence()?)
+        .args(["logs", fence.name()])
+        .output()?;
+    let logs = String::from_utf8(logs.stdout)?;
+    let json = Command::new(qfence()?)
+        .args(["logs", "--json", fence.name()])
+        .output()?;
+    let json = String::from_utf8(json.stdout)?;
+    drop(process.child().stdin.take());
+    process.wait(HANG)?.context("it does not end")?;
+    for text in [text(), logs] {
+        assert!(text.contains("(a\\x29 cgroup 1 rul) cgroup "), "{text}");
+        assert!(
+            text.contains("(\\xe2\\x80\\xaeA\\xe2\\x81\\xa6B) cgroup "),
+            "{text}"
+        );
+        assert!(text.is_ascii(), "{text}");
+    }
+    // JSON has quotes of its own, and goes to terminals too.
+    assert!(
+        json.contains(r#""command":"a) cgroup 1 rul""#) && json.is_ascii(),
+        "{json}"
+    );
     Ok(())
 }
 

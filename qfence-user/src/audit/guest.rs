@@ -51,9 +51,8 @@ impl Qemu {
         let Some(command) = command else {
             return false;
         };
-        let directory = |pid| Directory::new(proc, pid);
-        let is_file =
-            || self.file.is_some() && directory(process.id.pid).executable_file() == self.file;
+        let executable_file = |pid| Directory::new(proc, pid).running(pid).executable_file();
+        let is_file = || self.file.is_some() && executable_file(process.id.pid) == self.file;
         if process.id == command {
             // A wrapper that is a script (`kvm`) executes another file: for the command itself its name does.
             return if self.is_command {
@@ -63,11 +62,11 @@ impl Qemu {
             };
         }
         let has_command_ended = || {
-            let now = stats.of(proc, command.pid);
+            let now = stats.of(command.pid);
             now.is_none_or(|now| now.id != command || now.has_ended)
         };
         // A wrapper that has become the QEMU makes no other.
-        let is_wrapper = || directory(command.pid).executable_file() != self.file;
+        let is_wrapper = || executable_file(command.pid) != self.file;
         let is_wrapped = || !self.is_command && process.parent == command.pid && is_wrapper();
         (has_command_ended() || is_wrapped()) && is_file()
     }
@@ -142,10 +141,16 @@ mod tests {
     fn proc(processes: &[(u32, &str, u32, &str)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         for (pid, state, parent, file) in processes {
-            let own = dir.path().join(pid.to_string());
-            fs::create_dir(&own).unwrap();
-            let zeros = "0 ".repeat(17);
-            let stat = format!("{pid} (x) {state} {parent} {zeros}{} 0\n", pid * 10);
+            let own = dir.path().join(format!("{pid}/task/{pid}"));
+            fs::create_dir_all(&own).unwrap();
+            let zeros = "0 ".repeat(15);
+            // Z is one that has ended, z one whose first thread has, and others have not.
+            let threads = 1 + u32::from(*state == "z");
+            let state = state.to_uppercase();
+            let stat = format!(
+                "{pid} (x) {state} {parent} {zeros}{threads} 0 {} 0\n",
+                pid * 10
+            );
             fs::write(own.join("stat"), stat).unwrap();
             let file = dir.path().join(file);
             fs::write(&file, "").unwrap();
@@ -168,6 +173,8 @@ mod tests {
             (true, [(4, "Z", 1, QEMU), (5, "S", 1, QEMU)], 5, true),
             (true, [(3, "S", 1, QEMU), (5, "S", 1, QEMU)], 5, true),
             (true, [(4, "Z", 1, QEMU), (5, "S", 1, "kvm")], 5, false),
+            (true, [(4, "z", 1, QEMU), (5, "S", 1, QEMU)], 5, false),
+            (true, [(4, "z", 1, QEMU), (5, "S", 1, QEMU)], 4, true),
             // Behind a wrapper, which executes it, or makes a process for it.
             (false, [(4, "S", 1, QEMU), (5, "S", 4, QEMU)], 4, true),
             (false, [(4, "S", 1, "nice"), (5, "S", 4, QEMU)], 4, false),
@@ -188,9 +195,10 @@ mod tests {
                 pid: 4,
                 started: 40,
             };
-            let stats = Stats::default();
+            let stats = Stats::here(proc.path());
             let directory = Directory::new(proc.path(), pid);
-            let (stat, executable) = (directory.stat().unwrap(), directory.executable().unwrap());
+            let executable = directory.running(pid).executable().unwrap();
+            let stat = directory.stat().unwrap();
             let found = qemu.is(Some(command), proc.path(), &stats, &stat, &executable);
             assert_eq!(found, is, "{is_command} {processes:?} {pid}");
             assert!(!qemu.is(None, proc.path(), &stats, &stat, &executable));

@@ -111,7 +111,10 @@ fn name(path: &Path) -> &OsStr {
 pub struct Keeper {
     kept: Kept,
     file: File,
+    /// How long it is, in whole lines.
     length: u64,
+    /// Whether nothing else is in it.
+    is_whole: bool,
 }
 
 impl Keeper {
@@ -131,30 +134,56 @@ impl Keeper {
                 last_line(&read_end(&mut old, length).ok()?)
             });
         }
-        // Whoever wrote before was ended within a line.
-        if !end.is_empty() && !end.ends_with(b"\n") {
-            file.write_all(b"\n").with_context(context)?;
-        }
-        Ok((Self { kept, file, length }, last))
+        let mut keeper = Self {
+            kept,
+            file,
+            // Whoever wrote before was ended within a line: that needs no room, which there may be none of.
+            length: length - half_a_line(&end),
+            is_whole: false,
+        };
+        keeper.cut()?;
+        Ok((keeper, last))
     }
 
-    /// Adds lines, in one call, so that they are there as a whole or not at all.
+    /// Adds lines, as a whole or not at all.
     ///
     /// # Errors
     /// If they cannot be written.
     pub fn write(&mut self, lines: &str) -> Result<()> {
-        let context = || format!("cannot write {}", self.kept.path.display());
+        let path = self.kept.path.clone();
+        let context = || format!("cannot write {}", path.display());
+        self.cut()?;
         if self.length >= FULL {
             self.kept.turn_over().with_context(context)?;
             self.file = self.kept.append().with_context(context)?;
             self.length = 0;
         }
-        self.file
-            .write_all(lines.as_bytes())
-            .with_context(context)?;
+        self.is_whole = false;
+        if let Err(error) = self.file.write_all(lines.as_bytes()) {
+            // If this fails, it is tried before the next line.
+            let _ = self.cut();
+            return Err(error).with_context(context);
+        }
+        self.is_whole = true;
         self.length += lines.len() as u64;
         Ok(())
     }
+
+    /// Takes away what was written in part. There is one writer, so that nobody else's is after it.
+    fn cut(&mut self) -> Result<()> {
+        if !self.is_whole {
+            let cut = self.file.set_len(self.length);
+            cut.with_context(|| format!("cannot cut {}", self.kept.path.display()))?;
+            self.is_whole = true;
+        }
+        Ok(())
+    }
+}
+
+/// How long the line is that has no end, in bytes.
+fn half_a_line(end: &[u8]) -> u64 {
+    let lines = end.iter().rposition(|byte| *byte == b'\n');
+    (end.len() - lines.map_or(0, |last| last + 1)) as u64
 }
 
 fn read_end(file: &mut File, length: u64) -> io::Result<Vec<u8>> {
@@ -219,6 +248,22 @@ pub(super) mod tests {
         assert_eq!(last, Some(numbered(1)));
         write(&mut keeper, 2);
         assert_eq!(kept.lines().unwrap(), [numbered(1), numbered(2)]);
+        let text = fs::read_to_string(kept.path()).unwrap();
+        assert_eq!(text.lines().count(), 2);
+        assert_eq!(keeper.length, text.len() as u64);
+    }
+
+    #[test]
+    fn half_a_line_is_found() {
+        for (end, half) in [
+            (&b""[..], 0),
+            (b"x\n", 0),
+            (b"xyz", 3),
+            (b"x\nyz", 2),
+            (b"\n\n", 0),
+        ] {
+            assert_eq!(half_a_line(end), half);
+        }
     }
 
     #[test]

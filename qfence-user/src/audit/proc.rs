@@ -3,7 +3,7 @@
 //! The arguments and the environment (/proc/PID/cmdline, environ) are read out of that memory (`access_remote_vm` in
 //! mm/memory.c), under a lock (`mmap_lock`) that the process can hold for ever, by a file system of its own that never
 //! answers (`fuse_file_mmap` in fs/fuse/file.c). They can also be as long as the process likes. What is read here takes
-//! no such lock, and is short; but see `stats.rs` for what reads /proc/PID/stat of a process in a fence.
+//! no such lock, and is short; but see `process/helper.rs` for what reads /proc/PID/stat of a process in a fence.
 
 use std::{
     ffi::OsString,
@@ -18,10 +18,13 @@ use serde::{Deserialize, Serialize};
 use crate::{files::bounded, programs::FileId};
 
 /// More than /proc/PID/stat has: numbers, and a name of 64 bytes at most.
-pub(super) const STAT: usize = 4096;
+const STAT: usize = 4096;
 
 /// As much of /proc/PID/cgroup as is read: some twenty paths of cgroups.
 const CGROUP: u64 = 64 * 1024;
+
+/// How many threads of a process are looked at for one that runs.
+const SEARCHED: usize = 64;
 
 /// A process, which nobody else is however soon its number is given away again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +41,7 @@ pub(super) struct Stat {
     pub(super) id: ProcessId,
     /// The process that has made it, or has it now that this one is gone.
     pub(super) parent: u32,
-    /// Whether it has ended, and was only not waited for.
+    /// Whether it has ended, with all of its threads, and was only not waited for.
     pub(super) has_ended: bool,
 }
 
@@ -55,11 +58,22 @@ impl ProcessId {
 }
 
 /// The directory of a process.
-pub(super) struct Directory(PathBuf);
+pub(super) struct Directory {
+    path: PathBuf,
+    pid: u32,
+}
+
+/// That of one of its threads. What of it is the process's has only a thread that runs: one that has ended has no
+/// executable and no namespaces, the first one of a process that goes on without it as well (`exit_mm` in kernel/exit.c,
+/// `proc_exe_link` and `proc_ns_get_link` in fs/proc).
+pub(super) struct Thread(PathBuf);
 
 impl Directory {
     pub(super) fn new(proc: &Path, pid: u32) -> Self {
-        Self(proc.join(pid.to_string()))
+        Self {
+            path: proc.join(pid.to_string()),
+            pid,
+        }
     }
 
     /// `None` if there is no such process. The read may last for ever where the process chooses when it ends: see
@@ -68,11 +82,33 @@ impl Directory {
         parse(&self.stat_text()?)
     }
 
-    /// The text of that, with the same caveat.
-    pub(super) fn stat_text(&self) -> Option<Vec<u8>> {
-        bounded::read(&self.0.join("stat"), STAT as u64).ok()
+    /// The text of that, with the same caveat. It is the first thread's: to read that of the process takes the kernel
+    /// the longer the more threads there are, with their signals locked (`do_task_stat`).
+    fn stat_text(&self) -> Option<Vec<u8>> {
+        bounded::read(&self.thread(self.pid).0.join("stat"), STAT as u64).ok()
     }
 
+    /// A thread of it that runs: this one, or the first, or one of the first few there are. If none does, the first.
+    pub(super) fn running(&self, tid: u32) -> Thread {
+        let named = [tid, self.pid].into_iter().map(|tid| self.thread(tid));
+        // The directory is read when it comes to that.
+        let others = std::iter::once_with(|| fs::read_dir(self.path.join("task")))
+            .flatten()
+            .flatten()
+            .take(SEARCHED)
+            .filter_map(|entry| entry.ok().map(|entry| Thread(entry.path())));
+        named
+            .chain(others)
+            .find(|thread| thread.executable().is_some())
+            .unwrap_or_else(|| self.thread(self.pid))
+    }
+
+    fn thread(&self, tid: u32) -> Thread {
+        Thread(self.path.join("task").join(tid.to_string()))
+    }
+}
+
+impl Thread {
     /// The path of its executable: the kernel's, which a process can have set to another file that it may execute
     /// (`PR_SET_MM_EXE_FILE`, `PR_SET_MM_MAP` in kernel/sys.c), by what is its own right in a user namespace.
     pub(super) fn executable(&self) -> Option<PathBuf> {
@@ -99,6 +135,11 @@ impl Directory {
     }
 }
 
+/// The text of /proc/PID/stat. The read may last for ever: see `process/helper.rs`, which does it.
+pub(crate) fn stat_text(proc: &Path, pid: u32) -> Option<Vec<u8>> {
+    Directory::new(proc, pid).stat_text()
+}
+
 /// That process, as it is now: one that does not end just now, such as a child that waits.
 ///
 /// # Errors
@@ -117,17 +158,19 @@ pub(super) fn parse(stat: &[u8]) -> Option<Stat> {
     let text = |word: &[u8]| OsString::from_vec(word.to_vec()).into_string().ok();
     let after = text(after)?;
     let mut fields = after.split_whitespace();
-    // The third, the fourth, and the 22nd.
+    // The third, the fourth, the 20th, and the 22nd.
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
-    let started = fields.nth(17)?.parse().ok()?;
+    let threads: u32 = fields.nth(15)?.parse().ok()?;
+    let started = fields.nth(1)?.parse().ok()?;
     Some(Stat {
         id: ProcessId {
             pid: text(pid)?.parse().ok()?,
             started,
         },
         parent,
-        has_ended: matches!(state, "Z" | "X"),
+        // The first thread is one of them as long as there are others, or nobody has waited for it.
+        has_ended: state == "X" || (state == "Z" && threads <= 1),
     })
 }
 
@@ -149,6 +192,19 @@ mod tests {
             has_ended: false,
         };
         assert_eq!(parse(stat), Some(expected));
+        let with = |state, threads| {
+            format!("1 (a) {state} 1 1 1 0 -1 4 0 0 0 0 0 0 0 0 20 0 {threads} 0 1 1")
+        };
+        for (state, threads, has_ended) in [
+            ("Z", 1, true),
+            ("Z", 2, false),
+            ("X", 1, true),
+            ("S", 1, false),
+            ("D", 2, false),
+        ] {
+            let stat = parse(with(state, threads).as_bytes()).unwrap();
+            assert_eq!(stat.has_ended, has_ended, "{state} {threads}");
+        }
         for odd in [&b""[..], b"4242", b"4242 (x) S", b") S 1 2 3"] {
             assert_eq!(parse(odd), None);
         }

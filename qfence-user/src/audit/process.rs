@@ -17,8 +17,8 @@ use super::{
     stats::Stats,
 };
 use crate::{
+    printable::{printable, shortened},
     qemu::slirp::Guest,
-    say::{printable, shortened},
 };
 
 /// The inode of the initial pid namespace (`PROC_PID_INIT_INO` in linux/proc_ns.h).
@@ -59,7 +59,8 @@ pub struct Process {
     pub has_changed: bool,
     /// The path of its executable, safe to print, and shortened.
     pub executable: Option<Arc<str>>,
-    /// The path of its cgroup in the cgroup2 hierarchy, as this process sees it, likewise.
+    /// The path of its cgroup in the cgroup2 hierarchy, as this process sees it, likewise. This and the next are those
+    /// of the thread, as long as it runs.
     pub cgroup_path: Option<Arc<str>>,
     /// The inode of its network namespace.
     pub netns: Option<u64>,
@@ -80,8 +81,8 @@ impl Processes {
             let _ = command.set(process);
         }
         Self {
+            stats: Stats::new(&proc),
             proc: is_initial.then_some(proc),
-            stats: Stats::apart(),
             guest: qemu.as_ref().map(|qemu| Arc::new(qemu.guest.clone())),
             qemu,
             command: Arc::new(command),
@@ -91,8 +92,8 @@ impl Processes {
 
     /// Gets ready: whoever tries something may be gone soon after.
     pub fn prepare(&self) {
-        if let Some(proc) = &self.proc {
-            self.stats.prepare(proc);
+        if self.proc.is_some() {
+            self.stats.prepare();
         }
     }
 
@@ -102,12 +103,12 @@ impl Processes {
         Arc::clone(&self.command)
     }
 
-    /// What there is to know of the process that had that number at that moment, in nanoseconds since boot; of one that
-    /// is gone, nothing.
+    /// What there is to know of the process that had that number at that moment, in nanoseconds since boot, and of its
+    /// thread `tid` as long as that runs; of one that is gone, nothing.
     #[must_use]
-    pub fn look_up(&mut self, pid: u32, boot_ns: u64) -> Process {
+    pub fn look_up(&mut self, pid: u32, tid: u32, boot_ns: u64) -> Process {
         let proc = self.proc.as_ref().filter(|_| pid != 0);
-        self.look_at(proc.cloned(), pid, boot_ns)
+        self.look_at(proc.cloned(), (pid, tid), boot_ns)
             .unwrap_or_default()
     }
 
@@ -117,11 +118,11 @@ impl Processes {
     pub fn look_again(
         &mut self,
         before: Option<Process>,
-        pid: u32,
+        (pid, tid): (u32, u32),
         (first_ns, last_ns): (u64, u64),
     ) -> Process {
         let before = before.unwrap_or_default();
-        let now = self.look_up(pid, last_ns);
+        let now = self.look_up(pid, tid, last_ns);
         match now.id {
             // One that has ended has no executable any more.
             Some(id) if now.executable.is_some() => Process {
@@ -134,14 +135,19 @@ impl Processes {
         }
     }
 
-    fn look_at(&mut self, proc: Option<PathBuf>, pid: u32, boot_ns: u64) -> Option<Process> {
+    fn look_at(
+        &mut self,
+        proc: Option<PathBuf>,
+        (pid, tid): (u32, u32),
+        boot_ns: u64,
+    ) -> Option<Process> {
         let proc = proc?;
-        let directory = Directory::new(&proc, pid);
-        let executable = directory.executable();
-        let cgroup_path = directory.cgroup();
-        let netns = directory.netns();
+        let thread = Directory::new(&proc, pid).running(tid);
+        let executable = thread.executable();
+        let cgroup_path = thread.cgroup();
+        let netns = thread.netns();
         // Last: who has the number now had it since that moment, or it is another's.
-        let stat = self.stats.of(&proc, pid)?;
+        let stat = self.stats.of(pid)?;
         if stat.id.is_younger_than(boot_ns) {
             return None;
         }
@@ -151,7 +157,7 @@ impl Processes {
             executable.is_some_and(|executable| {
                 qemu.is(command, &proc, &self.stats, &stat, executable)
                     // More was read of it.
-                    && self.stats.of(&proc, pid).map(|stat| stat.id) == Some(stat.id)
+                    && self.stats.of(pid).map(|stat| stat.id) == Some(stat.id)
             })
         };
         let guest = self.guest.clone();
@@ -205,7 +211,7 @@ mod tests {
     fn processes() -> Processes {
         Processes {
             proc: Some("/proc".into()),
-            stats: Stats::default(),
+            stats: Stats::here("/proc".as_ref()),
             ..Processes::new("/nowhere".into(), None)
         }
     }
@@ -213,7 +219,7 @@ mod tests {
     #[test]
     fn this_process_is_found_and_one_that_is_not_there_is_not() {
         let mut processes = processes();
-        let process = processes.look_up(process::id(), u64::MAX);
+        let process = processes.look_up(process::id(), 0, u64::MAX);
         let own = std::env::current_exe().unwrap();
         assert_eq!(
             process.executable.as_deref(),
@@ -221,10 +227,10 @@ mod tests {
         );
         assert!(process.netns.is_some());
         assert!(process.guest.is_none());
-        assert_eq!(processes.look_up(0, u64::MAX), Process::default());
-        assert_eq!(processes.look_up(u32::MAX, u64::MAX), Process::default());
+        assert_eq!(processes.look_up(0, 0, u64::MAX), Process::default());
+        assert_eq!(processes.look_up(u32::MAX, 0, u64::MAX), Process::default());
         // Whoever had the number then was another one.
-        assert_eq!(processes.look_up(process::id(), 0), Process::default());
+        assert_eq!(processes.look_up(process::id(), 0, 0), Process::default());
     }
 
     #[test]
@@ -243,9 +249,9 @@ mod tests {
         while named("qfence") {
             std::thread::yield_now();
         }
-        let first = processes.look_up(pid, u64::MAX);
+        let first = processes.look_up(pid, pid, u64::MAX);
         let mut again = |before: &Process, first_ns| {
-            processes.look_again(Some(before.clone()), pid, (first_ns, u64::MAX))
+            processes.look_again(Some(before.clone()), (pid, pid), (first_ns, u64::MAX))
         };
         assert_eq!(again(&first, u64::MAX), first);
         // Another had the number when it was seen first, whether that was looked up or not.

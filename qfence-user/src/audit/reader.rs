@@ -62,6 +62,8 @@ pub struct Reader {
     text: String,
     /// Whether the record could not be written, and that was said.
     has_failed: bool,
+    /// How many attempts are on lines that could not be written, and not yet said to be missing.
+    unkept: u64,
 }
 
 /// A kind that was tried.
@@ -101,6 +103,7 @@ impl Reader {
             lines: Vec::new(),
             text: String::new(),
             has_failed: false,
+            unkept: 0,
         })
     }
 
@@ -171,7 +174,7 @@ impl Reader {
     fn first(&mut self, Event { repeats, kind }: &Event, boot_time: Timestamp) {
         let origin = &repeats.origin;
         let process = if self.budget.has_event() {
-            let process = self.processes.look_up(kind.pid, origin.boot_ns);
+            let process = self.processes.look_up(kind.pid, origin.tid, origin.boot_ns);
             let rule = self.names.now().name(kind.rule);
             let attempt = Attempt::new(kind, origin, rule, &process);
             self.add(
@@ -206,10 +209,9 @@ impl Reader {
             return;
         }
         // The origin is that of the first attempt of its kind; whoever makes more may have become another since.
+        let who = (kind.pid, repeats.origin.tid);
         let when = (repeats.origin.boot_ns, repeats.last_ns);
-        let process = self
-            .processes
-            .look_again(seen.process.take(), kind.pid, when);
+        let process = self.processes.look_again(seen.process.take(), who, when);
         let rule = self.names.now().name(kind.rule);
         let attempt = Attempt::new(kind, &repeats.origin, rule, &process);
         seen.process = Some(process);
@@ -249,19 +251,34 @@ impl Reader {
 
     /// The lines that came up, which are kept if they can be: the sinks get them all the same.
     fn hand_on(&mut self) -> Vec<Arc<Line>> {
-        if !self.text.is_empty() {
-            match self.keeper.write(&self.text) {
-                Ok(()) => self.has_failed = false,
-                // Said once, until it works again.
-                Err(error) if !self.has_failed => {
-                    say(format_args!("error: {error:#}"));
-                    self.has_failed = true;
+        let lines = std::mem::take(&mut self.lines);
+        if let Some(first) = lines.first() {
+            match self.keep(first) {
+                Ok(()) => {
+                    self.has_failed = false;
+                    self.unkept = 0;
                 }
-                Err(_) => {}
+                Err(error) => {
+                    self.unkept += lines.iter().map(|line| line.count).sum::<u64>();
+                    // Said once, until it works again.
+                    if !self.has_failed {
+                        say(format_args!("error: {error:#}"));
+                        self.has_failed = true;
+                    }
+                }
             }
             self.text.clear();
         }
-        std::mem::take(&mut self.lines)
+        lines
+    }
+
+    /// Writes the lines that came up, of which this is the first, and before it how much is missing.
+    fn keep(&mut self, first: &Line) -> Result<()> {
+        if self.unkept > 0 {
+            let missing = first.dropped_before(self.unkept).to_json()?;
+            self.text.insert_str(0, &format!("{missing}\n"));
+        }
+        self.keeper.write(&self.text)
     }
 
     fn has_forgotten(&self) -> bool {

@@ -13,7 +13,11 @@ use qfence_common::{Hook, Kind, NO_UID, Origin};
 use serde::{Deserialize, Serialize};
 
 use super::process::Process;
-use crate::{policy::names::RuleName, say::printable, what::What};
+use crate::{
+    policy::names::RuleName,
+    printable::{in_parentheses, printable},
+    what::What,
+};
 
 /// The version of what lines look like: another one if a field goes or changes its meaning.
 pub const VERSION: u32 = 1;
@@ -54,7 +58,8 @@ pub enum Body {
     },
     /// Attempts that the kernel had no room to put on record, or that nobody read in time.
     Lost,
-    /// Attempts whose lines this log was too slow to take; they are in the fence's own record.
+    /// Attempts whose lines are not here: this log was too slow for them, or could not be written. If it is not the fence's
+    /// own record, they are in that.
     Dropped,
 }
 
@@ -162,6 +167,34 @@ impl Line {
         format!("{} {rest}", self.time.strftime("%H:%M:%S"))
     }
 
+    /// That the lines before this one, which tell of so many attempts, are missing.
+    #[must_use]
+    pub(super) fn dropped_before(&self, attempts: u64) -> Self {
+        self.dropped(
+            self.seq.saturating_sub(1),
+            self.total - self.count,
+            attempts,
+        )
+    }
+
+    /// That the lines up to this one, which tell of so many attempts, are missing.
+    #[must_use]
+    pub(super) fn dropped_after(&self, attempts: u64) -> Self {
+        self.dropped(self.seq, self.total, attempts)
+    }
+
+    fn dropped(&self, seq: u64, total: u64, count: u64) -> Self {
+        Self {
+            v: self.v,
+            time: Timestamp::now(),
+            fence: Arc::clone(&self.fence),
+            seq,
+            body: Body::Dropped,
+            count,
+            total,
+        }
+    }
+
     /// As JSON, without a line's end.
     ///
     /// # Errors
@@ -198,7 +231,7 @@ impl fmt::Display for Line {
             ),
             Body::Dropped => write!(
                 f,
-                "dropped {count} attempts: this log was too slow for them"
+                "dropped {count} attempts: this log was too slow for them, or could not be written"
             ),
         }
     }
@@ -225,7 +258,7 @@ impl fmt::Display for Attempt {
             None => write!(f, "{hook} pid unknown")?,
         }
         if !command.is_empty() {
-            write!(f, " ({command})")?;
+            write!(f, " ({})", in_parentheses(command))?;
         }
         write!(f, " cgroup {cgroup} rule {rule}")?;
         match &self.comment {

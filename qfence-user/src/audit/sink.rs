@@ -8,6 +8,7 @@ mod syslog;
 use std::io;
 
 use anyhow::Result;
+use nix::unistd::Uid;
 
 use super::{
     record::Line,
@@ -32,16 +33,17 @@ pub trait Sink: Send {
     }
 }
 
-/// Opens a target; lines are written in `format` if it does not say how. `None` for one that goes nowhere.
+/// Opens a target; lines are written in `format` if it does not say how. `user` is whom the command runs as, `None` for
+/// root: it must not be able to take lines away. `None` for a target that goes nowhere.
 ///
 /// # Errors
 /// If it cannot be opened.
-pub fn open(target: &Target, format: Format) -> Result<Option<Box<dyn Sink>>> {
+pub fn open(target: &Target, format: Format, user: Option<Uid>) -> Result<Option<Box<dyn Sink>>> {
     let format = target.format.unwrap_or(format);
     Ok(match &target.place {
         Place::None => None,
         Place::Stderr => Some(Box::new(Stderr(format))),
-        Place::File(path) => Some(Box::new(file::File::open(path, format)?)),
+        Place::File(path) => Some(Box::new(file::File::open(path, format, user)?)),
         Place::Journald => Some(Box::new(journald::Journald::open()?)),
         Place::Syslog(socket) => Some(Box::new(syslog::Syslog::open(socket)?)),
     })

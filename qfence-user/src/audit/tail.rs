@@ -4,14 +4,17 @@
 use std::{
     collections::VecDeque,
     fs::File,
-    io::{self, Read as _},
+    io::{self, Read as _, Seek as _, SeekFrom},
     os::unix::fs::MetadataExt as _,
     path::Path,
 };
 
 use anyhow::{Context as _, Result};
 
-use super::{keep::Kept, record::Line};
+use super::{
+    keep::Kept,
+    record::{Body, Line},
+};
 
 /// How much is read at once, in bytes.
 const CHUNK: usize = 64 * 1024;
@@ -46,7 +49,7 @@ pub struct Tail {
     kept: Kept,
     /// The file that is read, wherever it is by now.
     file: Option<File>,
-    /// What was read of a line that has no end yet.
+    /// What was read of a line, up to its end.
     begun: Vec<u8>,
     /// Whether that is too long to be one.
     is_overlong: bool,
@@ -121,10 +124,16 @@ impl Tail {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 read => read.with_context(|| self.cannot_read())?,
             };
-            if count == 0 {
+            self.take(&chunk[..count], pieces);
+            if count < chunk.len() {
                 break;
             }
-            self.take(&chunk[..count], pieces);
+        }
+        // A line that has no end may be cut off again, by a writer that found no room for the rest (`keep.rs`).
+        let begun = i64::try_from(std::mem::take(&mut self.begun).len())?;
+        if begun > 0 {
+            let back = file.seek(SeekFrom::Current(-begun));
+            back.with_context(|| self.cannot_read())?;
         }
         self.file = Some(file);
         Ok(())
@@ -157,9 +166,10 @@ impl Tail {
                 return;
             }
             let lines = line.seq - seq - 1;
-            if lines > 0 {
-                let before = line.total.saturating_sub(line.count);
-                let attempts = before.saturating_sub(total);
+            let before = line.total.saturating_sub(line.count);
+            let attempts = before.saturating_sub(total);
+            // A line that says how many attempts are missing stands for the lines that they were on.
+            if lines > 0 && (attempts > 0 || line.body != Body::Dropped) {
                 pieces.push(Piece::Gap(Gap { lines, attempts }));
             }
         }
@@ -344,5 +354,30 @@ mod tests {
         scene.keeper.write("\n").unwrap();
         write(&mut scene.keeper, 2);
         assert_eq!(read(&mut tail), [Ok(2)]);
+    }
+
+    #[test]
+    fn half_a_line_that_is_cut_off_again_spoils_none() {
+        let mut scene = Scene::new();
+        let mut tail = Tail::new(scene.kept.clone());
+        scene.write();
+        let text = numbered(2).to_json().unwrap();
+        scene.keeper.write(&text[..30]).unwrap();
+        assert_eq!(read(&mut tail), [Ok(1)]);
+        let (mut keeper, _) = Keeper::open(scene.kept.clone()).unwrap();
+        // Attempts of two lines that found no room.
+        let missing = numbered(4).dropped_before(2).to_json().unwrap();
+        keeper.write(&format!("{missing}\n")).unwrap();
+        write(&mut keeper, 4);
+        let pieces = tail.read().unwrap();
+        let [Piece::Gap(gap), Piece::Line(dropped), Piece::Line(line)] = &pieces[..] else {
+            panic!("{pieces:?}");
+        };
+        // These lines tell of one attempt each, of ten that the sum has.
+        assert_eq!(
+            (dropped.body.clone(), dropped.seq, line.seq),
+            (Body::Dropped, 3, 4)
+        );
+        assert_eq!((gap.lines, gap.attempts), (1, 27));
     }
 }

@@ -1,7 +1,9 @@
 //! A thread and a queue for one sink, so that one that is slow, or takes nothing, holds up neither the command nor
-//! the other sinks. What finds the queue full is counted, and said in the same place once there is room.
+//! the other sinks. What finds the queue full, and what cannot be written, is counted, and said in the same place once
+//! there is room.
 
 use std::{
+    io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -12,7 +14,6 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use jiff::Timestamp;
 
 use super::{
     record::{Body, Line},
@@ -38,6 +39,8 @@ pub struct Writer {
     progress: Arc<Progress>,
     /// Attempts whose lines found the queue full and are not yet said to have.
     dropped: u64,
+    /// The last line that was to be written.
+    last: Option<Arc<Line>>,
     /// Gets a word when all lines have been taken care of.
     done: Receiver<()>,
 }
@@ -65,6 +68,8 @@ impl Writer {
             sink,
             progress: Arc::clone(&progress),
             has_failed: false,
+            failed: 0,
+            last: None,
         };
         thread::Builder::new()
             .name("qfence-log".into())
@@ -79,36 +84,31 @@ impl Writer {
             jobs,
             progress,
             dropped: 0,
+            last: None,
             done,
         })
     }
 
     /// Hands over a line, if there is room for it.
     pub fn write(&mut self, line: &Arc<Line>) {
-        if self.dropped > 0 && !self.tell_dropped(line) {
-            self.dropped += line.count;
-            return;
-        }
-        if self.jobs.try_send(Job::Write(Arc::clone(line))).is_err() {
+        self.last = Some(Arc::clone(line));
+        if !self.tell_dropped(|dropped| Line::dropped_before(line, dropped))
+            || self.jobs.try_send(Job::Write(Arc::clone(line))).is_err()
+        {
             self.dropped += line.count;
         }
     }
 
-    /// Says how many attempts were dropped before a line; whether there was room for that.
-    fn tell_dropped(&mut self, before: &Line) -> bool {
-        let line = Line {
-            time: Timestamp::now(),
-            body: Body::Dropped,
-            count: self.dropped,
-            total: before.total - before.count,
-            seq: before.seq - 1,
-            ..before.clone()
-        };
-        let told = self.jobs.try_send(Job::Write(Arc::new(line))).is_ok();
-        if told {
+    /// Says how many attempts were dropped, if some were; whether there was room for that.
+    fn tell_dropped(&mut self, line: impl FnOnce(u64) -> Line) -> bool {
+        if self.dropped > 0 {
+            let line = Arc::new(line(self.dropped));
+            if self.jobs.try_send(Job::Write(line)).is_err() {
+                return false;
+            }
             self.dropped = 0;
         }
-        told
+        true
     }
 
     /// Has what is there under the sink's name opened anew, before the next line is written.
@@ -126,7 +126,11 @@ impl Writer {
     /// Waits until all is written, as long as lines are being written; returns of how many attempts the sink
     /// tells.
     #[must_use]
-    pub fn close(self) -> u64 {
+    pub fn close(mut self) -> u64 {
+        if let Some(last) = self.last.take() {
+            // If there is no room, the sum says it at the end.
+            self.tell_dropped(|dropped| Line::dropped_after(&last, dropped));
+        }
         let Self {
             jobs,
             progress,
@@ -151,31 +155,67 @@ struct Worker {
     sink: Box<dyn Sink>,
     progress: Arc<Progress>,
     has_failed: bool,
+    /// Attempts whose lines could not be written, and are not yet said to be missing.
+    failed: u64,
+    /// The last line that was to be written.
+    last: Option<Arc<Line>>,
 }
 
 impl Worker {
     fn run(mut self, jobs: &Receiver<Job>) {
         for job in jobs {
-            let done = match &job {
-                Job::Write(line) => self.sink.write(line).map(|()| tells_of(line)),
-                Job::Reopen => self.sink.reopen().map(|()| 0),
-            };
-            match done {
-                Ok(told) => {
-                    self.progress.told.fetch_add(told, Ordering::Relaxed);
-                    self.has_failed = false;
-                }
+            match job {
+                Job::Write(line) => self.write(line),
+                Job::Reopen => self.reopen(),
+            }
+            self.progress.handled.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(last) = self.last.take() {
+            // If it cannot be written, the sum says it at the end.
+            let _ = self.tell_failed(|failed| Line::dropped_after(&last, failed));
+        }
+    }
+
+    fn write(&mut self, line: Arc<Line>) {
+        let written = self
+            .tell_failed(|failed| Line::dropped_before(&line, failed))
+            .and_then(|()| self.sink.write(&line));
+        match written {
+            Ok(()) => {
+                let told = tells_of(&line);
+                self.progress.told.fetch_add(told, Ordering::Relaxed);
+                self.has_failed = false;
+            }
+            Err(error) => {
+                self.failed += line.count;
                 // Said once, until it works again.
-                Err(error) if !self.has_failed => {
+                if !self.has_failed {
                     say(format_args!(
                         "cannot write the log {}: {error}; trying on",
                         self.name
                     ));
                     self.has_failed = true;
                 }
-                Err(_) => {}
             }
-            self.progress.handled.fetch_add(1, Ordering::Relaxed);
+        }
+        self.last = Some(line);
+    }
+
+    /// Says how many attempts' lines could not be written, if some could not.
+    fn tell_failed(&mut self, line: impl FnOnce(u64) -> Line) -> io::Result<()> {
+        if self.failed > 0 {
+            self.sink.write(&line(self.failed))?;
+            self.failed = 0;
+        }
+        Ok(())
+    }
+
+    fn reopen(&mut self) {
+        if let Err(error) = self.sink.reopen() {
+            say(format_args!(
+                "cannot open the log {} anew: {error}; going on with the one that is open",
+                self.name
+            ));
         }
     }
 }
@@ -190,7 +230,7 @@ fn tells_of(line: &Line) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::{io, sync::Mutex};
+    use std::sync::Mutex;
 
     use qfence_common::{Hook, address::from_v4};
 
@@ -251,6 +291,60 @@ mod tests {
         assert!(said >= 2 * 400, "{said}");
         let all: u64 = written.iter().map(|line| line.count).sum();
         assert_eq!(told, all - said);
+    }
+
+    /// A sink that fails when it is told to.
+    struct Failing {
+        fails: Arc<Mutex<bool>>,
+        written: Arc<Mutex<Vec<Line>>>,
+    }
+
+    impl Sink for Failing {
+        fn write(&mut self, line: &Line) -> io::Result<()> {
+            if *self.fails.lock().unwrap() {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.written.lock().unwrap().push(line.clone());
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_counted_and_said_where_the_next_can_be() {
+        for last in [4, 5] {
+            let fails = Arc::new(Mutex::new(false));
+            let written = Arc::new(Mutex::new(Vec::new()));
+            let sink = Failing {
+                fails: Arc::clone(&fails),
+                written: Arc::clone(&written),
+            };
+            let mut writer = Writer::start("full".into(), Box::new(sink)).unwrap();
+            let handled = Arc::clone(&writer.progress);
+            for seq in 1..=last {
+                // Two in the middle fail; and where there is no fifth, the end is to say so.
+                *fails.lock().unwrap() = seq == 3 || seq == 4;
+                writer.write(&numbered(seq));
+                while handled.handled.load(Ordering::Relaxed) < seq {
+                    thread::yield_now();
+                }
+            }
+            *fails.lock().unwrap() = false;
+            let told = writer.close();
+            let written = written.lock().unwrap();
+            let seen: Vec<_> = written
+                .iter()
+                .map(|line| (line.body == Body::Dropped, line.seq, line.count, line.total))
+                .collect();
+            let all = [
+                (false, 1, 2, 2),
+                (false, 2, 2, 4),
+                (true, 4, 4, 8),
+                (false, 5, 2, 10),
+            ];
+            let count = usize::try_from(last - 1).unwrap();
+            assert_eq!(seen, all[..count]);
+            assert_eq!(told, 2 * (last - 2));
+        }
     }
 
     #[test]

@@ -42,9 +42,10 @@ use crate::{
     nested,
     paths::Paths,
     policy::{Policy, names::Known},
+    printable::printable_words,
     programs,
     qemu::{self, guestfwd::Forward},
-    say::{self, printable_words, say},
+    say::{self, say},
     signals::Blocked,
     state::{COMMAND, State},
     supervise::Supervisor,
@@ -82,7 +83,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         options.monitor,
         &paths.profiles,
     )?;
-    let sinks = open_logs(options)?;
+    let sinks = open_logs(options, identity.as_ref())?;
     let listener = options.metrics.as_ref().map(Listener::bind).transpose()?;
     // Not before: opening a log may take for ever, and there is no command yet that the signals could be for.
     let blocked = Blocked::new()?;
@@ -138,10 +139,11 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
 }
 
 /// Opens the logs, each with what the user calls it.
-fn open_logs(options: &Exec) -> Result<Vec<(String, Box<dyn Sink>)>> {
+fn open_logs(options: &Exec, identity: Option<&Identity>) -> Result<Vec<(String, Box<dyn Sink>)>> {
+    let user = identity.map(|identity| identity.uid);
     let mut sinks = Vec::new();
     for target in &options.log {
-        if let Some(sink) = sink::open(target, options.log_format)? {
+        if let Some(sink) = sink::open(target, options.log_format, user)? {
             sinks.push((target.to_string(), sink));
         }
     }

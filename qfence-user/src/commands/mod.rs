@@ -24,12 +24,12 @@ use clap::Parser;
 use nix::unistd::geteuid;
 
 use crate::{
-    audit::stats,
     cli::{Cli, Verb},
     established,
     exit::{FAILED, of_signal},
     interruptible::Interrupted,
     paths::Paths,
+    process::helper,
     say::{finish, say},
 };
 
@@ -67,7 +67,7 @@ pub fn run() -> ExitCode {
         Verb::Service => verify::serve().map(|()| 0),
         Verb::StandIn(options) => stand_in::run(options, &paths).map(|()| 0),
         Verb::SockDiag => established::serve().map(|()| 0),
-        Verb::StatReader { proc } => stats::serve(proc).map(|()| 0),
+        Verb::StatReader { proc } => helper::serve(proc).map(|()| 0),
     };
     let status = status.unwrap_or_else(|error| {
         say(format_args!("error: {error:#}"));

@@ -13,7 +13,8 @@ use crate::{
     kernel::Counts,
     paths::Paths,
     policy::Policy,
-    say::{printable_words, say},
+    printable::printable_words,
+    say::say,
     snapshot::{Snapshot, bytes},
     state::{COMMAND, State},
 };

@@ -10,7 +10,7 @@ use super::finding::Finding;
 use crate::{
     hierarchy::Hierarchy,
     kernel::query::{Attached, Sharing, attached},
-    say::printable,
+    printable::printable,
 };
 
 const NAME: &str = "foreign programs";

@@ -14,8 +14,11 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::{AtFlags, FcntlArg, OFlag, fcntl, open, openat},
-    sys::stat::{FileStat, Mode, SFlag, fstat, fstatat},
-    unistd::geteuid,
+    sys::{
+        stat::{FileStat, Mode, SFlag, fstat, fstatat},
+        statfs::{FsType, fstatfs},
+    },
+    unistd::{Uid, geteuid},
 };
 
 use super::{
@@ -30,6 +33,13 @@ const MODE: Mode = Mode::from_bits_truncate(0o644);
 /// The bit of a mode by which everybody may write.
 const FOR_ALL: u32 = 0o002;
 
+/// The bits by which others than the owner may read. With an access control list those of the group are the mask of all
+/// that it has (`posix_acl_equiv_mode` in fs/posix_acl.c).
+const TO_READ: u32 = 0o044;
+
+/// `PIPEFS_MAGIC` in linux/magic.h: pipes without a name.
+const PIPEFS_MAGIC: FsType = FsType(0x5049_5045);
+
 /// How often what turns up or goes at the same moment is looked at anew.
 const MOST_TRIES: usize = 16;
 
@@ -41,16 +51,19 @@ pub struct Trusted {
     root: u32,
     /// Who called sudo.
     caller: Option<u32>,
+    /// Whom the command runs as, if it does not run as root.
+    command: Option<u32>,
 }
 
 impl Trusted {
-    /// Root, and who called sudo as the environment says.
+    /// Root, and who called sudo as the environment says, for a command that runs as `user`; `None` if that is root.
     #[must_use]
-    pub fn from_env() -> Self {
+    pub fn from_env(user: Option<Uid>) -> Self {
         let sudo = Sudo::from_env().uid.and_then(|uid| uid.parse().ok());
         Self {
             root: geteuid().as_raw(),
             caller: sudo,
+            command: user.filter(|user| !user.is_root()).map(Uid::as_raw),
         }
     }
 
@@ -64,7 +77,8 @@ impl Trusted {
 /// A FIFO is waited for until somebody reads it; `waits` is called before that.
 ///
 /// # Errors
-/// What open fails with; and if a symbolic link, a hard link or a file of somebody else's is in the way.
+/// What open fails with; and if a symbolic link, a hard link or a file of somebody else's is in the way, or a FIFO whose
+/// lines the command could read, which nobody else gets then.
 pub fn open_to_append(path: &Path, trusted: &Trusted, waits: impl Fn()) -> io::Result<File> {
     let mut opening = Opening {
         trusted,
@@ -96,6 +110,13 @@ impl Opening<'_> {
         }
         let directory = self.walk.directory();
         if self.walk.is_in_proc()? {
+            let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+            let target = openat(directory, &*name, flags, Mode::empty())?;
+            let found = fstat(&target)?;
+            // A pipe without a name is only for those who have been given it.
+            if is_fifo(&found) && fstatfs(&target)?.filesystem_type() != PIPEFS_MAGIC {
+                self.check_fifo(&name, &found)?;
+            }
             let file = openat(directory, &*name, to_append(), Mode::empty())?;
             return Ok(Some(file.into()));
         }
@@ -135,6 +156,9 @@ impl Opening<'_> {
         if !is_kept(&directory, self.trusted.root) {
             self.check_shared(&name, &directory, &found)?;
         }
+        if is_fifo(&found) {
+            self.check_fifo(&name, &found)?;
+        }
         // That very file, whatever has its name by now.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let opened = match open(
@@ -143,9 +167,7 @@ impl Opening<'_> {
             Mode::empty(),
         ) {
             // A FIFO that nobody reads from (fifo(7)).
-            Err(Errno::ENXIO)
-                if SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT == SFlag::S_IFIFO =>
-            {
+            Err(Errno::ENXIO) if is_fifo(&found) => {
                 (self.waits)();
                 open(path.as_str(), to_append(), Mode::empty())?
             }
@@ -178,6 +200,24 @@ impl Opening<'_> {
         Ok(())
     }
 
+    /// Each line of a FIFO is for one who reads it: whoever else does takes it away.
+    fn check_fifo(&self, name: &OsStr, found: &FileStat) -> io::Result<()> {
+        if found.st_mode & TO_READ != 0 {
+            return Err(self.walk.refusal(
+                name,
+                "is a FIFO that others than its owner may read: what they read is in no log. Make it with `mkfifo -m 600`",
+            ));
+        }
+        if Some(found.st_uid) == self.trusted.command {
+            return Err(self.walk.refusal(
+                name,
+                "is a FIFO of the user that the command runs as, which could take lines out of it. Give one of root's, or \
+                 run the command as another user (--user)",
+            ));
+        }
+        Ok(())
+    }
+
     fn again(&mut self, name: OsString) -> io::Result<Option<File>> {
         self.tries += 1;
         if self.tries > MOST_TRIES {
@@ -186,6 +226,10 @@ impl Opening<'_> {
         self.walk.put_back(name);
         Ok(None)
     }
+}
+
+fn is_fifo(file: &FileStat) -> bool {
+    SFlag::from_bits_truncate(file.st_mode) & SFlag::S_IFMT == SFlag::S_IFIFO
 }
 
 fn to_append() -> OFlag {
@@ -200,6 +244,8 @@ mod tests {
         os::unix::fs::{PermissionsExt as _, symlink},
         path::PathBuf,
     };
+
+    use nix::unistd::mkfifo;
 
     use super::*;
 
@@ -217,6 +263,7 @@ mod tests {
         let trusted = |root| Trusted {
             root,
             caller: Some(owner),
+            command: None,
         };
         (dir, path, trusted(owner), trusted(owner + 1))
     }
@@ -260,6 +307,37 @@ mod tests {
             assert_eq!(appended.is_ok(), taken, "{mode:o} {appended:?}");
             assert_eq!(fs::read_to_string(&target).unwrap().is_empty(), !taken);
         }
+    }
+
+    #[test]
+    fn a_fifo_is_taken_that_the_command_cannot_read() {
+        let (_dir, logs, trusted, _) = scene(0o755);
+        let fifo = logs.join("fifo");
+        mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+        // Opened for both, so that nothing waits.
+        let reader = File::options().read(true).write(true).open(&fifo).unwrap();
+        let by_number = PathBuf::from(format!("/proc/self/fd/{}", reader.as_raw_fd()));
+        let theirs = Trusted {
+            command: Some(trusted.root),
+            ..trusted.clone()
+        };
+        for (mode, trusted, taken) in [
+            (0o600, &trusted, true),
+            (0o622, &trusted, true),
+            (0o640, &trusted, false),
+            (0o604, &trusted, false),
+            (0o600, &theirs, false),
+        ] {
+            fs::set_permissions(&fifo, fs::Permissions::from_mode(mode)).unwrap();
+            for path in [&fifo, &by_number] {
+                let appended = append(path, trusted);
+                assert_eq!(appended.is_ok(), taken, "{mode:o} {appended:?}");
+            }
+        }
+        // One without a name.
+        let (_reader, writer) = io::pipe().unwrap();
+        let pipe = format!("/proc/self/fd/{}", writer.as_raw_fd());
+        append(Path::new(&pipe), &theirs).unwrap();
     }
 
     #[test]

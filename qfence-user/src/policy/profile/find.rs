@@ -11,7 +11,7 @@ use std::{
 use nix::unistd::Uid;
 
 use super::{Profile, ProfileError, file, shipped::SHIPPED};
-use crate::say::printable;
+use crate::printable::printable;
 
 /// Where the administrator keeps profiles.
 pub const DIRECTORY: &str = "/etc/qfence/profiles.d";

@@ -9,10 +9,12 @@
 //! | `long:BYTES` | has so many bytes of arguments, all of them zero |
 //! | `mute:DIRECTORY` | serves a file system there that never answers a read, and has a process use it |
 //! | `stuck:DIRECTORY` | that one: what it has of memory is locked from then on; a datagram to port 9 |
+//! | `headless:PORT` | its first thread ends; another sends a datagram there, rests, and ends the process |
 //! | `rest:MILLISECONDS` | does nothing |
 //! | `wait` | until the end of its input |
 
 mod arguments;
+mod headless;
 mod mute;
 
 use std::{
@@ -70,6 +72,7 @@ fn act(word: &str) -> Result<()> {
         "mute" => mute::serve_stuck(object.as_ref())?,
         "stuck" => mute::get_stuck(object.as_ref())?,
         "long" => arguments::lengthen(object.parse()?)?,
+        "headless" => headless::go_on(host(object)?)?,
         "rest" => thread::sleep(Duration::from_millis(object.parse()?)),
         "wait" => {
             writeln!(stdout(), "waiting")?;

@@ -1,0 +1,180 @@
+//! Text that others chose, made safe to print.
+
+use unicode_general_category::{GeneralCategory, get_general_category};
+
+/// Characters without a width that are in none of the categories that are escaped: what else Unicode has as
+/// `Default_Ignorable_Code_Point` (DerivedCoreProperties.txt of Unicode 16), first and last.
+const INVISIBLE: [(char, char); 10] = [
+    ('\u{34f}', '\u{34f}'),
+    ('\u{115f}', '\u{1160}'),
+    ('\u{17b4}', '\u{17b5}'),
+    ('\u{180b}', '\u{180f}'),
+    ('\u{2065}', '\u{2065}'),
+    ('\u{3164}', '\u{3164}'),
+    ('\u{fe00}', '\u{fe0f}'),
+    ('\u{ffa0}', '\u{ffa0}'),
+    ('\u{fff0}', '\u{fff8}'),
+    ('\u{e0000}', '\u{e0fff}'),
+];
+
+/// Makes text from elsewhere (a process's name, a command line) safe to print: control characters, those that change
+/// the direction of what comes after them or that nobody sees, and bytes that are no UTF-8, become `\xNN` for each byte.
+#[must_use]
+pub fn printable(bytes: &[u8]) -> String {
+    escaped(bytes, is_unprintable)
+}
+
+/// The same for what stands in parentheses, among other words: it cannot pass for the words after them.
+#[must_use]
+pub fn in_parentheses(text: &str) -> String {
+    escaped(text.as_bytes(), |character| {
+        is_unprintable(character) || matches!(character, '(' | ')' | ',')
+    })
+}
+
+/// The beginning of a text, of at most `longest` bytes; what is cut off is marked by an ellipsis beyond them.
+#[must_use]
+pub fn shortened(text: String, longest: usize) -> String {
+    if text.len() <= longest {
+        return text;
+    }
+    let end = text.floor_char_boundary(longest);
+    format!("{}…", &text[..end])
+}
+
+/// The words of a command, safe to print: `longest` bytes of them in all, and an ellipsis for what is left out.
+#[must_use]
+pub fn printable_words<'a>(
+    words: impl IntoIterator<Item = &'a [u8]>,
+    longest: usize,
+) -> Vec<String> {
+    let mut left = longest;
+    let mut printed = Vec::new();
+    for word in words {
+        if left == 0 {
+            printed.push("…".to_owned());
+            break;
+        }
+        // No more of a word is made printable than is looked at.
+        let word = printable(&word[..word.len().min(left + 1)]);
+        let room = left;
+        // A word without a letter takes room all the same.
+        left = left.saturating_sub(word.len().max(1));
+        printed.push(shortened(word, room));
+    }
+    printed
+}
+
+fn is_unprintable(character: char) -> bool {
+    // The category is looked up in a large table.
+    if character.is_ascii() {
+        return character.is_ascii_control();
+    }
+    let is_between = |(first, last): &(char, char)| (*first..=*last).contains(&character);
+    matches!(
+        get_general_category(character),
+        GeneralCategory::Control
+            | GeneralCategory::Format
+            | GeneralCategory::LineSeparator
+            | GeneralCategory::ParagraphSeparator
+    ) || INVISIBLE.iter().any(is_between)
+}
+
+fn escaped(bytes: &[u8], is_escaped: impl Fn(char) -> bool) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if is_escaped(character) {
+                let mut buffer = [0; 4];
+                escape(character.encode_utf8(&mut buffer).as_bytes(), &mut out);
+            } else {
+                out.push(character);
+            }
+        }
+        escape(chunk.invalid(), &mut out);
+    }
+    out
+}
+
+fn escape(bytes: &[u8], out: &mut String) {
+    for byte in bytes {
+        out.push_str(&format!("\\x{byte:02x}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters_and_it_is_marked() {
+        let cut = |text: &str, longest| shortened(text.to_owned(), longest);
+        assert_eq!(cut("abc", 3), "abc");
+        assert_eq!(cut("abcd", 3), "abc…");
+        assert_eq!(cut("ab\u{e9}", 3), "ab…");
+    }
+
+    #[test]
+    fn a_command_is_as_long_as_it_may_be_however_many_words_it_has() {
+        let words = |command: &[&str], longest| {
+            printable_words(command.iter().map(|word| word.as_bytes()), longest)
+        };
+        assert_eq!(words(&["ls", "-l", ""], 100), ["ls", "-l", ""]);
+        assert_eq!(words(&["ls", "-l", "x"], 4), ["ls", "-l", "…"]);
+        assert_eq!(words(&["ls", "-long", "x"], 4), ["ls", "-l…", "…"]);
+        assert_eq!(words(&["\x1b\x1b"], 4), ["\\x1b…"]);
+        assert_eq!(words(&[""; 1000], 4).len(), 5);
+        let long = "x".repeat(1 << 20);
+        let printed = words(&[&long, &long], 4096);
+        assert_eq!(printed.len(), 2);
+        assert!(printed.concat().len() < 4200);
+    }
+
+    #[test]
+    fn a_name_cannot_drive_the_terminal() {
+        assert_eq!(printable(b"qemu-system-x86"), "qemu-system-x86");
+        assert_eq!(printable(b"\x1b[2Jgone\n"), "\\x1b[2Jgone\\x0a");
+        assert_eq!(printable(b"caf\xc3\xa9 \xff"), "caf\u{e9} \\xff");
+        // C1 control characters drive some terminals as well.
+        assert_eq!(printable("\u{9b}31m".as_bytes()), "\\xc2\\x9b31m");
+    }
+
+    #[test]
+    fn a_name_cannot_turn_round_or_hide_what_comes_after_it() {
+        for (character, escaped) in [
+            ('\u{202e}', "\\xe2\\x80\\xae"),
+            ('\u{2066}', "\\xe2\\x81\\xa6"),
+            ('\u{200b}', "\\xe2\\x80\\x8b"),
+            ('\u{200f}', "\\xe2\\x80\\x8f"),
+            ('\u{61c}', "\\xd8\\x9c"),
+            ('\u{ad}', "\\xc2\\xad"),
+            ('\u{2028}', "\\xe2\\x80\\xa8"),
+            ('\u{2029}', "\\xe2\\x80\\xa9"),
+            ('\u{feff}', "\\xef\\xbb\\xbf"),
+            ('\u{e0041}', "\\xf3\\xa0\\x81\\x81"),
+            ('\u{3164}', "\\xe3\\x85\\xa4"),
+            ('\u{fe0f}', "\\xef\\xb8\\x8f"),
+        ] {
+            assert_eq!(printable(character.to_string().as_bytes()), escaped);
+        }
+        // Letters of all scripts, and what is written above them, stay.
+        for text in [
+            "Größe",
+            "\u{5d0}\u{5d1}",
+            "e\u{301}",
+            "\u{5b57}",
+            "\u{1f600}",
+        ] {
+            assert_eq!(printable(text.as_bytes()), text);
+        }
+    }
+
+    #[test]
+    fn what_stands_in_parentheses_stays_there() {
+        assert_eq!(in_parentheses("a) cgroup 1"), "a\\x29 cgroup 1");
+        assert_eq!(in_parentheses("(a, state R"), "\\x28a\\x2c state R");
+        assert_eq!(in_parentheses("qemu-system-x86"), "qemu-system-x86");
+        // What is escaped already stays as it is.
+        assert_eq!(in_parentheses(&printable(b"\x1b")), "\\x1b");
+    }
+}

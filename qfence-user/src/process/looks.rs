@@ -1,0 +1,117 @@
+//! What processes do, for whoever must not wait for them: a helper process is asked, and where that does not answer in
+//! time a process is known by its number alone.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use super::{
+    Ending,
+    helper::{Apart, Question},
+};
+
+/// How many threads are described.
+const DESCRIBED: usize = 5;
+
+/// Looks at processes.
+#[derive(Debug)]
+pub struct Looks(Apart);
+
+impl Default for Looks {
+    fn default() -> Self {
+        Self(Apart::new(Path::new("/proc")))
+    }
+}
+
+impl Looks {
+    /// Looks in this process.
+    #[cfg(test)]
+    pub(crate) fn here() -> Self {
+        Self(Apart::here(Path::new("/proc")))
+    }
+
+    /// How a process ends that is still there; `None` if it does not end.
+    ///
+    /// # Errors
+    /// If there is no telling at the moment.
+    pub fn ending(&mut self, pid: i32) -> Result<Option<Ending>> {
+        let answer = self.0.ask(Question::Ending(pid))?;
+        Ending::decode(&String::from_utf8_lossy(&answer)).context("an odd answer")
+    }
+
+    /// Whether there will be no telling any more, as the kernel keeps too many of those who looked.
+    #[must_use]
+    pub fn has_given_up(&self) -> bool {
+        self.0.has_given_up()
+    }
+
+    /// A process in words: its number, and what else is known of it.
+    #[must_use]
+    pub fn name(&mut self, pid: i32) -> String {
+        self.words(Question::Name(pid), pid)
+    }
+
+    /// What keeps a process that is ending, in words: its threads that have not ended, or who traces it.
+    #[must_use]
+    pub fn describe_keepers(&mut self, pid: i32) -> String {
+        self.words(Question::Keepers(pid), pid)
+    }
+
+    /// What threads do, in words; the first few of them, and how many there are beside. Empty if none is there.
+    #[must_use]
+    pub fn describe_all(&mut self, threads: &[i32]) -> String {
+        let mut words = Vec::new();
+        for tid in threads {
+            if words.len() >= DESCRIBED {
+                break;
+            }
+            let described = self.words(Question::Describe(*tid), *tid);
+            if !described.is_empty() {
+                words.push(described);
+            }
+        }
+        super::joined(words, threads.len())
+    }
+
+    /// The answer, or the number alone.
+    fn words(&mut self, question: Question, id: i32) -> String {
+        match self.0.ask(question) {
+            Ok(words) => String::from_utf8_lossy(&words).into_owned(),
+            Err(error) => {
+                format!("process {id}, of which there is no telling what it does ({error:#})")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_described_and_one_that_is_not_there_is_not() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let mut looks = Looks::here();
+        let described = looks.describe_all(&[own]);
+        assert!(
+            described.starts_with(&format!("process {own} (")),
+            "{described}"
+        );
+        assert_eq!(looks.describe_all(&[-7]), "");
+        assert!(looks.describe_all(&[own; 9]).ends_with("4 more threads"));
+        assert_eq!(looks.ending(own).unwrap(), None);
+        assert!(!looks.has_given_up());
+    }
+
+    /// The helper of a test is the test program, which knows no such verb.
+    #[test]
+    fn a_process_of_which_there_is_no_telling_is_named_by_its_number() {
+        let mut looks = Looks::default();
+        let named = looks.name(7);
+        assert!(
+            named.starts_with("process 7, of which there is no telling"),
+            "{named}"
+        );
+        assert!(looks.ending(7).is_err());
+    }
+}
