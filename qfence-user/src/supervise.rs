@@ -90,8 +90,8 @@ impl Supervisor {
                         // It may have ended just now.
                         let _ = kill(command, signal);
                     }
-                    Received::Stop(signal) => {
-                        if let Some(signal) = signal {
+                    Received::Stop { signal, shared } => {
+                        if !shared || (is_key(signal) && !job.shares_keys()) {
                             let _ = kill(command, signal);
                         }
                         job.ask_to_stop();
@@ -102,7 +102,11 @@ impl Supervisor {
                         self.aside.report(job.look());
                     }
                     Received::Reopen => self.auditor.reopen(),
-                    Received::Shared => {}
+                    Received::Shared(signal) => {
+                        if is_key(signal) && !job.shares_keys() {
+                            let _ = kill(command, signal);
+                        }
+                    }
                 },
                 prepared = job.prepared() => {
                     self.aside.report(job.stop(prepared));
@@ -164,4 +168,10 @@ impl Supervisor {
         // It may have left the cgroup. Nobody has waited for it yet, so that the number is still its own.
         let _ = kill(command, Signal::SIGKILL);
     }
+}
+
+/// Whether a terminal sends it for a key. A command that has left the job's process group gets these from here, as
+/// nothing else of the job would take notice. A hang-up it survives, as without a fence: that may be why it left.
+fn is_key(signal: Signal) -> bool {
+    matches!(signal, Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTSTP)
 }

@@ -1,14 +1,15 @@
 //! A signal that comes while `exec` starts ends the start: the command is not there yet, so that it cannot have got it.
 
+use std::{thread::sleep, time::Duration};
+
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
 use tests::{
     fence::{Fence, qfence},
-    job::ensure_ended,
-    job::launch,
+    job::{ensure_ended, launch, supervisor},
     remains,
     run::{to_end, wait_until, without_sudo},
-    terminal::{CTRL_C, PROMPT, Terminal},
+    terminal::{CTRL_C, CTRL_Z, PROMPT, Terminal},
 };
 
 /// Runs a command whose supervisor gets a signal as it enters a call, from the kernel like a key's.
@@ -69,6 +70,27 @@ fn ctrl_c_is_not_lost_whenever_it_is_typed() -> Result<()> {
         launch(&mut terminal, &fence, "sleep 20")?;
         // The signals are blocked, and the command is not there.
         wait_until("it begins", || Ok(cgroup.exists()))?;
+        terminal.press(CTRL_C)?;
+        terminal.expect(PROMPT)?;
+        ensure_ended(&mut terminal, &fence, 130)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn ctrl_z_is_not_lost_whenever_it_is_typed() -> Result<()> {
+    let mut terminal = Terminal::start()?;
+    for milliseconds in 0..16 {
+        let fence = Fence::new("stopped")?.with(&["--user", "nobody"]);
+        launch(&mut terminal, &fence, "sleep 20")?;
+        wait_until("it begins", || Ok(supervisor(&fence).is_ok()))?;
+        sleep(Duration::from_millis(3 * milliseconds));
+        terminal.press(CTRL_Z)?;
+        terminal.expect(PROMPT)?;
+        let jobs = terminal.run("jobs")?;
+        ensure!(jobs.contains("[1]+  Stopped"), "{milliseconds}: {jobs:?}");
+        terminal.type_line("fg")?;
+        terminal.wait_for_foreground(supervisor(&fence)?)?;
         terminal.press(CTRL_C)?;
         terminal.expect(PROMPT)?;
         ensure_ended(&mut terminal, &fence, 130)?;

@@ -24,6 +24,7 @@ use crate::{
         sink::{self, Sink},
         writer::Writer,
     },
+    begin::begin,
     child::{self, Closures, Launch, Lifted, StartError, Strictness},
     choose,
     cli::Exec,
@@ -350,6 +351,7 @@ async fn supervise(
         signal_mask: blocked.mask_before(),
         reignored: blocked.reignored(),
         limits,
+        preserve_fds: options.preserve_fds,
         stdout: None,
     })?;
 
@@ -405,9 +407,10 @@ async fn supervise(
         let what = "for the start of the command".to_owned();
         return Err(Interrupted { signal, what }.into());
     }
-    let child = match starting.go() {
+    let child = match begin(starting, &mut signals, &aside).await {
         Ok(child) => child,
         Err(StartError::Failed(error)) => return Err(error),
+        Err(error @ StartError::GivenUp) => return Err(error.into()),
         Err(StartError::Unproven(error)) => return Err(error.into()),
         Err(error @ StartError::NotFound(_)) => return Ok((fail(&error, NOT_FOUND), None)),
         Err(error @ StartError::NotExecutable { .. }) => {
