@@ -6,7 +6,6 @@ use std::{
     future::pending,
     io,
     os::unix::fs::OpenOptionsExt as _,
-    sync::Arc,
     time::Duration,
 };
 
@@ -21,7 +20,7 @@ use nix::{
 };
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::stand_in::StandIn;
+use crate::stand_in::{Orders, StandIn};
 
 /// A stop that is over by then is none for the shell.
 const STOP_SETTLES: Duration = Duration::from_millis(20);
@@ -73,7 +72,7 @@ fn reported(child: Pid, flags: WaitPidFlag) -> Option<WaitStatus> {
 /// signal that stops the whole job. One that is stopped in the background, by a `kill -STOP` say, stops alone.
 #[derive(Debug)]
 pub struct Job {
-    fence: Arc<str>,
+    orders: Orders,
     command: Pid,
     /// When the supervisor was asked to stop, too.
     asked: Option<Instant>,
@@ -94,12 +93,12 @@ struct Leaving {
 }
 
 impl Job {
-    /// The command that runs in a fence.
+    /// The command that runs in a fence, for whose stand-in these are.
     #[must_use]
-    pub fn new(fence: Arc<str>, command: Pid) -> Self {
+    pub fn new(orders: Orders) -> Self {
         Self {
-            fence,
-            command,
+            command: orders.command,
+            orders,
             asked: None,
             leaving: None,
             not_before: Instant::now(),
@@ -142,7 +141,7 @@ impl Job {
         if !is_due || Instant::now() < self.not_before {
             return Ok(());
         }
-        match StandIn::start(&self.fence) {
+        match StandIn::start(&self.orders) {
             Ok(stand_in) => {
                 let now = Instant::now();
                 self.leaving = Some(Leaving {

@@ -36,7 +36,7 @@ use crate::{
     follow::{Follower, Update},
     identity::{self, Identity, Sudo},
     inherited,
-    integrity::Integrity,
+    integrity::{Integrity, Parts},
     interruptible::Interrupted,
     kernel::{Attempts, Kernel, Maps, Settings},
     metrics::{address::Listener, serve::Server},
@@ -423,7 +423,13 @@ async fn supervise(
         format_args!("started {:?} as process {}", options.command, child.pid()),
     );
 
-    let integrity = Integrity::new(fence.cgroup().directory(), &fence.pins(), child.pid());
+    let parts = Parts::new(policy.kernel().attached(), &fence.pins());
+    let integrity = Integrity::new(
+        fence.cgroup().directory(),
+        &fence.pins(),
+        parts,
+        child.pid(),
+    );
     let supervisor = Supervisor {
         policy,
         signals,
