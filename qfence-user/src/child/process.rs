@@ -197,21 +197,21 @@ mod tests {
 
     #[test]
     fn a_child_that_has_executed_the_command_is_left_stopped() {
-        let child = Command::new("sh")
+        let mut child = Command::new("sh")
             .args(["-c", "kill -STOP $$"])
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let mut child = Child::new(child.id().try_into().unwrap()).unwrap();
-        while !is_stopped(child.pid()) {
+        let pid = Pid::from_raw(child.id().try_into().unwrap());
+        while !is_stopped(pid) {
             std::thread::yield_now();
         }
         // The other end is closed, as by exec.
-        let (progress, _) = std::io::pipe().unwrap();
+        let (progress, _) = io::pipe().unwrap();
         let progress = std::os::fd::OwnedFd::from(progress);
-        let told = read_progress(progress.into(), child.pid(), &AtomicBool::new(false)).unwrap();
+        let told = read_progress(progress.into(), pid, &AtomicBool::new(false)).unwrap();
         assert_eq!(told, Progress::Done(Vec::new()));
-        assert!(is_stopped(child.pid()));
+        assert!(is_stopped(pid));
         child.kill().unwrap();
         child.wait().unwrap();
     }
