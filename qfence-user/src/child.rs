@@ -5,8 +5,10 @@ mod bpf;
 mod calls;
 mod capabilities;
 mod closures;
+mod descriptors;
 mod domain;
 mod filter;
+mod keyring;
 mod limits;
 mod process;
 mod seccomp;
@@ -20,6 +22,7 @@ use std::{
     os::fd::{AsRawFd, OwnedFd},
     sync::{
         Arc,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, channel},
     },
     thread::{self, JoinHandle},
@@ -35,11 +38,12 @@ use nix::{
     sys::signal::SigSet,
     unistd::{Pid, pipe2},
 };
-use process::read_progress;
 pub use process::{Child, reap_all_but};
+use process::{Progress, read_progress};
 pub use spawn::Entry;
 use spawn::{Words, failure, spawn};
 use steps::{before_exec, explain};
+use tokio::sync::oneshot;
 
 use crate::{
     dispositions::Reignored,
@@ -67,6 +71,8 @@ pub struct Launch<'a> {
     pub reignored: Reignored,
     /// The limits qfence was started with.
     pub limits: Lifted,
+    /// How many descriptors after the standard streams the command is to have.
+    pub preserve_fds: u16,
     /// Its standard output; `None` for this process's own.
     pub stdout: Option<OwnedFd>,
 }
@@ -85,6 +91,9 @@ pub enum StartError {
         /// What exec said.
         error: io::Error,
     },
+    /// It was given up before it had executed the command.
+    #[error("the start of the command was given up")]
+    GivenUp,
     /// The fence does not hold what is made in it.
     #[error(transparent)]
     Unproven(#[from] Unproven),
@@ -101,6 +110,10 @@ pub struct Starting {
     made: Receiver<Pid>,
     /// Returns when it has executed the command.
     thread: Option<JoinHandle<Result<Child, StartError>>>,
+    /// Resolves when the thread returns.
+    done: oneshot::Receiver<()>,
+    /// Whether the thread is to give the command up.
+    is_given_up: Arc<AtomicBool>,
 }
 
 impl Starting {
@@ -115,15 +128,41 @@ impl Starting {
     /// # Errors
     /// [`StartError`]; nothing is left running then.
     pub fn go(mut self) -> Result<Child, StartError> {
-        let mut gate = self.gate.take();
-        if let Some(gate) = &mut gate {
+        self.open_gate();
+        self.finish()
+    }
+
+    /// Lets it execute the command; how that goes, [`Starting::done`] waits for.
+    pub fn open_gate(&mut self) {
+        if let Some(gate) = &mut self.gate {
             // Where nobody waits any more, the thread says why.
             let _ = gate.write_all(&[0]);
         }
+    }
+
+    /// Waits until it has executed the command or that has failed. Nothing is lost if it is not awaited to its end.
+    pub async fn done(&mut self) {
+        // An error is a thread that has crashed.
+        let _ = (&mut self.done).await;
+    }
+
+    /// What came of it; waits as long as it takes.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub fn finish(mut self) -> Result<Child, StartError> {
         let started = self.join();
-        // Not before: until the child is made this is where it gets its own from, which it closes.
-        drop(gate);
         started.unwrap_or_else(|| Err(anyhow!("starting the command has crashed").into()))
+    }
+
+    /// Has it killed if it has not executed the command: then that is [`StartError::GivenUp`].
+    pub fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::Relaxed);
+    }
+
+    /// Leaves it to itself: it was given up, and does not end.
+    pub fn leave(mut self) {
+        self.thread = None;
     }
 
     fn join(&mut self) -> Option<Result<Child, StartError>> {
@@ -166,19 +205,27 @@ pub fn prepare(launch: Launch<'_>) -> Result<Starting, StartError> {
     let pipe = || pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe");
     let ((progress, tell), (wait, gate)) = (pipe()?, pipe()?);
     let fail = tell.try_clone().context("cannot duplicate a descriptor")?;
-    let before_exec = before_exec(&launch, tell, wait, gate.as_raw_fd());
+    let before_exec = before_exec(&launch, tell, wait, fail.as_raw_fd());
     let (program, proof) = (program.clone(), launch.proof);
     let (entry, stdout) = (launch.entry, launch.stdout);
     let (is_made, made) = channel();
+    let (is_done, done) = oneshot::channel();
+    let is_given_up = Arc::new(AtomicBool::new(false));
+    let to_give_up = Arc::clone(&is_given_up);
     let thread = thread::Builder::new().spawn(move || {
+        let _done: oneshot::Sender<()> = is_done;
         // SAFETY: `before_exec` makes system calls alone, and none that the C library has all threads make.
         let spawned = unsafe { spawn(&words, entry, stdout, &fail, before_exec) };
         drop(fail);
         let mut child = spawned.context("cannot fork for the command")?;
         // Nobody has to ask.
         let _ = is_made.send(child.pid());
-        let told = match read_progress(progress.into(), child.pid()) {
-            Ok(told) => told,
+        let told = match read_progress(progress.into(), child.pid(), &to_give_up) {
+            Ok(Progress::Done(told)) => told,
+            Ok(Progress::Killed) => {
+                let _ = child.wait();
+                return Err(StartError::GivenUp);
+            }
             Err(error) => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -198,5 +245,7 @@ pub fn prepare(launch: Launch<'_>) -> Result<Starting, StartError> {
         gate: Some(gate.into()),
         made,
         thread: Some(thread.context("cannot make a thread")?),
+        done,
+        is_given_up,
     })
 }

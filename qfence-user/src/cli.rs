@@ -17,7 +17,7 @@ pub use top::Top;
 
 use crate::{
     audit::target::{Format, Target},
-    integrity::OnDamage,
+    integrity::{OnDamage, Parts},
     kernel::DenyWith,
     limits::Limits,
     metrics::address::Address,
@@ -72,8 +72,8 @@ A RULE is [PROTOCOL:]DESTINATION[:PORTS]; the first that matches decides:
 An IPv6 address stands in brackets beside a protocol or ports: udp:[fd00::1]:53.
 
 Ctrl-Z stops the command and qfence with it. Until they go on, another process (`qfence-user stand-in`) follows
-this host's addresses and nameservers; if it cannot be started, the command goes on at once. `kill -STOP` of qfence by
-root stops the following.
+this host's addresses and nameservers, and looks for damage; if it cannot be started, the command goes on at once.
+`kill -STOP` of qfence by root stops the following.
 
 Exit status:
   that of the command, or 128 and the number of the signal that ended it, or the start
@@ -307,7 +307,7 @@ pub struct Exec {
     /// What is done when a link, a pin, the policy or the cgroup of the fence is gone, or the command has
     /// left it
     ///
-    /// Only root can do that to a fence. It is looked for once a second, as long as this process runs.
+    /// Only root can do that to a fence. It is looked for once a second, as long as this process is there.
     #[arg(long, value_enum, default_value_t = OnDamage::Report)]
     pub on_damage: OnDamage,
 
@@ -585,6 +585,18 @@ pub struct Verify {
 pub struct StandIn {
     /// The name of the fence
     pub name: String,
+
+    /// The process id of the command
+    #[arg(long)]
+    pub command: i32,
+
+    /// What to do when the fence is not whole any more
+    #[arg(long)]
+    pub on_damage: OnDamage,
+
+    /// What the fence is made of
+    #[arg(long)]
+    pub parts: Parts,
 }
 
 /// The hidden verb `call`.

@@ -13,7 +13,7 @@ use nix::{
 };
 
 /// The first descriptor after standard input, output and error.
-const FIRST: RawFd = 3;
+pub(crate) const FIRST: RawFd = 3;
 
 /// Closes every descriptor that was inherited, but for the first three and `preserved` after them.
 ///

@@ -1,17 +1,25 @@
 //! Whether a fence is still as it was made: its links, pins, policy and cgroup can be taken away by
 //! whoever is root.
 
+mod parts;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fmt, fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
 use nix::unistd::Pid;
+pub use parts::Parts;
 use qfence_common::Hook;
 
-use crate::{hierarchy::PARENT, kernel::Kernel, nested::own_cgroup};
+use crate::{
+    aside::Aside,
+    hierarchy::PARENT,
+    kernel::{Maps, query},
+    nested::own_cgroup,
+};
 
 /// What is done when a fence is not whole any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -46,8 +54,8 @@ impl fmt::Display for Damage {
             ),
             Self::Pin(hook) => write!(
                 f,
-                "the pin of its link for {hook} was removed: it holds only as long as this \
-                 process lives"
+                "the pin of its link for {hook} was removed: it holds only as long as its \
+                 supervisor lives"
             ),
             Self::Policy => write!(f, "its policy was removed: everything is refused"),
             Self::Cgroup => write!(f, "its cgroup was removed: nothing is fenced any more"),
@@ -61,48 +69,67 @@ impl fmt::Display for Damage {
 
 /// What a look at a fence has found that was not known before.
 #[derive(Debug, Default)]
-pub struct Found {
+struct Found {
     /// What is gone.
-    pub damage: Vec<Damage>,
+    damage: Vec<Damage>,
     /// What could not be looked at, and why. It may be whole.
-    pub unknown: Vec<String>,
+    unknown: Vec<String>,
 }
 
 /// What a fence was made of, and what is known to be gone of it.
 pub struct Integrity {
     cgroup: PathBuf,
     pins: PathBuf,
-    /// The inode of each link's pin: another object under its name is not its pin.
-    inodes: BTreeMap<Hook, u64>,
+    parts: Parts,
     command: Pid,
     told: BTreeSet<Damage>,
     told_unknown: BTreeSet<String>,
 }
 
 impl Integrity {
-    /// A whole fence.
+    /// A fence that is whole with these parts.
     #[must_use]
-    pub fn new(cgroup: &Path, pins: &Path, command: Pid) -> Self {
-        let inode = |hook: Hook| {
-            Some((
-                hook,
-                fs::symlink_metadata(pins.join(hook.name())).ok()?.ino(),
-            ))
-        };
+    pub fn new(cgroup: &Path, pins: &Path, parts: Parts, command: Pid) -> Self {
         Self {
             cgroup: cgroup.to_owned(),
             pins: pins.to_owned(),
-            inodes: Hook::ALL.into_iter().filter_map(inode).collect(),
+            parts,
             command,
             told: BTreeSet::new(),
             told_unknown: BTreeSet::new(),
         }
     }
 
+    /// What the fence is made of.
+    #[must_use]
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// Says what has gone since this was last asked, of the fence of that name; whether there is something.
+    pub fn report(&mut self, maps: &Maps, fence: &str, on_damage: OnDamage, aside: &Aside) -> bool {
+        let found = self.look(maps);
+        let what_follows = match on_damage {
+            OnDamage::Report => format!("end it with `qfence-user rm {fence}`"),
+            OnDamage::Kill => "what runs in it is ended".into(),
+        };
+        for damage in &found.damage {
+            aside.say(format_args!(
+                "error: the fence {fence} is not whole: {damage}; {what_follows}"
+            ));
+        }
+        for why in &found.unknown {
+            aside.say(format_args!(
+                "error: cannot tell whether the fence {fence} is whole: {why}; trying again"
+            ));
+        }
+        !found.damage.is_empty()
+    }
+
     /// What has gone since this was last asked.
-    pub fn look(&mut self, kernel: &mut Kernel) -> Found {
+    fn look(&mut self, maps: &Maps) -> Found {
         let mut unknown = BTreeSet::new();
-        let damage = self.damage(kernel, &mut unknown);
+        let damage = self.damage(maps, &mut unknown);
         let found = Found {
             damage: damage.difference(&self.told).cloned().collect(),
             unknown: unknown.difference(&self.told_unknown).cloned().collect(),
@@ -112,10 +139,22 @@ impl Integrity {
         found
     }
 
-    fn damage(&self, kernel: &mut Kernel, unknown: &mut BTreeSet<String>) -> BTreeSet<Damage> {
+    /// The hooks at which the fence's programs are attached to its cgroup now, as the kernel says.
+    fn attached(&self, cgroup: &fs::File) -> io::Result<BTreeSet<Hook>> {
+        let mut attached = BTreeSet::new();
+        for part in &self.parts.0 {
+            let found = query::attached(cgroup, part.hook)?;
+            if found.programs.contains(&part.program) {
+                attached.insert(part.hook);
+            }
+        }
+        Ok(attached)
+    }
+
+    fn damage(&self, maps: &Maps, unknown: &mut BTreeSet<String>) -> BTreeSet<Damage> {
         let mut damage = BTreeSet::new();
         let attached = match fs::File::open(&self.cgroup) {
-            Ok(cgroup) => kernel.attached(&cgroup).map_err(|error| {
+            Ok(cgroup) => self.attached(&cgroup).map_err(|error| {
                 format!("the kernel does not tell what is attached to its cgroup: {error}")
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -135,7 +174,7 @@ impl Integrity {
         }
         for hook in Hook::ALL {
             match fs::symlink_metadata(self.pins.join(hook.name())) {
-                Ok(pin) if self.inodes.get(&hook) == Some(&pin.ino()) => {}
+                Ok(pin) if self.parts.of(hook).and_then(|part| part.pin) == Some(pin.ino()) => {}
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     unknown.insert(format!(
                         "the pins of its links cannot be looked at: {error}"
@@ -144,7 +183,7 @@ impl Integrity {
                 _ => drop(damage.insert(Damage::Pin(hook.name()))),
             }
         }
-        match kernel.maps().has_policy() {
+        match maps.has_policy() {
             Ok(true) => {}
             Ok(false) => drop(damage.insert(Damage::Policy)),
             Err(error) => drop(unknown.insert(format!("{error:#}"))),

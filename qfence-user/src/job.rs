@@ -6,7 +6,6 @@ use std::{
     future::pending,
     io,
     os::unix::fs::OpenOptionsExt as _,
-    sync::Arc,
     time::Duration,
 };
 
@@ -21,7 +20,7 @@ use nix::{
 };
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::{signals::is_stop_pending, stand_in::StandIn};
+use crate::stand_in::{Orders, StandIn};
 
 /// A stop that is over by then is none for the shell.
 const STOP_SETTLES: Duration = Duration::from_millis(20);
@@ -38,8 +37,33 @@ const ASKED_LASTS: Duration = Duration::from_secs(5);
 /// Whether the command is stopped now. It may have gone on since it was reported.
 #[must_use]
 pub fn is_stopped(command: Pid) -> bool {
-    let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-    matches!(waitid(Id::Pid(command), flags), Ok(WaitStatus::Stopped(..)))
+    matches!(
+        reported(command, WaitPidFlag::WSTOPPED | WaitPidFlag::WNOWAIT),
+        Some(WaitStatus::Stopped(..))
+    )
+}
+
+/// Whether the command is stopped now; if so, that is not reported again, and only another stop is.
+fn take_stop(command: Pid) -> bool {
+    matches!(
+        reported(command, WaitPidFlag::WSTOPPED),
+        Some(WaitStatus::Stopped(..))
+    )
+}
+
+/// Whether the command has gone on since [`take_stop`], whatever it did then: that it goes on is reported until it
+/// stops anew, and that is reported then (`wait_task_stopped` and `wait_task_continued` in kernel/exit.c).
+fn has_gone_on(command: Pid) -> bool {
+    let changes = WaitPidFlag::WSTOPPED | WaitPidFlag::WCONTINUED | WaitPidFlag::WNOWAIT;
+    matches!(
+        reported(command, changes),
+        Some(WaitStatus::Stopped(..) | WaitStatus::Continued(_))
+    )
+}
+
+/// What the kernel reports of a child.
+fn reported(child: Pid, flags: WaitPidFlag) -> Option<WaitStatus> {
+    waitid(Id::Pid(child), flags | WaitPidFlag::WNOHANG).ok()
 }
 
 /// The command as a job of the shell's.
@@ -48,7 +72,7 @@ pub fn is_stopped(command: Pid) -> bool {
 /// signal that stops the whole job. One that is stopped in the background, by a `kill -STOP` say, stops alone.
 #[derive(Debug)]
 pub struct Job {
-    fence: Arc<str>,
+    orders: Orders,
     command: Pid,
     /// When the supervisor was asked to stop, too.
     asked: Option<Instant>,
@@ -69,17 +93,23 @@ struct Leaving {
 }
 
 impl Job {
-    /// The command that runs in a fence.
+    /// The command that runs in a fence, for whose stand-in these are.
     #[must_use]
-    pub fn new(fence: Arc<str>, command: Pid) -> Self {
+    pub fn new(orders: Orders) -> Self {
         Self {
-            fence,
-            command,
+            command: orders.command,
+            orders,
             asked: None,
             leaving: None,
             not_before: Instant::now(),
             told: false,
         }
+    }
+
+    /// Whether a key that the terminal makes a signal of for this process's group has reached the command.
+    #[must_use]
+    pub fn shares_keys(&self) -> bool {
+        getpgid(Some(self.command)).is_ok_and(|theirs| theirs == getpgrp())
     }
 
     /// Notes that the whole job is to stop: the supervisor has got a signal that says so.
@@ -111,7 +141,7 @@ impl Job {
         if !is_due || Instant::now() < self.not_before {
             return Ok(());
         }
-        match StandIn::start(&self.fence) {
+        match StandIn::start(&self.orders) {
             Ok(stand_in) => {
                 let now = Instant::now();
                 self.leaving = Some(Leaving {
@@ -156,12 +186,13 @@ impl Job {
             drop(leaving);
             return self.stay(error);
         }
-        if is_stopped(self.command) {
+        if take_stop(self.command) {
             let group = Group::of(self.command);
             raise(Signal::SIGSTOP).context("cannot stop along with the command")?;
             self.asked = None;
-            // What was typed since the shell had both go on is another stop.
-            if !is_stop_pending() {
+            // A shell has its job's whole group go on. A stop since then is another one, which a second SIGCONT would
+            // undo, for the command and for this process (`prepare_signal` in kernel/signal.c).
+            if group.theirs != group.own || !has_gone_on(self.command) {
                 group.go_on();
             }
         }

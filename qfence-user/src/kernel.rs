@@ -18,7 +18,7 @@ mod syscall;
 pub mod trial;
 mod types;
 
-use std::{collections::BTreeSet, fs::File, io, mem, path::Path};
+use std::{fs::File, mem, path::Path};
 
 use anyhow::{Context, Result, anyhow, bail};
 pub use attempts::Attempts;
@@ -182,18 +182,10 @@ impl Kernel {
         Ok(())
     }
 
-    /// The hooks at which this fence's programs are attached to its cgroup now, as the kernel says.
-    ///
-    /// # Errors
-    /// If the kernel does not tell.
-    pub fn attached(&self, cgroup: &File) -> io::Result<BTreeSet<Hook>> {
-        let mut attached = BTreeSet::new();
-        for (hook, id) in &self.attached {
-            if query::attached(cgroup, *hook)?.programs.contains(id) {
-                attached.insert(*hook);
-            }
-        }
-        Ok(attached)
+    /// The programs that were attached, by their ids.
+    #[must_use]
+    pub fn attached(&self) -> &[(Hook, u32)] {
+        &self.attached
     }
 
     /// What shows that these programs judge a socket.

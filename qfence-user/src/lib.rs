@@ -51,6 +51,7 @@
 pub mod aside;
 pub mod attempt;
 pub mod audit;
+pub mod begin;
 pub mod cgroup;
 pub mod cgroup_id;
 pub mod change;

@@ -32,10 +32,26 @@ pub enum Received {
     PassOn(Signal),
     /// Open the logs anew (SIGUSR1).
     Reopen,
-    /// The command got it too: the terminal sends to the whole process group.
-    Shared,
-    /// The job is to stop. The signal is to be passed on if the command did not get it too.
-    Stop(Option<Signal>),
+    /// The terminal sent it to the whole process group of this process: the command got it too if it is in that.
+    Shared(Signal),
+    /// The job is to stop.
+    Stop {
+        /// How.
+        signal: Signal,
+        /// Whether the terminal sent it to the whole process group.
+        shared: bool,
+    },
+}
+
+impl Received {
+    /// The signal, if it is one that ends a start.
+    #[must_use]
+    pub fn ending(self) -> Option<Signal> {
+        match self {
+            Self::PassOn(signal) | Self::Shared(signal) => Some(signal),
+            Self::Child | Self::Reopen | Self::Stop { .. } => None,
+        }
+    }
 }
 
 /// The signals are blocked, rather than handled, so that the command inherits what the caller had
@@ -132,17 +148,55 @@ impl Signals {
     pub fn end_of_start(&mut self) -> io::Result<Option<Signal>> {
         while let Some(info) = self.fd.get_mut().read_signal()? {
             let received = sort(&info);
-            match (received, signal(&info)) {
-                (Received::PassOn(signal), _) | (Received::Shared, Some(signal)) => {
-                    return Ok(Some(signal));
-                }
-                (Received::Stop(_), Some(signal)) => {
-                    self.early.push_back(Received::Stop(Some(signal)));
-                }
-                (other, _) => self.early.push_back(other),
+            if let Some(signal) = received.ending() {
+                return Ok(Some(signal));
             }
+            self.keep(received);
         }
         Ok(None)
+    }
+
+    /// Waits for a signal that ends the start. What is not meant to end anything comes with [`Signals::next`]. Nothing
+    /// is lost if it is not awaited to its end.
+    ///
+    /// # Errors
+    /// What reading the signalfd fails with.
+    pub async fn ending(&mut self) -> io::Result<Received> {
+        loop {
+            let received = self.read().await?;
+            if received.ending().is_some() {
+                return Ok(received);
+            }
+            self.keep(received);
+        }
+    }
+
+    /// Takes in what has come by the time that the command has begun: a stop that came before was undone, as the
+    /// start waits for the command.
+    ///
+    /// # Errors
+    /// What reading the signalfd fails with.
+    pub fn have_begun(&mut self) -> io::Result<()> {
+        while let Some(info) = self.fd.get_mut().read_signal()? {
+            self.keep(sort(&info));
+        }
+        Ok(())
+    }
+
+    /// Has [`Signals::next`] return this first.
+    pub fn put_back(&mut self, received: Received) {
+        self.early.push_front(received);
+    }
+
+    /// Keeps what came before the command had begun. A command that stops for it twice has stopped once.
+    fn keep(&mut self, received: Received) {
+        self.early.push_back(match received {
+            Received::Stop { signal, .. } => Received::Stop {
+                signal,
+                shared: false,
+            },
+            other => other,
+        });
     }
 
     /// Waits for the next signal.
@@ -153,6 +207,10 @@ impl Signals {
         if let Some(early) = self.early.pop_front() {
             return Ok(early);
         }
+        self.read().await
+    }
+
+    async fn read(&mut self) -> io::Result<Received> {
         loop {
             let mut ready = self.fd.readable_mut().await?;
             let read = ready.try_io(|fd| {
@@ -180,32 +238,20 @@ fn sort(info: &siginfo) -> Received {
         Some(Signal::SIGUSR1) => Received::Reopen,
         // A process sent it, and to this one; or else the kernel did, for a key or a hang-up, to
         // the whole foreground process group (si_code, sigaction(2)).
-        Some(signal) => match (STOPS.contains(&signal), info.ssi_code <= 0) {
-            (true, sent) => Received::Stop(sent.then_some(signal)),
-            (false, true) => Received::PassOn(signal),
-            (false, false) => Received::Shared,
+        Some(signal) => match (STOPS.contains(&signal), info.ssi_code > 0) {
+            (true, shared) => Received::Stop { signal, shared },
+            (false, false) => Received::PassOn(signal),
+            (false, true) => Received::Shared(signal),
         },
     }
 }
 
-/// Whether a signal of the terminal's that stops a job has come and was not read yet. SIGCONT takes back those before it
-/// (`prepare_signal` in kernel/signal.c).
-#[must_use]
-pub fn is_stop_pending() -> bool {
-    let stops = [Signal::SIGTSTP, Signal::SIGTTIN].map(|signal| 1 << (signal as i32 - 1));
-    signals("ShdPnd:").is_ok_and(|pending| stops.iter().any(|stop| pending & stop != 0))
-}
-
-/// The signals this process ignores, a bit each.
+/// The signals this process ignores, a bit each (proc_pid_status(5)).
 fn ignored() -> Result<u64> {
-    signals("SigIgn:")
-}
-
-/// A set of signals of this process, a bit each (proc_pid_status(5)).
-fn signals(name: &str) -> Result<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
-    let field = status.lines().find_map(|line| line.strip_prefix(name));
-    let field = field.with_context(|| format!("no {name} in /proc/self/status"))?;
-    u64::from_str_radix(field.trim(), 16)
-        .with_context(|| format!("an odd {name} in /proc/self/status"))
+    let field = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .context("no SigIgn in /proc/self/status")?;
+    u64::from_str_radix(field.trim(), 16).context("an odd SigIgn in /proc/self/status")
 }

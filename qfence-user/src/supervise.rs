@@ -20,6 +20,7 @@ use crate::{
     job::Job,
     outlast::{Verdict, Watch},
     signals::{Received, Signals},
+    stand_in::Orders,
 };
 
 /// How often damage is looked for, and what failed is tried again.
@@ -60,7 +61,12 @@ impl Supervisor {
         end: impl FnOnce(),
     ) -> Result<(Option<ExitStatus>, Ended)> {
         let command = child.pid();
-        let mut job = Job::new(Arc::clone(&self.fence), command);
+        let mut job = Job::new(Orders {
+            fence: Arc::clone(&self.fence),
+            command,
+            on_damage: self.on_damage,
+            parts: self.integrity.parts().clone(),
+        });
         let mut ended_for_damage = false;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -90,8 +96,8 @@ impl Supervisor {
                         // It may have ended just now.
                         let _ = kill(command, signal);
                     }
-                    Received::Stop(signal) => {
-                        if let Some(signal) = signal {
+                    Received::Stop { signal, shared } => {
+                        if !shared || (is_key(signal) && !job.shares_keys()) {
                             let _ = kill(command, signal);
                         }
                         job.ask_to_stop();
@@ -102,18 +108,21 @@ impl Supervisor {
                         self.aside.report(job.look());
                     }
                     Received::Reopen => self.auditor.reopen(),
-                    Received::Shared => {}
+                    Received::Shared(signal) => {
+                        if is_key(signal) && !job.shares_keys() {
+                            let _ = kill(command, signal);
+                        }
+                    }
                 },
                 prepared = job.prepared() => {
                     self.aside.report(job.stop(prepared));
+                    // The stand-in may have ended the command for it.
+                    ended_for_damage |= self.ends_for_damage(command);
                     self.policy.take_over(&mut self.aside).await;
                 }
                 changed = self.policy.changed() => self.policy.keep_up(changed, &mut self.aside).await,
                 _ = tick.tick() => {
-                    if self.report_damage() && self.on_damage == OnDamage::Kill {
-                        ended_for_damage = true;
-                        self.end_all(command);
-                    }
+                    ended_for_damage |= self.ends_for_damage(command);
                     reap_all_but(&job.children());
                     verdict = outlast.verdict();
                     self.policy.tick(&mut self.aside).await;
@@ -135,26 +144,17 @@ impl Supervisor {
         Ok((ended, audit))
     }
 
-    /// Says what has been taken away from the fence; whether there is something.
-    fn report_damage(&mut self) -> bool {
-        let found = self.integrity.look(self.policy.kernel());
-        let what_follows = match self.on_damage {
-            OnDamage::Report => format!("end it with `qfence-user rm {}`", self.fence),
-            OnDamage::Kill => "what runs in it is ended".into(),
-        };
-        for damage in &found.damage {
-            self.aside.say(format_args!(
-                "error: the fence {} is not whole: {damage}; {what_follows}",
-                self.fence
-            ));
+    /// Says what has been taken away from the fence; ends what runs in it if that is to be. Whether that was done.
+    fn ends_for_damage(&mut self, command: Pid) -> bool {
+        let (maps, on_damage) = (self.policy.kernel().maps(), self.on_damage);
+        let is_damaged = self
+            .integrity
+            .report(maps, &self.fence, on_damage, &self.aside);
+        let ends = is_damaged && on_damage == OnDamage::Kill;
+        if ends {
+            self.end_all(command);
         }
-        for why in &found.unknown {
-            self.aside.say(format_args!(
-                "error: cannot tell whether the fence {} is whole: {why}; trying again",
-                self.fence
-            ));
-        }
-        !found.damage.is_empty()
+        ends
     }
 
     /// Ends what runs in the fence, and the command wherever it is.
@@ -164,4 +164,10 @@ impl Supervisor {
         // It may have left the cgroup. Nobody has waited for it yet, so that the number is still its own.
         let _ = kill(command, Signal::SIGKILL);
     }
+}
+
+/// Whether a terminal sends it for a key. A command that has left the job's process group gets these from here, as
+/// nothing else of the job would take notice. A hang-up it survives, as without a fence: that may be why it left.
+fn is_key(signal: Signal) -> bool {
+    matches!(signal, Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTSTP)
 }

@@ -1,4 +1,4 @@
-//! A file system of FUSE with one file, whose reads are never answered: who reads it, or touches a page of it,
+//! A file system of FUSE with one file, whose reads are never answered: who reads it, executes it or touches a page of it,
 //! is stuck in the kernel until this is released.
 
 use std::{
@@ -212,7 +212,7 @@ fn lookup() -> Vec<u8> {
 
 /// `struct fuse_attr`.
 fn attributes(node: u64) -> Vec<u8> {
-    let mode: u32 = if node == ROOT { 0o40755 } else { 0o100_666 };
+    let mode: u32 = if node == ROOT { 0o40755 } else { 0o100_777 };
     let mut out = words(&[node, SIZE, 8, 0, 0, 0]);
     // Nanoseconds, mode, links, user, group, device, block size, flags.
     let rest = [0, 0, 0, mode, 1, 0, 0, 0, 4096, 0];

@@ -286,7 +286,7 @@ fn what_runs_in_a_fence_is_ended_when_its_pins_are_removed() -> Result<()> {
     let mut scene = Scene::ended_by_damage("pinkill")?;
     let bystander = scene.bystander()?;
     fs::remove_file(scene.pin("sock_create"))?;
-    scene.await_end("the pin of its link for sock_create was removed: it holds only as long as this process lives", &[bystander])
+    scene.await_end("the pin of its link for sock_create was removed: it holds only as long as its supervisor lives", &[bystander])
 }
 
 #[test]

@@ -7,6 +7,7 @@ use tests::{
     fence::Fence,
     job::{ensure_ended, launch, process_named, supervisor, wait_for_state},
     probe,
+    process::Process,
     run::wait_until,
     shell::state_of,
     terminal::{CTRL_C, CTRL_Z, PROMPT, Terminal},
@@ -38,6 +39,67 @@ fn ctrl_z_stops_fg_goes_on_and_ctrl_c_ends() -> Result<()> {
         terminal.type_line(&format!("line {round}"))?;
         terminal.expect(&format!("<line {round}>\r\n"))?;
     }
+    terminal.press(CTRL_C)?;
+    terminal.expect(PROMPT)?;
+    ensure_ended(&mut terminal, &fence, 130)
+}
+
+/// The supervisor goes on slowly, so that the key comes between the shell's SIGCONT and what it does then.
+#[test]
+fn a_stop_right_after_fg_is_not_undone() -> Result<()> {
+    let fence = Fence::new("again")?.with(&["--user", "nobody"]);
+    let mut terminal = Terminal::start()?;
+    launch(&mut terminal, &fence, ANSWERING)?;
+    terminal.expect("begun\r\n")?;
+    let (supervisor, command) = (supervisor(&fence)?, process_named(&fence, "sh")?);
+    terminal.press(CTRL_Z)?;
+    terminal.expect(PROMPT)?;
+    wait_for_state(supervisor, 'T')?;
+    let mut strace = std::process::Command::new("strace");
+    let inject = "inject=kill,waitid:delay_enter=1000000";
+    strace.args(["-qq", "-o", "/dev/null", "-e", "trace=kill,waitid"]);
+    strace.args(["-e", inject, "-p", &supervisor.to_string()]);
+    let mut strace = Process::spawn(strace)?;
+    let status = format!("/proc/{supervisor}/status");
+    wait_until("it is traced", || {
+        Ok(!fs::read_to_string(&status)?.contains("TracerPid:\t0\n"))
+    })?;
+    terminal.type_line("fg")?;
+    terminal.expect("echo begun")?;
+    terminal.type_line("line")?;
+    terminal.expect("<line>\r\n")?;
+    // By then the supervisor is about to make the first of these calls.
+    std::thread::sleep(std::time::Duration::from_millis(400));
+    terminal.press(CTRL_Z)?;
+    terminal.expect(PROMPT)?;
+    wait_for_state(command, 'T')?;
+    strace.stop()?;
+    let jobs = terminal.run("jobs")?;
+    assert!(jobs.contains("[1]+  Stopped"), "{jobs:?}");
+    terminal.type_line("fg")?;
+    terminal.wait_for_foreground(supervisor)?;
+    terminal.press(CTRL_C)?;
+    terminal.expect(PROMPT)?;
+    ensure_ended(&mut terminal, &fence, 130)
+}
+
+#[test]
+fn keys_reach_a_command_that_has_left_the_jobs_process_group() -> Result<()> {
+    const LEAVES: &str = r#"/usr/bin/python3 -c 'import os; os.setpgid(0, 0); os.execlp("sh", "sh", "-c", "echo left; exec sleep 1000")'"#;
+    let fence = Fence::new("left")?.with(&["--user", "nobody"]);
+    let mut terminal = Terminal::start()?;
+    launch(&mut terminal, &fence, LEAVES)?;
+    terminal.expect("left\r\n")?;
+    let (supervisor, command) = (supervisor(&fence)?, process_named(&fence, "sleep")?);
+    terminal.press(CTRL_Z)?;
+    terminal.expect(PROMPT)?;
+    wait_for_state(supervisor, 'T')?;
+    wait_for_state(command, 'T')?;
+    terminal.type_line("bg")?;
+    wait_until("the command goes on", || Ok(state_of(command) == Some('S')))?;
+    terminal.expect(PROMPT)?;
+    terminal.type_line("fg")?;
+    terminal.wait_for_foreground(supervisor)?;
     terminal.press(CTRL_C)?;
     terminal.expect(PROMPT)?;
     ensure_ended(&mut terminal, &fence, 130)

@@ -1,5 +1,7 @@
 //! What a command is closed off from beside the hooks: ways out that no program on the cgroup sees.
 
+use std::os::fd::RawFd;
+
 use anyhow::Result;
 
 use super::{
@@ -26,6 +28,11 @@ impl Closures {
             filter: Filter::new(strictness),
             domain: if join { None } else { Domain::new()? },
         })
+    }
+
+    /// The descriptor that putting them on takes, if any.
+    pub(super) fn descriptor(&self) -> Option<RawFd> {
+        self.domain.as_ref().map(Domain::descriptor)
     }
 
     /// Whether processes outside of the fence are out of reach.

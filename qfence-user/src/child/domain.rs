@@ -10,7 +10,7 @@
 //! A domain has to restrict something. This one is of the scope of signals and nothing else (Linux 6.12), as a domain
 //! that restricts files in any way also forbids to mount, which sandboxes within the fence do (bwrap, passt).
 
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 
 use anyhow::{Context as _, Result};
 use landlock::{CompatLevel, Compatible as _, Ruleset, RulesetAttr as _, RulesetError, Scope};
@@ -38,6 +38,11 @@ impl Domain {
                 Ok(made.map(Self))
             }
         }
+    }
+
+    /// Its descriptor, which it is entered by.
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 
     /// Has this thread, and all that it starts, be in the domain from now on. It makes a system call and nothing else. It

@@ -6,6 +6,7 @@ use std::{
     mem,
     os::{fd::AsFd as _, unix::process::ExitStatusExt},
     process::ExitStatus,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use nix::{
@@ -21,25 +22,55 @@ use crate::job::is_stopped;
 /// How often it is looked whether a child that does not get on was stopped, in milliseconds.
 const LOOK_MS: u16 = 100;
 
-/// Reads how far a child is, until it has executed the command or ended.
+/// How far a child has come.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// It has executed the command or ended, and told this before.
+    Done(Vec<u8>),
+    /// It was killed before that, as it was given up.
+    Killed,
+}
+
+/// Reads how far a child is, until it has executed the command or ended, or is to be given up.
 ///
 /// A terminal that is told to stop its job (Ctrl-Z) stops the child and not this process, which would wait for
 /// ever, and the shell with it: the child goes on. What runs afterwards can be stopped.
-pub(super) fn read_progress(mut progress: File, child: Pid) -> io::Result<Vec<u8>> {
+pub(super) fn read_progress(
+    mut progress: File,
+    child: Pid,
+    is_given_up: &AtomicBool,
+) -> io::Result<Progress> {
     let mut told = Vec::new();
+    let mut killed = false;
     loop {
-        let mut polled = [PollFd::new(progress.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut polled, PollTimeout::from(LOOK_MS)) {
-            Ok(0) if is_stopped(child) => kill(child, Signal::SIGCONT)?,
-            Ok(0) | Err(Errno::EINTR) => {}
-            Ok(_) => {
-                let mut some = [0; 64];
-                match progress.read(&mut some)? {
-                    0 => return Ok(told),
-                    count => told.extend_from_slice(&some[..count]),
+        let some = |timeout: PollTimeout| {
+            let mut polled = [PollFd::new(progress.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut polled, timeout) {
+                Ok(count) => Ok(count > 0),
+                Err(Errno::EINTR) => Ok(false),
+                Err(errno) => Err(errno),
+            }
+        };
+        if !some(PollTimeout::from(LOOK_MS))? {
+            let stopped = is_stopped(child);
+            let given_up = is_given_up.load(Ordering::Relaxed);
+            // What has executed the command since is not a child that does not get on: it was stopped as the command.
+            if (stopped || given_up) && !some(PollTimeout::ZERO)? {
+                // The other may be the cause, and nobody has waited for it.
+                if given_up {
+                    kill(child, Signal::SIGKILL)?;
+                    killed = true;
+                } else {
+                    kill(child, Signal::SIGCONT)?;
                 }
             }
-            Err(errno) => return Err(errno.into()),
+            continue;
+        }
+        let mut some = [0; 64];
+        match progress.read(&mut some)? {
+            0 if killed => return Ok(Progress::Killed),
+            0 => return Ok(Progress::Done(told)),
+            count => told.extend_from_slice(&some[..count]),
         }
     }
 }
@@ -159,8 +190,43 @@ mod tests {
             .unwrap();
         let progress: std::os::fd::OwnedFd = child.stdout.take().unwrap().into();
         let pid = Pid::from_raw(child.id().try_into().unwrap());
-        let told = read_progress(progress.into(), pid).unwrap();
-        assert_eq!(told, b"one\ntwo\n");
+        let told = read_progress(progress.into(), pid, &AtomicBool::new(false)).unwrap();
+        assert_eq!(told, Progress::Done(b"one\ntwo\n".into()));
         assert!(child.wait().unwrap().success());
+    }
+
+    #[test]
+    fn a_child_that_has_executed_the_command_is_left_stopped() {
+        let mut child = Command::new("sh")
+            .args(["-c", "kill -STOP $$"])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pid = Pid::from_raw(child.id().try_into().unwrap());
+        while !is_stopped(pid) {
+            std::thread::yield_now();
+        }
+        // The other end is closed, as by exec.
+        let (progress, _) = io::pipe().unwrap();
+        let progress = std::os::fd::OwnedFd::from(progress);
+        let told = read_progress(progress.into(), pid, &AtomicBool::new(false)).unwrap();
+        assert_eq!(told, Progress::Done(Vec::new()));
+        assert!(is_stopped(pid));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_child_that_is_given_up_is_killed() {
+        let mut child = Command::new("sleep")
+            .arg("1000")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let progress: std::os::fd::OwnedFd = child.stdout.take().unwrap().into();
+        let pid = Pid::from_raw(child.id().try_into().unwrap());
+        let progress = read_progress(progress.into(), pid, &AtomicBool::new(true)).unwrap();
+        assert_eq!(progress, Progress::Killed);
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
     }
 }

@@ -4,7 +4,7 @@ use std::{
     ffi::{OsString, c_long},
     fs::File,
     io,
-    os::fd::{OwnedFd, RawFd},
+    os::fd::{AsRawFd as _, OwnedFd, RawFd},
 };
 
 use nix::{
@@ -14,12 +14,14 @@ use nix::{
         prctl,
         signal::{SigSet, SigmaskHow, sigprocmask},
     },
-    unistd::{Gid, Uid, close, read},
+    unistd::{Gid, Uid, read},
 };
 use qfence_common::Hook;
 
-use super::{Closures, Launch, StartError, capabilities, seccomp, spawn::enter};
-use crate::proof::Proof;
+use super::{
+    Closures, Launch, StartError, capabilities, descriptors, keyring, seccomp, spawn::enter,
+};
+use crate::{inherited, proof::Proof};
 
 /// The steps of the child, each told to the parent before it is taken: the last one told is the one
 /// that failed. A failing exec could not be told from the others otherwise.
@@ -27,6 +29,7 @@ use crate::proof::Proof;
 #[repr(u8)]
 enum Step {
     EnterCgroup,
+    CloseDescriptors,
     AwaitFence,
     ProveConnect4,
     ProveConnect6,
@@ -34,6 +37,7 @@ enum Step {
     ProveSendmsg6,
     RestoreLimitsAndSignals,
     SetGroups,
+    LeaveKeyring,
     SetSecurebits,
     SetUser,
     DropCapabilities,
@@ -55,6 +59,7 @@ const PROOFS: [(Step, Hook); 4] = [
 /// What the steps before the last do, in their order.
 const DEEDS: [&str; Step::Exec as usize] = [
     "enter the cgroup",
+    "close the descriptors of its parent",
     "await the fence",
     "prove the fence at connect4",
     "prove the fence at connect6",
@@ -62,6 +67,7 @@ const DEEDS: [&str; Step::Exec as usize] = [
     "prove the fence at sendmsg6",
     "restore limits and signals",
     "set the groups",
+    "leave the session keyring of the caller",
     "clear the securebits that keep capabilities",
     "set the user",
     "give up the capabilities of root",
@@ -70,13 +76,13 @@ const DEEDS: [&str; Step::Exec as usize] = [
     "install the filter of system calls",
 ];
 
-/// What the child does between fork and exec. It waits for a byte at `wait`; `gate` is where that comes from. It
-/// makes system calls alone.
+/// What the child does between fork and exec. It waits for a byte at `wait`. Of the parent's own descriptors it keeps
+/// `failure` and what it needs itself. It makes system calls alone.
 pub(super) fn before_exec(
     launch: &Launch<'_>,
     progress: OwnedFd,
     wait: OwnedFd,
-    gate: RawFd,
+    failure: RawFd,
 ) -> impl FnMut(Option<&mut File>) -> io::Result<()> + Send + 'static {
     let identity = launch
         .identity
@@ -87,6 +93,7 @@ pub(super) fn before_exec(
     let allow_new_privs = launch.allow_new_privs;
     let proof = launch.proof;
     let closures = launch.closures.clone();
+    let first_own = inherited::FIRST + RawFd::from(launch.preserve_fds);
     move |procs| {
         let tell = |step: Step| nix::unistd::write(&progress, &[step as u8]);
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
@@ -95,9 +102,19 @@ pub(super) fn before_exec(
         if let Some(procs) = procs {
             enter(procs)?;
         }
+        tell(Step::CloseDescriptors)?;
+        let domain = closures.as_deref().and_then(Closures::descriptor);
+        // The gate among others, or nobody could tell this process that the supervisor is gone.
+        descriptors::close_all_but(
+            first_own,
+            [
+                progress.as_raw_fd(),
+                failure,
+                wait.as_raw_fd(),
+                domain.unwrap_or(failure),
+            ],
+        )?;
         tell(Step::AwaitFence)?;
-        // Or this process would hold its own gate: nobody could tell it that the supervisor is gone.
-        close(gate)?;
         if read(&wait, &mut [0])? == 0 {
             return Err(Errno::ECANCELED.into());
         }
@@ -123,13 +140,20 @@ pub(super) fn before_exec(
             tell(Step::InstallFilter)?;
             seccomp::install(filter)
         };
+        if let Some((uid, gid, groups)) = &identity {
+            tell(Step::SetGroups)?;
+            set_groups(groups, *gid)?;
+            if !uid.is_root() {
+                // Not later: the filter may refuse all calls for keys.
+                tell(Step::LeaveKeyring)?;
+                keyring::leave_to(*uid)?;
+            }
+        }
         // It takes no_new_privs or root.
         if allow_new_privs {
             close()?;
         }
-        if let Some((uid, gid, groups)) = &identity {
-            tell(Step::SetGroups)?;
-            set_groups(groups, *gid)?;
+        if let Some((uid, ..)) = &identity {
             if !uid.is_root() && allow_new_privs {
                 // Under no_new_privs there is no way back to root, so that they have nothing to say.
                 tell(Step::SetSecurebits)?;

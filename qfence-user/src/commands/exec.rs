@@ -24,6 +24,7 @@ use crate::{
         sink::{self, Sink},
         writer::Writer,
     },
+    begin::begin,
     child::{self, Closures, Launch, Lifted, StartError, Strictness},
     choose,
     cli::Exec,
@@ -35,7 +36,7 @@ use crate::{
     follow::{Follower, Update},
     identity::{self, Identity, Sudo},
     inherited,
-    integrity::Integrity,
+    integrity::{Integrity, Parts},
     interruptible::Interrupted,
     kernel::{Attempts, Kernel, Maps, Settings},
     metrics::{address::Listener, serve::Server},
@@ -353,6 +354,7 @@ async fn supervise(
         signal_mask: blocked.mask_before(),
         reignored: blocked.reignored(),
         limits,
+        preserve_fds: options.preserve_fds,
         stdout: None,
     })?;
 
@@ -408,9 +410,10 @@ async fn supervise(
         let what = "for the start of the command".to_owned();
         return Err(Interrupted { signal, what }.into());
     }
-    let child = match starting.go() {
+    let child = match begin(starting, &mut signals, &aside).await {
         Ok(child) => child,
         Err(StartError::Failed(error)) => return Err(error),
+        Err(error @ StartError::GivenUp) => return Err(error.into()),
         Err(StartError::Unproven(error)) => return Err(error.into()),
         Err(error @ StartError::NotFound(_)) => return Ok((fail(&error, NOT_FOUND), None)),
         Err(error @ StartError::NotExecutable { .. }) => {
@@ -423,7 +426,13 @@ async fn supervise(
         format_args!("started {:?} as process {}", options.command, child.pid()),
     );
 
-    let integrity = Integrity::new(fence.cgroup().directory(), &fence.pins(), child.pid());
+    let parts = Parts::new(policy.kernel().attached(), &fence.pins());
+    let integrity = Integrity::new(
+        fence.cgroup().directory(),
+        &fence.pins(),
+        parts,
+        child.pid(),
+    );
     let supervisor = Supervisor {
         policy,
         signals,

@@ -1,9 +1,15 @@
 //! `stand-in`, which is hidden: follows the host for a fence while its supervisor is stopped.
 
 use anyhow::{Context, Result};
+use nix::unistd::Pid;
 
 use super::require_root;
-use crate::{cli::StandIn, inherited, paths::Paths, stand_in};
+use crate::{
+    cli::StandIn,
+    inherited,
+    paths::Paths,
+    stand_in::{self, Orders},
+};
 
 /// Runs `stand-in`, until the supervisor that started it goes on or ends.
 ///
@@ -16,5 +22,11 @@ pub fn run(options: &StandIn, paths: &Paths) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    runtime.block_on(stand_in::follow(&options.name, paths))
+    let orders = Orders {
+        fence: options.name.as_str().into(),
+        command: Pid::from_raw(options.command),
+        on_damage: options.on_damage,
+        parts: options.parts.clone(),
+    };
+    runtime.block_on(stand_in::follow(orders, paths))
 }

@@ -117,6 +117,7 @@ impl Actors {
             signal_mask: self.blocked.mask_before(),
             reignored: self.blocked.reignored(),
             limits: self.limits,
+            preserve_fds: 0,
             stdout: Some(write),
         })?;
         // From here on it ends with this value.

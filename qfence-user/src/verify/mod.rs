@@ -116,10 +116,9 @@ async fn interruption(signals: &mut Signals) -> Result<Signal> {
     loop {
         match signals.next().await.context("cannot read signals")? {
             Received::Child | Received::Reopen => {}
-            Received::PassOn(signal) => return Ok(signal),
-            Received::Shared => return Ok(Signal::SIGINT),
+            Received::PassOn(signal) | Received::Shared(signal) => return Ok(signal),
             // The fence is a throw-away one: nobody needs to follow for it meanwhile.
-            Received::Stop(_) => raise(Signal::SIGSTOP).context("cannot stop")?,
+            Received::Stop { .. } => raise(Signal::SIGSTOP).context("cannot stop")?,
         }
     }
 }

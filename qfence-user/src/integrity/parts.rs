@@ -1,0 +1,102 @@
+//! What the kernel had of a fence when it was whole, as a word for another process that is to look for it.
+
+use std::{fmt, fs, os::unix::fs::MetadataExt as _, path::Path, str::FromStr};
+
+use anyhow::{Context as _, Error, Result};
+use qfence_common::Hook;
+
+/// What there is for a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The hook.
+    pub hook: Hook,
+    /// The id of the program that is attached.
+    pub program: u32,
+    /// The inode of its link's pin: another object under its name is not its pin. `None` if there was none.
+    pub pin: Option<u64>,
+}
+
+/// What there is for each hook.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parts(pub Vec<Part>);
+
+impl Parts {
+    /// The programs, by their ids, and the pins that are in a directory now.
+    #[must_use]
+    pub fn new(programs: &[(Hook, u32)], pins: &Path) -> Self {
+        let part = |(hook, program): &(Hook, u32)| Part {
+            hook: *hook,
+            program: *program,
+            pin: fs::symlink_metadata(pins.join(hook.name()))
+                .ok()
+                .map(|pin| pin.ino()),
+        };
+        Self(programs.iter().map(part).collect())
+    }
+
+    /// That for a hook.
+    #[must_use]
+    pub fn of(&self, hook: Hook) -> Option<Part> {
+        self.0.iter().copied().find(|part| part.hook == hook)
+    }
+}
+
+/// `HOOK:PROGRAM:PIN`, one after the other.
+impl fmt::Display for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Part { hook, program, pin }) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            // No inode has number 0.
+            write!(f, "{comma}{}:{program}:{}", hook.name(), pin.unwrap_or(0))?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Parts {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let part = |text: &str| -> Result<Part> {
+            let mut fields = text.split(':');
+            let mut next = || fields.next().context("a field is missing");
+            let name = next()?;
+            let hook = Hook::ALL.into_iter().find(|hook| hook.name() == name);
+            Ok(Part {
+                hook: hook.with_context(|| format!("no hook is called {name:?}"))?,
+                program: next()?.parse()?,
+                pin: Some(next()?.parse()?).filter(|inode| *inode != 0),
+            })
+        };
+        let parts: Result<_> = text.split_terminator(',').map(part).collect();
+        Ok(Self(parts?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_says_all_of_it() {
+        let parts = Parts(vec![
+            Part {
+                hook: Hook::Connect4,
+                program: 12,
+                pin: Some(345),
+            },
+            Part {
+                hook: Hook::Egress,
+                program: u32::MAX,
+                pin: None,
+            },
+        ]);
+        let word = parts.to_string();
+        assert_eq!(word, "connect4:12:345,egress:4294967295:0");
+        assert_eq!(word.parse::<Parts>().unwrap(), parts);
+        assert_eq!("".parse::<Parts>().unwrap(), Parts::default());
+        for odd in ["connect4", "connect4:1", "nowhere:1:2", "connect4:x:2", ","] {
+            assert!(odd.parse::<Parts>().is_err(), "{odd}");
+        }
+    }
+}
