@@ -13,8 +13,7 @@ use anyhow::{Context as _, Result};
 use qfence_common::{Action, Node, Nodes, Path as Way, Protocol, Query, Verdict, decide};
 use qfence_user::{
     compile::{Compiled, compile},
-    kernel::Maps,
-    pins::Pins,
+    kernel::{Maps, pins::Pins},
     policy::Numbered,
     store::{Store, Stored},
 };

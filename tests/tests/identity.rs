@@ -3,8 +3,10 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File},
-    os::fd::AsRawFd as _,
-    os::unix::fs::{PermissionsExt as _, chown},
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{PermissionsExt as _, chown},
+    },
     process::Command,
 };
 

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
 use aya::maps::{ArrayOfMaps, Map, MapData, MapError};
-use qfence_user::pins::Pins;
+use qfence_user::kernel::pins::Pins;
 use serde_json::Value;
 use tests::{
     fence::{Fence, qfence},

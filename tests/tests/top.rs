@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
-use qfence_user::top::screen::on_terminal;
+use qfence_user::observe::top::screen::on_terminal;
 use ratatui::widgets::Paragraph;
 use tests::{
     fence::{Fence, qfence},

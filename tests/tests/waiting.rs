@@ -16,8 +16,8 @@ use nix::{
     unistd::mkfifo,
 };
 use qfence_user::{
-    fences::{Condition, Fences},
-    paths::Paths,
+    base::paths::Paths,
+    fence::registry::{Condition, Fences},
 };
 use tests::{
     fence::{Fence, qfence},

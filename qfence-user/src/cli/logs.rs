@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::{audit::filter::Since, policy::rule::Match};
+use crate::{policy::rule::Match, record::filter::Since};
 
 const NOTES: &str = "\
 Examples:

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::metrics::address::Address;
+use crate::observe::metrics::address::Address;
 
 const NOTES: &str = "\
 Examples:

@@ -15,8 +15,8 @@ use nix::{
 
 use crate::{
     attempt::{Attempt, Opened},
+    base::identity::{self, Identity, Sudo},
     cli::Attempts,
-    identity::{self, Identity, Sudo},
 };
 
 /// Runs `attempt`. That an attempt fails is a result, not an error.

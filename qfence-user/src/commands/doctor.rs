@@ -7,9 +7,9 @@ use terminal_size::{Width, terminal_size_of};
 
 use super::print;
 use crate::{
+    base::paths::Paths,
     cli::Doctor,
     doctor::{examine, finding::State, table::table},
-    paths::Paths,
 };
 
 /// The width of the table where there is no terminal to ask.

@@ -6,17 +6,16 @@ use serde::Serialize;
 
 use super::{print, require_root};
 use crate::{
-    change::sets_of_this_host,
-    choose,
-    cli::Explain,
-    compile::compile,
-    explain::{Asked, Case, Explanation, explain},
-    fences::Fences,
+    base::{name::check_name, paths::Paths, say::say},
+    cli::{Explain, choose},
+    compile::{
+        compile,
+        explain::{Asked, Case, Explanation, explain},
+    },
+    fence::registry::Fences,
     kernel::Maps,
-    name::check_name,
-    paths::Paths,
     policy::grammar::{self, Query},
-    say::say,
+    supervise::change::sets_of_this_host,
 };
 
 /// A destination in the JSON output.

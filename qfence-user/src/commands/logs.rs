@@ -15,21 +15,18 @@ use nix::{
 
 use super::require_root;
 use crate::{
-    audit::{
+    base::{name::check_name, paths::Paths, say::say},
+    cli::Logs,
+    fence::registry::{Condition, Fences},
+    kernel::{Attempts, Maps, snapshot::Snapshot},
+    record::{
         filter::Filter,
+        known::Known,
         process::Processes,
         reader::{Reader, Sources},
         record::Line,
         tail::{Gap, Piece, Tail},
     },
-    cli::Logs,
-    fences::{Condition, Fences},
-    kernel::{Attempts, Maps},
-    name::check_name,
-    paths::Paths,
-    policy::names::Known,
-    say::say,
-    snapshot::Snapshot,
 };
 
 /// How often it is looked whether there is more.

@@ -7,15 +7,15 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{print, require_root};
 use crate::{
+    base::paths::Paths,
     cli::Metrics,
-    metrics::{
+    observe::metrics::{
         address::Listener,
         collect::collect,
         encode::{Format, exposition},
         serve::{self, Source},
         textfile,
     },
-    paths::Paths,
 };
 
 /// Runs `metrics`.

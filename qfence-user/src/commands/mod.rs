@@ -24,13 +24,15 @@ use clap::Parser;
 use nix::unistd::geteuid;
 
 use crate::{
+    base::{
+        exit::{FAILED, of_signal},
+        interruptible::Interrupted,
+        paths::Paths,
+        process::helper,
+        say::{finish, say},
+    },
     cli::{Cli, Verb},
-    established,
-    exit::{FAILED, of_signal},
-    interruptible::Interrupted,
-    paths::Paths,
-    process::helper,
-    say::{finish, say},
+    supervise::established,
 };
 
 /// Runs the command line this process was started with.

@@ -8,15 +8,17 @@ use serde::Serialize;
 
 use super::{print, require_root};
 use crate::{
+    base::{paths::Paths, printable::printable_words, say::say},
     cli::Ps,
-    fences::{Condition, Fences, Listed},
-    kernel::Counts,
-    paths::Paths,
+    fence::{
+        description::{COMMAND, State},
+        registry::{Condition, Fences, Listed},
+    },
+    kernel::{
+        Counts,
+        snapshot::{Snapshot, bytes},
+    },
     policy::Policy,
-    printable::printable_words,
-    say::say,
-    snapshot::{Snapshot, bytes},
-    state::{COMMAND, State},
 };
 
 /// How many processes of a fence the table names.

@@ -5,7 +5,11 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::require_root;
-use crate::{cli::Rm, exit::FAILED, fences::Fences, paths::Paths, say::say};
+use crate::{
+    base::{exit::FAILED, paths::Paths, say::say},
+    cli::Rm,
+    fence::registry::Fences,
+};
 
 /// Runs `rm`; returns the exit status. Every fence named is tried.
 ///

@@ -7,19 +7,19 @@ use qfence_common::Action;
 
 use super::require_root;
 use crate::{
-    change::{self, Changed},
-    choose,
-    cli::Set,
+    base::{paths::Paths, say::say},
+    cli::{Set, choose},
     compile::shadow,
-    established::{self, Connection},
-    fences::Fences,
+    fence::registry::Fences,
     kernel::{self, Maps},
-    paths::Paths,
     policy::{
         Loaded, Policy, given_default,
         rule::{Rule, Source},
     },
-    say::say,
+    supervise::{
+        change::{self, Changed},
+        established::{self, Connection},
+    },
 };
 
 /// How many of the connections that cannot be ended are named.

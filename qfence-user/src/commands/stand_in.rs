@@ -5,10 +5,9 @@ use nix::unistd::Pid;
 
 use super::require_root;
 use crate::{
+    base::{inherited, paths::Paths},
     cli::StandIn,
-    inherited,
-    paths::Paths,
-    stand_in::{self, Orders},
+    supervise::stand_in::{self, Orders},
 };
 
 /// Runs `stand-in`, until the supervisor that started it goes on or ends.

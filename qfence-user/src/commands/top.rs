@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::require_root;
-use crate::{cli::Top, fences::Fences, paths::Paths, top::screen::show};
+use crate::{base::paths::Paths, cli::Top, fence::registry::Fences, observe::top::screen::show};
 
 /// Runs `top`.
 ///

@@ -7,10 +7,8 @@ use anyhow::Result;
 
 use super::{print, require_root};
 use crate::{
+    base::{exit::of_signal, inherited, paths::Paths},
     cli::{OpenDevice, SystemCall, Verify},
-    exit::of_signal,
-    inherited,
-    paths::Paths,
     verify::{Ended, container, device, groups, keys, service, verify},
 };
 

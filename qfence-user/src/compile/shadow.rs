@@ -9,9 +9,10 @@ use super::{
     membership::Membership,
     ports::{self, Open},
 };
-use crate::{
+use crate::policy::{
+    Numbered, Policy, Prefix, Sets,
     hostset::{host_set, many_set},
-    policy::{Numbered, Policy, Prefix, Sets, rule::Rule},
+    rule::Rule,
 };
 
 /// A rule that can never match.

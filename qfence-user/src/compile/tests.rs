@@ -3,10 +3,10 @@ use std::collections::BTreeSet;
 use qfence_common::{Action, tree::HEAD};
 
 use super::*;
-use crate::{
+use crate::policy::{
+    Dns, Loaded, Policy,
     hostset::{host_set, many_set, prefix},
-    nameservers,
-    policy::{Dns, Loaded, Policy, testing},
+    nameservers, testing,
 };
 
 fn sets(resolv_conf: &str) -> Sets {

@@ -13,7 +13,7 @@ use nix::{
 };
 
 use super::finding::Finding;
-use crate::pins::{Pins, mount_bpffs};
+use crate::kernel::pins::{Pins, mount_bpffs};
 
 const NAME: &str = "bpffs";
 

@@ -8,9 +8,11 @@ use std::{
 
 use super::finding::Finding;
 use crate::{
-    cgroup::directories_in,
-    hierarchy::{Hierarchy, NoHierarchy},
-    mounts::{self, Mount},
+    base::mounts::{self, Mount},
+    fence::{
+        cgroup::directories_in,
+        hierarchy::{Hierarchy, NoHierarchy},
+    },
 };
 
 const MOUNT: &str = "cgroup2";

@@ -1,12 +1,10 @@
 //! The controllers of cgroup v1 that mark sockets, net_cls and net_prio. Before Linux 5.15 they take
-//! sockets out of their cgroups of version 2; see [`crate::proof`].
+//! sockets out of their cgroups of version 2; see [`crate::kernel::proof`].
 
 use std::{fs, path::Path};
 
-use super::{
-    finding::Finding,
-    release::{self, Version},
-};
+use super::finding::Finding;
+use crate::base::release::{self, Version};
 
 const NAME: &str = "net_cls, net_prio";
 

@@ -8,9 +8,9 @@ use qfence_common::Hook;
 
 use super::finding::Finding;
 use crate::{
-    hierarchy::Hierarchy,
+    base::printable::printable,
+    fence::hierarchy::Hierarchy,
     kernel::query::{Attached, Sharing, attached},
-    printable::printable,
 };
 
 const NAME: &str = "foreign programs";

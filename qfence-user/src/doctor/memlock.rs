@@ -1,6 +1,7 @@
 //! The limit on locked memory, against which the kernel counts maps before Linux 5.11.
 
-use super::{finding::Finding, release::Version};
+use super::finding::Finding;
+use crate::base::release::Version;
 
 const NAME: &str = "memlock";
 

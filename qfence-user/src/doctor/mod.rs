@@ -31,7 +31,7 @@ use std::fs;
 use anyhow::{Context, Result};
 use nix::sys::resource::{Resource, getrlimit};
 
-use crate::{child::lift_limits, hierarchy::Hierarchy, paths::Paths};
+use crate::{base::paths::Paths, fence::hierarchy::Hierarchy, launch::child::lift_limits};
 use finding::Finding;
 use privileges::Privileges;
 
@@ -50,7 +50,7 @@ pub fn examine(paths: &Paths) -> Result<Vec<Finding>> {
     lift_limits()?;
     let (_, hard) = getrlimit(Resource::RLIMIT_MEMLOCK).context("cannot read RLIMIT_MEMLOCK")?;
     findings.push(memlock::judge(
-        release::parse(release.trim()),
+        crate::base::release::parse(release.trim()),
         hard == nix::libc::RLIM_INFINITY,
         hard,
     ));

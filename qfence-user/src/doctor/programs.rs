@@ -9,12 +9,9 @@ use qfence_common::Hook;
 
 use super::finding::Finding;
 use crate::{
-    cgroup::Cgroup,
-    hierarchy::Hierarchy,
+    base::{locks::Mark, name::derive_name, say::say},
+    fence::{cgroup::Cgroup, hierarchy::Hierarchy},
     kernel::trial::{Trial, in_brief},
-    locks::Mark,
-    name::derive_name,
-    say::say,
 };
 
 const ERRNO: &str = "bpf_set_retval";

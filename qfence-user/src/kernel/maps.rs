@@ -25,7 +25,7 @@ use super::{
     load::possible_cpus,
     slot::{First, Slot, put_together},
 };
-use crate::{compile::Compiled, pins};
+use crate::{compile::Compiled, kernel::pins};
 
 /// `BPF_F_INNER_MAP`: such an array can take the place of one of another length (Linux 5.10).
 const INNER_MAP: u32 = 1 << 12;

@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, sync::Arc};
 use qfence_common::verdict;
 
 use super::{Numbered, Policy};
-use crate::store::{Edition, Store};
 
 /// How the built-in rule reads by which a peer on the host that spoke first is answered.
 pub const REPLIES: &str = "allow replies";
@@ -22,38 +21,6 @@ pub struct RuleName {
 /// The names of all rules that a fence has had, by their numbers.
 #[derive(Clone, Debug, Default)]
 pub struct Names(BTreeMap<u32, RuleName>);
-
-/// The names of the rules of a running fence, whose policy others can change.
-#[derive(Debug)]
-pub struct Known {
-    names: Names,
-    store: Store,
-    edition: Option<Edition>,
-}
-
-impl Known {
-    /// The names of a policy's rules, and of those that come into the store of its fence.
-    #[must_use]
-    pub fn new(policy: &Policy, store: Store) -> Self {
-        Self {
-            names: Names::of(policy),
-            store,
-            edition: None,
-        }
-    }
-
-    /// The names as they are now.
-    pub fn now(&mut self) -> &Names {
-        let edition = self.store.edition();
-        if edition != self.edition
-            && let Ok(Some(stored)) = self.store.read()
-        {
-            self.names.learn(&stored.policy);
-            self.edition = edition;
-        }
-        &self.names
-    }
-}
 
 impl Names {
     /// The names of a policy's rules.

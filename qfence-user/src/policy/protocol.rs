@@ -92,6 +92,29 @@ impl fmt::Display for Proto {
     }
 }
 
+/// The number behind a [`protocol_name`].
+pub(crate) fn protocol_number(name: &str) -> Option<u32> {
+    let named = [1, 6, 17, 33, 58, 115, 132, 136, 262];
+    let is = |number: &u32| protocol_name(*number) == name;
+    named.into_iter().find(is).or_else(|| name.parse().ok())
+}
+
+/// IPPROTO_* by the names of /etc/protocols, as far as sockets have them.
+pub(crate) fn protocol_name(number: u32) -> String {
+    match number {
+        1 => "icmp".into(),
+        6 => "tcp".into(),
+        17 => "udp".into(),
+        33 => "dccp".into(),
+        58 => "ipv6-icmp".into(),
+        115 => "l2tp".into(),
+        132 => "sctp".into(),
+        136 => "udplite".into(),
+        262 => "mptcp".into(),
+        other => other.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

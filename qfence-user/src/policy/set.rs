@@ -9,7 +9,7 @@ use std::{
 use ipnet::Ipv6Net;
 
 use super::Prefix;
-use crate::hostset::prefix;
+use crate::policy::hostset::prefix;
 
 /// A set of destinations with a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -242,7 +242,7 @@ fn with_nat64(nets: &[Net]) -> BTreeSet<Prefix> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hostset::single;
+    use crate::policy::hostset::single;
 
     fn contains(name: SetName, address: &str) -> bool {
         let single = single(address.parse().unwrap());

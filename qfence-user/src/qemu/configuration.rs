@@ -12,7 +12,7 @@ use super::{
     parameters::Parameters,
     readconfig,
 };
-use crate::printable::printable;
+use crate::base::printable::printable;
 
 /// The configuration that QEMU reads unasked, as distributions and a build of one's own have it.
 const DEFAULT_FILES: [&str; 3] = [

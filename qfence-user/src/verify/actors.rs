@@ -8,10 +8,12 @@ use tokio::{net::unix::pipe, time::timeout};
 
 use crate::{
     attempt::Outcome,
-    child::{self, Child, Closures, Launch, Lifted, Strictness},
-    fence::Fence,
-    identity::{self, Identity, Sudo},
-    signals::Blocked,
+    base::identity::{self, Identity, Sudo},
+    fence::guard::Fence,
+    launch::{
+        child::{self, Child, Closures, Launch, Lifted, Strictness},
+        signals::Blocked,
+    },
 };
 
 /// This program, whatever has become of its path, and whether or not the user could come to it.

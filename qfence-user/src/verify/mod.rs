@@ -41,9 +41,9 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, raise};
 
 use crate::{
-    nested,
-    paths::Paths,
-    signals::{Blocked, Received, Signals},
+    base::paths::Paths,
+    fence::nested,
+    launch::signals::{Blocked, Received, Signals},
 };
 use actors::Actors;
 use report::Report;

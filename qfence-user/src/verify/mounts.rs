@@ -10,7 +10,7 @@ use nix::{
 };
 
 use super::cases::resolv_conf;
-use crate::{
+use crate::base::{
     files::{PRIVATE_FILE, directory::Directory, staged::replace},
     paths::Paths,
 };

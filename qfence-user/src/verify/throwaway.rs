@@ -7,17 +7,13 @@ use jiff::Timestamp;
 use qfence_common::Hook;
 
 use crate::{
-    choose,
+    base::{name::derive_name, paths::Paths},
+    cli::choose,
     compile::Compiled,
-    fence::Fence,
-    fences::Fences,
-    follow::Follower,
+    fence::{description::State, guard::Fence, limits::Limits, registry::Fences},
     kernel::{Attempts, DenyWith, Kernel, Maps, Settings},
-    limits::Limits,
-    name::derive_name,
-    paths::Paths,
     policy::{Dns, Policy, profile::Profile},
-    state::State,
+    supervise::follow::Follower,
 };
 
 /// A fence without a log: what is on record is read here.

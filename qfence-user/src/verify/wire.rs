@@ -19,7 +19,7 @@ use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBu
 use tokio::time::{Instant, sleep};
 
 use super::netns::Netns;
-use crate::{hostset::single, netlink::LocalRoutes};
+use crate::{host::netlink::LocalRoutes, policy::hostset::single};
 
 /// How long the kernel gets to make an address its own. It does so in a worker, at once but for
 /// delays of the machine's.

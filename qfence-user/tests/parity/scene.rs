@@ -10,12 +10,10 @@ use proptest::{
     sample::{Index, select, subsequence},
 };
 use qfence_common::Action;
-use qfence_user::{
+use qfence_user::policy::{
+    Dns, Loaded, Policy, Prefix, Sets, given_default,
     hostset::{host_set, many_set, single},
-    policy::{
-        Dns, Loaded, Policy, Prefix, Sets, given_default,
-        rule::{Match, Rule, Source},
-    },
+    rule::{Match, Rule, Source},
 };
 
 use super::naive::{
@@ -340,7 +338,7 @@ fn edges_of(net: IpNet) -> Vec<IpAddr> {
 }
 
 fn mapped(net: IpNet) -> Prefix {
-    qfence_user::hostset::prefix(net.addr(), net.prefix_len()).unwrap()
+    qfence_user::policy::hostset::prefix(net.addr(), net.prefix_len()).unwrap()
 }
 
 pub(crate) fn action(allow: bool) -> Action {

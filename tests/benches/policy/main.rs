@@ -16,9 +16,11 @@ use anyhow::Result;
 use policies::{Case, SIZES};
 use qfence_user::{
     compile::compile,
-    hostset::{host_set, many_set},
     kernel::Maps,
-    policy::Sets,
+    policy::{
+        Sets,
+        hostset::{host_set, many_set},
+    },
 };
 use tests::bench::{self, Goal, Options, Report, Series};
 use verdict::Bench;

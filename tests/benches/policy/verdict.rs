@@ -6,10 +6,11 @@ use anyhow::{Result, ensure};
 use qfence_common::Hook;
 use qfence_user::{
     compile::compile,
-    hostset::{host_set, many_set},
-    kernel::Maps,
-    pins::Pins,
-    policy::Sets,
+    kernel::{Maps, pins::Pins},
+    policy::{
+        Sets,
+        hostset::{host_set, many_set},
+    },
 };
 use tests::{
     bench::{Options, Series},

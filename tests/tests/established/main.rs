@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Result;
-use qfence_user::established::{self, Connection};
+use qfence_user::supervise::established::{self, Connection};
 use scene::{Holder, MPTCP, Scene, TCP, UDP, WATCHED, serve, to};
 use tests::{
     fence::{Fence, qfence},

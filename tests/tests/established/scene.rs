@@ -16,8 +16,8 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::maps::{MapFd, MapInfo, MapType};
 use qfence_user::{
-    established::{self, Connection, Ended},
-    hierarchy::Hierarchy,
+    fence::hierarchy::Hierarchy,
+    supervise::established::{self, Connection, Ended},
 };
 use tests::{
     fence::{Fence, qfence},

@@ -30,7 +30,10 @@ use proptest::{
     test_runner::TestRunner,
 };
 use qfence_common::{Nodes as _, Path as Way, Protocol, tree::FLAGS, verdict::MANY};
-use qfence_user::{compile::compile, kernel::Maps, pins::Pins};
+use qfence_user::{
+    compile::compile,
+    kernel::{Maps, pins::Pins},
+};
 use scene::{Scene, action, choices, scene};
 use tests::{
     fence::Fence,

@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use super::super::{print, require_root};
 use crate::{
-    fences::Fences,
+    base::paths::Paths,
+    fence::registry::Fences,
     kernel::Maps,
-    paths::Paths,
     policy::{
         Dns, Numbered, Prefix, Sets,
         names::REPLIES,

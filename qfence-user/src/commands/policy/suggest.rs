@@ -3,7 +3,12 @@
 use anyhow::Result;
 
 use super::super::{print, require_root};
-use crate::{fences::Fences, kernel::Maps, paths::Paths, say::say, suggest::suggest};
+use crate::{
+    base::{paths::Paths, say::say},
+    fence::registry::Fences,
+    kernel::Maps,
+    policy::suggest::suggest,
+};
 
 /// Runs `policy suggest`.
 ///

@@ -5,10 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use qfence_common::address::V4_PREFIX_BITS;
 
 use super::{decimal, error::RuleError, ports};
-use crate::{
-    hostset,
-    policy::{Prefix, protocol::Proto, rule::Destination, set::SetName},
-};
+use crate::policy::{Prefix, hostset, protocol::Proto, rule::Destination, set::SetName};
 
 /// Whether it can only be meant as an IPv6 address or prefix, perhaps with something after it that
 /// does not belong there.

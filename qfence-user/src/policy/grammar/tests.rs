@@ -2,9 +2,8 @@ use proptest::prelude::*;
 use qfence_common::address::V4_PREFIX_BITS;
 
 use super::*;
-use crate::{
-    hostset,
-    policy::{Prefix, ports::Ports, protocol::WITH_PORTS, rule::Destination, set::SetName},
+use crate::policy::{
+    Prefix, hostset, ports::Ports, protocol::WITH_PORTS, rule::Destination, set::SetName,
 };
 
 /// What is written, what it is in canonical form.

@@ -11,10 +11,7 @@ use std::{
 use nix::unistd::Uid;
 
 use super::{Profile, ProfileError, file, shipped::SHIPPED};
-use crate::printable::printable;
-
-/// Where the administrator keeps profiles.
-pub const DIRECTORY: &str = "/etc/qfence/profiles.d";
+use crate::base::printable::printable;
 
 /// The ending of the files' names.
 const SUFFIX: &str = ".toml";

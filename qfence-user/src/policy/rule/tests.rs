@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::hostset::{prefix, single};
+use crate::policy::hostset::{prefix, single};
 
 fn parse(text: &str) -> Match {
     text.parse().unwrap()

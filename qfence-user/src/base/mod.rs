@@ -1,0 +1,19 @@
+//! Files, locks, processes, names and messages: what has nothing to do with policies.
+
+pub mod aside;
+pub mod exit;
+pub mod files;
+pub mod identity;
+pub mod inherited;
+pub mod interruptible;
+pub mod lines;
+pub mod locks;
+pub mod mounts;
+pub mod name;
+pub mod outlast;
+pub mod paths;
+pub mod printable;
+pub mod process;
+pub mod readable;
+pub mod release;
+pub mod say;

@@ -1,0 +1,68 @@
+//! `policy`: checks profiles, shows the policy of a fence, and suggests one.
+
+mod show;
+mod suggest;
+
+use std::ffi::OsString;
+
+use anyhow::Result;
+
+use super::print;
+use crate::{
+    base::{paths::Paths, say::say},
+    cli::{PolicyVerb, PolicyVerbs, choose},
+    compile::{compile, shadow},
+    policy::{Dns, Policy, Sets, profile::Profiles},
+};
+
+/// The exit status of `check` if a profile is not sound.
+const UNSOUND: u8 = 1;
+
+/// Runs `policy`; returns the exit status.
+///
+/// # Errors
+/// If the fence is not there or cannot be read, or standard output cannot be written to.
+pub fn run(options: &PolicyVerb, paths: &Paths) -> Result<u8> {
+    match &options.verb {
+        PolicyVerbs::Check { profiles } => check(profiles, &choose::profiles(&paths.profiles)),
+        PolicyVerbs::Show { name, json } => show::run(name, *json, paths).map(|()| 0),
+        PolicyVerbs::Suggest { name } => suggest::run(name, paths).map(|()| 0),
+    }
+}
+
+fn check(names: &[OsString], profiles: &Profiles) -> Result<u8> {
+    let mut status = 0;
+    for name in names {
+        match check_one(name, profiles) {
+            Ok(summary) => print(&summary)?,
+            Err(error) => {
+                say(format_args!("error: {error:#}"));
+                status = UNSOUND;
+            }
+        }
+    }
+    Ok(status)
+}
+
+/// A line that says what there is in a sound profile.
+fn check_one(name: &OsString, profiles: &Profiles) -> Result<String> {
+    let profile = profiles.find(name)?;
+    let place = match &profile.path {
+        Some(path) => path.display().to_string(),
+        None => format!("{} (shipped)", profile.name),
+    };
+    let destinations: usize = profile.rules.iter().map(|rule| rule.matches.len()).sum();
+    let rules = profile.rules.len();
+    let policy = Policy::new(Vec::new(), Dns::Auto, profile.into(), None, false)?;
+    compile(&policy.rules(), &Sets::default(), false)?;
+    choose::warn(&shadow::find(&policy)?);
+    Ok(format!(
+        "{place}: sound; {rules} {}, {destinations} {}",
+        if rules == 1 { "rule" } else { "rules" },
+        if destinations == 1 {
+            "destination"
+        } else {
+            "destinations"
+        },
+    ))
+}

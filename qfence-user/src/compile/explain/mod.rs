@@ -1,0 +1,196 @@
+//! Why a destination is let through or refused: what the tree says of its address, rule by rule.
+
+mod cases;
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+pub use cases::Case;
+use cases::{boundaries, spell};
+use ipnet::Ipv6Net;
+use qfence_common::{Action, Nodes, Path, Protocol, Verdict, tree::port_query, verdict::MONITOR};
+use serde::Serialize;
+
+use crate::policy::{
+    Numbered, Prefix, Sets,
+    grammar::Query,
+    hostset::single,
+    protocol::Proto,
+    rule::{Destination, Match, Rule},
+    set::SetName,
+};
+
+/// QEMU's name for its host in the guest's network.
+const HOST_OF_QEMU: &str = "10.0.2.2";
+
+/// What a policy is asked with.
+pub struct Asked<'a, N> {
+    /// Its rules.
+    pub rules: &'a [Numbered],
+    /// The members of the sets it was compiled with.
+    pub sets: &'a Sets,
+    /// The tree that it was compiled to.
+    pub nodes: &'a N,
+}
+
+/// What happens to one destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// The address; a v4-mapped one is the IPv4 address.
+    pub address: IpAddr,
+    /// When it is called, and when a packet leaves for it through a device.
+    pub by_address: Vec<Case>,
+    /// When a packet leaves through the loopback device, whatever its address.
+    pub through_loopback: Vec<Case>,
+    /// What else there is to know.
+    pub hint: Option<String>,
+}
+
+/// Explains one destination.
+#[must_use]
+pub fn explain<N: Nodes>(asked: &Asked<'_, N>, what: &Query) -> Explanation {
+    Explanation {
+        address: what.address.to_canonical(),
+        by_address: asked.cases(what, Path::Address),
+        through_loopback: asked.cases(what, Path::Loopback),
+        hint: hint(what.address),
+    }
+}
+
+fn hint(address: IpAddr) -> Option<String> {
+    (address.to_canonical().to_string() == HOST_OF_QEMU).then(|| {
+        format!(
+            "{HOST_OF_QEMU} in a guest of QEMU's user network is the host: there the fence sees \
+             127.0.0.1 in its place"
+        )
+    })
+}
+
+impl<N: Nodes> Asked<'_, N> {
+    fn cases(&self, what: &Query, path: Path) -> Vec<Case> {
+        // What is asked about, cut where the verdict changes.
+        let all = boundaries(self.nodes, path, single(what.address).addr().octets());
+        let mut by_rule: BTreeMap<u32, (Verdict, Vec<(u32, u32)>)> = BTreeMap::new();
+        for interval in asked_about(what) {
+            for (index, (from, verdict)) in all.iter().enumerate() {
+                let to = all.get(index + 1).map_or(u32::MAX, |(next, _)| next - 1);
+                let (first, last) = (interval.0.max(*from), interval.1.min(to));
+                if first <= last {
+                    let found = by_rule.entry(verdict.rule());
+                    let (_, intervals) = found.or_insert((*verdict, Vec::new()));
+                    intervals.push((first, last));
+                }
+            }
+        }
+        let order = |number: u32| self.rules.iter().position(|rule| rule.number == number);
+        let mut found: Vec<_> = by_rule.into_values().collect();
+        found.sort_by_key(|(verdict, _)| order(verdict.rule()));
+        let count = found.len();
+        found
+            .into_iter()
+            .enumerate()
+            .map(|(index, (verdict, intervals))| Case {
+                which: match (count, index + 1 == count) {
+                    (1, _) => String::new(),
+                    (_, true) => "the rest".to_owned(),
+                    (_, false) => spell(&intervals),
+                },
+                ..self.case(path, what.address, verdict, intervals[0].0)
+            })
+            .collect()
+    }
+
+    /// What is told of a verdict on an address, given a protocol and port that it is about.
+    fn case(&self, path: Path, address: IpAddr, verdict: Verdict, example: u32) -> Case {
+        let numbered = self.rules.iter().find(|rule| rule.number == verdict.rule());
+        let rule = numbered.map(|numbered| &numbered.rule);
+        let member = rule.and_then(|rule| self.member(rule, example, path, address));
+        Case {
+            which: String::new(),
+            verdict: match (verdict.action(), verdict.has(MONITOR)) {
+                (Action::Allow, _) => "allow",
+                (Action::Deny, true) => "monitored",
+                (Action::Deny, false) => "deny",
+            },
+            rule: rule.map_or_else(|| "no policy".to_owned(), Rule::brief),
+            source: rule.map(|rule| rule.source.to_string()),
+            comment: rule.and_then(|rule| rule.comment.clone()),
+            set: member.map(|(destination, _)| destination.to_string()),
+            member: member
+                .and_then(|(_, member)| member)
+                .map(|prefix| Destination::Prefix(prefix).to_string()),
+        }
+    }
+
+    /// Of a rule, the destination by which it matches, and the member of that set that has the address;
+    /// none if it is so for the path alone, or for being in no other set.
+    fn member(
+        &self,
+        rule: &Rule,
+        example: u32,
+        path: Path,
+        address: IpAddr,
+    ) -> Option<(Destination, Option<Prefix>)> {
+        let of_all = |destination| Some((destination, None));
+        rule.matches.iter().find_map(|of| match of.destination {
+            _ if !is_about(of, example) => None,
+            set @ Destination::Set(SetName::Host) if path == Path::Loopback => of_all(set),
+            set @ Destination::Set(SetName::Any) => of_all(set),
+            set @ Destination::Set(SetName::Internet) => SetName::NOT_INTERNET
+                .iter()
+                .all(|other| self.longest(Destination::Set(*other), address).is_none())
+                .then_some((set, None)),
+            other => {
+                let member = self.longest(other, address)?;
+                Some((other, Some(member)))
+            }
+        })
+    }
+
+    /// The longest of a destination's prefixes that has an address.
+    fn longest(&self, destination: Destination, address: IpAddr) -> Option<Prefix> {
+        let members = match destination {
+            Destination::Set(SetName::Host) => self.sets.host.clone(),
+            Destination::Set(SetName::Dns) => self.sets.nameservers.clone(),
+            other => other.prefixes().unwrap_or_default(),
+        };
+        let address = single(address);
+        members
+            .into_iter()
+            .filter(|member| member.contains(&address))
+            .max_by_key(Ipv6Net::prefix_len)
+    }
+}
+
+/// Whether a match is about a protocol and port, as one number.
+fn is_about(of: &Match, example: u32) -> bool {
+    of.in_effect().iter().any(|(protocol, ports)| {
+        *protocol == Protocol::ANY
+            || ports.bounds().any(|(first, last)| {
+                (port_query(*protocol, first)..=port_query(*protocol, last)).contains(&example)
+            })
+    })
+}
+
+/// The protocols and ports that a question is about.
+fn asked_about(what: &Query) -> Vec<(u32, u32)> {
+    let is_v4 = what.address.to_canonical().is_ipv4();
+    let protocols = match what.protocol {
+        Some(Proto::Icmp) if is_v4 => vec![Protocol::ICMP],
+        Some(Proto::Icmp) => vec![Protocol::ICMPV6],
+        Some(Proto::Number(number)) => vec![Protocol(number.into())],
+        Some(Proto::Any) | None if what.port.is_some() => {
+            crate::policy::protocol::WITH_PORTS.to_vec()
+        }
+        Some(Proto::Any) | None => return vec![(0, u32::MAX)],
+    };
+    protocols
+        .into_iter()
+        .map(|protocol| match what.port {
+            Some(port) => (port_query(protocol, port), port_query(protocol, port)),
+            None => (port_query(protocol, 0), port_query(protocol, u16::MAX)),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

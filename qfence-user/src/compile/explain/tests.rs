@@ -1,0 +1,134 @@
+use super::*;
+use crate::{
+    compile::{Compiled, compile},
+    policy::{
+        grammar::destination,
+        hostset::{host_set, many_set},
+        nameservers, testing,
+    },
+};
+
+fn sets() -> Sets {
+    let own = ["192.0.2.10", "2001:db8::10"].map(|text| single(text.parse().unwrap()));
+    Sets {
+        host: host_set(own),
+        many: many_set([]),
+        nameservers: nameservers::parse("nameserver 127.0.0.53"),
+    }
+}
+
+fn told(cases: &[Case]) -> Vec<String> {
+    let line = |case: &Case| {
+        let Case {
+            which,
+            verdict,
+            rule,
+            set,
+            member,
+            ..
+        } = case;
+        let set = set.as_deref().unwrap_or("-");
+        let member = member.as_deref().unwrap_or("-");
+        format!("{which}|{verdict}|{rule}|{set}|{member}")
+    };
+    cases.iter().map(line).collect()
+}
+
+fn ask(rules: &[&str], monitor: bool, what: &str) -> Explanation {
+    let policy = testing::policy(rules, monitor);
+    let (rules, sets) = (policy.rules(), sets());
+    let compiled: Compiled = compile(&rules, &sets, monitor).unwrap();
+    let asked = Asked {
+        rules: &rules,
+        sets: &sets,
+        nodes: &compiled,
+    };
+    explain(&asked, &destination(what).unwrap())
+}
+
+#[test]
+fn a_question_about_one_port_has_one_answer() {
+    for (address, member) in [
+        ("192.0.2.10", "192.0.2.10"),
+        ("[2001:db8::10]", "[2001:db8::10]"),
+    ] {
+        let explained = ask(&["allow tcp:host:80"], false, &format!("tcp:{address}:80"));
+        assert_eq!(
+            told(&explained.by_address),
+            [format!("|allow|allow tcp:host:80|host|{member}")]
+        );
+        assert_eq!(
+            told(&explained.through_loopback),
+            ["|allow|allow tcp:host:80|host|-"]
+        );
+        let explained = ask(&["allow tcp:host:80"], false, &format!("tcp:{address}:81"));
+        assert_eq!(
+            told(&explained.by_address),
+            [format!("|deny|deny host|host|{member}")]
+        );
+    }
+}
+
+#[test]
+fn a_verdict_that_depends_on_the_port_is_told_in_cases() {
+    let explained = ask(&["allow tcp:host:80,443-445"], false, "127.0.0.53");
+    assert_eq!(
+        told(&explained.by_address),
+        [
+            "tcp 80,443-445|allow|allow tcp:host:80,443-445|host|127.0.0.0/8",
+            "tcp 53; udp 53|allow|allow dns|dns|127.0.0.53",
+            "the rest|deny|deny host|host|127.0.0.0/8",
+        ]
+    );
+    let explained = ask(&[], false, "udp:127.0.0.53");
+    assert_eq!(told(&explained.by_address).len(), 2);
+}
+
+#[test]
+fn the_layers_can_differ() {
+    for address in ["1.1.1.1", "2001:db8:1::1"] {
+        let explained = ask(&[], false, address);
+        assert!(told(&explained.by_address)[0].starts_with("|allow|allow any|any|"));
+        assert_eq!(
+            told(&explained.through_loopback),
+            ["|deny|deny host|host|-"]
+        );
+    }
+}
+
+#[test]
+fn a_monitored_policy_says_so() {
+    let explained = ask(&["deny internet"], true, "icmp:1.1.1.1");
+    assert_eq!(
+        told(&explained.by_address),
+        ["|monitored|deny internet|internet|-"]
+    );
+    assert_eq!(ask(&[], true, "1.1.1.1").by_address[0].verdict, "allow");
+}
+
+#[test]
+fn the_host_of_qemu_is_known() {
+    assert!(
+        ask(&[], false, "tcp:10.0.2.2:22")
+            .hint
+            .unwrap()
+            .contains("127.0.0.1")
+    );
+    assert_eq!(ask(&[], false, "tcp:10.0.2.3:22").hint, None);
+}
+
+#[test]
+fn the_set_that_matched_has_the_address() {
+    for (address, set) in [
+        ("10.1.2.3", "lan|10.0.0.0/8"),
+        ("fd00::1", "lan|[fc00::/7]"),
+        ("1.1.1.1", "internet|-"),
+        ("2001:db8:1::1", "internet|-"),
+    ] {
+        let explained = ask(&["allow internet lan"], false, address);
+        assert_eq!(
+            told(&explained.by_address),
+            [format!("|allow|allow internet lan|{set}")],
+        );
+    }
+}

@@ -1,0 +1,238 @@
+//! Whether a fence is still as it was made: its links, pins, policy and cgroup can be taken away by
+//! whoever is root.
+
+mod parts;
+
+use std::{
+    collections::BTreeSet,
+    fmt, fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use nix::unistd::Pid;
+pub use parts::Parts;
+use qfence_common::Hook;
+
+use crate::{
+    base::aside::Aside,
+    fence::{hierarchy::PARENT, nested::own_cgroup},
+    kernel::{Maps, query},
+};
+
+/// What is done when a fence is not whole any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnDamage {
+    /// Say so
+    Report,
+    /// Say so, end what runs in the fence, and exit with 125
+    Kill,
+}
+
+/// Something that a fence is made of, and that is not there any more.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Damage {
+    /// A program is not attached to the cgroup.
+    Link(&'static str),
+    /// A link is not pinned.
+    Pin(&'static str),
+    /// The policy map has no policy.
+    Policy,
+    /// The cgroup's directory is not there.
+    Cgroup,
+    /// The command is in another cgroup.
+    Command,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Link(hook) => write!(
+                f,
+                "its eBPF program for {hook} is detached: what that held is NOT FENCED"
+            ),
+            Self::Pin(hook) => write!(
+                f,
+                "the pin of its link for {hook} was removed: it holds only as long as its \
+                 supervisor lives"
+            ),
+            Self::Policy => write!(f, "its policy was removed: everything is refused"),
+            Self::Cgroup => write!(f, "its cgroup was removed: nothing is fenced any more"),
+            Self::Command => write!(
+                f,
+                "the command has left its cgroup: the sockets that it makes are NOT FENCED"
+            ),
+        }
+    }
+}
+
+/// What a look at a fence has found that was not known before.
+#[derive(Debug, Default)]
+struct Found {
+    /// What is gone.
+    damage: Vec<Damage>,
+    /// What could not be looked at, and why. It may be whole.
+    unknown: Vec<String>,
+}
+
+/// What a fence was made of, and what is known to be gone of it.
+pub struct Integrity {
+    cgroup: PathBuf,
+    pins: PathBuf,
+    parts: Parts,
+    command: Pid,
+    told: BTreeSet<Damage>,
+    told_unknown: BTreeSet<String>,
+}
+
+impl Integrity {
+    /// A fence that is whole with these parts.
+    #[must_use]
+    pub fn new(cgroup: &Path, pins: &Path, parts: Parts, command: Pid) -> Self {
+        Self {
+            cgroup: cgroup.to_owned(),
+            pins: pins.to_owned(),
+            parts,
+            command,
+            told: BTreeSet::new(),
+            told_unknown: BTreeSet::new(),
+        }
+    }
+
+    /// What the fence is made of.
+    #[must_use]
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// Says what has gone since this was last asked, of the fence of that name; whether there is something.
+    pub fn report(&mut self, maps: &Maps, fence: &str, on_damage: OnDamage, aside: &Aside) -> bool {
+        let found = self.look(maps);
+        let what_follows = match on_damage {
+            OnDamage::Report => format!("end it with `qfence-user rm {fence}`"),
+            OnDamage::Kill => "what runs in it is ended".into(),
+        };
+        for damage in &found.damage {
+            aside.say(format_args!(
+                "error: the fence {fence} is not whole: {damage}; {what_follows}"
+            ));
+        }
+        for why in &found.unknown {
+            aside.say(format_args!(
+                "error: cannot tell whether the fence {fence} is whole: {why}; trying again"
+            ));
+        }
+        !found.damage.is_empty()
+    }
+
+    /// What has gone since this was last asked.
+    fn look(&mut self, maps: &Maps) -> Found {
+        let mut unknown = BTreeSet::new();
+        let damage = self.damage(maps, &mut unknown);
+        let found = Found {
+            damage: damage.difference(&self.told).cloned().collect(),
+            unknown: unknown.difference(&self.told_unknown).cloned().collect(),
+        };
+        self.told = damage;
+        self.told_unknown = unknown;
+        found
+    }
+
+    /// The hooks at which the fence's programs are attached to its cgroup now, as the kernel says.
+    fn attached(&self, cgroup: &fs::File) -> io::Result<BTreeSet<Hook>> {
+        let mut attached = BTreeSet::new();
+        for part in &self.parts.0 {
+            let found = query::attached(cgroup, part.hook)?;
+            if found.programs.contains(&part.program) {
+                attached.insert(part.hook);
+            }
+        }
+        Ok(attached)
+    }
+
+    fn damage(&self, maps: &Maps, unknown: &mut BTreeSet<String>) -> BTreeSet<Damage> {
+        let mut damage = BTreeSet::new();
+        let attached = match fs::File::open(&self.cgroup) {
+            Ok(cgroup) => self.attached(&cgroup).map_err(|error| {
+                format!("the kernel does not tell what is attached to its cgroup: {error}")
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                damage.insert(Damage::Cgroup);
+                Ok(Hook::ALL.into())
+            }
+            Err(error) => Err(format!("its cgroup cannot be opened: {error}")),
+        };
+        match attached {
+            Ok(attached) => {
+                let missing = Hook::ALL
+                    .into_iter()
+                    .filter(|hook| !attached.contains(hook));
+                damage.extend(missing.map(|hook| Damage::Link(hook.name())));
+            }
+            Err(error) => drop(unknown.insert(error)),
+        }
+        for hook in Hook::ALL {
+            match fs::symlink_metadata(self.pins.join(hook.name())) {
+                Ok(pin) if self.parts.of(hook).and_then(|part| part.pin) == Some(pin.ino()) => {}
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    unknown.insert(format!(
+                        "the pins of its links cannot be looked at: {error}"
+                    ));
+                }
+                _ => drop(damage.insert(Damage::Pin(hook.name()))),
+            }
+        }
+        match maps.has_policy() {
+            Ok(true) => {}
+            Ok(false) => drop(damage.insert(Damage::Policy)),
+            Err(error) => drop(unknown.insert(format!("{error:#}"))),
+        }
+        let membership = fs::read_to_string(format!("/proc/{}/cgroup", self.command));
+        // Once the command has ended, there is nothing to be read.
+        if membership.is_ok_and(|text| is_outside(&text, &self.cgroup)) {
+            damage.insert(Damage::Command);
+        }
+        damage
+    }
+}
+
+/// Whether /proc/PID/cgroup is of a process that is neither in the fence's cgroup nor in one below it. Where that is in
+/// the hierarchy depends on which part of it this process is shown, and another cgroup may have the parent's name.
+fn is_outside(membership: &str, cgroup: &Path) -> bool {
+    let Some(name) = cgroup.file_name() else {
+        return true;
+    };
+    let Some(path) = own_cgroup(membership) else {
+        return true;
+    };
+    let parts: Vec<_> = Path::new(path).iter().collect();
+    !parts.windows(2).any(|pair| pair == [PARENT.as_ref(), name])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_inside_in_the_cgroup_and_below_it() {
+        let fence = Path::new("/sys/fs/cgroup/qfence/vm1");
+        for (membership, outside) in [
+            ("0::/qfence/vm1\n", false),
+            ("12:cpu:/\n0::/qfence/vm1/below\n", false),
+            ("0::/machine/qfence/vm1\n", false),
+            // A container of that name, as its host shows it.
+            ("0::/docker/qfence/qfence/vm1\n", false),
+            ("0::/qfence/outer/qfence/vm1/below\n", false),
+            // Of a process that was not waited for yet.
+            ("0::/qfence/vm1 (deleted)\n", false),
+            ("0::/qfence/qfence/vm2\n", true),
+            ("0::/qfence/vm2\n", true),
+            ("0::/qfence/vm12\n", true),
+            ("0::/\n", true),
+            ("0::/vm1\n", true),
+            ("12:cpu:/qfence/vm1\n", true),
+        ] {
+            assert_eq!(is_outside(membership, fence), outside, "{membership}");
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Owns netlink: the kernel's local routes, and word of every change to them.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use anyhow::{Context, Result, anyhow};
+use futures_util::{StreamExt, TryStreamExt};
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType},
+};
+use rtnetlink::{Handle, MulticastGroup};
+
+use crate::policy::{Prefix, hostset::prefix};
+
+type Messages = Box<
+    dyn futures_util::Stream<Item = (NetlinkMessage<RouteNetlinkMessage>, netlink_sys::SocketAddr)>
+        + Unpin
+        + Send,
+>;
+
+/// The routing table `local` (rtnetlink(7)).
+const RT_TABLE_LOCAL: u8 = 255;
+
+/// The types of route that lead to the host itself.
+const LOCAL_TYPES: [RouteType; 3] = [RouteType::Local, RouteType::Broadcast, RouteType::Anycast];
+
+/// What a change to the set can be announced by. Routes go without a word of their own when their
+/// device goes down, so addresses and links are followed as well.
+const GROUPS: [MulticastGroup; 5] = [
+    MulticastGroup::Ipv4Route,
+    MulticastGroup::Ipv6Route,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv6Ifaddr,
+    MulticastGroup::Link,
+];
+
+/// Follows the kernel's local routes.
+///
+/// Subscribed before it dumps, so that no change falls between the two.
+pub struct LocalRoutes {
+    announcements: Messages,
+    dumps: Handle,
+}
+
+/// The prefixes that lead to the host.
+#[derive(Clone, Debug, Default)]
+pub struct LocalPrefixes {
+    /// All of them.
+    pub all: BTreeSet<Prefix>,
+    /// Those of routes of type broadcast.
+    pub broadcast: BTreeSet<Prefix>,
+}
+
+impl LocalRoutes {
+    /// Subscribes. Must be called within a tokio runtime, which runs the two sockets.
+    ///
+    /// # Errors
+    /// If netlink sockets cannot be opened.
+    pub fn subscribe() -> Result<Self> {
+        let context = || "cannot subscribe to the kernel's addresses and routes over netlink";
+        let (connection, _, announcements) =
+            rtnetlink::new_multicast_connection(&GROUPS).with_context(context)?;
+        tokio::spawn(connection);
+        // Strict checking is what makes the kernel heed the filter of a dump (Linux 4.20,
+        // `fib_valid_dumpreq`): a router's million routes stay where they are.
+        let (connection, dumps, _) =
+            rtnetlink::new_connection_with_strict_check().with_context(context)?;
+        tokio::spawn(connection);
+        Ok(Self {
+            announcements: Box::new(announcements),
+            dumps,
+        })
+    }
+
+    /// The prefixes that lead to the host now.
+    ///
+    /// # Errors
+    /// If a dump fails.
+    pub async fn dump(&self) -> Result<LocalPrefixes> {
+        let mut prefixes = LocalPrefixes::default();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            for kind in LOCAL_TYPES {
+                // IPv6 has no broadcast, and no route of that type.
+                if family == AddressFamily::Inet6 && kind == RouteType::Broadcast {
+                    continue;
+                }
+                let mut request = RouteMessage::default();
+                request.header.address_family = family;
+                request.header.kind = kind;
+                let mut routes = self.dumps.route().get(request).execute().boxed();
+                while let Some(route) = routes
+                    .try_next()
+                    .await
+                    .with_context(|| format!("cannot dump the {kind:?} routes of {family:?}"))?
+                {
+                    let prefix = local_prefix(&route);
+                    prefixes.all.extend(prefix);
+                    if kind == RouteType::Broadcast {
+                        prefixes.broadcast.extend(prefix);
+                    }
+                }
+            }
+        }
+        Ok(prefixes)
+    }
+
+    /// Waits until the local routes may have changed; then dump again. Announcements that are
+    /// already waiting are taken as one.
+    ///
+    /// # Errors
+    /// If the subscription has ended, so that nothing is followed any more.
+    pub async fn changed(&mut self) -> Result<()> {
+        loop {
+            let (message, _) = self
+                .announcements
+                .next()
+                .await
+                .ok_or_else(|| anyhow!("the kernel's netlink announcements have ended"))?;
+            if is_about_local_routes(&message) {
+                break;
+            }
+        }
+        while let Some(Some(_)) = futures_util::FutureExt::now_or_never(self.announcements.next()) {
+        }
+        Ok(())
+    }
+}
+
+/// Whether a message can be about a local route. An overrun can be about anything.
+fn is_about_local_routes(message: &NetlinkMessage<RouteNetlinkMessage>) -> bool {
+    match &message.payload {
+        NetlinkPayload::InnerMessage(
+            RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route),
+        ) => LOCAL_TYPES.contains(&route.header.kind),
+        _ => true,
+    }
+}
+
+/// The prefix of a route that leads to the host, if this is one.
+///
+/// The table `local` has them all, but for those of a VRF, which the kernel puts in the VRF's own
+/// table. What an administrator puts elsewhere is taken if it is broadcast or anycast: such routes hand
+/// the host a copy, or are it. Local ones are not: `local default` in a table of its own is how
+/// transparent proxies are set up, and would make the whole internet the host.
+fn local_prefix(route: &RouteMessage) -> Option<Prefix> {
+    let table = route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Table(table) => Some(*table),
+            _ => None,
+        })
+        .unwrap_or(u32::from(route.header.table));
+    let of_the_kernel =
+        table == u32::from(RT_TABLE_LOCAL) || route.header.protocol == RouteProtocol::Kernel;
+    let of_any_table = route.header.kind != RouteType::Local;
+    if !(of_the_kernel || of_any_table) || !LOCAL_TYPES.contains(&route.header.kind) {
+        return None;
+    }
+    let destination = route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(v4)) => Some(IpAddr::V4(*v4)),
+            RouteAttribute::Destination(RouteAddress::Inet6(v6)) => Some(IpAddr::V6(*v6)),
+            _ => None,
+        });
+    // A default route has no destination: everything in its family.
+    let address = destination.or(match route.header.address_family {
+        AddressFamily::Inet => Some(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)),
+        AddressFamily::Inet6 => Some(IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)),
+        _ => None,
+    })?;
+    prefix(address, route.header.destination_prefix_length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(
+        table: u8,
+        kind: RouteType,
+        protocol: RouteProtocol,
+        destination: IpAddr,
+    ) -> RouteMessage {
+        let mut route = RouteMessage::default();
+        route.header.table = table;
+        route.header.kind = kind;
+        route.header.protocol = protocol;
+        (
+            route.header.address_family,
+            route.header.destination_prefix_length,
+        ) = match destination {
+            IpAddr::V4(_) => (AddressFamily::Inet, 32),
+            IpAddr::V6(_) => (AddressFamily::Inet6, 128),
+        };
+        route
+            .attributes
+            .push(RouteAttribute::Destination(match destination {
+                IpAddr::V4(v4) => RouteAddress::Inet(v4),
+                IpAddr::V6(v6) => RouteAddress::Inet6(v6),
+            }));
+        route
+    }
+
+    const LOCAL: u8 = RT_TABLE_LOCAL;
+
+    #[test]
+    fn local_broadcast_and_anycast_are_the_host() {
+        let address: IpAddr = "192.0.2.10".parse().unwrap();
+        for kind in LOCAL_TYPES {
+            let found = local_prefix(&route(LOCAL, kind, RouteProtocol::Kernel, address));
+            assert_eq!(found, prefix(address, 32));
+        }
+        let unicast = route(LOCAL, RouteType::Unicast, RouteProtocol::Kernel, address);
+        assert_eq!(local_prefix(&unicast), None);
+    }
+
+    #[test]
+    fn a_vrf_is_the_host_and_a_transparent_proxy_is_not() {
+        let address: IpAddr = "2001:db8::1".parse().unwrap();
+        let vrf = route(10, RouteType::Local, RouteProtocol::Kernel, address);
+        assert_eq!(local_prefix(&vrf), prefix(address, 128));
+        let mut proxy = route(100, RouteType::Local, RouteProtocol::Boot, address);
+        proxy.attributes.clear();
+        proxy.header.destination_prefix_length = 0;
+        assert_eq!(local_prefix(&proxy), None);
+    }
+
+    #[test]
+    fn a_broadcast_route_is_the_host_in_any_table() {
+        let address: IpAddr = "192.0.2.127".parse().unwrap();
+        for kind in [RouteType::Broadcast, RouteType::Anycast] {
+            let found = local_prefix(&route(100, kind, RouteProtocol::Static, address));
+            assert_eq!(found, prefix(address, 32));
+        }
+    }
+
+    #[test]
+    fn a_table_past_255_is_in_the_attribute() {
+        let address: IpAddr = "192.0.2.10".parse().unwrap();
+        let mut far = route(LOCAL, RouteType::Local, RouteProtocol::Static, address);
+        far.attributes.push(RouteAttribute::Table(1000));
+        assert_eq!(local_prefix(&far), None);
+    }
+
+    #[test]
+    fn an_overrun_means_look_again() {
+        let overrun = NetlinkMessage::new(
+            netlink_packet_core::NetlinkHeader::default(),
+            NetlinkPayload::<RouteNetlinkMessage>::Overrun(Vec::new()),
+        );
+        assert!(is_about_local_routes(&overrun));
+        let unicast = route(
+            254,
+            RouteType::Unicast,
+            RouteProtocol::Static,
+            "192.0.2.0".parse().unwrap(),
+        );
+        let message = NetlinkMessage::from(RouteNetlinkMessage::NewRoute(unicast));
+        assert!(!is_about_local_routes(&message));
+    }
+}

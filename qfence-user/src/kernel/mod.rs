@@ -1,0 +1,227 @@
+//! Owns aya: loads the programs, publishes policies to them, attaches and pins them, and reads what
+//! they count and record.
+pub mod pins;
+pub mod proof;
+pub mod snapshot;
+
+mod attempts;
+mod by_path;
+mod fill;
+mod helpers;
+mod link;
+pub mod link_info;
+mod load;
+mod maps;
+mod noted;
+mod own_link;
+pub mod query;
+mod sizes;
+mod slot;
+mod syscall;
+pub mod trial;
+mod types;
+
+use std::{fs::File, mem, path::Path};
+
+use anyhow::{Context, Result, anyhow, bail};
+pub use attempts::Attempts;
+use aya::{Ebpf, programs::Program};
+use aya_log::EbpfLogger;
+use link::{Pinned, attach};
+pub use load::netns_offsets;
+use load::{Loading, Variant, open};
+pub use maps::{Counts, Maps, owners};
+use nix::errno::Errno;
+use qfence_common::Hook;
+
+use crate::{compile::Compiled, kernel::proof::Proof};
+
+/// The eBPF object that `cargo xtask build` made.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("QFENCE_EMBEDDED_OBJECT"));
+
+/// The one whose programs say what they decide, which takes more code and a map.
+static TRACING_OBJECT: &[u8] = aya::include_bytes_aligned!(env!("QFENCE_TRACING_OBJECT"));
+
+/// What a refused call fails with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum DenyWith {
+    /// ECONNREFUSED: a closed port
+    Refused,
+    /// EHOSTUNREACH: no route to the host
+    Unreachable,
+    /// EACCES: permission denied
+    Denied,
+}
+
+impl DenyWith {
+    fn errno(self) -> Errno {
+        match self {
+            Self::Refused => Errno::ECONNREFUSED,
+            Self::Unreachable => Errno::EHOSTUNREACH,
+            Self::Denied => Errno::EACCES,
+        }
+    }
+}
+
+/// What the programs are told when they are loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// What a refused call fails with.
+    pub deny: DenyWith,
+    /// Whether raw, UDP-Lite and L2TP sockets are let be.
+    pub allow_raw: bool,
+    /// Whether devices for networks beside a program's own sockets are let be.
+    pub allow_devices: bool,
+    /// Whether sockets in network namespaces that were made outside the fence are let be.
+    pub allow_netns: bool,
+    /// The id of the fence's cgroup; 0 of none.
+    pub cgroup: u64,
+    /// Whether they say what they decide.
+    pub trace: bool,
+    /// Below what the numbers of the rules of the first policy are. Others can follow.
+    pub rules: u32,
+}
+
+/// What a kernel does not have of what the programs would use.
+#[derive(Clone, Copy, Debug)]
+pub struct Lacks {
+    /// Whether it cannot set the error of a refused call (before Linux 5.18, which has `bpf_set_retval`): it is EPERM.
+    pub errno: bool,
+    /// Whether it does not tell who made a network namespace: sockets are refused in all but the fence's home.
+    pub netns_maker: bool,
+}
+
+/// The programs of one fence, in the kernel.
+pub struct Kernel {
+    programs: Programs,
+    maps: Maps,
+    /// Held, so that they outlive their pins.
+    links: Vec<Pinned>,
+    /// The programs by their ids, once they are attached.
+    attached: Vec<(Hook, u32)>,
+    proof: Proof,
+}
+
+enum Programs {
+    Loading(Loading),
+    Loaded(Ebpf),
+    /// They could not be loaded, which was said.
+    Failed,
+}
+
+impl Kernel {
+    /// Makes the maps, pins them in `pins`, publishes the first policy, and begins to load the programs.
+    ///
+    /// The second value says what the kernel lacks.
+    ///
+    /// # Errors
+    /// If the kernel does not take the maps. Whether it takes the programs, [`Kernel::finish_loading`] tells.
+    pub fn load(settings: Settings, pins: &Path, policy: &Compiled) -> Result<(Self, Lacks)> {
+        let variant = Variant::of_this_kernel(settings.deny.errno() as i32);
+        let lacks = Lacks {
+            errno: variant.deny_retval == 0,
+            netns_maker: variant.netns.are_known == 0,
+        };
+        let proof = Proof::new(!lacks.errno);
+        let mut ebpf = open(variant, settings, proof.token())?;
+        Maps::pin(&ebpf, pins)?;
+        let mut maps = Maps::new(&mut ebpf)?;
+        let (firsts, attempts) = attempts::prepare(&mut ebpf)?;
+        // First of all: what the kernel waits for when a map is put in its place goes on beside the rest.
+        maps.publish_with(policy, firsts.into())?;
+        let kernel = Self {
+            programs: Programs::Loading(Loading::begin(ebpf, attempts)?),
+            maps,
+            links: Vec::new(),
+            attached: Vec::new(),
+            proof,
+        };
+        Ok((kernel, lacks))
+    }
+
+    /// Waits until all programs are loaded.
+    ///
+    /// # Errors
+    /// If the kernel does not take one of them.
+    pub fn finish_loading(&mut self) -> Result<()> {
+        self.ebpf().map(drop)
+    }
+
+    fn ebpf(&mut self) -> Result<&mut Ebpf> {
+        if let Programs::Loading(_) = self.programs
+            && let Programs::Loading(loading) = mem::replace(&mut self.programs, Programs::Failed)
+        {
+            self.programs = Programs::Loaded(loading.finish()?);
+        }
+        match &mut self.programs {
+            Programs::Loaded(ebpf) => Ok(ebpf),
+            _ => bail!("the eBPF programs are not loaded"),
+        }
+    }
+
+    /// The maps, to read.
+    #[must_use]
+    pub fn maps(&self) -> &Maps {
+        &self.maps
+    }
+
+    /// Attaches every program to the cgroup and pins its link in `pins`.
+    ///
+    /// # Errors
+    /// If any cannot be; those attached before it stay until their pins are removed.
+    pub fn attach(&mut self, cgroup: &File, pins: &Path) -> Result<()> {
+        for hook in Hook::ALL {
+            let context = || format!("cannot attach the eBPF program for {}", hook.name());
+            let program = program(self.ebpf()?, hook)?;
+            let link = attach(program, hook, cgroup).with_context(context)?;
+            let path = pins.join(hook.name());
+            let link = link
+                .pin(&path)
+                .with_context(|| format!("cannot pin a link at {}", path.display()))?;
+            let id = program.info().with_context(context)?.id();
+            self.links.push(link);
+            self.attached.push((hook, id));
+        }
+        Ok(())
+    }
+
+    /// The programs that were attached, by their ids.
+    #[must_use]
+    pub fn attached(&self) -> &[(Hook, u32)] {
+        &self.attached
+    }
+
+    /// What shows that these programs judge a socket.
+    #[must_use]
+    pub fn proof(&self) -> Proof {
+        self.proof
+    }
+
+    /// The reader of the programs' traces, which go to `logger`.
+    ///
+    /// # Errors
+    /// If it was taken before.
+    pub fn take_traces<L: log::Log>(&mut self, logger: L) -> Result<EbpfLogger<L>> {
+        EbpfLogger::init_with_logger(self.ebpf()?, logger).context("cannot read the traces")
+    }
+}
+
+impl AsMut<Maps> for Kernel {
+    fn as_mut(&mut self) -> &mut Maps {
+        &mut self.maps
+    }
+}
+
+fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut Program> {
+    let name = hook.row().program;
+    ebpf.program_mut(name).ok_or_else(|| no_program(hook))
+}
+
+fn no_program(hook: Hook) -> anyhow::Error {
+    let name = hook.row().program;
+    anyhow!("the embedded eBPF object has no program {name}: build it with `cargo xtask build`")
+}
+
+fn no_map(name: &str) -> anyhow::Error {
+    anyhow!("the embedded eBPF object has no map {name}: build it with `cargo xtask build`")
+}

@@ -1,0 +1,227 @@
+//! Owns bpffs: the directory in which a fence's links are pinned.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::{fd::AsFd as _, unix::fs::DirBuilderExt},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use nix::{
+    mount::{MsFlags, mount},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+};
+
+use crate::base::{
+    files::directory::{Directory, Others},
+    name::Names,
+};
+
+/// The directory in bpffs that all fences are in.
+const PARENT: &str = "qfence";
+
+/// The pins of all fences.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    bpffs: PathBuf,
+}
+
+impl Pins {
+    /// The pins in the bpffs that is, or is to be, mounted at `bpffs`.
+    #[must_use]
+    pub fn new(bpffs: &Path) -> Self {
+        Self {
+            bpffs: bpffs.to_owned(),
+        }
+    }
+
+    /// Mounts bpffs where it is not, and makes the parent directory; whether it had to be mounted.
+    ///
+    /// # Errors
+    /// If either cannot be done.
+    pub fn prepare(&self) -> Result<bool> {
+        let mounted = statfs(&self.bpffs).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC);
+        if !mounted {
+            mount_bpffs(&self.bpffs)?;
+        }
+        let parent = self.parent();
+        match fs::DirBuilder::new().mode(0o700).create(&parent) {
+            // Others can have made it where all may (mode 1777, `bpf_fill_super` in kernel/bpf/inode.c).
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => made.with_context(|| format!("cannot make {}", parent.display()))?,
+        }
+        self.check()?;
+        Ok(!mounted)
+    }
+
+    /// The directory that all fences are in.
+    fn parent(&self) -> PathBuf {
+        self.bpffs.join(PARENT)
+    }
+
+    /// Makes sure that the directory of all fences, if it is there, is root's, and that nobody else can
+    /// put another in its place.
+    ///
+    /// # Errors
+    /// If it is not: then nothing in it is used.
+    pub fn check(&self) -> Result<()> {
+        check_parent(&self.parent()).map(drop)
+    }
+
+    /// The directory of one fence.
+    #[must_use]
+    pub fn directory(&self, name: &str) -> PathBuf {
+        self.parent().join(encode(name))
+    }
+
+    /// Makes the directory of one fence.
+    ///
+    /// # Errors
+    /// What mkdir fails with.
+    pub fn create(&self, name: &str) -> Result<PathBuf> {
+        self.check()?;
+        let directory = self.directory(name);
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&directory)
+            .with_context(|| format!("cannot make {}", directory.display()))?;
+        Ok(directory)
+    }
+
+    /// The names of the fences that have a directory, and what else is beside them.
+    ///
+    /// # Errors
+    /// What reading fails with; where nothing was ever pinned there is none.
+    pub fn names(&self) -> io::Result<Names> {
+        let entries = match fs::read_dir(self.parent()) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Names::default()),
+            Err(error) => return Err(error),
+        };
+        let mut names = Names::default();
+        for entry in entries {
+            let entry = entry?;
+            let file = entry.file_name();
+            // What is spelled in another way is another's.
+            let name = file.to_str().map(|file| (file, decode(file)));
+            let name = name.filter(|(file, name)| encode(name) == *file);
+            names.add(name.as_ref().map(|(_, name)| name.as_str()), &entry.path());
+        }
+        Ok(names)
+    }
+
+    /// Removes the pins of one fence and with them, unless a process holds them too, its links.
+    ///
+    /// # Errors
+    /// What unlink fails with; that they are gone already is no error.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        self.check()?;
+        let directory = self.directory(name);
+        // bpffs is a file system like others: files in a directory.
+        match fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", directory.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Opens the directory of one fence, `pins`, which only root can open: who can open one can lock it.
+///
+/// # Errors
+/// If it, or a directory above it, is somebody else's or a link.
+pub fn open(pins: &Path) -> Result<File> {
+    check_parent(pins.parent().unwrap_or(pins))?;
+    let directory = Directory::private(pins, Others::Nothing)?;
+    Ok(directory.as_fd().try_clone_to_owned()?.into())
+}
+
+/// Checks the directory of all fences, and the root of bpffs that it is in.
+fn check_parent(parent: &Path) -> Result<Option<Directory>> {
+    if let Some(root) = parent.parent() {
+        Directory::trusted(root, Others::AddToSticky)?;
+    }
+    Directory::trusted(parent, Others::Read)
+}
+
+/// Mounts bpffs at `point`, for root alone.
+///
+/// # Errors
+/// What mount fails with.
+pub(crate) fn mount_bpffs(point: &Path) -> Result<()> {
+    mount(
+        Some("bpf"),
+        point,
+        Some("bpf"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
+        Some("mode=0700"),
+    )
+    .with_context(|| {
+        format!(
+            "no bpffs is mounted at {}, and mounting it failed",
+            point.display()
+        )
+    })
+}
+
+/// bpffs keeps names with dots for itself (`bpf_lookup` in kernel/bpf/inode.c says EPERM).
+fn encode(name: &str) -> String {
+    name.replace('%', "%25").replace('.', "%2E")
+}
+
+fn decode(name: &str) -> String {
+    name.replace("%2E", ".").replace("%25", "%")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_name_with_dots_survives() {
+        for name in ["vm1", "my.vm", "100%", "a%2Eb", "..."] {
+            assert!(!encode(name).contains('.'));
+            assert_eq!(decode(&encode(name)), name);
+        }
+    }
+
+    #[test]
+    fn what_leads_elsewhere_is_no_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let pins = Pins::new(dir.path());
+        assert_eq!(pins.names().unwrap(), Names::default());
+        let others = ["%2E%2E", "%2E", "100%", "%252E%252E%41", "a.b"];
+        for file in others.into_iter().chain(["my%2Evm", "%252E%252E"]) {
+            fs::create_dir_all(dir.path().join(PARENT).join(file)).unwrap();
+        }
+        let mut names = pins.names().unwrap();
+        names.fences.sort();
+        assert_eq!(names.fences, ["%2E%2E", "my.vm"]);
+        assert_eq!(names.others.len(), others.len(), "{names:?}");
+    }
+
+    #[test]
+    fn a_directory_of_somebody_elses_making_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let pins = Pins::new(dir.path());
+        let parent = dir.path().join(PARENT);
+        pins.check().unwrap();
+        std::os::unix::fs::symlink(dir.path(), &parent).unwrap();
+        assert!(pins.check().is_err());
+        fs::remove_file(&parent).unwrap();
+        fs::create_dir(&parent).unwrap();
+        let directory = pins.create("vm1").unwrap();
+        open(&directory).unwrap();
+        for (path, mode) in [(&parent, 0o777), (&directory, 0o755)] {
+            let set = |mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+            set(mode);
+            assert!(open(&directory).is_err(), "{}", path.display());
+            set(0o700);
+            open(&directory).unwrap();
+        }
+    }
+}

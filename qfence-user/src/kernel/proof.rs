@@ -1,0 +1,182 @@
+//! Proves that a fence holds the sockets that are made in it: the child does, before it executes
+//! anything.
+//!
+//! It takes more than attached programs and a process in the cgroup. Before Linux 5.15 a socket has one
+//! word for its cgroup of version 2 and for its class of version 1: once anybody uses net_cls or
+//! net_prio, all new sockets count as the root cgroup's (`cgroup_sk_alloc_disable` in
+//! kernel/cgroup/cgroup.c), and the fence's programs run for none of them.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    io,
+    net::SocketAddrV6,
+    os::fd::{AsRawFd, OwnedFd},
+};
+
+use nix::{
+    errno::Errno,
+    sys::{
+        socket::{
+            AddressFamily, MsgFlags, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike,
+            connect, sendto, socket,
+        },
+        utsname::uname,
+    },
+};
+use qfence_common::{
+    Hook,
+    proof::{self, Token},
+};
+
+use crate::base::release::{self, Version};
+
+/// How a fence is known: by the destinations that it alone refuses, and the error it does so with.
+#[derive(Clone, Copy, Debug)]
+pub struct Proof {
+    token: Token,
+    errno: Errno,
+}
+
+impl Proof {
+    /// A proof for programs that can choose an error, or not.
+    pub(crate) fn new(sets_errno: bool) -> Self {
+        // The standard library seeds it from the kernel's randomness, anew each time.
+        let token = Token(RandomState::new().hash_one(0).max(1));
+        let errno = if sets_errno {
+            Errno::from_raw(proof::ERRNO)
+        } else {
+            Errno::EPERM
+        };
+        Self { token, errno }
+    }
+
+    /// What the programs are to be told.
+    pub(crate) fn token(self) -> Token {
+        self.token
+    }
+
+    /// Makes a socket, which must be refused at one of the four hooks for calls. Makes system calls
+    /// alone, for it runs between fork and exec.
+    ///
+    /// Egress cannot be reached but through these hooks. It goes by the same word of the socket.
+    ///
+    /// # Errors
+    /// What came of it instead, or number 0 if the call was let go.
+    pub(crate) fn check(self, hook: Hook) -> io::Result<()> {
+        let family = match hook {
+            Hook::Connect6 | Hook::Sendmsg6 => AddressFamily::Inet6,
+            _ => AddressFamily::Inet,
+        };
+        let socket = match socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None) {
+            // Nobody can make one: there is nothing to prove.
+            Err(Errno::EAFNOSUPPORT) => return Ok(()),
+            made => made?,
+        };
+        match self.call(&socket, hook) {
+            Err(errno) if errno == self.errno => Ok(()),
+            Err(errno) => Err(errno.into()),
+            Ok(()) => Err(io::Error::from_raw_os_error(0)),
+        }
+    }
+
+    fn call(self, socket: &OwnedFd, hook: Hook) -> nix::Result<()> {
+        let [a, b, c, d] = self.token.v4();
+        let port = self.token.port();
+        let v4 = SockaddrIn::new(a, b, c, d, port);
+        let v6 = SockaddrIn6::from(SocketAddrV6::new(self.token.v6().into(), port, 0, 0));
+        let send = |to: &dyn SockaddrLike| {
+            sendto(socket.as_raw_fd(), &[], to, MsgFlags::MSG_DONTWAIT).map(drop)
+        };
+        match hook {
+            Hook::Connect6 => connect(socket.as_raw_fd(), &v6),
+            Hook::Sendmsg4 => send(&v4),
+            Hook::Sendmsg6 => send(&v6),
+            _ => connect(socket.as_raw_fd(), &v4),
+        }
+    }
+
+    /// What a check that failed means.
+    pub(crate) fn unproven(self, hook: Hook, error: &io::Error) -> Unproven {
+        let release = uname().map(|names| names.release().to_string_lossy().into_owned());
+        Unproven {
+            hook: hook.name(),
+            found: match Errno::from_raw(error.raw_os_error().unwrap_or_default()) {
+                Errno::UnknownErrno => "it was let go".into(),
+                errno => format!("it failed with {errno:?}"),
+            },
+            wanted: self.errno,
+            advice: advice(&release.unwrap_or_default()),
+        }
+    }
+}
+
+/// A fence does not hold, or nothing shows that it does.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot prove that the fence holds, so nothing was started: a socket that is made in it must be \
+     refused with {wanted:?} at {hook}, and {found}; {advice}"
+)]
+pub struct Unproven {
+    /// Where it was not refused.
+    hook: &'static str,
+    found: String,
+    wanted: Errno,
+    advice: String,
+}
+
+/// What may be the cause, and what to do.
+fn advice(release: &str) -> String {
+    if release::parse(release).is_some_and(|version| version < Version::SOCKETS_KEEP_THEIR_CGROUP) {
+        format!(
+            "on Linux before 5.15 (this is {release}) no socket is in a cgroup of version 2 any more \
+             once net_cls or net_prio of version 1 has been used (`dmesg` has a line \"disabling \
+             cgroup2 socket matching\"): boot with cgroup_no_v1=net_cls,net_prio, or use a newer kernel"
+        )
+    } else {
+        "see what `qfence-user doctor` says of foreign programs and security modules".into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_is_the_one_that_is_called_so() {
+        assert_eq!(Errno::from_raw(proof::ERRNO), Errno::ENOANO);
+    }
+
+    #[test]
+    fn outside_of_a_fence_nothing_is_proved() {
+        for sets_errno in [true, false] {
+            let proof = Proof::new(sets_errno);
+            for hook in [Hook::Connect4, Hook::Connect6] {
+                let there_are_none = hook == Hook::Connect6
+                    && std::net::UdpSocket::bind("[::]:0")
+                        .is_err_and(|error| error.raw_os_error() == Some(nix::libc::EAFNOSUPPORT));
+                assert_eq!(proof.check(hook).is_ok(), there_are_none, "{hook:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_found_is_told() {
+        let proof = Proof::new(true);
+        let told = |error| proof.unproven(Hook::Connect6, &error).to_string();
+        assert!(told(io::Error::from_raw_os_error(0)).starts_with(
+            "cannot prove that the fence holds, so nothing was started: a socket that is made in \
+                 it must be refused with ENOANO at connect6, and it was let go; "
+        ));
+        assert!(told(Errno::EMFILE.into()).contains(", and it failed with EMFILE; "));
+    }
+
+    #[test]
+    fn an_old_kernel_is_told_of_the_old_controllers() {
+        for release in ["5.10.0-30-amd64", "5.14.21"] {
+            assert!(advice(release).contains("cgroup_no_v1=net_cls,net_prio"));
+        }
+        for release in ["5.15.0", "6.18.44", ""] {
+            assert!(!advice(release).contains("net_cls"));
+        }
+    }
+}

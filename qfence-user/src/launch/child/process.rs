@@ -1,0 +1,232 @@
+//! A child of this process.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    mem,
+    os::{fd::AsFd as _, unix::process::ExitStatusExt},
+    process::ExitStatus,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use nix::{
+    errno::Errno,
+    libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::launch::stops::is_stopped;
+
+/// How often it is looked whether a child that does not get on was stopped, in milliseconds.
+const LOOK_MS: u16 = 100;
+
+/// How far a child has come.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// It has executed the command or ended, and told this before.
+    Done(Vec<u8>),
+    /// It was killed before that, as it was given up.
+    Killed,
+}
+
+/// Reads how far a child is, until it has executed the command or ended, or is to be given up.
+///
+/// A terminal that is told to stop its job (Ctrl-Z) stops the child and not this process, which would wait for
+/// ever, and the shell with it: the child goes on. What runs afterwards can be stopped.
+pub(super) fn read_progress(
+    mut progress: File,
+    child: Pid,
+    is_given_up: &AtomicBool,
+) -> io::Result<Progress> {
+    let mut told = Vec::new();
+    let mut killed = false;
+    loop {
+        let some = |timeout: PollTimeout| {
+            let mut polled = [PollFd::new(progress.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut polled, timeout) {
+                Ok(count) => Ok(count > 0),
+                Err(Errno::EINTR) => Ok(false),
+                Err(errno) => Err(errno),
+            }
+        };
+        if !some(PollTimeout::from(LOOK_MS))? {
+            let stopped = is_stopped(child);
+            let given_up = is_given_up.load(Ordering::Relaxed);
+            // What has executed the command since is not a child that does not get on: it was stopped as the command.
+            if (stopped || given_up) && !some(PollTimeout::ZERO)? {
+                // The other may be the cause, and nobody has waited for it.
+                if given_up {
+                    kill(child, Signal::SIGKILL)?;
+                    killed = true;
+                } else {
+                    kill(child, Signal::SIGCONT)?;
+                }
+            }
+            continue;
+        }
+        let mut some = [0; 64];
+        match progress.read(&mut some)? {
+            0 if killed => return Ok(Progress::Killed),
+            0 => return Ok(Progress::Done(told)),
+            count => told.extend_from_slice(&some[..count]),
+        }
+    }
+}
+
+/// A child, which is to be waited for: until that was done its number is nobody else's.
+#[derive(Debug)]
+pub struct Child {
+    pid: Pid,
+    ended: Option<ExitStatus>,
+}
+
+impl Child {
+    /// That of a number.
+    pub(super) fn new(pid: libc::pid_t) -> io::Result<Self> {
+        Ok(Self {
+            pid: Pid::from_raw(pid),
+            ended: None,
+        })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    /// If it cannot be waited for.
+    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.wait_with(libc::WNOHANG)
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// If it cannot be waited for.
+    pub fn wait(&mut self) -> io::Result<ExitStatus> {
+        loop {
+            if let Some(ended) = self.wait_with(0)? {
+                return Ok(ended);
+            }
+        }
+    }
+
+    fn wait_with(&mut self, options: i32) -> io::Result<Option<ExitStatus>> {
+        if self.ended.is_some() {
+            return Ok(self.ended);
+        }
+        let mut status = 0;
+        // SAFETY: the kernel writes one integer.
+        let waited = unsafe { libc::waitpid(self.pid.as_raw(), &raw mut status, options) };
+        match Errno::result(waited) {
+            Ok(0) | Err(Errno::EINTR) => Ok(None),
+            Ok(_) => {
+                self.ended = Some(ExitStatus::from_raw(status));
+                Ok(self.ended)
+            }
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Kills it, unless it has ended.
+    ///
+    /// # Errors
+    /// If it cannot be killed.
+    pub fn kill(&mut self) -> io::Result<()> {
+        if self.ended.is_none() {
+            kill(self.pid, Signal::SIGKILL)?;
+        }
+        Ok(())
+    }
+}
+
+/// How many children that have ended are reaped at a time.
+const AT_A_TIME: usize = 4096;
+
+/// Reaps the children of this process that have ended, but for those in `kept`: a process in the fence can make
+/// children of this process (CLONE_PARENT), of which nobody else takes notice.
+///
+/// One of `kept` that has ended and was not waited for may hide the others: they are for another time.
+pub fn reap_all_but(kept: &[Pid]) {
+    for _ in 0..AT_A_TIME {
+        // Not nix's: that fails for one that was ended by a real-time signal, and does not say which one it is.
+        // SAFETY: a struct of integers and addresses, for which zero is a value.
+        let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
+        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+        // SAFETY: the kernel writes one such struct.
+        let waited = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) };
+        if waited != 0 {
+            return;
+        }
+        // SAFETY: waitid fills in what SIGCHLD has, and leaves zeros if there is nobody.
+        let pid = unsafe { info.si_pid() };
+        if pid <= 0 || kept.contains(&Pid::from_raw(pid)) {
+            return;
+        }
+        let flags = libc::WNOHANG | libc::__WALL;
+        // SAFETY: null is for who does not want the status.
+        unsafe { libc::waitpid(pid, std::ptr::null_mut(), flags) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_child_that_was_stopped_before_it_is_done_goes_on() {
+        let mut child = Command::new("sh")
+            .args(["-c", "echo one; kill -STOP $$; echo two"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let progress: std::os::fd::OwnedFd = child.stdout.take().unwrap().into();
+        let pid = Pid::from_raw(child.id().try_into().unwrap());
+        let told = read_progress(progress.into(), pid, &AtomicBool::new(false)).unwrap();
+        assert_eq!(told, Progress::Done(b"one\ntwo\n".into()));
+        assert!(child.wait().unwrap().success());
+    }
+
+    #[test]
+    fn a_child_that_has_executed_the_command_is_left_stopped() {
+        let mut child = Command::new("sh")
+            .args(["-c", "kill -STOP $$"])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pid = Pid::from_raw(child.id().try_into().unwrap());
+        while !is_stopped(pid) {
+            std::thread::yield_now();
+        }
+        // The other end is closed, as by exec.
+        let (progress, _) = io::pipe().unwrap();
+        let progress = std::os::fd::OwnedFd::from(progress);
+        let told = read_progress(progress.into(), pid, &AtomicBool::new(false)).unwrap();
+        assert_eq!(told, Progress::Done(Vec::new()));
+        assert!(is_stopped(pid));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_child_that_is_given_up_is_killed() {
+        let mut child = Command::new("sleep")
+            .arg("1000")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let progress: std::os::fd::OwnedFd = child.stdout.take().unwrap().into();
+        let pid = Pid::from_raw(child.id().try_into().unwrap());
+        let progress = read_progress(progress.into(), pid, &AtomicBool::new(true)).unwrap();
+        assert_eq!(progress, Progress::Killed);
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
+    }
+}

@@ -1,0 +1,232 @@
+//! What the child does before it executes the command, and what it means where that fails.
+
+use std::{
+    ffi::{OsString, c_long},
+    fs::File,
+    io,
+    os::fd::{AsRawFd as _, OwnedFd, RawFd},
+};
+
+use nix::{
+    errno::Errno,
+    libc,
+    sys::{
+        prctl,
+        signal::{SigSet, SigmaskHow, sigprocmask},
+    },
+    unistd::{Gid, Uid, read},
+};
+use qfence_common::Hook;
+
+use super::{
+    Closures, Launch, StartError, capabilities, descriptors, keyring, seccomp, spawn::enter,
+};
+use crate::{base::inherited, kernel::proof::Proof};
+
+/// The steps of the child, each told to the parent before it is taken: the last one told is the one
+/// that failed. A failing exec could not be told from the others otherwise.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum Step {
+    EnterCgroup,
+    CloseDescriptors,
+    AwaitFence,
+    ProveConnect4,
+    ProveConnect6,
+    ProveSendmsg4,
+    ProveSendmsg6,
+    RestoreLimitsAndSignals,
+    SetGroups,
+    LeaveKeyring,
+    SetSecurebits,
+    SetUser,
+    DropCapabilities,
+    SetNoNewPrivs,
+    EnterDomain,
+    InstallFilter,
+    Exec,
+}
+
+/// The steps that prove the fence, and at which hook. To connect sends nothing, so it comes first: no
+/// datagram leaves where the fence does not hold.
+const PROOFS: [(Step, Hook); 4] = [
+    (Step::ProveConnect4, Hook::Connect4),
+    (Step::ProveConnect6, Hook::Connect6),
+    (Step::ProveSendmsg4, Hook::Sendmsg4),
+    (Step::ProveSendmsg6, Hook::Sendmsg6),
+];
+
+/// What the steps before the last do, in their order.
+const DEEDS: [&str; Step::Exec as usize] = [
+    "enter the cgroup",
+    "close the descriptors of its parent",
+    "await the fence",
+    "prove the fence at connect4",
+    "prove the fence at connect6",
+    "prove the fence at sendmsg4",
+    "prove the fence at sendmsg6",
+    "restore limits and signals",
+    "set the groups",
+    "leave the session keyring of the caller",
+    "clear the securebits that keep capabilities",
+    "set the user",
+    "give up the capabilities of root",
+    "set no_new_privs",
+    "enter a Landlock domain",
+    "install the filter of system calls",
+];
+
+/// What the child does between fork and exec. It waits for a byte at `wait`. Of the parent's own descriptors it keeps
+/// `failure` and what it needs itself. It makes system calls alone.
+pub(super) fn before_exec(
+    launch: &Launch<'_>,
+    progress: OwnedFd,
+    wait: OwnedFd,
+    failure: RawFd,
+) -> impl FnMut(Option<&mut File>) -> io::Result<()> + Send + 'static {
+    let identity = launch
+        .identity
+        .map(|who| (who.uid, who.gid, who.groups.clone()));
+    let limits = launch.limits;
+    let mask = launch.signal_mask;
+    let reignored = launch.reignored;
+    let allow_new_privs = launch.allow_new_privs;
+    let proof = launch.proof;
+    let closures = launch.closures.clone();
+    let first_own = inherited::FIRST + RawFd::from(launch.preserve_fds);
+    move |procs| {
+        let tell = |step: Step| nix::unistd::write(&progress, &[step as u8]);
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+        // First, while this is still root: the file is root's.
+        tell(Step::EnterCgroup)?;
+        if let Some(procs) = procs {
+            enter(procs)?;
+        }
+        tell(Step::CloseDescriptors)?;
+        let domain = closures.as_deref().and_then(Closures::descriptor);
+        // The gate among others, or nobody could tell this process that the supervisor is gone.
+        descriptors::close_all_but(
+            first_own,
+            [
+                progress.as_raw_fd(),
+                failure,
+                wait.as_raw_fd(),
+                domain.unwrap_or(failure),
+            ],
+        )?;
+        tell(Step::AwaitFence)?;
+        if read(&wait, &mut [0])? == 0 {
+            return Err(Errno::ECANCELED.into());
+        }
+        if let Some(proof) = proof {
+            for (step, hook) in PROOFS {
+                tell(step)?;
+                proof.check(hook)?;
+            }
+        }
+        tell(Step::RestoreLimitsAndSignals)?;
+        limits.restore()?;
+        reignored.ignore()?;
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None)?;
+        let close = || {
+            let Some(Closures { filter, domain }) = closures.as_deref() else {
+                return Ok(());
+            };
+            if let Some(domain) = domain {
+                tell(Step::EnterDomain)?;
+                domain.enter()?;
+            }
+            // Last: it may forbid what the others do.
+            tell(Step::InstallFilter)?;
+            seccomp::install(filter)
+        };
+        if let Some((uid, gid, groups)) = &identity {
+            tell(Step::SetGroups)?;
+            set_groups(groups, *gid)?;
+            if !uid.is_root() {
+                // Not later: the filter may refuse all calls for keys.
+                tell(Step::LeaveKeyring)?;
+                keyring::leave_to(*uid)?;
+            }
+        }
+        // It takes no_new_privs or root.
+        if allow_new_privs {
+            close()?;
+        }
+        if let Some((uid, ..)) = &identity {
+            if !uid.is_root() && allow_new_privs {
+                // Under no_new_privs there is no way back to root, so that they have nothing to say.
+                tell(Step::SetSecurebits)?;
+                capabilities::lose_with_root()?;
+            }
+            tell(Step::SetUser)?;
+            set_user(*uid)?;
+            if !uid.is_root() {
+                tell(Step::DropCapabilities)?;
+                capabilities::drop_all()?;
+                if !capabilities::are_none()? {
+                    return Err(Errno::EEXIST.into());
+                }
+            }
+        }
+        if !allow_new_privs {
+            tell(Step::SetNoNewPrivs)?;
+            prctl::set_no_new_privs()?;
+            close()?;
+        }
+        tell(Step::Exec)?;
+        Ok(())
+    }
+}
+
+/// Sets the groups of this process, which has one thread. Not by the C library, which would have those of its
+/// parent do the same.
+fn set_groups(groups: &[Gid], gid: Gid) -> nix::Result<()> {
+    let gid = c_long::from(gid.as_raw());
+    // SAFETY: the kernel reads that many groups; a `Gid` is one, transparently.
+    let set = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
+    Errno::result(set)?;
+    // SAFETY: numbers alone.
+    Errno::result(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) }).map(drop)
+}
+
+/// The same with its user.
+fn set_user(uid: Uid) -> nix::Result<()> {
+    let uid = c_long::from(uid.as_raw());
+    // SAFETY: numbers alone.
+    Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
+}
+
+/// Tells a failing step from a failing exec, by the steps that were told.
+pub(super) fn explain(
+    program: &OsString,
+    proof: Option<Proof>,
+    error: io::Error,
+    steps: &[u8],
+) -> StartError {
+    let failed = PROOFS
+        .into_iter()
+        .find(|(step, _)| steps.last() == Some(&(*step as u8)));
+    if let (Some(proof), Some((_, hook))) = (proof, failed) {
+        return proof.unproven(hook, &error).into();
+    }
+    // Without a word of progress not even the first step was taken.
+    let last = steps.last().map_or("begin", |step| {
+        DEEDS.get(usize::from(*step)).copied().unwrap_or("")
+    });
+    if !last.is_empty() {
+        let mut doing = format!("cannot {last} for the command");
+        if steps.last() == Some(&(Step::InstallFilter as u8)) {
+            let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
+            doing = format!("{doing} ({})", seccomp::advice(errno));
+        }
+        return StartError::Failed(anyhow::Error::new(error).context(doing));
+    }
+    match error.kind() {
+        io::ErrorKind::NotFound => StartError::NotFound(program.clone()),
+        _ => StartError::NotExecutable {
+            program: program.clone(),
+            error,
+        },
+    }
+}

@@ -1,0 +1,6 @@
+//! Starts a command inside of a fence, and passes signals on to it.
+
+pub mod child;
+pub mod dispositions;
+pub mod signals;
+pub mod stops;

@@ -1,0 +1,119 @@
+//! What there is to say of a fence, out of the kernel and /run.
+
+use anyhow::Result;
+use jiff::Timestamp;
+use qfence_common::{Action, Hits, tally::Class};
+
+use crate::{
+    base::paths::Paths,
+    fence::registry::{Condition, Fences, Listed},
+    kernel::{Maps, snapshot::Snapshot},
+    policy::Policy,
+};
+
+/// One fence.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Its name.
+    pub name: String,
+    /// What it is like.
+    pub condition: Condition,
+    /// When it was started, in seconds since 1970.
+    pub started: Option<f64>,
+    /// How many processes are in it.
+    pub processes: usize,
+    /// What it has counted, if that can be read.
+    pub counted: Option<Snapshot>,
+    /// How often each verdict was given.
+    pub verdicts: Vec<(Action, Class, u64)>,
+    /// Its policy, if that can be read.
+    pub policy: Option<PolicySample>,
+}
+
+/// The policy of a fence.
+#[derive(Clone, Debug)]
+pub struct PolicySample {
+    /// The name of its profile.
+    pub profile: String,
+    /// Whether nothing is refused.
+    pub monitor: bool,
+    /// How many policies the fence has had, with this one.
+    pub generation: u64,
+    /// How many prefixes are the host.
+    pub host: usize,
+    /// How many nameservers there are.
+    pub nameservers: usize,
+    /// The rules: number, text, action, and how often each has decided.
+    pub rules: Vec<(u32, String, Action, Hits)>,
+}
+
+/// All fences of the host, or the one of that name, if it is there. Nothing is changed by it, and nobody who
+/// makes or removes a fence is waited for.
+///
+/// # Errors
+/// If they cannot be listed.
+pub fn collect(paths: &Paths, only: Option<&str>) -> Result<Vec<Sample>> {
+    let fences = Fences::look(paths)?;
+    let listed = match only {
+        Some(name) => vec![fences.look_at(name.to_owned())?],
+        None => fences.list_as_found()?,
+    };
+    Ok(listed
+        .into_iter()
+        .map(|listed| sample(&fences, listed))
+        .collect())
+}
+
+fn sample(fences: &Fences, listed: Listed) -> Sample {
+    // A fence may go away at any moment; what is not there is left out.
+    let maps = Maps::open(&fences.pins(&listed.name)).ok();
+    let started = listed
+        .state
+        .as_ref()
+        .and_then(|state| state.started.parse().ok());
+    Sample {
+        policy: policy(fences, &listed, maps.as_ref()),
+        verdicts: maps.as_ref().map(verdicts).unwrap_or_default(),
+        condition: listed.condition,
+        started: started.map(|time: Timestamp| time.as_duration().as_secs_f64()),
+        processes: listed.pids.len(),
+        counted: listed.counted,
+        name: listed.name,
+    }
+}
+
+fn verdicts(maps: &Maps) -> Vec<(Action, Class, u64)> {
+    let each = [Action::Allow, Action::Deny]
+        .into_iter()
+        .flat_map(|action| Class::ALL.map(|class| (action, class)));
+    each.filter_map(|(action, class)| Some((action, class, maps.verdicts(action, class).ok()?)))
+        .collect()
+}
+
+fn policy(fences: &Fences, listed: &Listed, maps: Option<&Maps>) -> Option<PolicySample> {
+    let stored = fences.store(&listed.name).read().ok()??;
+    Some(PolicySample {
+        profile: stored.policy.profile.name.clone(),
+        monitor: stored.policy.monitor,
+        generation: stored.generation,
+        host: stored.sets.host.len(),
+        nameservers: stored.sets.nameservers.len(),
+        rules: maps
+            .map(|maps| rules(&stored.policy, maps))
+            .unwrap_or_default(),
+    })
+}
+
+fn rules(policy: &Policy, maps: &Maps) -> Vec<(u32, String, Action, Hits)> {
+    let rules = policy.rules().into_iter();
+    let sample = rules.filter_map(|numbered| {
+        let hits = maps.hits(numbered.number).ok()?;
+        Some((
+            numbered.number,
+            numbered.rule.brief(),
+            numbered.rule.action,
+            hits,
+        ))
+    });
+    sample.collect()
+}

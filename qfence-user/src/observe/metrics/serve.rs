@@ -1,0 +1,320 @@
+//! The HTTP server: `GET /metrics`, and nothing else.
+
+use std::{convert::Infallible, rc::Rc, thread, time::Duration};
+
+use anyhow::{Context, Result};
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::{CONTENT_TYPE, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::oneshot,
+    task::{LocalSet, spawn_local},
+    time::{sleep, timeout},
+};
+
+pub use super::gather::Source;
+use super::{
+    address::Listener,
+    connections::Connections,
+    gather::{Gatherer, NoText},
+};
+use crate::base::say::say;
+
+/// How many connections there are at once; another takes the place of one that is idle, or waits.
+const AT_ONCE: usize = 16;
+
+/// How long one may take to say what it wants.
+const PATIENCE_ASKING: Duration = Duration::from_secs(2);
+
+/// How long the metrics may take to be collected. Prometheus waits for 10 s, if not told otherwise.
+const PATIENCE_COLLECTING: Duration = Duration::from_secs(5);
+
+/// How long a connection may take in all.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long before connections are accepted again, when that has failed.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The format that is served.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// A server in a thread of its own, as long as this lives.
+#[derive(Debug)]
+pub struct Server {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// If there can be no thread.
+    pub fn start(listener: Listener, source: Source) -> Result<Self> {
+        let (stop, stopped) = oneshot::channel();
+        let thread = thread::Builder::new()
+            .name("qfence-metrics".into())
+            .spawn(move || {
+                let serving = run(listener, source, async {
+                    // Whoever held the other end is gone: that is the word.
+                    let _ = stopped.await;
+                });
+                if let Err(error) = serving {
+                    say(format_args!("error: metrics are not served: {error:#}"));
+                }
+            })
+            .context("cannot start the thread that serves metrics")?;
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // It has said what there was to say.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Serves until `stop` is done.
+///
+/// # Errors
+/// If there can be no event loop, or the listener cannot be polled.
+pub fn run(listener: Listener, source: Source, stop: impl Future<Output = ()>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    LocalSet::new().block_on(&runtime, async {
+        tokio::select! {
+            served = accept(&listener, source) => served,
+            () = stop => Ok(()),
+        }
+    })
+}
+
+async fn accept(listener: &Listener, source: Source) -> Result<()> {
+    let gatherer = Rc::new(Gatherer::new(source, PATIENCE_COLLECTING));
+    let mut connections = Connections::new(AT_ONCE);
+    match listener {
+        Listener::Tcp(listener) => {
+            let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => begin(stream, &mut connections, &gatherer).await,
+                    Err(_) => sleep(PAUSE).await,
+                }
+            }
+        }
+        Listener::Unix(listener, _) => {
+            let listener = tokio::net::UnixListener::from_std(listener.try_clone()?)?;
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => begin(stream, &mut connections, &gatherer).await,
+                    Err(_) => sleep(PAUSE).await,
+                }
+            }
+        }
+    }
+}
+
+/// Serves one connection, beside others, once there is a place for it.
+async fn begin<S>(stream: S, connections: &mut Connections, gatherer: &Rc<Gatherer>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    connections.room().await;
+    let gatherer = Rc::clone(gatherer);
+    connections.add(|place| {
+        let serving = spawn_local(async move {
+            let service = service_fn(|request| {
+                place.asked();
+                let (gatherer, place) = (Rc::clone(&gatherer), &place);
+                async move {
+                    let answer = answer(&request, &gatherer).await;
+                    place.answered();
+                    Ok::<_, Infallible>(answer)
+                }
+            });
+            let connection = http1::Builder::new()
+                .keep_alive(false)
+                .timer(TokioTimer::new())
+                .header_read_timeout(PATIENCE_ASKING)
+                .max_buf_size(16 * 1024)
+                .serve_connection(TokioIo::new(stream), service);
+            // What somebody else does wrong, or does not wait for, is no concern of this process.
+            let _ = timeout(PATIENCE, connection).await;
+        });
+        serving.abort_handle()
+    });
+}
+
+async fn answer(request: &Request<Incoming>, gatherer: &Gatherer) -> Response<Full<Bytes>> {
+    if request.uri().path() != "/metrics" {
+        return plain(StatusCode::NOT_FOUND, "metrics are at /metrics\n");
+    }
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return plain(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD, please\n");
+    }
+    match gatherer.text().await {
+        Ok(text) => {
+            let mut response = plain(StatusCode::OK, text);
+            let format = HeaderValue::from_static(OPENMETRICS);
+            response.headers_mut().insert(CONTENT_TYPE, format);
+            response
+        }
+        Err(error) => {
+            let status = match error {
+                NoText::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+                NoText::Late(_) => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            plain(status, format!("{error}\n"))
+        }
+    }
+}
+
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::TcpStream,
+        os::unix::net::UnixStream,
+        sync::{Arc, Mutex, mpsc},
+    };
+
+    use super::*;
+    use crate::observe::metrics::address::Address;
+
+    /// Generous: a hang, not a measure. To wait for one after the other would take longer.
+    const HANG: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn metrics_are_served_at_their_path_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics");
+        let listener = Listener::bind(&Address::Unix(path.clone())).unwrap();
+        let server = Server::start(listener, Arc::new(|| Ok("x 1\n".to_owned()))).unwrap();
+        let ask = |what: &str| {
+            let mut stream = UnixStream::connect(&path).unwrap();
+            write!(stream, "{what} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer
+        };
+        let answer = ask("GET /metrics");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(
+            answer.contains("content-type: application/openmetrics-text"),
+            "{answer}"
+        );
+        assert!(answer.ends_with("\r\n\r\nx 1\n"), "{answer}");
+        assert!(ask("GET /").starts_with("HTTP/1.1 404 "));
+        assert!(ask("POST /metrics").starts_with("HTTP/1.1 405 "));
+        drop(server);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn those_who_say_nothing_keep_nobody_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics");
+        let listener = Listener::bind(&Address::Unix(path.clone())).unwrap();
+        let _server = Server::start(listener, Arc::new(|| Ok("x 1\n".to_owned()))).unwrap();
+        let connect = || UnixStream::connect(&path).unwrap();
+        // Neither those who say nothing at all nor those who begin to.
+        let mut idle: Vec<_> = (0..64).map(|_| connect()).collect();
+        for stream in idle.iter_mut().step_by(2) {
+            // It may have been closed already.
+            let _ = stream.write_all(b"GET /metr");
+        }
+        let mut stream = connect();
+        stream.set_read_timeout(Some(HANG)).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
+        // Those that still have a place lose it in time.
+        let last = idle.pop().unwrap();
+        last.set_read_timeout(Some(HANG)).unwrap();
+        let mut rest = Vec::new();
+        (&last).read_to_end(&mut rest).unwrap();
+    }
+
+    #[test]
+    fn those_who_ask_and_do_not_read_take_nobodys_answer() {
+        let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
+        let Listener::Tcp(socket) = &listener else {
+            panic!("it is TCP");
+        };
+        let address = socket.local_addr().unwrap();
+        // More than fits into the buffers of a connection, and not there at once.
+        let source = || {
+            thread::sleep(Duration::from_millis(300));
+            Ok("x 1\n".repeat(2 << 20))
+        };
+        let _server = Server::start(listener, Arc::new(source)).unwrap();
+        let ask = || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+            stream.set_read_timeout(Some(HANG)).unwrap();
+            stream
+        };
+        // Who is there before the others, and who comes after them.
+        let mut first = ask();
+        let deaf: Vec<_> = (0..3 * AT_ONCE).map(|_| ask()).collect();
+        let mut last = ask();
+        for stream in [&mut first, &mut last] {
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.0 200 "), "{}", answer.len());
+            assert!(answer.ends_with("x 1\n"), "{}", answer.len());
+        }
+        drop(deaf);
+    }
+
+    #[test]
+    fn a_source_that_is_stuck_stalls_neither_others_nor_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics");
+        let listener = Listener::bind(&Address::Unix(path.clone())).unwrap();
+        let (let_go, stuck) = mpsc::channel::<()>();
+        let stuck = Mutex::new(stuck);
+        let source = move || {
+            let _ = stuck.lock().map(|stuck| stuck.recv());
+            Ok(String::new())
+        };
+        let server = Server::start(listener, Arc::new(source)).unwrap();
+        let ask = |what: &str| {
+            let mut stream = UnixStream::connect(&path).unwrap();
+            write!(stream, "GET {what} HTTP/1.0\r\n\r\n").unwrap();
+            stream
+        };
+        let mut waiting = ask("/metrics");
+        let mut answer = String::new();
+        ask("/").read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.0 404 "), "{answer}");
+        answer.clear();
+        waiting.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.0 503 "), "{answer}");
+        drop(server);
+        drop(let_go);
+    }
+}

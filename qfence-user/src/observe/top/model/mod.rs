@@ -1,0 +1,275 @@
+//! Samples and keys to what is shown: pure logic.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap, VecDeque},
+    time::Instant,
+};
+
+use super::{
+    keys::{Key, Order, Over},
+    row::{Rates, Row},
+    sample::{Close, Sample, Seen},
+};
+use crate::{
+    kernel::snapshot::Snapshot,
+    record::record::{Body, Line},
+};
+
+/// How many rates are remembered for the sparkline.
+const HISTORY: usize = 60;
+
+/// A destination that was tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// What was tried, as text.
+    pub what: String,
+    /// The rule that refused it.
+    pub rule: String,
+    /// How often, as far as the record goes.
+    pub count: u64,
+}
+
+/// All that is shown.
+#[derive(Debug, Default)]
+pub struct Model {
+    rows: Vec<Row>,
+    before: HashMap<String, (Instant, Snapshot)>,
+    close: Option<Close>,
+    selected: Option<String>,
+    order: Order,
+    filter: String,
+    is_typing: bool,
+    is_paused: bool,
+    over: Over,
+}
+
+impl Model {
+    /// Takes in what is to be seen now, unless it is paused.
+    pub fn take(&mut self, sample: Sample) {
+        if self.is_paused {
+            return;
+        }
+        let mut history: HashMap<String, VecDeque<u64>> = std::mem::take(&mut self.rows)
+            .into_iter()
+            .map(|row| (row.name, row.history))
+            .collect();
+        let mut before = HashMap::new();
+        for Seen {
+            name,
+            condition,
+            counted,
+        } in sample.fences
+        {
+            let mut history = history.remove(&name).unwrap_or_default();
+            let last = self.before.get(&name);
+            let rates = counted.zip(last).and_then(|(now, (at, last))| {
+                Rates::between(last, &now, sample.at.saturating_duration_since(*at))
+            });
+            history.extend(rates.map(|rates| rates.attempts));
+            while history.len() > HISTORY {
+                history.pop_front();
+            }
+            if let Some(counted) = counted {
+                before.insert(name.clone(), (sample.at, counted));
+            }
+            self.rows.push(Row {
+                counted,
+                rates,
+                history,
+                condition,
+                name,
+            });
+        }
+        self.before = before;
+        self.close = sample.close;
+        self.arrange();
+    }
+
+    /// Takes in a key; whether to go on.
+    pub fn press(&mut self, key: Key) -> bool {
+        if key == Key::Interrupt {
+            return false;
+        }
+        if self.is_typing {
+            self.type_key(key);
+            self.arrange();
+            return true;
+        }
+        if self.over != Over::Nothing {
+            self.over = Over::Nothing;
+            return key != Key::Char('q');
+        }
+        match key {
+            Key::Char('q') => return false,
+            Key::Char('s') => self.order = self.order.next(),
+            Key::Char('p' | ' ') => self.is_paused = !self.is_paused,
+            Key::Char('/') => self.is_typing = true,
+            Key::Char('r') | Key::Enter => self.over = Over::Rules,
+            Key::Char('?' | 'h') => self.over = Over::Help,
+            Key::Down | Key::Char('j') => self.move_by(1),
+            Key::Up | Key::Char('k') => self.move_by(-1),
+            Key::Escape => self.filter.clear(),
+            _ => {}
+        }
+        self.arrange();
+        true
+    }
+
+    fn type_key(&mut self, key: Key) {
+        match key {
+            Key::Char(character) => self.filter.push(character),
+            Key::Backspace => {
+                self.filter.pop();
+            }
+            Key::Escape => {
+                self.filter.clear();
+                self.is_typing = false;
+            }
+            _ => self.is_typing = false,
+        }
+    }
+
+    fn move_by(&mut self, step: isize) {
+        let rows: Vec<_> = self.rows().map(|row| row.name.clone()).collect();
+        let at = rows
+            .iter()
+            .position(|name| Some(name) == self.selected.as_ref());
+        let at = at.unwrap_or(0).saturating_add_signed(step);
+        if let Some(name) = rows.get(at.min(rows.len().saturating_sub(1))) {
+            self.selected = Some(name.clone());
+        }
+    }
+
+    fn arrange(&mut self) {
+        let order = self.order;
+        let rate = |row: &Row, of: fn(&Rates) -> u64| Reverse(row.rates.as_ref().map(of));
+        self.rows.sort_by(|a, b| a.name.cmp(&b.name));
+        match order {
+            Order::Name => {}
+            Order::Rate => self.rows.sort_by_key(|row| rate(row, |of| of.attempts)),
+            Order::Attempts => self.rows.sort_by_key(|row| Reverse(row.attempts())),
+            Order::Traffic => self
+                .rows
+                .sort_by_key(|row| rate(row, |of| of.sent + of.received)),
+        }
+        let first = self.rows().next().map(|row| row.name.clone());
+        let is_shown = self
+            .rows()
+            .any(|row| Some(&row.name) == self.selected.as_ref());
+        if !is_shown {
+            self.selected = first;
+        }
+    }
+
+    /// The fences that are shown: those whose names have the filter, or all if it is about what was tried.
+    pub fn rows(&self) -> impl Iterator<Item = &Row> {
+        let by_name = self.filters_names();
+        self.rows
+            .iter()
+            .filter(move |row| !by_name || row.name.contains(&self.filter))
+    }
+
+    fn filters_names(&self) -> bool {
+        self.rows.iter().any(|row| row.name.contains(&self.filter))
+    }
+
+    /// The fence that is looked at closely.
+    #[must_use]
+    pub fn selected(&self) -> Option<&str> {
+        self.selected.as_deref()
+    }
+
+    /// The row of that fence.
+    #[must_use]
+    pub fn selected_row(&self) -> Option<&Row> {
+        self.rows()
+            .find(|row| Some(&row.name) == self.selected.as_ref())
+    }
+
+    /// The lines of its record that have the filter, the latest first.
+    pub fn latest(&self) -> impl Iterator<Item = &Line> {
+        let of_selected = |close: &&Close| Some(&close.name) == self.selected.as_ref();
+        let lines = self.close.as_ref().filter(of_selected);
+        let lines = lines
+            .map(|close| close.lines.as_slice())
+            .unwrap_or_default();
+        let any = self.filters_names();
+        lines
+            .iter()
+            .rev()
+            .filter(move |line| any || line.to_string().contains(&self.filter))
+    }
+
+    /// What was tried most in it, as far as its record goes.
+    #[must_use]
+    pub fn destinations(&self) -> Vec<Destination> {
+        let mut counts: BTreeMap<(String, &str), u64> = BTreeMap::new();
+        for line in self.latest() {
+            if let Body::Attempt(attempt) | Body::Repeats(attempt) = &line.body {
+                let key = (attempt.what.to_string(), &*attempt.rule);
+                *counts.entry(key).or_default() += line.count;
+            }
+        }
+        let mut destinations: Vec<_> = counts
+            .into_iter()
+            .map(|((what, rule), count)| Destination {
+                what,
+                rule: rule.to_owned(),
+                count,
+            })
+            .collect();
+        destinations.sort_by_key(|destination| Reverse(destination.count));
+        destinations
+    }
+
+    /// The rules by which it refused what is shown: whole, and where each was given.
+    #[must_use]
+    pub fn rules(&self) -> Vec<(String, String)> {
+        let mut rules = Vec::new();
+        let known = self.close.as_ref().map(|close| close.rules.as_slice());
+        for destination in self.destinations() {
+            let of = |(brief, ..): &&(String, String, String)| *brief == destination.rule;
+            let rule = known.unwrap_or_default().iter().find(of).map_or_else(
+                || {
+                    (
+                        destination.rule.clone(),
+                        "built in, or of an earlier policy".to_owned(),
+                    )
+                },
+                |(_, whole, source)| (whole.clone(), source.clone()),
+            );
+            if !rules.contains(&rule) {
+                rules.push(rule);
+            }
+        }
+        rules
+    }
+
+    /// What fences are ordered by.
+    #[must_use]
+    pub fn order(&self) -> Order {
+        self.order
+    }
+
+    /// The filter, and whether it is being typed.
+    #[must_use]
+    pub fn filter(&self) -> (&str, bool) {
+        (&self.filter, self.is_typing)
+    }
+
+    /// Whether it stands still.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
+    /// What lies over the view.
+    #[must_use]
+    pub fn over(&self) -> Over {
+        self.over
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

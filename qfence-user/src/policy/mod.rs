@@ -1,0 +1,207 @@
+//! The policy: ordered rules, of which the first that matches decides, and the sets they name.
+pub mod hostset;
+pub mod nameservers;
+pub mod suggest;
+
+#[cfg(test)]
+mod documented;
+pub mod grammar;
+pub mod names;
+pub mod numbering;
+pub mod ports;
+pub mod profile;
+pub mod protocol;
+pub mod rule;
+pub mod set;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use ipnet::Ipv6Net;
+use qfence_common::Action;
+use serde::{Deserialize, Serialize};
+
+use self::{
+    numbering::{Numbers, TooManyRules},
+    profile::Profile,
+    rule::{Destination, Match, Rule, Source},
+    set::SetName,
+};
+
+/// A prefix in the one key space of the policy map; IPv4 is v4-mapped.
+pub type Prefix = Ipv6Net;
+
+/// Whether a profile's exception for the host's nameservers is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Dns {
+    /// As the profile says: `host` and `internet-only` allow nameservers in resolv.conf on port 53, udp
+    /// and tcp, be they this host or not
+    Auto,
+    /// They are judged like any other destination
+    Deny,
+}
+
+/// The policy of a fence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// The rules given for this fence alone, on the command line or while it runs: before the profile's.
+    pub given: Vec<Rule>,
+    /// See [`Dns`].
+    pub dns: Dns,
+    /// The profile.
+    pub profile: Loaded,
+    /// What is done with what no rule matches, if that is not for the profile to say.
+    pub default: Option<Rule>,
+    /// Whether nothing is refused, and all that would be is told.
+    pub monitor: bool,
+    numbers: Numbers,
+}
+
+/// A profile as it was when it was loaded: what becomes of its file changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loaded {
+    /// Its name.
+    pub name: String,
+    /// Its file; none if it came with qfence.
+    pub path: Option<PathBuf>,
+    /// Its rules.
+    pub rules: Vec<Rule>,
+    /// Its default, as a rule.
+    pub default: Rule,
+}
+
+/// A rule and its number, by which the kernel knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Numbered {
+    /// Below [`qfence_common::verdict::MAX_RULES`].
+    pub number: u32,
+    /// The rule.
+    pub rule: Rule,
+}
+
+impl From<Profile> for Loaded {
+    fn from(profile: Profile) -> Self {
+        Self {
+            default: profile.default_rule(),
+            name: profile.name,
+            path: profile.path,
+            rules: profile.rules,
+        }
+    }
+}
+
+impl Policy {
+    /// A policy of a profile and the rules before it.
+    ///
+    /// # Errors
+    /// If it has more rules than the kernel counts.
+    pub fn new(
+        given: Vec<Rule>,
+        dns: Dns,
+        profile: Loaded,
+        default: Option<Action>,
+        monitor: bool,
+    ) -> Result<Self, TooManyRules> {
+        let mut policy = Self {
+            given,
+            dns,
+            profile,
+            default: default.map(given_default),
+            monitor,
+            numbers: Numbers::default(),
+        };
+        policy.number(&[])?;
+        Ok(policy)
+    }
+
+    /// This policy after a change to its parts. A rule that stays keeps its number, and with it its hits.
+    ///
+    /// # Errors
+    /// If it has more rules than the kernel counts.
+    pub fn changed(&self, change: impl FnOnce(&mut Self)) -> Result<Self, TooManyRules> {
+        let before = self.rules();
+        let mut changed = self.clone();
+        change(&mut changed);
+        changed.number(&before)?;
+        Ok(changed)
+    }
+
+    fn number(&mut self, before: &[Numbered]) -> Result<(), TooManyRules> {
+        self.numbers = self.numbers.assign(before, &self.in_order())?;
+        Ok(())
+    }
+
+    /// All rules, in the order in which they are tried; the last matches everything.
+    #[must_use]
+    pub fn rules(&self) -> Vec<Numbered> {
+        let rules = self.in_order().into_iter().cloned();
+        let numbered = self.numbers.iter().zip(rules);
+        numbered
+            .map(|(number, rule)| Numbered { number, rule })
+            .collect()
+    }
+
+    /// Below what the numbers of its rules are.
+    #[must_use]
+    pub fn numbers_end(&self) -> u32 {
+        self.numbers
+            .iter()
+            .map(|number| number + 1)
+            .max()
+            .unwrap_or(0)
+    }
+
+    fn in_order(&self) -> Vec<&Rule> {
+        let of_profile = self.profile.rules.iter();
+        self.given
+            .iter()
+            .chain(of_profile.filter(|rule| self.dns == Dns::Auto || !excepts_dns(rule)))
+            .chain([self.default.as_ref().unwrap_or(&self.profile.default)])
+            .collect()
+    }
+
+    /// Whether it depends on who the nameservers are.
+    #[must_use]
+    pub fn names_dns(&self) -> bool {
+        let dns = Destination::Set(SetName::Dns);
+        self.in_order()
+            .iter()
+            .any(|rule| rule.matches.iter().any(|of| of.destination == dns))
+    }
+}
+
+/// Whether a rule does nothing but allow nameservers.
+fn excepts_dns(rule: &Rule) -> bool {
+    let dns = Destination::Set(SetName::Dns);
+    rule.action == Action::Allow && rule.matches.iter().all(|of| of.destination == dns)
+}
+
+/// `--default`, as a rule.
+#[must_use]
+pub fn given_default(action: Action) -> Rule {
+    let word = match action {
+        Action::Allow => "allow",
+        Action::Deny => "deny",
+    };
+    Rule {
+        action,
+        matches: vec![Match::all_of(Destination::Set(SetName::Any))],
+        comment: None,
+        source: Source::Flag {
+            text: format!("--default {word}"),
+        },
+    }
+}
+
+/// The members of the sets that depend on the host, at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sets {
+    /// See [`SetName::Host`].
+    pub host: BTreeSet<Prefix>,
+    /// Those of the addresses that name many receivers: broadcast and multicast.
+    pub many: BTreeSet<Prefix>,
+    /// The host's nameservers, wherever they are.
+    pub nameservers: BTreeSet<Prefix>,
+}

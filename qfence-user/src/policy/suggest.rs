@@ -1,0 +1,285 @@
+//! A profile out of what monitor mode saw.
+
+use std::{
+    cmp::Reverse,
+    collections::BTreeMap,
+    fmt::Write as _,
+    net::{IpAddr, Ipv6Addr},
+};
+
+use qfence_common::{Action, Protocol, Sighting};
+
+use crate::policy::{
+    Policy,
+    hostset::single,
+    ports::Ports,
+    protocol::{Proto, WITH_PORTS},
+    rule::{Destination, Match},
+};
+
+/// How many rules of their own there are for what was seen; what was seen less often is in one rule, for
+/// a policy has room for [`qfence_common::verdict::MAX_RULES`] alone.
+const ALONE: usize = 128;
+
+/// One protocol at one address, and the ports that were seen there.
+type Target = (u32, IpAddr);
+
+/// Something, and how often it was seen.
+type Counted<T> = Vec<(T, u64)>;
+
+/// A profile, as TOML, that allows what was seen, each with how often, and beyond that says what the
+/// fence's own policy said. `unlisted` is how many sightings there was no room for.
+#[must_use]
+pub fn suggest(
+    fence: &str,
+    policy: Option<&Policy>,
+    seen: &[(Sighting, u64)],
+    unlisted: u64,
+) -> String {
+    let mut out = String::new();
+    let mut line = |text: &str| {
+        let _ = writeln!(out, "{text}");
+    };
+    line(&format!(
+        "# What the fence {fence} was let through to in monitor mode although its policy refuses it."
+    ));
+    line(
+        "# Review each rule before you allow it: something in the fence wanted to go there, no more.",
+    );
+    if unlisted > 0 {
+        line(&format!(
+            "# NOT WHOLE: {unlisted} more attempts went to destinations that there was no room to keep."
+        ));
+    }
+    let default = policy.map_or(Action::Allow, |policy| {
+        policy
+            .default
+            .as_ref()
+            .unwrap_or(&policy.profile.default)
+            .action
+    });
+    line(&format!("default = {}", quoted(word(default))));
+    let own = policy.map_or_else(Vec::new, Policy::rules);
+    let (rules, without) = rules(seen);
+    let (often, seldom) = rules.split_at(rules.len().min(ALONE));
+    for (of, count) in often {
+        line("");
+        line("[[rule]]");
+        line(&format!("allow = {}", quoted(&of.to_string())));
+        line(&format!(
+            "comment = {}",
+            quoted(&format!("seen {}", times(*count)))
+        ));
+    }
+    if !seldom.is_empty() {
+        line("");
+        line("[[rule]]");
+        line("allow = [");
+        for (of, count) in seldom {
+            line(&format!(
+                "  {}, # seen {}",
+                quoted(&of.to_string()),
+                times(*count)
+            ));
+        }
+        line("]");
+        line("comment = \"seen less often than the others\"");
+    }
+    for (target, count) in without {
+        line("");
+        line(&format!(
+            "# No rule is about port 0 alone: {target}, seen {}.",
+            times(count)
+        ));
+    }
+    if let Some((_default, own)) = own.split_last()
+        && !own.is_empty()
+    {
+        line("");
+        line("# The rules that the fence had, in their order.");
+        for numbered in own {
+            let rule = &numbered.rule;
+            let matches: Vec<_> = rule
+                .matches
+                .iter()
+                .map(|of| quoted(&of.to_string()))
+                .collect();
+            line("");
+            line("[[rule]]");
+            line(&format!("{} = [{}]", word(rule.action), matches.join(", ")));
+            if let Some(comment) = &rule.comment {
+                line(&format!("comment = {}", quoted(comment)));
+            }
+        }
+    }
+    out
+}
+
+const fn word(action: Action) -> &'static str {
+    match action {
+        Action::Allow => "allow",
+        Action::Deny => "deny",
+    }
+}
+
+fn times(count: u64) -> String {
+    match count {
+        1 => "once".to_owned(),
+        many => format!("{many} times"),
+    }
+}
+
+/// A text as TOML has it: what may not stand in a basic string is escaped.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => out.extend(['\\', character]),
+            plain if !plain.is_control() => out.push(plain),
+            control => {
+                let _ = write!(out, "\\u{:04X}", u32::from(control));
+            }
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// What was seen as matches, those seen most often first: the ports of one protocol at one address in
+/// one. Nothing is widened: what was seen at port 0 alone no rule can say, and is told apart, in words.
+fn rules(seen: &[(Sighting, u64)]) -> (Counted<Match>, Counted<String>) {
+    let mut targets: BTreeMap<Target, (Vec<u16>, u64)> = BTreeMap::new();
+    let mut without = Vec::new();
+    for (sighting, count) in seen {
+        let address = Ipv6Addr::from(sighting.address.address()).to_canonical();
+        let protocol = match sighting.protocol {
+            number if number == Protocol::MPTCP.0 => Protocol::TCP.0,
+            number => number,
+        };
+        if sighting.port == 0 && WITH_PORTS.contains(&Protocol(protocol)) {
+            without.push((format!("{} to {address}", named(protocol)), *count));
+            continue;
+        }
+        let (ports, all) = targets.entry((protocol, address)).or_default();
+        ports.extend(u16::try_from(sighting.port).ok().filter(|port| *port != 0));
+        *all += count;
+    }
+    let mut rules: Vec<_> = targets
+        .into_iter()
+        .map(|((protocol, address), (ports, count))| {
+            let ports = ports.into_iter().map(|port| port..=port);
+            let of = Match {
+                protocol: named(protocol),
+                destination: Destination::Prefix(single(address)),
+                ports: Ports::new(ports).unwrap_or(Ports::EVERY),
+            };
+            (of, count)
+        })
+        .collect();
+    rules.sort_by_key(|(_, count)| Reverse(*count));
+    (rules, without)
+}
+
+fn named(protocol: u32) -> Proto {
+    match u8::try_from(protocol) {
+        Ok(1 | 58) => Proto::Icmp,
+        Ok(number) => Proto::Number(number),
+        Err(_) => Proto::Any,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use qfence_common::Halves;
+
+    use super::*;
+    use crate::policy::{profile::Profile, testing};
+
+    fn sighting(protocol: Protocol, address: &str, port: u32) -> Sighting {
+        let address: IpAddr = address.parse().unwrap();
+        Sighting {
+            address: Halves::of(single(address).addr().octets()),
+            port,
+            protocol: protocol.0,
+        }
+    }
+
+    #[test]
+    fn what_was_seen_becomes_rules_that_say_no_more() {
+        let seen = [
+            (sighting(Protocol::TCP, "127.0.0.1", 5432), 3),
+            (sighting(Protocol::MPTCP, "127.0.0.1", 80), 1),
+            (sighting(Protocol::UDP, "fd00::1", 53), 9),
+            (sighting(Protocol::ICMP, "192.0.2.10", 0), 1),
+            (sighting(Protocol::ICMPV6, "::1", 0), 1),
+        ];
+        let policy = testing::policy(&["deny lan"], true);
+        let text = suggest("vm1", Some(&policy), &seen, 7);
+        let profile = Profile::parse("vm1", None, &text).unwrap();
+        let rules: Vec<_> = profile.rules.iter().map(|rule| rule.to_string()).collect();
+        assert_eq!(
+            rules,
+            [
+                "allow udp:[fd00::1]:53",
+                "allow tcp:127.0.0.1:80,5432",
+                "allow icmp:192.0.2.10",
+                "allow icmp:[::1]",
+                "deny lan",
+                "allow dns",
+                "deny host",
+            ]
+        );
+        assert_eq!(profile.rules[1].comment.as_deref(), Some("seen 4 times"));
+        assert_eq!(profile.default, Action::Allow);
+        assert!(text.contains("NOT WHOLE: 7 more attempts"), "{text}");
+    }
+
+    #[test]
+    fn nothing_seen_is_a_profile_that_allows_nothing_more() {
+        let policy = testing::policy(&[], true);
+        let text = suggest("vm1", Some(&policy), &[], 0);
+        let profile = Profile::parse("vm1", None, &text).unwrap();
+        assert_eq!(profile.rules.len(), 2);
+        assert!(!text.contains("NOT WHOLE"));
+    }
+
+    #[test]
+    fn port_0_is_not_widened_to_every_port() {
+        for address in ["127.0.0.1", "::1"] {
+            let seen = [(sighting(Protocol::UDP, address, 0), 2)];
+            let policy = testing::policy(&[], true);
+            let text = suggest("vm1", Some(&policy), &seen, 0);
+            let profile = Profile::parse("vm1", None, &text).unwrap();
+            assert_eq!(profile.rules.len(), 2, "{text}");
+            let told = format!("port 0 alone: udp to {address}, seen 2 times");
+            assert!(text.contains(&told), "{text}");
+        }
+    }
+
+    #[test]
+    fn all_that_there_is_room_to_see_fits() {
+        let seen: Vec<_> = (0..qfence_common::abi::SIGHTINGS)
+            .map(|at| {
+                let address = format!("10.0.{}.{}", at >> 8, at & 0xff);
+                (sighting(Protocol::TCP, &address, 80), 1)
+            })
+            .collect();
+        let policy = testing::policy(&[], true);
+        let text = suggest("vm1", Some(&policy), &seen, 0);
+        let profile = Profile::parse("vm1", None, &text).unwrap();
+        let matches: usize = profile.rules.iter().map(|rule| rule.matches.len()).sum();
+        assert_eq!(matches, seen.len() + 2);
+        let loaded = profile.into();
+        Policy::new(Vec::new(), crate::policy::Dns::Auto, loaded, None, false).unwrap();
+    }
+
+    #[test]
+    fn a_comment_is_carried_over_as_it_is() {
+        let mut policy = testing::policy(&["deny lan"], true);
+        let comment = "a \"quoted\" \\ one, it's \u{e9}\u{202e}\u{ad}";
+        policy.given[0].comment = Some(comment.to_owned());
+        let text = suggest("vm1", Some(&policy), &[], 0);
+        let profile = Profile::parse("vm1", None, &text).unwrap();
+        assert_eq!(profile.rules[0].comment.as_deref(), Some(comment), "{text}");
+    }
+}

@@ -1,0 +1,171 @@
+//! The thread that reads the attempts of a fence while its command runs, and hands the lines to the sinks.
+
+use std::{
+    io::{PipeReader, PipeWriter, Write as _, pipe},
+    os::fd::AsFd as _,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::{reader::Reader, record::Line, writer::Writer};
+use crate::{base::say::say, kernel::Counts};
+
+/// How often what was counted is summed up.
+const TICK: Duration = Duration::from_secs(1);
+
+/// After an error, how long before anything is tried again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A word to the thread: to open the sinks' files anew. When there is nobody to say it any more, it ends.
+const REOPEN: u8 = b'r';
+
+/// The thread, as the supervisor sees it.
+pub struct Auditor {
+    words: PipeWriter,
+    thread: JoinHandle<Ended>,
+}
+
+/// What is left to say when all is told.
+pub struct Ended {
+    /// What the kernel counted.
+    pub counts: Counts,
+    /// Of how many attempts each sink tells, by its name.
+    pub told: Vec<(String, u64)>,
+}
+
+impl Auditor {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// If there can be no thread.
+    pub fn start(reader: Reader, writers: Vec<Writer>) -> Result<Self> {
+        let (heard, words) = pipe().context("cannot make a pipe")?;
+        let worker = Worker {
+            reader,
+            writers,
+            heard,
+        };
+        let thread = thread::Builder::new()
+            .name("qfence-audit".into())
+            .spawn(move || worker.run())
+            .context("cannot start the thread that reads the attempts")?;
+        Ok(Self { words, thread })
+    }
+
+    /// Has the files of the sinks opened anew.
+    pub fn reopen(&mut self) {
+        if let Err(error) = self.words.write_all(&[REOPEN]) {
+            say(format_args!("cannot have the logs opened anew: {error}"));
+        }
+    }
+
+    /// Waits until all that was tried up to now is told, and the sinks have it or take nothing any more.
+    ///
+    /// # Errors
+    /// If the thread has failed.
+    pub fn finish(self) -> Result<Ended> {
+        drop(self.words);
+        self.thread
+            .join()
+            .map_err(|_| anyhow!("the thread that reads the attempts has failed"))
+    }
+}
+
+struct Worker {
+    reader: Reader,
+    writers: Vec<Writer>,
+    heard: PipeReader,
+}
+
+impl Worker {
+    fn run(mut self) -> Ended {
+        let mut next = Instant::now() + TICK;
+        loop {
+            match self.wait(next) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    say(format_args!("error: {error:#}"));
+                    thread::sleep(PAUSE);
+                }
+            }
+            self.events();
+            if Instant::now() >= next {
+                self.summarize();
+                next = Instant::now() + TICK;
+            }
+        }
+        self.events();
+        self.summarize();
+        let counts = self.reader.counts().unwrap_or_else(|error| {
+            say(format_args!("error: {error:#}"));
+            Counts::default()
+        });
+        let close = |writer: Writer| (writer.name().to_owned(), writer.close());
+        Ended {
+            counts,
+            told: self.writers.into_iter().map(close).collect(),
+        }
+    }
+
+    /// Waits for events, a word, or the time; false when nobody is there any more to say one.
+    fn wait(&mut self, until: Instant) -> Result<bool> {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left + Duration::from_millis(1))?;
+        let mut polled = [
+            PollFd::new(self.reader.attempts().as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.heard.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut polled, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(errno).context("cannot wait for attempts"),
+        }
+        let [_, words] = polled;
+        let said = words.revents().unwrap_or(PollFlags::empty());
+        if said.contains(PollFlags::POLLIN) {
+            return self.hear();
+        }
+        Ok(!said.contains(PollFlags::POLLHUP))
+    }
+
+    fn hear(&mut self) -> Result<bool> {
+        let mut words = [0; 64];
+        let count =
+            std::io::Read::read(&mut self.heard, &mut words).context("cannot read a pipe")?;
+        if words[..count].contains(&REOPEN) {
+            for writer in &self.writers {
+                writer.reopen();
+            }
+        }
+        Ok(count > 0)
+    }
+
+    fn events(&mut self) {
+        loop {
+            let (lines, more) = self.reader.events();
+            self.hand_out(&lines);
+            if !more {
+                return;
+            }
+        }
+    }
+
+    fn summarize(&mut self) {
+        match self.reader.summarize() {
+            Ok(lines) => self.hand_out(&lines),
+            Err(error) => say(format_args!("error: {error:#}")),
+        }
+    }
+
+    fn hand_out(&mut self, lines: &[Arc<Line>]) {
+        for line in lines {
+            for writer in &mut self.writers {
+                writer.write(line);
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Which lines of a record somebody asks for.
+
+use std::str::FromStr;
+
+use anyhow::{Context, Result};
+use jiff::{SignedDuration, Timestamp};
+use qfence_common::{Action, Path, Protocol};
+
+use super::record::{Attempt, Body, Line};
+use crate::{
+    compile::{Compiled, compile},
+    policy::{
+        Numbered, Sets, given_default,
+        protocol::protocol_number,
+        rule::{Match, Rule, Source},
+    },
+    record::what::What,
+};
+
+/// The moment from which on lines are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Since(Timestamp);
+
+impl FromStr for Since {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(time) = text.parse() {
+            return Ok(Self(time));
+        }
+        let ago: SignedDuration = text.parse().map_err(|_| {
+            "give a moment such as 2026-01-31T12:00:00Z, or how long ago: 90s, 10m, 2h".to_owned()
+        })?;
+        Timestamp::now()
+            .checked_sub(ago.abs())
+            .map(Self)
+            .map_err(|error| error.to_string())
+    }
+}
+
+/// What is asked for.
+#[derive(Debug, Default)]
+pub struct Filter {
+    since: Option<Since>,
+    destination: Option<Compiled>,
+}
+
+impl Filter {
+    /// Lines since a moment, and attempts to reach a destination, by the members that sets have.
+    ///
+    /// # Errors
+    /// If the destination does not fit into a policy.
+    pub fn new(since: Option<Since>, destination: Option<&Match>, sets: &Sets) -> Result<Self> {
+        let compiled = |of: &Match| {
+            let wanted = Rule {
+                action: Action::Allow,
+                matches: vec![of.clone()],
+                comment: None,
+                source: Source::Flag {
+                    text: format!("--dest {of}"),
+                },
+            };
+            let rules = [(1, wanted), (0, given_default(Action::Deny))];
+            let rules = rules.map(|(number, rule)| Numbered { number, rule });
+            compile(&rules, sets, false).context("--dest")
+        };
+        Ok(Self {
+            since,
+            destination: destination.map(compiled).transpose()?,
+        })
+    }
+
+    /// Whether a line is asked for.
+    #[must_use]
+    pub fn wants(&self, line: &Line) -> bool {
+        if self.since.is_some_and(|Since(since)| line.time < since) {
+            return false;
+        }
+        let Some(destination) = &self.destination else {
+            return true;
+        };
+        match &line.body {
+            Body::Attempt(attempt) | Body::Repeats(attempt) => is_to(attempt, destination),
+            // What these were of is not known.
+            Body::Folded { .. } | Body::Lost | Body::Dropped => true,
+        }
+    }
+}
+
+fn is_to(attempt: &Attempt, compiled: &Compiled) -> bool {
+    let What::Destination {
+        protocol,
+        destination,
+        port,
+    } = &attempt.what
+    else {
+        return false;
+    };
+    let (Some(protocol), Ok(port)) = (protocol_number(protocol), u16::try_from(*port)) else {
+        return false;
+    };
+    let addresses = [Some(*destination), attempt.dialled];
+    addresses.into_iter().flatten().any(|address| {
+        let verdict = compiled.decide(Path::Address, Protocol(protocol), address, port);
+        verdict.action() == Action::Allow
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use qfence_common::{Hook, address::from_v4};
+
+    use super::*;
+    use crate::record::record::tests::line;
+
+    fn wants(since: Option<&str>, destination: Option<&str>, line: &Line) -> bool {
+        let since = since.map(|text| text.parse().unwrap());
+        let destination = destination.map(|text| text.parse().unwrap());
+        Filter::new(since, destination.as_ref(), &Sets::default())
+            .unwrap()
+            .wants(line)
+    }
+
+    #[test]
+    fn destinations_are_those_of_the_rule_grammar() {
+        let loopback = line(Hook::Connect4, from_v4([127, 0, 0, 1]), 6, 22, 1);
+        for (of, wanted) in [
+            ("127.0.0.1", true),
+            ("127.0.0.0/8", true),
+            ("tcp:127.0.0.1:20-30", true),
+            ("loopback", true),
+            ("udp:127.0.0.1", false),
+            ("127.0.0.1:23", false),
+            ("[::1]", false),
+            ("lan", false),
+        ] {
+            assert_eq!(wants(None, Some(of), &loopback), wanted, "{of}");
+        }
+        let mut dialled = loopback.clone();
+        if let Body::Attempt(attempt) = &mut dialled.body {
+            attempt.dialled = Some([10, 0, 2, 2].into());
+        }
+        assert!(wants(None, Some("10.0.2.2:22"), &dialled));
+        let lost = Line {
+            body: Body::Lost,
+            ..loopback
+        };
+        assert!(wants(None, Some("lan"), &lost));
+    }
+
+    #[test]
+    fn a_moment_is_one_or_how_long_ago() {
+        let line = line(Hook::Connect4, from_v4([127, 0, 0, 1]), 6, 22, 1);
+        assert!(wants(Some("1970-01-01T00:00:01Z"), None, &line));
+        assert!(!wants(Some("1970-01-01T00:00:02Z"), None, &line));
+        assert!(!wants(Some("10m"), None, &line));
+        let now = Line {
+            time: Timestamp::now(),
+            ..line
+        };
+        assert!(wants(Some("10m"), None, &now));
+        assert!("yesterday".parse::<Since>().is_err());
+    }
+}

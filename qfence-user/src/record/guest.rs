@@ -1,0 +1,207 @@
+//! The QEMU that a command starts: which process it is, and which of its flows are its guest's.
+//!
+//! A process may call itself what it likes, and its executable too can be another than it seems. So `dialled` is said
+//! of the process that qfence itself has started; of others only where the command has a QEMU behind a wrapper, or one
+//! that has left for the background, and then by the file.
+
+use std::{net::IpAddr, path::Path};
+
+use qfence_common::{Hook, Kind, Origin, event::GUEST};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    proc::{Directory, ProcessId, Stat},
+    stats::Stats,
+};
+use crate::qemu::{
+    programs::FileId,
+    slirp::{self, Guest},
+};
+
+/// `IPPROTO_TCP`.
+const TCP: u32 = 6;
+/// `IPPROTO_UDP`.
+const UDP: u32 = 17;
+/// The port of nameservers.
+const DNS: u32 = 53;
+
+/// A QEMU that a command starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Qemu {
+    /// Its guest's networks.
+    pub guest: Guest,
+    /// Whether it is the command itself, without a wrapper such as `nice`.
+    pub is_command: bool,
+    /// The file of the QEMU that the command names, if it was found.
+    pub file: Option<FileId>,
+    /// The process that qfence has started, once it has.
+    pub process: Option<ProcessId>,
+}
+
+impl Qemu {
+    /// Whether a process of the fence is this QEMU.
+    pub(super) fn is(
+        &self,
+        command: Option<ProcessId>,
+        proc: &Path,
+        stats: &Stats,
+        process: &Stat,
+        executable: &Path,
+    ) -> bool {
+        let Some(command) = command else {
+            return false;
+        };
+        let executable_file = |pid| Directory::new(proc, pid).running(pid).executable_file();
+        let is_file = || self.file.is_some() && executable_file(process.id.pid) == self.file;
+        if process.id == command {
+            // A wrapper that is a script (`kvm`) executes another file: for the command itself its name does.
+            return if self.is_command {
+                slirp::is_qemu(executable)
+            } else {
+                is_file()
+            };
+        }
+        let has_command_ended = || {
+            let now = stats.of(command.pid);
+            now.is_none_or(|now| now.id != command || now.has_ended)
+        };
+        // A wrapper that has become the QEMU makes no other.
+        let is_wrapper = || executable_file(command.pid) != self.file;
+        let is_wrapped = || !self.is_command && process.parent == command.pid && is_wrapper();
+        (has_command_ended() || is_wrapped()) && is_file()
+    }
+}
+
+/// The address that the guest dialled, if an attempt of its QEMU's was the guest's.
+pub(super) fn dialled(
+    guest: &Guest,
+    kind: &Kind,
+    origin: &Origin,
+    destination: IpAddr,
+) -> Option<IpAddr> {
+    let is_guests = match kind.protocol {
+        TCP => origin.flags & GUEST != 0,
+        // libslirp sends datagrams without connecting, and QEMU connects its own sockets but for some networks.
+        UDP => {
+            let hook = Hook::from_number(kind.hook);
+            matches!(hook, Some(Hook::Sendmsg4 | Hook::Sendmsg6)) && !guest.datagrams_are_qemus
+        }
+        _ => false,
+    };
+    // What the guest calls its nameserver may lead to the loopback address as well.
+    if is_guests && kind.port != DNS {
+        guest.dialled(destination)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, net::Ipv4Addr, os::unix::fs::symlink};
+
+    use qfence_common::address::from_v4;
+
+    use super::*;
+    use crate::record::record::tests::seen;
+
+    fn guest(datagrams_are_qemus: bool) -> Guest {
+        Guest {
+            datagrams_are_qemus,
+            ..Guest::of(&[])
+        }
+    }
+
+    #[test]
+    fn only_flows_of_the_guests_were_dialled() {
+        for (hook, protocol, port, flags, own, says) in [
+            (Hook::Connect4, TCP, 22, GUEST, false, true),
+            (Hook::Egress, TCP, 22, GUEST, false, true),
+            (Hook::Connect4, TCP, 22, GUEST, true, true),
+            (Hook::Connect4, TCP, 22, 0, false, false),
+            (Hook::Sendmsg4, UDP, 22, 0, false, true),
+            (Hook::Sendmsg4, UDP, 22, 0, true, false),
+            (Hook::Connect4, UDP, 22, 0, false, false),
+            (Hook::Egress, UDP, 22, 0, false, false),
+            (Hook::Sendmsg4, UDP, 53, 0, false, false),
+            (Hook::Egress, 1, 0, 0, false, false),
+        ] {
+            let (kind, mut origin) = seen(hook, from_v4([127, 0, 0, 1]), protocol, port, 1);
+            origin.flags = flags;
+            let address = dialled(&guest(own), &kind, &origin, Ipv4Addr::LOCALHOST.into());
+            let expected = says.then_some(Ipv4Addr::new(10, 0, 2, 2).into());
+            assert_eq!(
+                address, expected,
+                "{hook:?} {protocol} {port} {flags} {own}"
+            );
+        }
+    }
+
+    /// A /proc with processes of these numbers, states, parents, and executables.
+    fn proc(processes: &[(u32, &str, u32, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (pid, state, parent, file) in processes {
+            let own = dir.path().join(format!("{pid}/task/{pid}"));
+            fs::create_dir_all(&own).unwrap();
+            let zeros = "0 ".repeat(15);
+            // Z is one that has ended, z one whose first thread has, and others have not.
+            let threads = 1 + u32::from(*state == "z");
+            let state = state.to_uppercase();
+            let stat = format!(
+                "{pid} (x) {state} {parent} {zeros}{threads} 0 {} 0\n",
+                pid * 10
+            );
+            fs::write(own.join("stat"), stat).unwrap();
+            let file = dir.path().join(file);
+            fs::write(&file, "").unwrap();
+            symlink(file, own.join("exe")).unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn it_is_the_process_that_was_started_or_one_of_its_file_where_another_must_be() {
+        const QEMU: &str = "qemu-system-x86_64";
+        for (is_command, processes, pid, is) in [
+            // The command itself, whatever file a script has executed; and no other.
+            (true, [(4, "S", 1, QEMU), (5, "S", 4, QEMU)], 4, true),
+            (true, [(4, "S", 1, "kvm"), (5, "S", 4, QEMU)], 4, true),
+            (true, [(4, "S", 1, "sh"), (5, "S", 4, QEMU)], 4, false),
+            (true, [(4, "S", 1, QEMU), (5, "S", 4, QEMU)], 5, false),
+            (true, [(4, "S", 1, QEMU), (5, "S", 1, QEMU)], 5, false),
+            // In the background.
+            (true, [(4, "Z", 1, QEMU), (5, "S", 1, QEMU)], 5, true),
+            (true, [(3, "S", 1, QEMU), (5, "S", 1, QEMU)], 5, true),
+            (true, [(4, "Z", 1, QEMU), (5, "S", 1, "kvm")], 5, false),
+            (true, [(4, "z", 1, QEMU), (5, "S", 1, QEMU)], 5, false),
+            (true, [(4, "z", 1, QEMU), (5, "S", 1, QEMU)], 4, true),
+            // Behind a wrapper, which executes it, or makes a process for it.
+            (false, [(4, "S", 1, QEMU), (5, "S", 4, QEMU)], 4, true),
+            (false, [(4, "S", 1, "nice"), (5, "S", 4, QEMU)], 4, false),
+            (false, [(4, "S", 1, QEMU), (5, "S", 4, QEMU)], 5, false),
+            (false, [(4, "S", 1, "strace"), (5, "S", 4, QEMU)], 5, true),
+            (false, [(4, "S", 1, "strace"), (5, "S", 4, "kvm")], 5, false),
+            (false, [(4, "S", 1, "strace"), (5, "S", 9, QEMU)], 5, false),
+        ] {
+            let proc = proc(&processes);
+            let file = FileId::of(&proc.path().join(QEMU));
+            let qemu = Qemu {
+                guest: guest(false),
+                is_command,
+                file,
+                process: None,
+            };
+            let command = ProcessId {
+                pid: 4,
+                started: 40,
+            };
+            let stats = Stats::here(proc.path());
+            let directory = Directory::new(proc.path(), pid);
+            let executable = directory.running(pid).executable().unwrap();
+            let stat = directory.stat().unwrap();
+            let found = qemu.is(Some(command), proc.path(), &stats, &stat, &executable);
+            assert_eq!(found, is, "{is_command} {processes:?} {pid}");
+            assert!(!qemu.is(None, proc.path(), &stats, &stat, &executable));
+        }
+    }
+}

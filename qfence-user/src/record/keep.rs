@@ -1,0 +1,289 @@
+//! The record of a fence as it is kept: JSON lines in a file under /run/qfence, and in the one before it. The
+//! last line says how far the record goes, whoever wrote it.
+
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+
+use super::{
+    record::Line,
+    tail::{Piece, Tail},
+};
+use crate::base::files::directory::{Directory, Others};
+
+/// The ending of the files' names.
+const SUFFIX: &str = ".log";
+/// That of the file before.
+const OLD_SUFFIX: &str = ".log.1";
+
+/// When another file is begun, in bytes. /run is memory.
+const FULL: u64 = 256 * 1024;
+
+/// How much of a file's end is looked at for its last line: more than a line has.
+const LONGEST: u64 = 64 * 1024;
+
+/// Where the record of one fence is kept.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    path: PathBuf,
+    old: PathBuf,
+}
+
+impl Kept {
+    /// The record of the fence `name` in the directory of descriptions.
+    #[must_use]
+    pub fn new(run: &Path, name: &str) -> Self {
+        Self {
+            path: run.join(format!("{name}{SUFFIX}")),
+            old: run.join(format!("{name}{OLD_SUFFIX}")),
+        }
+    }
+
+    /// The file that is written to.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file before it.
+    #[must_use]
+    pub fn old_path(&self) -> &Path {
+        &self.old
+    }
+
+    /// The lines there are, oldest first. What is half written, or none of this version's, is left out.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn lines(&self) -> Result<Vec<Line>> {
+        let pieces = Tail::new(self.clone()).read()?.into_iter();
+        let line = |piece| match piece {
+            Piece::Line(line) => Some(*line),
+            Piece::Gap(_) => None,
+        };
+        Ok(pieces.filter_map(line).collect())
+    }
+
+    /// Removes it.
+    ///
+    /// # Errors
+    /// What unlink fails with; that it is gone already is no error.
+    pub fn remove(&self) -> Result<()> {
+        let Some(directory) = Directory::trusted(self.run(), Others::Read)? else {
+            return Ok(());
+        };
+        for path in [&self.path, &self.old] {
+            directory
+                .remove(name(path))
+                .with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// The file that is written to, made where it is not there.
+    fn append(&self) -> Result<File> {
+        let directory = Directory::private(self.run(), Others::Read)?;
+        Ok(directory.append(name(&self.path))?)
+    }
+
+    /// Makes the file that is written to the one before.
+    fn turn_over(&self) -> Result<()> {
+        let directory = Directory::private(self.run(), Others::Read)?;
+        Ok(directory.rename(name(&self.path), name(&self.old))?)
+    }
+
+    fn run(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
+    }
+}
+
+fn name(path: &Path) -> &OsStr {
+    path.file_name().unwrap_or_default()
+}
+
+/// Writes the record of one fence. There is one writer: who reads its attempts.
+#[derive(Debug)]
+pub struct Keeper {
+    kept: Kept,
+    file: File,
+    /// How long it is, in whole lines.
+    length: u64,
+    /// Whether nothing else is in it.
+    is_whole: bool,
+}
+
+impl Keeper {
+    /// Goes on with a record; also returns its last line, if there is one.
+    ///
+    /// # Errors
+    /// If the file cannot be opened.
+    pub fn open(kept: Kept) -> Result<(Self, Option<Line>)> {
+        let context = || format!("cannot write {}", kept.path.display());
+        let mut file = kept.append().with_context(context)?;
+        let length = file.seek(SeekFrom::End(0)).with_context(context)?;
+        let end = read_end(&mut file, length).with_context(context)?;
+        let mut last = last_line(&end);
+        if last.is_none() {
+            last = File::open(&kept.old).ok().and_then(|mut old| {
+                let length = old.seek(SeekFrom::End(0)).ok()?;
+                last_line(&read_end(&mut old, length).ok()?)
+            });
+        }
+        let mut keeper = Self {
+            kept,
+            file,
+            // Whoever wrote before was ended within a line: that needs no room, which there may be none of.
+            length: length - half_a_line(&end),
+            is_whole: false,
+        };
+        keeper.cut()?;
+        Ok((keeper, last))
+    }
+
+    /// Adds lines, as a whole or not at all.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn write(&mut self, lines: &str) -> Result<()> {
+        let path = self.kept.path.clone();
+        let context = || format!("cannot write {}", path.display());
+        self.cut()?;
+        if self.length >= FULL {
+            self.kept.turn_over().with_context(context)?;
+            self.file = self.kept.append().with_context(context)?;
+            self.length = 0;
+        }
+        self.is_whole = false;
+        if let Err(error) = self.file.write_all(lines.as_bytes()) {
+            // If this fails, it is tried before the next line.
+            let _ = self.cut();
+            return Err(error).with_context(context);
+        }
+        self.is_whole = true;
+        self.length += lines.len() as u64;
+        Ok(())
+    }
+
+    /// Takes away what was written in part. There is one writer, so that nobody else's is after it.
+    fn cut(&mut self) -> Result<()> {
+        if !self.is_whole {
+            let cut = self.file.set_len(self.length);
+            cut.with_context(|| format!("cannot cut {}", self.kept.path.display()))?;
+            self.is_whole = true;
+        }
+        Ok(())
+    }
+}
+
+/// How long the line is that has no end, in bytes.
+fn half_a_line(end: &[u8]) -> u64 {
+    let lines = end.iter().rposition(|byte| *byte == b'\n');
+    (end.len() - lines.map_or(0, |last| last + 1)) as u64
+}
+
+fn read_end(file: &mut File, length: u64) -> io::Result<Vec<u8>> {
+    file.seek(SeekFrom::Start(length.saturating_sub(LONGEST)))?;
+    let mut end = Vec::new();
+    file.read_to_end(&mut end)?;
+    Ok(end)
+}
+
+fn last_line(end: &[u8]) -> Option<Line> {
+    let mut lines = end.split(|byte| *byte == b'\n').rev();
+    lines.find_map(|line| serde_json::from_slice(line).ok())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::fs;
+
+    use qfence_common::{Hook, address::from_v4};
+
+    use super::*;
+    use crate::record::record::tests::line;
+
+    pub(in crate::record) fn numbered(seq: u64) -> Line {
+        Line {
+            seq,
+            total: seq * 10,
+            ..line(Hook::Connect4, from_v4([127, 0, 0, 1]), 6, 22, 1)
+        }
+    }
+
+    pub(in crate::record) fn write(keeper: &mut Keeper, seq: u64) {
+        let line = numbered(seq).to_json().unwrap();
+        keeper.write(&format!("{line}\n")).unwrap();
+    }
+
+    #[test]
+    fn a_record_is_gone_on_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Kept::new(dir.path(), "my.vm");
+        assert_eq!(kept.lines().unwrap(), []);
+        let (mut keeper, last) = Keeper::open(kept.clone()).unwrap();
+        assert_eq!(last, None);
+        write(&mut keeper, 1);
+        write(&mut keeper, 2);
+        let (_, last) = Keeper::open(kept.clone()).unwrap();
+        assert_eq!(last, Some(numbered(2)));
+        assert_eq!(kept.lines().unwrap(), [numbered(1), numbered(2)]);
+        kept.remove().unwrap();
+        kept.remove().unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_half_written_is_left_out_and_does_not_spoil_the_next_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Kept::new(dir.path(), "vm1");
+        let (mut keeper, _) = Keeper::open(kept.clone()).unwrap();
+        write(&mut keeper, 1);
+        keeper.write(r#"{"v":1,"time":"#).unwrap();
+        let (mut keeper, last) = Keeper::open(kept.clone()).unwrap();
+        assert_eq!(last, Some(numbered(1)));
+        write(&mut keeper, 2);
+        assert_eq!(kept.lines().unwrap(), [numbered(1), numbered(2)]);
+        let text = fs::read_to_string(kept.path()).unwrap();
+        assert_eq!(text.lines().count(), 2);
+        assert_eq!(keeper.length, text.len() as u64);
+    }
+
+    #[test]
+    fn half_a_line_is_found() {
+        for (end, half) in [
+            (&b""[..], 0),
+            (b"x\n", 0),
+            (b"xyz", 3),
+            (b"x\nyz", 2),
+            (b"\n\n", 0),
+        ] {
+            assert_eq!(half_a_line(end), half);
+        }
+    }
+
+    #[test]
+    fn it_is_bounded_and_its_end_is_found_in_the_file_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Kept::new(dir.path(), "vm1");
+        let (mut keeper, _) = Keeper::open(kept.clone()).unwrap();
+        for seq in 1..=2000 {
+            write(&mut keeper, seq);
+        }
+        let sizes = fs::read_dir(dir.path()).unwrap();
+        let size: u64 = sizes
+            .map(|file| file.unwrap().metadata().unwrap().len())
+            .sum();
+        assert!(size < 2 * FULL + LONGEST, "{size}");
+        let lines = kept.lines().unwrap();
+        assert_eq!(lines.last(), Some(&numbered(2000)));
+        assert!(lines.windows(2).all(|pair| pair[1].seq == pair[0].seq + 1));
+        fs::write(kept.path(), "").unwrap();
+        let (_, last) = Keeper::open(kept).unwrap();
+        assert!(last.is_some_and(|line| line.seq > 0));
+    }
+}

@@ -1,0 +1,332 @@
+//! Makes lines of what the kernel has on record: of events at once, of what was counted once a second.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use nix::time::{ClockId, clock_gettime};
+use qfence_common::{Event, Kind, Origin, Repeats, abi};
+
+use super::{
+    budget::Budget,
+    keep::{Keeper, Kept},
+    process::{Process, Processes},
+    record::{Attempt, Body, Line, VERSION, at, boot_time},
+};
+use crate::{
+    base::say::say,
+    kernel::{Attempts, Counts, Maps},
+    record::known::Known,
+};
+
+/// How many events are read before what is made of them is written.
+const BATCH: usize = 64;
+
+/// As many bytes as the ring of events can have, on kernels with large pages too.
+const RING: usize = 64 * 1024;
+
+/// A kind that was not tried for this long is an event again when it is.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+
+/// What is needed to read the attempts of a fence.
+pub struct Sources {
+    /// Where the kernel has them.
+    pub attempts: Attempts,
+    /// Its counters.
+    pub maps: Maps,
+    /// The names of rules.
+    pub names: Known,
+    /// Where the record is kept.
+    pub kept: Kept,
+    /// The processes there are.
+    pub processes: Processes,
+}
+
+/// Reads the attempts of one fence.
+pub struct Reader {
+    attempts: Attempts,
+    maps: Maps,
+    names: Known,
+    processes: Processes,
+    keeper: Keeper,
+    fence: Arc<str>,
+    budget: Budget,
+    /// What is known of the kinds that the kernel counts.
+    kinds: HashMap<Kind, Seen>,
+    folded: Folded,
+    /// The number of the last line, and how many attempts all of them tell of.
+    seq: u64,
+    total: u64,
+    /// The lines that are not handed on yet.
+    lines: Vec<Arc<Line>>,
+    text: String,
+    /// Whether the record could not be written, and that was said.
+    has_failed: bool,
+    /// How many attempts are on lines that could not be written, and not yet said to be missing.
+    unkept: u64,
+}
+
+/// A kind that was tried.
+struct Seen {
+    origin: Origin,
+    last_ns: u64,
+    process: Option<Process>,
+}
+
+/// What there was no room for in a second.
+#[derive(Clone, Copy, Default)]
+struct Folded {
+    lines: u64,
+    attempts: u64,
+}
+
+impl Reader {
+    /// Goes on where the record of a fence ends.
+    ///
+    /// # Errors
+    /// If the record cannot be written.
+    pub fn new(sources: Sources, fence: Arc<str>) -> Result<Self> {
+        let (keeper, last) = Keeper::open(sources.kept)?;
+        sources.processes.prepare();
+        Ok(Self {
+            attempts: sources.attempts,
+            maps: sources.maps,
+            names: sources.names,
+            processes: sources.processes,
+            keeper,
+            fence,
+            budget: Budget::default(),
+            kinds: HashMap::new(),
+            folded: Folded::default(),
+            seq: last.as_ref().map_or(0, |line| line.seq),
+            total: last.as_ref().map_or(0, |line| line.total),
+            lines: Vec::new(),
+            text: String::new(),
+            has_failed: false,
+            unkept: 0,
+        })
+    }
+
+    /// What to wait for until there are events.
+    #[must_use]
+    pub fn attempts(&self) -> &Attempts {
+        &self.attempts
+    }
+
+    /// Reads some events; returns the lines that came of them, and whether there may be more.
+    pub fn events(&mut self) -> (Vec<Arc<Line>>, bool) {
+        let boot_time = boot_time();
+        let mut count = 0;
+        while count < BATCH {
+            match self.attempts.event() {
+                Ok(Some(event)) => self.first(&event, boot_time),
+                Ok(None) => break,
+                Err(error) => say(format_args!("{error:#}")),
+            }
+            count += 1;
+        }
+        (self.hand_on(), count == BATCH)
+    }
+
+    /// Takes what was counted since the last call, which is to be a second ago, and returns the lines that
+    /// came of it. After it all attempts that were counted when it was called are told of.
+    ///
+    /// # Errors
+    /// If the counters cannot be read.
+    pub fn summarize(&mut self) -> Result<Vec<Arc<Line>>> {
+        let counts = self.maps.counts()?;
+        if counts.on_record() != self.total || self.has_forgotten() {
+            self.forget();
+            let known: Vec<_> = self
+                .kinds
+                .iter()
+                .map(|(kind, seen)| (*kind, seen.known()))
+                .collect();
+            let mut counted = self.attempts.take(&known)?;
+            // Their events come before what was counted after them.
+            self.rest_of_events();
+            counted.sort_by_key(|(kind, repeats)| (std::cmp::Reverse(repeats.count), *kind));
+            let boot_time = boot_time();
+            for (kind, repeats) in counted.iter().filter(|(_, repeats)| repeats.count > 0) {
+                self.repeats(kind, repeats, boot_time);
+            }
+            self.fold();
+            let missing = counts.on_record().saturating_sub(self.total);
+            if missing > 0 {
+                self.add(Timestamp::now(), Body::Lost, missing);
+            }
+        }
+        self.budget.renew();
+        Ok(self.hand_on())
+    }
+
+    fn rest_of_events(&mut self) {
+        let boot_time = boot_time();
+        for _ in 0..RING / size_of::<Event>() {
+            match self.attempts.event() {
+                Ok(Some(event)) => self.first(&event, boot_time),
+                Ok(None) => break,
+                Err(error) => say(format_args!("{error:#}")),
+            }
+        }
+    }
+
+    fn first(&mut self, Event { repeats, kind }: &Event, boot_time: Timestamp) {
+        let origin = &repeats.origin;
+        let process = if self.budget.has_event() {
+            let process = self.processes.look_up(kind.pid, origin.tid, origin.boot_ns);
+            let rule = self.names.now().name(kind.rule);
+            let attempt = Attempt::new(kind, origin, rule, &process);
+            self.add(
+                at(boot_time, origin.boot_ns),
+                Body::Attempt(attempt.into()),
+                1,
+            );
+            Some(process)
+        } else {
+            self.folded.lines += 1;
+            self.folded.attempts += 1;
+            None
+        };
+        let seen = Seen {
+            origin: *origin,
+            last_ns: origin.boot_ns,
+            process,
+        };
+        self.kinds.insert(*kind, seen);
+    }
+
+    fn repeats(&mut self, kind: &Kind, repeats: &Repeats, boot_time: Timestamp) {
+        let seen = self.kinds.entry(*kind).or_insert_with(|| Seen {
+            origin: repeats.origin,
+            last_ns: 0,
+            process: None,
+        });
+        seen.last_ns = repeats.last_ns;
+        if !self.budget.has_summary() {
+            self.folded.lines += 1;
+            self.folded.attempts += repeats.count;
+            return;
+        }
+        // The origin is that of the first attempt of its kind; whoever makes more may have become another since.
+        let who = (kind.pid, repeats.origin.tid);
+        let when = (repeats.origin.boot_ns, repeats.last_ns);
+        let process = self.processes.look_again(seen.process.take(), who, when);
+        let rule = self.names.now().name(kind.rule);
+        let attempt = Attempt::new(kind, &repeats.origin, rule, &process);
+        seen.process = Some(process);
+        let time = at(boot_time, repeats.last_ns);
+        self.add(time, Body::Repeats(attempt.into()), repeats.count);
+    }
+
+    fn fold(&mut self) {
+        let Folded { lines, attempts } = std::mem::take(&mut self.folded);
+        if attempts > 0 {
+            self.add(Timestamp::now(), Body::Folded { lines }, attempts);
+        }
+    }
+
+    fn add(&mut self, time: Timestamp, body: Body, count: u64) {
+        self.seq += 1;
+        self.total += count;
+        let line = Line {
+            v: VERSION,
+            time,
+            fence: Arc::clone(&self.fence),
+            seq: self.seq,
+            body,
+            count,
+            total: self.total,
+        };
+        match line.to_json() {
+            Ok(json) => {
+                self.budget.take(json.len());
+                self.text.push_str(&json);
+                self.text.push('\n');
+            }
+            Err(error) => say(format_args!("cannot write a line of the record: {error}")),
+        }
+        self.lines.push(Arc::new(line));
+    }
+
+    /// The lines that came up, which are kept if they can be: the sinks get them all the same.
+    fn hand_on(&mut self) -> Vec<Arc<Line>> {
+        let lines = std::mem::take(&mut self.lines);
+        if let Some(first) = lines.first() {
+            match self.keep(first) {
+                Ok(()) => {
+                    self.has_failed = false;
+                    self.unkept = 0;
+                }
+                Err(error) => {
+                    self.unkept += lines.iter().map(|line| line.count).sum::<u64>();
+                    // Said once, until it works again.
+                    if !self.has_failed {
+                        say(format_args!("error: {error:#}"));
+                        self.has_failed = true;
+                    }
+                }
+            }
+            self.text.clear();
+        }
+        lines
+    }
+
+    /// Writes the lines that came up, of which this is the first, and before it how much is missing.
+    fn keep(&mut self, first: &Line) -> Result<()> {
+        if self.unkept > 0 {
+            let missing = first.dropped_before(self.unkept).to_json()?;
+            self.text.insert_str(0, &format!("{missing}\n"));
+        }
+        self.keeper.write(&self.text)
+    }
+
+    fn has_forgotten(&self) -> bool {
+        let now = since_boot();
+        self.kinds.values().any(|seen| seen.is_old(now))
+    }
+
+    /// Forgets kinds that were not tried for long; if there are many, those that were not just now.
+    fn forget(&mut self) {
+        let now = since_boot();
+        self.kinds.retain(|_, seen| !seen.is_old(now));
+        if self.kinds.len() > abi::KINDS as usize / 2 {
+            let recently = Duration::from_secs(2).as_nanos();
+            self.kinds
+                .retain(|_, seen| u128::from(now.saturating_sub(seen.last_ns)) < recently);
+        }
+        if self.kinds.len() > abi::KINDS as usize / 2 {
+            self.kinds.clear();
+        }
+    }
+
+    /// The counters of the fence.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn counts(&self) -> Result<Counts> {
+        self.maps.counts().context("cannot read the counters")
+    }
+}
+
+impl Seen {
+    fn known(&self) -> Repeats {
+        Repeats {
+            count: 0,
+            last_ns: self.last_ns,
+            origin: self.origin,
+        }
+    }
+
+    fn is_old(&self, now: u64) -> bool {
+        u128::from(now.saturating_sub(self.last_ns)) > FORGOTTEN.as_nanos()
+    }
+}
+
+/// Nanoseconds since boot.
+fn since_boot() -> u64 {
+    clock_gettime(ClockId::CLOCK_BOOTTIME)
+        .ok()
+        .and_then(|time| u64::try_from(Duration::from(time).as_nanos()).ok())
+        .unwrap_or(0)
+}

@@ -1,0 +1,383 @@
+//! Reads the record of a fence from where it was read last, across the files that it is kept in, and notices what of
+//! it is gone.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io::{self, Read as _, Seek as _, SeekFrom},
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+};
+
+use anyhow::{Context as _, Result};
+
+use super::{
+    keep::Kept,
+    record::{Body, Line},
+};
+
+/// How much is read at once, in bytes.
+const CHUNK: usize = 64 * 1024;
+
+/// More than a line has, in bytes. What is longer is none.
+const LONGEST: usize = 64 * 1024;
+
+/// How often the files are opened anew if another one is begun meanwhile. It takes seconds to fill one.
+const TRIES: usize = 8;
+
+/// Something of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// A line.
+    Line(Box<Line>),
+    /// Lines that were there, and are not any more.
+    Gap(Gap),
+}
+
+/// What is missing between two lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// How many lines.
+    pub lines: u64,
+    /// How many attempts they told of.
+    pub attempts: u64,
+}
+
+/// How far a record was read.
+#[derive(Debug)]
+pub struct Tail {
+    kept: Kept,
+    /// The file that is read, wherever it is by now.
+    file: Option<File>,
+    /// What was read of a line, up to its end.
+    begun: Vec<u8>,
+    /// Whether that is too long to be one.
+    is_overlong: bool,
+    /// The number of the last line, and how many attempts all up to it tell of.
+    last: Option<(u64, u64)>,
+}
+
+impl Tail {
+    /// Begins with the first line there is.
+    #[must_use]
+    pub fn new(kept: Kept) -> Self {
+        Self {
+            kept,
+            file: None,
+            begun: Vec::new(),
+            is_overlong: false,
+            last: None,
+        }
+    }
+
+    /// What has come since the last call, oldest first. What is half written comes when it is whole; what is none of
+    /// this version's lines is left out.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn read(&mut self) -> Result<Vec<Piece>> {
+        let mut pieces = Vec::new();
+        let current = open(self.kept.path())?;
+        let (was, is) = (inode(self.file.as_ref())?, inode(current.as_ref())?);
+        if was.is_some() && (is == was || is.is_none()) {
+            // Between the renaming of one file and the making of the next there is none.
+            self.read_on(&mut pieces)?;
+            return Ok(pieces);
+        }
+        // What was read up to now gets no more lines, but may have some that were not read yet.
+        self.read_on(&mut pieces)?;
+        for file in self.files()? {
+            if inode(Some(&file))? != was {
+                self.begun.clear();
+                self.is_overlong = false;
+                self.file = Some(file);
+                self.read_on(&mut pieces)?;
+            }
+        }
+        Ok(pieces)
+    }
+
+    /// The files there are, the older first.
+    fn files(&self) -> Result<VecDeque<File>> {
+        let mut files = VecDeque::new();
+        for _ in 0..TRIES {
+            let current = open(self.kept.path())?;
+            let before = open(self.kept.old_path())?;
+            let again = open(self.kept.path())?;
+            let is_settled = inode(current.as_ref())? == inode(again.as_ref())?;
+            files = before.into_iter().chain(current).collect();
+            if is_settled {
+                break;
+            }
+        }
+        Ok(files)
+    }
+
+    /// Reads to the end of the file.
+    fn read_on(&mut self, pieces: &mut Vec<Piece>) -> Result<()> {
+        let Some(mut file) = self.file.take() else {
+            return Ok(());
+        };
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            let count = match file.read(&mut chunk) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read.with_context(|| self.cannot_read())?,
+            };
+            self.take(&chunk[..count], pieces);
+            if count < chunk.len() {
+                break;
+            }
+        }
+        // A line that has no end may be cut off again, by a writer that found no room for the rest (`keep.rs`).
+        let begun = i64::try_from(std::mem::take(&mut self.begun).len())?;
+        if begun > 0 {
+            let back = file.seek(SeekFrom::Current(-begun));
+            back.with_context(|| self.cannot_read())?;
+        }
+        self.file = Some(file);
+        Ok(())
+    }
+
+    fn take(&mut self, bytes: &[u8], pieces: &mut Vec<Piece>) {
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            if self.begun.len() + part.len() > LONGEST {
+                self.begun.clear();
+                self.is_overlong = true;
+            }
+            if !self.is_overlong {
+                self.begun.extend_from_slice(part);
+            }
+            if part.ends_with(b"\n") {
+                self.take_line(pieces);
+                self.begun.clear();
+                self.is_overlong = false;
+            }
+        }
+    }
+
+    fn take_line(&mut self, pieces: &mut Vec<Piece>) {
+        let Ok(line) = serde_json::from_slice::<Line>(&self.begun) else {
+            return;
+        };
+        if let Some((seq, total)) = self.last {
+            // A file that was begun anew meanwhile may be read twice.
+            if line.seq <= seq {
+                return;
+            }
+            let lines = line.seq - seq - 1;
+            let before = line.total.saturating_sub(line.count);
+            let attempts = before.saturating_sub(total);
+            // A line that says how many attempts are missing stands for the lines that they were on.
+            if lines > 0 && (attempts > 0 || line.body != Body::Dropped) {
+                pieces.push(Piece::Gap(Gap { lines, attempts }));
+            }
+        }
+        self.last = Some((line.seq, line.total));
+        pieces.push(Piece::Line(line.into()));
+    }
+
+    fn cannot_read(&self) -> String {
+        format!("cannot read {}", self.kept.path().display())
+    }
+}
+
+/// `None` for what is not there.
+fn open(path: &Path) -> Result<Option<File>> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened
+            .map(Some)
+            .with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// The inode of a file, which is no other's as long as the file is open.
+fn inode(file: Option<&File>) -> Result<Option<u64>> {
+    let metadata = file.map(File::metadata).transpose();
+    let metadata = metadata.context("cannot look at the record")?;
+    Ok(metadata.map(|metadata| metadata.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::record::keep::{
+        Keeper,
+        tests::{numbered, write},
+    };
+
+    /// The numbers of lines, and gaps.
+    fn read(tail: &mut Tail) -> Vec<Result<u64, Gap>> {
+        let pieces = tail.read().unwrap();
+        let number = |piece| match piece {
+            Piece::Line(line) => Ok(line.seq),
+            Piece::Gap(gap) => Err(gap),
+        };
+        pieces.into_iter().map(number).collect()
+    }
+
+    fn up_to(last: u64, after: u64) -> Vec<Result<u64, Gap>> {
+        (after + 1..=last).map(Ok).collect()
+    }
+
+    struct Scene {
+        kept: Kept,
+        keeper: Keeper,
+        written: u64,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let kept = Kept::new(dir.path(), "vm1");
+            let (keeper, _) = Keeper::open(kept.clone()).unwrap();
+            Self {
+                kept,
+                keeper,
+                written: 0,
+                _dir: dir,
+            }
+        }
+
+        fn write(&mut self) {
+            self.written += 1;
+            write(&mut self.keeper, self.written);
+        }
+
+        /// Writes until another file is begun that many times.
+        fn rotate(&mut self, times: usize) {
+            for _ in 0..times {
+                let file = fs::metadata(self.kept.path()).unwrap().ino();
+                while fs::metadata(self.kept.path()).unwrap().ino() == file {
+                    self.write();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn whoever_keeps_up_misses_nothing_however_often_a_file_is_begun() {
+        let mut scene = Scene::new();
+        let mut tail = Tail::new(scene.kept.clone());
+        assert_eq!(read(&mut tail), []);
+        let mut all = Vec::new();
+        // In steps that go up to a beginning, and beyond it.
+        for step in 1..400 {
+            for _ in 0..step % 30 {
+                scene.write();
+            }
+            all.extend(read(&mut tail));
+        }
+        assert_eq!(all, up_to(scene.written, 0));
+        assert!(scene.written > 3000, "{}", scene.written);
+        assert_eq!(read(&mut tail), []);
+    }
+
+    #[test]
+    fn whoever_sleeps_while_one_file_is_begun_misses_nothing() {
+        let mut scene = Scene::new();
+        let mut tail = Tail::new(scene.kept.clone());
+        let mut seen = 0;
+        for _ in 0..4 {
+            scene.write();
+            assert_eq!(read(&mut tail), up_to(scene.written, seen));
+            seen = scene.written;
+            scene.rotate(1);
+        }
+        // The end of a file that was read, the whole of the next, and the beginning of the one after that.
+        scene.rotate(1);
+        assert_eq!(read(&mut tail), up_to(scene.written, seen));
+    }
+
+    #[test]
+    fn whoever_sleeps_for_longer_is_told_how_much_is_gone() {
+        let mut scene = Scene::new();
+        let mut tail = Tail::new(scene.kept.clone());
+        scene.write();
+        assert_eq!(read(&mut tail), [Ok(1)]);
+        scene.rotate(5);
+        let read = read(&mut tail);
+        let at = read.iter().position(Result::is_err).unwrap();
+        // What it had open it reads to the end, although it is gone from /run.
+        assert_eq!(read[..at], up_to(at as u64 + 1, 1));
+        let Err(gap) = read[at] else { unreachable!() };
+        let next = at as u64 + 2 + gap.lines;
+        assert_eq!(read[at + 1..], up_to(scene.written, next - 1));
+        // Of each line of these it is 10 more: it tells of one, and the others are in no line.
+        assert_eq!(gap.attempts, 10 * (next - 1) - 10 * (at as u64 + 1) + 9);
+        assert_eq!(
+            read.iter().filter(|piece| piece.is_err()).count(),
+            1,
+            "{read:?}"
+        );
+    }
+
+    #[test]
+    fn between_two_files_there_is_nothing_to_be_missed() {
+        let mut scene = Scene::new();
+        let mut tail = Tail::new(scene.kept.clone());
+        scene.write();
+        assert_eq!(read(&mut tail), [Ok(1)]);
+        scene.write();
+        // As the keeper does it, and not yet the second half.
+        fs::rename(scene.kept.path(), scene.kept.old_path()).unwrap();
+        assert_eq!(read(&mut tail), [Ok(2)]);
+        let (mut keeper, _) = Keeper::open(scene.kept.clone()).unwrap();
+        write(&mut keeper, 3);
+        assert_eq!(read(&mut tail), [Ok(3)]);
+        // Who begins in that moment reads what there is, and then the rest.
+        fs::rename(scene.kept.path(), scene.kept.old_path()).unwrap();
+        let mut late = Tail::new(scene.kept.clone());
+        assert_eq!(read(&mut late), [Ok(3)]);
+        let (mut keeper, _) = Keeper::open(scene.kept.clone()).unwrap();
+        write(&mut keeper, 4);
+        assert_eq!(read(&mut late), [Ok(4)]);
+    }
+
+    #[test]
+    fn half_a_line_is_read_when_it_is_whole_and_what_is_too_long_is_none() {
+        let mut scene = Scene::new();
+        let mut tail = Tail::new(scene.kept.clone());
+        let text = numbered(1).to_json().unwrap();
+        let (half, rest) = text.split_at(30);
+        scene.keeper.write(half).unwrap();
+        assert_eq!(read(&mut tail), []);
+        scene.keeper.write(&format!("{rest}\n")).unwrap();
+        assert_eq!(read(&mut tail), [Ok(1)]);
+        scene.keeper.write(&"x".repeat(2 * LONGEST)).unwrap();
+        assert_eq!(read(&mut tail), []);
+        assert!(tail.begun.len() <= LONGEST);
+        scene.keeper.write("\n").unwrap();
+        write(&mut scene.keeper, 2);
+        assert_eq!(read(&mut tail), [Ok(2)]);
+    }
+
+    #[test]
+    fn half_a_line_that_is_cut_off_again_spoils_none() {
+        let mut scene = Scene::new();
+        let mut tail = Tail::new(scene.kept.clone());
+        scene.write();
+        let text = numbered(2).to_json().unwrap();
+        scene.keeper.write(&text[..30]).unwrap();
+        assert_eq!(read(&mut tail), [Ok(1)]);
+        let (mut keeper, _) = Keeper::open(scene.kept.clone()).unwrap();
+        // Attempts of two lines that found no room.
+        let missing = numbered(4).dropped_before(2).to_json().unwrap();
+        keeper.write(&format!("{missing}\n")).unwrap();
+        write(&mut keeper, 4);
+        let pieces = tail.read().unwrap();
+        let [Piece::Gap(gap), Piece::Line(dropped), Piece::Line(line)] = &pieces[..] else {
+            panic!("{pieces:?}");
+        };
+        // These lines tell of one attempt each, of ten that the sum has.
+        assert_eq!(
+            (dropped.body.clone(), dropped.seq, line.seq),
+            (Body::Dropped, 3, 4)
+        );
+        assert_eq!((gap.lines, gap.attempts), (1, 27));
+    }
+}

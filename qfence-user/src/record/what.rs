@@ -1,0 +1,125 @@
+//! What an attempt was of: a destination, a packet, a socket or a device.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+};
+
+use crate::policy::protocol::protocol_name;
+use qfence_common::{Halves, Hook, Kind, device::FORBIDDEN, hook::Subject, verdict};
+use serde::{Deserialize, Serialize};
+
+/// What was tried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum What {
+    /// To reach a destination, or at the hook setsockopt to join a group.
+    Destination {
+        /// The protocol: `tcp`, `udp`, …, or its number.
+        protocol: String,
+        /// The address; a v4-mapped one is shown as IPv4.
+        destination: IpAddr,
+        /// The port; 0 for protocols without.
+        port: u32,
+    },
+    /// To make a socket, or to let one broadcast.
+    Socket {
+        /// Its type: `raw`, `dgram`, …, or its number.
+        socket: String,
+        /// As above.
+        protocol: String,
+    },
+    /// To open a device.
+    Device {
+        /// Its usual path, or its numbers.
+        device: String,
+    },
+    /// To send a packet that could not be understood.
+    Packet {
+        /// `unknown`.
+        protocol: String,
+    },
+}
+
+impl What {
+    /// What a kind of attempts is about.
+    #[must_use]
+    pub fn of(kind: &Kind) -> Self {
+        match Hook::from_number(kind.hook).map(|hook| hook.row().subject) {
+            Some(Subject::Socket) if kind.address == Halves::NONE => Self::Socket {
+                socket: socket_type_name(kind.port),
+                protocol: protocol_name(kind.protocol),
+            },
+            Some(Subject::Device) => Self::Device {
+                device: device_name(kind.protocol, kind.port),
+            },
+            _ if kind.rule == verdict::UNPARSED => Self::Packet {
+                protocol: "unknown".to_owned(),
+            },
+            _ => Self::Destination {
+                protocol: protocol_name(kind.protocol),
+                destination: Ipv6Addr::from(kind.address.address()).to_canonical(),
+                port: kind.port,
+            },
+        }
+    }
+}
+
+impl What {
+    /// The destination's address, if there is one.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Destination { destination, .. } => Some(*destination),
+            _ => None,
+        }
+    }
+
+    /// Another address with the destination's port.
+    #[must_use]
+    pub fn at(&self, address: IpAddr) -> SocketAddr {
+        let port = match self {
+            Self::Destination { port, .. } => u16::try_from(*port).unwrap_or_default(),
+            _ => 0,
+        };
+        SocketAddr::new(address, port)
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Destination {
+                protocol,
+                destination,
+                port,
+            } => {
+                let port = u16::try_from(*port).unwrap_or_default();
+                write!(f, "{protocol} {}", SocketAddr::new(*destination, port))
+            }
+            Self::Packet { protocol } => write!(f, "{protocol} packet"),
+            Self::Socket { socket, protocol } => write!(f, "{protocol} {socket} socket"),
+            Self::Device { device } => write!(f, "device {device}"),
+        }
+    }
+}
+
+/// SOCK_* by what follows the underscore.
+fn socket_type_name(number: u32) -> String {
+    match number {
+        1 => "stream".into(),
+        2 => "dgram".into(),
+        3 => "raw".into(),
+        other => other.to_string(),
+    }
+}
+
+fn device_name(major: u32, minor: u32) -> String {
+    FORBIDDEN
+        .iter()
+        .find(|device| (device.major, device.minor) == (major, minor))
+        .map_or_else(
+            || format!("{major}:{minor}"),
+            |device| device.path.to_owned(),
+        )
+}

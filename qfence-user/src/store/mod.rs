@@ -1,0 +1,270 @@
+//! The policy of a fence as it is kept: a file under /run/qfence, from which it can be compiled anew by
+//! whoever changes it, its supervisor or another command.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, anyhow};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    base::{
+        files::{
+            PRIVATE_FILE,
+            directory::{Directory, Others},
+            staged::{NEW_SUFFIX, Staged},
+        },
+        locks::{self, Exclusive},
+        process::looks::Looks,
+    },
+    kernel::pins,
+    policy::{Policy, Sets},
+};
+
+/// The ending of the files' names.
+const SUFFIX: &str = ".policy";
+
+/// What a policy in force was compiled from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// The rules.
+    pub policy: Policy,
+    /// The members of the sets.
+    pub sets: Sets,
+    /// The network namespace whose addresses these are: the inode of its file in /proc.
+    pub netns: u64,
+    /// How many policies the fence has had, with this one.
+    pub generation: u64,
+}
+
+/// Where the policy of one fence is kept.
+#[derive(Clone, Debug)]
+pub struct Store {
+    run: PathBuf,
+    file: String,
+    path: PathBuf,
+    pins: PathBuf,
+}
+
+/// Keeps others from changing the policy of a fence, as long as this lives.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "held, not used")] Exclusive);
+
+/// Which writing of the file one has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edition {
+    inode: u64,
+    changed: (i64, i64),
+}
+
+impl Store {
+    /// The store of the fence `name` in the directory of descriptions; `pins` is that of its links.
+    #[must_use]
+    pub fn new(run: &Path, name: &str, pins: &Path) -> Self {
+        let file = format!("{name}{SUFFIX}");
+        Self {
+            run: run.to_owned(),
+            path: run.join(&file),
+            file,
+            pins: pins.to_owned(),
+        }
+    }
+
+    /// Waits until nobody else is about to change the policy.
+    ///
+    /// # Errors
+    /// If there is nothing to lock: the fence is gone. Or [`Interrupted`](crate::base::interruptible::Interrupted).
+    pub fn lock(&self) -> Result<Lock> {
+        locks::exclusive_on(self.open()?, &self.pins).map(Lock)
+    }
+
+    /// Locks like [`Store::lock`]; `None` if somebody else is about to change the policy.
+    ///
+    /// # Errors
+    /// As [`Store::lock`].
+    pub fn try_lock(&self) -> Result<Option<Lock>> {
+        match Flock::lock(self.open()?, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(Lock(lock))),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(errno).with_context(|| self.cannot_lock()),
+        }
+    }
+
+    /// Who is about to change the policy, and what is locked, in words.
+    #[must_use]
+    pub fn holder(&self) -> String {
+        let holder = locks::holder_of(&self.pins);
+        let holder = holder.map_or_else(|| "somebody".to_owned(), |pid| Looks::default().name(pid));
+        format!("{holder} has the lock on {}", self.pins.display())
+    }
+
+    /// The directory that is locked.
+    fn open(&self) -> Result<fs::File> {
+        pins::open(&self.pins).with_context(|| self.cannot_lock())
+    }
+
+    fn cannot_lock(&self) -> String {
+        format!("cannot lock {}", self.pins.display())
+    }
+
+    /// What is kept; `None` before the first policy.
+    ///
+    /// # Errors
+    /// If the file cannot be read or understood.
+    pub fn read(&self) -> Result<Option<Stored>> {
+        let text = match fs::read(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read.with_context(|| format!("cannot read {}", self.path.display()))?,
+        };
+        let stored = serde_json::from_slice(&text).map_err(|error| {
+            anyhow!(
+                "{} is no policy of this version of qfence: {error}",
+                self.path.display()
+            )
+        })?;
+        Ok(Some(stored))
+    }
+
+    /// Writes what is to be kept beside what is; [`Pending::keep`] puts it in its place, once it is in
+    /// force.
+    ///
+    /// # Errors
+    /// If it cannot be written; nothing is changed then.
+    pub fn prepare(&self, stored: &Stored) -> Result<Pending> {
+        let text = serde_json::to_vec(stored)?;
+        let directory = Directory::private(&self.run, Others::Read)?;
+        Staged::write(directory, self.file.as_ref(), &text, PRIVATE_FILE).map(Pending)
+    }
+
+    /// Which writing of the file is there now; `None` if there is none.
+    #[must_use]
+    pub fn edition(&self) -> Option<Edition> {
+        let file = fs::metadata(&self.path).ok()?;
+        Some(Edition {
+            inode: file.ino(),
+            changed: (file.ctime(), file.ctime_nsec()),
+        })
+    }
+
+    /// Removes what is kept.
+    ///
+    /// # Errors
+    /// What unlink fails with; that it is gone already is no error.
+    pub fn remove(&self) -> Result<()> {
+        let Some(directory) = Directory::trusted(&self.run, Others::Read)? else {
+            return Ok(());
+        };
+        // The other one is there if whoever wrote it was killed.
+        for file in [&self.file, &format!("{}{NEW_SUFFIX}", self.file)] {
+            directory
+                .remove(file.as_ref())
+                .with_context(|| format!("cannot remove {}", self.run.join(file).display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// A policy that is written, and not yet in its place.
+#[derive(Debug)]
+#[must_use]
+pub struct Pending(Staged);
+
+impl Pending {
+    /// Puts it in its place.
+    ///
+    /// # Errors
+    /// As [`Staged::keep`].
+    pub fn keep(self) -> Result<()> {
+        self.0.keep()
+    }
+}
+
+/// The network namespace of this thread: the inode of its file in /proc.
+///
+/// # Errors
+/// If /proc does not tell.
+pub fn netns() -> Result<u64> {
+    let path = "/proc/thread-self/ns/net";
+    let file = fs::metadata(path).with_context(|| format!("cannot look at {path}"))?;
+    Ok(file.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::testing;
+
+    /// A store of a fence, and the directory of its pins.
+    fn store(dir: &Path, name: &str) -> (Store, PathBuf) {
+        let pins = pins::Pins::new(dir);
+        fs::create_dir(dir.join("qfence")).unwrap();
+        pins.create(name).unwrap();
+        let (run, pins) = (dir.join("run"), pins.directory(name));
+        Directory::make_private(&run).unwrap();
+        (Store::new(&run, name, &pins), pins)
+    }
+
+    fn stored(monitor: bool) -> Stored {
+        Stored {
+            policy: testing::policy(&["allow tcp:[2001:db8::1]:80,443"], monitor),
+            sets: Sets::default(),
+            netns: 7,
+            generation: 1,
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_read_and_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = store(dir.path(), "my.vm");
+        assert_eq!(store.read().unwrap(), None);
+        store.prepare(&stored(false)).unwrap().keep().unwrap();
+        assert_eq!(store.read().unwrap(), Some(stored(false)));
+        store.remove().unwrap();
+        store.remove().unwrap();
+        assert_eq!(store.read().unwrap(), None);
+        assert_eq!(fs::read_dir(dir.path().join("run")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_prepared_is_not_in_its_place_yet_and_each_writing_is_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = store(dir.path(), "vm1");
+        store.prepare(&stored(false)).unwrap().keep().unwrap();
+        let edition = store.edition();
+        let pending = store.prepare(&stored(true)).unwrap();
+        assert_eq!(store.read().unwrap(), Some(stored(false)));
+        assert_eq!(store.edition(), edition);
+        pending.keep().unwrap();
+        assert_ne!(store.edition(), edition);
+        assert_eq!(store.read().unwrap(), Some(stored(true)));
+    }
+
+    #[test]
+    fn a_file_that_is_no_policy_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = store(dir.path(), "vm1");
+        fs::write(dir.path().join("run/vm1.policy"), "{}").unwrap();
+        let error = store.read().unwrap_err().to_string();
+        assert!(error.contains("vm1.policy is no policy"), "{error}");
+    }
+
+    #[test]
+    fn two_cannot_change_a_policy_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, pins) = store(dir.path(), "vm1");
+        let lock = store.lock().unwrap();
+        assert!(store.try_lock().unwrap().is_none());
+        let file = fs::File::open(pins).unwrap();
+        let (file, _) = Flock::lock(file, FlockArg::LockExclusiveNonblock).unwrap_err();
+        drop(lock);
+        assert!(Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok());
+    }
+}

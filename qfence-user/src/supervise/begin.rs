@@ -1,0 +1,77 @@
+//! Lets the command begin, and listens to signals meanwhile: the file that it executes may lie on a file system that does
+//! not answer.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::time::{sleep, timeout};
+
+use crate::{
+    base::{aside::Aside, interruptible::Interrupted},
+    launch::{
+        child::{Child, StartError, Starting},
+        signals::{Received, Signals},
+    },
+};
+
+/// How long that goes on without a word.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// How long a command that is given up may take to end. Whoever removes its fence waits longer.
+const ENDS_WITHIN: Duration = Duration::from_secs(1);
+
+/// Lets the command begin. After two seconds a line says what is waited for.
+///
+/// # Errors
+/// As [`Starting::go`]. [`Interrupted`] in [`StartError::Failed`] if a signal has ended the start; what does not end then,
+/// stuck in the kernel, is left in the fence. A signal that finds the command begun is for [`Signals::next`].
+pub async fn begin(
+    mut starting: Starting,
+    signals: &mut Signals,
+    aside: &Aside,
+) -> Result<Child, StartError> {
+    starting.open_gate();
+    let Some(received) = wait(&mut starting, signals, aside).await? else {
+        let started = starting.finish();
+        signals.have_begun().context("cannot read signals")?;
+        return started;
+    };
+    starting.give_up();
+    let interrupted = || {
+        let signal = received.ending()?;
+        let what = "for the start of the command".to_owned();
+        Some(anyhow::Error::from(Interrupted { signal, what }))
+    };
+    if timeout(ENDS_WITHIN, starting.done()).await.is_err() {
+        starting.leave();
+        return Err(interrupted().context("no signal")?.into());
+    }
+    match starting.finish() {
+        Err(StartError::GivenUp) => Err(interrupted().context("no signal")?.into()),
+        started => {
+            signals.put_back(received);
+            signals.have_begun().context("cannot read signals")?;
+            started
+        }
+    }
+}
+
+/// Waits until the command has begun, or cannot; the signal if one comes first that is to end the start.
+async fn wait(
+    starting: &mut Starting,
+    signals: &mut Signals,
+    aside: &Aside,
+) -> anyhow::Result<Option<Received>> {
+    let mut told = false;
+    loop {
+        tokio::select! {
+            biased;
+            () = starting.done() => return Ok(None),
+            received = signals.ending() => return received.map(Some).context("cannot read signals"),
+            () = sleep(SILENCE), if !told => {
+                told = true;
+                aside.say("waiting for the command to be executed");
+            }
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Owns NETLINK_SOCK_DIAG (sock_diag(7)): lists the connections of a network namespace, and ends them.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    os::fd::{AsRawFd, BorrowedFd},
+};
+
+use anyhow::{Context, Result, bail};
+use netlink_packet_core::{
+    DefaultNla, Emitable, NLA_F_NESTED, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST,
+    NLMSG_ALIGNTO, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+};
+use netlink_packet_sock_diag::{
+    AF_INET, AF_INET6, SOCK_DIAG_BY_FAMILY, SockDiagDestroy, SockDiagMessage,
+    inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags},
+};
+use netlink_sys::{Socket, SocketAddr as NetlinkAddress, protocols::NETLINK_SOCK_DIAG};
+use qfence_common::Protocol;
+
+use super::Connection;
+use crate::policy::protocol::protocol_name;
+
+/// What is looked for. A socket of IPv6 that speaks IPv4 is one of IPv6 here.
+///
+/// The kernel ends no sockets of UDP-Lite (`udplite_prot` in net/ipv4/udplite.c has no `diag_destroy`).
+pub(super) const KINDS: [(Protocol, u8); 4] = [
+    (Protocol::TCP, AF_INET),
+    (Protocol::TCP, AF_INET6),
+    (Protocol::UDP, AF_INET),
+    (Protocol::UDP, AF_INET6),
+];
+
+/// `INET_DIAG_REQ_SK_BPF_STORAGES` in linux/inet_diag.h, and `SK_DIAG_BPF_STORAGE_REQ_MAP_FD` in
+/// linux/sock_diag.h.
+const REQ_SK_BPF_STORAGES: u16 = 2;
+const REQ_MAP_FD: u16 = 1;
+
+/// How often a list is asked for that changes while it is made.
+const ATTEMPTS: usize = 5;
+
+/// A netlink socket in a network namespace.
+pub(super) struct Diag {
+    socket: Socket,
+}
+
+/// A connection that was found, whoever opened it.
+pub(super) struct Found {
+    pub(super) connection: Connection,
+    pub(super) response: InetResponse,
+}
+
+impl Found {
+    pub(super) fn new(protocol: Protocol, response: InetResponse) -> Self {
+        let id = &response.header.socket_id;
+        let connection = Connection {
+            protocol,
+            local: end(id.source_address, id.source_port),
+            remote: end(id.destination_address, id.destination_port),
+        };
+        Self {
+            connection,
+            response,
+        }
+    }
+
+    /// By what the kernel finds its socket.
+    pub(super) fn id(&self) -> &SocketId {
+        &self.response.header.socket_id
+    }
+
+    /// What the kernel calls its socket, never used twice in a namespace (`__sock_gen_cookie` in
+    /// net/core/sock_diag.c).
+    pub(super) fn cookie(&self) -> [u8; 8] {
+        self.id().cookie
+    }
+}
+
+fn end(address: IpAddr, port: u16) -> SocketAddr {
+    SocketAddr::new(address.to_canonical(), port)
+}
+
+impl Diag {
+    /// A socket in the network namespace of this thread.
+    ///
+    /// # Errors
+    /// If the kernel has no such sockets.
+    pub(super) fn open() -> Result<Self> {
+        let socket = Socket::new(NETLINK_SOCK_DIAG)
+            .context("cannot open a netlink socket (CONFIG_INET_DIAG)")?;
+        Ok(Self { socket })
+    }
+
+    /// All connections of a protocol and family, with what the storage `owners` says of each.
+    ///
+    /// # Errors
+    /// If the kernel does not list them.
+    pub(super) fn dump(
+        &self,
+        protocol: Protocol,
+        family: u8,
+        owners: BorrowedFd<'_>,
+    ) -> Result<Vec<Found>> {
+        let states = if protocol == Protocol::TCP {
+            connected()
+        } else {
+            // What UDP calls its connected sockets.
+            StateFlags::ESTABLISHED
+        };
+        let id = if family == AF_INET {
+            SocketId::new_v4()
+        } else {
+            SocketId::new_v6()
+        };
+        for _ in 0..ATTEMPTS {
+            let request = Dump {
+                request: request(protocol, id.clone(), states.clone()),
+                owners,
+            };
+            let (responses, is_whole) = self.ask(request, NLM_F_DUMP).with_context(|| {
+                format!(
+                    "the kernel does not list the connections of {} (CONFIG_INET_DIAG, \
+                     CONFIG_INET_UDP_DIAG, CAP_BPF)",
+                    protocol_name(protocol.0)
+                )
+            })?;
+            if is_whole {
+                let found = |response| Found::new(protocol, response);
+                return Ok(responses.into_iter().map(found).collect());
+            }
+        }
+        bail!("the kernel's list of connections changes faster than it can be read")
+    }
+
+    /// Ends a connection (`inet_diag_cmd_exact` in net/ipv4/inet_diag.c). Waits for the lock of its socket, whatever
+    /// signal comes (`tcp_abort` in net/ipv4/tcp.c, `udp_abort` in net/ipv4/udp.c).
+    ///
+    /// # Errors
+    /// ENOENT if it is gone; EOPNOTSUPP if this kernel ends no connections.
+    pub(super) fn destroy(&self, protocol: Protocol, id: &SocketId) -> io::Result<()> {
+        let request = request(protocol, id.clone(), StateFlags::all());
+        let destroy = SockDiagDestroy::new(SockDiagMessage::InetRequest(request));
+        self.ask(destroy, NLM_F_ACK).map(drop)
+    }
+
+    /// Sends a request and reads all of the answer; whether that is of one moment.
+    fn ask(
+        &self,
+        request: impl NetlinkSerializable,
+        flags: u16,
+    ) -> io::Result<(Vec<InetResponse>, bool)> {
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | flags;
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request));
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        self.socket.send_to(&bytes, &NetlinkAddress::new(0, 0), 0)?;
+
+        let mut responses = Vec::new();
+        let mut is_whole = true;
+        loop {
+            let (received, _) = self.socket.recv_from_full()?;
+            let mut rest = received.as_slice();
+            while !rest.is_empty() {
+                let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest)
+                    .map_err(|error| io::Error::other(error.to_string()))?;
+                is_whole &= message.header.flags & NLM_F_DUMP_INTR == 0;
+                match message.payload {
+                    NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
+                        responses.push(*response);
+                    }
+                    NetlinkPayload::Done(done) if done.code < 0 => {
+                        return Err(io::Error::from_raw_os_error(-done.code));
+                    }
+                    NetlinkPayload::Error(error) if error.code.is_some() => {
+                        return Err(error.to_io());
+                    }
+                    NetlinkPayload::Done(_) | NetlinkPayload::Error(_) => {
+                        return Ok((responses, is_whole));
+                    }
+                    other => return Err(io::Error::other(format!("an odd answer: {other:?}"))),
+                }
+                let length = message.header.length.next_multiple_of(NLMSG_ALIGNTO.into());
+                rest = usize::try_from(length)
+                    .ok()
+                    .and_then(|length| rest.get(length..))
+                    .unwrap_or_default();
+            }
+        }
+    }
+}
+
+/// Every state of a TCP socket but those in which it has no other end, and that of what remains for a
+/// while of a connection that has ended.
+fn connected() -> StateFlags {
+    StateFlags::all() - StateFlags::LISTEN - StateFlags::CLOSE - StateFlags::TIME_WAIT
+}
+
+/// Nothing is asked for beside what comes unasked: for INFO the kernel waits for the lock of each socket
+/// (`tcp_get_info` in net/ipv4/tcp.c), which a process can keep for as long as it likes.
+fn request(protocol: Protocol, socket_id: SocketId, states: StateFlags) -> InetRequest {
+    InetRequest {
+        family: if socket_id.source_address.is_ipv4() {
+            AF_INET
+        } else {
+            AF_INET6
+        },
+        // Those above 255 are not asked for.
+        protocol: u8::try_from(protocol.0).unwrap_or_default(),
+        extensions: ExtensionFlags::empty(),
+        states,
+        socket_id,
+    }
+}
+
+/// A request for a list, with attributes, which the crate has none of.
+struct Dump<'a> {
+    request: InetRequest,
+    owners: BorrowedFd<'a>,
+}
+
+impl Dump<'_> {
+    fn attributes(&self) -> [DefaultNla; 1] {
+        let fd = self.owners.as_raw_fd().to_ne_bytes().to_vec();
+        let map = DefaultNla::new(REQ_MAP_FD, fd);
+        let mut maps = vec![0; map.buffer_len()];
+        map.emit(&mut maps);
+        [DefaultNla::new(REQ_SK_BPF_STORAGES | NLA_F_NESTED, maps)]
+    }
+}
+
+impl NetlinkSerializable for Dump<'_> {
+    fn message_type(&self) -> u16 {
+        SOCK_DIAG_BY_FAMILY
+    }
+
+    fn buffer_len(&self) -> usize {
+        self.request.buffer_len() + self.attributes().as_slice().buffer_len()
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        let (request, attributes) = buffer.split_at_mut(self.request.buffer_len());
+        self.request.emit(request);
+        self.attributes().as_slice().emit(attributes);
+    }
+}

@@ -1,0 +1,253 @@
+//! The policy in force, which follows the host's addresses and nameservers, and what others change of it.
+
+mod followed;
+
+use std::{
+    future::pending,
+    net::IpAddr,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow};
+use qfence_common::{Action, Path as Way, Protocol};
+
+use crate::{
+    base::aside::Aside,
+    compile::Compiled,
+    kernel::{Kernel, Maps},
+    policy::Policy,
+    store::Store,
+    supervise::trouble::Trouble,
+};
+use followed::Followed;
+
+/// How long somebody else may be about to change the policy without a word. To compile one takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Keeps the kernel's policy true to what it is made from: the supervisor by the programs that it loaded, its
+/// stand-in by their pinned maps.
+pub struct Follower<P = Kernel> {
+    kernel: P,
+    followed: Followed,
+    /// Whether changes of the host's addresses are announced.
+    following: bool,
+    /// Whether the policy in force is up to date, as far as is known.
+    current: bool,
+    /// Since when somebody else is about to change the policy.
+    busy_since: Option<Instant>,
+    said: Said,
+}
+
+/// What is said once as long as it fails.
+#[derive(Default)]
+struct Said {
+    following: Trouble,
+    updating: Trouble,
+    keeping: Trouble,
+    waiting: Trouble,
+}
+
+/// What came of bringing the policy up to date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// Nothing had changed.
+    Same,
+    /// Somebody else is about to change the policy: this is to be tried again.
+    Busy,
+    /// A policy of this many prefixes is in force now.
+    Published {
+        /// How many prefixes lead to the host.
+        host: usize,
+        /// How many nameservers there are.
+        nameservers: usize,
+    },
+}
+
+impl Follower<Kernel> {
+    /// Puts a policy in force for the first time, of the fence whose store this is: `load` makes what it is in force
+    /// in. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// If the members of the sets cannot be read, or what `load` fails with.
+    pub async fn begin(
+        store: Store,
+        policy: Policy,
+        resolv_conf: &Path,
+        load: impl FnOnce(&Compiled) -> Result<Kernel>,
+    ) -> Result<(Self, Update)> {
+        let mut followed = Followed::new(store, policy, resolv_conf)?;
+        let mut kernel = None;
+        let load = |compiled: &Compiled| {
+            kernel = Some(load(compiled)?);
+            Ok(())
+        };
+        let update = followed.renew(load).await?;
+        let mut kernel: Kernel = kernel.context("no policy was made")?;
+        AsMut::<Maps>::as_mut(&mut kernel).beat()?;
+        let follower = Self {
+            kernel,
+            followed,
+            following: true,
+            current: true,
+            busy_since: None,
+            said: Said::default(),
+        };
+        Ok((follower, update))
+    }
+
+    /// The programs.
+    pub fn kernel(&mut self) -> &mut Kernel {
+        &mut self.kernel
+    }
+}
+
+impl Follower<Maps> {
+    /// Follows in the place of the supervisor of the fence whose store this is and whose links are in `pins`. It is
+    /// not up to date before the first [`Follower::tick`]. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// If the policy or the maps are not there, or the host's addresses cannot be followed.
+    pub fn in_place_of_supervisor(store: Store, pins: &Path, resolv_conf: &Path) -> Result<Self> {
+        let kernel = Maps::open(pins)?;
+        let stored = store.read()?.context("the fence has no policy")?;
+        let mut followed = Followed::new(store, stored.policy, resolv_conf)?;
+        followed.sets = Some(stored.sets);
+        followed.generation = stored.generation;
+        Ok(Self {
+            kernel,
+            followed,
+            following: true,
+            current: false,
+            busy_since: None,
+            said: Said::default(),
+        })
+    }
+}
+
+impl<P: AsMut<Maps>> Follower<P> {
+    /// Reads the members of the sets anew, and the rules that others may have changed, and publishes the
+    /// policy if anything is different.
+    ///
+    /// # Errors
+    /// If they cannot be read or published; what was in force before still is.
+    pub async fn update(&mut self) -> Result<Update> {
+        let kernel = &mut self.kernel;
+        self.followed
+            .renew(|compiled| kernel.as_mut().publish(compiled))
+            .await
+    }
+
+    /// Whether a connection to there is refused, by the policy that this process published last.
+    #[must_use]
+    pub fn refuses(&self, address: IpAddr, port: u16) -> bool {
+        let Followed {
+            compiled, policy, ..
+        } = &self.followed;
+        let verdict = compiled.decide(Way::Address, Protocol::TCP, address, port);
+        verdict.action() == Action::Deny && !policy.monitor
+    }
+
+    /// Waits until the members of a set may have changed, or that can no longer be told: for
+    /// [`Follower::keep_up`]. Nothing is lost if it is not awaited to its end.
+    pub(crate) async fn changed(&mut self) -> Result<()> {
+        let followed = &mut self.followed;
+        let routes = async {
+            match self.following {
+                true => followed.routes.changed().await,
+                false => pending().await,
+            }
+        };
+        let resolv_conf = async {
+            match &mut followed.resolv_conf {
+                Some(resolv_conf) => resolv_conf.changed().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            changed = routes => changed,
+            () = resolv_conf => Ok(()),
+        }
+    }
+
+    /// Takes in what [`Follower::changed`] came to. What fails is said, and tried again by [`Follower::tick`].
+    pub(crate) async fn keep_up(&mut self, changed: Result<()>, aside: &mut Aside) {
+        self.following &= aside.report(changed).is_some();
+        self.bring_up_to_date(aside).await;
+    }
+
+    /// To be called once a second: tries again what failed, takes in what others changed, and has the programs
+    /// know that the host's addresses are followed, if they are.
+    pub(crate) async fn tick(&mut self, aside: &mut Aside) {
+        if !self.following {
+            let subscribed = self.followed.subscribe_again();
+            let mended = "the host's addresses are followed again";
+            self.following = self
+                .said
+                .following
+                .report(subscribed, mended, aside)
+                .is_some();
+            self.current = false;
+        }
+        // Others compile by what they find in the store, too: that it is true to the host stays the
+        // affair of this process.
+        let was_changed = self.followed.store.edition() != self.followed.edition;
+        if !self.current || was_changed || self.followed.unkept.is_some() {
+            self.bring_up_to_date(aside).await;
+        }
+        self.beat(aside);
+    }
+
+    /// Looks anew, and publishes in any case: somebody else has followed meanwhile, and it is not known how far
+    /// they came.
+    pub(crate) async fn take_over(&mut self, aside: &mut Aside) {
+        self.followed.doubted = true;
+        self.bring_up_to_date(aside).await;
+        self.beat(aside);
+    }
+
+    async fn bring_up_to_date(&mut self, aside: &mut Aside) {
+        let updated = self.update().await;
+        let updated = updated.context(
+            "the fence does not follow the host's addresses and nameservers; trying again",
+        );
+        let mended = "the fence follows the host's addresses and nameservers again";
+        let updated = self.said.updating.report(updated, mended, aside);
+        self.current = updated.is_some_and(|update| update != Update::Busy);
+        self.report_waiting(updated == Some(Update::Busy), aside);
+        if self.current {
+            let kept = self.followed.why_unkept();
+            let mended = "the policy in force is kept again, for other commands to see";
+            self.said.keeping.report(kept, mended, aside);
+        }
+    }
+
+    /// Says who is about to change the policy, and is not done in time.
+    fn report_waiting(&mut self, is_busy: bool, aside: &mut Aside) {
+        if !is_busy {
+            self.busy_since = None;
+        }
+        let since = is_busy.then(|| *self.busy_since.get_or_insert_with(Instant::now));
+        let waited = match since {
+            Some(since) if since.elapsed() >= PATIENCE => Err(anyhow!(
+                "the fence does not follow the host's addresses and nameservers: {}, which changes the policy, for more \
+                 than {} seconds. If it is stopped, continue or end it",
+                self.followed.store.holder(),
+                PATIENCE.as_secs()
+            )),
+            _ => Ok(()),
+        };
+        let mended = "the fence follows the host's addresses and nameservers again";
+        // It is not over as long as somebody else's turn follows.
+        if waited.is_err() || !is_busy {
+            self.said.waiting.report(waited, mended, aside);
+        }
+    }
+
+    /// Says nothing to the programs while the policy may be out of date: that is what they are to notice.
+    fn beat(&mut self, aside: &mut Aside) {
+        if self.following && self.current {
+            aside.report(self.kernel.as_mut().beat());
+        }
+    }
+}
