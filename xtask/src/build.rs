@@ -6,11 +6,16 @@ use anyhow::{Context as _, Result};
 
 use crate::{ebpf, shell, workspace};
 
+/// Cargo's name of [`Profile::Quick`].
+pub(crate) const QUICK: &str = "checks";
+
 /// How qfence-user is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
-    /// With optimisations.
+    /// With optimisations of the program as a whole, which take minutes: to install, and to measure.
     Release,
+    /// With few optimisations: for a first look, and for tests, whose own programs share the libraries.
+    Quick,
     /// Without.
     Debug,
 }
@@ -20,20 +25,36 @@ pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
     ebpf::build()?;
     let mut cargo = shell::cargo();
     cargo.args(["build", "--package", "qfence-user"]);
-    if profile == Profile::Release {
-        cargo.arg("--release");
-    }
+    cargo.args(profile.cargo());
     shell::run(&mut cargo)?;
     Ok(program(profile))
 }
 
 /// The path of the program, once it is built.
 pub(crate) fn program(profile: Profile) -> PathBuf {
-    let dir = match profile {
-        Profile::Release => "release",
-        Profile::Debug => "debug",
-    };
-    workspace::target().join(dir).join("qfence-user")
+    workspace::target()
+        .join(profile.directory())
+        .join("qfence-user")
+}
+
+impl Profile {
+    /// What cargo is given for it.
+    fn cargo(self) -> &'static [&'static str] {
+        match self {
+            Self::Release => &["--release"],
+            Self::Quick => &["--profile", QUICK],
+            Self::Debug => &[],
+        }
+    }
+
+    /// Where in `target` cargo puts what it builds.
+    fn directory(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Quick => QUICK,
+            Self::Debug => "debug",
+        }
+    }
 }
 
 /// Builds qfence and becomes it, as root.

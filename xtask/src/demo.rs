@@ -25,7 +25,7 @@ pub(crate) fn demo() -> Result<()> {
     report::heading("set up");
     setup::setup()?;
     report::heading("build");
-    let program = build::build(Profile::Release)?;
+    let program = build::build(Profile::Quick)?;
     report::heading("demo");
     if shell::is_root() {
         return compare(&program);

@@ -55,6 +55,9 @@ enum Task {
         /// Run this stage alone.
         #[arg(long, value_enum)]
         only: Option<test::Stage>,
+        /// Try the program as it is installed, whose build takes minutes more.
+        #[arg(long)]
+        release: bool,
         /// Run only the tests whose names contain this.
         filter: Option<String>,
     },
@@ -110,15 +113,28 @@ fn main() -> ExitCode {
 
 fn dispatch(task: Task) -> Result<ExitCode> {
     match task {
-        Task::Vm { command } => return vm::run(command).map(ExitCode::from),
+        Task::Vm { command } => {
+            return vm::run(command, Profile::Release).map(ExitCode::from);
+        }
         Task::Setup => setup::setup(),
         Task::Build(args) => build::build(args.profile()).map(drop),
         Task::Run { args } => build::run(&args),
         Task::Install { prefix } => install::install(&prefix),
-        Task::Test { only, filter } => test::test(only, filter.as_deref()),
+        Task::Test {
+            only,
+            release,
+            filter,
+        } => {
+            let program = if release {
+                Profile::Release
+            } else {
+                Profile::Quick
+            };
+            test::test(only, filter.as_deref(), program)
+        }
         Task::Bench { quick } => bench::bench(quick),
         Task::Demo { built: false } => demo::demo(),
-        Task::Demo { built: true } => demo::compare(&build::program(Profile::Release)),
+        Task::Demo { built: true } => demo::compare(&build::program(Profile::Quick)),
     }
     .map(|()| ExitCode::SUCCESS)
 }

@@ -7,14 +7,11 @@ use clap::ValueEnum;
 use tests::{debian::prometheus, guest::image::image};
 
 use crate::{
-    build::{self, Profile},
+    build::{self, Profile, QUICK},
     ebpf, report,
     report::Seconds,
     setup, shell, vm,
 };
-
-/// The profile of the test programs: see there why it is not that of what they try.
-const PROFILE: &str = "checks";
 
 /// A part of the tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -31,8 +28,8 @@ pub(crate) enum Stage {
     Vm,
 }
 
-/// Runs one stage, or all of them, up to the first that fails.
-pub(crate) fn test(only: Option<Stage>, filter: Option<&str>) -> Result<()> {
+/// Runs one stage, or all of them, up to the first that fails. The program under test is built in a profile of its own.
+pub(crate) fn test(only: Option<Stage>, filter: Option<&str>, program: Profile) -> Result<()> {
     let stages: Vec<_> = match only {
         Some(stage) => vec![stage],
         None => {
@@ -51,8 +48,8 @@ pub(crate) fn test(only: Option<Stage>, filter: Option<&str>) -> Result<()> {
             Stage::Fmt => timed("format", format)?,
             Stage::Clippy => timed("clippy", clippy)?,
             Stage::Unit => timed("unit tests", || unit(filter))?,
-            Stage::E2e => timed("end-to-end tests", || end_to_end(filter))?,
-            Stage::Vm => timed("Debian machine", machine)?,
+            Stage::E2e => timed("end-to-end tests", || end_to_end(filter, program))?,
+            Stage::Vm => timed("Debian machine", || machine(program))?,
         }
     }
     Ok(())
@@ -102,15 +99,15 @@ fn require_component(subcommand: &str, component: &str) -> Result<()> {
 fn unit(filter: Option<&str>) -> Result<()> {
     let mut cargo = shell::cargo();
     // In the profile of the end-to-end tests, so that the libraries are compiled once.
-    cargo.args(["test", "--profile", PROFILE]);
+    cargo.args(["test", "--profile", QUICK]);
     for package in ["qfence-common", "qfence-user", "xtask"] {
         cargo.args(["--package", package]);
     }
     shell::run(cargo.args(filter))
 }
 
-fn end_to_end(filter: Option<&str>) -> Result<()> {
-    let program = build::build(Profile::Release)?;
+fn end_to_end(filter: Option<&str>, program: Profile) -> Result<()> {
+    let program = build::build(program)?;
     report::during(
         "the Linux guest: Debian's cloud kernel, unpacked under target/guest, and busybox",
         image,
@@ -122,7 +119,7 @@ fn end_to_end(filter: Option<&str>) -> Result<()> {
     let mut cargo = shell::cargo();
     // Each failing test program is told, not only the first: a run takes minutes.
     cargo
-        .args(["test", "--profile", PROFILE])
+        .args(["test", "--profile", QUICK])
         .args(["--package", "tests", "--no-fail-fast"])
         .args(filter);
     cargo.env("QFENCE_BIN", program);
@@ -132,8 +129,8 @@ fn end_to_end(filter: Option<&str>) -> Result<()> {
     shell::run(&mut cargo)
 }
 
-fn machine() -> Result<()> {
-    let status = vm::run(Vec::new())?;
+fn machine(program: Profile) -> Result<()> {
+    let status = vm::run(Vec::new(), program)?;
     ensure!(status == 0, "a command in the machine failed: see above");
     Ok(())
 }

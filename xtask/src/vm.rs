@@ -41,8 +41,8 @@ const SILENCE: Duration = Duration::from_secs(600);
 const END: Duration = Duration::from_secs(60);
 
 /// Boots the machine and runs a command in it, or those that show that qfence works there. The
-/// status is that of the first command that fails.
-pub(crate) fn run(command: Vec<OsString>) -> Result<u8> {
+/// status is that of the first command that fails. The program is built in a profile.
+pub(crate) fn run(command: Vec<OsString>, profile: Profile) -> Result<u8> {
     let commands = if command.is_empty() {
         let words = |words: &&[&str]| words.iter().map(OsString::from).collect();
         COMMANDS.iter().map(words).collect()
@@ -52,7 +52,7 @@ pub(crate) fn run(command: Vec<OsString>) -> Result<u8> {
     report::heading("set up");
     install()?;
     report::heading("build");
-    let program = build::build(Profile::Release)?;
+    let program = build::build(profile)?;
     let booted = Booted::boot(&program, &commands)?;
     let status = run_all(&booted.machine, &commands)?;
     booted.machine.await_end(END)?;
