@@ -145,7 +145,7 @@ fn note_broadcaster(socket: *mut bpf_sock) -> bool {
 }
 
 /// Where the value of an option has the group that a socket joins by it, or whose sources it chooses. The filter of
-/// system calls refuses the same options to calls that do not come by here (`child/filter.rs` in `qfence-user`).
+/// system calls refuses the same options to calls that do not come by here (`launch/child/filter/mod.rs` in `qfence-user`).
 #[derive(Clone, Copy)]
 struct Place {
     offset: usize,
