@@ -15,7 +15,7 @@ use crate::{
     judge::{Judgement, PROCEED, REJECT, judge, of_address, reason_against_socket, refused},
     maps::ALLOW_RAW,
     peers,
-    policy::{judges_standing, monitors},
+    policy::{judges_standing, monitors, verdict},
     refuse::{Rest, refuse_packet},
     skb::{Skb, whole_socket},
     socket::{has_connected_elsewhere, is_of_own_connection, is_raw},
@@ -42,10 +42,6 @@ pub(crate) fn judge_egress(ctx: &SkBuffContext) -> i32 {
     };
     let payload = packet.payload;
     let against = reason_against_socket(|| whole_socket(ctx.skb.skb));
-    if payload.continues_tcp() && against.is_none() && !is_ours_to_judge(ctx, payload) {
-        tally_packet(Outcome::Sent, Class::Tcp, false, length);
-        return PROCEED;
-    }
     let path = if is_loopback(ctx) {
         Path::Loopback
     } else {
@@ -57,6 +53,14 @@ pub(crate) fn judge_egress(ctx: &SkBuffContext) -> i32 {
         protocol: payload.protocol(),
         path,
     };
+    if payload.continues_tcp()
+        && against.is_none()
+        && !is_ours_to_judge(ctx)
+        && !carries_on_what_is_denied(ctx, payload, &to)
+    {
+        tally_packet(Outcome::Sent, Class::Tcp, false, length);
+        return PROCEED;
+    }
     let Judgement {
         outcome,
         verdict,
@@ -101,16 +105,22 @@ fn rest(hook: u32, payload: Payload) -> Rest {
 
 /// Whether a TCP segment that opens nothing is judged all the same: one that a raw socket made up, and
 /// one of a connection out of the fence whose peer's address has turned local since: what connected to the
-/// host was let. And one of any connection out of the fence, once the policy has been changed: one that it denies now may
-/// be standing. But the other end is told of the end.
+/// host was let.
 #[inline(always)]
-fn is_ours_to_judge(ctx: &SkBuffContext, payload: Payload) -> bool {
+fn is_ours_to_judge(ctx: &SkBuffContext) -> bool {
     // Asked for each time: the verifier of Linux 6.1 does not follow one pointer through all of this.
     (ALLOW_RAW.load() != 0 && is_raw(whole_socket(ctx.skb.skb)))
         || (is_loopback(ctx) && has_connected_elsewhere(whole_socket(ctx.skb.skb)))
-        || (judges_standing()
-            && !payload.resets_tcp()
-            && is_of_own_connection(whole_socket(ctx.skb.skb)))
+}
+
+/// Whether a TCP segment that opens nothing is of a connection out of the fence that stands, although a change of the
+/// policy denies it. But the other end is told of the end. What goes on is no decision of a rule's, and not counted as one.
+#[inline(always)]
+fn carries_on_what_is_denied(ctx: &SkBuffContext, payload: Payload, to: &Destination) -> bool {
+    judges_standing()
+        && !payload.resets_tcp()
+        && is_of_own_connection(whole_socket(ctx.skb.skb))
+        && verdict(to.path, to.address, to.protocol, to.port).action() == Action::Deny
 }
 
 #[inline(always)]

@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use qfence_common::{
     Halves, Peer,
-    peer::{Arrival, Noted, OWN_FOR_NS, may_answer},
+    peer::{Arrival, Heard, Noted, OWN_FOR_NS},
 };
 
 use crate::{
@@ -97,56 +97,73 @@ fn now_ns() -> u64 {
     unsafe { bpf_ktime_get_boot_ns() }
 }
 
-/// Whether a peer that was just heard of speaks first: in a namespace of the fence's own, all do.
+/// Remembers a peer that has just been heard of, if it speaks first: in a namespace of the fence's own, all do. Without
+/// room the one not heard of for longest is forgotten; if the kernel cannot do even that, this peer is not answered.
 #[inline(always)]
-fn speaks_first(peer: &Peer, now_ns: u64) -> bool {
-    if !is_home(peer.netns) {
+pub(crate) fn remember(peer: &Peer) {
+    let now = now_ns();
+    let known = PEERS.get_ptr_mut(peer);
+    let is_home = is_home(peer.netns);
+    if is_home && is_own(peer, now) {
+        return;
+    }
+    if let Some(heard) = known {
+        // SAFETY: the map's value, aligned and alive as long as the program runs; a word.
+        let before = unsafe { heard.read_volatile() };
+        if Heard(before).is_unasked() {
+            // SAFETY: as above; others see it whole.
+            unsafe { heard.write_volatile(Heard::now(now, true).0) };
+            return;
+        }
+    }
+    let asked = noted(Noted::AskedFrom(peer.local_port));
+    if is_home && is_answer(peer, now, asked.unwrap_or(u64::MAX)) {
+        return;
+    }
+    let heard = Heard::now(now, asked.is_none() || !is_home);
+    let _ = PEERS.insert(peer, heard.0, u64::from(BPF_ANY));
+}
+
+/// Whether what just came from a peer was sent by the fence itself. Nobody is known not to be it without memory for that.
+#[inline(always)]
+fn is_own(peer: &Peer, now_ns: u64) -> bool {
+    let until_ns = noted(Noted::Own(peer.address, peer.port));
+    now_ns < until_ns.map_or(0, |ns| ns.saturating_add(OWN_FOR_NS))
+        || marks().is_none_or(|marks| marks.asked_unnoted != 0)
+}
+
+/// Whether a peer that was just heard of may be answering what the fence asked, from its own port first at `asked_ns`.
+#[inline(always)]
+fn is_answer(peer: &Peer, now_ns: u64, asked_ns: u64) -> bool {
+    if noted(Noted::Asked(peer.port)).is_some() {
         return true;
     }
     // SAFETY: null, or the map's value, aligned and alive as long as the program runs.
     let change = unsafe { CHANGE.get_ptr(0).and_then(|change| change.as_ref()) };
-    if marks().is_none_or(|marks| marks.asked_unnoted != 0)
-        || noted(Noted::Asked(peer.port)).is_some()
-    {
-        return false;
-    }
     let Some(change) = change else {
-        return false;
+        return true;
     };
-    let own_ns = noted(Noted::Own(peer.address, peer.port));
+    let answering = Noted::Answering(peer.address, peer.port);
     let arrival = Arrival {
         now_ns,
-        own_until_ns: own_ns.map_or(0, |ns| ns.saturating_add(OWN_FOR_NS)),
-        asked_ns: noted(Noted::AskedFrom(peer.local_port)).unwrap_or(u64::MAX),
+        asked_ns,
         changed_ns: change.changed_ns,
+        answering_ns: noted(answering).unwrap_or(0),
     };
-    arrival.speaks_first()
-}
-
-/// Remembers a peer that has just been heard of, if it speaks first. Without room the one not heard of for
-/// longest is forgotten; if the kernel cannot do even that, this peer is not answered.
-#[inline(always)]
-pub(crate) fn remember(peer: &Peer) {
-    let now = now_ns();
-    if !speaks_first(peer, now) {
-        return;
+    if arrival.may_be_an_answer() {
+        note(answering, now_ns, true);
+        return true;
     }
-    if let Some(last) = PEERS.get_ptr_mut(peer) {
-        // SAFETY: the map's value, aligned and alive as long as the program runs; a word, which other
-        // CPUs see whole.
-        unsafe { last.write_volatile(now) };
-    } else {
-        let _ = PEERS.insert(peer, now, u64::from(BPF_ANY));
-    }
+    false
 }
 
 /// Whether a peer has been heard of of late.
 #[inline(always)]
 pub(crate) fn spoke_first(peer: &Peer) -> bool {
-    let Some(last) = PEERS.get_ptr(peer) else {
+    let Some(heard) = PEERS.get_ptr(peer) else {
         return false;
     };
-    // SAFETY: as above.
-    let last = unsafe { last.read_volatile() };
-    may_answer(last, now_ns())
+    // SAFETY: the map's value, aligned and alive as long as the program runs; a word.
+    let heard = unsafe { heard.read_volatile() };
+    Heard(heard).may_be_answered(now_ns())
 }

@@ -153,30 +153,32 @@ fn more_peers_than_are_remembered_push_out_the_oldest() -> Result<()> {
         probe::program()?.display()
     ))?;
     assert_eq!(shell.next_line()?, "serving");
+    let answered = |socket: &UdpSocket, text: &[u8]| -> Result<()> {
+        socket.send_to(text, ("127.0.0.1", INSIDE))?;
+        let length = socket.recv(&mut [0; 64]).context("a peer is answered")?;
+        ensure!(length > 0);
+        Ok(())
+    };
+    let ask = |text: &[u8]| -> Result<UdpSocket> {
+        let socket = UdpSocket::bind("127.0.0.1:0")?;
+        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+        answered(&socket, text)?;
+        Ok(socket)
+    };
+    // With the first answer it is noted where the fence sends from.
+    world.host.run(|| ask(b"hello?"))?;
     let maps = maps_bytes(shell.started())?;
     world.host.run(|| {
         let mut last = Vec::new();
         for _ in 0..PEERS {
-            let socket = UdpSocket::bind("127.0.0.1:0")?;
-            socket.set_read_timeout(Some(Duration::from_secs(5)))?;
-            socket.send_to(b"hello?", ("127.0.0.1", INSIDE))?;
-            let length = socket
-                .recv(&mut [0; 64])
-                .context("every peer is answered")?;
-            ensure!(length > 0);
-            last.push(socket);
+            last.push(ask(b"hello?")?);
             if last.len() > 100 {
                 last.remove(0);
             }
         }
         // The latest are remembered still.
-        for socket in last {
-            socket.send_to(b"again?", ("127.0.0.1", INSIDE))?;
-            socket
-                .recv(&mut [0; 64])
-                .context("the latest are answered")?;
-        }
-        Ok(())
+        last.iter()
+            .try_for_each(|socket| answered(socket, b"again?"))
     })?;
     assert_eq!(maps_bytes(shell.started())?, maps);
     assert_eq!(fence.refusals()?, []);

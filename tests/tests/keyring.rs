@@ -26,6 +26,16 @@ if sys.argv[1] == "read":
     into = ctypes.create_string_buffer(64)
     said(libc.syscall(KEYCTL, READ, int(sys.argv[2]), into, 64, 0))
     print(into.value.decode())
+elif sys.argv[1] == "fill":
+    said(libc.syscall(KEYCTL, JOIN, None))
+    owner = int(sys.argv[2])
+    os.setresuid(owner, owner, 0)
+    most = int(open("/proc/sys/kernel/keys/maxkeys").read())
+    made = [libc.syscall(ADD_KEY, b"user", b"%d" % number, b"1", 1, SESSION) for number in range(most + 1)]
+    if min(made) >= 0:
+        sys.exit("the user may have any number of keys")
+    os.setresuid(0, 0, 0)
+    os.execvp(sys.argv[3], sys.argv[3:] + ["/bin/echo", "started"])
 else:
     owner = int(sys.argv[2])
     os.setresuid(owner, owner, 0)
@@ -38,11 +48,16 @@ else:
 
 /// Runs a launcher with a key in the session keyring that `owner` has made; what the program that it starts reads of it.
 fn read(owner: u32, launcher: &[String]) -> Result<tests::run::Ended> {
+    run("make", owner, launcher)
+}
+
+/// Runs a launcher after the program has done something with the keys of `owner`.
+fn run(what: &str, owner: u32, launcher: &[String]) -> Result<tests::run::Ended> {
     let file = tempfile::NamedTempFile::new()?;
     fs::write(file.path(), PROGRAM)?;
     workspace::make_readable(file.path())?;
     let mut command = Command::new("/usr/bin/python3");
-    command.arg(file.path()).args(["make", &owner.to_string()]);
+    command.arg(file.path()).args([what, &owner.to_string()]);
     command.args(launcher);
     without_sudo(&mut command);
     to_end(command)
@@ -93,5 +108,21 @@ fn a_command_starts_that_may_make_no_calls_for_keys() -> Result<()> {
     let fence = fence.with(&["--allow-new-privs"]);
     let ended = to_end(fenced(&fence, &["echo", "ran"]))?;
     assert_eq!(ended.stdout, "ran\n", "{ended:?}");
+    Ok(())
+}
+
+/// An earlier command can have made as many keys as its user may have.
+#[test]
+fn a_user_who_has_all_keys_that_may_be_can_start_a_command() -> Result<()> {
+    // One whom nothing else runs as.
+    const OWNER: u32 = 31_447;
+    let user = format!("{OWNER}:{OWNER}");
+    let fence = Fence::new("quota")?.with(&["--user", &user]);
+    let ended = run("fill", OWNER, &fence.launcher())?;
+    assert_eq!(
+        (ended.code(), &*ended.stdout),
+        (Some(0), "started\n"),
+        "{ended:?}"
+    );
     Ok(())
 }

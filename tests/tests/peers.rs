@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{HashMap, Map, MapData};
-use qfence_common::{Peer, abi::PEERS_MAP};
+use qfence_common::{Peer, abi::PEERS_MAP, peer::Heard};
 use tests::{
     fence::{Fence, qfence},
     listener::Listeners,
@@ -161,7 +161,7 @@ fn age(fence: &Fence) -> Result<()> {
     let all: Vec<Peer> = peers.keys().collect::<Result<_, _>>()?;
     ensure!(!all.is_empty(), "nobody is remembered");
     for peer in all {
-        peers.insert(peer, 0, 0)?;
+        peers.insert(peer, Heard::now(0, true).0, 0)?;
     }
     Ok(())
 }
@@ -184,5 +184,30 @@ fn who_once_spoke_first_is_not_asked() -> Result<()> {
     ensure!(speak(&world, PORT)?.errno.is_none());
     let outcome = ask(&mut inside, &answer)?;
     ensure!(outcome.errno.is_none(), "it spoke first: {outcome:?}");
+    inside.tell("kill $!; exit")
+}
+
+/// A port of the fence that asks and is spoken to, as a WireGuard's: whoever spoke before the fence asked anybody is
+/// answered again after a change of the policy, as soon as it speaks.
+#[test]
+fn who_spoke_unasked_is_answered_again_after_changes() -> Result<()> {
+    let world = World::new()?;
+    let asked = PORT + 1;
+    let rule = format!("udp:127.0.0.1:{asked}");
+    let fence = Fence::new("known")?.with(&["--user", "nobody", "--allow", &rule]);
+    let mut inside = Shell::start(fence.command(&world.host, "sh"))?;
+    serve(&mut inside)?;
+    let answer = format!("udp-from/{INSIDE}/127.0.0.1/{PORT}");
+    ensure!(speak(&world, PORT)?.errno.is_none());
+    let ask_by_rule = format!("udp-from/{INSIDE}/127.0.0.1/{asked}");
+    ensure!(ask(&mut inside, &ask_by_rule)?.errno.is_none(), "control");
+    for _ in 0..2 {
+        set(&world, &fence, &["--deny", "203.0.113.200"])?;
+        let outcome = ask(&mut inside, &answer)?;
+        ensure!(outcome.failed_with("ECONNREFUSED"), "control: {outcome:?}");
+        ensure!(speak(&world, PORT)?.errno.is_none());
+        let outcome = ask(&mut inside, &answer)?;
+        assert!(outcome.errno.is_none(), "it spoke first: {outcome:?}");
+    }
     inside.tell("kill $!; exit")
 }

@@ -56,7 +56,7 @@ fn a_signal_during_the_start_ends_it() -> Result<()> {
             );
             ensure!(ended.stdout.is_empty(), "{call} {signal}: {ended:?}");
             ensure!(
-                ended.stderr.contains("has ended the wait for the start"),
+                ended.stderr.contains(" has ended the wait for the "),
                 "{ended:?}"
             );
             remains::ensure_none(fence.name())?;

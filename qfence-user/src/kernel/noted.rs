@@ -9,9 +9,12 @@ use nix::{
     errno::Errno,
     time::{ClockId, clock_gettime},
 };
-use qfence_common::{Change, Marks, Peer, Pulse, abi};
+use qfence_common::{Change, Marks, Peer, Pulse, abi, peer::Heard};
 
 use super::maps::Maps;
+
+/// `BPF_EXIST`: in place of what is there.
+const EXIST: u64 = 2;
 
 const NO_CHANGE: &str = "cannot read when the policy was changed";
 
@@ -63,20 +66,24 @@ impl Maps {
             .context("cannot read what was noted of the fence")
     }
 
-    /// Forgets which peers on the host spoke first.
+    /// Forgets when peers on the host were last heard of, and all of those that may have been answering.
     ///
     /// # Errors
     /// If the map cannot be read or written. What could be forgotten is.
     fn forget_peers(&mut self) -> Result<()> {
         let context = "cannot forget which peers spoke first";
-        let peers: Vec<Peer> = self
+        let peers: Vec<(Peer, u64)> = self
             .peers
-            .keys()
+            .iter()
             .take(abi::PEERS as usize)
             .collect::<Result<_, _>>()
             .context(context)?;
-        for peer in peers {
-            match self.peers.remove(&peer) {
+        for (peer, heard) in peers {
+            let changed = match Heard(heard).forgotten() {
+                Some(forgotten) => self.peers.insert(peer, forgotten.0, EXIST),
+                None => self.peers.remove(&peer),
+            };
+            match changed {
                 Ok(()) | Err(MapError::KeyNotFound) => {}
                 // A peer that made room for another meanwhile.
                 Err(MapError::SyscallError(error))

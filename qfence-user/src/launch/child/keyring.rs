@@ -24,29 +24,30 @@ const LENGTH: usize = 4096 + 128;
 /// Gives this process a new session keyring, and no key in it, unless the one that it has is `user`'s own. It makes system
 /// calls alone; to be called by a process that is still root, and has one thread.
 ///
+/// The keyring is root's: the user may have as many keys as may be (/proc/sys/kernel/keys/maxkeys), and an earlier command
+/// can have seen to that. Who has it may use it all the same.
+///
 /// # Errors
-/// What the kernel says, EDQUOT of a user who has as many keys as may be (/proc/sys/kernel/keys/maxkeys), but for that
-/// it has no keys (ENOSYS), or that a filter refuses all calls for them (EPERM), to the command as well.
+/// What the kernel says, but for that it has no keys (ENOSYS), or that a filter refuses all calls for them (EPERM), to the
+/// command as well.
 pub(super) fn leave_to(user: Uid) -> io::Result<()> {
-    // The keyring that is made belongs to the real user. Root comes back by the saved one.
+    let mut description = [0; LENGTH];
+    // Whoever has none gets that of the real user, as it would on its first use of it. Root comes back by the saved one.
     set_real_and_effective(user)?;
-    let left = leave(user);
+    let described = describe(&mut description);
     set_real_and_effective(Uid::from_raw(0))?;
-    match left {
+    if described.is_ok() && owner(&description) == Some(user.as_raw()) {
+        return Ok(());
+    }
+    // What is of others, or cannot be looked at.
+    match join_another() {
         // The kernel itself says EACCES (`key_task_permission` in security/keys/permission.c).
         Err(Errno::ENOSYS | Errno::EPERM) => Ok(()),
-        left => Ok(left?),
+        joined => Ok(joined?),
     }
 }
 
-fn leave(user: Uid) -> nix::Result<()> {
-    let mut description = [0; LENGTH];
-    // Whoever has none gets that of the user, as it would on its first use of it.
-    match describe(&mut description) {
-        Ok(()) if owner(&description) == Some(user.as_raw()) => return Ok(()),
-        // What is of others, or cannot be looked at.
-        _ => {}
-    }
+fn join_another() -> nix::Result<()> {
     // SAFETY: a null pointer asks for a keyring without a name.
     let joined = unsafe {
         libc::syscall(
