@@ -1,4 +1,12 @@
-//! The programs: one for each hook, each a line. What they do is in the modules.
+//! The programs: one for each hook, each a line.
+//!
+//! | room | its job |
+//! |---|---|
+//! | `hooks` | what the program for each hook does |
+//! | `subject` | reads what is judged: the call, the packet, the socket, and who is behind them |
+//! | `judge` | from a destination to a verdict: the policy, and the peers that may be answered |
+//! | `account` | counts, and puts on record |
+//! | `maps` | the maps, and the globals that the loader sets |
 #![no_std]
 #![no_main]
 // An atomic add is one instruction to the kernel, but `AtomicU64::fetch_add` is not there for the
@@ -6,32 +14,19 @@
 #![feature(core_intrinsics)]
 #![expect(internal_features, reason = "see above")]
 
-mod count;
-mod destination;
-mod device;
-mod inner;
+mod account;
+mod hooks;
 mod judge;
 mod maps;
-mod marks;
-mod netns;
-mod options;
-mod owner;
-mod packet;
-mod peers;
-mod policy;
-mod record;
-mod refuse;
-mod skb;
-mod socket;
-mod trace;
+mod subject;
 
 use aya_ebpf::{
     macros::{cgroup_device, cgroup_skb, cgroup_sock, cgroup_sock_addr, cgroup_sockopt},
     programs::{DeviceContext, SkBuffContext, SockAddrContext, SockContext, SockoptContext},
 };
-use destination::{destination4, destination6};
-use judge::judge_call;
+use hooks::{call::judge_call, device, options, packet, socket};
 use qfence_common::Hook;
+use subject::destination::{destination4, destination6};
 
 /// `connect()` to an IPv4 destination.
 #[cgroup_sock_addr(connect4)]

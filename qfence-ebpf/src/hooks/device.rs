@@ -4,10 +4,13 @@ use aya_ebpf::programs::DeviceContext;
 use qfence_common::{Halves, Hook, device::is_forbidden, verdict::DEVICE};
 
 use crate::{
-    judge::PROCEED,
+    account::{
+        PROCEED,
+        record::{Refusal, refuse},
+    },
+    judge::policy::monitors,
     maps::ALLOW_DEVICES,
-    policy::monitors,
-    record::{Author, Refusal, refuse},
+    subject::author::Author,
 };
 
 // include/uapi/linux/bpf.h: the kind of device in the low half, the kind of access in the high one.

@@ -10,16 +10,23 @@ use qfence_common::{
 };
 
 use crate::{
-    count::{count, tally_packet},
-    destination::Destination,
-    judge::{Judgement, PROCEED, REJECT, judge, of_address, reason_against_socket, refused},
+    account::{
+        PROCEED, REJECT,
+        count::{count, tally_packet},
+        refuse::{Rest, refuse_packet},
+        trace::trace,
+    },
+    judge::{
+        Judgement, judge, of_address, peers,
+        policy::{judges_standing, monitors, verdict},
+        reason_against_socket, refused,
+    },
     maps::ALLOW_RAW,
-    peers,
-    policy::{judges_standing, monitors, verdict},
-    refuse::{Rest, refuse_packet},
-    skb::{Skb, whole_socket},
-    socket::{has_connected_elsewhere, is_of_own_connection, is_raw},
-    trace::trace,
+    subject::{
+        destination::Destination,
+        skb::{Skb, whole_socket},
+        socket::{has_connected_elsewhere, is_of_own_connection, is_raw},
+    },
 };
 
 /// The loopback device's index, in every network namespace (`LOOPBACK_IFINDEX` in

@@ -1,5 +1,8 @@
 //! The maps, and the globals that the loader sets.
 
+pub(crate) mod inner;
+pub(crate) mod marks;
+
 use aya_ebpf::{
     Global,
     btf_maps::{Array, ArrayOfMaps, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SkStorage},
@@ -14,8 +17,8 @@ use qfence_common::{
 };
 
 use crate::{
-    inner::{Kinds, MoreHits, MoreKinds, Sightings, Tree},
-    owner::Owner,
+    maps::inner::{Kinds, MoreHits, MoreKinds, Sightings, Tree},
+    subject::owner::Owner,
 };
 
 /// The policy in force. A change fills a fresh tree and swaps it in, so that no call is ever judged

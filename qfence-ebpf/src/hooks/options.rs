@@ -8,14 +8,19 @@ use qfence_common::{
 };
 
 use crate::{
-    count::hit,
-    judge::{PROCEED, REJECT},
-    marks,
-    netns::is_home,
-    owner,
-    policy::{allows_broadcasts, monitors, verdict},
-    record::{Author, Refusal, refuse},
-    socket::{DGRAM, INET, INET6, RAW, UDP, local_port},
+    account::{
+        PROCEED, REJECT,
+        count::hit,
+        record::{Refusal, refuse},
+    },
+    judge::policy::{allows_broadcasts, monitors, verdict},
+    maps::marks,
+    subject::{
+        author::Author,
+        netns::is_home,
+        owner,
+        socket::{DGRAM, INET, INET6, RAW, UDP, local_port},
+    },
 };
 
 /// asm-generic/socket.h.

@@ -13,10 +13,13 @@ use qfence_common::{
 };
 
 use crate::{
-    destination, owner,
-    record::{Author, Refusal, record, sight},
-    skb::{Skb, whole_socket},
-    socket::{local_address, local_port},
+    account::record::{Refusal, record, sight},
+    subject::{
+        author::Author,
+        destination, owner,
+        skb::{Skb, whole_socket},
+        socket::{local_address, local_port},
+    },
 };
 
 /// What a refusal is of beside an address.

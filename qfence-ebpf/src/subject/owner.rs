@@ -13,7 +13,7 @@ use qfence_common::{
 
 use crate::{
     maps::{FINDS_MPTCP, OWNERS},
-    record::Author,
+    subject::author::Author,
 };
 
 /// The process that made a socket, and the socket's network namespace; the value of the storage.

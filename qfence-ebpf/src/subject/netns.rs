@@ -6,10 +6,7 @@
 use aya_ebpf::{helpers::bpf_probe_read_kernel, programs::SockContext};
 use qfence_common::netns::MAX_LEVELS;
 
-use crate::{
-    maps::{ALLOW_NETNS, FENCE_CGROUP, MARKS, NETNS_OFFSETS},
-    marks::marks,
-};
+use crate::maps::{ALLOW_NETNS, FENCE_CGROUP, MARKS, NETNS_OFFSETS, marks::marks};
 
 /// Whether a socket that is being made may be in its network namespace, of which this is the cookie. The first one
 /// makes that the fence's home.

@@ -13,10 +13,7 @@ use qfence_common::{
     verdict::MAX_RULES,
 };
 
-use crate::{
-    inner::Inner as _,
-    maps::{COUNTERS, HITS, MORE_HITS, TALLIES},
-};
+use crate::maps::{COUNTERS, HITS, MORE_HITS, TALLIES, inner::Inner as _};
 
 /// Counts a decision of a rule: of a call, or else of a packet.
 #[inline(always)]

@@ -1,18 +1,9 @@
-//! Sockets: judges those that are made, and reads from those that send.
+//! Reads sockets.
 
-use aya_ebpf::{bindings::bpf_sock, helpers::bpf_get_netns_cookie, programs::SockContext};
-use qfence_common::{
-    Halves, Hook,
-    verdict::{FOREIGN_NETNS, SOCKET_KIND},
-};
+use aya_ebpf::bindings::bpf_sock;
+use qfence_common::Halves;
 
-use crate::{
-    judge::{PROCEED, REJECT},
-    maps::ALLOW_RAW,
-    netns, owner,
-    policy::monitors,
-    record::{Author, Refusal, refuse},
-};
+use super::owner;
 
 /// SOCK_DGRAM and SOCK_RAW (linux/net.h).
 pub(crate) const DGRAM: u32 = 2;
@@ -25,48 +16,8 @@ const LISTEN: u32 = 10;
 /// IPPROTO_UDP.
 pub(crate) const UDP: u32 = 17;
 /// IPPROTO_ICMP and IPPROTO_ICMPV6: sockets for pings.
-const ICMP: u32 = 1;
-const ICMPV6: u32 = 58;
-
-/// Refuses raw sockets, and those for datagrams of any other protocol than UDP and pings, unless they
-/// are let be, and those in a network namespace that was made outside the fence; and notes who makes a socket.
-///
-/// UDP-Lite, connected, passes no other hook for calls, and L2TP, which anybody can send over IP, none
-/// at all.
-#[inline(always)]
-pub(crate) fn judge_socket(ctx: &SockContext) -> i32 {
-    // SAFETY: the kernel hands in a valid `bpf_sock`; the verifier checks each access.
-    let kind = unsafe { (*ctx.sock).type_ };
-    // SAFETY: as above.
-    let protocol = unsafe { (*ctx.sock).protocol };
-    // SAFETY: the hook's own context.
-    let cookie = unsafe { bpf_get_netns_cookie(ctx.sock.cast()) };
-    let author = Author::current(cookie);
-    let is_odd = kind == DGRAM && protocol != UDP && protocol != ICMP && protocol != ICMPV6;
-    let reason = if !netns::may_be_in(ctx, cookie) {
-        Some(FOREIGN_NETNS)
-    } else if (kind == RAW || is_odd) && ALLOW_RAW.load() == 0 {
-        Some(SOCKET_KIND)
-    } else {
-        None
-    };
-    if let Some(rule) = reason {
-        let what = Refusal {
-            address: Halves::NONE,
-            port: kind,
-            protocol,
-            hook: Hook::SockCreate as u32,
-            rule,
-            source: Halves::NONE,
-            source_port: 0,
-        };
-        if refuse(&what, &author, monitors()) == REJECT {
-            return REJECT;
-        }
-    }
-    owner::note(ctx, &author, reason);
-    PROCEED
-}
+pub(crate) const ICMP: u32 = 1;
+pub(crate) const ICMPV6: u32 = 58;
 
 /// Whether a socket is one that connected to something else than the host: not a listener, nor one that
 /// came out of a listener, which nobody made by a call. `socket` may be null, or else is a whole one.

@@ -1,14 +1,12 @@
 //! Says what is decided, in the programs that are built for it.
 
+use crate::subject::destination::Destination;
+use aya_ebpf::EbpfContext;
 #[cfg(feature = "trace")]
 use aya_log_ebpf::debug;
 #[cfg(feature = "trace")]
 use qfence_common::Hook;
-use {
-    crate::destination::Destination,
-    aya_ebpf::EbpfContext,
-    qfence_common::{Outcome, Verdict},
-};
+use qfence_common::{Outcome, Verdict};
 
 /// Says what was decided on a destination at the hook of number `HOOK`.
 ///

@@ -11,11 +11,15 @@ use qfence_common::{
 };
 
 use crate::{
-    maps::{CHANGE, NOTED, PEERS},
-    marks::{self, marks},
-    netns::is_home,
-    owner,
-    socket::{is_raw, local_port},
+    maps::{
+        CHANGE, NOTED, PEERS,
+        marks::{self, marks},
+    },
+    subject::{
+        netns::is_home,
+        owner,
+        socket::{is_raw, local_port},
+    },
 };
 
 /// A peer of a socket. None of one of which nobody knows where it is, and none of a raw one: that

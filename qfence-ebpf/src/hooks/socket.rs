@@ -1,0 +1,61 @@
+//! Sockets that are made: refuses the kinds that the other hooks do not see, and those in foreign namespaces.
+
+use aya_ebpf::{helpers::bpf_get_netns_cookie, programs::SockContext};
+use qfence_common::{
+    Halves, Hook,
+    verdict::{FOREIGN_NETNS, SOCKET_KIND},
+};
+
+use crate::{
+    account::{
+        PROCEED, REJECT,
+        record::{Refusal, refuse},
+    },
+    judge::policy::monitors,
+    maps::ALLOW_RAW,
+    subject::{
+        author::Author,
+        netns, owner,
+        socket::{DGRAM, ICMP, ICMPV6, RAW, UDP},
+    },
+};
+
+/// Refuses raw sockets, and those for datagrams of any other protocol than UDP and pings, unless they
+/// are let be, and those in a network namespace that was made outside the fence; and notes who makes a socket.
+///
+/// UDP-Lite, connected, passes no other hook for calls, and L2TP, which anybody can send over IP, none
+/// at all.
+#[inline(always)]
+pub(crate) fn judge_socket(ctx: &SockContext) -> i32 {
+    // SAFETY: the kernel hands in a valid `bpf_sock`; the verifier checks each access.
+    let kind = unsafe { (*ctx.sock).type_ };
+    // SAFETY: as above.
+    let protocol = unsafe { (*ctx.sock).protocol };
+    // SAFETY: the hook's own context.
+    let cookie = unsafe { bpf_get_netns_cookie(ctx.sock.cast()) };
+    let author = Author::current(cookie);
+    let is_odd = kind == DGRAM && protocol != UDP && protocol != ICMP && protocol != ICMPV6;
+    let reason = if !netns::may_be_in(ctx, cookie) {
+        Some(FOREIGN_NETNS)
+    } else if (kind == RAW || is_odd) && ALLOW_RAW.load() == 0 {
+        Some(SOCKET_KIND)
+    } else {
+        None
+    };
+    if let Some(rule) = reason {
+        let what = Refusal {
+            address: Halves::NONE,
+            port: kind,
+            protocol,
+            hook: Hook::SockCreate as u32,
+            rule,
+            source: Halves::NONE,
+            source_port: 0,
+        };
+        if refuse(&what, &author, monitors()) == REJECT {
+            return REJECT;
+        }
+    }
+    owner::note(ctx, &author, reason);
+    PROCEED
+}

@@ -1,0 +1,8 @@
+//! Reads what is judged: the call, the packet, the socket, and who is behind them.
+
+pub(crate) mod author;
+pub(crate) mod destination;
+pub(crate) mod netns;
+pub(crate) mod owner;
+pub(crate) mod skb;
+pub(crate) mod socket;
