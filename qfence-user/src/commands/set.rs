@@ -53,11 +53,14 @@ pub fn run(options: &Set, paths: &Paths) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the event loop")?
-        .block_on(change::change(&fences, paths, &options.name, make))?;
-    let mut maps = Maps::open(&fences.pins(&options.name))?;
-    warn_of_what_monitoring_left(&maps, &changed)?;
-    // Whatever comes of the search: none that is denied carries anything on.
-    maps.judge_standing(!options.keep_established && !changed.policy.monitor)?;
+        .block_on(change::change(
+            &fences,
+            paths,
+            &options.name,
+            options.keep_established,
+            make,
+        ))?;
+    warn_of_what_monitoring_left(&Maps::open(&fences.pins(&options.name))?, &changed)?;
     if options.keep_established {
         return Ok(());
     }

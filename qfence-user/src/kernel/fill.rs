@@ -47,6 +47,8 @@ pub(super) struct Element<const COMMAND: c_long> {
 pub(super) type Lookup = Element<1>;
 /// `BPF_MAP_UPDATE_ELEM`.
 pub(super) type Update = Element<2>;
+/// `BPF_MAP_DELETE_ELEM`.
+pub(super) type Delete = Element<3>;
 
 const _: () = assert!(size_of::<Update>() == 32);
 
@@ -61,6 +63,13 @@ impl Update {
     /// Of a key's value. Both are to be of the map's sizes, and there until the call is made.
     pub(super) fn new<K: Pod, V: Pod>(map: &impl AsFd, key: &K, value: &V) -> io::Result<Self> {
         Self::of(map, ptr::from_ref(key) as u64, ptr::from_ref(value) as u64)
+    }
+}
+
+impl Delete {
+    /// Of a key, which is to be of the map's size, and there until the call is made.
+    pub(super) fn new<K: Pod>(map: &impl AsFd, key: &K) -> io::Result<Self> {
+        Self::of(map, ptr::from_ref(key) as u64, 0)
     }
 }
 

@@ -121,6 +121,15 @@ pub(super) fn directory(pins: &Path) -> Result<PathBuf> {
     Ok(pins.join(DIRECTORY))
 }
 
+/// Removes the pins of the maps in the directory of a fence's links.
+///
+/// # Errors
+/// What unlink fails with.
+pub(super) fn unpin(pins: &Path) -> Result<()> {
+    let directory = directory(pins)?;
+    fs::remove_dir_all(&directory).with_context(|| format!("cannot remove {}", directory.display()))
+}
+
 /// Opens a map that is pinned.
 pub(super) fn pinned(directory: &Path, name: &str) -> Result<Map> {
     let path = directory.join(name);
@@ -207,6 +216,14 @@ impl Maps {
         }
         let first = self.policy.first(&tree)?;
         put_together([first].into_iter().chain(others)).context(context)
+    }
+
+    /// Takes the policy away: everything is refused from now on, for good.
+    ///
+    /// # Errors
+    /// If the kernel does not do it; the policy is in force then.
+    pub(super) fn withdraw(&mut self) -> Result<()> {
+        self.policy.clear().context("cannot take the policy away")
     }
 
     /// What a policy is counted in and those before were not. It stays in its place: what was counted is read later.

@@ -2,6 +2,7 @@
 //! they count and record.
 pub mod pins;
 pub mod proof;
+mod remains;
 pub mod snapshot;
 
 mod attempts;

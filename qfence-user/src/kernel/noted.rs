@@ -46,6 +46,14 @@ impl Maps {
         })
     }
 
+    /// Whether the programs judge that.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn judges_standing(&self) -> Result<bool> {
+        Ok(self.change()?.judges_standing != 0)
+    }
+
     fn change(&self) -> Result<Change> {
         self.change.get(&0, 0).context(NO_CHANGE)
     }

@@ -55,6 +55,11 @@ impl Pins {
         Ok(!mounted)
     }
 
+    /// Where bpffs is.
+    pub(super) fn bpffs(&self) -> &Path {
+        &self.bpffs
+    }
+
     /// The directory that all fences are in.
     fn parent(&self) -> PathBuf {
         self.bpffs.join(PARENT)

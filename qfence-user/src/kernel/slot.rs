@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow};
 use aya::maps::{ArrayOfMaps, FromMapData, InnerMap, Map, MapData, MapError};
 
 use super::{
-    fill::{Lookup, Update},
+    fill::{Delete, Lookup, Update},
     syscall::{bpf, number},
 };
 
@@ -57,6 +57,17 @@ impl<V: FromMapData + InnerMap> Slot<V> {
     /// If the kernel does not do it; what was there before still is.
     pub(super) fn swap(&mut self, map: &V) -> Result<(), MapError> {
         self.array.set(0, map, 0)
+    }
+
+    /// Empties it, for good.
+    ///
+    /// # Errors
+    /// If the kernel does not do it.
+    pub(super) fn clear(&mut self) -> io::Result<()> {
+        match bpf(&mut Delete::new(&self.fd, &0_u32)?) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// A map that is about to be the first in it.

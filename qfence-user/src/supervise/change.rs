@@ -43,7 +43,8 @@ impl Changed {
 }
 
 /// Makes of the policy of the fence `name` another one, and puts it in force: from when this returns,
-/// everything is judged by it. Must be called within a tokio runtime.
+/// everything is judged by it; of TCP connections that stand too, unless `keeps_established`. Must be called within a
+/// tokio runtime.
 ///
 /// # Errors
 /// If there is no such fence, `make` fails, or the policy cannot be compiled or published: then nothing
@@ -52,6 +53,7 @@ pub async fn change(
     fences: &Fences,
     paths: &Paths,
     name: &str,
+    keeps_established: bool,
     make: impl FnOnce(&Policy) -> Result<Policy>,
 ) -> Result<Changed> {
     let condition = fences.enforced(name)?;
@@ -104,14 +106,39 @@ pub async fn change(
     for number in new_numbers(&before.policy, &rules) {
         maps.forget_hits(number)?;
     }
+    // Before that: whatever becomes of this process, none of what stands carries on what the policy denies.
+    let lets_stand = keeps_established || stored.policy.monitor;
+    let may_go_on = lets_stand && maps.judges_standing()?;
+    maps.judge_standing(!lets_stand)?;
     maps.publish(&compiled)?;
-    // After that: what is let go by now is the new policy's.
-    maps.note_change()?;
+    if takes_back(&before.policy, &stored.policy) {
+        // After that: what is let go by now is the new policy's.
+        maps.note_change()?;
+    }
     pending.keep()?;
+    if may_go_on {
+        say(
+            "warning: connections that an earlier change denied, and could not end, may go on: give the rules without \
+             --keep-established, or --enforce, to have them end",
+        );
+    }
     Ok(Changed {
         policy: stored.policy,
         compiled,
     })
+}
+
+/// Whether a policy may refuse what the one before allowed: it does more than to allow more by new rules.
+fn takes_back(before: &Policy, after: &Policy) -> bool {
+    let same = before.profile == after.profile
+        && before.default == after.default
+        && before.dns == after.dns
+        && before.monitor == after.monitor;
+    let mut new = after
+        .given
+        .iter()
+        .filter(|rule| !before.given.contains(rule));
+    !same || new.any(|rule| rule.action == Action::Deny)
 }
 
 /// The numbers that had no rule, or another one.

@@ -32,6 +32,9 @@ impl Fences {
     /// cleared is reported, and keeps nothing else from being so. Returns the names of fences that are of another part
     /// of the hierarchy, or may be: they are left alone.
     pub(super) fn sweep(&self) -> Result<Vec<String>> {
+        for error in self.pins.clear_ended()? {
+            say(format_args!("warning: {error:#}"));
+        }
         let mut names = BTreeSet::new();
         for found in [
             self.hierarchy.names()?,
@@ -96,7 +99,7 @@ impl Fences {
             return vec![self.why_not_here(name)];
         }
         [
-            self.pins.remove(name),
+            self.let_go(name),
             self.store(name).remove(),
             self.kept(name).remove(),
             self.states.remove(name),
@@ -104,6 +107,17 @@ impl Fences {
         .into_iter()
         .filter_map(Result::err)
         .collect()
+    }
+
+    /// Removes the pins of a fence whose cgroup is gone, but for links that judge sockets which others have.
+    fn let_go(&self, name: &str) -> Result<()> {
+        if self.pins.let_go(name)? {
+            say(format_args!(
+                "warning: sockets that were made in the fence {name} are left, in processes outside of it: they are \
+                 refused everything until they are closed"
+            ));
+        }
+        Ok(())
     }
 
     /// Where the fence is that has the pins and the description of this name. `own` is the id of a cgroup that was just

@@ -1,0 +1,151 @@
+//! Sockets that outlive the fence they were made in, in the hands of a process of another: they reach nothing any more.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result, ensure};
+use tests::{
+    fence::{Fence, qfence},
+    listener::Listeners,
+    run::{to_end, wait_until},
+    shell::Shell,
+    workspace,
+    world::{HOST_V4, SERVER_V4, World},
+};
+
+const PORT: u16 = 8080;
+
+/// Takes sockets of somebody else, and uses one for each line that it reads: `tcp` or `udp`, and an address.
+const TAKER: &str = r#"
+import socket, sys
+name, port = "\0" + sys.argv[1], int(sys.argv[2])
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(name)
+listener.listen()
+print("listening", flush=True)
+taken, _ = listener.accept()
+_, descriptors, _, _ = socket.recv_fds(taken, 1, 64)
+sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+taken.send(b"x")
+print("taken", len(sockets), flush=True)
+for line in sys.stdin:
+    kind, address = line.split()
+    wanted = socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM
+    used = next(one for one in sockets if one.type == wanted)
+    sockets.remove(used)
+    try:
+        used.settimeout(2)
+        used.connect((address, port))
+        used.send(b"hello")
+        print("reached" if used.recv(64) else "end", flush=True)
+    except OSError as error:
+        print(type(error).__name__, flush=True)
+"#;
+
+/// Makes sockets, hands them on, and ends when they were taken.
+const GIVER: &str = r#"
+import socket, sys
+made = [socket.socket(type=kind) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM) for _ in range(2)]
+to = socket.socket(socket.AF_UNIX)
+to.connect("\0" + sys.argv[1])
+socket.send_fds(to, [b"x"], [one.fileno() for one in made])
+to.recv(1)
+"#;
+
+struct Scripts {
+    taker: tempfile::NamedTempFile,
+    giver: tempfile::NamedTempFile,
+}
+
+impl Scripts {
+    fn new() -> Result<Self> {
+        let script = |text: &str| -> Result<_> {
+            let file = tempfile::NamedTempFile::new()?;
+            fs::write(file.path(), text)?;
+            workspace::make_readable(file.path())?;
+            Ok(file)
+        };
+        Ok(Self {
+            taker: script(TAKER)?,
+            giver: script(GIVER)?,
+        })
+    }
+}
+
+/// Has a process of the fence `taker` take sockets that were made after a launcher, until that has ended. Returns what it
+/// said, and the taker.
+fn hand_over(world: &World, taker: &Fence, launcher: &[String]) -> Result<(String, Shell)> {
+    let scripts = Scripts::new()?;
+    let name = taker.name();
+    let mut inside = Shell::start(taker.command(&world.host, "sh"))?;
+    let path = scripts.taker.path().display();
+    inside.tell(&format!("exec /usr/bin/python3 {path} {name} {PORT}"))?;
+    ensure!(inside.next_line()? == "listening");
+    let mut giver = world.host.command("env");
+    giver.args(launcher).arg("/usr/bin/python3");
+    giver.arg(scripts.giver.path()).arg(name);
+    let ended = to_end(giver)?;
+    ensure!(ended.code() == Some(0), "{ended:?}");
+    ensure!(inside.next_line()? == "taken 4");
+    Ok((ended.stderr, inside))
+}
+
+fn use_one(taker: &mut Shell, kind: &str, address: impl ToString) -> Result<String> {
+    taker.tell(&format!("{kind} {}", address.to_string()))?;
+    taker.next_line()
+}
+
+/// The links of fences that have ended.
+fn remains() -> Result<Vec<std::path::PathBuf>> {
+    let parent = Path::new("/sys/fs/bpf/qfence-ended");
+    if !parent.exists() {
+        return Ok(Vec::new());
+    }
+    let entries = fs::read_dir(parent)?.collect::<Result<Vec<_>, _>>()?;
+    Ok(entries.iter().map(fs::DirEntry::path).collect())
+}
+
+#[test]
+fn sockets_of_a_fence_that_has_ended_reach_nothing() -> Result<()> {
+    let world = World::new()?;
+    let _host = Listeners::everywhere(&world.host, PORT)?;
+    let _internet = Listeners::everywhere(&world.internet, PORT)?;
+    let nobody = |label| -> Result<_> { Ok(Fence::new(label)?.with(&["--user", "nobody"])) };
+
+    // The control: what was made outside of any fence.
+    let taker = nobody("taker")?;
+    let (_, mut inside) = hand_over(&world, &taker, &[])?;
+    for kind in ["tcp", "udp"] {
+        let outcome = use_one(&mut inside, kind, HOST_V4)?;
+        ensure!(outcome == "reached", "control: {kind} {outcome}");
+    }
+    drop(inside);
+
+    let before = remains()?;
+    let (taker, giver) = (nobody("taker")?, nobody("giver")?);
+    let (said, mut inside) = hand_over(&world, &taker, &giver.launcher())?;
+    assert!(said.contains("are refused everything until"), "{said}");
+    for kind in ["tcp", "udp"] {
+        for address in [HOST_V4, SERVER_V4] {
+            let outcome = use_one(&mut inside, kind, address)?;
+            assert_eq!(outcome, "ConnectionRefusedError", "{kind} {address}");
+        }
+    }
+    let mut left = remains()?;
+    left.retain(|path| !before.contains(path));
+    let [own] = &left[..] else {
+        anyhow::bail!("one has left its links: {left:?}");
+    };
+
+    // With the last socket goes what was left, as soon as somebody looks.
+    inside.tell("")?;
+    drop(inside);
+    wait_until("nothing is left", || {
+        let mut ps = world.host.command(qfence()?);
+        to_end({
+            ps.arg("ps");
+            ps
+        })
+        .context("ps")?;
+        Ok(!own.exists())
+    })
+}
