@@ -201,13 +201,28 @@ fn who_spoke_unasked_is_answered_again_after_changes() -> Result<()> {
     ensure!(speak(&world, PORT)?.errno.is_none());
     let ask_by_rule = format!("udp-from/{INSIDE}/127.0.0.1/{asked}");
     ensure!(ask(&mut inside, &ask_by_rule)?.errno.is_none(), "control");
-    for _ in 0..2 {
-        set(&world, &fence, &["--deny", "203.0.113.200"])?;
+    for denied in ["203.0.113.200", "203.0.113.201"] {
+        set(&world, &fence, &["--deny", denied])?;
         let outcome = ask(&mut inside, &answer)?;
         ensure!(outcome.failed_with("ECONNREFUSED"), "control: {outcome:?}");
         ensure!(speak(&world, PORT)?.errno.is_none());
         let outcome = ask(&mut inside, &answer)?;
         assert!(outcome.errno.is_none(), "it spoke first: {outcome:?}");
     }
+    inside.tell("kill $!; exit")
+}
+
+/// A change that only allows more takes nothing back: who was answered before is.
+#[test]
+fn to_allow_more_forgets_nobody() -> Result<()> {
+    let world = World::new()?;
+    let fence = Fence::new("more")?.with(&["--user", "nobody"]);
+    let mut inside = Shell::start(fence.command(&world.host, "sh"))?;
+    serve(&mut inside)?;
+    let answer = format!("udp-from/{INSIDE}/127.0.0.1/{PORT}");
+    ensure!(speak(&world, PORT)?.errno.is_none());
+    set(&world, &fence, &["--allow", "udp:192.0.2.10:9"])?;
+    let outcome = ask(&mut inside, &answer)?;
+    assert!(outcome.errno.is_none(), "{outcome:?}");
     inside.tell("kill $!; exit")
 }

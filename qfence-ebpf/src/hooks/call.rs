@@ -1,11 +1,12 @@
 //! Calls with a destination: connect(2), and sending to an address.
 
 use aya_ebpf::{
+    bindings::bpf_sock_addr,
     helpers::{bpf_get_netns_cookie, bpf_ktime_get_boot_ns, bpf_set_retval},
     programs::SockAddrContext,
 };
 use qfence_common::{
-    Hook, Outcome, Protocol,
+    Halves, Hook, Outcome, Protocol,
     proof::{self, Token},
     pulse::is_followed,
     tally::Class,
@@ -19,7 +20,7 @@ use crate::{
         refuse::{Rest, refuse_call},
         trace::trace,
     },
-    judge::{Judgement, judge, reason_against_socket, refused},
+    judge::{Judgement, has_monitored_sockets, judge, reason_against_socket, refused},
     maps::{ALLOW_NETNS, DENY_RETVAL, PROOF, PULSE, marks::marks},
     subject::{
         destination::{Destination, socket},
@@ -66,42 +67,117 @@ fn object<const HOOK: u32>(
     if judgement.outcome == Outcome::Refused {
         return judgement;
     }
-    let reason = reason_against::<HOOK>(ctx, to, judgement.verdict.has(HOST));
-    match reason {
-        Some(reason) if judgement.outcome == Outcome::Sent => {
+    let asked = Asked {
+        protocol: to.protocol,
+        connects: connects(HOOK),
+        to_host: judgement.verdict.has(HOST),
+    };
+    let Halves { upper, lower } = to.address;
+    match qfence_reason_against(ctx.sock_addr, asked.pack(), upper, lower) {
+        0 => judgement,
+        reason if judgement.outcome == Outcome::Sent => {
             refused(reason, judgement.verdict.has(MONITOR))
         }
         _ => judgement,
     }
 }
 
-/// Why a call fails that the policy lets go: the number of a rule.
-#[inline(always)]
-fn reason_against<const HOOK: u32>(
-    ctx: &SockAddrContext,
-    to: &Destination,
+/// What is to be known of a call, beside its context and its address, to have something against it.
+#[derive(Clone, Copy)]
+struct Asked {
+    protocol: Protocol,
+    /// Whether it is connect().
+    connects: bool,
+    /// Whether the destination is the host.
     to_host: bool,
-) -> Option<u32> {
-    let socket = socket(ctx);
-    // SAFETY: the hook's own context.
-    let cookie = unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) };
-    // Who makes a socket by a call is judged there. The kernel makes some by itself, for SMC and RxRPC say.
-    let is_foreign = !is_home(cookie) && ALLOW_NETNS.load() == 0 && owner::of(socket).is_none();
-    if connects(HOOK) && is_tcp(to.protocol) && !owner::note_connection(socket, cookie, to_host) {
+}
+
+impl Asked {
+    /// In one word, as a function in the kernel takes it; protocols have sixteen bits in the kernel too.
+    #[inline(always)]
+    const fn pack(self) -> u32 {
+        self.protocol.0 & 0xffff | (self.connects as u32) << 16 | (self.to_host as u32) << 17
+    }
+
+    #[inline(always)]
+    const fn unpack(word: u32) -> Self {
+        Self {
+            protocol: Protocol(word & 0xffff),
+            connects: word & 1 << 16 != 0,
+            to_host: word & 1 << 17 != 0,
+        }
+    }
+}
+
+/// Why a call fails that the policy lets go: the number of a rule, or 0. Global, see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_reason_against(
+    ctx: *mut bpf_sock_addr,
+    asked: u32,
+    upper: u64,
+    lower: u64,
+) -> u32 {
+    let address = Halves { upper, lower };
+    reason_against(&SockAddrContext::new(ctx), Asked::unpack(asked), address).unwrap_or(0)
+}
+
+#[inline(always)]
+fn reason_against(ctx: &SockAddrContext, asked: Asked, address: Halves) -> Option<u32> {
+    // Before the connection is noted, which gives a socket an owner.
+    let is_foreign = ALLOW_NETNS.load() == 0 && qfence_is_foreign(ctx.sock_addr) != 0;
+    let begins_tcp = asked.connects && is_tcp(asked.protocol);
+    if begins_tcp && qfence_note_connection(ctx.sock_addr, asked.to_host.into()) == 0 {
         return Some(UNOWNED);
     }
     if is_foreign {
         return Some(FOREIGN_NETNS);
     }
-    if to.protocol == Protocol::UDP
-        && to.address.is_v4()
+    if asked.protocol == Protocol::UDP
+        && address.is_v4()
         && broadcasts()
-        && owner::may_broadcast(socket)
+        && owner::may_broadcast(socket(ctx))
         && !is_policy_followed()
     {
         return Some(UNFOLLOWED);
     }
-    reason_against_socket(|| socket)
+    if has_monitored_sockets() {
+        match qfence_reason_against_call(ctx.sock_addr) {
+            0 => {}
+            reason => return Some(reason),
+        }
+    }
+    None
+}
+
+// What follows is global for the verifier's sake, see `judge/policy.rs`.
+
+/// Whether a socket is outside of the fence's home and nobody made it by a call, which is judged there: 0 or 1. The kernel
+/// makes some by itself, for SMC and RxRPC say.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_is_foreign(ctx: *mut bpf_sock_addr) -> u32 {
+    let ctx = SockAddrContext::new(ctx);
+    // SAFETY: the hook's own context.
+    let cookie = unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) };
+    (!is_home(cookie) && owner::of(socket(&ctx)).is_none()).into()
+}
+
+/// Notes whether a connection is to the host; whether that could be noted, 0 or 1.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_note_connection(ctx: *mut bpf_sock_addr, to_host: u32) -> u32 {
+    let ctx = SockAddrContext::new(ctx);
+    // SAFETY: the hook's own context.
+    let cookie = unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) };
+    owner::note_connection(socket(&ctx), cookie, to_host != 0).into()
+}
+
+/// The number of the rule by which a call on a socket is refused that monitor mode alone let be made; or 0.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_reason_against_call(ctx: *mut bpf_sock_addr) -> u32 {
+    reason_against_socket(|| socket(&SockAddrContext::new(ctx))).unwrap_or(0)
 }
 
 /// Whether any socket of the fence was let broadcast.

@@ -1,10 +1,10 @@
 //! Packets: judges those that leave, and sees to those that arrive from the host.
 
-use aya_ebpf::programs::SkBuffContext;
+use aya_ebpf::{bindings::__sk_buff, programs::SkBuffContext};
 use qfence_common::{
     Action, Halves, Hook, Outcome, Packet, Path, Payload, Protocol, Verdict,
     abi::Counter,
-    packet::parse,
+    packet::{parse, read_address},
     tally::Class,
     verdict::{MANY, MONITOR, NO_RULE, UNPARSED},
 };
@@ -17,7 +17,7 @@ use crate::{
         trace::trace,
     },
     judge::{
-        Judgement, judge, of_address, peers,
+        Judgement, has_monitored_sockets, judge, of_address, peers,
         policy::{judges_standing, monitors, verdict},
         reason_against_socket, refused,
     },
@@ -48,7 +48,7 @@ pub(crate) fn judge_egress(ctx: &SkBuffContext) -> i32 {
         return drop_unparsed(ctx, length);
     };
     let payload = packet.payload;
-    let against = reason_against_socket(|| whole_socket(ctx.skb.skb));
+    let against = reason_against(ctx);
     let path = if is_loopback(ctx) {
         Path::Loopback
     } else {
@@ -80,13 +80,8 @@ pub(crate) fn judge_egress(ctx: &SkBuffContext) -> i32 {
     tally_packet(outcome, Class::of(to.protocol), true, length);
     let goes_to_host = path == Path::Loopback || verdict.has(MANY);
     if goes_to_host && to.protocol == Protocol::UDP && outcome != Outcome::Refused {
-        let from = (packet.source, payload.source_port());
-        peers::note_sent(
-            whole_socket(ctx.skb.skb),
-            from,
-            (to.address, to.port),
-            is_reply,
-        );
+        let ports = u32::from(payload.source_port()) << 16 | u32::from(to.port);
+        qfence_note_sent(ctx.skb.skb, ports, is_reply.into());
     }
     if outcome == Outcome::Sent {
         return PROCEED;
@@ -97,6 +92,46 @@ pub(crate) fn judge_egress(ctx: &SkBuffContext) -> i32 {
     } else {
         REJECT
     }
+}
+
+/// Why a packet is refused whatever its destination: the number of a rule.
+#[inline(always)]
+fn reason_against(ctx: &SkBuffContext) -> Option<u32> {
+    if !has_monitored_sockets() {
+        return None;
+    }
+    match qfence_reason_against_packet(ctx.skb.skb) {
+        0 => None,
+        reason => Some(reason),
+    }
+}
+
+// What follows is global for the verifier's sake, see `judge/policy.rs`: it is done of few packets.
+
+/// The number of the rule by which the packet of a socket is refused that monitor mode alone let be made; or 0.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_reason_against_packet(skb: *mut __sk_buff) -> u32 {
+    reason_against_socket(|| whole_socket(skb)).unwrap_or(0)
+}
+
+/// Whether a packet is of a connection that the fence opened: 0 or 1.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_is_own_connection(skb: *mut __sk_buff) -> u32 {
+    is_of_own_connection(whole_socket(skb)).into()
+}
+
+/// Notes a datagram to the host, by its ports: the source's in the upper half. Returns 0, as a function must return
+/// something.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_note_sent(skb: *mut __sk_buff, ports: u32, is_reply: u32) -> u32 {
+    let [from, to] = [ports >> 16, ports & 0xffff].map(|port| u16::try_from(port).unwrap_or(0));
+    let from = (read_address(&Skb(skb), true), from);
+    let to = (read_address(&Skb(skb), false), to);
+    peers::note_sent(whole_socket(skb), from, to, is_reply != 0);
+    0
 }
 
 /// What a refusal is of beside the address.
@@ -126,7 +161,7 @@ fn is_ours_to_judge(ctx: &SkBuffContext) -> bool {
 fn carries_on_what_is_denied(ctx: &SkBuffContext, payload: Payload, to: &Destination) -> bool {
     judges_standing()
         && !payload.resets_tcp()
-        && is_of_own_connection(whole_socket(ctx.skb.skb))
+        && qfence_is_own_connection(ctx.skb.skb) != 0
         && verdict(to.path, to.address, to.protocol, to.port).action() == Action::Deny
 }
 

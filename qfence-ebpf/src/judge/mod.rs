@@ -24,12 +24,17 @@ pub(crate) struct Judgement {
     pub(crate) is_reply: bool,
 }
 
+/// Whether monitor mode alone let any socket be made.
+#[inline(always)]
+pub(crate) fn has_monitored_sockets() -> bool {
+    marks().is_none_or(|marks| marks.monitored_sockets != 0)
+}
+
 /// Why what a whole socket sends is refused whatever its destination: monitor mode alone let it be made, and enforces now.
 /// The number of a rule.
 #[inline(always)]
 pub(crate) fn reason_against_socket(socket: impl FnOnce() -> *mut bpf_sock) -> Option<u32> {
-    let has_any = marks().is_none_or(|marks| marks.monitored_sockets != 0);
-    if !has_any || monitors() {
+    if !has_monitored_sockets() || monitors() {
         return None;
     }
     let socket = socket();

@@ -35,8 +35,6 @@ pub(crate) fn is_home(cookie: u64) -> bool {
 
 /// Whether the network namespace of a socket was made by a process of the fence; see [`qfence_common::netns`].
 /// What cannot be read was not.
-///
-/// A function of its own: the verifier looks at each round of the loop.
 #[inline(never)]
 fn was_made_in_the_fence(ctx: &SockContext) -> bool {
     let offsets = NETNS_OFFSETS.load();
@@ -51,18 +49,34 @@ fn was_made_in_the_fence(ctx: &SockContext) -> bool {
     let rtnl = read(namespace + u64::from(offsets.net_rtnl));
     let mut cgroup = read(rtnl + u64::from(offsets.sock_cgroup));
     for _ in 0..MAX_LEVELS {
-        // Before Linux 5.15 the lowest bit says that this is a class of cgroup v1 instead.
-        if cgroup == 0 || cgroup & 1 != 0 {
-            return false;
+        cgroup = qfence_cgroup_above(cgroup);
+        if cgroup <= IS_THE_FENCE {
+            break;
         }
-        let node = read(cgroup + u64::from(offsets.cgroup_node));
-        if read(node + u64::from(offsets.node_id)) == fence {
-            return true;
-        }
-        let above = read(cgroup + u64::from(offsets.cgroup_parent));
-        cgroup = above.saturating_sub(u64::from(offsets.cgroup_self));
     }
-    false
+    cgroup == IS_THE_FENCE
+}
+
+/// Where the fence's cgroup was met: no address.
+const IS_THE_FENCE: u64 = 1;
+
+/// The address of the cgroup above one, or [`IS_THE_FENCE`] if this one is that; 0 if there is none. Global, see
+/// `judge/policy.rs`: what it does is not looked at anew in each round of a loop.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_cgroup_above(cgroup: u64) -> u64 {
+    // Before Linux 5.15 the lowest bit says that this is a class of cgroup v1 instead.
+    if cgroup == 0 || cgroup & 1 != 0 {
+        return 0;
+    }
+    let offsets = NETNS_OFFSETS.load();
+    let node = read(cgroup + u64::from(offsets.cgroup_node));
+    if read(node + u64::from(offsets.node_id)) == FENCE_CGROUP.load() {
+        return IS_THE_FENCE;
+    }
+    let above = read(cgroup + u64::from(offsets.cgroup_parent));
+    // The lowest bit is not set in an address.
+    above.saturating_sub(u64::from(offsets.cgroup_self)) & !IS_THE_FENCE
 }
 
 /// More than any offset in a socket.
