@@ -42,7 +42,9 @@ pub(super) fn next(child: Option<Pid>, flags: WaitPidFlag) -> Result<Option<(Pid
     // SAFETY: the kernel writes one such struct.
     Errno::result(unsafe { libc::waitid(kind, id, &raw mut info, flags.bits()) })?;
     // SAFETY: waitid fills in what SIGCHLD has, and leaves zeros if there is nobody.
-    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    let pid = unsafe { info.si_pid() };
+    // SAFETY: likewise.
+    let status = unsafe { info.si_status() };
     let change = match info.si_code {
         _ if pid <= 0 => return Ok(None),
         libc::CLD_STOPPED => Change::Stopped,
