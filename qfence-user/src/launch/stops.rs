@@ -1,26 +1,29 @@
 //! Whether the command is stopped, as the kernel reports it to its parent.
 
-use nix::{
-    sys::wait::{Id, WaitPidFlag, WaitStatus, waitid},
-    unistd::Pid,
-};
+use nix::{sys::wait::WaitPidFlag, unistd::Pid};
+
+use super::changes::{self, Change, let_go};
 
 /// Whether the command is stopped now. It may have gone on since it was reported.
 #[must_use]
 pub fn is_stopped(command: Pid) -> bool {
-    matches!(
-        reported(command, WaitPidFlag::WSTOPPED | WaitPidFlag::WNOWAIT),
-        Some(WaitStatus::Stopped(..))
-    )
+    let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOWAIT;
+    reported(command, flags) == Some(Change::Stopped)
 }
 
 /// Whether the command is stopped now; if so, that is not reported again, and only another stop is.
 #[must_use]
 pub fn take_stop(command: Pid) -> bool {
-    matches!(
-        reported(command, WaitPidFlag::WSTOPPED),
-        Some(WaitStatus::Stopped(..))
-    )
+    match reported(command, WaitPidFlag::WSTOPPED) {
+        Some(Change::Stopped) => true,
+        // It is not reported again, so this is the time.
+        Some(Change::Trapped(signal)) => {
+            // It may have been killed.
+            let _ = let_go(command, signal);
+            false
+        }
+        _ => false,
+    }
 }
 
 /// Whether the command has gone on since [`take_stop`], whatever it did then: that it goes on is reported until it
@@ -30,11 +33,12 @@ pub fn has_gone_on(command: Pid) -> bool {
     let changes = WaitPidFlag::WSTOPPED | WaitPidFlag::WCONTINUED | WaitPidFlag::WNOWAIT;
     matches!(
         reported(command, changes),
-        Some(WaitStatus::Stopped(..) | WaitStatus::Continued(_))
+        Some(Change::Stopped | Change::Continued | Change::Trapped(_))
     )
 }
 
 /// What the kernel reports of a child.
-fn reported(child: Pid, flags: WaitPidFlag) -> Option<WaitStatus> {
-    waitid(Id::Pid(child), flags | WaitPidFlag::WNOHANG).ok()
+fn reported(child: Pid, flags: WaitPidFlag) -> Option<Change> {
+    let reported = changes::next(Some(child), flags | WaitPidFlag::WNOHANG);
+    reported.ok().flatten().map(|(_, change)| change)
 }

@@ -62,8 +62,10 @@ impl Qemu {
             };
         }
         let has_command_ended = || {
-            let now = stats.of(command.pid);
-            now.is_none_or(|now| now.id != command || now.has_ended)
+            // One that cannot be looked up now may still run.
+            stats
+                .of(command.pid)
+                .is_ok_and(|now| now.is_none_or(|now| now.id != command || now.has_ended))
         };
         // A wrapper that has become the QEMU makes no other.
         let is_wrapper = || executable_file(command.pid) != self.file;
@@ -202,6 +204,13 @@ mod tests {
             let found = qemu.is(Some(command), proc.path(), &stats, &stat, &executable);
             assert_eq!(found, is, "{is_command} {processes:?} {pid}");
             assert!(!qemu.is(None, proc.path(), &stats, &stat, &executable));
+
+            // A command that cannot be looked up has not ended: others of its file are not taken for it.
+            stats.pause();
+            let found = qemu.is(Some(command), proc.path(), &stats, &stat, &executable);
+            let is_wrapped = !is_command && stat.parent == command.pid;
+            let is = is && (pid == command.pid || is_wrapped);
+            assert_eq!(found, is, "paused: {is_command} {processes:?} {pid}");
         }
     }
 }

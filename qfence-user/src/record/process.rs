@@ -147,7 +147,7 @@ impl Processes {
         let cgroup_path = thread.cgroup();
         let netns = thread.netns();
         // Last: who has the number now had it since that moment, or it is another's.
-        let stat = self.stats.of(pid)?;
+        let stat = self.stats.of(pid).ok()??;
         if stat.id.is_younger_than(boot_ns) {
             return None;
         }
@@ -157,7 +157,7 @@ impl Processes {
             executable.is_some_and(|executable| {
                 qemu.is(command, &proc, &self.stats, &stat, executable)
                     // More was read of it.
-                    && self.stats.of(pid).map(|stat| stat.id) == Some(stat.id)
+                    && self.stats.of(pid).is_ok_and(|now| now.map(|now| now.id) == Some(stat.id))
             })
         };
         let guest = self.guest.clone();

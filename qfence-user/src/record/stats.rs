@@ -21,6 +21,10 @@ const PAUSE: Duration = Duration::from_secs(30);
 /// Where the files are read.
 pub(super) struct Stats(RefCell<Asked>);
 
+/// A process cannot be looked up now, whether it is there or not. Why was said.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unknown;
+
 struct Asked {
     apart: Apart,
     not_before: Option<Instant>,
@@ -38,6 +42,12 @@ impl Stats {
         Self::by(Apart::here(proc))
     }
 
+    /// From now on nobody is looked up for a while, as after an answer that did not come.
+    #[cfg(test)]
+    pub(super) fn pause(&self) {
+        self.0.borrow_mut().not_before = Some(Instant::now() + PAUSE);
+    }
+
     fn by(apart: Apart) -> Self {
         Self(RefCell::new(Asked {
             apart,
@@ -50,8 +60,11 @@ impl Stats {
         self.0.borrow_mut().apart.prepare();
     }
 
-    /// That of a process; `None` if there is none, or if that cannot be told.
-    pub(super) fn of(&self, pid: u32) -> Option<Stat> {
+    /// That of a process; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Unknown`].
+    pub(super) fn of(&self, pid: u32) -> Result<Option<Stat>, Unknown> {
         self.0.borrow_mut().of(pid)
     }
 }
@@ -63,9 +76,9 @@ impl fmt::Debug for Stats {
 }
 
 impl Asked {
-    fn of(&mut self, pid: u32) -> Option<Stat> {
+    fn of(&mut self, pid: u32) -> Result<Option<Stat>, Unknown> {
         if self.not_before.is_some_and(|time| Instant::now() < time) {
-            return None;
+            return Err(Unknown);
         }
         let answer = self.apart.ask(Question::Stat(pid)).map_err(|error| {
             say(format_args!(
@@ -73,7 +86,11 @@ impl Asked {
                  executables of those who make them for {PAUSE:?}"
             ));
             self.not_before = Some(Instant::now() + PAUSE);
-        });
-        proc::parse(&answer.ok()?)
+            Unknown
+        })?;
+        if answer.is_empty() {
+            return Ok(None);
+        }
+        proc::parse(&answer).map(Some).ok_or(Unknown)
     }
 }

@@ -3,7 +3,6 @@
 use std::{
     fs::File,
     io::{self, Read as _},
-    mem,
     os::{fd::AsFd as _, unix::process::ExitStatusExt},
     process::ExitStatus,
     sync::atomic::{AtomicBool, Ordering},
@@ -13,11 +12,17 @@ use nix::{
     errno::Errno,
     libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::signal::{Signal, kill},
+    sys::{
+        signal::{Signal, kill},
+        wait::WaitPidFlag,
+    },
     unistd::Pid,
 };
 
-use crate::launch::stops::is_stopped;
+use crate::launch::{
+    changes::{self, Change, let_go},
+    stops::is_stopped,
+};
 
 /// How often it is looked whether a child that does not get on was stopped, in milliseconds.
 const LOOK_MS: u16 = 100;
@@ -102,7 +107,7 @@ impl Child {
     /// # Errors
     /// If it cannot be waited for.
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
-        self.wait_with(libc::WNOHANG)
+        self.wait_with(WaitPidFlag::WNOHANG)
     }
 
     /// Waits for its end.
@@ -111,27 +116,35 @@ impl Child {
     /// If it cannot be waited for.
     pub fn wait(&mut self) -> io::Result<ExitStatus> {
         loop {
-            if let Some(ended) = self.wait_with(0)? {
+            if let Some(ended) = self.wait_with(WaitPidFlag::empty())? {
                 return Ok(ended);
             }
         }
     }
 
-    fn wait_with(&mut self, options: i32) -> io::Result<Option<ExitStatus>> {
+    /// A stop is not its end: a child that has made this process its tracer is let go.
+    fn wait_with(&mut self, flags: WaitPidFlag) -> io::Result<Option<ExitStatus>> {
         if self.ended.is_some() {
             return Ok(self.ended);
         }
+        let flags = flags | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        match changes::next(Some(self.pid), flags) {
+            Ok(Some((_, Change::Ended))) => {}
+            Ok(Some((_, Change::Trapped(signal)))) => {
+                // If that fails, it is reported again, or has been killed.
+                let _ = let_go(self.pid, signal);
+                return Ok(None);
+            }
+            Ok(_) | Err(Errno::EINTR) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        }
         let mut status = 0;
         // SAFETY: the kernel writes one integer.
-        let waited = unsafe { libc::waitpid(self.pid.as_raw(), &raw mut status, options) };
-        match Errno::result(waited) {
-            Ok(0) | Err(Errno::EINTR) => Ok(None),
-            Ok(_) => {
-                self.ended = Some(ExitStatus::from_raw(status));
-                Ok(self.ended)
-            }
-            Err(errno) => Err(errno.into()),
+        let waited = unsafe { libc::waitpid(self.pid.as_raw(), &raw mut status, libc::WNOHANG) };
+        if Errno::result(waited)? != 0 {
+            self.ended = Some(ExitStatus::from_raw(status));
         }
+        Ok(self.ended)
     }
 
     /// Kills it, unless it has ended.
@@ -150,28 +163,22 @@ impl Child {
 const AT_A_TIME: usize = 4096;
 
 /// Reaps the children of this process that have ended, but for those in `kept`: a process in the fence can make
-/// children of this process (CLONE_PARENT), of which nobody else takes notice.
+/// children of this process (CLONE_PARENT), of which nobody else takes notice. Children, and threads of the command,
+/// that have made this process their tracer are let go, those in `kept` as well.
 ///
 /// One of `kept` that has ended and was not waited for may hide the others: they are for another time.
 pub fn reap_all_but(kept: &[Pid]) {
+    let seen = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     for _ in 0..AT_A_TIME {
-        // Not nix's: that fails for one that was ended by a real-time signal, and does not say which one it is.
-        // SAFETY: a struct of integers and addresses, for which zero is a value.
-        let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
-        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
-        // SAFETY: the kernel writes one such struct.
-        let waited = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) };
-        if waited != 0 {
-            return;
+        match changes::next(None, seen | WaitPidFlag::__WALL) {
+            Ok(Some((pid, Change::Ended))) if !kept.contains(&pid) => {
+                let flags = libc::WNOHANG | libc::__WALL;
+                // SAFETY: null is for who does not want the status.
+                unsafe { libc::waitpid(pid.as_raw(), std::ptr::null_mut(), flags) };
+            }
+            Ok(Some((pid, Change::Trapped(signal)))) if let_go(pid, signal).is_ok() => {}
+            _ => return,
         }
-        // SAFETY: waitid fills in what SIGCHLD has, and leaves zeros if there is nobody.
-        let pid = unsafe { info.si_pid() };
-        if pid <= 0 || kept.contains(&Pid::from_raw(pid)) {
-            return;
-        }
-        let flags = libc::WNOHANG | libc::__WALL;
-        // SAFETY: null is for who does not want the status.
-        unsafe { libc::waitpid(pid, std::ptr::null_mut(), flags) };
     }
 }
 
