@@ -22,9 +22,9 @@ use crate::{
     record::{
         filter::Filter,
         known::Known,
+        line::Line,
         process::Processes,
         reader::{Reader, Sources},
-        record::Line,
         tail::{Gap, Piece, Tail},
     },
 };

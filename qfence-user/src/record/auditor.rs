@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{reader::Reader, record::Line, writer::Writer};
+use super::{line::Line, reader::Reader, writer::Writer};
 use crate::{base::say::say, kernel::Counts};
 
 /// How often what was counted is summed up.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
 use qfence_common::{Action, Path, Protocol};
 
-use super::record::{Attempt, Body, Line};
+use super::line::{Attempt, Body, Line};
 use crate::{
     compile::{Compiled, compile},
     policy::{
@@ -111,7 +111,7 @@ mod tests {
     use qfence_common::{Hook, address::from_v4};
 
     use super::*;
-    use crate::record::record::tests::line;
+    use crate::record::line::tests::line;
 
     fn wants(since: Option<&str>, destination: Option<&str>, line: &Line) -> bool {
         let since = since.map(|text| text.parse().unwrap());

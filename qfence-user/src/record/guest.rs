@@ -105,7 +105,7 @@ mod tests {
     use qfence_common::address::from_v4;
 
     use super::*;
-    use crate::record::record::tests::seen;
+    use crate::record::line::tests::seen;
 
     fn guest(datagrams_are_qemus: bool) -> Guest {
         Guest {

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use super::{
-    record::Line,
+    line::Line,
     tail::{Piece, Tail},
 };
 use crate::base::files::directory::{Directory, Others};
@@ -205,7 +205,7 @@ pub(super) mod tests {
     use qfence_common::{Hook, address::from_v4};
 
     use super::*;
-    use crate::record::record::tests::line;
+    use crate::record::line::tests::line;
 
     pub(in crate::record) fn numbered(seq: u64) -> Line {
         Line {

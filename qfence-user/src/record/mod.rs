@@ -6,7 +6,7 @@
 //! | `stats` | asks for the state of processes where nobody has to wait for it |
 //! | [`guest`] | which process is the QEMU of the command, and which flows are its guest's |
 //! | [`process`] | all that is known of a process |
-//! | [`record`] | a line of the record, as JSON and as text |
+//! | [`line`] | a line of the record, as JSON and as text |
 //! | [`budget`] | how much is written in a second |
 //! | [`reader`] | events and counts to lines |
 //! | [`keep`] | the lines of a fence under /run, bounded |
@@ -24,10 +24,10 @@ pub mod filter;
 pub mod guest;
 pub mod keep;
 pub mod known;
+pub mod line;
 pub mod proc;
 pub mod process;
 pub mod reader;
-pub mod record;
 pub mod sink;
 mod stats;
 pub mod tail;

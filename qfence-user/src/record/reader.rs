@@ -10,8 +10,8 @@ use qfence_common::{Event, Kind, Origin, Repeats, abi};
 use super::{
     budget::Budget,
     keep::{Keeper, Kept},
+    line::{Attempt, Body, Line, VERSION, at, boot_time},
     process::{Process, Processes},
-    record::{Attempt, Body, Line, VERSION, at, boot_time},
 };
 use crate::{
     base::say::say,

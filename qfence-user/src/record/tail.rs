@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 
 use super::{
     keep::Kept,
-    record::{Body, Line},
+    line::{Body, Line},
 };
 
 /// How much is read at once, in bytes.

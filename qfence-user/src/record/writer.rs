@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use super::{
-    record::{Body, Line},
+    line::{Body, Line},
     sink::Sink,
 };
 use crate::base::say::say;
@@ -235,7 +235,7 @@ mod tests {
     use qfence_common::{Hook, address::from_v4};
 
     use super::*;
-    use crate::record::record::tests::line;
+    use crate::record::line::tests::line;
 
     /// A sink that takes lines only when it may.
     struct Slow {

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::{
     fence::registry::{Condition, Fences},
     kernel::snapshot::Snapshot,
-    record::record::Line,
+    record::line::Line,
 };
 
 /// All fences at one moment.

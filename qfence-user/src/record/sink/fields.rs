@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::record::record::Line;
+use crate::record::line::Line;
 
 /// The fields that a line has, as the JSON log names them, and their values as text.
 pub(super) fn fields(line: &Line) -> Vec<(String, String)> {

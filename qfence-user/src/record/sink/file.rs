@@ -16,7 +16,7 @@ use crate::{
         lines::Lines,
         say::say,
     },
-    record::{record::Line, target::Format},
+    record::{line::Line, target::Format},
 };
 
 pub(super) struct File {
@@ -96,7 +96,7 @@ mod tests {
     use qfence_common::{Hook, address::from_v4};
 
     use super::*;
-    use crate::record::record::tests::line;
+    use crate::record::line::tests::line;
 
     #[test]
     fn a_file_that_was_moved_away_is_begun_anew() {

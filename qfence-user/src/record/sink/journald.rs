@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use libsystemd::logging::{Priority, SD_JOURNAL_SOCK_PATH, journal_send};
 
 use super::{Sink, fields::fields};
-use crate::record::record::{Body, Line};
+use crate::record::line::{Body, Line};
 
 pub(super) struct Journald;
 

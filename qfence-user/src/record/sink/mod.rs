@@ -11,7 +11,7 @@ use anyhow::Result;
 use nix::unistd::Uid;
 
 use super::{
-    record::Line,
+    line::Line,
     target::{Format, Place, Target},
 };
 use crate::base::say::write_line;

@@ -13,7 +13,7 @@ use nix::unistd::gethostname;
 use syslog::{Facility, Formatter5424, LogFormat, Severity};
 
 use super::{Sink, fields::fields};
-use crate::record::record::{Body, Line};
+use crate::record::line::{Body, Line};
 
 /// The name of the structured data: that of documentation's enterprise number (RFC 5612), as qfence has none.
 const STRUCTURED_DATA: &str = "qfence@32473";
@@ -82,7 +82,7 @@ mod tests {
     use qfence_common::{Hook, address::from_v4};
 
     use super::*;
-    use crate::record::record::tests::line;
+    use crate::record::line::tests::line;
 
     #[test]
     fn a_daemon_gets_lines_with_their_fields_and_may_be_started_anew() {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     kernel::snapshot::Snapshot,
-    record::record::{Body, Line},
+    record::line::{Body, Line},
 };
 
 /// How many rates are remembered for the sparkline.

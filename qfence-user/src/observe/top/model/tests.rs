@@ -5,7 +5,7 @@ use std::time::Duration;
 use qfence_common::{Hook, Traffic, address::from_v4};
 
 use super::*;
-use crate::{fence::registry::Condition, kernel::Counts, record::record::tests::line};
+use crate::{fence::registry::Condition, kernel::Counts, record::line::tests::line};
 
 /// Two fences, `tens` of seconds after the start.
 pub(crate) fn sample(start: Instant, tens: u64) -> Sample {
