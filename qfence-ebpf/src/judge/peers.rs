@@ -59,7 +59,7 @@ pub(crate) fn note_sent(
     }
     let now = now_ns();
     note(Noted::Own(from.0, from.1), now, true);
-    if !is_reply && PEERS.get_ptr(&peer).is_none() {
+    if !is_reply && PEERS.get_ptr(peer).is_none() {
         note(Noted::Asked(peer.port), now, false);
         note(Noted::AskedFrom(peer.local_port), now, false);
     }
