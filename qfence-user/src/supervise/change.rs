@@ -108,7 +108,8 @@ pub async fn change(
     }
     // Before that: whatever becomes of this process, none of what stands carries on what the policy denies.
     let lets_stand = keeps_established || stored.policy.monitor;
-    let may_go_on = lets_stand && maps.judges_standing()?;
+    // In monitor mode all goes on.
+    let may_go_on = keeps_established && !stored.policy.monitor && maps.judges_standing()?;
     maps.judge_standing(!lets_stand)?;
     maps.publish(&compiled)?;
     if takes_back(&before.policy, &stored.policy) {
@@ -119,7 +120,7 @@ pub async fn change(
     if may_go_on {
         say(
             "warning: connections that an earlier change denied, and could not end, may go on: give the rules without \
-             --keep-established, or --enforce, to have them end",
+             --keep-established to have them end",
         );
     }
     Ok(Changed {

@@ -99,7 +99,8 @@ impl Fences {
             return vec![self.why_not_here(name)];
         }
         [
-            self.let_go(name),
+            // Links that judge sockets which others have are kept: no word, as those are refused everything.
+            self.pins.let_go(name).map(drop),
             self.store(name).remove(),
             self.kept(name).remove(),
             self.states.remove(name),
@@ -107,17 +108,6 @@ impl Fences {
         .into_iter()
         .filter_map(Result::err)
         .collect()
-    }
-
-    /// Removes the pins of a fence whose cgroup is gone, but for links that judge sockets which others have.
-    fn let_go(&self, name: &str) -> Result<()> {
-        if self.pins.let_go(name)? {
-            say(format_args!(
-                "warning: sockets that were made in the fence {name} are left, in processes outside of it: they are \
-                 refused everything until they are closed"
-            ));
-        }
-        Ok(())
     }
 
     /// Where the fence is that has the pins and the description of this name. `own` is the id of a cgroup that was just
