@@ -20,6 +20,20 @@ const ANSWERING: &str = r#"sh -c 'echo begun; while read line; do echo "<$line>"
 const INNER_SHELL: &str = "env PS1='in''ner> ' bash --norc --noediting -i";
 const INNER_PROMPT: &str = "inner> ";
 
+/// Stops the job by a key, and waits until the supervisor has stopped.
+fn stop(terminal: &mut Terminal, supervisor: u32) -> Result<()> {
+    terminal.press(CTRL_Z)?;
+    terminal.expect(PROMPT)?;
+    wait_for_state(supervisor, 'T')
+}
+
+/// Ends the job by a key.
+fn end(terminal: &mut Terminal, fence: &Fence) -> Result<()> {
+    terminal.press(CTRL_C)?;
+    terminal.expect(PROMPT)?;
+    ensure_ended(terminal, fence, 130)
+}
+
 #[test]
 fn ctrl_z_stops_fg_goes_on_and_ctrl_c_ends() -> Result<()> {
     let fence = Fence::new("job")?.with(&["--user", "nobody"]);
@@ -28,9 +42,7 @@ fn ctrl_z_stops_fg_goes_on_and_ctrl_c_ends() -> Result<()> {
     terminal.expect("begun\r\n")?;
     let (supervisor, command) = (supervisor(&fence)?, process_named(&fence, "sh")?);
     for round in 1..=2 {
-        terminal.press(CTRL_Z)?;
-        terminal.expect(PROMPT)?;
-        wait_for_state(supervisor, 'T')?;
+        stop(&mut terminal, supervisor)?;
         wait_for_state(command, 'T')?;
         let jobs = terminal.run("jobs")?;
         assert!(jobs.contains("[1]+  Stopped"), "{jobs:?}");
@@ -39,9 +51,7 @@ fn ctrl_z_stops_fg_goes_on_and_ctrl_c_ends() -> Result<()> {
         terminal.type_line(&format!("line {round}"))?;
         terminal.expect(&format!("<line {round}>\r\n"))?;
     }
-    terminal.press(CTRL_C)?;
-    terminal.expect(PROMPT)?;
-    ensure_ended(&mut terminal, &fence, 130)
+    end(&mut terminal, &fence)
 }
 
 /// The supervisor goes on slowly, so that the key comes between the shell's SIGCONT and what it does then.
@@ -52,9 +62,7 @@ fn a_stop_right_after_fg_is_not_undone() -> Result<()> {
     launch(&mut terminal, &fence, ANSWERING)?;
     terminal.expect("begun\r\n")?;
     let (supervisor, command) = (supervisor(&fence)?, process_named(&fence, "sh")?);
-    terminal.press(CTRL_Z)?;
-    terminal.expect(PROMPT)?;
-    wait_for_state(supervisor, 'T')?;
+    stop(&mut terminal, supervisor)?;
     let mut strace = std::process::Command::new("strace");
     let inject = "inject=kill,waitid:delay_enter=1000000";
     strace.args(["-qq", "-o", "/dev/null", "-e", "trace=kill,waitid"]);
@@ -78,9 +86,7 @@ fn a_stop_right_after_fg_is_not_undone() -> Result<()> {
     assert!(jobs.contains("[1]+  Stopped"), "{jobs:?}");
     terminal.type_line("fg")?;
     terminal.wait_for_foreground(supervisor)?;
-    terminal.press(CTRL_C)?;
-    terminal.expect(PROMPT)?;
-    ensure_ended(&mut terminal, &fence, 130)
+    end(&mut terminal, &fence)
 }
 
 #[test]
@@ -91,18 +97,14 @@ fn keys_reach_a_command_that_has_left_the_jobs_process_group() -> Result<()> {
     launch(&mut terminal, &fence, LEAVES)?;
     terminal.expect("left\r\n")?;
     let (supervisor, command) = (supervisor(&fence)?, process_named(&fence, "sleep")?);
-    terminal.press(CTRL_Z)?;
-    terminal.expect(PROMPT)?;
-    wait_for_state(supervisor, 'T')?;
+    stop(&mut terminal, supervisor)?;
     wait_for_state(command, 'T')?;
     terminal.type_line("bg")?;
     wait_until("the command goes on", || Ok(state_of(command) == Some('S')))?;
     terminal.expect(PROMPT)?;
     terminal.type_line("fg")?;
     terminal.wait_for_foreground(supervisor)?;
-    terminal.press(CTRL_C)?;
-    terminal.expect(PROMPT)?;
-    ensure_ended(&mut terminal, &fence, 130)
+    end(&mut terminal, &fence)
 }
 
 #[test]
@@ -120,9 +122,7 @@ fn bg_goes_on_in_the_background() -> Result<()> {
     launch(&mut terminal, &fence, &command)?;
     terminal.expect("begun\r\n")?;
     let (supervisor, command) = (supervisor(&fence)?, process_named(&fence, "sh")?);
-    terminal.press(CTRL_Z)?;
-    terminal.expect(PROMPT)?;
-    wait_for_state(supervisor, 'T')?;
+    stop(&mut terminal, supervisor)?;
     wait_for_state(command, 'T')?;
     let stopped_at = count()?;
 
@@ -135,9 +135,7 @@ fn bg_goes_on_in_the_background() -> Result<()> {
     terminal.type_line("fg")?;
     terminal.expect("done'\r\n")?;
     terminal.wait_for_foreground(supervisor)?;
-    terminal.press(CTRL_C)?;
-    terminal.expect(PROMPT)?;
-    ensure_ended(&mut terminal, &fence, 130)
+    end(&mut terminal, &fence)
 }
 
 #[test]

@@ -30,11 +30,11 @@ pub(crate) fn has_monitored_sockets() -> bool {
     marks().is_none_or(|marks| marks.monitored_sockets != 0)
 }
 
-/// Why what a whole socket sends is refused whatever its destination: monitor mode alone let it be made, and enforces now.
-/// The number of a rule.
+/// Why what a whole socket sends is refused whatever its destination: monitor mode alone let it be made, and the policy is
+/// enforced now. The number of a rule. To be asked where there [are such sockets](has_monitored_sockets).
 #[inline(always)]
 pub(crate) fn reason_against_socket(socket: impl FnOnce() -> *mut bpf_sock) -> Option<u32> {
-    if !has_monitored_sockets() || monitors() {
+    if monitors() {
         return None;
     }
     let socket = socket();

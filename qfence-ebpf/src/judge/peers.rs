@@ -128,7 +128,8 @@ pub(crate) fn remember(peer: &Peer) {
     let _ = PEERS.insert(peer, heard.0, u64::from(BPF_ANY));
 }
 
-/// Whether what just came from a peer was sent by the fence itself. Nobody is known not to be it without memory for that.
+/// Whether what just came from a peer was sent by the fence itself, or may have been: if there was no memory to note where
+/// the fence sends from.
 #[inline(always)]
 fn is_own(peer: &Peer, now_ns: u64) -> bool {
     let until_ns = noted(Noted::Own(peer.address, peer.port));

@@ -11,7 +11,7 @@ use crate::{
     cli::{Set, choose},
     compile::shadow,
     fence::registry::Fences,
-    kernel::{self, Maps},
+    kernel,
     policy::{
         Loaded, Policy, given_default,
         rule::{Rule, Source},
@@ -60,7 +60,7 @@ pub fn run(options: &Set, paths: &Paths) -> Result<()> {
             options.keep_established,
             make,
         ))?;
-    warn_of_what_monitoring_left(&Maps::open(&fences.pins(&options.name))?, &changed)?;
+    warn_of_what_monitoring_left(&changed);
     if options.keep_established {
         return Ok(());
     }
@@ -69,11 +69,11 @@ pub fn run(options: &Set, paths: &Paths) -> Result<()> {
 }
 
 /// Says what a fence keeps that monitor mode let it have, once it is not only monitored any more.
-fn warn_of_what_monitoring_left(maps: &Maps, changed: &Changed) -> Result<()> {
+fn warn_of_what_monitoring_left(changed: &Changed) {
     if changed.policy.monitor {
-        return Ok(());
+        return;
     }
-    let marks = maps.marks()?;
+    let marks = changed.marks;
     let left: Vec<_> = [
         (marks.monitored_devices, "devices for networks"),
         (
@@ -96,7 +96,6 @@ fn warn_of_what_monitoring_left(maps: &Maps, changed: &Changed) -> Result<()> {
             left.join(", ")
         ));
     }
-    Ok(())
 }
 
 /// The policy that comes of the options. Rules given earlier that can never match any more go, so that a

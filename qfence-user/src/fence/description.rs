@@ -13,6 +13,7 @@ use crate::{
         files::{
             PRIVATE_FILE,
             directory::{Directory, Others},
+            entries,
             staged::{NEW_SUFFIX, Staged},
         },
         name::Names,
@@ -117,14 +118,8 @@ impl States {
     /// # Errors
     /// What reading the directory fails with; where there is none, there are none.
     pub fn names(&self) -> io::Result<Names> {
-        let entries = match fs::read_dir(&self.directory) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Names::default()),
-            Err(error) => return Err(error),
-        };
         let mut names = Names::default();
-        for entry in entries {
-            let entry = entry?;
+        for entry in entries(&self.directory)? {
             let file = entry.file_name();
             if file.as_encoded_bytes().ends_with(SUFFIX.as_bytes()) {
                 let name = file.to_str().and_then(|file| file.strip_suffix(SUFFIX));

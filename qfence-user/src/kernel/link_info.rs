@@ -2,6 +2,9 @@
 
 use std::{ffi::c_long, io, path::Path};
 
+use anyhow::{Context as _, Result};
+use qfence_common::Hook;
+
 use super::{
     by_path,
     syscall::{Attributes, bpf, number},
@@ -38,13 +41,29 @@ struct LinkInfo {
 
 const _: () = assert!(size_of::<LinkInfo>() == 32);
 
-/// The id of the cgroup that the link pinned at `pin` is attached to; `None` if that cgroup is gone
-/// (`bpf_cgroup_link_fill_link_info` in kernel/bpf/cgroup.c). A cgroup that was removed counts as there for as long as
-/// sockets are left that were made in it (`cgroup_bpf_offline`).
+/// The links of a fence that are pinned in a directory: of each the id of the cgroup that it is attached to, or `None` if
+/// that cgroup is gone (`bpf_cgroup_link_fill_link_info` in kernel/bpf/cgroup.c). A cgroup that was removed counts as
+/// there for as long as sockets are left that were made in it (`cgroup_bpf_offline`).
 ///
 /// # Errors
-/// What bpf(2) fails with, and if the pin is no link to a cgroup.
-pub fn cgroup_of(pin: &Path) -> io::Result<Option<u64>> {
+/// If a pin cannot be asked about, or is no link to a cgroup. One that is not there is no error.
+pub fn cgroups_of(directory: &Path) -> Result<Vec<Option<u64>>> {
+    let mut cgroups = Vec::new();
+    for hook in Hook::ALL {
+        let pin = directory.join(hook.name());
+        match cgroup_of(&pin) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            cgroup => {
+                let context = || format!("cannot ask about {}", pin.display());
+                cgroups.push(cgroup.with_context(context)?);
+            }
+        }
+    }
+    Ok(cgroups)
+}
+
+/// That of the link pinned at `pin`.
+fn cgroup_of(pin: &Path) -> io::Result<Option<u64>> {
     let link = by_path::open(pin)?;
     let mut info = LinkInfo::default();
     let mut get = GetInfo {

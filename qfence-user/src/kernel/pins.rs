@@ -14,7 +14,10 @@ use nix::{
 };
 
 use crate::base::{
-    files::directory::{Directory, Others},
+    files::{
+        directory::{Directory, Others},
+        entries,
+    },
     name::Names,
 };
 
@@ -45,13 +48,7 @@ impl Pins {
         if !mounted {
             mount_bpffs(&self.bpffs)?;
         }
-        let parent = self.parent();
-        match fs::DirBuilder::new().mode(0o700).create(&parent) {
-            // Others can have made it where all may (mode 1777, `bpf_fill_super` in kernel/bpf/inode.c).
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            made => made.with_context(|| format!("cannot make {}", parent.display()))?,
-        }
-        self.check()?;
+        make_parent(&self.parent())?;
         Ok(!mounted)
     }
 
@@ -99,14 +96,8 @@ impl Pins {
     /// # Errors
     /// What reading fails with; where nothing was ever pinned there is none.
     pub fn names(&self) -> io::Result<Names> {
-        let entries = match fs::read_dir(self.parent()) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Names::default()),
-            Err(error) => return Err(error),
-        };
         let mut names = Names::default();
-        for entry in entries {
-            let entry = entry?;
+        for entry in entries(&self.parent())? {
             let file = entry.file_name();
             // What is spelled in another way is another's.
             let name = file.to_str().map(|file| (file, decode(file)));
@@ -143,8 +134,24 @@ pub fn open(pins: &Path) -> Result<File> {
     Ok(directory.as_fd().try_clone_to_owned()?.into())
 }
 
-/// Checks the directory of all fences, and the root of bpffs that it is in.
-fn check_parent(parent: &Path) -> Result<Option<Directory>> {
+/// Makes a directory in the root of bpffs, unless it is there, and checks it.
+///
+/// # Errors
+/// If it cannot be made, or is somebody else's.
+pub(super) fn make_parent(parent: &Path) -> Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(parent) {
+        // Others can have made it where all may (mode 1777, `bpf_fill_super` in kernel/bpf/inode.c).
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => made.with_context(|| format!("cannot make {}", parent.display()))?,
+    }
+    check_parent(parent).map(drop)
+}
+
+/// Checks a directory in the root of bpffs, such as that of all fences, and that root; `None` if it is not there.
+///
+/// # Errors
+/// If either is somebody else's, or others can put another in its place.
+pub(super) fn check_parent(parent: &Path) -> Result<Option<Directory>> {
     if let Some(root) = parent.parent() {
         Directory::trusted(root, Others::AddToSticky)?;
     }
@@ -228,5 +235,28 @@ mod tests {
             set(0o700);
             open(&directory).unwrap();
         }
+    }
+
+    /// The kernel makes the root of bpffs such that all may add to it.
+    #[test]
+    fn what_is_left_is_looked_after_where_all_may_add_to_bpffs() {
+        let dir = tempfile::tempdir().unwrap();
+        let bpffs = dir.path().join("bpf");
+        fs::create_dir(&bpffs).unwrap();
+        fs::set_permissions(&bpffs, fs::Permissions::from_mode(0o1777)).unwrap();
+        let pins = Pins::new(&bpffs);
+        assert!(pins.clear_ended().unwrap().is_empty());
+        // What has no links judges nothing.
+        make_parent(&bpffs.join("qfence-ended")).unwrap();
+        let kept = bpffs.join("qfence-ended/7");
+        fs::create_dir(&kept).unwrap();
+        assert!(pins.clear_ended().unwrap().is_empty());
+        assert!(!kept.exists());
+        fs::set_permissions(
+            bpffs.join("qfence-ended"),
+            fs::Permissions::from_mode(0o777),
+        )
+        .unwrap();
+        assert!(pins.clear_ended().is_err());
     }
 }

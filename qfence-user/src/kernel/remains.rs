@@ -6,18 +6,20 @@
 //! the last socket is gone.
 
 use std::{
-    fs::{self, File},
-    io,
-    os::unix::fs::DirBuilderExt as _,
+    fs,
     path::{Path, PathBuf},
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
-use qfence_common::Hook;
 
-use super::{link_info, maps::Maps, pins::Pins};
+use super::{
+    link_info,
+    maps::{self, Maps},
+    pins::{self, Pins},
+};
+use crate::base::files::entries;
 
 /// The directory in bpffs of what is left of fences, each by the id of its cgroup.
 const DIRECTORY: &str = "qfence-ended";
@@ -31,59 +33,49 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 impl Pins {
     /// Removes the pins of a fence whose cgroup is gone, and with them, unless a process holds them too, its links. Those
-    /// that still judge sockets are kept, and taken from the fence's name; whether there are any.
+    /// that still judge sockets are kept, and taken from the fence's name: others may use it.
     ///
     /// # Errors
     /// If they cannot be removed or kept. That they are gone already is no error.
-    pub fn let_go(&self, name: &str) -> Result<bool> {
+    pub fn let_go(&self, name: &str) -> Result<()> {
         self.check()?;
         let directory = self.directory(name);
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match judges(&directory).with_context(|| cannot_ask(&directory))? {
-                None => return self.remove(name).map(|()| false),
-                Some(id) if Instant::now() >= deadline => {
-                    return self.keep_links(&directory, id).map(|()| true);
-                }
+            match judged(&directory)? {
+                None => return self.remove(name),
+                Some(id) if Instant::now() >= deadline => return self.keep_links(&directory, id),
                 Some(_) => sleep(PAUSE),
             }
         }
     }
 
-    /// Removes what was kept and judges nothing any more. Returns what went wrong.
+    /// Removes the links that were kept and judge nothing any more. Returns what went wrong.
     ///
     /// # Errors
-    /// If the directory cannot be read.
+    /// If the directory is somebody else's, or cannot be read.
     pub fn clear_ended(&self) -> Result<Vec<anyhow::Error>> {
         let parent = self.ended();
-        if !parent.exists() {
-            return Ok(Vec::new());
-        }
-        super::pins::open(&parent)?;
-        let entries = fs::read_dir(&parent).with_context(|| cannot_ask(&parent))?;
+        pins::check_parent(&parent)?;
         let mut errors = Vec::new();
-        for entry in entries {
-            let directory = entry.with_context(|| cannot_ask(&parent))?.path();
-            let cleared = match judges(&directory) {
+        for entry in
+            entries(&parent).with_context(|| format!("cannot read {}", parent.display()))?
+        {
+            let directory = entry.path();
+            let cleared = match judged(&directory) {
                 Ok(Some(_)) => continue,
-                Ok(None) => fs::remove_dir_all(&directory),
+                Ok(None) => fs::remove_dir_all(&directory).map_err(Into::into),
                 Err(error) => Err(error),
             };
-            if let Err(error) = cleared {
-                let context = format!("cannot clear {}", directory.display());
-                errors.push(anyhow::Error::new(error).context(context));
-            }
+            let context = || format!("cannot clear {}", directory.display());
+            errors.extend(cleared.with_context(context).err());
         }
         Ok(errors)
     }
 
     fn keep_links(&self, directory: &Path, id: u64) -> Result<()> {
         let parent = self.ended();
-        match fs::DirBuilder::new().mode(0o700).create(&parent) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            made => made.with_context(|| format!("cannot make {}", parent.display()))?,
-        }
-        let _parent: File = super::pins::open(&parent)?;
+        pins::make_parent(&parent)?;
         let kept = parent.join(id.to_string());
         fs::rename(directory, &kept).with_context(|| {
             format!(
@@ -93,7 +85,7 @@ impl Pins {
             )
         })?;
         Maps::open(&kept)?.withdraw()?;
-        super::maps::unpin(&kept)
+        maps::unpin(&kept)
     }
 
     /// The directory of what is left of fences.
@@ -102,18 +94,10 @@ impl Pins {
     }
 }
 
-/// The id of a cgroup that a link in a directory judges the sockets of, if any does.
-fn judges(directory: &Path) -> io::Result<Option<u64>> {
-    for hook in Hook::ALL {
-        match link_info::cgroup_of(&directory.join(hook.name())) {
-            Ok(None) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            judged => return judged,
-        }
-    }
-    Ok(None)
-}
-
-fn cannot_ask(path: &Path) -> String {
-    format!("cannot tell what {} judges", path.display())
+/// The id of the cgroup whose sockets the links in a directory judge, if they judge any.
+fn judged(directory: &Path) -> Result<Option<u64>> {
+    Ok(link_info::cgroups_of(directory)?
+        .into_iter()
+        .flatten()
+        .next())
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
-use qfence_common::{Action, Path as Way, Protocol, verdict::MANY};
+use qfence_common::{Action, Marks, Path as Way, Protocol, verdict::MANY};
 
 use crate::{
     base::{paths::Paths, say::say},
@@ -23,6 +23,8 @@ use crate::{
 pub struct Changed {
     /// It.
     pub policy: Policy,
+    /// What the programs have noted of the fence.
+    pub marks: Marks,
     compiled: Compiled,
 }
 
@@ -30,8 +32,8 @@ impl Changed {
     /// Whether it refuses what a connection that stands sends.
     #[must_use]
     pub fn denies(&self, connection: &Connection) -> bool {
-        // Of TCP what goes on with a connection is not judged; every other packet is, by the new policy. But of what goes
-        // to many the host gets its copy before.
+        // Of UDP the packets are judged, and nobody needs to be told. But of what goes to many the host gets its copy
+        // before.
         let to = connection.remote;
         let verdict = self
             .compiled
@@ -106,17 +108,18 @@ pub async fn change(
     for number in new_numbers(&before.policy, &rules) {
         maps.forget_hits(number)?;
     }
-    // Before that: whatever becomes of this process, none of what stands carries on what the policy denies.
-    let lets_stand = keeps_established || stored.policy.monitor;
     // In monitor mode all goes on.
+    let lets_stand = keeps_established || stored.policy.monitor;
     let may_go_on = keeps_established && !stored.policy.monitor && maps.judges_standing()?;
+    // Before the policy is published: whatever becomes of this process, no connection carries on what it denies.
     maps.judge_standing(!lets_stand)?;
     maps.publish(&compiled)?;
     if takes_back(&before.policy, &stored.policy) {
-        // After that: what is let go by now is the new policy's.
+        // After the policy is published: datagrams that are let go by now are let go by it.
         maps.note_change()?;
     }
     pending.keep()?;
+    let marks = maps.marks()?;
     if may_go_on {
         say(
             "warning: connections that an earlier change denied, and could not end, may go on: give the rules without \
@@ -125,6 +128,7 @@ pub async fn change(
     }
     Ok(Changed {
         policy: stored.policy,
+        marks,
         compiled,
     })
 }

@@ -6,6 +6,7 @@
 //! | /run/qfence/NAME.json, NAME.policy | 0600 | whole, renamed into place |
 //! | /run/qfence/NAME.log, NAME.log.1 | 0600 | appended to, renamed when full |
 //! | /sys/fs/bpf/qfence/, and NAME/ in it | 0700 | made once, and looked at before each use |
+//! | /sys/fs/bpf/qfence-ended/ | 0700 | the same |
 //! | what `metrics --textfile` names | 0644 | whole, renamed into place |
 //! | the socket of `--metrics unix:PATH` | 0600 | made anew, where nobody listens at the one before |
 //! | what `--log` names | 0644 less the umask | appended to, opened anew on SIGUSR1 |
@@ -21,6 +22,8 @@
 //! | [`bounded`] | reads a file of others, up to a bound |
 //! | [`kind`] | what a file is, in words |
 
+use std::{fs, io, path::Path};
+
 use nix::sys::stat::Mode;
 
 pub mod bounded;
@@ -29,6 +32,17 @@ pub mod kind;
 pub mod log;
 pub mod staged;
 mod walk;
+
+/// What is in a directory; nothing where there is none.
+///
+/// # Errors
+/// What reading it fails with.
+pub fn entries(directory: &Path) -> io::Result<Vec<fs::DirEntry>> {
+    match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries?.collect(),
+    }
+}
 
 /// The mode of files that are root's alone.
 pub const PRIVATE_FILE: Mode = Mode::from_bits_truncate(0o600);

@@ -4,10 +4,9 @@
 //! path of its cgroup leads nowhere, while its pins and its description may be seen. So the kernel is asked for the cgroup
 //! by its id.
 
-use std::{collections::BTreeSet, fs::File, io};
+use std::{collections::BTreeSet, fs::File};
 
 use anyhow::{Context as _, Result, anyhow};
-use qfence_common::Hook;
 
 use super::Fences;
 use crate::{
@@ -100,7 +99,7 @@ impl Fences {
         }
         [
             // Links that judge sockets which others have are kept: no word, as those are refused everything.
-            self.pins.let_go(name).map(drop),
+            self.pins.let_go(name),
             self.store(name).remove(),
             self.kept(name).remove(),
             self.states.remove(name),
@@ -123,22 +122,9 @@ impl Fences {
 
     fn is_elsewhere(&self, name: &str, own: Option<u64>) -> Result<bool> {
         let directory = self.pins(name);
-        let mut ids = BTreeSet::new();
-        let mut has_links = false;
-        for hook in Hook::ALL {
-            let pin = directory.join(hook.name());
-            match link_info::cgroup_of(&pin) {
-                Ok(id) => {
-                    has_links = true;
-                    ids.extend(id);
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    let error = anyhow!(error);
-                    return Err(error.context(format!("cannot ask about {}", pin.display())));
-                }
-            }
-        }
+        let links = link_info::cgroups_of(&directory)?;
+        let has_links = !links.is_empty();
+        let mut ids: BTreeSet<u64> = links.into_iter().flatten().collect();
         let described = self.states.cgroup_of(name);
         ids.extend(described.map_err(|error| anyhow!("cannot read its description: {error}"))?);
         if !has_links && ids.is_empty() && own.is_none() && directory.is_dir() {
