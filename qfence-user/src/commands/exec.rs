@@ -312,7 +312,7 @@ async fn supervise(
     let pins = fence.pins();
     let names = Known::new(&wanted.policy, fence.store());
     let load = |compiled: &Compiled| {
-        let (kernel, lacks) = Kernel::load(settings, &pins, compiled)?;
+        let (kernel, lacks) = Kernel::load(settings, &paths.run, &pins, compiled)?;
         if lacks.netns_maker && !options.allow_foreign_netns {
             say(
                 "this kernel does not tell who made a network namespace (it needs CONFIG_DEBUG_INFO_BTF, and programs \

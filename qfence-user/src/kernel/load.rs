@@ -11,7 +11,9 @@ use aya::{Ebpf, EbpfLoader, maps::Map, programs::Program, util::nr_cpus};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use qfence_common::{Hook, abi, netns::Offsets, proof::Token};
 
-use super::{OBJECT, Settings, TRACING_OBJECT, helpers, link::load, no_program, sizes, types};
+use super::{
+    OBJECT, Settings, TRACING_OBJECT, helpers, link::load, no_program, offsets, sizes, types,
+};
 
 const NO_THREAD: &str = "cannot make a thread";
 
@@ -29,14 +31,15 @@ pub(super) struct Variant {
 }
 
 impl Variant {
-    /// The most that this kernel lets programs do: they set an error if they can, and ask who is running.
-    pub(super) fn of_this_kernel(errno: i32) -> Self {
+    /// The most that this kernel lets programs do: they set an error if they can, and ask who is running. `run` is where
+    /// what is known of this kernel is kept.
+    pub(super) fn of_this_kernel(errno: i32, run: &Path) -> Self {
         let sets_retval = helpers::can_set_retval();
         Self {
             deny_retval: if sets_retval { -errno } else { 0 },
             names_caller: sets_retval && helpers::can_name_caller(),
             finds_mptcp: sets_retval && helpers::can_find_mptcp(),
-            netns: netns_offsets().unwrap_or_default(),
+            netns: netns_offsets(run).unwrap_or_default(),
         }
     }
 }
@@ -45,13 +48,13 @@ impl Variant {
 ///
 /// # Errors
 /// If its type information does not tell, or its programs may not look there.
-pub fn netns_offsets() -> Result<Offsets> {
+fn netns_offsets(run: &Path) -> Result<Offsets> {
     ensure!(
         helpers::can_read_kernel(),
         "eBPF programs for new sockets may not read the kernel's memory (they need CAP_PERFMON, and a kernel that is \
          not locked down for confidentiality)"
     );
-    types::offsets(Path::new(types::OF_THE_KERNEL))
+    offsets::of_this_kernel(run)
 }
 
 /// Makes the maps and sets the globals; nothing is loaded yet.

@@ -14,6 +14,7 @@ pub mod link_info;
 mod load;
 mod maps;
 mod noted;
+mod offsets;
 mod own_link;
 pub mod query;
 mod sizes;
@@ -29,7 +30,6 @@ pub use attempts::Attempts;
 use aya::{Ebpf, programs::Program};
 use aya_log::EbpfLogger;
 use link::{Pinned, attach};
-pub use load::netns_offsets;
 use load::{Loading, Variant, open};
 pub use maps::{Counts, Maps, owners};
 use nix::errno::Errno;
@@ -111,14 +111,20 @@ enum Programs {
 }
 
 impl Kernel {
-    /// Makes the maps, pins them in `pins`, publishes the first policy, and begins to load the programs.
+    /// Makes the maps, pins them in `pins`, publishes the first policy, and begins to load the programs. `run` is
+    /// qfence's directory of files, where what is known of this kernel is kept.
     ///
     /// The second value says what the kernel lacks.
     ///
     /// # Errors
     /// If the kernel does not take the maps. Whether it takes the programs, [`Kernel::finish_loading`] tells.
-    pub fn load(settings: Settings, pins: &Path, policy: &Compiled) -> Result<(Self, Lacks)> {
-        let variant = Variant::of_this_kernel(settings.deny.errno() as i32);
+    pub fn load(
+        settings: Settings,
+        run: &Path,
+        pins: &Path,
+        policy: &Compiled,
+    ) -> Result<(Self, Lacks)> {
+        let variant = Variant::of_this_kernel(settings.deny.errno() as i32, run);
         let lacks = Lacks {
             errno: variant.deny_retval == 0,
             netns_maker: variant.netns.are_known == 0,

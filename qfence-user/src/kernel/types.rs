@@ -7,7 +7,6 @@
 use std::{fs::File, io::Read as _, path::Path};
 
 use anyhow::{Context, Result, ensure};
-use qfence_common::netns::Offsets;
 
 /// Where a kernel has its own type information.
 pub(super) const OF_THE_KERNEL: &str = "/sys/kernel/btf/vmlinux";
@@ -33,7 +32,7 @@ const ENUM64: u32 = 19;
 const LAST: u32 = ENUM64;
 
 /// The members that are asked for: struct and member.
-const WANTED: [(&str, &str); 7] = [
+pub(super) const WANTED: [(&str, &str); 7] = [
     ("sock_common", "skc_net"),
     ("net", "rtnl"),
     ("sock", "sk_cgrp_data"),
@@ -43,11 +42,14 @@ const WANTED: [(&str, &str); 7] = [
     ("kernfs_node", "id"),
 ];
 
-/// Where this kernel notes who made a network namespace.
+/// The offsets of [`WANTED`], in bytes.
+pub(super) type Members = [u32; WANTED.len()];
+
+/// The offsets of the members that are asked for.
 ///
 /// # Errors
-/// If it has no type information, or that does not tell.
-pub(super) fn offsets(path: &Path) -> Result<Offsets> {
+/// If the kernel has no type information, or it does not have one of them.
+pub(super) fn members_of(path: &Path) -> Result<Members> {
     let context = || {
         format!(
             "cannot read the kernel's type information, {}",
@@ -61,34 +63,11 @@ pub(super) fn offsets(path: &Path) -> Result<Offsets> {
     file.take(LONGEST)
         .read_to_end(&mut bytes)
         .with_context(context)?;
-    parse(&bytes).with_context(context)
+    members(&bytes).with_context(context)
 }
 
-fn parse(bytes: &[u8]) -> Result<Offsets> {
-    let at: [u32; WANTED.len()] = members(bytes)?;
-    let [
-        sock_net,
-        net_rtnl,
-        sock_cgroup,
-        css_parent,
-        cgroup_self,
-        cgroup_node,
-        node_id,
-    ] = at;
-    Ok(Offsets {
-        sock_net,
-        net_rtnl,
-        sock_cgroup,
-        cgroup_parent: cgroup_self + css_parent,
-        cgroup_self,
-        cgroup_node,
-        node_id,
-        are_known: 1,
-    })
-}
-
-/// The offsets of the members that are asked for, in bytes.
-fn members(bytes: &[u8]) -> Result<[u32; WANTED.len()]> {
+/// The offsets of the members that are asked for, by the bytes of the type information.
+fn members(bytes: &[u8]) -> Result<Members> {
     let header = |at| word(bytes, at).context("the header is cut off");
     let magic = bytes.get(..2).and_then(|magic| magic.try_into().ok());
     ensure!(
@@ -192,41 +171,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_kernels_offsets_are_within_their_structs() {
-        let offsets = offsets(Path::new(OF_THE_KERNEL)).unwrap();
-        assert_eq!(offsets.are_known, 1);
-        let Offsets {
-            sock_net,
-            net_rtnl,
-            sock_cgroup,
-            cgroup_parent,
-            cgroup_node,
-            node_id,
-            ..
-        } = offsets;
-        for offset in [
-            sock_net,
-            net_rtnl,
-            sock_cgroup,
-            cgroup_parent,
-            cgroup_node,
-            node_id,
-        ] {
-            assert!(
-                offset > 0 && offset < 8192 && offset % 4 == 0,
-                "{offsets:?}"
-            );
-        }
-    }
-
-    #[test]
     fn what_is_no_type_information_is_an_error() {
         let whole = std::fs::read(OF_THE_KERNEL).unwrap();
         assert!(members(&[]).is_err());
         assert!(members(&[0; 64]).is_err());
         let error = members(&whole[..4096]).unwrap_err();
         assert!(error.to_string().contains("cut off"), "{error:#}");
-        assert!(offsets(Path::new("/nonexistent")).is_err());
+        assert!(members_of(Path::new("/nonexistent")).is_err());
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl ThrowAway {
             rules: policy.numbers_end(),
         };
         let pins = fence.pins();
-        let load = |compiled: &Compiled| Ok(Kernel::load(settings, &pins, compiled)?.0);
+        let load = |compiled: &Compiled| Ok(Kernel::load(settings, &paths.run, &pins, compiled)?.0);
         let (mut policy, _) =
             Follower::begin(fence.store(), policy, &paths.resolv_conf, load).await?;
         policy.kernel().finish_loading()?;

@@ -1,0 +1,197 @@
+//! Where this kernel notes who made a network namespace: read from its type information once a boot, and kept in a
+//! file, since reading takes 18 ms of a start.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use anyhow::Result;
+use qfence_common::netns::Offsets;
+use serde::{Deserialize, Serialize};
+
+use super::types::{self, Members, WANTED};
+use crate::base::files::{
+    PRIVATE_FILE, bounded,
+    directory::{Directory, Others},
+    staged::Staged,
+};
+
+/// The file, in the directory of descriptions.
+const FILE: &str = "kernel-offsets";
+
+/// More bytes than the file has.
+const LONGEST: u64 = 4096;
+
+/// Differs from boot to boot (random(4)): the offsets are of one kernel.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// The file's content.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    boot: String,
+    /// Bytes by "struct.member".
+    offsets: BTreeMap<String, u32>,
+}
+
+/// The offsets of this kernel. `run` is the directory that they are kept in; where that cannot be, they are read each
+/// time.
+///
+/// # Errors
+/// If the kernel has no type information, or it does not have one of the members.
+pub(super) fn of_this_kernel(run: &Path) -> Result<Offsets> {
+    let boot = boot();
+    if let Some(boot) = &boot
+        && let Some(members) = read(run, boot)
+    {
+        return Ok(of_members(members));
+    }
+    let members = types::members_of(Path::new(types::OF_THE_KERNEL))?;
+    if let Some(boot) = boot {
+        // They are known; the next start reads them again.
+        let _ = keep(run, boot, members);
+    }
+    Ok(of_members(members))
+}
+
+/// The name of this boot, where the kernel tells it.
+fn boot() -> Option<String> {
+    let boot = fs::read_to_string(BOOT_ID).ok()?;
+    Some(boot.trim_end().to_owned())
+}
+
+/// What is kept, if it is of this boot and has all that is asked for.
+fn read(run: &Path, boot: &str) -> Option<Members> {
+    // Nobody but root may have written it.
+    let directory = Directory::trusted(run, Others::Read).ok()??;
+    let bytes = bounded::read(&directory.path_by_descriptor(FILE.as_ref()), LONGEST).ok()?;
+    let kept: Kept = serde_json::from_slice(&bytes).ok()?;
+    if kept.boot != boot {
+        return None;
+    }
+    let mut members = Members::default();
+    for (place, (of, member)) in members.iter_mut().zip(WANTED) {
+        *place = *kept.offsets.get(&key(of, member))?;
+    }
+    Some(members)
+}
+
+fn keep(run: &Path, boot: String, members: Members) -> Result<()> {
+    let offsets = WANTED
+        .into_iter()
+        .zip(members)
+        .map(|((of, member), offset)| (key(of, member), offset));
+    let kept = Kept {
+        boot,
+        offsets: offsets.collect(),
+    };
+    let directory = Directory::make_private(run)?;
+    let bytes = serde_json::to_vec(&kept)?;
+    Staged::write(directory, FILE.as_ref(), &bytes, PRIVATE_FILE)?.keep()
+}
+
+fn key(of: &str, member: &str) -> String {
+    format!("{of}.{member}")
+}
+
+fn of_members(members: Members) -> Offsets {
+    let [
+        sock_net,
+        net_rtnl,
+        sock_cgroup,
+        css_parent,
+        cgroup_self,
+        cgroup_node,
+        node_id,
+    ] = members;
+    Offsets {
+        sock_net,
+        net_rtnl,
+        sock_cgroup,
+        cgroup_parent: cgroup_self + css_parent,
+        cgroup_self,
+        cgroup_node,
+        node_id,
+        are_known: 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEMBERS: Members = [48, 352, 704, 16, 8, 272, 112];
+
+    #[test]
+    fn this_kernels_offsets_are_within_their_structs() {
+        let directory = tempfile::tempdir().unwrap();
+        let offsets = of_this_kernel(directory.path()).unwrap();
+        assert_eq!(offsets.are_known, 1);
+        let Offsets {
+            sock_net,
+            net_rtnl,
+            sock_cgroup,
+            cgroup_parent,
+            cgroup_node,
+            node_id,
+            ..
+        } = offsets;
+        for offset in [
+            sock_net,
+            net_rtnl,
+            sock_cgroup,
+            cgroup_parent,
+            cgroup_node,
+            node_id,
+        ] {
+            assert!(
+                offset > 0 && offset < 8192 && offset % 4 == 0,
+                "{offsets:?}"
+            );
+        }
+        assert_eq!(of_this_kernel(directory.path()).unwrap(), offsets);
+    }
+
+    #[test]
+    fn they_are_kept_for_one_boot() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = directory.path().join("qfence");
+        assert_eq!(read(&run, "this"), None);
+        keep(&run, "this".into(), MEMBERS).unwrap();
+        assert_eq!(read(&run, "this"), Some(MEMBERS));
+        assert_eq!(read(&run, "another"), None);
+    }
+
+    #[test]
+    fn those_kept_in_this_boot_are_used() {
+        let directory = tempfile::tempdir().unwrap();
+        keep(directory.path(), boot().unwrap(), MEMBERS).unwrap();
+        let offsets = of_this_kernel(directory.path()).unwrap();
+        assert_eq!(offsets, of_members(MEMBERS));
+    }
+
+    #[test]
+    fn a_file_that_lacks_a_member_or_is_cut_off_is_not_used() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = directory.path();
+        keep(run, "this".into(), MEMBERS).unwrap();
+        let whole = fs::read_to_string(run.join(FILE)).unwrap();
+        for other in [
+            whole.replace("net.rtnl", "net.other"),
+            whole[..whole.len() / 2].to_owned(),
+            String::new(),
+        ] {
+            assert_ne!(other, whole);
+            fs::write(run.join(FILE), other).unwrap();
+            assert_eq!(read(run, "this"), None);
+        }
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_to_is_not_read() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let directory = tempfile::tempdir().unwrap();
+        let run = directory.path();
+        keep(run, "this".into(), MEMBERS).unwrap();
+        fs::set_permissions(run, fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(read(run, "this"), None);
+    }
+}
