@@ -92,6 +92,19 @@ impl Outcome {
         Self::ReceivedMonitored,
     ];
 
+    /// The one of this number. Any other number is a refusal.
+    #[must_use]
+    #[inline(always)]
+    pub const fn of_number(number: u32) -> Self {
+        match number {
+            0 => Self::Sent,
+            1 => Self::SentMonitored,
+            3 => Self::Received,
+            4 => Self::ReceivedMonitored,
+            _ => Self::Refused,
+        }
+    }
+
     /// What was said of those that were judged.
     #[must_use]
     pub const fn action(self) -> Action {

@@ -1,6 +1,8 @@
 //! What no program on the cgroup sees, because the kernel does not ask it or because it is no packet, the filter of
 //! system calls refuses.
 
+use std::process::Command;
+
 use anyhow::{Context as _, Result};
 use tests::{
     echoes,
@@ -248,5 +250,21 @@ fn terminals_and_namespaces_of_others_are_not_asked_for() -> Result<()> {
     for outcome in scene.inside(&["ioctl/541b".to_owned()])? {
         assert!(outcome.failed_with("ENOTTY"), "{outcome:?}");
     }
+    Ok(())
+}
+
+/// Where the policy allows no broadcast, the option of a UDP socket is dropped without a word, whatever length it has.
+#[test]
+fn a_long_value_makes_no_broadcaster() -> Result<()> {
+    const SET: &str = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+                       for length in 4, 5000:\n\
+                       \x20   s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, (1).to_bytes(length, 'little'))\n\
+                       \x20   print(s.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST), end=' ')";
+    let words = ["/usr/bin/python3", "-c", SET];
+    let mut outside = Command::new(words[0]);
+    outside.args(&words[1..]);
+    assert_eq!(to_end(outside)?.stdout, "1 1 ", "control");
+    let fence = Fence::new("long-value")?.with(&["--user", "nobody"]);
+    assert_eq!(to_end(fenced(&fence, &words))?.stdout, "0 0 ");
     Ok(())
 }

@@ -18,21 +18,27 @@ use crate::maps::{COUNTERS, HITS, MORE_HITS, TALLIES, inner::Inner as _};
 /// Counts a decision of a rule: of a call, or else of a packet.
 #[inline(always)]
 pub(crate) fn hit(rule: u32, is_call: bool) {
+    qfence_hit(rule, is_call.into());
+}
+
+/// Returns 0, as a function must return something. Global, see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_hit(rule: u32, is_call: u32) -> u32 {
     let hits = HITS.get_ptr_mut(rule).unwrap_or_else(|| more_hits(rule));
     if hits.is_null() {
-        return;
+        return 0;
     }
     // SAFETY: the map's value, aligned and alive as long as the program runs.
     let calls = unsafe { &raw mut (*hits).calls };
     // SAFETY: as above.
     let packets = unsafe { &raw mut (*hits).packets };
-    add(if is_call { calls } else { packets }, 1);
+    add(if is_call != 0 { calls } else { packets }, 1);
+    0
 }
 
-/// What is counted of a rule whose number is beyond the end of HITS; null if it is no rule's.
-///
-/// A function of its own, so that nothing of it stands in the way of what most rules take.
-#[inline(never)]
+/// The counters of a rule whose number is beyond the end of HITS; null if it is no rule's.
+#[inline(always)]
 fn more_hits(rule: u32) -> *mut Hits {
     let Some(more) = MORE_HITS.get(0) else {
         return null_mut();

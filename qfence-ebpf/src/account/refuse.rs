@@ -35,7 +35,7 @@ pub(crate) struct Rest {
 impl Rest {
     /// In one word, as there are not registers for more; protocols have sixteen bits in the kernel too.
     #[inline(always)]
-    fn pack(self) -> u64 {
+    pub(crate) fn pack(self) -> u64 {
         u64::from(self.port)
             | u64::from(self.source_port) << 16
             | (u64::from(self.protocol.0) & 0xffff) << 32
@@ -44,7 +44,7 @@ impl Rest {
 
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "sixteen bits of it")]
-    fn unpack(word: u64) -> Self {
+    pub(crate) fn unpack(word: u64) -> Self {
         Self {
             port: word as u16,
             source_port: (word >> 16) as u16,

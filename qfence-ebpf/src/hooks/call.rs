@@ -6,7 +6,7 @@ use aya_ebpf::{
     programs::SockAddrContext,
 };
 use qfence_common::{
-    Halves, Hook, Outcome, Protocol,
+    Halves, Hook, Outcome, Path, Protocol,
     proof::{self, Token},
     pulse::is_followed,
     tally::Class,
@@ -35,21 +35,22 @@ pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destinatio
     if Token(PROOF.load()).is(to.address, to.port) {
         return fail_with(-proof::ERRNO);
     }
-    let judgement = judge::<HOOK>(to, || socket(ctx));
-    let Judgement {
-        outcome, verdict, ..
-    } = object::<HOOK>(ctx, to, judgement);
-    trace::<HOOK, _>(ctx, to, outcome, verdict);
-    tally_call(outcome, Class::of(to.protocol), connects(HOOK));
-    if outcome == Outcome::Sent {
-        return PROCEED;
-    }
     let rest = Rest {
         hook: HOOK,
         protocol: to.protocol,
         port: to.port,
         source_port: 0,
     };
+    let Halves { upper, lower } = to.address;
+    let judgement = qfence_judge_call(ctx.sock_addr, upper, lower, rest.pack());
+    let Judgement {
+        outcome, verdict, ..
+    } = Judgement::unpack(judgement);
+    trace::<HOOK, _>(ctx, to, outcome, verdict);
+    tally_call(outcome, Class::of(to.protocol), connects(HOOK));
+    if outcome == Outcome::Sent {
+        return PROCEED;
+    }
     refuse_call(ctx, to.address, verdict, rest);
     if outcome == Outcome::SentMonitored {
         return PROCEED;
@@ -57,11 +58,33 @@ pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destinatio
     fail_with(DENY_RETVAL.load())
 }
 
+/// The judgement of a call to an address; the rest of it is packed. Global, see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_judge_call(ctx: *mut bpf_sock_addr, upper: u64, lower: u64, rest: u64) -> u64 {
+    let ctx = SockAddrContext::new(ctx);
+    let Rest {
+        hook,
+        protocol,
+        port,
+        ..
+    } = Rest::unpack(rest);
+    let to = Destination {
+        address: Halves { upper, lower },
+        port,
+        protocol,
+        path: Path::Address,
+    };
+    let judgement = judge(&to, true, || socket(&ctx));
+    object(&ctx, &to, connects(hook), judgement).pack()
+}
+
 /// The judgement of a call, unless there is a reason to refuse what the policy lets go.
 #[inline(always)]
-fn object<const HOOK: u32>(
+fn object(
     ctx: &SockAddrContext,
     to: &Destination,
+    connects: bool,
     judgement: Judgement,
 ) -> Judgement {
     if judgement.outcome == Outcome::Refused {
@@ -69,7 +92,7 @@ fn object<const HOOK: u32>(
     }
     let asked = Asked {
         protocol: to.protocol,
-        connects: connects(HOOK),
+        connects,
         to_host: judgement.verdict.has(HOST),
     };
     let Halves { upper, lower } = to.address;

@@ -4,7 +4,7 @@
 use aya_ebpf::{bindings::bpf_sock, programs::SockoptContext};
 use qfence_common::{
     Action, Halves, Hook, Path, Protocol,
-    verdict::{BROADCAST, MONITOR, UNPARSED},
+    verdict::{BROADCAST, UNPARSED},
 };
 
 use crate::{
@@ -68,22 +68,50 @@ pub(crate) fn judge_option(ctx: &SockoptContext) -> i32 {
     let name = unsafe { (*ctx.sockopt).optname };
     // SAFETY: as above.
     let length = unsafe { (*ctx.sockopt).optlen };
-    match (level, name) {
-        (SOL_SOCKET, SO_BROADCAST) => return judge_broadcast(ctx, socket),
-        (SOL_SOCKET, SO_OOBINLINE) if !is_taken_off(ctx) => owner::mark_guest(socket),
-        _ => {
-            if let Some(place) = place_of_group(level, name) {
-                return judge_group(ctx, socket, place, length);
-            }
+    let denied = match (level, name) {
+        (SOL_SOCKET, SO_BROADCAST) => judge_broadcast(ctx, socket),
+        (SOL_SOCKET, SO_OOBINLINE) if !is_taken_off(ctx) => {
+            owner::mark_guest(socket);
+            None
         }
+        _ => place_of_group(level, name).and_then(|place| judge_group(ctx, socket, place, length)),
+    };
+    if let Some(Denied {
+        address,
+        port,
+        protocol,
+        rule,
+    }) = denied
+    {
+        let what = Refusal {
+            address,
+            port,
+            protocol,
+            hook: Hook::Setsockopt as u32,
+            rule,
+            source: Halves::NONE,
+            source_port: 0,
+        };
+        return refuse(&what, &Author::current_if_known(), monitors());
     }
-    if length > WHOLE {
+    // Read again: what is done already for the kernel stays so.
+    // SAFETY: as above.
+    if unsafe { (*ctx.sockopt).optlen } > WHOLE {
         // What the kernel handed in is not all of it. Before Linux 6.5 it fails the call, unless it is told so that
         // nothing was changed (`__cgroup_bpf_run_filter_setsockopt`).
         // SAFETY: as above.
         unsafe { (*ctx.sockopt).optlen = 0 };
     }
     PROCEED
+}
+
+/// What is denied of an option.
+struct Denied {
+    address: Halves,
+    /// Of a group; otherwise the socket's type.
+    port: u32,
+    protocol: u32,
+    rule: u32,
 }
 
 /// Whether an option that is a number is set to zero. Of a value that is too long the kernel reads the number again
@@ -103,7 +131,7 @@ fn is_taken_off(ctx: &SockoptContext) -> bool {
 /// is one before anybody could publish that, and without the option the kernel itself fails what is sent there, with
 /// EACCES. The call succeeds, for programs set the option that never broadcast.
 #[inline(always)]
-fn judge_broadcast(ctx: &SockoptContext, socket: *mut bpf_sock) -> i32 {
+fn judge_broadcast(ctx: &SockoptContext, socket: *mut bpf_sock) -> Option<Denied> {
     // SAFETY: the hook's own socket, a whole one.
     let family = unsafe { (*socket).family };
     // SAFETY: as above.
@@ -112,34 +140,30 @@ fn judge_broadcast(ctx: &SockoptContext, socket: *mut bpf_sock) -> i32 {
     let protocol = unsafe { (*socket).protocol };
     let of_the_internet = family == INET || family == INET6;
     if !of_the_internet || is_taken_off(ctx) {
-        return PROCEED;
+        return None;
     }
     // A stream has no broadcasts.
     let is_datagram = kind == RAW || kind == DGRAM;
     if !is_datagram {
-        return PROCEED;
+        return None;
     }
     if kind == DGRAM && protocol == UDP {
         if !allows_broadcasts() && owner::netns(socket).is_some_and(is_home) {
             // The kernel does nothing, and says that it did (`__cgroup_bpf_run_filter_setsockopt`).
             // SAFETY: the hook's own context.
             unsafe { (*ctx.sockopt).optlen = -1 };
-            return PROCEED;
+            return None;
         }
         if note_broadcaster(socket) {
-            return PROCEED;
+            return None;
         }
     }
-    let what = Refusal {
+    Some(Denied {
         address: Halves::NONE,
         port: kind,
         protocol,
-        hook: Hook::Setsockopt as u32,
         rule: BROADCAST,
-        source: Halves::NONE,
-        source_port: 0,
-    };
-    refuse(&what, &Author::current_if_known(), monitors())
+    })
 }
 
 /// Notes that a socket may broadcast; whether that could be noted.
@@ -196,30 +220,29 @@ fn place_of_group(level: i32, name: i32) -> Option<Place> {
 /// Judges the group that a socket joins, as a datagram to it at the socket's own port would be: for a join the kernel
 /// sends reports (IGMP, MLD), which are no socket's and pass no other hook.
 #[inline(always)]
-fn judge_group(ctx: &SockoptContext, socket: *mut bpf_sock, place: Place, length: i32) -> i32 {
-    let Some(group) = group(ctx, place) else {
-        // Too short: the kernel refuses it.
-        return PROCEED;
-    };
+fn judge_group(
+    ctx: &SockoptContext,
+    socket: *mut bpf_sock,
+    place: Place,
+    length: i32,
+) -> Option<Denied> {
+    // Of one that is too short there is none: the kernel refuses it.
+    let group = group(ctx, place)?;
     let port = local_port(socket);
     let verdict = verdict(Path::Address, group, Protocol::UDP, port);
     hit(verdict.rule(), true);
     let rule = match verdict.action() {
-        Action::Allow if length <= WHOLE => return PROCEED,
+        Action::Allow if length <= WHOLE => return None,
         // The kernel would read the value again, when it may be another.
         Action::Allow => UNPARSED,
         Action::Deny => verdict.rule(),
     };
-    let what = Refusal {
+    Some(Denied {
         address: group,
         port: u32::from(port),
         protocol: Protocol::UDP.0,
-        hook: Hook::Setsockopt as u32,
         rule,
-        source: Halves::NONE,
-        source_port: 0,
-    };
-    refuse(&what, &Author::current_if_known(), verdict.has(MONITOR))
+    })
 }
 
 #[inline(always)]

@@ -43,54 +43,128 @@ const INGRESS: u32 = Hook::Ingress as u32;
 /// address; through another the address says.
 #[inline(always)]
 pub(crate) fn judge_egress(ctx: &SkBuffContext) -> i32 {
+    let (to, payload) = match parse(&Skb(ctx.skb.skb)) {
+        Some(packet) => (packet.destination, packet.payload),
+        None => (Halves::NONE, Payload::UNKNOWN),
+    };
+    return_value(qfence_judge_leaving(
+        ctx.skb.skb,
+        to.upper,
+        to.lower,
+        payload.bits(),
+    ))
+}
+
+/// What the hook returns for the number of an outcome.
+#[inline(always)]
+const fn return_value(outcome: u32) -> i32 {
+    match Outcome::of_number(outcome) {
+        Outcome::Refused => REJECT,
+        _ => PROCEED,
+    }
+}
+
+/// The number of the outcome for a packet that leaves, by its destination and its payload. Global, see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_judge_leaving(
+    skb: *mut __sk_buff,
+    upper: u64,
+    lower: u64,
+    payload: u64,
+) -> u32 {
+    let payload = Payload::from_bits(payload);
+    judge_leaving(&SkBuffContext::new(skb), Halves { upper, lower }, payload) as u32
+}
+
+#[inline(always)]
+fn judge_leaving(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Outcome {
     let length = ctx.len();
-    let Some(packet) = parse(&Skb(ctx.skb.skb)) else {
+    if !payload.is_known() {
         return drop_unparsed(ctx, length);
-    };
-    let payload = packet.payload;
+    }
     let against = reason_against(ctx);
-    let path = if is_loopback(ctx) {
-        Path::Loopback
-    } else {
-        Path::Address
-    };
-    let to = Destination {
-        address: packet.destination,
-        port: payload.destination_port(),
-        protocol: payload.protocol(),
-        path,
-    };
+    let to = destination(ctx, address, payload);
     if payload.continues_tcp()
         && against.is_none()
         && !is_ours_to_judge(ctx)
         && !carries_on_what_is_denied(ctx, payload, &to)
     {
         tally_packet(Outcome::Sent, Class::Tcp, false, length);
-        return PROCEED;
+        return Outcome::Sent;
     }
+    let judgement = match against {
+        Some(reason) => refused(reason, false),
+        None => by_policy(ctx, &to, payload),
+    };
     let Judgement {
         outcome,
         verdict,
         is_reply,
-    } = match against {
-        Some(reason) => refused(reason, false),
-        None => judge::<EGRESS>(&to, || whole_socket(ctx.skb.skb)),
-    };
+    } = judgement;
     trace::<EGRESS, _>(ctx, &to, outcome, verdict);
     tally_packet(outcome, Class::of(to.protocol), true, length);
-    let goes_to_host = path == Path::Loopback || verdict.has(MANY);
+    let goes_to_host = to.path == Path::Loopback || verdict.has(MANY);
     if goes_to_host && to.protocol == Protocol::UDP && outcome != Outcome::Refused {
         let ports = u32::from(payload.source_port()) << 16 | u32::from(to.port);
         qfence_note_sent(ctx.skb.skb, ports, is_reply.into());
     }
-    if outcome == Outcome::Sent {
-        return PROCEED;
+    if outcome != Outcome::Sent {
+        refuse_packet(ctx, to.address, verdict, rest(EGRESS, payload));
     }
-    refuse_packet(ctx, to.address, verdict, rest(EGRESS, payload));
-    if outcome == Outcome::SentMonitored {
-        PROCEED
-    } else {
-        REJECT
+    outcome
+}
+
+/// The policy's judgement of a packet.
+#[inline(always)]
+fn by_policy(ctx: &SkBuffContext, to: &Destination, payload: Payload) -> Judgement {
+    let Halves { upper, lower } = to.address;
+    let path = to.path as u32;
+    Judgement::unpack(qfence_judge_packet(
+        ctx.skb.skb,
+        upper,
+        lower,
+        payload.bits(),
+        path,
+    ))
+}
+
+/// The same, by the number of the path. Global, see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_judge_packet(
+    skb: *mut __sk_buff,
+    upper: u64,
+    lower: u64,
+    payload: u64,
+    path: u32,
+) -> u64 {
+    let payload = Payload::from_bits(payload);
+    let to = Destination {
+        address: Halves { upper, lower },
+        port: payload.destination_port(),
+        protocol: payload.protocol(),
+        path: if path == Path::Address as u32 {
+            Path::Address
+        } else {
+            Path::Loopback
+        },
+    };
+    judge(&to, false, || whole_socket(skb)).pack()
+}
+
+/// Where a packet goes: through the loopback device to the host.
+#[inline(always)]
+fn destination(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Destination {
+    Destination {
+        address,
+        port: payload.destination_port(),
+        protocol: payload.protocol(),
+        path: if is_loopback(ctx) {
+            Path::Loopback
+        } else {
+            Path::Address
+        },
     }
 }
 
@@ -166,7 +240,7 @@ fn carries_on_what_is_denied(ctx: &SkBuffContext, payload: Payload, to: &Destina
 }
 
 #[inline(always)]
-fn drop_unparsed(ctx: &SkBuffContext, length: u32) -> i32 {
+fn drop_unparsed(ctx: &SkBuffContext, length: u32) -> Outcome {
     let monitored = monitors();
     let outcome = if monitored {
         Outcome::SentMonitored
@@ -178,7 +252,7 @@ fn drop_unparsed(ctx: &SkBuffContext, length: u32) -> i32 {
     let flags = if monitored { MONITOR } else { 0 };
     let verdict = Verdict::new(Action::Deny, UNPARSED).with(flags);
     refuse_packet(ctx, Halves::NONE, verdict, rest(EGRESS, Payload::UNKNOWN));
-    if monitored { PROCEED } else { REJECT }
+    outcome
 }
 
 /// Judges a packet that arrives over loopback: the sender of a datagram is remembered, for the port
@@ -196,7 +270,11 @@ pub(crate) fn judge_ingress(ctx: &SkBuffContext) -> i32 {
     {
         match packet.payload.protocol() {
             Protocol::UDP if link_layer == PACKET_HOST => remember_sender(ctx, &packet),
-            Protocol::ICMP | Protocol::ICMPV6 => return judge_ping(ctx, &packet, length),
+            Protocol::ICMP | Protocol::ICMPV6 => {
+                let Halves { upper, lower } = packet.source;
+                let payload = packet.payload.bits();
+                return return_value(qfence_judge_ping(ctx.skb.skb, upper, lower, payload));
+            }
             _ => {}
         }
     }
@@ -209,28 +287,48 @@ fn remember_sender(ctx: &SkBuffContext, packet: &Packet) {
     if !is_for_one(packet) {
         return;
     }
-    let socket = whole_socket(ctx.skb.skb);
-    if let Some(peer) = peers::peer(socket, packet.source, packet.payload.source_port()) {
+    let Halves { upper, lower } = packet.source;
+    let port = packet.payload.source_port();
+    qfence_remember(ctx.skb.skb, upper, lower, port.into());
+}
+
+/// Remembers the sender of a datagram, an address and a port. Returns 0, as a function must return something. Global,
+/// see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_remember(skb: *mut __sk_buff, upper: u64, lower: u64, port: u32) -> u32 {
+    let port = u16::try_from(port).unwrap_or(0);
+    if let Some(peer) = peers::peer(whole_socket(skb), Halves { upper, lower }, port) {
         peers::remember(&peer);
     }
+    0
+}
+
+/// The number of the outcome for what may answer a ping, by its source and its payload. Global, see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_judge_ping(skb: *mut __sk_buff, upper: u64, lower: u64, payload: u64) -> u32 {
+    let payload = Payload::from_bits(payload);
+    judge_ping(&SkBuffContext::new(skb), Halves { upper, lower }, payload) as u32
 }
 
 #[inline(always)]
-fn judge_ping(ctx: &SkBuffContext, packet: &Packet, length: u32) -> i32 {
+fn judge_ping(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Outcome {
+    let length = ctx.len();
     // A raw socket overhears what is not for it.
     if is_raw(whole_socket(ctx.skb.skb)) {
         tally_packet(Outcome::Received, Class::Icmp, false, length);
-        return PROCEED;
+        return Outcome::Received;
     }
     let from = Destination {
-        address: packet.source,
+        address,
         port: 0,
-        protocol: packet.payload.protocol(),
+        protocol: payload.protocol(),
         path: Path::Loopback,
     };
     let Judgement {
         outcome, verdict, ..
-    } = judge::<INGRESS>(&from, || whole_socket(ctx.skb.skb));
+    } = by_policy(ctx, &from, payload);
     trace::<INGRESS, _>(ctx, &from, outcome, verdict);
     let outcome = match outcome {
         Outcome::Sent => Outcome::Received,
@@ -238,15 +336,10 @@ fn judge_ping(ctx: &SkBuffContext, packet: &Packet, length: u32) -> i32 {
         refused => refused,
     };
     tally_packet(outcome, Class::Icmp, true, length);
-    if outcome == Outcome::Received {
-        return PROCEED;
+    if outcome != Outcome::Received {
+        refuse_packet(ctx, from.address, verdict, rest(INGRESS, payload));
     }
-    refuse_packet(ctx, from.address, verdict, rest(INGRESS, packet.payload));
-    if outcome == Outcome::ReceivedMonitored {
-        PROCEED
-    } else {
-        REJECT
-    }
+    outcome
 }
 
 /// Whether the packet was sent to one address. Whoever sends to many has not spoken to the fence: to

@@ -5,7 +5,7 @@ pub(crate) mod policy;
 
 use aya_ebpf::bindings::bpf_sock;
 use qfence_common::{
-    Action, Halves, Hook, Outcome, Path, Protocol, Verdict, abi::Counter, verdict::MONITOR,
+    Action, Halves, Outcome, Path, Protocol, Verdict, abi::Counter, verdict::MONITOR,
 };
 
 use crate::{
@@ -22,6 +22,28 @@ pub(crate) struct Judgement {
     pub(crate) verdict: Verdict,
     /// Whether it goes on although the verdict denies it, as the answer to a peer that spoke first.
     pub(crate) is_reply: bool,
+}
+
+/// In a word: the judgement is a reply. Below it is the outcome, and below that the verdict.
+const IS_REPLY: u64 = 1 << 40;
+
+impl Judgement {
+    /// In one word, as a global function returns it.
+    #[inline(always)]
+    pub(crate) const fn pack(self) -> u64 {
+        let is_reply = if self.is_reply { IS_REPLY } else { 0 };
+        is_reply | (self.outcome as u64) << u32::BITS | self.verdict.bits() as u64
+    }
+
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "parts of it")]
+    pub(crate) const fn unpack(word: u64) -> Self {
+        Self {
+            outcome: Outcome::of_number((word >> u32::BITS) as u8 as u32),
+            verdict: Verdict::from_bits(word as u32),
+            is_reply: word & IS_REPLY != 0,
+        }
+    }
 }
 
 /// Whether monitor mode alone let any socket be made.
@@ -55,17 +77,16 @@ pub(crate) fn refused(reason: u32, is_monitored: bool) -> Judgement {
     }
 }
 
-/// The policy's word on a destination, but that a peer which spoke first may be answered from `socket`.
-///
-/// The hook's number is a parameter of the type, so that it is a constant of each program's.
+/// The policy's word on a destination, of a call or else of a packet, but that a peer which spoke first may be answered
+/// from `socket`.
 #[inline(always)]
-pub(crate) fn judge<const HOOK: u32>(
+pub(crate) fn judge(
     to: &Destination,
+    is_call: bool,
     socket: impl FnOnce() -> *mut bpf_sock,
 ) -> Judgement {
     let verdict = verdict(to.path, to.address, to.protocol, to.port);
     let is_denied = verdict.action() == Action::Deny;
-    let is_call = HOOK < Hook::Egress as u32;
     let is_reply = is_denied && answers(to, socket());
     if is_reply {
         count(if is_call {

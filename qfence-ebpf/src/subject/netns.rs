@@ -35,7 +35,7 @@ pub(crate) fn is_home(cookie: u64) -> bool {
 
 /// Whether the network namespace of a socket was made by a process of the fence; see [`qfence_common::netns`].
 /// What cannot be read was not.
-#[inline(never)]
+#[inline(always)]
 fn was_made_in_the_fence(ctx: &SockContext) -> bool {
     let offsets = NETNS_OFFSETS.load();
     let fence = FENCE_CGROUP.load();
@@ -48,13 +48,32 @@ fn was_made_in_the_fence(ctx: &SockContext) -> bool {
     let namespace = read(socket + u64::from(offsets.sock_net & MOST));
     let rtnl = read(namespace + u64::from(offsets.net_rtnl));
     let mut cgroup = read(rtnl + u64::from(offsets.sock_cgroup));
-    for _ in 0..MAX_LEVELS {
-        cgroup = qfence_cgroup_above(cgroup);
+    for _ in 0..MAX_LEVELS / STRIDE {
+        cgroup = qfence_cgroups_above(cgroup);
         if cgroup <= IS_THE_FENCE {
             break;
         }
     }
     cgroup == IS_THE_FENCE
+}
+
+/// How many cgroups are looked at in one go.
+const STRIDE: usize = 4;
+
+const _: () = assert!(MAX_LEVELS.is_multiple_of(STRIDE));
+
+/// The same as [`qfence_cgroup_above`], of so many more cgroups.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_cgroups_above(cgroup: u64) -> u64 {
+    let mut cgroup = cgroup;
+    for _ in 0..STRIDE {
+        cgroup = qfence_cgroup_above(cgroup);
+        if cgroup <= IS_THE_FENCE {
+            break;
+        }
+    }
+    cgroup
 }
 
 /// Where the fence's cgroup was met: no address.
