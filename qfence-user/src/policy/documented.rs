@@ -35,7 +35,7 @@ fn the_rules_of_the_commands_are_rules() {
 
 #[test]
 fn the_rules_of_the_table_are_rules() {
-    let table = TEXT.split("| rule | what it is about |").nth(1).unwrap();
+    let table = TEXT.split("| rule | matches |").nth(1).unwrap();
     let mut count = 0;
     for row in table.lines().skip(2).take_while(|row| row.starts_with('|')) {
         let cell = row.split('|').nth(1).unwrap();
