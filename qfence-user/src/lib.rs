@@ -8,7 +8,7 @@
 //! | [`base`] | files, locks, processes, names, messages: what has nothing to do with policies |
 //! | [`policy`] | rules, their grammar, profiles, and the sets of addresses they name |
 //! | [`compile`] | a policy and the members of its sets become a tree; why that decides as it does |
-//! | [`host`] | the facts of this host that sets are made of: addresses, nameservers |
+//! | [`host`] | the facts of this host that sets are made of, and what follows them: addresses, nameservers |
 //! | [`kernel`] | eBPF: loads, attaches, pins and queries programs and maps, publishes policies |
 //! | [`qemu`] | what the arguments of a QEMU say of its guest's networks |
 //! | [`store`] | the policy of a fence, in a file of /run/qfence |

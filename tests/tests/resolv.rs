@@ -1,5 +1,5 @@
-//! A resolv.conf that cannot be read: the host's addresses are followed all the same, and the nameservers
-//! stay as they were until it can be read again.
+//! A resolv.conf that cannot be read: the host's addresses are followed all the same, and no nameserver is excepted
+//! until it can be read again.
 
 use std::{fs, net::IpAddr, path::Path};
 
@@ -8,6 +8,7 @@ use nix::{sys::stat::Mode, unistd::mkfifo};
 use tests::{
     fence::{Fence, qfence, unique_name},
     listener::Listeners,
+    probe::Outcome,
     run::{to_end, wait_until},
     shell::Shell,
     world::World,
@@ -15,13 +16,17 @@ use tests::{
 
 const PORT: u16 = 8080;
 const RESOLV_CONF: &str = "/etc/resolv.conf";
-const NEW: [IpAddr; 3] = [
+const NEW: [IpAddr; 4] = [
     IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 77)),
     IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 78)),
     IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 79)),
+    IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 80)),
 ];
 
-/// Makes it unreadable, each time in another way: the word for what it is then.
+/// The way of [`spoil`] that removes it.
+const GONE: usize = 3;
+
+/// Makes it unreadable, or removes it, each time in another way: the word for what it is then.
 fn spoil(world: &World, way: usize) -> Result<&'static str> {
     world.host.run(|| {
         let path = Path::new(RESOLV_CONF);
@@ -35,6 +40,7 @@ fn spoil(world: &World, way: usize) -> Result<&'static str> {
                 mkfifo(path, Mode::S_IRWXU)?;
                 "it is a FIFO"
             }
+            GONE => "is gone",
             _ => {
                 fs::write(path, "nameserver 127.0.0.1\n".repeat(100_000))?;
                 "it has more than 65536 bytes, which is the limit"
@@ -52,7 +58,7 @@ fn mend(world: &World, text: &str) -> Result<()> {
 }
 
 #[test]
-fn addresses_are_followed_and_nameservers_stay_while_it_cannot_be_read() -> Result<()> {
+fn addresses_are_followed_and_no_nameserver_is_excepted_while_it_cannot_be_read() -> Result<()> {
     let world = World::new()?;
     world.write_resolv_conf("nameserver 127.0.0.53\n")?;
     let fence = Fence::new("resolv")?.with(&["--user", "nobody"]);
@@ -63,8 +69,16 @@ fn addresses_are_followed_and_nameservers_stay_while_it_cannot_be_read() -> Resu
         Ok(shell.attempt(&[&attempt])?[0].failed_with("ECONNREFUSED"))
     };
     for (way, address) in NEW.into_iter().enumerate() {
+        // The control: DNS works before.
+        wait_until("the nameserver is excepted", || {
+            Ok(shell.attempt(&["tcp/127.0.0.53/53"])?[0].is_reached())
+        })
+        .with_context(|| shell.stderr())?;
         let why = spoil(&world, way)?;
-        let said = format!("error: cannot read {RESOLV_CONF}: {why}");
+        let said = match way {
+            GONE => format!("warning: {RESOLV_CONF} {why}"),
+            _ => format!("error: cannot read {RESOLV_CONF}: {why}"),
+        };
         wait_until(&said, || Ok(shell.stderr().contains(&said))).with_context(|| shell.stderr())?;
         world.add_host_address(address, "lo")?;
         // The control: without the fence it is reached.
@@ -78,8 +92,9 @@ fn addresses_are_followed_and_nameservers_stay_while_it_cannot_be_read() -> Resu
             refused(&mut shell, attempt.clone())
         })
         .with_context(|| shell.stderr())?;
-        let nameserver = shell.attempt(&["tcp/127.0.0.53/53"])?;
-        assert!(nameserver[0].is_reached(), "{nameserver:?}");
+        let nameserver = shell.attempt(&["tcp/127.0.0.53/53", "udp/127.0.0.53/53"])?;
+        let is_refused = |outcome: &Outcome| outcome.failed_with("ECONNREFUSED");
+        assert!(nameserver.iter().all(is_refused), "{nameserver:?}");
         mend(&world, "nameserver 127.0.0.53\n")?;
         let mended = format!("{RESOLV_CONF} can be read again");
         wait_until(&mended, || {
@@ -114,6 +129,10 @@ fn an_orphaned_fence_gets_the_hosts_addresses_too() -> Result<()> {
     let fence = Fence::new("orphan")?.with(&["--user", "nobody"]);
     let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
     let _services = Listeners::everywhere(&world.host, PORT)?;
+    let _dns = Listeners::everywhere(&world.host, 53)?;
+    // The control: the nameserver is excepted before.
+    let nameserver = shell.attempt(&["tcp/127.0.0.53/53"])?;
+    assert!(nameserver[0].is_reached(), "{nameserver:?}");
     shell.kill_supervisor()?;
     let why = spoil(&world, 1)?;
     let address = NEW[0];
@@ -127,6 +146,8 @@ fn an_orphaned_fence_gets_the_hosts_addresses_too() -> Result<()> {
     assert_eq!(ended.code(), Some(0), "{ended:?}");
     assert!(ended.stderr.contains(why), "{ended:?}");
     assert!(shell.attempt(&[&attempt])?[0].failed_with("ECONNREFUSED"));
+    let nameserver = shell.attempt(&["tcp/127.0.0.53/53"])?;
+    assert!(nameserver[0].failed_with("ECONNREFUSED"), "{nameserver:?}");
     Ok(())
 }
 

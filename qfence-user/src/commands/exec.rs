@@ -34,6 +34,7 @@ use crate::{
         nested,
         registry::Fences,
     },
+    host::watcher::Watcher,
     kernel::{Attempts, Kernel, Maps, Settings},
     launch::{
         child::{self, Closures, Launch, Lifted, StartError, Strictness},
@@ -328,7 +329,8 @@ async fn supervise(
         }
         Ok(kernel)
     };
-    let begun = Follower::begin(fence.store(), wanted.policy, &paths.resolv_conf, load);
+    let watcher = Watcher::new(&paths.resolv_conf);
+    let begun = Follower::begin(fence.store(), wanted.policy, &watcher, load);
     let (mut policy, update) = begun.await?;
     // Until the fence is about to be removed. Not before: to load programs, this process goes for a moment
     // without what other threads need to open anything.

@@ -13,9 +13,9 @@ use crate::{
         explain::{Asked, Case, Explanation, explain},
     },
     fence::registry::Fences,
+    host,
     kernel::Maps,
     policy::grammar::{self, Query},
-    supervise::change::sets_of_this_host,
 };
 
 /// A destination in the JSON output.
@@ -121,7 +121,7 @@ fn of_profile(options: &Explain, queries: &[Query], paths: &Paths) -> Result<Vec
         .enable_all()
         .build()
         .context("cannot start the event loop")?
-        .block_on(sets_of_this_host(paths))?;
+        .block_on(host::sets(&paths.resolv_conf))?;
     let rules = policy.rules();
     let compiled = compile(&rules, &sets, false)?;
     let asked = Asked {

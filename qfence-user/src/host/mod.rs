@@ -1,4 +1,28 @@
 //! The facts of this host that sets are made of: its addresses and its nameservers.
+//!
+//! A fact is a type that implements [`fact::Fact`], in a file of its own, and a row of [`watcher::Watcher`].
 
-pub mod netlink;
-pub mod resolv;
+pub mod addresses;
+pub mod fact;
+pub mod nameservers;
+pub mod subscription;
+pub mod watcher;
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::policy::Sets;
+
+/// The members of the sets on this host now, read once. Must be called within a tokio runtime.
+///
+/// # Errors
+/// If a fact cannot be read.
+pub async fn sets(resolv_conf: &Path) -> Result<Sets> {
+    let addresses = addresses::read().await?;
+    Ok(Sets {
+        host: addresses.host,
+        many: addresses.many,
+        nameservers: nameservers::read(resolv_conf)?.addresses,
+    })
+}

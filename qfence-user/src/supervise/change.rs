@@ -9,12 +9,9 @@ use crate::{
     base::{paths::Paths, say::say},
     compile::{Compiled, compile},
     fence::registry::{Condition, Fences},
-    host::{netlink::LocalRoutes, resolv},
+    host::{addresses, nameservers},
     kernel::Maps,
-    policy::{
-        Numbered, Policy, Sets,
-        hostset::{host_set, many_set},
-    },
+    policy::{Numbered, Policy},
     store::{Stored, netns},
     supervise::established::Connection,
 };
@@ -63,7 +60,7 @@ pub async fn change(
     let mut maps = Maps::open(&fences.pins(name))?;
     // Read before the lock is taken: others wait for that.
     let fresh = match condition {
-        Condition::Orphaned => Some((netns()?, host_of_this_host().await?)),
+        Condition::Orphaned => Some((netns()?, addresses::read().await?)),
         _ => None,
     };
 
@@ -77,23 +74,28 @@ pub async fn change(
     match fresh {
         // Nobody follows the host's addresses for it any more.
         Some((here, fresh)) if here == before.netns => {
-            let last = sets.nameservers;
-            sets = fresh;
-            sets.nameservers = match resolv::read(&paths.resolv_conf) {
-                // The addresses are brought up to date all the same.
-                Err(error) if policy.names_dns() && !begins_dns => {
-                    let stays = resolv::what_stays(last.len());
-                    say(format_args!("warning: {error:#}: {stays}"));
-                    last
+            (sets.host, sets.many) = (fresh.host, fresh.many);
+            sets.nameservers = match nameservers::read(&paths.resolv_conf) {
+                Ok(found) => found.addresses,
+                Err(error) if begins_dns => return Err(error.into()),
+                Err(error) => {
+                    // The addresses are brought up to date all the same.
+                    if policy.names_dns() {
+                        let error = anyhow::Error::from(error);
+                        say(format_args!(
+                            "warning: {error:#}: no nameserver is excepted from now on"
+                        ));
+                    }
+                    BTreeSet::new()
                 }
-                Err(_) if !policy.names_dns() => last,
-                read => read?,
             };
         }
         // Its addresses are others than those here.
         Some(_) => {}
         // Its supervisor begins to follow them when it sees that.
-        None if begins_dns => sets.nameservers = resolv::read(&paths.resolv_conf)?,
+        None if begins_dns => {
+            sets.nameservers = nameservers::read(&paths.resolv_conf)?.addresses;
+        }
         None => {}
     }
     let rules = policy.rules();
@@ -154,25 +156,4 @@ fn new_numbers(before: &Policy, rules: &[Numbered]) -> Vec<u32> {
         .filter(|numbered| !before.contains(numbered))
         .map(|numbered| numbered.number)
         .collect()
-}
-
-/// The members of the sets on this host now.
-///
-/// # Errors
-/// If they cannot be read.
-pub async fn sets_of_this_host(paths: &Paths) -> Result<Sets> {
-    Ok(Sets {
-        nameservers: resolv::read(&paths.resolv_conf)?,
-        ..host_of_this_host().await?
-    })
-}
-
-/// Those of them that the kernel tells.
-async fn host_of_this_host() -> Result<Sets> {
-    let local = LocalRoutes::subscribe()?.dump().await?;
-    Ok(Sets {
-        host: host_set(local.all),
-        many: many_set(local.broadcast),
-        nameservers: BTreeSet::new(),
-    })
 }

@@ -132,7 +132,7 @@ impl Supervisor {
                     ended_for_damage |= self.ends_for_damage(command);
                     self.policy.take_over(&mut self.aside).await;
                 }
-                changed = self.policy.changed() => self.policy.keep_up(changed, &mut self.aside).await,
+                () = self.policy.changed() => self.policy.keep_up(&mut self.aside).await,
                 _ = tick.tick() => {
                     ended_for_damage |= self.ends_for_damage(command);
                     reap_all_but(&job.children());

@@ -25,6 +25,7 @@ use crate::{
         hierarchy::Hierarchy,
         integrity::{Integrity, OnDamage, Parts},
     },
+    host::watcher::Watcher,
     kernel::{Maps, pins::Pins},
     launch::child::{Apart, Told, start_apart},
     store::Store,
@@ -124,7 +125,8 @@ pub async fn follow(orders: Orders, paths: &Paths) -> Result<()> {
     let maps = Maps::open(&pins)?;
     let parts = orders.parts.clone();
     let mut integrity = Integrity::new(cgroup.directory(), &pins, parts, orders.command);
-    let mut follower = Follower::in_place_of_supervisor(store, &pins, &paths.resolv_conf)?;
+    let watcher = Watcher::new(&paths.resolv_conf);
+    let mut follower = Follower::in_place_of_supervisor(store, &pins, &watcher).await?;
     let mut aside = say::never_wait()?;
     let supervisor = readable(io::stdin()).context("cannot poll standard input")?;
     let mut tick = interval(TICK);
@@ -141,7 +143,7 @@ pub async fn follow(orders: Orders, paths: &Paths) -> Result<()> {
     loop {
         tokio::select! {
             ended = ended(&supervisor) => return ended,
-            changed = follower.changed() => follower.keep_up(changed, &mut aside).await,
+            () = follower.changed() => follower.keep_up(&mut aside).await,
             _ = tick.tick() => {
                 let is_damaged = integrity.report(&maps, &orders.fence, orders.on_damage, &aside);
                 if is_damaged && orders.on_damage == OnDamage::Kill {

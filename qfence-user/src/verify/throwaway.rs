@@ -11,6 +11,7 @@ use crate::{
     cli::choose,
     compile::Compiled,
     fence::{description::State, guard::Fence, limits::Limits, registry::Fences},
+    host::watcher::Watcher,
     kernel::{Attempts, DenyWith, Kernel, Maps, Settings},
     policy::{Dns, Policy, profile::Profile},
     supervise::follow::Follower,
@@ -54,8 +55,13 @@ impl ThrowAway {
         };
         let pins = fence.pins();
         let load = |compiled: &Compiled| Ok(Kernel::load(settings, &paths.run, &pins, compiled)?.0);
-        let (mut policy, _) =
-            Follower::begin(fence.store(), policy, &paths.resolv_conf, load).await?;
+        let (mut policy, _) = Follower::begin(
+            fence.store(),
+            policy,
+            &Watcher::new(&paths.resolv_conf),
+            load,
+        )
+        .await?;
         policy.kernel().finish_loading()?;
         let attempts = Attempts::open(&pins)?.context("somebody else reads what is on record")?;
         policy.kernel().attach(&fence.cgroup().open()?, &pins)?;

@@ -19,7 +19,7 @@ use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBu
 use tokio::time::{Instant, sleep};
 
 use super::netns::Netns;
-use crate::{host::netlink::LocalRoutes, policy::hostset::single};
+use crate::{host::addresses, policy::hostset::single};
 
 /// How long the kernel gets to make an address its own. It does so in a worker, at once but for
 /// delays of the machine's.
@@ -184,10 +184,9 @@ impl Wire {
     /// # Errors
     /// If it does not come to that.
     pub async fn await_local(&self, addresses: &[Address]) -> Result<()> {
-        let routes = LocalRoutes::subscribe()?;
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let local = routes.dump().await?.all;
+            let local = addresses::read().await?.host;
             let missing = addresses
                 .iter()
                 .find(|(address, _)| !local.contains(&single(*address)));

@@ -1,17 +1,19 @@
 //! What a policy is made from: the host's addresses, its nameservers, and the rules in the store.
 
-use std::path::{Path, PathBuf};
+use std::{collections::BTreeSet, sync::Arc};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Error, Result, anyhow};
 
 use super::Update;
 use crate::{
     compile::{Compiled, compile},
-    host::{netlink::LocalRoutes, resolv::ResolvConf},
-    policy::{
-        Policy, Sets,
-        hostset::{host_set, many_set},
+    host::{
+        addresses::{AddressError, Addresses, HostAddresses},
+        nameservers::ResolvConf,
+        subscription::{Subscription, Unknown},
+        watcher::Watcher,
     },
+    policy::{Policy, Prefix, Sets},
     store::{Edition, Store, Stored, netns},
 };
 
@@ -20,10 +22,16 @@ pub(super) struct Followed {
     pub(super) store: Store,
     /// The rules, as far as this process knows: the store has what others made of them.
     pub(super) policy: Policy,
-    pub(super) routes: LocalRoutes,
-    pub(super) resolv_path: PathBuf,
+    pub(super) watcher: Watcher,
+    pub(super) addresses: Subscription<Addresses>,
     /// Not followed while no rule names nameservers.
-    pub(super) resolv_conf: Option<ResolvConf>,
+    pub(super) nameservers: Option<Subscription<ResolvConf>>,
+    /// Whether there was a file that names nameservers.
+    has_seen_file: bool,
+    /// Why the host's addresses are not followed, if so.
+    unfollowed: Option<Error>,
+    /// Why no nameserver is excepted although a rule would have it, if so.
+    unnamed: Option<Error>,
     /// The members of the sets that the kernel's policy was compiled with, once it has one.
     pub(super) sets: Option<Sets>,
     /// The writing of the store that this process has seen.
@@ -36,19 +44,22 @@ pub(super) struct Followed {
     /// Whether the store lacks what this process has put in force.
     pub(super) is_behind: bool,
     /// Why the store could not be locked, read or written at the last look.
-    pub(super) unkept: Option<anyhow::Error>,
+    pub(super) unkept: Option<Error>,
     pub(super) netns: u64,
 }
 
 impl Followed {
     /// Starts to follow. Nothing is known to be in force yet.
-    pub(super) fn new(store: Store, policy: Policy, resolv_conf: &Path) -> Result<Self> {
+    pub(super) fn new(store: Store, policy: Policy, watcher: &Watcher) -> Result<Self> {
         Ok(Self {
             store,
             policy,
-            routes: LocalRoutes::subscribe()?,
-            resolv_path: resolv_conf.to_owned(),
-            resolv_conf: None,
+            watcher: watcher.clone(),
+            addresses: watcher.addresses(),
+            nameservers: None,
+            has_seen_file: false,
+            unfollowed: None,
+            unnamed: None,
             sets: None,
             edition: None,
             compiled: Compiled::default(),
@@ -60,10 +71,50 @@ impl Followed {
         })
     }
 
-    /// Starts to follow the host's addresses anew, after that has failed.
-    pub(super) fn subscribe_again(&mut self) -> Result<()> {
-        self.routes = LocalRoutes::subscribe()?;
-        Ok(())
+    /// Subscribes anew to what is not followed any more.
+    pub(super) fn subscribe_again(&mut self) {
+        if !self.addresses.is_followed() {
+            self.addresses = self.watcher.addresses();
+        }
+        if let Some(nameservers) = &mut self.nameservers
+            && !nameservers.is_followed()
+        {
+            *nameservers = self.watcher.nameservers();
+        }
+    }
+
+    /// Whether a fact was read anew since the policy was made.
+    pub(super) fn has_news(&self) -> bool {
+        let nameservers = self.nameservers.as_ref();
+        self.addresses.has_changed() || nameservers.is_some_and(Subscription::has_changed)
+    }
+
+    /// Reads all facts anew. What fails is for [`Followed::renew`] to see.
+    pub(super) async fn refresh(&mut self) {
+        let _ = self.addresses.fresh().await;
+        if let Some(nameservers) = &mut self.nameservers {
+            let _ = nameservers.fresh().await;
+        }
+    }
+
+    /// Why the host's addresses are not followed, if so, as a line.
+    pub(super) fn why_unfollowed(&self) -> Result<()> {
+        match &self.unfollowed {
+            None => Ok(()),
+            Some(error) => Err(anyhow!(
+                "error: {error:#}: the fence does not follow the host's addresses; trying again"
+            )),
+        }
+    }
+
+    /// Why no nameserver is excepted although a rule would have it, if so, as a line.
+    pub(super) fn why_unnamed(&self) -> Result<()> {
+        match &self.unnamed {
+            None => Ok(()),
+            Some(error) => Err(anyhow!(
+                "{error:#}: no nameserver is excepted until it can be read"
+            )),
+        }
     }
 
     /// Why other commands may not find in the store what is in force.
@@ -80,13 +131,14 @@ impl Followed {
     /// As [`Follower::update`]; `publish` puts a policy in force.
     ///
     /// Once there is a policy, a store that fails keeps nothing from being published: the rules are then those that this
-    /// process knows.
+    /// process knows. Nor does a fact that cannot be read keep the other: addresses are those that were known last, and
+    /// nameservers none, for an exception is to be made for those alone that are known.
     pub(super) async fn renew(
         &mut self,
         publish: impl FnOnce(&Compiled) -> Result<()>,
     ) -> Result<Update> {
         // Waiting for the kernel and holding the lock do not go together: others wait for that.
-        let local = self.routes.dump().await?;
+        let addresses = self.addresses.reading().await;
         let is_first = self.sets.is_none();
         self.unkept = None;
         // Not waited for, but for the first policy: who holds it may be stopped, and a supervisor has more
@@ -109,24 +161,13 @@ impl Followed {
             .map_or(self.generation, |stored| stored.generation);
         // What was compiled in last, by whom ever. A first policy has nothing before it.
         let (policy, last) = match stored {
-            Some(stored) if !self.is_behind => (stored.policy, Some(stored.sets.nameservers)),
+            Some(stored) if !self.is_behind => (stored.policy, Some(stored.sets)),
             other => {
-                let last = self.sets.as_ref().map(|sets| sets.nameservers.clone());
-                (
-                    other.map_or_else(|| self.policy.clone(), |other| other.policy),
-                    last,
-                )
+                let policy = other.map_or_else(|| self.policy.clone(), |other| other.policy);
+                (policy, self.sets.clone())
             }
         };
-        let sets = Sets {
-            host: host_set(local.all),
-            many: many_set(local.broadcast),
-            nameservers: match (self.nameservers_of(&policy), last) {
-                (Some(resolv_conf), Some(last)) => resolv_conf.nameservers_or(&last),
-                (Some(resolv_conf), None) => resolv_conf.nameservers()?,
-                (None, _) => Default::default(),
-            },
-        };
+        let sets = self.sets_now(&policy, addresses, last).await?;
         let is_known = self.sets.as_ref() == Some(&sets) && self.policy == policy;
         let is_in_force = is_known && !self.doubted;
         if is_kept && is_in_force {
@@ -188,13 +229,65 @@ impl Followed {
         }
     }
 
-    /// The resolv.conf, followed from now on if `policy` depends on it.
-    fn nameservers_of(&mut self, policy: &Policy) -> Option<&mut ResolvConf> {
+    /// The members of the sets, given the host's addresses, and those that were compiled in last; of the first policy
+    /// there are none, and what cannot be read is an error.
+    async fn sets_now(
+        &mut self,
+        policy: &Policy,
+        addresses: Result<Arc<HostAddresses>, Unknown<AddressError>>,
+        last: Option<Sets>,
+    ) -> Result<Sets> {
+        let is_first = last.is_none();
+        let mut sets = match (addresses, last) {
+            (Ok(addresses), _) => {
+                self.unfollowed = None;
+                let HostAddresses { host, many } = (*addresses).clone();
+                Sets {
+                    host,
+                    many,
+                    ..Sets::default()
+                }
+            }
+            (Err(error), Some(last)) => {
+                self.unfollowed = Some(error.into());
+                last
+            }
+            (Err(error), None) => return Err(error.into()),
+        };
+        sets.nameservers = self.nameservers_now(policy, is_first).await?;
+        Ok(sets)
+    }
+
+    /// The nameservers, followed from now on if `policy` depends on them.
+    async fn nameservers_now(
+        &mut self,
+        policy: &Policy,
+        is_first: bool,
+    ) -> Result<BTreeSet<Prefix>> {
+        self.unnamed = None;
         if !policy.names_dns() {
-            self.resolv_conf = None;
-        } else if self.resolv_conf.is_none() {
-            self.resolv_conf = Some(ResolvConf::follow(&self.resolv_path));
+            self.nameservers = None;
+            return Ok(BTreeSet::new());
         }
-        self.resolv_conf.as_mut()
+        let watcher = &self.watcher;
+        let nameservers = self
+            .nameservers
+            .get_or_insert_with(|| watcher.nameservers());
+        match nameservers.reading().await {
+            Ok(found) => {
+                if found.is_missing && self.has_seen_file {
+                    let path = watcher.resolv_conf().display();
+                    self.unnamed = Some(anyhow!("warning: {path} is gone"));
+                }
+                self.has_seen_file |= !found.is_missing;
+                Ok(found.addresses.clone())
+            }
+            Err(error) if is_first => Err(error.into()),
+            Err(error) => {
+                self.has_seen_file = true;
+                self.unnamed = Some(Error::from(error).context("error"));
+                Ok(BTreeSet::new())
+            }
+        }
     }
 }

@@ -15,6 +15,7 @@ use qfence_common::{Action, Path as Way, Protocol};
 use crate::{
     base::aside::Aside,
     compile::Compiled,
+    host::watcher::Watcher,
     kernel::{Kernel, Maps},
     policy::Policy,
     store::Store,
@@ -30,8 +31,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Follower<P = Kernel> {
     kernel: P,
     followed: Followed,
-    /// Whether changes of the host's addresses are announced.
-    following: bool,
     /// Whether the policy in force is up to date, as far as is known.
     current: bool,
     /// Since when somebody else is about to change the policy.
@@ -43,6 +42,7 @@ pub struct Follower<P = Kernel> {
 #[derive(Default)]
 struct Said {
     following: Trouble,
+    naming: Trouble,
     updating: Trouble,
     keeping: Trouble,
     waiting: Trouble,
@@ -73,10 +73,10 @@ impl Follower<Kernel> {
     pub async fn begin(
         store: Store,
         policy: Policy,
-        resolv_conf: &Path,
+        watcher: &Watcher,
         load: impl FnOnce(&Compiled) -> Result<Kernel>,
     ) -> Result<(Self, Update)> {
-        let mut followed = Followed::new(store, policy, resolv_conf)?;
+        let mut followed = Followed::new(store, policy, watcher)?;
         let mut kernel = None;
         let load = |compiled: &Compiled| {
             kernel = Some(load(compiled)?);
@@ -88,7 +88,6 @@ impl Follower<Kernel> {
         let follower = Self {
             kernel,
             followed,
-            following: true,
             current: true,
             busy_since: None,
             said: Said::default(),
@@ -108,16 +107,20 @@ impl Follower<Maps> {
     ///
     /// # Errors
     /// If the policy or the maps are not there, or the host's addresses cannot be followed.
-    pub fn in_place_of_supervisor(store: Store, pins: &Path, resolv_conf: &Path) -> Result<Self> {
+    pub async fn in_place_of_supervisor(
+        store: Store,
+        pins: &Path,
+        watcher: &Watcher,
+    ) -> Result<Self> {
         let kernel = Maps::open(pins)?;
         let stored = store.read()?.context("the fence has no policy")?;
-        let mut followed = Followed::new(store, stored.policy, resolv_conf)?;
+        let mut followed = Followed::new(store, stored.policy, watcher)?;
+        followed.addresses.reading().await?;
         followed.sets = Some(stored.sets);
         followed.generation = stored.generation;
         Ok(Self {
             kernel,
             followed,
-            following: true,
             current: false,
             busy_since: None,
             said: Said::default(),
@@ -126,7 +129,7 @@ impl Follower<Maps> {
 }
 
 impl<P: AsMut<Maps>> Follower<P> {
-    /// Reads the members of the sets anew, and the rules that others may have changed, and publishes the
+    /// Takes in the latest members of the sets, and the rules that others may have changed, and publishes the
     /// policy if anything is different.
     ///
     /// # Errors
@@ -148,52 +151,35 @@ impl<P: AsMut<Maps>> Follower<P> {
         verdict.action() == Action::Deny && !policy.monitor
     }
 
-    /// Waits until the members of a set may have changed, or that can no longer be told: for
-    /// [`Follower::keep_up`]. Nothing is lost if it is not awaited to its end.
-    pub(crate) async fn changed(&mut self) -> Result<()> {
+    /// Waits until the members of a set may have changed, or cannot be read any more: for [`Follower::keep_up`].
+    /// Nothing is lost if it is not awaited to its end.
+    pub(crate) async fn changed(&mut self) {
         let followed = &mut self.followed;
-        let routes = async {
-            match self.following {
-                true => followed.routes.changed().await,
-                false => pending().await,
-            }
-        };
-        let resolv_conf = async {
-            match &mut followed.resolv_conf {
-                Some(resolv_conf) => resolv_conf.changed().await,
+        let nameservers = async {
+            match &mut followed.nameservers {
+                Some(nameservers) => nameservers.changed().await,
                 None => pending().await,
             }
         };
         tokio::select! {
-            changed = routes => changed,
-            () = resolv_conf => Ok(()),
+            () = followed.addresses.changed() => (),
+            () = nameservers => (),
         }
-    }
-
-    /// Takes in what [`Follower::changed`] came to. What fails is said, and tried again by [`Follower::tick`].
-    pub(crate) async fn keep_up(&mut self, changed: Result<()>, aside: &mut Aside) {
-        self.following &= aside.report(changed).is_some();
-        self.bring_up_to_date(aside).await;
     }
 
     /// To be called once a second: tries again what failed, takes in what others changed, and has the programs
     /// know that the host's addresses are followed, if they are.
     pub(crate) async fn tick(&mut self, aside: &mut Aside) {
-        if !self.following {
-            let subscribed = self.followed.subscribe_again();
-            let mended = "the host's addresses are followed again";
-            self.following = self
-                .said
-                .following
-                .report(subscribed, mended, aside)
-                .is_some();
-            self.current = false;
-        }
+        self.followed.subscribe_again();
         // Others compile by what they find in the store, too: that it is true to the host stays the
         // affair of this process.
         let was_changed = self.followed.store.edition() != self.followed.edition;
-        if !self.current || was_changed || self.followed.unkept.is_some() {
-            self.bring_up_to_date(aside).await;
+        if !self.current
+            || was_changed
+            || self.followed.has_news()
+            || self.followed.unkept.is_some()
+        {
+            self.keep_up(aside).await;
         }
         self.beat(aside);
     }
@@ -201,12 +187,15 @@ impl<P: AsMut<Maps>> Follower<P> {
     /// Looks anew, and publishes in any case: somebody else has followed meanwhile, and it is not known how far
     /// they came.
     pub(crate) async fn take_over(&mut self, aside: &mut Aside) {
+        // What was announced meanwhile may not have been read yet.
+        self.followed.refresh().await;
         self.followed.doubted = true;
-        self.bring_up_to_date(aside).await;
+        self.keep_up(aside).await;
         self.beat(aside);
     }
 
-    async fn bring_up_to_date(&mut self, aside: &mut Aside) {
+    /// Takes in what [`Follower::changed`] came to. What fails is said, and tried again by [`Follower::tick`].
+    pub(crate) async fn keep_up(&mut self, aside: &mut Aside) {
         let updated = self.update().await;
         let updated = updated.context(
             "the fence does not follow the host's addresses and nameservers; trying again",
@@ -216,10 +205,27 @@ impl<P: AsMut<Maps>> Follower<P> {
         self.current = updated.is_some_and(|update| update != Update::Busy);
         self.report_waiting(updated == Some(Update::Busy), aside);
         if self.current {
+            let followed = self.followed.why_unfollowed();
+            let mended = "the host's addresses are followed again";
+            self.said.following.report(followed, mended, aside);
+            self.report_naming(aside);
             let kept = self.followed.why_unkept();
             let mended = "the policy in force is kept again, for other commands to see";
             self.said.keeping.report(kept, mended, aside);
         }
+    }
+
+    /// Says why no nameserver is excepted.
+    fn report_naming(&mut self, aside: &Aside) {
+        if self.followed.nameservers.is_none() {
+            // No rule depends on them any more.
+            self.said.naming = Trouble::default();
+            return;
+        }
+        let path = self.followed.watcher.resolv_conf().display();
+        let mended = format!("{path} can be read again");
+        let named = self.followed.why_unnamed();
+        self.said.naming.report(named, mended, aside);
     }
 
     /// Says who is about to change the policy, and is not done in time.
@@ -246,7 +252,7 @@ impl<P: AsMut<Maps>> Follower<P> {
 
     /// Says nothing to the programs while the policy may be out of date: that is what they are to notice.
     fn beat(&mut self, aside: &mut Aside) {
-        if self.following && self.current {
+        if self.current && self.followed.addresses.is_true() {
             aside.report(self.kernel.as_mut().beat());
         }
     }

@@ -1,83 +1,64 @@
-//! Owns netlink: the kernel's local routes, and word of every change to them.
+//! The kernel's routes that lead to the host.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, io, net::IpAddr};
 
-use anyhow::{Context, Result, anyhow};
-use futures_util::{StreamExt, TryStreamExt};
-use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use netlink_packet_route::{
-    AddressFamily, RouteNetlinkMessage,
+    AddressFamily,
     route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType},
 };
-use rtnetlink::{Handle, MulticastGroup};
+use rtnetlink::Handle;
 
+use super::AddressError;
 use crate::policy::{Prefix, hostset::prefix};
-
-type Messages = Box<
-    dyn futures_util::Stream<Item = (NetlinkMessage<RouteNetlinkMessage>, netlink_sys::SocketAddr)>
-        + Unpin
-        + Send,
->;
 
 /// The routing table `local` (rtnetlink(7)).
 const RT_TABLE_LOCAL: u8 = 255;
 
 /// The types of route that lead to the host itself.
-const LOCAL_TYPES: [RouteType; 3] = [RouteType::Local, RouteType::Broadcast, RouteType::Anycast];
+pub(super) const LOCAL_TYPES: [RouteType; 3] =
+    [RouteType::Local, RouteType::Broadcast, RouteType::Anycast];
 
-/// What a change to the set can be announced by. Routes go without a word of their own when their
-/// device goes down, so addresses and links are followed as well.
-const GROUPS: [MulticastGroup; 5] = [
-    MulticastGroup::Ipv4Route,
-    MulticastGroup::Ipv6Route,
-    MulticastGroup::Ipv4Ifaddr,
-    MulticastGroup::Ipv6Ifaddr,
-    MulticastGroup::Link,
-];
-
-/// Follows the kernel's local routes.
-///
-/// Subscribed before it dumps, so that no change falls between the two.
-pub struct LocalRoutes {
-    announcements: Messages,
-    dumps: Handle,
-}
+/// Reads the kernel's local routes.
+pub(super) struct LocalRoutes(Handle);
 
 /// The prefixes that lead to the host.
 #[derive(Clone, Debug, Default)]
-pub struct LocalPrefixes {
+pub(super) struct LocalPrefixes {
     /// All of them.
-    pub all: BTreeSet<Prefix>,
+    pub(super) all: BTreeSet<Prefix>,
     /// Those of routes of type broadcast.
-    pub broadcast: BTreeSet<Prefix>,
+    pub(super) broadcast: BTreeSet<Prefix>,
+}
+
+impl LocalPrefixes {
+    /// Adds the prefix of a route if it leads to the host.
+    pub(super) fn add(&mut self, route: &RouteMessage) {
+        let prefix = local_prefix(route);
+        self.all.extend(prefix);
+        if route.header.kind == RouteType::Broadcast {
+            self.broadcast.extend(prefix);
+        }
+    }
+
+    /// Whether all of these are among them.
+    pub(super) fn contain(&self, others: &Self) -> bool {
+        self.all.is_superset(&others.all) && self.broadcast.is_superset(&others.broadcast)
+    }
 }
 
 impl LocalRoutes {
-    /// Subscribes. Must be called within a tokio runtime, which runs the two sockets.
-    ///
-    /// # Errors
-    /// If netlink sockets cannot be opened.
-    pub fn subscribe() -> Result<Self> {
-        let context = || "cannot subscribe to the kernel's addresses and routes over netlink";
-        let (connection, _, announcements) =
-            rtnetlink::new_multicast_connection(&GROUPS).with_context(context)?;
-        tokio::spawn(connection);
+    /// Opens a socket, in the network namespace of this thread. Must be called within a tokio runtime, which runs it.
+    pub(super) fn open() -> io::Result<Self> {
         // Strict checking is what makes the kernel heed the filter of a dump (Linux 4.20,
         // `fib_valid_dumpreq`): a router's million routes stay where they are.
-        let (connection, dumps, _) =
-            rtnetlink::new_connection_with_strict_check().with_context(context)?;
+        let (connection, dumps, _) = rtnetlink::new_connection_with_strict_check()?;
         tokio::spawn(connection);
-        Ok(Self {
-            announcements: Box::new(announcements),
-            dumps,
-        })
+        Ok(Self(dumps))
     }
 
     /// The prefixes that lead to the host now.
-    ///
-    /// # Errors
-    /// If a dump fails.
-    pub async fn dump(&self) -> Result<LocalPrefixes> {
+    pub(super) async fn dump(&self) -> Result<LocalPrefixes, AddressError> {
         let mut prefixes = LocalPrefixes::default();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             for kind in LOCAL_TYPES {
@@ -88,52 +69,18 @@ impl LocalRoutes {
                 let mut request = RouteMessage::default();
                 request.header.address_family = family;
                 request.header.kind = kind;
-                let mut routes = self.dumps.route().get(request).execute().boxed();
-                while let Some(route) = routes
-                    .try_next()
-                    .await
-                    .with_context(|| format!("cannot dump the {kind:?} routes of {family:?}"))?
-                {
-                    let prefix = local_prefix(&route);
-                    prefixes.all.extend(prefix);
-                    if kind == RouteType::Broadcast {
-                        prefixes.broadcast.extend(prefix);
-                    }
+                let mut routes = self.0.route().get(request).execute().boxed();
+                let failed = |error| AddressError::Dump {
+                    kind: format!("{kind:?}"),
+                    family: format!("{family:?}"),
+                    error: Box::new(error),
+                };
+                while let Some(route) = routes.try_next().await.map_err(failed)? {
+                    prefixes.add(&route);
                 }
             }
         }
         Ok(prefixes)
-    }
-
-    /// Waits until the local routes may have changed; then dump again. Announcements that are
-    /// already waiting are taken as one.
-    ///
-    /// # Errors
-    /// If the subscription has ended, so that nothing is followed any more.
-    pub async fn changed(&mut self) -> Result<()> {
-        loop {
-            let (message, _) = self
-                .announcements
-                .next()
-                .await
-                .ok_or_else(|| anyhow!("the kernel's netlink announcements have ended"))?;
-            if is_about_local_routes(&message) {
-                break;
-            }
-        }
-        while let Some(Some(_)) = futures_util::FutureExt::now_or_never(self.announcements.next()) {
-        }
-        Ok(())
-    }
-}
-
-/// Whether a message can be about a local route. An overrun can be about anything.
-fn is_about_local_routes(message: &NetlinkMessage<RouteNetlinkMessage>) -> bool {
-    match &message.payload {
-        NetlinkPayload::InnerMessage(
-            RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route),
-        ) => LOCAL_TYPES.contains(&route.header.kind),
-        _ => true,
     }
 }
 
@@ -244,22 +191,5 @@ mod tests {
         let mut far = route(LOCAL, RouteType::Local, RouteProtocol::Static, address);
         far.attributes.push(RouteAttribute::Table(1000));
         assert_eq!(local_prefix(&far), None);
-    }
-
-    #[test]
-    fn an_overrun_means_look_again() {
-        let overrun = NetlinkMessage::new(
-            netlink_packet_core::NetlinkHeader::default(),
-            NetlinkPayload::<RouteNetlinkMessage>::Overrun(Vec::new()),
-        );
-        assert!(is_about_local_routes(&overrun));
-        let unicast = route(
-            254,
-            RouteType::Unicast,
-            RouteProtocol::Static,
-            "192.0.2.0".parse().unwrap(),
-        );
-        let message = NetlinkMessage::from(RouteNetlinkMessage::NewRoute(unicast));
-        assert!(!is_about_local_routes(&message));
     }
 }

@@ -1,0 +1,159 @@
+//! The addresses of this host: the prefixes that its kernel calls local.
+
+mod announcements;
+mod pace;
+mod routes;
+
+use std::{collections::BTreeSet, io, time::Instant};
+
+use thiserror::Error;
+use tokio::time::sleep_until;
+
+use super::fact::Fact;
+use crate::policy::{
+    Prefix,
+    hostset::{host_set, many_set},
+};
+use announcements::{Announcements, News};
+use pace::Pace;
+use routes::{LocalPrefixes, LocalRoutes};
+
+/// The members of the sets that are made of the host's addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostAddresses {
+    /// See [`SetName::Host`](crate::policy::set::SetName::Host).
+    pub host: BTreeSet<Prefix>,
+    /// Those of them that name many receivers.
+    pub many: BTreeSet<Prefix>,
+}
+
+/// Why the host's addresses cannot be read or followed.
+#[derive(Debug, Error)]
+pub enum AddressError {
+    /// There is no socket for the announcements of changes.
+    #[error("cannot subscribe to the kernel's addresses and routes over netlink")]
+    Subscribe(#[source] io::Error),
+    /// There is no socket for the routes.
+    #[error("cannot open a netlink socket for the kernel's routes")]
+    Open(#[source] io::Error),
+    /// The kernel does not list them.
+    #[error("cannot dump the {kind} routes of {family}")]
+    Dump {
+        /// The type of route.
+        kind: String,
+        /// The family of addresses.
+        family: String,
+        /// Why.
+        #[source]
+        error: Box<rtnetlink::Error>,
+    },
+    /// Announcements cannot be received.
+    #[error("the kernel's netlink announcements have ended")]
+    Ended(#[source] io::Error),
+}
+
+/// The host's addresses as a fact that can be followed.
+#[derive(Default)]
+pub struct Addresses {
+    /// Opened by the first reading, and anew after a failure.
+    sockets: Option<Sockets>,
+    /// What was read last.
+    known: LocalPrefixes,
+    pace: Pace,
+    /// When to read again, for what was announced since the last reading.
+    due: Option<Instant>,
+}
+
+/// Subscribed before it dumps, so that no change falls between the two.
+struct Sockets {
+    announcements: Announcements,
+    routes: LocalRoutes,
+}
+
+impl Sockets {
+    fn open() -> Result<Self, AddressError> {
+        Ok(Self {
+            announcements: Announcements::subscribe().map_err(AddressError::Subscribe)?,
+            routes: LocalRoutes::open().map_err(AddressError::Open)?,
+        })
+    }
+}
+
+impl Addresses {
+    /// Takes an announcement into account.
+    fn note(&mut self, news: News) {
+        let due = self.pace.due(news, Instant::now());
+        self.due = Some(self.due.map_or(due, |before| before.min(due)));
+    }
+
+    async fn dump(&mut self) -> Result<LocalPrefixes, AddressError> {
+        let sockets = match &mut self.sockets {
+            Some(sockets) => sockets,
+            none => none.insert(Sockets::open()?),
+        };
+        // What was announced up to here is in the dump.
+        sockets.announcements.discard()?;
+        self.due = None;
+        self.pace.read_at(Instant::now());
+        sockets.routes.dump().await
+    }
+}
+
+impl Fact for Addresses {
+    type Value = HostAddresses;
+    type Error = AddressError;
+
+    async fn read(&mut self) -> Result<HostAddresses, AddressError> {
+        match self.dump().await {
+            Ok(found) => {
+                self.known = found.clone();
+                Ok(found.into())
+            }
+            Err(error) => {
+                self.sockets = None;
+                Err(error)
+            }
+        }
+    }
+
+    async fn changed(&mut self) -> Result<(), AddressError> {
+        loop {
+            let Some(sockets) = &mut self.sockets else {
+                return Ok(());
+            };
+            let due = self.due;
+            if due.is_some_and(|due| due <= Instant::now()) {
+                return Ok(());
+            }
+            let news = tokio::select! {
+                news = sockets.announcements.next(&self.known, due.is_some()) => news,
+                () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => return Ok(()),
+            };
+            match news {
+                Ok(news) => self.note(news),
+                Err(error) => {
+                    self.sockets = None;
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+impl From<LocalPrefixes> for HostAddresses {
+    fn from(local: LocalPrefixes) -> Self {
+        Self {
+            host: host_set(local.all),
+            many: many_set(local.broadcast),
+        }
+    }
+}
+
+/// Reads the host's addresses once. Must be called within a tokio runtime.
+///
+/// # Errors
+/// If the kernel does not list them.
+pub async fn read() -> Result<HostAddresses, AddressError> {
+    let routes = LocalRoutes::open().map_err(AddressError::Open)?;
+    Ok(routes.dump().await?.into())
+}

@@ -1,0 +1,217 @@
+//! The nameservers in resolv.conf, which is followed by reading it every now and then.
+//!
+//! inotify would tell at once, but of each file and directory that may stand behind the path; it has room for
+//! 128 fences (`fs.inotify.max_user_instances`), and to let go of it takes the kernel some 15 ms.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use thiserror::Error;
+use tokio::time::sleep;
+
+use super::fact::Fact;
+use crate::{
+    base::files::bounded,
+    policy::{Prefix, nameservers},
+};
+
+/// How long a change may go unseen.
+pub const PERIOD: Duration = Duration::from_millis(500);
+
+/// The longest file that is read, in bytes. Resolvers take three nameservers of it.
+const LONGEST: u64 = 64 * 1024;
+
+/// The nameservers of the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Nameservers {
+    /// Their addresses.
+    pub addresses: BTreeSet<Prefix>,
+    /// Whether there is no file that names them.
+    pub is_missing: bool,
+}
+
+/// Why the nameservers are not known: the file may not be read, is too long, or is no regular file.
+#[derive(Debug, Error)]
+#[error("cannot read {}", path.display())]
+pub struct Unreadable {
+    path: PathBuf,
+    #[source]
+    error: io::Error,
+}
+
+/// A resolv.conf that can be followed.
+#[derive(Debug)]
+pub struct ResolvConf {
+    path: PathBuf,
+    /// The nameservers when they were last read; `None` if they could not be.
+    seen: Option<Nameservers>,
+}
+
+impl ResolvConf {
+    /// The file at `path`, which need not be there.
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            seen: None,
+        }
+    }
+}
+
+impl Fact for ResolvConf {
+    type Value = Nameservers;
+    type Error = Unreadable;
+
+    async fn read(&mut self) -> Result<Nameservers, Unreadable> {
+        let found = read(&self.path);
+        self.seen = found.as_ref().ok().cloned();
+        found
+    }
+
+    async fn changed(&mut self) -> Result<(), Unreadable> {
+        loop {
+            sleep(PERIOD).await;
+            if read(&self.path).ok() != self.seen {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The nameservers in the file at `path` now. A file that is not there has none.
+///
+/// # Errors
+/// If the file is there and cannot be read.
+pub fn read(path: &Path) -> Result<Nameservers, Unreadable> {
+    match bounded::read(path, LONGEST) {
+        Ok(bytes) => Ok(Nameservers {
+            addresses: nameservers::parse(&String::from_utf8_lossy(&bytes)),
+            is_missing: false,
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Nameservers {
+            addresses: BTreeSet::new(),
+            is_missing: true,
+        }),
+        Err(error) => Err(Unreadable {
+            path: path.to_owned(),
+            error,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// Generous: a hang, not a measure.
+    const HANG: Duration = Duration::from_secs(10);
+    /// Long enough for a change to be seen if there was one.
+    const QUIET: Duration = PERIOD.saturating_mul(2);
+
+    async fn expect_change(resolv_conf: &mut ResolvConf, nameservers: usize) {
+        timeout(HANG, resolv_conf.changed())
+            .await
+            .expect("no change seen")
+            .unwrap();
+        assert_eq!(
+            resolv_conf.read().await.unwrap().addresses.len(),
+            nameservers
+        );
+    }
+
+    #[tokio::test]
+    async fn a_write_a_rename_and_a_removal_are_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("resolv.conf");
+        let mut resolv_conf = ResolvConf::new(&path);
+        assert_eq!(resolv_conf.read().await.unwrap().addresses.len(), 0);
+
+        fs::write(&path, "nameserver 127.0.0.1").unwrap();
+        expect_change(&mut resolv_conf, 1).await;
+
+        let new = dir.path().join("resolv.conf.new");
+        fs::write(&new, "nameserver 127.0.0.1\nnameserver 127.0.0.2").unwrap();
+        fs::rename(&new, &path).unwrap();
+        expect_change(&mut resolv_conf, 2).await;
+
+        fs::remove_file(&path).unwrap();
+        expect_change(&mut resolv_conf, 0).await;
+    }
+
+    #[tokio::test]
+    async fn symlinks_are_followed_and_may_turn_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("run/resolve");
+        let path = dir.path().join("resolv.conf");
+        symlink("run/resolve/stub.conf", &path).unwrap();
+        let mut resolv_conf = ResolvConf::new(&path);
+        assert_eq!(
+            resolv_conf.read().await.unwrap().addresses.len(),
+            0,
+            "the link dangles"
+        );
+
+        fs::create_dir_all(&run).unwrap();
+        fs::write(run.join("stub.conf"), "nameserver 127.0.0.53").unwrap();
+        expect_change(&mut resolv_conf, 1).await;
+
+        let other = dir.path().join("other.conf");
+        fs::write(&other, "nameserver 127.0.0.1\nnameserver 127.0.0.2").unwrap();
+        symlink(&other, dir.path().join("link")).unwrap();
+        fs::rename(dir.path().join("link"), &path).unwrap();
+        expect_change(&mut resolv_conf, 2).await;
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_any_more_is_a_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("resolv.conf");
+        let mut resolv_conf = ResolvConf::new(&path);
+        resolv_conf.read().await.unwrap();
+        fs::create_dir(&path).unwrap();
+        timeout(HANG, resolv_conf.changed())
+            .await
+            .expect("no change seen")
+            .unwrap();
+        assert!(resolv_conf.read().await.is_err());
+        assert!(timeout(QUIET, resolv_conf.changed()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn each_kind_of_unreadable_file_is_an_error_and_a_missing_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("resolv.conf");
+        let why = || read(&path).unwrap_err().error.to_string();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(why(), "it is a FIFO");
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "nameserver 127.0.0.1\n".repeat(4000)).unwrap();
+        assert!(why().contains("more than 65536 bytes"), "{}", why());
+        fs::remove_file(&path).unwrap();
+        let missing = read(&path).unwrap();
+        assert!(
+            missing.is_missing && missing.addresses.is_empty(),
+            "{missing:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_neighbour_and_a_comment_are_no_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("resolv.conf");
+        fs::write(&path, "").unwrap();
+        let mut resolv_conf = ResolvConf::new(&path);
+        resolv_conf.read().await.unwrap();
+        fs::write(dir.path().join("hosts"), "").unwrap();
+        fs::write(&path, "# nothing\n").unwrap();
+        assert!(timeout(QUIET, resolv_conf.changed()).await.is_err());
+    }
+}

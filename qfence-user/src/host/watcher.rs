@@ -1,0 +1,49 @@
+//! The watcher of the host: follows each fact once for any number of subscribers.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    addresses::Addresses,
+    nameservers::ResolvConf,
+    subscription::{Source, Subscription},
+};
+
+/// Follows the facts of the host: each from its first subscriber on and until the last one is gone, in a task of its
+/// own, so that a fact that cannot be read does not delay another.
+#[derive(Clone, Debug)]
+pub struct Watcher {
+    addresses: Source<Addresses>,
+    nameservers: Source<ResolvConf>,
+    resolv_conf: PathBuf,
+}
+
+impl Watcher {
+    /// A watcher that takes the nameservers from the file `resolv_conf`. It follows nothing yet.
+    #[must_use]
+    pub fn new(resolv_conf: &Path) -> Self {
+        let path = resolv_conf.to_owned();
+        Self {
+            addresses: Source::new(Addresses::default),
+            nameservers: Source::new(move || ResolvConf::new(&path)),
+            resolv_conf: resolv_conf.to_owned(),
+        }
+    }
+
+    /// Follows the addresses of the network namespace that this thread is in. Must be called within a tokio runtime.
+    #[must_use]
+    pub fn addresses(&self) -> Subscription<Addresses> {
+        self.addresses.subscribe()
+    }
+
+    /// Follows the nameservers. Must be called within a tokio runtime.
+    #[must_use]
+    pub fn nameservers(&self) -> Subscription<ResolvConf> {
+        self.nameservers.subscribe()
+    }
+
+    /// The file that the nameservers are taken from.
+    #[must_use]
+    pub fn resolv_conf(&self) -> &Path {
+        &self.resolv_conf
+    }
+}
