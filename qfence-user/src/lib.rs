@@ -13,10 +13,11 @@
 //! | [`qemu`] | what the arguments of a QEMU say of its guest's networks |
 //! | [`store`] | the policy of a fence, in a file of /run/qfence |
 //! | [`record`] | attempts on their way from the kernel to logs |
-//! | [`fence`] | fences: their registry, their cgroups, their limits, whether they are whole |
+//! | [`fence`] | fences: their registry, their places, their limits, whether they are whole |
 //! | [`launch`] | starts a command inside of a fence, and passes signals on |
 //! | [`observe`] | counters, for monitoring systems and in a terminal |
 //! | [`supervise`] | what a supervisor does while the command runs, and how a policy is changed |
+//! | [`build`] | makes a fence: maps, policy, programs, links |
 //! | [`doctor`] | whether this host can fence |
 //! | [`attempt`] | attempts to reach a destination in every way there is |
 //! | [`cli`] | the command line |
@@ -25,6 +26,7 @@
 
 pub mod attempt;
 pub mod base;
+pub mod build;
 pub mod cli;
 pub mod commands;
 pub mod compile;

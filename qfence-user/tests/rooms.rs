@@ -141,6 +141,42 @@ fn a_room_uses_those_above_it_alone() -> Result<()> {
     Ok(())
 }
 
+/// What of the library is for a terminal, for signals, or for standard error: whoever builds a fence has none.
+const OF_A_COMMAND: [&str; 5] = ["say", "aside", "signals", "stderr", "eprintln"];
+
+#[test]
+fn a_fence_is_built_without_terminal_signals_or_standard_error() -> Result<()> {
+    let mut used = Vec::new();
+    for path in files(&source().join("build"))? {
+        let text = fs::read_to_string(&path)?;
+        let tokens = TokenStream::from_str(&text).map_err(|error| anyhow!("{error}"))?;
+        words(tokens, &mut |word| {
+            if OF_A_COMMAND.contains(&word) {
+                used.push(format!("{} uses {word}", path.display()));
+            }
+        });
+    }
+    assert!(used.is_empty(), "{used:#?}");
+    // The control: the verb does.
+    let text = fs::read_to_string(source().join("commands/exec/supervise.rs"))?;
+    let tokens = TokenStream::from_str(&text).map_err(|error| anyhow!("{error}"))?;
+    let mut says = false;
+    words(tokens, &mut |word| says |= word == "say");
+    assert!(says);
+    Ok(())
+}
+
+/// Calls back for each word.
+fn words(tokens: TokenStream, with: &mut impl FnMut(&str)) {
+    for token in tokens {
+        match token {
+            TokenTree::Ident(word) => with(&word.to_string()),
+            TokenTree::Group(group) => words(group.stream(), with),
+            _ => {}
+        }
+    }
+}
+
 #[test]
 fn the_table_has_all_rooms() -> Result<()> {
     let entries = fs::read_dir(source())?.collect::<Result<Vec<_>, _>>()?;

@@ -1,4 +1,4 @@
-//! Locks on directories, which end with the process that holds them.
+//! Locks on directories and files, which end with the process that holds them.
 //!
 //! Two kinds, which do not see each other. A *mark* says that somebody is there: many can ask about it at once, and
 //! nobody takes it to ask. It is a shared lock of an open file description, which a descriptor that can only read
@@ -25,12 +25,12 @@ use crate::base::{interruptible, process::looks::Looks};
 /// How much is read of the kernel's table of locks, in bytes. A fenced process may add to it.
 const TABLE: u64 = 1 << 20;
 
-/// A mark on a directory, there as long as this lives.
+/// A mark on a directory or a file, there as long as this lives.
 #[derive(Debug)]
 pub struct Mark(#[expect(dead_code, reason = "held, not used")] File);
 
 impl Mark {
-    /// Marks a directory.
+    /// Marks a directory or a file.
     ///
     /// # Errors
     /// What fcntl fails with.
@@ -42,7 +42,7 @@ impl Mark {
         Ok(Self(directory))
     }
 
-    /// Whether somebody has marked a directory. Nothing is taken, so that those who ask at one moment do not see each
+    /// Whether somebody has marked a directory or a file. Nothing is taken, so that those who ask at one moment do not see each
     /// other.
     ///
     /// # Errors

@@ -97,7 +97,7 @@ fn split(options: &Explain) -> Result<(Option<&str>, &[String])> {
 /// By the maps of a fence: what the kernel does.
 fn of_fence(name: &str, queries: &[Query], paths: &Paths) -> Result<Vec<Explanation>> {
     require_root()?;
-    let fences = Fences::open(paths)?;
+    let fences = Fences::look(paths)?;
     fences.enforced(name)?;
     let nodes = Maps::open(&fences.pins(name))?.in_force()?;
     let stored = fences

@@ -42,7 +42,7 @@ pub fn run(options: &Logs, paths: &Paths) -> Result<()> {
     require_root()?;
     let name = options.name.as_str();
     check_name(name)?;
-    let fences = Fences::open(paths)?;
+    let fences = Fences::look(paths)?;
     fences.condition(name)?;
     let stored = fences.store(name).read()?;
     let sets = stored.map(|stored| stored.sets).unwrap_or_default();

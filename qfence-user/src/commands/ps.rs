@@ -65,7 +65,11 @@ impl From<Traffic> for Amount {
 /// If the fences cannot be listed, or standard output cannot be written to.
 pub fn run(options: &Ps, paths: &Paths) -> Result<()> {
     require_root()?;
-    let fences = Fences::open(paths)?.list()?;
+    let all = Fences::open(paths)?;
+    let registry = all.lock()?;
+    let elsewhere = registry.clear(&mut |note| say(note))?;
+    let fences = registry.list(elsewhere)?;
+    drop(registry);
     let text = if options.json {
         json(&fences)?
     } else {
@@ -178,7 +182,6 @@ mod tests {
             command: vec!["x".repeat(100_000), "y".into()],
             supervisor: 1,
             started: String::new(),
-            cgroup: None,
             qemu: None,
         };
         assert!(command(&state).concat().len() < COMMAND + 10);

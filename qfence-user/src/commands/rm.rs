@@ -20,7 +20,8 @@ pub fn run(options: &Rm, paths: &Paths) -> Result<u8> {
     let fences = Fences::open(paths)?;
     let mut status = 0;
     for name in &options.names {
-        if let Err(error) = fences.remove(name, Duration::from_secs(options.time.into())) {
+        let patience = Duration::from_secs(options.time.into());
+        if let Err(error) = fences.remove(name, patience, &mut |note| say(note)) {
             say(format_args!("error: {error:#}"));
             status = FAILED;
         }

@@ -41,7 +41,7 @@ pub fn run(options: &Set, paths: &Paths) -> Result<()> {
         established::check(&paths.program)
             .context("give --keep-established to change the policy all the same")?;
     }
-    let fences = Fences::open(paths)?;
+    let fences = Fences::look(paths)?;
     let make = |policy: &Policy| {
         let profile = match &profile {
             None if options.reload => Some(reloaded(policy, paths)?),
@@ -151,10 +151,10 @@ fn end_established(
     options: &Set,
     changed: &Changed,
 ) -> Result<Vec<Connection>> {
-    let cgroup = fences.hierarchy().cgroup(&options.name);
+    let place = fences.place(&options.name);
     let owners = kernel::owners(&fences.pins(&options.name))?;
     let denied = |connection: &Connection| changed.denies(connection);
-    let ended = established::end(&paths.program, &cgroup, owners.fd().as_fd(), denied)
+    let ended = established::end(&paths.program, place.cgroup(), owners.fd().as_fd(), denied)
         .context(
             "the new policy is in force, and nothing that it denies leaves the fence, but connections could not be ended",
         )?;

@@ -10,7 +10,7 @@ use qfence_common::Hook;
 use super::finding::Finding;
 use crate::{
     base::{locks::Mark, name::derive_name, say::say},
-    fence::{cgroup::Cgroup, hierarchy::Hierarchy},
+    fence::{hierarchy::Hierarchy, place::Place},
     kernel::trial::{Trial, in_brief},
 };
 
@@ -45,7 +45,8 @@ pub fn examine(hierarchy: Option<&Hierarchy>) -> Vec<Finding> {
         None => Err("there is no cgroup2 hierarchy".to_owned()),
         Some(Err(error)) => Err(format!("{error:#}")),
         Some(Ok(throw_away)) => throw_away
-            .cgroup
+            .place
+            .cgroup()
             .open()
             .map_err(|error| format!("{error:#}")),
     };
@@ -151,7 +152,7 @@ fn judge_errno(all: &[Tried]) -> Finding {
 /// A cgroup where the fences are, for a moment. A mark, as a fence has it, keeps others from
 /// clearing it; should this process be killed, they do.
 struct ThrowAway {
-    cgroup: Cgroup,
+    place: Place,
     hierarchy: Hierarchy,
     _mark: Mark,
 }
@@ -160,12 +161,12 @@ impl ThrowAway {
     fn new(hierarchy: &Hierarchy) -> Result<Self> {
         hierarchy.prepare()?;
         let _registry = hierarchy.lock()?;
-        let cgroup = hierarchy.cgroup(&derive_name(Path::new("doctor")));
-        cgroup.create()?;
+        let place = hierarchy.place(&derive_name(Path::new("doctor")));
+        place.make()?;
         Ok(Self {
-            _mark: cgroup.supervise()?,
+            _mark: place.mark()?,
             hierarchy: hierarchy.clone(),
-            cgroup,
+            place,
         })
     }
 }
@@ -174,7 +175,7 @@ impl Drop for ThrowAway {
     fn drop(&mut self) {
         // Whoever lists the fences does not find it gone half-way. Without the lock it is removed too.
         let _registry = self.hierarchy.lock();
-        if let Err(error) = self.cgroup.remove() {
+        if let Err(error) = self.place.remove() {
             say(format_args!("{error:#}"));
         }
     }

@@ -1,7 +1,10 @@
-//! What is known of a fence beside the kernel's objects: a small file under /run/qfence.
+//! What is known of a fence beside the kernel's objects: a small file under /run/qfence, which is its entry in the
+//! registry as well. Its supervisor marks it as long as it lives.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, Read as _},
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
 };
 
@@ -16,8 +19,10 @@ use crate::{
             entries,
             staged::{NEW_SUFFIX, Staged},
         },
+        locks::{self, Exclusive, Mark},
         name::Names,
     },
+    fence::id::Ids,
     record::guest::Qemu,
 };
 
@@ -27,7 +32,7 @@ const SUFFIX: &str = ".json";
 /// How much of a command a description has, in bytes: one can have megabytes of arguments.
 pub const COMMAND: usize = 4096;
 
-/// The description of a fence.
+/// What is said of a fence by whoever makes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// The command and its arguments, safe to print, and shortened.
@@ -36,12 +41,27 @@ pub struct State {
     pub supervisor: i32,
     /// When it was started, RFC 3339.
     pub started: String,
-    /// The id of its cgroup, once it has one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cgroup: Option<u64>,
     /// The QEMU that the command starts, if it starts one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub qemu: Option<Qemu>,
+}
+
+/// A fence's file.
+#[derive(Serialize)]
+struct Description<'a> {
+    #[serde(flatten)]
+    ids: &'a Ids,
+    #[serde(flatten)]
+    state: &'a State,
+}
+
+/// What a fence's file shows to whoever asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Which fence it is of, as far as the file can be understood.
+    pub ids: Ids,
+    /// Whether its supervisor lives.
+    pub is_supervised: bool,
 }
 
 /// The descriptions of all fences.
@@ -69,15 +89,31 @@ impl States {
         self.directory.join(format!("{name}{SUFFIX}"))
     }
 
-    /// Writes the description of one fence. A command line can hold secrets: for root's eyes.
+    /// Takes the lock under which fences are made, listed and removed.
     ///
     /// # Errors
-    /// If the directory or the file cannot be written.
-    pub fn write(&self, name: &str, state: &State) -> Result<()> {
+    /// If the directory cannot be made or locked, or [`Interrupted`](crate::base::interruptible::Interrupted).
+    pub fn lock(&self) -> Result<Exclusive> {
+        let directory = Directory::make_private(&self.directory)?;
+        let file = directory.as_fd().try_clone_to_owned()?;
+        locks::exclusive_on(file.into(), &self.directory)
+    }
+
+    /// Writes the description of one fence, and marks it as that of one whose supervisor lives, as long as the mark and
+    /// this process live. A command line can hold secrets: for root's eyes.
+    ///
+    /// # Errors
+    /// If the directory or the file cannot be written or marked.
+    pub fn write(&self, name: &str, ids: &Ids, state: &State) -> Result<Mark> {
         let directory = Directory::make_private(&self.directory)?;
         let file = format!("{name}{SUFFIX}");
-        let text = serde_json::to_vec(state)?;
-        Staged::write(directory, file.as_ref(), &text, PRIVATE_FILE)?.keep()
+        let text = serde_json::to_vec(&Description { ids, state })?;
+        let staged = Staged::write(directory, file.as_ref(), &text, PRIVATE_FILE)?;
+        // Before it is in its place: nobody sees it without.
+        let mark =
+            mark(&staged).with_context(|| format!("cannot mark {}", self.path(name).display()))?;
+        staged.keep()?;
+        Ok(mark)
     }
 
     /// Makes sure that the directory, if it is there, is root's alone to write to.
@@ -94,23 +130,23 @@ impl States {
         serde_json::from_slice(&fs::read(self.path(name)).ok()?).ok()
     }
 
-    /// The id of a fence's cgroup, as its description has it; `None` if there is no description, or none that has it.
+    /// Which fence it is that is described, and whether its supervisor lives; `None` if there is no description. Takes
+    /// nothing that another could see.
     ///
     /// # Errors
-    /// If there is one that cannot be read.
-    pub fn cgroup_of(&self, name: &str) -> io::Result<Option<u64>> {
-        /// What every version's descriptions have of that.
-        #[derive(Deserialize)]
-        struct Id {
-            cgroup: Option<u64>,
-        }
-        match fs::read(self.path(name)) {
-            Ok(text) => Ok(serde_json::from_slice(&text)
-                .ok()
-                .and_then(|id: Id| id.cgroup)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+    /// If there is one that cannot be read or asked about.
+    pub fn look(&self, name: &str) -> io::Result<Option<Seen>> {
+        let mut file = match File::open(self.path(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let mut text = Vec::new();
+        file.read_to_end(&mut text)?;
+        Ok(Some(Seen {
+            // Every version's descriptions have that much in common.
+            ids: serde_json::from_slice(&text).unwrap_or_default(),
+            is_supervised: Mark::is_on(&file)?,
+        }))
     }
 
     /// The names of the fences that are described, and what looks like a description and is of no fence.
@@ -148,32 +184,80 @@ impl States {
     }
 }
 
+fn mark(staged: &Staged) -> io::Result<Mark> {
+    Ok(Mark::set(staged.file().try_clone()?)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fence::id::FenceId;
+
+    fn state() -> State {
+        State {
+            command: vec!["qemu".into(), "-m".into()],
+            supervisor: 7,
+            started: "2026-01-01T00:00:00Z".into(),
+            qemu: None,
+        }
+    }
+
+    fn ids() -> Ids {
+        Ids {
+            id: Some(FenceId::random()),
+            cgroup: Some(5573),
+        }
+    }
 
     #[test]
     fn what_is_written_is_read_listed_and_removed() {
         let dir = tempfile::tempdir().unwrap();
         let states = States::new(&dir.path().join("qfence"));
         assert_eq!(states.names().unwrap(), Names::default());
-        let state = State {
-            command: vec!["qemu".into(), "-m".into()],
-            supervisor: 7,
-            started: "2026-01-01T00:00:00Z".into(),
-            cgroup: Some(5573),
-            qemu: None,
-        };
-        assert_eq!(states.cgroup_of("my.vm").unwrap(), None);
-        states.write("my.vm", &state).unwrap();
+        let (ids, state) = (ids(), state());
+        assert_eq!(states.look("my.vm").unwrap(), None);
+        states.write("my.vm", &ids, &state).unwrap();
         assert_eq!(states.read("my.vm"), Some(state));
-        assert_eq!(states.cgroup_of("my.vm").unwrap(), Some(5573));
+        assert_eq!(states.look("my.vm").unwrap().unwrap().ids, ids);
         fs::write(states.directory().join("my.vm.json.new"), "").unwrap();
         assert_eq!(states.names().unwrap().fences, ["my.vm"]);
         states.remove("my.vm").unwrap();
         states.remove("my.vm").unwrap();
         assert_eq!(states.read("my.vm"), None);
         assert_eq!(fs::read_dir(states.directory()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn it_is_marked_as_long_as_its_writer_keeps_the_mark() {
+        let dir = tempfile::tempdir().unwrap();
+        let states = States::new(dir.path());
+        let is_supervised = || states.look("vm1").unwrap().unwrap().is_supervised;
+        let first = states.write("vm1", &ids(), &state()).unwrap();
+        assert!(is_supervised());
+        // Somebody has it open while it is written anew.
+        let open = File::open(states.path("vm1")).unwrap();
+        let second = states.write("vm1", &ids(), &state()).unwrap();
+        assert!(is_supervised() && Mark::is_on(&open).unwrap());
+        drop(first);
+        assert!(is_supervised());
+        drop(second);
+        assert!(!is_supervised());
+    }
+
+    #[test]
+    fn one_that_cannot_be_understood_is_of_no_fence_that_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let states = States::new(dir.path());
+        for (text, cgroup) in [
+            ("{}", None),
+            ("no", None),
+            (r#"{"cgroup":7,"x":{}}"#, Some(7)),
+        ] {
+            fs::write(states.path("vm1"), text).unwrap();
+            let seen = states.look("vm1").unwrap().unwrap();
+            assert_eq!(seen.ids, Ids { id: None, cgroup }, "{text}");
+            assert!(!seen.is_supervised);
+        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! A fence as a whole: a cgroup, the links pinned for it, and its description.
-//!
-//! The cgroup's directory is the fence: to make it is to claim the name, and its mark is the
-//! supervisor's, so that the kernel says when that is gone.
+//! A fence as a whole: its place, the links pinned for it, and its description.
 
-use std::{cell::Cell, path::PathBuf, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, anyhow};
 
@@ -12,6 +13,8 @@ use crate::{
     fence::{
         cgroup::Cgroup,
         description::State,
+        id::{FenceId, Ids},
+        place::Place,
         registry::{Fences, stays},
     },
     record::keep::Kept,
@@ -21,22 +24,18 @@ use crate::{
 /// How long killed processes get to be gone. A process in an uninterruptible sleep stays longer.
 pub(crate) const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a process has that has just made a fence's cgroup and the directory of its pins.
-#[derive(Debug)]
-pub(crate) struct Claimed {
-    /// The cgroup's id.
-    pub(crate) id: u64,
-    /// That there is a supervisor, on both.
-    pub(crate) _marks: [Mark; 2],
-}
-
 /// A fence that this process supervises.
 #[derive(Debug)]
 pub struct Fence {
     name: String,
-    cgroup: Cgroup,
+    id: FenceId,
+    place: Place,
+    /// The id of the cgroup that is its place.
+    cgroup_id: u64,
     all: Fences,
-    claimed: Claimed,
+    /// That there is a supervisor: on its place, its pins, and all that was written of its description. Whoever has opened
+    /// an older one, and asks now, must find that marked too.
+    marks: RefCell<Vec<Mark>>,
     /// Whether there is something to remove.
     standing: bool,
     /// Whether something in it was killed, and has not ended in time.
@@ -44,13 +43,21 @@ pub struct Fence {
 }
 
 impl Fence {
-    /// The fence of a cgroup that was just made and marked; from here on, dropping it removes it.
-    pub(crate) fn new(name: String, cgroup: Cgroup, claimed: Claimed, all: Fences) -> Self {
+    /// The fence of a place that was just made and marked, and has this id; from here on, dropping it removes it.
+    pub(crate) fn new(
+        name: String,
+        place: Place,
+        cgroup_id: u64,
+        marks: Vec<Mark>,
+        all: Fences,
+    ) -> Self {
         Self {
             name,
-            cgroup,
+            id: FenceId::random(),
+            place,
+            cgroup_id,
             all,
-            claimed,
+            marks: marks.into(),
             standing: true,
             stuck: Cell::new(false),
         }
@@ -62,10 +69,16 @@ impl Fence {
         &self.name
     }
 
-    /// Its cgroup.
+    /// The cgroup that its programs are attached to.
     #[must_use]
     pub fn cgroup(&self) -> &Cgroup {
-        &self.cgroup
+        self.place.cgroup()
+    }
+
+    /// The id of that cgroup.
+    #[must_use]
+    pub fn cgroup_id(&self) -> u64 {
+        self.cgroup_id
     }
 
     /// Where its policy is kept.
@@ -91,13 +104,27 @@ impl Fence {
     /// # Errors
     /// If that cannot be written.
     pub fn describe(&self, state: &State) -> Result<()> {
-        self.all.describe(&self.name, self.claimed.id, state)
+        let ids = Ids {
+            id: Some(self.id.clone()),
+            cgroup: Some(self.cgroup_id),
+        };
+        let mark = self.all.describe(&self.name, &ids, state)?;
+        self.marks.borrow_mut().push(mark);
+        Ok(())
+    }
+
+    /// Whether something runs in it.
+    ///
+    /// # Errors
+    /// If that cannot be read.
+    pub fn is_populated(&self) -> Result<bool> {
+        Ok(self.place.is_populated()?)
     }
 
     /// Kills what is left in it, and waits for its end as long as that can be expected to take. What is left then
     /// [`Fence::remove`] reports, which does not wait for it again.
     pub fn empty(&self) {
-        self.stuck.set(self.cgroup.kill_all(KILL_PATIENCE).is_err());
+        self.stuck.set(self.place.empty(KILL_PATIENCE).is_err());
     }
 
     /// Kills what is left in it and removes it.
@@ -107,6 +134,14 @@ impl Fence {
     pub fn remove(mut self) -> Result<()> {
         self.standing = false;
         self.take_down()
+    }
+
+    /// Removes what there is of a fence that could not be made; returns why it could not.
+    pub fn give_up(self, why: anyhow::Error) -> anyhow::Error {
+        match self.remove() {
+            Ok(()) => why,
+            Err(error) => why.context(format!("{error:#}")),
+        }
     }
 
     /// Leaves it in place, without a supervisor, for the processes that are in it.
@@ -121,9 +156,9 @@ impl Fence {
             KILL_PATIENCE
         };
         let mut errors = Vec::new();
-        if let Err(error) = self.cgroup.kill_all(patience) {
+        if let Err(error) = self.place.empty(patience) {
             if self
-                .cgroup
+                .place
                 .is_populated()
                 .is_ok_and(|is_populated| is_populated)
             {
@@ -131,10 +166,10 @@ impl Fence {
             }
             errors.push(error);
         }
-        let registry = self.all.hierarchy().lock();
-        // Without the lock the rest is done all the same: this process holds the fence's own.
+        let registry = self.all.lock();
+        // Without the lock the rest is done all the same: as long as it is marked, nobody else removes this fence.
         errors.extend(registry.as_ref().err().map(|error| anyhow!("{error:#}")));
-        errors.extend(self.all.remove_all(&self.name, Some(self.claimed.id)));
+        errors.extend(self.all.remove_all(&self.name, Some(self.cgroup_id)));
         fail_with_all(errors).with_context(|| format!("removing the fence {}", self.name))
     }
 }

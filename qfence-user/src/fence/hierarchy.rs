@@ -18,7 +18,10 @@ use crate::{
         mounts,
         name::Names,
     },
-    fence::cgroup::{Cgroup, directories_in, make_directory, set_mode},
+    fence::{
+        cgroup::{Cgroup, directories_in, make_directory, set_mode},
+        place::Place,
+    },
 };
 
 /// The cgroup under the hierarchy's root that all fences are in.
@@ -147,7 +150,8 @@ impl Hierarchy {
         Ok(())
     }
 
-    /// Takes the lock under which fences are made, listed and removed.
+    /// Takes the lock under which cgroups are made and removed in the parent. It keeps out those who see this hierarchy and
+    /// have another registry.
     ///
     /// # Errors
     /// If the parent cannot be opened or locked, or [`Interrupted`](crate::base::interruptible::Interrupted).
@@ -159,6 +163,12 @@ impl Hierarchy {
     #[must_use]
     pub fn cgroup(&self, name: &str) -> Cgroup {
         Cgroup::at(self.parent().join(name))
+    }
+
+    /// The place of the fence of that name, whether it exists or not.
+    #[must_use]
+    pub(crate) fn place(&self, name: &str) -> Place {
+        Place::new(self.cgroup(name))
     }
 
     /// The names of the cgroups under the parent, and what else is there. Without a parent there is none.

@@ -1,11 +1,13 @@
-//! Fences: their registry, their cgroups, their limits, and whether they are whole.
+//! Fences: their registry, their places, their limits, and whether they are whole.
 
 pub mod cgroup;
 pub mod cgroup_id;
 pub mod description;
 pub mod guard;
 pub mod hierarchy;
+pub mod id;
 pub mod integrity;
 pub mod limits;
 pub mod nested;
+pub mod place;
 pub mod registry;

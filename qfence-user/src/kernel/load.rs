@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, ensure};
 use aya::{Ebpf, EbpfLoader, maps::Map, programs::Program, util::nr_cpus};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::{
+    sched::{CloneFlags, unshare},
+    unistd::chroot,
+};
 use qfence_common::{Hook, abi, netns::Offsets, proof::Token};
 
 use super::{
@@ -70,8 +73,9 @@ pub(super) fn open(variant: Variant, settings: Settings, token: Token) -> Result
         OBJECT
     };
     let cpus = possible_cpus()?;
-    let mut loader = without_types_of_the_kernel()?;
+    let mut loader = make_loader()?;
     loader
+        .btf(None)
         .override_global(abi::DENY_RETVAL, &variant.deny_retval, true)
         .override_global(abi::NAMES_CALLER, &names_caller, true)
         .override_global(abi::PROOF, &token.0, true)
@@ -96,17 +100,25 @@ pub(super) fn possible_cpus() -> Result<u32> {
     u32::try_from(count).context("too many CPUs")
 }
 
-/// A loader that has not read the kernel's own type information. Nothing in the programs depends on that, and
-/// to parse its megabytes takes 15 ms and 20 MB; but aya's loader does so as it is made, before it can be told
-/// not to (aya 0.14, `EbpfLoader::new`). Where no file can be opened it goes without; nor can other threads open
-/// any meanwhile.
-fn without_types_of_the_kernel<'a>() -> Result<EbpfLoader<'a>> {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot read RLIMIT_NOFILE")?;
-    setrlimit(Resource::RLIMIT_NOFILE, 0, hard).context("cannot lower RLIMIT_NOFILE")?;
-    let mut loader = EbpfLoader::new();
-    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).context("cannot restore RLIMIT_NOFILE")?;
-    loader.btf(None);
-    Ok(loader)
+/// A loader that has not read the kernel's own type information. The programs do not depend on it, and to parse its
+/// megabytes takes 15 ms and 20 MB; but aya's loader does so as it is made, before it can be told not to (aya 0.14,
+/// `EbpfLoader::new`).
+///
+/// So the loader is made on a thread with a root directory of its own, in which the path leads nowhere; the root
+/// directory of a thread that does not share its `struct fs` is nobody else's (unshare(2), CLONE_FS). Where that is not
+/// allowed, the loader reads the types. Where the directory does not exist, there are none.
+fn make_loader<'a>() -> Result<EbpfLoader<'a>> {
+    let make = || {
+        if let Some(elsewhere) = Path::new(types::OF_THE_KERNEL).parent() {
+            // It is quicker so, and right without.
+            let _ = unshare(CloneFlags::CLONE_FS).and_then(|()| chroot(elsewhere));
+        }
+        EbpfLoader::new()
+    };
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().spawn_scoped(scope, make);
+        thread.context(NO_THREAD)?.join().map_err(|_| crashed())
+    })
 }
 
 /// Programs of which the rest are being loaded.
@@ -183,4 +195,47 @@ fn crashed() -> anyhow::Error {
 /// Takes a map out.
 pub(super) fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
     ebpf.take_map(name).ok_or_else(|| super::no_map(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        os::unix::fs::MetadataExt as _,
+        sync::atomic::{AtomicU32, Ordering},
+    };
+
+    use nix::unistd::geteuid;
+
+    use super::*;
+
+    /// Other threads open files all the while, by paths and descriptors, and see the root directory that they saw.
+    #[test]
+    fn to_make_a_loader_changes_nothing_for_other_threads() {
+        let root = || {
+            fs::metadata("/")
+                .map(|root| (root.dev(), root.ino()))
+                .unwrap()
+        };
+        let (before, opened) = (root(), AtomicU32::new(0));
+        thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                while opened.load(Ordering::Relaxed) < 1000 {
+                    fs::File::open("/proc/self/status").unwrap();
+                    opened.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            while !other.is_finished() {
+                make_loader().unwrap();
+                assert_eq!(root(), before);
+            }
+            other.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn the_loader_has_types_of_the_kernel_only_where_it_cannot_be_kept_from_them() {
+        let loader = format!("{:?}", make_loader().unwrap());
+        assert_eq!(loader.contains("btf: None"), geteuid().is_root());
+    }
 }

@@ -7,12 +7,17 @@ use jiff::Timestamp;
 use qfence_common::Hook;
 
 use crate::{
-    base::{name::derive_name, paths::Paths},
+    base::{name::derive_name, paths::Paths, say::say},
+    build::{Building, Programs},
     cli::choose,
-    compile::Compiled,
-    fence::{description::State, guard::Fence, limits::Limits, registry::Fences},
+    fence::{
+        description::State,
+        guard::Fence,
+        limits::Limits,
+        registry::{Fences, MOUNTED_BPFFS},
+    },
     host::watcher::Watcher,
-    kernel::{Attempts, DenyWith, Kernel, Maps, Settings},
+    kernel::{Attempts, DenyWith, Maps},
     policy::{Dns, Policy, profile::Profile},
     supervise::follow::Follower,
 };
@@ -37,39 +42,23 @@ impl ThrowAway {
             command: vec!["qfence-user".into(), "verify".into()],
             supervisor: i32::try_from(process::id()).unwrap_or_default(),
             started: format!("{:.0}", Timestamp::now()),
-            cgroup: None,
             qemu: None,
         };
         let fences = Fences::open(paths)?;
-        let fence = fences.create(Some(&name), "verify".as_ref(), &Limits::default(), &state)?;
-        let profile = Profile::shipped(choose::DEFAULT_PROFILE)?;
-        let policy = Policy::new(Vec::new(), Dns::Auto, profile.into(), None, false)?;
-        let settings = Settings {
-            deny: DenyWith::Refused,
-            allow_raw: false,
-            allow_devices: false,
-            allow_netns: false,
-            cgroup: fence.cgroup().id()?.context("the cgroup is gone")?,
-            trace: false,
-            rules: policy.numbers_end(),
-        };
-        let pins = fence.pins();
-        let load = |compiled: &Compiled| Ok(Kernel::load(settings, &paths.run, &pins, compiled)?.0);
-        let (mut policy, _) = Follower::begin(
-            fence.store(),
-            policy,
-            &Watcher::new(&paths.resolv_conf),
-            load,
-        )
-        .await?;
-        policy.kernel().finish_loading()?;
-        let attempts = Attempts::open(&pins)?.context("somebody else reads what is on record")?;
-        policy.kernel().attach(&fence.cgroup().open()?, &pins)?;
-        Ok(Self {
-            fence,
-            attempts,
-            policy,
-        })
+        let registry = fences.lock()?;
+        let made = registry.create(Some(&name), "verify".as_ref(), &Limits::default(), &state)?;
+        if made.mounted_bpffs {
+            say(MOUNTED_BPFFS);
+        }
+        let fence = made.fence;
+        match build(&fence, paths).await {
+            Ok((attempts, policy)) => Ok(Self {
+                fence,
+                attempts,
+                policy,
+            }),
+            Err(error) => Err(fence.give_up(error)),
+        }
     }
 
     /// The fence itself.
@@ -111,4 +100,22 @@ impl ThrowAway {
     pub fn remove(self) -> Result<()> {
         self.fence.remove()
     }
+}
+
+/// Builds a fence as `exec` does without options; returns what is on record, and what keeps its policy true.
+async fn build(fence: &Fence, paths: &Paths) -> Result<(Attempts, Follower)> {
+    let programs = Programs {
+        deny: DenyWith::Refused,
+        allow_raw: false,
+        allow_devices: false,
+        allow_netns: false,
+        trace: false,
+    };
+    let profile = Profile::shipped(choose::DEFAULT_PROFILE)?;
+    let policy = Policy::new(Vec::new(), Dns::Auto, profile.into(), None, false)?;
+    let watcher = Watcher::new(&paths.resolv_conf);
+    let building = Building::begin(fence, programs, policy, &watcher, &paths.run).await?;
+    let loaded = building.finish_loading()?;
+    let attempts = loaded.attempts()?;
+    Ok((attempts, loaded.attach()?.policy))
 }

@@ -156,12 +156,12 @@ impl Directory {
         }
     }
 
-    /// Makes a file of this name, which nothing may have yet, to write to.
+    /// Makes a file of this name, which nothing may have yet, to read and write.
     ///
     /// # Errors
     /// What open fails with: EEXIST for a link as well.
     pub(super) fn create(&self, name: &OsStr) -> io::Result<File> {
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL;
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         Ok(openat(&self.fd, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?.into())
     }

@@ -3,7 +3,8 @@
 //! | file | mode | written |
 //! |---|---|---|
 //! | /run/qfence/ | 0700 | made once, and looked at before each use |
-//! | /run/qfence/NAME.json, NAME.policy | 0600 | whole, renamed into place |
+//! | /run/qfence/NAME.json | 0600 | whole, renamed into place; marked by the supervisor |
+//! | /run/qfence/NAME.policy | 0600 | whole, renamed into place |
 //! | /run/qfence/NAME.log, NAME.log.1 | 0600 | appended to, renamed when full |
 //! | /sys/fs/bpf/qfence/, and NAME/ in it | 0700 | made once, and looked at before each use |
 //! | /sys/fs/bpf/qfence-ended/ | 0700 | the same |

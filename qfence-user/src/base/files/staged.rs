@@ -2,6 +2,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    fs::File,
     hash::{BuildHasher as _, RandomState},
     io::{self, Write as _},
     path::Path,
@@ -20,6 +21,7 @@ pub const NEW_SUFFIX: &str = ".new";
 #[must_use]
 pub struct Staged {
     directory: Directory,
+    file: File,
     /// What it is called now.
     new: OsString,
     /// What it is to be called.
@@ -45,22 +47,31 @@ impl Staged {
         } else {
             unforeseeable()
         };
-        let mut file = directory.create(&new).with_context(context)?;
+        let file = directory.create(&new).with_context(context)?;
         // From here on it is removed if anything fails.
-        let staged = Self {
+        let mut staged = Self {
             directory,
+            file,
             new,
             name: name.to_owned(),
             in_place: false,
         };
-        let mut written = || -> io::Result<()> {
-            file.write_all(bytes)?;
-            fchmod(&file, mode)?;
-            // Some file systems find out here that they have no room.
-            file.sync_data()
-        };
-        written().with_context(|| staged.cannot_write())?;
+        let written = staged.fill(bytes, mode);
+        written.with_context(|| staged.cannot_write())?;
         Ok(staged)
+    }
+
+    fn fill(&mut self, bytes: &[u8], mode: Mode) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        fchmod(&self.file, mode)?;
+        // Some file systems find out here that they have no room.
+        self.file.sync_data()
+    }
+
+    /// The file, which is open to be read and written.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
     }
 
     /// Puts it in its place.

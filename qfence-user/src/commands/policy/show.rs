@@ -65,7 +65,7 @@ struct ShownSet {
 /// If the fence is not there or cannot be read, or standard output cannot be written to.
 pub(super) fn run(name: &str, json: bool, paths: &Paths) -> Result<()> {
     require_root()?;
-    let fences = Fences::open(paths)?;
+    let fences = Fences::look(paths)?;
     fences.enforced(name)?;
     let maps = Maps::open(&fences.pins(name))?;
     let stored = fences

@@ -16,7 +16,7 @@ use crate::{
 /// If the fence is not there or cannot be read, or standard output cannot be written to.
 pub(super) fn run(name: &str, paths: &Paths) -> Result<()> {
     require_root()?;
-    let fences = Fences::open(paths)?;
+    let fences = Fences::look(paths)?;
     fences.condition(name)?;
     let maps = Maps::open(&fences.pins(name))?;
     let seen = maps.sightings()?;

@@ -1,92 +1,41 @@
-//! All fences of the host: made, listed, swept and removed, under one lock.
+//! All fences of the host. Their registry is /run/qfence: a fence is there as long as its description is, its supervisor
+//! lives as long as that is marked, and the lock on the directory keeps others from making and removing fences.
+//!
+//! | module | its one job |
+//! |---|---|
+//! | `locked` | makes a fence, while nobody else makes or removes one |
+//! | `list` | what fences are like, as they are found |
+//! | `leftovers` | clears what dead fences left |
+//! | `remove` | ends what runs in a fence, and removes it |
+//! | `whereabouts` | where a fence is whose place is not seen here |
 
-mod sweep;
+mod leftovers;
+mod list;
+mod locked;
+mod remove;
+mod whereabouts;
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+pub use self::{
+    leftovers::Note,
+    list::{Condition, Listed},
+    locked::{Locked, MOUNTED_BPFFS, Made},
 };
-
-use anyhow::{Context, Result, bail, ensure};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
-use qfence_common::Hook;
-
 use crate::{
-    base::{
-        locks::Mark,
-        name::{NameError, check_name, derive_name},
-        paths::Paths,
-        say::say,
-    },
+    base::{locks::Mark, paths::Paths},
     fence::{
-        cgroup::Cgroup,
         description::{State, States},
-        guard::{Claimed, Fence, KILL_PATIENCE, fail_with_all},
         hierarchy::Hierarchy,
-        limits::Limits,
+        id::Ids,
+        place::Place,
     },
-    kernel::{
-        pins::{self, Pins},
-        snapshot::Snapshot,
-    },
-    policy::Policy,
+    kernel::pins::Pins,
     record::keep::Kept,
     store::Store,
 };
-
-use sweep::Whereabouts;
-
-/// How long a supervisor gets to clean up once its command has ended. It may take ten seconds until it takes for ended
-/// what a tracer keeps (`outlast.rs`).
-const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(20);
-
-/// What a listed fence is like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Condition {
-    /// Its supervisor is there.
-    Running,
-    /// Its supervisor is gone; what runs in it is fenced as the supervisor left it.
-    Orphaned,
-    /// Processes are in its cgroup, and the links that fenced them are not there.
-    Unfenced,
-    /// Its cgroup is in a part of the hierarchy that is not seen from here, or may be: it is left alone.
-    Elsewhere,
-}
-
-impl Condition {
-    /// The word for it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Orphaned => "orphaned",
-            Self::Unfenced => "UNFENCED",
-            Self::Elsewhere => "elsewhere",
-        }
-    }
-}
-
-/// A fence as `ps` shows it.
-#[derive(Clone, Debug)]
-pub struct Listed {
-    /// Its name.
-    pub name: String,
-    /// What it is like.
-    pub condition: Condition,
-    /// The processes in it.
-    pub pids: Vec<Pid>,
-    /// Its description, if there is one.
-    pub state: Option<State>,
-    /// Its policy, if there is one that can be read.
-    pub policy: Option<Policy>,
-    /// What it has counted, if that can be read.
-    pub counted: Option<Snapshot>,
-}
 
 /// All fences of the host.
 #[derive(Clone, Debug)]
@@ -97,7 +46,7 @@ pub struct Fences {
 }
 
 impl Fences {
-    /// Finds where fences are on this host.
+    /// Finds where fences are on this host, to make or remove some.
     ///
     /// # Errors
     /// If there is no cgroup2 hierarchy, or somebody else than root can change it or what is known of fences.
@@ -107,7 +56,7 @@ impl Fences {
         Ok(fences)
     }
 
-    /// Finds where fences are on this host, to look at them alone: nothing is made.
+    /// Finds where fences are on this host, to look at them or change their policies: nothing is made.
     ///
     /// # Errors
     /// If there is no cgroup2 hierarchy, or somebody else than root can change what is known of fences.
@@ -122,10 +71,20 @@ impl Fences {
         Ok(fences)
     }
 
-    /// The hierarchy they are in.
+    /// Waits until nobody else makes or removes fences.
+    ///
+    /// # Errors
+    /// If a lock cannot be taken, or [`Interrupted`](crate::base::interruptible::Interrupted).
+    pub fn lock(&self) -> Result<Locked<'_>> {
+        // Those of another registry, who see this hierarchy and these pins, are kept out by the other lock.
+        let locks = [self.states.lock()?, self.hierarchy.lock()?];
+        Ok(Locked::new(self, locks))
+    }
+
+    /// The place of a fence.
     #[must_use]
-    pub fn hierarchy(&self) -> &Hierarchy {
-        &self.hierarchy
+    pub fn place(&self, name: &str) -> Place {
+        self.hierarchy.place(name)
     }
 
     /// Where the policy of a fence is kept.
@@ -146,13 +105,9 @@ impl Fences {
         self.states.read(name)
     }
 
-    /// Describes the fence `name`, whose cgroup has the id `cgroup`.
-    pub(crate) fn describe(&self, name: &str, cgroup: u64, state: &State) -> Result<()> {
-        let state = State {
-            cgroup: Some(cgroup),
-            ..state.clone()
-        };
-        self.states.write(name, &state)
+    /// Describes the fence `name`, and marks it as supervised by this process.
+    pub(crate) fn describe(&self, name: &str, ids: &Ids, state: &State) -> Result<Mark> {
+        self.states.write(name, ids, state)
     }
 
     /// The directory for the links of a fence.
@@ -161,268 +116,17 @@ impl Fences {
         self.pins.directory(name)
     }
 
-    /// Makes a fence, empty and without programs, and clears what dead ones left.
-    ///
-    /// `name` is the name asked for; otherwise one is derived from `command`.
-    ///
-    /// # Errors
-    /// If the name is in use, or anything cannot be made; nothing is left then.
-    pub fn create(
-        &self,
-        name: Option<&str>,
-        command: &Path,
-        limits: &Limits,
-        state: &State,
-    ) -> Result<Fence> {
-        if let Some(name) = name {
-            check_name(name)?;
-        }
-        let registry = self.hierarchy.lock()?;
-        self.sweep()?;
-        limits.enable(&self.hierarchy)?;
-        if self.pins.prepare()? {
-            say("mounted bpffs, which was not there");
-        }
-        let (name, cgroup) = self.claim(name, command)?;
-        let claimed = match self.mark(&name, &cgroup) {
-            Ok(claimed) => claimed,
-            Err(error) => {
-                cgroup.remove()?;
-                return Err(error);
+    /// Whether the supervisor of the fence `name` lives. Takes nothing that another could see, and waits for nobody.
+    fn is_supervised(&self, name: &str) -> Result<bool> {
+        let place = self.place(name);
+        match self.states.look(name) {
+            Ok(Some(seen)) if seen.is_supervised && seen.ids.cgroup == place.cgroup().id()? => {
+                Ok(true)
             }
-        };
-        // From here on, dropping the fence removes what there is of it.
-        let fence = Fence::new(name, cgroup, claimed, self.clone());
-        let furnished = self.furnish(&fence, limits, state);
-        // Removing the fence takes the lock anew.
-        drop(registry);
-        furnished?;
-        Ok(fence)
-    }
-
-    fn furnish(&self, fence: &Fence, limits: &Limits, state: &State) -> Result<()> {
-        limits.apply(fence.cgroup())?;
-        fence.describe(state)
-    }
-
-    /// Marks a cgroup that was just made, and makes the directory of its pins, marked as well: those who share it and
-    /// not the cgroup go by that.
-    fn mark(&self, name: &str, cgroup: &Cgroup) -> Result<Claimed> {
-        let id = cgroup.id()?.context("the cgroup is gone")?;
-        let mark = cgroup.supervise()?;
-        let directory = match self.pins.create(name) {
-            Err(error) if is_there_already(&error) => {
-                return Err(NameError::InUseElsewhere(name.to_owned()).into());
-            }
-            made => made?,
-        };
-        let marked = pins::open(&directory).and_then(|pins| Ok(Mark::set(pins)?));
-        let on_pins = marked.inspect_err(|_| {
-            // It is empty, and what went wrong is being told.
-            let _ = std::fs::remove_dir(&directory);
-        })?;
-        Ok(Claimed {
-            id,
-            _marks: [mark, on_pins],
-        })
-    }
-
-    fn claim(&self, name: Option<&str>, command: &Path) -> Result<(String, Cgroup)> {
-        loop {
-            let candidate = name.map_or_else(|| derive_name(command), str::to_owned);
-            let cgroup = self.hierarchy.cgroup(&candidate);
-            // What is dead was cleared just now.
-            if !cgroup.exists() && self.whereabouts(&candidate, None) != Whereabouts::Gone {
-                match name {
-                    Some(_) => return Err(NameError::InUseElsewhere(candidate).into()),
-                    None => continue,
-                }
-            }
-            match cgroup.create() {
-                Ok(()) => return Ok((candidate, cgroup)),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    if name.is_some() {
-                        return Err(NameError::InUse(candidate).into());
-                    }
-                }
-                Err(error) => {
-                    return Err(error).with_context(|| {
-                        format!("cannot make the cgroup {}", cgroup.directory().display())
-                    });
-                }
-            }
+            // The description may be that of another fence, whose place is not seen here, or cannot be read.
+            _ => place.is_marked(),
         }
     }
-
-    /// Lists the fences by name, and clears what dead ones left. Those of other parts of the hierarchy are among them.
-    ///
-    /// # Errors
-    /// If they cannot be read.
-    pub fn list(&self) -> Result<Vec<Listed>> {
-        let _registry = self.hierarchy.lock()?;
-        let elsewhere = self.sweep()?;
-        let mut names = self.hierarchy.names()?.fences;
-        names.extend(elsewhere);
-        names.sort();
-        names.into_iter().map(|name| self.look_at(name)).collect()
-    }
-
-    /// Lists the fences by name as they are found: nothing is cleared, changed or waited for. One that comes
-    /// or goes meanwhile may be missing, and what dead ones left is.
-    ///
-    /// # Errors
-    /// If their cgroups cannot be read.
-    pub fn list_as_found(&self) -> Result<Vec<Listed>> {
-        let mut names = self.hierarchy.names()?.fences;
-        names.sort();
-        let found = names.into_iter().filter_map(|name| {
-            let cgroup = self.hierarchy.cgroup(&name);
-            match self.look_at(name) {
-                Ok(listed) if listed.condition == Condition::Running => Some(Ok(listed)),
-                // Without a supervisor and without processes it is dead, or not made yet.
-                Ok(listed) => cgroup.is_populated().unwrap_or(true).then_some(Ok(listed)),
-                Err(_) if !cgroup.exists() => None,
-                Err(error) => Some(Err(error)),
-            }
-        });
-        found.collect()
-    }
-
-    /// Lists one fence.
-    ///
-    /// # Errors
-    /// If it cannot be read, or is not there.
-    pub fn look_at(&self, name: String) -> Result<Listed> {
-        let cgroup = self.hierarchy.cgroup(&name);
-        let condition = self.condition_of(&name, &cgroup)?;
-        let state = self.states.read(&name);
-        let stored = self.store(&name).read().ok().flatten();
-        Ok(Listed {
-            policy: stored.map(|stored| stored.policy),
-            counted: Snapshot::of(&self.pins(&name)).ok(),
-            condition,
-            pids: cgroup.pids()?,
-            state,
-            name,
-        })
-    }
-
-    /// What the fence `name` is like.
-    ///
-    /// # Errors
-    /// If there is none, or only what a dead one left.
-    pub fn condition(&self, name: &str) -> Result<Condition> {
-        check_name(name)?;
-        let cgroup = self.hierarchy.cgroup(name);
-        let condition = if cgroup.exists() {
-            Some(self.condition_of(name, &cgroup)?)
-        } else {
-            None
-        };
-        match condition {
-            Some(Condition::Running) => Ok(Condition::Running),
-            Some(other) if cgroup.is_populated()? => Ok(other),
-            _ => Err(self.why_not_here(name)),
-        }
-    }
-
-    /// What the fence `name` is like, of which a policy is asked that is in force.
-    ///
-    /// # Errors
-    /// As for [`Fences::condition`], and if nothing fences what runs in it.
-    pub fn enforced(&self, name: &str) -> Result<Condition> {
-        let condition = self.condition(name)?;
-        ensure!(
-            condition != Condition::Unfenced,
-            "the fence {name} is not whole: its programs are gone, and what runs in it is NOT FENCED"
-        );
-        Ok(condition)
-    }
-
-    fn condition_of(&self, name: &str, cgroup: &Cgroup) -> Result<Condition> {
-        let is_linked = |hook: &Hook| self.pins(name).join(hook.name()).exists();
-        Ok(
-            if !cgroup.exists() && self.whereabouts(name, None) != Whereabouts::Gone {
-                Condition::Elsewhere
-            } else if cgroup.is_supervised()? {
-                Condition::Running
-            } else if Hook::ALL.iter().all(is_linked) {
-                Condition::Orphaned
-            } else {
-                Condition::Unfenced
-            },
-        )
-    }
-
-    /// Ends what runs in a fence and removes it. Processes get SIGTERM, and after `patience`
-    /// SIGKILL.
-    ///
-    /// # Errors
-    /// If there is no such fence, or something of it cannot be removed.
-    pub fn remove(&self, name: &str, patience: Duration) -> Result<()> {
-        check_name(name)?;
-        let cgroup = self.hierarchy.cgroup(name);
-        let registry = self.hierarchy.lock()?;
-        let Some(id) = cgroup.id()? else {
-            let leftover = self.pins.directory(name).exists() || self.states.read(name).is_some();
-            self.sweep()?;
-            return if leftover && self.whereabouts(name, None) == Whereabouts::Gone {
-                Ok(())
-            } else {
-                Err(self.why_not_here(name))
-            };
-        };
-        // Others need not wait while processes end.
-        drop(registry);
-
-        cgroup.signal(Signal::SIGTERM)?;
-        // A stopped process acts on no signal but this one and SIGKILL.
-        cgroup.signal(Signal::SIGCONT)?;
-        cgroup.wait_empty(patience)?;
-        cgroup
-            .kill_all(KILL_PATIENCE)
-            .with_context(|| stays(name))?;
-
-        self.wait_for_supervisor(name, &cgroup)?;
-        // A supervisor removes the rest after the cgroup, and has this lock until that is done.
-        let _registry = self.hierarchy.lock()?;
-        match cgroup.id()? {
-            // Another fence of the same name.
-            Some(other) if other != id => Ok(()),
-            // Whoever removed the cgroup may not have come to the rest of it.
-            _ => fail_with_all(self.remove_all(name, Some(id))),
-        }
-    }
-
-    /// Its command has ended, so a supervisor, if there is one, is about to remove the fence.
-    fn wait_for_supervisor(&self, name: &str, cgroup: &Cgroup) -> Result<()> {
-        if !cgroup.is_supervised()? {
-            return Ok(());
-        }
-        let supervisor = self.states.read(name).map(|state| state.supervisor);
-        if let Some(pid) = supervisor {
-            // It may be stopped, as after Ctrl-Z.
-            let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
-        }
-        let deadline = Instant::now() + SUPERVISOR_PATIENCE;
-        while cgroup.is_supervised()? {
-            if Instant::now() >= deadline {
-                bail!(
-                    "nothing runs in the fence {name} any more, but its supervisor (pid {}) has \
-                     not removed it",
-                    supervisor.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string())
-                );
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Ok(())
-    }
-}
-
-/// Whether what could not be made is there already.
-fn is_there_already(error: &anyhow::Error) -> bool {
-    let error = error.downcast_ref::<io::Error>();
-    error.is_some_and(|error| error.kind() == io::ErrorKind::AlreadyExists)
 }
 
 /// What is said of a fence that has processes which do not end.

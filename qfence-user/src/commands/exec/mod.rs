@@ -1,0 +1,151 @@
+//! `exec`: runs a command in a fence of its own. The order of the steps is the promise: the maps are
+//! full before the programs are attached, and the programs are attached before anything in the fence makes a
+//! socket or executes anything.
+
+mod logs;
+mod qemu;
+mod supervise;
+mod words;
+
+use std::{os::unix::ffi::OsStrExt, path::Path, process};
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+
+use self::{
+    logs::Logs,
+    supervise::supervise,
+    words::{step, warn},
+};
+use super::require_root;
+use crate::{
+    base::{
+        identity::{self, Identity, Sudo},
+        inherited,
+        paths::Paths,
+        printable::printable_words,
+        say::say,
+    },
+    cli::{Exec, choose},
+    fence::{
+        description::{COMMAND, State},
+        guard::Fence,
+        nested,
+        registry::{Fences, MOUNTED_BPFFS},
+    },
+    launch::signals::Blocked,
+    observe::metrics::address::Listener,
+    policy::Policy,
+    qemu::guestfwd::Forward,
+    record::guest::Qemu,
+    verify::short::verify_first,
+};
+
+/// What the options ask for, found to be good before anything is made.
+struct Wanted {
+    identity: Option<Identity>,
+    policy: Policy,
+    forwards: Vec<Forward>,
+    listener: Option<Listener>,
+    state: State,
+    logs: Logs,
+}
+
+/// Runs `exec`; returns the exit status.
+///
+/// # Errors
+/// If anything but the command fails: then nothing runs.
+pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
+    require_root()?;
+    inherited::close_all_but(options.preserve_fds)?;
+    nested::refuse(paths)?;
+    if options.verify {
+        // Ctrl-C ends both, as long as the signals are not blocked.
+        let sentence = verify_first()?;
+        step(options, sentence);
+    }
+    let (forwards, qemu) = qemu::admit(options)?;
+    let identity = identity::choose(options.user.as_deref(), &Sudo::from_env())?;
+    let policy = choose::policy(
+        &options.policy,
+        options.dns,
+        options.monitor,
+        &paths.profiles,
+    )?;
+    let logs = logs::open(options, identity.as_ref())?;
+    let listener = options.metrics.as_ref().map(Listener::bind).transpose()?;
+    // Not before: opening a log may take for ever, and there is no command yet that the signals could be for.
+    let blocked = Blocked::new()?;
+    warn(options, identity.as_ref(), paths);
+    choose::warn_of_shadowed(&policy)?;
+
+    let command = options
+        .command
+        .first()
+        .map(Path::new)
+        .unwrap_or(Path::new(""));
+    let fences = Fences::open(paths)?;
+    let state = describe(options, qemu);
+    let fence = make(options, &fences, command, &state)?;
+    step(
+        options,
+        format_args!("made the cgroup {}", fence.cgroup().directory().display()),
+    );
+
+    // One thread: the signal mask is this thread's, and nothing here is long.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    let wanted = Wanted {
+        identity,
+        policy,
+        forwards,
+        listener,
+        state,
+        logs,
+    };
+    let ended = runtime.block_on(supervise(options, paths, &fence, wanted, blocked));
+
+    let kept = options.keep && ended.is_ok() && fence.is_populated().unwrap_or(true);
+    let removed = if kept {
+        let name = fence.name().to_owned();
+        say(format_args!(
+            "processes stay in the fence {name}: end them with `qfence-user rm {name}`"
+        ));
+        fence.leave();
+        Ok(())
+    } else {
+        fence.remove()
+    };
+    if let Err(error) = removed {
+        say(format_args!("error: {error:#}"));
+    }
+    let (status, audit) = ended?;
+    if let Some(audit) = audit {
+        logs::say_missing(&audit);
+    }
+    Ok(status)
+}
+
+/// Clears what dead fences left, and makes the fence.
+fn make(options: &Exec, fences: &Fences, command: &Path, state: &State) -> Result<Fence> {
+    let registry = fences.lock()?;
+    registry.clear(&mut |note| say(note))?;
+    let made = registry.create(options.name.as_deref(), command, &options.limits, state)?;
+    if made.mounted_bpffs {
+        say(MOUNTED_BPFFS);
+    }
+    Ok(made.fence)
+}
+
+/// The description that `ps` shows, and `logs` goes by.
+fn describe(options: &Exec, qemu: Option<Qemu>) -> State {
+    let words = options.command.iter().map(|word| word.as_bytes());
+    State {
+        command: printable_words(words, COMMAND),
+        supervisor: i32::try_from(process::id()).unwrap_or_default(),
+        started: format!("{:.0}", Timestamp::now()),
+        qemu,
+    }
+}

@@ -1,0 +1,211 @@
+//! Fills the fence, starts the command in it, and supervises it until it has ended.
+
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result};
+
+use super::words::step;
+use super::{Wanted, logs, qemu, words};
+use crate::{
+    base::{
+        exit::{self, NOT_EXECUTABLE, NOT_FOUND},
+        inherited,
+        interruptible::Interrupted,
+        paths::Paths,
+        say::{self, say},
+    },
+    build::{Building, Built, Programs},
+    cli::Exec,
+    commands::metrics,
+    fence::{description::State, guard::Fence, integrity::Integrity},
+    host::watcher::Watcher,
+    kernel::Maps,
+    launch::{
+        child::{self, Closures, Launch, Lifted, StartError, Strictness},
+        signals::Blocked,
+    },
+    observe::metrics::serve::Server,
+    record::{
+        auditor::Ended,
+        known::Known,
+        proc::{self, ProcessId},
+        process::Processes,
+        reader::Sources,
+    },
+    supervise::{
+        Supervisor,
+        begin::begin,
+        follow::Update,
+        traces::{self, Traces},
+    },
+};
+
+/// Says which process the command is, to the record and to whoever goes on with it.
+fn introduce(
+    process: ProcessId,
+    command: &OnceLock<ProcessId>,
+    fence: &Fence,
+    mut state: State,
+) -> Result<()> {
+    // It is said once.
+    let _ = command.set(process);
+    let Some(qemu) = &mut state.qemu else {
+        return Ok(());
+    };
+    qemu.process = Some(process);
+    fence.describe(&state)
+}
+
+/// Fills the fence and runs the command in it; returns the exit status, and what there is to say of the log if
+/// the command was started.
+pub(super) async fn supervise(
+    options: &Exec,
+    paths: &Paths,
+    fence: &Fence,
+    wanted: Wanted,
+    blocked: Blocked,
+) -> Result<(u8, Option<Ended>)> {
+    let mut signals = blocked.receive()?;
+    // The command may stop the terminal.
+    let aside = say::never_wait()?;
+    let limits = Lifted::lift()?;
+    if let Some(error) = limits.why_unspared() {
+        step(
+            options,
+            format_args!(
+                "the kernel may end this process when memory is short, as it cannot be told not to: {error}"
+            ),
+        );
+    }
+
+    // Until the fence is about to be removed.
+    let _server = match wanted.listener {
+        Some(listener) => {
+            let source = metrics::source(paths, Some(fence.name()));
+            Some(Server::start(listener, source)?)
+        }
+        None => None,
+    };
+    let names = Known::new(&wanted.policy, fence.store());
+    let trace = options.verbose >= 2;
+    let programs = Programs {
+        deny: options.deny_with,
+        allow_raw: options.allow_raw,
+        allow_devices: options.allow_unfenced_net,
+        allow_netns: options.allow_foreign_netns,
+        trace,
+    };
+    let watcher = Watcher::new(&paths.resolv_conf);
+    let building = Building::begin(fence, programs, wanted.policy, &watcher, &paths.run);
+    let mut building = building.await?;
+    words::warn_of_lacks(options, building.lacks());
+    let strictness = Strictness {
+        allow_compat_sockopt: options.allow_compat_sockopt,
+        strict: options.strict,
+    };
+    let closures = Closures::new(strictness, options.allow_foreign_netns)?;
+    words::warn_of_open_processes(options, &closures, wanted.identity.as_ref());
+    let starting = child::prepare(Launch {
+        command: &options.command,
+        identity: wanted.identity.as_ref(),
+        entry: Some(fence.cgroup().entry()?),
+        proof: Some(building.proof()),
+        closures: Some(closures.into()),
+        allow_new_privs: options.allow_new_privs,
+        signal_mask: blocked.mask_before(),
+        reignored: blocked.reignored(),
+        limits,
+        preserve_fds: options.preserve_fds,
+        stdout: None,
+    })?;
+
+    if let Update::Published { host, nameservers } = building.published() {
+        step(
+            options,
+            format_args!("{host} prefixes are the host; {nameservers} nameservers"),
+        );
+    }
+
+    qemu::hint(&wanted.forwards, building.policy());
+
+    let mut loaded = building.finish_loading()?;
+    step(options, "loaded the eBPF programs");
+
+    if trace {
+        traces::print(loaded.take_traces(Traces)?)?;
+    }
+    let sources = Sources {
+        attempts: loaded.attempts()?,
+        maps: Maps::open(&fence.pins())?,
+        names,
+        kept: fence.kept(),
+        processes: Processes::new(paths.proc.clone(), wanted.state.qemu.clone()),
+    };
+    let command = sources.processes.command();
+    let auditor = logs::start(fence.name().into(), sources, wanted.logs)?;
+    let Built { policy, parts } = loaded.attach()?;
+    step(
+        options,
+        format_args!("attached, with links in {}", fence.pins().display()),
+    );
+
+    // Before it can try anything.
+    let process = starting
+        .pid()
+        .and_then(|pid| proc::identify(&paths.proc, pid.as_raw().cast_unsigned()).ok());
+    if let Some(process) = process
+        && let Err(error) = introduce(process, &command, fence, wanted.state)
+    {
+        say(format_args!("{error:#}"));
+    }
+
+    if let Some(signal) = signals.end_of_start().context("cannot read signals")? {
+        // Dropped, what waits to be let go ends.
+        let what = "for the start of the command".to_owned();
+        return Err(Interrupted { signal, what }.into());
+    }
+    let child = match begin(starting, &mut signals, &aside).await {
+        Ok(child) => child,
+        Err(StartError::Failed(error)) => return Err(error),
+        Err(error @ StartError::GivenUp) => return Err(error.into()),
+        Err(StartError::Unproven(error)) => return Err(error.into()),
+        Err(error @ StartError::NotFound(_)) => return Ok((fail(&error, NOT_FOUND), None)),
+        Err(error @ StartError::NotExecutable { .. }) => {
+            return Ok((fail(&error, NOT_EXECUTABLE), None));
+        }
+    };
+    inherited::close_preserved(options.preserve_fds);
+    step(
+        options,
+        format_args!("started {:?} as process {}", options.command, child.pid()),
+    );
+
+    let integrity = Integrity::new(
+        fence.cgroup().directory(),
+        &fence.pins(),
+        parts,
+        child.pid(),
+    );
+    let supervisor = Supervisor {
+        policy,
+        signals,
+        auditor,
+        fence: fence.name().into(),
+        integrity,
+        aside,
+        on_damage: options.on_damage,
+        cgroup: fence.cgroup().clone(),
+    };
+    let end_the_rest = || {
+        if !options.keep {
+            fence.empty();
+        }
+    };
+    let (ended, audit) = supervisor.run(child, end_the_rest).await?;
+    Ok((ended.map_or(exit::FAILED, exit::of_command), Some(audit)))
+}
+
+fn fail(error: &StartError, status: u8) -> u8 {
+    say(format_args!("error: {error}"));
+    status
+}

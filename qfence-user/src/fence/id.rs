@@ -1,0 +1,53 @@
+//! Which fence it is: names are used again, and a place can have another fence later.
+
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    process,
+};
+
+use serde::{Deserialize, Serialize};
+
+/// The id of a fence: of those that have a name one after the other, each has another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FenceId(String);
+
+impl FenceId {
+    /// The id of a new fence.
+    #[must_use]
+    pub fn random() -> Self {
+        // The standard library seeds it from the kernel's randomness.
+        Self(format!(
+            "{:016x}",
+            RandomState::new().hash_one(process::id())
+        ))
+    }
+}
+
+/// The ids of a fence.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ids {
+    /// Its own; some versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<FenceId>,
+    /// That of its cgroup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_fence_has_another_id() {
+        let id = FenceId::random();
+        assert_ne!(id, FenceId::random());
+        let ids = Ids {
+            id: Some(id),
+            cgroup: Some(7),
+        };
+        let text = serde_json::to_string(&ids).unwrap();
+        assert_eq!(serde_json::from_str::<Ids>(&text).unwrap(), ids);
+    }
+}

@@ -1,0 +1,145 @@
+//! What fences are like. Nothing is cleared, changed or waited for by those who ask.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, ensure};
+use nix::unistd::Pid;
+use qfence_common::Hook;
+
+use super::{Fences, whereabouts::Whereabouts};
+use crate::{
+    base::name::check_name, fence::description::State, kernel::snapshot::Snapshot, policy::Policy,
+};
+
+/// What a listed fence is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Condition {
+    /// Its supervisor is there.
+    Running,
+    /// Its supervisor is gone; what runs in it is fenced as the supervisor left it.
+    Orphaned,
+    /// Processes are in its cgroup, and the links that fenced them are not there.
+    Unfenced,
+    /// Its cgroup is in a part of the hierarchy that is not seen from here, or may be: it is left alone.
+    Elsewhere,
+}
+
+impl Condition {
+    /// The word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Orphaned => "orphaned",
+            Self::Unfenced => "UNFENCED",
+            Self::Elsewhere => "elsewhere",
+        }
+    }
+}
+
+/// A fence as `ps` shows it.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// What it is like.
+    pub condition: Condition,
+    /// The processes in it.
+    pub pids: Vec<Pid>,
+    /// Its description, if there is one.
+    pub state: Option<State>,
+    /// Its policy, if there is one that can be read.
+    pub policy: Option<Policy>,
+    /// What it has counted, if that can be read.
+    pub counted: Option<Snapshot>,
+}
+
+impl Fences {
+    /// Lists the fences by name as they are found. One that comes or goes meanwhile may be missing, and what dead ones
+    /// left is, and what is of another part of the hierarchy.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn list_as_found(&self) -> Result<Vec<Listed>> {
+        let mut names: BTreeSet<String> = self.hierarchy.names()?.fences.into_iter().collect();
+        names.extend(self.states.names()?.fences);
+        let found = names.into_iter().filter_map(|name| {
+            let place = self.place(&name);
+            match self.look_at(name) {
+                Ok(listed) if listed.condition == Condition::Running => Some(Ok(listed)),
+                // Without a supervisor and without processes it is dead, or not made yet.
+                Ok(listed) => place.is_populated().unwrap_or(true).then_some(Ok(listed)),
+                Err(_) if !place.cgroup().exists() => None,
+                Err(error) => Some(Err(error)),
+            }
+        });
+        found.collect()
+    }
+
+    /// Lists one fence.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is not there.
+    pub fn look_at(&self, name: String) -> Result<Listed> {
+        let condition = self.condition_of(&name)?;
+        let state = self.states.read(&name);
+        let stored = self.store(&name).read().ok().flatten();
+        Ok(Listed {
+            policy: stored.map(|stored| stored.policy),
+            counted: Snapshot::of(&self.pins(&name)).ok(),
+            condition,
+            pids: self.place(&name).cgroup().pids()?,
+            state,
+            name,
+        })
+    }
+
+    /// What the fence `name` is like.
+    ///
+    /// # Errors
+    /// If there is none, or only what a dead one left.
+    pub fn condition(&self, name: &str) -> Result<Condition> {
+        check_name(name)?;
+        let place = self.place(name);
+        let condition = if place.cgroup().exists() {
+            Some(self.condition_of(name)?)
+        } else {
+            None
+        };
+        match condition {
+            Some(Condition::Running) => Ok(Condition::Running),
+            Some(other) if place.is_populated()? => Ok(other),
+            _ => Err(self.why_not_here(name)),
+        }
+    }
+
+    /// What the fence `name` is like, of which a policy is asked that is in force.
+    ///
+    /// # Errors
+    /// As for [`Fences::condition`], and if nothing fences what runs in it.
+    pub fn enforced(&self, name: &str) -> Result<Condition> {
+        let condition = self.condition(name)?;
+        ensure!(
+            condition != Condition::Unfenced,
+            "the fence {name} is not whole: its programs are gone, and what runs in it is NOT FENCED"
+        );
+        Ok(condition)
+    }
+
+    fn condition_of(&self, name: &str) -> Result<Condition> {
+        let is_linked = |hook: &Hook| self.pins(name).join(hook.name()).exists();
+        let is_here = self.place(name).cgroup().exists();
+        Ok(
+            if !is_here && self.whereabouts(name, None) != Whereabouts::Gone {
+                Condition::Elsewhere
+            } else if self.is_supervised(name)? {
+                Condition::Running
+            } else if Hook::ALL.iter().all(is_linked) {
+                Condition::Orphaned
+            } else {
+                Condition::Unfenced
+            },
+        )
+    }
+}
