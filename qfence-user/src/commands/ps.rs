@@ -65,7 +65,8 @@ impl From<Traffic> for Amount {
 /// If the fences cannot be listed, or standard output cannot be written to.
 pub fn run(options: &Ps, paths: &Paths) -> Result<()> {
     require_root()?;
-    let fences = Fences::open(paths)?.list()?;
+    let registry = Fences::open(paths)?;
+    let fences = registry.list()?;
     let text = if options.json {
         json(&fences)?
     } else {
@@ -80,6 +81,12 @@ pub fn run(options: &Ps, paths: &Paths) -> Result<()> {
             "the fence {name} is of another part of the cgroup tree, which is not seen here: it is left alone. Look at it, \
              and remove it, where it was made"
         ));
+    }
+    let others = fences.iter();
+    for Listed { name, .. } in others.filter(|fence| fence.condition == Condition::Incompatible) {
+        if let Err(error) = registry.check_version(name) {
+            say(format_args!("{error:#}"));
+        }
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ use crate::{
             staged::{NEW_SUFFIX, Staged},
         },
         name::Names,
+        version,
     },
     record::guest::Qemu,
 };
@@ -44,6 +45,14 @@ pub struct State {
     pub qemu: Option<Qemu>,
 }
 
+/// The file: the description, and the version of who wrote it.
+#[derive(Serialize)]
+struct Versioned<'a> {
+    abi: u32,
+    #[serde(flatten)]
+    state: &'a State,
+}
+
 /// The descriptions of all fences.
 #[derive(Clone, Debug)]
 pub struct States {
@@ -65,7 +74,8 @@ impl States {
         &self.directory
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// That of one fence.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.directory.join(format!("{name}{SUFFIX}"))
     }
 
@@ -76,7 +86,8 @@ impl States {
     pub fn write(&self, name: &str, state: &State) -> Result<()> {
         let directory = Directory::make_private(&self.directory)?;
         let file = format!("{name}{SUFFIX}");
-        let text = serde_json::to_vec(state)?;
+        let abi = version::abi();
+        let text = serde_json::to_vec(&Versioned { abi, state })?;
         Staged::write(directory, file.as_ref(), &text, PRIVATE_FILE)?.keep()
     }
 
@@ -92,6 +103,21 @@ impl States {
     #[must_use]
     pub fn read(&self, name: &str) -> Option<State> {
         serde_json::from_slice(&fs::read(self.path(name)).ok()?).ok()
+    }
+
+    /// The version that a fence's description has; `None` if there is no description that can be read, or none that has
+    /// a version.
+    #[must_use]
+    pub fn version_of(&self, name: &str) -> Option<u32> {
+        /// What every version's descriptions have of that.
+        #[derive(Deserialize)]
+        struct Version {
+            abi: Option<u32>,
+        }
+        let text = fs::read(self.path(name)).ok()?;
+        serde_json::from_slice(&text)
+            .ok()
+            .and_then(|version: Version| version.abi)
     }
 
     /// The id of a fence's cgroup, as its description has it; `None` if there is no description, or none that has it.
@@ -168,6 +194,7 @@ mod tests {
         states.write("my.vm", &state).unwrap();
         assert_eq!(states.read("my.vm"), Some(state));
         assert_eq!(states.cgroup_of("my.vm").unwrap(), Some(5573));
+        assert_eq!(states.version_of("my.vm"), Some(1));
         fs::write(states.directory().join("my.vm.json.new"), "").unwrap();
         assert_eq!(states.names().unwrap().fences, ["my.vm"]);
         states.remove("my.vm").unwrap();

@@ -9,3 +9,4 @@ pub mod integrity;
 pub mod limits;
 pub mod nested;
 pub mod registry;
+pub mod version;

@@ -12,6 +12,7 @@ use super::{
     keep::{Keeper, Kept},
     line::{Attempt, Body, Line, VERSION, at, boot_time},
     process::{Process, Processes},
+    stamp,
 };
 use crate::{
     base::say::say,
@@ -240,8 +241,9 @@ impl Reader {
         };
         match line.to_json() {
             Ok(json) => {
-                self.budget.take(json.len());
-                self.text.push_str(&json);
+                let kept = stamp::stamped(&json);
+                self.budget.take(kept.len());
+                self.text.push_str(&kept);
                 self.text.push('\n');
             }
             Err(error) => say(format_args!("cannot write a line of the record: {error}")),
@@ -275,7 +277,7 @@ impl Reader {
     /// Writes the lines that came up, of which this is the first, and before it how much is missing.
     fn keep(&mut self, first: &Line) -> Result<()> {
         if self.unkept > 0 {
-            let missing = first.dropped_before(self.unkept).to_json()?;
+            let missing = stamp::stamped(&first.dropped_before(self.unkept).to_json()?);
             self.text.insert_str(0, &format!("{missing}\n"));
         }
         self.keeper.write(&self.text)

@@ -18,7 +18,7 @@ use qfence_common::Hook;
 use crate::{
     base::{
         locks::Mark,
-        name::{NameError, check_name, derive_name},
+        name::{NameError, derive_name},
         paths::Paths,
         say::say,
     },
@@ -54,6 +54,8 @@ pub enum Condition {
     Orphaned,
     /// Processes are in its cgroup, and the links that fenced them are not there.
     Unfenced,
+    /// It was made by another version of qfence: it is left alone.
+    Incompatible,
     /// Its cgroup is in a part of the hierarchy that is not seen from here, or may be: it is left alone.
     Elsewhere,
 }
@@ -66,6 +68,7 @@ impl Condition {
             Self::Running => "running",
             Self::Orphaned => "orphaned",
             Self::Unfenced => "UNFENCED",
+            Self::Incompatible => "incompatible",
             Self::Elsewhere => "elsewhere",
         }
     }
@@ -146,6 +149,25 @@ impl Fences {
         self.states.read(name)
     }
 
+    /// The version of the qfence that made the fence `name`; `None` if nothing there is has one. The pins come first: they
+    /// are what a program of another version could do most harm to.
+    pub(super) fn version_of(&self, name: &str) -> Result<Option<u32>> {
+        let pinned = self.pins.version(name)?;
+        Ok(pinned.or_else(|| self.states.version_of(name)))
+    }
+
+    /// What there is of a fence beside its cgroup.
+    pub(super) fn paths_of(&self, name: &str) -> Vec<PathBuf> {
+        let kept = self.kept(name);
+        vec![
+            self.pins(name),
+            self.states.path(name),
+            self.store(name).path().to_owned(),
+            kept.path().to_owned(),
+            kept.old_path().to_owned(),
+        ]
+    }
+
     /// Describes the fence `name`, whose cgroup has the id `cgroup`.
     pub(crate) fn describe(&self, name: &str, cgroup: u64, state: &State) -> Result<()> {
         let state = State {
@@ -175,7 +197,7 @@ impl Fences {
         state: &State,
     ) -> Result<Fence> {
         if let Some(name) = name {
-            check_name(name)?;
+            self.check_version(name)?;
         }
         let registry = self.hierarchy.lock()?;
         self.sweep()?;
@@ -231,6 +253,9 @@ impl Fences {
         loop {
             let candidate = name.map_or_else(|| derive_name(command), str::to_owned);
             let cgroup = self.hierarchy.cgroup(&candidate);
+            if name.is_none() && self.is_of_another_version(&candidate) {
+                continue;
+            }
             // What is dead was cleared just now.
             if !cgroup.exists() && self.whereabouts(&candidate, None) != Whereabouts::Gone {
                 match name {
@@ -264,6 +289,7 @@ impl Fences {
         let mut names = self.hierarchy.names()?.fences;
         names.extend(elsewhere);
         names.sort();
+        names.dedup();
         names.into_iter().map(|name| self.look_at(name)).collect()
     }
 
@@ -295,6 +321,16 @@ impl Fences {
     pub fn look_at(&self, name: String) -> Result<Listed> {
         let cgroup = self.hierarchy.cgroup(&name);
         let condition = self.condition_of(&name, &cgroup)?;
+        if condition == Condition::Incompatible {
+            return Ok(Listed {
+                pids: cgroup.pids()?,
+                name,
+                condition,
+                state: None,
+                policy: None,
+                counted: None,
+            });
+        }
         let state = self.states.read(&name);
         let stored = self.store(&name).read().ok().flatten();
         Ok(Listed {
@@ -310,9 +346,9 @@ impl Fences {
     /// What the fence `name` is like.
     ///
     /// # Errors
-    /// If there is none, or only what a dead one left.
+    /// If there is none, or only what a dead one left, or it is of [another version](super::version::OtherVersion).
     pub fn condition(&self, name: &str) -> Result<Condition> {
-        check_name(name)?;
+        self.check_version(name)?;
         let cgroup = self.hierarchy.cgroup(name);
         let condition = if cgroup.exists() {
             Some(self.condition_of(name, &cgroup)?)
@@ -344,6 +380,8 @@ impl Fences {
         Ok(
             if !cgroup.exists() && self.whereabouts(name, None) != Whereabouts::Gone {
                 Condition::Elsewhere
+            } else if self.is_of_another_version(name) {
+                Condition::Incompatible
             } else if cgroup.is_supervised()? {
                 Condition::Running
             } else if Hook::ALL.iter().all(is_linked) {
@@ -360,7 +398,7 @@ impl Fences {
     /// # Errors
     /// If there is no such fence, or something of it cannot be removed.
     pub fn remove(&self, name: &str, patience: Duration) -> Result<()> {
-        check_name(name)?;
+        self.check_version(name)?;
         let cgroup = self.hierarchy.cgroup(name);
         let registry = self.hierarchy.lock()?;
         let Some(id) = cgroup.id()? else {

@@ -29,7 +29,7 @@ pub(super) enum Whereabouts {
 impl Fences {
     /// Clears what dead fences left: those without supervisor and without processes. What cannot be
     /// cleared is reported, and keeps nothing else from being so. Returns the names of fences that are of another part
-    /// of the hierarchy, or may be: they are left alone.
+    /// of the hierarchy, or may be, and of those of another version: they are left alone.
     pub(super) fn sweep(&self) -> Result<Vec<String>> {
         for error in self.pins.clear_ended()? {
             say(format_args!("warning: {error:#}"));
@@ -49,6 +49,10 @@ impl Fences {
         }
         let mut elsewhere = Vec::new();
         for name in names {
+            if self.is_of_another_version(&name) {
+                elsewhere.push(name);
+                continue;
+            }
             let cgroup = self.hierarchy.cgroup(&name);
             let id = cgroup.id()?;
             if id.is_some() && (cgroup.is_supervised()? || cgroup.is_populated()?) {
