@@ -105,7 +105,7 @@ pub fn what_stays(nameservers: usize) -> String {
 /// If the file is there and cannot be read: it may not be, is too long, or is no regular file.
 pub fn read(path: &Path) -> Result<BTreeSet<Prefix>> {
     match bounded::read(path, LONGEST) {
-        Ok(bytes) => Ok(nameservers::parse(&String::from_utf8_lossy(&bytes))),
+        Ok(bytes) => Ok(nameservers::parse(&bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }

@@ -177,12 +177,15 @@ impl Reader {
         let process = if self.budget.has_event() {
             let process = self.processes.look_up(kind.pid, origin.tid, origin.boot_ns);
             let rule = self.names.now().name(kind.rule);
-            let attempt = Attempt::new(kind, origin, rule, &process);
-            self.add(
-                at(boot_time, origin.boot_ns),
-                Body::Attempt(attempt.into()),
-                1,
-            );
+            match Attempt::new(kind, origin, rule, &process) {
+                Ok(attempt) => self.add(
+                    at(boot_time, origin.boot_ns),
+                    Body::Attempt(attempt.into()),
+                    1,
+                ),
+                // The next summary counts it as lost.
+                Err(error) => return say(format_args!("error: {error}")),
+            }
             Some(process)
         } else {
             self.folded.lines += 1;
@@ -216,6 +219,10 @@ impl Reader {
         let rule = self.names.now().name(kind.rule);
         let attempt = Attempt::new(kind, &repeats.origin, rule, &process);
         seen.process = Some(process);
+        let attempt = match attempt {
+            Ok(attempt) => attempt,
+            Err(error) => return say(format_args!("error: {error}")),
+        };
         let time = at(boot_time, repeats.last_ns);
         self.add(time, Body::Repeats(attempt.into()), repeats.count);
     }
