@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
@@ -146,10 +146,10 @@ impl Store {
             read => read.with_context(|| format!("cannot read {}", self.path.display()))?,
         };
         let path = self.path.display();
-        let no_policy = |error| anyhow!("{path} is no policy of this version of qfence: {error}");
-        let Version { abi } = serde_json::from_slice(&text).map_err(no_policy)?;
-        version::check(abi, path.to_string())?;
-        let Versioned { stored, .. } = serde_json::from_slice(&text).map_err(no_policy)?;
+        let no_policy = || format!("{path} is no policy of this version of qfence");
+        let Version { abi } = serde_json::from_slice(&text).with_context(no_policy)?;
+        version::check(abi, "it").with_context(no_policy)?;
+        let Versioned { stored, .. } = serde_json::from_slice(&text).with_context(no_policy)?;
         Ok(Some(stored))
     }
 
