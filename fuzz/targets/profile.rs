@@ -1,6 +1,10 @@
 //! Any text is a profile or an error with a place in it, and what it holds means what it displays.
 
 #![no_main]
+#![expect(
+    clippy::panic,
+    reason = "libFuzzer takes a panic for a bug that it has found"
+)]
 
 use libfuzzer_sys::fuzz_target;
 use qfence_user::policy::{

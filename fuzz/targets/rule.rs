@@ -2,6 +2,7 @@
 
 #![no_main]
 
+use fuzz::assert_printable;
 use libfuzzer_sys::fuzz_target;
 use qfence_user::policy::{grammar, rule::Match};
 
@@ -13,14 +14,9 @@ fuzz_target!(|text: &str| {
             let prefixes = of.destination.prefixes();
             assert!(prefixes.is_none_or(|prefixes| (1..=96).contains(&prefixes.len())));
         }
-        Err(error) => assert!(is_one_line(&error.to_string())),
+        Err(error) => assert_printable(&error.to_string()),
     }
     if let Err(error) = grammar::destination(text) {
-        assert!(is_one_line(&error.to_string()));
+        assert_printable(&error.to_string());
     }
 });
-
-/// It goes to terminals and logs.
-fn is_one_line(message: &str) -> bool {
-    !message.contains(char::is_control)
-}

@@ -1,4 +1,25 @@
-//! The names by which the two sides find each other's maps, programs and globals.
+//! The names by which the two sides find each other's maps, programs and globals, and the version of all that one qfence
+//! leaves for another.
+
+/// The version of what a fence leaves for other processes: its pinned maps, its description, its policy file, its kept
+/// record, and its locks and marks. A program looks at it before it reads any of them, and uses those of its own version
+/// alone.
+///
+/// Raise it by one in the release that changes
+/// - the name, type, key, value, index or meaning of a pinned map;
+/// - the name of a hook, by which its link is pinned, or the meaning of a pin;
+/// - a field of the description, of the policy file or of a kept line, unless old and new programs read it alike;
+/// - which file is locked or marked, and for what.
+///
+/// A fence without a version, from before there was one, counts as version 0. Two things never change, for programs of
+/// all versions go by them: the directory `qfence/NAME` in bpffs, and [`MAPS_DIRECTORY`] followed by the number in it.
+pub const VERSION: u32 = 1;
+
+/// What the name of the directory of a fence's pinned maps begins with. The version follows.
+pub const MAPS_DIRECTORY: &str = "maps-abi-";
+
+/// The whole name of that directory before there were versions.
+pub const UNVERSIONED_MAPS_DIRECTORY: &str = "maps";
 
 /// The one-slot array whose slot holds the policy in force: an array of [`crate::Node`]s.
 pub const POLICY_MAP: &str = "POLICY";

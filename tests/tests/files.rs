@@ -430,6 +430,7 @@ fn the_files_of_a_fence_are_roots_alone_whatever_the_umask() -> Result<()> {
         lines,
         [
             "/run/qfence 700",
+            "/run/qfence/kernel-offsets 600",
             "/run/qfence/vm.json 600",
             "/run/qfence/vm.log 600",
             "/run/qfence/vm.policy 600",

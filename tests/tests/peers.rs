@@ -12,6 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{HashMap, Map, MapData};
 use qfence_common::{Peer, abi::PEERS_MAP, peer::Heard};
+use qfence_user::kernel::pins::of_maps;
 use tests::{
     fence::{Fence, qfence},
     listener::Listeners,
@@ -156,7 +157,7 @@ fn an_answer_from_a_new_port_opens_nothing_that_a_change_does_not_take_back() ->
 /// Makes all peers such as have not been heard of for long.
 fn age(fence: &Fence) -> Result<()> {
     let pin = Path::new("/sys/fs/bpf/qfence").join(fence.name());
-    let map = MapData::from_pin(pin.join("maps").join(PEERS_MAP))?;
+    let map = MapData::from_pin(of_maps(&pin).join(PEERS_MAP))?;
     let mut peers: HashMap<_, Peer, u64> = Map::from_map_data(map)?.try_into()?;
     let all: Vec<Peer> = peers.keys().collect::<Result<_, _>>()?;
     ensure!(!all.is_empty(), "nobody is remembered");

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
 use aya::maps::{ArrayOfMaps, Map, MapData, MapError};
-use qfence_user::kernel::pins::Pins;
+use qfence_user::kernel::pins::{Pins, of_maps};
 use serde_json::Value;
 use tests::{
     fence::{Fence, qfence},
@@ -397,7 +397,7 @@ fn where_nothing_was_monitored_nothing_is_suggested() -> Result<()> {
 /// Whether there is a map in the one slot of a map of the fence.
 fn is_filled(fence: &Fence, map: &str) -> Result<bool> {
     let pins = Pins::new(Path::new("/sys/fs/bpf")).directory(fence.name());
-    let slot = Map::from_map_data(MapData::from_pin(pins.join("maps").join(map))?)?;
+    let slot = Map::from_map_data(MapData::from_pin(of_maps(&pins).join(map))?)?;
     match ArrayOfMaps::<_, MapData>::try_from(slot)?.get(&0, 0) {
         Ok(_) => Ok(true),
         Err(MapError::KeyNotFound) => Ok(false),

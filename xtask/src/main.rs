@@ -1,10 +1,11 @@
-//! The project's tasks, as `cargo xtask TASK`: set up the machine, build, run, install, test, bench, demo, vm.
+//! The project's tasks, as `cargo xtask TASK`: set up the machine, build, run, install, test, fuzz, bench, demo, vm.
 
 mod apt;
 mod bench;
 mod build;
 mod demo;
 mod ebpf;
+mod fuzz;
 mod install;
 mod linker;
 mod packages;
@@ -60,6 +61,14 @@ enum Task {
         release: bool,
         /// Run only the tests whose names contain this.
         filter: Option<String>,
+    },
+    /// Set up, then run the fuzzers of what reads bytes that an attacker writes, each for some seconds.
+    Fuzz {
+        /// How long each runs, in seconds.
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+        /// Run this one alone.
+        target: Option<String>,
     },
     /// Set up, build, and measure as root what a fence costs; figures and a plot go to target/bench.
     Bench {
@@ -131,6 +140,11 @@ fn dispatch(task: Task) -> Result<ExitCode> {
                 Profile::Quick
             };
             test::test(only, filter.as_deref(), program)
+        }
+        Task::Fuzz { seconds, target } => {
+            setup::setup()?;
+            ebpf::build()?;
+            fuzz::fuzz(target.as_deref(), seconds)
         }
         Task::Bench { quick } => bench::bench(quick),
         Task::Demo { built: false } => demo::demo(),

@@ -62,6 +62,11 @@ const TOOLS: &[Package] = &[
         "the programs in the Linux guest",
     ),
     package(
+        "g++",
+        Probe::Program("c++"),
+        "libFuzzer, which runs the fuzzers",
+    ),
+    package(
         "iproute2",
         Probe::Program("ip"),
         "the networks that the tests build",

@@ -8,10 +8,13 @@ use tests::{debian::prometheus, guest::image::image};
 
 use crate::{
     build::{self, Profile, QUICK},
-    ebpf, report,
+    ebpf, fuzz, report,
     report::Seconds,
     setup, shell, vm,
 };
+
+/// How long each fuzzer runs, in seconds.
+const FUZZED: u32 = 10;
 
 /// A part of the tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -22,6 +25,8 @@ pub(crate) enum Stage {
     Clippy,
     /// The tests that need no privilege.
     Unit,
+    /// The fuzzers, each for ten seconds; not if tests are picked by name.
+    Fuzz,
     /// The tests of the whole program, as root.
     E2e,
     /// The same program in a whole Debian 12 machine; not if tests are picked by name.
@@ -34,7 +39,7 @@ pub(crate) fn test(only: Option<Stage>, filter: Option<&str>, program: Profile) 
         Some(stage) => vec![stage],
         None => {
             let mut all = Stage::value_variants().to_vec();
-            all.retain(|stage| filter.is_none() || *stage != Stage::Vm);
+            all.retain(|stage| filter.is_none() || !matches!(stage, Stage::Fuzz | Stage::Vm));
             all
         }
     };
@@ -48,6 +53,7 @@ pub(crate) fn test(only: Option<Stage>, filter: Option<&str>, program: Profile) 
             Stage::Fmt => timed("format", format)?,
             Stage::Clippy => timed("clippy", clippy)?,
             Stage::Unit => timed("unit tests", || unit(filter))?,
+            Stage::Fuzz => timed("fuzzers", || fuzz::run_all(FUZZED))?,
             Stage::E2e => timed("end-to-end tests", || end_to_end(filter, program))?,
             Stage::Vm => timed("Debian machine", || machine(program))?,
         }

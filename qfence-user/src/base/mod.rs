@@ -17,3 +17,4 @@ pub mod process;
 pub mod readable;
 pub mod release;
 pub mod say;
+pub mod version;

@@ -85,6 +85,12 @@ pub fn run(options: &Ps, paths: &Paths) -> Result<()> {
              and remove it, where it was made"
         ));
     }
+    let others = fences.iter();
+    for Listed { name, .. } in others.filter(|fence| fence.condition == Condition::Incompatible) {
+        if let Err(error) = all.check_version(name) {
+            say(format_args!("{error:#}"));
+        }
+    }
     Ok(())
 }
 

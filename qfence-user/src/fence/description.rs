@@ -21,6 +21,7 @@ use crate::{
         },
         locks::{self, Exclusive, Mark},
         name::Names,
+        version,
     },
     fence::id::Ids,
     record::guest::Qemu,
@@ -49,6 +50,8 @@ pub struct State {
 /// A fence's file.
 #[derive(Serialize)]
 struct Description<'a> {
+    /// The version of who wrote it.
+    abi: u32,
     #[serde(flatten)]
     ids: &'a Ids,
     #[serde(flatten)]
@@ -85,7 +88,8 @@ impl States {
         &self.directory
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// That of one fence.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.directory.join(format!("{name}{SUFFIX}"))
     }
 
@@ -107,7 +111,8 @@ impl States {
     pub fn write(&self, name: &str, ids: &Ids, state: &State) -> Result<Mark> {
         let directory = Directory::make_private(&self.directory)?;
         let file = format!("{name}{SUFFIX}");
-        let text = serde_json::to_vec(&Description { ids, state })?;
+        let abi = version::abi();
+        let text = serde_json::to_vec(&Description { abi, ids, state })?;
         let staged = Staged::write(directory, file.as_ref(), &text, PRIVATE_FILE)?;
         // Before it is in its place: nobody sees it without.
         let mark =
@@ -128,6 +133,21 @@ impl States {
     #[must_use]
     pub fn read(&self, name: &str) -> Option<State> {
         serde_json::from_slice(&fs::read(self.path(name)).ok()?).ok()
+    }
+
+    /// The version that a fence's description has; `None` if there is no description that can be read, or none that has
+    /// a version.
+    #[must_use]
+    pub fn version_of(&self, name: &str) -> Option<u32> {
+        /// What every version's descriptions have of that.
+        #[derive(Deserialize)]
+        struct Version {
+            abi: Option<u32>,
+        }
+        let text = fs::read(self.path(name)).ok()?;
+        serde_json::from_slice(&text)
+            .ok()
+            .and_then(|version: Version| version.abi)
     }
 
     /// Which fence it is that is described, and whether its supervisor lives; `None` if there is no description. Takes
@@ -219,6 +239,7 @@ mod tests {
         states.write("my.vm", &ids, &state).unwrap();
         assert_eq!(states.read("my.vm"), Some(state));
         assert_eq!(states.look("my.vm").unwrap().unwrap().ids, ids);
+        assert_eq!(states.version_of("my.vm"), Some(1));
         fs::write(states.directory().join("my.vm.json.new"), "").unwrap();
         assert_eq!(states.names().unwrap().fences, ["my.vm"]);
         states.remove("my.vm").unwrap();

@@ -11,3 +11,4 @@ pub mod limits;
 pub mod nested;
 pub mod place;
 pub mod registry;
+pub mod version;

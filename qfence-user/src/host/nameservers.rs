@@ -89,7 +89,7 @@ impl Fact for ResolvConf {
 pub fn read(path: &Path) -> Result<Nameservers, Unreadable> {
     match bounded::read(path, LONGEST) {
         Ok(bytes) => Ok(Nameservers {
-            addresses: nameservers::parse(&String::from_utf8_lossy(&bytes)),
+            addresses: nameservers::parse(&bytes),
             is_missing: false,
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Nameservers {

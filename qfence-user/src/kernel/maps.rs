@@ -1,9 +1,8 @@
 //! The maps of a fence that others than its supervisor may read and change: pinned, they outlive it.
 
 use std::{
-    fs, io,
+    fs,
     iter::Sum,
-    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -32,9 +31,6 @@ const INNER_MAP: u32 = 1 << 12;
 
 /// `BPF_F_NO_PREALLOC`: memory for what there is, not for all there could be.
 pub(super) const NO_PREALLOC: u32 = 1;
-
-/// The directory of the pins, in that of the fence's links.
-const DIRECTORY: &str = "maps";
 
 /// How often the policy is asked for before it cannot be read.
 const POLICY_TRIES: usize = 3;
@@ -118,16 +114,20 @@ impl Counts {
 /// As [`pins::open`].
 pub(super) fn directory(pins: &Path) -> Result<PathBuf> {
     pins::open(pins)?;
-    Ok(pins.join(DIRECTORY))
+    Ok(pins::of_maps(pins))
 }
 
-/// Removes the pins of the maps in the directory of a fence's links.
+/// Removes the pins of the maps in the directory of a fence's links. Their directory stays, which has the version.
 ///
 /// # Errors
 /// What unlink fails with.
 pub(super) fn unpin(pins: &Path) -> Result<()> {
     let directory = directory(pins)?;
-    fs::remove_dir_all(&directory).with_context(|| format!("cannot remove {}", directory.display()))
+    for pin in fs::read_dir(&directory)? {
+        let pin = pin?.path();
+        fs::remove_file(&pin).with_context(|| format!("cannot remove {}", pin.display()))?;
+    }
+    Ok(())
 }
 
 /// Opens a map that is pinned.
@@ -146,13 +146,7 @@ impl Maps {
 
     /// Pins the maps of programs that are being loaded, in the directory of a fence's links.
     pub(super) fn pin(ebpf: &Ebpf, pins: &Path) -> Result<()> {
-        let directory = pins.join(DIRECTORY);
-        match fs::DirBuilder::new().mode(0o700).create(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(error).with_context(|| format!("cannot make {}", directory.display()));
-            }
-            _ => {}
-        }
+        let directory = pins::of_maps(pins);
         for name in PINNED {
             let path = directory.join(name);
             let map = ebpf.map(name).ok_or_else(|| super::no_map(name))?;

@@ -12,6 +12,7 @@ use nix::{
     mount::{MsFlags, mount},
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
+use qfence_common::abi;
 
 use crate::base::{
     files::{
@@ -19,6 +20,7 @@ use crate::base::{
         entries,
     },
     name::Names,
+    version,
 };
 
 /// The directory in bpffs that all fences are in.
@@ -77,18 +79,29 @@ impl Pins {
         self.parent().join(encode(name))
     }
 
-    /// Makes the directory of one fence.
+    /// Makes the directory of one fence, and in it that of the maps, by which the version is known before anything is
+    /// pinned.
     ///
     /// # Errors
-    /// What mkdir fails with.
+    /// What mkdir fails with; nothing is left then.
     pub fn create(&self, name: &str) -> Result<PathBuf> {
         self.check()?;
         let directory = self.directory(name);
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&directory)
-            .with_context(|| format!("cannot make {}", directory.display()))?;
+        make(&directory)?;
+        make(&of_maps(&directory)).inspect_err(|_| {
+            // It is empty, and what went wrong is being told.
+            let _ = fs::remove_dir(&directory);
+        })?;
         Ok(directory)
+    }
+
+    /// The version of the qfence that made the directory of one fence; `None` if there is no such directory, or nothing
+    /// in it yet.
+    ///
+    /// # Errors
+    /// If it cannot be read, or has a version that cannot be understood.
+    pub fn version(&self, name: &str) -> Result<Option<u32>> {
+        version_of(&self.directory(name))
     }
 
     /// The names of the fences that have a directory, and what else is beside them.
@@ -132,6 +145,40 @@ pub fn open(pins: &Path) -> Result<File> {
     check_parent(pins.parent().unwrap_or(pins))?;
     let directory = Directory::private(pins, Others::Nothing)?;
     Ok(directory.as_fd().try_clone_to_owned()?.into())
+}
+
+/// The directory of the maps, of this program's version, in that of a fence.
+#[must_use]
+pub fn of_maps(pins: &Path) -> PathBuf {
+    pins.join(format!("{}{}", abi::MAPS_DIRECTORY, version::abi()))
+}
+
+/// The version that the directory of a fence is of. Another one's than this program's comes first.
+pub(super) fn version_of(pins: &Path) -> Result<Option<u32>> {
+    let context = || format!("cannot tell of which version {} is", pins.display());
+    let mut found = None;
+    for entry in entries(pins).with_context(context)? {
+        let name = entry.file_name();
+        let number = match name.to_str() {
+            Some(abi::UNVERSIONED_MAPS_DIRECTORY) => "0",
+            Some(name) => match name.strip_prefix(abi::MAPS_DIRECTORY) {
+                Some(number) => number,
+                None => continue,
+            },
+            None => continue,
+        };
+        let number: u32 = number.parse().with_context(context)?;
+        if found.is_none() || number != version::abi() {
+            found = Some(number);
+        }
+    }
+    Ok(found)
+}
+
+/// Makes a directory for root alone.
+fn make(directory: &Path) -> Result<()> {
+    let made = fs::DirBuilder::new().mode(0o700).create(directory);
+    made.with_context(|| format!("cannot make {}", directory.display()))
 }
 
 /// Makes a directory in the root of bpffs, unless it is there, and checks it.

@@ -19,7 +19,7 @@ use super::{
     maps::{self, Maps},
     pins::{self, Pins},
 };
-use crate::base::files::entries;
+use crate::base::{files::entries, version};
 
 /// The directory in bpffs of what is left of fences, each by the id of its cgroup.
 const DIRECTORY: &str = "qfence-ended";
@@ -62,9 +62,10 @@ impl Pins {
             entries(&parent).with_context(|| format!("cannot read {}", parent.display()))?
         {
             let directory = entry.path();
-            let cleared = match judged(&directory) {
-                Ok(Some(_)) => continue,
-                Ok(None) => fs::remove_dir_all(&directory).map_err(Into::into),
+            let cleared = match pins::version_of(&directory) {
+                // That version clears them: it knows which links there are.
+                Ok(Some(found)) if found != version::abi() => continue,
+                Ok(_) => clear(&directory),
                 Err(error) => Err(error),
             };
             let context = || format!("cannot clear {}", directory.display());
@@ -92,6 +93,14 @@ impl Pins {
     fn ended(&self) -> PathBuf {
         self.bpffs().join(DIRECTORY)
     }
+}
+
+/// Removes the links in a directory if they judge nothing any more.
+fn clear(directory: &Path) -> Result<()> {
+    if judged(directory)?.is_none() {
+        fs::remove_dir_all(directory)?;
+    }
+    Ok(())
 }
 
 /// The id of the cgroup whose sockets the links in a directory judge, if they judge any.

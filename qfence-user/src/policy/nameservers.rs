@@ -7,15 +7,19 @@ use std::{
 
 use crate::policy::{Prefix, hostset::single};
 
+/// How many nameservers are taken from a file, the first. The C libraries take three, and others more.
+pub const MOST: usize = 32;
+
 /// The addresses of the `nameserver` lines.
 ///
 /// Read as the resolvers read them: what they skip is skipped here, for one bad line must not cost
 /// a guest its DNS. (A parser that fails on the file as a whole would.)
 #[must_use]
-pub fn parse(resolv_conf: &str) -> BTreeSet<Prefix> {
+pub fn parse(resolv_conf: &[u8]) -> BTreeSet<Prefix> {
     resolv_conf
-        .lines()
+        .split(|byte| *byte == b'\n')
         .filter_map(nameserver)
+        .take(MOST)
         .flat_map(|address| [address, as_connected(address)])
         .map(single)
         .collect()
@@ -32,16 +36,60 @@ fn as_connected(address: IpAddr) -> IpAddr {
     }
 }
 
-fn nameserver(line: &str) -> Option<IpAddr> {
-    let mut words = line.split_ascii_whitespace();
-    if words.next() != Some("nameserver") {
+/// That of a line, as glibc takes it (`res_vinit_1` in resolv/res_init.c), and other resolvers: space before the word, or
+/// a carriage return at the end, is no reason for them to skip it.
+fn nameserver(line: &[u8]) -> Option<IpAddr> {
+    // A string of C's ends there.
+    let line = line.split(|byte| *byte == 0).next()?;
+    let mut words = line
+        .split(u8::is_ascii_whitespace)
+        .filter(|word| !word.is_empty());
+    if words.next() != Some(b"nameserver") {
         return None;
     }
     let word = words.next()?;
-    if let Some((address, _zone)) = word.split_once('%') {
-        return address.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
+    // Of a zone the C library takes anything.
+    let (address, has_zone) = match word.iter().position(|byte| *byte == b'%') {
+        Some(zone) => (&word[..zone], true),
+        None => (word, false),
+    };
+    let text = str::from_utf8(address).ok()?;
+    match v4(text) {
+        Some(address) if !has_zone => Some(address.into()),
+        _ => text.parse().ok().map(IpAddr::V6),
     }
-    word.parse().ok()
+}
+
+/// An IPv4 address as inet_aton(3) takes it: one to four numbers, the last of which is for the bytes that are left, each
+/// decimal, octal (`010`) or hexadecimal (`0x8`).
+fn v4(text: &str) -> Option<Ipv4Addr> {
+    let numbers: Vec<u32> = text.split('.').map(number).collect::<Option<_>>()?;
+    let (last, bytes) = numbers.split_last()?;
+    let left = 32_u32.checked_sub(8 * u32::try_from(bytes.len()).ok()?)?;
+    let mut address: u32 = 0;
+    for byte in bytes {
+        address = address << 8 | u32::from(u8::try_from(*byte).ok()?);
+    }
+    let address = u64::from(address) << left | u64::from(*last);
+    let is_last_too_large = left == 0 || u64::from(*last) >> left != 0;
+    (!is_last_too_large)
+        .then(|| u32::try_from(address).ok())?
+        .map(Ipv4Addr::from)
+}
+
+/// A number as strtoul(3) takes it in base 0, without a sign.
+fn number(text: &str) -> Option<u32> {
+    let (digits, radix) = match text.strip_prefix('0') {
+        Some(rest) if rest.starts_with(['x', 'X']) => (&rest[1..], 16),
+        Some(rest) if !rest.is_empty() => (rest, 8),
+        _ => (text, 10),
+    };
+    // The standard library takes a sign.
+    let is_digit = |digit: char| digit.is_digit(radix);
+    if digits.is_empty() || !digits.chars().all(is_digit) {
+        return None;
+    }
+    u32::from_str_radix(digits, radix).ok()
 }
 
 #[cfg(test)]
@@ -49,7 +97,7 @@ mod tests {
     use super::*;
 
     fn addresses(text: &str) -> Vec<String> {
-        parse(text)
+        parse(text.as_bytes())
             .into_iter()
             .map(|prefix| prefix.to_string())
             .collect()
@@ -75,8 +123,57 @@ mod tests {
     }
 
     #[test]
+    fn ipv4_is_read_as_the_c_library_reads_it() {
+        for (text, address) in [
+            ("127.1", "127.0.0.1"),
+            ("127.0.1", "127.0.0.1"),
+            ("0x7f000001", "127.0.0.1"),
+            ("0X7f.0.0.053", "127.0.0.43"),
+            ("2130706433", "127.0.0.1"),
+            ("1.2.65535", "1.2.255.255"),
+        ] {
+            let expected = format!("::ffff:{address}/128");
+            assert_eq!(
+                addresses(&format!("nameserver {text}")),
+                [expected],
+                "{text}"
+            );
+        }
+        for text in [
+            "256.1",
+            "1.2.65536",
+            "1.2.3.256",
+            "1.2.3.4.5",
+            "4294967296",
+            "0x",
+            "08",
+            "+1.2.3.4",
+            "1..2",
+            ".1",
+            "1.2.3.4x",
+            "127.0.0.1%lo",
+            "0x1g",
+        ] {
+            assert!(
+                addresses(&format!("nameserver {text}")).is_empty(),
+                "{text}"
+            );
+        }
+        assert_eq!(parse(b"nameserver 127.0.0.1\0x\xff").len(), 1);
+    }
+
+    #[test]
+    fn of_a_long_file_the_first_are_taken() {
+        let line = |number: usize| format!("nameserver 10.0.0.{number}\n");
+        let text: String = (1..=2 * MOST).map(line).collect();
+        let found = addresses(&text);
+        assert_eq!(found.len(), MOST);
+        assert!(found.contains(&format!("::ffff:10.0.0.{MOST}/128")));
+    }
+
+    #[test]
     fn what_resolvers_skip_is_skipped() {
-        assert!(addresses("nameserver\nnameserver localhost\nnameserver 1.2.3\n").is_empty());
+        assert!(addresses("nameserver\nnameserver localhost\nnameserver 1.2.3.\n").is_empty());
         assert!(addresses("; nameserver 127.0.0.1\nnameservers 127.0.0.1").is_empty());
         assert!(addresses("").is_empty());
     }

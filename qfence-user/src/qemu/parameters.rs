@@ -1,6 +1,10 @@
 //! The value of an option: `tap,id=n0,script=no`, or the same as JSON.
 
+use serde::de::Error as _;
 use serde_json::Value;
+
+/// How long the keys of a value may be together, in bytes: a key in JSON is there again with each that is within it.
+const LONGEST_KEYS: usize = 64 * 1024;
 
 /// Keys and values in the order in which they were given. Of a key given twice, the last counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,12 +18,13 @@ impl Parameters {
     /// where `,,` is a comma of the value's and a first word without `=` is the value of `implied`.
     ///
     /// # Errors
-    /// If it begins with a brace and is not JSON. (QEMU takes single quotes as well, which are not
-    /// read here.)
+    /// If it begins with a brace and is not JSON, or none whose keys come to a sensible length. (QEMU takes single quotes
+    /// as well, which are not read here.)
     pub fn parse(text: &str, implied: &str) -> Result<Self, serde_json::Error> {
         let mut parameters = Self::default();
         if text.starts_with('{') {
-            parameters.flatten(String::new(), serde_json::from_str(text)?);
+            let mut room = LONGEST_KEYS;
+            parameters.flatten(String::new(), serde_json::from_str(text)?, &mut room)?;
         } else {
             parameters.read(text, Some(implied));
         }
@@ -93,7 +98,14 @@ impl Parameters {
     }
 
     /// Objects and lists become dotted keys, as in `key=value,…`.
-    fn flatten(&mut self, key: String, value: Value) {
+    fn flatten(
+        &mut self,
+        key: String,
+        value: Value,
+        room: &mut usize,
+    ) -> Result<(), serde_json::Error> {
+        let too_long = || serde_json::Error::custom("its keys are too long");
+        *room = room.checked_sub(key.len()).ok_or_else(too_long)?;
         let below = |name: &str| match key.as_str() {
             "" => name.to_owned(),
             key => format!("{key}.{name}"),
@@ -101,17 +113,18 @@ impl Parameters {
         match value {
             Value::Object(members) => {
                 for (name, value) in members {
-                    self.flatten(below(&name), value);
+                    self.flatten(below(&name), value, room)?;
                 }
             }
             Value::Array(values) => {
                 for (index, value) in values.into_iter().enumerate() {
-                    self.flatten(below(&index.to_string()), value);
+                    self.flatten(below(&index.to_string()), value, room)?;
                 }
             }
             Value::String(text) => self.set(&key, &text),
             other => self.set(&key, &other.to_string()),
         }
+        Ok(())
     }
 }
 
@@ -193,6 +206,19 @@ mod tests {
         }
         assert!(Parameters::parse("{'type': 'tap'}", "type").is_err());
         assert!(Parameters::parse("{", "type").is_err());
+    }
+
+    #[test]
+    fn keys_within_a_long_key_do_not_fill_the_memory() {
+        let members: Vec<String> = (0..1000).map(|number| format!(r#""{number}":1"#)).collect();
+        for (length, is_read) in [(8, true), (1000, false)] {
+            let json = format!(r#"{{"{}":{{{}}}}}"#, "a".repeat(length), members.join(","));
+            assert_eq!(
+                Parameters::parse(&json, "type").is_ok(),
+                is_read,
+                "{length}"
+            );
+        }
     }
 
     #[test]

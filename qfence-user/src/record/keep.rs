@@ -12,9 +12,13 @@ use anyhow::{Context, Result};
 
 use super::{
     line::Line,
+    stamp,
     tail::{Piece, Tail},
 };
-use crate::base::files::directory::{Directory, Others};
+use crate::base::{
+    files::directory::{Directory, Others},
+    version::OtherVersion,
+};
 
 /// The ending of the files' names.
 const SUFFIX: &str = ".log";
@@ -56,10 +60,10 @@ impl Kept {
         &self.old
     }
 
-    /// The lines there are, oldest first. What is half written, or none of this version's, is left out.
+    /// The lines there are, oldest first. What is half written, or no line, is left out.
     ///
     /// # Errors
-    /// If a file cannot be read.
+    /// As [`Tail::read`].
     pub fn lines(&self) -> Result<Vec<Line>> {
         let pieces = Tail::new(self.clone()).read()?.into_iter();
         let line = |piece| match piece {
@@ -121,18 +125,19 @@ impl Keeper {
     /// Goes on with a record; also returns its last line, if there is one.
     ///
     /// # Errors
-    /// If the file cannot be opened.
+    /// If the file cannot be opened, or is of [another version](crate::base::version::OtherVersion).
     pub fn open(kept: Kept) -> Result<(Self, Option<Line>)> {
         let context = || format!("cannot write {}", kept.path.display());
         let mut file = kept.append().with_context(context)?;
         let length = file.seek(SeekFrom::End(0)).with_context(context)?;
         let end = read_end(&mut file, length).with_context(context)?;
-        let mut last = last_line(&end);
+        let mut last = last_line(&end).with_context(context)?;
         if last.is_none() {
-            last = File::open(&kept.old).ok().and_then(|mut old| {
+            let end = File::open(&kept.old).ok().and_then(|mut old| {
                 let length = old.seek(SeekFrom::End(0)).ok()?;
-                last_line(&read_end(&mut old, length).ok()?)
+                read_end(&mut old, length).ok()
             });
+            last = last_line(&end.unwrap_or_default()).with_context(context)?;
         }
         let mut keeper = Self {
             kept,
@@ -193,9 +198,15 @@ fn read_end(file: &mut File, length: u64) -> io::Result<Vec<u8>> {
     Ok(end)
 }
 
-fn last_line(end: &[u8]) -> Option<Line> {
-    let mut lines = end.split(|byte| *byte == b'\n').rev();
-    lines.find_map(|line| serde_json::from_slice(line).ok())
+fn last_line(end: &[u8]) -> Result<Option<Line>, OtherVersion> {
+    for line in end.split(|byte| *byte == b'\n').rev() {
+        match stamp::read(line) {
+            stamp::Read::Line(line) => return Ok(Some(*line)),
+            stamp::Read::Other(other) => return Err(other),
+            stamp::Read::Nothing => {}
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -216,7 +227,7 @@ pub(super) mod tests {
     }
 
     pub(in crate::record) fn write(keeper: &mut Keeper, seq: u64) {
-        let line = numbered(seq).to_json().unwrap();
+        let line = stamp::stamped(&numbered(seq).to_json().unwrap());
         keeper.write(&format!("{line}\n")).unwrap();
     }
 
@@ -251,6 +262,23 @@ pub(super) mod tests {
         let text = fs::read_to_string(kept.path()).unwrap();
         assert_eq!(text.lines().count(), 2);
         assert_eq!(keeper.length, text.len() as u64);
+    }
+
+    #[test]
+    fn a_record_of_another_version_is_neither_read_nor_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Kept::new(dir.path(), "vm1");
+        let line = numbered(1).to_json().unwrap();
+        for text in [format!("{line}\n"), "{\"abi\":2,\"x\":1}\n".to_owned()] {
+            fs::write(kept.path(), &text).unwrap();
+            for error in [
+                Keeper::open(kept.clone()).map(drop).unwrap_err(),
+                kept.lines().unwrap_err(),
+            ] {
+                assert!(error.downcast_ref::<OtherVersion>().is_some(), "{error:#}");
+            }
+            assert_eq!(fs::read_to_string(kept.path()).unwrap(), text);
+        }
     }
 
     #[test]

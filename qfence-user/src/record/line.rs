@@ -108,12 +108,31 @@ pub struct Attempt {
     pub netns_cookie: Option<u64>,
 }
 
+/// What came out of the kernel is nothing that the programs of this version record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an attempt on record is none of this version's programs': {0:?}")]
+pub struct NotUnderstood(Kind);
+
 impl Attempt {
     /// An attempt of a kind, by a rule of that name.
-    #[must_use]
-    pub fn new(kind: &Kind, origin: &Origin, rule: RuleName, process: &Process) -> Self {
-        let hook = Hook::from_number(kind.hook);
+    ///
+    /// # Errors
+    /// If there is no such hook, or a port is none.
+    pub fn new(
+        kind: &Kind,
+        origin: &Origin,
+        rule: RuleName,
+        process: &Process,
+    ) -> Result<Self, NotUnderstood> {
         let what = What::of(kind);
+        let ports = match what {
+            What::Destination { port, .. } => [port, origin.source_port],
+            _ => [0, origin.source_port],
+        };
+        let is_port = |port: &u32| *port <= u32::from(u16::MAX);
+        let hook = Hook::from_number(kind.hook)
+            .filter(|_| ports.iter().all(is_port))
+            .ok_or(NotUnderstood(*kind))?;
         let known = |number: u32| (number != 0).then_some(number);
         let source = Ipv6Addr::from(origin.source.address()).to_canonical();
         let comm = origin
@@ -124,15 +143,15 @@ impl Attempt {
             .unwrap_or_default();
         // What the programs saw of who tried first is not true of another.
         let is_same = !process.has_changed;
-        Self {
+        Ok(Self {
             verdict: if kind.monitored == 0 {
                 "denied"
             } else {
                 "would-deny"
             }
             .to_owned(),
-            layer: hook.map_or("unknown", Hook::layer).to_owned(),
-            hook: hook.map_or("unknown", Hook::name).to_owned(),
+            layer: hook.layer().to_owned(),
+            hook: hook.name().to_owned(),
             source: (!source.is_unspecified()).then_some(source),
             source_port: known(origin.source_port),
             dialled: what
@@ -154,7 +173,7 @@ impl Attempt {
             cgroup_path: process.cgroup_path.clone(),
             netns: process.netns,
             netns_cookie: (origin.netns != 0).then_some(origin.netns),
-        }
+        })
     }
 }
 
@@ -209,31 +228,24 @@ impl Line {
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            time,
-            fence,
-            body,
-            count,
-            ..
+            time, fence, count, ..
         } = self;
-        write!(f, "{time:.6} {fence} ")?;
-        match body {
-            Body::Attempt(attempt) => attempt.fmt(f),
-            Body::Repeats(attempt) => write!(f, "{attempt} again {}", times(*count)),
+        let what = match &self.body {
+            Body::Attempt(attempt) => attempt.to_string(),
+            Body::Repeats(attempt) => format!("{attempt} again {}", times(*count)),
             Body::Folded { lines } => {
-                write!(
-                    f,
-                    "folded {count} attempts, which would be {lines} lines more"
-                )
+                format!("folded {count} attempts, which would be {lines} lines more")
             }
-            Body::Lost => write!(
-                f,
+            Body::Lost => format!(
                 "lost {count} attempts: there was no room to record them, or nobody read them"
             ),
-            Body::Dropped => write!(
-                f,
+            Body::Dropped => format!(
                 "dropped {count} attempts: this log was too slow for them, or could not be written"
             ),
-        }
+        };
+        // A line that was read from a file can have anything in it.
+        let text = format!("{time:.6} {fence} {what}");
+        f.write_str(&printable(text.as_bytes()))
     }
 }
 
@@ -347,7 +359,11 @@ pub(crate) mod tests {
             time: at(Timestamp::UNIX_EPOCH, origin.boot_ns),
             fence: "vm1".into(),
             seq: 1,
-            body: Body::Attempt(Attempt::new(&kind, &origin, name, &Process::default()).into()),
+            body: Body::Attempt(
+                Attempt::new(&kind, &origin, name, &Process::default())
+                    .unwrap()
+                    .into(),
+            ),
             count: 1,
             total: 1,
         }

@@ -10,6 +10,7 @@
 //! | [`budget`] | how much is written in a second |
 //! | [`reader`] | events and counts to lines |
 //! | [`keep`] | the lines of a fence under /run, bounded |
+//! | [`stamp`] | a kept line, with the version of who wrote it |
 //! | [`tail`] | reads them from where they were read last |
 //! | [`filter`] | which of them somebody asks for |
 //! | [`target`] | where else lines go, as `--log` says |
@@ -29,6 +30,7 @@ pub mod proc;
 pub mod process;
 pub mod reader;
 pub mod sink;
+pub mod stamp;
 mod stats;
 pub mod tail;
 pub mod target;

@@ -12,6 +12,7 @@ use super::{
     keep::{Keeper, Kept},
     line::{Attempt, Body, Line, VERSION, at, boot_time},
     process::{Process, Processes},
+    stamp,
 };
 use crate::{
     base::say::say,
@@ -176,12 +177,15 @@ impl Reader {
         let process = if self.budget.has_event() {
             let process = self.processes.look_up(kind.pid, origin.tid, origin.boot_ns);
             let rule = self.names.now().name(kind.rule);
-            let attempt = Attempt::new(kind, origin, rule, &process);
-            self.add(
-                at(boot_time, origin.boot_ns),
-                Body::Attempt(attempt.into()),
-                1,
-            );
+            match Attempt::new(kind, origin, rule, &process) {
+                Ok(attempt) => self.add(
+                    at(boot_time, origin.boot_ns),
+                    Body::Attempt(attempt.into()),
+                    1,
+                ),
+                // The next summary counts it as lost.
+                Err(error) => return say(format_args!("error: {error}")),
+            }
             Some(process)
         } else {
             self.folded.lines += 1;
@@ -215,6 +219,10 @@ impl Reader {
         let rule = self.names.now().name(kind.rule);
         let attempt = Attempt::new(kind, &repeats.origin, rule, &process);
         seen.process = Some(process);
+        let attempt = match attempt {
+            Ok(attempt) => attempt,
+            Err(error) => return say(format_args!("error: {error}")),
+        };
         let time = at(boot_time, repeats.last_ns);
         self.add(time, Body::Repeats(attempt.into()), repeats.count);
     }
@@ -240,8 +248,9 @@ impl Reader {
         };
         match line.to_json() {
             Ok(json) => {
-                self.budget.take(json.len());
-                self.text.push_str(&json);
+                let kept = stamp::stamped(&json);
+                self.budget.take(kept.len());
+                self.text.push_str(&kept);
                 self.text.push('\n');
             }
             Err(error) => say(format_args!("cannot write a line of the record: {error}")),
@@ -275,7 +284,7 @@ impl Reader {
     /// Writes the lines that came up, of which this is the first, and before it how much is missing.
     fn keep(&mut self, first: &Line) -> Result<()> {
         if self.unkept > 0 {
-            let missing = first.dropped_before(self.unkept).to_json()?;
+            let missing = stamp::stamped(&first.dropped_before(self.unkept).to_json()?);
             self.text.insert_str(0, &format!("{missing}\n"));
         }
         self.keeper.write(&self.text)

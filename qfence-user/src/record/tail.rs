@@ -14,7 +14,9 @@ use anyhow::{Context as _, Result};
 use super::{
     keep::Kept,
     line::{Body, Line},
+    stamp,
 };
+use crate::base::version::OtherVersion;
 
 /// How much is read at once, in bytes.
 const CHUNK: usize = 64 * 1024;
@@ -55,6 +57,8 @@ pub struct Tail {
     is_overlong: bool,
     /// The number of the last line, and how many attempts all up to it tell of.
     last: Option<(u64, u64)>,
+    /// That a line is of another version, if one is: what is read says so, once it is read.
+    other: Option<OtherVersion>,
 }
 
 impl Tail {
@@ -67,14 +71,15 @@ impl Tail {
             begun: Vec::new(),
             is_overlong: false,
             last: None,
+            other: None,
         }
     }
 
-    /// What has come since the last call, oldest first. What is half written comes when it is whole; what is none of
-    /// this version's lines is left out.
+    /// What has come since the last call, oldest first. What is half written comes when it is whole; what is no line is
+    /// left out.
     ///
     /// # Errors
-    /// If a file cannot be read.
+    /// If a file cannot be read, or a line is of [another version](OtherVersion).
     pub fn read(&mut self) -> Result<Vec<Piece>> {
         let mut pieces = Vec::new();
         let current = open(self.kept.path())?;
@@ -136,7 +141,7 @@ impl Tail {
             back.with_context(|| self.cannot_read())?;
         }
         self.file = Some(file);
-        Ok(())
+        self.other.take().map_or(Ok(()), |other| Err(other.into()))
     }
 
     fn take(&mut self, bytes: &[u8], pieces: &mut Vec<Piece>) {
@@ -157,8 +162,13 @@ impl Tail {
     }
 
     fn take_line(&mut self, pieces: &mut Vec<Piece>) {
-        let Ok(line) = serde_json::from_slice::<Line>(&self.begun) else {
-            return;
+        let line = match stamp::read(&self.begun) {
+            stamp::Read::Line(line) => line,
+            stamp::Read::Other(other) => {
+                self.other = Some(other);
+                return;
+            }
+            stamp::Read::Nothing => return,
         };
         if let Some((seq, total)) = self.last {
             // A file that was begun anew meanwhile may be read twice.
@@ -174,7 +184,7 @@ impl Tail {
             }
         }
         self.last = Some((line.seq, line.total));
-        pieces.push(Piece::Line(line.into()));
+        pieces.push(Piece::Line(line));
     }
 
     fn cannot_read(&self) -> String {
@@ -342,7 +352,7 @@ mod tests {
     fn half_a_line_is_read_when_it_is_whole_and_what_is_too_long_is_none() {
         let mut scene = Scene::new();
         let mut tail = Tail::new(scene.kept.clone());
-        let text = numbered(1).to_json().unwrap();
+        let text = stamp::stamped(&numbered(1).to_json().unwrap());
         let (half, rest) = text.split_at(30);
         scene.keeper.write(half).unwrap();
         assert_eq!(read(&mut tail), []);
@@ -361,12 +371,12 @@ mod tests {
         let mut scene = Scene::new();
         let mut tail = Tail::new(scene.kept.clone());
         scene.write();
-        let text = numbered(2).to_json().unwrap();
+        let text = stamp::stamped(&numbered(2).to_json().unwrap());
         scene.keeper.write(&text[..30]).unwrap();
         assert_eq!(read(&mut tail), [Ok(1)]);
         let (mut keeper, _) = Keeper::open(scene.kept.clone()).unwrap();
         // Attempts of two lines that found no room.
-        let missing = numbered(4).dropped_before(2).to_json().unwrap();
+        let missing = stamp::stamped(&numbered(4).dropped_before(2).to_json().unwrap());
         keeper.write(&format!("{missing}\n")).unwrap();
         write(&mut keeper, 4);
         let pieces = tail.read().unwrap();

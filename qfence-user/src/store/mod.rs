@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
@@ -23,6 +23,7 @@ use crate::{
         },
         locks::{self, Exclusive},
         process::looks::Looks,
+        version,
     },
     kernel::pins,
     policy::{Policy, Sets},
@@ -42,6 +43,21 @@ pub struct Stored {
     pub netns: u64,
     /// How many policies the fence has had, with this one.
     pub generation: u64,
+}
+
+/// The file: what is kept, and the version of who wrote it.
+#[derive(Serialize, Deserialize)]
+struct Versioned<T> {
+    abi: u32,
+    stored: T,
+}
+
+/// What every version's file has.
+#[derive(Deserialize)]
+struct Version {
+    /// 0 in files of before there were versions.
+    #[serde(default)]
+    abi: u32,
 }
 
 /// Where the policy of one fence is kept.
@@ -75,6 +91,12 @@ impl Store {
             file,
             pins: pins.to_owned(),
         }
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Waits until nobody else is about to change the policy.
@@ -117,18 +139,17 @@ impl Store {
     /// What is kept; `None` before the first policy.
     ///
     /// # Errors
-    /// If the file cannot be read or understood.
+    /// If the file cannot be read or understood, or is of [another version](version::OtherVersion).
     pub fn read(&self) -> Result<Option<Stored>> {
         let text = match fs::read(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             read => read.with_context(|| format!("cannot read {}", self.path.display()))?,
         };
-        let stored = serde_json::from_slice(&text).map_err(|error| {
-            anyhow!(
-                "{} is no policy of this version of qfence: {error}",
-                self.path.display()
-            )
-        })?;
+        let path = self.path.display();
+        let no_policy = || format!("{path} is no policy of this version of qfence");
+        let Version { abi } = serde_json::from_slice(&text).with_context(no_policy)?;
+        version::check(abi, "it").with_context(no_policy)?;
+        let Versioned { stored, .. } = serde_json::from_slice(&text).with_context(no_policy)?;
         Ok(Some(stored))
     }
 
@@ -138,7 +159,8 @@ impl Store {
     /// # Errors
     /// If it cannot be written; nothing is changed then.
     pub fn prepare(&self, stored: &Stored) -> Result<Pending> {
-        let text = serde_json::to_vec(stored)?;
+        let abi = version::abi();
+        let text = serde_json::to_vec(&Versioned { abi, stored })?;
         let directory = Directory::private(&self.run, Others::Read)?;
         Staged::write(directory, self.file.as_ref(), &text, PRIVATE_FILE).map(Pending)
     }
@@ -251,9 +273,27 @@ mod tests {
     fn a_file_that_is_no_policy_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let (store, _) = store(dir.path(), "vm1");
-        fs::write(dir.path().join("run/vm1.policy"), "{}").unwrap();
-        let error = store.read().unwrap_err().to_string();
-        assert!(error.contains("vm1.policy is no policy"), "{error}");
+        let path = dir.path().join("run/vm1.policy");
+        for text in ["{", r#"{"abi":1}"#, r#"{"abi":1,"stored":{}}"#] {
+            fs::write(&path, text).unwrap();
+            let error = store.read().unwrap_err().to_string();
+            assert!(error.contains("vm1.policy is no policy"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_policy_of_another_version_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = store(dir.path(), "vm1");
+        store.prepare(&stored(false)).unwrap().keep().unwrap();
+        let path = dir.path().join("run/vm1.policy");
+        let text = fs::read_to_string(&path).unwrap();
+        for (other, found) in [(r#"{"abi":2,"#, 2), ("{", 0)] {
+            fs::write(&path, text.replace(r#"{"abi":1,"#, other)).unwrap();
+            let error = store.read().unwrap_err();
+            let other = error.downcast_ref::<version::OtherVersion>().unwrap();
+            assert_eq!(other.found, found);
+        }
     }
 
     #[test]

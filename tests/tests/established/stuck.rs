@@ -12,6 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Array, Map, MapData};
 use qfence_common::{Change, abi::CHANGE_MAP};
+use qfence_user::kernel::pins::of_maps;
 use tests::{
     fence::{Fence, qfence},
     fuse::Fuse,
@@ -88,7 +89,7 @@ fn deny_server(scene: &Scene, fence: &Fence) -> Result<Command> {
 /// Whether the programs judge what standing connections carry on.
 fn judges_standing(fence: &Fence) -> Result<bool> {
     let pin = Path::new("/sys/fs/bpf/qfence").join(fence.name());
-    let map = MapData::from_pin(pin.join("maps").join(CHANGE_MAP))?;
+    let map = MapData::from_pin(of_maps(&pin).join(CHANGE_MAP))?;
     let changes: Array<_, Change> = Map::from_map_data(map)?.try_into()?;
     Ok(changes.get(&0, 0)?.judges_standing != 0)
 }

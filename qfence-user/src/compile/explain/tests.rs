@@ -13,7 +13,7 @@ fn sets() -> Sets {
     Sets {
         host: host_set(own),
         many: many_set([]),
-        nameservers: nameservers::parse("nameserver 127.0.0.53"),
+        nameservers: nameservers::parse(b"nameserver 127.0.0.53"),
     }
 }
 

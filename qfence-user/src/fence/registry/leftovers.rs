@@ -47,7 +47,8 @@ impl fmt::Display for Note {
 
 impl Locked<'_> {
     /// Clears what dead fences left. What cannot be cleared keeps nothing else from being so; `tell` is given it, and what
-    /// is cleared. Returns the names of fences that are of another part of the hierarchy, or may be: they are left alone.
+    /// is cleared. Returns the names of fences that are of another part of the hierarchy, or may be, and of those of
+    /// another version: they are left alone.
     ///
     /// # Errors
     /// If what there is cannot be read.
@@ -69,6 +70,10 @@ impl Locked<'_> {
         }
         let mut elsewhere = Vec::new();
         for name in names {
+            if all.is_of_another_version(&name) {
+                elsewhere.push(name);
+                continue;
+            }
             let place = all.place(&name);
             let id = place.cgroup().id()?;
             if id.is_some() && (all.is_supervised(&name)? || place.is_populated()?) {

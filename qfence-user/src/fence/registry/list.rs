@@ -7,9 +7,7 @@ use nix::unistd::Pid;
 use qfence_common::Hook;
 
 use super::{Fences, whereabouts::Whereabouts};
-use crate::{
-    base::name::check_name, fence::description::State, kernel::snapshot::Snapshot, policy::Policy,
-};
+use crate::{fence::description::State, kernel::snapshot::Snapshot, policy::Policy};
 
 /// What a listed fence is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -21,6 +19,8 @@ pub enum Condition {
     Orphaned,
     /// Processes are in its cgroup, and the links that fenced them are not there.
     Unfenced,
+    /// It was made by another version of qfence: it is left alone.
+    Incompatible,
     /// Its cgroup is in a part of the hierarchy that is not seen from here, or may be: it is left alone.
     Elsewhere,
 }
@@ -33,6 +33,7 @@ impl Condition {
             Self::Running => "running",
             Self::Orphaned => "orphaned",
             Self::Unfenced => "UNFENCED",
+            Self::Incompatible => "incompatible",
             Self::Elsewhere => "elsewhere",
         }
     }
@@ -83,6 +84,16 @@ impl Fences {
     /// If it cannot be read, or is not there.
     pub fn look_at(&self, name: String) -> Result<Listed> {
         let condition = self.condition_of(&name)?;
+        if condition == Condition::Incompatible {
+            return Ok(Listed {
+                pids: self.place(&name).cgroup().pids()?,
+                name,
+                condition,
+                state: None,
+                policy: None,
+                counted: None,
+            });
+        }
         let state = self.states.read(&name);
         let stored = self.store(&name).read().ok().flatten();
         Ok(Listed {
@@ -98,9 +109,10 @@ impl Fences {
     /// What the fence `name` is like.
     ///
     /// # Errors
-    /// If there is none, or only what a dead one left.
+    /// If there is none, or only what a dead one left, or it is of
+    /// [another version](crate::fence::version::OtherVersion).
     pub fn condition(&self, name: &str) -> Result<Condition> {
-        check_name(name)?;
+        self.check_version(name)?;
         let place = self.place(name);
         let condition = if place.cgroup().exists() {
             Some(self.condition_of(name)?)
@@ -133,6 +145,8 @@ impl Fences {
         Ok(
             if !is_here && self.whereabouts(name, None) != Whereabouts::Gone {
                 Condition::Elsewhere
+            } else if self.is_of_another_version(name) {
+                Condition::Incompatible
             } else if self.is_supervised(name)? {
                 Condition::Running
             } else if Hook::ALL.iter().all(is_linked) {

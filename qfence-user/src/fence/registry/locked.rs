@@ -8,7 +8,7 @@ use super::{Fences, Listed, whereabouts::Whereabouts};
 use crate::{
     base::{
         locks::{Exclusive, Mark},
-        name::{NameError, check_name, derive_name},
+        name::{NameError, derive_name},
     },
     fence::{description::State, guard::Fence, limits::Limits, place::Place},
     kernel::pins,
@@ -56,7 +56,7 @@ impl<'a> Locked<'a> {
     ) -> Result<Made> {
         let all = self.fences;
         if let Some(name) = name {
-            check_name(name)?;
+            all.check_version(name)?;
         }
         limits.enable(&all.hierarchy)?;
         let mounted_bpffs = all.pins.prepare()?;
@@ -92,6 +92,7 @@ impl<'a> Locked<'a> {
         let mut names = self.fences.hierarchy.names()?.fences;
         names.extend(elsewhere);
         names.sort();
+        names.dedup();
         let listed = names.into_iter().map(|name| self.fences.look_at(name));
         listed.collect()
     }
@@ -101,6 +102,9 @@ impl<'a> Locked<'a> {
         loop {
             let candidate = name.map_or_else(|| derive_name(command), str::to_owned);
             let place = self.fences.place(&candidate);
+            if name.is_none() && self.fences.is_of_another_version(&candidate) {
+                continue;
+            }
             // What is dead was cleared just now.
             if !place.cgroup().exists()
                 && self.fences.whereabouts(&candidate, None) != Whereabouts::Gone

@@ -105,6 +105,25 @@ impl Fences {
         self.states.read(name)
     }
 
+    /// The version of the qfence that made the fence `name`; `None` if nothing there is has one. The pins come first: they
+    /// are what a program of another version could do most harm to.
+    pub(super) fn version_of(&self, name: &str) -> Result<Option<u32>> {
+        let pinned = self.pins.version(name)?;
+        Ok(pinned.or_else(|| self.states.version_of(name)))
+    }
+
+    /// What there is of a fence beside its cgroup.
+    pub(super) fn paths_of(&self, name: &str) -> Vec<PathBuf> {
+        let kept = self.kept(name);
+        vec![
+            self.pins(name),
+            self.states.path(name),
+            self.store(name).path().to_owned(),
+            kept.path().to_owned(),
+            kept.old_path().to_owned(),
+        ]
+    }
+
     /// Describes the fence `name`, and marks it as supervised by this process.
     pub(crate) fn describe(&self, name: &str, ids: &Ids, state: &State) -> Result<Mark> {
         self.states.write(name, ids, state)

@@ -9,12 +9,9 @@ use nix::{
 };
 
 use super::{Fences, Note, stays, whereabouts::Whereabouts};
-use crate::{
-    base::name::check_name,
-    fence::{
-        guard::{KILL_PATIENCE, fail_with_all},
-        id::Ids,
-    },
+use crate::fence::{
+    guard::{KILL_PATIENCE, fail_with_all},
+    id::Ids,
 };
 
 /// How long a supervisor gets to clean up once its command has ended. It may take ten seconds until it takes for ended
@@ -33,7 +30,7 @@ impl Fences {
         patience: Duration,
         tell: &mut dyn FnMut(&Note),
     ) -> Result<()> {
-        check_name(name)?;
+        self.check_version(name)?;
         let place = self.place(name);
         let registry = self.lock()?;
         if place.cgroup().id()?.is_none() {

@@ -1,0 +1,124 @@
+//! Any bytes out of the ring are an event or an error. An event becomes a line that is what the schema says, reads back as
+//! the same, and has nothing in it that drives a terminal; or an error, and then the record counts it as lost.
+
+#![no_main]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "libFuzzer takes a panic for a bug that it has found"
+)]
+
+use std::{cell::LazyCell, sync::Arc};
+
+use fuzz::assert_printable;
+use jsonschema::Validator;
+use libfuzzer_sys::fuzz_target;
+use qfence_common::{Event, Halves, Repeats};
+use qfence_user::{
+    base::printable::{printable, shortened},
+    policy::{Dns, Policy, names::Names, profile::Profile},
+    record::{
+        line::{Attempt, Body, Line, VERSION, at},
+        process::Process,
+    },
+};
+
+thread_local! {
+    static SCHEMA: LazyCell<Validator> = LazyCell::new(|| {
+        let schema = serde_json::from_str(include_str!("../../docs/record.schema.json"));
+        jsonschema::validator_for(&schema.expect("the schema is JSON")).expect("the schema is one")
+    });
+    static NAMES: LazyCell<Names> = LazyCell::new(|| {
+        let profile = Profile::shipped("internet-only").expect("it is shipped").into();
+        let policy = Policy::new(Vec::new(), Dns::Auto, profile, None, false);
+        Names::of(&policy.expect("a policy of few rules"))
+    });
+}
+
+/// The bytes of an event, field by field.
+fn bytes_of(Event { repeats, kind }: &Event) -> Vec<u8> {
+    let Repeats {
+        count,
+        last_ns,
+        origin,
+    } = repeats;
+    let mut bytes = Vec::new();
+    let mut long = |number: u64| bytes.extend(number.to_ne_bytes());
+    for number in [
+        *count,
+        *last_ns,
+        origin.boot_ns,
+        origin.cgroup,
+        origin.netns,
+    ] {
+        long(number);
+    }
+    let address = |Halves { upper, lower }: Halves| [upper, lower];
+    address(origin.source).into_iter().for_each(&mut long);
+    bytes.extend(origin.comm.0);
+    for number in [origin.tid, origin.uid, origin.source_port, origin.flags] {
+        bytes.extend(number.to_ne_bytes());
+    }
+    for number in address(kind.address) {
+        bytes.extend(number.to_ne_bytes());
+    }
+    for number in [
+        kind.pid,
+        kind.port,
+        kind.protocol,
+        kind.hook,
+        kind.rule,
+        kind.monitored,
+    ] {
+        bytes.extend(number.to_ne_bytes());
+    }
+    bytes
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let size = size_of::<Event>();
+    if bytes.len() < size {
+        assert_eq!(Event::from_bytes(bytes), None);
+        return;
+    }
+    let (bytes, rest) = bytes.split_at(size);
+    let event = Event::from_bytes(bytes).expect("any bytes of that size are one");
+    assert_eq!(bytes_of(&event), bytes);
+
+    // What is known of the process beside that is its own word as well.
+    let mut process = Process::default();
+    let (executable, cgroup) = rest.split_at(rest.len() / 2);
+    process.executable = Some(shortened(printable(executable), 512).into());
+    process.cgroup_path = Some(shortened(printable(cgroup), 1024).into());
+    let Event { repeats, kind } = event;
+    let rule = NAMES.with(|names| names.name(kind.rule));
+    let Ok(attempt) = Attempt::new(&kind, &repeats.origin, rule, &process) else {
+        return;
+    };
+    let attempt = Box::new(attempt);
+    for (body, count) in [
+        (Body::Attempt(attempt.clone()), 1),
+        (Body::Repeats(attempt), repeats.count.max(1)),
+    ] {
+        let line = Line {
+            v: VERSION,
+            time: at(jiff::Timestamp::UNIX_EPOCH, repeats.origin.boot_ns),
+            fence: Arc::from("vm1"),
+            seq: 1,
+            body,
+            count,
+            total: count,
+        };
+        assert_printable(&line.to_string());
+        assert_printable(&line.brief());
+        let json = line.to_json().expect("a line is JSON");
+        assert_printable(&json);
+        assert_eq!(serde_json::from_str::<Line>(&json).ok(), Some(line));
+        let value = serde_json::from_str(&json).expect("JSON");
+        if let Err(error) =
+            SCHEMA.with(|schema| schema.validate(&value).map_err(|error| error.to_string()))
+        {
+            panic!("{error}: {json}");
+        }
+    }
+});

@@ -1,0 +1,96 @@
+//! A line as it is kept: that of the JSON log, with the version of who wrote it before all else.
+
+use super::line::Line;
+use crate::base::version::{self, OtherVersion};
+
+/// What each kept line begins with. The number follows.
+const BEGIN: &str = r#"{"abi":"#;
+
+/// What was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// A line of this version.
+    Line(Box<Line>),
+    /// One of another version.
+    Other(OtherVersion),
+    /// No line, or a part of one.
+    Nothing,
+}
+
+/// The line as it is kept, of its JSON.
+#[must_use]
+pub fn stamped(json: &str) -> String {
+    let fields = json.strip_prefix('{').unwrap_or(json);
+    format!("{BEGIN}{},{fields}", version::abi())
+}
+
+/// Reads a kept line, its end included or not.
+#[must_use]
+pub fn read(kept: &[u8]) -> Read {
+    let Ok(text) = str::from_utf8(kept) else {
+        return Read::Nothing;
+    };
+    let stamp = text
+        .strip_prefix(BEGIN)
+        .and_then(|rest| rest.split_once(','))
+        .and_then(|(number, fields)| Some((number.parse().ok()?, fields)));
+    let Some((found, fields)) = stamp else {
+        // Before there were versions a line was kept as it is logged.
+        return match serde_json::from_str::<Line>(text) {
+            Ok(_) => other(0),
+            Err(_) => Read::Nothing,
+        };
+    };
+    if found != version::abi() {
+        return other(found);
+    }
+    match serde_json::from_str(&format!("{{{fields}")) {
+        Ok(line) => Read::Line(line),
+        Err(_) => Read::Nothing,
+    }
+}
+
+fn other(found: u32) -> Read {
+    match version::check(found, "the record") {
+        Err(other) => Read::Other(other),
+        Ok(()) => Read::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use qfence_common::{Hook, address::from_v4};
+
+    use super::*;
+    use crate::record::line::tests::line;
+
+    #[test]
+    fn a_kept_line_is_read_by_its_own_version_alone() {
+        let line = line(Hook::Connect4, from_v4([127, 0, 0, 1]), 6, 22, 1);
+        let json = line.to_json().unwrap();
+        let kept = stamped(&json);
+        assert!(kept.starts_with(r#"{"abi":1,"v":1,"#), "{kept}");
+        assert_eq!(read(kept.as_bytes()), Read::Line(line.into()));
+        for (other, number) in [
+            (kept.replace(r#"{"abi":1,"#, r#"{"abi":2,"#), 2),
+            // Of a version whose lines are nothing like these.
+            (r#"{"abi":7,"what":"else"}"#.to_owned(), 7),
+            (json, 0),
+        ] {
+            match read(other.as_bytes()) {
+                Read::Other(OtherVersion { found, .. }) => assert_eq!(found, number),
+                read => panic!("{other}: {read:?}"),
+            }
+        }
+        for nothing in [
+            "",
+            "{",
+            r#"{"abi":"#,
+            r#"{"abi":1,"#,
+            r#"{"abi":1,"v":1"#,
+            "x",
+        ] {
+            assert_eq!(read(nothing.as_bytes()), Read::Nothing, "{nothing}");
+        }
+    }
+}
