@@ -6,6 +6,7 @@
 //! | [`world`] | a private host and internet, joined by a wire |
 //! | [`namespace`] | one network namespace, held by a file descriptor, and ways to run things in it |
 //! | [`mounts`] | a host with other mounts |
+//! | [`apart`] | a machine of a test's own as far as qfence is concerned |
 //! | [`private`] | a host with other cgroups, pins and descriptions |
 //! | [`listener`] | TCP, UDP and HTTP services that record every arrival |
 //! | [`dns`] | a real resolver that logs its queries |
@@ -31,6 +32,7 @@
 //! | [`reachable`] | copies of files that the unprivileged user reaches |
 //! | [`workspace`] | paths, and files that are built once |
 
+pub mod apart;
 pub mod attempt;
 pub mod bench;
 pub mod capture;
