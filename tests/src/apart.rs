@@ -8,6 +8,7 @@
 use std::{
     ffi::OsString,
     fs::{self, File},
+    io,
     os::{
         fd::{AsRawFd as _, OwnedFd},
         unix::{
@@ -59,20 +60,22 @@ pub fn run(program: &OsString, arguments: &[OsString]) -> Result<ExitStatus> {
         // SAFETY: no handler is installed: a signal is ignored.
         unsafe { signal(passed_over, SigHandler::SigIgn) }?;
     }
-    // SAFETY: signal(2) is a plain system call, allowed between fork and exec, and installs no handler here.
-    unsafe {
-        command.pre_exec(|| {
-            for passed_over in PASSED_OVER {
-                signal(passed_over, SigHandler::SigDfl)?;
-            }
-            Ok(())
-        });
-    }
+    // SAFETY: signal(2) is a plain system call, allowed between fork and exec.
+    unsafe { command.pre_exec(heed_signals) };
     let status = command
         .status()
         .with_context(|| format!("run {}", program.display()))?;
     cgroup.remove()?;
     Ok(status)
+}
+
+/// Undoes what [`run`] does to signals, for the program.
+fn heed_signals() -> io::Result<()> {
+    for passed_over in PASSED_OVER {
+        // SAFETY: no handler is installed: a signal has its default effect.
+        unsafe { signal(passed_over, SigHandler::SigDfl) }?;
+    }
+    Ok(())
 }
 
 /// What a shell makes of an exit status.

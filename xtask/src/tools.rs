@@ -43,7 +43,7 @@ pub(crate) const DENY: Tool = Tool {
 impl Tool {
     /// The path of the program, which is installed first if it is missing.
     pub(crate) fn program(&self) -> Result<PathBuf> {
-        let (wheel, built) = (self.from_wheel(), self.from_source());
+        let (wheel, built) = (self.in_wheel(), self.in_own_bin());
         let candidates = [PathBuf::from(self.name), wheel, built];
         if let Some(program) = candidates.iter().find(|program| runs(program)) {
             return Ok(program.clone());
@@ -67,11 +67,11 @@ impl Tool {
         workspace::tools().join(format!("{}-{}", self.name, self.version))
     }
 
-    fn from_wheel(&self) -> PathBuf {
+    fn in_wheel(&self) -> PathBuf {
         self.directory().join("wheel/bin").join(self.name)
     }
 
-    fn from_source(&self) -> PathBuf {
+    fn in_own_bin(&self) -> PathBuf {
         self.directory().join("bin").join(self.name)
     }
 
