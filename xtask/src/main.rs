@@ -15,6 +15,7 @@ mod shell;
 mod strip;
 mod test;
 mod toolchain;
+mod tools;
 mod vm;
 mod workspace;
 
@@ -50,8 +51,8 @@ enum Task {
         #[arg(long, default_value = "/usr/local")]
         prefix: PathBuf,
     },
-    /// Set up, then check the format, lint, and run the unit and the end-to-end tests, and those
-    /// in a machine of their own.
+    /// Set up, then check the format and the dependencies, lint, and run the unit and the end-to-end
+    /// tests, and those in a machine of their own.
     Test {
         /// Run this stage alone.
         #[arg(long, value_enum)]
@@ -59,6 +60,9 @@ enum Task {
         /// Try the program as it is installed, whose build takes minutes more.
         #[arg(long)]
         release: bool,
+        /// Try all of what is sampled otherwise: a start is killed at each of its system calls.
+        #[arg(long)]
+        whole: bool,
         /// Run only the tests whose names contain this.
         filter: Option<String>,
     },
@@ -132,6 +136,7 @@ fn dispatch(task: Task) -> Result<ExitCode> {
         Task::Test {
             only,
             release,
+            whole,
             filter,
         } => {
             let program = if release {
@@ -139,7 +144,12 @@ fn dispatch(task: Task) -> Result<ExitCode> {
             } else {
                 Profile::Quick
             };
-            test::test(only, filter.as_deref(), program)
+            test::test(&test::Plan {
+                only,
+                filter: filter.as_deref(),
+                program,
+                whole,
+            })
         }
         Task::Fuzz { seconds, target } => {
             setup::setup()?;
