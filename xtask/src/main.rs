@@ -1,4 +1,4 @@
-//! The project's tasks, as `cargo xtask TASK`: set up the machine, build, run, install, test, bench, demo, vm.
+//! The project's tasks, as `cargo xtask TASK`: set up the machine, build, run, install, test, bench, demo, session, vm.
 
 mod apt;
 mod bench;
@@ -9,6 +9,7 @@ mod install;
 mod linker;
 mod packages;
 mod report;
+mod session;
 mod setup;
 mod shell;
 mod strip;
@@ -70,6 +71,12 @@ enum Task {
     /// Set up, build, and compare what a guest reaches without and with a fence.
     Demo {
         /// All is built: be the guests' host. This is what the demo starts as root.
+        #[arg(long, hide = true)]
+        built: bool,
+    },
+    /// Set up, build, and make docs/session.svg, the picture of a session, from real terminals.
+    Session {
+        /// All is built: print the picture. This is what `session` starts as root.
         #[arg(long, hide = true)]
         built: bool,
     },
@@ -135,6 +142,10 @@ fn dispatch(task: Task) -> Result<ExitCode> {
         Task::Bench { quick } => bench::bench(quick),
         Task::Demo { built: false } => demo::demo(),
         Task::Demo { built: true } => demo::compare(&build::program(Profile::Quick)),
+        Task::Session { built: false } => session::session(),
+        Task::Session { built: true } => {
+            session::play(&build::program(Profile::Quick)).and_then(|svg| report::result(&svg))
+        }
     }
     .map(|()| ExitCode::SUCCESS)
 }
