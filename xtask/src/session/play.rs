@@ -6,14 +6,14 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context as _, Result, bail};
-use tests::{
+use ::tests::{
     listener::Listener,
     namespace::Namespace,
     private::Private,
     screen::Screen,
     world::{GATEWAY_V4, HOST_V4, SERVER_V4},
 };
+use anyhow::{Context as _, Result, bail};
 
 /// Where the web servers listen, on the host and on the internet.
 const PORT: u16 = 8080;
@@ -34,20 +34,19 @@ pub(super) struct Terminals {
     pub(super) host: Screen,
 }
 
-/// How often the session is played before that fails. The supervisor and the shell write to one terminal, and now and then,
-/// on a busy machine, a record line comes after the prompt.
-const TRIES: usize = 20;
+/// How often the session is played before that fails.
+const TRIES: usize = 50;
 
-/// Plays the session, again if a record line came after a prompt.
+/// Plays the session, again if what the supervisor and the commands write to one terminal at the same moment is mixed up.
 pub(super) fn play(program: &Path) -> Result<Terminals> {
     for _ in 0..TRIES {
         let terminals = play_once(program)?;
-        if bare_prompts(&terminals.fence.text()) == 1 {
+        if is_orderly(&terminals.fence.text()) {
             return Ok(terminals);
         }
     }
     bail!(
-        "{TRIES} times a record line came after the prompt: try again when the machine is less busy"
+        "{TRIES} times a record line came within another one: try again when the machine is less busy"
     )
 }
 
@@ -144,11 +143,47 @@ fn prompts(seen: &str) -> usize {
         .count()
 }
 
-/// How many of them nothing was typed at.
-fn bare_prompts(seen: &str) -> usize {
-    seen.lines().filter(|line| is_prompt(line)).count()
+/// Whether each message and each record line of the two refused attempts is a line of its own, and nothing came between a
+/// prompt and the command that was typed there.
+fn is_orderly(seen: &str) -> bool {
+    let count = |is: &dyn Fn(&str) -> bool| seen.lines().filter(|line| is(line)).count();
+    let messages = count(&|line| line.starts_with("curl: ") && line.ends_with(" server"));
+    let records = count(&|line| line.starts_with("20") && line.ends_with(" rule deny host"));
+    let bare_prompts = count(&is_prompt);
+    (messages, records, bare_prompts) == (2, 2, 1)
 }
 
 fn is_prompt(text: &str) -> bool {
     ["root#", "nobody$"].contains(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MESSAGE: &str = "curl: (7) Failed to connect: Couldn't connect to server";
+    const RECORD: &str =
+        "2026-11-27T01:15:21Z job denied tcp 127.0.0.1:8080 connect4 rule deny host";
+
+    #[test]
+    fn lines_that_are_whole_are_orderly_in_either_order() {
+        let seen = format!(
+            "nobody$ curl\n{MESSAGE}\n{RECORD}\nnobody$ curl\n{RECORD}\n{MESSAGE}\nnobody$\n"
+        );
+        assert!(is_orderly(&seen));
+    }
+
+    #[test]
+    fn a_line_within_another_is_not_orderly() {
+        let (head, tail) = MESSAGE.split_at(2);
+        let whole = format!("{MESSAGE}\n{RECORD}\n");
+        assert!(!is_orderly(&format!(
+            "{whole}{head}{RECORD}\n{tail}\nnobody$\n"
+        )));
+        let after_prompt = format!("{whole}{MESSAGE}\nnobody$\n{RECORD}\nnobody$\n");
+        assert!(!is_orderly(&after_prompt));
+        assert!(!is_orderly(&format!(
+            "{whole}{MESSAGE}\nnobody$ {RECORD}\n"
+        )));
+    }
 }
