@@ -1,4 +1,5 @@
-//! The project's tasks, as `cargo xtask TASK`: set up the machine, build, run, install, test, fuzz, bench, demo, vm.
+//! The project's tasks, as `cargo xtask TASK`: set up the machine, build, run, install, test, fuzz, bench, demo, session,
+//! vm.
 
 mod apt;
 mod bench;
@@ -10,6 +11,7 @@ mod install;
 mod linker;
 mod packages;
 mod report;
+mod session;
 mod setup;
 mod shell;
 mod strip;
@@ -86,6 +88,12 @@ enum Task {
         #[arg(long, hide = true)]
         built: bool,
     },
+    /// Set up, build, and make docs/session.svg, the picture of a session, from real terminals.
+    Session {
+        /// All is built: print the picture. This is what `session` starts as root.
+        #[arg(long, hide = true)]
+        built: bool,
+    },
     /// Set up, build, and try qfence as root in a whole Debian 12 machine under emulation.
     Vm {
         /// A command to run there instead, after `--`.
@@ -159,6 +167,10 @@ fn dispatch(task: Task) -> Result<ExitCode> {
         Task::Bench { quick } => bench::bench(quick),
         Task::Demo { built: false } => demo::demo(),
         Task::Demo { built: true } => demo::compare(&build::program(Profile::Quick)),
+        Task::Session { built: false } => session::session(),
+        Task::Session { built: true } => {
+            session::play(&build::program(Profile::Quick)).and_then(|svg| report::result(&svg))
+        }
     }
     .map(|()| ExitCode::SUCCESS)
 }
