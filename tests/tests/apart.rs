@@ -47,7 +47,7 @@ fn a_test_sees_no_other_tests_fences_and_no_pins_and_cgroups() -> Result<()> {
 fn what_a_test_leaves_behind_ends_with_it() -> Result<()> {
     let hierarchy = cgroup2_mount()?;
     let ended = apart(&format!(
-        "mkdir -p {0}/qfence/left && sleep 1000 >/dev/null 2>&1 & \
+        "mkdir -p {0}/qfence/left || exit 1; sleep 1000 >/dev/null 2>&1 & \
          echo $! >{0}/qfence/left/cgroup.procs && echo $! && exit 3",
         hierarchy.display()
     ))?;
