@@ -4,7 +4,7 @@
 use aya_ebpf::{bindings::bpf_sock, programs::SockoptContext};
 use qfence_common::{
     Action, Halves, Hook, Path, Protocol,
-    verdict::{BROADCAST, UNPARSED},
+    verdict::{BROADCAST, MONITOR, UNPARSED},
 };
 
 use crate::{
@@ -81,6 +81,7 @@ pub(crate) fn judge_option(ctx: &SockoptContext) -> i32 {
         port,
         protocol,
         rule,
+        is_monitored,
     }) = denied
     {
         let what = Refusal {
@@ -92,7 +93,7 @@ pub(crate) fn judge_option(ctx: &SockoptContext) -> i32 {
             source: Halves::NONE,
             source_port: 0,
         };
-        return refuse(&what, &Author::current_if_known(), monitors());
+        return refuse(&what, &Author::current_if_known(), is_monitored);
     }
     // Read again: what is done already for the kernel stays so.
     // SAFETY: as above.
@@ -112,6 +113,8 @@ struct Denied {
     port: u32,
     protocol: u32,
     rule: u32,
+    /// Whether the policy that denies it is only monitored.
+    is_monitored: bool,
 }
 
 /// Whether an option that is a number is set to zero. Of a value that is too long the kernel reads the number again
@@ -163,6 +166,7 @@ fn judge_broadcast(ctx: &SockoptContext, socket: *mut bpf_sock) -> Option<Denied
         port: kind,
         protocol,
         rule: BROADCAST,
+        is_monitored: monitors(),
     })
 }
 
@@ -242,6 +246,7 @@ fn judge_group(
         port: u32::from(port),
         protocol: Protocol::UDP.0,
         rule,
+        is_monitored: verdict.has(MONITOR),
     })
 }
 

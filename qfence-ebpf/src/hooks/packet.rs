@@ -2,11 +2,11 @@
 
 use aya_ebpf::{bindings::__sk_buff, programs::SkBuffContext};
 use qfence_common::{
-    Action, Halves, Hook, Outcome, Packet, Path, Payload, Protocol, Verdict,
+    Action, Halves, Hook, Outcome, Packet, Path, Payload, Protocol,
     abi::Counter,
     packet::{parse, read_address},
     tally::Class,
-    verdict::{MANY, MONITOR, NO_RULE, UNPARSED},
+    verdict::{MANY, NO_RULE, UNPARSED},
 };
 
 use crate::{
@@ -241,16 +241,11 @@ fn carries_on_what_is_denied(ctx: &SkBuffContext, payload: Payload, to: &Destina
 
 #[inline(always)]
 fn drop_unparsed(ctx: &SkBuffContext, length: u32) -> Outcome {
-    let monitored = monitors();
-    let outcome = if monitored {
-        Outcome::SentMonitored
-    } else {
-        Outcome::Refused
-    };
+    let Judgement {
+        outcome, verdict, ..
+    } = refused(UNPARSED, monitors());
     tally_packet(outcome, Class::Other, false, length);
     count(Counter::Unparsed);
-    let flags = if monitored { MONITOR } else { 0 };
-    let verdict = Verdict::new(Action::Deny, UNPARSED).with(flags);
     refuse_packet(ctx, Halves::NONE, verdict, rest(EGRESS, Payload::UNKNOWN));
     outcome
 }

@@ -14,6 +14,7 @@ pub mod outlast;
 pub mod paths;
 pub mod printable;
 pub mod process;
+pub mod random;
 pub mod readable;
 pub mod release;
 pub mod say;

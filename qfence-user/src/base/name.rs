@@ -1,9 +1,8 @@
 //! Names of fences: what can be one, and one made from a command.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
+
+use super::random;
 
 /// The longest name. In bpffs a byte of it can take three, of 255.
 const MAX_NAME: usize = 80;
@@ -79,8 +78,7 @@ pub fn derive_name(command: &Path) -> String {
         _ => '-',
     };
     let base: String = base.chars().take(32).map(plain).collect();
-    // The standard library seeds it from the kernel's randomness, anew each time.
-    let unique = RandomState::new().hash_one(std::process::id()) & 0xff_ffff;
+    let unique = random::number() & 0xff_ffff;
     format!("{base}-{unique:06x}")
 }
 

@@ -76,19 +76,21 @@ pub fn run(options: &Ps, paths: &Paths) -> Result<()> {
         table(&fences)
     };
     print(&text)?;
-    for Listed { name, .. } in fences
-        .iter()
-        .filter(|fence| fence.condition == Condition::Elsewhere)
+    for Listed {
+        name, condition, ..
+    } in &fences
     {
-        say(format_args!(
-            "the fence {name} is of another part of the cgroup tree, which is not seen here: it is left alone. Look at it, \
-             and remove it, where it was made"
-        ));
-    }
-    let others = fences.iter();
-    for Listed { name, .. } in others.filter(|fence| fence.condition == Condition::Incompatible) {
-        if let Err(error) = all.check_version(name) {
-            say(format_args!("{error:#}"));
+        match condition {
+            Condition::Elsewhere => say(format_args!(
+                "the fence {name} is of another part of the cgroup tree, which is not seen here: it is left alone. Look at \
+                 it, and remove it, where it was made"
+            )),
+            Condition::Incompatible => {
+                if let Err(error) = all.check_version(name) {
+                    say(format_args!("{error:#}"));
+                }
+            }
+            Condition::Running | Condition::Orphaned | Condition::Unfenced => {}
         }
     }
     Ok(())

@@ -1,11 +1,8 @@
 //! Which fence it is: names are used again, and a place can have another fence later.
 
-use std::{
-    hash::{BuildHasher as _, RandomState},
-    process,
-};
-
 use serde::{Deserialize, Serialize};
+
+use crate::base::random;
 
 /// The id of a fence: of those that have a name one after the other, each has another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,11 +13,7 @@ impl FenceId {
     /// The id of a new fence.
     #[must_use]
     pub fn random() -> Self {
-        // The standard library seeds it from the kernel's randomness.
-        Self(format!(
-            "{:016x}",
-            RandomState::new().hash_one(process::id())
-        ))
+        Self(format!("{:016x}", random::number()))
     }
 }
 

@@ -124,22 +124,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let offsets = of_this_kernel(directory.path()).unwrap();
         assert_eq!(offsets.are_known, 1);
-        let Offsets {
-            sock_net,
-            net_rtnl,
-            sock_cgroup,
-            cgroup_parent,
-            cgroup_node,
-            node_id,
-            ..
-        } = offsets;
         for offset in [
-            sock_net,
-            net_rtnl,
-            sock_cgroup,
-            cgroup_parent,
-            cgroup_node,
-            node_id,
+            offsets.sock_net,
+            offsets.net_rtnl,
+            offsets.sock_cgroup,
+            offsets.cgroup_parent,
+            offsets.cgroup_node,
+            offsets.node_id,
         ] {
             assert!(
                 offset > 0 && offset < 8192 && offset % 4 == 0,

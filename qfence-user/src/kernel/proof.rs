@@ -7,7 +7,6 @@
 //! kernel/cgroup/cgroup.c), and the fence's programs run for none of them.
 
 use std::{
-    hash::{BuildHasher, RandomState},
     io,
     net::SocketAddrV6,
     os::fd::{AsRawFd, OwnedFd},
@@ -28,7 +27,10 @@ use qfence_common::{
     proof::{self, Token},
 };
 
-use crate::base::release::{self, Version};
+use crate::base::{
+    random,
+    release::{self, Version},
+};
 
 /// How a fence is known: by the destinations that it alone refuses, and the error it does so with.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +42,7 @@ pub struct Proof {
 impl Proof {
     /// A proof for programs that can choose an error, or not.
     pub(crate) fn new(sets_errno: bool) -> Self {
-        // The standard library seeds it from the kernel's randomness, anew each time.
-        let token = Token(RandomState::new().hash_one(0).max(1));
+        let token = Token(random::number().max(1));
         let errno = if sets_errno {
             Errno::from_raw(proof::ERRNO)
         } else {

@@ -3,7 +3,6 @@
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
-    hash::{BuildHasher as _, RandomState},
     io::{self, Write as _},
     path::Path,
 };
@@ -12,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::stat::{Mode, fchmod};
 
 use super::{directory::Directory, kind::other_than_regular};
+use crate::base::random;
 
 /// What is added to the name of a file, in a directory that only root can write to, while it is written.
 pub const NEW_SUFFIX: &str = ".new";
@@ -131,9 +131,7 @@ fn check_target(directory: &Directory, name: &OsStr) -> Result<()> {
 
 /// A name that nobody can have made something under.
 fn unforeseeable() -> OsString {
-    // The standard library seeds it from the kernel's randomness.
-    let random = RandomState::new().hash_one(std::process::id());
-    format!(".qfence-{random:016x}{NEW_SUFFIX}").into()
+    format!(".qfence-{:016x}{NEW_SUFFIX}", random::number()).into()
 }
 
 #[cfg(test)]

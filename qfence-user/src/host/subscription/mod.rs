@@ -184,11 +184,9 @@ async fn read_for_all<F: Fact>(
         let changed = async {
             if has_failed {
                 sleep(RETRY).await;
+                return Ok(());
             }
-            match has_failed {
-                true => Ok(()),
-                false => fact.changed().await,
-            }
+            fact.changed().await
         };
         tokio::select! {
             ask = asked.recv() => match ask {

@@ -1,0 +1,19 @@
+//! Numbers that nobody can foresee.
+
+use std::hash::{BuildHasher as _, RandomState};
+
+/// Another number each time. The standard library seeds it from the kernel's randomness.
+#[must_use]
+pub fn number() -> u64 {
+    RandomState::new().hash_one(std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_another() {
+        assert_ne!(number(), number());
+    }
+}
