@@ -6,7 +6,7 @@ use std::{cell::Cell, collections::VecDeque, rc::Rc, time::Duration};
 
 use tokio::{
     sync::Notify,
-    task::AbortHandle,
+    task::{AbortHandle, yield_now},
     time::{Instant, timeout},
 };
 
@@ -78,13 +78,17 @@ impl Connections {
     /// Waits until there is room for one more, and ends another for it.
     pub(super) async fn room(&mut self) {
         loop {
+            let now = Instant::now();
+            if self.open.len() >= self.most && self.late(now).is_some() {
+                // This thread itself may have been late: a request that has arrived is read first.
+                let_others_run().await;
+            }
             self.open
                 .retain(|connection| !connection.task.is_finished());
             if self.open.len() < self.most {
                 return;
             }
-            let now = Instant::now();
-            if let Some(late) = self.open.iter().position(|other| other.is_late(now))
+            if let Some(late) = self.late(now)
                 && let Some(ended) = self.open.remove(late)
             {
                 ended.task.abort();
@@ -95,6 +99,12 @@ impl Connections {
             // Whatever ends it, what there is now is looked at.
             let _ = timeout(wait, self.changed.notified()).await;
         }
+    }
+
+    /// The first connection that may be ended for another one, at that time.
+    fn late(&self, now: Instant) -> Option<usize> {
+        let late = |connection: &Connection| connection.late_at().is_some_and(|at| at <= now);
+        self.open.iter().position(late)
     }
 
     /// Adds a connection that `serve` begins to serve.
@@ -118,9 +128,13 @@ impl Connection {
             Stage::Answered(at) => Some(at + PATIENCE),
         }
     }
+}
 
-    fn is_late(&self, now: Instant) -> bool {
-        self.late_at().is_some_and(|at| at <= now)
+/// Lets the task of every connection read what has arrived for it.
+async fn let_others_run() {
+    // A new task first asks the event loop for its socket; the event loop wakes it once there is data.
+    for _ in 0..2 {
+        yield_now().await;
     }
 }
 
@@ -129,7 +143,7 @@ mod tests {
     use std::future::pending;
 
     use tokio::{
-        task::{JoinHandle, LocalSet, spawn_local, yield_now},
+        task::{JoinHandle, LocalSet, spawn_local},
         time::sleep,
     };
 
@@ -165,6 +179,33 @@ mod tests {
                 yield_now().await;
                 let ended: Vec<_> = tasks.iter().map(JoinHandle::is_finished).collect();
                 assert_eq!(ended, [false, true, false, false]);
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn a_request_that_has_arrived_is_read_before_its_connection_may_be_ended() {
+        LocalSet::new()
+            .run_until(async {
+                let mut connections = Connections::new(2);
+                let long_ago = Instant::now().checked_sub(PATIENCE).unwrap();
+                let mut asking = None;
+                connections.add(|place| {
+                    place.stage.set(Stage::Silent(long_ago));
+                    let serving = spawn_local(async move {
+                        // As long as a new socket takes to be readable.
+                        yield_now().await;
+                        place.asked();
+                        pending::<()>().await;
+                    });
+                    let handle = serving.abort_handle();
+                    asking = Some(serving);
+                    handle
+                });
+                let silent = add(&mut connections, Stage::Silent(long_ago));
+                connections.room().await;
+                yield_now().await;
+                assert!(!asking.unwrap().is_finished() && silent.is_finished());
             })
             .await;
     }
