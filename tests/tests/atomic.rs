@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use qfence_common::{Action, Node, Nodes, Path as Way, Protocol, Query, Verdict, decide};
+use qfence_common::{Action, LookupPath, Node, Nodes, Protocol, Query, Verdict, decide};
 use qfence_user::{
     compile::{Compiled, compile},
     kernel::{Maps, pins::Pins},
@@ -103,7 +103,7 @@ impl Versions {
     }
 
     fn decide(&self, version: usize, address: IpAddr) -> Verdict {
-        self.compiled[version].decide(Way::Address, Protocol::UDP, address, PORT)
+        self.compiled[version].decide(LookupPath::Address, Protocol::UDP, address, PORT)
     }
 
     /// What would be decided by a version of whose nodes some are those of the other.
@@ -117,7 +117,7 @@ impl Versions {
             IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
             IpAddr::V6(v6) => v6.octets(),
         };
-        let query = Query::new(Way::Address, octets, Protocol::UDP, PORT);
+        let query = Query::new(LookupPath::Address, octets, Protocol::UDP, PORT);
         decide(&mixed, &query).action()
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ipnet::Ipv6Net;
-use qfence_common::Path;
+use qfence_common::LookupPath;
 
 use crate::policy::{
     Numbered, Prefix, Sets,
@@ -40,11 +40,11 @@ pub(super) struct Place<'a> {
 }
 
 impl Membership {
-    pub(super) fn new(rules: &[Numbered], sets: &Sets, path: Path) -> Self {
+    pub(super) fn new(rules: &[Numbered], sets: &Sets, path: LookupPath) -> Self {
         let everything = BTreeSet::from([Ipv6Net::default()]);
         let host = match path {
-            Path::Address => &sets.host,
-            Path::Loopback => &everything,
+            LookupPath::Address => &sets.host,
+            LookupPath::Loopback => &everything,
         };
         let mut new = Self {
             members: BTreeMap::from([(Ipv6Net::default(), Vec::new())]),
@@ -85,7 +85,7 @@ impl Membership {
                 }
             }
         }
-        if path == Path::Address && !internet.is_empty() {
+        if path == LookupPath::Address && !internet.is_empty() {
             let without = SetName::NOT_INTERNET
                 .map(|set| destination(&mut new, Destination::Set(set)))
                 .into();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use qfence_common::Path;
+use qfence_common::LookupPath;
 
 use super::{
     DoesNotFit,
@@ -38,7 +38,7 @@ pub fn find(policy: &Policy) -> Result<Vec<Shadowed>, DoesNotFit> {
     let mut before: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); rules.len()];
     for sets in extremes() {
         let mut earlier_here: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); rules.len()];
-        for path in Path::ALL {
+        for path in LookupPath::ALL {
             Membership::new(&rules, &sets, path).try_for_each_prefix(|place| {
                 let mut open = Open::everything();
                 for (index, &(rule, of)) in place.matches.iter().enumerate() {

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
-use qfence_common::{Event, Kind, Origin, Repeats, abi};
+use qfence_common::{AttemptKey, Event, Origin, Repeats, abi};
 
 use super::{
     budget::Budget,
@@ -26,7 +26,7 @@ const BATCH: usize = 64;
 /// As many bytes as the ring of events can have, on kernels with large pages too.
 const RING: usize = 64 * 1024;
 
-/// A kind that was not tried for this long is an event again when it is.
+/// A key that was not tried for this long is an event again when it is.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
 /// What is needed to read the attempts of a fence.
@@ -52,8 +52,8 @@ pub struct Reader {
     keeper: Keeper,
     fence: Arc<str>,
     budget: Budget,
-    /// What is known of the kinds that the kernel counts.
-    kinds: HashMap<Kind, Seen>,
+    /// What is known of the keys that the kernel counts.
+    keys: HashMap<AttemptKey, Seen>,
     folded: Folded,
     /// The number of the last line, and how many attempts all of them tell of.
     seq: u64,
@@ -67,7 +67,7 @@ pub struct Reader {
     unkept: u64,
 }
 
-/// A kind that was tried.
+/// A key that was tried.
 struct Seen {
     origin: Origin,
     last_ns: u64,
@@ -97,7 +97,7 @@ impl Reader {
             keeper,
             fence,
             budget: Budget::default(),
-            kinds: HashMap::new(),
+            keys: HashMap::new(),
             folded: Folded::default(),
             seq: last.as_ref().map_or(0, |line| line.seq),
             total: last.as_ref().map_or(0, |line| line.total),
@@ -139,17 +139,17 @@ impl Reader {
         if counts.on_record() != self.total || self.has_forgotten() {
             self.forget();
             let known: Vec<_> = self
-                .kinds
+                .keys
                 .iter()
-                .map(|(kind, seen)| (*kind, seen.known()))
+                .map(|(key, seen)| (*key, seen.known()))
                 .collect();
             let mut counted = self.attempts.take(&known)?;
             // Their events come before what was counted after them.
             self.rest_of_events();
-            counted.sort_by_key(|(kind, repeats)| (std::cmp::Reverse(repeats.count), *kind));
+            counted.sort_by_key(|(key, repeats)| (std::cmp::Reverse(repeats.count), *key));
             let boot_time = boot_time();
-            for (kind, repeats) in counted.iter().filter(|(_, repeats)| repeats.count > 0) {
-                self.repeats(kind, repeats, boot_time);
+            for (key, repeats) in counted.iter().filter(|(_, repeats)| repeats.count > 0) {
+                self.repeats(key, repeats, boot_time);
             }
             self.fold();
             let missing = counts.on_record().saturating_sub(self.total);
@@ -172,12 +172,12 @@ impl Reader {
         }
     }
 
-    fn first(&mut self, Event { repeats, kind }: &Event, boot_time: Timestamp) {
+    fn first(&mut self, Event { repeats, key }: &Event, boot_time: Timestamp) {
         let origin = &repeats.origin;
         let process = if self.budget.has_event() {
-            let process = self.processes.look_up(kind.pid, origin.tid, origin.boot_ns);
-            let rule = self.names.now().name(kind.rule);
-            match Attempt::new(kind, origin, rule, &process) {
+            let process = self.processes.look_up(key.pid, origin.tid, origin.boot_ns);
+            let rule = self.names.now().name(key.rule);
+            match Attempt::new(key, origin, rule, &process) {
                 Ok(attempt) => self.add(
                     at(boot_time, origin.boot_ns),
                     Body::Attempt(attempt.into()),
@@ -197,11 +197,11 @@ impl Reader {
             last_ns: origin.boot_ns,
             process,
         };
-        self.kinds.insert(*kind, seen);
+        self.keys.insert(*key, seen);
     }
 
-    fn repeats(&mut self, kind: &Kind, repeats: &Repeats, boot_time: Timestamp) {
-        let seen = self.kinds.entry(*kind).or_insert_with(|| Seen {
+    fn repeats(&mut self, key: &AttemptKey, repeats: &Repeats, boot_time: Timestamp) {
+        let seen = self.keys.entry(*key).or_insert_with(|| Seen {
             origin: repeats.origin,
             last_ns: 0,
             process: None,
@@ -212,12 +212,12 @@ impl Reader {
             self.folded.attempts += repeats.count;
             return;
         }
-        // The origin is that of the first attempt of its kind; whoever makes more may have become another since.
-        let who = (kind.pid, repeats.origin.tid);
+        // The origin is that of the first attempt of its key; whoever makes more may have become another since.
+        let who = (key.pid, repeats.origin.tid);
         let when = (repeats.origin.boot_ns, repeats.last_ns);
         let process = self.processes.look_again(seen.process.take(), who, when);
-        let rule = self.names.now().name(kind.rule);
-        let attempt = Attempt::new(kind, &repeats.origin, rule, &process);
+        let rule = self.names.now().name(key.rule);
+        let attempt = Attempt::new(key, &repeats.origin, rule, &process);
         seen.process = Some(process);
         let attempt = match attempt {
             Ok(attempt) => attempt,
@@ -292,20 +292,20 @@ impl Reader {
 
     fn has_forgotten(&self) -> bool {
         let now = since_boot();
-        self.kinds.values().any(|seen| seen.is_old(now))
+        self.keys.values().any(|seen| seen.is_old(now))
     }
 
-    /// Forgets kinds that were not tried for long; if there are many, those that were not just now.
+    /// Forgets keys that were not tried for long; if there are many, those that were not just now.
     fn forget(&mut self) {
         let now = since_boot();
-        self.kinds.retain(|_, seen| !seen.is_old(now));
-        if self.kinds.len() > abi::KINDS as usize / 2 {
+        self.keys.retain(|_, seen| !seen.is_old(now));
+        if self.keys.len() > abi::KEYS as usize / 2 {
             let recently = Duration::from_secs(2).as_nanos();
-            self.kinds
+            self.keys
                 .retain(|_, seen| u128::from(now.saturating_sub(seen.last_ns)) < recently);
         }
-        if self.kinds.len() > abi::KINDS as usize / 2 {
-            self.kinds.clear();
+        if self.keys.len() > abi::KEYS as usize / 2 {
+            self.keys.clear();
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
-use qfence_common::{Action, Marks, Path as Way, Protocol, verdict::MANY};
+use qfence_common::{Action, LookupPath, Marks, Protocol, verdict::MANY};
 
 use crate::{
     base::{paths::Paths, say::say},
@@ -34,7 +34,7 @@ impl Changed {
         let to = connection.remote;
         let verdict = self
             .compiled
-            .decide(Way::Address, Protocol::TCP, to.ip(), to.port());
+            .decide(LookupPath::Address, Protocol::TCP, to.ip(), to.port());
         let is_tcp = connection.protocol == Protocol::TCP;
         let is_copied = to.is_ipv4() && verdict.has(MANY);
         (is_tcp || is_copied) && verdict.action() == Action::Deny && !self.policy.monitor

@@ -76,7 +76,7 @@ impl ThrowAway {
         AsMut::<Maps>::as_mut(self.policy.kernel()).beat()?;
         let mut hooks = Vec::new();
         while let Some(event) = self.attempts.event()? {
-            hooks.push(event.kind.hook);
+            hooks.push(event.key.hook);
         }
         // Nothing is known from one call to the next, so that each attempt is an event again.
         let counted = self.attempts.take(&[])?;

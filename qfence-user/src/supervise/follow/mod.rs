@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use qfence_common::{Action, Path as Way, Protocol};
+use qfence_common::{Action, LookupPath, Protocol};
 
 use crate::{
     base::aside::Aside,
@@ -147,7 +147,7 @@ impl<P: AsMut<Maps>> Follower<P> {
         let Followed {
             compiled, policy, ..
         } = &self.followed;
-        let verdict = compiled.decide(Way::Address, Protocol::TCP, address, port);
+        let verdict = compiled.decide(LookupPath::Address, Protocol::TCP, address, port);
         verdict.action() == Action::Deny && !policy.monitor
     }
 
