@@ -14,7 +14,7 @@ use crate::{
         protocol::protocol_number,
         rule::{Match, Rule, Source},
     },
-    record::what::What,
+    record::operation::Operation,
 };
 
 /// The moment from which on lines are asked for.
@@ -88,11 +88,11 @@ impl Filter {
 }
 
 fn is_to(attempt: &Attempt, compiled: &Compiled) -> bool {
-    let What::Destination {
+    let Operation::Destination {
         protocol,
         destination,
         port,
-    } = &attempt.what
+    } = &attempt.operation
     else {
         return false;
     };

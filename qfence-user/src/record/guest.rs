@@ -14,7 +14,7 @@ use super::{
     stats::Stats,
 };
 use crate::qemu::{
-    programs::FileId,
+    executables::FileId,
     slirp::{self, Guest},
 };
 

@@ -16,7 +16,7 @@ use super::process::Process;
 use crate::{
     base::printable::{in_parentheses, printable},
     policy::names::RuleName,
-    record::what::What,
+    record::operation::Operation,
 };
 
 /// The version of what lines look like: another one if a field goes or changes its meaning.
@@ -74,7 +74,7 @@ pub struct Attempt {
     pub hook: String,
     /// What was tried.
     #[serde(flatten)]
-    pub what: What,
+    pub operation: Operation,
     /// The address it came from, if the socket had one; of several attempts, the first of its key.
     pub source: Option<IpAddr>,
     /// The port it came from, if the socket had one; of several attempts, the first of its key.
@@ -124,9 +124,9 @@ impl Attempt {
         rule: RuleName,
         process: &Process,
     ) -> Result<Self, NotUnderstood> {
-        let what = What::of(key);
-        let ports = match what {
-            What::Destination { port, .. } => [port, origin.source_port],
+        let operation = Operation::of(key);
+        let ports = match operation {
+            Operation::Destination { port, .. } => [port, origin.source_port],
             _ => [0, origin.source_port],
         };
         let is_port = |port: &u32| *port <= u32::from(u16::MAX);
@@ -154,10 +154,10 @@ impl Attempt {
             hook: hook.name().to_owned(),
             source: (!source.is_unspecified()).then_some(source),
             source_port: known(origin.source_port),
-            dialled: what
+            dialled: operation
                 .address()
                 .and_then(|address| process.dialled(key, origin, address)),
-            what,
+            operation,
             rule: rule.rule,
             comment: rule.comment,
             pid: known(key.pid),
@@ -230,7 +230,7 @@ impl fmt::Display for Line {
         let Self {
             time, fence, count, ..
         } = self;
-        let what = match &self.body {
+        let text = match &self.body {
             Body::Attempt(attempt) => attempt.to_string(),
             Body::Repeats(attempt) => format!("{attempt} again {}", times(*count)),
             Body::Folded { lines } => {
@@ -244,7 +244,7 @@ impl fmt::Display for Line {
             ),
         };
         // A line that was read from a file can have anything in it.
-        let text = format!("{time:.6} {fence} {what}");
+        let text = format!("{time:.6} {fence} {text}");
         f.write_str(&printable(text.as_bytes()))
     }
 }
@@ -253,16 +253,16 @@ impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             verdict,
-            what,
+            operation,
             hook,
             command,
             cgroup,
             rule,
             ..
         } = self;
-        write!(f, "{verdict} {what} ")?;
+        write!(f, "{verdict} {operation} ")?;
         if let Some(dialled) = self.dialled {
-            let dialled = what.at(dialled);
+            let dialled = operation.at(dialled);
             write!(f, "(dialled {dialled}) ")?;
         }
         match self.pid {

@@ -9,15 +9,15 @@ use qfence_common::{AttemptKey, Event, Origin, Repeats, abi};
 
 use super::{
     budget::Budget,
-    keep::{Keeper, Kept},
+    files::{RecordAppender, RecordFiles},
     line::{Attempt, Body, Line, VERSION, at, boot_time},
     process::{Process, Processes},
     stamp,
 };
 use crate::{
-    base::say::say,
+    base::console::notify,
     kernel::{Attempts, Counts, Maps},
-    record::known::Known,
+    record::rule_names::RuleNames,
 };
 
 /// How many events are read before what is made of them is written.
@@ -36,9 +36,9 @@ pub struct Sources {
     /// Its counters.
     pub maps: Maps,
     /// The names of rules.
-    pub names: Known,
+    pub names: RuleNames,
     /// Where the record is kept.
-    pub kept: Kept,
+    pub files: RecordFiles,
     /// The processes there are.
     pub processes: Processes,
 }
@@ -47,9 +47,9 @@ pub struct Sources {
 pub struct Reader {
     attempts: Attempts,
     maps: Maps,
-    names: Known,
+    names: RuleNames,
     processes: Processes,
-    keeper: Keeper,
+    appender: RecordAppender,
     fence: Arc<str>,
     budget: Budget,
     /// What is known of the keys that the kernel counts.
@@ -87,14 +87,14 @@ impl Reader {
     /// # Errors
     /// If the record cannot be written.
     pub fn new(sources: Sources, fence: Arc<str>) -> Result<Self> {
-        let (keeper, last) = Keeper::open(sources.kept)?;
+        let (appender, last) = RecordAppender::open(sources.files)?;
         sources.processes.prepare();
         Ok(Self {
             attempts: sources.attempts,
             maps: sources.maps,
             names: sources.names,
             processes: sources.processes,
-            keeper,
+            appender,
             fence,
             budget: Budget::default(),
             keys: HashMap::new(),
@@ -122,7 +122,7 @@ impl Reader {
             match self.attempts.event() {
                 Ok(Some(event)) => self.first(&event, boot_time),
                 Ok(None) => break,
-                Err(error) => say(format_args!("{error:#}")),
+                Err(error) => notify(format_args!("{error:#}")),
             }
             count += 1;
         }
@@ -167,7 +167,7 @@ impl Reader {
             match self.attempts.event() {
                 Ok(Some(event)) => self.first(&event, boot_time),
                 Ok(None) => break,
-                Err(error) => say(format_args!("{error:#}")),
+                Err(error) => notify(format_args!("{error:#}")),
             }
         }
     }
@@ -184,7 +184,7 @@ impl Reader {
                     1,
                 ),
                 // The next summary counts it as lost.
-                Err(error) => return say(format_args!("error: {error}")),
+                Err(error) => return notify(format_args!("error: {error}")),
             }
             Some(process)
         } else {
@@ -221,7 +221,7 @@ impl Reader {
         seen.process = Some(process);
         let attempt = match attempt {
             Ok(attempt) => attempt,
-            Err(error) => return say(format_args!("error: {error}")),
+            Err(error) => return notify(format_args!("error: {error}")),
         };
         let time = at(boot_time, repeats.last_ns);
         self.add(time, Body::Repeats(attempt.into()), repeats.count);
@@ -253,7 +253,7 @@ impl Reader {
                 self.text.push_str(&kept);
                 self.text.push('\n');
             }
-            Err(error) => say(format_args!("cannot write a line of the record: {error}")),
+            Err(error) => notify(format_args!("cannot write a line of the record: {error}")),
         }
         self.lines.push(Arc::new(line));
     }
@@ -271,7 +271,7 @@ impl Reader {
                     self.unkept += lines.iter().map(|line| line.count).sum::<u64>();
                     // Said once, until it works again.
                     if !self.has_failed {
-                        say(format_args!("error: {error:#}"));
+                        notify(format_args!("error: {error:#}"));
                         self.has_failed = true;
                     }
                 }
@@ -287,7 +287,7 @@ impl Reader {
             let missing = stamp::stamped(&first.dropped_before(self.unkept).to_json()?);
             self.text.insert_str(0, &format!("{missing}\n"));
         }
-        self.keeper.write(&self.text)
+        self.appender.write(&self.text)
     }
 
     fn has_forgotten(&self) -> bool {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// What was tried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum What {
+pub enum Operation {
     /// To reach a destination, or at the hook setsockopt to join a group.
     Destination {
         /// The protocol: `tcp`, `udp`, …, or its number.
@@ -41,7 +41,7 @@ pub enum What {
     },
 }
 
-impl What {
+impl Operation {
     /// What the attempts of a key are about.
     #[must_use]
     pub fn of(key: &AttemptKey) -> Self {
@@ -65,7 +65,7 @@ impl What {
     }
 }
 
-impl What {
+impl Operation {
     /// The destination's address, if there is one.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
@@ -86,7 +86,7 @@ impl What {
     }
 }
 
-impl fmt::Display for What {
+impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Destination {
