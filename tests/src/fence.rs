@@ -13,7 +13,11 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Deserializer};
 
-use crate::{namespace::Namespace, workspace};
+use crate::{
+    namespace::Namespace,
+    reachable::reachable,
+    workspace::{self, Once},
+};
 
 /// Where the fences are pinned.
 const PINS: &str = "/sys/fs/bpf/qfence";
@@ -21,8 +25,13 @@ const PINS: &str = "/sys/fs/bpf/qfence";
 /// Where the fences are described.
 const STATE: &str = "/run/qfence";
 
-/// The program under test: `$QFENCE_BIN`, or the workspace's release build.
+/// The program under test: `$QFENCE_BIN`, or the workspace's release build; where every user reaches it.
 pub fn qfence() -> Result<PathBuf> {
+    static PROGRAM: Once<PathBuf> = Once::new();
+    PROGRAM.get(|| reachable(&built()?))
+}
+
+fn built() -> Result<PathBuf> {
     let built = workspace::root().join("target/release/qfence-user");
     let path = std::env::var_os("QFENCE_BIN").map_or(built, PathBuf::from);
     if !path.is_file() {

@@ -6,6 +6,7 @@
 //! | [`world`] | a private host and internet, joined by a wire |
 //! | [`namespace`] | one network namespace, held by a file descriptor, and ways to run things in it |
 //! | [`mounts`] | a host with other mounts |
+//! | [`apart`] | a machine of a test's own as far as qfence is concerned |
 //! | [`private`] | a host with other cgroups, pins and descriptions |
 //! | [`listener`] | TCP, UDP and HTTP services that record every arrival |
 //! | [`dns`] | a real resolver that logs its queries |
@@ -28,8 +29,10 @@
 //! | [`debian`] | Debian packages that are used without being installed |
 //! | [`seccomp`] | system calls that there are not |
 //! | [`bench`] | what benchmarks have in common |
+//! | [`reachable`] | copies of files that the unprivileged user reaches |
 //! | [`workspace`] | paths, and files that are built once |
 
+pub mod apart;
 pub mod attempt;
 pub mod bench;
 pub mod capture;
@@ -48,6 +51,7 @@ pub mod namespace;
 pub mod private;
 pub mod probe;
 pub mod process;
+pub mod reachable;
 pub mod remains;
 pub mod run;
 pub mod screen;

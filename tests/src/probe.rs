@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    env, fs,
     path::PathBuf,
     process::{Command, Output},
 };
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     namespace::{Namespace, User},
+    reachable::reachable,
     workspace::{self, Once},
 };
 
@@ -119,39 +121,48 @@ impl Load {
     }
 }
 
-/// The path of the probe, a static program; built at first use.
+/// The variable that names a probe that is built already.
+pub const BUILT: &str = "QFENCE_PROBE";
+
+/// The path of the probe, a static program, where every user reaches it: `$QFENCE_PROBE`, or built at first use.
 pub fn program() -> Result<PathBuf> {
     static PROGRAM: Once<PathBuf> = Once::new();
-    PROGRAM.get(build).context("build the probe")
+    PROGRAM.get(|| reachable(&built()?))
 }
 
-fn build() -> Result<PathBuf> {
-    const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// The path of the probe in the checkout: `$QFENCE_PROBE`, or built now.
+pub fn built() -> Result<PathBuf> {
+    env::var_os(BUILT).map_or_else(|| build("checks"), |path| Ok(path.into()))
+}
+
+/// Builds it in one of cargo's profiles: in the one of the tests it shares their libraries.
+pub fn build(profile: &str) -> Result<PathBuf> {
     let dir = workspace::guest_dir()?;
+    let target = workspace::root().join("target");
     let _lock = workspace::lock(&dir)?;
-    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .current_dir(workspace::root())
-        .args([
-            "build",
-            "--release",
-            "--package",
-            "tests",
-            "--bin",
-            "probe",
-            "--target",
-            TARGET,
-        ])
+        .args(["rustc", "--profile", profile, "--package", "tests"])
+        .args(["--bin", "probe"])
         .arg("--target-dir")
-        .arg(&dir)
-        // The flags of the surrounding build would take precedence over these.
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .env("RUSTFLAGS", "-Ctarget-feature=+crt-static -Cstrip=symbols")
+        .arg(&target)
+        .env_remove("CARGO_BUILD_TARGET")
+        .args(["--", "-Ctarget-feature=+crt-static", "-Cstrip=symbols"])
         .output()
-        .context("run cargo")?;
+        .context("run cargo to build the probe")?;
     if !output.status.success() {
         bail!("cargo failed:\n{}", String::from_utf8_lossy(&output.stderr));
     }
-    Ok(dir.join(TARGET).join("release/probe"))
+    // A probe that is linked dynamically takes its place there when all of the tests' programs are built.
+    let made = target.join(profile).join("probe");
+    let made = fs::read(&made).with_context(|| format!("read {}", made.display()))?;
+    let kept = dir.join(profile);
+    fs::create_dir_all(&kept)?;
+    let kept = kept.join("probe");
+    if fs::read(&kept).ok().as_ref() != Some(&made) {
+        workspace::write_atomically(&kept, &made)?;
+    }
+    Ok(kept)
 }
 
 /// Makes attempts from a namespace, as root. Options of the probe may come first, for example

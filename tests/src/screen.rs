@@ -26,8 +26,13 @@ pub struct Screen {
 impl Screen {
     /// Starts an interactive bash at a new terminal of that size, and waits for its prompt.
     pub fn start(rows: u16, columns: u16) -> Result<Self> {
+        Self::start_with(Command::new("bash"), rows, columns)
+    }
+
+    /// The same with a bash of the caller's: in a namespace, in another environment.
+    pub fn start_with(bash: Command, rows: u16, columns: u16) -> Result<Self> {
         let mut screen = Self {
-            terminal: Terminal::start_as("xterm", rows, columns)?,
+            terminal: Terminal::start_with(bash, "xterm", rows, columns)?,
             parser: Parser::new(rows, columns, 0),
         };
         screen.parser.process(PROMPT.as_bytes());
@@ -86,6 +91,12 @@ impl Screen {
         let lines = self.parser.screen().contents();
         let lines: Vec<_> = lines.lines().map(str::trim_end).collect();
         lines.join("\n") + "\n"
+    }
+
+    /// What is seen, cell by cell, with colours.
+    #[must_use]
+    pub fn contents(&self) -> &vt100::Screen {
+        self.parser.screen()
     }
 
     /// Whether it shows the second screen, which whole-screen programs draw on.

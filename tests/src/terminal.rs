@@ -48,7 +48,7 @@ impl Terminal {
     /// Starts an interactive bash at a new terminal that only prints, and waits for its prompt.
     pub fn start() -> Result<Self> {
         // Nothing that a test looks for is to be wrapped.
-        Self::start_as("dumb", 50, 1000)
+        Self::start_with(Command::new("bash"), "dumb", 50, 1000)
     }
 
     /// The same, in a namespace.
@@ -56,12 +56,9 @@ impl Terminal {
         Self::start_with(namespace.command("bash"), "dumb", 50, 1000)
     }
 
-    /// Starts an interactive bash at a new terminal of a kind and a size, and waits for its prompt.
-    pub fn start_as(kind: &str, rows: u16, columns: u16) -> Result<Self> {
-        Self::start_with(Command::new("bash"), kind, rows, columns)
-    }
-
-    fn start_with(mut bash: Command, kind: &str, rows: u16, columns: u16) -> Result<Self> {
+    /// Starts a bash of the caller's (in a namespace, in another environment) at a new terminal of a kind and a size, and
+    /// waits for its prompt.
+    pub fn start_with(mut bash: Command, kind: &str, rows: u16, columns: u16) -> Result<Self> {
         let size = Winsize {
             ws_row: rows,
             ws_col: columns,

@@ -15,6 +15,9 @@ pub fn root() -> PathBuf {
     manifest.parent().unwrap_or(manifest).to_owned()
 }
 
+/// The variable by which a run is asked for all of what is sampled otherwise.
+pub const WHOLE: &str = "QFENCE_TESTS_WHOLE";
+
 /// Where the guests' files are built and kept: `target/guest`.
 pub fn guest_dir() -> Result<PathBuf> {
     let dir = root().join("target/guest");

@@ -431,8 +431,9 @@ fn whoever_executes_another_program_is_not_named_as_the_one_before() -> Result<(
     fs::copy("/bin/bash", &other)?;
     let fence = Fence::new("another")?.with(&["--user", "nobody"]);
     let again = "for number in {1..50}; do echo >/dev/udp/127.0.0.1/9; done; sleep 2.5; true";
+    // The executable is read a moment after the call: by then it must not be the other one already.
     let script = format!(
-        "{{ echo >/dev/udp/127.0.0.1/9; exec {} -c '{again}'; }} 2>/dev/null",
+        "{{ echo >/dev/udp/127.0.0.1/9; sleep 3; exec {} -c '{again}'; }} 2>/dev/null",
         other.display()
     );
     let lines = lines_of(&fence, &world, &script)?;

@@ -1,13 +1,22 @@
 //! The supervisor is killed at every system call by which it changes something, from its first to its
 //! last: never does the command run unfenced, and the next command clears what was left.
 //!
+//! That is what `cargo xtask test --whole` does. An ordinary run takes a sample, another one each time: every fourth call
+//! of a kind.
+//!
 //! strace delivers the signal when the supervisor enters the call, so that everything up to there is
 //! done and nothing after it. That is every step of start-up and teardown, without a switch in the
 //! program that ships. What it does side by side in threads is interrupted wherever that stands, as its first
 //! thread begins them, waits for them, or goes on meanwhile, and at each of their own calls of bpf(2).
 
 use std::{
-    fs, os::unix::process::ExitStatusExt as _, path::Path, process::Command, sync::Mutex, thread,
+    env, fs,
+    hash::{BuildHasher as _, RandomState},
+    os::unix::process::ExitStatusExt as _,
+    path::Path,
+    process::Command,
+    sync::Mutex,
+    thread,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -34,6 +43,9 @@ const OF_ALL_THREADS: &str = "bpf";
 
 /// What the start and the end of a fence must at least consist of: else the trace has missed them.
 const AT_LEAST: [(&str, u32); 4] = [("bpf", 40), ("mkdir", 3), ("clone3", 3), ("unlinkat", 8)];
+
+/// How many calls of a kind there are to one of a sample.
+const STRIDE: u32 = 4;
 
 /// More calls of one kind than there can be.
 const ENDLESS: u32 = 1000;
@@ -131,9 +143,10 @@ impl Scene {
         Ok(())
     }
 
-    /// Kills at the first, the second, … call of a kind; how many there are.
-    fn run_all(&self, call: &str) -> Result<u32> {
-        for nth in 1..ENDLESS {
+    /// Kills at calls of a kind, each so many after the one before; how many there are, or up to that many more.
+    fn run_all(&self, call: &str, stride: u32) -> Result<u32> {
+        let first = 1 + u32::try_from(RandomState::new().hash_one(call) % u64::from(stride))?;
+        for nth in (first..ENDLESS).step_by(usize::try_from(stride)?) {
             if self.run(call, nth)? == Run::Whole {
                 return Ok(nth - 1);
             }
@@ -152,6 +165,8 @@ fn a_supervisor_killed_at_any_step_leaves_nothing_unfenced() -> Result<()> {
     ensure!(to_end(outside)?.code() == Some(0));
     assert_eq!(control.services.arrivals().len(), 2);
 
+    let is_whole = env::var_os(workspace::WHOLE).is_some();
+    let stride = if is_whole { 1 } else { STRIDE };
     let calls = Mutex::new(CALLS.to_vec());
     let counts = Mutex::new(Vec::new());
     let work = || -> Result<()> {
@@ -160,7 +175,7 @@ fn a_supervisor_killed_at_any_step_leaves_nothing_unfenced() -> Result<()> {
             let Some(call) = calls.lock().map_or(None, |mut calls| calls.pop()) else {
                 return Ok(());
             };
-            let count = scene.run_all(call)?;
+            let count = scene.run_all(call, stride)?;
             if let Ok(mut counts) = counts.lock() {
                 counts.push((call, count));
             }

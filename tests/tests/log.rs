@@ -219,7 +219,7 @@ fn a_record_names_the_process_its_cgroup_and_the_moment() -> Result<()> {
     let fence = Fence::new("record")?.with(&["--user", "nobody"]);
     let before = now()?;
     let script = format!(
-        "echo $$; stat -c %i $(awk '$3 == \"cgroup2\" {{print $2; exit}}' /proc/mounts)$(sed -n s/^0:://p \
+        "echo $$; stat -c %i $(awk '$3 == \"cgroup2\" {{print $2; exit}}' /proc/mounts)$(sed -n s,^0::.*/qfence/,/qfence/,p \
          /proc/self/cgroup); exec {} udp/127.0.0.1/9",
         probe::program()?.display()
     );

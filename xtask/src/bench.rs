@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use tests::bench::Report;
+use tests::{bench::Report, probe};
 
 use crate::{
     build::{self, Profile},
@@ -39,11 +39,14 @@ pub(crate) fn bench(quick: bool) -> Result<()> {
     setup::competitors();
     report::heading("build");
     let program = build::build(Profile::Release)?;
+    let probe = report::during("the probe, which makes the traffic", || {
+        probe::build("release")
+    })?;
     let mut missed = Vec::new();
     for (bench, what) in BENCHES {
         report::heading(what);
         forget(&figures(bench))?;
-        if let Err(error) = run(bench, &program, quick) {
+        if let Err(error) = run(bench, &program, &probe, quick) {
             report::note(&format!("{error:#}"));
             missed.push(bench);
         }
@@ -80,27 +83,18 @@ fn forget(figures: &Path) -> Result<()> {
     }
 }
 
-fn run(bench: &str, program: &Path, quick: bool) -> Result<()> {
+fn run(bench: &str, program: &Path, probe: &Path, quick: bool) -> Result<()> {
     let mut cargo = shell::cargo();
-    cargo
-        .args([
-            "bench",
-            "--quiet",
-            "--package",
-            "tests",
-            "--bench",
-            bench,
-            "--",
-        ])
-        .arg("--json")
-        .arg(figures(bench))
-        .env("QFENCE_BIN", program);
-    if quick {
-        cargo.arg("--quick");
-    }
+    cargo.args(["bench", "--quiet", "--package", "tests", "--bench", bench]);
     if !shell::is_root() {
         test::run_tests_as_root(&mut cargo)?;
     }
+    cargo
+        .args(["--", "--json"])
+        .arg(figures(bench))
+        .args(quick.then_some("--quick"))
+        .env("QFENCE_BIN", program)
+        .env(probe::BUILT, probe);
     shell::run(&mut cargo)
 }
 

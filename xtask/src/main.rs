@@ -1,4 +1,5 @@
-//! The project's tasks, as `cargo xtask TASK`: set up the machine, build, run, install, test, fuzz, bench, demo, vm.
+//! The project's tasks, as `cargo xtask TASK`: set up the machine, build, run, install, test, fuzz, bench, demo, session,
+//! vm.
 
 mod apt;
 mod bench;
@@ -10,11 +11,13 @@ mod install;
 mod linker;
 mod packages;
 mod report;
+mod session;
 mod setup;
 mod shell;
 mod strip;
 mod test;
 mod toolchain;
+mod tools;
 mod vm;
 mod workspace;
 
@@ -50,8 +53,8 @@ enum Task {
         #[arg(long, default_value = "/usr/local")]
         prefix: PathBuf,
     },
-    /// Set up, then check the format, lint, and run the unit and the end-to-end tests, and those
-    /// in a machine of their own.
+    /// Set up, then check the format and the dependencies, lint, and run the unit and the end-to-end
+    /// tests, and those in a machine of their own.
     Test {
         /// Run this stage alone.
         #[arg(long, value_enum)]
@@ -59,6 +62,9 @@ enum Task {
         /// Try the program as it is installed, whose build takes minutes more.
         #[arg(long)]
         release: bool,
+        /// Try all of what is sampled otherwise: a start is killed at each of its system calls.
+        #[arg(long)]
+        whole: bool,
         /// Run only the tests whose names contain this.
         filter: Option<String>,
     },
@@ -79,6 +85,12 @@ enum Task {
     /// Set up, build, and compare what a guest reaches without and with a fence.
     Demo {
         /// All is built: be the guests' host. This is what the demo starts as root.
+        #[arg(long, hide = true)]
+        built: bool,
+    },
+    /// Set up, build, and make docs/session.svg, the picture of a session, from real terminals.
+    Session {
+        /// All is built: print the picture. This is what `session` starts as root.
         #[arg(long, hide = true)]
         built: bool,
     },
@@ -132,6 +144,7 @@ fn dispatch(task: Task) -> Result<ExitCode> {
         Task::Test {
             only,
             release,
+            whole,
             filter,
         } => {
             let program = if release {
@@ -139,7 +152,12 @@ fn dispatch(task: Task) -> Result<ExitCode> {
             } else {
                 Profile::Quick
             };
-            test::test(only, filter.as_deref(), program)
+            test::test(&test::Plan {
+                only,
+                filter: filter.as_deref(),
+                program,
+                whole,
+            })
         }
         Task::Fuzz { seconds, target } => {
             setup::setup()?;
@@ -149,6 +167,10 @@ fn dispatch(task: Task) -> Result<ExitCode> {
         Task::Bench { quick } => bench::bench(quick),
         Task::Demo { built: false } => demo::demo(),
         Task::Demo { built: true } => demo::compare(&build::program(Profile::Quick)),
+        Task::Session { built: false } => session::session(),
+        Task::Session { built: true } => {
+            session::play(&build::program(Profile::Quick)).and_then(|svg| report::result(&svg))
+        }
     }
     .map(|()| ExitCode::SUCCESS)
 }

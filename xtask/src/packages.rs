@@ -122,6 +122,13 @@ const MACHINE: &[Package] = &[
     ),
 ];
 
+/// What the session of `session` runs in and outside a fence, beside the tools.
+const SESSION: &[Package] = &[package(
+    "curl",
+    Probe::Program("curl"),
+    "fetches pages in the picture of a session",
+)];
+
 /// What qfence is compared with in benchmarks. What is not to be had is left out of them, and they say so.
 const COMPETITORS: &[Package] = &[
     package(
@@ -159,6 +166,11 @@ pub(crate) fn missing(compiler_is_there: bool) -> Vec<&'static Package> {
 /// The packages that the machine of `vm` needs and that are missing here.
 pub(crate) fn missing_for_vm() -> Vec<&'static Package> {
     missing_in(MACHINE)
+}
+
+/// The packages that the session of `session` runs and that are missing here.
+pub(crate) fn missing_for_session() -> Vec<&'static Package> {
+    missing_in(SESSION)
 }
 
 /// The packages that benchmarks compare qfence with and that are missing here.

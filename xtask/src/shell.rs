@@ -45,7 +45,12 @@ pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
 /// The cargo that runs xtask, on the workspace, with the caller's settings; the output goes to
 /// `target/` whatever those say.
 pub(crate) fn cargo() -> Command {
-    let mut command = program(host_cargo());
+    in_workspace(host_cargo())
+}
+
+/// Cargo, or a program that runs it, likewise.
+pub(crate) fn in_workspace(name: impl AsRef<OsStr>) -> Command {
+    let mut command = program(name);
     command
         .current_dir(workspace::root())
         .env("CARGO_TARGET_DIR", workspace::target())

@@ -1,10 +1,15 @@
 //! `test`: everything that a change must pass, in the order of what fails soonest.
 
-use std::{env, ffi::OsString, process::Command, time::Instant};
+mod deny;
+mod nextest;
+
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
-use tests::{debian::prometheus, guest::image::image};
+pub(crate) use nextest::run_tests_as_root;
+use nextest::{Which, examples};
+use tests::{debian::prometheus, guest::image::image, probe, workspace::WHOLE};
 
 use crate::{
     build::{self, Profile, QUICK},
@@ -21,6 +26,8 @@ const FUZZED: u32 = 10;
 pub(crate) enum Stage {
     /// The format of all sources.
     Fmt,
+    /// The licences and the origin of all dependencies.
+    Deny,
     /// Clippy's and the compiler's lints, as errors.
     Clippy,
     /// The tests that need no privilege.
@@ -33,8 +40,26 @@ pub(crate) enum Stage {
     Vm,
 }
 
-/// Runs one stage, or all of them, up to the first that fails. The program under test is built in a profile of its own.
-pub(crate) fn test(only: Option<Stage>, filter: Option<&str>, program: Profile) -> Result<()> {
+/// What is run, and how.
+pub(crate) struct Plan<'a> {
+    /// This stage alone.
+    pub(crate) only: Option<Stage>,
+    /// Only tests whose names contain this.
+    pub(crate) filter: Option<&'a str>,
+    /// How the program under test is built.
+    pub(crate) program: Profile,
+    /// All of what is sampled otherwise.
+    pub(crate) whole: bool,
+}
+
+/// Runs one stage, or all of them, up to the first that fails.
+pub(crate) fn test(plan: &Plan<'_>) -> Result<()> {
+    let &Plan {
+        only,
+        filter,
+        program,
+        whole,
+    } = plan;
     let stages: Vec<_> = match only {
         Some(stage) => vec![stage],
         None => {
@@ -43,7 +68,7 @@ pub(crate) fn test(only: Option<Stage>, filter: Option<&str>, program: Profile) 
             all
         }
     };
-    if stages != [Stage::Fmt] {
+    if stages != [Stage::Fmt] && stages != [Stage::Deny] {
         timed("set-up", setup::setup)?;
         // The crates that embed the object cannot even be linted without it.
         timed("eBPF object", ebpf::build)?;
@@ -51,10 +76,11 @@ pub(crate) fn test(only: Option<Stage>, filter: Option<&str>, program: Profile) 
     for stage in stages {
         match stage {
             Stage::Fmt => timed("format", format)?,
+            Stage::Deny => timed("dependencies", deny::deny)?,
             Stage::Clippy => timed("clippy", clippy)?,
             Stage::Unit => timed("unit tests", || unit(filter))?,
             Stage::Fuzz => timed("fuzzers", || fuzz::run_all(FUZZED))?,
-            Stage::E2e => timed("end-to-end tests", || end_to_end(filter, program))?,
+            Stage::E2e => timed("end-to-end tests", || end_to_end(filter, program, whole))?,
             Stage::Vm => timed("Debian machine", || machine(program))?,
         }
     }
@@ -89,6 +115,8 @@ fn clippy() -> Result<()> {
         "qfence-ebpf",
         "--all-targets",
     ]);
+    // In the profile of the tests: what compiles and runs on the way, build scripts and macros, is compiled once.
+    host.args(["--profile", QUICK]);
     shell::run(host.args(["--", "-D", "warnings"]))?;
     for mut clippy in ebpf::clippy()? {
         shell::run(&mut clippy)?;
@@ -103,17 +131,20 @@ fn require_component(subcommand: &str, component: &str) -> Result<()> {
 }
 
 fn unit(filter: Option<&str>) -> Result<()> {
-    let mut cargo = shell::cargo();
-    // In the profile of the end-to-end tests, so that the libraries are compiled once.
-    cargo.args(["test", "--profile", QUICK]);
-    for package in ["qfence-common", "qfence-user", "xtask"] {
-        cargo.args(["--package", package]);
-    }
-    shell::run(cargo.args(filter))
+    shell::run(&mut nextest::run(Which::Unit, filter)?)?;
+    shell::run(&mut examples(filter))
 }
 
-fn end_to_end(filter: Option<&str>, program: Profile) -> Result<()> {
-    let program = build::build(program)?;
+fn end_to_end(filter: Option<&str>, program: Profile, whole: bool) -> Result<()> {
+    let program = match program {
+        // It is among what the tests are built with.
+        Profile::Quick => build::program(program),
+        _ => build::build(program)?,
+    };
+    let probe = report::during(
+        "the probe, a static program that makes attempts",
+        probe::built,
+    )?;
     report::during(
         "the Linux guest: Debian's cloud kernel, unpacked under target/guest, and busybox",
         image,
@@ -122,40 +153,20 @@ fn end_to_end(filter: Option<&str>, program: Profile) -> Result<()> {
         "Prometheus: Debian's, 19 MB, unpacked under target/guest and not installed",
         prometheus,
     )?;
-    let mut cargo = shell::cargo();
-    // Each failing test program is told, not only the first: a run takes minutes.
-    cargo
-        .args(["test", "--profile", QUICK])
-        .args(["--package", "tests", "--no-fail-fast"])
-        .args(filter);
-    cargo.env("QFENCE_BIN", program);
-    if !shell::is_root() {
-        run_tests_as_root(&mut cargo)?;
+    let mut nextest = nextest::run(Which::EndToEnd, filter)?;
+    nextest.env("QFENCE_BIN", program).env(probe::BUILT, probe);
+    if whole {
+        nextest.env(WHOLE, "1");
+    } else {
+        report::note(
+            "    a sample of the system calls at which a start is killed: --whole takes them all",
+        );
     }
-    shell::run(&mut cargo)
+    shell::run(&mut nextest)
 }
 
 fn machine(program: Profile) -> Result<()> {
     let status = vm::run(Vec::new(), program)?;
     ensure!(status == 0, "a command in the machine failed: see above");
-    Ok(())
-}
-
-/// Has cargo build the test programs as the user who owns the checkout, and start them as root, with
-/// the user's environment: they call cargo themselves.
-pub(crate) fn run_tests_as_root(cargo: &mut Command) -> Result<()> {
-    let path = env::var_os("PATH").context("there is no PATH in the environment")?;
-    // Cargo splits the runner at white space.
-    let dirs = env::split_paths(&path).filter(|dir| {
-        dir.to_str()
-            .is_some_and(|dir| !dir.contains(char::is_whitespace))
-    });
-    let mut runner = OsString::from("sudo --preserve-env env PATH=");
-    runner.push(env::join_paths(dirs).context("joining the PATH")?);
-    let arch = env::consts::ARCH.to_uppercase();
-    cargo.env(
-        format!("CARGO_TARGET_{arch}_UNKNOWN_LINUX_GNU_RUNNER"),
-        runner,
-    );
     Ok(())
 }

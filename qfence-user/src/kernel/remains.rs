@@ -25,8 +25,9 @@ use crate::base::{files::entries, version};
 const DIRECTORY: &str = "qfence-ended";
 
 /// How long the last socket of a fence is waited for: its memory is given back when a grace period of RCU is over, 10 to
-/// 20 ms after the cgroup was removed.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// 20 ms after the cgroup was removed. Where many cgroups are removed at once it takes longer: one worker of the kernel's
+/// does that for all of them (`cgroup_bpf_destroy_wq` in kernel/bpf/cgroup.c).
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long between two looks.
 const PAUSE: Duration = Duration::from_millis(1);

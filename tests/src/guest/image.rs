@@ -42,7 +42,7 @@ pub fn image() -> Result<Image> {
 }
 
 fn build() -> Result<Image> {
-    let probe = probe::program()?;
+    let probe = probe::built()?;
     let dir = workspace::guest_dir()?;
     let _lock = workspace::lock(&dir)?;
     let kernel = kernel(&dir).context("get the guest's kernel")?;

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     probe::{self, Flood, Load, Outcome},
     process::Process,
+    reachable::reachable,
     world::World,
 };
 
@@ -55,7 +56,7 @@ impl Guest {
         let image = image::image()?;
         let files = Files::new()?;
         let initramfs = if options.files.is_empty() {
-            image.initramfs
+            reachable(&image.initramfs)?
         } else {
             let all = files.dir().join("initramfs.cpio");
             image::extend(&image.initramfs, &options.files, &all)?;
@@ -73,7 +74,7 @@ impl Guest {
             "-m",
             "256",
             "-kernel",
-            &image.kernel.display().to_string(),
+            &reachable(&image.kernel)?.display().to_string(),
             "-initrd",
             &initramfs.display().to_string(),
             "-append",

@@ -25,7 +25,7 @@ const BESIDE_SYSTEMD: &str = include_str!("beside-systemd.sh");
 /// Writes the archive below `dir` and returns its path.
 pub(super) fn write(dir: &Path, program: &Path, commands: &[Vec<OsString>]) -> Result<PathBuf> {
     let probe = report::during("the probe, a static program that makes attempts", || {
-        probe::program()
+        probe::built()
     })?;
     let staged = dir.join("payload");
     let (bin, scripts) = (staged.join("bin"), staged.join("commands"));

@@ -1,0 +1,241 @@
+//! A test on a machine of its own as far as qfence is concerned: with a cgroup of its own for root of the hierarchy, an
+//! empty bpffs and no descriptions. It sees no other test's fences, and none of the machine's; what it leaves is
+//! removed with its cgroup, whichever way it ends.
+//!
+//! The checkout is shut off for everybody but root there, as if it lay in a directory of mode 0700: so a test that needs
+//! more than [`reachable`](crate::reachable) copies fails everywhere, not only in somebody's home.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::{
+            ffi::OsStrExt as _,
+            fs::{OpenOptionsExt as _, symlink},
+            process::{CommandExt as _, ExitStatusExt as _},
+        },
+    },
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::{
+    libc,
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+    sys::signal::{SigHandler, Signal, signal},
+};
+
+use crate::{
+    mounts::{bind, mount_new, mounted, unmount},
+    remains::cgroup2_mount,
+    workspace,
+};
+
+/// How long the kernel may take to let go of what ran in a cgroup.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a terminal or whoever runs the tests sends to all processes of a test: this one has yet to clean up then.
+const PASSED_OVER: [Signal; 4] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+];
+
+const NONE: Option<&str> = None;
+
+/// Runs a program there to its end. The caller must be the only thread of its process.
+pub fn run(program: &OsString, arguments: &[OsString]) -> Result<ExitStatus> {
+    let cgroup = Cgroup::new()?;
+    enter(&cgroup).context("make a machine apart (this needs root)")?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    for passed_over in PASSED_OVER {
+        // SAFETY: no handler is installed: a signal is ignored.
+        unsafe { signal(passed_over, SigHandler::SigIgn) }?;
+    }
+    // SAFETY: signal(2) is a plain system call, allowed between fork and exec.
+    unsafe { command.pre_exec(heed_signals) };
+    let status = command
+        .status()
+        .with_context(|| format!("run {}", program.display()))?;
+    cgroup.remove()?;
+    Ok(status)
+}
+
+/// Undoes what [`run`] does to signals, for the program.
+fn heed_signals() -> io::Result<()> {
+    for passed_over in PASSED_OVER {
+        // SAFETY: no handler is installed: a signal has its default effect.
+        unsafe { signal(passed_over, SigHandler::SigDfl) }?;
+    }
+    Ok(())
+}
+
+/// What a shell makes of an exit status.
+#[must_use]
+pub fn code_of(status: ExitStatus) -> u8 {
+    let code = status
+        .code()
+        .or_else(|| Some(128 + status.signal()?))
+        .unwrap_or(1);
+    u8::try_from(code).unwrap_or(1)
+}
+
+/// The cgroup that is to be the root of the hierarchy. It is reached by a descriptor, whatever is mounted.
+struct Cgroup {
+    hierarchy: OwnedFd,
+    name: String,
+}
+
+impl Cgroup {
+    fn new() -> Result<Self> {
+        let mount = cgroup2_mount()?;
+        // The controllers that are to be had, for tests of limits. In a container they may not be this process's to give;
+        // a test that needs one says so.
+        for controller in fs::read_to_string(mount.join("cgroup.controllers"))?.split_whitespace() {
+            let _ = fs::write(
+                mount.join("cgroup.subtree_control"),
+                format!("+{controller}"),
+            );
+        }
+        let cgroup = Self {
+            hierarchy: descriptor(&mount)?,
+            name: format!("qfence-test-{}", std::process::id()),
+        };
+        fs::create_dir(cgroup.path()).context("make a cgroup (this needs root)")?;
+        Ok(cgroup)
+    }
+
+    fn path(&self) -> PathBuf {
+        by_descriptor(&self.hierarchy).join(&self.name)
+    }
+
+    /// Ends what runs in it, and removes it with all below.
+    fn remove(&self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        fs::write(self.path().join("cgroup.kill"), "1").context("kill what the test left")?;
+        while let Err(error) = remove_with_all_below(&self.path()) {
+            if Instant::now() >= deadline {
+                return Err(error).with_context(|| format!("remove the cgroup {}", self.name));
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        if self.path().exists() {
+            // A destructor has nobody to tell; there is an error already.
+            let _ = self.remove();
+        }
+    }
+}
+
+fn remove_with_all_below(cgroup: &Path) -> Result<()> {
+    for entry in fs::read_dir(cgroup)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_with_all_below(&entry.path())?;
+        }
+    }
+    Ok(fs::remove_dir(cgroup)?)
+}
+
+/// Lets this process see the cgroup as the hierarchy, an empty bpffs, /run without fences, and the checkout shut off.
+fn enter(cgroup: &Cgroup) -> Result<()> {
+    let here = std::env::current_dir()?;
+    unshare(CloneFlags::CLONE_NEWNS).context("leave the mounts")?;
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(NONE, "/", NONE, private, NONE).context("make all mounts private")?;
+
+    let hierarchies = mounted("cgroup2")?;
+    let Some(point) = hierarchies.last() else {
+        bail!("no cgroup2 is mounted");
+    };
+    // By its path: a descriptor from before leads to a mount of the other namespace.
+    bind(&Path::new(point).join(&cgroup.name), "/mnt")?;
+    unmount(&hierarchies)?;
+    mount(Some("/mnt"), point.as_str(), NONE, MsFlags::MS_MOVE, NONE)
+        .with_context(|| format!("move the cgroup to {point}"))?;
+
+    mount_new("bpf", "/sys/fs/bpf", Some("mode=700"))?;
+    furnish_anew(Path::new("/run"), "mode=755", |name| name != "qfence")?;
+    furnish_anew(&workspace::root(), "mode=700", |_| true)?;
+    std::env::set_current_dir(&here).with_context(|| format!("enter {}", here.display()))
+}
+
+/// Mounts an empty directory over `directory`, and in it all that there was and is wanted.
+fn furnish_anew(directory: &Path, options: &str, is_wanted: impl Fn(&str) -> bool) -> Result<()> {
+    let mut furniture = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name().to_str().is_none_or(&is_wanted) {
+            furniture.push((entry.path(), entry.file_type()?));
+        }
+    }
+    let mut there = Vec::new();
+    for (path, kind) in furniture {
+        if kind.is_symlink() {
+            let target = fs::read_link(&path)?;
+            there.push((path, Piece::Link(target)));
+        } else {
+            let open = descriptor(&path)?;
+            there.push((path, Piece::Mount(open, kind.is_dir())));
+        }
+    }
+    mount(
+        Some("tmpfs"),
+        directory,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        Some(options),
+    )
+    .with_context(|| format!("mount a tmpfs on {}", directory.display()))?;
+    for (path, piece) in there {
+        match piece {
+            Piece::Link(target) => symlink(target, &path)?,
+            Piece::Mount(open, is_directory) => {
+                if is_directory {
+                    fs::create_dir(&path)?;
+                } else {
+                    File::create(&path)?;
+                }
+                let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+                mount(Some(&by_descriptor(&open)), &path, NONE, flags, NONE)
+                    .with_context(|| format!("put {} in place", path.display()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An entry of a directory.
+enum Piece {
+    Link(PathBuf),
+    /// And whether it is a directory.
+    Mount(OwnedFd, bool),
+}
+
+/// A descriptor of a file or directory that stands for its place alone.
+fn descriptor(path: &Path) -> Result<OwnedFd> {
+    let opened = File::options()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_NOFOLLOW)
+        .open(path);
+    Ok(opened
+        .with_context(|| format!("open {}", path.as_os_str().as_bytes().escape_ascii()))?
+        .into())
+}
+
+fn by_descriptor(descriptor: &OwnedFd) -> PathBuf {
+    format!("/proc/self/fd/{}", descriptor.as_raw_fd()).into()
+}

@@ -1,0 +1,34 @@
+//! `apart PROGRAM [ARGUMENT…]`: runs a test program on a machine of its own as far as qfence is concerned, for
+//! `cargo xtask test`. See [`tests::apart`].
+
+use std::{
+    env,
+    os::unix::process::CommandExt as _,
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context as _, Result};
+use tests::apart::{code_of, run};
+
+#[expect(clippy::print_stderr, reason = "this is a program")]
+fn main() -> ExitCode {
+    match try_main() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("apart: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn try_main() -> Result<ExitCode> {
+    let mut arguments = env::args_os().skip(1);
+    let program = arguments.next().context("which program?")?;
+    let arguments: Vec<_> = arguments.collect();
+    // The names of tests are asked for of every program, and nothing is run then.
+    if arguments.iter().any(|argument| argument == "--list") {
+        let error = Command::new(&program).args(arguments).exec();
+        return Err(error).with_context(|| format!("run {}", program.display()));
+    }
+    Ok(run(&program, &arguments).map(code_of)?.into())
+}

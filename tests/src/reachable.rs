@@ -1,0 +1,91 @@
+//! Copies of files for the unprivileged user of the tests, who may be unable to reach the checkout: it may lie in
+//! somebody's home.
+//!
+//! They are kept in one directory of root's, each under a name that changes with the original, so that a file that was
+//! built again is copied again. Copies whose original has changed or is gone are removed as others are made.
+
+use std::{
+    fs::{self, DirBuilder, File},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, symlink},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::workspace::{lock, make_readable, write_atomically};
+
+/// Where the copies are.
+pub const DIRECTORY: &str = "/var/cache/qfence-tests";
+
+/// In the directory of a copy: a symbolic link to its original.
+const ORIGINAL: &str = "original";
+
+/// A copy of `file` that every user can read and execute, and only root can change, by the same name in another
+/// directory. Needs root.
+pub fn reachable(file: &Path) -> Result<PathBuf> {
+    reachable_below(Path::new(DIRECTORY), file)
+        .with_context(|| format!("copy {} to where all users reach it", file.display()))
+}
+
+/// The same with another directory for the copies.
+pub fn reachable_below(directory: &Path, file: &Path) -> Result<PathBuf> {
+    let file = fs::canonicalize(file)?;
+    let name = file.file_name().context("a file has a name")?;
+    make(directory)?;
+    let _lock = lock(directory)?;
+    let dir = directory.join(name_of(&file)?);
+    let copy = dir.join(name);
+    if !copy.exists() {
+        remove_stale(directory)?;
+        // The copy comes last: where it is, all is.
+        make(&dir)?;
+        let link = dir.join(ORIGINAL);
+        if fs::symlink_metadata(&link).is_err() {
+            symlink(&file, &link)?;
+        }
+        write_atomically(&copy, &fs::read(&file)?)?;
+    }
+    Ok(copy)
+}
+
+/// The name of the directory of a file's copy: another after each change of the file.
+fn name_of(file: &Path) -> Result<String> {
+    let metadata = fs::metadata(file)?;
+    let mut hasher = DefaultHasher::new();
+    file.hash(&mut hasher);
+    (metadata.dev(), metadata.ino(), metadata.size()).hash(&mut hasher);
+    (metadata.mtime(), metadata.mtime_nsec()).hash(&mut hasher);
+    Ok(format!("{:016x}", hasher.finish()))
+}
+
+/// Makes a directory that only root can change, and makes sure of that.
+fn make(directory: &Path) -> Result<()> {
+    let made = DirBuilder::new().mode(0o755).create(directory);
+    if made.is_ok() {
+        make_readable(directory)?;
+    }
+    let metadata = File::open(directory)
+        .and_then(|file| file.metadata())
+        .or_else(|error| made.and(Err(error)))
+        .with_context(|| format!("make {}", directory.display()))?;
+    ensure!(
+        metadata.is_dir() && metadata.uid() == 0 && metadata.mode() & 0o022 == 0,
+        "{} is not a directory that only root can change",
+        directory.display()
+    );
+    Ok(())
+}
+
+/// Removes the copies of files that have changed since, or are gone.
+fn remove_stale(directory: &Path) -> Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let dir = entry?.path();
+        let current = fs::read_link(dir.join(ORIGINAL)).ok();
+        let current = current.and_then(|original| name_of(&original).ok());
+        if current.is_none_or(|name| dir.file_name() != Some(name.as_ref())) {
+            fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! Plays the session: the real program at real terminals, on a host of its own, connected to nothing but a private internet.
+
+use std::{
+    env,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+};
+
+use ::tests::{
+    listener::Listener,
+    namespace::Namespace,
+    private::Private,
+    screen::Screen,
+    world::{GATEWAY_V4, HOST_V4, SERVER_V4},
+};
+use anyhow::{Context as _, Result, bail};
+
+/// Where the web servers listen, on the host and on the internet.
+const PORT: u16 = 8080;
+
+/// Lines of a terminal, more than the session fills: nothing scrolls.
+const ROWS: u16 = 40;
+/// Columns of a terminal: what a record line takes with large numbers in it.
+const COLUMNS: u16 = 116;
+
+/// The user's name and `#` or `$`, in bold green.
+const PROMPT: &str = r"PS1='\[\e[1;32m\]\u\$\[\e[0m\] '; clear";
+
+/// The terminals at the end of the session.
+pub(super) struct Terminals {
+    /// Where the command was started and ran.
+    pub(super) fence: Screen,
+    /// Where the fence was looked at from outside.
+    pub(super) host: Screen,
+}
+
+/// How often the session is played before that fails.
+const TRIES: usize = 50;
+
+/// Plays the session, again if what the supervisor and the commands write to one terminal at the same moment is mixed up.
+pub(super) fn play(program: &Path) -> Result<Terminals> {
+    for _ in 0..TRIES {
+        let terminals = play_once(program)?;
+        if is_orderly(&terminals.fence.text()) {
+            return Ok(terminals);
+        }
+    }
+    bail!(
+        "{TRIES} times a record line came within another one: try again when the machine is less busy"
+    )
+}
+
+fn play_once(program: &Path) -> Result<Terminals> {
+    let private = Private::new()
+        .context("making a private host (in a container: this takes a privileged one)")?;
+    let host = private.namespace();
+    let internet = Namespace::new()?;
+    connect(host, &internet)?;
+    let everywhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), PORT);
+    let _of_the_host = Listener::http(host, everywhere)?;
+    let _of_the_internet = Listener::http(&internet, everywhere)?;
+
+    let on_host = format!("curl http://{HOST_V4}:{PORT}/");
+    let on_loopback = format!("curl http://127.0.0.1:{PORT}/");
+    let on_internet = format!("curl http://{SERVER_V4}:{PORT}/");
+    let greeting = |address| format!("hello from {address}:{PORT}");
+
+    let mut fence = start(host, program)?;
+    run(&mut fence, &on_host, &greeting(HOST_V4))?;
+    run(
+        &mut fence,
+        "qfence-user exec --name job --user nobody -- bash --norc",
+        "nobody$",
+    )?;
+    run(&mut fence, &on_internet, &greeting(SERVER_V4))?;
+    for attempt in [&on_host, &on_loopback] {
+        let destination = attempt
+            .trim_start_matches("curl http://")
+            .trim_end_matches('/');
+        run(&mut fence, attempt, &format!("denied tcp {destination}"))?;
+    }
+
+    let mut outside = start(host, program)?;
+    run(&mut outside, "qfence-user ps", "running")?;
+    run(&mut outside, "qfence-user logs job", "2 attempts")?;
+    let allow = format!("qfence-user set job --allow tcp:{HOST_V4}:{PORT}");
+    run(&mut outside, &allow, "root#")?;
+    run(&mut fence, &on_host, &greeting(HOST_V4))?;
+    Ok(Terminals {
+        fence,
+        host: outside,
+    })
+}
+
+/// Gives the host an address, and an internet behind a gateway.
+fn connect(host: &Namespace, internet: &Namespace) -> Result<()> {
+    host.ip_batch(&format!(
+        "link add eth0 type veth peer name eth0 netns {internet}\n\
+         link set lo up\nlink set eth0 up\n\
+         address add {HOST_V4}/24 dev eth0\n",
+        internet = internet.path().display(),
+    ))?;
+    internet.ip_batch(&format!(
+        "link set lo up\nlink set eth0 up\n\
+         address add {GATEWAY_V4}/24 dev eth0\n\
+         address add {SERVER_V4}/32 dev lo\n",
+    ))?;
+    host.ip_batch(&format!("route add default via {GATEWAY_V4}\n"))
+}
+
+/// A terminal with root's shell on the host, which finds `qfence-user`.
+fn start(host: &Namespace, program: &Path) -> Result<Screen> {
+    let mut bash = host.command("bash");
+    let directory = program.parent().context("the program has no directory")?;
+    let path = env::var_os("PATH").unwrap_or_default();
+    let dirs = [directory.to_owned()]
+        .into_iter()
+        .chain(env::split_paths(&path));
+    bash.env("PATH", env::join_paths(dirs)?);
+    // Figures and messages are to be English.
+    bash.env("LC_ALL", "C.UTF-8");
+    let mut screen = Screen::start_with(bash, ROWS, COLUMNS)?;
+    screen.type_line(PROMPT)?;
+    screen.wait_for("the prompt", |seen| seen.trim() == "root#")?;
+    Ok(screen)
+}
+
+/// Types a command, and waits for the next prompt and for an expected text.
+fn run(screen: &mut Screen, line: &str, expected: &str) -> Result<()> {
+    let text = screen.text();
+    let (prompts, found) = (prompts(&text), text.matches(expected).count());
+    screen.type_line(line)?;
+    screen.wait_for(line, |seen| {
+        self::prompts(seen) > prompts && seen.matches(expected).count() > found
+    })?;
+    Ok(())
+}
+
+/// How many prompts are seen.
+fn prompts(seen: &str) -> usize {
+    seen.lines()
+        .filter(|line| line.split(' ').next().is_some_and(is_prompt))
+        .count()
+}
+
+/// Whether each message and each record line of the two refused attempts is a line of its own, and nothing came between a
+/// prompt and the command that was typed there.
+fn is_orderly(seen: &str) -> bool {
+    let count = |is: &dyn Fn(&str) -> bool| seen.lines().filter(|line| is(line)).count();
+    let messages = count(&|line| line.starts_with("curl: ") && line.ends_with(" server"));
+    let records = count(&|line| line.starts_with("20") && line.ends_with(" rule deny host"));
+    let bare_prompts = count(&is_prompt);
+    (messages, records, bare_prompts) == (2, 2, 1)
+}
+
+fn is_prompt(text: &str) -> bool {
+    ["root#", "nobody$"].contains(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MESSAGE: &str = "curl: (7) Failed to connect: Couldn't connect to server";
+    const RECORD: &str =
+        "2026-11-27T01:15:21Z job denied tcp 127.0.0.1:8080 connect4 rule deny host";
+
+    #[test]
+    fn lines_that_are_whole_are_orderly_in_either_order() {
+        let seen = format!(
+            "nobody$ curl\n{MESSAGE}\n{RECORD}\nnobody$ curl\n{RECORD}\n{MESSAGE}\nnobody$\n"
+        );
+        assert!(is_orderly(&seen));
+    }
+
+    #[test]
+    fn a_line_within_another_is_not_orderly() {
+        let (head, tail) = MESSAGE.split_at(2);
+        let whole = format!("{MESSAGE}\n{RECORD}\n");
+        assert!(!is_orderly(&format!(
+            "{whole}{head}{RECORD}\n{tail}\nnobody$\n"
+        )));
+        let after_prompt = format!("{whole}{MESSAGE}\nnobody$\n{RECORD}\nnobody$\n");
+        assert!(!is_orderly(&after_prompt));
+        assert!(!is_orderly(&format!(
+            "{whole}{MESSAGE}\nnobody$ {RECORD}\n"
+        )));
+    }
+}

@@ -1,0 +1,138 @@
+//! Cargo's subcommands that the tests need: what is installed, or else the prebuilt program that PyPI has, kept in
+//! `target/tools` and pinned by its hash. To build one from source takes minutes, and is done where pip fails.
+
+use std::{env::consts::ARCH, fs, path::PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{report, shell, workspace};
+
+/// A program of cargo's.
+pub(crate) struct Tool {
+    /// Its name, and that of its crate.
+    name: &'static str,
+    /// The version that is installed where there is none.
+    version: &'static str,
+    /// The SHA-256 of the wheels that have it, for x86_64 and aarch64.
+    hashes: [&'static str; 2],
+    reason: &'static str,
+}
+
+/// Runs tests side by side, each in a process of its own.
+pub(crate) const NEXTEST: Tool = Tool {
+    name: "cargo-nextest",
+    version: "0.9.148",
+    hashes: [
+        "76d7faec7ba7e1f15f888268761bb1449309b1eb801ec5cbe9c04a5685f42968",
+        "ec00da98aa8e0c0e9520219a00f68290e62da70f0574e03110dc94393711df11",
+    ],
+    reason: "runs the tests side by side",
+};
+
+/// Judges dependencies.
+pub(crate) const DENY: Tool = Tool {
+    name: "cargo-deny",
+    version: "0.20.2",
+    hashes: [
+        "ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee",
+        "0e42259c537b2432f5655b3413940e899906033354c5838e367c6837b467a141",
+    ],
+    reason: "checks the licences and the origin of what the project depends on",
+};
+
+impl Tool {
+    /// The path of the program, which is installed first if it is missing.
+    pub(crate) fn program(&self) -> Result<PathBuf> {
+        let (wheel, built) = (self.in_wheel(), self.in_own_bin());
+        let candidates = [PathBuf::from(self.name), wheel, built];
+        if let Some(program) = candidates.iter().find(|program| runs(program)) {
+            return Ok(program.clone());
+        }
+        report::note(&format!(
+            "    {:<24} {} (in target/tools)",
+            format!("{} {}", self.name, self.version),
+            self.reason
+        ));
+        let [_, wheel, built] = candidates;
+        if let Err(error) = self.install_wheel() {
+            report::note(&format!("    not by pip, so from source: {error:#}"));
+            self.build()?;
+            return Ok(built);
+        }
+        ensure!(runs(&wheel), "{} does not run", wheel.display());
+        Ok(wheel)
+    }
+
+    fn directory(&self) -> PathBuf {
+        workspace::tools().join(format!("{}-{}", self.name, self.version))
+    }
+
+    fn in_wheel(&self) -> PathBuf {
+        self.directory().join("wheel/bin").join(self.name)
+    }
+
+    fn in_own_bin(&self) -> PathBuf {
+        self.directory().join("bin").join(self.name)
+    }
+
+    fn install_wheel(&self) -> Result<()> {
+        let dir = self.directory();
+        fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
+        let requirements = dir.join("requirements.txt");
+        fs::write(&requirements, self.requirement())
+            .with_context(|| format!("writing {}", requirements.display()))?;
+        let mut pip = shell::program("python3");
+        pip.args(["-m", "pip", "--disable-pip-version-check", "install"])
+            .args(["--no-deps", "--require-hashes", "--only-binary=:all:"])
+            .arg("--target")
+            .arg(dir.join("wheel"))
+            .arg("--requirement")
+            .arg(&requirements);
+        report::step(&format!("installing {} by pip", self.name), &mut pip)
+    }
+
+    /// What pip is told: Astral's build of the version, and what its wheels must be.
+    fn requirement(&self) -> String {
+        let [x86_64, aarch64] = self.hashes;
+        format!(
+            "astral-dev-toolchain-{}=={} --hash=sha256:{x86_64} --hash=sha256:{aarch64}\n",
+            self.name, self.version
+        )
+    }
+
+    fn build(&self) -> Result<()> {
+        let mut cargo = shell::pristine_cargo(shell::host_cargo());
+        cargo
+            .args(["install", self.name, "--version", self.version, "--locked"])
+            .arg("--root")
+            .arg(self.directory())
+            .arg("--target-dir")
+            .arg(self.directory().join("build"));
+        report::step(
+            &format!("building {} for {ARCH}, which takes minutes", self.name),
+            &mut cargo,
+        )
+    }
+}
+
+fn runs(program: &PathBuf) -> bool {
+    shell::succeeds(shell::program(program).arg("--version"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pip_is_told_the_version_and_the_hashes_of_the_wheels() {
+        for tool in [NEXTEST, DENY] {
+            let said = tool.requirement();
+            assert!(said.starts_with(&format!(
+                "astral-dev-toolchain-{}=={} ",
+                tool.name, tool.version
+            )));
+            let mut hashes = said.trim().split(" --hash=sha256:").skip(1);
+            assert!(hashes.all(|hash| hash.len() == 64), "{said}");
+        }
+    }
+}
