@@ -36,7 +36,7 @@ thread_local! {
 }
 
 /// The bytes of an event, field by field.
-fn bytes_of(Event { repeats, kind }: &Event) -> Vec<u8> {
+fn bytes_of(Event { repeats, key }: &Event) -> Vec<u8> {
     let Repeats {
         count,
         last_ns,
@@ -59,16 +59,16 @@ fn bytes_of(Event { repeats, kind }: &Event) -> Vec<u8> {
     for number in [origin.tid, origin.uid, origin.source_port, origin.flags] {
         bytes.extend(number.to_ne_bytes());
     }
-    for number in address(kind.address) {
+    for number in address(key.address) {
         bytes.extend(number.to_ne_bytes());
     }
     for number in [
-        kind.pid,
-        kind.port,
-        kind.protocol,
-        kind.hook,
-        kind.rule,
-        kind.monitored,
+        key.pid,
+        key.port,
+        key.protocol,
+        key.hook,
+        key.rule,
+        key.monitored,
     ] {
         bytes.extend(number.to_ne_bytes());
     }
@@ -90,9 +90,9 @@ fuzz_target!(|bytes: &[u8]| {
     let (executable, cgroup) = rest.split_at(rest.len() / 2);
     process.executable = Some(shortened(printable(executable), 512).into());
     process.cgroup_path = Some(shortened(printable(cgroup), 1024).into());
-    let Event { repeats, kind } = event;
-    let rule = NAMES.with(|names| names.name(kind.rule));
-    let Ok(attempt) = Attempt::new(&kind, &repeats.origin, rule, &process) else {
+    let Event { repeats, key } = event;
+    let rule = NAMES.with(|names| names.name(key.rule));
+    let Ok(attempt) = Attempt::new(&key, &repeats.origin, rule, &process) else {
         return;
     };
     let attempt = Box::new(attempt);

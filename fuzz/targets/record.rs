@@ -15,7 +15,7 @@ use std::{
 use fuzz::assert_printable;
 use libfuzzer_sys::fuzz_target;
 use qfence_user::record::{
-    keep::Kept,
+    files::RecordFiles,
     stamp::{Read, read, stamped},
     tail::{Piece, Tail},
 };
@@ -56,11 +56,11 @@ fuzz_target!(|bytes: &[u8]| {
         expected.push(line);
     }
 
-    let kept = DIRECTORY.with(|directory| Kept::new(directory.path(), "vm1"));
-    let _ = fs::remove_file(kept.path());
-    let mut file = File::create(kept.path()).expect("a file");
+    let files = DIRECTORY.with(|directory| RecordFiles::new(directory.path(), "vm1"));
+    let _ = fs::remove_file(files.path());
+    let mut file = File::create(files.path()).expect("a file");
     let mut found = Vec::new();
-    let mut tail = Tail::new(kept);
+    let mut tail = Tail::new(files);
     // In two pieces, the first as long as the first byte says.
     let middle = bytes.len() * usize::from(bytes.first().copied().unwrap_or_default()) / 256;
     let (first, second) = bytes.split_at(middle);

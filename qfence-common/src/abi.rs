@@ -40,21 +40,21 @@ pub const SIGHTINGS_MAP: &str = "SIGHTINGS";
 pub const SIGHTINGS: u32 = 4096;
 
 /// The one-slot array whose slot holds what attempts are counted in now: a hash map of [`crate::Repeats`] by
-/// [`crate::Kind`].
+/// [`crate::AttemptKey`].
 pub const REPEATS_MAP: &str = "REPEATS";
 
-/// How many kinds of attempts there is room for between two summaries, at least.
-pub const KINDS: u32 = 4096;
+/// How many attempt keys there is room for between two summaries, at least.
+pub const KEYS: u32 = 4096;
 
 /// How many of them there is room for in [`REPEATS_MAP`] when few are tried.
-pub const FEW_KINDS: u32 = 1024;
+pub const FEW_KEYS: u32 = 1024;
 
-/// The one-slot array whose slot holds the same for kinds that came when [`REPEATS_MAP`] was full: a trie, which takes
-/// no memory for what is not in it. Its keys are kinds with all of their bits.
+/// The one-slot array whose slot holds the same for attempt keys that came when [`REPEATS_MAP`] was full: a trie, which takes
+/// no memory for what is not in it. Its own keys are attempt keys with all of their bits.
 pub const MORE_REPEATS_MAP: &str = "MORE_REPEATS";
 
-/// How many kinds there is room for in that.
-pub const MORE_KINDS: u32 = KINDS - FEW_KINDS;
+/// How many attempt keys there is room for in that.
+pub const MORE_KEYS: u32 = KEYS - FEW_KEYS;
 
 /// The per-CPU array of [`crate::Tally`], indexed by [`crate::tally::tally_index`].
 pub const TALLIES_MAP: &str = "TALLIES";
@@ -119,7 +119,7 @@ pub const NETNS_OFFSETS: &str = "NETNS_OFFSETS";
 /// Before Linux 5.19 there is no helper for it (`bpf_skc_to_mptcp_sock`).
 pub const FINDS_MPTCP: &str = "FINDS_MPTCP";
 
-/// The size of the event ring in bytes, or a page if that is more: 120 kinds of attempts between two reads. What it
+/// The size of the event ring in bytes, or a page if that is more: 120 attempt keys between two reads. What it
 /// has no room for is counted and told of by the next summary.
 pub const EVENTS_BYTES: u32 = 16 * 1024;
 
@@ -140,7 +140,7 @@ pub enum Counter {
     Unlisted = 4,
     /// Attempts, refused or monitored, of which there was an event.
     First = 5,
-    /// Attempts that were counted with others of their kind. All attempts are one of the first, the
+    /// Attempts that were counted with others of their key. All attempts are one of the first, the
     /// repeated and the lost.
     Repeated = 6,
     /// Calls that were let through although a rule denies them, as answers to a peer on the host that spoke first.

@@ -94,14 +94,14 @@ pub const fn to_v4(address: &Address) -> Option<[u8; 4]> {
 /// for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub enum Path {
+pub enum LookupPath {
     /// Not known, or through a device: the address alone says whether it is the host.
     Address = 0,
     /// Through the loopback device: it is the host, whatever the address.
     Loopback = 1,
 }
 
-impl Path {
+impl LookupPath {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Address, Self::Loopback];
 }

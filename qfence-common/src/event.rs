@@ -1,12 +1,12 @@
-//! The record of an attempt that was refused: the first of its kind travels through the ring buffer, and
+//! The record of an attempt that was refused: the first of its key travels through the ring buffer, and
 //! the others are counted.
 
 use crate::Halves;
 
-/// What attempts have in common that are one kind: the key of a map of [`Repeats`].
+/// What equal attempts have in common: the key of a map of [`Repeats`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(C)]
-pub struct Kind {
+pub struct AttemptKey {
     /// The destination; all zero at the hooks for sockets and devices. At ingress, the sender.
     pub address: Halves,
     /// The process (thread group) id, in the initial pid namespace; 0 if it is not known. At egress
@@ -25,7 +25,7 @@ pub struct Kind {
     pub monitored: u32,
 }
 
-const _: () = assert!(size_of::<Kind>() == 40 && align_of::<Kind>() == 8);
+const _: () = assert!(size_of::<AttemptKey>() == 40 && align_of::<AttemptKey>() == 8);
 
 /// The number of a user who is not known: what the kernel calls an invalid one.
 pub const NO_UID: u32 = u32::MAX;
@@ -40,7 +40,7 @@ impl Comm {
     pub const NONE: Self = Self([0; 16]);
 }
 
-/// Where the first attempt of a kind came from.
+/// Where the first attempt of a key came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Origin {
@@ -70,7 +70,7 @@ pub const GUEST: u32 = 1;
 
 const _: () = assert!(size_of::<Origin>() == 72 && align_of::<Origin>() == 8);
 
-/// What is counted of a kind after its first attempt.
+/// What is counted of a key after its first attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Repeats {
@@ -84,7 +84,7 @@ pub struct Repeats {
 
 const _: () = assert!(size_of::<Repeats>() == 88 && align_of::<Repeats>() == 8);
 
-/// The first attempt of a kind.
+/// The first attempt of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Event {
@@ -92,7 +92,7 @@ pub struct Event {
     /// into the map and into the ring.
     pub repeats: Repeats,
     /// What it was.
-    pub kind: Kind,
+    pub key: AttemptKey,
 }
 
 const _: () = assert!(size_of::<Event>() == 128 && align_of::<Event>() == 8);
@@ -123,7 +123,7 @@ impl Event {
             source_port: u32_at(80)?,
             flags: u32_at(84)?,
         };
-        let kind = Kind {
+        let key = AttemptKey {
             address: halves_at(88)?,
             pid: u32_at(104)?,
             port: u32_at(108)?,
@@ -137,13 +137,13 @@ impl Event {
             last_ns: u64_at(8)?,
             origin,
         };
-        Some(Self { repeats, kind })
+        Some(Self { repeats, key })
     }
 }
 
 // SAFETY: a `repr(C)` struct of integers without padding (asserted above): any bytes are a value.
 #[cfg(feature = "user")]
-unsafe impl aya::Pod for Kind {}
+unsafe impl aya::Pod for AttemptKey {}
 
 // SAFETY: as above.
 #[cfg(feature = "user")]

@@ -52,7 +52,7 @@ impl Layer {
     }
 }
 
-/// What a record of a hook is about: what [`crate::Kind`]'s fields mean.
+/// What a record of a hook is about: what [`crate::AttemptKey`]'s fields mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// A destination; at ingress, a sender.
@@ -65,7 +65,7 @@ pub enum Subject {
 
 /// What is to be known of a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct HookRow {
     /// It.
     pub hook: Hook,
     /// The kernel's name of it, as in records and in the names of pinned links.
@@ -84,12 +84,12 @@ pub struct Row {
 }
 
 /// All hooks, in the order of their numbers.
-pub const HOOKS: [Row; 9] = [
+pub const HOOKS: [HookRow; 9] = [
     call(Hook::Connect4, "connect4", "judge_connect4", 10),
     call(Hook::Connect6, "connect6", "judge_connect6", 11),
     call(Hook::Sendmsg4, "sendmsg4", "judge_sendmsg4", 14),
     call(Hook::Sendmsg6, "sendmsg6", "judge_sendmsg6", 15),
-    Row {
+    HookRow {
         hook: Hook::Egress,
         name: "egress",
         layer: Layer::Packet,
@@ -98,7 +98,7 @@ pub const HOOKS: [Row; 9] = [
         attach_type: 1,
         may_redirect: false,
     },
-    Row {
+    HookRow {
         hook: Hook::Ingress,
         name: "ingress",
         layer: Layer::Packet,
@@ -107,7 +107,7 @@ pub const HOOKS: [Row; 9] = [
         attach_type: 0,
         may_redirect: false,
     },
-    Row {
+    HookRow {
         hook: Hook::SockCreate,
         name: "sock_create",
         layer: Layer::Socket,
@@ -116,7 +116,7 @@ pub const HOOKS: [Row; 9] = [
         attach_type: 2,
         may_redirect: false,
     },
-    Row {
+    HookRow {
         hook: Hook::Device,
         name: "device",
         layer: Layer::Device,
@@ -125,7 +125,7 @@ pub const HOOKS: [Row; 9] = [
         attach_type: 6,
         may_redirect: false,
     },
-    Row {
+    HookRow {
         hook: Hook::Setsockopt,
         name: "setsockopt",
         layer: Layer::Socket,
@@ -146,8 +146,8 @@ const _: () = {
 };
 
 /// A row of a call with a destination.
-const fn call(hook: Hook, name: &'static str, program: &'static str, attach_type: u32) -> Row {
-    Row {
+const fn call(hook: Hook, name: &'static str, program: &'static str, attach_type: u32) -> HookRow {
+    HookRow {
         hook,
         name,
         layer: Layer::Call,
@@ -172,7 +172,7 @@ impl Hook {
 
     /// What is to be known of it.
     #[must_use]
-    pub const fn row(self) -> &'static Row {
+    pub const fn row(self) -> &'static HookRow {
         &HOOKS[self as usize]
     }
 

@@ -17,13 +17,13 @@ pub mod tally;
 pub mod tree;
 pub mod verdict;
 
-pub use address::{Address, Halves, Path};
-pub use event::{Comm, Event, Kind, NO_UID, Origin, Repeats};
+pub use address::{Address, Halves, LookupPath};
+pub use event::{AttemptKey, Comm, Event, NO_UID, Origin, Repeats};
 pub use hook::{HOOKS, Hook};
 pub use packet::{Packet, Payload};
 pub use peer::Peer;
 pub use protocol::Protocol;
 pub use pulse::{Change, Marks, Pulse};
-pub use tally::{Hits, Outcome, Sighting, Tally, Traffic, Way};
+pub use tally::{Direction, Hits, Outcome, Sighting, Tally, Traffic};
 pub use tree::{Node, Nodes, Query, decide};
 pub use verdict::{Action, Verdict};

@@ -116,11 +116,11 @@ impl Outcome {
 
     /// Which traffic it is of.
     #[must_use]
-    pub const fn way(self) -> Way {
+    pub const fn direction(self) -> Direction {
         match self {
-            Self::Sent | Self::SentMonitored => Way::Sent,
-            Self::Refused => Way::Refused,
-            Self::Received | Self::ReceivedMonitored => Way::Received,
+            Self::Sent | Self::SentMonitored => Direction::Sent,
+            Self::Refused => Direction::Refused,
+            Self::Received | Self::ReceivedMonitored => Direction::Received,
         }
     }
 }
@@ -172,9 +172,9 @@ pub const fn tally_index(outcome: Outcome, class: Class) -> u32 {
     outcome as u32 * 4 + class as u32
 }
 
-/// Which traffic is counted.
+/// Which traffic is counted: what leaves, what arrives, and what was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Direction {
     /// What leaves.
     Sent,
     /// What was refused, in either direction.

@@ -6,7 +6,7 @@
 //! for itself. So a verdict costs a few steps, however much the policy tells apart, unless what it names
 //! lies in clusters within clusters.
 
-use crate::{Address, Halves, Path, Protocol, verdict::Verdict};
+use crate::{Address, Halves, LookupPath, Protocol, verdict::Verdict};
 
 /// How many nodes are one below the other at most, that look at the same part of an address.
 pub const ADDRESS_DEPTH: usize = 6;
@@ -69,14 +69,19 @@ pub struct Query {
 impl Query {
     /// A destination on a path.
     #[must_use]
-    pub const fn new(path: Path, address: Address, protocol: Protocol, port: u16) -> Self {
+    pub const fn new(path: LookupPath, address: Address, protocol: Protocol, port: u16) -> Self {
         Self::of_halves(path, Halves::of(address), protocol, port)
     }
 
     /// A destination on a path, given the halves of its address.
     #[must_use]
     #[inline(always)]
-    pub const fn of_halves(path: Path, address: Halves, protocol: Protocol, port: u16) -> Self {
+    pub const fn of_halves(
+        path: LookupPath,
+        address: Halves,
+        protocol: Protocol,
+        port: u16,
+    ) -> Self {
         Self {
             root: root(path, address.is_v4()),
             upper: address.upper,
@@ -89,7 +94,7 @@ impl Query {
 /// The index of the root of the tree for a path and an address family.
 #[must_use]
 #[inline(always)]
-pub const fn root(path: Path, is_v4: bool) -> u32 {
+pub const fn root(path: LookupPath, is_v4: bool) -> u32 {
     path as u32 * 2 + is_v4 as u32
 }
 
@@ -280,12 +285,12 @@ mod tests {
     }
 
     fn ask(nodes: &[Node], address: Address, protocol: Protocol, port: u16) -> Verdict {
-        let query = Query::new(Path::Address, address, protocol, port);
+        let query = Query::new(LookupPath::Address, address, protocol, port);
         decide(&Tree(nodes), &query)
     }
 
     fn any(address: Address) -> Query {
-        Query::new(Path::Address, address, Protocol::ANY, 0)
+        Query::new(LookupPath::Address, address, Protocol::ANY, 0)
     }
 
     #[test]
@@ -337,7 +342,7 @@ mod tests {
     fn each_family_has_a_root_on_each_path() {
         let roots: [Node; FLAGS as usize] =
             core::array::from_fn(|rule| allow(u32::try_from(rule).unwrap()));
-        for (path, v6, v4) in [(Path::Address, 0, 1), (Path::Loopback, 2, 3)] {
+        for (path, v6, v4) in [(LookupPath::Address, 0, 1), (LookupPath::Loopback, 2, 3)] {
             for (address, rule) in [
                 ([0; 16], v6),
                 ([0xff; 16], v6),

@@ -11,7 +11,7 @@
 //! | [`host`] | the facts of this host that sets are made of, and what follows them: addresses, nameservers |
 //! | [`kernel`] | eBPF: loads, attaches, pins and queries programs and maps, publishes policies |
 //! | [`qemu`] | what the arguments of a QEMU say of its guest's networks |
-//! | [`store`] | the policy of a fence, in a file of /run/qfence |
+//! | [`stored_policy`] | the policy of a fence, in a file of /run/qfence |
 //! | [`record`] | attempts on their way from the kernel to logs |
 //! | [`fence`] | fences: their registry, their places, their limits, whether they are whole |
 //! | [`launch`] | starts a command inside of a fence, and passes signals on |
@@ -39,6 +39,6 @@ pub mod observe;
 pub mod policy;
 pub mod qemu;
 pub mod record;
-pub mod store;
+pub mod stored_policy;
 pub mod supervise;
 pub mod verify;

@@ -10,12 +10,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use qfence_common::{Action, Node, Nodes, Path as Way, Protocol, Query, Verdict, decide};
+use qfence_common::{Action, LookupPath, Node, Nodes, Protocol, Query, Verdict, decide};
 use qfence_user::{
     compile::{Compiled, compile},
     kernel::{Maps, pins::Pins},
     policy::Numbered,
-    store::{Store, Stored},
+    stored_policy::{PolicyFile, StoredPolicy},
 };
 use tests::{
     fence::{Fence, Refusal},
@@ -91,7 +91,7 @@ struct Versions {
 
 impl Versions {
     /// `first` is how many rules are the first version's alone, `second` how many the second's.
-    fn new(stored: &Stored, first: usize, second: usize) -> Result<Self> {
+    fn new(stored: &StoredPolicy, first: usize, second: usize) -> Result<Self> {
         let rules = stored.policy.rules();
         let of = |from: usize, to: usize| {
             let mut version = rules[from..to].to_vec();
@@ -103,7 +103,7 @@ impl Versions {
     }
 
     fn decide(&self, version: usize, address: IpAddr) -> Verdict {
-        self.compiled[version].decide(Way::Address, Protocol::UDP, address, PORT)
+        self.compiled[version].decide(LookupPath::Address, Protocol::UDP, address, PORT)
     }
 
     /// What would be decided by a version of whose nodes some are those of the other.
@@ -117,7 +117,7 @@ impl Versions {
             IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
             IpAddr::V6(v6) => v6.octets(),
         };
-        let query = Query::new(Way::Address, octets, Protocol::UDP, PORT);
+        let query = Query::new(LookupPath::Address, octets, Protocol::UDP, PORT);
         decide(&mixed, &query).action()
     }
 
@@ -173,7 +173,7 @@ fn no_call_is_judged_by_two_policies() -> Result<()> {
     let mut inside = Shell::start(fence.command(&world.host, "sh"))?;
 
     let pins = Pins::new(Path::new("/sys/fs/bpf")).directory(fence.name());
-    let stored = Store::new(Path::new("/run/qfence"), fence.name(), &pins).read()?;
+    let stored = PolicyFile::new(Path::new("/run/qfence"), fence.name(), &pins).read()?;
     let stored = stored.context("the fence has a policy")?;
     let versions = Versions::new(&stored, first.len() / 2, second.len() / 2)?;
     for (kind, expected) in [

@@ -1,7 +1,7 @@
 //! Counts refusals, and puts each on record.
 
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
-use qfence_common::{Event, Halves, Kind, Origin, Repeats, Sighting, abi::Counter};
+use qfence_common::{AttemptKey, Event, Halves, Origin, Repeats, Sighting, abi::Counter};
 
 use crate::{
     account::{
@@ -10,7 +10,7 @@ use crate::{
     },
     maps::{
         EVENTS, MORE_REPEATS, REPEATS, SIGHTINGS,
-        inner::{Inner as _, Sightings, WholeKind},
+        inner::{Inner as _, Sightings, WholeKey},
         marks,
     },
     subject::author::Author,
@@ -99,7 +99,7 @@ fn event(what: &Refusal, who: &Author, monitored: bool) -> Event {
                 flags: who.flags,
             },
         },
-        kind: Kind {
+        key: AttemptKey {
             address: what.address,
             pid: who.pid,
             port: what.port,
@@ -111,46 +111,46 @@ fn event(what: &Refusal, who: &Author, monitored: bool) -> Event {
     }
 }
 
-/// Tells of the first of a kind by an event, and counts the others. Returns which of them it was; where there
+/// Tells of the first of a key by an event, and counts the others. Returns which of them it was; where there
 /// is room for neither it is lost.
 #[inline(always)]
 fn tell(event: &Event) -> Counter {
-    let Some(kinds) = REPEATS.get(0) else {
+    let Some(keys) = REPEATS.get(0) else {
         return Counter::Lost;
     };
-    let Event { repeats, kind } = event;
-    if repeat(kinds.find(kind), repeats.last_ns) {
+    let Event { repeats, key } = event;
+    if repeat(keys.find(key), repeats.last_ns) {
         return Counter::Repeated;
     }
-    if kinds.add(kind, repeats) && EVENTS.output(event, 0).is_ok() {
+    if keys.add(key, repeats) && EVENTS.output(event, 0).is_ok() {
         return Counter::First;
     }
-    // The ring is full, or another CPU made the kind known just now.
-    if repeat(kinds.find(kind), repeats.last_ns) || repeat_more(kind, repeats) {
+    // The ring is full, or another CPU made the key known just now.
+    if repeat(keys.find(key), repeats.last_ns) || repeat_more(key, repeats) {
         return Counter::Repeated;
     }
     Counter::Lost
 }
 
-/// Counts one more of a kind for which there is no room among the others; whether there is room for it at all.
+/// Counts one more of a key for which there is no room among the others; whether there is room for it at all.
 ///
 /// Before Linux 6.13 a trie takes what is there already (it heeds no `BPF_NOEXIST`). If two CPUs are the first to try
-/// one kind at the same moment, what one of them counted may be gone then: no line tells of it, and so the reader says
+/// one key at the same moment, what one of them counted may be gone then: no line tells of it, and so the reader says
 /// that it is lost.
 #[inline(never)]
-fn repeat_more(kind: &Kind, repeats: &Repeats) -> bool {
+fn repeat_more(key: &AttemptKey, repeats: &Repeats) -> bool {
     let Some(more) = MORE_REPEATS.get(0) else {
         return false;
     };
-    let key = WholeKind::new(kind);
-    if repeat(more.find(&key), repeats.last_ns) {
+    let whole = WholeKey::new(key);
+    if repeat(more.find(&whole), repeats.last_ns) {
         return true;
     }
-    more.add(&key, repeats);
-    repeat(more.find(&key), repeats.last_ns)
+    more.add(&whole, repeats);
+    repeat(more.find(&whole), repeats.last_ns)
 }
 
-/// Counts one more of a kind, if it is known.
+/// Counts one more of a key, if it is known.
 #[inline(always)]
 fn repeat(repeats: *mut Repeats, boot_ns: u64) -> bool {
     if repeats.is_null() {

@@ -6,7 +6,7 @@ use aya_ebpf::{
     programs::SockAddrContext,
 };
 use qfence_common::{
-    Halves, Hook, Outcome, Path, Protocol,
+    Halves, Hook, LookupPath, Outcome, Protocol,
     proof::{self, Token},
     pulse::is_followed,
     tally::Class,
@@ -73,7 +73,7 @@ extern "C" fn qfence_judge_call(ctx: *mut bpf_sock_addr, upper: u64, lower: u64,
         address: Halves { upper, lower },
         port,
         protocol,
-        path: Path::Address,
+        path: LookupPath::Address,
     };
     let judgement = judge(&to, true, || socket(&ctx));
     object(&ctx, &to, connects(hook), judgement).pack()

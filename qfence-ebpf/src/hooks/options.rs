@@ -3,7 +3,7 @@
 
 use aya_ebpf::{bindings::bpf_sock, programs::SockoptContext};
 use qfence_common::{
-    Action, Halves, Hook, Path, Protocol,
+    Action, Halves, Hook, LookupPath, Protocol,
     verdict::{BROADCAST, MONITOR, UNPARSED},
 };
 
@@ -74,7 +74,7 @@ pub(crate) fn judge_option(ctx: &SockoptContext) -> i32 {
             owner::mark_guest(socket);
             None
         }
-        _ => place_of_group(level, name).and_then(|place| judge_group(ctx, socket, place, length)),
+        _ => group_offset(level, name).and_then(|at| judge_group(ctx, socket, at, length)),
     };
     if let Some(Denied {
         address,
@@ -173,20 +173,20 @@ fn judge_broadcast(ctx: &SockoptContext, socket: *mut bpf_sock) -> Option<Denied
 /// Notes that a socket may broadcast; whether that could be noted.
 #[inline(always)]
 fn note_broadcaster(socket: *mut bpf_sock) -> bool {
-    // SAFETY: the place of a field of a value that is there.
+    // SAFETY: the offset of a field of a value that is there.
     marks::set(|marks| unsafe { &raw mut (*marks).broadcasts }) && owner::mark_broadcaster(socket)
 }
 
 /// Where the value of an option has the group that a socket joins by it, or whose sources it chooses. The filter of
 /// system calls refuses the same options to calls that do not come by here (`launch/child/filter/mod.rs` in `qfence-user`).
 #[derive(Clone, Copy)]
-struct Place {
+struct GroupOffset {
     offset: usize,
     is_v6: bool,
 }
 
 #[inline(always)]
-fn place_of_group(level: i32, name: i32) -> Option<Place> {
+fn group_offset(level: i32, name: i32) -> Option<GroupOffset> {
     let is_v6 = match level {
         IPPROTO_IP => false,
         IPPROTO_IPV6 => true,
@@ -218,7 +218,7 @@ fn place_of_group(level: i32, name: i32) -> Option<Place> {
         }
         _ => return None,
     };
-    Some(Place { offset, is_v6 })
+    Some(GroupOffset { offset, is_v6 })
 }
 
 /// Judges the group that a socket joins, as a datagram to it at the socket's own port would be: for a join the kernel
@@ -227,13 +227,13 @@ fn place_of_group(level: i32, name: i32) -> Option<Place> {
 fn judge_group(
     ctx: &SockoptContext,
     socket: *mut bpf_sock,
-    place: Place,
+    at: GroupOffset,
     length: i32,
 ) -> Option<Denied> {
     // Of one that is too short there is none: the kernel refuses it.
-    let group = group(ctx, place)?;
+    let group = group(ctx, at)?;
     let port = local_port(socket);
-    let verdict = verdict(Path::Address, group, Protocol::UDP, port);
+    let verdict = verdict(LookupPath::Address, group, Protocol::UDP, port);
     hit(verdict.rule(), true);
     let rule = match verdict.action() {
         Action::Allow if length <= WHOLE => return None,
@@ -251,8 +251,8 @@ fn judge_group(
 }
 
 #[inline(always)]
-fn group(ctx: &SockoptContext, place: Place) -> Option<Halves> {
-    let Place { offset, is_v6 } = place;
+fn group(ctx: &SockoptContext, at: GroupOffset) -> Option<Halves> {
+    let GroupOffset { offset, is_v6 } = at;
     if !is_v6 {
         return Some(Halves::from_v4(word(ctx, offset)?));
     }

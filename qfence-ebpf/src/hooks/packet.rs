@@ -2,7 +2,7 @@
 
 use aya_ebpf::{bindings::__sk_buff, programs::SkBuffContext};
 use qfence_common::{
-    Action, Halves, Hook, Outcome, Packet, Path, Payload, Protocol,
+    Action, Halves, Hook, LookupPath, Outcome, Packet, Payload, Protocol,
     abi::Counter,
     packet::{parse, read_address},
     tally::Class,
@@ -104,7 +104,7 @@ fn judge_leaving(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Outc
     } = judgement;
     trace::<EGRESS, _>(ctx, &to, outcome, verdict);
     tally_packet(outcome, Class::of(to.protocol), true, length);
-    let goes_to_host = to.path == Path::Loopback || verdict.has(MANY);
+    let goes_to_host = to.path == LookupPath::Loopback || verdict.has(MANY);
     if goes_to_host && to.protocol == Protocol::UDP && outcome != Outcome::Refused {
         let ports = u32::from(payload.source_port()) << 16 | u32::from(to.port);
         qfence_note_sent(ctx.skb.skb, ports, is_reply.into());
@@ -144,10 +144,10 @@ extern "C" fn qfence_judge_packet(
         address: Halves { upper, lower },
         port: payload.destination_port(),
         protocol: payload.protocol(),
-        path: if path == Path::Address as u32 {
-            Path::Address
+        path: if path == LookupPath::Address as u32 {
+            LookupPath::Address
         } else {
-            Path::Loopback
+            LookupPath::Loopback
         },
     };
     judge(&to, false, || whole_socket(skb)).pack()
@@ -161,9 +161,9 @@ fn destination(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Destin
         port: payload.destination_port(),
         protocol: payload.protocol(),
         path: if is_loopback(ctx) {
-            Path::Loopback
+            LookupPath::Loopback
         } else {
-            Path::Address
+            LookupPath::Address
         },
     }
 }
@@ -319,7 +319,7 @@ fn judge_ping(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Outcome
         address,
         port: 0,
         protocol: payload.protocol(),
-        path: Path::Loopback,
+        path: LookupPath::Loopback,
     };
     let Judgement {
         outcome, verdict, ..

@@ -5,7 +5,7 @@ pub(crate) mod policy;
 
 use aya_ebpf::bindings::bpf_sock;
 use qfence_common::{
-    Action, Halves, Outcome, Path, Protocol, Verdict, abi::Counter, verdict::MONITOR,
+    Action, Halves, LookupPath, Outcome, Protocol, Verdict, abi::Counter, verdict::MONITOR,
 };
 
 use crate::{
@@ -122,7 +122,7 @@ const fn denied(is_monitored: bool) -> Outcome {
 /// What the policy has to say on an address, whatever the protocol: its flags are of use.
 #[inline(always)]
 pub(crate) fn of_address(address: Halves) -> Verdict {
-    verdict(Path::Address, address, Protocol::ANY, 0)
+    verdict(LookupPath::Address, address, Protocol::ANY, 0)
 }
 
 /// Whether this is an answer to a datagram that came from there.

@@ -1,7 +1,7 @@
 //! Asks the policy in force.
 
 use qfence_common::{
-    Halves, Nodes as _, Path, Protocol, Query, Verdict, decide,
+    Halves, LookupPath, Nodes as _, Protocol, Query, Verdict, decide,
     tree::FLAGS,
     verdict::{MANY, MONITOR},
 };
@@ -10,7 +10,7 @@ use crate::maps::{CHANGE, POLICY};
 
 /// The policy's verdict on a destination.
 #[inline(always)]
-pub(crate) fn verdict(path: Path, address: Halves, protocol: Protocol, port: u16) -> Verdict {
+pub(crate) fn verdict(path: LookupPath, address: Halves, protocol: Protocol, port: u16) -> Verdict {
     let query = Query::of_halves(path, address, protocol, port);
     let Query {
         root,

@@ -14,7 +14,7 @@ use aya_ebpf::{
     },
     helpers::{bpf_map_lookup_elem, bpf_map_update_elem},
 };
-use qfence_common::{Hits, Kind, Node, Nodes, Repeats, Sighting, abi};
+use qfence_common::{AttemptKey, Hits, Node, Nodes, Repeats, Sighting, abi};
 
 /// A map as an array of maps hands it out.
 ///
@@ -79,12 +79,12 @@ inner!(
     Tree, BPF_MAP_TYPE_ARRAY, u32 => Node, 1, BPF_F_INNER_MAP
 );
 inner!(
-    /// What attempts are counted in, by their kinds. The kernel lets one of another size take its place.
-    Kinds, BPF_MAP_TYPE_HASH, Kind => Repeats, abi::KINDS, BPF_F_NO_PREALLOC
+    /// What attempts are counted in, by their keys. The kernel lets one of another size take its place.
+    Keys, BPF_MAP_TYPE_HASH, AttemptKey => Repeats, abi::KEYS, BPF_F_NO_PREALLOC
 );
 inner!(
-    /// The same of kinds for which there was no room.
-    MoreKinds, BPF_MAP_TYPE_LPM_TRIE, WholeKind => Repeats, abi::MORE_KINDS, BPF_F_NO_PREALLOC
+    /// The same of keys for which there was no room.
+    MoreKeys, BPF_MAP_TYPE_LPM_TRIE, WholeKey => Repeats, abi::MORE_KEYS, BPF_F_NO_PREALLOC
 );
 inner!(
     /// How often each destination was let through.
@@ -95,19 +95,19 @@ inner!(
     MoreHits, BPF_MAP_TYPE_ARRAY, u32 => Hits, 1, BPF_F_INNER_MAP
 );
 
-/// A kind as the key of a trie, which is found by all of its bits alone.
+/// An attempt key as the key of a trie, which is found by all of its bits alone.
 #[repr(C, packed(4))]
-pub(crate) struct WholeKind {
+pub(crate) struct WholeKey {
     bits: u32,
-    kind: Kind,
+    key: AttemptKey,
 }
 
-impl WholeKind {
+impl WholeKey {
     #[inline(always)]
-    pub(crate) const fn new(kind: &Kind) -> Self {
+    pub(crate) const fn new(key: &AttemptKey) -> Self {
         #[expect(clippy::cast_possible_truncation, reason = "a few hundred")]
-        let bits = 8 * size_of::<Kind>() as u32;
-        Self { bits, kind: *kind }
+        let bits = 8 * size_of::<AttemptKey>() as u32;
+        Self { bits, key: *key }
     }
 }
 

@@ -17,7 +17,7 @@ use qfence_common::{
 };
 
 use crate::{
-    maps::inner::{Kinds, MoreHits, MoreKinds, Sightings, Tree},
+    maps::inner::{Keys, MoreHits, MoreKeys, Sightings, Tree},
     subject::owner::Owner,
 };
 
@@ -38,20 +38,20 @@ pub(crate) static MORE_HITS: ArrayOfMaps<MoreHits, 1> = ArrayOfMaps::new();
 #[btf_map]
 pub(crate) static SIGHTINGS: ArrayOfMaps<Sightings, 1> = ArrayOfMaps::new();
 
-/// The kinds of attempts that are known, and how often each was repeated. Whoever tells of them swaps
+/// The attempt keys that are known, and how often each was repeated. Whoever tells of them swaps
 /// another one in, and finds in this all that was counted.
 #[btf_map]
-pub(crate) static REPEATS: ArrayOfMaps<Kinds, 1> = ArrayOfMaps::new();
+pub(crate) static REPEATS: ArrayOfMaps<Keys, 1> = ArrayOfMaps::new();
 
-/// The same of kinds that came when that was full.
+/// The same of keys that came when that was full.
 #[btf_map]
-pub(crate) static MORE_REPEATS: ArrayOfMaps<MoreKinds, 1> = ArrayOfMaps::new();
+pub(crate) static MORE_REPEATS: ArrayOfMaps<MoreKeys, 1> = ArrayOfMaps::new();
 
 /// What became of calls and packets, by outcome and protocol.
 #[btf_map]
 pub(crate) static TALLIES: PerCpuArray<Tally, { tally::TALLIES }> = PerCpuArray::new();
 
-/// The first attempts of their kinds, for the supervisor to log.
+/// The first attempts of their keys, for the supervisor to log.
 #[btf_map]
 pub(crate) static EVENTS: RingBuf<Event, { EVENTS_BYTES as usize }> = RingBuf::new();
 

@@ -1,7 +1,7 @@
 //! Reads the destination of a call out of the hook's context.
 
 use aya_ebpf::{bindings::bpf_sock, programs::SockAddrContext};
-use qfence_common::{Halves, Path, Protocol};
+use qfence_common::{Halves, LookupPath, Protocol};
 
 /// Where a socket is about to send.
 #[derive(Clone, Copy)]
@@ -11,7 +11,7 @@ pub(crate) struct Destination {
     pub(crate) port: u16,
     pub(crate) protocol: Protocol,
     /// What is known of the way there.
-    pub(crate) path: Path,
+    pub(crate) path: LookupPath,
 }
 
 /// The destination in a context of connect4 or sendmsg4.
@@ -49,7 +49,7 @@ fn with_address(ctx: &SockAddrContext, address: Halves) -> Destination {
         address,
         port: u16::from_be_bytes([high, low]),
         protocol: Protocol(protocol),
-        path: Path::Address,
+        path: LookupPath::Address,
     }
 }
 

@@ -54,7 +54,7 @@ impl Sudo {
 ///
 /// # Errors
 /// If there is no such user or group.
-pub fn choose(user: Option<&str>, sudo: &Sudo) -> Result<Option<Identity>> {
+pub fn resolve(user: Option<&str>, sudo: &Sudo) -> Result<Option<Identity>> {
     let has_group = user.is_some_and(|spec| spec.contains(':'));
     let identity = match (user, &sudo.uid) {
         (Some(spec), _) => parse(spec)?,
@@ -188,33 +188,36 @@ mod tests {
 
     #[test]
     fn without_sudo_and_option_root_stays_root() {
-        assert_eq!(choose(None, &Sudo::default()).unwrap(), None);
-        assert_eq!(choose(Some("root"), &sudo("65534", "65534")).unwrap(), None);
-        assert_eq!(choose(None, &sudo("0", "0")).unwrap(), None);
+        assert_eq!(resolve(None, &Sudo::default()).unwrap(), None);
+        assert_eq!(
+            resolve(Some("root"), &sudo("65534", "65534")).unwrap(),
+            None
+        );
+        assert_eq!(resolve(None, &sudo("0", "0")).unwrap(), None);
     }
 
     #[test]
     fn root_with_a_group_is_of_that_group() {
         for spec in ["root:777", "0:777"] {
-            let root = choose(Some(spec), &Sudo::default()).unwrap().unwrap();
+            let root = resolve(Some(spec), &Sudo::default()).unwrap().unwrap();
             assert_eq!((root.uid.as_raw(), root.gid.as_raw()), (0, 777), "{spec}");
             assert_eq!(root.groups, [root.gid]);
         }
-        assert!(choose(Some("root:no-such-group"), &Sudo::default()).is_err());
+        assert!(resolve(Some("root:no-such-group"), &Sudo::default()).is_err());
     }
 
     #[test]
     fn what_the_kernel_takes_for_no_change_is_nobodys_id() {
         for spec in ["4294967295:1", "1:4294967295", "nobody:4294967295"] {
-            let error = choose(Some(spec), &Sudo::default()).unwrap_err();
+            let error = resolve(Some(spec), &Sudo::default()).unwrap_err();
             assert!(error.to_string().contains("no id of a user"), "{error:#}");
         }
-        assert!(choose(None, &sudo("4294967295", "1")).is_err());
+        assert!(resolve(None, &sudo("4294967295", "1")).is_err());
     }
 
     #[test]
     fn whoever_called_sudo_gets_their_own_back() {
-        let nobody = choose(None, &sudo("65534", "65534")).unwrap().unwrap();
+        let nobody = resolve(None, &sudo("65534", "65534")).unwrap().unwrap();
         assert_eq!(nobody.uid.as_raw(), 65534);
         assert!(nobody.groups.contains(&nobody.gid));
         let value = |name| {
@@ -231,7 +234,7 @@ mod tests {
 
     #[test]
     fn ids_that_nobody_has_work_with_a_group() {
-        let odd = choose(Some("4242424:777"), &Sudo::default())
+        let odd = resolve(Some("4242424:777"), &Sudo::default())
             .unwrap()
             .unwrap();
         assert_eq!((odd.uid.as_raw(), odd.gid.as_raw()), (4_242_424, 777));
@@ -241,7 +244,7 @@ mod tests {
     #[test]
     fn what_is_unknown_is_an_error_that_says_so() {
         let message = |spec| {
-            choose(Some(spec), &Sudo::default())
+            resolve(Some(spec), &Sudo::default())
                 .unwrap_err()
                 .to_string()
         };
@@ -252,6 +255,6 @@ mod tests {
         );
         assert!(message("4242424").contains("give --user 4242424:GID"));
         assert_eq!(message(""), "there is no user \"\"");
-        assert!(choose(None, &sudo("x", "0")).is_err());
+        assert!(resolve(None, &sudo("x", "0")).is_err());
     }
 }

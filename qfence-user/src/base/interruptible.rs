@@ -21,7 +21,7 @@ use nix::{
     },
 };
 
-use crate::base::say::say;
+use crate::base::console::notify;
 
 /// How long a wait goes on without a word.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -79,7 +79,7 @@ pub fn wait<T: Send + 'static>(
         };
         match poll(&mut polled, timeout) {
             Ok(0) => {
-                say(format_args!("waiting {}", what()));
+                notify(format_args!("waiting {}", what()));
                 silence_ends = None;
             }
             Ok(_) | Err(Errno::EINTR) => {}

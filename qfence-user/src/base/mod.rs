@@ -1,6 +1,7 @@
 //! Files, locks, processes, names and messages: what has nothing to do with policies.
 
-pub mod aside;
+pub mod console;
+pub mod ending;
 pub mod exit;
 pub mod files;
 pub mod identity;
@@ -8,14 +9,13 @@ pub mod inherited;
 pub mod interruptible;
 pub mod lines;
 pub mod locks;
+pub mod message_queue;
 pub mod mounts;
 pub mod name;
-pub mod outlast;
 pub mod paths;
 pub mod printable;
 pub mod process;
 pub mod random;
 pub mod readable;
 pub mod release;
-pub mod say;
 pub mod version;

@@ -17,7 +17,7 @@ use crate::{
     host::watcher::Watcher,
     kernel::{Attempts, DenyWith, Kernel, Lacks, Settings, proof::Proof},
     policy::Policy,
-    supervise::follow::{Follower, Update},
+    supervise::follower::{Follower, Update},
 };
 
 /// What the programs are to do beside judging by the policy.
@@ -86,7 +86,7 @@ impl<'a> Building<'a> {
             lacks = Some(lacking);
             Ok(kernel)
         };
-        let begun = Follower::begin(fence.store(), policy, watcher, load);
+        let begun = Follower::begin(fence.policy_file(), policy, watcher, load);
         let (policy, published) = begun.await?;
         Ok(Self {
             fence,

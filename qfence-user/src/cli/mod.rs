@@ -1,5 +1,5 @@
 //! The command line.
-pub mod choose;
+pub mod resolve;
 
 mod attempts;
 mod logs;
@@ -24,7 +24,7 @@ use crate::{
     kernel::DenyWith,
     observe::metrics::address::Address,
     policy::Dns,
-    record::target::{Format, Target},
+    record::target::{Format, LogTarget},
 };
 
 const EXAMPLES: &str = "\
@@ -291,7 +291,7 @@ pub struct Exec {
         value_name = "PATH|stderr|journald|syslog[:SOCKET]|none",
         default_value = "stderr"
     )]
-    pub log: Vec<Target>,
+    pub log: Vec<LogTarget>,
 
     /// How refusals are logged in files and on standard error that do not say
     #[arg(long, value_enum, default_value_t = Format::Text)]

@@ -30,7 +30,7 @@ pub fn run(options: &Attempts) -> Result<()> {
     if let Some(user) = &options.r#as {
         // All sockets first: after this there are no privileges to make them with.
         let opened: Vec<Opened> = options.attempts.iter().map(Attempt::open).collect();
-        let identity = identity::choose(Some(user), &Sudo::default())?;
+        let identity = identity::resolve(Some(user), &Sudo::default())?;
         become_user(identity.as_ref()).with_context(|| format!("become the user {user}"))?;
         opened
             .into_iter()

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::{print, require_root};
 use crate::{
-    base::{name::check_name, paths::Paths, say::say},
-    cli::{Explain, choose},
+    base::{console::notify, name::check_name, paths::Paths},
+    cli::{Explain, resolve},
     compile::{
         compile,
         explain::{Asked, Case, Explanation, explain},
@@ -57,7 +57,7 @@ pub fn run(options: &Explain, paths: &Paths) -> Result<()> {
         .iter()
         .filter_map(|answer| answer.explanation.hint.as_ref())
     {
-        say(format_args!("hint: {hint}"));
+        notify(format_args!("hint: {hint}"));
     }
     Ok(())
 }
@@ -101,7 +101,7 @@ fn of_fence(name: &str, queries: &[Query], paths: &Paths) -> Result<Vec<Explanat
     fences.enforced(name)?;
     let nodes = Maps::open(&fences.pins(name))?.in_force()?;
     let stored = fences
-        .store(name)
+        .policy_file(name)
         .read()?
         .with_context(|| format!("the fence {name} has no policy yet: it is being started"))?;
     let rules = stored.policy.rules();
@@ -116,7 +116,7 @@ fn of_fence(name: &str, queries: &[Query], paths: &Paths) -> Result<Vec<Explanat
 /// By a policy as `exec` would make it, on this host as it is now.
 fn of_profile(options: &Explain, queries: &[Query], paths: &Paths) -> Result<Vec<Explanation>> {
     let dns = options.dns.unwrap_or(crate::policy::Dns::Auto);
-    let policy = choose::policy(&options.policy, dns, false, &paths.profiles)?;
+    let policy = resolve::policy(&options.policy, dns, false, &paths.profiles)?;
     let sets = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -15,16 +15,16 @@ use nix::{
 
 use super::require_root;
 use crate::{
-    base::{name::check_name, paths::Paths, say::say},
+    base::{console::notify, name::check_name, paths::Paths},
     cli::Logs,
     fence::registry::{Condition, Fences},
     kernel::{Attempts, Maps, snapshot::Snapshot},
     record::{
         filter::Filter,
-        known::Known,
         line::Line,
         process::Processes,
         reader::{Reader, Sources},
+        rule_names::RuleNames,
         tail::{Gap, Piece, Tail},
     },
 };
@@ -44,13 +44,13 @@ pub fn run(options: &Logs, paths: &Paths) -> Result<()> {
     check_name(name)?;
     let fences = Fences::look(paths)?;
     fences.condition(name)?;
-    let stored = fences.store(name).read()?;
+    let stored = fences.policy_file(name).read()?;
     let sets = stored.map(|stored| stored.sets).unwrap_or_default();
     let filter = Filter::new(options.since, options.dest.as_ref(), &sets)?;
     let mut shown = Shown {
         filter,
         json: options.json,
-        record: Tail::new(fences.kept(name)),
+        record: Tail::new(fences.record_files(name)),
     };
     let mut reader = take_over(&fences, name, paths)?;
     read_on(reader.as_mut())?;
@@ -59,7 +59,7 @@ pub fn run(options: &Logs, paths: &Paths) -> Result<()> {
     }
     // A fence that has ended has no counters any more.
     if let Ok(Snapshot { counts, .. }) = Snapshot::of(&fences.pins(name)) {
-        say(format_args!(
+        notify(format_args!(
             "{} attempts: {} the first of their kind, {} repeated, {} lost",
             counts.on_record(),
             counts.first,
@@ -122,7 +122,8 @@ fn take_over(fences: &Fences, name: &str, paths: &Paths) -> Result<Option<Reader
     }
     let pins = fences.pins(name);
     // What is not whole has a record all the same.
-    let (Ok(Some(attempts)), Ok(Some(stored))) = (Attempts::open(&pins), fences.store(name).read())
+    let (Ok(Some(attempts)), Ok(Some(stored))) =
+        (Attempts::open(&pins), fences.policy_file(name).read())
     else {
         return Ok(None);
     };
@@ -130,8 +131,8 @@ fn take_over(fences: &Fences, name: &str, paths: &Paths) -> Result<Option<Reader
     let sources = Sources {
         attempts,
         maps: Maps::open(&pins)?,
-        names: Known::new(&stored.policy, fences.store(name)),
-        kept: fences.kept(name),
+        names: RuleNames::new(&stored.policy, fences.policy_file(name)),
+        files: fences.record_files(name),
         processes: Processes::new(paths.proc.clone(), description.and_then(|state| state.qemu)),
     };
     Reader::new(sources, Arc::from(name)).map(Some)
@@ -163,7 +164,7 @@ impl Shown {
             let line = match piece {
                 Piece::Line(line) => line,
                 Piece::Gap(Gap { lines, attempts }) => {
-                    say(format_args!(
+                    notify(format_args!(
                         "{lines} lines of the record, of {attempts} attempts, are gone: newer ones took their place \
                          before they were read"
                     ));

@@ -25,11 +25,11 @@ use nix::unistd::geteuid;
 
 use crate::{
     base::{
+        console::{flush, notify},
         exit::{FAILED, of_signal},
         interruptible::Interrupted,
         paths::Paths,
         process::helper,
-        say::{finish, say},
     },
     cli::{Cli, Verb},
     supervise::established,
@@ -72,11 +72,11 @@ pub fn run() -> ExitCode {
         Verb::StatReader { proc } => helper::serve(proc).map(|()| 0),
     };
     let status = status.unwrap_or_else(|error| {
-        say(format_args!("error: {error:#}"));
+        notify(format_args!("error: {error:#}"));
         let interrupted = error.downcast_ref::<Interrupted>();
         interrupted.map_or(FAILED, |interrupted| of_signal(interrupted.signal))
     });
-    finish();
+    flush();
     status.into()
 }
 

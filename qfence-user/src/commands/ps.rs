@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use super::{print, require_root};
 use crate::{
-    base::{paths::Paths, printable::printable_words, say::say},
+    base::{console::notify, paths::Paths, printable::printable_words},
     cli::Ps,
     fence::{
-        description::{COMMAND, State},
+        description::{COMMAND, Description},
         registry::{Condition, Fences, Listed},
     },
     kernel::{
@@ -67,7 +67,7 @@ pub fn run(options: &Ps, paths: &Paths) -> Result<()> {
     require_root()?;
     let all = Fences::open(paths)?;
     let registry = all.lock()?;
-    let elsewhere = registry.clear(&mut |note| say(note))?;
+    let elsewhere = registry.clear(&mut |note| notify(note))?;
     let fences = registry.list(elsewhere)?;
     drop(registry);
     let text = if options.json {
@@ -81,13 +81,13 @@ pub fn run(options: &Ps, paths: &Paths) -> Result<()> {
     } in &fences
     {
         match condition {
-            Condition::Elsewhere => say(format_args!(
+            Condition::Elsewhere => notify(format_args!(
                 "the fence {name} is of another part of the cgroup tree, which is not seen here: it is left alone. Look at \
                  it, and remove it, where it was made"
             )),
             Condition::Incompatible => {
                 if let Err(error) = all.check_version(name) {
-                    say(format_args!("{error:#}"));
+                    notify(format_args!("{error:#}"));
                 }
             }
             Condition::Running | Condition::Orphaned | Condition::Unfenced => {}
@@ -103,9 +103,15 @@ fn json(fences: &[Listed]) -> Result<String> {
             name: &fence.name,
             state: fence.condition,
             pids: fence.pids.iter().map(|pid| pid.as_raw()).collect(),
-            command: fence.state.as_ref().map(command),
-            supervisor: fence.state.as_ref().map(|state| state.supervisor),
-            started: fence.state.as_ref().map(|state| state.started.as_str()),
+            command: fence.description.as_ref().map(command),
+            supervisor: fence
+                .description
+                .as_ref()
+                .map(|description| description.supervisor),
+            started: fence
+                .description
+                .as_ref()
+                .map(|description| description.started.as_str()),
             profile: fence.policy.as_ref().map(|policy| &*policy.profile.name),
             monitor: fence.policy.as_ref().map(|policy| policy.monitor),
             attempts: fence.counted.map(|counted| counted.counts),
@@ -134,8 +140,8 @@ fn counted(fence: &Listed, show: impl Fn(&Snapshot) -> String) -> String {
 }
 
 /// The command of a fence: an earlier version described it in full.
-fn command(state: &State) -> Vec<String> {
-    let words = state.command.iter().map(String::as_bytes);
+fn command(description: &Description) -> Vec<String> {
+    let words = description.command.iter().map(String::as_bytes);
     printable_words(words, COMMAND)
 }
 
@@ -156,7 +162,7 @@ fn table(fences: &[Listed]) -> String {
         "NAME", "STATE", "POLICY", "DENIED", "SENT", "RECEIVED", "STARTED", "PIDS", "COMMAND",
     ]);
     for fence in fences {
-        let state = fence.state.as_ref();
+        let description = fence.description.as_ref();
         table.add_row([
             fence.name.clone(),
             fence.condition.name().to_owned(),
@@ -164,9 +170,12 @@ fn table(fences: &[Listed]) -> String {
             counted(fence, |counted| counted.counts.on_record().to_string()),
             counted(fence, |counted| bytes(counted.sent.bytes)),
             counted(fence, |counted| bytes(counted.received.bytes)),
-            state.map_or_else(|| "-".to_owned(), |state| state.started.clone()),
+            description.map_or_else(|| "-".to_owned(), |description| description.started.clone()),
             pids(&fence.pids),
-            state.map_or_else(|| "-".to_owned(), |state| command(state).join(" ")),
+            description.map_or_else(
+                || "-".to_owned(),
+                |description| command(description).join(" "),
+            ),
         ]);
     }
     table
@@ -186,12 +195,12 @@ mod tests {
         assert_eq!(pids(&[]), "-");
         assert_eq!(pids(&all[..2]), "1,2");
         assert!(pids(&all).ends_with(",15,16,… (20000)"), "{}", pids(&all));
-        let state = State {
+        let description = Description {
             command: vec!["x".repeat(100_000), "y".into()],
             supervisor: 1,
             started: String::new(),
             qemu: None,
         };
-        assert!(command(&state).concat().len() < COMMAND + 10);
+        assert!(command(&description).concat().len() < COMMAND + 10);
     }
 }

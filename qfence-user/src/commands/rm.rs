@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::require_root;
 use crate::{
-    base::{exit::FAILED, paths::Paths, say::say},
+    base::{console::notify, exit::FAILED, paths::Paths},
     cli::Rm,
     fence::registry::Fences,
 };
@@ -21,8 +21,8 @@ pub fn run(options: &Rm, paths: &Paths) -> Result<u8> {
     let mut status = 0;
     for name in &options.names {
         let patience = Duration::from_secs(options.time.into());
-        if let Err(error) = fences.remove(name, patience, &mut |note| say(note)) {
-            say(format_args!("error: {error:#}"));
+        if let Err(error) = fences.remove(name, patience, &mut |note| notify(note)) {
+            notify(format_args!("error: {error:#}"));
             status = FAILED;
         }
     }

@@ -7,8 +7,8 @@ use qfence_common::Action;
 
 use super::require_root;
 use crate::{
-    base::{paths::Paths, say::say},
-    cli::{Set, choose},
+    base::{console::notify, paths::Paths},
+    cli::{Set, resolve},
     compile::shadow,
     fence::registry::Fences,
     kernel,
@@ -17,8 +17,8 @@ use crate::{
         rule::{Rule, Source},
     },
     supervise::{
-        change::{self, Changed},
         established::{self, Connection},
+        policy_change::{PolicyChange, change_policy},
     },
 };
 
@@ -34,7 +34,7 @@ pub fn run(options: &Set, paths: &Paths) -> Result<()> {
     require_root()?;
     // All that can be wrong with what is asked for, before the fence is looked at.
     let profile = match &options.policy.profile {
-        Some(name) => Some(choose::profile(name, &paths.profiles)?),
+        Some(name) => Some(resolve::profile(name, &paths.profiles)?),
         None => None,
     };
     if !options.keep_established {
@@ -53,7 +53,7 @@ pub fn run(options: &Set, paths: &Paths) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the event loop")?
-        .block_on(change::change(
+        .block_on(change_policy(
             &fences,
             paths,
             &options.name,
@@ -69,7 +69,7 @@ pub fn run(options: &Set, paths: &Paths) -> Result<()> {
 }
 
 /// Says what a fence keeps that monitor mode let it have, once it is not only monitored any more.
-fn warn_of_what_monitoring_left(changed: &Changed) {
+fn warn_of_what_monitoring_left(changed: &PolicyChange) {
     if changed.policy.monitor {
         return;
     }
@@ -90,7 +90,7 @@ fn warn_of_what_monitoring_left(changed: &Changed) {
     .filter_map(|(is_left, what)| (is_left != 0).then_some(what))
     .collect();
     if !left.is_empty() {
-        say(format_args!(
+        notify(format_args!(
             "warning: processes of the fence may keep what they got while it was monitored: {}; start it anew to take \
              that away",
             left.join(", ")
@@ -109,7 +109,7 @@ fn renewed(options: &Set, profile: Option<Loaded>, policy: &Policy) -> Result<Po
     let (given_now, earlier): (Vec<_>, Vec<_>) = shadow::find(&changed)?
         .into_iter()
         .partition(|shadowed| shadowed.index < new);
-    choose::warn(&given_now);
+    resolve::warn(&given_now);
     let mut index = 0;
     let mut is_dead = |_: &Rule| {
         index += 1;
@@ -141,7 +141,7 @@ fn reloaded(policy: &Policy, paths: &Paths) -> Result<Loaded> {
         // There may be a file of that name by now.
         None => name.as_ref(),
     };
-    choose::profile(from, &paths.profiles)
+    resolve::profile(from, &paths.profiles)
 }
 
 /// Ends the connections that the new policy denies. Returns those that stand all the same.
@@ -149,7 +149,7 @@ fn end_established(
     fences: &Fences,
     paths: &Paths,
     options: &Set,
-    changed: &Changed,
+    changed: &PolicyChange,
 ) -> Result<Vec<Connection>> {
     let place = fences.place(&options.name);
     let owners = kernel::owners(&fences.pins(&options.name))?;
@@ -160,8 +160,8 @@ fn end_established(
         )?;
     match ended.connections.as_slice() {
         [] => {}
-        [one] => say(format_args!("ended {one}, which the new policy denies")),
-        many => say(format_args!(
+        [one] => notify(format_args!("ended {one}, which the new policy denies")),
+        many => notify(format_args!(
             "ended {} connections that the new policy denies",
             many.len()
         )),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ipnet::Ipv6Net;
-use qfence_common::Path;
+use qfence_common::LookupPath;
 
 use crate::policy::{
     Numbered, Prefix, Sets,
@@ -30,8 +30,8 @@ pub(super) struct Membership {
     internet: Option<(Vec<Which>, BTreeSet<usize>)>,
 }
 
-/// A prefix, and what it is a part of.
-pub(super) struct Place<'a> {
+/// A prefix, what it is a part of, and the rules that match it.
+pub(super) struct PrefixRules<'a> {
     pub(super) prefix: Prefix,
     pub(super) is_host: bool,
     pub(super) is_many: bool,
@@ -40,11 +40,11 @@ pub(super) struct Place<'a> {
 }
 
 impl Membership {
-    pub(super) fn new(rules: &[Numbered], sets: &Sets, path: Path) -> Self {
+    pub(super) fn new(rules: &[Numbered], sets: &Sets, path: LookupPath) -> Self {
         let everything = BTreeSet::from([Ipv6Net::default()]);
         let host = match path {
-            Path::Address => &sets.host,
-            Path::Loopback => &everything,
+            LookupPath::Address => &sets.host,
+            LookupPath::Loopback => &everything,
         };
         let mut new = Self {
             members: BTreeMap::from([(Ipv6Net::default(), Vec::new())]),
@@ -85,7 +85,7 @@ impl Membership {
                 }
             }
         }
-        if path == Path::Address && !internet.is_empty() {
+        if path == LookupPath::Address && !internet.is_empty() {
             let without = SetName::NOT_INTERNET
                 .map(|set| destination(&mut new, Destination::Set(set)))
                 .into();
@@ -116,7 +116,7 @@ impl Membership {
     /// Visits all prefixes, each after those that hold it, as the order of prefixes has it.
     pub(super) fn try_for_each_prefix<E>(
         &self,
-        mut visit: impl FnMut(&Place<'_>) -> Result<(), E>,
+        mut visit: impl FnMut(&PrefixRules<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         // The destinations that hold the prefix at hand, and for each prefix on the way down to it how
         // many of them there were before.
@@ -147,7 +147,7 @@ impl Membership {
             matches.sort_unstable();
             // A set can have a prefix and another one within it.
             matches.dedup();
-            visit(&Place {
+            visit(&PrefixRules {
                 prefix,
                 is_host: holding.contains(&self.host),
                 is_many: holding.contains(&self.many),

@@ -16,10 +16,10 @@ mod tree;
 use std::net::IpAddr;
 
 use intervals::Flattened;
-use membership::{Membership, Place};
+use membership::{Membership, PrefixRules};
 use ports::Ports;
 use qfence_common::{
-    Node, Nodes, Path, Protocol, Query, Verdict, decide,
+    LookupPath, Node, Nodes, Protocol, Query, Verdict, decide,
     tree::FLAGS,
     verdict::{HOST, MANY, MONITOR},
 };
@@ -61,11 +61,11 @@ pub fn compile(rules: &[Numbered], sets: &Sets, monitor: bool) -> Result<Compile
     let mut tree = Tree::new();
     let mut ports = Ports::new(rules);
     let mut count = 0;
-    for path in Path::ALL {
+    for path in LookupPath::ALL {
         let mut flattened = Flattened::default();
-        Membership::new(rules, sets, path).try_for_each_prefix(|place| {
-            let step = ports.step(place, flags(place, path, monitor), &mut tree)?;
-            flattened.add(place.prefix, step);
+        Membership::new(rules, sets, path).try_for_each_prefix(|of_prefix| {
+            let step = ports.step(of_prefix, flags(of_prefix, path, monitor), &mut tree)?;
+            flattened.add(of_prefix.prefix, step);
             Ok(())
         })?;
         let intervals = flattened.finish();
@@ -86,11 +86,11 @@ pub fn compile(rules: &[Numbered], sets: &Sets, monitor: bool) -> Result<Compile
     })
 }
 
-fn flags(place: &Place<'_>, path: Path, monitor: bool) -> u32 {
+fn flags(of_prefix: &PrefixRules<'_>, path: LookupPath, monitor: bool) -> u32 {
     let flag = |flag, is_set| if is_set { flag } else { 0 };
-    flag(HOST, place.is_host)
+    flag(HOST, of_prefix.is_host)
         // Asked for by address alone.
-        | flag(MANY, place.is_many && path == Path::Address)
+        | flag(MANY, of_prefix.is_many && path == LookupPath::Address)
         | common_flags(monitor)
 }
 
@@ -125,7 +125,13 @@ impl Compiled {
 
     /// What the kernel decides by this.
     #[must_use]
-    pub fn decide(&self, path: Path, protocol: Protocol, address: IpAddr, port: u16) -> Verdict {
+    pub fn decide(
+        &self,
+        path: LookupPath,
+        protocol: Protocol,
+        address: IpAddr,
+        port: u16,
+    ) -> Verdict {
         let address = single(address).addr().octets();
         decide(self, &Query::new(path, address, protocol, port))
     }

@@ -6,7 +6,7 @@ use qfence_common::{Action, Node, Protocol, Verdict, tree::port_query, verdict::
 
 use super::{
     DoesNotFit,
-    membership::Place,
+    membership::PrefixRules,
     most,
     tree::{TooMany, Tree},
 };
@@ -65,12 +65,12 @@ impl<'a> Ports<'a> {
     /// What the tree has for a prefix, with these flags in all its verdicts.
     pub(super) fn step(
         &mut self,
-        place: &Place<'_>,
+        of_prefix: &PrefixRules<'_>,
         flags: u32,
         tree: &mut Tree,
     ) -> Result<Node, DoesNotFit> {
-        let mut said = Vec::with_capacity(place.matches.len());
-        for &(rule, index) in place.matches {
+        let mut said = Vec::with_capacity(of_prefix.matches.len());
+        for &(rule, index) in of_prefix.matches {
             let say = self.said_by[rule][index];
             // What was just said changes nothing, and neither does what comes after everything.
             if said.last() != Some(&say) {
@@ -81,7 +81,7 @@ impl<'a> Ports<'a> {
             }
         }
         let allows = |say: &usize| self.says[*say].0.action() == Action::Allow;
-        if flags & MANY != 0 && V4.contains(&place.prefix) && said.iter().any(allows) {
+        if flags & MANY != 0 && V4.contains(&of_prefix.prefix) && said.iter().any(allows) {
             self.allows_broadcasts = true;
         }
         let key = (said, flags);
@@ -94,16 +94,16 @@ impl<'a> Ports<'a> {
             .collect();
         let step = tree
             .grow_ports(&pieces)
-            .map_err(|too_many| self.does_not_fit(place, too_many))?;
+            .map_err(|too_many| self.does_not_fit(of_prefix, too_many))?;
         self.known.insert(key, step);
         Ok(step)
     }
 
-    fn does_not_fit(&self, place: &Place<'_>, too_many: TooMany) -> DoesNotFit {
-        let rules: BTreeSet<_> = place.matches.iter().map(|&(rule, _)| rule).collect();
+    fn does_not_fit(&self, of_prefix: &PrefixRules<'_>, too_many: TooMany) -> DoesNotFit {
+        let rules: BTreeSet<_> = of_prefix.matches.iter().map(|&(rule, _)| rule).collect();
         DoesNotFit {
             what: "their ports",
-            of: name(place.prefix),
+            of: name(of_prefix.prefix),
             pieces: too_many.pieces,
             rules: most(self.rules, rules, |rule| {
                 let ports = rule.matches.iter().map(|of| of.ports.ranges().len());

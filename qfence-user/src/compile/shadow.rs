@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use qfence_common::Path;
+use qfence_common::LookupPath;
 
 use super::{
     DoesNotFit,
@@ -38,10 +38,10 @@ pub fn find(policy: &Policy) -> Result<Vec<Shadowed>, DoesNotFit> {
     let mut before: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); rules.len()];
     for sets in extremes() {
         let mut earlier_here: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); rules.len()];
-        for path in Path::ALL {
-            Membership::new(&rules, &sets, path).try_for_each_prefix(|place| {
+        for path in LookupPath::ALL {
+            Membership::new(&rules, &sets, path).try_for_each_prefix(|of_prefix| {
                 let mut open = Open::everything();
-                for (index, &(rule, of)) in place.matches.iter().enumerate() {
+                for (index, &(rule, of)) in of_prefix.matches.iter().enumerate() {
                     let mut decides = false;
                     for interval in ports::intervals(&rules[rule].rule.matches[of]) {
                         open.take(interval, |_| decides = true);
@@ -49,7 +49,9 @@ pub fn find(policy: &Policy) -> Result<Vec<Shadowed>, DoesNotFit> {
                     if decides {
                         decide.insert(rule);
                     } else {
-                        let earlier = place.matches[..index].iter().map(|&(earlier, _)| earlier);
+                        let earlier = of_prefix.matches[..index]
+                            .iter()
+                            .map(|&(earlier, _)| earlier);
                         earlier_here[rule].extend(earlier.filter(|earlier| *earlier != rule));
                     }
                 }

@@ -27,19 +27,33 @@ fn compiled(rules: &[&str], resolv_conf: &str) -> Compiled {
     compile(&policy.rules(), &sets(resolv_conf), false).unwrap()
 }
 
-fn on(path: Path, compiled: &Compiled, protocol: Protocol, address: &str, port: u16) -> Action {
+fn on(
+    path: LookupPath,
+    compiled: &Compiled,
+    protocol: Protocol,
+    address: &str,
+    port: u16,
+) -> Action {
     let address = address.parse().unwrap();
     compiled.decide(path, protocol, address, port).action()
 }
 
 fn verdict(compiled: &Compiled, protocol: Protocol, address: &str, port: u16) -> Action {
-    on(Path::Address, compiled, protocol, address, port)
+    on(LookupPath::Address, compiled, protocol, address, port)
 }
 
 #[test]
 fn through_loopback_everything_is_the_host() {
     let compiled = compiled(&[], "nameserver 127.0.0.53\nnameserver 1.1.1.1");
-    let verdict = |address, port| on(Path::Loopback, &compiled, Protocol::UDP, address, port);
+    let verdict = |address, port| {
+        on(
+            LookupPath::Loopback,
+            &compiled,
+            Protocol::UDP,
+            address,
+            port,
+        )
+    };
     for address in ["127.0.0.1", "8.8.8.8", "2001:db8::1", "::1"] {
         assert_eq!(verdict(address, 53), Action::Deny);
     }
@@ -54,7 +68,7 @@ fn through_loopback_everything_is_the_host() {
 fn what_is_allowed_by_address_is_allowed_through_loopback() {
     let compiled = compiled(&["allow tcp:127.0.0.1:5432", "allow tcp:[::1]:5432"], "");
     for address in ["127.0.0.1", "::1"] {
-        for path in Path::ALL {
+        for path in LookupPath::ALL {
             let verdict = |protocol, port| on(path, &compiled, protocol, address, port);
             assert_eq!(verdict(Protocol::TCP, 5432), Action::Allow);
             assert_eq!(verdict(Protocol::MPTCP, 5432), Action::Allow);
@@ -101,7 +115,7 @@ fn broadcast_and_multicast_are_marked() {
         let address = address.parse().unwrap();
         let has = |port| {
             compiled
-                .decide(Path::Address, Protocol::TCP, address, port)
+                .decide(LookupPath::Address, Protocol::TCP, address, port)
                 .has(flag)
         };
         assert_eq!(has(0), has(53));
@@ -203,7 +217,7 @@ fn the_internet_is_what_is_left() {
             Action::Deny,
             "{address}"
         );
-        let through_loopback = on(Path::Loopback, &compiled, Protocol::TCP, address, 80);
+        let through_loopback = on(LookupPath::Loopback, &compiled, Protocol::TCP, address, 80);
         assert_eq!(through_loopback, Action::Deny, "{address}");
     }
     for address in [
@@ -251,7 +265,13 @@ fn without_a_set_the_host_is_what_comes_over_loopback() {
         verdict(&compiled, Protocol::TCP, "127.0.0.1", 80),
         Action::Allow
     );
-    let through_loopback = on(Path::Loopback, &compiled, Protocol::TCP, "1.1.1.1", 80);
+    let through_loopback = on(
+        LookupPath::Loopback,
+        &compiled,
+        Protocol::TCP,
+        "1.1.1.1",
+        80,
+    );
     assert_eq!(through_loopback, Action::Deny);
 }
 
@@ -308,7 +328,7 @@ fn thousands_of_prefixes_are_all_told_apart() {
             let address: IpAddr = bare.parse().unwrap();
             let verdict = |address: IpAddr| {
                 compiled
-                    .decide(Path::Address, Protocol::TCP, address, 80)
+                    .decide(LookupPath::Address, Protocol::TCP, address, 80)
                     .action()
             };
             assert_eq!(verdict(address), Action::Allow, "{net}");

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use qfence_common::{
-    Node, Path, Verdict,
+    LookupPath, Node, Verdict,
     tree::{ADDRESS_DEPTH, FLAGS, HEAD, MAX_NODES, MAX_SLOTS, PORT_DEPTH, Part, root},
 };
 
@@ -89,7 +89,7 @@ impl Tree {
     /// Grows what looks at the addresses of a path.
     pub(super) fn grow_addresses(
         &mut self,
-        path: Path,
+        path: LookupPath,
         intervals: &Intervals,
     ) -> Result<(), TooMany> {
         let v4 = self.grow(Part::Lower, Slots::OfRoot, &v4_of(intervals))?;

@@ -19,10 +19,10 @@ pub fn examine(securityfs: &Path, proc: &Path) -> Vec<Finding> {
     let has_securityfs = known.split_whitespace().any(|word| word == SECURITYFS);
     // The directory is empty where the file system is not mounted.
     let mounted = fs::read_dir(securityfs).is_ok_and(|mut entries| entries.next().is_some());
-    let place = match (mounted, has_securityfs) {
-        (true, _) => Place::Mounted,
-        (false, true) => Place::NotMounted,
-        (false, false) => Place::None,
+    let setting = match (mounted, has_securityfs) {
+        (true, _) => Setting::Mounted,
+        (false, true) => Setting::NotMounted,
+        (false, false) => Setting::None,
     };
     let read = |name: &str| fs::read_to_string(securityfs.join(name)).ok();
     let sysctl = |name: &str| {
@@ -30,8 +30,8 @@ pub fn examine(securityfs: &Path, proc: &Path) -> Vec<Finding> {
         text.trim().parse().ok()
     };
     vec![
-        judge_lockdown(place, read("lockdown").as_deref(), securityfs),
-        judge_modules(place, read("lsm").as_deref(), securityfs),
+        judge_lockdown(setting, read("lockdown").as_deref(), securityfs),
+        judge_modules(setting, read("lsm").as_deref(), securityfs),
         judge_unprivileged_bpf(sysctl("kernel/unprivileged_bpf_disabled")),
         judge_user_namespaces(
             sysctl("user/max_user_namespaces"),
@@ -43,7 +43,7 @@ pub fn examine(securityfs: &Path, proc: &Path) -> Vec<Finding> {
 
 /// Whether there is a securityfs to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Setting {
     Mounted,
     NotMounted,
     /// This kernel has none.
@@ -63,14 +63,14 @@ fn unknown(name: &str, securityfs: &Path) -> Finding {
 
 /// Lockdown takes `bpf_probe_read_kernel` away under `confidentiality`, and `bpf_probe_write_user`
 /// under `integrity` (`bpf_base_func_proto` in kernel/bpf/helpers.c); the programs use neither.
-fn judge_lockdown(place: Place, lockdown: Option<&str>, securityfs: &Path) -> Finding {
+fn judge_lockdown(setting: Setting, lockdown: Option<&str>, securityfs: &Path) -> Finding {
     // `none [integrity] confidentiality`
     let level = lockdown.and_then(|text| {
         let (_, after) = text.split_once('[')?;
         after.split(']').next()
     });
-    match (place, level) {
-        (Place::NotMounted, _) => unknown(LOCKDOWN, securityfs),
+    match (setting, level) {
+        (Setting::NotMounted, _) => unknown(LOCKDOWN, securityfs),
         (_, None) => Finding::ok(LOCKDOWN, "none: not part of this kernel, or not active"),
         (_, Some("confidentiality")) => Finding::ok(
             LOCKDOWN,
@@ -80,10 +80,10 @@ fn judge_lockdown(place: Place, lockdown: Option<&str>, securityfs: &Path) -> Fi
     }
 }
 
-fn judge_modules(place: Place, lsm: Option<&str>, securityfs: &Path) -> Finding {
+fn judge_modules(setting: Setting, lsm: Option<&str>, securityfs: &Path) -> Finding {
     let Some(list) = lsm.map(str::trim).filter(|list| !list.is_empty()) else {
-        return match place {
-            Place::NotMounted => unknown(MODULES, securityfs),
+        return match setting {
+            Setting::NotMounted => unknown(MODULES, securityfs),
             _ => Finding::ok(MODULES, "none"),
         };
     };
@@ -195,8 +195,8 @@ mod tests {
         for finding in &findings[..2] {
             assert_eq!(finding.state, State::Degraded);
             assert!(finding.found.starts_with("unknown"));
-            let place = dir.path().join("security").display().to_string();
-            assert!(finding.fix.as_ref().unwrap().contains(&place));
+            let setting = dir.path().join("security").display().to_string();
+            assert!(finding.fix.as_ref().unwrap().contains(&setting));
         }
         let (_dir, findings) = host(&[("proc/filesystems", "nodev\ttmpfs\n")]);
         assert!(findings.iter().all(|finding| finding.state == State::Ok));

@@ -9,7 +9,7 @@ use qfence_common::Hook;
 
 use super::finding::Finding;
 use crate::{
-    base::{locks::Mark, name::derive_name, say::say},
+    base::{console::notify, locks::Mark, name::derive_name},
     fence::{hierarchy::Hierarchy, place::Place},
     kernel::trial::{Trial, in_brief},
 };
@@ -176,7 +176,7 @@ impl Drop for ThrowAway {
         // Whoever lists the fences does not find it gone half-way. Without the lock it is removed too.
         let _registry = self.hierarchy.lock();
         if let Err(error) = self.place.remove() {
-            say(format_args!("{error:#}"));
+            notify(format_args!("{error:#}"));
         }
     }
 }

@@ -35,7 +35,7 @@ pub const COMMAND: usize = 4096;
 
 /// What is said of a fence by whoever makes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State {
+pub struct Description {
     /// The command and its arguments, safe to print, and shortened.
     pub command: Vec<String>,
     /// The process that supervises, or did.
@@ -49,13 +49,13 @@ pub struct State {
 
 /// A fence's file.
 #[derive(Serialize)]
-struct Description<'a> {
+struct Content<'a> {
     /// The version of who wrote it.
     abi: u32,
     #[serde(flatten)]
     ids: &'a Ids,
     #[serde(flatten)]
-    state: &'a State,
+    description: &'a Description,
 }
 
 /// What a fence's file shows to whoever asks.
@@ -69,11 +69,11 @@ pub struct Seen {
 
 /// The descriptions of all fences.
 #[derive(Clone, Debug)]
-pub struct States {
+pub struct Descriptions {
     directory: PathBuf,
 }
 
-impl States {
+impl Descriptions {
     /// The descriptions in `directory`, which need not be there yet.
     #[must_use]
     pub fn new(directory: &Path) -> Self {
@@ -108,11 +108,15 @@ impl States {
     ///
     /// # Errors
     /// If the directory or the file cannot be written or marked.
-    pub fn write(&self, name: &str, ids: &Ids, state: &State) -> Result<Mark> {
+    pub fn write(&self, name: &str, ids: &Ids, description: &Description) -> Result<Mark> {
         let directory = Directory::make_private(&self.directory)?;
         let file = format!("{name}{SUFFIX}");
         let abi = version::abi();
-        let text = serde_json::to_vec(&Description { abi, ids, state })?;
+        let text = serde_json::to_vec(&Content {
+            abi,
+            ids,
+            description,
+        })?;
         let staged = Staged::write(directory, file.as_ref(), &text, PRIVATE_FILE)?;
         // Before it is in its place: nobody sees it without.
         let mark =
@@ -131,7 +135,7 @@ impl States {
 
     /// The description of one fence; `None` if there is none that can be read.
     #[must_use]
-    pub fn read(&self, name: &str) -> Option<State> {
+    pub fn read(&self, name: &str) -> Option<Description> {
         serde_json::from_slice(&fs::read(self.path(name)).ok()?).ok()
     }
 
@@ -213,8 +217,8 @@ mod tests {
     use super::*;
     use crate::fence::id::FenceId;
 
-    fn state() -> State {
-        State {
+    fn description() -> Description {
+        Description {
             command: vec!["qemu".into(), "-m".into()],
             supervisor: 7,
             started: "2026-01-01T00:00:00Z".into(),
@@ -232,32 +236,32 @@ mod tests {
     #[test]
     fn what_is_written_is_read_listed_and_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let states = States::new(&dir.path().join("qfence"));
-        assert_eq!(states.names().unwrap(), Names::default());
-        let (ids, state) = (ids(), state());
-        assert_eq!(states.look("my.vm").unwrap(), None);
-        states.write("my.vm", &ids, &state).unwrap();
-        assert_eq!(states.read("my.vm"), Some(state));
-        assert_eq!(states.look("my.vm").unwrap().unwrap().ids, ids);
-        assert_eq!(states.version_of("my.vm"), Some(1));
-        fs::write(states.directory().join("my.vm.json.new"), "").unwrap();
-        assert_eq!(states.names().unwrap().fences, ["my.vm"]);
-        states.remove("my.vm").unwrap();
-        states.remove("my.vm").unwrap();
-        assert_eq!(states.read("my.vm"), None);
-        assert_eq!(fs::read_dir(states.directory()).unwrap().count(), 0);
+        let descriptions = Descriptions::new(&dir.path().join("qfence"));
+        assert_eq!(descriptions.names().unwrap(), Names::default());
+        let (ids, description) = (ids(), description());
+        assert_eq!(descriptions.look("my.vm").unwrap(), None);
+        descriptions.write("my.vm", &ids, &description).unwrap();
+        assert_eq!(descriptions.read("my.vm"), Some(description));
+        assert_eq!(descriptions.look("my.vm").unwrap().unwrap().ids, ids);
+        assert_eq!(descriptions.version_of("my.vm"), Some(1));
+        fs::write(descriptions.directory().join("my.vm.json.new"), "").unwrap();
+        assert_eq!(descriptions.names().unwrap().fences, ["my.vm"]);
+        descriptions.remove("my.vm").unwrap();
+        descriptions.remove("my.vm").unwrap();
+        assert_eq!(descriptions.read("my.vm"), None);
+        assert_eq!(fs::read_dir(descriptions.directory()).unwrap().count(), 0);
     }
 
     #[test]
     fn it_is_marked_as_long_as_its_writer_keeps_the_mark() {
         let dir = tempfile::tempdir().unwrap();
-        let states = States::new(dir.path());
-        let is_supervised = || states.look("vm1").unwrap().unwrap().is_supervised;
-        let first = states.write("vm1", &ids(), &state()).unwrap();
+        let descriptions = Descriptions::new(dir.path());
+        let is_supervised = || descriptions.look("vm1").unwrap().unwrap().is_supervised;
+        let first = descriptions.write("vm1", &ids(), &description()).unwrap();
         assert!(is_supervised());
         // Somebody has it open while it is written anew.
-        let open = File::open(states.path("vm1")).unwrap();
-        let second = states.write("vm1", &ids(), &state()).unwrap();
+        let open = File::open(descriptions.path("vm1")).unwrap();
+        let second = descriptions.write("vm1", &ids(), &description()).unwrap();
         assert!(is_supervised() && Mark::is_on(&open).unwrap());
         drop(first);
         assert!(is_supervised());
@@ -268,14 +272,14 @@ mod tests {
     #[test]
     fn one_that_cannot_be_understood_is_of_no_fence_that_is_known() {
         let dir = tempfile::tempdir().unwrap();
-        let states = States::new(dir.path());
+        let descriptions = Descriptions::new(dir.path());
         for (text, cgroup) in [
             ("{}", None),
             ("no", None),
             (r#"{"cgroup":7,"x":{}}"#, Some(7)),
         ] {
-            fs::write(states.path("vm1"), text).unwrap();
-            let seen = states.look("vm1").unwrap().unwrap();
+            fs::write(descriptions.path("vm1"), text).unwrap();
+            let seen = descriptions.look("vm1").unwrap().unwrap();
             assert_eq!(seen.ids, Ids { id: None, cgroup }, "{text}");
             assert!(!seen.is_supervised);
         }
@@ -284,11 +288,11 @@ mod tests {
     #[test]
     fn what_leads_elsewhere_is_no_name() {
         let dir = tempfile::tempdir().unwrap();
-        let states = States::new(dir.path());
+        let descriptions = Descriptions::new(dir.path());
         for file in ["...json", ".json", "..json", "a\nb.json", "vm1.json"] {
             fs::write(dir.path().join(file), "{}").unwrap();
         }
-        let names = states.names().unwrap();
+        let names = descriptions.names().unwrap();
         assert_eq!(names.fences, ["vm1"]);
         assert_eq!(names.others.len(), 4, "{names:?}");
     }

@@ -9,16 +9,16 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 
 use crate::{
-    base::{locks::Mark, say::say},
+    base::{console::notify, locks::Mark},
     fence::{
         cgroup::Cgroup,
-        description::State,
+        description::Description,
         id::{FenceId, Ids},
         place::Place,
         registry::{Fences, stays},
     },
-    record::keep::Kept,
-    store::Store,
+    record::files::RecordFiles,
+    stored_policy::PolicyFile,
 };
 
 /// How long killed processes get to be gone. A process in an uninterruptible sleep stays longer.
@@ -83,14 +83,14 @@ impl Fence {
 
     /// Where its policy is kept.
     #[must_use]
-    pub fn store(&self) -> Store {
-        self.all.store(&self.name)
+    pub fn policy_file(&self) -> PolicyFile {
+        self.all.policy_file(&self.name)
     }
 
     /// Where its record is kept.
     #[must_use]
-    pub fn kept(&self) -> Kept {
-        self.all.kept(&self.name)
+    pub fn record_files(&self) -> RecordFiles {
+        self.all.record_files(&self.name)
     }
 
     /// The directory for its links.
@@ -103,12 +103,12 @@ impl Fence {
     ///
     /// # Errors
     /// If that cannot be written.
-    pub fn describe(&self, state: &State) -> Result<()> {
+    pub fn describe(&self, description: &Description) -> Result<()> {
         let ids = Ids {
             id: Some(self.id.clone()),
             cgroup: Some(self.cgroup_id),
         };
-        let mark = self.all.describe(&self.name, &ids, state)?;
+        let mark = self.all.describe(&self.name, &ids, description)?;
         self.marks.borrow_mut().push(mark);
         Ok(())
     }
@@ -179,7 +179,7 @@ impl Drop for Fence {
         if self.standing
             && let Err(error) = self.take_down()
         {
-            say(format_args!("{error:#}"));
+            notify(format_args!("{error:#}"));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the programs put on record: a ring with the first attempt of each kind, and a map in which the others
+//! What the programs put on record: a ring with the first attempt of each key, and a map in which the others
 //! are counted. Pinned, so that what is not read yet outlives whoever reads.
 
 use std::{
@@ -19,7 +19,7 @@ use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
 };
-use qfence_common::{Event, Kind, Repeats, abi};
+use qfence_common::{AttemptKey, Event, Repeats, abi};
 
 use super::{
     fill::fill,
@@ -29,17 +29,17 @@ use super::{
     slot::{First, Slot},
 };
 
-type Kinds = HashMap<MapData, Kind, Repeats>;
-type MoreKinds = LpmTrie<MapData, Kind, Repeats>;
+type Keys = HashMap<MapData, AttemptKey, Repeats>;
+type MoreKeys = LpmTrie<MapData, AttemptKey, Repeats>;
 
 const NOT_SWAPPED: &str = "cannot swap in a map of attempts";
 
 /// The attempts of one fence, to be read. There is one reader at a time.
 pub struct Attempts {
     ring: RingBuf<MapData>,
-    kinds: Slot<Kinds>,
+    keys: Slot<Keys>,
     /// Those for which there was no room in that.
-    more: Slot<MoreKinds>,
+    more: Slot<MoreKeys>,
     /// Locked as long as this lives.
     _reader: Flock<File>,
 }
@@ -62,7 +62,7 @@ impl Attempts {
         };
         Ok(Some(Self {
             ring: pinned(&directory, abi::EVENTS_MAP)?.try_into()?,
-            kinds: Slot::of(pinned(&directory, abi::REPEATS_MAP)?)?,
+            keys: Slot::of(pinned(&directory, abi::REPEATS_MAP)?)?,
             more: Slot::of(pinned(&directory, abi::MORE_REPEATS_MAP)?)?,
             _reader: reader,
         }))
@@ -82,7 +82,7 @@ impl Attempts {
     }
 
     /// Takes what has been counted since the last call, and lets the kernel count in a fresh map in which
-    /// the kinds `known` are known: of others there will be an event first, as long as there is room for them.
+    /// the keys `known` are known: of others there will be an event first, as long as there is room for them.
     ///
     /// When this returns no program counts in the map that was taken any more: the kernel waits for those
     /// that run (`maybe_wait_bpf_programs` in kernel/bpf/syscall.c). So nothing is counted twice or not at
@@ -90,14 +90,14 @@ impl Attempts {
     ///
     /// # Errors
     /// If a map cannot be made, swapped in or read.
-    pub fn take(&mut self, known: &[(Kind, Repeats)]) -> Result<Vec<(Kind, Repeats)>> {
-        let taken = swap(&mut self.kinds, &fresh(known)?)?;
-        let mut counted = read(taken.iter().take(abi::KINDS as usize))?;
+    pub fn take(&mut self, known: &[(AttemptKey, Repeats)]) -> Result<Vec<(AttemptKey, Repeats)>> {
+        let taken = swap(&mut self.keys, &fresh(known)?)?;
+        let mut counted = read(taken.iter().take(abi::KEYS as usize))?;
         let more = in_place(&self.more)?;
         // Mostly nothing, and to swap takes its time. What comes after this look is for the next call.
         if more.keys().next().is_some() {
             let taken = swap(&mut self.more, &fresh_more()?)?;
-            let more = taken.iter().take(abi::MORE_KINDS as usize);
+            let more = taken.iter().take(abi::MORE_KEYS as usize);
             counted.extend(read(
                 more.map(|each| each.map(|(key, of)| (key.data(), of))),
             )?);
@@ -121,8 +121,8 @@ fn swap<M: FromMapData + InnerMap>(slot: &mut Slot<M>, fresh: &M) -> Result<M> {
 }
 
 fn read(
-    counted: impl Iterator<Item = Result<(Kind, Repeats), MapError>>,
-) -> Result<Vec<(Kind, Repeats)>> {
+    counted: impl Iterator<Item = Result<(AttemptKey, Repeats), MapError>>,
+) -> Result<Vec<(AttemptKey, Repeats)>> {
     counted
         .collect::<Result<_, _>>()
         .context("cannot read what attempts were counted")
@@ -140,19 +140,19 @@ impl AsFd for Attempts {
 /// # Errors
 /// As [`Attempts::take`].
 pub(super) fn prepare(ebpf: &mut Ebpf) -> Result<([First; 2], impl Send + 'static + use<>)> {
-    let kinds: Slot<Kinds> = Slot::of(take(ebpf, abi::REPEATS_MAP)?)?;
-    let more: Slot<MoreKinds> = Slot::of(take(ebpf, abi::MORE_REPEATS_MAP)?)?;
-    let firsts = [kinds.first(&fresh(&[])?)?, more.first(&fresh_more()?)?];
-    Ok((firsts, (kinds, more)))
+    let keys: Slot<Keys> = Slot::of(take(ebpf, abi::REPEATS_MAP)?)?;
+    let more: Slot<MoreKeys> = Slot::of(take(ebpf, abi::MORE_REPEATS_MAP)?)?;
+    let firsts = [keys.first(&fresh(&[])?)?, more.first(&fresh_more()?)?];
+    Ok((firsts, (keys, more)))
 }
 
-fn fresh_more() -> Result<MoreKinds> {
-    MoreKinds::create(abi::MORE_KINDS, NO_PREALLOC).context("cannot make a map of more attempts")
+fn fresh_more() -> Result<MoreKeys> {
+    MoreKeys::create(abi::MORE_KEYS, NO_PREALLOC).context("cannot make a map of more attempts")
 }
 
-/// A map in which those kinds are known, with room for as many again.
-fn fresh(known: &[(Kind, Repeats)]) -> Result<Kinds> {
-    let fresh = Kinds::create(sizes::kinds(known.len()), NO_PREALLOC)
+/// A map in which those keys are known, with room for as many again.
+fn fresh(known: &[(AttemptKey, Repeats)]) -> Result<Keys> {
+    let fresh = Keys::create(sizes::keys(known.len()), NO_PREALLOC)
         .context("cannot make a map of attempts")?;
     let (keys, values): (Vec<_>, Vec<_>) = known.iter().copied().unzip();
     filled(fill(fresh.map(), &keys, &values)).context("cannot fill a map of attempts")?;

@@ -12,7 +12,8 @@ use aya::{
     maps::{Array, HashMap, IterableMap, Map, MapData, PerCpuArray},
 };
 use qfence_common::{
-    Action, Change, Hits, Marks, Node, Nodes, Outcome, Peer, Pulse, Sighting, Tally, Traffic, Way,
+    Action, Change, Direction, Hits, Marks, Node, Nodes, Outcome, Peer, Pulse, Sighting, Tally,
+    Traffic,
     abi::{self, Counter},
     tally::{Class, more_hits_index, tally_index},
     tree::HEAD,
@@ -84,9 +85,9 @@ pub struct Counts {
     pub refused: u64,
     /// All that would have been, in monitor mode.
     pub monitored: u64,
-    /// What of both there was an event of: the first of each kind.
+    /// What of both there was an event of: the first of each key.
     pub first: u64,
-    /// What of both was counted with others of its kind.
+    /// What of both was counted with others of its key.
     pub repeated: u64,
     /// What of both there was no room for. The three are all.
     pub lost: u64,
@@ -366,10 +367,10 @@ impl Maps {
     ///
     /// # Errors
     /// If the counters cannot be read.
-    pub fn traffic(&self, way: Way) -> Result<Traffic> {
+    pub fn traffic(&self, direction: Direction) -> Result<Traffic> {
         Outcome::ALL
             .into_iter()
-            .filter(|outcome| outcome.way() == way)
+            .filter(|outcome| outcome.direction() == direction)
             .flat_map(|outcome| Class::ALL.map(|class| (outcome, class)))
             .map(|(outcome, class)| self.tallies(outcome, class, Tally::traffic))
             .sum()

@@ -31,14 +31,14 @@ pub(super) fn hits(rules: u32) -> u32 {
         .clamp(FEW_RULES, MAX_RULES)
 }
 
-/// How many kinds of attempts the next map is to have room for, if so many are known: as many again can come before
+/// How many attempt keys the next map is to have room for, if so many are known: as many again can come before
 /// they go to the trie.
-pub(super) fn kinds(known: usize) -> u32 {
+pub(super) fn keys(known: usize) -> u32 {
     u32::try_from(known.saturating_mul(2))
         .ok()
         .and_then(u32::checked_next_power_of_two)
-        .unwrap_or(abi::KINDS)
-        .clamp(abi::FEW_KINDS, abi::KINDS)
+        .unwrap_or(abi::KEYS)
+        .clamp(abi::FEW_KEYS, abi::KEYS)
 }
 
 #[cfg(test)]
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn kinds_have_room_for_as_many_again_and_go_back() {
-        let sizes = [0, 1, 512, 513, 1024, 1025, 2048, 4096, usize::MAX].map(kinds);
+        let sizes = [0, 1, 512, 513, 1024, 1025, 2048, 4096, usize::MAX].map(keys);
         assert_eq!(
             sizes,
             [1024, 1024, 1024, 2048, 2048, 4096, 4096, 4096, 4096]

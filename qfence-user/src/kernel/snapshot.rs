@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use qfence_common::{Traffic, Way};
+use qfence_common::{Direction, Traffic};
 
 use crate::kernel::{Counts, Maps};
 
@@ -29,9 +29,9 @@ impl Snapshot {
         let maps = Maps::open(pins)?;
         Ok(Self {
             counts: maps.counts()?,
-            sent: maps.traffic(Way::Sent)?,
-            refused: maps.traffic(Way::Refused)?,
-            received: maps.traffic(Way::Received)?,
+            sent: maps.traffic(Direction::Sent)?,
+            refused: maps.traffic(Direction::Refused)?,
+            received: maps.traffic(Direction::Received)?,
         })
     }
 }

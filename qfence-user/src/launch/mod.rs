@@ -1,7 +1,7 @@
 //! Starts a command inside of a fence, and passes signals on to it.
 
-mod changes;
 pub mod child;
+mod child_status;
 pub mod dispositions;
 pub mod signals;
 pub mod stops;

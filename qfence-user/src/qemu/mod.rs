@@ -12,7 +12,7 @@
 //! | [`doors`] | which of it is a network that the fence does not see |
 //! | [`guestfwd`] | which targets the guest is led to |
 //! | [`slirp`] | which address of the guest's leads to the host, and which flows are the guest's |
-pub mod programs;
+pub mod executables;
 
 pub mod chardev;
 pub mod configuration;

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{line::Line, reader::Reader, writer::Writer};
-use crate::{base::say::say, kernel::Counts};
+use crate::{base::console::notify, kernel::Counts};
 
 /// How often what was counted is summed up.
 const TICK: Duration = Duration::from_secs(1);
@@ -59,7 +59,7 @@ impl Auditor {
     /// Has the files of the sinks opened anew.
     pub fn reopen(&mut self) {
         if let Err(error) = self.words.write_all(&[REOPEN]) {
-            say(format_args!("cannot have the logs opened anew: {error}"));
+            notify(format_args!("cannot have the logs opened anew: {error}"));
         }
     }
 
@@ -89,7 +89,7 @@ impl Worker {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
-                    say(format_args!("error: {error:#}"));
+                    notify(format_args!("error: {error:#}"));
                     thread::sleep(PAUSE);
                 }
             }
@@ -102,7 +102,7 @@ impl Worker {
         self.events();
         self.summarize();
         let counts = self.reader.counts().unwrap_or_else(|error| {
-            say(format_args!("error: {error:#}"));
+            notify(format_args!("error: {error:#}"));
             Counts::default()
         });
         let close = |writer: Writer| (writer.name().to_owned(), writer.close());
@@ -157,7 +157,7 @@ impl Worker {
     fn summarize(&mut self) {
         match self.reader.summarize() {
             Ok(lines) => self.hand_out(&lines),
-            Err(error) => say(format_args!("error: {error:#}")),
+            Err(error) => notify(format_args!("error: {error:#}")),
         }
     }
 

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
-use qfence_common::{Action, Path, Protocol};
+use qfence_common::{Action, LookupPath, Protocol};
 
 use super::line::{Attempt, Body, Line};
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
         protocol::protocol_number,
         rule::{Match, Rule, Source},
     },
-    record::what::What,
+    record::operation::Operation,
 };
 
 /// The moment from which on lines are asked for.
@@ -88,11 +88,11 @@ impl Filter {
 }
 
 fn is_to(attempt: &Attempt, compiled: &Compiled) -> bool {
-    let What::Destination {
+    let Operation::Destination {
         protocol,
         destination,
         port,
-    } = &attempt.what
+    } = &attempt.operation
     else {
         return false;
     };
@@ -101,7 +101,7 @@ fn is_to(attempt: &Attempt, compiled: &Compiled) -> bool {
     };
     let addresses = [Some(*destination), attempt.dialled];
     addresses.into_iter().flatten().any(|address| {
-        let verdict = compiled.decide(Path::Address, Protocol(protocol), address, port);
+        let verdict = compiled.decide(LookupPath::Address, Protocol(protocol), address, port);
         verdict.action() == Action::Allow
     })
 }

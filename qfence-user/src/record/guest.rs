@@ -6,7 +6,7 @@
 
 use std::{net::IpAddr, path::Path};
 
-use qfence_common::{Hook, Kind, Origin, event::GUEST};
+use qfence_common::{AttemptKey, Hook, Origin, event::GUEST};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
     stats::Stats,
 };
 use crate::qemu::{
-    programs::FileId,
+    executables::FileId,
     slirp::{self, Guest},
 };
 
@@ -77,21 +77,21 @@ impl Qemu {
 /// The address that the guest dialled, if an attempt of its QEMU's was the guest's.
 pub(super) fn dialled(
     guest: &Guest,
-    kind: &Kind,
+    key: &AttemptKey,
     origin: &Origin,
     destination: IpAddr,
 ) -> Option<IpAddr> {
-    let is_guests = match kind.protocol {
+    let is_guests = match key.protocol {
         TCP => origin.flags & GUEST != 0,
         // libslirp sends datagrams without connecting, and QEMU connects its own sockets but for some networks.
         UDP => {
-            let hook = Hook::from_number(kind.hook);
+            let hook = Hook::from_number(key.hook);
             matches!(hook, Some(Hook::Sendmsg4 | Hook::Sendmsg6)) && !guest.datagrams_are_qemus
         }
         _ => false,
     };
     // What the guest calls its nameserver may lead to the loopback address as well.
-    if is_guests && kind.port != DNS {
+    if is_guests && key.port != DNS {
         guest.dialled(destination)
     } else {
         None
@@ -128,9 +128,9 @@ mod tests {
             (Hook::Sendmsg4, UDP, 53, 0, false, false),
             (Hook::Egress, 1, 0, 0, false, false),
         ] {
-            let (kind, mut origin) = seen(hook, from_v4([127, 0, 0, 1]), protocol, port, 1);
+            let (key, mut origin) = seen(hook, from_v4([127, 0, 0, 1]), protocol, port, 1);
             origin.flags = flags;
-            let address = dialled(&guest(own), &kind, &origin, Ipv4Addr::LOCALHOST.into());
+            let address = dialled(&guest(own), &key, &origin, Ipv4Addr::LOCALHOST.into());
             let expected = says.then_some(Ipv4Addr::new(10, 0, 2, 2).into());
             assert_eq!(
                 address, expected,

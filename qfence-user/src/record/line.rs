@@ -9,14 +9,14 @@ use std::{
 
 use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
-use qfence_common::{Hook, Kind, NO_UID, Origin};
+use qfence_common::{AttemptKey, Hook, NO_UID, Origin};
 use serde::{Deserialize, Serialize};
 
 use super::process::Process;
 use crate::{
     base::printable::{in_parentheses, printable},
     policy::names::RuleName,
-    record::what::What,
+    record::operation::Operation,
 };
 
 /// The version of what lines look like: another one if a field goes or changes its meaning.
@@ -47,9 +47,9 @@ pub struct Line {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Body {
-    /// The first attempt of its kind.
+    /// The first attempt of its key.
     Attempt(Box<Attempt>),
-    /// More of a kind, since the last line about it.
+    /// More of a key, since the last line about it.
     Repeats(Box<Attempt>),
     /// What would have been more lines than are written in a second.
     Folded {
@@ -63,7 +63,7 @@ pub enum Body {
     Dropped,
 }
 
-/// An attempt, or more of its kind.
+/// An attempt, or more of its key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// `denied`, or `would-deny` where the policy is only monitored.
@@ -74,10 +74,10 @@ pub struct Attempt {
     pub hook: String,
     /// What was tried.
     #[serde(flatten)]
-    pub what: What,
-    /// The address it came from, if the socket had one; of several attempts, the first of its kind.
+    pub operation: Operation,
+    /// The address it came from, if the socket had one; of several attempts, the first of its key.
     pub source: Option<IpAddr>,
-    /// The port it came from, if the socket had one; of several attempts, the first of its kind.
+    /// The port it came from, if the socket had one; of several attempts, the first of its key.
     pub source_port: Option<u32>,
     /// The address that a guest dialled, where the QEMU that qfence started makes another one of it.
     pub dialled: Option<IpAddr>,
@@ -87,7 +87,7 @@ pub struct Attempt {
     pub comment: Option<Arc<str>>,
     /// The process id, in the initial pid namespace.
     pub pid: Option<u32>,
-    /// The thread's id, likewise; of several attempts, the first of its kind, and none once the process is another or
+    /// The thread's id, likewise; of several attempts, the first of its key, and none once the process is another or
     /// executes another program.
     pub tid: Option<u32>,
     /// The user, in the initial user namespace; of several attempts as for `tid`.
@@ -111,28 +111,28 @@ pub struct Attempt {
 /// What came out of the kernel is nothing that the programs of this version record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an attempt on record is none of this version's programs': {0:?}")]
-pub struct NotUnderstood(Kind);
+pub struct NotUnderstood(AttemptKey);
 
 impl Attempt {
-    /// An attempt of a kind, by a rule of that name.
+    /// An attempt of a key, by a rule of that name.
     ///
     /// # Errors
     /// If there is no such hook, or a port is none.
     pub fn new(
-        kind: &Kind,
+        key: &AttemptKey,
         origin: &Origin,
         rule: RuleName,
         process: &Process,
     ) -> Result<Self, NotUnderstood> {
-        let what = What::of(kind);
-        let ports = match what {
-            What::Destination { port, .. } => [port, origin.source_port],
+        let operation = Operation::of(key);
+        let ports = match operation {
+            Operation::Destination { port, .. } => [port, origin.source_port],
             _ => [0, origin.source_port],
         };
         let is_port = |port: &u32| *port <= u32::from(u16::MAX);
-        let hook = Hook::from_number(kind.hook)
+        let hook = Hook::from_number(key.hook)
             .filter(|_| ports.iter().all(is_port))
-            .ok_or(NotUnderstood(*kind))?;
+            .ok_or(NotUnderstood(*key))?;
         let known = |number: u32| (number != 0).then_some(number);
         let source = Ipv6Addr::from(origin.source.address()).to_canonical();
         let comm = origin
@@ -144,7 +144,7 @@ impl Attempt {
         // What the programs saw of who tried first is not true of another.
         let is_same = !process.has_changed;
         Ok(Self {
-            verdict: if kind.monitored == 0 {
+            verdict: if key.monitored == 0 {
                 "denied"
             } else {
                 "would-deny"
@@ -154,13 +154,13 @@ impl Attempt {
             hook: hook.name().to_owned(),
             source: (!source.is_unspecified()).then_some(source),
             source_port: known(origin.source_port),
-            dialled: what
+            dialled: operation
                 .address()
-                .and_then(|address| process.dialled(kind, origin, address)),
-            what,
+                .and_then(|address| process.dialled(key, origin, address)),
+            operation,
             rule: rule.rule,
             comment: rule.comment,
-            pid: known(kind.pid),
+            pid: known(key.pid),
             tid: known(origin.tid).filter(|_| is_same),
             uid: (origin.uid != NO_UID && is_same).then_some(origin.uid),
             command: if is_same {
@@ -230,7 +230,7 @@ impl fmt::Display for Line {
         let Self {
             time, fence, count, ..
         } = self;
-        let what = match &self.body {
+        let text = match &self.body {
             Body::Attempt(attempt) => attempt.to_string(),
             Body::Repeats(attempt) => format!("{attempt} again {}", times(*count)),
             Body::Folded { lines } => {
@@ -244,7 +244,7 @@ impl fmt::Display for Line {
             ),
         };
         // A line that was read from a file can have anything in it.
-        let text = format!("{time:.6} {fence} {what}");
+        let text = format!("{time:.6} {fence} {text}");
         f.write_str(&printable(text.as_bytes()))
     }
 }
@@ -253,16 +253,16 @@ impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             verdict,
-            what,
+            operation,
             hook,
             command,
             cgroup,
             rule,
             ..
         } = self;
-        write!(f, "{verdict} {what} ")?;
+        write!(f, "{verdict} {operation} ")?;
         if let Some(dialled) = self.dialled {
-            let dialled = what.at(dialled);
+            let dialled = operation.at(dialled);
             write!(f, "(dialled {dialled}) ")?;
         }
         match self.pid {
@@ -324,10 +324,10 @@ pub(crate) mod tests {
         protocol: u32,
         port: u32,
         rule: u32,
-    ) -> (Kind, Origin) {
+    ) -> (AttemptKey, Origin) {
         let mut comm = [0; 16];
         comm[..6].copy_from_slice(b"qe\x1bmu\n");
-        let kind = Kind {
+        let key = AttemptKey {
             address: Halves::of(address),
             pid: 4242,
             port,
@@ -347,12 +347,12 @@ pub(crate) mod tests {
             source_port: 40000,
             flags: 0,
         };
-        (kind, origin)
+        (key, origin)
     }
 
     /// The line of a first attempt.
     pub(crate) fn line(hook: Hook, address: [u8; 16], protocol: u32, port: u32, rule: u32) -> Line {
-        let (kind, origin) = seen(hook, address, protocol, port, rule);
+        let (key, origin) = seen(hook, address, protocol, port, rule);
         let name = Names::of(&testing::policy(&[], false)).name(rule);
         Line {
             v: VERSION,
@@ -360,7 +360,7 @@ pub(crate) mod tests {
             fence: "vm1".into(),
             seq: 1,
             body: Body::Attempt(
-                Attempt::new(&kind, &origin, name, &Process::default())
+                Attempt::new(&key, &origin, name, &Process::default())
                     .unwrap()
                     .into(),
             ),

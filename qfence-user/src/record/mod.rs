@@ -9,7 +9,7 @@
 //! | [`line`] | a line of the record, as JSON and as text |
 //! | [`budget`] | how much is written in a second |
 //! | [`reader`] | events and counts to lines |
-//! | [`keep`] | the lines of a fence under /run, bounded |
+//! | [`files`] | the lines of a fence under /run, bounded |
 //! | [`stamp`] | a kept line, with the version of who wrote it |
 //! | [`tail`] | reads them from where they were read last |
 //! | [`filter`] | which of them somebody asks for |
@@ -17,18 +17,18 @@
 //! | [`sink`] | writes lines there: a file, the journal, syslog |
 //! | [`writer`] | a thread and a queue for each of them |
 //! | [`auditor`] | the thread that does all this while the command runs |
-pub mod what;
+pub mod operation;
 
 pub mod auditor;
 pub mod budget;
+pub mod files;
 pub mod filter;
 pub mod guest;
-pub mod keep;
-pub mod known;
 pub mod line;
 pub mod proc;
 pub mod process;
 pub mod reader;
+pub mod rule_names;
 pub mod sink;
 pub mod stamp;
 mod stats;

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     base::{files::bounded, process::stat_text},
-    qemu::programs::FileId,
+    qemu::executables::FileId,
 };
 
 /// As much of /proc/PID/cgroup as is read: some twenty paths of cgroups.

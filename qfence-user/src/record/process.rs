@@ -9,7 +9,7 @@ use std::{
 };
 
 use nix::sys::stat::stat;
-use qfence_common::{Kind, Origin};
+use qfence_common::{AttemptKey, Origin};
 
 use super::{
     guest::{Qemu, dialled},
@@ -197,8 +197,13 @@ impl Process {
     /// The address that a guest dialled, if its process is the QEMU whose user network leads it to `destination` from
     /// another one, and the attempt was the guest's.
     #[must_use]
-    pub fn dialled(&self, kind: &Kind, origin: &Origin, destination: IpAddr) -> Option<IpAddr> {
-        dialled(self.guest.as_ref()?, kind, origin, destination)
+    pub fn dialled(
+        &self,
+        key: &AttemptKey,
+        origin: &Origin,
+        destination: IpAddr,
+    ) -> Option<IpAddr> {
+        dialled(self.guest.as_ref()?, key, origin, destination)
     }
 }
 

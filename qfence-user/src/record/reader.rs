@@ -5,19 +5,19 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
-use qfence_common::{Event, Kind, Origin, Repeats, abi};
+use qfence_common::{AttemptKey, Event, Origin, Repeats, abi};
 
 use super::{
     budget::Budget,
-    keep::{Keeper, Kept},
+    files::{RecordAppender, RecordFiles},
     line::{Attempt, Body, Line, VERSION, at, boot_time},
     process::{Process, Processes},
     stamp,
 };
 use crate::{
-    base::say::say,
+    base::console::notify,
     kernel::{Attempts, Counts, Maps},
-    record::known::Known,
+    record::rule_names::RuleNames,
 };
 
 /// How many events are read before what is made of them is written.
@@ -26,7 +26,7 @@ const BATCH: usize = 64;
 /// As many bytes as the ring of events can have, on kernels with large pages too.
 const RING: usize = 64 * 1024;
 
-/// A kind that was not tried for this long is an event again when it is.
+/// A key that was not tried for this long is an event again when it is.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
 /// What is needed to read the attempts of a fence.
@@ -36,9 +36,9 @@ pub struct Sources {
     /// Its counters.
     pub maps: Maps,
     /// The names of rules.
-    pub names: Known,
+    pub names: RuleNames,
     /// Where the record is kept.
-    pub kept: Kept,
+    pub files: RecordFiles,
     /// The processes there are.
     pub processes: Processes,
 }
@@ -47,13 +47,13 @@ pub struct Sources {
 pub struct Reader {
     attempts: Attempts,
     maps: Maps,
-    names: Known,
+    names: RuleNames,
     processes: Processes,
-    keeper: Keeper,
+    appender: RecordAppender,
     fence: Arc<str>,
     budget: Budget,
-    /// What is known of the kinds that the kernel counts.
-    kinds: HashMap<Kind, Seen>,
+    /// What is known of the keys that the kernel counts.
+    keys: HashMap<AttemptKey, Seen>,
     folded: Folded,
     /// The number of the last line, and how many attempts all of them tell of.
     seq: u64,
@@ -67,7 +67,7 @@ pub struct Reader {
     unkept: u64,
 }
 
-/// A kind that was tried.
+/// A key that was tried.
 struct Seen {
     origin: Origin,
     last_ns: u64,
@@ -87,17 +87,17 @@ impl Reader {
     /// # Errors
     /// If the record cannot be written.
     pub fn new(sources: Sources, fence: Arc<str>) -> Result<Self> {
-        let (keeper, last) = Keeper::open(sources.kept)?;
+        let (appender, last) = RecordAppender::open(sources.files)?;
         sources.processes.prepare();
         Ok(Self {
             attempts: sources.attempts,
             maps: sources.maps,
             names: sources.names,
             processes: sources.processes,
-            keeper,
+            appender,
             fence,
             budget: Budget::default(),
-            kinds: HashMap::new(),
+            keys: HashMap::new(),
             folded: Folded::default(),
             seq: last.as_ref().map_or(0, |line| line.seq),
             total: last.as_ref().map_or(0, |line| line.total),
@@ -122,7 +122,7 @@ impl Reader {
             match self.attempts.event() {
                 Ok(Some(event)) => self.first(&event, boot_time),
                 Ok(None) => break,
-                Err(error) => say(format_args!("{error:#}")),
+                Err(error) => notify(format_args!("{error:#}")),
             }
             count += 1;
         }
@@ -139,17 +139,17 @@ impl Reader {
         if counts.on_record() != self.total || self.has_forgotten() {
             self.forget();
             let known: Vec<_> = self
-                .kinds
+                .keys
                 .iter()
-                .map(|(kind, seen)| (*kind, seen.known()))
+                .map(|(key, seen)| (*key, seen.known()))
                 .collect();
             let mut counted = self.attempts.take(&known)?;
             // Their events come before what was counted after them.
             self.rest_of_events();
-            counted.sort_by_key(|(kind, repeats)| (std::cmp::Reverse(repeats.count), *kind));
+            counted.sort_by_key(|(key, repeats)| (std::cmp::Reverse(repeats.count), *key));
             let boot_time = boot_time();
-            for (kind, repeats) in counted.iter().filter(|(_, repeats)| repeats.count > 0) {
-                self.repeats(kind, repeats, boot_time);
+            for (key, repeats) in counted.iter().filter(|(_, repeats)| repeats.count > 0) {
+                self.repeats(key, repeats, boot_time);
             }
             self.fold();
             let missing = counts.on_record().saturating_sub(self.total);
@@ -167,24 +167,24 @@ impl Reader {
             match self.attempts.event() {
                 Ok(Some(event)) => self.first(&event, boot_time),
                 Ok(None) => break,
-                Err(error) => say(format_args!("{error:#}")),
+                Err(error) => notify(format_args!("{error:#}")),
             }
         }
     }
 
-    fn first(&mut self, Event { repeats, kind }: &Event, boot_time: Timestamp) {
+    fn first(&mut self, Event { repeats, key }: &Event, boot_time: Timestamp) {
         let origin = &repeats.origin;
         let process = if self.budget.has_event() {
-            let process = self.processes.look_up(kind.pid, origin.tid, origin.boot_ns);
-            let rule = self.names.now().name(kind.rule);
-            match Attempt::new(kind, origin, rule, &process) {
+            let process = self.processes.look_up(key.pid, origin.tid, origin.boot_ns);
+            let rule = self.names.now().name(key.rule);
+            match Attempt::new(key, origin, rule, &process) {
                 Ok(attempt) => self.add(
                     at(boot_time, origin.boot_ns),
                     Body::Attempt(attempt.into()),
                     1,
                 ),
                 // The next summary counts it as lost.
-                Err(error) => return say(format_args!("error: {error}")),
+                Err(error) => return notify(format_args!("error: {error}")),
             }
             Some(process)
         } else {
@@ -197,11 +197,11 @@ impl Reader {
             last_ns: origin.boot_ns,
             process,
         };
-        self.kinds.insert(*kind, seen);
+        self.keys.insert(*key, seen);
     }
 
-    fn repeats(&mut self, kind: &Kind, repeats: &Repeats, boot_time: Timestamp) {
-        let seen = self.kinds.entry(*kind).or_insert_with(|| Seen {
+    fn repeats(&mut self, key: &AttemptKey, repeats: &Repeats, boot_time: Timestamp) {
+        let seen = self.keys.entry(*key).or_insert_with(|| Seen {
             origin: repeats.origin,
             last_ns: 0,
             process: None,
@@ -212,16 +212,16 @@ impl Reader {
             self.folded.attempts += repeats.count;
             return;
         }
-        // The origin is that of the first attempt of its kind; whoever makes more may have become another since.
-        let who = (kind.pid, repeats.origin.tid);
+        // The origin is that of the first attempt of its key; whoever makes more may have become another since.
+        let who = (key.pid, repeats.origin.tid);
         let when = (repeats.origin.boot_ns, repeats.last_ns);
         let process = self.processes.look_again(seen.process.take(), who, when);
-        let rule = self.names.now().name(kind.rule);
-        let attempt = Attempt::new(kind, &repeats.origin, rule, &process);
+        let rule = self.names.now().name(key.rule);
+        let attempt = Attempt::new(key, &repeats.origin, rule, &process);
         seen.process = Some(process);
         let attempt = match attempt {
             Ok(attempt) => attempt,
-            Err(error) => return say(format_args!("error: {error}")),
+            Err(error) => return notify(format_args!("error: {error}")),
         };
         let time = at(boot_time, repeats.last_ns);
         self.add(time, Body::Repeats(attempt.into()), repeats.count);
@@ -253,7 +253,7 @@ impl Reader {
                 self.text.push_str(&kept);
                 self.text.push('\n');
             }
-            Err(error) => say(format_args!("cannot write a line of the record: {error}")),
+            Err(error) => notify(format_args!("cannot write a line of the record: {error}")),
         }
         self.lines.push(Arc::new(line));
     }
@@ -271,7 +271,7 @@ impl Reader {
                     self.unkept += lines.iter().map(|line| line.count).sum::<u64>();
                     // Said once, until it works again.
                     if !self.has_failed {
-                        say(format_args!("error: {error:#}"));
+                        notify(format_args!("error: {error:#}"));
                         self.has_failed = true;
                     }
                 }
@@ -287,25 +287,25 @@ impl Reader {
             let missing = stamp::stamped(&first.dropped_before(self.unkept).to_json()?);
             self.text.insert_str(0, &format!("{missing}\n"));
         }
-        self.keeper.write(&self.text)
+        self.appender.write(&self.text)
     }
 
     fn has_forgotten(&self) -> bool {
         let now = since_boot();
-        self.kinds.values().any(|seen| seen.is_old(now))
+        self.keys.values().any(|seen| seen.is_old(now))
     }
 
-    /// Forgets kinds that were not tried for long; if there are many, those that were not just now.
+    /// Forgets keys that were not tried for long; if there are many, those that were not just now.
     fn forget(&mut self) {
         let now = since_boot();
-        self.kinds.retain(|_, seen| !seen.is_old(now));
-        if self.kinds.len() > abi::KINDS as usize / 2 {
+        self.keys.retain(|_, seen| !seen.is_old(now));
+        if self.keys.len() > abi::KEYS as usize / 2 {
             let recently = Duration::from_secs(2).as_nanos();
-            self.kinds
+            self.keys
                 .retain(|_, seen| u128::from(now.saturating_sub(seen.last_ns)) < recently);
         }
-        if self.kinds.len() > abi::KINDS as usize / 2 {
-            self.kinds.clear();
+        if self.keys.len() > abi::KEYS as usize / 2 {
+            self.keys.clear();
         }
     }
 

@@ -11,8 +11,8 @@ use std::{
 
 use super::proc::{self, Stat};
 use crate::base::{
+    console::notify,
     process::helper::{Apart, Question},
-    say::say,
 };
 
 /// How long nobody is looked up after one that did not answer.
@@ -81,7 +81,7 @@ impl Asked {
             return Err(Unknown);
         }
         let answer = self.apart.ask(Question::Stat(pid)).map_err(|error| {
-            say(format_args!(
+            notify(format_args!(
                 "error: cannot read what /proc says of process {pid}: {error:#}: attempts are on record without the \
                  executables of those who make them for {PAUSE:?}"
             ));

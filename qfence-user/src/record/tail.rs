@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{
-    keep::Kept,
+    files::RecordFiles,
     line::{Body, Line},
     stamp,
 };
@@ -48,7 +48,7 @@ pub struct Gap {
 /// How far a record was read.
 #[derive(Debug)]
 pub struct Tail {
-    kept: Kept,
+    files: RecordFiles,
     /// The file that is read, wherever it is by now.
     file: Option<File>,
     /// What was read of a line, up to its end.
@@ -64,9 +64,9 @@ pub struct Tail {
 impl Tail {
     /// Begins with the first line there is.
     #[must_use]
-    pub fn new(kept: Kept) -> Self {
+    pub fn new(files: RecordFiles) -> Self {
         Self {
-            kept,
+            files,
             file: None,
             begun: Vec::new(),
             is_overlong: false,
@@ -82,7 +82,7 @@ impl Tail {
     /// If a file cannot be read, or a line is of [another version](OtherVersion).
     pub fn read(&mut self) -> Result<Vec<Piece>> {
         let mut pieces = Vec::new();
-        let current = open(self.kept.path())?;
+        let current = open(self.files.path())?;
         let (was, is) = (inode(self.file.as_ref())?, inode(current.as_ref())?);
         if was.is_some() && (is == was || is.is_none()) {
             // Between the renaming of one file and the making of the next there is none.
@@ -106,9 +106,9 @@ impl Tail {
     fn files(&self) -> Result<VecDeque<File>> {
         let mut files = VecDeque::new();
         for _ in 0..TRIES {
-            let current = open(self.kept.path())?;
-            let before = open(self.kept.old_path())?;
-            let again = open(self.kept.path())?;
+            let current = open(self.files.path())?;
+            let before = open(self.files.old_path())?;
+            let again = open(self.files.path())?;
             let is_settled = inode(current.as_ref())? == inode(again.as_ref())?;
             files = before.into_iter().chain(current).collect();
             if is_settled {
@@ -134,7 +134,7 @@ impl Tail {
                 break;
             }
         }
-        // A line that has no end may be cut off again, by a writer that found no room for the rest (`keep.rs`).
+        // A line that has no end may be cut off again, by a writer that found no room for the rest (`files.rs`).
         let begun = i64::try_from(std::mem::take(&mut self.begun).len())?;
         if begun > 0 {
             let back = file.seek(SeekFrom::Current(-begun));
@@ -188,7 +188,7 @@ impl Tail {
     }
 
     fn cannot_read(&self) -> String {
-        format!("cannot read {}", self.kept.path().display())
+        format!("cannot read {}", self.files.path().display())
     }
 }
 
@@ -214,8 +214,8 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::record::keep::{
-        Keeper,
+    use crate::record::files::{
+        RecordAppender,
         tests::{numbered, write},
     };
 
@@ -234,8 +234,8 @@ mod tests {
     }
 
     struct Scene {
-        kept: Kept,
-        keeper: Keeper,
+        files: RecordFiles,
+        appender: RecordAppender,
         written: u64,
         _dir: tempfile::TempDir,
     }
@@ -243,11 +243,11 @@ mod tests {
     impl Scene {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
-            let kept = Kept::new(dir.path(), "vm1");
-            let (keeper, _) = Keeper::open(kept.clone()).unwrap();
+            let files = RecordFiles::new(dir.path(), "vm1");
+            let (appender, _) = RecordAppender::open(files.clone()).unwrap();
             Self {
-                kept,
-                keeper,
+                files,
+                appender,
                 written: 0,
                 _dir: dir,
             }
@@ -255,14 +255,14 @@ mod tests {
 
         fn write(&mut self) {
             self.written += 1;
-            write(&mut self.keeper, self.written);
+            write(&mut self.appender, self.written);
         }
 
         /// Writes until another file is begun that many times.
         fn rotate(&mut self, times: usize) {
             for _ in 0..times {
-                let file = fs::metadata(self.kept.path()).unwrap().ino();
-                while fs::metadata(self.kept.path()).unwrap().ino() == file {
+                let file = fs::metadata(self.files.path()).unwrap().ino();
+                while fs::metadata(self.files.path()).unwrap().ino() == file {
                     self.write();
                 }
             }
@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn whoever_keeps_up_misses_nothing_however_often_a_file_is_begun() {
         let mut scene = Scene::new();
-        let mut tail = Tail::new(scene.kept.clone());
+        let mut tail = Tail::new(scene.files.clone());
         assert_eq!(read(&mut tail), []);
         let mut all = Vec::new();
         // In steps that go up to a beginning, and beyond it.
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn whoever_sleeps_while_one_file_is_begun_misses_nothing() {
         let mut scene = Scene::new();
-        let mut tail = Tail::new(scene.kept.clone());
+        let mut tail = Tail::new(scene.files.clone());
         let mut seen = 0;
         for _ in 0..4 {
             scene.write();
@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn whoever_sleeps_for_longer_is_told_how_much_is_gone() {
         let mut scene = Scene::new();
-        let mut tail = Tail::new(scene.kept.clone());
+        let mut tail = Tail::new(scene.files.clone());
         scene.write();
         assert_eq!(read(&mut tail), [Ok(1)]);
         scene.rotate(5);
@@ -329,56 +329,56 @@ mod tests {
     #[test]
     fn between_two_files_there_is_nothing_to_be_missed() {
         let mut scene = Scene::new();
-        let mut tail = Tail::new(scene.kept.clone());
+        let mut tail = Tail::new(scene.files.clone());
         scene.write();
         assert_eq!(read(&mut tail), [Ok(1)]);
         scene.write();
-        // As the keeper does it, and not yet the second half.
-        fs::rename(scene.kept.path(), scene.kept.old_path()).unwrap();
+        // As the appender does it, and not yet the second half.
+        fs::rename(scene.files.path(), scene.files.old_path()).unwrap();
         assert_eq!(read(&mut tail), [Ok(2)]);
-        let (mut keeper, _) = Keeper::open(scene.kept.clone()).unwrap();
-        write(&mut keeper, 3);
+        let (mut appender, _) = RecordAppender::open(scene.files.clone()).unwrap();
+        write(&mut appender, 3);
         assert_eq!(read(&mut tail), [Ok(3)]);
         // Who begins in that moment reads what there is, and then the rest.
-        fs::rename(scene.kept.path(), scene.kept.old_path()).unwrap();
-        let mut late = Tail::new(scene.kept.clone());
+        fs::rename(scene.files.path(), scene.files.old_path()).unwrap();
+        let mut late = Tail::new(scene.files.clone());
         assert_eq!(read(&mut late), [Ok(3)]);
-        let (mut keeper, _) = Keeper::open(scene.kept.clone()).unwrap();
-        write(&mut keeper, 4);
+        let (mut appender, _) = RecordAppender::open(scene.files.clone()).unwrap();
+        write(&mut appender, 4);
         assert_eq!(read(&mut late), [Ok(4)]);
     }
 
     #[test]
     fn half_a_line_is_read_when_it_is_whole_and_what_is_too_long_is_none() {
         let mut scene = Scene::new();
-        let mut tail = Tail::new(scene.kept.clone());
+        let mut tail = Tail::new(scene.files.clone());
         let text = stamp::stamped(&numbered(1).to_json().unwrap());
         let (half, rest) = text.split_at(30);
-        scene.keeper.write(half).unwrap();
+        scene.appender.write(half).unwrap();
         assert_eq!(read(&mut tail), []);
-        scene.keeper.write(&format!("{rest}\n")).unwrap();
+        scene.appender.write(&format!("{rest}\n")).unwrap();
         assert_eq!(read(&mut tail), [Ok(1)]);
-        scene.keeper.write(&"x".repeat(2 * LONGEST)).unwrap();
+        scene.appender.write(&"x".repeat(2 * LONGEST)).unwrap();
         assert_eq!(read(&mut tail), []);
         assert!(tail.begun.len() <= LONGEST);
-        scene.keeper.write("\n").unwrap();
-        write(&mut scene.keeper, 2);
+        scene.appender.write("\n").unwrap();
+        write(&mut scene.appender, 2);
         assert_eq!(read(&mut tail), [Ok(2)]);
     }
 
     #[test]
     fn half_a_line_that_is_cut_off_again_spoils_none() {
         let mut scene = Scene::new();
-        let mut tail = Tail::new(scene.kept.clone());
+        let mut tail = Tail::new(scene.files.clone());
         scene.write();
         let text = stamp::stamped(&numbered(2).to_json().unwrap());
-        scene.keeper.write(&text[..30]).unwrap();
+        scene.appender.write(&text[..30]).unwrap();
         assert_eq!(read(&mut tail), [Ok(1)]);
-        let (mut keeper, _) = Keeper::open(scene.kept.clone()).unwrap();
+        let (mut appender, _) = RecordAppender::open(scene.files.clone()).unwrap();
         // Attempts of two lines that found no room.
         let missing = stamp::stamped(&numbered(4).dropped_before(2).to_json().unwrap());
-        keeper.write(&format!("{missing}\n")).unwrap();
-        write(&mut keeper, 4);
+        appender.write(&format!("{missing}\n")).unwrap();
+        write(&mut appender, 4);
         let pieces = tail.read().unwrap();
         let [Piece::Gap(gap), Piece::Line(dropped), Piece::Line(line)] = &pieces[..] else {
             panic!("{pieces:?}");

@@ -4,16 +4,16 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 /// One target.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// What kind of a place it is.
-    pub place: Place,
+pub struct LogTarget {
+    /// What is written to.
+    pub kind: SinkKind,
     /// How a line is written, where both are possible and one was chosen.
     pub format: Option<Format>,
 }
 
-/// A place that lines are written to.
+/// What lines are written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum SinkKind {
     /// Standard error.
     Stderr,
     /// Nowhere.
@@ -38,44 +38,44 @@ pub enum Format {
 /// Where a syslog daemon listens.
 const DEV_LOG: &str = "/dev/log";
 
-impl FromStr for Target {
+impl FromStr for LogTarget {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (format, place) = match text.split_once(':') {
-            Some(("text", place)) => (Some(Format::Text), place),
-            Some(("json", place)) => (Some(Format::Json), place),
+        let (format, kind) = match text.split_once(':') {
+            Some(("text", kind)) => (Some(Format::Text), kind),
+            Some(("json", kind)) => (Some(Format::Json), kind),
             _ => (None, text),
         };
-        let place = match place {
+        let kind = match kind {
             "" => return Err("give a path, stderr, journald, syslog or none".into()),
-            "stderr" => Place::Stderr,
+            "stderr" => SinkKind::Stderr,
             "none" | "journald" | "syslog" if format.is_some() => {
                 return Err(format!(
-                    "{place} has no format; for a file of that name give a path, ./{place}"
+                    "{kind} has no format; for a file of that name give a path, ./{kind}"
                 ));
             }
-            "none" => Place::None,
-            "journald" => Place::Journald,
-            "syslog" => Place::Syslog(DEV_LOG.into()),
+            "none" => SinkKind::None,
+            "journald" => SinkKind::Journald,
+            "syslog" => SinkKind::Syslog(DEV_LOG.into()),
             path => match path.strip_prefix("syslog:") {
                 Some("") => return Err("give the path of a socket after syslog:".into()),
-                Some(socket) => Place::Syslog(socket.into()),
-                None => Place::File(path.into()),
+                Some(socket) => SinkKind::Syslog(socket.into()),
+                None => SinkKind::File(path.into()),
             },
         };
-        Ok(Self { place, format })
+        Ok(Self { kind, format })
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for LogTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::Stderr => f.write_str("stderr"),
-            Place::None => f.write_str("none"),
-            Place::File(path) => path.display().fmt(f),
-            Place::Journald => f.write_str("journald"),
-            Place::Syslog(socket) => write!(f, "syslog:{}", socket.display()),
+        match &self.kind {
+            SinkKind::Stderr => f.write_str("stderr"),
+            SinkKind::None => f.write_str("none"),
+            SinkKind::File(path) => path.display().fmt(f),
+            SinkKind::Journald => f.write_str("journald"),
+            SinkKind::Syslog(socket) => write!(f, "syslog:{}", socket.display()),
         }
     }
 }
@@ -84,16 +84,16 @@ impl fmt::Display for Target {
 mod tests {
     use super::*;
 
-    fn target(text: &str) -> Target {
+    fn target(text: &str) -> LogTarget {
         text.parse().unwrap()
     }
 
     #[test]
     fn targets_are_what_they_say() {
-        let file = |path: &str| Place::File(path.into());
-        for (text, format, place) in [
-            ("stderr", None, Place::Stderr),
-            ("text:stderr", Some(Format::Text), Place::Stderr),
+        let file = |path: &str| SinkKind::File(path.into());
+        for (text, format, kind) in [
+            ("stderr", None, SinkKind::Stderr),
+            ("text:stderr", Some(Format::Text), SinkKind::Stderr),
             (
                 "json:/var/log/x.json",
                 Some(Format::Json),
@@ -101,15 +101,15 @@ mod tests {
             ),
             ("/var/log/x", None, file("/var/log/x")),
             ("a:b", None, file("a:b")),
-            ("none", None, Place::None),
-            ("journald", None, Place::Journald),
-            ("syslog", None, Place::Syslog("/dev/log".into())),
-            ("syslog:/run/s", None, Place::Syslog("/run/s".into())),
+            ("none", None, SinkKind::None),
+            ("journald", None, SinkKind::Journald),
+            ("syslog", None, SinkKind::Syslog("/dev/log".into())),
+            ("syslog:/run/s", None, SinkKind::Syslog("/run/s".into())),
         ] {
-            assert_eq!(target(text), Target { place, format }, "{text}");
+            assert_eq!(target(text), LogTarget { kind, format }, "{text}");
         }
         for text in ["", "text:", "json:none", "text:journald", "syslog:"] {
-            assert!(text.parse::<Target>().is_err(), "{text}");
+            assert!(text.parse::<LogTarget>().is_err(), "{text}");
         }
     }
 }

@@ -19,7 +19,7 @@ use super::{
     line::{Body, Line},
     sink::Sink,
 };
-use crate::base::say::say;
+use crate::base::console::notify;
 
 /// How many lines wait to be written: those of ten seconds at most.
 const QUEUE: usize = 1024;
@@ -190,7 +190,7 @@ impl Worker {
                 self.failed += line.count;
                 // Said once, until it works again.
                 if !self.has_failed {
-                    say(format_args!(
+                    notify(format_args!(
                         "cannot write the log {}: {error}; trying on",
                         self.name
                     ));
@@ -212,7 +212,7 @@ impl Worker {
 
     fn reopen(&mut self) {
         if let Err(error) = self.sink.reopen() {
-            say(format_args!(
+            notify(format_args!(
                 "cannot open the log {} anew: {error}; going on with the one that is open",
                 self.name
             ));

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    base::{aside::Aside, interruptible::Interrupted},
+    base::{interruptible::Interrupted, message_queue::MessageQueue},
     launch::{
         child::{Child, StartError, Starting},
         signals::{Received, Signals},
@@ -28,10 +28,10 @@ const ENDS_WITHIN: Duration = Duration::from_secs(1);
 pub async fn begin(
     mut starting: Starting,
     signals: &mut Signals,
-    aside: &Aside,
+    messages: &MessageQueue,
 ) -> Result<Child, StartError> {
     starting.open_gate();
-    let Some(received) = wait(&mut starting, signals, aside).await? else {
+    let Some(received) = wait(&mut starting, signals, messages).await? else {
         let started = starting.finish();
         signals.have_begun().context("cannot read signals")?;
         return started;
@@ -60,7 +60,7 @@ pub async fn begin(
 async fn wait(
     starting: &mut Starting,
     signals: &mut Signals,
-    aside: &Aside,
+    messages: &MessageQueue,
 ) -> anyhow::Result<Option<Received>> {
     let mut told = false;
     loop {
@@ -70,7 +70,7 @@ async fn wait(
             received = signals.ending() => return received.map(Some).context("cannot read signals"),
             () = sleep(SILENCE), if !told => {
                 told = true;
-                aside.say("waiting for the command to be executed");
+                messages.notify("waiting for the command to be executed");
             }
         }
     }

@@ -1,12 +1,12 @@
 //! Runs while the command runs: keeps the policy true to the host, and passes signals on.
 pub mod begin;
-pub mod change;
 pub mod established;
-pub mod follow;
+pub mod follower;
 pub mod job;
+pub mod policy_change;
+pub mod recurring_error;
 pub mod stand_in;
 pub mod traces;
-pub mod trouble;
 
 use std::{process::ExitStatus, sync::Arc, time::Duration};
 
@@ -19,8 +19,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
     base::{
-        aside::Aside,
-        outlast::{Verdict, Watch},
+        ending::{EndState, EndWatch},
+        message_queue::MessageQueue,
     },
     fence::{
         cgroup::Cgroup,
@@ -32,7 +32,7 @@ use crate::{
         signals::{Received, Signals},
     },
     record::auditor::{Auditor, Ended},
-    supervise::{follow::Follower, job::Job, stand_in::Orders},
+    supervise::{follower::Follower, job::Job, stand_in::Orders},
 };
 
 /// How often damage is looked for, and what failed is tried again.
@@ -51,7 +51,7 @@ pub struct Supervisor {
     /// What the fence is made of.
     pub integrity: Integrity,
     /// What says what fails, without being waited for.
-    pub aside: Aside,
+    pub messages: MessageQueue,
     /// What is done when something of that is gone.
     pub on_damage: OnDamage,
     /// The cgroup that the command runs in.
@@ -62,7 +62,7 @@ impl Supervisor {
     /// Runs until the command has ended, and then calls `end`, which ends what else is in the fence; what
     /// was tried up to there is logged. Returns how it ended, and what there is to say of the log. A command that
     /// was killed and does not end, as it is stuck in the kernel, is given up; of one that has ended and is kept, the
-    /// status is read elsewhere (`outlast.rs`). Both is said.
+    /// status is read elsewhere (`ending.rs`). Both is said.
     ///
     /// # Errors
     /// If the command cannot be waited for, or was ended because the fence was not whole any more. What fails
@@ -83,7 +83,7 @@ impl Supervisor {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
-        let outlast = Watch::start(command)?;
+        let ending = EndWatch::start(command)?;
         let mut verdict = None;
         // A child that ended before the first signal was read is found here.
         let ended = loop {
@@ -91,13 +91,13 @@ impl Supervisor {
                 break Some(ended);
             }
             match verdict.take() {
-                Some(Verdict::WaitOn(words)) => self.aside.say(words),
-                Some(Verdict::Ended(status, words)) => {
-                    self.aside.say(words);
+                Some(EndState::WaitOn(words)) => self.messages.notify(words),
+                Some(EndState::Ended(status, words)) => {
+                    self.messages.notify(words);
                     break Some(status);
                 }
-                Some(Verdict::GiveUp(words)) => {
-                    self.aside.say(words);
+                Some(EndState::GiveUp(words)) => {
+                    self.messages.notify(words);
                     break None;
                 }
                 None => {}
@@ -113,11 +113,11 @@ impl Supervisor {
                             let _ = kill(command, signal);
                         }
                         job.ask_to_stop();
-                        self.aside.report(job.look());
+                        self.messages.report(job.look());
                     }
                     Received::Child => {
                         reap_all_but(&job.children());
-                        self.aside.report(job.look());
+                        self.messages.report(job.look());
                     }
                     Received::Reopen => self.auditor.reopen(),
                     Received::Shared(signal) => {
@@ -127,18 +127,18 @@ impl Supervisor {
                     }
                 },
                 prepared = job.prepared() => {
-                    self.aside.report(job.stop(prepared));
+                    self.messages.report(job.stop(prepared));
                     // The stand-in may have ended the command for it.
                     ended_for_damage |= self.ends_for_damage(command);
-                    self.policy.take_over(&mut self.aside).await;
+                    self.policy.take_over(&mut self.messages).await;
                 }
-                () = self.policy.changed() => self.policy.keep_up(&mut self.aside).await,
+                () = self.policy.changed() => self.policy.keep_up(&mut self.messages).await,
                 _ = tick.tick() => {
                     ended_for_damage |= self.ends_for_damage(command);
                     reap_all_but(&job.children());
-                    verdict = outlast.verdict();
-                    self.policy.tick(&mut self.aside).await;
-                    self.aside.report(job.look());
+                    verdict = ending.state();
+                    self.policy.tick(&mut self.messages).await;
+                    self.messages.report(job.look());
                 }
             }
         };
@@ -161,7 +161,7 @@ impl Supervisor {
         let (maps, on_damage) = (self.policy.kernel().maps(), self.on_damage);
         let is_damaged = self
             .integrity
-            .report(maps, &self.fence, on_damage, &self.aside);
+            .report(maps, &self.fence, on_damage, &self.messages);
         let ends = is_damaged && on_damage == OnDamage::Kill;
         if ends {
             self.end_all(command);
@@ -172,7 +172,7 @@ impl Supervisor {
     /// Ends what runs in the fence, and the command wherever it is.
     fn end_all(&mut self, command: Pid) {
         let ended = self.cgroup.kill_all(KILL_PATIENCE);
-        self.aside.report(ended);
+        self.messages.report(ended);
         // It may have left the cgroup. Nobody has waited for it yet, so that the number is still its own.
         let _ = kill(command, Signal::SIGKILL);
     }

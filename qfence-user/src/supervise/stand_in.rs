@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    base::{paths::Paths, readable::readable, say},
+    base::{console, paths::Paths, readable::readable},
     fence::{
         cgroup::Cgroup,
         hierarchy::Hierarchy,
@@ -27,9 +27,9 @@ use crate::{
     },
     host::watcher::Watcher,
     kernel::{Maps, pins::Pins},
-    launch::child::{Apart, Told, start_apart},
-    store::Store,
-    supervise::{TICK, follow::Follower},
+    launch::child::{Detached, StartReport, start_detached},
+    stored_policy::PolicyFile,
+    supervise::{TICK, follower::Follower},
 };
 
 /// The hidden verb.
@@ -70,7 +70,7 @@ impl Orders {
 /// A stand-in, as the supervisor sees it. It ends when this is dropped.
 #[derive(Debug)]
 pub struct StandIn {
-    process: Apart,
+    process: Detached,
     ready: bool,
 }
 
@@ -84,7 +84,7 @@ impl StandIn {
         let arguments = orders.arguments();
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         Ok(Self {
-            process: start_apart(&arguments)?,
+            process: start_detached(&arguments)?,
             ready: false,
         })
     }
@@ -104,10 +104,12 @@ impl StandIn {
             return Ok(());
         }
         match self.process.first_word().await? {
-            Told::Byte(READY) => self.ready = true,
-            Told::Byte(other) => bail!("it says {other:#04x}"),
-            Told::Nothing => bail!("it has ended"),
-            Told::Failed(error) => return Err(anyhow!(error).context("it cannot be executed")),
+            StartReport::Byte(READY) => self.ready = true,
+            StartReport::Byte(other) => bail!("it says {other:#04x}"),
+            StartReport::Nothing => bail!("it has ended"),
+            StartReport::Failed(error) => {
+                return Err(anyhow!(error).context("it cannot be executed"));
+            }
         }
         Ok(())
     }
@@ -120,21 +122,21 @@ impl StandIn {
 /// If it cannot begin. What fails later is said, and tried again.
 pub async fn follow(orders: Orders, paths: &Paths) -> Result<()> {
     let pins = Pins::new(&paths.bpffs).directory(&orders.fence);
-    let store = Store::new(&paths.run, &orders.fence, &pins);
+    let policy_file = PolicyFile::new(&paths.run, &orders.fence, &pins);
     let cgroup = Hierarchy::find(&paths.mountinfo)?.cgroup(&orders.fence);
     let maps = Maps::open(&pins)?;
     let parts = orders.parts.clone();
     let mut integrity = Integrity::new(cgroup.directory(), &pins, parts, orders.command);
     let watcher = Watcher::new(&paths.resolv_conf);
-    let mut follower = Follower::in_place_of_supervisor(store, &pins, &watcher).await?;
-    let mut aside = say::never_wait()?;
+    let mut follower = Follower::in_place_of_supervisor(policy_file, &pins, &watcher).await?;
+    let mut messages = console::never_block()?;
     let supervisor = readable(io::stdin()).context("cannot poll standard input")?;
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first is due at once. What the supervisor has not published yet is in force before the word is given;
     // if it cannot be published, the supervisor could not either.
     tick.tick().await;
-    follower.tick(&mut aside).await;
+    follower.tick(&mut messages).await;
     let mut stdout = io::stdout();
     stdout
         .write_all(&[READY])
@@ -143,13 +145,13 @@ pub async fn follow(orders: Orders, paths: &Paths) -> Result<()> {
     loop {
         tokio::select! {
             ended = ended(&supervisor) => return ended,
-            () = follower.changed() => follower.keep_up(&mut aside).await,
+            () = follower.changed() => follower.keep_up(&mut messages).await,
             _ = tick.tick() => {
-                let is_damaged = integrity.report(&maps, &orders.fence, orders.on_damage, &aside);
+                let is_damaged = integrity.report(&maps, &orders.fence, orders.on_damage, &messages);
                 if is_damaged && orders.on_damage == OnDamage::Kill {
                     end(&cgroup, orders.command);
                 }
-                follower.tick(&mut aside).await;
+                follower.tick(&mut messages).await;
             }
         }
     }

@@ -9,7 +9,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
-use crate::base::say::write_line;
+use crate::base::console::write_line;
 
 /// Prints traces as long as this process runs, on a thread of its own: a process in the fence makes as many as it
 /// likes, and may stop the terminal that they are printed to.
@@ -35,7 +35,7 @@ fn print_all(mut traces: EbpfLogger<Traces>) {
     }
 }
 
-/// Not by `say`: there are so many that its other lines would find no room.
+/// Not by `notify`: there are so many that its other lines would find no room.
 fn print_line(message: fmt::Arguments<'_>) {
     // Nobody is left to be told.
     let _ = write_line(&format!("qfence: {message}"));

@@ -50,7 +50,7 @@ impl Actors {
     /// # Errors
     /// If these cannot be read.
     pub fn new(blocked: Blocked) -> Result<Self> {
-        let identity = identity::choose(Some(USER), &Sudo::default())?;
+        let identity = identity::resolve(Some(USER), &Sudo::default())?;
         Ok(Self {
             identity: identity.context("the unprivileged user is root here")?,
             blocked,

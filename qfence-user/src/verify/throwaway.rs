@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use qfence_common::Hook;
 
 use crate::{
-    base::{name::derive_name, paths::Paths, say::say},
+    base::{console::notify, name::derive_name, paths::Paths},
     build::{Building, Programs},
-    cli::choose,
+    cli::resolve,
     fence::{
-        description::State,
+        description::Description,
         guard::Fence,
         limits::Limits,
         registry::{Fences, MOUNTED_BPFFS},
@@ -19,7 +19,7 @@ use crate::{
     host::watcher::Watcher,
     kernel::{Attempts, DenyWith, Maps},
     policy::{Dns, Policy, profile::Profile},
-    supervise::follow::Follower,
+    supervise::follower::Follower,
 };
 
 /// A fence without a log: what is on record is read here.
@@ -38,7 +38,7 @@ impl ThrowAway {
     /// If any of it cannot be; nothing is left then.
     pub async fn new(paths: &Paths) -> Result<Self> {
         let name = derive_name("verify".as_ref());
-        let state = State {
+        let description = Description {
             command: vec!["qfence-user".into(), "verify".into()],
             supervisor: i32::try_from(process::id()).unwrap_or_default(),
             started: format!("{:.0}", Timestamp::now()),
@@ -46,9 +46,14 @@ impl ThrowAway {
         };
         let fences = Fences::open(paths)?;
         let registry = fences.lock()?;
-        let made = registry.create(Some(&name), "verify".as_ref(), &Limits::default(), &state)?;
+        let made = registry.create(
+            Some(&name),
+            "verify".as_ref(),
+            &Limits::default(),
+            &description,
+        )?;
         if made.mounted_bpffs {
-            say(MOUNTED_BPFFS);
+            notify(MOUNTED_BPFFS);
         }
         let fence = made.fence;
         match build(&fence, paths).await {
@@ -76,7 +81,7 @@ impl ThrowAway {
         AsMut::<Maps>::as_mut(self.policy.kernel()).beat()?;
         let mut hooks = Vec::new();
         while let Some(event) = self.attempts.event()? {
-            hooks.push(event.kind.hook);
+            hooks.push(event.key.hook);
         }
         // Nothing is known from one call to the next, so that each attempt is an event again.
         let counted = self.attempts.take(&[])?;
@@ -111,7 +116,7 @@ async fn build(fence: &Fence, paths: &Paths) -> Result<(Attempts, Follower)> {
         allow_netns: false,
         trace: false,
     };
-    let profile = Profile::shipped(choose::DEFAULT_PROFILE)?;
+    let profile = Profile::shipped(resolve::DEFAULT_PROFILE)?;
     let policy = Policy::new(Vec::new(), Dns::Auto, profile.into(), None, false)?;
     let watcher = Watcher::new(&paths.resolv_conf);
     let building = Building::begin(fence, programs, policy, &watcher, &paths.run).await?;

@@ -9,7 +9,7 @@ use std::env;
 
 use naive::first_match;
 use proptest::prelude::*;
-use qfence_common::{Path, Protocol};
+use qfence_common::{LookupPath, Protocol};
 use qfence_user::{
     compile::{compile, shadow},
     policy::Numbered,
@@ -63,7 +63,7 @@ proptest! {
         for target in targets(&scene, &choices) {
             let first = first_match(&scene.rules, &scene.host, &target).unwrap();
             let expected = (action(scene.rules[first].allow), rules[first].number);
-            let path = if target.loopback { Path::Loopback } else { Path::Address };
+            let path = if target.loopback { LookupPath::Loopback } else { LookupPath::Address };
             let protocol = Protocol(target.protocol);
             let decided = compiled.decide(path, protocol, target.address, target.port);
             let decided = (decided.action(), decided.rule());

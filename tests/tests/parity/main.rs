@@ -29,7 +29,7 @@ use proptest::{
     strategy::{Strategy, ValueTree as _},
     test_runner::TestRunner,
 };
-use qfence_common::{Nodes as _, Path as Way, Protocol, tree::FLAGS, verdict::MANY};
+use qfence_common::{LookupPath, Nodes as _, Protocol, tree::FLAGS, verdict::MANY};
 use qfence_user::{
     compile::compile,
     kernel::{Maps, pins::Pins},
@@ -216,7 +216,7 @@ fn the_kernel_decides_as_the_rules_one_by_one() -> Result<()> {
             let first = first_match(&scene.rules, &scene.host, &call.target).context("a rule")?;
             let allows = scene.rules[first].allow;
             let told = || format!("{line} by `{}` of {scene:?}", rules[first].rule);
-            let decided = compiled.decide(Way::Address, protocol, address, port);
+            let decided = compiled.decide(LookupPath::Address, protocol, address, port);
             assert_eq!(decided.action(), action(allows), "{}", told());
             assert_ne!(open, REFUSED, "control: {line}");
             match allows {

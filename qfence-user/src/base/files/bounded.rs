@@ -9,7 +9,7 @@ use std::{
 
 use nix::fcntl::OFlag;
 
-use super::kind::other_than_regular;
+use super::file_type::other_than_regular;
 
 /// The bytes of a regular file, or of the one that a symbolic link leads to: at most `most`.
 ///

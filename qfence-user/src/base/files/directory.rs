@@ -20,7 +20,7 @@ use nix::{
     unistd::{Uid, UnlinkatFlags, geteuid, unlinkat},
 };
 
-use super::{kind::other_than_regular, walk::open_directory};
+use super::{file_type::other_than_regular, walk::open_directory};
 
 /// The mode of directories that are root's alone.
 const PRIVATE: u32 = 0o700;

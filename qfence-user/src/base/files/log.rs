@@ -22,7 +22,7 @@ use nix::{
 };
 
 use super::{
-    kind::other_than_regular,
+    file_type::other_than_regular,
     walk::{Walk, is_kept, is_link},
 };
 use crate::base::identity::Sudo;

@@ -21,7 +21,7 @@
 //! | `walk` | the way along a path, without links that others can have made |
 //! | [`log`] | a file that is appended to, wherever it is |
 //! | [`bounded`] | reads a file of others, up to a bound |
-//! | [`kind`] | what a file is, in words |
+//! | [`file_type`] | what a file is, in words |
 
 use std::{fs, io, path::Path};
 
@@ -29,7 +29,7 @@ use nix::sys::stat::Mode;
 
 pub mod bounded;
 pub mod directory;
-pub mod kind;
+pub mod file_type;
 pub mod log;
 pub mod staged;
 mod walk;

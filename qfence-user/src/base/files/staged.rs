@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use nix::sys::stat::{Mode, fchmod};
 
-use super::{directory::Directory, kind::other_than_regular};
+use super::{directory::Directory, file_type::other_than_regular};
 use crate::base::random;
 
 /// What is added to the name of a file, in a directory that only root can write to, while it is written.

@@ -21,7 +21,7 @@ use nix::{
     },
 };
 
-use super::kind::other_than_regular;
+use super::file_type::other_than_regular;
 
 /// The bits of a mode by which others than the owner may write.
 const FOR_OTHERS: u32 = 0o022;

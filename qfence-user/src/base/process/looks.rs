@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use super::{
-    Ending,
+    ProcessEnd,
     helper::{Apart, Question},
 };
 
@@ -34,9 +34,9 @@ impl Looks {
     ///
     /// # Errors
     /// If there is no telling at the moment.
-    pub fn ending(&mut self, pid: i32) -> Result<Option<Ending>> {
+    pub fn ending(&mut self, pid: i32) -> Result<Option<ProcessEnd>> {
         let answer = self.0.ask(Question::Ending(pid))?;
-        Ending::decode(&String::from_utf8_lossy(&answer)).context("an odd answer")
+        ProcessEnd::decode(&String::from_utf8_lossy(&answer)).context("an odd answer")
     }
 
     /// Whether there will be no telling any more, as the kernel keeps too many of those who looked.

@@ -123,7 +123,7 @@ fn describe(tid: i32) -> Option<String> {
 
 /// How a process ends that is still there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum ProcessEnd {
     /// By SIGKILL; or by another signal, and its first thread is still in a system call, as after SIGKILL.
     Killed,
     /// By itself, or by another signal that its first thread has acted on: that closes what it has open, say.
@@ -134,7 +134,7 @@ pub enum Ending {
     Kept(Option<ExitStatus>),
 }
 
-impl Ending {
+impl ProcessEnd {
     /// In a word, and the number of a status; nothing for a process that does not end.
     fn encode(ending: Option<Self>) -> String {
         match ending {
@@ -164,7 +164,7 @@ impl Ending {
 
 /// How a process ends that is still there; `None` if it does not end. One that goes on without its first thread does
 /// not.
-fn ending(pid: i32) -> Option<Ending> {
+fn ending(pid: i32) -> Option<ProcessEnd> {
     let stat = Stat::of_process(pid)?;
     let is_ending = |tid: i32| is_ending(tid) != Some(false);
     if stat.state == 'X' || !is_ending(pid) || !threads(pid).into_iter().all(is_ending) {
@@ -173,14 +173,14 @@ fn ending(pid: i32) -> Option<Ending> {
     let is_in_a_call = !stat.is_exiting && is_kill_pending(pid);
     Some(
         if stat.signal() == libc::SIGKILL || (is_in_a_call && is_by_signal(pid, &stat)) {
-            Ending::Killed
+            ProcessEnd::Killed
         } else if stat.state == 'Z' {
             // Where this is refused, the status is hidden; what has ended has none.
             let hidden = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
             let is_hidden = fs::read_link(format!("/proc/{pid}/exe")).is_err_and(hidden);
-            Ending::Kept((!is_hidden).then(|| ExitStatus::from_raw(stat.code)))
+            ProcessEnd::Kept((!is_hidden).then(|| ExitStatus::from_raw(stat.code)))
         } else {
-            Ending::Leaving
+            ProcessEnd::Leaving
         },
     )
 }
@@ -312,15 +312,18 @@ mod tests {
         let status = ExitStatus::from_raw(0x89);
         for ending in [
             None,
-            Some(Ending::Killed),
-            Some(Ending::Leaving),
-            Some(Ending::Kept(None)),
-            Some(Ending::Kept(Some(status))),
+            Some(ProcessEnd::Killed),
+            Some(ProcessEnd::Leaving),
+            Some(ProcessEnd::Kept(None)),
+            Some(ProcessEnd::Kept(Some(status))),
         ] {
-            assert_eq!(Ending::decode(&Ending::encode(ending)), Some(ending));
+            assert_eq!(
+                ProcessEnd::decode(&ProcessEnd::encode(ending)),
+                Some(ending)
+            );
         }
         for odd in ["kept x", "gone", "killed 9", " "] {
-            assert_eq!(Ending::decode(odd), None, "{odd:?}");
+            assert_eq!(ProcessEnd::decode(odd), None, "{odd:?}");
         }
     }
 
@@ -335,7 +338,7 @@ mod tests {
             std::thread::yield_now();
         }
         let status = ExitStatus::from_raw(7 << 8);
-        assert_eq!(ending(pid), Some(Ending::Kept(Some(status))));
+        assert_eq!(ending(pid), Some(ProcessEnd::Kept(Some(status))));
         child.wait().unwrap();
         assert_eq!(ending(pid), None);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use crate::{
-    base::{identity::Identity, say::say},
+    base::{console::notify, identity::Identity},
     cli::Exec,
     record::{
         auditor::{Auditor, Ended},
@@ -48,7 +48,7 @@ pub(super) fn say_missing(audit: &Ended) {
     for (name, told) in &audit.told {
         let missing = all.saturating_sub(*told);
         if missing > 0 {
-            say(format_args!(
+            notify(format_args!(
                 "{missing} of {all} refusals are not in the log {name}"
             ));
         }

@@ -20,15 +20,15 @@ use self::{
 use super::require_root;
 use crate::{
     base::{
+        console::notify,
         identity::{self, Identity, Sudo},
         inherited,
         paths::Paths,
         printable::printable_words,
-        say::say,
     },
-    cli::{Exec, choose},
+    cli::{Exec, resolve},
     fence::{
-        description::{COMMAND, State},
+        description::{COMMAND, Description},
         guard::Fence,
         nested,
         registry::{Fences, MOUNTED_BPFFS},
@@ -47,7 +47,7 @@ struct Wanted {
     policy: Policy,
     forwards: Vec<Forward>,
     listener: Option<Listener>,
-    state: State,
+    description: Description,
     logs: Logs,
 }
 
@@ -65,8 +65,8 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         step(options, sentence);
     }
     let (forwards, qemu) = qemu::admit(options)?;
-    let identity = identity::choose(options.user.as_deref(), &Sudo::from_env())?;
-    let policy = choose::policy(
+    let identity = identity::resolve(options.user.as_deref(), &Sudo::from_env())?;
+    let policy = resolve::policy(
         &options.policy,
         options.dns,
         options.monitor,
@@ -77,7 +77,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     // Not before: opening a log may take for ever, and there is no command yet that the signals could be for.
     let blocked = Blocked::new()?;
     warn(options, identity.as_ref(), paths);
-    choose::warn_of_shadowed(&policy)?;
+    resolve::warn_of_shadowed(&policy)?;
 
     let command = options
         .command
@@ -85,8 +85,8 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         .map(Path::new)
         .unwrap_or(Path::new(""));
     let fences = Fences::open(paths)?;
-    let state = describe(options, qemu);
-    let fence = make(options, &fences, command, &state)?;
+    let description = describe(options, qemu);
+    let fence = make(options, &fences, command, &description)?;
     step(
         options,
         format_args!("made the cgroup {}", fence.cgroup().directory().display()),
@@ -102,7 +102,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         policy,
         forwards,
         listener,
-        state,
+        description,
         logs,
     };
     let ended = runtime.block_on(supervise(options, paths, &fence, wanted, blocked));
@@ -110,7 +110,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     let kept = options.keep && ended.is_ok() && fence.is_populated().unwrap_or(true);
     let removed = if kept {
         let name = fence.name().to_owned();
-        say(format_args!(
+        notify(format_args!(
             "processes stay in the fence {name}: end them with `qfence-user rm {name}`"
         ));
         fence.leave();
@@ -119,7 +119,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         fence.remove()
     };
     if let Err(error) = removed {
-        say(format_args!("error: {error:#}"));
+        notify(format_args!("error: {error:#}"));
     }
     let (status, audit) = ended?;
     if let Some(audit) = audit {
@@ -129,20 +129,30 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
 }
 
 /// Clears what dead fences left, and makes the fence.
-fn make(options: &Exec, fences: &Fences, command: &Path, state: &State) -> Result<Fence> {
+fn make(
+    options: &Exec,
+    fences: &Fences,
+    command: &Path,
+    description: &Description,
+) -> Result<Fence> {
     let registry = fences.lock()?;
-    registry.clear(&mut |note| say(note))?;
-    let made = registry.create(options.name.as_deref(), command, &options.limits, state)?;
+    registry.clear(&mut |note| notify(note))?;
+    let made = registry.create(
+        options.name.as_deref(),
+        command,
+        &options.limits,
+        description,
+    )?;
     if made.mounted_bpffs {
-        say(MOUNTED_BPFFS);
+        notify(MOUNTED_BPFFS);
     }
     Ok(made.fence)
 }
 
 /// The description that `ps` shows, and `logs` goes by.
-fn describe(options: &Exec, qemu: Option<Qemu>) -> State {
+fn describe(options: &Exec, qemu: Option<Qemu>) -> Description {
     let words = options.command.iter().map(|word| word.as_bytes());
-    State {
+    Description {
         command: printable_words(words, COMMAND),
         supervisor: i32::try_from(process::id()).unwrap_or_default(),
         started: format!("{:.0}", Timestamp::now()),

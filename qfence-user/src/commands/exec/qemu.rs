@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use anyhow::{Result, bail};
 
 use crate::{
-    base::say::say,
+    base::console::notify,
     cli::Exec,
-    qemu::{self, guestfwd::Forward, programs},
+    qemu::{self, executables, guestfwd::Forward},
     record::guest::Qemu,
-    supervise::follow::Follower,
+    supervise::follower::Follower,
 };
 
 /// Refuses a QEMU with a network that the fence does not see, unless it is to have it; returns the
@@ -17,24 +17,24 @@ use crate::{
 pub(super) fn admit(options: &Exec) -> Result<(Vec<Forward>, Option<Qemu>)> {
     let found = qemu::inspect(
         &options.command,
-        programs::resolve,
-        programs::read_again_later,
+        executables::resolve,
+        executables::read_again_later,
     );
     if options.allow_unfenced_net {
         for door in &found.doors {
-            say(format_args!("warning: {}", door.warning()));
+            notify(format_args!("warning: {}", door.warning()));
         }
     } else if let Some((last, others)) = found.doors.split_last() {
         for door in others {
-            say(format_args!("error: {}", door.refusal()));
+            notify(format_args!("error: {}", door.refusal()));
         }
         bail!("{}", last.refusal());
     }
     let qemu = found.qemu.map(|found| Qemu {
         guest: found.guest,
         is_command: found.index == 0,
-        file: programs::resolve(&options.command[found.index])
-            .and_then(|path| programs::FileId::of(&path)),
+        file: executables::resolve(&options.command[found.index])
+            .and_then(|path| executables::FileId::of(&path)),
         process: None,
     });
     Ok((found.forwards, qemu))
@@ -50,7 +50,7 @@ pub(super) fn hint(forwards: &[Forward], policy: &Follower) {
     {
         if policy.refuses(*address, *port) {
             let target = SocketAddr::new(*address, *port);
-            say(format_args!(
+            notify(format_args!(
                 "hint: guestfwd to {target} ({argument}) is refused: give --allow tcp:{target} to \
                  except it; QEMU connects when it starts, and ends if it cannot"
             ));

@@ -8,16 +8,16 @@ use super::words::step;
 use super::{Wanted, logs, qemu, words};
 use crate::{
     base::{
+        console::{self, notify},
         exit::{self, NOT_EXECUTABLE, NOT_FOUND},
         inherited,
         interruptible::Interrupted,
         paths::Paths,
-        say::{self, say},
     },
     build::{Building, Built, Programs},
     cli::Exec,
     commands::metrics,
-    fence::{description::State, guard::Fence, integrity::Integrity},
+    fence::{description::Description, guard::Fence, integrity::Integrity},
     host::watcher::Watcher,
     kernel::Maps,
     launch::{
@@ -27,15 +27,15 @@ use crate::{
     observe::metrics::serve::Server,
     record::{
         auditor::Ended,
-        known::Known,
         proc::{self, ProcessId},
         process::Processes,
         reader::Sources,
+        rule_names::RuleNames,
     },
     supervise::{
         Supervisor,
         begin::begin,
-        follow::Update,
+        follower::Update,
         traces::{self, Traces},
     },
 };
@@ -45,15 +45,15 @@ fn introduce(
     process: ProcessId,
     command: &OnceLock<ProcessId>,
     fence: &Fence,
-    mut state: State,
+    mut description: Description,
 ) -> Result<()> {
     // It is said once.
     let _ = command.set(process);
-    let Some(qemu) = &mut state.qemu else {
+    let Some(qemu) = &mut description.qemu else {
         return Ok(());
     };
     qemu.process = Some(process);
-    fence.describe(&state)
+    fence.describe(&description)
 }
 
 /// Fills the fence and runs the command in it; returns the exit status, and what there is to say of the log if
@@ -67,7 +67,7 @@ pub(super) async fn supervise(
 ) -> Result<(u8, Option<Ended>)> {
     let mut signals = blocked.receive()?;
     // The command may stop the terminal.
-    let aside = say::never_wait()?;
+    let messages = console::never_block()?;
     let limits = Lifted::lift()?;
     if let Some(error) = limits.why_unspared() {
         step(
@@ -86,7 +86,7 @@ pub(super) async fn supervise(
         }
         None => None,
     };
-    let names = Known::new(&wanted.policy, fence.store());
+    let names = RuleNames::new(&wanted.policy, fence.policy_file());
     let trace = options.verbose >= 2;
     let programs = Programs {
         deny: options.deny_with,
@@ -138,8 +138,8 @@ pub(super) async fn supervise(
         attempts: loaded.attempts()?,
         maps: Maps::open(&fence.pins())?,
         names,
-        kept: fence.kept(),
-        processes: Processes::new(paths.proc.clone(), wanted.state.qemu.clone()),
+        files: fence.record_files(),
+        processes: Processes::new(paths.proc.clone(), wanted.description.qemu.clone()),
     };
     let command = sources.processes.command();
     let auditor = logs::start(fence.name().into(), sources, wanted.logs)?;
@@ -154,9 +154,9 @@ pub(super) async fn supervise(
         .pid()
         .and_then(|pid| proc::identify(&paths.proc, pid.as_raw().cast_unsigned()).ok());
     if let Some(process) = process
-        && let Err(error) = introduce(process, &command, fence, wanted.state)
+        && let Err(error) = introduce(process, &command, fence, wanted.description)
     {
-        say(format_args!("{error:#}"));
+        notify(format_args!("{error:#}"));
     }
 
     if let Some(signal) = signals.end_of_start().context("cannot read signals")? {
@@ -164,7 +164,7 @@ pub(super) async fn supervise(
         let what = "for the start of the command".to_owned();
         return Err(Interrupted { signal, what }.into());
     }
-    let child = match begin(starting, &mut signals, &aside).await {
+    let child = match begin(starting, &mut signals, &messages).await {
         Ok(child) => child,
         Err(StartError::Failed(error)) => return Err(error),
         Err(error @ StartError::GivenUp) => return Err(error.into()),
@@ -192,7 +192,7 @@ pub(super) async fn supervise(
         auditor,
         fence: fence.name().into(),
         integrity,
-        aside,
+        messages,
         on_damage: options.on_damage,
         cgroup: fence.cgroup().clone(),
     };
@@ -206,6 +206,6 @@ pub(super) async fn supervise(
 }
 
 fn fail(error: &StartError, status: u8) -> u8 {
-    say(format_args!("error: {error}"));
+    notify(format_args!("error: {error}"));
     status
 }

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use crate::{
-    base::{identity::Identity, inherited, paths::Paths, say::say},
+    base::{console::notify, identity::Identity, inherited, paths::Paths},
     cli::Exec,
     doctor::{classes, finding::Finding},
     kernel::Lacks,
@@ -13,7 +13,7 @@ use crate::{
 /// Says a step, if steps are asked for.
 pub(super) fn step(options: &Exec, message: impl Display) {
     if options.verbose > 0 {
-        say(message);
+        notify(message);
     }
 }
 
@@ -21,28 +21,28 @@ pub(super) fn step(options: &Exec, message: impl Display) {
 pub(super) fn warn(options: &Exec, identity: Option<&Identity>, paths: &Paths) {
     let is_root = identity.is_none_or(|identity| identity.uid.is_root());
     if is_root {
-        say(
+        notify(
             "warning: the command runs as root, and root can leave its fence; give --user, or call \
              with sudo",
         );
     }
     if options.allow_raw && (is_root || options.allow_new_privs) {
-        say(
+        notify(
             "warning: with --allow-raw, packets that root sends from raw sockets to IPv4 multicast and \
              broadcast addresses reach this host too",
         );
     }
     let Finding { found, fix, .. } = classes::examine(&paths.proc);
     if let Some(fix) = fix {
-        say(format_args!(
+        notify(format_args!(
             "warning: net_cls or net_prio are {found}; {fix}"
         ));
     }
     if options.monitor {
-        say("warning: with --monitor nothing is refused: the command can reach this host");
+        notify("warning: with --monitor nothing is refused: the command can reach this host");
     }
     for fd in inherited::internet_sockets(options.preserve_fds) {
-        say(format_args!(
+        notify(format_args!(
             "warning: descriptor {fd} is an internet socket made outside the fence: it is not fenced"
         ));
     }
@@ -51,14 +51,14 @@ pub(super) fn warn(options: &Exec, identity: Option<&Identity>, paths: &Paths) {
 /// What the kernel lacks of what the programs would use.
 pub(super) fn warn_of_lacks(options: &Exec, lacks: Lacks) {
     if lacks.netns_maker && !options.allow_foreign_netns {
-        say(
+        notify(
             "this kernel does not tell who made a network namespace (it needs CONFIG_DEBUG_INFO_BTF, and programs \
              for sockets that may read its memory): no socket can be made in another one than this; \
              --allow-foreign-netns lets all be",
         );
     }
     if lacks.errno {
-        say(
+        notify(
             "this kernel cannot choose the error of a refused call (Linux 5.18 can): it is \
              EPERM, \"operation not permitted\"",
         );
@@ -73,7 +73,7 @@ pub(super) fn warn_of_open_processes(
 ) {
     let is_open = !closures.close_processes() && !options.allow_foreign_netns;
     if is_open && identity.is_some() {
-        say(
+        notify(
             "warning: this kernel has no Landlock domains for signals (Linux 6.12 has): the command can join the namespaces \
              of its user's containers, and reach this host through their networks",
         );

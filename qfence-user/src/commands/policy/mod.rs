@@ -9,8 +9,8 @@ use anyhow::Result;
 
 use super::print;
 use crate::{
-    base::{paths::Paths, say::say},
-    cli::{PolicyVerb, PolicyVerbs, choose},
+    base::{console::notify, paths::Paths},
+    cli::{PolicyVerb, PolicyVerbs, resolve},
     compile::{compile, shadow},
     policy::{Dns, Policy, Sets, profile::Profiles},
 };
@@ -24,7 +24,7 @@ const UNSOUND: u8 = 1;
 /// If the fence is not there or cannot be read, or standard output cannot be written to.
 pub fn run(options: &PolicyVerb, paths: &Paths) -> Result<u8> {
     match &options.verb {
-        PolicyVerbs::Check { profiles } => check(profiles, &choose::profiles(&paths.profiles)),
+        PolicyVerbs::Check { profiles } => check(profiles, &resolve::profiles(&paths.profiles)),
         PolicyVerbs::Show { name, json } => show::run(name, *json, paths).map(|()| 0),
         PolicyVerbs::Suggest { name } => suggest::run(name, paths).map(|()| 0),
     }
@@ -36,7 +36,7 @@ fn check(names: &[OsString], profiles: &Profiles) -> Result<u8> {
         match check_one(name, profiles) {
             Ok(summary) => print(&summary)?,
             Err(error) => {
-                say(format_args!("error: {error:#}"));
+                notify(format_args!("error: {error:#}"));
                 status = UNSOUND;
             }
         }
@@ -55,7 +55,7 @@ fn check_one(name: &OsString, profiles: &Profiles) -> Result<String> {
     let rules = profile.rules.len();
     let policy = Policy::new(Vec::new(), Dns::Auto, profile.into(), None, false)?;
     compile(&policy.rules(), &Sets::default(), false)?;
-    choose::warn(&shadow::find(&policy)?);
+    resolve::warn(&shadow::find(&policy)?);
     Ok(format!(
         "{place}: sound; {rules} {}, {destinations} {}",
         if rules == 1 { "rule" } else { "rules" },

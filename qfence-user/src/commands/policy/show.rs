@@ -17,7 +17,7 @@ use crate::{
         rule::Destination,
         set::{SetName, members},
     },
-    store::Stored,
+    stored_policy::StoredPolicy,
 };
 
 /// How many members of a set the table shows.
@@ -69,7 +69,7 @@ pub(super) fn run(name: &str, json: bool, paths: &Paths) -> Result<()> {
     fences.enforced(name)?;
     let maps = Maps::open(&fences.pins(name))?;
     let stored = fences
-        .store(name)
+        .policy_file(name)
         .read()?
         .with_context(|| format!("the fence {name} has no policy yet: it is being started"))?;
     let shown = shown(name, &stored, &maps, json)?;
@@ -79,8 +79,8 @@ pub(super) fn run(name: &str, json: bool, paths: &Paths) -> Result<()> {
     print(&text(&shown))
 }
 
-fn shown(name: &str, stored: &Stored, maps: &Maps, whole: bool) -> Result<Shown> {
-    let Stored { policy, sets, .. } = stored;
+fn shown(name: &str, stored: &StoredPolicy, maps: &Maps, whole: bool) -> Result<Shown> {
+    let StoredPolicy { policy, sets, .. } = stored;
     let rules = policy.rules();
     let shown_rule = |Numbered { number, rule }: &Numbered| -> Result<ShownRule> {
         let hits = maps.hits(*number)?;

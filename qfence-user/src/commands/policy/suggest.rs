@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::super::{print, require_root};
 use crate::{
-    base::{paths::Paths, say::say},
+    base::{console::notify, paths::Paths},
     fence::registry::Fences,
     kernel::Maps,
     policy::suggest::suggest,
@@ -22,7 +22,7 @@ pub(super) fn run(name: &str, paths: &Paths) -> Result<()> {
     let seen = maps.sightings()?;
     let counts = maps.counts()?;
     if seen.is_empty() {
-        say(format_args!(
+        notify(format_args!(
             "nothing was seen: {}",
             if counts.monitored == 0 {
                 "the fence has not let anything through in monitor mode (`exec --monitor`, or `set \
@@ -32,6 +32,6 @@ pub(super) fn run(name: &str, paths: &Paths) -> Result<()> {
             }
         ));
     }
-    let policy = fences.store(name).read()?.map(|stored| stored.policy);
+    let policy = fences.policy_file(name).read()?.map(|stored| stored.policy);
     print(suggest(name, policy.as_ref(), &seen, counts.unlisted).trim_end())
 }

@@ -1,7 +1,7 @@
 //! The cases of a verdict that depends on protocol and port, and how they are told.
 
 use qfence_common::{
-    Address, Node, Nodes, Path, Protocol, Query, Verdict,
+    Address, LookupPath, Node, Nodes, Protocol, Query, Verdict,
     tree::{PORT_DEPTH, leaf},
 };
 use serde::Serialize;
@@ -28,7 +28,11 @@ pub struct Case {
 }
 
 /// Where the verdicts on an address begin, by protocol and port, in order; the first is at 0.
-pub(super) fn boundaries(nodes: &impl Nodes, path: Path, address: Address) -> Vec<(u32, Verdict)> {
+pub(super) fn boundaries(
+    nodes: &impl Nodes,
+    path: LookupPath,
+    address: Address,
+) -> Vec<(u32, Verdict)> {
     let mut all = Vec::new();
     let query = Query::new(path, address, Protocol::ANY, 0);
     let node = leaf(nodes, &query).unwrap_or(Node::NOWHERE);

@@ -7,7 +7,9 @@ use std::{collections::BTreeMap, net::IpAddr};
 pub use cases::Case;
 use cases::{boundaries, spell};
 use ipnet::Ipv6Net;
-use qfence_common::{Action, Nodes, Path, Protocol, Verdict, tree::port_query, verdict::MONITOR};
+use qfence_common::{
+    Action, LookupPath, Nodes, Protocol, Verdict, tree::port_query, verdict::MONITOR,
+};
 use serde::Serialize;
 
 use crate::policy::{
@@ -50,8 +52,8 @@ pub struct Explanation {
 pub fn explain<N: Nodes>(asked: &Asked<'_, N>, what: &Query) -> Explanation {
     Explanation {
         address: what.address.to_canonical(),
-        by_address: asked.cases(what, Path::Address),
-        through_loopback: asked.cases(what, Path::Loopback),
+        by_address: asked.cases(what, LookupPath::Address),
+        through_loopback: asked.cases(what, LookupPath::Loopback),
         hint: hint(what.address),
     }
 }
@@ -66,7 +68,7 @@ fn hint(address: IpAddr) -> Option<String> {
 }
 
 impl<N: Nodes> Asked<'_, N> {
-    fn cases(&self, what: &Query, path: Path) -> Vec<Case> {
+    fn cases(&self, what: &Query, path: LookupPath) -> Vec<Case> {
         // What is asked about, cut where the verdict changes.
         let all = boundaries(self.nodes, path, single(what.address).addr().octets());
         let mut by_rule: BTreeMap<u32, (Verdict, Vec<(u32, u32)>)> = BTreeMap::new();
@@ -100,7 +102,7 @@ impl<N: Nodes> Asked<'_, N> {
     }
 
     /// What is told of a verdict on an address, given a protocol and port that it is about.
-    fn case(&self, path: Path, address: IpAddr, verdict: Verdict, example: u32) -> Case {
+    fn case(&self, path: LookupPath, address: IpAddr, verdict: Verdict, example: u32) -> Case {
         let numbered = self.rules.iter().find(|rule| rule.number == verdict.rule());
         let rule = numbered.map(|numbered| &numbered.rule);
         let member = rule.and_then(|rule| self.member(rule, example, path, address));
@@ -127,13 +129,13 @@ impl<N: Nodes> Asked<'_, N> {
         &self,
         rule: &Rule,
         example: u32,
-        path: Path,
+        path: LookupPath,
         address: IpAddr,
     ) -> Option<(Destination, Option<Prefix>)> {
         let of_all = |destination| Some((destination, None));
         rule.matches.iter().find_map(|of| match of.destination {
             _ if !is_about(of, example) => None,
-            set @ Destination::Set(SetName::Host) if path == Path::Loopback => of_all(set),
+            set @ Destination::Set(SetName::Host) if path == LookupPath::Loopback => of_all(set),
             set @ Destination::Set(SetName::Any) => of_all(set),
             set @ Destination::Set(SetName::Internet) => SetName::NOT_INTERNET
                 .iter()

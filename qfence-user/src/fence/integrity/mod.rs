@@ -15,7 +15,7 @@ pub use parts::Parts;
 use qfence_common::Hook;
 
 use crate::{
-    base::aside::Aside,
+    base::message_queue::MessageQueue,
     fence::{hierarchy::PARENT, nested::own_cgroup},
     kernel::{Maps, query},
 };
@@ -106,19 +106,25 @@ impl Integrity {
     }
 
     /// Says what has gone since this was last asked, of the fence of that name; whether there is something.
-    pub fn report(&mut self, maps: &Maps, fence: &str, on_damage: OnDamage, aside: &Aside) -> bool {
+    pub fn report(
+        &mut self,
+        maps: &Maps,
+        fence: &str,
+        on_damage: OnDamage,
+        messages: &MessageQueue,
+    ) -> bool {
         let found = self.look(maps);
         let what_follows = match on_damage {
             OnDamage::Report => format!("end it with `qfence-user rm {fence}`"),
             OnDamage::Kill => "what runs in it is ended".into(),
         };
         for damage in &found.damage {
-            aside.say(format_args!(
+            messages.notify(format_args!(
                 "error: the fence {fence} is not whole: {damage}; {what_follows}"
             ));
         }
         for why in &found.unknown {
-            aside.say(format_args!(
+            messages.notify(format_args!(
                 "error: cannot tell whether the fence {fence} is whole: {why}; trying again"
             ));
         }

@@ -61,7 +61,7 @@ impl Locked<'_> {
         for found in [
             all.hierarchy.names()?,
             all.pins.names()?,
-            all.states.names()?,
+            all.descriptions.names()?,
         ] {
             names.extend(found.fences);
             for path in found.others {

@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 use qfence_common::Hook;
 
 use super::{Fences, whereabouts::Whereabouts};
-use crate::{fence::description::State, kernel::snapshot::Snapshot, policy::Policy};
+use crate::{fence::description::Description, kernel::snapshot::Snapshot, policy::Policy};
 
 /// What a listed fence is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -49,7 +49,7 @@ pub struct Listed {
     /// The processes in it.
     pub pids: Vec<Pid>,
     /// Its description, if there is one.
-    pub state: Option<State>,
+    pub description: Option<Description>,
     /// Its policy, if there is one that can be read.
     pub policy: Option<Policy>,
     /// What it has counted, if that can be read.
@@ -64,7 +64,7 @@ impl Fences {
     /// If they cannot be read.
     pub fn list_as_found(&self) -> Result<Vec<Listed>> {
         let mut names: BTreeSet<String> = self.hierarchy.names()?.fences.into_iter().collect();
-        names.extend(self.states.names()?.fences);
+        names.extend(self.descriptions.names()?.fences);
         let found = names.into_iter().filter_map(|name| {
             let place = self.place(&name);
             match self.look_at(name) {
@@ -89,19 +89,19 @@ impl Fences {
                 pids: self.place(&name).cgroup().pids()?,
                 name,
                 condition,
-                state: None,
+                description: None,
                 policy: None,
                 counted: None,
             });
         }
-        let state = self.states.read(&name);
-        let stored = self.store(&name).read().ok().flatten();
+        let description = self.descriptions.read(&name);
+        let stored = self.policy_file(&name).read().ok().flatten();
         Ok(Listed {
             policy: stored.map(|stored| stored.policy),
             counted: Snapshot::of(&self.pins(&name)).ok(),
             condition,
             pids: self.place(&name).cgroup().pids()?,
-            state,
+            description,
             name,
         })
     }

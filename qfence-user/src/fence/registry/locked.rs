@@ -10,7 +10,7 @@ use crate::{
         locks::{Exclusive, Mark},
         name::{NameError, derive_name},
     },
-    fence::{description::State, guard::Fence, limits::Limits, place::Place},
+    fence::{description::Description, guard::Fence, limits::Limits, place::Place},
     kernel::pins,
 };
 
@@ -52,7 +52,7 @@ impl<'a> Locked<'a> {
         name: Option<&str>,
         command: &Path,
         limits: &Limits,
-        state: &State,
+        description: &Description,
     ) -> Result<Made> {
         let all = self.fences;
         if let Some(name) = name {
@@ -72,7 +72,7 @@ impl<'a> Locked<'a> {
         let fence = Fence::new(name, place, cgroup_id, marks, all.clone());
         let furnished = limits
             .apply(fence.cgroup())
-            .and_then(|()| fence.describe(state));
+            .and_then(|()| fence.describe(description));
         // Removing the fence takes the locks anew.
         drop(self);
         match furnished {

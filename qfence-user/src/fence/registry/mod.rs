@@ -27,14 +27,14 @@ pub use self::{
 use crate::{
     base::{locks::Mark, paths::Paths},
     fence::{
-        description::{State, States},
+        description::{Description, Descriptions},
         hierarchy::Hierarchy,
         id::Ids,
         place::Place,
     },
     kernel::pins::Pins,
-    record::keep::Kept,
-    store::Store,
+    record::files::RecordFiles,
+    stored_policy::PolicyFile,
 };
 
 /// All fences of the host.
@@ -42,7 +42,7 @@ use crate::{
 pub struct Fences {
     hierarchy: Hierarchy,
     pins: Pins,
-    states: States,
+    descriptions: Descriptions,
 }
 
 impl Fences {
@@ -64,9 +64,9 @@ impl Fences {
         let fences = Self {
             hierarchy: Hierarchy::find(&paths.mountinfo)?,
             pins: Pins::new(&paths.bpffs),
-            states: States::new(&paths.run),
+            descriptions: Descriptions::new(&paths.run),
         };
-        fences.states.check()?;
+        fences.descriptions.check()?;
         fences.pins.check()?;
         Ok(fences)
     }
@@ -77,7 +77,7 @@ impl Fences {
     /// If a lock cannot be taken, or [`Interrupted`](crate::base::interruptible::Interrupted).
     pub fn lock(&self) -> Result<Locked<'_>> {
         // Those of another registry, who see this hierarchy and these pins, are kept out by the other lock.
-        let locks = [self.states.lock()?, self.hierarchy.lock()?];
+        let locks = [self.descriptions.lock()?, self.hierarchy.lock()?];
         Ok(Locked::new(self, locks))
     }
 
@@ -89,44 +89,49 @@ impl Fences {
 
     /// Where the policy of a fence is kept.
     #[must_use]
-    pub fn store(&self, name: &str) -> Store {
-        Store::new(self.states.directory(), name, &self.pins(name))
+    pub fn policy_file(&self, name: &str) -> PolicyFile {
+        PolicyFile::new(self.descriptions.directory(), name, &self.pins(name))
     }
 
     /// Where the record of a fence is kept.
     #[must_use]
-    pub fn kept(&self, name: &str) -> Kept {
-        Kept::new(self.states.directory(), name)
+    pub fn record_files(&self, name: &str) -> RecordFiles {
+        RecordFiles::new(self.descriptions.directory(), name)
     }
 
     /// What is known of a fence beside that; `None` if nothing can be read.
     #[must_use]
-    pub fn description(&self, name: &str) -> Option<State> {
-        self.states.read(name)
+    pub fn description(&self, name: &str) -> Option<Description> {
+        self.descriptions.read(name)
     }
 
     /// The version of the qfence that made the fence `name`; `None` if nothing there is has one. The pins come first: they
     /// are what a program of another version could do most harm to.
     pub(super) fn version_of(&self, name: &str) -> Result<Option<u32>> {
         let pinned = self.pins.version(name)?;
-        Ok(pinned.or_else(|| self.states.version_of(name)))
+        Ok(pinned.or_else(|| self.descriptions.version_of(name)))
     }
 
     /// What there is of a fence beside its cgroup.
     pub(super) fn paths_of(&self, name: &str) -> Vec<PathBuf> {
-        let kept = self.kept(name);
+        let files = self.record_files(name);
         vec![
             self.pins(name),
-            self.states.path(name),
-            self.store(name).path().to_owned(),
-            kept.path().to_owned(),
-            kept.old_path().to_owned(),
+            self.descriptions.path(name),
+            self.policy_file(name).path().to_owned(),
+            files.path().to_owned(),
+            files.old_path().to_owned(),
         ]
     }
 
     /// Describes the fence `name`, and marks it as supervised by this process.
-    pub(crate) fn describe(&self, name: &str, ids: &Ids, state: &State) -> Result<Mark> {
-        self.states.write(name, ids, state)
+    pub(crate) fn describe(
+        &self,
+        name: &str,
+        ids: &Ids,
+        description: &Description,
+    ) -> Result<Mark> {
+        self.descriptions.write(name, ids, description)
     }
 
     /// The directory for the links of a fence.
@@ -138,7 +143,7 @@ impl Fences {
     /// Whether the supervisor of the fence `name` lives. Takes nothing that another could see, and waits for nobody.
     fn is_supervised(&self, name: &str) -> Result<bool> {
         let place = self.place(name);
-        match self.states.look(name) {
+        match self.descriptions.look(name) {
             Ok(Some(seen)) if seen.is_supervised && seen.ids.cgroup == place.cgroup().id()? => {
                 Ok(true)
             }

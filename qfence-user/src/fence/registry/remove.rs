@@ -15,7 +15,7 @@ use crate::fence::{
 };
 
 /// How long a supervisor gets to clean up once its command has ended. It may take ten seconds until it takes for ended
-/// what a tracer keeps (`outlast.rs`).
+/// what a tracer keeps (`ending.rs`).
 const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(20);
 
 impl Fences {
@@ -34,7 +34,8 @@ impl Fences {
         let place = self.place(name);
         let registry = self.lock()?;
         if place.cgroup().id()?.is_none() {
-            let leftover = self.pins.directory(name).exists() || self.states.read(name).is_some();
+            let leftover =
+                self.pins.directory(name).exists() || self.descriptions.read(name).is_some();
             registry.clear(tell)?;
             return if leftover && self.whereabouts(name, None) == Whereabouts::Gone {
                 Ok(())
@@ -63,7 +64,7 @@ impl Fences {
     fn ids(&self, name: &str) -> Result<Ids> {
         let cgroup = self.place(name).cgroup().id()?;
         // Without a description that can be read it is its place.
-        let described = self.states.look(name).ok().flatten();
+        let described = self.descriptions.look(name).ok().flatten();
         let described = described.unwrap_or_default().ids;
         let id = described.id.filter(|_| described.cgroup == cgroup);
         Ok(Ids { id, cgroup })
@@ -74,7 +75,10 @@ impl Fences {
         if !self.is_supervised(name)? {
             return Ok(());
         }
-        let supervisor = self.states.read(name).map(|state| state.supervisor);
+        let supervisor = self
+            .descriptions
+            .read(name)
+            .map(|description| description.supervisor);
         if let Some(pid) = supervisor {
             // It may be stopped, as after Ctrl-Z.
             let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
@@ -114,10 +118,10 @@ impl Fences {
         [
             // Links that judge sockets which others have are kept: no word, as those are refused everything.
             self.pins.let_go(name),
-            self.store(name).remove(),
-            self.kept(name).remove(),
+            self.policy_file(name).remove(),
+            self.record_files(name).remove(),
             // The last: as long as it is there, so is the fence.
-            self.states.remove(name),
+            self.descriptions.remove(name),
         ]
         .into_iter()
         .filter_map(Result::err)

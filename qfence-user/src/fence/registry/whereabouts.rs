@@ -39,7 +39,7 @@ impl Fences {
         let links = link_info::cgroups_of(&directory)?;
         let has_links = !links.is_empty();
         let mut ids: BTreeSet<u64> = links.into_iter().flatten().collect();
-        let described = self.states.look(name);
+        let described = self.descriptions.look(name);
         let described =
             described.map_err(|error| anyhow!("cannot read its description: {error}"))?;
         ids.extend(described.and_then(|seen| seen.ids.cgroup));

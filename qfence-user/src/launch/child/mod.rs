@@ -1,11 +1,11 @@
 //! Starts the command: what is to be done for it before it is executed, and after.
 
-mod apart;
 mod bpf;
 mod calls;
 mod capabilities;
 mod closures;
 mod descriptors;
+mod detached;
 mod domain;
 mod filter;
 mod keyring;
@@ -29,8 +29,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-pub use apart::{Apart, Told, start_apart};
 pub use closures::Closures;
+pub use detached::{Detached, StartReport, start_detached};
 pub use filter::Strictness;
 pub use limits::{Lifted, lift_limits};
 use nix::{

@@ -20,7 +20,7 @@ use nix::{
 };
 
 use crate::launch::{
-    changes::{self, Change, let_go},
+    child_status::{self, ChildStatus, let_go},
     stops::is_stopped,
 };
 
@@ -128,9 +128,9 @@ impl Child {
             return Ok(self.ended);
         }
         let flags = flags | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
-        match changes::next(Some(self.pid), flags) {
-            Ok(Some((_, Change::Ended))) => {}
-            Ok(Some((_, Change::Trapped(signal)))) => {
+        match child_status::next(Some(self.pid), flags) {
+            Ok(Some((_, ChildStatus::Ended))) => {}
+            Ok(Some((_, ChildStatus::Trapped(signal)))) => {
                 // If that fails, it is reported again, or has been killed.
                 let _ = let_go(self.pid, signal);
                 return Ok(None);
@@ -170,13 +170,13 @@ const AT_A_TIME: usize = 4096;
 pub fn reap_all_but(kept: &[Pid]) {
     let seen = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     for _ in 0..AT_A_TIME {
-        match changes::next(None, seen | WaitPidFlag::__WALL) {
-            Ok(Some((pid, Change::Ended))) if !kept.contains(&pid) => {
+        match child_status::next(None, seen | WaitPidFlag::__WALL) {
+            Ok(Some((pid, ChildStatus::Ended))) if !kept.contains(&pid) => {
                 let flags = libc::WNOHANG | libc::__WALL;
                 // SAFETY: null is for who does not want the status.
                 unsafe { libc::waitpid(pid.as_raw(), std::ptr::null_mut(), flags) };
             }
-            Ok(Some((pid, Change::Trapped(signal)))) if let_go(pid, signal).is_ok() => {}
+            Ok(Some((pid, ChildStatus::Trapped(signal)))) if let_go(pid, signal).is_ok() => {}
             _ => return,
         }
     }

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::stat::{SFlag, fchmod};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::base::files::{PRIVATE_FILE, directory::Directory, kind::other_than_regular};
+use crate::base::files::{PRIVATE_FILE, directory::Directory, file_type::other_than_regular};
 
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 128;

@@ -68,9 +68,9 @@ fn sample(fences: &Fences, listed: Listed) -> Sample {
     // A fence may go away at any moment; what is not there is left out.
     let maps = Maps::open(&fences.pins(&listed.name)).ok();
     let started = listed
-        .state
+        .description
         .as_ref()
-        .and_then(|state| state.started.parse().ok());
+        .and_then(|description| description.started.parse().ok());
     Sample {
         policy: policy(fences, &listed, maps.as_ref()),
         verdicts: maps.as_ref().map(verdicts).unwrap_or_default(),
@@ -91,7 +91,7 @@ fn verdicts(maps: &Maps) -> Vec<(Action, Class, u64)> {
 }
 
 fn policy(fences: &Fences, listed: &Listed, maps: Option<&Maps>) -> Option<PolicySample> {
-    let stored = fences.store(&listed.name).read().ok()??;
+    let stored = fences.policy_file(&listed.name).read().ok()??;
     Some(PolicySample {
         profile: stored.policy.profile.name.clone(),
         monitor: stored.policy.monitor,

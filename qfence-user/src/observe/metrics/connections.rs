@@ -33,13 +33,13 @@ enum Stage {
     Answered(Instant),
 }
 
-/// A place among the connections, for what serves one.
-pub(super) struct Place {
+/// A seat among the connections, for what serves one.
+pub(super) struct Seat {
     stage: Rc<Cell<Stage>>,
     changed: Rc<Notify>,
 }
 
-impl Place {
+impl Seat {
     /// It has asked for something.
     pub(super) fn asked(&self) {
         self.stage.set(Stage::Asked);
@@ -52,7 +52,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Seat {
     fn drop(&mut self) {
         self.changed.notify_one();
     }
@@ -108,13 +108,13 @@ impl Connections {
     }
 
     /// Adds a connection that `serve` begins to serve.
-    pub(super) fn add(&mut self, serve: impl FnOnce(Place) -> AbortHandle) {
+    pub(super) fn add(&mut self, serve: impl FnOnce(Seat) -> AbortHandle) {
         let stage = Rc::new(Cell::new(Stage::Silent(Instant::now())));
-        let place = Place {
+        let seat = Seat {
             stage: Rc::clone(&stage),
             changed: Rc::clone(&self.changed),
         };
-        let task = serve(place);
+        let task = serve(seat);
         self.open.push_back(Connection { task, stage });
     }
 }
@@ -152,10 +152,10 @@ mod tests {
     /// A connection of that stage, which never ends by itself.
     fn add(connections: &mut Connections, stage: Stage) -> JoinHandle<()> {
         let mut task = None;
-        connections.add(|place| {
-            place.stage.set(stage);
+        connections.add(|seat| {
+            seat.stage.set(stage);
             let serving = spawn_local(async move {
-                let _place = place;
+                let _place = seat;
                 pending::<()>().await;
             });
             let handle = serving.abort_handle();

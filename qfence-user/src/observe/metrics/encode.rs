@@ -45,7 +45,7 @@ struct ByRecord {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByWay {
+struct ByDirection {
     fence: String,
     way: &'static str,
 }
@@ -81,9 +81,9 @@ struct Metrics {
     unparsed: Counters<OfFence>,
     verdicts: Counters<ByProtocol>,
     hits: Counters<ByRule>,
-    connects: Counters<ByWay>,
-    packets: Counters<ByWay>,
-    bytes: Counters<ByWay>,
+    connects: Counters<ByDirection>,
+    packets: Counters<ByDirection>,
+    bytes: Counters<ByDirection>,
     generation: Gauges<OfFence>,
     rules: Gauges<OfFence>,
     host: Gauges<OfFence>,
@@ -290,7 +290,7 @@ impl Metrics {
                 packets,
                 bytes,
             } = traffic;
-            let labels = || ByWay {
+            let labels = || ByDirection {
                 fence: fence(),
                 way,
             };

@@ -25,7 +25,7 @@ use super::{
     connections::Connections,
     gather::{Gatherer, NoText},
 };
-use crate::base::say::say;
+use crate::base::console::notify;
 
 /// How many connections there are at once; another takes the place of one that is idle, or waits.
 const AT_ONCE: usize = 16;
@@ -67,7 +67,7 @@ impl Server {
                     let _ = stopped.await;
                 });
                 if let Err(error) = serving {
-                    say(format_args!("error: metrics are not served: {error:#}"));
+                    notify(format_args!("error: metrics are not served: {error:#}"));
                 }
             })
             .context("cannot start the thread that serves metrics")?;
@@ -137,14 +137,14 @@ where
 {
     connections.room().await;
     let gatherer = Rc::clone(gatherer);
-    connections.add(|place| {
+    connections.add(|seat| {
         let serving = spawn_local(async move {
             let service = service_fn(|request| {
-                place.asked();
-                let (gatherer, place) = (Rc::clone(&gatherer), &place);
+                seat.asked();
+                let (gatherer, seat) = (Rc::clone(&gatherer), &seat);
                 async move {
                     let answer = answer(&request, &gatherer).await;
-                    place.answered();
+                    seat.answered();
                     Ok::<_, Infallible>(answer)
                 }
             });

@@ -62,7 +62,7 @@ pub fn sample(fences: &Fences, close: Option<&str>) -> Result<Sample> {
 
 fn look_closely(fences: &Fences, name: &str) -> Close {
     // It may end at any moment; what is not there is not shown.
-    let stored = fences.store(name).read().ok().flatten();
+    let stored = fences.policy_file(name).read().ok().flatten();
     let rules = stored
         .map(|stored| stored.policy.rules())
         .unwrap_or_default();
@@ -72,7 +72,7 @@ fn look_closely(fences: &Fences, name: &str) -> Close {
     });
     Close {
         name: name.to_owned(),
-        lines: fences.kept(name).lines().unwrap_or_default(),
+        lines: fences.record_files(name).lines().unwrap_or_default(),
         rules: named.collect(),
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use nix::fcntl::OFlag;
 
 use super::{MAX_BYTES, ProfileError};
-use crate::base::files::kind::other_than_regular;
+use crate::base::files::file_type::other_than_regular;
 
 /// The text of a file that belongs to one of `owners`.
 pub(super) fn read(path: &Path, owners: &[u32]) -> Result<String, ProfileError> {

@@ -17,12 +17,12 @@
 //! | [`find`] | a name or a path to a profile |
 //! | `file` | reads a file that a tool of root's may believe |
 //! | `toml` | the text to rules |
-//! | [`place`] | an error with file, line, column, and the text it is about |
+//! | [`position`] | an error with file, line, column, and the text it is about |
 //! | [`shipped`] | the profiles that come with qfence |
 
 mod file;
 pub mod find;
-pub mod place;
+pub mod position;
 pub mod shipped;
 mod toml;
 
@@ -34,7 +34,7 @@ use std::{
 use qfence_common::Action;
 
 use self::shipped::SHIPPED;
-pub use self::{find::Profiles, place::Misplaced};
+pub use self::{find::Profiles, position::Misplaced};
 use super::{
     rule::{Destination, Match, Rule, Source},
     set::SetName,

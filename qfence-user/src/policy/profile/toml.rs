@@ -11,7 +11,7 @@ use toml::Spanned;
 
 use super::{
     MAX_COMMENT, Profile,
-    place::{Fault, Lines},
+    position::{Fault, Lines},
 };
 use crate::policy::rule::{Match, Rule, Source};
 

@@ -12,9 +12,9 @@ use nix::unistd::Uid;
 use super::{Sink, formatted};
 use crate::{
     base::{
+        console::notify,
         files::log::{Trusted, open_to_append},
         lines::Lines,
-        say::say,
     },
     record::{line::Line, target::Format},
 };
@@ -33,7 +33,7 @@ impl File {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let trusted = Trusted::from_env(user);
         let waits = || {
-            say(format_args!(
+            notify(format_args!(
                 "waiting for somebody to read from the log {}",
                 path.display()
             ));

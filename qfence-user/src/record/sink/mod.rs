@@ -12,9 +12,9 @@ use nix::unistd::Uid;
 
 use super::{
     line::Line,
-    target::{Format, Place, Target},
+    target::{Format, LogTarget, SinkKind},
 };
-use crate::base::say::write_line;
+use crate::base::console::write_line;
 
 /// A place that lines are written to. It may block: it has a thread of its own.
 pub trait Sink: Send {
@@ -38,14 +38,18 @@ pub trait Sink: Send {
 ///
 /// # Errors
 /// If it cannot be opened.
-pub fn open(target: &Target, format: Format, user: Option<Uid>) -> Result<Option<Box<dyn Sink>>> {
+pub fn open(
+    target: &LogTarget,
+    format: Format,
+    user: Option<Uid>,
+) -> Result<Option<Box<dyn Sink>>> {
     let format = target.format.unwrap_or(format);
-    Ok(match &target.place {
-        Place::None => None,
-        Place::Stderr => Some(Box::new(Stderr(format))),
-        Place::File(path) => Some(Box::new(file::File::open(path, format, user)?)),
-        Place::Journald => Some(Box::new(journald::Journald::open()?)),
-        Place::Syslog(socket) => Some(Box::new(syslog::Syslog::open(socket)?)),
+    Ok(match &target.kind {
+        SinkKind::None => None,
+        SinkKind::Stderr => Some(Box::new(Stderr(format))),
+        SinkKind::File(path) => Some(Box::new(file::File::open(path, format, user)?)),
+        SinkKind::Journald => Some(Box::new(journald::Journald::open()?)),
+        SinkKind::Syslog(socket) => Some(Box::new(syslog::Syslog::open(socket)?)),
     })
 }
 

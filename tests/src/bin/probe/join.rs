@@ -25,16 +25,16 @@ const STAY: Duration = Duration::from_secs(2);
 const MCAST_JOIN_GROUP: c_int = 42;
 const MCAST_JOIN_SOURCE_GROUP: c_int = 46;
 
-/// One way to join: its name, the level and the number of the option, and the option's value.
-type Way = (&'static str, c_int, c_int, Vec<u8>);
+/// An option to join with: its name, the level and the number of the option, and the option's value.
+type JoinOption = (&'static str, c_int, c_int, Vec<u8>);
 
-/// Joins a group, written `GROUP/DEVICE`, and says of each way `WAY joined`, or the error; then stays for a while.
+/// Joins a group, written `GROUP/DEVICE`, and says of each option `OPTION joined`, or the error; then stays for a while.
 pub(crate) fn run(text: &str) -> Result<()> {
     let (group, device) = text.split_once('/').context("GROUP/DEVICE, please")?;
     let group: IpAddr = group.parse().context("read the group")?;
     let index = if_nametoindex(device).with_context(|| format!("find {device}"))?;
     let mut members = Vec::new();
-    for (name, level, option, value) in ways(group, index) {
+    for (name, level, option, value) in options(group, index) {
         let family = match level {
             libc::IPPROTO_IPV6 => AddressFamily::Inet6,
             _ => AddressFamily::Inet,
@@ -53,7 +53,7 @@ pub(crate) fn run(text: &str) -> Result<()> {
     Ok(())
 }
 
-fn ways(group: IpAddr, index: u32) -> Vec<Way> {
+fn options(group: IpAddr, index: u32) -> Vec<JoinOption> {
     let number = index.to_ne_bytes();
     match group {
         IpAddr::V4(v4) => {

@@ -207,7 +207,7 @@ impl Model {
         let mut counts: BTreeMap<(String, &str), u64> = BTreeMap::new();
         for line in self.latest() {
             if let Body::Attempt(attempt) | Body::Repeats(attempt) = &line.body {
-                let key = (attempt.what.to_string(), &*attempt.rule);
+                let key = (attempt.operation.to_string(), &*attempt.rule);
                 *counts.entry(key).or_default() += line.count;
             }
         }

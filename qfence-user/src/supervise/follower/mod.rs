@@ -1,6 +1,6 @@
 //! The policy in force, which follows the host's addresses and nameservers, and what others change of it.
 
-mod followed;
+mod inputs;
 
 use std::{
     future::pending,
@@ -10,18 +10,18 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use qfence_common::{Action, Path as Way, Protocol};
+use qfence_common::{Action, LookupPath, Protocol};
 
 use crate::{
-    base::aside::Aside,
+    base::message_queue::MessageQueue,
     compile::Compiled,
     host::watcher::Watcher,
     kernel::{Kernel, Maps},
     policy::Policy,
-    store::Store,
-    supervise::trouble::Trouble,
+    stored_policy::PolicyFile,
+    supervise::recurring_error::RecurringError,
 };
-use followed::Followed;
+use inputs::Inputs;
 
 /// How long somebody else may be about to change the policy without a word. To compile one takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// stand-in by their pinned maps.
 pub struct Follower<P = Kernel> {
     kernel: P,
-    followed: Followed,
+    inputs: Inputs,
     /// Whether the policy in force is up to date, as far as is known.
     current: bool,
     /// Since when somebody else is about to change the policy.
@@ -41,11 +41,11 @@ pub struct Follower<P = Kernel> {
 /// What is said once as long as it fails.
 #[derive(Default)]
 struct Said {
-    following: Trouble,
-    naming: Trouble,
-    updating: Trouble,
-    keeping: Trouble,
-    waiting: Trouble,
+    following: RecurringError,
+    naming: RecurringError,
+    updating: RecurringError,
+    keeping: RecurringError,
+    waiting: RecurringError,
 }
 
 /// What came of bringing the policy up to date.
@@ -71,23 +71,23 @@ impl Follower<Kernel> {
     /// # Errors
     /// If the members of the sets cannot be read, or what `load` fails with.
     pub async fn begin(
-        store: Store,
+        policy_file: PolicyFile,
         policy: Policy,
         watcher: &Watcher,
         load: impl FnOnce(&Compiled) -> Result<Kernel>,
     ) -> Result<(Self, Update)> {
-        let mut followed = Followed::new(store, policy, watcher)?;
+        let mut inputs = Inputs::new(policy_file, policy, watcher)?;
         let mut kernel = None;
         let load = |compiled: &Compiled| {
             kernel = Some(load(compiled)?);
             Ok(())
         };
-        let update = followed.renew(load).await?;
+        let update = inputs.renew(load).await?;
         let mut kernel: Kernel = kernel.context("no policy was made")?;
         AsMut::<Maps>::as_mut(&mut kernel).beat()?;
         let follower = Self {
             kernel,
-            followed,
+            inputs,
             current: true,
             busy_since: None,
             said: Said::default(),
@@ -108,19 +108,19 @@ impl Follower<Maps> {
     /// # Errors
     /// If the policy or the maps are not there, or the host's addresses cannot be followed.
     pub async fn in_place_of_supervisor(
-        store: Store,
+        policy_file: PolicyFile,
         pins: &Path,
         watcher: &Watcher,
     ) -> Result<Self> {
         let kernel = Maps::open(pins)?;
-        let stored = store.read()?.context("the fence has no policy")?;
-        let mut followed = Followed::new(store, stored.policy, watcher)?;
-        followed.addresses.reading().await?;
-        followed.sets = Some(stored.sets);
-        followed.generation = stored.generation;
+        let stored = policy_file.read()?.context("the fence has no policy")?;
+        let mut inputs = Inputs::new(policy_file, stored.policy, watcher)?;
+        inputs.addresses.reading().await?;
+        inputs.sets = Some(stored.sets);
+        inputs.generation = stored.generation;
         Ok(Self {
             kernel,
-            followed,
+            inputs,
             current: false,
             busy_since: None,
             said: Said::default(),
@@ -136,7 +136,7 @@ impl<P: AsMut<Maps>> Follower<P> {
     /// If they cannot be read or published; what was in force before still is.
     pub async fn update(&mut self) -> Result<Update> {
         let kernel = &mut self.kernel;
-        self.followed
+        self.inputs
             .renew(|compiled| kernel.as_mut().publish(compiled))
             .await
     }
@@ -144,92 +144,88 @@ impl<P: AsMut<Maps>> Follower<P> {
     /// Whether a connection to there is refused, by the policy that this process published last.
     #[must_use]
     pub fn refuses(&self, address: IpAddr, port: u16) -> bool {
-        let Followed {
+        let Inputs {
             compiled, policy, ..
-        } = &self.followed;
-        let verdict = compiled.decide(Way::Address, Protocol::TCP, address, port);
+        } = &self.inputs;
+        let verdict = compiled.decide(LookupPath::Address, Protocol::TCP, address, port);
         verdict.action() == Action::Deny && !policy.monitor
     }
 
     /// Waits until the members of a set may have changed, or cannot be read any more: for [`Follower::keep_up`].
     /// Nothing is lost if it is not awaited to its end.
     pub(crate) async fn changed(&mut self) {
-        let followed = &mut self.followed;
+        let inputs = &mut self.inputs;
         let nameservers = async {
-            match &mut followed.nameservers {
+            match &mut inputs.nameservers {
                 Some(nameservers) => nameservers.changed().await,
                 None => pending().await,
             }
         };
         tokio::select! {
-            () = followed.addresses.changed() => (),
+            () = inputs.addresses.changed() => (),
             () = nameservers => (),
         }
     }
 
     /// To be called once a second: tries again what failed, takes in what others changed, and has the programs
     /// know that the host's addresses are followed, if they are.
-    pub(crate) async fn tick(&mut self, aside: &mut Aside) {
-        self.followed.subscribe_again();
+    pub(crate) async fn tick(&mut self, messages: &mut MessageQueue) {
+        self.inputs.subscribe_again();
         // Others compile by what they find in the store, too: that it is true to the host stays the
         // affair of this process.
-        let was_changed = self.followed.store.edition() != self.followed.edition;
-        if !self.current
-            || was_changed
-            || self.followed.has_news()
-            || self.followed.unkept.is_some()
-        {
-            self.keep_up(aside).await;
+        let was_changed = self.inputs.policy_file.file_version() != self.inputs.version;
+        if !self.current || was_changed || self.inputs.has_news() || self.inputs.unkept.is_some() {
+            self.keep_up(messages).await;
         }
-        self.beat(aside);
+        self.beat(messages);
     }
 
     /// Looks anew, and publishes in any case: somebody else has followed meanwhile, and it is not known how far
     /// they came.
-    pub(crate) async fn take_over(&mut self, aside: &mut Aside) {
+    pub(crate) async fn take_over(&mut self, messages: &mut MessageQueue) {
         // What was announced meanwhile may not have been read yet.
-        self.followed.refresh().await;
-        self.followed.doubted = true;
-        self.keep_up(aside).await;
-        self.beat(aside);
+        self.inputs.refresh().await;
+        self.inputs.doubted = true;
+        self.keep_up(messages).await;
+        self.beat(messages);
     }
 
     /// Takes in what [`Follower::changed`] came to. What fails is said, and tried again by [`Follower::tick`].
-    pub(crate) async fn keep_up(&mut self, aside: &mut Aside) {
+    pub(crate) async fn keep_up(&mut self, messages: &mut MessageQueue) {
         let updated = self.update().await;
         let updated = updated.context(
             "the fence does not follow the host's addresses and nameservers; trying again",
         );
         let mended = "the fence follows the host's addresses and nameservers again";
-        let updated = self.said.updating.report(updated, mended, aside);
+        let updated = self.said.updating.report(updated, mended, messages);
         self.current = updated.is_some_and(|update| update != Update::Busy);
-        self.report_waiting(updated == Some(Update::Busy), aside);
+        self.report_waiting(updated == Some(Update::Busy), messages);
         if self.current {
-            let followed = self.followed.why_unfollowed();
+            let followed = self.inputs.why_unfollowed();
             let mended = "the host's addresses are followed again";
-            self.said.following.report(followed, mended, aside);
-            self.report_naming(aside);
-            let kept = self.followed.why_unkept();
+            self.said.following.report(followed, mended, messages);
+            self.report_naming(messages);
+            let kept = self.inputs.why_unkept();
             let mended = "the policy in force is kept again, for other commands to see";
-            self.said.keeping.report(kept, mended, aside);
+            self.said.keeping.report(kept, mended, messages);
         }
     }
 
     /// Says why no nameserver is excepted.
-    fn report_naming(&mut self, aside: &Aside) {
-        if self.followed.nameservers.is_none() {
+    fn report_naming(&mut self, messages: &MessageQueue) {
+        if self.inputs.nameservers.is_none() {
             // No rule depends on them any more.
-            self.said.naming = Trouble::default();
+            self.said.naming = RecurringError::default();
             return;
         }
-        let path = self.followed.watcher.resolv_conf().display();
+        let path = self.inputs.watcher.resolv_conf().display();
         let mended = format!("{path} can be read again");
-        let named = self.followed.why_unnamed();
-        self.said.naming.report(named, mended, aside);
+        let named = self.inputs.why_unnamed();
+        self.said.naming.report(named, mended, messages);
     }
 
     /// Says who is about to change the policy, and is not done in time.
-    fn report_waiting(&mut self, is_busy: bool, aside: &mut Aside) {
+    fn report_waiting(&mut self, is_busy: bool, messages: &mut MessageQueue) {
         if !is_busy {
             self.busy_since = None;
         }
@@ -238,7 +234,7 @@ impl<P: AsMut<Maps>> Follower<P> {
             Some(since) if since.elapsed() >= PATIENCE => Err(anyhow!(
                 "the fence does not follow the host's addresses and nameservers: {}, which changes the policy, for more \
                  than {} seconds. If it is stopped, continue or end it",
-                self.followed.store.holder(),
+                self.inputs.policy_file.holder(),
                 PATIENCE.as_secs()
             )),
             _ => Ok(()),
@@ -246,14 +242,14 @@ impl<P: AsMut<Maps>> Follower<P> {
         let mended = "the fence follows the host's addresses and nameservers again";
         // It is not over as long as somebody else's turn follows.
         if waited.is_err() || !is_busy {
-            self.said.waiting.report(waited, mended, aside);
+            self.said.waiting.report(waited, mended, messages);
         }
     }
 
     /// Says nothing to the programs while the policy may be out of date: that is what they are to notice.
-    fn beat(&mut self, aside: &mut Aside) {
-        if self.current && self.followed.addresses.is_true() {
-            aside.report(self.kernel.as_mut().beat());
+    fn beat(&mut self, messages: &mut MessageQueue) {
+        if self.current && self.inputs.addresses.is_true() {
+            messages.report(self.kernel.as_mut().beat());
         }
     }
 }

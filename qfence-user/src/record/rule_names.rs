@@ -2,36 +2,36 @@
 
 use crate::{
     policy::{Policy, names::Names},
-    store::{Edition, Store},
+    stored_policy::{FileVersion, PolicyFile},
 };
 
 /// The names of the rules of a running fence, whose policy others can change.
 #[derive(Debug)]
-pub struct Known {
+pub struct RuleNames {
     names: Names,
-    store: Store,
-    edition: Option<Edition>,
+    policy_file: PolicyFile,
+    version: Option<FileVersion>,
 }
 
-impl Known {
+impl RuleNames {
     /// The names of a policy's rules, and of those that come into the store of its fence.
     #[must_use]
-    pub fn new(policy: &Policy, store: Store) -> Self {
+    pub fn new(policy: &Policy, policy_file: PolicyFile) -> Self {
         Self {
             names: Names::of(policy),
-            store,
-            edition: None,
+            policy_file,
+            version: None,
         }
     }
 
     /// The names as they are now.
     pub fn now(&mut self) -> &Names {
-        let edition = self.store.edition();
-        if edition != self.edition
-            && let Ok(Some(stored)) = self.store.read()
+        let version = self.policy_file.file_version();
+        if version != self.version
+            && let Ok(Some(stored)) = self.policy_file.read()
         {
             self.names.learn(&stored.policy);
-            self.edition = edition;
+            self.version = version;
         }
         &self.names
     }

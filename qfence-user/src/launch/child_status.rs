@@ -15,7 +15,7 @@ use nix::{
 
 /// A change of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum ChildStatus {
     /// It has ended.
     Ended,
     /// A signal has stopped it.
@@ -32,7 +32,10 @@ pub(super) enum Change {
 ///
 /// # Errors
 /// Those of waitid(2).
-pub(super) fn next(child: Option<Pid>, flags: WaitPidFlag) -> Result<Option<(Pid, Change)>, Errno> {
+pub(super) fn next(
+    child: Option<Pid>,
+    flags: WaitPidFlag,
+) -> Result<Option<(Pid, ChildStatus)>, Errno> {
     let (kind, id) = match child {
         Some(child) => (libc::P_PID, child.as_raw().unsigned_abs()),
         None => (libc::P_ALL, 0),
@@ -47,17 +50,17 @@ pub(super) fn next(child: Option<Pid>, flags: WaitPidFlag) -> Result<Option<(Pid
     let status = unsafe { info.si_status() };
     let change = match info.si_code {
         _ if pid <= 0 => return Ok(None),
-        libc::CLD_STOPPED => Change::Stopped,
-        libc::CLD_CONTINUED => Change::Continued,
+        libc::CLD_STOPPED => ChildStatus::Stopped,
+        libc::CLD_CONTINUED => ChildStatus::Continued,
         // More than a signal is an event of tracing, which delivers none.
-        libc::CLD_TRAPPED if status > libc::SIGRTMAX() => Change::Trapped(0),
-        libc::CLD_TRAPPED => Change::Trapped(status),
-        _ => Change::Ended,
+        libc::CLD_TRAPPED if status > libc::SIGRTMAX() => ChildStatus::Trapped(0),
+        libc::CLD_TRAPPED => ChildStatus::Trapped(status),
+        _ => ChildStatus::Ended,
     };
     Ok(Some((Pid::from_raw(pid), change)))
 }
 
-/// Detaches from a child that is [`Change::Trapped`], and has the signal delivered to it.
+/// Detaches from a child that is [`ChildStatus::Trapped`], and has the signal delivered to it.
 ///
 /// # Errors
 /// ESRCH if it was killed, or if another thread of this process is its tracer: the one that made it, which detaches

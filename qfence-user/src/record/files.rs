@@ -33,12 +33,12 @@ const LONGEST: u64 = 64 * 1024;
 
 /// Where the record of one fence is kept.
 #[derive(Clone, Debug)]
-pub struct Kept {
+pub struct RecordFiles {
     path: PathBuf,
     old: PathBuf,
 }
 
-impl Kept {
+impl RecordFiles {
     /// The record of the fence `name` in the directory of descriptions.
     #[must_use]
     pub fn new(run: &Path, name: &str) -> Self {
@@ -112,8 +112,8 @@ fn name(path: &Path) -> &OsStr {
 
 /// Writes the record of one fence. There is one writer: who reads its attempts.
 #[derive(Debug)]
-pub struct Keeper {
-    kept: Kept,
+pub struct RecordAppender {
+    files: RecordFiles,
     file: File,
     /// How long it is, in whole lines.
     length: u64,
@@ -121,33 +121,33 @@ pub struct Keeper {
     is_whole: bool,
 }
 
-impl Keeper {
+impl RecordAppender {
     /// Goes on with a record; also returns its last line, if there is one.
     ///
     /// # Errors
     /// If the file cannot be opened, or is of [another version](crate::base::version::OtherVersion).
-    pub fn open(kept: Kept) -> Result<(Self, Option<Line>)> {
-        let context = || format!("cannot write {}", kept.path.display());
-        let mut file = kept.append().with_context(context)?;
+    pub fn open(files: RecordFiles) -> Result<(Self, Option<Line>)> {
+        let context = || format!("cannot write {}", files.path.display());
+        let mut file = files.append().with_context(context)?;
         let length = file.seek(SeekFrom::End(0)).with_context(context)?;
         let end = read_end(&mut file, length).with_context(context)?;
         let mut last = last_line(&end).with_context(context)?;
         if last.is_none() {
-            let end = File::open(&kept.old).ok().and_then(|mut old| {
+            let end = File::open(&files.old).ok().and_then(|mut old| {
                 let length = old.seek(SeekFrom::End(0)).ok()?;
                 read_end(&mut old, length).ok()
             });
             last = last_line(&end.unwrap_or_default()).with_context(context)?;
         }
-        let mut keeper = Self {
-            kept,
+        let mut appender = Self {
+            files,
             file,
             // Whoever wrote before was ended within a line: that needs no room, which there may be none of.
             length: length - half_a_line(&end),
             is_whole: false,
         };
-        keeper.cut()?;
-        Ok((keeper, last))
+        appender.cut()?;
+        Ok((appender, last))
     }
 
     /// Adds lines, as a whole or not at all.
@@ -155,12 +155,12 @@ impl Keeper {
     /// # Errors
     /// If they cannot be written.
     pub fn write(&mut self, lines: &str) -> Result<()> {
-        let path = self.kept.path.clone();
+        let path = self.files.path.clone();
         let context = || format!("cannot write {}", path.display());
         self.cut()?;
         if self.length >= FULL {
-            self.kept.turn_over().with_context(context)?;
-            self.file = self.kept.append().with_context(context)?;
+            self.files.turn_over().with_context(context)?;
+            self.file = self.files.append().with_context(context)?;
             self.length = 0;
         }
         self.is_whole = false;
@@ -178,7 +178,7 @@ impl Keeper {
     fn cut(&mut self) -> Result<()> {
         if !self.is_whole {
             let cut = self.file.set_len(self.length);
-            cut.with_context(|| format!("cannot cut {}", self.kept.path.display()))?;
+            cut.with_context(|| format!("cannot cut {}", self.files.path.display()))?;
             self.is_whole = true;
         }
         Ok(())
@@ -226,58 +226,58 @@ pub(super) mod tests {
         }
     }
 
-    pub(in crate::record) fn write(keeper: &mut Keeper, seq: u64) {
+    pub(in crate::record) fn write(appender: &mut RecordAppender, seq: u64) {
         let line = stamp::stamped(&numbered(seq).to_json().unwrap());
-        keeper.write(&format!("{line}\n")).unwrap();
+        appender.write(&format!("{line}\n")).unwrap();
     }
 
     #[test]
     fn a_record_is_gone_on_with() {
         let dir = tempfile::tempdir().unwrap();
-        let kept = Kept::new(dir.path(), "my.vm");
-        assert_eq!(kept.lines().unwrap(), []);
-        let (mut keeper, last) = Keeper::open(kept.clone()).unwrap();
+        let files = RecordFiles::new(dir.path(), "my.vm");
+        assert_eq!(files.lines().unwrap(), []);
+        let (mut appender, last) = RecordAppender::open(files.clone()).unwrap();
         assert_eq!(last, None);
-        write(&mut keeper, 1);
-        write(&mut keeper, 2);
-        let (_, last) = Keeper::open(kept.clone()).unwrap();
+        write(&mut appender, 1);
+        write(&mut appender, 2);
+        let (_, last) = RecordAppender::open(files.clone()).unwrap();
         assert_eq!(last, Some(numbered(2)));
-        assert_eq!(kept.lines().unwrap(), [numbered(1), numbered(2)]);
-        kept.remove().unwrap();
-        kept.remove().unwrap();
+        assert_eq!(files.lines().unwrap(), [numbered(1), numbered(2)]);
+        files.remove().unwrap();
+        files.remove().unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]
     fn what_is_half_written_is_left_out_and_does_not_spoil_the_next_line() {
         let dir = tempfile::tempdir().unwrap();
-        let kept = Kept::new(dir.path(), "vm1");
-        let (mut keeper, _) = Keeper::open(kept.clone()).unwrap();
-        write(&mut keeper, 1);
-        keeper.write(r#"{"v":1,"time":"#).unwrap();
-        let (mut keeper, last) = Keeper::open(kept.clone()).unwrap();
+        let files = RecordFiles::new(dir.path(), "vm1");
+        let (mut appender, _) = RecordAppender::open(files.clone()).unwrap();
+        write(&mut appender, 1);
+        appender.write(r#"{"v":1,"time":"#).unwrap();
+        let (mut appender, last) = RecordAppender::open(files.clone()).unwrap();
         assert_eq!(last, Some(numbered(1)));
-        write(&mut keeper, 2);
-        assert_eq!(kept.lines().unwrap(), [numbered(1), numbered(2)]);
-        let text = fs::read_to_string(kept.path()).unwrap();
+        write(&mut appender, 2);
+        assert_eq!(files.lines().unwrap(), [numbered(1), numbered(2)]);
+        let text = fs::read_to_string(files.path()).unwrap();
         assert_eq!(text.lines().count(), 2);
-        assert_eq!(keeper.length, text.len() as u64);
+        assert_eq!(appender.length, text.len() as u64);
     }
 
     #[test]
     fn a_record_of_another_version_is_neither_read_nor_written() {
         let dir = tempfile::tempdir().unwrap();
-        let kept = Kept::new(dir.path(), "vm1");
+        let files = RecordFiles::new(dir.path(), "vm1");
         let line = numbered(1).to_json().unwrap();
         for text in [format!("{line}\n"), "{\"abi\":2,\"x\":1}\n".to_owned()] {
-            fs::write(kept.path(), &text).unwrap();
+            fs::write(files.path(), &text).unwrap();
             for error in [
-                Keeper::open(kept.clone()).map(drop).unwrap_err(),
-                kept.lines().unwrap_err(),
+                RecordAppender::open(files.clone()).map(drop).unwrap_err(),
+                files.lines().unwrap_err(),
             ] {
                 assert!(error.downcast_ref::<OtherVersion>().is_some(), "{error:#}");
             }
-            assert_eq!(fs::read_to_string(kept.path()).unwrap(), text);
+            assert_eq!(fs::read_to_string(files.path()).unwrap(), text);
         }
     }
 
@@ -297,21 +297,21 @@ pub(super) mod tests {
     #[test]
     fn it_is_bounded_and_its_end_is_found_in_the_file_before() {
         let dir = tempfile::tempdir().unwrap();
-        let kept = Kept::new(dir.path(), "vm1");
-        let (mut keeper, _) = Keeper::open(kept.clone()).unwrap();
+        let files = RecordFiles::new(dir.path(), "vm1");
+        let (mut appender, _) = RecordAppender::open(files.clone()).unwrap();
         for seq in 1..=2000 {
-            write(&mut keeper, seq);
+            write(&mut appender, seq);
         }
         let sizes = fs::read_dir(dir.path()).unwrap();
         let size: u64 = sizes
             .map(|file| file.unwrap().metadata().unwrap().len())
             .sum();
         assert!(size < 2 * FULL + LONGEST, "{size}");
-        let lines = kept.lines().unwrap();
+        let lines = files.lines().unwrap();
         assert_eq!(lines.last(), Some(&numbered(2000)));
         assert!(lines.windows(2).all(|pair| pair[1].seq == pair[0].seq + 1));
-        fs::write(kept.path(), "").unwrap();
-        let (_, last) = Keeper::open(kept).unwrap();
+        fs::write(files.path(), "").unwrap();
+        let (_, last) = RecordAppender::open(files).unwrap();
         assert!(last.is_some_and(|line| line.seq > 0));
     }
 }

@@ -27,7 +27,7 @@ const SELF: &str = "/proc/self/exe";
 
 /// A process of qfence's own. It ends when this is dropped, and with this process, however that ends.
 #[derive(Debug)]
-pub struct Apart {
+pub struct Detached {
     child: Child,
     /// What it says on its standard output.
     words: pipe::Receiver,
@@ -37,7 +37,7 @@ pub struct Apart {
 
 /// What a process says on its standard output.
 #[derive(Debug)]
-pub enum Told {
+pub enum StartReport {
     /// This byte, first of all.
     Byte(u8),
     /// It has ended without a word.
@@ -54,8 +54,8 @@ pub enum Told {
 /// its own session it could be stopped.
 ///
 /// # Errors
-/// If there can be no process. Whether it was executed, [`Apart::first_word`] tells.
-pub fn start_apart(arguments: &[&str]) -> Result<Apart> {
+/// If there can be no process. Whether it was executed, [`Detached::first_word`] tells.
+pub fn start_detached(arguments: &[&str]) -> Result<Detached> {
     let command: Vec<OsString> = [SELF].iter().chain(arguments).map(OsString::from).collect();
     let words = Words::new(&command, &[]).context("an argument with a zero byte")?;
     let pipe = || pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe");
@@ -64,7 +64,7 @@ pub fn start_apart(arguments: &[&str]) -> Result<Apart> {
         .try_clone()
         .context("cannot duplicate a descriptor")?;
     let heard = pipe::Receiver::from_owned_fd(heard).context("cannot poll a pipe")?;
-    let become_apart = || -> io::Result<()> {
+    let become_detached = || -> io::Result<()> {
         // In this order. In a session of its own no terminal reaches it; nor does anybody else's SIGCONT, the
         // one signal that whoever is of the same session may send (`check_kill_permission` in kernel/signal.c).
         setsid()?;
@@ -74,15 +74,15 @@ pub fn start_apart(arguments: &[&str]) -> Result<Apart> {
         Ok(())
     };
     // SAFETY: the closure makes system calls alone, and none that the C library has all threads make.
-    let child = unsafe { spawn(&words, None, Some(stdout), &fail, |_| become_apart()) };
-    Ok(Apart {
+    let child = unsafe { spawn(&words, None, Some(stdout), &fail, |_| become_detached()) };
+    Ok(Detached {
         child: child.context("cannot fork")?,
         words: heard,
         _alive: alive,
     })
 }
 
-impl Apart {
+impl Detached {
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> Pid {
@@ -93,16 +93,16 @@ impl Apart {
     ///
     /// # Errors
     /// If the pipe cannot be read.
-    pub async fn first_word(&mut self) -> io::Result<Told> {
+    pub async fn first_word(&mut self) -> io::Result<StartReport> {
         let mut told = [0; 1 + size_of::<i32>()];
         loop {
             self.words.readable().await?;
             return match self.words.try_read(&mut told) {
-                Ok(0) => Ok(Told::Nothing),
+                Ok(0) => Ok(StartReport::Nothing),
                 Ok(count) => Ok(match (told.first(), failure(&told[..count])) {
-                    (Some(&FAILED), (_, Some(error))) => Told::Failed(error),
-                    (Some(&byte), _) => Told::Byte(byte),
-                    (None, _) => Told::Nothing,
+                    (Some(&FAILED), (_, Some(error))) => StartReport::Failed(error),
+                    (Some(&byte), _) => StartReport::Byte(byte),
+                    (None, _) => StartReport::Nothing,
                 }),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(error) => Err(error),
@@ -111,7 +111,7 @@ impl Apart {
     }
 }
 
-impl Drop for Apart {
+impl Drop for Detached {
     fn drop(&mut self) {
         // It may have ended; nobody else can have its number before it was waited for.
         let _ = self.child.kill();

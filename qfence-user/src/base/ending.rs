@@ -11,14 +11,14 @@ use std::{
 use anyhow::{Context as _, Result};
 use nix::unistd::Pid;
 
-use crate::base::process::{Ending, looks::Looks};
+use crate::base::process::{ProcessEnd, looks::Looks};
 
 /// How long a command may take to end without a word.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is to be said of a command that takes longer, and done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum EndState {
     /// It is waited for.
     WaitOn(String),
     /// It has ended with this status, whoever keeps it.
@@ -35,28 +35,28 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// A thread, since the state of a process can take seconds to be read, or for ever: that is done by a helper process
 /// (`process/helper.rs`), which this asks.
 #[derive(Debug)]
-pub struct Watch {
-    verdicts: Receiver<Verdict>,
+pub struct EndWatch {
+    states: Receiver<EndState>,
     /// Dropped with this, which ends the thread.
     _alive: Sender<()>,
 }
 
-impl Watch {
+impl EndWatch {
     /// Starts it.
     ///
     /// # Errors
     /// If there can be no thread.
     pub fn start(command: Pid) -> Result<Self> {
-        let (found, verdicts) = channel();
+        let (found, states) = channel();
         let (alive, end) = channel::<()>();
         thread::Builder::new()
-            .name("qfence-outlast".into())
+            .name("qfence-ending".into())
             .spawn(move || {
                 let mut looks = Looks::default();
-                let mut outlast = Outlast::new(command);
+                let mut command_end = CommandEnd::new(command);
                 while end.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
-                    if let Some(verdict) = outlast.look(&mut looks)
-                        && found.send(verdict).is_err()
+                    if let Some(state) = command_end.look(&mut looks)
+                        && found.send(state).is_err()
                     {
                         break;
                     }
@@ -64,21 +64,21 @@ impl Watch {
             })
             .context("cannot start the thread that looks at the command")?;
         Ok(Self {
-            verdicts,
+            states,
             _alive: alive,
         })
     }
 
     /// What there is to say and to do, if it has come to that.
     #[must_use]
-    pub fn verdict(&self) -> Option<Verdict> {
-        self.verdicts.try_recv().ok()
+    pub fn state(&self) -> Option<EndState> {
+        self.states.try_recv().ok()
     }
 }
 
 /// The end of a command, as far as it has come.
 #[derive(Debug)]
-struct Outlast {
+struct CommandEnd {
     command: Pid,
     /// Since when it is known to be ending, and whether that is by SIGKILL.
     since: Option<(Instant, bool)>,
@@ -87,7 +87,7 @@ struct Outlast {
     has_given_up: bool,
 }
 
-impl Outlast {
+impl CommandEnd {
     /// That of a command, which nobody has waited for.
     #[must_use]
     fn new(command: Pid) -> Self {
@@ -100,7 +100,7 @@ impl Outlast {
     }
 
     /// What is to be said and done now; to be called every now and then.
-    fn look(&mut self, looks: &mut Looks) -> Option<Verdict> {
+    fn look(&mut self, looks: &mut Looks) -> Option<EndState> {
         let pid = self.command.as_raw();
         let ending = match looks.ending(pid) {
             Ok(ending) => ending,
@@ -108,7 +108,7 @@ impl Outlast {
             Err(error) => {
                 let is_new = looks.has_given_up() && !mem::replace(&mut self.has_given_up, true);
                 return is_new.then(|| {
-                    Verdict::WaitOn(format!(
+                    EndState::WaitOn(format!(
                         "error: cannot tell any more whether the command, process {pid}, ends: {error:#}; waiting for it"
                     ))
                 });
@@ -119,24 +119,24 @@ impl Outlast {
         }
         let mut keepers = || looks.describe_keepers(pid);
         match ending? {
-            Ending::Killed => Some(Verdict::GiveUp(format!(
+            ProcessEnd::Killed => Some(EndState::GiveUp(format!(
                 "error: the command was killed and does not end: {}",
                 keepers()
             ))),
-            Ending::Kept(Some(status)) => Some(Verdict::Ended(
+            ProcessEnd::Kept(Some(status)) => Some(EndState::Ended(
                 status,
                 format!(
                     "the command has ended ({status}), and is kept: {}",
                     keepers()
                 ),
             )),
-            Ending::Kept(None) => Some(Verdict::GiveUp(format!(
+            ProcessEnd::Kept(None) => Some(EndState::GiveUp(format!(
                 "error: the command has ended, and its status cannot be read: {}",
                 keepers()
             ))),
-            Ending::Leaving => (!mem::replace(&mut self.told, true)).then(|| {
+            ProcessEnd::Leaving => (!mem::replace(&mut self.told, true)).then(|| {
                 let keepers = keepers();
-                Verdict::WaitOn(format!(
+                EndState::WaitOn(format!(
                     "the command is ending and has not ended: {keepers}; waiting for it"
                 ))
             }),
@@ -144,12 +144,12 @@ impl Outlast {
     }
 
     /// Whether it has been ending like that for long.
-    fn is_overdue(&mut self, ending: Option<Ending>, now: Instant) -> bool {
+    fn is_overdue(&mut self, ending: Option<ProcessEnd>, now: Instant) -> bool {
         let Some(ending) = ending else {
             self.since = None;
             return false;
         };
-        let killed = ending == Ending::Killed;
+        let killed = ending == ProcessEnd::Killed;
         let (since, _) = match self.since {
             Some(since) if since.1 == killed => since,
             _ => *self.since.insert((now, killed)),
@@ -164,17 +164,17 @@ mod tests {
 
     #[test]
     fn the_time_begins_anew_with_another_end() {
-        let mut outlast = Outlast::new(Pid::this());
+        let mut command_end = CommandEnd::new(Pid::this());
         let begun = Instant::now();
         let at = |seconds| begun + Duration::from_secs(seconds);
-        assert!(!outlast.is_overdue(Some(Ending::Leaving), at(0)));
+        assert!(!command_end.is_overdue(Some(ProcessEnd::Leaving), at(0)));
         // The first thread has ended, and others have not.
-        assert!(outlast.is_overdue(Some(Ending::Kept(None)), at(10)));
-        assert!(!outlast.is_overdue(Some(Ending::Killed), at(11)));
-        assert!(!outlast.is_overdue(Some(Ending::Killed), at(20)));
-        assert!(outlast.is_overdue(Some(Ending::Killed), at(21)));
-        assert!(!outlast.is_overdue(None, at(22)));
-        assert!(!outlast.is_overdue(Some(Ending::Killed), at(23)));
-        assert_eq!(outlast.look(&mut Looks::here()), None);
+        assert!(command_end.is_overdue(Some(ProcessEnd::Kept(None)), at(10)));
+        assert!(!command_end.is_overdue(Some(ProcessEnd::Killed), at(11)));
+        assert!(!command_end.is_overdue(Some(ProcessEnd::Killed), at(20)));
+        assert!(command_end.is_overdue(Some(ProcessEnd::Killed), at(21)));
+        assert!(!command_end.is_overdue(None, at(22)));
+        assert!(!command_end.is_overdue(Some(ProcessEnd::Killed), at(23)));
+        assert_eq!(command_end.look(&mut Looks::here()), None);
     }
 }

@@ -34,7 +34,7 @@ const SUFFIX: &str = ".policy";
 
 /// What a policy in force was compiled from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stored {
+pub struct StoredPolicy {
     /// The rules.
     pub policy: Policy,
     /// The members of the sets.
@@ -62,7 +62,7 @@ struct Version {
 
 /// Where the policy of one fence is kept.
 #[derive(Clone, Debug)]
-pub struct Store {
+pub struct PolicyFile {
     run: PathBuf,
     file: String,
     path: PathBuf,
@@ -75,12 +75,12 @@ pub struct Lock(#[expect(dead_code, reason = "held, not used")] Exclusive);
 
 /// Which writing of the file one has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Edition {
+pub struct FileVersion {
     inode: u64,
     changed: (i64, i64),
 }
 
-impl Store {
+impl PolicyFile {
     /// The store of the fence `name` in the directory of descriptions; `pins` is that of its links.
     #[must_use]
     pub fn new(run: &Path, name: &str, pins: &Path) -> Self {
@@ -107,10 +107,10 @@ impl Store {
         locks::exclusive_on(self.open()?, &self.pins).map(Lock)
     }
 
-    /// Locks like [`Store::lock`]; `None` if somebody else is about to change the policy.
+    /// Locks like [`PolicyFile::lock`]; `None` if somebody else is about to change the policy.
     ///
     /// # Errors
-    /// As [`Store::lock`].
+    /// As [`PolicyFile::lock`].
     pub fn try_lock(&self) -> Result<Option<Lock>> {
         match Flock::lock(self.open()?, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Some(Lock(lock))),
@@ -140,7 +140,7 @@ impl Store {
     ///
     /// # Errors
     /// If the file cannot be read or understood, or is of [another version](version::OtherVersion).
-    pub fn read(&self) -> Result<Option<Stored>> {
+    pub fn read(&self) -> Result<Option<StoredPolicy>> {
         let text = match fs::read(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             read => read.with_context(|| format!("cannot read {}", self.path.display()))?,
@@ -158,7 +158,7 @@ impl Store {
     ///
     /// # Errors
     /// If it cannot be written; nothing is changed then.
-    pub fn prepare(&self, stored: &Stored) -> Result<Pending> {
+    pub fn prepare(&self, stored: &StoredPolicy) -> Result<Pending> {
         let abi = version::abi();
         let text = serde_json::to_vec(&Versioned { abi, stored })?;
         let directory = Directory::private(&self.run, Others::Read)?;
@@ -167,9 +167,9 @@ impl Store {
 
     /// Which writing of the file is there now; `None` if there is none.
     #[must_use]
-    pub fn edition(&self) -> Option<Edition> {
+    pub fn file_version(&self) -> Option<FileVersion> {
         let file = fs::metadata(&self.path).ok()?;
-        Some(Edition {
+        Some(FileVersion {
             inode: file.ino(),
             changed: (file.ctime(), file.ctime_nsec()),
         })
@@ -224,17 +224,17 @@ mod tests {
     use crate::policy::testing;
 
     /// A store of a fence, and the directory of its pins.
-    fn store(dir: &Path, name: &str) -> (Store, PathBuf) {
+    fn store(dir: &Path, name: &str) -> (PolicyFile, PathBuf) {
         let pins = pins::Pins::new(dir);
         fs::create_dir(dir.join("qfence")).unwrap();
         pins.create(name).unwrap();
         let (run, pins) = (dir.join("run"), pins.directory(name));
         Directory::make_private(&run).unwrap();
-        (Store::new(&run, name, &pins), pins)
+        (PolicyFile::new(&run, name, &pins), pins)
     }
 
-    fn stored(monitor: bool) -> Stored {
-        Stored {
+    fn stored(monitor: bool) -> StoredPolicy {
+        StoredPolicy {
             policy: testing::policy(&["allow tcp:[2001:db8::1]:80,443"], monitor),
             sets: Sets::default(),
             netns: 7,
@@ -260,12 +260,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (store, _) = store(dir.path(), "vm1");
         store.prepare(&stored(false)).unwrap().keep().unwrap();
-        let edition = store.edition();
+        let version = store.file_version();
         let pending = store.prepare(&stored(true)).unwrap();
         assert_eq!(store.read().unwrap(), Some(stored(false)));
-        assert_eq!(store.edition(), edition);
+        assert_eq!(store.file_version(), version);
         pending.keep().unwrap();
-        assert_ne!(store.edition(), edition);
+        assert_ne!(store.file_version(), version);
         assert_eq!(store.read().unwrap(), Some(stored(true)));
     }
 

@@ -14,12 +14,12 @@ use crate::{
         watcher::Watcher,
     },
     policy::{Policy, Prefix, Sets},
-    store::{Edition, Store, Stored, netns},
+    stored_policy::{FileVersion, PolicyFile, StoredPolicy, netns},
 };
 
 /// What a policy is made from, and what was made of it.
-pub(super) struct Followed {
-    pub(super) store: Store,
+pub(super) struct Inputs {
+    pub(super) policy_file: PolicyFile,
     /// The rules, as far as this process knows: the store has what others made of them.
     pub(super) policy: Policy,
     pub(super) watcher: Watcher,
@@ -35,7 +35,7 @@ pub(super) struct Followed {
     /// The members of the sets that the kernel's policy was compiled with, once it has one.
     pub(super) sets: Option<Sets>,
     /// The writing of the store that this process has seen.
-    pub(super) edition: Option<Edition>,
+    pub(super) version: Option<FileVersion>,
     pub(super) compiled: Compiled,
     /// How many policies the fence has had, as far as this process knows.
     pub(super) generation: u64,
@@ -48,11 +48,11 @@ pub(super) struct Followed {
     pub(super) netns: u64,
 }
 
-impl Followed {
+impl Inputs {
     /// Starts to follow. Nothing is known to be in force yet.
-    pub(super) fn new(store: Store, policy: Policy, watcher: &Watcher) -> Result<Self> {
+    pub(super) fn new(policy_file: PolicyFile, policy: Policy, watcher: &Watcher) -> Result<Self> {
         Ok(Self {
-            store,
+            policy_file,
             policy,
             watcher: watcher.clone(),
             addresses: watcher.addresses(),
@@ -61,7 +61,7 @@ impl Followed {
             unfollowed: None,
             unnamed: None,
             sets: None,
-            edition: None,
+            version: None,
             compiled: Compiled::default(),
             generation: 0,
             doubted: false,
@@ -89,7 +89,7 @@ impl Followed {
         self.addresses.has_changed() || nameservers.is_some_and(Subscription::has_changed)
     }
 
-    /// Reads all facts anew. What fails is for [`Followed::renew`] to see.
+    /// Reads all facts anew. What fails is for [`Inputs::renew`] to see.
     pub(super) async fn refresh(&mut self) {
         let _ = self.addresses.fresh().await;
         if let Some(nameservers) = &mut self.nameservers {
@@ -144,14 +144,14 @@ impl Followed {
         // Not waited for, but for the first policy: who holds it may be stopped, and a supervisor has more
         // to do.
         let _lock = match is_first {
-            true => Some(self.store.lock()?),
-            false => match self.store.try_lock() {
+            true => Some(self.policy_file.lock()?),
+            false => match self.policy_file.try_lock() {
                 Ok(None) => return Ok(Update::Busy),
                 // Whoever cannot find what is to be locked cannot publish either.
                 locked => self.or_unkept(locked)?.flatten(),
             },
         };
-        let read = self.store.read();
+        let read = self.policy_file.read();
         let is_readable = read.is_ok();
         let stored = self.or_unkept(read)?.flatten();
         // Somebody may have removed it: then it is written anew. What cannot be understood is left.
@@ -171,14 +171,14 @@ impl Followed {
         let is_known = self.sets.as_ref() == Some(&sets) && self.policy == policy;
         let is_in_force = is_known && !self.doubted;
         if is_kept && is_in_force {
-            self.edition = self.store.edition();
+            self.version = self.policy_file.file_version();
             return Ok(Update::Same);
         }
         let compiled = match is_in_force {
             true => None,
             false => Some(compile(&policy.rules(), &sets, policy.monitor)?),
         };
-        let stored = Stored {
+        let stored = StoredPolicy {
             policy,
             sets,
             netns: self.netns,
@@ -186,7 +186,7 @@ impl Followed {
         };
         let pending = match is_readable {
             true => {
-                let prepared = self.store.prepare(&stored);
+                let prepared = self.policy_file.prepare(&stored);
                 self.or_unkept(prepared)?
             }
             false => None,
@@ -200,8 +200,8 @@ impl Followed {
             None => None,
         };
         self.is_behind = kept.is_none();
-        self.edition = self.store.edition();
-        let Stored {
+        self.version = self.policy_file.file_version();
+        let StoredPolicy {
             policy,
             sets,
             generation,

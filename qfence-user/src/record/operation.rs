@@ -6,13 +6,13 @@ use std::{
 };
 
 use crate::policy::protocol::protocol_name;
-use qfence_common::{Halves, Hook, Kind, device::FORBIDDEN, hook::Subject, verdict};
+use qfence_common::{AttemptKey, Halves, Hook, device::FORBIDDEN, hook::Subject, verdict};
 use serde::{Deserialize, Serialize};
 
 /// What was tried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum What {
+pub enum Operation {
     /// To reach a destination, or at the hook setsockopt to join a group.
     Destination {
         /// The protocol: `tcp`, `udp`, …, or its number.
@@ -41,31 +41,31 @@ pub enum What {
     },
 }
 
-impl What {
-    /// What a kind of attempts is about.
+impl Operation {
+    /// What the attempts of a key are about.
     #[must_use]
-    pub fn of(kind: &Kind) -> Self {
-        match Hook::from_number(kind.hook).map(|hook| hook.row().subject) {
-            Some(Subject::Socket) if kind.address == Halves::NONE => Self::Socket {
-                socket: socket_type_name(kind.port),
-                protocol: protocol_name(kind.protocol),
+    pub fn of(key: &AttemptKey) -> Self {
+        match Hook::from_number(key.hook).map(|hook| hook.row().subject) {
+            Some(Subject::Socket) if key.address == Halves::NONE => Self::Socket {
+                socket: socket_type_name(key.port),
+                protocol: protocol_name(key.protocol),
             },
             Some(Subject::Device) => Self::Device {
-                device: device_name(kind.protocol, kind.port),
+                device: device_name(key.protocol, key.port),
             },
-            _ if kind.rule == verdict::UNPARSED => Self::Packet {
+            _ if key.rule == verdict::UNPARSED => Self::Packet {
                 protocol: "unknown".to_owned(),
             },
             _ => Self::Destination {
-                protocol: protocol_name(kind.protocol),
-                destination: Ipv6Addr::from(kind.address.address()).to_canonical(),
-                port: kind.port,
+                protocol: protocol_name(key.protocol),
+                destination: Ipv6Addr::from(key.address.address()).to_canonical(),
+                port: key.port,
             },
         }
     }
 }
 
-impl What {
+impl Operation {
     /// The destination's address, if there is one.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
@@ -86,7 +86,7 @@ impl What {
     }
 }
 
-impl fmt::Display for What {
+impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Destination {

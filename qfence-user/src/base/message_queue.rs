@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A thread that says lines, as whoever has some sees it.
 #[derive(Clone, Debug)]
-pub struct Aside {
+pub struct MessageQueue {
     words: Sender<Word>,
     queue: Arc<Queue>,
 }
@@ -44,7 +44,7 @@ struct Queue {
     unsaid: AtomicU64,
 }
 
-impl Aside {
+impl MessageQueue {
     /// Starts it; `show` shows a line, however long that takes.
     ///
     /// # Errors
@@ -54,7 +54,7 @@ impl Aside {
         let queue = Arc::new(Queue::default());
         let shown = Arc::clone(&queue);
         thread::Builder::new()
-            .name("qfence-say".into())
+            .name("qfence-messages".into())
             .spawn(move || {
                 for word in received {
                     match word {
@@ -72,7 +72,7 @@ impl Aside {
     }
 
     /// Says a line if there is room for one more. Never waits.
-    pub fn say(&self, message: impl Display) {
+    pub fn notify(&self, message: impl Display) {
         let unsaid = self.queue.unsaid.swap(0, Ordering::Relaxed);
         if unsaid > 0 && !self.queue(format!("{unsaid} lines found no room here and are lost")) {
             self.queue.unsaid.fetch_add(unsaid + 1, Ordering::Relaxed);
@@ -86,12 +86,12 @@ impl Aside {
     /// Says an error; the value if there was none.
     pub fn report<T>(&self, result: Result<T>) -> Option<T> {
         result
-            .map_err(|error| self.say(format_args!("{error:#}")))
+            .map_err(|error| self.notify(format_args!("{error:#}")))
             .ok()
     }
 
     /// Waits until all that was said up to now is shown, as long as the last lines are waited for.
-    pub fn finish(&self) {
+    pub fn flush(&self) {
         let (tell, said) = channel();
         if self.words.send(Word::Said(tell)).is_ok() {
             // Those who show nothing are left to it.
@@ -122,19 +122,20 @@ mod tests {
         let said = Arc::new(Mutex::new(Vec::new()));
         let stopped = said.lock().unwrap();
         let lines = Arc::clone(&said);
-        let aside = Aside::start(move |line| lines.lock().unwrap().push(line.to_owned())).unwrap();
+        let messages =
+            MessageQueue::start(move |line| lines.lock().unwrap().push(line.to_owned())).unwrap();
         // Whoever says it.
-        let other = aside.clone();
+        let other = messages.clone();
         for number in 0..QUEUE {
-            aside.say(number);
-            other.say(number);
+            messages.notify(number);
+            other.notify(number);
         }
-        let unsaid = aside.queue.unsaid.load(Ordering::Relaxed);
-        assert_eq!(unsaid, QUEUE as u64, "{aside:?}");
+        let unsaid = messages.queue.unsaid.load(Ordering::Relaxed);
+        assert_eq!(unsaid, QUEUE as u64, "{messages:?}");
         drop(stopped);
-        aside.finish();
-        other.say("last");
-        aside.finish();
+        messages.flush();
+        other.notify("last");
+        messages.flush();
         let said = said.lock().unwrap();
         let [first, .., lost, last] = &said[..] else {
             panic!("{said:?}");
@@ -151,13 +152,14 @@ mod tests {
     fn an_error_is_said_and_a_value_is_kept() {
         let said = Arc::new(Mutex::new(Vec::new()));
         let lines = Arc::clone(&said);
-        let aside = Aside::start(move |line| lines.lock().unwrap().push(line.to_owned())).unwrap();
-        assert_eq!(aside.report(Ok(7)), Some(7));
+        let messages =
+            MessageQueue::start(move |line| lines.lock().unwrap().push(line.to_owned())).unwrap();
+        assert_eq!(messages.report(Ok(7)), Some(7));
         assert_eq!(
-            aside.report::<()>(Err(anyhow::anyhow!("no").context("cannot"))),
+            messages.report::<()>(Err(anyhow::anyhow!("no").context("cannot"))),
             None
         );
-        aside.finish();
+        messages.flush();
         assert_eq!(said.lock().unwrap()[..], ["cannot: no"]);
     }
 
@@ -166,9 +168,9 @@ mod tests {
         let stopped = Arc::new(Mutex::new(()));
         let held = stopped.lock().unwrap();
         let shows = Arc::clone(&stopped);
-        let aside = Aside::start(move |_| drop(shows.lock())).unwrap();
-        aside.say("never");
-        aside.finish();
+        let messages = MessageQueue::start(move |_| drop(shows.lock())).unwrap();
+        messages.notify("never");
+        messages.flush();
         drop(held);
     }
 }

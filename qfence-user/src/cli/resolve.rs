@@ -7,7 +7,7 @@ use nix::unistd::{Uid, getuid};
 use qfence_common::Action;
 
 use crate::{
-    base::say::say,
+    base::console::notify,
     cli::PolicyArgs,
     compile::shadow::{self, Shadowed},
     policy::{Dns, Loaded, Policy, profile::find::Profiles, rule::Source},
@@ -56,7 +56,7 @@ pub fn warn_of_shadowed(policy: &Policy) -> Result<()> {
 /// Warns of these.
 pub fn warn(shadowed: &[Shadowed]) {
     for Shadowed { rule, by, .. } in shadowed {
-        say(format_args!(
+        notify(format_args!(
             "warning: `{}` ({}) can never match: {by}, before it",
             rule.brief(),
             rule.source

@@ -4,35 +4,35 @@ use std::fmt::Display;
 
 use anyhow::Result;
 
-use crate::base::aside::Aside;
+use crate::base::message_queue::MessageQueue;
 
 /// Something that is tried again and again.
 #[derive(Debug, Default)]
-pub(crate) struct Trouble {
+pub(crate) struct RecurringError {
     /// What was said of it last, while it fails.
     told: Option<String>,
 }
 
-impl Trouble {
+impl RecurringError {
     /// Says an error that was not said at the last try, and `mended` when there is none any more; the value if there is
     /// one.
     pub(crate) fn report<T>(
         &mut self,
         result: Result<T>,
         mended: impl Display,
-        aside: &Aside,
+        messages: &MessageQueue,
     ) -> Option<T> {
         match result {
             Ok(value) => {
                 if self.told.take().is_some() {
-                    aside.say(mended);
+                    messages.notify(mended);
                 }
                 Some(value)
             }
             Err(error) => {
                 let words = format!("{error:#}");
                 if self.told.as_ref() != Some(&words) {
-                    aside.say(&words);
+                    messages.notify(&words);
                     self.told = Some(words);
                 }
                 None
@@ -53,14 +53,15 @@ mod tests {
     fn an_error_is_said_once_and_its_end_too() {
         let said = Arc::new(Mutex::new(Vec::new()));
         let shown = Arc::clone(&said);
-        let aside = Aside::start(move |line| shown.lock().unwrap().push(line.to_owned())).unwrap();
-        let mut trouble = Trouble::default();
+        let messages =
+            MessageQueue::start(move |line| shown.lock().unwrap().push(line.to_owned())).unwrap();
+        let mut error = RecurringError::default();
         for result in [Ok(1), Err("a"), Err("a"), Err("b"), Ok(2), Ok(3), Err("b")] {
             let expected = result.ok();
             let result = result.map_err(|error| anyhow!(error));
-            assert_eq!(trouble.report(result, "mended", &aside), expected);
+            assert_eq!(error.report(result, "mended", &messages), expected);
         }
-        aside.finish();
+        messages.flush();
         assert_eq!(*said.lock().unwrap(), ["a", "b", "mended", "b"]);
     }
 }

@@ -9,40 +9,40 @@ use anyhow::Result;
 use nix::sys::termios::{LocalFlags, OutputFlags, tcgetattr};
 use terminal_size::{Width, terminal_size_of};
 
-use crate::base::{aside::Aside, lines::Lines};
+use crate::base::{lines::Lines, message_queue::MessageQueue};
 
 /// What says the lines of this process, once nothing in it may wait for that.
-static ASIDE: OnceLock<Aside> = OnceLock::new();
+static QUEUE: OnceLock<MessageQueue> = OnceLock::new();
 
 /// How far standard error has come; taken while that is locked.
 static LINES: Mutex<Lines> = Mutex::new(Lines::within(false));
 
-/// Prints one line, `qfence: …`. After [`never_wait`] it does not wait until that is shown, in whatever thread and for
+/// Prints one line, `qfence: …`. After [`never_block`] it does not wait until that is shown, in whatever thread and for
 /// whatever reason it is called.
-pub fn say(message: impl std::fmt::Display) {
-    match ASIDE.get() {
-        Some(aside) => aside.say(message),
+pub fn notify(message: impl std::fmt::Display) {
+    match QUEUE.get() {
+        Some(messages) => messages.notify(message),
         None => show(&message.to_string()),
     }
 }
 
-/// Has [`say`] never wait any more. To be called before there is anything in a fence that could stop the terminal, by
-/// whoever follows the host for it. Returns what says the lines then; [`finish`] is to be called at the end.
+/// Has [`notify`] never wait any more. To be called before there is anything in a fence that could stop the terminal, by
+/// whoever follows the host for it. Returns what says the lines then; [`flush`] is to be called at the end.
 ///
 /// # Errors
 /// If there can be no thread.
-pub fn never_wait() -> Result<Aside> {
-    if let Some(aside) = ASIDE.get() {
-        return Ok(aside.clone());
+pub fn never_block() -> Result<MessageQueue> {
+    if let Some(messages) = QUEUE.get() {
+        return Ok(messages.clone());
     }
-    let aside = Aside::start(show)?;
-    Ok(ASIDE.get_or_init(|| aside).clone())
+    let messages = MessageQueue::start(show)?;
+    Ok(QUEUE.get_or_init(|| messages).clone())
 }
 
 /// Waits for the last words, as long as that is to be expected to help.
-pub fn finish() {
-    if let Some(aside) = ASIDE.get() {
-        aside.finish();
+pub fn flush() {
+    if let Some(messages) = QUEUE.get() {
+        messages.flush();
     }
 }
 
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(fold("", 80), [""]);
     }
 
-    /// Who writes to standard error waits for the terminal: nobody is to but [`say`], and threads for that alone.
+    /// Who writes to standard error waits for the terminal: nobody is to but [`notify`], and threads for that alone.
     #[test]
     fn nobody_else_waits_for_the_terminal() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -150,7 +150,7 @@ mod tests {
         }
         // The short verify is before there is anything in the fence.
         let expected = [
-            "base/say.rs",
+            "base/console.rs",
             "record/sink/mod.rs",
             "supervise/traces.rs",
             "verify/short.rs",

@@ -3,21 +3,21 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
-use qfence_common::{Action, Marks, Path as Way, Protocol, verdict::MANY};
+use qfence_common::{Action, LookupPath, Marks, Protocol, verdict::MANY};
 
 use crate::{
-    base::{paths::Paths, say::say},
+    base::{console::notify, paths::Paths},
     compile::{Compiled, compile},
     fence::registry::{Condition, Fences},
     host::{addresses, nameservers},
     kernel::Maps,
     policy::{Numbered, Policy},
-    store::{Stored, netns},
+    stored_policy::{StoredPolicy, netns},
     supervise::established::Connection,
 };
 
 /// A policy that has just been put in force.
-pub struct Changed {
+pub struct PolicyChange {
     /// It.
     pub policy: Policy,
     /// What the programs have noted of the fence.
@@ -25,7 +25,7 @@ pub struct Changed {
     compiled: Compiled,
 }
 
-impl Changed {
+impl PolicyChange {
     /// Whether it refuses what a connection that stands sends.
     #[must_use]
     pub fn denies(&self, connection: &Connection) -> bool {
@@ -34,7 +34,7 @@ impl Changed {
         let to = connection.remote;
         let verdict = self
             .compiled
-            .decide(Way::Address, Protocol::TCP, to.ip(), to.port());
+            .decide(LookupPath::Address, Protocol::TCP, to.ip(), to.port());
         let is_tcp = connection.protocol == Protocol::TCP;
         let is_copied = to.is_ipv4() && verdict.has(MANY);
         (is_tcp || is_copied) && verdict.action() == Action::Deny && !self.policy.monitor
@@ -48,15 +48,15 @@ impl Changed {
 /// # Errors
 /// If there is no such fence, `make` fails, or the policy cannot be compiled or published: then nothing
 /// is changed.
-pub async fn change(
+pub async fn change_policy(
     fences: &Fences,
     paths: &Paths,
     name: &str,
     keeps_established: bool,
     make: impl FnOnce(&Policy) -> Result<Policy>,
-) -> Result<Changed> {
+) -> Result<PolicyChange> {
     let condition = fences.enforced(name)?;
-    let store = fences.store(name);
+    let policy_file = fences.policy_file(name);
     let mut maps = Maps::open(&fences.pins(name))?;
     // Read before the lock is taken: others wait for that.
     let fresh = match condition {
@@ -64,8 +64,8 @@ pub async fn change(
         _ => None,
     };
 
-    let _lock = store.lock()?;
-    let before = store
+    let _lock = policy_file.lock()?;
+    let before = policy_file
         .read()?
         .with_context(|| format!("the fence {name} has no policy yet: it is being started"))?;
     let policy = make(&before.policy)?;
@@ -82,7 +82,7 @@ pub async fn change(
                     // The addresses are brought up to date all the same.
                     if policy.names_dns() {
                         let error = anyhow::Error::from(error);
-                        say(format_args!(
+                        notify(format_args!(
                             "warning: {error:#}: no nameserver is excepted from now on"
                         ));
                     }
@@ -100,13 +100,13 @@ pub async fn change(
     }
     let rules = policy.rules();
     let compiled = compile(&rules, &sets, policy.monitor)?;
-    let stored = Stored {
+    let stored = StoredPolicy {
         policy,
         sets,
         netns: before.netns,
         generation: before.generation + 1,
     };
-    let pending = store.prepare(&stored)?;
+    let pending = policy_file.prepare(&stored)?;
     for number in new_numbers(&before.policy, &rules) {
         maps.forget_hits(number)?;
     }
@@ -123,12 +123,12 @@ pub async fn change(
     pending.keep()?;
     let marks = maps.marks()?;
     if may_go_on {
-        say(
+        notify(
             "warning: connections that an earlier change denied, and could not end, may go on: give the rules without \
              --keep-established to have them end",
         );
     }
-    Ok(Changed {
+    Ok(PolicyChange {
         policy: stored.policy,
         marks,
         compiled,
