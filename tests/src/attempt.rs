@@ -1,4 +1,4 @@
-//! Attempts by every way there is: `qfence-user attempt`, and its typed results.
+//! Probes by every method there is: `qfence-verify probe`, and its typed results.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Deserialize;
 
 use crate::{
-    fence::qfence,
+    fence::verifier,
     namespace::{Namespace, User},
     probe,
 };
@@ -29,7 +29,7 @@ pub enum Ending {
     Unprivileged,
 }
 
-/// One line of `qfence-user attempt`.
+/// One line of `qfence-verify probe`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Outcome {
@@ -57,14 +57,14 @@ impl Outcome {
     }
 }
 
-/// The command that makes attempts from a namespace, as root or as somebody else; what is to be
+/// The command that makes probes from a namespace, as root or as somebody else; what is to be
 /// tried is still to be added.
 pub fn command(namespace: &Namespace, user: Option<User>) -> Result<Command> {
     let mut command = match user {
-        Some(user) => namespace.command_as(user, qfence()?),
-        None => namespace.command(qfence()?),
+        Some(user) => namespace.command_as(user, verifier()?),
+        None => namespace.command(verifier()?),
     };
-    command.arg("attempt");
+    command.arg("probe");
     Ok(command)
 }
 

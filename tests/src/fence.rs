@@ -34,6 +34,18 @@ pub fn qfence() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The program beside it that makes probes.
+pub fn verifier() -> Result<PathBuf> {
+    let path = qfence()?.with_file_name("qfence-verify");
+    if !path.is_file() {
+        bail!(
+            "there is no {}: it is built with qfence-user",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
 /// A fence's name that no other test uses, such as `t-label-4711-0`.
 #[must_use]
 pub fn unique_name(label: &str) -> String {

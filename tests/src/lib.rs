@@ -10,7 +10,7 @@
 //! | [`listener`] | TCP, UDP and HTTP services that record every arrival |
 //! | [`dns`] | a real resolver that logs its queries |
 //! | [`capture`] | a packet capture on all devices of a namespace |
-//! | [`attempt`] | attempts by every way there is, made by the program under test itself |
+//! | [`attempt`] | probes by every method there is, made by `qfence-verify` |
 //! | [`echoes`] | how many pings reached a namespace |
 //! | [`probe`] | the program that makes attempts, and its typed results |
 //! | [`guest`] | machines under QEMU: a Linux to be driven by the test, and QEMU's own iPXE |

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use tests::{
     attempt::{Ending, Outcome},
     capture::{DELIVERED, Seen, list},
-    fence::{Fence, qfence},
+    fence::{Fence, verifier},
     probe::read_lines,
     run::{wait_until, without_sudo},
     shell::Shell,
@@ -65,9 +65,9 @@ struct Late {
 /// Makes an attempt at the server, and gives the server's addresses to the host before anything is
 /// sent.
 fn turned(scene: &Scene, shell: &mut Shell, spec: &str) -> Result<Late> {
-    let program = qfence()?;
+    let program = verifier()?;
     shell.tell(&format!(
-        "{} attempt --timeout-ms 300 {spec}",
+        "{} probe --timeout-ms 300 {spec}",
         program.display()
     ))?;
     let paused = shell.next_line()?;

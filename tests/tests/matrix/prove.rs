@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use tests::{
     attempt::{self, Ending, Outcome},
     capture::{Seen, list},
-    fence::{Fence, qfence},
+    fence::{Fence, verifier},
     namespace::NOBODY,
     probe::read_lines,
     run::without_sudo,
@@ -143,7 +143,7 @@ fn outside(scene: &Scene, case: &Case) -> Result<Made> {
     })
 }
 
-/// What goes after `attempt`.
+/// What goes after `probe`.
 fn arguments(scene: &Scene, case: &Case) -> Vec<String> {
     let mut words = vec!["--timeout-ms".to_owned(), LIMIT.to_owned()];
     if matches!(case.who, Who::RootMade | Who::Annex) {
@@ -178,8 +178,8 @@ impl<'a> Inside<'a> {
         let shell = self.shell(case.who)?;
         watched(scene, || {
             let line = format!(
-                "{} attempt {}",
-                qfence()?.display(),
+                "{} probe {}",
+                verifier()?.display(),
                 arguments(scene, case).join(" ")
             );
             the_only(read_lines(&shell.ask(&line)?.join("\n"))?)
