@@ -10,7 +10,6 @@
 //! | [`listener`] | TCP, UDP and HTTP services that record every arrival |
 //! | [`dns`] | a real resolver that logs its queries |
 //! | [`capture`] | a packet capture on all devices of a namespace |
-//! | [`attempt`] | probes by every method there is, made by `qfence-verify` |
 //! | [`echoes`] | how many pings reached a namespace |
 //! | [`probe`] | the program that makes attempts, and its typed results |
 //! | [`guest`] | machines under QEMU: a Linux to be driven by the test, and QEMU's own iPXE |
@@ -30,7 +29,6 @@
 //! | [`bench`] | what benchmarks have in common |
 //! | [`workspace`] | paths, and files that are built once |
 
-pub mod attempt;
 pub mod bench;
 pub mod capture;
 pub mod debian;

@@ -4,8 +4,8 @@
 use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result};
+use qfence_user::probe::{Ending, ProbeResult, Step};
 use tests::{
-    attempt::{Ending, Outcome as Attempted},
     fence::{qfence, verifier},
     guest::{Guest, Options},
     listener::Listeners,
@@ -90,11 +90,11 @@ fn a_host_with_cgroup_v2_alone_is_fenced_off_and_its_limits_hold() -> Result<()>
 
     // To an address of its own, and as a broadcast, of which the kernel copies before egress.
     let l2tp = "qfence-verify probe --timeout-ms 100 l2tp/10.0.2.15 l2tp/10.0.2.255";
-    for outcome in read_lines::<Attempted>(&host.shell(l2tp)?)? {
+    for outcome in read_lines::<ProbeResult>(&host.shell(l2tp)?)? {
         assert_eq!(outcome.ending, Ending::Sent, "control: {outcome:?}");
     }
-    for outcome in read_lines::<Attempted>(&host.shell(&format!("{exec} -- {l2tp}"))?)? {
-        assert!(outcome.failed_with("socket", "EPERM"), "{outcome:?}");
+    for outcome in read_lines::<ProbeResult>(&host.shell(&format!("{exec} -- {l2tp}"))?)? {
+        assert!(outcome.failed_with(Step::Socket, "EPERM"), "{outcome:?}");
     }
     let log = host.shell("cat /tmp/log")?;
     assert_eq!(

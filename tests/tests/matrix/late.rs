@@ -5,8 +5,8 @@ use std::net::{IpAddr, TcpListener};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
+use qfence_user::probe::{Ending, ProbeResult, Step};
 use tests::{
-    attempt::{Ending, Outcome},
     capture::{DELIVERED, Seen, list},
     fence::{Fence, verifier},
     probe::read_lines,
@@ -56,7 +56,7 @@ fn specs(way: &str) -> [String; 2] {
 
 /// What came of an attempt at what turned the host's.
 struct Late {
-    outcome: Outcome,
+    outcome: ProbeResult,
     arrived: bool,
     /// On the way to the host itself.
     seen: Vec<Seen>,
@@ -146,7 +146,7 @@ pub(crate) fn packets_are_refused() -> Result<()> {
         if !control.arrived && control.outcome.ending != Ending::Reached {
             wrong.push(format!("control: {spec}: {}", control.describe()));
         }
-        let refused = late.outcome.failed_with("send", "EPERM")
+        let refused = late.outcome.failed_with(Step::Send, "EPERM")
             // Which does not tell (`ping_v6_sendmsg` in net/ipv6/ping.c).
             || (spec.starts_with("ping") && late.outcome.ending == Ending::Sent);
         if late.arrived || !late.seen.is_empty() || !refused {
