@@ -19,12 +19,14 @@
 //! | [`supervise`] | what a supervisor does while the command runs, and how a policy is changed |
 //! | [`build`] | makes a fence: maps, policy, programs, links |
 //! | [`doctor`] | whether this host can fence |
-//! | [`attempt`] | attempts to reach a destination in every way there is |
+//! | [`probe`] | probes: tries to reach a destination by every method there is |
 //! | [`cli`] | the command line |
 //! | [`verify`] | whether a fence holds on this host |
 //! | [`commands`] | a file a verb |
+//!
+//! Two programs are made of them: `qfence-user`, and `qfence-verify` ([`commands::verifier`]), which alone has [`probe`] and
+//! the scenes of [`verify`] in it.
 
-pub mod attempt;
 pub mod base;
 pub mod build;
 pub mod cli;
@@ -37,6 +39,7 @@ pub mod kernel;
 pub mod launch;
 pub mod observe;
 pub mod policy;
+pub mod probe;
 pub mod qemu;
 pub mod record;
 pub mod stored_policy;

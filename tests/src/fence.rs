@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::{
     namespace::Namespace,
-    reachable::reachable,
+    reachable::reachable_together,
     workspace::{self, Once},
 };
 
@@ -28,7 +28,10 @@ const STATE: &str = "/run/qfence";
 /// The program under test: `$QFENCE_BIN`, or the workspace's release build; where every user reaches it.
 pub fn qfence() -> Result<PathBuf> {
     static PROGRAM: Once<PathBuf> = Once::new();
-    PROGRAM.get(|| reachable(&built()?))
+    PROGRAM.get(|| {
+        let program = built()?;
+        reachable_together(&[&program, &verifier_of(&program)?])
+    })
 }
 
 fn built() -> Result<PathBuf> {
@@ -37,6 +40,22 @@ fn built() -> Result<PathBuf> {
     if !path.is_file() {
         bail!(
             "there is no {}: build it (`cargo xtask build --release`), or set QFENCE_BIN",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
+/// The program beside it that makes probes.
+pub fn verifier() -> Result<PathBuf> {
+    verifier_of(&qfence()?)
+}
+
+fn verifier_of(program: &Path) -> Result<PathBuf> {
+    let path = program.with_file_name("qfence-verify");
+    if !path.is_file() {
+        bail!(
+            "there is no {}: it is built with qfence-user",
             path.display()
         );
     }

@@ -11,7 +11,6 @@
 //! | [`listener`] | TCP, UDP and HTTP services that record every arrival |
 //! | [`dns`] | a real resolver that logs its queries |
 //! | [`capture`] | a packet capture on all devices of a namespace |
-//! | [`attempt`] | attempts by every way there is, made by the program under test itself |
 //! | [`echoes`] | how many pings reached a namespace |
 //! | [`probe`] | the program that makes attempts, and its typed results |
 //! | [`guest`] | machines under QEMU: a Linux to be driven by the test, and QEMU's own iPXE |
@@ -33,7 +32,6 @@
 //! | [`workspace`] | paths, and files that are built once |
 
 pub mod apart;
-pub mod attempt;
 pub mod bench;
 pub mod capture;
 pub mod debian;

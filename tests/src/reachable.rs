@@ -18,44 +18,62 @@ use crate::workspace::{lock, make_readable, write_atomically};
 /// Where the copies are.
 pub const DIRECTORY: &str = "/var/cache/qfence-tests";
 
-/// In the directory of a copy: a symbolic link to its original.
-const ORIGINAL: &str = "original";
+/// In the directory of copies: a directory of symbolic links to their originals.
+const ORIGINALS: &str = "originals";
 
 /// A copy of `file` that every user can read and execute, and only root can change, by the same name in another
 /// directory. Needs root.
 pub fn reachable(file: &Path) -> Result<PathBuf> {
-    reachable_below(Path::new(DIRECTORY), file)
-        .with_context(|| format!("copy {} to where all users reach it", file.display()))
+    reachable_together(&[file])
+}
+
+/// Copies of several files in one directory; the path is that of the first.
+pub fn reachable_together(files: &[&Path]) -> Result<PathBuf> {
+    reachable_below(Path::new(DIRECTORY), files)
+        .with_context(|| format!("copy {files:?} to where all users reach it"))
 }
 
 /// The same with another directory for the copies.
-pub fn reachable_below(directory: &Path, file: &Path) -> Result<PathBuf> {
-    let file = fs::canonicalize(file)?;
-    let name = file.file_name().context("a file has a name")?;
+pub fn reachable_below(directory: &Path, files: &[&Path]) -> Result<PathBuf> {
+    let files: Vec<_> = files
+        .iter()
+        .map(fs::canonicalize)
+        .collect::<Result<_, _>>()?;
+    let first = files.first().and_then(|file| file.file_name());
+    let first = first.context("copy no file")?;
     make(directory)?;
     let _lock = lock(directory)?;
-    let dir = directory.join(name_of(&file)?);
-    let copy = dir.join(name);
+    let dir = directory.join(name_of(&files)?);
+    let copy = dir.join(first);
     if !copy.exists() {
         remove_stale(directory)?;
-        // The copy comes last: where it is, all is.
         make(&dir)?;
-        let link = dir.join(ORIGINAL);
-        if fs::symlink_metadata(&link).is_err() {
-            symlink(&file, &link)?;
+        let links = dir.join(ORIGINALS);
+        make(&links)?;
+        // The first copy comes last: where it is, all is.
+        for file in files.iter().rev() {
+            let name = file.file_name().context("a file has a name")?;
+            let link = links.join(name);
+            if fs::symlink_metadata(&link).is_err() {
+                symlink(file, &link)?;
+            }
+            write_atomically(&dir.join(name), &fs::read(file)?)?;
         }
-        write_atomically(&copy, &fs::read(&file)?)?;
     }
     Ok(copy)
 }
 
-/// The name of the directory of a file's copy: another after each change of the file.
-fn name_of(file: &Path) -> Result<String> {
-    let metadata = fs::metadata(file)?;
+/// The name of the directory of files' copies: another after each change of a file.
+fn name_of(files: &[PathBuf]) -> Result<String> {
+    let mut files: Vec<_> = files.iter().collect();
+    files.sort();
     let mut hasher = DefaultHasher::new();
-    file.hash(&mut hasher);
-    (metadata.dev(), metadata.ino(), metadata.size()).hash(&mut hasher);
-    (metadata.mtime(), metadata.mtime_nsec()).hash(&mut hasher);
+    for file in files {
+        let metadata = fs::metadata(file)?;
+        file.hash(&mut hasher);
+        (metadata.dev(), metadata.ino(), metadata.size()).hash(&mut hasher);
+        (metadata.mtime(), metadata.mtime_nsec()).hash(&mut hasher);
+    }
     Ok(format!("{:016x}", hasher.finish()))
 }
 
@@ -81,11 +99,16 @@ fn make(directory: &Path) -> Result<()> {
 fn remove_stale(directory: &Path) -> Result<()> {
     for entry in fs::read_dir(directory)? {
         let dir = entry?.path();
-        let current = fs::read_link(dir.join(ORIGINAL)).ok();
-        let current = current.and_then(|original| name_of(&original).ok());
-        if current.is_none_or(|name| dir.file_name() != Some(name.as_ref())) {
+        let current = originals(&dir).and_then(|originals| name_of(&originals));
+        if current.map_or(true, |name| dir.file_name() != Some(name.as_ref())) {
             fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
         }
     }
     Ok(())
+}
+
+/// What the copies in a directory are copies of.
+fn originals(dir: &Path) -> Result<Vec<PathBuf>> {
+    let links = fs::read_dir(dir.join(ORIGINALS))?;
+    links.map(|link| Ok(fs::read_link(link?.path())?)).collect()
 }

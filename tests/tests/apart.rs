@@ -89,9 +89,13 @@ fn what_is_in_a_closed_directory_is_copied_for_everybody_and_only_root_changes_i
     let mut seen = Vec::new();
     for text in ["first", "second"] {
         fs::write(&program, format!("#!/bin/sh\necho {text}\n"))?;
-        let copy = reachable_below(&copies, &program)?;
+        let copy = reachable_below(&copies, &[&program])?;
         workspace::make_readable(copies.parent().context("a parent")?)?;
-        assert_eq!(reachable_below(&copies, &program)?, copy, "it is made once");
+        assert_eq!(
+            reachable_below(&copies, &[&program])?,
+            copy,
+            "it is made once"
+        );
         let mut command = namespace.command_as(NOBODY, &copy);
         assert_eq!(probe::output(&mut command)?, format!("{text}\n"));
         for path in copy.ancestors().take(3) {
@@ -114,7 +118,7 @@ fn what_is_in_a_closed_directory_is_copied_for_everybody_and_only_root_changes_i
 fn a_directory_for_copies_that_others_can_change_is_refused() -> Result<()> {
     let open = tempfile::tempdir()?;
     fs::set_permissions(open.path(), Permissions::from_mode(0o777))?;
-    let error = reachable_below(open.path(), Path::new("/bin/true"));
+    let error = reachable_below(open.path(), &[Path::new("/bin/true")]);
     let error = format!("{:#}", error.err().context("it was taken")?);
     assert!(error.contains("only root can change"), "{error}");
     Ok(())

@@ -4,9 +4,9 @@
 use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result};
+use qfence_user::probe::{Ending, ProbeResult, Step};
 use tests::{
-    attempt::{Ending, Outcome as Attempted},
-    fence::qfence,
+    fence::{qfence, verifier},
     guest::{Guest, Options},
     listener::Listeners,
     probe::{Outcome, read_lines},
@@ -33,6 +33,8 @@ fn files() -> Result<Vec<(String, PathBuf)>> {
     let mut files: Vec<_> = paths.map(|path| (path.to_owned(), path.into())).collect();
     assert!(!files.is_empty(), "{libraries}");
     files.push(("/bin/qfence-user".into(), qfence));
+    // Of the same package, and so with the same libraries.
+    files.push(("/bin/qfence-verify".into(), verifier()?));
     Ok(files)
 }
 
@@ -87,12 +89,12 @@ fn a_host_with_cgroup_v2_alone_is_fenced_off_and_its_limits_hold() -> Result<()>
     assert_eq!(log.matches(" v2 denied ").count(), 5, "{log}");
 
     // To an address of its own, and as a broadcast, of which the kernel copies before egress.
-    let l2tp = "qfence-user attempt --timeout-ms 100 l2tp/10.0.2.15 l2tp/10.0.2.255";
-    for outcome in read_lines::<Attempted>(&host.shell(l2tp)?)? {
+    let l2tp = "qfence-verify probe --timeout-ms 100 l2tp/10.0.2.15 l2tp/10.0.2.255";
+    for outcome in read_lines::<ProbeResult>(&host.shell(l2tp)?)? {
         assert_eq!(outcome.ending, Ending::Sent, "control: {outcome:?}");
     }
-    for outcome in read_lines::<Attempted>(&host.shell(&format!("{exec} -- {l2tp}"))?)? {
-        assert!(outcome.failed_with("socket", "EPERM"), "{outcome:?}");
+    for outcome in read_lines::<ProbeResult>(&host.shell(&format!("{exec} -- {l2tp}"))?)? {
+        assert!(outcome.failed_with(Step::Socket, "EPERM"), "{outcome:?}");
     }
     let log = host.shell("cat /tmp/log")?;
     assert_eq!(

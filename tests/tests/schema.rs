@@ -7,7 +7,7 @@ use jsonschema::Validator;
 use qfence_common::HOOKS;
 use serde_json::Value;
 use tests::{
-    fence::{Fence, qfence},
+    fence::{Fence, qfence, verifier},
     probe, workspace,
     world::World,
 };
@@ -43,12 +43,12 @@ fn lines(world: &World, options: &[&str], script: &str) -> Result<Vec<Value>> {
 fn all() -> Result<Vec<Value>> {
     let world = World::new()?;
     let probe = probe::program()?.display().to_string();
-    let qfence = qfence()?.display().to_string();
+    let verifier = verifier()?.display().to_string();
     let script = format!(
         "{probe} --timeout-ms 100 tcp/127.0.0.1/9 tcp/::1/9 udp/127.0.0.1/9 udp/::1/9 udp/::1/9 \
          udp-connected/192.0.2.10/9 ping/127.0.0.1 ping/::1; \
-         {qfence} attempt --timeout-ms 100 raw-icmp/127.0.0.1 l2tp/127.0.0.1; \
-         {qfence} open /dev/net/tun; \
+         {verifier} probe --timeout-ms 100 raw-icmp/127.0.0.1 l2tp/127.0.0.1; \
+         {verifier} open /dev/net/tun; \
          for port in {{1000..1200}}; do echo >/dev/udp/127.0.0.1/$port; done; sleep 1.5"
     );
     let mut lines = lines(&world, &[], &script)?;

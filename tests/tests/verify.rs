@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    os::unix::fs::chown,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -11,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use serde::Deserialize;
 use tests::{
-    fence::qfence,
+    fence::{qfence, verifier},
     namespace::{NOBODY, Namespace},
     private::Private,
     process::Process,
@@ -403,6 +404,94 @@ fn only_root_can() -> Result<()> {
     assert_eq!(
         ended.stderr,
         "qfence: error: this must be run as root: try `sudo qfence-user …`\n"
+    );
+    Ok(())
+}
+
+/// Whether a file has these bytes in it.
+fn has(file: &Path, bytes: &str) -> Result<bool> {
+    let content = fs::read(file)?;
+    let bytes = bytes.as_bytes();
+    Ok(content.windows(bytes.len()).any(|part| part == bytes))
+}
+
+#[test]
+fn a_supervisor_has_no_probes_in_it() -> Result<()> {
+    // A probe, an option of probes, and what is sent.
+    for text in [
+        "udp-sendmmsg/127.0.0.1/8080",
+        "multicast-if",
+        "qfence attempt: hello?",
+    ] {
+        assert!(has(&verifier()?, text)?, "control: {text}");
+        assert!(!has(&qfence()?, text)?, "{text}");
+    }
+    Ok(())
+}
+
+/// `verify`, and `exec --verify`, which is not to start anything.
+fn both(program: &Path) -> Result<[Ended; 2]> {
+    let mut verify = Command::new(program);
+    verify.args(["verify", "--short"]);
+    let mut exec = Command::new(program);
+    without_sudo(exec.args(["exec", "--verify", "--", "echo", "started"]));
+    Ok([to_end(verify)?, to_end(exec)?])
+}
+
+#[test]
+fn without_its_program_nothing_is_shown_and_nothing_started() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let program = dir.path().join("qfence-user");
+    let beside = dir.path().join("qfence-verify");
+    fs::copy(qfence()?, &program)?;
+    let refused = |why: &str| -> Result<()> {
+        for ended in both(&program)? {
+            assert_eq!(ended.code(), Some(125), "{ended:?}");
+            assert_eq!(ended.stdout, "", "{ended:?}");
+            assert!(ended.stderr.contains(why), "{why}: {ended:?}");
+        }
+        Ok(())
+    };
+    refused(&format!(
+        "qfence: error: cannot find {}, the program that makes the probes and is installed beside qfence-user: \
+         `cargo xtask install` installs both",
+        beside.display()
+    ))?;
+    // As somebody could put it into /tmp.
+    fs::copy("/bin/true", &beside)?;
+    chown(&beside, Some(NOBODY.uid), None)?;
+    refused("root does not execute it")?;
+    chown(&beside, Some(0), None)?;
+    // Half of a copy. A shell would run it, to no effect.
+    fs::write(&beside, "")?;
+    refused("cannot ")?;
+    // Whatever ends well, and shows nothing.
+    fs::copy("/bin/true", &beside)?;
+    let [_, exec] = both(&program)?;
+    assert_eq!((exec.code(), exec.stdout.as_str()), (Some(125), ""));
+
+    fs::copy(verifier()?, &beside)?;
+    for (ended, shown) in both(&program)?
+        .into_iter()
+        .zip(["The fence holds: ", "started\n"])
+    {
+        assert_eq!(ended.code(), Some(0), "control: {ended:?}");
+        assert!(ended.stdout.contains(shown), "control: {ended:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_program_of_another_build_shows_nothing() -> Result<()> {
+    let mut command = Command::new(verifier()?);
+    command.args(["--build", "0.0.1-1-0", "--short"]);
+    let ended = to_end(command)?;
+    assert_eq!((ended.code(), ended.stdout.as_str()), (Some(125), ""));
+    assert!(
+        ended
+            .stderr
+            .starts_with("qfence: error: qfence-user is of another build (0.0.1-1-0)"),
+        "{ended:?}"
     );
     Ok(())
 }

@@ -1,6 +1,10 @@
-//! `build` and `run`: the eBPF object first, then qfence-user, which embeds it.
+//! `build` and `run`: the eBPF object first, then qfence-user and qfence-verify, which embed it.
 
-use std::{ffi::OsString, os::unix::process::CommandExt as _, path::PathBuf};
+use std::{
+    ffi::OsString,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 
@@ -9,7 +13,7 @@ use crate::{ebpf, shell, workspace};
 /// Cargo's name of [`Profile::Quick`].
 pub(crate) const QUICK: &str = "checks";
 
-/// How qfence-user is built.
+/// How qfence-user and qfence-verify are built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
     /// With optimisations of the program as a whole, which take minutes: to install, and to measure.
@@ -20,7 +24,7 @@ pub(crate) enum Profile {
     Debug,
 }
 
-/// Builds qfence, and returns the path of the program.
+/// Builds qfence, and returns the path of qfence-user.
 pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
     ebpf::build()?;
     let mut cargo = shell::cargo();
@@ -35,6 +39,11 @@ pub(crate) fn program(profile: Profile) -> PathBuf {
     workspace::target()
         .join(profile.directory())
         .join("qfence-user")
+}
+
+/// The path of the program that `qfence-user verify` executes, and that is built with it.
+pub(crate) fn verifier(program: &Path) -> PathBuf {
+    program.with_file_name("qfence-verify")
 }
 
 impl Profile {

@@ -1,4 +1,4 @@
-//! `install`: puts the program where a package or a user wants it.
+//! `install`: puts the programs where a package or a user wants it.
 
 use std::{
     env, fs,
@@ -13,19 +13,22 @@ use crate::{
     report,
 };
 
-/// Builds qfence-user and installs it to `bin` under the prefix, which is under `$DESTDIR`.
+/// Builds qfence-user and qfence-verify and installs them to `bin` under the prefix, which is under `$DESTDIR`.
 pub(crate) fn install(prefix: &Path) -> Result<()> {
     let program = build::build(Profile::Release)?;
     let dir = staged(prefix, env::var_os("DESTDIR").map(PathBuf::from)).join("bin");
-    let installed = put(&program, &dir).with_context(|| {
-        format!(
-            "installing to {dir}; if it is only for root to write to, run\n    \
-             sudo install -D -m 755 {program} {dir}/qfence-user",
-            dir = dir.display(),
-            program = program.display()
-        )
-    })?;
-    report::note(&format!("installed {}", installed.display()));
+    // The other one first: without it `exec --verify` starts nothing.
+    for program in [build::verifier(&program), program] {
+        let installed = put(&program, &dir).with_context(|| {
+            format!(
+                "installing to {dir}; if it is only for root to write to, run\n    \
+                 sudo install -D -m 755 -t {dir} {built}/qfence-user {built}/qfence-verify",
+                dir = dir.display(),
+                built = program.parent().unwrap_or(&program).display()
+            )
+        })?;
+        report::note(&format!("installed {}", installed.display()));
+    }
     Ok(())
 }
 

@@ -39,7 +39,7 @@ struct Cli {
 enum Task {
     /// Install what is missing to build, test and demonstrate qfence.
     Setup,
-    /// Build the eBPF object, then qfence-user.
+    /// Build the eBPF object, then qfence-user and qfence-verify.
     Build(BuildArgs),
     /// Build, then run qfence-user as root with the arguments given.
     Run {
@@ -47,9 +47,9 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Build, then install qfence-user; honours DESTDIR.
+    /// Build, then install qfence-user and qfence-verify; honours DESTDIR.
     Install {
-        /// The directory whose bin/ the program goes to.
+        /// The directory whose bin/ the programs go to.
         #[arg(long, default_value = "/usr/local")]
         prefix: PathBuf,
     },

@@ -1,20 +1,22 @@
 //! The command line.
 pub mod resolve;
 
-mod attempts;
 mod logs;
 mod metrics;
 mod policy;
+mod probe;
 mod top;
+mod verifier;
 
 use std::{ffi::OsString, net::IpAddr, path::PathBuf};
 
-pub use attempts::Attempts;
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
 pub use logs::Logs;
 pub use metrics::Metrics;
 pub use policy::{DefaultAction, PolicyArgs, RuleFlags};
+pub use probe::Probes;
 pub use top::Top;
+pub use verifier::{Actor, Verifier};
 
 use crate::{
     fence::{
@@ -161,6 +163,9 @@ Fields of each attempt, and of each thing that must work:
   ms       milliseconds with the fence
   verdict  stopped, works, untried, passed, broken or unproven
 
+The probes are a program of their own, `qfence-verify`, which is installed beside `qfence-user`; this command
+executes it.
+
 Exit status:
   0    every attempt was stopped, and all that must work does
   1    not so
@@ -215,22 +220,10 @@ pub enum Verb {
     Explain(Explain),
     /// Look at policies: check profiles, show that of a fence, make one of what it saw
     Policy(PolicyVerb),
-    /// Try to reach destinations in any of many ways, and say what came of each
-    #[command(hide = true)]
-    Attempt(Attempts),
     /// Say whether this host can fence, and what to do where it cannot
     Doctor(Doctor),
     /// Show that a fence holds on this kernel, by every attempt to get around it
     Verify(Verify),
-    /// Open a device, and say what came of it
-    #[command(hide = true)]
-    Open(OpenDevice),
-    /// Make a system call, and say what came of it
-    #[command(hide = true, subcommand)]
-    Call(SystemCall),
-    /// Answer whoever comes
-    #[command(hide = true)]
-    Service,
     /// Follow this host's addresses and nameservers for a fence whose supervisor is stopped
     #[command(hide = true)]
     StandIn(StandIn),
@@ -602,7 +595,7 @@ pub struct StandIn {
     pub parts: Parts,
 }
 
-/// The hidden verb `call`.
+/// `qfence-verify call`.
 #[derive(Debug, Subcommand)]
 pub enum SystemCall {
     /// Have the kernel ask for a key
@@ -621,7 +614,7 @@ pub enum SystemCall {
     },
 }
 
-/// The hidden verb `open`.
+/// `qfence-verify open`.
 #[derive(Debug, Args)]
 pub struct OpenDevice {
     /// The device

@@ -1,6 +1,5 @@
-//! The verbs of the command line, a file each.
+//! The verbs of the command line, a file each; [`verifier`] is the other program's.
 
-pub mod attempt;
 pub mod doctor;
 pub mod exec;
 pub mod explain;
@@ -12,6 +11,7 @@ pub mod rm;
 pub mod set;
 pub mod stand_in;
 pub mod top;
+pub mod verifier;
 pub mod verify;
 
 use std::{
@@ -35,23 +35,18 @@ use crate::{
     supervise::established,
 };
 
-/// Runs the command line this process was started with.
+/// Runs the command line that this process, which is `qfence-user`, was started with.
 #[must_use]
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            // --help and --version come here as well, and go to standard output.
-            let _ = error.print();
-            return if error.use_stderr() {
-                FAILED.into()
-            } else {
-                ExitCode::SUCCESS
-            };
-        }
-    };
+    match parse() {
+        Ok(cli) => end(follow(&cli)),
+        Err(status) => status,
+    }
+}
+
+fn follow(cli: &Cli) -> Result<u8> {
     let paths = Paths::default();
-    let status = match &cli.verb {
+    match &cli.verb {
         Verb::Exec(options) => exec::run(options, &paths),
         Verb::Ps(options) => ps::run(options, &paths).map(|()| 0),
         Verb::Rm(options) => rm::run(options, &paths),
@@ -61,16 +56,29 @@ pub fn run() -> ExitCode {
         Verb::Metrics(options) => metrics::run(options, &paths).map(|()| 0),
         Verb::Policy(options) => policy::run(options, &paths),
         Verb::Set(options) => set::run(options, &paths).map(|()| 0),
-        Verb::Attempt(options) => attempt::run(options).map(|()| 0),
         Verb::Doctor(options) => doctor::run(options, &paths),
-        Verb::Verify(options) => verify::run(options, &paths),
-        Verb::Open(options) => verify::open(options).map(|()| 0),
-        Verb::Call(call) => verify::call(call).map(|()| 0),
-        Verb::Service => verify::serve().map(|()| 0),
+        Verb::Verify(options) => verify::run(options).map(|never| match never {}),
         Verb::StandIn(options) => stand_in::run(options, &paths).map(|()| 0),
         Verb::SockDiag => established::serve().map(|()| 0),
         Verb::StatReader { proc } => helper::serve(proc).map(|()| 0),
-    };
+    }
+}
+
+/// Reads the command line; if it is none, or asks for help, that is said, and the exit status is returned.
+fn parse<T: Parser>() -> Result<T, ExitCode> {
+    T::try_parse().map_err(|error| {
+        // --help and --version come here as well, and go to standard output.
+        let _ = error.print();
+        if error.use_stderr() {
+            FAILED.into()
+        } else {
+            ExitCode::SUCCESS
+        }
+    })
+}
+
+/// Says an error, and returns the exit status.
+fn end(status: Result<u8>) -> ExitCode {
     let status = status.unwrap_or_else(|error| {
         notify(format_args!("error: {error:#}"));
         let interrupted = error.downcast_ref::<Interrupted>();

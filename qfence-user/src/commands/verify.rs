@@ -1,74 +1,30 @@
-//! `verify`: shows that a fence holds on this kernel. And the hidden verbs that it runs as somebody
-//! else, in the fence and out of it.
+//! `verify`: becomes `qfence-verify`, which shows that a fence holds on this kernel.
 
-use std::thread;
+use std::{convert::Infallible, ffi::CString, iter, os::unix::ffi::OsStrExt as _};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use nix::unistd::execv;
 
-use super::{print, require_root};
-use crate::{
-    base::{exit::of_signal, inherited, paths::Paths},
-    cli::{OpenDevice, SystemCall, Verify},
-    verify::{Ended, container, device, groups, keys, service, verify},
-};
+use super::require_root;
+use crate::{cli::Verify, verify::program};
 
-/// Runs `verify`; returns the exit status.
+/// Executes `qfence-verify` in place of this program: same process, user, options, standard streams and exit status.
 ///
 /// # Errors
-/// If not all of it could be tried, or standard output cannot be written to.
-pub fn run(options: &Verify, paths: &Paths) -> Result<u8> {
+/// If it cannot be executed.
+pub fn run(options: &Verify) -> Result<Infallible> {
     require_root()?;
-    inherited::close_all_but(0)?;
-    let report = match verify(paths, options.short)? {
-        Ended::Report(report) => report,
-        Ended::Interrupted(signal) => return Ok(of_signal(signal)),
-    };
-    let text = if options.json {
-        serde_json::to_string(&report)?
-    } else {
-        report.text()
-    };
-    print(&text)?;
-    Ok((!report.holds).into())
-}
-
-/// Runs the hidden verb `open`.
-///
-/// # Errors
-/// If standard output cannot be written to.
-pub fn open(options: &OpenDevice) -> Result<()> {
-    print(&serde_json::to_string(&device::open(&options.path))?)
-}
-
-/// Runs the hidden verb `call`.
-///
-/// # Errors
-/// If standard output cannot be written to.
-pub fn call(call: &SystemCall) -> Result<()> {
-    let called = match call {
-        SystemCall::RequestKey => keys::ask(),
-        SystemCall::JoinGroup { group } => groups::join(*group),
-        SystemCall::MakeNamespace => container::make(),
-        SystemCall::JoinNamespace { pid } => container::join(*pid),
-    };
-    print(&serde_json::to_string(&called)?)?;
-    if let SystemCall::MakeNamespace = call {
-        stay();
+    let mut command = program::command()?;
+    for (is_given, option) in [(options.json, "--json"), (options.short, "--short")] {
+        if is_given {
+            command.arg(option);
+        }
     }
-    Ok(())
-}
-
-/// Runs the hidden verb `service`, until somebody ends the process.
-///
-/// # Errors
-/// If the services cannot be started.
-pub fn serve() -> Result<()> {
-    print(&serde_json::to_string(&service::start()?)?)?;
-    stay()
-}
-
-fn stay() -> ! {
-    loop {
-        thread::park();
-    }
+    let words = iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words
+        .map(|word| CString::new(word.as_bytes()))
+        .collect::<Result<_, _>>()?;
+    // The standard library would have a shell run a file that is no program (execvp(3)).
+    execv(&words[0], &words)
+        .with_context(|| format!("cannot execute {}", command.get_program().display()))
 }

@@ -38,7 +38,7 @@ use qfence_common::Hook;
 use crate::{compile::Compiled, kernel::proof::Proof};
 
 /// The eBPF object that `cargo xtask build` made.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("QFENCE_EMBEDDED_OBJECT"));
+pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("QFENCE_EMBEDDED_OBJECT"));
 
 /// The one whose programs say what they decide, which takes more code and a map.
 static TRACING_OBJECT: &[u8] = aya::include_bytes_aligned!(env!("QFENCE_TRACING_OBJECT"));

@@ -7,13 +7,13 @@ use nix::{fcntl::OFlag, unistd::pipe2};
 use tokio::{net::unix::pipe, time::timeout};
 
 use crate::{
-    attempt::Outcome,
     base::identity::{self, Identity, Sudo},
     fence::guard::Fence,
     launch::{
         child::{self, Child, Closures, Launch, Lifted, Strictness},
         signals::Blocked,
     },
+    probe::ProbeResult,
 };
 
 /// This program, whatever has become of its path, and whether or not the user could come to it.
@@ -59,19 +59,19 @@ impl Actors {
         })
     }
 
-    /// Makes an attempt, of which each step may take so many milliseconds.
+    /// Makes a probe, of which each step may take so many milliseconds.
     ///
     /// # Errors
     /// If there is no outcome.
-    pub async fn attempt(
+    pub async fn probe(
         &self,
         place: Place,
         fence: &Fence,
         step_ms: u32,
         spec: &str,
-    ) -> Result<Outcome> {
+    ) -> Result<ProbeResult> {
         let step = step_ms.to_string();
-        let mut actor = self.start(place, fence, &["attempt", "--timeout-ms", &step, spec])?;
+        let mut actor = self.start(place, fence, &["probe", "--timeout-ms", &step, spec])?;
         let context = || format!("the attempt {spec} has no outcome");
         let line = actor.line().await.with_context(context)?;
         serde_json::from_str(&line).with_context(context)
@@ -112,7 +112,7 @@ impl Actors {
             command: &command,
             identity,
             entry,
-            // What an attempt comes to is the proof, and on record.
+            // What a probe comes to is the proof, and on record.
             proof: None,
             closures,
             allow_new_privs: false,

@@ -1,13 +1,13 @@
-//! What is tried: attempts to reach the host, and what must work all the same.
+//! What is tried: probes that are to reach the host, and what must work all the same.
 //!
-//! Each is written as `qfence-user attempt` takes it. The addresses are those of the scene.
+//! Each is written as `qfence-verify probe` takes it. The addresses are those of the scene.
 
 use super::scene::NAMESERVER;
 
 /// One thing to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Case {
-    /// As `qfence-user attempt` takes it.
+    /// As `qfence-verify probe` takes it.
     pub spec: &'static str,
     /// Whether `exec --verify` makes it.
     pub short: bool,
@@ -31,9 +31,9 @@ const fn short(spec: &'static str) -> Case {
     Case { spec, short: true }
 }
 
-/// Every class of attempt to reach the host that an unprivileged process has. None of them sends
+/// Every class of probe by which an unprivileged process can try to reach the host. None of them sends
 /// anything to the internet, for a packet that is seen is taken for one that got through.
-pub const ATTEMPTS: &[Case] = &[
+pub const PROBES: &[Case] = &[
     // Connections, by all that is the host.
     short("tcp/127.0.0.1/8080"),
     case("tcp/0.0.0.0/8080"),
@@ -158,27 +158,27 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::{attempt::Attempt, verify::listeners};
+    use crate::{probe::Probe, verify::listeners};
 
     #[test]
-    fn each_is_an_attempt_and_there_once() {
+    fn each_is_a_probe_and_there_once() {
         let mut seen = HashSet::new();
-        for case in ATTEMPTS.iter().chain(MUST_WORK) {
-            let attempt: Attempt = case.spec.parse().unwrap();
+        for case in PROBES.iter().chain(MUST_WORK) {
+            let probe: Probe = case.spec.parse().unwrap();
             assert_eq!(
-                attempt.destination.address.is_ipv6(),
+                probe.destination.address.is_ipv6(),
                 case.is_v6(),
                 "{case:?}"
             );
-            assert!(attempt.port == 0 || [listeners::PORT, listeners::DNS].contains(&attempt.port));
+            assert!(probe.port == 0 || [listeners::PORT, listeners::DNS].contains(&probe.port));
             assert!(seen.insert(case.spec), "{case:?} is there twice");
         }
     }
 
     #[test]
     fn the_short_form_is_short_and_both_of_families() {
-        let short: Vec<_> = ATTEMPTS.iter().filter(|case| case.short).collect();
-        assert!(short.len() * 4 < ATTEMPTS.len(), "{}", short.len());
+        let short: Vec<_> = PROBES.iter().filter(|case| case.short).collect();
+        assert!(short.len() * 4 < PROBES.len(), "{}", short.len());
         assert!(short.iter().any(|case| case.is_v6()));
         assert!(MUST_WORK.iter().any(|case| case.short && case.is_v6()));
     }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::attempt::{Ending, Outcome};
+use crate::probe::{Ending, ProbeResult};
 
 /// How far a trial came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -46,7 +46,7 @@ pub struct Trial {
 impl Trial {
     /// The trial that ended so, with as many packets seen on the host and these refusals.
     #[must_use]
-    pub fn new(outcome: Outcome, packets: usize, layers: Vec<&'static str>) -> Self {
+    pub fn new(outcome: ProbeResult, packets: usize, layers: Vec<&'static str>) -> Self {
         let end = match outcome.ending {
             Ending::Reached => End::Reached,
             _ if packets > 0 => End::Arrived,
@@ -103,9 +103,9 @@ impl Verdict {
     }
 }
 
-/// Judges an attempt to reach the host.
+/// Judges a probe that is to reach the host.
 #[must_use]
-pub fn attempt(without: &Trial, with: &Trial) -> Verdict {
+pub fn probe(without: &Trial, with: &Trial) -> Verdict {
     if with.end.got_through() {
         Verdict::Passed
     } else if without.end.cannot_be() {
@@ -165,7 +165,7 @@ mod tests {
         for end in [End::Reached, End::Arrived] {
             for control in ENDS {
                 let with = trial(end, &["connect4"]);
-                assert_eq!(attempt(&trial(control, &[]), &with), Verdict::Passed);
+                assert_eq!(probe(&trial(control, &[]), &with), Verdict::Passed);
             }
         }
     }
@@ -195,17 +195,14 @@ mod tests {
     fn it_is_stopped_only_if_it_gets_through_outside_and_is_on_record() {
         let (nothing, recorded) = (trial(End::Nothing, &[]), trial(End::Nothing, &["egress"]));
         for end in [End::Reached, End::Arrived] {
-            assert_eq!(attempt(&trial(end, &[]), &recorded), Verdict::Stopped);
-            assert_eq!(attempt(&trial(end, &[]), &nothing), Verdict::Unproven);
+            assert_eq!(probe(&trial(end, &[]), &recorded), Verdict::Stopped);
+            assert_eq!(probe(&trial(end, &[]), &nothing), Verdict::Unproven);
         }
-        assert_eq!(attempt(&nothing, &recorded), Verdict::Unproven);
+        assert_eq!(probe(&nothing, &recorded), Verdict::Unproven);
         for end in [End::Unsupported, End::Unprivileged] {
-            assert_eq!(
-                attempt(&trial(end, &[]), &trial(end, &[])),
-                Verdict::Untried
-            );
+            assert_eq!(probe(&trial(end, &[]), &trial(end, &[])), Verdict::Untried);
             // Something else keeps it from being tried inside alone: not shown.
-            let odd = attempt(&trial(End::Reached, &[]), &trial(end, &[]));
+            let odd = probe(&trial(End::Reached, &[]), &trial(end, &[]));
             assert_eq!(odd, Verdict::Unproven);
         }
     }
@@ -228,8 +225,8 @@ mod tests {
 
     #[test]
     fn a_packet_that_was_seen_counts_whatever_the_call_said() {
-        let outcome = |ending| Outcome {
-            attempt: "udp/127.0.0.1/1".into(),
+        let outcome = |ending| ProbeResult {
+            probe: "udp/127.0.0.1/1".into(),
             ending,
             step: None,
             errno: None,

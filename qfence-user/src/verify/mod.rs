@@ -14,6 +14,7 @@
 //! | [`run`] | tries it all |
 //! | [`judge`], [`report`] | what that shows |
 //! | [`short`] | the short form, before `exec` |
+//! | [`program`] | the program that all of this is in |
 
 pub mod actors;
 pub mod calls;
@@ -26,6 +27,7 @@ pub mod keys;
 pub mod listeners;
 pub mod mounts;
 pub mod netns;
+pub mod program;
 pub mod report;
 pub mod run;
 pub mod scene;

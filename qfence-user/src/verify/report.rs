@@ -5,10 +5,13 @@ use serde::Serialize;
 
 use super::judge::{End, Trial, Verdict};
 
+/// How the sentence of a report begins by which a fence holds.
+pub const HOLDS: &str = "The fence holds: ";
+
 /// One line: two trials of the same, and what they show.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
-    /// What was tried, as `qfence-user attempt` takes it, or in words.
+    /// What was tried, as `qfence-verify probe` takes it, or in words.
     pub attempt: String,
     /// How far it came without the fence.
     pub without: End,
@@ -104,7 +107,7 @@ impl Report {
             self.kernel
         );
         if self.holds {
-            return format!("The fence holds: {done}.");
+            return format!("{HOLDS}{done}.");
         }
         format!(
             "THE FENCE DOES NOT HOLD: {} passed, {} are broken, {} are unproven; {done}.",

@@ -1,4 +1,4 @@
-//! Makes every attempt, without the fence and then with it.
+//! Makes every probe, without the fence and then with it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use super::{
     actors::{Actor, Actors, Place},
     calls::{Call, Called},
-    cases::{ATTEMPTS, Case, MUST_WORK},
+    cases::{Case, MUST_WORK, PROBES},
     container, device, groups,
     judge::{self, FILTER, Trial, Verdict},
     keys,
@@ -19,20 +19,20 @@ use super::{
     witness::Witness,
 };
 
-/// How long an attempt waits for what it needs, in milliseconds. On the private network, all that
+/// How long a probe waits for what it needs, in milliseconds. On the private network, all that
 /// comes comes at once.
 const STEP_MS: u32 = 300;
 
 /// The same, on a machine that is busy.
 const LONG_STEP_MS: u32 = 3000;
 
-/// Both places to make attempts in, and those who look on.
+/// Both places to make probes in, and those who look on.
 pub struct Stage<'a> {
     /// The private network.
     pub scene: &'a Scene,
     /// Who sees what arrives there.
     pub witness: &'a Witness,
-    /// Who makes the attempts.
+    /// Who makes the probes.
     pub actors: &'a Actors,
     /// The fence.
     pub fence: &'a mut ThrowAway,
@@ -47,8 +47,8 @@ impl Stage<'_> {
     /// If one cannot be made.
     pub async fn attempts(&mut self) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
-        for case in self.chosen(ATTEMPTS) {
-            rows.push(self.both(case, judge::attempt).await?);
+        for case in self.chosen(PROBES) {
+            rows.push(self.both(case, judge::probe).await?);
         }
         for path in device::paths() {
             rows.push(self.open(path).await?);
@@ -100,12 +100,12 @@ impl Stage<'_> {
         case: &Case,
         judge: fn(&Trial, &Trial) -> Verdict,
     ) -> Result<Row> {
-        let without = self.attempt(Place::Outside, step_ms, case.spec).await?;
-        let mut with = self.attempt(Place::Inside, step_ms, case.spec).await?;
+        let without = self.probe(Place::Outside, step_ms, case.spec).await?;
+        let mut with = self.probe(Place::Inside, step_ms, case.spec).await?;
         let mut verdict = judge(&without, &with);
         if verdict == Verdict::Unproven {
             // What the filter of system calls stops is on no record: does it stop this, alone?
-            let filtered = self.attempt(Place::Filtered, step_ms, case.spec).await?;
+            let filtered = self.probe(Place::Filtered, step_ms, case.spec).await?;
             if judge::is_stopped_by_filter(&with, &filtered) {
                 with.layers.push(FILTER);
                 verdict = judge(&without, &with);
@@ -125,7 +125,7 @@ impl Stage<'_> {
         if made.errno.is_some() {
             // There are no such containers here.
             let trial = made.trial(&call, Place::Outside, Vec::new());
-            let verdict = judge::attempt(&trial, &trial);
+            let verdict = judge::probe(&trial, &trial);
             return Ok(Row::new(call.attempt, &trial, trial.clone(), verdict));
         }
         self.call(&call).await
@@ -147,15 +147,15 @@ impl Stage<'_> {
         if with.layers.is_empty() && judge::is_stopped_by_filter(&with, &filtered) {
             with.layers.push(call.closure);
         }
-        let verdict = judge::attempt(&without, &with);
+        let verdict = judge::probe(&without, &with);
         Ok(Row::new(call.attempt, &without, with, verdict))
     }
 
-    async fn attempt(&mut self, place: Place, step_ms: u32, spec: &str) -> Result<Trial> {
+    async fn probe(&mut self, place: Place, step_ms: u32, spec: &str) -> Result<Trial> {
         self.witness.forget()?;
         self.fence.layers()?;
         let fence = self.fence.fence();
-        let outcome = self.actors.attempt(place, fence, step_ms, spec).await?;
+        let outcome = self.actors.probe(place, fence, step_ms, spec).await?;
         Ok(Trial::new(
             outcome,
             self.witness.count()?,
@@ -172,7 +172,7 @@ impl Stage<'_> {
         }
         let [without, with] = <[Trial; 2]>::try_from(trials)
             .map_err(|_| anyhow::anyhow!("{path} was not tried twice"))?;
-        let verdict = judge::attempt(&without, &with);
+        let verdict = judge::probe(&without, &with);
         Ok(Row::new(&format!("open {path}"), &without, with, verdict))
     }
 

@@ -6,10 +6,8 @@ use std::{
 };
 
 use anyhow::{Result, bail, ensure};
-use tests::{
-    attempt::{Ending, Outcome},
-    world::{SERVER_V4, SERVER_V6},
-};
+use qfence_user::probe::{Ending, ProbeResult, Step};
+use tests::world::{SERVER_V4, SERVER_V6};
 
 use crate::table::SETS;
 
@@ -24,6 +22,8 @@ const MAPPED_SERVER: IpAddr = IpAddr::V6(Ipv4Addr::new(198, 51, 100, 7).to_ipv6_
 pub(crate) enum Who {
     /// An unprivileged user.
     Nobody,
+    /// The same, by a program that shares no code with qfence.
+    Python,
     /// Root.
     Root,
     /// Root, in a fence that lets raw sockets be.
@@ -97,6 +97,7 @@ impl Who {
     fn read(word: &str) -> Result<Self> {
         Ok(match word {
             "nobody" => Self::Nobody,
+            "python" => Self::Python,
             "root" => Self::Root,
             "root-raw" => Self::RootRaw,
             "root-made" => Self::RootMade,
@@ -136,13 +137,13 @@ impl Case {
     }
 
     /// Whether an outcome is what a fence's refusal looks like, to somebody who can tell.
-    pub(crate) fn is_refused(&self, outcome: &Outcome) -> bool {
+    pub(crate) fn is_refused(&self, outcome: &ProbeResult) -> bool {
         if self.may_not_be_made() {
-            return outcome.failed_with("socket", "EPERM");
+            return outcome.failed_with(Step::Socket, "EPERM");
         }
         match outcome.ending {
             // By the hooks for calls, at once; or by the one for packets.
-            Ending::Failed => ["connect", "send"].iter().any(|step| {
+            Ending::Failed => [Step::Connect, Step::Send].into_iter().any(|step| {
                 outcome.failed_with(step, "ECONNREFUSED")
                     || outcome.failed_with(step, "EPERM")
                     // A socket that may not broadcast: it was refused the option.

@@ -5,10 +5,10 @@ use std::net::{IpAddr, TcpListener};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
+use qfence_user::probe::{Ending, ProbeResult, Step};
 use tests::{
-    attempt::{Ending, Outcome},
     capture::{DELIVERED, Seen, list},
-    fence::{Fence, qfence},
+    fence::{Fence, verifier},
     probe::read_lines,
     run::{wait_until, without_sudo},
     shell::Shell,
@@ -56,7 +56,7 @@ fn specs(way: &str) -> [String; 2] {
 
 /// What came of an attempt at what turned the host's.
 struct Late {
-    outcome: Outcome,
+    outcome: ProbeResult,
     arrived: bool,
     /// On the way to the host itself.
     seen: Vec<Seen>,
@@ -65,9 +65,9 @@ struct Late {
 /// Makes an attempt at the server, and gives the server's addresses to the host before anything is
 /// sent.
 fn turned(scene: &Scene, shell: &mut Shell, spec: &str) -> Result<Late> {
-    let program = qfence()?;
+    let program = verifier()?;
     shell.tell(&format!(
-        "{} attempt --timeout-ms 300 {spec}",
+        "{} probe --timeout-ms 300 {spec}",
         program.display()
     ))?;
     let paused = shell.next_line()?;
@@ -146,7 +146,7 @@ pub(crate) fn packets_are_refused() -> Result<()> {
         if !control.arrived && control.outcome.ending != Ending::Reached {
             wrong.push(format!("control: {spec}: {}", control.describe()));
         }
-        let refused = late.outcome.failed_with("send", "EPERM")
+        let refused = late.outcome.failed_with(Step::Send, "EPERM")
             // Which does not tell (`ping_v6_sendmsg` in net/ipv6/ping.c).
             || (spec.starts_with("ping") && late.outcome.ending == Ending::Sent);
         if late.arrived || !late.seen.is_empty() || !refused {

@@ -16,6 +16,11 @@ fn every_way_to_the_host_is_refused() -> Result<()> {
 }
 
 #[test]
+fn an_independent_program_is_refused() -> Result<()> {
+    prove::refused(table::INDEPENDENT)
+}
+
+#[test]
 fn every_way_is_refused_to_root() -> Result<()> {
     prove::refused(table::ROOT)
 }

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use anyhow::{Context as _, Result, ensure};
+use qfence_user::probe::{Ending, ProbeResult};
 use tests::{
-    attempt::{self, Ending, Outcome},
     capture::{Seen, list},
-    fence::{Fence, qfence},
+    fence::{Fence, verifier},
     namespace::NOBODY,
-    probe::read_lines,
+    probe::{output, read_lines},
     run::without_sudo,
     shell::Shell,
 };
@@ -23,7 +23,7 @@ const LIMIT: &str = "300";
 
 /// What came of one attempt.
 struct Made {
-    outcome: Outcome,
+    outcome: ProbeResult,
     arrived: bool,
     arrived_outside: bool,
     seen: Vec<Seen>,
@@ -114,7 +114,7 @@ fn conclude(cases: &[Case], wrong: &[String]) -> Result<()> {
 }
 
 /// Makes an attempt, and watches the host.
-fn watched(scene: &Scene, make: impl FnOnce() -> Result<Outcome>) -> Result<Made> {
+fn watched(scene: &Scene, make: impl FnOnce() -> Result<ProbeResult>) -> Result<Made> {
     scene.capture.take()?;
     let before = (scene.arrivals().len(), scene.arrivals_outside().len());
     let outcome = make()?;
@@ -136,16 +136,26 @@ fn astray<'a>(case: &Case, seen: &'a [Seen]) -> Vec<&'a Seen> {
 
 fn outside(scene: &Scene, case: &Case) -> Result<Made> {
     watched(scene, || {
-        let user = (case.who == Who::Nobody).then_some(NOBODY);
-        let mut command = attempt::command(&scene.world.host, user)?;
-        let outcomes = attempt::run(command.args(arguments(scene, case)))?;
-        the_only(outcomes)
+        let words = words(scene, case)?;
+        let host = &scene.world.host;
+        let mut command = match case.who {
+            Who::Nobody | Who::Python => host.command_as(NOBODY, &words[0]),
+            _ => host.command(&words[0]),
+        };
+        the_only(read_lines(&output(command.args(&words[1..]))?)?)
     })
 }
 
-/// What goes after `attempt`.
-fn arguments(scene: &Scene, case: &Case) -> Vec<String> {
-    let mut words = vec!["--timeout-ms".to_owned(), LIMIT.to_owned()];
+/// The program that makes the probe, and its arguments.
+fn words(scene: &Scene, case: &Case) -> Result<Vec<String>> {
+    let mut words = match case.who {
+        Who::Python => vec![
+            "/usr/bin/python3".to_owned(),
+            scene.python.display().to_string(),
+        ],
+        _ => vec![verifier()?.display().to_string(), "probe".to_owned()],
+    };
+    words.extend(["--timeout-ms", LIMIT].map(str::to_owned));
     if matches!(case.who, Who::RootMade | Who::Annex) {
         words.extend(["--as".to_owned(), format!("{}:{}", NOBODY.uid, NOBODY.gid)]);
     }
@@ -153,10 +163,10 @@ fn arguments(scene: &Scene, case: &Case) -> Vec<String> {
         words.extend(["--netns".to_owned(), scene.annex.display().to_string()]);
     }
     words.push(case.spec.clone());
-    words
+    Ok(words)
 }
 
-fn the_only(mut outcomes: Vec<Outcome>) -> Result<Outcome> {
+fn the_only(mut outcomes: Vec<ProbeResult>) -> Result<ProbeResult> {
     ensure!(outcomes.len() <= 1, "more than one outcome: {outcomes:?}");
     outcomes.pop().context("no outcome")
 }
@@ -177,18 +187,14 @@ impl<'a> Inside<'a> {
         let scene = self.scene;
         let shell = self.shell(case.who)?;
         watched(scene, || {
-            let line = format!(
-                "{} attempt {}",
-                qfence()?.display(),
-                arguments(scene, case).join(" ")
-            );
+            let line = words(scene, case)?.join(" ");
             the_only(read_lines(&shell.ask(&line)?.join("\n"))?)
         })
     }
 
     fn shell(&mut self, who: Who) -> Result<&mut Shell> {
         let options: &[&str] = match who {
-            Who::Nobody => &["--user", "nobody"],
+            Who::Nobody | Who::Python => &["--user", "nobody"],
             Who::Root => &[],
             Who::RootRaw | Who::RootMade => &["--allow-raw"],
             // Whose namespace is made outside.
@@ -209,14 +215,15 @@ impl<'a> Inside<'a> {
 
 impl Made {
     fn describe(&self) -> String {
-        let Outcome {
+        let ProbeResult {
             ending,
             step,
             errno,
             reply,
             ..
         } = &self.outcome;
-        let words = [step, errno, reply].map(|word| word.as_deref().unwrap_or("-").trim());
+        let step = step.as_ref().map(ToString::to_string);
+        let words = [&step, errno, reply].map(|word| word.as_deref().unwrap_or("-").trim());
         format!(
             "{ending:?} {}{}; seen: {}",
             words.join(" "),

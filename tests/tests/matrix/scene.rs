@@ -1,6 +1,7 @@
 //! A host that can be reached in more ways than by its addresses, and everything that listens.
 
 use std::{
+    fs,
     io::Write as _,
     net::{IpAddr, SocketAddr},
     process::Stdio,
@@ -12,6 +13,7 @@ use tests::{
     capture::Capture,
     listener::{Arrival, Listener, Listeners},
     namespace::Namespace,
+    workspace::make_readable,
     world::World,
 };
 
@@ -61,6 +63,8 @@ pub(crate) struct Scene {
     pub(crate) world: World,
     /// A network namespace that is joined to the host by a wire, whose ends are `wire0` there and `wire1` here.
     pub(crate) annex: TempPath,
+    /// The program that makes probes without any code of qfence's.
+    pub(crate) python: TempPath,
     /// Sees what goes through the host's devices.
     pub(crate) capture: Capture,
     services: Listeners,
@@ -87,6 +91,7 @@ impl Scene {
             services: Listeners::of_all_kinds(&world.host, PORT)?,
             server: Listeners::of_all_kinds(&world.internet, PORT)?,
             _members: members.into_iter().collect::<Result<_>>()?,
+            python: independent_program()?,
             annex: world.mount_namespace(&annex)?,
             world,
         })
@@ -101,6 +106,18 @@ impl Scene {
     pub(crate) fn arrivals_outside(&self) -> Vec<Arrival> {
         self.server.arrivals()
     }
+}
+
+/// A copy of it that every user can read.
+fn independent_program() -> Result<TempPath> {
+    let file = tempfile::Builder::new()
+        .prefix("qfence-probe-")
+        .suffix(".py")
+        .tempfile()?
+        .into_temp_path();
+    fs::write(&file, include_str!("probe.py"))?;
+    make_readable(&file)?;
+    Ok(file)
 }
 
 fn prepare(namespace: &Namespace) -> Result<()> {

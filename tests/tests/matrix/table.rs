@@ -57,6 +57,16 @@ pub(crate) const WAYS: &str = "
 nobody      | TCP UDP UDPLITE PING   | V4 V6                        |                 | arrives
 ";
 
+/// The plainest of them, made by a program that shares no code with qfence.
+pub(crate) const INDEPENDENT: &str = "
+python      | tcp udp udp-connected  | V4 V6                        |                 | arrives
+python      | tcp udp udp-connected  | ::ffff:127.0.0.1             |                 | arrives
+python      | tcp udp udp-connected  | ::ffff:192.0.2.10            |                 | arrives
+python      | tcp udp ping           | fe80::10%eth0 203.0.113.5    |                 | arrives
+python      | ping                   | V4 V6                        |                 | arrives
+python      | udp                    | 192.0.2.255                  |                 | arrives
+";
+
 /// The same with root's privileges, and with sockets that root made for another.
 pub(crate) const ROOT: &str = "
 root        | TCP UDP UDPLITE PING   | 127.0.0.1 2001:db8:1::10     |                 | arrives
@@ -230,6 +240,7 @@ nobody      | tcp udp ping           | SERVERS                      | +dev=eth0 
 nobody      | udp ping               | SERVERS                      | +pktinfo=eth0   | arrives
 nobody      | udp ping               | SERVERS                      | +unicast-if=eth0 | arrives
 nobody      | tcp mptcp udp ping     | 192.0.2.1 2001:db8:1::1      |                 | arrives
+python      | tcp udp udp-connected ping | SERVERS                  |                 | arrives
 root        | tcp mptcp udp ping     | SERVERS                      |                 | arrives
 RAW-ALLOWED | UDPLITE                | SERVERS                      |                 | arrives
 RAW-ALLOWED | raw-icmp raw-udp raw-tcp raw-header | 198.51.100.7    | +src=192.0.2.10 | arrives
@@ -238,8 +249,9 @@ annex       | tcp mptcp udp udp-large ping | SERVERS                |           
 ";
 
 /// All sections in which nothing may get through.
-pub(crate) const REFUSED: [&str; 12] = [
+pub(crate) const REFUSED: [&str; 13] = [
     WAYS,
+    INDEPENDENT,
     ROOT,
     RAW,
     SPELLINGS,

@@ -11,7 +11,7 @@ use std::{
 use ::tests::probe;
 use anyhow::{Context as _, Result};
 
-use crate::{report, shell};
+use crate::{build::verifier, report, shell};
 
 /// What the machine's service runs.
 const MAIN: &str = include_str!("main.sh");
@@ -37,6 +37,7 @@ pub(super) fn write(dir: &Path, program: &Path, commands: &[Vec<OsString>]) -> R
         fs::copy(from, bin.join(name)).with_context(|| format!("copying {}", from.display()))
     };
     copy(program, "qfence-user")?;
+    copy(&verifier(program), "qfence-verify")?;
     copy(&probe, "probe")?;
     for (name, text) in [
         ("smoke", SMOKE),

@@ -1,4 +1,4 @@
-//! The ways in which a destination can be tried, and their names: a protocol, and the manner in
+//! The methods by which a destination can be tried, and their names: a protocol, and the manner in
 //! which its socket is used, as in `udp-sendmmsg`.
 
 use std::{fmt, str::FromStr};
@@ -7,7 +7,7 @@ use super::spec::SpecError;
 
 /// A kind of socket, and how it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Way {
+pub enum Method {
     /// A connection.
     Stream(Stream, Opening),
     /// One or more packets.
@@ -139,8 +139,8 @@ const SENDINGS: [(&str, Sending); 13] = [
     ("uring-connected", Sending::UringConnected),
 ];
 
-impl Way {
-    /// All ways that there are, those that no kernel knows among them (GSO of pings, say).
+impl Method {
+    /// All methods that there are, those that no kernel knows among them (GSO of pings, say).
     pub fn all() -> impl Iterator<Item = Self> {
         let streams = STREAMS
             .iter()
@@ -194,7 +194,7 @@ impl Datagram {
     }
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for Method {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (protocol, manner) = match self {
             Self::Stream(stream, opening) => (name(&STREAMS, stream), name(&OPENINGS, opening)),
@@ -210,7 +210,7 @@ impl fmt::Display for Way {
     }
 }
 
-impl FromStr for Way {
+impl FromStr for Method {
     type Err = SpecError;
 
     fn from_str(text: &str) -> Result<Self, SpecError> {
@@ -218,7 +218,7 @@ impl FromStr for Way {
         let datagram = || split(&DATAGRAMS, &SENDINGS, text);
         stream
             .or_else(|| datagram().map(|(what, how)| Self::Datagram(what, how)))
-            .ok_or_else(|| SpecError::Way(text.to_owned()))
+            .ok_or_else(|| SpecError::Method(text.to_owned()))
     }
 }
 
@@ -253,11 +253,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_way_has_a_name_of_its_own_that_is_read_back() {
+    fn every_method_has_a_name_of_its_own_that_is_read_back() {
         let mut names = HashSet::new();
-        for way in Way::all() {
-            let name = way.to_string();
-            assert_eq!(name.parse(), Ok(way), "{name}");
+        for method in Method::all() {
+            let name = method.to_string();
+            assert_eq!(name.parse(), Ok(method), "{name}");
             assert!(names.insert(name.clone()), "{name}");
         }
         assert_eq!(names.len(), 4 * 5 + 9 * 13);
@@ -265,11 +265,14 @@ mod tests {
 
     #[test]
     fn names_are_protocol_and_manner() {
-        let way = |text: &str| text.parse::<Way>();
-        assert_eq!(way("tcp"), Ok(Way::Stream(Stream::Tcp, Opening::Connect)));
+        let method = |text: &str| text.parse::<Method>();
         assert_eq!(
-            way("raw-udp-connected"),
-            Ok(Way::Datagram(Datagram::RawUdp, Sending::Connected))
+            method("tcp"),
+            Ok(Method::Stream(Stream::Tcp, Opening::Connect))
+        );
+        assert_eq!(
+            method("raw-udp-connected"),
+            Ok(Method::Datagram(Datagram::RawUdp, Sending::Connected))
         );
         for wrong in [
             "",
@@ -280,7 +283,7 @@ mod tests {
             "raw",
             "udpconnected",
         ] {
-            assert_eq!(way(wrong), Err(SpecError::Way(wrong.to_owned())));
+            assert_eq!(method(wrong), Err(SpecError::Method(wrong.to_owned())));
         }
     }
 }

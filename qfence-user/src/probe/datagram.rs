@@ -1,4 +1,4 @@
-//! Attempts to send packets.
+//! Probes to send packets.
 
 use std::{
     io::{self, IoSlice},
@@ -16,29 +16,29 @@ use socket2::{MsgHdr, SockAddr};
 
 use super::{
     answer,
+    method::{Datagram, Sending},
     open::Sockets,
-    outcome::{At, Step, Stop},
     payload::{self, SEVERAL},
+    result::{At, Step, Stop},
     setup,
-    spec::Attempt,
-    way::{Datagram, Sending},
+    spec::Probe,
 };
 
 /// Sends, and waits for an answer.
 pub(super) fn make(
     sockets: &mut Sockets,
-    attempt: &Attempt,
+    probe: &Probe,
     (datagram, sending): (Datagram, Sending),
     limit: Duration,
     pause: &mut dyn FnMut() -> io::Result<()>,
 ) -> Result<Option<String>, Stop> {
-    let packet = payload::packet(attempt, datagram, sending)?;
+    let packet = payload::packet(probe, datagram, sending)?;
     connect(sockets, sending, limit)?;
-    if attempt.options.pause {
+    if probe.options.pause {
         pause().at(Step::Send)?;
     }
     send(sockets, sending, &packet, limit)?;
-    answer::wait(sockets, attempt, datagram, limit)
+    answer::wait(sockets, probe, datagram, limit)
 }
 
 fn connect(sockets: &mut Sockets, sending: Sending, limit: Duration) -> Result<(), Stop> {

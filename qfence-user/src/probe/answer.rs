@@ -11,17 +11,17 @@ use etherparse::{
 use socket2::Socket;
 
 use super::{
+    method::Datagram,
     open::Sockets,
-    outcome::{At, Step, Stop},
     payload,
-    spec::Attempt,
-    way::Datagram,
+    result::{At, Step, Stop},
+    spec::Probe,
 };
 
 /// Waits for the answer to a packet; raw sockets take in much else.
 pub(super) fn wait(
     sockets: &Sockets,
-    attempt: &Attempt,
+    probe: &Probe,
     datagram: Datagram,
     limit: Duration,
 ) -> Result<Option<String>, Stop> {
@@ -40,7 +40,7 @@ pub(super) fn wait(
         let Some(bytes) = receive(socket, &mut buffer, left)? else {
             return Err(Stop::Sent);
         };
-        if let Some(answer) = read(attempt, datagram, bytes) {
+        if let Some(answer) = read(probe, datagram, bytes) {
             return Ok(Some(answer));
         }
     }
@@ -63,19 +63,19 @@ fn receive<'a>(
 }
 
 /// What an answer says; `None` if it is none.
-fn read(attempt: &Attempt, datagram: Datagram, bytes: &[u8]) -> Option<String> {
+fn read(probe: &Probe, datagram: Datagram, bytes: &[u8]) -> Option<String> {
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     // IPv4 raw sockets get the IP header as well, IPv6 ones do not.
-    let content = if datagram.is_raw() && !attempt.is_v6_socket() {
+    let content = if datagram.is_raw() && !probe.is_v6_socket() {
         IpSlice::from_slice(bytes).ok()?.payload().payload
     } else {
         bytes
     };
-    let ports = (attempt.port, payload::source_port(attempt));
+    let ports = (probe.port, payload::source_port(probe));
     match datagram {
         Datagram::Udp | Datagram::UdpLite => Some(said(bytes)),
         Datagram::Ping => Some("echo reply".to_owned()),
-        Datagram::RawIcmp => is_echo_reply(attempt, content).then(|| "echo reply".to_owned()),
+        Datagram::RawIcmp => is_echo_reply(probe, content).then(|| "echo reply".to_owned()),
         Datagram::RawUdp | Datagram::RawHeader => {
             let udp = UdpSlice::from_slice(content).ok()?;
             let for_us = (udp.source_port(), udp.destination_port()) == ports;
@@ -91,9 +91,9 @@ fn read(attempt: &Attempt, datagram: Datagram, bytes: &[u8]) -> Option<String> {
     }
 }
 
-fn is_echo_reply(attempt: &Attempt, content: &[u8]) -> bool {
+fn is_echo_reply(probe: &Probe, content: &[u8]) -> bool {
     let of_ours = |echo: IcmpEchoHeader| echo.id == payload::identifier();
-    if attempt.is_v6_socket() {
+    if probe.is_v6_socket() {
         let icmp = Icmpv6Slice::from_slice(content).map(|icmp| icmp.icmp_type());
         matches!(icmp, Ok(Icmpv6Type::EchoReply(echo)) if of_ours(echo))
     } else {

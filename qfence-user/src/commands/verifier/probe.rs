@@ -1,4 +1,4 @@
-//! `attempt`: tries to reach destinations in any of many ways, and says what came of each.
+//! `probe`: tries to reach destinations by any of many methods, and says what came of each.
 
 use std::{
     fs::File,
@@ -14,40 +14,40 @@ use nix::{
 };
 
 use crate::{
-    attempt::{Attempt, Opened},
     base::identity::{self, Identity, Sudo},
-    cli::Attempts,
+    cli::Probes,
+    probe::{Opened, Probe},
 };
 
-/// Runs `attempt`. That an attempt fails is a result, not an error.
+/// Runs `probe`. That a probe fails is a result, not an error.
 ///
 /// # Errors
 /// If the namespace cannot be entered, the user not be changed to, or a line not be written.
-pub fn run(options: &Attempts) -> Result<()> {
+pub fn run(options: &Probes) -> Result<()> {
     if let Some(path) = &options.netns {
         enter(path).with_context(|| format!("enter the namespace {}", path.display()))?;
     }
     if let Some(user) = &options.r#as {
         // All sockets first: after this there are no privileges to make them with.
-        let opened: Vec<Opened> = options.attempts.iter().map(Attempt::open).collect();
+        let opened: Vec<Opened> = options.probes.iter().map(Probe::open).collect();
         let identity = identity::resolve(Some(user), &Sudo::default())?;
         become_user(identity.as_ref()).with_context(|| format!("become the user {user}"))?;
         opened
             .into_iter()
-            .zip(&options.attempts)
-            .try_for_each(|(opened, attempt)| make(opened, attempt, options))
+            .zip(&options.probes)
+            .try_for_each(|(opened, probe)| make(opened, probe, options))
     } else {
         // Each when the one before is done with, so that they may bind to the same port.
         options
-            .attempts
+            .probes
             .iter()
-            .try_for_each(|attempt| make(attempt.open(), attempt, options))
+            .try_for_each(|probe| make(probe.open(), probe, options))
     }
 }
 
-fn make(opened: Opened, attempt: &Attempt, options: &Attempts) -> Result<()> {
+fn make(opened: Opened, probe: &Probe, options: &Probes) -> Result<()> {
     let mut pause = || {
-        let line = serde_json::json!({ "attempt": attempt.to_string(), "paused": true });
+        let line = serde_json::json!({ "attempt": probe.to_string(), "paused": true });
         writeln!(io::stdout(), "{line}")?;
         io::stdin().lock().read_line(&mut String::new()).map(drop)
     };

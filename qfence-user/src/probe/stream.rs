@@ -1,4 +1,4 @@
-//! Attempts to connect.
+//! Probes to connect.
 
 use std::{
     io::{self, Read, Write},
@@ -14,10 +14,10 @@ use nix::{
 use socket2::Socket;
 
 use super::{
+    method::Opening,
     open::Sockets,
-    outcome::{At, Step, Stop, errno_of},
     payload::HELLO,
-    way::Opening,
+    result::{At, Step, Stop, errno_of},
 };
 
 /// As much of an answer as is of interest, in bytes.
@@ -25,7 +25,7 @@ const ENOUGH: u64 = 4096;
 
 /// Connects, and reads what the peer says until it hangs up or the time is up.
 ///
-/// Bytes are sent by ways that send the first ones to connect, and after a pause.
+/// Bytes are sent by methods that send the first ones to connect, and after a pause.
 pub(super) fn make(
     sockets: &mut Sockets,
     opening: Opening,

@@ -1,4 +1,4 @@
-//! An attempt, and how it is written: `WAY/ADDRESS[%DEVICE][/PORT][+OPTION…]`, for example
+//! A probe, and how it is written: `METHOD/ADDRESS[%DEVICE][/PORT][+OPTION…]`, for example
 //! `udp-sendmmsg/192.0.2.255/8080+dev=eth0`.
 
 use std::{fmt, net::IpAddr, str::FromStr};
@@ -6,18 +6,18 @@ use std::{fmt, net::IpAddr, str::FromStr};
 use thiserror::Error;
 
 use super::{
+    method::{Datagram, Method, Sending},
     options::Options,
-    way::{Datagram, Sending, Way},
 };
 
-/// One attempt to reach something.
+/// One probe to reach something.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Attempt {
+pub struct Probe {
     /// By what kind of socket, and how.
-    pub way: Way,
+    pub method: Method,
     /// Where to.
     pub destination: Destination,
-    /// Which port there; 0 for ways that have none.
+    /// Which port there; 0 for methods that have none.
     pub port: u16,
     /// What else is done to the socket.
     pub options: Options,
@@ -32,15 +32,15 @@ pub struct Destination {
     pub zone: Option<String>,
 }
 
-/// Why a text is no attempt.
+/// Why a text is no probe.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SpecError {
     /// There are not two or three parts.
-    #[error("{0:?} is not WAY/ADDRESS[/PORT][+OPTION…]")]
+    #[error("{0:?} is not METHOD/ADDRESS[/PORT][+OPTION…]")]
     Shape(String),
     /// The first part.
-    #[error("no way is called {0:?}")]
-    Way(String),
+    #[error("no method is called {0:?}")]
+    Method(String),
     /// The second part, or an option's value.
     #[error("{0:?} is no IP address of the right family")]
     Address(String),
@@ -55,11 +55,11 @@ pub enum SpecError {
     Combination(String, &'static str),
 }
 
-impl Attempt {
+impl Probe {
     /// Whether all of it goes together: an option that would be left out is an error.
     fn check(self) -> Result<Self, SpecError> {
         let Self {
-            way,
+            method,
             destination,
             port,
             options,
@@ -68,21 +68,24 @@ impl Attempt {
         let v4_packet = destination.address.to_canonical().is_ipv4();
         // These do not send by sendmsg() with what socket2 makes of it.
         let own_call = matches!(
-            way,
-            Way::Datagram(_, Sending::Sendmmsg | Sending::Splice | Sending::Uring)
-                | Way::Datagram(_, Sending::UringConnected)
+            method,
+            Method::Datagram(_, Sending::Sendmmsg | Sending::Splice | Sending::Uring)
+                | Method::Datagram(_, Sending::UringConnected)
         );
-        let is_datagram = matches!(way, Way::Datagram(..));
-        let is_connected = way.sends(Sending::Connected) || way.sends(Sending::Reconnected);
-        let is_udp = matches!(way, Way::Datagram(Datagram::Udp | Datagram::UdpLite, _));
-        let complaint = if way.has_port() != (port != &0) {
+        let is_datagram = matches!(method, Method::Datagram(..));
+        let is_connected = method.sends(Sending::Connected) || method.sends(Sending::Reconnected);
+        let is_udp = matches!(
+            method,
+            Method::Datagram(Datagram::Udp | Datagram::UdpLite, _)
+        );
+        let complaint = if method.has_port() != (port != &0) {
             "with a port, but for l2tp, ping, raw-icmp and raw-253, which have none"
-        } else if way.has_decoy() != options.decoy.is_some() {
+        } else if method.has_decoy() != options.decoy.is_some() {
             "with +decoy=, if and only if it is connected to something else first"
         } else if options.packet_info.is_some() && (!is_datagram || own_call) {
-            "with ways that send packets by sendmsg(), if +pktinfo= does"
+            "with methods that send packets by sendmsg(), if +pktinfo= does"
         } else if options.unspec && (!is_datagram || own_call || is_connected || !v4) {
-            "with ways that send IPv4 packets by sendmsg() with the address, if +unspec does"
+            "with methods that send IPv4 packets by sendmsg() with the address, if +unspec does"
         } else if options.on_v6 && !(is_udp && v4) {
             "with udp and udplite over IPv4, if +on-v6 does"
         } else if options.loose_route.is_some() && !v4_packet {
@@ -100,28 +103,28 @@ impl Attempt {
     }
 }
 
-impl FromStr for Attempt {
+impl FromStr for Probe {
     type Err = SpecError;
 
     fn from_str(text: &str) -> Result<Self, SpecError> {
         let mut words = text.split('+');
         let parts: Vec<&str> = words.next().unwrap_or_default().split('/').collect();
-        let (way, destination, port) = match parts[..] {
-            [way, destination] => (way, destination, 0),
-            [way, destination, port] => (way, destination, read_port(port)?),
+        let (method, destination, port) = match parts[..] {
+            [method, destination] => (method, destination, 0),
+            [method, destination, port] => (method, destination, read_port(port)?),
             _ => return Err(SpecError::Shape(text.to_owned())),
         };
         let mut options = Options::default();
         for word in words {
             options.set(word)?;
         }
-        let attempt = Self {
-            way: way.parse()?,
+        let probe = Self {
+            method: method.parse()?,
             destination: destination.parse()?,
             port,
             options,
         };
-        attempt.check()
+        probe.check()
     }
 }
 
@@ -147,9 +150,9 @@ pub(super) fn read_port(text: &str) -> Result<u16, SpecError> {
     text.parse().map_err(|_| SpecError::Port(text.to_owned()))
 }
 
-impl fmt::Display for Attempt {
+impl fmt::Display for Probe {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}/{}", self.way, self.destination)?;
+        write!(out, "{}/{}", self.method, self.destination)?;
         if self.port != 0 {
             write!(out, "/{}", self.port)?;
         }
@@ -185,16 +188,16 @@ mod tests {
             "udp-elsewhere/127.0.0.1/8080+decoy=198.51.100.7+on-v6+unspec+pause",
             "udp/127.0.0.1/1+unicast-if=lo+multicast-if=lo+pktinfo=lo+freebind+transparent",
         ] {
-            assert_eq!(text.parse::<Attempt>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<Probe>().unwrap().to_string(), text);
         }
     }
 
     #[test]
-    fn what_is_no_attempt_says_what_is_wrong() {
+    fn what_is_no_probe_says_what_is_wrong() {
         for (text, complaint) in [
-            ("", "is not WAY"),
-            ("tcp/127.0.0.1/80/80", "is not WAY"),
-            ("tpc/127.0.0.1/80", "no way is called \"tpc\""),
+            ("", "is not METHOD"),
+            ("tcp/127.0.0.1/80/80", "is not METHOD"),
+            ("tpc/127.0.0.1/80", "no method is called \"tpc\""),
             ("tcp/localhost/80", "\"localhost\" is no IP address"),
             ("tcp/127.0.0.1/65536", "\"65536\" is no port"),
             ("udp/127.0.0.1/1+src=lo", "\"lo\" is no IP address"),
@@ -216,7 +219,7 @@ mod tests {
             ("tcp/127.0.0.1/1+compat", "if +compat does"),
             ("udp/127.0.0.1%lo/1", "if a device does"),
         ] {
-            let error = text.parse::<Attempt>().unwrap_err().to_string();
+            let error = text.parse::<Probe>().unwrap_err().to_string();
             assert!(error.contains(complaint), "{text}: {error}");
         }
     }

@@ -1,13 +1,13 @@
-//! The command line of the hidden verb `attempt`.
+//! The command line of `qfence-verify probe`.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::attempt::Attempt;
+use crate::probe::Probe;
 
 const HELP: &str = "\
-Ways:
+Methods:
   tcp mptcp sctp dccp, each plain or with
     -fastopen -fastopen-connect -reconnected -uring
   udp udplite l2tp ping raw-icmp raw-udp raw-tcp raw-253 raw-header, each plain or with
@@ -22,7 +22,7 @@ Options:
   +on-v6 +unspec                                                odd sockets and addresses
   +pause    say so before the first byte is sent, and wait for a line on standard input
 
-Each attempt gives one JSON line:
+Each probe gives one JSON line:
   attempt  as it was given
   ending   reached, sent (and no answer), timeout, failed, unsupported, unprivileged
   step     socket, setsockopt, bind, ring, connect, send, receive: where it ended, unless reached
@@ -30,10 +30,10 @@ Each attempt gives one JSON line:
   reply    what was answered
   ms       milliseconds";
 
-/// `qfence-user attempt`: what `verify` and the tests run in a fence and out of it.
+/// `qfence-verify probe`: what `verify` and the tests run in a fence and out of it.
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
-pub struct Attempts {
+pub struct Probes {
     /// How long each step may take, in milliseconds
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub timeout_ms: u32,
@@ -46,7 +46,7 @@ pub struct Attempts {
     #[arg(long, value_name = "PATH")]
     pub netns: Option<PathBuf>,
 
-    /// What to try: WAY/ADDRESS[%DEVICE][/PORT][+OPTION…]
+    /// What to try: METHOD/ADDRESS[%DEVICE][/PORT][+OPTION…]
     #[arg(required = true, value_name = "SPEC")]
-    pub attempts: Vec<Attempt>,
+    pub probes: Vec<Probe>,
 }

@@ -1,4 +1,4 @@
-//! The options of an attempt, set on its socket.
+//! The options of a probe, set on its socket.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,11 +11,11 @@ use socket2::Socket;
 
 use super::{
     compat,
+    method::{Datagram, Method, Opening, Sending},
     open::index,
-    outcome::{At, Step, Stop, errno_of},
     payload, raw,
-    spec::Attempt,
-    way::{Datagram, Opening, Sending, Way},
+    result::{At, Step, Stop, errno_of},
+    spec::Probe,
 };
 
 /// Whether an address can be a broadcast address, as far as it shows.
@@ -26,12 +26,12 @@ fn may_be_broadcast(address: IpAddr) -> bool {
     }
 }
 
-/// Sets all options that the attempt and its way ask for.
-pub(super) fn set(socket: &Socket, attempt: &Attempt) -> Result<(), Stop> {
-    match attempt.way {
-        Way::Stream(_, opening) => set_opening(socket, opening)?,
-        Way::Datagram(datagram, sending) => {
-            if attempt.options.compat {
+/// Sets all options that the probe and its method ask for.
+pub(super) fn set(socket: &Socket, probe: &Probe) -> Result<(), Stop> {
+    match probe.method {
+        Method::Stream(_, opening) => set_opening(socket, opening)?,
+        Method::Datagram(datagram, sending) => {
+            if probe.options.compat {
                 // What it is refused, the send says.
                 match compat::set_broadcast(socket) {
                     Err(error) if errno_of(&error) == Errno::ENOSYS => {
@@ -39,16 +39,16 @@ pub(super) fn set(socket: &Socket, attempt: &Attempt) -> Result<(), Stop> {
                     }
                     _ => {}
                 }
-            } else if may_be_broadcast(attempt.destination.address) {
+            } else if may_be_broadcast(probe.destination.address) {
                 // Without it a send to a broadcast address fails, and says so.
                 let _ = socket.set_broadcast(true);
             }
             set_sending(socket, datagram, sending)?;
         }
     }
-    set_devices(socket, attempt)?;
-    set_routes(socket, attempt)?;
-    let options = &attempt.options;
+    set_devices(socket, probe)?;
+    set_routes(socket, probe)?;
+    let options = &probe.options;
     if options.reuse {
         socket.set_reuse_address(true).at(Step::Setsockopt)?;
         socket.set_reuse_port(true).at(Step::Setsockopt)?;
@@ -96,14 +96,14 @@ pub(super) fn cork(socket: &Socket, on: bool) -> std::io::Result<()> {
     raw::set_option(socket, libc::SOL_UDP, libc::UDP_CORK, &value)
 }
 
-fn set_devices(socket: &Socket, attempt: &Attempt) -> Result<(), Stop> {
-    let options = &attempt.options;
+fn set_devices(socket: &Socket, probe: &Probe) -> Result<(), Stop> {
+    let options = &probe.options;
     if let Some(device) = &options.device {
         socket
             .bind_device(Some(device.as_bytes()))
             .at(Step::Setsockopt)?;
     }
-    let v4 = attempt.is_v4_packet();
+    let v4 = probe.is_v4_packet();
     if let Some(device) = &options.unicast_if {
         let index = index(device)?.to_be_bytes();
         let (level, name) = if v4 {
@@ -125,8 +125,8 @@ fn set_devices(socket: &Socket, attempt: &Attempt) -> Result<(), Stop> {
     .at(Step::Setsockopt)
 }
 
-fn set_routes(socket: &Socket, attempt: &Attempt) -> Result<(), Stop> {
-    let options = &attempt.options;
+fn set_routes(socket: &Socket, probe: &Probe) -> Result<(), Stop> {
+    let options = &probe.options;
     let set = |level, name, value: &[u8]| {
         raw::set_option(socket, level, name, value).at(Step::Setsockopt)
     };
@@ -177,12 +177,12 @@ fn home_route(first: Ipv6Addr) -> Vec<u8> {
 }
 
 /// What sendmsg() takes along: `IP_PKTINFO` or `IPV6_PKTINFO` with a device.
-pub(super) fn control(attempt: &Attempt) -> Result<Vec<u8>, Stop> {
-    let Some(device) = &attempt.options.packet_info else {
+pub(super) fn control(probe: &Probe) -> Result<Vec<u8>, Stop> {
+    let Some(device) = &probe.options.packet_info else {
         return Ok(Vec::new());
     };
     let index = index(device)?.to_ne_bytes();
-    Ok(if attempt.is_v4_packet() {
+    Ok(if probe.is_v4_packet() {
         // struct in_pktinfo: the device, and two addresses that stay empty.
         let info = [index, [0; 4], [0; 4]].concat();
         message(libc::IPPROTO_IP, libc::IP_PKTINFO, &info)
@@ -205,7 +205,7 @@ fn message(level: i32, kind: i32, content: &[u8]) -> Vec<u8> {
     message
 }
 
-impl Attempt {
+impl Probe {
     /// Whether what is sent is IPv4, whatever the socket: a v4-mapped destination is.
     fn is_v4_packet(&self) -> bool {
         self.destination.address.to_canonical().is_ipv4()

@@ -9,7 +9,7 @@ use io_uring::{
 use nix::{errno::Errno, libc};
 use socket2::{SockAddr, Socket};
 
-use super::outcome::{At, Step, Stop};
+use super::result::{At, Step, Stop};
 
 /// A ring. One operation is on its way at a time.
 pub(super) struct Ring(IoUring);

@@ -1,4 +1,4 @@
-//! The sockets of an attempt, made and set up; nothing is sent yet.
+//! The sockets of a probe, made and set up; nothing is sent yet.
 
 use std::{
     fs, io,
@@ -11,12 +11,13 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::{
     datagram,
-    outcome::{At, Outcome, Step, Stop, errno_of, is_for_want_of_privilege},
-    payload, raw, setup,
-    spec::{Attempt, Destination},
+    method::{Datagram, Method, Opening, Sending, Stream},
+    payload, raw,
+    result::{At, ProbeResult, Step, Stop, errno_of, is_for_want_of_privilege},
+    setup,
+    spec::{Destination, Probe},
     stream,
     uring::Ring,
-    way::{Datagram, Opening, Sending, Stream, Way},
 };
 
 /// What protocol 253 is for (RFC 3692).
@@ -24,15 +25,15 @@ const EXPERIMENT: i32 = 253;
 /// `CAP_NET_RAW` in capability sets.
 const CAP_NET_RAW: u64 = 1 << 13;
 
-/// An attempt whose sockets have been made, or could not be.
+/// A probe whose sockets have been made, or could not be.
 #[derive(Debug)]
 pub struct Opened {
-    attempt: Attempt,
+    probe: Probe,
     sockets: Result<Sockets, Stop>,
     took: Duration,
 }
 
-/// What an attempt is made with.
+/// What a probe is made with.
 #[derive(Debug)]
 pub(super) struct Sockets {
     pub(super) socket: Socket,
@@ -45,7 +46,7 @@ pub(super) struct Sockets {
     pub(super) control: Vec<u8>,
 }
 
-impl Attempt {
+impl Probe {
     /// Makes and sets up the sockets, in the network namespace and with the privileges of the
     /// calling thread. Whatever happens is part of the outcome.
     #[must_use]
@@ -53,14 +54,14 @@ impl Attempt {
         let start = Instant::now();
         let sockets = open(self).map_err(|stop| match stop {
             Stop::Failed(step, errno)
-                if is_for_want_of_privilege(self.way, step, errno, may_make_raw_sockets()) =>
+                if is_for_want_of_privilege(self.method, step, errno, may_make_raw_sockets()) =>
             {
                 Stop::Unprivileged(step, errno)
             }
             stop => stop,
         });
         Opened {
-            attempt: self.clone(),
+            probe: self.clone(),
             sockets,
             took: start.elapsed(),
         }
@@ -68,12 +69,12 @@ impl Attempt {
 }
 
 impl Opened {
-    /// Makes the attempt. No step waits for longer than `limit`, and the time taken is that of
+    /// Makes the probe. No step waits for longer than `limit`, and the time taken is that of
     /// opening and making.
     ///
-    /// `pause` is called once, before the first byte is sent (by ways that connect: after that), if
-    /// the attempt is to pause; an error of its is that of the step [`Step::Send`].
-    pub fn make(self, limit: Duration, pause: &mut dyn FnMut() -> io::Result<()>) -> Outcome {
+    /// `pause` is called once, before the first byte is sent (by methods that connect: after that), if
+    /// the probe is to pause; an error of its is that of the step [`Step::Send`].
+    pub fn make(self, limit: Duration, pause: &mut dyn FnMut() -> io::Result<()>) -> ProbeResult {
         let start = Instant::now();
         let result = self.sockets.and_then(|mut sockets| {
             sockets
@@ -84,55 +85,56 @@ impl Opened {
                 .socket
                 .set_write_timeout(Some(limit))
                 .at(Step::Setsockopt)?;
-            match self.attempt.way {
-                Way::Stream(_, opening) => {
-                    let pause = self.attempt.options.pause.then_some(pause);
+            match self.probe.method {
+                Method::Stream(_, opening) => {
+                    let pause = self.probe.options.pause.then_some(pause);
                     stream::make(&mut sockets, opening, limit, pause)
                 }
-                Way::Datagram(datagram, sending) => {
+                Method::Datagram(datagram, sending) => {
                     let how = (datagram, sending);
-                    datagram::make(&mut sockets, &self.attempt, how, limit, pause)
+                    datagram::make(&mut sockets, &self.probe, how, limit, pause)
                 }
             }
         });
-        Outcome::new(&self.attempt, result, self.took + start.elapsed())
+        ProbeResult::new(&self.probe, result, self.took + start.elapsed())
     }
 }
 
-fn open(attempt: &Attempt) -> Result<Sockets, Stop> {
-    let (kind, protocol) = kind(attempt);
-    let socket = socket(attempt, kind, protocol)?;
+fn open(probe: &Probe) -> Result<Sockets, Stop> {
+    let (kind, protocol) = kind(probe);
+    let socket = socket(probe, kind, protocol)?;
     // A socket for packets with their own header takes none in.
-    let receiver = match attempt.way {
-        Way::Datagram(Datagram::RawHeader, _) => {
-            Some(self::socket(attempt, Type::RAW, libc::IPPROTO_UDP)?)
+    let receiver = match probe.method {
+        Method::Datagram(Datagram::RawHeader, _) => {
+            Some(self::socket(probe, Type::RAW, libc::IPPROTO_UDP)?)
         }
         _ => None,
     };
-    setup::set(&socket, attempt)?;
+    setup::set(&socket, probe)?;
     let uses_ring = matches!(
-        attempt.way,
-        Way::Stream(_, Opening::Uring) | Way::Datagram(_, Sending::Uring | Sending::UringConnected)
+        probe.method,
+        Method::Stream(_, Opening::Uring)
+            | Method::Datagram(_, Sending::Uring | Sending::UringConnected)
     );
-    let destination = &attempt.destination;
-    let decoy = attempt.options.decoy.map(|address| Destination {
+    let destination = &probe.destination;
+    let decoy = probe.options.decoy.map(|address| Destination {
         address,
         zone: None,
     });
     let sockets = Sockets {
         ring: uses_ring.then(Ring::new).transpose()?,
-        destination: address(attempt, destination)?,
-        decoy: decoy.map(|decoy| address(attempt, &decoy)).transpose()?,
-        control: setup::control(attempt)?,
+        destination: address(probe, destination)?,
+        decoy: decoy.map(|decoy| address(probe, &decoy)).transpose()?,
+        control: setup::control(probe)?,
         socket,
         receiver,
     };
-    bind(&sockets.socket, attempt)?;
+    bind(&sockets.socket, probe)?;
     Ok(sockets)
 }
 
-fn socket(attempt: &Attempt, kind: Type, protocol: i32) -> Result<Socket, Stop> {
-    let domain = if attempt.is_v6_socket() {
+fn socket(probe: &Probe, kind: Type, protocol: i32) -> Result<Socket, Stop> {
+    let domain = if probe.is_v6_socket() {
         Domain::IPV6
     } else {
         Domain::IPV4
@@ -140,18 +142,18 @@ fn socket(attempt: &Attempt, kind: Type, protocol: i32) -> Result<Socket, Stop> 
     Socket::new(domain, kind, Some(Protocol::from(protocol))).at(Step::Socket)
 }
 
-fn kind(attempt: &Attempt) -> (Type, i32) {
-    let icmp = if attempt.is_v6_socket() {
+fn kind(probe: &Probe) -> (Type, i32) {
+    let icmp = if probe.is_v6_socket() {
         libc::IPPROTO_ICMPV6
     } else {
         libc::IPPROTO_ICMP
     };
-    match attempt.way {
-        Way::Stream(Stream::Tcp, _) => (Type::STREAM, libc::IPPROTO_TCP),
-        Way::Stream(Stream::Mptcp, _) => (Type::STREAM, libc::IPPROTO_MPTCP),
-        Way::Stream(Stream::Sctp, _) => (Type::STREAM, libc::IPPROTO_SCTP),
-        Way::Stream(Stream::Dccp, _) => (Type::from(raw::SOCK_DCCP), libc::IPPROTO_DCCP),
-        Way::Datagram(datagram, _) => match datagram {
+    match probe.method {
+        Method::Stream(Stream::Tcp, _) => (Type::STREAM, libc::IPPROTO_TCP),
+        Method::Stream(Stream::Mptcp, _) => (Type::STREAM, libc::IPPROTO_MPTCP),
+        Method::Stream(Stream::Sctp, _) => (Type::STREAM, libc::IPPROTO_SCTP),
+        Method::Stream(Stream::Dccp, _) => (Type::from(raw::SOCK_DCCP), libc::IPPROTO_DCCP),
+        Method::Datagram(datagram, _) => match datagram {
             Datagram::Udp => (Type::DGRAM, libc::IPPROTO_UDP),
             Datagram::UdpLite => (Type::DGRAM, libc::IPPROTO_UDPLITE),
             Datagram::L2tp => (Type::DGRAM, raw::IPPROTO_L2TP),
@@ -165,41 +167,37 @@ fn kind(attempt: &Attempt) -> (Type, i32) {
     }
 }
 
-fn bind(socket: &Socket, attempt: &Attempt) -> Result<(), Stop> {
-    let options = &attempt.options;
+fn bind(socket: &Socket, probe: &Probe) -> Result<(), Stop> {
+    let options = &probe.options;
     // A checksum holds for one source address, which the kernel must then use.
-    let source = match attempt.way {
-        Way::Datagram(Datagram::RawUdp | Datagram::RawTcp, _) => Some(payload::source(attempt)),
+    let source = match probe.method {
+        Method::Datagram(Datagram::RawUdp | Datagram::RawTcp, _) => Some(payload::source(probe)),
         _ => options.source,
     };
     if source.is_none() && options.source_port.is_none() {
         return Ok(());
     }
-    let unspecified = if attempt.is_v6_socket() {
+    let unspecified = if probe.is_v6_socket() {
         IpAddr::V6(Ipv6Addr::UNSPECIFIED)
     } else {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED)
     };
-    let port = match attempt.way {
-        way if way.is_raw() => 0,
+    let port = match probe.method {
+        method if method.is_raw() => 0,
         _ => options.source_port.unwrap_or(0),
     };
-    let zone = zone(attempt.destination.zone.as_deref())?;
+    let zone = zone(probe.destination.zone.as_deref())?;
     let address = with_port(source.unwrap_or(unspecified), port, zone);
     socket.bind(&address.into()).at(Step::Bind)
 }
 
 /// The socket address of a destination.
-fn address(attempt: &Attempt, destination: &Destination) -> Result<SockAddr, Stop> {
+fn address(probe: &Probe, destination: &Destination) -> Result<SockAddr, Stop> {
     // net/ipv6/raw.c takes the port of a raw socket's destination for a protocol.
-    let port = if attempt.way.is_raw() {
-        0
-    } else {
-        attempt.port
-    };
+    let port = if probe.method.is_raw() { 0 } else { probe.port };
     let zone = zone(destination.zone.as_deref())?;
     match with_port(destination.address, port, zone) {
-        SocketAddr::V4(address) if attempt.options.unspec => Ok(raw::without_family(address)),
+        SocketAddr::V4(address) if probe.options.unspec => Ok(raw::without_family(address)),
         address => Ok(address.into()),
     }
 }
@@ -217,11 +215,11 @@ fn zone(device: Option<&str>) -> Result<u32, Stop> {
 
 /// The index of a device.
 pub(super) fn index(device: &str) -> Result<u32, Stop> {
-    // The system call behind it is an ioctl() on a socket of its own, which is no attempt.
+    // The system call behind it is an ioctl() on a socket of its own, which is no probe.
     if_nametoindex(device).at(Step::Setsockopt)
 }
 
-impl Attempt {
+impl Probe {
     /// Whether its sockets are of IPv6.
     pub(super) fn is_v6_socket(&self) -> bool {
         self.destination.address.is_ipv6() || self.options.on_v6
@@ -240,7 +238,7 @@ fn may_make_raw_sockets() -> bool {
 }
 
 impl Sockets {
-    /// connect() to the decoy, which the attempt has, for its way needs one.
+    /// connect() to the decoy, which the probe has, for its method needs one.
     pub(super) fn connect_to_decoy(&self) -> Result<(), Stop> {
         let missing = Stop::Failed(Step::Connect, Errno::EDESTADDRREQ);
         let decoy = self.decoy.as_ref().ok_or(missing)?;
@@ -267,7 +265,7 @@ impl Sockets {
         }
     }
 
-    /// The ring, which the attempt has if its way needs one.
+    /// The ring, which the probe has if its method needs one.
     pub(super) fn ring(&mut self) -> Result<&mut Ring, Stop> {
         let missing = Stop::Failed(Step::Ring, Errno::EBADF);
         self.ring.as_mut().ok_or(missing)

@@ -6,9 +6,9 @@ use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep};
 use nix::errno::Errno;
 
 use super::{
-    outcome::{Step, Stop},
-    spec::Attempt,
-    way::{Datagram, Sending},
+    method::{Datagram, Sending},
+    result::{Step, Stop},
+    spec::Probe,
 };
 
 /// What every packet that has room for it carries, by which a capture can tell it.
@@ -17,7 +17,7 @@ pub const HELLO: &[u8] = b"qfence attempt: hello?\n";
 /// The length of a large payload, in bytes. More than any device's MTU but that of loopback.
 pub(super) const LARGE: usize = 60_000;
 
-/// How many datagrams are sent at once by ways that send several.
+/// How many datagrams are sent at once by methods that send several.
 pub(super) const SEVERAL: usize = 3;
 
 const HOPS: u8 = 64;
@@ -27,33 +27,29 @@ const WINDOW: u16 = 65_535;
 const V4_HEADER: usize = 20;
 const V6_HEADER: usize = 40;
 
-/// What goes into one packet by that way: what the socket is given.
-pub(super) fn packet(
-    attempt: &Attempt,
-    datagram: Datagram,
-    sending: Sending,
-) -> Result<Vec<u8>, Stop> {
+/// What goes into one packet by that method: what the socket is given.
+pub(super) fn packet(probe: &Probe, datagram: Datagram, sending: Sending) -> Result<Vec<u8>, Stop> {
     let body = match sending {
         Sending::Large => HELLO.iter().copied().cycle().take(LARGE).collect(),
         Sending::Gso => HELLO.repeat(SEVERAL),
         _ => HELLO.to_vec(),
     };
-    let (mut bytes, v6) = (Vec::new(), attempt.destination.address.is_ipv6());
-    let (from, to) = (source_port(attempt), attempt.port);
+    let (mut bytes, v6) = (Vec::new(), probe.destination.address.is_ipv6());
+    let (from, to) = (source_port(probe), probe.port);
     let written = match datagram {
         Datagram::Udp | Datagram::UdpLite | Datagram::L2tp | Datagram::Raw253 => {
             return Ok(body);
         }
-        Datagram::Ping | Datagram::RawIcmp if v6 => headers(attempt)
+        Datagram::Ping | Datagram::RawIcmp if v6 => headers(probe)
             .icmpv6_echo_request(identifier(), SEQUENCE)
             .write(&mut bytes, &body),
-        Datagram::Ping | Datagram::RawIcmp => headers(attempt)
+        Datagram::Ping | Datagram::RawIcmp => headers(probe)
             .icmpv4_echo_request(identifier(), SEQUENCE)
             .write(&mut bytes, &body),
         Datagram::RawUdp | Datagram::RawHeader => {
-            headers(attempt).udp(from, to).write(&mut bytes, &body)
+            headers(probe).udp(from, to).write(&mut bytes, &body)
         }
-        Datagram::RawTcp => headers(attempt)
+        Datagram::RawTcp => headers(probe)
             .tcp(from, to, identifier().into(), WINDOW)
             .syn()
             .write(&mut bytes, &[]),
@@ -67,8 +63,8 @@ pub(super) fn packet(
 }
 
 /// The IP header, which is cut off again where the kernel makes it.
-fn headers(attempt: &Attempt) -> PacketBuilderStep<IpHeaders> {
-    match (source(attempt), attempt.destination.address) {
+fn headers(probe: &Probe) -> PacketBuilderStep<IpHeaders> {
+    match (source(probe), probe.destination.address) {
         (IpAddr::V6(from), IpAddr::V6(to)) => PacketBuilder::ipv6(from.octets(), to.octets(), HOPS),
         (IpAddr::V4(from), IpAddr::V4(to)) => PacketBuilder::ipv4(from.octets(), to.octets(), HOPS),
         // `+src=` of another family, with which bind() has failed already.
@@ -79,14 +75,14 @@ fn headers(attempt: &Attempt) -> PacketBuilderStep<IpHeaders> {
 
 /// The source address of a packet made by hand. A host that sends to itself does so from the
 /// destination; for others `+src=` is needed.
-pub(super) fn source(attempt: &Attempt) -> IpAddr {
-    let destination = attempt.destination.address;
-    attempt.options.source.unwrap_or(destination)
+pub(super) fn source(probe: &Probe) -> IpAddr {
+    let destination = probe.destination.address;
+    probe.options.source.unwrap_or(destination)
 }
 
 /// The source port of a packet made by hand.
-pub(super) fn source_port(attempt: &Attempt) -> u16 {
-    attempt.options.source_port.unwrap_or_else(identifier)
+pub(super) fn source_port(probe: &Probe) -> u16 {
+    probe.options.source_port.unwrap_or_else(identifier)
 }
 
 /// What tells this process's echo requests, and ports, from others'.
@@ -97,14 +93,14 @@ pub(super) fn identifier() -> u16 {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::way::Way, *};
+    use super::{super::method::Method, *};
 
     fn packet_of(spec: &str) -> Vec<u8> {
-        let attempt: Attempt = spec.parse().unwrap();
-        let Way::Datagram(datagram, sending) = attempt.way else {
+        let probe: Probe = spec.parse().unwrap();
+        let Method::Datagram(datagram, sending) = probe.method else {
             panic!("{spec} is no datagram");
         };
-        packet(&attempt, datagram, sending).unwrap()
+        packet(&probe, datagram, sending).unwrap()
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! How an attempt ended, and what an error says: a refusal, or that this kernel or this user cannot
+//! How a probe ended, and what an error says: a refusal, or that this kernel or this user cannot
 //! even try.
 
 use std::{fmt, io, time::Duration};
@@ -7,15 +7,16 @@ use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    spec::Attempt,
-    way::{Datagram, Sending, Way},
+    method::{Datagram, Method, Sending},
+    spec::Probe,
 };
 
-/// One line of `qfence-user attempt`.
+/// One line of `qfence-verify probe`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
-    /// The attempt, as it is written.
-    pub attempt: String,
+pub struct ProbeResult {
+    /// The probe, as it is written.
+    #[serde(rename = "attempt")]
+    pub probe: String,
     /// How it ended.
     pub ending: Ending,
     /// What failed, if something did, or what ran into the time limit.
@@ -28,7 +29,7 @@ pub struct Outcome {
     pub ms: f64,
 }
 
-/// How an attempt ended.
+/// How a probe ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Ending {
@@ -40,13 +41,13 @@ pub enum Ending {
     Timeout,
     /// A step failed. If that was [`Step::Receive`], the kernel had accepted all that was sent.
     Failed,
-    /// This kernel has no such way; nothing was sent.
+    /// This kernel has no such method; nothing was sent.
     Unsupported,
     /// This user may not, in a fence or out of it; nothing was sent.
     Unprivileged,
 }
 
-/// The steps of an attempt.
+/// The steps of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Step {
@@ -80,7 +81,7 @@ impl fmt::Display for Step {
     }
 }
 
-impl Outcome {
+impl ProbeResult {
     /// Whether the other side answered.
     #[must_use]
     pub fn is_reached(&self) -> bool {
@@ -102,7 +103,7 @@ impl Outcome {
     }
 
     pub(super) fn new(
-        attempt: &Attempt,
+        probe: &Probe,
         result: Result<Option<String>, Stop>,
         after: Duration,
     ) -> Self {
@@ -114,7 +115,7 @@ impl Outcome {
                 (Ending::Unprivileged, Some(step), Some(errno), None)
             }
             Err(Stop::Failed(step, errno)) => {
-                let absent = is_absence(attempt, step, errno);
+                let absent = is_absence(probe, step, errno);
                 let ending = if absent {
                     Ending::Unsupported
                 } else {
@@ -125,7 +126,7 @@ impl Outcome {
         };
         let microseconds = after.as_micros();
         Self {
-            attempt: attempt.to_string(),
+            probe: probe.to_string(),
             ending,
             step,
             errno: errno.map(|errno| format!("{errno:?}")),
@@ -135,7 +136,7 @@ impl Outcome {
     }
 }
 
-/// What keeps an attempt from reaching something.
+/// What keeps a probe from reaching something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
     /// All was sent, and there was no answer.
@@ -174,7 +175,7 @@ pub(super) fn errno_of(error: &io::Error) -> Errno {
 
 /// Whether an error says that the kernel has no such thing. No error that a fence can cause is
 /// among them: its refusals are EPERM, EACCES, ECONNREFUSED, ENETUNREACH and EHOSTUNREACH.
-fn is_absence(attempt: &Attempt, step: Step, errno: Errno) -> bool {
+fn is_absence(probe: &Probe, step: Step, errno: Errno) -> bool {
     use Errno::{
         EAFNOSUPPORT, EINVAL, EIO, ENOPROTOOPT, ENOSYS, EOPNOTSUPP, EPROTONOSUPPORT, EPROTOTYPE,
         ESOCKTNOSUPPORT,
@@ -185,11 +186,11 @@ fn is_absence(attempt: &Attempt, step: Step, errno: Errno) -> bool {
         (Step::Socket, EPROTONOSUPPORT | ESOCKTNOSUPPORT | EPROTOTYPE | EAFNOSUPPORT) => true,
         (Step::Setsockopt, ENOPROTOOPT) => true,
         // ENOTSUPP, which has no name outside of the kernel: no zero-copy for this protocol.
-        (Step::Setsockopt, Errno::UnknownErrno) => attempt.way.sends(Sending::Zerocopy),
+        (Step::Setsockopt, Errno::UnknownErrno) => probe.method.sends(Sending::Zerocopy),
         // net/ipv6/ipv6_sockglue.c: without CONFIG_IPV6_MIP6 no type but 4 is known.
-        (Step::Setsockopt, EINVAL) => attempt.options.home_route.is_some(),
+        (Step::Setsockopt, EINVAL) => probe.options.home_route.is_some(),
         // net/ipv4/udp.c: no GSO without checksums, or with a device that cannot.
-        (Step::Send, EIO) => attempt.way.sends(Sending::Gso),
+        (Step::Send, EIO) => probe.method.sends(Sending::Gso),
         _ => false,
     }
 }
@@ -199,10 +200,15 @@ fn is_absence(attempt: &Attempt, step: Step, errno: Errno) -> bool {
 /// The kernel asks for `CAP_NET_RAW`, and a ping socket for its group, before it asks a fence's
 /// programs (`inet_create` in net/ipv4/af_inet.c; ping sockets fail with EACCES, the programs
 /// with EPERM). Options are nothing that a fence decides about.
-pub(super) fn is_for_want_of_privilege(way: Way, step: Step, errno: Errno, may_raw: bool) -> bool {
+pub(super) fn is_for_want_of_privilege(
+    method: Method,
+    step: Step,
+    errno: Errno,
+    may_raw: bool,
+) -> bool {
     match (step, errno) {
-        (Step::Socket, Errno::EACCES) => matches!(way, Way::Datagram(Datagram::Ping, _)),
-        (Step::Socket, Errno::EPERM) => way.is_raw() && !may_raw,
+        (Step::Socket, Errno::EACCES) => matches!(method, Method::Datagram(Datagram::Ping, _)),
+        (Step::Socket, Errno::EPERM) => method.is_raw() && !may_raw,
         (Step::Setsockopt, Errno::EPERM) => !may_raw,
         _ => false,
     }
@@ -212,14 +218,14 @@ pub(super) fn is_for_want_of_privilege(way: Way, step: Step, errno: Errno, may_r
 mod tests {
     use super::*;
 
-    fn ending(attempt: &str, step: Step, errno: Errno) -> Ending {
-        let attempt = attempt.parse().unwrap();
-        Outcome::new(&attempt, Err(Stop::Failed(step, errno)), Duration::ZERO).ending
+    fn ending(probe: &str, step: Step, errno: Errno) -> Ending {
+        let probe = probe.parse().unwrap();
+        ProbeResult::new(&probe, Err(Stop::Failed(step, errno)), Duration::ZERO).ending
     }
 
     #[test]
     fn absence_is_told_from_refusal() {
-        for (attempt, step, errno) in [
+        for (probe, step, errno) in [
             ("sctp/127.0.0.1/1", Step::Socket, Errno::EPROTONOSUPPORT),
             ("dccp/127.0.0.1/1", Step::Socket, Errno::ESOCKTNOSUPPORT),
             ("ping-gso/127.0.0.1", Step::Setsockopt, Errno::ENOPROTOOPT),
@@ -228,11 +234,7 @@ mod tests {
             ("udp-uring/127.0.0.1/1", Step::Ring, Errno::ENOSYS),
             ("ping/::1+rh2=::1", Step::Setsockopt, Errno::EINVAL),
         ] {
-            assert_eq!(
-                ending(attempt, step, errno),
-                Ending::Unsupported,
-                "{attempt}"
-            );
+            assert_eq!(ending(probe, step, errno), Ending::Unsupported, "{probe}");
         }
     }
 
@@ -252,14 +254,14 @@ mod tests {
             Errno::ENETUNREACH,
             Errno::EHOSTUNREACH,
         ];
-        for way in Way::all() {
-            let mut attempt: Attempt = "udp/127.0.0.1/1".parse().unwrap();
-            attempt.way = way;
+        for method in Method::all() {
+            let mut probe: Probe = "udp/127.0.0.1/1".parse().unwrap();
+            probe.method = method;
             for step in steps {
                 for errno in refusals {
                     let stop = Err(Stop::Failed(step, errno));
-                    let outcome = Outcome::new(&attempt, stop, Duration::ZERO);
-                    assert_eq!(outcome.ending, Ending::Failed, "{way} {step} {errno}");
+                    let outcome = ProbeResult::new(&probe, stop, Duration::ZERO);
+                    assert_eq!(outcome.ending, Ending::Failed, "{method} {step} {errno}");
                 }
             }
         }
@@ -267,8 +269,8 @@ mod tests {
 
     #[test]
     fn want_of_privilege_is_known_by_the_order_of_the_kernels_checks() {
-        let wants = |way: &str, step, errno, may_raw| {
-            is_for_want_of_privilege(way.parse().unwrap(), step, errno, may_raw)
+        let wants = |method: &str, step, errno, may_raw| {
+            is_for_want_of_privilege(method.parse().unwrap(), step, errno, may_raw)
         };
         assert!(wants("raw-icmp", Step::Socket, Errno::EPERM, false));
         assert!(!wants("raw-icmp", Step::Socket, Errno::EPERM, true));
@@ -282,15 +284,15 @@ mod tests {
 
     #[test]
     fn a_line_is_flat_json() {
-        let attempt = "tcp/127.0.0.1/1".parse().unwrap();
+        let probe = "tcp/127.0.0.1/1".parse().unwrap();
         let stop = Err(Stop::Failed(Step::Connect, Errno::ECONNREFUSED));
-        let outcome = Outcome::new(&attempt, stop, Duration::from_millis(2));
+        let outcome = ProbeResult::new(&probe, stop, Duration::from_millis(2));
         let line = serde_json::to_string(&outcome).unwrap();
         assert_eq!(
             line,
             r#"{"attempt":"tcp/127.0.0.1/1","ending":"failed","step":"connect","errno":"ECONNREFUSED","reply":null,"ms":2.0}"#
         );
-        assert_eq!(serde_json::from_str::<Outcome>(&line).unwrap(), outcome);
+        assert_eq!(serde_json::from_str::<ProbeResult>(&line).unwrap(), outcome);
         assert!(outcome.failed_with(Step::Connect, "ECONNREFUSED"));
     }
 }

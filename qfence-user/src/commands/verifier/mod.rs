@@ -1,0 +1,39 @@
+//! What `qfence-verify` does: `verify`, and the processes that it starts as somebody else, in the fence and out of it.
+//!
+//! Nothing that `qfence-user` runs is to use this: a supervisor has neither probes nor scenes in it.
+
+pub mod probe;
+pub mod verify;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::{end, parse};
+use crate::{
+    base::{paths::Paths, process::helper},
+    cli::{Actor, Verifier},
+};
+
+/// Runs the command line that this process, which is `qfence-verify`, was started with.
+#[must_use]
+pub fn run() -> ExitCode {
+    match parse() {
+        Ok(options) => end(follow(&options)),
+        Err(status) => status,
+    }
+}
+
+fn follow(options: &Verifier) -> Result<u8> {
+    let Some(actor) = &options.actor else {
+        return verify::run(options, &Paths::default());
+    };
+    match actor {
+        Actor::Probe(options) => probe::run(options),
+        Actor::Open(options) => verify::open(options),
+        Actor::Call(call) => verify::call(call),
+        Actor::Service => verify::serve(),
+        Actor::StatReader { proc } => helper::serve(proc),
+    }
+    .map(|()| 0)
+}

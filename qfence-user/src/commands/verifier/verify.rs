@@ -1,0 +1,78 @@
+//! Shows that a fence holds on this kernel. And what the processes of that do, but for probes.
+
+use std::thread;
+
+use anyhow::Result;
+
+use super::super::{print, require_root};
+use crate::{
+    base::{exit::of_signal, inherited, paths::Paths},
+    cli::{OpenDevice, SystemCall, Verifier},
+    verify::{Ended, container, device, groups, keys, program, service, verify},
+};
+
+/// Runs `verify`; returns the exit status.
+///
+/// # Errors
+/// If not all of it could be tried, the program that executed this one is of another build, or standard output cannot
+/// be written to.
+pub fn run(options: &Verifier, paths: &Paths) -> Result<u8> {
+    require_root()?;
+    if let Some(build) = &options.build {
+        program::check(build)?;
+    }
+    let options = &options.verify;
+    inherited::close_all_but(0)?;
+    let report = match verify(paths, options.short)? {
+        Ended::Report(report) => report,
+        Ended::Interrupted(signal) => return Ok(of_signal(signal)),
+    };
+    let text = if options.json {
+        serde_json::to_string(&report)?
+    } else {
+        report.text()
+    };
+    print(&text)?;
+    Ok((!report.holds).into())
+}
+
+/// Runs `open`.
+///
+/// # Errors
+/// If standard output cannot be written to.
+pub fn open(options: &OpenDevice) -> Result<()> {
+    print(&serde_json::to_string(&device::open(&options.path))?)
+}
+
+/// Runs `call`.
+///
+/// # Errors
+/// If standard output cannot be written to.
+pub fn call(call: &SystemCall) -> Result<()> {
+    let called = match call {
+        SystemCall::RequestKey => keys::ask(),
+        SystemCall::JoinGroup { group } => groups::join(*group),
+        SystemCall::MakeNamespace => container::make(),
+        SystemCall::JoinNamespace { pid } => container::join(*pid),
+    };
+    print(&serde_json::to_string(&called)?)?;
+    if let SystemCall::MakeNamespace = call {
+        stay();
+    }
+    Ok(())
+}
+
+/// Runs `service`, until somebody ends the process.
+///
+/// # Errors
+/// If the services cannot be started.
+pub fn serve() -> Result<()> {
+    print(&serde_json::to_string(&service::start()?)?)?;
+    stay()
+}
+
+fn stay() -> ! {
+    loop {
+        thread::park();
+    }
+}

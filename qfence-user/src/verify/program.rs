@@ -1,0 +1,112 @@
+//! The program `qfence-verify`: where it is, and whether it is of the same build as the one that runs it.
+//!
+//! This and [`short`](super::short) alone are of use to `qfence-user`; the rest of the room is in `qfence-verify`.
+
+use std::{
+    env, fs,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{base::version, kernel};
+
+/// Its file, which is in the directory of `qfence-user`.
+const NAME: &str = "qfence-verify";
+
+/// A command that runs it as the verifier of this program; options are still to be added.
+///
+/// # Errors
+/// If it is not there, or it is somebody's who could not have put this program where it is.
+pub fn command() -> Result<Command> {
+    let own = env::current_exe().context("cannot find the file of this program")?;
+    let mut command = Command::new(beside(&own)?);
+    command.arg("--build").arg(build());
+    Ok(command)
+}
+
+/// The file of that name in the directory of another, if root may execute it.
+fn beside(own: &Path) -> Result<PathBuf> {
+    let program = own.with_file_name(NAME);
+    // A link is its owner's to change.
+    let found = fs::symlink_metadata(&program).with_context(|| {
+        format!(
+            "cannot find {}, the program that makes the probes and is installed beside qfence-user: \
+             `cargo xtask install` installs both",
+            program.display()
+        )
+    })?;
+    // In /tmp everybody can put a file beside it.
+    let owner = found.uid();
+    let is_trusted = owner == 0 || fs::metadata(own).is_ok_and(|own| own.uid() == owner);
+    ensure!(
+        is_trusted,
+        "{} belongs to the user {owner}, and not to root or the owner of qfence-user: root does not execute it",
+        program.display()
+    );
+    Ok(program)
+}
+
+/// What tells builds apart whose fences could differ: version, ABI, and the eBPF programs.
+fn build() -> String {
+    let mut hasher = DefaultHasher::new();
+    kernel::OBJECT.hash(&mut hasher);
+    let (version, abi) = (env!("CARGO_PKG_VERSION"), version::abi());
+    format!("{version}-{abi}-{:016x}", hasher.finish())
+}
+
+/// Whether the program that executes this one, of that build, makes the fences that this one does.
+///
+/// # Errors
+/// If it is of another build: what this one shows says nothing of its fences.
+pub fn check(other: &str) -> Result<()> {
+    let own = build();
+    ensure!(
+        other == own,
+        "qfence-user is of another build ({other}) than {NAME} ({own}), so nothing would be shown of its fences: \
+         `cargo xtask install` installs both"
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::unistd::{Uid, chown, geteuid};
+
+    use super::*;
+
+    #[test]
+    fn it_is_found_in_the_directory_of_the_program() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("qfence-user");
+        fs::write(&own, "").unwrap();
+        let missing = format!("{:#}", beside(&own).unwrap_err());
+        let program = dir.path().join(NAME);
+        let start = format!("cannot find {}, ", program.display());
+        assert!(missing.starts_with(&start), "{missing}");
+        assert!(missing.contains("`cargo xtask install`"), "{missing}");
+        fs::write(&program, "").unwrap();
+        assert_eq!(beside(&own).unwrap(), program);
+        if !geteuid().is_root() {
+            return;
+        }
+        chown(&program, Some(Uid::from_raw(65534)), None).unwrap();
+        let foreign = beside(&own).unwrap_err().to_string();
+        assert!(foreign.contains("belongs to the user 65534"), "{foreign}");
+        chown(&own, Some(Uid::from_raw(65534)), None).unwrap();
+        assert_eq!(beside(&own).unwrap(), program, "the owner of both");
+    }
+
+    #[test]
+    fn another_build_is_not_verified() {
+        check(&build()).unwrap();
+        let error = check("0.0.9-1-0").unwrap_err().to_string();
+        assert!(
+            error.starts_with("qfence-user is of another build"),
+            "{error}"
+        );
+    }
+}
