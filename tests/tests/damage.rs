@@ -1,13 +1,10 @@
 //! What is taken away from a running fence is reported, by name, within moments; and what is left of
 //! the fence goes on holding.
 
-mod objects;
-
 use std::{fs, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::loaded_maps;
-use objects::Objects;
 use tests::{
     fence::Fence,
     listener::Listeners,
@@ -16,6 +13,8 @@ use tests::{
     shell::{Shell, state_of},
     world::{SERVER_V4, World},
 };
+
+use crate::objects::Objects;
 
 const PORT: u16 = 8080;
 

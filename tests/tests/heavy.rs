@@ -1,8 +1,6 @@
 //! As fast as it goes, from inside and from outside: nothing crashes, nothing grows, nothing is
 //! counted wrong.
 
-mod objects;
-
 use std::{
     fs,
     io::{BufRead as _, BufReader},
@@ -14,7 +12,6 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use nix::{sys::stat::Mode, unistd::mkfifo};
-use objects::Objects;
 use serde_json::Value;
 use tests::{
     fence::Fence,
@@ -25,6 +22,8 @@ use tests::{
     shell::Shell,
     world::{SERVER_V4, World},
 };
+
+use crate::objects::Objects;
 
 const PORT: u16 = 8080;
 

@@ -1,7 +1,5 @@
 //! A fence outlives its supervisor: whatever becomes of that, the host stays out of reach.
 
-mod objects;
-
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -9,7 +7,6 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use objects::Objects;
 use serde_json::Value;
 use tests::{
     fence::{Fence, qfence},
@@ -21,6 +18,8 @@ use tests::{
     shell::{Shell, state_of},
     world::{HOST_LINK_LOCAL, SERVER_V4, SERVER_V6, World},
 };
+
+use crate::objects::Objects;
 
 const PORT: u16 = 8080;
 

@@ -7,7 +7,7 @@ use tests::{
     world::{GATEWAY_V4, GATEWAY_V6, HOST_V4, HOST_V6, SERVER_V4, SERVER_V6},
 };
 
-use crate::{
+use super::{
     nobody,
     scene::{Holder, Scene, TCP, WATCHED, serve, to},
 };

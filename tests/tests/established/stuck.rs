@@ -21,7 +21,7 @@ use tests::{
     world::{GATEWAY_V4, SERVER_V4},
 };
 
-use crate::{
+use super::{
     enter, nobody,
     scene::{Holder, Scene, TCP, WATCHED, to},
 };

@@ -11,7 +11,7 @@ use tests::{
     world::{HOST_V4, SERVER_V4, World},
 };
 
-use crate::nobody;
+use super::nobody;
 
 /// The port that the fence both connects from and listens to.
 const INSIDE: u16 = 7000;

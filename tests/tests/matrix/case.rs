@@ -9,7 +9,7 @@ use anyhow::{Result, bail, ensure};
 use qfence_user::probe::{Ending, ProbeResult, Step};
 use tests::world::{SERVER_V4, SERVER_V6};
 
-use crate::table::SETS;
+use super::table::SETS;
 
 /// The port of the listeners.
 pub(crate) const PORT: u16 = 8080;

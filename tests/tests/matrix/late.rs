@@ -15,7 +15,7 @@ use tests::{
     world::{SERVER_V4, SERVER_V6},
 };
 
-use crate::{case::PORT, scene::Scene};
+use super::{case::PORT, scene::Scene};
 
 /// The server, and where raw sockets send to it from.
 const SERVERS: [(IpAddr, &str); 2] = [

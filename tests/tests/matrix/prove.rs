@@ -13,7 +13,7 @@ use tests::{
     shell::Shell,
 };
 
-use crate::{
+use super::{
     case::{Case, Control, Who, cases},
     scene::Scene,
 };

@@ -17,7 +17,7 @@ use tests::{
     world::World,
 };
 
-use crate::case::PORT;
+use super::case::PORT;
 
 /// Groups, and the devices on which the host is a member.
 const GROUPS: [(&str, &str); 11] = [
