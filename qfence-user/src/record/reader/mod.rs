@@ -1,17 +1,20 @@
 //! Makes lines of what the kernel has on record: of events at once, of what was counted once a second.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+mod keys;
+
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
-use nix::time::{ClockId, clock_gettime};
-use qfence_common::{AttemptKey, Event, Origin, Repeats, abi};
+use qfence_common::{AttemptKey, Event, Repeats};
+
+use keys::Keys;
 
 use super::{
     budget::Budget,
     files::{RecordAppender, RecordFiles},
     line::{Attempt, Body, Line, VERSION, at, boot_time},
-    process::{Process, Processes},
+    process::Processes,
     stamp,
 };
 use crate::{
@@ -25,9 +28,6 @@ const BATCH: usize = 64;
 
 /// As many bytes as the ring of events can have, on kernels with large pages too.
 const RING: usize = 64 * 1024;
-
-/// A key that was not tried for this long is an event again when it is.
-const FORGOTTEN: Duration = Duration::from_secs(60);
 
 /// What is needed to read the attempts of a fence.
 pub struct Sources {
@@ -53,7 +53,7 @@ pub struct Reader {
     fence: Arc<str>,
     budget: Budget,
     /// What is known of the keys that the kernel counts.
-    keys: HashMap<AttemptKey, Seen>,
+    keys: Keys,
     folded: Folded,
     /// The number of the last line, and how many attempts all of them tell of.
     seq: u64,
@@ -65,13 +65,6 @@ pub struct Reader {
     has_failed: bool,
     /// How many attempts are on lines that could not be written, and not yet said to be missing.
     unkept: u64,
-}
-
-/// A key that was tried.
-struct Seen {
-    origin: Origin,
-    last_ns: u64,
-    process: Option<Process>,
 }
 
 /// What there was no room for in a second.
@@ -97,7 +90,7 @@ impl Reader {
             appender,
             fence,
             budget: Budget::default(),
-            keys: HashMap::new(),
+            keys: Keys::default(),
             folded: Folded::default(),
             seq: last.as_ref().map_or(0, |line| line.seq),
             total: last.as_ref().map_or(0, |line| line.total),
@@ -136,14 +129,9 @@ impl Reader {
     /// If the counters cannot be read.
     pub fn summarize(&mut self) -> Result<Vec<Arc<Line>>> {
         let counts = self.maps.counts()?;
-        if counts.on_record() != self.total || self.has_forgotten() {
-            self.forget();
-            let known: Vec<_> = self
-                .keys
-                .iter()
-                .map(|(key, seen)| (*key, seen.known()))
-                .collect();
-            let mut counted = self.attempts.take(&known)?;
+        if counts.on_record() != self.total || self.keys.has_old() {
+            self.keys.forget();
+            let mut counted = self.attempts.take(&self.keys.known())?;
             // Their events come before what was counted after them.
             self.rest_of_events();
             counted.sort_by_key(|(key, repeats)| (std::cmp::Reverse(repeats.count), *key));
@@ -192,21 +180,11 @@ impl Reader {
             self.folded.attempts += 1;
             None
         };
-        let seen = Seen {
-            origin: *origin,
-            last_ns: origin.boot_ns,
-            process,
-        };
-        self.keys.insert(*key, seen);
+        self.keys.seen_first(*key, *origin, process);
     }
 
     fn repeats(&mut self, key: &AttemptKey, repeats: &Repeats, boot_time: Timestamp) {
-        let seen = self.keys.entry(*key).or_insert_with(|| Seen {
-            origin: repeats.origin,
-            last_ns: 0,
-            process: None,
-        });
-        seen.last_ns = repeats.last_ns;
+        let seen = self.keys.seen_again(key, repeats);
         if !self.budget.has_summary() {
             self.folded.lines += 1;
             self.folded.attempts += repeats.count;
@@ -290,25 +268,6 @@ impl Reader {
         self.appender.write(&self.text)
     }
 
-    fn has_forgotten(&self) -> bool {
-        let now = since_boot();
-        self.keys.values().any(|seen| seen.is_old(now))
-    }
-
-    /// Forgets keys that were not tried for long; if there are many, those that were not just now.
-    fn forget(&mut self) {
-        let now = since_boot();
-        self.keys.retain(|_, seen| !seen.is_old(now));
-        if self.keys.len() > abi::KEYS as usize / 2 {
-            let recently = Duration::from_secs(2).as_nanos();
-            self.keys
-                .retain(|_, seen| u128::from(now.saturating_sub(seen.last_ns)) < recently);
-        }
-        if self.keys.len() > abi::KEYS as usize / 2 {
-            self.keys.clear();
-        }
-    }
-
     /// The counters of the fence.
     ///
     /// # Errors
@@ -316,26 +275,4 @@ impl Reader {
     pub fn counts(&self) -> Result<Counts> {
         self.maps.counts().context("cannot read the counters")
     }
-}
-
-impl Seen {
-    fn known(&self) -> Repeats {
-        Repeats {
-            count: 0,
-            last_ns: self.last_ns,
-            origin: self.origin,
-        }
-    }
-
-    fn is_old(&self, now: u64) -> bool {
-        u128::from(now.saturating_sub(self.last_ns)) > FORGOTTEN.as_nanos()
-    }
-}
-
-/// Nanoseconds since boot.
-fn since_boot() -> u64 {
-    clock_gettime(ClockId::CLOCK_BOOTTIME)
-        .ok()
-        .and_then(|time| u64::try_from(Duration::from(time).as_nanos()).ok())
-        .unwrap_or(0)
 }
