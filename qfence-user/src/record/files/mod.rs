@@ -1,5 +1,5 @@
-//! The record of a fence as it is kept: JSON lines in a file under /run/qfence, and in the one before it. The
-//! last line says how far the record goes, whoever wrote it.
+//! The files of a fence's record: JSON lines in a current and a previous file under /run/qfence. A new writer continues
+//! from the last line.
 
 use std::{
     ffi::OsStr,
@@ -20,18 +20,18 @@ use crate::base::{
     version::OtherVersion,
 };
 
-/// The ending of the files' names.
+/// The suffix of the current file.
 const SUFFIX: &str = ".log";
-/// That of the file before.
+/// The suffix of the previous file.
 const OLD_SUFFIX: &str = ".log.1";
 
-/// When another file is begun, in bytes. /run is memory.
+/// The size at which a new file is started, in bytes. /run is in memory.
 const FULL: u64 = 256 * 1024;
 
-/// How much of a file's end is looked at for its last line: more than a line has.
+/// How much of a file's end is searched for its last line, in bytes. A line is shorter.
 const LONGEST: u64 = 64 * 1024;
 
-/// Where the record of one fence is kept.
+/// The paths of a fence's record.
 #[derive(Clone, Debug)]
 pub struct RecordFiles {
     path: PathBuf,
@@ -39,7 +39,7 @@ pub struct RecordFiles {
 }
 
 impl RecordFiles {
-    /// The record of the fence `name` in the directory of descriptions.
+    /// The record of the fence `name` in the directory `run`.
     #[must_use]
     pub fn new(run: &Path, name: &str) -> Self {
         Self {
@@ -48,19 +48,19 @@ impl RecordFiles {
         }
     }
 
-    /// The file that is written to.
+    /// The current file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The file before it.
+    /// The previous file.
     #[must_use]
     pub fn old_path(&self) -> &Path {
         &self.old
     }
 
-    /// The lines there are, oldest first. What is half written, or no line, is left out.
+    /// All lines, oldest first. Incomplete and invalid lines are skipped.
     ///
     /// # Errors
     /// As [`Tail::read`].
@@ -73,10 +73,10 @@ impl RecordFiles {
         Ok(pieces.filter_map(line).collect())
     }
 
-    /// Removes it.
+    /// Removes the record.
     ///
     /// # Errors
-    /// What unlink fails with; that it is gone already is no error.
+    /// The error of unlink(2). A record that is already gone is not an error.
     pub fn remove(&self) -> Result<()> {
         let Some(directory) = Directory::trusted(self.run(), Others::Read)? else {
             return Ok(());
@@ -89,13 +89,13 @@ impl RecordFiles {
         Ok(())
     }
 
-    /// The file that is written to, made where it is not there.
+    /// Opens the current file to append, and creates it if needed.
     fn append(&self) -> Result<File> {
         let directory = Directory::private(self.run(), Others::Read)?;
         Ok(directory.append(name(&self.path))?)
     }
 
-    /// Makes the file that is written to the one before.
+    /// Renames the current file to the previous one.
     fn turn_over(&self) -> Result<()> {
         let directory = Directory::private(self.run(), Others::Read)?;
         Ok(directory.rename(name(&self.path), name(&self.old))?)
@@ -110,22 +110,22 @@ fn name(path: &Path) -> &OsStr {
     path.file_name().unwrap_or_default()
 }
 
-/// Writes the record of one fence. There is one writer: who reads its attempts.
+/// Writes the record of one fence. Only the reader of its attempts writes.
 #[derive(Debug)]
 pub struct RecordAppender {
     files: RecordFiles,
     file: File,
-    /// How long it is, in whole lines.
+    /// The length of all complete lines, in bytes.
     length: u64,
-    /// Whether nothing else is in it.
+    /// Whether the file contains only complete lines.
     is_whole: bool,
 }
 
 impl RecordAppender {
-    /// Goes on with a record; also returns its last line, if there is one.
+    /// Opens a record to continue it; also returns its last line, if there is one.
     ///
     /// # Errors
-    /// If the file cannot be opened, or is of [another version](crate::base::version::OtherVersion).
+    /// If the file cannot be opened, or belongs to [another version](crate::base::version::OtherVersion).
     pub fn open(files: RecordFiles) -> Result<(Self, Option<Line>)> {
         let context = || format!("cannot write {}", files.path.display());
         let mut file = files.append().with_context(context)?;
@@ -142,7 +142,7 @@ impl RecordAppender {
         let mut appender = Self {
             files,
             file,
-            // Whoever wrote before was ended within a line: that needs no room, which there may be none of.
+            // A previous writer may have ended within a line. Cutting that line off works on a full disk too.
             length: length - half_a_line(&end),
             is_whole: false,
         };
@@ -150,10 +150,10 @@ impl RecordAppender {
         Ok((appender, last))
     }
 
-    /// Adds lines, as a whole or not at all.
+    /// Appends lines, completely or not at all.
     ///
     /// # Errors
-    /// If they cannot be written.
+    /// If the lines cannot be written.
     pub fn write(&mut self, lines: &str) -> Result<()> {
         let path = self.files.path.clone();
         let context = || format!("cannot write {}", path.display());
@@ -165,7 +165,7 @@ impl RecordAppender {
         }
         self.is_whole = false;
         if let Err(error) = self.file.write_all(lines.as_bytes()) {
-            // If this fails, it is tried before the next line.
+            // If this fails, the next write tries again.
             let _ = self.cut();
             return Err(error).with_context(context);
         }
@@ -174,18 +174,18 @@ impl RecordAppender {
         Ok(())
     }
 
-    /// Takes away what was written in part. There is one writer, so that nobody else's is after it.
+    /// Cuts off an incomplete line. There is only one writer, so nothing of another writer follows it.
     fn cut(&mut self) -> Result<()> {
         if !self.is_whole {
             let cut = self.file.set_len(self.length);
-            cut.with_context(|| format!("cannot cut {}", self.files.path.display()))?;
+            cut.with_context(|| format!("cannot truncate {}", self.files.path.display()))?;
             self.is_whole = true;
         }
         Ok(())
     }
 }
 
-/// How long the line is that has no end, in bytes.
+/// The length of the incomplete last line, in bytes.
 fn half_a_line(end: &[u8]) -> u64 {
     let lines = end.iter().rposition(|byte| *byte == b'\n');
     (end.len() - lines.map_or(0, |last| last + 1)) as u64

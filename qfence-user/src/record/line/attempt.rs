@@ -1,4 +1,4 @@
-//! An attempt, as a line reports it.
+//! An attempt, as a record line reports it.
 
 use std::{
     fmt,
@@ -15,61 +15,61 @@ use crate::{
     record::{operation::Operation, process::Process},
 };
 
-/// An attempt, or more of its key.
+/// The first attempt of an attempt key, or its repeats.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// `denied`, or `would-deny` where the policy is only monitored.
+    /// `denied`, or `would-deny` in monitor mode.
     pub verdict: String,
-    /// The layer of the fence: `call`, `packet`, `socket` or `device`.
+    /// The layer of the hook: `call`, `packet`, `socket` or `device`.
     pub layer: String,
-    /// The hook in the kernel, by [`Hook::name`].
+    /// The name of the hook, as in [`Hook::name`].
     pub hook: String,
-    /// What was tried.
+    /// The operation that was attempted.
     #[serde(flatten)]
     pub operation: Operation,
-    /// The address it came from, if the socket had one; of several attempts, the first of its key.
+    /// The source address, if the socket had one. In repeats, that of the first attempt.
     pub source: Option<IpAddr>,
-    /// The port it came from, if the socket had one; of several attempts, the first of its key.
+    /// The source port, if the socket had one. In repeats, that of the first attempt.
     pub source_port: Option<u32>,
-    /// The address that a guest dialled, where the QEMU that qfence started makes another one of it.
+    /// The address that a guest dialled, if the QEMU that qfence started has translated it.
     pub dialled: Option<IpAddr>,
     /// The rule that decided.
     pub rule: Arc<str>,
-    /// What its profile says of it.
+    /// The comment of the rule in its profile.
     pub comment: Option<Arc<str>>,
     /// The process id, in the initial pid namespace.
     pub pid: Option<u32>,
-    /// The thread's id, likewise; of several attempts, the first of its key, and none once the process is another or
-    /// executes another program.
+    /// The thread id, in the initial pid namespace. In repeats, that of the first attempt; none once the process is
+    /// another one or has executed another program.
     pub tid: Option<u32>,
-    /// The user, in the initial user namespace; of several attempts as for `tid`.
+    /// The user, in the initial user namespace. In repeats, as for `tid`.
     pub uid: Option<u32>,
-    /// The name of the thread (`comm`), made safe to print; empty if it is not known. The process's own word;
-    /// of several attempts as for `tid`.
+    /// The name of the thread (`comm`), safe to print; empty if not known. The process can forge it. In repeats, as for
+    /// `tid`.
     pub command: String,
-    /// The path of the process's executable, shortened; the process's own word where it may have a user namespace.
+    /// The path of the process's executable, shortened. A process that can have a user namespace can forge it.
     pub executable: Option<Arc<str>>,
-    /// The id of a cgroup, the inode of its directory: that of the process, or of the socket where that was not made
-    /// by the process that is named.
+    /// The id of a cgroup (the inode of its directory): that of the process, or that of the socket if another process
+    /// made it.
     pub cgroup: u64,
     /// The path of the process's cgroup.
     pub cgroup_path: Option<Arc<str>>,
     /// The inode of the process's network namespace.
     pub netns: Option<u64>,
-    /// The cookie of the socket's network namespace, which the kernel never gives to another one.
+    /// The cookie of the socket's network namespace. The kernel never reuses a cookie.
     pub netns_cookie: Option<u64>,
 }
 
-/// What came out of the kernel is nothing that the programs of this version record.
+/// The kernel returned an attempt that the programs of this version do not record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an attempt on record is none of this version's programs': {0:?}")]
+#[error("the kernel returned an attempt that this version's programs do not record: {0:?}")]
 pub struct NotUnderstood(AttemptKey);
 
 impl Attempt {
-    /// An attempt of a key, by a rule of that name.
+    /// An attempt with this key. `rule` is the name of its rule.
     ///
     /// # Errors
-    /// If there is no such hook, or a port is none.
+    /// If the number of the hook or of a port is invalid.
     pub fn new(
         key: &AttemptKey,
         origin: &Origin,
@@ -93,7 +93,7 @@ impl Attempt {
             .split(|byte| *byte == 0)
             .next()
             .unwrap_or_default();
-        // What the programs saw of who tried first is not true of another.
+        // The origin describes the process that made the first attempt, not another one.
         let is_same = !process.has_changed;
         Ok(Self {
             verdict: if key.monitored == 0 {

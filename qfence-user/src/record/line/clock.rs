@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
 
-/// The moment at which the boot clock (`CLOCK_BOOTTIME`, which goes on across suspend) was 0. To be
-/// asked for anew each time: the wall clock may have been set.
+/// The wall clock time at which the boot clock (`CLOCK_BOOTTIME`, which includes suspends) was 0. Compute it anew each
+/// time, because the wall clock may have been set.
 #[must_use]
 pub fn boot_time() -> Timestamp {
     let now = Timestamp::now();
@@ -16,10 +16,10 @@ pub fn boot_time() -> Timestamp {
         .unwrap_or(now)
 }
 
-/// The moment that many nanoseconds later.
+/// The time `boot_ns` nanoseconds after `boot_time`.
 #[must_use]
 pub fn at(boot_time: Timestamp, boot_ns: u64) -> Timestamp {
-    // Past the year 9999 the clock may be off.
+    // The result is out of range only after the year 9999.
     let since = Duration::from_nanos(boot_ns);
     boot_time.checked_add(since).unwrap_or(boot_time)
 }

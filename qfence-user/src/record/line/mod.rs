@@ -1,4 +1,4 @@
-//! A line of the record: what was tried, or how much there is no line of its own for.
+//! A line of the record: an attempt, or the number of attempts without a line of their own.
 
 use std::{fmt, sync::Arc};
 
@@ -13,52 +13,51 @@ pub use clock::{at, boot_time};
 
 use crate::base::printable::printable;
 
-/// The version of what lines look like: another one if a field goes or changes its meaning.
+/// The version of the line format. It changes if a field is removed or redefined.
 pub const VERSION: u32 = 1;
 
-/// One line. Serialized, its fields are those of the JSON log, one object a line; `docs/record.schema.json`
-/// describes them.
+/// One line. Serialized, it is one object of the JSON log; `docs/record.schema.json` describes its fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
-    /// [`VERSION`].
+    /// The version of the format, [`VERSION`].
     pub v: u32,
-    /// When, wall clock, RFC 3339 in UTC: of an attempt when it was made, of several when the last one was.
+    /// The time of the attempt, or of the last one of several: wall clock, RFC 3339 in UTC.
     pub time: Timestamp,
     /// The name of the fence.
     pub fence: Arc<str>,
-    /// The line's number in the fence's record, from 1 on.
+    /// The line's number in the fence's record, starting at 1.
     pub seq: u64,
-    /// What it tells of.
+    /// What the line reports.
     #[serde(flatten)]
     pub body: Body,
-    /// How many attempts it tells of.
+    /// The number of attempts that this line reports.
     pub count: u64,
-    /// How many attempts this line and all before it tell of.
+    /// The number of attempts that this line and all earlier lines report.
     pub total: u64,
 }
 
-/// What a line tells of.
+/// What a line reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Body {
     /// The first attempt of its key.
     Attempt(Box<Attempt>),
-    /// More of a key, since the last line about it.
+    /// Repeats of a key since the last line about it.
     Repeats(Box<Attempt>),
-    /// What would have been more lines than are written in a second.
+    /// A summary of the lines that exceeded the limit per second.
     Folded {
-        /// How many they would have been.
+        /// The number of lines that this line replaces.
         lines: u64,
     },
-    /// Attempts that the kernel had no room to put on record, or that nobody read in time.
+    /// Attempts that the kernel had no room to record, or that nobody read in time.
     Lost,
-    /// Attempts whose lines are not here: this log was too slow for them, or could not be written. If it is not the fence's
-    /// own record, they are in that.
+    /// Attempts whose lines are missing here, because this log was too slow or could not be written. Lines that are
+    /// missing in a sink are in the fence's own record.
     Dropped,
 }
 
 impl Line {
-    /// As text, for where the fence is known: the time of day, and what it tells of.
+    /// The text without date and fence name.
     #[must_use]
     pub fn brief(&self) -> String {
         let text = self.to_string();
@@ -66,7 +65,7 @@ impl Line {
         format!("{} {rest}", self.time.strftime("%H:%M:%S"))
     }
 
-    /// That the lines before this one, which tell of so many attempts, are missing.
+    /// A line that reports that the lines before this one, with so many attempts, are missing.
     #[must_use]
     pub(super) fn dropped_before(&self, attempts: u64) -> Self {
         self.dropped(
@@ -76,7 +75,7 @@ impl Line {
         )
     }
 
-    /// That the lines up to this one, which tell of so many attempts, are missing.
+    /// A line that reports that the lines up to this one, with so many attempts, are missing.
     #[must_use]
     pub(super) fn dropped_after(&self, attempts: u64) -> Self {
         self.dropped(self.seq, self.total, attempts)
@@ -94,17 +93,17 @@ impl Line {
         }
     }
 
-    /// As JSON, without a line's end.
+    /// JSON, without a newline.
     ///
     /// # Errors
-    /// None that a line of this program's can have.
+    /// Never for a line that this program made.
     pub fn to_json(&self) -> serde_json::Result<String> {
         serde_json::to_string(self)
     }
 }
 
-/// `TIME FENCE denied tcp 127.0.0.1:22 connect4 pid 4242 (qemu-system-x86) cgroup 77 rule NAME`, of a process that is not
-/// known `pid unknown`
+/// `TIME FENCE denied tcp 127.0.0.1:22 connect4 pid 4242 (qemu-system-x86) cgroup 77 rule NAME`. If the process is not
+/// known: `pid unknown`.
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -114,16 +113,16 @@ impl fmt::Display for Line {
             Body::Attempt(attempt) => attempt.to_string(),
             Body::Repeats(attempt) => format!("{attempt} again {}", times(*count)),
             Body::Folded { lines } => {
-                format!("folded {count} attempts, which would be {lines} lines more")
+                format!("folded {count} attempts: this line replaces {lines} lines")
             }
             Body::Lost => format!(
-                "lost {count} attempts: there was no room to record them, or nobody read them"
+                "lost {count} attempts: the kernel had no room to record them, or they were not read in time"
             ),
-            Body::Dropped => format!(
-                "dropped {count} attempts: this log was too slow for them, or could not be written"
-            ),
+            Body::Dropped => {
+                format!("dropped {count} attempts: this log was too slow, or writing to it failed")
+            }
         };
-        // A line that was read from a file can have anything in it.
+        // A line that was read from a file can contain any characters.
         let text = format!("{time:.6} {fence} {text}");
         f.write_str(&printable(text.as_bytes()))
     }

@@ -12,7 +12,7 @@ use crate::{
     record::process::Process,
 };
 
-/// An attempt as the programs tell of it.
+/// An attempt as the programs report it.
 pub(crate) fn seen(
     hook: Hook,
     address: [u8; 16],
@@ -152,7 +152,7 @@ fn what_has_no_line_of_its_own_is_counted_in_one() {
     for (body, text) in [
         (
             Body::Folded { lines: 3 },
-            "vm1 folded 7 attempts, which would be 3 lines more",
+            "vm1 folded 7 attempts: this line replaces 3 lines",
         ),
         (Body::Lost, "vm1 lost 7 attempts: "),
         (Body::Dropped, "vm1 dropped 7 attempts: "),

@@ -1,4 +1,4 @@
-//! The attempt keys that were seen of late: what is known of each.
+//! The attempt keys that were seen recently, with the origin and the process of each.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -7,14 +7,14 @@ use qfence_common::{AttemptKey, Origin, Repeats, abi};
 
 use crate::record::process::Process;
 
-/// A key that was not tried for this long is an event again when it is.
+/// A key is forgotten after this time without attempts. Its next attempt is an event again.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
-/// The keys that the kernel counts, as far as they are known.
+/// The known keys among those that the kernel counts.
 #[derive(Default)]
 pub(super) struct Keys(HashMap<AttemptKey, Seen>);
 
-/// A key that was tried.
+/// What is known of a key.
 pub(super) struct Seen {
     origin: Origin,
     last_ns: u64,
@@ -51,13 +51,14 @@ impl Keys {
             .collect()
     }
 
-    /// Whether a key is to be forgotten.
+    /// Whether there is a key to forget.
     pub(super) fn has_old(&self) -> bool {
         let now = since_boot();
         self.0.values().any(|seen| seen.is_old(now))
     }
 
-    /// Forgets keys that were not tried for long; if there are many, those that were not just now.
+    /// Forgets keys without attempts for [`FORGOTTEN`]. If more than half of the kernel's keys remain, forgets those
+    /// without attempts in the last two seconds, and if that is not enough, all.
     pub(super) fn forget(&mut self) {
         let now = since_boot();
         self.0.retain(|_, seen| !seen.is_old(now));

@@ -1,4 +1,4 @@
-//! Makes lines of what the kernel has on record: of events at once, of what was counted once a second.
+//! Turns the kernel's attempts into lines: events immediately, counts once per second.
 
 mod keys;
 
@@ -23,23 +23,23 @@ use crate::{
     record::rule_names::RuleNames,
 };
 
-/// How many events are read before what is made of them is written.
+/// The maximum number of events in one write.
 const BATCH: usize = 64;
 
-/// As many bytes as the ring of events can have, on kernels with large pages too.
+/// The maximum size of the event ring, in bytes, on kernels with large pages.
 const RING: usize = 64 * 1024;
 
-/// What is needed to read the attempts of a fence.
+/// The inputs of a [`Reader`].
 pub struct Sources {
-    /// Where the kernel has them.
+    /// The kernel's events and counts.
     pub attempts: Attempts,
-    /// Its counters.
+    /// The fence's counters.
     pub maps: Maps,
-    /// The names of rules.
+    /// The names of its rules.
     pub names: RuleNames,
-    /// Where the record is kept.
+    /// The files of the record.
     pub files: RecordFiles,
-    /// The processes there are.
+    /// Looks up processes.
     pub processes: Processes,
 }
 
@@ -52,22 +52,22 @@ pub struct Reader {
     appender: RecordAppender,
     fence: Arc<str>,
     budget: Budget,
-    /// What is known of the keys that the kernel counts.
+    /// The known keys among those that the kernel counts.
     keys: Keys,
     folded: Folded,
-    /// The number of the last line, and how many attempts all of them tell of.
+    /// The number of the last line, and the number of attempts that all lines report.
     seq: u64,
     total: u64,
-    /// The lines that are not handed on yet.
+    /// The lines that were not yet returned.
     lines: Vec<Arc<Line>>,
     text: String,
-    /// Whether the record could not be written, and that was said.
+    /// Whether the last write to the record failed, and this was reported.
     has_failed: bool,
-    /// How many attempts are on lines that could not be written, and not yet said to be missing.
+    /// The number of attempts on lines that could not be written and are not yet reported as missing.
     unkept: u64,
 }
 
-/// What there was no room for in a second.
+/// The lines that exceeded the limit of this second.
 #[derive(Clone, Copy, Default)]
 struct Folded {
     lines: u64,
@@ -75,7 +75,7 @@ struct Folded {
 }
 
 impl Reader {
-    /// Goes on where the record of a fence ends.
+    /// Continues the record of a fence.
     ///
     /// # Errors
     /// If the record cannot be written.
@@ -101,13 +101,13 @@ impl Reader {
         })
     }
 
-    /// What to wait for until there are events.
+    /// The source of events, to wait for them.
     #[must_use]
     pub fn attempts(&self) -> &Attempts {
         &self.attempts
     }
 
-    /// Reads some events; returns the lines that came of them, and whether there may be more.
+    /// Reads some events. Returns their lines, and whether there may be more events.
     pub fn events(&mut self) -> (Vec<Arc<Line>>, bool) {
         let boot_time = boot_time();
         let mut count = 0;
@@ -122,8 +122,8 @@ impl Reader {
         (self.hand_on(), count == BATCH)
     }
 
-    /// Takes what was counted since the last call, which is to be a second ago, and returns the lines that
-    /// came of it. After it all attempts that were counted when it was called are told of.
+    /// Reads the counts since the last call, and returns their lines. To be called once per second. Afterwards, every
+    /// attempt that was counted before the call is reported.
     ///
     /// # Errors
     /// If the counters cannot be read.
@@ -132,7 +132,7 @@ impl Reader {
         if counts.on_record() != self.total || self.keys.has_old() {
             self.keys.forget();
             let mut counted = self.attempts.take(&self.keys.known())?;
-            // Their events come before what was counted after them.
+            // An event precedes the repeats of its key.
             self.rest_of_events();
             counted.sort_by_key(|(key, repeats)| (std::cmp::Reverse(repeats.count), *key));
             let boot_time = boot_time();
@@ -171,7 +171,7 @@ impl Reader {
                     Body::Attempt(attempt.into()),
                     1,
                 ),
-                // The next summary counts it as lost.
+                // The next summary counts this attempt as lost.
                 Err(error) => return notify(format_args!("error: {error}")),
             }
             Some(process)
@@ -190,7 +190,7 @@ impl Reader {
             self.folded.attempts += repeats.count;
             return;
         }
-        // The origin is that of the first attempt of its key; whoever makes more may have become another since.
+        // The origin is that of the first attempt of the key. The process may have changed since.
         let who = (key.pid, repeats.origin.tid);
         let when = (repeats.origin.boot_ns, repeats.last_ns);
         let process = self.processes.look_again(seen.process.take(), who, when);
@@ -236,7 +236,7 @@ impl Reader {
         self.lines.push(Arc::new(line));
     }
 
-    /// The lines that came up, which are kept if they can be: the sinks get them all the same.
+    /// Writes the new lines to the record, and returns them. The sinks get them even if that write fails.
     fn hand_on(&mut self) -> Vec<Arc<Line>> {
         let lines = std::mem::take(&mut self.lines);
         if let Some(first) = lines.first() {
@@ -247,7 +247,7 @@ impl Reader {
                 }
                 Err(error) => {
                     self.unkept += lines.iter().map(|line| line.count).sum::<u64>();
-                    // Said once, until it works again.
+                    // Reported once, until a write succeeds.
                     if !self.has_failed {
                         notify(format_args!("error: {error:#}"));
                         self.has_failed = true;
@@ -259,7 +259,7 @@ impl Reader {
         lines
     }
 
-    /// Writes the lines that came up, of which this is the first, and before it how much is missing.
+    /// Writes the new lines, of which `first` is the first, after a line that reports missing ones.
     fn keep(&mut self, first: &Line) -> Result<()> {
         if self.unkept > 0 {
             let missing = stamp::stamped(&first.dropped_before(self.unkept).to_json()?);
@@ -271,7 +271,7 @@ impl Reader {
     /// The counters of the fence.
     ///
     /// # Errors
-    /// If they cannot be read.
+    /// If the counters cannot be read.
     pub fn counts(&self) -> Result<Counts> {
         self.maps.counts().context("cannot read the counters")
     }

@@ -1,5 +1,4 @@
-//! Reads the record of a fence from where it was read last, across the files that it is kept in, and notices what of
-//! it is gone.
+//! Reads the record of a fence from the last position, across its files, and detects missing lines.
 
 use std::{
     collections::VecDeque,
@@ -18,51 +17,51 @@ use super::{
 };
 use crate::base::version::OtherVersion;
 
-/// How much is read at once, in bytes.
+/// The size of one read, in bytes.
 const CHUNK: usize = 64 * 1024;
 
-/// More than a line has, in bytes. What is longer is none.
+/// The maximum length of a line, in bytes. Longer lines are skipped.
 const LONGEST: usize = 64 * 1024;
 
-/// How often the files are opened anew if another one is begun meanwhile. It takes seconds to fill one.
+/// How often opening the files is repeated if a new file is started meanwhile. Filling a file takes seconds.
 const TRIES: usize = 8;
 
-/// Something of a record.
+/// A piece of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
     /// A line.
     Line(Box<Line>),
-    /// Lines that were there, and are not any more.
+    /// Lines that existed and were overwritten.
     Gap(Gap),
 }
 
-/// What is missing between two lines.
+/// The lines that are missing between two others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// How many lines.
+    /// The number of missing lines.
     pub lines: u64,
-    /// How many attempts they told of.
+    /// The number of attempts that they reported.
     pub attempts: u64,
 }
 
-/// How far a record was read.
+/// A position in a record.
 #[derive(Debug)]
 pub struct Tail {
     files: RecordFiles,
-    /// The file that is read, wherever it is by now.
+    /// The file that is read, also after it was renamed or removed.
     file: Option<File>,
-    /// What was read of a line, up to its end.
+    /// The beginning of a line whose end was not read yet.
     begun: Vec<u8>,
-    /// Whether that is too long to be one.
+    /// Whether this line is too long.
     is_overlong: bool,
-    /// The number of the last line, and how many attempts all up to it tell of.
+    /// The number of the last line, and its total of attempts.
     last: Option<(u64, u64)>,
-    /// That a line is of another version, if one is: what is read says so, once it is read.
+    /// Set if a line belongs to another version. The error is returned after the lines before it were read.
     other: Option<OtherVersion>,
 }
 
 impl Tail {
-    /// Begins with the first line there is.
+    /// Starts at the first available line.
     #[must_use]
     pub fn new(files: RecordFiles) -> Self {
         Self {
@@ -75,21 +74,21 @@ impl Tail {
         }
     }
 
-    /// What has come since the last call, oldest first. What is half written comes when it is whole; what is no line is
-    /// left out.
+    /// The pieces since the last call, oldest first. An incomplete line is returned once it is complete. Invalid lines
+    /// are skipped.
     ///
     /// # Errors
-    /// If a file cannot be read, or a line is of [another version](OtherVersion).
+    /// If a file cannot be read, or a line belongs to [another version](OtherVersion).
     pub fn read(&mut self) -> Result<Vec<Piece>> {
         let mut pieces = Vec::new();
         let current = open(self.files.path())?;
         let (was, is) = (inode(self.file.as_ref())?, inode(current.as_ref())?);
         if was.is_some() && (is == was || is.is_none()) {
-            // Between the renaming of one file and the making of the next there is none.
+            // There is no current file between the renaming of one and the creation of the next.
             self.read_on(&mut pieces)?;
             return Ok(pieces);
         }
-        // What was read up to now gets no more lines, but may have some that were not read yet.
+        // The old file gets no more lines, but may have unread ones.
         self.read_on(&mut pieces)?;
         for file in self.files()? {
             if inode(Some(&file))? != was {
@@ -102,7 +101,7 @@ impl Tail {
         Ok(pieces)
     }
 
-    /// The files there are, the older first.
+    /// The available files, the older one first.
     fn files(&self) -> Result<VecDeque<File>> {
         let mut files = VecDeque::new();
         for _ in 0..TRIES {
@@ -118,7 +117,7 @@ impl Tail {
         Ok(files)
     }
 
-    /// Reads to the end of the file.
+    /// Reads to the end of the open file.
     fn read_on(&mut self, pieces: &mut Vec<Piece>) -> Result<()> {
         let Some(mut file) = self.file.take() else {
             return Ok(());
@@ -134,7 +133,8 @@ impl Tail {
                 break;
             }
         }
-        // A line that has no end may be cut off again, by a writer that found no room for the rest (`files.rs`).
+        // An incomplete line is read again next time: a writer that found no room for the rest may cut it off
+        // (`files/mod.rs`).
         let begun = i64::try_from(std::mem::take(&mut self.begun).len())?;
         if begun > 0 {
             let back = file.seek(SeekFrom::Current(-begun));
@@ -171,14 +171,14 @@ impl Tail {
             stamp::Read::Nothing => return,
         };
         if let Some((seq, total)) = self.last {
-            // A file that was begun anew meanwhile may be read twice.
+            // If a new file was started meanwhile, a file may be read twice.
             if line.seq <= seq {
                 return;
             }
             let lines = line.seq - seq - 1;
             let before = line.total.saturating_sub(line.count);
             let attempts = before.saturating_sub(total);
-            // A line that says how many attempts are missing stands for the lines that they were on.
+            // A `dropped` line already reports the attempts of the missing lines.
             if lines > 0 && (attempts > 0 || line.body != Body::Dropped) {
                 pieces.push(Piece::Gap(Gap { lines, attempts }));
             }
@@ -192,7 +192,7 @@ impl Tail {
     }
 }
 
-/// `None` for what is not there.
+/// Opens a file; `None` if it does not exist.
 fn open(path: &Path) -> Result<Option<File>> {
     match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -202,10 +202,10 @@ fn open(path: &Path) -> Result<Option<File>> {
     }
 }
 
-/// The inode of a file, which is no other's as long as the file is open.
+/// The inode of a file. It is unique while the file is open.
 fn inode(file: Option<&File>) -> Result<Option<u64>> {
     let metadata = file.map(File::metadata).transpose();
-    let metadata = metadata.context("cannot look at the record")?;
+    let metadata = metadata.context("cannot get the record's inode")?;
     Ok(metadata.map(|metadata| metadata.ino()))
 }
 

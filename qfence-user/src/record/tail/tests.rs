@@ -45,7 +45,7 @@ impl Scene {
         write(&mut self.appender, self.written);
     }
 
-    /// Writes until another file is begun that many times.
+    /// Writes until a new file was started `times` times.
     fn rotate(&mut self, times: usize) {
         for _ in 0..times {
             let file = fs::metadata(self.files.path()).unwrap().ino();
@@ -62,7 +62,7 @@ fn whoever_keeps_up_misses_nothing_however_often_a_file_is_begun() {
     let mut tail = Tail::new(scene.files.clone());
     assert_eq!(read(&mut tail), []);
     let mut all = Vec::new();
-    // In steps that go up to a beginning, and beyond it.
+    // The steps reach the start of a new file, and go beyond it.
     for step in 1..400 {
         for _ in 0..step % 30 {
             scene.write();
@@ -85,7 +85,7 @@ fn whoever_sleeps_while_one_file_is_begun_misses_nothing() {
         seen = scene.written;
         scene.rotate(1);
     }
-    // The end of a file that was read, the whole of the next, and the beginning of the one after that.
+    // The rest of one file, all of the next, and the beginning of the one after that.
     scene.rotate(1);
     assert_eq!(read(&mut tail), up_to(scene.written, seen));
 }
@@ -99,12 +99,12 @@ fn whoever_sleeps_for_longer_is_told_how_much_is_gone() {
     scene.rotate(5);
     let read = read(&mut tail);
     let at = read.iter().position(Result::is_err).unwrap();
-    // What it had open it reads to the end, although it is gone from /run.
+    // The open file is read to its end, although it was removed from /run.
     assert_eq!(read[..at], up_to(at as u64 + 1, 1));
     let Err(gap) = read[at] else { unreachable!() };
     let next = at as u64 + 2 + gap.lines;
     assert_eq!(read[at + 1..], up_to(scene.written, next - 1));
-    // Of each line of these it is 10 more: it tells of one, and the others are in no line.
+    // `total` grows by 10 per line, but each line counts only one attempt.
     assert_eq!(gap.attempts, 10 * (next - 1) - 10 * (at as u64 + 1) + 9);
     assert_eq!(
         read.iter().filter(|piece| piece.is_err()).count(),
@@ -120,13 +120,13 @@ fn between_two_files_there_is_nothing_to_be_missed() {
     scene.write();
     assert_eq!(read(&mut tail), [Ok(1)]);
     scene.write();
-    // As the appender does it, and not yet the second half.
+    // The first half of a change of files.
     fs::rename(scene.files.path(), scene.files.old_path()).unwrap();
     assert_eq!(read(&mut tail), [Ok(2)]);
     let (mut appender, _) = RecordAppender::open(scene.files.clone()).unwrap();
     write(&mut appender, 3);
     assert_eq!(read(&mut tail), [Ok(3)]);
-    // Who begins in that moment reads what there is, and then the rest.
+    // A tail that starts at this moment reads the available lines, and later the rest.
     fs::rename(scene.files.path(), scene.files.old_path()).unwrap();
     let mut late = Tail::new(scene.files.clone());
     assert_eq!(read(&mut late), [Ok(3)]);
@@ -162,7 +162,7 @@ fn half_a_line_that_is_cut_off_again_spoils_none() {
     scene.appender.write(&text[..30]).unwrap();
     assert_eq!(read(&mut tail), [Ok(1)]);
     let (mut appender, _) = RecordAppender::open(scene.files.clone()).unwrap();
-    // Attempts of two lines that found no room.
+    // The attempts of two lines that could not be written.
     let missing = stamp::stamped(&numbered(4).dropped_before(2).to_json().unwrap());
     appender.write(&format!("{missing}\n")).unwrap();
     write(&mut appender, 4);
@@ -170,7 +170,7 @@ fn half_a_line_that_is_cut_off_again_spoils_none() {
     let [Piece::Gap(gap), Piece::Line(dropped), Piece::Line(line)] = &pieces[..] else {
         panic!("{pieces:?}");
     };
-    // These lines tell of one attempt each, of ten that the sum has.
+    // Each of these lines counts one attempt, and its total grows by ten.
     assert_eq!(
         (dropped.body.clone(), dropped.seq, line.seq),
         (Body::Dropped, 3, 4)

@@ -1,6 +1,6 @@
-//! A thread and a queue for one sink, so that one that is slow, or takes nothing, holds up neither the command nor
-//! the other sinks. What finds the queue full, and what cannot be written, is counted, and said in the same place once
-//! there is room.
+//! A thread and a queue for each sink, so that a slow or stalled sink delays neither the command nor other sinks. Lines
+//! that find the queue full, and lines that cannot be written, are counted. The sink reports their number once it
+//! accepts lines again.
 
 use std::{
     io,
@@ -21,10 +21,10 @@ use super::{
 };
 use crate::base::console::notify;
 
-/// How many lines wait to be written: those of ten seconds at most.
+/// The length of the queue, in lines: at least ten seconds of lines.
 const QUEUE: usize = 1024;
 
-/// A sink that takes no line for this long is not waited for at the end.
+/// At the end, a sink that accepts no line for this long is abandoned.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 enum Job {
@@ -32,33 +32,33 @@ enum Job {
     Reopen,
 }
 
-/// One sink, as whoever has lines sees it.
+/// One sink, from the side of the reader.
 pub struct Writer {
     name: String,
     jobs: SyncSender<Job>,
     progress: Arc<Progress>,
-    /// Attempts whose lines found the queue full and are not yet said to have.
+    /// Attempts on lines that found the queue full and are not yet reported as dropped.
     dropped: u64,
-    /// The last line that was to be written.
+    /// The last line that was passed to this sink.
     last: Option<Arc<Line>>,
-    /// Gets a word when all lines have been taken care of.
+    /// Receives a message when all lines were handled.
     done: Receiver<()>,
 }
 
-/// How far the thread has come.
+/// The progress of the thread.
 #[derive(Default)]
 struct Progress {
-    /// Jobs taken care of, for better or worse.
+    /// The number of handled jobs, successful or not.
     handled: AtomicU64,
-    /// Attempts that written lines tell of, one by one or in sum.
+    /// The number of attempts that written lines report.
     told: AtomicU64,
 }
 
 impl Writer {
-    /// Starts the thread. `name` is what the user calls the sink.
+    /// Starts the thread. `name` is the user's name for the sink.
     ///
     /// # Errors
-    /// If it cannot be started.
+    /// If the thread cannot be started.
     pub fn start(name: String, sink: Box<dyn Sink>) -> Result<Self> {
         let (jobs, received) = sync_channel(QUEUE);
         let (tell, done) = channel();
@@ -75,7 +75,7 @@ impl Writer {
             .name("qfence-log".into())
             .spawn(move || {
                 worker.run(&received);
-                // Nobody listens when the time to close was over.
+                // After the time limit for closing, nobody receives this.
                 let _ = tell.send(());
             })
             .context("cannot start the thread that writes the log")?;
@@ -89,7 +89,7 @@ impl Writer {
         })
     }
 
-    /// Hands over a line, if there is room for it.
+    /// Queues a line, if there is room.
     pub fn write(&mut self, line: &Arc<Line>) {
         self.last = Some(Arc::clone(line));
         if !self.tell_dropped(|dropped| Line::dropped_before(line, dropped))
@@ -99,7 +99,7 @@ impl Writer {
         }
     }
 
-    /// Says how many attempts were dropped, if some were; whether there was room for that.
+    /// Queues a line that reports dropped attempts, if there are any. Returns false if there is no room for it.
     fn tell_dropped(&mut self, line: impl FnOnce(u64) -> Line) -> bool {
         if self.dropped > 0 {
             let line = Arc::new(line(self.dropped));
@@ -111,24 +111,24 @@ impl Writer {
         true
     }
 
-    /// Has what is there under the sink's name opened anew, before the next line is written.
+    /// Reopens the sink's file before the next line.
     pub fn reopen(&self) {
-        // With the queue full it is behind anyway: the next one comes through.
+        // If the queue is full, the request is lost, as are the lines then: a later SIGUSR1 succeeds.
         let _ = self.jobs.try_send(Job::Reopen);
     }
 
-    /// What the user calls it.
+    /// The user's name for the sink.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Waits until all is written, as long as lines are being written; returns of how many attempts the sink
-    /// tells.
+    /// Waits until all lines are written, as long as there is progress. Returns the number of attempts that the sink
+    /// reports.
     #[must_use]
     pub fn close(mut self) -> u64 {
         if let Some(last) = self.last.take() {
-            // If there is no room, the sum says it at the end.
+            // If there is no room, the returned number shows the difference.
             self.tell_dropped(|dropped| Line::dropped_after(&last, dropped));
         }
         let Self {
@@ -155,9 +155,9 @@ struct Worker {
     sink: Box<dyn Sink>,
     progress: Arc<Progress>,
     has_failed: bool,
-    /// Attempts whose lines could not be written, and are not yet said to be missing.
+    /// Attempts on lines that could not be written and are not yet reported as dropped.
     failed: u64,
-    /// The last line that was to be written.
+    /// The last line that was passed to this sink.
     last: Option<Arc<Line>>,
 }
 
@@ -171,7 +171,7 @@ impl Worker {
             self.progress.handled.fetch_add(1, Ordering::Relaxed);
         }
         if let Some(last) = self.last.take() {
-            // If it cannot be written, the sum says it at the end.
+            // If this fails, the number that [`Writer::close`] returns shows the difference.
             let _ = self.tell_failed(|failed| Line::dropped_after(&last, failed));
         }
     }
@@ -188,10 +188,10 @@ impl Worker {
             }
             Err(error) => {
                 self.failed += line.count;
-                // Said once, until it works again.
+                // Reported once, until a write succeeds.
                 if !self.has_failed {
                     notify(format_args!(
-                        "cannot write the log {}: {error}; trying on",
+                        "cannot write the log {}: {error}; retrying",
                         self.name
                     ));
                     self.has_failed = true;
@@ -201,7 +201,7 @@ impl Worker {
         self.last = Some(line);
     }
 
-    /// Says how many attempts' lines could not be written, if some could not.
+    /// Writes a line that reports the attempts whose lines failed, if there are any.
     fn tell_failed(&mut self, line: impl FnOnce(u64) -> Line) -> io::Result<()> {
         if self.failed > 0 {
             self.sink.write(&line(self.failed))?;
@@ -213,14 +213,14 @@ impl Worker {
     fn reopen(&mut self) {
         if let Err(error) = self.sink.reopen() {
             notify(format_args!(
-                "cannot open the log {} anew: {error}; going on with the one that is open",
+                "cannot reopen the log {}: {error}; the previous file remains in use",
                 self.name
             ));
         }
     }
 }
 
-/// Of how many attempts a line tells what they were, or at least that there were more of them than lines.
+/// The number of attempts that a line reports as part of the record. Attempts without any detail do not count.
 fn tells_of(line: &Line) -> u64 {
     match line.body {
         Body::Attempt(_) | Body::Repeats(_) | Body::Folded { .. } => line.count,

@@ -5,7 +5,7 @@ use qfence_common::{Hook, address::from_v4};
 use super::*;
 use crate::record::line::tests::line;
 
-/// A sink that takes lines only when it may.
+/// A sink that writes a line only when the test lets it.
 struct Slow {
     may_go_on: Receiver<()>,
     written: Arc<Mutex<Vec<Line>>>,
@@ -13,7 +13,7 @@ struct Slow {
 
 impl Sink for Slow {
     fn write(&mut self, line: &Line) -> io::Result<()> {
-        // Whoever holds the other end may be gone: then it may always go on.
+        // After the test has closed its end, every write continues.
         let _ = self.may_go_on.recv();
         self.written.lock().unwrap().push(line.clone());
         Ok(())
@@ -61,7 +61,7 @@ fn what_finds_the_queue_full_is_counted_and_said() {
     assert_eq!(told, all - said);
 }
 
-/// A sink that fails when it is told to.
+/// A sink that fails while `fails` is set.
 struct Failing {
     fails: Arc<Mutex<bool>>,
     written: Arc<Mutex<Vec<Line>>>,
@@ -89,7 +89,7 @@ fn what_cannot_be_written_is_counted_and_said_where_the_next_can_be() {
         let mut writer = Writer::start("full".into(), Box::new(sink)).unwrap();
         let handled = Arc::clone(&writer.progress);
         for seq in 1..=last {
-            // Two in the middle fail; and where there is no fifth, the end is to say so.
+            // Two lines in the middle fail. If there is no fifth line, closing reports them.
             *fails.lock().unwrap() = seq == 3 || seq == 4;
             writer.write(&numbered(seq));
             while handled.handled.load(Ordering::Relaxed) < seq {

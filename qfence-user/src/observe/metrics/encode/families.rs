@@ -54,7 +54,7 @@ pub(super) struct ByProtocol {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ByRule {
     pub(super) fence: String,
-    /// Empty for the built-in rule of replies.
+    /// Empty for the reply exception, which has no number.
     pub(super) number: String,
     pub(super) rule: String,
     pub(super) action: &'static str,
@@ -86,14 +86,14 @@ pub(super) struct Metrics {
 
 impl Metrics {
     pub(super) fn register(self, registry: &mut Registry) {
-        // A gauge, as is "fence_info": the text format for node_exporter has no other type for it.
+        // A gauge, like "fence_info", because the text format for node_exporter has no other type for it.
         let build = Gauges::<[(&str, &str); 1]>::default();
         set(&build, [("version", env!("CARGO_PKG_VERSION"))], 1);
-        registry.register("build_info", "The version of qfence that says this", build);
+        registry.register("build_info", "The version of qfence", build);
         let mut add = |name, help, metric| add(registry, name, help, metric);
         add(
             "fence_info",
-            "A fence, 1 as long as it is there",
+            "1 for each fence that exists",
             Any::About(self.about),
         );
         add(
@@ -103,7 +103,7 @@ impl Metrics {
         );
         add(
             "policy_generation",
-            "How many policies the fence has had",
+            "The number of policies the fence has had",
             Any::Gauge(self.generation),
         );
         add(
@@ -113,51 +113,43 @@ impl Metrics {
         );
         add(
             "host_set_members",
-            "Prefixes that are the host now",
+            "Prefixes in the set host",
             Any::Gauge(self.host),
         );
         add(
             "nameservers",
-            "Nameservers that are excepted now",
+            "Nameservers in the DNS exception",
             Any::Gauge(self.nameservers),
         );
         registry.register_with_unit(
             "fence_start_time",
-            "When the fence was started, since 1970",
+            "The start of the fence, since 1970",
             Unit::Seconds,
             self.started,
         );
         registry.register(
             "attempts",
-            "Attempts that were denied, or would have been in monitor mode",
+            "Attempts that were denied, or would be denied outside of monitor mode",
             self.attempts,
         );
         registry.register(
             "attempts_recorded",
-            "The same attempts by what became of them: the first of a kind, repeated, or lost",
+            "The same attempts by how they were recorded: the first of an attempt key, repeated, or lost",
             self.recorded,
         );
         registry.register(
             "unparsed_packets",
-            "Packets that were denied because they could not be understood",
+            "Packets that were denied because they could not be parsed",
             self.unparsed,
         );
         registry.register(
             "verdicts",
-            "Verdicts by action and protocol, answers to peers on the host included",
+            "Verdicts by action and protocol, including replies to peers on the host",
             self.verdicts,
         );
-        registry.register(
-            "rule_hits",
-            "Verdicts by the rule that gave them",
-            self.hits,
-        );
+        registry.register("rule_hits", "Verdicts by the rule that decided", self.hits);
         registry.register("connects", "Calls of connect()", self.connects);
-        registry.register(
-            "packets",
-            "Packets, as the network layer has them",
-            self.packets,
-        );
+        registry.register("packets", "Packets at the network layer", self.packets);
         registry.register_with_unit("traffic", "Bytes of those packets", Unit::Bytes, self.bytes);
     }
 }

@@ -1,5 +1,5 @@
-//! Samples as OpenMetrics text. Nothing that somebody in a fence chooses, no address, port or process, is a
-//! label: how many series there are is up to whoever writes rules and names fences.
+//! Encodes samples as OpenMetrics text. Labels contain nothing that a process in a fence chooses: no address, port or
+//! process. So the number of series depends only on the names of fences and on their rules.
 
 mod families;
 
@@ -17,19 +17,19 @@ use families::{
 use super::collect::Sample;
 use crate::policy::names::REPLIES;
 
-/// How the exposition is written.
+/// The format of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// OpenMetrics 1.0.
     OpenMetrics,
-    /// Prometheus's own text, which is what node_exporter reads.
+    /// Prometheus's text format, which node_exporter reads.
     Prometheus,
 }
 
-/// The whole exposition.
+/// The metrics of all samples, as text.
 ///
 /// # Errors
-/// None that samples can cause.
+/// Never because of a sample.
 pub fn exposition(samples: &[Sample], format: Format) -> Result<String> {
     let metrics = Metrics::default();
     for sample in samples {
@@ -145,7 +145,7 @@ impl Metrics {
                 fence: fence(),
                 way,
             };
-            // What arrives is accepted, not connected.
+            // Connections that arrive are accepted, not connected.
             if way != "received" {
                 count_up(&self.connects, labels(), connects);
             }

@@ -27,25 +27,25 @@ use super::{
 };
 use crate::base::console::notify;
 
-/// How many connections there are at once; another takes the place of one that is idle, or waits.
+/// The maximum number of connections. Another one replaces an idle one, or waits.
 const AT_ONCE: usize = 16;
 
-/// How long one may take to say what it wants.
+/// How long a connection may take to send its request.
 const PATIENCE_ASKING: Duration = Duration::from_secs(2);
 
-/// How long the metrics may take to be collected. Prometheus waits for 10 s, if not told otherwise.
+/// How long a collection may take. Prometheus waits for 10 s by default.
 const PATIENCE_COLLECTING: Duration = Duration::from_secs(5);
 
-/// How long a connection may take in all.
+/// The maximum duration of a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long before connections are accepted again, when that has failed.
+/// The pause after accepting a connection has failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The format that is served.
+/// The content type of the answer.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// A server in a thread of its own, as long as this lives.
+/// A server in its own thread. Dropping it ends the server.
 #[derive(Debug)]
 pub struct Server {
     stop: Option<oneshot::Sender<()>>,
@@ -53,17 +53,17 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it.
+    /// Starts the server.
     ///
     /// # Errors
-    /// If there can be no thread.
+    /// If the thread cannot be started.
     pub fn start(listener: Listener, source: Source) -> Result<Self> {
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new()
             .name("qfence-metrics".into())
             .spawn(move || {
                 let serving = run(listener, source, async {
-                    // Whoever held the other end is gone: that is the word.
+                    // This returns when the sender is dropped, which means to stop.
                     let _ = stopped.await;
                 });
                 if let Err(error) = serving {
@@ -82,16 +82,16 @@ impl Drop for Server {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // It has said what there was to say.
+            // The thread has already reported its error.
             let _ = thread.join();
         }
     }
 }
 
-/// Serves until `stop` is done.
+/// Serves until `stop` completes.
 ///
 /// # Errors
-/// If there can be no event loop, or the listener cannot be polled.
+/// If the event loop cannot be started, or the listener cannot be polled.
 pub fn run(listener: Listener, source: Source, stop: impl Future<Output = ()>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -130,7 +130,7 @@ async fn accept(listener: &Listener, source: Source) -> Result<()> {
     }
 }
 
-/// Serves one connection, beside others, once there is a place for it.
+/// Serves one connection in a task of its own, once there is a place for it.
 async fn begin<S>(stream: S, connections: &mut Connections, gatherer: &Rc<Gatherer>)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -154,7 +154,7 @@ where
                 .header_read_timeout(PATIENCE_ASKING)
                 .max_buf_size(16 * 1024)
                 .serve_connection(TokioIo::new(stream), service);
-            // What somebody else does wrong, or does not wait for, is no concern of this process.
+            // Errors of the client do not matter here, and neither does a client that does not wait.
             let _ = timeout(PATIENCE, connection).await;
         });
         serving.abort_handle()
@@ -166,7 +166,7 @@ async fn answer(request: &Request<Incoming>, gatherer: &Gatherer) -> Response<Fu
         return plain(StatusCode::NOT_FOUND, "metrics are at /metrics\n");
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        return plain(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD, please\n");
+        return plain(StatusCode::METHOD_NOT_ALLOWED, "use GET or HEAD\n");
     }
     match gatherer.text().await {
         Ok(text) => {

@@ -8,7 +8,7 @@ use std::{
 use super::*;
 use crate::observe::metrics::address::Address;
 
-/// Generous: a hang, not a measure. To wait for one after the other would take longer.
+/// A generous limit for a hang, not a measurement. Waiting for the connections one after the other would take longer.
 const HANG: Duration = Duration::from_secs(20);
 
 #[test]
@@ -44,7 +44,7 @@ fn those_who_say_nothing_keep_nobody_out() {
     let listener = Listener::bind(&Address::Unix(path.clone())).unwrap();
     let _server = Server::start(listener, Arc::new(|| Ok("x 1\n".to_owned()))).unwrap();
     let connect = || UnixStream::connect(&path).unwrap();
-    // Neither those who say nothing at all nor those who begin to.
+    // Connections that send nothing, and connections that send half a request.
     let mut idle: Vec<_> = (0..64).map(|_| connect()).collect();
     for stream in idle.iter_mut().step_by(2) {
         // It may have been closed already.
@@ -56,7 +56,7 @@ fn those_who_say_nothing_keep_nobody_out() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
-    // Those that still have a place lose it in time.
+    // Idle connections that still have a place lose it after a while.
     let last = idle.pop().unwrap();
     last.set_read_timeout(Some(HANG)).unwrap();
     let mut rest = Vec::new();
@@ -70,7 +70,7 @@ fn those_who_ask_and_do_not_read_take_nobodys_answer() {
         panic!("it is TCP");
     };
     let address = socket.local_addr().unwrap();
-    // More than fits into the buffers of a connection, and not there at once.
+    // The text does not fit into the buffers of a connection, and takes some time.
     let source = || {
         thread::sleep(Duration::from_millis(300));
         Ok("x 1\n".repeat(2 << 20))
@@ -82,7 +82,7 @@ fn those_who_ask_and_do_not_read_take_nobodys_answer() {
         stream.set_read_timeout(Some(HANG)).unwrap();
         stream
     };
-    // Who is there before the others, and who comes after them.
+    // One connection before the others, and one after them.
     let mut first = ask();
     let deaf: Vec<_> = (0..3 * AT_ONCE).map(|_| ask()).collect();
     let mut last = ask();
