@@ -91,7 +91,7 @@ fn assert_refused(
     assert_eq!(ended.code(), Some(125), "{arguments:?}: {ended:?}");
     assert_eq!(ended.stdout, "", "{arguments:?}: it ran");
     let line = only_line(&ended)?;
-    let start = format!("error: the fence cannot hold {named}: ");
+    let start = format!("error: the fence does not cover {named}: ");
     assert!(line.starts_with(&start), "{arguments:?}: {line}");
     assert!(
         line.contains("--allow-unfenced-net"),

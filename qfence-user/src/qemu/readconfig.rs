@@ -7,31 +7,31 @@
 
 use super::parameters::Parameters;
 
-/// The longest line that QEMU reads as one.
+/// The maximum length of a line in QEMU.
 const LONGEST: usize = 1022;
 
 /// One section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Section {
-    /// The name of an option, mostly.
+    /// The name of the section, usually that of an option.
     pub group: String,
-    /// What it was called, for messages: `[netdev "n0"]`.
+    /// The heading, for messages: `[netdev "n0"]`.
     pub heading: String,
-    /// What stands in it, and its id.
+    /// The parameters of the section, and its id.
     pub parameters: Parameters,
 }
 
-/// Reads a file.
+/// Parses a file.
 ///
 /// # Errors
-/// The number of the first line that is not understood: some QEMU might.
+/// The number of the first line that is invalid here. Some version of QEMU might accept it.
 pub fn sections(text: &str) -> Result<Vec<Section>, usize> {
     let mut sections: Vec<Section> = Vec::new();
     for (index, line) in text.lines().enumerate() {
         if line.len() > LONGEST {
             return Err(index + 1);
         }
-        // Neither a comment nor a heading is one after a space.
+        // After a leading space, neither a comment nor a heading is recognized.
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
@@ -47,7 +47,7 @@ pub fn sections(text: &str) -> Result<Vec<Section>, usize> {
     Ok(sections)
 }
 
-/// `[group "id"]`, or `[group]`. QEMU looks no further than to the end of what it needs.
+/// `[group "id"]`, or `[group]`. QEMU ignores the rest of the line.
 fn heading(line: &str) -> Option<Section> {
     let inside = line.strip_prefix('[')?.trim_start();
     let named = inside
@@ -70,7 +70,7 @@ fn heading(line: &str) -> Option<Section> {
     })
 }
 
-/// `key = "value"`; there must be a space after the key.
+/// `key = "value"`. A space is required after the key.
 fn assignment(line: &str) -> Option<(&str, &str)> {
     let (key, rest) = line.trim_start().split_once(char::is_whitespace)?;
     let value = rest.trim_start().strip_prefix('=')?;

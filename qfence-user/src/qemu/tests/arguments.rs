@@ -5,7 +5,7 @@ use super::doors;
 #[test]
 fn every_door_is_found_in_every_spelling() {
     for line in [
-        // Where the type stands.
+        // The position of the type.
         "-netdev tap,id=n",
         "--netdev tap,id=n",
         "-netdev type=tap,id=n",
@@ -19,7 +19,7 @@ fn every_door_is_found_in_every_spelling() {
         "-nic model=e1000,type=tap",
         "-net tap",
         "--net tap,script=no",
-        // What it may hide behind.
+        // After other arguments.
         "-snapshot -netdev tap,id=n",
         "-some-new-flag -netdev tap,id=n",
         "-append -netdev -netdev tap,id=n",
@@ -67,7 +67,7 @@ fn every_door_is_found_in_every_spelling() {
         "-device vfio-pci,host=0000:01:00.0",
         "-device vfio-pci,sysfsdev=/sys/bus/pci/devices/0000:01:00.0",
         "-device vfio-pci,fd=3",
-        // JSON that is none here; QEMU takes single quotes.
+        // Invalid JSON here; QEMU accepts single quotes.
         "-netdev {'type':'tap','id':'n'}",
         "-device {'driver':'e1000'}",
         // guestfwd to another process.
@@ -110,7 +110,7 @@ fn what_the_fence_holds_is_left_alone() {
         "-device vfio-pci,sysfsdev=/sys/bus/mdev/devices/x",
         "-device vhost-user-blk-pci,chardev=c -device vhost-user-fs-pci,chardev=d",
         "-device virtio-vga",
-        // QEMU only says what there is.
+        // QEMU only prints help.
         "-netdev help",
         "-nic ?",
         "-device vhost-vsock-pci,help",
@@ -118,12 +118,12 @@ fn what_the_fence_holds_is_left_alone() {
         "-chardev socket,id=c,path=/run/s -serial chardev:c",
         "-monitor unix:/run/m,server=on,wait=off -qmp tcp::4444,server=on",
         "-incoming tcp:0:4444 -vnc :1",
-        // Values, not options.
+        // Values that look like options.
         "-name -netdev",
         "-append -nic",
         "-append tap",
         "-name tap -fw_cfg name=opt/x,string=tap",
-        // QEMU does not take these.
+        // Spellings that QEMU does not accept.
         "-netdev=tap",
         "---netdev tap",
         "-netd tap",

@@ -1,4 +1,4 @@
-//! Command lines, and what is found in them.
+//! Command lines, and the findings in them.
 
 mod arguments;
 
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-/// Files of these tests, by their paths.
+/// The files of these tests, by path.
 fn files() -> BTreeMap<&'static str, &'static str> {
     BTreeMap::from([
         (
@@ -42,13 +42,13 @@ fn read(files: &BTreeMap<&str, &str>, path: &Path) -> io::Result<String> {
         .ok_or(io::ErrorKind::NotFound.into())
 }
 
-/// Inspects words that are separated by spaces.
+/// Inspects a command whose words are separated by spaces.
 fn inspected(line: &str, files: &BTreeMap<&str, &str>) -> Findings {
     let command: Vec<OsString> = line.split(' ').map(OsString::from).collect();
     inspect(&command, |_| None, |path| read(files, path))
 }
 
-/// The arguments that are found to be doors, for a QEMU with these arguments.
+/// The arguments that are side doors, for a QEMU with these arguments.
 fn doors(arguments: &str) -> Vec<String> {
     let findings = inspected(&format!("qemu-system-x86_64 {arguments}"), &files());
     let argument = |door: &Door| door.warning().to_string();
@@ -233,8 +233,8 @@ fn the_error_says_what_to_do_and_cannot_drive_the_terminal() {
     let refusal = findings.doors[0].refusal().to_string();
     assert_eq!(
         refusal,
-        "the fence cannot hold -netdev tap,id=n,ifname=\\x1b[2J: the guest's frames go to the \
-         host's kernel, which routes them where it likes; use -netdev user, or passt started in \
-         this same fence, or give --allow-unfenced-net"
+        "the fence does not cover -netdev tap,id=n,ifname=\\x1b[2J: the guest's frames enter the host's \
+         kernel, which can route them anywhere; use -netdev user, or passt started in the same \
+         fence, or give --allow-unfenced-net"
     );
 }
