@@ -28,10 +28,10 @@ const ALL: [Strictness; 4] = [DEFAULT, COMPAT, STRICT, BOTH];
 const MACHINES: [&[Convention]; 2] = [ON_X86_64, ON_AARCH64];
 
 const X32: u32 = 0x4000_0000;
-/// What a caller can leave in the upper halves of registers.
+/// A value that a caller can leave in the upper halves of registers.
 const RUBBISH: u64 = 0xdead_beef_0000_0000;
 
-/// What comes of a call: `None` if it is let through.
+/// The error of a call; `None` if it is allowed.
 fn outcome(
     conventions: &[Convention],
     strictness: Strictness,
@@ -83,7 +83,7 @@ fn there_is_no_ring_of_compat_calls() {
 fn there_is_no_x32_but_what_is_no_call_stays_none() {
     let x86 = ON_X86_64[0];
     let of = |strictness, number| outcome(ON_X86_64, strictness, x86.arch, number, [0; 3]);
-    // Its setsockopt is 541, what the native calls have is 54.
+    // The number of setsockopt is 541 in x32, and 54 in native calls.
     for call in [0, 54, 541, x86.io_uring_setup, 0x3fff_ffff] {
         assert_eq!(of(DEFAULT, X32 | call), Some(libc::ENOSYS), "{call}");
         assert_eq!(of(COMPAT, X32 | call), None, "{call}");
@@ -104,7 +104,7 @@ fn keys_are_looked_for_and_not_called_out_for() {
             assert_eq!(ask(strictness, 0), None, "{own:?}");
             assert_eq!(ask(strictness, 0x3000), Some(libc::EPERM), "{own:?}");
         }
-        // A pointer of 64 bits has two halves, one of 32 bits has one.
+        // A 64-bit pointer has two halves, a 32-bit pointer only one.
         let high_alone = (!own.is_compat).then_some(libc::EPERM);
         assert_eq!(ask(DEFAULT, 0x7f_0000_0000), high_alone, "{own:?}");
         for call in [own.add_key, own.request_key, own.keyctl] {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The options that native calls are refused, or will be.
+/// The options that the eBPF programs judge in native calls.
 fn options() -> Vec<(u32, u32)> {
     let v4 = JOINS_V4
         .iter()
@@ -70,8 +70,8 @@ fn compat_calls_do_not_set_what_native_ones_are_asked_about() {
 
 #[test]
 fn other_options_are_let_be_and_so_is_leaving() {
-    // SO_REUSEADDR, IP_TTL, IP_DROP_MEMBERSHIP, IPV6_V6ONLY, IPV6_DROP_MEMBERSHIP, TCP_NODELAY, SO_BROADCAST's
-    // number of another level.
+    // SO_REUSEADDR, IP_TTL, IP_DROP_MEMBERSHIP, IPV6_V6ONLY, IPV6_DROP_MEMBERSHIP, TCP_NODELAY, and the number of
+    // SO_BROADCAST at another level.
     let others = [
         (1, 2),
         (0, 2),
