@@ -19,11 +19,7 @@ Exit status:
   1    something is missing
   125  doctor itself failed";
 
-/// `qfence-user doctor`.
-///
-/// Checks as much as possible: the programs are loaded, and attached to a temporary cgroup that is
-/// removed again. Nothing else is changed. Without root, the checks that need it are reported as
-/// missing.
+/// The options of `doctor`.
 #[derive(Debug, Args)]
 #[command(after_help = NOTES)]
 pub struct Doctor {

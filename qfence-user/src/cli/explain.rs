@@ -12,9 +12,13 @@ Examples:
   sudo qfence-user explain vm1 tcp:127.0.0.1:5432 '[fd00::1]:443'
 
 Layers:
-  address   calls, and packets that leave through a network device: decided by their address
-  loopback  packets that leave through the loopback device: their destination is always the host
+  address   calls, and packets that leave through a network device: their
+            address decides
+  loopback  packets that leave through the loopback device: all of them go to
+            the host
   both      both layers have the same result
+
+For the syntax of rules see `qfence-user exec --help`.
 
 Fields of each JSON object:
   destination       the destination as given
@@ -24,17 +28,15 @@ Fields of each JSON object:
   hint              a remark, or null
 Fields of each case:
   which    protocols and ports; empty if the case covers the whole question
-  verdict  allow, deny, or monitored (allowed, and logged as an attempt that would be refused)
+  verdict  allow, deny, or monitored: allowed, and logged as an attempt that
+           would be denied
   rule     the rule that decides
   source   the origin of the rule, or null
   comment  the comment of the rule in its profile, or null
   set      the set or prefix in the rule that matches, or null
   member   the member of the set that contains the address, or null";
 
-/// `qfence-user explain`.
-///
-/// With the name of a fence, explain reads the policy that is in force in the kernel, which needs root.
-/// Without one, it computes the policy that `exec` with the same options would use on this host now.
+/// The options of `explain`.
 #[derive(Debug, Args)]
 #[command(
     after_help = NOTES,

@@ -10,13 +10,13 @@ Examples:
   sudo qfence-user logs vm1 -f --dest tcp:127.0.0.1
   sudo qfence-user logs vm1 --since 10m --json --dest metadata
 
-The record is in memory, under /run/qfence: the last 256 to 512 kB, until the fence is removed. For a
-larger or permanent log, start `exec` with --log. If a fence has lost its supervisor, `logs` itself reads
-the new attempts from the kernel, and reports how many were lost before it ran because there was no room
+The record is in memory, under /run/qfence: the last 256 to 512 kB, until the fence is removed. For a \
+larger or permanent log, start `exec` with --log. If a fence has lost its supervisor, `logs` itself reads \
+the new attempts from the kernel, and reports how many were lost before it ran because there was no room \
 for them. With --follow, it reports on standard error how many lines were overwritten before it read them.
 
-At the end, `logs` prints the kernel's counts since the start of the fence on standard error: first
-attempts, repeats and lost ones, which together are all attempts. For the fields of a JSON line see
+At the end, `logs` prints the kernel's counts since the start of the fence on standard error: first \
+attempts, repeats and lost ones, which together are all attempts. For the fields of a JSON line see \
 `qfence-user exec --help`.";
 
 /// `qfence-user logs`.

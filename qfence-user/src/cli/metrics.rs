@@ -15,10 +15,7 @@ Examples:
 
 The directory contrib/ of the repository has a Grafana dashboard and Prometheus alert rules.";
 
-/// `qfence-user metrics`.
-///
-/// Prints OpenMetrics text for all fences of the host: attempts and their outcomes, verdicts by rule and
-/// by protocol, traffic, policies. A process in a fence cannot influence any label.
+/// The options of `metrics`.
 #[derive(Debug, Args)]
 #[command(after_help = NOTES)]
 pub struct Metrics {

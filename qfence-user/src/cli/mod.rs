@@ -76,18 +76,40 @@ pub enum Verb {
     /// Show the record of a fence
     Logs(Logs),
     /// Watch fences in the terminal
+    ///
+    /// The table shows all fences, with their attempts and traffic per second and their totals. For the
+    /// selected fence, top also shows the most frequent attempts, the latest refusals, and the rules that
+    /// refused. `?` shows the keys.
     Top(Top),
     /// Export the counters of all fences to Prometheus
+    ///
+    /// The output is OpenMetrics text: attempts and their outcomes, verdicts by rule and by protocol,
+    /// traffic, policies. A process in a fence cannot influence any label.
     Metrics(Metrics),
     /// Change the policy of a running fence
+    ///
+    /// The complete change is in force when this command returns, even if the fence has no supervisor. If
+    /// the change fails, nothing is changed. New rules are placed before earlier ones. The profile is not
+    /// read again, except with --reload.
     Set(Set),
     /// Show whether a destination is allowed, and which rule decides
+    ///
+    /// With the name of a fence, explain reads the policy that is in force in the kernel, which needs root.
+    /// Without one, it computes the policy that `exec` with the same options would use on this host now.
     Explain(Explain),
     /// Check profiles, show a fence's policy, or draft a profile from monitor mode
     Policy(PolicyVerb),
     /// Check whether this host can fence, and show how to repair problems
+    ///
+    /// The programs are loaded, and attached to a temporary cgroup, which is removed again. Nothing else is
+    /// changed. Without root, the checks that need it are reported as missing.
     Doctor(Doctor),
     /// Prove that a fence works on this kernel, by every known method to bypass it
+    ///
+    /// Verify makes a temporary fence in a private network. An unprivileged user in the fence then tries to
+    /// reach the host by every method that qfence knows. Each probe is also made outside the fence, where it
+    /// must succeed. Finally, verify tries what must work in a fence. No packet leaves the private network,
+    /// and nothing is left behind.
     Verify(Verify),
     /// Follow this host's addresses and nameservers for a fence whose supervisor is stopped
     #[command(hide = true)]

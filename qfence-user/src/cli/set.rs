@@ -21,13 +21,10 @@ For the syntax of rules see `qfence-user exec --help`.
 
 Exit status:
   0    the policy is in force, and no connection remains that it denies
-  125  nothing was changed; or, if the message says so, connections could not be ended";
+  125  nothing was changed; or, if the message says so, connections could not
+       be ended";
 
-/// `qfence-user set`.
-///
-/// The complete change is in force when this command returns, even if the fence has no supervisor. If
-/// the change fails, nothing is changed. New rules are placed before earlier ones. The profile is not
-/// read again, except with --reload.
+/// The options of `set`.
 #[derive(Debug, Args)]
 #[command(after_help = NOTES, override_usage = "qfence-user set NAME [OPTIONS]", group = ArgGroup::new("change").args(CHANGES).required(true).multiple(true))]
 pub struct Set {

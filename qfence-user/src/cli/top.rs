@@ -2,11 +2,7 @@
 
 use clap::Args;
 
-/// `qfence-user top`.
-///
-/// A live view of all fences, with allowed and denied attempts per second and in total. For the selected
-/// fence it also shows the most frequent attempts, the latest refusals, and the rules that refused. `?`
-/// shows the keys.
+/// The options of `top`.
 #[derive(Debug, Args)]
 pub struct Top {
     /// Seconds between updates

@@ -11,8 +11,9 @@ Results of a probe, without and with the fence:
   not allowed  an unprivileged user may not use the method
 
 Verdicts:
-  stopped   The probe succeeds without the fence. With it nothing was seen, and the fence recorded the
-            refusal; or the seccomp filter, which records nothing, also stops the probe on its own.
+  stopped   Without the fence, the probe succeeds. With it, nothing was seen, and
+            the fence recorded a refusal. Or the seccomp filter, which records
+            nothing, stops the probe on its own too.
   works     must work, and does
   untried   unsupported or not allowed even without the fence
   PASSED    got through the fence
@@ -23,8 +24,8 @@ Fields of the JSON object:
   holds      true if no verdict is passed, broken or unproven
   kernel     the kernel's release
   attempts   the probes of the host
-  must_work  the probes that must succeed in a fence
-Fields of each probe:
+  must_work  what must work in a fence
+Fields of each probe, and of everything that must work:
   attempt  as in the table
   without  without the fence: reached, arrived, nothing, unsupported or unprivileged
   with     the same, with the fence
@@ -33,7 +34,7 @@ Fields of each probe:
   ms       the duration with the fence, in milliseconds
   verdict  stopped, works, untried, passed, broken or unproven
 
-This command executes `qfence-verify`, a separate program that contains the probes. It is installed in
+This command executes `qfence-verify`, a separate program that contains the probes. It is installed in \
 the directory of `qfence-user`.
 
 Exit status:
@@ -42,12 +43,7 @@ Exit status:
   125  verify itself failed; there is no result
   130  verify was interrupted";
 
-/// `qfence-user verify`.
-///
-/// Makes a temporary fence in a private network. An unprivileged user in the fence then tries to reach
-/// the host by every method that qfence knows. Each probe is also made outside the fence, where it must
-/// succeed. Finally, verify tries the connections that must work in a fence. No packet leaves the private
-/// network, and nothing is left behind.
+/// The options of `verify`.
 #[derive(Debug, Args)]
 #[command(after_help = NOTES)]
 pub struct Verify {

@@ -87,7 +87,7 @@ pub struct Exec {
     /// Allow raw, UDP-Lite and L2TP sockets
     ///
     /// Their packets are judged too, with one exception: IPv4 multicast and broadcast of a process that
-    /// may make raw sockets, root above all. Of these the kernel gives the host a copy before the fence's
+    /// may make raw sockets, root above all. Of these the kernel gives the host a copy before the eBPF
     /// programs run. A sender that writes its own IP header can direct this copy to any UDP service of
     /// the host.
     #[arg(long)]
@@ -106,13 +106,13 @@ pub struct Exec {
     #[arg(long)]
     pub verify: bool,
 
-    /// Allow programs in the fence to gain privileges, as set-user-ID programs do
+    /// Allow processes in the fence to gain privileges, for instance by set-user-ID executables
     #[arg(long)]
     pub allow_new_privs: bool,
 
-    /// Allow 32-bit and x32 programs all socket options
+    /// Allow 32-bit and x32 processes all socket options
     ///
-    /// The kernel runs the fence's programs only for options that 64-bit calls set. So a system call
+    /// The kernel runs the eBPF programs only for options that 64-bit calls set. So a system call
     /// filter (seccomp) refuses the options that matter to 32-bit calls, all options set by
     /// socketcall(2), x32 calls, and io_uring to 32-bit calls. With this option, pings to the broadcast
     /// addresses of this host's networks reach this host, and so do the reports that the kernel sends when
@@ -120,11 +120,11 @@ pub struct Exec {
     #[arg(long)]
     pub allow_compat_sockopt: bool,
 
-    /// Close more ways out, which few programs need
+    /// Close more ways out of the fence, which few commands need
     ///
     /// Refuses request_key(2), add_key(2) and keyctl(2) entirely. Without this option, request_key(2) is
-    /// refused only with call-out information: for that, the kernel starts a program as root outside the
-    /// fence.
+    /// refused only with call-out information: for that, the kernel runs an executable as root outside
+    /// the fence.
     #[arg(long)]
     pub strict: bool,
 

@@ -64,7 +64,7 @@ pub struct Launch<'a> {
     pub proof: Option<Proof>,
     /// The closures; `None` to start without them, which is not a fence.
     pub closures: Option<Arc<Closures>>,
-    /// Whether programs in the fence may gain privileges, for instance by set-user-ID.
+    /// Whether processes in the fence may gain privileges, for instance by set-user-ID executables.
     pub allow_new_privs: bool,
     /// The signal mask that qfence was started with.
     pub signal_mask: SigSet,

@@ -25,7 +25,7 @@ use super::{
 pub struct Strictness {
     /// Allow compat calls to set all socket options.
     pub allow_compat_sockopt: bool,
-    /// Also refuse calls that few programs need.
+    /// Also refuse calls that few commands need.
     pub strict: bool,
 }
 
