@@ -8,7 +8,8 @@ use std::{borrow::Cow, fmt, io, path::Path};
 use super::{
     chardev::{self, Peer},
     configuration::Item,
-    parameters::Parameters,
+    parameters::{InvalidValue, Parameters},
+    readconfig::InvalidLine,
 };
 
 const TO_KERNEL: &str = "the guest's frames enter the host's kernel, which can route them anywhere";
@@ -48,7 +49,7 @@ impl Door {
     }
 
     /// Invalid JSON.
-    pub(super) fn unreadable_json(argument: String, error: &serde_json::Error) -> Self {
+    pub(super) fn unreadable_json(argument: String, error: &InvalidValue) -> Self {
         let why = format!("qfence cannot read this JSON ({error})");
         Self::new(argument, (why.into(), REWRITE))
     }
@@ -61,9 +62,8 @@ impl Door {
     }
 
     /// A line of a configuration file that cannot be parsed.
-    pub(super) fn unreadable_line(argument: impl Into<String>, line: usize) -> Self {
-        let why = format!("qfence cannot parse line {line} of this file");
-        Self::new(argument, (why.into(), REWRITE))
+    pub(super) fn unreadable_line(argument: impl Into<String>, line: InvalidLine) -> Self {
+        Self::new(argument, (line.to_string().into(), REWRITE))
     }
 
     /// passt's wrapper, which connects QEMU to a passt that is already running.

@@ -1,6 +1,5 @@
 //! The value of an option: `tap,id=n0,script=no`, or the same as JSON.
 
-use serde::de::Error as _;
 use serde_json::Value;
 
 /// The maximum total length of a value's keys, in bytes. A nested JSON key is repeated in each key below it.
@@ -13,14 +12,24 @@ pub struct Parameters {
     asks_for_help: bool,
 }
 
+/// The reason why a value in JSON cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidValue {
+    /// It is not valid JSON.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// Its keys have more than 64 KiB in total.
+    #[error("its keys are too long")]
+    KeysTooLong,
+}
+
 impl Parameters {
     /// Parses a value as QEMU does: as JSON if it begins with a brace, otherwise as `key=value,…`. There, `,,` is a
     /// comma within a value, and a first word without `=` is the value of `implied`.
     ///
     /// # Errors
-    /// If it begins with a brace and is not valid JSON, or the keys are too long. (QEMU also accepts single quotes,
-    /// which are an error here.)
-    pub fn parse(text: &str, implied: &str) -> Result<Self, serde_json::Error> {
+    /// [`InvalidValue`], if it begins with a brace. (QEMU also accepts single quotes, which are an error here.)
+    pub fn parse(text: &str, implied: &str) -> Result<Self, InvalidValue> {
         let mut parameters = Self::default();
         if text.starts_with('{') {
             let mut room = LONGEST_KEYS;
@@ -97,14 +106,10 @@ impl Parameters {
     }
 
     /// Objects and lists become dotted keys, as in `key=value,…`.
-    fn flatten(
-        &mut self,
-        key: String,
-        value: Value,
-        room: &mut usize,
-    ) -> Result<(), serde_json::Error> {
-        let too_long = || serde_json::Error::custom("its keys are too long");
-        *room = room.checked_sub(key.len()).ok_or_else(too_long)?;
+    fn flatten(&mut self, key: String, value: Value, room: &mut usize) -> Result<(), InvalidValue> {
+        *room = room
+            .checked_sub(key.len())
+            .ok_or(InvalidValue::KeysTooLong)?;
         let below = |name: &str| match key.as_str() {
             "" => name.to_owned(),
             key => format!("{key}.{name}"),
@@ -203,7 +208,11 @@ mod tests {
             assert_eq!(json.get(key), plain.get(key), "{key}");
             assert!(json.get(key).is_some(), "{key}");
         }
-        assert!(Parameters::parse("{'type': 'tap'}", "type").is_err());
+        let single_quotes = Parameters::parse("{'type': 'tap'}", "type").unwrap_err();
+        assert!(
+            matches!(single_quotes, InvalidValue::Json(_)),
+            "{single_quotes}"
+        );
         assert!(Parameters::parse("{", "type").is_err());
     }
 
@@ -212,11 +221,11 @@ mod tests {
         let members: Vec<String> = (0..1000).map(|number| format!(r#""{number}":1"#)).collect();
         for (length, is_read) in [(8, true), (1000, false)] {
             let json = format!(r#"{{"{}":{{{}}}}}"#, "a".repeat(length), members.join(","));
-            assert_eq!(
-                Parameters::parse(&json, "type").is_ok(),
-                is_read,
-                "{length}"
-            );
+            match Parameters::parse(&json, "type") {
+                Ok(_) => assert!(is_read, "{length}"),
+                Err(InvalidValue::KeysTooLong) => assert!(!is_read, "{length}"),
+                Err(error) => panic!("{length}: {error}"),
+            }
         }
     }
 

@@ -12,6 +12,7 @@
 //! | [`rule_names`] | the names of a fence's rules |
 //! | [`reader`] | turns events and counts into lines |
 //! | [`files`] | the bounded record of a fence under /run |
+//! | [`error`] | the errors of reading and writing a record |
 //! | [`stamp`] | a stored line, with the version of its writer |
 //! | [`tail`] | reads the lines that are new since the last read |
 //! | [`filter`] | selects lines |
@@ -23,6 +24,7 @@ pub mod operation;
 
 pub mod auditor;
 pub mod budget;
+pub mod error;
 pub mod files;
 pub mod filter;
 pub mod guest;

@@ -8,9 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 
 use super::{
+    error::RecordError,
     line::Line,
     stamp,
     tail::{Piece, Tail},
@@ -64,7 +65,7 @@ impl RecordFiles {
     ///
     /// # Errors
     /// As [`Tail::read`].
-    pub fn lines(&self) -> Result<Vec<Line>> {
+    pub fn lines(&self) -> Result<Vec<Line>, RecordError> {
         let pieces = Tail::new(self.clone()).read()?.into_iter();
         let line = |piece| match piece {
             Piece::Line(line) => Some(*line),
@@ -101,6 +102,20 @@ impl RecordFiles {
         Ok(directory.rename(name(&self.path), name(&self.old))?)
     }
 
+    fn cannot_write(&self, error: impl Into<anyhow::Error>) -> RecordError {
+        RecordError::Write {
+            path: self.path.clone(),
+            source: error.into(),
+        }
+    }
+
+    fn of_another(&self, version: OtherVersion) -> RecordError {
+        RecordError::OtherVersion {
+            path: self.path.clone(),
+            source: version,
+        }
+    }
+
     fn run(&self) -> &Path {
         self.path.parent().unwrap_or(&self.path)
     }
@@ -125,19 +140,19 @@ impl RecordAppender {
     /// Opens a record to continue it; also returns its last line, if there is one.
     ///
     /// # Errors
-    /// If the file cannot be opened, or belongs to [another version](crate::base::version::OtherVersion).
-    pub fn open(files: RecordFiles) -> Result<(Self, Option<Line>)> {
-        let context = || format!("cannot write {}", files.path.display());
-        let mut file = files.append().with_context(context)?;
-        let length = file.seek(SeekFrom::End(0)).with_context(context)?;
-        let end = read_end(&mut file, length).with_context(context)?;
-        let mut last = last_line(&end).with_context(context)?;
+    /// [`RecordError`]; never [`RecordError::Read`].
+    pub fn open(files: RecordFiles) -> Result<(Self, Option<Line>), RecordError> {
+        let cannot = |error: io::Error| files.cannot_write(error);
+        let mut file = files.append().map_err(|error| files.cannot_write(error))?;
+        let length = file.seek(SeekFrom::End(0)).map_err(cannot)?;
+        let end = read_end(&mut file, length).map_err(cannot)?;
+        let mut last = last_line(&end).map_err(|other| files.of_another(other))?;
         if last.is_none() {
             let end = File::open(&files.old).ok().and_then(|mut old| {
                 let length = old.seek(SeekFrom::End(0)).ok()?;
                 read_end(&mut old, length).ok()
             });
-            last = last_line(&end.unwrap_or_default()).with_context(context)?;
+            last = last_line(&end.unwrap_or_default()).map_err(|other| files.of_another(other))?;
         }
         let mut appender = Self {
             files,
@@ -153,21 +168,19 @@ impl RecordAppender {
     /// Appends lines, completely or not at all.
     ///
     /// # Errors
-    /// If the lines cannot be written.
-    pub fn write(&mut self, lines: &str) -> Result<()> {
-        let path = self.files.path.clone();
-        let context = || format!("cannot write {}", path.display());
+    /// [`RecordError::Write`].
+    pub fn write(&mut self, lines: &str) -> Result<(), RecordError> {
         self.cut()?;
         if self.length >= FULL {
-            self.files.turn_over().with_context(context)?;
-            self.file = self.files.append().with_context(context)?;
+            let turned = self.files.turn_over().and_then(|()| self.files.append());
+            self.file = turned.map_err(|error| self.files.cannot_write(error))?;
             self.length = 0;
         }
         self.is_whole = false;
         if let Err(error) = self.file.write_all(lines.as_bytes()) {
             // If this fails, the next write tries again.
             let _ = self.cut();
-            return Err(error).with_context(context);
+            return Err(self.files.cannot_write(error));
         }
         self.is_whole = true;
         self.length += lines.len() as u64;
@@ -175,10 +188,10 @@ impl RecordAppender {
     }
 
     /// Cuts off an incomplete line. There is only one writer, so nothing of another writer follows it.
-    fn cut(&mut self) -> Result<()> {
+    fn cut(&mut self) -> Result<(), RecordError> {
         if !self.is_whole {
             let cut = self.file.set_len(self.length);
-            cut.with_context(|| format!("cannot truncate {}", self.files.path.display()))?;
+            cut.map_err(|error| self.files.cannot_write(error))?;
             self.is_whole = true;
         }
         Ok(())

@@ -62,7 +62,7 @@ fn a_record_of_another_version_is_neither_read_nor_written() {
             RecordAppender::open(files.clone()).map(drop).unwrap_err(),
             files.lines().unwrap_err(),
         ] {
-            assert!(error.downcast_ref::<OtherVersion>().is_some(), "{error:#}");
+            assert!(matches!(error, RecordError::OtherVersion { .. }), "{error}");
         }
         assert_eq!(fs::read_to_string(files.path()).unwrap(), text);
     }

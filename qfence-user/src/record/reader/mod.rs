@@ -265,7 +265,7 @@ impl Reader {
             let missing = stamp::stamped(&first.dropped_before(self.unkept).to_json()?);
             self.text.insert_str(0, &format!("{missing}\n"));
         }
-        self.appender.write(&self.text)
+        Ok(self.appender.write(&self.text)?)
     }
 
     /// The counters of the fence.

@@ -8,9 +8,8 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context as _, Result};
-
 use super::{
+    error::RecordError,
     files::RecordFiles,
     line::{Body, Line},
     stamp,
@@ -78,11 +77,14 @@ impl Tail {
     /// are skipped.
     ///
     /// # Errors
-    /// If a file cannot be read, or a line belongs to [another version](OtherVersion).
-    pub fn read(&mut self) -> Result<Vec<Piece>> {
+    /// [`RecordError`]; never [`RecordError::Write`].
+    pub fn read(&mut self) -> Result<Vec<Piece>, RecordError> {
         let mut pieces = Vec::new();
         let current = open(self.files.path())?;
-        let (was, is) = (inode(self.file.as_ref())?, inode(current.as_ref())?);
+        let (was, is) = (
+            self.inode(self.file.as_ref())?,
+            self.inode(current.as_ref())?,
+        );
         if was.is_some() && (is == was || is.is_none()) {
             // There is no current file between the renaming of one and the creation of the next.
             self.read_on(&mut pieces)?;
@@ -91,7 +93,7 @@ impl Tail {
         // The old file gets no more lines, but may have unread ones.
         self.read_on(&mut pieces)?;
         for file in self.files()? {
-            if inode(Some(&file))? != was {
+            if self.inode(Some(&file))? != was {
                 self.begun.clear();
                 self.is_overlong = false;
                 self.file = Some(file);
@@ -102,13 +104,13 @@ impl Tail {
     }
 
     /// The available files, the older one first.
-    fn files(&self) -> Result<VecDeque<File>> {
+    fn files(&self) -> Result<VecDeque<File>, RecordError> {
         let mut files = VecDeque::new();
         for _ in 0..TRIES {
             let current = open(self.files.path())?;
             let before = open(self.files.old_path())?;
             let again = open(self.files.path())?;
-            let is_settled = inode(current.as_ref())? == inode(again.as_ref())?;
+            let is_settled = self.inode(current.as_ref())? == self.inode(again.as_ref())?;
             files = before.into_iter().chain(current).collect();
             if is_settled {
                 break;
@@ -118,7 +120,7 @@ impl Tail {
     }
 
     /// Reads to the end of the open file.
-    fn read_on(&mut self, pieces: &mut Vec<Piece>) -> Result<()> {
+    fn read_on(&mut self, pieces: &mut Vec<Piece>) -> Result<(), RecordError> {
         let Some(mut file) = self.file.take() else {
             return Ok(());
         };
@@ -126,7 +128,7 @@ impl Tail {
         loop {
             let count = match file.read(&mut chunk) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                read => read.with_context(|| self.cannot_read())?,
+                read => read.map_err(|error| self.cannot_read(error))?,
             };
             self.take(&chunk[..count], pieces);
             if count < chunk.len() {
@@ -135,13 +137,20 @@ impl Tail {
         }
         // An incomplete line is read again next time: a writer that found no room for the rest may cut it off
         // (`files/mod.rs`).
-        let begun = i64::try_from(std::mem::take(&mut self.begun).len())?;
+        let begun = std::mem::take(&mut self.begun).len() as u64;
         if begun > 0 {
-            let back = file.seek(SeekFrom::Current(-begun));
-            back.with_context(|| self.cannot_read())?;
+            let back = file
+                .stream_position()
+                .and_then(|position| file.seek(SeekFrom::Start(position.saturating_sub(begun))));
+            back.map_err(|error| self.cannot_read(error))?;
         }
         self.file = Some(file);
-        self.other.take().map_or(Ok(()), |other| Err(other.into()))
+        self.other.take().map_or(Ok(()), |source| {
+            Err(RecordError::OtherVersion {
+                path: self.files.path().to_owned(),
+                source,
+            })
+        })
     }
 
     fn take(&mut self, bytes: &[u8], pieces: &mut Vec<Piece>) {
@@ -187,26 +196,31 @@ impl Tail {
         pieces.push(Piece::Line(line));
     }
 
-    fn cannot_read(&self) -> String {
-        format!("cannot read {}", self.files.path().display())
+    /// The inode of a file. It is unique while the file is open.
+    fn inode(&self, file: Option<&File>) -> Result<Option<u64>, RecordError> {
+        let metadata = file.map(File::metadata).transpose();
+        let metadata = metadata.map_err(|error| self.cannot_read(error))?;
+        Ok(metadata.map(|metadata| metadata.ino()))
+    }
+
+    fn cannot_read(&self, source: io::Error) -> RecordError {
+        RecordError::Read {
+            path: self.files.path().to_owned(),
+            source,
+        }
     }
 }
 
 /// Opens a file; `None` if it does not exist.
-fn open(path: &Path) -> Result<Option<File>> {
+fn open(path: &Path) -> Result<Option<File>, RecordError> {
     match File::open(path) {
+        Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        opened => opened
-            .map(Some)
-            .with_context(|| format!("cannot read {}", path.display())),
+        Err(source) => Err(RecordError::Read {
+            path: path.to_owned(),
+            source,
+        }),
     }
-}
-
-/// The inode of a file. It is unique while the file is open.
-fn inode(file: Option<&File>) -> Result<Option<u64>> {
-    let metadata = file.map(File::metadata).transpose();
-    let metadata = metadata.context("cannot get the record's inode")?;
-    Ok(metadata.map(|metadata| metadata.ino()))
 }
 
 #[cfg(test)]
