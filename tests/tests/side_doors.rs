@@ -329,7 +329,7 @@ fn a_guestfwd_to_the_host_gets_a_hint() -> Result<()> {
         let before = services.arrivals().len();
         let (ended, _) = run(&world.host, &[], &[], &["-nic", &value])?;
         let line = only_line(&ended)?;
-        let start = format!("hint: guestfwd to {address}:{PORT} (-nic {value}) is refused: ");
+        let start = format!("hint: guestfwd to {address}:{PORT} (-nic {value}) is refused; ");
         assert!(line.starts_with(&start), "{line}");
         assert_eq!(ended.code(), Some(1), "{ended:?}");
         assert_eq!(services.arrivals().len(), before);

@@ -82,7 +82,7 @@ pub fn run(options: &Ps, paths: &Paths) -> Result<()> {
     {
         match condition {
             Condition::Elsewhere => notify(format_args!(
-                "the fence {name} is in a part of the cgroup tree that is not visible here, and is not changed. Show \
+                "the fence {name} is in another part of the cgroup tree, which is not visible here, and is not changed. Show \
                  or remove it where it was started"
             )),
             Condition::Incompatible => {

@@ -90,7 +90,7 @@ pid belongs to another process, or the process has executed another file, tid an
 command is empty.
 
 Refusals without a rule have one of these names in `rule`: deny-raw, deny-broadcast, deny-device, \
-deny-foreign-netns, deny-unfollowed-broadcast, deny-unowned, unparsed.
+deny-foreign-netns, deny-unfollowed-broadcast, deny-unowned, unparsed, no-policy.
 
 Attempts are `lost` if the kernel had no room to record them. They are `dropped` if this log was too \
 slow, or if writing to it failed.";
