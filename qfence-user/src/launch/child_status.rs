@@ -46,7 +46,7 @@ pub(super) fn next(
     Errno::result(unsafe { libc::waitid(kind, id, &raw mut info, flags.bits()) })?;
     // SAFETY: waitid fills in the fields of SIGCHLD, and leaves zeros if there is no change.
     let pid = unsafe { info.si_pid() };
-    // SAFETY: likewise.
+    // SAFETY: waitid fills in the fields of SIGCHLD, and leaves zeros if there is no change.
     let status = unsafe { info.si_status() };
     let change = match info.si_code {
         _ if pid <= 0 => return Ok(None),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
 
-/// The wall clock time at which the boot clock (`CLOCK_BOOTTIME`, which includes suspends) was 0. Compute it anew each
+/// The wall clock time at which the boot clock (`CLOCK_BOOTTIME`, which includes suspends) was 0. Compute it again each
 /// time, because the wall clock may have been set.
 #[must_use]
 pub fn boot_time() -> Timestamp {

@@ -49,7 +49,7 @@ pub enum Body {
         /// The number of lines that this line replaces.
         lines: u64,
     },
-    /// Attempts that the kernel had no room to record, or that nobody read in time.
+    /// Attempts that the kernel had no room to record, or that were not read in time.
     Lost,
     /// Attempts whose lines are missing here, because this log was too slow or could not be written. Lines that are
     /// missing in a sink are in the fence's own record.
