@@ -1,31 +1,32 @@
-//! qfence, the user side: a policy becomes a tree in a map, programs on a cgroup judge by it, and a command runs inside.
+//! The library of qfence. It compiles a policy to a decision tree in an eBPF map, attaches programs to a cgroup that
+//! judge by this tree, and runs a command in that cgroup.
 //!
-//! The rooms, from the lowest up. A room uses those above it in this table, and none below it; `tests/rooms.rs` sees to
-//! that.
+//! The modules below are called rooms, and are listed from the lowest up. A room uses only rooms above it in this
+//! table. `tests/rooms.rs` checks that.
 //!
 //! | room | its job |
 //! |---|---|
-//! | [`base`] | files, locks, processes, names, messages: what has nothing to do with policies |
-//! | [`policy`] | rules, their grammar, profiles, and the sets of addresses they name |
-//! | [`compile`] | a policy and the members of its sets become a tree; why that decides as it does |
-//! | [`host`] | the facts of this host that sets are made of, and what follows them: addresses, nameservers |
+//! | [`base`] | files, locks, processes, names, messages: all that does not depend on policies |
+//! | [`policy`] | rules, their grammar, profiles, and sets of addresses |
+//! | [`compile`] | compiles a policy and the members of its sets to a tree; explains the decisions of a tree |
+//! | [`host`] | the facts of this host that sets depend on, addresses and nameservers, and the watcher that follows them |
 //! | [`kernel`] | eBPF: loads, attaches, pins and queries programs and maps, publishes policies |
-//! | [`qemu`] | what the arguments of a QEMU say of its guest's networks |
+//! | [`qemu`] | finds the guest's networks in the arguments of a QEMU |
 //! | [`stored_policy`] | the policy of a fence, in a file of /run/qfence |
-//! | [`record`] | attempts on their way from the kernel to logs |
-//! | [`fence`] | fences: their registry, their places, their limits, whether they are whole |
-//! | [`launch`] | starts a command inside of a fence, and passes signals on |
+//! | [`record`] | attempts, from the kernel to the record and the logs |
+//! | [`fence`] | fences: their registry, places, limits and integrity |
+//! | [`launch`] | starts a command in a fence, and receives the signals for it |
 //! | [`observe`] | counters, for monitoring systems and in a terminal |
-//! | [`supervise`] | what a supervisor does while the command runs, and how a policy is changed |
+//! | [`supervise`] | the supervisor's work while the command runs, and changes of a policy |
 //! | [`build`] | makes a fence: maps, policy, programs, links |
-//! | [`doctor`] | whether this host can fence |
-//! | [`probe`] | probes: tries to reach a destination by every method there is |
+//! | [`doctor`] | checks whether this host can fence |
+//! | [`probe`] | probes: tries to reach a destination by every method |
 //! | [`cli`] | the command line |
-//! | [`verify`] | whether a fence holds on this host |
-//! | [`commands`] | a file a verb |
+//! | [`verify`] | proves that a fence works on this host |
+//! | [`commands`] | the verbs, one file each |
 //!
-//! Two programs are made of them: `qfence-user`, and `qfence-verify` ([`commands::verifier`]), which alone has [`probe`] and
-//! the scenes of [`verify`] in it.
+//! There are two programs: `qfence-user`, and `qfence-verify` ([`commands::verifier`]). Only the latter contains
+//! [`probe`] and the scenes of [`verify`].
 
 pub mod base;
 pub mod build;

@@ -1,4 +1,4 @@
-//! The `qfence-user` command: all of it is in the library.
+//! The `qfence-user` command. Its code is in the library.
 
 use std::process::ExitCode;
 

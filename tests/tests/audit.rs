@@ -350,7 +350,7 @@ fn whoever_follows_a_record_sees_all_of_it_or_is_told_what_is_gone() -> Result<(
         "nothing is gone of {all}: the record is larger than it was"
     );
     assert!(
-        said.contains(&format!("{gone} lines of the record, of ")),
+        said.contains(&format!("{gone} lines of the record, with ")),
         "{gone}: {said}"
     );
     Ok(())

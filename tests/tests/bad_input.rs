@@ -328,8 +328,8 @@ fn without_filters_of_system_calls_nothing_runs() -> Result<()> {
         let last = said.lines().last().unwrap_or_default();
         assert_eq!(
             last,
-            "qfence: error: cannot install the filter of system calls for the command (this kernel has no filters of \
-             system calls, without which the fence would not hold calls of 32 bits: use one with \
+            "qfence: error: cannot install the system call filter for the command (this kernel has no system call \
+             filters, without which the fence does not cover 32-bit calls: use one with \
              CONFIG_SECCOMP_FILTER): Function not implemented (os error 38)"
         );
     }

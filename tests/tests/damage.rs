@@ -74,7 +74,7 @@ impl Scene {
             "{said}"
         );
         let last = format!(
-            "qfence: error: the fence {} was not whole any more, so what ran in it was ended (--on-damage kill)",
+            "qfence: error: the fence {} was damaged, so all processes in it were ended (--on-damage kill)",
             self.fence.name()
         );
         assert!(said.lines().any(|line| line == last), "{said}");

@@ -193,7 +193,7 @@ fn an_exclusive_program_above_is_named_and_blocks() -> Result<()> {
 
 #[test]
 fn a_program_above_that_leaves_room_is_named_and_blocks_nothing() -> Result<()> {
-    for (flag, word) in [(1, "takes its place"), (2, "runs after")] {
+    for (flag, word) in [(1, "replaces it"), (2, "runs after")] {
         let host = Private::new()?;
         let id = attach(&host, flag)?;
         let (code, findings) = examine(host.qfence()?)?;
@@ -275,7 +275,7 @@ fn bpffs_is_mounted_for_a_trial_alone() -> Result<()> {
     let (code, findings) = examine(host.command(qfence()?))?;
     assert_eq!((code, findings["bpffs"].state.as_str()), (0, "ok"));
     assert!(
-        findings["bpffs"].found.contains("it can be"),
+        findings["bpffs"].found.contains("`exec` will mount it"),
         "{findings:#?}"
     );
     assert_eq!(host.run(|| mounted("bpf"))?, [""; 0]);
@@ -304,7 +304,7 @@ fn who_is_not_root_is_told_all_the_same() -> Result<()> {
         "{findings:#?}"
     );
     for name in ["program connect4", "bpf_set_retval", "foreign programs"] {
-        assert!(findings[name].found.starts_with("not root"), "{name}");
+        assert!(findings[name].found.starts_with("not checked"), "{name}");
         assert_eq!(findings[name].state, "missing", "{name}");
     }
     // What anybody can see.

@@ -178,7 +178,7 @@ fn a_json_line_has_exactly_the_documented_fields() -> Result<()> {
         .lines()
         .skip_while(|line| !line.starts_with("Fields of a JSON log line"))
         .skip(1)
-        .take_while(|line| !line.starts_with("Of folded"))
+        .take_while(|line| !line.starts_with("In lines of kind folded"))
         // A line that is indented further goes on with the field before it.
         .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
         .filter(|field| !field.is_empty())

@@ -100,7 +100,7 @@ fn at_a_signal_the_log_that_is_open_is_kept_if_the_new_one_is_refused() -> Resul
     shell.signal(Signal::SIGUSR1)?;
     wait_until("it is refused", || {
         let said = shell.stderr();
-        Ok(said.contains("others than its owner may read") && said.contains("going on with"))
+        Ok(said.contains("others than its owner may read") && said.contains("remains in use"))
     })?;
     shell.ask("echo 2>/dev/null >/dev/udp/127.0.0.1/9")?;
     let reading = thread::spawn(move || {

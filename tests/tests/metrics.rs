@@ -404,7 +404,7 @@ fn where_it_cannot_be_served_nothing_is_started() -> Result<()> {
             METRICS,
             "cannot serve metrics at 127.0.0.1:9469: Address already in use",
         ),
-        (unix.as_str(), "there is a file that is no socket"),
+        (unix.as_str(), "the path is a file, not a socket"),
         ("127.0.0.1:70000", "give an address and a port"),
     ] {
         let name = unique_name("unserved");

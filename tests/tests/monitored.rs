@@ -93,7 +93,7 @@ fn sockets_that_are_refused_send_nothing_once_the_policy_is_enforced() -> Result
 /// An option of a socket cannot be taken back, and is said; nothing is said where there is nothing.
 #[test]
 fn what_cannot_be_taken_back_is_said() -> Result<()> {
-    const WARNING: &str = "may keep what they got while it was monitored";
+    const WARNING: &str = "may still have what they got in monitor mode";
     for (protocol, warns) in [(ICMP, true), (UDP, false)] {
         let world = World::new()?;
         let fence = Fence::new("options")?.with(&["--user", "nobody", "--monitor"]);
@@ -102,7 +102,10 @@ fn what_cannot_be_taken_back_is_said() -> Result<()> {
         // What the policy lets through goes on.
         assert_eq!(outcome, "sent", "{ended:?}");
         if warns {
-            ensure!(ended.stderr.contains("options by which"), "{ended:?}");
+            ensure!(
+                ended.stderr.contains("socket options for broadcast"),
+                "{ended:?}"
+            );
         }
     }
     Ok(())

@@ -159,7 +159,7 @@ fn what_is_kept_stays_fenced_until_rm() -> Result<()> {
     assert_eq!(
         stderr,
         format!(
-            "qfence: processes stay in the fence {name}: end them with `qfence-user rm {name}`\n"
+            "qfence: processes remain in the fence {name}; end them with `qfence-user rm {name}`\n"
         )
     );
     let orphaned = listed(&fence)?;

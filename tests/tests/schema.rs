@@ -165,7 +165,7 @@ fn the_help_lists_the_fields_of_the_schema() -> Result<()> {
         .lines()
         .skip_while(|line| !line.starts_with("Fields of a JSON log line"))
         .skip(1)
-        .take_while(|line| !line.starts_with("Without a rule"))
+        .take_while(|line| !line.starts_with("In repeats"))
         .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
         .filter(|field| !field.is_empty())
         .map(str::to_owned)

@@ -91,7 +91,7 @@ fn assert_refused(
     assert_eq!(ended.code(), Some(125), "{arguments:?}: {ended:?}");
     assert_eq!(ended.stdout, "", "{arguments:?}: it ran");
     let line = only_line(&ended)?;
-    let start = format!("error: the fence cannot hold {named}: ");
+    let start = format!("error: the fence does not cover {named}: ");
     assert!(line.starts_with(&start), "{arguments:?}: {line}");
     assert!(
         line.contains("--allow-unfenced-net"),
@@ -329,7 +329,7 @@ fn a_guestfwd_to_the_host_gets_a_hint() -> Result<()> {
         let before = services.arrivals().len();
         let (ended, _) = run(&world.host, &[], &[], &["-nic", &value])?;
         let line = only_line(&ended)?;
-        let start = format!("hint: guestfwd to {address}:{PORT} (-nic {value}) is refused: ");
+        let start = format!("hint: guestfwd to {address}:{PORT} (-nic {value}) is refused; ");
         assert!(line.starts_with(&start), "{line}");
         assert_eq!(ended.code(), Some(1), "{ended:?}");
         assert_eq!(services.arrivals().len(), before);

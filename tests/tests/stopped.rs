@@ -418,7 +418,7 @@ fn without_a_stand_in_the_supervisor_does_not_stop_and_says_so() -> Result<()> {
     scene.terminal.press(CTRL_Z)?;
     scene
         .terminal
-        .expect("qfence: the command was stopped and goes on: ")?;
+        .expect("qfence: the command was stopped and is continued: ")?;
     scene.terminal.expect("Too many open files")?;
     scene.terminal.type_line("one")?;
     scene.terminal.expect("<one>\r\n")?;

@@ -82,7 +82,7 @@ fn a_signal_ends_the_start_of_a_command_that_is_stuck() -> Result<()> {
         wait_until("it is said what is waited for", || {
             Ok(stuck
                 .said()
-                .contains("waiting for the command to be executed"))
+                .contains("waiting for the execution of the command"))
         })?;
         stuck.process.signal(signal)?;
         let code = stuck.code()?;

@@ -145,7 +145,7 @@ fn it_takes_any_size() -> Result<()> {
     }
     screen.resize(5, 40)?;
     screen.wait_for("it asks for room", |seen| {
-        seen.trim_end() == "at least 60x12, please"
+        seen.trim_end() == "needs at least 60x12"
     })?;
     screen.resize(2, 10)?;
     screen.watch(LOOKS)?;
@@ -224,7 +224,7 @@ fn without_a_terminal_to_draw_on_it_says_so() -> Result<()> {
     let ended = to_end(top)?;
     assert_eq!(ended.code(), Some(125));
     assert!(
-        ended.stderr.contains("top is for a terminal"),
+        ended.stderr.contains("top needs a terminal"),
         "{}",
         ended.stderr
     );

@@ -105,7 +105,7 @@ fn addresses_are_followed_while_nothing_can_be_kept_and_kept_when_it_can() -> Re
         "{said}"
     );
     scene.world.host.run(|| Ok(fs::remove_file(FILLER)?))?;
-    scene.await_said("is kept again")?;
+    scene.await_said("the policy file is up to date again")?;
     scene.await_kept(address(71))
 }
 
@@ -123,7 +123,7 @@ fn addresses_are_followed_while_what_is_kept_cannot_be_understood() -> Result<()
     let found = scene.world.host.run(|| Ok(fs::read_to_string(&path)?))?;
     assert_eq!(found, "{}");
     scene.world.host.run(|| Ok(fs::rename(&before, &path)?))?;
-    scene.await_said("is kept again")?;
+    scene.await_said("the policy file is up to date again")?;
     scene.await_kept(address(72))
 }
 
@@ -145,7 +145,7 @@ fn who_holds_up_the_following_is_named() -> Result<()> {
     scene.await_said(&format!("process {} (", std::process::id()))?;
     let said = scene.shell.stderr();
     assert_eq!(
-        said.matches("which changes the policy").count(),
+        said.matches("which has been changing the policy").count(),
         1,
         "{said}"
     );

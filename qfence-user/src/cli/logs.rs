@@ -10,14 +10,14 @@ Examples:
   sudo qfence-user logs vm1 -f --dest tcp:127.0.0.1
   sudo qfence-user logs vm1 --since 10m --json --dest metadata
 
-The record of a fence is in memory, under /run/qfence: its last 256 to 512 kB, for as long as there is the
-fence. For more, and for longer, give `exec` a --log. Of a fence that has lost its supervisor nobody reads what is tried
-until this does; it says how many attempts were lost meanwhile, if there was no room for them. With --follow it says on
-standard error how many lines are gone, if they were replaced by newer ones before it came to read them.
+The record is in memory, under /run/qfence: the last 256 to 512 kB, until the fence is removed. For a \
+larger or permanent log, start `exec` with --log. If a fence has lost its supervisor, `logs` itself reads \
+the new attempts from the kernel, and reports how many were lost before it ran because there was no room \
+for them. With --follow, it reports on standard error how many lines were overwritten before it read them.
 
-At the end it says on standard error what the kernel has counted since the fence was started: the first of
-each kind, those repeated, and those lost, which are all. See `qfence-user exec --help` for the fields of
-a JSON line.";
+At the end, `logs` prints the kernel's counts since the start of the fence on standard error: first \
+attempts, repeats and lost ones, which together are all attempts. For the fields of a JSON line see \
+`qfence-user exec --help`.";
 
 /// `qfence-user logs`.
 #[derive(Debug, Args)]
@@ -27,19 +27,19 @@ pub struct Logs {
     #[arg(value_name = "NAME")]
     pub name: String,
 
-    /// Go on with what is tried from now on, until the fence ends
+    /// Continue with new attempts until the fence ends
     #[arg(long, short)]
     pub follow: bool,
 
-    /// Leave out what was earlier: a moment (RFC 3339), or how long ago (90s, 10m, 2h)
+    /// Show only attempts since this time (RFC 3339), or of the last 90s, 10m, 2h
     #[arg(long, value_name = "TIME|AGO")]
     pub since: Option<Since>,
 
-    /// Leave out attempts to reach other destinations: an address, prefix, or set, as in a rule
+    /// Show only attempts to reach this address, prefix or set; the syntax is that of a rule
     #[arg(long, value_name = "[PROTOCOL:]DESTINATION[:PORTS]")]
     pub dest: Option<Match>,
 
-    /// The JSON lines as they are
+    /// Print the JSON lines
     #[arg(long)]
     pub json: bool,
 }

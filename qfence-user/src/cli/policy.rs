@@ -7,14 +7,14 @@ use qfence_common::Action;
 
 use crate::policy::rule::{Match, Rule, Source};
 
-/// What a policy is made of.
+/// The options that define a policy.
 #[derive(Debug, Args)]
 pub struct PolicyArgs {
-    /// The rules before the profile's
+    /// The rules that precede the profile's
     #[command(flatten)]
     pub rules: RuleFlags,
 
-    /// What is done with destinations that no rule is about [default: as the profile says]
+    /// Action for destinations that no rule matches [default: the profile's]
     #[arg(
         long,
         value_enum,
@@ -23,14 +23,14 @@ pub struct PolicyArgs {
     )]
     pub default: Option<DefaultAction>,
 
-    /// The rules after those of --allow and --deny: host, internet-only, locked, a file in
+    /// Profile, whose rules follow those of --allow and --deny: host, internet-only, locked, a file in
     /// /etc/qfence/profiles.d, or a path
     #[arg(long, value_name = "NAME|PATH")]
     pub profile: Option<OsString>,
 }
 
 impl PolicyArgs {
-    /// Whether nothing is asked for.
+    /// Whether no option was given.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty() && self.default.is_none() && self.profile.is_none()
@@ -40,9 +40,9 @@ impl PolicyArgs {
 /// The values of `--default`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum DefaultAction {
-    /// Let through
+    /// Allow
     Allow,
-    /// Refuse
+    /// Deny
     Deny,
 }
 
@@ -55,8 +55,8 @@ impl From<DefaultAction> for Action {
     }
 }
 
-/// `--allow` and `--deny`, in the order in which they were given: the order of one among the other is
-/// what clap's derived options do not keep.
+/// `--allow` and `--deny`, in the order in which they were given. Derived clap options would lose the order
+/// between the two options.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RuleFlags(Vec<(Action, Match)>);
 
@@ -64,19 +64,19 @@ const FLAGS: [(&str, Action, &str); 2] = [
     (
         "allow",
         Action::Allow,
-        "Let a destination be reached, such as tcp:127.0.0.1:5432, host:3000-3010 or lan; see below",
+        "Allow a destination, such as tcp:127.0.0.1:5432, host:3000-3010 or lan; see below",
     ),
-    ("deny", Action::Deny, "Refuse a destination"),
+    ("deny", Action::Deny, "Deny a destination"),
 ];
 
 impl RuleFlags {
-    /// Whether there is none.
+    /// Whether there are no rules.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The rules, in order. `source` makes of a flag and its value where each comes from.
+    /// The rules, in order. `source` converts the text of a flag with its value to the rule's source.
     pub fn rules(&self, source: fn(String) -> Source) -> Vec<Rule> {
         self.0
             .iter()

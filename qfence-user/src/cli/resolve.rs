@@ -1,4 +1,4 @@
-//! What the options of a command make of profiles and rules.
+//! Makes a policy of a command's options, and finds the profiles that they name.
 
 use std::{ffi::OsStr, path::Path};
 
@@ -13,13 +13,13 @@ use crate::{
     policy::{Dns, Loaded, Policy, profile::find::Profiles, rule::Source},
 };
 
-/// The profile of a fence that asks for none.
+/// The profile of a fence if no option selects one.
 pub const DEFAULT_PROFILE: &str = "host";
 
-/// The policy that the options ask for, with profiles from `directory`.
+/// The policy that the options define, with profiles from `directory`.
 ///
 /// # Errors
-/// If the profile is not there or not understood, or there are too many rules.
+/// If the profile does not exist or is invalid, or there are too many rules.
 pub fn policy(options: &PolicyArgs, dns: Dns, monitor: bool, directory: &Path) -> Result<Policy> {
     let name = options.profile.as_deref();
     let profile = profile(name.unwrap_or(OsStr::new(DEFAULT_PROFILE)), directory)?;
@@ -28,15 +28,15 @@ pub fn policy(options: &PolicyArgs, dns: Dns, monitor: bool, directory: &Path) -
     Ok(Policy::new(given, dns, profile, default, monitor)?)
 }
 
-/// The profile of a name or at a path, as it is now.
+/// Reads the profile with this name or at this path.
 ///
 /// # Errors
-/// If it is not there, or not understood.
+/// If it does not exist, or is invalid.
 pub fn profile(name: &OsStr, directory: &Path) -> Result<Loaded> {
     Ok(profiles(directory).find(name)?.into())
 }
 
-/// The profiles that the caller can name. A file may be root's or the caller's, with or without sudo.
+/// The profiles that the caller can use: files of root, of the caller, and of the user who called sudo.
 #[must_use]
 pub fn profiles(directory: &Path) -> Profiles {
     let sudo = std::env::var("SUDO_UID").ok();
@@ -53,11 +53,11 @@ pub fn warn_of_shadowed(policy: &Policy) -> Result<()> {
     Ok(())
 }
 
-/// Warns of these.
+/// Warns of the given shadowed rules.
 pub fn warn(shadowed: &[Shadowed]) {
     for Shadowed { rule, by, .. } in shadowed {
         notify(format_args!(
-            "warning: `{}` ({}) can never match: {by}, before it",
+            "warning: `{}` ({}) can never match, because of earlier rules: {by}",
             rule.brief(),
             rule.source
         ));

@@ -1,4 +1,4 @@
-//! `doctor`: says whether this host can fence, and what to do where it cannot.
+//! `doctor`: checks whether this host can fence, and shows how to repair problems.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! `explain`: what happens to destinations, and why.
+//! `explain`: shows whether destinations are allowed, and why.
 
 use anyhow::{Context, Result, bail, ensure};
 use comfy_table::{Table, presets::NOTHING};
@@ -29,8 +29,7 @@ struct Answer<'a> {
 /// Runs `explain`.
 ///
 /// # Errors
-/// If what is asked about is no destination, the fence or the profile is not there, or standard output
-/// cannot be written to.
+/// If a destination is invalid, the fence or the profile does not exist, or standard output cannot be written.
 pub fn run(options: &Explain, paths: &Paths) -> Result<()> {
     let (fence, destinations) = split(options)?;
     let queries = destinations
@@ -62,7 +61,7 @@ pub fn run(options: &Explain, paths: &Paths) -> Result<()> {
     Ok(())
 }
 
-/// The fence, if one is named, and the destinations. What can be read as a destination is one.
+/// The fence, if one is named, and the destinations. A word that can be parsed as a destination is a destination.
 fn split(options: &Explain) -> Result<(Option<&str>, &[String])> {
     let words = &options.words;
     if let Some(name) = &options.fence {
@@ -74,17 +73,17 @@ fn split(options: &Explain) -> Result<(Option<&str>, &[String])> {
         {
             ensure!(
                 options.policy.is_empty() && options.dns.is_none(),
-                "{first:?} is no destination; a fence of that name has its own policy, which is not \
-                 combined with others: leave out the options, or the name"
+                "{first:?} is not a destination, but can be the name of a fence. A fence has its own policy, which is not \
+                 combined with options: remove the options, or the name"
             );
             if rest.is_empty() {
-                // Perhaps it was meant as one.
+                // The word may have been meant as a destination.
                 let error = grammar::destination(first)
                     .err()
                     .map(|error| error.to_string());
                 bail!(
-                    "what is to be explained? Name destinations after the fence {first:?}; as one it \
-                     is not understood: {}",
+                    "give destinations after the fence {first:?}; it is not \
+                     a destination itself: {}",
                     error.unwrap_or_default()
                 );
             }
@@ -94,16 +93,15 @@ fn split(options: &Explain) -> Result<(Option<&str>, &[String])> {
     }
 }
 
-/// By the maps of a fence: what the kernel does.
+/// Explains by the maps of a fence: the policy in force in the kernel.
 fn of_fence(name: &str, queries: &[Query], paths: &Paths) -> Result<Vec<Explanation>> {
     require_root()?;
     let fences = Fences::look(paths)?;
     fences.enforced(name)?;
     let nodes = Maps::open(&fences.pins(name))?.in_force()?;
-    let stored = fences
-        .policy_file(name)
-        .read()?
-        .with_context(|| format!("the fence {name} has no policy yet: it is being started"))?;
+    let stored = fences.policy_file(name).read()?.with_context(|| {
+        format!("the fence {name} has no policy yet, because it is still starting")
+    })?;
     let rules = stored.policy.rules();
     let asked = Asked {
         rules: &rules,
@@ -113,7 +111,7 @@ fn of_fence(name: &str, queries: &[Query], paths: &Paths) -> Result<Vec<Explanat
     Ok(queries.iter().map(|query| explain(&asked, query)).collect())
 }
 
-/// By a policy as `exec` would make it, on this host as it is now.
+/// Explains by the policy that `exec` would make on this host now.
 fn of_profile(options: &Explain, queries: &[Query], paths: &Paths) -> Result<Vec<Explanation>> {
     let dns = options.dns.unwrap_or(crate::policy::Dns::Auto);
     let policy = resolve::policy(&options.policy, dns, false, &paths.profiles)?;
@@ -163,7 +161,7 @@ fn table(answers: &[Answer<'_>]) -> String {
         .join("\n")
 }
 
-/// The two layers; as one where they say the same.
+/// The cases of the two layers; of one, if they are equal.
 fn layers(explanation: &Explanation) -> Vec<(&'static str, &[Case])> {
     let Explanation {
         by_address,

@@ -1,4 +1,4 @@
-//! `logs`: the record of a fence, also of one that has lost its supervisor.
+//! `logs`: shows the record of a fence, with or without a supervisor.
 
 use std::{
     io::{self, Write as _},
@@ -29,15 +29,15 @@ use crate::{
     },
 };
 
-/// How often it is looked whether there is more.
+/// The interval of checks for new lines.
 const LOOK: Duration = Duration::from_millis(100);
-/// How often what was counted is summed up, where there is no supervisor to do so.
+/// The interval of summaries, if this process reads the attempts.
 const TICK: Duration = Duration::from_secs(1);
 
 /// Runs `logs`.
 ///
 /// # Errors
-/// If there is no such fence, or its record cannot be read, or standard output cannot be written to.
+/// If the fence does not exist, its record cannot be read, or standard output cannot be written.
 pub fn run(options: &Logs, paths: &Paths) -> Result<()> {
     require_root()?;
     let name = options.name.as_str();
@@ -57,10 +57,10 @@ pub fn run(options: &Logs, paths: &Paths) -> Result<()> {
     if shown.show()? && options.follow {
         follow(&fences, paths, name, reader, &mut shown)?;
     }
-    // A fence that has ended has no counters any more.
+    // A fence that has ended has no counters.
     if let Ok(Snapshot { counts, .. }) = Snapshot::of(&fences.pins(name)) {
         notify(format_args!(
-            "{} attempts: {} the first of their kind, {} repeated, {} lost",
+            "{} attempts: {} first, {} repeated, {} lost",
             counts.on_record(),
             counts.first,
             counts.repeated,
@@ -70,7 +70,7 @@ pub fn run(options: &Logs, paths: &Paths) -> Result<()> {
     Ok(())
 }
 
-/// Shows what comes, until the fence ends or nobody reads any more.
+/// Shows new lines, until the fence ends or standard output is closed.
 fn follow(
     fences: &Fences,
     paths: &Paths,
@@ -83,11 +83,11 @@ fn follow(
         if !wait_while_read(LOOK)? {
             return Ok(());
         }
-        // Before the last look: what was written until then is shown.
+        // Checked before the last read, so that all lines until then are shown.
         let is_there = fences.condition(name).is_ok();
         if Instant::now() >= next && is_there {
             if reader.is_none() {
-                // It may end at any moment, and then there is nothing to take over.
+                // If the fence has just ended, there is nothing to take over.
                 reader = take_over(fences, name, paths).ok().flatten();
             }
             read_on(reader.as_mut())?;
@@ -101,27 +101,28 @@ fn follow(
     }
 }
 
-/// Waits; false at once if nobody reads what is written to standard output any more.
+/// Waits. Returns false immediately if standard output has no reader any more.
 fn wait_while_read(patience: Duration) -> Result<bool> {
     let stdout = io::stdout();
     let mut polled = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
     match poll(&mut polled, PollTimeout::try_from(patience)?) {
         Ok(_) | Err(Errno::EINTR) => {}
-        Err(errno) => return Err(errno).context("cannot wait for what comes"),
+        Err(errno) => return Err(errno).context("cannot poll standard output"),
     }
-    // A pipe without a reader, a terminal that has hung up; what is not open at all is for the next write to say.
+    // A pipe without a reader, or a terminal after a hang-up. If standard output is not open, the next write reports
+    // that.
     let ends = PollFlags::POLLERR | PollFlags::POLLHUP;
     let [stdout] = polled;
     Ok(!stdout.revents().is_some_and(|seen| seen.intersects(ends)))
 }
 
-/// Becomes the reader of a fence's attempts, if it has no supervisor and nobody else is.
+/// Becomes the reader of a fence's attempts, if the fence has no supervisor and no other reader.
 fn take_over(fences: &Fences, name: &str, paths: &Paths) -> Result<Option<Reader>> {
     if fences.condition(name)? == Condition::Running {
         return Ok(None);
     }
     let pins = fences.pins(name);
-    // What is not whole has a record all the same.
+    // An incomplete fence still has a record.
     let (Ok(Some(attempts)), Ok(Some(stored))) =
         (Attempts::open(&pins), fences.policy_file(name).read())
     else {
@@ -138,7 +139,7 @@ fn take_over(fences: &Fences, name: &str, paths: &Paths) -> Result<Option<Reader
     Reader::new(sources, Arc::from(name)).map(Some)
 }
 
-/// Puts on record what the kernel has.
+/// Records the kernel's events and counts.
 fn read_on(reader: Option<&mut Reader>) -> Result<()> {
     let Some(reader) = reader else {
         return Ok(());
@@ -148,16 +149,16 @@ fn read_on(reader: Option<&mut Reader>) -> Result<()> {
     Ok(())
 }
 
-/// What was shown.
+/// The lines that were shown.
 struct Shown {
     filter: Filter,
     json: bool,
-    /// As far as it was looked at.
+    /// The position in the record.
     record: Tail,
 }
 
 impl Shown {
-    /// Shows what is new, and says what is gone; false if nobody reads any more.
+    /// Shows new lines, and reports missing ones. Returns false if standard output is closed.
     fn show(&mut self) -> Result<bool> {
         let mut out = io::stdout().lock();
         for piece in self.record.read()? {
@@ -165,7 +166,7 @@ impl Shown {
                 Piece::Line(line) => line,
                 Piece::Gap(Gap { lines, attempts }) => {
                     notify(format_args!(
-                        "{lines} lines of the record, of {attempts} attempts, are gone: newer ones took their place \
+                        "{lines} lines of the record, with {attempts} attempts, are missing: newer lines replaced them \
                          before they were read"
                     ));
                     continue;

@@ -1,4 +1,4 @@
-//! `metrics`: what all fences of the host have counted.
+//! `metrics`: shows or serves the counters of all fences of the host.
 
 use std::{io, sync::Arc};
 
@@ -27,7 +27,7 @@ pub fn run(options: &Metrics, paths: &Paths) -> Result<()> {
     let source = source(paths, None);
     if let Some(address) = &options.listen {
         return serve::run(Listener::bind(address)?, source, async {
-            // Without signals to wait for it ends as it would without this.
+            // If the signals cannot be received, they end this process directly.
             let _ = ended().await;
         });
     }
@@ -37,7 +37,7 @@ pub fn run(options: &Metrics, paths: &Paths) -> Result<()> {
     }
 }
 
-/// What is served: the metrics of all fences, or of the one of that name, as they are then.
+/// The source of the metrics: those of all fences, or of the fence `only`, at the time of the request.
 pub(super) fn source(paths: &Paths, only: Option<&str>) -> Source {
     let (paths, only) = (paths.clone(), only.map(str::to_owned));
     Arc::new(move || text(&paths, only.as_deref(), Format::OpenMetrics))
@@ -48,7 +48,7 @@ fn text(paths: &Paths, only: Option<&str>, format: Format) -> Result<String> {
     exposition(&samples, format)
 }
 
-/// Waits for a signal that means to end.
+/// Waits for a signal that asks to end.
 async fn ended() -> io::Result<()> {
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;

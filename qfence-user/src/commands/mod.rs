@@ -1,4 +1,4 @@
-//! The verbs of the command line, a file each; [`verifier`] is the other program's.
+//! The verbs of the command line, one file each. [`verifier`] belongs to `qfence-verify`.
 
 pub mod doctor;
 pub mod exec;
@@ -35,7 +35,7 @@ use crate::{
     supervise::established,
 };
 
-/// Runs the command line that this process, which is `qfence-user`, was started with.
+/// Runs the command line of this process, `qfence-user`.
 #[must_use]
 pub fn run() -> ExitCode {
     match parse() {
@@ -64,10 +64,10 @@ fn follow(cli: &Cli) -> Result<u8> {
     }
 }
 
-/// Reads the command line; if it is none, or asks for help, that is said, and the exit status is returned.
+/// Parses the command line. If it is invalid, or asks for help, prints the message and returns the exit status.
 fn parse<T: Parser>() -> Result<T, ExitCode> {
     T::try_parse().map_err(|error| {
-        // --help and --version come here as well, and go to standard output.
+        // This includes --help and --version, which are printed to standard output.
         let _ = error.print();
         if error.use_stderr() {
             FAILED.into()
@@ -77,7 +77,7 @@ fn parse<T: Parser>() -> Result<T, ExitCode> {
     })
 }
 
-/// Says an error, and returns the exit status.
+/// Prints an error, and returns the exit status.
 fn end(status: Result<u8>) -> ExitCode {
     let status = status.unwrap_or_else(|error| {
         notify(format_args!("error: {error:#}"));
@@ -88,7 +88,7 @@ fn end(status: Result<u8>) -> ExitCode {
     status.into()
 }
 
-/// Loading programs and making cgroups is for root.
+/// Fails unless this process is root, which is needed to load programs and make cgroups.
 fn require_root() -> Result<()> {
     ensure!(
         geteuid().is_root(),
@@ -97,10 +97,10 @@ fn require_root() -> Result<()> {
     Ok(())
 }
 
-/// Prints to standard output what a command was asked for.
+/// Prints the output of a command.
 fn print(text: &str) -> Result<()> {
     match writeln!(io::stdout(), "{text}") {
-        // Whoever read has read enough.
+        // The reader does not want more.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }

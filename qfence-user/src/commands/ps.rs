@@ -21,7 +21,7 @@ use crate::{
     policy::Policy,
 };
 
-/// How many processes of a fence the table names.
+/// The maximum number of processes of a fence in the table.
 const PIDS: usize = 16;
 
 /// A fence in the JSON output.
@@ -62,7 +62,7 @@ impl From<Traffic> for Amount {
 /// Runs `ps`.
 ///
 /// # Errors
-/// If the fences cannot be listed, or standard output cannot be written to.
+/// If the fences cannot be listed, or standard output cannot be written.
 pub fn run(options: &Ps, paths: &Paths) -> Result<()> {
     require_root()?;
     let all = Fences::open(paths)?;
@@ -82,8 +82,8 @@ pub fn run(options: &Ps, paths: &Paths) -> Result<()> {
     {
         match condition {
             Condition::Elsewhere => notify(format_args!(
-                "the fence {name} is of another part of the cgroup tree, which is not seen here: it is left alone. Look at \
-                 it, and remove it, where it was made"
+                "the fence {name} is in another part of the cgroup tree, which is not visible here, and is not changed. Show \
+                 or remove it where it was started"
             )),
             Condition::Incompatible => {
                 if let Err(error) = all.check_version(name) {
@@ -123,7 +123,7 @@ fn json(fences: &[Listed]) -> Result<String> {
     Ok(serde_json::to_string(&rows)?)
 }
 
-/// The profile, and that rules were given beside it, or that nothing is refused.
+/// The name of the profile, with a remark if there are additional rules or monitor mode.
 fn policy_name(policy: Option<&Policy>) -> String {
     let Some(policy) = policy else {
         return "-".to_owned();
@@ -134,18 +134,18 @@ fn policy_name(policy: Option<&Policy>) -> String {
     format!("{}{more}{monitored}", policy.profile.name)
 }
 
-/// Something that was counted, if the counters can be read.
+/// A value of the counters, if they can be read.
 fn counted(fence: &Listed, show: impl Fn(&Snapshot) -> String) -> String {
     fence.counted.as_ref().map_or_else(|| "-".to_owned(), show)
 }
 
-/// The command of a fence: an earlier version described it in full.
+/// The command of a fence. An earlier version stored it completely.
 fn command(description: &Description) -> Vec<String> {
     let words = description.command.iter().map(String::as_bytes);
     printable_words(words, COMMAND)
 }
 
-/// The first processes of a fence, and how many there are beside them.
+/// The first processes of a fence, and the number of the others.
 fn pids(all: &[Pid]) -> String {
     let shown: Vec<String> = all.iter().take(PIDS).map(ToString::to_string).collect();
     match all.len() {

@@ -1,4 +1,4 @@
-//! `rm`: ends what runs in fences, and removes them.
+//! `rm`: ends the processes in fences, and removes the fences.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::{
     fence::registry::Fences,
 };
 
-/// Runs `rm`; returns the exit status. Every fence named is tried.
+/// Runs `rm`; returns the exit status. Tries every named fence, even after an error.
 ///
 /// # Errors
-/// If there is no place for fences on this host.
+/// If this host has no cgroup for fences.
 pub fn run(options: &Rm, paths: &Paths) -> Result<u8> {
     require_root()?;
     let fences = Fences::open(paths)?;

@@ -1,4 +1,4 @@
-//! `set`: changes the policy of a fence that runs, or of one that has lost its supervisor.
+//! `set`: changes the policy of a running fence, with or without a supervisor.
 
 use std::os::fd::AsFd;
 
@@ -22,24 +22,24 @@ use crate::{
     },
 };
 
-/// How many of the connections that cannot be ended are named.
+/// The maximum number of remaining connections that are named.
 const NAMED: usize = 20;
 
 /// Runs `set`.
 ///
 /// # Errors
-/// If there is no such fence, or the new policy is no good: then nothing is changed. Or if connections
-/// that it denies cannot be ended: then it is in force all the same.
+/// If the fence does not exist, or the new policy is invalid; then nothing is changed. Also if connections that the new
+/// policy denies cannot be ended; then the policy is in force anyway.
 pub fn run(options: &Set, paths: &Paths) -> Result<()> {
     require_root()?;
-    // All that can be wrong with what is asked for, before the fence is looked at.
+    // All options are checked before the fence is opened.
     let profile = match &options.policy.profile {
         Some(name) => Some(resolve::profile(name, &paths.profiles)?),
         None => None,
     };
     if !options.keep_established {
         established::check(&paths.program)
-            .context("give --keep-established to change the policy all the same")?;
+            .context("give --keep-established to change the policy anyway")?;
     }
     let fences = Fences::look(paths)?;
     let make = |policy: &Policy| {
@@ -68,21 +68,21 @@ pub fn run(options: &Set, paths: &Paths) -> Result<()> {
     fail_for_standing(&standing, &options.name)
 }
 
-/// Says what a fence keeps that monitor mode let it have, once it is not only monitored any more.
+/// After monitor mode ends, warns of things that processes got in monitor mode and can keep.
 fn warn_of_what_monitoring_left(changed: &PolicyChange) {
     if changed.policy.monitor {
         return;
     }
     let marks = changed.marks;
     let left: Vec<_> = [
-        (marks.monitored_devices, "devices for networks"),
+        (marks.monitored_devices, "network devices such as /dev/net/tun"),
         (
             marks.monitored_options,
-            "options by which sockets broadcast or join groups",
+            "socket options for broadcast or multicast groups",
         ),
         (
             marks.monitored_sockets,
-            "sockets that are refused from now on (their packets are dropped, but the host gets its copies of what they \
+            "sockets that are refused from now on (their packets are dropped, but the host gets copies of packets that they \
              broadcast or send to IPv4 groups)",
         ),
     ]
@@ -91,15 +91,15 @@ fn warn_of_what_monitoring_left(changed: &PolicyChange) {
     .collect();
     if !left.is_empty() {
         notify(format_args!(
-            "warning: processes of the fence may keep what they got while it was monitored: {}; start it anew to take \
-             that away",
+            "warning: processes of the fence may still have what they got in monitor mode: {}; restart the fence to remove \
+             them",
             left.join(", ")
         ));
     }
 }
 
-/// The policy that comes of the options. Rules given earlier that can never match any more go, so that a
-/// fence whose policy is changed all day does not pile them up.
+/// The policy with the changes of the options. Earlier rules that can never match any more are removed, so that
+/// repeated changes do not accumulate rules.
 fn renewed(options: &Set, profile: Option<Loaded>, policy: &Policy) -> Result<Policy> {
     let rules = options.policy.rules.rules(|text| Source::Running {
         text: format!("set {text}"),
@@ -119,7 +119,7 @@ fn renewed(options: &Set, profile: Option<Loaded>, policy: &Policy) -> Result<Po
 }
 
 fn apply(options: &Set, rules: Vec<Rule>, profile: Option<Loaded>, policy: &mut Policy) {
-    // What is said last counts first: a rule that an older one went before would change nothing.
+    // The newest rules come first. After an older rule, a new one might have no effect.
     policy.given.splice(0..0, rules);
     if let Some(profile) = profile {
         policy.profile = profile;
@@ -133,18 +133,18 @@ fn apply(options: &Set, rules: Vec<Rule>, profile: Option<Loaded>, policy: &mut 
     policy.monitor = (policy.monitor || options.monitor) && !options.enforce;
 }
 
-/// The profile of a policy, read anew from where it came from.
+/// The profile of a policy, read again from its source.
 fn reloaded(policy: &Policy, paths: &Paths) -> Result<Loaded> {
     let Loaded { name, path, .. } = &policy.profile;
     let from = match path {
         Some(path) => path.as_os_str(),
-        // There may be a file of that name by now.
+        // By now there may be a file with this name.
         None => name.as_ref(),
     };
     resolve::profile(from, &paths.profiles)
 }
 
-/// Ends the connections that the new policy denies. Returns those that stand all the same.
+/// Ends the connections that the new policy denies. Returns those that remain.
 fn end_established(
     fences: &Fences,
     paths: &Paths,
@@ -156,7 +156,7 @@ fn end_established(
     let denied = |connection: &Connection| changed.denies(connection);
     let ended = established::end(&paths.program, place.cgroup(), owners.fd().as_fd(), denied)
         .context(
-            "the new policy is in force, and nothing that it denies leaves the fence, but connections could not be ended",
+            "the new policy is in force, and the fence sends nothing that it denies, but connections could not be ended",
         )?;
     match ended.connections.as_slice() {
         [] => {}
@@ -169,7 +169,7 @@ fn end_established(
     Ok(ended.standing)
 }
 
-/// Fails if connections stand that were to be ended.
+/// Fails if connections remain that were to be ended.
 fn fail_for_standing(standing: &[Connection], name: &str) -> Result<()> {
     if standing.is_empty() {
         return Ok(());
@@ -183,8 +183,8 @@ fn fail_for_standing(standing: &[Connection], name: &str) -> Result<()> {
         named.push(format!("{} more", standing.len() - named.len()));
     }
     bail!(
-        "the new policy is in force, but these connections could not be ended, as processes of the fence keep the \
-         kernel from sockets: {}. What they send is dropped from now on; end all that runs there with \
+        "the new policy is in force, but these connections could not be ended, because processes of the fence keep their \
+         sockets locked: {}. Their packets are dropped from now on; end all processes of the fence with \
          `qfence-user rm {name}`",
         named.join(", ")
     )

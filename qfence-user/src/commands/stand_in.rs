@@ -1,4 +1,4 @@
-//! `stand-in`, which is hidden: follows the host for a fence while its supervisor is stopped.
+//! `stand-in` (hidden): follows the host for a fence while its supervisor is stopped.
 
 use anyhow::{Context, Result};
 use nix::unistd::Pid;
@@ -10,7 +10,7 @@ use crate::{
     supervise::stand_in::{self, Orders},
 };
 
-/// Runs `stand-in`, until the supervisor that started it goes on or ends.
+/// Runs `stand-in`, until the supervisor that started it continues or ends.
 ///
 /// # Errors
 /// If it cannot begin to follow.

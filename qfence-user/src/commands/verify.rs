@@ -1,4 +1,4 @@
-//! `verify`: becomes `qfence-verify`, which shows that a fence holds on this kernel.
+//! `verify`: executes `qfence-verify`, which proves that a fence works on this kernel.
 
 use std::{convert::Infallible, ffi::CString, iter, os::unix::ffi::OsStrExt as _};
 
@@ -8,7 +8,8 @@ use nix::unistd::execv;
 use super::require_root;
 use crate::{cli::Verify, verify::program};
 
-/// Executes `qfence-verify` in place of this program: same process, user, options, standard streams and exit status.
+/// Executes `qfence-verify` in place of this program, with the same process, user, options, standard streams and exit
+/// status.
 ///
 /// # Errors
 /// If it cannot be executed.
@@ -24,7 +25,8 @@ pub fn run(options: &Verify) -> Result<Infallible> {
     let words: Vec<_> = words
         .map(|word| CString::new(word.as_bytes()))
         .collect::<Result<_, _>>()?;
-    // The standard library would have a shell run a file that is no program (execvp(3)).
+    // execv is called directly: the standard library would have a shell run a file that is not an executable
+    // (execvp(3)).
     execv(&words[0], &words)
         .with_context(|| format!("cannot execute {}", command.get_program().display()))
 }

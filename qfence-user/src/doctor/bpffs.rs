@@ -1,4 +1,4 @@
-//! The file system in which a fence's links are pinned.
+//! bpffs, the file system in which a fence's links are pinned.
 
 use std::{path::Path, thread};
 
@@ -17,7 +17,7 @@ use crate::kernel::pins::{Pins, mount_bpffs};
 
 const NAME: &str = "bpffs";
 
-/// What there is at the place for it.
+/// The state of the mount point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum There {
     Mounted,
@@ -25,7 +25,7 @@ enum There {
     Not,
 }
 
-/// Looks whether it is mounted at `bpffs`; where it is not, whether it can be.
+/// Checks whether bpffs is mounted at `bpffs`, and if not, whether it can be.
 #[must_use]
 pub fn examine(bpffs: &Path, is_root: bool) -> Finding {
     let mounted = statfs(bpffs).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC);
@@ -41,8 +41,8 @@ pub fn examine(bpffs: &Path, is_root: bool) -> Finding {
     {
         return Finding::missing(
             NAME,
-            format!("not root's alone: {error:#}"),
-            "see to it that only root can write there, as said".to_owned(),
+            format!("other users can change it: {error:#}"),
+            "make it writable for root only".to_owned(),
         );
     }
     let trial = (there == There::Not && is_root).then(|| try_mount(bpffs));
@@ -51,8 +51,7 @@ pub fn examine(bpffs: &Path, is_root: bool) -> Finding {
 
 fn judge(bpffs: &Path, there: There, trial: Option<Result<()>>) -> Finding {
     let place = bpffs.display();
-    let advice =
-        format!("`mount -t bpf bpf {place}`; in a container, give it one that is writable");
+    let advice = format!("`mount -t bpf bpf {place}`; in a container, mount a writable one");
     match (there, trial) {
         (There::Mounted, _) => Finding::ok(NAME, format!("mounted at {place}")),
         (There::ReadOnly, _) => Finding::missing(
@@ -63,7 +62,7 @@ fn judge(bpffs: &Path, there: There, trial: Option<Result<()>>) -> Finding {
         (There::Not, None) => Finding::not_root(NAME),
         (There::Not, Some(Ok(()))) => Finding::ok(
             NAME,
-            format!("not mounted at {place}; it can be, and `exec` will"),
+            format!("not mounted at {place}; `exec` will mount it"),
         ),
         (There::Not, Some(Err(error))) => {
             Finding::missing(NAME, format!("not mounted: {error:#}"), advice)
@@ -71,10 +70,10 @@ fn judge(bpffs: &Path, there: There, trial: Option<Result<()>>) -> Finding {
     }
 }
 
-/// Mounts it for a thread alone, which ends.
+/// Mounts bpffs for a thread of its own, which then ends.
 fn try_mount(bpffs: &Path) -> Result<()> {
     let mount_it = || {
-        unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace to try it in")?;
+        unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace for the trial")?;
         mount(
             None::<&str>,
             "/",
@@ -82,7 +81,7 @@ fn try_mount(bpffs: &Path) -> Result<()> {
             MsFlags::MS_REC | MsFlags::MS_PRIVATE,
             None::<&str>,
         )
-        .context("cannot make mounts private to try it")?;
+        .context("cannot make mounts private for the trial")?;
         mount_bpffs(bpffs)
     };
     thread::scope(|scope| scope.spawn(mount_it).join())

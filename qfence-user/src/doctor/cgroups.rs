@@ -1,4 +1,4 @@
-//! The cgroup2 hierarchy: where, in what mode, whose, and with which controllers.
+//! The cgroup2 hierarchy: its mount point, mode, owners and controllers.
 
 use std::{
     fs, io,
@@ -20,15 +20,14 @@ const CONTAINMENT: &str = "cgroup containment";
 const DELEGATED: &str = "delegated subtrees";
 const LIMITS: &str = "resource limits";
 
-/// The controllers that resource limits need, and the options.
+/// The controllers that the resource limits need, each with its option.
 const CONTROLLERS: [(&str, &str); 3] = [
     ("memory", "--memory-max"),
     ("cpu", "--cpu-max"),
     ("pids", "--pids-max"),
 ];
 
-/// How deep delegated subtrees are looked for: `user.slice/user-1000.slice/user@1000.service` is
-/// three.
+/// The maximum depth of delegated subtrees. `user.slice/user-1000.slice/user@1000.service` has depth three.
 const DEPTH: usize = 4;
 
 /// Finds the hierarchy and judges it.
@@ -60,8 +59,17 @@ pub fn examine(mountinfo: &Path) -> anyhow::Result<(Option<Hierarchy>, Vec<Findi
 }
 
 fn judge_none(none: &NoHierarchy) -> Finding {
-    let text = none.to_string();
-    let (found, fix) = text.split_once(": ").unwrap_or((&text, "mount cgroup2"));
+    let (found, fix) = match none {
+        NoHierarchy::OnlyV1 => (
+            "only cgroup v1 is mounted",
+            "boot with systemd.unified_cgroup_hierarchy=1, or mount cgroup v2 beside v1 with \
+             `mkdir /sys/fs/cgroup/unified && mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified`",
+        ),
+        NoHierarchy::None => (
+            "no cgroup2 file system is mounted here (`ip netns exec` hides it: use `nsenter --net=…`)",
+            "mount it with `mount -t cgroup2 cgroup2 /sys/fs/cgroup`",
+        ),
+    };
     Finding::missing(MOUNT, found, fix)
 }
 
@@ -78,7 +86,7 @@ fn judge_mode(point: &Path, mounts: &[Mount]) -> Finding {
     let part = if whole {
         ""
     } else {
-        "; a part of the hierarchy, whose upper end cannot be seen from here"
+        "; only a part of the hierarchy, whose root is not visible here"
     };
     Finding::ok(MOUNT, format!("{mode}, at {}{part}", point.display()))
 }
@@ -88,27 +96,27 @@ fn judge_containment(hierarchy: &Hierarchy) -> Finding {
         Ok(()) => Finding::ok(
             CONTAINMENT,
             format!(
-                "{} and what is above it can be written to by root alone",
+                "only root can write to {} and the cgroups above it",
                 hierarchy.parent().display()
             ),
         ),
         Err(error) => Finding::missing(
             CONTAINMENT,
             format!("{error:#}"),
-            "give these back to root (`chown root`, `chmod go-w`), or run qfence where cgroup2 is \
-             not delegated: in a container, outside of it",
+            "return these to root (`chown root`, `chmod go-w`), or run qfence where cgroup2 is \
+             not delegated; if this is a container, outside of it",
         ),
     }
 }
 
-/// The uppermost cgroups that belong to others than root, with their owners.
+/// The topmost cgroups that do not belong to root, with their owners.
 fn delegated(mount: &Path) -> io::Result<Vec<(PathBuf, u32)>> {
     let mut found = Vec::new();
     let mut level = vec![mount.to_owned()];
     for _ in 0..DEPTH {
         let mut next = Vec::new();
         for directory in level {
-            // One that has gone since, or that only root can look into, has nothing to show.
+            // A cgroup that is gone, or that only root can read, is skipped.
             for below in directories_in(&directory).unwrap_or_default() {
                 match fs::metadata(&below).map(|metadata| metadata.uid()) {
                     Ok(0) => next.push(below),
@@ -123,14 +131,14 @@ fn delegated(mount: &Path) -> io::Result<Vec<(PathBuf, u32)>> {
     Ok(found)
 }
 
-/// A process can move itself within a subtree that is its user's, and not from a fence into one: for
-/// that it would have to write to `cgroup.procs` of the common ancestor (cgroups(7)), which is root's.
+/// Judges delegated subtrees. A process can move within a subtree that belongs to its user, but not from a fence into
+/// that subtree: this needs write access to `cgroup.procs` of the common ancestor (cgroups(7)), which belongs to root.
 fn judge_delegated(mount: &Path, delegated: io::Result<Vec<(PathBuf, u32)>>) -> Finding {
     match delegated {
         Err(error) => Finding::degraded(
             DELEGATED,
             format!("unknown: {error}"),
-            format!("see who owns what in {}", mount.display()),
+            format!("check the owners of the cgroups in {}", mount.display()),
         ),
         Ok(all) if all.is_empty() => Finding::ok(DELEGATED, "none"),
         Ok(all) => {
@@ -160,13 +168,13 @@ fn judge_controllers(available: &str) -> Finding {
         .map(|(_, option)| option)
         .collect();
     if lacking.is_empty() {
-        return Finding::ok(LIMITS, "the controllers memory, cpu and pids are there");
+        return Finding::ok(LIMITS, "the controllers memory, cpu and pids are available");
     }
     Finding::degraded(
         LIMITS,
         format!("{} cannot be enforced", lacking.join(", ")),
         "if you need them, boot with cgroup v2 alone (systemd.unified_cgroup_hierarchy=1): the \
-         controllers are not in cgroup2, but in v1 or nowhere",
+         controllers are in cgroup v1, or missing",
     )
 }
 
@@ -251,7 +259,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let theirs = dir.path().join("a/b");
         fs::create_dir_all(theirs.join("c")).unwrap();
-        // Needs root, as the end-to-end tests do; without it all is somebody's.
+        // Needs root, like the end-to-end tests. Without root, every cgroup belongs to another user.
         if std::os::unix::fs::chown(&theirs, Some(1234), None).is_ok() {
             assert_eq!(delegated(dir.path()).unwrap(), [(theirs, 1234)]);
         } else {

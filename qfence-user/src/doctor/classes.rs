@@ -1,5 +1,5 @@
-//! The controllers of cgroup v1 that mark sockets, net_cls and net_prio. Before Linux 5.15 they take
-//! sockets out of their cgroups of version 2; see [`crate::kernel::proof`].
+//! net_cls and net_prio, the controllers of cgroup v1 that mark sockets. Before Linux 5.15 they remove sockets from
+//! their cgroups of version 2; see [`crate::kernel::proof`].
 
 use std::{fs, path::Path};
 
@@ -8,7 +8,7 @@ use crate::base::release::{self, Version};
 
 const NAME: &str = "net_cls, net_prio";
 
-/// Reads what there is to judge. Before Linux 6.12 there always is.
+/// Reads and judges /proc/cgroups. Before Linux 6.12 the file always exists.
 #[must_use]
 pub fn examine(proc: &Path) -> Finding {
     let read = |file: &str| fs::read_to_string(proc.join(file)).unwrap_or_default();
@@ -18,11 +18,11 @@ pub fn examine(proc: &Path) -> Finding {
     )
 }
 
-/// Judges /proc/cgroups, in which a controller's hierarchy is 0 if none of version 1 has it.
+/// Judges /proc/cgroups. There, the hierarchy of a controller is 0 if no cgroup v1 hierarchy uses it.
 #[must_use]
 pub fn judge(version: Option<Version>, cgroups: &str) -> Finding {
     if version.is_some_and(|version| version >= Version::SOCKETS_KEEP_THEIR_CGROUP) {
-        return Finding::ok(NAME, "no concern of the fence on this kernel");
+        return Finding::ok(NAME, "irrelevant to fences on this kernel");
     }
     let mounted = cgroups.lines().any(|line| {
         let mut fields = line.split_whitespace();

@@ -1,4 +1,4 @@
-//! What else guards the kernel: lockdown, the security modules, and what unprivileged users may do.
+//! Other protection of the kernel: lockdown, security modules, and the rights of unprivileged users.
 
 use std::{fs, path::Path};
 
@@ -9,15 +9,15 @@ const MODULES: &str = "security modules";
 const UNPRIVILEGED_BPF: &str = "unprivileged bpf";
 const USER_NAMESPACES: &str = "user namespaces";
 
-/// The type of the file system that both files of securityfs are in.
+/// The file system type of securityfs.
 const SECURITYFS: &str = "securityfs";
 
-/// Looks at `securityfs`, which is usually /sys/kernel/security, and at the sysctls in `proc`.
+/// Examines `securityfs`, usually /sys/kernel/security, and the sysctls in `proc`.
 #[must_use]
 pub fn examine(securityfs: &Path, proc: &Path) -> Vec<Finding> {
     let known = fs::read_to_string(proc.join("filesystems")).unwrap_or_default();
     let has_securityfs = known.split_whitespace().any(|word| word == SECURITYFS);
-    // The directory is empty where the file system is not mounted.
+    // The directory is empty if securityfs is not mounted.
     let mounted = fs::read_dir(securityfs).is_ok_and(|mut entries| entries.next().is_some());
     let setting = match (mounted, has_securityfs) {
         (true, _) => Setting::Mounted,
@@ -41,12 +41,12 @@ pub fn examine(securityfs: &Path, proc: &Path) -> Vec<Finding> {
     ]
 }
 
-/// Whether there is a securityfs to read.
+/// The state of securityfs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Setting {
     Mounted,
     NotMounted,
-    /// This kernel has none.
+    /// The kernel has no securityfs.
     None,
 }
 
@@ -55,14 +55,14 @@ fn unknown(name: &str, securityfs: &Path) -> Finding {
         name,
         "unknown: securityfs is not mounted",
         format!(
-            "`mount -t securityfs securityfs {}`, and look again",
+            "`mount -t securityfs securityfs {}`, and run doctor again",
             securityfs.display()
         ),
     )
 }
 
-/// Lockdown takes `bpf_probe_read_kernel` away under `confidentiality`, and `bpf_probe_write_user`
-/// under `integrity` (`bpf_base_func_proto` in kernel/bpf/helpers.c); the programs use neither.
+/// Lockdown disables `bpf_probe_read_kernel` at the level `confidentiality`, and `bpf_probe_write_user` at the level
+/// `integrity` (`bpf_base_func_proto` in kernel/bpf/helpers.c). qfence's programs use neither.
 fn judge_lockdown(setting: Setting, lockdown: Option<&str>, securityfs: &Path) -> Finding {
     // `none [integrity] confidentiality`
     let level = lockdown.and_then(|text| {
@@ -71,10 +71,10 @@ fn judge_lockdown(setting: Setting, lockdown: Option<&str>, securityfs: &Path) -
     });
     match (setting, level) {
         (Setting::NotMounted, _) => unknown(LOCKDOWN, securityfs),
-        (_, None) => Finding::ok(LOCKDOWN, "none: not part of this kernel, or not active"),
+        (_, None) => Finding::ok(LOCKDOWN, "none: not in this kernel, or not active"),
         (_, Some("confidentiality")) => Finding::ok(
             LOCKDOWN,
-            "confidentiality: programs may not read kernel memory; qfence's do not",
+            "confidentiality: programs must not read kernel memory; qfence's do not",
         ),
         (_, Some(level)) => Finding::ok(LOCKDOWN, level),
     }
@@ -97,14 +97,14 @@ fn judge_modules(setting: Setting, lsm: Option<&str>, securityfs: &Path) -> Find
         Finding::ok(
             MODULES,
             format!(
-                "{list}: should a program line be missing, {} may be why",
+                "{list}: if a program is missing, {} may be the reason",
                 strict.join(" or ")
             ),
         )
     }
 }
 
-/// Values as in Documentation/admin-guide/sysctl/kernel.rst.
+/// The values are those of Documentation/admin-guide/sysctl/kernel.rst.
 fn judge_unprivileged_bpf(disabled: Option<u64>) -> Finding {
     let found = match disabled {
         Some(0) => {
@@ -118,20 +118,20 @@ fn judge_unprivileged_bpf(disabled: Option<u64>) -> Finding {
     Finding::ok(UNPRIVILEGED_BPF, found)
 }
 
-/// Not one of them helps a process out of its fence: a socket made in a user namespace has the cgroup
-/// of its maker, the right to write to `cgroup.procs` stays with the host's root, and who speaks first in
-/// a network namespace is remembered for that one alone.
+/// User namespaces do not help a process out of its fence. A socket made in one has the cgroup of the process that made
+/// it. Only root of the host may write to `cgroup.procs`. The peers of the reply exception are stored per network
+/// namespace.
 fn judge_user_namespaces(
     most: Option<u64>,
     debian_switch: Option<u64>,
     ubuntu_restriction: Option<u64>,
 ) -> Finding {
     let off = match (most, debian_switch, ubuntu_restriction) {
-        (None, _, _) => Some("this kernel has none"),
+        (None, _, _) => Some("not supported by this kernel"),
         (Some(0), _, _) => Some("off (user.max_user_namespaces=0)"),
-        (_, Some(0), _) => Some("root's alone (kernel.unprivileged_userns_clone=0)"),
+        (_, Some(0), _) => Some("for root only (kernel.unprivileged_userns_clone=0)"),
         (_, _, Some(1)) => Some(
-            "for those whom AppArmor allows (kernel.apparmor_restrict_unprivileged_userns=1); they \
+            "for programs that AppArmor allows (kernel.apparmor_restrict_unprivileged_userns=1); they \
              stay in their fence",
         ),
         _ => None,
@@ -139,7 +139,7 @@ fn judge_user_namespaces(
     Finding::ok(
         USER_NAMESPACES,
         off.unwrap_or(
-            "users can make them; a fenced process stays in its fence there, for its sockets keep \
+            "users can make them; a fenced process stays in its fence there, because its sockets keep \
              its cgroup, and root of a user namespace cannot write to the host's cgroups",
         ),
     )
@@ -175,7 +175,7 @@ mod tests {
         assert!(findings.iter().all(|finding| finding.state == State::Ok));
         assert_eq!(findings[0].found, "integrity");
         assert!(
-            findings[1].found.ends_with("apparmor may be why"),
+            findings[1].found.ends_with("apparmor may be the reason"),
             "{findings:?}"
         );
         assert!(findings[2].found.contains("=2"), "{findings:?}");
@@ -205,8 +205,8 @@ mod tests {
     #[test]
     fn each_switch_of_user_namespaces_is_known() {
         let found = |most, debian, ubuntu| judge_user_namespaces(most, debian, ubuntu).found;
-        assert!(found(None, None, None).starts_with("this kernel has none"));
-        assert!(found(Some(9), Some(0), None).starts_with("root's alone"));
+        assert!(found(None, None, None).starts_with("not supported by this kernel"));
+        assert!(found(Some(9), Some(0), None).starts_with("for root only"));
         assert!(found(Some(9), Some(1), Some(1)).contains("AppArmor"));
         assert!(found(Some(9), Some(1), Some(0)).starts_with("users can make them"));
     }

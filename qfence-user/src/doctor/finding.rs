@@ -1,21 +1,21 @@
-//! What a check found.
+//! The result of a check.
 
 use serde::Serialize;
 
-/// How well a host does at one check.
+/// The state of a host in one check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// As it should be.
+    /// As required.
     Ok,
-    /// The fence holds; something beside it does not work, or could not be found out.
+    /// Fences work. Something else does not work, or could not be checked.
     Degraded,
-    /// `exec` will not start.
+    /// `exec` cannot start a fence.
     Missing,
 }
 
 impl State {
-    /// The word for it.
+    /// The name of the state.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -26,21 +26,21 @@ impl State {
     }
 }
 
-/// The outcome of one check. Serialized, it is an object of `doctor --json`.
+/// The result of one check. Serialized, it is an object of `doctor --json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What was looked at.
+    /// The name of the check.
     pub name: String,
-    /// How well that does.
+    /// The state of the host.
     pub state: State,
-    /// What there is.
+    /// What was found.
     pub found: String,
-    /// What to do about it, unless all is well.
+    /// How to repair it, unless the state is `Ok`.
     pub fix: Option<String>,
 }
 
 impl Finding {
-    /// All is well.
+    /// The host is as required.
     pub fn ok(name: impl Into<String>, found: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -50,7 +50,7 @@ impl Finding {
         }
     }
 
-    /// The fence holds, and something is not as it could be.
+    /// Fences work, but something else does not.
     pub fn degraded(
         name: impl Into<String>,
         found: impl Into<String>,
@@ -63,7 +63,7 @@ impl Finding {
         }
     }
 
-    /// There can be no fence.
+    /// No fence can be started.
     pub fn missing(
         name: impl Into<String>,
         found: impl Into<String>,
@@ -76,12 +76,12 @@ impl Finding {
         }
     }
 
-    /// What only root can find out, and this process is not root.
+    /// The check needs root, and this process is not root.
     pub fn not_root(name: impl Into<String>) -> Self {
         Self::missing(
             name,
-            "not root: not tried",
-            "run `sudo qfence-user doctor` to find out",
+            "not checked: this needs root",
+            "run `sudo qfence-user doctor`",
         )
     }
 }

@@ -1,4 +1,4 @@
-//! Programs that others have attached to the cgroups that the fences are in.
+//! Programs that others have attached to the cgroups above the fences.
 
 use std::{fs::File, path::PathBuf};
 
@@ -15,21 +15,21 @@ use crate::{
 
 const NAME: &str = "foreign programs";
 
-/// Programs at a cgroup above a fence.
+/// The programs attached to a cgroup above the fences.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ancestor {
-    /// The cgroup's directory.
+    /// The directory of the cgroup.
     pub directory: PathBuf,
-    /// What is attached there, at one hook.
+    /// The programs at one hook.
     pub attached: Attached,
 }
 
-/// Looks at every cgroup that all fences are in, for every hook.
+/// Queries every cgroup that contains all fences, for every hook.
 ///
 /// # Errors
-/// If the kernel does not tell.
+/// If the query fails.
 pub fn examine(hierarchy: &Hierarchy) -> Result<Vec<Finding>> {
-    // The nearest first, as the kernel goes.
+    // From the nearest up, in the kernel's order.
     let mut directories = vec![hierarchy.parent(), hierarchy.mount().to_owned()];
     directories.retain(|directory| directory.exists());
     let mut findings = Vec::new();
@@ -64,10 +64,9 @@ pub fn examine(hierarchy: &Hierarchy) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Judges what is attached to the ancestors of a fence, the nearest first, at one hook; nothing if
-/// there is nothing.
+/// Judges the programs at one hook of the ancestors of a fence, the nearest first. No finding if there are none.
 ///
-/// The nearest that shares, or has a program, decides for those above it as well
+/// The nearest ancestor that allows multiple programs, or has a program, decides for those above it too
 /// (`hierarchy_allows_attach` in kernel/bpf/cgroup.c).
 fn judge(
     hook: Hook,
@@ -105,23 +104,25 @@ fn judge(
     Some(match decides.attached.sharing {
         Sharing::Exclusive => Finding::missing(
             name,
-            format!("{list}; attached without flags, which keeps all others from cgroups below"),
             format!(
-                "have who attached it do so with BPF_F_ALLOW_MULTI, or detach it: `bpftool cgroup \
+                "{list}; attached without flags, which forbids other programs in the cgroups below"
+            ),
+            format!(
+                "attach it with BPF_F_ALLOW_MULTI, or detach it: `bpftool cgroup \
                  detach {place} {} id ID`",
                 hook.name()
             ),
         ),
         Sharing::Override => Finding::degraded(
             name,
-            format!("{list}; a fence's own takes its place (BPF_F_ALLOW_OVERRIDE)"),
-            "if what runs in fences is to be subject to it too, have it attached with \
+            format!("{list}; a fence's program replaces it for the fence (BPF_F_ALLOW_OVERRIDE)"),
+            "if it should also apply to processes in fences, attach it with \
              BPF_F_ALLOW_MULTI",
         ),
         Sharing::Multi if hook.row().may_redirect => Finding::degraded(
             name,
-            format!("{list}; it runs after qfence's, and may change where a call goes"),
-            "see what it is for (`bpftool prog show id ID`): where it turns an address into the \
+            format!("{list}; it runs after qfence's, and may change the destination of a call"),
+            "check its purpose (`bpftool prog show id ID`): if it changes an address to the \
              host's, the packet is refused instead of the call",
         ),
         Sharing::Multi => Finding::ok(name, format!("{list}; it runs beside qfence's")),
@@ -185,7 +186,7 @@ mod tests {
             at("/cg", &[7], Sharing::Exclusive),
         ]);
         assert_eq!(shared.unwrap().state, State::Degraded);
-        // Shared and empty: as after a program with the flag was detached.
+        // Allows multiple programs but has none: the state after a program with that flag was detached.
         let shared = judged(&[
             at("/cg/qfence", &[], Sharing::Multi),
             at("/cg", &[7], Sharing::Exclusive),

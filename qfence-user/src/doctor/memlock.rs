@@ -1,14 +1,14 @@
-//! The limit on locked memory, against which the kernel counts maps before Linux 5.11.
+//! The limit on locked memory. Before Linux 5.11, the kernel counts maps against it.
 
 use super::finding::Finding;
 use crate::base::release::Version;
 
 const NAME: &str = "memlock";
 
-/// Maps count against the memory controller from here on (commit 755e5d55367a and those around it).
+/// From this version on, maps count against the memory controller instead (commit 755e5d55367a and related ones).
 const NOT_COUNTED: Version = Version(5, 11);
 
-/// Judges the hard limit, in bytes, after qfence has tried to lift it.
+/// Judges the hard limit, in bytes. qfence has tried to lift it before.
 #[must_use]
 pub fn judge(version: Option<Version>, lifted: bool, hard: u64) -> Finding {
     match version {
@@ -18,7 +18,7 @@ pub fn judge(version: Option<Version>, lifted: bool, hard: u64) -> Finding {
         _ if lifted => Finding::ok(NAME, "the limit on locked memory can be lifted"),
         _ => Finding::degraded(
             NAME,
-            format!("maps may count as locked memory, of which {hard} bytes are allowed"),
+            format!("maps may count as locked memory, which is limited to {hard} bytes"),
             "raise it (`ulimit -l unlimited`, LimitMEMLOCK=infinity), or keep CAP_SYS_RESOURCE, if \
              a program or map is refused",
         ),

@@ -1,17 +1,17 @@
-//! Whether this host can fence: one file for each group of checks, judgement apart from reading.
+//! Checks whether this host can fence. Each group of checks has a file, in which judging is separate from reading.
 //!
 //! | file | checks |
 //! |---|---|
-//! | [`privileges`] | root, its capabilities |
+//! | [`privileges`] | root and its capabilities |
 //! | [`release`], [`memlock`] | the kernel's version, the limit on locked memory |
-//! | [`seccomp`] | filters of system calls |
+//! | [`seccomp`] | system call filters |
 //! | [`cgroups`] | the cgroup2 hierarchy: mode, containment, delegated subtrees, controllers |
-//! | [`classes`] | cgroup v1's net_cls and net_prio, which take sockets out of their cgroups |
-//! | [`bpffs`] | where links are pinned |
+//! | [`classes`] | cgroup v1's net_cls and net_prio, which remove sockets from their cgroups |
+//! | [`bpffs`] | the file system for pins |
 //! | [`programs`] | each program, by loading and attaching it |
-//! | [`foreign`] | others' programs above the fences, asked for in [`crate::kernel::query`] |
+//! | [`foreign`] | others' programs above the fences, as returned by [`crate::kernel::query`] |
 //! | [`confinement`] | lockdown, security modules, unprivileged BPF and user namespaces |
-//! | [`finding`], [`table`] | what a check found, and how that is shown |
+//! | [`finding`], [`table`] | the result of a check, and how results are shown |
 
 pub mod bpffs;
 pub mod cgroups;
@@ -35,10 +35,10 @@ use crate::{base::paths::Paths, fence::hierarchy::Hierarchy, launch::child::lift
 use finding::Finding;
 use privileges::Privileges;
 
-/// Makes all checks. What only root can find out is `missing` for others.
+/// Makes all checks. Without root, checks that need it are `missing`.
 ///
 /// # Errors
-/// If what every host has, as the mount table, cannot be read.
+/// If a file that every host has, such as the mount table, cannot be read.
 pub fn examine(paths: &Paths) -> Result<Vec<Finding>> {
     let privileges = Privileges::read(&paths.proc)?;
     let mut findings = privileges.judge();
@@ -71,7 +71,7 @@ pub fn examine(paths: &Paths) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Without a hierarchy there are no ancestors.
+/// Without a cgroup2 hierarchy there are no ancestors to check.
 fn of_others(hierarchy: Option<&Hierarchy>, is_root: bool) -> Vec<Finding> {
     match hierarchy {
         None => Vec::new(),
@@ -80,7 +80,7 @@ fn of_others(hierarchy: Option<&Hierarchy>, is_root: bool) -> Vec<Finding> {
             vec![Finding::degraded(
                 "foreign programs",
                 format!("unknown: {error:#}"),
-                "see the line on capabilities: CAP_NET_ADMIN is needed to ask",
+                "see capabilities: the query needs CAP_NET_ADMIN",
             )]
         }),
     }

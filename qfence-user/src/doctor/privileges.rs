@@ -1,4 +1,4 @@
-//! What this process may do: root, its capabilities, and where these count.
+//! The privileges of this process: root, its capabilities, and the user namespace they apply to.
 
 use std::{fs, path::Path};
 
@@ -9,7 +9,7 @@ use super::finding::Finding;
 const ROOT: &str = "root";
 const CAPABILITIES: &str = "capabilities";
 
-/// A capability's number, in linux/capability.h.
+/// The number of a capability, from linux/capability.h.
 type Bit = u32;
 const KILL: Bit = 5;
 const SETGID: Bit = 6;
@@ -19,33 +19,33 @@ const SYS_ADMIN: Bit = 21;
 const PERFMON: Bit = 38;
 const BPF: Bit = 39;
 
-/// What stands in for CAP_SYS_ADMIN since Linux 5.8. (Measured: without CAP_PERFMON the verifier
-/// refuses the arithmetic on pointers that the programs are compiled to.)
+/// The capabilities that replace CAP_SYS_ADMIN since Linux 5.8. (Measured: without CAP_PERFMON the verifier refuses the
+/// pointer arithmetic in the compiled programs.)
 const LIKE_SYS_ADMIN: [(Bit, &str); 3] = [
     (BPF, "CAP_BPF"),
     (PERFMON, "CAP_PERFMON"),
     (NET_ADMIN, "CAP_NET_ADMIN"),
 ];
 
-/// What the child needs to become the user.
+/// The capabilities that the child needs to become the user of the command.
 const TO_CHANGE_USER: [(Bit, &str); 2] = [(SETUID, "CAP_SETUID"), (SETGID, "CAP_SETGID")];
 
-/// What this process may do.
+/// The privileges of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Privileges {
     /// The effective user id.
     pub uid: u32,
-    /// The effective capabilities, a bit each.
+    /// The effective capabilities, as a bit set.
     pub effective: u64,
-    /// Whether this is the initial user namespace, in which alone BPF's capabilities count.
+    /// Whether this is the initial user namespace. The BPF capabilities count only there.
     pub initial: bool,
 }
 
 impl Privileges {
-    /// Reads them from `self/status` and `self/uid_map` in `proc`.
+    /// Reads the privileges from `self/status` and `self/uid_map` in `proc`.
     ///
     /// # Errors
-    /// If they are not there, or odd.
+    /// If a file cannot be read or parsed.
     pub fn read(proc: &Path) -> Result<Self> {
         let path = proc.join("self/status");
         let context = || format!("cannot read {}", path.display());
@@ -55,7 +55,7 @@ impl Privileges {
         let uid = field("Uid:").and_then(|ids| ids.split_whitespace().nth(1)?.parse().ok());
         let effective = field("CapEff:").and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
         let uid_map = proc.join("self/uid_map");
-        // Without the file the kernel has no user namespaces.
+        // If the file does not exist, the kernel has no user namespaces.
         let map = fs::read_to_string(uid_map).unwrap_or_else(|_| "0 0 4294967295".into());
         Ok(Self {
             uid: uid.with_context(context)?,
@@ -64,13 +64,13 @@ impl Privileges {
         })
     }
 
-    /// Whether it is worth trying what root alone may do.
+    /// Whether the process is root, so that checks that need root are worth trying.
     #[must_use]
     pub fn is_root(&self) -> bool {
         self.uid == 0
     }
 
-    /// Whether a capability is there, and counts.
+    /// Whether the process has a capability that counts.
     fn has(&self, bit: Bit) -> bool {
         self.effective & (1 << bit) != 0
     }
@@ -80,7 +80,7 @@ impl Privileges {
         lacking.map(|(_, name)| *name).collect()
     }
 
-    /// Judges them.
+    /// Judges the privileges.
     #[must_use]
     pub fn judge(&self) -> Vec<Finding> {
         vec![self.judge_root(), self.judge_capabilities()]
@@ -92,12 +92,12 @@ impl Privileges {
             (true, false) => Finding::missing(
                 ROOT,
                 "root of a user namespace, not of the host",
-                "run it outside of the container, or in one that is not rootless",
+                "run qfence outside of the container, or in a container that is not rootless",
             ),
             (false, _) => Finding::missing(
                 ROOT,
                 format!("not root, but user id {}", self.uid),
-                "run it with sudo",
+                "run qfence with sudo",
             ),
         }
     }
@@ -118,14 +118,14 @@ impl Privileges {
             Finding::missing(
                 CAPABILITIES,
                 format!("without CAP_SYS_ADMIN and {}", bpf.join(", ")),
-                "run it as root with CAP_SYS_ADMIN, or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN: \
+                "run qfence as root with CAP_SYS_ADMIN, or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN: \
                  a container or a service that drops them must be told to keep them",
             )
         } else if !user.is_empty() {
             Finding::missing(
                 CAPABILITIES,
                 format!("{by}, without {}", user.join(", ")),
-                "keep CAP_SETUID and CAP_SETGID, with which the command becomes its user",
+                "keep CAP_SETUID and CAP_SETGID, which are needed to change to the command's user",
             )
         } else if !self.has(KILL) {
             Finding::degraded(

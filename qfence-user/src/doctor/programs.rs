@@ -1,6 +1,6 @@
-//! The programs themselves: loaded into this kernel, and attached to a cgroup that is thrown away.
+//! The eBPF programs: each is loaded into this kernel, and attached to a temporary cgroup.
 //!
-//! A kernel's feature probes are not to be relied on; it takes a program or it does not.
+//! The kernel's feature probes are not reliable. Only a trial shows whether the kernel accepts a program.
 
 use std::{fs::File, path::Path};
 
@@ -16,18 +16,18 @@ use crate::{
 
 const ERRNO: &str = "bpf_set_retval";
 
-/// How a step of a trial went; an error is a line.
+/// The result of a step; the error is one line.
 type Step = std::result::Result<(), String>;
 
-/// How the trial of a program went.
+/// The result of a program's trial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Tried {
     hook: Hook,
-    /// Loaded, setting the error of refused calls.
+    /// Loading the program as a variant that sets the error of refused calls.
     with_errno: Step,
-    /// Loaded without that, where it could not be with it.
+    /// Loading it without that, if the first variant failed.
     without: Option<Step>,
-    /// Attached, where it could be loaded and there is a cgroup.
+    /// Attaching it, if it was loaded and there is a cgroup.
     attached: Option<Step>,
 }
 
@@ -37,7 +37,7 @@ impl Tried {
     }
 }
 
-/// Loads and attaches each program. Links and programs are gone on return, and so is the cgroup.
+/// Loads and attaches each program. On return, the links, the programs and the cgroup are removed.
 #[must_use]
 pub fn examine(hierarchy: Option<&Hierarchy>) -> Vec<Finding> {
     let throw_away = hierarchy.map(ThrowAway::new);
@@ -62,7 +62,7 @@ pub fn examine(hierarchy: Option<&Hierarchy>) -> Vec<Finding> {
     findings
 }
 
-/// What can be said of them without trying.
+/// The findings for a process that cannot try the programs.
 #[must_use]
 pub fn not_root() -> Vec<Finding> {
     let mut findings: Vec<Finding> = Hook::ALL
@@ -78,7 +78,7 @@ fn name(hook: Hook) -> String {
     format!("program {}", hook.name())
 }
 
-/// Each in a trial of its own, so that one does not depend on another.
+/// Each program has its own trial, so that they do not depend on each other.
 fn attempt(hook: Hook, cgroup: Option<&File>) -> Tried {
     let load = |sets_errno| -> Result<Trial> {
         let mut trial = Trial::new(sets_errno)?;
@@ -107,7 +107,7 @@ fn judge(tried: &Tried, no_cgroup: Option<&String>) -> Finding {
     match (tried.loaded(), &tried.attached) {
         (Err(error), _) => Finding::missing(
             name,
-            format!("the kernel does not take it: {error}"),
+            format!("the kernel refuses to load it: {error}"),
             "Linux 5.10 with CONFIG_CGROUP_BPF and CONFIG_DEBUG_INFO_BTF is needed; if the kernel is \
              that, see the lines on capabilities, security modules and memlock, and in a container \
              its seccomp profile",
@@ -115,7 +115,7 @@ fn judge(tried: &Tried, no_cgroup: Option<&String>) -> Finding {
         (Ok(()), Some(Err(error))) => Finding::missing(
             name,
             format!("loaded; {error}"),
-            "see the lines on capabilities and foreign programs; links need Linux 5.7",
+            "see capabilities and foreign programs; links need Linux 5.7",
         ),
         (Ok(()), Some(Ok(()))) => Finding::ok(name, "loaded, and attached to a cgroup"),
         (Ok(()), None) => Finding::degraded(
@@ -124,7 +124,7 @@ fn judge(tried: &Tried, no_cgroup: Option<&String>) -> Finding {
                 "loaded; attaching was not tried: {}",
                 no_cgroup.map_or("no cgroup", String::as_str)
             ),
-            "see the lines on cgroups",
+            "see the checks of cgroups",
         ),
     }
 }
@@ -135,22 +135,22 @@ fn judge_errno(all: &[Tried]) -> Finding {
         tried.with_errno.as_ref().err().map(|error| (loaded, error))
     });
     match refused {
-        None => Finding::ok(ERRNO, "refused calls fail with the error asked for"),
+        None => Finding::ok(ERRNO, "refused calls fail with the error of --deny-with"),
         Some((true, error)) => Finding::degraded(
             ERRNO,
-            format!("refused calls fail with EPERM, whatever --deny-with says: {error}"),
+            format!("refused calls fail with EPERM, regardless of --deny-with: {error}"),
             "use Linux 5.18 or newer if the error matters",
         ),
         Some((false, error)) => Finding::missing(
             ERRNO,
-            format!("not found out, as a program is not taken: {error}"),
-            "see the program lines",
+            format!("not checked, because a program cannot be loaded: {error}"),
+            "see the checks of programs",
         ),
     }
 }
 
-/// A cgroup where the fences are, for a moment. A mark, as a fence has it, keeps others from
-/// clearing it; should this process be killed, they do.
+/// A temporary cgroup among the fences. It has a mark like a fence, so that other commands do not clear it; if this
+/// process is killed, they do.
 struct ThrowAway {
     place: Place,
     hierarchy: Hierarchy,
@@ -173,7 +173,8 @@ impl ThrowAway {
 
 impl Drop for ThrowAway {
     fn drop(&mut self) {
-        // Whoever lists the fences does not find it gone half-way. Without the lock it is removed too.
+        // Under the lock, commands that list fences do not see a half-removed cgroup. If the lock fails, the cgroup is
+        // removed anyway.
         let _registry = self.hierarchy.lock();
         if let Err(error) = self.place.remove() {
             notify(format_args!("{error:#}"));

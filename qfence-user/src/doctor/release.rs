@@ -1,14 +1,14 @@
-//! What the kernel's version says. It only hints at what the kernel can do: distributions carry features back.
+//! The kernel's version. It is only a hint, because distributions backport features.
 
 use super::finding::Finding;
 use crate::base::release::{Version, parse};
 
 const NAME: &str = "kernel";
 
-/// Storage of sockets in programs of cgroups, the youngest of what the programs cannot do without.
+/// Local storage of sockets in cgroup programs: the newest feature that the programs need.
 const NEEDED: Version = Version(5, 10);
 
-/// Judges a release.
+/// Judges a kernel release.
 #[must_use]
 pub fn judge(release: &str) -> Finding {
     match parse(release) {
@@ -16,12 +16,12 @@ pub fn judge(release: &str) -> Finding {
         Some(_) => Finding::degraded(
             NAME,
             format!("Linux {release}, which is older than 5.10"),
-            "go by the program lines, which are of real loads; if one is missing, use a newer kernel",
+            "the checks of programs decide, because they really load them; if one is missing, use a newer kernel",
         ),
         None => Finding::degraded(
             NAME,
-            format!("an odd release: {release:?}"),
-            "go by the program lines, which are of real loads",
+            format!("an unknown release: {release:?}"),
+            "the checks of programs decide, because they really load them",
         ),
     }
 }

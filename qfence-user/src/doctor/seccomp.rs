@@ -1,4 +1,4 @@
-//! Filters of system calls, of which every command gets one (seccomp(2)).
+//! System call filters. Every command gets one (seccomp(2)).
 
 use std::{fs, io, path::Path};
 
@@ -6,10 +6,10 @@ use super::finding::Finding;
 
 const NAME: &str = "seccomp";
 
-/// What a filter answers with here, as the kernel names it.
+/// The action that qfence's filter uses, by its name in the kernel.
 const ANSWER: &str = "errno";
 
-/// Reads what filters may answer with, from the directory of process information.
+/// Reads the supported actions of filters from `proc`.
 #[must_use]
 pub fn examine(proc: &Path) -> Finding {
     judge(fs::read_to_string(
@@ -20,16 +20,16 @@ pub fn examine(proc: &Path) -> Finding {
 fn judge(actions: io::Result<String>) -> Finding {
     match actions {
         Ok(actions) if actions.split_whitespace().any(|name| name == ANSWER) => {
-            Finding::ok(NAME, "the kernel has filters of system calls")
+            Finding::ok(NAME, "the kernel supports system call filters")
         }
         Err(error) if error.kind() != io::ErrorKind::NotFound => Finding::degraded(
             NAME,
             format!("unknown: {error}"),
-            "see whether `qfence-user exec` starts: it does not without",
+            "try `qfence-user exec`: without filters it does not start",
         ),
         _ => Finding::missing(
             NAME,
-            "the kernel has no filters of system calls",
+            "the kernel has no system call filters",
             "use a kernel with CONFIG_SECCOMP_FILTER",
         ),
     }

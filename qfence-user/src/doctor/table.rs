@@ -4,14 +4,14 @@ use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 
 use super::finding::{Finding, State};
 
-/// The table, of at most `width` columns, with a word on the whole below it.
+/// The table, at most `width` columns wide, followed by a summary.
 #[must_use]
 pub fn table(findings: &[Finding], width: u16) -> String {
     let mut table = Table::new();
     table.load_preset(NOTHING);
     table.set_content_arrangement(ContentArrangement::Dynamic);
     table.set_width(width);
-    table.set_header(["CHECK", "STATE", "FOUND, AND WHAT TO DO"]);
+    table.set_header(["CHECK", "STATE", "RESULT, AND WHAT TO DO"]);
     for finding in findings {
         let text = match &finding.fix {
             Some(fix) => format!("{}\n→ {fix}", finding.found),
@@ -26,16 +26,16 @@ pub fn table(findings: &[Finding], width: u16) -> String {
     format!("{}\n\n{}", lines.join("\n"), verdict(findings))
 }
 
-/// The findings in a sentence.
+/// The summary of the findings.
 fn verdict(findings: &[Finding]) -> String {
     let count = |state| findings.iter().filter(|f| f.state == state).count();
     match (count(State::Missing), count(State::Degraded)) {
-        (0, 0) => "This host has all that qfence needs.".to_owned(),
+        (0, 0) => "This host has everything that qfence needs.".to_owned(),
         (0, degraded) => {
             format!("This host has what qfence needs; {degraded} of the checks are degraded.")
         }
         (missing, _) => {
-            format!("qfence cannot work as it is: {missing} of the checks are missing.")
+            format!("qfence cannot work on this host: {missing} of the checks are missing.")
         }
     }
 }

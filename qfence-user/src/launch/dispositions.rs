@@ -1,28 +1,28 @@
-//! Signals that qfence's caller ignores. What a caller ignores, its command finds ignored (nohup, a
-//! service manager); two of them qfence itself cannot leave so while it runs.
+//! Signals that the caller of qfence ignores. The command must also ignore them (nohup, service managers). qfence
+//! itself cannot ignore two of them while it runs.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
-/// Whether SIGPIPE was ignored before Rust's runtime did so.
+/// Whether SIGPIPE was ignored before Rust's runtime ignored it.
 static PIPE_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
 
-/// Runs before the runtime, which ignores SIGPIPE for every Rust program, as this does.
+/// Runs before the Rust runtime. Like the runtime, it ignores SIGPIPE.
 extern "C" fn look_at_pipe() {
-    // SAFETY: ignoring a signal installs no handler that could run at a bad time.
+    // SAFETY: ignoring a signal installs no handler.
     let before = unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) };
     PIPE_WAS_IGNORED.store(matches!(before, Ok(SigHandler::SigIgn)), Ordering::Relaxed);
 }
 
-// SAFETY: the section is a list of functions of this type, which the loader calls before `main`; this
-// one makes a system call and stores a byte, and needs nothing that is not there yet.
+// SAFETY: the section is a list of functions of this type, which the loader calls before `main`. This function makes a
+// system call and stores a byte, and needs no initialized runtime.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static BEFORE_MAIN: extern "C" fn() = look_at_pipe;
 
-/// Of the two signals, those to be ignored again in the command.
+/// Which of the two signals the command must ignore again.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reignored {
     pipe: bool,
@@ -30,17 +30,17 @@ pub struct Reignored {
 }
 
 impl Reignored {
-    /// Takes SIGCHLD back from being ignored, if it is: the kernel reaps the children of whoever
-    /// ignores it, and keeps no status for waiting. `ignored` has a bit for each signal that is.
+    /// Stops ignoring SIGCHLD, if it is ignored: for a process that ignores it, the kernel reaps the children and
+    /// discards their exit status. `ignored` has a bit for each ignored signal.
     ///
     /// # Errors
-    /// If the kernel does not let it.
+    /// If the disposition cannot be changed.
     pub fn take_back(ignored: u64) -> Result<Self> {
         let child = ignored & (1 << (Signal::SIGCHLD as i32 - 1)) != 0;
         if child {
-            // SAFETY: the default for SIGCHLD is no handler and no end.
+            // SAFETY: the default action of SIGCHLD installs no handler and does not end the process.
             unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }
-                .context("cannot take SIGCHLD back from being ignored")?;
+                .context("cannot stop ignoring SIGCHLD")?;
         }
         Ok(Self {
             pipe: PIPE_WAS_IGNORED.load(Ordering::Relaxed),
@@ -48,14 +48,14 @@ impl Reignored {
         })
     }
 
-    /// Ignores them; between fork and exec, so with system calls alone.
+    /// Ignores these signals again. Called between fork and exec, so it uses system calls only.
     ///
     /// # Errors
-    /// What the system calls fail with.
+    /// The errors of these system calls.
     pub fn ignore(self) -> nix::Result<()> {
         for (wanted, which) in [(self.pipe, Signal::SIGPIPE), (self.child, Signal::SIGCHLD)] {
             if wanted {
-                // SAFETY: as above, no handler is installed.
+                // SAFETY: ignoring a signal installs no handler.
                 unsafe { signal(which, SigHandler::SigIgn) }?;
             }
         }

@@ -1,4 +1,4 @@
-//! Starts a command inside of a fence, and passes signals on to it.
+//! Starts a command in a fence, and receives the signals for it.
 
 pub mod child;
 mod child_status;

@@ -1,4 +1,4 @@
-//! The signals that reach the supervisor, and what to do about each.
+//! The signals of the supervisor, and the reaction to each.
 
 use std::{collections::VecDeque, fs, io};
 
@@ -11,7 +11,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::{base::readable::readable, launch::dispositions::Reignored};
 
-/// Signals that are meant for the command.
+/// Signals that are passed on to the command.
 const FOR_THE_COMMAND: [Signal; 4] = [
     Signal::SIGTERM,
     Signal::SIGHUP,
@@ -19,24 +19,25 @@ const FOR_THE_COMMAND: [Signal; 4] = [
     Signal::SIGQUIT,
 ];
 
-/// Signals by which a terminal stops a job. They must not stop the supervisor: it stops itself, along with the
-/// command, once somebody else follows the host's addresses (`job.rs`).
+/// The signals with which a terminal stops a job. They must not stop the supervisor directly: it stops itself together
+/// with the command, after another process has taken over following the host's addresses (`job.rs`).
 const STOPS: [Signal; 3] = [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU];
 
-/// What a signal asks of the supervisor.
+/// The reaction that a signal requests from the supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// A child has ended, stopped or gone on.
+    /// A child has ended, stopped or continued.
     Child,
-    /// Pass it on to the command.
+    /// Pass the signal on to the command.
     PassOn(Signal),
-    /// Open the logs anew (SIGUSR1).
+    /// Reopen the logs (SIGUSR1).
     Reopen,
-    /// The terminal sent it to the whole process group of this process: the command got it too if it is in that.
+    /// A signal that the terminal sent to the whole process group of this process, including the command if it is in
+    /// that group.
     Shared(Signal),
-    /// The job is to stop.
+    /// Stop the job.
     Stop {
-        /// How.
+        /// The signal that requested it.
         signal: Signal,
         /// Whether the terminal sent it to the whole process group.
         shared: bool,
@@ -44,7 +45,7 @@ pub enum Received {
 }
 
 impl Received {
-    /// The signal, if it is one that ends a start.
+    /// The signal, if it ends a start.
     #[must_use]
     pub fn ending(self) -> Option<Signal> {
         match self {
@@ -54,8 +55,7 @@ impl Received {
     }
 }
 
-/// The signals are blocked, rather than handled, so that the command inherits what the caller had
-/// set for each.
+/// Blocked signals. They are blocked instead of handled, so that the command inherits the caller's disposition of each.
 #[derive(Clone, Copy, Debug)]
 pub struct Blocked {
     received: SigSet,
@@ -64,8 +64,8 @@ pub struct Blocked {
 }
 
 impl Blocked {
-    /// Blocks them. Must come before the first thread: one that has them open would take them, and
-    /// end the process.
+    /// Blocks the signals. Must be called before the first thread is started: a thread that does not block them would
+    /// receive them, and end the process.
     ///
     /// # Errors
     /// If the mask cannot be changed or read.
@@ -74,7 +74,7 @@ impl Blocked {
         let mut received = SigSet::empty();
         received.add(Signal::SIGCHLD);
         received.add(Signal::SIGUSR1);
-        // What the caller ignores (nohup) is ignored.
+        // Signals that the caller ignores (nohup) stay ignored.
         let is_ignored = |signal: &Signal| ignored & (1 << (*signal as i32 - 1)) != 0;
         received.extend(
             FOR_THE_COMMAND
@@ -82,10 +82,11 @@ impl Blocked {
                 .filter(|signal| !is_ignored(signal)),
         );
         let mut blocked = received;
-        // A supervisor in the background writes to the terminal all the same (stty tostop), and may
-        // hand it over.
+        // A supervisor in the background must be able to write to the terminal (stty tostop), and to change its
+        // foreground group.
         blocked.add(Signal::SIGTTOU);
-        // Where a limit of the caller's cannot be lifted (`child/limits.rs`), the write fails and that is said.
+        // If the caller's file size limit cannot be lifted (`child/limits.rs`), the write fails, and the error is
+        // reported.
         blocked.add(Signal::SIGXFSZ);
         blocked.add(Signal::SIGXCPU);
         let mut before = SigSet::empty();
@@ -100,22 +101,22 @@ impl Blocked {
         })
     }
 
-    /// The mask from before, for the command.
+    /// The previous signal mask, for the command.
     #[must_use]
     pub fn mask_before(&self) -> SigSet {
         self.before
     }
 
-    /// The signals that the command is to find ignored, and that are not.
+    /// The signals that the command must ignore, but qfence does not.
     #[must_use]
     pub fn reignored(&self) -> Reignored {
         self.reignored
     }
 
-    /// Starts to receive them. Must be called within a tokio runtime, and before the first thread.
+    /// Starts to receive the signals. Must be called within a tokio runtime, and before the first thread is started.
     ///
-    /// From here on the terminal does not stop this process any more. Up to here it does: nothing is fenced yet,
-    /// and whoever waits for a lock can be put aside with Ctrl-Z.
+    /// From now on, the terminal does not stop this process any more. Until now it does: nothing is fenced yet, and a
+    /// process that waits for a lock can be stopped with Ctrl-Z.
     ///
     /// # Errors
     /// If the mask cannot be changed, or a signalfd cannot be made or polled.
@@ -131,20 +132,19 @@ impl Blocked {
     }
 }
 
-/// The signals, as a stream.
+/// A stream of signals.
 pub struct Signals {
     fd: AsyncFd<SignalFd>,
-    /// What came before there was a command, and is for later.
+    /// Signals that arrived before the command existed, and are handled later.
     early: VecDeque<Received>,
 }
 
 impl Signals {
-    /// The signal that ends the start, if one has come. To be called last before the command is let go: a key that was
-    /// typed before that may have found no command yet. What is not meant to end anything comes with
-    /// [`Signals::next`].
+    /// The signal that ends the start, if one has arrived. To be called last before the command is executed: at an
+    /// earlier key press there may have been no command yet. Other signals are returned by [`Signals::next`].
     ///
     /// # Errors
-    /// What reading the signalfd fails with.
+    /// The errors of reading the signalfd.
     pub fn end_of_start(&mut self) -> io::Result<Option<Signal>> {
         while let Some(info) = self.fd.get_mut().read_signal()? {
             let received = sort(&info);
@@ -156,11 +156,10 @@ impl Signals {
         Ok(None)
     }
 
-    /// Waits for a signal that ends the start. What is not meant to end anything comes with [`Signals::next`]. Nothing
-    /// is lost if it is not awaited to its end.
+    /// Waits for a signal that ends the start. Other signals are returned by [`Signals::next`]. Cancel-safe.
     ///
     /// # Errors
-    /// What reading the signalfd fails with.
+    /// The errors of reading the signalfd.
     pub async fn ending(&mut self) -> io::Result<Received> {
         loop {
             let received = self.read().await?;
@@ -171,11 +170,11 @@ impl Signals {
         }
     }
 
-    /// Takes in what has come by the time that the command has begun: a stop that came before was undone, as the
-    /// start waits for the command.
+    /// Receives the signals that have arrived before the command was executed. Stops among them were undone, because
+    /// the start continues a stopped child.
     ///
     /// # Errors
-    /// What reading the signalfd fails with.
+    /// The errors of reading the signalfd.
     pub fn have_begun(&mut self) -> io::Result<()> {
         while let Some(info) = self.fd.get_mut().read_signal()? {
             self.keep(sort(&info));
@@ -183,12 +182,12 @@ impl Signals {
         Ok(())
     }
 
-    /// Has [`Signals::next`] return this first.
+    /// Makes [`Signals::next`] return this first.
     pub fn put_back(&mut self, received: Received) {
         self.early.push_front(received);
     }
 
-    /// Keeps what came before the command had begun. A command that stops for it twice has stopped once.
+    /// Keeps a signal that arrived before the command was executed. Several stops become one.
     fn keep(&mut self, received: Received) {
         self.early.push_back(match received {
             Received::Stop { signal, .. } => Received::Stop {
@@ -202,7 +201,7 @@ impl Signals {
     /// Waits for the next signal.
     ///
     /// # Errors
-    /// What reading the signalfd fails with.
+    /// The errors of reading the signalfd.
     pub async fn next(&mut self) -> io::Result<Received> {
         if let Some(early) = self.early.pop_front() {
             return Ok(early);
@@ -236,8 +235,8 @@ fn sort(info: &siginfo) -> Received {
     match signal(info) {
         Some(Signal::SIGCHLD) | None => Received::Child,
         Some(Signal::SIGUSR1) => Received::Reopen,
-        // A process sent it, and to this one; or else the kernel did, for a key or a hang-up, to
-        // the whole foreground process group (si_code, sigaction(2)).
+        // `si_code` shows the sender (sigaction(2)): either a process, which sent it to this process only; or the
+        // kernel, for a key or a hang-up, which sent it to the whole foreground process group.
         Some(signal) => match (STOPS.contains(&signal), info.ssi_code > 0) {
             (true, shared) => Received::Stop { signal, shared },
             (false, false) => Received::PassOn(signal),
@@ -246,12 +245,12 @@ fn sort(info: &siginfo) -> Received {
     }
 }
 
-/// The signals this process ignores, a bit each (proc_pid_status(5)).
+/// The signals that this process ignores, one bit each (proc_pid_status(5)).
 fn ignored() -> Result<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let field = status
         .lines()
         .find_map(|line| line.strip_prefix("SigIgn:"))
         .context("no SigIgn in /proc/self/status")?;
-    u64::from_str_radix(field.trim(), 16).context("an odd SigIgn in /proc/self/status")
+    u64::from_str_radix(field.trim(), 16).context("an invalid SigIgn in /proc/self/status")
 }

@@ -1,4 +1,4 @@
-//! What fences have counted: for monitoring systems, and in a terminal.
+//! The counters of fences: for monitoring systems, and in a terminal.
 
 pub mod metrics;
 pub mod top;

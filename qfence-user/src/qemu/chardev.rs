@@ -2,38 +2,38 @@
 
 use super::{configuration::Item, parameters::Parameters};
 
-/// Those that lead nowhere, to a file, or to QEMU's own window and terminal.
+/// The backends that lead to nothing, to a file, or to QEMU's own window and terminal.
 const NOBODY: [&str; 11] = [
     "null", "ringbuf", "memory", "file", "vc", "con", "stdio", "msmouse", "wctablet", "testdev",
     "braille",
 ];
 
-/// Who is at the other end.
+/// The peer of a character device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// Whoever answers at that address; the connection is QEMU's own, and the fence's to judge.
+    /// A server at this address. The connection is QEMU's own, and the fence judges it.
     Internet {
-        /// A name or an address; nothing means this host.
+        /// A name or an address. Empty for this host.
         host: String,
         /// A port or its name.
         port: String,
     },
-    /// Whoever connects to it by TCP.
+    /// A client that connects by TCP.
     Caller,
-    /// Another process, or whatever is behind a device: the fence knows nothing of it.
+    /// Another process, or whatever uses a device. The fence does not see it.
     Process,
-    /// Nobody but QEMU.
+    /// No peer outside of QEMU.
     Nobody,
 }
 
-/// The peer of the `-chardev` of that id; `None` if there is none.
+/// The peer of the `-chardev` with this id; `None` if there is none.
 #[must_use]
 pub fn by_id(items: &[Item], id: &str) -> Option<Peer> {
     let named = |item: &&Item| item.group == "chardev" && item.parameters.get("id") == Some(id);
     items.iter().find(named).map(|item| of(&item.parameters))
 }
 
-/// The peer of a device in the old spelling: `tcp:host:port`, `unix:path`, `chardev:id`, ….
+/// The peer of a device in the legacy syntax: `tcp:host:port`, `unix:path`, `chardev:id`, ….
 #[must_use]
 pub fn by_old_spelling(items: &[Item], text: &str) -> Option<Peer> {
     if let Some(id) = text.strip_prefix("chardev:") {
@@ -54,7 +54,7 @@ pub fn by_old_spelling(items: &[Item], text: &str) -> Option<Peer> {
             Some(of(&parameters))
         }
         kind if NOBODY.contains(&kind) => Some(Peer::Nobody),
-        // unix:, pipe:, pty, devices by their path, and what is not known here.
+        // unix:, pipe:, pty, paths of devices, and unknown backends.
         _ => Some(Peer::Process),
     }
 }

@@ -1,4 +1,4 @@
-//! What a QEMU is told, by arguments and by configuration files alike.
+//! The configuration of a QEMU, from its arguments and its configuration files.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -14,14 +14,14 @@ use super::{
 };
 use crate::base::printable::printable;
 
-/// The configuration that QEMU reads unasked, as distributions and a build of one's own have it.
+/// The configuration files that QEMU reads by default: of distributions, and of a build from source.
 const DEFAULT_FILES: [&str; 3] = [
     "/etc/qemu/qemu.conf",
     "/etc/qemu-kvm/qemu.conf",
     "/usr/local/etc/qemu/qemu.conf",
 ];
 
-/// The groups that matter here, and the key of each that need not be written.
+/// The relevant option groups, each with its implied key.
 const GROUPS: [(&str, &str); 6] = [
     ("netdev", "type"),
     ("nic", "type"),
@@ -31,19 +31,19 @@ const GROUPS: [(&str, &str); 6] = [
     ("object", "qom-type"),
 ];
 
-/// One thing that QEMU is told to make.
+/// One object that QEMU is told to create.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// The option it was given with, without hyphens, or the section's name.
+    /// The option without hyphens, or the name of the section.
     pub group: String,
-    /// What was said of it.
+    /// The parameters of the object.
     pub parameters: Parameters,
-    /// How the user wrote it.
+    /// The argument as the user wrote it.
     pub argument: String,
 }
 
-/// Reads QEMU's arguments and the files that they name. What cannot be read may hide anything: it
-/// is a door.
+/// Reads QEMU's arguments and the files that they name. An unreadable file is a side door, because it could configure
+/// any network.
 pub fn gather(
     arguments: &[OsString],
     read: &dyn Fn(&Path) -> io::Result<String>,
@@ -100,7 +100,7 @@ impl Gathered<'_> {
         }
     }
 
-    /// `-set group.id.key=value` changes what has been said before.
+    /// Applies `-set group.id.key=value` to an earlier object.
     fn change(&mut self, text: &str, argument: &str) {
         let Some((path, value)) = text.split_once('=') else {
             return;
@@ -109,7 +109,7 @@ impl Gathered<'_> {
         let (Some(group), Some(id), Some(key)) = (path.next(), path.next(), path.next()) else {
             return;
         };
-        // QEMU ends if there is no such thing.
+        // If there is no such object, QEMU exits.
         let named = |item: &&mut Item| item.group == group && item.parameters.get("id") == Some(id);
         if let Some(item) = self.items.iter_mut().find(named) {
             item.parameters.set(key, value);
@@ -119,7 +119,7 @@ impl Gathered<'_> {
     }
 
     fn read_default(&mut self, path: &Path) {
-        let argument = format!("{} (-no-user-config leaves it out)", path.display());
+        let argument = format!("{} (-no-user-config skips it)", path.display());
         match (self.read)(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             result => self.add_sections(result, &argument),

@@ -1,37 +1,37 @@
-//! Networks of a guest that are no internet sockets of QEMU's own: the fence does not see them.
+//! Side doors: networks of a guest that do not use internet sockets of QEMU. The fence does not see them.
 //!
-//! The types are those of qapi/net.json and of QEMU's devices, up to QEMU 10.1. One that is not
-//! known here is taken for a door.
+//! The types are those of qapi/net.json and of QEMU's devices, up to QEMU 10.1. An unknown type is treated as a side
+//! door.
 
 use std::{borrow::Cow, fmt, io, path::Path};
 
 use super::{
     chardev::{self, Peer},
     configuration::Item,
-    parameters::Parameters,
+    parameters::{InvalidValue, Parameters},
+    readconfig::InvalidLine,
 };
 
-const TO_KERNEL: &str =
-    "the guest's frames go to the host's kernel, which routes them where it likes";
-const TO_HARDWARE: &str = "the guest's frames go to a network device, and from there anywhere";
-const TO_SWITCH: &str = "the guest's frames go to a switch that runs on this host";
+const TO_KERNEL: &str = "the guest's frames enter the host's kernel, which can route them anywhere";
+const TO_HARDWARE: &str =
+    "the guest's frames enter a network device, and can go anywhere from there";
+const TO_SWITCH: &str = "the guest's frames enter a switch on this host";
 const TO_PROCESS: &str = "the guest's frames go to another process, by a Unix socket, a descriptor \
      or shared memory";
 const TO_VSOCK: &str = "the guest reaches services of this host by vsock";
-const TO_CALL: &str =
-    "the guest reaches another process of this host, and not by an internet socket";
-const UNKNOWN_DEVICE: &str = "qfence cannot tell whether this is a network card";
-const UNKNOWN: &str = "qfence cannot tell what network the guest gets";
+const TO_CALL: &str = "the guest reaches another process of this host without an internet socket";
+const UNKNOWN_DEVICE: &str = "qfence cannot determine whether this is a network card";
+const UNKNOWN: &str = "qfence cannot determine the guest's network";
 
-const USE_OTHER: &str = "use -netdev user, or passt started in this same fence, or give \
+const USE_OTHER: &str = "use -netdev user, or passt started in the same fence, or give \
      --allow-unfenced-net";
-/// There is no telling from the argument where the peer runs.
-const FENCE_PEER: &str = "if that is a passt in this same fence, which holds its connections, but \
-     which qfence cannot see from here, give --allow-unfenced-net";
-const LEAVE_OUT: &str = "leave it out, or give --allow-unfenced-net";
+/// The argument does not show where the peer runs.
+const FENCE_PEER: &str = "if this is a passt in the same fence, its connections are fenced, but \
+     qfence cannot see that; then give --allow-unfenced-net";
+const LEAVE_OUT: &str = "remove it, or give --allow-unfenced-net";
 const REWRITE: &str = "write it so that qfence can read it, or give --allow-unfenced-net";
 
-/// A way for the guest that the fence does not see.
+/// A network that the fence does not see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Door {
     argument: String,
@@ -48,8 +48,8 @@ impl Door {
         }
     }
 
-    /// JSON that is none.
-    pub(super) fn unreadable_json(argument: String, error: &serde_json::Error) -> Self {
+    /// Invalid JSON.
+    pub(super) fn unreadable_json(argument: String, error: &InvalidValue) -> Self {
         let why = format!("qfence cannot read this JSON ({error})");
         Self::new(argument, (why.into(), REWRITE))
     }
@@ -61,13 +61,12 @@ impl Door {
         Self::new(argument, (why.into(), instead))
     }
 
-    /// A line of a configuration file that is not understood.
-    pub(super) fn unreadable_line(argument: impl Into<String>, line: usize) -> Self {
-        let why = format!("qfence does not understand line {line} of this file");
-        Self::new(argument, (why.into(), REWRITE))
+    /// A line of a configuration file that cannot be parsed.
+    pub(super) fn unreadable_line(argument: impl Into<String>, line: InvalidLine) -> Self {
+        Self::new(argument, (line.to_string().into(), REWRITE))
     }
 
-    /// passt's wrapper: it connects QEMU to a passt that runs already.
+    /// passt's wrapper, which connects QEMU to a passt that is already running.
     pub(super) fn qrap() -> Self {
         Self::new("qrap", (TO_PROCESS.into(), FENCE_PEER))
     }
@@ -77,26 +76,26 @@ impl Door {
         Self::new(argument, (TO_CALL.into(), LEAVE_OUT))
     }
 
-    /// The error with which `exec` refuses it.
+    /// The error if the side door is refused.
     #[must_use]
     pub fn refusal(&self) -> impl fmt::Display {
         format!(
-            "the fence cannot hold {}: {}; {}",
+            "the fence does not cover {}: {}; {}",
             self.argument, self.why, self.instead
         )
     }
 
-    /// The warning with which it is let through.
+    /// The warning if the side door is allowed.
     #[must_use]
     pub fn warning(&self) -> impl fmt::Display {
         format!("{} is not fenced: {}", self.argument, self.why)
     }
 }
 
-/// Why it is a door, and what to do about it.
+/// The reason, and what to do.
 type Reason = (Cow<'static, str>, &'static str);
 
-/// Looks at one thing among all that QEMU is told to make.
+/// Checks one object of QEMU's configuration.
 pub fn of(item: &Item, items: &[Item], read: &dyn Fn(&Path) -> io::Result<String>) -> Option<Door> {
     let parameters = &item.parameters;
     if parameters.asks_for_help() {
@@ -118,9 +117,9 @@ fn network(parameters: &Parameters) -> Option<Reason> {
             .get(&format!("{address}.type"))
             .is_none_or(|kind| kind == "inet")
     };
-    // Without a type, -nic means user, and the others are errors.
+    // Without a type, -nic means user. The other options are then invalid.
     let (why, instead) = match parameters.get("type")? {
-        // passt, QEMU's child, makes its sockets in the fence.
+        // passt is a child of QEMU, and makes its sockets in the fence.
         "user" | "passt" | "l2tpv3" | "none" | "nic" | "hubport" | "dump" | "help" | "?" => {
             return None;
         }
@@ -146,7 +145,7 @@ fn device(parameters: &Parameters, read: &dyn Fn(&Path) -> io::Result<String>) -
     } else if begins(&["vfio-pci"]) {
         (passed_through(parameters, read)?, USE_OTHER)
     } else if begins(&[
-        // Of any kind, as a number or the other process says.
+        // Generic devices, whose type is a number or is chosen by the other process.
         "vhost-user-device",
         "vhost-user-test-device",
         "vhost-vdpa-device",
@@ -160,7 +159,7 @@ fn device(parameters: &Parameters, read: &dyn Fn(&Path) -> io::Result<String>) -
     Some((why.into(), instead))
 }
 
-/// A device of the host's that is the guest's now: what is it?
+/// Checks whether a device that is passed through to the guest is a network card.
 fn passed_through(
     parameters: &Parameters,
     read: &dyn Fn(&Path) -> io::Result<String>,
@@ -175,19 +174,19 @@ fn passed_through(
             };
             format!("/sys/bus/pci/devices/{domain}{address}")
         }
-        // By a descriptor.
+        // A descriptor.
         (None, None) => return Some(UNKNOWN_DEVICE),
     };
     match read(&Path::new(&directory).join("class")) {
-        // PCI's class of network controllers.
+        // The PCI class of network controllers.
         Ok(class) => class.starts_with("0x02").then_some(TO_HARDWARE),
-        // There is no such device, or it is a mediated one, which network cards are not.
+        // The device does not exist, or is a mediated device; network cards are not mediated.
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(_) => Some(UNKNOWN_DEVICE),
     }
 }
 
-/// Filters that lead frames to a character device, or get them from one.
+/// Checks filters that send frames to a character device, or receive them from one.
 fn filter(parameters: &Parameters, items: &[Item]) -> Option<Reason> {
     let ends: &[&str] = match parameters.get("qom-type")? {
         "filter-mirror" | "filter-redirector" => &["indev", "outdev"],

@@ -1,26 +1,26 @@
-//! Which word of a command is a QEMU, if one is.
+//! Finds the QEMU among the words of a command.
 
 use std::{
     ffi::{OsStr, OsString},
     path::{Path, PathBuf},
 };
 
-/// How many words are looked up as programs: enough for `nice -n 5 taskset -c 1 …`.
+/// The maximum number of words that are looked up as executables: enough for `nice -n 5 taskset -c 1 …`.
 const LOOKED_UP: usize = 16;
 
-/// What a program is that a word names.
+/// The kind of executable that a word names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Emulator {
     /// A QEMU that emulates a machine.
     Qemu,
-    /// passt's wrapper, which connects a QEMU to a passt that runs already.
+    /// passt's wrapper, which connects a QEMU to a passt that is already running.
     Qrap,
 }
 
-/// Finds the first word that names a QEMU, and returns the words after it. What stands before it is
-/// a wrapper: `env`, `nice`, `taskset`, `strace`, `gdb --args`, whatever.
+/// Finds the first word that names a QEMU, and returns the words after it. The words before it are a wrapper, such as
+/// `env`, `nice`, `taskset`, `strace` or `gdb --args`.
 ///
-/// `resolve` says which file a word names, through `$PATH` and symbolic links.
+/// `resolve` returns the file that a word names, by `$PATH` and symbolic links.
 pub fn find(
     command: &[OsString],
     resolve: impl Fn(&OsStr) -> Option<PathBuf>,
@@ -35,8 +35,8 @@ pub fn find(
     })
 }
 
-/// Knows a QEMU by the name of its file. Distributions add a suffix (`kvm-spice`), and some wrap it
-/// and put a dot before the name.
+/// Recognizes a QEMU by the name of its file. Some distributions add a suffix (`kvm-spice`); others use a wrapper, and
+/// put a dot before the name.
 #[must_use]
 pub fn recognize(path: &Path) -> Option<Emulator> {
     let name = path.file_name()?.to_str()?;
@@ -54,7 +54,7 @@ pub fn recognize(path: &Path) -> Option<Emulator> {
 mod tests {
     use super::*;
 
-    /// Finds it where `vm` is a link to a QEMU; returns how many words are left.
+    /// Searches a command in which `vm` is a link to a QEMU. Returns the number of remaining words.
     fn found(line: &str) -> Option<(Emulator, usize)> {
         let command: Vec<OsString> = line.split(' ').map(OsString::from).collect();
         let link = |word: &OsStr| (word == "vm").then(|| "/usr/bin/qemu-system-x86_64".into());

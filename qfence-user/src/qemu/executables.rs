@@ -1,4 +1,4 @@
-//! Programs and their files, as a command about to be run would find them.
+//! Executables and other files, found as a command would find them.
 
 use std::{
     env,
@@ -13,21 +13,21 @@ use nix::libc::{O_NOCTTY, O_NONBLOCK};
 use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
 use serde::{Deserialize, Serialize};
 
-/// More than any configuration file holds.
+/// The maximum size of a configuration file, in bytes.
 const LONGEST: u64 = 1 << 20;
 
-/// A file, by whatever path.
+/// The identity of a file, independent of its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileId {
-    /// The device that it is on.
+    /// The device that contains it.
     device: u64,
-    /// Its inode there.
+    /// Its inode.
     inode: u64,
 }
 
 impl FileId {
-    /// The file that a path leads to; `None` if there is none. What a file system remembers of it does: nobody is asked
-    /// who may not answer (`fuse_update_get_attr` in fs/fuse/dir.c).
+    /// The file at the end of a path; `None` if there is none. Cached attributes are sufficient. A file system that may
+    /// not answer is not queried (`fuse_update_get_attr` in fs/fuse/dir.c).
     #[must_use]
     pub fn of(path: &Path) -> Option<Self> {
         let file = statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::INO).ok()?;
@@ -38,7 +38,7 @@ impl FileId {
     }
 }
 
-/// The file that a word names as a program: through `$PATH`, and through symbolic links.
+/// The executable that a word names, by `$PATH` and symbolic links.
 #[must_use]
 pub fn resolve(word: &OsStr) -> Option<PathBuf> {
     if word.as_encoded_bytes().contains(&b'/') {
@@ -49,11 +49,11 @@ pub fn resolve(word: &OsStr) -> Option<PathBuf> {
     files.find(|file| file.is_file())?.canonicalize().ok()
 }
 
-/// Reads a file that somebody else is to read again afterwards.
+/// Reads a file that another process will read again later.
 ///
 /// # Errors
-/// If it cannot be read, is too long, or is no regular file: what is read from a pipe or a terminal
-/// is gone.
+/// If it cannot be read, is too long, or is not a regular file: data read from a pipe or a terminal would be missing
+/// later.
 pub fn read_again_later(path: &Path) -> io::Result<String> {
     let file = File::options()
         .read(true)
@@ -61,12 +61,12 @@ pub fn read_again_later(path: &Path) -> io::Result<String> {
         .open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other(
-            "it is no regular file: what qfence takes from it is gone for the command",
+            "it is not a regular file: data that qfence reads from it would be missing for the command",
         ));
     }
     let mut text = Vec::new();
     if file.take(LONGEST + 1).read_to_end(&mut text)? as u64 > LONGEST {
-        return Err(io::Error::other("it has more than 1 MiB"));
+        return Err(io::Error::other("it is larger than 1 MiB"));
     }
     Ok(String::from_utf8_lossy(&text).into_owned())
 }

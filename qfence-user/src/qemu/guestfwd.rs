@@ -1,4 +1,4 @@
-//! `guestfwd`: an address of the user network that leads to a program or a service.
+//! `guestfwd`: an address of the user network that leads to a command or a service.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -8,10 +8,10 @@ use super::{
     doors::Door,
 };
 
-/// A `guestfwd` whose target QEMU connects to.
+/// A `guestfwd` to a target that QEMU connects to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forward {
-    /// How the user wrote it.
+    /// The argument as the user wrote it.
     pub argument: String,
     /// The target's address.
     pub address: IpAddr,
@@ -19,8 +19,8 @@ pub struct Forward {
     pub port: u16,
 }
 
-/// What the `guestfwd` of one user network come to: targets by address, and doors. A command
-/// (`cmd:`) runs in the fence, and its sockets are held like QEMU's.
+/// The `guestfwd`s of a user network: targets with an address, and side doors. A command (`cmd:`) runs in the fence, so
+/// its sockets are judged like QEMU's.
 #[must_use]
 pub fn of(item: &Item, items: &[Item]) -> (Vec<Forward>, Vec<Door>) {
     let (mut forwards, mut doors) = (Vec::new(), Vec::new());
@@ -53,7 +53,7 @@ fn target(text: &str) -> Option<&str> {
     Some(target)
 }
 
-/// The address, where it can be told without asking a resolver.
+/// The address, if it is known without a resolver.
 fn address(host: &str) -> Option<IpAddr> {
     match host.trim_start_matches('[').trim_end_matches(']') {
         "" | "localhost" => Some(Ipv4Addr::LOCALHOST.into()),

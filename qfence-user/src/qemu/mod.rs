@@ -1,17 +1,18 @@
-//! What a command says of its guest's networks, if it is a QEMU: pure logic over its words and the
-//! configuration files that they name.
+//! The networks of a guest, as the command configures them if it starts a QEMU. Pure logic on the words of the command,
+//! and on the configuration files that they name.
 //!
 //! | module | its one job |
 //! |---|---|
-//! | [`emulator`] | which word is the QEMU |
-//! | [`options`] | words to options and values |
-//! | [`parameters`] | a value to keys: `key=value,…`, and JSON |
-//! | [`readconfig`] | a configuration file to sections |
-//! | [`configuration`] | all of that together: what QEMU is told to make |
-//! | [`chardev`] | where a character device leads |
-//! | [`doors`] | which of it is a network that the fence does not see |
-//! | [`guestfwd`] | which targets the guest is led to |
-//! | [`slirp`] | which address of the guest's leads to the host, and which flows are the guest's |
+//! | [`emulator`] | finds the QEMU in the command |
+//! | [`options`] | splits words into options and values |
+//! | [`parameters`] | splits a value into keys: `key=value,…`, and JSON |
+//! | [`readconfig`] | splits a configuration file into sections |
+//! | [`configuration`] | collects the objects that QEMU is told to create |
+//! | [`chardev`] | the peer of a character device |
+//! | [`doors`] | side doors: networks that the fence does not see |
+//! | [`guestfwd`] | the targets of `guestfwd` |
+//! | [`slirp`] | the guest's address of the host, and the flows of the guest |
+//! | [`executables`] | the files that words name |
 pub mod executables;
 
 pub mod chardev;
@@ -32,29 +33,29 @@ use std::{
 
 use self::{doors::Door, emulator::Emulator, guestfwd::Forward, slirp::Guest};
 
-/// What was found.
+/// The result of an inspection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// What the fence does not see.
+    /// The networks that the fence does not see.
     pub doors: Vec<Door>,
-    /// Targets that the fence judges like any other.
+    /// Targets of `guestfwd`, which the fence judges like any other destination.
     pub forwards: Vec<Forward>,
-    /// The QEMU itself, if it is one and all that it is told could be read.
+    /// The QEMU, if there is one and all of its configuration could be read.
     pub qemu: Option<Found>,
 }
 
 /// A QEMU that a command names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// Its place among the words of the command: 0 if nothing wraps it.
+    /// Its position among the words of the command: 0 without a wrapper.
     pub index: usize,
-    /// What it is told of its guest's networks.
+    /// The guest's networks in its configuration.
     pub guest: Guest,
 }
 
-/// Looks at a command. `resolve` says which file a word names, `read` what a file holds.
+/// Inspects a command. `resolve` returns the file that a word names, `read` the contents of a file.
 ///
-/// A QEMU that a script starts, and what a running one is told by its monitor, cannot be seen here.
+/// A QEMU that a script starts, and changes by QEMU's monitor, cannot be found here.
 #[must_use]
 pub fn inspect(
     command: &[OsString],

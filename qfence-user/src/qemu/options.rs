@@ -1,9 +1,9 @@
-//! The words of a command line, as options and their values.
+//! Splits the words of a QEMU command line into options and values.
 
 use std::ffi::{OsStr, OsString};
 
-/// The options that take the next word as their value, whatever that looks like. From
-/// qemu-options.hx of QEMU 8.1, and of older and newer ones.
+/// The options that always take the next word as their value. From qemu-options.hx of QEMU 8.1, and of older and newer
+/// versions.
 pub const WITH_VALUE: &str = "\
     D L M accel acpitable action add-fd append audio audiodev balloon bios blockdev boot bootp \
     bt cdrom chardev chroot clock compat cpu d debugcon device dfilter display drive dtb \
@@ -18,25 +18,25 @@ pub const WITH_VALUE: &str = "\
 /// One option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Given<'a> {
-    /// The word as it was written: `-netdev`, or `--netdev`, which is the same.
+    /// The word as written: `-netdev`, or the equivalent `--netdev`.
     pub word: &'a OsStr,
     /// Its value.
     pub value: Option<&'a OsStr>,
 }
 
 impl Given<'_> {
-    /// Its name, without hyphens; empty if it is none of QEMU's.
+    /// Its name, without hyphens. Empty if QEMU has no such option.
     #[must_use]
     pub fn name(&self) -> &str {
         name(self.word).unwrap_or_default()
     }
 }
 
-/// Takes the words after the program's name apart, as QEMU does: it knows no abbreviations, no
-/// `-name=value`, and no end of options. Words that are not options name disk images.
+/// Splits the words after the executable's name, as QEMU does: without abbreviations, `-name=value`, or an end of
+/// options. Other words name disk images.
 ///
-/// An option that is not in [`WITH_VALUE`] is taken to have no value that looks like an option:
-/// then a new flag of QEMU's cannot hide what follows it.
+/// For an option that is not in [`WITH_VALUE`], a next word that looks like an option is not its value. So a new flag
+/// of QEMU cannot hide the option after it.
 #[must_use]
 pub fn options(words: &[OsString]) -> Vec<Given<'_>> {
     let mut given = Vec::new();
@@ -55,7 +55,7 @@ pub fn options(words: &[OsString]) -> Vec<Given<'_>> {
     given
 }
 
-/// The name of an option; `None` if the word is none. A name that is not UTF-8 is not QEMU's.
+/// The name of an option; `None` if the word is not an option. QEMU has no names that are not UTF-8.
 fn name(word: &OsStr) -> Option<&str> {
     let name = word.as_encoded_bytes().strip_prefix(b"-")?;
     let name = name.strip_prefix(b"-").unwrap_or(name);

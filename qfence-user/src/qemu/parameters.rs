@@ -1,26 +1,35 @@
 //! The value of an option: `tap,id=n0,script=no`, or the same as JSON.
 
-use serde::de::Error as _;
 use serde_json::Value;
 
-/// How long the keys of a value may be together, in bytes: a key in JSON is there again with each that is within it.
+/// The maximum total length of a value's keys, in bytes. A nested JSON key is repeated in each key below it.
 const LONGEST_KEYS: usize = 64 * 1024;
 
-/// Keys and values in the order in which they were given. Of a key given twice, the last counts.
+/// Keys and values in the order given. The last value of a key counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parameters {
     pairs: Vec<(String, String)>,
     asks_for_help: bool,
 }
 
+/// The reason why a value in JSON cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidValue {
+    /// It is not valid JSON.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// Its keys have more than 64 KiB in total.
+    #[error("its keys are too long")]
+    KeysTooLong,
+}
+
 impl Parameters {
-    /// Reads a value as QEMU does: as JSON if it begins with a brace, and else as `key=value,…`,
-    /// where `,,` is a comma of the value's and a first word without `=` is the value of `implied`.
+    /// Parses a value as QEMU does: as JSON if it begins with a brace, otherwise as `key=value,…`. There, `,,` is a
+    /// comma within a value, and a first word without `=` is the value of `implied`.
     ///
     /// # Errors
-    /// If it begins with a brace and is not JSON, or none whose keys come to a sensible length. (QEMU takes single quotes
-    /// as well, which are not read here.)
-    pub fn parse(text: &str, implied: &str) -> Result<Self, serde_json::Error> {
+    /// [`InvalidValue`], if it begins with a brace. (QEMU also accepts single quotes, which are an error here.)
+    pub fn parse(text: &str, implied: &str) -> Result<Self, InvalidValue> {
         let mut parameters = Self::default();
         if text.starts_with('{') {
             let mut room = LONGEST_KEYS;
@@ -31,7 +40,7 @@ impl Parameters {
         Ok(parameters)
     }
 
-    /// Reads `key=value,…` without an implied first key.
+    /// Parses `key=value,…` without an implied first key.
     #[must_use]
     pub fn without_implied(text: &str) -> Self {
         let mut parameters = Self::default();
@@ -39,19 +48,18 @@ impl Parameters {
         parameters
     }
 
-    /// Adds a key, or changes what it says.
+    /// Adds a key, or changes its value.
     pub fn set(&mut self, key: &str, value: &str) {
         self.pairs.push((key.to_owned(), value.to_owned()));
     }
 
-    /// What a key says.
+    /// The value of a key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
         self.all(key).last()
     }
 
-    /// All that a key says which can be given more than once; in JSON that is a list of objects
-    /// with a member `str`.
+    /// All values of a key that can be repeated. In JSON they are a list of objects with a member `str`.
     pub fn all(&self, key: &str) -> impl Iterator<Item = &str> {
         let names = move |name: &str| {
             let rest = name.strip_prefix(key)?;
@@ -67,7 +75,7 @@ impl Parameters {
             .map(|(_, value)| value.as_str())
     }
 
-    /// Whether the word `help` is among them: QEMU then prints what there is, and ends.
+    /// Whether the word `help` is present: QEMU then prints help, and exits.
     #[must_use]
     pub const fn asks_for_help(&self) -> bool {
         self.asks_for_help
@@ -98,14 +106,10 @@ impl Parameters {
     }
 
     /// Objects and lists become dotted keys, as in `key=value,…`.
-    fn flatten(
-        &mut self,
-        key: String,
-        value: Value,
-        room: &mut usize,
-    ) -> Result<(), serde_json::Error> {
-        let too_long = || serde_json::Error::custom("its keys are too long");
-        *room = room.checked_sub(key.len()).ok_or_else(too_long)?;
+    fn flatten(&mut self, key: String, value: Value, room: &mut usize) -> Result<(), InvalidValue> {
+        *room = room
+            .checked_sub(key.len())
+            .ok_or(InvalidValue::KeysTooLong)?;
         let below = |name: &str| match key.as_str() {
             "" => name.to_owned(),
             key => format!("{key}.{name}"),
@@ -132,7 +136,7 @@ fn is_help(word: &str) -> bool {
     matches!(word, "help" | "?")
 }
 
-/// A value, up to the first comma that is not doubled, and what follows that comma.
+/// A value up to the first single comma, and the rest after that comma.
 fn value(text: &str) -> (String, &str) {
     let mut value = String::new();
     let mut rest = text;
@@ -204,7 +208,11 @@ mod tests {
             assert_eq!(json.get(key), plain.get(key), "{key}");
             assert!(json.get(key).is_some(), "{key}");
         }
-        assert!(Parameters::parse("{'type': 'tap'}", "type").is_err());
+        let single_quotes = Parameters::parse("{'type': 'tap'}", "type").unwrap_err();
+        assert!(
+            matches!(single_quotes, InvalidValue::Json(_)),
+            "{single_quotes}"
+        );
         assert!(Parameters::parse("{", "type").is_err());
     }
 
@@ -213,11 +221,11 @@ mod tests {
         let members: Vec<String> = (0..1000).map(|number| format!(r#""{number}":1"#)).collect();
         for (length, is_read) in [(8, true), (1000, false)] {
             let json = format!(r#"{{"{}":{{{}}}}}"#, "a".repeat(length), members.join(","));
-            assert_eq!(
-                Parameters::parse(&json, "type").is_ok(),
-                is_read,
-                "{length}"
-            );
+            match Parameters::parse(&json, "type") {
+                Ok(_) => assert!(is_read, "{length}"),
+                Err(InvalidValue::KeysTooLong) => assert!(!is_read, "{length}"),
+                Err(error) => panic!("{length}: {error}"),
+            }
         }
     }
 

@@ -7,31 +7,39 @@
 
 use super::parameters::Parameters;
 
-/// The longest line that QEMU reads as one.
+/// The maximum length of a line in QEMU.
 const LONGEST: usize = 1022;
 
 /// One section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Section {
-    /// The name of an option, mostly.
+    /// The name of the section, usually that of an option.
     pub group: String,
-    /// What it was called, for messages: `[netdev "n0"]`.
+    /// The heading, for messages: `[netdev "n0"]`.
     pub heading: String,
-    /// What stands in it, and its id.
+    /// The parameters of the section, and its id.
     pub parameters: Parameters,
 }
 
-/// Reads a file.
+/// A line that is invalid here. Some version of QEMU might accept it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("qfence cannot parse line {0} of this file")]
+pub struct InvalidLine(
+    /// The number of the line, starting at 1.
+    pub usize,
+);
+
+/// Parses a file.
 ///
 /// # Errors
-/// The number of the first line that is not understood: some QEMU might.
-pub fn sections(text: &str) -> Result<Vec<Section>, usize> {
+/// [`InvalidLine`]: the first one.
+pub fn sections(text: &str) -> Result<Vec<Section>, InvalidLine> {
     let mut sections: Vec<Section> = Vec::new();
     for (index, line) in text.lines().enumerate() {
         if line.len() > LONGEST {
-            return Err(index + 1);
+            return Err(InvalidLine(index + 1));
         }
-        // Neither a comment nor a heading is one after a space.
+        // After a leading space, neither a comment nor a heading is recognized.
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
@@ -41,13 +49,13 @@ pub fn sections(text: &str) -> Result<Vec<Section>, usize> {
         {
             section.parameters.set(key, value);
         } else {
-            return Err(index + 1);
+            return Err(InvalidLine(index + 1));
         }
     }
     Ok(sections)
 }
 
-/// `[group "id"]`, or `[group]`. QEMU looks no further than to the end of what it needs.
+/// `[group "id"]`, or `[group]`. QEMU ignores the rest of the line.
 fn heading(line: &str) -> Option<Section> {
     let inside = line.strip_prefix('[')?.trim_start();
     let named = inside
@@ -70,7 +78,7 @@ fn heading(line: &str) -> Option<Section> {
     })
 }
 
-/// `key = "value"`; there must be a space after the key.
+/// `key = "value"`. A space is required after the key.
 fn assignment(line: &str) -> Option<(&str, &str)> {
     let (key, rest) = line.trim_start().split_once(char::is_whitespace)?;
     let value = rest.trim_start().strip_prefix('=')?;
@@ -85,7 +93,7 @@ mod tests {
     #[test]
     fn sections_are_read_as_qemu_reads_them() {
         let text = "# a comment\n\n[netdev \"n0\"]\n  type = \"tap\"\nscript=\t\"no\" \n";
-        assert_eq!(sections(text), Err(5), "a space is missing");
+        assert_eq!(sections(text), Err(InvalidLine(5)), "a space is missing");
         let text = text.replace("script=", "script =");
         let text = format!("{text}[nic]\n\ttype = \"user\n[ net  \"v\" ]\n");
         let read = sections(&text).unwrap();
@@ -112,10 +120,10 @@ mod tests {
             ("[]\n", 1),
             ("# ", 0),
         ] {
-            let read = sections(text).map(|_| ()).map_or_else(|line| line, |()| 0);
+            let read = sections(text).err().map_or(0, |InvalidLine(line)| line);
             assert_eq!(read, line, "{text:?}");
         }
         let long = format!("#{}[nic]\ntype = \"tap\"\n", " ".repeat(LONGEST));
-        assert_eq!(sections(&long), Err(1));
+        assert_eq!(sections(&long), Err(InvalidLine(1)));
     }
 }

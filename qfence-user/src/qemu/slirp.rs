@@ -1,4 +1,4 @@
-//! The user networks of a guest, and which address in them leads to the host.
+//! The user networks of a guest, and the addresses in them that lead to the host.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -13,12 +13,12 @@ use super::{
     emulator::{self, Emulator},
 };
 
-/// What a QEMU is told of its guest's user networks.
+/// The user networks in a QEMU's configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guest {
     /// The networks.
     pub networks: Vec<Network>,
-    /// Whether datagrams of QEMU's may be its own, and not its guest's: it is told of a network that it carries in
+    /// Whether datagrams of QEMU may be its own instead of its guest's, because it has a network that it carries in
     /// datagrams.
     pub datagrams_are_qemus: bool,
 }
@@ -26,16 +26,15 @@ pub struct Guest {
 /// One user network, as libslirp makes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
-    /// The guest's name for its host, IPv4.
+    /// The guest's IPv4 address of the host.
     host4: Ipv4Addr,
-    /// The same, IPv6.
+    /// The guest's IPv6 address of the host.
     host6: Ipv6Addr,
 }
 
 impl Network {
-    /// The address that the guest dialled for QEMU to call `destination`, if that is another one: libslirp
-    /// turns the host's address in the network into the loopback address (`sotranslate_out` in its
-    /// socket.c).
+    /// The address that the guest dialled when QEMU connects to `destination`, if it is a different one. libslirp
+    /// translates the host's address in the network to the loopback address (`sotranslate_out` in its socket.c).
     #[must_use]
     pub fn dialled(&self, destination: IpAddr) -> Option<IpAddr> {
         match destination {
@@ -46,14 +45,14 @@ impl Network {
     }
 }
 
-/// Whether a program is a QEMU, by its path.
+/// Whether an executable is a QEMU, by its path.
 #[must_use]
 pub fn is_qemu(path: &Path) -> bool {
     emulator::recognize(path) == Some(Emulator::Qemu)
 }
 
 impl Guest {
-    /// That of a QEMU which is told this. It has a user network if it is told nothing of networks.
+    /// The user networks of a QEMU with this configuration. Without any network option, QEMU has one user network.
     #[must_use]
     pub fn of(items: &[Item]) -> Self {
         let of_networks = |item: &&Item| matches!(item.group.as_str(), "netdev" | "nic" | "net");
@@ -70,24 +69,24 @@ impl Guest {
         }
     }
 
-    /// The address that the guest dialled for QEMU to call `destination`, if that is another one.
+    /// The address that the guest dialled when QEMU connects to `destination`, if it is a different one.
     #[must_use]
     pub fn dialled(&self, destination: IpAddr) -> Option<IpAddr> {
         let networks = self.networks.iter();
         let mut dialled = networks.filter_map(|network| network.dialled(destination));
         let first = dialled.next()?;
-        // In networks that differ there is no telling in which of them it was.
+        // If the networks differ, it is not known which one was used.
         dialled.all(|other| other == first).then_some(first)
     }
 }
 
-/// The type of a network; `-nic` has one if it names none (`net_param_nic` in QEMU's net/net.c).
+/// The type of a network. The default of `-nic` is in `net_param_nic` in QEMU's net/net.c.
 fn type_of(item: &Item) -> &str {
     let unsaid = if item.group == "nic" { "user" } else { "" };
     item.parameters.get("type").unwrap_or(unsaid)
 }
 
-/// Whether QEMU sends datagrams of its own for a network: of a type that is not known it may.
+/// Whether QEMU sends datagrams of its own for this network. For an unknown type it may.
 fn sends_datagrams(item: &Item) -> bool {
     match type_of(item) {
         "user" | "nic" | "none" | "hubport" | "passt" | "stream" | "tap" | "bridge"
@@ -99,7 +98,7 @@ fn sends_datagrams(item: &Item) -> bool {
     }
 }
 
-/// `None` if an address cannot be read as QEMU would.
+/// `None` if an address cannot be parsed as QEMU would.
 fn network(item: &Item) -> Option<Network> {
     let get = |key: &str| item.parameters.get(key);
     let net4 = match get("net") {
@@ -124,7 +123,7 @@ fn network(item: &Item) -> Option<Network> {
     Some(network_of(net4, host4, prefix, host6))
 }
 
-/// The host is the second address of the network (`net_slirp_init` in QEMU's net/slirp.c).
+/// The host has the second address of the network (`net_slirp_init` in QEMU's net/slirp.c).
 fn network_of(
     net4: Option<Ipv4Addr>,
     host4: Option<Ipv4Addr>,
@@ -139,7 +138,7 @@ fn network_of(
     }
 }
 
-/// `192.168.76.0/24`, or an address with a mask: the network's address.
+/// The network address of `192.168.76.0/24`, or of an address with a mask.
 fn v4(text: &str) -> Option<Ipv4Addr> {
     if let Ok(net) = text.parse::<Ipv4Net>() {
         return Some(net.network());

@@ -1,4 +1,4 @@
-//! The thread that reads the attempts of a fence while its command runs, and hands the lines to the sinks.
+//! The thread that reads the attempts of a fence while its command runs, and passes the lines to the sinks.
 
 use std::{
     io::{PipeReader, PipeWriter, Write as _, pipe},
@@ -14,34 +14,34 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::{line::Line, reader::Reader, writer::Writer};
 use crate::{base::console::notify, kernel::Counts};
 
-/// How often what was counted is summed up.
+/// The interval between summaries of the counts.
 const TICK: Duration = Duration::from_secs(1);
 
-/// After an error, how long before anything is tried again.
+/// The pause after an error.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A word to the thread: to open the sinks' files anew. When there is nobody to say it any more, it ends.
+/// A message to the thread: reopen the sinks' files. The thread ends when the pipe is closed.
 const REOPEN: u8 = b'r';
 
-/// The thread, as the supervisor sees it.
+/// The thread, from the supervisor's side.
 pub struct Auditor {
     words: PipeWriter,
     thread: JoinHandle<Ended>,
 }
 
-/// What is left to say when all is told.
+/// The final counts.
 pub struct Ended {
-    /// What the kernel counted.
+    /// The kernel's counts.
     pub counts: Counts,
-    /// Of how many attempts each sink tells, by its name.
+    /// For each sink, by name: the number of attempts that its lines report.
     pub told: Vec<(String, u64)>,
 }
 
 impl Auditor {
-    /// Starts it.
+    /// Starts the thread.
     ///
     /// # Errors
-    /// If there can be no thread.
+    /// If the thread cannot be started.
     pub fn start(reader: Reader, writers: Vec<Writer>) -> Result<Self> {
         let (heard, words) = pipe().context("cannot make a pipe")?;
         let worker = Worker {
@@ -56,14 +56,14 @@ impl Auditor {
         Ok(Self { words, thread })
     }
 
-    /// Has the files of the sinks opened anew.
+    /// Makes the sinks reopen their files.
     pub fn reopen(&mut self) {
         if let Err(error) = self.words.write_all(&[REOPEN]) {
-            notify(format_args!("cannot have the logs opened anew: {error}"));
+            notify(format_args!("cannot reopen the logs: {error}"));
         }
     }
 
-    /// Waits until all that was tried up to now is told, and the sinks have it or take nothing any more.
+    /// Waits until every attempt so far is reported, and each sink has written its lines or has stalled.
     ///
     /// # Errors
     /// If the thread has failed.
@@ -112,7 +112,7 @@ impl Worker {
         }
     }
 
-    /// Waits for events, a word, or the time; false when nobody is there any more to say one.
+    /// Waits for events, a message, or the given time. Returns false if the sender of messages is gone.
     fn wait(&mut self, until: Instant) -> Result<bool> {
         let left = until.saturating_duration_since(Instant::now());
         let timeout = PollTimeout::try_from(left + Duration::from_millis(1))?;

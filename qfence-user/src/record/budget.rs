@@ -1,16 +1,16 @@
-//! How much is written in a second, whatever is tried: pure arithmetic.
+//! Limits how much is written per second: pure arithmetic.
 
-/// How many lines there are at most in a second. With the second before, which it may share one on the wall
-/// clock with, that is less than 200.
+/// The maximum number of lines per second. Two of these seconds can fall into one second of the wall clock; even then
+/// there are fewer than 200 lines.
 pub const LINES: usize = 95;
-/// How many of them are for what is new, so that there is room for summaries of what is not.
+/// The maximum number of lines for events. The rest is reserved for summaries of repeats.
 const EVENTS: usize = 60;
-/// How many bytes of JSON there are at most in a second.
+/// The maximum size of the JSON per second, in bytes.
 const BYTES: usize = 48 * 1024;
-/// Lines that are always written: of what was folded, and of what was lost.
+/// Lines that are always written: one for folded and one for lost attempts.
 const RESERVED: usize = 2;
 
-/// What is left of a second's lines.
+/// The rest of a second's budget.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Budget {
     lines: usize,
@@ -30,13 +30,13 @@ impl Budget {
         self.lines < LINES - RESERVED && self.bytes < BYTES
     }
 
-    /// Takes the room of a line of that many bytes.
+    /// Deducts a line of this size.
     pub const fn take(&mut self, bytes: usize) {
         self.lines += 1;
         self.bytes += bytes;
     }
 
-    /// Begins another second.
+    /// Starts the next second.
     pub const fn renew(&mut self) {
         *self = Self { lines: 0, bytes: 0 };
     }

@@ -1,4 +1,4 @@
-//! Which lines of a record somebody asks for.
+//! Selects lines of a record.
 
 use std::str::FromStr;
 
@@ -17,7 +17,7 @@ use crate::{
     record::operation::Operation,
 };
 
-/// The moment from which on lines are asked for.
+/// The earliest time of the selected lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Since(Timestamp);
 
@@ -29,7 +29,7 @@ impl FromStr for Since {
             return Ok(Self(time));
         }
         let ago: SignedDuration = text.parse().map_err(|_| {
-            "give a moment such as 2026-01-31T12:00:00Z, or how long ago: 90s, 10m, 2h".to_owned()
+            "give a time such as 2026-01-31T12:00:00Z, or an age such as 90s, 10m, 2h".to_owned()
         })?;
         Timestamp::now()
             .checked_sub(ago.abs())
@@ -38,7 +38,7 @@ impl FromStr for Since {
     }
 }
 
-/// What is asked for.
+/// Which lines are selected.
 #[derive(Debug, Default)]
 pub struct Filter {
     since: Option<Since>,
@@ -46,7 +46,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Lines since a moment, and attempts to reach a destination, by the members that sets have.
+    /// Selects lines since a time, and attempts to reach a destination. `sets` has the members of the sets.
     ///
     /// # Errors
     /// If the destination does not fit into a policy.
@@ -70,7 +70,7 @@ impl Filter {
         })
     }
 
-    /// Whether a line is asked for.
+    /// Whether the line is selected.
     #[must_use]
     pub fn wants(&self, line: &Line) -> bool {
         if self.since.is_some_and(|Since(since)| line.time < since) {
@@ -81,7 +81,7 @@ impl Filter {
         };
         match &line.body {
             Body::Attempt(attempt) | Body::Repeats(attempt) => is_to(attempt, destination),
-            // What these were of is not known.
+            // The destinations of these attempts are not known.
             Body::Folded { .. } | Body::Lost | Body::Dropped => true,
         }
     }

@@ -1,8 +1,8 @@
-//! The QEMU that a command starts: which process it is, and which of its flows are its guest's.
+//! Finds the QEMU process that a command starts, and the flows of its guest.
 //!
-//! A process may call itself what it likes, and its executable too can be another than it seems. So `dialled` is said
-//! of the process that qfence itself has started; of others only where the command has a QEMU behind a wrapper, or one
-//! that has left for the background, and then by the file.
+//! A process can choose its name, and can hide its executable. So `dialled` is reported for the process that qfence
+//! itself has started. For other processes it is reported only if the command starts the QEMU by a wrapper, or if the
+//! QEMU has moved to the background; the process is then identified by the file of its executable.
 
 use std::{net::IpAddr, path::Path};
 
@@ -28,13 +28,13 @@ const DNS: u32 = 53;
 /// A QEMU that a command starts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Qemu {
-    /// Its guest's networks.
+    /// The guest's networks.
     pub guest: Guest,
-    /// Whether it is the command itself, without a wrapper such as `nice`.
+    /// Whether the command itself is the QEMU, without a wrapper such as `nice`.
     pub is_command: bool,
-    /// The file of the QEMU that the command names, if it was found.
+    /// The executable file of the QEMU that the command names, if it was found.
     pub file: Option<FileId>,
-    /// The process that qfence has started, once it has.
+    /// The process that qfence has started, after the start.
     pub process: Option<ProcessId>,
 }
 
@@ -54,7 +54,8 @@ impl Qemu {
         let executable_file = |pid| Directory::new(proc, pid).running(pid).executable_file();
         let is_file = || self.file.is_some() && executable_file(process.id.pid) == self.file;
         if process.id == command {
-            // A wrapper that is a script (`kvm`) executes another file: for the command itself its name does.
+            // The command can be a script (`kvm`), which executes a file that the command does not name. So the
+            // command's own process is identified by the name of its executable.
             return if self.is_command {
                 slirp::is_qemu(executable)
             } else {
@@ -62,19 +63,19 @@ impl Qemu {
             };
         }
         let has_command_ended = || {
-            // One that cannot be looked up now may still run.
+            // If the lookup fails, the process may still be running.
             stats
                 .of(command.pid)
                 .is_ok_and(|now| now.is_none_or(|now| now.id != command || now.has_ended))
         };
-        // A wrapper that has become the QEMU makes no other.
+        // A wrapper that has itself become the QEMU does not start another one.
         let is_wrapper = || executable_file(command.pid) != self.file;
         let is_wrapped = || !self.is_command && process.parent == command.pid && is_wrapper();
         (has_command_ended() || is_wrapped()) && is_file()
     }
 }
 
-/// The address that the guest dialled, if an attempt of its QEMU's was the guest's.
+/// The address that the guest dialled, if this attempt of QEMU is the guest's.
 pub(super) fn dialled(
     guest: &Guest,
     key: &AttemptKey,
@@ -83,14 +84,14 @@ pub(super) fn dialled(
 ) -> Option<IpAddr> {
     let is_guests = match key.protocol {
         TCP => origin.flags & GUEST != 0,
-        // libslirp sends datagrams without connecting, and QEMU connects its own sockets but for some networks.
+        // libslirp sends datagrams without connecting. QEMU connects its own sockets, except for some networks.
         UDP => {
             let hook = Hook::from_number(key.hook);
             matches!(hook, Some(Hook::Sendmsg4 | Hook::Sendmsg6)) && !guest.datagrams_are_qemus
         }
         _ => false,
     };
-    // What the guest calls its nameserver may lead to the loopback address as well.
+    // The guest's address of its nameserver can also be translated to the loopback address.
     if is_guests && key.port != DNS {
         guest.dialled(destination)
     } else {
@@ -139,14 +140,14 @@ mod tests {
         }
     }
 
-    /// A /proc with processes of these numbers, states, parents, and executables.
+    /// A /proc that contains processes with these numbers, states, parents and executables.
     fn proc(processes: &[(u32, &str, u32, &str)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         for (pid, state, parent, file) in processes {
             let own = dir.path().join(format!("{pid}/task/{pid}"));
             fs::create_dir_all(&own).unwrap();
             let zeros = "0 ".repeat(15);
-            // Z is one that has ended, z one whose first thread has, and others have not.
+            // "Z": the process has ended. "z": only its first thread has ended.
             let threads = 1 + u32::from(*state == "z");
             let state = state.to_uppercase();
             let stat = format!(
@@ -165,7 +166,7 @@ mod tests {
     fn it_is_the_process_that_was_started_or_one_of_its_file_where_another_must_be() {
         const QEMU: &str = "qemu-system-x86_64";
         for (is_command, processes, pid, is) in [
-            // The command itself, whatever file a script has executed; and no other.
+            // The command itself, also if it is a script that executes another file; and no other process.
             (true, [(4, "S", 1, QEMU), (5, "S", 4, QEMU)], 4, true),
             (true, [(4, "S", 1, "kvm"), (5, "S", 4, QEMU)], 4, true),
             (true, [(4, "S", 1, "sh"), (5, "S", 4, QEMU)], 4, false),
@@ -177,7 +178,7 @@ mod tests {
             (true, [(4, "Z", 1, QEMU), (5, "S", 1, "kvm")], 5, false),
             (true, [(4, "z", 1, QEMU), (5, "S", 1, QEMU)], 5, false),
             (true, [(4, "z", 1, QEMU), (5, "S", 1, QEMU)], 4, true),
-            // Behind a wrapper, which executes it, or makes a process for it.
+            // With a wrapper, which executes QEMU or starts it as a child.
             (false, [(4, "S", 1, QEMU), (5, "S", 4, QEMU)], 4, true),
             (false, [(4, "S", 1, "nice"), (5, "S", 4, QEMU)], 4, false),
             (false, [(4, "S", 1, QEMU), (5, "S", 4, QEMU)], 5, false),
@@ -205,7 +206,7 @@ mod tests {
             assert_eq!(found, is, "{is_command} {processes:?} {pid}");
             assert!(!qemu.is(None, proc.path(), &stats, &stat, &executable));
 
-            // A command that cannot be looked up has not ended: others of its file are not taken for it.
+            // If the command cannot be looked up, it counts as running. Other processes with its file are not the QEMU.
             stats.pause();
             let found = qemu.is(Some(command), proc.path(), &stats, &stat, &executable);
             let is_wrapped = !is_command && stat.parent == command.pid;

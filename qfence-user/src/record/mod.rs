@@ -1,26 +1,30 @@
-//! What was tried, and by whom: out of the kernel, onto record, and to wherever people look for it.
+//! Attempts, from the kernel to the record and to the sinks.
 //!
 //! | module | its one job |
 //! |---|---|
-//! | [`proc`] | what /proc says of a process |
-//! | `stats` | asks for the state of processes where nobody has to wait for it |
+//! | [`proc`] | reads /proc of a process |
+//! | `stats` | reads the state of processes in a helper process, which may block |
 //! | [`guest`] | which process is the QEMU of the command, and which flows are its guest's |
 //! | [`process`] | all that is known of a process |
-//! | [`line`] | a line of the record, as JSON and as text |
-//! | [`budget`] | how much is written in a second |
-//! | [`reader`] | events and counts to lines |
-//! | [`files`] | the lines of a fence under /run, bounded |
-//! | [`stamp`] | a kept line, with the version of who wrote it |
-//! | [`tail`] | reads them from where they were read last |
-//! | [`filter`] | which of them somebody asks for |
-//! | [`target`] | where else lines go, as `--log` says |
-//! | [`sink`] | writes lines there: a file, the journal, syslog |
-//! | [`writer`] | a thread and a queue for each of them |
+//! | [`line`] | a record line, as JSON and as text |
+//! | [`operation`] | the operation of an attempt: its destination, socket or device |
+//! | [`budget`] | how much is written per second |
+//! | [`rule_names`] | the names of a fence's rules |
+//! | [`reader`] | turns events and counts into lines |
+//! | [`files`] | the bounded record of a fence under /run |
+//! | [`error`] | the errors of reading and writing a record |
+//! | [`stamp`] | a stored line, with the version of its writer |
+//! | [`tail`] | reads the lines that are new since the last read |
+//! | [`filter`] | selects lines |
+//! | [`target`] | the values of `--log` |
+//! | [`sink`] | writes lines to a file, the journal or syslog |
+//! | [`writer`] | a thread and a queue for each sink |
 //! | [`auditor`] | the thread that does all this while the command runs |
 pub mod operation;
 
 pub mod auditor;
 pub mod budget;
+pub mod error;
 pub mod files;
 pub mod filter;
 pub mod guest;

@@ -1,4 +1,4 @@
-//! What an attempt was of: a destination, a packet, a socket or a device.
+//! The operation of an attempt: its destination, packet, socket or device.
 
 use std::{
     fmt,
@@ -9,32 +9,32 @@ use crate::policy::protocol::protocol_name;
 use qfence_common::{AttemptKey, Halves, Hook, device::FORBIDDEN, hook::Subject, verdict};
 use serde::{Deserialize, Serialize};
 
-/// What was tried.
+/// The operation that was attempted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Operation {
-    /// To reach a destination, or at the hook setsockopt to join a group.
+    /// Reaching a destination; at the hook setsockopt, joining a group.
     Destination {
         /// The protocol: `tcp`, `udp`, …, or its number.
         protocol: String,
-        /// The address; a v4-mapped one is shown as IPv4.
+        /// The address. A v4-mapped address is shown as IPv4.
         destination: IpAddr,
-        /// The port; 0 for protocols without.
+        /// The port; 0 if the protocol has no ports.
         port: u32,
     },
-    /// To make a socket, or to let one broadcast.
+    /// Making a socket, or allowing it to broadcast.
     Socket {
-        /// Its type: `raw`, `dgram`, …, or its number.
+        /// The type of the socket: `raw`, `dgram`, …, or its number.
         socket: String,
-        /// As above.
+        /// The protocol, as for destinations.
         protocol: String,
     },
-    /// To open a device.
+    /// Opening a device.
     Device {
-        /// Its usual path, or its numbers.
+        /// The usual path of the device, or its numbers.
         device: String,
     },
-    /// To send a packet that could not be understood.
+    /// Sending a packet that could not be parsed.
     Packet {
         /// `unknown`.
         protocol: String,
@@ -42,7 +42,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// What the attempts of a key are about.
+    /// The operation of an attempt key.
     #[must_use]
     pub fn of(key: &AttemptKey) -> Self {
         match Hook::from_number(key.hook).map(|hook| hook.row().subject) {
@@ -75,7 +75,7 @@ impl Operation {
         }
     }
 
-    /// Another address with the destination's port.
+    /// The given address, with the port of the destination.
     #[must_use]
     pub fn at(&self, address: IpAddr) -> SocketAddr {
         let port = match self {
@@ -104,7 +104,7 @@ impl fmt::Display for Operation {
     }
 }
 
-/// SOCK_* by what follows the underscore.
+/// The name of a SOCK_* constant after the underscore.
 fn socket_type_name(number: u32) -> String {
     match number {
         1 => "stream".into(),

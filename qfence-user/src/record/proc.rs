@@ -1,9 +1,9 @@
-//! What /proc says of a process: what the kernel knows by itself, never what lies in the process's memory.
+//! Reads facts about a process from /proc: only what the kernel itself knows, never the memory of the process.
 //!
-//! The arguments and the environment (/proc/PID/cmdline, environ) are read out of that memory (`access_remote_vm` in
-//! mm/memory.c), under a lock (`mmap_lock`) that the process can hold for ever, by a file system of its own that never
-//! answers (`fuse_file_mmap` in fs/fuse/file.c). They can also be as long as the process likes. What is read here takes
-//! no such lock, and is short; but see `process/helper.rs` for what reads /proc/PID/stat of a process in a fence.
+//! The arguments and the environment (/proc/PID/cmdline, environ) are in that memory (`access_remote_vm` in
+//! mm/memory.c). Reading it takes a lock (`mmap_lock`) that the process can keep forever, by means of its own file
+//! system that never answers (`fuse_file_mmap` in fs/fuse/file.c). They can also have any length. The files that are
+//! read here need no such lock and are short. For /proc/PID/stat of a process in a fence see `process/helper.rs`.
 
 use std::{
     ffi::OsString,
@@ -20,39 +20,39 @@ use crate::{
     qemu::executables::FileId,
 };
 
-/// As much of /proc/PID/cgroup as is read: some twenty paths of cgroups.
+/// The maximum size read of /proc/PID/cgroup, in bytes: about twenty paths of cgroups.
 const CGROUP: u64 = 64 * 1024;
 
-/// How many threads of a process are looked at for one that runs.
+/// The number of threads that are searched for a running one.
 const SEARCHED: usize = 64;
 
-/// A process, which nobody else is however soon its number is given away again.
+/// Identifies a process. No other process gets the same identity, even if its number is reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessId {
-    /// Its number.
+    /// The process number.
     pub pid: u32,
-    /// When it was started, in ticks of the clock since boot.
+    /// The start time, in clock ticks since boot.
     pub started: u64,
 }
 
-/// What /proc/PID/stat says.
+/// The fields of /proc/PID/stat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stat {
     pub(super) id: ProcessId,
-    /// The process that has made it, or has it now that this one is gone.
+    /// The parent process.
     pub(super) parent: u32,
-    /// Whether it has ended, with all of its threads, and was only not waited for.
+    /// Whether all of its threads have ended, and it only waits to be reaped.
     pub(super) has_ended: bool,
 }
 
 impl ProcessId {
-    /// Whether it was started after that moment, in nanoseconds since boot: then it is another process than had the
-    /// number at that moment.
+    /// Whether the process was started after this time, in nanoseconds since boot. Then it is not the process that had
+    /// the number at that time.
     pub(super) fn is_younger_than(&self, boot_ns: u64) -> bool {
-        // USER_HZ, 100 on every architecture that has not been asked for another.
+        // USER_HZ: 100 on every architecture unless it was changed.
         let hz = sysconf(SysconfVar::CLK_TCK).ok().flatten();
         let hz = hz.and_then(|hz| u64::try_from(hz).ok()).unwrap_or(100);
-        // A moment is rounded down to ticks, so that this is never said of a process that was there.
+        // The start time is rounded down to ticks. So this is never true of a process that existed at `boot_ns`.
         self.started.saturating_mul(1_000_000_000 / hz.max(1)) > boot_ns
     }
 }
@@ -63,9 +63,9 @@ pub(super) struct Directory {
     pid: u32,
 }
 
-/// That of one of its threads. What of it is the process's has only a thread that runs: one that has ended has no
-/// executable and no namespaces, the first one of a process that goes on without it as well (`exit_mm` in kernel/exit.c,
-/// `proc_exe_link` and `proc_ns_get_link` in fs/proc).
+/// The directory of one of its threads. Only a running thread has the executable and the namespaces of the process. A
+/// thread that has ended has none, even if it is the first thread of a process that continues (`exit_mm` in
+/// kernel/exit.c, `proc_exe_link` and `proc_ns_get_link` in fs/proc).
 pub(super) struct Thread(PathBuf);
 
 impl Directory {
@@ -76,16 +76,17 @@ impl Directory {
         }
     }
 
-    /// `None` if there is no such process. The read may last for ever where the process chooses when it ends: see
+    /// `None` if the process does not exist. A process that controls its own exit can block this read forever: see
     /// [`Stats`](super::stats).
     pub(super) fn stat(&self) -> Option<Stat> {
         parse(&stat_text(&self.path)?)
     }
 
-    /// A thread of it that runs: this one, or the first, or one of the first few there are. If none does, the first.
+    /// A running thread of the process: `tid`, the first thread, or one of the first [`SEARCHED`] threads. If none is
+    /// running, the first thread.
     pub(super) fn running(&self, tid: u32) -> Thread {
         let named = [tid, self.pid].into_iter().map(|tid| self.thread(tid));
-        // The directory is read when it comes to that.
+        // The directory is read only if needed.
         let others = std::iter::once_with(|| fs::read_dir(self.path.join("task")))
             .flatten()
             .flatten()
@@ -103,25 +104,25 @@ impl Directory {
 }
 
 impl Thread {
-    /// The path of its executable: the kernel's, which a process can have set to another file that it may execute
-    /// (`PR_SET_MM_EXE_FILE`, `PR_SET_MM_MAP` in kernel/sys.c), by what is its own right in a user namespace.
+    /// The path of the executable, as the kernel knows it. In a user namespace, a process may change it to any file
+    /// that it can execute (`PR_SET_MM_EXE_FILE`, `PR_SET_MM_MAP` in kernel/sys.c).
     pub(super) fn executable(&self) -> Option<PathBuf> {
         fs::read_link(self.0.join("exe")).ok()
     }
 
-    /// The file that this is.
+    /// The identity of the executable's file.
     pub(super) fn executable_file(&self) -> Option<FileId> {
         FileId::of(&self.0.join("exe"))
     }
 
-    /// The path of its cgroup in the cgroup2 hierarchy.
+    /// The path of the process's cgroup in the cgroup2 hierarchy.
     pub(super) fn cgroup(&self) -> Option<Vec<u8>> {
         let text = bounded::read(&self.0.join("cgroup"), CGROUP).ok()?;
         let mut lines = text.split(|byte| *byte == b'\n');
         lines.find_map(|line| line.strip_prefix(b"0::").map(<[u8]>::to_vec))
     }
 
-    /// The inode of its network namespace.
+    /// The inode of the process's network namespace.
     pub(super) fn netns(&self) -> Option<u64> {
         fs::metadata(self.0.join("ns/net"))
             .ok()
@@ -129,17 +130,18 @@ impl Thread {
     }
 }
 
-/// That process, as it is now: one that does not end just now, such as a child that waits.
+/// Identifies a running process. The process must not control its own exit (see [`Directory::stat`]); a child that
+/// waits does not.
 ///
 /// # Errors
-/// If there is none.
+/// If there is no such process.
 pub fn identify(proc: &Path, pid: u32) -> io::Result<ProcessId> {
     let stat = Directory::new(proc, pid).stat();
     stat.map(|stat| stat.id)
         .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
 }
 
-/// The fields of proc_pid_stat(5). The second, the name in parentheses, can have anything in it.
+/// Parses the fields of proc_pid_stat(5). The second field, the name in parentheses, can contain any bytes.
 pub(super) fn parse(stat: &[u8]) -> Option<Stat> {
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     let (before, after) = (stat.get(..end)?, stat.get(end + 1..)?);
@@ -147,7 +149,7 @@ pub(super) fn parse(stat: &[u8]) -> Option<Stat> {
     let text = |word: &[u8]| OsString::from_vec(word.to_vec()).into_string().ok();
     let after = text(after)?;
     let mut fields = after.split_whitespace();
-    // The third, the fourth, the 20th, and the 22nd.
+    // Fields 3, 4, 20 and 22.
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
     let threads: u32 = fields.nth(15)?.parse().ok()?;
@@ -158,7 +160,7 @@ pub(super) fn parse(stat: &[u8]) -> Option<Stat> {
             started,
         },
         parent,
-        // The first thread is one of them as long as there are others, or nobody has waited for it.
+        // The first thread is counted as long as other threads run, or the process was not reaped.
         has_ended: state == "X" || (state == "Z" && threads <= 1),
     })
 }

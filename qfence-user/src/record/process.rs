@@ -1,4 +1,4 @@
-//! Who tried something: what there is to know of a process as long as it is there.
+//! Looks up the process that made an attempt, as long as it exists.
 
 use std::{
     collections::HashSet,
@@ -24,60 +24,60 @@ use crate::{
 /// The inode of the initial pid namespace (`PROC_PID_INIT_INO` in linux/proc_ns.h).
 const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
 
-/// How much of the path of an executable is kept, in bytes: a process chooses it.
+/// The maximum length of an executable's path, in bytes. The process chooses the path.
 const EXECUTABLE: usize = 512;
 
-/// How much of the path of a cgroup is kept, in bytes.
+/// The maximum length of a cgroup's path, in bytes.
 const CGROUP: usize = 1024;
 
-/// How many different ones are known at once, so that what processes have in common is there once.
+/// The maximum number of paths in the cache, which stores equal paths of different processes once.
 const KNOWN: usize = 256;
 
-/// Looks processes up.
+/// Looks up processes.
 #[derive(Debug)]
 pub struct Processes {
-    /// `None` where /proc numbers processes otherwise than the programs do: in a pid namespace.
+    /// `None` in a pid namespace, where /proc has other process numbers than the eBPF programs report.
     proc: Option<PathBuf>,
-    /// Where the state of a process is read.
+    /// Reads the state of processes.
     stats: Stats,
-    /// The QEMU that the command is, if it is one.
+    /// The QEMU of the command, if it starts one.
     qemu: Option<Qemu>,
     guest: Option<Arc<Guest>>,
-    /// The process of the command, once there is one.
+    /// The process of the command, after its start.
     command: Arc<OnceLock<ProcessId>>,
-    /// Paths that were looked up of late.
+    /// The cache of paths.
     known: HashSet<Arc<str>>,
 }
 
-/// What is known of a process beside what the programs say.
+/// What is known of a process besides its origin in the event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Process {
-    /// Which it is; `None` of one that is not known.
+    /// Its identity; `None` if not known.
     id: Option<ProcessId>,
-    /// Whether it is not as it was when the attempt was made that it is looked up for, so that what the programs saw of
-    /// it then is not true any more: another process has its number, or it has executed another program.
+    /// Whether the process has changed since the attempt: another process has its number, or it has executed another
+    /// program. The origin in the event then does not describe it any more.
     pub has_changed: bool,
-    /// The path of its executable, safe to print, and shortened.
+    /// The path of its executable, safe to print and shortened.
     pub executable: Option<Arc<str>>,
-    /// The path of its cgroup in the cgroup2 hierarchy, as this process sees it, likewise. This and the next are those
-    /// of the thread, as long as it runs.
+    /// The path of its cgroup in the cgroup2 hierarchy, as seen by this process, safe to print and shortened. This and
+    /// `netns` are read from the thread while it runs.
     pub cgroup_path: Option<Arc<str>>,
     /// The inode of its network namespace.
     pub netns: Option<u64>,
-    /// Its guest, if it is the QEMU that the command is.
+    /// Its guest, if it is the QEMU of the command.
     guest: Option<Arc<Guest>>,
 }
 
 impl Processes {
-    /// Looks them up in `proc`, if its process numbers are those of the programs. `qemu` is what the command is, if it
-    /// is one.
+    /// Looks processes up in `proc`, if its process numbers are those of the eBPF programs. `qemu` is the QEMU that the
+    /// command starts, if any.
     #[must_use]
     pub fn new(proc: PathBuf, qemu: Option<Qemu>) -> Self {
         let namespace = stat(&proc.join("self/ns/pid")).map(|file| file.st_ino);
         let is_initial = namespace == Ok(INITIAL_PID_NAMESPACE);
         let command = OnceLock::new();
         if let Some(process) = qemu.as_ref().and_then(|qemu| qemu.process) {
-            // It is new.
+            // The cell is new, so this cannot fail.
             let _ = command.set(process);
         }
         Self {
@@ -90,21 +90,21 @@ impl Processes {
         }
     }
 
-    /// Gets ready: whoever tries something may be gone soon after.
+    /// Starts the helper process early: a process that makes an attempt may end soon after it.
     pub fn prepare(&self) {
         if self.proc.is_some() {
             self.stats.prepare();
         }
     }
 
-    /// Where to say which process the command is.
+    /// The cell in which the caller stores the command's process.
     #[must_use]
     pub fn command(&self) -> Arc<OnceLock<ProcessId>> {
         Arc::clone(&self.command)
     }
 
-    /// What there is to know of the process that had that number at that moment, in nanoseconds since boot, and of its
-    /// thread `tid` as long as that runs; of one that is gone, nothing.
+    /// Looks up the process that had the number `pid` at `boot_ns` (nanoseconds since boot), and its thread `tid` if
+    /// that is running. Empty if the process is gone.
     #[must_use]
     pub fn look_up(&mut self, pid: u32, tid: u32, boot_ns: u64) -> Process {
         let proc = self.proc.as_ref().filter(|_| pid != 0);
@@ -112,8 +112,8 @@ impl Processes {
             .unwrap_or_default()
     }
 
-    /// What there is to know of whoever had that number at `last_ns`, in nanoseconds since boot, if `before` is what was
-    /// known when somebody of that number was seen first, at `first_ns`. Of one that is gone, what was known.
+    /// Looks up the process that had the number `pid` at `last_ns` (nanoseconds since boot). `before` is the result of
+    /// the lookup at `first_ns`, the time of the first attempt. If the process is gone, `before` is returned.
     #[must_use]
     pub fn look_again(
         &mut self,
@@ -124,7 +124,7 @@ impl Processes {
         let before = before.unwrap_or_default();
         let now = self.look_up(pid, tid, last_ns);
         match now.id {
-            // One that has ended has no executable any more.
+            // A process that has ended has no executable.
             Some(id) if now.executable.is_some() => Process {
                 has_changed: before.has_changed
                     || id.is_younger_than(first_ns)
@@ -146,7 +146,7 @@ impl Processes {
         let executable = thread.executable();
         let cgroup_path = thread.cgroup();
         let netns = thread.netns();
-        // Last: who has the number now had it since that moment, or it is another's.
+        // Read last: if this process had the number at `boot_ns`, everything above was read from it too.
         let stat = self.stats.of(pid).ok()??;
         if stat.id.is_younger_than(boot_ns) {
             return None;
@@ -156,7 +156,7 @@ impl Processes {
             let executable = executable.as_deref();
             executable.is_some_and(|executable| {
                 qemu.is(command, &proc, &self.stats, &stat, executable)
-                    // More was read of it.
+                    // More was read of the process, so its identity is checked again.
                     && self.stats.of(pid).is_ok_and(|now| now.map(|now| now.id) == Some(stat.id))
             })
         };
@@ -172,7 +172,7 @@ impl Processes {
         })
     }
 
-    /// A path, safe to print and shortened; the same one if it is known.
+    /// A path, safe to print and shortened, from the cache if possible.
     fn known(&mut self, path: &[u8], longest: usize) -> Arc<str> {
         let path = shortened(printable(path), longest);
         if let Some(known) = self.known.get(path.as_str()) {
@@ -188,14 +188,14 @@ impl Processes {
 }
 
 impl Process {
-    /// Whether that is known to be another process, or one that executes another program.
+    /// Whether `now` is known to be another process, or to execute another program.
     fn is_another(&self, now: &Self) -> bool {
         let executes = self.executable.is_some() && self.executable != now.executable;
         self.id.is_some() && (self.id != now.id || executes)
     }
 
-    /// The address that a guest dialled, if its process is the QEMU whose user network leads it to `destination` from
-    /// another one, and the attempt was the guest's.
+    /// The address that a guest dialled, if the process is the QEMU whose user network translates that address to
+    /// `destination`, and the attempt is the guest's.
     #[must_use]
     pub fn dialled(
         &self,
@@ -234,7 +234,7 @@ mod tests {
         assert!(process.guest.is_none());
         assert_eq!(processes.look_up(0, 0, u64::MAX), Process::default());
         assert_eq!(processes.look_up(u32::MAX, 0, u64::MAX), Process::default());
-        // Whoever had the number then was another one.
+        // At boot another process had this number.
         assert_eq!(processes.look_up(process::id(), 0, 0), Process::default());
     }
 
@@ -259,7 +259,7 @@ mod tests {
             processes.look_again(Some(before.clone()), (pid, pid), (first_ns, u64::MAX))
         };
         assert_eq!(again(&first, u64::MAX), first);
-        // Another had the number when it was seen first, whether that was looked up or not.
+        // Another process had the number at the first attempt, whether or not that was looked up.
         assert!(again(&first, 0).has_changed);
         assert!(again(&Process::default(), 0).has_changed);
         assert!(!again(&Process::default(), u64::MAX).has_changed);
@@ -270,7 +270,7 @@ mod tests {
         }
         let then = again(&first, u64::MAX);
         assert!(then.has_changed && then.executable != first.executable);
-        // It stays so; of one that is gone what was known last is said.
+        // That does not change any more. For a process that is gone, the last result is returned.
         assert_eq!(again(&then, u64::MAX), then);
         child.kill().unwrap();
         child.wait().unwrap();

@@ -1,11 +1,11 @@
-//! The names of the rules that a fence has or had.
+//! The names of a fence's current and former rules.
 
 use crate::{
     policy::{Policy, names::Names},
     stored_policy::{FileVersion, PolicyFile},
 };
 
-/// The names of the rules of a running fence, whose policy others can change.
+/// The names of the rules of a running fence. Other processes can change its policy.
 #[derive(Debug)]
 pub struct RuleNames {
     names: Names,
@@ -14,7 +14,7 @@ pub struct RuleNames {
 }
 
 impl RuleNames {
-    /// The names of a policy's rules, and of those that come into the store of its fence.
+    /// The names of the rules in `policy`, and of rules that are later stored for the fence.
     #[must_use]
     pub fn new(policy: &Policy, policy_file: PolicyFile) -> Self {
         Self {
@@ -24,7 +24,7 @@ impl RuleNames {
         }
     }
 
-    /// The names as they are now.
+    /// The current names.
     pub fn now(&mut self) -> &Names {
         let version = self.policy_file.file_version();
         if version != self.version

@@ -1,30 +1,30 @@
-//! A line as it is kept: that of the JSON log, with the version of who wrote it before all else.
+//! A stored line: the line of the JSON log, preceded by the ABI version of its writer.
 
 use super::line::Line;
 use crate::base::version::{self, OtherVersion};
 
-/// What each kept line begins with. The number follows.
+/// The beginning of each stored line. The number follows.
 const BEGIN: &str = r#"{"abi":"#;
 
-/// What was read.
+/// The result of reading a stored line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Read {
     /// A line of this version.
     Line(Box<Line>),
-    /// One of another version.
+    /// A line of another version.
     Other(OtherVersion),
-    /// No line, or a part of one.
+    /// Not a line, or an incomplete one.
     Nothing,
 }
 
-/// The line as it is kept, of its JSON.
+/// Converts the JSON of a line to a stored line.
 #[must_use]
 pub fn stamped(json: &str) -> String {
     let fields = json.strip_prefix('{').unwrap_or(json);
     format!("{BEGIN}{},{fields}", version::abi())
 }
 
-/// Reads a kept line, its end included or not.
+/// Reads a stored line, with or without its newline.
 #[must_use]
 pub fn read(kept: &[u8]) -> Read {
     let Ok(text) = str::from_utf8(kept) else {
@@ -35,7 +35,7 @@ pub fn read(kept: &[u8]) -> Read {
         .and_then(|rest| rest.split_once(','))
         .and_then(|(number, fields)| Some((number.parse().ok()?, fields)));
     let Some((found, fields)) = stamp else {
-        // Before there were versions a line was kept as it is logged.
+        // Before versions were introduced, a line was stored as it is logged.
         return match serde_json::from_str::<Line>(text) {
             Ok(_) => other(0),
             Err(_) => Read::Nothing,
@@ -73,7 +73,7 @@ mod tests {
         assert_eq!(read(kept.as_bytes()), Read::Line(line.into()));
         for (other, number) in [
             (kept.replace(r#"{"abi":1,"#, r#"{"abi":2,"#), 2),
-            // Of a version whose lines are nothing like these.
+            // A version with an entirely different format.
             (r#"{"abi":7,"what":"else"}"#.to_owned(), 7),
             (json, 0),
         ] {

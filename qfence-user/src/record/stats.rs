@@ -1,6 +1,6 @@
-//! Asks for /proc/PID/stat of those who try something, in a helper process, as that can last for ever
-//! (`process/helper.rs`). After an answer that did not come nobody is looked up for a while: attempts come faster than
-//! seconds go by.
+//! Reads /proc/PID/stat of processes that make attempts. The read can block forever, so a helper process makes it
+//! (`process/helper.rs`). After a read without answer, no process is looked up for a while, because attempts can arrive
+//! faster than lookups time out.
 
 use std::{
     cell::RefCell,
@@ -15,13 +15,13 @@ use crate::base::{
     process::helper::{Apart, Question},
 };
 
-/// How long nobody is looked up after one that did not answer.
+/// The pause after a read without answer.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// Where the files are read.
+/// Reads the state of processes.
 pub(super) struct Stats(RefCell<Asked>);
 
-/// A process cannot be looked up now, whether it is there or not. Why was said.
+/// The state of a process cannot be read now; the process may or may not exist. The reason was reported.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unknown;
 
@@ -31,18 +31,18 @@ struct Asked {
 }
 
 impl Stats {
-    /// Reads them in a helper process, which is started by [`Stats::prepare`], or when it is needed.
+    /// Reads the files in a helper process. [`Stats::prepare`] starts it; otherwise it is started when needed.
     pub(super) fn new(proc: &Path) -> Self {
         Self::by(Apart::new(proc))
     }
 
-    /// Reads them in this process: of what is no process of a fence.
+    /// Reads the files in this process. Only for processes outside of fences.
     #[cfg(test)]
     pub(super) fn here(proc: &Path) -> Self {
         Self::by(Apart::here(proc))
     }
 
-    /// From now on nobody is looked up for a while, as after an answer that did not come.
+    /// Starts the pause, as after a read without answer.
     #[cfg(test)]
     pub(super) fn pause(&self) {
         self.0.borrow_mut().not_before = Some(Instant::now() + PAUSE);
@@ -55,12 +55,12 @@ impl Stats {
         }))
     }
 
-    /// Starts the helper. What fails is said when it is needed.
+    /// Starts the helper process. An error is reported later, when the helper is needed.
     pub(super) fn prepare(&self) {
         self.0.borrow_mut().apart.prepare();
     }
 
-    /// That of a process; `None` if there is none.
+    /// The state of a process; `None` if it does not exist.
     ///
     /// # Errors
     /// [`Unknown`].
@@ -82,8 +82,8 @@ impl Asked {
         }
         let answer = self.apart.ask(Question::Stat(pid)).map_err(|error| {
             notify(format_args!(
-                "error: cannot read what /proc says of process {pid}: {error:#}: attempts are on record without the \
-                 executables of those who make them for {PAUSE:?}"
+                "error: cannot read the state of process {pid} from /proc: {error:#}; attempts are recorded without \
+                 executables for {PAUSE:?}"
             ));
             self.not_before = Some(Instant::now() + PAUSE);
             Unknown

@@ -1,24 +1,24 @@
-//! Where lines go beside the fence's own record, as `--log` says.
+//! The values of `--log`: where lines are written besides the fence's own record.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-/// One target.
+/// One value of `--log`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogTarget {
-    /// What is written to.
+    /// The destination of the lines.
     pub kind: SinkKind,
-    /// How a line is written, where both are possible and one was chosen.
+    /// The format, if the value has one.
     pub format: Option<Format>,
 }
 
-/// What lines are written to.
+/// The destination of lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SinkKind {
     /// Standard error.
     Stderr,
-    /// Nowhere.
+    /// No sink.
     None,
-    /// The end of a file.
+    /// A file, to which lines are appended.
     File(PathBuf),
     /// systemd's journal.
     Journald,
@@ -26,16 +26,16 @@ pub enum SinkKind {
     Syslog(PathBuf),
 }
 
-/// How a line is written.
+/// The format of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// A line that reads
+    /// A readable line
     Text,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
-/// Where a syslog daemon listens.
+/// The default socket of the syslog daemon.
 const DEV_LOG: &str = "/dev/log";
 
 impl FromStr for LogTarget {

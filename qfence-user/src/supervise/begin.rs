@@ -1,4 +1,4 @@
-//! Lets the command begin, and listens to signals meanwhile: the file that it executes may lie on a file system that does
+//! Lets the command begin, and handles signals meanwhile: the file that it executes may be on a file system that does
 //! not answer.
 
 use std::time::Duration;
@@ -14,17 +14,18 @@ use crate::{
     },
 };
 
-/// How long that goes on without a word.
+/// After this time without progress, a message is printed.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// How long a command that is given up may take to end. Whoever removes its fence waits longer.
+/// How long a cancelled command may take to end. `rm` waits longer.
 const ENDS_WITHIN: Duration = Duration::from_secs(1);
 
-/// Lets the command begin. After two seconds a line says what is waited for.
+/// Lets the command begin. After two seconds, prints what it is waiting for.
 ///
 /// # Errors
-/// As [`Starting::go`]. [`Interrupted`] in [`StartError::Failed`] if a signal has ended the start; what does not end then,
-/// stuck in the kernel, is left in the fence. A signal that finds the command begun is for [`Signals::next`].
+/// As [`Starting::go`]. [`Interrupted`] in [`StartError::Failed`] if a signal has ended the start. If the process then
+/// does not end, because it is blocked in the kernel, it is left in the fence. A signal that arrives after the command
+/// has begun is left for [`Signals::next`].
 pub async fn begin(
     mut starting: Starting,
     signals: &mut Signals,
@@ -56,7 +57,7 @@ pub async fn begin(
     }
 }
 
-/// Waits until the command has begun, or cannot; the signal if one comes first that is to end the start.
+/// Waits until the command has begun, or has failed to. Returns a signal if one arrives first that ends the start.
 async fn wait(
     starting: &mut Starting,
     signals: &mut Signals,
@@ -70,7 +71,7 @@ async fn wait(
             received = signals.ending() => return received.map(Some).context("cannot read signals"),
             () = sleep(SILENCE), if !told => {
                 told = true;
-                messages.notify("waiting for the command to be executed");
+                messages.notify("waiting for the execution of the command");
             }
         }
     }

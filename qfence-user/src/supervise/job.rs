@@ -1,5 +1,5 @@
-//! Job control: when the command stops, so does the supervisor, so that the shell gets its terminal
-//! back; when it goes on, so does the command. A stand-in follows the host meanwhile.
+//! Job control: when the command stops, the supervisor stops too, so that the shell gets the terminal back. When the
+//! supervisor continues, so does the command. Meanwhile a stand-in follows the host.
 
 use std::{
     fs::{File, OpenOptions},
@@ -22,34 +22,35 @@ use crate::{
     supervise::stand_in::{Orders, StandIn},
 };
 
-/// A stop that is over by then is none for the shell.
+/// A stop that lasts less than this is not shown to the shell.
 const STOP_SETTLES: Duration = Duration::from_millis(20);
 
-/// How long a stand-in may take to begin. No process in the fence is waited for in it.
+/// How long a stand-in may take to begin. It does not wait for processes in the fence.
 const BEGINS_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long before a stop that could not be prepared is tried again.
+/// The pause after a stop that could not be prepared.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A stop of the command that is seen this long after the supervisor was asked to stop is of the same cause.
+/// If the command stops within this time after the supervisor was asked to stop, both stops have the same cause.
 const ASKED_LASTS: Duration = Duration::from_secs(5);
 
-/// The command as a job of the shell's.
+/// The command as a job of the shell.
 ///
-/// The supervisor stops along with a command that is stopped in the terminal's foreground, by whatever, or by a
-/// signal that stops the whole job. One that is stopped in the background, by a `kill -STOP` say, stops alone.
+/// The supervisor stops together with the command if the command is in the terminal's foreground, or if a signal
+/// stopped the whole job. If the command is in the background and stops alone, for instance by `kill -STOP`, the
+/// supervisor continues.
 #[derive(Debug)]
 pub struct Job {
     orders: Orders,
     command: Pid,
-    /// When the supervisor was asked to stop, too.
+    /// The time when the supervisor was also asked to stop.
     asked: Option<Instant>,
     /// Set while a stop is being prepared.
     leaving: Option<Leaving>,
-    /// When a stop that could not be prepared may be tried again: a command that goes on only to stop again does
-    /// not keep the supervisor busy.
+    /// The earliest time for another attempt after a stop could not be prepared. So a command that stops again and
+    /// again does not keep the supervisor busy.
     not_before: Instant,
-    /// Whether it was said that this stop cannot be prepared.
+    /// Whether it was reported that this stop cannot be prepared.
     told: bool,
 }
 
@@ -61,7 +62,7 @@ struct Leaving {
 }
 
 impl Job {
-    /// The command that runs in a fence, for whose stand-in these are.
+    /// A job for the command of a fence. `orders` are for its stand-in.
     #[must_use]
     pub fn new(orders: Orders) -> Self {
         Self {
@@ -74,29 +75,29 @@ impl Job {
         }
     }
 
-    /// Whether a key that the terminal makes a signal of for this process's group has reached the command.
+    /// Whether the command also gets signals that the terminal sends to the process group of this process.
     #[must_use]
     pub fn shares_keys(&self) -> bool {
         getpgid(Some(self.command)).is_ok_and(|theirs| theirs == getpgrp())
     }
 
-    /// Notes that the whole job is to stop: the supervisor has got a signal that says so.
+    /// Notes that the whole job is to stop, because the supervisor has received such a signal.
     pub fn ask_to_stop(&mut self) {
         self.asked = Some(Instant::now());
     }
 
-    /// The children of this process that are waited for elsewhere: the command, and a stand-in.
+    /// The children of this process that are reaped elsewhere: the command, and a stand-in.
     #[must_use]
     pub fn children(&self) -> Vec<Pid> {
         let stand_in = self.leaving.as_ref().map(|leaving| leaving.stand_in.pid());
         [self.command].into_iter().chain(stand_in).collect()
     }
 
-    /// Starts a stand-in if the command is stopped and the supervisor is to stop along. To be called when the
-    /// command may have stopped, and every now and then: a job can come to the foreground stopped.
+    /// Starts a stand-in if the command is stopped and the supervisor is to stop too. To be called when the command may
+    /// have stopped, and regularly, because a stopped job can move to the foreground.
     ///
     /// # Errors
-    /// If there can be no stand-in; see [`Job::stop`]. It is an error once for each stop.
+    /// If no stand-in can be started; see [`Job::stop`]. Returned only once for each stop.
     pub fn look(&mut self) -> Result<()> {
         if self.leaving.is_some() {
             return Ok(());
@@ -128,26 +129,25 @@ impl Job {
             .is_some_and(|asked| asked.elapsed() < ASKED_LASTS)
     }
 
-    /// Waits until a stop is prepared, or that has failed: for [`Job::stop`]. Nothing is lost if it is not
-    /// awaited to its end.
+    /// Waits until a stop is prepared, or its preparation has failed. To be followed by [`Job::stop`]. Cancel-safe.
     pub async fn prepared(&mut self) -> Result<()> {
         let Some(leaving) = &mut self.leaving else {
             return pending().await;
         };
         timeout_at(leaving.too_late, leaving.stand_in.ready())
             .await
-            .context("it does not begin")??;
+            .context("it does not start")??;
         sleep_until(leaving.settled).await;
         Ok(())
     }
 
-    /// Stops this process, if the command is still stopped; returns when both are to go on, and the stand-in has
-    /// ended. Whatever that did has to be looked at.
+    /// Stops this process, if the command is still stopped. Returns after both were continued and the stand-in has
+    /// ended. The caller must then check the effects of the stand-in.
     ///
     /// # Errors
-    /// If it was not `prepared`. Then nobody would follow, so this process does not stop: a command that has the
-    /// terminal goes on, for else nobody would have that; one in the background waits, and is tried again. Or if
-    /// the process cannot stop itself.
+    /// If `prepared` is an error. Then the host would not be followed, so this process does not stop. If the command
+    /// has the terminal, it is continued, because otherwise no process would use the terminal. If it is in the
+    /// background, it stays stopped, and the preparation is tried again. Also if this process cannot stop itself.
     pub fn stop(&mut self, prepared: Result<()>) -> Result<()> {
         let leaving = self.leaving.take();
         if let Err(error) = prepared {
@@ -156,10 +156,11 @@ impl Job {
         }
         if take_stop(self.command) {
             let group = Group::of(self.command);
-            raise(Signal::SIGSTOP).context("cannot stop along with the command")?;
+            raise(Signal::SIGSTOP).context("cannot stop together with the command")?;
             self.asked = None;
-            // A shell has its job's whole group go on. A stop since then is another one, which a second SIGCONT would
-            // undo, for the command and for this process (`prepare_signal` in kernel/signal.c).
+            // A shell continues the whole process group of a job. If the command has stopped again since then, that is
+            // another stop, which a second SIGCONT would undo, for the command and for this process (`prepare_signal`
+            // in kernel/signal.c).
             if group.theirs != group.own || !has_gone_on(self.command) {
                 group.go_on();
             }
@@ -167,7 +168,7 @@ impl Job {
         Ok(())
     }
 
-    /// Does not stop along. What it fails with if that was not said yet.
+    /// Does not stop this process. Returns the error unless it was already reported.
     fn stay(&mut self, error: anyhow::Error) -> Result<()> {
         let group = Group::of(self.command);
         let goes_on = group.has_terminal();
@@ -175,26 +176,27 @@ impl Job {
         if goes_on {
             group.go_on();
         } else {
-            // Tried again as long as it is stopped.
+            // The preparation is tried again while the command is stopped.
             self.ask_to_stop();
         }
         if std::mem::replace(&mut self.told, !goes_on) {
             return Ok(());
         }
         let what = if goes_on {
-            "the command was stopped and goes on"
+            "the command was stopped and is continued"
         } else {
-            "the command is stopped, and the shell does not see it"
+            "the command is stopped, but the shell does not notice"
         };
         Err(error.context(format!(
-            "{what}: while this process is stopped nobody would follow the host's addresses, for              the process that does so cannot be started"
+            "{what}: while this process is stopped, nothing would follow the host's addresses, because the stand-in \
+             cannot be started"
         )))
     }
 }
 
 /// The process group of the command, and the terminal.
 struct Group {
-    /// The controlling terminal, wherever the standard streams lead. Without one (ENXIO) there is no job.
+    /// The controlling terminal, independent of the standard streams. Without one (ENXIO) there is no job control.
     terminal: io::Result<File>,
     own: Pid,
     theirs: Pid,
@@ -204,7 +206,8 @@ impl Group {
     fn of(command: Pid) -> Self {
         let own = getpgrp();
         Self {
-            // A serial line without a carrier, which the command can make of one that has, would be waited for.
+            // Non-blocking: opening a serial line without a carrier would wait for one, and the command can remove the
+            // carrier.
             terminal: OpenOptions::new()
                 .read(true)
                 .custom_flags(O_NOCTTY | O_NONBLOCK)
@@ -218,7 +221,8 @@ impl Group {
         tcgetpgrp(self.terminal.as_ref().ok()?).ok()
     }
 
-    /// Whether the terminal is in the hands of this process or the command; also if that cannot be told.
+    /// Whether the foreground process group of the terminal is that of this process or the command. True also if that
+    /// is not known.
     fn has_terminal(&self) -> bool {
         match &self.terminal {
             Ok(_) => [Some(self.own), Some(self.theirs)].contains(&self.foreground()),
@@ -226,17 +230,17 @@ impl Group {
         }
     }
 
-    /// Has the command go on.
+    /// Continues the command.
     fn go_on(&self) {
-        // The shell has brought the job back: to the foreground, where the terminal is this group's.
-        // A command in a group of its own (a shell, say) gets it from here.
+        // The shell has continued the job. In the foreground, the terminal belongs to the group of this process. A
+        // command in a group of its own, such as a shell, gets the terminal from here.
         if self.theirs != self.own
             && self.foreground() == Some(self.own)
             && let Ok(terminal) = &self.terminal
         {
             let _ = tcsetpgrp(terminal, self.theirs);
         }
-        // It may have ended while both were stopped.
+        // The command may have ended while both were stopped.
         let _ = killpg(self.theirs, Signal::SIGCONT);
     }
 }

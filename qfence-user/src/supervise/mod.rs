@@ -1,4 +1,4 @@
-//! Runs while the command runs: keeps the policy true to the host, and passes signals on.
+//! Supervises a running command: keeps the policy up to date, checks the fence for damage, and passes signals on.
 pub mod begin;
 pub mod established;
 pub mod follower;
@@ -35,38 +35,37 @@ use crate::{
     supervise::{follower::Follower, job::Job, stand_in::Orders},
 };
 
-/// How often damage is looked for, and what failed is tried again.
+/// The interval of the checks for damage, and of retries.
 pub(crate) const TICK: Duration = Duration::from_secs(1);
 
-/// Everything the supervisor looks after.
+/// The supervisor of a fence.
 pub struct Supervisor {
     /// The policy in force.
     pub policy: Follower,
-    /// What reaches this process.
+    /// The signals of this process.
     pub signals: Signals,
-    /// What reads the attempts.
+    /// The thread that reads the attempts.
     pub auditor: Auditor,
     /// The name of the fence.
     pub fence: Arc<str>,
-    /// What the fence is made of.
+    /// The parts of the fence that are checked for damage.
     pub integrity: Integrity,
-    /// What says what fails, without being waited for.
+    /// The queue for error messages, so that printing them does not block.
     pub messages: MessageQueue,
-    /// What is done when something of that is gone.
+    /// The reaction to damage.
     pub on_damage: OnDamage,
-    /// The cgroup that the command runs in.
+    /// The cgroup of the command.
     pub cgroup: Cgroup,
 }
 
 impl Supervisor {
-    /// Runs until the command has ended, and then calls `end`, which ends what else is in the fence; what
-    /// was tried up to there is logged. Returns how it ended, and what there is to say of the log. A command that
-    /// was killed and does not end, as it is stuck in the kernel, is given up; of one that has ended and is kept, the
-    /// status is read elsewhere (`ending.rs`). Both is said.
+    /// Runs until the command has ended, and then calls `end`, which ends the other processes of the fence. All
+    /// attempts until then are logged. Returns the exit status of the command, and the counts of the record. A killed
+    /// command that does not end, because it is blocked in the kernel, is abandoned. If the command has ended but
+    /// cannot be reaped, its status is read in another way (`ending.rs`). Both are reported.
     ///
     /// # Errors
-    /// If the command cannot be waited for, or was ended because the fence was not whole any more. What fails
-    /// beside that is reported, and tried again.
+    /// If the command cannot be waited for, or was ended because of damage. Other errors are reported, and tried again.
     pub async fn run(
         mut self,
         mut child: Child,
@@ -85,7 +84,7 @@ impl Supervisor {
 
         let ending = EndWatch::start(command)?;
         let mut verdict = None;
-        // A child that ended before the first signal was read is found here.
+        // This also finds a child that ended before the first signal was read.
         let ended = loop {
             if let Some(ended) = child.try_wait().context("cannot wait for the command")? {
                 break Some(ended);
@@ -105,7 +104,7 @@ impl Supervisor {
             tokio::select! {
                 received = self.signals.next() => match received.context("cannot read signals")? {
                     Received::PassOn(signal) => {
-                        // It may have ended just now.
+                        // The command may have ended at this moment.
                         let _ = kill(command, signal);
                     }
                     Received::Stop { signal, shared } => {
@@ -128,7 +127,7 @@ impl Supervisor {
                 },
                 prepared = job.prepared() => {
                     self.messages.report(job.stop(prepared));
-                    // The stand-in may have ended the command for it.
+                    // The stand-in may have ended the command because of damage.
                     ended_for_damage |= self.ends_for_damage(command);
                     self.policy.take_over(&mut self.messages).await;
                 }
@@ -142,21 +141,21 @@ impl Supervisor {
                 }
             }
         };
-        // Whoever follows in this process's place ends first.
+        // The stand-in must end before the fence is removed.
         drop(job);
 
         end();
         let audit = self.auditor.finish()?;
         if ended_for_damage {
             bail!(
-                "the fence {} was not whole any more, so what ran in it was ended (--on-damage kill)",
+                "the fence {} was damaged, so all processes in it were ended (--on-damage kill)",
                 self.fence
             );
         }
         Ok((ended, audit))
     }
 
-    /// Says what has been taken away from the fence; ends what runs in it if that is to be. Whether that was done.
+    /// Reports damage of the fence, and ends the processes in the fence if the user wants that. Returns whether it did.
     fn ends_for_damage(&mut self, command: Pid) -> bool {
         let (maps, on_damage) = (self.policy.kernel().maps(), self.on_damage);
         let is_damaged = self
@@ -169,17 +168,18 @@ impl Supervisor {
         ends
     }
 
-    /// Ends what runs in the fence, and the command wherever it is.
+    /// Ends all processes in the fence, and the command even if it has left the cgroup.
     fn end_all(&mut self, command: Pid) {
         let ended = self.cgroup.kill_all(KILL_PATIENCE);
         self.messages.report(ended);
-        // It may have left the cgroup. Nobody has waited for it yet, so that the number is still its own.
+        // The command may have left the cgroup. It was not reaped yet, so its number was not reused.
         let _ = kill(command, Signal::SIGKILL);
     }
 }
 
-/// Whether a terminal sends it for a key. A command that has left the job's process group gets these from here, as
-/// nothing else of the job would take notice. A hang-up it survives, as without a fence: that may be why it left.
+/// Whether the terminal sends this signal for a key. A command outside of the job's process group gets these signals
+/// from here, because no other process of the job would handle them. It does not get SIGHUP, which it would also not
+/// get without a fence: that may be why it has left the group.
 fn is_key(signal: Signal) -> bool {
     matches!(signal, Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTSTP)
 }

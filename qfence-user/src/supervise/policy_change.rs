@@ -1,4 +1,4 @@
-//! Changes the policy of a fence while it is in force, with or without its supervisor.
+//! Changes the policy of a running fence, with or without a supervisor.
 
 use std::collections::BTreeSet;
 
@@ -16,21 +16,21 @@ use crate::{
     supervise::established::Connection,
 };
 
-/// A policy that has just been put in force.
+/// A policy that was just published.
 pub struct PolicyChange {
-    /// It.
+    /// The policy.
     pub policy: Policy,
-    /// What the programs have noted of the fence.
+    /// The marks that the programs have set for the fence.
     pub marks: Marks,
     compiled: Compiled,
 }
 
 impl PolicyChange {
-    /// Whether it refuses what a connection that stands sends.
+    /// Whether the policy refuses packets of an established connection.
     #[must_use]
     pub fn denies(&self, connection: &Connection) -> bool {
-        // Of UDP the packets are judged, and nobody needs to be told. But of what goes to many the host gets its copy
-        // before.
+        // UDP packets are judged anyway, so ending the connection is only needed to inform its owner. But for multicast
+        // and broadcast, the host gets its copy before that.
         let to = connection.remote;
         let verdict = self
             .compiled
@@ -41,13 +41,12 @@ impl PolicyChange {
     }
 }
 
-/// Makes of the policy of the fence `name` another one, and puts it in force: from when this returns,
-/// everything is judged by it; of TCP connections that stand too, unless `keeps_established`. Must be called within a
-/// tokio runtime.
+/// Changes the policy of the fence `name` with `make`, and publishes the result. When this returns, everything is
+/// judged by the new policy, and so are established TCP connections, unless `keeps_established`. Must be called within
+/// a tokio runtime.
 ///
 /// # Errors
-/// If there is no such fence, `make` fails, or the policy cannot be compiled or published: then nothing
-/// is changed.
+/// If the fence does not exist, `make` fails, or the policy cannot be compiled or published. Then nothing is changed.
 pub async fn change_policy(
     fences: &Fences,
     paths: &Paths,
@@ -58,41 +57,41 @@ pub async fn change_policy(
     let condition = fences.enforced(name)?;
     let policy_file = fences.policy_file(name);
     let mut maps = Maps::open(&fences.pins(name))?;
-    // Read before the lock is taken: others wait for that.
+    // Read before the lock is taken, so that other commands do not wait for it.
     let fresh = match condition {
         Condition::Orphaned => Some((netns()?, addresses::read().await?)),
         _ => None,
     };
 
     let _lock = policy_file.lock()?;
-    let before = policy_file
-        .read()?
-        .with_context(|| format!("the fence {name} has no policy yet: it is being started"))?;
+    let before = policy_file.read()?.with_context(|| {
+        format!("the fence {name} has no policy yet, because it is still starting")
+    })?;
     let policy = make(&before.policy)?;
     let begins_dns = policy.names_dns() && !before.policy.names_dns();
     let mut sets = before.sets;
     match fresh {
-        // Nobody follows the host's addresses for it any more.
+        // The fence has no supervisor, so the host's addresses are read here.
         Some((here, fresh)) if here == before.netns => {
             (sets.host, sets.many) = (fresh.host, fresh.many);
             sets.nameservers = match nameservers::read(&paths.resolv_conf) {
                 Ok(found) => found.addresses,
                 Err(error) if begins_dns => return Err(error.into()),
                 Err(error) => {
-                    // The addresses are brought up to date all the same.
+                    // If the nameservers cannot be read, the addresses are updated anyway.
                     if policy.names_dns() {
                         let error = anyhow::Error::from(error);
                         notify(format_args!(
-                            "warning: {error:#}: no nameserver is excepted from now on"
+                            "warning: {error:#}: from now on there is no exception for nameservers"
                         ));
                     }
                     BTreeSet::new()
                 }
             };
         }
-        // Its addresses are others than those here.
+        // The fence is in another network namespace, with other addresses.
         Some(_) => {}
-        // Its supervisor begins to follow them when it sees that.
+        // Its supervisor starts to follow the nameservers when it reads the new policy.
         None if begins_dns => {
             sets.nameservers = nameservers::read(&paths.resolv_conf)?.addresses;
         }
@@ -110,22 +109,23 @@ pub async fn change_policy(
     for number in new_numbers(&before.policy, &rules) {
         maps.forget_hits(number)?;
     }
-    // In monitor mode all goes on.
+    // In monitor mode, established connections continue.
     let lets_stand = keeps_established || stored.policy.monitor;
     let may_go_on = keeps_established && !stored.policy.monitor && maps.judges_standing()?;
-    // Before the policy is published: whatever becomes of this process, no connection carries on what it denies.
+    // Before the policy is published: then no established connection can continue against the new policy, even if this
+    // process is killed.
     maps.judge_standing(!lets_stand)?;
     maps.publish(&compiled)?;
     if takes_back(&before.policy, &stored.policy) {
-        // After the policy is published: datagrams that are let go by now are let go by it.
+        // After the policy was published: datagrams that are allowed from now on are allowed by the new policy.
         maps.note_change()?;
     }
     pending.keep()?;
     let marks = maps.marks()?;
     if may_go_on {
         notify(
-            "warning: connections that an earlier change denied, and could not end, may go on: give the rules without \
-             --keep-established to have them end",
+            "warning: connections that an earlier change denied and could not end may continue: repeat the rules without \
+             --keep-established to end them",
         );
     }
     Ok(PolicyChange {
@@ -135,7 +135,8 @@ pub async fn change_policy(
     })
 }
 
-/// Whether a policy may refuse what the one before allowed: it does more than to allow more by new rules.
+/// Whether the new policy may refuse something that the previous one allowed. This is not the case if it only adds
+/// rules that allow.
 fn takes_back(before: &Policy, after: &Policy) -> bool {
     let same = before.profile == after.profile
         && before.default == after.default
@@ -148,7 +149,7 @@ fn takes_back(before: &Policy, after: &Policy) -> bool {
     !same || new.any(|rule| rule.action == Action::Deny)
 }
 
-/// The numbers that had no rule, or another one.
+/// The rule numbers that are new, or have another rule than before.
 fn new_numbers(before: &Policy, rules: &[Numbered]) -> Vec<u32> {
     let before = before.rules();
     rules

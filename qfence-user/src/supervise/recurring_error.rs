@@ -1,4 +1,4 @@
-//! What fails, is tried again, and is to be said once, not at each try.
+//! Reports an error that may recur at each retry only once.
 
 use std::fmt::Display;
 
@@ -6,16 +6,16 @@ use anyhow::Result;
 
 use crate::base::message_queue::MessageQueue;
 
-/// Something that is tried again and again.
+/// The state of an operation that is retried.
 #[derive(Debug, Default)]
 pub(crate) struct RecurringError {
-    /// What was said of it last, while it fails.
+    /// The error that was reported last, until the operation succeeds.
     told: Option<String>,
 }
 
 impl RecurringError {
-    /// Says an error that was not said at the last try, and `mended` when there is none any more; the value if there is
-    /// one.
+    /// Reports an error that differs from that of the last try, and `mended` when the operation succeeds again. Returns
+    /// the value, if any.
     pub(crate) fn report<T>(
         &mut self,
         result: Result<T>,

@@ -1,5 +1,5 @@
-//! Who follows the host's addresses and nameservers for a fence, and looks for damage of it, while its supervisor is
-//! stopped: a process of its own, which neither the terminal nor anybody in the fence can stop.
+//! The stand-in: while the supervisor of a fence is stopped, a separate process follows the host's addresses and
+//! nameservers and checks the fence for damage. Neither the terminal nor a process in the fence can stop it.
 
 use std::{
     io::{self, Write as _},
@@ -35,24 +35,24 @@ use crate::{
 /// The hidden verb.
 pub const VERB: &str = "stand-in";
 
-/// The word for: the host is being followed.
+/// The message that the stand-in follows the host.
 const READY: u8 = b'r';
 
-/// What a stand-in is to do.
+/// The orders for a stand-in.
 #[derive(Clone, Debug)]
 pub struct Orders {
-    /// The name of the fence that it follows the host for.
+    /// The name of the fence.
     pub fence: Arc<str>,
-    /// The command that runs in it.
+    /// The command of the fence.
     pub command: Pid,
-    /// What it does when the fence is not whole any more.
+    /// The reaction to damage.
     pub on_damage: OnDamage,
-    /// What the fence is made of.
+    /// The parts of the fence.
     pub parts: Parts,
 }
 
 impl Orders {
-    /// The command line of a stand-in.
+    /// The arguments of a stand-in's command line.
     fn arguments(&self) -> Vec<String> {
         let on_damage = self.on_damage.to_possible_value();
         let on_damage = on_damage.map(|value| value.get_name().to_owned());
@@ -67,7 +67,7 @@ impl Orders {
     }
 }
 
-/// A stand-in, as the supervisor sees it. It ends when this is dropped.
+/// A stand-in, from the side of the supervisor. Dropping it ends it.
 #[derive(Debug)]
 pub struct StandIn {
     process: Detached,
@@ -75,11 +75,11 @@ pub struct StandIn {
 }
 
 impl StandIn {
-    /// Starts one with these orders. Must be called from the first thread, within a tokio runtime, with
-    /// the signals of a terminal blocked.
+    /// Starts a stand-in. Must be called from the first thread, within a tokio runtime, with the signals of a terminal
+    /// blocked.
     ///
     /// # Errors
-    /// If there can be no process.
+    /// If the process cannot be made.
     pub fn start(orders: &Orders) -> Result<Self> {
         let arguments = orders.arguments();
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -95,17 +95,17 @@ impl StandIn {
         self.process.pid()
     }
 
-    /// Waits until it follows. Nothing is lost if it is not awaited to its end.
+    /// Waits until it follows the host. Cancel-safe.
     ///
     /// # Errors
-    /// If it does not come to that: why is on standard error, or in the error.
+    /// If it does not get that far. The reason is on standard error, or in the error.
     pub async fn ready(&mut self) -> Result<()> {
         if self.ready {
             return Ok(());
         }
         match self.process.first_word().await? {
             StartReport::Byte(READY) => self.ready = true,
-            StartReport::Byte(other) => bail!("it says {other:#04x}"),
+            StartReport::Byte(other) => bail!("it has sent {other:#04x}"),
             StartReport::Nothing => bail!("it has ended"),
             StartReport::Failed(error) => {
                 return Err(anyhow!(error).context("it cannot be executed"));
@@ -115,11 +115,11 @@ impl StandIn {
     }
 }
 
-/// Follows for a fence, and looks for damage of it, until nobody holds the other end of standard input; says on standard
-/// output when it begins to. Must be called within a tokio runtime.
+/// Follows the host for a fence, and checks the fence for damage, until standard input is closed. Reports on standard
+/// output when it has begun. Must be called within a tokio runtime.
 ///
 /// # Errors
-/// If it cannot begin. What fails later is said, and tried again.
+/// If it cannot begin. Later errors are reported, and tried again.
 pub async fn follow(orders: Orders, paths: &Paths) -> Result<()> {
     let pins = Pins::new(&paths.bpffs).directory(&orders.fence);
     let policy_file = PolicyFile::new(&paths.run, &orders.fence, &pins);
@@ -133,15 +133,15 @@ pub async fn follow(orders: Orders, paths: &Paths) -> Result<()> {
     let supervisor = readable(io::stdin()).context("cannot poll standard input")?;
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The first is due at once. What the supervisor has not published yet is in force before the word is given;
-    // if it cannot be published, the supervisor could not either.
+    // The first tick is immediate. Changes that the supervisor has not published yet are published before the message.
+    // If that fails, the supervisor would have failed too.
     tick.tick().await;
     follower.tick(&mut messages).await;
     let mut stdout = io::stdout();
     stdout
         .write_all(&[READY])
         .and_then(|()| stdout.flush())
-        .context("cannot tell the supervisor")?;
+        .context("cannot report to the supervisor")?;
     loop {
         tokio::select! {
             ended = ended(&supervisor) => return ended,
@@ -157,18 +157,18 @@ pub async fn follow(orders: Orders, paths: &Paths) -> Result<()> {
     }
 }
 
-/// Ends what runs in a fence, and has the supervisor, this process's parent, go on: it waits for the end, sees the damage
-/// itself, and removes the fence.
+/// Ends the processes in a fence, and continues the supervisor, which is the parent of this process. The supervisor
+/// waits for their end, finds the damage itself, and removes the fence.
 fn end(cgroup: &Cgroup, command: Pid) {
-    // What does not end at once the supervisor says.
+    // The supervisor reports processes that do not end.
     let _ = cgroup.kill_all(Duration::ZERO);
-    // It may have left the cgroup. The supervisor has not waited for it, so that the number is its own: it is stopped, or
-    // was a moment ago.
+    // The command may have left the cgroup. The supervisor is stopped, or was a moment ago, and has not reaped it. So
+    // its number was not reused.
     let _ = kill(command, Signal::SIGKILL);
     let _ = kill(getppid(), Signal::SIGCONT);
 }
 
-/// Waits until nobody holds the other end: nothing is ever written there.
+/// Waits until the other end is closed. Nothing is ever written to it.
 async fn ended(supervisor: &AsyncFd<io::Stdin>) -> Result<()> {
     let ended = supervisor.readable().await;
     ended

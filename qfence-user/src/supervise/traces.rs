@@ -1,4 +1,4 @@
-//! Prints what the programs trace, when that is asked for.
+//! Prints the traces of the programs, if requested.
 
 use std::{fmt, os::fd::AsFd as _, thread};
 
@@ -11,11 +11,11 @@ use nix::{
 
 use crate::base::console::write_line;
 
-/// Prints traces as long as this process runs, on a thread of its own: a process in the fence makes as many as it
-/// likes, and may stop the terminal that they are printed to.
+/// Prints traces in a thread, as long as this process runs. A process in the fence can cause any number of them, and
+/// can stop the terminal that they are printed to.
 ///
 /// # Errors
-/// If there can be no thread.
+/// If the thread cannot be started.
 pub fn print(traces: EbpfLogger<Traces>) -> Result<()> {
     thread::Builder::new()
         .name("qfence-trace".into())
@@ -35,9 +35,9 @@ fn print_all(mut traces: EbpfLogger<Traces>) {
     }
 }
 
-/// Not by `notify`: there are so many that its other lines would find no room.
+/// `notify` is not used: so many traces would leave no room for its other messages.
 fn print_line(message: fmt::Arguments<'_>) {
-    // Nobody is left to be told.
+    // If standard error fails, the error cannot be reported.
     let _ = write_line(&format!("qfence: {message}"));
 }
 

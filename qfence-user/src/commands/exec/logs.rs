@@ -1,4 +1,4 @@
-//! The logs of a fence: opened before it is made, written to as long as its supervisor lives.
+//! The logs of a fence. They are opened before the fence is made, and written as long as its supervisor runs.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use crate::{
     },
 };
 
-/// Logs, each with what the user calls it.
+/// Open logs, each with the user's name for it.
 pub(super) type Logs = Vec<(String, Box<dyn Sink>)>;
 
-/// Opens the logs, each with what the user calls it.
+/// Opens the logs.
 pub(super) fn open(options: &Exec, identity: Option<&Identity>) -> Result<Logs> {
     let user = identity.map(|identity| identity.uid);
     let mut sinks = Vec::new();
@@ -30,10 +30,10 @@ pub(super) fn open(options: &Exec, identity: Option<&Identity>) -> Result<Logs> 
     Ok(sinks)
 }
 
-/// Starts what reads the attempts and writes the logs.
+/// Starts the thread that reads the attempts, and the threads that write the logs.
 ///
 /// # Errors
-/// If it cannot be started.
+/// If a thread cannot be started.
 pub(super) fn start(name: Arc<str>, sources: Sources, logs: Logs) -> Result<Auditor> {
     let reader = Reader::new(sources, name)?;
     let writers = logs
@@ -42,7 +42,7 @@ pub(super) fn start(name: Arc<str>, sources: Sources, logs: Logs) -> Result<Audi
     Auditor::start(reader, writers.collect::<Result<_>>()?)
 }
 
-/// Says what is in no log: the counters are exact, whatever became of the lines.
+/// Reports the number of attempts that each log lacks. The kernel's counters are exact, even if lines were lost.
 pub(super) fn say_missing(audit: &Ended) {
     let all = audit.counts.on_record();
     for (name, told) in &audit.told {

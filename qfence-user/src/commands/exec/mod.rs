@@ -1,6 +1,5 @@
-//! `exec`: runs a command in a fence of its own. The order of the steps is the promise: the maps are
-//! full before the programs are attached, and the programs are attached before anything in the fence makes a
-//! socket or executes anything.
+//! `exec`: runs a command in a new fence. The order of the steps matters: the maps are filled before the programs are
+//! attached, and the programs are attached before a process in the fence makes a socket or executes anything.
 
 mod logs;
 mod qemu;
@@ -41,7 +40,7 @@ use crate::{
     verify::short::verify_first,
 };
 
-/// What the options ask for, found to be good before anything is made.
+/// The parsed options, checked before anything is made.
 struct Wanted {
     identity: Option<Identity>,
     policy: Policy,
@@ -54,13 +53,13 @@ struct Wanted {
 /// Runs `exec`; returns the exit status.
 ///
 /// # Errors
-/// If anything but the command fails: then nothing runs.
+/// If anything except the command fails. Then nothing runs.
 pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     require_root()?;
     inherited::close_all_but(options.preserve_fds)?;
     nested::refuse(paths)?;
     if options.verify {
-        // Ctrl-C ends both, as long as the signals are not blocked.
+        // The signals are not blocked yet, so Ctrl-C ends both.
         let sentence = verify_first()?;
         step(options, sentence);
     }
@@ -74,7 +73,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     )?;
     let logs = logs::open(options, identity.as_ref())?;
     let listener = options.metrics.as_ref().map(Listener::bind).transpose()?;
-    // Not before: opening a log may take for ever, and there is no command yet that the signals could be for.
+    // Not earlier: opening a log may block forever, and without a command there is no use for the signals.
     let blocked = Blocked::new()?;
     warn(options, identity.as_ref(), paths);
     resolve::warn_of_shadowed(&policy)?;
@@ -92,7 +91,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         format_args!("made the cgroup {}", fence.cgroup().directory().display()),
     );
 
-    // One thread: the signal mask is this thread's, and nothing here is long.
+    // One thread: the signal mask is that of this thread, and no task takes long.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -111,7 +110,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     let removed = if kept {
         let name = fence.name().to_owned();
         notify(format_args!(
-            "processes stay in the fence {name}: end them with `qfence-user rm {name}`"
+            "processes remain in the fence {name}; end them with `qfence-user rm {name}`"
         ));
         fence.leave();
         Ok(())
@@ -128,7 +127,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     Ok(status)
 }
 
-/// Clears what dead fences left, and makes the fence.
+/// Clears the leftovers of dead fences, and makes the fence.
 fn make(
     options: &Exec,
     fences: &Fences,
@@ -149,7 +148,7 @@ fn make(
     Ok(made.fence)
 }
 
-/// The description that `ps` shows, and `logs` goes by.
+/// The description that `ps` shows and `logs` uses.
 fn describe(options: &Exec, qemu: Option<Qemu>) -> Description {
     let words = options.command.iter().map(|word| word.as_bytes());
     Description {

@@ -1,4 +1,4 @@
-//! What a QEMU that is the command means for its fence.
+//! Checks a command that is a QEMU.
 
 use std::net::SocketAddr;
 
@@ -12,8 +12,8 @@ use crate::{
     supervise::follower::Follower,
 };
 
-/// Refuses a QEMU with a network that the fence does not see, unless it is to have it; returns the
-/// targets that its guest is led to, and the QEMU, as the record needs it.
+/// Refuses a QEMU with a network that the fence does not see, unless the user allows it. Returns the targets of
+/// `guestfwd`, and the QEMU for the record.
 pub(super) fn admit(options: &Exec) -> Result<(Vec<Forward>, Option<Qemu>)> {
     let found = qemu::inspect(
         &options.command,
@@ -40,7 +40,7 @@ pub(super) fn admit(options: &Exec) -> Result<(Vec<Forward>, Option<Qemu>)> {
     Ok((found.forwards, qemu))
 }
 
-/// Names the targets that the guest will not reach, for all that the user asked for them.
+/// Reports `guestfwd` targets that the policy refuses, although the user has requested them.
 pub(super) fn hint(forwards: &[Forward], policy: &Follower) {
     for Forward {
         argument,
@@ -51,8 +51,8 @@ pub(super) fn hint(forwards: &[Forward], policy: &Follower) {
         if policy.refuses(*address, *port) {
             let target = SocketAddr::new(*address, *port);
             notify(format_args!(
-                "hint: guestfwd to {target} ({argument}) is refused: give --allow tcp:{target} to \
-                 except it; QEMU connects when it starts, and ends if it cannot"
+                "hint: guestfwd to {target} ({argument}) is refused; give --allow tcp:{target} to \
+                 allow it; QEMU connects when it starts, and exits if that fails"
             ));
         }
     }

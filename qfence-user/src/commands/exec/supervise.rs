@@ -1,4 +1,4 @@
-//! Fills the fence, starts the command in it, and supervises it until it has ended.
+//! Fills the fence, starts the command in it, and supervises the command until it has ended.
 
 use std::sync::OnceLock;
 
@@ -40,14 +40,14 @@ use crate::{
     },
 };
 
-/// Says which process the command is, to the record and to whoever goes on with it.
+/// Stores the process of the command, for the record and for later readers.
 fn introduce(
     process: ProcessId,
     command: &OnceLock<ProcessId>,
     fence: &Fence,
     mut description: Description,
 ) -> Result<()> {
-    // It is said once.
+    // The cell is set only once.
     let _ = command.set(process);
     let Some(qemu) = &mut description.qemu else {
         return Ok(());
@@ -56,8 +56,8 @@ fn introduce(
     fence.describe(&description)
 }
 
-/// Fills the fence and runs the command in it; returns the exit status, and what there is to say of the log if
-/// the command was started.
+/// Fills the fence and runs the command in it. Returns the exit status, and the record's counts if the command was
+/// started.
 pub(super) async fn supervise(
     options: &Exec,
     paths: &Paths,
@@ -66,19 +66,19 @@ pub(super) async fn supervise(
     blocked: Blocked,
 ) -> Result<(u8, Option<Ended>)> {
     let mut signals = blocked.receive()?;
-    // The command may stop the terminal.
+    // Later, the command may stop the terminal.
     let messages = console::never_block()?;
     let limits = Lifted::lift()?;
     if let Some(error) = limits.why_unspared() {
         step(
             options,
             format_args!(
-                "the kernel may end this process when memory is short, as it cannot be told not to: {error}"
+                "the kernel may end this process when memory is short, because the OOM score cannot be changed: {error}"
             ),
         );
     }
 
-    // Until the fence is about to be removed.
+    // Serves until the fence is about to be removed.
     let _server = match wanted.listener {
         Some(listener) => {
             let source = metrics::source(paths, Some(fence.name()));
@@ -122,7 +122,7 @@ pub(super) async fn supervise(
     if let Update::Published { host, nameservers } = building.published() {
         step(
             options,
-            format_args!("{host} prefixes are the host; {nameservers} nameservers"),
+            format_args!("the set host has {host} prefixes; {nameservers} nameservers"),
         );
     }
 
@@ -146,10 +146,13 @@ pub(super) async fn supervise(
     let Built { policy, parts } = loaded.attach()?;
     step(
         options,
-        format_args!("attached, with links in {}", fence.pins().display()),
+        format_args!(
+            "attached the programs; the links are pinned in {}",
+            fence.pins().display()
+        ),
     );
 
-    // Before it can try anything.
+    // Before the command can make an attempt.
     let process = starting
         .pid()
         .and_then(|pid| proc::identify(&paths.proc, pid.as_raw().cast_unsigned()).ok());
@@ -160,7 +163,7 @@ pub(super) async fn supervise(
     }
 
     if let Some(signal) = signals.end_of_start().context("cannot read signals")? {
-        // Dropped, what waits to be let go ends.
+        // Dropping it ends the waiting child.
         let what = "for the start of the command".to_owned();
         return Err(Interrupted { signal, what }.into());
     }

@@ -1,4 +1,4 @@
-//! What the user is told before the command runs.
+//! Messages and warnings before the command runs.
 
 use std::fmt::Display;
 
@@ -10,14 +10,14 @@ use crate::{
     launch::child::Closures,
 };
 
-/// Says a step, if steps are asked for.
+/// Prints a step, if the user has requested steps.
 pub(super) fn step(options: &Exec, message: impl Display) {
     if options.verbose > 0 {
         notify(message);
     }
 }
 
-/// What the user should know before it starts.
+/// Warns of risks before the command starts.
 pub(super) fn warn(options: &Exec, identity: Option<&Identity>, paths: &Paths) {
     let is_root = identity.is_none_or(|identity| identity.uid.is_root());
     if is_root {
@@ -48,24 +48,24 @@ pub(super) fn warn(options: &Exec, identity: Option<&Identity>, paths: &Paths) {
     }
 }
 
-/// What the kernel lacks of what the programs would use.
+/// Warns of kernel features that the programs would use and this kernel lacks.
 pub(super) fn warn_of_lacks(options: &Exec, lacks: Lacks) {
     if lacks.netns_maker && !options.allow_foreign_netns {
         notify(
-            "this kernel does not tell who made a network namespace (it needs CONFIG_DEBUG_INFO_BTF, and programs \
-             for sockets that may read its memory): no socket can be made in another one than this; \
-             --allow-foreign-netns lets all be",
+            "this kernel does not show which process made a network namespace (that needs CONFIG_DEBUG_INFO_BTF, and socket \
+             programs that may read kernel memory): sockets in other network namespaces are refused; \
+             --allow-foreign-netns allows them",
         );
     }
     if lacks.errno {
         notify(
-            "this kernel cannot choose the error of a refused call (Linux 5.18 can): it is \
+            "this kernel cannot set the error of a refused call (Linux 5.18 can): it is \
              EPERM, \"operation not permitted\"",
         );
     }
 }
 
-/// What the kernel cannot close to a command of another user.
+/// Warns of processes that a command of another user can access on this kernel.
 pub(super) fn warn_of_open_processes(
     options: &Exec,
     closures: &Closures,
@@ -74,7 +74,7 @@ pub(super) fn warn_of_open_processes(
     let is_open = !closures.close_processes() && !options.allow_foreign_netns;
     if is_open && identity.is_some() {
         notify(
-            "warning: this kernel has no Landlock domains for signals (Linux 6.12 has): the command can join the namespaces \
+            "warning: this kernel has no Landlock domains for signals (Linux 6.12 has them): the command can join the namespaces \
              of its user's containers, and reach this host through their networks",
         );
     }

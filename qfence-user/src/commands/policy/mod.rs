@@ -1,4 +1,4 @@
-//! `policy`: checks profiles, shows the policy of a fence, and suggests one.
+//! `policy`: checks profiles, shows the policy of a fence, and suggests a profile.
 
 mod show;
 mod suggest;
@@ -15,13 +15,13 @@ use crate::{
     policy::{Dns, Policy, Sets, profile::Profiles},
 };
 
-/// The exit status of `check` if a profile is not sound.
+/// The exit status of `check` if a profile is invalid.
 const UNSOUND: u8 = 1;
 
 /// Runs `policy`; returns the exit status.
 ///
 /// # Errors
-/// If the fence is not there or cannot be read, or standard output cannot be written to.
+/// If the fence does not exist or cannot be read, or standard output cannot be written.
 pub fn run(options: &PolicyVerb, paths: &Paths) -> Result<u8> {
     match &options.verb {
         PolicyVerbs::Check { profiles } => check(profiles, &resolve::profiles(&paths.profiles)),
@@ -44,7 +44,7 @@ fn check(names: &[OsString], profiles: &Profiles) -> Result<u8> {
     Ok(status)
 }
 
-/// A line that says what there is in a sound profile.
+/// Checks a profile; returns a line about its content.
 fn check_one(name: &OsString, profiles: &Profiles) -> Result<String> {
     let profile = profiles.find(name)?;
     let place = match &profile.path {
@@ -57,7 +57,7 @@ fn check_one(name: &OsString, profiles: &Profiles) -> Result<String> {
     compile(&policy.rules(), &Sets::default(), false)?;
     resolve::warn(&shadow::find(&policy)?);
     Ok(format!(
-        "{place}: sound; {rules} {}, {destinations} {}",
+        "{place}: valid; {rules} {}, {destinations} {}",
         if rules == 1 { "rule" } else { "rules" },
         if destinations == 1 {
             "destination"

@@ -1,4 +1,4 @@
-//! `policy show`: the rules of a fence in their order, and the members of the sets they name.
+//! `policy show`: the rules of a fence in order, and the members of the sets that they name.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ use crate::{
     stored_policy::StoredPolicy,
 };
 
-/// How many members of a set the table shows.
+/// The maximum number of members of a set in the table.
 const SHOWN: usize = 8;
 
 /// A policy in the JSON output.
@@ -36,7 +36,7 @@ struct Shown {
     sets: Vec<ShownSet>,
 }
 
-/// What no rule allows and was let through all the same, as answers to peers on the host that spoke first.
+/// The hits of the reply exception.
 #[derive(Serialize)]
 struct ShownReplies {
     calls: u64,
@@ -62,16 +62,15 @@ struct ShownSet {
 /// Runs `policy show`.
 ///
 /// # Errors
-/// If the fence is not there or cannot be read, or standard output cannot be written to.
+/// If the fence does not exist or cannot be read, or standard output cannot be written.
 pub(super) fn run(name: &str, json: bool, paths: &Paths) -> Result<()> {
     require_root()?;
     let fences = Fences::look(paths)?;
     fences.enforced(name)?;
     let maps = Maps::open(&fences.pins(name))?;
-    let stored = fences
-        .policy_file(name)
-        .read()?
-        .with_context(|| format!("the fence {name} has no policy yet: it is being started"))?;
+    let stored = fences.policy_file(name).read()?.with_context(|| {
+        format!("the fence {name} has no policy yet, because it is still starting")
+    })?;
     let shown = shown(name, &stored, &maps, json)?;
     if json {
         return print(&serde_json::to_string(&shown)?);
@@ -123,7 +122,7 @@ fn shown(name: &str, stored: &StoredPolicy, maps: &Maps, whole: bool) -> Result<
     })
 }
 
-/// The sets that rules name, but for `any`.
+/// The sets that rules name, except `any`.
 fn named(rules: &[Numbered]) -> BTreeSet<SetName> {
     let matches = rules.iter().flat_map(|numbered| &numbered.rule.matches);
     matches
@@ -134,7 +133,7 @@ fn named(rules: &[Numbered]) -> BTreeSet<SetName> {
         .collect()
 }
 
-/// The members of a set as rules have them.
+/// The members of a set, in the syntax of rules.
 fn spelled(set: SetName, sets: &Sets) -> Vec<String> {
     let members: BTreeSet<Prefix> = match set {
         SetName::Host => sets.host.clone(),
@@ -167,7 +166,7 @@ fn text(shown: &Shown) -> String {
         shown.replies.packets.to_string(),
         REPLIES.to_owned(),
         "built in".to_owned(),
-        "to peers on the host that spoke first".to_owned(),
+        "UDP replies to peers on the host".to_owned(),
     ]);
     let mut sets = Table::new();
     sets.load_preset(NOTHING);
@@ -192,7 +191,7 @@ fn text(shown: &Shown) -> String {
         ]);
     }
     let mode = if shown.monitor {
-        "MONITORED: nothing is refused"
+        "MONITOR MODE: nothing is refused"
     } else {
         "enforced"
     };

@@ -1,4 +1,4 @@
-//! `policy suggest`: a profile that allows what monitor mode saw.
+//! `policy suggest`: drafts a profile that allows the destinations seen in monitor mode.
 
 use anyhow::Result;
 
@@ -13,7 +13,7 @@ use crate::{
 /// Runs `policy suggest`.
 ///
 /// # Errors
-/// If the fence is not there or cannot be read, or standard output cannot be written to.
+/// If the fence does not exist or cannot be read, or standard output cannot be written.
 pub(super) fn run(name: &str, paths: &Paths) -> Result<()> {
     require_root()?;
     let fences = Fences::look(paths)?;
@@ -25,10 +25,10 @@ pub(super) fn run(name: &str, paths: &Paths) -> Result<()> {
         notify(format_args!(
             "nothing was seen: {}",
             if counts.monitored == 0 {
-                "the fence has not let anything through in monitor mode (`exec --monitor`, or `set \
-                 NAME --monitor`) that its policy refuses"
+                "the fence has not allowed anything in monitor mode (`exec --monitor`, or `set \
+                 NAME --monitor`) that its policy denies"
             } else {
-                "what was let through in monitor mode were no destinations"
+                "the attempts in monitor mode had no destinations"
             }
         ));
     }

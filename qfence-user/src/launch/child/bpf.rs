@@ -1,14 +1,14 @@
-//! A small assembler of classic BPF, as seccomp(2) takes it: blocks that are put together, so that nobody counts
-//! jumps.
+//! A small assembler of classic BPF for seccomp(2). Blocks are combined, so jump offsets need not be counted by hand.
 //!
-//! The crate that does this for others kills what calls by another architecture's numbers, and knows no x32.
+//! The crate for this purpose kills a process that calls by the numbers of another architecture, and does not support
+//! x32.
 
 use nix::libc::sock_filter;
 
 /// Instructions, in their order.
 pub(super) type Code = Vec<sock_filter>;
 
-// linux/bpf_common.h, put together; libc has the parts, in a type that no instruction has.
+// From linux/bpf_common.h, combined. libc has only the parts, in a type other than that of an instruction.
 /// `BPF_LD | BPF_W | BPF_ABS`.
 pub(super) const LOAD: u16 = 0x20;
 /// `BPF_JMP | BPF_JA`.
@@ -20,30 +20,30 @@ pub(super) const JUMP_IF_AT_LEAST: u16 = 0x35;
 /// `BPF_RET | BPF_K`.
 pub(super) const RETURN: u16 = 0x06;
 
-/// A word of `struct seccomp_data` (linux/seccomp.h), on a machine with the low half of a number first.
+/// A word of `struct seccomp_data` (linux/seccomp.h), on a little-endian machine.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Word {
-    /// The number of the call.
+    /// The number of the system call.
     Number,
-    /// `AUDIT_ARCH_…`: by whose numbers it is.
+    /// `AUDIT_ARCH_…`: the architecture whose numbers are used.
     Arch,
-    /// The low half of an argument, counted from 0. All there is of an `int`, and of everything in a call of
-    /// 32 bits: what the upper half of the register has then, the kernel does not look at.
+    /// The low half of an argument, counted from 0. For an `int`, and for every argument of a 32-bit call, the kernel
+    /// ignores the upper half of the register.
     Low(u8),
-    /// The high half.
+    /// The high half of an argument, counted from 0.
     High(u8),
 }
 
-/// What a word is compared to.
+/// A comparison with the loaded word.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Test {
-    /// It is this.
+    /// The word equals this value.
     Equal(u32),
-    /// It is this or more.
+    /// The word is at least this value.
     AtLeast(u32),
 }
 
-/// Loads a word, for the tests that follow.
+/// Loads a word for the tests that follow.
 pub(super) fn load(word: Word) -> sock_filter {
     let offset = match word {
         Word::Number => 0,
@@ -59,14 +59,14 @@ pub(super) fn end(action: u32) -> sock_filter {
     step(RETURN, [0, 0], action)
 }
 
-/// What is done if a test holds, which must end the filter; otherwise it goes on after this.
+/// Runs `then`, which must end the filter, if the test is true. Otherwise continues after this code.
 pub(super) fn when(test: Test, then: Code) -> Code {
     let (code, operand) = match test {
         Test::Equal(operand) => (JUMP_IF_EQUAL, operand),
         Test::AtLeast(operand) => (JUMP_IF_AT_LEAST, operand),
     };
-    // A jump on a condition reaches 255 instructions, one without as far as it says. A filter that is too long
-    // for that the kernel does not take.
+    // A conditional jump reaches 255 instructions, an unconditional one any distance. The kernel refuses a filter that
+    // is too long for that.
     let past = u32::try_from(then.len()).unwrap_or(u32::MAX);
     let head = [step(code, [1, 0], operand), step(JUMP, [0, 0], past)];
     head.into_iter().chain(then).collect()
@@ -78,22 +78,22 @@ fn step(code: u16, [jt, jf]: [u8; 2], k: u32) -> sock_filter {
 
 #[cfg(test)]
 pub(super) mod evaluate {
-    //! What the kernel does with a filter.
+    //! Evaluates a filter as the kernel does.
 
     use super::*;
 
-    /// A system call, as a filter sees it.
+    /// A system call, as seen by a filter.
     #[derive(Clone, Copy, Debug)]
     pub(in super::super) struct Call {
         /// `AUDIT_ARCH_…`.
         pub(in super::super) arch: u32,
-        /// Its number.
+        /// The number of the call.
         pub(in super::super) number: u32,
         /// Its arguments.
         pub(in super::super) arguments: [u64; 6],
     }
 
-    /// The action that the filter ends with.
+    /// Returns the action that the filter ends with.
     pub(in super::super) fn run(code: &[sock_filter], call: &Call) -> u32 {
         let mut data = [call.number, call.arch, 0, 0].to_vec();
         for argument in call.arguments {

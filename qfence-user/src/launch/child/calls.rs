@@ -1,19 +1,19 @@
-//! The system calls that a filter names, by the numbers of each convention in which a process can make them.
+//! The numbers of the system calls that the filter names, in each calling convention of a process.
 
-/// One way to number system calls. A process may change from one to the next at every call: a program of 64 bits
-/// on x86 can make calls of 32 bits as well.
+/// A calling convention: one numbering of system calls. A process can use several: a 64-bit program on x86 can also
+/// make 32-bit calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Convention {
     /// `AUDIT_ARCH_…` of linux/audit.h.
     pub(super) arch: u32,
-    /// Whether its calls are what the kernel calls compat (`in_compat_syscall`).
+    /// Whether these calls are compat calls for the kernel (`in_compat_syscall`).
     pub(super) is_compat: bool,
-    /// Numbers from here on, below twice that, are compat calls in the same architecture's name: x32
+    /// The first number of compat calls with the same `AUDIT_ARCH_…`; the last is below twice this number: x32
     /// (`__X32_SYSCALL_BIT` of asm/unistd.h).
     pub(super) x32: Option<u32>,
     /// setsockopt(2).
     pub(super) setsockopt: u32,
-    /// socketcall(2), which is setsockopt(2) and all the others, with its arguments in memory.
+    /// socketcall(2), which includes setsockopt(2) and all other socket calls. Its arguments are in memory.
     pub(super) socketcall: Option<u32>,
     /// io_uring_setup(2).
     pub(super) io_uring_setup: u32,
@@ -23,7 +23,7 @@ pub(super) struct Convention {
     pub(super) request_key: u32,
     /// keyctl(2).
     pub(super) keyctl: u32,
-    /// ioctl(2). Of x32 it is another number, see there.
+    /// ioctl(2). x32 has another number for it, [`IOCTL_OF_X32`].
     pub(super) ioctl: u32,
     /// open_by_handle_at(2).
     pub(super) open_by_handle_at: u32,
@@ -75,7 +75,7 @@ const AARCH64: Convention = Convention {
 };
 
 #[cfg(any(test, target_arch = "aarch64"))]
-/// The EABI, which is all of ARM's that a kernel of 64 bits has.
+/// The EABI, the only 32-bit convention of a 64-bit ARM kernel.
 const ARM: Convention = Convention {
     arch: 0x4000_0028,
     is_compat: true,
@@ -101,10 +101,10 @@ pub(super) const ON_X86_64: &[Convention] = &[X86_64, I386];
 /// The conventions of ARM.
 pub(super) const ON_AARCH64: &[Convention] = &[AARCH64, ARM];
 
-/// Those of this machine, its own first.
+/// The conventions of this machine, its native one first.
 #[cfg(target_arch = "x86_64")]
 pub(super) const HERE: &[Convention] = ON_X86_64;
-/// Those of this machine, its own first.
+/// The conventions of this machine, its native one first.
 #[cfg(target_arch = "aarch64")]
 pub(super) const HERE: &[Convention] = ON_AARCH64;
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]

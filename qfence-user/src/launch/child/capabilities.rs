@@ -1,11 +1,11 @@
-//! Capabilities of a command that does not run as root: there are none, whatever the caller had arranged.
+//! Removes all capabilities of a command that does not run as root, whatever the caller has set up.
 //!
-//! setresuid(2) takes them from who is no longer root, unless the caller says that it shall not: by
-//! `SECBIT_NO_SETUID_FIXUP`, which lasts across exec; and inheritable ones it leaves alone (`cap_emulate_setxuid` in
-//! security/commoncap.c). All of this is one thread's, by system calls alone.
+//! setresuid(2) clears the capabilities of a process that stops being root. There are two exceptions: with
+//! `SECBIT_NO_SETUID_FIXUP`, which survives exec, they are kept; and the inheritable set is never cleared
+//! (`cap_emulate_setxuid` in security/commoncap.c). All of this concerns one thread, and uses system calls only.
 //!
-//! The bounding set stays as it was. It gives nothing: it limits what set-user-ID programs and files with
-//! capabilities give, which is nothing under `no_new_privs`, and with `--allow-new-privs` is what was asked for.
+//! The bounding set is not changed. It grants nothing: it limits the capabilities that set-user-ID programs and file
+//! capabilities grant. Under `no_new_privs` they grant nothing, and with `--allow-new-privs` the user wants them to.
 
 use std::ffi::c_ulong;
 
@@ -14,10 +14,10 @@ use nix::{errno::Errno, libc};
 /// `_LINUX_CAPABILITY_VERSION_3` of linux/capability.h.
 const VERSION_3: u32 = 0x2008_0522;
 
-/// `CAP_LAST_CAP` can be no more.
+/// The maximum value of `CAP_LAST_CAP`.
 const MOST: c_ulong = 63;
 
-/// Securebits by which a change of user leaves capabilities.
+/// The securebits with which a process keeps capabilities when it changes its user.
 const KEEPING: i32 = libc::SECBIT_NO_SETUID_FIXUP | libc::SECBIT_KEEP_CAPS;
 
 /// `struct __user_cap_header_struct`.
@@ -27,7 +27,7 @@ struct Header {
     pid: i32,
 }
 
-/// `struct __user_cap_data_struct`: 32 of each, and two of these for all.
+/// `struct __user_cap_data_struct`: 32 bits of each set. Two of them cover all capabilities.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Sets {
@@ -42,10 +42,10 @@ const OWN: Header = Header {
     pid: 0,
 };
 
-/// Sees to it that a change of user, this one and any later, takes the capabilities of root. While still root.
+/// Clears these securebits, so that each later change of user removes the capabilities of root. To be called as root.
 ///
 /// # Errors
-/// EPERM if the caller has locked it otherwise.
+/// EPERM if the caller has locked the securebits.
 pub(super) fn lose_with_root() -> nix::Result<()> {
     let bits = prctl(libc::PR_GET_SECUREBITS, [0; 2])?;
     if bits & KEEPING == 0 {
@@ -55,26 +55,26 @@ pub(super) fn lose_with_root() -> nix::Result<()> {
     prctl(libc::PR_SET_SECUREBITS, [bits, 0]).map(drop)
 }
 
-/// Gives up all capabilities, in every set but the bounding one.
+/// Removes all capabilities from every set except the bounding set.
 ///
 /// # Errors
-/// What capset(2) and prctl(2) fail with.
+/// The errors of capset(2) and prctl(2).
 pub(super) fn drop_all() -> nix::Result<()> {
     let clear = c_ulong::from(libc::PR_CAP_AMBIENT_CLEAR_ALL.unsigned_abs());
     prctl(libc::PR_CAP_AMBIENT, [clear, 0])?;
     let (own, none) = (OWN, [Sets::default(); 2]);
-    // SAFETY: the kernel reads a header and two of the sets.
+    // SAFETY: the kernel reads a header and two data structs.
     let set = unsafe { libc::syscall(libc::SYS_capset, &raw const own, none.as_ptr()) };
     Errno::result(set).map(drop)
 }
 
-/// Whether there are none any more.
+/// Whether no capability is left.
 ///
 /// # Errors
-/// What capget(2) fails with.
+/// The errors of capget(2).
 pub(super) fn are_none() -> nix::Result<bool> {
     let (mut own, mut sets) = (OWN, [Sets::default(); 2]);
-    // SAFETY: the kernel reads a header, whose version it writes if it has another, and writes two of the sets.
+    // SAFETY: the kernel reads a header, writes its version if that is another one, and writes two data structs.
     let got = unsafe { libc::syscall(libc::SYS_capget, &raw mut own, sets.as_mut_ptr()) };
     Errno::result(got)?;
     Ok(sets == [Sets::default(); 2] && !has_ambient()?)
@@ -86,7 +86,7 @@ fn has_ambient() -> nix::Result<bool> {
         match prctl(libc::PR_CAP_AMBIENT, [is_set, capability]) {
             Ok(0) => {}
             Ok(_) => return Ok(true),
-            // There is no such capability, and none after it.
+            // The kernel has no capability with this number, nor with a higher one.
             Err(Errno::EINVAL) => break,
             Err(errno) => return Err(errno),
         }

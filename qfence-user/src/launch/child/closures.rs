@@ -1,4 +1,4 @@
-//! What a command is closed off from beside the hooks: ways out that no program on the cgroup sees.
+//! Closures: ways out of the fence that no hook covers, and that are closed for the command.
 
 use std::os::fd::RawFd;
 
@@ -9,17 +9,17 @@ use super::{
     filter::{Filter, Strictness},
 };
 
-/// The closures of a command, ready to be put on.
+/// The closures of a command, prepared for the child.
 #[derive(Debug)]
 pub struct Closures {
-    /// Which system calls it can make.
+    /// The system call filter.
     pub(super) filter: Filter,
-    /// Which processes it can reach; `None` where the kernel has no such domains.
+    /// The Landlock domain; `None` if the kernel does not support it.
     pub(super) domain: Option<Domain>,
 }
 
 impl Closures {
-    /// Those that this kernel has. With `join` processes outside of the fence can be reached.
+    /// Prepares the closures that this kernel supports. With `join`, processes outside of the fence remain accessible.
     ///
     /// # Errors
     /// As [`Domain::new`].
@@ -30,12 +30,12 @@ impl Closures {
         })
     }
 
-    /// The descriptor that putting them on takes, if any.
+    /// The descriptor that the child needs to apply them, if any.
     pub(super) fn descriptor(&self) -> Option<RawFd> {
         self.domain.as_ref().map(Domain::descriptor)
     }
 
-    /// Whether processes outside of the fence are out of reach.
+    /// Whether the command has no access to processes outside of the fence.
     #[must_use]
     pub fn close_processes(&self) -> bool {
         self.domain.is_some()

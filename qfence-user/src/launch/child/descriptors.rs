@@ -1,6 +1,5 @@
-//! Closes what the child has of its parent's, which the command is not to have: at once, rather than when that is
-//! executed. A copy of a descriptor holds what it is of: the mark that a supervisor lives, the lock of the record's
-//! reader, a lock on all fences.
+//! Closes descriptors of the parent in the child immediately, instead of at exec. A copy of a descriptor would keep its
+//! lock: the mark of a supervisor, the lock of the record's reader, or the lock on all fences.
 
 use std::{io, os::fd::RawFd};
 
@@ -10,13 +9,14 @@ use nix::{
     sys::resource::{Resource, getrlimit},
 };
 
-/// Where close_range(2) is refused, descriptors are closed up to here. Each has the lowest number that was free.
+/// If close_range(2) is refused, descriptors up to this number are closed. A new descriptor always gets the lowest free
+/// number.
 const MOST: RawFd = 1 << 16;
 
-/// Closes all descriptors from `first` on, but for those in `kept`. It makes system calls alone.
+/// Closes all descriptors from `first` on, except those in `kept`. Uses system calls only.
 ///
 /// # Errors
-/// What getrlimit(2) fails with, where close_range(2) is refused.
+/// The errors of getrlimit(2), if close_range(2) is refused.
 pub(super) fn close_all_but<const N: usize>(first: RawFd, mut kept: [RawFd; N]) -> io::Result<()> {
     kept.sort_unstable();
     let mut from = first;
@@ -27,17 +27,18 @@ pub(super) fn close_all_but<const N: usize>(first: RawFd, mut kept: [RawFd; N]) 
     close_range(from, RawFd::MAX)
 }
 
-/// Closes the descriptors from `from` on that are below `end`.
+/// Closes the descriptors from `from` to `end` - 1.
 fn close_range(from: RawFd, end: RawFd) -> io::Result<()> {
     if from >= end {
         return Ok(());
     }
-    // SAFETY: numbers alone. What is closed belongs to values of the parent's, which are not dropped in this process.
+    // SAFETY: the arguments are numbers. The closed descriptors belong to values of the parent, which are not dropped
+    // in this process.
     let closed = unsafe { libc::syscall(libc::SYS_close_range, from, end - 1, 0) };
     if closed == 0 {
         return Ok(());
     }
-    // Filters of system calls in containers may not know it.
+    // A container's system call filter may not know close_range(2).
     let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let end = end.min(RawFd::try_from(limit).unwrap_or(MOST)).min(MOST);
     for fd in from..end {

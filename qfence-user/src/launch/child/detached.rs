@@ -1,4 +1,4 @@
-//! Starts a process of qfence's own that nobody in the fence can reach, nor its terminal.
+//! Starts a process of qfence that neither the fence nor its terminal can reach.
 
 use std::{
     ffi::OsString,
@@ -22,39 +22,39 @@ use super::{
     spawn::{FAILED, Words, failure, spawn},
 };
 
-/// This program, whatever became of its file.
+/// This program, even if its file was moved or removed.
 const SELF: &str = "/proc/self/exe";
 
-/// A process of qfence's own. It ends when this is dropped, and with this process, however that ends.
+/// A process of qfence. It is killed when this value is dropped, and when this process ends for any reason.
 #[derive(Debug)]
 pub struct Detached {
     child: Child,
-    /// What it says on its standard output.
+    /// Its standard output.
     words: pipe::Receiver,
-    /// Its standard input: it ends with this process, and says so there.
+    /// Its standard input. The end of this process closes it, which the other process sees.
     _alive: OwnedFd,
 }
 
-/// What a process says on its standard output.
+/// The first message of a process on its standard output.
 #[derive(Debug)]
 pub enum StartReport {
-    /// This byte, first of all.
+    /// It has written this byte.
     Byte(u8),
-    /// It has ended without a word.
+    /// It has ended without a message.
     Nothing,
     /// It could not be executed.
     Failed(io::Error),
 }
 
-/// Starts this program with other arguments: as the user this process is, in a session of its own, with standard
-/// error alone of what this process has open. It is to close whatever else was not opened to be closed.
+/// Starts this program with other arguments, as the same user, in its own session, with only standard error of this
+/// process's descriptors. The new process must close any descriptor that was opened without close-on-exec.
 ///
-/// Must be called from a thread that lasts as long as the process, for the kernel ends the child with that thread
-/// (`PR_SET_PDEATHSIG`), and within a tokio runtime. The signals of a terminal must be blocked: until the child has
-/// its own session it could be stopped.
+/// Must be called within a tokio runtime, and from a thread that lives as long as the process: the kernel ends the
+/// child with the thread that made it (`PR_SET_PDEATHSIG`). The signals of a terminal must be blocked, because they
+/// could stop the child until it has its own session.
 ///
 /// # Errors
-/// If there can be no process. Whether it was executed, [`Detached::first_word`] tells.
+/// If the process cannot be made. Whether it was executed is returned by [`Detached::first_word`].
 pub fn start_detached(arguments: &[&str]) -> Result<Detached> {
     let command: Vec<OsString> = [SELF].iter().chain(arguments).map(OsString::from).collect();
     let words = Words::new(&command, &[]).context("an argument with a zero byte")?;
@@ -65,15 +65,16 @@ pub fn start_detached(arguments: &[&str]) -> Result<Detached> {
         .context("cannot duplicate a descriptor")?;
     let heard = pipe::Receiver::from_owned_fd(heard).context("cannot poll a pipe")?;
     let become_detached = || -> io::Result<()> {
-        // In this order. In a session of its own no terminal reaches it; nor does anybody else's SIGCONT, the
-        // one signal that whoever is of the same session may send (`check_kill_permission` in kernel/signal.c).
+        // The order matters. In its own session the process gets no signals from a terminal, and no SIGCONT from
+        // processes of the old session: SIGCONT is the one signal that they could send (`check_kill_permission` in
+        // kernel/signal.c).
         setsid()?;
         prctl::set_pdeathsig(Signal::SIGKILL)?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
         dup2_stdin(stdin.as_fd())?;
         Ok(())
     };
-    // SAFETY: the closure makes system calls alone, and none that the C library has all threads make.
+    // SAFETY: the closure uses system calls only, and none that the C library would repeat in all threads.
     let child = unsafe { spawn(&words, None, Some(stdout), &fail, |_| become_detached()) };
     Ok(Detached {
         child: child.context("cannot fork")?,
@@ -89,7 +90,7 @@ impl Detached {
         self.child.pid()
     }
 
-    /// Waits for its first word. Nothing is lost if it is not awaited to its end.
+    /// Waits for its first message. Cancel-safe.
     ///
     /// # Errors
     /// If the pipe cannot be read.
@@ -113,7 +114,7 @@ impl Detached {
 
 impl Drop for Detached {
     fn drop(&mut self) {
-        // It may have ended; nobody else can have its number before it was waited for.
+        // It may have ended. Its number is not reused before it is reaped.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,7 +1,8 @@
 //! The session keyring of a command that runs as another user (keyrings(7)).
 //!
-//! It is inherited, whoever its process becomes, and who has it may do with its keys whatever the caller may: the rights of
-//! a possessor are not those of a user. As pam_keyinit(8) does for login(1) and su(1), the command gets another one.
+//! A session keyring is inherited across a change of user, and gives its possessor all rights of the caller to its
+//! keys: the rights of a possessor do not depend on the user. So the command gets a new one, as pam_keyinit(8) does for
+//! login(1) and su(1).
 
 use std::{
     ffi::{c_char, c_int, c_long},
@@ -17,38 +18,40 @@ const DESCRIBE: c_int = 6;
 /// `KEY_SPEC_SESSION_KEYRING`.
 const SESSION_KEYRING: c_int = -3;
 
-/// More than a description can be long, in bytes: what does not fit is not written at all (`keyctl_describe_key` in
-/// security/keys/keyctl.c; `KEY_MAX_DESC_SIZE` for the name of the keyring, which is last).
+/// A size in bytes that is larger than any description. The kernel writes nothing if the buffer is too small
+/// (`keyctl_describe_key` in security/keys/keyctl.c; the name of the keyring, which is last, has at most
+/// `KEY_MAX_DESC_SIZE` bytes).
 const LENGTH: usize = 4096 + 128;
 
-/// Gives this process a new session keyring, and no key in it, unless the one that it has is `user`'s own. It makes system
-/// calls alone; to be called by a process that is still root, and has one thread.
+/// Gives this process a new, empty session keyring, unless its current one belongs to `user`. Uses system calls only.
+/// Must be called by a process that is still root, and has one thread.
 ///
-/// The keyring is root's: the user may have as many keys as may be (/proc/sys/kernel/keys/maxkeys), and an earlier command
-/// can have seen to that. Who has it may use it all the same.
+/// The keyring belongs to root. A user may already have the maximum number of keys (/proc/sys/kernel/keys/maxkeys),
+/// which an earlier command can cause. The user can use it anyway, as its possessor.
 ///
 /// # Errors
-/// What the kernel says, but for that it has no keys (ENOSYS), or that a filter refuses all calls for them (EPERM), to the
-/// command as well.
+/// The errors of the kernel, except ENOSYS (the kernel has no keys) and EPERM (a filter refuses all calls for keys, for
+/// the command too).
 pub(super) fn leave_to(user: Uid) -> io::Result<()> {
     let mut description = [0; LENGTH];
-    // Whoever has none gets that of the real user, as it would on its first use of it. Root comes back by the saved one.
+    // A process without a session keyring gets that of its real user, as it would on first use. The saved user id
+    // allows the return to root.
     set_real_and_effective(user)?;
     let described = describe(&mut description);
     set_real_and_effective(Uid::from_raw(0))?;
     if described.is_ok() && owner(&description) == Some(user.as_raw()) {
         return Ok(());
     }
-    // What is of others, or cannot be looked at.
+    // It belongs to another user, or cannot be described.
     match join_another() {
-        // The kernel itself says EACCES (`key_task_permission` in security/keys/permission.c).
+        // Without a filter, the kernel returns EACCES (`key_task_permission` in security/keys/permission.c).
         Err(Errno::ENOSYS | Errno::EPERM) => Ok(()),
         joined => Ok(joined?),
     }
 }
 
 fn join_another() -> nix::Result<()> {
-    // SAFETY: a null pointer asks for a keyring without a name.
+    // SAFETY: a null pointer requests a keyring without a name.
     let joined = unsafe {
         libc::syscall(
             libc::SYS_keyctl,
@@ -61,7 +64,7 @@ fn join_another() -> nix::Result<()> {
 
 /// Describes the session keyring: its type, owner, group, permissions and name.
 fn describe(description: &mut [u8; LENGTH]) -> nix::Result<()> {
-    // SAFETY: the kernel writes no more than that many bytes.
+    // SAFETY: the kernel writes at most this many bytes.
     let length = unsafe {
         libc::syscall(
             libc::SYS_keyctl,
@@ -74,7 +77,7 @@ fn describe(description: &mut [u8; LENGTH]) -> nix::Result<()> {
     Errno::result(length).map(drop)
 }
 
-/// The owner in a description, `keyring;UID;…`; `None` if there is none to be read.
+/// The owner in a description, `keyring;UID;…`; `None` if it cannot be parsed.
 fn owner(description: &[u8]) -> Option<u32> {
     let uid = description.split(|byte| *byte == b';').nth(1)?;
     std::str::from_utf8(uid).ok()?.parse().ok()
@@ -82,7 +85,8 @@ fn owner(description: &[u8]) -> Option<u32> {
 
 fn set_real_and_effective(uid: Uid) -> nix::Result<()> {
     let (uid, saved) = (c_long::from(uid.as_raw()), c_long::from(-1));
-    // SAFETY: numbers alone. Not by the C library, which would have the threads of the parent do the same.
+    // SAFETY: the arguments are numbers. The C library's function is not used, because it would change the threads of
+    // the parent.
     let set = unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, saved) };
     Errno::result(set).map(drop)
 }

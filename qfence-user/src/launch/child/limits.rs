@@ -1,4 +1,5 @@
-//! Limits of the caller that are meant for the command, and would end the supervisor by what a process in the fence does.
+//! Resource limits of the caller are meant for the command. A process in the fence could use them to end the
+//! supervisor, so the supervisor lifts them for itself.
 
 use std::{fs, io};
 
@@ -12,37 +13,38 @@ use nix::{
     unistd::write,
 };
 
-/// Maps count against the first before Linux 5.11. What passes the others gets SIGXFSZ or SIGXCPU, by a log that a process
-/// in the fence makes longer or by what that makes the supervisor do.
+/// RLIMIT_MEMLOCK: before Linux 5.11, maps count against it. The others send SIGXFSZ or SIGXCPU: a process in the fence
+/// could cause that with a long log or with work for the supervisor.
 const LIMITS: [Resource; 3] = [
     Resource::RLIMIT_MEMLOCK,
     Resource::RLIMIT_FSIZE,
     Resource::RLIMIT_CPU,
 ];
 
-/// How eagerly the kernel ends a process when memory is short (proc_pid_oom_score_adj(5)).
+/// The OOM score adjustment: how likely the kernel ends a process when memory is short (proc_pid_oom_score_adj(5)).
 const OOM: &std::ffi::CStr = c"/proc/self/oom_score_adj";
 
-/// Never.
+/// Excludes a process.
 const NEVER: &str = "-1000";
 
-/// What was lifted, for the command to get back.
+/// The lifted limits, which the command gets back.
 #[derive(Clone, Copy, Debug)]
 pub struct Lifted {
-    /// Soft and hard.
+    /// The soft and hard limits.
     limits: [(u64, u64); LIMITS.len()],
-    /// What was in [`OOM`], if it is another now, and how many bytes that is.
+    /// The previous content of [`OOM`], if it was changed, and its length in bytes.
     oom: Option<([u8; NEVER.len()], usize)>,
-    /// Why the kernel does not spare this process.
+    /// The error if the kernel could not be told to exclude this process.
     unspared: Option<i32>,
 }
 
 impl Lifted {
-    /// Lifts them for this process, and keeps it from being what the kernel ends when memory is short: whatever a fenced
-    /// process allocates, the supervisor is larger than each of many small ones.
+    /// Lifts the limits of this process, and excludes it from being ended when memory is short. Otherwise a fenced
+    /// process could start many small processes, each smaller than the supervisor.
     ///
     /// # Errors
-    /// If they cannot be read. That a limit cannot be lifted matters if it is met, which the kernel says.
+    /// If a limit cannot be read. A limit that cannot be lifted is not an error: if it is reached, the kernel reports
+    /// that.
     pub fn lift() -> Result<Self> {
         let limits = lift_limits()?;
         let (oom, unspared) = match spare(NEVER) {
@@ -56,47 +58,50 @@ impl Lifted {
         })
     }
 
-    /// Why the kernel may choose this process when memory is short: in a container root may have no CAP_SYS_RESOURCE.
+    /// The error if the kernel may end this process when memory is short. Root of a container may lack
+    /// CAP_SYS_RESOURCE.
     #[must_use]
     pub fn why_unspared(&self) -> Option<io::Error> {
         self.unspared.map(io::Error::from_raw_os_error)
     }
 
-    /// Gives them back to this process, a child before it executes the command: by system calls alone, and as root.
+    /// Restores the limits of this process, a child that is about to execute the command. Uses system calls only. To be
+    /// called as root.
     ///
     /// # Errors
-    /// What these fail with.
+    /// The errors of these system calls.
     pub(super) fn restore(&self) -> io::Result<()> {
         for ((soft, hard), resource) in self.limits.into_iter().zip(LIMITS) {
             setrlimit(resource, soft, hard)?;
         }
         if let Some((before, length)) = &self.oom {
             let file = open(OOM, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-            // As root writes it, nobody else may write less (`__set_oom_adj` in fs/proc/base.c).
+            // After root has written the value, other users cannot write a lower one (`__set_oom_adj` in
+            // fs/proc/base.c).
             write(&file, before.get(..*length).unwrap_or_default())?;
         }
         Ok(())
     }
 }
 
-/// Lifts the limits for this process; returns what they were.
+/// Lifts the limits of this process; returns the previous ones.
 ///
 /// # Errors
-/// If they cannot be read. That one cannot be lifted matters if it is met, which the kernel says.
+/// If a limit cannot be read. A limit that cannot be lifted is not an error: if it is reached, the kernel reports that.
 pub fn lift_limits() -> Result<[(u64, u64); LIMITS.len()]> {
     let mut limits = [(0, 0); LIMITS.len()];
     for (limit, resource) in limits.iter_mut().zip(LIMITS) {
         *limit =
             getrlimit(resource).with_context(|| format!("cannot read the limit {resource:?}"))?;
         if setrlimit(resource, u64::MAX, u64::MAX).is_err() {
-            // Up to there everybody may.
+            // Every process may raise its soft limit to the hard limit.
             let _ = setrlimit(resource, limit.1, limit.1);
         }
     }
     Ok(limits)
 }
 
-/// Has the kernel choose this process as `word` says; returns what was there before if it was another word.
+/// Writes `word` to [`OOM`]; returns the previous content if it was different.
 fn spare(word: &str) -> io::Result<Option<([u8; NEVER.len()], usize)>> {
     let path = OOM.to_str().map_err(io::Error::other)?;
     let text = fs::read_to_string(path)?;
@@ -120,7 +125,7 @@ mod tests {
     fn what_was_there_before_is_given_back() {
         let now = || fs::read_to_string(OOM.to_str().unwrap()).unwrap();
         let before = now();
-        // More everybody may have.
+        // Every process may increase its value.
         let oom = spare("900").unwrap();
         assert_eq!(now(), "900\n");
         let lifted = Lifted {

@@ -1,4 +1,4 @@
-//! Starts the command: what is to be done for it before it is executed, and after.
+//! Starts the command: everything between fork and exec, and the child's end.
 
 mod bpf;
 mod calls;
@@ -52,116 +52,118 @@ use crate::{
     launch::dispositions::Reignored,
 };
 
-/// What to start, and as what.
+/// The command to start, and its circumstances.
 pub struct Launch<'a> {
     /// The command and its arguments.
     pub command: &'a [OsString],
-    /// The user to become; `None` to stay root.
+    /// The user of the command; `None` to stay root.
     pub identity: Option<&'a Identity>,
-    /// The way into the fence; `None` to stay where this process is.
+    /// The fence's cgroup; `None` to stay in the current one.
     pub entry: Option<Entry>,
-    /// How the fence is known to hold; `None` if that need not be proved first.
+    /// The proof that the fence covers the child; `None` to start without one.
     pub proof: Option<Proof>,
-    /// The filter of system calls; `None` to leave them as they are, which is no fence.
+    /// The closures; `None` to start without them, which is not a fence.
     pub closures: Option<Arc<Closures>>,
-    /// Whether programs in the fence may gain privileges, by set-user-ID say.
+    /// Whether processes in the fence may gain privileges, for instance by set-user-ID executables.
     pub allow_new_privs: bool,
-    /// The signal mask qfence was started with.
+    /// The signal mask that qfence was started with.
     pub signal_mask: SigSet,
-    /// Signals that the caller ignores, beside those that still are.
+    /// Signals that the caller ignores and qfence does not.
     pub reignored: Reignored,
-    /// The limits qfence was started with.
+    /// The limits that qfence was started with.
     pub limits: Lifted,
-    /// How many descriptors after the standard streams the command is to have.
+    /// The number of descriptors after the standard streams that the command gets.
     pub preserve_fds: u16,
-    /// Its standard output; `None` for this process's own.
+    /// The standard output of the command; `None` for that of this process.
     pub stdout: Option<OwnedFd>,
 }
 
-/// Why the command did not start.
+/// The reason why the command did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// There is no such program.
+    /// The executable was not found.
     #[error("cannot start {0:?}: not found")]
     NotFound(OsString),
-    /// It is there and cannot be executed.
+    /// The executable exists, but cannot be executed.
     #[error("cannot start {program:?}: {error}")]
     NotExecutable {
-        /// The program.
+        /// The name of the executable.
         program: OsString,
-        /// What exec said.
+        /// The error of exec.
         error: io::Error,
     },
-    /// It was given up before it had executed the command.
-    #[error("the start of the command was given up")]
+    /// The start was cancelled before the command was executed.
+    #[error("the start of the command was cancelled")]
     GivenUp,
-    /// The fence does not hold what is made in it.
+    /// The fence does not cover the child.
     #[error(transparent)]
     Unproven(#[from] Unproven),
-    /// qfence could not get as far as to try.
+    /// A step before exec has failed.
     #[error(transparent)]
     Failed(#[from] anyhow::Error),
 }
 
-/// A command that is about to be started. It is in the cgroup and waits there; dropped, it ends.
+/// A command that is about to be started. Its process waits in the cgroup. Dropping this value ends it.
 pub struct Starting {
-    /// What the process waits at.
+    /// The pipe at which the process waits.
     gate: Option<File>,
-    /// Says which process it is, once there is one.
+    /// Receives the process id of the child.
     made: Receiver<Pid>,
-    /// Returns when it has executed the command.
+    /// Returns after the command was executed.
     thread: Option<JoinHandle<Result<Child, StartError>>>,
     /// Resolves when the thread returns.
     done: oneshot::Receiver<()>,
-    /// Whether the thread is to give the command up.
+    /// Whether the thread is to cancel the start.
     is_given_up: Arc<AtomicBool>,
 }
 
 impl Starting {
-    /// The process, which waits until [`Starting::go`]; `None` if there can be none, which that says.
+    /// The process, which waits for [`Starting::go`]; `None` if it could not be made, whose error `go` returns.
     #[must_use]
     pub fn pid(&self) -> Option<Pid> {
         self.made.recv().ok()
     }
 
-    /// Lets it execute the command; nothing else of it is before that.
+    /// Lets the process execute the command. Until then it executes nothing of it.
     ///
     /// # Errors
-    /// [`StartError`]; nothing is left running then.
+    /// [`StartError`]; then no process is left.
     pub fn go(mut self) -> Result<Child, StartError> {
         self.open_gate();
         self.finish()
     }
 
-    /// Lets it execute the command; how that goes, [`Starting::done`] waits for.
+    /// Lets the process execute the command. [`Starting::done`] waits for the result.
     pub fn open_gate(&mut self) {
         if let Some(gate) = &mut self.gate {
-            // Where nobody waits any more, the thread says why.
+            // If the process is gone, the thread reports the reason.
             let _ = gate.write_all(&[0]);
         }
     }
 
-    /// Waits until it has executed the command or that has failed. Nothing is lost if it is not awaited to its end.
+    /// Waits until the command was executed, or the start has failed. Cancel-safe.
     pub async fn done(&mut self) {
-        // An error is a thread that has crashed.
+        // An error means that the thread has panicked.
         let _ = (&mut self.done).await;
     }
 
-    /// What came of it; waits as long as it takes.
+    /// Returns the result of the start; waits for it without a limit.
     ///
     /// # Errors
-    /// [`StartError`]; nothing is left running then.
+    /// [`StartError`]; then no process is left.
     pub fn finish(mut self) -> Result<Child, StartError> {
         let started = self.join();
-        started.unwrap_or_else(|| Err(anyhow!("starting the command has crashed").into()))
+        started.unwrap_or_else(|| {
+            Err(anyhow!("the thread that starts the command has panicked").into())
+        })
     }
 
-    /// Has it killed if it has not executed the command: then that is [`StartError::GivenUp`].
+    /// Kills the process if it has not executed the command. The result is then [`StartError::GivenUp`].
     pub fn give_up(&self) {
         self.is_given_up.store(true, Ordering::Relaxed);
     }
 
-    /// Leaves it to itself: it was given up, and does not end.
+    /// Abandons a cancelled process that does not end.
     pub fn leave(mut self) {
         self.thread = None;
     }
@@ -178,19 +180,19 @@ impl Drop for Starting {
     }
 }
 
-/// Starts the command. It is in the cgroup before it is executed, in the terminal's session and
-/// process group of the caller, with its standard streams and working directory.
+/// Starts the command. It enters the cgroup before it is executed. It has the session, process group, standard streams
+/// and working directory of the caller.
 ///
 /// # Errors
-/// [`StartError`]; nothing is left running then.
+/// [`StartError`]; then no process is left.
 pub fn start(launch: Launch<'_>) -> Result<Child, StartError> {
     prepare(launch)?.go()
 }
 
-/// Begins to start the command: until [`Starting::go`] it makes no socket, and executes nothing.
+/// Prepares the start. Until [`Starting::go`], the child makes no socket and executes nothing.
 ///
 /// # Errors
-/// [`StartError`]; nothing is left running then.
+/// [`StartError`]; then no process is left.
 pub fn prepare(launch: Launch<'_>) -> Result<Starting, StartError> {
     let Some(program) = launch.command.first() else {
         return Err(anyhow!("no command was given").into());
@@ -215,11 +217,11 @@ pub fn prepare(launch: Launch<'_>) -> Result<Starting, StartError> {
     let to_give_up = Arc::clone(&is_given_up);
     let thread = thread::Builder::new().spawn(move || {
         let _done: oneshot::Sender<()> = is_done;
-        // SAFETY: `before_exec` makes system calls alone, and none that the C library has all threads make.
+        // SAFETY: `before_exec` uses system calls only, and none that the C library would repeat in all threads.
         let spawned = unsafe { spawn(&words, entry, stdout, &fail, before_exec) };
         drop(fail);
         let mut child = spawned.context("cannot fork for the command")?;
-        // Nobody has to ask.
+        // The receiver may be gone.
         let _ = is_made.send(child.pid());
         let told = match read_progress(progress.into(), child.pid(), &to_give_up) {
             Ok(Progress::Done(told)) => told,
@@ -230,7 +232,7 @@ pub fn prepare(launch: Launch<'_>) -> Result<Starting, StartError> {
             Err(error) => {
                 let _ = child.kill();
                 let _ = child.wait();
-                let doing = "cannot read how far the command is";
+                let doing = "cannot read the progress of the command's start";
                 return Err(anyhow::Error::new(error).context(doing).into());
             }
         };

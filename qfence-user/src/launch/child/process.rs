@@ -24,22 +24,22 @@ use crate::launch::{
     stops::is_stopped,
 };
 
-/// How often it is looked whether a child that does not get on was stopped, in milliseconds.
+/// The interval of the checks whether a child that makes no progress is stopped, in milliseconds.
 const LOOK_MS: u16 = 100;
 
-/// How far a child has come.
+/// The progress of a child.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// It has executed the command or ended, and told this before.
+    /// The child has executed the command or ended, after it wrote these bytes.
     Done(Vec<u8>),
-    /// It was killed before that, as it was given up.
+    /// The child was killed before that, because the start was cancelled.
     Killed,
 }
 
-/// Reads how far a child is, until it has executed the command or ended, or is to be given up.
+/// Reads the progress of a child, until it has executed the command or ended, or the start is cancelled.
 ///
-/// A terminal that is told to stop its job (Ctrl-Z) stops the child and not this process, which would wait for
-/// ever, and the shell with it: the child goes on. What runs afterwards can be stopped.
+/// A terminal that stops its job (Ctrl-Z) stops the child, but not this process, which would then wait forever, and so
+/// would the shell. So a stopped child is continued. Later stops, of the command, are not undone.
 pub(super) fn read_progress(
     mut progress: File,
     child: Pid,
@@ -59,9 +59,9 @@ pub(super) fn read_progress(
         if !some(PollTimeout::from(LOOK_MS))? {
             let stopped = is_stopped(child);
             let given_up = is_given_up.load(Ordering::Relaxed);
-            // What has executed the command since is not a child that does not get on: it was stopped as the command.
+            // If the command was executed meanwhile, the stop is one of the command, which has made progress.
             if (stopped || given_up) && !some(PollTimeout::ZERO)? {
-                // The other may be the cause, and nobody has waited for it.
+                // A tracer may have caused the stop; the kernel reports that too.
                 if given_up {
                     kill(child, Signal::SIGKILL)?;
                     killed = true;
@@ -80,7 +80,7 @@ pub(super) fn read_progress(
     }
 }
 
-/// A child, which is to be waited for: until that was done its number is nobody else's.
+/// A child that must be reaped. Until then its number is not reused.
 #[derive(Debug)]
 pub struct Child {
     pid: Pid,
@@ -88,7 +88,7 @@ pub struct Child {
 }
 
 impl Child {
-    /// That of a number.
+    /// The child with this process id.
     pub(super) fn new(pid: libc::pid_t) -> io::Result<Self> {
         Ok(Self {
             pid: Pid::from_raw(pid),
@@ -102,18 +102,18 @@ impl Child {
         self.pid
     }
 
-    /// How it ended, if it has.
+    /// The exit status, if it has ended.
     ///
     /// # Errors
-    /// If it cannot be waited for.
+    /// If waitpid(2) fails.
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         self.wait_with(WaitPidFlag::WNOHANG)
     }
 
-    /// Waits for its end.
+    /// Waits until it has ended.
     ///
     /// # Errors
-    /// If it cannot be waited for.
+    /// If waitpid(2) fails.
     pub fn wait(&mut self) -> io::Result<ExitStatus> {
         loop {
             if let Some(ended) = self.wait_with(WaitPidFlag::empty())? {
@@ -122,7 +122,7 @@ impl Child {
         }
     }
 
-    /// A stop is not its end: a child that has made this process its tracer is let go.
+    /// A stop is not an exit: a child that has made this process its tracer is detached.
     fn wait_with(&mut self, flags: WaitPidFlag) -> io::Result<Option<ExitStatus>> {
         if self.ended.is_some() {
             return Ok(self.ended);
@@ -131,7 +131,7 @@ impl Child {
         match child_status::next(Some(self.pid), flags) {
             Ok(Some((_, ChildStatus::Ended))) => {}
             Ok(Some((_, ChildStatus::Trapped(signal)))) => {
-                // If that fails, it is reported again, or has been killed.
+                // If this fails, the stop is reported again, or the child was killed.
                 let _ = let_go(self.pid, signal);
                 return Ok(None);
             }
@@ -147,7 +147,7 @@ impl Child {
         Ok(self.ended)
     }
 
-    /// Kills it, unless it has ended.
+    /// Kills the child, unless it has ended.
     ///
     /// # Errors
     /// If it cannot be killed.
@@ -159,21 +159,21 @@ impl Child {
     }
 }
 
-/// How many children that have ended are reaped at a time.
+/// The maximum number of ended children that are reaped in one call.
 const AT_A_TIME: usize = 4096;
 
-/// Reaps the children of this process that have ended, but for those in `kept`: a process in the fence can make
-/// children of this process (CLONE_PARENT), of which nobody else takes notice. Children, and threads of the command,
-/// that have made this process their tracer are let go, those in `kept` as well.
+/// Reaps the ended children of this process, except those in `kept`. A process in the fence can create children of this
+/// process (CLONE_PARENT), for which nothing else waits. Children, and threads of the command, that have made this
+/// process their tracer are detached, including those in `kept`.
 ///
-/// One of `kept` that has ended and was not waited for may hide the others: they are for another time.
+/// An ended process in `kept` that was not reaped may hide the others. They are reaped later.
 pub fn reap_all_but(kept: &[Pid]) {
     let seen = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     for _ in 0..AT_A_TIME {
         match child_status::next(None, seen | WaitPidFlag::__WALL) {
             Ok(Some((pid, ChildStatus::Ended))) if !kept.contains(&pid) => {
                 let flags = libc::WNOHANG | libc::__WALL;
-                // SAFETY: null is for who does not want the status.
+                // SAFETY: a null pointer means that the status is not needed.
                 unsafe { libc::waitpid(pid.as_raw(), std::ptr::null_mut(), flags) };
             }
             Ok(Some((pid, ChildStatus::Trapped(signal)))) if let_go(pid, signal).is_ok() => {}
@@ -213,7 +213,7 @@ mod tests {
         while !is_stopped(pid) {
             std::thread::yield_now();
         }
-        // The other end is closed, as by exec.
+        // The other end is closed, as after exec.
         let (progress, _) = io::pipe().unwrap();
         let progress = std::os::fd::OwnedFd::from(progress);
         let told = read_progress(progress.into(), pid, &AtomicBool::new(false)).unwrap();

@@ -1,8 +1,8 @@
-//! Makes the child, in its cgroup from the first, and has it execute the command.
+//! Makes the child directly in its cgroup, and makes it execute the command.
 //!
-//! The standard library's way makes it here and leaves it to move, and to move a process takes ten milliseconds
-//! and more: the kernel waits for all that fork or exec just then (`cgroup_attach_lock` in
-//! kernel/cgroup/cgroup.c). To be born in a cgroup takes no time.
+//! The standard library makes a child in the cgroup of this process, from which it would have to be moved. Moving a
+//! process takes ten milliseconds or more, because the kernel waits for all concurrent forks and execs
+//! (`cgroup_attach_lock` in kernel/cgroup/cgroup.c). Making it in its cgroup takes no extra time.
 
 use std::{
     convert::Infallible,
@@ -23,22 +23,22 @@ use nix::{errno::Errno, libc};
 use super::process::Child;
 use crate::fence::cgroup::Entry;
 
-/// `CLONE_INTO_CGROUP` of linux/sched.h (Linux 5.7), which does not fit into the type that libc has for flags.
+/// `CLONE_INTO_CGROUP` of linux/sched.h (Linux 5.7). It does not fit into libc's type for flags.
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
-/// What is executed, as exec takes it. It is looked for in the PATH of this process, which nobody changes for the
+/// The arguments of exec. The executable is searched in the PATH of this process, which is also the PATH of the
 /// command.
 pub(super) struct Words {
     arguments: Vec<CString>,
-    /// `None` for this process's own.
+    /// `None` for the environment of this process.
     environment: Option<Vec<CString>>,
 }
 
 impl Words {
-    /// A command, and what is set and unset in its environment.
+    /// A command with its arguments, and the changes of its environment.
     ///
     /// # Errors
-    /// If there is a zero byte in any word.
+    /// If a word contains a zero byte.
     pub(super) fn new(
         command: &[OsString],
         changes: &[(&'static str, Option<OsString>)],
@@ -68,18 +68,18 @@ impl Words {
     }
 }
 
-/// Makes a child that takes the steps of `before_exec` and executes the command; where anything of that fails it
-/// writes the error to `failure` and ends. `before_exec` is told whether the child still is to move into the
-/// cgroup. It and all it has is closed here when this returns.
+/// Makes a child that runs `before_exec` and executes the command. If one of these fails, the child writes the error to
+/// `failure` and ends. The argument of `before_exec` is the `cgroup.procs` that the child still has to enter, if any.
+/// The parent drops `before_exec`, with its descriptors, before this returns.
+///
+/// The child has the signal mask of this thread until `before_exec` changes it.
 ///
 /// # Errors
-/// If there is no child.
-///
-/// The child has the signal mask of this thread until `before_exec` gives it another.
+/// If the child cannot be made.
 ///
 /// # Safety
-/// `before_exec` makes system calls alone: it neither allocates nor takes locks, nor calls what the C library
-/// would have all threads do (setuid and its like), for in the child there is one, of which the library was not told.
+/// `before_exec` must use system calls only. It must not allocate, take locks, or call functions that the C library
+/// repeats in all threads (setuid and the like): the child has only one thread, but the library does not know that.
 pub(super) unsafe fn spawn(
     words: &Words,
     entry: Option<Entry>,
@@ -94,7 +94,8 @@ pub(super) unsafe fn spawn(
         None => (None, None),
     };
     let born_there = cgroup.map(|cgroup| clone(CLONE_INTO_CGROUP, &cgroup));
-    // Not everywhere may clone3(2) be called, and not into every cgroup: what is wrong there, moving tells.
+    // clone3(2) is not permitted everywhere, and not into every cgroup. If it fails, moving the child reports the
+    // reason.
     let (pid, procs) = match born_there {
         Some(Ok(pid)) => (pid, None),
         Some(Err(_)) | None => (fork()?, procs.as_mut()),
@@ -103,10 +104,10 @@ pub(super) unsafe fn spawn(
         return Child::new(pid);
     }
     let run = || -> io::Result<Infallible> {
-        // SAFETY: the default for SIGPIPE is no handler.
+        // SAFETY: the default action of SIGPIPE installs no handler.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
         if let Some(stdout) = &stdout {
-            // SAFETY: a descriptor that is open, and one that is this process's own to lose.
+            // SAFETY: the first descriptor is open, and the second one belongs to this process.
             Errno::result(unsafe { libc::dup2(stdout.as_raw_fd(), libc::STDOUT_FILENO) })?;
         }
         before_exec(procs)?;
@@ -119,14 +120,14 @@ pub(super) unsafe fn spawn(
     let number = error.raw_os_error().unwrap_or(libc::EIO).to_ne_bytes();
     let [a, b, c, d] = number;
     let _ = nix::unistd::write(failure, &[FAILED, a, b, c, d]);
-    // SAFETY: it ends the process, and runs nothing before.
+    // SAFETY: this ends the process without running any other code.
     unsafe { libc::_exit(1) }
 }
 
-/// What comes before the number of an error.
+/// The byte that precedes the number of an error.
 pub(super) const FAILED: u8 = 0xff;
 
-/// The error in what the child wrote, and what is before it.
+/// Splits the bytes that the child wrote into its progress and its error.
 pub(super) fn failure(told: &[u8]) -> (&[u8], Option<io::Error>) {
     match told {
         [before @ .., FAILED, a, b, c, d] => {
@@ -137,14 +138,14 @@ pub(super) fn failure(told: &[u8]) -> (&[u8], Option<io::Error>) {
     }
 }
 
-/// A process like this one, with this thread alone; 0 in it.
+/// Makes a copy of this process with only this thread. Returns 0 in the copy.
 fn clone(flags: u64, cgroup: &File) -> io::Result<libc::pid_t> {
-    // SAFETY: a struct of integers, for which zero is a value.
+    // SAFETY: a struct of integers, for which zero is a valid value.
     let mut arguments: libc::clone_args = unsafe { mem::zeroed() };
     arguments.flags = flags;
     arguments.exit_signal = u64::try_from(libc::SIGCHLD).unwrap_or_default();
     arguments.cgroup = u64::try_from(cgroup.as_raw_fd()).unwrap_or_default();
-    // SAFETY: without flags to share memory this is a fork; what the child may do the caller of `spawn` promised.
+    // SAFETY: without flags to share memory this is a fork. The caller of `spawn` has promised what the child does.
     let pid = unsafe {
         libc::syscall(
             libc::SYS_clone3,
@@ -157,11 +158,11 @@ fn clone(flags: u64, cgroup: &File) -> io::Result<libc::pid_t> {
 }
 
 fn fork() -> io::Result<libc::pid_t> {
-    // SAFETY: what the child may do the caller of `spawn` promised.
+    // SAFETY: the caller of `spawn` has promised what the child does.
     Ok(Errno::result(unsafe { libc::fork() })?)
 }
 
-/// Executes the command; returns if that fails.
+/// Executes the command. Returns only if that fails.
 fn exec(
     arguments: &[*const c_char],
     environment: Option<&[*const c_char]>,
@@ -170,7 +171,7 @@ fn exec(
         return Err(Errno::EINVAL.into());
     };
     match environment {
-        // SAFETY: strings that end in zero, in lists that end in null, all of them alive.
+        // SAFETY: strings that end in zero, in lists that end in null. All of them are alive.
         Some(environment) => unsafe {
             libc::execvpe(*program, arguments.as_ptr(), environment.as_ptr())
         },
@@ -180,7 +181,7 @@ fn exec(
     Err(io::Error::last_os_error())
 }
 
-/// The list of strings that exec takes.
+/// The list of strings for exec.
 fn pointers(words: &[CString]) -> Vec<*const c_char> {
     words
         .iter()
@@ -189,12 +190,12 @@ fn pointers(words: &[CString]) -> Vec<*const c_char> {
         .collect()
 }
 
-/// Moves this process into the cgroup whose `cgroup.procs` that is.
+/// Moves this process into a cgroup, by its `cgroup.procs`.
 ///
 /// # Errors
-/// What the kernel says.
+/// The error of the write.
 pub(super) fn enter(procs: &mut File) -> io::Result<()> {
-    // "0" is whoever writes it.
+    // "0" is the writing process.
     procs.write_all(b"0")
 }
 

@@ -1,4 +1,4 @@
-//! What the child does before it executes the command, and what it means where that fails.
+//! The steps of the child before it executes the command, and the errors of each.
 
 use std::{
     ffi::{OsString, c_long},
@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{base::inherited, kernel::proof::Proof};
 
-/// The steps of the child, each told to the parent before it is taken: the last one told is the one
-/// that failed. A failing exec could not be told from the others otherwise.
+/// The steps of the child. The child reports each step to its parent before it takes it, so the last reported step is
+/// the failed one. Otherwise a failed exec could not be distinguished from the other errors.
 #[derive(Clone, Copy)]
 #[repr(u8)]
 enum Step {
@@ -47,8 +47,8 @@ enum Step {
     Exec,
 }
 
-/// The steps that prove the fence, and at which hook. To connect sends nothing, so it comes first: no
-/// datagram leaves where the fence does not hold.
+/// The steps that prove the fence, with the hook of each. The proofs at connect send nothing, so they come first:
+/// if the fence does not work, no datagram leaves.
 const PROOFS: [(Step, Hook); 4] = [
     (Step::ProveConnect4, Hook::Connect4),
     (Step::ProveConnect6, Hook::Connect6),
@@ -56,28 +56,28 @@ const PROOFS: [(Step, Hook); 4] = [
     (Step::ProveSendmsg6, Hook::Sendmsg6),
 ];
 
-/// What the steps before the last do, in their order.
+/// A description of each step before exec, in order.
 const DEEDS: [&str; Step::Exec as usize] = [
     "enter the cgroup",
-    "close the descriptors of its parent",
-    "await the fence",
+    "close the descriptors of the parent",
+    "wait for the fence",
     "prove the fence at connect4",
     "prove the fence at connect6",
     "prove the fence at sendmsg4",
     "prove the fence at sendmsg6",
     "restore limits and signals",
     "set the groups",
-    "leave the session keyring of the caller",
+    "leave the caller's session keyring",
     "clear the securebits that keep capabilities",
     "set the user",
-    "give up the capabilities of root",
+    "drop the capabilities of root",
     "set no_new_privs",
     "enter a Landlock domain",
-    "install the filter of system calls",
+    "install the system call filter",
 ];
 
-/// What the child does between fork and exec. It waits for a byte at `wait`. Of the parent's own descriptors it keeps
-/// `failure` and what it needs itself. It makes system calls alone.
+/// Everything that the child does between fork and exec. The child waits for a byte from `wait`. Of the parent's
+/// descriptors it keeps `failure` and the ones that it needs. Uses system calls only.
 pub(super) fn before_exec(
     launch: &Launch<'_>,
     progress: OwnedFd,
@@ -97,14 +97,15 @@ pub(super) fn before_exec(
     move |procs| {
         let tell = |step: Step| nix::unistd::write(&progress, &[step as u8]);
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-        // First, while this is still root: the file is root's.
+        // First, while this process is still root: the file belongs to root.
         tell(Step::EnterCgroup)?;
         if let Some(procs) = procs {
             enter(procs)?;
         }
         tell(Step::CloseDescriptors)?;
         let domain = closures.as_deref().and_then(Closures::descriptor);
-        // The gate among others, or nobody could tell this process that the supervisor is gone.
+        // The descriptors include the other end of `wait`. With that open, the child would not notice the end of the
+        // supervisor.
         descriptors::close_all_but(
             first_own,
             [
@@ -136,7 +137,7 @@ pub(super) fn before_exec(
                 tell(Step::EnterDomain)?;
                 domain.enter()?;
             }
-            // Last: it may forbid what the others do.
+            // Last: the filter may forbid the other steps.
             tell(Step::InstallFilter)?;
             seccomp::install(filter)
         };
@@ -149,13 +150,13 @@ pub(super) fn before_exec(
                 keyring::leave_to(*uid)?;
             }
         }
-        // It takes no_new_privs or root.
+        // Needs no_new_privs or root.
         if allow_new_privs {
             close()?;
         }
         if let Some((uid, ..)) = &identity {
             if !uid.is_root() && allow_new_privs {
-                // Under no_new_privs there is no way back to root, so that they have nothing to say.
+                // With no_new_privs the process can never become root again, so the securebits have no effect.
                 tell(Step::SetSecurebits)?;
                 capabilities::lose_with_root()?;
             }
@@ -179,25 +180,25 @@ pub(super) fn before_exec(
     }
 }
 
-/// Sets the groups of this process, which has one thread. Not by the C library, which would have those of its
-/// parent do the same.
+/// Sets the groups of this process, which has one thread. The C library's function is not used, because it would change
+/// the threads of the parent.
 fn set_groups(groups: &[Gid], gid: Gid) -> nix::Result<()> {
     let gid = c_long::from(gid.as_raw());
-    // SAFETY: the kernel reads that many groups; a `Gid` is one, transparently.
+    // SAFETY: the kernel reads this many groups. `Gid` is a transparent wrapper.
     let set = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
     Errno::result(set)?;
-    // SAFETY: numbers alone.
+    // SAFETY: the arguments are numbers.
     Errno::result(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) }).map(drop)
 }
 
-/// The same with its user.
+/// Sets the user of this process, in the same way.
 fn set_user(uid: Uid) -> nix::Result<()> {
     let uid = c_long::from(uid.as_raw());
-    // SAFETY: numbers alone.
+    // SAFETY: the arguments are numbers.
     Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
 }
 
-/// Tells a failing step from a failing exec, by the steps that were told.
+/// Distinguishes a failed step from a failed exec, by the reported steps.
 pub(super) fn explain(
     program: &OsString,
     proof: Option<Proof>,
@@ -210,7 +211,7 @@ pub(super) fn explain(
     if let (Some(proof), Some((_, hook))) = (proof, failed) {
         return proof.unproven(hook, &error).into();
     }
-    // Without a word of progress not even the first step was taken.
+    // Without any report, not even the first step was taken.
     let last = steps.last().map_or("begin", |step| {
         DEEDS.get(usize::from(*step)).copied().unwrap_or("")
     });

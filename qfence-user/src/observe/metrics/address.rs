@@ -1,4 +1,4 @@
-//! Where metrics are served, and a listener there.
+//! The addresses that metrics can be served at, and their listeners.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -15,7 +15,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::base::files::{PRIVATE_FILE, directory::Directory, file_type::other_than_regular};
 
-/// How many connections may wait to be accepted.
+/// The maximum number of connections that wait to be accepted.
 const BACKLOG: i32 = 128;
 
 /// An address to listen on.
@@ -51,7 +51,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// Something that listens. The file of a Unix socket goes with it.
+/// A listener. Dropping it removes the file of its Unix socket.
 #[derive(Debug)]
 pub enum Listener {
     /// TCP.
@@ -60,20 +60,20 @@ pub enum Listener {
     Unix(UnixListener, SocketFile),
 }
 
-/// The file of a Unix socket, as long as this lives.
+/// The file of a Unix socket. Dropping this removes it.
 #[derive(Debug)]
 pub struct SocketFile {
     directory: Directory,
     name: OsString,
-    /// Its device and inode.
+    /// The device and the inode of the file.
     made: Option<(u64, u64)>,
 }
 
 impl Listener {
-    /// Listens at an address. A socket's file that nobody listens at any more is replaced.
+    /// Listens at an address. The file of a socket without a listener is replaced.
     ///
     /// # Errors
-    /// If it is in use, is no socket, or cannot be made.
+    /// If the address is in use, the path is not a socket, or the socket cannot be made.
     pub fn bind(address: &Address) -> Result<Self> {
         let context = || format!("cannot serve metrics at {address}");
         let listener = match address {
@@ -93,7 +93,7 @@ impl Listener {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Whoever took it away has spared this the trouble, and what another made in its place is not ours.
+        // If the file was removed, there is nothing to do. If it was replaced, it is not this server's file.
         if self.made.is_some() && inode(&self.directory, &self.name) == self.made {
             let _ = self.directory.remove(&self.name);
         }
@@ -104,9 +104,9 @@ fn bind_unix(path: &Path) -> Result<(UnixListener, SocketFile)> {
     let (directory, name) = Directory::of(path)?;
     clear(&directory, name)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // The file gets the mode that the socket has, less the umask (`unix_bind_bsd` in net/unix/af_unix.c).
+    // The file gets the mode of the socket, less the umask (`unix_bind_bsd` in net/unix/af_unix.c).
     fchmod(&socket, PRIVATE_FILE)?;
-    // In the directory that was opened, whatever its path leads to by now.
+    // Binds in the open directory, even if its path leads elsewhere by now.
     socket.bind(&SockAddr::unix(directory.path_by_descriptor(name))?)?;
     let file = SocketFile {
         made: inode(&directory, name),
@@ -118,13 +118,13 @@ fn bind_unix(path: &Path) -> Result<(UnixListener, SocketFile)> {
     Ok((socket.into(), file))
 }
 
-/// Which file has a name, by device and inode.
+/// The device and the inode of a file.
 fn inode(directory: &Directory, name: &OsStr) -> Option<(u64, u64)> {
     let found = directory.look_at(name).ok()??;
     Some((found.st_dev, found.st_ino))
 }
 
-/// Removes the file of a socket that nobody listens at.
+/// Removes the file of a socket without a listener.
 fn clear(directory: &Directory, name: &OsStr) -> Result<()> {
     let Some(found) = directory.look_at(name)? else {
         return Ok(());
@@ -132,10 +132,10 @@ fn clear(directory: &Directory, name: &OsStr) -> Result<()> {
     let kind = SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT;
     if kind != SFlag::S_IFSOCK {
         let kind = other_than_regular(found.st_mode).unwrap_or("a file");
-        bail!("there is {kind} that is no socket");
+        bail!("the path is {kind}, not a socket");
     }
     if UnixStream::connect(directory.path_by_descriptor(name)).is_ok() {
-        bail!("somebody listens there already");
+        bail!("another process already listens there");
     }
     Ok(directory.remove(name)?)
 }
@@ -168,7 +168,10 @@ mod tests {
         assert!(path.exists());
         let listener = Listener::bind(&address).unwrap();
         let error = format!("{:#}", Listener::bind(&address).unwrap_err());
-        assert!(error.contains("somebody listens there already"), "{error}");
+        assert!(
+            error.contains("another process already listens there"),
+            "{error}"
+        );
         assert!(path.exists());
         let mode = fs::symlink_metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -177,7 +180,7 @@ mod tests {
         fs::write(&path, "").unwrap();
         let error = format!("{:#}", Listener::bind(&address).unwrap_err());
         assert!(
-            error.contains("there is a file that is no socket"),
+            error.contains("the path is a file, not a socket"),
             "{error}"
         );
         assert!(path.exists());
@@ -190,10 +193,7 @@ mod tests {
         let listener = Listener::bind(&Address::Unix(path.clone())).unwrap();
         symlink(dir.path().join("none"), &link).unwrap();
         let error = format!("{:#}", Listener::bind(&Address::Unix(link)).unwrap_err());
-        assert!(
-            error.contains("a symbolic link that is no socket"),
-            "{error}"
-        );
+        assert!(error.contains("a symbolic link, not a socket"), "{error}");
         fs::remove_file(&path).unwrap();
         fs::write(&path, "another's").unwrap();
         drop(listener);

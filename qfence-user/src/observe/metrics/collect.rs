@@ -1,4 +1,4 @@
-//! What there is to say of a fence, out of the kernel and /run.
+//! Collects the metrics of fences from the kernel and /run.
 
 use anyhow::Result;
 use jiff::Timestamp;
@@ -11,20 +11,20 @@ use crate::{
     policy::Policy,
 };
 
-/// One fence.
+/// The metrics of one fence.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// Its name.
+    /// The name of the fence.
     pub name: String,
-    /// What it is like.
+    /// The condition of the fence.
     pub condition: Condition,
-    /// When it was started, in seconds since 1970.
+    /// The start of the fence, in seconds since 1970.
     pub started: Option<f64>,
-    /// How many processes are in it.
+    /// The number of processes in it.
     pub processes: usize,
-    /// What it has counted, if that can be read.
+    /// Its counters, if they can be read.
     pub counted: Option<Snapshot>,
-    /// How often each verdict was given.
+    /// The number of verdicts by action and protocol.
     pub verdicts: Vec<(Action, Class, u64)>,
     /// Its policy, if that can be read.
     pub policy: Option<PolicySample>,
@@ -35,23 +35,23 @@ pub struct Sample {
 pub struct PolicySample {
     /// The name of its profile.
     pub profile: String,
-    /// Whether nothing is refused.
+    /// Whether it is in monitor mode.
     pub monitor: bool,
-    /// How many policies the fence has had, with this one.
+    /// The number of policies the fence has had, including this one.
     pub generation: u64,
-    /// How many prefixes are the host.
+    /// The number of prefixes in the set `host`.
     pub host: usize,
-    /// How many nameservers there are.
+    /// The number of nameservers in the DNS exception.
     pub nameservers: usize,
-    /// The rules: number, text, action, and how often each has decided.
+    /// The rules: number, text, action, and hits.
     pub rules: Vec<(u32, String, Action, Hits)>,
 }
 
-/// All fences of the host, or the one of that name, if it is there. Nothing is changed by it, and nobody who
-/// makes or removes a fence is waited for.
+/// Collects the metrics of all fences, or of the fence `only` if it exists. This changes nothing, and does not wait for
+/// a process that makes or removes a fence.
 ///
 /// # Errors
-/// If they cannot be listed.
+/// If the fences cannot be listed.
 pub fn collect(paths: &Paths, only: Option<&str>) -> Result<Vec<Sample>> {
     let fences = Fences::look(paths)?;
     let listed = match only {
@@ -65,7 +65,7 @@ pub fn collect(paths: &Paths, only: Option<&str>) -> Result<Vec<Sample>> {
 }
 
 fn sample(fences: &Fences, listed: Listed) -> Sample {
-    // A fence may go away at any moment; what is not there is left out.
+    // The fence may be removed at any moment. Missing parts are omitted.
     let maps = Maps::open(&fences.pins(&listed.name)).ok();
     let started = listed
         .description

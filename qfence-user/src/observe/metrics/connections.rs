@@ -1,6 +1,6 @@
-//! The connections of the server: so many and no more. When another comes, the one goes that has been there
-//! longest without asking for anything, or without taking its answer. If there is none, the other one waits for a
-//! place, and who comes after it in the kernel's queue.
+//! The connections of the server, up to a maximum. If another one arrives, it replaces the connection that has been
+//! idle longest, either before its request or without reading its answer. If none is idle, the new connection waits,
+//! and later ones wait in the kernel's queue.
 
 use std::{cell::Cell, collections::VecDeque, rc::Rc, time::Duration};
 
@@ -10,42 +10,43 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// How long a connection may take to read its answer while another waits for its place.
+/// How long a connection may take to read its answer while another one waits.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long one may take to ask then. What it asks is mostly there when it is accepted, and not read yet.
+/// How long a connection may take to send its request while another one waits. Usually the request has arrived when the
+/// connection is accepted, but was not read yet.
 const PATIENCE_ASKING: Duration = Duration::from_millis(20);
 
-/// One of them.
+/// A connection.
 struct Connection {
     task: AbortHandle,
     stage: Rc<Cell<Stage>>,
 }
 
-/// How far a connection has come.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// It has not asked for anything since it came.
+    /// It has not sent a request since this time.
     Silent(Instant),
     /// It waits for its answer.
     Asked,
-    /// It has its answer, as far as it takes it.
+    /// Its answer has been available since this time.
     Answered(Instant),
 }
 
-/// A seat among the connections, for what serves one.
+/// The place of one connection; the task that serves the connection reports its state here.
 pub(super) struct Seat {
     stage: Rc<Cell<Stage>>,
     changed: Rc<Notify>,
 }
 
 impl Seat {
-    /// It has asked for something.
+    /// Reports that a request was read.
     pub(super) fn asked(&self) {
         self.stage.set(Stage::Asked);
     }
 
-    /// Its answer is there.
+    /// Reports that the answer is available.
     pub(super) fn answered(&self) {
         self.stage.set(Stage::Answered(Instant::now()));
         self.changed.notify_one();
@@ -58,7 +59,7 @@ impl Drop for Seat {
     }
 }
 
-/// Those that are open, in the order in which they came.
+/// The open connections, in the order of their arrival.
 pub(super) struct Connections {
     most: usize,
     open: VecDeque<Connection>,
@@ -66,7 +67,7 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    /// None, with room for `most`.
+    /// An empty list with room for `most` connections.
     pub(super) fn new(most: usize) -> Self {
         Self {
             most,
@@ -75,12 +76,12 @@ impl Connections {
         }
     }
 
-    /// Waits until there is room for one more, and ends another for it.
+    /// Waits until there is room for another connection, and ends one for it if possible.
     pub(super) async fn room(&mut self) {
         loop {
             let now = Instant::now();
             if self.open.len() >= self.most && self.late(now).is_some() {
-                // This thread itself may have been late: a request that has arrived is read first.
+                // This thread may be late. So requests that have arrived are read first.
                 let_others_run().await;
             }
             self.open
@@ -96,18 +97,18 @@ impl Connections {
             }
             let next = self.open.iter().filter_map(Connection::late_at).min();
             let wait = next.map_or(PATIENCE, |next| next.saturating_duration_since(now));
-            // Whatever ends it, what there is now is looked at.
+            // After a change or the timeout, the connections are examined again.
             let _ = timeout(wait, self.changed.notified()).await;
         }
     }
 
-    /// The first connection that may be ended for another one, at that time.
+    /// The first connection that may be ended in favour of another one.
     fn late(&self, now: Instant) -> Option<usize> {
         let late = |connection: &Connection| connection.late_at().is_some_and(|at| at <= now);
         self.open.iter().position(late)
     }
 
-    /// Adds a connection that `serve` begins to serve.
+    /// Adds a connection. `serve` starts to serve it.
     pub(super) fn add(&mut self, serve: impl FnOnce(Seat) -> AbortHandle) {
         let stage = Rc::new(Cell::new(Stage::Silent(Instant::now())));
         let seat = Seat {
@@ -120,7 +121,7 @@ impl Connections {
 }
 
 impl Connection {
-    /// From when on it may be ended for another one; `None` as long as this side keeps it waiting.
+    /// The time from which the connection may be ended in favour of another one. `None` while it waits for this server.
     fn late_at(&self) -> Option<Instant> {
         match self.stage.get() {
             Stage::Silent(since) => Some(since + PATIENCE_ASKING),
@@ -130,9 +131,9 @@ impl Connection {
     }
 }
 
-/// Lets the task of every connection read what has arrived for it.
+/// Lets the task of each connection read the data that has arrived.
 async fn let_others_run() {
-    // A new task first asks the event loop for its socket; the event loop wakes it once there is data.
+    // A new task first registers its socket with the event loop, which wakes the task once there is data.
     for _ in 0..2 {
         yield_now().await;
     }
@@ -149,7 +150,7 @@ mod tests {
 
     use super::*;
 
-    /// A connection of that stage, which never ends by itself.
+    /// A connection in this state, which never ends by itself.
     fn add(connections: &mut Connections, stage: Stage) -> JoinHandle<()> {
         let mut task = None;
         connections.add(|seat| {
@@ -193,7 +194,7 @@ mod tests {
                 connections.add(|place| {
                     place.stage.set(Stage::Silent(long_ago));
                     let serving = spawn_local(async move {
-                        // As long as a new socket takes to be readable.
+                        // A new socket becomes readable after this long.
                         yield_now().await;
                         place.asked();
                         pending::<()>().await;
@@ -223,7 +224,7 @@ mod tests {
                 yield_now().await;
                 assert!(!asked.is_finished() && answered.is_finished());
 
-                // A place that comes free is taken at once.
+                // A free place is used immediately.
                 let other = add(&mut connections, Stage::Asked);
                 let free = spawn_local(async move {
                     sleep(PATIENCE / 10).await;

@@ -1,4 +1,4 @@
-//! Has the metrics collected in a thread beside the event loop: what takes its time there stalls nobody else.
+//! Collects the metrics in a thread, so that a slow collection does not stall the event loop.
 
 use std::{cell::RefCell, sync::Arc, thread, time::Duration};
 
@@ -6,24 +6,24 @@ use anyhow::Result;
 use hyper::body::Bytes;
 use tokio::{sync::watch, time::timeout};
 
-/// What the text comes from.
+/// The function that collects the metrics and returns their text.
 pub type Source = Arc<dyn Fn() -> Result<String> + Send + Sync>;
 
-/// What came of it: the text, or why there is none.
+/// The text, or the error.
 type Outcome = Result<Bytes, String>;
 
-/// Why there is no text.
+/// The reason why there is no text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NoText {
-    /// It could not be collected.
+    /// The collection failed.
     #[error("{0}")]
     Failed(String),
-    /// It takes too long.
-    #[error("the metrics are not collected yet after {0:?}; ask again")]
+    /// The collection takes too long.
+    #[error("collecting the metrics takes longer than {0:?}; try again")]
     Late(Duration),
 }
 
-/// Collects at most once at a time: who asks while it goes on waits for what comes of it.
+/// Runs at most one collection at a time. Requests during a collection wait for its result.
 pub(super) struct Gatherer {
     source: Source,
     patience: Duration,
@@ -31,7 +31,7 @@ pub(super) struct Gatherer {
 }
 
 impl Gatherer {
-    /// One that nobody waits for longer than for `patience`.
+    /// A gatherer whose callers wait at most `patience`.
     pub(super) fn new(source: Source, patience: Duration) -> Self {
         Self {
             source,
@@ -43,7 +43,7 @@ impl Gatherer {
     /// The text.
     ///
     /// # Errors
-    /// If it cannot be collected, or not in time.
+    /// If the collection fails, or does not finish in time.
     pub(super) async fn text(&self) -> Result<Bytes, NoText> {
         let mut outcome = self.outcome()?;
         let waited = timeout(self.patience, outcome.wait_for(Option::is_some)).await;
@@ -56,10 +56,10 @@ impl Gatherer {
             .map_err(NoText::Failed)
     }
 
-    /// That of the collection that is under way, which is begun where there is none.
+    /// The result of the current collection. Starts one if none is running.
     fn outcome(&self) -> Result<watch::Receiver<Option<Outcome>>, NoText> {
         let mut under_way = self.under_way.borrow_mut();
-        // Without a sender nothing will come of it any more.
+        // If the sender is gone, there will be no result.
         let goes_on = |outcome: &&watch::Receiver<Option<Outcome>>| {
             outcome.borrow().is_none() && outcome.has_changed().is_ok()
         };
@@ -70,10 +70,10 @@ impl Gatherer {
         let source = Arc::clone(&self.source);
         let collect = move || {
             let text = source().map(Bytes::from);
-            // Those who asked may have gone.
+            // All receivers may be gone.
             let _ = sender.send(Some(text.map_err(|error| format!("{error:#}"))));
         };
-        // Not joined: one that is stuck in the kernel would keep the server from ending.
+        // The thread is not joined: if it blocks in the kernel, it would keep the server from ending.
         thread::Builder::new()
             .name("qfence-collect".into())
             .spawn(collect)
@@ -96,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    /// Generous: a hang, not a measure.
+    /// A generous limit for a hang, not a measurement.
     const HANG: Duration = Duration::from_secs(10);
 
     #[tokio::test]

@@ -1,13 +1,13 @@
-//! What fences have counted, for a monitoring system: OpenMetrics, over HTTP or in a file.
+//! The counters of fences as OpenMetrics, over HTTP or in a file.
 //!
 //! | module | its one job |
 //! |---|---|
-//! | [`collect`] | what there is to say of a fence, out of the kernel and /run |
-//! | [`encode`] | that as OpenMetrics text |
-//! | [`address`] | where it is served, and a listener there |
+//! | [`collect`] | collects the counters of fences from the kernel and /run |
+//! | [`encode`] | encodes them as OpenMetrics text |
+//! | [`address`] | the addresses of the server, and their listeners |
 //! | [`serve`] | the HTTP server |
-//! | `connections` | how many there are of it at once, and which one goes |
-//! | `gather` | the text, collected beside the server |
+//! | `connections` | how many connections it has at once, and which one is replaced |
+//! | `gather` | collects the text in a thread beside the server |
 //! | [`textfile`] | a file for node_exporter |
 
 pub mod address;

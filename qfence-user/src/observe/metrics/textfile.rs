@@ -1,4 +1,4 @@
-//! A file for node_exporter's textfile collector, which may read it at any moment.
+//! A file for node_exporter's textfile collector, which can read it at any moment.
 
 use std::path::Path;
 
@@ -10,11 +10,10 @@ use crate::base::files::staged::replace;
 /// The collector runs as another user.
 const MODE: Mode = Mode::from_bits_truncate(0o644);
 
-/// Writes the file, in one step for whoever reads it.
+/// Replaces the file atomically.
 ///
 /// # Errors
-/// If it cannot be written, or something else than a regular file is there; what was there before is still
-/// there then.
+/// If the file cannot be written, or the path is not a regular file. The path is then unchanged.
 pub fn write(path: &Path, text: &str) -> Result<()> {
     replace(path, text.as_bytes(), MODE)
 }

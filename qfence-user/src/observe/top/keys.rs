@@ -1,4 +1,4 @@
-//! Keys, and what they change.
+//! Keys, and the settings that they change.
 
 /// A key that was pressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,22 +19,22 @@ pub enum Key {
     Interrupt,
 }
 
-/// What fences are ordered by.
+/// The order of the fences.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// Their names.
+    /// By name.
     #[default]
     Name,
-    /// Attempts a second.
+    /// By attempts per second.
     Rate,
-    /// Attempts so far.
+    /// By total attempts.
     Attempts,
-    /// Bytes a second, in both directions.
+    /// By bytes per second, in both directions.
     Traffic,
 }
 
 impl Order {
-    /// The word for it.
+    /// The name of the order, as shown.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -45,7 +45,7 @@ impl Order {
         }
     }
 
-    /// The one after it, in a circle.
+    /// The next order; after the last, the first.
     #[must_use]
     pub fn next(self) -> Self {
         match self {
@@ -57,13 +57,13 @@ impl Order {
     }
 }
 
-/// What lies over the view.
+/// The overlay over the view.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Over {
-    /// Nothing.
+    /// No overlay.
     #[default]
     Nothing,
-    /// The keys.
+    /// The list of keys.
     Help,
     /// The rules that refused.
     Rules,

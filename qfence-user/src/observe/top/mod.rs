@@ -2,12 +2,12 @@
 //!
 //! | module | its one job |
 //! |---|---|
-//! | [`sample`] | what there is to see now, out of the kernel and /run |
-//! | [`keys`], [`row`] | what can be pressed; a fence, and what happens in it a second |
-//! | [`model`] | samples and keys to what is shown: order, filter, destinations, rules |
+//! | [`sample`] | the current data of fences, from the kernel and /run |
+//! | [`keys`], [`row`] | the keys; a fence with its rates |
+//! | [`model`] | samples and keys to the content of the view: order, filter, destinations, rules |
 //! | [`table`] | the table of fences |
-//! | [`view`] | that as lines of a terminal |
-//! | [`screen`] | the terminal: keys, signals, and its state before |
+//! | [`view`] | the content as lines of a terminal |
+//! | [`screen`] | the terminal: keys, signals, restoring its state |
 
 pub mod keys;
 pub mod model;

@@ -1,37 +1,37 @@
-//! A fence as it is shown, and what happens in it a second.
+//! A fence as shown, with its rates.
 
 use std::{collections::VecDeque, time::Duration};
 
 use crate::{fence::registry::Condition, kernel::snapshot::Snapshot};
 
-/// A fence as it is shown.
+/// A fence as shown.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// Its name.
+    /// The name of the fence.
     pub name: String,
-    /// What it is like.
+    /// The condition of the fence.
     pub condition: Condition,
-    /// What it has counted, if that can be read.
+    /// Its counters, if they can be read.
     pub counted: Option<Snapshot>,
-    /// What happens a second, once there are two samples.
+    /// Its rates, once there are two samples.
     pub rates: Option<Rates>,
-    /// Attempts a second up to now.
+    /// The attempts per second so far.
     pub history: VecDeque<u64>,
 }
 
-/// What happens a second.
+/// Rates, per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rates {
-    /// Attempts.
+    /// Attempts per second.
     pub attempts: u64,
-    /// Bytes that leave.
+    /// Bytes sent per second.
     pub sent: u64,
-    /// Bytes that arrive.
+    /// Bytes received per second.
     pub received: u64,
 }
 
 impl Row {
-    /// Attempts so far, if they can be read.
+    /// The total of attempts, if it can be read.
     #[must_use]
     pub fn attempts(&self) -> Option<u64> {
         self.counted.map(|counted| counted.counts.on_record())
@@ -39,8 +39,7 @@ impl Row {
 }
 
 impl Rates {
-    /// What happened a second between two snapshots; `None` if the fence is another one of the same name, or
-    /// no time has passed.
+    /// The rates between two snapshots. `None` if another fence has the name now, or no time has passed.
     #[must_use]
     pub fn between(before: &Snapshot, now: &Snapshot, passed: Duration) -> Option<Self> {
         let ms = u64::try_from(passed.as_millis())

@@ -1,4 +1,4 @@
-//! What there is to see now, out of the kernel and /run.
+//! The current data of fences, from the kernel and /run.
 
 use std::time::Instant;
 
@@ -13,37 +13,37 @@ use crate::{
 /// All fences at one moment.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// When.
+    /// The time of the sample.
     pub at: Instant,
     /// The fences, by name.
     pub fences: Vec<Seen>,
-    /// The one that is looked at closely, if it is there.
+    /// Details of the selected fence, if it exists.
     pub close: Option<Close>,
 }
 
 /// A fence.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// Its name.
+    /// The name of the fence.
     pub name: String,
-    /// What it is like.
+    /// The condition of the fence.
     pub condition: Condition,
-    /// What it has counted, if that can be read.
+    /// Its counters, if they can be read.
     pub counted: Option<Snapshot>,
 }
 
-/// A fence that is looked at closely.
+/// Details of the selected fence.
 #[derive(Clone, Debug)]
 pub struct Close {
-    /// Its name.
+    /// The name of the fence.
     pub name: String,
     /// Its record.
     pub lines: Vec<Line>,
-    /// Its rules: as the record names them, whole, and where each was given.
+    /// Its rules: name as in the record, full text, and origin.
     pub rules: Vec<(String, String, String)>,
 }
 
-/// Looks at all fences, and closely at the one of that name.
+/// Takes a sample of all fences, with the details of the fence `close`.
 ///
 /// # Errors
 /// If the fences cannot be listed.
@@ -61,7 +61,7 @@ pub fn sample(fences: &Fences, close: Option<&str>) -> Result<Sample> {
 }
 
 fn look_closely(fences: &Fences, name: &str) -> Close {
-    // It may end at any moment; what is not there is not shown.
+    // The fence may end at any moment. Missing parts are omitted.
     let stored = fences.policy_file(name).read().ok().flatten();
     let rules = stored
         .map(|stored| stored.policy.rules())

@@ -1,4 +1,4 @@
-//! The terminal: keys, signals, and its state before.
+//! The terminal: keys, signals, and restoring its state.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -18,34 +18,34 @@ use ratatui::{
 use super::{keys::Key, model::Model, sample::sample, view::draw};
 use crate::fence::registry::Fences;
 
-/// How long a signal may wait to be noticed.
+/// How long a signal can remain unnoticed.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Shows the fences until somebody quits, or a signal means to end.
+/// Shows the fences until the user quits, or a signal asks to end.
 ///
 /// # Errors
 /// If there is no terminal, or fences cannot be listed.
 pub fn show(fences: &Fences, interval: Duration) -> Result<()> {
     ensure!(
         io::stdin().is_terminal() && io::stdout().is_terminal(),
-        "top is for a terminal; `qfence-user ps --json` and `qfence-user metrics` are for programs"
+        "top needs a terminal; programs can use `qfence-user ps --json` and `qfence-user metrics`"
     );
     ensure!(
         std::env::var_os("TERM").is_none_or(|term| term != "dumb"),
-        "this terminal (TERM=dumb) cannot be drawn on; `qfence-user ps` shows what there is now"
+        "top cannot draw on this terminal (TERM=dumb); use `qfence-user ps`"
     );
     let signals = block_signals()?;
-    // Before the terminal is touched: an error is to be read.
+    // The first sample is taken before the terminal changes, so that an error stays readable.
     let mut model = Model::default();
     model.take(sample(fences, None)?);
     on_terminal(|terminal| run(terminal, &mut model, fences, interval, &signals))
 }
 
-/// Has the terminal drawn on. It is as before afterwards: after an error and after a panic as well, whose
-/// words are then to be read.
+/// Runs `draw` on the terminal, and restores the terminal afterwards, also after an error or a panic, whose message is
+/// then readable.
 ///
 /// # Errors
-/// If the terminal cannot be set up or restored, or the drawing fails.
+/// If the terminal cannot be set up or restored, or `draw` fails.
 pub fn on_terminal(draw: impl FnOnce(&mut DefaultTerminal) -> Result<()>) -> Result<()> {
     let mut terminal = ratatui::try_init().context("cannot set up the terminal")?;
     let drawn = draw(&mut terminal);
@@ -79,7 +79,7 @@ fn run(
             {
                 return Ok(());
             }
-            // What is looked at closely now is not known yet.
+            // The details of the newly selected fence are not known yet.
             if model.selected() != selected.as_deref() {
                 next = Instant::now();
             }
@@ -94,7 +94,7 @@ fn run(
     }
 }
 
-/// Signals that mean to end are read, so that the terminal can be restored.
+/// Blocks the signals that ask to end, and returns a descriptor to read them, so that the terminal can be restored.
 fn block_signals() -> Result<SignalFd> {
     let mut signals = SigSet::empty();
     for signal in [

@@ -11,10 +11,10 @@ use ratatui::{
 use super::{model::Model, row::Row, view::bold};
 use crate::kernel::snapshot::bytes;
 
-/// Sparks, from nothing to as much as ever.
+/// The characters of the sparkline, from 0 to the maximum.
 const SPARKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// Draws the table: a head, and as many fences as there is room for.
+/// Draws the table: a header, and as many fences as fit.
 pub fn draw(frame: &mut Frame<'_>, model: &Model, area: Rect) {
     let head = format!(
         "  {:<18}{:<10}{:>8}{:>9}{:>8}{:>8}  {}",
@@ -27,7 +27,7 @@ pub fn draw(frame: &mut Frame<'_>, model: &Model, area: Rect) {
         .rows()
         .position(|row| Some(row.name.as_str()) == selected)
         .unwrap_or(0);
-    // The one that is selected is always among them.
+    // The selected fence is always shown.
     let skip = (at + 1).saturating_sub(room);
     for row in model.rows().skip(skip).take(room) {
         let is_selected = Some(row.name.as_str()) == selected;
@@ -41,7 +41,7 @@ pub fn draw(frame: &mut Frame<'_>, model: &Model, area: Rect) {
     }
     if model.rows().next().is_none() {
         lines.push(Line::raw(
-            "  there are no fences: `qfence-user exec` makes one",
+            "  there are no fences; `qfence-user exec` makes one",
         ));
     }
     frame.render_widget(Paragraph::new(lines), area);
@@ -64,7 +64,7 @@ fn fence(row: &Row, is_selected: bool, width: usize) -> String {
     text + &sparks(row.history.iter().copied(), room)
 }
 
-/// The last of these numbers, as many as there is room for, as heights.
+/// The last numbers that fit, as heights.
 fn sparks(numbers: impl DoubleEndedIterator<Item = u64> + Clone, room: usize) -> String {
     let most = numbers.clone().max().unwrap_or(0).max(1);
     let spark = |number: u64| {

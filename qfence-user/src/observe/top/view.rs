@@ -1,4 +1,4 @@
-//! What is shown, as lines of a terminal, without colours: what matters is bold, reversed or marked.
+//! The view as lines of a terminal. It uses bold, reversed and marked text instead of colours.
 
 use ratatui::{
     Frame,
@@ -11,16 +11,16 @@ use ratatui::{
 use super::{keys::Over, model::Model, table};
 use crate::kernel::snapshot::{Snapshot, bytes};
 
-/// The least that there is room for.
+/// The minimum size of the terminal: columns, lines.
 const LEAST: (u16, u16) = (60, 12);
 
-/// How much of the screen fences get, at most.
+/// The maximum number of lines for fences.
 const FENCES: u16 = 10;
 
 const KEYS: [(&str, &str); 8] = [
     ("↑ ↓ j k", "select a fence"),
     ("s", "order by name, attempts/s, attempts, traffic"),
-    ("/", "filter: by fence, or else by what was tried"),
+    ("/", "filter: by fence, or else by attempt"),
     ("Esc", "no filter"),
     ("r Enter", "the rules that refused"),
     ("p Space", "pause"),
@@ -28,11 +28,11 @@ const KEYS: [(&str, &str); 8] = [
     ("q Ctrl-C", "quit"),
 ];
 
-/// Draws all of it.
+/// Draws the view.
 pub fn draw(frame: &mut Frame<'_>, model: &Model) {
     let area = frame.area();
     if area.width < LEAST.0 || area.height < LEAST.1 {
-        let words = format!("at least {}x{}, please", LEAST.0, LEAST.1);
+        let words = format!("needs at least {}x{}", LEAST.0, LEAST.1);
         frame.render_widget(Paragraph::new(words), area);
         return;
     }
@@ -64,7 +64,7 @@ pub fn draw(frame: &mut Frame<'_>, model: &Model) {
                 lines.extend([rule, format!("    {source}")]);
             }
             if lines.is_empty() {
-                lines.push("nothing was refused, as far as the record goes".to_owned());
+                lines.push("the record has no refusals".to_owned());
             }
             draw_over(frame, "Rules that refused", &lines);
         }
@@ -95,12 +95,12 @@ fn draw_amounts(frame: &mut Frame<'_>, model: &Model, area: Rect) {
     let lines = row
         .counted
         .as_ref()
-        .map_or_else(|| vec!["its counters cannot be read".to_owned()], amounts);
+        .map_or_else(|| vec!["the counters cannot be read".to_owned()], amounts);
     let lines: Vec<_> = lines.into_iter().map(Line::raw).collect();
     frame.render_widget(Paragraph::new(lines), area);
 }
 
-/// What was allowed and what was refused, so far.
+/// The allowed, refused and received traffic, in total.
 fn amounts(counted: &Snapshot) -> Vec<String> {
     let Snapshot {
         sent,
@@ -125,7 +125,10 @@ fn amounts(counted: &Snapshot) -> Vec<String> {
 
 fn draw_destinations(frame: &mut Frame<'_>, model: &Model, area: Rect) {
     let of = model.selected().unwrap_or("no fence");
-    let mut lines = vec![Line::styled(format!("Tried most by {of}"), bold())];
+    let mut lines = vec![Line::styled(
+        format!("Most frequent attempts of {of}"),
+        bold(),
+    )];
     for destination in model
         .destinations()
         .into_iter()
@@ -172,7 +175,7 @@ fn draw_over(frame: &mut Frame<'_>, title: &str, lines: &[String]) {
     frame.render_widget(Paragraph::new(text).block(block), area);
 }
 
-/// How heads are shown.
+/// The style of headings.
 pub(super) fn bold() -> Style {
     Style::new().add_modifier(Modifier::BOLD)
 }
@@ -209,7 +212,7 @@ mod tests {
             "> wild              running        500      10K       1       0  █",
             "Allowed         0 connects        0 packets       20 bytes",
             "Refused         3 connects        2 packets      120 bytes",
-            "Tried most by wild",
+            "Most frequent attempts of wild",
             "        2  tcp 127.0.0.1:22",
             "denied tcp 127.0.0.1:22 ",
             "? keys",

@@ -1,10 +1,10 @@
-//! The fields of a line by name, for places that keep names and values.
+//! A line as names and values, for sinks that store fields.
 
 use serde_json::Value;
 
 use crate::record::line::Line;
 
-/// The fields that a line has, as the JSON log names them, and their values as text.
+/// The fields of a line: names as in the JSON log, and values as text.
 pub(super) fn fields(line: &Line) -> Vec<(String, String)> {
     let Ok(Value::Object(fields)) = serde_json::to_value(line) else {
         return Vec::new();

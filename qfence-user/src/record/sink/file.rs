@@ -1,4 +1,4 @@
-//! A file, which is appended to.
+//! A sink that appends lines to a file.
 
 use std::{
     fs, io,
@@ -29,12 +29,12 @@ pub(super) struct File {
 
 impl File {
     pub(super) fn open(path: &Path, format: Format, user: Option<Uid>) -> Result<Self> {
-        // Where this process is may not be where it is when the file is opened again.
+        // The working directory may be another one when the file is reopened.
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let trusted = Trusted::from_env(user);
         let waits = || {
             notify(format_args!(
-                "waiting for somebody to read from the log {}",
+                "waiting for a reader of the log {}",
                 path.display()
             ));
         };
@@ -42,7 +42,7 @@ impl File {
             .with_context(|| format!("cannot open the log {}", path.display()))?;
         Ok(Self {
             path,
-            // Whoever wrote before may have failed within a line.
+            // A previous writer may have failed within a line.
             lines: Lines::within(ends_within_a_line(&file).unwrap_or(false)),
             file,
             format,
@@ -53,13 +53,13 @@ impl File {
 
 impl Sink for File {
     fn write(&mut self, line: &Line) -> io::Result<()> {
-        // In one call, so that fences that share a file do not mix their lines.
+        // One write call, so that fences that share a file do not mix their lines.
         let text = format!("{}\n", formatted(line, self.format)?);
         let written = self.lines.write(&mut self.file, &text);
         if written.is_err()
             && let Some(is_within) = ends_within_a_line(&self.file)
         {
-            // So may have another fence that shares the file.
+            // Another fence that shares the file may also have failed within a line.
             self.lines = Lines::within(is_within);
         }
         written
@@ -67,7 +67,7 @@ impl Sink for File {
 
     fn reopen(&mut self) -> io::Result<()> {
         let file = open_to_append(&self.path, &self.trusted, || {})?;
-        // Of what cannot be read, the same FIFO say, only this knows.
+        // If the new file cannot be read, for instance because it is the same FIFO, the state of the old one applies.
         if let Some(is_within) = ends_within_a_line(&file) {
             self.lines = Lines::within(is_within);
         }
@@ -76,7 +76,7 @@ impl Sink for File {
     }
 }
 
-/// Whether the last line of a regular file has no end; `None` of what is none, or cannot be read.
+/// Whether the last line of a regular file is incomplete. `None` if the file is not regular or cannot be read.
 fn ends_within_a_line(file: &fs::File) -> Option<bool> {
     let metadata = file.metadata().ok()?;
     if !metadata.is_file() {
@@ -85,7 +85,7 @@ fn ends_within_a_line(file: &fs::File) -> Option<bool> {
     let Some(last) = metadata.len().checked_sub(1) else {
         return Some(false);
     };
-    // It is open to append alone.
+    // `file` is only open for appending.
     let readable = fs::File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
     let mut byte = [0];
     (readable.read_at(&mut byte, last).ok()? == 1).then_some(byte != *b"\n")

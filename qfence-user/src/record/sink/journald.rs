@@ -1,4 +1,4 @@
-//! systemd's journal, with a field for each of a line's: `journalctl QFENCE_FENCE=vm1`.
+//! systemd's journal, with a journal field for each field of a line: `journalctl QFENCE_FENCE=vm1`.
 
 use std::{io, os::unix::net::UnixDatagram};
 
@@ -14,7 +14,7 @@ impl Journald {
     pub(super) fn open() -> Result<Self> {
         let probe = UnixDatagram::unbound().context("cannot make a socket")?;
         probe.connect(SD_JOURNAL_SOCK_PATH).with_context(|| {
-            format!("cannot log to journald: nobody listens at {SD_JOURNAL_SOCK_PATH}")
+            format!("cannot log to journald: no daemon listens at {SD_JOURNAL_SOCK_PATH}")
         })?;
         Ok(Self)
     }
@@ -32,7 +32,7 @@ impl Sink for Journald {
     }
 }
 
-/// What was tried is of note; that there is no telling what was tried is a warning.
+/// `notice` for attempts; `warning` for attempts whose details are lost.
 fn priority(body: &Body) -> Priority {
     match body {
         Body::Attempt(_) | Body::Repeats(_) | Body::Folded { .. } => Priority::Notice,

@@ -1,4 +1,4 @@
-//! Writes lines to one place.
+//! Sinks: each writes lines to one destination.
 
 mod fields;
 mod file;
@@ -16,25 +16,25 @@ use super::{
 };
 use crate::base::console::write_line;
 
-/// A place that lines are written to. It may block: it has a thread of its own.
+/// A destination for lines. It has its own thread, so it may block.
 pub trait Sink: Send {
     /// Writes a line.
     ///
     /// # Errors
-    /// If it cannot be written; the next may be.
+    /// If the line cannot be written. Later lines may succeed.
     fn write(&mut self, line: &Line) -> io::Result<()>;
 
-    /// Begins anew with what is there under the same name now.
+    /// Opens the file again by its path.
     ///
     /// # Errors
-    /// If that cannot be opened; what was written to before is then still written to.
+    /// If it cannot be opened. The sink then continues with the file that is open.
     fn reopen(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
 
-/// Opens a target; lines are written in `format` if it does not say how. `user` is whom the command runs as, `None` for
-/// root: it must not be able to take lines away. `None` for a target that goes nowhere.
+/// Opens a target. `format` applies if the target has no format of its own. `user` is the user of the command, `None`
+/// for root: that user must not be able to read lines away from a FIFO. Returns `None` for the target `none`.
 ///
 /// # Errors
 /// If it cannot be opened.

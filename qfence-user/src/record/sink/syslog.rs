@@ -1,4 +1,4 @@
-//! A syslog daemon, by RFC 5424, with a line's fields as structured data.
+//! A syslog daemon: RFC 5424, with the fields of a line as structured data.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use syslog::{Facility, Formatter5424, LogFormat, Severity};
 use super::{Sink, fields::fields};
 use crate::record::line::{Body, Line};
 
-/// The name of the structured data: that of documentation's enterprise number (RFC 5612), as qfence has none.
+/// The name of the structured data. qfence has no enterprise number, so this is the one for documentation (RFC 5612).
 const STRUCTURED_DATA: &str = "qfence@32473";
 
 pub(super) struct Syslog {
@@ -27,7 +27,10 @@ pub(super) struct Syslog {
 impl Syslog {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let socket = connect(path).with_context(|| {
-            format!("cannot log to syslog: nobody listens at {}", path.display())
+            format!(
+                "cannot log to syslog: no daemon listens at {}",
+                path.display()
+            )
         })?;
         let hostname = gethostname().ok().and_then(|name| name.into_string().ok());
         Ok(Self {
@@ -65,7 +68,7 @@ impl Sink for Syslog {
         if self.socket.send(&message).is_ok() {
             return Ok(());
         }
-        // The daemon may have been started anew.
+        // The daemon may have been restarted.
         self.socket = connect(&self.path)?;
         self.socket.send(&message).map(drop)
     }

@@ -1,4 +1,4 @@
-//! Owns NETLINK_SOCK_DIAG (sock_diag(7)): lists the connections of a network namespace, and ends them.
+//! The only user of NETLINK_SOCK_DIAG (sock_diag(7)): lists the connections of a network namespace, and ends them.
 
 use std::{
     io,
@@ -21,9 +21,9 @@ use qfence_common::Protocol;
 use super::Connection;
 use crate::policy::protocol::protocol_name;
 
-/// What is looked for. A socket of IPv6 that speaks IPv4 is one of IPv6 here.
+/// The protocols and address families that are searched. An IPv6 socket with an IPv4 connection is in the list of IPv6.
 ///
-/// The kernel ends no sockets of UDP-Lite (`udplite_prot` in net/ipv4/udplite.c has no `diag_destroy`).
+/// The kernel cannot end UDP-Lite sockets (`udplite_prot` in net/ipv4/udplite.c has no `diag_destroy`).
 pub(super) const KINDS: [(Protocol, u8); 4] = [
     (Protocol::TCP, AF_INET),
     (Protocol::TCP, AF_INET6),
@@ -36,7 +36,7 @@ pub(super) const KINDS: [(Protocol, u8); 4] = [
 const REQ_SK_BPF_STORAGES: u16 = 2;
 const REQ_MAP_FD: u16 = 1;
 
-/// How often a list is asked for that changes while it is made.
+/// How often a list is requested if it changes while it is read.
 const ATTEMPTS: usize = 5;
 
 /// A netlink socket in a network namespace.
@@ -44,7 +44,7 @@ pub(super) struct Diag {
     socket: Socket,
 }
 
-/// A connection that was found, whoever opened it.
+/// A connection that was found, whether or not the fence opened it.
 pub(super) struct Found {
     pub(super) connection: Connection,
     pub(super) response: InetResponse,
@@ -64,13 +64,12 @@ impl Found {
         }
     }
 
-    /// By what the kernel finds its socket.
+    /// The kernel's identification of its socket.
     pub(super) fn id(&self) -> &SocketId {
         &self.response.header.socket_id
     }
 
-    /// What the kernel calls its socket, never used twice in a namespace (`__sock_gen_cookie` in
-    /// net/core/sock_diag.c).
+    /// The cookie of its socket. A cookie is never reused in a namespace (`__sock_gen_cookie` in net/core/sock_diag.c).
     pub(super) fn cookie(&self) -> [u8; 8] {
         self.id().cookie
     }
@@ -81,17 +80,17 @@ fn end(address: IpAddr, port: u16) -> SocketAddr {
 }
 
 impl Diag {
-    /// A socket in the network namespace of this thread.
+    /// Opens a socket in the network namespace of this thread.
     ///
     /// # Errors
-    /// If the kernel has no such sockets.
+    /// If the kernel does not support sock_diag.
     pub(super) fn open() -> Result<Self> {
         let socket = Socket::new(NETLINK_SOCK_DIAG)
             .context("cannot open a netlink socket (CONFIG_INET_DIAG)")?;
         Ok(Self { socket })
     }
 
-    /// All connections of a protocol and family, with what the storage `owners` says of each.
+    /// All connections of a protocol and family, with the values of the storage `owners`.
     ///
     /// # Errors
     /// If the kernel does not list them.
@@ -104,7 +103,7 @@ impl Diag {
         let states = if protocol == Protocol::TCP {
             connected()
         } else {
-            // What UDP calls its connected sockets.
+            // The state of connected UDP sockets.
             StateFlags::ESTABLISHED
         };
         let id = if family == AF_INET {
@@ -119,7 +118,7 @@ impl Diag {
             };
             let (responses, is_whole) = self.ask(request, NLM_F_DUMP).with_context(|| {
                 format!(
-                    "the kernel does not list the connections of {} (CONFIG_INET_DIAG, \
+                    "the kernel cannot list the connections of {} (CONFIG_INET_DIAG, \
                      CONFIG_INET_UDP_DIAG, CAP_BPF)",
                     protocol_name(protocol.0)
                 )
@@ -132,18 +131,18 @@ impl Diag {
         bail!("the kernel's list of connections changes faster than it can be read")
     }
 
-    /// Ends a connection (`inet_diag_cmd_exact` in net/ipv4/inet_diag.c). Waits for the lock of its socket, whatever
-    /// signal comes (`tcp_abort` in net/ipv4/tcp.c, `udp_abort` in net/ipv4/udp.c).
+    /// Ends a connection (`inet_diag_cmd_exact` in net/ipv4/inet_diag.c). Waits for the lock of its socket; signals do
+    /// not interrupt that (`tcp_abort` in net/ipv4/tcp.c, `udp_abort` in net/ipv4/udp.c).
     ///
     /// # Errors
-    /// ENOENT if it is gone; EOPNOTSUPP if this kernel ends no connections.
+    /// ENOENT if it does not exist any more; EOPNOTSUPP if this kernel cannot end connections.
     pub(super) fn destroy(&self, protocol: Protocol, id: &SocketId) -> io::Result<()> {
         let request = request(protocol, id.clone(), StateFlags::all());
         let destroy = SockDiagDestroy::new(SockDiagMessage::InetRequest(request));
         self.ask(destroy, NLM_F_ACK).map(drop)
     }
 
-    /// Sends a request and reads all of the answer; whether that is of one moment.
+    /// Sends a request and reads the complete answer. Returns whether the answer is consistent.
     fn ask(
         &self,
         request: impl NetlinkSerializable,
@@ -179,7 +178,9 @@ impl Diag {
                     NetlinkPayload::Done(_) | NetlinkPayload::Error(_) => {
                         return Ok((responses, is_whole));
                     }
-                    other => return Err(io::Error::other(format!("an odd answer: {other:?}"))),
+                    other => {
+                        return Err(io::Error::other(format!("an unexpected answer: {other:?}")));
+                    }
                 }
                 let length = message.header.length.next_multiple_of(NLMSG_ALIGNTO.into());
                 rest = usize::try_from(length)
@@ -191,14 +192,13 @@ impl Diag {
     }
 }
 
-/// Every state of a TCP socket but those in which it has no other end, and that of what remains for a
-/// while of a connection that has ended.
+/// All states of a TCP socket, except those without a peer, and except TIME_WAIT.
 fn connected() -> StateFlags {
     StateFlags::all() - StateFlags::LISTEN - StateFlags::CLOSE - StateFlags::TIME_WAIT
 }
 
-/// Nothing is asked for beside what comes unasked: for INFO the kernel waits for the lock of each socket
-/// (`tcp_get_info` in net/ipv4/tcp.c), which a process can keep for as long as it likes.
+/// Requests no extensions: for INFO, the kernel waits for the lock of each socket (`tcp_get_info` in net/ipv4/tcp.c),
+/// which a process can keep as long as it likes.
 fn request(protocol: Protocol, socket_id: SocketId, states: StateFlags) -> InetRequest {
     InetRequest {
         family: if socket_id.source_address.is_ipv4() {
@@ -206,7 +206,7 @@ fn request(protocol: Protocol, socket_id: SocketId, states: StateFlags) -> InetR
         } else {
             AF_INET6
         },
-        // Those above 255 are not asked for.
+        // Protocols above 255 are not requested.
         protocol: u8::try_from(protocol.0).unwrap_or_default(),
         extensions: ExtensionFlags::empty(),
         states,
@@ -214,7 +214,7 @@ fn request(protocol: Protocol, socket_id: SocketId, states: StateFlags) -> InetR
     }
 }
 
-/// A request for a list, with attributes, which the crate has none of.
+/// A request for a list, with attributes. The crate's request has none.
 struct Dump<'a> {
     request: InetRequest,
     owners: BorrowedFd<'a>,

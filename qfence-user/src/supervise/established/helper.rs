@@ -1,4 +1,4 @@
-//! The helper process, as the process that asks it sees it.
+//! The helper process, from the side of the process that uses it.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -18,20 +18,20 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::message::{Answer, Request};
 
-/// A helper process. Dropping this ends it, or leaves it behind where the kernel does not let it end: then that
-/// happens when the sockets that it waits for are let go.
+/// A helper process. Dropping it ends the process. If the kernel does not let it end, it is abandoned, and ends when
+/// the sockets that it waits for are unlocked.
 pub(super) struct Helper {
     requests: UnixStream,
     answers: Receiver<Answer>,
-    /// `None` once it is left.
+    /// `None` once it was abandoned.
     child: Option<Child>,
 }
 
 impl Helper {
-    /// Starts `program`, which is this one, as a helper that reads from the storage `owners`.
+    /// Starts `program`, which is this executable, as a helper that reads the storage `owners`.
     ///
     /// # Errors
-    /// If that cannot be done.
+    /// If the process cannot be started.
     pub(super) fn start(program: &Path, owners: Option<BorrowedFd<'_>>) -> Result<Self> {
         let (requests, theirs) = UnixStream::pair().context("cannot make a pair of sockets")?;
         let owners = match owners {
@@ -45,7 +45,7 @@ impl Helper {
             .arg("sock-diag")
             .stdin(OwnedFd::from(theirs))
             .stdout(owners)
-            // One that is left behind keeps nothing from whoever started this: neither its pipes nor its directory.
+            // An abandoned helper must not keep the pipes or the directory of this process in use.
             .stderr(Stdio::null())
             .current_dir("/")
             .spawn()
@@ -69,10 +69,10 @@ impl Helper {
         })
     }
 
-    /// Asks it something.
+    /// Sends a request.
     ///
     /// # Errors
-    /// If it has ended.
+    /// If the helper has ended.
     pub(super) fn ask(&mut self, request: &Request) -> Result<()> {
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
@@ -81,10 +81,10 @@ impl Helper {
             .context("a helper process has ended")
     }
 
-    /// The next answer; `None` if there is none for so long.
+    /// The next answer; `None` if none arrives within `patience`.
     ///
     /// # Errors
-    /// If it has ended, or says why it has no answer.
+    /// If the helper has ended, or answers with an error.
     pub(super) fn answer(&mut self, patience: Duration) -> Result<Option<Answer>> {
         match self.answers.recv_timeout(patience) {
             Ok(Answer::Failed(error)) => Err(anyhow!(error)),
@@ -97,11 +97,11 @@ impl Helper {
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        // It has ended if that fails.
+        // If this fails, it has ended.
         let _ = self.requests.shutdown(Shutdown::Both);
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
-            // Its end may take for ever, but this process may end before.
+            // The helper may never end. This process can end before it.
             let _ = thread::Builder::new().spawn(move || child.wait());
         }
     }

@@ -1,39 +1,39 @@
-//! What the helper process is asked, and what it answers: a line of JSON each.
+//! The requests to the helper process, and its answers: one line of JSON each.
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-/// What it is asked.
+/// A request.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
-    /// Whether this kernel can end connections.
+    /// Asks whether this kernel can end connections.
     Check,
-    /// What the fence of these cgroups has opened in a network namespace.
+    /// Asks for the connections that the fence with these cgroups has opened in a network namespace.
     Look {
-        /// The descriptor of the namespace's file, in the process that asks.
+        /// The descriptor of the namespace's file, in the requesting process.
         namespace: i32,
         /// The ids of the cgroups.
         cgroups: BTreeSet<u64>,
     },
-    /// To end connections that it has found in the namespace that it looked at last, by their numbers.
+    /// Asks to end connections, by their numbers. They must be from the answer to the latest [`Request::Look`].
     End(Vec<u64>),
 }
 
-/// What it answers. [`Answer::Ended`] comes at any time, and each of the others to its request.
+/// An answer. [`Answer::Ended`] comes at any time, each of the others after its request.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Answer {
-    /// To [`Request::Check`]: with what the kernel refused it, if anything.
+    /// The answer to [`Request::Check`], with the error if the kernel cannot end connections.
     Checked(Option<i32>),
-    /// To [`Request::Look`].
+    /// The answer to [`Request::Look`].
     Found(Vec<Seen>),
-    /// To any request: why there is no other answer.
+    /// The answer to any request that has failed: the reason.
     Failed(String),
-    /// What came of ending a connection.
+    /// The result of ending a connection.
     Ended {
-        /// The connection.
+        /// The number of the connection.
         number: u64,
-        /// With what the kernel failed, if it did.
+        /// The error, if it could not be ended.
         errno: Option<i32>,
     },
 }
@@ -41,14 +41,14 @@ pub(super) enum Answer {
 /// A connection that the fence has opened.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Seen {
-    /// By what it can be ended; no other has it.
+    /// Its number in requests. No other connection has this number.
     pub(super) number: u64,
-    /// What the kernel calls its socket, in its namespace.
+    /// The cookie of its socket, in its namespace.
     pub(super) cookie: [u8; 8],
     /// The number of its protocol.
     pub(super) protocol: u32,
-    /// The end in the fence.
+    /// The address in the fence.
     pub(super) local: SocketAddr,
-    /// The other end.
+    /// The address of the peer.
     pub(super) remote: SocketAddr,
 }

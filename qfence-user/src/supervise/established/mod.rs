@@ -1,34 +1,34 @@
-//! Ends connections that are established already when a policy comes into force that denies them.
+//! Ends established connections that a new policy denies.
 //!
-//! The hooks judge calls, and of TCP the packet that opens a connection: what stands, stands. So
-//! after a policy is published, every connection that the fence opened is looked at again, and ended
-//! if need be: the other end gets a reset, and the owner ECONNABORTED (`tcp_abort` in net/ipv4/tcp.c,
-//! `udp_abort` in net/ipv4/udp.c). A connection that came in to a listener of the fence stays.
+//! The hooks judge calls, and for TCP the packet that opens a connection. A new policy therefore does not affect an
+//! established connection. So after a policy is published, every connection that the fence opened is checked again, and
+//! ended if the policy denies it: the peer gets a reset, and the owner ECONNABORTED (`tcp_abort` in net/ipv4/tcp.c,
+//! `udp_abort` in net/ipv4/udp.c). Connections that a listener of the fence accepted are kept.
 //!
-//! What slips through between the publication and the search does no harm: the first packet of TCP,
-//! and every datagram, passes the egress hook, which judges by the new policy from then on. So for
-//! UDP this is a courtesy: its owner is told. So it is for TCP, of which `set` has every packet judged
-//! from then on ([`qfence_common::Change`]). UDP-Lite, which the kernel cannot end, ping and raw
-//! sockets are told by their next datagram.
+//! A connection that is opened between the publication and the search is harmless: the first packet of TCP, and every
+//! datagram, passes the egress hook, which uses the new policy from then on. For UDP, ending a connection only informs
+//! its owner. The same is true of TCP, because `set` makes the egress hook judge every packet from then on
+//! ([`qfence_common::Change`]). The kernel cannot end UDP-Lite, ping and raw sockets; their owners get an error for the
+//! next datagram.
 //!
-//! Of MPTCP the ways to the peer are ended, which are connections of TCP; the kernel has no end for the
-//! whole (`mptcp_diag_handler` in net/mptcp/mptcp_diag.c). A new way is judged like any other, and what is sent by
-//! one that the peer opened is dropped ([`qfence_common::Change`]). The owner is not told before
-//! net.mptcp.close_timeout, a minute.
+//! An MPTCP connection consists of subflows, which are TCP connections. The subflows are ended; the kernel cannot end
+//! the connection as a whole (`mptcp_diag_handler` in net/mptcp/mptcp_diag.c). A new subflow is judged like any other
+//! connection. Packets of the fence on a subflow that the peer opened are dropped ([`qfence_common::Change`]). The
+//! owner is informed only after net.mptcp.close_timeout, a minute.
 //!
-//! The kernel waits for the lock of a socket before it ends its connection, and nothing ends that wait but whoever
-//! has the lock: a process of the fence that receives into memory which somebody else has to fill (FUSE,
-//! userfaultfd) keeps it for as long as it likes. So connections are ended by a helper process (`helper.rs`,
-//! `worker.rs`), in threads of which one that waits keeps no other from its work (`pool.rs`). What has not ended when
-//! ten seconds have passed without an end is said to stand, and the helper is left behind: its connections
-//! end when their sockets are let go. Before Linux 6.9 sock_diag does one thing at a time on all of the host
-//! (`sock_diag_mutex` in net/core/sock_diag.c), so that all others then wait with it.
+//! Before the kernel ends a connection, it waits for the lock of its socket. Only the process that has the lock can end
+//! this wait. A process of the fence can keep the lock as long as it likes: it receives into memory that another
+//! process has to fill (FUSE, userfaultfd). So a helper process ends the connections (`helper.rs`, `worker.rs`), in
+//! several threads, so that a blocked one does not delay the others (`pool.rs`). After ten seconds in which no
+//! connection has ended, the remaining ones are reported, and the helper is abandoned; it ends them when their sockets
+//! are unlocked. Before Linux 6.9, sock_diag handles only one request at a time on the whole host (`sock_diag_mutex` in
+//! net/core/sock_diag.c), so all other users wait meanwhile.
 //!
-//! What is not found: sockets in a network namespace that no process of the fence is in any more, nor
-//! the caller; and a way of MPTCP that the peer opened to a connection from inside. Such a way came in to a listener
-//! (the fence has to listen by MPTCP on the port that its connection has), so that it has no owner. It stands when the
-//! fence's own ways are ended and is not named. The packet layer drops what the fence sends by either. Where
-//! the peer is the host itself, the way does not come to be.
+//! Not found are sockets in a network namespace that neither the caller nor a process of the fence is in, and MPTCP
+//! subflows that the peer opened to a connection of the fence. Such a subflow was accepted by a listener, so it has no
+//! owner; for this, the fence has to listen by MPTCP on the local port of its connection. The subflow remains when the
+//! fence's own subflows are ended, and is not reported. The packet layer drops the fence's packets on both. If the peer
+//! is the host itself, the subflow cannot be established.
 
 mod diag;
 mod helper;
@@ -57,24 +57,24 @@ use crate::{
     policy::protocol::protocol_name,
 };
 
-/// How long a call that the former policy allowed gets to show up before the last look: between the
-/// hook and the kernel's table of connections lies the choice of a route and a port.
+/// The pause before the last round, so that a call which the previous policy allowed can appear in the kernel's table
+/// of connections. Between the hook and the table, the kernel chooses a route and a port.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How often it is looked at most. Two is the rule, and more if something new was found.
+/// The maximum number of rounds. Usually there are two, and more if something new is found.
 const ROUNDS: usize = 8;
 
-/// How long the kernel gets to say whether it ends connections.
+/// How long the kernel may take to report whether it can end connections.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A connection that a fence has opened: of TCP, or a UDP socket that is connected.
+/// A connection that a fence has opened: TCP, or a connected UDP socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection {
-    /// Its protocol. What MPTCP opens is TCP.
+    /// Its protocol. A subflow of MPTCP is TCP.
     pub protocol: Protocol,
-    /// The end in the fence; v4-mapped addresses are given as IPv4.
+    /// The address in the fence. v4-mapped addresses are shown as IPv4.
     pub local: SocketAddr,
-    /// The other end; v4-mapped addresses are given as IPv4.
+    /// The address of the peer. v4-mapped addresses are shown as IPv4.
     pub remote: SocketAddr,
 }
 
@@ -85,35 +85,35 @@ impl fmt::Display for Connection {
     }
 }
 
-/// The connections that were ended.
+/// The result of ending connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ended {
-    /// All of them, in the order in which they ended.
+    /// The connections that were ended, in that order.
     pub connections: Vec<Connection>,
-    /// Those that were to be ended and stand: a process keeps their sockets.
+    /// The connections that could not be ended, because a process keeps their sockets locked.
     pub standing: Vec<Connection>,
 }
 
 impl Ended {
-    /// How many of them were of TCP.
+    /// The number of ended TCP connections.
     #[must_use]
     pub fn tcp(&self) -> usize {
         let is_tcp = |connection: &&Connection| connection.protocol == Protocol::TCP;
         self.connections.iter().filter(is_tcp).count()
     }
 
-    /// How many of them were connected sockets of UDP.
+    /// The number of ended connected UDP sockets.
     #[must_use]
     pub fn udp(&self) -> usize {
         self.connections.len() - self.tcp()
     }
 }
 
-/// Makes sure that this kernel can end connections (`inet_diag_cmd_exact` in net/ipv4/inet_diag.c). `program` is
-/// this one, to be run as a helper.
+/// Checks whether this kernel can end connections (`inet_diag_cmd_exact` in net/ipv4/inet_diag.c). `program` is this
+/// executable, which is run as a helper.
 ///
 /// # Errors
-/// If it cannot, and why.
+/// If it cannot, with the reason.
 pub fn check(program: &Path) -> Result<()> {
     let mut helper = Helper::start(program, None)?;
     helper.ask(&Request::Check)?;
@@ -121,24 +121,23 @@ pub fn check(program: &Path) -> Result<()> {
         Some(Answer::Checked(Some(errno))) if !errno_is_missing(errno) => Err(refused(errno)),
         Some(_) => Ok(()),
         None => bail!(
-            "the kernel ends no connection now: before Linux 6.9 it waits for the socket of another first, which \
-             a process keeps; look for processes in state D"
+            "the kernel cannot end connections now: before Linux 6.9 it first waits for the socket of another connection, which \
+             a process keeps locked; look for processes in state D"
         ),
     }
 }
 
-/// Ends every connection that the fence of a cgroup has opened and that is `denied`, in the network
-/// namespace of the caller and in those of the fence's processes. Blocks for a twentieth of a second,
-/// or a few of them; where processes of the fence keep their sockets for ten seconds, or a minute at most. `program`
-/// is this one, to be run as a helper.
+/// Ends every connection that is `denied` and that the fence of a cgroup has opened, in the network namespaces of the
+/// caller and of the fence's processes. Blocks for a few times 50 ms. If processes of the fence keep their sockets
+/// locked, it blocks for ten seconds, and for a minute at most. `program` is this executable, which is run as a helper.
 ///
-/// `owners` is the fence's storage of who made each socket ([`qfence_common::abi::OWNERS_MAP`]), by
-/// which a connection that was opened is told from one that came in. UDP knows no such difference: a
-/// socket that is connected to a peer which spoke first is asked about like any other.
+/// `owners` is the fence's storage of the owner of each socket ([`qfence_common::abi::OWNERS_MAP`]). It distinguishes
+/// opened connections from accepted ones. UDP has no such difference: a socket that is connected to a peer that sent
+/// first is checked like any other.
 ///
 /// # Errors
-/// If connections cannot be listed, or the kernel refuses to end one that is denied. Those that could be ended
-/// are, all the same. That some stand because their sockets are kept is no error here: [`Ended::standing`].
+/// If connections cannot be listed, or the kernel refuses to end a denied one. All others are ended anyway. Connections
+/// that remain because their sockets are locked are not an error, but in [`Ended::standing`].
 pub fn end(
     program: &Path,
     cgroup: &Cgroup,
@@ -153,7 +152,7 @@ pub fn end(
         let settled = search.settled.len();
         let look = match search.look() {
             Ok(look) => look,
-            // What the kernel could not be brought to end explains why it does not answer.
+            // The kernel may not answer because of the connections that it cannot end.
             Err(error) => {
                 search.give_up();
                 if search.ended.standing.is_empty() {
@@ -174,10 +173,11 @@ pub fn end(
                 .iter()
                 .find(|(id, _)| missed_before.contains_key(*id))
             {
-                bail!("cannot end {hidden}: the kernel takes another socket for it");
+                bail!("cannot end {hidden}: the kernel finds another socket instead");
             }
         }
-        // One that hid behind another shows at once; anything else takes its time.
+        // A connection that was hidden by another one is visible immediately. Otherwise, new connections need time to
+        // appear.
         if !has_found || missed.is_empty() {
             sleep(PAUSE);
         }
@@ -185,13 +185,13 @@ pub fn end(
     }
     if unopened > 0 {
         bail!(
-            "{unopened} network namespaces were not looked at: processes of the fence keep moving between them"
+            "{unopened} network namespaces were not searched, because processes of the fence keep moving between them"
         );
     }
     let connections = search.ended.connections;
     let last = connections.last().map(Connection::to_string);
     bail!(
-        "connections that the policy denies keep coming: {} were ended, the last of them {}",
+        "the fence keeps opening connections that the policy denies: {} were ended, the last one {}",
         connections.len(),
         last.unwrap_or_default()
     )
@@ -201,11 +201,11 @@ fn errno_is_missing(errno: i32) -> bool {
     errno == Errno::ENOENT as i32
 }
 
-/// Why the kernel does not end a connection.
+/// The reason why the kernel does not end a connection.
 fn refused(errno: i32) -> anyhow::Error {
     if errno == Errno::EOPNOTSUPP as i32 {
         return anyhow!(
-            "this kernel cannot end connections (it is built without CONFIG_INET_DIAG_DESTROY)"
+            "this kernel cannot end connections (it was built without CONFIG_INET_DIAG_DESTROY)"
         );
     }
     io::Error::from_raw_os_error(errno).into()

@@ -1,4 +1,4 @@
-//! The network namespaces that the processes of a fence are in.
+//! The network namespaces of the processes of a fence.
 
 use std::{
     collections::BTreeMap,
@@ -13,19 +13,19 @@ use nix::{errno::Errno, unistd::Pid};
 
 use crate::fence::cgroup::Cgroup;
 
-/// How many threads of each namespace are remembered, in case that some end or move on.
+/// The number of threads that are remembered for each namespace, in case some of them end or leave it.
 const THREADS: usize = 8;
 
-/// A network namespace. It is opened when its turn comes, so that there may be more than descriptors.
+/// A network namespace. It is opened only when it is searched, so there can be more namespaces than descriptors.
 pub(super) struct Namespace {
     /// The inode of its file.
     pub(super) inode: u64,
-    /// The file, by way of threads that were in it.
+    /// Paths of its file, by threads that were in it.
     paths: Vec<PathBuf>,
 }
 
 impl Namespace {
-    /// Opens it; `None` if the threads that are known to have been in it are there no more.
+    /// Opens the namespace; `None` if all remembered threads have ended or left it.
     ///
     /// # Errors
     /// If it cannot be opened.
@@ -42,9 +42,10 @@ impl Namespace {
     }
 }
 
-/// Those of all threads of a fence, and the caller's own. A thread can be in another than its process (unshare(2)).
+/// The namespaces of all threads of a fence, and of the caller. A thread can be in another namespace than its process
+/// (unshare(2)).
 ///
-/// A process that cannot be looked at is left out and among the `errors`.
+/// A process that cannot be examined is omitted, and added to `errors`.
 pub(super) fn of(cgroup: &Cgroup, errors: &mut Vec<anyhow::Error>) -> Vec<Namespace> {
     let mut namespaces = BTreeMap::new();
     errors.extend(add(&mut namespaces, Path::new("/proc/thread-self")).err());
@@ -66,7 +67,7 @@ pub(super) fn of(cgroup: &Cgroup, errors: &mut Vec<anyhow::Error>) -> Vec<Namesp
 fn add_all(namespaces: &mut BTreeMap<u64, Vec<PathBuf>>, pid: Pid) -> Result<()> {
     ensure!(
         pid.as_raw() > 0,
-        "a process of the fence is in a pid namespace that is not seen from here, so its \
+        "a process of the fence is in a pid namespace that is not visible here, so its \
          connections cannot be found"
     );
     let tasks = format!("/proc/{pid}/task");
@@ -83,10 +84,10 @@ fn add_all(namespaces: &mut BTreeMap<u64, Vec<PathBuf>>, pid: Pid) -> Result<()>
     Ok(())
 }
 
-/// Adds the namespace of a thread. All of them are on one device (nsfs), so the inode tells them apart.
+/// Adds the namespace of a thread. All namespaces are on one device (nsfs), so the inode identifies each.
 fn add(namespaces: &mut BTreeMap<u64, Vec<PathBuf>>, task: &Path) -> Result<()> {
     let path = task.join("ns/net");
-    let context = || format!("cannot look at {}", path.display());
+    let context = || format!("cannot stat {}", path.display());
     let Some(file) = unless_gone(fs::metadata(&path), context)? else {
         return Ok(());
     };
@@ -97,7 +98,7 @@ fn add(namespaces: &mut BTreeMap<u64, Vec<PathBuf>>, task: &Path) -> Result<()> 
     Ok(())
 }
 
-/// `None` for what was about a thread that has ended since.
+/// `None` if the result is the error of a thread that has ended meanwhile.
 fn unless_gone<T>(result: io::Result<T>, what: impl Fn() -> String) -> Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),

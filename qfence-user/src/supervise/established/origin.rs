@@ -1,4 +1,4 @@
-//! Whether a connection is one that the fence has opened: the attributes that tell.
+//! Determines whether the fence has opened a connection, by the attributes of its socket.
 
 use std::collections::BTreeSet;
 
@@ -12,14 +12,14 @@ use super::diag::Found;
 const SK_BPF_STORAGES: u16 = 20;
 const CGROUP_ID: u16 = 21;
 
-/// Whether the fence of these cgroups has opened a connection.
+/// Whether the fence with these cgroups has opened a connection.
 ///
-/// Of TCP: if its socket has called connect() in the fence, which the storage of owners says; those of MPTCP's
-/// ways are among them. A socket that came out of a listener has no such record, as it is not cloned. Listeners
-/// themselves are not listed.
+/// TCP: whether its socket has called connect() in the fence, according to the storage of owners. This includes the
+/// subflows of MPTCP. A socket from a listener has no value in that storage, because the storage is not cloned.
+/// Listeners are not listed.
 ///
-/// Of UDP: if its socket was made in one of the cgroups. The kernel tells of storages with
-/// connection-oriented sockets only (`inet_sk_diag_fill` in net/ipv4/inet_diag.c).
+/// UDP: whether its socket was made in one of the cgroups. The kernel returns storages only for connection-oriented
+/// sockets (`inet_sk_diag_fill` in net/ipv4/inet_diag.c).
 pub(super) fn is_opened(found: &Found, cgroups: &BTreeSet<u64>) -> bool {
     let response = &found.response;
     if found.connection.protocol != Protocol::TCP {
@@ -28,19 +28,18 @@ pub(super) fn is_opened(found: &Found, cgroups: &BTreeSet<u64>) -> bool {
     has_owner(response)
 }
 
-/// The cgroup that the socket was made in, Linux 5.9 (`inet_diag_msg_attrs_fill`). It need not be
-/// asked for; sockets that are no more than a request or a remainder come without.
+/// The cgroup in which the socket was made (Linux 5.9, `inet_diag_msg_attrs_fill`). The kernel returns it unasked,
+/// except for connection requests and for sockets in TIME_WAIT.
 fn cgroup(response: &InetResponse) -> Option<u64> {
     parse_u64(&attribute(response, CGROUP_ID)?).ok()
 }
 
-/// Whether there is a value in the storage that was asked for (`bpf_sk_storage_diag_put` in
-/// net/core/bpf_sk_storage.c).
+/// Whether the socket has a value in the requested storage (`bpf_sk_storage_diag_put` in net/core/bpf_sk_storage.c).
 fn has_owner(response: &InetResponse) -> bool {
     attribute(response, SK_BPF_STORAGES).is_some_and(|storages| !storages.is_empty())
 }
 
-/// The value of an attribute that the crate does not know.
+/// The value of an attribute that the crate does not support.
 fn attribute(response: &InetResponse, kind: u16) -> Option<Vec<u8>> {
     response.nlas.iter().find_map(|attribute| match attribute {
         Nla::Other(other) if attribute.kind() & NLA_TYPE_MASK == kind => {

@@ -1,4 +1,4 @@
-//! Ends many connections, none of which waits for another: in threads, of which there are more where they are stuck.
+//! Ends many connections in parallel, in threads. If threads are blocked, more are started.
 
 use std::{
     collections::VecDeque,
@@ -17,30 +17,30 @@ use qfence_common::Protocol;
 
 use super::{diag::Diag, message::Answer};
 
-/// How many threads there are at most in a process. A connection keeps one busy for as long as a thread of the fence
-/// keeps its socket.
+/// The maximum number of threads per process. A connection blocks a thread as long as a process of the fence keeps its
+/// socket locked.
 const MOST: usize = 1024;
 
-/// When no connection has ended for this long there will be twice as many threads.
+/// After this time without an ended connection, the number of threads is doubled.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// How much each has for its stack, in bytes.
+/// The stack size of a thread, in bytes.
 const STACK: usize = 128 << 10;
 
-/// How many threads there are.
+/// The number of threads.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 /// A connection to be ended.
 pub(super) struct Job {
-    /// What it is called.
+    /// Its number in requests and answers.
     pub(super) number: u64,
     /// Its protocol.
     pub(super) protocol: Protocol,
-    /// By what the kernel finds its socket.
+    /// The kernel's identification of its socket.
     pub(super) id: SocketId,
 }
 
-/// What is left to be done, and how much was.
+/// The remaining jobs, and the progress.
 #[derive(Default)]
 struct Queue {
     state: Mutex<State>,
@@ -66,7 +66,7 @@ impl Queue {
         job
     }
 
-    /// Waits as long as jobs get done; whether there are more.
+    /// Waits as long as jobs are completed. Returns whether there are remaining ones.
     fn wait(&self) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -83,10 +83,10 @@ impl Queue {
     }
 }
 
-/// Ends connections in the network namespace of this thread, and tells of each what came of it. Returns at once.
+/// Ends connections in the network namespace of this thread, and reports the result of each. Returns immediately.
 ///
 /// # Errors
-/// If there can be no thread.
+/// If no thread can be started.
 pub(super) fn end_all(
     jobs: Vec<Job>,
     tell: impl Fn(Answer) + Clone + Send + 'static,
@@ -96,7 +96,7 @@ pub(super) fn end_all(
     start(move || {
         let mut threads = 0;
         loop {
-            // A thread is of the network namespace of the thread that makes it.
+            // A new thread is in the network namespace of the thread that starts it.
             for _ in 0..threads.max(1) {
                 if let Err(error) = add_thread(&queue, tell.clone())
                     && threads == 0

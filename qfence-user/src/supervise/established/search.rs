@@ -1,4 +1,4 @@
-//! One search for connections, in several rounds.
+//! A search for connections, in several rounds.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -19,33 +19,34 @@ use super::{
 };
 use crate::fence::cgroup::Cgroup;
 
-/// How long the kernel gets to list connections, or to end any of them: then what it has not ended stands.
+/// How long the kernel may take to list connections, or to end any of them. After that, the remaining ones are
+/// reported.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long all may take.
+/// The maximum duration of a search.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A socket: its namespace, and the cookie it has there.
+/// Identifies a socket: its namespace, and its cookie there.
 pub(super) type Id = (u64, [u8; 8]);
 
-/// What one look at everything came to.
+/// The result of one round.
 #[derive(Default)]
 pub(super) struct Look {
-    /// What was there, and was not found when it was to be ended.
+    /// Connections that did not exist any more when they were to be ended.
     pub(super) missed: HashMap<Id, Connection>,
-    /// How many namespaces could not be looked at, as the threads that were in them have moved on.
+    /// The number of namespaces that could not be opened, because their threads have left them.
     pub(super) unopened: usize,
 }
 
-/// One search.
+/// A search.
 pub(super) struct Search<'a, D> {
     cgroup: &'a Cgroup,
     denied: D,
     helper: Helper,
     begun: Instant,
-    /// What is being ended.
+    /// The connections that are being ended, by number.
     pending: HashMap<u64, (Id, Connection)>,
-    /// What was ended, or cannot be.
+    /// The sockets of the connections that were ended or cannot be ended.
     pub(super) settled: HashSet<Id>,
     pub(super) ended: Ended,
     pub(super) errors: Vec<anyhow::Error>,
@@ -65,7 +66,7 @@ impl<'a, D: Fn(&Connection) -> bool> Search<'a, D> {
         }
     }
 
-    /// Looks everywhere once.
+    /// Runs one round.
     ///
     /// # Errors
     /// If the cgroups cannot be listed, or the kernel does not answer in time.
@@ -81,7 +82,7 @@ impl<'a, D: Fn(&Connection) -> bool> Search<'a, D> {
             if self.begun.elapsed() >= LIMIT {
                 let limit = LIMIT.as_secs();
                 self.errors.push(anyhow!(
-                    "{left} network namespaces of the fence were not looked at within {limit} seconds"
+                    "{left} network namespaces of the fence were not searched within {limit} seconds"
                 ));
                 break;
             }
@@ -96,7 +97,7 @@ impl<'a, D: Fn(&Connection) -> bool> Search<'a, D> {
         Ok(look)
     }
 
-    /// Looks at a namespace, and has what is denied ended there.
+    /// Searches a namespace, and requests the end of its denied connections.
     fn look_at(
         &mut self,
         inode: u64,
@@ -104,7 +105,7 @@ impl<'a, D: Fn(&Connection) -> bool> Search<'a, D> {
         cgroups: &BTreeSet<u64>,
         look: &mut Look,
     ) -> Result<()> {
-        // The helper opens it anew, by this descriptor.
+        // The helper opens the namespace by this process's descriptor.
         self.helper.ask(&Request::Look {
             namespace: file.as_raw_fd(),
             cgroups: cgroups.clone(),
@@ -115,7 +116,7 @@ impl<'a, D: Fn(&Connection) -> bool> Search<'a, D> {
                 Ok(Some(answer)) => self.take(&answer, look),
                 Ok(None) => bail!(
                     "the kernel has not listed the connections of the fence within {} seconds: before \
-                     Linux 6.9 it lists none as long as it waits for the socket of another",
+                     Linux 6.9 it lists none while it waits for the socket of another connection",
                     PATIENCE.as_secs()
                 ),
                 Err(error) => {
@@ -150,7 +151,7 @@ impl<'a, D: Fn(&Connection) -> bool> Search<'a, D> {
         self.helper.ask(&Request::End(numbers))
     }
 
-    /// Waits until everything has ended that is to, as long as anything does.
+    /// Waits until all pending connections have ended, as long as there is progress.
     fn finish(&mut self, look: &mut Look) -> Result<()> {
         while !self.pending.is_empty() {
             let left = LIMIT.saturating_sub(self.begun.elapsed());
@@ -162,7 +163,7 @@ impl<'a, D: Fn(&Connection) -> bool> Search<'a, D> {
         Ok(())
     }
 
-    /// Leaves to itself what is being ended.
+    /// Abandons the pending connections.
     pub(super) fn give_up(&mut self) {
         for (id, connection) in mem::take(&mut self.pending).into_values() {
             self.settled.insert(id);
@@ -170,12 +171,12 @@ impl<'a, D: Fn(&Connection) -> bool> Search<'a, D> {
         }
     }
 
-    /// Takes note of what came of ending a connection.
+    /// Handles an answer.
     fn take(&mut self, answer: &Answer, look: &mut Look) {
         let Answer::Ended { number, errno } = answer else {
             return;
         };
-        // What was given up may end after all.
+        // An abandoned connection may still end.
         let Some((id, connection)) = self.pending.remove(number) else {
             return;
         };
@@ -184,7 +185,7 @@ impl<'a, D: Fn(&Connection) -> bool> Search<'a, D> {
                 self.settled.insert(id);
                 self.ended.connections.push(connection);
             }
-            // It ended by itself, or the kernel took another for it, of the same two ends.
+            // It has ended by itself, or the kernel found another socket with the same addresses.
             Some(errno) if errno_is_missing(errno) => {
                 look.missed.insert(id, connection);
             }

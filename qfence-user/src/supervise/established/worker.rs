@@ -1,5 +1,5 @@
-//! The helper process: it makes all calls in which the kernel may wait for the sockets of a fence, so that whoever
-//! asks it need not.
+//! The helper process. It makes all calls in which the kernel may wait for sockets of a fence, so that the process that
+//! uses it does not block.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,11 +23,11 @@ use super::{
     origin, pool,
 };
 
-/// Answers until nobody asks any more. Standard input is a socket, by which the questions come and the answers go,
-/// and standard output the storage of owners, which is not written to.
+/// Answers requests until its socket is closed. Standard input is the socket for requests and answers. Standard output
+/// is the map of owners, and nothing is written to it.
 ///
 /// # Errors
-/// If standard input is nothing of the kind.
+/// If standard input is not such a socket.
 pub fn serve() -> Result<()> {
     let stream = UnixStream::from(
         io::stdin()
@@ -43,13 +43,13 @@ pub fn serve() -> Result<()> {
         };
         line.push(b'\n');
         let mut stream = answers.lock().unwrap_or_else(PoisonError::into_inner);
-        // Nobody may listen any more.
+        // The other end may be closed.
         let _ = stream.write_all(&line);
     };
     let mut worker = Worker::default();
     for line in requests.lines() {
         let request = serde_json::from_str(&line.context("cannot read standard input")?)
-            .context("standard input is not that of a helper of `qfence-user set`")?;
+            .context("standard input has no valid request of `qfence-user set`")?;
         match worker.answer(request, &tell) {
             Ok(Some(answer)) => tell(answer),
             Ok(None) => {}
@@ -61,9 +61,9 @@ pub fn serve() -> Result<()> {
 
 #[derive(Default)]
 struct Worker {
-    /// What was found in the namespace that was looked at last.
+    /// The connections found in the latest namespace.
     found: BTreeMap<u64, (Protocol, SocketId)>,
-    /// How many connections were found at all.
+    /// The number of connections found in all namespaces.
     count: u64,
 }
 
@@ -95,7 +95,8 @@ impl Worker {
         }
     }
 
-    /// Lists what the fence of these cgroups has opened in a namespace. This thread stays in it.
+    /// Lists the connections that the fence with these cgroups has opened in a namespace. This thread stays in that
+    /// namespace.
     fn look(&mut self, namespace: i32, cgroups: &BTreeSet<u64>) -> Result<Vec<Seen>> {
         let file = File::open(format!("/proc/{}/fd/{namespace}", getppid()))
             .context("cannot open a network namespace of the fence")?;
@@ -126,7 +127,7 @@ impl Worker {
 
 /// Whether this kernel can end connections (`inet_diag_cmd_exact` in net/ipv4/inet_diag.c).
 fn check() -> Result<Answer> {
-    // There is no connection from nowhere to nowhere; a kernel that can end one says so.
+    // No connection has these addresses. A kernel that can end connections reports ENOENT.
     let ended = Diag::open()?.destroy(Protocol::TCP, &SocketId::new_v4());
     Ok(Answer::Checked(
         ended.err().and_then(|error| error.raw_os_error()),

@@ -1,4 +1,4 @@
-//! What a policy is made from: the host's addresses, its nameservers, and the rules in the store.
+//! The inputs of a policy: the host's addresses, its nameservers, and the stored rules.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -17,39 +17,39 @@ use crate::{
     stored_policy::{FileVersion, PolicyFile, StoredPolicy, netns},
 };
 
-/// What a policy is made from, and what was made of it.
+/// The inputs of a policy, and the policy that was made of them.
 pub(super) struct Inputs {
     pub(super) policy_file: PolicyFile,
-    /// The rules, as far as this process knows: the store has what others made of them.
+    /// The rules as last known to this process. Other commands can change the stored ones.
     pub(super) policy: Policy,
     pub(super) watcher: Watcher,
     pub(super) addresses: Subscription<Addresses>,
-    /// Not followed while no rule names nameservers.
+    /// `None` while no rule names nameservers.
     pub(super) nameservers: Option<Subscription<ResolvConf>>,
-    /// Whether there was a file that names nameservers.
+    /// Whether there was a file with nameservers.
     has_seen_file: bool,
-    /// Why the host's addresses are not followed, if so.
+    /// The error, if the host's addresses are not followed.
     unfollowed: Option<Error>,
-    /// Why no nameserver is excepted although a rule would have it, if so.
+    /// The error, if a rule names nameservers and they are not known.
     unnamed: Option<Error>,
-    /// The members of the sets that the kernel's policy was compiled with, once it has one.
+    /// The members of the sets in the kernel's policy; `None` before the first one.
     pub(super) sets: Option<Sets>,
-    /// The writing of the store that this process has seen.
+    /// The last version of the policy file that this process has read or written.
     pub(super) version: Option<FileVersion>,
     pub(super) compiled: Compiled,
-    /// How many policies the fence has had, as far as this process knows.
+    /// The number of policies that the fence has had, as last known to this process.
     pub(super) generation: u64,
-    /// Whether somebody else may have put other members of the sets in force.
+    /// Whether another process may have published other members of the sets.
     pub(super) doubted: bool,
-    /// Whether the store lacks what this process has put in force.
+    /// Whether the stored policy is older than the published one.
     pub(super) is_behind: bool,
-    /// Why the store could not be locked, read or written at the last look.
+    /// The error, if the policy file could not be locked, read or written at the last update.
     pub(super) unkept: Option<Error>,
     pub(super) netns: u64,
 }
 
 impl Inputs {
-    /// Starts to follow. Nothing is known to be in force yet.
+    /// Starts to follow the facts. Nothing is published yet.
     pub(super) fn new(policy_file: PolicyFile, policy: Policy, watcher: &Watcher) -> Result<Self> {
         Ok(Self {
             policy_file,
@@ -71,7 +71,7 @@ impl Inputs {
         })
     }
 
-    /// Subscribes anew to what is not followed any more.
+    /// Subscribes again to facts that are not followed any more.
     pub(super) fn subscribe_again(&mut self) {
         if !self.addresses.is_followed() {
             self.addresses = self.watcher.addresses();
@@ -83,13 +83,13 @@ impl Inputs {
         }
     }
 
-    /// Whether a fact was read anew since the policy was made.
+    /// Whether a fact was read after the policy was made.
     pub(super) fn has_news(&self) -> bool {
         let nameservers = self.nameservers.as_ref();
         self.addresses.has_changed() || nameservers.is_some_and(Subscription::has_changed)
     }
 
-    /// Reads all facts anew. What fails is for [`Inputs::renew`] to see.
+    /// Reads all facts again. [`Inputs::renew`] handles errors.
     pub(super) async fn refresh(&mut self) {
         let _ = self.addresses.fresh().await;
         if let Some(nameservers) = &mut self.nameservers {
@@ -97,69 +97,69 @@ impl Inputs {
         }
     }
 
-    /// Why the host's addresses are not followed, if so, as a line.
+    /// The error, if the host's addresses are not followed.
     pub(super) fn why_unfollowed(&self) -> Result<()> {
         match &self.unfollowed {
             None => Ok(()),
             Some(error) => Err(anyhow!(
-                "error: {error:#}: the fence does not follow the host's addresses; trying again"
+                "error: {error:#}: the fence does not follow the host's addresses; retrying"
             )),
         }
     }
 
-    /// Why no nameserver is excepted although a rule would have it, if so, as a line.
+    /// The error, if a rule names nameservers and they are not known.
     pub(super) fn why_unnamed(&self) -> Result<()> {
         match &self.unnamed {
             None => Ok(()),
             Some(error) => Err(anyhow!(
-                "{error:#}: no nameserver is excepted until it can be read"
+                "{error:#}: the exception for nameservers is suspended until the file can be read"
             )),
         }
     }
 
-    /// Why other commands may not find in the store what is in force.
+    /// The error, if other commands may not find the policy in force in the policy file.
     pub(super) fn why_unkept(&self) -> Result<()> {
         match &self.unkept {
             None => Ok(()),
             Some(error) => Err(anyhow!(
-                "error: {error:#}: the fence follows the host's addresses and nameservers all the same, and other commands \
-                 may see an older policy; trying again"
+                "error: {error:#}: the fence still follows the host's addresses and nameservers, but other commands \
+                 may see an older policy; retrying"
             )),
         }
     }
 
     /// As [`Follower::update`]; `publish` puts a policy in force.
     ///
-    /// Once there is a policy, a store that fails keeps nothing from being published: the rules are then those that this
-    /// process knows. Nor does a fact that cannot be read keep the other: addresses are those that were known last, and
-    /// nameservers none, for an exception is to be made for those alone that are known.
+    /// After the first policy, a failing policy file does not prevent publishing: the rules are then those last known
+    /// to this process. A fact that cannot be read does not affect the other one. For addresses, the last known ones
+    /// are used. Without known nameservers there is no exception for them.
     pub(super) async fn renew(
         &mut self,
         publish: impl FnOnce(&Compiled) -> Result<()>,
     ) -> Result<Update> {
-        // Waiting for the kernel and holding the lock do not go together: others wait for that.
+        // The kernel's answer is awaited before the lock is taken, so that other commands do not wait for it.
         let addresses = self.addresses.reading().await;
         let is_first = self.sets.is_none();
         self.unkept = None;
-        // Not waited for, but for the first policy: who holds it may be stopped, and a supervisor has more
-        // to do.
+        // Only the first policy waits for the lock. Later, a stopped process may have it, and the supervisor has other
+        // work to do.
         let _lock = match is_first {
             true => Some(self.policy_file.lock()?),
             false => match self.policy_file.try_lock() {
                 Ok(None) => return Ok(Update::Busy),
-                // Whoever cannot find what is to be locked cannot publish either.
+                // If the file to be locked cannot be found, other commands cannot publish either.
                 locked => self.or_unkept(locked)?.flatten(),
             },
         };
         let read = self.policy_file.read();
         let is_readable = read.is_ok();
         let stored = self.or_unkept(read)?.flatten();
-        // Somebody may have removed it: then it is written anew. What cannot be understood is left.
+        // A file that was removed is written again. A file that cannot be parsed is left unchanged.
         let is_kept = !is_readable || stored.is_some() && !self.is_behind;
         let before = stored
             .as_ref()
             .map_or(self.generation, |stored| stored.generation);
-        // What was compiled in last, by whom ever. A first policy has nothing before it.
+        // The members in the policy that was published last, by any process. Before the first policy there are none.
         let (policy, last) = match stored {
             Some(stored) if !self.is_behind => (stored.policy, Some(stored.sets)),
             other => {
@@ -218,7 +218,8 @@ impl Inputs {
         Ok(published)
     }
 
-    /// What the store has come to; `None` if it has failed, which is noted. Of the first policy that is an error.
+    /// The result of a file operation; `None` after an error, which is noted. For the first policy the error is
+    /// returned.
     fn or_unkept<T>(&mut self, result: Result<T>) -> Result<Option<T>> {
         match result {
             Err(error) if self.sets.is_some() => {
@@ -229,8 +230,8 @@ impl Inputs {
         }
     }
 
-    /// The members of the sets, given the host's addresses, and those that were compiled in last; of the first policy
-    /// there are none, and what cannot be read is an error.
+    /// The members of the sets, from the host's addresses. `last` are the members published last; for the first policy
+    /// there are none, and a fact that cannot be read is an error.
     async fn sets_now(
         &mut self,
         policy: &Policy,
@@ -258,7 +259,7 @@ impl Inputs {
         Ok(sets)
     }
 
-    /// The nameservers, followed from now on if `policy` depends on them.
+    /// The nameservers. From now on they are followed if `policy` depends on them.
     async fn nameservers_now(
         &mut self,
         policy: &Policy,

@@ -1,4 +1,4 @@
-//! The policy in force, which follows the host's addresses and nameservers, and what others change of it.
+//! Keeps the policy in force up to date: with the host's addresses and nameservers, and with changes by other commands.
 
 mod inputs;
 
@@ -23,22 +23,22 @@ use crate::{
 };
 use inputs::Inputs;
 
-/// How long somebody else may be about to change the policy without a word. To compile one takes milliseconds.
+/// How long another process may be changing the policy before this is reported. Compiling a policy takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Keeps the kernel's policy true to what it is made from: the supervisor by the programs that it loaded, its
-/// stand-in by their pinned maps.
+/// Keeps the kernel's policy up to date. `P` are the programs that the supervisor loaded, or for its stand-in the
+/// pinned maps.
 pub struct Follower<P = Kernel> {
     kernel: P,
     inputs: Inputs,
-    /// Whether the policy in force is up to date, as far as is known.
+    /// Whether the policy in force is up to date, as far as known.
     current: bool,
-    /// Since when somebody else is about to change the policy.
+    /// The time since which another process is changing the policy.
     busy_since: Option<Instant>,
     said: Said,
 }
 
-/// What is said once as long as it fails.
+/// The errors that are reported once, until they are resolved.
 #[derive(Default)]
 struct Said {
     following: RecurringError,
@@ -48,28 +48,28 @@ struct Said {
     waiting: RecurringError,
 }
 
-/// What came of bringing the policy up to date.
+/// The result of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Update {
-    /// Nothing had changed.
+    /// The policy was up to date.
     Same,
-    /// Somebody else is about to change the policy: this is to be tried again.
+    /// Another process is changing the policy. The update must be tried again.
     Busy,
-    /// A policy of this many prefixes is in force now.
+    /// A new policy is in force.
     Published {
-        /// How many prefixes lead to the host.
+        /// The number of prefixes in the set `host`.
         host: usize,
-        /// How many nameservers there are.
+        /// The number of nameservers.
         nameservers: usize,
     },
 }
 
 impl Follower<Kernel> {
-    /// Puts a policy in force for the first time, of the fence whose store this is: `load` makes what it is in force
-    /// in. Must be called within a tokio runtime.
+    /// Publishes the first policy of a fence. `policy_file` is its policy file; `load` loads the programs with the
+    /// policy. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// If the members of the sets cannot be read, or what `load` fails with.
+    /// If the members of the sets cannot be read, and the errors of `load`.
     pub async fn begin(
         policy_file: PolicyFile,
         policy: Policy,
@@ -95,18 +95,18 @@ impl Follower<Kernel> {
         Ok((follower, update))
     }
 
-    /// The programs.
+    /// The loaded programs.
     pub fn kernel(&mut self) -> &mut Kernel {
         &mut self.kernel
     }
 }
 
 impl Follower<Maps> {
-    /// Follows in the place of the supervisor of the fence whose store this is and whose links are in `pins`. It is
-    /// not up to date before the first [`Follower::tick`]. Must be called within a tokio runtime.
+    /// Follows in place of a fence's supervisor, by its policy file and the maps in `pins`. The policy is up to date
+    /// only after the first [`Follower::tick`]. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// If the policy or the maps are not there, or the host's addresses cannot be followed.
+    /// If the policy or the maps do not exist, or the host's addresses cannot be followed.
     pub async fn in_place_of_supervisor(
         policy_file: PolicyFile,
         pins: &Path,
@@ -129,11 +129,11 @@ impl Follower<Maps> {
 }
 
 impl<P: AsMut<Maps>> Follower<P> {
-    /// Takes in the latest members of the sets, and the rules that others may have changed, and publishes the
-    /// policy if anything is different.
+    /// Reads the current members of the sets, and the rules, which other commands can change. Publishes the policy if
+    /// anything is different.
     ///
     /// # Errors
-    /// If they cannot be read or published; what was in force before still is.
+    /// If they cannot be read or published. The previous policy then stays in force.
     pub async fn update(&mut self) -> Result<Update> {
         let kernel = &mut self.kernel;
         self.inputs
@@ -141,7 +141,7 @@ impl<P: AsMut<Maps>> Follower<P> {
             .await
     }
 
-    /// Whether a connection to there is refused, by the policy that this process published last.
+    /// Whether a TCP connection is refused by the policy that this process published last.
     #[must_use]
     pub fn refuses(&self, address: IpAddr, port: u16) -> bool {
         let Inputs {
@@ -151,8 +151,8 @@ impl<P: AsMut<Maps>> Follower<P> {
         verdict.action() == Action::Deny && !policy.monitor
     }
 
-    /// Waits until the members of a set may have changed, or cannot be read any more: for [`Follower::keep_up`].
-    /// Nothing is lost if it is not awaited to its end.
+    /// Waits until the members of a set may have changed, or cannot be read any more. [`Follower::keep_up`] handles
+    /// that. Cancel-safe.
     pub(crate) async fn changed(&mut self) {
         let inputs = &mut self.inputs;
         let nameservers = async {
@@ -167,12 +167,12 @@ impl<P: AsMut<Maps>> Follower<P> {
         }
     }
 
-    /// To be called once a second: tries again what failed, takes in what others changed, and has the programs
-    /// know that the host's addresses are followed, if they are.
+    /// To be called once per second. Retries what has failed, and adopts changes by other commands. If the host's
+    /// addresses are followed, it informs the programs of that.
     pub(crate) async fn tick(&mut self, messages: &mut MessageQueue) {
         self.inputs.subscribe_again();
-        // Others compile by what they find in the store, too: that it is true to the host stays the
-        // affair of this process.
+        // Other commands also compile with the stored members. Keeping these up to date remains the task of this
+        // process.
         let was_changed = self.inputs.policy_file.file_version() != self.inputs.version;
         if !self.current || was_changed || self.inputs.has_news() || self.inputs.unkept.is_some() {
             self.keep_up(messages).await;
@@ -180,22 +180,21 @@ impl<P: AsMut<Maps>> Follower<P> {
         self.beat(messages);
     }
 
-    /// Looks anew, and publishes in any case: somebody else has followed meanwhile, and it is not known how far
-    /// they came.
+    /// Reads everything again and publishes in any case: another process has followed meanwhile, and its progress is
+    /// not known.
     pub(crate) async fn take_over(&mut self, messages: &mut MessageQueue) {
-        // What was announced meanwhile may not have been read yet.
+        // Notifications from that time may still be unread.
         self.inputs.refresh().await;
         self.inputs.doubted = true;
         self.keep_up(messages).await;
         self.beat(messages);
     }
 
-    /// Takes in what [`Follower::changed`] came to. What fails is said, and tried again by [`Follower::tick`].
+    /// Handles a change found by [`Follower::changed`]. Errors are reported, and [`Follower::tick`] tries again.
     pub(crate) async fn keep_up(&mut self, messages: &mut MessageQueue) {
         let updated = self.update().await;
-        let updated = updated.context(
-            "the fence does not follow the host's addresses and nameservers; trying again",
-        );
+        let updated = updated
+            .context("the fence does not follow the host's addresses and nameservers; retrying");
         let mended = "the fence follows the host's addresses and nameservers again";
         let updated = self.said.updating.report(updated, mended, messages);
         self.current = updated.is_some_and(|update| update != Update::Busy);
@@ -206,15 +205,15 @@ impl<P: AsMut<Maps>> Follower<P> {
             self.said.following.report(followed, mended, messages);
             self.report_naming(messages);
             let kept = self.inputs.why_unkept();
-            let mended = "the policy in force is kept again, for other commands to see";
+            let mended = "the policy file is up to date again";
             self.said.keeping.report(kept, mended, messages);
         }
     }
 
-    /// Says why no nameserver is excepted.
+    /// Reports why the nameservers are not known.
     fn report_naming(&mut self, messages: &MessageQueue) {
         if self.inputs.nameservers.is_none() {
-            // No rule depends on them any more.
+            // No rule depends on nameservers any more.
             self.said.naming = RecurringError::default();
             return;
         }
@@ -224,7 +223,7 @@ impl<P: AsMut<Maps>> Follower<P> {
         self.said.naming.report(named, mended, messages);
     }
 
-    /// Says who is about to change the policy, and is not done in time.
+    /// Reports a process that takes too long to change the policy.
     fn report_waiting(&mut self, is_busy: bool, messages: &mut MessageQueue) {
         if !is_busy {
             self.busy_since = None;
@@ -232,7 +231,7 @@ impl<P: AsMut<Maps>> Follower<P> {
         let since = is_busy.then(|| *self.busy_since.get_or_insert_with(Instant::now));
         let waited = match since {
             Some(since) if since.elapsed() >= PATIENCE => Err(anyhow!(
-                "the fence does not follow the host's addresses and nameservers: {}, which changes the policy, for more \
+                "the fence does not follow the host's addresses and nameservers: {}, which has been changing the policy for more \
                  than {} seconds. If it is stopped, continue or end it",
                 self.inputs.policy_file.holder(),
                 PATIENCE.as_secs()
@@ -240,13 +239,13 @@ impl<P: AsMut<Maps>> Follower<P> {
             _ => Ok(()),
         };
         let mended = "the fence follows the host's addresses and nameservers again";
-        // It is not over as long as somebody else's turn follows.
+        // If other processes take turns, the problem is not resolved.
         if waited.is_err() || !is_busy {
             self.said.waiting.report(waited, mended, messages);
         }
     }
 
-    /// Says nothing to the programs while the policy may be out of date: that is what they are to notice.
+    /// Informs the programs that the policy is up to date. Without this pulse, they notice that it may not be.
     fn beat(&mut self, messages: &mut MessageQueue) {
         if self.current && self.inputs.addresses.is_true() {
             messages.report(self.kernel.as_mut().beat());

@@ -1,18 +1,17 @@
-//! The filter of system calls that every command is started with: what it refuses, no program on the cgroup sees.
+//! The system call filter of every command. It refuses calls that bypass the eBPF programs.
 //!
-//! - **Compat calls.** The kernel asks the programs at setsockopt for native calls alone (`do_sock_setsockopt` in
-//!   net/socket.c, `__sys_setsockopt` before Linux 6.7: `if (!compat)`). What they refuse is refused here to the
-//!   calls that pass them: of 32 bits, of x32, and of an io_uring that was set up by such a call, whose operations no
-//!   filter sees.
-//! - **Keys.** request_key(2) with call-out information has the kernel run /sbin/request-key, as root and outside of
-//!   the fence (`call_sbin_request_key` in security/keys/request_key.c).
+//! - **Compat calls.** The kernel runs the setsockopt programs only for native calls (`do_sock_setsockopt` in
+//!   net/socket.c, `__sys_setsockopt` before Linux 6.7: `if (!compat)`). The filter refuses the same options to the
+//!   calls that bypass the programs: 32-bit calls, x32 calls, and io_uring set up by such a call, because no filter
+//!   sees the operations of a ring.
+//! - **Keys.** For request_key(2) with call-out information the kernel runs /sbin/request-key as root, outside of the
+//!   fence (`call_sbin_request_key` in security/keys/request_key.c).
+//! - **Access to what others have.** Some calls give a process access to something outside of the fence without the
+//!   permission to trace its owner, which is all that the Landlock domain takes away. ioctl(2) puts characters into a
+//!   terminal that is shared with a shell outside, and returns the network namespace of a socket; open_by_handle_at(2)
+//!   opens any namespace by its number (Linux 6.18).
 //!
-//! - **Ways to what others have.** Some calls give a process what is outside of the fence without asking whether it may
-//!   trace whoever has it, which the Landlock domain is for: ioctl(2) puts characters into a terminal that is shared
-//!   with a shell outside, and asks a socket for its peer's namespace; open_by_handle_at(2) opens any namespace by its
-//!   number (Linux 6.18).
-//!
-//! A filter sees the registers and nothing else. What is refused here is on no record.
+//! A filter sees only registers. Calls that it refuses are not recorded.
 
 use nix::libc::{self, sock_filter};
 
@@ -21,29 +20,29 @@ use super::{
     calls::{self, Convention, IOCTL_OF_X32},
 };
 
-/// What the filter is to let through or to refuse, beside the rest.
+/// The options of the filter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Strictness {
-    /// Let compat calls set any option of a socket.
+    /// Allow compat calls to set all socket options.
     pub allow_compat_sockopt: bool,
-    /// Refuse whatever closes a way out that few programs need.
+    /// Also refuse calls that few commands need.
     pub strict: bool,
 }
 
-/// A filter, ready to be installed.
+/// A filter, prepared for the child.
 #[derive(Clone, Debug)]
 pub(super) struct Filter(Code);
 
-/// `SYS_SETSOCKOPT` of linux/net.h: which call socketcall(2) is.
+/// The first argument of socketcall(2) for setsockopt: `SYS_SETSOCKOPT` of linux/net.h.
 const SOCKETCALL_SETSOCKOPT: u32 = 14;
 
-/// Requests of ioctl(2): to put a character into a terminal's input (`TIOCSTI`), or to paste what is selected
-/// (`TIOCLINUX`), of asm-generic/ioctls.h; and for the network namespace of a socket (`SIOCGSKNS` of linux/sockios.h) or
-/// of a tap device (`TUNGETDEVNETNS` of linux/if_tun.h). Descriptors of a socket's namespace are for who saves and
-/// restores processes.
+/// Refused requests of ioctl(2). `TIOCSTI` puts a character into a terminal's input, and `TIOCLINUX` pastes the
+/// selection (asm-generic/ioctls.h). `SIOCGSKNS` returns the network namespace of a socket (linux/sockios.h),
+/// `TUNGETDEVNETNS` that of a tap device (linux/if_tun.h); only programs that save and restore processes need these
+/// two.
 const REFUSED_REQUESTS: [u32; 4] = [0x5412, 0x541c, 0x894c, 0x54e3];
 
-/// Levels of options (`SOL_SOCKET` of asm-generic/socket.h, which the conventions here share).
+/// Levels of options. `SOL_SOCKET` is that of asm-generic/socket.h, which all conventions here use.
 const SOL_SOCKET: u32 = 1;
 const IPPROTO_IP: u32 = 0;
 const IPPROTO_IPV6: u32 = 41;
@@ -51,15 +50,15 @@ const IPPROTO_IPV6: u32 = 41;
 /// `SO_BROADCAST`.
 const SO_BROADCAST: u32 = 6;
 
-/// What joins a group, or changes whose packets to it are wanted, of which the kernel sends a report: by linux/in.h
-/// `IP_ADD_MEMBERSHIP`, `IP_UNBLOCK_SOURCE`, `IP_BLOCK_SOURCE`, `IP_ADD_SOURCE_MEMBERSHIP`,
+/// IPv4 options that join a group, or change the senders that are accepted in it. For each, the kernel sends a report.
+/// From linux/in.h: `IP_ADD_MEMBERSHIP`, `IP_UNBLOCK_SOURCE`, `IP_BLOCK_SOURCE`, `IP_ADD_SOURCE_MEMBERSHIP`,
 /// `IP_DROP_SOURCE_MEMBERSHIP`, `IP_MSFILTER`.
 const JOINS_V4: [u32; 6] = [35, 37, 38, 39, 40, 41];
 
-/// The same by linux/in6.h: `IPV6_ADD_MEMBERSHIP`, `IPV6_JOIN_ANYCAST`.
+/// The same for IPv6, from linux/in6.h: `IPV6_ADD_MEMBERSHIP`, `IPV6_JOIN_ANYCAST`.
 const JOINS_V6: [u32; 2] = [20, 27];
 
-/// The same of both: `MCAST_JOIN_GROUP`, `MCAST_BLOCK_SOURCE`, `MCAST_UNBLOCK_SOURCE`, `MCAST_JOIN_SOURCE_GROUP`,
+/// The same for both: `MCAST_JOIN_GROUP`, `MCAST_BLOCK_SOURCE`, `MCAST_UNBLOCK_SOURCE`, `MCAST_JOIN_SOURCE_GROUP`,
 /// `MCAST_LEAVE_SOURCE_GROUP`, `MCAST_MSFILTER`.
 const JOINS: [u32; 6] = [42, 43, 44, 46, 47, 48];
 
@@ -70,13 +69,13 @@ impl Filter {
         Self(assemble(calls::HERE, strictness))
     }
 
-    /// Its instructions.
+    /// The instructions of the filter.
     pub(super) fn code(&self) -> &[sock_filter] {
         &self.0
     }
 }
 
-/// The filter for a machine on which calls are made in these conventions.
+/// The filter for a machine with these calling conventions.
 fn assemble(conventions: &[Convention], strictness: Strictness) -> Code {
     let mut code = vec![load(Word::Arch)];
     for convention in conventions {
@@ -85,18 +84,18 @@ fn assemble(conventions: &[Convention], strictness: Strictness) -> Code {
             judge(convention, strictness),
         ));
     }
-    // By whatever else the kernel takes calls, it is not known what they are.
+    // The numbers of any other convention are not known.
     code.push(absent());
     code
 }
 
-/// What becomes of the calls of one convention.
+/// Judges the calls of one convention.
 fn judge(convention: &Convention, strictness: Strictness) -> Code {
     let mut code = vec![load(Word::Number)];
     if let Some(first) = convention.x32
         && !strictness.allow_compat_sockopt
     {
-        // What is beyond is no call, such as the -1 that a tracer puts in place of one that it has made itself.
+        // Higher numbers are not calls. A tracer sets -1, for instance, in place of a call that it has made itself.
         let mut x32 = when(Test::AtLeast(first << 1), vec![allow()]);
         x32.push(absent());
         code.extend(when(Test::AtLeast(first), x32));
@@ -111,7 +110,7 @@ fn judge(convention: &Convention, strictness: Strictness) -> Code {
         }
         code.extend(when(Test::Equal(convention.io_uring_setup), vec![absent()]));
     }
-    // Most calls have the same numbers in x32.
+    // Most calls have the same number in x32.
     let also = convention.x32.filter(|_| strictness.allow_compat_sockopt);
     for base in [0].into_iter().chain(also) {
         let number = |call| Test::Equal(base | call);
@@ -157,7 +156,7 @@ fn judge_option() -> Code {
     code
 }
 
-/// ioctl(fd, request, …), of which the kernel looks at 32 bits.
+/// ioctl(fd, request, …). The kernel uses 32 bits of the request.
 fn judge_request() -> Code {
     let mut code = vec![load(Word::Low(1))];
     for request in REFUSED_REQUESTS {
@@ -167,7 +166,7 @@ fn judge_request() -> Code {
     code
 }
 
-/// request_key(type, description, callout_info, keyring): without call-out information it only searches.
+/// request_key(type, description, callout_info, keyring). Without call-out information it only searches.
 fn judge_key(is_wide: bool) -> Code {
     let is_null = |word, then| [vec![load(word)], when(Test::Equal(0), then)].concat();
     let mut code = if is_wide {
@@ -187,12 +186,12 @@ fn allow() -> sock_filter {
     end(libc::SECCOMP_RET_ALLOW)
 }
 
-/// It may not be done.
+/// Fails with EPERM: the call is not permitted.
 fn refuse() -> sock_filter {
     end(libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs())
 }
 
-/// There is no such call: whoever has another way takes that.
+/// Fails with ENOSYS: the call does not exist, so that a program uses an alternative.
 fn absent() -> sock_filter {
     end(libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs())
 }

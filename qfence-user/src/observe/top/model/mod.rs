@@ -1,4 +1,4 @@
-//! Samples and keys to what is shown: pure logic.
+//! Turns samples and keys into the content of the view: pure logic.
 
 use std::{
     cmp::Reverse,
@@ -16,21 +16,21 @@ use crate::{
     record::line::{Body, Line},
 };
 
-/// How many rates are remembered for the sparkline.
+/// The number of rates in the sparkline.
 const HISTORY: usize = 60;
 
-/// A destination that was tried.
+/// A destination that was attempted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
-    /// What was tried, as text.
+    /// The destination, socket or device, as text.
     pub what: String,
     /// The rule that refused it.
     pub rule: String,
-    /// How often, as far as the record goes.
+    /// The number of attempts in the record.
     pub count: u64,
 }
 
-/// All that is shown.
+/// The content of the view.
 #[derive(Debug, Default)]
 pub struct Model {
     rows: Vec<Row>,
@@ -45,7 +45,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// Takes in what is to be seen now, unless it is paused.
+    /// Takes a new sample, unless the view is paused.
     pub fn take(&mut self, sample: Sample) {
         if self.is_paused {
             return;
@@ -86,7 +86,7 @@ impl Model {
         self.arrange();
     }
 
-    /// Takes in a key; whether to go on.
+    /// Handles a key. Returns false to quit.
     pub fn press(&mut self, key: Key) -> bool {
         if key == Key::Interrupt {
             return false;
@@ -162,7 +162,8 @@ impl Model {
         }
     }
 
-    /// The fences that are shown: those whose names have the filter, or all if it is about what was tried.
+    /// The fences that are shown: those whose name matches the filter. If no name matches, the filter is for attempts,
+    /// and all fences are shown.
     pub fn rows(&self) -> impl Iterator<Item = &Row> {
         let by_name = self.filters_names();
         self.rows
@@ -174,20 +175,20 @@ impl Model {
         self.rows.iter().any(|row| row.name.contains(&self.filter))
     }
 
-    /// The fence that is looked at closely.
+    /// The selected fence.
     #[must_use]
     pub fn selected(&self) -> Option<&str> {
         self.selected.as_deref()
     }
 
-    /// The row of that fence.
+    /// The row of the selected fence.
     #[must_use]
     pub fn selected_row(&self) -> Option<&Row> {
         self.rows()
             .find(|row| Some(&row.name) == self.selected.as_ref())
     }
 
-    /// The lines of its record that have the filter, the latest first.
+    /// The lines of its record that match the filter, the latest first.
     pub fn latest(&self) -> impl Iterator<Item = &Line> {
         let of_selected = |close: &&Close| Some(&close.name) == self.selected.as_ref();
         let lines = self.close.as_ref().filter(of_selected);
@@ -201,7 +202,7 @@ impl Model {
             .filter(move |line| any || line.to_string().contains(&self.filter))
     }
 
-    /// What was tried most in it, as far as its record goes.
+    /// The most frequent attempts in its record.
     #[must_use]
     pub fn destinations(&self) -> Vec<Destination> {
         let mut counts: BTreeMap<(String, &str), u64> = BTreeMap::new();
@@ -223,7 +224,7 @@ impl Model {
         destinations
     }
 
-    /// The rules by which it refused what is shown: whole, and where each was given.
+    /// The rules that refused the attempts shown: full text and origin of each.
     #[must_use]
     pub fn rules(&self) -> Vec<(String, String)> {
         let mut rules = Vec::new();
@@ -234,7 +235,7 @@ impl Model {
                 || {
                     (
                         destination.rule.clone(),
-                        "built in, or of an earlier policy".to_owned(),
+                        "built in, or from an earlier policy".to_owned(),
                     )
                 },
                 |(_, whole, source)| (whole.clone(), source.clone()),
@@ -246,7 +247,7 @@ impl Model {
         rules
     }
 
-    /// What fences are ordered by.
+    /// The order of the fences.
     #[must_use]
     pub fn order(&self) -> Order {
         self.order
@@ -258,13 +259,13 @@ impl Model {
         (&self.filter, self.is_typing)
     }
 
-    /// Whether it stands still.
+    /// Whether the view is paused.
     #[must_use]
     pub fn is_paused(&self) -> bool {
         self.is_paused
     }
 
-    /// What lies over the view.
+    /// The overlay over the view.
     #[must_use]
     pub fn over(&self) -> Over {
         self.over

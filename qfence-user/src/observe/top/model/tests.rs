@@ -1,4 +1,4 @@
-//! What keys and samples make of the view.
+//! The effect of keys and samples on the view.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ fn rates_are_known_from_the_second_sample_on() {
     let rates: Vec<_> = model.rows().map(|row| row.rates.unwrap()).collect();
     assert_eq!((rates[0].attempts, rates[0].sent), (0, 9000));
     assert_eq!((rates[1].attempts, rates[1].sent), (500, 1));
-    // A fence of the same name that counts anew.
+    // Another fence with the same name, whose counters start again at 0.
     model.take(sample(start, 1));
     assert!(model.rows().last().unwrap().rates.is_none());
 }

@@ -1,17 +1,20 @@
-//! Makes lines of what the kernel has on record: of events at once, of what was counted once a second.
+//! Turns the kernel's attempts into lines: events immediately, counts once per second.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+mod keys;
+
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
-use nix::time::{ClockId, clock_gettime};
-use qfence_common::{AttemptKey, Event, Origin, Repeats, abi};
+use qfence_common::{AttemptKey, Event, Repeats};
+
+use keys::Keys;
 
 use super::{
     budget::Budget,
     files::{RecordAppender, RecordFiles},
     line::{Attempt, Body, Line, VERSION, at, boot_time},
-    process::{Process, Processes},
+    process::Processes,
     stamp,
 };
 use crate::{
@@ -20,26 +23,23 @@ use crate::{
     record::rule_names::RuleNames,
 };
 
-/// How many events are read before what is made of them is written.
+/// The maximum number of events in one write.
 const BATCH: usize = 64;
 
-/// As many bytes as the ring of events can have, on kernels with large pages too.
+/// The maximum size of the event ring, in bytes, on kernels with large pages.
 const RING: usize = 64 * 1024;
 
-/// A key that was not tried for this long is an event again when it is.
-const FORGOTTEN: Duration = Duration::from_secs(60);
-
-/// What is needed to read the attempts of a fence.
+/// The inputs of a [`Reader`].
 pub struct Sources {
-    /// Where the kernel has them.
+    /// The kernel's events and counts.
     pub attempts: Attempts,
-    /// Its counters.
+    /// The fence's counters.
     pub maps: Maps,
-    /// The names of rules.
+    /// The names of its rules.
     pub names: RuleNames,
-    /// Where the record is kept.
+    /// The files of the record.
     pub files: RecordFiles,
-    /// The processes there are.
+    /// Looks up processes.
     pub processes: Processes,
 }
 
@@ -52,29 +52,22 @@ pub struct Reader {
     appender: RecordAppender,
     fence: Arc<str>,
     budget: Budget,
-    /// What is known of the keys that the kernel counts.
-    keys: HashMap<AttemptKey, Seen>,
+    /// The known keys among those that the kernel counts.
+    keys: Keys,
     folded: Folded,
-    /// The number of the last line, and how many attempts all of them tell of.
+    /// The number of the last line, and the number of attempts that all lines report.
     seq: u64,
     total: u64,
-    /// The lines that are not handed on yet.
+    /// The lines that were not yet returned.
     lines: Vec<Arc<Line>>,
     text: String,
-    /// Whether the record could not be written, and that was said.
+    /// Whether the last write to the record failed, and this was reported.
     has_failed: bool,
-    /// How many attempts are on lines that could not be written, and not yet said to be missing.
+    /// The number of attempts on lines that could not be written and are not yet reported as missing.
     unkept: u64,
 }
 
-/// A key that was tried.
-struct Seen {
-    origin: Origin,
-    last_ns: u64,
-    process: Option<Process>,
-}
-
-/// What there was no room for in a second.
+/// The lines that exceeded the limit of this second.
 #[derive(Clone, Copy, Default)]
 struct Folded {
     lines: u64,
@@ -82,7 +75,7 @@ struct Folded {
 }
 
 impl Reader {
-    /// Goes on where the record of a fence ends.
+    /// Continues the record of a fence.
     ///
     /// # Errors
     /// If the record cannot be written.
@@ -97,7 +90,7 @@ impl Reader {
             appender,
             fence,
             budget: Budget::default(),
-            keys: HashMap::new(),
+            keys: Keys::default(),
             folded: Folded::default(),
             seq: last.as_ref().map_or(0, |line| line.seq),
             total: last.as_ref().map_or(0, |line| line.total),
@@ -108,13 +101,13 @@ impl Reader {
         })
     }
 
-    /// What to wait for until there are events.
+    /// The source of events, to wait for them.
     #[must_use]
     pub fn attempts(&self) -> &Attempts {
         &self.attempts
     }
 
-    /// Reads some events; returns the lines that came of them, and whether there may be more.
+    /// Reads some events. Returns their lines, and whether there may be more events.
     pub fn events(&mut self) -> (Vec<Arc<Line>>, bool) {
         let boot_time = boot_time();
         let mut count = 0;
@@ -129,22 +122,17 @@ impl Reader {
         (self.hand_on(), count == BATCH)
     }
 
-    /// Takes what was counted since the last call, which is to be a second ago, and returns the lines that
-    /// came of it. After it all attempts that were counted when it was called are told of.
+    /// Reads the counts since the last call, and returns their lines. To be called once per second. Afterwards, every
+    /// attempt that was counted before the call is reported.
     ///
     /// # Errors
     /// If the counters cannot be read.
     pub fn summarize(&mut self) -> Result<Vec<Arc<Line>>> {
         let counts = self.maps.counts()?;
-        if counts.on_record() != self.total || self.has_forgotten() {
-            self.forget();
-            let known: Vec<_> = self
-                .keys
-                .iter()
-                .map(|(key, seen)| (*key, seen.known()))
-                .collect();
-            let mut counted = self.attempts.take(&known)?;
-            // Their events come before what was counted after them.
+        if counts.on_record() != self.total || self.keys.has_old() {
+            self.keys.forget();
+            let mut counted = self.attempts.take(&self.keys.known())?;
+            // An event precedes the repeats of its key.
             self.rest_of_events();
             counted.sort_by_key(|(key, repeats)| (std::cmp::Reverse(repeats.count), *key));
             let boot_time = boot_time();
@@ -183,7 +171,7 @@ impl Reader {
                     Body::Attempt(attempt.into()),
                     1,
                 ),
-                // The next summary counts it as lost.
+                // The next summary counts this attempt as lost.
                 Err(error) => return notify(format_args!("error: {error}")),
             }
             Some(process)
@@ -192,27 +180,17 @@ impl Reader {
             self.folded.attempts += 1;
             None
         };
-        let seen = Seen {
-            origin: *origin,
-            last_ns: origin.boot_ns,
-            process,
-        };
-        self.keys.insert(*key, seen);
+        self.keys.seen_first(*key, *origin, process);
     }
 
     fn repeats(&mut self, key: &AttemptKey, repeats: &Repeats, boot_time: Timestamp) {
-        let seen = self.keys.entry(*key).or_insert_with(|| Seen {
-            origin: repeats.origin,
-            last_ns: 0,
-            process: None,
-        });
-        seen.last_ns = repeats.last_ns;
+        let seen = self.keys.seen_again(key, repeats);
         if !self.budget.has_summary() {
             self.folded.lines += 1;
             self.folded.attempts += repeats.count;
             return;
         }
-        // The origin is that of the first attempt of its key; whoever makes more may have become another since.
+        // The origin is that of the first attempt of the key. The process may have changed since.
         let who = (key.pid, repeats.origin.tid);
         let when = (repeats.origin.boot_ns, repeats.last_ns);
         let process = self.processes.look_again(seen.process.take(), who, when);
@@ -258,7 +236,7 @@ impl Reader {
         self.lines.push(Arc::new(line));
     }
 
-    /// The lines that came up, which are kept if they can be: the sinks get them all the same.
+    /// Writes the new lines to the record, and returns them. The sinks get them even if that write fails.
     fn hand_on(&mut self) -> Vec<Arc<Line>> {
         let lines = std::mem::take(&mut self.lines);
         if let Some(first) = lines.first() {
@@ -269,7 +247,7 @@ impl Reader {
                 }
                 Err(error) => {
                     self.unkept += lines.iter().map(|line| line.count).sum::<u64>();
-                    // Said once, until it works again.
+                    // Reported once, until a write succeeds.
                     if !self.has_failed {
                         notify(format_args!("error: {error:#}"));
                         self.has_failed = true;
@@ -281,61 +259,20 @@ impl Reader {
         lines
     }
 
-    /// Writes the lines that came up, of which this is the first, and before it how much is missing.
+    /// Writes the new lines, of which `first` is the first, after a line that reports missing ones.
     fn keep(&mut self, first: &Line) -> Result<()> {
         if self.unkept > 0 {
             let missing = stamp::stamped(&first.dropped_before(self.unkept).to_json()?);
             self.text.insert_str(0, &format!("{missing}\n"));
         }
-        self.appender.write(&self.text)
-    }
-
-    fn has_forgotten(&self) -> bool {
-        let now = since_boot();
-        self.keys.values().any(|seen| seen.is_old(now))
-    }
-
-    /// Forgets keys that were not tried for long; if there are many, those that were not just now.
-    fn forget(&mut self) {
-        let now = since_boot();
-        self.keys.retain(|_, seen| !seen.is_old(now));
-        if self.keys.len() > abi::KEYS as usize / 2 {
-            let recently = Duration::from_secs(2).as_nanos();
-            self.keys
-                .retain(|_, seen| u128::from(now.saturating_sub(seen.last_ns)) < recently);
-        }
-        if self.keys.len() > abi::KEYS as usize / 2 {
-            self.keys.clear();
-        }
+        Ok(self.appender.write(&self.text)?)
     }
 
     /// The counters of the fence.
     ///
     /// # Errors
-    /// If they cannot be read.
+    /// If the counters cannot be read.
     pub fn counts(&self) -> Result<Counts> {
         self.maps.counts().context("cannot read the counters")
     }
-}
-
-impl Seen {
-    fn known(&self) -> Repeats {
-        Repeats {
-            count: 0,
-            last_ns: self.last_ns,
-            origin: self.origin,
-        }
-    }
-
-    fn is_old(&self, now: u64) -> bool {
-        u128::from(now.saturating_sub(self.last_ns)) > FORGOTTEN.as_nanos()
-    }
-}
-
-/// Nanoseconds since boot.
-fn since_boot() -> u64 {
-    clock_gettime(ClockId::CLOCK_BOOTTIME)
-        .ok()
-        .and_then(|time| u64::try_from(Duration::from(time).as_nanos()).ok())
-        .unwrap_or(0)
 }

@@ -1,0 +1,155 @@
+//! The command line of `exec`.
+
+mod notes;
+
+use std::ffi::OsString;
+
+use clap::{ArgAction, Args};
+
+use super::PolicyArgs;
+use crate::{
+    fence::{integrity::OnDamage, limits::Limits},
+    kernel::DenyWith,
+    observe::metrics::address::Address,
+    policy::Dns,
+    record::target::{Format, LogTarget},
+};
+
+/// `qfence-user exec`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = notes::NOTES,
+    args_override_self = true,
+    override_usage = "qfence-user exec [OPTIONS] -- COMMAND [ARGS]..."
+)]
+pub struct Exec {
+    /// Name of the fence [default: the command's name and a unique suffix]
+    #[arg(long)]
+    pub name: Option<String>,
+
+    /// User to run the command as [default: the user who called sudo]
+    ///
+    /// If a group is given, it is the only group of the command, for root too. Otherwise the command has
+    /// all groups of the user, so that /dev/kvm works.
+    #[arg(long, value_name = "NAME|UID[:GROUP]")]
+    pub user: Option<String>,
+
+    /// Allowed and denied destinations
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+
+    /// Refuse nothing: allow and log attempts that the policy denies
+    #[arg(long)]
+    pub monitor: bool,
+
+    /// Whether the profile's exception for nameservers (those in resolv.conf, port 53) applies
+    #[arg(long, value_enum, default_value_t = Dns::Auto)]
+    pub dns: Dns,
+
+    /// Error of a refused call
+    #[arg(long, value_enum, default_value_t = DenyWith::Refused)]
+    pub deny_with: DenyWith,
+
+    /// Where to log refusals, besides the fence's own record; can be repeated
+    ///
+    /// Lines are appended to a file. SIGUSR1 makes qfence reopen it. The file can be a device, or a FIFO
+    /// that has a reader. A symbolic link is followed only if the link and its directory belong to root,
+    /// because the command may run as the user who called sudo. `syslog` is the daemon at /dev/log, with
+    /// messages as in RFC 5424. A prefix selects the format of one log: text:PATH, json:PATH, json:stderr.
+    #[arg(
+        long,
+        value_name = "PATH|stderr|journald|syslog[:SOCKET]|none",
+        default_value = "stderr"
+    )]
+    pub log: Vec<LogTarget>,
+
+    /// Format of logs to files and standard error, unless --log has a prefix
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub log_format: Format,
+
+    /// Serve the fence's counters as OpenMetrics, at /metrics
+    ///
+    /// The server runs until the command ends. `qfence-user metrics` serves all fences.
+    #[arg(long, value_name = "ADDRESS:PORT|unix:PATH")]
+    pub metrics: Option<Address>,
+
+    /// Do not end processes that outlive the command; they stay fenced
+    #[arg(long)]
+    pub keep: bool,
+
+    /// What to do if a link, a pin, the policy or the cgroup of the fence is gone, or if the command has
+    /// left the cgroup
+    ///
+    /// Only root can damage a fence in this way. qfence checks once per second while it runs.
+    #[arg(long, value_enum, default_value_t = OnDamage::Report)]
+    pub on_damage: OnDamage,
+
+    /// Allow raw, UDP-Lite and L2TP sockets
+    ///
+    /// Their packets are judged too, with one exception: IPv4 multicast and broadcast of a process that
+    /// may make raw sockets, root above all. Of these the kernel gives the host a copy before the eBPF
+    /// programs run. A sender that writes its own IP header can direct this copy to any UDP service of
+    /// the host.
+    #[arg(long)]
+    pub allow_raw: bool,
+
+    /// Allow sockets in network namespaces that were made outside the fence
+    ///
+    /// A process can join the namespace of a container of its own user (`nsenter -U -n`). The network of
+    /// that container (pasta, slirp4netns) runs outside the fence and leads to this host. Without this
+    /// option, sockets in such a namespace are refused; namespaces made in the fence are not affected.
+    /// With it, the command can also trace and signal other processes of its user.
+    #[arg(long)]
+    pub allow_foreign_netns: bool,
+
+    /// First run the short form of `verify`; start nothing if it fails
+    #[arg(long)]
+    pub verify: bool,
+
+    /// Allow processes in the fence to gain privileges, for instance by set-user-ID executables
+    #[arg(long)]
+    pub allow_new_privs: bool,
+
+    /// Allow 32-bit and x32 processes all socket options
+    ///
+    /// The kernel runs the eBPF programs only for options that 64-bit calls set. So a system call
+    /// filter (seccomp) refuses the options that matter to 32-bit calls, all options set by
+    /// socketcall(2), x32 calls, and io_uring to 32-bit calls. With this option, pings to the broadcast
+    /// addresses of this host's networks reach this host, and so do the reports that the kernel sends when
+    /// a process joins a multicast group.
+    #[arg(long)]
+    pub allow_compat_sockopt: bool,
+
+    /// Close more ways out of the fence, which few commands need
+    ///
+    /// Refuses request_key(2), add_key(2) and keyctl(2) entirely. Without this option, request_key(2) is
+    /// refused only with call-out information: for that, the kernel runs an executable as root outside
+    /// the fence.
+    #[arg(long)]
+    pub strict: bool,
+
+    /// Allow a QEMU to have networks that the fence does not see, such as tap
+    ///
+    /// Without this option, a QEMU is refused if its arguments give its guest such a network: tap, bridge,
+    /// macvtap, vhost, vsock, Unix sockets, inherited descriptors. qfence does not examine scripts that
+    /// start QEMU, nor commands to QEMU's monitor. But without this option nothing in the fence can open
+    /// /dev/net/tun, /dev/vhost-net or /dev/vhost-vsock.
+    #[arg(long)]
+    pub allow_unfenced_net: bool,
+
+    /// Pass on N descriptors after the first three; all others are closed
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub preserve_fds: u16,
+
+    /// Show the steps of the start; twice: also the decisions of each eBPF program
+    #[arg(short, long, action = ArgAction::Count)]
+    pub verbose: u8,
+
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+
+    /// Resource limits of the fence
+    #[command(flatten)]
+    pub limits: Limits,
+}

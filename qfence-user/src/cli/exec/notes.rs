@@ -1,0 +1,96 @@
+//! The text after the options of `exec --help`. clap wraps its paragraphs, but not its tables.
+
+/// Examples, the syntax of rules, the exit statuses, and the fields of a log line.
+pub(super) const NOTES: &str = "\
+Examples:
+  sudo qfence-user exec -- qemu-system-x86_64 -enable-kvm -m 1024 -hda disk.qcow2
+  sudo qfence-user exec --name ci --memory-max 4G --pids-max 500 -- ./run-job.sh
+  sudo qfence-user exec --allow tcp:127.0.0.1:5432 -- qemu-system-x86_64 -m 1024 -hda disk.qcow2
+  sudo qfence-user exec --profile internet-only --deny any:25 -- ./agent
+  sudo qfence-user exec --profile locked --allow dns --allow tcp:192.0.2.7:443 -- ./fetch
+  sudo qfence-user exec --dns deny --deny-with unreachable --log none -- curl http://localhost
+  sudo qfence-user exec --keep -- qemu-system-x86_64 -daemonize -display none -hda disk.qcow2
+
+A RULE is [PROTOCOL:]DESTINATION[:PORTS]. The first rule that matches decides.
+  PROTOCOL     tcp, udp, icmp, sctp, dccp, udplite, gre, esp, …, proto-N;
+               default: any
+  DESTINATION  an address, a prefix (10.0.0.0/8, [fd00::/8]), or a set:
+    host         this host, at every address that its kernel treats as local
+    loopback     127.0.0.0/8, ::1, and all other addresses that always lead to
+                 the machine itself
+    dns          the nameservers in resolv.conf; without PORTS, only port 53
+    lan          RFC 1918, shared (CGNAT), unique local and site-local addresses
+    link-local   169.254.0.0/16, fe80::/10
+    metadata     the metadata services of clouds, such as 169.254.169.254
+    multicast    224.0.0.0/4, ff00::/8, 255.255.255.255
+    internet     all addresses that are in none of the sets above, except dns
+    any          all addresses
+  PORTS        80,443,8000-8080; default: all
+With a protocol or ports, write an IPv6 address in brackets: udp:[fd00::1]:53.
+
+Ctrl-Z stops the command and qfence. While they are stopped, another process (`qfence-user stand-in`) \
+follows this host's addresses and nameservers and checks the fence for damage. If that process cannot be \
+started, the command continues immediately. If root stops qfence with `kill -STOP`, nothing follows the \
+host until qfence continues.
+
+Exit status: that of the command, or 128 + N if signal N ended the command or its start, or
+  125  qfence failed, or ended the command (--on-damage kill). Nothing runs any
+       more, except a killed process that does not end; it stays fenced.
+  126  the command cannot be executed
+  127  the command was not found
+
+Identical attempts (same process, protocol, destination, port, rule and hook) are grouped. The first is \
+logged immediately. Repeats are summarised once per second. At most 95 lines per second are logged; one \
+more line then summarises the rest. The counts of all lines add up to the number of attempts.
+
+Fields of a JSON log line. A field is null if its value is not known.
+  v             the version of this format, 1; it changes if a field is added,
+                removed or redefined
+  time          RFC 3339, UTC; in repeats, the time of the last attempt
+  fence         the name of the fence
+  seq           the number of the line in the fence's record
+  kind          attempt, repeats, folded, lost or dropped
+  count         the number of attempts that this line reports
+  total         the number of attempts that this and all earlier lines report
+In lines of kind attempt and repeats:
+  verdict       denied, or would-deny with --monitor
+  layer         call, packet, socket or device
+  hook          connect4, connect6, sendmsg4, sendmsg6, egress, ingress,
+                sock_create, setsockopt, device
+  protocol      tcp, udp, …, or a number
+  destination   the address
+  port          the destination port; 0 if the protocol has no ports
+  socket        replaces destination and port if making a socket, or allowing
+                it to broadcast, was refused: the type of the socket
+  device        replaces protocol, destination and port if opening a device was
+                refused: its path
+  source        the source address
+  source_port   the source port
+  dialled       the address that the guest dialled, if the command is a QEMU
+                that translated it
+  rule          the rule that decided, such as \"deny host\"
+  comment       the comment of the rule in its profile
+  pid           the process, in the initial pid namespace; at egress, the
+                process that made the socket
+  tid           the thread
+  uid           the user
+  command       the name of the thread, with control and invisible characters
+                as \\xNN; the process can forge it
+  executable    the path of the executable; a process that can have a user
+                namespace can forge it
+  cgroup        the id of the cgroup of the process, or of the socket
+  cgroup_path   the path of the cgroup
+  netns         the inode of the network namespace of the process
+  netns_cookie  the cookie of the network namespace of the socket
+In lines of kind folded:
+  lines         the number of lines that this line replaces
+
+In repeats, source, source_port, tid, uid, command and cgroup are those of the first attempt. Once the \
+pid belongs to another process, or the process has executed another file, tid and uid are null and \
+command is empty.
+
+Refusals without a rule have one of these names in `rule`: deny-raw, deny-broadcast, deny-device, \
+deny-foreign-netns, deny-unfollowed-broadcast, deny-unowned, unparsed, no-policy.
+
+Attempts are `lost` if the kernel had no room to record them. They are `dropped` if this log was too \
+slow, or if writing to it failed.";

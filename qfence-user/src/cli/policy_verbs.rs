@@ -1,0 +1,42 @@
+//! The command line of `policy`.
+
+use std::ffi::OsString;
+
+use clap::{Args, Subcommand};
+
+/// `qfence-user policy`.
+#[derive(Debug, Args)]
+pub struct PolicyVerb {
+    /// The verb
+    #[command(subcommand)]
+    pub verb: PolicyVerbs,
+}
+
+/// The verbs of `qfence-user policy`.
+#[derive(Debug, Subcommand)]
+pub enum PolicyVerbs {
+    /// Check profiles for errors
+    ///
+    /// Prints errors with file, line and column, and warns of rules that can never match. The exit status
+    /// is 1 if a profile has an error.
+    Check {
+        /// Profiles, by name or path
+        #[arg(required = true, value_name = "NAME|PATH")]
+        profiles: Vec<OsString>,
+    },
+    /// Show a fence's rules in order, the hits of each, and the members of its sets
+    Show {
+        /// The fence
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Print one JSON object instead of tables
+        #[arg(long)]
+        json: bool,
+    },
+    /// Draft a profile that allows the destinations seen in monitor mode, for you to review
+    Suggest {
+        /// The fence
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+}

@@ -1,0 +1,161 @@
+//! An attempt, as a record line reports it.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+};
+
+use qfence_common::{AttemptKey, Hook, NO_UID, Origin};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    base::printable::{in_parentheses, printable},
+    policy::names::RuleName,
+    record::{operation::Operation, process::Process},
+};
+
+/// The first attempt of an attempt key, or its repeats.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// `denied`, or `would-deny` in monitor mode.
+    pub verdict: String,
+    /// The layer of the hook: `call`, `packet`, `socket` or `device`.
+    pub layer: String,
+    /// The name of the hook, as in [`Hook::name`].
+    pub hook: String,
+    /// The operation that was attempted.
+    #[serde(flatten)]
+    pub operation: Operation,
+    /// The source address, if the socket had one. In repeats, that of the first attempt.
+    pub source: Option<IpAddr>,
+    /// The source port, if the socket had one. In repeats, that of the first attempt.
+    pub source_port: Option<u32>,
+    /// The address that a guest dialled, if the QEMU that qfence started has translated it.
+    pub dialled: Option<IpAddr>,
+    /// The rule that decided.
+    pub rule: Arc<str>,
+    /// The comment of the rule in its profile.
+    pub comment: Option<Arc<str>>,
+    /// The process id, in the initial pid namespace.
+    pub pid: Option<u32>,
+    /// The thread id, in the initial pid namespace. In repeats, that of the first attempt; none once the process is
+    /// another one or has executed another program.
+    pub tid: Option<u32>,
+    /// The user, in the initial user namespace. In repeats, as for `tid`.
+    pub uid: Option<u32>,
+    /// The name of the thread (`comm`), safe to print; empty if not known. The process can forge it. In repeats, as for
+    /// `tid`.
+    pub command: String,
+    /// The path of the process's executable, shortened. A process that can have a user namespace can forge it.
+    pub executable: Option<Arc<str>>,
+    /// The id of a cgroup (the inode of its directory): that of the process, or that of the socket if another process
+    /// made it.
+    pub cgroup: u64,
+    /// The path of the process's cgroup.
+    pub cgroup_path: Option<Arc<str>>,
+    /// The inode of the process's network namespace.
+    pub netns: Option<u64>,
+    /// The cookie of the socket's network namespace. The kernel never reuses a cookie.
+    pub netns_cookie: Option<u64>,
+}
+
+/// The kernel returned an attempt that the programs of this version do not record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the kernel returned an attempt that this version's programs do not record: {0:?}")]
+pub struct NotUnderstood(AttemptKey);
+
+impl Attempt {
+    /// An attempt with this key. `rule` is the name of its rule.
+    ///
+    /// # Errors
+    /// If the number of the hook or of a port is invalid.
+    pub fn new(
+        key: &AttemptKey,
+        origin: &Origin,
+        rule: RuleName,
+        process: &Process,
+    ) -> Result<Self, NotUnderstood> {
+        let operation = Operation::of(key);
+        let ports = match operation {
+            Operation::Destination { port, .. } => [port, origin.source_port],
+            _ => [0, origin.source_port],
+        };
+        let is_port = |port: &u32| *port <= u32::from(u16::MAX);
+        let hook = Hook::from_number(key.hook)
+            .filter(|_| ports.iter().all(is_port))
+            .ok_or(NotUnderstood(*key))?;
+        let known = |number: u32| (number != 0).then_some(number);
+        let source = Ipv6Addr::from(origin.source.address()).to_canonical();
+        let comm = origin
+            .comm
+            .0
+            .split(|byte| *byte == 0)
+            .next()
+            .unwrap_or_default();
+        // The origin describes the process that made the first attempt, not another one.
+        let is_same = !process.has_changed;
+        Ok(Self {
+            verdict: if key.monitored == 0 {
+                "denied"
+            } else {
+                "would-deny"
+            }
+            .to_owned(),
+            layer: hook.layer().to_owned(),
+            hook: hook.name().to_owned(),
+            source: (!source.is_unspecified()).then_some(source),
+            source_port: known(origin.source_port),
+            dialled: operation
+                .address()
+                .and_then(|address| process.dialled(key, origin, address)),
+            operation,
+            rule: rule.rule,
+            comment: rule.comment,
+            pid: known(key.pid),
+            tid: known(origin.tid).filter(|_| is_same),
+            uid: (origin.uid != NO_UID && is_same).then_some(origin.uid),
+            command: if is_same {
+                printable(comm)
+            } else {
+                String::new()
+            },
+            executable: process.executable.clone(),
+            cgroup: origin.cgroup,
+            cgroup_path: process.cgroup_path.clone(),
+            netns: process.netns,
+            netns_cookie: (origin.netns != 0).then_some(origin.netns),
+        })
+    }
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            verdict,
+            operation,
+            hook,
+            command,
+            cgroup,
+            rule,
+            ..
+        } = self;
+        write!(f, "{verdict} {operation} ")?;
+        if let Some(dialled) = self.dialled {
+            let dialled = operation.at(dialled);
+            write!(f, "(dialled {dialled}) ")?;
+        }
+        match self.pid {
+            Some(pid) => write!(f, "{hook} pid {pid}")?,
+            None => write!(f, "{hook} pid unknown")?,
+        }
+        if !command.is_empty() {
+            write!(f, " ({})", in_parentheses(command))?;
+        }
+        write!(f, " cgroup {cgroup} rule {rule}")?;
+        match &self.comment {
+            Some(comment) => write!(f, " ({})", printable(comment.as_bytes())),
+            None => Ok(()),
+        }
+    }
+}

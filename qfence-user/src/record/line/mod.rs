@@ -1,0 +1,139 @@
+//! A line of the record: an attempt, or the number of attempts without a line of their own.
+
+use std::{fmt, sync::Arc};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+mod attempt;
+mod clock;
+
+pub use attempt::{Attempt, NotUnderstood};
+pub use clock::{at, boot_time};
+
+use crate::base::printable::printable;
+
+/// The version of the line format. It changes if a field is removed or redefined.
+pub const VERSION: u32 = 1;
+
+/// One line. Serialized, it is one object of the JSON log; `docs/record.schema.json` describes its fields.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// The version of the format, [`VERSION`].
+    pub v: u32,
+    /// The time of the attempt, or of the last one of several: wall clock, RFC 3339 in UTC.
+    pub time: Timestamp,
+    /// The name of the fence.
+    pub fence: Arc<str>,
+    /// The line's number in the fence's record, starting at 1.
+    pub seq: u64,
+    /// What the line reports.
+    #[serde(flatten)]
+    pub body: Body,
+    /// The number of attempts that this line reports.
+    pub count: u64,
+    /// The number of attempts that this line and all earlier lines report.
+    pub total: u64,
+}
+
+/// What a line reports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Body {
+    /// The first attempt of its key.
+    Attempt(Box<Attempt>),
+    /// Repeats of a key since the last line about it.
+    Repeats(Box<Attempt>),
+    /// A summary of the lines that exceeded the limit per second.
+    Folded {
+        /// The number of lines that this line replaces.
+        lines: u64,
+    },
+    /// Attempts that the kernel had no room to record, or that were not read in time.
+    Lost,
+    /// Attempts whose lines are missing here, because this log was too slow or could not be written. Lines that are
+    /// missing in a sink are in the fence's own record.
+    Dropped,
+}
+
+impl Line {
+    /// The text without date and fence name.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        let text = self.to_string();
+        let rest = text.splitn(3, ' ').nth(2).unwrap_or_default();
+        format!("{} {rest}", self.time.strftime("%H:%M:%S"))
+    }
+
+    /// A line that reports that the lines before this one, with so many attempts, are missing.
+    #[must_use]
+    pub(super) fn dropped_before(&self, attempts: u64) -> Self {
+        self.dropped(
+            self.seq.saturating_sub(1),
+            self.total - self.count,
+            attempts,
+        )
+    }
+
+    /// A line that reports that the lines up to this one, with so many attempts, are missing.
+    #[must_use]
+    pub(super) fn dropped_after(&self, attempts: u64) -> Self {
+        self.dropped(self.seq, self.total, attempts)
+    }
+
+    fn dropped(&self, seq: u64, total: u64, count: u64) -> Self {
+        Self {
+            v: self.v,
+            time: Timestamp::now(),
+            fence: Arc::clone(&self.fence),
+            seq,
+            body: Body::Dropped,
+            count,
+            total,
+        }
+    }
+
+    /// JSON, without a newline.
+    ///
+    /// # Errors
+    /// Never for a line that this program made.
+    pub fn to_json(&self) -> serde_json::Result<String> {
+        serde_json::to_string(self)
+    }
+}
+
+/// `TIME FENCE denied tcp 127.0.0.1:22 connect4 pid 4242 (qemu-system-x86) cgroup 77 rule NAME`. If the process is not
+/// known: `pid unknown`.
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            time, fence, count, ..
+        } = self;
+        let text = match &self.body {
+            Body::Attempt(attempt) => attempt.to_string(),
+            Body::Repeats(attempt) => format!("{attempt} again {}", times(*count)),
+            Body::Folded { lines } => {
+                format!("folded {count} attempts: this line replaces {lines} lines")
+            }
+            Body::Lost => format!(
+                "lost {count} attempts: the kernel had no room to record them, or they were not read in time"
+            ),
+            Body::Dropped => {
+                format!("dropped {count} attempts: this log was too slow, or writing to it failed")
+            }
+        };
+        // A line that was read from a file can contain any characters.
+        let text = format!("{time:.6} {fence} {text}");
+        f.write_str(&printable(text.as_bytes()))
+    }
+}
+
+fn times(count: u64) -> String {
+    match count {
+        1 => "once".to_owned(),
+        many => format!("{many} times"),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,165 @@
+use std::net::Ipv6Addr;
+
+use qfence_common::{
+    AttemptKey, Comm, Halves, Hook, Origin,
+    address::from_v4,
+    verdict::{self, NO_RULE},
+};
+
+use super::*;
+use crate::{
+    policy::{names::Names, testing},
+    record::process::Process,
+};
+
+/// An attempt as the programs report it.
+pub(crate) fn seen(
+    hook: Hook,
+    address: [u8; 16],
+    protocol: u32,
+    port: u32,
+    rule: u32,
+) -> (AttemptKey, Origin) {
+    let mut comm = [0; 16];
+    comm[..6].copy_from_slice(b"qe\x1bmu\n");
+    let key = AttemptKey {
+        address: Halves::of(address),
+        pid: 4242,
+        port,
+        protocol,
+        hook: hook as u32,
+        rule,
+        monitored: 0,
+    };
+    let origin = Origin {
+        boot_ns: 1_500_000_000,
+        cgroup: 77,
+        netns: 5,
+        source: Halves::of(from_v4([10, 0, 0, 7])),
+        comm: Comm(comm),
+        tid: 4243,
+        uid: 65534,
+        source_port: 40000,
+        flags: 0,
+    };
+    (key, origin)
+}
+
+/// The line of a first attempt.
+pub(crate) fn line(hook: Hook, address: [u8; 16], protocol: u32, port: u32, rule: u32) -> Line {
+    let (key, origin) = seen(hook, address, protocol, port, rule);
+    let name = Names::of(&testing::policy(&[], false)).name(rule);
+    Line {
+        v: VERSION,
+        time: at(Timestamp::UNIX_EPOCH, origin.boot_ns),
+        fence: "vm1".into(),
+        seq: 1,
+        body: Body::Attempt(
+            Attempt::new(&key, &origin, name, &Process::default())
+                .unwrap()
+                .into(),
+        ),
+        count: 1,
+        total: 1,
+    }
+}
+
+fn loopback() -> Line {
+    line(Hook::Connect6, from_v4([127, 0, 0, 1]), 6, 22, 1)
+}
+
+fn attempt(line: Line) -> Box<Attempt> {
+    match line.body {
+        Body::Attempt(attempt) => attempt,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn text_is_one_line_that_reads() {
+    assert_eq!(
+        loopback().to_string(),
+        "1970-01-01T00:00:01.500000Z vm1 denied tcp 127.0.0.1:22 connect6 pid 4242 \
+         (qe\\x1bmu\\x0a) cgroup 77 rule deny host"
+    );
+    let v6 = line(Hook::Connect6, Ipv6Addr::LOCALHOST.octets(), 6, 22, NO_RULE);
+    assert!(v6.to_string().contains("denied tcp [::1]:22 connect6"));
+    let mut unknown = attempt(loopback());
+    (unknown.pid, unknown.command) = (None, String::new());
+    assert!(
+        unknown
+            .to_string()
+            .contains(" connect6 pid unknown cgroup 77 rule ")
+    );
+    let mut dialled = attempt(loopback());
+    dialled.dialled = Some([10, 0, 2, 2].into());
+    assert!(
+        dialled
+            .to_string()
+            .starts_with("denied tcp 127.0.0.1:22 (dialled 10.0.2.2:22) connect6 ")
+    );
+}
+
+#[test]
+fn json_has_the_documented_fields_and_is_read_again() {
+    let line = loopback();
+    let json = line.to_json().unwrap();
+    assert_eq!(
+        json,
+        r#"{"v":1,"time":"1970-01-01T00:00:01.5Z","fence":"vm1","seq":1,"kind":"attempt","verdict":"denied","layer":"call","hook":"connect6","protocol":"tcp","destination":"127.0.0.1","port":22,"source":"10.0.0.7","source_port":40000,"dialled":null,"rule":"deny host","comment":null,"pid":4242,"tid":4243,"uid":65534,"command":"qe\\x1bmu\\x0a","executable":null,"cgroup":77,"cgroup_path":null,"netns":null,"netns_cookie":5,"count":1,"total":1}"#
+    );
+    assert_eq!(serde_json::from_str::<Line>(&json).unwrap(), line);
+}
+
+#[test]
+fn sockets_devices_and_odd_packets_are_named() {
+    let socket = line(Hook::SockCreate, [0; 16], 1, 3, verdict::SOCKET_KIND).to_string();
+    assert!(socket.contains(" denied icmp raw socket sock_create pid "));
+    assert!(socket.ends_with(" rule deny-raw"));
+    let device = line(Hook::Device, [0; 16], 10, 200, verdict::DEVICE);
+    assert!(
+        device
+            .to_string()
+            .contains(" denied device /dev/net/tun device pid ")
+    );
+    let json = device.to_json().unwrap();
+    assert!(json.contains(r#""layer":"device","hook":"device","device":"/dev/net/tun","#));
+    let packet = line(Hook::Egress, [0; 16], 0, 0, verdict::UNPARSED);
+    assert!(
+        packet
+            .to_string()
+            .contains(" denied unknown packet egress ")
+    );
+    for line in [device, packet] {
+        let json = line.to_json().unwrap();
+        assert_eq!(serde_json::from_str::<Line>(&json).unwrap(), line);
+    }
+}
+
+#[test]
+fn what_has_no_line_of_its_own_is_counted_in_one() {
+    let line = |body, count| Line {
+        body,
+        count,
+        ..loopback()
+    };
+    let again = line(Body::Repeats(attempt(loopback())), 37);
+    assert!(
+        again
+            .to_string()
+            .ends_with(" rule deny host again 37 times")
+    );
+    for (body, text) in [
+        (
+            Body::Folded { lines: 3 },
+            "vm1 folded 7 attempts: this line replaces 3 lines",
+        ),
+        (Body::Lost, "vm1 lost 7 attempts: "),
+        (Body::Dropped, "vm1 dropped 7 attempts: "),
+    ] {
+        let line = line(body, 7);
+        assert!(line.to_string().contains(text), "{line}");
+        let json = line.to_json().unwrap();
+        assert_eq!(serde_json::from_str::<Line>(&json).unwrap(), line);
+    }
+}

@@ -1,0 +1,96 @@
+//! The attempt keys that were seen recently, with the origin and the process of each.
+
+use std::{collections::HashMap, time::Duration};
+
+use nix::time::{ClockId, clock_gettime};
+use qfence_common::{AttemptKey, Origin, Repeats, abi};
+
+use crate::record::process::Process;
+
+/// A key is forgotten after this time without attempts. Its next attempt is an event again.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+
+/// The known keys among those that the kernel counts.
+#[derive(Default)]
+pub(super) struct Keys(HashMap<AttemptKey, Seen>);
+
+/// What is known of a key.
+pub(super) struct Seen {
+    origin: Origin,
+    last_ns: u64,
+    pub(super) process: Option<Process>,
+}
+
+impl Keys {
+    /// Remembers the first attempt of a key.
+    pub(super) fn seen_first(&mut self, key: AttemptKey, origin: Origin, process: Option<Process>) {
+        let seen = Seen {
+            origin,
+            last_ns: origin.boot_ns,
+            process,
+        };
+        self.0.insert(key, seen);
+    }
+
+    /// Notes the time of the last repeat of a key; returns what is known of the key.
+    pub(super) fn seen_again(&mut self, key: &AttemptKey, repeats: &Repeats) -> &mut Seen {
+        let seen = self.0.entry(*key).or_insert_with(|| Seen {
+            origin: repeats.origin,
+            last_ns: 0,
+            process: None,
+        });
+        seen.last_ns = repeats.last_ns;
+        seen
+    }
+
+    /// All keys, each with a count of 0.
+    pub(super) fn known(&self) -> Vec<(AttemptKey, Repeats)> {
+        self.0
+            .iter()
+            .map(|(key, seen)| (*key, seen.known()))
+            .collect()
+    }
+
+    /// Whether there is a key to forget.
+    pub(super) fn has_old(&self) -> bool {
+        let now = since_boot();
+        self.0.values().any(|seen| seen.is_old(now))
+    }
+
+    /// Forgets keys without attempts for [`FORGOTTEN`]. If more than half of the kernel's keys remain, forgets those
+    /// without attempts in the last two seconds, and if that is not enough, all.
+    pub(super) fn forget(&mut self) {
+        let now = since_boot();
+        self.0.retain(|_, seen| !seen.is_old(now));
+        if self.0.len() > abi::KEYS as usize / 2 {
+            let recently = Duration::from_secs(2).as_nanos();
+            self.0
+                .retain(|_, seen| u128::from(now.saturating_sub(seen.last_ns)) < recently);
+        }
+        if self.0.len() > abi::KEYS as usize / 2 {
+            self.0.clear();
+        }
+    }
+}
+
+impl Seen {
+    fn known(&self) -> Repeats {
+        Repeats {
+            count: 0,
+            last_ns: self.last_ns,
+            origin: self.origin,
+        }
+    }
+
+    fn is_old(&self, now: u64) -> bool {
+        u128::from(now.saturating_sub(self.last_ns)) > FORGOTTEN.as_nanos()
+    }
+}
+
+/// Nanoseconds since boot.
+fn since_boot() -> u64 {
+    clock_gettime(ClockId::CLOCK_BOOTTIME)
+        .ok()
+        .and_then(|time| u64::try_from(Duration::from(time).as_nanos()).ok())
+        .unwrap_or(0)
+}

@@ -1,0 +1,232 @@
+//! A thread and a queue for each sink, so that a slow or stalled sink delays neither the command nor other sinks. Lines
+//! that find the queue full, and lines that cannot be written, are counted. The sink reports their number once it
+//! accepts lines again.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, SyncSender, channel, sync_channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+
+use super::{
+    line::{Body, Line},
+    sink::Sink,
+};
+use crate::base::console::notify;
+
+/// The length of the queue, in lines: at least ten seconds of lines.
+const QUEUE: usize = 1024;
+
+/// At the end, a sink that accepts no line for this long is abandoned.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+enum Job {
+    Write(Arc<Line>),
+    Reopen,
+}
+
+/// One sink, from the side of the reader.
+pub struct Writer {
+    name: String,
+    jobs: SyncSender<Job>,
+    progress: Arc<Progress>,
+    /// Attempts on lines that found the queue full and are not yet reported as dropped.
+    dropped: u64,
+    /// The last line that was passed to this sink.
+    last: Option<Arc<Line>>,
+    /// Receives a message when all lines were handled.
+    done: Receiver<()>,
+}
+
+/// The progress of the thread.
+#[derive(Default)]
+struct Progress {
+    /// The number of handled jobs, successful or not.
+    handled: AtomicU64,
+    /// The number of attempts that written lines report.
+    told: AtomicU64,
+}
+
+impl Writer {
+    /// Starts the thread. `name` is the user's name for the sink.
+    ///
+    /// # Errors
+    /// If the thread cannot be started.
+    pub fn start(name: String, sink: Box<dyn Sink>) -> Result<Self> {
+        let (jobs, received) = sync_channel(QUEUE);
+        let (tell, done) = channel();
+        let progress = Arc::new(Progress::default());
+        let worker = Worker {
+            name: name.clone(),
+            sink,
+            progress: Arc::clone(&progress),
+            has_failed: false,
+            failed: 0,
+            last: None,
+        };
+        thread::Builder::new()
+            .name("qfence-log".into())
+            .spawn(move || {
+                worker.run(&received);
+                // After the time limit for closing, nobody receives this.
+                let _ = tell.send(());
+            })
+            .context("cannot start the thread that writes the log")?;
+        Ok(Self {
+            name,
+            jobs,
+            progress,
+            dropped: 0,
+            last: None,
+            done,
+        })
+    }
+
+    /// Queues a line, if there is room.
+    pub fn write(&mut self, line: &Arc<Line>) {
+        self.last = Some(Arc::clone(line));
+        if !self.tell_dropped(|dropped| Line::dropped_before(line, dropped))
+            || self.jobs.try_send(Job::Write(Arc::clone(line))).is_err()
+        {
+            self.dropped += line.count;
+        }
+    }
+
+    /// Queues a line that reports dropped attempts, if there are any. Returns false if there is no room for it.
+    fn tell_dropped(&mut self, line: impl FnOnce(u64) -> Line) -> bool {
+        if self.dropped > 0 {
+            let line = Arc::new(line(self.dropped));
+            if self.jobs.try_send(Job::Write(line)).is_err() {
+                return false;
+            }
+            self.dropped = 0;
+        }
+        true
+    }
+
+    /// Reopens the sink's file before the next line.
+    pub fn reopen(&self) {
+        // If the queue is full, the request is lost, as are the lines then: a later SIGUSR1 succeeds.
+        let _ = self.jobs.try_send(Job::Reopen);
+    }
+
+    /// The user's name for the sink.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Waits until all lines are written, as long as there is progress. Returns the number of attempts that the sink
+    /// reports.
+    #[must_use]
+    pub fn close(mut self) -> u64 {
+        if let Some(last) = self.last.take() {
+            // If there is no room, the returned number shows the difference.
+            self.tell_dropped(|dropped| Line::dropped_after(&last, dropped));
+        }
+        let Self {
+            jobs,
+            progress,
+            done,
+            ..
+        } = self;
+        drop(jobs);
+        let handled = || progress.handled.load(Ordering::Relaxed);
+        let mut before = None;
+        while before != Some(handled()) {
+            before = Some(handled());
+            if done.recv_timeout(PATIENCE).is_ok() {
+                break;
+            }
+        }
+        progress.told.load(Ordering::Relaxed)
+    }
+}
+
+struct Worker {
+    name: String,
+    sink: Box<dyn Sink>,
+    progress: Arc<Progress>,
+    has_failed: bool,
+    /// Attempts on lines that could not be written and are not yet reported as dropped.
+    failed: u64,
+    /// The last line that was passed to this sink.
+    last: Option<Arc<Line>>,
+}
+
+impl Worker {
+    fn run(mut self, jobs: &Receiver<Job>) {
+        for job in jobs {
+            match job {
+                Job::Write(line) => self.write(line),
+                Job::Reopen => self.reopen(),
+            }
+            self.progress.handled.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(last) = self.last.take() {
+            // If this fails, the number that [`Writer::close`] returns shows the difference.
+            let _ = self.tell_failed(|failed| Line::dropped_after(&last, failed));
+        }
+    }
+
+    fn write(&mut self, line: Arc<Line>) {
+        let written = self
+            .tell_failed(|failed| Line::dropped_before(&line, failed))
+            .and_then(|()| self.sink.write(&line));
+        match written {
+            Ok(()) => {
+                let told = tells_of(&line);
+                self.progress.told.fetch_add(told, Ordering::Relaxed);
+                self.has_failed = false;
+            }
+            Err(error) => {
+                self.failed += line.count;
+                // Reported once, until a write succeeds.
+                if !self.has_failed {
+                    notify(format_args!(
+                        "cannot write the log {}: {error}; retrying",
+                        self.name
+                    ));
+                    self.has_failed = true;
+                }
+            }
+        }
+        self.last = Some(line);
+    }
+
+    /// Writes a line that reports the attempts whose lines failed, if there are any.
+    fn tell_failed(&mut self, line: impl FnOnce(u64) -> Line) -> io::Result<()> {
+        if self.failed > 0 {
+            self.sink.write(&line(self.failed))?;
+            self.failed = 0;
+        }
+        Ok(())
+    }
+
+    fn reopen(&mut self) {
+        if let Err(error) = self.sink.reopen() {
+            notify(format_args!(
+                "cannot reopen the log {}: {error}; the previous file remains in use",
+                self.name
+            ));
+        }
+    }
+}
+
+/// The number of attempts that a line reports as part of the record. Attempts without any detail do not count.
+fn tells_of(line: &Line) -> u64 {
+    match line.body {
+        Body::Attempt(_) | Body::Repeats(_) | Body::Folded { .. } => line.count,
+        Body::Lost | Body::Dropped => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests;
