@@ -7,6 +7,7 @@
 //! There are two sets of prefixes, one for each path. Through the loopback device everything is the host.
 pub mod explain;
 
+mod cut;
 mod intervals;
 mod membership;
 mod ports;

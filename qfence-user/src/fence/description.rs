@@ -130,7 +130,8 @@ impl Descriptions {
     /// # Errors
     /// If it is not: then nothing in it is used.
     pub fn check(&self) -> Result<()> {
-        Directory::trusted(&self.directory, Others::Read).map(drop)
+        Directory::trusted(&self.directory, Others::Read)?;
+        Ok(())
     }
 
     /// The description of one fence; `None` if there is none that can be read.

@@ -1,5 +1,6 @@
 //! Owns aya: loads the programs, publishes policies to them, attaches and pins them, and reads what
 //! they count and record.
+pub mod bpffs;
 pub mod pins;
 pub mod proof;
 mod remains;
@@ -7,6 +8,7 @@ pub mod snapshot;
 
 mod attempts;
 mod by_path;
+mod counts;
 mod fill;
 mod helpers;
 mod link;
@@ -29,9 +31,10 @@ use anyhow::{Context, Result, anyhow, bail};
 pub use attempts::Attempts;
 use aya::{Ebpf, programs::Program};
 use aya_log::EbpfLogger;
+pub use counts::Counts;
 use link::{Pinned, attach};
 use load::{Loading, Variant, open};
-pub use maps::{Counts, Maps, owners};
+pub use maps::{Maps, owners};
 use nix::errno::Errno;
 use qfence_common::Hook;
 

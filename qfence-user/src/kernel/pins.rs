@@ -3,17 +3,15 @@
 use std::{
     fs::{self, File},
     io,
-    os::{fd::AsFd as _, unix::fs::DirBuilderExt},
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
-use nix::{
-    mount::{MsFlags, mount},
-    sys::statfs::{BPF_FS_MAGIC, statfs},
-};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use qfence_common::abi;
 
+use super::bpffs::{check_parent, make, make_parent, mount_bpffs};
 use crate::base::{
     files::{
         directory::{Directory, Others},
@@ -70,7 +68,8 @@ impl Pins {
     /// # Errors
     /// If it is not: then nothing in it is used.
     pub fn check(&self) -> Result<()> {
-        check_parent(&self.parent()).map(drop)
+        check_parent(&self.parent())?;
+        Ok(())
     }
 
     /// The directory of one fence.
@@ -173,56 +172,6 @@ pub(super) fn version_of(pins: &Path) -> Result<Option<u32>> {
         }
     }
     Ok(found)
-}
-
-/// Makes a directory for root alone.
-fn make(directory: &Path) -> Result<()> {
-    let made = fs::DirBuilder::new().mode(0o700).create(directory);
-    made.with_context(|| format!("cannot make {}", directory.display()))
-}
-
-/// Makes a directory in the root of bpffs, unless it is there, and checks it.
-///
-/// # Errors
-/// If it cannot be made, or is somebody else's.
-pub(super) fn make_parent(parent: &Path) -> Result<()> {
-    match fs::DirBuilder::new().mode(0o700).create(parent) {
-        // Others can have made it where all may (mode 1777, `bpf_fill_super` in kernel/bpf/inode.c).
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        made => made.with_context(|| format!("cannot make {}", parent.display()))?,
-    }
-    check_parent(parent).map(drop)
-}
-
-/// Checks a directory in the root of bpffs, such as that of all fences, and that root; `None` if it is not there.
-///
-/// # Errors
-/// If either is somebody else's, or others can put another in its place.
-pub(super) fn check_parent(parent: &Path) -> Result<Option<Directory>> {
-    if let Some(root) = parent.parent() {
-        Directory::trusted(root, Others::AddToSticky)?;
-    }
-    Directory::trusted(parent, Others::Read)
-}
-
-/// Mounts bpffs at `point`, for root alone.
-///
-/// # Errors
-/// What mount fails with.
-pub(crate) fn mount_bpffs(point: &Path) -> Result<()> {
-    mount(
-        Some("bpf"),
-        point,
-        Some("bpf"),
-        MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
-        Some("mode=0700"),
-    )
-    .with_context(|| {
-        format!(
-            "no bpffs is mounted at {}, and mounting it failed",
-            point.display()
-        )
-    })
 }
 
 /// bpffs keeps names with dots for itself (`bpf_lookup` in kernel/bpf/inode.c says EPERM).

@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{
-    link_info,
+    bpffs, link_info,
     maps::{self, Maps},
     pins::{self, Pins},
 };
@@ -57,7 +57,7 @@ impl Pins {
     /// If the directory is somebody else's, or cannot be read.
     pub fn clear_ended(&self) -> Result<Vec<anyhow::Error>> {
         let parent = self.ended();
-        pins::check_parent(&parent)?;
+        bpffs::check_parent(&parent)?;
         let mut errors = Vec::new();
         for entry in
             entries(&parent).with_context(|| format!("cannot read {}", parent.display()))?
@@ -77,7 +77,7 @@ impl Pins {
 
     fn keep_links(&self, directory: &Path, id: u64) -> Result<()> {
         let parent = self.ended();
-        pins::make_parent(&parent)?;
+        bpffs::make_parent(&parent)?;
         let kept = parent.join(id.to_string());
         fs::rename(directory, &kept).with_context(|| {
             format!(

@@ -1,18 +1,19 @@
 //! The policy: ordered rules, of which the first that matches decides, and the sets they name.
-pub mod hostset;
-pub mod nameservers;
-pub mod suggest;
 
 #[cfg(test)]
 mod documented;
 pub mod grammar;
+pub mod hostset;
+pub mod members;
 pub mod names;
+pub mod nameservers;
 pub mod numbering;
 pub mod ports;
 pub mod profile;
 pub mod protocol;
 pub mod rule;
 pub mod set;
+pub mod suggest;
 #[cfg(test)]
 pub(crate) mod testing;
 

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "all of this is tests")]
 
 mod naive;
+mod pool;
 mod scene;
 
 use std::env;

@@ -12,35 +12,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result};
 use nix::{
     errno::Errno,
     fcntl::{AtFlags, OFlag, open, openat, renameat},
-    sys::stat::{FileStat, Mode, fchmod, fstat, fstatat, lstat},
-    unistd::{Uid, UnlinkatFlags, geteuid, unlinkat},
+    sys::stat::{FileStat, Mode, fchmod, fstat, fstatat},
+    unistd::{UnlinkatFlags, geteuid, unlinkat},
 };
 
-use super::{file_type::other_than_regular, walk::open_directory};
+pub use super::owner::{DirectoryError, Others};
+use super::{
+    file_type::other_than_regular,
+    owner::{check_others, check_owner, no_directory},
+    walk::{PathError, open_directory},
+};
 
 /// The mode of directories that are root's alone.
 const PRIVATE: u32 = 0o700;
-
-/// Write permission for others than the owner.
-const WRITABLE: u32 = 0o022;
-
-/// The bit of a directory in which nobody removes what is somebody else's.
-const STICKY: u32 = 0o1000;
-
-/// Who may do something to a directory beside its owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Others {
-    /// They may read it, but not write to it.
-    Read,
-    /// They may write to it, if it is sticky: what is root's in there stays.
-    AddToSticky,
-    /// They may not even open it: who can open a directory can lock it.
-    Nothing,
-}
 
 /// A directory.
 #[derive(Debug)]
@@ -56,7 +44,7 @@ impl Directory {
     ///
     /// # Errors
     /// What open fails with, and if a link is not followed.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    pub fn open(path: &Path) -> Result<Self, PathError> {
         Ok(Self {
             fd: open_directory(path, geteuid().as_raw())?,
             path: path.to_owned(),
@@ -86,17 +74,15 @@ impl Directory {
     ///
     /// # Errors
     /// If it is something else, or somebody else's: then nothing of it is used.
-    pub fn trusted(path: &Path, others: Others) -> Result<Option<Self>> {
+    pub fn trusted(path: &Path, others: Others) -> Result<Option<Self>, DirectoryError> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fd = match open(path, flags, Mode::empty()) {
             Ok(fd) => fd,
             Err(Errno::ENOENT) => return Ok(None),
             Err(Errno::ENOTDIR | Errno::ELOOP) => return Err(no_directory(path)),
-            Err(errno) => {
-                return Err(errno).with_context(|| format!("cannot open {}", path.display()));
-            }
+            Err(errno) => return Err(DirectoryError::system("open", path, errno)),
         };
-        let found = fstat(&fd).with_context(|| format!("cannot look at {}", path.display()))?;
+        let found = fstat(&fd).map_err(|errno| DirectoryError::system("look at", path, errno))?;
         check_owner(path, &found, geteuid())?;
         check_others(path, found.st_mode, others)?;
         Ok(Some(Self {
@@ -110,20 +96,22 @@ impl Directory {
     ///
     /// # Errors
     /// As [`Directory::trusted`], and if it is not there.
-    pub fn private(path: &Path, others: Others) -> Result<Self> {
-        Self::trusted(path, others)?.with_context(|| format!("there is no {}", path.display()))
+    pub fn private(path: &Path, others: Others) -> Result<Self, DirectoryError> {
+        Self::trusted(path, others)?.ok_or_else(|| DirectoryError::Missing {
+            path: path.to_owned(),
+        })
     }
 
     /// As [`Directory::private`], of a directory that is made where it is not there.
     ///
     /// # Errors
     /// As [`Directory::trusted`], and if it cannot be made.
-    pub fn make_private(path: &Path) -> Result<Self> {
+    pub fn make_private(path: &Path) -> Result<Self, DirectoryError> {
         let mut maker = fs::DirBuilder::new();
         match maker.recursive(true).mode(PRIVATE).create(path) {
             // Something else is there: what, is said below.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            made => made.with_context(|| format!("cannot make {}", path.display()))?,
+            made => made.map_err(|error| DirectoryError::system("make", path, error))?,
         }
         Self::private(path, Others::Read)
     }
@@ -209,45 +197,6 @@ impl AsFd for Directory {
     }
 }
 
-fn no_directory(path: &Path) -> anyhow::Error {
-    let kind = lstat(path)
-        .ok()
-        .and_then(|found| other_than_regular(found.st_mode));
-    anyhow!(
-        "{} is {}, and must be a directory of root's: look at who made it, and remove it",
-        path.display(),
-        kind.unwrap_or("a file")
-    )
-}
-
-fn check_owner(path: &Path, found: &FileStat, expected: Uid) -> Result<()> {
-    ensure!(
-        found.st_uid == expected.as_raw(),
-        "{} belongs to the user {}, and must be root's: look at what is in it, and remove it",
-        path.display(),
-        found.st_uid
-    );
-    Ok(())
-}
-
-fn check_others(path: &Path, mode: u32, others: Others) -> Result<()> {
-    let (wrong, what) = match others {
-        Others::Read => (mode & WRITABLE, "written to"),
-        Others::AddToSticky if mode & STICKY != 0 => return Ok(()),
-        Others::AddToSticky => (mode & WRITABLE, "written to, and is not sticky,"),
-        Others::Nothing => (mode & 0o077, "opened"),
-    };
-    if wrong != 0 {
-        bail!(
-            "{} can be {what} by others than root (mode {:04o}): look at what is in it, and make it \
-             root's alone with `chmod go= {0}`",
-            path.display(),
-            mode & 0o7777
-        );
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -292,28 +241,21 @@ mod tests {
     }
 
     #[test]
-    fn somebody_elses_is_not_used() {
-        let dir = tempfile::tempdir().unwrap();
-        let found = lstat(dir.path()).unwrap();
-        assert!(check_owner(dir.path(), &found, geteuid()).is_ok());
-        let other = Uid::from_raw(geteuid().as_raw() + 1);
-        let error = check_owner(dir.path(), &found, other).unwrap_err();
-        assert!(error.to_string().contains("must be root's"), "{error}");
-    }
-
-    #[test]
     fn what_is_no_directory_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let (link, file) = (dir.path().join("link"), dir.path().join("file"));
         symlink(dir.path(), &link).unwrap();
         fs::write(&file, "").unwrap();
-        for (path, kind) in [(&link, "is a symbolic link,"), (&file, "is a file,")] {
+        for (path, kind) in [(&link, "a symbolic link"), (&file, "a file")] {
             for found in [
                 Directory::make_private(path),
                 Directory::private(path, Others::Read),
             ] {
-                let error = found.unwrap_err().to_string();
-                assert!(error.contains(kind), "{error}");
+                let error = found.unwrap_err();
+                assert!(
+                    matches!(&error, DirectoryError::NoDirectory { kind: found, .. } if *found == kind),
+                    "{error}"
+                );
             }
         }
         // The control: what is not to be root's alone may be behind a link.

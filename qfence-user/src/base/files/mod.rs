@@ -17,9 +17,11 @@
 //! | module | its one job |
 //! |---|---|
 //! | [`directory`] | a directory that is opened once, and checked where it has to be root's alone |
+//! | `owner` | whether a directory is root's, and its permissions |
 //! | [`staged`] | a file that is written whole and then renamed over the one before |
 //! | `walk` | the way along a path, without links that others can have made |
 //! | [`log`] | a file that is appended to, wherever it is |
+//! | `trusted` | whether a log file that exists may be appended to |
 //! | [`bounded`] | reads a file of others, up to a bound |
 //! | [`file_type`] | what a file is, in words |
 
@@ -31,7 +33,9 @@ pub mod bounded;
 pub mod directory;
 pub mod file_type;
 pub mod log;
+mod owner;
 pub mod staged;
+mod trusted;
 mod walk;
 
 /// What is in a directory; nothing where there is none.

@@ -29,6 +29,70 @@ const FOR_OTHERS: u32 = 0o022;
 /// How many links may follow one another, as for the kernel (`MAXSYMLINKS`).
 const MOST_LINKS: usize = 40;
 
+/// Why a file is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A link that is not root's.
+    #[error(
+        "is a symbolic link that others than root can have made: it is not followed. Give the path that it leads to"
+    )]
+    Link,
+    /// A file of another user.
+    #[error(
+        "is another user's, in a directory that everybody can write to. Remove it, or give another path"
+    )]
+    OtherUser,
+    /// A file with several names.
+    #[error(
+        "is a file with more than one name, in a directory that others can write to: it may be another file of \
+         root's. Give another path"
+    )]
+    SecondName,
+    /// A FIFO that others than its owner can read.
+    #[error(
+        "is a FIFO that others than its owner may read: lines that they read reach no log. Make it with \
+         `mkfifo -m 600`"
+    )]
+    ReadableFifo,
+    /// A FIFO that the command can read.
+    #[error(
+        "is a FIFO of the user that the command runs as, which could read lines from it. Give a FIFO of root's, or \
+         run the command as another user (--user)"
+    )]
+    CommandsFifo,
+}
+
+/// Why a file or directory cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum PathError {
+    /// A file on the way is not used.
+    #[error("{} {why}", path.display())]
+    Refused {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        why: Refusal,
+    },
+    /// A system call failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl From<Errno> for PathError {
+    fn from(errno: Errno) -> Self {
+        Self::Io(errno.into())
+    }
+}
+
+impl From<PathError> for io::Error {
+    fn from(error: PathError) -> Self {
+        match error {
+            PathError::Io(error) => error,
+            refused @ PathError::Refused { .. } => Self::other(refused),
+        }
+    }
+}
+
 /// The way along a path.
 pub(super) struct Walk {
     /// Whose links are followed.
@@ -87,7 +151,7 @@ impl Walk {
     ///
     /// # Errors
     /// What open fails with, and if the link is not followed.
-    pub(super) fn pass(&mut self, name: &OsStr) -> io::Result<()> {
+    pub(super) fn pass(&mut self, name: &OsStr) -> Result<(), PathError> {
         if self.is_in_proc()? {
             return self.enter(name, OFlag::empty());
         }
@@ -102,7 +166,7 @@ impl Walk {
     ///
     /// # Errors
     /// If others than root can have made it, or there were too many.
-    pub(super) fn follow(&mut self, name: &OsStr, link: &FileStat) -> io::Result<()> {
+    pub(super) fn follow(&mut self, name: &OsStr, link: &FileStat) -> Result<(), PathError> {
         self.links += 1;
         if self.links > MOST_LINKS {
             return Err(Errno::ELOOP.into());
@@ -112,11 +176,7 @@ impl Walk {
         // Others can give a link a second name where they can write, and it is still the owner's.
         let is_there_for_root = link.st_nlink == 1 || is_kept(&directory, self.root);
         if !(made_by_root && is_there_for_root) {
-            return Err(self.refusal(
-                name,
-                "is a symbolic link that others than root can have made: it is not followed. Give the path that it \
-                 leads to",
-            ));
+            return Err(self.refused(name, Refusal::Link));
         }
         let target = PathBuf::from(readlinkat(&self.directory, name)?);
         if target.is_absolute() {
@@ -127,9 +187,12 @@ impl Walk {
         Ok(())
     }
 
-    /// Why nothing is done with what has this name here.
-    pub(super) fn refusal(&self, name: &OsStr, why: &str) -> io::Error {
-        io::Error::other(format!("{} {why}", self.place.join(name).display()))
+    /// The error for a file of the current directory that is not used.
+    pub(super) fn refused(&self, name: &OsStr, why: Refusal) -> PathError {
+        PathError::Refused {
+            path: self.place.join(name),
+            why,
+        }
     }
 
     /// Lets a path come next.
@@ -143,7 +206,7 @@ impl Walk {
         self.rest.extend(names.into_iter().rev());
     }
 
-    fn enter(&mut self, name: &OsStr, how: OFlag) -> io::Result<()> {
+    fn enter(&mut self, name: &OsStr, how: OFlag) -> Result<(), PathError> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | how;
         self.directory = openat(&self.directory, name, flags, Mode::empty())?;
         self.place.push(name);
@@ -155,7 +218,7 @@ impl Walk {
 ///
 /// # Errors
 /// What open fails with, and if a link of somebody else's is on the way.
-pub(super) fn open_directory(path: &Path, root: u32) -> io::Result<OwnedFd> {
+pub(super) fn open_directory(path: &Path, root: u32) -> Result<OwnedFd, PathError> {
     let mut walk = Walk::along(path, root)?;
     while let Some(name) = walk.next() {
         walk.pass(&name)?;
@@ -196,16 +259,23 @@ mod tests {
         symlink("round", dir.path().join("round")).unwrap();
         let own = geteuid().as_raw();
         let inode =
-            |path: &Path, root| Ok::<_, io::Error>(fstat(open_directory(path, root)?)?.st_ino);
+            |path: &Path, root| Ok::<_, PathError>(fstat(open_directory(path, root)?)?.st_ino);
         let expected = inode(&place, own).unwrap();
         for path in [&link, &link.join("../link/."), &place.join("../place")] {
             assert_eq!(inode(path, own).unwrap(), expected, "{}", path.display());
         }
         assert_eq!(inode(&place, own + 1).unwrap(), expected);
-        let error = inode(&link, own + 1).unwrap_err().to_string();
-        assert!(error.contains("a symbolic link that others"), "{error}");
-        let error = inode(&dir.path().join("round"), own).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(Errno::ELOOP as i32));
+        let refused = inode(&link, own + 1);
+        let why = Refusal::Link;
+        assert!(
+            matches!(&refused, Err(PathError::Refused { why: found, .. }) if *found == why),
+            "{refused:?}"
+        );
+        let round = inode(&dir.path().join("round"), own);
+        assert!(
+            matches!(&round, Err(PathError::Io(error)) if error.raw_os_error() == Some(Errno::ELOOP as i32)),
+            "{round:?}"
+        );
         assert!(inode(&place.join("none"), own).is_err());
     }
 }

@@ -26,7 +26,10 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::stat_text;
+use super::{
+    end::{ProcessEnd, ending},
+    stat::stat_text,
+};
 use crate::base::inherited;
 
 /// The hidden verb.
@@ -56,7 +59,7 @@ pub(crate) enum Question {
     Name(i32),
     /// What a thread does, in words.
     Describe(i32),
-    /// How a process ends, as [`ProcessEnd::encode`](super::ProcessEnd::encode) has it.
+    /// How a process ends, as [`ProcessEnd::encode`] has it.
     Ending(i32),
     /// What keeps a process that is ending, in words.
     Keepers(i32),
@@ -77,7 +80,7 @@ impl Question {
             Self::Stat(pid) => stat_text(&proc.join(pid.to_string())).unwrap_or_default(),
             Self::Name(pid) => super::name(pid).into_bytes(),
             Self::Describe(tid) => super::describe(tid).unwrap_or_default().into_bytes(),
-            Self::Ending(pid) => super::ProcessEnd::encode(super::ending(pid)).into_bytes(),
+            Self::Ending(pid) => ProcessEnd::encode(ending(pid)).into_bytes(),
             Self::Keepers(pid) => super::describe_keepers(pid).into_bytes(),
         }
     }

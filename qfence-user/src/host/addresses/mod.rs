@@ -1,8 +1,11 @@
 //! The addresses of this host: the prefixes that its kernel calls local.
 
 mod announcements;
+mod filter;
 mod pace;
 mod routes;
+#[cfg(test)]
+mod testing;
 
 use std::{collections::BTreeSet, io, time::Instant};
 

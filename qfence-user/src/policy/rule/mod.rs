@@ -1,16 +1,20 @@
 //! A rule: what it does, with what, and who says so.
 
-use std::{collections::BTreeSet, fmt, iter, net::Ipv6Addr, path::PathBuf};
+mod source;
+
+use std::{collections::BTreeSet, fmt, iter, net::Ipv6Addr};
 
 use ipnet::Ipv6Net;
 use qfence_common::{Action, Protocol, address::V4_PREFIX_BITS};
 use serde::{Deserialize, Serialize};
+pub use source::Source;
 
 use super::{
     Prefix,
+    members::members,
     ports::Ports,
     protocol::{Proto, WITH_PORTS},
-    set::{self, SetName},
+    set::SetName,
 };
 
 /// One rule of a policy.
@@ -52,40 +56,6 @@ pub enum Destination {
     Set(SetName),
 }
 
-/// Where a rule was given.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Source {
-    /// On the command line.
-    Flag {
-        /// The flag and its value: `--allow tcp:192.0.2.1:80`.
-        text: String,
-    },
-    /// In a profile.
-    Profile {
-        /// The profile's name.
-        name: String,
-        /// Its file; none if it came with qfence.
-        path: Option<PathBuf>,
-        /// The line.
-        line: usize,
-    },
-    /// It is a profile's default.
-    Default {
-        /// The profile's name.
-        name: String,
-        /// Its file; none if it came with qfence.
-        path: Option<PathBuf>,
-        /// The line.
-        line: usize,
-    },
-    /// Given to a fence that was running.
-    Running {
-        /// In which words.
-        text: String,
-    },
-}
-
 /// How many matches of a rule are shown in brief.
 const SHOWN: usize = 3;
 
@@ -101,27 +71,6 @@ impl Rule {
                 format!("{action} {} and {} more", shown.join(" "), all - SHOWN)
             }
         }
-    }
-}
-
-impl Source {
-    /// Whether it is what is done with the rest.
-    #[must_use]
-    pub fn is_default(&self) -> bool {
-        match self {
-            Self::Default { .. } => true,
-            Self::Flag { text } => text.starts_with("--default"),
-            Self::Profile { .. } | Self::Running { .. } => false,
-        }
-    }
-
-    /// Whether it came with qfence.
-    #[must_use]
-    pub fn is_shipped(&self) -> bool {
-        matches!(
-            self,
-            Self::Profile { path: None, .. } | Self::Default { path: None, .. }
-        )
     }
 }
 
@@ -166,7 +115,7 @@ pub(crate) const V4: Prefix =
     Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), V4_PREFIX_BITS);
 
 impl Destination {
-    /// The prefixes that it is made of, or `None` if that depends on the host ([`set::members`]).
+    /// The prefixes that it is made of, or `None` if that depends on the host ([`members`]).
     ///
     /// IPv4 lies in the key space as `::ffff:0:0/96`, so that `::/0` would hold it. Who writes an
     /// IPv6 prefix means IPv6: what holds that part of the key space becomes the prefixes around it,
@@ -175,7 +124,7 @@ impl Destination {
     pub fn prefixes(&self) -> Option<BTreeSet<Prefix>> {
         match *self {
             Self::Prefix(prefix) => Some(without_v4(prefix)),
-            Self::Set(name) => set::members(name),
+            Self::Set(name) => members(name),
         }
     }
 }
@@ -245,32 +194,6 @@ impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(action::name(self.action))?;
         self.matches.iter().try_for_each(|of| write!(f, " {of}"))
-    }
-}
-
-/// `--allow lan`, `web (/etc/qfence/profiles.d/web.toml:7)`, `host (shipped, line 7)`.
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Flag { text } | Self::Running { text } => f.write_str(text),
-            Self::Profile { name, path, line } => in_profile(f, name, path.as_ref(), *line),
-            Self::Default { name, path, line } => {
-                f.write_str("default of ")?;
-                in_profile(f, name, path.as_ref(), *line)
-            }
-        }
-    }
-}
-
-fn in_profile(
-    f: &mut fmt::Formatter<'_>,
-    name: &str,
-    path: Option<&PathBuf>,
-    line: usize,
-) -> fmt::Result {
-    match path {
-        Some(path) => write!(f, "{name} ({}:{line})", path.display()),
-        None => write!(f, "{name} (shipped, line {line})"),
     }
 }
 
