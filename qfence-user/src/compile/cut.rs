@@ -1,34 +1,34 @@
-//! Into which slots a node of the tree cuts its range.
+//! Divides the range of a tree node into slots.
 
 use qfence_common::{Node, tree::Part};
 
-/// The slots that a node has at least, if what it cuts does not come out even before.
+/// The least number of slots of a node, unless slots that match all bounds exactly need fewer.
 const LEAST_SLOTS: u64 = 2;
 
-/// The same for a root, where all look-ups begin: most of what a policy that names a few prefixes does not name
-/// is told there.
+/// The least number of slots of a root. All look-ups begin there, and most addresses that a policy does not name get
+/// their verdict at the root.
 const ROOT_SLOTS: u64 = 256;
 
-/// Of how many bounds one on either side may lie apart from the others.
+/// One in this many bounds, on either side, may lie outside of the range that is divided.
 const FAR: usize = 16;
 
-/// How many bits a node tells apart at most where clusters within clusters are cut by depth, if that can be
-/// done below the root.
+/// The most bits that a node below the root distinguishes, if nested clusters of bounds are divided by depth.
 pub(super) const FEW_BITS: u32 = 8;
 
-/// How many slots a node is cut into.
+/// How the number of slots of a node is chosen.
 #[derive(Clone, Copy)]
 pub(super) enum Slots {
-    /// As the next, but [`ROOT_SLOTS`] at least.
+    /// As [`Slots::ByBounds`], but at least [`ROOT_SLOTS`].
     OfRoot,
-    /// About one for each prefix or port, where most of them lie: the fewest nodes, unless bounds lie in clusters within clusters.
+    /// About one for each prefix or port in the densest part. This takes the fewest nodes, unless bounds form
+    /// clusters within clusters.
     ByBounds,
-    /// As many as it takes for the nodes below to be done within the greatest depth, wherever bounds lie.
+    /// As many as needed for the nodes below to stay within the maximum depth, wherever the bounds are.
     ByDepth,
 }
 
 impl Slots {
-    /// Those of the nodes below.
+    /// The choice for the nodes below.
     pub(super) fn below(self) -> Self {
         match self {
             Self::OfRoot | Self::ByBounds => Self::ByBounds,
@@ -37,13 +37,14 @@ impl Slots {
     }
 }
 
-/// Of how many bits each node has to tell apart the values, that a range of this length is cut whole at that depth.
+/// How many bits each node must distinguish to divide a range of this length completely within `depth` nodes.
 pub(super) fn bits_a_node(range: u64, depth: usize) -> u32 {
     let bits = u64::BITS - range.leading_zeros();
     bits.div_ceil(u32::try_from(depth).unwrap_or(1).max(1))
 }
 
-/// Which range is cut into slots: from which bound on, how long a slot is, as a power of two, and how many.
+/// A range divided into slots: the index of the bound at which it begins, the length of a slot as a power of two, and
+/// the number of slots.
 pub(super) struct Cut {
     pub(super) from: usize,
     pub(super) length: u32,
@@ -57,7 +58,7 @@ impl Cut {
         if matches!(slots, Slots::ByDepth) || aside == 0 {
             return all;
         }
-        // Where most bounds lie close together, slots that are long enough for all would each hold many.
+        // If most bounds are close together, slots that cover all bounds would each contain many.
         let (mut from, mut to) = (aside, bounds.len() - 1 - aside);
         let close = Self::of(part, &bounds[from..=to], depth, slots);
         if close.length + 1 >= all.length {
@@ -76,9 +77,9 @@ impl Cut {
         }
     }
 
-    /// From the first of the bounds to the last.
+    /// Divides the range from the first bound to the last.
     fn of(part: Part, bounds: &[(u64, Node)], depth: usize, slots: Slots) -> Self {
-        // A prefix has two bounds, and a port most often has its neighbours for others.
+        // A prefix has two bounds. Ports usually have neighbours that share a bound.
         let each = match part {
             Part::Upper | Part::Lower => 2,
             Part::Port => 1,
@@ -89,12 +90,12 @@ impl Cut {
         let most = match slots {
             Slots::OfRoot => most.max(ROOT_SLOTS),
             Slots::ByBounds => most,
-            // What is left of the range's bits below each node is what the nodes below are sure to cut.
+            // The nodes below can divide the remaining bits.
             Slots::ByDepth => most.max(1 << bits_a_node(range, depth)),
         };
         let count = |length: u32| (u128::from(range)).div_ceil(1 << length);
         let short = (0..u64::BITS).find(|length| count(*length) <= u128::from(most));
-        // Where all bounds are at multiples of a length no shorter one is of use.
+        // If all bounds are multiples of a length, shorter slots have no advantage.
         let even = bounds
             .iter()
             .map(|(begins, _)| (begins - base).trailing_zeros())

@@ -1,4 +1,4 @@
-//! Grows the tree of a policy: for each part of a destination, its leaves the roots of the next.
+//! Grows the decision tree of a policy. The leaves for one part of a destination are the roots for the next part.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use super::{
     intervals::{Intervals, split, v4_of, without_v4},
 };
 
-/// What is told apart takes more nodes than there is room for: into how many pieces that was cut.
+/// The rules need more nodes than there is room for; with the number of pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooMany {
     pub(super) pieces: usize,
@@ -23,19 +23,19 @@ enum Stop {
     TooMany,
 }
 
-/// Of how many ways those are remembered that lead to the same.
+/// The most children of a node that are remembered for sharing.
 const SHARED: usize = 64;
 
-/// A tree that grows. Its first nodes are its roots.
+/// A growing tree. Its first nodes are its roots.
 pub(super) struct Tree {
     pub(super) nodes: Vec<Node>,
-    /// Where ways are that lead to such nodes: many prefixes of one rule are cut alike, and look-ups that
-    /// share a node find it in the cache.
+    /// The index of lists of children. Many prefixes of one rule are divided alike, and look-ups of shared nodes find
+    /// them in the CPU cache.
     shared: HashMap<Box<[Node]>, usize>,
 }
 
 impl Tree {
-    /// One in which nothing has grown yet.
+    /// An empty tree.
     pub(super) fn new() -> Self {
         Self {
             nodes: vec![Node::NOWHERE; HEAD],
@@ -43,18 +43,18 @@ impl Tree {
         }
     }
 
-    /// Its nodes, of a policy that has these flags as a whole.
+    /// Its nodes, for a policy with these flags.
     pub(super) fn into_nodes(mut self, flags: u32) -> Vec<Node> {
         self.nodes[FLAGS as usize] = Node::of_verdict(Verdict::NONE.with(flags));
         self.nodes
     }
 
-    /// Grows what looks at protocol and port, from where each piece begins.
+    /// Grows the nodes for protocol and port. `pieces` has the first value and the step of each piece.
     pub(super) fn grow_ports(&mut self, pieces: &[(u64, Node)]) -> Result<Node, TooMany> {
         self.grow(Part::Port, Slots::ByBounds, pieces)
     }
 
-    /// Grows what looks at the addresses of a path.
+    /// Grows the nodes for the addresses of a path.
     pub(super) fn grow_addresses(
         &mut self,
         path: LookupPath,
@@ -71,7 +71,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Grows what looks at one part, from where each piece begins, the first at 0, to what it leads to.
+    /// Grows the nodes for one part of a destination. `pieces` has the first value and the step of each piece; the
+    /// first is at 0.
     pub(super) fn grow(
         &mut self,
         part: Part,
@@ -91,8 +92,8 @@ impl Tree {
         })
     }
 
-    /// Grows what is at one place, `depth` nodes deep at most: where bounds lie in clusters within clusters,
-    /// from the lowest node on that it takes to reach them all with nodes of [`FEW_BITS`].
+    /// Grows one node, at most `depth` deep. If bounds form clusters within clusters, the lowest node that can reach
+    /// them all with nodes of [`FEW_BITS`] is divided by depth.
     fn branch(
         &mut self,
         part: Part,
@@ -118,7 +119,7 @@ impl Tree {
         }
     }
 
-    /// As [`Tree::branch`], by that way of cutting alone. Where the first piece begins is of no account.
+    /// Like [`Tree::branch`], with one way of choosing slots. The beginning of the first piece is not used.
     fn cut(
         &mut self,
         part: Part,
@@ -148,7 +149,7 @@ impl Tree {
         }
         let mut to = Vec::with_capacity(ways);
         to.push(self.branch(part, &pieces[..=from], depth - 1, slots)?);
-        // The piece that the slot begins within.
+        // The piece in which the slot begins.
         let mut at = from + 1;
         for slot in 0..count {
             let ends = u128::from(base) + ((slot as u128 + 1) << length);
@@ -174,7 +175,7 @@ impl Tree {
         ))
     }
 
-    /// Puts nodes side by side, or finds such as are; the index of the first.
+    /// Adds nodes next to each other, or finds equal ones. Returns the index of the first.
     fn put(&mut self, nodes: Vec<Node>) -> Result<usize, Stop> {
         if let Some(first) = self.shared.get(nodes.as_slice()) {
             return Ok(*first);

@@ -14,31 +14,31 @@ use super::maps::{Maps, MoreHits, NO_HITS, NO_SIGHTINGS};
 
 const NO_RESET: &str = "cannot reset the counters of a rule";
 
-/// What has been counted since the start.
+/// The counters of a fence since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counts {
-    /// All that was refused.
+    /// Refused attempts.
     pub refused: u64,
-    /// All that would have been, in monitor mode.
+    /// Attempts that monitor mode let through and enforcing would refuse.
     pub monitored: u64,
-    /// What of both there was an event of: the first of each key.
+    /// Attempts of both kinds that produced an event: the first of each key.
     pub first: u64,
-    /// What of both was counted with others of its key.
+    /// Attempts of both kinds that were counted under a known key.
     pub repeated: u64,
-    /// What of both there was no room for. The three are all.
+    /// Attempts of both kinds for which there was no room. `first`, `repeated` and `lost` add up to all attempts.
     pub lost: u64,
-    /// Packets among them that could not be understood.
+    /// The packets among them that could not be parsed.
     pub unparsed: u64,
-    /// Calls that no rule allows and that were let through, as answers to peers on the host that spoke first.
+    /// Calls that only the reply exception allowed.
     pub reply_calls: u64,
-    /// Packets likewise.
+    /// Packets that only the reply exception allowed.
     pub reply_packets: u64,
-    /// Those of `monitored` that the map of sightings had no room for.
+    /// The attempts of `monitored` that did not fit in the map of sightings.
     pub unlisted: u64,
 }
 
 impl Counts {
-    /// All that there should be a record of.
+    /// The number of attempts that the record should have.
     #[must_use]
     pub fn on_record(self) -> u64 {
         self.refused + self.monitored
@@ -46,7 +46,7 @@ impl Counts {
 }
 
 impl Maps {
-    /// How often a rule has decided, on all CPUs.
+    /// The hits of a rule, over all CPUs.
     ///
     /// # Errors
     /// If the counters cannot be read.
@@ -69,7 +69,7 @@ impl Maps {
         Ok(of_cpus.iter().fold(Hits::default(), sum))
     }
 
-    /// Begins to count anew for a rule's number that another rule had.
+    /// Resets the counters of a rule number that another rule had.
     ///
     /// # Errors
     /// If the counters cannot be written.
@@ -88,7 +88,7 @@ impl Maps {
             .context(NO_RESET)
     }
 
-    /// What monitor mode has let through, and how often.
+    /// The destinations that monitor mode let through, with their numbers of attempts.
     ///
     /// # Errors
     /// If the map cannot be read.
@@ -102,7 +102,7 @@ impl Maps {
             .context(NO_SIGHTINGS)
     }
 
-    /// What has been counted since the start, on all CPUs.
+    /// The counters since the start, over all CPUs.
     ///
     /// # Errors
     /// If the counters cannot be read.
@@ -127,7 +127,7 @@ impl Maps {
         })
     }
 
-    /// How often a verdict was given since the start, on all CPUs.
+    /// The number of verdicts since the start, over all CPUs.
     ///
     /// # Errors
     /// If the counters cannot be read.
@@ -139,7 +139,7 @@ impl Maps {
             .sum()
     }
 
-    /// The traffic since the start, on all CPUs.
+    /// The traffic since the start, over all CPUs.
     ///
     /// # Errors
     /// If the counters cannot be read.
@@ -152,7 +152,7 @@ impl Maps {
             .sum()
     }
 
-    /// What of a tally is asked for, on all CPUs.
+    /// A sum over all CPUs of a field of a tally.
     fn tallies<T: Sum>(&self, outcome: Outcome, class: Class, what: fn(&Tally) -> T) -> Result<T> {
         let cpus = self
             .tallies
@@ -162,7 +162,7 @@ impl Maps {
     }
 }
 
-/// Where in a map of more hits those of a rule are, one for each CPU.
+/// The indices of a rule's counters in the map of further hits, one for each CPU.
 fn places(more: &MoreHits, rule: u32) -> impl Iterator<Item = u32> + use<> {
     let end = more.len();
     (0..)

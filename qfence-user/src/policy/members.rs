@@ -9,7 +9,7 @@ use ipnet::Ipv6Net;
 
 use super::{Prefix, hostset::prefix, set::SetName};
 
-/// An address and a length, in their own family.
+/// An address, and a length of its own family.
 type Net = (IpAddr, u8);
 
 const fn v4(a: u8, b: u8, c: u8, d: u8, length: u8) -> Net {
@@ -21,29 +21,29 @@ const fn v6(groups: [u16; 8], length: u8) -> Net {
     (IpAddr::V6(Ipv6Addr::new(a, b, c, d, e, f, g, h)), length)
 }
 
-/// What leads to the machine itself, whatever its addresses.
+/// Addresses that lead to the machine itself.
 const LOOPBACK: [Net; 4] = [
     // RFC 1122, 3.2.1.3 (g).
     v4(127, 0, 0, 0, 8),
-    // "This host" (RFC 1122, 3.2.1.3 (a)); Linux connects 0.0.0.0 to loopback.
+    // "This host" (RFC 1122, 3.2.1.3 (a)). Linux connects 0.0.0.0 to loopback.
     v4(0, 0, 0, 0, 8),
     // RFC 4291, 2.5.3.
     v6([0, 0, 0, 0, 0, 0, 0, 1], 128),
-    // The unspecified address (RFC 4291, 2.5.2), which Linux connects to loopback too.
+    // The unspecified address (RFC 4291, 2.5.2). Linux connects it to loopback, too.
     v6([0; 8], 128),
 ];
 
-/// Networks that are somebody's own.
+/// Private networks.
 const LAN: [Net; 6] = [
     // RFC 1918.
     v4(10, 0, 0, 0, 8),
     v4(172, 16, 0, 0, 12),
     v4(192, 168, 0, 0, 16),
-    // Shared between a provider and its customers (RFC 6598); some overlay networks use it as well.
+    // Shared between a provider and its customers (RFC 6598). Some overlay networks use it as well.
     v4(100, 64, 0, 0, 10),
     // Unique local addresses (RFC 4193).
     v6([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7),
-    // Site-local addresses: deprecated by RFC 3879, and routed by Linux like any other.
+    // Site-local addresses: deprecated by RFC 3879, but Linux routes them like any others.
     v6([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10),
 ];
 
@@ -55,8 +55,8 @@ const LINK_LOCAL: [Net; 2] = [
     v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10),
 ];
 
-/// Where clouds answer a machine's questions about itself, by their own documentation. An address
-/// stands here even if `link-local` or `lan` holds it: a rule may name this set alone.
+/// Metadata services of clouds, from the clouds' documentation. An address is listed even if `link-local` or `lan`
+/// contains it, because a rule may name only this set.
 const METADATA: [Net; 17] = [
     // AWS, Azure, Google, Oracle, OpenStack, IBM, DigitalOcean, Hetzner, Vultr, Akamai and more.
     v4(169, 254, 169, 254, 32),
@@ -69,8 +69,8 @@ const METADATA: [Net; 17] = [
     v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23], 128),
     // Google Compute Engine, IPv6.
     v6([0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254], 128),
-    // Azure's wire server, which hands out certificates and extension settings. It is Azure's
-    // nameserver as well: a rule that allows `dns` goes before one that denies this.
+    // Azure's wire server, which serves certificates and extension settings. It is also Azure's nameserver: a rule
+    // that allows `dns` must precede one that denies this.
     v4(168, 63, 129, 16, 32),
     // Alibaba Cloud.
     v4(100, 100, 100, 200, 32),
@@ -101,15 +101,14 @@ const MULTICAST: [Net; 3] = [
     v4(255, 255, 255, 255, 32),
 ];
 
-/// The well-known prefix of NAT64 (RFC 6052): an IPv4 address in its last 32 bits is where a
-/// translating router sends the packet.
+/// The well-known prefix of NAT64 (RFC 6052). A translating router sends a packet to the IPv4 address in the last 32
+/// bits.
 ///
-/// The other one, 64:ff9b:1::/48 (RFC 8215), leaves it to each network where in the address the IPv4
-/// address stands, so nothing can be said of it here; a network that uses it needs a rule of its own.
+/// For the other prefix, 64:ff9b:1::/48 (RFC 8215), each network chooses the position of the IPv4 address. It is not
+/// covered here; such a network needs a rule of its own.
 const NAT64: Ipv6Addr = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0);
 
-/// The members of a set, or `None` if they depend on the host: those of `host`, `dns` and
-/// `internet` do.
+/// The members of a set. `None` for `host`, `dns` and `internet`, which depend on the host.
 ///
 /// `lan`, `link-local` and `metadata` also have the NAT64 spellings of their IPv4 members.
 #[must_use]

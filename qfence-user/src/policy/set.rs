@@ -1,11 +1,11 @@
-//! The sets of destinations that a rule can name.
+//! The sets of destinations that rules can name.
 
 use std::fmt;
 
-/// A set of destinations with a name.
+/// A named set of destinations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SetName {
-    /// The host itself, on all of its addresses.
+    /// The host itself, on all its addresses.
     Host,
     /// Addresses that always lead to the machine itself.
     Loopback,
@@ -13,20 +13,20 @@ pub enum SetName {
     Dns,
     /// Private networks.
     Lan,
-    /// Addresses that are good on one link only.
+    /// Addresses that are valid only on one link.
     LinkLocal,
-    /// The services by which clouds tell a machine about itself, its credentials among it.
+    /// The metadata services of clouds, which serve credentials of the machine among other data.
     Metadata,
     /// Multicast, and limited broadcast.
     Multicast,
-    /// What is none of `host`, `loopback`, `lan`, `link-local`, `metadata` and `multicast`.
+    /// All that is not in `host`, `loopback`, `lan`, `link-local`, `metadata` or `multicast`.
     Internet,
     /// Everything.
     Any,
 }
 
 impl SetName {
-    /// All of them.
+    /// All sets.
     pub const ALL: [Self; 9] = [
         Self::Host,
         Self::Loopback,
@@ -39,7 +39,7 @@ impl SetName {
         Self::Any,
     ];
 
-    /// Those that `internet` is without.
+    /// The sets that `internet` excludes.
     pub const NOT_INTERNET: [Self; 6] = [
         Self::Host,
         Self::Loopback,
@@ -71,12 +71,12 @@ impl SetName {
         Self::ALL.into_iter().find(|set| set.name() == name)
     }
 
-    /// What it is, in a line.
+    /// A description in one line.
     #[must_use]
     pub const fn description(self) -> &'static str {
         match self {
-            Self::Host => "this host, on every address that its kernel calls local",
-            Self::Loopback => "127.0.0.0/8 and ::1, and 0.0.0.0/8 and ::, which lead there too",
+            Self::Host => "this host, on every address that its kernel treats as local",
+            Self::Loopback => "127.0.0.0/8, ::1, 0.0.0.0/8 and ::, which all lead to this machine",
             Self::Dns => {
                 "the nameservers in resolv.conf; on port 53, udp and tcp, if none is given"
             }
@@ -84,9 +84,7 @@ impl SetName {
             Self::LinkLocal => "169.254.0.0/16 and fe80::/10",
             Self::Metadata => "the metadata services of clouds, such as 169.254.169.254",
             Self::Multicast => "224.0.0.0/4, ff00::/8 and 255.255.255.255",
-            Self::Internet => {
-                "what is none of host, loopback, lan, link-local, metadata, multicast"
-            }
+            Self::Internet => "all but host, loopback, lan, link-local, metadata and multicast",
             Self::Any => "everything",
         }
     }

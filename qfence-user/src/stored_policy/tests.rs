@@ -1,7 +1,7 @@
 use super::*;
 use crate::policy::testing;
 
-/// A store of a fence, and the directory of its pins.
+/// The policy file of a fence, and the directory of its pins.
 fn store(dir: &Path, name: &str) -> (PolicyFile, PathBuf) {
     let pins = pins::Pins::new(dir);
     fs::create_dir(dir.join("qfence")).unwrap();
@@ -54,8 +54,11 @@ fn a_file_that_is_no_policy_is_an_error() {
     let path = dir.path().join("run/vm1.policy");
     for text in ["{", r#"{"abi":1}"#, r#"{"abi":1,"stored":{}}"#] {
         fs::write(&path, text).unwrap();
-        let error = store.read().unwrap_err().to_string();
-        assert!(error.contains("vm1.policy is no policy"), "{error}");
+        let read = store.read();
+        assert!(
+            matches!(read, Err(ReadError::NotAPolicy { .. })),
+            "{read:?}"
+        );
     }
 }
 
@@ -68,9 +71,11 @@ fn a_policy_of_another_version_is_not_read() {
     let text = fs::read_to_string(&path).unwrap();
     for (other, found) in [(r#"{"abi":2,"#, 2), ("{", 0)] {
         fs::write(&path, text.replace(r#"{"abi":1,"#, other)).unwrap();
-        let error = store.read().unwrap_err();
-        let other = error.downcast_ref::<version::OtherVersion>().unwrap();
-        assert_eq!(other.found, found);
+        let read = store.read();
+        assert!(
+            matches!(&read, Err(ReadError::OtherVersion { source, .. }) if source.found == found),
+            "{read:?}"
+        );
     }
 }
 

@@ -1,4 +1,4 @@
-//! What random scenes are made of: prefixes, sets, protocols, ports and rules.
+//! The building blocks of random scenes: prefixes, sets, protocols, ports and rules.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -11,8 +11,7 @@ use proptest::{
 
 use super::naive::{Host, NaiveMatch, NaiveProtocol, NaiveRule, To};
 
-/// Both families alike: each prefix has ones within it. Those at the end are in no named set, and are
-/// what lists of bogus networks have.
+/// Both families have nested prefixes. Those at the end are in no named set; lists of bogus networks have them.
 const POOL: [&str; 26] = [
     "0.0.0.0/0",
     "::/0",
@@ -56,7 +55,7 @@ const SETS: [&str; 9] = [
 
 const WITH_PORTS: [u8; 5] = [6, 17, 132, 33, 136];
 
-/// What one scene draws from: few things meet more often.
+/// The prefixes and sets of one scene. With few of them, collisions are frequent.
 #[derive(Clone, Debug)]
 pub(crate) struct Pool {
     nets: Vec<&'static str>,
@@ -73,7 +72,7 @@ impl Pool {
         select(self.nets.clone()).prop_map(|text| text.parse().unwrap())
     }
 
-    /// One of them, a part of one, or an address at an edge.
+    /// A prefix of the pool, a part of one, or an address at an edge.
     fn net(&self) -> impl Strategy<Value = IpNet> + use<> {
         let part = (self.whole_net(), any::<u128>(), 0..=12u8);
         let edge = (self.whole_net(), any::<bool>());

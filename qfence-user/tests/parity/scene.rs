@@ -21,13 +21,13 @@ use super::{
     pool::{Pool, host, naive_rule},
 };
 
-/// The greatest number of rules beside the default.
+/// The most rules besides the default.
 const RULES: usize = 60;
 
-/// A policy and its host, as they are written and as the program has them.
+/// A policy and its host, for the naive evaluator. Methods convert them to the program's types.
 #[derive(Clone, Debug)]
 pub(crate) struct Scene {
-    /// With the default as the last.
+    /// The last one is the default.
     pub(crate) rules: Vec<NaiveRule>,
     pub(crate) host: Host,
 }
@@ -57,7 +57,7 @@ pub(crate) fn scene() -> impl Strategy<Value = Scene> {
 }
 
 impl Scene {
-    /// The policy, read from the text of its rules.
+    /// The policy, parsed from the text of its rules.
     pub(crate) fn policy(&self) -> Policy {
         let (default, given) = self.rules.split_last().unwrap();
         let default = action(default.allow);
@@ -85,7 +85,7 @@ impl Scene {
         }
     }
 
-    /// Addresses at the edges of all prefixes there are: the first and the last, and those beside them.
+    /// Addresses at the edges of all prefixes: the first, the last, and their neighbours.
     pub(crate) fn addresses(&self) -> Vec<IpAddr> {
         let in_rules = self.rules.iter().flat_map(|rule| &rule.matches);
         let in_rules = in_rules.filter_map(|of| match of.to {
@@ -104,7 +104,7 @@ impl Scene {
         edges
     }
 
-    /// Ports at the edges of all ranges there are.
+    /// Ports at the edges of all ranges.
     pub(crate) fn ports(&self) -> Vec<u16> {
         let matches = self.rules.iter().flat_map(|rule| &rule.matches);
         let edges = matches.flat_map(|of| &of.ports).flat_map(|&(first, last)| {
@@ -115,7 +115,7 @@ impl Scene {
         edges.chain([0, 52, 53, 54, 65_535]).collect()
     }
 
-    /// What a choice stands for.
+    /// The destination of a choice.
     pub(crate) fn target(&self, choice: &Choice, addresses: &[IpAddr], ports: &[u16]) -> Target {
         Target {
             address: *choice.address.get(addresses),
@@ -129,7 +129,7 @@ impl Scene {
     }
 }
 
-/// One destination of a scene's.
+/// A choice of one destination of a scene.
 #[derive(Clone, Debug)]
 pub(crate) struct Choice {
     address: Index,
@@ -170,7 +170,7 @@ fn edges_of(net: IpNet) -> Vec<IpAddr> {
                 let [.., a, b, c, d] = bits.to_be_bytes();
                 IpAddr::from([a, b, c, d])
             }
-            // One beside a prefix can be a v4-mapped one.
+            // The neighbour of a prefix can be a v4-mapped address.
             IpNet::V6(_) => canonical(Ipv6Addr::from(bits)),
         })
         .collect()
@@ -184,7 +184,7 @@ pub(crate) fn action(allow: bool) -> Action {
     if allow { Action::Allow } else { Action::Deny }
 }
 
-/// No two have the same source, and so none are the same.
+/// Each rule has another source, so no two rules are equal.
 fn rule((index, naive): (usize, &NaiveRule)) -> Rule {
     let texts: Vec<String> = naive.matches.iter().map(text).collect();
     Rule {
@@ -202,7 +202,7 @@ fn parse(text: &str) -> Match {
         .unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// As it is written in a flag.
+/// The text of a match in a flag.
 fn text(of: &NaiveMatch) -> String {
     let protocol = match of.protocol {
         NaiveProtocol::Any => String::new(),

@@ -1,5 +1,5 @@
-//! A directory that files are made in: opened once, so that whatever its path leads to later, they are made
-//! where it was looked at.
+//! A directory in which files are made. It is opened once, so files are made in the directory that was checked,
+//! whatever its path leads to later.
 
 use std::{
     ffi::OsStr,
@@ -12,7 +12,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
 use nix::{
     errno::Errno,
     fcntl::{AtFlags, OFlag, open, openat, renameat},
@@ -27,10 +26,10 @@ use super::{
     walk::{PathError, open_directory},
 };
 
-/// The mode of directories that are root's alone.
+/// The mode of directories that only root can use.
 const PRIVATE: u32 = 0o700;
 
-/// A directory.
+/// An open directory.
 #[derive(Debug)]
 pub struct Directory {
     fd: OwnedFd,
@@ -39,11 +38,11 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// The directory at `path`, whoever owns it. Links on the way to it are followed as far as nobody but root can have
+    /// Opens the directory at `path`, whoever owns it. Links on the way are followed only if nobody but root can have
     /// made them.
     ///
     /// # Errors
-    /// What open fails with, and if a link is not followed.
+    /// Errors of open, and if a link is not followed.
     pub fn open(path: &Path) -> Result<Self, PathError> {
         Ok(Self {
             fd: open_directory(path, geteuid().as_raw())?,
@@ -52,28 +51,30 @@ impl Directory {
         })
     }
 
-    /// The directory that a file is in, as [`Directory::open`] has it, and the name of the file.
+    /// Opens the directory of a file like [`Directory::open`], and returns the name of the file.
     ///
     /// # Errors
-    /// If the path names no file, or what open fails with.
-    pub fn of(path: &Path) -> Result<(Self, &OsStr)> {
-        let name = path
-            .file_name()
-            .with_context(|| format!("{} is no path of a file", path.display()))?;
+    /// If the path names no file, or if open fails.
+    pub fn of(path: &Path) -> Result<(Self, &OsStr), DirectoryError> {
+        let name = path.file_name().ok_or_else(|| DirectoryError::NoFile {
+            path: path.to_owned(),
+        })?;
         let parent = match path.parent() {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
         };
-        let directory = Self::open(parent)
-            .with_context(|| format!("cannot open the directory {}", parent.display()))?;
+        let directory = Self::open(parent).map_err(|source| DirectoryError::Parent {
+            path: parent.to_owned(),
+            source,
+        })?;
         Ok((directory, name))
     }
 
-    /// The directory at `path`, which must be root's, and no link; `others` is what others may do to it.
-    /// `None` if it is not there.
+    /// Opens the directory at `path`, which must be root's and not a link. `others` limits the permissions of other
+    /// users. `None` if it does not exist.
     ///
     /// # Errors
-    /// If it is something else, or somebody else's: then nothing of it is used.
+    /// If it is something else or another user's. Nothing in it is used then.
     pub fn trusted(path: &Path, others: Others) -> Result<Option<Self>, DirectoryError> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fd = match open(path, flags, Mode::empty()) {
@@ -92,50 +93,50 @@ impl Directory {
         }))
     }
 
-    /// As [`Directory::trusted`], of a directory that must be there.
+    /// Like [`Directory::trusted`], for a directory that must exist.
     ///
     /// # Errors
-    /// As [`Directory::trusted`], and if it is not there.
+    /// As [`Directory::trusted`], and if it does not exist.
     pub fn private(path: &Path, others: Others) -> Result<Self, DirectoryError> {
         Self::trusted(path, others)?.ok_or_else(|| DirectoryError::Missing {
             path: path.to_owned(),
         })
     }
 
-    /// As [`Directory::private`], of a directory that is made where it is not there.
+    /// Like [`Directory::private`], but makes the directory if it does not exist.
     ///
     /// # Errors
     /// As [`Directory::trusted`], and if it cannot be made.
     pub fn make_private(path: &Path) -> Result<Self, DirectoryError> {
         let mut maker = fs::DirBuilder::new();
         match maker.recursive(true).mode(PRIVATE).create(path) {
-            // Something else is there: what, is said below.
+            // The check below reports the file that is there.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             made => made.map_err(|error| DirectoryError::system("make", path, error))?,
         }
         Self::private(path, Others::Read)
     }
 
-    /// Whether nobody but root can make anything in it.
+    /// Whether only root can make files in it.
     pub(super) fn is_private(&self) -> bool {
         self.is_private
     }
 
-    /// A path of a file in it that leads there whatever becomes of the path of the directory, for system calls that take no
-    /// descriptor. It is good for this process, as long as this lives.
+    /// A path of a file in this directory for system calls that take no descriptor. It stays correct if the directory
+    /// is renamed. It is valid in this process, as long as this object lives.
     pub fn path_by_descriptor(&self, name: &OsStr) -> PathBuf {
         Path::new(&format!("/proc/self/fd/{}", self.fd.as_raw_fd())).join(name)
     }
 
-    /// The path of a file in it, to be read by people.
+    /// The path of a file in it, for messages.
     pub(super) fn path_of(&self, name: &OsStr) -> PathBuf {
         self.path.join(name)
     }
 
-    /// What is there under a name, without following a link; `None` if nothing is.
+    /// The status of the file of a name, without following a link; `None` if there is none.
     ///
     /// # Errors
-    /// What stat fails with.
+    /// Errors of stat.
     pub fn look_at(&self, name: &OsStr) -> io::Result<Option<FileStat>> {
         match fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(found) => Ok(Some(found)),
@@ -144,20 +145,20 @@ impl Directory {
         }
     }
 
-    /// Makes a file of this name, which nothing may have yet, to read and write.
+    /// Makes a new file to read and write; the name must not exist.
     ///
     /// # Errors
-    /// What open fails with: EEXIST for a link as well.
+    /// Errors of open; EEXIST also for a link.
     pub(super) fn create(&self, name: &OsStr) -> io::Result<File> {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL;
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         Ok(openat(&self.fd, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?.into())
     }
 
-    /// Opens a file of root's alone to read and append to, and makes it where it is not there.
+    /// Opens a file that only root can use, to read and append. Makes it if it does not exist.
     ///
     /// # Errors
-    /// If it is no regular file, or what open fails with.
+    /// If it is no regular file, or if open fails.
     pub fn append(&self, name: &OsStr) -> io::Result<File> {
         let flags = OFlag::O_RDWR | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_NONBLOCK;
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
@@ -166,15 +167,15 @@ impl Directory {
         if let Some(kind) = other_than_regular(fstat(&file)?.st_mode) {
             return Err(io::Error::other(format!("it is {kind}")));
         }
-        // Whatever the umask was.
+        // Independent of the umask.
         fchmod(&file, mode)?;
         Ok(file.into())
     }
 
-    /// Renames a file in it, over another if there is one.
+    /// Renames a file in it, and replaces the file of the new name if there is one.
     ///
     /// # Errors
-    /// What rename fails with.
+    /// Errors of rename.
     pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         Ok(renameat(&self.fd, from, &self.fd, to)?)
     }
@@ -182,7 +183,7 @@ impl Directory {
     /// Removes a file from it.
     ///
     /// # Errors
-    /// What unlink fails with; that it is gone already is no error.
+    /// Errors of unlink; a missing file is no error.
     pub fn remove(&self, name: &OsStr) -> io::Result<()> {
         match unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
@@ -258,7 +259,7 @@ mod tests {
                 );
             }
         }
-        // The control: what is not to be root's alone may be behind a link.
+        // The control: a directory that need not be root's may be behind a link.
         assert!(Directory::open(&link).is_ok());
     }
 

@@ -1,7 +1,8 @@
-//! Opens a file that is appended to, wherever it is: in a directory of root's, of the user who called sudo,
-//! or in one that everybody can write to, such as /tmp.
+//! Opens a log file to append to, wherever it is: in a directory of root's, of the user who called sudo, or in one
+//! that everybody can write to, such as /tmp.
 //!
-//! The path is walked name by name (`walk.rs`): what others may have put there is not followed, nor written to.
+//! The path is walked name by name (`walk.rs`). Links and files that others may have made are neither followed nor
+//! written to.
 
 use std::{ffi::OsString, fs::File, os::fd::AsRawFd as _, path::Path};
 
@@ -20,22 +21,21 @@ use super::{
     walk::{PathError, Walk, is_kept, is_link},
 };
 
-/// The mode of a file that is made, less the umask.
+/// The mode of a new file, before the umask.
 const MODE: Mode = Mode::from_bits_truncate(0o644);
 
 /// `PIPEFS_MAGIC` in linux/magic.h: pipes without a name.
 const PIPEFS_MAGIC: FsType = FsType(0x5049_5045);
 
-/// How often what turns up or goes at the same moment is looked at anew.
+/// How often the last name is looked up again if the file appears or disappears meanwhile.
 const MOST_TRIES: usize = 16;
 
-/// Opens a file to append to, and makes it where it is not there.
+/// Opens a file to append to, and makes it if it does not exist.
 ///
-/// A FIFO is waited for until somebody reads it; `waits` is called before that.
+/// Opening a FIFO waits for a reader; `waits` is called before that.
 ///
 /// # Errors
-/// What open fails with; and if a symbolic link, a hard link or a file of somebody else's is in the way, or a FIFO whose
-/// lines the command could read, which nobody else gets then.
+/// Errors of open. Also if the file, or a link on the way, is refused: see [`Refusal`](super::walk::Refusal).
 pub fn open_to_append(path: &Path, trusted: &Trusted, waits: impl Fn()) -> Result<File, PathError> {
     let mut opening = Opening {
         trusted,
@@ -59,7 +59,7 @@ struct Opening<'a> {
 }
 
 impl Opening<'_> {
-    /// Goes on by one name; the file, if it is the last.
+    /// Walks on by one name; returns the file if the name was the last.
     fn go(&mut self, name: OsString) -> Result<Option<File>, PathError> {
         if !self.walk.is_at_end() {
             self.walk.pass(&name)?;
@@ -70,7 +70,7 @@ impl Opening<'_> {
             let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
             let target = openat(directory, &*name, flags, Mode::empty())?;
             let found = fstat(&target)?;
-            // A pipe without a name is only for those who have been given it.
+            // A pipe without a name can only be reached by a process that was given it.
             if is_fifo(&found) && fstatfs(&target)?.filesystem_type() != PIPEFS_MAGIC {
                 self.trusted
                     .check_fifo(&found)
@@ -95,7 +95,7 @@ impl Opening<'_> {
     fn create(&mut self, name: OsString) -> Result<Option<File>, PathError> {
         let flags = to_append() | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
         match openat(self.walk.directory(), &*name, flags, MODE) {
-            // It has turned up since.
+            // The file has appeared since.
             Err(Errno::EEXIST) => self.again(name),
             made => Ok(Some(made?.into())),
         }
@@ -122,21 +122,21 @@ impl Opening<'_> {
                 .check_fifo(&found)
                 .map_err(|why| self.walk.refused(&name, why))?;
         }
-        // That very file, whatever has its name by now.
+        // By descriptor, so that the file that was checked is opened.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let opened = match open(
             path.as_str(),
             to_append() | OFlag::O_NONBLOCK,
             Mode::empty(),
         ) {
-            // A FIFO that nobody reads from (fifo(7)).
+            // A FIFO without a reader (fifo(7)).
             Err(Errno::ENXIO) if is_fifo(&found) => {
                 (self.waits)();
                 open(path.as_str(), to_append(), Mode::empty())?
             }
             opened => {
                 let opened = opened?;
-                // Writing waits for whoever reads: the sink has a thread of its own.
+                // Writing may wait for the reader: the sink has a thread of its own.
                 fcntl(&opened, FcntlArg::F_SETFL(OFlag::O_APPEND))?;
                 opened
             }
@@ -184,7 +184,7 @@ mod tests {
         }
     }
 
-    /// A directory, and who may have made something in it: who runs the tests, or nobody.
+    /// A directory, with the user who runs the tests as the trusted user, and with another one.
     fn scene(mode: u32) -> (tempfile::TempDir, PathBuf, Trusted, Trusted) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("logs");
@@ -249,7 +249,7 @@ mod tests {
         let (_dir, logs, trusted, _) = scene(0o755);
         let fifo = logs.join("fifo");
         mkfifo(&fifo, Mode::S_IRWXU).unwrap();
-        // Opened for both, so that nothing waits.
+        // Opened for both, so that no open waits.
         let reader = File::options().read(true).write(true).open(&fifo).unwrap();
         let by_number = PathBuf::from(format!("/proc/self/fd/{}", reader.as_raw_fd()));
         let theirs = Trusted {
@@ -268,7 +268,7 @@ mod tests {
                 assert_eq!(refusal(append(path, trusted)), expected, "{mode:o}");
             }
         }
-        // One without a name.
+        // A pipe without a name.
         let (_reader, writer) = io::pipe().unwrap();
         let pipe = format!("/proc/self/fd/{}", writer.as_raw_fd());
         append(Path::new(&pipe), &theirs).unwrap();

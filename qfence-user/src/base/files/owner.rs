@@ -1,4 +1,4 @@
-//! Whether a directory is root's, and others can do no more with it than they may.
+//! Checks that a directory is root's, and the permissions of other users.
 
 use std::{
     io,
@@ -10,7 +10,7 @@ use nix::{
     unistd::Uid,
 };
 
-use super::file_type::other_than_regular;
+use super::{file_type::other_than_regular, walk::PathError};
 
 /// Write permission for others than the owner.
 const WRITABLE: u32 = 0o022;
@@ -18,7 +18,7 @@ const WRITABLE: u32 = 0o022;
 /// The bit of a directory in which users can remove only their own files.
 const STICKY: u32 = 0o1000;
 
-/// What users other than the owner may do with a directory.
+/// The permissions that users other than the owner may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Others {
     /// They may read it, but not write to it.
@@ -32,6 +32,20 @@ pub enum Others {
 /// Why a directory is not used, or cannot be.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
+    /// The path does not end in the name of a file.
+    #[error("{} is no path of a file", path.display())]
+    NoFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The directory of a file cannot be opened.
+    #[error("cannot open the directory {}", path.display())]
+    Parent {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: PathError,
+    },
     /// It does not exist.
     #[error("there is no {}", path.display())]
     Missing {
@@ -64,7 +78,7 @@ pub enum DirectoryError {
     Open {
         /// Its path.
         path: PathBuf,
-        /// What others can do, as a participle.
+        /// The permission that others have, as a participle.
         permission: &'static str,
         /// Its permissions.
         mode: u32,
@@ -72,7 +86,7 @@ pub enum DirectoryError {
     /// A system call failed.
     #[error("cannot {operation} {}", path.display())]
     System {
-        /// What was tried, as a verb.
+        /// The operation, as a verb.
         operation: &'static str,
         /// Its path.
         path: PathBuf,
@@ -121,7 +135,7 @@ pub(super) fn check_owner(
     })
 }
 
-/// Checks that the mode of a directory gives others no more than they may have.
+/// Checks the permissions of other users.
 pub(super) fn check_others(path: &Path, mode: u32, others: Others) -> Result<(), DirectoryError> {
     let (wrong, permission) = match others {
         Others::Read => (mode & WRITABLE, "written to"),

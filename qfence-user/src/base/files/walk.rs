@@ -1,9 +1,10 @@
-//! Goes along a path name by name, and follows no link that others than root can have made.
+//! Walks a path name by name, and follows no link that others than root can have made.
 //!
-//! Whoever can write to a directory on the way can put a symbolic link there that leads to a file or a directory of root's. The
-//! kernel's settings against that (`may_follow_link` and `may_create_in_sticky` in fs/namei.c: fs.protected_symlinks,
-//! fs.protected_regular, fs.protected_hardlinks) are about sticky directories alone, and may be off. The user who called
-//! sudo is others, too: the command runs as who that is, so what is theirs a process in the fence can have made.
+//! A user who can write to a directory of the path can put a symbolic link there that leads to root's files. The
+//! kernel's protection against that (`may_follow_link` and `may_create_in_sticky` in fs/namei.c:
+//! fs.protected_symlinks, fs.protected_regular, fs.protected_hardlinks) covers only sticky directories, and may be
+//! off. The user who called sudo counts as another user: the command usually runs as that user, so a process in the
+//! fence can have made the link.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -23,10 +24,10 @@ use nix::{
 
 use super::file_type::other_than_regular;
 
-/// The bits of a mode by which others than the owner may write.
+/// The bits of a mode that let others than the owner write.
 const FOR_OTHERS: u32 = 0o022;
 
-/// How many links may follow one another, as for the kernel (`MAXSYMLINKS`).
+/// The most links on a path, as in the kernel (`MAXSYMLINKS`).
 const MOST_LINKS: usize = 40;
 
 /// Why a file is not used.
@@ -93,23 +94,23 @@ impl From<PathError> for io::Error {
     }
 }
 
-/// The way along a path.
+/// A walk along a path.
 pub(super) struct Walk {
-    /// Whose links are followed.
+    /// The user whose links are followed.
     root: u32,
-    /// Where it has come to, by descriptor and to be read.
+    /// The current directory, as a descriptor and as a path for messages.
     directory: OwnedFd,
     place: PathBuf,
-    /// What is to come, the next one last.
+    /// The names that are left, in reverse order.
     rest: Vec<OsString>,
     links: usize,
 }
 
 impl Walk {
-    /// Begins to go along `path`; the links of the user `root` are followed.
+    /// Starts a walk along `path`. The links of the user `root` are followed.
     ///
     /// # Errors
-    /// If the root directory or the working directory cannot be told.
+    /// If the root directory or the working directory cannot be opened.
     pub(super) fn along(path: &Path, root: u32) -> io::Result<Self> {
         let mut walk = Self {
             root,
@@ -127,30 +128,31 @@ impl Walk {
         self.rest.pop()
     }
 
-    /// Lets a name come next that was taken.
+    /// Puts a name back that was taken.
     pub(super) fn put_back(&mut self, name: OsString) {
         self.rest.push(name);
     }
 
-    /// Whether no name is to come.
+    /// Whether no name is left.
     pub(super) fn is_at_end(&self) -> bool {
         self.rest.is_empty()
     }
 
-    /// The directory that it has come to.
+    /// The current directory.
     pub(super) fn directory(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
     }
 
-    /// Whether it has come to /proc: what that calls links is the kernel's. /dev/stderr leads through two of them.
+    /// Whether the current directory is in /proc, where links are the kernel's own. /dev/stderr leads through two of
+    /// them.
     pub(super) fn is_in_proc(&self) -> io::Result<bool> {
         Ok(fstatfs(&self.directory)?.filesystem_type() == PROC_SUPER_MAGIC)
     }
 
-    /// Goes on to the directory of this name, or has the way begin that a link of this name leads.
+    /// Enters the directory of this name, or follows the link of this name.
     ///
     /// # Errors
-    /// What open fails with, and if the link is not followed.
+    /// Errors of open, and if the link is not followed.
     pub(super) fn pass(&mut self, name: &OsStr) -> Result<(), PathError> {
         if self.is_in_proc()? {
             return self.enter(name, OFlag::empty());
@@ -162,10 +164,10 @@ impl Walk {
         self.enter(name, OFlag::O_NOFOLLOW)
     }
 
-    /// Has the way begin that a link leads.
+    /// Follows a link: its target comes next.
     ///
     /// # Errors
-    /// If others than root can have made it, or there were too many.
+    /// If others than root can have made it, or there were too many links.
     pub(super) fn follow(&mut self, name: &OsStr, link: &FileStat) -> Result<(), PathError> {
         self.links += 1;
         if self.links > MOST_LINKS {
@@ -173,7 +175,7 @@ impl Walk {
         }
         let directory = fstat(&self.directory)?;
         let made_by_root = [link.st_uid, directory.st_uid] == [self.root; 2];
-        // Others can give a link a second name where they can write, and it is still the owner's.
+        // A user who can write to the directory can give root's link a second name there; its owner is still root.
         let is_there_for_root = link.st_nlink == 1 || is_kept(&directory, self.root);
         if !(made_by_root && is_there_for_root) {
             return Err(self.refused(name, Refusal::Link));
@@ -195,7 +197,7 @@ impl Walk {
         }
     }
 
-    /// Lets a path come next.
+    /// Puts the names of a path in front of those that are left.
     fn push(&mut self, path: &Path) {
         let names = path.components().filter_map(|component| match component {
             Component::Normal(name) => Some(name.to_owned()),
@@ -214,10 +216,10 @@ impl Walk {
     }
 }
 
-/// Opens the directory at `path`; the links of the user `root` are followed.
+/// Opens the directory at `path`. The links of the user `root` are followed.
 ///
 /// # Errors
-/// What open fails with, and if a link of somebody else's is on the way.
+/// Errors of open, and if another user's link is on the path.
 pub(super) fn open_directory(path: &Path, root: u32) -> Result<OwnedFd, PathError> {
     let mut walk = Walk::along(path, root)?;
     while let Some(name) = walk.next() {
@@ -232,7 +234,7 @@ pub(super) fn is_link(found: &FileStat) -> bool {
     other_than_regular(found.st_mode) == Some("a symbolic link")
 }
 
-/// Whether nobody but the user `root` has put anything into a directory.
+/// Whether only the user `root` can have added files to a directory.
 pub(super) fn is_kept(directory: &FileStat, root: u32) -> bool {
     directory.st_uid == root && directory.st_mode & FOR_OTHERS == 0
 }

@@ -1,4 +1,4 @@
-//! Whether and how a process ends, as far as /proc shows it.
+//! Finds out whether and how a process ends, from /proc.
 
 use std::{fs, io, os::unix::process::ExitStatusExt as _, process::ExitStatus};
 
@@ -7,21 +7,21 @@ use nix::{libc, sys::utsname::uname};
 use super::stat::{Stat, has_kill, is_ending, is_kill_pending, threads};
 use crate::base::release::{self, Version};
 
-/// How a process ends that is still there.
+/// How a process ends that still exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessEnd {
-    /// By SIGKILL; or by another signal, and its first thread is still in a system call, as after SIGKILL.
+    /// By SIGKILL; or by another signal while its first thread is still in a system call, which looks the same.
     Killed,
-    /// By itself, or by another signal that its first thread has acted on: that closes what it has open, say.
+    /// By itself, or by another signal that its first thread has acted on. It may still close files, for example.
     Leaving,
-    /// By itself, or by another signal than SIGKILL. Its first thread has ended, with the status of the process if that can be
-    /// read; its parent does not get it as long as other threads or a tracer keep it (`delay_group_leader` in
-    /// kernel/signal.c, `wait_consider_task` in kernel/exit.c).
+    /// By itself, or by a signal other than SIGKILL. Its first thread has ended. The status is that of the process,
+    /// if it can be read. The parent does not get it as long as other threads or a tracer keep the process
+    /// (`delay_group_leader` in kernel/signal.c, `wait_consider_task` in kernel/exit.c).
     Kept(Option<ExitStatus>),
 }
 
 impl ProcessEnd {
-    /// In a word, and the number of a status; nothing for a process that does not end.
+    /// Encodes as a word and the number of a status; as nothing for a process that is not ending.
     pub(super) fn encode(ending: Option<Self>) -> String {
         match ending {
             None => String::new(),
@@ -32,7 +32,7 @@ impl ProcessEnd {
         }
     }
 
-    /// What that says; `None` if it is nothing of the kind.
+    /// Decodes it; `None` if the text is invalid.
     pub(super) fn decode(words: &str) -> Option<Option<Self>> {
         Some(match words.split_once(' ') {
             None if words.is_empty() => None,
@@ -48,8 +48,8 @@ impl ProcessEnd {
     }
 }
 
-/// How a process ends that is still there; `None` if it does not end. One that goes on without its first thread does
-/// not.
+/// How a process ends that still exists; `None` if it is not ending. A process that continues without its first
+/// thread is not ending.
 pub(super) fn ending(pid: i32) -> Option<ProcessEnd> {
     let stat = Stat::of_process(pid)?;
     let is_ending = |tid: i32| is_ending(tid) != Some(false);
@@ -61,7 +61,8 @@ pub(super) fn ending(pid: i32) -> Option<ProcessEnd> {
         if stat.signal() == libc::SIGKILL || (is_in_a_call && is_by_signal(pid, &stat)) {
             ProcessEnd::Killed
         } else if stat.state == 'Z' {
-            // Where this is refused, the status is hidden; what has ended has none.
+            // If this is refused, the kernel hides the status. A process that has ended has no executable, which is
+            // another error.
             let hidden = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
             let is_hidden = fs::read_link(format!("/proc/{pid}/exe")).is_err_and(hidden);
             ProcessEnd::Kept((!is_hidden).then(|| ExitStatus::from_raw(stat.code)))
@@ -71,8 +72,8 @@ pub(super) fn ending(pid: i32) -> Option<ProcessEnd> {
     )
 }
 
-/// Whether a signal ends a process for which SIGKILL is pending, and not a thread of its own. Before Linux 5.17 that
-/// cannot be told of one that was not sent SIGKILL by kill(2).
+/// Whether a process for which SIGKILL is pending ends by a signal, rather than by one of its threads. Before Linux
+/// 5.17 this is known only if kill(2) sent SIGKILL.
 fn is_by_signal(pid: i32, stat: &Stat) -> bool {
     let tells = || {
         let release = uname().ok()?.release().to_str().and_then(release::parse)?;

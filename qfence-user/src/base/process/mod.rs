@@ -13,7 +13,7 @@ use stat::{Stat, field, read, threads};
 
 use crate::base::printable::printable;
 
-/// A process in words: its number, and what else is known of it.
+/// A process in words: number, name and state.
 fn name(pid: i32) -> String {
     match Stat::of(pid) {
         Some(Stat { name, state, .. }) => format!("process {pid} ({name}, state {state})"),
@@ -21,7 +21,7 @@ fn name(pid: i32) -> String {
     }
 }
 
-/// What a thread does, in words: that it is stuck, and where if the kernel says so.
+/// A thread in words: name, state, and the system call that it is blocked in, if the kernel shows it.
 fn describe(tid: i32) -> Option<String> {
     let Stat {
         name,
@@ -37,14 +37,14 @@ fn describe(tid: i32) -> Option<String> {
     let ending = if is_exiting { ", ending" } else { "" };
     let place = read(tid, "wchan").unwrap_or_default();
     let place = match printable(&place) {
-        // The kernel says nothing of one that runs, or to whom it hides its addresses.
+        // The kernel shows nothing for a running thread, or if it hides addresses from this process.
         place if place.is_empty() || place == "0" => String::new(),
         place => format!(", in {place}"),
     };
     Some(format!("{which} ({name}, state {state}{ending}{place})"))
 }
 
-/// What keeps a process that is ending, in words: its threads that have not ended, or who traces it.
+/// The threads that keep a process from ending, or its tracer, in words.
 fn describe_keepers(pid: i32) -> String {
     let has_ended = |tid: &i32| Stat::of(*tid).is_none_or(|stat| stat.state == 'Z');
     let mut keepers: Vec<i32> = threads(pid);
@@ -56,19 +56,19 @@ fn describe_keepers(pid: i32) -> String {
             .take(KEEPERS);
         return joined(described.collect(), keepers.len());
     }
-    // A thread that is traced is there until its tracer has seen its end.
+    // A traced thread remains until its tracer has waited for it.
     let tracer = |tid| field(tid, "TracerPid:")?.parse::<i32>().ok();
     let tracers = threads(pid).into_iter().filter_map(tracer);
     match tracers.max() {
         Some(tracer) if tracer > 0 => format!("{} traces it", name(tracer)),
-        _ => "a process that is not seen from here traces it".to_owned(),
+        _ => "a process outside of this pid namespace traces it".to_owned(),
     }
 }
 
-/// How many threads are described that keep a process.
+/// The most threads that are described for a process that is kept.
 const KEEPERS: usize = 5;
 
-/// What threads do of which there are that many, in words.
+/// Joins the descriptions of some of `all` threads.
 fn joined(mut words: Vec<String>, all: usize) -> String {
     let more = all.saturating_sub(words.len());
     if !words.is_empty() && more > 0 {

@@ -23,42 +23,42 @@ const KILL: u64 = 1 << 8;
 /// More bytes than /proc/PID/stat has: numbers, and a name of at most 64 bytes.
 const STAT: u64 = 4096;
 
-/// The text of `stat` of the first thread of a process, whose directory in /proc is `process`. To read that of the process
-/// takes the kernel the longer the more threads there are, with their signals locked (`do_task_stat` in fs/proc/array.c).
-/// The read may last for ever: see `helper.rs`, which does it.
+/// Reads `stat` of the first thread of the process whose directory in /proc is `process`. For the `stat` of the whole
+/// process the kernel would visit all threads with their signals locked (`do_task_stat` in fs/proc/array.c). The read
+/// can block for ever, so `helper.rs` does it.
 pub(crate) fn stat_text(process: &Path) -> Option<Vec<u8>> {
     let thread = process.join("task").join(process.file_name()?);
     bounded::read(&thread.join("stat"), STAT).ok()
 }
 
-/// A thread, or a process, as /proc has it in `stat` (`do_task_stat` in fs/proc/array.c).
+/// The state of a thread or process, from `stat` in /proc (`do_task_stat` in fs/proc/array.c).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stat {
     /// Its name, safe to print in parentheses.
     pub(super) name: String,
-    /// The letter for its state, as in proc_pid_stat(5): `D` cannot be interrupted, not even by SIGKILL.
+    /// The letter of its state, as in proc_pid_stat(5). A process in `D` cannot be interrupted, not even by SIGKILL.
     pub(super) state: char,
     /// Whether it is ending.
     pub(super) is_exiting: bool,
-    /// How it ends, as wait(2) says it; 0 as long as it does not, to whoever may not trace it, and in what is short.
-    /// Of a process, since Linux 5.17, that of all of it once it ends as a whole (`signal->group_exit_code`); else that of
-    /// the thread once it is ending.
+    /// The exit status, as in wait(2). 0 while the thread runs, if this process may not trace it, or if the text is
+    /// short. For a process, since Linux 5.17, it is set as soon as the whole process ends
+    /// (`signal->group_exit_code`); before, only when the first thread ends.
     pub(super) code: i32,
 }
 
 impl Stat {
-    /// That of a thread; `None` if there is none.
+    /// Reads that of a thread; `None` if it does not exist.
     pub(super) fn of(tid: i32) -> Option<Self> {
         Self::parse(&read(tid, "stat").ok()?)
     }
 
-    /// That of a process. It takes the kernel the longer the more threads there are.
+    /// Reads that of a process. The kernel visits all threads for it.
     pub(super) fn of_process(pid: i32) -> Option<Self> {
         Self::parse(&read_file(&format!("/proc/{pid}/stat")).ok()?)
     }
 
     fn parse(stat: &[u8]) -> Option<Self> {
-        // The name, in parentheses, may hold anything.
+        // The name, in parentheses, can contain any bytes.
         let begin = stat.iter().position(|byte| *byte == b'(')? + 1;
         let end = stat.iter().rposition(|byte| *byte == b')')?;
         let rest = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
@@ -75,27 +75,27 @@ impl Stat {
         })
     }
 
-    /// The number of the signal that ends it; 0 if none does.
+    /// The number of the signal that ends it; 0 if it ends by itself or not at all.
     pub(super) fn signal(&self) -> i32 {
         self.code & 0x7f
     }
 }
 
-/// The threads of a process, in no order.
+/// The threads of a process, in any order.
 pub(super) fn threads(pid: i32) -> Vec<i32> {
     let entries = fs::read_dir(format!("/proc/{pid}/task"));
     let tid = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
     entries.map_or_else(|_| Vec::new(), |entries| entries.filter_map(tid).collect())
 }
 
-/// Whether a thread ends; `None` if it has ended.
+/// Whether a thread is ending; `None` if it has ended.
 pub(super) fn is_ending(tid: i32) -> Option<bool> {
     let stat = Stat::of(tid)?;
     Some(stat.is_exiting || stat.signal() == nix::libc::SIGKILL || is_kill_pending(tid))
 }
 
-/// Whether SIGKILL is pending: each thread gets it of a process that ends, however that is (`zap_other_threads` and
-/// `complete_signal` in kernel/signal.c).
+/// Whether SIGKILL is pending. Each thread of a process that ends gets it, whatever the cause (`zap_other_threads`
+/// and `complete_signal` in kernel/signal.c).
 pub(super) fn is_kill_pending(tid: i32) -> bool {
     has_kill(tid, "SigPnd:") || has_kill(tid, "ShdPnd:")
 }
@@ -113,7 +113,7 @@ pub(super) fn field(tid: i32, name: &str) -> Option<String> {
     field.map(|field| field.trim().to_owned())
 }
 
-/// A file of a thread's own.
+/// Reads a file in the directory of a thread.
 pub(super) fn read(tid: i32, file: &str) -> io::Result<Vec<u8>> {
     read_file(&format!("/proc/{tid}/task/{tid}/{file}"))
 }

@@ -11,17 +11,17 @@ impl Nodes for Tree {
     }
 }
 
-fn says(rule: usize) -> Node {
+fn step(rule: usize) -> Node {
     Node::of_verdict(Verdict::new(Action::Allow, u32::try_from(rule).unwrap()))
 }
 
-/// Grows bounds of the lower half, asks at each of them and beside it, and tells how many nodes.
+/// Grows a tree of bounds of the lower half, looks up each bound and its neighbours, and returns the number of nodes.
 fn holds(bounds: &[u64]) -> usize {
     let mut tree = Tree::new();
     let pieces: Vec<_> = std::iter::once(&0)
         .chain(bounds)
         .enumerate()
-        .map(|(rule, begins)| (*begins, says(rule)))
+        .map(|(rule, begins)| (*begins, step(rule)))
         .collect();
     let top = tree.grow(Part::Lower, Slots::ByBounds, &pieces).unwrap();
     let ask = |part: u64| {
@@ -37,7 +37,7 @@ fn holds(bounds: &[u64]) -> usize {
     for (rule, (begins, _)) in pieces.iter().enumerate() {
         let ends = pieces.get(rule + 1).map_or(u64::MAX, |(next, _)| next - 1);
         for part in [*begins, ends, begins + (ends - begins) / 2] {
-            assert_eq!(ask(part), says(rule), "{part:x} of {bounds:x?}");
+            assert_eq!(ask(part), step(rule), "{part:x} of {bounds:x?}");
         }
     }
     tree.nodes.len() - HEAD
@@ -98,8 +98,8 @@ fn what_is_cut_alike_is_there_once() {
         let pieces: Vec<_> = (1..2000)
             .flat_map(|prefix: u64| {
                 let begins = prefix * 0x10_0000 + (prefix % 7) * 0x1_0000;
-                let says = says(rule(usize::try_from(prefix).unwrap()));
-                [(begins, says), (begins + 0x100, Node::NOWHERE)]
+                let step = step(rule(usize::try_from(prefix).unwrap()));
+                [(begins, step), (begins + 0x100, Node::NOWHERE)]
             })
             .collect();
         let pieces = [vec![(0, Node::NOWHERE)], pieces].concat();
@@ -114,7 +114,7 @@ fn what_is_cut_alike_is_there_once() {
 #[test]
 fn more_than_there_is_room_for_is_an_error() {
     let pieces: Vec<_> = (0..=MAX_NODES as u64)
-        .map(|begins| (begins * 3, says(usize::try_from(begins).unwrap())))
+        .map(|begins| (begins * 3, step(usize::try_from(begins).unwrap())))
         .collect();
     let mut tree = Tree::new();
     let grown = tree.grow(Part::Lower, Slots::ByBounds, &pieces);

@@ -23,7 +23,7 @@ fn sets(resolv_conf: &str) -> Sets {
     }
 }
 
-/// The profile `host`, with rules before it, on a host with this resolv.conf.
+/// The profile `host` with rules before it, on a host with this resolv.conf.
 fn compiled(rules: &[&str], resolv_conf: &str) -> Compiled {
     let policy = testing::policy(rules, false);
     compile(&policy.rules(), &sets(resolv_conf), false).unwrap()
@@ -59,7 +59,7 @@ fn through_loopback_everything_is_the_host() {
     for address in ["127.0.0.1", "8.8.8.8", "2001:db8::1", "::1"] {
         assert_eq!(verdict(address, 53), Action::Deny);
     }
-    // A nameserver that is reached there is the host's own.
+    // A nameserver that is reached through loopback is the host's own.
     for address in ["127.0.0.53", "1.1.1.1"] {
         assert_eq!(verdict(address, 53), Action::Allow);
         assert_eq!(verdict(address, 54), Action::Deny);
@@ -84,7 +84,7 @@ fn what_is_allowed_by_address_is_allowed_through_loopback() {
     );
 }
 
-/// The programs let a UDP socket have SO_BROADCAST only where that is of use.
+/// The programs allow SO_BROADCAST on UDP sockets only if the policy allows a broadcast address.
 #[test]
 fn a_policy_says_whether_it_lets_any_broadcast_through() {
     let allows = |rules: &[&str]| {

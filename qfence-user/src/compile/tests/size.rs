@@ -51,7 +51,10 @@ fn more_ports_than_fit_are_an_error_that_names_the_rules() {
     let error = compiled(&rules).unwrap_err();
     assert_eq!(error.pieces, 65_535);
     let words = error.to_string();
-    assert!(words.contains("cut 10.0.0.17 into 65535 pieces"), "{words}");
+    assert!(
+        words.contains("divide 10.0.0.17 into 65535 pieces"),
+        "{words}"
+    );
     assert!(error.rules.contains("allow tcp:10.0.0.17:1,3,5"), "{words}");
 }
 

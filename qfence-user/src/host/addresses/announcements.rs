@@ -1,7 +1,8 @@
-//! The kernel's announcements of changes that its local routes can have part in.
+//! The kernel's announcements of changes that can affect its local routes.
 //!
-//! New routes have a socket of their own, which is read at once. All else is never urgent: while the routes are about to
-//! be read anyway, the kernel queues it. The sockets are not rtnetlink's, which would read and parse all of it.
+//! New routes have a socket of their own, which is read at once. Other announcements are not urgent: if a reading of
+//! the routes is due anyway, they stay in the kernel's queue. rtnetlink's sockets are not used, because they would
+//! read and parse all messages.
 
 use std::io;
 
@@ -19,26 +20,27 @@ use super::{
 };
 use crate::base::readable::readable;
 
-/// The groups of routes.
+/// The multicast groups of routes.
 const ROUTES: [u32; 2] = [libc::RTNLGRP_IPV4_ROUTE, libc::RTNLGRP_IPV6_ROUTE];
 
-/// The other groups that a change can be announced by. Routes are removed without an announcement of their own when
-/// their device goes down, so that addresses and links are followed as well.
+/// The other groups whose announcements can affect local routes. If a device goes down, its routes are removed
+/// without announcements, so addresses and links are followed as well.
 const OTHERS: [u32; 3] = [
     libc::RTNLGRP_IPV4_IFADDR,
     libc::RTNLGRP_IPV6_IFADDR,
     libc::RTNLGRP_LINK,
 ];
 
-/// The longest announcement that is looked at, in bytes. Of a route that is enough; of others only the header counts.
+/// The most bytes that are read of an announcement. That is sufficient for a route; of others only the header is
+/// used.
 const LONGEST: usize = 16 * 1024;
 
-/// What was announced.
+/// The kind of an announcement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum News {
-    /// Something that adds no address that was not known: that comes by a route.
+    /// It adds no unknown address. New addresses come with a route.
     Other,
-    /// An address that was not known, or more than could be received.
+    /// It adds an unknown address, or announcements were lost.
     Address,
 }
 
@@ -46,11 +48,11 @@ pub(super) enum News {
 pub(super) struct Announcements {
     /// New routes that lead to the host.
     new: Group,
-    /// All else.
+    /// All other announcements.
     others: Group,
 }
 
-/// A socket for some of the announcements.
+/// A socket for a part of the announcements.
 struct Group {
     socket: AsyncFd<Socket>,
     buffer: Vec<u8>,
@@ -65,8 +67,8 @@ impl Announcements {
         })
     }
 
-    /// Waits for news, given what is known; for new addresses alone if `is_due`, a reading that takes in all else.
-    /// Announcements that are already there are taken as one. Nothing is lost if this is not awaited to its end.
+    /// Waits for news, compared with the known prefixes. If `is_due`, a reading of all routes is due anyway, so this
+    /// waits for new addresses only. Queued announcements are returned as one. Cancel safe.
     pub(super) async fn next(
         &mut self,
         known: &LocalPrefixes,
@@ -78,7 +80,7 @@ impl Announcements {
         }
     }
 
-    /// Drops what has been announced up to now.
+    /// Drops the queued announcements.
     pub(super) fn discard(&mut self) -> Result<(), AddressError> {
         self.new.discard()?;
         self.others.discard()
@@ -121,14 +123,14 @@ impl Group {
     }
 }
 
-/// What was received.
+/// A received message.
 enum Received<'a> {
     Message(&'a [u8]),
-    /// There was more than the socket has room for, and some of it is lost.
+    /// The socket's buffer was full, and messages were lost.
     Overrun,
 }
 
-/// The next message; `None` if there is none yet.
+/// The next message; `None` if there is none.
 fn receive<'a>(
     socket: &Socket,
     buffer: &'a mut Vec<u8>,
@@ -147,7 +149,7 @@ fn receive<'a>(
     }
 }
 
-/// What is new in a message; `None` if nothing is. What is not understood may be anything.
+/// Classifies a message; `None` if it is irrelevant. A message that cannot be parsed counts as a new address.
 fn classify(received: Received<'_>, known: &LocalPrefixes) -> Option<News> {
     let Received::Message(bytes) = received else {
         return Some(News::Address);
@@ -192,7 +194,7 @@ mod tests {
         let new = |kind, address| news(RouteNetlinkMessage::NewRoute(route(kind, address)));
         assert_eq!(new(RouteType::Local, "192.0.2.1"), Some(News::Other));
         assert_eq!(new(RouteType::Local, "192.0.2.2"), Some(News::Address));
-        // It names many from now on.
+        // From now on the address names many receivers.
         assert_eq!(new(RouteType::Broadcast, "192.0.2.1"), Some(News::Address));
         assert_eq!(new(RouteType::Unicast, "192.0.2.2"), None);
         let gone = route(RouteType::Local, "192.0.2.1");

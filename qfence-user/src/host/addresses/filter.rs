@@ -1,24 +1,24 @@
-//! Has the kernel drop announcements that a socket is not for.
+//! A socket filter with which the kernel drops announcements that a socket does not need.
 
 use nix::libc;
 use socket2::SockFilter;
 
 use super::routes::LOCAL_TYPES;
 
-/// Which announcements a socket is for.
+/// The announcements that a socket needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Only {
     /// New routes that lead to the host.
     New,
-    /// All else, without routes that do not lead to the host.
+    /// All others, except routes that do not lead to the host.
     Other,
 }
 
-/// Has the kernel drop announcements that a socket is not for. A router changes thousands of routes.
+/// The filter for a socket. Without it a router with thousands of routes would flood the socket.
 ///
-/// Netlink runs the filter of a socket for multicast messages too (`do_one_broadcast` in net/netlink/af_netlink.c), and
-/// an announcement is one message (`rtmsg_fib`, `inet6_rt_notify`). The type of the route is the eighth byte after the
-/// header of the message (`struct rtmsg`).
+/// Netlink also filters multicast messages (`do_one_broadcast` in net/netlink/af_netlink.c), and each announcement is
+/// one message (`rtmsg_fib`, `inet6_rt_notify`). The type of a route is the eighth byte after the message's header
+/// (`struct rtmsg`).
 #[expect(
     clippy::cast_possible_truncation,
     reason = "the codes of instructions have 16 bits"
@@ -28,14 +28,14 @@ pub(super) fn filter(only: Only) -> [SockFilter; 9] {
     const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
     const IS_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    /// Where the type of a message is.
+    /// The offset of the message's type.
     const KIND: u32 = 4;
-    /// Where the type of a route is.
+    /// The offset of the route's type.
     const ROUTE_TYPE: u32 = 16 + 7;
-    // The program loads in network order what netlink writes in the host's.
+    // The filter loads in network byte order, and netlink writes in the host's.
     let kind = |kind: u16| u32::from(u16::from_be_bytes(kind.to_ne_bytes()));
     let [local, broadcast, anycast] = LOCAL_TYPES.map(|kind| u32::from(u8::from(kind)));
-    // Jumps count from the next instruction: to the type of a route at 3, to pass at 7, and to drop at 8.
+    // Jumps count from the next instruction: 3 loads the route's type, 7 passes, 8 drops.
     let (new, deleted, other) = match only {
         Only::New => (1, 5, 5),
         Only::Other => (6, 0, 4),
@@ -65,11 +65,11 @@ mod tests {
         *,
     };
 
-    /// Which of the two sockets the kernel would give a message to.
+    /// Whether each of the two sockets gets a message.
     fn passes(message: RouteNetlinkMessage) -> [bool; 2] {
         let sent = bytes(message);
         [Only::New, Only::Other].map(|only| {
-            // A filter is one for all kinds of sockets.
+            // Filters work the same for all types of sockets.
             let (from, to) = UnixDatagram::pair().unwrap();
             SockRef::from(&to).attach_filter(&filter(only)).unwrap();
             to.set_nonblocking(true).unwrap();

@@ -16,7 +16,7 @@ const MODE: Mode = Mode::from_bits_truncate(0o644);
 /// If it cannot be written, or something else than a regular file is there; what was there before is still
 /// there then.
 pub fn write(path: &Path, text: &str) -> Result<()> {
-    replace(path, text.as_bytes(), MODE)
+    Ok(replace(path, text.as_bytes(), MODE)?)
 }
 
 #[cfg(test)]

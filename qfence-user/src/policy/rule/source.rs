@@ -1,10 +1,10 @@
-//! Where a rule was given.
+//! The source of a rule.
 
 use std::{fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// Where a rule was given.
+/// The source of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Source {
@@ -17,29 +17,29 @@ pub enum Source {
     Profile {
         /// The profile's name.
         name: String,
-        /// Its file; none if it came with qfence.
+        /// Its file; `None` if it is shipped.
         path: Option<PathBuf>,
         /// The line.
         line: usize,
     },
-    /// It is a profile's default.
+    /// The default of a profile.
     Default {
         /// The profile's name.
         name: String,
-        /// Its file; none if it came with qfence.
+        /// Its file; `None` if it is shipped.
         path: Option<PathBuf>,
         /// The line.
         line: usize,
     },
-    /// Given to a fence that was running.
+    /// Given to a running fence.
     Running {
-        /// In which words.
+        /// The words of the command.
         text: String,
     },
 }
 
 impl Source {
-    /// Whether it is what is done with the rest.
+    /// Whether the rule is a default.
     #[must_use]
     pub fn is_default(&self) -> bool {
         match self {
@@ -49,7 +49,7 @@ impl Source {
         }
     }
 
-    /// Whether it came with qfence.
+    /// Whether it is from a shipped profile.
     #[must_use]
     pub fn is_shipped(&self) -> bool {
         matches!(

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// A directory of profiles of the caller's.
+/// A directory of profiles that belongs to the caller.
 struct Directory(TempDir);
 
 impl Directory {
@@ -35,7 +35,7 @@ impl Directory {
         Profiles::new(self.0.path(), [geteuid()]).find(name.as_ref())
     }
 
-    /// What it says, with its cause, and without the name of the directory.
+    /// The error with its cause, and without the name of the directory.
     fn error(&self, name: impl AsRef<OsStr>) -> String {
         let error = self.find(name).unwrap_err();
         let chain = format!("{:#}", anyhow::Error::new(error));
@@ -52,7 +52,7 @@ fn a_name_is_a_file_in_the_directory_or_a_shipped_profile() {
     let path = directory.write("web.toml", DENY);
     let web = directory.find("web").unwrap();
     assert_eq!((web.name.as_str(), web.path), ("web", Some(path)));
-    // The administrator's goes before the shipped one, whatever is wrong with it.
+    // The administrator's profile overrides the shipped one, even if it is invalid.
     let path = directory.write("host.toml", DENY);
     let host = directory.find("host").unwrap();
     assert_eq!((host.default, host.path), (Action::Deny, Some(path)));
@@ -73,7 +73,7 @@ fn a_path_is_a_file_wherever_it_is() {
     );
     let path = directory.write("no-ending", DENY);
     assert_eq!(directory.find(path).unwrap().name, "no-ending");
-    // What ends in .toml is a path without a slash, too.
+    // Text that ends in .toml is a path, even without a slash.
     assert!(
         directory
             .error("no-such.toml")
@@ -141,7 +141,7 @@ fn only_root_and_the_caller_are_believed() {
     let directory = Directory::new();
     let path = directory.write("web.toml", DENY);
     if !geteuid().is_root() {
-        // It is the caller's; who else calls is not to believe it.
+        // It is the caller's, and other callers must not trust it.
         let others = Profiles::new(directory.0.path(), []);
         let error = others.find(OsStr::new("web")).unwrap_err();
         assert!(matches!(error, ProfileError::Owner { .. }), "{error}");

@@ -13,7 +13,7 @@ fn parse(text: &str) -> Profile {
     }
 }
 
-/// What was asked for, and by which rule.
+/// The rules of a profile, as text.
 fn texts(profile: &Profile) -> Vec<String> {
     profile.rules.iter().map(ToString::to_string).collect()
 }
@@ -81,7 +81,7 @@ fn the_shipped_profiles_are_what_the_documents_say() {
     }
 }
 
-/// Texts that are no profile, with a line `---` between them.
+/// Invalid profiles, with lines `---` between them.
 const BAD: &str = include_str!("bad.txt");
 
 #[test]
@@ -142,7 +142,7 @@ fn ten_thousand_prefixes_are_read_at_once() {
                 .sum::<usize>(),
             10_000
         );
-        // A hang, not a measure.
+        // A limit for hangs, not a measurement.
         assert!(took < Duration::from_secs(30), "it took {took:?}");
     }
 }
