@@ -1,5 +1,5 @@
-//! The documents name what there is: each link leads somewhere, each path of the repository exists, and README's table of
-//! options has those of `exec`, and fits.
+//! Checks the documents: links lead to files, named paths exist, and README's table of options matches `exec`, and is
+//! short enough.
 
 use std::{
     collections::BTreeSet,
@@ -11,10 +11,10 @@ use anyhow::{Context as _, Result, ensure};
 use clap::CommandFactory as _;
 use qfence_user::cli::Cli;
 
-/// The endings of files that documents name.
+/// The extensions of files that documents name.
 const ENDINGS: [&str; 5] = ["rs", "md", "svg", "yml", "sh"];
 
-/// Directories of the repository that are not its own work.
+/// Directories that are not part of the repository's sources.
 const NOT_OURS: [&str; 3] = ["target", ".git", "corpus"];
 
 fn root() -> Result<&'static Path> {
@@ -23,7 +23,7 @@ fn root() -> Result<&'static Path> {
         .context("the package is in the repository")
 }
 
-/// The documents, with their text.
+/// The documents and their texts.
 fn documents() -> Result<Vec<(PathBuf, String)>> {
     let mut paths: Vec<PathBuf> = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"]
         .map(|name| Ok(root()?.join(name)))
@@ -62,7 +62,7 @@ fn tree(directory: &Path) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// A document's text without its blocks of code.
+/// A document's text without code blocks.
 fn prose(text: &str) -> String {
     let outside = text.split("\n```").step_by(2);
     let lines = outside.flat_map(str::lines);
@@ -70,7 +70,7 @@ fn prose(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The targets of a document's links that are files.
+/// The link targets of a document that are files.
 fn links(prose: &str) -> impl Iterator<Item = &str> {
     let targets = prose.split("](").skip(1);
     targets
@@ -78,12 +78,12 @@ fn links(prose: &str) -> impl Iterator<Item = &str> {
         .filter(|target| !target.is_empty() && !target.contains("://"))
 }
 
-/// The code in a document's lines.
+/// The inline code of a document.
 fn code(prose: &str) -> impl Iterator<Item = &str> {
     prose.split('`').skip(1).step_by(2)
 }
 
-/// The paths that a piece of code names, if it is one: `a/{b,c}.rs` names two.
+/// The paths in a piece of inline code; `a/{b,c}.rs` has two.
 fn paths(code: &str) -> Vec<String> {
     let is_path = code
         .chars()
@@ -111,7 +111,7 @@ fn paths(code: &str) -> Vec<String> {
         .collect()
 }
 
-/// Whether the repository has it. Documents leave out the beginning of a path where it is clear: `policy/set.rs`.
+/// Whether the repository has a path. Documents may leave out its beginning: `policy/set.rs`.
 fn exists(tree: &[String], path: &str) -> bool {
     let end = format!("/{path}");
     tree.iter().any(|known| known.ends_with(&end))
@@ -186,7 +186,7 @@ fn the_readme_has_the_options_of_exec() -> Result<()> {
         let long = option.get_long();
         options.extend(long.map(|long| format!("--{long}")));
     }
-    // Shown as -v.
+    // `--verbose` is documented as -v.
     options.remove("--verbose");
     assert_eq!(documented, options);
     Ok(())

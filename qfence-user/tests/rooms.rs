@@ -1,4 +1,4 @@
-//! The rooms of qfence-user use those above them in the table of `src/lib.rs`, and none below: no circle between them.
+//! The rooms of qfence-user use only rooms above them in the table of `src/lib.rs`.
 
 use std::{
     collections::BTreeSet,
@@ -14,7 +14,7 @@ fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// The rooms as the table in `src/lib.rs` has them.
+/// The rooms in the order of the table in `src/lib.rs`.
 fn rooms() -> Result<Vec<String>> {
     let text = fs::read_to_string(source().join("lib.rs"))?;
     let rows = text.lines().filter_map(|line| {
@@ -24,7 +24,7 @@ fn rooms() -> Result<Vec<String>> {
     Ok(rows.collect())
 }
 
-/// All files of source in a directory and below.
+/// All source files in a directory and below.
 fn files(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory)? {
@@ -38,9 +38,9 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// What of the crate's root is named in tokens: what follows `crate::`, macros and groups of imports included.
+/// Collects the names after `crate::` in tokens, including those in macros and groups of imports.
 fn named(tokens: TokenStream, found: &mut BTreeSet<String>) {
-    // How much of `crate::` has just been read.
+    // How much of `crate::` was just read.
     let mut read = 0;
     for token in tokens {
         match token {
@@ -141,7 +141,7 @@ fn a_room_uses_those_above_it_alone() -> Result<()> {
     Ok(())
 }
 
-/// What of the library is for a terminal, for signals, or for standard error: whoever builds a fence has none.
+/// The parts of the library for terminals, signals and standard error, which a builder of fences must not use.
 const OF_A_COMMAND: [&str; 7] = [
     "console",
     "notify",
@@ -165,7 +165,7 @@ fn a_fence_is_built_without_terminal_signals_or_standard_error() -> Result<()> {
         });
     }
     assert!(used.is_empty(), "{used:#?}");
-    // The control: the verb does.
+    // The control: the verb `exec` uses them.
     let text = fs::read_to_string(source().join("commands/exec/supervise.rs"))?;
     let tokens = TokenStream::from_str(&text).map_err(|error| anyhow!("{error}"))?;
     let mut notifies = false;
@@ -174,7 +174,7 @@ fn a_fence_is_built_without_terminal_signals_or_standard_error() -> Result<()> {
     Ok(())
 }
 
-/// Calls back for each word.
+/// Calls `with` for each word.
 fn words(tokens: TokenStream, with: &mut impl FnMut(&str)) {
     for token in tokens {
         match token {

@@ -36,7 +36,7 @@ fn refused_by(mut command: Command, options: &[&str]) -> Result<String> {
     assert!(!touched.exists(), "{options:?}: it ran: {stderr}");
     remains::ensure_none(&name)?;
     // What other tests killed is cleared by whoever comes next.
-    let of_others = |line: &&str| !line.starts_with("qfence: clearing what was left of the fence ");
+    let of_others = |line: &&str| !line.starts_with("qfence: clearing the remains of the fence ");
     let own = stderr.split_inclusive('\n').filter(of_others);
     Ok(own.collect())
 }
@@ -115,8 +115,8 @@ fn a_name_in_use_stays_with_who_uses_it() -> Result<()> {
     assert_refused(
         &["--name", name],
         &format!(
-            "qfence: error: a fence named {name:?} is there already: see `qfence-user ps`, or give \
-             another --name"
+            "qfence: error: a fence named {name:?} already exists; choose another --name (see \
+             `qfence-user ps`)"
         ),
     )?;
     remains::ensure_whole(name)?;

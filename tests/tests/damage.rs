@@ -70,7 +70,7 @@ impl Scene {
         let said = self.shell.stderr();
         assert_eq!(code, 125, "{said}");
         assert!(
-            said.contains(&format!("{why}; what runs in it is ended")),
+            said.contains(&format!("{why}; its processes are killed")),
             "{said}"
         );
         let last = format!(
@@ -158,7 +158,7 @@ fn a_link_that_is_detached_is_reported() -> Result<()> {
     for hook in ["connect6", "ingress", "sock_create", "device"] {
         bpftool(&["link", "detach", "pinned", &scene.pin(hook)])?;
         scene.await_report(&format!(
-            "its eBPF program for {hook} is detached: what that held is NOT FENCED"
+            "its eBPF program for {hook} is detached: this hook is NOT FENCED"
         ))?;
     }
     scene.end()
@@ -240,7 +240,7 @@ fn what_runs_in_a_fence_is_ended_when_a_link_is_detached() -> Result<()> {
     let bystander = scene.bystander()?;
     bpftool(&["link", "detach", "pinned", &scene.pin("egress")])?;
     scene.await_end(
-        "its eBPF program for egress is detached: what that held is NOT FENCED",
+        "its eBPF program for egress is detached: this hook is NOT FENCED",
         &[bystander],
     )
 }
@@ -262,7 +262,7 @@ fn what_runs_in_a_fence_is_ended_when_a_link_is_replaced() -> Result<()> {
     ];
     bpftool(&id)?;
     let ended = scene.await_end(
-        "its eBPF program for connect4 is detached: what that held is NOT FENCED",
+        "its eBPF program for connect4 is detached: this hook is NOT FENCED",
         &[bystander],
     );
     drop(world);
@@ -285,7 +285,7 @@ fn what_runs_in_a_fence_is_ended_when_its_pins_are_removed() -> Result<()> {
     let mut scene = Scene::ended_by_damage("pinkill")?;
     let bystander = scene.bystander()?;
     fs::remove_file(scene.pin("sock_create"))?;
-    scene.await_end("the pin of its link for sock_create was removed: it holds only as long as its supervisor lives", &[bystander])
+    scene.await_end("the pin of its link for sock_create was removed: the link lasts only as long as the supervisor lives", &[bystander])
 }
 
 #[test]

@@ -254,7 +254,7 @@ fn what_cannot_be_told_is_said_and_left() -> Result<()> {
     let ended = to_end(command)?;
     assert_eq!(ended.code(), Some(0), "{ended:?}");
     assert!(
-        ended.stderr.contains("whether there is one cannot be told"),
+        ended.stderr.contains("it is unknown whether it exists"),
         "{ended:?}"
     );
     assert_eq!(scene.remains("orphan")?.len(), 5, "{ended:?}");
@@ -274,8 +274,7 @@ fn what_a_dead_one_left_is_cleared_from_anywhere_once_its_cgroup_is_gone() -> Re
     assert_eq!(scene.remains("dead")?.len(), 5);
     let ps = scene.qfence(&scene.container, &["ps"])?;
     assert!(
-        ps.stderr
-            .contains("clearing what was left of the fence dead"),
+        ps.stderr.contains("clearing the remains of the fence dead"),
         "{ps:?}"
     );
     assert_eq!(scene.remains("dead")?, [""; 0]);

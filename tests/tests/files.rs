@@ -224,12 +224,9 @@ fn a_file_whose_name_leads_elsewhere_is_left_alone() -> Result<()> {
     let cleared: Vec<_> = ended
         .stderr
         .lines()
-        .filter(|line| line.contains("clearing what was left"))
+        .filter(|line| line.contains("clearing the remains"))
         .collect();
-    assert_eq!(
-        cleared,
-        ["qfence: clearing what was left of the fence dead"]
-    );
+    assert_eq!(cleared, ["qfence: clearing the remains of the fence dead"]);
     assert!(host.cgroup().join("qfence").is_dir());
     host.namespace().run(|| {
         assert!(others.iter().all(|path| Path::new(path).exists()));

@@ -115,7 +115,7 @@ impl Drop for Apart {
     }
 }
 
-const CLEARING: &str = "qfence: clearing what was left of the fence dead\n";
+const CLEARING: &str = "qfence: clearing the remains of the fence dead\n";
 const NOTHING: [&str; 0] = [];
 
 #[test]

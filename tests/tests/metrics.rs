@@ -380,7 +380,7 @@ fn to_collect_changes_nothing_and_waits_for_nobody() -> Result<()> {
     assert!(
         ended
             .stderr
-            .contains("clearing what was left of the fence dead"),
+            .contains("clearing the remains of the fence dead"),
         "{ended:?}"
     );
     assert!(!parent.join("dead").exists());

@@ -19,8 +19,8 @@ fn inside(fence: &Fence, script: &str) -> Result<Ended> {
 
 fn assert_refused(ended: &Ended, outer: &str) {
     let message = format!(
-        "qfence: error: this is in the fence {outer:?} already, whose policy would not hold for what is started in \
-         another one: run qfence outside of it, or start the command as it is\n"
+        "qfence: error: this process is in the fence {outer:?} already, whose policy would not apply to a command in \
+         another fence: run qfence outside of it, or start the command without qfence\n"
     );
     assert_eq!(ended.code(), Some(125), "{ended:?}");
     assert_eq!(ended.stdout, "", "{ended:?}");

@@ -41,8 +41,8 @@ fn refused(name: &str, faults: &[&str], change: fn(&mut Command)) -> Result<Stri
 /// The message, up to the advice, which depends on the kernel.
 fn message(hook: &str, found: &str) -> String {
     format!(
-        "qfence: error: cannot prove that the fence holds, so nothing was started: a socket that is \
-         made in it must be refused with ENOANO at {hook}, and {found}; "
+        "qfence: error: cannot prove that the fence covers its sockets, so nothing was started: a \
+         socket that is made in it must be refused with ENOANO at {hook}, and {found}; "
     )
 }
 
@@ -59,7 +59,7 @@ fn a_command_whose_sockets_are_not_in_the_fence_is_not_started() -> Result<()> {
     ];
     let said = refused(&name, &faults, without_clone3)?;
     ensure!(
-        said.starts_with(&message("connect4", "it was let go")),
+        said.starts_with(&message("connect4", "it was allowed")),
         "{said}"
     );
     Ok(())

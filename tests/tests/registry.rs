@@ -213,7 +213,7 @@ fn a_cgroup_that_the_registry_does_not_have_is_named_and_removed() -> Result<()>
     let words = ["exec", "--name", "stray", "--user", "nobody", "--", "true"];
     let ended = qfence(&host, &words)?;
     assert_eq!(ended.code(), Some(125), "{ended:?}");
-    assert!(ended.stderr.contains("is there already"), "{ended:?}");
+    assert!(ended.stderr.contains("already exists"), "{ended:?}");
     shell.ask("true")?;
     let ended = qfence(&host, &["rm", "-t", "0", "stray"])?;
     assert_eq!(ended.code(), Some(0), "{ended:?}");
@@ -238,7 +238,7 @@ fn a_cgroup_or_a_description_alone_is_cleared() -> Result<()> {
     })?;
     let ps = qfence(&host, &["ps"])?;
     for name in ["cgroup-alone", "described-alone"] {
-        let said = format!("clearing what was left of the fence {name}\n");
+        let said = format!("clearing the remains of the fence {name}\n");
         assert!(ps.stderr.contains(&said), "{ps:?}");
     }
     assert!(host.left()?.is_empty(), "{:?}", host.left()?);
@@ -278,7 +278,7 @@ fn an_empty_cgroup_of_another_registry_is_left_while_its_supervisor_lives() -> R
     assert!(
         ended
             .stderr
-            .contains("clearing what was left of the fence other"),
+            .contains("clearing the remains of the fence other"),
         "{ended:?}"
     );
     assert!(!cgroup.exists());

@@ -63,7 +63,7 @@ fn run(
 fn said(ended: &Ended) -> Vec<&str> {
     const OF_OTHER_THINGS: [&str; 2] = [
         "warning: the command runs as root",
-        "clearing what was left of the fence",
+        "clearing the remains of the fence",
     ];
     let lines = ended.stderr.lines();
     lines

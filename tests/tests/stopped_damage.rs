@@ -71,12 +71,12 @@ fn damage_of_a_stopped_job_is_reported() -> Result<()> {
     let what_follows = format!("end it with `qfence-user rm {}`", stopped.fence.name());
     fs::remove_file(stopped.pin("connect4"))?;
     stopped.expect_report(
-        "the pin of its link for connect4 was removed: it holds only as long as its supervisor lives",
+        "the pin of its link for connect4 was removed: the link lasts only as long as the supervisor lives",
         &what_follows,
     )?;
     stopped.detach("egress")?;
     stopped.expect_report(
-        "its eBPF program for egress is detached: what that held is NOT FENCED",
+        "its eBPF program for egress is detached: this hook is NOT FENCED",
         &what_follows,
     )?;
     assert_eq!(state_of(stopped.supervisor), Some('T'));
@@ -115,7 +115,7 @@ fn what_runs_in_the_fence_of_a_stopped_job_is_ended_when_it_is_damaged() -> Resu
             format!("the pin of its link for {hook} was removed")
         };
         stopped.terminal.expect(&of)?;
-        stopped.terminal.expect("what runs in it is ended")?;
+        stopped.terminal.expect("its processes are killed")?;
         ensure_all_end(&mut stopped, &pids)?;
     }
     Ok(())
@@ -130,7 +130,7 @@ fn a_command_that_leaves_the_cgroup_of_a_stopped_job_is_ended_too() -> Result<()
     fs::write(root, command.map(u32::to_string).unwrap_or_default())?;
     stopped.expect_report(
         "the command has left its cgroup: the sockets that it makes are NOT FENCED",
-        "what runs in it is ended",
+        "its processes are killed",
     )?;
     ensure_all_end(&mut stopped, &pids)
 }

@@ -69,7 +69,7 @@ fn what_cannot_be_ended_is_named_by_its_number() -> Result<()> {
     let code = shell.wait_for_code()?;
     let said = shell.stderr();
     assert_eq!(code, 3, "{said}");
-    let who = format!("process {pid}, of which there is no telling what it does");
+    let who = format!("process {pid}, whose state cannot be read");
     assert!(
         said.contains(&who) && said.contains("stays in force"),
         "{said}"

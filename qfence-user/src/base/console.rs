@@ -1,4 +1,4 @@
-//! qfence's own words, on standard error.
+//! Prints qfence's own messages on standard error.
 
 use std::{
     io::{self, IsTerminal},
@@ -11,14 +11,13 @@ use terminal_size::{Width, terminal_size_of};
 
 use crate::base::{lines::Lines, message_queue::MessageQueue};
 
-/// What says the lines of this process, once nothing in it may wait for that.
+/// The queue for messages, once no thread of this process may wait for the terminal.
 static QUEUE: OnceLock<MessageQueue> = OnceLock::new();
 
-/// How far standard error has come; taken while that is locked.
+/// Whether standard error ends within a line. Locked while standard error is locked.
 static LINES: Mutex<Lines> = Mutex::new(Lines::within(false));
 
-/// Prints one line, `qfence: …`. After [`never_block`] it does not wait until that is shown, in whatever thread and for
-/// whatever reason it is called.
+/// Prints one line, `qfence: …`. After [`never_block`] it never waits until the line is shown, in any thread.
 pub fn notify(message: impl std::fmt::Display) {
     match QUEUE.get() {
         Some(messages) => messages.notify(message),
@@ -26,11 +25,11 @@ pub fn notify(message: impl std::fmt::Display) {
     }
 }
 
-/// Has [`notify`] never wait any more. To be called before there is anything in a fence that could stop the terminal, by
-/// whoever follows the host for it. Returns what says the lines then; [`flush`] is to be called at the end.
+/// Makes [`notify`] queue lines instead of waiting. A process that follows the host for a fence calls this before
+/// anything runs in the fence that could stop the terminal. Call [`flush`] at the end.
 ///
 /// # Errors
-/// If there can be no thread.
+/// If the thread for the queue cannot be started.
 pub fn never_block() -> Result<MessageQueue> {
     if let Some(messages) = QUEUE.get() {
         return Ok(messages.clone());
@@ -39,7 +38,7 @@ pub fn never_block() -> Result<MessageQueue> {
     Ok(QUEUE.get_or_init(|| messages).clone())
 }
 
-/// Waits for the last words, as long as that is to be expected to help.
+/// Waits until queued lines are shown, for a limited time.
 pub fn flush() {
     if let Some(messages) = QUEUE.get() {
         messages.flush();
@@ -47,19 +46,19 @@ pub fn flush() {
 }
 
 fn show(message: &str) {
-    // Nowhere is left to report a standard error that cannot be written to.
+    // There is no other place to report that standard error cannot be written to.
     let _ = write_line(&format!("qfence: {message}"));
 }
 
-/// Writes one line to standard error so that it reads as one, whatever the command has done to the
-/// terminal. Waits until it is written, which may be for ever: for threads that do nothing else.
+/// Writes one line to standard error so that it reads as one, whatever the command has done to the terminal. The
+/// write can block for ever, so only threads that do nothing else call this.
 ///
-/// In raw mode a newline does not return the carriage, the cursor may be anywhere in a line of the
-/// guest's, and what does not fit may be cut off (a BIOS on the serial line turns wrapping off): there
-/// the line gets fresh lines, carriage returns, and is folded.
+/// In raw mode a newline does not return the carriage, the cursor may be within a line of the guest's output, and
+/// long lines may be cut off (a BIOS on the serial line turns wrapping off). Then the line starts on a fresh line, is
+/// folded, and gets carriage returns.
 ///
 /// # Errors
-/// What the write fails with.
+/// Errors of the write.
 pub fn write_line(line: &str) -> io::Result<()> {
     let mut stderr = io::stderr().lock();
     let text = if is_raw(&stderr) {
@@ -72,8 +71,8 @@ pub fn write_line(line: &str) -> io::Result<()> {
     lines.write(&mut stderr, &text)
 }
 
-/// Whether a program drives the terminal by itself, rather than line by line. Raw mode proper is
-/// without OPOST; QEMU leaves that on and turns ICANON off.
+/// Whether a program drives the terminal character by character. Raw mode proper also turns OPOST off; QEMU turns off
+/// only ICANON.
 fn is_raw(stderr: &io::StderrLock<'_>) -> bool {
     stderr.is_terminal()
         && tcgetattr(stderr).is_ok_and(|settings| {
@@ -82,8 +81,8 @@ fn is_raw(stderr: &io::StderrLock<'_>) -> bool {
         })
 }
 
-/// Folds a line between words into lines of at most `width` columns; those after the first are
-/// indented. A word that is longer than a line stays whole.
+/// Folds a line between words into lines of at most `width` columns, and indents those after the first. A word that
+/// is longer than a line stays whole.
 fn fold(line: &str, width: usize) -> Vec<String> {
     let mut folded: Vec<String> = Vec::new();
     for word in line.split(' ') {
@@ -129,7 +128,8 @@ mod tests {
         assert_eq!(fold("", 80), [""]);
     }
 
-    /// Who writes to standard error waits for the terminal: nobody is to but [`notify`], and threads for that alone.
+    /// A write to standard error can wait for the terminal, so only [`notify`] and threads for that alone write to
+    /// it.
     #[test]
     fn nobody_else_waits_for_the_terminal() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -148,7 +148,7 @@ mod tests {
                 }
             }
         }
-        // The short verify is before there is anything in the fence.
+        // The short verify runs before anything is in the fence.
         let expected = [
             "base/console.rs",
             "record/sink/mod.rs",

@@ -1,4 +1,4 @@
-//! A command that is ending and cannot be waited for yet: how long that goes on without a word, and what follows.
+//! Watches a command that is ending: when to report that it takes long, and when to give it up.
 
 use std::{
     mem,
@@ -13,39 +13,39 @@ use nix::unistd::Pid;
 
 use crate::base::process::{ProcessEnd, looks::Looks};
 
-/// How long a command may take to end without a word.
+/// How long a command may take to end before that is reported.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What is to be said of a command that takes longer, and done.
+/// The report on a command that takes long to end, and the reaction of the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndState {
-    /// It is waited for.
+    /// The supervisor continues to wait.
     WaitOn(String),
-    /// It has ended with this status, whoever keeps it.
+    /// The command has ended with this status, although other threads or a tracer still keep its process.
     Ended(ExitStatus, String),
-    /// It is given up.
+    /// The supervisor stops waiting.
     GiveUp(String),
 }
 
-/// How often is looked.
+/// The time between two looks at the command.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// A thread that looks at a command as long as this lives.
+/// A thread that watches a command until this is dropped.
 ///
-/// A thread, since the state of a process can take seconds to be read, or for ever: that is done by a helper process
-/// (`process/helper.rs`), which this asks.
+/// It is a thread because reading the state of a process can take seconds or block for ever. A helper process
+/// (`process/helper.rs`) does the reading.
 #[derive(Debug)]
 pub struct EndWatch {
     states: Receiver<EndState>,
-    /// Dropped with this, which ends the thread.
+    /// Dropping it ends the thread.
     _alive: Sender<()>,
 }
 
 impl EndWatch {
-    /// Starts it.
+    /// Starts the thread.
     ///
     /// # Errors
-    /// If there can be no thread.
+    /// If the thread cannot be started.
     pub fn start(command: Pid) -> Result<Self> {
         let (found, states) = channel();
         let (alive, end) = channel::<()>();
@@ -62,33 +62,33 @@ impl EndWatch {
                     }
                 }
             })
-            .context("cannot start the thread that looks at the command")?;
+            .context("cannot start the thread that watches the command")?;
         Ok(Self {
             states,
             _alive: alive,
         })
     }
 
-    /// What there is to say and to do, if it has come to that.
+    /// The next report, if there is one.
     #[must_use]
     pub fn state(&self) -> Option<EndState> {
         self.states.try_recv().ok()
     }
 }
 
-/// The end of a command, as far as it has come.
+/// The state of a command's end.
 #[derive(Debug)]
 struct CommandEnd {
     command: Pid,
-    /// Since when it is known to be ending, and whether that is by SIGKILL.
+    /// When it was first seen to be ending, and whether by SIGKILL.
     since: Option<(Instant, bool)>,
     told: bool,
-    /// Whether it was said that there is no telling any more.
+    /// Whether it was reported that the state cannot be read any more.
     has_given_up: bool,
 }
 
 impl CommandEnd {
-    /// That of a command, which nobody has waited for.
+    /// Starts with a command that nobody has waited for.
     #[must_use]
     fn new(command: Pid) -> Self {
         Self {
@@ -99,17 +99,17 @@ impl CommandEnd {
         }
     }
 
-    /// What is to be said and done now; to be called every now and then.
+    /// Looks at the command, and returns a report if one is due. Called about once per [`PERIOD`].
     fn look(&mut self, looks: &mut Looks) -> Option<EndState> {
         let pid = self.command.as_raw();
         let ending = match looks.ending(pid) {
             Ok(ending) => ending,
-            // Whoever is kept by a process that is ending is so once: the next look finds how it ends.
+            // A failed read may be temporary: the next look can succeed.
             Err(error) => {
                 let is_new = looks.has_given_up() && !mem::replace(&mut self.has_given_up, true);
                 return is_new.then(|| {
                     EndState::WaitOn(format!(
-                        "error: cannot tell any more whether the command, process {pid}, ends: {error:#}; waiting for it"
+                        "error: cannot find out any more whether the command, process {pid}, is ending: {error:#}; waiting for it"
                     ))
                 });
             }
@@ -126,12 +126,12 @@ impl CommandEnd {
             ProcessEnd::Kept(Some(status)) => Some(EndState::Ended(
                 status,
                 format!(
-                    "the command has ended ({status}), and is kept: {}",
+                    "the command has ended ({status}), but its process remains: {}",
                     keepers()
                 ),
             )),
             ProcessEnd::Kept(None) => Some(EndState::GiveUp(format!(
-                "error: the command has ended, and its status cannot be read: {}",
+                "error: the command has ended, but its status cannot be read: {}",
                 keepers()
             ))),
             ProcessEnd::Leaving => (!mem::replace(&mut self.told, true)).then(|| {
@@ -143,7 +143,7 @@ impl CommandEnd {
         }
     }
 
-    /// Whether it has been ending like that for long.
+    /// Whether it has been ending in this way for [`PATIENCE`].
     fn is_overdue(&mut self, ending: Option<ProcessEnd>, now: Instant) -> bool {
         let Some(ending) = ending else {
             self.since = None;
@@ -168,7 +168,7 @@ mod tests {
         let begun = Instant::now();
         let at = |seconds| begun + Duration::from_secs(seconds);
         assert!(!command_end.is_overdue(Some(ProcessEnd::Leaving), at(0)));
-        // The first thread has ended, and others have not.
+        // The first thread has ended, others have not.
         assert!(command_end.is_overdue(Some(ProcessEnd::Kept(None)), at(10)));
         assert!(!command_end.is_overdue(Some(ProcessEnd::Killed), at(11)));
         assert!(!command_end.is_overdue(Some(ProcessEnd::Killed), at(20)));

@@ -6,7 +6,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail, ensure};
 use nix::{
     errno::Errno,
     unistd::{Gid, Group, Uid, User, getgrouplist},
@@ -15,7 +14,7 @@ use nix::{
 /// Where user managers put the runtime directories (pam_systemd(8)).
 const RUNTIME_DIRS: &str = "/run/user";
 
-/// A user, as the kernel and as programs know one.
+/// A user: ids and environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The user id.
@@ -24,11 +23,11 @@ pub struct Identity {
     pub gid: Gid,
     /// The supplementary groups.
     pub groups: Vec<Gid>,
-    /// What the environment says of the user: (name, value), `None` to unset.
+    /// The variables that depend on the user: name and value; `None` to unset.
     pub environment: Vec<(&'static str, Option<OsString>)>,
 }
 
-/// Variables by which sudo says who called it.
+/// The variables in which sudo passes on the ids of its caller.
 #[derive(Clone, Debug, Default)]
 pub struct Sudo {
     /// `SUDO_UID`.
@@ -48,41 +47,79 @@ impl Sudo {
     }
 }
 
-/// The identity to change to; `None` to stay root, with root's groups and environment as they are.
+/// Why there is no such identity.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdentityError {
+    /// `SUDO_UID` is no number.
+    #[error("SUDO_UID is no user id: {0:?}")]
+    SudoUid(String),
+    /// `SUDO_GID` is no number.
+    #[error("SUDO_GID is no group id: {0:?}")]
+    SudoGid(String),
+    /// The user who called sudo is in no database, and `SUDO_GID` is not set.
+    #[error("the user with id {0}, who called sudo, is unknown")]
+    UnknownCaller(Uid),
+    /// The number means "unchanged" to the kernel.
+    #[error("{} is no id of a user or a group", u32::MAX)]
+    NoId,
+    /// No user has the id, so the group is not known either.
+    #[error("user id {0} is unknown, so its group is too: give --user {0}:GID")]
+    UnknownId(Uid),
+    /// No user has the name.
+    #[error("there is no user {0:?}")]
+    NoUser(String),
+    /// No group has the name.
+    #[error("there is no group {0:?}")]
+    NoGroup(String),
+    /// A name in the database has a NUL.
+    #[error("the name of the user with id {0} has a NUL")]
+    Nul(Uid),
+    /// The database cannot be read.
+    #[error("cannot look up users and groups")]
+    LookUp(#[source] Errno),
+    /// The groups of a user cannot be read.
+    #[error("cannot list the groups of {user}")]
+    Groups {
+        /// The user's name.
+        user: String,
+        /// Why.
+        source: Errno,
+    },
+}
+
+/// The identity for the command. `None` if it stays root, with root's groups and environment.
 ///
-/// `user` is what `--user` says; otherwise it is whoever called sudo.
+/// `user` is the value of `--user`. Without it the user who called sudo is taken.
 ///
 /// # Errors
 /// If there is no such user or group.
-pub fn resolve(user: Option<&str>, sudo: &Sudo) -> Result<Option<Identity>> {
+pub fn resolve(user: Option<&str>, sudo: &Sudo) -> Result<Option<Identity>, IdentityError> {
     let has_group = user.is_some_and(|spec| spec.contains(':'));
     let identity = match (user, &sudo.uid) {
         (Some(spec), _) => parse(spec)?,
         (None, None) => return Ok(None),
         (None, Some(uid)) => {
-            let uid = uid.parse().map(Uid::from_raw);
-            let uid = uid.with_context(|| format!("SUDO_UID is no user id: {:?}", sudo.uid))?;
-            let gid = sudo.gid.as_deref().map(str::parse).transpose();
-            let gid = gid.with_context(|| format!("SUDO_GID is no group id: {:?}", sudo.gid))?;
+            let number = uid.parse().map(Uid::from_raw);
+            let uid = number.map_err(|_| IdentityError::SudoUid(uid.clone()))?;
+            let gid = |gid: &String| gid.parse().map_err(|_| IdentityError::SudoGid(gid.clone()));
+            let gid = sudo.gid.as_ref().map(gid).transpose()?;
             match (found(User::from_uid(uid))?, gid) {
                 (Some(user), _) => of_user(&user)?,
                 (None, Some(gid)) => bare(uid, Gid::from_raw(gid)),
-                (None, None) => bail!("the user with id {uid}, who called sudo, is unknown"),
+                (None, None) => return Err(IdentityError::UnknownCaller(uid)),
             }
         }
     };
-    // setresuid(2) and setresgid(2) take it for "as it is", which is root.
+    // For setresuid(2) and setresgid(2) this number means "unchanged", which would be root.
     let is_none = |id: u32| id == u32::MAX;
-    ensure!(
-        !is_none(identity.uid.as_raw()) && !is_none(identity.gid.as_raw()),
-        "{} is no id of a user or a group",
-        u32::MAX
-    );
+    if is_none(identity.uid.as_raw()) || is_none(identity.gid.as_raw()) {
+        return Err(IdentityError::NoId);
+    }
     Ok((has_group || !identity.uid.is_root()).then_some(identity))
 }
 
-/// `NAME`, `UID`, `NAME:GROUP` or `UID:GID`. A group that is given is the only one, as for podman.
-fn parse(spec: &str) -> Result<Identity> {
+/// Parses `NAME`, `UID`, `NAME:GROUP` or `UID:GID`. A given group is the only one, as in podman.
+fn parse(spec: &str) -> Result<Identity, IdentityError> {
     let (user, group) = match spec.split_once(':') {
         Some((user, group)) => (user, Some(group)),
         None => (spec, None),
@@ -104,37 +141,37 @@ fn parse(spec: &str) -> Result<Identity> {
             })
         }
         (None, Ok(uid), Some(gid)) => Ok(bare(uid, gid)),
-        (None, Ok(uid), None) => {
-            bail!("user id {uid} is unknown, so its group is too: give --user {uid}:GID")
-        }
-        (None, Err(_), _) => bail!("there is no user {user:?}"),
+        (None, Ok(uid), None) => Err(IdentityError::UnknownId(uid)),
+        (None, Err(_), _) => Err(IdentityError::NoUser(user.to_owned())),
     }
 }
 
-fn group_id(group: &str) -> Result<Gid> {
+fn group_id(group: &str) -> Result<Gid, IdentityError> {
     if let Ok(gid) = group.parse() {
         return Ok(Gid::from_raw(gid));
     }
     match found(Group::from_name(group))? {
         Some(group) => Ok(group.gid),
-        None => bail!("there is no group {group:?}"),
+        None => Err(IdentityError::NoGroup(group.to_owned())),
     }
 }
 
-/// A system without a database of users, as a minimal container is, knows nobody: the errors that
-/// getpwnam(3) lists for "not found" are no errors.
-fn found<T>(entry: nix::Result<Option<T>>) -> Result<Option<T>> {
+/// A system without a user database, such as a minimal container, knows no names. The errors that getpwnam(3) lists
+/// for "not found" count as "not found".
+fn found<T>(entry: nix::Result<Option<T>>) -> Result<Option<T>, IdentityError> {
     match entry {
         Err(Errno::ENOENT | Errno::ESRCH | Errno::EBADF | Errno::EPERM) => Ok(None),
-        other => other.context("cannot look up users and groups"),
+        other => other.map_err(IdentityError::LookUp),
     }
 }
 
-/// A known user, with all the groups that make /dev/kvm and the like accessible.
-fn of_user(user: &User) -> Result<Identity> {
-    let name = CString::new(user.name.clone()).context("a user name with a NUL")?;
-    let groups = getgrouplist(&name, user.gid)
-        .with_context(|| format!("cannot list the groups of {}", user.name))?;
+/// A user from the database, with all groups: these give access to /dev/kvm and the like.
+fn of_user(user: &User) -> Result<Identity, IdentityError> {
+    let name = CString::new(user.name.clone()).map_err(|_| IdentityError::Nul(user.uid))?;
+    let groups = getgrouplist(&name, user.gid).map_err(|source| IdentityError::Groups {
+        user: user.name.clone(),
+        source,
+    })?;
     let environment = environment(&user.name, &user.dir, &user.shell, user.uid);
     Ok(Identity {
         uid: user.uid,
@@ -144,7 +181,7 @@ fn of_user(user: &User) -> Result<Identity> {
     })
 }
 
-/// A user that no database knows: ids alone.
+/// A user that is in no database: only ids.
 fn bare(uid: Uid, gid: Gid) -> Identity {
     let environment = environment(&uid.to_string(), Path::new("/"), Path::new("/bin/sh"), uid);
     Identity {
@@ -161,7 +198,7 @@ fn environment(
     shell: &Path,
     uid: Uid,
 ) -> Vec<(&'static str, Option<OsString>)> {
-    // root's runtime directory would be the wrong one, and one that is not there is no good.
+    // Root's runtime directory would be wrong, and a missing one is of no use.
     let runtime = PathBuf::from(format!("{RUNTIME_DIRS}/{uid}"));
     let usable = runtime
         .metadata()
@@ -209,8 +246,8 @@ mod tests {
     #[test]
     fn what_the_kernel_takes_for_no_change_is_nobodys_id() {
         for spec in ["4294967295:1", "1:4294967295", "nobody:4294967295"] {
-            let error = resolve(Some(spec), &Sudo::default()).unwrap_err();
-            assert!(error.to_string().contains("no id of a user"), "{error:#}");
+            let resolved = resolve(Some(spec), &Sudo::default());
+            assert_eq!(resolved, Err(IdentityError::NoId));
         }
         assert!(resolve(None, &sudo("4294967295", "1")).is_err());
     }
@@ -243,18 +280,16 @@ mod tests {
 
     #[test]
     fn what_is_unknown_is_an_error_that_says_so() {
-        let message = |spec| {
-            resolve(Some(spec), &Sudo::default())
-                .unwrap_err()
-                .to_string()
-        };
-        assert_eq!(message("no-such-user"), "there is no user \"no-such-user\"");
-        assert_eq!(
-            message("nobody:no-such-group"),
-            "there is no group \"no-such-group\""
-        );
-        assert!(message("4242424").contains("give --user 4242424:GID"));
-        assert_eq!(message(""), "there is no user \"\"");
-        assert!(resolve(None, &sudo("x", "0")).is_err());
+        let error = |spec| resolve(Some(spec), &Sudo::default()).unwrap_err();
+        for user in ["no-such-user", ""] {
+            assert_eq!(error(user), IdentityError::NoUser(user.to_owned()));
+        }
+        let no_group = IdentityError::NoGroup("no-such-group".to_owned());
+        assert_eq!(error("nobody:no-such-group"), no_group);
+        let unknown = error("4242424");
+        assert_eq!(unknown, IdentityError::UnknownId(Uid::from_raw(4_242_424)));
+        assert!(unknown.to_string().ends_with("give --user 4242424:GID"));
+        let odd = resolve(None, &sudo("x", "0"));
+        assert_eq!(odd, Err(IdentityError::SudoUid("x".to_owned())));
     }
 }

@@ -1,7 +1,7 @@
-//! The descriptors qfence was started with.
+//! The descriptors that qfence inherited.
 //!
-//! A socket that was made outside the fence stays outside: the kernel's hooks go by the socket's
-//! cgroup, which is that of its maker.
+//! A socket that was made outside the fence stays outside: the kernel's hooks use the cgroup of the socket, which is
+//! that of its maker.
 
 use std::{fs, io, os::fd::RawFd};
 
@@ -15,16 +15,16 @@ use nix::{
 /// The first descriptor after standard input, output and error.
 pub(crate) const FIRST: RawFd = 3;
 
-/// Closes every descriptor that was inherited, but for the first three and `preserved` after them.
+/// Closes every inherited descriptor except the first three and the `preserved` ones after them.
 ///
-/// To be called before anything is opened.
+/// Must be called before anything is opened.
 ///
 /// # Errors
-/// If one that is to be preserved is not open, or the list of them cannot be read.
+/// If a descriptor to preserve is not open, or the list of descriptors cannot be read.
 pub fn close_all_but(preserved: u16) -> Result<()> {
     let kept = FIRST + RawFd::from(preserved);
     for fd in FIRST..kept {
-        // Not looked up in the list: the descriptor through which that is made is in it as well.
+        // Not checked by the list: that has the descriptor through which it is read.
         ensure!(
             fs::symlink_metadata(format!("/proc/self/fd/{fd}")).is_ok(),
             "descriptor {fd} is not open, and --preserve-fds {preserved} asks for it"
@@ -32,7 +32,7 @@ pub fn close_all_but(preserved: u16) -> Result<()> {
     }
     let open = list().context("cannot list the open descriptors")?;
     for fd in open.into_iter().filter(|fd| *fd >= kept) {
-        // The one through which they were listed is closed by now.
+        // The descriptor through which the list was read is closed already.
         match close(fd) {
             Ok(()) | Err(Errno::EBADF) => {}
             Err(errno) => {
@@ -43,16 +43,16 @@ pub fn close_all_but(preserved: u16) -> Result<()> {
     Ok(())
 }
 
-/// Closes the preserved descriptors in this process, once the command has them: a pipe must end
-/// when the command is done with it.
+/// Closes the preserved descriptors in this process after the command has them, so that a pipe ends when the command
+/// closes it.
 pub fn close_preserved(preserved: u16) {
     for fd in FIRST..FIRST + RawFd::from(preserved) {
-        // They were open at the start, and nothing here has closed them since.
+        // They were open at the start, and nothing has closed them since.
         let _ = close(fd);
     }
 }
 
-/// Those of the descriptors that the command will have which are internet sockets.
+/// The internet sockets among the descriptors that the command inherits.
 #[must_use]
 pub fn internet_sockets(preserved: u16) -> Vec<RawFd> {
     (0..FIRST + RawFd::from(preserved))

@@ -1,17 +1,16 @@
-//! Waits in system calls that may take for ever, while signals are blocked.
+//! Waits in system calls that may block for ever, while signals are blocked.
 //!
-//! A supervisor blocks the signals that are meant for its command, before there is one. What it waits for until then
-//! must end with them all the same.
+//! Before the command exists, the supervisor blocks the signals that it will pass on to it. Waits until then must
+//! still end with such a signal.
 
 use std::{
-    io::pipe,
+    io::{self, pipe},
     os::fd::AsFd as _,
     sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -23,10 +22,10 @@ use nix::{
 
 use crate::base::console::notify;
 
-/// How long a wait goes on without a word.
+/// How long a wait takes before it is reported.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// The signals that end a process that does nothing about them, and that people send.
+/// The signals that end a process by default, and that people send.
 const ENDING: [Signal; 4] = [
     Signal::SIGTERM,
     Signal::SIGHUP,
@@ -34,37 +33,75 @@ const ENDING: [Signal; 4] = [
     Signal::SIGQUIT,
 ];
 
-/// A signal has ended a wait.
+/// A signal ended a wait.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{signal} has ended the wait {what}")]
 pub struct Interrupted {
     /// The signal.
     pub signal: Signal,
-    /// What was waited for.
+    /// The object of the wait, as words after "wait".
     pub what: String,
 }
 
-/// Waits for a call to return. After two seconds a line says "waiting", and `what` for. Of the signals that end a
-/// process, those that this thread blocks end the wait; the others do what they do.
+/// Why a wait failed.
+#[derive(Debug, thiserror::Error)]
+pub enum WaitError {
+    /// A signal ended it.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+    /// The thread that made the call panicked.
+    #[error("a thread has failed")]
+    Thread,
+    /// A system call failed.
+    #[error("cannot {operation}")]
+    System {
+        /// The operation, as a verb and its object.
+        operation: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl WaitError {
+    /// Converts to an error in which a command finds [`Interrupted`] by its type.
+    #[must_use]
+    pub fn into_anyhow(self) -> anyhow::Error {
+        match self {
+            Self::Interrupted(interrupted) => interrupted.into(),
+            other => other.into(),
+        }
+    }
+}
+
+fn cannot<E: Into<io::Error>>(operation: &'static str) -> impl FnOnce(E) -> WaitError {
+    move |error| WaitError::System {
+        operation,
+        source: error.into(),
+    }
+}
+
+/// Waits for a call to return. After two seconds a line reports "waiting" and the words of `what`. An ending signal
+/// that this thread blocks ends the wait; other signals act as usual.
 ///
-/// The call is made on a thread of its own, which is left behind if the wait ends: what it returns is dropped then.
+/// The call runs on a thread of its own. If the wait ends early, that thread is left behind and its result is
+/// dropped.
 ///
 /// # Errors
-/// [`Interrupted`], or if there can be no thread.
+/// [`WaitError::Interrupted`], or if no thread can be started.
 pub fn wait<T: Send + 'static>(
     what: impl Fn() -> String,
     call: impl FnOnce() -> T + Send + 'static,
-) -> Result<T> {
+) -> Result<T, WaitError> {
     let signals = blocked()?;
-    let (ended, end) = pipe().context("cannot make a pipe")?;
+    let (ended, end) = pipe().map_err(cannot("make a pipe"))?;
     let (sender, returned) = mpsc::channel();
     thread::Builder::new()
         .spawn(move || {
-            // Nobody may wait any more.
+            // The wait may have ended already.
             let _ = sender.send(call());
             drop(end);
         })
-        .context("cannot start a thread")?;
+        .map_err(cannot("start a thread"))?;
     let mut silence_ends = Some(Instant::now() + SILENCE);
     loop {
         let mut polled = vec![PollFd::new(ended.as_fd(), PollFlags::POLLIN)];
@@ -74,7 +111,11 @@ pub fn wait<T: Send + 'static>(
                 .map(|signals| PollFd::new(signals.as_fd(), PollFlags::POLLIN)),
         );
         let timeout = match silence_ends {
-            Some(end) => PollTimeout::try_from(end.saturating_duration_since(Instant::now()))?,
+            Some(end) => {
+                let left = end.saturating_duration_since(Instant::now());
+                // At most two seconds, which fit.
+                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+            }
             None => PollTimeout::NONE,
         };
         match poll(&mut polled, timeout) {
@@ -83,11 +124,11 @@ pub fn wait<T: Send + 'static>(
                 silence_ends = None;
             }
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno).context("cannot wait for a thread"),
+            Err(errno) => return Err(cannot("wait for a thread")(errno)),
         }
         match returned.try_recv() {
             Ok(value) => return Ok(value),
-            Err(mpsc::TryRecvError::Disconnected) => return Err(anyhow!("a thread has failed")),
+            Err(mpsc::TryRecvError::Disconnected) => return Err(WaitError::Thread),
             Err(mpsc::TryRecvError::Empty) => {}
         }
         if let Some(signal) = signals.as_ref().and_then(received) {
@@ -100,15 +141,15 @@ pub fn wait<T: Send + 'static>(
     }
 }
 
-/// The ending signals that this thread blocks, to be received; `None` if there are none.
-fn blocked() -> Result<Option<SignalFd>> {
-    let mask = SigSet::thread_get_mask().context("cannot read the signal mask")?;
+/// A descriptor for the ending signals that this thread blocks; `None` if it blocks none.
+fn blocked() -> Result<Option<SignalFd>, WaitError> {
+    let mask = SigSet::thread_get_mask().map_err(cannot("read the signal mask"))?;
     let blocked: SigSet = ENDING.into_iter().filter(|s| mask.contains(*s)).collect();
     if blocked == SigSet::empty() {
         return Ok(None);
     }
     let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-    let signals = SignalFd::with_flags(&blocked, flags).context("cannot make a signalfd")?;
+    let signals = SignalFd::with_flags(&blocked, flags).map_err(cannot("make a signalfd"))?;
     Ok(Some(signals))
 }
 
@@ -134,12 +175,14 @@ mod tests {
         let mut set = SigSet::empty();
         set.add(Signal::SIGHUP);
         pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), None).unwrap();
-        // To this thread.
+        // Sent to this thread.
         raise(Signal::SIGHUP).unwrap();
         let (_never, comes) = mpsc::channel::<()>();
         let error = wait(|| "for nothing".into(), move || comes.recv()).unwrap_err();
-        let interrupted = error.downcast_ref::<Interrupted>().unwrap();
-        assert_eq!(interrupted.signal, Signal::SIGHUP);
+        assert!(
+            matches!(&error, WaitError::Interrupted(by) if by.signal == Signal::SIGHUP),
+            "{error}"
+        );
         assert_eq!(error.to_string(), "SIGHUP has ended the wait for nothing");
     }
 }

@@ -1,5 +1,5 @@
-//! Writes lines as wholes to what can fail in the middle of one: a disk that is full, or a terminal or a pipe that others
-//! share and have made one that does not wait (`O_NONBLOCK` is the open file description's, not the descriptor's).
+//! Writes whole lines to files that may take only a part of one: a full disk, or a terminal or pipe in non-blocking
+//! mode. Others who share the terminal can set that mode, since `O_NONBLOCK` belongs to the open file description.
 
 use std::{
     io::{self, ErrorKind, Write},
@@ -13,27 +13,27 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
-/// How long what says that it takes more, and then takes nothing, is left alone.
+/// The pause after a descriptor polls as writable but takes nothing.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Where lines are written to, as far as it has come.
+/// The state of a file that lines are written to.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Lines {
-    /// Whether the last line has no end.
+    /// Whether the last line is incomplete.
     is_within: bool,
 }
 
 impl Lines {
-    /// The end of something of which the last line has no end, or has one.
+    /// The state of a file whose last line is incomplete or complete.
     pub(crate) const fn within(is_within: bool) -> Self {
         Self { is_within }
     }
 
-    /// Writes text of whole lines, in one call as long as all of it is taken; after half a line it begins with the
-    /// end of that. What does not wait by itself is waited for: this may last for ever.
+    /// Writes complete lines in one call, if the file takes all of them. After an incomplete line it writes the rest
+    /// of that line first. Waits for non-blocking files, which may be for ever.
     ///
     /// # Errors
-    /// What the write fails with; half a line may be written then.
+    /// Errors of the write. A part of a line may be written then.
     pub(crate) fn write(&mut self, file: &mut (impl Write + AsFd), text: &str) -> io::Result<()> {
         let ended;
         let text = if self.is_within {
@@ -87,7 +87,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes as many bytes as it has room for, and then fails.
+    /// Takes as many bytes as it has room for, then fails.
     struct Small {
         taken: Vec<u8>,
         room: usize,
@@ -128,7 +128,7 @@ mod tests {
         lines.write(&mut small, "second\n").unwrap_err();
         lines.write(&mut small, "third\n").unwrap_err();
         small.room = 1;
-        // It has room for the end of the line, and that is no line begun.
+        // It has room for the end of the line, which begins no new line.
         lines.write(&mut small, "third\n").unwrap_err();
         small.room = 100;
         lines.write(&mut small, "fourth\n").unwrap();

@@ -1,9 +1,9 @@
-//! Locks on directories and files, which end with the process that holds them.
+//! Locks on directories and files. The kernel releases them when their process ends.
 //!
-//! Two kinds, which do not see each other. A *mark* says that somebody is there: many can ask about it at once, and
-//! nobody takes it to ask. It is a shared lock of an open file description, which a descriptor that can only read
-//! may have and any can be asked about (`fcntl_getlk` and `do_fcntl_add_lock` in fs/locks.c; Linux 3.15). An
-//! *exclusive* lock is taken to change something, and waited for.
+//! There are two independent kinds. A *mark* shows that a process is alive. It is a shared lock of an open file
+//! description. A read-only descriptor can have it, and any descriptor can query it without taking a lock
+//! (`fcntl_getlk` and `do_fcntl_add_lock` in fs/locks.c; Linux 3.15). An *exclusive* lock is taken before a change,
+//! and waited for.
 
 use std::{
     fs::{self, File},
@@ -20,12 +20,15 @@ use nix::{
     sys::stat::{major, minor},
 };
 
-use crate::base::{interruptible, process::looks::Looks};
+use crate::base::{
+    interruptible::{self, WaitError},
+    process::looks::Looks,
+};
 
-/// How much is read of the kernel's table of locks, in bytes. A fenced process may add to it.
+/// The most bytes that are read of the kernel's table of locks. A fenced process can make it longer.
 const TABLE: u64 = 1 << 20;
 
-/// A mark on a directory or a file, there as long as this lives.
+/// A mark on a directory or a file, as long as this lives.
 #[derive(Debug)]
 pub struct Mark(#[expect(dead_code, reason = "held, not used")] File);
 
@@ -33,7 +36,7 @@ impl Mark {
     /// Marks a directory or a file.
     ///
     /// # Errors
-    /// What fcntl fails with.
+    /// Errors of fcntl.
     pub fn set(directory: File) -> Result<Self, Errno> {
         fcntl(
             &directory,
@@ -42,11 +45,10 @@ impl Mark {
         Ok(Self(directory))
     }
 
-    /// Whether somebody has marked a directory or a file. Nothing is taken, so that those who ask at one moment do not see each
-    /// other.
+    /// Whether a directory or file is marked. Takes no lock, so that simultaneous queries do not see each other.
     ///
     /// # Errors
-    /// What fcntl fails with.
+    /// Errors of fcntl.
     pub fn is_on(directory: &File) -> Result<bool, Errno> {
         let mut found = whole(libc::F_WRLCK, libc::SEEK_SET)?;
         fcntl(directory, FcntlArg::F_OFD_GETLK(&mut found))?;
@@ -54,7 +56,7 @@ impl Mark {
     }
 }
 
-/// A lock on all of a file.
+/// A lock on a whole file.
 fn whole(kind: c_int, whence: c_int) -> Result<libc::flock, Errno> {
     let short = |number: c_int| c_short::try_from(number).map_err(|_| Errno::EINVAL);
     Ok(libc::flock {
@@ -66,11 +68,11 @@ fn whole(kind: c_int, whence: c_int) -> Result<libc::flock, Errno> {
     })
 }
 
-/// A lock that nobody else has.
+/// A lock that only one process can have.
 pub type Exclusive = Flock<File>;
 
-/// Takes the exclusive lock on a directory. A wait of two seconds is said, with who has the lock; a signal that this
-/// thread blocks and that would end the process ends the wait.
+/// Takes the exclusive lock on a directory. A wait of more than two seconds is reported with the process that has the
+/// lock. A blocked signal that would end the process ends the wait.
 ///
 /// # Errors
 /// If the directory cannot be opened or locked, or [`interruptible::Interrupted`].
@@ -79,7 +81,7 @@ pub fn exclusive(directory: &Path) -> Result<Exclusive> {
     exclusive_on(File::open(directory).with_context(context)?, directory)
 }
 
-/// The same on a directory that is open, of which this is the path.
+/// The same for a directory that is open; `directory` is its path.
 ///
 /// # Errors
 /// As [`exclusive`].
@@ -99,12 +101,13 @@ pub fn exclusive_on(file: File, directory: &Path) -> Result<Exclusive> {
             holder.unwrap_or_default()
         )
     };
-    interruptible::wait(what, move || Flock::lock(file, FlockArg::LockExclusive))?
+    interruptible::wait(what, move || Flock::lock(file, FlockArg::LockExclusive))
+        .map_err(WaitError::into_anyhow)?
         .map_err(|(_, errno)| errno)
         .with_context(context)
 }
 
-/// The process that has the exclusive lock on a directory, as far as the kernel says.
+/// The process that has the exclusive lock on a directory, if the kernel shows it.
 #[must_use]
 pub fn holder_of(directory: &Path) -> Option<i32> {
     let file = fs::metadata(directory).ok()?;
@@ -114,12 +117,12 @@ pub fn holder_of(directory: &Path) -> Option<i32> {
     find_holder(&table, (major(file.dev()), minor(file.dev())), file.ino())
 }
 
-/// The process that has an exclusive flock(2) lock on a file, by the table in /proc/locks (`lock_get_status` in
+/// The process that has an exclusive flock(2) lock on a file, from the table in /proc/locks (`lock_get_status` in
 /// fs/locks.c).
 fn find_holder(table: &str, device: (u64, u64), inode: u64) -> Option<i32> {
     let file = format!("{:02x}:{:02x}:{inode}", device.0, device.1);
     table.lines().find_map(|line| {
-        // Who waits for a lock has "->" for a second word.
+        // In the line of a waiting process the second word is "->".
         match line.split_ascii_whitespace().collect::<Vec<_>>()[..] {
             [_, "FLOCK", _, "WRITE", pid, on, ..] if on == file => pid.parse().ok(),
             _ => None,

@@ -1,7 +1,7 @@
-//! Says lines without waiting for whoever shows them.
+//! Prints lines without waiting for the terminal.
 //!
-//! A terminal whose output is stopped (Ctrl-S, or tcflow(3) by a process in the fence) and a pipe that nobody reads
-//! block whoever writes to them. That must not be what follows the host's addresses.
+//! A terminal whose output is stopped (Ctrl-S, or tcflow(3) by a process in the fence) and a pipe without a reader
+//! block every writer. The thread that follows the host's addresses must not be blocked.
 
 use std::{
     fmt::Display,
@@ -16,13 +16,13 @@ use std::{
 
 use anyhow::{Context, Result};
 
-/// How many lines wait. What finds no room is counted, and that is said when there is.
+/// The most lines that wait. Further lines are counted, and the count is printed later.
 const QUEUE: usize = 64;
 
-/// How long the last lines are waited for.
+/// How long [`MessageQueue::flush`] waits.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A thread that says lines, as whoever has some sees it.
+/// A handle of the thread that prints lines.
 #[derive(Clone, Debug)]
 pub struct MessageQueue {
     words: Sender<Word>,
@@ -32,23 +32,23 @@ pub struct MessageQueue {
 #[derive(Debug)]
 enum Word {
     Line(String),
-    /// All before it is said: whoever waits for that gets a word.
+    /// A request to answer when all earlier lines are printed.
     Said(Sender<()>),
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Lines that are not said yet.
+    /// The number of lines that are not printed yet.
     waiting: AtomicUsize,
-    /// Lines that found no room since the last one that did.
+    /// The number of lines that were dropped since the last one that was queued.
     unsaid: AtomicU64,
 }
 
 impl MessageQueue {
-    /// Starts it; `show` shows a line, however long that takes.
+    /// Starts the thread. `show` prints a line, however long that takes.
     ///
     /// # Errors
-    /// If there can be no thread.
+    /// If the thread cannot be started.
     pub fn start(mut show: impl FnMut(&str) + Send + 'static) -> Result<Self> {
         let (words, received) = channel();
         let queue = Arc::new(Queue::default());
@@ -62,19 +62,23 @@ impl MessageQueue {
                             show(&line);
                             shown.waiting.fetch_sub(1, Ordering::Relaxed);
                         }
-                        // Whoever waited may have lost patience.
+                        // The other side may have stopped waiting.
                         Word::Said(tell) => drop(tell.send(())),
                     }
                 }
             })
-            .context("cannot start the thread that says what fails")?;
+            .context("cannot start the thread that prints messages")?;
         Ok(Self { words, queue })
     }
 
-    /// Says a line if there is room for one more. Never waits.
+    /// Queues a line, or counts it as dropped if the queue is full. Never waits.
     pub fn notify(&self, message: impl Display) {
         let unsaid = self.queue.unsaid.swap(0, Ordering::Relaxed);
-        if unsaid > 0 && !self.queue(format!("{unsaid} lines found no room here and are lost")) {
+        if unsaid > 0
+            && !self.queue(format!(
+                "{unsaid} messages were dropped: the queue was full"
+            ))
+        {
             self.queue.unsaid.fetch_add(unsaid + 1, Ordering::Relaxed);
             return;
         }
@@ -83,18 +87,18 @@ impl MessageQueue {
         }
     }
 
-    /// Says an error; the value if there was none.
+    /// Prints an error; returns the value if there was none.
     pub fn report<T>(&self, result: Result<T>) -> Option<T> {
         result
             .map_err(|error| self.notify(format_args!("{error:#}")))
             .ok()
     }
 
-    /// Waits until all that was said up to now is shown, as long as the last lines are waited for.
+    /// Waits until all queued lines are printed, for at most [`PATIENCE`].
     pub fn flush(&self) {
         let (tell, said) = channel();
         if self.words.send(Word::Said(tell)).is_ok() {
-            // Those who show nothing are left to it.
+            // If nothing is printed in time, the lines are left to the thread.
             let _ = said.recv_timeout(PATIENCE);
         }
     }
@@ -124,7 +128,7 @@ mod tests {
         let lines = Arc::clone(&said);
         let messages =
             MessageQueue::start(move |line| lines.lock().unwrap().push(line.to_owned())).unwrap();
-        // Whoever says it.
+        // From whatever thread.
         let other = messages.clone();
         for number in 0..QUEUE {
             messages.notify(number);
@@ -142,7 +146,7 @@ mod tests {
         };
         assert_eq!(first, "0");
         assert!(
-            lost.ends_with(" lines found no room here and are lost"),
+            lost.ends_with(" messages were dropped: the queue was full"),
             "{lost}"
         );
         assert_eq!(last, "last");

@@ -1,4 +1,4 @@
-//! Files, locks, processes, names and messages: what has nothing to do with policies.
+//! Files, locks, processes, names and messages: nothing about policies.
 
 pub mod console;
 pub mod ending;

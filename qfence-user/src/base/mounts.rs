@@ -10,18 +10,18 @@ use std::{
 /// One line of the mount table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// The directory within the file system that is the root of this mount.
+    /// The directory of the file system that is mounted.
     pub root: PathBuf,
     /// Where it is mounted.
     pub point: PathBuf,
-    /// The type, as `cgroup2`.
+    /// The type, such as `cgroup2`.
     pub fs_type: String,
 }
 
 /// Reads the mount table from `path`, in the order in which the mounts were made.
 ///
 /// # Errors
-/// What reading the file fails with.
+/// Errors of reading the file.
 pub fn read(path: &Path) -> io::Result<Vec<Mount>> {
     Ok(fs::read_to_string(path)?
         .lines()
@@ -29,8 +29,8 @@ pub fn read(path: &Path) -> io::Result<Vec<Mount>> {
         .collect())
 }
 
-/// `36 35 98:0 /root /point rw,noatime master:1 - ext4 /dev/root rw`: the optional fields before
-/// the dash vary in number.
+/// Parses `36 35 98:0 /root /point rw,noatime master:1 - ext4 /dev/root rw`. The number of optional fields before the
+/// dash varies.
 fn parse_line(line: &str) -> Option<Mount> {
     let (before, after) = line.split_once(" - ")?;
     let mut fields = before.split(' ').skip(3);

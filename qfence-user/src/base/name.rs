@@ -1,33 +1,33 @@
-//! Names of fences: what can be one, and one made from a command.
+//! Names of fences: valid names, and names derived from a command.
 
 use std::path::{Path, PathBuf};
 
 use super::random;
 
-/// The longest name. In bpffs a byte of it can take three, of 255.
+/// The longest name, in bytes. In bpffs each byte can take three of the 255 that a file name may have.
 const MAX_NAME: usize = 80;
 
-/// A name that cannot be one.
+/// Why a name cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// It is no file name, or one that the kernel keeps for itself.
+    /// It is no file name, or the kernel reserves it.
     #[error(
         "{0:?} cannot be the name of a fence: it must be a file name of at most {MAX_NAME} bytes, \
          without control characters, and not begin with \"cgroup.\""
     )]
     Invalid(String),
-    /// A fence of that name is there.
-    #[error("a fence named {0:?} is there already: see `qfence-user ps`, or give another --name")]
+    /// A fence of this name exists.
+    #[error("a fence named {0:?} already exists; choose another --name (see `qfence-user ps`)")]
     InUse(String),
-    /// A fence of that name is there that this process does not see.
+    /// A fence of this name exists in a part of the cgroup tree that this process does not see.
     #[error(
-        "a fence named {0:?} is there already, in another part of the cgroup tree: see `qfence-user ps`, or give another \
-         --name"
+        "a fence named {0:?} already exists, in another part of the cgroup tree; choose another --name (see \
+         `qfence-user ps`)"
     )]
     InUseElsewhere(String),
 }
 
-/// Checks that a name can be one.
+/// Checks that a name is valid.
 ///
 /// # Errors
 /// [`NameError::Invalid`].
@@ -47,17 +47,17 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
     }
 }
 
-/// The names of fences that were found in a directory, and what else was.
+/// The names of fences in a directory, and its other entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
-    /// The names, each of which can be one: as a part of a path it leads nowhere else.
+    /// Valid names: as a part of a path each leads to one file in the directory.
     pub fences: Vec<String>,
-    /// The paths of what has no such name. Nothing is done with them, but to tell.
+    /// Paths whose names are not valid. They are only reported.
     pub others: Vec<PathBuf>,
 }
 
 impl Names {
-    /// Adds what was found at `path`: of that name, if it is text.
+    /// Adds the entry at `path`; `name` is its name if that is text.
     pub fn add(&mut self, name: Option<&str>, path: &Path) {
         match name {
             Some(name) if check_name(name).is_ok() => self.fences.push(name.to_owned()),
@@ -66,7 +66,7 @@ impl Names {
     }
 }
 
-/// A name made from a command and something unique: `qemu-system-x86_64-5f3a9c`.
+/// Derives a unique name from a command: `qemu-system-x86_64-5f3a9c`.
 #[must_use]
 pub fn derive_name(command: &Path) -> String {
     let base = command

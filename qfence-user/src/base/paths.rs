@@ -1,25 +1,25 @@
-//! Where on the host qfence works.
+//! The paths of the host that qfence uses.
 
 use std::path::PathBuf;
 
-/// Where on the host qfence works; tests put other directories in.
+/// The paths of the host that qfence uses. Tests replace them.
 #[derive(Clone, Debug)]
 pub struct Paths {
     /// The mount table.
     pub mountinfo: PathBuf,
-    /// Where bpffs is mounted, or is to be.
+    /// The mount point of bpffs, whether it is mounted or not.
     pub bpffs: PathBuf,
-    /// The directory of the descriptions.
+    /// The directory of descriptions, policies and records.
     pub run: PathBuf,
-    /// The file that names the nameservers.
+    /// resolv.conf.
     pub resolv_conf: PathBuf,
     /// The directory of profiles.
     pub profiles: PathBuf,
-    /// Where the kernel tells of processes and of its settings.
+    /// procfs.
     pub proc: PathBuf,
-    /// The program itself, to be run as a helper.
+    /// The executable, to run helper processes.
     pub program: PathBuf,
-    /// Where the kernel tells of its security modules.
+    /// securityfs.
     pub securityfs: PathBuf,
 }
 

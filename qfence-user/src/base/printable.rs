@@ -1,8 +1,8 @@
-//! Text that others chose, made safe to print.
+//! Makes text that others chose safe to print.
 
 use unicode_general_category::{GeneralCategory, get_general_category};
 
-/// Characters without a width that are in none of the categories that are escaped: what else Unicode has as
+/// Invisible characters that the escaped categories do not include: the rest of Unicode's
 /// `Default_Ignorable_Code_Point` (DerivedCoreProperties.txt of Unicode 16), first and last.
 const INVISIBLE: [(char, char); 10] = [
     ('\u{34f}', '\u{34f}'),
@@ -17,14 +17,14 @@ const INVISIBLE: [(char, char); 10] = [
     ('\u{e0000}', '\u{e0fff}'),
 ];
 
-/// Makes text from elsewhere (a process's name, a command line) safe to print: control characters, those that change
-/// the direction of what comes after them or that nobody sees, and bytes that are no UTF-8, become `\xNN` for each byte.
+/// Makes foreign text (a process's name, a command line) safe to print. Control characters, invisible characters,
+/// those that change the direction of text, and bytes that are not UTF-8 become `\xNN` for each byte.
 #[must_use]
 pub fn printable(bytes: &[u8]) -> String {
     escaped(bytes, is_unprintable)
 }
 
-/// The same for what stands in parentheses, among other words: it cannot pass for the words after them.
+/// Also escapes the characters by which text in parentheses could look like the words after it.
 #[must_use]
 pub fn in_parentheses(text: &str) -> String {
     escaped(text.as_bytes(), |character| {
@@ -32,7 +32,7 @@ pub fn in_parentheses(text: &str) -> String {
     })
 }
 
-/// The beginning of a text, of at most `longest` bytes; what is cut off is marked by an ellipsis beyond them.
+/// The first `longest` bytes of a text. An ellipsis after them marks text that was cut off.
 #[must_use]
 pub fn shortened(text: String, longest: usize) -> String {
     if text.len() <= longest {
@@ -42,7 +42,7 @@ pub fn shortened(text: String, longest: usize) -> String {
     format!("{}…", &text[..end])
 }
 
-/// The words of a command, safe to print: `longest` bytes of them in all, and an ellipsis for what is left out.
+/// The words of a command, safe to print: at most `longest` bytes, and an ellipsis if some are left out.
 #[must_use]
 pub fn printable_words<'a>(
     words: impl IntoIterator<Item = &'a [u8]>,
@@ -55,10 +55,10 @@ pub fn printable_words<'a>(
             printed.push("…".to_owned());
             break;
         }
-        // No more of a word is made printable than is looked at.
+        // Only the part of a word that may be printed is escaped.
         let word = printable(&word[..word.len().min(left + 1)]);
         let room = left;
-        // A word without a letter takes room all the same.
+        // An empty word takes room too.
         left = left.saturating_sub(word.len().max(1));
         printed.push(shortened(word, room));
     }
@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(printable(b"qemu-system-x86"), "qemu-system-x86");
         assert_eq!(printable(b"\x1b[2Jgone\n"), "\\x1b[2Jgone\\x0a");
         assert_eq!(printable(b"caf\xc3\xa9 \xff"), "caf\u{e9} \\xff");
-        // C1 control characters drive some terminals as well.
+        // C1 control characters drive some terminals too.
         assert_eq!(printable("\u{9b}31m".as_bytes()), "\\xc2\\x9b31m");
     }
 
@@ -157,7 +157,7 @@ mod tests {
         ] {
             assert_eq!(printable(character.to_string().as_bytes()), escaped);
         }
-        // Letters of all scripts, and what is written above them, stay.
+        // Letters and accents of all scripts are unchanged.
         for text in [
             "Größe",
             "\u{5d0}\u{5d1}",
@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(in_parentheses("a) cgroup 1"), "a\\x29 cgroup 1");
         assert_eq!(in_parentheses("(a, state R"), "\\x28a\\x2c state R");
         assert_eq!(in_parentheses("qemu-system-x86"), "qemu-system-x86");
-        // What is escaped already stays as it is.
+        // Escaped text is unchanged.
         assert_eq!(in_parentheses(&printable(b"\x1b")), "\\x1b");
     }
 }

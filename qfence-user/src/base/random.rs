@@ -1,8 +1,8 @@
-//! Numbers that nobody can foresee.
+//! Unpredictable numbers.
 
 use std::hash::{BuildHasher as _, RandomState};
 
-/// Another number each time. The standard library seeds it from the kernel's randomness.
+/// A new number for each call. The standard library seeds it with the kernel's randomness.
 #[must_use]
 pub fn number() -> u64 {
     RandomState::new().hash_one(std::process::id())

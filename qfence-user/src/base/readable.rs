@@ -1,4 +1,4 @@
-//! Waits in the event loop until a descriptor can be read.
+//! Waits in the event loop until a descriptor is readable.
 
 use std::{
     io,
@@ -7,14 +7,14 @@ use std::{
 
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Registers an object with the event loop of the tokio runtime this is called in. Only reading is
-/// of interest: some of the descriptors here can be polled for nothing else.
+/// Registers an object with the event loop of the current tokio runtime, for reading only: some of the descriptors
+/// here cannot be polled for writing.
 ///
 /// # Errors
 /// If the descriptor cannot be polled.
 pub fn readable<T: AsFd + AsRawFd>(object: T) -> io::Result<AsyncFd<T>> {
-    // SAFETY: the object has a descriptor that is open as long as it is (`AsFd`), and the `AsyncFd`
-    // keeps the object until it has deregistered it.
+    // SAFETY: the object has a descriptor that is open as long as the object lives (`AsFd`), and the `AsyncFd` owns
+    // the object until it has deregistered it.
     unsafe { AsyncFd::register_with_interest(object, Interest::READABLE) }
         .map_err(|error| error.into_parts().1)
 }

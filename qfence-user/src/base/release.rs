@@ -1,18 +1,18 @@
-//! The kernel's version. It only hints at what the kernel can do: distributions carry features back.
+//! The kernel's version. It is only a hint at the kernel's features, because distributions backport them.
 
-/// A version of Linux, as 5.18.
+/// A version of Linux, such as 5.18.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u32, pub u32);
 
 impl Version {
-    /// The first that keeps a socket's cgroup of version 2 apart from its class of version 1.
+    /// The first that keeps a socket's cgroup v2 apart from its class of cgroup v1.
     pub const SOCKETS_KEEP_THEIR_CGROUP: Self = Self(5, 15);
-    /// The first whose /proc/PID/stat has how a process ends before its first thread has come to that (`do_task_stat`
-    /// in fs/proc/array.c).
+    /// The first whose /proc/PID/stat has the exit status of a process before its first thread has ended
+    /// (`do_task_stat` in fs/proc/array.c).
     pub const STAT_TELLS_THE_END_OF_ALL: Self = Self(5, 17);
 }
 
-/// The version in a release such as `6.1.0-39-cloud-amd64`.
+/// Parses the version in a release such as `6.1.0-39-cloud-amd64`.
 #[must_use]
 pub fn parse(release: &str) -> Option<Version> {
     let mut numbers = release.split(|character: char| !character.is_ascii_digit());

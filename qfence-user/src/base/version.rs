@@ -1,49 +1,49 @@
-//! The version by which this program knows the fences that it can use: [`qfence_common::abi::VERSION`].
+//! The ABI version of this program, [`qfence_common::abi::VERSION`], and the check of fences against it.
 
 use std::hint::black_box;
 
 use qfence_common::abi;
 
-/// The number beside a mark by which it is found in the file of the program.
+/// The number, and before it a mark that makes it possible to find it in the executable file.
 #[repr(C)]
 struct Marked {
     mark: [u8; 16],
     number: [u8; 4],
 }
 
-/// Looked at when the program runs. So a copy of the program in which the number is another one behaves as a program of
-/// that version does: the tests of versions have a second program without building one.
+/// Read at run time. A copy of the executable in which this number is changed acts like another version, so tests of
+/// versions need no second build.
 #[used]
 static THIS: Marked = Marked {
     mark: *b"qfence ABI is -\n",
     number: abi::VERSION.to_le_bytes(),
 };
 
-/// The version of this program.
+/// The ABI version of this program.
 #[must_use]
 pub fn abi() -> u32 {
-    // Or the compiler takes the number for one that nothing can change.
+    // Without this the compiler would inline the number.
     let Marked { number, .. } = black_box(&THIS);
     u32::from_le_bytes(*number)
 }
 
-/// What was read is of another version.
+/// Data of another version was read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{of} is of another version of qfence (ABI {found}, and this is ABI {})",
     abi()
 )]
 pub struct OtherVersion {
-    /// What was read.
+    /// The name of the data.
     pub of: String,
     /// Its version.
     pub found: u32,
 }
 
-/// Compares the version of something that was read with this program's.
+/// Compares the version of data with this program's.
 ///
 /// # Errors
-/// If it is another one.
+/// If they differ.
 pub fn check(found: u32, of: impl Into<String>) -> Result<(), OtherVersion> {
     if found == abi() {
         return Ok(());

@@ -1,10 +1,10 @@
-//! Makes a fence around a place: its programs, its policy, and what proves that they judge. There is no terminal here, no
-//! signal and no standard error: what there is to say is returned.
+//! Makes a fence around a place: its maps, its policy, its programs and its proof. It uses no terminal, no signals
+//! and no standard error; reports are returned to the caller.
 //!
-//! The types have the order of the steps, which is the promise. The registry has made the place, with its limits
-//! ([`Locked::create`](crate::fence::registry::Locked::create)). [`Building`] has full maps, and programs that are being
-//! loaded meanwhile. [`Loaded`] has programs that are not attached yet: whoever reads the attempts starts here. [`Built`] is
-//! a fence, which processes may enter.
+//! The types are in the order of the steps, and that order is the promise. The registry has made the place, with its
+//! limits ([`Locked::create`](crate::fence::registry::Locked::create)). [`Building`] has filled maps, while its
+//! programs are loaded. [`Loaded`] has programs that are not attached yet; the reader of attempts starts here.
+//! [`Built`] is a complete fence, which processes may enter.
 
 use std::path::Path;
 
@@ -20,22 +20,22 @@ use crate::{
     supervise::follower::{Follower, Update},
 };
 
-/// What the programs are to do beside judging by the policy.
+/// Settings of the programs, besides the policy.
 #[derive(Clone, Copy, Debug)]
 pub struct Programs {
-    /// What a refused call fails with.
+    /// The error of a refused call.
     pub deny: DenyWith,
-    /// Whether raw, UDP-Lite and L2TP sockets are let be.
+    /// Whether raw, UDP-Lite and L2TP sockets are allowed.
     pub allow_raw: bool,
-    /// Whether devices for networks beside a program's own sockets are let be.
+    /// Whether devices for networks other than a program's own sockets are allowed.
     pub allow_devices: bool,
-    /// Whether sockets in network namespaces that were made outside the fence are let be.
+    /// Whether sockets in network namespaces that were made outside the fence are allowed.
     pub allow_netns: bool,
-    /// Whether they say what they decide.
+    /// Whether the programs trace their verdicts.
     pub trace: bool,
 }
 
-/// A fence whose maps are full, and whose programs are being loaded.
+/// A fence whose maps are filled, and whose programs are being loaded.
 pub struct Building<'a> {
     fence: &'a Fence,
     policy: Follower,
@@ -43,26 +43,26 @@ pub struct Building<'a> {
     published: Update,
 }
 
-/// A fence whose programs are loaded, and not attached.
+/// A fence whose programs are loaded but not attached.
 pub struct Loaded<'a> {
     fence: &'a Fence,
     policy: Follower,
 }
 
-/// A fence that is whole.
+/// A complete fence.
 pub struct Built {
-    /// Its programs, and what keeps their policy true.
+    /// Its programs, with the follower that keeps their policy up to date.
     pub policy: Follower,
-    /// What it is made of.
+    /// The kernel objects that it consists of.
     pub parts: Parts,
 }
 
 impl<'a> Building<'a> {
-    /// Makes the maps of a fence, publishes its first policy, and begins to load its programs. Must be called within a
-    /// tokio runtime. The policy's sets follow `watcher`; `run` is qfence's directory of files.
+    /// Makes the maps of a fence, publishes its first policy, and starts to load its programs. Must be called within
+    /// a tokio runtime. The policy's sets follow `watcher`; `run` is qfence's directory of files.
     ///
     /// # Errors
-    /// If the members of the sets cannot be read, the policy cannot be compiled, or the kernel does not take the maps.
+    /// If the members of the sets cannot be read, the policy cannot be compiled, or the kernel rejects the maps.
     pub async fn begin(
         fence: &'a Fence,
         programs: Programs,
@@ -96,19 +96,19 @@ impl<'a> Building<'a> {
         })
     }
 
-    /// What the kernel lacks of what the programs would use.
+    /// The features that the programs would use and the kernel does not have.
     #[must_use]
     pub fn lacks(&self) -> Lacks {
         self.lacks
     }
 
-    /// What came of publishing the first policy.
+    /// The result of publishing the first policy.
     #[must_use]
     pub fn published(&self) -> Update {
         self.published
     }
 
-    /// What shows to a process in the fence that these programs judge its sockets.
+    /// The proof by which a process in the fence checks that these programs judge its sockets.
     #[must_use]
     pub fn proof(&mut self) -> Proof {
         self.policy.kernel().proof()
@@ -123,7 +123,7 @@ impl<'a> Building<'a> {
     /// Waits until all programs are loaded.
     ///
     /// # Errors
-    /// If the kernel does not take one of them.
+    /// If the kernel rejects one of them.
     pub fn finish_loading(mut self) -> Result<Loaded<'a>> {
         self.policy.kernel().finish_loading()?;
         Ok(Loaded {
@@ -134,7 +134,7 @@ impl<'a> Building<'a> {
 }
 
 impl Loaded<'_> {
-    /// The reader of the programs' traces, which go to `logger`.
+    /// Takes the reader of the programs' traces, which writes to `logger`.
     ///
     /// # Errors
     /// If it was taken before, or the programs do not trace.
@@ -142,19 +142,19 @@ impl Loaded<'_> {
         self.policy.kernel().take_traces(logger)
     }
 
-    /// The attempts on record, for their one reader.
+    /// Opens the attempts for their single reader.
     ///
     /// # Errors
-    /// If they cannot be opened, or somebody reads them already.
+    /// If they cannot be opened, or have a reader already.
     pub fn attempts(&self) -> Result<Attempts> {
         let attempts = Attempts::open(&self.fence.pins())?;
-        attempts.context("somebody reads the attempts already")
+        attempts.context("another process reads the attempts already")
     }
 
     /// Attaches all programs to the place, and pins their links.
     ///
     /// # Errors
-    /// If any cannot be; those attached before it stay until the fence is removed.
+    /// If any of them fails. Links made before it remain until the fence is removed.
     pub fn attach(mut self) -> Result<Built> {
         let (kernel, pins) = (self.policy.kernel(), self.fence.pins());
         kernel.attach(&self.fence.cgroup().open()?, &pins)?;

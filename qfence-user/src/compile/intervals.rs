@@ -1,58 +1,58 @@
-//! Prefixes within each other as intervals side by side: what the longest prefix says of each address.
+//! Turns nested prefixes into adjacent intervals of addresses, each with the step of its longest prefix.
 
 use ipnet::Ipv6Net;
 use qfence_common::Node;
 
 use crate::policy::{Prefix, rule::V4};
 
-/// Where each interval of addresses begins, the first at 0, and what it says; neighbours say different
-/// things.
+/// The first address of each interval, the first being 0, and its step in the tree. Neighbours have different steps.
 pub(super) type Intervals = Vec<(u128, Node)>;
 
-/// Prefixes that are being laid side by side.
+/// Turns prefixes into intervals.
 #[derive(Default)]
 pub(super) struct Flattened {
     intervals: Intervals,
-    /// The last address of each of the prefixes that hold the one at hand, and what it says.
+    /// The last address and the step of each prefix that contains the current one.
     around: Vec<(u128, Node)>,
 }
 
 impl Flattened {
-    /// Adds a prefix: each after those that hold it, `::/0` first, and in the order of addresses.
-    pub(super) fn add(&mut self, prefix: Prefix, says: Node) {
+    /// Adds a prefix. Prefixes must be added in the order of addresses, each after those that contain it, `::/0`
+    /// first.
+    pub(super) fn add(&mut self, prefix: Prefix, step: Node) {
         let (first, last) = bounds(prefix);
         self.end_before(Some(first));
-        self.begin(first, says);
-        self.around.push((last, says));
+        self.begin(first, step);
+        self.around.push((last, step));
     }
 
-    /// The intervals, when all prefixes are added.
+    /// The intervals, after all prefixes were added.
     pub(super) fn finish(mut self) -> Intervals {
         self.end_before(None);
         self.intervals
     }
 
-    /// Goes on behind the prefixes that end before an address with what is around them.
+    /// Ends the prefixes that end before an address. The prefix around each of them continues after it.
     fn end_before(&mut self, first: Option<u128>) {
         while let Some((last, _)) = self
             .around
             .pop_if(|(last, _)| first.is_none_or(|to| *last < to))
         {
-            if let (Some(next), Some((_, says))) = (last.checked_add(1), self.around.last()) {
-                self.begin(next, *says);
+            if let (Some(next), Some((_, step))) = (last.checked_add(1), self.around.last()) {
+                self.begin(next, *step);
             }
         }
     }
 
-    fn begin(&mut self, at: u128, says: Node) {
-        // What begins at the same address lies within.
+    fn begin(&mut self, at: u128, step: Node) {
+        // An interval that begins at the same address belongs to a containing prefix.
         self.intervals.pop_if(|(begins, _)| *begins == at);
         if self
             .intervals
             .last()
-            .is_none_or(|(_, before)| *before != says)
+            .is_none_or(|(_, before)| *before != step)
         {
-            self.intervals.push((at, says));
+            self.intervals.push((at, step));
         }
     }
 }
@@ -61,77 +61,77 @@ fn bounds(prefix: Ipv6Net) -> (u128, u128) {
     (prefix.network().to_bits(), prefix.broadcast().to_bits())
 }
 
-/// The intervals of IPv4, by the lower halves of addresses: their upper halves are 0.
+/// The intervals of IPv4, by the lower halves of addresses. Their upper halves are 0.
 pub(super) fn v4_of(intervals: &Intervals) -> Vec<(u64, Node)> {
     let (first, last) = bounds(V4);
     let within = intervals.partition_point(|(begins, _)| *begins <= first);
-    // The one that has the first address may begin before.
+    // The interval that contains the first address may begin before it.
     let at_first = within.checked_sub(1).map(|index| (0, intervals[index].1));
     let after = intervals[within..]
         .iter()
         .take_while(|(begins, _)| *begins <= last)
-        .map(|(begins, says)| (lower(*begins), *says));
+        .map(|(begins, step)| (lower(*begins), *step));
     at_first.into_iter().chain(after).collect()
 }
 
-/// The intervals of IPv6. What is said of IPv4 there is never asked for.
+/// The intervals of IPv6. The part for IPv4 is left out, since it is never looked up.
 pub(super) fn without_v4(intervals: &Intervals) -> Intervals {
     let (first, last) = bounds(V4);
     let mut all: Intervals = Vec::with_capacity(intervals.len());
     let mut within = None;
-    for &(begins, says) in intervals {
+    for &(begins, step) in intervals {
         if begins > last
-            && let Some(says) = within.take()
+            && let Some(step) = within.take()
             && begins != last + 1
         {
-            all.push((last + 1, says));
+            all.push((last + 1, step));
         }
         if (first..=last).contains(&begins) {
-            within = Some(says);
+            within = Some(step);
         } else {
-            all.push((begins, says));
+            all.push((begins, step));
         }
     }
-    if let Some(says) = within {
-        all.push((last + 1, says));
+    if let Some(step) = within {
+        all.push((last + 1, step));
     }
-    all.dedup_by_key(|(_, says)| *says);
+    all.dedup_by_key(|(_, step)| *step);
     all
 }
 
-/// The intervals by the upper halves of addresses: for each half at which one begins, where that and
-/// others begin in the lower half.
+/// The intervals by upper halves of addresses. For each upper half in which an interval begins: the intervals of the
+/// lower halves.
 pub(super) fn split(intervals: &Intervals) -> Vec<(u64, Vec<(u64, Node)>)> {
     let mut all: Vec<(u64, Vec<(u64, Node)>)> = Vec::new();
-    let mut says_last = None;
-    for &(begins, says) in intervals {
+    let mut last_step = None;
+    for &(begins, step) in intervals {
         let half = upper(begins);
         match all.last_mut() {
-            Some((last, lower_halves)) if *last == half => lower_halves.push((lower(begins), says)),
+            Some((last, lower_halves)) if *last == half => lower_halves.push((lower(begins), step)),
             _ => {
-                end_half(&mut all, says_last, Some(half));
-                let before = says_last
+                end_half(&mut all, last_step, Some(half));
+                let before = last_step
                     .filter(|_| lower(begins) != 0)
-                    .map(|says| (0, says));
-                let here = (lower(begins), says);
+                    .map(|step| (0, step));
+                let here = (lower(begins), step);
                 all.push((half, before.into_iter().chain([here]).collect()));
             }
         }
-        says_last = Some(says);
+        last_step = Some(step);
     }
-    end_half(&mut all, says_last, None);
+    end_half(&mut all, last_step, None);
     all
 }
 
-/// Ends the last half before the next, if it is cut into several: behind it the last of them goes on.
-fn end_half(all: &mut Vec<(u64, Vec<(u64, Node)>)>, says: Option<Node>, next: Option<u64>) {
+/// Ends the last upper half. If it has several intervals, the last of them continues in the next upper half.
+fn end_half(all: &mut Vec<(u64, Vec<(u64, Node)>)>, step: Option<Node>, next: Option<u64>) {
     let Some((half, lower_halves)) = all.last() else {
         return;
     };
-    if let (true, Some(behind), Some(says)) = (lower_halves.len() > 1, half.checked_add(1), says)
+    if let (true, Some(behind), Some(step)) = (lower_halves.len() > 1, half.checked_add(1), step)
         && next != Some(behind)
     {
-        all.push((behind, vec![(0, says)]));
+        all.push((behind, vec![(0, step)]));
     }
 }
 
@@ -142,160 +142,4 @@ const fn lower(address: u128) -> u64 {
 
 const fn upper(address: u128) -> u64 {
     lower(address >> 64)
-}
-
-#[cfg(test)]
-mod tests {
-    use qfence_common::{Action, Verdict};
-
-    use super::*;
-
-    fn says(rule: u32) -> Node {
-        Node::of_verdict(Verdict::new(Action::Allow, rule))
-    }
-
-    fn flat(prefixes: &[(&str, u32)]) -> Intervals {
-        let mut flattened = Flattened::default();
-        for (prefix, rule) in prefixes {
-            flattened.add(prefix.parse().unwrap(), says(*rule));
-        }
-        flattened.finish()
-    }
-
-    fn at(address: &str) -> u128 {
-        address.parse::<std::net::Ipv6Addr>().unwrap().to_bits()
-    }
-
-    #[test]
-    fn what_is_around_a_prefix_goes_on_behind_it() {
-        assert_eq!(
-            flat(&[
-                ("::/0", 0),
-                ("2001::/16", 1),
-                ("2001:db8::/32", 2),
-                ("2001:db8::1/128", 3)
-            ]),
-            [
-                (0, says(0)),
-                (at("2001::"), says(1)),
-                (at("2001:db8::"), says(2)),
-                (at("2001:db8::1"), says(3)),
-                (at("2001:db8::2"), says(2)),
-                (at("2001:db9::"), says(1)),
-                (at("2002::"), says(0)),
-            ]
-        );
-    }
-
-    #[test]
-    fn neighbours_that_say_the_same_are_one() {
-        assert_eq!(
-            flat(&[
-                ("::/0", 0),
-                ("2000::/16", 1),
-                ("2001::/16", 1),
-                ("2001:1::/32", 1),
-                ("2002::/16", 0)
-            ]),
-            [
-                (0, says(0)),
-                (at("2000::"), says(1)),
-                (at("2002::"), says(0))
-            ]
-        );
-        assert_eq!(flat(&[("::/0", 0), ("::/1", 0)]), [(0, says(0))]);
-    }
-
-    #[test]
-    fn the_ends_of_the_space_are_prefixes_like_others() {
-        assert_eq!(
-            flat(&[("::/0", 0), ("::/128", 1)]),
-            [(0, says(1)), (1, says(0))]
-        );
-        assert_eq!(
-            flat(&[
-                ("::/0", 0),
-                ("ffff::/16", 1),
-                ("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128", 2)
-            ]),
-            [(0, says(0)), (at("ffff::"), says(1)), (u128::MAX, says(2))]
-        );
-    }
-
-    #[test]
-    fn ipv4_is_cut_out() {
-        let all = flat(&[
-            ("::/0", 0),
-            ("::fffe:0:0/95", 1),
-            ("::ffff:7f00:0/104", 2),
-            ("::1:0:0:0/80", 3),
-        ]);
-        assert_eq!(
-            v4_of(&all),
-            [
-                (0, says(1)),
-                (0xffff_7f00_0000, says(2)),
-                (0xffff_8000_0000, says(1))
-            ]
-        );
-        assert_eq!(
-            without_v4(&all),
-            [
-                (0, says(0)),
-                (0xfffe_0000_0000, says(1)),
-                (1 << 48, says(3)),
-                (2 << 48, says(0))
-            ]
-        );
-        let alone = flat(&[("::/0", 0), ("::ffff:0:0/96", 1)]);
-        assert_eq!(v4_of(&alone), [(0, says(1))]);
-        assert_eq!(without_v4(&alone), [(0, says(0))]);
-        let to_its_end = flat(&[("::/0", 0), ("::ffff:ff00:0/104", 1)]);
-        assert_eq!(without_v4(&to_its_end), [(0, says(0))]);
-    }
-
-    #[test]
-    fn a_half_that_is_cut_has_all_its_pieces() {
-        let all = flat(&[
-            ("::/0", 0),
-            ("2001::/16", 1),
-            ("2001:1::7/128", 2),
-            ("fe80::/64", 3),
-            ("fe80::1/128", 4),
-        ]);
-        assert_eq!(
-            split(&all),
-            [
-                (0, vec![(0, says(0))]),
-                (0x2001 << 48, vec![(0, says(1))]),
-                (
-                    0x2001_0001 << 32,
-                    vec![(0, says(1)), (7, says(2)), (8, says(1))]
-                ),
-                ((0x2001_0001 << 32) + 1, vec![(0, says(1))]),
-                (0x2002 << 48, vec![(0, says(0))]),
-                (0xfe80 << 48, vec![(0, says(3)), (1, says(4)), (2, says(3))]),
-                ((0xfe80 << 48) + 1, vec![(0, says(0))]),
-            ]
-        );
-    }
-
-    #[test]
-    fn halves_side_by_side_end_where_the_next_begins() {
-        let all = flat(&[
-            ("::/0", 0),
-            ("2001::ffff:ffff:ffff:ffff/128", 1),
-            ("2001:0:0:1::/128", 2),
-        ]);
-        let half = 0x2001 << 48;
-        assert_eq!(
-            split(&all),
-            [
-                (0, vec![(0, says(0))]),
-                (half, vec![(0, says(0)), (u64::MAX, says(1))]),
-                (half + 1, vec![(0, says(2)), (1, says(0))]),
-                (half + 2, vec![(0, says(0))]),
-            ]
-        );
-    }
 }

@@ -1,4 +1,4 @@
-//! Which rules hold which prefixes.
+//! Finds the rules that contain each prefix.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -11,31 +11,29 @@ use crate::policy::{
     set::SetName,
 };
 
-/// One of the matches of a rule, by the rule's place in the policy and its own in the rule: they are
-/// tried in this order.
+/// A match, by the index of its rule in the policy and its own index in the rule. Matches are tried in this order.
 pub(super) type Which = (usize, usize);
 
-/// The destinations of one path, and the matches that name each.
+/// The destinations of one path, and the matches that name them.
 pub(super) struct Membership {
-    /// At each prefix, the destinations that have it as a member.
+    /// For each prefix, the destinations that have it as a member.
     members: BTreeMap<Prefix, Vec<usize>>,
     /// For each destination, the matches that name it.
     named_by: Vec<Vec<Which>>,
     host: usize,
     many: usize,
-    /// The destinations that are without IPv4, although their one prefix holds where that lies.
+    /// The IPv6 destinations whose prefix contains the IPv4 range, which they do not match.
     v6_alone: BTreeSet<usize>,
-    /// Of `internet`: the matches that name it, and the destinations that it is without. None on the
-    /// loopback path.
+    /// For `internet`: the matches that name it, and the destinations that it excludes. `None` on the loopback path.
     internet: Option<(Vec<Which>, BTreeSet<usize>)>,
 }
 
-/// A prefix, what it is a part of, and the rules that match it.
+/// A prefix, its sets, and the rules that match it.
 pub(super) struct PrefixRules<'a> {
     pub(super) prefix: Prefix,
     pub(super) is_host: bool,
     pub(super) is_many: bool,
-    /// The matches that hold it, in the order in which they are tried.
+    /// The matches that contain it, in the order in which they are tried.
     pub(super) matches: &'a [Which],
 }
 
@@ -94,7 +92,7 @@ impl Membership {
         new
     }
 
-    /// A new destination.
+    /// Adds a destination.
     fn add(&mut self, members: impl IntoIterator<Item = Prefix>) -> usize {
         let destination = self.named_by.len();
         for prefix in members {
@@ -104,8 +102,8 @@ impl Membership {
         destination
     }
 
-    /// A new destination: a prefix less IPv4, which is within it. To write the difference as prefixes
-    /// would put as many as 96 of them one below the other, and each IPv4 address below all of them.
+    /// Adds an IPv6 prefix that contains the IPv4 range, without that range. Expressed as prefixes, the difference
+    /// would be up to 96 nested ones, and every IPv4 address would be below all of them.
     fn add_v6_alone(&mut self, prefix: Prefix) -> usize {
         let destination = self.add([prefix]);
         self.v6_alone.insert(destination);
@@ -113,13 +111,13 @@ impl Membership {
         destination
     }
 
-    /// Visits all prefixes, each after those that hold it, as the order of prefixes has it.
+    /// Visits all prefixes in order, each after those that contain it.
     pub(super) fn try_for_each_prefix<E>(
         &self,
         mut visit: impl FnMut(&PrefixRules<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        // The destinations that hold the prefix at hand, and for each prefix on the way down to it how
-        // many of them there were before.
+        // The destinations that contain the current prefix. For each prefix around it, their number before that
+        // prefix.
         let mut holding: Vec<usize> = Vec::new();
         let mut way: Vec<(Prefix, usize)> = Vec::new();
         let mut matches = Vec::new();
@@ -145,7 +143,7 @@ impl Membership {
                 matches.extend(named_by);
             }
             matches.sort_unstable();
-            // A set can have a prefix and another one within it.
+            // A set can contain a prefix and another one within it.
             matches.dedup();
             visit(&PrefixRules {
                 prefix,

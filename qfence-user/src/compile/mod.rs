@@ -1,12 +1,13 @@
-//! Compiles a policy to the contents of the policy map.
+//! Compiles a policy to the content of the policy map.
 //!
-//! For each prefix that any rule or set has, [`membership`] finds the rules whose destination holds it,
-//! and [`ports`] says what the first of them that matches makes of each protocol and port. [`intervals`]
-//! lays the prefixes side by side, and [`tree`] makes of all that the tree that the kernel goes down.
+//! For each prefix of a rule or set, [`membership`] finds the rules whose destinations contain it. [`ports`] decides
+//! between these rules by protocol and port. [`intervals`] turns nested prefixes into intervals, and [`tree`] makes
+//! the decision tree of the kernel from them, with slots from [`cut`].
 //!
-//! There are two sets of prefixes, one for each path. Through the loopback device everything is the host.
+//! Each path has its own prefixes. Through the loopback device everything is the host.
 pub mod explain;
 
+mod cut;
 mod intervals;
 mod membership;
 mod ports;
@@ -27,36 +28,36 @@ use tree::Tree;
 
 use crate::policy::{Numbered, Sets, hostset::single};
 
-/// The rules say more than the kernel's tree has room for. Nothing is ever cut short.
+/// The rules need more nodes than the tree has room for. They are never truncated.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what} cut {of} into {pieces} pieces, for which there is no room: name fewer in {rules}")]
+#[error("{what} divide {of} into {pieces} pieces, which is more than fit: name fewer in {rules}")]
 pub struct DoesNotFit {
-    /// What there is too much of.
+    /// The cause: addresses or ports.
     what: &'static str,
-    /// What is cut.
+    /// The object that is divided.
     of: String,
-    /// Into how many pieces.
+    /// The number of pieces.
     pub pieces: usize,
-    /// The rules that name the most of it, as they are written.
+    /// The rules with the most of them, as text.
     pub rules: String,
 }
 
-/// The contents of the policy map.
+/// The content of the policy map.
 #[derive(Clone, Debug, Default)]
 pub struct Compiled {
-    /// The tree. Its first [`qfence_common::tree::HEAD`] nodes are its roots, and the flags of all.
+    /// The nodes of the tree. The first [`qfence_common::tree::HEAD`] are the roots, and the flags of the policy.
     pub nodes: Vec<Node>,
-    /// Below what the numbers of the rules are.
+    /// One more than the highest rule number.
     pub numbers_end: u32,
-    /// Into how many intervals the rules cut the addresses, of both paths.
+    /// The number of intervals of addresses, of both paths.
     pub intervals: usize,
 }
 
-/// Compiles `rules`, of which the last matches everything, with the members that `sets` have now.
-/// With `monitor` nothing is to be refused.
+/// Compiles `rules`, of which the last must match everything, with the members in `sets`. With `monitor`, nothing
+/// will be refused.
 ///
 /// # Errors
-/// If the rules tell more addresses apart, or more ports of a prefix, than there is room for.
+/// If the rules distinguish more addresses, or more ports of a prefix, than there is room for.
 pub fn compile(rules: &[Numbered], sets: &Sets, monitor: bool) -> Result<Compiled, DoesNotFit> {
     let mut tree = Tree::new();
     let mut ports = Ports::new(rules);
@@ -89,17 +90,17 @@ pub fn compile(rules: &[Numbered], sets: &Sets, monitor: bool) -> Result<Compile
 fn flags(of_prefix: &PrefixRules<'_>, path: LookupPath, monitor: bool) -> u32 {
     let flag = |flag, is_set| if is_set { flag } else { 0 };
     flag(HOST, of_prefix.is_host)
-        // Asked for by address alone.
+        // Only looked up by address.
         | flag(MANY, of_prefix.is_many && path == LookupPath::Address)
         | common_flags(monitor)
 }
 
-/// The flags that all of a policy have.
+/// The flags that all verdicts of a policy have.
 fn common_flags(monitor: bool) -> u32 {
     if monitor { MONITOR } else { 0 }
 }
 
-/// Three of some rules, which have the most of something, as they are written.
+/// The three of some rules that have the most of something, as text.
 fn most(
     rules: &[Numbered],
     some: impl IntoIterator<Item = usize>,
@@ -116,14 +117,14 @@ fn most(
 }
 
 impl Compiled {
-    /// Whether nothing is refused by it.
+    /// Whether the policy is in monitor mode.
     #[must_use]
     pub fn monitors(&self) -> bool {
         let flags = self.read(FLAGS).and_then(|node| node.verdict());
         flags.is_some_and(|flags| flags.has(MONITOR))
     }
 
-    /// What the kernel decides by this.
+    /// The kernel's verdict by this policy.
     #[must_use]
     pub fn decide(
         &self,

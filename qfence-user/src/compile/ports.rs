@@ -1,4 +1,4 @@
-//! Decides between the rules that hold one prefix: cuts protocols and ports into pieces.
+//! Decides between the rules that contain a prefix: divides protocols and ports into pieces.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -15,32 +15,31 @@ use crate::policy::{
     rule::{Destination, Match, V4},
 };
 
-/// What a match makes of the queries it is about, as first and last of each interval.
-type Say = (Verdict, Vec<(u32, u32)>);
+/// The verdict of a match, and the first and last of each interval of queries that it covers.
+type Answer = (Verdict, Vec<(u32, u32)>);
 
-/// What is made of protocols and ports, for all prefixes; where the same is said again, it is the same
-/// part of the tree.
+/// The subtrees for protocols and ports of all prefixes. Prefixes with the same answers share a subtree.
 pub(super) struct Ports<'a> {
     rules: &'a [Numbered],
-    /// All that is said, once each, and at the place of each match the number of what it says.
-    says: Vec<Say>,
-    said_by: Vec<Vec<usize>>,
+    /// All distinct answers. Each match has the index of its answer.
+    answers: Vec<Answer>,
+    answer_of: Vec<Vec<usize>>,
     known: HashMap<(Vec<usize>, u32), Node>,
-    /// Whether something is allowed to an IPv4 address that names many.
+    /// Whether the policy allows any IPv4 address that has many receivers.
     allows_broadcasts: bool,
 }
 
 impl<'a> Ports<'a> {
     pub(super) fn new(rules: &'a [Numbered]) -> Self {
-        let mut numbers: HashMap<Say, usize> = HashMap::new();
-        let mut says = Vec::new();
-        let mut number = |say: Say| {
-            *numbers.entry(say).or_insert_with_key(|say| {
-                says.push(say.clone());
-                says.len() - 1
+        let mut numbers: HashMap<Answer, usize> = HashMap::new();
+        let mut answers = Vec::new();
+        let mut number = |answer: Answer| {
+            *numbers.entry(answer).or_insert_with_key(|answer| {
+                answers.push(answer.clone());
+                answers.len() - 1
             })
         };
-        let said_by = rules
+        let answer_of = rules
             .iter()
             .map(|Numbered { rule, number: of }| {
                 let verdict = Verdict::new(rule.action, *of);
@@ -50,45 +49,45 @@ impl<'a> Ports<'a> {
             .collect();
         Self {
             rules,
-            says,
-            said_by,
+            answers,
+            answer_of,
             known: HashMap::new(),
             allows_broadcasts: false,
         }
     }
 
-    /// Whether something is allowed to one of the IPv4 addresses seen so far that name many.
+    /// Whether an IPv4 address with many receivers is allowed, as far as prefixes were visited.
     pub(super) fn allows_broadcasts(&self) -> bool {
         self.allows_broadcasts
     }
 
-    /// What the tree has for a prefix, with these flags in all its verdicts.
+    /// The step of the tree for a prefix. All its verdicts get these flags.
     pub(super) fn step(
         &mut self,
         of_prefix: &PrefixRules<'_>,
         flags: u32,
         tree: &mut Tree,
     ) -> Result<Node, DoesNotFit> {
-        let mut said = Vec::with_capacity(of_prefix.matches.len());
+        let mut given = Vec::with_capacity(of_prefix.matches.len());
         for &(rule, index) in of_prefix.matches {
-            let say = self.said_by[rule][index];
-            // What was just said changes nothing, and neither does what comes after everything.
-            if said.last() != Some(&say) {
-                said.push(say);
+            let answer = self.answer_of[rule][index];
+            // A repeated answer changes nothing, nor does an answer after one that covers everything.
+            if given.last() != Some(&answer) {
+                given.push(answer);
             }
-            if self.says[say].1 == EVERYTHING {
+            if self.answers[answer].1 == EVERYTHING {
                 break;
             }
         }
-        let allows = |say: &usize| self.says[*say].0.action() == Action::Allow;
-        if flags & MANY != 0 && V4.contains(&of_prefix.prefix) && said.iter().any(allows) {
+        let allows = |answer: &usize| self.answers[*answer].0.action() == Action::Allow;
+        if flags & MANY != 0 && V4.contains(&of_prefix.prefix) && given.iter().any(allows) {
             self.allows_broadcasts = true;
         }
-        let key = (said, flags);
+        let key = (given, flags);
         if let Some(step) = self.known.get(&key) {
             return Ok(*step);
         }
-        let pieces: Vec<_> = pieces(key.0.iter().map(|&say| &self.says[say]))
+        let pieces: Vec<_> = pieces(key.0.iter().map(|&answer| &self.answers[answer]))
             .into_iter()
             .map(|(from, verdict)| (u64::from(from), Node::of_verdict(verdict.with(flags))))
             .collect();
@@ -117,10 +116,10 @@ fn name(prefix: Prefix) -> String {
     Destination::Prefix(prefix).to_string()
 }
 
-/// The whole space of queries.
+/// All queries.
 pub(super) const EVERYTHING: [(u32, u32); 1] = [(0, u32::MAX)];
 
-/// The queries that a match is about, as first and last of each interval.
+/// The first and last of each interval of queries that a match covers.
 pub(super) fn intervals(of: &Match) -> Vec<(u32, u32)> {
     of.in_effect()
         .iter()
@@ -139,9 +138,9 @@ pub(super) fn intervals(of: &Match) -> Vec<(u32, u32)> {
         .collect()
 }
 
-/// Cuts the space of queries into the pieces on which the first of the matches that has a query says the
-/// same: where each begins, and what it says, in order. All of the space is matched by the last.
-fn pieces<'a>(matches: impl Iterator<Item = &'a Say>) -> Vec<(u32, Verdict)> {
+/// Divides the queries into pieces with the same first answer, in order, each with its first query. The last match
+/// must cover everything.
+fn pieces<'a>(matches: impl Iterator<Item = &'a Answer>) -> Vec<(u32, Verdict)> {
     let mut found = BTreeMap::new();
     let mut open = Open::everything();
     for (verdict, intervals) in matches {
@@ -159,7 +158,7 @@ fn pieces<'a>(matches: impl Iterator<Item = &'a Say>) -> Vec<(u32, Verdict)> {
     pieces
 }
 
-/// The queries that no match has had yet, as first and last of intervals that are apart.
+/// The queries that no match has covered yet: the first and last of separate intervals.
 pub(super) struct Open(BTreeMap<u32, u32>);
 
 impl Open {
@@ -171,9 +170,9 @@ impl Open {
         self.0.is_empty()
     }
 
-    /// Takes an interval out; tells the beginning of each part of it that was open.
+    /// Removes an interval. Calls `taken` with the first query of each part that was not covered before.
     pub(super) fn take(&mut self, (first, last): (u32, u32), mut taken: impl FnMut(u32)) {
-        // Only one can begin before and reach into it.
+        // Only one interval can begin before it and overlap it.
         let before = self.0.range(..first).next_back();
         let before = before.map(|(&from, &to)| (from, to));
         let before = before.filter(|(_, to)| *to >= first);

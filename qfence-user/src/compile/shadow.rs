@@ -1,4 +1,4 @@
-//! Rules that can never match, for rules before them have all that they are about.
+//! Finds rules that can never match, because earlier rules match everything that they match.
 
 use std::collections::BTreeSet;
 
@@ -18,23 +18,23 @@ use crate::policy::{
 /// A rule that can never match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shadowed {
-    /// Its place among the rules of the policy.
+    /// Its index in the policy.
     pub index: usize,
     /// The rule.
     pub rule: Rule,
-    /// The rules before it that match all that it is about, for people: `--deny lan matches it all`.
+    /// The earlier rules that match everything that it matches, as text: `--deny lan matches it all`.
     pub by: String,
 }
 
-/// The rules that can never match, whatever the host's addresses and nameservers are. Defaults, and the
-/// rules of profiles that came with qfence, are not looked at: they are there to be overruled.
+/// Finds the rules that can never match, whatever the host's addresses and nameservers are. Defaults and rules of
+/// shipped profiles are skipped: they are meant to be overridden.
 ///
 /// # Errors
 /// As [`super::compile`].
 pub fn find(policy: &Policy) -> Result<Vec<Shadowed>, DoesNotFit> {
     let rules = policy.rules();
     let mut decide = BTreeSet::new();
-    // For each rule those before it, where the host is least that it is about anything.
+    // For each rule the earlier ones, for the smallest host that the rule can match at all.
     let mut before: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); rules.len()];
     for sets in extremes() {
         let mut earlier_here: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); rules.len()];
@@ -80,8 +80,8 @@ fn is_looked_at(rule: &Rule) -> bool {
     !rule.source.is_default() && !rule.source.is_shipped()
 }
 
-/// Every address may or may not be the host, and a nameserver: all that can be made of an address is made
-/// of it in one of these. From the least host to the greatest.
+/// Sets for extreme hosts, from the smallest host to the greatest. Each address may or may not be the host, and a
+/// nameserver; one of these sets has each combination that matters.
 fn extremes() -> [Sets; 4] {
     let everything = BTreeSet::from([Prefix::default()]);
     let nothing = BTreeSet::new();
@@ -104,8 +104,8 @@ fn name<'a>(rules: &[Numbered], earlier: impl Iterator<Item = &'a usize>) -> Str
         .map(|&index| format!("`{}`", rules[index].rule.brief()))
         .collect();
     match &names[..] {
-        [one] => format!("{one} matches all that it does"),
-        many => format!("{} match all that it does", many.join(" and ")),
+        [one] => format!("{one} matches everything that it matches"),
+        many => format!("{} match everything that it matches", many.join(" and ")),
     }
 }
 
@@ -126,7 +126,7 @@ mod tests {
     fn a_rule_within_one_before_it_can_never_match() {
         assert_eq!(
             shadowed(&["deny lan", "allow 10.1.2.3"]),
-            ["allow 10.1.2.3: `deny lan` matches all that it does"]
+            ["allow 10.1.2.3: `deny lan` matches everything that it matches"]
         );
         assert_eq!(
             shadowed(&["deny tcp:any:1-100", "deny udp:any", "allow any:53"]),
@@ -147,7 +147,7 @@ mod tests {
             ]),
             [
                 "allow tcp:10.1.0.0/16:80-150: `deny tcp:10.0.0.0/8:1-100` and `deny tcp:10.0.0.0/8:101-200` match \
-                 all that it does"
+                 everything that it matches"
             ]
         );
     }
@@ -161,7 +161,7 @@ mod tests {
             &["deny lan", "allow host:80"],
             &["allow 10.1.2.3", "deny lan"],
             &["deny internet", "allow any"],
-            // Networks for documentation and for discarding, as lists of bogus ones have them.
+            // Networks for documentation and for discarding, as in lists of bogus networks.
             &[
                 "deny 192.0.2.0/24",
                 "deny 100::/64",

@@ -13,7 +13,7 @@ use nix::{
 };
 
 use super::finding::Finding;
-use crate::kernel::pins::{Pins, mount_bpffs};
+use crate::kernel::{bpffs::mount_bpffs, pins::Pins};
 
 const NAME: &str = "bpffs";
 

@@ -11,7 +11,7 @@ use crate::{
     base::mounts::{self, Mount},
     fence::{
         cgroup::directories_in,
-        hierarchy::{Hierarchy, NoHierarchy},
+        hierarchy::{FindError, Hierarchy, NoHierarchy},
     },
 };
 
@@ -37,12 +37,8 @@ const DEPTH: usize = 4;
 pub fn examine(mountinfo: &Path) -> anyhow::Result<(Option<Hierarchy>, Vec<Finding>)> {
     let hierarchy = match Hierarchy::find(mountinfo) {
         Ok(hierarchy) => hierarchy,
-        Err(error) => {
-            return match error.downcast::<NoHierarchy>() {
-                Ok(none) => Ok((None, vec![judge_none(&none)])),
-                Err(error) => Err(error),
-            };
-        }
+        Err(FindError::None(none)) => return Ok((None, vec![judge_none(&none)])),
+        Err(error) => return Err(error.into()),
     };
     let mounts = mounts::read(mountinfo)?;
     let findings = vec![

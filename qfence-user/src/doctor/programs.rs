@@ -11,7 +11,7 @@ use super::finding::Finding;
 use crate::{
     base::{console::notify, locks::Mark, name::derive_name},
     fence::{hierarchy::Hierarchy, place::Place},
-    kernel::trial::{Trial, in_brief},
+    kernel::trial::{Trial, TrialError},
 };
 
 const ERRNO: &str = "bpf_set_retval";
@@ -80,12 +80,12 @@ fn name(hook: Hook) -> String {
 
 /// Each program has its own trial, so that they do not depend on each other.
 fn attempt(hook: Hook, cgroup: Option<&File>) -> Tried {
-    let load = |sets_errno| -> Result<Trial> {
+    let load = |sets_errno| -> Result<Trial, TrialError> {
         let mut trial = Trial::new(sets_errno)?;
         trial.load(hook)?;
         Ok(trial)
     };
-    let brief = |error: anyhow::Error| in_brief(&error);
+    let brief = |error: TrialError| error.in_brief();
     let with_errno = load(true).map_err(brief);
     let without = with_errno.is_err().then(|| load(false).map_err(brief));
     let done =

@@ -1,4 +1,4 @@
-//! Whether the kernel has a cgroup of an id, in whatever part of the hierarchy.
+//! Finds out whether a cgroup with a given id exists anywhere in the hierarchy.
 
 use std::{
     fs::File,
@@ -14,7 +14,7 @@ use nix::{
     sys::stat::{fstat, fstatat},
 };
 
-/// `FILEID_KERNFS` in linux/exportfs.h: the file handle is an id of 64 bits (`kernfs_fh_to_dentry` in fs/kernfs/mount.c).
+/// `FILEID_KERNFS` in linux/exportfs.h: the file handle is a 64-bit id (`kernfs_fh_to_dentry` in fs/kernfs/mount.c).
 const KERNFS: c_int = 0xfe;
 
 /// `struct file_handle` with such an id.
@@ -25,12 +25,12 @@ struct Handle {
     id: [u8; 8],
 }
 
-/// Whether there is a cgroup of this id. `hierarchy` is open in a mount of cgroup2, of whichever part: all mounts are of
-/// one file system, in which a file is found by its handle wherever it is.
+/// Whether a cgroup with this id exists. `hierarchy` is open in any mount of cgroup2: all mounts share one file
+/// system, in which a handle finds a file wherever it is.
 ///
 /// # Errors
-/// What open_by_handle_at(2) fails with: EPERM without CAP_DAC_READ_SEARCH in the initial user namespace. And if the
-/// kernel finds nothing by such a handle.
+/// Errors of open_by_handle_at(2): EPERM without CAP_DAC_READ_SEARCH in the initial user namespace. Also if the
+/// kernel does not support such handles.
 pub fn exists(hierarchy: &File, id: u64) -> Result<bool> {
     let own = fstat(hierarchy)?.st_ino;
     ensure!(
@@ -61,9 +61,9 @@ fn find(hierarchy: &File, id: u64) -> io::Result<bool> {
         Err(Errno::ESTALE | Errno::ENOENT) => return Ok(false),
         Err(errno) => return Err(errno.into()),
     };
-    // SAFETY: the kernel has just returned this descriptor, and nobody else has it.
+    // SAFETY: the kernel has just returned this descriptor, so nothing else owns it.
     let directory = unsafe { File::from_raw_fd(fd) };
-    // Some kernels open one that was removed as long as somebody holds it. It has no files any more.
+    // Some kernels still open a removed cgroup while a process has it open. It has no files then.
     match fstatat(&directory, "cgroup.procs", AtFlags::AT_SYMLINK_NOFOLLOW) {
         Ok(_) => Ok(true),
         Err(Errno::ENOENT | Errno::ENODEV | Errno::ESTALE) => Ok(false),

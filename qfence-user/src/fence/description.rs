@@ -1,5 +1,5 @@
-//! What is known of a fence beside the kernel's objects: a small file under /run/qfence, which is its entry in the
-//! registry as well. Its supervisor marks it as long as it lives.
+//! The description of a fence: a small file under /run/qfence, which is also its entry in the registry. The
+//! supervisor marks it as long as it lives.
 
 use std::{
     fs::{self, File},
@@ -27,30 +27,30 @@ use crate::{
     record::guest::Qemu,
 };
 
-/// The ending of the files' names.
+/// The suffix of the files.
 const SUFFIX: &str = ".json";
 
-/// How much of a command a description has, in bytes: one can have megabytes of arguments.
+/// The most bytes of a command in a description; a command line can have megabytes.
 pub const COMMAND: usize = 4096;
 
-/// What is said of a fence by whoever makes it.
+/// Facts about a fence, written by the process that makes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Description {
     /// The command and its arguments, safe to print, and shortened.
     pub command: Vec<String>,
-    /// The process that supervises, or did.
+    /// The process id of its supervisor, which may have ended.
     pub supervisor: i32,
-    /// When it was started, RFC 3339.
+    /// The time of its start, RFC 3339.
     pub started: String,
-    /// The QEMU that the command starts, if it starts one.
+    /// The QEMU that the command starts, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub qemu: Option<Qemu>,
 }
 
-/// A fence's file.
+/// The content of a fence's file.
 #[derive(Serialize)]
 struct Content<'a> {
-    /// The version of who wrote it.
+    /// The ABI version of its writer.
     abi: u32,
     #[serde(flatten)]
     ids: &'a Ids,
@@ -58,10 +58,10 @@ struct Content<'a> {
     description: &'a Description,
 }
 
-/// What a fence's file shows to whoever asks.
+/// The part of a fence's file that the registry needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// Which fence it is of, as far as the file can be understood.
+    /// The ids of the fence, as far as the file can be parsed.
     pub ids: Ids,
     /// Whether its supervisor lives.
     pub is_supervised: bool,
@@ -74,7 +74,7 @@ pub struct Descriptions {
 }
 
 impl Descriptions {
-    /// The descriptions in `directory`, which need not be there yet.
+    /// The descriptions in `directory`, whether it exists or not.
     #[must_use]
     pub fn new(directory: &Path) -> Self {
         Self {
@@ -82,13 +82,13 @@ impl Descriptions {
         }
     }
 
-    /// Where they are.
+    /// Their directory.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// That of one fence.
+    /// The path of a fence's description.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.directory.join(format!("{name}{SUFFIX}"))
     }
@@ -103,8 +103,8 @@ impl Descriptions {
         locks::exclusive_on(file.into(), &self.directory)
     }
 
-    /// Writes the description of one fence, and marks it as that of one whose supervisor lives, as long as the mark and
-    /// this process live. A command line can hold secrets: for root's eyes.
+    /// Writes the description of a fence, and marks it as supervised as long as the mark and this process live. Only
+    /// root can read it, because a command line can contain secrets.
     ///
     /// # Errors
     /// If the directory or the file cannot be written or marked.
@@ -118,32 +118,32 @@ impl Descriptions {
             description,
         })?;
         let staged = Staged::write(directory, file.as_ref(), &text, PRIVATE_FILE)?;
-        // Before it is in its place: nobody sees it without.
+        // Marked before it is renamed into place, so that nobody sees it unmarked.
         let mark =
             mark(&staged).with_context(|| format!("cannot mark {}", self.path(name).display()))?;
         staged.keep()?;
         Ok(mark)
     }
 
-    /// Makes sure that the directory, if it is there, is root's alone to write to.
+    /// Checks that only root can write to the directory, if it exists.
     ///
     /// # Errors
-    /// If it is not: then nothing in it is used.
+    /// If others can. Nothing in it is used then.
     pub fn check(&self) -> Result<()> {
-        Directory::trusted(&self.directory, Others::Read).map(drop)
+        Directory::trusted(&self.directory, Others::Read)?;
+        Ok(())
     }
 
-    /// The description of one fence; `None` if there is none that can be read.
+    /// Reads the description of a fence; `None` if there is none, or it cannot be read.
     #[must_use]
     pub fn read(&self, name: &str) -> Option<Description> {
         serde_json::from_slice(&fs::read(self.path(name)).ok()?).ok()
     }
 
-    /// The version that a fence's description has; `None` if there is no description that can be read, or none that has
-    /// a version.
+    /// The version of a fence's description; `None` if there is none, it cannot be read, or has no version.
     #[must_use]
     pub fn version_of(&self, name: &str) -> Option<u32> {
-        /// What every version's descriptions have of that.
+        /// The fields that all versions have.
         #[derive(Deserialize)]
         struct Version {
             abi: Option<u32>,
@@ -154,11 +154,10 @@ impl Descriptions {
             .and_then(|version: Version| version.abi)
     }
 
-    /// Which fence it is that is described, and whether its supervisor lives; `None` if there is no description. Takes
-    /// nothing that another could see.
+    /// The ids in a description, and whether its supervisor lives; `None` if there is no description. Takes no lock.
     ///
     /// # Errors
-    /// If there is one that cannot be read or asked about.
+    /// If it cannot be read or queried.
     pub fn look(&self, name: &str) -> io::Result<Option<Seen>> {
         let mut file = match File::open(self.path(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -167,16 +166,16 @@ impl Descriptions {
         let mut text = Vec::new();
         file.read_to_end(&mut text)?;
         Ok(Some(Seen {
-            // Every version's descriptions have that much in common.
+            // Descriptions of all versions have these fields.
             ids: serde_json::from_slice(&text).unwrap_or_default(),
             is_supervised: Mark::is_on(&file)?,
         }))
     }
 
-    /// The names of the fences that are described, and what looks like a description and is of no fence.
+    /// The names of the fences that have a description, and other files that look like one.
     ///
     /// # Errors
-    /// What reading the directory fails with; where there is none, there are none.
+    /// Errors of reading the directory. Without a directory there are no names.
     pub fn names(&self) -> io::Result<Names> {
         let mut names = Names::default();
         for entry in entries(&self.directory)? {
@@ -192,13 +191,13 @@ impl Descriptions {
     /// Removes the description of one fence.
     ///
     /// # Errors
-    /// What unlink fails with; that it is gone already is no error.
+    /// Errors of unlink; a missing file is no error.
     pub fn remove(&self, name: &str) -> Result<()> {
         let Some(directory) = Directory::trusted(&self.directory, Others::Read)? else {
             return Ok(());
         };
         let file = format!("{name}{SUFFIX}");
-        // The other one is there if this was killed as it wrote.
+        // The first one exists if a writer was killed.
         for file in [format!("{file}{NEW_SUFFIX}"), file] {
             directory.remove(file.as_ref()).with_context(|| {
                 format!("cannot remove {}", self.directory.join(&file).display())
@@ -259,7 +258,7 @@ mod tests {
         let is_supervised = || descriptions.look("vm1").unwrap().unwrap().is_supervised;
         let first = descriptions.write("vm1", &ids(), &description()).unwrap();
         assert!(is_supervised());
-        // Somebody has it open while it is written anew.
+        // A reader has the file open while it is replaced.
         let open = File::open(descriptions.path("vm1")).unwrap();
         let second = descriptions.write("vm1", &ids(), &description()).unwrap();
         assert!(is_supervised() && Mark::is_on(&open).unwrap());

@@ -1,4 +1,4 @@
-//! A fence as a whole: its place, the links pinned for it, and its description.
+//! A fence that this process supervises, as a whole: its place, pins and description.
 
 use std::{
     cell::{Cell, RefCell},
@@ -21,7 +21,7 @@ use crate::{
     stored_policy::PolicyFile,
 };
 
-/// How long killed processes get to be gone. A process in an uninterruptible sleep stays longer.
+/// How long to wait for killed processes to end. A process in uninterruptible sleep takes longer.
 pub(crate) const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A fence that this process supervises.
@@ -33,17 +33,17 @@ pub struct Fence {
     /// The id of the cgroup that is its place.
     cgroup_id: u64,
     all: Fences,
-    /// That there is a supervisor: on its place, its pins, and all that was written of its description. Whoever has opened
-    /// an older one, and asks now, must find that marked too.
+    /// The marks that show a supervisor: on the place, the pins, and every description that was written. A process
+    /// that opened an older description must find it marked, too.
     marks: RefCell<Vec<Mark>>,
-    /// Whether there is something to remove.
+    /// Whether the fence is still to be removed.
     standing: bool,
-    /// Whether something in it was killed, and has not ended in time.
+    /// Whether some process was killed and has not ended in time.
     stuck: Cell<bool>,
 }
 
 impl Fence {
-    /// The fence of a place that was just made and marked, and has this id; from here on, dropping it removes it.
+    /// A fence with a new, marked place that has this id. From here on, dropping it removes the fence.
     pub(crate) fn new(
         name: String,
         place: Place,
@@ -81,28 +81,28 @@ impl Fence {
         self.cgroup_id
     }
 
-    /// Where its policy is kept.
+    /// The file of its policy.
     #[must_use]
     pub fn policy_file(&self) -> PolicyFile {
         self.all.policy_file(&self.name)
     }
 
-    /// Where its record is kept.
+    /// The files of its record.
     #[must_use]
     pub fn record_files(&self) -> RecordFiles {
         self.all.record_files(&self.name)
     }
 
-    /// The directory for its links.
+    /// The directory of its links.
     #[must_use]
     pub fn pins(&self) -> PathBuf {
         self.all.pins(&self.name)
     }
 
-    /// Describes it anew.
+    /// Replaces its description.
     ///
     /// # Errors
-    /// If that cannot be written.
+    /// If it cannot be written.
     pub fn describe(&self, description: &Description) -> Result<()> {
         let ids = Ids {
             id: Some(self.id.clone()),
@@ -113,7 +113,7 @@ impl Fence {
         Ok(())
     }
 
-    /// Whether something runs in it.
+    /// Whether processes run in it.
     ///
     /// # Errors
     /// If that cannot be read.
@@ -121,22 +121,22 @@ impl Fence {
         Ok(self.place.is_populated()?)
     }
 
-    /// Kills what is left in it, and waits for its end as long as that can be expected to take. What is left then
-    /// [`Fence::remove`] reports, which does not wait for it again.
+    /// Kills the processes in it, and waits for their end, for a limited time. [`Fence::remove`] reports those that
+    /// are left, and does not wait again.
     pub fn empty(&self) {
         self.stuck.set(self.place.empty(KILL_PATIENCE).is_err());
     }
 
-    /// Kills what is left in it and removes it.
+    /// Kills the processes in it, and removes it.
     ///
     /// # Errors
-    /// All that went wrong, in one; what could be removed is. A fence that something is left in stays in force.
+    /// All failures in one error. Every step is tried. A fence with processes left stays in force.
     pub fn remove(mut self) -> Result<()> {
         self.standing = false;
         self.take_down()
     }
 
-    /// Removes what there is of a fence that could not be made; returns why it could not.
+    /// Removes the parts of a fence that could not be completed. Returns the reason for that, with further errors.
     pub fn give_up(self, why: anyhow::Error) -> anyhow::Error {
         match self.remove() {
             Ok(()) => why,
@@ -144,7 +144,7 @@ impl Fence {
         }
     }
 
-    /// Leaves it in place, without a supervisor, for the processes that are in it.
+    /// Leaves it in place without a supervisor, for the processes in it.
     pub fn leave(mut self) {
         self.standing = false;
     }
@@ -167,7 +167,7 @@ impl Fence {
             errors.push(error);
         }
         let registry = self.all.lock();
-        // Without the lock the rest is done all the same: as long as it is marked, nobody else removes this fence.
+        // Without the lock the rest is done all the same: as long as the fence is marked, nobody else removes it.
         errors.extend(registry.as_ref().err().map(|error| anyhow!("{error:#}")));
         errors.extend(self.all.remove_all(&self.name, Some(self.cgroup_id)));
         fail_with_all(errors).with_context(|| format!("removing the fence {}", self.name))
@@ -184,7 +184,7 @@ impl Drop for Fence {
     }
 }
 
-/// One error of all of them, if there are any.
+/// Joins errors to one, if there are any.
 pub(crate) fn fail_with_all(errors: Vec<anyhow::Error>) -> Result<()> {
     if errors.is_empty() {
         return Ok(());

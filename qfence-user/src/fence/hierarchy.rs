@@ -1,6 +1,6 @@
-//! Finds the cgroup2 hierarchy, and keeps the parent of all fences in it.
+//! Finds the cgroup2 hierarchy, and makes the parent of all fences in it.
 //!
-//! cgroups-rs has the constant /sys/fs/cgroup for it, which is another thing on a hybrid host.
+//! cgroups-rs assumes /sys/fs/cgroup, which is not the cgroup2 mount on a hybrid host.
 
 use std::{
     ffi::OsStr,
@@ -24,10 +24,10 @@ use crate::{
     },
 };
 
-/// The cgroup under the hierarchy's root that all fences are in.
+/// The cgroup in the hierarchy's root that has all fences.
 pub(crate) const PARENT: &str = "qfence";
 
-/// Why there is no hierarchy to work in.
+/// Why there is no usable hierarchy.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoHierarchy {
     /// Only cgroup v1 is mounted.
@@ -45,7 +45,23 @@ pub enum NoHierarchy {
     None,
 }
 
-/// The cgroup2 hierarchy, and in it the parent of all fences.
+/// Why the hierarchy was not found.
+#[derive(Debug, thiserror::Error)]
+pub enum FindError {
+    /// The mount table cannot be read.
+    #[error("cannot read the mount table {}", path.display())]
+    Read {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is none.
+    #[error(transparent)]
+    None(#[from] NoHierarchy),
+}
+
+/// The cgroup2 hierarchy.
 #[derive(Clone, Debug)]
 pub struct Hierarchy {
     mount: PathBuf,
@@ -56,12 +72,14 @@ impl Hierarchy {
     /// Finds the cgroup2 mount in the mount table at `mountinfo`, on pure v2 and hybrid hosts alike.
     ///
     /// # Errors
-    /// [`NoHierarchy`] if there is none.
-    pub fn find(mountinfo: &Path) -> Result<Self> {
-        let mounts = mounts::read(mountinfo)
-            .with_context(|| format!("cannot read the mount table {}", mountinfo.display()))?;
+    /// If there is none, or the mount table cannot be read.
+    pub fn find(mountinfo: &Path) -> Result<Self, FindError> {
+        let mounts = mounts::read(mountinfo).map_err(|source| FindError::Read {
+            path: mountinfo.to_owned(),
+            source,
+        })?;
         let mut candidates: Vec<_> = mounts.iter().filter(|m| m.fs_type == "cgroup2").collect();
-        // The whole hierarchy rather than a bind mount of a part of it.
+        // A mount of the whole hierarchy is preferred over a bind mount of a part.
         candidates.sort_by_key(|mount| mount.root != Path::new("/"));
         let visible = |mount: &&&mounts::Mount| {
             statfs(&mount.point).is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC)
@@ -78,32 +96,32 @@ impl Hierarchy {
         }
     }
 
-    /// Where the hierarchy is mounted.
+    /// The mount point of the hierarchy.
     #[must_use]
     pub fn mount(&self) -> &Path {
         &self.mount
     }
 
-    /// Which cgroup is mounted there, as the kernel shows it to this process.
+    /// The cgroup that is mounted there, as the kernel shows it to this process.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The directory that all fences are in.
+    /// The directory that has all fences.
     #[must_use]
     pub fn parent(&self) -> PathBuf {
         self.mount.join(PARENT)
     }
 
-    /// Makes the parent of all fences where it is not, and makes sure that only root can move
-    /// processes in and out of it.
+    /// Makes the parent of all fences if it does not exist, and checks that only root can move processes into and out
+    /// of it.
     ///
-    /// A process may leave a cgroup if it can write to the common ancestor's `cgroup.procs`
-    /// (cgroups(7), "Delegation containment"), so the root of the mount is looked at as well.
+    /// A process can leave a cgroup if it can write to `cgroup.procs` of a common ancestor (cgroups(7), "Delegation
+    /// containment"). So the root of the mount is checked as well.
     ///
     /// # Errors
-    /// If it cannot be made, or is in somebody's delegated subtree.
+    /// If it cannot be made, or is in a subtree that is delegated to a user.
     pub fn prepare(&self) -> Result<()> {
         let parent = self.parent();
         match make_directory(&parent) {
@@ -124,8 +142,7 @@ impl Hierarchy {
         self.check_containment()
     }
 
-    /// Makes sure that only root can move processes in and out of the parent of all fences, as far as
-    /// that is there.
+    /// Checks that only root can move processes into and out of the parent of all fences, if that exists.
     ///
     /// # Errors
     /// If others can.
@@ -150,8 +167,8 @@ impl Hierarchy {
         Ok(())
     }
 
-    /// Takes the lock under which cgroups are made and removed in the parent. It keeps out those who see this hierarchy and
-    /// have another registry.
+    /// Takes the lock under which cgroups are made and removed in the parent. It excludes processes that see this
+    /// hierarchy but use another registry.
     ///
     /// # Errors
     /// If the parent cannot be opened or locked, or [`Interrupted`](crate::base::interruptible::Interrupted).
@@ -171,7 +188,7 @@ impl Hierarchy {
         Place::new(self.cgroup(name))
     }
 
-    /// The names of the cgroups under the parent, and what else is there. Without a parent there is none.
+    /// The names of the cgroups in the parent, and its other entries. Without a parent there are none.
     ///
     /// # Errors
     /// If the parent cannot be read.
@@ -192,7 +209,7 @@ impl Hierarchy {
 mod tests {
     use super::*;
 
-    fn find(mountinfo: &str) -> Result<Hierarchy> {
+    fn find(mountinfo: &str) -> Result<Hierarchy, FindError> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("mountinfo");
         fs::write(&path, mountinfo).unwrap();
@@ -206,18 +223,27 @@ mod tests {
              26 25 0:24 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
         )
         .unwrap_err();
-        assert_eq!(error.downcast_ref(), Some(&NoHierarchy::OnlyV1));
+        assert!(
+            matches!(error, FindError::None(NoHierarchy::OnlyV1)),
+            "{error}"
+        );
     }
 
     #[test]
     fn no_cgroups_at_all_is_another() {
         let error = find("25 1 0:23 / / rw - ext4 /dev/vda rw\n").unwrap_err();
-        assert_eq!(error.downcast_ref(), Some(&NoHierarchy::None));
+        assert!(
+            matches!(error, FindError::None(NoHierarchy::None)),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_mount_that_another_covers_is_not_taken() {
         let error = find("25 1 0:23 / /proc rw - cgroup2 cgroup2 rw\n").unwrap_err();
-        assert_eq!(error.downcast_ref(), Some(&NoHierarchy::None));
+        assert!(
+            matches!(error, FindError::None(NoHierarchy::None)),
+            "{error}"
+        );
     }
 }

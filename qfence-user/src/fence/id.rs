@@ -1,10 +1,10 @@
-//! Which fence it is: names are used again, and a place can have another fence later.
+//! The identity of a fence. A name can be used again, and a place can get another fence later.
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::random;
 
-/// The id of a fence: of those that have a name one after the other, each has another.
+/// The id of a fence. Successive fences of one name have different ids.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct FenceId(String);
@@ -20,10 +20,10 @@ impl FenceId {
 /// The ids of a fence.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ids {
-    /// Its own; some versions have none.
+    /// Its own id. Some versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<FenceId>,
-    /// That of its cgroup.
+    /// The id of its cgroup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<u64>,
 }

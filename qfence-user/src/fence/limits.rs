@@ -1,7 +1,7 @@
-//! Resource limits of a fence: parsed here, set through cgroups-rs.
+//! Resource limits of a fence. They are parsed here, and set through cgroups-rs.
 //!
-//! Its controllers are used one by one: its `apply` drops errors, and its way to enable controllers
-//! looks at /sys/fs/cgroup alone and drops errors too.
+//! Controllers are used one by one, because the crate's `apply` drops errors. Its function that enables controllers
+//! also drops errors, and only uses /sys/fs/cgroup.
 
 use std::{fs, path::PathBuf, str::FromStr};
 
@@ -13,7 +13,7 @@ use crate::fence::{cgroup::Cgroup, hierarchy::Hierarchy};
 /// The kernel's default period for CPU limits, in microseconds.
 const DEFAULT_PERIOD: u64 = 100_000;
 
-/// A size in bytes, as `512M`.
+/// A size in bytes, such as `512M`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bytes(i64);
 
@@ -35,12 +35,12 @@ impl FromStr for Bytes {
     }
 }
 
-/// A share of CPU time, as `150%` of one CPU or `150000/100000` microseconds.
+/// A share of CPU time, such as `150%` of one CPU or `150000/100000` microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuShare {
-    /// Microseconds in each period.
+    /// Microseconds per period.
     quota: i64,
-    /// Microseconds.
+    /// Length of the period in microseconds.
     period: u64,
 }
 
@@ -75,7 +75,7 @@ impl FromStr for CpuShare {
     }
 }
 
-/// The limits asked for.
+/// The requested limits.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Resource limits")]
 pub struct Limits {
@@ -91,7 +91,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The controllers that the limits need, each with the option that needs it.
+    /// The controllers that the limits need, with the options that need them.
     fn controllers(&self) -> Vec<(&'static str, &'static str)> {
         [
             (self.memory_max.is_some(), ("memory", "--memory-max")),
@@ -103,10 +103,10 @@ impl Limits {
         .collect()
     }
 
-    /// Makes sure that the hierarchy has the controllers, and enables them down to the fences.
+    /// Checks that the hierarchy has the controllers, and enables them down to the fences.
     ///
     /// # Errors
-    /// If one is not there, or cannot be enabled.
+    /// If one does not exist, or cannot be enabled.
     pub fn enable(&self, hierarchy: &Hierarchy) -> Result<()> {
         for (controller, option) in self.controllers() {
             let file = hierarchy.mount().join("cgroup.controllers");
@@ -140,7 +140,7 @@ impl Limits {
     /// Sets the limits on one cgroup, whose controllers are enabled.
     ///
     /// # Errors
-    /// If the kernel does not take one.
+    /// If the kernel rejects one.
     pub fn apply(&self, cgroup: &Cgroup) -> Result<()> {
         let directory = || cgroup.directory().to_owned();
         if let Some(Bytes(bytes)) = self.memory_max {

@@ -1,4 +1,4 @@
-//! Fences: their registry, their places, their limits, and whether they are whole.
+//! Fences: their registry, places, limits and integrity.
 
 pub mod cgroup;
 pub mod cgroup_id;

@@ -1,5 +1,5 @@
-//! Whether this process is in a fence itself. A fence that is made from there stands beside that one, for all are in
-//! one place, and what runs in it is not in the outer one any more: whose policy is gone for it, without a word.
+//! Refuses to start a fence from within a fence. The new fence would be beside the outer one, since all fences have
+//! one parent. Its processes would leave the outer fence, whose policy would silently stop to apply.
 
 use std::{
     fs,
@@ -14,26 +14,26 @@ use crate::{
     fence::hierarchy::{Hierarchy, PARENT},
 };
 
-/// Where this process is, as far as paths tell.
+/// Where this process is, as far as paths show.
 #[derive(Debug, PartialEq, Eq)]
 enum Whereabouts {
-    /// In the fence of that name.
+    /// In the fence of this name.
     Inside(String),
-    /// In none, or in one that a new one would be in as well.
+    /// In none, or in one that a new fence would be in as well.
     Outside,
-    /// One of the paths begins above what this process is shown.
+    /// A path begins above the part of the tree that this process sees.
     Hidden,
 }
 
-/// Refuses to go on if this process is in a fence.
+/// Fails if this process is in a fence.
 ///
 /// # Errors
-/// That it is, or that it cannot be known.
+/// If it is, or if that cannot be found out.
 pub fn refuse(paths: &Paths) -> Result<()> {
     let path = paths.proc.join("self/cgroup");
     let context = || format!("cannot read {}", path.display());
     let table = fs::read_to_string(&path).with_context(context)?;
-    // Where there is no hierarchy, that is said in its place.
+    // A later step reports a missing hierarchy.
     let Ok(hierarchy) = Hierarchy::find(&paths.mountinfo) else {
         return Ok(());
     };
@@ -47,26 +47,26 @@ pub fn refuse(paths: &Paths) -> Result<()> {
         },
     };
     bail!(
-        "this is in the fence {name:?} already, whose policy would not hold for what is started in another one: run \
-         qfence outside of it, or start the command as it is"
+        "this process is in the fence {name:?} already, whose policy would not apply to a command in another fence: run \
+         qfence outside of it, or start the command without qfence"
     );
 }
 
-/// The line of cgroup v2 (cgroups(7)), of the table in /proc/PID/cgroup.
+/// The line of cgroup v2 (cgroups(7)) in the table of /proc/PID/cgroup.
 pub(crate) fn own_cgroup(table: &str) -> Option<&str> {
     let path = table.lines().find_map(|line| line.strip_prefix("0::"))?;
-    // What the kernel adds once it is removed.
+    // The kernel adds this after a removal.
     Some(path.strip_suffix(" (deleted)").unwrap_or(path))
 }
 
-/// Where `own` is, if fences are made in the cgroup `root`; both as the kernel shows them to this process.
+/// Where `own` is, if fences are made in the cgroup `root`. Both are as the kernel shows them to this process.
 fn locate(own: &Path, root: &Path) -> Whereabouts {
     let [own, root] = [own, root].map(|path| path.components().collect::<Vec<_>>());
     if own.contains(&Component::ParentDir) || root.contains(&Component::ParentDir) {
         return Whereabouts::Hidden;
     }
     let common = own.iter().zip(&root).take_while(|(a, b)| a == b).count();
-    // A fence that both are in holds what is made in `root`.
+    // A fence that contains both also contains fences made in `root`.
     let below = own.windows(2).skip(common.saturating_sub(1));
     for pair in below {
         if let [parent, Component::Normal(name)] = pair
@@ -78,12 +78,12 @@ fn locate(own: &Path, root: &Path) -> Whereabouts {
     Whereabouts::Outside
 }
 
-/// The fence that lists this process, for where paths say nothing: in a cgroup namespace of its own.
+/// The fence that lists this process, if paths show nothing: in a cgroup namespace.
 fn listed_in(hierarchy: &Hierarchy) -> Result<Option<String>> {
     if !hierarchy.parent().exists() {
         return Ok(None);
     }
-    let context = "cannot tell whether this is in a fence already";
+    let context = "cannot find out whether this process is in a fence already";
     for name in hierarchy.names().context(context)?.fences {
         let pids = hierarchy.cgroup(&name).pids().context(context)?;
         if pids.contains(&getpid()) {
@@ -116,19 +116,19 @@ mod tests {
         for (own, root, expected) in [
             ("/", "/", Whereabouts::Outside),
             ("/user.slice/a.scope", "/", Whereabouts::Outside),
-            // The parent of all fences is none.
+            // The parent of all fences is no fence.
             ("/qfence", "/", Whereabouts::Outside),
             ("/qfence/vm1", "/", inside("vm1")),
             ("/qfence/vm1/below", "/", inside("vm1")),
             ("/docker/x/qfence/vm1", "/docker/x", inside("vm1")),
-            // One of a container's, seen from its host.
+            // A fence of a container, seen from its host.
             ("/docker/x/qfence/vm1", "/", inside("vm1")),
             // Fences are made in another part of the hierarchy.
             ("/qfence/vm1", "/other", inside("vm1")),
             ("/qfence/vm1", "/qfence", inside("vm1")),
             ("/qfence/vm1", "/qfence/vm2", inside("vm1")),
             ("/", "/other", Whereabouts::Outside),
-            // They are made in this very one.
+            // Fences are made in this very cgroup.
             ("/qfence/vm1", "/qfence/vm1", Whereabouts::Outside),
             ("/qfence/vm1/x", "/qfence/vm1", Whereabouts::Outside),
             ("/qfence/vm1/qfence/vm2", "/qfence/vm1", inside("vm2")),

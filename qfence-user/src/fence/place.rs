@@ -1,7 +1,7 @@
-//! Where a fence is: the cgroup that its programs are attached to.
+//! The place of a fence: the cgroup that its programs are attached to.
 //!
-//! How a place is made, how what runs there is ended, and what becomes of it when its fence is removed is its own
-//! affair. The registry does not depend on it: a name, the lock and the mark of a supervisor are files of /run/qfence.
+//! The place decides how it is made, how its processes are ended, and what happens to it when its fence is removed.
+//! The registry is independent of it: the name, the lock and the supervisor's mark are files of /run/qfence.
 
 use std::{fs::File, io, time::Duration};
 
@@ -11,14 +11,14 @@ use nix::sys::signal::Signal;
 use super::cgroup::{Cgroup, is_gone};
 use crate::base::locks::Mark;
 
-/// A cgroup of the fence's own: made for it, and killed and removed with it.
+/// A cgroup of the fence's own. It is made for the fence, and removed with it after its processes were killed.
 #[derive(Clone, Debug)]
 pub struct Place {
     cgroup: Cgroup,
 }
 
 impl Place {
-    /// The place that is this cgroup, whether it exists or not.
+    /// The place at a cgroup, whether it exists or not.
     pub(crate) fn new(cgroup: Cgroup) -> Self {
         Self { cgroup }
     }
@@ -29,16 +29,17 @@ impl Place {
         &self.cgroup
     }
 
-    /// Makes it; an error if it exists.
+    /// Makes it. An existing one is an error.
     ///
     /// # Errors
-    /// What mkdir fails with.
+    /// Errors of mkdir.
     pub(crate) fn make(&self) -> io::Result<()> {
         self.cgroup.create()
     }
 
-    /// Marks it as in use by this process, as long as the mark and the process live. This is for those who see the cgroup
-    /// and have another /run/qfence, in a container or while `verify` runs: an empty cgroup that is in use is no leftover.
+    /// Marks it as in use, as long as the mark and this process live. The mark is for processes that see the cgroup
+    /// but have another /run/qfence, in a container or during `verify`: an empty cgroup that is in use must not be
+    /// cleared.
     ///
     /// # Errors
     /// If it cannot be opened or marked.
@@ -48,13 +49,13 @@ impl Place {
             .with_context(|| format!("cannot mark {}", directory.display()))
     }
 
-    /// Whether it is marked; one that is gone is not. Takes nothing that another could see.
+    /// Whether it is marked. A missing one is not. Takes no lock.
     ///
     /// # Errors
-    /// If it cannot be opened or asked about.
+    /// If it cannot be opened or queried.
     pub(crate) fn is_marked(&self) -> Result<bool> {
         let directory = self.cgroup.directory();
-        let context = || format!("cannot ask who uses {}", directory.display());
+        let context = || format!("cannot query the mark of {}", directory.display());
         match File::open(directory) {
             Ok(directory) => Mark::is_on(&directory).with_context(context),
             Err(error) if is_gone(&error) => Ok(false),
@@ -62,37 +63,37 @@ impl Place {
         }
     }
 
-    /// Whether something runs there.
+    /// Whether processes run there.
     ///
     /// # Errors
-    /// What reading fails with; a place that is gone has nothing.
+    /// Errors of reading. A missing place has no processes.
     pub fn is_populated(&self) -> io::Result<bool> {
         self.cgroup.is_populated()
     }
 
-    /// Asks what runs there to end, and waits for that.
+    /// Asks the processes there to end, and waits for that.
     ///
     /// # Errors
     /// If the processes cannot be listed.
     pub(super) fn ask_to_end(&self, patience: Duration) -> io::Result<()> {
         self.cgroup.signal(Signal::SIGTERM)?;
-        // A stopped process acts on no signal but this one and SIGKILL.
+        // A stopped process acts only on this signal and SIGKILL.
         self.cgroup.signal(Signal::SIGCONT)?;
         self.cgroup.wait_empty(patience).map(drop)
     }
 
-    /// Ends what runs there, and waits until nothing is left.
+    /// Kills the processes there, and waits until none is left.
     ///
     /// # Errors
-    /// If something is left after `patience`.
+    /// If some are left after `patience`.
     pub(super) fn empty(&self, patience: Duration) -> Result<()> {
         self.cgroup.kill_all(patience)
     }
 
-    /// Removes it, in which nothing runs any more.
+    /// Removes it. It must have no processes.
     ///
     /// # Errors
-    /// What rmdir fails with; that it is gone already is no error.
+    /// Errors of rmdir; a missing cgroup is no error.
     pub(crate) fn remove(&self) -> Result<()> {
         self.cgroup.remove()
     }

@@ -1,5 +1,5 @@
-//! Of which version of qfence a fence is. One of another version is left alone: this program does not know what its maps,
-//! files and locks mean.
+//! Checks the version of a fence. A fence of another version is left alone: its maps, files and locks may have
+//! another meaning.
 
 use std::{fmt, path::PathBuf};
 
@@ -11,8 +11,8 @@ use crate::base::{name::check_name, version::abi};
 /// A fence is of another version of qfence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the fence {name:?} was made by another version of qfence (ABI {found}, and this is ABI {}): nothing of it is read or \
-     changed. Give this command with that version, which ends it by `qfence-user rm`; without that version, end it by {by_hand}",
+    "the fence {name:?} was made by another version of qfence (ABI {found}, and this is ABI {}): it is not read or \
+     changed. Use that version, whose `qfence-user rm` removes it; without that version, remove it by {by_hand}",
     abi()
 )]
 pub struct OtherVersion {
@@ -20,15 +20,15 @@ pub struct OtherVersion {
     pub name: String,
     /// Its version.
     pub found: u32,
-    /// How to end it with what the kernel has.
+    /// The commands that end it without qfence.
     pub by_hand: ByHand,
 }
 
-/// The commands that end a fence of any version, for a shell of root's.
+/// Shell commands by which root ends a fence of any version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ByHand {
     cgroup: PathBuf,
-    /// What else there is of it.
+    /// Its paths other than the cgroup.
     files: Vec<PathBuf>,
 }
 
@@ -36,7 +36,7 @@ impl fmt::Display for ByHand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cgroup = &self.cgroup;
         if cgroup.is_dir() {
-            // Linux 5.14 has a file for it.
+            // Available since Linux 5.14.
             let kill = cgroup.join("cgroup.kill");
             if kill.exists() {
                 write!(f, "`echo 1 > {}`", quoted(&kill))?;
@@ -46,7 +46,7 @@ impl fmt::Display for ByHand {
             }
             write!(
                 f,
-                ", and what its supervisor leaves of it by `rmdir {} && ",
+                ", and the rest that its supervisor leaves by `rmdir {} && ",
                 quoted(cgroup)
             )?;
         } else {
@@ -60,7 +60,7 @@ impl fmt::Display for ByHand {
     }
 }
 
-/// A path as a shell takes it.
+/// Quotes a path for a shell.
 fn quoted(path: &std::path::Path) -> String {
     let text = path.display().to_string();
     let is_plain =
@@ -72,11 +72,11 @@ fn quoted(path: &std::path::Path) -> String {
 }
 
 impl Fences {
-    /// Makes sure that the fence `name`, if there is one, is of this program's version. To be asked before anything else of
-    /// it is.
+    /// Checks that the fence `name`, if there is one, is of this program's version. Must be called before anything
+    /// else of it is used.
     ///
     /// # Errors
-    /// [`OtherVersion`] if it is not; or if that cannot be told.
+    /// [`OtherVersion`] if it is not, or if the version cannot be read.
     pub fn check_version(&self, name: &str) -> Result<()> {
         check_name(name)?;
         match self.version_of(name)? {
@@ -93,7 +93,7 @@ impl Fences {
         }
     }
 
-    /// Whether the fence `name` is of another version, or may be.
+    /// Whether the fence `name` is, or may be, of another version.
     #[must_use]
     pub fn is_of_another_version(&self, name: &str) -> bool {
         !self

@@ -2,17 +2,17 @@
 
 use std::{error::Error, future::Future};
 
-/// A fact of the host that can be read, and that announces when it may have changed.
+/// A fact of the host that can be read, and that reports when it may have changed.
 pub trait Fact: Send + 'static {
-    /// The fact itself.
+    /// The value of the fact.
     type Value: PartialEq + Send + Sync + 'static;
     /// Why it cannot be read or followed.
     type Error: Error + Send + Sync + 'static;
 
-    /// Reads it. What was opened in order to follow it, and has failed since, is opened anew.
+    /// Reads it. Sockets and files that failed are opened again.
     fn read(&mut self) -> impl Future<Output = Result<Self::Value, Self::Error>> + Send;
 
-    /// Waits until it may differ from what was read last. No change is lost if this is not awaited to its end. An
-    /// implementation limits how often this returns: each return costs a reading, and work for each subscriber.
+    /// Waits until it may differ from the last reading. Cancel safe. An implementation limits how often this returns,
+    /// since each return causes a reading and work for each subscriber.
     fn changed(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }

@@ -14,7 +14,7 @@ use anyhow::Result;
 
 use crate::policy::Sets;
 
-/// The members of the sets on this host now, read once. Must be called within a tokio runtime.
+/// Reads the members of the sets on this host once. Must be called within a tokio runtime.
 ///
 /// # Errors
 /// If a fact cannot be read.

@@ -1,11 +1,10 @@
-//! The nameservers in resolv.conf, which is followed by reading it every now and then.
+//! The nameservers in resolv.conf, which is followed by reading it periodically.
 //!
-//! inotify would tell at once, but of each file and directory that may stand behind the path; it has room for
-//! 128 fences (`fs.inotify.max_user_instances`), and to let go of it takes the kernel some 15 ms.
+//! inotify would report changes at once, but only of given files and directories, and resolv.conf can be a chain of
+//! links. It allows only 128 fences (`fs.inotify.max_user_instances`), and releasing it takes the kernel about 15 ms.
 
 use std::{
     collections::BTreeSet,
-    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -15,14 +14,14 @@ use tokio::time::sleep;
 
 use super::fact::Fact;
 use crate::{
-    base::files::bounded,
+    base::files::bounded::{self, BoundedError},
     policy::{Prefix, nameservers},
 };
 
-/// How long a change may go unseen.
+/// The time between readings, and so the longest time that a change is unnoticed.
 pub const PERIOD: Duration = Duration::from_millis(500);
 
-/// The longest file that is read, in bytes. Resolvers take three nameservers of it.
+/// The most bytes that are read. Resolvers use only three nameservers.
 const LONGEST: u64 = 64 * 1024;
 
 /// The nameservers of the host.
@@ -30,29 +29,29 @@ const LONGEST: u64 = 64 * 1024;
 pub struct Nameservers {
     /// Their addresses.
     pub addresses: BTreeSet<Prefix>,
-    /// Whether there is no file that names them.
+    /// Whether resolv.conf does not exist.
     pub is_missing: bool,
 }
 
-/// Why the nameservers are not known: the file may not be read, is too long, or is no regular file.
+/// The nameservers are unknown: the file cannot be read, is too long, or is no regular file.
 #[derive(Debug, Error)]
 #[error("cannot read {}", path.display())]
 pub struct Unreadable {
     path: PathBuf,
     #[source]
-    error: io::Error,
+    error: BoundedError,
 }
 
 /// A resolv.conf that can be followed.
 #[derive(Debug)]
 pub struct ResolvConf {
     path: PathBuf,
-    /// The nameservers when they were last read; `None` if they could not be.
+    /// The nameservers at the last reading; `None` if it failed.
     seen: Option<Nameservers>,
 }
 
 impl ResolvConf {
-    /// The file at `path`, which need not be there.
+    /// The file at `path`, whether it exists or not.
     #[must_use]
     pub fn new(path: &Path) -> Self {
         Self {
@@ -82,17 +81,17 @@ impl Fact for ResolvConf {
     }
 }
 
-/// The nameservers in the file at `path` now. A file that is not there has none.
+/// Reads the nameservers in the file at `path`. A missing file has none.
 ///
 /// # Errors
-/// If the file is there and cannot be read.
+/// If the file exists and cannot be read.
 pub fn read(path: &Path) -> Result<Nameservers, Unreadable> {
     match bounded::read(path, LONGEST) {
         Ok(bytes) => Ok(Nameservers {
             addresses: nameservers::parse(&bytes),
             is_missing: false,
         }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Nameservers {
+        Err(error) if error.is_missing() => Ok(Nameservers {
             addresses: BTreeSet::new(),
             is_missing: true,
         }),
@@ -111,9 +110,9 @@ mod tests {
 
     use super::*;
 
-    /// Generous: a hang, not a measure.
+    /// Generous: a limit for hangs, not a measurement.
     const HANG: Duration = Duration::from_secs(10);
-    /// Long enough for a change to be seen if there was one.
+    /// Long enough to notice a change if there was one.
     const QUIET: Duration = PERIOD.saturating_mul(2);
 
     async fn expect_change(resolv_conf: &mut ResolvConf, nameservers: usize) {
@@ -189,12 +188,16 @@ mod tests {
     async fn each_kind_of_unreadable_file_is_an_error_and_a_missing_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("resolv.conf");
-        let why = || read(&path).unwrap_err().error.to_string();
+        let why = || read(&path).unwrap_err().error;
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert_eq!(why(), "it is a FIFO");
+        assert!(
+            matches!(why(), BoundedError::NotRegular("a FIFO")),
+            "{}",
+            why()
+        );
         fs::remove_file(&path).unwrap();
         fs::write(&path, "nameserver 127.0.0.1\n".repeat(4000)).unwrap();
-        assert!(why().contains("more than 65536 bytes"), "{}", why());
+        assert!(matches!(why(), BoundedError::TooLong(LONGEST)), "{}", why());
         fs::remove_file(&path).unwrap();
         let missing = read(&path).unwrap();
         assert!(

@@ -1,4 +1,4 @@
-//! The watcher of the host: follows each fact once for any number of subscribers.
+//! Follows each fact of the host once, for any number of subscribers.
 
 use std::path::{Path, PathBuf};
 
@@ -8,8 +8,8 @@ use super::{
     subscription::{Source, Subscription},
 };
 
-/// Follows the facts of the host: each from its first subscriber on and until the last one is gone, in a task of its
-/// own, so that a fact that cannot be read does not delay another.
+/// Follows the facts of the host, from the first subscription to a fact until its last subscriber is gone. Each fact
+/// has a task of its own, so that one that cannot be read does not delay another.
 #[derive(Clone, Debug)]
 pub struct Watcher {
     addresses: Source<Addresses>,
@@ -18,7 +18,7 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// A watcher that takes the nameservers from the file `resolv_conf`. It follows nothing yet.
+    /// A watcher that reads nameservers from the file `resolv_conf`. It follows nothing yet.
     #[must_use]
     pub fn new(resolv_conf: &Path) -> Self {
         let path = resolv_conf.to_owned();
@@ -29,7 +29,7 @@ impl Watcher {
         }
     }
 
-    /// Follows the addresses of the network namespace that this thread is in. Must be called within a tokio runtime.
+    /// Follows the addresses of this thread's network namespace. Must be called within a tokio runtime.
     #[must_use]
     pub fn addresses(&self) -> Subscription<Addresses> {
         self.addresses.subscribe()
@@ -41,7 +41,7 @@ impl Watcher {
         self.nameservers.subscribe()
     }
 
-    /// The file that the nameservers are taken from.
+    /// The file of the nameservers.
     #[must_use]
     pub fn resolv_conf(&self) -> &Path {
         &self.resolv_conf

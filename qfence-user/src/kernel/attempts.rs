@@ -1,5 +1,5 @@
-//! What the programs put on record: a ring with the first attempt of each key, and a map in which the others
-//! are counted. Pinned, so that what is not read yet outlives whoever reads.
+//! Reads the attempts that the programs record: a ring with the first attempt of each key, and maps that count the
+//! repeats. The maps are pinned, so unread attempts outlive their reader.
 
 use std::{
     fs::File,
@@ -34,21 +34,21 @@ type MoreKeys = LpmTrie<MapData, AttemptKey, Repeats>;
 
 const NOT_SWAPPED: &str = "cannot swap in a map of attempts";
 
-/// The attempts of one fence, to be read. There is one reader at a time.
+/// The reader of a fence's attempts. There is one at a time.
 pub struct Attempts {
     ring: RingBuf<MapData>,
     keys: Slot<Keys>,
-    /// Those for which there was no room in that.
+    /// The keys that do not fit in the other map.
     more: Slot<MoreKeys>,
-    /// Locked as long as this lives.
+    /// The lock of the reader.
     _reader: Flock<File>,
 }
 
 impl Attempts {
-    /// Becomes the reader of the fence whose links are in `pins`; `None` if somebody is already.
+    /// Becomes the reader of the fence whose links are in `pins`; `None` if there is a reader already.
     ///
     /// # Errors
-    /// If the maps are not there, or are none of this version's.
+    /// If the maps do not exist, or belong to another version.
     pub fn open(pins: &Path) -> Result<Option<Self>> {
         let directory = maps::directory(pins)?;
         let file = File::open(&directory)
@@ -77,16 +77,16 @@ impl Attempts {
             return Ok(None);
         };
         let event = Event::from_bytes(&item)
-            .context("a record of an unknown size came out of the ring of attempts")?;
+            .context("the ring of attempts has a record of an unknown size")?;
         Ok(Some(event))
     }
 
-    /// Takes what has been counted since the last call, and lets the kernel count in a fresh map in which
-    /// the keys `known` are known: of others there will be an event first, as long as there is room for them.
+    /// Takes the counts since the last call, and swaps in a fresh map that has only the keys `known`. Another key
+    /// produces an event first, as long as there is room for it.
     ///
-    /// When this returns no program counts in the map that was taken any more: the kernel waits for those
-    /// that run (`maybe_wait_bpf_programs` in kernel/bpf/syscall.c). So nothing is counted twice or not at
-    /// all, but for a map that cannot be read to its end.
+    /// When this returns, no program counts in the old map any more: the kernel waits for running programs
+    /// (`maybe_wait_bpf_programs` in kernel/bpf/syscall.c). So no attempt is counted twice or lost, unless reading
+    /// the map fails halfway.
     ///
     /// # Errors
     /// If a map cannot be made, swapped in or read.
@@ -94,7 +94,7 @@ impl Attempts {
         let taken = swap(&mut self.keys, &fresh(known)?)?;
         let mut counted = read(taken.iter().take(abi::KEYS as usize))?;
         let more = in_place(&self.more)?;
-        // Mostly nothing, and to swap takes its time. What comes after this look is for the next call.
+        // Usually it is empty, and a swap takes time. Keys that arrive after this look are read by the next call.
         if more.keys().next().is_some() {
             let taken = swap(&mut self.more, &fresh_more()?)?;
             let more = taken.iter().take(abi::MORE_KEYS as usize);
@@ -106,14 +106,14 @@ impl Attempts {
     }
 }
 
-/// What is in a slot.
+/// The map in a slot.
 fn in_place<M: FromMapData + InnerMap>(slot: &Slot<M>) -> Result<M> {
     slot.get()
         .context("cannot read the map of attempts")?
         .context("there is no map of attempts")
 }
 
-/// Swaps a map in; returns the one before, in which nobody counts any more.
+/// Swaps a map in. Returns the old one, in which no program counts any more.
 fn swap<M: FromMapData + InnerMap>(slot: &mut Slot<M>, fresh: &M) -> Result<M> {
     let taken = in_place(slot)?;
     slot.swap(fresh).context(NOT_SWAPPED)?;
@@ -125,17 +125,18 @@ fn read(
 ) -> Result<Vec<(AttemptKey, Repeats)>> {
     counted
         .collect::<Result<_, _>>()
-        .context("cannot read what attempts were counted")
+        .context("cannot read the counts of attempts")
 }
 
 impl AsFd for Attempts {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the ring has its descriptor open as long as it lives.
+        // SAFETY: the ring's descriptor is open as long as the ring lives.
         unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }
     }
 }
 
-/// The first maps, to be put in their places before any program is attached, and what they are put into.
+/// Makes the first maps, for their slots before any program is attached. The second value keeps open the maps that
+/// the programs name.
 ///
 /// # Errors
 /// As [`Attempts::take`].
@@ -150,7 +151,7 @@ fn fresh_more() -> Result<MoreKeys> {
     MoreKeys::create(abi::MORE_KEYS, NO_PREALLOC).context("cannot make a map of more attempts")
 }
 
-/// A map in which those keys are known, with room for as many again.
+/// A map that has the known keys, with room for as many again.
 fn fresh(known: &[(AttemptKey, Repeats)]) -> Result<Keys> {
     let fresh = Keys::create(sizes::keys(known.len()), NO_PREALLOC)
         .context("cannot make a map of attempts")?;
@@ -159,7 +160,7 @@ fn fresh(known: &[(AttemptKey, Repeats)]) -> Result<Keys> {
     Ok(fresh)
 }
 
-/// What is known may be more than there is room for; then the rest of it is not known.
+/// If there are more known keys than room, the rest is left out.
 fn filled(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.raw_os_error() == Some(Errno::E2BIG as i32) => Ok(()),

@@ -1,4 +1,4 @@
-//! Objects of bpf(2) that have a path in bpffs: what aya neither pins nor opens.
+//! Pins and opens objects of bpf(2) by path, where aya has no function for it.
 
 use std::{
     ffi::{CString, c_long},
@@ -26,8 +26,8 @@ struct ByPath<const COMMAND: c_long> {
     file_flags: u32,
 }
 
-// SAFETY: as in linux/bpf.h for these two commands, and there are no others here. The kernel reads a string at
-// `pathname`: both functions have one there.
+// SAFETY: as in linux/bpf.h for these two commands, and only these are used. The kernel reads a string at `pathname`,
+// which both functions provide.
 unsafe impl<const COMMAND: c_long> Attributes for ByPath<COMMAND> {
     const COMMAND: c_long = COMMAND;
 }
@@ -35,7 +35,7 @@ unsafe impl<const COMMAND: c_long> Attributes for ByPath<COMMAND> {
 /// Pins an object at a path in bpffs.
 ///
 /// # Errors
-/// What bpf(2) fails with.
+/// Errors of bpf(2).
 pub(super) fn pin(object: impl AsFd, path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     bpf(&mut ByPath::<PIN> {
@@ -49,7 +49,7 @@ pub(super) fn pin(object: impl AsFd, path: &Path) -> io::Result<()> {
 /// Opens the object that is pinned at a path.
 ///
 /// # Errors
-/// What bpf(2) fails with.
+/// Errors of bpf(2).
 pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     bpf_fd(&mut ByPath::<GET> {

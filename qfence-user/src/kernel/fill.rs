@@ -1,4 +1,4 @@
-//! Elements of maps, by bpf(2): fills a map that is new in one call, where aya makes one for each element.
+//! Elements of maps, by bpf(2). Fills a new map in one call; aya makes one call for each element.
 
 use std::{ffi::c_long, io, os::fd::AsFd, ptr};
 
@@ -6,10 +6,10 @@ use aya::{Pod, maps::MapData};
 
 use super::syscall::{Attributes, bpf, number};
 
-/// `ENOTSUPP` of linux/errno.h, which no header for users has: maps of this type take no batches.
+/// `ENOTSUPP` of linux/errno.h, which no user-space header has: the map's type takes no batches.
 const NOT_SUPPORTED: i32 = 524;
 
-/// The part of the union `bpf_attr` that `BPF_MAP_UPDATE_BATCH` uses.
+/// The part of `union bpf_attr` that `BPF_MAP_UPDATE_BATCH` uses.
 #[repr(C)]
 #[derive(Default)]
 struct UpdateBatch {
@@ -25,14 +25,13 @@ struct UpdateBatch {
 
 const _: () = assert!(size_of::<UpdateBatch>() == 56);
 
-// SAFETY: as in linux/bpf.h. The kernel reads `count` keys and values, of the map's sizes: `fill` has
-// them.
+// SAFETY: as in linux/bpf.h. The kernel reads `count` keys and values of the map's sizes, which `fill` provides.
 unsafe impl Attributes for UpdateBatch {
     /// `BPF_MAP_UPDATE_BATCH`.
     const COMMAND: c_long = 26;
 }
 
-/// The part that the commands for one element use, of which this is one.
+/// The part of `union bpf_attr` that the commands for one element use.
 #[repr(C)]
 #[derive(Default)]
 pub(super) struct Element<const COMMAND: c_long> {
@@ -53,21 +52,21 @@ pub(super) type Delete = Element<3>;
 const _: () = assert!(size_of::<Update>() == 32);
 
 impl Lookup {
-    /// Of a key, to be written to `value`. Both are to be of the map's sizes, and there until the call is made.
+    /// Looks up a key and writes its value to `value`. Both must have the map's sizes and live until the call.
     pub(super) fn new<K: Pod, V: Pod>(map: &impl AsFd, key: &K, value: &mut V) -> io::Result<Self> {
         Self::of(map, ptr::from_ref(key) as u64, ptr::from_mut(value) as u64)
     }
 }
 
 impl Update {
-    /// Of a key's value. Both are to be of the map's sizes, and there until the call is made.
+    /// Sets a key's value. Both must have the map's sizes and live until the call.
     pub(super) fn new<K: Pod, V: Pod>(map: &impl AsFd, key: &K, value: &V) -> io::Result<Self> {
         Self::of(map, ptr::from_ref(key) as u64, ptr::from_ref(value) as u64)
     }
 }
 
 impl Delete {
-    /// Of a key, which is to be of the map's size, and there until the call is made.
+    /// Deletes a key, which must have the map's size and live until the call.
     pub(super) fn new<K: Pod>(map: &impl AsFd, key: &K) -> io::Result<Self> {
         Self::of(map, ptr::from_ref(key) as u64, 0)
     }
@@ -84,16 +83,16 @@ impl<const COMMAND: c_long> Element<COMMAND> {
     }
 }
 
-// SAFETY: as in linux/bpf.h. The kernel reads a key, and reads or writes a value, of the map's sizes: whoever makes
-// one has them.
+// SAFETY: as in linux/bpf.h. The kernel reads a key, and reads or writes a value, of the map's sizes. The
+// constructors' callers provide them.
 unsafe impl<const COMMAND: c_long> Attributes for Element<COMMAND> {
     const COMMAND: c_long = COMMAND;
 }
 
-/// Puts elements into a map whose keys and values are of these types.
+/// Adds elements to a map with keys and values of these types.
 ///
 /// # Errors
-/// What bpf(2) fails with; some of them may be in the map then.
+/// Errors of bpf(2). Some elements may be in the map then.
 pub(super) fn fill<K: Pod, V: Pod>(map: &MapData, keys: &[K], values: &[V]) -> io::Result<()> {
     let info = map.info().map_err(io::Error::other)?;
     let is_of = |size: u32, of: usize| usize::try_from(size).is_ok_and(|size| size == of);

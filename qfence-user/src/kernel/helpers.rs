@@ -1,5 +1,5 @@
-//! Finds out which helpers of the kernel the programs may call, by loading the least program of their type
-//! that calls them: what its feature probes say is not to be relied on.
+//! Finds out which helper functions of the kernel the programs may call, by loading a minimal program that calls
+//! them. The kernel's feature probes are not reliable for this.
 
 use std::ffi::c_long;
 
@@ -21,7 +21,7 @@ const PROBE_READ_KERNEL: i32 = 113;
 const SET_RETVAL: i32 = 187;
 const SKC_TO_MPTCP_SOCK: i32 = 196;
 
-/// Where `struct bpf_sock_addr` has its socket.
+/// The offset of the socket in `struct bpf_sock_addr`.
 const SOCKET_OF_A_CALL: i16 = 64;
 
 /// One instruction: `struct bpf_insn`.
@@ -29,7 +29,7 @@ const SOCKET_OF_A_CALL: i16 = 64;
 #[repr(C)]
 struct Instruction {
     code: u8,
-    /// The destination register in the lower half, the source in the upper.
+    /// The destination register in the lower half, the source register in the upper.
     registers: u8,
     offset: i16,
     immediate: i32,
@@ -47,12 +47,12 @@ impl Instruction {
         }
     }
 
-    /// Moves a number into a register.
+    /// Loads a number into a register.
     const fn set(register: u8, number: i32) -> Self {
         Self::new(0xb7, register, number)
     }
 
-    /// Moves the frame's address into a register.
+    /// Copies the frame's address into a register.
     const fn frame(register: u8) -> Self {
         Self::new(0xbf, 0xa0 | register, 0)
     }
@@ -62,7 +62,7 @@ impl Instruction {
         Self::new(0x07, register, number)
     }
 
-    /// Loads eight bytes into a register, from an offset of what another points to.
+    /// Loads eight bytes into a register, from an offset of the address in another register.
     const fn load(register: u8, from: u8, offset: i16) -> Self {
         Self {
             offset,
@@ -76,7 +76,7 @@ impl Instruction {
     }
 }
 
-/// The part of the union `bpf_attr` that `BPF_PROG_LOAD` uses, up to what is needed.
+/// The part of `union bpf_attr` that `BPF_PROG_LOAD` uses here.
 #[repr(C)]
 #[derive(Default)]
 struct Load {
@@ -96,8 +96,8 @@ struct Load {
 
 const _: () = assert!(size_of::<Instruction>() == 8 && size_of::<Load>() == 72);
 
-// SAFETY: as in linux/bpf.h. The kernel reads `count` instructions, and the license up to its zero:
-// `takes` has them.
+// SAFETY: as in linux/bpf.h. The kernel reads `count` instructions, and the license up to its zero byte. `takes`
+// provides them.
 unsafe impl Attributes for Load {
     /// `BPF_PROG_LOAD`.
     const COMMAND: c_long = 5;
@@ -114,8 +114,8 @@ pub(super) fn can_set_retval() -> bool {
     takes(SOCK_ADDR, CONNECT4, &PROGRAM)
 }
 
-/// Whether programs for devices can ask who is running (Linux 6.1); it is the same for those for socket options
-/// (`cgroup_current_func_proto` in kernel/bpf/cgroup.c).
+/// Whether programs for devices can ask for the current process (Linux 6.1). The same holds for programs for socket
+/// options (`cgroup_current_func_proto` in kernel/bpf/cgroup.c).
 pub(super) fn can_name_caller() -> bool {
     const PROGRAM: [Instruction; 7] = [
         Instruction::call(GET_CURRENT_PID_TGID),
@@ -129,8 +129,8 @@ pub(super) fn can_name_caller() -> bool {
     takes(DEVICE, 0, &PROGRAM)
 }
 
-/// Whether programs for sockets that are made can read the kernel's memory: not where it is locked down for
-/// confidentiality, nor without CAP_PERFMON (`bpf_base_func_proto` in kernel/bpf/helpers.c).
+/// Whether programs for new sockets can read the kernel's memory. They cannot if the kernel is locked down for
+/// confidentiality, or without CAP_PERFMON (`bpf_base_func_proto` in kernel/bpf/helpers.c).
 pub(super) fn can_read_kernel() -> bool {
     const PROGRAM: [Instruction; 7] = [
         Instruction::frame(1),
@@ -155,7 +155,7 @@ pub(super) fn can_find_mptcp() -> bool {
     takes(SOCK_ADDR, CONNECT4, &PROGRAM)
 }
 
-/// Whether the kernel takes a program. Where it takes none at all, loading the real ones will tell why.
+/// Whether the kernel loads a program. If it loads none at all, loading the real programs will report the reason.
 fn takes(kind: u32, attach_type: u32, program: &[Instruction]) -> bool {
     let mut load = Load {
         kind,

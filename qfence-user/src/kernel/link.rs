@@ -1,4 +1,4 @@
-//! Loads, attaches and pins programs of every type that a fence has.
+//! Loads, attaches and pins programs of all types of a fence.
 
 use std::{fs::File, os::fd::OwnedFd, path::Path};
 
@@ -14,7 +14,7 @@ use super::{by_path, own_link};
 /// Loads a program.
 ///
 /// # Errors
-/// If the kernel does not take it.
+/// If the kernel rejects it.
 pub(super) fn load(program: &mut Program) -> Result<(), ProgramError> {
     match program {
         Program::CgroupSockAddr(program) => program.load(),
@@ -28,17 +28,17 @@ pub(super) fn load(program: &mut Program) -> Result<(), ProgramError> {
 
 /// A program attached to a cgroup, as long as this lives.
 pub(super) enum Link {
-    /// By aya.
+    /// Made by aya.
     Aya(FdLink),
-    /// One that aya does not hand out.
+    /// Made by `own_link.rs`, for types whose links aya keeps to itself.
     Own(OwnedFd),
 }
 
-/// One that stays when this is dropped, until its pin is removed too.
+/// A pinned link. It remains after this is dropped, until its pin is removed as well.
 pub(super) enum Pinned {
-    /// One that aya made.
+    /// Made by aya.
     Aya(#[expect(dead_code, reason = "held, not used")] PinnedLink),
-    /// One made beside it.
+    /// Made by `own_link.rs`.
     Own(#[expect(dead_code, reason = "held, not used")] OwnedFd),
 }
 
@@ -63,7 +63,7 @@ impl Link {
 /// # Errors
 /// If the kernel does not allow it.
 pub(super) fn attach(program: &mut Program, hook: Hook, cgroup: &File) -> Result<Link> {
-    // `Single` is without flags, which is what a link takes; links always are multi.
+    // `Single` sets no flags, as links require. Links always allow several programs.
     let mode = CgroupAttachMode::Single;
     let link: Result<FdLink, _> = match program {
         Program::CgroupSockAddr(program) => {

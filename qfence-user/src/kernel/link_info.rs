@@ -1,4 +1,4 @@
-//! Asks the kernel which cgroup a pinned link is attached to. aya tells of a link its id, program and type alone.
+//! Asks the kernel for the cgroup of a pinned link. aya shows only a link's id, program and type.
 
 use std::{ffi::c_long, io, path::Path};
 
@@ -20,7 +20,7 @@ struct GetInfo {
     info: u64,
 }
 
-// SAFETY: as in linux/bpf.h. The kernel writes `info_len` bytes at `info`: `cgroup_of` has room for them.
+// SAFETY: as in linux/bpf.h. The kernel writes `info_len` bytes at `info`, for which `cgroup_of` has room.
 unsafe impl Attributes for GetInfo {
     /// `BPF_OBJ_GET_INFO_BY_FD`.
     const COMMAND: c_long = 15;
@@ -41,12 +41,13 @@ struct LinkInfo {
 
 const _: () = assert!(size_of::<LinkInfo>() == 32);
 
-/// The links of a fence that are pinned in a directory: of each the id of the cgroup that it is attached to, or `None` if
-/// that cgroup is gone (`bpf_cgroup_link_fill_link_info` in kernel/bpf/cgroup.c). A cgroup that was removed counts as
+/// The cgroups of the links of a fence that are pinned in a directory: the id for each link, or `None` if the cgroup
+/// is gone (`bpf_cgroup_link_fill_link_info` in kernel/bpf/cgroup.c). A removed cgroup counts as existing as long as
+/// sockets exist that were made in it (`cgroup_bpf_offline`).
 /// there for as long as sockets are left that were made in it (`cgroup_bpf_offline`).
 ///
 /// # Errors
-/// If a pin cannot be asked about, or is no link to a cgroup. One that is not there is no error.
+/// If a pin cannot be queried, or is no link to a cgroup. A missing pin is no error.
 pub fn cgroups_of(directory: &Path) -> Result<Vec<Option<u64>>> {
     let mut cgroups = Vec::new();
     for hook in Hook::ALL {
@@ -54,7 +55,7 @@ pub fn cgroups_of(directory: &Path) -> Result<Vec<Option<u64>>> {
         match cgroup_of(&pin) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             cgroup => {
-                let context = || format!("cannot ask about {}", pin.display());
+                let context = || format!("cannot query {}", pin.display());
                 cgroups.push(cgroup.with_context(context)?);
             }
         }
@@ -62,7 +63,7 @@ pub fn cgroups_of(directory: &Path) -> Result<Vec<Option<u64>>> {
     Ok(cgroups)
 }
 
-/// That of the link pinned at `pin`.
+/// The cgroup of the link that is pinned at `pin`.
 fn cgroup_of(pin: &Path) -> io::Result<Option<u64>> {
     let link = by_path::open(pin)?;
     let mut info = LinkInfo::default();

@@ -1,5 +1,5 @@
-//! Loads the programs, side by side: most of what a start takes is the kernel's verifier, and waiting for the
-//! kernel to have seen the end of what ran before (RCU).
+//! Loads the programs in parallel. Most of the time of a start is spent in the kernel's verifier, and in waiting for
+//! RCU grace periods.
 
 use std::{
     path::Path,
@@ -20,22 +20,21 @@ use super::{
 
 const NO_THREAD: &str = "cannot make a thread";
 
-/// What the programs may ask of the kernel.
+/// The features of the kernel that the programs use.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Variant {
-    /// What they set as the error of a refused call, or 0 (`bpf_set_retval`, Linux 5.18).
+    /// The return value that is the error of a refused call, or 0 (`bpf_set_retval`, Linux 5.18).
     pub(super) deny_retval: i32,
-    /// Whether those for devices and options ask who is running (Linux 6.1).
+    /// Whether programs for devices and options ask for the current process (Linux 6.1).
     pub(super) names_caller: bool,
-    /// Whether they ask which MPTCP connection a socket is a way of (Linux 5.19).
+    /// Whether programs ask for the MPTCP connection that a socket is a subflow of (Linux 5.19).
     pub(super) finds_mptcp: bool,
-    /// Where the kernel notes who made a network namespace, if they can look there.
+    /// The offsets at which the kernel stores the maker of a network namespace; zero if programs cannot read them.
     pub(super) netns: Offsets,
 }
 
 impl Variant {
-    /// The most that this kernel lets programs do: they set an error if they can, and ask who is running. `run` is where
-    /// what is known of this kernel is kept.
+    /// All features that this kernel has. `run` is the directory of the file that caches offsets.
     pub(super) fn of_this_kernel(errno: i32, run: &Path) -> Self {
         let sets_retval = helpers::can_set_retval();
         Self {
@@ -47,10 +46,10 @@ impl Variant {
     }
 }
 
-/// Where this kernel notes who made a network namespace.
+/// The offsets at which this kernel stores the maker of a network namespace.
 ///
 /// # Errors
-/// If its type information does not tell, or its programs may not look there.
+/// If its type information lacks them, or programs may not read them.
 fn netns_offsets(run: &Path) -> Result<Offsets> {
     ensure!(
         helpers::can_read_kernel(),
@@ -60,7 +59,7 @@ fn netns_offsets(run: &Path) -> Result<Offsets> {
     offsets::of_this_kernel(run)
 }
 
-/// Makes the maps and sets the globals; nothing is loaded yet.
+/// Makes the maps and sets the globals. No program is loaded yet.
 pub(super) fn open(variant: Variant, settings: Settings, token: Token) -> Result<Ebpf> {
     let allow_raw = u32::from(settings.allow_raw);
     let allow_devices = u32::from(settings.allow_devices);
@@ -88,29 +87,29 @@ pub(super) fn open(variant: Variant, settings: Settings, token: Token) -> Result
         .map_max_entries(abi::PEERS_MAP, sizes::peers(cpus))
         .map_max_entries(abi::HITS_MAP, sizes::hits(settings.rules));
     loader.load(object).context(
-        "the kernel did not take the eBPF maps (Linux 5.10 or newer is needed, and \
+        "the kernel rejected the eBPF maps (Linux 5.10 or newer is needed, and \
          CAP_BPF or CAP_SYS_ADMIN)",
     )
 }
 
-/// How many CPUs this machine can have.
+/// The number of CPUs that this machine can have.
 pub(super) fn possible_cpus() -> Result<u32> {
     let count =
         nr_cpus().map_err(|(path, error)| anyhow!(error).context(format!("cannot read {path}")))?;
     u32::try_from(count).context("too many CPUs")
 }
 
-/// A loader that has not read the kernel's own type information. The programs do not depend on it, and to parse its
-/// megabytes takes 15 ms and 20 MB; but aya's loader does so as it is made, before it can be told not to (aya 0.14,
-/// `EbpfLoader::new`).
+/// Makes a loader that has not read the kernel's type information. The programs do not depend on it, and parsing its
+/// megabytes takes 15 ms and 20 MB. But aya's loader reads it on construction, before it can be told not to (aya
+/// 0.14, `EbpfLoader::new`).
 ///
-/// So the loader is made on a thread with a root directory of its own, in which the path leads nowhere; the root
-/// directory of a thread that does not share its `struct fs` is nobody else's (unshare(2), CLONE_FS). Where that is not
-/// allowed, the loader reads the types. Where the directory does not exist, there are none.
+/// So the loader is made on a thread with its own root directory, in which the path does not exist. A thread that
+/// does not share its `struct fs` has a root directory of its own (unshare(2), CLONE_FS). If that is not allowed, the
+/// loader reads the types. If the directory does not exist, there are no types to read.
 fn make_loader<'a>() -> Result<EbpfLoader<'a>> {
     let make = || {
         if let Some(elsewhere) = Path::new(types::OF_THE_KERNEL).parent() {
-            // It is quicker so, and right without.
+            // It saves time, and is not necessary.
             let _ = unshare(CloneFlags::CLONE_FS).and_then(|()| chroot(elsewhere));
         }
         EbpfLoader::new()
@@ -121,11 +120,11 @@ fn make_loader<'a>() -> Result<EbpfLoader<'a>> {
     })
 }
 
-/// Programs of which the rest are being loaded.
+/// Programs that are being loaded in a thread.
 pub(super) struct Loading(JoinHandle<Result<Ebpf>>);
 
 impl Loading {
-    /// Begins to load them. `held` is closed when they are: they name maps by their descriptors.
+    /// Starts loading. `held` is dropped afterwards: the programs name maps by their descriptors until then.
     pub(super) fn begin(mut ebpf: Ebpf, held: impl Send + 'static) -> Result<Self> {
         let thread = thread::Builder::new().spawn(move || {
             load_all(&mut ebpf)?;
@@ -158,7 +157,7 @@ fn load_all(ebpf: &mut Ebpf) -> Result<()> {
                 Some((hook, program))
             })
             .collect();
-        // Those that take longest first.
+        // The ones that take longest go first.
         programs.sort_by_key(|(hook, _)| !matches!(hook, Hook::Egress | Hook::Ingress));
         let loads: Vec<_> = programs
             .into_iter()
@@ -176,23 +175,23 @@ fn load_all(ebpf: &mut Ebpf) -> Result<()> {
 
 fn load_one(hook: Hook, program: &mut Program) -> Result<()> {
     load(program).with_context(|| {
-        // The kernel checks by it whether the context which a global function of a program takes is its own
+        // The kernel needs its type information to check the context argument of a program's global functions
         // (`btf_get_prog_ctx_type` in kernel/bpf/btf.c).
         let why = if Path::new(types::OF_THE_KERNEL).exists() {
             ""
         } else {
-            " (it has no type information of its own, CONFIG_DEBUG_INFO_BTF, which that takes)"
+            " (it needs a kernel with type information, CONFIG_DEBUG_INFO_BTF)"
         };
         let hook = hook.name();
-        format!("the kernel did not take the eBPF program for {hook}{why}")
+        format!("the kernel rejected the eBPF program for {hook}{why}")
     })
 }
 
 fn crashed() -> anyhow::Error {
-    anyhow!("loading the eBPF programs has crashed")
+    anyhow!("a thread that loads the eBPF programs has panicked")
 }
 
-/// Takes a map out.
+/// Takes a map out of the object.
 pub(super) fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
     ebpf.take_map(name).ok_or_else(|| super::no_map(name))
 }
@@ -209,7 +208,7 @@ mod tests {
 
     use super::*;
 
-    /// Other threads open files all the while, by paths and descriptors, and see the root directory that they saw.
+    /// Other threads continue to open files by paths and descriptors, with their root directory unchanged.
     #[test]
     fn to_make_a_loader_changes_nothing_for_other_threads() {
         let root = || {

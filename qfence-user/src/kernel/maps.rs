@@ -1,8 +1,7 @@
-//! The maps of a fence that others than its supervisor may read and change: pinned, they outlive it.
+//! The pinned maps of a fence. They outlive the supervisor, and other commands read and change them.
 
 use std::{
     fs,
-    iter::Sum,
     path::{Path, PathBuf},
 };
 
@@ -12,12 +11,8 @@ use aya::{
     maps::{Array, HashMap, IterableMap, Map, MapData, PerCpuArray},
 };
 use qfence_common::{
-    Action, Change, Direction, Hits, Marks, Node, Nodes, Outcome, Peer, Pulse, Sighting, Tally,
-    Traffic,
-    abi::{self, Counter},
-    tally::{Class, more_hits_index, tally_index},
+    Change, Hits, Marks, Node, Nodes, Peer, Pulse, Sighting, Tally, abi, tally::more_hits_index,
     tree::HEAD,
-    verdict::MAX_RULES,
 };
 
 use super::{
@@ -27,13 +22,13 @@ use super::{
 };
 use crate::{compile::Compiled, kernel::pins};
 
-/// `BPF_F_INNER_MAP`: such an array can take the place of one of another length (Linux 5.10).
+/// `BPF_F_INNER_MAP`: an array with this flag can replace one of another length (Linux 5.10).
 const INNER_MAP: u32 = 1 << 12;
 
-/// `BPF_F_NO_PREALLOC`: memory for what there is, not for all there could be.
+/// `BPF_F_NO_PREALLOC`: the map takes memory only for elements that exist.
 pub(super) const NO_PREALLOC: u32 = 1;
 
-/// How often the policy is asked for before it cannot be read.
+/// How often reading the policy is tried.
 const POLICY_TRIES: usize = 3;
 
 /// The maps that are pinned.
@@ -55,61 +50,29 @@ const PINNED: [&str; 14] = [
 ];
 
 type Tree = Array<MapData, Node>;
-type MoreHits = Array<MapData, Hits>;
+pub(super) type MoreHits = Array<MapData, Hits>;
 type Sightings = HashMap<MapData, Sighting, u64>;
 
-const NO_HITS: &str = "cannot read the counters of the rules";
-const NO_RESET: &str = "cannot reset the counters of a rule";
-const NO_SIGHTINGS: &str = "cannot read what was seen";
+pub(super) const NO_HITS: &str = "cannot read the counters of the rules";
+pub(super) const NO_SIGHTINGS: &str = "cannot read the sightings";
 
 /// The maps of one fence.
 pub struct Maps {
     policy: Slot<Tree>,
-    hits: PerCpuArray<MapData, Hits>,
-    /// Empty until a rule's number is beyond the end of `hits`.
-    more_hits: Slot<MoreHits>,
-    /// Empty until a policy monitors.
-    sightings: Slot<Sightings>,
-    counters: PerCpuArray<MapData, u64>,
-    tallies: PerCpuArray<MapData, Tally>,
+    pub(super) hits: PerCpuArray<MapData, Hits>,
+    /// Empty as long as all rule numbers fit in `hits`.
+    pub(super) more_hits: Slot<MoreHits>,
+    /// Empty until a policy is in monitor mode.
+    pub(super) sightings: Slot<Sightings>,
+    pub(super) counters: PerCpuArray<MapData, u64>,
+    pub(super) tallies: PerCpuArray<MapData, Tally>,
     pub(super) peers: HashMap<MapData, Peer, u64>,
     pub(super) pulse: Array<MapData, Pulse>,
     pub(super) change: Array<MapData, Change>,
     pub(super) marks: Array<MapData, Marks>,
 }
 
-/// What has been counted since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Counts {
-    /// All that was refused.
-    pub refused: u64,
-    /// All that would have been, in monitor mode.
-    pub monitored: u64,
-    /// What of both there was an event of: the first of each key.
-    pub first: u64,
-    /// What of both was counted with others of its key.
-    pub repeated: u64,
-    /// What of both there was no room for. The three are all.
-    pub lost: u64,
-    /// Packets among them that could not be understood.
-    pub unparsed: u64,
-    /// Calls that no rule allows and that were let through, as answers to peers on the host that spoke first.
-    pub reply_calls: u64,
-    /// Packets likewise.
-    pub reply_packets: u64,
-    /// Those of `monitored` that the map of sightings had no room for.
-    pub unlisted: u64,
-}
-
-impl Counts {
-    /// All that there should be a record of.
-    #[must_use]
-    pub fn on_record(self) -> u64 {
-        self.refused + self.monitored
-    }
-}
-
-/// The directory of the maps of the fence whose links are in `pins`, which are root's.
+/// The directory of the maps of the fence whose links are in `pins`. Checks that it is root's.
 ///
 /// # Errors
 /// As [`pins::open`].
@@ -118,10 +81,11 @@ pub(super) fn directory(pins: &Path) -> Result<PathBuf> {
     Ok(pins::of_maps(pins))
 }
 
-/// Removes the pins of the maps in the directory of a fence's links. Their directory stays, which has the version.
+/// Removes the pins of the maps in the directory of a fence's links. The maps' own directory remains, because its
+/// name has the version.
 ///
 /// # Errors
-/// What unlink fails with.
+/// Errors of unlink.
 pub(super) fn unpin(pins: &Path) -> Result<()> {
     let directory = directory(pins)?;
     for pin in fs::read_dir(&directory)? {
@@ -131,7 +95,7 @@ pub(super) fn unpin(pins: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Opens a map that is pinned.
+/// Opens a pinned map.
 pub(super) fn pinned(directory: &Path, name: &str) -> Result<Map> {
     let path = directory.join(name);
     MapData::from_pin(&path)
@@ -140,7 +104,7 @@ pub(super) fn pinned(directory: &Path, name: &str) -> Result<Map> {
 }
 
 impl Maps {
-    /// Those that were made for programs that are being loaded.
+    /// The maps of programs that are being loaded.
     pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self> {
         Self::from(|name| super::load::take(ebpf, name))
     }
@@ -157,16 +121,15 @@ impl Maps {
         Ok(())
     }
 
-    /// Those that are pinned in the directory of a fence's links.
+    /// The maps that are pinned in the directory of a fence's links.
     ///
     /// # Errors
-    /// If any is not there, or is none of this version's: its type and the sizes of what it holds are
-    /// looked at before it is used.
+    /// If one does not exist or belongs to another version. Type and sizes of each map are checked.
     pub fn open(pins: &Path) -> Result<Self> {
         let directory = directory(pins)?;
         Self::from(|name| pinned(&directory, name)).with_context(|| {
             format!(
-                "{} holds no maps of this version of qfence",
+                "{} has no maps of this version of qfence",
                 directory.display()
             )
         })
@@ -187,16 +150,16 @@ impl Maps {
         })
     }
 
-    /// Puts a policy in force, whole, in place of the one before, if there is one. When this returns no program
-    /// judges by that any more.
+    /// Publishes a policy, whole, in place of the current one. When this returns, no program uses the old policy any
+    /// more.
     ///
     /// # Errors
-    /// If the kernel has no room for it; the one before is in force then.
+    /// If the kernel has no memory for it. The old policy is in force then.
     pub fn publish(&mut self, policy: &Compiled) -> Result<()> {
         self.publish_with(policy, Vec::new())
     }
 
-    /// The same, and puts other maps in their places at that.
+    /// Publishes a policy, and fills other slots at the same time.
     pub(super) fn publish_with(&mut self, policy: &Compiled, mut others: Vec<First>) -> Result<()> {
         let nodes = u32::try_from(policy.nodes.len()).context("the policy is too large")?;
         let tree = Tree::create(nodes.max(1), INNER_MAP).context("cannot make a policy map")?;
@@ -213,25 +176,26 @@ impl Maps {
         put_together([first].into_iter().chain(others)).context(context)
     }
 
-    /// Takes the policy away: everything is refused from now on, for good.
+    /// Removes the policy. From then on everything is refused, permanently.
     ///
     /// # Errors
-    /// If the kernel does not do it; the policy is in force then.
+    /// If the kernel fails to. The policy is in force then.
     pub(super) fn withdraw(&mut self) -> Result<()> {
-        self.policy.clear().context("cannot take the policy away")
+        self.policy.clear().context("cannot remove the policy")
     }
 
-    /// What a policy is counted in and those before were not. It stays in its place: what was counted is read later.
+    /// The maps for counters that this policy needs and earlier ones did not. They remain, since their counts are
+    /// read later.
     fn missing(&self, policy: &Compiled) -> Result<Vec<First>> {
         let mut missing = Vec::new();
         if policy.monitors() && self.sightings.get().context(NO_SIGHTINGS)?.is_none() {
             let fresh = Sightings::create(abi::SIGHTINGS, NO_PREALLOC)
-                .context("cannot make a map of what is seen")?;
+                .context("cannot make a map of sightings")?;
             missing.push(self.sightings.first(&fresh)?);
         }
         let is_beyond = policy.numbers_end > self.hits.len();
         if is_beyond && self.more_hits.get().context(NO_HITS)?.is_none() {
-            // For all there can be: so it never has to make room for a longer one.
+            // Large enough for all rule numbers, so that it never has to be replaced by a longer one.
             let fresh = MoreHits::create(more_hits_index(0, possible_cpus()?), INNER_MAP)
                 .context("cannot make a map of counters of rules")?;
             missing.push(self.more_hits.first(&fresh)?);
@@ -239,108 +203,27 @@ impl Maps {
         Ok(missing)
     }
 
-    /// The policy in force now.
+    /// The policy in force.
     ///
     /// # Errors
-    /// If there is none, which refuses everything.
+    /// If there is none, in which case everything is refused.
     pub fn in_force(&self) -> Result<InForce> {
         let tree = self.policy.get().context("cannot read the policy")?;
         tree.map(InForce).context("no policy is in force")
     }
 
-    /// Whether there is a policy in force that all can be judged by.
+    /// Whether a complete policy is in force.
     ///
     /// # Errors
-    /// If that cannot be told.
+    /// If that cannot be read.
     pub fn has_policy(&self) -> Result<bool> {
-        // Between being named and being opened a policy may give way to the next.
+        // The policy can be replaced between the reading of its id and the opening of the map.
         let mut tries = (0..POLICY_TRIES).map(|_| self.policy.get());
         let policy = tries
             .find(Result::is_ok)
             .unwrap_or_else(|| self.policy.get());
         let policy = policy.context("cannot read the policy")?;
         Ok(policy.is_some_and(|tree| InForce(tree).is_whole()))
-    }
-
-    /// How often a rule has decided, on all CPUs.
-    ///
-    /// # Errors
-    /// If the counters cannot be read.
-    pub fn hits(&self, rule: u32) -> Result<Hits> {
-        let sum = |sum: Hits, of: &Hits| Hits {
-            calls: sum.calls + of.calls,
-            packets: sum.packets + of.packets,
-        };
-        if rule < self.hits.len() {
-            let of_cpus = self.hits.get(&rule, 0).context(NO_HITS)?;
-            return Ok(of_cpus.iter().fold(Hits::default(), sum));
-        }
-        let Some(more) = self.more_hits.get().context(NO_HITS)? else {
-            return Ok(Hits::default());
-        };
-        let of_cpus: Vec<_> = places(&more, rule)
-            .map(|index| more.get(&index, 0))
-            .collect::<Result<_, _>>()
-            .context(NO_HITS)?;
-        Ok(of_cpus.iter().fold(Hits::default(), sum))
-    }
-
-    /// Begins to count anew for a rule's number that another rule had.
-    ///
-    /// # Errors
-    /// If the counters cannot be written.
-    pub fn forget_hits(&mut self, rule: u32) -> Result<()> {
-        debug_assert!(rule < MAX_RULES);
-        if rule < self.hits.len() {
-            let of_cpus = self.hits.get(&rule, 0).context(NO_HITS)?;
-            let zeros = vec![Hits::default(); of_cpus.len()];
-            return self.hits.set(rule, zeros.try_into()?, 0).context(NO_RESET);
-        }
-        let Some(mut more) = self.more_hits.get().context(NO_HITS)? else {
-            return Ok(());
-        };
-        places(&more, rule)
-            .try_for_each(|index| more.set(index, Hits::default(), 0))
-            .context(NO_RESET)
-    }
-
-    /// What monitor mode has let through, and how often.
-    ///
-    /// # Errors
-    /// If the map cannot be read.
-    pub fn sightings(&self) -> Result<Vec<(Sighting, u64)>> {
-        let Some(sightings) = self.sightings.get().context(NO_SIGHTINGS)? else {
-            return Ok(Vec::new());
-        };
-        sightings
-            .iter()
-            .collect::<Result<_, _>>()
-            .context(NO_SIGHTINGS)
-    }
-
-    /// What has been counted since the start, on all CPUs.
-    ///
-    /// # Errors
-    /// If the counters cannot be read.
-    pub fn counts(&self) -> Result<Counts> {
-        let total = |counter: Counter| -> Result<u64> {
-            let values = self
-                .counters
-                .get(&(counter as u32), 0)
-                .context("cannot read the counters")?;
-            Ok(values.iter().sum())
-        };
-        Ok(Counts {
-            refused: total(Counter::Refused)?,
-            monitored: total(Counter::Monitored)?,
-            first: total(Counter::First)?,
-            repeated: total(Counter::Repeated)?,
-            lost: total(Counter::Lost)?,
-            unparsed: total(Counter::Unparsed)?,
-            unlisted: total(Counter::Unlisted)?,
-            reply_calls: total(Counter::ReplyCalls)?,
-            reply_packets: total(Counter::ReplyPackets)?,
-        })
     }
 }
 
@@ -350,55 +233,11 @@ impl AsMut<Self> for Maps {
     }
 }
 
-impl Maps {
-    /// How often a verdict was given since the start, on all CPUs.
-    ///
-    /// # Errors
-    /// If the counters cannot be read.
-    pub fn verdicts(&self, action: Action, class: Class) -> Result<u64> {
-        Outcome::ALL
-            .into_iter()
-            .filter(|outcome| outcome.action() == action)
-            .map(|outcome| self.tallies(outcome, class, Tally::verdicts))
-            .sum()
-    }
-
-    /// The traffic since the start, on all CPUs.
-    ///
-    /// # Errors
-    /// If the counters cannot be read.
-    pub fn traffic(&self, direction: Direction) -> Result<Traffic> {
-        Outcome::ALL
-            .into_iter()
-            .filter(|outcome| outcome.direction() == direction)
-            .flat_map(|outcome| Class::ALL.map(|class| (outcome, class)))
-            .map(|(outcome, class)| self.tallies(outcome, class, Tally::traffic))
-            .sum()
-    }
-
-    /// What of a tally is asked for, on all CPUs.
-    fn tallies<T: Sum>(&self, outcome: Outcome, class: Class, what: fn(&Tally) -> T) -> Result<T> {
-        let cpus = self
-            .tallies
-            .get(&tally_index(outcome, class), 0)
-            .context("cannot read the counters of calls and packets")?;
-        Ok(cpus.iter().map(what).sum())
-    }
-}
-
-/// Where in a map of more hits those of a rule are, one for each CPU.
-fn places(more: &MoreHits, rule: u32) -> impl Iterator<Item = u32> + use<> {
-    let end = more.len();
-    (0..)
-        .map(move |cpu| more_hits_index(rule, cpu))
-        .take_while(move |index| *index < end)
-}
-
-/// A policy that is in force, or was.
+/// A policy that is or was in force.
 pub struct InForce(Tree);
 
 impl InForce {
-    /// Whether it has an answer for every address.
+    /// Whether it is complete: it has a verdict for every address.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         usize::try_from(self.0.len()).is_ok_and(|nodes| nodes >= HEAD)
@@ -411,10 +250,10 @@ impl Nodes for InForce {
     }
 }
 
-/// The map of who made each socket, of the fence whose links are in `pins`.
+/// The map of the owner of each socket, for the fence whose links are in `pins`.
 ///
 /// # Errors
-/// If it is not there.
+/// If it does not exist.
 pub fn owners(pins: &Path) -> Result<MapData> {
     let path = directory(pins)?.join(abi::OWNERS_MAP);
     MapData::from_pin(&path)

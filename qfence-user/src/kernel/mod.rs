@@ -1,5 +1,5 @@
-//! Owns aya: loads the programs, publishes policies to them, attaches and pins them, and reads what
-//! they count and record.
+//! Owns aya: loads, attaches and pins the programs, publishes policies, and reads counters and events.
+pub mod bpffs;
 pub mod pins;
 pub mod proof;
 mod remains;
@@ -7,6 +7,7 @@ pub mod snapshot;
 
 mod attempts;
 mod by_path;
+mod counts;
 mod fill;
 mod helpers;
 mod link;
@@ -29,9 +30,10 @@ use anyhow::{Context, Result, anyhow, bail};
 pub use attempts::Attempts;
 use aya::{Ebpf, programs::Program};
 use aya_log::EbpfLogger;
+pub use counts::Counts;
 use link::{Pinned, attach};
 use load::{Loading, Variant, open};
-pub use maps::{Counts, Maps, owners};
+pub use maps::{Maps, owners};
 use nix::errno::Errno;
 use qfence_common::Hook;
 
@@ -40,10 +42,10 @@ use crate::{compile::Compiled, kernel::proof::Proof};
 /// The eBPF object that `cargo xtask build` made.
 pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("QFENCE_EMBEDDED_OBJECT"));
 
-/// The one whose programs say what they decide, which takes more code and a map.
+/// The object whose programs trace their verdicts. It has more code and one more map.
 static TRACING_OBJECT: &[u8] = aya::include_bytes_aligned!(env!("QFENCE_TRACING_OBJECT"));
 
-/// What a refused call fails with.
+/// The error of a refused call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum DenyWith {
     /// ECONNREFUSED: a closed port
@@ -64,41 +66,42 @@ impl DenyWith {
     }
 }
 
-/// What the programs are told when they are loaded.
+/// The settings that the programs get when they are loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// What a refused call fails with.
+    /// The error of a refused call.
     pub deny: DenyWith,
-    /// Whether raw, UDP-Lite and L2TP sockets are let be.
+    /// Whether raw, UDP-Lite and L2TP sockets are allowed.
     pub allow_raw: bool,
-    /// Whether devices for networks beside a program's own sockets are let be.
+    /// Whether devices for networks other than a program's own sockets are allowed.
     pub allow_devices: bool,
-    /// Whether sockets in network namespaces that were made outside the fence are let be.
+    /// Whether sockets in network namespaces that were made outside the fence are allowed.
     pub allow_netns: bool,
-    /// The id of the fence's cgroup; 0 of none.
+    /// The id of the fence's cgroup; 0 for none.
     pub cgroup: u64,
-    /// Whether they say what they decide.
+    /// Whether the programs trace their verdicts.
     pub trace: bool,
-    /// Below what the numbers of the rules of the first policy are. Others can follow.
+    /// One more than the highest rule number of the first policy. Later policies can have higher ones.
     pub rules: u32,
 }
 
-/// What a kernel does not have of what the programs would use.
+/// Kernel features that the programs would use and this kernel does not have.
 #[derive(Clone, Copy, Debug)]
 pub struct Lacks {
-    /// Whether it cannot set the error of a refused call (before Linux 5.18, which has `bpf_set_retval`): it is EPERM.
+    /// Whether the error of a refused call is always EPERM (before Linux 5.18, which has `bpf_set_retval`).
     pub errno: bool,
-    /// Whether it does not tell who made a network namespace: sockets are refused in all but the fence's home.
+    /// Whether the kernel does not show the maker of a network namespace. Then sockets are refused in all namespaces
+    /// but the fence's home.
     pub netns_maker: bool,
 }
 
-/// The programs of one fence, in the kernel.
+/// The loaded programs of one fence.
 pub struct Kernel {
     programs: Programs,
     maps: Maps,
-    /// Held, so that they outlive their pins.
+    /// Open descriptors, so that the links outlive their pins.
     links: Vec<Pinned>,
-    /// The programs by their ids, once they are attached.
+    /// The programs and their ids, after they were attached.
     attached: Vec<(Hook, u32)>,
     proof: Proof,
 }
@@ -106,18 +109,18 @@ pub struct Kernel {
 enum Programs {
     Loading(Loading),
     Loaded(Ebpf),
-    /// They could not be loaded, which was said.
+    /// They could not be loaded, which was reported.
     Failed,
 }
 
 impl Kernel {
-    /// Makes the maps, pins them in `pins`, publishes the first policy, and begins to load the programs. `run` is
-    /// qfence's directory of files, where what is known of this kernel is kept.
+    /// Makes the maps, pins them in `pins`, publishes the first policy, and starts to load the programs. `run` is the
+    /// directory of the file that caches facts about this kernel.
     ///
-    /// The second value says what the kernel lacks.
+    /// The second value has the features that the kernel lacks.
     ///
     /// # Errors
-    /// If the kernel does not take the maps. Whether it takes the programs, [`Kernel::finish_loading`] tells.
+    /// If the kernel rejects the maps. [`Kernel::finish_loading`] reports whether it rejects the programs.
     pub fn load(
         settings: Settings,
         run: &Path,
@@ -134,7 +137,7 @@ impl Kernel {
         Maps::pin(&ebpf, pins)?;
         let mut maps = Maps::new(&mut ebpf)?;
         let (firsts, attempts) = attempts::prepare(&mut ebpf)?;
-        // First of all: what the kernel waits for when a map is put in its place goes on beside the rest.
+        // First, because the kernel waits for a grace period when a slot is filled. That wait overlaps with the rest.
         maps.publish_with(policy, firsts.into())?;
         let kernel = Self {
             programs: Programs::Loading(Loading::begin(ebpf, attempts)?),
@@ -149,7 +152,7 @@ impl Kernel {
     /// Waits until all programs are loaded.
     ///
     /// # Errors
-    /// If the kernel does not take one of them.
+    /// If the kernel rejects one of them.
     pub fn finish_loading(&mut self) -> Result<()> {
         self.ebpf().map(drop)
     }
@@ -166,7 +169,7 @@ impl Kernel {
         }
     }
 
-    /// The maps, to read.
+    /// The maps, for reading.
     #[must_use]
     pub fn maps(&self) -> &Maps {
         &self.maps
@@ -175,7 +178,7 @@ impl Kernel {
     /// Attaches every program to the cgroup and pins its link in `pins`.
     ///
     /// # Errors
-    /// If any cannot be; those attached before it stay until their pins are removed.
+    /// If any of them fails. Links made before it remain until their pins are removed.
     pub fn attach(&mut self, cgroup: &File, pins: &Path) -> Result<()> {
         for hook in Hook::ALL {
             let context = || format!("cannot attach the eBPF program for {}", hook.name());
@@ -192,19 +195,19 @@ impl Kernel {
         Ok(())
     }
 
-    /// The programs that were attached, by their ids.
+    /// The attached programs and their ids.
     #[must_use]
     pub fn attached(&self) -> &[(Hook, u32)] {
         &self.attached
     }
 
-    /// What shows that these programs judge a socket.
+    /// The proof that these programs judge a socket.
     #[must_use]
     pub fn proof(&self) -> Proof {
         self.proof
     }
 
-    /// The reader of the programs' traces, which go to `logger`.
+    /// Takes the reader of the programs' traces, which writes to `logger`.
     ///
     /// # Errors
     /// If it was taken before.

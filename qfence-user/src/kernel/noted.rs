@@ -1,4 +1,4 @@
-//! What the programs and who changes or follows a policy tell each other of a fence as a whole: see
+//! State of a fence as a whole, which its programs share with the processes that follow or change its policy: see
 //! [`qfence_common::pulse`].
 
 use std::time::Duration;
@@ -13,18 +13,18 @@ use qfence_common::{Change, Marks, Peer, Pulse, abi, peer::Heard};
 
 use super::maps::Maps;
 
-/// `BPF_EXIST`: in place of what is there.
+/// `BPF_EXIST`: only replaces an existing element.
 const EXIST: u64 = 2;
 
 const NO_CHANGE: &str = "cannot read when the policy was changed";
 
 impl Maps {
-    /// Says that the policy was changed, after it was: who answers what was asked under the one before does not count as
-    /// speaking first any more. And forgets who did: what they may be answered is asked of a policy again when they
-    /// next speak.
+    /// Records that the policy was changed; called after the change. From then on, replies to requests that the old
+    /// policy allowed do not make their sender a peer. Existing peers are forgotten: when one sends again, the new
+    /// policy decides whether it may be answered.
     ///
     /// # Errors
-    /// If the clock or a map cannot be read or written. What could be forgotten is.
+    /// If the clock or a map cannot be read or written. Peers are forgotten as far as possible.
     pub fn note_change(&mut self) -> Result<()> {
         let before = self.change()?;
         self.set_change(Change {
@@ -34,7 +34,8 @@ impl Maps {
         self.forget_peers()
     }
 
-    /// Has the programs judge each packet of the TCP connections that the fence opened, or those alone that open one.
+    /// Sets whether the programs judge each packet of TCP connections that the fence opened, or only the packets that
+    /// open one.
     ///
     /// # Errors
     /// If the map cannot be read or written.
@@ -46,7 +47,7 @@ impl Maps {
         })
     }
 
-    /// Whether the programs judge that.
+    /// Whether the programs judge each packet of TCP connections that the fence opened.
     ///
     /// # Errors
     /// If the map cannot be read.
@@ -61,25 +62,25 @@ impl Maps {
     fn set_change(&mut self, change: Change) -> Result<()> {
         self.change
             .set(0, change, 0)
-            .context("cannot note that the policy was changed")
+            .context("cannot record that the policy was changed")
     }
 
-    /// What the programs have noted of their fence.
+    /// The marks that the programs have set.
     ///
     /// # Errors
     /// If it cannot be read.
     pub fn marks(&self) -> Result<Marks> {
         self.marks
             .get(&0, 0)
-            .context("cannot read what was noted of the fence")
+            .context("cannot read the marks of the fence")
     }
 
-    /// Forgets when peers on the host were last heard of, and all of those that may have been answering.
+    /// Forgets all peers, and the times at which they sent.
     ///
     /// # Errors
-    /// If the map cannot be read or written. What could be forgotten is.
+    /// If the map cannot be read or written. Peers are forgotten as far as possible.
     fn forget_peers(&mut self) -> Result<()> {
-        let context = "cannot forget which peers spoke first";
+        let context = "cannot forget the peers";
         let peers: Vec<(Peer, u64)> = self
             .peers
             .iter()
@@ -93,7 +94,7 @@ impl Maps {
             };
             match changed {
                 Ok(()) | Err(MapError::KeyNotFound) => {}
-                // A peer that made room for another meanwhile.
+                // The peer was evicted meanwhile.
                 Err(MapError::SyscallError(error))
                     if error.io_error.raw_os_error() == Some(Errno::ENOENT as i32) => {}
                 Err(error) => return Err(error).context(context),
@@ -102,8 +103,8 @@ impl Maps {
         Ok(())
     }
 
-    /// Says that the policy in force is true to the host now: whoever follows the host's addresses does so once a
-    /// second, see [`qfence_common::pulse`].
+    /// Records that the policy matches the host now. The process that follows the host's addresses does this once a
+    /// second: see [`qfence_common::pulse`].
     ///
     /// # Errors
     /// If the clock cannot be read or the map cannot be written.
@@ -113,11 +114,11 @@ impl Maps {
         };
         self.pulse
             .set(0, pulse, 0)
-            .context("cannot note that the policy is true to the host")
+            .context("cannot record that the policy matches the host")
     }
 }
 
-/// The time since boot, suspend included, in nanoseconds.
+/// The time since boot, including suspend, in nanoseconds.
 fn since_boot() -> Result<u64> {
     let now = clock_gettime(ClockId::CLOCK_BOOTTIME).context("cannot read the clock")?;
     Ok(u64::try_from(Duration::from(now).as_nanos()).unwrap_or(u64::MAX))

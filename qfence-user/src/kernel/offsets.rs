@@ -1,5 +1,5 @@
-//! Where this kernel notes who made a network namespace: read from its type information once a boot, and kept in a
-//! file, since reading takes 18 ms of a start.
+//! The offsets at which this kernel stores the maker of a network namespace. They are read from its type information
+//! once a boot, which takes 18 ms, and cached in a file.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -14,28 +14,28 @@ use crate::base::files::{
     staged::Staged,
 };
 
-/// The file, in the directory of descriptions.
+/// The name of the file, in the directory of descriptions.
 const FILE: &str = "kernel-offsets";
 
 /// More bytes than the file has.
 const LONGEST: u64 = 4096;
 
-/// Differs from boot to boot (random(4)): the offsets are of one kernel.
+/// Unique for each boot (random(4)). Another boot can have another kernel.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// The file's content.
+/// The content of the file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
     boot: String,
-    /// Bytes by "struct.member".
+    /// Offsets in bytes, by "struct.member".
     offsets: BTreeMap<String, u32>,
 }
 
-/// The offsets of this kernel. `run` is the directory that they are kept in; where that cannot be, they are read each
-/// time.
+/// The offsets of this kernel. `run` is the directory of the cache. If it cannot be written, the offsets are read
+/// each time.
 ///
 /// # Errors
-/// If the kernel has no type information, or it does not have one of the members.
+/// If the kernel has no type information, or one of the members is missing.
 pub(super) fn of_this_kernel(run: &Path) -> Result<Offsets> {
     let boot = boot();
     if let Some(boot) = &boot
@@ -45,21 +45,21 @@ pub(super) fn of_this_kernel(run: &Path) -> Result<Offsets> {
     }
     let members = types::members_of(Path::new(types::OF_THE_KERNEL))?;
     if let Some(boot) = boot {
-        // They are known; the next start reads them again.
+        // Without the cache the next start reads them again.
         let _ = keep(run, boot, members);
     }
     Ok(of_members(members))
 }
 
-/// The name of this boot, where the kernel tells it.
+/// The id of this boot, if the kernel shows it.
 fn boot() -> Option<String> {
     let boot = fs::read_to_string(BOOT_ID).ok()?;
     Some(boot.trim_end().to_owned())
 }
 
-/// What is kept, if it is of this boot and has all that is asked for.
+/// Reads the cache, if it is of this boot and complete.
 fn read(run: &Path, boot: &str) -> Option<Members> {
-    // Nobody but root may have written it.
+    // Only root may have written it.
     let directory = Directory::trusted(run, Others::Read).ok()??;
     let bytes = bounded::read(&directory.path_by_descriptor(FILE.as_ref()), LONGEST).ok()?;
     let kept: Kept = serde_json::from_slice(&bytes).ok()?;
@@ -84,7 +84,8 @@ fn keep(run: &Path, boot: String, members: Members) -> Result<()> {
     };
     let directory = Directory::make_private(run)?;
     let bytes = serde_json::to_vec(&kept)?;
-    Staged::write(directory, FILE.as_ref(), &bytes, PRIVATE_FILE)?.keep()
+    Staged::write(directory, FILE.as_ref(), &bytes, PRIVATE_FILE)?.keep()?;
+    Ok(())
 }
 
 fn key(of: &str, member: &str) -> String {

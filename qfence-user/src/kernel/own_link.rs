@@ -1,5 +1,5 @@
-//! Links of device and socket option programs. aya 0.14 makes such and hands them to nobody: alone of
-//! the cgroup links, they are not to be had as an `FdLink`, which is what can be pinned.
+//! Links of programs for devices and socket options. aya 0.14 makes them, but offers no `FdLink` for them, which
+//! pinning needs.
 
 use std::{
     ffi::c_long,
@@ -19,16 +19,16 @@ struct LinkCreate {
     flags: u32,
 }
 
-// SAFETY: as in linux/bpf.h; there are no addresses.
+// SAFETY: as in linux/bpf.h. It has no addresses.
 unsafe impl Attributes for LinkCreate {
     /// `BPF_LINK_CREATE`.
     const COMMAND: c_long = 28;
 }
 
-/// Attaches a loaded program to a cgroup, for as long as the link is held or pinned.
+/// Attaches a loaded program to a cgroup, as long as the link is open or pinned.
 ///
 /// # Errors
-/// What bpf(2) fails with.
+/// Errors of bpf(2).
 pub(super) fn attach(program: impl AsFd, cgroup: impl AsFd, hook: Hook) -> io::Result<OwnedFd> {
     bpf_fd(&mut LinkCreate {
         prog_fd: number(&program)?,

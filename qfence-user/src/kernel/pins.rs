@@ -1,29 +1,27 @@
-//! Owns bpffs: the directory in which a fence's links are pinned.
+//! The directories in bpffs in which the links and maps of fences are pinned.
 
 use std::{
     fs::{self, File},
     io,
-    os::{fd::AsFd as _, unix::fs::DirBuilderExt},
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
-use nix::{
-    mount::{MsFlags, mount},
-    sys::statfs::{BPF_FS_MAGIC, statfs},
-};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use qfence_common::abi;
 
+use super::bpffs::{MakeError, check_parent, make, make_parent, mount_bpffs};
 use crate::base::{
     files::{
-        directory::{Directory, Others},
+        directory::{Directory, DirectoryError, Others},
         entries,
     },
     name::Names,
     version,
 };
 
-/// The directory in bpffs that all fences are in.
+/// The directory in bpffs that has the directories of all fences.
 const PARENT: &str = "qfence";
 
 /// The pins of all fences.
@@ -33,7 +31,7 @@ pub struct Pins {
 }
 
 impl Pins {
-    /// The pins in the bpffs that is, or is to be, mounted at `bpffs`.
+    /// The pins in the bpffs at the mount point `bpffs`, whether it is mounted or not.
     #[must_use]
     pub fn new(bpffs: &Path) -> Self {
         Self {
@@ -41,10 +39,10 @@ impl Pins {
         }
     }
 
-    /// Mounts bpffs where it is not, and makes the parent directory; whether it had to be mounted.
+    /// Mounts bpffs if it is not mounted, and makes the parent directory. Returns whether bpffs was mounted.
     ///
     /// # Errors
-    /// If either cannot be done.
+    /// If either fails.
     pub fn prepare(&self) -> Result<bool> {
         let mounted = statfs(&self.bpffs).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC);
         if !mounted {
@@ -54,23 +52,23 @@ impl Pins {
         Ok(!mounted)
     }
 
-    /// Where bpffs is.
+    /// The mount point of bpffs.
     pub(super) fn bpffs(&self) -> &Path {
         &self.bpffs
     }
 
-    /// The directory that all fences are in.
+    /// The directory that has the directories of all fences.
     fn parent(&self) -> PathBuf {
         self.bpffs.join(PARENT)
     }
 
-    /// Makes sure that the directory of all fences, if it is there, is root's, and that nobody else can
-    /// put another in its place.
+    /// Checks that the directory of all fences, if it exists, is root's, and that others cannot replace it.
     ///
     /// # Errors
-    /// If it is not: then nothing in it is used.
-    pub fn check(&self) -> Result<()> {
-        check_parent(&self.parent()).map(drop)
+    /// If it is not. Nothing in it is used then.
+    pub fn check(&self) -> Result<(), DirectoryError> {
+        check_parent(&self.parent())?;
+        Ok(())
     }
 
     /// The directory of one fence.
@@ -79,40 +77,40 @@ impl Pins {
         self.parent().join(encode(name))
     }
 
-    /// Makes the directory of one fence, and in it that of the maps, by which the version is known before anything is
+    /// Makes the directory of one fence, and in it that of the maps. Its name shows the version before anything is
     /// pinned.
     ///
     /// # Errors
-    /// What mkdir fails with; nothing is left then.
-    pub fn create(&self, name: &str) -> Result<PathBuf> {
+    /// Errors of mkdir. Nothing is left then.
+    pub fn create(&self, name: &str) -> Result<PathBuf, MakeError> {
         self.check()?;
         let directory = self.directory(name);
         make(&directory)?;
         make(&of_maps(&directory)).inspect_err(|_| {
-            // It is empty, and what went wrong is being told.
+            // It is empty, and the first error is reported.
             let _ = fs::remove_dir(&directory);
         })?;
         Ok(directory)
     }
 
-    /// The version of the qfence that made the directory of one fence; `None` if there is no such directory, or nothing
-    /// in it yet.
+    /// The version of the qfence that made the directory of a fence. `None` if the directory does not exist or is
+    /// empty.
     ///
     /// # Errors
-    /// If it cannot be read, or has a version that cannot be understood.
+    /// If it cannot be read, or its version cannot be parsed.
     pub fn version(&self, name: &str) -> Result<Option<u32>> {
         version_of(&self.directory(name))
     }
 
-    /// The names of the fences that have a directory, and what else is beside them.
+    /// The names of the fences that have a directory, and the other entries beside them.
     ///
     /// # Errors
-    /// What reading fails with; where nothing was ever pinned there is none.
+    /// Errors of reading. Without a directory there are no names.
     pub fn names(&self) -> io::Result<Names> {
         let mut names = Names::default();
         for entry in entries(&self.parent())? {
             let file = entry.file_name();
-            // What is spelled in another way is another's.
+            // qfence encodes names in one way only; another spelling is not qfence's.
             let name = file.to_str().map(|file| (file, decode(file)));
             let name = name.filter(|(file, name)| encode(name) == *file);
             names.add(name.as_ref().map(|(_, name)| name.as_str()), &entry.path());
@@ -120,14 +118,14 @@ impl Pins {
         Ok(names)
     }
 
-    /// Removes the pins of one fence and with them, unless a process holds them too, its links.
+    /// Removes the pins of one fence. Its links go too, unless a process has them open.
     ///
     /// # Errors
-    /// What unlink fails with; that they are gone already is no error.
+    /// Errors of unlink; missing pins are no error.
     pub fn remove(&self, name: &str) -> Result<()> {
         self.check()?;
         let directory = self.directory(name);
-        // bpffs is a file system like others: files in a directory.
+        // bpffs acts like other file systems here.
         match fs::remove_dir_all(&directory) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("cannot remove {}", directory.display()))
@@ -137,25 +135,25 @@ impl Pins {
     }
 }
 
-/// Opens the directory of one fence, `pins`, which only root can open: who can open one can lock it.
+/// Opens the directory of one fence, `pins`. Only root may be able to open it: a user who can open it can lock it.
 ///
 /// # Errors
-/// If it, or a directory above it, is somebody else's or a link.
+/// If it, or a directory above it, is another user's or a link.
 pub fn open(pins: &Path) -> Result<File> {
     check_parent(pins.parent().unwrap_or(pins))?;
     let directory = Directory::private(pins, Others::Nothing)?;
     Ok(directory.as_fd().try_clone_to_owned()?.into())
 }
 
-/// The directory of the maps, of this program's version, in that of a fence.
+/// The directory of the maps of this program's version, in that of a fence.
 #[must_use]
 pub fn of_maps(pins: &Path) -> PathBuf {
     pins.join(format!("{}{}", abi::MAPS_DIRECTORY, version::abi()))
 }
 
-/// The version that the directory of a fence is of. Another one's than this program's comes first.
+/// The version of a fence's directory. If there are several, a version other than this program's is returned.
 pub(super) fn version_of(pins: &Path) -> Result<Option<u32>> {
-    let context = || format!("cannot tell of which version {} is", pins.display());
+    let context = || format!("cannot read the version of {}", pins.display());
     let mut found = None;
     for entry in entries(pins).with_context(context)? {
         let name = entry.file_name();
@@ -175,57 +173,7 @@ pub(super) fn version_of(pins: &Path) -> Result<Option<u32>> {
     Ok(found)
 }
 
-/// Makes a directory for root alone.
-fn make(directory: &Path) -> Result<()> {
-    let made = fs::DirBuilder::new().mode(0o700).create(directory);
-    made.with_context(|| format!("cannot make {}", directory.display()))
-}
-
-/// Makes a directory in the root of bpffs, unless it is there, and checks it.
-///
-/// # Errors
-/// If it cannot be made, or is somebody else's.
-pub(super) fn make_parent(parent: &Path) -> Result<()> {
-    match fs::DirBuilder::new().mode(0o700).create(parent) {
-        // Others can have made it where all may (mode 1777, `bpf_fill_super` in kernel/bpf/inode.c).
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        made => made.with_context(|| format!("cannot make {}", parent.display()))?,
-    }
-    check_parent(parent).map(drop)
-}
-
-/// Checks a directory in the root of bpffs, such as that of all fences, and that root; `None` if it is not there.
-///
-/// # Errors
-/// If either is somebody else's, or others can put another in its place.
-pub(super) fn check_parent(parent: &Path) -> Result<Option<Directory>> {
-    if let Some(root) = parent.parent() {
-        Directory::trusted(root, Others::AddToSticky)?;
-    }
-    Directory::trusted(parent, Others::Read)
-}
-
-/// Mounts bpffs at `point`, for root alone.
-///
-/// # Errors
-/// What mount fails with.
-pub(crate) fn mount_bpffs(point: &Path) -> Result<()> {
-    mount(
-        Some("bpf"),
-        point,
-        Some("bpf"),
-        MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
-        Some("mode=0700"),
-    )
-    .with_context(|| {
-        format!(
-            "no bpffs is mounted at {}, and mounting it failed",
-            point.display()
-        )
-    })
-}
-
-/// bpffs keeps names with dots for itself (`bpf_lookup` in kernel/bpf/inode.c says EPERM).
+/// bpffs reserves names with dots (`bpf_lookup` in kernel/bpf/inode.c returns EPERM).
 fn encode(name: &str) -> String {
     name.replace('%', "%25").replace('.', "%2E")
 }
@@ -284,7 +232,7 @@ mod tests {
         }
     }
 
-    /// The kernel makes the root of bpffs such that all may add to it.
+    /// The kernel gives the root of bpffs a mode in which all users can add to it.
     #[test]
     fn what_is_left_is_looked_after_where_all_may_add_to_bpffs() {
         let dir = tempfile::tempdir().unwrap();
@@ -293,7 +241,7 @@ mod tests {
         fs::set_permissions(&bpffs, fs::Permissions::from_mode(0o1777)).unwrap();
         let pins = Pins::new(&bpffs);
         assert!(pins.clear_ended().unwrap().is_empty());
-        // What has no links judges nothing.
+        // A directory without links judges nothing.
         make_parent(&bpffs.join("qfence-ended")).unwrap();
         let kept = bpffs.join("qfence-ended/7");
         fs::create_dir(&kept).unwrap();

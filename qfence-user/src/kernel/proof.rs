@@ -1,10 +1,8 @@
-//! Proves that a fence holds the sockets that are made in it: the child does, before it executes
-//! anything.
+//! Proves that a fence covers the sockets that are made in it. The child does this before it executes anything.
 //!
-//! It takes more than attached programs and a process in the cgroup. Before Linux 5.15 a socket has one
-//! word for its cgroup of version 2 and for its class of version 1: once anybody uses net_cls or
-//! net_prio, all new sockets count as the root cgroup's (`cgroup_sk_alloc_disable` in
-//! kernel/cgroup/cgroup.c), and the fence's programs run for none of them.
+//! Attached programs and a process in the cgroup are not sufficient. Before Linux 5.15 a socket has one field for its
+//! cgroup v2 and its class of cgroup v1. Once any process uses net_cls or net_prio, all new sockets belong to the
+//! root cgroup (`cgroup_sk_alloc_disable` in kernel/cgroup/cgroup.c), and the fence's programs run for none of them.
 
 use std::{
     io,
@@ -32,7 +30,7 @@ use crate::base::{
     release::{self, Version},
 };
 
-/// How a fence is known: by the destinations that it alone refuses, and the error it does so with.
+/// The proof of a fence: destinations that only this fence refuses, and the error with which it does.
 #[derive(Clone, Copy, Debug)]
 pub struct Proof {
     token: Token,
@@ -40,7 +38,7 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// A proof for programs that can choose an error, or not.
+    /// A proof for programs that can or cannot choose the error.
     pub(crate) fn new(sets_errno: bool) -> Self {
         let token = Token(random::number().max(1));
         let errno = if sets_errno {
@@ -51,25 +49,25 @@ impl Proof {
         Self { token, errno }
     }
 
-    /// What the programs are to be told.
+    /// The part of the proof that the programs get.
     pub(crate) fn token(self) -> Token {
         self.token
     }
 
-    /// Makes a socket, which must be refused at one of the four hooks for calls. Makes system calls
-    /// alone, for it runs between fork and exec.
+    /// Makes a socket and uses it at one of the four hooks for calls, where it must be refused. Only makes system
+    /// calls, because it runs between fork and exec.
     ///
-    /// Egress cannot be reached but through these hooks. It goes by the same word of the socket.
+    /// The egress hook cannot be reached except through these hooks, and it uses the same field of the socket.
     ///
     /// # Errors
-    /// What came of it instead, or number 0 if the call was let go.
+    /// The error that the call failed with instead, or number 0 if it succeeded.
     pub(crate) fn check(self, hook: Hook) -> io::Result<()> {
         let family = match hook {
             Hook::Connect6 | Hook::Sendmsg6 => AddressFamily::Inet6,
             _ => AddressFamily::Inet,
         };
         let socket = match socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None) {
-            // Nobody can make one: there is nothing to prove.
+            // No process can make such a socket, so there is nothing to prove.
             Err(Errno::EAFNOSUPPORT) => return Ok(()),
             made => made?,
         };
@@ -96,13 +94,13 @@ impl Proof {
         }
     }
 
-    /// What a check that failed means.
+    /// Describes a failed check.
     pub(crate) fn unproven(self, hook: Hook, error: &io::Error) -> Unproven {
         let release = uname().map(|names| names.release().to_string_lossy().into_owned());
         Unproven {
             hook: hook.name(),
             found: match Errno::from_raw(error.raw_os_error().unwrap_or_default()) {
-                Errno::UnknownErrno => "it was let go".into(),
+                Errno::UnknownErrno => "it was allowed".into(),
                 errno => format!("it failed with {errno:?}"),
             },
             wanted: self.errno,
@@ -111,21 +109,21 @@ impl Proof {
     }
 }
 
-/// A fence does not hold, or nothing shows that it does.
+/// The fence does not cover its sockets, or this cannot be proven.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot prove that the fence holds, so nothing was started: a socket that is made in it must be \
+    "cannot prove that the fence covers its sockets, so nothing was started: a socket that is made in it must be \
      refused with {wanted:?} at {hook}, and {found}; {advice}"
 )]
 pub struct Unproven {
-    /// Where it was not refused.
+    /// The hook at which the socket was not refused.
     hook: &'static str,
     found: String,
     wanted: Errno,
     advice: String,
 }
 
-/// What may be the cause, and what to do.
+/// The likely cause, and the remedy.
 fn advice(release: &str) -> String {
     if release::parse(release).is_some_and(|version| version < Version::SOCKETS_KEEP_THEIR_CGROUP) {
         format!(
@@ -134,7 +132,7 @@ fn advice(release: &str) -> String {
              cgroup2 socket matching\"): boot with cgroup_no_v1=net_cls,net_prio, or use a newer kernel"
         )
     } else {
-        "see what `qfence-user doctor` says of foreign programs and security modules".into()
+        "see what `qfence-user doctor` reports about foreign programs and security modules".into()
     }
 }
 
@@ -165,8 +163,8 @@ mod tests {
         let proof = Proof::new(true);
         let told = |error| proof.unproven(Hook::Connect6, &error).to_string();
         assert!(told(io::Error::from_raw_os_error(0)).starts_with(
-            "cannot prove that the fence holds, so nothing was started: a socket that is made in \
-                 it must be refused with ENOANO at connect6, and it was let go; "
+            "cannot prove that the fence covers its sockets, so nothing was started: a socket that is made in \
+                 it must be refused with ENOANO at connect6, and it was allowed; "
         ));
         assert!(told(Errno::EMFILE.into()).contains(", and it failed with EMFILE; "));
     }

@@ -1,6 +1,6 @@
 //! Asks the kernel which programs are attached to a cgroup, and how.
 //!
-//! aya asks for programs alone; whether they let others attach is in the flags, which it drops.
+//! aya returns only the programs. It drops the flags, which show whether other programs can be attached below.
 
 use std::{ffi::c_long, fs::File, io};
 
@@ -8,38 +8,37 @@ use qfence_common::Hook;
 
 use super::syscall::{Attributes, bpf, number};
 
-/// How many programs there is room for. The kernel allows 64 for one attach type of a cgroup
-/// (`BPF_CGROUP_MAX_PROGS`).
+/// The most programs of one attach type and cgroup, as in the kernel (`BPF_CGROUP_MAX_PROGS`).
 const MOST: usize = 64;
 
-/// `BPF_F_ALLOW_OVERRIDE`: a program of a cgroup below takes this one's place.
+/// `BPF_F_ALLOW_OVERRIDE`: a program of a cgroup below replaces this one there.
 const ALLOW_OVERRIDE: u32 = 1;
 
-/// `BPF_F_ALLOW_MULTI`: programs of cgroups below run beside this one.
+/// `BPF_F_ALLOW_MULTI`: programs of cgroups below run in addition to this one.
 const ALLOW_MULTI: u32 = 2;
 
-/// What the programs attached to a cgroup leave to those of the cgroups below it
-/// (`hierarchy_allows_attach` in kernel/bpf/cgroup.c).
+/// How the programs of a cgroup and those of cgroups below it combine (`hierarchy_allows_attach` in
+/// kernel/bpf/cgroup.c).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sharing {
     /// All run.
     Multi,
-    /// One below takes the place of this one.
+    /// A program below replaces this one.
     Override,
-    /// There can be none below.
+    /// None can be attached below.
     Exclusive,
 }
 
-/// The programs attached to a cgroup at one hook; nothing of those above and below.
+/// The programs attached to a cgroup itself at one hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attached {
     /// The programs, by id.
     pub programs: Vec<u32>,
-    /// What they leave to others.
+    /// How they combine with programs below.
     pub sharing: Sharing,
 }
 
-/// The union `bpf_attr` as `BPF_PROG_QUERY` uses it, with all fields that a kernel may write to.
+/// The part of `union bpf_attr` that `BPF_PROG_QUERY` uses, with all fields that a kernel may write.
 #[repr(C)]
 #[derive(Default)]
 struct Query {
@@ -58,8 +57,8 @@ struct Query {
 
 const _: () = assert!(size_of::<Query>() == 64);
 
-// SAFETY: as in linux/bpf.h. The kernel writes `prog_cnt` ids at `prog_ids`: `attached` has room for
-// them; the other addresses are null.
+// SAFETY: as in linux/bpf.h. The kernel writes `prog_cnt` ids at `prog_ids`, for which `attached` has room. The other
+// addresses are null.
 unsafe impl Attributes for Query {
     /// `BPF_PROG_QUERY`.
     const COMMAND: c_long = 16;
@@ -68,7 +67,7 @@ unsafe impl Attributes for Query {
 /// The programs attached to `cgroup` itself, at `hook`.
 ///
 /// # Errors
-/// What bpf(2) fails with: EPERM without CAP_NET_ADMIN.
+/// Errors of bpf(2): EPERM without CAP_NET_ADMIN.
 pub fn attached(cgroup: &File, hook: Hook) -> io::Result<Attached> {
     let mut ids = [0_u32; MOST];
     let mut query = Query {

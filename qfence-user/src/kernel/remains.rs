@@ -1,9 +1,9 @@
-//! What is left of a fence that has ended: its links, as long as there are sockets that were made in it.
+//! Keeps the links of an ended fence as long as sockets exist that were made in it.
 //!
-//! Sockets belong to the cgroup that they were made in, and can be handed on (`SCM_RIGHTS`). A cgroup that was removed
-//! goes on judging them (`cgroup_bpf_offline` in kernel/bpf/cgroup.c), but only as long as its links are there. So the links
-//! of a fence whose sockets somebody has are kept, without a policy, which refuses everything, until the kernel says that
-//! the last socket is gone.
+//! A socket belongs to the cgroup in which it was made, and can be passed to a process outside (`SCM_RIGHTS`). A
+//! removed cgroup continues to judge its sockets (`cgroup_bpf_offline` in kernel/bpf/cgroup.c), but only as long as
+//! its links exist. So if sockets remain, the links are kept without a policy, which refuses everything, until the
+//! kernel reports that the last socket is gone.
 
 use std::{
     fs,
@@ -15,29 +15,29 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{
-    link_info,
+    bpffs, link_info,
     maps::{self, Maps},
     pins::{self, Pins},
 };
 use crate::base::{files::entries, version};
 
-/// The directory in bpffs of what is left of fences, each by the id of its cgroup.
+/// The directory in bpffs for links of ended fences. Each fence has a directory named after the id of its cgroup.
 const DIRECTORY: &str = "qfence-ended";
 
-/// How long the last socket of a fence is waited for: its memory is given back when a grace period of RCU is over, 10 to
-/// 20 ms after the cgroup was removed. Where many cgroups are removed at once it takes longer: one worker of the kernel's
-/// does that for all of them (`cgroup_bpf_destroy_wq` in kernel/bpf/cgroup.c).
+/// How long to wait for the last socket of a fence. The kernel frees it after an RCU grace period, 10 to 20 ms after
+/// the cgroup was removed. If many cgroups are removed at once it takes longer, since one worker does it for all of
+/// them (`cgroup_bpf_destroy_wq` in kernel/bpf/cgroup.c).
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How long between two looks.
+/// The time between two looks.
 const PAUSE: Duration = Duration::from_millis(1);
 
 impl Pins {
-    /// Removes the pins of a fence whose cgroup is gone, and with them, unless a process holds them too, its links. Those
-    /// that still judge sockets are kept, and taken from the fence's name: others may use it.
+    /// Removes the pins of a fence whose cgroup is gone. Its links go too, unless a process has them open. Links that
+    /// still judge sockets are moved to another directory, so that the name can be used again.
     ///
     /// # Errors
-    /// If they cannot be removed or kept. That they are gone already is no error.
+    /// If they cannot be removed or moved. Missing pins are no error.
     pub fn let_go(&self, name: &str) -> Result<()> {
         self.check()?;
         let directory = self.directory(name);
@@ -51,20 +51,20 @@ impl Pins {
         }
     }
 
-    /// Removes the links that were kept and judge nothing any more. Returns what went wrong.
+    /// Removes kept links that judge nothing any more. Returns the failures.
     ///
     /// # Errors
-    /// If the directory is somebody else's, or cannot be read.
+    /// If the directory is another user's, or cannot be read.
     pub fn clear_ended(&self) -> Result<Vec<anyhow::Error>> {
         let parent = self.ended();
-        pins::check_parent(&parent)?;
+        bpffs::check_parent(&parent)?;
         let mut errors = Vec::new();
         for entry in
             entries(&parent).with_context(|| format!("cannot read {}", parent.display()))?
         {
             let directory = entry.path();
             let cleared = match pins::version_of(&directory) {
-                // That version clears them: it knows which links there are.
+                // The other version clears them: it knows its links.
                 Ok(Some(found)) if found != version::abi() => continue,
                 Ok(_) => clear(&directory),
                 Err(error) => Err(error),
@@ -77,7 +77,7 @@ impl Pins {
 
     fn keep_links(&self, directory: &Path, id: u64) -> Result<()> {
         let parent = self.ended();
-        pins::make_parent(&parent)?;
+        bpffs::make_parent(&parent)?;
         let kept = parent.join(id.to_string());
         fs::rename(directory, &kept).with_context(|| {
             format!(
@@ -90,7 +90,7 @@ impl Pins {
         maps::unpin(&kept)
     }
 
-    /// The directory of what is left of fences.
+    /// The directory for links of ended fences.
     fn ended(&self) -> PathBuf {
         self.bpffs().join(DIRECTORY)
     }
@@ -104,7 +104,7 @@ fn clear(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The id of the cgroup whose sockets the links in a directory judge, if they judge any.
+/// The id of the cgroup whose sockets the links in a directory judge; `None` if they judge none.
 fn judged(directory: &Path) -> Result<Option<u64>> {
     Ok(link_info::cgroups_of(directory)?
         .into_iter()

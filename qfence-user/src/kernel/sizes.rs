@@ -1,27 +1,27 @@
-//! How large maps are made: pure arithmetic. What the kernel holds for a fence is mostly maps, and most of them
-//! are for what most fences never do.
+//! The sizes of maps: pure arithmetic. Maps take most of the kernel memory of a fence, and most fences use only a
+//! small part of each.
 
 use qfence_common::{abi, verdict::MAX_RULES};
 
-/// The least number of peers to be remembered.
+/// The least number of peers that are remembered.
 const FEW_PEERS: u32 = 512;
-/// A kernel's LRU map hands out its free entries to each CPU in batches of 128 (`LOCAL_FREE_TARGET` in
-/// kernel/bpf/bpf_lru_list.c). What one CPU has, the others cannot use.
+/// An LRU map of the kernel gives free entries to each CPU in batches of 128 (`LOCAL_FREE_TARGET` in
+/// kernel/bpf/bpf_lru_list.c). Other CPUs cannot use these.
 const PEERS_PER_CPU: u32 = 256;
 
-/// The least number of rules to count for on each CPU.
+/// The least number of rules with counters per CPU.
 const FEW_RULES: u32 = 128;
-/// For how many rules there is room beside those of the first policy.
+/// How many further rules fit after those of the first policy.
 const MORE_RULES: u32 = 64;
 
-/// How many peers are remembered on a host that can have that many CPUs.
+/// The number of peers that are remembered, on a host that can have `cpus` CPUs.
 pub(super) fn peers(cpus: u32) -> u32 {
     cpus.saturating_mul(PEERS_PER_CPU)
         .clamp(FEW_PEERS, abi::PEERS)
 }
 
-/// How many rules have counters of their own on each CPU, if the numbers of those at the start are below `rules`.
-/// The others' are made when there are some.
+/// The number of rules with counters per CPU, if the first policy's rule numbers are below `rules`. Counters of
+/// further rules are made when needed.
 pub(super) fn hits(rules: u32) -> u32 {
     if rules >= MAX_RULES {
         return MAX_RULES;
@@ -31,8 +31,8 @@ pub(super) fn hits(rules: u32) -> u32 {
         .clamp(FEW_RULES, MAX_RULES)
 }
 
-/// How many attempt keys the next map is to have room for, if so many are known: as many again can come before
-/// they go to the trie.
+/// The capacity of the next map of attempt keys, given the number of known keys. As many again fit before keys go to
+/// the trie.
 pub(super) fn keys(known: usize) -> u32 {
     u32::try_from(known.saturating_mul(2))
         .ok()

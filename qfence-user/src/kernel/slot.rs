@@ -1,4 +1,4 @@
-//! An array of maps with one slot: what programs look at can be swapped while they run.
+//! A one-element array of maps. Its map can be swapped while programs run.
 
 use std::{
     io,
@@ -15,18 +15,18 @@ use super::{
     syscall::{bpf, number},
 };
 
-/// The slot, for maps of one type.
+/// A slot for maps of one type.
 pub(super) struct Slot<V> {
     array: ArrayOfMaps<MapData, V>,
-    /// The array's descriptor, which aya does not hand out.
+    /// The array's descriptor, which aya does not expose.
     fd: OwnedFd,
 }
 
 impl<V: FromMapData + InnerMap> Slot<V> {
-    /// That of an array of maps.
+    /// The slot of an array of maps.
     ///
     /// # Errors
-    /// If it is another kind of map.
+    /// If the map has another type.
     pub(super) fn of(map: Map) -> Result<Self> {
         let Map::ArrayOfMaps(data) = &map else {
             return Err(anyhow!("not an array of maps"));
@@ -38,7 +38,7 @@ impl<V: FromMapData + InnerMap> Slot<V> {
         })
     }
 
-    /// What is in it, if anything is.
+    /// The map in the slot; `None` if it is empty.
     ///
     /// # Errors
     /// If that cannot be read.
@@ -50,16 +50,16 @@ impl<V: FromMapData + InnerMap> Slot<V> {
         }
     }
 
-    /// Puts a map in the place of another. When this returns no program looks at that any more: the kernel waits for
-    /// those that run (`maybe_wait_bpf_programs` in kernel/bpf/syscall.c), some ten milliseconds.
+    /// Replaces the map. When this returns, no program uses the old map any more: the kernel waits about ten
+    /// milliseconds for running programs (`maybe_wait_bpf_programs` in kernel/bpf/syscall.c).
     ///
     /// # Errors
-    /// If the kernel does not do it; what was there before still is.
+    /// If the kernel fails to. The old map is in the slot then.
     pub(super) fn swap(&mut self, map: &V) -> Result<(), MapError> {
         self.array.set(0, map, 0)
     }
 
-    /// Empties it, for good.
+    /// Empties the slot permanently.
     ///
     /// # Errors
     /// If the kernel does not do it.
@@ -70,7 +70,7 @@ impl<V: FromMapData + InnerMap> Slot<V> {
         }
     }
 
-    /// A map that is about to be the first in it.
+    /// Prepares to put the first map into the slot.
     ///
     /// # Errors
     /// If the process has no descriptors left.
@@ -82,32 +82,32 @@ impl<V: FromMapData + InnerMap> Slot<V> {
     }
 }
 
-/// A map that is about to be the first in a slot.
+/// A map that will be the first in a slot.
 pub(super) struct First {
     array: Arc<OwnedFd>,
     map: OwnedFd,
 }
 
-/// Puts each into its slot, which is empty.
+/// Fills several empty slots.
 ///
-/// bpf(2) has it there at once, and waits all the same, so it is a thread's affair. All of them call at one
-/// time, so that one grace period of RCU does for them: as long as one lasts this process cannot end.
+/// bpf(2) puts the map in place at once, but still waits for an RCU grace period before it returns. So each call has
+/// a thread, and all calls are made at the same time, to share one grace period. This process cannot end during it.
 ///
 /// # Errors
-/// If the kernel does not do it.
+/// If the kernel fails to.
 pub(super) fn put_together(firsts: impl IntoIterator<Item = First>) -> Result<()> {
     let firsts: Vec<First> = firsts.into_iter().collect();
     let waiting: Vec<_> = firsts
         .into_iter()
         .map(First::prepare)
         .collect::<Result<_>>()?;
-    // If that failed, those that wait are not told, and end.
+    // If that failed, the other threads get no signal and end.
     let putting: Vec<_> = waiting.into_iter().map(Waiting::go).collect();
     putting.into_iter().try_for_each(Putting::finish)
 }
 
 impl First {
-    /// Makes the thread that will put it there.
+    /// Starts the thread that will fill the slot.
     fn prepare(self) -> Result<Waiting> {
         let array = Arc::clone(&self.array);
         let (go, wait) = mpsc::channel();
@@ -123,7 +123,7 @@ impl First {
     }
 }
 
-/// A map that is put into a slot as soon as its thread is told.
+/// A thread that waits for the signal to fill its slot.
 struct Waiting {
     go: mpsc::Sender<()>,
     putting: Putting,
@@ -131,20 +131,20 @@ struct Waiting {
 
 impl Waiting {
     fn go(self) -> Putting {
-        // It waits for that as long as the sender is there.
+        // The thread waits as long as the sender exists.
         let _ = self.go.send(());
         self.putting
     }
 }
 
-/// A map that is being put into a slot.
+/// A thread that fills its slot.
 struct Putting {
     array: Arc<OwnedFd>,
     thread: JoinHandle<io::Result<()>>,
 }
 
 impl Putting {
-    /// Returns when it is there.
+    /// Waits until the slot is filled.
     fn finish(self) -> Result<()> {
         loop {
             match bpf(&mut Lookup::new(&self.array, &0_u32, &mut 0_u32)?) {
@@ -153,7 +153,7 @@ impl Putting {
             }
             if self.thread.is_finished() {
                 let put = self.thread.join();
-                return Ok(put.map_err(|_| anyhow!("putting a map in its place has crashed"))??);
+                return Ok(put.map_err(|_| anyhow!("a thread that fills a slot has panicked"))??);
             }
             thread::yield_now();
         }

@@ -1,4 +1,4 @@
-//! What a fence has counted up to now: attempts, and traffic.
+//! The counters of a fence at one time: attempts and traffic.
 
 use std::path::Path;
 
@@ -7,24 +7,24 @@ use qfence_common::{Direction, Traffic};
 
 use crate::kernel::{Counts, Maps};
 
-/// The counters of one fence, read one after the other.
+/// The counters of one fence. They are read one after the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// The attempts.
     pub counts: Counts,
-    /// What left.
+    /// The traffic that was sent.
     pub sent: Traffic,
-    /// What was refused, in either direction.
+    /// The traffic that was refused, in both directions.
     pub refused: Traffic,
-    /// What arrived.
+    /// The traffic that was received.
     pub received: Traffic,
 }
 
 impl Snapshot {
-    /// That of the fence whose links are in `pins`.
+    /// Reads the counters of the fence whose links are in `pins`.
     ///
     /// # Errors
-    /// If its maps are not there, or are none of this version's.
+    /// If its maps do not exist, or belong to another version.
     pub fn of(pins: &Path) -> Result<Self> {
         let maps = Maps::open(pins)?;
         Ok(Self {
@@ -36,7 +36,7 @@ impl Snapshot {
     }
 }
 
-/// A number of bytes in four or five characters: `0`, `999`, `1.5K`, `23M`.
+/// Formats a number of bytes in at most five characters: `0`, `999`, `1.5K`, `23M`.
 #[must_use]
 pub fn bytes(number: u64) -> String {
     const UNITS: [&str; 6] = ["K", "M", "G", "T", "P", "E"];

@@ -1,4 +1,4 @@
-//! bpf(2), for the few calls that aya does not offer.
+//! Calls bpf(2) for commands that aya does not offer.
 
 use std::{
     ffi::c_long,
@@ -8,24 +8,23 @@ use std::{
 
 use nix::libc;
 
-/// What a command of bpf(2) takes: the beginning of the kernel's `union bpf_attr`, whose rest the
-/// kernel takes as zero.
+/// The argument of a command of bpf(2): a prefix of the kernel's `union bpf_attr`. The kernel takes the rest as zero.
 ///
 /// # Safety
-/// The type is `repr(C)`, has the layout that the kernel has for `COMMAND`, and every address in it is
-/// good for what the kernel does with it.
+/// The type is `repr(C)`, has the kernel's layout for `COMMAND`, and each address in it is valid for the kernel's use
+/// of it.
 pub(super) unsafe trait Attributes {
     /// The command, of `enum bpf_cmd` in linux/bpf.h.
     const COMMAND: c_long;
 }
 
-/// Makes the call; returns what the kernel does.
+/// Makes the call; returns the kernel's result.
 ///
 /// # Errors
-/// What bpf(2) fails with.
+/// Errors of bpf(2).
 pub(super) fn bpf<A: Attributes>(attributes: &mut A) -> io::Result<c_long> {
-    // SAFETY: the kernel reads and writes what it is told the size of; the rest is promised by
-    // whoever implements the trait.
+    // SAFETY: the kernel reads and writes no more than the given size; the implementer of the trait promises the
+    // rest.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,
@@ -40,17 +39,17 @@ pub(super) fn bpf<A: Attributes>(attributes: &mut A) -> io::Result<c_long> {
     Ok(result)
 }
 
-/// The same, for commands that return a descriptor.
+/// Makes a call that returns a descriptor.
 ///
 /// # Errors
-/// As above.
+/// As [`bpf`].
 pub(super) fn bpf_fd<A: Attributes>(attributes: &mut A) -> io::Result<OwnedFd> {
     let fd = i32::try_from(bpf(attributes)?).map_err(io::Error::other)?;
-    // SAFETY: the kernel has just returned this descriptor, and nobody else has it.
+    // SAFETY: the kernel has just returned this descriptor, so nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// A descriptor as the kernel's structs have it.
+/// A descriptor as the number that the kernel's structs have.
 pub(super) fn number(fd: &impl AsFd) -> io::Result<u32> {
     u32::try_from(fd.as_fd().as_raw_fd()).map_err(io::Error::other)
 }

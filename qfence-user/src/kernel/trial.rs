@@ -1,8 +1,8 @@
-//! Tries the programs one by one, to tell which of them a kernel takes.
+//! Tries the programs one by one, to find out which of them a kernel loads.
 
 use std::fs::File;
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, anyhow};
 use aya::{Ebpf, programs::ProgramError};
 use qfence_common::{Hook, netns::Offsets, proof::Token};
 
@@ -13,7 +13,18 @@ use super::{
     program,
 };
 
-/// The programs of a fence that never gets a policy. What is loaded or attached goes with it.
+/// Why a trial failed.
+#[derive(Debug, thiserror::Error)]
+pub enum TrialError {
+    /// The kernel did not load a program.
+    #[error(transparent)]
+    Load(#[from] ProgramError),
+    /// Something else failed.
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
+}
+
+/// The programs of a fence that never gets a policy. Dropping it unloads and detaches them.
 pub struct Trial {
     ebpf: Ebpf,
     links: Vec<Link>,
@@ -22,12 +33,11 @@ pub struct Trial {
 impl Trial {
     /// Makes the maps.
     ///
-    /// `sets_errno` is whether the programs are to set the error of a refused call, for which they
-    /// need `bpf_set_retval`.
+    /// `sets_errno` is whether the programs set the error of a refused call, which needs `bpf_set_retval`.
     ///
     /// # Errors
-    /// If the kernel does not take the maps.
-    pub fn new(sets_errno: bool) -> Result<Self> {
+    /// If the kernel rejects the maps.
+    pub fn new(sets_errno: bool) -> Result<Self, TrialError> {
         let deny_retval = if sets_errno {
             -(DenyWith::Refused.errno() as i32)
         } else {
@@ -57,16 +67,16 @@ impl Trial {
     /// Loads the program of a hook.
     ///
     /// # Errors
-    /// If the kernel does not take it; see [`in_brief`].
-    pub fn load(&mut self, hook: Hook) -> Result<()> {
+    /// If the kernel rejects it; see [`TrialError::in_brief`].
+    pub fn load(&mut self, hook: Hook) -> Result<(), TrialError> {
         Ok(load(program(&mut self.ebpf, hook)?)?)
     }
 
-    /// Attaches the program of a hook, which is loaded, to a cgroup.
+    /// Attaches the loaded program of a hook to a cgroup.
     ///
     /// # Errors
     /// If the kernel does not allow it.
-    pub fn attach(&mut self, hook: Hook, cgroup: &File) -> Result<()> {
+    pub fn attach(&mut self, hook: Hook, cgroup: &File) -> Result<(), TrialError> {
         let link = attach(program(&mut self.ebpf, hook)?, hook, cgroup)
             .with_context(|| format!("cannot attach the eBPF program for {}", hook.name()))?;
         self.links.push(link);
@@ -74,26 +84,29 @@ impl Trial {
     }
 }
 
-/// An error in a line: of the verifier's account, which can be of pages, what it ended with.
-#[must_use]
-pub fn in_brief(error: &anyhow::Error) -> String {
-    let refusal = error.chain().find_map(|cause| match cause.downcast_ref() {
-        Some(ProgramError::LoadError {
-            io_error,
-            verifier_log,
-        }) => Some((io_error, verifier_log.to_string())),
-        _ => None,
-    });
-    match refusal {
-        Some((io_error, log)) => match verdict(&log) {
-            Some(verdict) => format!("{io_error}: {verdict}"),
-            None => io_error.to_string(),
-        },
-        None => format!("{error:#}").replace('\n', " "),
+impl TrialError {
+    /// The error in one line. Of the verifier's log, which can have pages, only the reason.
+    #[must_use]
+    pub fn in_brief(&self) -> String {
+        match self {
+            Self::Load(ProgramError::LoadError {
+                io_error,
+                verifier_log,
+            }) => match verdict(&verifier_log.to_string()) {
+                Some(verdict) => format!("{io_error}: {verdict}"),
+                None => io_error.to_string(),
+            },
+            Self::Load(error) => in_one_line(&anyhow!("{error}")),
+            Self::Other(error) => in_one_line(error),
+        }
     }
 }
 
-/// The line in which the verifier says why not: the last before its statistics.
+fn in_one_line(error: &anyhow::Error) -> String {
+    format!("{error:#}").replace('\n', " ")
+}
+
+/// The line of the verifier's log that has the reason: the last before its statistics.
 fn verdict(log: &str) -> Option<&str> {
     const STATISTICS: [&str; 3] = ["verification time", "stack depth", "processed"];
     log.lines().map(str::trim).rfind(|line| {
@@ -119,6 +132,6 @@ mod tests {
     #[test]
     fn other_errors_are_told_as_they_are() {
         let error = anyhow::anyhow!("one\ntwo").context("three");
-        assert_eq!(in_brief(&error), "three: one two");
+        assert_eq!(TrialError::Other(error).in_brief(), "three: one two");
     }
 }

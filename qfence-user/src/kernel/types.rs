@@ -1,23 +1,25 @@
-//! Reads where the kernel's own structs have their members, out of its type information (BTF, as
-//! Documentation/bpf/btf.rst describes it).
+//! Reads the offsets of members of the kernel's structs from its type information (BTF, see
+//! Documentation/bpf/btf.rst).
 //!
-//! aya-obj reads all of it, which takes 15 ms and 20 MB. Here the names are looked up first, so that most types are
-//! passed over without a look at theirs.
+//! aya-obj parses all of it, which takes 15 ms and 20 MB. This module looks up the names first, and then skips most
+//! types without reading their names.
 
-use std::{fs::File, io::Read as _, path::Path};
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Context, Result, ensure};
-
-/// Where a kernel has its own type information.
+/// The file of the kernel's type information.
 pub(super) const OF_THE_KERNEL: &str = "/sys/kernel/btf/vmlinux";
 
-/// More than any kernel's. Distributions' have some six million bytes.
+/// More bytes than any kernel's. Those of distributions have about six million.
 const LONGEST: u64 = 64 << 20;
 
 const MAGIC: u16 = 0xeb9f;
 const HEADER: usize = 24;
 
-/// A type's kind, in its `info`, and which of them have something behind them.
+/// The kinds of types, in `info`, that have data after their header.
 const INT: u32 = 1;
 const ARRAY: u32 = 3;
 const STRUCT: u32 = 4;
@@ -28,10 +30,10 @@ const VAR: u32 = 14;
 const DATASEC: u32 = 15;
 const DECL_TAG: u32 = 17;
 const ENUM64: u32 = 19;
-/// The last kind that is known.
+/// The last known kind.
 const LAST: u32 = ENUM64;
 
-/// The members that are asked for: struct and member.
+/// The members whose offsets are needed: struct and member.
 pub(super) const WANTED: [(&str, &str); 7] = [
     ("sock_common", "skc_net"),
     ("net", "rtnl"),
@@ -42,53 +44,82 @@ pub(super) const WANTED: [(&str, &str); 7] = [
     ("kernfs_node", "id"),
 ];
 
+/// Why the offsets cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the kernel's type information, {}", path.display())]
+pub(super) struct TypesError {
+    path: PathBuf,
+    source: Unreadable,
+}
+
+/// Why the type information cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("it does not begin as type information does")]
+    NotTypes,
+    #[error("the header is too short")]
+    ShortHeader,
+    #[error("{0} cut off")]
+    CutOff(&'static str),
+    #[error("a type of the unknown kind {0}")]
+    UnknownKind(u32),
+    #[error("there is no {0}.{1}")]
+    Missing(&'static str, &'static str),
+}
+
 /// The offsets of [`WANTED`], in bytes.
 pub(super) type Members = [u32; WANTED.len()];
 
-/// The offsets of the members that are asked for.
+/// Reads the offsets of the members in [`WANTED`].
 ///
 /// # Errors
-/// If the kernel has no type information, or it does not have one of them.
-pub(super) fn members_of(path: &Path) -> Result<Members> {
-    let context = || {
-        format!(
-            "cannot read the kernel's type information, {}",
-            path.display()
-        )
-    };
-    let mut bytes = Vec::new();
-    let file = File::open(path).with_context(context)?;
-    let length = file.metadata().with_context(context)?.len();
-    bytes.reserve_exact(usize::try_from(length.min(LONGEST)).unwrap_or_default() + 1);
-    file.take(LONGEST)
-        .read_to_end(&mut bytes)
-        .with_context(context)?;
-    members(&bytes).with_context(context)
+/// If the kernel has no type information, or one of the members is missing.
+pub(super) fn members_of(path: &Path) -> Result<Members, TypesError> {
+    read(path)
+        .map_err(Unreadable::Io)
+        .and_then(|bytes| members(&bytes))
+        .map_err(|source| TypesError {
+            path: path.to_owned(),
+            source,
+        })
 }
 
-/// The offsets of the members that are asked for, by the bytes of the type information.
-fn members(bytes: &[u8]) -> Result<Members> {
-    let header = |at| word(bytes, at).context("the header is cut off");
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    bytes.reserve_exact(usize::try_from(length.min(LONGEST)).unwrap_or_default() + 1);
+    file.take(LONGEST).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The offsets of the members in [`WANTED`], from the bytes of the type information.
+fn members(bytes: &[u8]) -> Result<Members, Unreadable> {
+    let cut_off = |part| move || Unreadable::CutOff(part);
+    let header = |at| word(bytes, at).ok_or_else(cut_off("the header is"));
     let magic = bytes.get(..2).and_then(|magic| magic.try_into().ok());
-    ensure!(
-        magic.map(u16::from_ne_bytes) == Some(MAGIC),
-        "it does not begin as type information does"
-    );
-    let start = usize::try_from(header(4)?)?;
-    ensure!(start >= HEADER, "the header is too short");
+    if magic.map(u16::from_ne_bytes) != Some(MAGIC) {
+        return Err(Unreadable::NotTypes);
+    }
+    let start = usize::try_from(header(4)?).map_err(|_| Unreadable::CutOff("the types are"))?;
+    if start < HEADER {
+        return Err(Unreadable::ShortHeader);
+    }
     let part = |offset: u32, length: u32| {
         let begin = start.checked_add(usize::try_from(offset).ok()?)?;
         let end = begin.checked_add(usize::try_from(length).ok()?)?;
         bytes.get(begin..end)
     };
-    let types = part(header(8)?, header(12)?).context("the types are cut off")?;
-    let strings = part(header(16)?, header(20)?).context("the names are cut off")?;
+    let types = part(header(8)?, header(12)?).ok_or_else(cut_off("the types are"))?;
+    let strings = part(header(16)?, header(20)?).ok_or_else(cut_off("the names are"))?;
     let names = names(strings);
 
     let mut found = [None; WANTED.len()];
     let mut at = 0;
     while at < types.len() && found.contains(&None) {
-        let head = |offset| word(types, at + offset).context("a type is cut off");
+        let head = |offset| word(types, at + offset).ok_or_else(cut_off("a type is"));
         let (name, info) = (head(0)?, head(4)?);
         let (kind, count) = ((info >> 24) & 0x1f, (info & 0xffff) as usize);
         let behind = match kind {
@@ -96,25 +127,26 @@ fn members(bytes: &[u8]) -> Result<Members> {
             ARRAY => 12,
             STRUCT | UNION | DATASEC | ENUM64 => 12 * count,
             ENUM | FUNC_PROTO => 8 * count,
-            0 => anyhow::bail!("a type of no kind"),
-            kind if kind > LAST => anyhow::bail!("a type of the unknown kind {kind}"),
+            kind if kind == 0 || kind > LAST => return Err(Unreadable::UnknownKind(kind)),
             _ => 0,
         };
         at += 12;
         if kind == STRUCT {
-            let members = types.get(at..at + behind).context("a struct is cut off")?;
+            let members = types
+                .get(at..at + behind)
+                .ok_or_else(cut_off("a struct is"))?;
             look_into(members, info >> 31 != 0, name, &names, &mut found);
         }
         at += behind;
     }
     let mut offsets = [0; WANTED.len()];
     for ((offset, found), (of, member)) in offsets.iter_mut().zip(found).zip(WANTED) {
-        *offset = found.with_context(|| format!("there is no {of}.{member}"))?;
+        *offset = found.ok_or(Unreadable::Missing(of, member))?;
     }
     Ok(offsets)
 }
 
-/// Looks for the members of a struct that are asked for. The first struct of a name that has the member tells.
+/// Looks for wanted members of a struct. The first struct of a name that has the member counts.
 fn look_into(
     members: &[u8],
     has_bit_fields: bool,
@@ -130,7 +162,7 @@ fn look_into(
             .chunks_exact(12)
             .find(|member| word(member, 0) == *wanted);
         let bits = member.and_then(|member| word(member, 8));
-        // With bit fields the upper byte is the length of one.
+        // In a struct with bit fields the upper byte is the length of the bit field.
         let bits = bits.map(|bits| {
             if has_bit_fields {
                 bits & 0xff_ffff
@@ -142,8 +174,7 @@ fn look_into(
     }
 }
 
-/// Where the names that are asked for are among the strings. Each is there once (`btf_dedup_strings` in libbpf's
-/// btf.c).
+/// The offsets of the wanted names in the strings. Each string exists once (`btf_dedup_strings` in libbpf's btf.c).
 fn names(strings: &[u8]) -> [(Option<u32>, Option<u32>); WANTED.len()] {
     let mut names = [(None, None); WANTED.len()];
     let mut at = 0_usize;
@@ -173,11 +204,22 @@ mod tests {
     #[test]
     fn what_is_no_type_information_is_an_error() {
         let whole = std::fs::read(OF_THE_KERNEL).unwrap();
-        assert!(members(&[]).is_err());
-        assert!(members(&[0; 64]).is_err());
-        let error = members(&whole[..4096]).unwrap_err();
-        assert!(error.to_string().contains("cut off"), "{error:#}");
-        assert!(members_of(Path::new("/nonexistent")).is_err());
+        for bytes in [&[][..], &[0; 64]] {
+            assert!(matches!(members(bytes), Err(Unreadable::NotTypes)));
+        }
+        let cut = members(&whole[..4096]);
+        assert!(matches!(cut, Err(Unreadable::CutOff(_))), "{cut:?}");
+        let missing = members_of(Path::new("/nonexistent"));
+        assert!(
+            matches!(
+                &missing,
+                Err(TypesError {
+                    source: Unreadable::Io(_),
+                    ..
+                })
+            ),
+            "{missing:?}"
+        );
     }
 
     #[test]
@@ -187,7 +229,10 @@ mod tests {
         bytes[..2].copy_from_slice(&MAGIC.to_ne_bytes());
         bytes[4..8].copy_from_slice(&24_u32.to_ne_bytes());
         bytes[20..24].copy_from_slice(&1_u32.to_ne_bytes());
-        let error = members(&bytes).unwrap_err();
-        assert_eq!(error.to_string(), "there is no sock_common.skc_net");
+        let missing = members(&bytes);
+        assert!(
+            matches!(missing, Err(Unreadable::Missing("sock_common", "skc_net"))),
+            "{missing:?}"
+        );
     }
 }

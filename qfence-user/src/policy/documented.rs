@@ -1,10 +1,10 @@
-//! What docs/policy.md says is understood.
+//! Checks the examples of docs/policy.md.
 
 use super::{profile::Profile, rule::Match};
 
 const TEXT: &str = include_str!("../../../docs/policy.md");
 
-/// The blocks of code of a language.
+/// The code blocks of a language.
 fn blocks(language: &str) -> impl Iterator<Item = &str> {
     TEXT.split("\n```")
         .filter_map(move |block| block.strip_prefix(language)?.strip_prefix('\n'))

@@ -1,4 +1,4 @@
-//! The members of the set `host`: what always is the host, and what its routing tables call local.
+//! The members of the set `host`: fixed ones, and the local routes of the kernel.
 
 use std::{
     collections::BTreeSet,
@@ -10,7 +10,7 @@ use qfence_common::address::V4_PREFIX_BITS;
 
 use crate::policy::{Prefix, rule::without_v4};
 
-/// Destinations that are the host, or loop back to it, on every host, whatever its addresses.
+/// Destinations that are the host, or loop back to it, on every host.
 const ALWAYS: [(IpAddr, u8); 4] = [
     // "This host" (RFC 1122): Linux connects 0.0.0.0 to loopback, and refuses the rest of 0/8.
     (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8),
@@ -19,14 +19,14 @@ const ALWAYS: [(IpAddr, u8); 4] = [
     (IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
 ];
 
-/// Multicast and limited broadcast, which reach the host's own listeners as well as the network.
+/// Multicast and limited broadcast. They reach listeners on the host as well as the network.
 const MANY: [(IpAddr, u8); 3] = [
     (IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 4),
     (IpAddr::V4(Ipv4Addr::BROADCAST), 32),
     (IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), 8),
 ];
 
-/// The prefix of an address and a length in its own family; `None` if the length is too long.
+/// The prefix of an address and a length of its own family; `None` if the length is too long.
 #[must_use]
 pub fn prefix(address: IpAddr, length: u8) -> Option<Prefix> {
     let (address, length) = match address {
@@ -37,7 +37,7 @@ pub fn prefix(address: IpAddr, length: u8) -> Option<Prefix> {
     Ipv6Net::new(address, length).ok().map(|net| net.trunc())
 }
 
-/// The prefix that holds one address and nothing else.
+/// The prefix that contains only one address.
 #[must_use]
 pub fn single(address: IpAddr) -> Prefix {
     let key = match address {
@@ -47,21 +47,20 @@ pub fn single(address: IpAddr) -> Prefix {
     Ipv6Net::from(key)
 }
 
-/// The set `host`, given the destinations of the kernel's routes of type local, broadcast and
-/// anycast.
+/// The set `host`. `local_routes` are the destinations of the kernel's routes of type local, broadcast and anycast.
 #[must_use]
 pub fn host_set(local_routes: impl IntoIterator<Item = Prefix>) -> BTreeSet<Prefix> {
     let always = ALWAYS
         .into_iter()
         .chain(MANY)
         .filter_map(|(address, length)| prefix(address, length));
-    // A route for all of IPv6 is none for IPv4.
+    // A route for all of IPv6 does not cover IPv4.
     always
         .chain(local_routes.into_iter().flat_map(without_v4))
         .collect()
 }
 
-/// Destinations that name many receivers, given those of the routes of type broadcast.
+/// Destinations with many receivers. `broadcasts` are the destinations of routes of type broadcast.
 #[must_use]
 pub fn many_set(broadcasts: impl IntoIterator<Item = Prefix>) -> BTreeSet<Prefix> {
     let always = MANY

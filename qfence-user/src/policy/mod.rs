@@ -1,18 +1,19 @@
-//! The policy: ordered rules, of which the first that matches decides, and the sets they name.
-pub mod hostset;
-pub mod nameservers;
-pub mod suggest;
+//! The policy: ordered rules, of which the first match decides, and the sets that they name.
 
 #[cfg(test)]
 mod documented;
 pub mod grammar;
+pub mod hostset;
+pub mod members;
 pub mod names;
+pub mod nameservers;
 pub mod numbering;
 pub mod ports;
 pub mod profile;
 pub mod protocol;
 pub mod rule;
 pub mod set;
+pub mod suggest;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -29,42 +30,42 @@ use self::{
     set::SetName,
 };
 
-/// A prefix in the one key space of the policy map; IPv4 is v4-mapped.
+/// A prefix in the key space of the policy map, in which IPv4 is v4-mapped.
 pub type Prefix = Ipv6Net;
 
-/// Whether a profile's exception for the host's nameservers is in force.
+/// Whether a profile's exception for the host's nameservers applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Dns {
-    /// As the profile says: `host` and `internet-only` allow nameservers in resolv.conf on port 53, udp
-    /// and tcp, be they this host or not
+    /// As in the profile: `host` and `internet-only` allow the nameservers in resolv.conf on port 53, udp and tcp,
+    /// even if they are this host
     Auto,
-    /// They are judged like any other destination
+    /// Nameservers are judged like any other destination
     Deny,
 }
 
 /// The policy of a fence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
-    /// The rules given for this fence alone, on the command line or while it runs: before the profile's.
+    /// The rules for this fence alone, from the command line or from `set`. They precede the profile's.
     pub given: Vec<Rule>,
     /// See [`Dns`].
     pub dns: Dns,
     /// The profile.
     pub profile: Loaded,
-    /// What is done with what no rule matches, if that is not for the profile to say.
+    /// The action if no rule matches; `None` for the profile's default.
     pub default: Option<Rule>,
-    /// Whether nothing is refused, and all that would be is told.
+    /// Whether nothing is refused, and would-be refusals are logged.
     pub monitor: bool,
     numbers: Numbers,
 }
 
-/// A profile as it was when it was loaded: what becomes of its file changes nothing.
+/// A profile as it was loaded. Later changes of its file have no effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loaded {
     /// Its name.
     pub name: String,
-    /// Its file; none if it came with qfence.
+    /// Its file; `None` if it is shipped.
     pub path: Option<PathBuf>,
     /// Its rules.
     pub rules: Vec<Rule>,
@@ -72,7 +73,7 @@ pub struct Loaded {
     pub default: Rule,
 }
 
-/// A rule and its number, by which the kernel knows it.
+/// A rule, and the number that the kernel uses for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Numbered {
     /// Below [`qfence_common::verdict::MAX_RULES`].
@@ -93,7 +94,7 @@ impl From<Profile> for Loaded {
 }
 
 impl Policy {
-    /// A policy of a profile and the rules before it.
+    /// A policy with the rules `given` before those of a profile.
     ///
     /// # Errors
     /// If it has more rules than the kernel counts.
@@ -116,7 +117,7 @@ impl Policy {
         Ok(policy)
     }
 
-    /// This policy after a change to its parts. A rule that stays keeps its number, and with it its hits.
+    /// This policy after a change to its parts. A rule that remains keeps its number, and so its hits.
     ///
     /// # Errors
     /// If it has more rules than the kernel counts.
@@ -133,7 +134,7 @@ impl Policy {
         Ok(())
     }
 
-    /// All rules, in the order in which they are tried; the last matches everything.
+    /// All rules, in the order in which they are tried. The last matches everything.
     #[must_use]
     pub fn rules(&self) -> Vec<Numbered> {
         let rules = self.in_order().into_iter().cloned();
@@ -143,7 +144,7 @@ impl Policy {
             .collect()
     }
 
-    /// Below what the numbers of its rules are.
+    /// One more than the highest rule number.
     #[must_use]
     pub fn numbers_end(&self) -> u32 {
         self.numbers
@@ -162,7 +163,7 @@ impl Policy {
             .collect()
     }
 
-    /// Whether it depends on who the nameservers are.
+    /// Whether it depends on the host's nameservers.
     #[must_use]
     pub fn names_dns(&self) -> bool {
         let dns = Destination::Set(SetName::Dns);
@@ -172,7 +173,7 @@ impl Policy {
     }
 }
 
-/// Whether a rule does nothing but allow nameservers.
+/// Whether a rule only allows nameservers.
 fn excepts_dns(rule: &Rule) -> bool {
     let dns = Destination::Set(SetName::Dns);
     rule.action == Action::Allow && rule.matches.iter().all(|of| of.destination == dns)
@@ -195,12 +196,12 @@ pub fn given_default(action: Action) -> Rule {
     }
 }
 
-/// The members of the sets that depend on the host, at one moment.
+/// The members of the sets that depend on the host, at one time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sets {
     /// See [`SetName::Host`].
     pub host: BTreeSet<Prefix>,
-    /// Those of the addresses that name many receivers: broadcast and multicast.
+    /// The addresses of `host` with many receivers: broadcast and multicast.
     pub many: BTreeSet<Prefix>,
     /// The host's nameservers, wherever they are.
     pub nameservers: BTreeSet<Prefix>,

@@ -1,4 +1,4 @@
-//! Rules as logs name them.
+//! The names of rules in logs.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -6,19 +6,19 @@ use qfence_common::verdict;
 
 use super::{Numbered, Policy};
 
-/// How the built-in rule reads by which a peer on the host that spoke first is answered.
+/// The name of the reply exception.
 pub const REPLIES: &str = "allow replies";
 
-/// What a log says of a rule.
+/// The name of a rule in logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleName {
-    /// The rule, or the word for what refused without one.
+    /// The rule, or a word for a refusal without a rule.
     pub rule: Arc<str>,
     /// The comment in its profile.
     pub comment: Option<Arc<str>>,
 }
 
-/// The names of all rules that a fence has had, by their numbers.
+/// The names of all rules that a fence has had, by rule number.
 #[derive(Clone, Debug, Default)]
 pub struct Names(BTreeMap<u32, RuleName>);
 
@@ -31,8 +31,8 @@ impl Names {
         names
     }
 
-    /// Takes in the rules of a policy that is in force from now on. Those that are gone are still
-    /// known: events of theirs may be under way.
+    /// Adds the rules of a policy that is published now. Old rules remain known, since events may still have their
+    /// numbers.
     pub fn learn(&mut self, policy: &Policy) {
         for Numbered { number, rule } in policy.rules() {
             let name = RuleName {
@@ -43,7 +43,7 @@ impl Names {
         }
     }
 
-    /// The name of what refused, given the rule's number in an event.
+    /// The name for a rule number in an event.
     #[must_use]
     pub fn name(&self, number: u32) -> RuleName {
         let word = match number {
@@ -54,7 +54,7 @@ impl Names {
             verdict::FOREIGN_NETNS => "deny-foreign-netns",
             verdict::UNFOLLOWED => "deny-unfollowed-broadcast",
             verdict::UNOWNED => "deny-unowned",
-            // The policy map had no answer.
+            // The policy map had no verdict.
             verdict::NO_RULE => "no-policy",
             number => match self.0.get(&number) {
                 Some(name) => return name.clone(),

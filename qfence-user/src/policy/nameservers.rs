@@ -1,4 +1,4 @@
-//! The nameservers in the text of a resolv.conf(5).
+//! Parses the nameservers in the text of a resolv.conf(5).
 
 use std::{
     collections::BTreeSet,
@@ -7,13 +7,13 @@ use std::{
 
 use crate::policy::{Prefix, hostset::single};
 
-/// How many nameservers are taken from a file, the first. The C libraries take three, and others more.
+/// The most nameservers that are read from a file. C libraries use three, other resolvers more.
 pub const MOST: usize = 32;
 
 /// The addresses of the `nameserver` lines.
 ///
-/// Read as the resolvers read them: what they skip is skipped here, for one bad line must not cost
-/// a guest its DNS. (A parser that fails on the file as a whole would.)
+/// Parsed as resolvers do: they skip invalid lines, and so does this function. One invalid line must not cost a guest
+/// its DNS.
 #[must_use]
 pub fn parse(resolv_conf: &[u8]) -> BTreeSet<Prefix> {
     resolv_conf
@@ -25,9 +25,9 @@ pub fn parse(resolv_conf: &[u8]) -> BTreeSet<Prefix> {
         .collect()
 }
 
-/// Where the kernel connects what is sent to an address: to loopback for the unspecified one
-/// (`ip_route_output_key_hash_rcu` in net/ipv4/route.c, `ip6_dst_lookup_tail`'s callers in
-/// net/ipv6/tcp_ipv6.c and datagram.c), as resolv.conf(5) would have it for a server on this machine.
+/// The address to which the kernel connects. For the unspecified address that is loopback
+/// (`ip_route_output_key_hash_rcu` in net/ipv4/route.c, `ip6_dst_lookup_tail`'s callers in net/ipv6/tcp_ipv6.c and
+/// datagram.c). In resolv.conf(5) it means a server on this machine.
 fn as_connected(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
@@ -36,10 +36,10 @@ fn as_connected(address: IpAddr) -> IpAddr {
     }
 }
 
-/// That of a line, as glibc takes it (`res_vinit_1` in resolv/res_init.c), and other resolvers: space before the word, or
-/// a carriage return at the end, is no reason for them to skip it.
+/// The nameserver of a line, as glibc (`res_vinit_1` in resolv/res_init.c) and other resolvers parse it. Space before
+/// the word and a carriage return at the end are accepted.
 fn nameserver(line: &[u8]) -> Option<IpAddr> {
-    // A string of C's ends there.
+    // C strings end there.
     let line = line.split(|byte| *byte == 0).next()?;
     let mut words = line
         .split(u8::is_ascii_whitespace)
@@ -48,7 +48,7 @@ fn nameserver(line: &[u8]) -> Option<IpAddr> {
         return None;
     }
     let word = words.next()?;
-    // Of a zone the C library takes anything.
+    // The C library accepts any zone.
     let (address, has_zone) = match word.iter().position(|byte| *byte == b'%') {
         Some(zone) => (&word[..zone], true),
         None => (word, false),
@@ -60,8 +60,8 @@ fn nameserver(line: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// An IPv4 address as inet_aton(3) takes it: one to four numbers, the last of which is for the bytes that are left, each
-/// decimal, octal (`010`) or hexadecimal (`0x8`).
+/// Parses an IPv4 address like inet_aton(3): one to four numbers, the last of which fills the remaining bytes. Each
+/// is decimal, octal (`010`) or hexadecimal (`0x8`).
 fn v4(text: &str) -> Option<Ipv4Addr> {
     let numbers: Vec<u32> = text.split('.').map(number).collect::<Option<_>>()?;
     let (last, bytes) = numbers.split_last()?;
@@ -77,14 +77,14 @@ fn v4(text: &str) -> Option<Ipv4Addr> {
         .map(Ipv4Addr::from)
 }
 
-/// A number as strtoul(3) takes it in base 0, without a sign.
+/// Parses a number like strtoul(3) with base 0, without a sign.
 fn number(text: &str) -> Option<u32> {
     let (digits, radix) = match text.strip_prefix('0') {
         Some(rest) if rest.starts_with(['x', 'X']) => (&rest[1..], 16),
         Some(rest) if !rest.is_empty() => (rest, 8),
         _ => (text, 10),
     };
-    // The standard library takes a sign.
+    // The standard library would accept a sign.
     let is_digit = |digit: char| digit.is_digit(radix);
     if digits.is_empty() || !digits.chars().all(is_digit) {
         return None;

@@ -1,4 +1,4 @@
-//! Numbers of rules: indices into the kernel's counters, and what its events name a rule by.
+//! Numbers of rules: indices of the kernel's counters, and the names of rules in events.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,8 +11,8 @@ use super::{Numbered, rule::Rule};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Numbers {
     of: Vec<u32>,
-    /// Where to look for the next that is free: a number that was given up stays unused for as long as
-    /// it can, for events that name its rule may still be under way.
+    /// Where to look for the next free number. A freed number stays unused for as long as possible, because events
+    /// may still have it.
     next: u32,
 }
 
@@ -23,11 +23,11 @@ pub struct Numbers {
      that does not; one rule of a profile can list many destinations"
 )]
 pub struct TooManyRules {
-    /// How many it has.
+    /// The number of its rules.
     pub rules: usize,
-    /// The first for which there is no number.
+    /// The first rule that gets no number.
     pub first: String,
-    /// Where that stands.
+    /// The source of that rule.
     pub source_of_first: String,
 }
 
@@ -37,7 +37,7 @@ impl Numbers {
         self.of.iter().copied()
     }
 
-    /// The numbers of `rules`, given those of the policy before: a rule that was in it keeps its own.
+    /// Numbers `rules`. A rule of the previous policy keeps its number.
     pub(super) fn assign(
         &self,
         before: &[Numbered],
@@ -50,7 +50,7 @@ impl Numbers {
                 source_of_first: first.source.to_string(),
             });
         }
-        // A rule can stand twice in a policy; each keeps one.
+        // A rule can be in a policy twice, with a number for each.
         let mut known: HashMap<&Rule, Vec<u32>> = HashMap::new();
         for numbered in before.iter().rev() {
             known

@@ -1,4 +1,4 @@
-//! The ports that a rule is about.
+//! The ports that a rule matches.
 
 use std::{fmt, ops::RangeInclusive};
 
@@ -7,11 +7,11 @@ use std::{fmt, ops::RangeInclusive};
 pub struct Ports(Vec<RangeInclusive<u16>>);
 
 impl Ports {
-    /// Every port, and what has none.
+    /// Every port, and protocols without ports.
     pub const EVERY: Self = Self(Vec::new());
 
-    /// The ports in the ranges; those that overlap or touch become one. `None` if there is no range,
-    /// or one of them is empty or holds port 0: left out, it could leave "every port" behind.
+    /// The ports in the ranges; overlapping and adjacent ranges are merged. `None` if there is no range, or if one is
+    /// empty or contains port 0: leaving it out could turn the set into "every port".
     #[must_use]
     pub fn new(ranges: impl IntoIterator<Item = RangeInclusive<u16>>) -> Option<Self> {
         let mut ranges: Vec<_> = ranges.into_iter().collect();
@@ -44,28 +44,27 @@ impl Ports {
         self.0.is_empty()
     }
 
-    /// The ranges; none if it is every port.
+    /// The ranges; none for every port.
     #[must_use]
     pub fn ranges(&self) -> &[RangeInclusive<u16>] {
         &self.0
     }
 
-    /// The ranges to compare a port with. Every port is one range, and holds the 0 that stands for
-    /// "none".
+    /// The ranges for comparisons. Every port is one range, which includes port 0 for "none".
     pub fn bounds(&self) -> impl Iterator<Item = (u16, u16)> + '_ {
         let every = self.is_every().then_some((0, u16::MAX));
         let ranges = self.0.iter().map(|range| (*range.start(), *range.end()));
         every.into_iter().chain(ranges)
     }
 
-    /// Whether it holds a port.
+    /// Whether it contains a port.
     #[must_use]
     pub fn contains(&self, port: u16) -> bool {
         self.bounds()
             .any(|(first, last)| (first..=last).contains(&port))
     }
 
-    /// The port, if it is one alone.
+    /// The port, if there is only one.
     #[must_use]
     pub fn single(&self) -> Option<u16> {
         match self.0.as_slice() {
@@ -75,7 +74,7 @@ impl Ports {
     }
 }
 
-/// `80,443,8000-8080`; nothing if it is every port.
+/// `80,443,8000-8080`; empty for every port.
 impl fmt::Display for Ports {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, range) in self.0.iter().enumerate() {

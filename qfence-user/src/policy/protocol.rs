@@ -1,23 +1,23 @@
-//! The protocols that a rule can be about, and their names.
+//! The protocols that rules can name.
 
 use std::fmt;
 
 use qfence_common::Protocol;
 
-/// What a rule says of the protocol.
+/// The protocol of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Proto {
     /// Every protocol.
     Any,
     /// ICMP of both families: 1 and 58.
     Icmp,
-    /// The one of this IP protocol number, which is never 0.
+    /// The protocol of this IP protocol number, which is never 0.
     Number(u8),
 }
 
-/// The protocols that have ports: TCP, UDP, SCTP, DCCP, UDP-Lite.
+/// The protocols with ports: TCP, UDP, SCTP, DCCP, UDP-Lite.
 ///
-/// A rule that gives ports and no protocol is about these.
+/// A rule with ports and without a protocol matches these.
 pub const WITH_PORTS: [Protocol; 5] = [
     Protocol::TCP,
     Protocol::UDP,
@@ -26,7 +26,7 @@ pub const WITH_PORTS: [Protocol; 5] = [
     Protocol(136),
 ];
 
-/// The names of protocols beside `any` and `icmp`, with the numbers that IANA has for them.
+/// The names of protocols other than `any` and `icmp`, with their IANA numbers.
 const NAMES: [(&str, u8); 10] = [
     ("tcp", 6),
     ("udp", 17),
@@ -40,8 +40,8 @@ const NAMES: [(&str, u8); 10] = [
     ("ah", 51),
 ];
 
-/// What a protocol without a name begins with: `proto-47`. A bare number would look like the
-/// beginning of an IPv6 address.
+/// The prefix of a protocol without a name: `proto-47`. A bare number would look like the beginning of an IPv6
+/// address.
 pub const NUMBER_PREFIX: &str = "proto-";
 
 impl Proto {
@@ -50,7 +50,7 @@ impl Proto {
     /// UDP.
     pub const UDP: Self = Self::Number(17);
 
-    /// The protocol of a name; `proto-N` is none of them.
+    /// The protocol of a name; not for `proto-N`.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         match name {
@@ -63,12 +63,12 @@ impl Proto {
         }
     }
 
-    /// All names, for help and for errors.
+    /// All names, for help and errors.
     pub fn names() -> impl Iterator<Item = &'static str> {
         NAMES.iter().map(|&(name, _)| name).chain(["icmp", "any"])
     }
 
-    /// Whether there can be ports in a rule about it.
+    /// Whether a rule for it can have ports.
     #[must_use]
     pub fn has_ports(self) -> bool {
         match self {
@@ -92,14 +92,14 @@ impl fmt::Display for Proto {
     }
 }
 
-/// The number behind a [`protocol_name`].
+/// The number of a name from [`protocol_name`].
 pub(crate) fn protocol_number(name: &str) -> Option<u32> {
     let named = [1, 6, 17, 33, 58, 115, 132, 136, 262];
     let is = |number: &u32| protocol_name(*number) == name;
     named.into_iter().find(is).or_else(|| name.parse().ok())
 }
 
-/// IPPROTO_* by the names of /etc/protocols, as far as sockets have them.
+/// The name of a socket's IPPROTO_* number, as in /etc/protocols.
 pub(crate) fn protocol_name(number: u32) -> String {
     match number {
         1 => "icmp".into(),

@@ -1,4 +1,4 @@
-//! A profile out of what monitor mode saw.
+//! Suggests a profile from the sightings of monitor mode.
 
 use std::{
     cmp::Reverse,
@@ -17,18 +17,18 @@ use crate::policy::{
     rule::{Destination, Match},
 };
 
-/// How many rules of their own there are for what was seen; what was seen less often is in one rule, for
-/// a policy has room for [`qfence_common::verdict::MAX_RULES`] alone.
+/// How many of the most frequent matches get a rule of their own. The others share one rule, since a policy has room
+/// for [`qfence_common::verdict::MAX_RULES`] rules.
 const ALONE: usize = 128;
 
-/// One protocol at one address, and the ports that were seen there.
+/// A protocol and an address. The ports that were seen there are collected.
 type Target = (u32, IpAddr);
 
-/// Something, and how often it was seen.
+/// Items with the number of times that each was seen.
 type Counted<T> = Vec<(T, u64)>;
 
-/// A profile, as TOML, that allows what was seen, each with how often, and beyond that says what the
-/// fence's own policy said. `unlisted` is how many sightings there was no room for.
+/// A profile, as TOML, that allows the sightings, with their numbers as comments, and otherwise has the rules of the
+/// fence's own policy. `unlisted` is the number of sightings for which there was no room.
 #[must_use]
 pub fn suggest(
     fence: &str,
@@ -41,14 +41,14 @@ pub fn suggest(
         let _ = writeln!(out, "{text}");
     };
     line(&format!(
-        "# What the fence {fence} was let through to in monitor mode although its policy refuses it."
+        "# Destinations that monitor mode allowed for the fence {fence}, although its policy denies them."
     ));
     line(
-        "# Review each rule before you allow it: something in the fence wanted to go there, no more.",
+        "# Review each rule before you use it: it shows only that a process in the fence tried to reach a destination.",
     );
     if unlisted > 0 {
         line(&format!(
-            "# NOT WHOLE: {unlisted} more attempts went to destinations that there was no room to keep."
+            "# INCOMPLETE: {unlisted} more attempts went to destinations for which there was no room."
         ));
     }
     let default = policy.map_or(Action::Allow, |policy| {
@@ -88,7 +88,7 @@ pub fn suggest(
     for (target, count) in without {
         line("");
         line(&format!(
-            "# No rule is about port 0 alone: {target}, seen {}.",
+            "# No rule can match only port 0: {target}, seen {}.",
             times(count)
         ));
     }
@@ -96,7 +96,7 @@ pub fn suggest(
         && !own.is_empty()
     {
         line("");
-        line("# The rules that the fence had, in their order.");
+        line("# The rules of the fence, in their order.");
         for numbered in own {
             let rule = &numbered.rule;
             let matches: Vec<_> = rule
@@ -129,7 +129,7 @@ fn times(count: u64) -> String {
     }
 }
 
-/// A text as TOML has it: what may not stand in a basic string is escaped.
+/// A text as a TOML basic string.
 fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for character in text.chars() {
@@ -145,8 +145,8 @@ fn quoted(text: &str) -> String {
     out
 }
 
-/// What was seen as matches, those seen most often first: the ports of one protocol at one address in
-/// one. Nothing is widened: what was seen at port 0 alone no rule can say, and is told apart, in words.
+/// The sightings as matches, the most frequent first. The ports of one protocol at one address are one match. Nothing
+/// is widened: no rule can match port 0 alone, so such sightings are returned as text.
 fn rules(seen: &[(Sighting, u64)]) -> (Counted<Match>, Counted<String>) {
     let mut targets: BTreeMap<Target, (Vec<u16>, u64)> = BTreeMap::new();
     let mut without = Vec::new();
@@ -231,7 +231,7 @@ mod tests {
         );
         assert_eq!(profile.rules[1].comment.as_deref(), Some("seen 4 times"));
         assert_eq!(profile.default, Action::Allow);
-        assert!(text.contains("NOT WHOLE: 7 more attempts"), "{text}");
+        assert!(text.contains("INCOMPLETE: 7 more attempts"), "{text}");
     }
 
     #[test]
@@ -240,7 +240,7 @@ mod tests {
         let text = suggest("vm1", Some(&policy), &[], 0);
         let profile = Profile::parse("vm1", None, &text).unwrap();
         assert_eq!(profile.rules.len(), 2);
-        assert!(!text.contains("NOT WHOLE"));
+        assert!(!text.contains("INCOMPLETE"));
     }
 
     #[test]
@@ -251,7 +251,7 @@ mod tests {
             let text = suggest("vm1", Some(&policy), &seen, 0);
             let profile = Profile::parse("vm1", None, &text).unwrap();
             assert_eq!(profile.rules.len(), 2, "{text}");
-            let told = format!("port 0 alone: udp to {address}, seen 2 times");
+            let told = format!("only port 0: udp to {address}, seen 2 times");
             assert!(text.contains(&told), "{text}");
         }
     }

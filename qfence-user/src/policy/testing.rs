@@ -8,7 +8,7 @@ use super::{
     rule::{Rule, Source},
 };
 
-/// A rule written as `allow MATCH…` or `deny MATCH…`.
+/// Parses a rule written as `allow MATCH…` or `deny MATCH…`.
 pub(crate) fn rule(text: &str) -> Rule {
     let mut words = text.split_whitespace();
     let action = match words.next() {

@@ -1,5 +1,5 @@
-//! The policy of a fence as it is kept: a file under /run/qfence, from which it can be compiled anew by
-//! whoever changes it, its supervisor or another command.
+//! The stored policy of a fence: a file under /run/qfence. Its supervisor and other commands compile the policy from
+//! it again.
 
 use std::{
     fs, io,
@@ -19,7 +19,7 @@ use crate::{
         files::{
             PRIVATE_FILE,
             directory::{Directory, Others},
-            staged::{NEW_SUFFIX, Staged},
+            staged::{NEW_SUFFIX, Staged, StagedError},
         },
         locks::{self, Exclusive},
         process::looks::Looks,
@@ -29,38 +29,38 @@ use crate::{
     policy::{Policy, Sets},
 };
 
-/// The ending of the files' names.
+/// The suffix of the files.
 const SUFFIX: &str = ".policy";
 
-/// What a policy in force was compiled from.
+/// The input from which the policy in force was compiled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredPolicy {
     /// The rules.
     pub policy: Policy,
     /// The members of the sets.
     pub sets: Sets,
-    /// The network namespace whose addresses these are: the inode of its file in /proc.
+    /// The network namespace of the addresses in `sets`: the inode of its file in /proc.
     pub netns: u64,
-    /// How many policies the fence has had, with this one.
+    /// The number of policies that the fence has had, including this one.
     pub generation: u64,
 }
 
-/// The file: what is kept, and the version of who wrote it.
+/// The content of the file: the policy, and the version of its writer.
 #[derive(Serialize, Deserialize)]
 struct Versioned<T> {
     abi: u32,
     stored: T,
 }
 
-/// What every version's file has.
+/// The part of the content that all versions have.
 #[derive(Deserialize)]
 struct Version {
-    /// 0 in files of before there were versions.
+    /// 0 in files from before there were versions.
     #[serde(default)]
     abi: u32,
 }
 
-/// Where the policy of one fence is kept.
+/// The file of one fence's policy.
 #[derive(Clone, Debug)]
 pub struct PolicyFile {
     run: PathBuf,
@@ -69,11 +69,40 @@ pub struct PolicyFile {
     pins: PathBuf,
 }
 
+/// Why a stored policy cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is no policy.
+    #[error("{} is no policy of this version of qfence", path.display())]
+    NotAPolicy {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// Another version of qfence wrote it.
+    #[error("{} is no policy of this version of qfence", path.display())]
+    OtherVersion {
+        /// Its path.
+        path: PathBuf,
+        /// The version.
+        source: version::OtherVersion,
+    },
+}
+
 /// Keeps others from changing the policy of a fence, as long as this lives.
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "held, not used")] Exclusive);
 
-/// Which writing of the file one has seen.
+/// Identifies one writing of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileVersion {
     inode: u64,
@@ -81,7 +110,7 @@ pub struct FileVersion {
 }
 
 impl PolicyFile {
-    /// The store of the fence `name` in the directory of descriptions; `pins` is that of its links.
+    /// The file of the fence `name`. `run` is the directory of descriptions, `pins` that of its links.
     #[must_use]
     pub fn new(run: &Path, name: &str, pins: &Path) -> Self {
         let file = format!("{name}{SUFFIX}");
@@ -93,21 +122,22 @@ impl PolicyFile {
         }
     }
 
-    /// The file.
+    /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Waits until nobody else is about to change the policy.
+    /// Waits for the lock under which the policy is changed.
     ///
     /// # Errors
-    /// If there is nothing to lock: the fence is gone. Or [`Interrupted`](crate::base::interruptible::Interrupted).
+    /// If there is nothing to lock, because the fence is gone. Or
+    /// [`Interrupted`](crate::base::interruptible::Interrupted).
     pub fn lock(&self) -> Result<Lock> {
         locks::exclusive_on(self.open()?, &self.pins).map(Lock)
     }
 
-    /// Locks like [`PolicyFile::lock`]; `None` if somebody else is about to change the policy.
+    /// Like [`PolicyFile::lock`], without waiting; `None` if another process has the lock.
     ///
     /// # Errors
     /// As [`PolicyFile::lock`].
@@ -119,15 +149,18 @@ impl PolicyFile {
         }
     }
 
-    /// Who is about to change the policy, and what is locked, in words.
+    /// The process that has the lock, and the locked directory, in words.
     #[must_use]
     pub fn holder(&self) -> String {
         let holder = locks::holder_of(&self.pins);
-        let holder = holder.map_or_else(|| "somebody".to_owned(), |pid| Looks::default().name(pid));
+        let holder = holder.map_or_else(
+            || "another process".to_owned(),
+            |pid| Looks::default().name(pid),
+        );
         format!("{holder} has the lock on {}", self.pins.display())
     }
 
-    /// The directory that is locked.
+    /// Opens the directory that is locked.
     fn open(&self) -> Result<fs::File> {
         pins::open(&self.pins).with_context(|| self.cannot_lock())
     }
@@ -136,36 +169,45 @@ impl PolicyFile {
         format!("cannot lock {}", self.pins.display())
     }
 
-    /// What is kept; `None` before the first policy.
+    /// The stored policy; `None` before the first one.
     ///
     /// # Errors
-    /// If the file cannot be read or understood, or is of [another version](version::OtherVersion).
-    pub fn read(&self) -> Result<Option<StoredPolicy>> {
+    /// If the file cannot be read or parsed, or another version wrote it.
+    pub fn read(&self) -> Result<Option<StoredPolicy>, ReadError> {
+        let path = || self.path.clone();
         let text = match fs::read(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            read => read.with_context(|| format!("cannot read {}", self.path.display()))?,
+            read => read.map_err(|source| ReadError::Read {
+                path: path(),
+                source,
+            })?,
         };
-        let path = self.path.display();
-        let no_policy = || format!("{path} is no policy of this version of qfence");
-        let Version { abi } = serde_json::from_slice(&text).with_context(no_policy)?;
-        version::check(abi, "it").with_context(no_policy)?;
-        let Versioned { stored, .. } = serde_json::from_slice(&text).with_context(no_policy)?;
+        let no_policy = |source| ReadError::NotAPolicy {
+            path: path(),
+            source,
+        };
+        let Version { abi } = serde_json::from_slice(&text).map_err(no_policy)?;
+        version::check(abi, "it").map_err(|source| ReadError::OtherVersion {
+            path: path(),
+            source,
+        })?;
+        let Versioned { stored, .. } = serde_json::from_slice(&text).map_err(no_policy)?;
         Ok(Some(stored))
     }
 
-    /// Writes what is to be kept beside what is; [`Pending::keep`] puts it in its place, once it is in
-    /// force.
+    /// Writes a policy beside the current one. [`Pending::keep`] renames it into place, after it is in force.
     ///
     /// # Errors
-    /// If it cannot be written; nothing is changed then.
+    /// If it cannot be written. The stored policy is unchanged then.
     pub fn prepare(&self, stored: &StoredPolicy) -> Result<Pending> {
         let abi = version::abi();
         let text = serde_json::to_vec(&Versioned { abi, stored })?;
         let directory = Directory::private(&self.run, Others::Read)?;
-        Staged::write(directory, self.file.as_ref(), &text, PRIVATE_FILE).map(Pending)
+        let staged = Staged::write(directory, self.file.as_ref(), &text, PRIVATE_FILE)?;
+        Ok(Pending(staged))
     }
 
-    /// Which writing of the file is there now; `None` if there is none.
+    /// The current writing of the file; `None` if it does not exist.
     #[must_use]
     pub fn file_version(&self) -> Option<FileVersion> {
         let file = fs::metadata(&self.path).ok()?;
@@ -175,15 +217,15 @@ impl PolicyFile {
         })
     }
 
-    /// Removes what is kept.
+    /// Removes the stored policy.
     ///
     /// # Errors
-    /// What unlink fails with; that it is gone already is no error.
+    /// Errors of unlink; a missing file is no error.
     pub fn remove(&self) -> Result<()> {
         let Some(directory) = Directory::trusted(&self.run, Others::Read)? else {
             return Ok(());
         };
-        // The other one is there if whoever wrote it was killed.
+        // The second one exists if a writer was killed.
         for file in [&self.file, &format!("{}{NEW_SUFFIX}", self.file)] {
             directory
                 .remove(file.as_ref())
@@ -193,17 +235,17 @@ impl PolicyFile {
     }
 }
 
-/// A policy that is written, and not yet in its place.
+/// A policy that is written, but not in its place yet.
 #[derive(Debug)]
 #[must_use]
 pub struct Pending(Staged);
 
 impl Pending {
-    /// Puts it in its place.
+    /// Renames it into place.
     ///
     /// # Errors
     /// As [`Staged::keep`].
-    pub fn keep(self) -> Result<()> {
+    pub fn keep(self) -> Result<(), StagedError> {
         self.0.keep()
     }
 }
@@ -211,7 +253,7 @@ impl Pending {
 /// The network namespace of this thread: the inode of its file in /proc.
 ///
 /// # Errors
-/// If /proc does not tell.
+/// If /proc cannot be read.
 pub fn netns() -> Result<u64> {
     let path = "/proc/thread-self/ns/net";
     let file = fs::metadata(path).with_context(|| format!("cannot look at {path}"))?;
@@ -219,92 +261,4 @@ pub fn netns() -> Result<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::testing;
-
-    /// A store of a fence, and the directory of its pins.
-    fn store(dir: &Path, name: &str) -> (PolicyFile, PathBuf) {
-        let pins = pins::Pins::new(dir);
-        fs::create_dir(dir.join("qfence")).unwrap();
-        pins.create(name).unwrap();
-        let (run, pins) = (dir.join("run"), pins.directory(name));
-        Directory::make_private(&run).unwrap();
-        (PolicyFile::new(&run, name, &pins), pins)
-    }
-
-    fn stored(monitor: bool) -> StoredPolicy {
-        StoredPolicy {
-            policy: testing::policy(&["allow tcp:[2001:db8::1]:80,443"], monitor),
-            sets: Sets::default(),
-            netns: 7,
-            generation: 1,
-        }
-    }
-
-    #[test]
-    fn what_is_kept_is_read_and_removed() {
-        let dir = tempfile::tempdir().unwrap();
-        let (store, _) = store(dir.path(), "my.vm");
-        assert_eq!(store.read().unwrap(), None);
-        store.prepare(&stored(false)).unwrap().keep().unwrap();
-        assert_eq!(store.read().unwrap(), Some(stored(false)));
-        store.remove().unwrap();
-        store.remove().unwrap();
-        assert_eq!(store.read().unwrap(), None);
-        assert_eq!(fs::read_dir(dir.path().join("run")).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn what_is_prepared_is_not_in_its_place_yet_and_each_writing_is_told_apart() {
-        let dir = tempfile::tempdir().unwrap();
-        let (store, _) = store(dir.path(), "vm1");
-        store.prepare(&stored(false)).unwrap().keep().unwrap();
-        let version = store.file_version();
-        let pending = store.prepare(&stored(true)).unwrap();
-        assert_eq!(store.read().unwrap(), Some(stored(false)));
-        assert_eq!(store.file_version(), version);
-        pending.keep().unwrap();
-        assert_ne!(store.file_version(), version);
-        assert_eq!(store.read().unwrap(), Some(stored(true)));
-    }
-
-    #[test]
-    fn a_file_that_is_no_policy_is_an_error() {
-        let dir = tempfile::tempdir().unwrap();
-        let (store, _) = store(dir.path(), "vm1");
-        let path = dir.path().join("run/vm1.policy");
-        for text in ["{", r#"{"abi":1}"#, r#"{"abi":1,"stored":{}}"#] {
-            fs::write(&path, text).unwrap();
-            let error = store.read().unwrap_err().to_string();
-            assert!(error.contains("vm1.policy is no policy"), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_policy_of_another_version_is_not_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let (store, _) = store(dir.path(), "vm1");
-        store.prepare(&stored(false)).unwrap().keep().unwrap();
-        let path = dir.path().join("run/vm1.policy");
-        let text = fs::read_to_string(&path).unwrap();
-        for (other, found) in [(r#"{"abi":2,"#, 2), ("{", 0)] {
-            fs::write(&path, text.replace(r#"{"abi":1,"#, other)).unwrap();
-            let error = store.read().unwrap_err();
-            let other = error.downcast_ref::<version::OtherVersion>().unwrap();
-            assert_eq!(other.found, found);
-        }
-    }
-
-    #[test]
-    fn two_cannot_change_a_policy_at_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let (store, pins) = store(dir.path(), "vm1");
-        let lock = store.lock().unwrap();
-        assert!(store.try_lock().unwrap().is_none());
-        let file = fs::File::open(pins).unwrap();
-        let (file, _) = Flock::lock(file, FlockArg::LockExclusiveNonblock).unwrap_err();
-        drop(lock);
-        assert!(Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok());
-    }
-}
+mod tests;

@@ -1,8 +1,9 @@
-//! Random policies on random hosts: what is compiled of them decides as the rules one by one would.
+//! Random policies on random hosts: the compiled policy decides like the rules one by one.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "all of this is tests")]
 
 mod naive;
+mod pool;
 mod scene;
 
 use std::env;
@@ -16,12 +17,12 @@ use qfence_user::{
 };
 use scene::{Choice, Scene, action, choices, scene};
 
-/// How many policies are tried if this variable does not say.
+/// How many policies are tried, unless the variable sets another number.
 const POLICIES: (&str, u32) = ("QFENCE_PARITY_POLICIES", 600);
-/// How many destinations of each.
+/// How many destinations are tried for each policy.
 const DESTINATIONS: usize = 200;
 
-/// With ports, without, one that no rule names, and MPTCP.
+/// Protocols with and without ports, one that no rule names, and MPTCP.
 const PROTOCOLS: [u32; 12] = [6, 17, 6, 17, 132, 33, 136, 1, 58, 47, 255, 262];
 
 fn config() -> ProptestConfig {
@@ -34,7 +35,7 @@ fn config() -> ProptestConfig {
     }
 }
 
-/// The rules, numbered from the greatest down: numbers say nothing of the order.
+/// The rules with numbers in descending order, since the order of rules does not depend on numbers.
 fn numbered(scene: &Scene) -> Vec<Numbered> {
     let mut rules = scene.policy().rules();
     let numbers: Vec<u32> = rules.iter().map(|rule| 1000 - rule.number).collect();

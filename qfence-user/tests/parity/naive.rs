@@ -1,16 +1,16 @@
-//! What a policy says, by its documentation and nothing else: rules one by one, the first that matches
-//! decides. It knows no key space, no prefixes within each other, no trees.
+//! Evaluates a policy by its documentation alone: rules one by one, of which the first match decides. It has no key
+//! space, no nested prefixes and no trees.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-/// What a rule is about.
+/// A match of a rule.
 #[derive(Clone, Debug)]
 pub(crate) struct NaiveMatch {
     pub(crate) protocol: NaiveProtocol,
     pub(crate) to: To,
-    /// None: every port, and what has none.
+    /// Empty: every port, and protocols without ports.
     pub(crate) ports: Vec<(u16, u16)>,
 }
 
@@ -27,34 +27,34 @@ pub(crate) enum To {
     Set(&'static str),
 }
 
-/// One rule: allowed or not, and what it is about.
+/// A rule: its action and its matches.
 #[derive(Clone, Debug)]
 pub(crate) struct NaiveRule {
     pub(crate) allow: bool,
     pub(crate) matches: Vec<NaiveMatch>,
 }
 
-/// What of the host's the sets are made of.
+/// The facts of the host from which the sets are made.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Host {
     /// Its local routes.
     pub(crate) local: Vec<IpNet>,
-    /// Those of type broadcast: they are local, too.
+    /// The local routes of type broadcast.
     pub(crate) broadcasts: Vec<IpNet>,
     pub(crate) nameservers: Vec<IpAddr>,
 }
 
-/// Where to: the address of a v4-mapped one is that of IPv4.
+/// A destination. A v4-mapped address is given as IPv4.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Target {
     pub(crate) address: IpAddr,
     pub(crate) protocol: u32,
     pub(crate) port: u16,
-    /// Through the loopback device.
+    /// Whether the packet leaves through the loopback device.
     pub(crate) loopback: bool,
 }
 
-/// The number in order of the first rule that matches.
+/// The index of the first rule that matches.
 pub(crate) fn first_match(rules: &[NaiveRule], host: &Host, target: &Target) -> Option<usize> {
     rules
         .iter()
@@ -74,7 +74,7 @@ fn has_ports(protocol: u32) -> bool {
     [6, 17, 132, 33, 136].contains(&protocol)
 }
 
-/// A socket of MPTCP is one of TCP to a rule.
+/// To a rule, an MPTCP socket is a TCP socket.
 fn number(protocol: u32) -> u32 {
     if protocol == 262 { 6 } else { protocol }
 }
@@ -138,7 +138,7 @@ const METADATA: [&str; 17] = [
 ];
 const MULTICAST: [&str; 3] = ["224.0.0.0/4", "ff00::/8", "255.255.255.255/32"];
 
-/// The sets that do not depend on the host, for destinations at their edges.
+/// The prefixes of sets that do not depend on the host, for destinations at their edges.
 pub(crate) fn fixed_prefixes() -> impl Iterator<Item = IpNet> {
     let all = ALWAYS_HOST.iter().chain(&LAN).chain(&LINK_LOCAL);
     all.chain(&METADATA).map(|text| text.parse().unwrap())
@@ -181,7 +181,7 @@ fn is_one_of(nets: &[&str], address: IpAddr) -> bool {
         .any(|net| net.parse::<IpNet>().unwrap().contains(&address))
 }
 
-/// The IPv4 address that a translator makes of one of 64:ff9b::/96; others stay as they are.
+/// The IPv4 address to which a NAT64 router translates an address of 64:ff9b::/96. Other addresses are unchanged.
 fn translated(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(v6) => match v6.segments() {
@@ -195,7 +195,7 @@ fn translated(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The address as it is meant, by whichever family it is written.
+/// The address in its own family: v4-mapped addresses become IPv4.
 pub(crate) fn canonical(address: Ipv6Addr) -> IpAddr {
     address.to_canonical()
 }

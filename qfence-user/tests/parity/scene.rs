@@ -1,13 +1,13 @@
-//! Random policies, hosts and destinations. All come out of a small pool of prefixes, so that they lie
-//! within each other, and destinations lie at the edges of what rules are about.
+//! Random policies, hosts and destinations. All come out of a small pool of prefixes, so that they contain each other.
+//! Destinations are at the edges of the prefixes and ports of the rules.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use proptest::{
     collection::vec,
     prelude::*,
-    sample::{Index, select, subsequence},
+    sample::{Index, select},
 };
 use qfence_common::Action;
 use qfence_user::policy::{
@@ -16,179 +16,18 @@ use qfence_user::policy::{
     rule::{Match, Rule, Source},
 };
 
-use super::naive::{
-    Host, NaiveMatch, NaiveProtocol, NaiveRule, Target, To, canonical, fixed_prefixes,
+use super::{
+    naive::{Host, NaiveMatch, NaiveProtocol, NaiveRule, Target, To, canonical, fixed_prefixes},
+    pool::{Pool, host, naive_rule},
 };
 
-/// The greatest number of rules beside the default.
+/// The most rules besides the default.
 const RULES: usize = 60;
 
-/// Both families alike: each prefix has ones within it. Those at the end are in no named set, and are
-/// what lists of bogus networks have.
-const POOL: [&str; 26] = [
-    "0.0.0.0/0",
-    "::/0",
-    "10.0.0.0/8",
-    "fd00::/8",
-    "10.32.0.0/11",
-    "fd00:20::/27",
-    "10.42.0.0/16",
-    "fd00:42::/32",
-    "10.42.128.0/17",
-    "fd00:42:8000::/33",
-    "10.42.200.0/24",
-    "fd00:42:c800::/40",
-    "10.42.200.7/32",
-    "fd00:42:c800::7/128",
-    "8.0.0.0/5",
-    "2000::/3",
-    "9.9.9.0/24",
-    "2620:fe::/48",
-    "9.9.9.9/32",
-    "2620:fe::fe/128",
-    "127.0.0.0/30",
-    "::/127",
-    "192.0.2.0/24",
-    "100::/64",
-    "169.254.0.0/16",
-    "64:ff9b::/96",
-];
-
-const SETS: [&str; 9] = [
-    "host",
-    "loopback",
-    "dns",
-    "lan",
-    "link-local",
-    "metadata",
-    "multicast",
-    "internet",
-    "any",
-];
-
-const WITH_PORTS: [u8; 5] = [6, 17, 132, 33, 136];
-
-/// What one scene draws from: few things meet more often.
-#[derive(Clone, Debug)]
-struct Pool {
-    nets: Vec<&'static str>,
-    sets: Vec<&'static str>,
-}
-
-impl Pool {
-    fn any() -> impl Strategy<Value = Self> {
-        let nets = subsequence(&POOL[..], 2..=POOL.len());
-        (nets, subsequence(&SETS[..], 1..=SETS.len())).prop_map(|(nets, sets)| Self { nets, sets })
-    }
-
-    fn whole_net(&self) -> impl Strategy<Value = IpNet> + use<> {
-        select(self.nets.clone()).prop_map(|text| text.parse().unwrap())
-    }
-
-    /// One of them, a part of one, or an address at an edge.
-    fn net(&self) -> impl Strategy<Value = IpNet> + use<> {
-        let part = (self.whole_net(), any::<u128>(), 0..=12u8);
-        let edge = (self.whole_net(), any::<bool>());
-        prop_oneof![
-            3 => self.whole_net(),
-            1 => part.prop_map(|(net, bits, longer)| part_of(net, bits, longer)),
-            1 => edge.prop_map(|(net, last)| {
-                IpNet::from(if last { net.broadcast() } else { net.network() })
-            }),
-        ]
-    }
-
-    fn to(&self) -> impl Strategy<Value = To> + use<> {
-        prop_oneof![
-            3 => self.net().prop_map(To::Net),
-            2 => select(self.sets.clone()).prop_map(To::Set),
-        ]
-    }
-}
-
-fn part_of(net: IpNet, bits: u128, longer: u8) -> IpNet {
-    let length = (net.prefix_len() + longer).min(net.max_prefix_len());
-    match net {
-        IpNet::V4(v4) => {
-            let [.., a, b, c, d] = bits.to_be_bytes();
-            let below = u32::from_be_bytes([a, b, c, d]) & u32::from(v4.hostmask());
-            let address = Ipv4Addr::from(u32::from(v4.network()) | below);
-            Ipv4Net::new(address, length).unwrap().trunc().into()
-        }
-        IpNet::V6(v6) => {
-            let address = u128::from(v6.network()) | (bits & u128::from(v6.hostmask()));
-            let net = Ipv6Net::new(Ipv6Addr::from(address), length);
-            net.unwrap().trunc().into()
-        }
-    }
-}
-
-fn protocol() -> impl Strategy<Value = NaiveProtocol> {
-    prop_oneof![
-        3 => Just(NaiveProtocol::Any),
-        4 => select(&WITH_PORTS[..3]).prop_map(NaiveProtocol::Number),
-        1 => select(&WITH_PORTS[3..]).prop_map(NaiveProtocol::Number),
-        1 => Just(NaiveProtocol::Icmp),
-        1 => select(&[1, 2, 47, 58, 255][..]).prop_map(NaiveProtocol::Number),
-    ]
-}
-
-fn ports() -> impl Strategy<Value = Vec<(u16, u16)>> {
-    let port = prop_oneof![
-        1..=100u16,
-        select(&[1, 52, 53, 54, 80, 443, 8000, 65_534, 65_535][..])
-    ];
-    let range = prop_oneof![
-        port.clone().prop_map(|port| (port, port)),
-        (port.clone(), port).prop_map(|(a, b)| (a.min(b), a.max(b))),
-    ];
-    prop_oneof![1 => Just(Vec::new()), 1 => vec(range, 1..6)]
-}
-
-fn naive_match(pool: &Pool) -> impl Strategy<Value = NaiveMatch> + use<> {
-    (protocol(), pool.to(), ports()).prop_map(|(protocol, to, mut ports)| {
-        let has_ports = match protocol {
-            NaiveProtocol::Any => true,
-            NaiveProtocol::Icmp => false,
-            NaiveProtocol::Number(number) => WITH_PORTS.contains(&number),
-        };
-        if !has_ports {
-            ports.clear();
-        }
-        NaiveMatch {
-            protocol,
-            to,
-            ports,
-        }
-    })
-}
-
-fn naive_rule(pool: &Pool) -> impl Strategy<Value = NaiveRule> + use<> {
-    let matches = prop_oneof![4 => vec(naive_match(pool), 1), 1 => vec(naive_match(pool), 2..4)];
-    (any::<bool>(), matches).prop_map(|(allow, matches)| NaiveRule { allow, matches })
-}
-
-fn host(pool: &Pool) -> impl Strategy<Value = Host> + use<> {
-    let address = || pool.net().prop_map(|net| net.addr());
-    // Mostly addresses; the others are AnyIP prefixes.
-    let local = prop_oneof![
-        3 => address().prop_map(IpNet::from),
-        1 => pool.whole_net(),
-    ];
-    let broadcast = address().prop_map(IpNet::from);
-    (vec(local, 0..6), vec(broadcast, 0..3), vec(address(), 0..4)).prop_map(
-        |(local, broadcasts, nameservers)| Host {
-            local,
-            broadcasts,
-            nameservers,
-        },
-    )
-}
-
-/// A policy and its host, as they are written and as the program has them.
+/// A policy and its host, for the naive evaluator. Methods convert them to the program's types.
 #[derive(Clone, Debug)]
 pub(crate) struct Scene {
-    /// With the default as the last.
+    /// The last one is the default.
     pub(crate) rules: Vec<NaiveRule>,
     pub(crate) host: Host,
 }
@@ -218,7 +57,7 @@ pub(crate) fn scene() -> impl Strategy<Value = Scene> {
 }
 
 impl Scene {
-    /// The policy, read from the text of its rules.
+    /// The policy, parsed from the text of its rules.
     pub(crate) fn policy(&self) -> Policy {
         let (default, given) = self.rules.split_last().unwrap();
         let default = action(default.allow);
@@ -246,7 +85,7 @@ impl Scene {
         }
     }
 
-    /// Addresses at the edges of all prefixes there are: the first and the last, and those beside them.
+    /// Addresses at the edges of all prefixes: the first, the last, and their neighbours.
     pub(crate) fn addresses(&self) -> Vec<IpAddr> {
         let in_rules = self.rules.iter().flat_map(|rule| &rule.matches);
         let in_rules = in_rules.filter_map(|of| match of.to {
@@ -265,7 +104,7 @@ impl Scene {
         edges
     }
 
-    /// Ports at the edges of all ranges there are.
+    /// Ports at the edges of all ranges.
     pub(crate) fn ports(&self) -> Vec<u16> {
         let matches = self.rules.iter().flat_map(|rule| &rule.matches);
         let edges = matches.flat_map(|of| &of.ports).flat_map(|&(first, last)| {
@@ -276,7 +115,7 @@ impl Scene {
         edges.chain([0, 52, 53, 54, 65_535]).collect()
     }
 
-    /// What a choice stands for.
+    /// The destination of a choice.
     pub(crate) fn target(&self, choice: &Choice, addresses: &[IpAddr], ports: &[u16]) -> Target {
         Target {
             address: *choice.address.get(addresses),
@@ -290,7 +129,7 @@ impl Scene {
     }
 }
 
-/// One destination of a scene's.
+/// A choice of one destination of a scene.
 #[derive(Clone, Debug)]
 pub(crate) struct Choice {
     address: Index,
@@ -331,7 +170,7 @@ fn edges_of(net: IpNet) -> Vec<IpAddr> {
                 let [.., a, b, c, d] = bits.to_be_bytes();
                 IpAddr::from([a, b, c, d])
             }
-            // One beside a prefix can be a v4-mapped one.
+            // The neighbour of a prefix can be a v4-mapped address.
             IpNet::V6(_) => canonical(Ipv6Addr::from(bits)),
         })
         .collect()
@@ -345,7 +184,7 @@ pub(crate) fn action(allow: bool) -> Action {
     if allow { Action::Allow } else { Action::Deny }
 }
 
-/// No two have the same source, and so none are the same.
+/// Each rule has another source, so no two rules are equal.
 fn rule((index, naive): (usize, &NaiveRule)) -> Rule {
     let texts: Vec<String> = naive.matches.iter().map(text).collect();
     Rule {
@@ -363,7 +202,7 @@ fn parse(text: &str) -> Match {
         .unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// As it is written in a flag.
+/// The text of a match in a flag.
 fn text(of: &NaiveMatch) -> String {
     let protocol = match of.protocol {
         NaiveProtocol::Any => String::new(),

@@ -1,4 +1,4 @@
-//! Reads a file that others write, up to a bound and without waiting.
+//! Reads a file that others write, up to a limit and without waiting.
 
 use std::{
     fs::File,
@@ -11,13 +11,35 @@ use nix::fcntl::OFlag;
 
 use super::file_type::other_than_regular;
 
-/// The bytes of a regular file, or of the one that a symbolic link leads to: at most `most`.
+/// Why a file is not read.
+#[derive(Debug, thiserror::Error)]
+pub enum BoundedError {
+    /// A system call failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It is no regular file.
+    #[error("it is {0}")]
+    NotRegular(&'static str),
+    /// It is longer than the bound.
+    #[error("it has more than {0} bytes, which is the limit")]
+    TooLong(u64),
+}
+
+impl BoundedError {
+    /// Whether there is no such file.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// Reads a regular file, or the one that a symbolic link leads to, of at most `most` bytes.
 ///
 /// # Errors
-/// If it cannot be read, is longer, or is no regular file: to read a FIFO is to wait for who writes to it.
-pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    // Some devices act when they are opened, so look first; and again at what was opened, which may be
-    // another file.
+/// If it cannot be read, is longer, or is no regular file: reading a FIFO would wait for a writer.
+pub fn read(path: &Path, most: u64) -> Result<Vec<u8>, BoundedError> {
+    // Some devices act when they are opened, so the path is checked first. The opened file may be another one, so it
+    // is checked as well.
     check(path.metadata()?.mode())?;
     let file = File::options()
         .read(true)
@@ -25,20 +47,18 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
         .open(path)?;
     check(file.metadata()?.mode())?;
     let mut bytes = Vec::new();
-    // It may grow while it is read, so its size says nothing.
+    // The file may grow while it is read, so its size is not used.
     let read = file.take(most + 1).read_to_end(&mut bytes)?;
     if u64::try_from(read).is_ok_and(|read| read <= most) {
         Ok(bytes)
     } else {
-        Err(io::Error::other(format!(
-            "it has more than {most} bytes, which is the limit"
-        )))
+        Err(BoundedError::TooLong(most))
     }
 }
 
-fn check(mode: u32) -> io::Result<()> {
+fn check(mode: u32) -> Result<(), BoundedError> {
     match other_than_regular(mode) {
-        Some(kind) => Err(io::Error::other(format!("it is {kind}"))),
+        Some(kind) => Err(BoundedError::NotRegular(kind)),
         None => Ok(()),
     }
 }
@@ -58,10 +78,10 @@ mod tests {
         fs::write(&file, "12345").unwrap();
         symlink(&file, &link).unwrap();
         assert_eq!(read(&link, 5).unwrap(), b"12345");
-        let error = read(&link, 4).unwrap_err().to_string();
-        assert!(error.contains("more than 4 bytes"), "{error}");
+        let long = read(&link, 4);
+        assert!(matches!(long, Err(BoundedError::TooLong(4))), "{long:?}");
         let missing = read(&dir.path().join("none"), 5).unwrap_err();
-        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        assert!(missing.is_missing(), "{missing}");
     }
 
     #[test]
@@ -74,8 +94,11 @@ mod tests {
             (dir.path(), "a directory"),
             (Path::new("/dev/zero"), "a device"),
         ] {
-            let error = read(path, 5).unwrap_err().to_string();
-            assert_eq!(error, format!("it is {kind}"));
+            let error = read(path, 5).unwrap_err();
+            assert!(
+                matches!(error, BoundedError::NotRegular(found) if found == kind),
+                "{error}"
+            );
         }
     }
 }

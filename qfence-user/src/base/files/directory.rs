@@ -1,5 +1,5 @@
-//! A directory that files are made in: opened once, so that whatever its path leads to later, they are made
-//! where it was looked at.
+//! A directory in which files are made. It is opened once, so files are made in the directory that was checked,
+//! whatever its path leads to later.
 
 use std::{
     ffi::OsStr,
@@ -12,37 +12,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::{
     errno::Errno,
     fcntl::{AtFlags, OFlag, open, openat, renameat},
-    sys::stat::{FileStat, Mode, fchmod, fstat, fstatat, lstat},
-    unistd::{Uid, UnlinkatFlags, geteuid, unlinkat},
+    sys::stat::{FileStat, Mode, fchmod, fstat, fstatat},
+    unistd::{UnlinkatFlags, geteuid, unlinkat},
 };
 
-use super::{file_type::other_than_regular, walk::open_directory};
+pub use super::owner::{DirectoryError, Others};
+use super::{
+    file_type::other_than_regular,
+    owner::{check_others, check_owner, no_directory},
+    walk::{PathError, open_directory},
+};
 
-/// The mode of directories that are root's alone.
+/// The mode of directories that only root can use.
 const PRIVATE: u32 = 0o700;
 
-/// Write permission for others than the owner.
-const WRITABLE: u32 = 0o022;
-
-/// The bit of a directory in which nobody removes what is somebody else's.
-const STICKY: u32 = 0o1000;
-
-/// Who may do something to a directory beside its owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Others {
-    /// They may read it, but not write to it.
-    Read,
-    /// They may write to it, if it is sticky: what is root's in there stays.
-    AddToSticky,
-    /// They may not even open it: who can open a directory can lock it.
-    Nothing,
-}
-
-/// A directory.
+/// An open directory.
 #[derive(Debug)]
 pub struct Directory {
     fd: OwnedFd,
@@ -51,12 +38,12 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// The directory at `path`, whoever owns it. Links on the way to it are followed as far as nobody but root can have
+    /// Opens the directory at `path`, whoever owns it. Links on the way are followed only if nobody but root can have
     /// made them.
     ///
     /// # Errors
-    /// What open fails with, and if a link is not followed.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    /// Errors of open, and if a link is not followed.
+    pub fn open(path: &Path) -> Result<Self, PathError> {
         Ok(Self {
             fd: open_directory(path, geteuid().as_raw())?,
             path: path.to_owned(),
@@ -64,39 +51,39 @@ impl Directory {
         })
     }
 
-    /// The directory that a file is in, as [`Directory::open`] has it, and the name of the file.
+    /// Opens the directory of a file like [`Directory::open`], and returns the name of the file.
     ///
     /// # Errors
-    /// If the path names no file, or what open fails with.
-    pub fn of(path: &Path) -> Result<(Self, &OsStr)> {
-        let name = path
-            .file_name()
-            .with_context(|| format!("{} is no path of a file", path.display()))?;
+    /// If the path names no file, or if open fails.
+    pub fn of(path: &Path) -> Result<(Self, &OsStr), DirectoryError> {
+        let name = path.file_name().ok_or_else(|| DirectoryError::NoFile {
+            path: path.to_owned(),
+        })?;
         let parent = match path.parent() {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
         };
-        let directory = Self::open(parent)
-            .with_context(|| format!("cannot open the directory {}", parent.display()))?;
+        let directory = Self::open(parent).map_err(|source| DirectoryError::Parent {
+            path: parent.to_owned(),
+            source,
+        })?;
         Ok((directory, name))
     }
 
-    /// The directory at `path`, which must be root's, and no link; `others` is what others may do to it.
-    /// `None` if it is not there.
+    /// Opens the directory at `path`, which must be root's and not a link. `others` limits the permissions of other
+    /// users. `None` if it does not exist.
     ///
     /// # Errors
-    /// If it is something else, or somebody else's: then nothing of it is used.
-    pub fn trusted(path: &Path, others: Others) -> Result<Option<Self>> {
+    /// If it is something else or another user's. Nothing in it is used then.
+    pub fn trusted(path: &Path, others: Others) -> Result<Option<Self>, DirectoryError> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fd = match open(path, flags, Mode::empty()) {
             Ok(fd) => fd,
             Err(Errno::ENOENT) => return Ok(None),
             Err(Errno::ENOTDIR | Errno::ELOOP) => return Err(no_directory(path)),
-            Err(errno) => {
-                return Err(errno).with_context(|| format!("cannot open {}", path.display()));
-            }
+            Err(errno) => return Err(DirectoryError::system("open", path, errno)),
         };
-        let found = fstat(&fd).with_context(|| format!("cannot look at {}", path.display()))?;
+        let found = fstat(&fd).map_err(|errno| DirectoryError::system("look at", path, errno))?;
         check_owner(path, &found, geteuid())?;
         check_others(path, found.st_mode, others)?;
         Ok(Some(Self {
@@ -106,48 +93,50 @@ impl Directory {
         }))
     }
 
-    /// As [`Directory::trusted`], of a directory that must be there.
+    /// Like [`Directory::trusted`], for a directory that must exist.
     ///
     /// # Errors
-    /// As [`Directory::trusted`], and if it is not there.
-    pub fn private(path: &Path, others: Others) -> Result<Self> {
-        Self::trusted(path, others)?.with_context(|| format!("there is no {}", path.display()))
+    /// As [`Directory::trusted`], and if it does not exist.
+    pub fn private(path: &Path, others: Others) -> Result<Self, DirectoryError> {
+        Self::trusted(path, others)?.ok_or_else(|| DirectoryError::Missing {
+            path: path.to_owned(),
+        })
     }
 
-    /// As [`Directory::private`], of a directory that is made where it is not there.
+    /// Like [`Directory::private`], but makes the directory if it does not exist.
     ///
     /// # Errors
     /// As [`Directory::trusted`], and if it cannot be made.
-    pub fn make_private(path: &Path) -> Result<Self> {
+    pub fn make_private(path: &Path) -> Result<Self, DirectoryError> {
         let mut maker = fs::DirBuilder::new();
         match maker.recursive(true).mode(PRIVATE).create(path) {
-            // Something else is there: what, is said below.
+            // The check below reports the file that is there.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            made => made.with_context(|| format!("cannot make {}", path.display()))?,
+            made => made.map_err(|error| DirectoryError::system("make", path, error))?,
         }
         Self::private(path, Others::Read)
     }
 
-    /// Whether nobody but root can make anything in it.
+    /// Whether only root can make files in it.
     pub(super) fn is_private(&self) -> bool {
         self.is_private
     }
 
-    /// A path of a file in it that leads there whatever becomes of the path of the directory, for system calls that take no
-    /// descriptor. It is good for this process, as long as this lives.
+    /// A path of a file in this directory for system calls that take no descriptor. It stays correct if the directory
+    /// is renamed. It is valid in this process, as long as this object lives.
     pub fn path_by_descriptor(&self, name: &OsStr) -> PathBuf {
         Path::new(&format!("/proc/self/fd/{}", self.fd.as_raw_fd())).join(name)
     }
 
-    /// The path of a file in it, to be read by people.
+    /// The path of a file in it, for messages.
     pub(super) fn path_of(&self, name: &OsStr) -> PathBuf {
         self.path.join(name)
     }
 
-    /// What is there under a name, without following a link; `None` if nothing is.
+    /// The status of the file of a name, without following a link; `None` if there is none.
     ///
     /// # Errors
-    /// What stat fails with.
+    /// Errors of stat.
     pub fn look_at(&self, name: &OsStr) -> io::Result<Option<FileStat>> {
         match fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(found) => Ok(Some(found)),
@@ -156,20 +145,20 @@ impl Directory {
         }
     }
 
-    /// Makes a file of this name, which nothing may have yet, to read and write.
+    /// Makes a new file to read and write; the name must not exist.
     ///
     /// # Errors
-    /// What open fails with: EEXIST for a link as well.
+    /// Errors of open; EEXIST also for a link.
     pub(super) fn create(&self, name: &OsStr) -> io::Result<File> {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL;
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         Ok(openat(&self.fd, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?.into())
     }
 
-    /// Opens a file of root's alone to read and append to, and makes it where it is not there.
+    /// Opens a file that only root can use, to read and append. Makes it if it does not exist.
     ///
     /// # Errors
-    /// If it is no regular file, or what open fails with.
+    /// If it is no regular file, or if open fails.
     pub fn append(&self, name: &OsStr) -> io::Result<File> {
         let flags = OFlag::O_RDWR | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_NONBLOCK;
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
@@ -178,15 +167,15 @@ impl Directory {
         if let Some(kind) = other_than_regular(fstat(&file)?.st_mode) {
             return Err(io::Error::other(format!("it is {kind}")));
         }
-        // Whatever the umask was.
+        // Independent of the umask.
         fchmod(&file, mode)?;
         Ok(file.into())
     }
 
-    /// Renames a file in it, over another if there is one.
+    /// Renames a file in it, and replaces the file of the new name if there is one.
     ///
     /// # Errors
-    /// What rename fails with.
+    /// Errors of rename.
     pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         Ok(renameat(&self.fd, from, &self.fd, to)?)
     }
@@ -194,7 +183,7 @@ impl Directory {
     /// Removes a file from it.
     ///
     /// # Errors
-    /// What unlink fails with; that it is gone already is no error.
+    /// Errors of unlink; a missing file is no error.
     pub fn remove(&self, name: &OsStr) -> io::Result<()> {
         match unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
@@ -207,45 +196,6 @@ impl AsFd for Directory {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
-}
-
-fn no_directory(path: &Path) -> anyhow::Error {
-    let kind = lstat(path)
-        .ok()
-        .and_then(|found| other_than_regular(found.st_mode));
-    anyhow!(
-        "{} is {}, and must be a directory of root's: look at who made it, and remove it",
-        path.display(),
-        kind.unwrap_or("a file")
-    )
-}
-
-fn check_owner(path: &Path, found: &FileStat, expected: Uid) -> Result<()> {
-    ensure!(
-        found.st_uid == expected.as_raw(),
-        "{} belongs to the user {}, and must be root's: look at what is in it, and remove it",
-        path.display(),
-        found.st_uid
-    );
-    Ok(())
-}
-
-fn check_others(path: &Path, mode: u32, others: Others) -> Result<()> {
-    let (wrong, what) = match others {
-        Others::Read => (mode & WRITABLE, "written to"),
-        Others::AddToSticky if mode & STICKY != 0 => return Ok(()),
-        Others::AddToSticky => (mode & WRITABLE, "written to, and is not sticky,"),
-        Others::Nothing => (mode & 0o077, "opened"),
-    };
-    if wrong != 0 {
-        bail!(
-            "{} can be {what} by others than root (mode {:04o}): look at what is in it, and make it \
-             root's alone with `chmod go= {0}`",
-            path.display(),
-            mode & 0o7777
-        );
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -292,31 +242,24 @@ mod tests {
     }
 
     #[test]
-    fn somebody_elses_is_not_used() {
-        let dir = tempfile::tempdir().unwrap();
-        let found = lstat(dir.path()).unwrap();
-        assert!(check_owner(dir.path(), &found, geteuid()).is_ok());
-        let other = Uid::from_raw(geteuid().as_raw() + 1);
-        let error = check_owner(dir.path(), &found, other).unwrap_err();
-        assert!(error.to_string().contains("must be root's"), "{error}");
-    }
-
-    #[test]
     fn what_is_no_directory_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let (link, file) = (dir.path().join("link"), dir.path().join("file"));
         symlink(dir.path(), &link).unwrap();
         fs::write(&file, "").unwrap();
-        for (path, kind) in [(&link, "is a symbolic link,"), (&file, "is a file,")] {
+        for (path, kind) in [(&link, "a symbolic link"), (&file, "a file")] {
             for found in [
                 Directory::make_private(path),
                 Directory::private(path, Others::Read),
             ] {
-                let error = found.unwrap_err().to_string();
-                assert!(error.contains(kind), "{error}");
+                let error = found.unwrap_err();
+                assert!(
+                    matches!(&error, DirectoryError::NoDirectory { kind: found, .. } if *found == kind),
+                    "{error}"
+                );
             }
         }
-        // The control: what is not to be root's alone may be behind a link.
+        // The control: a directory that need not be root's may be behind a link.
         assert!(Directory::open(&link).is_ok());
     }
 

@@ -1,8 +1,8 @@
-//! What a file is, in words.
+//! Names the type of a file.
 
 use nix::sys::stat::SFlag;
 
-/// What a file of this mode (`st_mode`) is, if it is no regular file.
+/// The type of a file of this mode (`st_mode`), as words; `None` for a regular file.
 #[must_use]
 pub fn other_than_regular(mode: u32) -> Option<&'static str> {
     let kind = SFlag::from_bits_truncate(mode & SFlag::S_IFMT.bits());

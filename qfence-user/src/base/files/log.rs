@@ -1,85 +1,42 @@
-//! Opens a file that is appended to, wherever it is: in a directory of root's, of the user who called sudo,
-//! or in one that everybody can write to, such as /tmp.
+//! Opens a log file to append to, wherever it is: in a directory of root's, of the user who called sudo, or in one
+//! that everybody can write to, such as /tmp.
 //!
-//! The path is walked name by name (`walk.rs`): what others may have put there is not followed, nor written to.
+//! The path is walked name by name (`walk.rs`). Links and files that others may have made are neither followed nor
+//! written to.
 
-use std::{
-    ffi::{OsStr, OsString},
-    fs::File,
-    io,
-    os::fd::AsRawFd as _,
-    path::Path,
-};
+use std::{ffi::OsString, fs::File, os::fd::AsRawFd as _, path::Path};
 
 use nix::{
     errno::Errno,
     fcntl::{AtFlags, FcntlArg, OFlag, fcntl, open, openat},
     sys::{
-        stat::{FileStat, Mode, SFlag, fstat, fstatat},
+        stat::{Mode, fstat, fstatat},
         statfs::{FsType, fstatfs},
     },
-    unistd::{Uid, geteuid},
 };
 
+pub use super::trusted::Trusted;
 use super::{
-    file_type::other_than_regular,
-    walk::{Walk, is_kept, is_link},
+    trusted::is_fifo,
+    walk::{PathError, Walk, is_kept, is_link},
 };
-use crate::base::identity::Sudo;
 
-/// The mode of a file that is made, less the umask.
+/// The mode of a new file, before the umask.
 const MODE: Mode = Mode::from_bits_truncate(0o644);
-
-/// The bit of a mode by which everybody may write.
-const FOR_ALL: u32 = 0o002;
-
-/// The bits by which others than the owner may read. With an access control list those of the group are the mask of all
-/// that it has (`posix_acl_equiv_mode` in fs/posix_acl.c).
-const TO_READ: u32 = 0o044;
 
 /// `PIPEFS_MAGIC` in linux/magic.h: pipes without a name.
 const PIPEFS_MAGIC: FsType = FsType(0x5049_5045);
 
-/// How often what turns up or goes at the same moment is looked at anew.
+/// How often the last name is looked up again if the file appears or disappears meanwhile.
 const MOST_TRIES: usize = 16;
 
-/// Whose links are followed, and whose files are taken in a directory that everybody can write to.
-#[derive(Clone, Debug)]
-pub struct Trusted {
-    /// Root. The links of nobody else: the command runs as who called sudo as a rule, so what is theirs a process in the
-    /// fence can have made, also between one opening and the next.
-    root: u32,
-    /// Who called sudo.
-    caller: Option<u32>,
-    /// Whom the command runs as, if it does not run as root.
-    command: Option<u32>,
-}
-
-impl Trusted {
-    /// Root, and who called sudo as the environment says, for a command that runs as `user`; `None` if that is root.
-    #[must_use]
-    pub fn from_env(user: Option<Uid>) -> Self {
-        let sudo = Sudo::from_env().uid.and_then(|uid| uid.parse().ok());
-        Self {
-            root: geteuid().as_raw(),
-            caller: sudo,
-            command: user.filter(|user| !user.is_root()).map(Uid::as_raw),
-        }
-    }
-
-    fn owns_files(&self, user: u32) -> bool {
-        user == self.root || Some(user) == self.caller
-    }
-}
-
-/// Opens a file to append to, and makes it where it is not there.
+/// Opens a file to append to, and makes it if it does not exist.
 ///
-/// A FIFO is waited for until somebody reads it; `waits` is called before that.
+/// Opening a FIFO waits for a reader; `waits` is called before that.
 ///
 /// # Errors
-/// What open fails with; and if a symbolic link, a hard link or a file of somebody else's is in the way, or a FIFO whose
-/// lines the command could read, which nobody else gets then.
-pub fn open_to_append(path: &Path, trusted: &Trusted, waits: impl Fn()) -> io::Result<File> {
+/// Errors of open. Also if the file, or a link on the way, is refused: see [`Refusal`](super::walk::Refusal).
+pub fn open_to_append(path: &Path, trusted: &Trusted, waits: impl Fn()) -> Result<File, PathError> {
     let mut opening = Opening {
         trusted,
         waits: &waits,
@@ -102,8 +59,8 @@ struct Opening<'a> {
 }
 
 impl Opening<'_> {
-    /// Goes on by one name; the file, if it is the last.
-    fn go(&mut self, name: OsString) -> io::Result<Option<File>> {
+    /// Walks on by one name; returns the file if the name was the last.
+    fn go(&mut self, name: OsString) -> Result<Option<File>, PathError> {
         if !self.walk.is_at_end() {
             self.walk.pass(&name)?;
             return Ok(None);
@@ -113,9 +70,11 @@ impl Opening<'_> {
             let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
             let target = openat(directory, &*name, flags, Mode::empty())?;
             let found = fstat(&target)?;
-            // A pipe without a name is only for those who have been given it.
+            // A pipe without a name can only be reached by a process that was given it.
             if is_fifo(&found) && fstatfs(&target)?.filesystem_type() != PIPEFS_MAGIC {
-                self.check_fifo(&name, &found)?;
+                self.trusted
+                    .check_fifo(&found)
+                    .map_err(|why| self.walk.refused(&name, why))?;
             }
             let file = openat(directory, &*name, to_append(), Mode::empty())?;
             return Ok(Some(file.into()));
@@ -133,16 +92,16 @@ impl Opening<'_> {
         }
     }
 
-    fn create(&mut self, name: OsString) -> io::Result<Option<File>> {
+    fn create(&mut self, name: OsString) -> Result<Option<File>, PathError> {
         let flags = to_append() | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
         match openat(self.walk.directory(), &*name, flags, MODE) {
-            // It has turned up since.
+            // The file has appeared since.
             Err(Errno::EEXIST) => self.again(name),
             made => Ok(Some(made?.into())),
         }
     }
 
-    fn open_found(&mut self, name: OsString) -> io::Result<Option<File>> {
+    fn open_found(&mut self, name: OsString) -> Result<Option<File>, PathError> {
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let file = match openat(self.walk.directory(), &*name, flags, Mode::empty()) {
             Err(Errno::ENOENT) => return self.again(name),
@@ -154,26 +113,30 @@ impl Opening<'_> {
         }
         let directory = fstat(self.walk.directory())?;
         if !is_kept(&directory, self.trusted.root) {
-            self.check_shared(&name, &directory, &found)?;
+            self.trusted
+                .check_shared(&directory, &found)
+                .map_err(|why| self.walk.refused(&name, why))?;
         }
         if is_fifo(&found) {
-            self.check_fifo(&name, &found)?;
+            self.trusted
+                .check_fifo(&found)
+                .map_err(|why| self.walk.refused(&name, why))?;
         }
-        // That very file, whatever has its name by now.
+        // By descriptor, so that the file that was checked is opened.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let opened = match open(
             path.as_str(),
             to_append() | OFlag::O_NONBLOCK,
             Mode::empty(),
         ) {
-            // A FIFO that nobody reads from (fifo(7)).
+            // A FIFO without a reader (fifo(7)).
             Err(Errno::ENXIO) if is_fifo(&found) => {
                 (self.waits)();
                 open(path.as_str(), to_append(), Mode::empty())?
             }
             opened => {
                 let opened = opened?;
-                // Writing waits for whoever reads: the sink has a thread of its own.
+                // Writing may wait for the reader: the sink has a thread of its own.
                 fcntl(&opened, FcntlArg::F_SETFL(OFlag::O_APPEND))?;
                 opened
             }
@@ -181,44 +144,7 @@ impl Opening<'_> {
         Ok(Some(opened.into()))
     }
 
-    /// A file where others can put theirs.
-    fn check_shared(&self, name: &OsStr, directory: &FileStat, found: &FileStat) -> io::Result<()> {
-        let is_theirs = self.trusted.owns_files(found.st_uid) || found.st_uid == directory.st_uid;
-        if directory.st_mode & FOR_ALL != 0 && !is_theirs {
-            return Err(self.walk.refusal(
-                name,
-                "is another user's, in a directory that everybody can write to. Remove it, or give another path",
-            ));
-        }
-        if other_than_regular(found.st_mode).is_none() && found.st_nlink > 1 {
-            return Err(self.walk.refusal(
-                name,
-                "is a file with more than one name, in a directory that others can write to: it may be another \
-                 file of root's. Give another path",
-            ));
-        }
-        Ok(())
-    }
-
-    /// Each line of a FIFO is for one who reads it: whoever else does takes it away.
-    fn check_fifo(&self, name: &OsStr, found: &FileStat) -> io::Result<()> {
-        if found.st_mode & TO_READ != 0 {
-            return Err(self.walk.refusal(
-                name,
-                "is a FIFO that others than its owner may read: what they read is in no log. Make it with `mkfifo -m 600`",
-            ));
-        }
-        if Some(found.st_uid) == self.trusted.command {
-            return Err(self.walk.refusal(
-                name,
-                "is a FIFO of the user that the command runs as, which could take lines out of it. Give one of root's, or \
-                 run the command as another user (--user)",
-            ));
-        }
-        Ok(())
-    }
-
-    fn again(&mut self, name: OsString) -> io::Result<Option<File>> {
+    fn again(&mut self, name: OsString) -> Result<Option<File>, PathError> {
         self.tries += 1;
         if self.tries > MOST_TRIES {
             return Err(Errno::EAGAIN.into());
@@ -226,10 +152,6 @@ impl Opening<'_> {
         self.walk.put_back(name);
         Ok(None)
     }
-}
-
-fn is_fifo(file: &FileStat) -> bool {
-    SFlag::from_bits_truncate(file.st_mode) & SFlag::S_IFMT == SFlag::S_IFIFO
 }
 
 fn to_append() -> OFlag {
@@ -240,20 +162,29 @@ fn to_append() -> OFlag {
 mod tests {
     use std::{
         fs,
-        io::Write as _,
+        io::{self, Write as _},
         os::unix::fs::{PermissionsExt as _, symlink},
         path::PathBuf,
     };
 
-    use nix::unistd::mkfifo;
+    use nix::unistd::{geteuid, mkfifo};
 
     use super::*;
+    use crate::base::files::walk::Refusal;
 
-    fn append(path: &Path, trusted: &Trusted) -> io::Result<()> {
-        open_to_append(path, trusted, || {})?.write_all(b"line\n")
+    fn append(path: &Path, trusted: &Trusted) -> Result<(), PathError> {
+        Ok(open_to_append(path, trusted, || {})?.write_all(b"line\n")?)
     }
 
-    /// A directory, and who may have made something in it: who runs the tests, or nobody.
+    fn refusal(appended: Result<(), PathError>) -> Option<Refusal> {
+        match appended {
+            Ok(()) => None,
+            Err(PathError::Refused { why, .. }) => Some(why),
+            Err(PathError::Io(error)) => panic!("{error}"),
+        }
+    }
+
+    /// A directory, with the user who runs the tests as the trusted user, and with another one.
     fn scene(mode: u32) -> (tempfile::TempDir, PathBuf, Trusted, Trusted) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("logs");
@@ -287,25 +218,29 @@ mod tests {
         symlink(dir.path(), logs.join("directory")).unwrap();
         for path in [logs.join("link"), logs.join("directory/target")] {
             append(&path, &trusted).unwrap();
-            let error = append(&path, &others).unwrap_err().to_string();
-            assert!(error.contains("a symbolic link that others"), "{error}");
+            assert_eq!(refusal(append(&path, &others)), Some(Refusal::Link));
         }
         assert_eq!(fs::read_to_string(target).unwrap(), "line\nline\n");
         symlink("round", logs.join("round")).unwrap();
-        let error = append(&logs.join("round"), &trusted).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(Errno::ELOOP as i32));
+        let round = append(&logs.join("round"), &trusted);
+        assert!(
+            matches!(&round, Err(PathError::Io(error)) if error.raw_os_error() == Some(Errno::ELOOP as i32)),
+            "{round:?}"
+        );
     }
 
     #[test]
     fn a_second_name_is_not_taken_where_others_can_write() {
-        for (mode, taken) in [(0o755, true), (0o1777, false), (0o775, false)] {
+        let second = Some(Refusal::SecondName);
+        for (mode, expected) in [(0o755, None), (0o1777, second), (0o775, second)] {
             let (dir, logs, trusted, _) = scene(mode);
             let target = dir.path().join("target");
             fs::write(&target, "").unwrap();
             fs::hard_link(&target, logs.join("log")).unwrap();
             let appended = append(&logs.join("log"), &trusted);
-            assert_eq!(appended.is_ok(), taken, "{mode:o} {appended:?}");
-            assert_eq!(fs::read_to_string(&target).unwrap().is_empty(), !taken);
+            assert_eq!(refusal(appended), expected, "{mode:o}");
+            let is_empty = fs::read_to_string(&target).unwrap().is_empty();
+            assert_eq!(is_empty, expected.is_some());
         }
     }
 
@@ -314,27 +249,26 @@ mod tests {
         let (_dir, logs, trusted, _) = scene(0o755);
         let fifo = logs.join("fifo");
         mkfifo(&fifo, Mode::S_IRWXU).unwrap();
-        // Opened for both, so that nothing waits.
+        // Opened for both, so that no open waits.
         let reader = File::options().read(true).write(true).open(&fifo).unwrap();
         let by_number = PathBuf::from(format!("/proc/self/fd/{}", reader.as_raw_fd()));
         let theirs = Trusted {
             command: Some(trusted.root),
             ..trusted.clone()
         };
-        for (mode, trusted, taken) in [
-            (0o600, &trusted, true),
-            (0o622, &trusted, true),
-            (0o640, &trusted, false),
-            (0o604, &trusted, false),
-            (0o600, &theirs, false),
+        for (mode, trusted, expected) in [
+            (0o600, &trusted, None),
+            (0o622, &trusted, None),
+            (0o640, &trusted, Some(Refusal::ReadableFifo)),
+            (0o604, &trusted, Some(Refusal::ReadableFifo)),
+            (0o600, &theirs, Some(Refusal::CommandsFifo)),
         ] {
             fs::set_permissions(&fifo, fs::Permissions::from_mode(mode)).unwrap();
             for path in [&fifo, &by_number] {
-                let appended = append(path, trusted);
-                assert_eq!(appended.is_ok(), taken, "{mode:o} {appended:?}");
+                assert_eq!(refusal(append(path, trusted)), expected, "{mode:o}");
             }
         }
-        // One without a name.
+        // A pipe without a name.
         let (_reader, writer) = io::pipe().unwrap();
         let pipe = format!("/proc/self/fd/{}", writer.as_raw_fd());
         append(Path::new(&pipe), &theirs).unwrap();

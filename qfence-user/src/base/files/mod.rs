@@ -1,27 +1,29 @@
-//! The files that root writes and reads: each is made so that nobody else decides what is written to.
+//! Files that root writes and reads. Each is made so that other users cannot choose the file that is written to.
 //!
 //! | file | mode | written |
 //! |---|---|---|
-//! | /run/qfence/ | 0700 | made once, and looked at before each use |
+//! | /run/qfence/ | 0700 | made once, and checked before each use |
 //! | /run/qfence/NAME.json | 0600 | whole, renamed into place; marked by the supervisor |
 //! | /run/qfence/NAME.policy | 0600 | whole, renamed into place |
 //! | /run/qfence/NAME.log, NAME.log.1 | 0600 | appended to, renamed when full |
-//! | /sys/fs/bpf/qfence/, and NAME/ in it | 0700 | made once, and looked at before each use |
+//! | /sys/fs/bpf/qfence/, and NAME/ in it | 0700 | made once, and checked before each use |
 //! | /sys/fs/bpf/qfence-ended/ | 0700 | the same |
-//! | what `metrics --textfile` names | 0644 | whole, renamed into place |
-//! | the socket of `--metrics unix:PATH` | 0600 | made anew, where nobody listens at the one before |
-//! | what `--log` names | 0644 less the umask | appended to, opened anew on SIGUSR1 |
+//! | the file of `metrics --textfile` | 0644 | whole, renamed into place |
+//! | the socket of `--metrics unix:PATH` | 0600 | replaces a socket that nobody listens on |
+//! | the file of `--log` | 0644 less the umask | appended to, opened again on SIGUSR1 |
 //!
 //! All belong to root.
 //!
 //! | module | its one job |
 //! |---|---|
-//! | [`directory`] | a directory that is opened once, and checked where it has to be root's alone |
-//! | [`staged`] | a file that is written whole and then renamed over the one before |
-//! | `walk` | the way along a path, without links that others can have made |
+//! | [`directory`] | a directory that is opened once, and checked if it must be root's |
+//! | `owner` | whether a directory is root's, and its permissions |
+//! | [`staged`] | a file that is written whole, and then renamed over the old one |
+//! | `walk` | walks a path, without links that others can have made |
 //! | [`log`] | a file that is appended to, wherever it is |
-//! | [`bounded`] | reads a file of others, up to a bound |
-//! | [`file_type`] | what a file is, in words |
+//! | `trusted` | whether a log file that exists may be appended to |
+//! | [`bounded`] | reads a file that others write, up to a limit |
+//! | [`file_type`] | the type of a file, in words |
 
 use std::{fs, io, path::Path};
 
@@ -31,13 +33,15 @@ pub mod bounded;
 pub mod directory;
 pub mod file_type;
 pub mod log;
+mod owner;
 pub mod staged;
+mod trusted;
 mod walk;
 
-/// What is in a directory; nothing where there is none.
+/// The entries of a directory; none if it does not exist.
 ///
 /// # Errors
-/// What reading it fails with.
+/// Errors of reading it.
 pub fn entries(directory: &Path) -> io::Result<Vec<fs::DirEntry>> {
     match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -45,5 +49,5 @@ pub fn entries(directory: &Path) -> io::Result<Vec<fs::DirEntry>> {
     }
 }
 
-/// The mode of files that are root's alone.
+/// The mode of files that only root can use.
 pub const PRIVATE_FILE: Mode = Mode::from_bits_truncate(0o600);

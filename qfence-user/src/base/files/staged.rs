@@ -1,54 +1,91 @@
-//! A file that is written whole beside the one it is to replace, and then takes its place in one step.
+//! A file that is written whole beside the one that it replaces, and then renamed over it.
 
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
     io::{self, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
 use nix::sys::stat::{Mode, fchmod};
 
-use super::{directory::Directory, file_type::other_than_regular};
+use super::{
+    directory::{Directory, DirectoryError},
+    file_type::other_than_regular,
+};
 use crate::base::random;
 
-/// What is added to the name of a file, in a directory that only root can write to, while it is written.
+/// The suffix of a file's name while it is written, in a directory that only root can write to.
 pub const NEW_SUFFIX: &str = ".new";
 
-/// A file that is written, and not in its place yet. Without [`Staged::keep`] it goes when this is dropped.
+/// Why a file cannot be replaced.
+#[derive(Debug, thiserror::Error)]
+pub enum StagedError {
+    /// Its directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// Something else than a regular file has its name.
+    #[error(
+        "cannot write {}: it is {kind}, and only a regular file is replaced. Give another path, or remove it",
+        path.display()
+    )]
+    NotRegular {
+        /// Its path.
+        path: PathBuf,
+        /// The type of the file there.
+        kind: &'static str,
+    },
+    /// A system call failed.
+    #[error("cannot {operation} {}", path.display())]
+    System {
+        /// The operation, as a verb.
+        operation: &'static str,
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A file that is written, and not renamed into place yet. Without [`Staged::keep`] it is removed on drop.
 #[derive(Debug)]
 #[must_use]
 pub struct Staged {
     directory: Directory,
     file: File,
-    /// What it is called now.
+    /// Its temporary name.
     new: OsString,
-    /// What it is to be called.
+    /// Its final name.
     name: OsString,
     in_place: bool,
 }
 
 impl Staged {
-    /// Writes `bytes` to a new file in `directory` that is to be called `name`; `mode` is its mode,
-    /// whatever the umask is.
+    /// Writes `bytes` to a new file in `directory`, which [`Staged::keep`] will name `name`. Its mode is `mode`,
+    /// independent of the umask.
     ///
     /// # Errors
-    /// If it cannot be written as a whole, or something else than a regular file has the name.
-    pub fn write(directory: Directory, name: &OsStr, bytes: &[u8], mode: Mode) -> Result<Self> {
+    /// If it cannot be written completely, or something else than a regular file has the name.
+    pub fn write(
+        directory: Directory,
+        name: &OsStr,
+        bytes: &[u8],
+        mode: Mode,
+    ) -> Result<Self, StagedError> {
         check_target(&directory, name)?;
-        let context = || format!("cannot write {}", directory.path_of(name).display());
+        let path = directory.path_of(name);
+        let failed = |source| cannot("write", path.clone(), source);
         let new = if directory.is_private() {
-            // A name that is known, so that it can be found if this process is killed.
+            // The name is fixed, so that the file is found again if this process is killed.
             let mut new = name.to_owned();
             new.push(NEW_SUFFIX);
-            directory.remove(&new).with_context(context)?;
+            directory.remove(&new).map_err(failed)?;
             new
         } else {
             unforeseeable()
         };
-        let file = directory.create(&new).with_context(context)?;
-        // From here on it is removed if anything fails.
+        let file = directory.create(&new).map_err(failed)?;
+        // From here on a failure removes the file.
         let mut staged = Self {
             directory,
             file,
@@ -56,80 +93,78 @@ impl Staged {
             name: name.to_owned(),
             in_place: false,
         };
-        let written = staged.fill(bytes, mode);
-        written.with_context(|| staged.cannot_write())?;
+        staged.fill(bytes, mode).map_err(failed)?;
         Ok(staged)
     }
 
     fn fill(&mut self, bytes: &[u8], mode: Mode) -> io::Result<()> {
         self.file.write_all(bytes)?;
         fchmod(&self.file, mode)?;
-        // Some file systems find out here that they have no room.
+        // Some file systems report only here that they are full.
         self.file.sync_data()
     }
 
-    /// The file, which is open to be read and written.
+    /// The file, open to read and write.
     #[must_use]
     pub fn file(&self) -> &File {
         &self.file
     }
 
-    /// Puts it in its place.
+    /// Renames it into place.
     ///
     /// # Errors
-    /// If something else than a regular file is there by now, or what rename fails with.
-    pub fn keep(mut self) -> Result<()> {
+    /// If something else than a regular file has the name by now, or if rename fails.
+    pub fn keep(mut self) -> Result<(), StagedError> {
         check_target(&self.directory, &self.name)?;
         self.directory
             .rename(&self.new, &self.name)
-            .with_context(|| self.cannot_write())?;
+            .map_err(|source| cannot("write", self.directory.path_of(&self.name), source))?;
         self.in_place = true;
         Ok(())
     }
+}
 
-    fn cannot_write(&self) -> String {
-        let path = self.directory.path_of(&self.name);
-        format!("cannot write {}", path.display())
+fn cannot(operation: &'static str, path: PathBuf, source: io::Error) -> StagedError {
+    StagedError::System {
+        operation,
+        path,
+        source,
     }
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
         if !self.in_place {
-            // What went wrong before has been told.
+            // The error that led here was reported.
             let _ = self.directory.remove(&self.new);
         }
     }
 }
 
-/// Writes a file as a whole, in one step for whoever reads it. It is made anew: no link is followed, and
-/// only a regular file is replaced.
+/// Replaces a file in one step, so that readers see the old file or the new one. No link is followed, and only a
+/// regular file is replaced.
 ///
 /// # Errors
-/// If it cannot be written; what was there before is still there then.
-pub fn replace(path: &Path, bytes: &[u8], mode: Mode) -> Result<()> {
+/// If it cannot be written; the old file is unchanged then.
+pub fn replace(path: &Path, bytes: &[u8], mode: Mode) -> Result<(), StagedError> {
     let (directory, name) = Directory::of(path)?;
     Staged::write(directory, name, bytes, mode)?.keep()
 }
 
-/// Makes sure that nothing but a regular file is replaced. Only who can write to the directory can put
-/// something else there after that, and it would be replaced, not written to.
-fn check_target(directory: &Directory, name: &OsStr) -> Result<()> {
+/// Makes sure that only a regular file is replaced. A user who can write to the directory can put something else
+/// there later. That would be replaced, but never written to.
+fn check_target(directory: &Directory, name: &OsStr) -> Result<(), StagedError> {
     let path = directory.path_of(name);
     let found = directory
         .look_at(name)
-        .with_context(|| format!("cannot look at {}", path.display()))?;
-    if let Some(kind) = found.and_then(|found| other_than_regular(found.st_mode)) {
-        bail!(
-            "cannot write {}: it is {kind}, and only a regular file is replaced. Give another path, or \
-             remove it",
-            path.display()
-        );
+        .map_err(|source| cannot("look at", path.clone(), source))?;
+    match found.and_then(|found| other_than_regular(found.st_mode)) {
+        Some(kind) => Err(StagedError::NotRegular { path, kind }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
-/// A name that nobody can have made something under.
+/// A name that nobody can predict.
 fn unforeseeable() -> OsString {
     format!(".qfence-{:016x}{NEW_SUFFIX}", random::number()).into()
 }
@@ -190,8 +225,11 @@ mod tests {
             ("socket", "a socket"),
         ] {
             let was = fs::symlink_metadata(path(name)).unwrap().file_type();
-            let error = replace(&path(name), b"new", MODE).unwrap_err().to_string();
-            assert!(error.contains(&format!("it is {kind},")), "{error}");
+            let error = replace(&path(name), b"new", MODE).unwrap_err();
+            assert!(
+                matches!(error, StagedError::NotRegular { kind: found, .. } if found == kind),
+                "{error}"
+            );
             assert_eq!(fs::symlink_metadata(path(name)).unwrap().file_type(), was);
         }
         assert_eq!(fs::read_to_string(path("file")).unwrap(), "old");

@@ -1,10 +1,10 @@
-//! A helper process that reads what /proc says of processes in a fence, for that can last for ever.
+//! A helper process that reads /proc for processes in a fence, because such a read can block for ever.
 //!
-//! Whoever reads /proc/PID/stat or status holds the memory of the process meanwhile (`get_task_mm` in `do_task_stat` and
-//! `proc_pid_status`, fs/proc/array.c). If the process ends then, it is the reader who takes the last mappings down
-//! (`exit_mmap` in mm/mmap.c), and for a file of a FUSE file system that never answers that does not end
-//! (`fuse_vma_close` in fs/fuse/file.c), whatever signal the reader gets. A thread would keep its process from ending, so
-//! it is another process.
+//! A process that reads /proc/PID/stat or status holds a reference to the memory of PID (`get_task_mm` in
+//! `do_task_stat` and `proc_pid_status`, fs/proc/array.c). If PID ends meanwhile, the reader removes the last
+//! mappings (`exit_mmap` in mm/mmap.c). For a file of a FUSE file system that never answers, this blocks for ever,
+//! whatever signal the reader gets (`fuse_vma_close` in fs/fuse/file.c). A thread blocked like that would keep its
+//! process from ending, so the reader is another process.
 
 use std::{
     io::{self, ErrorKind},
@@ -26,45 +26,48 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::stat_text;
+use super::{
+    end::{ProcessEnd, ending},
+    stat::stat_text,
+};
 use crate::base::inherited;
 
-/// The hidden verb.
+/// The hidden verb of the helper.
 pub const VERB: &str = "stat-reader";
 
-/// This program, whatever became of its file.
+/// This executable, even if its file was removed or replaced.
 const SELF: &str = "/proc/self/exe";
 
-/// How many helpers are left behind in the kernel before there are no more.
+/// How many blocked helpers are left behind before no more are started.
 const LEFT: usize = 8;
 
-/// More than an answer has, in bytes.
+/// More bytes than an answer has.
 const ANSWER: usize = 16 * 1024;
 
-/// More than a question has, in bytes.
+/// More bytes than a question has.
 const QUESTION: usize = 256;
 
-/// What comes before an answer, which may have nothing else.
+/// The first byte of an answer. The rest may be empty.
 const ANSWERED: u8 = b'a';
 
-/// What a helper is asked for.
+/// A question to the helper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Question {
-    /// What /proc/PID/stat says of a process, as it is.
+    /// The text of /proc/PID/stat.
     Stat(u32),
-    /// A process in words.
+    /// A process in words: number, name and state.
     Name(i32),
-    /// What a thread does, in words.
+    /// A thread in words: name, state and system call.
     Describe(i32),
-    /// How a process ends, as [`ProcessEnd::encode`](super::ProcessEnd::encode) has it.
+    /// How a process ends, encoded by [`ProcessEnd::encode`].
     Ending(i32),
-    /// What keeps a process that is ending, in words.
+    /// The threads or the tracer that keep a process from ending, in words.
     Keepers(i32),
 }
 
 impl Question {
-    /// How long an answer is waited for. A busy machine takes a while to start the helper, and what is asked of all
-    /// threads of a process takes longer.
+    /// How long to wait for an answer. On a busy machine the helper starts slowly, and questions about all threads of
+    /// a process take longer.
     fn patience(self) -> Duration {
         match self {
             Self::Stat(_) | Self::Name(_) | Self::Describe(_) => Duration::from_secs(1),
@@ -77,19 +80,19 @@ impl Question {
             Self::Stat(pid) => stat_text(&proc.join(pid.to_string())).unwrap_or_default(),
             Self::Name(pid) => super::name(pid).into_bytes(),
             Self::Describe(tid) => super::describe(tid).unwrap_or_default().into_bytes(),
-            Self::Ending(pid) => super::ProcessEnd::encode(super::ending(pid)).into_bytes(),
+            Self::Ending(pid) => ProcessEnd::encode(ending(pid)).into_bytes(),
             Self::Keepers(pid) => super::describe_keepers(pid).into_bytes(),
         }
     }
 }
 
-/// Asks for what /proc says. An answer that does not come is an error, after a second or a few.
+/// Reads /proc in a helper process. If no answer comes within seconds, that is an error.
 #[derive(Debug)]
 pub(crate) struct Apart {
     proc: PathBuf,
     is_here: bool,
     helper: Option<Helper>,
-    /// Those that did not answer.
+    /// Helpers that did not answer.
     left: Vec<Child>,
 }
 
@@ -100,7 +103,7 @@ struct Helper {
 }
 
 impl Apart {
-    /// Asks a helper process, which is started when it is needed, or by [`Apart::prepare`].
+    /// Uses a helper process, which [`Apart::prepare`] or the first question starts.
     pub(crate) fn new(proc: &Path) -> Self {
         Self {
             proc: proc.to_owned(),
@@ -110,7 +113,7 @@ impl Apart {
         }
     }
 
-    /// Reads in this process: of what is no process of a fence.
+    /// Reads in this process, for processes that are in no fence.
     #[cfg(test)]
     pub(crate) fn here(proc: &Path) -> Self {
         Self {
@@ -119,22 +122,22 @@ impl Apart {
         }
     }
 
-    /// Starts the helper. What fails is an error when it is needed.
+    /// Starts the helper. The next question reports a failure.
     pub(crate) fn prepare(&mut self) {
         if self.helper.is_none() && !self.is_here && !self.has_given_up() {
             self.helper = Helper::start(&self.proc).ok();
         }
     }
 
-    /// Whether so many helpers are left behind that none is asked any more.
+    /// Whether so many helpers are blocked that no more are started.
     pub(crate) fn has_given_up(&self) -> bool {
         self.left.len() >= LEFT
     }
 
-    /// What the answer is; empty if there is no such process.
+    /// Asks a question. The answer is empty if there is no such process.
     ///
     /// # Errors
-    /// If there can be no helper, or it does not answer: it is left behind then.
+    /// If there is no helper, or it does not answer. It is left behind then.
     pub(crate) fn ask(&mut self, question: Question) -> Result<Vec<u8>> {
         if self.is_here {
             return Ok(question.answer(&self.proc));
@@ -142,14 +145,14 @@ impl Apart {
         self.left
             .retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_)) | Err(_)));
         if self.has_given_up() {
-            bail!("{LEFT} processes that read it are stuck in the kernel");
+            bail!("{LEFT} helper processes are stuck in the kernel");
         }
         let helper = match &mut self.helper {
             Some(helper) => helper,
             none => none.insert(Helper::start(&self.proc)?),
         };
         helper.ask(question).inspect_err(|_| {
-            // With its socket closed it ends, once the kernel lets it.
+            // Its socket is closed, so it ends when the kernel lets it.
             self.left
                 .extend(self.helper.take().map(|helper| helper.child));
         })
@@ -170,10 +173,11 @@ impl Helper {
             .arg(proc)
             .stdin(theirs)
             .stdout(Stdio::null())
-            // One that is left behind keeps nothing from whoever started this: neither its pipes nor its directory.
+            // A helper that is left behind must not keep the pipes and the directory of the process that started this
+            // one.
             .stderr(Stdio::null())
             .current_dir("/")
-            // The keys of a terminal are not for it.
+            // Signals from the terminal must not reach it.
             .process_group(0)
             .spawn()
             .context("cannot start a helper process")?;
@@ -198,16 +202,16 @@ impl Helper {
         let count = read(&self.socket, &mut answer)?;
         match answer.get(..count) {
             Some([ANSWERED, answer @ ..]) => Ok(answer.to_vec()),
-            // Nothing: it has ended.
+            // Empty: the helper has ended.
             _ => Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
         }
     }
 }
 
-/// Answers what is asked by standard input, a socket, until nobody asks any more.
+/// Answers questions from standard input, a socket, until it is closed.
 ///
 /// # Errors
-/// If standard input is nothing of the kind.
+/// If standard input cannot be read or written.
 pub fn serve(proc: &Path) -> Result<()> {
     inherited::close_all_but(0)?;
     let stdin = io::stdin();

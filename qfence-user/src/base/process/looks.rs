@@ -1,5 +1,5 @@
-//! What processes do, for whoever must not wait for them: a helper process is asked, and where that does not answer in
-//! time a process is known by its number alone.
+//! Describes processes without blocking. A helper process reads /proc; if it does not answer in time, a process is
+//! described by its number alone.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use super::{
     helper::{Apart, Question},
 };
 
-/// How many threads are described.
+/// The most threads that are described.
 const DESCRIBED: usize = 5;
 
-/// Looks at processes.
+/// Describes processes.
 #[derive(Debug)]
 pub struct Looks(Apart);
 
@@ -24,40 +24,41 @@ impl Default for Looks {
 }
 
 impl Looks {
-    /// Looks in this process.
+    /// Reads in this process.
     #[cfg(test)]
     pub(crate) fn here() -> Self {
         Self(Apart::here(Path::new("/proc")))
     }
 
-    /// How a process ends that is still there; `None` if it does not end.
+    /// How a process ends that still exists; `None` if it is not ending.
     ///
     /// # Errors
-    /// If there is no telling at the moment.
+    /// If that cannot be read at the moment.
     pub fn ending(&mut self, pid: i32) -> Result<Option<ProcessEnd>> {
         let answer = self.0.ask(Question::Ending(pid))?;
-        ProcessEnd::decode(&String::from_utf8_lossy(&answer)).context("an odd answer")
+        ProcessEnd::decode(&String::from_utf8_lossy(&answer))
+            .context("the helper process gave an invalid answer")
     }
 
-    /// Whether there will be no telling any more, as the kernel keeps too many of those who looked.
+    /// Whether it can never be read again, because too many helpers are blocked in the kernel.
     #[must_use]
     pub fn has_given_up(&self) -> bool {
         self.0.has_given_up()
     }
 
-    /// A process in words: its number, and what else is known of it.
+    /// A process in words: number, name and state.
     #[must_use]
     pub fn name(&mut self, pid: i32) -> String {
         self.words(Question::Name(pid), pid)
     }
 
-    /// What keeps a process that is ending, in words: its threads that have not ended, or who traces it.
+    /// The threads that keep a process from ending, or its tracer, in words.
     #[must_use]
     pub fn describe_keepers(&mut self, pid: i32) -> String {
         self.words(Question::Keepers(pid), pid)
     }
 
-    /// What threads do, in words; the first few of them, and how many there are beside. Empty if none is there.
+    /// Threads in words: the first few, and the number of the others. Empty if none exists.
     #[must_use]
     pub fn describe_all(&mut self, threads: &[i32]) -> String {
         let mut words = Vec::new();
@@ -73,12 +74,12 @@ impl Looks {
         super::joined(words, threads.len())
     }
 
-    /// The answer, or the number alone.
+    /// The answer, or the number with the reason.
     fn words(&mut self, question: Question, id: i32) -> String {
         match self.0.ask(question) {
             Ok(words) => String::from_utf8_lossy(&words).into_owned(),
             Err(error) => {
-                format!("process {id}, of which there is no telling what it does ({error:#})")
+                format!("process {id}, whose state cannot be read ({error:#})")
             }
         }
     }
@@ -103,13 +104,13 @@ mod tests {
         assert!(!looks.has_given_up());
     }
 
-    /// The helper of a test is the test program, which knows no such verb.
+    /// In a test the helper is the test program, which does not have the verb.
     #[test]
     fn a_process_of_which_there_is_no_telling_is_named_by_its_number() {
         let mut looks = Looks::default();
         let named = looks.name(7);
         assert!(
-            named.starts_with("process 7, of which there is no telling"),
+            named.starts_with("process 7, whose state cannot be read"),
             "{named}"
         );
         assert!(looks.ending(7).is_err());

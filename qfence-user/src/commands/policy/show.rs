@@ -12,10 +12,8 @@ use crate::{
     fence::registry::Fences,
     kernel::Maps,
     policy::{
-        Dns, Numbered, Prefix, Sets,
-        names::REPLIES,
-        rule::Destination,
-        set::{SetName, members},
+        Dns, Numbered, Prefix, Sets, members::members, names::REPLIES, rule::Destination,
+        set::SetName,
     },
     stored_policy::StoredPolicy,
 };

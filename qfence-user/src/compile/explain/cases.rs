@@ -1,4 +1,4 @@
-//! The cases of a verdict that depends on protocol and port, and how they are told.
+//! The cases of a verdict that depends on protocol and port, and their text.
 
 use qfence_common::{
     Address, LookupPath, Node, Nodes, Protocol, Query, Verdict,
@@ -8,26 +8,26 @@ use serde::Serialize;
 
 use crate::policy::protocol::protocol_name;
 
-/// What happens in one case.
+/// The verdict for some protocols and ports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Case {
-    /// Which protocols and ports it is about: nothing if it is all that was asked about.
+    /// The protocols and ports; empty if the case covers the whole question.
     pub which: String,
-    /// `allow`, `deny`, or `monitored`: let through, and told that it would be denied.
+    /// `allow`, `deny`, or `monitored`: allowed, and logged as `would-deny`.
     pub verdict: &'static str,
-    /// The rule that decides.
+    /// The deciding rule.
     pub rule: String,
-    /// Where that was given.
+    /// The source of the rule.
     pub source: Option<String>,
-    /// What its profile says of it.
+    /// The comment of the rule.
     pub comment: Option<String>,
-    /// The destination by which the rule matches: a set, or a prefix.
+    /// The destination of the rule that matches: a set, or a prefix.
     pub set: Option<String>,
     /// The member of the set that has the address.
     pub member: Option<String>,
 }
 
-/// Where the verdicts on an address begin, by protocol and port, in order; the first is at 0.
+/// The verdicts on an address in the order of protocol and port, with their first values. The first is at 0.
 pub(super) fn boundaries(
     nodes: &impl Nodes,
     path: LookupPath,
@@ -41,7 +41,7 @@ pub(super) fn boundaries(
     all
 }
 
-/// Adds the verdicts that a node leads to within an interval, given by its first and its last.
+/// Adds the verdicts below a node within an interval.
 fn walk(
     nodes: &impl Nodes,
     node: Node,
@@ -53,7 +53,7 @@ fn walk(
         all.push((from, verdict));
         return;
     }
-    // What has no end refuses, and is not written by the compiler.
+    // A tree that is too deep denies. The compiler makes none.
     let Some(depth) = depth.checked_sub(1) else {
         all.push((from, Verdict::NONE));
         return;
@@ -70,7 +70,7 @@ fn walk(
     }
 }
 
-/// Intervals of protocol and port, in words: `tcp 80,443-445; udp`.
+/// Intervals of protocol and port as text: `tcp 80,443-445; udp`.
 pub(super) fn spell(intervals: &[(u32, u32)]) -> String {
     let mut parts: Vec<(u32, Vec<String>)> = Vec::new();
     for &(first, last) in intervals {

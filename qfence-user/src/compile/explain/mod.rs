@@ -1,4 +1,4 @@
-//! Why a destination is let through or refused: what the tree says of its address, rule by rule.
+//! Explains the verdict on a destination, by the tree and the rules.
 
 mod cases;
 
@@ -21,29 +21,29 @@ use crate::policy::{
     set::SetName,
 };
 
-/// QEMU's name for its host in the guest's network.
+/// QEMU's address of the host in the guest's network.
 const HOST_OF_QEMU: &str = "10.0.2.2";
 
-/// What a policy is asked with.
+/// The policy that is asked.
 pub struct Asked<'a, N> {
     /// Its rules.
     pub rules: &'a [Numbered],
-    /// The members of the sets it was compiled with.
+    /// The members of the sets that it was compiled with.
     pub sets: &'a Sets,
-    /// The tree that it was compiled to.
+    /// Its tree.
     pub nodes: &'a N,
 }
 
-/// What happens to one destination.
+/// The verdicts on one destination.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
-    /// The address; a v4-mapped one is the IPv4 address.
+    /// The address; an IPv4 address if it was v4-mapped.
     pub address: IpAddr,
-    /// When it is called, and when a packet leaves for it through a device.
+    /// The verdicts on calls, and on packets that leave through a device.
     pub by_address: Vec<Case>,
-    /// When a packet leaves through the loopback device, whatever its address.
+    /// The verdicts on packets that leave through the loopback device.
     pub through_loopback: Vec<Case>,
-    /// What else there is to know.
+    /// Further advice.
     pub hint: Option<String>,
 }
 
@@ -69,7 +69,7 @@ fn hint(address: IpAddr) -> Option<String> {
 
 impl<N: Nodes> Asked<'_, N> {
     fn cases(&self, what: &Query, path: LookupPath) -> Vec<Case> {
-        // What is asked about, cut where the verdict changes.
+        // The intervals in question, divided where the verdict changes.
         let all = boundaries(self.nodes, path, single(what.address).addr().octets());
         let mut by_rule: BTreeMap<u32, (Verdict, Vec<(u32, u32)>)> = BTreeMap::new();
         for interval in asked_about(what) {
@@ -101,7 +101,7 @@ impl<N: Nodes> Asked<'_, N> {
             .collect()
     }
 
-    /// What is told of a verdict on an address, given a protocol and port that it is about.
+    /// Describes a verdict on an address; `example` is one of its protocols and ports.
     fn case(&self, path: LookupPath, address: IpAddr, verdict: Verdict, example: u32) -> Case {
         let numbered = self.rules.iter().find(|rule| rule.number == verdict.rule());
         let rule = numbered.map(|numbered| &numbered.rule);
@@ -123,8 +123,8 @@ impl<N: Nodes> Asked<'_, N> {
         }
     }
 
-    /// Of a rule, the destination by which it matches, and the member of that set that has the address;
-    /// none if it is so for the path alone, or for being in no other set.
+    /// The destination of a rule that matches, and the member of that set that has the address. None if the match
+    /// depends only on the path, or if the set is `internet`.
     fn member(
         &self,
         rule: &Rule,
@@ -148,7 +148,7 @@ impl<N: Nodes> Asked<'_, N> {
         })
     }
 
-    /// The longest of a destination's prefixes that has an address.
+    /// The longest prefix of a destination that contains an address.
     fn longest(&self, destination: Destination, address: IpAddr) -> Option<Prefix> {
         let members = match destination {
             Destination::Set(SetName::Host) => self.sets.host.clone(),
@@ -163,7 +163,7 @@ impl<N: Nodes> Asked<'_, N> {
     }
 }
 
-/// Whether a match is about a protocol and port, as one number.
+/// Whether a match covers a protocol and port, which are one number here.
 fn is_about(of: &Match, example: u32) -> bool {
     of.in_effect().iter().any(|(protocol, ports)| {
         *protocol == Protocol::ANY
@@ -173,7 +173,7 @@ fn is_about(of: &Match, example: u32) -> bool {
     })
 }
 
-/// The protocols and ports that a question is about.
+/// The protocols and ports of a question.
 fn asked_about(what: &Query) -> Vec<(u32, u32)> {
     let is_v4 = what.address.to_canonical().is_ipv4();
     let protocols = match what.protocol {

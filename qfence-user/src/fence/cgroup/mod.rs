@@ -1,7 +1,8 @@
-//! Owns cgroups, with `hierarchy.rs`: makes, opens and removes one; `processes.rs` lists and ends what runs in one.
+//! Makes, opens and removes a cgroup; `hierarchy.rs` finds the hierarchy, and `processes.rs` lists and ends
+//! processes.
 //!
-//! cgroups-rs sets resource limits (`limits.rs`). Making a cgroup is done here: the crate's create
-//! succeeds where the cgroup exists already, so that it cannot claim a name.
+//! cgroups-rs sets resource limits (`limits.rs`). It does not make cgroups here: its create succeeds for an existing
+//! cgroup, so it cannot claim a name.
 
 mod processes;
 
@@ -16,9 +17,9 @@ use std::{
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 
-/// The mode of the directories: all may pass, so that a process can read its own limits, and root
-/// alone may open them. Whoever can open a directory can lock and mark it, and a fenced process must not be
-/// able to pass for its supervisor, or to keep others from making fences.
+/// The mode of directories. All users may pass through, so that a process can read its own limits. Only root may open
+/// them: a user who can open a directory can lock and mark it. A fenced process must not look like its supervisor, or
+/// block the making of fences.
 const MODE: u32 = 0o711;
 
 /// One cgroup.
@@ -27,17 +28,17 @@ pub struct Cgroup {
     directory: PathBuf,
 }
 
-/// The way into a cgroup.
+/// Open files with which a process enters a cgroup.
 #[derive(Debug)]
 pub struct Entry {
     /// Its directory.
     pub directory: File,
-    /// Its `cgroup.procs`, open for writing: for where a process cannot be made in it, but can move there.
+    /// Its `cgroup.procs`, open for writing. A process that cannot be made in the cgroup moves there with it.
     pub procs: File,
 }
 
 impl Cgroup {
-    /// The cgroup of a directory, whether it exists or not.
+    /// The cgroup at a directory, whether it exists or not.
     #[must_use]
     pub(crate) fn at(directory: PathBuf) -> Self {
         Self { directory }
@@ -49,10 +50,10 @@ impl Cgroup {
         &self.directory
     }
 
-    /// Makes it; an error if it exists.
+    /// Makes it. An existing one is an error.
     ///
     /// # Errors
-    /// What mkdir fails with.
+    /// Errors of mkdir.
     pub fn create(&self) -> io::Result<()> {
         make_directory(&self.directory)
     }
@@ -63,16 +64,16 @@ impl Cgroup {
         self.directory.is_dir()
     }
 
-    /// Opens its directory, as programs are attached to it.
+    /// Opens its directory, to which programs are attached.
     ///
     /// # Errors
-    /// What open fails with.
+    /// Errors of open.
     pub fn open(&self) -> Result<File> {
         File::open(&self.directory)
             .with_context(|| format!("cannot open the cgroup {}", self.directory.display()))
     }
 
-    /// The way into it, for a process that is being made.
+    /// Opens the files with which a process enters it.
     ///
     /// # Errors
     /// If it cannot be opened.
@@ -87,10 +88,10 @@ impl Cgroup {
         })
     }
 
-    /// Its id, which no other cgroup gets while the host is up; `None` if it is gone.
+    /// Its id, which is unique until the next boot; `None` if it is gone.
     ///
     /// # Errors
-    /// What reading fails with.
+    /// Errors of reading.
     pub fn id(&self) -> io::Result<Option<u64>> {
         match fs::metadata(&self.directory) {
             Ok(metadata) => Ok(Some(metadata.ino())),
@@ -99,11 +100,11 @@ impl Cgroup {
         }
     }
 
-    /// Its id and those of the cgroups below, as the kernel names them elsewhere: the inodes of their
-    /// directories (`cgroup_id` in include/linux/cgroup.h).
+    /// Its id and those of the cgroups below, as the kernel uses them: the inodes of the directories (`cgroup_id` in
+    /// include/linux/cgroup.h).
     ///
     /// # Errors
-    /// What reading fails with; a cgroup that is gone has none.
+    /// Errors of reading. A cgroup that is gone has no ids.
     pub fn ids(&self) -> io::Result<BTreeSet<u64>> {
         let mut ids = BTreeSet::new();
         for directory in self.subtree()? {
@@ -118,10 +119,10 @@ impl Cgroup {
         Ok(ids)
     }
 
-    /// Removes it and the cgroups below, all of them empty.
+    /// Removes it and the cgroups below. All must be empty.
     ///
     /// # Errors
-    /// What rmdir fails with; that it is gone already is no error.
+    /// Errors of rmdir; a missing cgroup is no error.
     pub fn remove(&self) -> Result<()> {
         for directory in self.subtree()?.into_iter().rev() {
             match fs::remove_dir(&directory) {
@@ -137,7 +138,7 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Its directory and those below, each after its parent.
+    /// Its directory and those below, parents first.
     fn subtree(&self) -> io::Result<Vec<PathBuf>> {
         let mut all = vec![self.directory.clone()];
         let mut next = 0;
@@ -153,7 +154,7 @@ impl Cgroup {
     }
 }
 
-/// Makes a directory with [`MODE`], whatever the umask.
+/// Makes a directory with [`MODE`], independent of the umask.
 pub(crate) fn make_directory(directory: &Path) -> io::Result<()> {
     fs::DirBuilder::new().mode(MODE).create(directory)?;
     set_mode(directory)
@@ -164,7 +165,7 @@ pub(crate) fn set_mode(directory: &Path) -> io::Result<()> {
     fs::set_permissions(directory, fs::Permissions::from_mode(MODE))
 }
 
-/// The directories in a directory: the cgroups in a cgroup.
+/// The directories in a directory, such as the cgroups in a cgroup.
 pub(crate) fn directories_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory)? {
@@ -176,7 +177,7 @@ pub(crate) fn directories_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Whether a cgroup is gone. ENODEV is what an open file of a cgroup says once the cgroup is gone.
+/// Whether an error shows that a cgroup is gone. ENODEV is the error of an open file of a removed cgroup.
 pub(super) fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ENODEV as i32)
 }

@@ -1,4 +1,4 @@
-//! What runs in a cgroup: lists, signals and ends it.
+//! Lists, signals and kills the processes of a cgroup.
 
 use std::{
     fs, io,
@@ -16,18 +16,18 @@ use nix::{
 use super::{Cgroup, is_gone};
 use crate::base::process::looks::Looks;
 
-/// How often a cgroup that should become empty is looked at.
+/// The time between two looks at a cgroup that should become empty.
 const POLL: Duration = Duration::from_millis(5);
 
 impl Cgroup {
-    /// The processes in it and below, in no order.
+    /// The processes in it and below, in any order.
     ///
     /// # Errors
-    /// What reading fails with; a cgroup that is gone has none.
+    /// Errors of reading. A cgroup that is gone has no processes.
     pub fn pids(&self) -> io::Result<Vec<Pid>> {
         let mut pids = Vec::new();
         for directory in self.subtree()? {
-            // A cgroup in threaded mode has no readable list; its domain, above, has.
+            // A cgroup in threaded mode has no readable list of processes; its threaded domain above has.
             match fs::read_to_string(directory.join("cgroup.procs")) {
                 Ok(text) => {
                     pids.extend(
@@ -43,13 +43,13 @@ impl Cgroup {
         Ok(pids)
     }
 
-    /// The threads in it and below, in no order; 0 for one of a pid namespace that is not seen from here.
+    /// The threads in it and below, in any order. A thread of a pid namespace that is not visible here is 0.
     ///
-    /// Beside those of the processes these are threads that a process has left whose first one has ended: such
-    /// a process is in no list of processes (`css_task_iter_advance` in kernel/cgroup/cgroup.c).
+    /// This includes threads of processes whose first thread has ended. Such processes are in no list of processes
+    /// (`css_task_iter_advance` in kernel/cgroup/cgroup.c).
     ///
     /// # Errors
-    /// What reading fails with; a cgroup that is gone has none.
+    /// Errors of reading. A cgroup that is gone has no threads.
     pub fn threads(&self) -> io::Result<Vec<i32>> {
         let mut threads = Vec::new();
         for directory in self.subtree()? {
@@ -65,7 +65,7 @@ impl Cgroup {
     /// Whether a live process is in it or below.
     ///
     /// # Errors
-    /// What reading fails with; a cgroup that is gone has none.
+    /// Errors of reading. A cgroup that is gone has no processes.
     pub fn is_populated(&self) -> io::Result<bool> {
         match fs::read_to_string(self.directory.join("cgroup.events")) {
             Ok(text) => Ok(text.lines().any(|line| line == "populated 1")),
@@ -80,9 +80,9 @@ impl Cgroup {
     /// If the processes cannot be listed.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         for pid in self.pids()? {
-            // A process of another pid namespace is listed as 0: kill(0) would be our own group.
+            // A process of another pid namespace is listed as 0, and kill(0) would signal this process group.
             if pid.as_raw() > 0 {
-                // One that has ended since needs no signal.
+                // It may have ended since.
                 let _ = kill(pid, signal);
             }
         }
@@ -97,20 +97,20 @@ impl Cgroup {
         let deadline = Instant::now() + patience;
         let kill_file = self.directory.join("cgroup.kill");
         while self.is_populated()? {
-            // Linux 5.14; one write, and a fork cannot slip through. Before, round after round.
+            // Linux 5.14 kills all with one write, which no fork escapes. On older kernels the loop kills repeatedly.
             let _ = fs::write(&kill_file, "1");
-            // It passes over a process whose first thread has ended (`__cgroup_kill` in kernel/cgroup/cgroup.c goes by
-            // these), which is reached by any other one.
+            // `__cgroup_kill` in kernel/cgroup/cgroup.c skips a process whose first thread has ended. A signal to any
+            // other thread reaches it.
             for thread in self.threads()? {
-                // 0 is one of another pid namespace: kill(0) would be our own group.
+                // 0 is a thread of another pid namespace, and kill(0) would signal this process group.
                 if thread > 0 {
-                    // One that has ended since needs no signal.
+                    // It may have ended since.
                     let _ = kill(Pid::from_raw(thread), Signal::SIGKILL);
                 }
             }
             if Instant::now() >= deadline {
                 bail!(
-                    "what runs in {} was killed and does not end: {}",
+                    "the processes in {} were killed and do not end: {}",
                     self.directory.display(),
                     describe(&self.threads()?, &mut Looks::default())
                 );
@@ -120,7 +120,7 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Waits until no process is left in it; whether that came to be.
+    /// Waits until it has no processes; returns whether that happened in time.
     ///
     /// # Errors
     /// If it cannot be read.
@@ -136,19 +136,19 @@ impl Cgroup {
     }
 }
 
-/// What is left in a cgroup of which the kernel lists these threads, in words.
+/// Describes the threads that are left in a cgroup.
 fn describe(threads: &[i32], looks: &mut Looks) -> String {
     let (hidden, seen): (Vec<i32>, Vec<i32>) = threads.iter().partition(|tid| **tid <= 0);
     let mut words = vec![looks.describe_all(&seen)];
     words.retain(|words| !words.is_empty());
     if !hidden.is_empty() {
         words.push(format!(
-            "{} threads of a pid namespace that is not seen from here",
+            "{} threads of a pid namespace that is not visible here",
             hidden.len()
         ));
     }
     if words.is_empty() {
-        return "the kernel counts processes there and lists none: they are ending".to_owned();
+        return "the kernel counts processes but lists none: they are ending".to_owned();
     }
     words.join(", ")
 }
@@ -170,7 +170,7 @@ mod tests {
             described.contains(&format!("process {own} (")),
             "{described}"
         );
-        let hidden = "2 threads of a pid namespace that is not seen from here";
+        let hidden = "2 threads of a pid namespace that is not visible here";
         assert!(described.ends_with(hidden), "{described}");
         assert!(describe(&[]).contains("they are ending"));
         assert!(describe(&[own; 9]).ends_with("4 more threads"));

@@ -1,5 +1,4 @@
-//! Whether a fence is still as it was made: its links, pins, policy and cgroup can be taken away by
-//! whoever is root.
+//! Checks whether a fence is still as it was made. Root can remove its links, pins, policy and cgroup.
 
 mod parts;
 
@@ -20,25 +19,25 @@ use crate::{
     kernel::{Maps, query},
 };
 
-/// What is done when a fence is not whole any more.
+/// The reaction to a damaged fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum OnDamage {
-    /// Say so
+    /// Report it
     Report,
-    /// Say so, end what runs in the fence, and exit with 125
+    /// Report it, kill all processes in the fence, and exit with 125
     Kill,
 }
 
-/// Something that a fence is made of, and that is not there any more.
+/// A part of a fence that is missing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Damage {
     /// A program is not attached to the cgroup.
     Link(&'static str),
     /// A link is not pinned.
     Pin(&'static str),
-    /// The policy map has no policy.
+    /// The policy map is empty.
     Policy,
-    /// The cgroup's directory is not there.
+    /// The cgroup's directory does not exist.
     Cgroup,
     /// The command is in another cgroup.
     Command,
@@ -49,11 +48,11 @@ impl fmt::Display for Damage {
         match self {
             Self::Link(hook) => write!(
                 f,
-                "its eBPF program for {hook} is detached: what that held is NOT FENCED"
+                "its eBPF program for {hook} is detached: this hook is NOT FENCED"
             ),
             Self::Pin(hook) => write!(
                 f,
-                "the pin of its link for {hook} was removed: it holds only as long as its \
+                "the pin of its link for {hook} was removed: the link lasts only as long as the \
                  supervisor lives"
             ),
             Self::Policy => write!(f, "its policy was removed: everything is refused"),
@@ -66,16 +65,16 @@ impl fmt::Display for Damage {
     }
 }
 
-/// What a look at a fence has found that was not known before.
+/// The new findings of a look at a fence.
 #[derive(Debug, Default)]
 struct Found {
-    /// What is gone.
+    /// The missing parts.
     damage: Vec<Damage>,
-    /// What could not be looked at, and why. It may be whole.
+    /// Checks that failed, with their reasons. The fence may be whole.
     unknown: Vec<String>,
 }
 
-/// What a fence was made of, and what is known to be gone of it.
+/// The parts of a fence, and the damage that was reported.
 pub struct Integrity {
     cgroup: PathBuf,
     pins: PathBuf,
@@ -86,7 +85,7 @@ pub struct Integrity {
 }
 
 impl Integrity {
-    /// A fence that is whole with these parts.
+    /// A whole fence with these parts.
     #[must_use]
     pub fn new(cgroup: &Path, pins: &Path, parts: Parts, command: Pid) -> Self {
         Self {
@@ -99,13 +98,13 @@ impl Integrity {
         }
     }
 
-    /// What the fence is made of.
+    /// The parts of the fence.
     #[must_use]
     pub fn parts(&self) -> &Parts {
         &self.parts
     }
 
-    /// Says what has gone since this was last asked, of the fence of that name; whether there is something.
+    /// Reports damage since the last call; returns whether there is any.
     pub fn report(
         &mut self,
         maps: &Maps,
@@ -116,7 +115,7 @@ impl Integrity {
         let found = self.look(maps);
         let what_follows = match on_damage {
             OnDamage::Report => format!("end it with `qfence-user rm {fence}`"),
-            OnDamage::Kill => "what runs in it is ended".into(),
+            OnDamage::Kill => "its processes are killed".into(),
         };
         for damage in &found.damage {
             messages.notify(format_args!(
@@ -125,13 +124,13 @@ impl Integrity {
         }
         for why in &found.unknown {
             messages.notify(format_args!(
-                "error: cannot tell whether the fence {fence} is whole: {why}; trying again"
+                "error: cannot check whether the fence {fence} is whole: {why}; trying again"
             ));
         }
         !found.damage.is_empty()
     }
 
-    /// What has gone since this was last asked.
+    /// The damage since the last call.
     fn look(&mut self, maps: &Maps) -> Found {
         let mut unknown = BTreeSet::new();
         let damage = self.damage(maps, &mut unknown);
@@ -144,7 +143,7 @@ impl Integrity {
         found
     }
 
-    /// The hooks at which the fence's programs are attached to its cgroup now, as the kernel says.
+    /// The hooks at which the fence's programs are attached to its cgroup now, according to the kernel.
     fn attached(&self, cgroup: &fs::File) -> io::Result<BTreeSet<Hook>> {
         let mut attached = BTreeSet::new();
         for part in &self.parts.0 {
@@ -160,7 +159,7 @@ impl Integrity {
         let mut damage = BTreeSet::new();
         let attached = match fs::File::open(&self.cgroup) {
             Ok(cgroup) => self.attached(&cgroup).map_err(|error| {
-                format!("the kernel does not tell what is attached to its cgroup: {error}")
+                format!("cannot query the programs that are attached to its cgroup: {error}")
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 damage.insert(Damage::Cgroup);
@@ -181,9 +180,7 @@ impl Integrity {
             match fs::symlink_metadata(self.pins.join(hook.name())) {
                 Ok(pin) if self.parts.of(hook).and_then(|part| part.pin) == Some(pin.ino()) => {}
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    unknown.insert(format!(
-                        "the pins of its links cannot be looked at: {error}"
-                    ));
+                    unknown.insert(format!("the pins of its links cannot be read: {error}"));
                 }
                 _ => drop(damage.insert(Damage::Pin(hook.name()))),
             }
@@ -194,7 +191,7 @@ impl Integrity {
             Err(error) => drop(unknown.insert(format!("{error:#}"))),
         }
         let membership = fs::read_to_string(format!("/proc/{}/cgroup", self.command));
-        // Once the command has ended, there is nothing to be read.
+        // After the command has ended, there is nothing to read.
         if membership.is_ok_and(|text| is_outside(&text, &self.cgroup)) {
             damage.insert(Damage::Command);
         }
@@ -202,8 +199,8 @@ impl Integrity {
     }
 }
 
-/// Whether /proc/PID/cgroup is of a process that is neither in the fence's cgroup nor in one below it. Where that is in
-/// the hierarchy depends on which part of it this process is shown, and another cgroup may have the parent's name.
+/// Whether /proc/PID/cgroup is of a process that is neither in the fence's cgroup nor below it. Its path depends on
+/// the part of the hierarchy that this process sees, and another cgroup may have the parent's name.
 fn is_outside(membership: &str, cgroup: &Path) -> bool {
     let Some(name) = cgroup.file_name() else {
         return true;
@@ -226,10 +223,10 @@ mod tests {
             ("0::/qfence/vm1\n", false),
             ("12:cpu:/\n0::/qfence/vm1/below\n", false),
             ("0::/machine/qfence/vm1\n", false),
-            // A container of that name, as its host shows it.
+            // In a container of that name, as its host shows it.
             ("0::/docker/qfence/qfence/vm1\n", false),
             ("0::/qfence/outer/qfence/vm1/below\n", false),
-            // Of a process that was not waited for yet.
+            // Of a process that nobody has waited for yet.
             ("0::/qfence/vm1 (deleted)\n", false),
             ("0::/qfence/qfence/vm2\n", true),
             ("0::/qfence/vm2\n", true),

@@ -1,27 +1,27 @@
-//! What the kernel had of a fence when it was whole, as a word for another process that is to look for it.
+//! The kernel objects of a whole fence, as text for another process that checks them.
 
 use std::{fmt, fs, os::unix::fs::MetadataExt as _, path::Path, str::FromStr};
 
 use anyhow::{Context as _, Error, Result};
 use qfence_common::Hook;
 
-/// What there is for a hook.
+/// The objects of one hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
     /// The hook.
     pub hook: Hook,
-    /// The id of the program that is attached.
+    /// The id of the attached program.
     pub program: u32,
-    /// The inode of its link's pin: another object under its name is not its pin. `None` if there was none.
+    /// The inode of its link's pin, since another object could be pinned under its name. `None` if there was no pin.
     pub pin: Option<u64>,
 }
 
-/// What there is for each hook.
+/// The objects of all hooks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parts(pub Vec<Part>);
 
 impl Parts {
-    /// The programs, by their ids, and the pins that are in a directory now.
+    /// The programs and their ids, with the pins that are in a directory now.
     #[must_use]
     pub fn new(programs: &[(Hook, u32)], pins: &Path) -> Self {
         let part = |(hook, program): &(Hook, u32)| Part {
@@ -34,14 +34,14 @@ impl Parts {
         Self(programs.iter().map(part).collect())
     }
 
-    /// That for a hook.
+    /// The objects of a hook.
     #[must_use]
     pub fn of(&self, hook: Hook) -> Option<Part> {
         self.0.iter().copied().find(|part| part.hook == hook)
     }
 }
 
-/// `HOOK:PROGRAM:PIN`, one after the other.
+/// `HOOK:PROGRAM:PIN`, separated by commas.
 impl fmt::Display for Parts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, Part { hook, program, pin }) in self.0.iter().enumerate() {
@@ -63,7 +63,7 @@ impl FromStr for Parts {
             let name = next()?;
             let hook = Hook::ALL.into_iter().find(|hook| hook.name() == name);
             Ok(Part {
-                hook: hook.with_context(|| format!("no hook is called {name:?}"))?,
+                hook: hook.with_context(|| format!("there is no hook {name:?}"))?,
                 program: next()?.parse()?,
                 pin: Some(next()?.parse()?).filter(|inode| *inode != 0),
             })

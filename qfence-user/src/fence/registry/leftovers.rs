@@ -1,4 +1,4 @@
-//! Clears what dead fences left: those without supervisor and without processes.
+//! Clears the remains of dead fences: those without a supervisor and without processes.
 
 use std::{collections::BTreeSet, fmt, path::PathBuf};
 
@@ -6,18 +6,18 @@ use anyhow::Result;
 
 use super::{Locked, whereabouts::Whereabouts};
 
-/// What there is to say of what was found.
+/// A report on remains of fences.
 #[derive(Debug)]
 pub enum Note {
-    /// The name of a fence that is dead: what it left is being cleared.
+    /// A dead fence of this name is being cleared.
     Clearing(String),
-    /// Something could not be cleared.
+    /// A removal failed.
     Failed(anyhow::Error),
-    /// Links of fences that have ended could not be cleared.
+    /// Kept links of ended fences could not be removed.
     Ended(anyhow::Error),
-    /// Something has no name that a fence can have.
+    /// A path whose name no fence can have.
     NoName(PathBuf),
-    /// Whether a fence is dead cannot be told.
+    /// It is unknown whether a fence is dead.
     Unknown {
         /// Its name.
         name: String,
@@ -29,7 +29,7 @@ pub enum Note {
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Clearing(name) => write!(f, "clearing what was left of the fence {name}"),
+            Self::Clearing(name) => write!(f, "clearing the remains of the fence {name}"),
             Self::Failed(error) => write!(f, "{error:#}"),
             Self::Ended(error) => write!(f, "warning: {error:#}"),
             Self::NoName(path) => write!(
@@ -38,7 +38,7 @@ impl fmt::Display for Note {
             ),
             Self::Unknown { name, why } => write!(
                 f,
-                "warning: the cgroup of the fence {name} is not seen here, and whether there is one cannot be told: {why}. \
+                "warning: the cgroup of the fence {name} is not visible here, and it is unknown whether it exists: {why}. \
                  The fence is left alone"
             ),
         }
@@ -46,12 +46,12 @@ impl fmt::Display for Note {
 }
 
 impl Locked<'_> {
-    /// Clears what dead fences left. What cannot be cleared keeps nothing else from being so; `tell` is given it, and what
-    /// is cleared. Returns the names of fences that are of another part of the hierarchy, or may be, and of those of
-    /// another version: they are left alone.
+    /// Clears the remains of dead fences. A failure does not stop the others. `tell` gets a report on each fence that
+    /// is cleared, and on each failure. Returns the names of fences that are left alone: those that are or may be in
+    /// another part of the hierarchy, and those of another version.
     ///
     /// # Errors
-    /// If what there is cannot be read.
+    /// If the registry cannot be read.
     pub fn clear(&self, tell: &mut dyn FnMut(&Note)) -> Result<Vec<String>> {
         let all = self.fences;
         for error in all.pins.clear_ended()? {

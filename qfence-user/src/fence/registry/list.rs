@@ -1,4 +1,4 @@
-//! What fences are like. Nothing is cleared, changed or waited for by those who ask.
+//! Lists fences with their conditions. It clears nothing, changes nothing and waits for nothing.
 
 use std::collections::BTreeSet;
 
@@ -9,24 +9,24 @@ use qfence_common::Hook;
 use super::{Fences, whereabouts::Whereabouts};
 use crate::{fence::description::Description, kernel::snapshot::Snapshot, policy::Policy};
 
-/// What a listed fence is like.
+/// The condition of a fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Condition {
-    /// Its supervisor is there.
+    /// Its supervisor lives.
     Running,
-    /// Its supervisor is gone; what runs in it is fenced as the supervisor left it.
+    /// Its supervisor is gone. Its processes are fenced by the last policy.
     Orphaned,
-    /// Processes are in its cgroup, and the links that fenced them are not there.
+    /// It has processes, but the links that fenced them are gone.
     Unfenced,
-    /// It was made by another version of qfence: it is left alone.
+    /// Another version of qfence made it. It is left alone.
     Incompatible,
-    /// Its cgroup is in a part of the hierarchy that is not seen from here, or may be: it is left alone.
+    /// Its cgroup is, or may be, in a part of the hierarchy that is not visible here. It is left alone.
     Elsewhere,
 }
 
 impl Condition {
-    /// The word for it.
+    /// Its name in output.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -39,26 +39,26 @@ impl Condition {
     }
 }
 
-/// A fence as `ps` shows it.
+/// A fence, for `ps`.
 #[derive(Clone, Debug)]
 pub struct Listed {
     /// Its name.
     pub name: String,
-    /// What it is like.
+    /// Its condition.
     pub condition: Condition,
-    /// The processes in it.
+    /// Its processes.
     pub pids: Vec<Pid>,
     /// Its description, if there is one.
     pub description: Option<Description>,
-    /// Its policy, if there is one that can be read.
+    /// Its policy, if it can be read.
     pub policy: Option<Policy>,
-    /// What it has counted, if that can be read.
+    /// Its counters, if they can be read.
     pub counted: Option<Snapshot>,
 }
 
 impl Fences {
-    /// Lists the fences by name as they are found. One that comes or goes meanwhile may be missing, and what dead ones
-    /// left is, and what is of another part of the hierarchy.
+    /// Lists the fences by name without a lock. A fence that is made or removed meanwhile may be missing. Dead
+    /// fences, and those in another part of the hierarchy, are left out.
     ///
     /// # Errors
     /// If they cannot be read.
@@ -69,7 +69,7 @@ impl Fences {
             let place = self.place(&name);
             match self.look_at(name) {
                 Ok(listed) if listed.condition == Condition::Running => Some(Ok(listed)),
-                // Without a supervisor and without processes it is dead, or not made yet.
+                // Without a supervisor and processes it is dead, or not complete yet.
                 Ok(listed) => place.is_populated().unwrap_or(true).then_some(Ok(listed)),
                 Err(_) if !place.cgroup().exists() => None,
                 Err(error) => Some(Err(error)),
@@ -78,10 +78,10 @@ impl Fences {
         found.collect()
     }
 
-    /// Lists one fence.
+    /// Describes one fence.
     ///
     /// # Errors
-    /// If it cannot be read, or is not there.
+    /// If it cannot be read, or does not exist.
     pub fn look_at(&self, name: String) -> Result<Listed> {
         let condition = self.condition_of(&name)?;
         if condition == Condition::Incompatible {
@@ -106,11 +106,11 @@ impl Fences {
         })
     }
 
-    /// What the fence `name` is like.
+    /// The condition of the fence `name`.
     ///
     /// # Errors
-    /// If there is none, or only what a dead one left, or it is of
-    /// [another version](crate::fence::version::OtherVersion).
+    /// If there is none, only the remains of a dead one, or if it is of [another
+    /// version](crate::fence::version::OtherVersion).
     pub fn condition(&self, name: &str) -> Result<Condition> {
         self.check_version(name)?;
         let place = self.place(name);
@@ -126,15 +126,15 @@ impl Fences {
         }
     }
 
-    /// What the fence `name` is like, of which a policy is asked that is in force.
+    /// The condition of the fence `name`, which must be in force.
     ///
     /// # Errors
-    /// As for [`Fences::condition`], and if nothing fences what runs in it.
+    /// As for [`Fences::condition`], and if its processes are not fenced.
     pub fn enforced(&self, name: &str) -> Result<Condition> {
         let condition = self.condition(name)?;
         ensure!(
             condition != Condition::Unfenced,
-            "the fence {name} is not whole: its programs are gone, and what runs in it is NOT FENCED"
+            "the fence {name} is not whole: its programs are gone, and its processes are NOT FENCED"
         );
         Ok(condition)
     }

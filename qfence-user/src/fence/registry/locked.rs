@@ -1,4 +1,4 @@
-//! Makes a fence, while nobody else makes or removes one.
+//! Makes a fence, under the registry's lock.
 
 use std::{io, path::Path};
 
@@ -14,22 +14,22 @@ use crate::{
     kernel::pins,
 };
 
-/// All fences, which nobody else makes or removes as long as this lives.
+/// The registry under its lock: no other process makes or removes a fence as long as this lives.
 #[derive(Debug)]
 pub struct Locked<'a> {
     pub(super) fences: &'a Fences,
     _locks: [Exclusive; 2],
 }
 
-/// What is said when bpffs was mounted.
+/// The message after bpffs was mounted.
 pub const MOUNTED_BPFFS: &str = "mounted bpffs, which was not there";
 
-/// A fence that was just made.
+/// A new fence.
 #[derive(Debug)]
 pub struct Made {
-    /// It.
+    /// The fence.
     pub fence: Fence,
-    /// Whether bpffs was not there, and was mounted.
+    /// Whether bpffs had to be mounted.
     pub mounted_bpffs: bool,
 }
 
@@ -41,12 +41,13 @@ impl<'a> Locked<'a> {
         }
     }
 
-    /// Makes a fence, empty and without programs. What dead ones left is to be cleared before: it keeps its name.
+    /// Makes a fence, empty and without programs. Remains of dead fences must have been cleared before, because they
+    /// still have their names.
     ///
-    /// `name` is the name asked for; otherwise one is derived from `command`.
+    /// `name` is the requested name. Without it, a name is derived from `command`.
     ///
     /// # Errors
-    /// If the name is in use, or anything cannot be made; nothing is left then.
+    /// If the name is in use, or a part cannot be made. Nothing is left then.
     pub fn create(
         self,
         name: Option<&str>,
@@ -68,12 +69,12 @@ impl<'a> Locked<'a> {
                 return Err(error);
             }
         };
-        // From here on, dropping the fence removes what there is of it.
+        // From here on, dropping the fence removes its parts.
         let fence = Fence::new(name, place, cgroup_id, marks, all.clone());
         let furnished = limits
             .apply(fence.cgroup())
             .and_then(|()| fence.describe(description));
-        // Removing the fence takes the locks anew.
+        // Removing the fence takes the locks again.
         drop(self);
         match furnished {
             Ok(()) => Ok(Made {
@@ -84,7 +85,7 @@ impl<'a> Locked<'a> {
         }
     }
 
-    /// Lists the fences by name; `elsewhere` are those of other parts of the hierarchy.
+    /// Lists the fences by name. `elsewhere` has those of other parts of the hierarchy.
     ///
     /// # Errors
     /// If they cannot be read.
@@ -97,7 +98,7 @@ impl<'a> Locked<'a> {
         listed.collect()
     }
 
-    /// Makes the place of a fence: to make it is to claim the name.
+    /// Makes the place of a fence, which claims the name.
     fn claim(&self, name: Option<&str>, command: &Path) -> Result<(String, Place)> {
         loop {
             let candidate = name.map_or_else(|| derive_name(command), str::to_owned);
@@ -105,7 +106,7 @@ impl<'a> Locked<'a> {
             if name.is_none() && self.fences.is_of_another_version(&candidate) {
                 continue;
             }
-            // What is dead was cleared just now.
+            // Dead fences were cleared just before.
             if !place.cgroup().exists()
                 && self.fences.whereabouts(&candidate, None) != Whereabouts::Gone
             {
@@ -131,28 +132,22 @@ impl<'a> Locked<'a> {
         }
     }
 
-    /// Marks a place that was just made, and makes the directory of its pins, marked as well: those who share either and
-    /// not the registry go by that. Returns the id of the place, too.
+    /// Marks a new place, and makes and marks the directory of its pins. Processes that share either of them, but
+    /// have another registry, check these marks. Also returns the id of the place.
     fn mark(&self, name: &str, place: &Place) -> Result<(u64, Vec<Mark>)> {
         let id = place.cgroup().id()?.context("the cgroup is gone")?;
         let on_place = place.mark()?;
         let directory = match self.fences.pins.create(name) {
-            Err(error) if is_there_already(&error) => {
+            Err(error) if error.exists() => {
                 return Err(NameError::InUseElsewhere(name.to_owned()).into());
             }
             made => made?,
         };
         let marked = pins::open(&directory).and_then(|pins| Ok(Mark::set(pins)?));
         let on_pins = marked.inspect_err(|_| {
-            // It is empty, and what went wrong is being told.
+            // It is empty, and the first error is reported.
             let _ = std::fs::remove_dir(&directory);
         })?;
         Ok((id, vec![on_place, on_pins]))
     }
-}
-
-/// Whether what could not be made is there already.
-fn is_there_already(error: &anyhow::Error) -> bool {
-    let error = error.downcast_ref::<io::Error>();
-    error.is_some_and(|error| error.kind() == io::ErrorKind::AlreadyExists)
 }

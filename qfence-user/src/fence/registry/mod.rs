@@ -1,13 +1,14 @@
-//! All fences of the host. Their registry is /run/qfence: a fence is there as long as its description is, its supervisor
-//! lives as long as that is marked, and the lock on the directory keeps others from making and removing fences.
+//! The registry of all fences of the host, in /run/qfence. A fence is registered as long as its description exists,
+//! and its supervisor lives as long as that is marked. The lock on the directory keeps other processes from making
+//! and removing fences.
 //!
 //! | module | its one job |
 //! |---|---|
-//! | `locked` | makes a fence, while nobody else makes or removes one |
-//! | `list` | what fences are like, as they are found |
-//! | `leftovers` | clears what dead fences left |
-//! | `remove` | ends what runs in a fence, and removes it |
-//! | `whereabouts` | where a fence is whose place is not seen here |
+//! | `locked` | makes a fence, under the lock |
+//! | `list` | lists fences with their conditions |
+//! | `leftovers` | clears the remains of dead fences |
+//! | `remove` | ends the processes of a fence, and removes it |
+//! | `whereabouts` | finds a fence whose place is not visible here |
 
 mod leftovers;
 mod list;
@@ -46,20 +47,20 @@ pub struct Fences {
 }
 
 impl Fences {
-    /// Finds where fences are on this host, to make or remove some.
+    /// Opens the registry, to make or remove fences.
     ///
     /// # Errors
-    /// If there is no cgroup2 hierarchy, or somebody else than root can change it or what is known of fences.
+    /// If there is no cgroup2 hierarchy, or others than root can change it or the registry.
     pub fn open(paths: &Paths) -> Result<Self> {
         let fences = Self::look(paths)?;
         fences.hierarchy.prepare()?;
         Ok(fences)
     }
 
-    /// Finds where fences are on this host, to look at them or change their policies: nothing is made.
+    /// Opens the registry, to list fences or change their policies. Makes nothing.
     ///
     /// # Errors
-    /// If there is no cgroup2 hierarchy, or somebody else than root can change what is known of fences.
+    /// If there is no cgroup2 hierarchy, or others than root can change the registry.
     pub fn look(paths: &Paths) -> Result<Self> {
         let fences = Self {
             hierarchy: Hierarchy::find(&paths.mountinfo)?,
@@ -71,12 +72,12 @@ impl Fences {
         Ok(fences)
     }
 
-    /// Waits until nobody else makes or removes fences.
+    /// Waits for the lock under which fences are made and removed.
     ///
     /// # Errors
     /// If a lock cannot be taken, or [`Interrupted`](crate::base::interruptible::Interrupted).
     pub fn lock(&self) -> Result<Locked<'_>> {
-        // Those of another registry, who see this hierarchy and these pins, are kept out by the other lock.
+        // The second lock excludes processes that see this hierarchy and these pins, but have another registry.
         let locks = [self.descriptions.lock()?, self.hierarchy.lock()?];
         Ok(Locked::new(self, locks))
     }
@@ -87,32 +88,32 @@ impl Fences {
         self.hierarchy.place(name)
     }
 
-    /// Where the policy of a fence is kept.
+    /// The file of a fence's policy.
     #[must_use]
     pub fn policy_file(&self, name: &str) -> PolicyFile {
         PolicyFile::new(self.descriptions.directory(), name, &self.pins(name))
     }
 
-    /// Where the record of a fence is kept.
+    /// The files of a fence's record.
     #[must_use]
     pub fn record_files(&self, name: &str) -> RecordFiles {
         RecordFiles::new(self.descriptions.directory(), name)
     }
 
-    /// What is known of a fence beside that; `None` if nothing can be read.
+    /// The description of a fence; `None` if it cannot be read.
     #[must_use]
     pub fn description(&self, name: &str) -> Option<Description> {
         self.descriptions.read(name)
     }
 
-    /// The version of the qfence that made the fence `name`; `None` if nothing there is has one. The pins come first: they
-    /// are what a program of another version could do most harm to.
+    /// The version of the qfence that made the fence `name`; `None` if no part of it has one. The pins are checked
+    /// first: a program of another version could do the most harm to them.
     pub(super) fn version_of(&self, name: &str) -> Result<Option<u32>> {
         let pinned = self.pins.version(name)?;
         Ok(pinned.or_else(|| self.descriptions.version_of(name)))
     }
 
-    /// What there is of a fence beside its cgroup.
+    /// All paths of a fence, except its cgroup.
     pub(super) fn paths_of(&self, name: &str) -> Vec<PathBuf> {
         let files = self.record_files(name);
         vec![
@@ -134,26 +135,26 @@ impl Fences {
         self.descriptions.write(name, ids, description)
     }
 
-    /// The directory for the links of a fence.
+    /// The directory of a fence's links.
     #[must_use]
     pub fn pins(&self, name: &str) -> PathBuf {
         self.pins.directory(name)
     }
 
-    /// Whether the supervisor of the fence `name` lives. Takes nothing that another could see, and waits for nobody.
+    /// Whether the supervisor of the fence `name` lives. Takes no lock and does not wait.
     fn is_supervised(&self, name: &str) -> Result<bool> {
         let place = self.place(name);
         match self.descriptions.look(name) {
             Ok(Some(seen)) if seen.is_supervised && seen.ids.cgroup == place.cgroup().id()? => {
                 Ok(true)
             }
-            // The description may be that of another fence, whose place is not seen here, or cannot be read.
+            // The description may be unreadable, or belong to another fence, whose place is not visible here.
             _ => place.is_marked(),
         }
     }
 }
 
-/// What is said of a fence that has processes which do not end.
+/// The message for a fence with processes that do not end.
 pub(crate) fn stays(name: &str) -> String {
     format!(
         "the fence {name} stays in force, until `qfence-user rm {name}` or the next command of qfence after \

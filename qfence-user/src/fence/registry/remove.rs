@@ -1,4 +1,4 @@
-//! Ends what runs in a fence, and removes it.
+//! Ends the processes of a fence, and removes it.
 
 use std::time::{Duration, Instant};
 
@@ -14,16 +14,16 @@ use crate::fence::{
     id::Ids,
 };
 
-/// How long a supervisor gets to clean up once its command has ended. It may take ten seconds until it takes for ended
-/// what a tracer keeps (`ending.rs`).
+/// How long a supervisor may take to clean up after its command has ended. It may take ten seconds before it treats a
+/// command that a tracer keeps as ended (`ending.rs`).
 const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(20);
 
 impl Fences {
-    /// Ends what runs in a fence and removes it. Processes get SIGTERM, and after `patience`
-    /// SIGKILL. If it is dead, what dead fences left is cleared; `tell` is given what there is to say of that.
+    /// Ends the processes of a fence and removes it. They get SIGTERM, and after `patience` SIGKILL. A dead fence is
+    /// cleared; `tell` gets reports on that.
     ///
     /// # Errors
-    /// If there is no such fence, or something of it cannot be removed.
+    /// If there is no such fence, or a part of it cannot be removed.
     pub fn remove(
         &self,
         name: &str,
@@ -51,26 +51,26 @@ impl Fences {
         place.empty(KILL_PATIENCE).with_context(|| stays(name))?;
 
         self.wait_for_supervisor(name)?;
-        // A supervisor removes the rest after the place, and has these locks until that is done.
+        // A supervisor removes the rest after the place, and keeps these locks until then.
         let _registry = self.lock()?;
         if is_another(&found, &self.ids(name)?) {
             return Ok(());
         }
-        // Whoever removed the place may not have come to the rest of it.
+        // The process that removed the place may not have removed the rest yet.
         fail_with_all(self.remove_all(name, found.cgroup))
     }
 
-    /// Which fence has this name here: the place that is here, and the id that it is described with.
+    /// The ids of the fence that has this name now: that of its place, and the one in its description.
     fn ids(&self, name: &str) -> Result<Ids> {
         let cgroup = self.place(name).cgroup().id()?;
-        // Without a description that can be read it is its place.
+        // Without a readable description the place identifies it.
         let described = self.descriptions.look(name).ok().flatten();
         let described = described.unwrap_or_default().ids;
         let id = described.id.filter(|_| described.cgroup == cgroup);
         Ok(Ids { id, cgroup })
     }
 
-    /// Its command has ended, so a supervisor, if there is one, is about to remove the fence.
+    /// Waits for the supervisor, if there is one. Its command has ended, so it is about to remove the fence.
     fn wait_for_supervisor(&self, name: &str) -> Result<()> {
         if !self.is_supervised(name)? {
             return Ok(());
@@ -97,30 +97,31 @@ impl Fences {
         Ok(())
     }
 
-    /// Removes the links, the place and the description of a fence without processes; every step
-    /// is tried, and what went wrong is returned. `id` is that of its cgroup, if it had one here.
+    /// Removes the links, the place and the description of a fence without processes. Tries every step, and returns
+    /// the errors. `id` is that of its cgroup, if it had one here.
     pub(crate) fn remove_all(&self, name: &str, id: Option<u64>) -> Vec<anyhow::Error> {
         let place = self.place(name);
-        // Links last as long as there can be somebody to fence.
+        // The links must exist as long as processes can be in the fence.
         match place.is_populated() {
             Ok(false) => {}
             Ok(true) => return vec![anyhow!("the fence {name} has processes: not removed")],
             Err(error) => return vec![error.into()],
         }
         if let Err(error) = place.remove() {
-            // A cgroup that stays may be entered again, so its links stay too.
+            // Processes could enter the remaining cgroup, so its links stay too.
             return vec![error];
         }
-        // Pins and a description that another's fence of this name has are not this one's.
+        // Pins and a description of this name may belong to another fence.
         if self.whereabouts(name, id) != Whereabouts::Gone {
             return vec![self.why_not_here(name)];
         }
         [
-            // Links that judge sockets which others have are kept: no word, as those are refused everything.
+            // Links that judge sockets outside the fence are kept. Everything on these sockets is refused, so this is
+            // not reported.
             self.pins.let_go(name),
             self.policy_file(name).remove(),
             self.record_files(name).remove(),
-            // The last: as long as it is there, so is the fence.
+            // The description is removed last: the fence is registered as long as it exists.
             self.descriptions.remove(name),
         ]
         .into_iter()
@@ -129,7 +130,7 @@ impl Fences {
     }
 }
 
-/// Whether there is another fence of the name now than the one that was found before.
+/// Whether the name has another fence now than before.
 fn is_another(before: &Ids, now: &Ids) -> bool {
     match (&before.id, &now.id) {
         (Some(before), Some(now)) => before != now,
@@ -152,7 +153,7 @@ mod tests {
         for (before, now, expected) in [
             (of(&one, Some(1)), of(&one, Some(1)), false),
             (of(&one, Some(1)), of(&two, Some(2)), true),
-            // Another's cgroup may have had a fence before.
+            // The other fence's cgroup may be one that had a fence before.
             (of(&one, Some(1)), of(&two, Some(1)), true),
             (of(&one, Some(1)), of(&None, None), false),
             (of(&None, Some(1)), of(&None, Some(1)), false),

@@ -1,8 +1,8 @@
-//! Where a fence is whose place is not seen here.
+//! Finds a fence whose place is not visible here.
 //!
-//! A fence whose cgroup is not seen here need not be dead: in a container, a cgroup namespace or below a bind mount the
-//! path of its cgroup leads nowhere, while its pins and its description may be seen. So the kernel is asked for the cgroup
-//! by its id.
+//! Such a fence need not be dead. In a container, in a cgroup namespace, or below a bind mount, the path of its
+//! cgroup does not exist, although its pins and description may be visible. So the kernel is asked for the cgroup by
+//! its id.
 
 use std::{collections::BTreeSet, fs::File};
 
@@ -11,20 +11,20 @@ use anyhow::{Context as _, Result, anyhow};
 use super::Fences;
 use crate::{base::locks::Mark, fence::cgroup_id, kernel::link_info};
 
-/// Where a fence is whose cgroup is not seen here.
+/// Where a fence is whose cgroup is not visible here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Whereabouts {
-    /// Nowhere: nothing can run in it.
+    /// It has no cgroup, so no process can be in it.
     Gone,
     /// In another part of the hierarchy.
     Elsewhere,
-    /// That cannot be told, and why.
+    /// Unknown, with the reason.
     Unknown(String),
 }
 
 impl Fences {
-    /// Where the fence is that has the pins and the description of this name. `own` is the id of a cgroup that was just
-    /// removed: what belongs to that is of no other.
+    /// Where the fence is that has the pins and the description of this name. `own` is the id of a cgroup that was
+    /// just removed: it does not count.
     pub(super) fn whereabouts(&self, name: &str, own: Option<u64>) -> Whereabouts {
         let found = self.is_elsewhere(name, own);
         match found {
@@ -44,7 +44,7 @@ impl Fences {
             described.map_err(|error| anyhow!("cannot read its description: {error}"))?;
         ids.extend(described.and_then(|seen| seen.ids.cgroup));
         if !has_links && ids.is_empty() && own.is_none() && directory.is_dir() {
-            // Whoever has just made the directory has marked it.
+            // The process that has just made the directory has marked it.
             return Ok(Mark::is_on(&File::open(&directory)?)?);
         }
         ids.retain(|id| Some(*id) != own);
@@ -61,17 +61,17 @@ impl Fences {
         Ok(false)
     }
 
-    /// Why there is no fence of this name here.
+    /// The error for a fence that is not here.
     pub(super) fn why_not_here(&self, name: &str) -> anyhow::Error {
         match self.whereabouts(name, None) {
             Whereabouts::Gone => anyhow!("there is no fence named {name:?}"),
             Whereabouts::Elsewhere => anyhow!(
-                "the fence {name:?} is of another part of the cgroup tree, which is not seen here: it is left alone. Give \
+                "the fence {name:?} is of another part of the cgroup tree, which is not visible here: it is left alone. Run \
                  this command where the fence was made, outside of this container or in another one"
             ),
             Whereabouts::Unknown(why) => anyhow!(
-                "the cgroup of the fence {name:?} is not seen here, and whether there is one cannot be told: {why}. The fence \
-                 is left alone. Give this command where the fence was made"
+                "the cgroup of the fence {name:?} is not visible here, and it is unknown whether it exists: {why}. The fence \
+                 is left alone. Run this command where the fence was made"
             ),
         }
     }

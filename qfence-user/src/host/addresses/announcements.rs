@@ -1,7 +1,8 @@
-//! The kernel's announcements of changes that its local routes can have part in.
+//! The kernel's announcements of changes that can affect its local routes.
 //!
-//! New routes have a socket of their own, which is read at once. All else is never urgent: while the routes are about to
-//! be read anyway, the kernel queues it. The sockets are not rtnetlink's, which would read and parse all of it.
+//! New routes have a socket of their own, which is read at once. Other announcements are not urgent: if a reading of
+//! the routes is due anyway, they stay in the kernel's queue. rtnetlink's sockets are not used, because they would
+//! read and parse all messages.
 
 use std::io;
 
@@ -9,35 +10,37 @@ use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use nix::libc;
-use socket2::{SockFilter, SockRef};
+use socket2::SockRef;
 use tokio::io::unix::AsyncFd;
 
 use super::{
     AddressError,
-    routes::{LOCAL_TYPES, LocalPrefixes},
+    filter::{Only, filter},
+    routes::LocalPrefixes,
 };
 use crate::base::readable::readable;
 
-/// The groups of routes.
+/// The multicast groups of routes.
 const ROUTES: [u32; 2] = [libc::RTNLGRP_IPV4_ROUTE, libc::RTNLGRP_IPV6_ROUTE];
 
-/// The other groups that a change can be announced by. Routes are removed without an announcement of their own when
-/// their device goes down, so that addresses and links are followed as well.
+/// The other groups whose announcements can affect local routes. If a device goes down, its routes are removed
+/// without announcements, so addresses and links are followed as well.
 const OTHERS: [u32; 3] = [
     libc::RTNLGRP_IPV4_IFADDR,
     libc::RTNLGRP_IPV6_IFADDR,
     libc::RTNLGRP_LINK,
 ];
 
-/// The longest announcement that is looked at, in bytes. Of a route that is enough; of others only the header counts.
+/// The most bytes that are read of an announcement. That is sufficient for a route; of others only the header is
+/// used.
 const LONGEST: usize = 16 * 1024;
 
-/// What was announced.
+/// The kind of an announcement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum News {
-    /// Something that adds no address that was not known: that comes by a route.
+    /// It adds no unknown address. New addresses come with a route.
     Other,
-    /// An address that was not known, or more than could be received.
+    /// It adds an unknown address, or announcements were lost.
     Address,
 }
 
@@ -45,11 +48,11 @@ pub(super) enum News {
 pub(super) struct Announcements {
     /// New routes that lead to the host.
     new: Group,
-    /// All else.
+    /// All other announcements.
     others: Group,
 }
 
-/// A socket for some of the announcements.
+/// A socket for a part of the announcements.
 struct Group {
     socket: AsyncFd<Socket>,
     buffer: Vec<u8>,
@@ -64,8 +67,8 @@ impl Announcements {
         })
     }
 
-    /// Waits for news, given what is known; for new addresses alone if `is_due`, a reading that takes in all else.
-    /// Announcements that are already there are taken as one. Nothing is lost if this is not awaited to its end.
+    /// Waits for news, compared with the known prefixes. If `is_due`, a reading of all routes is due anyway, so this
+    /// waits for new addresses only. Queued announcements are returned as one. Cancel safe.
     pub(super) async fn next(
         &mut self,
         known: &LocalPrefixes,
@@ -77,7 +80,7 @@ impl Announcements {
         }
     }
 
-    /// Drops what has been announced up to now.
+    /// Drops the queued announcements.
     pub(super) fn discard(&mut self) -> Result<(), AddressError> {
         self.new.discard()?;
         self.others.discard()
@@ -120,14 +123,14 @@ impl Group {
     }
 }
 
-/// What was received.
+/// A received message.
 enum Received<'a> {
     Message(&'a [u8]),
-    /// There was more than the socket has room for, and some of it is lost.
+    /// The socket's buffer was full, and messages were lost.
     Overrun,
 }
 
-/// The next message; `None` if there is none yet.
+/// The next message; `None` if there is none.
 fn receive<'a>(
     socket: &Socket,
     buffer: &'a mut Vec<u8>,
@@ -146,7 +149,7 @@ fn receive<'a>(
     }
 }
 
-/// What is new in a message; `None` if nothing is. What is not understood may be anything.
+/// Classifies a message; `None` if it is irrelevant. A message that cannot be parsed counts as a new address.
 fn classify(received: Received<'_>, known: &LocalPrefixes) -> Option<News> {
     let Received::Message(bytes) = received else {
         return Some(News::Address);
@@ -174,140 +177,14 @@ fn classify(received: Received<'_>, known: &LocalPrefixes) -> Option<News> {
     }
 }
 
-/// Which announcements a socket is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Only {
-    /// New routes that lead to the host.
-    New,
-    /// All else, without routes that do not lead to the host.
-    Other,
-}
-
-/// Has the kernel drop announcements that a socket is not for. A router changes thousands of routes.
-///
-/// Netlink runs the filter of a socket for multicast messages too (`do_one_broadcast` in net/netlink/af_netlink.c), and
-/// an announcement is one message (`rtmsg_fib`, `inet6_rt_notify`). The type of the route is the eighth byte after the
-/// header of the message (`struct rtmsg`).
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the codes of instructions have 16 bits"
-)]
-fn filter(only: Only) -> [SockFilter; 9] {
-    const LOAD_HALF: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;
-    const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
-    const IS_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    /// Where the type of a message is.
-    const KIND: u32 = 4;
-    /// Where the type of a route is.
-    const ROUTE_TYPE: u32 = 16 + 7;
-    // The program loads in network order what netlink writes in the host's.
-    let kind = |kind: u16| u32::from(u16::from_be_bytes(kind.to_ne_bytes()));
-    let [local, broadcast, anycast] = LOCAL_TYPES.map(|kind| u32::from(u8::from(kind)));
-    // Jumps count from the next instruction: to the type of a route at 3, to pass at 7, and to drop at 8.
-    let (new, deleted, other) = match only {
-        Only::New => (1, 5, 5),
-        Only::Other => (6, 0, 4),
-    };
-    [
-        SockFilter::new(LOAD_HALF, 0, 0, KIND),
-        SockFilter::new(IS_EQUAL, new, 0, kind(libc::RTM_NEWROUTE)),
-        SockFilter::new(IS_EQUAL, deleted, other, kind(libc::RTM_DELROUTE)),
-        SockFilter::new(LOAD_BYTE, 0, 0, ROUTE_TYPE),
-        SockFilter::new(IS_EQUAL, 2, 0, local),
-        SockFilter::new(IS_EQUAL, 1, 0, broadcast),
-        SockFilter::new(IS_EQUAL, 0, 1, anycast),
-        SockFilter::new(RETURN, 0, 0, u32::MAX),
-        SockFilter::new(RETURN, 0, 0, 0),
-    ]
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{net::IpAddr, os::unix::net::UnixDatagram};
+    use netlink_packet_route::{link::LinkMessage, route::RouteType};
 
-    use netlink_packet_route::{
-        link::LinkMessage,
-        route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType},
+    use super::{
+        super::testing::{bytes, route},
+        *,
     };
-
-    use super::*;
-
-    /// A route in the table `local`.
-    fn route(kind: RouteType, destination: &str) -> RouteMessage {
-        let mut route = RouteMessage::default();
-        route.header.table = 255;
-        route.header.kind = kind;
-        route.header.protocol = RouteProtocol::Kernel;
-        let IpAddr::V4(v4) = destination.parse().unwrap() else {
-            panic!("{destination}");
-        };
-        route.header.address_family = netlink_packet_route::AddressFamily::Inet;
-        route.header.destination_prefix_length = 32;
-        let destination = RouteAttribute::Destination(RouteAddress::Inet(v4));
-        route.attributes.push(destination);
-        route
-    }
-
-    fn bytes(message: RouteNetlinkMessage) -> Vec<u8> {
-        let mut message = NetlinkMessage::from(message);
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        bytes
-    }
-
-    /// Which of the two sockets the kernel would give a message to.
-    fn passes(message: RouteNetlinkMessage) -> [bool; 2] {
-        let sent = bytes(message);
-        [Only::New, Only::Other].map(|only| {
-            // A filter is one for all kinds of sockets.
-            let (from, to) = UnixDatagram::pair().unwrap();
-            SockRef::from(&to).attach_filter(&filter(only)).unwrap();
-            to.set_nonblocking(true).unwrap();
-            from.send(&sent).unwrap();
-            let mut received = vec![0; LONGEST];
-            match to.recv(&mut received) {
-                Ok(length) => {
-                    assert_eq!(received[..length], sent, "cut off");
-                    true
-                }
-                Err(error) => {
-                    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-                    false
-                }
-            }
-        })
-    }
-
-    #[test]
-    fn the_kernel_drops_routes_that_do_not_lead_to_the_host() {
-        let passes_of_routes = |kind| {
-            let route = route(kind, "192.0.2.1");
-            let new = RouteNetlinkMessage::NewRoute(route.clone());
-            let deleted = RouteNetlinkMessage::DelRoute(route);
-            [new, deleted].map(passes)
-        };
-        for kind in LOCAL_TYPES {
-            let passed = passes_of_routes(kind);
-            assert_eq!(passed, [[true, false], [false, true]], "{kind:?}");
-        }
-        for kind in [
-            RouteType::Unicast,
-            RouteType::Multicast,
-            RouteType::Unreachable,
-        ] {
-            assert_eq!(passes_of_routes(kind), [[false; 2]; 2], "{kind:?}");
-        }
-        let link = LinkMessage::default();
-        for message in [
-            RouteNetlinkMessage::NewLink(link.clone()),
-            RouteNetlinkMessage::DelLink(link),
-            RouteNetlinkMessage::DelAddress(Default::default()),
-        ] {
-            assert_eq!(passes(message), [false, true]);
-        }
-    }
 
     #[test]
     fn a_new_address_is_told_from_what_is_known_and_from_what_is_none() {
@@ -317,7 +194,7 @@ mod tests {
         let new = |kind, address| news(RouteNetlinkMessage::NewRoute(route(kind, address)));
         assert_eq!(new(RouteType::Local, "192.0.2.1"), Some(News::Other));
         assert_eq!(new(RouteType::Local, "192.0.2.2"), Some(News::Address));
-        // It names many from now on.
+        // From now on the address names many receivers.
         assert_eq!(new(RouteType::Broadcast, "192.0.2.1"), Some(News::Address));
         assert_eq!(new(RouteType::Unicast, "192.0.2.2"), None);
         let gone = route(RouteType::Local, "192.0.2.1");

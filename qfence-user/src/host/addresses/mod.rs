@@ -1,8 +1,11 @@
-//! The addresses of this host: the prefixes that its kernel calls local.
+//! The addresses of this host: the prefixes that its kernel treats as local.
 
 mod announcements;
+mod filter;
 mod pace;
 mod routes;
+#[cfg(test)]
+mod testing;
 
 use std::{collections::BTreeSet, io, time::Instant};
 
@@ -18,25 +21,25 @@ use announcements::{Announcements, News};
 use pace::Pace;
 use routes::{LocalPrefixes, LocalRoutes};
 
-/// The members of the sets that are made of the host's addresses.
+/// The members of sets that depend on the host's addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostAddresses {
     /// See [`SetName::Host`](crate::policy::set::SetName::Host).
     pub host: BTreeSet<Prefix>,
-    /// Those of them that name many receivers.
+    /// The members of `host` that have many receivers.
     pub many: BTreeSet<Prefix>,
 }
 
 /// Why the host's addresses cannot be read or followed.
 #[derive(Debug, Error)]
 pub enum AddressError {
-    /// There is no socket for the announcements of changes.
+    /// The socket for announcements cannot be opened.
     #[error("cannot subscribe to the kernel's addresses and routes over netlink")]
     Subscribe(#[source] io::Error),
-    /// There is no socket for the routes.
+    /// The socket for routes cannot be opened.
     #[error("cannot open a netlink socket for the kernel's routes")]
     Open(#[source] io::Error),
-    /// The kernel does not list them.
+    /// The kernel does not list the routes.
     #[error("cannot dump the {kind} routes of {family}")]
     Dump {
         /// The type of route.
@@ -52,19 +55,19 @@ pub enum AddressError {
     Ended(#[source] io::Error),
 }
 
-/// The host's addresses as a fact that can be followed.
+/// The host's addresses, as a fact that can be followed.
 #[derive(Default)]
 pub struct Addresses {
-    /// Opened by the first reading, and anew after a failure.
+    /// Opened by the first reading, and again after a failure.
     sockets: Option<Sockets>,
-    /// What was read last.
+    /// The result of the last reading.
     known: LocalPrefixes,
     pace: Pace,
-    /// When to read again, for what was announced since the last reading.
+    /// When the next reading is due, because of announcements since the last one.
     due: Option<Instant>,
 }
 
-/// Subscribed before it dumps, so that no change falls between the two.
+/// Subscribes before the first dump, so that no change is missed between the two.
 struct Sockets {
     announcements: Announcements,
     routes: LocalRoutes,
@@ -80,7 +83,7 @@ impl Sockets {
 }
 
 impl Addresses {
-    /// Takes an announcement into account.
+    /// Schedules a reading for an announcement.
     fn note(&mut self, news: News) {
         let due = self.pace.due(news, Instant::now());
         self.due = Some(self.due.map_or(due, |before| before.min(due)));
@@ -91,7 +94,7 @@ impl Addresses {
             Some(sockets) => sockets,
             none => none.insert(Sockets::open()?),
         };
-        // What was announced up to here is in the dump.
+        // The dump includes all changes announced before it.
         sockets.announcements.discard()?;
         self.due = None;
         self.pace.read_at(Instant::now());
@@ -152,7 +155,7 @@ impl From<LocalPrefixes> for HostAddresses {
 /// Reads the host's addresses once. Must be called within a tokio runtime.
 ///
 /// # Errors
-/// If the kernel does not list them.
+/// If the kernel does not list the routes.
 pub async fn read() -> Result<HostAddresses, AddressError> {
     let routes = LocalRoutes::open().map_err(AddressError::Open)?;
     Ok(routes.dump().await?.into())

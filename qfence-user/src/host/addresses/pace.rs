@@ -1,36 +1,36 @@
-//! How soon after an announcement the routes are read: single changes at once, bursts together.
+//! Decides how soon after an announcement the routes are read: single changes at once, bursts together.
 
 use std::time::{Duration, Instant};
 
 use super::announcements::News;
 
-/// How long readings are apart while changes go on that add no address.
+/// The time between readings while changes continue that add no address.
 const REST: Duration = Duration::from_secs(1);
 
-/// How long they are apart while new addresses come.
+/// The time between readings while new addresses arrive.
 const STEP: Duration = Duration::from_millis(500);
 
-/// How many readings for new addresses may follow one another at once.
+/// How many readings for new addresses may follow each other without a pause.
 const AHEAD: u32 = 4;
 
-/// When the routes may be read again.
+/// Schedules readings of the routes.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    /// When they were read last.
+    /// The time of the last reading.
     last: Option<Instant>,
-    /// When they may be read if there is a [`STEP`] between all readings.
+    /// The earliest time of the next reading, if all readings were [`STEP`] apart.
     next: Option<Instant>,
 }
 
 impl Pace {
-    /// Notes a reading.
+    /// Records a reading.
     pub(super) fn read_at(&mut self, now: Instant) {
         self.last = Some(now);
         self.next = Some(self.next.map_or(now, |next| next.max(now)) + STEP);
     }
 
-    /// When to read for news that come now. That is at once if the last reading was long enough ago: for a new address
-    /// [`STEP`], where there were [`AHEAD`] in a row, and for all else [`REST`].
+    /// When to read for news that arrive now. At once if the last reading was long enough ago. For a new address that
+    /// is [`STEP`] after [`AHEAD`] readings in a row, for other news [`REST`].
     pub(super) fn due(&self, news: News, now: Instant) -> Instant {
         let (Some(last), Some(next)) = (self.last, self.next) else {
             return now;
@@ -54,7 +54,7 @@ mod tests {
         duration.as_millis()
     }
 
-    /// How long after the start each of these announcements leads to a reading, if the first reading is at the start.
+    /// The times of the readings that these announcements cause, with the first reading at 0.
     fn readings(announcements: impl IntoIterator<Item = (u64, News)>) -> Vec<u128> {
         let start = Instant::now();
         let mut pace = Pace::default();

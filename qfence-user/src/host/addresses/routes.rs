@@ -32,7 +32,7 @@ pub(super) struct LocalPrefixes {
 }
 
 impl LocalPrefixes {
-    /// Adds the prefix of a route if it leads to the host.
+    /// Adds the prefix of a route that leads to the host.
     pub(super) fn add(&mut self, route: &RouteMessage) {
         let prefix = local_prefix(route);
         self.all.extend(prefix);
@@ -41,28 +41,28 @@ impl LocalPrefixes {
         }
     }
 
-    /// Whether all of these are among them.
+    /// Whether all of `others` are included.
     pub(super) fn contain(&self, others: &Self) -> bool {
         self.all.is_superset(&others.all) && self.broadcast.is_superset(&others.broadcast)
     }
 }
 
 impl LocalRoutes {
-    /// Opens a socket, in the network namespace of this thread. Must be called within a tokio runtime, which runs it.
+    /// Opens a socket in the network namespace of this thread. Must be called within a tokio runtime, which runs it.
     pub(super) fn open() -> io::Result<Self> {
-        // Strict checking is what makes the kernel heed the filter of a dump (Linux 4.20,
-        // `fib_valid_dumpreq`): a router's million routes stay where they are.
+        // With strict checking the kernel applies the filter of a dump (Linux 4.20, `fib_valid_dumpreq`), so that a
+        // router's million routes are not sent.
         let (connection, dumps, _) = rtnetlink::new_connection_with_strict_check()?;
         tokio::spawn(connection);
         Ok(Self(dumps))
     }
 
-    /// The prefixes that lead to the host now.
+    /// Reads the prefixes that lead to the host now.
     pub(super) async fn dump(&self) -> Result<LocalPrefixes, AddressError> {
         let mut prefixes = LocalPrefixes::default();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             for kind in LOCAL_TYPES {
-                // IPv6 has no broadcast, and no route of that type.
+                // IPv6 has no broadcast routes.
                 if family == AddressFamily::Inet6 && kind == RouteType::Broadcast {
                     continue;
                 }
@@ -84,12 +84,12 @@ impl LocalRoutes {
     }
 }
 
-/// The prefix of a route that leads to the host, if this is one.
+/// The prefix of a route that leads to the host; `None` for other routes.
 ///
-/// The table `local` has them all, but for those of a VRF, which the kernel puts in the VRF's own
-/// table. What an administrator puts elsewhere is taken if it is broadcast or anycast: such routes hand
-/// the host a copy, or are it. Local ones are not: `local default` in a table of its own is how
-/// transparent proxies are set up, and would make the whole internet the host.
+/// These routes are in the table `local`, except those of a VRF, which are in the VRF's own table. Of routes that an
+/// administrator adds to other tables, only broadcast and anycast count: the host receives their packets. Routes of
+/// type local in other tables do not count, because transparent proxies use `local default` in a table of their own.
+/// It would make the whole internet the host.
 fn local_prefix(route: &RouteMessage) -> Option<Prefix> {
     let table = route
         .attributes
@@ -113,7 +113,7 @@ fn local_prefix(route: &RouteMessage) -> Option<Prefix> {
             RouteAttribute::Destination(RouteAddress::Inet6(v6)) => Some(IpAddr::V6(*v6)),
             _ => None,
         });
-    // A default route has no destination: everything in its family.
+    // A default route has no destination: it matches its whole family.
     let address = destination.or(match route.header.address_family {
         AddressFamily::Inet => Some(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)),
         AddressFamily::Inet6 => Some(IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)),

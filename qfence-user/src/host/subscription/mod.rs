@@ -1,7 +1,7 @@
-//! One reader of a fact, and any number of subscribers to what it reads.
+//! One reader of a fact, and any number of subscribers to its readings.
 //!
-//! A subscriber sees the latest reading: one that is slow misses those between, and delays neither the reader nor the
-//! others.
+//! A subscriber sees the latest reading. A slow subscriber misses intermediate ones, and delays neither the reader
+//! nor the others.
 
 use std::{
     fmt,
@@ -17,35 +17,35 @@ use tokio::{
 
 use super::fact::Fact;
 
-/// How long after a failure a fact is read again.
+/// The time between a failure and the next attempt.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How long a reading may take before the one before it is no longer taken for true.
+/// How long a reading may take before the previous one counts as outdated.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Why there is no reading of a fact.
+/// Why there is no reading.
 #[derive(Debug, Error)]
 pub enum Unknown<E: std::error::Error + 'static> {
-    /// It cannot be read or followed. That is tried again every second.
+    /// It cannot be read or followed. The reader tries again every second.
     #[error(transparent)]
     Failed(Arc<E>),
-    /// The task that reads it has ended.
+    /// The reader's task has ended.
     #[error("the task that reads it has ended")]
     Ended,
 }
 
-/// What a fact was read as.
+/// The result of a reading.
 type Reading<F> = Result<Arc<<F as Fact>::Value>, Arc<<F as Fact>::Error>>;
 
-/// What the subscribers see.
+/// The state that subscribers see.
 struct Latest<F: Fact> {
-    /// `None` before the first one.
+    /// `None` before the first reading.
     reading: Option<Reading<F>>,
-    /// Since when the fact is being read anew.
+    /// When the current reading began, if one is in progress.
     reading_since: Option<Instant>,
 }
 
-/// Whoever asks for a reading that begins after the question.
+/// A request for a reading that begins after it.
 type Ask = oneshot::Sender<()>;
 
 /// A fact that can be subscribed to.
@@ -54,7 +54,7 @@ pub struct Source<F: Fact> {
     reader: Arc<Mutex<Option<Reader<F>>>>,
 }
 
-/// The task that reads a fact. It ends when nobody can ask it any more: with the last subscriber.
+/// The task that reads a fact. It ends after its last subscriber is gone.
 struct Reader<F: Fact> {
     asks: mpsc::WeakUnboundedSender<Ask>,
     latest: watch::Receiver<Latest<F>>,
@@ -67,7 +67,7 @@ pub struct Subscription<F: Fact> {
 }
 
 impl<F: Fact> Source<F> {
-    /// A source that reads what `make` makes, once somebody subscribes.
+    /// A source that reads the fact from `make`, after the first subscription.
     pub fn new(make: impl Fn() -> F + Send + Sync + 'static) -> Self {
         Self {
             make: Arc::new(make),
@@ -75,7 +75,7 @@ impl<F: Fact> Source<F> {
         }
     }
 
-    /// Subscribes, and starts to read if nobody else has. Must be called within a tokio runtime.
+    /// Subscribes, and starts the reader if there is none. Must be called within a tokio runtime.
     #[must_use]
     pub fn subscribe(&self) -> Subscription<F> {
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
@@ -101,10 +101,10 @@ impl<F: Fact> Source<F> {
 }
 
 impl<F: Fact> Subscription<F> {
-    /// The latest reading. Waits for the first one.
+    /// The latest reading. Waits for the first.
     ///
     /// # Errors
-    /// If the latest attempt to read or follow the fact has failed.
+    /// If the latest attempt to read or follow the fact failed.
     pub async fn reading(&mut self) -> Result<Arc<F::Value>, Unknown<F::Error>> {
         let latest = self.latest.wait_for(|latest| latest.reading.is_some());
         match latest.await.map(|latest| latest.reading.clone()) {
@@ -126,29 +126,28 @@ impl<F: Fact> Subscription<F> {
         self.reading().await
     }
 
-    /// Waits until there is another reading than the one that was looked at last, or one that failed. Nothing is lost
-    /// if this is not awaited to its end.
+    /// Waits for a reading that differs from the last one that was seen, or for a failure. Cancel safe.
     pub async fn changed(&mut self) {
         if self.latest.changed().await.is_err() {
-            // Nothing changes any more. `is_true` tells.
+            // No further changes will come. `is_true` shows that.
             std::future::pending::<()>().await;
         }
     }
 
-    /// Whether there is a reading that was not looked at yet.
+    /// Whether there is a reading that was not seen yet.
     #[must_use]
     pub fn has_changed(&self) -> bool {
         self.latest.has_changed().unwrap_or(false)
     }
 
-    /// Whether the fact is being followed at all.
+    /// Whether the reader is alive.
     #[must_use]
     pub fn is_followed(&self) -> bool {
         !self.asks.is_closed()
     }
 
-    /// Whether the latest reading is true to the host, as far as is known: the fact is followed, and no change has been
-    /// waiting to be read for long.
+    /// Whether the latest reading matches the host as far as is known: the fact is followed, and no reading is
+    /// overdue.
     #[must_use]
     pub fn is_true(&self) -> bool {
         let latest = self.latest.borrow();
@@ -159,7 +158,7 @@ impl<F: Fact> Subscription<F> {
     }
 }
 
-/// Reads a fact whenever it may have changed, and when somebody asks.
+/// Reads a fact whenever it may have changed, and on request.
 async fn read_for_all<F: Fact>(
     mut fact: F,
     mut asked: mpsc::UnboundedReceiver<Ask>,
@@ -178,7 +177,7 @@ async fn read_for_all<F: Fact>(
         let has_failed = reading.is_err();
         publish(&latest, reading);
         for ask in asks.drain(..) {
-            // Whoever asked may be gone.
+            // The other side may be gone.
             let _ = ask.send(());
         }
         let changed = async {
@@ -201,7 +200,7 @@ async fn read_for_all<F: Fact>(
     }
 }
 
-/// Has the subscribers see a reading. They are woken if it is another one, or has failed.
+/// Publishes a reading. Subscribers are woken if it differs from the previous one, or failed.
 fn publish<F: Fact>(latest: &watch::Sender<Latest<F>>, reading: Result<F::Value, F::Error>) {
     latest.send_if_modified(|latest| {
         latest.reading_since = None;

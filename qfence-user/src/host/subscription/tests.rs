@@ -1,4 +1,4 @@
-//! Subscribers to a fact that the test makes.
+//! Subscribers to a fact that the test controls.
 
 use std::{
     io,
@@ -9,10 +9,10 @@ use tokio::time::timeout;
 
 use super::*;
 
-/// Generous: a hang, not a measure.
+/// Generous: a limit for hangs, not a measurement.
 const HANG: Duration = Duration::from_secs(10);
 
-/// A number that the test sets. It cannot be read when it is 13.
+/// A number that the test sets. Reading fails if it is 13.
 struct Number {
     number: watch::Receiver<u64>,
     reads: Arc<AtomicU64>,
@@ -79,7 +79,7 @@ async fn one_reading_is_for_all_subscribers_and_a_slow_one_delays_nobody() {
         assert_eq!(next(&mut quick).await, Ok(number));
     }
     assert_eq!(scene.reads(), 5, "once for both");
-    // It sees the latest one, and that once.
+    // It sees only the latest reading, once.
     assert_eq!(next(&mut slow).await, Ok(5));
     assert!(!slow.has_changed());
 }
@@ -105,7 +105,7 @@ async fn a_subscriber_that_is_gone_keeps_nothing_from_the_others_and_the_last_en
     .await
     .expect("the task goes on without subscribers");
     scene.set.send(3).unwrap();
-    // It begins anew for the next one.
+    // The next subscriber starts the reader again.
     let mut later = scene.source.subscribe();
     assert_eq!(next(&mut later).await, Ok(3));
     assert_eq!(scene.reads(), 3);
@@ -136,19 +136,19 @@ async fn a_fresh_reading_begins_after_it_was_asked_for() {
     assert_eq!(next(&mut other).await, Ok(1));
     scene.set.send_if_modified(|number| {
         *number = 2;
-        // Without a word.
+        // Without an error.
         false
     });
     assert_eq!(*one.reading().await.unwrap(), 1);
     let fresh = timeout(HANG, one.fresh()).await.expect("a hang");
     assert_eq!(*fresh.unwrap(), 2);
     assert_eq!(next(&mut other).await, Ok(2));
-    // One that changes nothing wakes nobody.
+    // A reading that changes nothing wakes nobody.
     timeout(HANG, one.fresh()).await.expect("a hang").unwrap();
     assert!(!other.has_changed());
 }
 
-/// A fact that is never read to its end after the first time.
+/// A fact whose readings never finish after the first.
 struct Stuck(bool);
 
 impl Fact for Stuck {

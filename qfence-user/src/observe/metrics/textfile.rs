@@ -15,7 +15,7 @@ const MODE: Mode = Mode::from_bits_truncate(0o644);
 /// # Errors
 /// If the file cannot be written, or the path is not a regular file. The path is then unchanged.
 pub fn write(path: &Path, text: &str) -> Result<()> {
-    replace(path, text.as_bytes(), MODE)
+    Ok(replace(path, text.as_bytes(), MODE)?)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Destinations: addresses, prefixes, sets.
+//! Parses destinations: addresses, prefixes, sets.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -7,8 +7,7 @@ use qfence_common::address::V4_PREFIX_BITS;
 use super::{decimal, error::RuleError, ports};
 use crate::policy::{Prefix, hostset, protocol::Proto, rule::Destination, set::SetName};
 
-/// Whether it can only be meant as an IPv6 address or prefix, perhaps with something after it that
-/// does not belong there.
+/// Whether the text can only be meant as an IPv6 address or prefix, perhaps with an invalid suffix.
 pub(super) fn looks_like_v6(text: &str) -> bool {
     let address = text.split('%').next().unwrap_or_default();
     let first = address.split(':').next().unwrap_or_default();
@@ -19,7 +18,7 @@ pub(super) fn looks_like_v6(text: &str) -> bool {
         })
 }
 
-/// Whether a word before a colon is a destination, or an attempt at one, rather than a protocol.
+/// Whether a word before a colon is meant as a destination, rather than a protocol.
 pub(super) fn is_known(word: &str) -> bool {
     word.is_empty()
         || SetName::named(word).is_some()
@@ -27,7 +26,7 @@ pub(super) fn is_known(word: &str) -> bool {
         || is_localhost(word)
 }
 
-/// What stands after an opening bracket: the destination, and the ports after it.
+/// Parses the text after an opening bracket: the destination, and the ports after it.
 pub(super) fn in_brackets<'a>(
     rule: &str,
     rest: &'a str,
@@ -55,7 +54,7 @@ pub(super) fn in_brackets<'a>(
     Ok((Destination::Prefix(prefix(address, length)?), ports))
 }
 
-/// An IPv6 address or prefix without brackets.
+/// Parses an IPv6 address or prefix without brackets.
 pub(super) fn bare_v6(
     rule: &str,
     text: &str,
@@ -87,7 +86,7 @@ pub(super) fn bare_v6(
     }
 }
 
-/// A destination without brackets that is not IPv6.
+/// Parses a destination without brackets that is not IPv6.
 pub(super) fn plain(
     rule: &str,
     protocol: Proto,
@@ -131,7 +130,7 @@ fn split_length(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// The prefix of an address, and of the length after it.
+/// Parses the prefix of an address and a length.
 fn prefix(address: &str, length: Option<&str>) -> Result<Prefix, RuleError> {
     if let Some((before, _)) = address.split_once('%')
         && before.parse::<IpAddr>().is_ok()
@@ -155,7 +154,7 @@ fn prefix(address: &str, length: Option<&str>) -> Result<Prefix, RuleError> {
     let bits: Option<u8> = decimal(length);
     if let (Some(v4), Some(bits)) = (mapped, bits)
         && bits < V4_PREFIX_BITS
-        // A length that IPv4 has was meant as that; what is longer holds all of IPv4.
+        // A length of at most 32 was meant for IPv4; a longer one contains all of IPv4.
         && let length = if bits <= 32 { bits } else { 0 }
         && let Some(network) = hostset::prefix(v4.into(), length)
     {
@@ -180,7 +179,7 @@ fn prefix(address: &str, length: Option<&str>) -> Result<Prefix, RuleError> {
 }
 
 impl RuleError {
-    /// `text` is no address, of whichever family it was meant to be.
+    /// The error for text that is no address of any family.
     fn not_an_address(text: &str) -> Self {
         let text = text.to_owned();
         if text.contains(':') {
@@ -193,7 +192,7 @@ impl RuleError {
     }
 }
 
-/// The address of a prefix that holds one.
+/// The address of a prefix that has only one.
 pub(super) fn one_address(prefix: Prefix) -> Option<IpAddr> {
     (prefix.prefix_len() == 128).then(|| {
         let address: Ipv6Addr = prefix.addr();

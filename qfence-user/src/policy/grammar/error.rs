@@ -1,4 +1,4 @@
-//! What can be wrong with a rule. Each message names the text at fault and ends in what to do.
+//! The errors of the rule grammar. Each message names the text at fault, and ends in the remedy.
 
 use std::fmt;
 
@@ -9,11 +9,11 @@ use crate::policy::{
     set::SetName,
 };
 
-/// Text that is no rule.
+/// Why a text is no rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(
     missing_docs,
-    reason = "each is told by its message, and its fields by their places in it"
+    reason = "the message of each variant documents it and its fields"
 )]
 pub enum RuleError {
     #[error("the rule is empty: write [PROTOCOL:]DESTINATION[:PORTS], as tcp:192.0.2.1:443 or lan")]
@@ -55,7 +55,7 @@ pub enum RuleError {
         nearest: Option<&'static str>,
     },
     #[error(
-        "{} is a host name, and what it stands for can change between the check here and the \
+        "{} is a host name, whose address can change between the check here and the \
              guest's own look-up: write its addresses",
         quote(name)
     )]
@@ -84,7 +84,7 @@ pub enum RuleError {
     )]
     NotAnAddress { text: String },
     #[error(
-        "{} names a zone, but a rule holds on every device: write {without}",
+        "{} names a zone, but a rule applies on every device: write {without}",
         quote(text)
     )]
     Zone { text: String, without: String },
@@ -194,7 +194,7 @@ impl RuleError {
         }
     }
 
-    /// A protocol or ports, and no destination. `any` is put where it is missing.
+    /// The error for a protocol or ports without a destination; suggests `any` for it.
     pub(super) fn no_destination(text: &str, protocol: Proto, ports: Option<&str>) -> Self {
         let mut instead = match protocol {
             Proto::Any => "any".to_owned(),
@@ -214,7 +214,7 @@ impl RuleError {
 /// The most characters of a text that are shown.
 const MOST: usize = 60;
 
-/// Text in quotes, safe to print, and cut if it is long.
+/// Text in quotes, safe to print and shortened.
 fn quote(text: &str) -> impl fmt::Display {
     match text.char_indices().nth(MOST) {
         Some((end, _)) => format!("{:?}…", &text[..end]),
@@ -222,7 +222,7 @@ fn quote(text: &str) -> impl fmt::Display {
     }
 }
 
-/// What could be written instead, cut if it is long; it is safe to print.
+/// A suggestion, safe to print and shortened.
 fn cut(text: &str) -> impl fmt::Display {
     match text.char_indices().nth(MOST) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -239,7 +239,7 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> impl fmt::Display {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// The name that a mistyped one was meant to be: in lower case, one slip away, or two if it is long.
+/// The name that a typing error was meant to be: in lower case, one slip away, or two if it is long.
 fn nearest(typed: &str, names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     const LONGEST: usize = 20;
     if typed.chars().count() > LONGEST {

@@ -1,4 +1,4 @@
-//! The one grammar of rules, in flags, profiles, state files and questions alike:
+//! The grammar of rules, in flags, profiles, stored policies and questions:
 //!
 //! ```text
 //! [PROTOCOL:]DESTINATION[:PORTS]
@@ -10,15 +10,13 @@
 //! PORTS        80,443,8000-8080
 //! ```
 //!
-//! `icmp` is that of both families. Without a protocol, or with `any`, a rule is about all of them;
-//! with ports and without a protocol, about those that have ports. What `dns` means without ports is
-//! told at [`Match::in_effect`].
+//! `icmp` is ICMP of both families. Without a protocol, or with `any`, a rule matches all protocols; with ports and
+//! without a protocol, those that have ports. For `dns` without ports see [`Match::in_effect`].
 //!
-//! An IPv6 address that stands alone needs no brackets, if it cannot be taken for an address and a
-//! port. A v4-mapped address is the IPv4 address. `::/0` is all of IPv6, `0.0.0.0/0` all of IPv4, `any`
-//! both.
+//! An IPv6 address alone needs no brackets, unless it could be an address and a port. A v4-mapped address is the IPv4
+//! address. `::/0` is all of IPv6, `0.0.0.0/0` all of IPv4, `any` both.
 //!
-//! There is one reading or none: host names, zones, and what could mean two things are errors.
+//! Ambiguous text is an error, and so are host names and zones.
 
 mod destination;
 mod error;
@@ -34,10 +32,10 @@ use super::{
     rule::Match,
 };
 
-/// Reads what one destination is asked about: `[PROTOCOL:]ADDRESS[:PORT]`.
+/// Parses a question about one destination: `[PROTOCOL:]ADDRESS[:PORT]`.
 ///
 /// # Errors
-/// If it is no rule, or one about more than one address or port.
+/// If it is no rule, or has more than one address or port.
 pub fn destination(text: &str) -> Result<Query, RuleError> {
     query::parse(text)
 }
@@ -90,14 +88,14 @@ impl FromStr for Match {
     }
 }
 
-/// The protocol, and what follows it. What has none is about any.
+/// Splits off the protocol. Without one it is `any`.
 fn split_protocol(text: &str) -> Result<(Proto, &str), RuleError> {
     let (word, rest) = match text.split_once(':') {
         _ if destination::looks_like_v6(text) || text.starts_with('[') => {
             return Ok((Proto::Any, text));
         }
         Some(halves) => halves,
-        // A protocol alone; `any` alone is the set.
+        // A protocol without a destination; `any` alone is the set.
         None => match protocol(text)? {
             Some(protocol) if protocol != Proto::Any => {
                 return Err(RuleError::no_destination(text, protocol, None));
@@ -106,13 +104,13 @@ fn split_protocol(text: &str) -> Result<(Proto, &str), RuleError> {
         },
     };
     match protocol(word)? {
-        // `any:80` is every destination's port 80, `any:192.0.2.1` any protocol.
+        // In `any:80` the word is the set, in `any:192.0.2.1` the protocol.
         Some(Proto::Any) if ports::look_like(rest) => Ok((Proto::Any, text)),
         Some(protocol) => Ok((protocol, rest)),
         None if destination::is_known(word) || ports::look_like(rest) || rest.is_empty() => {
             Ok((Proto::Any, text))
         }
-        // Nearly an IPv6 address.
+        // An invalid IPv6 address.
         None if rest.contains(':') && word.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
             Err(RuleError::NotV6 { text: text.into() })
         }
@@ -120,7 +118,7 @@ fn split_protocol(text: &str) -> Result<(Proto, &str), RuleError> {
     }
 }
 
-/// The protocol of a word; `None` if it is no protocol.
+/// The protocol of a word; `None` if it is none.
 fn protocol(word: &str) -> Result<Option<Proto>, RuleError> {
     let Some(number) = word.strip_prefix(NUMBER_PREFIX) else {
         return Ok(Proto::named(word));
@@ -131,7 +129,7 @@ fn protocol(word: &str) -> Result<Option<Proto>, RuleError> {
     }
 }
 
-/// A number as people write one: digits, no sign, no leading zero, which others take for octal.
+/// Parses digits without a sign or a leading zero, which other programs would read as octal.
 fn decimal<T: FromStr>(text: &str) -> Option<T> {
     let plain =
         text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));

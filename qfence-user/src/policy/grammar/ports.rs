@@ -1,11 +1,11 @@
-//! Lists of ports.
+//! Parses lists of ports.
 
 use std::ops::RangeInclusive;
 
 use super::{decimal, error::RuleError};
 use crate::policy::ports::Ports;
 
-/// Whether it can only be meant as ports.
+/// Whether the text can only be meant as ports.
 pub(super) fn look_like(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_digit())
         && text
@@ -13,7 +13,7 @@ pub(super) fn look_like(text: &str) -> bool {
             .all(|byte| byte.is_ascii_digit() || matches!(byte, b',' | b'-'))
 }
 
-/// Reads a list of ports and ranges; `rule` is the whole text that it is of.
+/// Parses a list of ports and ranges; `rule` is the whole text for errors.
 pub(super) fn parse(rule: &str, list: &str) -> Result<Ports, RuleError> {
     if list.is_empty() {
         return Err(RuleError::PortsMissing { text: rule.into() });

@@ -1,4 +1,4 @@
-//! What one destination is asked about.
+//! A question about one destination.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use crate::policy::{
     rule::{Destination, Match},
 };
 
-/// One destination: what a connection could be made to.
+/// One destination of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Query {
     /// The protocol, if one was given.

@@ -6,14 +6,14 @@ use crate::policy::{
     Prefix, hostset, ports::Ports, protocol::WITH_PORTS, rule::Destination, set::SetName,
 };
 
-/// What is written, what it is in canonical form.
+/// The canonical form of a text.
 fn canonical(text: &str) -> String {
     text.parse::<Match>()
         .unwrap_or_else(|error| panic!("{text}: {error}"))
         .to_string()
 }
 
-/// An address of each family, as a rule with ports has it, and a prefix.
+/// An address of each family as in a rule with ports, and a prefix.
 const FAMILIES: [(&str, &str); 2] = [
     ("192.0.2.1", "192.0.2.0/24"),
     ("[2001:db8::1]", "[2001:db8::/32]"),
@@ -72,7 +72,7 @@ fn what_is_the_same_is_written_the_same() {
         ("2001:db8::1/128", "[2001:db8::1]"),
         ("2001:db8::1", "[2001:db8::1]"),
         ("2001:DB8:0::1", "[2001:db8::1]"),
-        // The length says that it all is the address.
+        // The length shows that everything before it is the address.
         ("2001:db8::1:443/128", "[2001:db8::1:443]"),
         ("fd00::/8", "[fd00::/8]"),
         ("[fd00::]/8", "[fd00::/8]"),
@@ -141,7 +141,7 @@ fn a_question_is_about_one_address() {
     }
 }
 
-/// Everything that is no rule, and no question.
+/// Texts that are neither a rule nor a question.
 const BAD: &str = include_str!("tests/bad.txt");
 
 const BAD_QUESTIONS: [&str; 8] = [
@@ -158,7 +158,7 @@ const BAD_QUESTIONS: [&str; 8] = [
 #[test]
 fn every_error_says_what_is_wrong_and_what_to_do() {
     let cases = BAD.lines().filter(|line| !line.starts_with('#'));
-    // These cannot stand in a file of lines.
+    // These cannot be in a file of lines.
     let blank = ["tcp:host:80\r", "lan\n", "tcp:\u{a0}lan", "lan\0"];
     let messages: Vec<_> = cases
         .chain(blank)

@@ -1,4 +1,4 @@
-//! Reads a file that says what root is to allow: only one that nobody else can write to.
+//! Reads a profile, but only if no other user can write to it, because it controls what root allows.
 
 use std::{
     fs::{File, Metadata},
@@ -12,14 +12,14 @@ use nix::fcntl::OFlag;
 use super::{MAX_BYTES, ProfileError};
 use crate::base::files::file_type::other_than_regular;
 
-/// The text of a file that belongs to one of `owners`.
+/// Reads the text of a file that belongs to one of `owners`.
 pub(super) fn read(path: &Path, owners: &[u32]) -> Result<String, ProfileError> {
     let context = |source| ProfileError::Read {
         path: path.to_owned(),
         source,
     };
-    // Some devices do things when they are opened, so look first; and look again at what was opened,
-    // for it may be another thing by then.
+    // Some devices act when they are opened, so the path is checked first. The opened file may be another one, so it
+    // is checked as well.
     check(path, &path.metadata().map_err(context)?, owners)?;
     let file = open(path).map_err(context)?;
     check(path, &file.metadata().map_err(context)?, owners)?;
@@ -37,7 +37,7 @@ pub(super) fn read(path: &Path, owners: &[u32]) -> Result<String, ProfileError> 
     })
 }
 
-/// Opens what may be a FIFO, without waiting for who writes to it.
+/// Opens a file without waiting for a writer if it is a FIFO.
 fn open(path: &Path) -> io::Result<File> {
     File::options()
         .read(true)
@@ -45,14 +45,14 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// All of it, or `None` if it is too much. It may grow while it is read, so its size says nothing.
+/// Reads the whole file; `None` if it is too long. Its size is not used, since it may grow meanwhile.
 fn read_bounded(file: File) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     let read = file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     Ok((u64::try_from(read).is_ok_and(|read| read <= MAX_BYTES)).then_some(bytes))
 }
 
-/// Refuses what is no file, and what somebody else owns or can write to, as sudo does with its own.
+/// Refuses anything but a file, and files that other users own or can write to, as sudo does.
 fn check(path: &Path, metadata: &Metadata, owners: &[u32]) -> Result<(), ProfileError> {
     let path = || path.to_owned();
     if let Some(kind) = other_than_regular(metadata.mode()) {
@@ -71,7 +71,7 @@ fn check(path: &Path, metadata: &Metadata, owners: &[u32]) -> Result<(), Profile
     Ok(())
 }
 
-/// Who beside the owner can write to a file, but for root's group.
+/// The users other than the owner who can write to a file. Root's group does not count.
 fn writers(mode: u32, group: u32) -> Option<&'static str> {
     if mode & 0o002 != 0 {
         Some("everybody")

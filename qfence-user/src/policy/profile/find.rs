@@ -1,4 +1,4 @@
-//! A name or a path to a profile.
+//! Finds a profile by name or path.
 
 use std::{
     collections::BTreeSet,
@@ -13,7 +13,7 @@ use nix::unistd::Uid;
 use super::{Profile, ProfileError, file, shipped::SHIPPED};
 use crate::base::printable::printable;
 
-/// The ending of the files' names.
+/// The suffix of the files.
 const SUFFIX: &str = ".toml";
 
 /// All profiles that can be named.
@@ -24,9 +24,9 @@ pub struct Profiles {
 }
 
 impl Profiles {
-    /// The profiles in `directory`, which need not be there, and those that come with qfence.
+    /// The profiles in `directory`, whether it exists or not, and the shipped ones.
     ///
-    /// A file may belong to root, or to one of `owners`: who calls, with or without sudo.
+    /// A file must belong to root or to one of `owners`: the caller, with or without sudo.
     #[must_use]
     pub fn new(directory: &Path, owners: impl IntoIterator<Item = Uid>) -> Self {
         let root = Uid::from_raw(0);
@@ -37,14 +37,13 @@ impl Profiles {
         }
     }
 
-    /// The profile of a name, or at a path: that is what has a `/` in it or ends in `.toml`.
+    /// Finds a profile by name. Text with a `/`, or with `.toml` at its end, is a path.
     ///
-    /// A file `NAME.toml` in the directory goes before a profile of that name that comes with
-    /// qfence, as a unit in /etc goes before one in /usr. If there is one and it is no good, that is
-    /// an error: the other one is not what was meant.
+    /// A file `NAME.toml` in the directory overrides a shipped profile of that name, as a unit in /etc overrides one
+    /// in /usr. If that file is invalid, this is an error: the shipped profile is not what the administrator wants.
     ///
     /// # Errors
-    /// If there is no such profile, or it is not to be trusted, or not understood.
+    /// If there is no such profile, another user could change it, or it cannot be parsed.
     pub fn find(&self, name_or_path: &OsStr) -> Result<Profile, ProfileError> {
         let bytes = name_or_path.as_bytes();
         if bytes.contains(&b'/') || bytes.ends_with(SUFFIX.as_bytes()) {
@@ -55,7 +54,7 @@ impl Profiles {
             return Err(ProfileError::Name { name });
         }
         let path = self.directory.join(format!("{name}{SUFFIX}"));
-        // Not what it leads to: a link that leads nowhere is there, and an error.
+        // Links are not followed: a dangling link is an error, not a missing file.
         match path.symlink_metadata() {
             Ok(_) => return self.load(&path),
             Err(error) if is_absent(&error) => {}
@@ -71,10 +70,10 @@ impl Profiles {
         }
     }
 
-    /// The names that there are.
+    /// The names of all profiles.
     ///
     /// # Errors
-    /// If the directory is there and cannot be listed.
+    /// If the directory exists and cannot be listed.
     pub fn names(&self) -> Result<BTreeSet<String>, ProfileError> {
         let mut names: BTreeSet<_> = SHIPPED.map(|shipped| shipped.name.to_owned()).into();
         let read = |source| ProfileError::Read {

@@ -1,12 +1,12 @@
-//! Profiles: policies in TOML files, those of the administrator and those that come with qfence.
+//! Profiles: policies in TOML files of the administrator, and shipped ones.
 //!
 //! ```toml
-//! description = "the test database, and the internet"   # may be left out
-//! default = "allow"                                     # or "deny": what no rule matches
+//! description = "the test database, and the internet"   # optional
+//! default = "allow"                                     # or "deny": if no rule matches
 //!
-//! [[rule]]                                              # of these the first that matches decides
+//! [[rule]]                                              # the first rule that matches decides
 //! allow = "tcp:192.0.2.1:5432"
-//! comment = "the test database"                         # may be left out; shown in logs
+//! comment = "the test database"                         # optional; shown in logs
 //!
 //! [[rule]]
 //! deny = ["host", "lan", "metadata"]
@@ -14,10 +14,10 @@
 //!
 //! | module | its one job |
 //! |---|---|
-//! | [`find`] | a name or a path to a profile |
-//! | `file` | reads a file that a tool of root's may believe |
-//! | `toml` | the text to rules |
-//! | [`position`] | an error with file, line, column, and the text it is about |
+//! | [`find`] | finds a profile by name or path |
+//! | `file` | reads a file that other users cannot change |
+//! | `toml` | parses the text |
+//! | [`position`] | an error with file, line, column and excerpt |
 //! | [`shipped`] | the profiles that come with qfence |
 
 mod file;
@@ -46,28 +46,28 @@ pub const MAX_BYTES: u64 = 16 << 20;
 /// The most characters in a description or a comment.
 pub const MAX_COMMENT: usize = 200;
 
-/// A policy out of a file.
+/// A policy from a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// Its name: that of the file.
     pub name: String,
-    /// The file; none if it came with qfence.
+    /// Its file; `None` if it is shipped.
     pub path: Option<PathBuf>,
-    /// What it is for, in a line.
+    /// Its purpose, in one line.
     pub description: Option<String>,
-    /// What is done with what no rule matches.
+    /// The action if no rule matches.
     pub default: Action,
-    /// The line that says so.
+    /// The line of the default.
     pub default_line: usize,
     /// The rules, in order.
     pub rules: Vec<Rule>,
 }
 
 impl Profile {
-    /// Reads a profile's text. `path` is for its rules to say where they come from, and for errors.
+    /// Parses a profile. `path` is for the sources of its rules, and for errors.
     ///
     /// # Errors
-    /// If there is anything in it that is not understood. No part of it is left out.
+    /// If any part of it is invalid. Nothing is skipped.
     pub fn parse(name: &str, path: Option<&Path>, text: &str) -> Result<Self, ProfileError> {
         toml::parse(name, path, text).map_err(|fault| {
             let file = path.map_or_else(
@@ -78,10 +78,10 @@ impl Profile {
         })
     }
 
-    /// The profile of a name that came with qfence, whatever the administrator has under that name.
+    /// The shipped profile of a name, even if the administrator has one of that name.
     ///
     /// # Errors
-    /// If there is none, or it is not understood.
+    /// If there is none, or it is invalid.
     pub fn shipped(name: &str) -> Result<Self, ProfileError> {
         match SHIPPED.iter().find(|shipped| shipped.name == name) {
             Some(shipped) => Self::parse(shipped.name, None, shipped.text),
@@ -89,7 +89,7 @@ impl Profile {
         }
     }
 
-    /// The default as the rule that it amounts to, behind all others.
+    /// The default as a rule that matches everything, after all others.
     #[must_use]
     pub fn default_rule(&self) -> Rule {
         Rule {
@@ -108,39 +108,39 @@ impl Profile {
 /// Why there is no profile.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
-    /// What is asked for is neither name nor path.
+    /// The text is neither a name nor a path.
     #[error(
         "{name:?} is no name of a profile: write one of lower-case letters, digits, - and _, or a \
          path with a / in it or .toml at its end"
     )]
     Name {
-        /// What was asked for.
+        /// The text.
         name: String,
     },
     /// No profile has that name.
     #[error("there is no profile {name:?} in {}: write {}, or a path", directory.display(), names.join(", "))]
     Unknown {
-        /// What was asked for.
+        /// The name.
         name: String,
-        /// Where one would be.
+        /// The directory that was searched.
         directory: PathBuf,
-        /// The names that there are.
+        /// The existing names.
         names: Vec<String>,
     },
-    /// The file cannot be read, or the directory be listed.
+    /// The file cannot be read, or the directory cannot be listed.
     #[error("cannot read {}", path.display())]
     Read {
-        /// Which.
+        /// Its path.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
-    /// It is no file.
+    /// It is no regular file.
     #[error("{} is {kind}: a profile must be a file", path.display())]
     NotAFile {
-        /// Where.
+        /// Its path.
         path: PathBuf,
-        /// What it is.
+        /// The type of the file.
         kind: &'static str,
     },
     /// It is too large.
@@ -149,41 +149,41 @@ pub enum ProfileError {
         path.display(), MAX_BYTES >> 20
     )]
     TooLarge {
-        /// Which file.
+        /// Its path.
         path: PathBuf,
     },
-    /// Somebody else could change it.
+    /// Another user owns it.
     #[error(
-        "{} belongs to user {owner}, who could change what it allows: chown it to root, or to who \
-         calls qfence",
+        "{} belongs to user {owner}, who could change the policy: chown it to root, or to the \
+         user who calls qfence",
         path.display()
     )]
     Owner {
-        /// Which file.
+        /// Its path.
         path: PathBuf,
-        /// Whose it is.
+        /// The user id of its owner.
         owner: u32,
     },
     /// Others can write to it.
     #[error(
-        "{} can be written to by {whom}, who could change what it allows: chmod go-w {}",
+        "{} can be written to by {whom}, who could change the policy: chmod go-w {}",
         path.display(), path.display()
     )]
     Writable {
-        /// Which file.
+        /// Its path.
         path: PathBuf,
-        /// By whom.
+        /// The users who can write to it.
         whom: &'static str,
     },
-    /// It is no text.
+    /// It is not UTF-8.
     #[error("{}:{line} is not UTF-8: save the file in that encoding", path.display())]
     NotText {
-        /// Which file.
+        /// Its path.
         path: PathBuf,
-        /// The line where it ends to be.
+        /// The line of the first invalid byte.
         line: usize,
     },
-    /// Its text is not understood.
+    /// Its text is invalid.
     #[error(transparent)]
     Text(Box<Misplaced>),
 }

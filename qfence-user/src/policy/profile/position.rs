@@ -1,20 +1,20 @@
-//! An error in a text: where it is, and what stands there.
+//! An error at a position of a text, with an excerpt.
 
 use std::{fmt, ops::Range};
 
-/// What is wrong, and with which bytes of a text.
+/// An error, and the bytes of the text that cause it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The bytes at fault.
     pub span: Range<usize>,
-    /// What is wrong.
+    /// The message.
     pub message: String,
 }
 
 /// Lines and columns of a text.
 pub(super) struct Lines<'a> {
     text: &'a str,
-    /// Where each line begins.
+    /// The offset of each line.
     starts: Vec<usize>,
 }
 
@@ -27,12 +27,12 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// The number of the line that a byte is in, from 1.
+    /// The number of the line that contains a byte, from 1.
     pub(super) fn number(&self, offset: usize) -> usize {
         self.starts.partition_point(|&start| start <= offset)
     }
 
-    /// A line without its end, and where it begins.
+    /// A line without its newline, and its offset.
     fn line(&self, number: usize) -> (usize, &'a str) {
         let start = self.starts.get(number - 1).copied().unwrap_or_default();
         let line = self.text.get(start..).unwrap_or_default();
@@ -49,17 +49,17 @@ pub struct Misplaced {
     pub line: usize,
     /// The column in characters, from 1.
     pub column: usize,
-    /// What is wrong.
+    /// The message.
     pub message: String,
-    /// The text around it, safe to print.
+    /// An excerpt of the line, safe to print.
     excerpt: String,
-    /// How far into that it begins.
+    /// The offset of the fault in the excerpt, in characters.
     indent: usize,
-    /// How many characters of that it is.
+    /// The length of the fault, in characters.
     width: usize,
 }
 
-/// The most characters of a line that are shown before the fault, and from there on.
+/// The most characters of a line that are shown before the start of the fault, and after it.
 const AROUND: usize = 60;
 
 impl Misplaced {
@@ -68,7 +68,7 @@ impl Misplaced {
         let at = text.floor_char_boundary(fault.span.start);
         let number = lines.number(at);
         let (start, line) = lines.line(number);
-        // At the end of a line, or of the file, it is what is missing there.
+        // At the end of a line or file, something is missing there.
         let split = line.floor_char_boundary(at - start);
         let (before, from) = line.split_at(split);
         let column = before.chars().count();

@@ -1,6 +1,6 @@
 //! The profiles that come with qfence.
 
-/// A profile that comes with qfence.
+/// A shipped profile.
 #[derive(Clone, Copy, Debug)]
 pub struct Shipped {
     /// Its name.

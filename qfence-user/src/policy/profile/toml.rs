@@ -1,4 +1,4 @@
-//! The text of a profile to rules.
+//! Parses the text of a profile.
 
 use std::{fmt, path::Path};
 
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::policy::rule::{Match, Rule, Source};
 
-/// What stands in the file.
+/// The content of the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
@@ -36,7 +36,7 @@ struct RawRule {
     comment: Option<Spanned<String>>,
 }
 
-/// One rule's text, or a list of them.
+/// The text of one match, or a list of them.
 enum Texts {
     One(String),
     Many(Vec<Spanned<String>>),
@@ -94,9 +94,9 @@ fn all_of<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(mut list: A) -> Result<Ve
     Ok(all)
 }
 
-/// What the TOML parser says, and what to do where it does not say that.
+/// The TOML parser's message, with the remedy.
 fn explain(message: &str) -> String {
-    // It takes a bare `tcp:…` for a misspelt `true`, and a bare address for a number.
+    // The parser reads a bare `tcp:…` as a misspelt `true`, and a bare address as a number.
     const NOT_QUOTED: [&str; 6] = [
         "invalid boolean",
         "invalid date",
@@ -106,7 +106,7 @@ fn explain(message: &str) -> String {
         "string values must be quoted",
     ];
     if NOT_QUOTED.iter().any(|known| message.starts_with(known)) {
-        return "a value must stand here: write text in quotes".into();
+        return "a value is missing here: write text in quotes".into();
     }
     let advice = match message {
         "duplicate key" => ": write it once",
@@ -167,7 +167,7 @@ fn action(word: &Spanned<String>) -> Result<Action, Fault> {
 
 type Said = (Action, Spanned<Texts>, Option<Spanned<String>>);
 
-/// What a rule does, and with what: it must say one thing.
+/// The action and the matches of a rule, which must have exactly one action.
 fn only_action(raw: Spanned<RawRule>) -> Result<Said, Fault> {
     let span = raw.span();
     let RawRule {
@@ -216,7 +216,7 @@ fn one(text: &Spanned<String>) -> Result<Match, Fault> {
     })
 }
 
-/// A description or comment: one line for people, which ends up in logs and on terminals.
+/// Checks a description or comment: one line for people, which appears in logs and on terminals.
 fn remark(text: Spanned<String>) -> Result<String, Fault> {
     let fault = |message| Fault {
         span: text.span(),

@@ -1,96 +1,66 @@
-//! A rule: what it does, with what, and who says so.
+//! A rule: its action, its matches, and its source.
 
-use std::{collections::BTreeSet, fmt, iter, net::Ipv6Addr, path::PathBuf};
+mod source;
+
+use std::{collections::BTreeSet, fmt, iter, net::Ipv6Addr};
 
 use ipnet::Ipv6Net;
 use qfence_common::{Action, Protocol, address::V4_PREFIX_BITS};
 use serde::{Deserialize, Serialize};
+pub use source::Source;
 
 use super::{
     Prefix,
+    members::members,
     ports::Ports,
     protocol::{Proto, WITH_PORTS},
-    set::{self, SetName},
+    set::SetName,
 };
 
 /// One rule of a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Rule {
-    /// What it does with what it matches.
+    /// The action for all that it matches.
     #[serde(with = "action")]
     pub action: Action,
-    /// What it matches: any of these.
+    /// The matches; one of them is sufficient.
     pub matches: Vec<Match>,
-    /// What its author says of it, for logs: one line.
+    /// The author's comment, for logs: one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
-    /// Where it was given.
+    /// Its source.
     pub source: Source,
 }
 
-/// One protocol, destination and ports that a rule is about.
+/// A protocol, destination and ports that a rule matches.
 ///
-/// Its text is that of the rule grammar (see [`super::grammar`]), which is also how it is stored.
+/// Its text is in the rule grammar (see [`super::grammar`]), in which it is also stored.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Match {
     /// The protocol.
     pub protocol: Proto,
-    /// Where to.
+    /// The destination.
     pub destination: Destination,
-    /// The ports at the destination.
+    /// The ports.
     pub ports: Ports,
 }
 
-/// Where to.
+/// The destination of a match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Destination {
-    /// An address or a prefix, with no bits set beyond its length. One of IPv6 is without IPv4: see
+    /// An address or a prefix, without bits beyond its length. An IPv6 prefix does not include IPv4: see
     /// [`Destination::prefixes`].
     Prefix(Prefix),
-    /// A set with a name.
+    /// A named set.
     Set(SetName),
 }
 
-/// Where a rule was given.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Source {
-    /// On the command line.
-    Flag {
-        /// The flag and its value: `--allow tcp:192.0.2.1:80`.
-        text: String,
-    },
-    /// In a profile.
-    Profile {
-        /// The profile's name.
-        name: String,
-        /// Its file; none if it came with qfence.
-        path: Option<PathBuf>,
-        /// The line.
-        line: usize,
-    },
-    /// It is a profile's default.
-    Default {
-        /// The profile's name.
-        name: String,
-        /// Its file; none if it came with qfence.
-        path: Option<PathBuf>,
-        /// The line.
-        line: usize,
-    },
-    /// Given to a fence that was running.
-    Running {
-        /// In which words.
-        text: String,
-    },
-}
-
-/// How many matches of a rule are shown in brief.
+/// The most matches that the brief text of a rule shows.
 const SHOWN: usize = 3;
 
 impl Rule {
-    /// Its text, of a long list no more than the beginning.
+    /// Its text, shortened if the list of matches is long.
     #[must_use]
     pub fn brief(&self) -> String {
         match self.matches.len() {
@@ -104,29 +74,8 @@ impl Rule {
     }
 }
 
-impl Source {
-    /// Whether it is what is done with the rest.
-    #[must_use]
-    pub fn is_default(&self) -> bool {
-        match self {
-            Self::Default { .. } => true,
-            Self::Flag { text } => text.starts_with("--default"),
-            Self::Profile { .. } | Self::Running { .. } => false,
-        }
-    }
-
-    /// Whether it came with qfence.
-    #[must_use]
-    pub fn is_shipped(&self) -> bool {
-        matches!(
-            self,
-            Self::Profile { path: None, .. } | Self::Default { path: None, .. }
-        )
-    }
-}
-
 impl Match {
-    /// Every protocol and port of a destination.
+    /// A match of every protocol and port of a destination.
     #[must_use]
     pub const fn all_of(destination: Destination) -> Self {
         Self {
@@ -136,7 +85,7 @@ impl Match {
         }
     }
 
-    /// The pairs of protocol and ports that it is about in effect:
+    /// The effective pairs of protocol and ports:
     ///
     /// - with ports and no protocol, the protocols that have ports ([`WITH_PORTS`]);
     /// - of `dns` with no protocol, UDP and TCP;
@@ -161,31 +110,31 @@ impl Match {
     }
 }
 
-/// `::ffff:0:0/96`, where IPv4 is in the key space.
+/// `::ffff:0:0/96`, the range of IPv4 in the key space.
 pub(crate) const V4: Prefix =
     Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), V4_PREFIX_BITS);
 
 impl Destination {
-    /// The prefixes that it is made of, or `None` if that depends on the host ([`set::members`]).
+    /// Its prefixes, or `None` if they depend on the host ([`members`]).
     ///
-    /// IPv4 lies in the key space as `::ffff:0:0/96`, so that `::/0` would hold it. Who writes an
-    /// IPv6 prefix means IPv6: what holds that part of the key space becomes the prefixes around it,
-    /// 96 of them at most. `any` is both families, and one prefix.
+    /// IPv4 is `::ffff:0:0/96` in the key space, so `::/0` would include it. But an IPv6 prefix in a rule means only
+    /// IPv6. A prefix that contains the IPv4 range is replaced by the prefixes around that range, up to 96. `any` is
+    /// both families, and one prefix.
     #[must_use]
     pub fn prefixes(&self) -> Option<BTreeSet<Prefix>> {
         match *self {
             Self::Prefix(prefix) => Some(without_v4(prefix)),
-            Self::Set(name) => set::members(name),
+            Self::Set(name) => members(name),
         }
     }
 }
 
-/// The prefix, less IPv4 if that is a part of it: of IPv6 alone.
+/// A prefix without the IPv4 range.
 pub(crate) fn without_v4(prefix: Prefix) -> BTreeSet<Prefix> {
     if prefix.prefix_len() >= V4_PREFIX_BITS || !prefix.contains(&V4) {
         return BTreeSet::from([prefix]);
     }
-    // At each length on the way down to IPv4: the half that IPv4 is not in.
+    // For each length down to that of the IPv4 range: the half that does not contain it.
     (prefix.prefix_len() + 1..=V4_PREFIX_BITS)
         .filter_map(|length| {
             let other = V4.addr().to_bits() ^ (1 << (128 - u32::from(length)));
@@ -195,7 +144,7 @@ pub(crate) fn without_v4(prefix: Prefix) -> BTreeSet<Prefix> {
         .collect()
 }
 
-/// Its canonical text. IPv6 stands in brackets, with or without ports.
+/// Its canonical text. IPv6 is in brackets, with or without ports.
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let prefix = match self {
@@ -212,7 +161,7 @@ impl fmt::Display for Destination {
     }
 }
 
-/// Its canonical text, which the rule grammar reads back as the same.
+/// Its canonical text, which the rule grammar parses to the same match.
 impl fmt::Display for Match {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.protocol != Proto::Any {
@@ -248,33 +197,7 @@ impl fmt::Display for Rule {
     }
 }
 
-/// `--allow lan`, `web (/etc/qfence/profiles.d/web.toml:7)`, `host (shipped, line 7)`.
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Flag { text } | Self::Running { text } => f.write_str(text),
-            Self::Profile { name, path, line } => in_profile(f, name, path.as_ref(), *line),
-            Self::Default { name, path, line } => {
-                f.write_str("default of ")?;
-                in_profile(f, name, path.as_ref(), *line)
-            }
-        }
-    }
-}
-
-fn in_profile(
-    f: &mut fmt::Formatter<'_>,
-    name: &str,
-    path: Option<&PathBuf>,
-    line: usize,
-) -> fmt::Result {
-    match path {
-        Some(path) => write!(f, "{name} ({}:{line})", path.display()),
-        None => write!(f, "{name} (shipped, line {line})"),
-    }
-}
-
-/// An action as the word for it.
+/// Serialises an action as its name.
 mod action {
     use qfence_common::Action;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};

@@ -153,7 +153,7 @@ impl Inputs {
         };
         let read = self.policy_file.read();
         let is_readable = read.is_ok();
-        let stored = self.or_unkept(read)?.flatten();
+        let stored = self.or_unkept(read.map_err(Into::into))?.flatten();
         // A file that was removed is written again. A file that cannot be parsed is left unchanged.
         let is_kept = !is_readable || stored.is_some() && !self.is_behind;
         let before = stored
@@ -196,7 +196,7 @@ impl Inputs {
             self.compiled = compiled;
         }
         let kept = match pending {
-            Some(pending) => self.or_unkept(pending.keep())?,
+            Some(pending) => self.or_unkept(pending.keep().map_err(Into::into))?,
             None => None,
         };
         self.is_behind = kept.is_none();

@@ -1,6 +1,8 @@
-use std::collections::BTreeSet;
+mod grow;
+mod intervals;
+mod size;
 
-use qfence_common::{Action, tree::HEAD};
+use qfence_common::Action;
 
 use super::*;
 use crate::policy::{
@@ -21,7 +23,7 @@ fn sets(resolv_conf: &str) -> Sets {
     }
 }
 
-/// The profile `host`, with rules before it, on a host with this resolv.conf.
+/// The profile `host` with rules before it, on a host with this resolv.conf.
 fn compiled(rules: &[&str], resolv_conf: &str) -> Compiled {
     let policy = testing::policy(rules, false);
     compile(&policy.rules(), &sets(resolv_conf), false).unwrap()
@@ -57,7 +59,7 @@ fn through_loopback_everything_is_the_host() {
     for address in ["127.0.0.1", "8.8.8.8", "2001:db8::1", "::1"] {
         assert_eq!(verdict(address, 53), Action::Deny);
     }
-    // A nameserver that is reached there is the host's own.
+    // A nameserver that is reached through loopback is the host's own.
     for address in ["127.0.0.53", "1.1.1.1"] {
         assert_eq!(verdict(address, 53), Action::Allow);
         assert_eq!(verdict(address, 54), Action::Deny);
@@ -82,7 +84,7 @@ fn what_is_allowed_by_address_is_allowed_through_loopback() {
     );
 }
 
-/// The programs let a UDP socket have SO_BROADCAST only where that is of use.
+/// The programs allow SO_BROADCAST on UDP sockets only if the policy allows a broadcast address.
 #[test]
 fn a_policy_says_whether_it_lets_any_broadcast_through() {
     let allows = |rules: &[&str]| {
@@ -256,92 +258,6 @@ fn an_ipv6_prefix_is_without_ipv4() {
 }
 
 #[test]
-fn without_a_set_the_host_is_what_comes_over_loopback() {
-    let policy = testing::policy(&[], false);
-    let compiled = compile(&policy.rules(), &Sets::default(), false).unwrap();
-    assert_eq!(compiled.intervals, 2);
-    assert_eq!(compiled.nodes.len(), HEAD);
-    assert_eq!(
-        verdict(&compiled, Protocol::TCP, "127.0.0.1", 80),
-        Action::Allow
-    );
-    let through_loopback = on(
-        LookupPath::Loopback,
-        &compiled,
-        Protocol::TCP,
-        "1.1.1.1",
-        80,
-    );
-    assert_eq!(through_loopback, Action::Deny);
-}
-
-#[test]
-fn what_says_the_same_as_what_is_around_it_cuts_nothing() {
-    let count = |rules| compiled(rules, "").intervals;
-    let nested = count(&["allow 10.0.0.0/8", "allow 10.1.0.0/16", "allow 10.1.2.3"]);
-    assert_eq!(nested, count(&["allow 10.0.0.0/8"]));
-    assert!(nested > count(&[]));
-}
-
-#[test]
-fn more_ports_than_fit_are_an_error_that_names_the_rules() {
-    let every_other: Vec<String> = (0..32_767).map(|port| (2 * port + 1).to_string()).collect();
-    let every_other = every_other.join(",");
-    let rules: Vec<_> = (1..=17)
-        .map(|at| format!("allow tcp:10.0.0.{at}:{every_other}"))
-        .collect();
-    let compiled = |rules: &[String]| {
-        let rules: Vec<_> = rules
-            .iter()
-            .map(String::as_str)
-            .chain(["deny any"])
-            .collect();
-        compile(&testing::policy(&rules, false).rules(), &sets(""), false)
-    };
-    assert!(compiled(&rules[..7]).is_ok());
-    let error = compiled(&rules).unwrap_err();
-    assert_eq!(error.pieces, 65_535);
-    let words = error.to_string();
-    assert!(words.contains("cut 10.0.0.17 into 65535 pieces"), "{words}");
-    assert!(error.rules.contains("allow tcp:10.0.0.17:1,3,5"), "{words}");
-}
-
-#[test]
-fn thousands_of_prefixes_are_all_told_apart() {
-    let nets = |at: u32| {
-        let spread = at.wrapping_mul(0x9e37) & 0xffff;
-        let v4 = format!("44.{}.{}.{}/31", spread >> 8, spread & 0xff, at & 0xfe);
-        [
-            v4,
-            format!("[2a00:{spread:x}::{at:x}]"),
-            format!("[2a01:{spread:x}:{at:x}::/64]"),
-        ]
-    };
-    let rule = (0..2000)
-        .flat_map(nets)
-        .fold("allow".to_owned(), |all, net| all + " " + &net);
-    let compiled = compiled(&[&rule, "deny any"], "");
-    for at in 0..2000 {
-        for net in nets(at) {
-            let bare = net.trim_matches(['[', ']']);
-            let bare = bare.split('/').next().unwrap();
-            let address: IpAddr = bare.parse().unwrap();
-            let verdict = |address: IpAddr| {
-                compiled
-                    .decide(LookupPath::Address, Protocol::TCP, address, 80)
-                    .action()
-            };
-            assert_eq!(verdict(address), Action::Allow, "{net}");
-            let beside = match address {
-                IpAddr::V4(v4) => IpAddr::from(v4.to_bits().wrapping_sub(1).to_be_bytes()),
-                IpAddr::V6(v6) => IpAddr::from(v6.to_bits().wrapping_sub(1).to_be_bytes()),
-            };
-            assert_eq!(verdict(beside), Action::Deny, "beside {net}");
-        }
-    }
-}
-
-#[test]
 fn the_default_is_the_profiles_unless_given() {
     let profile = Loaded {
         name: "locked".into(),
@@ -356,26 +272,4 @@ fn the_default_is_the_profiles_unless_given() {
             assert_eq!(verdict(&compiled, Protocol::TCP, address, 80), action);
         }
     }
-}
-
-#[test]
-fn a_set_within_itself_is_tried_once() {
-    let mut sets = sets("");
-    sets.host.extend([single("127.0.0.1".parse().unwrap())]);
-    let policy = testing::policy(&["allow tcp:host:80"], false);
-    let compiled = compile(&policy.rules(), &sets, false).unwrap();
-    assert_eq!(
-        verdict(&compiled, Protocol::TCP, "127.0.0.1", 80),
-        Action::Allow
-    );
-    let begins = compiled
-        .nodes
-        .iter()
-        .filter(|node| node.looks_at(qfence_common::tree::Part::Port));
-    let distinct: BTreeSet<u64> = begins
-        .flat_map(Node::ways)
-        .map(|(begins, _)| begins)
-        .filter(|begins| *begins >> 16 == u64::from(Protocol::TCP.0))
-        .collect();
-    assert_eq!(distinct.len(), 2);
 }

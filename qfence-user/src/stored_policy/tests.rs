@@ -1,0 +1,92 @@
+use super::*;
+use crate::policy::testing;
+
+/// The policy file of a fence, and the directory of its pins.
+fn store(dir: &Path, name: &str) -> (PolicyFile, PathBuf) {
+    let pins = pins::Pins::new(dir);
+    fs::create_dir(dir.join("qfence")).unwrap();
+    pins.create(name).unwrap();
+    let (run, pins) = (dir.join("run"), pins.directory(name));
+    Directory::make_private(&run).unwrap();
+    (PolicyFile::new(&run, name, &pins), pins)
+}
+
+fn stored(monitor: bool) -> StoredPolicy {
+    StoredPolicy {
+        policy: testing::policy(&["allow tcp:[2001:db8::1]:80,443"], monitor),
+        sets: Sets::default(),
+        netns: 7,
+        generation: 1,
+    }
+}
+
+#[test]
+fn what_is_kept_is_read_and_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = store(dir.path(), "my.vm");
+    assert_eq!(store.read().unwrap(), None);
+    store.prepare(&stored(false)).unwrap().keep().unwrap();
+    assert_eq!(store.read().unwrap(), Some(stored(false)));
+    store.remove().unwrap();
+    store.remove().unwrap();
+    assert_eq!(store.read().unwrap(), None);
+    assert_eq!(fs::read_dir(dir.path().join("run")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_prepared_is_not_in_its_place_yet_and_each_writing_is_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = store(dir.path(), "vm1");
+    store.prepare(&stored(false)).unwrap().keep().unwrap();
+    let version = store.file_version();
+    let pending = store.prepare(&stored(true)).unwrap();
+    assert_eq!(store.read().unwrap(), Some(stored(false)));
+    assert_eq!(store.file_version(), version);
+    pending.keep().unwrap();
+    assert_ne!(store.file_version(), version);
+    assert_eq!(store.read().unwrap(), Some(stored(true)));
+}
+
+#[test]
+fn a_file_that_is_no_policy_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = store(dir.path(), "vm1");
+    let path = dir.path().join("run/vm1.policy");
+    for text in ["{", r#"{"abi":1}"#, r#"{"abi":1,"stored":{}}"#] {
+        fs::write(&path, text).unwrap();
+        let read = store.read();
+        assert!(
+            matches!(read, Err(ReadError::NotAPolicy { .. })),
+            "{read:?}"
+        );
+    }
+}
+
+#[test]
+fn a_policy_of_another_version_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = store(dir.path(), "vm1");
+    store.prepare(&stored(false)).unwrap().keep().unwrap();
+    let path = dir.path().join("run/vm1.policy");
+    let text = fs::read_to_string(&path).unwrap();
+    for (other, found) in [(r#"{"abi":2,"#, 2), ("{", 0)] {
+        fs::write(&path, text.replace(r#"{"abi":1,"#, other)).unwrap();
+        let read = store.read();
+        assert!(
+            matches!(&read, Err(ReadError::OtherVersion { source, .. }) if source.found == found),
+            "{read:?}"
+        );
+    }
+}
+
+#[test]
+fn two_cannot_change_a_policy_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, pins) = store(dir.path(), "vm1");
+    let lock = store.lock().unwrap();
+    assert!(store.try_lock().unwrap().is_none());
+    let file = fs::File::open(pins).unwrap();
+    let (file, _) = Flock::lock(file, FlockArg::LockExclusiveNonblock).unwrap_err();
+    drop(lock);
+    assert!(Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok());
+}
