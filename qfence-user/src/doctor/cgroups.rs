@@ -55,18 +55,7 @@ pub fn examine(mountinfo: &Path) -> anyhow::Result<(Option<Hierarchy>, Vec<Findi
 }
 
 fn judge_none(none: &NoHierarchy) -> Finding {
-    let (found, fix) = match none {
-        NoHierarchy::OnlyV1 => (
-            "only cgroup v1 is mounted",
-            "boot with systemd.unified_cgroup_hierarchy=1, or mount cgroup v2 beside v1 with \
-             `mkdir /sys/fs/cgroup/unified && mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified`",
-        ),
-        NoHierarchy::None => (
-            "no cgroup2 file system is mounted here (`ip netns exec` hides it: use `nsenter --net=…`)",
-            "mount it with `mount -t cgroup2 cgroup2 /sys/fs/cgroup`",
-        ),
-    };
-    Finding::missing(MOUNT, found, fix)
+    Finding::missing(MOUNT, none.finding(), none.fix())
 }
 
 fn judge_mode(point: &Path, mounts: &[Mount]) -> Finding {

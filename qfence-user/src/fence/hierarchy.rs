@@ -31,18 +31,36 @@ pub(crate) const PARENT: &str = "qfence";
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoHierarchy {
     /// Only cgroup v1 is mounted.
-    #[error(
-        "only cgroup v1 is mounted, and qfence needs cgroup v2: boot with \
-         systemd.unified_cgroup_hierarchy=1, or mount it beside v1 with \
-         `mkdir /sys/fs/cgroup/unified && mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified`"
-    )]
+    #[error("{}, and qfence needs cgroup v2: {}", self.finding(), self.fix())]
     OnlyV1,
     /// No cgroup file system is mounted at all.
-    #[error(
-        "no cgroup2 file system is mounted here (`ip netns exec` hides it: use `nsenter --net=…`): \
-         mount it with `mount -t cgroup2 cgroup2 /sys/fs/cgroup`"
-    )]
+    #[error("{}: {}", self.finding(), self.fix())]
     None,
+}
+
+impl NoHierarchy {
+    /// What was found instead.
+    #[must_use]
+    pub const fn finding(&self) -> &'static str {
+        match self {
+            Self::OnlyV1 => "only cgroup v1 is mounted",
+            Self::None => {
+                "no cgroup2 file system is mounted here (`ip netns exec` hides it: use `nsenter --net=…`)"
+            }
+        }
+    }
+
+    /// What the user can do.
+    #[must_use]
+    pub const fn fix(&self) -> &'static str {
+        match self {
+            Self::OnlyV1 => {
+                "boot with systemd.unified_cgroup_hierarchy=1, or mount it beside v1 with \
+                 `mkdir /sys/fs/cgroup/unified && mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified`"
+            }
+            Self::None => "mount it with `mount -t cgroup2 cgroup2 /sys/fs/cgroup`",
+        }
+    }
 }
 
 /// Why the hierarchy was not found.
