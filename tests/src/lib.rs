@@ -28,6 +28,7 @@
 //! | [`debian`] | Debian packages that are used without being installed |
 //! | [`seccomp`] | system calls that there are not |
 //! | [`bench`] | what benchmarks have in common |
+//! | [`progress`] | what a program of this package is doing, on standard error |
 //! | [`reachable`] | copies of files that the unprivileged user reaches |
 //! | [`workspace`] | paths, and files that are built once |
 
@@ -49,6 +50,7 @@ pub mod namespace;
 pub mod private;
 pub mod probe;
 pub mod process;
+pub mod progress;
 pub mod reachable;
 pub mod remains;
 pub mod run;
