@@ -3,12 +3,12 @@
 //!
 //! | file | what it gives |
 //! |---|---|
-//! | [`world`] | a private host and internet, joined by a wire |
+//! | [`world`] | the private host and internet of `verify`, and more devices |
 //! | [`namespace`] | one network namespace, held by a file descriptor, and ways to run things in it |
 //! | [`mounts`] | a host with other mounts |
 //! | [`apart`] | a machine of a test's own as far as qfence is concerned |
 //! | [`private`] | a host with other cgroups, pins and descriptions |
-//! | [`listener`] | TCP, UDP and HTTP services that record every arrival |
+//! | [`listener`] | TCP, UDP and HTTP services that record every arrival: those of `verify` |
 //! | [`dns`] | a real resolver that logs its queries |
 //! | [`capture`] | a packet capture on all devices of a namespace |
 //! | [`echoes`] | how many pings reached a namespace |
@@ -43,7 +43,6 @@ pub mod fuse;
 pub mod guest;
 pub mod hostile;
 pub mod job;
-pub mod listener;
 pub mod memory;
 pub mod mounts;
 pub mod namespace;
@@ -60,3 +59,5 @@ pub mod shell;
 pub mod terminal;
 pub mod workspace;
 pub mod world;
+
+pub use qfence_user::verify::listeners as listener;
