@@ -10,7 +10,7 @@ use tests::{
     fence::Fence,
     guest::{Guest, Options},
     listener::Listeners,
-    probe::{self, Outcome},
+    probe::{self, ProbeResult},
     process::Process,
     run::wait_until,
     world::{SERVER_V4, SERVER_V6, World},
@@ -93,7 +93,7 @@ fn attempts(way: &str, addresses: &[&str]) -> Vec<String> {
     addresses.iter().map(attempt).collect()
 }
 
-fn probe(guest: &mut Guest, way: &str, addresses: &[&str]) -> Result<Vec<Outcome>> {
+fn probe(guest: &mut Guest, way: &str, addresses: &[&str]) -> Result<Vec<ProbeResult>> {
     let attempts = attempts(way, addresses);
     let mut arguments = vec!["--timeout-ms", "1000"];
     arguments.extend(attempts.iter().map(String::as_str));

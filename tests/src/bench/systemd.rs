@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
 use super::{Machine, Report, Series};
-use crate::probe::{Ending, Load, Outcome};
+use crate::probe::{Ending, Load, ProbeResult};
 
 /// The group of a report without figures.
 const EVERYTHING: &str = "connect, sendto and refusals beside IPAddressDeny=";
@@ -40,7 +40,7 @@ enum Variant {
 #[serde(untagged)]
 enum Said {
     Load(Load),
-    Attempt(Outcome),
+    Attempt(ProbeResult),
 }
 
 /// Adds the script's lines to a report.
@@ -109,14 +109,14 @@ fn sample(
             ))
         }
         Said::Attempt(outcome) => {
-            let host = outcome.attempt.split('/').nth(1).unwrap_or_default();
+            let host = outcome.probe.split('/').nth(1).unwrap_or_default();
             let as_it_should = match variant {
                 Variant::Unfenced => outcome.is_reached(),
                 Variant::Qfence => outcome.failed_with("ECONNREFUSED"),
                 Variant::Localhost | Variant::Host => true,
             };
             ensure!(as_it_should, "{variant:?}: {outcome:?}");
-            let ending = match (outcome.ending, &outcome.errno_name) {
+            let ending = match (outcome.ending, &outcome.errno) {
                 (Ending::Reached, _) => "reached",
                 (Ending::Timeout, _) => "hangs",
                 (_, Some(error)) => error,
@@ -152,7 +152,7 @@ mod tests {
             LIMIT,
             r#"{"sample":{"variant":"unfenced","said":{"load":"send-udp/192.0.2.1/9","count":1000,"ms":1.0}}}"#,
             r#"{"sample":{"variant":"qfence","said":{"load":"send-udp/192.0.2.1/9","count":500,"ms":1.0}}}"#,
-            r#"{"sample":{"variant":"host","said":{"attempt":"tcp/127.0.0.1/80","outcome":"timeout","errno":null,"errno_name":null,"ms":3000.5,"reply":null}}}"#,
+            r#"{"sample":{"variant":"host","said":{"attempt":"tcp/127.0.0.1/80","ending":"timeout","step":"connect","errno":null,"ms":3000.5,"reply":null}}}"#,
         ])
         .unwrap();
         assert_eq!(report.machine.kernel, "6.1.0");
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_fence_that_lets_through_is_an_error() {
-        let reached = r#"{"sample":{"variant":"qfence","said":{"attempt":"tcp/127.0.0.1/80","outcome":"reached","errno":null,"errno_name":null,"ms":1.0,"reply":"hello"}}}"#;
+        let reached = r#"{"sample":{"variant":"qfence","said":{"attempt":"tcp/127.0.0.1/80","ending":"reached","step":null,"errno":null,"ms":1.0,"reply":"hello"}}}"#;
         assert!(read(&[LIMIT, reached]).is_err());
         let outside = reached.replace("qfence", "unfenced");
         assert!(read(&[LIMIT, &outside]).is_ok());
