@@ -8,10 +8,10 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use nix::{errno::Errno, net::if_::if_nametoindex};
-use qfence_user::probe::Probe;
+use qfence_user::probe::{Probe, compat::Manner};
 use tests::probe::{Ending, ProbeResult};
 
-use crate::{bulk, compat::Manner, connect, dns, keys::Keys};
+use crate::{bulk, connect, dns, keys::Keys};
 
 /// The port of DNS servers.
 const DNS: u16 = 53;
@@ -68,12 +68,12 @@ impl Attempt {
             ["bulk-tcp", address, port] => Self::BulkTcp(socket_address(address, port.parse()?)?),
             ["bulk-udp", address, port] => Self::BulkUdp(socket_address(address, port.parse()?)?),
             ["ping-by", manner, address] => {
-                Self::PingBy(Manner::parse(manner)?, socket_address(address, 0)?)
+                Self::PingBy(manner.parse()?, socket_address(address, 0)?)
             }
             ["option", manner, level, name] => {
-                Self::Option(Manner::parse(manner)?, level.parse()?, name.parse()?)
+                Self::Option(manner.parse()?, level.parse()?, name.parse()?)
             }
-            ["keys", manner, what] => Self::Keys(Manner::parse(manner)?, Keys::parse(what)?),
+            ["keys", manner, what] => Self::Keys(manner.parse()?, Keys::parse(what)?),
             ["ioctl", request] => Self::Ioctl(u32::from_str_radix(request, 16)?),
             _ => Self::Probe(text.parse()?),
         };

@@ -17,11 +17,9 @@ use nix::{
 };
 
 pub(crate) use qfence_user::probe::HELLO;
+use qfence_user::probe::compat::{Manner, set_option};
 
-use crate::{
-    attempt::{Reached, Unreached},
-    compat::{Manner, set_option},
-};
+use crate::attempt::{Reached, Unreached};
 
 /// A UDP socket, which may send broadcasts if the destination looks like one. It is of the destination's family: a v4-mapped
 /// destination is used on an IPv6 socket.

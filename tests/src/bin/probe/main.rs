@@ -28,7 +28,6 @@
 
 mod attempt;
 mod bulk;
-mod compat;
 mod connect;
 mod connect_each;
 mod dns;
