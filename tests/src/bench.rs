@@ -5,6 +5,7 @@
 
 mod report;
 mod series;
+pub mod systemd;
 mod turns;
 
 use std::{
@@ -18,6 +19,8 @@ use anyhow::{Context as _, Result, bail};
 pub use report::{Goal, Machine, Missing, Report};
 pub use series::{Row, Series, median, quantile};
 pub use turns::turns;
+
+use crate::progress::note;
 
 /// What `cargo xtask bench` says to a benchmark.
 #[derive(Debug, Default)]
@@ -81,5 +84,5 @@ pub fn main(
 
 /// Says what is being measured, while it is.
 pub fn progress(what: &str) {
-    let _ = writeln!(stderr(), "    {what} ...");
+    note(&format!("{what} ..."));
 }

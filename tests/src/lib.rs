@@ -3,12 +3,12 @@
 //!
 //! | file | what it gives |
 //! |---|---|
-//! | [`world`] | a private host and internet, joined by a wire |
+//! | [`world`] | the private host and internet of `verify`, and more devices |
 //! | [`namespace`] | one network namespace, held by a file descriptor, and ways to run things in it |
 //! | [`mounts`] | a host with other mounts |
 //! | [`apart`] | a machine of a test's own as far as qfence is concerned |
 //! | [`private`] | a host with other cgroups, pins and descriptions |
-//! | [`listener`] | TCP, UDP and HTTP services that record every arrival |
+//! | [`listener`] | TCP, UDP and HTTP services that record every arrival: those of `verify` |
 //! | [`dns`] | a real resolver that logs its queries |
 //! | [`capture`] | a packet capture on all devices of a namespace |
 //! | [`echoes`] | how many pings reached a namespace |
@@ -28,6 +28,7 @@
 //! | [`debian`] | Debian packages that are used without being installed |
 //! | [`seccomp`] | system calls that there are not |
 //! | [`bench`] | what benchmarks have in common |
+//! | [`progress`] | what a program of this package is doing, on standard error |
 //! | [`reachable`] | copies of files that the unprivileged user reaches |
 //! | [`workspace`] | paths, and files that are built once |
 
@@ -42,13 +43,13 @@ pub mod fuse;
 pub mod guest;
 pub mod hostile;
 pub mod job;
-pub mod listener;
 pub mod memory;
 pub mod mounts;
 pub mod namespace;
 pub mod private;
 pub mod probe;
 pub mod process;
+pub mod progress;
 pub mod reachable;
 pub mod remains;
 pub mod run;
@@ -58,3 +59,5 @@ pub mod shell;
 pub mod terminal;
 pub mod workspace;
 pub mod world;
+
+pub use qfence_user::verify::listeners as listener;

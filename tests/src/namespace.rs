@@ -1,4 +1,4 @@
-//! A network namespace held by nothing but a file descriptor, and ways to run things inside.
+//! A network namespace and possibly mounts, which only this process has by descriptors, and ways to run things inside.
 
 use std::{
     ffi::OsStr,
@@ -6,21 +6,22 @@ use std::{
     io::{self, Write as _},
     net::IpAddr,
     os::{
-        fd::{AsRawFd as _, OwnedFd},
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
         unix::process::CommandExt as _,
     },
-    panic,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Arc,
-    thread,
-    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
 use nix::{
     sched::{CloneFlags, setns, unshare},
     unistd::{Gid, Uid, chdir, setgroups, setresgid, setresuid},
+};
+use qfence_user::verify::{
+    netns::{Netns, on_thread},
+    wire::Wire,
 };
 
 /// A user to run a program as, without any capability.
@@ -42,39 +43,30 @@ pub const NOBODY: User = User {
 /// value are gone; a killed test leaves nothing behind.
 #[derive(Clone, Debug)]
 pub struct Namespace {
-    net: Arc<OwnedFd>,
+    net: Arc<Netns>,
     mounts: Option<Arc<OwnedFd>>,
 }
 
 impl Namespace {
     /// A new network namespace.
     pub fn new() -> Result<Self> {
-        Self::unshare(CloneFlags::CLONE_NEWNET, || Ok(()))
+        Ok(Self {
+            net: Netns::new()?.into(),
+            mounts: None,
+        })
     }
 
     /// A new network namespace with mounts of its own; `prepare` runs inside, to change them.
     pub fn with_mounts(prepare: impl FnOnce() -> Result<()> + Send) -> Result<Self> {
-        Self::unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS, prepare)
-    }
-
-    fn unshare(flags: CloneFlags, prepare: impl FnOnce() -> Result<()> + Send) -> Result<Self> {
-        // The thread is thrown away: it can never get back to where it came from.
         on_thread(|| {
-            unshare(flags).context("make namespaces (this needs root)")?;
+            let net = Netns::enter_new()?;
+            unshare(CloneFlags::CLONE_NEWNS).context("make a mount namespace")?;
             prepare()?;
-            let open = |name: &str| -> Result<Arc<OwnedFd>> {
-                let path = format!("/proc/thread-self/ns/{name}");
-                Ok(Arc::new(
-                    File::open(&path)
-                        .with_context(|| format!("open {path}"))?
-                        .into(),
-                ))
-            };
-            let has_mounts = flags.contains(CloneFlags::CLONE_NEWNS);
-            let mounts = if has_mounts { Some(open("mnt")?) } else { None };
+            let path = "/proc/thread-self/ns/mnt";
+            let mounts = File::open(path).with_context(|| format!("open {path}"))?;
             Ok(Self {
-                net: open("net")?,
-                mounts,
+                net: net.into(),
+                mounts: Some(OwnedFd::from(mounts).into()),
             })
         })
     }
@@ -82,7 +74,12 @@ impl Namespace {
     /// A path of the network namespace, for programs that take one; valid while this value lives.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        format!("/proc/{}/fd/{}", std::process::id(), self.net.as_raw_fd()).into()
+        format!(
+            "/proc/{}/fd/{}",
+            std::process::id(),
+            self.net.as_fd().as_raw_fd()
+        )
+        .into()
     }
 
     /// A command that will run inside. Its working directory is `/` if there are own mounts.
@@ -160,24 +157,11 @@ impl Namespace {
         Ok(())
     }
 
-    /// Waits until the kernel takes packets to these addresses: without a search for duplicates
-    /// too, a new IPv6 address is put into the local table by a worker, a moment after `ip` is done.
+    /// Waits until these addresses are local: an IPv6 address is put into the local table by a worker, a moment after `ip`
+    /// has ended.
     pub fn await_local(&self, addresses: &[IpAddr]) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
-            let local =
-                self.ip("route show table local")? + &self.ip("-6 route show table local")?;
-            let missing = addresses
-                .iter()
-                .find(|address| !local.contains(&format!("local {address} dev ")));
-            match missing {
-                None => return Ok(()),
-                Some(missing) if Instant::now() >= deadline => {
-                    bail!("{missing} does not become local:\n{local}")
-                }
-                Some(_) => thread::sleep(Duration::from_millis(1)),
-            }
-        }
+        let addresses: Vec<_> = addresses.iter().map(|address| (*address, 0)).collect();
+        Wire::within(&self.net, async |wire| wire.await_local(&addresses).await)
     }
 
     /// Sets a network parameter, such as `net/ipv6/conf/all/accept_dad`.
@@ -187,12 +171,18 @@ impl Namespace {
     }
 
     fn enter(&self) -> io::Result<()> {
-        setns(&self.net, CloneFlags::CLONE_NEWNET)?;
+        setns(self.net.as_fd(), CloneFlags::CLONE_NEWNET)?;
         if let Some(mounts) = &self.mounts {
             setns(mounts, CloneFlags::CLONE_NEWNS)?;
             chdir("/")?;
         }
         Ok(())
+    }
+}
+
+impl AsRef<Netns> for Namespace {
+    fn as_ref(&self) -> &Netns {
+        &self.net
     }
 }
 
@@ -202,9 +192,4 @@ fn become_user(user: User) -> io::Result<()> {
     setresgid(gid, gid, gid)?;
     setresuid(uid, uid, uid)?;
     Ok(())
-}
-
-fn on_thread<T: Send>(closure: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    thread::scope(|scope| scope.spawn(closure).join())
-        .unwrap_or_else(|panicked| panic::resume_unwind(panicked))
 }

@@ -1,5 +1,6 @@
-//! The probe: a small static program that makes attempts to reach something, in a guest or on the
-//! host, and says how each of them ended. Here: what it says, and how to build and run it.
+//! The probe: a small static program that makes probes in the language of `qfence-verify probe`, in a guest or on the host,
+//! and besides traffic, connections that last, and system calls that are no probes. Here: what it prints, and how to build
+//! and run it.
 
 use std::{
     collections::BTreeMap,
@@ -9,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+pub use qfence_user::probe::{Ending, HELLO, ProbeResult, Step};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -16,62 +18,6 @@ use crate::{
     reachable::reachable,
     workspace::{self, Once},
 };
-
-/// How an attempt ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Ending {
-    /// The peer answered.
-    Reached,
-    /// The kernel took the datagram, and no answer came in time.
-    Sent,
-    /// A system call failed; see [`Outcome::errno_name`].
-    Failed,
-    /// Nothing happened in time.
-    Timeout,
-}
-
-/// One line of the probe's output: one attempt and its ending.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
-    /// The attempt, as it was given, for example `tcp/10.0.2.2/8080`.
-    pub attempt: String,
-    /// How it ended.
-    #[serde(rename = "outcome")]
-    pub ending: Ending,
-    /// The number of the error.
-    pub errno: Option<i32>,
-    /// The name of the error, for example `ECONNREFUSED`.
-    pub errno_name: Option<String>,
-    /// Milliseconds until the connection stood, the answer came, or the attempt failed.
-    pub ms: f64,
-    /// What the peer said.
-    pub reply: Option<String>,
-}
-
-impl Outcome {
-    /// Whether the peer answered.
-    #[must_use]
-    pub fn is_reached(&self) -> bool {
-        self.ending == Ending::Reached
-    }
-
-    /// Whether a system call failed with that error, for example `ECONNREFUSED`.
-    #[must_use]
-    pub fn failed_with(&self, errno_name: &str) -> bool {
-        self.ending == Ending::Failed && self.errno_name.as_deref() == Some(errno_name)
-    }
-
-    /// Whether the peer answered with this.
-    #[must_use]
-    pub fn says(&self, text: &str) -> bool {
-        self.is_reached()
-            && self
-                .reply
-                .as_deref()
-                .is_some_and(|reply| reply.contains(text))
-    }
-}
 
 /// What a connection that was not refused ended in, in the summaries of `probe --connect-each FILE`.
 pub const CONNECTED: &str = "connected";
@@ -167,17 +113,17 @@ pub fn build(profile: &str) -> Result<PathBuf> {
 
 /// Makes attempts from a namespace, as root. Options of the probe may come first, for example
 /// `--timeout-ms`, `300` (the default is 2000).
-pub fn run(namespace: &Namespace, attempts: &[&str]) -> Result<Vec<Outcome>> {
+pub fn run(namespace: &Namespace, attempts: &[&str]) -> Result<Vec<ProbeResult>> {
     run_command(namespace.command(program()?).args(attempts))
 }
 
 /// Makes attempts from a namespace, as another user.
-pub fn run_as(user: User, namespace: &Namespace, attempts: &[&str]) -> Result<Vec<Outcome>> {
+pub fn run_as(user: User, namespace: &Namespace, attempts: &[&str]) -> Result<Vec<ProbeResult>> {
     run_command(namespace.command_as(user, program()?).args(attempts))
 }
 
 /// Runs a command that ends in the probe, possibly after a launcher, and reads what it says.
-pub fn run_command(command: &mut Command) -> Result<Vec<Outcome>> {
+pub fn run_command(command: &mut Command) -> Result<Vec<ProbeResult>> {
     read_lines(&output(command)?).with_context(|| format!("{command:?}"))
 }
 
@@ -197,7 +143,7 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&stdout).into_owned())
 }
 
-/// Reads the probe's output: [`Outcome`]s, or one [`Flood`].
+/// Reads the probe's output: [`ProbeResult`]s, or one [`Flood`].
 pub fn read_lines<T: DeserializeOwned>(text: &str) -> Result<Vec<T>> {
     text.lines()
         .filter(|line| !line.trim().is_empty())

@@ -21,7 +21,7 @@ use nix::{
 };
 
 use crate::{
-    probe::{self, Outcome},
+    probe::{self, ProbeResult},
     process::Process,
     run::HANG,
 };
@@ -96,7 +96,7 @@ impl Shell {
     }
 
     /// Has the shell run the probe.
-    pub fn attempt(&mut self, attempts: &[&str]) -> Result<Vec<Outcome>> {
+    pub fn attempt(&mut self, attempts: &[&str]) -> Result<Vec<ProbeResult>> {
         let program = probe::program()?;
         let answer = self.ask(&format!("{} {}", program.display(), attempts.join(" ")))?;
         probe::read_lines(&answer.join("\n"))

@@ -1,47 +1,26 @@
-//! A private "host" and "internet", joined by a wire. No packet leaves them.
+//! The private host and internet of `verify`, with what tests need besides: the host has an own `/etc` and a bridge, and its
+//! gateway forwards.
 //!
 //! ```text
-//! host                                          internet
-//! br0  203.0.113.5/24  2001:db8:3::5/64         lo   198.51.100.7  2001:db8:2::7
-//! eth0 192.0.2.10/24   2001:db8:1::10/64  ────  eth0 192.0.2.1/24  2001:db8:1::1/64
-//!      fe80::10/64
+//! host, beside what `qfence_user::verify::internet` draws
+//! br0  203.0.113.5/24  2001:db8:3::5/64
 //! ```
 
-use std::{
-    fs, io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::unix::fs::symlink,
-    path::Path,
-};
+use std::{fs, io, net::IpAddr, os::unix::fs::symlink, path::Path};
 
 use anyhow::{Context as _, Result};
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
-
+use qfence_user::verify::internet::connect;
+pub use qfence_user::verify::internet::{
+    GATEWAY_V4, GATEWAY_V6, HOST_LINK_LOCAL, HOST_V4, HOST_V6, OTHER_V4 as BRIDGE_V4,
+    OTHER_V6 as BRIDGE_V6, SERVER_V4, SERVER_V6,
+};
 use tempfile::TempPath;
 
 use crate::{namespace::Namespace, workspace};
-
-/// The host's address on its LAN, on `eth0`.
-pub const HOST_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10));
-/// The host's address on its LAN, on `eth0`.
-pub const HOST_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x10));
-/// The host's link-local address on `eth0`.
-pub const HOST_LINK_LOCAL: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x10));
-/// The host's address on its second device, the bridge `br0`.
-pub const BRIDGE_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 5));
-/// The host's address on its second device, the bridge `br0`.
-pub const BRIDGE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 3, 0, 0, 0, 0, 5));
-/// The host's gateway, on the other end of the wire: a neighbour on the LAN.
-pub const GATEWAY_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-/// The host's gateway, on the other end of the wire: a neighbour on the LAN.
-pub const GATEWAY_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1));
-/// A server on the internet, behind the gateway.
-pub const SERVER_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
-/// A server on the internet, behind the gateway.
-pub const SERVER_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 7));
 
 /// What the host's `/etc/resolv.conf` says at first: a resolver on loopback, as systemd has it.
 pub const RESOLV_CONF: &str = "nameserver 127.0.0.53\n";
@@ -64,36 +43,18 @@ impl World {
         mount_bpffs().with_context(|| format!("mount {BPFFS}"))?;
         let host = Namespace::with_mounts(give_own_etc).context("make the host")?;
         let internet = Namespace::new().context("make the internet")?;
-        for namespace in [&host, &internet] {
-            set_parameters(namespace)?;
-        }
+        connect(host.as_ref(), internet.as_ref(), true).context("connect the two")?;
         // An unconnected bridge has no carrier; a dangling veth pair gives it one.
         host.ip_batch(&format!(
-            "link add eth0 type veth peer name eth0 netns {internet}\n\
-             link add br0 type bridge\n\
+            "link add br0 type bridge\n\
              link add port0 type veth peer name port1\n\
              link set port0 master br0\n\
              link set port0 up\nlink set port1 up\n\
-             link set lo up\nlink set eth0 up\nlink set br0 up\n\
-             address add {HOST_V4}/24 brd + dev eth0\n\
-             address add {HOST_V6}/64 dev eth0 nodad\n\
-             address add {HOST_LINK_LOCAL}/64 dev eth0 nodad\n\
+             link set br0 up\n\
              address add {BRIDGE_V4}/24 brd + dev br0\n\
              address add {BRIDGE_V6}/64 dev br0 nodad\n",
-            internet = internet.path().display(),
         ))?;
-        internet.ip_batch(&format!(
-            "link set lo up\nlink set eth0 up\n\
-             address add {GATEWAY_V4}/24 brd + dev eth0\n\
-             address add {GATEWAY_V6}/64 dev eth0 nodad\n\
-             address add {SERVER_V4}/32 dev lo\n\
-             address add {SERVER_V6}/128 dev lo nodad\n",
-        ))?;
-        host.ip_batch(&format!(
-            "route add default via {GATEWAY_V4}\nroute add ::/0 via {GATEWAY_V6}\n"
-        ))?;
-        host.await_local(&[HOST_V4, HOST_V6, HOST_LINK_LOCAL, BRIDGE_V4, BRIDGE_V6])?;
-        internet.await_local(&[GATEWAY_V4, GATEWAY_V6, SERVER_V4, SERVER_V6])?;
+        host.await_local(&[BRIDGE_V4, BRIDGE_V6])?;
         // Like any gateway, it says so if it knows no way.
         internet.sysctl("net/ipv4/ip_forward", "1")?;
         internet.sysctl("net/ipv6/conf/all/forwarding", "1")?;
@@ -207,14 +168,4 @@ fn give_own_etc() -> Result<()> {
     umount2(memory, MntFlags::MNT_DETACH).context("unmount the tmpfs")?;
     fs::write("/etc/resolv.conf.new", RESOLV_CONF).context("write resolv.conf")?;
     fs::rename("/etc/resolv.conf.new", "/etc/resolv.conf").context("replace resolv.conf")
-}
-
-fn set_parameters(namespace: &Namespace) -> Result<()> {
-    // Addresses are usable at once, without a search for duplicates.
-    for interfaces in ["all", "default"] {
-        namespace.sysctl(&format!("net/ipv6/conf/{interfaces}/accept_dad"), "0")?;
-        namespace.sysctl(&format!("net/ipv6/conf/{interfaces}/disable_ipv6"), "0")?;
-    }
-    // Everybody may open ping sockets, which is what a guest's ping becomes.
-    namespace.sysctl("net/ipv4/ping_group_range", "0 2147483647")
 }

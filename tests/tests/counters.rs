@@ -72,7 +72,7 @@ fn ps_counts_what_was_refused_and_what_was_allowed() -> Result<()> {
     let attempt = format!("udp/{SERVER_V4}/{}", address.port());
     let outcomes = shell.attempt(&[attempt.as_str(); ALLOWED])?;
     assert!(
-        outcomes.iter().all(probe::Outcome::is_reached),
+        outcomes.iter().all(probe::ProbeResult::is_reached),
         "{outcomes:?}"
     );
     assert_eq!(server.arrivals().len(), ALLOWED);

@@ -12,7 +12,7 @@ use tests::{
     fence::Fence,
     guest::{Guest, Options},
     listener::Listeners,
-    probe::{self, Outcome},
+    probe::{self, ProbeResult},
     world::{GATEWAY_V4, SERVER_V4, SERVER_V6, World},
 };
 
@@ -44,7 +44,7 @@ fn attempts(ways: &[&str], addresses: &[&str]) -> Vec<String> {
     addresses.iter().flat_map(by).collect()
 }
 
-fn probe(guest: &mut Guest, ways: &[&str], addresses: &[&str]) -> Result<Vec<Outcome>> {
+fn probe(guest: &mut Guest, ways: &[&str], addresses: &[&str]) -> Result<Vec<ProbeResult>> {
     let attempts = attempts(ways, addresses);
     let mut arguments = vec!["--timeout-ms", "1000"];
     arguments.extend(attempts.iter().map(String::as_str));

@@ -7,7 +7,7 @@ use tests::{
     fence::Fence,
     guest::{Guest, Options},
     listener::Listeners,
-    probe::{self, Outcome},
+    probe::{self, ProbeResult},
     world::{HOST_V4, SERVER_V4, World},
 };
 
@@ -20,7 +20,7 @@ const NO_FENCE: [&str; 0] = [];
 const ASKED: [&str; 2] = ["192.0.2.10", "203.0.113.5"];
 const NOT_ASKED: [&str; 4] = ["10.0.2.2", "10.0.2.255", "192.0.2.255", "255.255.255.255"];
 
-fn ping(guest: &mut Guest, addresses: &[&str]) -> Result<Vec<Outcome>> {
+fn ping(guest: &mut Guest, addresses: &[&str]) -> Result<Vec<ProbeResult>> {
     let attempts: Vec<_> = addresses.iter().map(|a| format!("ping/{a}")).collect();
     guest.probe(&attempts.iter().map(String::as_str).collect::<Vec<_>>())
 }
@@ -41,7 +41,7 @@ fn a_guests_ping_comes_to_the_internet_and_not_to_its_host() -> Result<()> {
     // The control: the host is there to be pinged, by the broadcast address as well.
     let control = probe::run(&world.internet, &["ping/192.0.2.10", "ping/192.0.2.255"])?;
     assert!(
-        control.iter().all(Outcome::is_reached),
+        control.iter().all(ProbeResult::is_reached),
         "control: {control:?}"
     );
     let mut open = Guest::boot(&world, &NO_FENCE, &Options::default())?;

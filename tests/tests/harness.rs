@@ -330,6 +330,6 @@ fn listeners_tell_addresses_of_both_families() -> Result<()> {
         arrivals[0].local,
         SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port)
     );
-    assert_eq!(arrivals[0].bytes, b"hello?\n");
+    assert_eq!(arrivals[0].bytes, probe::HELLO);
     Ok(())
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use tests::{
     fence::Fence,
     listener::Listeners,
-    probe::Outcome,
+    probe::ProbeResult,
     run::to_end,
     shell::Shell,
     world::{SERVER_V4, World},
@@ -69,7 +69,7 @@ impl Scene {
         Ok(())
     }
 
-    fn attempt(&mut self, attempt: &str) -> Result<Outcome> {
+    fn attempt(&mut self, attempt: &str) -> Result<ProbeResult> {
         let outcomes = self.shell.attempt(&["--timeout-ms", "500", attempt])?;
         outcomes.into_iter().next().context("one outcome")
     }

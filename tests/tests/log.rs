@@ -280,7 +280,8 @@ fn text_goes_to_standard_error_and_none_to_nowhere() -> Result<()> {
             .filter(|line| line.ends_with(" rule deny host"))
             .count();
         assert_eq!(end, expected, "{target}: {stderr}");
-        let outcomes: Vec<probe::Outcome> = probe::read_lines(&String::from_utf8(output.stdout)?)?;
+        let outcomes: Vec<probe::ProbeResult> =
+            probe::read_lines(&String::from_utf8(output.stdout)?)?;
         assert!(
             outcomes
                 .iter()

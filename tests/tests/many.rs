@@ -38,18 +38,18 @@ fn twenty_at_a_time_refuse_and_log_each_its_own() -> Result<()> {
         shell.tell(&format!("{} {attempts}", program.display()))?;
     }
     for (number, shell) in shells.iter_mut().enumerate() {
-        let outcomes: Vec<probe::Outcome> = probe::read_lines(&shell.ask("true")?.join("\n"))?;
+        let outcomes: Vec<probe::ProbeResult> = probe::read_lines(&shell.ask("true")?.join("\n"))?;
         assert_eq!(outcomes.len(), number + 1);
         for outcome in outcomes {
             assert!(outcome.failed_with("ECONNREFUSED"), "{outcome:?}");
-            assert_eq!(outcome.attempt, own(number));
+            assert_eq!(outcome.probe, own(number));
         }
     }
     assert_eq!(services.arrivals(), []);
     // Nobody fenced is refused on their account.
     let outside = probe::run_as(NOBODY, &world.host, &[&own(0), &own(19)])?;
     assert!(
-        outside.iter().all(probe::Outcome::is_reached),
+        outside.iter().all(probe::ProbeResult::is_reached),
         "{outside:?}"
     );
 

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use tests::{
     fence::Fence,
     listener::Listeners,
-    probe::Outcome,
+    probe::ProbeResult,
     run::wait_until,
     shell::Shell,
     world::{GATEWAY_V4, World},
@@ -54,7 +54,7 @@ fn the_host_is_found_and_followed_among_20000_routes() -> Result<()> {
         .map(|address| format!("udp/{address}/{PORT}"))
         .collect();
     let own: Vec<_> = own.iter().map(String::as_str).collect();
-    let is_refused = |outcome: &Outcome| outcome.failed_with("ECONNREFUSED");
+    let is_refused = |outcome: &ProbeResult| outcome.failed_with("ECONNREFUSED");
     let outcomes = shell.attempt(&own)?;
     assert!(outcomes.iter().all(is_refused), "{outcomes:?}");
 

@@ -11,7 +11,7 @@ use tests::{
     fence::Fence,
     listener::Listeners,
     namespace::NOBODY,
-    probe::{self, Outcome},
+    probe::{self, ProbeResult},
     process::Process,
     run::{to_end, wait_until},
     world::World,
@@ -79,7 +79,7 @@ impl Container {
     }
 
     /// Tries the host from there, after a launcher.
-    fn attempt(&self, launcher: &[String], words: &[String]) -> Result<Outcome> {
+    fn attempt(&self, launcher: &[String], words: &[String]) -> Result<ProbeResult> {
         // The descriptors of the namespaces are there for whoever is let inherit them.
         let script = format!(
             "exec 3</proc/{0}/ns/user 4</proc/{0}/ns/net; exec \"$@\"",

@@ -12,7 +12,7 @@ use tests::{
     fence::{Fence, qfence},
     listener::Listeners,
     namespace::NOBODY,
-    probe::{self, Outcome},
+    probe::{self, ProbeResult},
     remains,
     run::{fenced, to_end, wait_until},
     shell::{Shell, state_of},
@@ -60,7 +60,10 @@ impl Scene {
         let attempts = Self::to_host();
         let attempts: Vec<&str> = attempts.iter().map(String::as_str).collect();
         let outcomes = probe::run_as(NOBODY, &self.world.host, &attempts)?;
-        assert!(outcomes.iter().all(Outcome::is_reached), "{outcomes:#?}");
+        assert!(
+            outcomes.iter().all(ProbeResult::is_reached),
+            "{outcomes:#?}"
+        );
         assert_eq!(self.host.arrivals().len(), before + attempts.len());
         Ok(())
     }
@@ -78,7 +81,10 @@ impl Scene {
         let servers: Vec<&str> = servers.iter().map(String::as_str).collect();
         let outcomes = shell.attempt(&servers)?;
         assert_eq!(outcomes.len(), 4);
-        assert!(outcomes.iter().all(Outcome::is_reached), "{outcomes:#?}");
+        assert!(
+            outcomes.iter().all(ProbeResult::is_reached),
+            "{outcomes:#?}"
+        );
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use tests::{
     guest::{Guest, Options},
     listener::Listeners,
     namespace::Namespace,
-    probe::{self, Outcome},
+    probe::{self, ProbeResult},
     process::Process,
     run::wait_until,
     world::{SERVER_V4, SERVER_V6, World},
@@ -94,7 +94,7 @@ fn attempts(way: &str, addresses: &[&str]) -> Vec<String> {
     addresses.iter().map(attempt).collect()
 }
 
-fn probe(guest: &mut Guest, way: &str, addresses: &[&str]) -> Result<Vec<Outcome>> {
+fn probe(guest: &mut Guest, way: &str, addresses: &[&str]) -> Result<Vec<ProbeResult>> {
     let attempts = attempts(way, addresses);
     let mut arguments = vec!["--timeout-ms", "1000"];
     arguments.extend(attempts.iter().map(String::as_str));
@@ -234,9 +234,9 @@ fn ten_megabytes_pass_both_ways_through_ports_forwarded_by_passt() -> Result<()>
 }
 
 /// A transfer; on a busy machine this passt resets one now and then, also without a fence: then it is made again.
-fn transferred(from: &Namespace, transfer: &str) -> Result<Outcome> {
+fn transferred(from: &Namespace, transfer: &str) -> Result<ProbeResult> {
     const MORE: usize = 3;
-    let transfer = || -> Result<Outcome> {
+    let transfer = || -> Result<ProbeResult> {
         let outcomes = probe::run(from, &["--timeout-ms", "20000", transfer])?;
         outcomes.into_iter().next().context("no outcome")
     };

@@ -16,7 +16,7 @@ use qfence_user::kernel::pins::of_maps;
 use tests::{
     fence::{Fence, qfence},
     listener::Listeners,
-    probe::{self, Outcome},
+    probe::{self, ProbeResult},
     run::to_end,
     shell::Shell,
     workspace,
@@ -36,14 +36,14 @@ fn set(world: &World, fence: &Fence, options: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn ask(shell: &mut Shell, attempt: &str) -> Result<Outcome> {
+fn ask(shell: &mut Shell, attempt: &str) -> Result<ProbeResult> {
     let outcomes = shell.attempt(&["--timeout-ms", "500", attempt])?;
     outcomes.into_iter().next().context("one outcome")
 }
 
 /// Has somebody on the host speak to the fence from a port.
-fn speak(world: &World, port: u16) -> Result<Outcome> {
-    let attempt = format!("udp-from/{port}/127.0.0.1/{INSIDE}");
+fn speak(world: &World, port: u16) -> Result<ProbeResult> {
+    let attempt = format!("udp/127.0.0.1/{INSIDE}+port={port}+reuse");
     let outcomes = probe::run(&world.host, &["--timeout-ms", "500", &attempt])?;
     outcomes.into_iter().next().context("one outcome")
 }
@@ -65,10 +65,13 @@ fn a_fence_does_not_make_itself_a_peer() -> Result<()> {
     let fence = Fence::new("own")?.with(&["--user", "nobody", "--allow", &rule]);
     let mut inside = Shell::start(fence.command(&world.host, "sh"))?;
     serve(&mut inside)?;
-    let forged = ask(&mut inside, &format!("udp-from/{PORT}/127.0.0.1/{INSIDE}"))?;
+    let forged = ask(
+        &mut inside,
+        &format!("udp/127.0.0.1/{INSIDE}+port={PORT}+reuse"),
+    )?;
     ensure!(forged.errno.is_none(), "control: {forged:?}");
     let services = Listeners::everywhere(&world.host, PORT)?;
-    let way = format!("udp-from/{INSIDE}/127.0.0.1/{PORT}");
+    let way = format!("udp/127.0.0.1/{PORT}+port={INSIDE}+reuse");
     for _ in 0..3 {
         let outcome = ask(&mut inside, &way)?;
         assert!(outcome.failed_with("ECONNREFUSED"), "{outcome:?}");
@@ -80,7 +83,7 @@ fn a_fence_does_not_make_itself_a_peer() -> Result<()> {
     ensure!(outcome.errno.is_none(), "{outcome:?}");
     let outcome = ask(
         &mut inside,
-        &format!("udp-from/{INSIDE}/127.0.0.1/{}", PORT + 1),
+        &format!("udp/127.0.0.1/{}+port={INSIDE}+reuse", PORT + 1),
     )?;
     ensure!(outcome.errno.is_none(), "control: {outcome:?}");
     inside.tell("kill $!; exit")
@@ -174,7 +177,7 @@ fn who_once_spoke_first_is_not_asked() -> Result<()> {
     let fence = Fence::new("late")?.with(&["--user", "nobody", "--monitor"]);
     let mut inside = Shell::start(fence.command(&world.host, "sh"))?;
     serve(&mut inside)?;
-    let answer = format!("udp-from/{INSIDE}/127.0.0.1/{PORT}");
+    let answer = format!("udp/127.0.0.1/{PORT}+port={INSIDE}+reuse");
     ensure!(speak(&world, PORT)?.errno.is_none());
     age(&fence)?;
     let outcome = ask(&mut inside, &answer)?;
@@ -198,9 +201,9 @@ fn who_spoke_unasked_is_answered_again_after_changes() -> Result<()> {
     let fence = Fence::new("known")?.with(&["--user", "nobody", "--allow", &rule]);
     let mut inside = Shell::start(fence.command(&world.host, "sh"))?;
     serve(&mut inside)?;
-    let answer = format!("udp-from/{INSIDE}/127.0.0.1/{PORT}");
+    let answer = format!("udp/127.0.0.1/{PORT}+port={INSIDE}+reuse");
     ensure!(speak(&world, PORT)?.errno.is_none());
-    let ask_by_rule = format!("udp-from/{INSIDE}/127.0.0.1/{asked}");
+    let ask_by_rule = format!("udp/127.0.0.1/{asked}+port={INSIDE}+reuse");
     ensure!(ask(&mut inside, &ask_by_rule)?.errno.is_none(), "control");
     for denied in ["203.0.113.200", "203.0.113.201"] {
         set(&world, &fence, &["--deny", denied])?;
@@ -220,7 +223,7 @@ fn to_allow_more_forgets_nobody() -> Result<()> {
     let fence = Fence::new("more")?.with(&["--user", "nobody"]);
     let mut inside = Shell::start(fence.command(&world.host, "sh"))?;
     serve(&mut inside)?;
-    let answer = format!("udp-from/{INSIDE}/127.0.0.1/{PORT}");
+    let answer = format!("udp/127.0.0.1/{PORT}+port={INSIDE}+reuse");
     ensure!(speak(&world, PORT)?.errno.is_none());
     set(&world, &fence, &["--allow", "udp:192.0.2.10:9"])?;
     let outcome = ask(&mut inside, &answer)?;

@@ -8,7 +8,7 @@ use tests::{
     fence::Fence,
     guest::{Guest, Options},
     listener::{Arrival, Listeners},
-    probe::Outcome,
+    probe::ProbeResult,
     world::{SERVER_V4, SERVER_V6, World},
 };
 
@@ -98,7 +98,7 @@ impl Scene {
     }
 }
 
-fn probe(guest: &mut Guest, timeout_ms: &str, attempts: &[&String]) -> Result<Vec<Outcome>> {
+fn probe(guest: &mut Guest, timeout_ms: &str, attempts: &[&String]) -> Result<Vec<ProbeResult>> {
     if attempts.is_empty() {
         return Ok(Vec::new());
     }

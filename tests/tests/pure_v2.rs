@@ -9,7 +9,7 @@ use tests::{
     fence::{qfence, verifier},
     guest::{Guest, Options},
     listener::Listeners,
-    probe::{Outcome, read_lines},
+    probe::read_lines,
     workspace,
     world::World,
 };
@@ -58,7 +58,7 @@ fn host(world: &World) -> Result<Guest> {
     Ok(host)
 }
 
-fn outcomes(host: &mut Guest, command: &str) -> Result<Vec<Outcome>> {
+fn outcomes(host: &mut Guest, command: &str) -> Result<Vec<ProbeResult>> {
     read_lines(&host.shell(command)?)
 }
 
@@ -94,7 +94,7 @@ fn a_host_with_cgroup_v2_alone_is_fenced_off_and_its_limits_hold() -> Result<()>
         assert_eq!(outcome.ending, Ending::Sent, "control: {outcome:?}");
     }
     for outcome in read_lines::<ProbeResult>(&host.shell(&format!("{exec} -- {l2tp}"))?)? {
-        assert!(outcome.failed_with(Step::Socket, "EPERM"), "{outcome:?}");
+        assert!(outcome.failed_at(Step::Socket, "EPERM"), "{outcome:?}");
     }
     let log = host.shell("cat /tmp/log")?;
     assert_eq!(

@@ -7,7 +7,7 @@ use tests::{
     fence::Fence,
     listener::Listeners,
     namespace::Namespace,
-    probe::{self, Outcome},
+    probe::{self, ProbeResult},
     shell::Shell,
     world::World,
 };
@@ -48,7 +48,7 @@ fn stop(mut shell: Shell) -> Result<()> {
     shell.tell("kill $!; exit")
 }
 
-fn ask_from(namespace: &Namespace, attempt: &str) -> Result<Outcome> {
+fn ask_from(namespace: &Namespace, attempt: &str) -> Result<ProbeResult> {
     let outcomes = probe::run(namespace, &["--timeout-ms", "500", attempt])?;
     outcomes.into_iter().next().context("one outcome")
 }
@@ -112,15 +112,18 @@ fn the_memory_is_of_the_peer_its_port_and_the_port_inside() -> Result<()> {
     let services = Listeners::everywhere(&world.host, SILENT)?;
     let fence = nobody("memory")?;
     let mut inside = serve(&world, Some(&fence), "udp")?;
-    let spoken = ask_from(&world.host, &format!("udp-from/{PEER}/127.0.0.1/{INSIDE}"))?;
+    let spoken = ask_from(
+        &world.host,
+        &format!("udp/127.0.0.1/{INSIDE}+port={PEER}+reuse"),
+    )?;
     assert!(spoken.is_reached(), "{spoken:?}");
     let peer = Listeners::everywhere(&world.host, PEER)?;
 
-    let attempt = |shell: &mut Shell, from: u16, address: &str, port: u16| -> Result<Outcome> {
+    let attempt = |shell: &mut Shell, from: u16, address: &str, port: u16| -> Result<ProbeResult> {
         let outcomes = shell.attempt(&[
             "--timeout-ms",
             "500",
-            &format!("udp-from/{from}/{address}/{port}"),
+            &format!("udp/{address}/{port}+port={from}+reuse"),
         ])?;
         outcomes.into_iter().next().context("one outcome")
     };
@@ -179,7 +182,7 @@ fn broadcast_and_multicast_open_no_way_back() -> Result<()> {
         );
         inside.tell(&script)?;
         assert_eq!(inside.next_line()?, "serving");
-        let announce = format!("udp-from/{PEER}/{announced_to}/{INSIDE}");
+        let announce = format!("udp/{announced_to}/{INSIDE}+port={PEER}+reuse");
         ask_from(&world.host, &announce)?;
         // It was heard: that is the control.
         let heard = inside.next_line()?;
@@ -190,7 +193,8 @@ fn broadcast_and_multicast_open_no_way_back() -> Result<()> {
         assert_eq!(source.port(), PEER);
         let peer = Listeners::everywhere(&world.host, PEER)?;
         for address in [source.ip().to_string().as_str(), "127.0.0.1", "192.0.2.10"] {
-            let outcome = inside.attempt(&[&format!("udp-from/{INSIDE}/{address}/{PEER}")])?;
+            let outcome =
+                inside.attempt(&[&format!("udp/{address}/{PEER}+port={INSIDE}+reuse")])?;
             assert!(
                 outcome[0].failed_with("ECONNREFUSED"),
                 "{announced_to}: {outcome:?}"
@@ -212,7 +216,7 @@ fn a_peer_in_a_namespace_of_ones_own_is_none_of_the_hosts() -> Result<()> {
     let fence = nobody("forged")?.with(&["--allow", &format!("udp:239.1.2.3:{INSIDE}")]);
     let mut inside = Shell::start(fence.command(&world.host, "sh"))?;
     let program = probe::program()?.display().to_string();
-    let attempt = format!("udp-from/{INSIDE}/192.0.2.10/{SILENT}");
+    let attempt = format!("udp/192.0.2.10/{SILENT}+port={INSIDE}+reuse");
     let before = inside.attempt(&[&attempt])?;
     assert!(before[0].failed_with("ECONNREFUSED"), "{before:?}");
 

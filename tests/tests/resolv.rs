@@ -8,7 +8,7 @@ use nix::{sys::stat::Mode, unistd::mkfifo};
 use tests::{
     fence::{Fence, qfence, unique_name},
     listener::Listeners,
-    probe::Outcome,
+    probe::ProbeResult,
     run::{to_end, wait_until},
     shell::Shell,
     world::World,
@@ -93,7 +93,7 @@ fn addresses_are_followed_and_no_nameserver_is_excepted_while_it_cannot_be_read(
         })
         .with_context(|| shell.stderr())?;
         let nameserver = shell.attempt(&["tcp/127.0.0.53/53", "udp/127.0.0.53/53"])?;
-        let is_refused = |outcome: &Outcome| outcome.failed_with("ECONNREFUSED");
+        let is_refused = |outcome: &ProbeResult| outcome.failed_with("ECONNREFUSED");
         assert!(nameserver.iter().all(is_refused), "{nameserver:?}");
         mend(&world, "nameserver 127.0.0.53\n")?;
         let mended = format!("{RESOLV_CONF} can be read again");

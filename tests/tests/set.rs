@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use tests::{
     fence::{Fence, qfence},
     listener::Listeners,
-    probe::Outcome,
+    probe::ProbeResult,
     run::{Ended, to_end, wait_until},
     shell::Shell,
     world::{GATEWAY_V4, GATEWAY_V6, HOST_V4, HOST_V6, SERVER_V4, SERVER_V6, World},
@@ -77,7 +77,7 @@ impl Scene {
         way: &str,
         address: impl std::fmt::Display,
         port: u16,
-    ) -> Result<Outcome> {
+    ) -> Result<ProbeResult> {
         let attempt = format!("{way}/{address}/{port}");
         let outcomes = self.inside.attempt(&["--timeout-ms", "1000", &attempt])?;
         outcomes.into_iter().next().context("one outcome")

@@ -8,7 +8,7 @@ use tests::{
     fence::{Fence, Refusal},
     listener::{Arrival, Listener, Listeners},
     namespace::NOBODY,
-    probe::{self, Outcome},
+    probe::{self, ProbeResult},
     world::{BRIDGE_V4, BRIDGE_V6, HOST_LINK_LOCAL, HOST_V4, HOST_V6, SERVER_V4, SERVER_V6, World},
 };
 
@@ -96,12 +96,12 @@ impl Scene {
         [self.services.arrivals(), self.members.arrivals()].concat()
     }
 
-    fn outside(&self, attempts: &[String]) -> Result<Vec<Outcome>> {
+    fn outside(&self, attempts: &[String]) -> Result<Vec<ProbeResult>> {
         let attempts: Vec<&str> = attempts.iter().map(String::as_str).collect();
         probe::run_as(NOBODY, &self.world.host, &attempts)
     }
 
-    fn inside(&self, fence: &Fence, attempts: &[String]) -> Result<Vec<Outcome>> {
+    fn inside(&self, fence: &Fence, attempts: &[String]) -> Result<Vec<ProbeResult>> {
         probe::run_command(
             fence
                 .command(&self.world.host, probe::program()?)

@@ -23,7 +23,7 @@ use tests::{
     },
     listener::Listener,
     namespace::NOBODY,
-    probe::{self, Outcome},
+    probe::{self, ProbeResult},
     remains,
     run::{to_end, wait_until},
     shell::state_of,
@@ -121,7 +121,7 @@ impl Scene {
     }
 
     /// Has the worker make an attempt.
-    fn attempt(&mut self, attempt: &str) -> Result<Outcome> {
+    fn attempt(&mut self, attempt: &str) -> Result<ProbeResult> {
         let probe = probe::program()?;
         let said = self.ask(&format!("{} --timeout-ms 1000 {attempt}", probe.display()))?;
         let outcomes = probe::read_lines(&said)?;
@@ -132,7 +132,7 @@ impl Scene {
     fn ensure_arrives_without_fence(&self, attempt: &str) -> Result<()> {
         let before = self.host.arrivals().len();
         let outcomes = probe::run_as(NOBODY, &self.world.host, &[attempt])?;
-        ensure!(outcomes.iter().all(Outcome::is_reached), "{outcomes:?}");
+        ensure!(outcomes.iter().all(ProbeResult::is_reached), "{outcomes:?}");
         ensure!(self.host.arrivals().len() > before, "nothing arrived");
         Ok(())
     }

@@ -8,7 +8,7 @@ use tests::{
     echoes,
     fence::Fence,
     namespace::NOBODY,
-    probe::{self, Outcome},
+    probe::{self, ProbeResult},
     run::{fenced, to_end},
     world::{GATEWAY_V4, SERVER_V4, World},
 };
@@ -37,12 +37,12 @@ impl Scene {
         Ok(Self { world, fence })
     }
 
-    fn inside(&self, attempts: &[String]) -> Result<Vec<Outcome>> {
+    fn inside(&self, attempts: &[String]) -> Result<Vec<ProbeResult>> {
         let mut command = self.fence.command(&self.world.host, probe::program()?);
         probe::run_command(command.args(["--timeout-ms", "500"]).args(attempts))
     }
 
-    fn outside(&self, attempts: &[String]) -> Result<Vec<Outcome>> {
+    fn outside(&self, attempts: &[String]) -> Result<Vec<ProbeResult>> {
         let words = ["--timeout-ms", "500"].into_iter();
         let words: Vec<&str> = words.chain(attempts.iter().map(String::as_str)).collect();
         probe::run_as(NOBODY, &self.world.host, &words)
@@ -137,11 +137,11 @@ fn other_options_can_be_set_by_compat_calls() -> Result<()> {
         .collect();
     let outside = scene.outside(&attempts)?;
     let inside = scene.inside(&attempts)?;
-    assert!(outside.iter().any(Outcome::is_reached), "{outside:?}");
+    assert!(outside.iter().any(ProbeResult::is_reached), "{outside:?}");
     for (outside, inside) in outside.iter().zip(&inside) {
         assert_eq!(
-            (outside.ending, outside.errno),
-            (inside.ending, inside.errno),
+            (outside.ending, &outside.errno),
+            (inside.ending, &inside.errno),
             "{inside:?}"
         );
     }
@@ -216,7 +216,7 @@ fn everybody_has_the_filter() -> Result<()> {
         let probe = probe::program()?;
         let probe = probe.to_str().context("a path")?;
         let ended = to_end(fenced(&fence, &[probe, "keys/native/call-out"]))?;
-        let outcomes: Vec<Outcome> = probe::read_lines(&ended.stdout)?;
+        let outcomes: Vec<ProbeResult> = probe::read_lines(&ended.stdout)?;
         assert!(outcomes[0].failed_with("EPERM"), "{options:?}: {ended:?}");
     }
     Ok(())

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use tests::{
     fence::{Fence, qfence},
     listener::Listeners,
-    probe::{self, Outcome},
+    probe::{self, ProbeResult},
     run::{Ended, to_end, wait_until},
     shell::Shell,
     world::{HOST_V4, SERVER_V4, SERVER_V6, World},
@@ -30,7 +30,7 @@ fn set(world: &World, fence: &Fence, options: &[&str]) -> Result<Ended> {
     Ok(ended)
 }
 
-fn ask(shell: &mut Shell, attempt: &str) -> Result<Outcome> {
+fn ask(shell: &mut Shell, attempt: &str) -> Result<ProbeResult> {
     let outcomes = shell.attempt(&["--timeout-ms", "500", attempt])?;
     outcomes.into_iter().next().context("one outcome")
 }
@@ -49,7 +49,7 @@ fn a_service_that_was_asked_has_not_spoken_first() -> Result<()> {
             .with(&["--user", "nobody"])
             .with(&before);
         let mut inside = Shell::start(fence.command(&world.host, "sh"))?;
-        let attempt = format!("udp-from/{INSIDE}/{HOST_V4}/{PORT}");
+        let attempt = format!("udp/{HOST_V4}/{PORT}+port={INSIDE}+reuse");
         for _ in 0..3 {
             let outcome = ask(&mut inside, &attempt)?;
             ensure!(outcome.is_reached(), "control: {outcome:?}");
@@ -80,7 +80,7 @@ fn a_former_nameserver_is_answered_no_more() -> Result<()> {
         world.write_resolv_conf("nameserver 127.0.0.53\n")?;
         let fence = Fence::new("dns")?.with(&["--user", "nobody"]);
         let mut inside = Shell::start(fence.command(&world.host, "sh"))?;
-        let attempt = format!("udp-from/{INSIDE}/{before}/53");
+        let attempt = format!("udp/{before}/53+port={INSIDE}+reuse");
         let outcome = ask(&mut inside, &attempt)?;
         ensure!(outcome.is_reached(), "control: {outcome:?}");
         match change {
@@ -106,12 +106,12 @@ fn replies_are_counted_and_forgotten_with_the_policy() -> Result<()> {
     inside.tell(&format!("{program} --serve udp/{INSIDE} &"))?;
     assert_eq!(inside.next_line()?, "serving");
     let speak = || -> Result<()> {
-        let attempt = format!("udp-from/{PORT}/127.0.0.1/{INSIDE}");
+        let attempt = format!("udp/127.0.0.1/{INSIDE}+port={PORT}+reuse");
         let outcomes = probe::run(&world.host, &["--timeout-ms", "500", &attempt])?;
         ensure!(outcomes[0].errno.is_none(), "{outcomes:?}");
         Ok(())
     };
-    let answer = format!("udp-from/{INSIDE}/127.0.0.1/{PORT}");
+    let answer = format!("udp/127.0.0.1/{PORT}+port={INSIDE}+reuse");
     speak()?;
     let outcome = ask(&mut inside, &answer)?;
     ensure!(outcome.errno.is_none(), "control: {outcome:?}");
@@ -331,13 +331,13 @@ fn an_answer_from_another_address_is_an_answer() -> Result<()> {
     });
     let fence = Fence::new("wild")?.with(&["--user", "nobody", "--allow", &format!("udp:{asked}")]);
     let mut inside = Shell::start(fence.command(&world.host, "sh"))?;
-    let other = format!("udp-from/{INSIDE}/127.0.0.1/{PORT}");
+    let other = format!("udp/127.0.0.1/{PORT}+port={INSIDE}+reuse");
     let before = ask(&mut inside, &other)?;
     assert!(before.failed_with("ECONNREFUSED"), "{before:?}");
     // Bound to 127.0.0.1, so that the answer comes from there.
     let outcome = ask(
         &mut inside,
-        &format!("udp-bound/127.0.0.1:{INSIDE}/{HOST_V4}/{PORT}"),
+        &format!("udp/{HOST_V4}/{PORT}+src=127.0.0.1+port={INSIDE}+reuse"),
     )?;
     ensure!(outcome.is_reached(), "control: {outcome:?}");
     for _ in 0..3 {

@@ -1,20 +1,24 @@
 //! `bench`: what a fence costs.
 
-mod plot;
 mod systemd;
 
 use std::{
-    fs, io,
+    ffi::OsString,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context as _, Result, ensure};
-use tests::{bench::Report, probe};
 
 use crate::{
-    build::{self, Profile},
-    report, setup, shell, test, workspace,
+    build::{self, Profile, QUICK},
+    prepare, report, setup, shell, test, workspace,
 };
+
+/// The profile of cargo in which the benchmarks and the program of probes are built.
+const MEASURING: &str = "measuring";
 
 /// The benchmarks, and what they are about.
 const BENCHES: [(&str, &str); 6] = [
@@ -39,9 +43,7 @@ pub(crate) fn bench(quick: bool) -> Result<()> {
     setup::competitors();
     report::heading("build");
     let program = build::build(Profile::Release)?;
-    let probe = report::during("the probe, which makes the traffic", || {
-        probe::build("release")
-    })?;
+    let probe = prepare::probe_in(MEASURING)?;
     let mut missed = Vec::new();
     for (bench, what) in BENCHES {
         report::heading(what);
@@ -84,48 +86,60 @@ fn forget(figures: &Path) -> Result<()> {
 }
 
 fn run(bench: &str, program: &Path, probe: &Path, quick: bool) -> Result<()> {
-    let mut cargo = shell::cargo();
-    cargo.args(["bench", "--quiet", "--package", "tests", "--bench", bench]);
+    let mut cargo = cargo_bench(bench);
     if !shell::is_root() {
         test::run_tests_as_root(&mut cargo)?;
     }
-    cargo
-        .args(["--", "--json"])
-        .arg(figures(bench))
-        .args(quick.then_some("--quick"))
-        .env("QFENCE_BIN", program)
-        .env(probe::BUILT, probe);
+    cargo.args(options(bench, quick));
+    cargo.env("QFENCE_BIN", program).env(prepare::PROBE, probe);
     shell::run(&mut cargo)
 }
 
+fn cargo_bench(bench: &str) -> Command {
+    let mut cargo = shell::cargo();
+    cargo.args(["bench", "--quiet", "--profile", MEASURING]);
+    cargo.args(["--package", "tests", "--bench", bench]);
+    cargo
+}
+
+/// The words for the benchmark itself.
+fn options(bench: &str, quick: bool) -> Vec<OsString> {
+    let mut words = vec!["--".into(), "--json".into(), figures(bench).into()];
+    words.extend(quick.then(|| "--quick".into()));
+    words
+}
+
+/// Measures in the machine; the benchmark makes figures of the lines that its script prints.
 fn beside_systemd(program: &Path, quick: bool) -> Result<()> {
-    let found = systemd::measure(program, quick)?;
-    let mut table = Vec::new();
-    found.show(&mut table)?;
-    report::result(String::from_utf8_lossy(&table).trim_end())?;
-    found.write(&figures(systemd::NAME))
+    let lines = systemd::measure(program, quick)?;
+    let path = workspace::target().join("bench/systemd.lines");
+    let context = || format!("keeping {}", path.display());
+    fs::create_dir_all(workspace::target().join("bench")).with_context(context)?;
+    fs::write(&path, lines.join("\n")).with_context(context)?;
+    let mut cargo = cargo_bench(systemd::NAME);
+    cargo.args(options(systemd::NAME, quick));
+    cargo.stdin(File::open(&path).with_context(context)?);
+    shell::run(&mut cargo)
 }
 
 /// Draws what there is of figures.
 fn draw() -> Result<()> {
-    let mut reports = Vec::new();
+    let file = workspace::target().join("bench/bench.svg");
+    let mut cargo = shell::cargo();
+    cargo.args(["run", "--quiet", "--profile", QUICK]);
+    cargo.args(["--package", "tests", "--example", "plot", "--"]);
+    cargo.arg(&file);
     for (bench, what) in BENCHES.into_iter().chain([SYSTEMD]) {
         let path = figures(bench);
         if path.exists() {
-            reports.push((what, read(&path)?));
+            cargo.arg(path).arg(what);
         }
     }
-    let file = workspace::target().join("bench/bench.svg");
-    plot::plot(&reports, &file)?;
+    shell::run(&mut cargo)?;
     report::note(&format!(
         "the figures are in {}, and a plot of them in {}",
         workspace::target().join("bench").display(),
         file.display()
     ));
     Ok(())
-}
-
-fn read(path: &Path) -> Result<Report> {
-    let text = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-    serde_json::from_slice(&text).with_context(|| format!("reading {}", path.display()))
 }

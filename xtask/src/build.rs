@@ -34,6 +34,18 @@ pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
     Ok(program(profile))
 }
 
+/// Builds qfence in the quick profile, and with it a program of the package `tests`; returns the path of that.
+pub(crate) fn build_with(name: &str) -> Result<PathBuf> {
+    ebpf::build()?;
+    let mut cargo = shell::cargo();
+    // In one run: cargo compiles a library once for each set of packages.
+    cargo.args(["build", "--package", "qfence-user", "--package", "tests"]);
+    cargo.args(["--bin", "qfence-user", "--bin", "qfence-verify", "--bin"]);
+    cargo.arg(name).args(Profile::Quick.cargo());
+    shell::run(&mut cargo)?;
+    Ok(program(Profile::Quick).with_file_name(name))
+}
+
 /// The path of the program, once it is built.
 pub(crate) fn program(profile: Profile) -> PathBuf {
     workspace::target()

@@ -10,6 +10,7 @@ mod fuzz;
 mod install;
 mod linker;
 mod packages;
+mod prepare;
 mod report;
 mod session;
 mod setup;
@@ -83,17 +84,9 @@ enum Task {
         quick: bool,
     },
     /// Set up, build, and compare what a guest reaches without and with a fence.
-    Demo {
-        /// All is built: be the guests' host. This is what the demo starts as root.
-        #[arg(long, hide = true)]
-        built: bool,
-    },
+    Demo,
     /// Set up, build, and make docs/session.svg, the picture of a session, from real terminals.
-    Session {
-        /// All is built: print the picture. This is what `session` starts as root.
-        #[arg(long, hide = true)]
-        built: bool,
-    },
+    Session,
     /// Set up, build, and try qfence as root in a whole Debian 12 machine under emulation.
     Vm {
         /// A command to run there instead, after `--`.
@@ -165,12 +158,8 @@ fn dispatch(task: Task) -> Result<ExitCode> {
             fuzz::fuzz(target.as_deref(), seconds)
         }
         Task::Bench { quick } => bench::bench(quick),
-        Task::Demo { built: false } => demo::demo(),
-        Task::Demo { built: true } => demo::compare(&build::program(Profile::Quick)),
-        Task::Session { built: false } => session::session(),
-        Task::Session { built: true } => {
-            session::play(&build::program(Profile::Quick)).and_then(|svg| report::result(&svg))
-        }
+        Task::Demo => demo::demo(),
+        Task::Session => session::session(),
     }
     .map(|()| ExitCode::SUCCESS)
 }

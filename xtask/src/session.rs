@@ -1,12 +1,8 @@
 //! `session`: makes docs/session.svg, README's picture of a session, from real terminals.
 
-mod picture;
-mod play;
-
-use std::{env, fs, path::Path};
+use std::fs;
 
 use anyhow::{Context as _, Result};
-use picture::Window;
 
 use crate::{
     apt,
@@ -14,7 +10,7 @@ use crate::{
     packages, report, setup, shell, workspace,
 };
 
-/// Sets up, builds, plays the session as root, and writes the picture.
+/// Sets up, builds, has the program of the package `tests` play the session as root, and writes the picture.
 pub(crate) fn session() -> Result<()> {
     report::heading("set up");
     setup::setup()?;
@@ -26,27 +22,12 @@ pub(crate) fn session() -> Result<()> {
         apt::install(&missing)?;
     }
     report::heading("build");
-    let program = build::build(Profile::Quick)?;
+    let session = build::build_with("session")?;
     report::heading("session");
-    let picture = if shell::is_root() {
-        play(&program)?
-    } else {
-        let xtask = env::current_exe().context("finding xtask's own program")?;
-        shell::output(shell::as_root(xtask).args(["session", "--built"]))?
-    };
+    let picture = shell::output(shell::as_root(session).arg(build::program(Profile::Quick)))?;
     // Not as root: the checkout belongs to the caller.
     let path = workspace::root().join("docs/session.svg");
     fs::write(&path, picture).with_context(|| format!("writing {}", path.display()))?;
     report::note(&format!("wrote {}", path.display()));
     Ok(())
-}
-
-/// Plays the session, and returns the picture.
-pub(crate) fn play(program: &Path) -> Result<String> {
-    let terminals = play::play(program)?;
-    let windows = [
-        Window::new("a terminal", terminals.fence.contents()),
-        Window::new("meanwhile, another terminal", terminals.host.contents()),
-    ];
-    Ok(picture::draw(&windows))
 }

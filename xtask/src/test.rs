@@ -9,14 +9,16 @@ use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 pub(crate) use nextest::run_tests_as_root;
 use nextest::{Which, examples};
-use tests::{debian::prometheus, guest::image::image, probe, workspace::WHOLE};
 
 use crate::{
     build::{self, Profile, QUICK},
-    ebpf, fuzz, report,
+    ebpf, fuzz, prepare, report,
     report::Seconds,
     setup, shell, vm,
 };
+
+/// The variable by which the tests are asked for all of what is sampled otherwise (`tests/src/workspace.rs`).
+const WHOLE: &str = "QFENCE_TESTS_WHOLE";
 
 /// How long each fuzzer runs, in seconds.
 const FUZZED: u32 = 10;
@@ -141,20 +143,13 @@ fn end_to_end(filter: Option<&str>, program: Profile, whole: bool) -> Result<()>
         Profile::Quick => build::program(program),
         _ => build::build(program)?,
     };
-    let probe = report::during(
-        "the probe, a static program that makes attempts",
-        probe::built,
-    )?;
-    report::during(
-        "the Linux guest: Debian's cloud kernel, unpacked under target/guest, and busybox",
-        image,
-    )?;
-    report::during(
-        "Prometheus: Debian's, 19 MB, unpacked under target/guest and not installed",
-        prometheus,
-    )?;
+    let probe = prepare::probe()?;
+    prepare::image()?;
+    prepare::prometheus()?;
     let mut nextest = nextest::run(Which::EndToEnd, filter)?;
-    nextest.env("QFENCE_BIN", program).env(probe::BUILT, probe);
+    nextest
+        .env("QFENCE_BIN", program)
+        .env(prepare::PROBE, probe);
     if whole {
         nextest.env(WHOLE, "1");
     } else {

@@ -20,7 +20,7 @@
 //! ```
 
 mod answer;
-mod compat;
+pub mod compat;
 mod datagram;
 mod method;
 mod open;

@@ -1,5 +1,4 @@
-//! How a probe ended, and what an error says: a refusal, or that this kernel or this user cannot
-//! even try.
+//! How a probe ended, and what an error means: a refusal, or that this kernel or this user cannot make the probe.
 
 use std::{fmt, io, time::Duration};
 
@@ -11,7 +10,7 @@ use super::{
     spec::Probe,
 };
 
-/// One line of `qfence-verify probe`.
+/// One line of `qfence-verify probe`, and of the program `probe` of the tests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProbeResult {
     /// The probe, as it is written.
@@ -94,12 +93,23 @@ impl ProbeResult {
         !matches!(self.ending, Ending::Unsupported | Ending::Unprivileged)
     }
 
+    /// Whether it failed with this error, at whatever step.
+    #[must_use]
+    pub fn failed_with(&self, errno: &str) -> bool {
+        self.ending == Ending::Failed && self.errno.as_deref() == Some(errno)
+    }
+
     /// Whether this step failed with this error.
     #[must_use]
-    pub fn failed_with(&self, step: Step, errno: &str) -> bool {
-        self.ending == Ending::Failed
-            && self.step == Some(step)
-            && self.errno.as_deref() == Some(errno)
+    pub fn failed_at(&self, step: Step, errno: &str) -> bool {
+        self.failed_with(errno) && self.step == Some(step)
+    }
+
+    /// Whether the other side answered with a text that contains this one.
+    #[must_use]
+    pub fn says(&self, text: &str) -> bool {
+        let reply = self.reply.as_deref();
+        self.is_reached() && reply.is_some_and(|reply| reply.contains(text))
     }
 
     pub(super) fn new(
@@ -293,6 +303,7 @@ mod tests {
             r#"{"attempt":"tcp/127.0.0.1/1","ending":"failed","step":"connect","errno":"ECONNREFUSED","reply":null,"ms":2.0}"#
         );
         assert_eq!(serde_json::from_str::<ProbeResult>(&line).unwrap(), outcome);
-        assert!(outcome.failed_with(Step::Connect, "ECONNREFUSED"));
+        assert!(outcome.failed_at(Step::Connect, "ECONNREFUSED"));
+        assert!(outcome.failed_with("ECONNREFUSED"));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Each is written as `qfence-verify probe` takes it. The addresses are those of the scene.
 
-use super::scene::NAMESERVER;
+use super::internet::NAMESERVER;
 
 /// One thing to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +158,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::{probe::Probe, verify::listeners};
+    use crate::{probe::Probe, verify::services};
 
     #[test]
     fn each_is_a_probe_and_there_once() {
@@ -170,7 +170,7 @@ mod tests {
                 case.is_v6(),
                 "{case:?}"
             );
-            assert!(probe.port == 0 || [listeners::PORT, listeners::DNS].contains(&probe.port));
+            assert!(probe.port == 0 || [services::PORT, services::DNS].contains(&probe.port));
             assert!(seen.insert(case.spec), "{case:?} is there twice");
         }
     }

@@ -6,8 +6,10 @@
 //! | file | its one job |
 //! |---|---|
 //! | [`mounts`] | a /run/qfence of its own, with a resolv.conf |
-//! | [`netns`], [`wire`], [`scene`] | a private host and internet |
-//! | [`listeners`], [`witness`] | who answers there; who sees what arrives |
+//! | [`netns`], [`wire`], [`internet`] | a private host and internet; tests use them too |
+//! | [`scene`] | those of `verify` |
+//! | [`listeners`] | services that record what reaches them; tests use them too |
+//! | [`services`], [`witness`] | the services of `verify`; a packet socket that sees what arrives |
 //! | [`throwaway`] | the fence, and its record of refusals |
 //! | [`actors`] | processes of an unprivileged user, outside and inside |
 //! | [`cases`], [`device`], [`calls`], [`keys`], [`groups`], [`container`], [`service`] | what is tried |
@@ -22,6 +24,7 @@ pub mod cases;
 pub mod container;
 pub mod device;
 pub mod groups;
+pub mod internet;
 pub mod judge;
 pub mod keys;
 pub mod listeners;
@@ -32,6 +35,7 @@ pub mod report;
 pub mod run;
 pub mod scene;
 pub mod service;
+pub mod services;
 pub mod short;
 pub mod throwaway;
 pub mod wire;
@@ -72,7 +76,7 @@ pub fn verify(paths: &Paths, short: bool) -> Result<Ended> {
     let blocked = Blocked::new()?;
     let paths = mounts::make_private(paths)?;
     let scene = Scene::enter()?;
-    listeners::start(&scene)?;
+    let _services = services::start(&scene)?;
     let witness = Witness::new()?;
     let actors = Actors::new(blocked)?;
     let release = fs::read_to_string(paths.proc.join("sys/kernel/osrelease"))

@@ -1,12 +1,12 @@
-//! Network namespaces that nothing but this process knows, and that end with it however it ends.
+//! Network namespaces that only this process has, by descriptors. They end with it, whichever way it ends.
 
 use std::{
     fs::File,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    thread,
+    panic, thread,
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, setns, unshare};
 
 /// A network namespace, held by a descriptor.
@@ -55,8 +55,17 @@ impl AsFd for Netns {
     }
 }
 
-/// The thread is thrown away: what it has entered it stays in.
-fn on_thread<T: Send>(closure: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+impl AsRef<Self> for Netns {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
+/// Runs a closure on a thread of its own, which ends with it: a thread cannot leave the namespaces that it has entered.
+///
+/// # Errors
+/// If the closure fails.
+pub fn on_thread<T: Send>(closure: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     thread::scope(|scope| scope.spawn(closure).join())
-        .unwrap_or_else(|_| Err(anyhow!("a thread in a network namespace has failed")))
+        .unwrap_or_else(|panicked| panic::resume_unwind(panicked))
 }

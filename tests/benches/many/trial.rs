@@ -80,7 +80,7 @@ impl Trial {
             .collect();
         let attempts: Vec<_> = attempts.iter().map(String::as_str).collect();
         let outside = probe::run_as(NOBODY, &self.world.host, &attempts)?;
-        let all = outside.iter().all(probe::Outcome::is_reached);
+        let all = outside.iter().all(probe::ProbeResult::is_reached);
         ensure!(all, "not reached without a fence: {outside:?}");
         Ok(())
     }

@@ -9,7 +9,7 @@ use super::{
     qemu::{Files, Qemu},
 };
 use crate::{
-    probe::{self, Flood, Load, Outcome},
+    probe::{self, Flood, Load, ProbeResult},
     process::Process,
     reachable::reachable,
     world::World,
@@ -100,13 +100,13 @@ impl Guest {
     }
 
     /// Makes attempts in the guest, one after the other; options of the probe may come first.
-    pub fn probe(&mut self, attempts: &[&str]) -> Result<Vec<Outcome>> {
+    pub fn probe(&mut self, attempts: &[&str]) -> Result<Vec<ProbeResult>> {
         let output = self.shell(&format!("probe {}", attempts.join(" ")))?;
         probe::read_lines(&output)
     }
 
     /// Makes one attempt in the guest.
-    pub fn attempt(&mut self, attempt: &str) -> Result<Outcome> {
+    pub fn attempt(&mut self, attempt: &str) -> Result<ProbeResult> {
         self.probe(&[attempt])?
             .pop()
             .context("one attempt has one outcome")

@@ -139,15 +139,15 @@ impl Case {
     /// Whether an outcome is what a fence's refusal looks like, to somebody who can tell.
     pub(crate) fn is_refused(&self, outcome: &ProbeResult) -> bool {
         if self.may_not_be_made() {
-            return outcome.failed_with(Step::Socket, "EPERM");
+            return outcome.failed_at(Step::Socket, "EPERM");
         }
         match outcome.ending {
             // By the hooks for calls, at once; or by the one for packets.
             Ending::Failed => [Step::Connect, Step::Send].into_iter().any(|step| {
-                outcome.failed_with(step, "ECONNREFUSED")
-                    || outcome.failed_with(step, "EPERM")
+                outcome.failed_at(step, "ECONNREFUSED")
+                    || outcome.failed_at(step, "EPERM")
                     // A socket that may not broadcast: it was refused the option.
-                    || (outcome.failed_with(step, "EACCES") && self.spec.contains("255"))
+                    || (outcome.failed_at(step, "EACCES") && self.spec.contains("255"))
             }),
             // A SYN that is dropped is sent again and again.
             Ending::Timeout => self.way.contains("tcp"),

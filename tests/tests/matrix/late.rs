@@ -146,7 +146,7 @@ pub(crate) fn packets_are_refused() -> Result<()> {
         if !control.arrived && control.outcome.ending != Ending::Reached {
             wrong.push(format!("control: {spec}: {}", control.describe()));
         }
-        let refused = late.outcome.failed_with(Step::Send, "EPERM")
+        let refused = late.outcome.failed_at(Step::Send, "EPERM")
             // Which does not tell (`ping_v6_sendmsg` in net/ipv6/ping.c).
             || (spec.starts_with("ping") && late.outcome.ending == Ending::Sent);
         if late.arrived || !late.seen.is_empty() || !refused {

@@ -8,6 +8,12 @@
     reason = "shared with tests for which that is allowed"
 )]
 mod naive;
+#[path = "../../../qfence-user/tests/parity/pool.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "shared with tests for which that is allowed"
+)]
+mod pool;
 #[path = "../../../qfence-user/tests/parity/scene.rs"]
 #[expect(
     clippy::unwrap_used,

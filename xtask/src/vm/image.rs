@@ -9,7 +9,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use tests::workspace::lock;
 
 use super::sources::{RELEASE, sources};
 use crate::{report, shell};
@@ -42,7 +41,10 @@ pub(super) struct Image {
 
 /// The image, kept below `dir`; made if it is not there.
 pub(super) fn image(dir: &Path) -> Result<Image> {
-    let _lock = lock(dir)?;
+    // Against another `cargo xtask`; it is released with the descriptor.
+    let lock = File::open(dir).with_context(|| format!("opening {}", dir.display()))?;
+    lock.lock()
+        .with_context(|| format!("locking {}", dir.display()))?;
     let mut recipe = DefaultHasher::new();
     (PACKAGES, BEFORE, AFTER, LEFT_OUT, SIZE, RELEASE).hash(&mut recipe);
     let kept = dir.join(format!("debian-{:016x}", recipe.finish()));

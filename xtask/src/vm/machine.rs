@@ -4,13 +4,12 @@ use std::{
     fs,
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Child, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
 };
 
-use ::tests::process::Process;
 use anyhow::{Context as _, Result, bail};
 
 use super::image::Image;
@@ -28,8 +27,12 @@ const KERNEL_ARGUMENTS: &str =
 pub(super) struct Machine {
     lines: Receiver<String>,
     console: PathBuf,
-    process: Process,
+    qemu: Qemu,
 }
+
+/// QEMU's process, killed when dropped.
+#[derive(Debug)]
+struct Qemu(Child);
 
 /// A line on the serial line.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,7 +48,9 @@ enum Said<'a> {
 impl Machine {
     /// Starts QEMU. What the machine writes to its disk is forgotten with it.
     pub(super) fn start(image: &Image, payload: &Path, console: &Path) -> Result<Self> {
-        let mut command = shell::program("qemu-system-x86_64");
+        let mut command = shell::program("setpriv");
+        // It ends with xtask, also if that is killed.
+        command.args(["--pdeathsig=TERM", "--", "qemu-system-x86_64"]);
         // Two processors: programs of different processors share maps and rings.
         command.args("-accel tcg -smp 2 -m 1024 -nodefaults -no-user-config".split(' '));
         command.args("-display none -no-reboot -nic none".split(' '));
@@ -71,8 +76,8 @@ impl Machine {
             "chardev:out",
         ]);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut process = Process::spawn(command).context("starting QEMU")?;
-        let stdout = process.child().stdout.take();
+        let mut qemu = Qemu(command.spawn().context("starting QEMU")?);
+        let stdout = qemu.0.stdout.take();
         let stdout = stdout.context("QEMU has no standard output")?;
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
@@ -84,7 +89,7 @@ impl Machine {
         Ok(Self {
             lines,
             console: console.to_owned(),
-            process,
+            qemu,
         })
     }
 
@@ -122,7 +127,7 @@ impl Machine {
 
     /// Waits until the machine has switched itself off, which it does after the last command.
     pub(super) fn await_end(mut self, limit: Duration) -> Result<()> {
-        match self.process.wait(limit)? {
+        match self.qemu.wait(limit)? {
             Some(status) if status.success() => Ok(()),
             Some(status) => bail!("QEMU failed ({status})"),
             None => bail!("the machine does not switch itself off"),
@@ -138,6 +143,28 @@ impl Machine {
         let console = fs::read(&self.console).unwrap_or_default();
         let tail = String::from_utf8_lossy(&console[console.len().saturating_sub(TAIL)..]);
         bail!("{trouble}; the end of the machine's console:\n{tail}")
+    }
+}
+
+impl Qemu {
+    /// Waits until it has ended; `None` if it still runs after `limit`.
+    fn wait(&mut self, limit: Duration) -> Result<Option<ExitStatus>> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let status = self.0.try_wait().context("waiting for QEMU")?;
+            if status.is_some() || Instant::now() >= deadline {
+                return Ok(status);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        // A destructor has nobody to tell. One that has ended is only to be waited for.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

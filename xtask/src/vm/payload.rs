@@ -8,10 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ::tests::probe;
 use anyhow::{Context as _, Result};
 
-use crate::{build::verifier, report, shell};
+use crate::{build::verifier, prepare, shell};
 
 /// What the machine's service runs.
 const MAIN: &str = include_str!("main.sh");
@@ -24,9 +23,7 @@ const BESIDE_SYSTEMD: &str = include_str!("beside-systemd.sh");
 
 /// Writes the archive below `dir` and returns its path.
 pub(super) fn write(dir: &Path, program: &Path, commands: &[Vec<OsString>]) -> Result<PathBuf> {
-    let probe = report::during("the probe, a static program that makes attempts", || {
-        probe::built()
-    })?;
+    let probe = prepare::probe()?;
     let staged = dir.join("payload");
     let (bin, scripts) = (staged.join("bin"), staged.join("commands"));
     for directory in [&bin, &scripts] {

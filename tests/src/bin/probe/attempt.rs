@@ -1,4 +1,4 @@
-//! What an attempt is, how it is written, and how its ending is reported.
+//! What one line of output reports: a probe, an exchange with a server, or a system call.
 
 use std::{
     io,
@@ -6,35 +6,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use nix::{errno::Errno, net::if_::if_nametoindex};
-use tests::probe::{Ending, Outcome};
+use qfence_user::probe::{Probe, compat::Manner};
+use tests::probe::{Ending, ProbeResult};
 
-use crate::{bulk, compat::Manner, connect, dns, keys::Keys};
+use crate::{bulk, connect, dns, keys::Keys};
 
 /// The port of DNS servers.
 const DNS: u16 = 53;
 
-/// One way of trying to reach something.
+/// One thing to try.
 pub(crate) enum Attempt {
-    /// Connect, and read what the peer says.
-    Tcp(SocketAddr),
-    /// Send a datagram from an unconnected socket, and wait for an answer.
-    Udp(SocketAddr),
-    /// Send a datagram from an unconnected socket on a port, and wait for an answer.
-    UdpFrom(u16, SocketAddr),
-    UdpBound(SocketAddr, SocketAddr),
-    Ioctl(u32),
-    /// Send a datagram from a connected socket, and wait for an answer.
-    UdpConnected(SocketAddr),
-    /// Send an ICMP echo request from an unconnected "ping" socket, and wait for an answer.
-    Ping(SocketAddr),
-    /// The same to a broadcast address, once that was allowed by a call in that manner.
-    PingBy(Manner, SocketAddr),
-    /// Set an option of a UDP socket by a call in that manner, by level and name, to zeros.
-    Option(Manner, i32, i32),
-    /// Make a call for keys in that manner.
-    Keys(Manner, Keys),
+    /// A probe, as `qfence-verify probe` makes it.
+    Probe(Probe),
     /// Ask a DNS server for a name's IPv4 address.
     Dns(SocketAddr, String),
     /// The same by TCP.
@@ -43,9 +28,17 @@ pub(crate) enum Attempt {
     BulkTcp(SocketAddr),
     /// The same in datagrams.
     BulkUdp(SocketAddr),
+    /// Send a ping to a broadcast address, once that was allowed by a call in that manner.
+    PingBy(Manner, SocketAddr),
+    /// Set an option of a UDP socket by a call in that manner, by level and name, to zeros.
+    Option(Manner, i32, i32),
+    /// Make a call for keys in that manner.
+    Keys(Manner, Keys),
+    /// Make an ioctl() request of /dev/null.
+    Ioctl(u32),
 }
 
-/// What was reached: when, and what was said.
+/// What was reached: when, and with which reply.
 pub(crate) struct Reached {
     pub(crate) after: Duration,
     pub(crate) reply: Option<String>,
@@ -68,41 +61,39 @@ impl From<io::Error> for Unreached {
 impl Attempt {
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let attempt = match text.split('/').collect::<Vec<_>>()[..] {
-            ["tcp", address, port] => Self::Tcp(socket_address(address, port.parse()?)?),
-            ["udp", address, port] => Self::Udp(socket_address(address, port.parse()?)?),
-            ["udp-connected", address, port] => {
-                Self::UdpConnected(socket_address(address, port.parse()?)?)
-            }
-            ["udp-from", local, address, port] => {
-                Self::UdpFrom(local.parse()?, socket_address(address, port.parse()?)?)
-            }
-            ["udp-bound", local, address, port] => {
-                Self::UdpBound(local.parse()?, socket_address(address, port.parse()?)?)
-            }
-            ["ping", address] => Self::Ping(socket_address(address, 0)?),
-            ["ping-by", manner, address] => {
-                Self::PingBy(Manner::parse(manner)?, socket_address(address, 0)?)
-            }
-            ["option", manner, level, name] => {
-                Self::Option(Manner::parse(manner)?, level.parse()?, name.parse()?)
-            }
-            ["ioctl", request] => Self::Ioctl(u32::from_str_radix(request, 16)?),
-            ["keys", manner, what] => Self::Keys(Manner::parse(manner)?, Keys::parse(what)?),
             ["dns", server, name] => Self::Dns(socket_address(server, DNS)?, name.to_owned()),
             ["dns-tcp", server, name] => {
                 Self::DnsTcp(socket_address(server, DNS)?, name.to_owned())
             }
             ["bulk-tcp", address, port] => Self::BulkTcp(socket_address(address, port.parse()?)?),
             ["bulk-udp", address, port] => Self::BulkUdp(socket_address(address, port.parse()?)?),
-            _ => bail!("{text} is no attempt"),
+            ["ping-by", manner, address] => {
+                Self::PingBy(manner.parse()?, socket_address(address, 0)?)
+            }
+            ["option", manner, level, name] => {
+                Self::Option(manner.parse()?, level.parse()?, name.parse()?)
+            }
+            ["keys", manner, what] => Self::Keys(manner.parse()?, Keys::parse(what)?),
+            ["ioctl", request] => Self::Ioctl(u32::from_str_radix(request, 16)?),
+            _ => Self::Probe(text.parse()?),
         };
         Ok(attempt)
     }
 
-    /// Makes the attempt. Whatever happens is an outcome.
-    pub(crate) fn make(&self, text: &str, limit: Duration) -> Outcome {
+    /// Makes the attempt. Whatever happens is a result.
+    pub(crate) fn make(&self, text: &str, limit: Duration) -> ProbeResult {
         let start = Instant::now();
-        let result = self.try_once(limit);
+        let result = match self {
+            Self::Probe(probe) => return probe.open().make(limit, &mut || Ok(())),
+            Self::Dns(server, name) => dns::udp(*server, name, limit),
+            Self::DnsTcp(server, name) => dns::tcp(*server, name, limit),
+            Self::BulkTcp(address) => bulk::tcp(*address, limit),
+            Self::BulkUdp(address) => bulk::udp(*address, limit),
+            Self::PingBy(manner, address) => connect::ping(*address, limit, *manner),
+            Self::Option(manner, level, name) => connect::option(*manner, *level, *name),
+            Self::Keys(manner, keys) => connect::done(keys.ask(*manner)),
+            Self::Ioctl(request) => connect::ioctl(*request),
+        };
         let elapsed = start.elapsed();
         let (ending, errno, after, reply) = match result {
             Ok(Reached { after, reply }) => (Ending::Reached, None, after, reply),
@@ -111,37 +102,18 @@ impl Attempt {
                 (Ending::Timeout, None, elapsed, None)
             }
             Err(Unreached::Failed(error)) => match error.raw_os_error() {
-                Some(errno) => (Ending::Failed, Some(errno), elapsed, None),
-                // Nothing that the kernel said: an answer that makes no sense.
+                Some(errno) => (Ending::Failed, Some(errno_name(errno)), elapsed, None),
+                // No error of the kernel: an answer that makes no sense.
                 None => (Ending::Failed, None, elapsed, Some(error.to_string())),
             },
         };
-        Outcome {
-            attempt: text.to_owned(),
+        ProbeResult {
+            probe: text.to_owned(),
             ending,
+            step: None,
             errno,
-            errno_name: errno.map(errno_name),
-            ms: after.as_secs_f64() * 1000.0,
             reply,
-        }
-    }
-
-    fn try_once(&self, limit: Duration) -> Result<Reached, Unreached> {
-        match self {
-            Self::Tcp(address) => connect::tcp(*address, limit),
-            Self::Udp(address) => connect::udp(*address, limit),
-            Self::UdpFrom(port, address) => connect::udp_from(*port, *address, limit),
-            Self::Ioctl(request) => connect::ioctl(*request),
-            Self::UdpBound(local, address) => connect::udp_bound(*local, *address, limit),
-            Self::UdpConnected(address) => connect::udp_connected(*address, limit),
-            Self::Ping(address) => connect::ping(*address, limit, None),
-            Self::PingBy(manner, address) => connect::ping(*address, limit, Some(*manner)),
-            Self::Option(manner, level, name) => connect::option(*manner, *level, *name),
-            Self::Keys(manner, keys) => connect::done(keys.ask(*manner)),
-            Self::Dns(server, name) => dns::udp(*server, name, limit),
-            Self::DnsTcp(server, name) => dns::tcp(*server, name, limit),
-            Self::BulkTcp(address) => bulk::tcp(*address, limit),
-            Self::BulkUdp(address) => bulk::udp(*address, limit),
+            ms: after.as_secs_f64() * 1000.0,
         }
     }
 }

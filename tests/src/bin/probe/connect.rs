@@ -1,8 +1,8 @@
-//! TCP, UDP and ping.
+//! UDP sockets, and system calls of which one is tried.
 
 use std::{
-    io::{self, Read as _},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::AsRawFd as _,
     time::{Duration, Instant},
 };
@@ -16,25 +16,10 @@ use nix::{
     },
 };
 
-use crate::{
-    attempt::{Reached, Unreached},
-    compat::{Manner, set_option},
-};
+pub(crate) use qfence_user::probe::HELLO;
+use qfence_user::probe::compat::{Manner, set_option};
 
-/// What is sent in a datagram.
-pub(crate) const HELLO: &[u8] = b"hello?\n";
-
-pub(crate) fn tcp(address: SocketAddr, limit: Duration) -> Result<Reached, Unreached> {
-    let start = Instant::now();
-    let mut stream = TcpStream::connect_timeout(&address, limit)?;
-    let after = start.elapsed();
-    stream.set_read_timeout(Some(limit))?;
-    let mut reply = Vec::new();
-    // The connection stands; how the conversation ends does not change that.
-    let _ = stream.by_ref().take(4096).read_to_end(&mut reply);
-    let reply = (!reply.is_empty()).then(|| String::from_utf8_lossy(&reply).into_owned());
-    Ok(Reached { after, reply })
-}
+use crate::attempt::{Reached, Unreached};
 
 /// A UDP socket, which may send broadcasts if the destination looks like one. It is of the destination's family: a v4-mapped
 /// destination is used on an IPv6 socket.
@@ -66,55 +51,6 @@ pub(crate) fn shared_udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// Sends from a port of the caller's choice, and waits for an answer.
-pub(crate) fn udp_from(
-    port: u16,
-    address: SocketAddr,
-    limit: Duration,
-) -> Result<Reached, Unreached> {
-    let any: IpAddr = match address {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    udp_bound(SocketAddr::new(any, port), address, limit)
-}
-
-/// Sends from an address of the caller's choice, and waits for an answer.
-pub(crate) fn udp_bound(
-    local: SocketAddr,
-    address: SocketAddr,
-    limit: Duration,
-) -> Result<Reached, Unreached> {
-    let start = Instant::now();
-    let socket = shared_udp_socket(local)?;
-    socket.send_to(HELLO, address)?;
-    answer(&socket, start, limit)
-}
-
-pub(crate) fn udp(address: SocketAddr, limit: Duration) -> Result<Reached, Unreached> {
-    let start = Instant::now();
-    let socket = udp_socket(address)?;
-    socket.send_to(HELLO, address)?;
-    answer(&socket, start, limit)
-}
-
-pub(crate) fn udp_connected(address: SocketAddr, limit: Duration) -> Result<Reached, Unreached> {
-    let start = Instant::now();
-    let socket = udp_socket(address)?;
-    socket.connect(address)?;
-    socket.send(HELLO)?;
-    answer(&socket, start, limit)
-}
-
-fn answer(socket: &UdpSocket, start: Instant, limit: Duration) -> Result<Reached, Unreached> {
-    let reply = receive(socket, limit)?;
-    let reply = Some(String::from_utf8_lossy(&reply).into_owned());
-    Ok(Reached {
-        after: start.elapsed(),
-        reply,
-    })
-}
-
 /// Waits for a datagram.
 pub(crate) fn receive(socket: &UdpSocket, limit: Duration) -> Result<Vec<u8>, Unreached> {
     socket.set_read_timeout(Some(limit))?;
@@ -129,12 +65,11 @@ pub(crate) fn receive(socket: &UdpSocket, limit: Duration) -> Result<Vec<u8>, Un
     }
 }
 
-/// Sends a ping; to a broadcast address once that was allowed, by a call in the manner that is given, or natively if
-/// it must be.
+/// Allows broadcasts by a call in that manner, and sends a ping. A long value has no ping after it: it is zeros.
 pub(crate) fn ping(
     address: SocketAddr,
     limit: Duration,
-    manner: Option<Manner>,
+    manner: Manner,
 ) -> Result<Reached, Unreached> {
     let start = Instant::now();
     let (family, protocol, echo_request) = match address {
@@ -146,31 +81,15 @@ pub(crate) fn ping(
     // For sending and receiving, a ping socket is like a UDP socket. The kernel fills in the
     // identifier and the checksum.
     let socket = UdpSocket::from(socket);
-    let mut request = vec![echo_request, 0, 0, 0, 0, 0, 0, 1];
-    request.extend_from_slice(HELLO);
-    if let Some(manner) = manner {
-        let on = 1_i32.to_ne_bytes();
-        let set = set_option(
-            manner,
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_BROADCAST,
-            &on,
-        );
-        if manner == Manner::Long {
-            // It was set to zero.
-            return done(set);
-        }
-        set?;
+    let on = 1_i32.to_ne_bytes();
+    let (level, name) = (libc::SOL_SOCKET, libc::SO_BROADCAST);
+    let set = set_option(manner, socket.as_raw_fd(), level, name, &on);
+    if manner == Manner::Long {
+        return done(set);
     }
-    if let Err(error) = socket.send_to(&request, address) {
-        // A broadcast, which the socket must be allowed.
-        if error.raw_os_error() != Some(Errno::EACCES as i32) {
-            return Err(error.into());
-        }
-        socket.set_broadcast(true)?;
-        socket.send_to(&request, address)?;
-    }
+    set?;
+    let request = [&[echo_request, 0, 0, 0, 0, 0, 0, 1], HELLO].concat();
+    socket.send_to(&request, address)?;
     receive(&socket, limit)?;
     Ok(Reached {
         after: start.elapsed(),

@@ -9,10 +9,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
+use qfence_user::probe::{Datagram, Method, Opening, Sending, Stream};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 use tests::probe::{CONNECTED, Flood};
 
-use crate::attempt::{Attempt, errno_name};
+use crate::attempt::{Attempt, errno_name, socket_address};
 
 /// A destination, and what came of it so far.
 struct Tried {
@@ -57,11 +58,15 @@ pub(crate) fn run(path: &str, lasting: Duration) -> Result<()> {
 }
 
 fn parse(line: &str) -> Result<Tried> {
-    let (protocol, address) = match Attempt::parse(line)? {
-        Attempt::Tcp(address) => (Protocol::TCP, address),
-        Attempt::Udp(address) => (Protocol::UDP, address),
-        _ => bail!("{line} is not to be connected to"),
+    let Attempt::Probe(probe) = Attempt::parse(line)? else {
+        bail!("{line} is no probe");
     };
+    let protocol = match probe.method {
+        Method::Stream(Stream::Tcp, Opening::Connect) => Protocol::TCP,
+        Method::Datagram(Datagram::Udp, Sending::SendTo) => Protocol::UDP,
+        method => bail!("{method} is not tcp and not udp"),
+    };
+    let address = socket_address(&probe.destination.to_string(), probe.port)?;
     Ok(Tried {
         line: line.to_owned(),
         protocol,

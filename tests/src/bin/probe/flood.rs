@@ -3,37 +3,40 @@
 use std::{
     collections::BTreeMap,
     io,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
+use qfence_user::probe::{Datagram, HELLO, Method, Options, Sending};
 use tests::probe::{Ending, Flood};
 
 use crate::{
-    attempt::{Attempt, errno_name},
-    connect::{HELLO, udp_socket},
+    attempt::{Attempt, errno_name, socket_address},
+    connect::udp_socket,
 };
 
 pub(crate) fn run(attempt: &Attempt, text: &str, count: u64, limit: Duration) -> Result<Flood> {
-    let once: Box<dyn Fn() -> String> = match attempt {
-        // One socket for all: it is the sending that is to be many times, and no answer is waited
-        // for.
-        Attempt::Udp(address) => {
-            let (socket, address) = (udp_socket(*address).context("open a socket")?, *address);
-            Box::new(move || name(socket.send_to(HELLO, address)))
+    let once: Box<dyn Fn() -> String> = match one_socket(attempt)? {
+        Some((sending, address)) => {
+            let socket = udp_socket(address).context("open a socket")?;
+            Box::new(move || {
+                name(match sending {
+                    Sending::Connected => socket.connect(address).and_then(|()| socket.send(HELLO)),
+                    _ => socket.send_to(HELLO, address),
+                })
+            })
         }
-        Attempt::UdpConnected(address) => {
-            let (socket, address) = (udp_socket(*address).context("open a socket")?, *address);
-            Box::new(move || name(socket.connect(address).and_then(|()| socket.send(HELLO))))
-        }
-        attempt => Box::new(move || {
-            let outcome = attempt.make(text, limit);
-            outcome.errno_name.unwrap_or_else(|| {
-                let ending = match outcome.ending {
+        None => Box::new(move || {
+            let result = attempt.make(text, limit);
+            result.errno.unwrap_or_else(|| {
+                let ending = match result.ending {
                     Ending::Reached => "reached",
                     Ending::Sent => "sent",
                     Ending::Timeout => "timeout",
                     Ending::Failed => "failed",
+                    Ending::Unsupported => "unsupported",
+                    Ending::Unprivileged => "unprivileged",
                 };
                 ending.to_owned()
             })
@@ -51,6 +54,21 @@ pub(crate) fn run(attempt: &Attempt, text: &str, count: u64, limit: Duration) ->
         ms,
         endings,
     })
+}
+
+/// What a flood of datagrams is sent by and to, if one socket can send all of it: the sending is to be fast, and no answer
+/// is waited for.
+fn one_socket(attempt: &Attempt) -> Result<Option<(Sending, SocketAddr)>> {
+    let Attempt::Probe(probe) = attempt else {
+        return Ok(None);
+    };
+    let Method::Datagram(Datagram::Udp, sending) = probe.method else {
+        return Ok(None);
+    };
+    let is_plain = matches!(sending, Sending::SendTo | Sending::Connected)
+        && probe.options == Options::default();
+    let address = socket_address(&probe.destination.to_string(), probe.port)?;
+    Ok(is_plain.then_some((sending, address)))
 }
 
 fn name(result: io::Result<usize>) -> String {

@@ -4,7 +4,7 @@ use std::io;
 
 use anyhow::{Result, bail};
 
-use crate::compat::{ADD_KEY, KEYCTL, Low, Manner, REQUEST_KEY, call};
+use qfence_user::probe::compat::{ADD_KEY, KEYCTL, Low, Manner, REQUEST_KEY, call};
 
 /// `KEY_SPEC_PROCESS_KEYRING` and `KEYCTL_GET_KEYRING_ID` of linux/keyctl.h.
 const PROCESS_KEYRING: isize = -2;
@@ -36,9 +36,9 @@ impl Keys {
 
     pub(crate) fn ask(self, manner: Manner) -> io::Result<i64> {
         let mut memory = Low::new()?;
-        let mut put = |text: &[u8]| memory.put(text).addr();
-        let (kind, description) = (put(b"user\0"), put(b"qfence:probe\0"));
-        let payload = put(b"payload\0");
+        let mut put = |text: &[u8]| memory.put(text).map(<*mut u8>::addr);
+        let (kind, description) = (put(b"user\0")?, put(b"qfence:probe\0")?);
+        let payload = put(b"payload\0")?;
         let ring = PROCESS_KEYRING.cast_unsigned();
         let (number, arguments) = match self {
             Self::Search => (REQUEST_KEY, [kind, description, 0, ring, 0]),

@@ -1,7 +1,7 @@
-//! `probe [--timeout-ms N] ATTEMPT…`: makes attempts and prints one JSON line for each.
-//!
-//! Some of them are made by system calls in a MANNER: `native`, `compat` (of 32 bits), `socketcall`, or `ring` (by an
-//! io_uring that a call of 32 bits set up).
+//! `probe [--timeout-ms N] ATTEMPT…`: makes attempts and prints one JSON line for each, as `qfence-verify probe` does. Most
+//! are probes, written as for that program. Others are exchanges with a server, and system calls in a MANNER: `native`,
+//! `compat` (of 32 bits), `socketcall`, `ring` (by an io_uring that a call of 32 bits set up), or `long` (with a value of
+//! more than a page).
 //!
 //! `probe --flood N ATTEMPT`: the same attempt N times in a row, and one line of counts.
 //!
@@ -28,7 +28,6 @@
 
 mod attempt;
 mod bulk;
-mod compat;
 mod connect;
 mod connect_each;
 mod dns;
@@ -54,10 +53,9 @@ const USAGE: &str = "probe [--timeout-ms N] [--flood N] ATTEMPT… | probe --ser
        probe [--for-ms N] --connect-each FILE | probe [--for-ms N] --load KIND/ADDRESS/PORT
        probe --hear PORT/GROUP/DEVICE | probe --forge DEVICE/SOURCE:PORT/DESTINATION:PORT
        probe --join GROUP/DEVICE | probe --hold KIND/ADDRESS/PORT…
-ATTEMPT: tcp/ADDRESS/PORT udp/ADDRESS/PORT udp-connected/ADDRESS/PORT
-         udp-from/LOCAL-PORT/ADDRESS/PORT udp-bound/LOCAL/ADDRESS/PORT ping/ADDRESS
-         ping-by/MANNER/ADDRESS option/MANNER/LEVEL/NAME ioctl/REQUEST keys/MANNER/search|call-out|add|control
-         dns/SERVER/NAME dns-tcp/SERVER/NAME bulk-tcp/ADDRESS/PORT bulk-udp/ADDRESS/PORT";
+ATTEMPT: METHOD/ADDRESS[/PORT][+OPTION…] (see `qfence-verify probe --help`)
+         dns/SERVER/NAME dns-tcp/SERVER/NAME bulk-tcp/ADDRESS/PORT bulk-udp/ADDRESS/PORT
+         ping-by/MANNER/ADDRESS option/MANNER/LEVEL/NAME ioctl/REQUEST keys/MANNER/search|call-out|add|control";
 
 fn main() -> ExitCode {
     match run(std::env::args().skip(1)) {

@@ -11,9 +11,10 @@ use ::tests::{
     namespace::Namespace,
     private::Private,
     screen::Screen,
-    world::{GATEWAY_V4, HOST_V4, SERVER_V4},
+    world::{HOST_V4, SERVER_V4},
 };
 use anyhow::{Context as _, Result, bail};
+use qfence_user::verify::internet::connect;
 
 /// Where the web servers listen, on the host and on the internet.
 const PORT: u16 = 8080;
@@ -55,7 +56,7 @@ fn play_once(program: &Path) -> Result<Terminals> {
         .context("making a private host (in a container: this takes a privileged one)")?;
     let host = private.namespace();
     let internet = Namespace::new()?;
-    connect(host, &internet)?;
+    connect(host.as_ref(), internet.as_ref(), false)?;
     let everywhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), PORT);
     let _of_the_host = Listener::http(host, everywhere)?;
     let _of_the_internet = Listener::http(&internet, everywhere)?;
@@ -90,22 +91,6 @@ fn play_once(program: &Path) -> Result<Terminals> {
         fence,
         host: outside,
     })
-}
-
-/// Gives the host an address, and an internet behind a gateway.
-fn connect(host: &Namespace, internet: &Namespace) -> Result<()> {
-    host.ip_batch(&format!(
-        "link add eth0 type veth peer name eth0 netns {internet}\n\
-         link set lo up\nlink set eth0 up\n\
-         address add {HOST_V4}/24 dev eth0\n",
-        internet = internet.path().display(),
-    ))?;
-    internet.ip_batch(&format!(
-        "link set lo up\nlink set eth0 up\n\
-         address add {GATEWAY_V4}/24 dev eth0\n\
-         address add {SERVER_V4}/32 dev lo\n",
-    ))?;
-    host.ip_batch(&format!("route add default via {GATEWAY_V4}\n"))
 }
 
 /// A terminal with root's shell on the host, which finds `qfence-user`.

@@ -1,13 +1,13 @@
-//! The figure: what all benchmarks found, on one sheet.
+//! `plot SVG [JSON ABOUT]…`: draws the reports of all benchmarks on one sheet, each with what it is about.
 
 mod bars;
 mod curves;
 mod panels;
 mod style;
 
-use std::path::Path;
+use std::{borrow::Cow, env, ffi::OsString, fs, path::Path};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use panels::Panel;
 use plotters::{coord::Shift, prelude::*};
 use tests::bench::Report;
@@ -26,8 +26,26 @@ const LETTERS: usize = 145;
 /// Below a benchmark.
 const MARGIN: i32 = 24;
 
+fn main() -> Result<()> {
+    let arguments: Vec<OsString> = env::args_os().skip(1).collect();
+    let (file, of) = arguments.split_first().context("plot SVG [JSON ABOUT]…")?;
+    let mut reports = Vec::new();
+    for pair in of.chunks(2) {
+        let [json, about] = pair else {
+            bail!("each report takes what it is about");
+        };
+        reports.push((about.to_string_lossy(), read(Path::new(json))?));
+    }
+    plot(&reports, Path::new(file))
+}
+
+fn read(path: &Path) -> Result<Report> {
+    let text = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))
+}
+
 /// Draws reports, one below the other, each with what it is about.
-pub(super) fn plot(reports: &[(&str, Report)], file: &Path) -> Result<()> {
+fn plot(reports: &[(Cow<'_, str>, Report)], file: &Path) -> Result<()> {
     let sections: Vec<_> = reports
         .iter()
         .map(|(about, report)| Section::new(about, report))
@@ -42,7 +60,7 @@ pub(super) fn plot(reports: &[(&str, Report)], file: &Path) -> Result<()> {
         top += section.height();
     }
     area.present()
-        .with_context(|| format!("writing {}", file.display()))
+        .with_context(|| format!("write {}", file.display()))
 }
 
 /// One benchmark.

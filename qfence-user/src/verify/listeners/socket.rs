@@ -1,22 +1,20 @@
 //! The sockets of the listeners. All of this runs inside their namespace.
 
 use std::{
-    net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket},
+    net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6},
     os::fd::{AsFd, AsRawFd as _, OwnedFd},
 };
 
 use anyhow::{Context as _, Result};
 use nix::{
-    cmsg_space,
-    ifaddrs::getifaddrs,
-    libc,
+    cmsg_space, libc,
     net::if_::if_nametoindex,
     sys::socket::{
         AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockaddrLike as _,
         SockaddrStorage, bind, getsockname, listen, recvmsg, sendmsg, setsockopt, sockopt,
     },
 };
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
 use super::Arrival;
 
@@ -55,30 +53,25 @@ fn receiving(address: SocketAddr, protocol: Protocol) -> Result<OwnedFd> {
     Ok(socket)
 }
 
-pub(super) fn multicast(group: SocketAddr, device: &str) -> Result<OwnedFd> {
+/// A UDP socket that is a member of a multicast group on a device.
+pub(super) fn member(address: SocketAddr, group: IpAddr, device: &str) -> Result<OwnedFd> {
+    let index = if_nametoindex(device).with_context(|| format!("find {device}"))?;
+    let address = match address {
+        SocketAddr::V6(mut address) if address.ip().is_multicast() => {
+            address.set_scope_id(index);
+            address.into()
+        }
+        address => address,
+    };
+    let socket = Socket::from(udp(address)?);
     match group {
-        SocketAddr::V4(group) => {
-            let local = getifaddrs()
-                .context("list the addresses")?
-                .filter(|entry| entry.interface_name == device)
-                .find_map(|entry| Some(entry.address?.as_sockaddr_in()?.ip()))
-                .with_context(|| format!("{device} has no IPv4 address"))?;
-            let socket = UdpSocket::from(udp(group.into())?);
-            socket
-                .join_multicast_v4(group.ip(), &local)
-                .context("join")?;
-            Ok(socket.into())
+        IpAddr::V4(group) => {
+            socket.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(index))
         }
-        SocketAddr::V6(mut group) => {
-            let index = if_nametoindex(device).with_context(|| format!("find {device}"))?;
-            group.set_scope_id(index);
-            let socket = UdpSocket::from(udp(group.into())?);
-            socket
-                .join_multicast_v6(group.ip(), index)
-                .context("join")?;
-            Ok(socket.into())
-        }
+        IpAddr::V6(group) => socket.join_multicast_v6(&group, index),
     }
+    .context("join")?;
+    Ok(socket.into())
 }
 
 fn open(address: SocketAddr, kind: Type, protocol: Protocol) -> Result<OwnedFd> {

@@ -4,7 +4,7 @@ use std::{
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    process,
+    process::{self, Command},
 };
 
 use anyhow::{Context as _, Result};
@@ -12,12 +12,12 @@ use tests::{
     dns::Dns,
     guest::ipxe::{self, Fetch},
     listener::Listener,
+    progress,
     workspace::make_readable,
     world::{HOST_V4, SERVER_V4, World},
 };
 
-use super::outcome::{Comparison, Ending, Run};
-use crate::{report, shell};
+use crate::outcome::{Comparison, Ending, Run};
 
 /// Where the web servers listen, on the host and on the internet.
 const PORT: u16 = 8080;
@@ -31,9 +31,11 @@ const USER: &str = "nobody";
 
 /// Boots a guest without a fence and one within, and compares.
 pub(super) fn compare(program: &Path) -> Result<Comparison> {
-    report::note(&format!(
-        "    two guests: QEMU on user networking, with nothing but its network card's iPXE to boot\n    \
-         each has a host of its own ({HOST_V4}) and an internet ({SERVER_V4}), in namespaces"
+    progress::note(
+        "two guests: QEMU on user networking, with nothing but its network card's iPXE to boot",
+    );
+    progress::note(&format!(
+        "each has a host of its own ({HOST_V4}) and an internet ({SERVER_V4}), in namespaces"
     ));
     let unfenced = [
         "setpriv",
@@ -44,11 +46,11 @@ pub(super) fn compare(program: &Path) -> Result<Comparison> {
         "--clear-groups",
         "--",
     ];
-    let without = report::during("a guest without qfence", || {
+    let without = progress::during("a guest without qfence", || {
         boot(&unfenced.map(str::to_owned))
     })?;
     let fence = Fence::new(program)?;
-    let with = report::during("a guest with qfence", || boot(&fence.launcher()))?;
+    let with = progress::during("a guest with qfence", || boot(&fence.launcher()))?;
     Ok(Comparison {
         tries: tries().map(|(label, _)| label),
         without,
@@ -155,9 +157,7 @@ impl Drop for Fence<'_> {
     fn drop(&mut self) {
         if Path::new("/sys/fs/bpf/qfence").join(&self.name).exists() {
             // A destructor has nobody to tell.
-            let _ = shell::program(self.program)
-                .args(["rm", &self.name])
-                .output();
+            let _ = Command::new(self.program).args(["rm", &self.name]).output();
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Services that greet whoever reaches them, and record it: a test of a refusal asserts not only
-//! that the attempt failed but that nothing arrived.
+//! Services that greet each peer and record what arrives: a test of a refusal asserts not only that the probe failed but
+//! that nothing arrived.
 
 mod serve;
 mod socket;
@@ -15,20 +15,20 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::namespace::Namespace;
+use super::netns::Netns;
 
 /// One connection or datagram that reached a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// Who sent it.
+    /// The address it came from.
     pub peer: SocketAddr,
     /// The address it was sent to.
     pub local: SocketAddr,
-    /// What was sent: a datagram's content or an HTTP request; empty for plain TCP.
+    /// A datagram's content or an HTTP request; empty for plain TCP.
     pub bytes: Vec<u8>,
 }
 
-/// What is served.
+/// A protocol of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Service {
     /// A TCP service that says `hello from ADDRESS:PORT` and hangs up.
@@ -51,57 +51,87 @@ pub struct Listener {
 impl Listener {
     /// A TCP service that says `hello from ADDRESS:PORT` and hangs up. The unspecified address
     /// stands for all addresses of its family; port 0 for any free one.
-    pub fn tcp(namespace: &Namespace, address: SocketAddr) -> Result<Self> {
+    ///
+    /// # Errors
+    /// If a socket or thread cannot be made.
+    pub fn tcp(netns: &impl AsRef<Netns>, address: SocketAddr) -> Result<Self> {
         Self::start(
             Service::Tcp,
             address,
-            namespace.run(|| socket::tcp(address)),
+            netns.as_ref().run(|| socket::tcp(address)),
         )
     }
 
     /// A UDP service that answers every datagram with `hello from ADDRESS:PORT`. On an
     /// unspecified address it takes broadcasts too.
-    pub fn udp(namespace: &Namespace, address: SocketAddr) -> Result<Self> {
+    ///
+    /// # Errors
+    /// If a socket or thread cannot be made.
+    pub fn udp(netns: &impl AsRef<Netns>, address: SocketAddr) -> Result<Self> {
         Self::start(
             Service::Udp,
             address,
-            namespace.run(|| socket::udp(address)),
+            netns.as_ref().run(|| socket::udp(address)),
         )
     }
 
     /// Like [`Self::tcp`], for MPTCP as well.
-    pub fn mptcp(namespace: &Namespace, address: SocketAddr) -> Result<Self> {
+    ///
+    /// # Errors
+    /// If a socket or thread cannot be made.
+    pub fn mptcp(netns: &impl AsRef<Netns>, address: SocketAddr) -> Result<Self> {
         Self::start(
             Service::Tcp,
             address,
-            namespace.run(|| socket::mptcp(address)),
+            netns.as_ref().run(|| socket::mptcp(address)),
         )
     }
 
     /// Like [`Self::udp`], for UDP-Lite.
-    pub fn udplite(namespace: &Namespace, address: SocketAddr) -> Result<Self> {
+    ///
+    /// # Errors
+    /// If a socket or thread cannot be made.
+    pub fn udplite(netns: &impl AsRef<Netns>, address: SocketAddr) -> Result<Self> {
         Self::start(
             Service::Udp,
             address,
-            namespace.run(|| socket::udplite(address)),
+            netns.as_ref().run(|| socket::udplite(address)),
         )
     }
 
     /// Like [`Self::udp`], for the members of a multicast group on a device.
-    pub fn multicast(namespace: &Namespace, group: SocketAddr, device: &str) -> Result<Self> {
-        Self::start(
-            Service::Udp,
-            group,
-            namespace.run(|| socket::multicast(group, device)),
-        )
+    ///
+    /// # Errors
+    /// If there is no such device, or a socket or thread cannot be made.
+    pub fn multicast(netns: &impl AsRef<Netns>, group: SocketAddr, device: &str) -> Result<Self> {
+        Self::member(netns, group, group.ip(), device)
+    }
+
+    /// Like [`Self::udp`], on a socket that is a member of a multicast group on a device.
+    ///
+    /// # Errors
+    /// If there is no such device, or a socket or thread cannot be made.
+    pub fn member(
+        netns: &impl AsRef<Netns>,
+        address: SocketAddr,
+        group: IpAddr,
+        device: &str,
+    ) -> Result<Self> {
+        let socket = netns
+            .as_ref()
+            .run(|| socket::member(address, group, device));
+        Self::start(Service::Udp, address, socket)
     }
 
     /// A web server with one page, which says `hello from ADDRESS:PORT`.
-    pub fn http(namespace: &Namespace, address: SocketAddr) -> Result<Self> {
+    ///
+    /// # Errors
+    /// If a socket or thread cannot be made.
+    pub fn http(netns: &impl AsRef<Netns>, address: SocketAddr) -> Result<Self> {
         Self::start(
             Service::Http,
             address,
-            namespace.run(|| socket::tcp(address)),
+            netns.as_ref().run(|| socket::tcp(address)),
         )
     }
 
@@ -160,30 +190,36 @@ pub struct Listeners(Vec<Listener>);
 
 impl Listeners {
     /// TCP and UDP on every IPv4 and IPv6 address of the namespace.
-    pub fn everywhere(namespace: &Namespace, port: u16) -> Result<Self> {
+    ///
+    /// # Errors
+    /// If a socket or thread cannot be made.
+    pub fn everywhere(netns: &impl AsRef<Netns>, port: u16) -> Result<Self> {
         let mut listeners = Vec::new();
         for address in [
             IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         ] {
             let address = SocketAddr::new(address, port);
-            listeners.push(Listener::tcp(namespace, address)?);
-            listeners.push(Listener::udp(namespace, address)?);
+            listeners.push(Listener::tcp(netns, address)?);
+            listeners.push(Listener::udp(netns, address)?);
         }
         Ok(Self(listeners))
     }
 
     /// TCP, MPTCP, UDP and UDP-Lite on every IPv4 and IPv6 address of the namespace.
-    pub fn of_all_kinds(namespace: &Namespace, port: u16) -> Result<Self> {
+    ///
+    /// # Errors
+    /// If a socket or thread cannot be made.
+    pub fn of_all_kinds(netns: &impl AsRef<Netns>, port: u16) -> Result<Self> {
         let mut listeners = Vec::new();
         for address in [
             IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         ] {
             let address = SocketAddr::new(address, port);
-            listeners.push(Listener::mptcp(namespace, address)?);
-            listeners.push(Listener::udp(namespace, address)?);
-            listeners.push(Listener::udplite(namespace, address)?);
+            listeners.push(Listener::mptcp(netns, address)?);
+            listeners.push(Listener::udp(netns, address)?);
+            listeners.push(Listener::udplite(netns, address)?);
         }
         Ok(Self(listeners))
     }

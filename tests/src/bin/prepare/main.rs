@@ -1,0 +1,43 @@
+//! `prepare PART…`: builds what the end-to-end tests and guests need and what takes long to get, and prints a path for each
+//! part. For cargo xtask. Tests build missing parts themselves.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | `probe`, `probe=PROFILE` | the static program that makes probes and traffic, in a profile of cargo |
+//! | `image` | the Linux guest: Debian's cloud kernel and busybox, unpacked under target/guest |
+//! | `prometheus` | Debian's, 19 MB, unpacked under target/guest and not installed |
+
+use std::{
+    env,
+    io::{Write as _, stderr, stdout},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result, bail};
+use tests::{debian::prometheus, guest::image::image, probe};
+
+fn main() -> ExitCode {
+    match env::args().skip(1).try_for_each(|part| print(&part)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(stderr(), "prepare: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print(part: &str) -> Result<()> {
+    let path = prepare(part).with_context(|| format!("prepare {part}"))?;
+    writeln!(stdout(), "{}", path.display()).context("write to standard output")
+}
+
+fn prepare(part: &str) -> Result<PathBuf> {
+    match part.split_once('=').unwrap_or((part, "")) {
+        ("probe", "") => probe::built(),
+        ("probe", profile) => probe::build(profile),
+        ("image", "") => Ok(image()?.initramfs),
+        ("prometheus", "") => prometheus(),
+        _ => bail!("there is no such part"),
+    }
+}
