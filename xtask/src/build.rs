@@ -4,6 +4,7 @@ use std::{
     ffi::OsString,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context as _, Result};
@@ -27,23 +28,28 @@ pub(crate) enum Profile {
 /// Builds qfence, and returns the path of qfence-user.
 pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
     ebpf::build()?;
-    let mut cargo = shell::cargo();
-    cargo.args(["build", "--package", "qfence-user"]);
-    cargo.args(profile.cargo());
-    shell::run(&mut cargo)?;
+    shell::run(&mut cargo(profile))?;
     Ok(program(profile))
 }
 
 /// Builds qfence in the quick profile, and with it a program of the package `tests`; returns the path of that.
 pub(crate) fn build_with(name: &str) -> Result<PathBuf> {
     ebpf::build()?;
-    let mut cargo = shell::cargo();
-    // In one run: cargo compiles a library once for each set of packages.
-    cargo.args(["build", "--package", "qfence-user", "--package", "tests"]);
-    cargo.args(["--bin", "qfence-user", "--bin", "qfence-verify", "--bin"]);
-    cargo.arg(name).args(Profile::Quick.cargo());
-    shell::run(&mut cargo)?;
+    shell::run(cargo(Profile::Quick).args(["--bin", name]))?;
     Ok(program(Profile::Quick).with_file_name(name))
+}
+
+fn cargo(profile: Profile) -> Command {
+    let mut cargo = shell::cargo();
+    cargo.args(["build", "--package", "qfence-user"]);
+    cargo.args(["--bin", "qfence-user", "--bin", "qfence-verify"]);
+    if profile == Profile::Quick {
+        // Cargo compiles a library once for each set of features, and which features it has depends on the packages:
+        // with this one they are those of the tests (see tests/Cargo.toml).
+        cargo.args(["--package", "tests"]);
+    }
+    cargo.args(profile.cargo());
+    cargo
 }
 
 /// The path of the program, once it is built.
