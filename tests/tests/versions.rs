@@ -159,8 +159,8 @@ impl<'a> Made<'a> {
         let (made, this) = versions;
         let says = |ended: &Ended| {
             let words = format!(
-                "the fence {name:?} was made by another version of qfence (ABI {made}, and this is ABI {this}): nothing of it \
-                 is read or changed."
+                "the fence {name:?} was made by another version of qfence (ABI {made}, and this is ABI {this}): it \
+                 is not read or changed."
             );
             assert!(ended.stderr.contains(&words), "{ended:?}");
             assert!(ended.stderr.contains("`qfence-user rm`"), "{ended:?}");
