@@ -1,4 +1,4 @@
-//! Reads an IP packet: where it comes from, where it goes, and whether it opens something.
+//! Parses an IP packet: its source, its destination, and whether it opens a connection.
 
 mod payload;
 
@@ -12,50 +12,51 @@ pub use payload::{Extension, Payload};
 
 /// A packet, from its IP header on.
 pub trait Bytes: Sized {
-    /// `N` words at an offset in bytes, as numbers; `None` if the packet does not have them.
+    /// Returns `N` words at an offset in bytes, as numbers; `None` if the packet ends before.
     fn words<const N: usize>(&self, offset: u32) -> Option<[u32; N]>;
 
-    /// The first `N` words in network order, if they are at hand in one piece; by no means all that are there.
+    /// Returns the first `N` words in network order if the buffer has them in one piece. A packet can be longer than
+    /// that piece.
     fn linear<const N: usize>(&self) -> Option<&[u32; N]>;
 
-    /// [`read_payload`] of this packet, by way of whatever function suits.
+    /// [`read_payload`] of this packet. An implementation can call it through another function.
     #[inline(always)]
     fn payload(&self, carried: Carried, offset: u32) -> Payload {
         read_payload(self, carried, offset)
     }
 
-    /// [`read_extension`] of this packet, the same.
+    /// [`read_extension`] of this packet. An implementation can call it through another function.
     #[inline(always)]
     fn extension(&self, number: u32, offset: u32) -> Extension {
         read_extension(self, number, offset)
     }
 }
 
-/// How many extension headers an IPv6 packet may have before its payload. Linux itself sends at most
-/// five (hop-by-hop, destination, routing, fragment, destination).
+/// The maximum number of extension headers of an IPv6 packet before its payload. Linux itself sends at most five
+/// (hop-by-hop, destination, routing, fragment, destination).
 pub const MAX_EXTENSIONS: usize = 8;
 
-/// What of a packet a policy is about.
+/// The parts of a packet that matter to a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {
-    /// Where it comes from.
+    /// The source address.
     pub source: Halves,
-    /// Where it goes: with source routing, the next hop.
+    /// The destination address; with source routing, the next hop.
     pub destination: Halves,
-    /// What it carries.
+    /// The payload.
     pub payload: Payload,
 }
 
-/// The number of what follows an IP header.
+/// The next header after an IP header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Carried {
-    /// A protocol, or an extension header.
+    /// The number of a protocol, or of an extension header.
     pub number: u32,
-    /// Whether extension headers may come before the payload.
+    /// Whether extension headers may precede the payload.
     pub is_v6: bool,
 }
 
-// The protocol numbers that have a say here (IANA's list, IPPROTO_*).
+// The protocol numbers that are parsed differently (IANA's list, IPPROTO_*).
 const HOP_BY_HOP: u32 = 0;
 const TCP: u32 = 6;
 const UDP: u32 = 17;
@@ -67,12 +68,12 @@ const DESTINATION: u32 = 60;
 const SCTP: u32 = 132;
 const UDP_LITE: u32 = 136;
 
-// Of the fourth word of a TCP header, the one with the flags.
+// The flags in the fourth word of a TCP header.
 const TCP_SYN: u32 = 0x02 << 16;
 const TCP_RST: u32 = 0x04 << 16;
 const TCP_ACK: u32 = 0x10 << 16;
 
-/// Reads a packet; `None` if it is none that can be understood whole.
+/// Parses a packet; `None` if it cannot be parsed completely.
 #[inline(always)]
 #[must_use]
 pub fn parse(bytes: &impl Bytes) -> Option<Packet> {
@@ -82,8 +83,8 @@ pub fn parse(bytes: &impl Bytes) -> Option<Packet> {
     }
 }
 
-/// Reads what most packets are, UDP or TCP right behind the header, without a call of the kernel; `None` for
-/// all others.
+/// Parses the common case, UDP or TCP directly after the IP header, without a helper call; `None` for all other
+/// packets.
 #[inline(always)]
 fn parse_linear(bytes: &impl Bytes) -> Option<Packet> {
     let header: &[u32; 7] = bytes.linear()?;
@@ -109,7 +110,8 @@ fn parse_linear(bytes: &impl Bytes) -> Option<Packet> {
     }
 }
 
-/// What UDP and TCP carry, of the word with their ports and, of TCP, the one with the flags, in network order.
+/// Builds the payload of UDP or TCP from the word with its ports and, for TCP, the word with its flags, both in network
+/// order.
 #[inline(always)]
 fn ports<'a, B: Bytes>(
     bytes: &'a B,
@@ -126,7 +128,7 @@ fn ports<'a, B: Bytes>(
     Some(Payload(known | flag | u64::from(u32::from_be(ports))))
 }
 
-/// What the fourth word of a TCP header says on whether the segment opens a connection, or resets one.
+/// Whether a segment opens a connection, continues or resets one, by the fourth word of its TCP header.
 #[inline(always)]
 const fn continues(flags: u32) -> u64 {
     if flags & (TCP_SYN | TCP_ACK) == TCP_SYN {
@@ -140,7 +142,7 @@ const fn continues(flags: u32) -> u64 {
 
 #[inline(always)]
 fn parse_any(bytes: &impl Bytes) -> Option<Packet> {
-    // As much as either has: each read is a call of the kernel.
+    // The largest size that both headers have: each read is a helper call.
     let header: [u32; 5] = bytes.words(0)?;
     let packet = match header[0] >> 28 {
         4 => parse_v4(bytes, header),
@@ -187,7 +189,7 @@ fn parse_v6(bytes: &impl Bytes, header: [u32; 5]) -> Option<Packet> {
     })
 }
 
-/// One of the two addresses of a packet: the source or else the destination; zero if it has none.
+/// Reads the source or else the destination address of a packet; zero if it has none.
 #[inline(always)]
 #[must_use]
 pub fn read_address(bytes: &impl Bytes, source: bool) -> Halves {
@@ -203,7 +205,7 @@ pub fn read_address(bytes: &impl Bytes, source: bool) -> Halves {
     address.unwrap_or(Halves::NONE)
 }
 
-/// Reads what an IP header carries, at that offset in bytes.
+/// Reads the payload that follows an IP header, at an offset in bytes.
 #[inline(always)]
 #[must_use]
 pub fn read_payload(bytes: &impl Bytes, carried: Carried, offset: u32) -> Payload {
@@ -211,7 +213,7 @@ pub fn read_payload(bytes: &impl Bytes, carried: Carried, offset: u32) -> Payloa
     let mut offset = offset;
     if is_v6 {
         let mut is_payload = false;
-        // The last round is for what follows the last extension.
+        // The last iteration is for the payload after the last extension header.
         for _ in 0..=MAX_EXTENSIONS {
             let Extension(extension) = bytes.extension(number, offset);
             let next = extension & 0xff;
@@ -235,7 +237,7 @@ pub fn read_payload(bytes: &impl Bytes, carried: Carried, offset: u32) -> Payloa
     read_ports(bytes, number, offset).unwrap_or(Payload::UNKNOWN)
 }
 
-/// Reads the extension header of that number at that offset in bytes, if it is one.
+/// Reads the header at an offset in bytes, if its number is that of an extension header.
 #[inline(always)]
 #[must_use]
 pub fn read_extension(bytes: &impl Bytes, number: u32, offset: u32) -> Extension {
@@ -257,7 +259,7 @@ pub fn read_extension(bytes: &impl Bytes, number: u32, offset: u32) -> Extension
     }
 }
 
-/// Reads ports and flags out of the header of a protocol.
+/// Reads ports and flags from the header of a protocol.
 #[inline(always)]
 fn read_ports(bytes: &impl Bytes, protocol: u32, offset: u32) -> Option<Payload> {
     let Payload(known) = Payload::of(protocol);

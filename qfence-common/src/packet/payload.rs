@@ -1,11 +1,12 @@
-//! A packet's payload and its extension headers, each packed into one word.
+//! A packet's payload, and an extension header, each packed into one word.
 
 use crate::Protocol;
 
-/// What a packet carries, in one word: that is what a function can return in the kernel.
+/// The payload of a packet, packed into one word, because a function in the kernel can return only a word.
 ///
-/// From the lowest bit: 16 of the destination port, 16 of the source port, 8 of the protocol, whether it goes on
-/// with TCP, whether anything is known, and whether it resets a connection of TCP.
+/// From the lowest bit: 16 bits for the destination port, 16 for the source port, 8 for the protocol, one that is set
+/// if the segment continues a TCP connection, one that is set if the payload was parsed, and one that is set if the
+/// segment resets a TCP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Payload(pub(super) u64);
@@ -16,42 +17,42 @@ const IS_KNOWN: u64 = 1 << 41;
 pub(super) const RESETS_TCP: u64 = 1 << 42;
 
 impl Payload {
-    /// What cannot be understood.
+    /// A payload that cannot be parsed.
     pub const UNKNOWN: Self = Self(0);
 
     pub(super) const fn of(number: u32) -> Self {
         Self(IS_KNOWN | (number as u64 & 0xff) << PROTOCOL_SHIFT)
     }
 
-    /// All of it, as a number.
+    /// Returns the packed word.
     #[must_use]
     #[inline(always)]
     pub const fn bits(self) -> u64 {
         self.0
     }
 
-    /// That of which this is the number.
+    /// Unpacks a word.
     #[must_use]
     #[inline(always)]
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
-    /// Whether it could be understood.
+    /// Whether the payload was parsed.
     #[must_use]
     #[inline(always)]
     pub const fn is_known(self) -> bool {
         self.0 & IS_KNOWN != 0
     }
 
-    /// What the IP header carries, IPv6 extension headers left out.
+    /// The protocol after the IP header and its IPv6 extension headers.
     #[must_use]
     #[inline(always)]
     pub const fn protocol(self) -> Protocol {
         Protocol((self.0 >> PROTOCOL_SHIFT) as u32 & 0xff)
     }
 
-    /// The source port, for protocols that have one; 0 otherwise, and in fragments after the first.
+    /// The source port; 0 for protocols without ports, and in fragments after the first.
     #[must_use]
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "sixteen bits of it")]
@@ -59,7 +60,7 @@ impl Payload {
         (self.0 >> 16) as u16
     }
 
-    /// The destination port, the same.
+    /// The destination port; 0 for protocols without ports, and in fragments after the first.
     #[must_use]
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "sixteen bits of it")]
@@ -67,14 +68,14 @@ impl Payload {
         self.0 as u16
     }
 
-    /// Whether it is a TCP segment other than a SYN without ACK: it opens nothing.
+    /// Whether it is a TCP segment that opens no connection: any but a SYN without ACK.
     #[must_use]
     #[inline(always)]
     pub const fn continues_tcp(self) -> bool {
         self.0 & CONTINUES_TCP != 0
     }
 
-    /// Whether it is a TCP segment that resets its connection: it carries nothing on.
+    /// Whether it is a TCP segment that resets its connection, and so carries no more data.
     #[must_use]
     #[inline(always)]
     pub const fn resets_tcp(self) -> bool {
@@ -82,10 +83,10 @@ impl Payload {
     }
 }
 
-/// An extension header, in one word.
+/// An extension header, packed into one word.
 ///
-/// From the lowest bit: 8 for the number of what follows it, 16 for its length in bytes, and two for which of
-/// the four it is.
+/// From the lowest bit: 8 bits for the number of the next header, 16 for the length in bytes, and two for one of the
+/// four kinds below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Extension(pub(super) u32);
@@ -93,7 +94,7 @@ pub struct Extension(pub(super) u32);
 pub(super) const UNREADABLE: u32 = 0;
 pub(super) const IS_PAYLOAD: u32 = 1;
 pub(super) const IS_EXTENSION: u32 = 2;
-/// One after which no header follows, for the packet is not the first of its fragments.
+/// A fragment header of a later fragment: no further header follows.
 pub(super) const IS_LATER_FRAGMENT: u32 = 3;
 
 pub(super) const LENGTH_SHIFT: u32 = 8;
@@ -104,14 +105,14 @@ impl Extension {
         Self(which << WHICH_SHIFT | (length & 0xffff) << LENGTH_SHIFT | next & 0xff)
     }
 
-    /// All of it, as a number.
+    /// Returns the packed word.
     #[must_use]
     #[inline(always)]
     pub const fn bits(self) -> u32 {
         self.0
     }
 
-    /// That of which this is the number.
+    /// Unpacks a word.
     #[must_use]
     #[inline(always)]
     pub const fn from_bits(bits: u32) -> Self {

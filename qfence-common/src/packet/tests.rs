@@ -17,7 +17,7 @@ impl Bytes for Vec<u8> {
     }
 }
 
-/// One whose first words are at hand.
+/// A packet whose first words are in one piece.
 struct Linear {
     bytes: Vec<u8>,
     words: Vec<u32>,
@@ -33,7 +33,7 @@ impl Bytes for Linear {
     }
 }
 
-/// However much of it is at hand, a packet is read alike.
+/// Parses a packet, and checks that the result does not depend on the number of words in one piece.
 fn parse(bytes: &Vec<u8>) -> Option<Packet> {
     let parsed = super::parse(bytes);
     let (words, _) = bytes.as_chunks();
@@ -78,7 +78,7 @@ fn v4(protocol: u32, options: usize, fragment: u16, payload: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// Extensions are given as their number and the whole header, without the first byte.
+/// Each extension is given as its number and its header without the first byte.
 fn v6(extensions: &[(u32, &[u8])], protocol: u32, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0; 40];
     packet[0] = 0x60;
@@ -142,7 +142,7 @@ fn a_tcp_segment_opens_if_it_has_syn_and_not_ack() {
 
 #[test]
 fn only_the_first_fragment_has_ports() {
-    // More fragments follow; the offset is zero.
+    // More fragments follow, and the offset is zero.
     let first = parse(&v4(UDP, 0, 0x2000, &PAYLOAD)).unwrap();
     assert_eq!(ports(&first), (12345, 80));
     for fragment in [0x0001, 0x2001, 0x1fff] {
@@ -203,7 +203,7 @@ fn what_is_cut_short_is_no_packet() {
         v6(&[(ROUTING, &[0; 7])], TCP, &tcp(0)),
     ];
     for packet in whole {
-        // All that is looked at ends with the word that has the flags.
+        // The last word that the parser reads is the one with the flags.
         let needed = packet.len() - 4;
         for length in 0..needed {
             assert_eq!(parse(&packet[..length].to_vec()), None, "{length}");
