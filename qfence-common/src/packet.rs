@@ -2,7 +2,7 @@
 
 mod payload;
 
-use crate::{Halves, Protocol};
+use crate::Halves;
 
 use payload::{
     CONTINUES_TCP, IS_EXTENSION, IS_LATER_FRAGMENT, IS_PAYLOAD, LENGTH_SHIFT, RESETS_TCP,

@@ -2,7 +2,7 @@ extern crate std;
 use std::{vec, vec::Vec};
 
 use super::*;
-use crate::address::from_v4;
+use crate::{Protocol, address::from_v4};
 
 impl Bytes for Vec<u8> {
     fn words<const N: usize>(&self, offset: u32) -> Option<[u32; N]> {
