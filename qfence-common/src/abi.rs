@@ -1,59 +1,60 @@
-//! The names by which the two sides find each other's maps, programs and globals, and the version of all that one qfence
-//! leaves for another.
+//! The names of the maps, programs and globals that kernel side and user side share, and the version of everything that
+//! one qfence leaves for another.
 
-/// The version of what a fence leaves for other processes: its pinned maps, its description, its policy file, its kept
-/// record, and its locks and marks. A program looks at it before it reads any of them, and uses those of its own version
-/// alone.
+/// The version of everything that a fence leaves for other processes: its pinned maps, its description, its policy
+/// file, its kept record, and its locks and marks. qfence checks the version before it reads any of them, and uses
+/// those of its own version only.
 ///
 /// Raise it by one in the release that changes
 /// - the name, type, key, value, index or meaning of a pinned map;
-/// - the name of a hook, by which its link is pinned, or the meaning of a pin;
-/// - a field of the description, of the policy file or of a kept line, unless old and new programs read it alike;
-/// - which file is locked or marked, and for what.
+/// - the name of a hook, under which its link is pinned, or the meaning of a pin;
+/// - a field of the description, of the policy file or of a kept line, unless old and new versions read it alike;
+/// - the choice of locked or marked files, or the purpose of a lock or mark.
 ///
-/// A fence without a version, from before there was one, counts as version 0. Two things never change, for programs of
-/// all versions go by them: the directory `qfence/NAME` in bpffs, and [`MAPS_DIRECTORY`] followed by the number in it.
+/// A fence from before the first version counts as version 0. Two things never change, because every version of qfence
+/// depends on them: the directory `qfence/NAME` in bpffs, and the name [`MAPS_DIRECTORY`] followed by the version
+/// number.
 pub const VERSION: u32 = 1;
 
-/// What the name of the directory of a fence's pinned maps begins with. The version follows.
+/// The name of the directory of a fence's pinned maps, without the version number at its end.
 pub const MAPS_DIRECTORY: &str = "maps-abi-";
 
-/// The whole name of that directory before there were versions.
+/// The whole name of that directory in fences from before the first version.
 pub const UNVERSIONED_MAPS_DIRECTORY: &str = "maps";
 
-/// The one-slot array whose slot holds the policy in force: an array of [`crate::Node`]s.
+/// The one-slot array of maps for the policy in force: an array of [`crate::Node`]s.
 pub const POLICY_MAP: &str = "POLICY";
 
-/// The per-CPU array of [`crate::Hits`], indexed by a rule's number. It is as long as the policy of the start
-/// needs it.
+/// The per-CPU array of [`crate::Hits`], indexed by rule number. Its length fits the policy with which the fence
+/// started.
 pub const HITS_MAP: &str = "HITS";
 
-/// The one-slot array whose slot holds, once there are rules whose numbers are beyond the end of [`HITS_MAP`], an
-/// array of their [`crate::Hits`], indexed by [`crate::tally::more_hits_index`].
+/// The one-slot array of maps for rules whose numbers are beyond the end of [`HITS_MAP`]: an array of their
+/// [`crate::Hits`], indexed by [`crate::tally::more_hits_index`]. The slot is empty until there are such rules.
 pub const MORE_HITS_MAP: &str = "MORE_HITS";
 
-/// The one-slot array whose slot holds, once a policy monitors, a hash map of [`crate::Sighting`]s, to how often
-/// each was made.
+/// The one-slot array of maps for sightings: a hash map from each [`crate::Sighting`] to the number of times it was
+/// made. The slot is empty until a policy is monitored.
 pub const SIGHTINGS_MAP: &str = "SIGHTINGS";
 
-/// How many sightings there is room for; the first are kept, the others counted.
+/// The maximum number of sightings. Further ones are counted only.
 pub const SIGHTINGS: u32 = 4096;
 
-/// The one-slot array whose slot holds what attempts are counted in now: a hash map of [`crate::Repeats`] by
-/// [`crate::AttemptKey`].
+/// The one-slot array of maps in which attempts are currently counted: a hash map from [`crate::AttemptKey`] to
+/// [`crate::Repeats`].
 pub const REPEATS_MAP: &str = "REPEATS";
 
-/// How many attempt keys there is room for between two summaries, at least.
+/// The minimum number of attempt keys that fit between two summaries.
 pub const KEYS: u32 = 4096;
 
-/// How many of them there is room for in [`REPEATS_MAP`] when few are tried.
+/// The minimum number of attempt keys that fit in the map of [`REPEATS_MAP`]: its capacity while attempts are few.
 pub const FEW_KEYS: u32 = 1024;
 
-/// The one-slot array whose slot holds the same for attempt keys that came when [`REPEATS_MAP`] was full: a trie, which takes
-/// no memory for what is not in it. Its own keys are attempt keys with all of their bits.
+/// The one-slot array of maps for attempt keys that do not fit in [`REPEATS_MAP`]: a trie, because a trie allocates
+/// memory only for its entries. Its keys are attempt keys with full prefix length.
 pub const MORE_REPEATS_MAP: &str = "MORE_REPEATS";
 
-/// How many attempt keys there is room for in that.
+/// The number of attempt keys that fit in [`MORE_REPEATS_MAP`].
 pub const MORE_KEYS: u32 = KEYS - FEW_KEYS;
 
 /// The per-CPU array of [`crate::Tally`], indexed by [`crate::tally::tally_index`].
@@ -62,14 +63,14 @@ pub const TALLIES_MAP: &str = "TALLIES";
 /// The ring buffer of [`crate::Event`]s.
 pub const EVENTS_MAP: &str = "EVENTS";
 
-/// The hash map of [`crate::Peer`]s that may be answered, to when each was last heard of.
+/// The LRU hash map from each [`crate::Peer`] of the reply exception to the time of its last datagram.
 pub const PEERS_MAP: &str = "PEERS";
 
-/// How many peers are remembered, on a host of many CPUs; the one not heard of for longest makes room.
+/// The maximum number of peers on a host with many CPUs. The peer that was silent for longest is replaced first.
 pub const PEERS: u32 = 1024;
 
-/// What was noted of the datagrams that the fence sends to the host: a trie, which takes no memory for what is not in it,
-/// of [`crate::peer::Noted::key`]s with all of their bits, to times in nanoseconds since boot.
+/// Notes on the datagrams that the fence sends to the host: a trie, because a trie allocates memory only for its
+/// entries. It maps each [`crate::peer::Noted::key`], with full prefix length, to a time in nanoseconds since boot.
 pub const NOTED_MAP: &str = "NOTED";
 
 /// The one-slot array of the [`crate::Pulse`] of the fence.
@@ -81,73 +82,71 @@ pub const CHANGE_MAP: &str = "CHANGE";
 /// The one-slot array of the fence's [`crate::Marks`].
 pub const MARKS_MAP: &str = "MARKS";
 
-/// The storage of each socket for who made it.
+/// The socket storage for the owner of each socket.
 pub const OWNERS_MAP: &str = "OWNERS";
 
 /// The per-CPU array of counters, indexed by [`Counter`].
 pub const COUNTERS_MAP: &str = "COUNTERS";
 
-/// The global that holds the error a refusal returns: a negative errno, or 0 to leave it to the
-/// kernel, which says EPERM.
+/// The global for the error of a denied call: a negative errno, or 0 for the kernel's own choice, which is EPERM.
 pub const DENY_RETVAL: &str = "DENY_RETVAL";
 
-/// The global that says whether raw, UDP-Lite and L2TP sockets are let be: 0 or 1.
+/// The global that allows raw, UDP-Lite and L2TP sockets: 0 or 1.
 pub const ALLOW_RAW: &str = "ALLOW_RAW";
 
-/// The global that says whether the devices in [`crate::device`] are let be: 0 or 1.
+/// The global that allows the devices in [`crate::device`]: 0 or 1.
 pub const ALLOW_DEVICES: &str = "ALLOW_DEVICES";
 
-/// The global that says whether the programs for devices and socket options may ask who calls: 0 or 1.
-/// Before Linux 6.1 they have no helpers for that (`cgroup_current_func_proto` in
-/// kernel/bpf/cgroup.c).
+/// The global that enables the helpers for the calling process in the programs for devices and socket options: 0 or 1.
+/// Before Linux 6.1 these programs do not have the helpers (`cgroup_current_func_proto` in kernel/bpf/cgroup.c).
 pub const NAMES_CALLER: &str = "NAMES_CALLER";
 
-/// The global that holds the [`crate::proof::Token`] of the fence.
+/// The global for the [`crate::proof::Token`] of the fence.
 pub const PROOF: &str = "PROOF";
 
-/// The global that holds the id of the fence's cgroup, by which a network namespace that was made in it is known.
+/// The global for the id of the fence's cgroup. By it the programs recognise a network namespace that was made in the
+/// fence.
 pub const FENCE_CGROUP: &str = "FENCE_CGROUP";
 
-/// The global that says whether sockets in network namespaces that were made outside are let be: 0 or 1.
+/// The global that allows sockets in network namespaces that were made outside the fence: 0 or 1.
 pub const ALLOW_NETNS: &str = "ALLOW_NETNS";
 
-/// The global that holds where in the kernel's own types the maker of a network namespace is found:
-/// [`crate::netns::Offsets`]. Zero where the programs cannot look there.
+/// The global for the offsets in the kernel's types at which the maker of a network namespace is found:
+/// [`crate::netns::Offsets`]. All zero if the programs cannot read them.
 pub const NETNS_OFFSETS: &str = "NETNS_OFFSETS";
 
-/// The global that says whether the programs may ask for the MPTCP connection that a TCP socket is a way of: 0 or 1.
-/// Before Linux 5.19 there is no helper for it (`bpf_skc_to_mptcp_sock`).
+/// The global that enables the lookup of the MPTCP connection of a TCP subflow: 0 or 1. Before Linux 5.19 there is no
+/// helper for it (`bpf_skc_to_mptcp_sock`).
 pub const FINDS_MPTCP: &str = "FINDS_MPTCP";
 
-/// The size of the event ring in bytes, or a page if that is more: 120 attempt keys between two reads. What it
-/// has no room for is counted and told of by the next summary.
+/// The size of the event ring in bytes; the kernel needs at least a page. 16 KiB are enough for 120 attempt keys
+/// between two reads. Events that do not fit are counted, and reported by the next summary.
 pub const EVENTS_BYTES: u32 = 16 * 1024;
 
-/// What the kernel side counts.
+/// The counters of the kernel side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Counter {
-    /// All that was refused. Counted when it is on record, so that whoever has waited for the programs that
-    /// ran finds no less of it than this.
+    /// Everything that was refused. An attempt is counted only after it was recorded. So a reader that waited for all
+    /// running programs finds at least this many attempts in the record.
     Refused = 0,
-    /// Attempts, refused or monitored, that there was no room to put on record.
+    /// Attempts, refused or monitored, that could not be recorded for lack of room.
     Lost = 1,
-    /// Packets refused because they could not be understood.
+    /// Packets refused because they could not be parsed.
     Unparsed = 2,
-    /// All that monitor mode let through although it would be refused.
+    /// Everything that the policy denies and monitor mode let through.
     Monitored = 3,
-    /// Those among them that there was no room for among the sightings.
+    /// The attempts in `Monitored` that did not fit among the sightings.
     Unlisted = 4,
-    /// Attempts, refused or monitored, of which there was an event.
+    /// Attempts, refused or monitored, for which an event was sent.
     First = 5,
-    /// Attempts that were counted with others of their key. All attempts are one of the first, the
-    /// repeated and the lost.
+    /// Attempts that were counted as repeats of their key. `First`, `Repeated` and `Lost` together are all attempts.
     Repeated = 6,
-    /// Calls that were let through although a rule denies them, as answers to a peer on the host that spoke first.
+    /// Calls that a rule denies and the reply exception allows.
     ReplyCalls = 7,
-    /// Packets that were let through likewise.
+    /// Packets that a rule denies and the reply exception allows.
     ReplyPackets = 8,
 }
 
-/// How many counters there are.
+/// The number of counters.
 pub const COUNTER_SLOTS: usize = 9;

@@ -1,18 +1,18 @@
-//! One 128-bit space for both address families.
+//! One 128-bit address space for both address families.
 
 /// An IPv6 address in network order; IPv4 is stored as `::ffff:a.b.c.d`.
 ///
-/// One space leaves no gap between two tables: the v4-mapped spelling of an IPv4 address is that
-/// address, whichever hook it arrives in.
+/// With a single space, the v4-mapped form of an IPv4 address equals that address at every hook. Two tables could
+/// disagree.
 pub type Address = [u8; 16];
 
 /// The upper half of the lower 64 bits of an IPv4 address; the upper 64 bits are zero.
 const V4_MAPPED: u64 = 0xffff;
 
-/// The length in bits of the prefix that holds all IPv4 addresses, `::ffff:0:0/96`.
+/// The length in bits of the prefix of all IPv4 addresses, `::ffff:0:0/96`.
 pub const V4_PREFIX_BITS: u8 = 96;
 
-/// An IPv4 address given in network order, in this space.
+/// Converts an IPv4 address in network order to this space.
 #[must_use]
 #[inline(always)]
 pub const fn from_v4(octets: [u8; 4]) -> Address {
@@ -20,21 +20,21 @@ pub const fn from_v4(octets: [u8; 4]) -> Address {
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }
 
-/// An address as two numbers: what the policy compares, and what is written by the word.
+/// An address as two numbers: the form that the policy compares, and that is written word by word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(C)]
 pub struct Halves {
     /// The first eight bytes.
     pub upper: u64,
-    /// The last eight.
+    /// The last eight bytes.
     pub lower: u64,
 }
 
 impl Halves {
-    /// `::`, for where there is no address.
+    /// `::`, used if there is no address.
     pub const NONE: Self = Self { upper: 0, lower: 0 };
 
-    /// Those of an address.
+    /// Splits an address.
     #[must_use]
     pub const fn of(address: Address) -> Self {
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
@@ -44,7 +44,7 @@ impl Halves {
         }
     }
 
-    /// Those of an IPv4 address, given as a number.
+    /// Converts an IPv4 address, given as a number.
     #[must_use]
     #[inline(always)]
     pub const fn from_v4(number: u32) -> Self {
@@ -54,7 +54,7 @@ impl Halves {
         }
     }
 
-    /// Those of an IPv6 address, given as four numbers.
+    /// Converts an IPv6 address, given as four numbers.
     #[must_use]
     #[inline(always)]
     pub const fn from_v6([a, b, c, d]: [u32; 4]) -> Self {
@@ -71,7 +71,7 @@ impl Halves {
         self.upper == 0 && self.lower >> 32 == V4_MAPPED
     }
 
-    /// The address.
+    /// Joins the halves to an address.
     #[must_use]
     #[inline(always)]
     pub const fn address(self) -> Address {
@@ -81,7 +81,7 @@ impl Halves {
 
 const _: () = assert!(size_of::<Halves>() == 16 && align_of::<Halves>() == 8);
 
-/// The IPv4 address behind one, if it is one.
+/// Returns the IPv4 address of a v4-mapped address, otherwise `None`.
 #[must_use]
 pub const fn to_v4(address: &Address) -> Option<[u8; 4]> {
     match *address {
@@ -90,19 +90,18 @@ pub const fn to_v4(address: &Address) -> Option<[u8; 4]> {
     }
 }
 
-/// How a destination is reached, as far as it is known where it is judged. The policy has an answer
-/// for each.
+/// The path of a destination, as far as the hook knows it. The policy has a verdict for each path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum LookupPath {
-    /// Not known, or through a device: the address alone says whether it is the host.
+    /// Unknown, or through another device: the address alone decides whether the destination is the host.
     Address = 0,
-    /// Through the loopback device: it is the host, whatever the address.
+    /// Through the loopback device: the destination is the host, whatever its address.
     Loopback = 1,
 }
 
 impl LookupPath {
-    /// Both.
+    /// Both paths.
     pub const ALL: [Self; 2] = [Self::Address, Self::Loopback];
 }
 

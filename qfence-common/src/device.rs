@@ -1,6 +1,6 @@
-//! Devices that give a guest a network which is not QEMU's own sockets.
+//! Devices that give a guest a network other than QEMU's own sockets.
 
-/// A character device that is not to be opened in a fence.
+/// A character device that must not be opened in a fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Device {
     /// Its usual path.
@@ -11,16 +11,16 @@ pub struct Device {
     pub minor: u32,
 }
 
-/// tap and tun devices.
+/// Tap and tun devices.
 pub const TUN: Device = misc("/dev/net/tun", 200);
 
-/// Network queues in the kernel, for tap devices.
+/// In-kernel network queues for tap devices.
 pub const VHOST_NET: Device = misc("/dev/vhost-net", 238);
 
 /// Sockets between guest and host.
 pub const VHOST_VSOCK: Device = misc("/dev/vhost-vsock", 241);
 
-/// All of them.
+/// All forbidden devices.
 pub const FORBIDDEN: [Device; 3] = [TUN, VHOST_NET, VHOST_VSOCK];
 
 const fn misc(path: &'static str, minor: u32) -> Device {
@@ -31,7 +31,7 @@ const fn misc(path: &'static str, minor: u32) -> Device {
     }
 }
 
-/// Whether a character device is not to be opened.
+/// Whether a character device must not be opened.
 #[must_use]
 #[inline(always)]
 pub const fn is_forbidden(major: u32, minor: u32) -> bool {

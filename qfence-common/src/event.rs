@@ -1,16 +1,15 @@
-//! The record of an attempt that was refused: the first of its key travels through the ring buffer, and
-//! the others are counted.
+//! The record of a denied attempt. The first attempt of a key is sent through the ring buffer; repeats are counted.
 
 use crate::Halves;
 
-/// What equal attempts have in common: the key of a map of [`Repeats`].
+/// The attempt key: the fields in which equal attempts agree. It is the key of a map of [`Repeats`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(C)]
 pub struct AttemptKey {
-    /// The destination; all zero at the hooks for sockets and devices. At ingress, the sender.
+    /// The destination. All zero at the hooks for sockets and devices. At ingress, the sender.
     pub address: Halves,
-    /// The process (thread group) id, in the initial pid namespace; 0 if it is not known. At egress
-    /// it is the process that made the socket: packets also leave in interrupts of others.
+    /// The process (thread group) id, in the initial pid namespace; 0 if unknown. At egress it is the process that
+    /// created the socket, because packets also leave in interrupts of other processes.
     pub pid: u32,
     /// The destination port, in host order. For a socket, its type (`SOCK_*`); for a device, its
     /// minor number.
@@ -19,66 +18,66 @@ pub struct AttemptKey {
     pub protocol: u32,
     /// A [`crate::Hook`].
     pub hook: u32,
-    /// The rule that decided: its number, or one of those in [`crate::verdict`].
+    /// The number of the rule that decided, or one of the special numbers in [`crate::verdict`].
     pub rule: u32,
-    /// 1 if it was let through, for the policy is only monitored; otherwise 0.
+    /// 1 if the attempt was let through because the policy is only monitored; otherwise 0.
     pub monitored: u32,
 }
 
 const _: () = assert!(size_of::<AttemptKey>() == 40 && align_of::<AttemptKey>() == 8);
 
-/// The number of a user who is not known: what the kernel calls an invalid one.
+/// The user id of an unknown user. The kernel uses the same number for invalid ids.
 pub const NO_UID: u32 = u32::MAX;
 
-/// The name of a thread, padded with zeros: so aligned that it is copied by the word.
+/// The name of a thread, padded with zeros. The alignment lets the compiler copy it by words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(8))]
 pub struct Comm(pub [u8; 16]);
 
 impl Comm {
-    /// Of one that is not known.
+    /// The name of an unknown thread.
     pub const NONE: Self = Self([0; 16]);
 }
 
-/// Where the first attempt of a key came from.
+/// The origin of the first attempt of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Origin {
     /// Nanoseconds since boot, suspend included (`CLOCK_BOOTTIME`).
     pub boot_ns: u64,
-    /// The id of the cgroup the process is in (the inode of its directory).
+    /// The id of the process's cgroup (the inode of its directory).
     pub cgroup: u64,
-    /// The cookie of the socket's network namespace; 0 if it is not known.
+    /// The cookie of the socket's network namespace; 0 if unknown.
     pub netns: u64,
-    /// The address the socket is bound to, or the packet comes from; all zero if there is none yet.
+    /// The address to which the socket is bound, or the source address of the packet; all zero if there is none yet.
     pub source: Halves,
-    /// The name of the thread (`comm`), padded with zeros; all zero if it is not known.
+    /// The name of the thread (`comm`), padded with zeros; all zero if unknown.
     pub comm: Comm,
-    /// The thread's id, as that of the process; 0 if it is not known.
+    /// The thread id, in the initial pid namespace; 0 if unknown.
     pub tid: u32,
-    /// The user, in the initial user namespace; [`NO_UID`] if it is not known.
+    /// The user id, in the initial user namespace; [`NO_UID`] if unknown.
     pub uid: u32,
-    /// The port that goes with the source, in host order; 0 if there is none yet.
+    /// The source port, in host order; 0 if there is none yet.
     pub source_port: u32,
-    /// What is known of the socket: [`GUEST`], or nothing.
+    /// Flags of the socket: [`GUEST`] or 0.
     pub flags: u32,
 }
 
-/// In [`Origin::flags`]: `SO_OOBINLINE` was set on the TCP socket. libslirp sets it on each socket that it opens for
-/// a guest, before it connects it (`tcp_fconnect` in its tcp_subr.c); QEMU sets it on none of its own.
+/// In [`Origin::flags`]: `SO_OOBINLINE` was set on the TCP socket. libslirp sets it on each socket that it opens for a
+/// guest, before it connects the socket (`tcp_fconnect` in its tcp_subr.c). QEMU never sets it on its own sockets.
 pub const GUEST: u32 = 1;
 
 const _: () = assert!(size_of::<Origin>() == 72 && align_of::<Origin>() == 8);
 
-/// What is counted of a key after its first attempt.
+/// The counts of a key after its first attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Repeats {
-    /// How many attempts that no event tells of.
+    /// The number of attempts for which no event was sent.
     pub count: u64,
-    /// When the last one was, in nanoseconds since boot.
+    /// The time of the last attempt, in nanoseconds since boot.
     pub last_ns: u64,
-    /// Where the first came from.
+    /// The origin of the first attempt.
     pub origin: Origin,
 }
 
@@ -88,17 +87,17 @@ const _: () = assert!(size_of::<Repeats>() == 88 && align_of::<Repeats>() == 8);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Event {
-    /// What is counted from now on. In here, so that the programs have on their small stack once what goes
-    /// into the map and into the ring.
+    /// The initial counts of the key. They are part of the event so that the program's small stack contains them only
+    /// once, for the map and for the ring.
     pub repeats: Repeats,
-    /// What it was.
+    /// The key of the attempt.
     pub key: AttemptKey,
 }
 
 const _: () = assert!(size_of::<Event>() == 128 && align_of::<Event>() == 8);
 
 impl Event {
-    /// Reads an event out of a ring buffer's record; `None` if it has another size.
+    /// Reads an event from a record of the ring buffer; `None` if the record has another size.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let u64_at = |at: usize| Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?));

@@ -1,8 +1,9 @@
-//! Where in the kernel a fence has programs: one row for each hook, of which all that is to be known of it follows.
+//! The table of hooks: one row for each point in the kernel where qfence has a program. Everything that qfence needs to
+//! know about a hook is in its row.
 //!
-//! To add a hook: a row here, a program of that name in qfence-ebpf, and a test.
+//! To add a hook: add a row here, a program of that name in qfence-ebpf, and a test.
 
-/// Where in the kernel qfence has a program.
+/// A point in the kernel where qfence has a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum Hook {
@@ -14,9 +15,9 @@ pub enum Hook {
     Sendmsg4 = 2,
     /// `sendto()`/`sendmsg()` with a destination, on an IPv6 socket.
     Sendmsg6 = 3,
-    /// A packet that leaves.
+    /// An outgoing packet.
     Egress = 4,
-    /// A packet that arrives over loopback: the only ones to be refused are answers to pings.
+    /// An incoming packet. Only answers to pings, over loopback, can be refused here.
     Ingress = 5,
     /// `socket()`.
     SockCreate = 6,
@@ -26,21 +27,21 @@ pub enum Hook {
     Setsockopt = 8,
 }
 
-/// Which part of a fence a hook is of.
+/// The layer of a hook: its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Layer {
     /// Calls with a destination.
     Call,
     /// Packets.
     Packet,
-    /// Sockets, and their options.
+    /// Sockets and their options.
     Socket,
     /// Devices.
     Device,
 }
 
 impl Layer {
-    /// Its name in records.
+    /// The name of the layer in records.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -52,34 +53,35 @@ impl Layer {
     }
 }
 
-/// What a record of a hook is about: what [`crate::AttemptKey`]'s fields mean.
+/// The subject of a hook's records. It determines the meaning of the fields of [`crate::AttemptKey`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// A destination; at ingress, a sender.
     Destination,
-    /// A socket: `port` is its type, `protocol` its protocol. If there is an address, it is a group that is joined.
+    /// A socket: `port` is its type, `protocol` its protocol. If there is an address, it is a multicast group that the
+    /// socket joins.
     Socket,
-    /// A device: `protocol` and `port` are its numbers.
+    /// A device: `protocol` is its major number, `port` its minor number.
     Device,
 }
 
-/// What is to be known of a hook.
+/// A row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HookRow {
-    /// It.
+    /// The hook.
     pub hook: Hook,
-    /// The kernel's name of it, as in records and in the names of pinned links.
+    /// The kernel's name of the hook, used in records and in the names of pinned links.
     pub name: &'static str,
-    /// Which part of the fence it is of.
+    /// The layer of the hook.
     pub layer: Layer,
-    /// What a record of it is about.
+    /// The subject of its records.
     pub subject: Subject,
-    /// The name of the program for it. It must differ from the ELF section (`cgroup/connect4`, …): bpf-linker drops a
-    /// function that is named like one.
+    /// The name of its program. It must differ from the ELF section (`cgroup/connect4`, …): bpf-linker drops a function
+    /// whose name is that of its section.
     pub program: &'static str,
     /// Its number in `enum bpf_attach_type`, linux/bpf.h.
     pub attach_type: u32,
-    /// Whether programs there can change the destination that was judged.
+    /// Whether other programs at this hook can change the destination after it was judged.
     pub may_redirect: bool,
 }
 
@@ -136,7 +138,7 @@ pub const HOOKS: [HookRow; 9] = [
     },
 ];
 
-// Rows are found by number.
+// `Hook::row` uses the number as the index.
 const _: () = {
     let mut index = 0;
     while index < HOOKS.len() {
@@ -145,7 +147,7 @@ const _: () = {
     }
 };
 
-/// A row of a call with a destination.
+/// The row of a hook for calls with a destination.
 const fn call(hook: Hook, name: &'static str, program: &'static str, attach_type: u32) -> HookRow {
     HookRow {
         hook,
@@ -170,25 +172,25 @@ impl Hook {
         all
     };
 
-    /// What is to be known of it.
+    /// The row of the hook.
     #[must_use]
     pub const fn row(self) -> &'static HookRow {
         &HOOKS[self as usize]
     }
 
-    /// The kernel's name of the hook, as in records and in the names of pinned links.
+    /// The kernel's name of the hook, used in records and in the names of pinned links.
     #[must_use]
     pub const fn name(self) -> &'static str {
         self.row().name
     }
 
-    /// Which layer of the fence it is of: `call`, `packet`, `socket` or `device`.
+    /// The name of the hook's layer: `call`, `packet`, `socket` or `device`.
     #[must_use]
     pub const fn layer(self) -> &'static str {
         self.row().layer.name()
     }
 
-    /// The hook of that number.
+    /// Returns the hook with this number.
     #[must_use]
     pub const fn from_number(number: u32) -> Option<Self> {
         let index = number as usize;

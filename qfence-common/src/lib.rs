@@ -1,5 +1,5 @@
-//! What both sides of qfence share: the types in the maps, the names of the maps and programs, and
-//! the decision itself. `no_std`, free of system calls, the same code in the kernel and in tests.
+//! The code that the kernel side and the user side of qfence share: the types in the maps, the names of maps and
+//! programs, and the decision itself. It is `no_std` and makes no system calls; kernel and tests run the same code.
 #![no_std]
 
 pub mod abi;

@@ -1,4 +1,6 @@
-//! Who on the host may be answered: peers that spoke first.
+//! Peers: processes on the host to which the reply exception allows answers, because they sent the first datagram.
+//!
+//! A request, in this module, is a datagram that the fence sends to the host because a rule allows it.
 
 use crate::Halves;
 
@@ -6,14 +8,14 @@ use crate::Halves;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Peer {
-    /// The cookie of the network namespace it was heard in: what is a peer in one that somebody made
-    /// for themselves is none in the host's.
+    /// The cookie of the network namespace in which the datagram arrived. A peer in a namespace that a process made for
+    /// itself is no peer in the host's namespace.
     pub netns: u64,
-    /// Its address.
+    /// The address of the peer.
     pub address: Halves,
-    /// Its port, in host order.
+    /// The port of the peer, in host order.
     pub port: u16,
-    /// The port in the fence that it sent to, in host order: the answer comes from there.
+    /// The port of the fence to which the peer sent, in host order. The answer is sent from it.
     pub local_port: u16,
     /// Zero: the kernel compares all bytes of a key.
     pub reserved: u32,
@@ -25,12 +27,13 @@ const _: () = assert!(size_of::<Peer>() == 32 && align_of::<Peer>() == 8);
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Peer {}
 
-/// How long a peer may be silent before it is forgotten, in nanoseconds. Only what the peer sends
-/// counts: a guest cannot keep a way open by using it.
+/// The time of silence after which a peer is forgotten, in nanoseconds. Only datagrams from the peer count: a guest
+/// cannot keep the exception alive by using it.
 pub const SILENCE_NS: u64 = 60_000_000_000;
 
-/// What is known of a peer, in one word: when it was last heard of, in nanoseconds since boot, but for the lowest bit.
-/// That is set of one that spoke before the fence had asked anybody from its port, so that it cannot have answered.
+/// The state of a peer, in one word: the time of its last datagram, in nanoseconds since boot, without the lowest bit.
+/// That bit is set if the peer's datagram came before the fence had sent any request from the peer's `local_port`. Such
+/// a datagram cannot be an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Heard(pub u64);
@@ -38,29 +41,30 @@ pub struct Heard(pub u64);
 impl Heard {
     const UNASKED: u64 = 1;
 
-    /// Of a peer that was heard of just now.
+    /// The state of a peer whose datagram arrives now.
     #[must_use]
     #[inline(always)]
     pub const fn now(now_ns: u64, unasked: bool) -> Self {
         Self(now_ns & !Self::UNASKED | unasked as u64)
     }
 
-    /// Whether it spoke before the fence had asked anybody from its port.
+    /// Whether the peer's datagram came before the fence had sent any request from that port.
     #[must_use]
     #[inline(always)]
     pub const fn is_unasked(self) -> bool {
         self.0 & Self::UNASKED != 0
     }
 
-    /// Whether it may be answered now: not for long after it was last heard of, nor once it is [`Self::forgotten`].
+    /// Whether the reply exception applies now: the last datagram is recent enough, and the peer was not
+    /// [`Self::forgotten`] since.
     #[must_use]
     #[inline(always)]
     pub const fn may_be_answered(self, now_ns: u64) -> bool {
         self.0 > Self::UNASKED && now_ns.wrapping_sub(self.0) < SILENCE_NS
     }
 
-    /// What is known of it after a change of the policy: that it spoke unasked, if so. It may not be answered before it is
-    /// heard of again.
+    /// The state of the peer after a change of the policy: only the unasked bit is kept. Answers are denied until the
+    /// peer sends again. `None` if there is nothing to keep.
     #[must_use]
     pub const fn forgotten(self) -> Option<Self> {
         if self.is_unasked() {
@@ -71,24 +75,24 @@ impl Heard {
     }
 }
 
-/// What is noted of the datagrams that the fence sends to the host, by which an answer is told from a peer that speaks
-/// first. To each goes a time, in nanoseconds since boot.
+/// Notes on datagrams that the fence sends to the host. They distinguish a peer that sends first from one that answers.
+/// Each note is stored with a time, in nanoseconds since boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Noted {
-    /// A port of the host that the fence has asked, by a rule: when it did first.
+    /// A port of the host to which the fence sent a request; with the time of the first.
     Asked(u16),
-    /// A port of the fence from which it has asked: when it did first.
+    /// A port of the fence from which it sent a request; with the time of the first.
     AskedFrom(u16),
-    /// An end of the fence's own, address and port, from which it sends over loopback: when it did last. Ends that
-    /// share a slot count as one.
+    /// An address and port of the fence from which it sends over loopback; with the time of the last datagram. Pairs
+    /// that share a slot count as one.
     Own(Halves, u16),
-    /// A sender, by address and port, that may have been answering what was asked under another policy: when it was last
-    /// heard of. Senders that share a slot count as one.
+    /// A sender, by address and port, that may be answering a request of the time before a change of the policy; with
+    /// the time of its last datagram. Senders that share a slot count as one.
     Answering(Halves, u16),
 }
 
 impl Noted {
-    /// The key of the trie.
+    /// The key in the trie.
     #[must_use]
     #[inline(always)]
     pub const fn key(self) -> u32 {
@@ -101,43 +105,47 @@ impl Noted {
     }
 }
 
-/// How many keys there are.
+/// The number of possible keys.
 pub const NOTED: usize = 4 << 16;
 
-/// Sixteen bits of an address and a port, such that neighbours get slots of their own.
+/// A 16-bit hash of an address and a port, in which neighbouring ports get different slots.
 #[inline(always)]
 const fn slot(address: Halves, port: u16) -> u32 {
-    // The odd numbers are those of FNV-1a, and of the golden ratio.
+    // The odd constants are the prime of FNV-1a and the golden ratio.
     let mixed = (address.upper ^ address.lower.rotate_left(32)).wrapping_mul(0x0000_0100_0000_01b3)
         ^ port as u64;
     (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as u32
 }
 
-/// For how long after the fence has sent from an end, in nanoseconds, a datagram from there that arrives over loopback
-/// is taken for the fence's own: more than one takes. It would be a peer by a port that a rule allows, and so would
-/// whoever on the host has its port next.
+/// How long after the fence has sent from an address and port, in nanoseconds, a datagram from there that arrives over
+/// loopback counts as the fence's own. A datagram takes less time than this. Without this rule, the fence's own address
+/// and port would become a peer, by way of a port that a rule allows. The next process on the host with that port would
+/// then be that peer.
 pub const OWN_FOR_NS: u64 = 10_000_000_000;
 
-/// For how long after a change of the policy, in nanoseconds, a sender may be answering what was asked before, if the fence
-/// had asked anybody from its port; and after it was last heard of, if it was.
+/// How long after a change of the policy, in nanoseconds, a datagram may be an answer to an earlier request, if the
+/// fence had sent any request from the port at which it arrives. Each such datagram extends the time for its sender by
+/// as much.
 pub const ANSWERS_FOR_NS: u64 = 600_000_000_000;
 
-/// What is known when a datagram arrives over loopback from a peer that the fence has not asked. Without options, of
-/// which the compiler reads what is not there before it looks whether it is: the verifier takes that for what it is.
+/// The facts about a datagram that arrives over loopback from a peer to which the fence sent no request. The fields are
+/// no `Option`s: the compiler would read the value of an `Option` before its discriminant, and the verifier refuses to
+/// read uninitialised memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// When it arrives, in nanoseconds since boot, as the others.
+    /// The time of arrival, in nanoseconds since boot, like the other times.
     pub now_ns: u64,
-    /// When the fence first asked from the port that it goes to; [`u64::MAX`] if it never did.
+    /// The time of the fence's first request from the port at which the datagram arrives; [`u64::MAX`] if there was
+    /// none.
     pub asked_ns: u64,
-    /// When the policy was last changed.
+    /// The time of the last change of the policy.
     pub changed_ns: u64,
-    /// When its sender was last noted as [`Noted::Answering`]; 0 if it never was.
+    /// The time of the last note of its sender as [`Noted::Answering`]; 0 if there is none.
     pub answering_ns: u64,
 }
 
 impl Arrival {
-    /// Whether its sender may be answering what the fence asked under another policy, from whatever port.
+    /// Whether the datagram may be an answer, from any port, to a request that the fence made under an earlier policy.
     #[must_use]
     #[inline(always)]
     pub const fn may_be_an_answer(&self) -> bool {
@@ -161,7 +169,7 @@ mod tests {
             assert!(heard.may_be_answered(last + 1));
             assert!(heard.may_be_answered(last + SILENCE_NS - 1));
             assert!(!heard.may_be_answered(last + SILENCE_NS + 1));
-            // From the future: of no clock that is known here.
+            // A time in the future comes from no clock that is used here.
             assert!(!heard.may_be_answered(last - 1));
         }
     }
@@ -199,7 +207,7 @@ mod tests {
             keys[usize::try_from(key).unwrap()] = true;
         }
         let taken = keys.iter().filter(|is_taken| **is_taken).count();
-        // By chance it would be 41,427.
+        // A random hash would take 41,427 slots.
         assert!(taken > 40_000, "{taken}");
         let other = Halves::from_v4(0x7f00_0002);
         assert_ne!(Noted::Own(address, 53).key(), Noted::Own(other, 53).key());
@@ -230,7 +238,7 @@ mod tests {
             ..later
         };
         assert!(goes_on.may_be_an_answer());
-        // Under this policy everybody who was asked under it may answer.
+        // The request was made under the current policy: only its receiver may answer.
         let asked_anew = Arrival {
             asked_ns: 50,
             ..goes_on

@@ -1,33 +1,33 @@
-//! Where a start proves that its fence holds: destinations that the programs refuse before they look at
-//! the policy, without counting it and without a record.
+//! Destinations for the proof, by which a start shows that its fence is in force. The programs refuse them before they
+//! consult the policy, and neither count nor record it.
 //!
-//! They are made of a number drawn for each fence, which nobody in it is told. So there is nothing that
-//! a guest can do unrecorded, and no policy that can stand in the way of the proof.
+//! They are derived from a random number of each fence, which no process in the fence knows. So a guest cannot use them
+//! to make unrecorded attempts, and no policy can interfere with the proof.
 
 use crate::{Address, Halves};
 
-/// What a refusal there fails with, where programs can choose: ENOANO (asm-generic/errno.h), which no
-/// other part of a call to a socket returns.
+/// The errno of a refused proof, on kernels where programs can choose it: ENOANO (asm-generic/errno.h). No other part
+/// of a socket call returns it.
 pub const ERRNO: i32 = 55;
 
-/// The number of a fence; 0 has no destinations.
+/// The random number of a fence. 0 has no destinations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token(pub u64);
 
 impl Token {
-    /// An IPv4 address in 240.0.0.0/4, which is reserved (RFC 1112): nobody has it.
+    /// An IPv4 address in 240.0.0.0/4, which is reserved (RFC 1112) and in use nowhere.
     #[must_use]
     pub const fn v4(self) -> [u8; 4] {
         self.v4_number().to_be_bytes()
     }
 
-    /// An IPv6 address in 100::/64, which is there to be discarded (RFC 6666).
+    /// An IPv6 address in 100::/64, the discard-only prefix (RFC 6666).
     #[must_use]
     pub const fn v6(self) -> Address {
         self.v6_halves().address()
     }
 
-    /// The port, in host order; never 0, which datagrams cannot be sent to.
+    /// The port, in host order. Never 0, because datagrams cannot be sent to port 0.
     #[must_use]
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "its lowest bits")]
@@ -35,7 +35,7 @@ impl Token {
         self.0 as u16 | 1
     }
 
-    /// Whether this is one of the two destinations.
+    /// Whether this address and port are one of the two destinations.
     #[must_use]
     #[inline(always)]
     pub const fn is(self, address: Halves, port: u16) -> bool {

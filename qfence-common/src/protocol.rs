@@ -1,4 +1,4 @@
-//! The protocols by their numbers.
+//! IP protocol numbers.
 
 /// An IP protocol number (`IPPROTO_*`), or [`Protocol::ANY`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -6,7 +6,7 @@
 pub struct Protocol(pub u32);
 
 impl Protocol {
-    /// Every protocol, in rules. IPPROTO_IP (0) never is the protocol of a packet.
+    /// In rules: every protocol. IPPROTO_IP (0) is never the protocol of a packet.
     pub const ANY: Self = Self(0);
     /// IPPROTO_ICMP.
     pub const ICMP: Self = Self(1);
@@ -22,6 +22,6 @@ impl Protocol {
     pub const SCTP: Self = Self(132);
     /// IPPROTO_UDPLITE.
     pub const UDP_LITE: Self = Self(136);
-    /// IPPROTO_MPTCP: the number that a socket has. Its packets are TCP's.
+    /// IPPROTO_MPTCP: the protocol of a socket only. Its packets are TCP packets.
     pub const MPTCP: Self = Self(262);
 }

@@ -1,26 +1,26 @@
-//! What is known of a fence as a whole: whether somebody follows the host's addresses for it, when its policy was
-//! changed, and what its own programs have noted.
+//! The state of a fence as a whole: when its policy last matched the host's addresses, when its policy was changed, and
+//! the marks that its own programs set.
 
-/// What the programs know of who follows.
+/// The pulse: when the policy was last known to match the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Pulse {
-    /// When the policy was last known to be true to the host, in nanoseconds since boot, suspend included
-    /// (`CLOCK_BOOTTIME`). Who follows the host's addresses writes it once a second.
+    /// The time at which the policy was last known to match the host, in nanoseconds since boot, suspend included
+    /// (`CLOCK_BOOTTIME`). The process that follows the host's addresses writes it once a second.
     pub followed_ns: u64,
 }
 
 const _: () = assert!(size_of::<Pulse>() == 8 && align_of::<Pulse>() == 8);
 
-/// What the programs know of the last change of their policy by a user. Who changes it writes this.
+/// The last change of the policy by a user. The process that changes the policy writes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Change {
-    /// When it was, in nanoseconds since boot, as above; 0 if it never was. Written when nothing is judged by the
-    /// former policy any more.
+    /// The time of the change, in nanoseconds since boot, suspend included; 0 if there was none. It is written when no
+    /// program uses the former policy any more.
     pub changed_ns: u64,
-    /// Whether each packet of a TCP connection that the fence opened is judged: 1 if one that the policy denies is to
-    /// carry nothing on; otherwise 0.
+    /// 1 if each packet of an existing TCP connection that the fence opened is judged, so that a connection that the
+    /// policy denies transfers no more data; otherwise 0.
     pub judges_standing: u32,
     /// Zero.
     pub reserved: u32,
@@ -28,23 +28,23 @@ pub struct Change {
 
 const _: () = assert!(size_of::<Change>() == 16 && align_of::<Change>() == 8);
 
-/// What the programs have noted of their fence. They alone write it.
+/// Marks that the programs set on their fence. Only the programs write them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Marks {
-    /// The cookie of the fence's home: the network namespace in which its first socket was made. qfence's own child
-    /// makes that, before it executes anything, in the namespace that the fence was started in. 0 until then.
+    /// The cookie of the fence's home: the network namespace of its first socket. qfence's own child makes that socket
+    /// before it executes anything, in the namespace in which the fence was started. 0 until then.
     pub home: u64,
-    /// 1 once a socket of the fence was let broadcast (SO_BROADCAST); otherwise 0.
+    /// 1 after a socket of the fence was allowed to broadcast (SO_BROADCAST); otherwise 0.
     pub broadcasts: u32,
-    /// 1 once a port that the fence has asked could not be noted, for want of memory; otherwise 0. From then on nobody
-    /// counts as having spoken first.
+    /// 1 after a request of the fence could not be noted, for lack of memory; otherwise 0. From then on no datagram
+    /// that arrives in the fence's home makes its sender a peer.
     pub asked_unnoted: u32,
-    /// 1 once monitor mode let a socket be made that is refused otherwise; otherwise 0.
+    /// 1 after monitor mode let a socket be created that would be refused; otherwise 0.
     pub monitored_sockets: u32,
-    /// 1 once monitor mode let a socket option be set that is refused otherwise; otherwise 0.
+    /// 1 after monitor mode let a socket option be set that would be refused; otherwise 0.
     pub monitored_options: u32,
-    /// 1 once monitor mode let a device be opened that is refused otherwise; otherwise 0.
+    /// 1 after monitor mode let a device be opened that would be refused; otherwise 0.
     pub monitored_devices: u32,
     /// Zero.
     pub reserved: u32,
@@ -52,15 +52,15 @@ pub struct Marks {
 
 const _: () = assert!(size_of::<Marks>() == 32 && align_of::<Marks>() == 8);
 
-/// How long after [`Pulse::followed_ns`] the policy is taken for true, in nanoseconds.
+/// How long after [`Pulse::followed_ns`] the policy counts as matching the host, in nanoseconds.
 pub const FOLLOWED_FOR_NS: u64 = 5_000_000_000;
 
-/// Whether a policy that was true to the host at `followed_ns` may be taken for it at `now_ns`, both in nanoseconds of
-/// one clock.
+/// Whether a policy that matched the host at `followed_ns` still counts as matching it at `now_ns`, both in nanoseconds
+/// of one clock.
 #[must_use]
 #[inline(always)]
 pub const fn is_followed(followed_ns: u64, now_ns: u64) -> bool {
-    // A time that is yet to come is that of a beat on another CPU, just now.
+    // A time in the future was just written on another CPU.
     now_ns < followed_ns.saturating_add(FOLLOWED_FOR_NS)
 }
 

@@ -1,30 +1,30 @@
-//! What is counted for each rule, of traffic, and for each destination that monitor mode saw.
+//! Counts: of each rule's decisions, of traffic, and of each destination that monitor mode let through.
 
 use core::{iter::Sum, ops::Add};
 
 use crate::{Action, Halves, Protocol, verdict::MAX_RULES};
 
-/// How often a rule has decided.
+/// The number of decisions of a rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Hits {
     /// Calls: connect(), and sends with a destination.
     pub calls: u64,
-    /// Packets; those that go on with a TCP connection are not judged.
+    /// Packets. TCP segments that continue a connection are normally not judged, and so not counted.
     pub packets: u64,
 }
 
 const _: () = assert!(size_of::<Hits>() == 16 && align_of::<Hits>() == 8);
 
-/// Where in the map of more hits a CPU counts for a rule. Each CPU has a place for all rules, so that no two
-/// of them write to one line of memory.
+/// The index of a rule's counters on one CPU in the map for more rules. Each CPU has a block for all rules, so that no
+/// two CPUs write to the same cache line.
 #[must_use]
 #[inline(always)]
 pub const fn more_hits_index(rule: u32, cpu: u32) -> u32 {
     cpu.wrapping_mul(MAX_RULES).wrapping_add(rule)
 }
 
-/// The protocols that verdicts are counted by; all others are one.
+/// The classes of protocols by which verdicts are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Class {
@@ -39,10 +39,10 @@ pub enum Class {
 }
 
 impl Class {
-    /// All of them, in the order of their numbers.
+    /// All classes, in the order of their numbers.
     pub const ALL: [Self; 4] = [Self::Tcp, Self::Udp, Self::Icmp, Self::Other];
 
-    /// That of a protocol.
+    /// Returns the class of a protocol.
     #[must_use]
     #[inline(always)]
     pub const fn of(protocol: Protocol) -> Self {
@@ -54,7 +54,7 @@ impl Class {
         }
     }
 
-    /// Its name, as in metrics.
+    /// The name of the class in metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -66,24 +66,24 @@ impl Class {
     }
 }
 
-/// What became of a call or a packet.
+/// The outcome of a call or a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Outcome {
-    /// It left: by a rule that allows it, or as the answer to a peer that spoke first.
+    /// Sent: a rule or the reply exception allows it.
     Sent = 0,
-    /// It left, for the policy is only monitored.
+    /// Sent although the policy denies it, because the policy is only monitored.
     SentMonitored = 1,
-    /// It was refused, in either direction.
+    /// Refused, in either direction.
     Refused = 2,
-    /// It arrived.
+    /// Received.
     Received = 3,
-    /// It arrived, for the policy is only monitored.
+    /// Received although the policy denies it, because the policy is only monitored.
     ReceivedMonitored = 4,
 }
 
 impl Outcome {
-    /// All of them, in the order of their numbers.
+    /// All outcomes, in the order of their numbers.
     pub const ALL: [Self; 5] = [
         Self::Sent,
         Self::SentMonitored,
@@ -92,7 +92,7 @@ impl Outcome {
         Self::ReceivedMonitored,
     ];
 
-    /// The one of this number. Any other number is a refusal.
+    /// Returns the outcome with this number. Any other number is a refusal.
     #[must_use]
     #[inline(always)]
     pub const fn of_number(number: u32) -> Self {
@@ -105,7 +105,7 @@ impl Outcome {
         }
     }
 
-    /// What was said of those that were judged.
+    /// The action of the verdict behind this outcome, if there was a verdict.
     #[must_use]
     pub const fn action(self) -> Action {
         match self {
@@ -114,7 +114,7 @@ impl Outcome {
         }
     }
 
-    /// Which traffic it is of.
+    /// The direction of the traffic.
     #[must_use]
     pub const fn direction(self) -> Direction {
         match self {
@@ -125,33 +125,33 @@ impl Outcome {
     }
 }
 
-/// What is counted of all that had one outcome, by the class of its protocol.
+/// The counts of one outcome and one class of protocols.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Tally {
     /// Calls of connect().
     pub connects: u64,
-    /// Datagrams with a destination of their own, at the call.
+    /// Calls that send a datagram to a destination of its own.
     pub sends: u64,
     /// Packets that were judged.
     pub judged: u64,
-    /// Packets that were not: those that go on with a TCP connection, most that arrive, and those that could not be
-    /// understood. Their class is not looked at.
+    /// Packets that were not judged: those that continue a TCP connection, most incoming packets, and those that could
+    /// not be parsed. Their class is not determined.
     pub unjudged: u64,
-    /// The bytes of all packets, from the IP header on.
+    /// The bytes of all packets, each from its IP header on.
     pub bytes: u64,
 }
 
 const _: () = assert!(size_of::<Tally>() == 40 && align_of::<Tally>() == 8);
 
 impl Tally {
-    /// How often a verdict was given. Answers to peers are among those that allow, and no rule gave them.
+    /// The number of verdicts. Replies to peers count as allowed, although no rule allows them.
     #[must_use]
     pub const fn verdicts(&self) -> u64 {
         self.connects + self.sends + self.judged
     }
 
-    /// The traffic.
+    /// The traffic of this outcome and class.
     #[must_use]
     pub const fn traffic(&self) -> Traffic {
         Traffic {
@@ -162,33 +162,33 @@ impl Tally {
     }
 }
 
-/// How many tallies there are.
+/// The number of tallies.
 pub const TALLIES: usize = Outcome::ALL.len() * Class::ALL.len();
 
-/// Where a tally is.
+/// The index of a tally.
 #[must_use]
 #[inline(always)]
 pub const fn tally_index(outcome: Outcome, class: Class) -> u32 {
     outcome as u32 * 4 + class as u32
 }
 
-/// Which traffic is counted: what leaves, what arrives, and what was refused.
+/// The direction in which traffic is counted: sent, refused, or received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// What leaves.
+    /// Outgoing traffic that left.
     Sent,
-    /// What was refused, in either direction.
+    /// Traffic that was refused, in either direction.
     Refused,
-    /// What arrives.
+    /// Incoming traffic that arrived.
     Received,
 }
 
-/// How much traffic there was.
+/// An amount of traffic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Calls of connect().
     pub connects: u64,
-    /// Packets as the network layer has them: one can be many of the wire's.
+    /// Packets as the network layer sees them: one can be several packets on the wire.
     pub packets: u64,
     /// Their bytes, from the IP header on.
     pub bytes: u64,
@@ -212,14 +212,14 @@ impl Sum for Traffic {
     }
 }
 
-/// A destination that monitor mode let through although the policy refuses it: the key of a map whose
-/// values count how often.
+/// A sighting: a destination that the policy denies and monitor mode let through. It is the key of a map whose values
+/// count how often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(C)]
 pub struct Sighting {
-    /// The address.
+    /// The address of the destination.
     pub address: Halves,
-    /// The port, in host order; 0 for protocols without.
+    /// The port, in host order; 0 for protocols without ports.
     pub port: u32,
     /// The IP protocol number.
     pub protocol: u32,

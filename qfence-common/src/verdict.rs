@@ -1,65 +1,65 @@
-//! What is decided on a destination, in one word: nothing in the kernel is read by halves.
+//! The verdict on a destination, packed into one word, so that the kernel never reads half of one.
 
-/// What a rule does with what it matches.
+/// The action of a rule on the destinations that it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Action {
-    /// Refuse. Zero, so that zeroed memory refuses.
+    /// Deny. Zero, so that zeroed memory denies.
     Deny = 0,
-    /// Let through.
+    /// Allow.
     Allow = 1,
 }
 
-/// How many rules a policy can have: their numbers are below this. Each has a counter in the kernel.
+/// The maximum number of rules of a policy; rule numbers are below it. Each rule has a counter in the kernel.
 pub const MAX_RULES: u32 = 1024;
 
-/// The rule number of a verdict that no rule gave: there was no policy, or no end to its tree.
+/// The rule number of a verdict without a rule: there was no policy, or its tree was incomplete.
 pub const NO_RULE: u32 = RULE;
 
-/// The rule number of a refusal of a packet that could not be understood.
+/// The rule number of a refusal of a packet that could not be parsed.
 pub const UNPARSED: u32 = NO_RULE - 1;
 
-/// The rule number of a refusal of a kind of socket.
+/// The rule number of a refusal of a socket because of its type or protocol.
 pub const SOCKET_KIND: u32 = NO_RULE - 2;
 
 /// The rule number of a refusal of a device.
 pub const DEVICE: u32 = NO_RULE - 3;
 
-/// The rule number of a refusal to let a socket broadcast.
+/// The rule number of a refusal of SO_BROADCAST.
 pub const BROADCAST: u32 = NO_RULE - 4;
 
 /// The rule number of a refusal of a socket in a network namespace that was made outside the fence.
 pub const FOREIGN_NETNS: u32 = NO_RULE - 5;
 
-/// The rule number of a refusal to let a socket broadcast while nobody follows the host's addresses: which of them
-/// are broadcast addresses is not known then.
+/// The rule number of a refusal of a broadcast socket's call while no process follows the host's addresses: the current
+/// broadcast addresses are then unknown.
 pub const UNFOLLOWED: u32 = NO_RULE - 6;
 
-/// The rule number of a refusal of a connection whose owner could not be noted, for want of memory.
+/// The rule number of a refusal of a connection whose owner could not be noted, for lack of memory.
 pub const UNOWNED: u32 = NO_RULE - 7;
 
-/// In a verdict: the address is the host's.
+/// In a verdict: the address is one of the host's.
 pub const HOST: u32 = 1 << 29;
-/// In a verdict: the address names many, by broadcast or multicast.
+/// In a verdict: the address is a broadcast or multicast address.
 pub const MANY: u32 = 1 << 28;
-/// In a verdict, in all of a policy alike: nothing is refused, and all that would be is told.
+/// In a verdict, and then in every verdict of the policy: nothing is refused, and everything that would be is recorded.
 pub const MONITOR: u32 = 1 << 27;
 
-/// Set in a verdict that allows. Zeroed memory refuses.
+/// Set in a verdict that allows; zeroed memory denies.
 const ALLOW: u32 = 1 << 30;
-/// Where the number of the rule is.
+/// The bits of the rule number.
 const RULE: u32 = (1 << 24) - 1;
 
-/// What a rule says, which rule it is, and what the destination's address is. The highest bit is not set.
+/// An action, the number of its rule, and flags of the destination's address. The highest bit is never set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(transparent)]
 pub struct Verdict(u32);
 
 impl Verdict {
-    /// Where there is nothing to decide by: denied.
+    /// The verdict without a policy or a node: denied, by no rule.
     pub const NONE: Self = Self::new(Action::Deny, NO_RULE);
 
-    /// The verdict of a rule, by its number.
+    /// Makes the verdict of a rule, by its number.
     #[must_use]
     pub const fn new(action: Action, rule: u32) -> Self {
         match action {
@@ -68,13 +68,13 @@ impl Verdict {
         }
     }
 
-    /// The same, with those of [`HOST`], [`MANY`] and [`MONITOR`] that are set in `flags`.
+    /// Adds those of [`HOST`], [`MANY`] and [`MONITOR`] that are set in `flags`.
     #[must_use]
     pub const fn with(self, flags: u32) -> Self {
         Self(self.0 | flags & (HOST | MANY | MONITOR))
     }
 
-    /// What it says.
+    /// The action.
     #[must_use]
     #[inline(always)]
     pub const fn action(self) -> Action {
@@ -92,21 +92,21 @@ impl Verdict {
         self.0 & RULE
     }
 
-    /// Whether it has one of the flags.
+    /// Whether the verdict has this flag.
     #[must_use]
     #[inline(always)]
     pub const fn has(self, flag: u32) -> bool {
         self.0 & flag & (HOST | MANY | MONITOR) != 0
     }
 
-    /// All of it, as a number.
+    /// Returns the packed word.
     #[must_use]
     #[inline(always)]
     pub const fn bits(self) -> u32 {
         self.0
     }
 
-    /// That of which this is the number.
+    /// Unpacks a word.
     #[must_use]
     #[inline(always)]
     pub const fn from_bits(bits: u32) -> Self {

@@ -1,16 +1,16 @@
-//! The programs: one for each hook, each a line.
+//! The eBPF programs, one for each hook. Each is a single line.
 //!
 //! | room | its job |
 //! |---|---|
-//! | `hooks` | what the program for each hook does |
-//! | `subject` | reads what is judged: the call, the packet, the socket, and who is behind them |
-//! | `judge` | from a destination to a verdict: the policy, and the peers that may be answered |
-//! | `account` | counts, and puts on record |
+//! | `hooks` | the actions of the program for each hook |
+//! | `subject` | reads the subject: the call, the packet, the socket, and the process behind them |
+//! | `judge` | determines the verdict on a destination: the policy, and the reply exception |
+//! | `account` | counts and records |
 //! | `maps` | the maps, and the globals that the loader sets |
 #![no_std]
 #![no_main]
-// An atomic add is one instruction to the kernel, but `AtomicU64::fetch_add` is not there for the
-// target, which has no compare-and-swap in its oldest CPU model.
+// The kernel has an instruction for an atomic addition. But `AtomicU64::fetch_add` is not available for this target,
+// because its oldest CPU model has no compare-and-swap.
 #![feature(core_intrinsics)]
 #![expect(internal_features, reason = "see above")]
 
@@ -40,55 +40,55 @@ fn judge_connect6(ctx: SockAddrContext) -> i32 {
     judge_call::<{ Hook::Connect6 as u32 }>(&ctx, &destination6(&ctx))
 }
 
-/// A datagram with an IPv4 destination of its own.
+/// A datagram to an IPv4 destination of its own.
 #[cgroup_sock_addr(sendmsg4)]
 fn judge_sendmsg4(ctx: SockAddrContext) -> i32 {
     judge_call::<{ Hook::Sendmsg4 as u32 }>(&ctx, &destination4(&ctx))
 }
 
-/// A datagram with an IPv6 destination of its own.
+/// A datagram to an IPv6 destination of its own.
 #[cgroup_sock_addr(sendmsg6)]
 fn judge_sendmsg6(ctx: SockAddrContext) -> i32 {
     judge_call::<{ Hook::Sendmsg6 as u32 }>(&ctx, &destination6(&ctx))
 }
 
-/// A packet that leaves.
+/// An outgoing packet.
 #[cgroup_skb(egress)]
 fn judge_egress(ctx: SkBuffContext) -> i32 {
     packet::judge_egress(&ctx)
 }
 
-/// A packet that arrives.
+/// An incoming packet.
 #[cgroup_skb(ingress)]
 fn judge_ingress(ctx: SkBuffContext) -> i32 {
     packet::judge_ingress(&ctx)
 }
 
-/// A socket that is made.
+/// `socket()`.
 #[cgroup_sock(sock_create)]
 fn judge_sock_create(ctx: SockContext) -> i32 {
     socket::judge_socket(&ctx)
 }
 
-/// A device that is opened.
+/// `open()` of a device.
 #[cgroup_device]
 fn judge_device(ctx: DeviceContext) -> i32 {
     device::judge_device(&ctx)
 }
 
-/// A socket option that is set.
+/// `setsockopt()`.
 #[cgroup_sockopt(setsockopt)]
 fn judge_setsockopt(ctx: SockoptContext) -> i32 {
     options::judge_option(&ctx)
 }
 
-/// Never reached: the verifier accepts no program that could panic. The linker wants it.
+/// Never reached: the verifier rejects programs that can panic. The linker needs the symbol.
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-/// ring buffers and the current task's name are for GPL-compatible programs.
+/// The kernel offers ring buffers and the name of the current task only to programs with a GPL-compatible license.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,4 +1,4 @@
-//! Counts, each in a word of this CPU's.
+//! Counters. Each CPU has its own words.
 
 use core::{
     intrinsics::{AtomicOrdering, atomic_xadd},
@@ -15,13 +15,13 @@ use qfence_common::{
 
 use crate::maps::{COUNTERS, HITS, MORE_HITS, TALLIES, inner::Inner as _};
 
-/// Counts a decision of a rule: of a call, or else of a packet.
+/// Counts a decision of a rule on a call, or else on a packet.
 #[inline(always)]
 pub(crate) fn hit(rule: u32, is_call: bool) {
     qfence_hit(rule, is_call.into());
 }
 
-/// Returns 0, as a function must return something. Global, see `judge/policy.rs`.
+/// Returns 0, because a global function must return a value. Global: see `judge/policy.rs`.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_hit(rule: u32, is_call: u32) -> u32 {
@@ -37,7 +37,7 @@ extern "C" fn qfence_hit(rule: u32, is_call: u32) -> u32 {
     0
 }
 
-/// The counters of a rule whose number is beyond the end of HITS; null if it is no rule's.
+/// Returns the counters of a rule whose number is beyond the end of HITS; null if no rule has this number.
 #[inline(always)]
 fn more_hits(rule: u32) -> *mut Hits {
     let Some(more) = MORE_HITS.get(0) else {
@@ -52,11 +52,11 @@ fn more_hits(rule: u32) -> *mut Hits {
     if !hits.is_null() {
         return hits;
     }
-    // The numbers of CPUs have a gap: those beyond their count share the first one's.
+    // CPU numbers can have gaps. CPUs whose number is not below their count share the counters of the first CPU.
     more.find(&more_hits_index(rule, 0))
 }
 
-/// Counts a call that was judged: connect(), or one that sends a datagram.
+/// Counts a judged call: connect(), or a call that sends a datagram.
 #[inline(always)]
 pub(crate) fn tally_call(outcome: Outcome, class: Class, connects: bool) {
     let Some(tally) = tally(outcome, class) else {
@@ -69,7 +69,7 @@ pub(crate) fn tally_call(outcome: Outcome, class: Class, connects: bool) {
     add(if connects { connect } else { send }, 1);
 }
 
-/// Counts a packet of so many bytes.
+/// Counts a packet of `length` bytes.
 #[inline(always)]
 pub(crate) fn tally_packet(outcome: Outcome, class: Class, is_judged: bool, length: u32) {
     let Some(tally) = tally(outcome, class) else {
@@ -101,7 +101,7 @@ pub(crate) fn count(counter: Counter) {
 /// Adds to a counter in a map.
 #[inline(always)]
 pub(crate) fn add(value: *mut u64, more: u64) {
-    // SAFETY: the caller's: a map's value, aligned and alive as long as the program runs. Atomic although
-    // most are this CPU's own: another task may preempt the program and run it here too.
+    // SAFETY: the caller passes a word of a map's value, aligned and alive as long as the program runs. The addition is
+    // atomic although most words belong to this CPU: another task may preempt the program and run it on the same CPU.
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(value, more) };
 }

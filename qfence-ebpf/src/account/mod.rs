@@ -1,11 +1,11 @@
-//! Accounts for what was decided: counters, and the record of what was refused.
+//! Counts the verdicts, and records the refusals.
 
 pub(crate) mod count;
 pub(crate) mod record;
 pub(crate) mod refuse;
 pub(crate) mod trace;
 
-/// What a hook returns to let the call or the packet go on.
+/// The return value of a hook that lets the call or the packet proceed.
 pub(crate) const PROCEED: i32 = 1;
-/// What a hook returns to fail the call, or to drop the packet.
+/// The return value of a hook that fails the call or drops the packet.
 pub(crate) const REJECT: i32 = 0;

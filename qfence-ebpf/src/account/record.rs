@@ -1,4 +1,4 @@
-//! Counts refusals, and puts each on record.
+//! Counts and records refusals.
 
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use qfence_common::{AttemptKey, Event, Halves, Origin, Repeats, Sighting, abi::Counter};
@@ -16,21 +16,21 @@ use crate::{
     subject::author::Author,
 };
 
-/// What was refused, and why.
+/// A refusal and its reason.
 pub(crate) struct Refusal {
     pub(crate) address: Halves,
     pub(crate) port: u32,
     pub(crate) protocol: u32,
     pub(crate) hook: u32,
     pub(crate) rule: u32,
-    /// Where from; zero if there is no telling.
+    /// The source address; zero if unknown.
     pub(crate) source: Halves,
     pub(crate) source_port: u32,
 }
 
-/// Refuses what stands for as long as a socket or a device does: puts it on record, and counts it. Where the policy is
-/// only monitored that is noted, and it goes on.
-/// Returns what the hook is to return.
+/// Refuses the use of a socket or a device: records and counts the refusal. If the policy is only monitored, it marks
+/// the fence instead of refusing, because this verdict lasts as long as the socket or the device. Returns the return
+/// value of the hook.
 #[inline(always)]
 pub(crate) fn refuse(what: &Refusal, who: &Author, monitored: bool) -> i32 {
     record(what, who, monitored);
@@ -41,7 +41,7 @@ pub(crate) fn refuse(what: &Refusal, who: &Author, monitored: bool) -> i32 {
     PROCEED
 }
 
-/// Puts an attempt on record, and counts it.
+/// Records an attempt, and counts it.
 #[inline(always)]
 pub(crate) fn record(what: &Refusal, who: &Author, monitored: bool) {
     count(tell(&event(what, who, monitored)));
@@ -52,8 +52,8 @@ pub(crate) fn record(what: &Refusal, who: &Author, monitored: bool) {
     });
 }
 
-/// Keeps a destination that monitor mode lets through, for a policy to be made of it. Where there is no
-/// room for it, or nothing to keep it in, it is counted.
+/// Keeps a sighting: a destination that monitor mode lets through, for `policy suggest`. If there is no map or no room
+/// for it, the sighting is counted only.
 #[inline(always)]
 pub(crate) fn sight(what: &Refusal) {
     let sighting = Sighting {
@@ -111,8 +111,8 @@ fn event(what: &Refusal, who: &Author, monitored: bool) -> Event {
     }
 }
 
-/// Tells of the first of a key by an event, and counts the others. Returns which of them it was; where there
-/// is room for neither it is lost.
+/// Sends an event for the first attempt of a key, and counts the others. Returns the counter to increase; the attempt
+/// is lost if there is no room for the key.
 #[inline(always)]
 fn tell(event: &Event) -> Counter {
     let Some(keys) = REPEATS.get(0) else {
@@ -125,18 +125,19 @@ fn tell(event: &Event) -> Counter {
     if keys.add(key, repeats) && EVENTS.output(event, 0).is_ok() {
         return Counter::First;
     }
-    // The ring is full, or another CPU made the key known just now.
+    // The ring is full, or another CPU has just added the key.
     if repeat(keys.find(key), repeats.last_ns) || repeat_more(key, repeats) {
         return Counter::Repeated;
     }
     Counter::Lost
 }
 
-/// Counts one more of a key for which there is no room among the others; whether there is room for it at all.
+/// Counts an attempt of a key that does not fit in REPEATS. Returns false if there is no room for it in MORE_REPEATS
+/// either.
 ///
-/// Before Linux 6.13 a trie takes what is there already (it heeds no `BPF_NOEXIST`). If two CPUs are the first to try
-/// one key at the same moment, what one of them counted may be gone then: no line tells of it, and so the reader says
-/// that it is lost.
+/// Before Linux 6.13 a trie ignores `BPF_NOEXIST` and replaces an existing entry. If two CPUs add the same key at the
+/// same moment, the count of one of them can be overwritten. No line reports that attempt, so the reader reports it as
+/// lost.
 #[inline(never)]
 fn repeat_more(key: &AttemptKey, repeats: &Repeats) -> bool {
     let Some(more) = MORE_REPEATS.get(0) else {
@@ -150,18 +151,18 @@ fn repeat_more(key: &AttemptKey, repeats: &Repeats) -> bool {
     repeat(more.find(&whole), repeats.last_ns)
 }
 
-/// Counts one more of a key, if it is known.
+/// Counts an attempt of a known key. Returns false if the key is not known.
 #[inline(always)]
 fn repeat(repeats: *mut Repeats, boot_ns: u64) -> bool {
     if repeats.is_null() {
         return false;
     }
-    // SAFETY: a value of the map's, aligned and alive as long as the program runs.
+    // SAFETY: a value of the map, aligned and alive as long as the program runs.
     let count = unsafe { &raw mut (*repeats).count };
     // SAFETY: as above.
     let last = unsafe { &raw mut (*repeats).last_ns };
     add(count, 1);
-    // SAFETY: as above; a word, which others see whole.
+    // SAFETY: as above. The value is one word, so other CPUs never see half of it.
     unsafe { last.write_volatile(boot_ns) };
     true
 }

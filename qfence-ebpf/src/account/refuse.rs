@@ -1,5 +1,5 @@
-//! What a refusal is made of, at the hooks for calls and for packets: functions that the verifier looks at by
-//! themselves (see `policy.rs`), for they are much longer than what is done for the calls that go on.
+//! Builds the refusals of the hooks for calls and packets. The functions are global, so that the verifier checks them
+//! separately (see `judge/policy.rs`): they are much longer than the path of allowed calls.
 
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_sock_addr},
@@ -22,18 +22,18 @@ use crate::{
     },
 };
 
-/// What a refusal is of beside an address.
+/// The parts of a refusal other than the address.
 #[derive(Clone, Copy)]
 pub(crate) struct Rest {
     pub(crate) hook: u32,
     pub(crate) protocol: Protocol,
     pub(crate) port: u16,
-    /// Of a packet; of a call the socket tells it.
+    /// The source port of a packet. For a call it is read from the socket.
     pub(crate) source_port: u16,
 }
 
 impl Rest {
-    /// In one word, as there are not registers for more; protocols have sixteen bits in the kernel too.
+    /// Packs all parts into one word, because there are too few registers. The kernel also uses 16 bits for a protocol.
     #[inline(always)]
     pub(crate) fn pack(self) -> u64 {
         u64::from(self.port)
@@ -54,7 +54,7 @@ impl Rest {
     }
 }
 
-/// Puts a call on record that is refused, or would be if the policy were not only monitored.
+/// Records a call that is refused, or that would be refused if the policy were enforced.
 #[inline(always)]
 pub(crate) fn refuse_call(ctx: &SockAddrContext, to: Halves, verdict: Verdict, rest: Rest) {
     qfence_refuse_call(
@@ -66,7 +66,8 @@ pub(crate) fn refuse_call(ctx: &SockAddrContext, to: Halves, verdict: Verdict, r
     );
 }
 
-/// The same of a packet; the address is the other end's.
+/// Records a packet that is refused, or that would be refused if the policy were enforced. `other` is the address of
+/// the remote end.
 #[inline(always)]
 pub(crate) fn refuse_packet(ctx: &SkBuffContext, other: Halves, verdict: Verdict, rest: Rest) {
     qfence_refuse_packet(
@@ -124,7 +125,7 @@ extern "C" fn qfence_refuse_packet(
     )
 }
 
-/// Puts it on record and counts it. Returns 0, as a function must return something.
+/// Records and counts the refusal. Returns 0, because a global function must return a value.
 #[inline(always)]
 fn put(address: Halves, source: Halves, verdict: Verdict, rest: Rest, who: &Author) -> u32 {
     let what = Refusal {
@@ -138,7 +139,7 @@ fn put(address: Halves, source: Halves, verdict: Verdict, rest: Rest, who: &Auth
     };
     let monitored = verdict.has(MONITOR);
     record(&what, who, monitored);
-    // What could not be understood is no destination.
+    // A packet that could not be parsed has no destination.
     if monitored && verdict.rule() != UNPARSED {
         sight(&what);
     }

@@ -1,4 +1,4 @@
-//! Says what is decided, in the programs that are built for it.
+//! Logs each decision, in the object for tracing.
 
 use crate::subject::destination::Destination;
 use aya_ebpf::EbpfContext;
@@ -8,10 +8,10 @@ use aya_log_ebpf::debug;
 use qfence_common::Hook;
 use qfence_common::{Outcome, Verdict};
 
-/// Says what was decided on a destination at the hook of number `HOOK`.
+/// Logs the decision on a destination at the hook with number `HOOK`.
 ///
-/// It is a parameter of the type so that its name is a constant of each program's rather than a table of
-/// pointers, which the loader could not relocate.
+/// The hook is a const parameter, so that its name is a constant of each program. A table of names would consist of
+/// pointers, which the loader cannot relocate.
 #[cfg(feature = "trace")]
 #[inline(always)]
 pub(crate) fn trace<const HOOK: u32, C: EbpfContext>(
@@ -32,7 +32,7 @@ pub(crate) fn trace<const HOOK: u32, C: EbpfContext>(
     );
 }
 
-/// Says nothing.
+/// Does nothing.
 #[cfg(not(feature = "trace"))]
 #[inline(always)]
 pub(crate) fn trace<const HOOK: u32, C: EbpfContext>(
@@ -43,7 +43,7 @@ pub(crate) fn trace<const HOOK: u32, C: EbpfContext>(
 ) {
 }
 
-/// Of one length, so that the choice is one of pointers alone.
+/// The names have equal lengths, so that the compiler only has to choose between two pointers.
 #[cfg(feature = "trace")]
 #[inline(always)]
 const fn outcome_name(outcome: Outcome) -> &'static str {

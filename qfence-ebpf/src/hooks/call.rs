@@ -1,4 +1,4 @@
-//! Calls with a destination: connect(2), and sending to an address.
+//! The hooks for calls with a destination: connect(2), and sending to an address.
 
 use aya_ebpf::{
     bindings::bpf_sock_addr,
@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// Judges the destination of a call at the hook of number `HOOK`; the hook's return value.
+/// Judges the destination of a call at the hook with number `HOOK`. Returns the return value of the hook.
 #[inline(always)]
 pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destination) -> i32 {
     if Token(PROOF.load()).is(to.address, to.port) {
@@ -58,7 +58,7 @@ pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destinatio
     fail_with(DENY_RETVAL.load())
 }
 
-/// The judgement of a call to an address; the rest of it is packed. Global, see `judge/policy.rs`.
+/// Judges a call, given its address and the packed rest. Global: see `judge/policy.rs`.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_judge_call(ctx: *mut bpf_sock_addr, upper: u64, lower: u64, rest: u64) -> u64 {
@@ -79,7 +79,7 @@ extern "C" fn qfence_judge_call(ctx: *mut bpf_sock_addr, upper: u64, lower: u64,
     object(&ctx, &to, connects(hook), judgement).pack()
 }
 
-/// The judgement of a call, unless there is a reason to refuse what the policy lets go.
+/// Refuses the call if there is a reason other than the policy; otherwise returns the policy's judgement.
 #[inline(always)]
 fn object(
     ctx: &SockAddrContext,
@@ -105,18 +105,18 @@ fn object(
     }
 }
 
-/// What is to be known of a call, beside its context and its address, to have something against it.
+/// The facts about a call, other than its context and its address, on which such a reason depends.
 #[derive(Clone, Copy)]
 struct Asked {
     protocol: Protocol,
-    /// Whether it is connect().
+    /// Whether the call is connect().
     connects: bool,
     /// Whether the destination is the host.
     to_host: bool,
 }
 
 impl Asked {
-    /// In one word, as a function in the kernel takes it; protocols have sixteen bits in the kernel too.
+    /// Packs the facts into one word for a global function. The kernel also uses 16 bits for a protocol.
     #[inline(always)]
     const fn pack(self) -> u32 {
         self.protocol.0 & 0xffff | (self.connects as u32) << 16 | (self.to_host as u32) << 17
@@ -132,7 +132,8 @@ impl Asked {
     }
 }
 
-/// Why a call fails that the policy lets go: the number of a rule, or 0. Global, see `judge/policy.rs`.
+/// Returns the number of the rule by which a call is refused although the policy allows it, or 0. Global: see
+/// `judge/policy.rs`.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_reason_against(
@@ -147,7 +148,7 @@ extern "C" fn qfence_reason_against(
 
 #[inline(always)]
 fn reason_against(ctx: &SockAddrContext, asked: Asked, address: Halves) -> Option<u32> {
-    // Before the connection is noted, which gives a socket an owner.
+    // This must precede the note of the connection, because the note gives the socket an owner.
     let is_foreign = ALLOW_NETNS.load() == 0 && qfence_is_foreign(ctx.sock_addr) != 0;
     let begins_tcp = asked.connects && is_tcp(asked.protocol);
     if begins_tcp && qfence_note_connection(ctx.sock_addr, asked.to_host.into()) == 0 {
@@ -173,10 +174,10 @@ fn reason_against(ctx: &SockAddrContext, asked: Asked, address: Halves) -> Optio
     None
 }
 
-// What follows is global for the verifier's sake, see `judge/policy.rs`.
+// The functions below are global for the sake of the verifier: see `judge/policy.rs`.
 
-/// Whether a socket is outside of the fence's home and nobody made it by a call, which is judged there: 0 or 1. The kernel
-/// makes some by itself, for SMC and RxRPC say.
+/// Whether a socket is outside the fence's home and was not made by a call; calls are judged when the socket is
+/// created. The kernel creates such sockets itself, for instance for SMC and RxRPC. Returns 0 or 1.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_is_foreign(ctx: *mut bpf_sock_addr) -> u32 {
@@ -186,7 +187,7 @@ extern "C" fn qfence_is_foreign(ctx: *mut bpf_sock_addr) -> u32 {
     (!is_home(cookie) && owner::of(socket(&ctx)).is_none()).into()
 }
 
-/// Notes whether a connection is to the host; whether that could be noted, 0 or 1.
+/// Notes whether a connection is to the host. Returns 1 if that was noted, otherwise 0.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_note_connection(ctx: *mut bpf_sock_addr, to_host: u32) -> u32 {
@@ -196,20 +197,20 @@ extern "C" fn qfence_note_connection(ctx: *mut bpf_sock_addr, to_host: u32) -> u
     owner::note_connection(socket(&ctx), cookie, to_host != 0).into()
 }
 
-/// The number of the rule by which a call on a socket is refused that monitor mode alone let be made; or 0.
+/// Returns the number of the rule by which a call is refused because only monitor mode let its socket be created; or 0.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_reason_against_call(ctx: *mut bpf_sock_addr) -> u32 {
     reason_against_socket(|| socket(&SockAddrContext::new(ctx))).unwrap_or(0)
 }
 
-/// Whether any socket of the fence was let broadcast.
+/// Whether any socket of the fence was allowed to broadcast.
 #[inline(always)]
 fn broadcasts() -> bool {
     marks().is_none_or(|marks| marks.broadcasts != 0)
 }
 
-/// Whether the policy is true to the host, as far as somebody looked of late.
+/// Whether the policy was recently known to match the host.
 #[inline(always)]
 fn is_policy_followed() -> bool {
     // SAFETY: null, or the map's value, aligned and alive as long as the program runs.
@@ -219,18 +220,18 @@ fn is_policy_followed() -> bool {
     pulse.is_some_and(|pulse| is_followed(pulse.followed_ns, now))
 }
 
-/// Fails a call, with that error where the kernel lets programs choose.
+/// Fails a call with this error, if the kernel lets programs choose the error.
 #[inline(always)]
 fn fail_with(retval: i32) -> i32 {
     if DENY_RETVAL.load() != 0 {
-        // SAFETY: a helper without pointers. It fails for values that are no errno, and the call
-        // then fails with EPERM: refused all the same.
+        // SAFETY: a helper without pointers. It fails for values that are no errno. The call then fails with EPERM, so
+        // it is refused in any case.
         unsafe { bpf_set_retval(retval) };
     }
     REJECT
 }
 
-/// Whether the hook of that number is one for connect().
+/// Whether the hook with this number is a hook for connect().
 const fn connects(hook: u32) -> bool {
     hook == Hook::Connect4 as u32 || hook == Hook::Connect6 as u32
 }

@@ -1,4 +1,4 @@
-//! Devices: refuses those that give a guest a network beside QEMU's own sockets.
+//! The hook for devices: refuses those that give a guest a network other than QEMU's own sockets.
 
 use aya_ebpf::programs::DeviceContext;
 use qfence_common::{Halves, Hook, device::is_forbidden, verdict::DEVICE};
@@ -13,16 +13,16 @@ use crate::{
     subject::author::Author,
 };
 
-// include/uapi/linux/bpf.h: the kind of device in the low half, the kind of access in the high one.
+// include/uapi/linux/bpf.h: the low half is the type of device, the high half the type of access.
 const KIND_MASK: u32 = 0xffff;
 const CHARACTER: u32 = 2;
-/// Reading and writing; to make a node (1) gives nobody a network.
+/// Read and write access. Creating a device node (1) gives no access to a network.
 const OPEN: u32 = (2 | 4) << 16;
 
 /// Judges access to a device.
 #[inline(always)]
 pub(crate) fn judge_device(ctx: &DeviceContext) -> i32 {
-    // SAFETY: the kernel hands in a valid context; the verifier checks each access.
+    // SAFETY: the kernel passes a valid context; the verifier checks each access.
     let access = unsafe { (*ctx.device).access_type };
     // SAFETY: as above.
     let major = unsafe { (*ctx.device).major };

@@ -1,4 +1,4 @@
-//! What the program for each hook does.
+//! One module for each group of hooks: the actions of their programs.
 
 pub(crate) mod call;
 pub(crate) mod device;

@@ -1,5 +1,5 @@
-//! Socket options: judges those by which a socket could reach the host past the other hooks, and notes those that
-//! tell what a socket is for.
+//! The hook for socket options: judges the options through which a socket could reach the host without passing another
+//! hook, and notes those that show the purpose of a socket.
 
 use aya_ebpf::{bindings::bpf_sock, programs::SockoptContext};
 use qfence_common::{
@@ -44,18 +44,19 @@ const MCAST_JOIN_SOURCE_GROUP: i32 = 46;
 const MCAST_LEAVE_SOURCE_GROUP: i32 = 47;
 const MCAST_MSFILTER: i32 = 48;
 
-/// Where the address is in the structs that name a group as a `sockaddr_storage` (`group_req` and its like): that is
-/// at 8, `sin_addr` at 4 of it, and `sin6_addr` at 8.
+/// The offsets of the address in structs with a group as a `sockaddr_storage` (such as `group_req`): the storage is at
+/// offset 8, with `sin_addr` at 4 and `sin6_addr` at 8 within it.
 const SIN_ADDR: usize = 12;
 const SIN6_ADDR: usize = 16;
 
-/// The longest value of which the kernel hands in all: a page, or more (`sockopt_alloc_buf` in kernel/bpf/cgroup.c).
+/// The longest value, in bytes, that the kernel always passes completely: a page, or more (`sockopt_alloc_buf` in
+/// kernel/bpf/cgroup.c).
 const WHOLE: i32 = 4096;
 
-/// Judges an option that is set.
+/// Judges the setting of an option.
 #[inline(always)]
 pub(crate) fn judge_option(ctx: &SockoptContext) -> i32 {
-    // SAFETY: the kernel hands in a valid `bpf_sockopt`; the verifier checks each access.
+    // SAFETY: the kernel passes a valid `bpf_sockopt`; the verifier checks each access.
     let union = unsafe { (*ctx.sockopt).__bindgen_anon_1 };
     // SAFETY: all members of the union are this pointer.
     let socket = unsafe { union.sk };
@@ -95,30 +96,30 @@ pub(crate) fn judge_option(ctx: &SockoptContext) -> i32 {
         };
         return refuse(&what, &Author::current_if_known(), is_monitored);
     }
-    // Read again: what is done already for the kernel stays so.
+    // Read again: a value that was already set for the kernel remains.
     // SAFETY: as above.
     if unsafe { (*ctx.sockopt).optlen } > WHOLE {
-        // What the kernel handed in is not all of it. Before Linux 6.5 it fails the call, unless it is told so that
-        // nothing was changed (`__cgroup_bpf_run_filter_setsockopt`).
+        // The kernel did not pass the complete value. Before Linux 6.5 it fails the call, unless the program reports by
+        // 0 that it changed nothing (`__cgroup_bpf_run_filter_setsockopt`).
         // SAFETY: as above.
         unsafe { (*ctx.sockopt).optlen = 0 };
     }
     PROCEED
 }
 
-/// What is denied of an option.
+/// A denied option.
 struct Denied {
     address: Halves,
-    /// Of a group; otherwise the socket's type.
+    /// The port of the group, or the type of the socket.
     port: u32,
     protocol: u32,
     rule: u32,
-    /// Whether the policy that denies it is only monitored.
+    /// Whether the policy is only monitored.
     is_monitored: bool,
 }
 
-/// Whether an option that is a number is set to zero. Of a value that is too long the kernel reads the number again
-/// after this, when it may be another: that counts as set.
+/// Whether a numeric option is set to zero. If the value is too long, the kernel reads the number again after this
+/// program, and another thread may have changed it; such an option counts as set.
 #[inline(always)]
 fn is_taken_off(ctx: &SockoptContext) -> bool {
     // SAFETY: the hook's own context; the verifier checks each access.
@@ -126,16 +127,16 @@ fn is_taken_off(ctx: &SockoptContext) -> bool {
     length <= WHOLE && word(ctx, 0) == Some(0)
 }
 
-/// Refuses to let any but a UDP socket broadcast. Of an IPv4 broadcast the kernel hands the host a copy
-/// before the egress hook runs, so that has to be stopped before: UDP is, where its destination is
-/// judged, and other sockets cannot do it without this option.
+/// Refuses SO_BROADCAST to all sockets except UDP sockets. The kernel gives the host a copy of an IPv4 broadcast before
+/// the egress hook runs, so broadcasts have to be stopped earlier. UDP is stopped when the destination of the call is
+/// judged, and other sockets cannot broadcast without this option.
 ///
-/// Nor does a UDP socket get it, if the policy lets no broadcast through: an address that turns into a broadcast address
-/// is one before anybody could publish that, and without the option the kernel itself fails what is sent there, with
-/// EACCES. The call succeeds, for programs set the option that never broadcast.
+/// If the policy allows no broadcast, a UDP socket does not get the option either. An address can become a broadcast
+/// address before qfence can publish that. Without the option, the kernel itself fails datagrams to it with EACCES. The
+/// call succeeds nevertheless, because some programs set the option and never broadcast.
 #[inline(always)]
 fn judge_broadcast(ctx: &SockoptContext, socket: *mut bpf_sock) -> Option<Denied> {
-    // SAFETY: the hook's own socket, a whole one.
+    // SAFETY: the hook's own socket, which is a full socket.
     let family = unsafe { (*socket).family };
     // SAFETY: as above.
     let kind = unsafe { (*socket).type_ };
@@ -145,14 +146,14 @@ fn judge_broadcast(ctx: &SockoptContext, socket: *mut bpf_sock) -> Option<Denied
     if !of_the_internet || is_taken_off(ctx) {
         return None;
     }
-    // A stream has no broadcasts.
+    // Stream sockets cannot broadcast.
     let is_datagram = kind == RAW || kind == DGRAM;
     if !is_datagram {
         return None;
     }
     if kind == DGRAM && protocol == UDP {
         if !allows_broadcasts() && owner::netns(socket).is_some_and(is_home) {
-            // The kernel does nothing, and says that it did (`__cgroup_bpf_run_filter_setsockopt`).
+            // With -1 the kernel sets nothing and reports success (`__cgroup_bpf_run_filter_setsockopt`).
             // SAFETY: the hook's own context.
             unsafe { (*ctx.sockopt).optlen = -1 };
             return None;
@@ -170,15 +171,15 @@ fn judge_broadcast(ctx: &SockoptContext, socket: *mut bpf_sock) -> Option<Denied
     })
 }
 
-/// Notes that a socket may broadcast; whether that could be noted.
+/// Notes that a socket may broadcast. Returns false if that could not be noted.
 #[inline(always)]
 fn note_broadcaster(socket: *mut bpf_sock) -> bool {
-    // SAFETY: the offset of a field of a value that is there.
+    // SAFETY: the address of a field of an existing value.
     marks::set(|marks| unsafe { &raw mut (*marks).broadcasts }) && owner::mark_broadcaster(socket)
 }
 
-/// Where the value of an option has the group that a socket joins by it, or whose sources it chooses. The filter of
-/// system calls refuses the same options to calls that do not come by here (`launch/child/filter/mod.rs` in `qfence-user`).
+/// The offset, in an option's value, of the group that the socket joins or whose sources it selects. The system call
+/// filter refuses the same options in calls that do not pass this hook (`launch/child/filter/mod.rs` in `qfence-user`).
 #[derive(Clone, Copy)]
 struct GroupOffset {
     offset: usize,
@@ -221,8 +222,8 @@ fn group_offset(level: i32, name: i32) -> Option<GroupOffset> {
     Some(GroupOffset { offset, is_v6 })
 }
 
-/// Judges the group that a socket joins, as a datagram to it at the socket's own port would be: for a join the kernel
-/// sends reports (IGMP, MLD), which are no socket's and pass no other hook.
+/// Judges the group that a socket joins like a datagram to the group at the socket's own port. For a join, the kernel
+/// sends reports (IGMP, MLD). They belong to no socket and pass no other hook.
 #[inline(always)]
 fn judge_group(
     ctx: &SockoptContext,
@@ -230,14 +231,14 @@ fn judge_group(
     at: GroupOffset,
     length: i32,
 ) -> Option<Denied> {
-    // Of one that is too short there is none: the kernel refuses it.
+    // A value that is too short has no group: the kernel refuses it.
     let group = group(ctx, at)?;
     let port = local_port(socket);
     let verdict = verdict(LookupPath::Address, group, Protocol::UDP, port);
     hit(verdict.rule(), true);
     let rule = match verdict.action() {
         Action::Allow if length <= WHOLE => return None,
-        // The kernel would read the value again, when it may be another.
+        // The kernel would read the value again, and another thread may have changed it by then.
         Action::Allow => UNPARSED,
         Action::Deny => verdict.rule(),
     };
@@ -264,7 +265,7 @@ fn group(ctx: &SockoptContext, at: GroupOffset) -> Option<Halves> {
     ]))
 }
 
-/// A word of an option's value, from network order; `None` beyond its end.
+/// Reads a word of an option's value, in network order; `None` beyond the end of the value.
 #[inline(always)]
 fn word(ctx: &SockoptContext, offset: usize) -> Option<u32> {
     // SAFETY: the hook's own context; the verifier checks each access.
@@ -279,6 +280,6 @@ fn word(ctx: &SockoptContext, offset: usize) -> Option<u32> {
     if at + size_of::<u32>() > end {
         return None;
     }
-    // SAFETY: that many bytes are there, as was just asked for, and nothing changes the kernel's copy.
+    // SAFETY: the bounds were checked above, and nothing changes the kernel's copy.
     Some(u32::from_be(unsafe { (at as *const u32).read_unaligned() }))
 }

@@ -1,4 +1,4 @@
-//! Packets: judges those that leave, and sees to those that arrive from the host.
+//! The hooks for packets: judges outgoing packets, and examines incoming packets from the host.
 
 use aya_ebpf::{bindings::__sk_buff, programs::SkBuffContext};
 use qfence_common::{
@@ -29,18 +29,18 @@ use crate::{
     },
 };
 
-/// The loopback device's index, in every network namespace (`LOOPBACK_IFINDEX` in
-/// include/net/flow.h; `dev_index_reserve` sees to it that it is the first).
+/// The index of the loopback device, in every network namespace (`LOOPBACK_IFINDEX` in include/net/flow.h;
+/// `dev_index_reserve` makes it the first).
 const LOOPBACK: u32 = 1;
 
-/// A packet for this host (`PACKET_HOST` in linux/if_packet.h), as its link layer says.
+/// The packet type of a packet for this host, by its link layer (`PACKET_HOST` in linux/if_packet.h).
 const PACKET_HOST: u32 = 0;
 
 const EGRESS: u32 = Hook::Egress as u32;
 const INGRESS: u32 = Hook::Ingress as u32;
 
-/// Judges a packet that leaves: through the loopback device it goes to the host, whatever its
-/// address; through another the address says.
+/// Judges an outgoing packet. Through the loopback device it reaches the host, whatever its address. Through another
+/// device the address decides.
 #[inline(always)]
 pub(crate) fn judge_egress(ctx: &SkBuffContext) -> i32 {
     let (to, payload) = match parse(&Skb(ctx.skb.skb)) {
@@ -55,7 +55,7 @@ pub(crate) fn judge_egress(ctx: &SkBuffContext) -> i32 {
     ))
 }
 
-/// What the hook returns for the number of an outcome.
+/// Converts the number of an outcome to the return value of the hook.
 #[inline(always)]
 const fn return_value(outcome: u32) -> i32 {
     match Outcome::of_number(outcome) {
@@ -64,7 +64,8 @@ const fn return_value(outcome: u32) -> i32 {
     }
 }
 
-/// The number of the outcome for a packet that leaves, by its destination and its payload. Global, see `judge/policy.rs`.
+/// Judges an outgoing packet by its destination and its payload. Returns the number of the outcome. Global: see
+/// `judge/policy.rs`.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_judge_leaving(
@@ -115,7 +116,7 @@ fn judge_leaving(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Outc
     outcome
 }
 
-/// The policy's judgement of a packet.
+/// Judges a packet by the policy.
 #[inline(always)]
 fn by_policy(ctx: &SkBuffContext, to: &Destination, payload: Payload) -> Judgement {
     let Halves { upper, lower } = to.address;
@@ -129,7 +130,7 @@ fn by_policy(ctx: &SkBuffContext, to: &Destination, payload: Payload) -> Judgeme
     ))
 }
 
-/// The same, by the number of the path. Global, see `judge/policy.rs`.
+/// Judges a packet by the policy, given the number of its path. Global: see `judge/policy.rs`.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_judge_packet(
@@ -153,7 +154,7 @@ extern "C" fn qfence_judge_packet(
     judge(&to, false, || whole_socket(skb)).pack()
 }
 
-/// Where a packet goes: through the loopback device to the host.
+/// Returns the destination of a packet. Its path is loopback if the packet leaves through the loopback device.
 #[inline(always)]
 fn destination(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Destination {
     Destination {
@@ -168,7 +169,7 @@ fn destination(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Destin
     }
 }
 
-/// Why a packet is refused whatever its destination: the number of a rule.
+/// Returns the number of the rule by which a packet is refused whatever its destination.
 #[inline(always)]
 fn reason_against(ctx: &SkBuffContext) -> Option<u32> {
     if !has_monitored_sockets() {
@@ -180,24 +181,25 @@ fn reason_against(ctx: &SkBuffContext) -> Option<u32> {
     }
 }
 
-// What follows is global for the verifier's sake, see `judge/policy.rs`: it is done of few packets.
+// The functions below are global for the sake of the verifier (see `judge/policy.rs`); few packets need them.
 
-/// The number of the rule by which the packet of a socket is refused that monitor mode alone let be made; or 0.
+/// Returns the number of the rule by which a packet is refused because only monitor mode let its socket be created; or
+/// 0.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_reason_against_packet(skb: *mut __sk_buff) -> u32 {
     reason_against_socket(|| whole_socket(skb)).unwrap_or(0)
 }
 
-/// Whether a packet is of a connection that the fence opened: 0 or 1.
+/// Whether a packet belongs to a connection that the fence opened: 0 or 1.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_is_own_connection(skb: *mut __sk_buff) -> u32 {
     is_of_own_connection(whole_socket(skb)).into()
 }
 
-/// Notes a datagram to the host, by its ports: the source's in the upper half. Returns 0, as a function must return
-/// something.
+/// Notes a datagram to the host, by its ports; the source port is in the upper half. Returns 0, because a global
+/// function must return a value.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_note_sent(skb: *mut __sk_buff, ports: u32, is_reply: u32) -> u32 {
@@ -208,7 +210,7 @@ extern "C" fn qfence_note_sent(skb: *mut __sk_buff, ports: u32, is_reply: u32) -
     0
 }
 
-/// What a refusal is of beside the address.
+/// Returns the parts of a refusal other than the address.
 #[inline(always)]
 fn rest(hook: u32, payload: Payload) -> Rest {
     Rest {
@@ -219,18 +221,20 @@ fn rest(hook: u32, payload: Payload) -> Rest {
     }
 }
 
-/// Whether a TCP segment that opens nothing is judged all the same: one that a raw socket made up, and
-/// one of a connection out of the fence whose peer's address has turned local since: what connected to the
-/// host was let.
+/// Whether a TCP segment that opens no connection is judged nevertheless. There are two such segments: one from a raw
+/// socket, and one of an outgoing connection whose remote address has become local since. If the connection was allowed
+/// although it was to the host, its segments are not judged.
 #[inline(always)]
 fn is_ours_to_judge(ctx: &SkBuffContext) -> bool {
-    // Asked for each time: the verifier of Linux 6.1 does not follow one pointer through all of this.
+    // The socket is looked up for each condition: the verifier of Linux 6.1 cannot track one pointer through all of
+    // them.
     (ALLOW_RAW.load() != 0 && is_raw(whole_socket(ctx.skb.skb)))
         || (is_loopback(ctx) && has_connected_elsewhere(whole_socket(ctx.skb.skb)))
 }
 
-/// Whether a TCP segment that opens nothing is of a connection out of the fence that stands, although a change of the
-/// policy denies it. But the other end is told of the end. What goes on is no decision of a rule's, and not counted as one.
+/// Whether a TCP segment that opens no connection belongs to an existing connection of the fence that a change of the
+/// policy denies. A segment that resets the connection is excepted, so that the remote end learns of its end. If the
+/// segment is allowed, that is not counted as a decision of a rule.
 #[inline(always)]
 fn carries_on_what_is_denied(ctx: &SkBuffContext, payload: Payload, to: &Destination) -> bool {
     judges_standing()
@@ -250,11 +254,11 @@ fn drop_unparsed(ctx: &SkBuffContext, length: u32) -> Outcome {
     outcome
 }
 
-/// Judges a packet that arrives over loopback: the sender of a datagram is remembered, for the port
-/// that it was sent to, and an answer to a ping that would be refused is dropped.
+/// Judges an incoming packet over loopback. It notes the sender of a datagram as a peer of the receiving port, and
+/// drops an answer to a ping that would be refused.
 ///
-/// Such an answer there is: the kernel loops IPv4 multicast and broadcast back before the egress hook
-/// runs (`ip_mc_output` clones the packet, and a clone has no socket), and a ping passes no other.
+/// Such an answer exists: the kernel loops IPv4 multicast and broadcast back before the egress hook runs
+/// (`ip_mc_output` clones the packet, and a clone has no socket), and a ping passes no other hook.
 #[inline(always)]
 pub(crate) fn judge_ingress(ctx: &SkBuffContext) -> i32 {
     let length = ctx.len();
@@ -287,8 +291,8 @@ fn remember_sender(ctx: &SkBuffContext, packet: &Packet) {
     qfence_remember(ctx.skb.skb, upper, lower, port.into());
 }
 
-/// Remembers the sender of a datagram, an address and a port. Returns 0, as a function must return something. Global,
-/// see `judge/policy.rs`.
+/// Notes the sender of a datagram, an address and a port. Returns 0, because a global function must return a value.
+/// Global: see `judge/policy.rs`.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_remember(skb: *mut __sk_buff, upper: u64, lower: u64, port: u32) -> u32 {
@@ -299,7 +303,8 @@ extern "C" fn qfence_remember(skb: *mut __sk_buff, upper: u64, lower: u64, port:
     0
 }
 
-/// The number of the outcome for what may answer a ping, by its source and its payload. Global, see `judge/policy.rs`.
+/// Judges a possible answer to a ping by its source and its payload. Returns the number of the outcome. Global: see
+/// `judge/policy.rs`.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_judge_ping(skb: *mut __sk_buff, upper: u64, lower: u64, payload: u64) -> u32 {
@@ -310,7 +315,7 @@ extern "C" fn qfence_judge_ping(skb: *mut __sk_buff, upper: u64, lower: u64, pay
 #[inline(always)]
 fn judge_ping(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Outcome {
     let length = ctx.len();
-    // A raw socket overhears what is not for it.
+    // A raw socket also receives copies of packets for others.
     if is_raw(whole_socket(ctx.skb.skb)) {
         tally_packet(Outcome::Received, Class::Icmp, false, length);
         return Outcome::Received;
@@ -337,9 +342,9 @@ fn judge_ping(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Outcome
     outcome
 }
 
-/// Whether the packet was sent to one address. Whoever sends to many has not spoken to the fence: to
-/// answer would be a way to a service that merely announces itself. On loopback the link layer does
-/// not tell, for all its addresses are zero.
+/// Whether the packet was sent to a single address. A sender to a broadcast or multicast address is no peer of the
+/// fence: otherwise the fence could send to each service that only announces itself. On loopback the link layer cannot
+/// decide this, because all its addresses are zero.
 #[inline(always)]
 fn is_for_one(packet: &Packet) -> bool {
     let verdict = of_address(packet.destination);

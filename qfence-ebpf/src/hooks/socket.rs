@@ -1,4 +1,4 @@
-//! Sockets that are made: refuses the kinds that the other hooks do not see, and those in foreign namespaces.
+//! The hook for new sockets: refuses the types that no other hook covers, and sockets in foreign namespaces.
 
 use aya_ebpf::{helpers::bpf_get_netns_cookie, programs::SockContext};
 use qfence_common::{
@@ -20,14 +20,14 @@ use crate::{
     },
 };
 
-/// Refuses raw sockets, and those for datagrams of any other protocol than UDP and pings, unless they
-/// are let be, and those in a network namespace that was made outside the fence; and notes who makes a socket.
+/// Refuses raw sockets and datagram sockets of protocols other than UDP and ping, unless they are allowed, and sockets
+/// in a network namespace that was made outside the fence. Notes the owner of each allowed socket.
 ///
-/// UDP-Lite, connected, passes no other hook for calls, and L2TP, which anybody can send over IP, none
-/// at all.
+/// A connected UDP-Lite socket passes no other hook for calls. L2TP over IP, which every user can send, passes none at
+/// all.
 #[inline(always)]
 pub(crate) fn judge_socket(ctx: &SockContext) -> i32 {
-    // SAFETY: the kernel hands in a valid `bpf_sock`; the verifier checks each access.
+    // SAFETY: the kernel passes a valid `bpf_sock`; the verifier checks each access.
     let kind = unsafe { (*ctx.sock).type_ };
     // SAFETY: as above.
     let protocol = unsafe { (*ctx.sock).protocol };

@@ -1,4 +1,4 @@
-//! From a destination to a verdict.
+//! Determines the verdict on a destination.
 
 pub(crate) mod peers;
 pub(crate) mod policy;
@@ -15,20 +15,20 @@ use crate::{
 };
 use policy::{monitors, verdict};
 
-/// What came of judging a destination.
+/// The result of judging a destination.
 pub(crate) struct Judgement {
-    /// What is to become of it.
+    /// The outcome of the call or packet.
     pub(crate) outcome: Outcome,
     pub(crate) verdict: Verdict,
-    /// Whether it goes on although the verdict denies it, as the answer to a peer that spoke first.
+    /// Whether it is allowed by the reply exception although the verdict denies it.
     pub(crate) is_reply: bool,
 }
 
-/// In a word: the judgement is a reply. Below it is the outcome, and below that the verdict.
+/// The bit of `is_reply` in a packed judgement. The bits below it are the outcome, and below that the verdict.
 const IS_REPLY: u64 = 1 << 40;
 
 impl Judgement {
-    /// In one word, as a global function returns it.
+    /// Packs the judgement into one word, the return value of a global function.
     #[inline(always)]
     pub(crate) const fn pack(self) -> u64 {
         let is_reply = if self.is_reply { IS_REPLY } else { 0 };
@@ -46,14 +46,14 @@ impl Judgement {
     }
 }
 
-/// Whether monitor mode alone let any socket be made.
+/// Whether any socket exists only because of monitor mode.
 #[inline(always)]
 pub(crate) fn has_monitored_sockets() -> bool {
     marks().is_none_or(|marks| marks.monitored_sockets != 0)
 }
 
-/// Why what a whole socket sends is refused whatever its destination: monitor mode alone let it be made, and the policy is
-/// enforced now. The number of a rule. To be asked where there [are such sockets](has_monitored_sockets).
+/// Returns the number of the rule by which everything that a full socket sends is refused: only monitor mode let the
+/// socket be created, and the policy is enforced now. Needed only if there [are such sockets](has_monitored_sockets).
 #[inline(always)]
 pub(crate) fn reason_against_socket(socket: impl FnOnce() -> *mut bpf_sock) -> Option<u32> {
     if monitors() {
@@ -66,7 +66,7 @@ pub(crate) fn reason_against_socket(socket: impl FnOnce() -> *mut bpf_sock) -> O
     owner::reason_against(socket)
 }
 
-/// The judgement of what is refused for a reason of its own.
+/// Returns the judgement of a refusal for a reason other than the policy's rules.
 #[inline(always)]
 pub(crate) fn refused(reason: u32, is_monitored: bool) -> Judgement {
     let flags = if is_monitored { MONITOR } else { 0 };
@@ -77,8 +77,8 @@ pub(crate) fn refused(reason: u32, is_monitored: bool) -> Judgement {
     }
 }
 
-/// The policy's word on a destination, of a call or else of a packet, but that a peer which spoke first may be answered
-/// from `socket`.
+/// Judges a destination of a call, or else of a packet, by the policy and by the reply exception for the peers of
+/// `socket`.
 #[inline(always)]
 pub(crate) fn judge(
     to: &Destination,
@@ -109,7 +109,7 @@ pub(crate) fn judge(
     }
 }
 
-/// What becomes of what is denied.
+/// Returns the outcome of a denied call or packet.
 #[inline(always)]
 const fn denied(is_monitored: bool) -> Outcome {
     if is_monitored {
@@ -119,21 +119,21 @@ const fn denied(is_monitored: bool) -> Outcome {
     }
 }
 
-/// What the policy has to say on an address, whatever the protocol: its flags are of use.
+/// Returns the policy's verdict on an address without a protocol. Only its flags matter.
 #[inline(always)]
 pub(crate) fn of_address(address: Halves) -> Verdict {
     verdict(LookupPath::Address, address, Protocol::ANY, 0)
 }
 
-/// Whether this is an answer to a datagram that came from there.
+/// Whether this is a reply to a datagram that came from this destination.
 #[inline(always)]
 fn answers(to: &Destination, socket: *mut bpf_sock) -> bool {
     to.protocol == Protocol::UDP && has_spoken(socket, to.address.upper, to.address.lower, to.port)
 }
 
-/// Whether a peer of a socket has been heard of of late.
+/// Whether a peer of a socket sent a datagram recently.
 ///
-/// A function of its own: what it has on the stack and what is traced do not fit into one frame.
+/// A function of its own, because its stack and that of tracing do not fit in one frame.
 #[inline(never)]
 fn has_spoken(socket: *mut bpf_sock, upper: u64, lower: u64, port: u16) -> bool {
     peers::peer(socket, Halves { upper, lower }, port).is_some_and(|peer| peers::spoke_first(&peer))

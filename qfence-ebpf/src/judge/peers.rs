@@ -1,4 +1,6 @@
-//! Remembers which peers on the host spoke first, so that they can be answered.
+//! Notes the peers on the host that sent the first datagram, for the reply exception.
+//!
+//! A request, in this module, is a datagram that the fence sends to the host because a rule allows it.
 
 use aya_ebpf::{
     bindings::{BPF_ANY, bpf_sock},
@@ -22,8 +24,8 @@ use crate::{
     },
 };
 
-/// A peer of a socket. None of one of which nobody knows where it is, and none of a raw one: that
-/// overhears what was sent to others, and sends from any port.
+/// Makes the key of a socket's peer. `None` if the network namespace of the socket is unknown, and for a raw socket:
+/// such a socket receives copies of datagrams for others, and can send from any port.
 #[inline(always)]
 pub(crate) fn peer(socket: *mut bpf_sock, address: Halves, port: u16) -> Option<Peer> {
     if socket.is_null() || is_raw(socket) {
@@ -33,17 +35,18 @@ pub(crate) fn peer(socket: *mut bpf_sock, address: Halves, port: u16) -> Option<
         netns: owner::netns(socket)?,
         address,
         port,
-        // The socket's, not the packet's.
+        // The port of the socket: the packet's may be another.
         local_port: local_port(socket),
         reserved: 0,
     })
 }
 
-/// Notes that the fence sends a datagram to the host over loopback, or to many: by a rule, or as a reply. In a namespace
-/// that the fence made for itself there is nobody whom that would be news to.
+/// Notes that the fence sends a datagram to the host over loopback, or to a broadcast or multicast address: by a rule,
+/// or as a reply. In a namespace that the fence made for itself, no note is needed.
 ///
-/// What comes from a port that was asked by a rule is an answer from now on, by whatever address: a service that is bound
-/// to all of them answers by one that the kernel chooses. But who once spoke first is not asked: it is sent something.
+/// From now on, a datagram from a port to which a request was sent is an answer, from whatever address: a service that
+/// is bound to all addresses answers from one that the kernel chooses. A datagram to a peer that sent first is no
+/// request.
 #[inline(always)]
 pub(crate) fn note_sent(
     socket: *mut bpf_sock,
@@ -65,44 +68,46 @@ pub(crate) fn note_sent(
     }
 }
 
-/// Notes the time, in place of one that was noted before if that is to be `renewed`. If there is no memory for it, nobody
-/// counts as having spoken first from then on.
+/// Notes the time. An older note is replaced if `renewed` is set, or if it is old enough. If there is no memory for the
+/// note, no datagram makes a peer from then on.
 #[inline(always)]
 fn note(what: Noted, now: u64, renewed: bool) {
     if noted(what).is_some_and(|then| !renewed || now < then.saturating_add(RENEWED_AFTER_NS)) {
         return;
     }
     if NOTED.insert(&key(what), now, u64::from(BPF_ANY)).is_err() {
-        // SAFETY: the place of a field of a value that is there.
+        // SAFETY: the address of a field of an existing value.
         marks::set(|marks| unsafe { &raw mut (*marks).asked_unnoted });
     }
 }
 
-/// When something was noted, in nanoseconds since boot.
+/// Returns the time of a note, in nanoseconds since boot.
 #[inline(always)]
 fn noted(what: Noted) -> Option<u64> {
     NOTED.get(&key(what)).copied()
 }
 
-/// How old a time is that is renewed, in nanoseconds: each time that is noted takes memory anew.
+/// The age at which the time of a note is renewed, in nanoseconds. A younger one is kept, because each write allocates
+/// memory.
 const RENEWED_AFTER_NS: u64 = OWN_FOR_NS / 10;
 
-/// What is found in a trie by all of its bits alone.
+/// Makes a trie key with full prefix length.
 #[inline(always)]
 fn key(what: Noted) -> Key<u64> {
-    // As long as what it leads to, which the kernel puts behind it.
+    // The key has the size of the value, which the kernel stores behind it.
     Key::new(u64::BITS, u64::from(what.key()))
 }
 
-/// The time since boot, suspend included.
+/// Returns the time since boot in nanoseconds, suspend included.
 #[inline(always)]
 fn now_ns() -> u64 {
     // SAFETY: a helper without arguments.
     unsafe { bpf_ktime_get_boot_ns() }
 }
 
-/// Remembers a peer that has just been heard of, if it speaks first: in a namespace of the fence's own, all do. Without
-/// room the one not heard of for longest is forgotten; if the kernel cannot do even that, this peer is not answered.
+/// Notes a peer that has just sent a datagram, if it sent first. In a namespace that the fence made for itself, every
+/// sender counts as first. If there is no room, the peer that was silent for longest is forgotten. If the kernel cannot
+/// do even that, replies to this peer are denied.
 #[inline(always)]
 pub(crate) fn remember(peer: &Peer) {
     let now = now_ns();
@@ -112,10 +117,10 @@ pub(crate) fn remember(peer: &Peer) {
         return;
     }
     if let Some(heard) = known {
-        // SAFETY: the map's value, aligned and alive as long as the program runs; a word.
+        // SAFETY: the map's value, aligned and alive as long as the program runs; one word.
         let before = unsafe { heard.read_volatile() };
         if Heard(before).is_unasked() {
-            // SAFETY: as above; others see it whole.
+            // SAFETY: as above. The value is one word, so other CPUs never see half of it.
             unsafe { heard.write_volatile(Heard::now(now, true).0) };
             return;
         }
@@ -128,8 +133,8 @@ pub(crate) fn remember(peer: &Peer) {
     let _ = PEERS.insert(peer, heard.0, u64::from(BPF_ANY));
 }
 
-/// Whether what just came from a peer was sent by the fence itself, or may have been: if there was no memory to note where
-/// the fence sends from.
+/// Whether a datagram from a peer was or may have been sent by the fence itself. It may have been if there was no
+/// memory for the note on the fence's own address and port.
 #[inline(always)]
 fn is_own(peer: &Peer, now_ns: u64) -> bool {
     let until_ns = noted(Noted::Own(peer.address, peer.port));
@@ -137,7 +142,8 @@ fn is_own(peer: &Peer, now_ns: u64) -> bool {
         || marks().is_none_or(|marks| marks.asked_unnoted != 0)
 }
 
-/// Whether a peer that was just heard of may be answering what the fence asked, from its own port first at `asked_ns`.
+/// Whether the datagram of a peer may be an answer to a request of the fence. `asked_ns` is the time of the first
+/// request from the port at which the datagram arrived.
 #[inline(always)]
 fn is_answer(peer: &Peer, now_ns: u64, asked_ns: u64) -> bool {
     if noted(Noted::Asked(peer.port)).is_some() {
@@ -162,13 +168,13 @@ fn is_answer(peer: &Peer, now_ns: u64, asked_ns: u64) -> bool {
     false
 }
 
-/// Whether a peer has been heard of of late.
+/// Whether a peer sent a datagram recently.
 #[inline(always)]
 pub(crate) fn spoke_first(peer: &Peer) -> bool {
     let Some(heard) = PEERS.get_ptr(peer) else {
         return false;
     };
-    // SAFETY: the map's value, aligned and alive as long as the program runs; a word.
+    // SAFETY: the map's value, aligned and alive as long as the program runs; one word.
     let heard = unsafe { heard.read_volatile() };
     Heard(heard).may_be_answered(now_ns())
 }

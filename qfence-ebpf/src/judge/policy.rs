@@ -1,4 +1,4 @@
-//! Asks the policy in force.
+//! Looks up verdicts in the policy in force.
 
 use qfence_common::{
     Halves, LookupPath, Nodes as _, Protocol, Query, Verdict, decide,
@@ -8,7 +8,7 @@ use qfence_common::{
 
 use crate::maps::{CHANGE, POLICY};
 
-/// The policy's verdict on a destination.
+/// Returns the policy's verdict on a destination.
 #[inline(always)]
 pub(crate) fn verdict(path: LookupPath, address: Halves, protocol: Protocol, port: u16) -> Verdict {
     let query = Query::of_halves(path, address, protocol, port);
@@ -21,21 +21,21 @@ pub(crate) fn verdict(path: LookupPath, address: Halves, protocol: Protocol, por
     Verdict::from_bits(qfence_verdict(root, upper, lower, port))
 }
 
-/// Whether the policy is only monitored; without one nothing is.
+/// Whether the policy is only monitored. False if there is no policy.
 #[inline(always)]
 pub(crate) fn monitors() -> bool {
     Verdict::from_bits(qfence_flags()).has(MONITOR)
 }
 
-/// Whether some datagram to an IPv4 address that names many is let through, or would be refused and is only
-/// monitored.
+/// Whether the policy lets any datagram to an IPv4 broadcast or multicast address through, by a rule or in monitor
+/// mode.
 #[inline(always)]
 pub(crate) fn allows_broadcasts() -> bool {
     let flags = Verdict::from_bits(qfence_flags());
     flags.has(MANY) || flags.has(MONITOR)
 }
 
-/// Whether the connections of TCP are judged that stand.
+/// Whether existing TCP connections are judged.
 #[inline(always)]
 pub(crate) fn judges_standing() -> bool {
     // SAFETY: null, or the map's value, aligned and alive as long as the program runs.
@@ -43,12 +43,12 @@ pub(crate) fn judges_standing() -> bool {
         .is_none_or(|change| change.judges_standing != 0)
 }
 
-// The functions of this crate that are global are so for the verifier's sake: it looks at each once for a
-// program, by itself, and not along every way that leads there and on from there (`do_check_subprogs` in
-// kernel/bpf/verifier.c). That takes numbers and the program's context alone as arguments (before Linux 5.12),
-// five of them, and a number for a result.
+// Functions in this crate are global for the sake of the verifier. It checks a global function once for each program,
+// separately, and not along each path that leads to it and on from it (`do_check_subprogs` in kernel/bpf/verifier.c). A
+// global function can take at most five arguments. Before Linux 5.12 they can only be numbers and the program's
+// context. It must return a number.
 
-/// The bits of the policy's verdict on a query. No policy in the slot denies.
+/// Returns the bits of the policy's verdict on a query. If there is no policy in the slot, it denies.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_verdict(root: u32, upper: u64, lower: u64, port: u32) -> u32 {
@@ -66,7 +66,7 @@ extern "C" fn qfence_verdict(root: u32, upper: u64, lower: u64, port: u32) -> u3
     }
 }
 
-/// The bits of a verdict with the flags that all of the policy have; without a policy it has none.
+/// Returns the bits of a verdict with the flags of the policy as a whole. Without a policy no flag is set.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_flags() -> u32 {

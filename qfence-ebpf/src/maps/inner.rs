@@ -1,9 +1,9 @@
-//! Maps that stand in a slot of another: described by sizes, not by types.
+//! Inner maps, which are in the slot of an outer map. They are declared by sizes instead of types.
 //!
-//! The loader makes them at run time, without type information (BTF). Up to Linux 6.2 the kernel takes a
-//! map into an array of maps only if the template is without it as well: `bpf_map_meta_equal` compares
-//! `timer_off`, which is -EINVAL for a map without BTF and -ENOENT for one whose type has no timer.
-//! aya's own maps describe their types, hence these.
+//! The loader creates them at run time, without type information (BTF). Up to Linux 6.2 the kernel accepts a map in an
+//! array of maps only if the template has no BTF either: `bpf_map_meta_equal` compares `timer_off`, which is -EINVAL
+//! for a map without BTF, and -ENOENT for a map whose type has no timer. aya's own maps have type information, so they
+//! cannot be used here.
 
 use core::ptr::from_ref;
 
@@ -16,25 +16,25 @@ use aya_ebpf::{
 };
 use qfence_common::{AttemptKey, Hits, Node, Nodes, Repeats, Sighting, abi};
 
-/// A map as an array of maps hands it out.
+/// A map, as returned by an array of maps.
 ///
 /// # Safety
-/// It is one, and its keys and values are of the sizes of these types.
+/// The value is a map, and its keys and values have the sizes of these types.
 pub(crate) unsafe trait Inner: Sized {
     type Key;
     type Value;
 
-    /// The value of a key; null if there is none.
+    /// Returns the value of a key; null if there is none.
     #[inline(always)]
     fn find(&self, key: &Self::Key) -> *mut Self::Value {
-        // SAFETY: `self` is the map, and the key is of its size.
+        // SAFETY: `self` is the map, and the key has its key size.
         unsafe { bpf_map_lookup_elem(self.map(), from_ref(key).cast()) }.cast()
     }
 
-    /// Adds a key; whether it was not there, and there was room for it.
+    /// Adds a key. Returns false if the key already exists or there is no room.
     #[inline(always)]
     fn add(&self, key: &Self::Key, value: &Self::Value) -> bool {
-        // SAFETY: as above, and the value is of its size.
+        // SAFETY: as above, and the value has the map's value size.
         let failed = unsafe {
             bpf_map_update_elem(
                 self.map(),
@@ -52,8 +52,8 @@ pub(crate) unsafe trait Inner: Sized {
     }
 }
 
-/// Declares an inner map as the loader reads it from the program's type information: each field is a number,
-/// the length of an array type.
+/// Declares an inner map in the form that the loader reads from the program's type information: each field is a number,
+/// given as the length of an array type.
 macro_rules! inner {
     ($(#[$doc:meta])* $name:ident, $type:ident, $key:ty => $value:ty, $max_entries:expr, $flags:ident) => {
         $(#[$doc])*
@@ -66,7 +66,7 @@ macro_rules! inner {
             map_flags: *const [i32; $flags as usize],
         }
 
-        // SAFETY: such maps alone stand in the slots that are declared with it: the kernel sees to that.
+        // SAFETY: the kernel accepts only such maps in the slots that are declared with this type.
         unsafe impl Inner for $name {
             type Key = $key;
             type Value = $value;
@@ -75,27 +75,27 @@ macro_rules! inner {
 }
 
 inner!(
-    /// The nodes of a policy. The flag lets each array that takes its place be of another length.
+    /// The nodes of a policy. The flag allows arrays of any length in the slot.
     Tree, BPF_MAP_TYPE_ARRAY, u32 => Node, 1, BPF_F_INNER_MAP
 );
 inner!(
-    /// What attempts are counted in, by their keys. The kernel lets one of another size take its place.
+    /// The known attempt keys and their counts. The kernel accepts hash maps of any size in the slot.
     Keys, BPF_MAP_TYPE_HASH, AttemptKey => Repeats, abi::KEYS, BPF_F_NO_PREALLOC
 );
 inner!(
-    /// The same of keys for which there was no room.
+    /// Attempt keys that do not fit in `Keys`, and their counts.
     MoreKeys, BPF_MAP_TYPE_LPM_TRIE, WholeKey => Repeats, abi::MORE_KEYS, BPF_F_NO_PREALLOC
 );
 inner!(
-    /// How often each destination was let through.
+    /// The number of times that each destination was let through.
     Sightings, BPF_MAP_TYPE_HASH, Sighting => u64, abi::SIGHTINGS, BPF_F_NO_PREALLOC
 );
 inner!(
-    /// How often rules have decided: of each CPU in turn, [`qfence_common::verdict::MAX_RULES`].
+    /// The decisions of rules: for each CPU in turn, one block of [`qfence_common::verdict::MAX_RULES`] entries.
     MoreHits, BPF_MAP_TYPE_ARRAY, u32 => Hits, 1, BPF_F_INNER_MAP
 );
 
-/// An attempt key as the key of a trie, which is found by all of its bits alone.
+/// An attempt key as the key of a trie, with full prefix length.
 #[repr(C, packed(4))]
 pub(crate) struct WholeKey {
     bits: u32,
@@ -114,8 +114,8 @@ impl WholeKey {
 impl Nodes for Tree {
     #[inline(always)]
     fn read(&self, index: u32) -> Option<Node> {
-        // SAFETY: null, or a value of the map's, of the size and alignment of a node, which stays
-        // readable until the program ends (RCU). Nothing changes the nodes of a policy in force.
+        // SAFETY: null, or a value of the map with the size and alignment of a node, which stays readable until the
+        // program ends (RCU). Nothing changes the nodes of a policy in force.
         unsafe { self.find(&index).as_ref() }.copied()
     }
 }

@@ -21,82 +21,82 @@ use crate::{
     subject::owner::Owner,
 };
 
-/// The policy in force. A change fills a fresh tree and swaps it in, so that no call is ever judged
-/// by half of an old and half of a new policy. The inner size is a template; the loader sets it.
+/// The policy in force. A change fills a new tree and replaces the whole map in the slot, so that no call is judged by
+/// parts of two policies. The inner size is a template; the loader sets it.
 #[btf_map]
 pub(crate) static POLICY: ArrayOfMaps<Tree, 1> = ArrayOfMaps::new();
 
-/// How often each rule has decided. The loader makes it as long as the policy of the start needs it.
+/// The number of decisions of each rule. The loader sets the length to fit the policy with which the fence starts.
 #[btf_map]
 pub(crate) static HITS: PerCpuArray<Hits, { MAX_RULES as usize }> = PerCpuArray::new();
 
-/// The same of rules whose numbers are beyond its end. Empty until a policy has such.
+/// The decisions of rules whose numbers are beyond the end of HITS. Empty until a policy has such rules.
 #[btf_map]
 pub(crate) static MORE_HITS: ArrayOfMaps<MoreHits, 1> = ArrayOfMaps::new();
 
-/// What monitor mode let through. Empty until a policy monitors: most fences never do.
+/// The sightings of monitor mode. Empty until a policy is monitored, which is never the case for most fences.
 #[btf_map]
 pub(crate) static SIGHTINGS: ArrayOfMaps<Sightings, 1> = ArrayOfMaps::new();
 
-/// The attempt keys that are known, and how often each was repeated. Whoever tells of them swaps
-/// another one in, and finds in this all that was counted.
+/// The known attempt keys and their repeats. The reader replaces the map by another one, and then finds all counts in
+/// the old one.
 #[btf_map]
 pub(crate) static REPEATS: ArrayOfMaps<Keys, 1> = ArrayOfMaps::new();
 
-/// The same of keys that came when that was full.
+/// Attempt keys that do not fit in REPEATS.
 #[btf_map]
 pub(crate) static MORE_REPEATS: ArrayOfMaps<MoreKeys, 1> = ArrayOfMaps::new();
 
-/// What became of calls and packets, by outcome and protocol.
+/// The calls and packets, counted by outcome and protocol.
 #[btf_map]
 pub(crate) static TALLIES: PerCpuArray<Tally, { tally::TALLIES }> = PerCpuArray::new();
 
-/// The first attempts of their keys, for the supervisor to log.
+/// The first attempt of each key, for the reader.
 #[btf_map]
 pub(crate) static EVENTS: RingBuf<Event, { EVENTS_BYTES as usize }> = RingBuf::new();
 
-/// The peers on the host that spoke first, and when each was last heard of, in nanoseconds since boot. The loader
-/// sets for how many there is room.
+/// The peers on the host that sent first, and the time of the last datagram of each, in nanoseconds since boot. The
+/// loader sets the capacity.
 #[btf_map]
 pub(crate) static PEERS: LruHashMap<Peer, u64, { abi::PEERS as usize }> = LruHashMap::new();
 
-/// What was noted of the datagrams that the fence sends to the host, and when, in nanoseconds since boot.
+/// Notes on the datagrams that the fence sends to the host, with their times in nanoseconds since boot.
 #[btf_map]
 pub(crate) static NOTED: LpmTrie<u64, u64, { peer::NOTED }> = LpmTrie::new();
 
-/// When the policy was last known to be true to the host.
+/// The time at which the policy was last known to match the host.
 #[btf_map]
 pub(crate) static PULSE: Array<Pulse, 1> = Array::new();
 
-/// When the policy was last changed, and what stands since.
+/// The time of the last change of the policy, and whether existing connections are judged since.
 #[btf_map]
 pub(crate) static CHANGE: Array<Change, 1> = Array::new();
 
-/// What the programs have noted of the fence.
+/// The marks of the fence.
 #[btf_map]
 pub(crate) static MARKS: Array<Marks, 1> = Array::new();
 
-/// Who made each socket.
+/// The owner of each socket.
 #[btf_map]
 pub(crate) static OWNERS: SkStorage<Owner> = SkStorage::new();
 
-/// What was refused and what the ring had no room for.
+/// The counters, for instance of refusals and of events for which the ring had no room.
 #[btf_map]
 pub(crate) static COUNTERS: PerCpuArray<u64, COUNTER_SLOTS> = PerCpuArray::new();
 
-/// The error of a refused call, as a negative errno; 0 where the kernel has no `bpf_set_retval`.
+/// The error of a denied call, as a negative errno; 0 if the kernel has no `bpf_set_retval`.
 #[unsafe(no_mangle)]
 pub(crate) static DENY_RETVAL: Global<i32> = Global::new(0);
 
-/// The number of which the destinations are made where a start proves that the fence holds.
+/// The random number from which the destinations of the proof are derived.
 #[unsafe(no_mangle)]
 pub(crate) static PROOF: Global<u64> = Global::new(0);
 
-/// Whether raw, UDP-Lite and L2TP sockets are let be.
+/// Whether raw, UDP-Lite and L2TP sockets are allowed.
 #[unsafe(no_mangle)]
 pub(crate) static ALLOW_RAW: Global<u32> = Global::new(0);
 
-/// Whether devices for networks beside QEMU's own sockets are let be.
+/// Whether devices for networks other than QEMU's own sockets are allowed.
 #[unsafe(no_mangle)]
 pub(crate) static ALLOW_DEVICES: Global<u32> = Global::new(0);
 
@@ -104,11 +104,11 @@ pub(crate) static ALLOW_DEVICES: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static FENCE_CGROUP: Global<u64> = Global::new(0);
 
-/// Whether sockets in network namespaces that were made outside are let be.
+/// Whether sockets in network namespaces that were made outside the fence are allowed.
 #[unsafe(no_mangle)]
 pub(crate) static ALLOW_NETNS: Global<u32> = Global::new(0);
 
-/// Where the kernel notes who made a network namespace.
+/// The offsets in the kernel's types at which the maker of a network namespace is found.
 #[unsafe(no_mangle)]
 pub(crate) static NETNS_OFFSETS: Global<Offsets> = Global::new(Offsets {
     sock_net: 0,
@@ -121,10 +121,10 @@ pub(crate) static NETNS_OFFSETS: Global<Offsets> = Global::new(Offsets {
     are_known: 0,
 });
 
-/// Whether the kernel tells which MPTCP connection a TCP socket is a way of.
+/// Whether the kernel can look up the MPTCP connection of a TCP subflow.
 #[unsafe(no_mangle)]
 pub(crate) static FINDS_MPTCP: Global<u32> = Global::new(0);
 
-/// Whether the kernel tells every program who is running.
+/// Whether every program has helpers for the calling process.
 #[unsafe(no_mangle)]
 pub(crate) static NAMES_CALLER: Global<u32> = Global::new(0);

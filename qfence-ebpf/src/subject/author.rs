@@ -1,4 +1,4 @@
-//! Who is behind a call or a packet.
+//! The process behind a call or a packet.
 
 use core::ffi::c_void;
 
@@ -10,22 +10,22 @@ use qfence_common::{Comm, NO_UID};
 
 use crate::maps::{FENCE_CGROUP, NAMES_CALLER};
 
-/// Who tried.
+/// The process that made an attempt.
 pub(crate) struct Author {
     pub(crate) pid: u32,
     pub(crate) tid: u32,
     pub(crate) uid: u32,
-    /// What is known of the socket: [`qfence_common::event::GUEST`], or zero.
+    /// Flags of the socket: [`qfence_common::event::GUEST`], or zero.
     pub(crate) flags: u32,
-    /// The cookie of the network namespace; 0 if there is no telling.
+    /// The cookie of the network namespace; 0 if unknown.
     pub(crate) netns: u64,
     pub(crate) comm: Comm,
     pub(crate) cgroup: u64,
 }
 
 impl Author {
-    /// The process that is running, at hooks where not every kernel tells that: there it is one of
-    /// which no more is known than its cgroup.
+    /// Returns the current process, at hooks that lack the helpers for it on older kernels. There, only its user and
+    /// its cgroup are known.
     #[inline(always)]
     pub(crate) fn current_if_known() -> Self {
         if NAMES_CALLER.load() != 0 {
@@ -43,7 +43,7 @@ impl Author {
         }
     }
 
-    /// The process that is running: the right one wherever a call is judged.
+    /// Returns the current process. At the hooks for calls this is the right one.
     #[inline(always)]
     pub(crate) fn current(netns: u64) -> Self {
         let ids = bpf_get_current_pid_tgid();
@@ -61,7 +61,7 @@ impl Author {
 }
 
 impl Author {
-    /// Somebody in the fence, of whom no more is known: the kernel acts for them.
+    /// Returns an unknown process of the fence, on whose behalf the kernel acts.
     #[inline(always)]
     pub(crate) fn of_the_fence(netns: u64) -> Self {
         Self {
@@ -75,7 +75,7 @@ impl Author {
         }
     }
 
-    /// Whether it is in the root cgroup, as kernel threads are, and so not in the fence.
+    /// Whether it is in the root cgroup, like kernel threads, and so outside the fence.
     #[inline(always)]
     pub(crate) fn is_outside(&self) -> bool {
         self.cgroup == ROOT_CGROUP
@@ -86,17 +86,17 @@ impl Author {
 /// `kernfs_create_root`).
 const ROOT_CGROUP: u64 = 1;
 
-/// The name of the thread that is running.
+/// Returns the name of the current thread.
 #[inline(always)]
 fn current_comm() -> Comm {
     let mut comm = Comm::NONE;
-    // SAFETY: there is room for that many bytes. It fails for none of the threads of a program for cgroups,
-    // and writes zeros where it does.
+    // SAFETY: the buffer has 16 bytes. The helper does not fail for threads that run programs on cgroups. If it failed,
+    // it would write zeros.
     unsafe { bpf_get_current_comm((&raw mut comm).cast::<c_void>(), 16) };
     comm
 }
 
-/// The lower half of a pair of numbers.
+/// Returns the lower half of a pair of numbers.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "that is what it is for")]
 const fn lower(pair: u64) -> u32 {

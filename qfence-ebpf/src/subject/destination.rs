@@ -1,34 +1,34 @@
-//! Reads the destination of a call out of the hook's context.
+//! Reads the destination of a call from the hook's context.
 
 use aya_ebpf::{bindings::bpf_sock, programs::SockAddrContext};
 use qfence_common::{Halves, LookupPath, Protocol};
 
-/// Where a socket is about to send.
+/// The destination of a call or a packet.
 #[derive(Clone, Copy)]
 pub(crate) struct Destination {
     pub(crate) address: Halves,
     /// In host order.
     pub(crate) port: u16,
     pub(crate) protocol: Protocol,
-    /// What is known of the way there.
+    /// The path to the destination, as far as it is known.
     pub(crate) path: LookupPath,
 }
 
-/// The destination in a context of connect4 or sendmsg4.
+/// Reads the destination from a context of connect4 or sendmsg4.
 #[inline(always)]
 pub(crate) fn destination4(ctx: &SockAddrContext) -> Destination {
-    // SAFETY: the kernel hands in a valid `bpf_sock_addr`; the verifier checks each access.
+    // SAFETY: the kernel passes a valid `bpf_sock_addr`; the verifier checks each access.
     let ip = unsafe { (*ctx.sock_addr).user_ip4 };
     with_address(ctx, Halves::from_v4(u32::from_be(ip)))
 }
 
-/// The destination in a context of connect6 or sendmsg6.
+/// Reads the destination from a context of connect6 or sendmsg6.
 #[inline(always)]
 pub(crate) fn destination6(ctx: &SockAddrContext) -> Destination {
     // SAFETY: as above.
     let words = unsafe { &raw const (*ctx.sock_addr).user_ip6 };
-    // SAFETY: as above. By the double word, which the kernel lets this field alone be read by; volatile, so
-    // that no other width is chosen.
+    // SAFETY: as above. The read has 64 bits, a width that the kernel permits for this field only. It is volatile, so
+    // that the compiler chooses no other width.
     let [upper, lower] = unsafe { words.cast::<[u64; 2]>().read_volatile() };
     let address = Halves {
         upper: u64::from_be(upper),
@@ -43,7 +43,7 @@ fn with_address(ctx: &SockAddrContext, address: Halves) -> Destination {
     let port = unsafe { (*ctx.sock_addr).user_port };
     // SAFETY: as above.
     let protocol = unsafe { (*ctx.sock_addr).protocol };
-    // The kernel keeps `user_port` in network order in the low half of the word.
+    // `user_port` is in network order, in the low half of the word.
     let [high, low, ..] = port.to_ne_bytes();
     Destination {
         address,
@@ -53,7 +53,7 @@ fn with_address(ctx: &SockAddrContext, address: Halves) -> Destination {
     }
 }
 
-/// The socket of a call, a whole one, or null.
+/// Returns the socket of a call: a full socket, or null.
 #[inline(always)]
 pub(crate) fn socket(ctx: &SockAddrContext) -> *mut bpf_sock {
     // SAFETY: as above.

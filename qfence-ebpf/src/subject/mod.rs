@@ -1,4 +1,4 @@
-//! Reads what is judged: the call, the packet, the socket, and who is behind them.
+//! Reads the subject of a hook: the call, the packet, the socket, and the process behind them.
 
 pub(crate) mod author;
 pub(crate) mod destination;

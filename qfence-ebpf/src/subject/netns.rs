@@ -1,15 +1,16 @@
-//! Network namespaces: which is the fence's home, and which were made in the fence.
+//! Network namespaces: recognises the fence's home and the namespaces that were made in the fence. All others are
+//! foreign.
 //!
-//! Somebody's rootless container has a namespace of the same user, which a process of the fence can join (setns(2)),
-//! and whose way out, pasta or slirp4netns, runs outside: its gateway is the host. Such a namespace is neither.
+//! For example, a rootless container of the same user has a namespace that a process of the fence can join (setns(2)).
+//! Its way out, pasta or slirp4netns, runs outside the fence, and its gateway is the host. Such a namespace is foreign.
 
 use aya_ebpf::{helpers::bpf_probe_read_kernel, programs::SockContext};
 use qfence_common::netns::MAX_LEVELS;
 
 use crate::maps::{ALLOW_NETNS, FENCE_CGROUP, MARKS, NETNS_OFFSETS, marks::marks};
 
-/// Whether a socket that is being made may be in its network namespace, of which this is the cookie. The first one
-/// makes that the fence's home.
+/// Whether a new socket may be in its network namespace, which has this cookie. The namespace of the first socket
+/// becomes the fence's home.
 #[inline(always)]
 pub(crate) fn may_be_in(ctx: &SockContext, cookie: u64) -> bool {
     let Some(marks) = MARKS.get_ptr_mut(0) else {
@@ -17,7 +18,7 @@ pub(crate) fn may_be_in(ctx: &SockContext, cookie: u64) -> bool {
     };
     // SAFETY: the map's value, aligned and alive as long as the program runs.
     let home = unsafe { &raw mut (*marks).home };
-    // SAFETY: as above; a word, which others see whole.
+    // SAFETY: as above. The value is one word, so other CPUs never see half of it.
     match unsafe { home.read_volatile() } {
         // SAFETY: as above.
         0 => unsafe { home.write_volatile(cookie) },
@@ -33,8 +34,8 @@ pub(crate) fn is_home(cookie: u64) -> bool {
     marks().is_some_and(|marks| marks.home == cookie)
 }
 
-/// Whether the network namespace of a socket was made by a process of the fence; see [`qfence_common::netns`].
-/// What cannot be read was not.
+/// Whether the network namespace of a socket was made by a process of the fence; see [`qfence_common::netns`]. False if
+/// it cannot be read.
 #[inline(always)]
 fn was_made_in_the_fence(ctx: &SockContext) -> bool {
     let offsets = NETNS_OFFSETS.load();
@@ -42,8 +43,8 @@ fn was_made_in_the_fence(ctx: &SockContext) -> bool {
     if offsets.are_known == 0 || fence == 0 {
         return false;
     }
-    // At run time the context is the address of the kernel's socket (`__cgroup_bpf_run_filter_sk`). Bounded, as the
-    // verifier wants it of what is added to a context.
+    // At run time the context is the address of the kernel's socket (`__cgroup_bpf_run_filter_sk`). The offset is
+    // masked, because the verifier requires a bound for numbers that are added to a context.
     let socket = ctx.sock as u64;
     let namespace = read(socket + u64::from(offsets.sock_net & MOST));
     let rtnl = read(namespace + u64::from(offsets.net_rtnl));
@@ -57,12 +58,12 @@ fn was_made_in_the_fence(ctx: &SockContext) -> bool {
     cgroup == IS_THE_FENCE
 }
 
-/// How many cgroups are looked at in one go.
+/// The number of cgroups that one call of a global function checks.
 const STRIDE: usize = 4;
 
 const _: () = assert!(MAX_LEVELS.is_multiple_of(STRIDE));
 
-/// The same as [`qfence_cgroup_above`], of so many more cgroups.
+/// Applies [`qfence_cgroup_above`] up to `STRIDE` times.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_cgroups_above(cgroup: u64) -> u64 {
@@ -76,15 +77,15 @@ extern "C" fn qfence_cgroups_above(cgroup: u64) -> u64 {
     cgroup
 }
 
-/// Where the fence's cgroup was met: no address.
+/// The result if the fence's cgroup was found. It is no address.
 const IS_THE_FENCE: u64 = 1;
 
-/// The address of the cgroup above one, or [`IS_THE_FENCE`] if this one is that; 0 if there is none. Global, see
-/// `judge/policy.rs`: what it does is not looked at anew in each round of a loop.
+/// Returns the address of the parent of a cgroup; [`IS_THE_FENCE`] if the cgroup is the fence's; 0 if there is no
+/// parent. Global (see `judge/policy.rs`), so that the verifier does not check it again in each iteration of a loop.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_cgroup_above(cgroup: u64) -> u64 {
-    // Before Linux 5.15 the lowest bit says that this is a class of cgroup v1 instead.
+    // Before Linux 5.15 a set lowest bit means that the word is a class of cgroup v1.
     if cgroup == 0 || cgroup & 1 != 0 {
         return 0;
     }
@@ -94,16 +95,16 @@ extern "C" fn qfence_cgroup_above(cgroup: u64) -> u64 {
         return IS_THE_FENCE;
     }
     let above = read(cgroup + u64::from(offsets.cgroup_parent));
-    // The lowest bit is not set in an address.
+    // The lowest bit of an address is never set.
     above.saturating_sub(u64::from(offsets.cgroup_self)) & !IS_THE_FENCE
 }
 
-/// More than any offset in a socket.
+/// An upper bound of offsets in a socket.
 const MOST: u32 = 0xfff;
 
-/// A word of the kernel's; 0 where there is none.
+/// Reads a word of kernel memory; 0 if it cannot be read.
 #[inline(always)]
 fn read(address: u64) -> u64 {
-    // SAFETY: the helper reads what can be read, and fails for all else.
+    // SAFETY: the helper fails for addresses that cannot be read.
     unsafe { bpf_probe_read_kernel(address as *const u64) }.unwrap_or(0)
 }

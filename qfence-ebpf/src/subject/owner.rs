@@ -1,4 +1,5 @@
-//! Who made a socket, and where: packets also leave while another process, or none, is running.
+//! The owner of a socket, noted when the socket is created: packets can also leave while another process, or none, is
+//! running.
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
@@ -16,38 +17,40 @@ use crate::{
     subject::author::Author,
 };
 
-/// The process that made a socket, and the socket's network namespace; the value of the storage.
+/// The process that created a socket, and the socket's network namespace. The value of the socket storage.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Owner {
     comm: Comm,
-    /// Its cookie. Programs for packets have no helper to ask for it before Linux 5.14.
+    /// The cookie of the network namespace. Before Linux 5.14 programs for packets have no helper for it.
     netns: u64,
     /// The id of the process's cgroup.
     cgroup: u64,
     pid: u32,
     tid: u32,
     uid: u32,
-    /// [`GUEST`], [`BROADCASTER`], [`CONNECTED_TO_HOST`], [`FOREIGN`] and [`ODD_KIND`]. The kernel holds the socket's lock where one is set.
+    /// [`GUEST`], [`BROADCASTER`], [`CONNECTED_TO_HOST`], [`FOREIGN`] and [`ODD_KIND`]. When a flag is set, the kernel
+    /// has locked the socket.
     flags: u32,
 }
 
-// Without holes: before Linux 6.3 the verifier takes no value of which part is uninitialised.
+// No padding: before Linux 6.3 the verifier rejects a value that is partly uninitialised.
 const _: () = assert!(size_of::<Owner>() == size_of::<Comm>() + 2 * 8 + 4 * 4);
 
 /// The socket may broadcast (SO_BROADCAST).
 const BROADCASTER: u32 = 1 << 1;
 
-/// The socket is one that is refused, and that monitor mode let be made: it is in a network namespace that was made
-/// outside the fence, or else of a kind that is refused.
+/// Monitor mode let the socket be created although it would be refused: because it is in a network namespace that was
+/// made outside the fence (`FOREIGN`), or because of its type or protocol (`ODD_KIND`).
 const FOREIGN: u32 = 1 << 3;
 const ODD_KIND: u32 = 1 << 4;
 
-/// The socket may go on with its TCP connection although its packets go to the host.
+/// The TCP connection of the socket was allowed to the host, so its packets to the host are allowed as well.
 const CONNECTED_TO_HOST: u32 = 1 << 2;
 
-/// Notes who makes a socket, and the rule by which it would be refused if the policy were not only monitored. Without room for it the socket is made all the same: what it sends is
-/// judged, the record of a refusal says nothing of the process, it can answer nobody, and it cannot connect by TCP.
+/// Notes the owner of a new socket, and the rule by which the socket would be refused if the policy were enforced. If
+/// there is no memory for the note, the socket is created nevertheless: its traffic is judged, records of it do not
+/// name the process, the reply exception does not apply to it, and it cannot connect by TCP.
 #[inline(always)]
 pub(crate) fn note(ctx: &SockContext, author: &Author, against: Option<u32>) {
     let mut owner = Owner::of(author);
@@ -59,10 +62,11 @@ pub(crate) fn note(ctx: &SockContext, author: &Author, against: Option<u32>) {
     storage(ctx.sock.cast(), &raw mut owner);
 }
 
-/// Notes of a whole socket that is about to connect whether that is to what is known to be the host, so that the
-/// packets of the connection are no sign of an address that turned local. A socket that the kernel made has no owner
-/// yet: one that came out of a listener and connects anew, or a way of an MPTCP connection, of which the owner is the
-/// connection's. Returns whether it could be noted: a connection without an owner would be taken for one that came in.
+/// Notes whether a full socket that is about to connect connects to an address that is known to be the host's. Then the
+/// packets of the connection do not count as a sign of an address that has become local. A socket that the kernel
+/// created has no owner yet: one that came from a listener and connects again, or a subflow of an MPTCP connection,
+/// whose owner is that of the connection. Returns false if that could not be noted: a connection without an owner would
+/// count as incoming.
 #[inline(always)]
 pub(crate) fn note_connection(socket: *mut bpf_sock, netns: u64, to_host: bool) -> bool {
     let mut owner = storage(socket, core::ptr::null_mut());
@@ -73,9 +77,9 @@ pub(crate) fn note_connection(socket: *mut bpf_sock, netns: u64, to_host: bool) 
     if owner.is_null() {
         return false;
     }
-    // SAFETY: a value of the map's, aligned, which stays as long as the program runs.
+    // SAFETY: a value of the map, aligned and alive as long as the program runs.
     let flags = unsafe { &raw mut (*owner).flags };
-    // SAFETY: as above; a word, which others see whole.
+    // SAFETY: as above. The value is one word, so other CPUs never see half of it.
     let others = unsafe { flags.read_volatile() } & !CONNECTED_TO_HOST;
     let connected = if to_host { CONNECTED_TO_HOST } else { 0 };
     // SAFETY: as above.
@@ -83,14 +87,14 @@ pub(crate) fn note_connection(socket: *mut bpf_sock, netns: u64, to_host: bool) 
     true
 }
 
-/// Notes that a whole socket is one of a guest's connections.
+/// Notes that a full socket is a guest's connection.
 #[inline(always)]
 pub(crate) fn mark_guest(socket: *mut bpf_sock) {
-    // Without a note the connection is taken for the emulator's own.
+    // If this fails, the connection counts as the emulator's own.
     let _ = mark(socket, GUEST);
 }
 
-/// Notes that a whole socket may broadcast; whether that could be noted.
+/// Notes that a full socket may broadcast. Returns false if that could not be noted.
 #[inline(always)]
 pub(crate) fn mark_broadcaster(socket: *mut bpf_sock) -> bool {
     mark(socket, BROADCASTER)
@@ -111,20 +115,21 @@ fn mark(socket: *mut bpf_sock, flag: u32) -> bool {
     true
 }
 
-/// Whether a whole socket was connected by a call, and not made by the kernel for a listener, and has not been let
-/// connect to the host.
+/// Whether a full socket was connected by a call instead of being created by the kernel for a listener, and its
+/// connection is not to the host.
 #[inline(always)]
 pub(crate) fn connects_elsewhere(socket: *mut bpf_sock) -> bool {
     of(socket).is_some_and(|owner| owner.flags & CONNECTED_TO_HOST == 0)
 }
 
-/// The cookie of the network namespace of a whole socket that was made by a call.
+/// Returns the cookie of the network namespace of a full socket that was created by a call.
 #[inline(always)]
 pub(crate) fn netns(socket: *mut bpf_sock) -> Option<u64> {
     read(socket).map(|owner| owner.netns)
 }
 
-/// Why a whole socket would not have been let be made, if monitor mode did that: the number of a rule.
+/// Returns the number of the rule by which a full socket would have been refused, if only monitor mode let it be
+/// created.
 #[inline(always)]
 pub(crate) fn reason_against(socket: *mut bpf_sock) -> Option<u32> {
     let flags = of(socket)?.flags;
@@ -137,13 +142,13 @@ pub(crate) fn reason_against(socket: *mut bpf_sock) -> Option<u32> {
     }
 }
 
-/// Whether a whole socket may broadcast.
+/// Whether a full socket may broadcast.
 #[inline(always)]
 pub(crate) fn may_broadcast(socket: *mut bpf_sock) -> bool {
     read(socket).is_some_and(|owner| owner.flags & BROADCASTER != 0)
 }
 
-/// Who is behind a packet; `socket` is a whole one, or null.
+/// Returns the process behind a packet. `socket` is a full socket, or null.
 #[inline(always)]
 pub(crate) fn author(packet: *mut __sk_buff, socket: *mut bpf_sock) -> Author {
     let owner = if socket.is_null() { None } else { of(socket) };
@@ -166,8 +171,8 @@ pub(crate) fn author(packet: *mut __sk_buff, socket: *mut bpf_sock) -> Author {
     }
 }
 
-/// Who is behind a call on a whole socket: who makes it, or the socket's owner where that is the kernel (the ways that
-/// MPTCP opens by itself are opened by a kernel thread).
+/// Returns the process behind a call on a full socket: the caller, or the socket's owner if the caller is the kernel (a
+/// kernel thread opens the subflows that MPTCP creates by itself).
 #[inline(always)]
 pub(crate) fn caller(socket: *mut bpf_sock, netns: u64) -> Author {
     let caller = Author::current(netns);
@@ -182,7 +187,7 @@ pub(crate) fn caller(socket: *mut bpf_sock, netns: u64) -> Author {
     }
 }
 
-/// What is noted of a whole socket, or of the MPTCP connection that it is a way of.
+/// Returns the owner of a full socket, or of the MPTCP connection of which it is a subflow.
 #[inline(always)]
 pub(crate) fn of<'a>(socket: *mut bpf_sock) -> Option<&'a Owner> {
     read(socket).or_else(|| of_connection(socket))
@@ -216,7 +221,7 @@ impl Owner {
     }
 }
 
-/// What there is to note of a socket that the kernel made.
+/// Returns the owner to note for a socket that the kernel created.
 #[inline(always)]
 fn author_of(socket: *mut bpf_sock, netns: u64) -> Owner {
     match of_connection(socket) {
@@ -231,7 +236,7 @@ fn author_of(socket: *mut bpf_sock, netns: u64) -> Owner {
     }
 }
 
-/// What is noted of the MPTCP connection that a whole socket is a way of.
+/// Returns the owner of the MPTCP connection of which a full socket is a subflow.
 #[inline(always)]
 fn of_connection<'a>(socket: *mut bpf_sock) -> Option<&'a Owner> {
     if FINDS_MPTCP.load() == 0 {
@@ -245,15 +250,15 @@ fn of_connection<'a>(socket: *mut bpf_sock) -> Option<&'a Owner> {
     read(connection.cast())
 }
 
-/// What is noted of a whole socket itself.
+/// Returns the owner noted for this full socket itself.
 #[inline(always)]
 fn read<'a>(socket: *mut bpf_sock) -> Option<&'a Owner> {
-    // SAFETY: null, or a value of the map's, which stays readable until the program ends (RCU).
+    // SAFETY: null, or a value of the map, which stays readable until the program ends (RCU).
     unsafe { storage(socket, core::ptr::null_mut()).as_ref() }
 }
 
-/// A whole socket's value in the storage, made from `fresh` if that is not null and there is none; null if there is
-/// none.
+/// Returns the value of a full socket in the storage. If there is none, it is created from `fresh`; null if `fresh` is
+/// null, or there is no memory.
 #[inline(always)]
 fn storage(socket: *mut bpf_sock, fresh: *mut Owner) -> *mut Owner {
     let flags = if fresh.is_null() {
@@ -261,8 +266,8 @@ fn storage(socket: *mut bpf_sock, fresh: *mut Owner) -> *mut Owner {
     } else {
         u64::from(BPF_SK_STORAGE_GET_F_CREATE)
     };
-    // SAFETY: the map is a storage of owners, the socket is a whole one, and `fresh` is null or a whole value of the
-    // map's type, which the kernel copies.
+    // SAFETY: the map is a socket storage of owners. The socket is a full socket. `fresh` is null or a complete value
+    // of the map's type, which the kernel copies.
     let owner = unsafe {
         bpf_sk_storage_get(
             core::ptr::from_ref(&OWNERS).cast_mut().cast(),

@@ -1,4 +1,4 @@
-//! Reads packets, and whose they are.
+//! Reads packets and their sockets.
 
 use core::mem::MaybeUninit;
 
@@ -11,7 +11,7 @@ use qfence_common::{
     packet::{Bytes, Carried, Extension, read_extension, read_payload},
 };
 
-/// A packet's bytes, wherever its buffer has them. At both hooks they begin with the IP header.
+/// The bytes of a packet, in whatever part of its buffer. At both hooks they begin with the IP header.
 pub(crate) struct Skb(pub(crate) *mut __sk_buff);
 
 impl Bytes for Skb {
@@ -19,13 +19,13 @@ impl Bytes for Skb {
     fn words<const N: usize>(&self, offset: u32) -> Option<[u32; N]> {
         let mut words = MaybeUninit::<[u32; N]>::uninit();
         let length = u32::try_from(size_of::<[u32; N]>()).ok()?;
-        // SAFETY: there is room for that many bytes.
+        // SAFETY: the buffer has room for `length` bytes.
         let failed =
             unsafe { bpf_skb_load_bytes(self.0.cast(), offset, words.as_mut_ptr().cast(), length) };
         if failed != 0 {
             return None;
         }
-        // SAFETY: all of them were written.
+        // SAFETY: the helper wrote all of them.
         let words = unsafe { words.assume_init() };
         Some(words.map(u32::from_be))
     }
@@ -39,8 +39,8 @@ impl Bytes for Skb {
         if data + size_of::<[u32; N]>() > end {
             return None;
         }
-        // SAFETY: that many bytes are there, as was just asked for, and nothing changes them while the program
-        // runs. The buffers of packets are aligned to words, or the kernel's CPU needs no alignment.
+        // SAFETY: the bounds were checked above, and nothing changes the bytes while the program runs. Packet buffers
+        // are aligned to words, or the CPU needs no alignment.
         unsafe { (data as *const [u32; N]).as_ref() }
     }
 
@@ -56,7 +56,7 @@ impl Bytes for Skb {
     }
 }
 
-/// What a packet carries, as a number. Global, see `policy.rs`.
+/// Reads the payload of a packet, and returns its packed word. Global: see `judge/policy.rs`.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_payload(skb: *mut __sk_buff, number: u32, is_v6: u32, offset: u32) -> u64 {
@@ -67,15 +67,15 @@ extern "C" fn qfence_payload(skb: *mut __sk_buff, number: u32, is_v6: u32, offse
     read_payload(&Skb(skb), carried, offset).bits()
 }
 
-/// An extension header of a packet, as a number. Global, see `policy.rs`.
+/// Reads an extension header of a packet, and returns its packed word. Global: see `judge/policy.rs`.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_extension(skb: *mut __sk_buff, number: u32, offset: u32) -> u32 {
     read_extension(&Skb(skb), number, offset).bits()
 }
 
-/// The socket behind a packet, if there is a whole one: not so for the first answer to a SYN, and
-/// after a close. Otherwise null.
+/// Returns the full socket of a packet, or null. The first answer to a SYN, and packets after a close, have no full
+/// socket.
 #[inline(always)]
 pub(crate) fn whole_socket(skb: *mut __sk_buff) -> *mut bpf_sock {
     // SAFETY: the hook's own context; the verifier checks each access.

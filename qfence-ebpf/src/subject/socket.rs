@@ -1,4 +1,4 @@
-//! Reads sockets.
+//! Reads the fields of sockets.
 
 use aya_ebpf::bindings::bpf_sock;
 use qfence_common::Halves;
@@ -15,27 +15,27 @@ pub(crate) const INET6: u32 = 10;
 const LISTEN: u32 = 10;
 /// IPPROTO_UDP.
 pub(crate) const UDP: u32 = 17;
-/// IPPROTO_ICMP and IPPROTO_ICMPV6: sockets for pings.
+/// IPPROTO_ICMP and IPPROTO_ICMPV6, for ping sockets.
 pub(crate) const ICMP: u32 = 1;
 pub(crate) const ICMPV6: u32 = 58;
 
-/// Whether a socket is one that connected to something else than the host: not a listener, nor one that
-/// came out of a listener, which nobody made by a call. `socket` may be null, or else is a whole one.
+/// Whether a socket's connection was opened by a call and is not to the host. False for a listener, and for a socket
+/// from a listener, because no call created it. `socket` is null or a full socket.
 #[inline(always)]
 pub(crate) fn has_connected_elsewhere(socket: *mut bpf_sock) -> bool {
-    // SAFETY: a whole socket, not null.
+    // SAFETY: a full socket, not null.
     !socket.is_null() && unsafe { (*socket).state } != LISTEN && owner::connects_elsewhere(socket)
 }
 
-/// Whether a socket is one of a connection that was opened by a call, be it by MPTCP, of which the peer may have opened
-/// this way. `socket` may be null, or else is a whole one.
+/// Whether a socket belongs to a connection that was opened by a call. This includes subflows of an MPTCP connection,
+/// even those that the peer opened. `socket` is null or a full socket.
 #[inline(always)]
 pub(crate) fn is_of_own_connection(socket: *mut bpf_sock) -> bool {
-    // SAFETY: a whole socket, not null.
+    // SAFETY: a full socket, not null.
     !socket.is_null() && unsafe { (*socket).state } != LISTEN && owner::of(socket).is_some()
 }
 
-/// The port a socket sends from, in host order; 0 for none. `socket` may be null.
+/// Returns the local port of a socket, in host order; 0 if there is none. `socket` may be null.
 #[inline(always)]
 pub(crate) fn local_port(socket: *mut bpf_sock) -> u16 {
     if socket.is_null() {
@@ -43,11 +43,11 @@ pub(crate) fn local_port(socket: *mut bpf_sock) -> u16 {
     }
     // SAFETY: a socket, not null.
     let port = unsafe { (*socket).src_port };
-    // A word, in host order.
+    // `src_port` is a word, in host order.
     u16::try_from(port).unwrap_or(0)
 }
 
-/// The address a socket is bound to; zero for none. `socket` may be null.
+/// Returns the address to which a socket is bound; zero if there is none. `socket` may be null.
 #[inline(always)]
 pub(crate) fn local_address(socket: *mut bpf_sock) -> Halves {
     if socket.is_null() {
@@ -63,14 +63,14 @@ pub(crate) fn local_address(socket: *mut bpf_sock) -> Halves {
     if family != INET6 {
         return Halves::NONE;
     }
-    // SAFETY: as above. Copied whole: the verifier takes no variable index into a socket.
+    // SAFETY: as above. All words are copied: the verifier permits no variable index into a socket.
     let words = unsafe { (*socket).src_ip6 };
     Halves::from_v6(words.map(u32::from_be))
 }
 
-/// Whether a whole socket is raw. `socket` may be null.
+/// Whether a full socket is raw. `socket` may be null.
 #[inline(always)]
 pub(crate) fn is_raw(socket: *mut bpf_sock) -> bool {
-    // SAFETY: a whole socket, not null.
+    // SAFETY: a full socket, not null.
     !socket.is_null() && unsafe { (*socket).type_ == RAW }
 }
