@@ -1,9 +1,10 @@
-//! A test on a machine of its own as far as qfence is concerned: with a cgroup of its own for root of the hierarchy, an
-//! empty bpffs and no descriptions. It sees no other test's fences, and none of the machine's; what it leaves is
-//! removed with its cgroup, whichever way it ends.
+//! Runs a test on a separate machine, as far as qfence can see: a new cgroup is the root of the hierarchy, bpffs is
+//! empty, and there are no descriptions. The test sees no fences of other tests or of the machine. Its remains are
+//! removed with its cgroup, however it ends.
 //!
-//! The checkout is shut off for everybody but root there, as if it lay in a directory of mode 0700: so a test that needs
-//! more than [`reachable`](crate::reachable) copies fails everywhere, not only in somebody's home.
+//! Only root can access the checkout there, as if it were in a directory with mode 0700. So a test that accesses files
+//! other than [`reachable`](crate::reachable) copies fails everywhere, and not only if the checkout is in a home
+//! directory.
 
 use std::{
     ffi::OsString,
@@ -37,10 +38,11 @@ use crate::{
     workspace,
 };
 
-/// How long the kernel may take to let go of what ran in a cgroup.
+/// The time limit for the kernel to release a cgroup after its processes have ended.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a terminal or whoever runs the tests sends to all processes of a test: this one has yet to clean up then.
+/// Signals that a terminal or the test runner sends to all processes of a test. This process ignores them, because it
+/// must still clean up.
 const PASSED_OVER: [Signal; 4] = [
     Signal::SIGHUP,
     Signal::SIGINT,
@@ -50,7 +52,7 @@ const PASSED_OVER: [Signal; 4] = [
 
 const NONE: Option<&str> = None;
 
-/// Runs a program there to its end. The caller must be the only thread of its process.
+/// Runs a program there and waits for its end. The caller must be the only thread of its process.
 pub fn run(program: &OsString, arguments: &[OsString]) -> Result<ExitStatus> {
     let cgroup = Cgroup::new()?;
     enter(&cgroup).context("make a machine apart (this needs root)")?;
@@ -69,7 +71,7 @@ pub fn run(program: &OsString, arguments: &[OsString]) -> Result<ExitStatus> {
     Ok(status)
 }
 
-/// Undoes what [`run`] does to signals, for the program.
+/// Reverts, for the program, the changes of [`run`] to signals.
 fn heed_signals() -> io::Result<()> {
     for passed_over in PASSED_OVER {
         // SAFETY: no handler is installed: a signal has its default effect.
@@ -78,7 +80,7 @@ fn heed_signals() -> io::Result<()> {
     Ok(())
 }
 
-/// What a shell makes of an exit status.
+/// The exit code that a shell shows for an exit status.
 #[must_use]
 pub fn code_of(status: ExitStatus) -> u8 {
     let code = status
@@ -88,7 +90,7 @@ pub fn code_of(status: ExitStatus) -> u8 {
     u8::try_from(code).unwrap_or(1)
 }
 
-/// The cgroup that is to be the root of the hierarchy. It is reached by a descriptor, whatever is mounted.
+/// The cgroup that becomes the root of the hierarchy. It is accessed by a descriptor, independent of mounts.
 struct Cgroup {
     hierarchy: OwnedFd,
     name: String,
@@ -97,8 +99,8 @@ struct Cgroup {
 impl Cgroup {
     fn new() -> Result<Self> {
         let mount = cgroup2_mount()?;
-        // The controllers that are to be had, for tests of limits. In a container they may not be this process's to give;
-        // a test that needs one says so.
+        // The available controllers, for tests of limits. In a container this process may be unable to enable them; a
+        // test that needs one reports that.
         for controller in fs::read_to_string(mount.join("cgroup.controllers"))?.split_whitespace() {
             let _ = fs::write(
                 mount.join("cgroup.subtree_control"),
@@ -117,7 +119,7 @@ impl Cgroup {
         by_descriptor(&self.hierarchy).join(&self.name)
     }
 
-    /// Ends what runs in it, and removes it with all below.
+    /// Ends the processes in the cgroup, and removes it with all descendants.
     fn remove(&self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         fs::write(self.path().join("cgroup.kill"), "1").context("kill what the test left")?;
@@ -134,7 +136,7 @@ impl Cgroup {
 impl Drop for Cgroup {
     fn drop(&mut self) {
         if self.path().exists() {
-            // A destructor has nobody to tell; there is an error already.
+            // A destructor cannot report an error, and another error has occurred already.
             let _ = self.remove();
         }
     }
@@ -150,7 +152,8 @@ fn remove_with_all_below(cgroup: &Path) -> Result<()> {
     Ok(fs::remove_dir(cgroup)?)
 }
 
-/// Lets this process see the cgroup as the hierarchy, an empty bpffs, /run without fences, and the checkout shut off.
+/// Shows this process the cgroup as the root of the hierarchy, an empty bpffs, /run without fences, and a checkout that
+/// only root can access.
 fn enter(cgroup: &Cgroup) -> Result<()> {
     let here = std::env::current_dir()?;
     unshare(CloneFlags::CLONE_NEWNS).context("leave the mounts")?;
@@ -173,7 +176,7 @@ fn enter(cgroup: &Cgroup) -> Result<()> {
     std::env::set_current_dir(&here).with_context(|| format!("enter {}", here.display()))
 }
 
-/// Mounts an empty directory over `directory`, and in it all that there was and is wanted.
+/// Mounts an empty directory over `directory`, and restores the wanted entries in it.
 fn furnish_anew(directory: &Path, options: &str, is_wanted: impl Fn(&str) -> bool) -> Result<()> {
     let mut furniture = Vec::new();
     for entry in fs::read_dir(directory)? {
@@ -221,11 +224,11 @@ fn furnish_anew(directory: &Path, options: &str, is_wanted: impl Fn(&str) -> boo
 /// An entry of a directory.
 enum Piece {
     Link(PathBuf),
-    /// And whether it is a directory.
+    /// A mount of the original, and whether it is a directory.
     Mount(OwnedFd, bool),
 }
 
-/// A descriptor of a file or directory that stands for its place alone.
+/// A descriptor of a file or directory that only refers to its location (`O_PATH`).
 fn descriptor(path: &Path) -> Result<OwnedFd> {
     let opened = File::options()
         .read(true)

@@ -1,7 +1,7 @@
-//! What benchmarks have in common: options, samples that are taken in turns, goals, tables, and files of figures.
+//! Common parts of benchmarks: options, samples that are taken in turns, goals, tables, and files of figures.
 //!
-//! Figures of different runs are not compared: what else the machine does is not the same. Within a run the
-//! variants of one thing take turns, round by round, and a ratio is that of two figures of one round.
+//! Figures of different runs are not compared, because the other load of the machine differs. Within a run, the
+//! variants take turns in each round, and a ratio compares two figures of the same round.
 
 mod report;
 mod series;
@@ -22,12 +22,12 @@ pub use turns::turns;
 
 use crate::progress::note;
 
-/// What `cargo xtask bench` says to a benchmark.
+/// The options that `cargo xtask bench` passes to a benchmark.
 #[derive(Debug, Default)]
 pub struct Options {
     /// Fewer rounds, for a first look.
     pub quick: bool,
-    /// Where the figures go.
+    /// The file to which the figures are written.
     pub json: Option<PathBuf>,
 }
 
@@ -40,7 +40,7 @@ impl Options {
             match argument.to_str() {
                 Some("--quick") => options.quick = true,
                 Some("--json") => options.json = arguments.next().map(PathBuf::from),
-                // What cargo says to every benchmark.
+                // cargo passes this to every benchmark.
                 Some("--bench") => {}
                 _ => bail!("[--quick] [--json FILE]"),
             }
@@ -48,15 +48,15 @@ impl Options {
         Ok(options)
     }
 
-    /// One of two numbers: for a first look, or for figures.
+    /// Chooses between two numbers: for a quick run, or for a whole one.
     #[must_use]
     pub fn either<T>(&self, quick: T, whole: T) -> T {
         if self.quick { quick } else { whole }
     }
 }
 
-/// A benchmark's `main`: measures, shows the tables and the goals, and writes the figures. It ends badly if a
-/// goal was missed or the measuring failed.
+/// The `main` of a benchmark: measures, prints the tables and the goals, and writes the figures. Returns a failure if a
+/// goal was missed or the measurement failed.
 pub fn main(
     name: &'static str,
     measure: impl FnOnce(&Options, &mut Report) -> Result<()>,
@@ -82,7 +82,7 @@ pub fn main(
     }
 }
 
-/// Says what is being measured, while it is.
+/// Prints the name of the current measurement.
 pub fn progress(what: &str) {
     note(&format!("{what} ..."));
 }

@@ -1,5 +1,5 @@
-//! A packet capture: sees what goes through the devices of a namespace, and what is delivered there,
-//! whoever listens to it.
+//! A packet capture: sees the packets on the devices of a namespace, and the packets that are delivered in it, whether
+//! or not a socket receives them.
 
 use std::{
     fmt,
@@ -20,23 +20,23 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::namespace::Namespace;
 
-/// Room for what comes between two looks, in bytes.
+/// The size of the receive buffer, in bytes. It must hold all packets between two calls of [`Capture::take`].
 const BUFFER: usize = 8 << 20;
-/// How long nothing may have come for things to count as quiet.
+/// The namespace counts as quiet after this time without a packet.
 const QUIET: Duration = Duration::from_millis(50);
 
-/// What a packet's device is said to be if it was seen as it was delivered.
+/// The device name of a packet that was seen when it was delivered.
 pub const DELIVERED: &str = "(delivered)";
 
-/// Protocols of which deliveries are watched: ICMP, UDP, 253 and UDP-Lite.
+/// The protocols whose deliveries are captured: ICMP, UDP, 253 and UDP-Lite.
 const DELIVERIES: [i32; 4] = [1, 17, 253, 136];
 
-/// A capture of all IP packets on all devices of a namespace, neighbour discovery and group
-/// memberships left out: the kernel sends those by itself.
+/// A capture of all IP packets on all devices of a namespace, except neighbour discovery and group memberships, which
+/// the kernel sends on its own.
 ///
-/// A capture on devices does not see the copies of broadcasts and multicasts that a host sends to
-/// itself (`packet_rcv` in net/packet/af_packet.c leaves PACKET_LOOPBACK out), so that raw sockets
-/// watch what is delivered as well. Those of IPv4: in IPv6 such copies are made further down.
+/// A capture on devices does not see the copies of broadcasts and multicasts that a host sends to itself (`packet_rcv`
+/// in net/packet/af_packet.c omits PACKET_LOOPBACK). Raw sockets therefore capture deliveries as well, for IPv4 only:
+/// IPv6 makes such copies at a lower layer.
 #[derive(Debug)]
 pub struct Capture {
     namespace: Namespace,
@@ -44,16 +44,16 @@ pub struct Capture {
     deliveries: Vec<Socket>,
 }
 
-/// A packet that was seen.
+/// A captured packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// The device it was seen on.
     pub device: String,
-    /// Where it comes from.
+    /// The source address.
     pub source: IpAddr,
-    /// Where it goes.
+    /// The destination address.
     pub destination: IpAddr,
-    /// The protocol in its IP header, extension headers left out.
+    /// The protocol, after any extension headers.
     pub protocol: u8,
 }
 
@@ -73,9 +73,9 @@ impl fmt::Display for Seen {
 }
 
 impl Capture {
-    /// Begins.
+    /// Starts a capture.
     pub fn start(namespace: &Namespace) -> Result<Self> {
-        // In network order, as packet(7) has it.
+        // In network order, as packet(7) requires.
         let all = i32::from(0x0003_u16.to_be());
         let open = |domain, kind: Type, protocol| {
             let socket = Socket::new(domain, kind.nonblocking(), Some(Protocol::from(protocol)));
@@ -95,7 +95,7 @@ impl Capture {
         })
     }
 
-    /// What has been seen since the last look.
+    /// Returns the packets since the last call.
     pub fn take(&self) -> Result<Vec<Seen>> {
         let mut seen = Vec::new();
         let mut buffer = vec![0; 70_000];
@@ -112,7 +112,7 @@ impl Capture {
         Ok(seen)
     }
 
-    /// Waits until nothing comes any more, and forgets what came.
+    /// Waits until no more packets arrive, and discards those that did.
     pub fn settle(&self) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
@@ -136,7 +136,7 @@ impl Capture {
     }
 }
 
-/// Takes a packet off a socket's queue; `None` if there is none.
+/// Takes a packet from a socket's queue; `None` if the queue is empty.
 fn receive<A: SockaddrLike>(
     socket: &Socket,
     buffer: &mut [u8],
@@ -152,7 +152,7 @@ fn receive<A: SockaddrLike>(
     }
 }
 
-/// Reads a packet; `None` if it is not IP, or what the kernel sends by itself.
+/// Parses a packet; `None` if it is not IP, or was sent by the kernel on its own.
 fn read(packet: &[u8], device: impl FnOnce() -> String) -> Option<Seen> {
     let ip = IpSlice::from_slice(packet).ok()?;
     let payload = ip.payload();
@@ -167,15 +167,15 @@ fn read(packet: &[u8], device: impl FnOnce() -> String) -> Option<Seen> {
     })
 }
 
-/// Packets in words, for messages.
+/// Lists packets in words, for messages.
 #[must_use]
 pub fn list(seen: &[Seen]) -> String {
     let words: Vec<String> = seen.iter().map(Seen::to_string).collect();
     words.join(", ")
 }
 
-/// Whether it is what the kernel sends by itself: IGMP, multicast listener discovery, router and
-/// neighbour discovery (their ICMPv6 types).
+/// Whether the kernel sends it on its own: IGMP, multicast listener discovery, router and neighbour discovery (by their
+/// ICMPv6 types).
 fn is_housekeeping(protocol: IpNumber, payload: &[u8]) -> bool {
     match protocol {
         IpNumber::IGMP => true,

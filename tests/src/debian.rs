@@ -1,5 +1,4 @@
-//! Debian packages that are used without being installed: unpacked, so that no service is started and nothing
-//! of the machine's is changed.
+//! Unpacks Debian packages without installing them, so that no service is started and the machine is not changed.
 
 use std::{
     ffi::OsStr,
@@ -12,10 +11,10 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::workspace;
 
-/// Downloads a package, which apt checks against the archive's keys, and unpacks it into `files` in `directory`.
+/// Downloads a package, which apt verifies with the keys of the archive, and unpacks it into `files` in `directory`.
 pub fn unpack(package: &str, directory: &Path) -> Result<PathBuf> {
     let download = || run("apt-get", ["download", "--quiet", package], directory);
-    // The list that names the package may be older than the archive.
+    // The local package list may be older than the archive.
     download().or_else(|_| run("apt-get", ["update"], Path::new("/")).and_then(|_| download()))?;
     let archive = fs::read_dir(directory)?
         .map(|entry| Ok(entry?.path()))
@@ -32,7 +31,7 @@ pub fn unpack(package: &str, directory: &Path) -> Result<PathBuf> {
     Ok(files)
 }
 
-/// Runs a program that must succeed; what it prints.
+/// Runs a program that must succeed; returns its output.
 pub fn run<I, S>(program: &str, arguments: I, directory: &Path) -> Result<String>
 where
     I: IntoIterator<Item = S>,
@@ -56,7 +55,7 @@ where
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The directory of Debian's Prometheus, with `prometheus` and `promtool`; unpacked at first use.
+/// The directory of Debian's Prometheus, with `prometheus` and `promtool`. It is unpacked at first use.
 pub fn prometheus() -> Result<PathBuf> {
     static DIRECTORY: workspace::Once<PathBuf> = workspace::Once::new();
     DIRECTORY.get(|| {

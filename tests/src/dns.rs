@@ -1,4 +1,4 @@
-//! A real resolver, dnsmasq, that knows the names it is told and logs every query.
+//! A real resolver, dnsmasq, that resolves given names and logs every query.
 
 use std::{
     fs,
@@ -30,7 +30,7 @@ impl Dns {
         command
             .args("--keep-in-foreground --conf-file=/dev/null --pid-file".split(' '))
             .args("--no-resolv --no-hosts --bind-interfaces --log-queries".split(' '))
-            // A change of user or group would call off the signal at the test's death.
+            // A change of user or group would clear the death signal.
             .args(["--user=root", "--group=root"])
             .arg(format!("--listen-address={address}"))
             .arg(format!(

@@ -1,5 +1,5 @@
-//! How many pings reached a namespace, by the kernel's own count. What a guest is told says little:
-//! libslirp answers for 10.0.2.2 by itself.
+//! The number of pings that reached a namespace, from the kernel's counters. The guest's result is not enough: libslirp
+//! itself answers for 10.0.2.2.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use crate::namespace::Namespace;
 
-/// Pings that have arrived so far, and IPv6's.
+/// The number of pings that have arrived so far, by IPv4 and by IPv6.
 pub fn arrived(namespace: &Namespace) -> Result<(u64, u64)> {
     namespace.run(|| {
         // A table: a line of names, then one of values.

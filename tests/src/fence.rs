@@ -1,4 +1,4 @@
-//! The fence under test: its program, a name of its own, and its log of refusals.
+//! The fence under test: its executable, its unique name, and its log of refusals.
 
 use std::{
     ffi::OsStr,
@@ -19,13 +19,14 @@ use crate::{
     workspace::{self, Once},
 };
 
-/// Where the fences are pinned.
+/// The directory of the pins of fences.
 const PINS: &str = "/sys/fs/bpf/qfence";
 
-/// Where the fences are described.
+/// The directory of the descriptions of fences.
 const STATE: &str = "/run/qfence";
 
-/// The program under test: `$QFENCE_BIN`, or the workspace's release build; where every user reaches it.
+/// The executable under test: `$QFENCE_BIN`, or the workspace's release build, copied to where every user can access
+/// it.
 pub fn qfence() -> Result<PathBuf> {
     static PROGRAM: Once<PathBuf> = Once::new();
     PROGRAM.get(|| {
@@ -46,7 +47,7 @@ fn built() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The program beside it that makes probes.
+/// The executable in the same directory that makes probes.
 pub fn verifier() -> Result<PathBuf> {
     verifier_of(&qfence()?)
 }
@@ -70,14 +71,14 @@ pub fn unique_name(label: &str) -> String {
     format!("t-{label}-{}-{number}", std::process::id())
 }
 
-/// One line of the fence's log in JSON. Fields that are not listed here are not looked at.
+/// One line of the fence's log in JSON. Other fields are ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Refusal {
-    /// When.
+    /// The time.
     pub time: String,
     /// The fence's name.
     pub fence: String,
-    /// What was decided.
+    /// The verdict.
     pub verdict: String,
     /// The protocol; empty for a device.
     #[serde(default)]
@@ -94,13 +95,13 @@ pub struct Refusal {
     /// The path of a device.
     #[serde(default)]
     pub device: String,
-    /// The hook that saw it.
+    /// The hook that recorded it.
     pub hook: String,
-    /// `attempt`, or `repeats` for more of the same.
+    /// `attempt`, or `repeats` for further attempts with the same key.
     pub kind: String,
-    /// How many attempts.
+    /// The number of attempts.
     pub count: u64,
-    /// The process; 0 if it is not known.
+    /// The process; 0 if it is unknown.
     #[serde(deserialize_with = "zero_for_null")]
     pub pid: u32,
     /// The process's name.
@@ -111,7 +112,7 @@ pub struct Refusal {
     pub rule: String,
 }
 
-/// A fence to be: a unique name, and a log. Removes the fence if it is still there when dropped.
+/// The name and the log of a fence. Dropping it removes the fence if it still exists.
 #[derive(Debug)]
 pub struct Fence {
     program: PathBuf,
@@ -121,7 +122,7 @@ pub struct Fence {
 }
 
 impl Fence {
-    /// Chooses a name. The fence itself is made by whatever is started with [`Self::launcher`].
+    /// Chooses a name. The command of [`Self::launcher`] makes the fence itself.
     pub fn new(label: &str) -> Result<Self> {
         let program = qfence()?;
         let dir = tempfile::Builder::new().prefix("qfence-log-").tempdir()?;
@@ -148,7 +149,7 @@ impl Fence {
         &self.name
     }
 
-    /// The words that go before a command, to run it in the fence with a log in JSON.
+    /// The words to put before a command, to run it in the fence with a log in JSON.
     #[must_use]
     pub fn launcher(&self) -> Vec<String> {
         let (program, log) = (
@@ -162,7 +163,7 @@ impl Fence {
         words
     }
 
-    /// A command that runs `program` in the fence, in a namespace.
+    /// A command that runs `program` in the fence, in a network namespace.
     pub fn command(&self, namespace: &Namespace, program: impl AsRef<OsStr>) -> Command {
         let mut command = namespace.command(&self.program);
         command.args(&self.launcher()[1..]).arg(program);
@@ -180,8 +181,7 @@ impl Fence {
         read_refusals(&self.log())
     }
 
-    /// Waits until the log has a refusal that `matches`, for up to five seconds: the log is
-    /// written a moment after the refusal itself.
+    /// Waits up to five seconds for a refusal in the log that `matches`: the log is written shortly after the refusal.
     pub fn await_refusal(&self, matches: impl Fn(&Refusal) -> bool) -> Result<Refusal> {
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {
@@ -196,7 +196,7 @@ impl Fence {
         }
     }
 
-    /// Whether anything of the fence is still pinned.
+    /// Whether any pin of the fence exists.
     #[must_use]
     pub fn is_pinned(&self) -> bool {
         Path::new(PINS).join(&self.name).exists()
@@ -209,7 +209,7 @@ impl Drop for Fence {
             .join(format!("{}.json", self.name))
             .exists();
         if self.is_pinned() || described {
-            // A destructor has nobody to tell.
+            // A destructor cannot report an error.
             let _ = Command::new(&self.program)
                 .args(["rm", &self.name])
                 .output();
@@ -217,7 +217,7 @@ impl Drop for Fence {
     }
 }
 
-/// Reads a log in JSON; one that is not there yet is empty, and a line half written is left out.
+/// Reads a log in JSON. A missing file counts as empty, and an incomplete line is ignored.
 pub fn read_refusals(log: &Path) -> Result<Vec<Refusal>> {
     let text = match fs::read_to_string(log) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -226,7 +226,7 @@ pub fn read_refusals(log: &Path) -> Result<Vec<Refusal>> {
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     whole
         .lines()
-        // What is beside them has no verdict of its own.
+        // Other lines have no verdict.
         .filter(|line| line.contains(r#""verdict":"#))
         .map(|line| serde_json::from_str(line).with_context(|| format!("unexpected: {line}")))
         .collect()

@@ -1,5 +1,5 @@
-//! A file system of FUSE with one file, whose reads are never answered: who reads it, executes it or touches a page of it,
-//! is stuck in the kernel until this is released.
+//! A FUSE file system with one file whose reads are never answered. A process that reads or executes it, or touches a
+//! page of its mapping, is blocked in the kernel until the file system is released.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -19,7 +19,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::{namespace::Namespace, run::wait_until, workspace};
 
-/// The kinds of requests that are answered, and READ (`enum fuse_opcode` in linux/fuse.h).
+/// The requests that are answered, and READ (`enum fuse_opcode` in linux/fuse.h).
 const LOOKUP: u32 = 1;
 const FORGET: u32 = 2;
 const GETATTR: u32 = 3;
@@ -36,26 +36,26 @@ const ENOSYS: i32 = 38;
 const ROOT: u64 = 1;
 const STUCK: u64 = 2;
 
-/// The size of the file: a page.
+/// The size of the file, in bytes: one page.
 const SIZE: u64 = 4096;
 
-/// The file system. Releasing or dropping it fails all that waits for it.
+/// The file system. Releasing or dropping it fails all waiting requests.
 #[derive(Debug)]
 pub struct Fuse {
     dir: tempfile::TempDir,
     reads: Arc<AtomicUsize>,
-    /// Whose mounts it is among, if they are not the test's.
+    /// The host in whose mount namespace it is mounted, if it is not the test's.
     host: Option<Namespace>,
     is_mounted: bool,
 }
 
 impl Fuse {
-    /// Mounts one, for all users to read.
+    /// Mounts it with a file that all users can read.
     pub fn new() -> Result<Self> {
         Self::with_slow_close(Duration::ZERO)
     }
 
-    /// The same, where it takes a while to close the file.
+    /// Like [`Self::new`], but closing the file takes this long.
     pub fn with_slow_close(duration: Duration) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("qfence-fuse-").tempdir()?;
         workspace::make_readable(dir.path())?;
@@ -85,27 +85,27 @@ impl Fuse {
         })
     }
 
-    /// Mounts one among the mounts of a host.
+    /// Like [`Self::new`], in the mount namespace of a host.
     pub fn on(host: &Namespace) -> Result<Self> {
         let mut fuse = host.run(Self::new)?;
         fuse.host = Some(host.clone());
         Ok(fuse)
     }
 
-    /// The file.
+    /// The path of the file.
     #[must_use]
     pub fn file(&self) -> PathBuf {
         self.dir.path().join("stuck")
     }
 
-    /// Waits until as many reads as that have been asked for.
+    /// Waits until `count` reads were requested.
     pub fn await_reads(&self, count: usize) -> Result<()> {
         wait_until("the file is read", || {
             Ok(self.reads.load(Ordering::Relaxed) >= count)
         })
     }
 
-    /// Fails all that waits, and takes it away.
+    /// Fails all waiting requests, and unmounts the file system.
     pub fn release(&mut self) -> Result<()> {
         if std::mem::take(&mut self.is_mounted) {
             let point = self.dir.path();
@@ -120,14 +120,14 @@ impl Fuse {
 
 impl Drop for Fuse {
     fn drop(&mut self) {
-        // A destructor has nobody to tell.
+        // A destructor cannot report an error.
         let _ = self.release();
     }
 }
 
-/// By force the connection is aborted first (`fuse_umount_begin` in fs/fuse/inode.c).
+/// With `MNT_FORCE`, the kernel first aborts the connection (`fuse_umount_begin` in fs/fuse/inode.c).
 fn abort(point: &Path) -> Result<()> {
-    // Busy it is until those that wait have gone.
+    // The mount is busy until the waiting processes have left it.
     let _ = umount2(point, MntFlags::MNT_FORCE);
     let _ = umount2(point, MntFlags::MNT_DETACH);
     let mounts = fs::read_to_string("/proc/thread-self/mounts")?;
@@ -137,7 +137,7 @@ fn abort(point: &Path) -> Result<()> {
 
 fn serve(mut device: File, reads: &AtomicUsize, flush: Duration) {
     let mut buffer = vec![0; 1 << 20];
-    // It ends with the connection.
+    // The read fails when the connection ends.
     while let Ok(length) = device.read(&mut buffer) {
         let Some(request) = Request::parse(&buffer[..length]) else {
             return;
@@ -165,7 +165,7 @@ fn serve(mut device: File, reads: &AtomicUsize, flush: Duration) {
         let length = u32::try_from(16 + data.len()).unwrap_or_default();
         let head = [length.to_ne_bytes(), error.to_ne_bytes()].concat();
         let whole = [head, words(&[request.unique]), data].concat();
-        // Who asked may be gone.
+        // The requesting process may have ended.
         let _ = device.write(&whole);
     }
 }
@@ -198,14 +198,14 @@ fn init() -> Vec<u8> {
         .iter()
         .flat_map(|word| word.to_ne_bytes())
         .collect();
-    // How many requests there may be in the background, and how much may be written at once.
+    // The maximum number of background requests, its congestion threshold, and the maximum bytes of a write.
     out.extend([12_u16, 10].iter().flat_map(|word| word.to_ne_bytes()));
     out.extend([4096_u32, 1].iter().flat_map(|word| word.to_ne_bytes()));
     out.resize(64, 0);
     out
 }
 
-/// `struct fuse_entry_out`: whatever is looked for is the file.
+/// `struct fuse_entry_out`: every name resolves to the file.
 fn lookup() -> Vec<u8> {
     [words(&[STUCK, 0, 1000, 1000, 0]), attributes(STUCK)].concat()
 }

@@ -1,4 +1,4 @@
-//! Guests: machines under QEMU's user networking, whose attempts are the point of it all.
+//! Guests: machines under QEMU's user networking, from which tests make attempts.
 
 pub mod image;
 mod initramfs;

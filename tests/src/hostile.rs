@@ -1,4 +1,5 @@
-//! A program that lies about itself: what it does is said by a variable, `tests/src/bin/hostile` has the words.
+//! A program that gives false information about itself. A variable lists its actions, which are defined in
+//! `tests/src/bin/hostile`.
 
 use std::{
     fs,
@@ -10,10 +11,10 @@ use anyhow::{Context as _, Result};
 
 use crate::workspace;
 
-/// The variable that says what it is to do.
+/// The variable that lists the actions.
 const WORDS: &str = "HOSTILE";
 
-/// A copy of the program under another name, which every user may execute.
+/// A copy of the executable under another name, which every user may execute.
 #[derive(Debug)]
 pub struct Hostile {
     dir: tempfile::TempDir,
@@ -21,7 +22,7 @@ pub struct Hostile {
 }
 
 impl Hostile {
-    /// Copies it: `built` is `env!("CARGO_BIN_EXE_hostile")`, which only a test knows.
+    /// Copies the executable. `built` is `env!("CARGO_BIN_EXE_hostile")`, which is only defined in tests.
     pub fn named(name: &str, built: &str) -> Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("qfence-hostile-")
@@ -33,25 +34,25 @@ impl Hostile {
         Ok(Self { dir, program })
     }
 
-    /// Its path.
+    /// The path of the copy.
     #[must_use]
     pub fn program(&self) -> &Path {
         &self.program
     }
 
-    /// Where it is.
+    /// The directory of the copy.
     #[must_use]
     pub fn directory(&self) -> &Path {
         self.dir.path()
     }
 
-    /// A line for a shell to have it do these things.
+    /// A shell command line that runs it with these actions.
     #[must_use]
     pub fn line(&self, words: &str) -> String {
         format!("{WORDS}='{words}' {}", self.program.display())
     }
 
-    /// Has a command, or what it runs, do these things.
+    /// Sets the actions in the environment of a command.
     pub fn tell<'a>(&self, command: &'a mut Command, words: &str) -> &'a mut Command {
         command.env(WORDS, words)
     }

@@ -11,7 +11,7 @@ pub fn launch(terminal: &mut Terminal, fence: &Fence, command: &str) -> Result<(
     terminal.type_line(&format!("{} {command}", fence.launcher().join(" ")))
 }
 
-/// The fence's supervisor, by its description.
+/// The fence's supervisor, from its description.
 pub fn supervisor(fence: &Fence) -> Result<u32> {
     let text = fs::read(format!("/run/qfence/{}.json", fence.name()))?;
     let description: serde_json::Value = serde_json::from_slice(&text)?;
@@ -19,12 +19,12 @@ pub fn supervisor(fence: &Fence) -> Result<u32> {
     Ok(u32::try_from(pid)?)
 }
 
-/// The processes in the fence; none before there is one.
+/// The processes in the fence; empty if the fence does not exist.
 fn pids(fence: &Fence) -> Vec<u32> {
     remains::pids(fence.name()).unwrap_or_default()
 }
 
-/// The process of that name in the fence, once it is there.
+/// Waits for a process with this name in the fence; returns its id.
 pub fn process_named(fence: &Fence, name: &str) -> Result<u32> {
     let mut found = None;
     wait_until(&format!("{name} runs in the fence"), || {
@@ -37,7 +37,7 @@ pub fn process_named(fence: &Fence, name: &str) -> Result<u32> {
     found.context("it was there")
 }
 
-/// Waits until a process is in a state, of the letters of proc_pid_stat(5).
+/// Waits until a process is in this state, a letter of proc_pid_stat(5).
 pub fn wait_for_state(pid: u32, state: char) -> Result<()> {
     wait_until(&format!("{pid} is in state {state}"), || {
         Ok(state_of(pid) == Some(state))
@@ -45,7 +45,7 @@ pub fn wait_for_state(pid: u32, state: char) -> Result<()> {
     .with_context(|| format!("it is in {:?}", state_of(pid)))
 }
 
-/// Makes sure that the last command ended with `code`, and that nothing is left of the fence.
+/// Checks that the last command ended with `code`, and that nothing of the fence is left.
 pub fn ensure_ended(terminal: &mut Terminal, fence: &Fence, code: i32) -> Result<()> {
     let shown = terminal.run("echo status=$?")?;
     if !shown.contains(&format!("status={code}\r\n")) {
@@ -54,7 +54,7 @@ pub fn ensure_ended(terminal: &mut Terminal, fence: &Fence, code: i32) -> Result
     remains::ensure_none(fence.name())
 }
 
-/// The processes that stand in for the supervisor of the fence.
+/// The stand-ins of the fence's supervisor.
 pub fn stand_ins(fence: &Fence) -> Result<Vec<u32>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
@@ -62,7 +62,7 @@ pub fn stand_ins(fence: &Fence) -> Result<Vec<u32>> {
         let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        // It may be gone by now.
+        // The process may have ended.
         let words = fs::read(Path::new("/proc").join(name).join("cmdline")).unwrap_or_default();
         let mut words = words.split(|byte| *byte == 0).skip(1);
         let is_one = words.next() == Some(b"stand-in");
@@ -73,7 +73,7 @@ pub fn stand_ins(fence: &Fence) -> Result<Vec<u32>> {
     Ok(found)
 }
 
-/// Waits until nobody stands in for the supervisor of the fence.
+/// Waits until the fence's supervisor has no stand-in.
 pub fn ensure_no_stand_in(fence: &Fence) -> Result<()> {
     wait_until("no stand-in is left", || Ok(stand_ins(fence)?.is_empty()))
 }

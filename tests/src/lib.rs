@@ -1,35 +1,35 @@
-//! The harness of the end-to-end suite: a host and an internet of the test's own, services that
-//! log who reached them, and guests that try to.
+//! The harness of the end-to-end suite: a private host and internet for each test, services that record each arrival,
+//! and guests that make attempts.
 //!
-//! | file | what it gives |
+//! | file | contents |
 //! |---|---|
 //! | [`world`] | the private host and internet of `verify`, and more devices |
-//! | [`namespace`] | one network namespace, held by a file descriptor, and ways to run things in it |
+//! | [`namespace`] | one network namespace, kept by a file descriptor, and functions to run code in it |
 //! | [`mounts`] | a host with other mounts |
-//! | [`apart`] | a machine of a test's own as far as qfence is concerned |
+//! | [`apart`] | a separate machine for a test, as far as qfence can see |
 //! | [`private`] | a host with other cgroups, pins and descriptions |
 //! | [`listener`] | TCP, UDP and HTTP services that record every arrival: those of `verify` |
 //! | [`dns`] | a real resolver that logs its queries |
 //! | [`capture`] | a packet capture on all devices of a namespace |
-//! | [`echoes`] | how many pings reached a namespace |
-//! | [`probe`] | the program that makes attempts, and its typed results |
-//! | [`guest`] | machines under QEMU: a Linux to be driven by the test, and QEMU's own iPXE |
-//! | [`fence`] | the fence under test: the binary, names, its log of refusals |
-//! | [`fuse`] | a file whose readers are stuck in the kernel |
-//! | [`hostile`] | a program that lies about itself |
+//! | [`echoes`] | the number of pings that reached a namespace |
+//! | [`probe`] | the executable that makes attempts, and its typed results |
+//! | [`guest`] | machines under QEMU: a Linux that the test controls, and QEMU's own iPXE |
+//! | [`fence`] | the fence under test: the executable, names, its log of refusals |
+//! | [`fuse`] | a file whose readers are blocked in the kernel |
+//! | [`hostile`] | a program that gives false information about itself |
 //! | [`process`] | a child process that does not outlive its test |
 //! | [`run`] | a command run to its end |
-//! | [`shell`] | a shell in a fence that the test talks to |
-//! | [`terminal`] | a terminal with a shell at it |
+//! | [`shell`] | a shell in a fence that the test controls |
+//! | [`terminal`] | a terminal with a shell |
 //! | [`job`] | a fenced command as a job of that shell |
-//! | [`screen`] | what somebody at a terminal that can be drawn on sees |
-//! | [`memory`] | what a process holds of memory |
-//! | [`remains`] | what there is of a fence: cgroup, pins, description |
+//! | [`screen`] | the contents of a terminal with full-screen programs |
+//! | [`memory`] | the memory use of a process |
+//! | [`remains`] | the parts of a fence: cgroup, pins, description |
 //! | [`debian`] | Debian packages that are used without being installed |
-//! | [`seccomp`] | system calls that there are not |
-//! | [`bench`] | what benchmarks have in common |
-//! | [`progress`] | what a program of this package is doing, on standard error |
-//! | [`reachable`] | copies of files that the unprivileged user reaches |
+//! | [`seccomp`] | commands for which a system call does not exist |
+//! | [`bench`] | common parts of benchmarks |
+//! | [`progress`] | progress messages on standard error |
+//! | [`reachable`] | copies of files that the unprivileged user can access |
 //! | [`workspace`] | paths, and files that are built once |
 
 pub mod apart;

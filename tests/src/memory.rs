@@ -1,4 +1,4 @@
-//! What a process holds of memory, by what the kernel says of it.
+//! The memory use of a process, from /proc.
 
 use std::fs;
 
@@ -7,16 +7,16 @@ use anyhow::{Context as _, Result};
 /// The memory of one process, in kB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// What is in memory of it now, with what it shares with others (`VmRSS`).
+    /// The resident memory, including pages shared with other processes (`VmRSS`).
     pub resident: u64,
-    /// The most that ever was (`VmHWM`).
+    /// The maximum of the resident memory so far (`VmHWM`).
     pub peak: u64,
-    /// What is in memory now and of no file: what it allocated and wrote (`RssAnon`).
+    /// The resident memory that is not backed by a file: allocated and written by the process (`RssAnon`).
     pub anonymous: u64,
 }
 
 impl Memory {
-    /// That of a running process.
+    /// The memory of a running process.
     pub fn of(pid: u32) -> Result<Self> {
         let status = read(pid, "status")?;
         Ok(Self {
@@ -27,8 +27,8 @@ impl Memory {
     }
 }
 
-/// The share of a running process, in kB: a page that it has in common with others counts in part, so that
-/// the shares of all of them add up.
+/// The proportional share of a running process, in kB: a page that several processes share counts in part for each, so
+/// that the sum of the shares is the total.
 pub fn share(pid: u32) -> Result<u64> {
     field(&read(pid, "smaps_rollup")?, "Pss")
 }

@@ -1,4 +1,4 @@
-//! Hosts with other mounts than the machine's.
+//! Hosts whose mounts differ from those of the machine.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::namespace::Namespace;
 
 const NONE: Option<&str> = None;
 
-/// A host whose mounts `change` makes other than the machine's; its network is its own and empty.
+/// A host whose mounts are changed by `change`. Its network is new and empty.
 pub fn host_with(change: impl FnOnce() -> Result<()> + Send) -> Result<Namespace> {
     Namespace::with_mounts(|| {
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
@@ -18,7 +18,7 @@ pub fn host_with(change: impl FnOnce() -> Result<()> + Send) -> Result<Namespace
     })
 }
 
-/// Where file systems of a type are mounted, the last mounted first.
+/// The mount points of file systems of a type, the last mounted first.
 pub fn mounted(fs_type: &str) -> Result<Vec<String>> {
     let mounts = fs::read_to_string("/proc/thread-self/mountinfo")?;
     let mut points = Vec::new();
@@ -36,7 +36,7 @@ pub fn unmount_all(fs_type: &str) -> Result<()> {
     unmount(&mounted(fs_type)?)
 }
 
-/// Unmounts what is mounted at these points; only where mounts are private.
+/// Unmounts the file systems at these points; only where mounts are private.
 pub fn unmount(points: &[String]) -> Result<()> {
     for point in points {
         umount2(point.as_str(), MntFlags::MNT_DETACH)
@@ -57,7 +57,7 @@ pub fn mount_new(fs_type: &str, point: &str, options: Option<&str>) -> Result<()
     .with_context(|| format!("mount {fs_type} on {point}"))
 }
 
-/// Shows a directory at another place as well; only where mounts are private.
+/// Binds a directory to another path; only where mounts are private.
 pub fn bind(directory: &std::path::Path, point: &str) -> Result<()> {
     mount(Some(directory), point, NONE, MsFlags::MS_BIND, NONE)
         .with_context(|| format!("bind {} to {point}", directory.display()))

@@ -1,4 +1,5 @@
-//! A network namespace and possibly mounts, which only this process has by descriptors, and ways to run things inside.
+//! A network namespace, and optionally a mount namespace, that only this process refers to, by descriptors; and
+//! functions to run code inside.
 
 use std::{
     ffi::OsStr,
@@ -39,8 +40,8 @@ pub const NOBODY: User = User {
     gid: 65534,
 };
 
-/// A network namespace, and possibly a mount namespace. It is gone when its last process and this
-/// value are gone; a killed test leaves nothing behind.
+/// A network namespace, and optionally a mount namespace. The kernel removes it when its last process has ended and
+/// this value is dropped; a killed test leaves nothing behind.
 #[derive(Clone, Debug)]
 pub struct Namespace {
     net: Arc<Netns>,
@@ -48,7 +49,7 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// A new network namespace.
+    /// Makes a network namespace.
     pub fn new() -> Result<Self> {
         Ok(Self {
             net: Netns::new()?.into(),
@@ -56,7 +57,7 @@ impl Namespace {
         })
     }
 
-    /// A new network namespace with mounts of its own; `prepare` runs inside, to change them.
+    /// Makes a network namespace with its own mounts. `prepare` runs inside, to change them.
     pub fn with_mounts(prepare: impl FnOnce() -> Result<()> + Send) -> Result<Self> {
         on_thread(|| {
             let net = Netns::enter_new()?;
@@ -82,12 +83,12 @@ impl Namespace {
         .into()
     }
 
-    /// A command that will run inside. Its working directory is `/` if there are own mounts.
+    /// A command that will run inside. Its working directory is `/` if the namespace has its own mounts.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         self.command_with(program, None)
     }
 
-    /// A command that will run inside as another user (`Command::uid` would come too early).
+    /// A command that will run inside as another user (`Command::uid` would change the user too early).
     pub fn command_as(&self, user: User, program: impl AsRef<OsStr>) -> Command {
         self.command_with(program, Some(user))
     }
@@ -95,7 +96,7 @@ impl Namespace {
     fn command_with(&self, program: impl AsRef<OsStr>, user: Option<User>) -> Command {
         let inside = self.clone();
         let mut command = Command::new(program);
-        // SAFETY: only system calls happen between fork and exec; nothing allocates.
+        // SAFETY: the closure only makes system calls between fork and exec, and does not allocate.
         unsafe {
             command.pre_exec(move || {
                 inside.enter()?;
@@ -105,11 +106,11 @@ impl Namespace {
         command
     }
 
-    /// Runs a closure inside, on a thread of its own. What it opens stays inside.
+    /// Runs a closure inside, on a new thread. Files and sockets that it opens stay inside.
     pub fn run<T: Send>(&self, closure: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         on_thread(|| {
-            // A thread shares its working directory with the others, and may not change its
-            // mount namespace while it does.
+            // The working directory is shared between threads. A thread that shares it may not change its mount
+            // namespace.
             unshare(CloneFlags::CLONE_FS).context("leave the shared working directory")?;
             self.enter().context("enter the namespace")?;
             closure()
@@ -132,7 +133,7 @@ impl Namespace {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Runs a batch of `ip` commands, one a line.
+    /// Runs a batch of `ip` commands, one per line.
     pub fn ip_batch(&self, lines: &str) -> Result<()> {
         let mut child = self
             .command("ip")
@@ -157,8 +158,8 @@ impl Namespace {
         Ok(())
     }
 
-    /// Waits until these addresses are local: an IPv6 address is put into the local table by a worker, a moment after `ip`
-    /// has ended.
+    /// Waits until these addresses are local: a worker of the kernel adds an IPv6 address to the local table shortly
+    /// after `ip` has ended.
     pub fn await_local(&self, addresses: &[IpAddr]) -> Result<()> {
         let addresses: Vec<_> = addresses.iter().map(|address| (*address, 0)).collect();
         Wire::within(&self.net, async |wire| wire.await_local(&addresses).await)

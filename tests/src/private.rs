@@ -1,4 +1,4 @@
-//! A machine of its own as far as qfence is concerned: other cgroups, other pins, other descriptions.
+//! A private machine, as far as qfence can see: other cgroups, other pins, other descriptions.
 
 use std::{
     ffi::OsStr,
@@ -17,8 +17,8 @@ use crate::{
     run::wait_until,
 };
 
-/// A host whose cgroup2 hierarchy is one cgroup of the machine's, with a place for fences of its own.
-/// What is attached there concerns nobody else.
+/// A host whose cgroup2 hierarchy is one cgroup of the machine, with its own fences. Programs that are attached there
+/// affect nothing else.
 #[derive(Debug)]
 pub struct Private {
     cgroup: PathBuf,
@@ -26,7 +26,7 @@ pub struct Private {
 }
 
 impl Private {
-    /// Makes one. Its cgroup is removed when this value goes, and with it what is attached there.
+    /// Makes a private host. Dropping it removes its cgroup, and the programs attached there.
     pub fn new() -> Result<Self> {
         let cgroup = cgroup2_mount()?.join(unique_name("private"));
         fs::create_dir(&cgroup).context("make a cgroup")?;
@@ -34,7 +34,8 @@ impl Private {
             let elsewhere = mounted("cgroup2")?;
             bind(&cgroup, "/mnt")?;
             unmount(&elsewhere)?;
-            // qfence takes pins and descriptions without a cgroup for leftovers: not the machine's.
+            // qfence takes pins and descriptions without a cgroup for leftovers, so those of the machine must not be
+            // visible.
             mount_new("tmpfs", "/run", None)?;
             mount_new("bpf", "/sys/fs/bpf", None)
         });
@@ -47,24 +48,24 @@ impl Private {
         }
     }
 
-    /// The host's mounts and network.
+    /// The mounts and network of the host.
     #[must_use]
     pub fn namespace(&self) -> &Namespace {
         &self.host
     }
 
-    /// The cgroup that is the root of its hierarchy, as the machine sees it.
+    /// The cgroup that is the root of its hierarchy, by the machine's path.
     #[must_use]
     pub fn cgroup(&self) -> &Path {
         &self.cgroup
     }
 
-    /// A command that will run qfence there.
+    /// A command that runs qfence there.
     pub fn qfence(&self) -> Result<Command> {
         Ok(self.host.command(qfence()?))
     }
 
-    /// The cgroups below, but for the one that fences are in.
+    /// The descendant cgroups, except the parent of the fences.
     pub fn left(&self) -> Result<Vec<PathBuf>> {
         let mut left = Vec::new();
         for directory in [self.cgroup.clone(), self.cgroup.join("qfence")] {
@@ -81,7 +82,7 @@ impl Private {
 
 impl Drop for Private {
     fn drop(&mut self) {
-        // A destructor has nobody to tell. A test that fails may leave processes in fences.
+        // A destructor cannot report an error. A test that fails may leave processes in fences.
         let _ = fs::write(self.cgroup.join("cgroup.kill"), "1");
         let _ = wait_until("the private cgroups are removed", || {
             let mut below = self.left().unwrap_or_default();

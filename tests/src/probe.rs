@@ -1,6 +1,6 @@
-//! The probe: a small static program that makes probes in the language of `qfence-verify probe`, in a guest or on the host,
-//! and besides traffic, connections that last, and system calls that are no probes. Here: what it prints, and how to build
-//! and run it.
+//! The executable `probe`: a small static program that makes probes in the syntax of `qfence-verify probe`, in a guest
+//! or on the host. It also makes traffic, lasting connections, and system calls that are not probes. This module builds
+//! and runs it, and parses its output.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ use crate::{
     workspace::{self, Once},
 };
 
-/// What a connection that was not refused ended in, in the summaries of `probe --connect-each FILE`.
+/// The ending of a connection that was not refused, in the summaries of `probe --connect-each FILE`.
 pub const CONNECTED: &str = "connected";
 
 /// The summary of `probe --flood N ATTEMPT`, and of each line of `probe --connect-each FILE`.
@@ -27,16 +27,16 @@ pub const CONNECTED: &str = "connected";
 pub struct Flood {
     /// The attempt that was repeated.
     pub attempt: String,
-    /// How many times.
+    /// The number of repetitions.
     pub count: u64,
-    /// Milliseconds for all of them.
+    /// The duration of all repetitions, in milliseconds.
     pub ms: f64,
-    /// How often each ending was seen: `reached`, `sent`, `timeout`, [`CONNECTED`], or the name of an error.
+    /// The number of repetitions per ending: `reached`, `sent`, `timeout`, [`CONNECTED`], or the name of an error.
     pub endings: BTreeMap<String, u64>,
 }
 
 impl Flood {
-    /// How often that was the ending.
+    /// The number of repetitions with this ending.
     #[must_use]
     pub fn ended(&self, ending: &str) -> u64 {
         self.endings.get(ending).copied().unwrap_or(0)
@@ -48,14 +48,14 @@ impl Flood {
 pub struct Load {
     /// The traffic, as it was given.
     pub load: String,
-    /// How much of it there was: bytes, connections, messages or calls.
+    /// The amount of traffic: bytes, connections, messages or calls.
     pub count: u64,
-    /// Milliseconds for all of it.
+    /// The duration, in milliseconds.
     pub ms: f64,
 }
 
 impl Load {
-    /// How much there was in a second.
+    /// The amount per second.
     #[must_use]
     pub fn a_second(&self) -> f64 {
         #[expect(
@@ -67,21 +67,21 @@ impl Load {
     }
 }
 
-/// The variable that names a probe that is built already.
+/// The variable with the path of a probe executable that is already built.
 pub const BUILT: &str = "QFENCE_PROBE";
 
-/// The path of the probe, a static program, where every user reaches it: `$QFENCE_PROBE`, or built at first use.
+/// The path of the static executable, where every user can access it: a copy of `$QFENCE_PROBE`, or built at first use.
 pub fn program() -> Result<PathBuf> {
     static PROGRAM: Once<PathBuf> = Once::new();
     PROGRAM.get(|| reachable(&built()?))
 }
 
-/// The path of the probe in the checkout: `$QFENCE_PROBE`, or built now.
+/// The path of the executable in the checkout: `$QFENCE_PROBE`, or built now.
 pub fn built() -> Result<PathBuf> {
     env::var_os(BUILT).map_or_else(|| build("checks"), |path| Ok(path.into()))
 }
 
-/// Builds it in one of cargo's profiles: in the one of the tests it shares their libraries.
+/// Builds it in a profile of cargo. In the profile of the tests it shares their libraries.
 pub fn build(profile: &str) -> Result<PathBuf> {
     let dir = workspace::guest_dir()?;
     let target = workspace::root().join("target");
@@ -99,7 +99,8 @@ pub fn build(profile: &str) -> Result<PathBuf> {
     if !output.status.success() {
         bail!("cargo failed:\n{}", String::from_utf8_lossy(&output.stderr));
     }
-    // A probe that is linked dynamically takes its place there when all of the tests' programs are built.
+    // Building all executables of the tests replaces this file by a dynamically linked one, so a copy is kept
+    // elsewhere.
     let made = target.join(profile).join("probe");
     let made = fs::read(&made).with_context(|| format!("read {}", made.display()))?;
     let kept = dir.join(profile);
@@ -122,12 +123,12 @@ pub fn run_as(user: User, namespace: &Namespace, attempts: &[&str]) -> Result<Ve
     run_command(namespace.command_as(user, program()?).args(attempts))
 }
 
-/// Runs a command that ends in the probe, possibly after a launcher, and reads what it says.
+/// Runs a command that ends in the probe, possibly after a launcher, and parses its output.
 pub fn run_command(command: &mut Command) -> Result<Vec<ProbeResult>> {
     read_lines(&output(command)?).with_context(|| format!("{command:?}"))
 }
 
-/// Runs a command that must succeed; what it prints.
+/// Runs a command that must succeed; returns its output.
 pub fn output(command: &mut Command) -> Result<String> {
     let Output {
         status,
@@ -143,7 +144,7 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&stdout).into_owned())
 }
 
-/// Reads the probe's output: [`ProbeResult`]s, or one [`Flood`].
+/// Parses the probe's output: [`ProbeResult`]s, or one [`Flood`].
 pub fn read_lines<T: DeserializeOwned>(text: &str) -> Result<Vec<T>> {
     text.lines()
         .filter(|line| !line.trim().is_empty())

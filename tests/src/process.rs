@@ -18,7 +18,7 @@ use nix::{
     unistd::Pid,
 };
 
-/// A running child, with a process group of its own. Dropping it ends the whole group.
+/// A running child, in its own process group. Dropping it ends the whole group.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -26,8 +26,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command`. If the test itself is killed, the child gets SIGTERM, unless it has
-    /// changed its user since.
+    /// Starts `command`. If the test itself is killed, the child gets SIGTERM, unless it has changed its user since.
     pub fn spawn(mut command: Command) -> Result<Self> {
         command.process_group(0);
         // SAFETY: prctl is a plain system call, allowed between fork and exec.
@@ -50,7 +49,7 @@ impl Process {
         &mut self.child
     }
 
-    /// Sends a signal to the child alone, not to its group.
+    /// Sends a signal to the child only, not to its group.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         kill(self.pid()?, signal).with_context(|| format!("send {signal}"))
     }
@@ -60,7 +59,7 @@ impl Process {
         let deadline = Instant::now() + limit;
         while self.ended.is_none() {
             if self.has_ended()? {
-                // Whoever is left of the group goes before the leader's id can be used again.
+                // The rest of the group must be killed before the id of the leader can be reused.
                 let _ = killpg(self.pid()?, Signal::SIGKILL);
                 self.ended = Some(self.child.wait().context("wait for the child")?);
             } else if Instant::now() >= deadline {
@@ -72,7 +71,7 @@ impl Process {
         Ok(self.ended)
     }
 
-    /// Asks the child to end, then makes it.
+    /// Sends SIGTERM to the child, and SIGKILL if it does not end.
     pub fn stop(&mut self) -> Result<ExitStatus> {
         if let Some(status) = self.ended {
             return Ok(status);
@@ -101,13 +100,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // A destructor has nobody to tell; the child's death signal is the last resort.
+        // A destructor cannot report an error. The child's death signal is the last resort.
         let _ = self.stop();
     }
 }
 
-/// Spawns on a thread that lives as long as the test process does, because the "death of the
-/// parent" that sends the signal is the death of the thread that forked.
+/// Spawns on a thread that lives as long as the test process: the kernel sends the death signal when the thread that
+/// forked ends.
 fn spawn_on_lasting_thread(command: Command) -> std::io::Result<Child> {
     type Job = (Command, mpsc::Sender<std::io::Result<Child>>);
     static SPAWNER: OnceLock<mpsc::Sender<Job>> = OnceLock::new();

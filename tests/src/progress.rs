@@ -1,4 +1,4 @@
-//! What a program is doing, as lines on standard error.
+//! Progress messages of a program, on standard error.
 
 use std::{
     io::{Write as _, stderr},
@@ -9,11 +9,11 @@ use anyhow::{Context as _, Result};
 
 /// Prints a line.
 pub fn note(text: &str) {
-    // Without standard error nobody reads it.
+    // If standard error cannot be written to, nothing reads the message.
     let _ = writeln!(stderr(), "    {text}");
 }
 
-/// Does something that takes long; prints it before, and the time it took after.
+/// Runs a long task. Prints a message before it, and its duration after it.
 ///
 /// # Errors
 /// If `work` fails.

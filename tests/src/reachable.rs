@@ -1,8 +1,8 @@
-//! Copies of files for the unprivileged user of the tests, who may be unable to reach the checkout: it may lie in
-//! somebody's home.
+//! Copies of files for the unprivileged user of the tests, who may be unable to access the checkout, for example in a
+//! home directory.
 //!
-//! They are kept in one directory of root's, each under a name that changes with the original, so that a file that was
-//! built again is copied again. Copies whose original has changed or is gone are removed as others are made.
+//! The copies are in one directory that belongs to root. The name of each changes with the original, so that a rebuilt
+//! file is copied again. Making a copy removes copies whose original has changed or was removed.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -15,25 +15,25 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::workspace::{lock, make_readable, write_atomically};
 
-/// Where the copies are.
+/// The directory of the copies.
 pub const DIRECTORY: &str = "/var/cache/qfence-tests";
 
 /// In the directory of copies: a directory of symbolic links to their originals.
 const ORIGINALS: &str = "originals";
 
-/// A copy of `file` that every user can read and execute, and only root can change, by the same name in another
+/// A copy of `file` that every user can read and execute, and only root can change, with the same name in another
 /// directory. Needs root.
 pub fn reachable(file: &Path) -> Result<PathBuf> {
     reachable_together(&[file])
 }
 
-/// Copies of several files in one directory; the path is that of the first.
+/// Copies several files into one directory; returns the path of the first copy.
 pub fn reachable_together(files: &[&Path]) -> Result<PathBuf> {
     reachable_below(Path::new(DIRECTORY), files)
         .with_context(|| format!("copy {files:?} to where all users reach it"))
 }
 
-/// The same with another directory for the copies.
+/// Like [`reachable_together`], with another directory for the copies.
 pub fn reachable_below(directory: &Path, files: &[&Path]) -> Result<PathBuf> {
     let files: Vec<_> = files
         .iter()
@@ -50,7 +50,7 @@ pub fn reachable_below(directory: &Path, files: &[&Path]) -> Result<PathBuf> {
         make(&dir)?;
         let links = dir.join(ORIGINALS);
         make(&links)?;
-        // The first copy comes last: where it is, all is.
+        // The first file is copied last, so its copy shows that all copies exist.
         for file in files.iter().rev() {
             let name = file.file_name().context("a file has a name")?;
             let link = links.join(name);
@@ -63,7 +63,7 @@ pub fn reachable_below(directory: &Path, files: &[&Path]) -> Result<PathBuf> {
     Ok(copy)
 }
 
-/// The name of the directory of files' copies: another after each change of a file.
+/// The name of the directory of files' copies. It changes with each change of a file.
 fn name_of(files: &[PathBuf]) -> Result<String> {
     let mut files: Vec<_> = files.iter().collect();
     files.sort();
@@ -77,7 +77,7 @@ fn name_of(files: &[PathBuf]) -> Result<String> {
     Ok(format!("{:016x}", hasher.finish()))
 }
 
-/// Makes a directory that only root can change, and makes sure of that.
+/// Makes a directory that only root can change, and checks that.
 fn make(directory: &Path) -> Result<()> {
     let made = DirBuilder::new().mode(0o755).create(directory);
     if made.is_ok() {
@@ -95,7 +95,7 @@ fn make(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes the copies of files that have changed since, or are gone.
+/// Removes the copies of files that have changed or were removed.
 fn remove_stale(directory: &Path) -> Result<()> {
     for entry in fs::read_dir(directory)? {
         let dir = entry?.path();
@@ -107,7 +107,7 @@ fn remove_stale(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What the copies in a directory are copies of.
+/// The originals of the copies in a directory.
 fn originals(dir: &Path) -> Result<Vec<PathBuf>> {
     let links = fs::read_dir(dir.join(ORIGINALS))?;
     links.map(|link| Ok(fs::read_link(link?.path())?)).collect()

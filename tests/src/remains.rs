@@ -1,5 +1,4 @@
-//! What there is of a fence outside its processes: to be complete while it stands, and nothing
-//! afterwards.
+//! The parts of a fence outside its processes: all must exist while the fence does, and none afterwards.
 
 use std::{
     fs,
@@ -8,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-/// Where the machine's cgroup2 hierarchy is mounted.
+/// The mount point of the machine's cgroup2 hierarchy.
 pub fn cgroup2_mount() -> Result<PathBuf> {
     let mounts = fs::read_to_string("/proc/thread-self/mountinfo").context("read the mounts")?;
     let point = |line: &str| {
@@ -20,7 +19,7 @@ pub fn cgroup2_mount() -> Result<PathBuf> {
     found.context("no cgroup2 is mounted")
 }
 
-/// The cgroup of a fence, whether it is there or not.
+/// The path of a fence's cgroup, whether or not it exists.
 pub fn cgroup(name: &str) -> Result<PathBuf> {
     Ok(cgroup2_mount()?.join("qfence").join(name))
 }
@@ -32,7 +31,7 @@ pub fn pids(name: &str) -> Result<Vec<u32>> {
     Ok(text.lines().filter_map(|pid| pid.parse().ok()).collect())
 }
 
-/// The files and directories there are of a fence; a whole one has four.
+/// The existing files and directories of a fence. A complete fence has four.
 pub fn of(name: &str) -> Result<Vec<PathBuf>> {
     let mut all = vec![
         cgroup(name)?,
@@ -44,14 +43,14 @@ pub fn of(name: &str) -> Result<Vec<PathBuf>> {
     Ok(all)
 }
 
-/// Makes sure that nothing is there of a fence.
+/// Checks that no part of a fence exists.
 pub fn ensure_none(name: &str) -> Result<()> {
     let left = of(name)?;
     ensure!(left.is_empty(), "left of {name}: {left:?}");
     Ok(())
 }
 
-/// Makes sure that all is there of a fence.
+/// Checks that all parts of a fence exist.
 pub fn ensure_whole(name: &str) -> Result<()> {
     let there = of(name)?;
     ensure!(there.len() == 4, "all there is of {name}: {there:?}");

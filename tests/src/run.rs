@@ -1,4 +1,4 @@
-//! Commands that run to their end, with an eye on those that never come to it.
+//! Runs commands to their end, and detects those that hang.
 
 use std::{
     io::{self, Read, Write as _},
@@ -12,30 +12,29 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{fence::Fence, process::Process};
 
-/// How long anything may take before it counts as hung. No test waits for it unless it fails.
+/// The time after which anything counts as hung. Only a failing test waits this long.
 pub const HANG: Duration = Duration::from_secs(60);
 
-/// How a command ended, and what it printed.
+/// The end of a command, and its output.
 #[derive(Clone, Debug)]
 pub struct Ended {
     /// Its exit status.
     pub status: ExitStatus,
-    /// What it printed.
+    /// Its standard output.
     pub stdout: String,
-    /// What it printed on standard error.
+    /// Its standard error.
     pub stderr: String,
 }
 
 impl Ended {
-    /// The status it exited with; `None` if a signal ended it.
+    /// The exit code; `None` if a signal ended the command.
     #[must_use]
     pub fn code(&self) -> Option<i32> {
         self.status.code()
     }
 }
 
-/// A command to be run in the fence on the machine itself, as nobody in particular called it: what
-/// sudo says of its caller is removed from the environment.
+/// A command in the fence on the machine itself, without sudo's variables about its caller.
 #[must_use]
 pub fn fenced(fence: &Fence, words: &[&str]) -> Command {
     let launcher = fence.launcher();
@@ -45,7 +44,7 @@ pub fn fenced(fence: &Fence, words: &[&str]) -> Command {
     command
 }
 
-/// Removes what sudo says of its caller from the environment of a command.
+/// Removes sudo's variables about its caller from the environment of a command.
 pub fn without_sudo(command: &mut Command) -> &mut Command {
     for variable in ["SUDO_UID", "SUDO_GID", "SUDO_USER", "SUDO_COMMAND"] {
         command.env_remove(variable);
@@ -75,7 +74,7 @@ pub fn to_end_with(mut command: Command, stdin: Stdio, input: &[u8]) -> Result<E
     let stdout = read_all(child.stdout.take().context("a piped stdout")?);
     let stderr = read_all(child.stderr.take().context("a piped stderr")?);
     if let Some(mut stdin) = child.stdin.take() {
-        // A command that does not read its input is free to.
+        // A command need not read its input.
         let _ = stdin.write_all(input);
     }
     let Some(status) = process.wait(HANG)? else {
@@ -106,12 +105,12 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result
     Ok(())
 }
 
-/// Reads to the end, on a thread of its own.
+/// Reads to the end, on a new thread.
 pub fn read_all(mut from: impl Read + Send + 'static) -> mpsc::Receiver<io::Result<Vec<u8>>> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut bytes = Vec::new();
-        // Without a receiver nobody cares any more.
+        // Without a receiver the result is not needed.
         let _ = sender.send(from.read_to_end(&mut bytes).map(|_| bytes));
     });
     receiver

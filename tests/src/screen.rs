@@ -1,4 +1,4 @@
-//! A terminal that can be drawn on, and what somebody sees on it.
+//! A terminal with full-screen programs, and its visible contents.
 
 use std::{
     process::Command,
@@ -17,19 +17,19 @@ use crate::{
     terminal::{PROMPT, Terminal},
 };
 
-/// A terminal that understands what xterm does, with a shell at it.
+/// A terminal that interprets the control sequences of xterm, with a shell.
 pub struct Screen {
     terminal: Terminal,
     parser: Parser,
 }
 
 impl Screen {
-    /// Starts an interactive bash at a new terminal of that size, and waits for its prompt.
+    /// Starts an interactive bash at a new terminal of this size, and waits for its prompt.
     pub fn start(rows: u16, columns: u16) -> Result<Self> {
         Self::start_with(Command::new("bash"), rows, columns)
     }
 
-    /// The same with a bash of the caller's: in a namespace, in another environment.
+    /// Like [`Self::start`], with the caller's bash: in a namespace, or in another environment.
     pub fn start_with(bash: Command, rows: u16, columns: u16) -> Result<Self> {
         let mut screen = Self {
             terminal: Terminal::start_with(bash, "xterm", rows, columns)?,
@@ -49,7 +49,7 @@ impl Screen {
         keys.bytes().try_for_each(|key| self.terminal.press(key))
     }
 
-    /// Waits until what is seen is as expected, and returns it.
+    /// Waits until the visible text is as expected, and returns it.
     pub fn wait_for(&mut self, what: &str, is: impl Fn(&str) -> bool) -> Result<String> {
         let deadline = Instant::now() + HANG;
         loop {
@@ -64,7 +64,7 @@ impl Screen {
         }
     }
 
-    /// Follows what happens for so long, and returns what is seen then.
+    /// Processes output for this time, and returns the text that is visible then.
     pub fn watch(&mut self, time: Duration) -> Result<String> {
         let end = Instant::now() + time;
         while Instant::now() < end {
@@ -73,9 +73,9 @@ impl Screen {
         Ok(self.text())
     }
 
-    /// Runs a command that prints a line at most, and waits for the next prompt; what it printed.
+    /// Runs a command that prints at most one line, and waits for the next prompt; returns the output.
     pub fn run(&mut self, line: &str) -> Result<String> {
-        // Both are put together by the shell, so that the command as it is typed is not taken for them.
+        // The shell joins both parts, so that the echoed command line is not taken for the output.
         self.type_line(&format!("clear; {line}; echo 'end of ''command'"))?;
         let is_done = |seen: &str| {
             seen.contains("end of command\n") && seen.trim_end().ends_with(PROMPT.trim_end())
@@ -85,7 +85,7 @@ impl Screen {
         Ok(printed.trim().to_owned())
     }
 
-    /// What is seen, line by line, without blanks at the ends of lines.
+    /// The visible text, line by line, without blanks at the ends of lines.
     #[must_use]
     pub fn text(&self) -> String {
         let lines = self.parser.screen().contents();
@@ -93,13 +93,13 @@ impl Screen {
         lines.join("\n") + "\n"
     }
 
-    /// What is seen, cell by cell, with colours.
+    /// The visible cells, with colours.
     #[must_use]
     pub fn contents(&self) -> &vt100::Screen {
         self.parser.screen()
     }
 
-    /// Whether it shows the second screen, which whole-screen programs draw on.
+    /// Whether it shows the alternate screen, which full-screen programs use.
     #[must_use]
     pub fn is_alternate(&self) -> bool {
         self.parser.screen().alternate_screen()
@@ -111,7 +111,7 @@ impl Screen {
         self.parser.screen().hide_cursor()
     }
 
-    /// Whether anything is in another colour than the terminal's own.
+    /// Whether any cell has a colour other than the default.
     #[must_use]
     pub fn has_colours(&self) -> bool {
         let screen = self.parser.screen();
@@ -122,7 +122,7 @@ impl Screen {
             .any(|cell| cell.fgcolor() != Color::Default || cell.bgcolor() != Color::Default)
     }
 
-    /// Gives it another size.
+    /// Changes its size.
     pub fn resize(&mut self, rows: u16, columns: u16) -> Result<()> {
         let (height, width) = (rows.to_string(), columns.to_string());
         let status = Command::new("stty")
@@ -135,12 +135,12 @@ impl Screen {
         Ok(())
     }
 
-    /// Sends a signal to whoever has the terminal.
+    /// Sends a signal to the foreground process group.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         Ok(killpg(self.foreground()?, signal)?)
     }
 
-    /// The process group that has the terminal.
+    /// The foreground process group of the terminal.
     pub fn foreground(&self) -> Result<Pid> {
         self.terminal.foreground()
     }

@@ -1,16 +1,16 @@
-//! System calls that there are not, as in a container that forbids them.
+//! Makes system calls fail as if they did not exist, like in a container that forbids them.
 
 use std::{io, os::unix::process::CommandExt as _, process::Command};
 
 use nix::libc;
 
-/// Has a command, and all that it starts, find no clone3(2): what containers' filters say of it.
+/// clone3(2) fails for a command and its descendants with the error of containers' filters.
 pub fn without_clone3(command: &mut Command) {
     without(command, libc::SYS_clone3);
 }
 
-/// The same with seccomp(2), as of a kernel that has no filters. This is one all the same, so that prctl(2) could
-/// install another.
+/// seccomp(2) fails like in a kernel without filters. This is itself a filter, so prctl(2) could still install another
+/// one.
 pub fn without_seccomp(command: &mut Command) {
     without(command, libc::SYS_seccomp);
 }
@@ -25,7 +25,7 @@ fn without(command: &mut Command, call: libc::c_long) {
     let call = u32::try_from(call).unwrap_or_default();
     let refusal = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs();
     let mut filter = [
-        // The number of the call is what `struct seccomp_data` begins with.
+        // `struct seccomp_data` begins with the number of the call.
         step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, [0, 0], 0),
         step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, [0, 1], call),
         step(libc::BPF_RET | libc::BPF_K, [0, 0], refusal),
@@ -36,7 +36,8 @@ fn without(command: &mut Command, call: libc::c_long) {
             len: u16::try_from(filter.len()).unwrap_or_default(),
             filter: filter.as_mut_ptr(),
         };
-        // SAFETY: the kernel reads the filter, which is there, and copies it. It takes one from root as it is.
+        // SAFETY: the kernel reads the filter, which is valid, and copies it. It accepts a filter from root without
+        // `no_new_privs`.
         let installed = unsafe {
             libc::syscall(
                 libc::SYS_seccomp,
@@ -50,6 +51,6 @@ fn without(command: &mut Command, call: libc::c_long) {
             _ => Err(io::Error::last_os_error()),
         }
     };
-    // SAFETY: it makes a system call, and neither allocates nor takes locks.
+    // SAFETY: the closure makes one system call, and neither allocates nor takes locks.
     unsafe { command.pre_exec(install) };
 }

@@ -1,5 +1,4 @@
-//! A shell that does what the test tells it, line by line: the process in a fence that a test can
-//! talk to, however its supervisor fares.
+//! A shell in a fence that runs the lines that a test sends to it, even after its supervisor has ended.
 
 use std::{
     fs,
@@ -26,7 +25,7 @@ use crate::{
     run::HANG,
 };
 
-/// A running shell. What was started, usually a supervisor, ends when this is dropped.
+/// A running shell. Dropping it ends the started process, usually a supervisor.
 #[derive(Debug)]
 pub struct Shell {
     process: Process,
@@ -64,7 +63,7 @@ impl Shell {
         Ok(shell)
     }
 
-    /// Has the shell run one line, and returns what that prints.
+    /// Runs one line in the shell, and returns its output.
     pub fn ask(&mut self, line: &str) -> Result<Vec<String>> {
         const DONE: &str = "-- done --";
         self.tell(&format!("{line}\necho '{DONE}'"))?;
@@ -83,19 +82,19 @@ impl Shell {
         }
     }
 
-    /// Has the shell run one line, without an answer.
+    /// Runs one line in the shell, without waiting for output.
     pub fn tell(&mut self, line: &str) -> Result<()> {
         let stdin = self.stdin.as_mut().context("the input is closed")?;
         writeln!(stdin, "{line}").with_context(|| format!("tell the shell {line:?}"))
     }
 
-    /// Waits for one line that comes unasked.
+    /// Waits for one line of output that no [`Self::ask`] requested.
     pub fn next_line(&mut self) -> Result<String> {
         let line = self.lines.recv_timeout(HANG);
         line.with_context(|| format!("nothing comes\n{}", self.stderr()))
     }
 
-    /// Has the shell run the probe.
+    /// Runs the probe in the shell.
     pub fn attempt(&mut self, attempts: &[&str]) -> Result<Vec<ProbeResult>> {
         let program = probe::program()?;
         let answer = self.ask(&format!("{} {}", program.display(), attempts.join(" ")))?;
@@ -111,46 +110,46 @@ impl Shell {
         Ok(pid.parse()?)
     }
 
-    /// The process id of what was started: the supervisor, or the shell if there is none.
+    /// The id of the started process: the supervisor, or the shell if there is none.
     #[must_use]
     pub fn started(&self) -> u32 {
         self.process.id()
     }
 
-    /// Sends a signal to what was started, alone.
+    /// Sends a signal to the started process only.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         self.process.signal(signal)
     }
 
-    /// Kills what was started, alone, and leaves its remains unclaimed.
+    /// Kills the started process only, and does not reap it.
     pub fn kill_supervisor(&self) -> Result<()> {
         self.signal(Signal::SIGKILL)?;
-        // To be in state Z is not enough: other threads may still hold what it held.
+        // State Z of the leader is not enough: other threads may still have descriptors open.
         let pid = Pid::from_raw(i32::try_from(self.started())?);
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
         waitid(Id::Pid(pid), flags).context("wait for the supervisor's death")?;
         Ok(())
     }
 
-    /// Closes the shell's input, which ends it unless it does something else.
+    /// Closes the shell's input, which ends the shell when it reads again.
     pub fn close_input(&mut self) {
         self.stdin = None;
     }
 
-    /// Waits for the end of what was started; then kills what is left of its process group.
+    /// Waits for the end of the started process, then kills the rest of its process group.
     pub fn wait(&mut self) -> Result<ExitStatus> {
         let status = self.process.wait(HANG)?;
         status.with_context(|| format!("it does not end\n{}", self.stderr()))
     }
 
-    /// Waits for the end of what was started; the status it exited with.
+    /// Waits for the end of the started process; returns its exit code.
     pub fn wait_for_code(&mut self) -> Result<i32> {
         let status = self.wait()?;
         let code = status.code();
         code.with_context(|| format!("it ended by signal {:?}", status.signal()))
     }
 
-    /// All that was printed on standard error so far.
+    /// The whole standard error so far.
     #[must_use]
     pub fn stderr(&self) -> String {
         fs::read_to_string(self.errors.path()).unwrap_or_default()
@@ -161,6 +160,6 @@ impl Shell {
 #[must_use]
 pub fn state_of(pid: u32) -> Option<char> {
     let stat = fs::read_to_string(PathBuf::from(format!("/proc/{pid}/stat"))).ok()?;
-    // The name, in parentheses, may hold anything.
+    // The name, in parentheses, may contain any character.
     stat.rsplit_once(") ")?.1.chars().next()
 }

@@ -1,5 +1,4 @@
-//! A terminal with somebody at it: a pseudo-terminal with an interactive bash, whose job control is
-//! the real one.
+//! A pseudo-terminal with an interactive bash and real job control.
 
 use std::{
     fs::{File, OpenOptions},
@@ -26,38 +25,38 @@ use crate::{
 pub const CTRL_C: u8 = 0x03;
 /// Ctrl-Z.
 pub const CTRL_Z: u8 = 0x1a;
-/// Ctrl-S: the terminal shows nothing more, and whoever writes to it waits.
+/// Ctrl-S: stops the output of the terminal; processes that write to it wait.
 pub const CTRL_S: u8 = 0x13;
-/// Ctrl-Q: it goes on.
+/// Ctrl-Q: continues the output.
 pub const CTRL_Q: u8 = 0x11;
 
-/// The prompt of the terminal's own shell.
+/// The prompt of the shell that the terminal was started with.
 pub const PROMPT: &str = "outer> ";
 
-/// A terminal. Its session ends when this is dropped: the terminal is hung up.
+/// A terminal. Dropping it hangs the terminal up, which ends its session.
 #[derive(Debug)]
 pub struct Terminal {
     screen: File,
     path: PathBuf,
     shell: Child,
-    /// What has come and is not looked at yet.
+    /// Output that was received and not yet examined.
     pending: Vec<u8>,
 }
 
 impl Terminal {
-    /// Starts an interactive bash at a new terminal that only prints, and waits for its prompt.
+    /// Starts an interactive bash at a new terminal without control sequences, and waits for its prompt.
     pub fn start() -> Result<Self> {
-        // Nothing that a test looks for is to be wrapped.
+        // The terminal is so wide that no line that a test expects is wrapped.
         Self::start_with(Command::new("bash"), "dumb", 50, 1000)
     }
 
-    /// The same, in a namespace.
+    /// Like [`Self::start`], in a namespace.
     pub fn start_in(namespace: &Namespace) -> Result<Self> {
         Self::start_with(namespace.command("bash"), "dumb", 50, 1000)
     }
 
-    /// Starts a bash of the caller's (in a namespace, in another environment) at a new terminal of a kind and a size, and
-    /// waits for its prompt.
+    /// Starts the caller's bash (in a namespace, or in another environment) at a new terminal of this type and size,
+    /// and waits for its prompt.
     pub fn start_with(mut bash: Command, kind: &str, rows: u16, columns: u16) -> Result<Self> {
         let size = Winsize {
             ws_row: rows,
@@ -77,12 +76,12 @@ impl Terminal {
             .stderr(stream()?);
         without_sudo(&mut bash);
         let opened = path.clone();
-        // SAFETY: only system calls happen between fork and exec, and `open` of a short path, which
-        // does not allocate.
+        // SAFETY: between fork and exec, the closure only makes system calls and opens a short path, which does not
+        // allocate.
         unsafe {
             bash.pre_exec(move || {
                 setsid()?;
-                // The first terminal that a session's leader opens becomes the session's.
+                // The first terminal that a session leader opens becomes the controlling terminal of the session.
                 OpenOptions::new().read(true).write(true).open(&opened)?;
                 Ok(())
             });
@@ -108,13 +107,13 @@ impl Terminal {
         self.write(&[key])
     }
 
-    /// Types a line, and waits for the outer prompt; returns what came before that.
+    /// Types a line, and waits for the outer prompt; returns the output before it.
     pub fn run(&mut self, line: &str) -> Result<String> {
         self.type_line(line)?;
         self.expect(PROMPT)
     }
 
-    /// Waits for `text`, and returns what came since the last time, up to and with it.
+    /// Waits for `text`; returns the output since the last call, up to and including `text`.
     pub fn expect(&mut self, text: &str) -> Result<String> {
         let deadline = Instant::now() + HANG;
         loop {
@@ -135,7 +134,7 @@ impl Terminal {
         }
     }
 
-    /// What has come since the last time, once something has, within `limit`; empty if nothing has.
+    /// Waits up to `limit` for output; returns the output since the last call, or nothing.
     pub fn take(&mut self, limit: Duration) -> Result<Vec<u8>> {
         if self.pending.is_empty() {
             self.read(Instant::now() + limit)?;
@@ -149,12 +148,12 @@ impl Terminal {
         &self.path
     }
 
-    /// The process group that has it.
+    /// The foreground process group.
     pub fn foreground(&self) -> Result<Pid> {
         tcgetpgrp(&self.screen).context("ask the terminal")
     }
 
-    /// Waits until a process group has the terminal: keys that are signals go to whoever has it.
+    /// Waits until a process group is in the foreground: signals of keys are sent to the foreground process group.
     pub fn wait_for_foreground(&self, group: u32) -> Result<()> {
         let group = Pid::from_raw(i32::try_from(group)?);
         run::wait_until(&format!("{group} has the terminal"), || {
@@ -166,7 +165,7 @@ impl Terminal {
         self.screen.write_all(bytes).context("type")
     }
 
-    /// Reads some more; whether any came in time.
+    /// Reads more output; returns whether any was received in time.
     fn read(&mut self, deadline: Instant) -> Result<bool> {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = PollTimeout::try_from(left + Duration::from_millis(1))?;
@@ -175,7 +174,7 @@ impl Terminal {
             return Ok(false);
         }
         let mut buffer = [0; 4096];
-        // EIO: nobody has the terminal open any more.
+        // EIO: no process has the terminal open any more.
         let count = self.screen.read(&mut buffer).unwrap_or(0);
         self.pending.extend_from_slice(&buffer[..count]);
         Ok(count > 0)
@@ -184,8 +183,8 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // The death of the session's leader hangs the terminal up: the foreground job gets SIGHUP,
-        // and stopped ones SIGHUP and SIGCONT.
+        // The end of the session leader hangs the terminal up: the foreground job gets SIGHUP, and stopped jobs get
+        // SIGHUP and SIGCONT.
         let _ = self.shell.kill();
         let _ = self.shell.wait();
     }

@@ -15,25 +15,25 @@ pub fn root() -> PathBuf {
     manifest.parent().unwrap_or(manifest).to_owned()
 }
 
-/// The variable by which a run is asked for all of what is sampled otherwise.
+/// The variable that requests all cases of tests that otherwise run a sample.
 pub const WHOLE: &str = "QFENCE_TESTS_WHOLE";
 
-/// Where the guests' files are built and kept: `target/guest`.
+/// The directory in which the guests' files are built and kept: `target/guest`.
 pub fn guest_dir() -> Result<PathBuf> {
     let dir = root().join("target/guest");
     fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
     Ok(dir)
 }
 
-/// The right to build what is shared; given up on drop.
+/// The lock for building shared files; released on drop.
 #[derive(Debug)]
 pub struct BuildLock {
-    // The file first: fields are dropped in order, and it is the outer threads that wait longest.
+    // The file comes first: fields are dropped in order, and the lock between threads is the outer one.
     _processes: File,
     _threads: MutexGuard<'static, ()>,
 }
 
-/// Takes the lock on `dir`, against other threads and other processes; leaves no lock file.
+/// Takes the lock on `dir`, against other threads and other processes. It leaves no lock file.
 pub fn lock(dir: &Path) -> Result<BuildLock> {
     static THREADS: Mutex<()> = Mutex::new(());
     let threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -46,7 +46,7 @@ pub fn lock(dir: &Path) -> Result<BuildLock> {
     })
 }
 
-/// Puts a file in place in one step, so that nobody ever sees half of it.
+/// Writes a file in one step, so that no reader sees an incomplete one.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let dir = path.parent().context("a file's path has a parent")?;
     let temporary = tempfile::NamedTempFile::new_in(dir)
@@ -66,18 +66,18 @@ pub fn make_readable(path: &Path) -> Result<()> {
         .with_context(|| format!("chmod {}", path.display()))
 }
 
-/// Something that is made once in a process. The error is kept as text, for every caller.
+/// A value that is made once per process. An error is kept as text, for every caller.
 #[derive(Debug)]
 pub struct Once<T>(OnceLock<Result<T, String>>);
 
 impl<T: Clone> Once<T> {
-    /// Not yet made.
+    /// Makes an empty value.
     #[must_use]
     pub const fn new() -> Self {
         Self(OnceLock::new())
     }
 
-    /// What `make` makes, or made.
+    /// Returns the value; the first call makes it.
     pub fn get(&self, make: impl FnOnce() -> Result<T>) -> Result<T> {
         let made = self
             .0

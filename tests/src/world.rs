@@ -1,4 +1,4 @@
-//! The private host and internet of `verify`, with what tests need besides: the host has an own `/etc` and a bridge, and its
+//! The private host and internet of `verify`, extended for tests: the host has its own `/etc` and a bridge, and its
 //! gateway forwards.
 //!
 //! ```text
@@ -44,7 +44,7 @@ impl World {
         let host = Namespace::with_mounts(give_own_etc).context("make the host")?;
         let internet = Namespace::new().context("make the internet")?;
         connect(host.as_ref(), internet.as_ref(), true).context("connect the two")?;
-        // An unconnected bridge has no carrier; a dangling veth pair gives it one.
+        // An unconnected bridge has no carrier, so a port is added: one end of a veth pair.
         host.ip_batch(&format!(
             "link add br0 type bridge\n\
              link add port0 type veth peer name port1\n\
@@ -55,20 +55,20 @@ impl World {
              address add {BRIDGE_V6}/64 dev br0 nodad\n",
         ))?;
         host.await_local(&[BRIDGE_V4, BRIDGE_V6])?;
-        // Like any gateway, it says so if it knows no way.
+        // Like any gateway, it reports an unreachable destination.
         internet.sysctl("net/ipv4/ip_forward", "1")?;
         internet.sysctl("net/ipv6/conf/all/forwarding", "1")?;
         Ok(Self { host, internet })
     }
 
-    /// Every unicast address of the host, loopback and link-local ones aside.
+    /// Every unicast address of the host, except loopback and link-local addresses.
     #[must_use]
     pub const fn host_addresses() -> [IpAddr; 4] {
         [HOST_V4, HOST_V6, BRIDGE_V4, BRIDGE_V6]
     }
 
-    /// Gives another network namespace a path among the host's mounts, by which a process in a fence can join it: it cannot
-    /// look into this process, which has it by a descriptor.
+    /// Binds another network namespace to a path among the host's mounts, so that a process in a fence can join it:
+    /// such a process has no access to this process's descriptors.
     pub fn mount_namespace(&self, other: &Namespace) -> Result<TempPath> {
         let file = tempfile::Builder::new()
             .prefix("qfence-netns-")
@@ -88,7 +88,7 @@ impl World {
         self.host.ip(arguments)
     }
 
-    /// Gives the host another address, usable on return.
+    /// Adds an address to the host. It is usable on return.
     pub fn add_host_address(&self, address: IpAddr, device: &str) -> Result<()> {
         let length = if address.is_ipv4() { "32" } else { "128 nodad" };
         self.host
@@ -96,7 +96,7 @@ impl World {
         self.host.await_local(&[address])
     }
 
-    /// Replaces the host's `/etc/resolv.conf` by another file, in one step.
+    /// Replaces the host's `/etc/resolv.conf` in one step.
     pub fn write_resolv_conf(&self, text: &str) -> Result<()> {
         self.write_etc("resolv.conf", text)
     }
@@ -107,7 +107,7 @@ impl World {
         self.replace_in_etc("resolv.conf", |new| symlink(target, new))
     }
 
-    /// Writes a file below the host's `/etc`, replacing it in one step.
+    /// Writes a file in the host's `/etc`, in one step.
     pub fn write_etc(&self, name: &str, text: &str) -> Result<()> {
         self.replace_in_etc(name, |new| fs::write(new, text))
     }
@@ -127,8 +127,8 @@ impl World {
     }
 }
 
-/// Sees to it that the BPF file system is mounted before any mount namespace is made: what is
-/// mounted inside one would be private to it.
+/// Mounts the BPF file system if necessary, before any mount namespace is made: a mount inside a mount namespace would
+/// be private to it.
 fn mount_bpffs() -> Result<()> {
     let _lock = workspace::lock(Path::new("/sys/fs"))?;
     if statfs(BPFFS).context("statfs")?.filesystem_type() == BPF_FS_MAGIC {
@@ -138,13 +138,12 @@ fn mount_bpffs() -> Result<()> {
     mount(Some("bpf"), BPFFS, Some("bpf"), flags, Some("mode=700")).context("mount")
 }
 
-/// Lays a writable layer in memory over `/etc`. All other mounts stay those of the machine.
+/// Mounts a writable overlay in memory over `/etc`. All other mounts remain those of the machine.
 fn give_own_etc() -> Result<()> {
     const NONE: Option<&str> = None;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(NONE, "/", NONE, private, NONE).context("make all mounts private")?;
-    // The overlay holds its layers by itself, so the memory is mounted where it is needed only
-    // for a moment.
+    // The overlay keeps its layers itself, so the tmpfs needs a mount point only for a moment.
     let memory = "/mnt";
     mount(
         Some("tmpfs"),

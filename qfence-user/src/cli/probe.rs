@@ -30,7 +30,7 @@ Each probe gives one JSON line:
   reply    what was answered
   ms       milliseconds";
 
-/// `qfence-verify probe`: what `verify` and the tests run in a fence and out of it.
+/// The options of `qfence-verify probe`, which `verify` and the tests run inside and outside of the fence.
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub struct Probes {

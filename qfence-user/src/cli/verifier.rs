@@ -28,7 +28,7 @@ pub struct Verifier {
     pub actor: Option<Actor>,
 }
 
-/// What the processes of `qfence-verify` do, outside of the fence and inside. Tests use them as well.
+/// The processes of `qfence-verify`, outside and inside of the fence. Tests use them as well.
 #[derive(Debug, Subcommand)]
 pub enum Actor {
     /// Try to reach destinations by any of many methods, and say what came of each
@@ -68,7 +68,7 @@ mod tests {
         let verifier = parse(&["--build", "x", "--short", "--json"]).unwrap();
         assert!(verifier.verify.short && verifier.verify.json && verifier.actor.is_none());
         assert_eq!(verifier.build.as_deref(), Some("x"));
-        // What removes a fence starts its own program with this verb.
+        // The removal of a fence starts its own executable with this verb.
         let helper = parse(&[VERB, "/proc"]).unwrap();
         assert!(matches!(helper.actor, Some(Actor::StatReader { .. })));
         assert!(parse(&["--short", "service"]).is_err());

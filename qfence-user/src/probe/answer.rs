@@ -1,4 +1,4 @@
-//! Waits for what comes back.
+//! Waits for an answer.
 
 use std::{
     io::{ErrorKind, Read},
@@ -18,7 +18,7 @@ use super::{
     spec::Probe,
 };
 
-/// Waits for the answer to a packet; raw sockets take in much else.
+/// Waits for the answer to a packet. Raw sockets also receive unrelated packets, which are skipped.
 pub(super) fn wait(
     sockets: &Sockets,
     probe: &Probe,
@@ -26,7 +26,7 @@ pub(super) fn wait(
     limit: Duration,
 ) -> Result<Option<String>, Stop> {
     if datagram == Datagram::Raw253 {
-        // Nobody answers experiments.
+        // No host answers packets of the experimental protocol.
         return Err(Stop::Sent);
     }
     let socket = sockets.receiver.as_ref().unwrap_or(&sockets.socket);
@@ -46,13 +46,13 @@ pub(super) fn wait(
     }
 }
 
-/// Receives; `None` if the time is up.
+/// Receives a packet; `None` if the time limit is reached.
 fn receive<'a>(
     mut socket: &Socket,
     buffer: &'a mut [u8],
     left: Duration,
 ) -> Result<Option<&'a [u8]>, Stop> {
-    // Zero would be for ever, and what is shorter than a microsecond is zero to the kernel.
+    // The limit is at least 1 ms: zero would mean no limit, and the kernel rounds less than a microsecond to zero.
     let left = left.max(Duration::from_millis(1));
     socket.set_read_timeout(Some(left)).at(Step::Setsockopt)?;
     match socket.read(buffer) {
@@ -62,10 +62,10 @@ fn receive<'a>(
     }
 }
 
-/// What an answer says; `None` if it is none.
+/// The text of an answer; `None` if the packet is not an answer.
 fn read(probe: &Probe, datagram: Datagram, bytes: &[u8]) -> Option<String> {
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    // IPv4 raw sockets get the IP header as well, IPv6 ones do not.
+    // An IPv4 raw socket receives the IP header as well, an IPv6 raw socket does not.
     let content = if datagram.is_raw() && !probe.is_v6_socket() {
         IpSlice::from_slice(bytes).ok()?.payload().payload
     } else {

@@ -1,4 +1,4 @@
-//! Probes to send packets.
+//! Probes that send packets.
 
 use std::{
     io::{self, IoSlice},
@@ -96,7 +96,7 @@ fn send(
     }
 }
 
-/// sendmsg().
+/// Sends by sendmsg().
 fn message(
     sockets: &Sockets,
     to: Option<&SockAddr>,
@@ -118,7 +118,7 @@ fn message(
         .at(Step::Send)
 }
 
-/// sendmmsg().
+/// Sends by sendmmsg().
 fn messages(sockets: &Sockets, packet: &[u8]) -> Result<(), Stop> {
     let to = sockets.destination.as_socket();
     let to = to.map(SockaddrStorage::from);
@@ -130,7 +130,7 @@ fn messages(sockets: &Sockets, packet: &[u8]) -> Result<(), Stop> {
     sent.map(drop).at(Step::Send)
 }
 
-/// splice().
+/// Sends by splice().
 fn through_a_pipe(sockets: &Sockets, packet: &[u8]) -> Result<(), Stop> {
     let (from, to) = pipe().at(Step::Send)?;
     write(&to, packet).at(Step::Send)?;

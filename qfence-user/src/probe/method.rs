@@ -1,11 +1,11 @@
-//! The methods by which a destination can be tried, and their names: a protocol, and the manner in
-//! which its socket is used, as in `udp-sendmmsg`.
+//! The methods of probes, and their names: a protocol, and the manner in which its socket is used, as in
+//! `udp-sendmmsg`.
 
 use std::{fmt, str::FromStr};
 
 use super::spec::SpecError;
 
-/// A kind of socket, and how it is used.
+/// A type of socket, and the manner in which it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Method {
     /// A connection.
@@ -14,16 +14,16 @@ pub enum Method {
     Datagram(Datagram, Sending),
 }
 
-/// A protocol with connections.
+/// A connection-oriented protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stream {
     /// TCP.
     Tcp,
     /// Multipath TCP.
     Mptcp,
-    /// SCTP, one connection a socket.
+    /// SCTP, with one connection per socket.
     Sctp,
-    /// DCCP; Linux had it until 6.15.
+    /// DCCP. Linux removed it in 6.15.
     Dccp,
 }
 
@@ -32,36 +32,36 @@ pub enum Stream {
 pub enum Opening {
     /// connect().
     Connect,
-    /// sendto() with `MSG_FASTOPEN`: the first bytes go with the first packet.
+    /// sendto() with `MSG_FASTOPEN`: the first packet carries the first bytes.
     FastOpen,
-    /// `TCP_FASTOPEN_CONNECT`: connect() waits for the first bytes.
+    /// `TCP_FASTOPEN_CONNECT`: connect() is delayed until the first bytes are sent.
     FastOpenConnect,
-    /// connect() to the decoy, undone by connect(`AF_UNSPEC`), then connect() to the destination.
+    /// connect() to the decoy, dissolved by connect(`AF_UNSPEC`), then connect() to the destination.
     Reconnected,
-    /// io_uring's connect.
+    /// The connect operation of io_uring.
     Uring,
 }
 
-/// A protocol of single packets.
+/// A packet protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Datagram {
     /// UDP.
     Udp,
     /// UDP-Lite.
     UdpLite,
-    /// L2TP over IPv4, for which no privilege is needed.
+    /// L2TP over IPv4, which needs no privilege.
     L2tp,
-    /// An ICMP echo request from a "ping" socket, for which no privilege is needed.
+    /// An ICMP echo request from a "ping" socket, which needs no privilege.
     Ping,
     /// An ICMP echo request from a raw socket.
     RawIcmp,
-    /// A UDP datagram made by hand, from a raw socket.
+    /// A UDP datagram built by the probe, from a raw socket.
     RawUdp,
-    /// A TCP SYN made by hand, from a raw socket.
+    /// A TCP SYN built by the probe, from a raw socket.
     RawTcp,
-    /// A packet of protocol 253, which is for experiments (RFC 3692).
+    /// A packet of protocol 253, which is reserved for experiments (RFC 3692).
     Raw253,
-    /// A UDP datagram with its IP header, both made by hand.
+    /// A UDP datagram with its IP header, both built by the probe.
     RawHeader,
 }
 
@@ -76,11 +76,11 @@ pub enum Sending {
     Sendmmsg,
     /// `UDP_SEGMENT`: three datagrams in one buffer.
     Gso,
-    /// `UDP_CORK`: the datagram goes when the option is taken off.
+    /// `UDP_CORK`: the datagram is sent when the option is cleared.
     Cork,
-    /// `MSG_MORE`, then the rest.
+    /// `MSG_MORE`, then the rest without it.
     More,
-    /// 60,000 bytes, which become fragments where the device's MTU is smaller.
+    /// 60,000 bytes, which are fragmented if the device's MTU is smaller.
     Large,
     /// `MSG_ZEROCOPY`.
     Zerocopy,
@@ -88,11 +88,11 @@ pub enum Sending {
     Splice,
     /// connect() to the decoy, then sendmsg() with the destination.
     Elsewhere,
-    /// connect() to the decoy, undone by connect(`AF_UNSPEC`), then connect() to the destination.
+    /// connect() to the decoy, dissolved by connect(`AF_UNSPEC`), then connect() to the destination.
     Reconnected,
-    /// io_uring's sendmsg, with the destination.
+    /// The sendmsg operation of io_uring, with the destination.
     Uring,
-    /// io_uring's connect and send.
+    /// The connect and send operations of io_uring.
     UringConnected,
 }
 
@@ -140,7 +140,7 @@ const SENDINGS: [(&str, Sending); 13] = [
 ];
 
 impl Method {
-    /// All methods that there are, those that no kernel knows among them (GSO of pings, say).
+    /// All methods, including those that no kernel supports (for example, GSO of pings).
     pub fn all() -> impl Iterator<Item = Self> {
         let streams = STREAMS
             .iter()
@@ -151,19 +151,19 @@ impl Method {
         streams.chain(datagrams)
     }
 
-    /// Whether it is by a raw socket, for which `CAP_NET_RAW` is needed.
+    /// Whether the method uses a raw socket, which needs `CAP_NET_RAW`.
     #[must_use]
     pub fn is_raw(self) -> bool {
         matches!(self, Self::Datagram(datagram, _) if datagram.is_raw())
     }
 
-    /// Whether it is a packet sent in that manner.
+    /// Whether the method sends a packet in this manner.
     #[must_use]
     pub fn sends(self, manner: Sending) -> bool {
         matches!(self, Self::Datagram(_, sending) if sending == manner)
     }
 
-    /// Whether it has another destination first, which must be given as `+decoy=`.
+    /// Whether the method needs another destination first, given as `+decoy=`.
     #[must_use]
     pub fn has_decoy(self) -> bool {
         matches!(
@@ -173,7 +173,7 @@ impl Method {
         )
     }
 
-    /// Whether it goes to a port.
+    /// Whether the destination has a port.
     #[must_use]
     pub fn has_port(self) -> bool {
         !matches!(
@@ -187,7 +187,7 @@ impl Method {
 }
 
 impl Datagram {
-    /// Whether it is by a raw socket.
+    /// Whether the packet is sent by a raw socket.
     #[must_use]
     pub(super) fn is_raw(self) -> bool {
         !matches!(self, Self::Udp | Self::UdpLite | Self::L2tp | Self::Ping)
@@ -222,13 +222,13 @@ impl FromStr for Method {
     }
 }
 
-/// The name of a value; every one is in its table, which a test sees to.
+/// The name of a value. A test checks that every value is in its table.
 fn name<T: PartialEq>(table: &[(&'static str, T)], value: &T) -> &'static str {
     let found = table.iter().find(|(_, candidate)| candidate == value);
     found.map_or("", |(name, _)| name)
 }
 
-/// Splits a name into one of each table.
+/// Splits a name into one value of each table.
 fn split<A: Copy, B: Copy>(
     protocols: &[(&str, A)],
     manners: &[(&str, B)],

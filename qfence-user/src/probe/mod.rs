@@ -1,5 +1,5 @@
-//! Probes: tries to reach a destination by every method that Linux has, to see what comes of each. The
-//! evidence for `verify`, and for the tests.
+//! Probes: tries to reach a destination by every method of Linux, and reports the outcome. `verify` and the tests are
+//! based on them.
 //!
 //! ```text
 //! spec.rs: method, destination, options ─▶ open.rs ─▶ stream.rs │ datagram.rs ─▶ result.rs
@@ -7,8 +7,8 @@
 //!                                                            │ answer.rs
 //! ```
 //!
-//! A [`Probe`] is opened, which makes its sockets, and then made, which sends. Between the two a
-//! process may give up privileges, so that a socket of root's is used by somebody else.
+//! Opening a [`Probe`] makes its sockets; making the opened probe sends. In between, the process can drop privileges,
+//! so that an unprivileged user sends on a socket of root.
 //!
 //! ```no_run
 //! # use std::time::Duration;

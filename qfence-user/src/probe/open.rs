@@ -1,4 +1,4 @@
-//! The sockets of a probe, made and set up; nothing is sent yet.
+//! Makes and configures the sockets of a probe; sends nothing.
 
 use std::{
     fs, io,
@@ -20,12 +20,12 @@ use super::{
     uring::Ring,
 };
 
-/// What protocol 253 is for (RFC 3692).
+/// The protocol number that is reserved for experiments (RFC 3692).
 const EXPERIMENT: i32 = 253;
 /// `CAP_NET_RAW` in capability sets.
 const CAP_NET_RAW: u64 = 1 << 13;
 
-/// A probe whose sockets have been made, or could not be.
+/// A probe after the attempt to make its sockets.
 #[derive(Debug)]
 pub struct Opened {
     probe: Probe,
@@ -33,22 +33,22 @@ pub struct Opened {
     took: Duration,
 }
 
-/// What a probe is made with.
+/// The resources of a probe.
 #[derive(Debug)]
 pub(super) struct Sockets {
     pub(super) socket: Socket,
-    /// Where answers come, if not to the socket itself.
+    /// The socket that receives answers, if it is not `socket`.
     pub(super) receiver: Option<Socket>,
     pub(super) ring: Option<Ring>,
     pub(super) destination: SockAddr,
     pub(super) decoy: Option<SockAddr>,
-    /// What goes with each message, for sendmsg().
+    /// The control data of each message, for sendmsg().
     pub(super) control: Vec<u8>,
 }
 
 impl Probe {
-    /// Makes and sets up the sockets, in the network namespace and with the privileges of the
-    /// calling thread. Whatever happens is part of the outcome.
+    /// Makes and configures the sockets, in the network namespace and with the privileges of the calling thread. An
+    /// error becomes part of the outcome.
     #[must_use]
     pub fn open(&self) -> Opened {
         let start = Instant::now();
@@ -69,11 +69,10 @@ impl Probe {
 }
 
 impl Opened {
-    /// Makes the probe. No step waits for longer than `limit`, and the time taken is that of
-    /// opening and making.
+    /// Makes the probe. No step waits for longer than `limit`. The reported time is that of opening and making.
     ///
-    /// `pause` is called once, before the first byte is sent (by methods that connect: after that), if
-    /// the probe is to pause; an error of its is that of the step [`Step::Send`].
+    /// If the probe has the option `+pause`, `pause` is called once before the first byte is sent (after connect() with
+    /// methods that connect). Its error is reported for the step [`Step::Send`].
     pub fn make(self, limit: Duration, pause: &mut dyn FnMut() -> io::Result<()>) -> ProbeResult {
         let start = Instant::now();
         let result = self.sockets.and_then(|mut sockets| {
@@ -103,7 +102,7 @@ impl Opened {
 fn open(probe: &Probe) -> Result<Sockets, Stop> {
     let (kind, protocol) = kind(probe);
     let socket = socket(probe, kind, protocol)?;
-    // A socket for packets with their own header takes none in.
+    // A socket that sends its own IP header (`IPPROTO_RAW`) receives nothing.
     let receiver = match probe.method {
         Method::Datagram(Datagram::RawHeader, _) => {
             Some(self::socket(probe, Type::RAW, libc::IPPROTO_UDP)?)
@@ -169,7 +168,7 @@ fn kind(probe: &Probe) -> (Type, i32) {
 
 fn bind(socket: &Socket, probe: &Probe) -> Result<(), Stop> {
     let options = &probe.options;
-    // A checksum holds for one source address, which the kernel must then use.
+    // A checksum is valid for one source address only, so the socket is bound to it.
     let source = match probe.method {
         Method::Datagram(Datagram::RawUdp | Datagram::RawTcp, _) => Some(payload::source(probe)),
         _ => options.source,
@@ -193,7 +192,7 @@ fn bind(socket: &Socket, probe: &Probe) -> Result<(), Stop> {
 
 /// The socket address of a destination.
 fn address(probe: &Probe, destination: &Destination) -> Result<SockAddr, Stop> {
-    // net/ipv6/raw.c takes the port of a raw socket's destination for a protocol.
+    // net/ipv6/raw.c takes the port of a raw socket's destination for a protocol number.
     let port = if probe.method.is_raw() { 0 } else { probe.port };
     let zone = zone(destination.zone.as_deref())?;
     match with_port(destination.address, port, zone) {
@@ -215,19 +214,19 @@ fn zone(device: Option<&str>) -> Result<u32, Stop> {
 
 /// The index of a device.
 pub(super) fn index(device: &str) -> Result<u32, Stop> {
-    // The system call behind it is an ioctl() on a socket of its own, which is no probe.
+    // The lookup is an ioctl() on a separate socket, which is not part of the probe.
     if_nametoindex(device).at(Step::Setsockopt)
 }
 
 impl Probe {
-    /// Whether its sockets are of IPv6.
+    /// Whether its sockets are IPv6 sockets.
     pub(super) fn is_v6_socket(&self) -> bool {
         self.destination.address.is_ipv6() || self.options.on_v6
     }
 }
 
-/// Whether this thread has `CAP_NET_RAW`. If that cannot be read, it is taken to have it, so that
-/// no refusal passes for a want of privilege.
+/// Whether this thread has `CAP_NET_RAW`. If that cannot be read, the answer is yes, so that a refusal is never taken
+/// for a lack of privilege.
 fn may_make_raw_sockets() -> bool {
     let Ok(status) = fs::read_to_string("/proc/thread-self/status") else {
         return true;
@@ -238,7 +237,7 @@ fn may_make_raw_sockets() -> bool {
 }
 
 impl Sockets {
-    /// connect() to the decoy, which the probe has, for its method needs one.
+    /// connect() to the decoy. The probe has one, because its method needs it.
     pub(super) fn connect_to_decoy(&self) -> Result<(), Stop> {
         let missing = Stop::Failed(Step::Connect, Errno::EDESTADDRREQ);
         let decoy = self.decoy.as_ref().ok_or(missing)?;
@@ -250,7 +249,7 @@ impl Sockets {
         self.connect_to(&self.destination)
     }
 
-    /// Undoes a connect().
+    /// Dissolves the association of connect().
     pub(super) fn disconnect(&self) -> Result<(), Stop> {
         let nowhere = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
         self.connect_to(&raw::without_family(nowhere))
@@ -265,7 +264,7 @@ impl Sockets {
         }
     }
 
-    /// The ring, which the probe has if its method needs one.
+    /// The ring. The probe has one if its method needs it.
     pub(super) fn ring(&mut self) -> Result<&mut Ring, Stop> {
         let missing = Stop::Failed(Step::Ring, Errno::EBADF);
         self.ring.as_mut().ok_or(missing)

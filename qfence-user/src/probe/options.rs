@@ -1,4 +1,4 @@
-//! What is done to a socket beside the way it is used, and how that is written.
+//! The options of a probe's sockets besides its method, and their syntax.
 
 use std::{
     fmt,
@@ -7,47 +7,47 @@ use std::{
 
 use super::spec::{SpecError, read_address, read_port};
 
-/// What is done to a socket beside the way it is used. Written `+name` or `+name=value`.
+/// The options of a probe's sockets besides its method. Written `+name` or `+name=value`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Options {
-    /// `+dev=NAME`: bound to a device, by `SO_BINDTODEVICE`.
+    /// `+dev=NAME`: the socket is bound to a device, by `SO_BINDTODEVICE`.
     pub device: Option<String>,
     /// `+unicast-if=NAME`: `IP_UNICAST_IF` or `IPV6_UNICAST_IF`.
     pub unicast_if: Option<String>,
     /// `+multicast-if=NAME`: `IP_MULTICAST_IF` or `IPV6_MULTICAST_IF`.
     pub multicast_if: Option<String>,
-    /// `+pktinfo=NAME`: each message says which device to use, by `IP_PKTINFO` or `IPV6_PKTINFO`.
+    /// `+pktinfo=NAME`: each message selects the device, by `IP_PKTINFO` or `IPV6_PKTINFO`.
     pub packet_info: Option<String>,
-    /// `+src=ADDRESS`: bound to that address.
+    /// `+src=ADDRESS`: the socket is bound to this address.
     pub source: Option<IpAddr>,
-    /// `+port=NUMBER`: bound to that port.
+    /// `+port=NUMBER`: the socket is bound to this port.
     pub source_port: Option<u16>,
     /// `+reuse`: `SO_REUSEADDR` and `SO_REUSEPORT`.
     pub reuse: bool,
-    /// `+freebind`: `IP_FREEBIND`; the source need not be an own address.
+    /// `+freebind`: `IP_FREEBIND`; the source need not be a local address.
     pub freebind: bool,
-    /// `+transparent`: `IP_TRANSPARENT`; for root alone.
+    /// `+transparent`: `IP_TRANSPARENT`; for root only.
     pub transparent: bool,
-    /// `+decoy=ADDRESS`: another destination, same port, to which the socket is connected first.
+    /// `+decoy=ADDRESS`: another destination with the same port, to which the socket is connected first.
     pub decoy: Option<IpAddr>,
-    /// `+lsrr=ADDRESS`: goes there first, by the IPv4 option "loose source and record route".
+    /// `+lsrr=ADDRESS`: an intermediate destination, by the IPv4 option "loose source and record route".
     pub loose_route: Option<Ipv4Addr>,
-    /// `+srh=ADDRESS`: goes there first, by an IPv6 segment routing header (type 4).
+    /// `+srh=ADDRESS`: an intermediate destination, by an IPv6 segment routing header (type 4).
     pub segment: Option<Ipv6Addr>,
-    /// `+rh2=ADDRESS`: goes there first, by an IPv6 routing header of type 2.
+    /// `+rh2=ADDRESS`: an intermediate destination, by an IPv6 routing header of type 2.
     pub home_route: Option<Ipv6Addr>,
-    /// `+on-v6`: the socket is of IPv6, the socket address of IPv4.
+    /// `+on-v6`: an IPv6 socket with an IPv4 socket address.
     pub on_v6: bool,
-    /// `+unspec`: the socket address is of IPv4, and its family says `AF_UNSPEC`.
+    /// `+unspec`: an IPv4 socket address with the family `AF_UNSPEC`.
     pub unspec: bool,
-    /// `+compat`: what allows broadcasts is a call of 32 bits.
+    /// `+compat`: broadcasts are enabled by a 32-bit system call.
     pub compat: bool,
-    /// `+pause`: stops before the first byte is sent (after connect()), until told to go on.
+    /// `+pause`: waits before the first byte is sent (after connect()), until it is told to continue.
     pub pause: bool,
 }
 
 impl Options {
-    /// Reads one word, `name` or `name=value`.
+    /// Sets the option of one word, `name` or `name=value`.
     pub(super) fn set(&mut self, word: &str) -> Result<(), SpecError> {
         let unknown = || SpecError::Option(word.to_owned());
         let Some((name, value)) = word.split_once('=') else {

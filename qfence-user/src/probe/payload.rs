@@ -1,4 +1,4 @@
-//! What is sent.
+//! The content of the packets of a probe.
 
 use std::net::IpAddr;
 
@@ -11,23 +11,23 @@ use super::{
     spec::Probe,
 };
 
-/// What every packet that has room for it carries, by which a capture can tell it.
+/// The content of every packet that has room for it. A capture identifies packets of probes by it.
 pub const HELLO: &[u8] = b"qfence attempt: hello?\n";
 
-/// The length of a large payload, in bytes. More than any device's MTU but that of loopback.
+/// The length of a large payload, in bytes. More than the MTU of any device except loopback.
 pub(super) const LARGE: usize = 60_000;
 
-/// How many datagrams are sent at once by methods that send several.
+/// The number of datagrams of methods that send several at once.
 pub(super) const SEVERAL: usize = 3;
 
 const HOPS: u8 = 64;
 const SEQUENCE: u16 = 1;
 const WINDOW: u16 = 65_535;
-/// Lengths of the headers that are made here, which have no options.
+/// Lengths of the IP headers that are built here, which have no options, in bytes.
 const V4_HEADER: usize = 20;
 const V6_HEADER: usize = 40;
 
-/// What goes into one packet by that method: what the socket is given.
+/// The bytes that are passed to the socket for one packet of this method.
 pub(super) fn packet(probe: &Probe, datagram: Datagram, sending: Sending) -> Result<Vec<u8>, Stop> {
     let body = match sending {
         Sending::Large => HELLO.iter().copied().cycle().take(LARGE).collect(),
@@ -62,30 +62,30 @@ pub(super) fn packet(probe: &Probe, datagram: Datagram, sending: Sending) -> Res
     Ok(bytes)
 }
 
-/// The IP header, which is cut off again where the kernel makes it.
+/// The IP header. It is removed again if the kernel adds its own.
 fn headers(probe: &Probe) -> PacketBuilderStep<IpHeaders> {
     match (source(probe), probe.destination.address) {
         (IpAddr::V6(from), IpAddr::V6(to)) => PacketBuilder::ipv6(from.octets(), to.octets(), HOPS),
         (IpAddr::V4(from), IpAddr::V4(to)) => PacketBuilder::ipv4(from.octets(), to.octets(), HOPS),
-        // `+src=` of another family, with which bind() has failed already.
+        // `+src=` has another family, so bind() has already failed.
         (_, IpAddr::V4(to)) => PacketBuilder::ipv4([0; 4], to.octets(), HOPS),
         (_, IpAddr::V6(to)) => PacketBuilder::ipv6([0; 16], to.octets(), HOPS),
     }
 }
 
-/// The source address of a packet made by hand. A host that sends to itself does so from the
-/// destination; for others `+src=` is needed.
+/// The source address of a packet built by the probe. A host that sends to itself uses the destination; other
+/// destinations need `+src=`.
 pub(super) fn source(probe: &Probe) -> IpAddr {
     let destination = probe.destination.address;
     probe.options.source.unwrap_or(destination)
 }
 
-/// The source port of a packet made by hand.
+/// The source port of a packet built by the probe.
 pub(super) fn source_port(probe: &Probe) -> u16 {
     probe.options.source_port.unwrap_or_else(identifier)
 }
 
-/// What tells this process's echo requests, and ports, from others'.
+/// Distinguishes the echo requests and ports of this process from those of others.
 pub(super) fn identifier() -> u16 {
     let [low, high, ..] = std::process::id().to_le_bytes();
     u16::from_le_bytes([low, high | 0x80])

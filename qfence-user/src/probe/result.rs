@@ -1,4 +1,5 @@
-//! How a probe ended, and what an error means: a refusal, or that this kernel or this user cannot make the probe.
+//! The outcome of a probe, and the meaning of an error: a refusal, or that this kernel or this user cannot make the
+//! probe.
 
 use std::{fmt, io, time::Duration};
 
@@ -10,39 +11,39 @@ use super::{
     spec::Probe,
 };
 
-/// One line of `qfence-verify probe`, and of the program `probe` of the tests.
+/// One line of `qfence-verify probe`, and of the executable `probe` of the tests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProbeResult {
-    /// The probe, as it is written.
+    /// The probe, in its syntax.
     #[serde(rename = "attempt")]
     pub probe: String,
-    /// How it ended.
+    /// The ending.
     pub ending: Ending,
-    /// What failed, if something did, or what ran into the time limit.
+    /// The step that failed or reached the time limit, if any.
     pub step: Option<Step>,
-    /// By which error, for example `ECONNREFUSED`.
+    /// The error, for example `ECONNREFUSED`.
     pub errno: Option<String>,
-    /// What the other side answered; the type of an ICMP or TCP answer in words.
+    /// The answer of the peer; for ICMP and TCP the type of the answer, in words.
     pub reply: Option<String>,
-    /// Milliseconds until it ended.
+    /// The duration, in milliseconds.
     pub ms: f64,
 }
 
-/// How a probe ended.
+/// The ending of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Ending {
-    /// The connection stands, or an answer came.
+    /// The connection is established, or an answer came.
     Reached,
-    /// The kernel accepted all that was sent, and no answer came in time.
+    /// The kernel accepted all that was sent, and no answer came within the time limit.
     Sent,
-    /// The connection did not come about in time.
+    /// The connection was not established within the time limit.
     Timeout,
-    /// A step failed. If that was [`Step::Receive`], the kernel had accepted all that was sent.
+    /// A step failed. If it was [`Step::Receive`], the kernel had accepted all that was sent.
     Failed,
-    /// This kernel has no such method; nothing was sent.
+    /// This kernel does not support the method; nothing was sent.
     Unsupported,
-    /// This user may not, in a fence or out of it; nothing was sent.
+    /// This user lacks the permission, with or without a fence; nothing was sent.
     Unprivileged,
 }
 
@@ -52,17 +53,17 @@ pub enum Ending {
 pub enum Step {
     /// socket().
     Socket,
-    /// setsockopt(), and looking up a device by its name.
+    /// setsockopt(), and the lookup of a device by its name.
     Setsockopt,
     /// bind().
     Bind,
     /// Setting up io_uring.
     Ring,
-    /// connect(), in whatever form, to the decoy as well.
+    /// connect() in any form, also to the decoy.
     Connect,
-    /// Sending, in whatever form.
+    /// Sending in any form.
     Send,
-    /// Receiving: an ICMP error has come back, say.
+    /// Receiving: for example, an ICMP error came back.
     Receive,
 }
 
@@ -81,19 +82,19 @@ impl fmt::Display for Step {
 }
 
 impl ProbeResult {
-    /// Whether the other side answered.
+    /// Whether the peer answered.
     #[must_use]
     pub fn is_reached(&self) -> bool {
         self.ending == Ending::Reached
     }
 
-    /// Whether it could be tried at all, by this user on this kernel.
+    /// Whether the probe is possible for this user on this kernel.
     #[must_use]
     pub fn is_possible(&self) -> bool {
         !matches!(self.ending, Ending::Unsupported | Ending::Unprivileged)
     }
 
-    /// Whether it failed with this error, at whatever step.
+    /// Whether it failed with this error, at any step.
     #[must_use]
     pub fn failed_with(&self, errno: &str) -> bool {
         self.ending == Ending::Failed && self.errno.as_deref() == Some(errno)
@@ -105,7 +106,7 @@ impl ProbeResult {
         self.failed_with(errno) && self.step == Some(step)
     }
 
-    /// Whether the other side answered with a text that contains this one.
+    /// Whether the peer answered with a text that contains this one.
     #[must_use]
     pub fn says(&self, text: &str) -> bool {
         let reply = self.reply.as_deref();
@@ -146,22 +147,22 @@ impl ProbeResult {
     }
 }
 
-/// What keeps a probe from reaching something.
+/// The reason for which a probe does not reach its destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// All was sent, and there was no answer.
+    /// All was sent, and no answer came.
     Sent,
-    /// A step took too long.
+    /// A step reached the time limit.
     Timeout(Step),
     /// A step failed.
     Failed(Step, Errno),
-    /// A step failed for want of a capability.
+    /// A step failed for lack of a capability.
     Unprivileged(Step, Errno),
 }
 
-/// Says at which step an I/O error came up.
+/// Adds the step to an I/O error.
 pub(super) trait At<T> {
-    /// `self`, with the step at which it failed.
+    /// Returns `self`, with the step at which it failed.
     fn at(self, step: Step) -> Result<T, Stop>;
 }
 
@@ -177,39 +178,39 @@ impl<T> At<T> for nix::Result<T> {
     }
 }
 
-/// The number of an error. Those that the standard library makes up (a name with a NUL, say) are
-/// about arguments.
+/// The number of an error. Errors of the standard library itself (for example, for a name with a NUL) concern
+/// arguments.
 pub(super) fn errno_of(error: &io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EINVAL, Errno::from_raw)
 }
 
-/// Whether an error says that the kernel has no such thing. No error that a fence can cause is
-/// among them: its refusals are EPERM, EACCES, ECONNREFUSED, ENETUNREACH and EHOSTUNREACH.
+/// Whether an error means that the kernel lacks the method. None of these errors can be caused by a fence, which
+/// refuses with EPERM, EACCES, ECONNREFUSED, ENETUNREACH or EHOSTUNREACH.
 fn is_absence(probe: &Probe, step: Step, errno: Errno) -> bool {
     use Errno::{
         EAFNOSUPPORT, EINVAL, EIO, ENOPROTOOPT, ENOSYS, EOPNOTSUPP, EPROTONOSUPPORT, EPROTOTYPE,
         ESOCKTNOSUPPORT,
     };
     match (step, errno) {
-        // Setting up a ring sends nothing; whatever it fails with, it is not about a destination.
+        // Setting up a ring sends nothing, so none of its errors concerns a destination.
         (Step::Ring, _) | (_, ENOSYS | EOPNOTSUPP) => true,
         (Step::Socket, EPROTONOSUPPORT | ESOCKTNOSUPPORT | EPROTOTYPE | EAFNOSUPPORT) => true,
         (Step::Setsockopt, ENOPROTOOPT) => true,
-        // ENOTSUPP, which has no name outside of the kernel: no zero-copy for this protocol.
+        // ENOTSUPP, which has no name in user space: no zero-copy for this protocol.
         (Step::Setsockopt, Errno::UnknownErrno) => probe.method.sends(Sending::Zerocopy),
-        // net/ipv6/ipv6_sockglue.c: without CONFIG_IPV6_MIP6 no type but 4 is known.
+        // net/ipv6/ipv6_sockglue.c: without CONFIG_IPV6_MIP6 only type 4 is supported.
         (Step::Setsockopt, EINVAL) => probe.options.home_route.is_some(),
-        // net/ipv4/udp.c: no GSO without checksums, or with a device that cannot.
+        // net/ipv4/udp.c: no GSO without checksums, or with a device that does not support it.
         (Step::Send, EIO) => probe.method.sends(Sending::Gso),
         _ => false,
     }
 }
 
-/// Whether an error is for want of a capability, in a fence or not.
+/// Whether an error means the lack of a capability, with or without a fence.
 ///
-/// The kernel asks for `CAP_NET_RAW`, and a ping socket for its group, before it asks a fence's
-/// programs (`inet_create` in net/ipv4/af_inet.c; ping sockets fail with EACCES, the programs
-/// with EPERM). Options are nothing that a fence decides about.
+/// The kernel checks `CAP_NET_RAW`, and the group of a ping socket, before it runs the programs of a fence
+/// (`inet_create` in net/ipv4/af_inet.c; ping sockets fail with EACCES, the programs with EPERM). A fence does not
+/// decide about options.
 pub(super) fn is_for_want_of_privilege(
     method: Method,
     step: Step,

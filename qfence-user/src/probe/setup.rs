@@ -1,4 +1,4 @@
-//! The options of a probe, set on its socket.
+//! Sets the options of a probe on its socket.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -18,7 +18,7 @@ use super::{
     spec::Probe,
 };
 
-/// Whether an address can be a broadcast address, as far as it shows.
+/// Whether an address can be a broadcast address, judging by its last byte.
 fn may_be_broadcast(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => v4.octets()[3] == 255,
@@ -26,13 +26,13 @@ fn may_be_broadcast(address: IpAddr) -> bool {
     }
 }
 
-/// Sets all options that the probe and its method ask for.
+/// Sets all options that the probe and its method need.
 pub(super) fn set(socket: &Socket, probe: &Probe) -> Result<(), Stop> {
     match probe.method {
         Method::Stream(_, opening) => set_opening(socket, opening)?,
         Method::Datagram(datagram, sending) => {
             if probe.options.compat {
-                // What it is refused, the send says.
+                // If the option is refused, the send reports the error.
                 match compat::set_broadcast(socket) {
                     Err(error) if errno_of(&error) == Errno::ENOSYS => {
                         return Err(Stop::Failed(Step::Setsockopt, Errno::ENOSYS));
@@ -40,7 +40,7 @@ pub(super) fn set(socket: &Socket, probe: &Probe) -> Result<(), Stop> {
                     _ => {}
                 }
             } else if may_be_broadcast(probe.destination.address) {
-                // Without it a send to a broadcast address fails, and says so.
+                // Without this option, a send to a broadcast address fails and reports that.
                 let _ = socket.set_broadcast(true);
             }
             set_sending(socket, datagram, sending)?;
@@ -82,7 +82,7 @@ fn set_sending(socket: &Socket, datagram: Datagram, sending: Sending) -> Result<
             let on = 1_i32.to_ne_bytes();
             raw::set_option(socket, libc::SOL_SOCKET, libc::SO_ZEROCOPY, &on).at(Step::Setsockopt)
         }
-        // A send buffer for the whole packet, whatever the system's default.
+        // A send buffer for the whole packet, whatever the default of the system.
         Sending::Large if datagram.is_raw() => socket
             .set_send_buffer_size(4 * payload::LARGE)
             .at(Step::Setsockopt),
@@ -115,7 +115,7 @@ fn set_devices(socket: &Socket, probe: &Probe) -> Result<(), Stop> {
     }
     match &options.multicast_if {
         Some(device) if v4 => {
-            // struct ip_mreqn: the group and the device's address stay empty.
+            // struct ip_mreqn: the group and the device's address are zero.
             let request = [[0; 4], [0; 4], index(device)?.to_ne_bytes()].concat();
             raw::set_option(socket, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, &request)
         }
@@ -146,9 +146,9 @@ fn set_routes(socket: &Socket, probe: &Probe) -> Result<(), Stop> {
     Ok(())
 }
 
-/// The option "loose source and record route" (RFC 791) with one address, and padding. The kernel
-/// takes the address out for the packet's destination and puts the final one in its place
-/// (`__ip_options_compile` and `ip_options_build` in net/ipv4/ip_options.c).
+/// The option "loose source and record route" (RFC 791) with one address, and padding. The kernel sends the packet to
+/// this address and replaces it by the final destination (`__ip_options_compile` and `ip_options_build` in
+/// net/ipv4/ip_options.c).
 fn loose_route(first: Ipv4Addr) -> Vec<u8> {
     const NO_OPERATION: u8 = 1;
     const LENGTH: u8 = 7;
@@ -158,10 +158,10 @@ fn loose_route(first: Ipv4Addr) -> Vec<u8> {
     option
 }
 
-/// A segment routing header (RFC 8754) with two segments, the last segment first; the kernel fills
-/// that in (`ipv6_push_rthdr4` in net/ipv6/exthdrs.c).
+/// A segment routing header (RFC 8754) with two segments, the last segment first. The kernel fills in the last segment
+/// (`ipv6_push_rthdr4` in net/ipv6/exthdrs.c).
 fn segment_routing(first: Ipv6Addr) -> Vec<u8> {
-    // next header, length in 8 bytes, type, segments left, last entry, flags, tag
+    // Next header, length in 8 bytes, type, segments left, last entry, flags, tag.
     let mut header = vec![0, 4, 4, 1, 1, 0, 0, 0];
     header.extend(Ipv6Addr::UNSPECIFIED.octets());
     header.extend(first.octets());
@@ -170,24 +170,24 @@ fn segment_routing(first: Ipv6Addr) -> Vec<u8> {
 
 /// A routing header of type 2 (RFC 6275).
 fn home_route(first: Ipv6Addr) -> Vec<u8> {
-    // next header, length in 8 bytes, type, segments left, four reserved
+    // Next header, length in 8 bytes, type, segments left, four reserved bytes.
     let mut header = vec![0, 2, 2, 1, 0, 0, 0, 0];
     header.extend(first.octets());
     header
 }
 
-/// What sendmsg() takes along: `IP_PKTINFO` or `IPV6_PKTINFO` with a device.
+/// The control data of sendmsg(): `IP_PKTINFO` or `IPV6_PKTINFO` with a device.
 pub(super) fn control(probe: &Probe) -> Result<Vec<u8>, Stop> {
     let Some(device) = &probe.options.packet_info else {
         return Ok(Vec::new());
     };
     let index = index(device)?.to_ne_bytes();
     Ok(if probe.is_v4_packet() {
-        // struct in_pktinfo: the device, and two addresses that stay empty.
+        // struct in_pktinfo: the device, and two addresses that are zero.
         let info = [index, [0; 4], [0; 4]].concat();
         message(libc::IPPROTO_IP, libc::IP_PKTINFO, &info)
     } else {
-        // struct in6_pktinfo: an address that stays empty, and the device.
+        // struct in6_pktinfo: an address that is zero, and the device.
         let info = [&Ipv6Addr::UNSPECIFIED.octets()[..], &index].concat();
         message(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info)
     })
@@ -206,7 +206,7 @@ fn message(level: i32, kind: i32, content: &[u8]) -> Vec<u8> {
 }
 
 impl Probe {
-    /// Whether what is sent is IPv4, whatever the socket: a v4-mapped destination is.
+    /// Whether the packets are IPv4, regardless of the socket: a v4-mapped destination is IPv4.
     fn is_v4_packet(&self) -> bool {
         self.destination.address.to_canonical().is_ipv4()
     }

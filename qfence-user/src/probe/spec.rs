@@ -1,4 +1,4 @@
-//! A probe, and how it is written: `METHOD/ADDRESS[%DEVICE][/PORT][+OPTION…]`, for example
+//! A probe and its syntax: `METHOD/ADDRESS[%DEVICE][/PORT][+OPTION…]`, for example
 //! `udp-sendmmsg/192.0.2.255/8080+dev=eth0`.
 
 use std::{fmt, net::IpAddr, str::FromStr};
@@ -10,20 +10,20 @@ use super::{
     options::Options,
 };
 
-/// One probe to reach something.
+/// One outgoing test of a destination.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Probe {
-    /// By what kind of socket, and how.
+    /// The type of socket and its use.
     pub method: Method,
-    /// Where to.
+    /// The destination.
     pub destination: Destination,
-    /// Which port there; 0 for methods that have none.
+    /// The port; 0 for methods without ports.
     pub port: u16,
-    /// What else is done to the socket.
+    /// Further options of the socket.
     pub options: Options,
 }
 
-/// An address, with the device it is on if it is link-local.
+/// An address, with its device if it is link-local.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Destination {
     /// The address.
@@ -32,10 +32,10 @@ pub struct Destination {
     pub zone: Option<String>,
 }
 
-/// Why a text is no probe.
+/// The reason for which a text is not a probe.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SpecError {
-    /// There are not two or three parts.
+    /// The number of parts is not two or three.
     #[error("{0:?} is not METHOD/ADDRESS[/PORT][+OPTION…]")]
     Shape(String),
     /// The first part.
@@ -47,16 +47,16 @@ pub enum SpecError {
     /// The third part, or an option's value.
     #[error("{0:?} is no port")]
     Port(String),
-    /// An option that is not known, or lacks its value, or has one it should not have.
+    /// An option that is unknown, lacks its value, or must not have a value.
     #[error("{0:?} is no option")]
     Option(String),
-    /// Things that do not go together.
+    /// A combination that is not possible.
     #[error("{0} goes {1}")]
     Combination(String, &'static str),
 }
 
 impl Probe {
-    /// Whether all of it goes together: an option that would be left out is an error.
+    /// Checks the combination: an option that would have no effect is an error.
     fn check(self) -> Result<Self, SpecError> {
         let Self {
             method,
@@ -66,7 +66,7 @@ impl Probe {
         } = &self;
         let v4 = destination.address.is_ipv4();
         let v4_packet = destination.address.to_canonical().is_ipv4();
-        // These do not send by sendmsg() with what socket2 makes of it.
+        // These methods do not use sendmsg() with the message of socket2.
         let own_call = matches!(
             method,
             Method::Datagram(_, Sending::Sendmmsg | Sending::Splice | Sending::Uring)

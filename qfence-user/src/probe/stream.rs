@@ -1,4 +1,4 @@
-//! Probes to connect.
+//! Probes that connect.
 
 use std::{
     io::{self, Read, Write},
@@ -20,12 +20,12 @@ use super::{
     result::{At, Step, Stop, errno_of},
 };
 
-/// As much of an answer as is of interest, in bytes.
+/// The maximum number of bytes that are read of an answer.
 const ENOUGH: u64 = 4096;
 
-/// Connects, and reads what the peer says until it hangs up or the time is up.
+/// Connects, and reads from the peer until it closes the connection or the time limit is reached.
 ///
-/// Bytes are sent by methods that send the first ones to connect, and after a pause.
+/// Bytes are sent only by methods that send the first bytes to connect, and after a pause.
 pub(super) fn make(
     sockets: &mut Sockets,
     opening: Opening,
@@ -60,31 +60,31 @@ pub(super) fn make(
         sent((&sockets.socket).write(HELLO))?;
     }
     let mut answer = Vec::new();
-    // The connection stands; how the conversation ends does not change that.
+    // The connection is established; a later error does not change that.
     let _ = (&sockets.socket).take(ENOUGH).read_to_end(&mut answer);
     Ok((!answer.is_empty()).then(|| String::from_utf8_lossy(&answer).into_owned()))
 }
 
-/// Waits until the connection stands: bytes that go with the first packet are accepted before.
+/// Waits until the connection is established: bytes for the first packet are accepted before that.
 fn established(socket: &Socket, limit: Duration) -> Result<(), Stop> {
     let mut writable = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
     let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
     poll(&mut writable, limit).at(Step::Connect)?;
     match socket.take_error().at(Step::Connect)? {
-        // It stood, and is over: the peer is through before this looks.
+        // The connection was established and is closed: the peer finished before this check.
         Some(error) if matches!(errno_of(&error), Errno::EPIPE | Errno::ECONNRESET) => {
             return Ok(());
         }
         Some(error) => return Err(error).at(Step::Connect),
         None => {}
     }
-    // Up to then there is no peer (`inet_getname` in net/ipv4/af_inet.c).
+    // Until the connection is established, the socket has no peer (`inet_getname` in net/ipv4/af_inet.c).
     socket
         .peer_addr()
         .map_or(Err(Stop::Timeout(Step::Connect)), |_| Ok(()))
 }
 
-/// What came of the first bytes, which may wait for the connection.
+/// The result of sending the first bytes, which may wait for the connection.
 fn sent(result: io::Result<usize>) -> Result<(), Stop> {
     match result {
         Err(error) if matches!(errno_of(&error), Errno::EINPROGRESS | Errno::EAGAIN) => {

@@ -1,4 +1,4 @@
-//! Connecting and sending through io_uring.
+//! Connects and sends through io_uring.
 
 use std::{fmt, io, os::fd::AsRawFd, time::Duration};
 
@@ -11,15 +11,15 @@ use socket2::{SockAddr, Socket};
 
 use super::result::{At, Step, Stop};
 
-/// A ring. One operation is on its way at a time.
+/// A ring with one operation at a time.
 pub(super) struct Ring(IoUring);
 
-/// What tells an operation from its time limit, in completions.
+/// Values that distinguish the completion of an operation from that of its time limit.
 const OPERATION: u64 = 1;
 const LIMIT: u64 = 2;
 
 impl Ring {
-    /// Sets up a ring that can connect and send.
+    /// Sets up a ring that supports connect and send.
     pub(super) fn new() -> Result<Self, Stop> {
         let ring = IoUring::new(4).at(Step::Ring)?;
         let mut probe = Probe::new();
@@ -72,7 +72,7 @@ impl Ring {
         self.run(send.build(), limit, Step::Send)
     }
 
-    /// Runs one operation with a time limit, and waits until the kernel is done with both.
+    /// Runs one operation with a time limit, and waits until both have completed.
     fn run(&mut self, operation: squeue::Entry, limit: Duration, step: Step) -> Result<(), Stop> {
         let limit = Timespec::from(limit);
         let entries = [
@@ -81,8 +81,8 @@ impl Ring {
                 .build()
                 .user_data(LIMIT),
         ];
-        // SAFETY: what the entries point at lives in this frame and its callers'; the loop below
-        // leaves it only when both have completed, or when the kernel took neither.
+        // SAFETY: the entries point to values in this frame and in those of the callers. The loop below ends only when
+        // both entries have completed, or when the kernel accepted neither.
         let pushed = unsafe { self.0.submission().push_multiple(&entries) };
         pushed.map_err(io::Error::other).at(Step::Ring)?;
         let (mut result, mut completed) = (None, 0);

@@ -1,4 +1,4 @@
-//! Processes, of an unprivileged user as a rule, outside of the fence and inside.
+//! Starts processes outside and inside the fence, usually as an unprivileged user.
 
 use std::{ffi::OsString, io, sync::Arc, time::Duration};
 
@@ -16,27 +16,28 @@ use crate::{
     probe::ProbeResult,
 };
 
-/// This program, whatever has become of its path, and whether or not the user could come to it.
+/// This program, even if its file was moved or removed, or is not accessible to the user.
 const SELF: &str = "/proc/self/exe";
 
-/// `nobody`, by number: not every system has a database that knows it.
+/// `nobody`, by number, because not every system has an entry for it.
 const USER: &str = "65534:65534";
 
-/// How long a process may take before it counts as hung.
+/// The time after which a process counts as hung.
 const HANG: Duration = Duration::from_secs(30);
 
 /// Where a process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Without the fence: the control.
+    /// Outside of the fence: the control.
     Outside,
     /// In the fence.
     Inside,
-    /// Without the fence, but for the filter of system calls and the domain that it has: what these alone stop.
+    /// Outside of the fence, with only the fence's system call filter and Landlock domain. Shows the attempts that
+    /// these two stop alone.
     Filtered,
 }
 
-/// What every process is started with.
+/// The settings with which every process is started.
 pub struct Actors {
     identity: Identity,
     blocked: Blocked,
@@ -59,10 +60,10 @@ impl Actors {
         })
     }
 
-    /// Makes a probe, of which each step may take so many milliseconds.
+    /// Makes a probe. Each step may take `step_ms` milliseconds.
     ///
     /// # Errors
-    /// If there is no outcome.
+    /// If the probe reports no outcome.
     pub async fn probe(
         &self,
         place: Place,
@@ -77,7 +78,7 @@ impl Actors {
         serde_json::from_str(&line).with_context(context)
     }
 
-    /// Starts this program with other arguments.
+    /// Starts this program with other arguments, as the unprivileged user.
     ///
     /// # Errors
     /// If it does not start.
@@ -85,7 +86,7 @@ impl Actors {
         self.start_as(Some(&self.identity), place, fence, arguments)
     }
 
-    /// The same as root.
+    /// Starts this program with other arguments, as root.
     ///
     /// # Errors
     /// If it does not start.
@@ -112,7 +113,7 @@ impl Actors {
             command: &command,
             identity,
             entry,
-            // What a probe comes to is the proof, and on record.
+            // The outcome of the probe and the fence's record are the proof.
             proof: None,
             closures,
             allow_new_privs: false,
@@ -122,7 +123,7 @@ impl Actors {
             preserve_fds: 0,
             stdout: Some(write),
         })?;
-        // From here on it ends with this value.
+        // From here on, dropping this value ends the process.
         let mut actor = Actor {
             child,
             stdout: None,
@@ -179,7 +180,7 @@ impl Actor {
 
 impl Drop for Actor {
     fn drop(&mut self) {
-        // One that has ended is only to be waited for.
+        // Only the wait matters for a process that has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,5 +1,5 @@
-//! System calls that open a way to the host, or outside, without a destination. Made by the hidden verb `call`, in the
-//! fence and out of it.
+//! System calls without a destination that open a way to the host or out of the fence. The hidden verb `call` makes
+//! them, inside and outside of the fence.
 
 use std::time::Instant;
 
@@ -11,22 +11,22 @@ use super::{
     judge::{End, Trial},
 };
 
-/// One of them.
+/// A system call to try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// How it is called in the report.
+    /// Its name in the report.
     pub attempt: &'static str,
-    /// What the hidden verb is told.
+    /// The arguments of the hidden verb.
     pub words: Vec<String>,
-    /// Errors that come after what was to be stopped.
+    /// Errors that show that the call was carried out: the kernel returns them only after the action to be stopped.
     pub late: &'static [Errno],
-    /// How the layer is called that stops it and records nothing, if it is not a hook.
+    /// The name of the layer that stops the call, if that is not a hook. Such a layer records nothing.
     pub closure: &'static str,
     /// Whether `exec --verify` makes it.
     pub short: bool,
 }
 
-/// What came of one.
+/// The result of a call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Called {
     /// The error, as a number.
@@ -36,7 +36,7 @@ pub struct Called {
 }
 
 impl Called {
-    /// Makes it.
+    /// Makes the call and measures it.
     #[must_use]
     pub fn make<T>(call: impl FnOnce() -> nix::Result<T>) -> Self {
         let start = Instant::now();
@@ -47,14 +47,14 @@ impl Called {
         }
     }
 
-    /// It as a trial, with the refusals that were recorded meanwhile.
+    /// Converts the result to a trial, with the refusals that were recorded meanwhile.
     #[must_use]
     pub fn trial(self, call: &Call, place: Place, layers: Vec<&'static str>) -> Trial {
         let end = match self.error() {
             None => End::Reached,
             Some(errno) if call.late.contains(&errno) => End::Reached,
             Some(Errno::ENOSYS) => End::Unsupported,
-            // Something refuses it to all here, as containers do.
+            // The environment refuses the call to everyone, as containers do.
             Some(Errno::EPERM | Errno::EACCES | Errno::ENOSPC) if place == Place::Outside => {
                 End::Unprivileged
             }
@@ -68,7 +68,7 @@ impl Called {
         self.errno.map(Errno::from_raw)
     }
 
-    /// It as a trial that came so far.
+    /// Converts the result to a trial with this end.
     pub(super) fn ended(self, end: End, layers: Vec<&'static str>) -> Trial {
         Trial {
             end,

@@ -1,13 +1,13 @@
-//! What is tried: probes that are to reach the host, and what must work all the same.
+//! The cases that `verify` tries: probes of the host, and traffic that must work.
 //!
-//! Each is written as `qfence-verify probe` takes it. The addresses are those of the scene.
+//! Each case is written in the syntax of `qfence-verify probe`. The addresses are those of the scene.
 
 use super::internet::NAMESERVER;
 
-/// One thing to try.
+/// A probe to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Case {
-    /// As `qfence-verify probe` takes it.
+    /// The probe, in the syntax of `qfence-verify probe`.
     pub spec: &'static str,
     /// Whether `exec --verify` makes it.
     pub short: bool,
@@ -26,15 +26,15 @@ const fn case(spec: &'static str) -> Case {
     Case { spec, short: false }
 }
 
-/// One of those that show a layer at work, or an end of what must.
+/// A case of the short form: it shows one layer, or one part of the traffic that must work.
 const fn short(spec: &'static str) -> Case {
     Case { spec, short: true }
 }
 
-/// Every class of probe by which an unprivileged process can try to reach the host. None of them sends
-/// anything to the internet, for a packet that is seen is taken for one that got through.
+/// Every class of probe by which an unprivileged process can try to reach the host. None of them sends anything to the
+/// internet: every packet that the witness sees counts as one that got through.
 pub const PROBES: &[Case] = &[
-    // Connections, by all that is the host.
+    // Connections to each form of host address.
     short("tcp/127.0.0.1/8080"),
     case("tcp/0.0.0.0/8080"),
     case("tcp/127.9.9.9/8080"),
@@ -47,7 +47,7 @@ pub const PROBES: &[Case] = &[
     case("tcp/fe80::10%eth0/8080"),
     case("tcp/::ffff:127.0.0.1/8080"),
     case("tcp/::ffff:192.0.2.10/8080"),
-    // Connections, in other ways.
+    // Connections, by other methods.
     case("tcp-fastopen/127.0.0.1/8080"),
     case("tcp-fastopen/::1/8080"),
     case("tcp-fastopen-connect/127.0.0.1/8080"),
@@ -57,7 +57,7 @@ pub const PROBES: &[Case] = &[
     case("mptcp/::1/8080"),
     case("sctp/127.0.0.1/8080"),
     case("dccp/127.0.0.1/8080"),
-    // Datagrams, by all that is the host.
+    // Datagrams to each form of host address.
     short("udp/127.0.0.1/8080"),
     case("udp/0.0.0.0/8080"),
     case("udp/192.0.2.10/8080"),
@@ -67,7 +67,7 @@ pub const PROBES: &[Case] = &[
     case("udp/fe80::10%eth0/8080"),
     case("udp/::ffff:127.0.0.1/8080"),
     case("udp/::ffff:192.0.2.10/8080"),
-    // Datagrams, in other ways.
+    // Datagrams, by other methods.
     short("udp-connected/192.0.2.10/8080"),
     case("udp-connected/2001:db8:1::10/8080"),
     case("udp-connected/::ffff:192.0.2.10/8080"),
@@ -85,17 +85,17 @@ pub const PROBES: &[Case] = &[
     case("udp-uring/127.0.0.1/8080"),
     case("udp-uring-connected/127.0.0.1/8080"),
     case("udp/127.0.0.1/8080+on-v6"),
-    // To everybody on a wire, the host among them.
+    // Broadcast and multicast: the host is among the receivers.
     short("udp/192.0.2.255/8080"),
     case("udp/255.255.255.255/8080"),
     case("udp/::ffff:192.0.2.255/8080"),
     case("udp/224.0.0.1/8080"),
     case("udp/239.1.2.3/8080"),
     case("udp/ff02::1%eth0/8080"),
-    // The exception for DNS is no more than that.
+    // The exception for DNS covers only port 53 of the nameserver.
     short("tcp/127.0.0.53/8080"),
     case("udp/127.0.0.1/53"),
-    // Past the calls, so that the packet has to be judged.
+    // Probes that pass the hooks of calls, so that a packet hook must refuse them.
     short("ping/127.0.0.1"),
     case("ping/192.0.2.10"),
     case("ping/192.0.2.255"),
@@ -109,7 +109,7 @@ pub const PROBES: &[Case] = &[
     case("tcp/198.51.100.7/8080+dev=lo"),
     case("udp/198.51.100.7/8080+unicast-if=lo"),
     case("udp/198.51.100.7/8080+pktinfo=lo"),
-    // Addresses that are the host's by a route: AnyIP, a route by lo, policy routing.
+    // Addresses that are the host's by a route: AnyIP, a route to lo, policy routing.
     case("tcp/198.18.7.7/8080"),
     case("udp/198.18.7.7/8080"),
     case("udp/198.19.7.7/8080"),
@@ -118,7 +118,7 @@ pub const PROBES: &[Case] = &[
     case("tcp/198.19.8.8/8080+src=192.0.2.10"),
     case("udp/2001:db8:8::8/8080"),
     case("tcp/2001:db8:8::8/8080"),
-    // Kinds of socket that there are none of in a fence.
+    // Socket types that are refused in a fence.
     short("udplite/127.0.0.1/8080"),
     case("udplite-connected/127.0.0.1/8080"),
     case("udplite/::1/8080"),
@@ -129,7 +129,7 @@ pub const PROBES: &[Case] = &[
     case("raw-header/127.0.0.1/8080"),
 ];
 
-/// What must work in a fence: the internet, and the host's nameserver.
+/// Traffic that must work in a fence: to the internet, and to the host's nameserver.
 pub const MUST_WORK: &[Case] = &[
     short("tcp/198.51.100.7/8080"),
     short("tcp/2001:db8:2::7/8080"),

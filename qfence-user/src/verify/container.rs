@@ -1,5 +1,5 @@
-//! A network namespace of the same user's that was made outside of the fence, as a rootless container's is. Its way out
-//! would be outside, too.
+//! A network namespace that the same user made outside of the fence, like that of a rootless container. Its way out
+//! would also be outside of the fence.
 
 use std::{fs::File, os::fd::OwnedFd};
 
@@ -11,10 +11,10 @@ use nix::{
 
 use super::calls::{Call, Called};
 
-/// What the hidden verb is told, to make one and to stay in it.
+/// The arguments of the hidden verb that makes such a namespace and stays in it.
 pub const MAKE: [&str; 1] = ["make-namespace"];
 
-/// To join that of a process and to make a socket there.
+/// A call that joins the network namespace of a process and makes a socket there.
 #[must_use]
 pub fn call(pid: i32) -> Call {
     Call {
@@ -26,13 +26,13 @@ pub fn call(pid: i32) -> Call {
     }
 }
 
-/// Moves this process, which has one thread, into namespaces of its own.
+/// Moves this process, which must have one thread, into a new user and a new network namespace.
 #[must_use]
 pub fn make() -> Called {
     Called::make(|| unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET))
 }
 
-/// Moves this process, which has one thread, into those of another, and makes a socket.
+/// Moves this process, which must have one thread, into the user and network namespaces of another, and makes a socket.
 #[must_use]
 pub fn join(pid: i32) -> Called {
     Called::make(|| {

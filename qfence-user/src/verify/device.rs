@@ -1,5 +1,5 @@
-//! Devices by which a program could have a network beside its sockets. Opened by the hidden verb
-//! `open`, in the fence and out of it.
+//! Devices that give a process a network without internet sockets. The hidden verb `open` opens them, inside and
+//! outside of the fence.
 
 use std::{fs::File, io, os::unix::fs::FileTypeExt, path::Path};
 
@@ -11,12 +11,12 @@ use super::{
     judge::{End, Trial},
 };
 
-/// The devices that are not to be opened in a fence, by path.
+/// The paths of the devices that a fence refuses to open.
 pub fn paths() -> impl Iterator<Item = &'static str> {
     FORBIDDEN.iter().map(|device| device.path)
 }
 
-/// Opens a device to read and write, and closes it.
+/// Opens a device for reading and writing, and closes it.
 #[must_use]
 pub fn open(path: &Path) -> Called {
     Called::make(|| {
@@ -40,12 +40,12 @@ fn errno_of(error: &io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EINVAL, Errno::from_raw)
 }
 
-/// What came of opening one as a trial, with the refusals that were recorded meanwhile.
+/// Converts the result of opening a device to a trial, with the refusals that were recorded meanwhile.
 #[must_use]
 pub fn trial(opened: Called, layers: Vec<&'static str>) -> Trial {
     let end = match opened.error() {
         None => End::Reached,
-        // Not there; without a driver; not for this user.
+        // The device does not exist or has no driver.
         Some(Errno::ENOENT | Errno::ENODEV | Errno::ENXIO) => End::Unsupported,
         Some(Errno::EACCES) => End::Unprivileged,
         Some(_) => End::Nothing,

@@ -1,4 +1,4 @@
-//! A multicast group that is joined: the kernel reports it to whoever listens for reports, the host among them.
+//! Joins multicast groups. The kernel reports a membership to every listener for reports, the host among them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,7 +9,7 @@ use nix::sys::socket::{
 
 use super::calls::{Call, Called};
 
-/// To join one of each family, as far as the private host has that.
+/// A call for each address family of the private host that joins a group.
 #[must_use]
 pub fn calls(has_v6: bool) -> Vec<Call> {
     let v4 = ("join 239.1.2.9", "239.1.2.9");
@@ -27,7 +27,7 @@ pub fn calls(has_v6: bool) -> Vec<Call> {
         .collect()
 }
 
-/// Joins a group, on whatever device the routes say.
+/// Joins a group: for IPv4 on the loopback device, for IPv6 on the device that the routes select.
 #[must_use]
 pub fn join(group: IpAddr) -> Called {
     Called::make(|| match group {
@@ -43,7 +43,7 @@ fn join_v4(group: Ipv4Addr) -> nix::Result<()> {
         SockFlag::SOCK_CLOEXEC,
         None,
     )?;
-    // By the loopback device, which every host has.
+    // Every host has the loopback device.
     let request = IpMembershipRequest::new(group, Some(Ipv4Addr::LOCALHOST));
     setsockopt(&member, sockopt::IpAddMembership, &request)
 }

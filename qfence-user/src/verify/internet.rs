@@ -54,25 +54,25 @@ pub const NAMESERVER: IpAddr = v4(127, 0, 0, 53);
 /// The device at either end of the wire.
 pub const DEVICE: &str = "eth0";
 
-/// Where the kernel has its parameters.
+/// The directory of the network parameters of the kernel.
 const SYSCTLS: &str = "/proc/sys/net";
 
-/// Whether the kernel has IPv6.
+/// Whether the kernel supports IPv6.
 #[must_use]
 pub fn has_v6() -> bool {
     Path::new(SYSCTLS).join("ipv6").exists()
 }
 
-/// The addresses of the families that there are.
+/// Removes the IPv6 addresses from `addresses` unless `has_v6`.
 pub(super) fn possible(addresses: &[Address], has_v6: bool) -> Vec<Address> {
     let possible = |(address, _): &&Address| has_v6 || address.is_ipv4();
     addresses.iter().filter(possible).copied().collect()
 }
 
-/// Joins two new network namespaces: devices, addresses, the host's default routes. `has_v6` is false to leave IPv6 out.
+/// Connects two new network namespaces: devices, addresses, the host's default routes. Leaves out IPv6 unless `has_v6`.
 ///
 /// # Errors
-/// If the kernel does not take a device, an address, a route or a parameter.
+/// If the kernel refuses a device, an address, a route or a parameter.
 pub fn connect(host: &Netns, internet: &Netns, has_v6: bool) -> Result<()> {
     for netns in [host, internet] {
         netns.run(|| set_parameters(has_v6))?;
@@ -107,7 +107,7 @@ fn set_parameters(has_v6: bool) -> Result<()> {
     // All users may send pings, as on most distributions.
     set("ipv4/ping_group_range", "0 2147483647")?;
     if has_v6 {
-        // An address is usable at once, without a search for duplicates. The parameters take effect on devices that are
+        // Addresses are usable at once, without duplicate address detection. The parameters apply to devices that are
         // made later.
         for devices in ["all", "default"] {
             set(&format!("ipv6/conf/{devices}/accept_dad"), "0")?;

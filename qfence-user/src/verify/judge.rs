@@ -1,22 +1,22 @@
-//! From what was seen to a verdict.
+//! Derives the verdict on an attempt from the results of its trials.
 
 use serde::Serialize;
 
 use crate::probe::{Ending, ProbeResult};
 
-/// How far a trial came.
+/// The result of one trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum End {
-    /// It got an answer.
+    /// An answer came back.
     Reached,
-    /// A packet of it was seen on the host; no answer came back.
+    /// The host received a packet of the probe, but no answer came back.
     Arrived,
-    /// Nothing of it was seen.
+    /// No packet of the probe was seen.
     Nothing,
-    /// This kernel has no such way.
+    /// This kernel does not support the method.
     Unsupported,
-    /// This user may not.
+    /// The user lacks the permission to try it.
     Unprivileged,
 }
 
@@ -30,21 +30,22 @@ impl End {
     }
 }
 
-/// A trial, outside of the fence or inside.
+/// One trial of an attempt, outside or inside the fence.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trial {
-    /// How far it came.
+    /// The result.
     pub end: End,
     /// The error, by name.
     pub errno: Option<String>,
     /// How long it took, in milliseconds.
     pub ms: f64,
-    /// The hooks that recorded a refusal meanwhile, each once, in the order in which they did.
+    /// The hooks that recorded a refusal during the trial, each once, in the order of their first refusal.
     pub layers: Vec<&'static str>,
 }
 
 impl Trial {
-    /// The trial that ended so, with as many packets seen on the host and these refusals.
+    /// Builds a trial from the outcome of a probe, the number of packets that the host received, and the layers that
+    /// recorded a refusal.
     #[must_use]
     pub fn new(outcome: ProbeResult, packets: usize, layers: Vec<&'static str>) -> Self {
         let end = match outcome.ending {
@@ -63,33 +64,33 @@ impl Trial {
     }
 }
 
-/// What two trials show.
+/// The verdict on an attempt or on traffic that must work, from its trials outside and inside the fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// It gets through without the fence, and the fence's record says that it stopped it.
+    /// It reaches the host without the fence, and the fence stopped it and recorded that.
     Stopped,
-    /// It must work, and does.
+    /// It must work, and works.
     Works,
-    /// It cannot be tried: this kernel has no such way, or an unprivileged user may not.
+    /// It cannot be tried: this kernel does not support it, or an unprivileged user lacks the permission.
     Untried,
-    /// It got through the fence.
+    /// It passed the fence.
     Passed,
     /// It must work, and does not.
     Broken,
-    /// It did not get through, and it is not shown that this was the fence's doing: it does not get
-    /// through without it either, or the fence has no record of it.
+    /// It did not get through, but nothing shows that the fence stopped it: it fails without the fence as well, or the
+    /// fence recorded no refusal.
     Unproven,
 }
 
 impl Verdict {
-    /// Whether a fence may be relied on that has this verdict.
+    /// Whether the fence can be relied on with this verdict.
     #[must_use]
     pub fn is_good(self) -> bool {
         matches!(self, Self::Stopped | Self::Works | Self::Untried)
     }
 
-    /// The word for it.
+    /// The word for the verdict in the report.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -103,7 +104,7 @@ impl Verdict {
     }
 }
 
-/// Judges a probe that is to reach the host.
+/// Judges an attempt to reach the host.
 #[must_use]
 pub fn probe(without: &Trial, with: &Trial) -> Verdict {
     if with.end.got_through() {
@@ -117,17 +118,17 @@ pub fn probe(without: &Trial, with: &Trial) -> Verdict {
     }
 }
 
-/// How the filter of system calls is called where hooks are. It records nothing.
+/// The name of the system call filter in the column of layers. The filter records nothing.
 pub const FILTER: &str = "seccomp";
 
-/// Whether the filter of system calls stops an attempt by itself, in the way in which the fence does: nothing of the
-/// attempt is seen without the fence but with the filter, and what it fails with is the same.
+/// Whether the system call filter alone stops an attempt in the same way as the fence: with only the filter, no packet
+/// of the attempt is seen, and the error is the same.
 #[must_use]
 pub fn is_stopped_by_filter(with: &Trial, filtered: &Trial) -> bool {
     filtered.end == End::Nothing && filtered.errno.is_some() && filtered.errno == with.errno
 }
 
-/// Judges what must work.
+/// Judges traffic that must work.
 #[must_use]
 pub fn must_work(without: &Trial, with: &Trial) -> Verdict {
     if with.end == End::Reached {
@@ -201,7 +202,7 @@ mod tests {
         assert_eq!(probe(&nothing, &recorded), Verdict::Unproven);
         for end in [End::Unsupported, End::Unprivileged] {
             assert_eq!(probe(&trial(end, &[]), &trial(end, &[])), Verdict::Untried);
-            // Something else keeps it from being tried inside alone: not shown.
+            // Inside, it fails for another reason, so nothing is shown.
             let odd = probe(&trial(End::Reached, &[]), &trial(end, &[]));
             assert_eq!(odd, Verdict::Unproven);
         }

@@ -1,4 +1,4 @@
-//! A key that the kernel has somebody fetch: a program of root's, outside of the fence.
+//! A key request for which the kernel executes a helper as root, outside of the fence.
 
 use std::ffi::c_long;
 
@@ -6,27 +6,27 @@ use nix::{errno::Errno, libc};
 
 use super::calls::{Call, Called};
 
-/// `KEY_SPEC_PROCESS_KEYRING` of linux/keyctl.h: what comes of it ends with the process.
+/// `KEY_SPEC_PROCESS_KEYRING` of linux/keyctl.h. Keys in this keyring end with the process.
 const PROCESS_KEYRING: c_long = -2;
 
-/// To ask for one.
+/// The call that requests the key.
 #[must_use]
 pub fn call() -> Call {
     Call {
         attempt: "request_key, calling out",
         words: vec!["request-key".into()],
-        // The kernel has called out, and that is what came back; or that there is no program to call.
+        // The kernel has executed the helper and these are its results, or there is no helper to execute.
         late: &[Errno::ENOKEY, Errno::EKEYREJECTED, Errno::ENOENT],
         closure: "seccomp",
         short: true,
     }
 }
 
-/// Asks for a key that nobody has or makes, of a type about which nobody is asked over a network.
+/// Requests a key that does not exist and that no helper makes, of a type that is not looked up over a network.
 #[must_use]
 pub fn ask() -> Called {
     Called::make(|| {
-        // SAFETY: strings that end in zero, and a number.
+        // SAFETY: the pointers are to zero-terminated strings; the rest is a number.
         let key = unsafe {
             libc::syscall(
                 libc::SYS_request_key,

@@ -1,22 +1,22 @@
-//! Shows on the user's own kernel that a fence holds: a throw-away fence in a private network, every
-//! class of attempt to reach the host without it and with it, and what must work all the same.
+//! Shows on the user's own kernel that a fence works: a throw-away fence in a private network, every class of attempt
+//! to reach the host without and with the fence, and the traffic that must work.
 //!
-//! The process does nothing else: it moves to namespaces of its own, which end with it.
+//! The process does nothing else: it moves into its own namespaces, which end with it.
 //!
 //! | file | its one job |
 //! |---|---|
-//! | [`mounts`] | a /run/qfence of its own, with a resolv.conf |
-//! | [`netns`], [`wire`], [`internet`] | a private host and internet; tests use them too |
-//! | [`scene`] | those of `verify` |
-//! | [`listeners`] | services that record what reaches them; tests use them too |
-//! | [`services`], [`witness`] | the services of `verify`; a packet socket that sees what arrives |
+//! | [`mounts`] | a private /run/qfence, with a resolv.conf |
+//! | [`netns`], [`wire`], [`internet`] | a private host and a private internet, which tests use too |
+//! | [`scene`] | the host and internet of `verify` |
+//! | [`listeners`] | services that record the traffic that reaches them, which tests use too |
+//! | [`services`], [`witness`] | the services of `verify`; a packet socket that sees all packets of the host |
 //! | [`throwaway`] | the fence, and its record of refusals |
 //! | [`actors`] | processes of an unprivileged user, outside and inside |
-//! | [`cases`], [`device`], [`calls`], [`keys`], [`groups`], [`container`], [`service`] | what is tried |
-//! | [`run`] | tries it all |
-//! | [`judge`], [`report`] | what that shows |
+//! | [`cases`], [`device`], [`calls`], [`keys`], [`groups`], [`container`], [`service`] | the attempts, and traffic that must work |
+//! | [`run`] | makes all of them |
+//! | [`judge`], [`report`] | the verdicts and the report |
 //! | [`short`] | the short form, before `exec` |
-//! | [`program`] | the program that all of this is in |
+//! | [`program`] | finds the executable that contains this room |
 
 pub mod actors;
 pub mod calls;
@@ -58,19 +58,19 @@ use scene::Scene;
 use throwaway::ThrowAway;
 use witness::Witness;
 
-/// How it ended.
+/// The end of a verification.
 pub enum Ended {
-    /// All was tried.
+    /// Everything was tried.
     Report(Report),
-    /// Somebody did not want to wait for it.
+    /// A signal interrupted it.
     Interrupted(Signal),
 }
 
-/// Tries everything, or the short form of it. This process is of no use for anything else afterwards:
-/// it stays in its namespaces.
+/// Runs the whole verification, or its short form. Afterwards this process is unusable for anything else, because it
+/// stays in its namespaces.
 ///
 /// # Errors
-/// If something cannot be tried: then nothing is shown. What was made is removed.
+/// If an attempt cannot be made; then nothing is shown. The fence is removed in any case.
 pub fn verify(paths: &Paths, short: bool) -> Result<Ended> {
     nested::refuse(paths)?;
     let blocked = Blocked::new()?;
@@ -82,7 +82,7 @@ pub fn verify(paths: &Paths, short: bool) -> Result<Ended> {
     let release = fs::read_to_string(paths.proc.join("sys/kernel/osrelease"))
         .context("cannot read the kernel's release")?;
 
-    // One thread: what is started on it is on the private host.
+    // The runtime has one thread: its tasks are in the network namespace of the private host.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -104,8 +104,7 @@ pub fn verify(paths: &Paths, short: bool) -> Result<Ended> {
             Ok(Report::new(kernel, attempts, must_work))
         };
         let ended = tokio::select! {
-            // First: a signal of the terminal's ends the attempt under way as well, which then has no
-            // outcome.
+            // Polled first: a signal of the terminal also ends the running attempt, which then has no outcome.
             biased;
             interrupted = interruption(&mut signals) => interrupted.map(Ended::Interrupted),
             report = tried => report.map(Ended::Report),
@@ -117,13 +116,13 @@ pub fn verify(paths: &Paths, short: bool) -> Result<Ended> {
     })
 }
 
-/// Waits for a signal that means to end.
+/// Waits for a signal that ends the process.
 async fn interruption(signals: &mut Signals) -> Result<Signal> {
     loop {
         match signals.next().await.context("cannot read signals")? {
             Received::Child | Received::Reopen => {}
             Received::PassOn(signal) | Received::Shared(signal) => return Ok(signal),
-            // The fence is a throw-away one: nobody needs to follow for it meanwhile.
+            // The fence is a throw-away one and the host does not change, so no stand-in is needed.
             Received::Stop { .. } => raise(Signal::SIGSTOP).context("cannot stop")?,
         }
     }

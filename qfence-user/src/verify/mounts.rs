@@ -1,5 +1,5 @@
-//! A /run/qfence that nobody else sees, for the description of the throw-away fence and for the
-//! private host's resolv.conf. It ends with the process.
+//! Mounts a private /run/qfence for the description of the throw-away fence and for the private host's resolv.conf. It
+//! ends with the process.
 
 use std::path::Path;
 
@@ -17,10 +17,10 @@ use crate::base::{
 
 const NONE: Option<&str> = None;
 
-/// Moves this thread to mounts of its own; returns where things are there.
+/// Moves this thread to a private mount namespace; returns the paths to use there.
 ///
 /// # Errors
-/// If that cannot be done.
+/// If the namespace, the mount or the file cannot be made.
 pub fn make_private(paths: &Paths) -> Result<Paths> {
     unshare(CloneFlags::CLONE_NEWNS)
         .context("cannot make a mount namespace (CAP_SYS_ADMIN is needed)")?;
@@ -34,7 +34,7 @@ pub fn make_private(paths: &Paths) -> Result<Paths> {
     .context("cannot make mounts private")?;
     let run = &paths.run;
     let context = || format!("cannot mount a file system at {}", run.display());
-    // What it is mounted on stays when this ends.
+    // The mount point is made in the host's /run and remains.
     Directory::make_private(run)?;
     mount(
         Some("tmpfs"),

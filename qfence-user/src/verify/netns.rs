@@ -1,4 +1,5 @@
-//! Network namespaces that only this process has, by descriptors. They end with it, whichever way it ends.
+//! Network namespaces that only this process refers to, by descriptors. The kernel removes them when the process ends,
+//! for any reason.
 
 use std::{
     fs::File,
@@ -9,25 +10,26 @@ use std::{
 use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, setns, unshare};
 
-/// A network namespace, held by a descriptor.
+/// A network namespace, kept by a descriptor.
 #[derive(Debug)]
 pub struct Netns {
     fd: OwnedFd,
 }
 
 impl Netns {
-    /// A new one.
+    /// Makes a network namespace, without entering it.
     ///
     /// # Errors
-    /// If the kernel makes none.
+    /// If the kernel cannot make it.
     pub fn new() -> Result<Self> {
         on_thread(Self::enter_new)
     }
 
-    /// A new one, which this thread, and every thread and child that it starts, is in from here on.
+    /// Makes a network namespace and moves this thread into it. Threads and children that it starts later are in it,
+    /// too.
     ///
     /// # Errors
-    /// If the kernel makes none.
+    /// If the kernel cannot make it.
     pub fn enter_new() -> Result<Self> {
         unshare(CloneFlags::CLONE_NEWNET)
             .context("cannot make a network namespace (CONFIG_NET_NS, and CAP_SYS_ADMIN)")?;
@@ -36,10 +38,10 @@ impl Netns {
         Ok(Self { fd: file.into() })
     }
 
-    /// Runs a closure inside, on a thread of its own. Sockets that it opens stay inside.
+    /// Runs a closure in the namespace, on a new thread. Sockets that it opens stay in the namespace.
     ///
     /// # Errors
-    /// If the namespace cannot be entered; what the closure fails with.
+    /// If the namespace cannot be entered; the error of the closure.
     pub fn run<T: Send>(&self, closure: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         on_thread(|| {
             setns(&self.fd, CloneFlags::CLONE_NEWNET)
@@ -61,7 +63,7 @@ impl AsRef<Self> for Netns {
     }
 }
 
-/// Runs a closure on a thread of its own, which ends with it: a thread cannot leave the namespaces that it has entered.
+/// Runs a closure on a new thread and waits for it. A thread cannot leave the namespaces that it has entered.
 ///
 /// # Errors
 /// If the closure fails.

@@ -1,6 +1,7 @@
-//! The program `qfence-verify`: where it is, and whether it is of the same build as the one that runs it.
+//! Finds the executable `qfence-verify`, and checks that it is of the same build as the `qfence-user` that runs it.
 //!
-//! This and [`short`](super::short) alone are of use to `qfence-user`; the rest of the room is in `qfence-verify`.
+//! `qfence-user` uses only this module and [`short`](super::short); the rest of the room is linked into
+//! `qfence-verify`.
 
 use std::{
     env, fs,
@@ -14,13 +15,13 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{base::version, kernel};
 
-/// Its file, which is in the directory of `qfence-user`.
+/// The name of the file, which is in the directory of `qfence-user`.
 const NAME: &str = "qfence-verify";
 
-/// A command that runs it as the verifier of this program; options are still to be added.
+/// A command that runs `qfence-verify` for this build. The caller adds options.
 ///
 /// # Errors
-/// If it is not there, or it is somebody's who could not have put this program where it is.
+/// If the file does not exist, or if its owner is neither root nor the owner of this program.
 pub fn command() -> Result<Command> {
     let own = env::current_exe().context("cannot find the file of this program")?;
     let mut command = Command::new(beside(&own)?);
@@ -28,10 +29,10 @@ pub fn command() -> Result<Command> {
     Ok(command)
 }
 
-/// The file of that name in the directory of another, if root may execute it.
+/// Returns the path of `qfence-verify` in the directory of `own`, if root may execute it.
 fn beside(own: &Path) -> Result<PathBuf> {
     let program = own.with_file_name(NAME);
-    // A link is its owner's to change.
+    // The owner of a symbolic link can change it, so the owner of the link itself is checked.
     let found = fs::symlink_metadata(&program).with_context(|| {
         format!(
             "cannot find {}, the program that makes the probes and is installed beside qfence-user: \
@@ -39,7 +40,7 @@ fn beside(own: &Path) -> Result<PathBuf> {
             program.display()
         )
     })?;
-    // In /tmp everybody can put a file beside it.
+    // In a directory such as /tmp every user can put a file beside this program.
     let owner = found.uid();
     let is_trusted = owner == 0 || fs::metadata(own).is_ok_and(|own| own.uid() == owner);
     ensure!(
@@ -50,7 +51,7 @@ fn beside(own: &Path) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// What tells builds apart whose fences could differ: version, ABI, and the eBPF programs.
+/// Identifies builds whose fences could differ: version, ABI, and the eBPF programs.
 fn build() -> String {
     let mut hasher = DefaultHasher::new();
     kernel::OBJECT.hash(&mut hasher);
@@ -58,10 +59,10 @@ fn build() -> String {
     format!("{version}-{abi}-{:016x}", hasher.finish())
 }
 
-/// Whether the program that executes this one, of that build, makes the fences that this one does.
+/// Checks that the calling `qfence-user` is of the same build as this program, and so makes the same fences.
 ///
 /// # Errors
-/// If it is of another build: what this one shows says nothing of its fences.
+/// If it is of another build: the result would not apply to its fences.
 pub fn check(other: &str) -> Result<()> {
     let own = build();
     ensure!(

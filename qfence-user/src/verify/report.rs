@@ -1,34 +1,34 @@
-//! What verify found, as a table and as JSON.
+//! The results of `verify`, as a table and as JSON.
 
 use comfy_table::{Table, presets::NOTHING};
 use serde::Serialize;
 
 use super::judge::{End, Trial, Verdict};
 
-/// How the sentence of a report begins by which a fence holds.
+/// The start of the report's sentence if the fence holds.
 pub const HOLDS: &str = "The fence holds: ";
 
-/// One line: two trials of the same, and what they show.
+/// One row: the trials of one attempt, and the verdict.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
-    /// What was tried, as `qfence-verify probe` takes it, or in words.
+    /// The attempt, in the syntax of `qfence-verify probe` or in words.
     pub attempt: String,
-    /// How far it came without the fence.
+    /// The result without the fence.
     pub without: End,
-    /// How far it came with it.
+    /// The result with the fence.
     pub with: End,
-    /// The hooks that refused it.
+    /// The layers that refused it.
     pub layers: Vec<&'static str>,
     /// The error with the fence, by name.
     pub errno: Option<String>,
-    /// How long it took with the fence, in milliseconds.
+    /// The duration with the fence, in milliseconds.
     pub ms: f64,
-    /// What that shows.
+    /// The verdict.
     pub verdict: Verdict,
 }
 
 impl Row {
-    /// The line of two trials.
+    /// The row of two trials.
     #[must_use]
     pub fn new(attempt: &str, without: &Trial, with: Trial, verdict: Verdict) -> Self {
         Self {
@@ -43,21 +43,21 @@ impl Row {
     }
 }
 
-/// All of it.
+/// The whole report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// Whether every attempt was stopped, and all that must work does.
+    /// Whether every attempt was stopped and everything that must work works.
     pub holds: bool,
     /// The kernel's release.
     pub kernel: String,
     /// The attempts to reach the host.
     pub attempts: Vec<Row>,
-    /// What must work.
+    /// The traffic that must work.
     pub must_work: Vec<Row>,
 }
 
 impl Report {
-    /// The report of these lines. Nothing shown is nothing that holds.
+    /// The report of these rows. It needs at least one attempt that was stopped and one that works.
     #[must_use]
     pub fn new(kernel: String, attempts: Vec<Row>, must_work: Vec<Row>) -> Self {
         let good = |rows: &[Row], proof| {
@@ -72,14 +72,14 @@ impl Report {
         }
     }
 
-    /// The lines that speak against it.
+    /// The rows with a bad verdict.
     #[must_use]
     pub fn faults(&self) -> Vec<&Row> {
         let rows = self.attempts.iter().chain(&self.must_work);
         rows.filter(|row| !row.verdict.is_good()).collect()
     }
 
-    /// The report as tables, and a sentence.
+    /// The report as two tables and a sentence.
     #[must_use]
     pub fn text(&self) -> String {
         [
@@ -92,7 +92,7 @@ impl Report {
         .join("\n")
     }
 
-    /// The report in a sentence.
+    /// The report in one sentence.
     #[must_use]
     pub fn sentence(&self) -> String {
         let all = || self.attempts.iter().chain(&self.must_work);

@@ -1,4 +1,4 @@
-//! Makes every probe, without the fence and then with it.
+//! Makes every attempt, without the fence and then with it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -20,29 +20,28 @@ use super::{
     witness::Witness,
 };
 
-/// How long a probe waits for what it needs, in milliseconds. On the private network, all that
-/// comes comes at once.
+/// The time limit of each step of a probe, in milliseconds. The private network delivers packets at once.
 const STEP_MS: u32 = 300;
 
-/// The same, on a machine that is busy.
+/// The time limit of the second try, in milliseconds, for a busy machine.
 const LONG_STEP_MS: u32 = 3000;
 
-/// Both places to make probes in, and those who look on.
+/// The participants of a verification.
 pub struct Stage<'a> {
     /// The private network.
     pub scene: &'a Scene,
-    /// Who sees what arrives there.
+    /// Sees the packets that arrive on the host.
     pub witness: &'a Witness,
-    /// Who makes the probes.
+    /// Starts the processes that make the probes.
     pub actors: &'a Actors,
     /// The fence.
     pub fence: &'a mut ThrowAway,
-    /// Whether to leave out what is not of the short form.
+    /// Whether to make only the attempts of the short form.
     pub short: bool,
 }
 
 impl Stage<'_> {
-    /// The attempts to reach the host.
+    /// Makes the attempts to reach the host.
     ///
     /// # Errors
     /// If one cannot be made.
@@ -64,10 +63,10 @@ impl Stage<'_> {
         Ok(rows)
     }
 
-    /// What must work.
+    /// Tries the traffic that must work.
     ///
     /// # Errors
-    /// If it cannot be tried.
+    /// If an attempt cannot be made.
     pub async fn must_work(&mut self) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
         for case in self.chosen(MUST_WORK) {
@@ -85,8 +84,8 @@ impl Stage<'_> {
             .filter(move |case| has_v6 || !case.is_v6())
     }
 
-    /// Tries it without the fence and with it. What shows nothing is tried once more, with time for a
-    /// machine that has other things to do; what got through is not.
+    /// Makes the probe without the fence and with it. An inconclusive or failed result is tried once more with a longer
+    /// time limit, for a busy machine; a probe that passed is not.
     async fn both(&mut self, case: &Case, judge: fn(&Trial, &Trial) -> Verdict) -> Result<Row> {
         let row = self.both_within(STEP_MS, case, judge).await?;
         if row.verdict.is_good() || row.verdict == Verdict::Passed {
@@ -105,7 +104,7 @@ impl Stage<'_> {
         let mut with = self.probe(Place::Inside, step_ms, case.spec).await?;
         let mut verdict = judge(&without, &with);
         if verdict == Verdict::Unproven {
-            // What the filter of system calls stops is on no record: does it stop this, alone?
+            // The system call filter records nothing. Checks whether it stops the probe alone.
             let filtered = self.probe(Place::Filtered, step_ms, case.spec).await?;
             if judge::is_stopped_by_filter(&with, &filtered) {
                 with.layers.push(FILTER);
@@ -115,7 +114,7 @@ impl Stage<'_> {
         Ok(Row::new(case.spec, &without, with, verdict))
     }
 
-    /// Tries to join what a container of the same user's is.
+    /// Tries to join the network namespace of a container of the same user.
     async fn join_container(&mut self) -> Result<Row> {
         let words = [&["call"], &container::MAKE[..]].concat();
         let mut container = self
@@ -124,7 +123,7 @@ impl Stage<'_> {
         let made: Called = serde_json::from_str(&container.line().await?)?;
         let call = container::call(container.pid());
         if made.errno.is_some() {
-            // There are no such containers here.
+            // Such containers cannot be made here.
             let trial = made.trial(&call, Place::Outside, Vec::new());
             let verdict = judge::probe(&trial, &trial);
             return Ok(Row::new(call.attempt, &trial, trial.clone(), verdict));
@@ -177,19 +176,19 @@ impl Stage<'_> {
         Ok(Row::new(&format!("open {path}"), &without, with, verdict))
     }
 
-    /// What a process of root's, whom modes of files do not stop, says in its first line.
+    /// Runs a process as root, because file modes would refuse other users; returns its first line.
     async fn hear<T: DeserializeOwned>(&self, place: Place, arguments: &[&str]) -> Result<T> {
         let fence = self.fence.fence();
         Self::answer(self.actors.start_as_root(place, fence, arguments)?).await
     }
 
-    /// The first line of a process.
+    /// Parses the first line of a process.
     async fn answer<T: DeserializeOwned>(mut actor: Actor) -> Result<T> {
         let line = actor.line().await?;
         serde_json::from_str(&line).with_context(|| format!("an odd answer: {line}"))
     }
 
-    /// The host, and services that it forwards to.
+    /// Tries connections and datagrams from the host to services in the fence, as `hostfwd` sends them.
     async fn forwards(&mut self) -> Result<Vec<Row>> {
         let outside = self.talk_to_services(Place::Outside).await?;
         let inside = self.talk_to_services(Place::Inside).await?;
@@ -218,14 +217,14 @@ impl Stage<'_> {
                 let mut trial = talk(*service, host);
                 trial.layers = self.fence.layers()?;
                 trials.push((format!("{} from {host}", manner.name()), trial));
-                // Some are good for one question.
+                // Some services answer only one request.
                 service = own.next().unwrap_or(service);
             }
         }
         Ok(trials)
     }
 
-    /// The addresses at which the host speaks to a service, and which it has then itself.
+    /// The addresses of the host that the services are reached at, which are also the source addresses.
     fn hosts(&self) -> Vec<IpAddr> {
         let v4: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), HOST_V4];
         let v6: [IpAddr; 2] = [Ipv6Addr::LOCALHOST.into(), HOST_V6];

@@ -1,11 +1,11 @@
 //! The scene of `verify`: the private host and internet, and addresses that are the host's in unusual ways.
 //!
 //! ```text
-//! host (this process), beside what `internet` draws
+//! host (this process), in addition to the drawing in `internet`
 //! eth0 203.0.113.5/32 2001:db8:3::5/128
 //! lo   198.18.7.0/24, local: AnyIP
-//!      198.19.7.0/24, a route by the device
-//!      198.19.8.0/24, 2001:db8:8::/64, by a rule: everything is local
+//!      198.19.7.0/24, a route to the device
+//!      198.19.8.0/24, 2001:db8:8::/64, by a rule to a table in which everything is local
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -21,7 +21,7 @@ use super::{
     wire::{Address, Wire},
 };
 
-/// Addresses that are the host's by a route alone: in the table `local`, by a route to the loopback device in another
+/// Addresses that are the host's only by a route: in the table `local`, by a route to the loopback device in another
 /// table, and by a rule.
 const ANY_IP: Address = (v4(198, 18, 7, 0), 24);
 const BY_DEVICE: Address = (v4(198, 19, 7, 0), 24);
@@ -31,27 +31,27 @@ const EVERYTHING: [Address; 2] = [
     (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0),
 ];
 
-/// Routing tables (rtnetlink(7)), and one of our own.
+/// Numbers of routing tables (rtnetlink(7)); the last is a table of the scene.
 const TABLE_MAIN: u32 = 254;
 const TABLE_LOCAL: u32 = 255;
 const TABLE_OWN: u32 = 100;
 
-/// The two namespaces. They end with the process.
+/// The two network namespaces. They end with the process.
 #[derive(Debug)]
 pub struct Scene {
-    /// The host that is to be protected. This thread is in it.
+    /// The protected host. This thread is in its namespace.
     pub host: Netns,
-    /// All else.
+    /// The rest of the network.
     pub internet: Netns,
     /// Whether the kernel has IPv6.
     pub has_v6: bool,
 }
 
 impl Scene {
-    /// Makes the two, and moves this thread, with all that it starts from here on, to the host.
+    /// Makes the two namespaces, and moves this thread, and all that it starts later, into that of the host.
     ///
     /// # Errors
-    /// If the kernel does not make namespaces or devices.
+    /// If the kernel cannot make a namespace or a device.
     pub fn enter() -> Result<Self> {
         let internet = Netns::new()?;
         let host = Netns::enter_new()?;
@@ -69,7 +69,7 @@ impl Scene {
 
     /// Adds the addresses that are the host's in unusual ways, and routes back to them.
     fn add_unusual(&self) -> Result<()> {
-        // A host that answers pings to its groups, so that a ping that reaches them is seen.
+        // The host answers pings to its groups and broadcast addresses, so that a ping that reaches it is detected.
         set("ipv4/icmp_echo_ignore_broadcasts", "0")?;
         let hosts = possible(&[(HOST_V4, 0), (HOST_V6, 0)], self.has_v6);
         Wire::within(&self.internet, async |wire| {

@@ -1,5 +1,5 @@
-//! What a guest behind `hostfwd` is to the host: services that answer, run in the fence by the hidden
-//! verb `service`. And the host that talks to them.
+//! Services in the fence that answer the host, like those of a guest behind `hostfwd`; the hidden verb `service` runs
+//! them. Also the requests that the host makes to them.
 
 use std::{
     io::{self, Read, Write},
@@ -20,32 +20,32 @@ use serde::{Deserialize, Serialize};
 
 use super::judge::{End, Trial};
 
-/// How many services there are of a manner that is good for one question: a socket that is connected
-/// is so to one host, and one that shares its port with another may miss the next question.
+/// The number of services of a manner whose services answer only one request reliably: a connected socket is connected
+/// to one host, and a socket that shares its port with another may miss the next request.
 const OF_A_KIND: usize = 4;
 
-/// How long an answer may take.
+/// The time limit for an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How much goes both ways over a connection: more than fits into one packet.
+/// The bytes that are sent in each direction of a connection: more than fit into one packet.
 const BULK: usize = 100_000;
 
-/// How a service is spoken to, and answers.
+/// The protocol of a service, and the socket from which it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Manner {
     /// TCP.
     Connection,
-    /// A datagram, answered on the socket it came to.
+    /// A datagram, answered on the socket that received it.
     Unconnected,
-    /// The same, once the socket is connected to who sent it.
+    /// A datagram, answered on the socket that received it after this was connected to the sender.
     Connected,
-    /// A datagram, answered on another socket of the same port.
+    /// A datagram, answered on another socket with the same port.
     New,
 }
 
 impl Manner {
-    /// All of them.
+    /// All manners.
     pub const ALL: [Self; 4] = [
         Self::Connection,
         Self::Unconnected,
@@ -53,7 +53,7 @@ impl Manner {
         Self::New,
     ];
 
-    /// What it is called in the report.
+    /// The name in the report.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -74,7 +74,7 @@ pub struct Service {
     pub port: u16,
 }
 
-/// Starts all services, on all addresses of the host; they end with the process.
+/// Starts all services, on all addresses. They end with the process.
 ///
 /// # Errors
 /// If a socket or thread cannot be made.
@@ -108,7 +108,7 @@ fn start_one(manner: Manner) -> io::Result<u16> {
     Ok(port)
 }
 
-/// All addresses: of IPv6, which is of IPv4 as well, where the kernel has that.
+/// The unspecified address: of IPv6, which includes IPv4, if the kernel supports it, and otherwise of IPv4.
 fn everywhere(port: u16) -> io::Result<SocketAddr> {
     match UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)) {
         Ok(_) => Ok((Ipv6Addr::UNSPECIFIED, port).into()),
@@ -119,7 +119,7 @@ fn everywhere(port: u16) -> io::Result<SocketAddr> {
     }
 }
 
-/// A UDP socket whose port others of this user may have too.
+/// A UDP socket whose port other sockets of this user can share.
 fn shared_socket(port: u16) -> io::Result<UdpSocket> {
     let address = everywhere(port)?;
     let family = if address.is_ipv4() {
@@ -136,7 +136,7 @@ fn shared_socket(port: u16) -> io::Result<UdpSocket> {
 fn echo(listener: &TcpListener) {
     for stream in listener.incoming().flatten() {
         let mut from = &stream;
-        // Who goes away has had enough.
+        // An error means that the peer has closed the connection.
         let _ = io::copy(&mut from, &mut &stream);
     }
 }
@@ -148,7 +148,7 @@ fn answer(socket: &UdpSocket, manner: Manner) {
             continue;
         };
         let text = &buffer[..length];
-        // The one who asked learns of a failure by having no answer.
+        // After a failure the peer gets no answer, which it reports.
         let _ = match manner {
             Manner::Connected => socket.connect(peer).and_then(|()| socket.send(text)),
             Manner::New => socket

@@ -1,4 +1,4 @@
-//! The services of the private host and internet. What arrives without a service is seen by the witness.
+//! Starts the services of the private host and internet. The witness sees packets to ports without a service.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -17,10 +17,10 @@ pub const PORT: u16 = 8080;
 /// The port of nameservers.
 pub const DNS: u16 = 53;
 
-/// A group that the host is a member of, beside those that every host is.
+/// A multicast group that the host has joined, in addition to those of every host.
 const GROUP: IpAddr = IpAddr::V4(Ipv4Addr::new(239, 1, 2, 3));
 
-/// Starts the services. They end with the value.
+/// Starts the services. They end when the value is dropped.
 ///
 /// # Errors
 /// If a thread or a socket cannot be made.
@@ -28,7 +28,7 @@ pub fn start(scene: &Scene) -> Result<Vec<Listener>> {
     let (host, any) = (&scene.host, Ipv4Addr::UNSPECIFIED.into());
     let mut started = vec![
         Listener::tcp(host, SocketAddr::new(any, PORT))?,
-        // A packet socket does not see what the kernel loops back to groups: a member does.
+        // A packet socket does not see group packets that the kernel loops back, but a member of the group does.
         Listener::member(host, SocketAddr::new(any, PORT), GROUP, DEVICE)?,
     ];
     started.extend(both(host, NAMESERVER, DNS)?);
@@ -40,7 +40,7 @@ pub fn start(scene: &Scene) -> Result<Vec<Listener>> {
     Ok(started)
 }
 
-/// TCP and UDP.
+/// Starts a TCP and a UDP listener.
 fn both(netns: &Netns, address: IpAddr, port: u16) -> Result<[Listener; 2]> {
     let address = SocketAddr::new(address, port);
     Ok([

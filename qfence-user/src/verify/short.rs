@@ -1,5 +1,5 @@
-//! The short form, as `exec --verify` has it: in a process of its own, for it moves to namespaces that
-//! the command is not to be in.
+//! The short form of verification, for `exec --verify`. It runs in another process, because it moves into namespaces
+//! that the command must not be in.
 
 use std::{
     io::{self, Write},
@@ -10,10 +10,10 @@ use anyhow::{Context, Result, bail};
 
 use super::{program, report::HOLDS};
 
-/// Verifies in a process of its own; returns the report in a sentence.
+/// Runs the short form in another process; returns the report in one sentence.
 ///
 /// # Errors
-/// If the fence does not hold, or nothing is shown. The report is on standard error then.
+/// If the fence does not hold or nothing was shown. In this case the report is on standard error.
 pub fn verify_first() -> Result<String> {
     let output = program::command()?
         .arg("--short")
@@ -23,9 +23,9 @@ pub fn verify_first() -> Result<String> {
         .context("cannot start `qfence-verify`")?;
     let report = String::from_utf8_lossy(&output.stdout);
     let sentence = report.lines().next_back().unwrap_or_default();
-    // A program that is not the verifier may end well, too.
+    // Another program with this name could also exit with success, so its output is checked.
     if !output.status.success() || !sentence.starts_with(HOLDS) {
-        // Nowhere is left to report a standard error that cannot be written to.
+        // If standard error cannot be written to, there is nowhere to report that.
         let _ = io::stderr().write_all(report.as_bytes());
         bail!(
             "it is not shown that a fence holds on this kernel ({}), so the command was not \

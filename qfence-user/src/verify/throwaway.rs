@@ -1,4 +1,4 @@
-//! The fence that is put to the test: like one of `exec`'s, and gone afterwards.
+//! The fence under test: it is set up like that of `exec`, and removed afterwards.
 
 use std::process;
 
@@ -22,20 +22,20 @@ use crate::{
     supervise::follower::Follower,
 };
 
-/// A fence without a log: what is on record is read here.
+/// A fence without a log: its attempts are read here.
 pub struct ThrowAway {
     fence: Fence,
     attempts: Attempts,
-    /// The maps of the programs, and what keeps their policy true.
+    /// The maps of the programs, and the follower that keeps the policy up to date.
     policy: Follower,
 }
 
 impl ThrowAway {
-    /// Puts up a fence that judges by the addresses of the network namespace of this thread, in the
-    /// order of `exec`. Must be called within a tokio runtime.
+    /// Makes a fence with the steps of `exec`, in the same order. Its policy uses the addresses of the network
+    /// namespace of this thread. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// If any of it cannot be; nothing is left then.
+    /// If a step fails; nothing is left then.
     pub async fn new(paths: &Paths) -> Result<Self> {
         let name = derive_name("verify".as_ref());
         let description = Description {
@@ -66,24 +66,25 @@ impl ThrowAway {
         }
     }
 
-    /// The fence itself.
+    /// The fence.
     #[must_use]
     pub fn fence(&self) -> &Fence {
         &self.fence
     }
 
-    /// The hooks that have recorded refusals since the last call, each once, in their order.
+    /// Returns the hooks that have recorded refusals since the last call, each once, in the order of their first
+    /// refusal.
     ///
     /// # Errors
-    /// If a record is not understood.
+    /// If a record cannot be parsed.
     pub fn layers(&mut self) -> Result<Vec<&'static str>> {
-        // Nothing changes on the private host: the policy is true to it.
+        // Nothing changes on the private host, so the policy matches it: the pulse can be renewed.
         AsMut::<Maps>::as_mut(self.policy.kernel()).beat()?;
         let mut hooks = Vec::new();
         while let Some(event) = self.attempts.event()? {
             hooks.push(event.key.hook);
         }
-        // Nothing is known from one call to the next, so that each attempt is an event again.
+        // Takes all attempt keys out of the map, so that the next attempt of a key makes an event again.
         let counted = self.attempts.take(&[])?;
         let repeated = counted.iter().filter(|(_, repeats)| repeats.count > 0);
         hooks.extend(repeated.map(|(kind, _)| kind.hook));
@@ -98,16 +99,16 @@ impl ThrowAway {
         Ok(layers)
     }
 
-    /// Ends what runs in it, and removes it.
+    /// Ends the processes in the fence, and removes it.
     ///
     /// # Errors
-    /// All that could not be removed.
+    /// Every error of the removal.
     pub fn remove(self) -> Result<()> {
         self.fence.remove()
     }
 }
 
-/// Builds a fence as `exec` does without options; returns what is on record, and what keeps its policy true.
+/// Builds a fence like `exec` without options; returns its attempts, and the follower that keeps its policy up to date.
 async fn build(fence: &Fence, paths: &Paths) -> Result<(Attempts, Follower)> {
     let programs = Programs {
         deny: DenyWith::Refused,

@@ -21,11 +21,10 @@ use tokio::time::{Instant, sleep};
 use super::netns::Netns;
 use crate::{host::addresses, policy::hostset::single};
 
-/// How long the kernel gets to make an address its own. It does so in a worker, at once but for
-/// delays of the machine's.
+/// The time limit for an address to become local. The kernel adds it in a worker, without delay on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// An address with the length of its subnet's prefix, or that prefix.
+/// An address with the prefix length of its subnet, or a prefix.
 pub type Address = (IpAddr, u8);
 
 /// The network devices of a namespace.
@@ -34,10 +33,10 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Runs `job` with the devices of a namespace, to its end.
+    /// Runs `job` to its end with the devices of a namespace.
     ///
     /// # Errors
-    /// What `job` fails with; if there is no netlink.
+    /// The error of `job`; if a netlink socket cannot be opened.
     pub fn within<F: Future<Output = Result<()>>>(
         netns: &Netns,
         job: impl FnOnce(Self) -> F + Send,
@@ -56,10 +55,10 @@ impl Wire {
         })
     }
 
-    /// Makes a pair of devices of that name, one here and one there.
+    /// Makes a pair of devices with the same name, one in this namespace and one in `there`.
     ///
     /// # Errors
-    /// If the kernel makes none.
+    /// If the kernel cannot make it.
     pub async fn join(&self, name: &str, there: &Netns) -> Result<()> {
         let peer = LinkMessageBuilder::<LinkUnspec>::new()
             .name(name)
@@ -76,22 +75,22 @@ impl Wire {
     /// Brings a device up.
     ///
     /// # Errors
-    /// If it is not there, or cannot be.
+    /// If the device does not exist, or cannot be brought up.
     pub async fn up(&self, name: &str) -> Result<()> {
         let up = LinkUnspec::new_with_name(name).up().build();
         let set = self.handle.link().set(up).execute().await;
         set.with_context(|| format!("cannot bring {name} up"))
     }
 
-    /// Gives a device addresses.
+    /// Assigns addresses to a device.
     ///
     /// # Errors
-    /// If it is not there, or takes one not.
+    /// If the device does not exist, or an address is refused.
     pub async fn assign(&self, name: &str, addresses: &[Address]) -> Result<()> {
         let index = self.index(name).await?;
         for (address, length) in addresses {
             let mut request = self.handle.address().add(index, *address, *length);
-            // Nobody else has it: it need not be asked for.
+            // The address is unique here: duplicate address detection is not needed.
             let flags = AddressAttribute::Flags(AddressFlags::Nodad);
             request.message_mut().attributes.push(flags);
             let added = request.execute().await;
@@ -100,10 +99,10 @@ impl Wire {
         Ok(())
     }
 
-    /// Sends all else by a gateway.
+    /// Adds a default route via a gateway.
     ///
     /// # Errors
-    /// If the kernel does not take the route.
+    /// If the kernel refuses the route.
     pub async fn default_route(&self, gateway: IpAddr) -> Result<()> {
         let route = match gateway {
             IpAddr::V4(gateway) => RouteMessageBuilder::<Ipv4Addr>::new()
@@ -117,10 +116,10 @@ impl Wire {
         added.with_context(|| format!("cannot set {gateway} as gateway"))
     }
 
-    /// Sends what is for a prefix to a device, by a route of that kind in that table.
+    /// Adds a route of this type to a table: packets to a prefix leave through a device.
     ///
     /// # Errors
-    /// If the kernel does not take the route.
+    /// If the kernel refuses the route.
     pub async fn route_by(
         &self,
         name: &str,
@@ -153,10 +152,10 @@ impl Wire {
         added.with_context(|| format!("cannot route {address}/{length} to {name}"))
     }
 
-    /// Looks what is for a prefix up in another table.
+    /// Adds a rule: routes for a prefix are looked up in this table.
     ///
     /// # Errors
-    /// If the kernel does not take the rule.
+    /// If the kernel refuses the rule.
     pub async fn look_up_in(&self, to: Address, table: u32) -> Result<()> {
         let (address, length) = to;
         let rule = self.handle.rule().add();
@@ -178,11 +177,11 @@ impl Wire {
         added.with_context(|| format!("cannot look {address}/{length} up in table {table}"))
     }
 
-    /// Waits until the kernel takes packets to these addresses, in the namespace this runs in: an
-    /// IPv6 address is put into the local table by a worker.
+    /// Waits until these addresses are local in the namespace of this `Wire`. A worker of the kernel adds IPv6
+    /// addresses to the local table.
     ///
     /// # Errors
-    /// If it does not come to that.
+    /// If an address is not local within the time limit.
     pub async fn await_local(&self, addresses: &[Address]) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {

@@ -1,4 +1,4 @@
-//! Sees every packet of the private host, so that nothing has to listen for what may arrive.
+//! Sees every packet of the private host, so that no service must listen at the destinations.
 
 use std::{
     io,
@@ -13,14 +13,13 @@ use nix::{
     sys::socket::{AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, socket},
 };
 
-/// How long nothing must be seen until what was before is over. On the private host, packets are
-/// delivered at once.
+/// No more packets are expected after this time without a packet. The private host delivers packets at once.
 const QUIET: Duration = Duration::from_millis(10);
 
-/// The most waited for that.
+/// The maximum number of such waits.
 const ROUNDS: usize = 100;
 
-/// Enough of a packet to know it.
+/// The bytes that are read of each packet, enough to classify it.
 const SNAP: usize = 128;
 
 /// EtherTypes (linux/if_ether.h).
@@ -40,13 +39,13 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// Starts to look, in the network namespace of this thread.
+    /// Starts to capture packets in the network namespace of this thread.
     ///
     /// # Errors
-    /// If the kernel has no packet sockets.
+    /// If the kernel does not support packet sockets.
     pub fn new() -> Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        // Without link-layer headers: a packet begins with that of IP.
+        // Without link-layer headers: a packet begins with the IP header.
         let socket = socket(
             AddressFamily::Packet,
             SockType::Datagram,
@@ -57,19 +56,19 @@ impl Witness {
         Ok(Self { socket })
     }
 
-    /// Forgets what was seen, once there is no more of it.
+    /// Discards the packets seen so far, after waiting until no more arrive.
     ///
     /// # Errors
-    /// If it cannot be read.
+    /// If the socket cannot be read.
     pub fn forget(&self) -> Result<()> {
         self.count().map(drop)
     }
 
-    /// How many packets were seen since the last call, once there are no more of them; those left out
-    /// that the kernel sends of its own accord.
+    /// Waits until no more packets arrive; returns the number of packets since the last call, without those that the
+    /// kernel sends on its own.
     ///
     /// # Errors
-    /// If they cannot be read.
+    /// If the socket cannot be read.
     pub fn count(&self) -> Result<usize> {
         let context = "cannot read from a packet socket";
         let mut count = 0;
@@ -87,7 +86,7 @@ impl Witness {
         Ok(count)
     }
 
-    /// Takes the packets that are there; for each whether it counts.
+    /// Reads the available packets; returns for each whether it counts.
     fn take(&self) -> io::Result<Vec<bool>> {
         let mut seen = Vec::new();
         let mut packet = [0; SNAP];
@@ -107,13 +106,14 @@ impl Witness {
     }
 }
 
-/// Whether a packet can be somebody's attempt: any IP packet but those that the kernel sends of its
-/// own accord. These are the ones by which it finds neighbours and tells of its groups (ARP, IGMP, of
-/// ICMPv6 neighbour and listener discovery); errors, for what an error is about is seen itself if it
-/// gets anywhere, and the error for a route that leads nowhere goes back over loopback; and answers to
-/// pings, for it is the attempt that knows whether one came. (A ping that the kernel loops back to its
-/// groups is shown to no packet socket, `packet_rcv` in net/packet/af_packet.c, and its answer may be
-/// dropped on the way.)
+/// Whether a packet can be part of an attempt: every IP packet except those that the kernel sends on its own. These
+/// are:
+///
+/// - Neighbour discovery and group membership: ARP, IGMP, and neighbour and listener discovery of ICMPv6.
+/// - ICMP errors. The packet that caused an error is seen itself if it arrives, and the error for an unreachable route
+///   is sent over loopback.
+/// - Answers to pings. The probe itself detects its answer. (The kernel shows no packet socket a ping that it loops
+///   back to its groups, `packet_rcv` in net/packet/af_packet.c, and the answer may be dropped on the way.)
 fn is_of_interest(ether_type: u16, packet: &[u8]) -> bool {
     let by_the_kernel = match ether_type {
         ETH_P_IP => is_by_the_kernel_v4(packet),
@@ -134,7 +134,7 @@ fn is_by_the_kernel_v4(packet: &[u8]) -> Option<bool> {
 
 fn is_by_the_kernel_v6(packet: &[u8]) -> Option<bool> {
     let (header, at) = match *packet.get(6)? {
-        // Listener reports carry a router alert.
+        // Listener reports have a router alert option.
         HOP_BY_HOP => (*packet.get(40)?, 48 + 8 * usize::from(*packet.get(41)?)),
         header => (header, 40),
     };

@@ -1,4 +1,4 @@
-//! What a benchmark found: rows, what could not be measured, and goals.
+//! The results of a benchmark: rows, missing variants, and goals.
 
 use std::{
     fs,
@@ -13,22 +13,22 @@ use serde::{Deserialize, Serialize};
 
 use super::series::{Row, Series};
 
-/// All that a benchmark found.
+/// All results of a benchmark.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// The benchmark's name.
     pub bench: String,
-    /// Where it ran.
+    /// The machine on which it ran.
     pub machine: Machine,
-    /// Whether it was for a first look.
+    /// Whether it was a quick run.
     pub quick: bool,
-    /// What was measured, group by group.
+    /// The measurements, by group.
     pub rows: Vec<Row>,
-    /// What was not.
+    /// The variants that could not be measured.
     pub missing: Vec<Missing>,
-    /// What was to be reached.
+    /// The goals.
     pub goals: Vec<Goal>,
-    /// What to know when reading the figures.
+    /// Notes on the interpretation of the figures.
     #[serde(default)]
     pub notes: Vec<String>,
 }
@@ -40,32 +40,32 @@ pub struct Machine {
     pub kernel: String,
     /// The model of its processors.
     pub processor: String,
-    /// How many there are.
+    /// The number of its processors.
     pub processors: usize,
 }
 
 /// A variant that could not be measured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missing {
-    /// What was to be measured.
+    /// The group of the measurement.
     pub group: String,
-    /// In which variant.
+    /// The variant.
     pub variant: String,
-    /// Why it was not.
+    /// The reason.
     pub why: String,
 }
 
-/// What was to be reached.
+/// A goal of a benchmark.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Goal {
-    /// What, with its limit and what was measured.
+    /// The quantity, its limit and the measured number.
     pub goal: String,
-    /// Whether it was.
+    /// Whether the goal was met.
     pub is_met: bool,
 }
 
 impl Goal {
-    /// That a number is at most so much.
+    /// The goal that a number is at most `limit`.
     #[must_use]
     pub fn at_most(goal: &str, number: f64, limit: f64) -> Self {
         Self {
@@ -74,7 +74,7 @@ impl Goal {
         }
     }
 
-    /// That a number is at least so much.
+    /// The goal that a number is at least `limit`.
     #[must_use]
     pub fn at_least(goal: &str, number: f64, limit: f64) -> Self {
         Self {
@@ -85,7 +85,7 @@ impl Goal {
 }
 
 impl Machine {
-    /// This one.
+    /// Describes this machine.
     pub fn this() -> Result<Self> {
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
         let processors = fs::read_to_string("/proc/cpuinfo")?;
@@ -101,7 +101,7 @@ impl Machine {
 }
 
 impl Report {
-    /// Without figures yet.
+    /// Makes a report without figures.
     pub fn new(bench: &str, quick: bool) -> Result<Self> {
         Ok(Self {
             bench: bench.to_owned(),
@@ -114,12 +114,12 @@ impl Report {
         })
     }
 
-    /// Takes in what was measured.
+    /// Adds the measurements of a series.
     pub fn add(&mut self, series: &Series) {
         self.rows.extend(series.rows());
     }
 
-    /// Says that a variant could not be measured.
+    /// Adds a variant that could not be measured.
     pub fn miss(&mut self, group: &str, variant: &str, why: impl ToString) {
         self.missing.push(Missing {
             group: group.to_owned(),
@@ -128,7 +128,7 @@ impl Report {
         });
     }
 
-    /// Shows a table, what is missing in it, what to know of it, and the goals.
+    /// Prints a table, the missing variants, the notes, and the goals.
     pub fn show(&self, out: &mut impl Write) -> io::Result<()> {
         let Machine {
             kernel,
@@ -195,7 +195,7 @@ impl Report {
     }
 }
 
-/// A number, with three digits that tell.
+/// Formats a number with about three significant digits.
 fn figure(number: f64) -> String {
     match number.abs() {
         size if size >= 100.0 => format!("{number:.0}"),

@@ -1,8 +1,8 @@
-//! Samples of one thing in several variants, taken round by round.
+//! Samples of one measurement in several variants, taken round by round.
 
 use serde::{Deserialize, Serialize};
 
-/// One thing that is measured in several variants, which take turns.
+/// One measurement in several variants, which take turns.
 #[derive(Clone, Debug)]
 pub struct Series {
     group: String,
@@ -10,33 +10,33 @@ pub struct Series {
     samples: Vec<(String, Vec<f64>)>,
 }
 
-/// What became of one variant.
+/// The result of one variant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// What was measured, such as `connect, UDP, IPv4, allowed`.
+    /// The measurement, such as `connect, UDP, IPv4, allowed`.
     pub group: String,
-    /// In which variant, such as `qfence`.
+    /// The variant, such as `qfence`.
     pub variant: String,
-    /// What the figures are in, such as `ns`.
+    /// The unit of the figures, such as `ns`.
     pub unit: String,
     /// The median of all rounds.
     pub median: f64,
-    /// What a quarter of the rounds was below.
+    /// The lower quartile of the rounds.
     pub low: f64,
-    /// What a quarter of the rounds was above.
+    /// The upper quartile of the rounds.
     pub high: f64,
-    /// How many rounds there were.
+    /// The number of rounds.
     pub rounds: usize,
-    /// To the group's first variant: the median of what it was in each round. `None` for that one itself,
-    /// and where there was none.
+    /// The ratio to the group's first variant: the median of the ratios of all rounds. `None` for the first variant
+    /// itself, and if there is no first variant.
     pub ratio: Option<f64>,
-    /// What a quarter of the rounds' ratios was below, and a quarter above.
+    /// The lower and the upper quartile of the rounds' ratios.
     #[serde(default)]
     pub ratio_quartiles: Option<[f64; 2]>,
 }
 
 impl Series {
-    /// Without samples yet.
+    /// Makes a series without samples.
     #[must_use]
     pub fn new(group: impl Into<String>, unit: &'static str) -> Self {
         Self {
@@ -46,8 +46,8 @@ impl Series {
         }
     }
 
-    /// Takes in the sample of a variant in this round. The first variant of all is what the others are
-    /// compared with; each is to have one sample a round.
+    /// Adds the sample of a variant in this round. The first variant is the one that others are compared with. Each
+    /// variant must have one sample per round.
     pub fn push(&mut self, variant: &str, sample: f64) {
         match self.samples.iter_mut().find(|(name, _)| name == variant) {
             Some((_, samples)) => samples.push(sample),
@@ -55,7 +55,7 @@ impl Series {
         }
     }
 
-    /// What it is.
+    /// The name of the measurement.
     #[must_use]
     pub fn group(&self) -> &str {
         &self.group
@@ -69,14 +69,13 @@ impl Series {
             .unwrap_or_default()
     }
 
-    /// How much one variant is of another: the median of what it was in each round. Not a number if either
-    /// was not measured.
+    /// The ratio of one variant to another: the median of the ratios of all rounds. NaN if either was not measured.
     #[must_use]
     pub fn ratio(&self, variant: &str, of: &str) -> f64 {
         quantile(&self.ratios(variant, of), 0.5)
     }
 
-    /// What one variant was of another in each round, in order.
+    /// The ratios of one variant to another in all rounds, sorted.
     fn ratios(&self, variant: &str, of: &str) -> Vec<f64> {
         let rounds = self.samples(variant).iter().zip(self.samples(of));
         let mut ratios: Vec<_> = rounds.map(|(one, other)| one / other).collect();
@@ -113,7 +112,7 @@ impl Series {
     }
 }
 
-/// Of numbers in order the one that such a share of them does not exceed; 0.5 for the median.
+/// The quantile of sorted numbers, with `share` 0.5 for the median.
 #[must_use]
 pub fn quantile(sorted: &[f64], share: f64) -> f64 {
     #[expect(
@@ -129,7 +128,7 @@ pub fn quantile(sorted: &[f64], share: f64) -> f64 {
         .unwrap_or(f64::NAN)
 }
 
-/// The median of numbers in any order.
+/// The median of unsorted numbers.
 #[must_use]
 pub fn median(mut numbers: Vec<f64>) -> f64 {
     numbers.sort_unstable_by(f64::total_cmp);
@@ -143,7 +142,7 @@ mod tests {
     #[test]
     fn a_ratio_is_of_figures_of_one_round() {
         let mut series = Series::new("call", "ns");
-        // The machine gets slower and slower.
+        // The machine becomes slower with each round.
         for slow in [1.0, 2.0, 30.0] {
             series.push("without", 100.0 * slow);
             series.push("with", 110.0 * slow);

@@ -1,4 +1,5 @@
-//! qfence beside systemd's `IPAddressDeny=`: from the lines that a script prints in the Debian 12 machine to a report.
+//! Compares qfence with systemd's `IPAddressDeny=`: makes a report of the lines that a script prints in the Debian 12
+//! machine.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
@@ -13,15 +14,15 @@ const EVERYTHING: &str = "connect, sendto and refusals beside IPAddressDeny=";
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Line {
-    /// Why there are no figures.
+    /// The reason for which there are no figures.
     Missing(String),
-    /// Where it runs.
+    /// The machine on which the script runs.
     Machine(Machine),
     /// The version of its systemd.
     Systemd(String),
-    /// How long an attempt may take.
+    /// The time limit of an attempt, in milliseconds.
     LimitMs(u32),
-    /// What the probe says in one of the variants.
+    /// The output of the probe in one of the variants.
     Sample { variant: Variant, said: Said },
 }
 
@@ -32,7 +33,7 @@ enum Variant {
     Qfence,
     /// `IPAddressDeny=localhost`
     Localhost,
-    /// `IPAddressDeny=` with each address of the host's.
+    /// `IPAddressDeny=` with each address of the host.
     Host,
 }
 
@@ -46,7 +47,7 @@ enum Said {
 /// Adds the script's lines to a report.
 ///
 /// # Errors
-/// If a line cannot be read, an attempt ended otherwise than it should, or there are no figures and no line with the
+/// If a line cannot be parsed, an attempt has an unexpected ending, or there are no figures and no line with the
 /// reason.
 pub fn tabulate<'a>(lines: impl Iterator<Item = &'a str>, report: &mut Report) -> Result<()> {
     let mut limit = None;
@@ -81,8 +82,8 @@ pub fn tabulate<'a>(lines: impl Iterator<Item = &'a str>, report: &mut Report) -
     Ok(())
 }
 
-/// Of which group a sample is, its unit and variant, and the figure itself. An error if the attempt should
-/// have ended otherwise; what systemd does is found out, and not asked for.
+/// Returns the group, unit and variant of a sample, and its figure. An unexpected ending of the attempt is an error,
+/// except for systemd's variants, whose behaviour is only observed.
 fn sample(
     variant: Variant,
     said: &Said,

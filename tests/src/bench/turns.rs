@@ -1,12 +1,13 @@
-//! The order in which variants take turns.
+//! The order in which the variants take turns.
 
-/// The order of that many variants in a round. Over twice as many rounds as there are variants, each comes after
-/// each other equally often (a balanced Latin square, by Williams): what one leaves behind falls on all.
+/// The order of `count` variants in a round. Over twice as many rounds as there are variants, each variant follows each
+/// other one equally often (a balanced Latin square, by Williams), so that aftereffects of a variant affect all others
+/// equally.
 pub fn turns(round: usize, count: usize) -> impl Iterator<Item = usize> {
     (0..count).map(move |turn| {
         let is_reversed = (round / count) % 2 == 1;
         let turn = if is_reversed { count - 1 - turn } else { turn };
-        // 0, 1, -1, 2, -2, …: no two steps are alike.
+        // 0, 1, -1, 2, -2, …: each difference of successive steps occurs once.
         let step = if turn % 2 == 1 {
             turn.div_ceil(2)
         } else {

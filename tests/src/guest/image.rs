@@ -1,5 +1,5 @@
-//! What the Linux guest boots: Debian's cloud kernel, and an initramfs of busybox, the kernel's
-//! virtio modules and the probe. Made once, kept in `target/guest`, shared by all tests.
+//! The boot files of the Linux guest: Debian's cloud kernel, and an initramfs of busybox, the kernel's virtio modules
+//! and the probe. They are made once, kept in `target/guest`, and shared by all tests.
 
 use std::{
     collections::BTreeSet,
@@ -16,11 +16,11 @@ use crate::{
     workspace::{self, Once},
 };
 
-/// The package that depends on the current kernel's.
+/// The package that depends on the package of the current kernel.
 const METAPACKAGE: &str = "linux-image-cloud-amd64";
 const INIT: &[u8] = include_bytes!("init.sh");
 const BUSYBOX: &str = "/bin/busybox";
-/// The commands of busybox that the guest has by name.
+/// The commands of busybox that the guest can run by name.
 const COMMANDS: [&str; 16] = [
     "cat", "echo", "grep", "insmod", "ip", "kill", "ls", "mount", "nc", "nslookup", "ping",
     "poweroff", "sh", "sleep", "stty", "wget",
@@ -35,7 +35,7 @@ pub struct Image {
     pub initramfs: PathBuf,
 }
 
-/// The image; built if it is not there or not up to date.
+/// The image; it is built if it is missing or out of date.
 pub fn image() -> Result<Image> {
     static IMAGE: Once<Image> = Once::new();
     IMAGE.get(build).context("build the guest's image")
@@ -47,7 +47,7 @@ fn build() -> Result<Image> {
     let _lock = workspace::lock(&dir)?;
     let kernel = kernel(&dir).context("get the guest's kernel")?;
     let archive = archive(&kernel, &probe).context("pack the guest's initramfs")?;
-    // The name is the content's, so that a guest that is starting keeps what it was told to use.
+    // The name contains a hash of the content, so that a guest that is starting keeps its file.
     let mut hasher = DefaultHasher::new();
     archive.hash(&mut hasher);
     let initramfs = dir.join(format!("initramfs-{:016x}.cpio", hasher.finish()));
@@ -60,8 +60,8 @@ fn build() -> Result<Image> {
     })
 }
 
-/// Writes to `extended` the initramfs `base` with more files: pairs of a path in the guest, and the
-/// file's path here. The kernel unpacks one archive after the other.
+/// Writes to `extended` the initramfs `base` with more files: pairs of a path in the guest, and the file's path here.
+/// The kernel unpacks both archives in order.
 pub(super) fn extend(base: &Path, files: &[(String, PathBuf)], extended: &Path) -> Result<()> {
     let read = |path: &Path| fs::read(path).with_context(|| format!("read {}", path.display()));
     let mut archive = Archive::new();
@@ -171,7 +171,7 @@ fn archive(kernel: &Path, probe: &Path) -> Result<Vec<u8>> {
     Ok(archive.finish())
 }
 
-/// All files below `dir` with that extension.
+/// All files below `dir` with this extension.
 fn find(dir: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).with_context(|| format!("list {}", dir.display()))? {

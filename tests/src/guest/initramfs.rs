@@ -5,7 +5,7 @@ const DIRECTORY: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
 const SYMLINK: u32 = 0o120_000;
 
-/// An archive in the making.
+/// An archive that is being written.
 pub(super) struct Archive {
     bytes: Vec<u8>,
     entries: u32,

@@ -1,7 +1,7 @@
-//! QEMU's own boot ROM, iPXE, as a guest: it needs no image. It fetches web pages by a script,
-//! and prints how that went.
+//! QEMU's own boot ROM, iPXE, as a guest. It needs no image. A script makes it fetch web pages and print the results.
 //!
-//! iPXE ignores ICMP. What the host's kernel refuses with `ECONNREFUSED` reaches it as a reset at
+//! iPXE ignores ICMP. It receives a refusal of the host's kernel with `ECONNREFUSED` as a reset, immediately. After any
+//! other error it retries until its time limit.
 //! once; after any other error it goes on trying until its time is up.
 
 use std::{ffi::OsStr, fmt::Write as _, fs, time::Duration};
@@ -11,52 +11,52 @@ use anyhow::{Context as _, Result, ensure};
 use super::qemu::{Files, Qemu};
 use crate::{workspace, world::World};
 
-/// How long a page may take, in milliseconds.
+/// The time limit of a page, in milliseconds.
 const PATIENCE_MS: u32 = 5000;
-/// How long it may take to boot.
+/// The time limit of the boot.
 const BOOT: Duration = Duration::from_secs(120);
 
-/// How fetching a page ended.
+/// The result of fetching a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fetch {
-    /// The page came.
+    /// The page was received.
     Reached,
-    /// It did not.
+    /// The page was not received.
     Failed {
         /// iPXE's error number.
         code: u32,
-        /// iPXE's own words.
+        /// The message of iPXE.
         message: String,
     },
 }
 
 impl Fetch {
-    /// Whether the page came.
+    /// Whether the page was received.
     #[must_use]
     pub fn is_reached(&self) -> bool {
         *self == Self::Reached
     }
 
-    /// Whether the connection was refused: user networking says so by a reset.
+    /// Whether the connection was refused: user networking reports that by a reset.
     #[must_use]
     pub fn is_refused(&self) -> bool {
         self.is_error(0x0f)
     }
 
-    /// Whether nothing came back in time.
+    /// Whether no answer came within the time limit.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         self.is_error(0x4c)
     }
 
-    /// The highest byte of an error number is the POSIX error; the rest says where it arose.
+    /// The highest byte of an error number is the POSIX error; the rest identifies its origin.
     fn is_error(&self, number: u32) -> bool {
         matches!(self, Self::Failed { code, .. } if code >> 24 == number)
     }
 }
 
-/// Boots iPXE on the host of `world`, has it fetch pages given as (label, URL), and says how each
-/// ended. QEMU's command is appended to that of `launcher`; an empty one means no fence.
+/// Boots iPXE on the host of `world`, makes it fetch pages given as (label, URL), and returns each result. QEMU's
+/// command is appended to that of `launcher`; an empty one means no fence.
 pub fn attempt<S: AsRef<OsStr>>(
     launcher: &[S],
     world: &World,

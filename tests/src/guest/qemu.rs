@@ -1,4 +1,4 @@
-//! A QEMU process, its files, and what it says on its two serial lines.
+//! A QEMU process, its files, and the output of its two serial lines.
 
 use std::{
     ffi::OsStr,
@@ -16,10 +16,10 @@ use anyhow::{Context as _, Result, anyhow};
 
 use crate::{process::Process, workspace, world::World};
 
-/// How much of a log is shown in an error.
+/// The number of bytes of a log that an error shows.
 const TAIL: usize = 4000;
 
-/// A running QEMU. Its stdin and stdout are the line by which the test drives the guest.
+/// A running QEMU. The test controls the guest by its stdin and stdout.
 #[derive(Debug)]
 pub(super) struct Qemu {
     process: Process,
@@ -28,7 +28,7 @@ pub(super) struct Qemu {
     files: Files,
 }
 
-/// The files of one guest, which every user may read, and QEMU write where it has to.
+/// The files of one guest. Every user can read them, and QEMU can write those that it needs to.
 #[derive(Debug)]
 pub(super) struct Files(tempfile::TempDir);
 
@@ -48,12 +48,12 @@ impl Files {
         self.0.path()
     }
 
-    /// What the guest prints on its first serial line.
+    /// The output of the guest's first serial line.
     pub(super) fn console(&self) -> PathBuf {
         self.dir().join("console.log")
     }
 
-    /// What QEMU and its launcher complain about.
+    /// The standard error of QEMU and its launcher.
     pub(super) fn stderr(&self) -> PathBuf {
         self.dir().join("stderr.log")
     }
@@ -108,7 +108,7 @@ impl Qemu {
         writeln!(self.stdin, "{line}").with_context(|| format!("say {line:?} to the guest"))
     }
 
-    /// The next line the guest says; `None` if QEMU has ended.
+    /// The next line of the guest's output; `None` if QEMU has ended.
     pub(super) fn next_line(&self, deadline: Instant) -> Result<Option<String>> {
         match self
             .lines
@@ -120,7 +120,7 @@ impl Qemu {
         }
     }
 
-    /// Collects what the guest says until it says `marker`.
+    /// Collects the guest's output up to the line `marker`.
     pub(super) fn lines_until(&self, marker: &str, limit: Duration) -> Result<Vec<String>> {
         let deadline = Instant::now() + limit;
         let mut lines = Vec::new();
@@ -137,7 +137,7 @@ impl Qemu {
             .with_context(|| self.logs())
     }
 
-    /// The ends of the console's log and of QEMU's complaints.
+    /// The ends of the console's log and of QEMU's standard error.
     pub(super) fn logs(&self) -> String {
         let tail = |path: PathBuf| {
             let bytes = fs::read(path).unwrap_or_default();

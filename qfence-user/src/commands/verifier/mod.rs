@@ -1,6 +1,7 @@
-//! What `qfence-verify` does: `verify`, and the processes that it starts as somebody else, in the fence and out of it.
+//! The commands of `qfence-verify`: `verify`, and the processes that it starts as another user, inside and outside of
+//! the fence.
 //!
-//! Nothing that `qfence-user` runs is to use this: a supervisor has neither probes nor scenes in it.
+//! No command of `qfence-user` may use this module: the supervisor must not contain probes or scenes.
 
 pub mod probe;
 pub mod verify;
@@ -15,7 +16,7 @@ use crate::{
     cli::{Actor, Verifier},
 };
 
-/// Runs the command line that this process, which is `qfence-verify`, was started with.
+/// Runs the command line of this process, which is `qfence-verify`.
 #[must_use]
 pub fn run() -> ExitCode {
     match parse() {

@@ -1,4 +1,4 @@
-//! `probe`: tries to reach destinations by any of many methods, and says what came of each.
+//! `probe`: tries to reach destinations by various methods, and prints each outcome.
 
 use std::{
     fs::File,
@@ -19,16 +19,16 @@ use crate::{
     probe::{Opened, Probe},
 };
 
-/// Runs `probe`. That a probe fails is a result, not an error.
+/// Runs `probe`. A probe that fails is a result, not an error.
 ///
 /// # Errors
-/// If the namespace cannot be entered, the user not be changed to, or a line not be written.
+/// If the namespace cannot be entered, the change of user fails, or a line cannot be written.
 pub fn run(options: &Probes) -> Result<()> {
     if let Some(path) = &options.netns {
         enter(path).with_context(|| format!("enter the namespace {}", path.display()))?;
     }
     if let Some(user) = &options.r#as {
-        // All sockets first: after this there are no privileges to make them with.
+        // All sockets first: afterwards the process lacks the privileges to make them.
         let opened: Vec<Opened> = options.probes.iter().map(Probe::open).collect();
         let identity = identity::resolve(Some(user), &Sudo::default())?;
         become_user(identity.as_ref()).with_context(|| format!("become the user {user}"))?;
@@ -37,7 +37,7 @@ pub fn run(options: &Probes) -> Result<()> {
             .zip(&options.probes)
             .try_for_each(|(opened, probe)| make(opened, probe, options))
     } else {
-        // Each when the one before is done with, so that they may bind to the same port.
+        // One after the other, so that several probes can bind to the same port.
         options
             .probes
             .iter()

@@ -1,4 +1,4 @@
-//! Shows that a fence holds on this kernel. And what the processes of that do, but for probes.
+//! Runs `verify`, and the hidden verbs of its processes except `probe`.
 
 use std::thread;
 
@@ -14,8 +14,7 @@ use crate::{
 /// Runs `verify`; returns the exit status.
 ///
 /// # Errors
-/// If not all of it could be tried, the program that executed this one is of another build, or standard output cannot
-/// be written to.
+/// If an attempt cannot be made, the calling program is of another build, or standard output cannot be written to.
 pub fn run(options: &Verifier, paths: &Paths) -> Result<u8> {
     require_root()?;
     if let Some(build) = &options.build {
@@ -62,7 +61,7 @@ pub fn call(call: &SystemCall) -> Result<()> {
     Ok(())
 }
 
-/// Runs `service`, until somebody ends the process.
+/// Runs `service` until the process is ended by a signal.
 ///
 /// # Errors
 /// If the services cannot be started.

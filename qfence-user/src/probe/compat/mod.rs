@@ -1,5 +1,5 @@
-//! System calls of 32 bits, made by a program of 64: the kernel calls them compat, and asks no program on a cgroup about
-//! the options that they set (`do_sock_setsockopt` in net/socket.c).
+//! 32-bit system calls of a 64-bit process. For the kernel they are compat calls, and it runs no program of a cgroup
+//! for the options that they set (`do_sock_setsockopt` in net/socket.c).
 
 mod ring;
 
@@ -17,22 +17,22 @@ use nix::{
 use socket2::Socket;
 use thiserror::Error;
 
-/// In which way a system call is made.
+/// The convention of a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
-    /// As every program of 64 bits does.
+    /// A native 64-bit call.
     Native,
-    /// As one of 32 bits does.
+    /// A 32-bit call.
     Compat,
-    /// By socketcall(2), as an old one of 32 bits does.
+    /// A 32-bit call of socketcall(2), as in old programs.
     Socketcall,
-    /// By an io_uring that a call of 32 bits set up.
+    /// An operation of an io_uring that a 32-bit call set up.
     Ring,
-    /// As every program of 64 bits does, with zeros for a value that are more than a page.
+    /// A native 64-bit call whose value is more than a page of zeros.
     Long,
 }
 
-/// A text that names no [`Manner`].
+/// The error for a text that is not the name of a [`Manner`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{0:?} is no manner of a call")]
 pub struct NoManner(String);
@@ -52,7 +52,7 @@ impl FromStr for Manner {
     }
 }
 
-/// The numbers of a call, of 64 bits and of 32 (asm/unistd_32.h).
+/// The numbers of a call: of the 64-bit and of the 32-bit convention (asm/unistd_32.h).
 #[derive(Clone, Copy, Debug)]
 pub struct Number(libc::c_long, u32);
 
@@ -77,7 +77,7 @@ pub struct Low {
     room: usize,
 }
 
-/// The flag of mmap() for addresses below 4 GB. Other processors have none, and no calls of 32 bits here.
+/// The flag of mmap() for addresses below 4 GB. Other processors have no such flag, and no 32-bit calls here.
 #[cfg(target_arch = "x86_64")]
 const BELOW_4_GB: i32 = libc::MAP_32BIT;
 #[cfg(not(target_arch = "x86_64"))]
@@ -86,10 +86,10 @@ const BELOW_4_GB: i32 = 0;
 /// The size of a page, in bytes.
 const PAGE: usize = 4096;
 
-/// Sets `SO_BROADCAST` by a call of 32 bits.
+/// Sets `SO_BROADCAST` by a 32-bit call.
 ///
 /// # Errors
-/// ENOSYS if this process cannot make such calls; otherwise what setsockopt() fails with.
+/// ENOSYS if this process cannot make such calls; otherwise the errors of setsockopt().
 pub(super) fn set_broadcast(socket: &Socket) -> io::Result<()> {
     if !is_there()? {
         return Err(Errno::ENOSYS.into());
@@ -107,7 +107,7 @@ impl Low {
     pub fn new() -> io::Result<Self> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | BELOW_4_GB;
-        // SAFETY: a new mapping, which is nobody else's, and is left to the end of the process.
+        // SAFETY: this is a new mapping without other users, which exists until the end of the process.
         let memory = unsafe { libc::mmap(ptr::null_mut(), PAGE, protection, flags, -1, 0) };
         if memory == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
@@ -126,7 +126,7 @@ impl Low {
         let at = self.next;
         let length = bytes.len().next_multiple_of(8);
         self.room = self.room.checked_sub(length).ok_or(Errno::ENOMEM)?;
-        // SAFETY: there is room for them in the page, which was just checked.
+        // SAFETY: the page has room for the bytes, which was just checked.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), at, bytes.len()) };
         self.next = at.wrapping_add(length);
         Ok(at)
@@ -137,13 +137,13 @@ fn low(pointer: *const u8) -> u32 {
     u32::try_from(pointer.addr()).unwrap_or_default()
 }
 
-/// Makes a call with arguments that mean the same to both conventions, and returns its result.
+/// Makes a call whose arguments have the same meaning in both conventions, and returns its result.
 ///
 /// # Errors
-/// What the call fails with.
+/// The errors of the call.
 ///
 /// # Safety
-/// They are what the call takes, and its pointers point into low memory.
+/// The arguments must be valid for the call, and its pointers must point into low memory.
 pub unsafe fn call(
     manner: Manner,
     Number(native, compat): Number,
@@ -151,24 +151,24 @@ pub unsafe fn call(
 ) -> io::Result<i64> {
     if manner == Manner::Native {
         let [a, b, c, d, e] = arguments;
-        // SAFETY: as the caller says.
+        // SAFETY: guaranteed by the caller.
         return Ok(Errno::result(unsafe {
             libc::syscall(native, a, b, c, d, e)
         })?);
     }
-    // What is negative is cut short to what is negative in 32 bits.
+    // A negative number stays negative when it is truncated to 32 bits.
     let arguments = arguments.map(|argument| {
         let [a, b, c, d, ..] = argument.to_le_bytes();
         u32::from_le_bytes([a, b, c, d])
     });
-    // SAFETY: as the caller says.
+    // SAFETY: guaranteed by the caller.
     unsafe { int80(compat, arguments) }
 }
 
 /// Sets an option of a socket.
 ///
 /// # Errors
-/// What setsockopt() fails with, or setting up the ring.
+/// The errors of setsockopt(), or of setting up the ring.
 pub fn set_option(manner: Manner, fd: i32, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
     let zeros = [0; 5000];
     let mut memory = Low::new()?;
@@ -181,12 +181,12 @@ pub fn set_option(manner: Manner, fd: i32, level: i32, name: i32, value: &[u8]) 
     match manner {
         Manner::Native | Manner::Compat => {
             let arguments = [fd_, level_, name_, value_at.addr(), value.len()];
-            // SAFETY: the kernel reads that many bytes.
+            // SAFETY: the kernel reads `value.len()` bytes, which were copied to `value_at`.
             unsafe { call(manner, SETSOCKOPT, arguments) }.map(drop)
         }
         Manner::Long => {
             let arguments = [fd_, level_, name_, value_at.addr(), zeros.len()];
-            // SAFETY: the kernel reads that many bytes.
+            // SAFETY: the kernel reads `zeros.len()` bytes of `zeros`.
             unsafe { call(Manner::Native, SETSOCKOPT, arguments) }.map(drop)
         }
         Manner::Socketcall => {
@@ -194,7 +194,7 @@ pub fn set_option(manner: Manner, fd: i32, level: i32, name: i32, value: &[u8]) 
             let length = u32::try_from(value.len()).unwrap_or_default();
             let words = [fd, level, name, low(value_at), length];
             let at = memory.put(&words.map(u32::to_le_bytes).concat())?;
-            // SAFETY: the kernel reads five words, and what the fourth points at.
+            // SAFETY: the kernel reads five words, and the value that the fourth points to.
             unsafe { int80(SOCKETCALL, [SYS_SETSOCKOPT, low(at), 0, 0, 0]) }.map(drop)
         }
         Manner::Ring => {
@@ -204,16 +204,17 @@ pub fn set_option(manner: Manner, fd: i32, level: i32, name: i32, value: &[u8]) 
     }
 }
 
-/// Whether the kernel takes such calls. Where it does not the processor ends whoever makes one, so a child does.
+/// Whether the kernel supports 32-bit calls. If it does not, the processor ends the calling process, so a child makes
+/// one.
 #[cfg(target_arch = "x86_64")]
 fn is_there() -> io::Result<bool> {
-    // SAFETY: the child makes system calls alone, and ends.
+    // SAFETY: the child uses system calls only, and ends.
     match unsafe { fork() }? {
         ForkResult::Child => {
             let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
-            // SAFETY: it takes no arguments.
+            // SAFETY: the call takes no arguments.
             let is_there = unsafe { int80(GETPID, [0; 5]) }.is_ok();
-            // SAFETY: it ends the process, and runs nothing before.
+            // SAFETY: it ends the process without running other code.
             unsafe { libc::_exit(i32::from(!is_there)) }
         }
         ForkResult::Parent { child } => {
@@ -224,19 +225,19 @@ fn is_there() -> io::Result<bool> {
 
 #[cfg(not(target_arch = "x86_64"))]
 fn is_there() -> io::Result<bool> {
-    // To calls of 32 bits only programs of 32 bits come on ARM.
+    // On ARM only 32-bit programs can make 32-bit calls.
     Ok(false)
 }
 
-/// A call of 32 bits.
+/// Makes a 32-bit call.
 ///
 /// # Safety
-/// The arguments are what the call takes.
+/// The arguments must be valid for the call.
 #[cfg(target_arch = "x86_64")]
 unsafe fn int80(number: u32, [a, b, c, d, e]: [u32; 5]) -> io::Result<i64> {
     let result: i32;
-    // SAFETY: as the caller says. The first argument goes into a register that is not to be named here; those that
-    // the kernel may clear are given up.
+    // SAFETY: the caller guarantees the arguments. The first one belongs in a register that cannot be named as an
+    // operand here. The registers that the kernel may change are marked as clobbered.
     unsafe {
         std::arch::asm!(
             "xchg rbx, {first}",

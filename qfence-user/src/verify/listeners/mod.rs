@@ -1,5 +1,5 @@
-//! Services that greet each peer and record what arrives: a test of a refusal asserts not only that the probe failed but
-//! that nothing arrived.
+//! Services that greet each peer and record the traffic that arrives. A test of a refusal asserts that the probe
+//! failed, and also that nothing arrived.
 
 mod serve;
 mod socket;
@@ -31,15 +31,15 @@ pub struct Arrival {
 /// A protocol of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Service {
-    /// A TCP service that says `hello from ADDRESS:PORT` and hangs up.
+    /// A TCP service that sends `hello from ADDRESS:PORT` and closes the connection.
     Tcp,
     /// A UDP service that answers every datagram with `hello from ADDRESS:PORT`.
     Udp,
-    /// A TCP service that answers every request with a page that says the same.
+    /// A TCP service that answers every HTTP request with a page that contains the same greeting.
     Http,
 }
 
-/// A service on one socket, with a thread of its own; it ends when dropped.
+/// A service on one socket, with its own thread. It ends when dropped.
 #[derive(Debug)]
 pub struct Listener {
     address: SocketAddr,
@@ -49,8 +49,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// A TCP service that says `hello from ADDRESS:PORT` and hangs up. The unspecified address
-    /// stands for all addresses of its family; port 0 for any free one.
+    /// A TCP service that sends `hello from ADDRESS:PORT` and closes the connection. The unspecified address means all
+    /// addresses of its family; port 0 means any free port.
     ///
     /// # Errors
     /// If a socket or thread cannot be made.
@@ -62,8 +62,8 @@ impl Listener {
         )
     }
 
-    /// A UDP service that answers every datagram with `hello from ADDRESS:PORT`. On an
-    /// unspecified address it takes broadcasts too.
+    /// A UDP service that answers every datagram with `hello from ADDRESS:PORT`. On an unspecified address it also
+    /// receives broadcasts.
     ///
     /// # Errors
     /// If a socket or thread cannot be made.
@@ -75,7 +75,7 @@ impl Listener {
         )
     }
 
-    /// Like [`Self::tcp`], for MPTCP as well.
+    /// Like [`Self::tcp`], but also accepts MPTCP.
     ///
     /// # Errors
     /// If a socket or thread cannot be made.
@@ -123,7 +123,7 @@ impl Listener {
         Self::start(Service::Udp, address, socket)
     }
 
-    /// A web server with one page, which says `hello from ADDRESS:PORT`.
+    /// A web server with one page that contains `hello from ADDRESS:PORT`.
     ///
     /// # Errors
     /// If a socket or thread cannot be made.
@@ -159,11 +159,11 @@ impl Listener {
         self.address
     }
 
-    /// All that has arrived so far, including what still waits in the socket's queue.
+    /// All arrivals so far, including those that are still in the socket's queue.
     #[must_use]
     pub fn arrivals(&self) -> Vec<Arrival> {
-        // The service answers once it has found its socket's queue empty. If it does not, it is
-        // gone, and what is in the log is all there is.
+        // The service answers as soon as its socket's queue is empty. If it does not answer, it has ended, and the log
+        // is complete.
         let mut control = &self.control;
         let _ = control
             .write_all(&[0])
@@ -184,7 +184,7 @@ impl Drop for Listener {
     }
 }
 
-/// A set of listeners, asked as one.
+/// Several listeners as one.
 #[derive(Debug)]
 pub struct Listeners(Vec<Listener>);
 
@@ -224,13 +224,13 @@ impl Listeners {
         Ok(Self(listeners))
     }
 
-    /// The listeners, one by one.
+    /// The single listeners.
     #[must_use]
     pub fn into_inner(self) -> Vec<Listener> {
         self.0
     }
 
-    /// All that has arrived at any of them so far.
+    /// All arrivals so far at all of them.
     #[must_use]
     pub fn arrivals(&self) -> Vec<Arrival> {
         self.0.iter().flat_map(Listener::arrivals).collect()

@@ -15,11 +15,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{Arrival, Service, socket};
 
-/// How long a client may take to send its request.
+/// The time limit for a client to send its request.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Serves until the other end of `control` is closed. Every byte from there is a question: it is
-/// answered when nothing is left in the socket's queue.
+/// Serves until the other end of `control` is closed. Every byte from there is a request for an answer, which is sent
+/// when the socket's queue is empty.
 pub(super) fn run(
     service: Service,
     socket: &OwnedFd,
@@ -94,13 +94,13 @@ fn accept_all(
         let _ = stream.set_read_timeout(Some(PATIENCE));
         let bytes = read(&mut stream);
         record(Arrival { peer, local, bytes });
-        // A client that hangs up early has arrived all the same.
+        // A client that closes the connection early is recorded as well.
         let _ = stream.write_all(reply(local).as_bytes());
         let _ = stream.shutdown(Shutdown::Write);
     }
 }
 
-/// Reads until the empty line that ends a request's head.
+/// Reads up to the empty line after the headers of a request.
 fn read_request(stream: &mut TcpStream) -> Vec<u8> {
     let mut request = Vec::new();
     let mut chunk = [0; 1024];

@@ -1,4 +1,4 @@
-//! The sockets of the listeners. All of this runs inside their namespace.
+//! The sockets of the listeners. All functions run inside the listener's namespace.
 
 use std::{
     net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6},
@@ -80,7 +80,7 @@ fn open(address: SocketAddr, kind: Type, protocol: Protocol) -> Result<OwnedFd> 
         .context("open a socket")?
         .into();
     if address.is_ipv6() {
-        // So that 0.0.0.0 and [::] can be listened on side by side.
+        // Without it, 0.0.0.0 and [::] could not be bound to the same port.
         setsockopt(&socket, sockopt::Ipv6V6Only, &true).context("set IPV6_V6ONLY")?;
     }
     Ok(socket)
@@ -110,7 +110,7 @@ enum PacketInfo {
     V6(libc::in6_pktinfo),
 }
 
-/// Takes a datagram off the queue; `None` if there is none.
+/// Takes a datagram from the queue; `None` if the queue is empty.
 pub(super) fn receive(socket: &impl AsFd, port: u16) -> Option<Datagram> {
     let mut content = vec![0; 65536];
     let mut control = cmsg_space!(libc::in6_pktinfo);
@@ -133,7 +133,7 @@ pub(super) fn receive(socket: &impl AsFd, port: u16) -> Option<Datagram> {
         PacketInfo::V6(info) => IpAddr::V6(info.ipi6_addr.s6_addr.into()),
     };
     let from = match info {
-        // A broadcast or multicast is answered from the address the kernel names.
+        // A broadcast or multicast is answered from the address that the kernel reports in `in_pktinfo`.
         PacketInfo::V4(info) => Some(PacketInfo::V4(libc::in_pktinfo {
             ipi_ifindex: 0,
             ..info
@@ -152,7 +152,7 @@ pub(super) fn receive(socket: &impl AsFd, port: u16) -> Option<Datagram> {
     })
 }
 
-/// Answers a datagram, from the address it was sent to.
+/// Answers a datagram, from the address that it was sent to.
 pub(super) fn answer(socket: &impl AsFd, to: &Datagram, content: &[u8]) {
     let control = to.from.as_ref().map(|info| match info {
         PacketInfo::V4(info) => ControlMessage::Ipv4PacketInfo(info),
@@ -161,7 +161,7 @@ pub(super) fn answer(socket: &impl AsFd, to: &Datagram, content: &[u8]) {
     let slices = [std::io::IoSlice::new(content)];
     let peer = SockaddrStorage::from(to.arrival.peer);
     let fd = socket.as_fd().as_raw_fd();
-    // A peer that is gone again is no concern of the listener.
+    // The peer may have ended. That is no error of the listener.
     let _ = sendmsg(
         fd,
         &slices,
