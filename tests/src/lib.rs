@@ -28,6 +28,7 @@
 //! | [`debian`] | Debian packages that are used without being installed |
 //! | [`seccomp`] | commands for which a system call does not exist |
 //! | [`bench`] | common parts of benchmarks |
+//! | [`exit`] | the exit status of a program's result |
 //! | [`progress`] | progress messages on standard error |
 //! | [`reachable`] | copies of files that the unprivileged user can access |
 //! | [`workspace`] | paths, and files that are built once |
@@ -38,6 +39,7 @@ pub mod capture;
 pub mod debian;
 pub mod dns;
 pub mod echoes;
+pub mod exit;
 pub mod fence;
 pub mod fuse;
 pub mod guest;

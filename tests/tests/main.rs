@@ -74,3 +74,26 @@ mod unreadable;
 mod verify;
 mod versions;
 mod waiting;
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use anyhow::{Context as _, Result};
+
+/// A file that is not declared here is not compiled, and its tests never run.
+#[test]
+fn each_file_is_a_module() -> Result<()> {
+    let declared: BTreeSet<_> = include_str!("main.rs")
+        .lines()
+        .filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'))
+        .map(str::to_owned)
+        .collect();
+    let mut files = BTreeSet::new();
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"))? {
+        let name = entry?.file_name();
+        let name = name.to_str().context("a file name that is not UTF-8")?;
+        files.insert(name.strip_suffix(".rs").unwrap_or(name).to_owned());
+    }
+    files.remove("main");
+    assert_eq!(declared, files);
+    Ok(())
+}

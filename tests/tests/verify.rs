@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
+use qfence_common::Hook;
 use serde::Deserialize;
 use tests::{
     fence::{qfence, verifier},
@@ -184,8 +185,8 @@ impl Running {
                 .first()
                 .and_then(|path| path.file_name()?.to_str().map(str::to_owned));
             let Some(name) = &name else { return Ok(false) };
-            // The last of them (`Hook::ALL`).
-            let pin = pins(name).join("setsockopt");
+            let last = Hook::ALL.last().context("a hook")?;
+            let pin = pins(name).join(last.name());
             host.namespace().run(|| Ok(pin.exists()))
         })?;
         Ok(Self {

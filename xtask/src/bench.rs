@@ -14,7 +14,8 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     build::{self, Profile, QUICK},
-    prepare, report, setup, shell, test, workspace,
+    prepare::{PROBE, Preparer},
+    report, setup, shell, test, workspace,
 };
 
 /// The profile of cargo in which the benchmarks and the program of probes are built.
@@ -43,7 +44,7 @@ pub(crate) fn bench(quick: bool) -> Result<()> {
     setup::competitors();
     report::heading("build");
     let program = build::build(Profile::Release)?;
-    let probe = prepare::probe_in(MEASURING)?;
+    let probe = Preparer::build()?.probe_in(MEASURING)?;
     let mut missed = Vec::new();
     for (bench, what) in BENCHES {
         report::heading(what);
@@ -91,7 +92,7 @@ fn run(bench: &str, program: &Path, probe: &Path, quick: bool) -> Result<()> {
         test::run_tests_as_root(&mut cargo)?;
     }
     cargo.args(options(bench, quick));
-    cargo.env("QFENCE_BIN", program).env(prepare::PROBE, probe);
+    cargo.env("QFENCE_BIN", program).env(PROBE, probe);
     shell::run(&mut cargo)
 }
 

@@ -12,7 +12,9 @@ use nextest::{Which, examples};
 
 use crate::{
     build::{self, Profile, QUICK},
-    ebpf, fuzz, prepare, report,
+    ebpf, fuzz,
+    prepare::{PROBE, Preparer},
+    report,
     report::Seconds,
     setup, shell, vm,
 };
@@ -143,13 +145,12 @@ fn end_to_end(filter: Option<&str>, program: Profile, whole: bool) -> Result<()>
         Profile::Quick => build::program(program),
         _ => build::build(program)?,
     };
-    let probe = prepare::probe()?;
-    prepare::image()?;
-    prepare::prometheus()?;
+    let preparer = Preparer::build()?;
+    let probe = preparer.probe()?;
+    preparer.image()?;
+    preparer.prometheus()?;
     let mut nextest = nextest::run(Which::EndToEnd, filter)?;
-    nextest
-        .env("QFENCE_BIN", program)
-        .env(prepare::PROBE, probe);
+    nextest.env("QFENCE_BIN", program).env(PROBE, probe);
     if whole {
         nextest.env(WHOLE, "1");
     } else {

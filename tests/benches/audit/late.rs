@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    io::{Write as _, stderr, stdout},
+    io::{Write as _, stdout},
     net::{Ipv4Addr, UdpSocket},
     os::unix::net::UnixDatagram,
     process::ExitCode,
@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::time::{ClockId, clock_gettime};
 use tests::{
     bench::{Series, quantile},
+    exit::exit_code,
     fence::Fence,
     run::{HANG, to_end},
     workspace,
@@ -80,13 +81,7 @@ pub(crate) fn measure(count: u16) -> Result<(Series, f64)> {
 
 /// In the fence: makes attempts, and prints the port and the time of each.
 pub(crate) fn attempts() -> ExitCode {
-    match attempt() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(stderr(), "error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("error", attempt())
 }
 
 fn attempt() -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    io::{self, ErrorKind, Read as _, Write as _, stderr, stdin, stdout},
+    io::{self, ErrorKind, Read as _, Write as _, stdin, stdout},
     net::{SocketAddr, TcpStream},
     process::ExitCode,
     time::Duration,
@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
+use tests::exit::exit_code;
 
 /// The word that makes this program one in a fence: `NUMBER ADDRESS:PORT…`.
 pub(crate) const MEMBER: &str = "--member";
@@ -39,13 +40,7 @@ pub(crate) enum Ending {
 
 /// Says that it runs, tries all destinations for every line of input, and ends with the input.
 pub(crate) fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(stderr(), "error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("error", run())
 }
 
 fn run() -> Result<()> {

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{build::verifier, prepare, shell};
+use crate::{build::verifier, prepare::Preparer, shell};
 
 /// What the machine's service runs.
 const MAIN: &str = include_str!("main.sh");
@@ -23,7 +23,7 @@ const BESIDE_SYSTEMD: &str = include_str!("beside-systemd.sh");
 
 /// Writes the archive below `dir` and returns its path.
 pub(super) fn write(dir: &Path, program: &Path, commands: &[Vec<OsString>]) -> Result<PathBuf> {
-    let probe = prepare::probe()?;
+    let probe = Preparer::build()?.probe()?;
     let staged = dir.join("payload");
     let (bin, scripts) = (staged.join("bin"), staged.join("commands"));
     for directory in [&bin, &scripts] {

@@ -6,21 +6,16 @@ mod outcome;
 
 use std::{
     env,
-    io::{Write as _, stderr, stdout},
+    io::{Write as _, stdout},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::{Context as _, Result, bail};
+use tests::exit::exit_code;
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(stderr(), "error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("error", run())
 }
 
 fn run() -> Result<()> {

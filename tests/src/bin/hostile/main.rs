@@ -28,18 +28,13 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use socket2::{Domain, SockAddr, Socket, Type};
+use tests::exit::exit_code;
 
 /// What it is to do.
 const WORDS: &str = "HOSTILE";
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "hostile: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("hostile", run())
 }
 
 fn run() -> Result<()> {

@@ -9,22 +9,17 @@
 
 use std::{
     env,
-    io::{Write as _, stderr, stdout},
+    io::{Write as _, stdout},
     path::PathBuf,
     process::ExitCode,
 };
 
 use anyhow::{Context as _, Result, bail};
-use tests::{debian::prometheus, guest::image::image, probe};
+use tests::{debian::prometheus, exit::exit_code, guest::image::image, probe};
 
 fn main() -> ExitCode {
-    match env::args().skip(1).try_for_each(|part| print(&part)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(stderr(), "prepare: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let prepared = env::args().skip(1).try_for_each(|part| print(&part));
+    exit_code("prepare", prepared)
 }
 
 fn print(part: &str) -> Result<()> {

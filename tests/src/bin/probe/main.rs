@@ -48,6 +48,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use attempt::Attempt;
+use tests::exit::exit_code;
 
 const USAGE: &str = "probe [--timeout-ms N] [--flood N] ATTEMPT… | probe --serve tcp/PORT|udp/PORT…
        probe [--for-ms N] --connect-each FILE | probe [--for-ms N] --load KIND/ADDRESS/PORT
@@ -58,13 +59,7 @@ ATTEMPT: METHOD/ADDRESS[/PORT][+OPTION…] (see `qfence-verify probe --help`)
          ping-by/MANNER/ADDRESS option/MANNER/LEVEL/NAME ioctl/REQUEST keys/MANNER/search|call-out|add|control";
 
 fn main() -> ExitCode {
-    match run(std::env::args().skip(1)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "probe: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("probe", run(std::env::args().skip(1)))
 }
 
 fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {

@@ -6,22 +6,17 @@ mod play;
 
 use std::{
     env,
-    io::{Write as _, stderr, stdout},
+    io::{Write as _, stdout},
     path::PathBuf,
     process::ExitCode,
 };
 
 use anyhow::{Context as _, Result};
 use picture::Window;
+use tests::exit::exit_code;
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(stderr(), "error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("error", run())
 }
 
 fn run() -> Result<()> {
