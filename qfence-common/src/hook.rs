@@ -1,7 +1,7 @@
 //! The table of hooks: one row for each point in the kernel where qfence has a program. Everything that qfence needs to
 //! know about a hook is in its row.
 //!
-//! To add a hook: add a row here, a program of that name in qfence-ebpf, and a test.
+//! How to add a hook: ARCHITECTURE.md. It takes a row here, a program of that name in qfence-ebpf, and a test.
 
 /// A point in the kernel where qfence has a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

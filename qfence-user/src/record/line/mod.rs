@@ -13,7 +13,7 @@ pub use clock::{at, boot_time};
 
 use crate::base::printable::printable;
 
-/// The version of the line format. It changes if a field is removed or redefined.
+/// The version of the line format. It changes if a field is added, removed or redefined.
 pub const VERSION: u32 = 1;
 
 /// One line. Serialized, it is one object of the JSON log; `docs/record.schema.json` describes its fields.
