@@ -103,7 +103,7 @@ fn ten_megabytes_pass_both_ways_through_forwarded_ports() -> Result<()> {
             (&world.host, lan),
             (&world.internet, lan),
         ] {
-            for outcome in probe::run(from, &["--timeout-ms", "20000", to[0], to[1]])? {
+            for outcome in probe::run(from, &["--timeout-ms", "120000", to[0], to[1]])? {
                 let whole = outcome.says("10000000 bytes came back");
                 assert!(whole, "started by {launcher:?}: {outcome:?}");
             }

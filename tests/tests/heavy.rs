@@ -16,6 +16,7 @@ use serde_json::Value;
 use tests::{
     fence::Fence,
     listener::Listeners,
+    memory::Memory,
     probe::{self, Flood},
     remains,
     run::wait_until,
@@ -38,10 +39,6 @@ fn number(path: &Path, name: &str) -> Result<u64> {
     word.with_context(|| format!("no {name} in {}", path.display()))?
         .parse()
         .context("read a number")
-}
-
-fn resident_kb(pid: u32) -> Result<u64> {
-    number(Path::new(&format!("/proc/{pid}/status")), "VmRSS:")
 }
 
 /// What the maps that a supervisor holds take in the kernel, in bytes.
@@ -105,7 +102,7 @@ fn a_million_datagrams_and_a_hundred_thousand_connects_add_up() -> Result<()> {
     flood(&mut shell, 10_000, "udp/127.0.0.1/9", "ECONNREFUSED")?;
     // What is put into the slots of others is held until the kernel is done with that.
     let maps = maps_bytes(supervisor)?;
-    let resident = resident_kb(supervisor)?;
+    let resident = Memory::of(supervisor)?.resident;
     for (count, attempt, ending) in REFUSED {
         flood(&mut shell, count, attempt, ending)?;
     }
@@ -119,7 +116,7 @@ fn a_million_datagrams_and_a_hundred_thousand_connects_add_up() -> Result<()> {
     assert!(still[0].is_reached(), "{still:?}");
     drop(server);
 
-    let grown = resident_kb(supervisor)?;
+    let grown = Memory::of(supervisor)?.resident;
     assert!(grown <= resident + GROWTH, "{resident} kB, then {grown} kB");
     assert_eq!(maps_bytes(supervisor)?, maps);
 

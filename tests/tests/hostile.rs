@@ -16,6 +16,7 @@ use serde_json::Value;
 use tests::{
     fence::{Fence, qfence},
     hostile::Hostile,
+    memory::Memory,
     run::{Ended, to_end, wait_until},
     shell::Shell,
     world::World,
@@ -29,17 +30,6 @@ const QEMU: &str = "qemu-system-x86_64";
 
 fn hostile(name: &str) -> Result<Hostile> {
     Hostile::named(name, env!("CARGO_BIN_EXE_hostile"))
-}
-
-/// What a process has in memory now, and what it had at most, in kB.
-fn resident_kb(pid: u32) -> Result<(u64, u64)> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let field = |name: &str| -> Result<u64> {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        let number = line.and_then(|line| line.split_whitespace().next());
-        Ok(number.context("no such field")?.parse()?)
-    };
-    Ok((field("VmRSS:")?, field("VmHWM:")?))
 }
 
 /// The lines of a fence's log about a port.
@@ -59,11 +49,11 @@ fn arguments_without_end_cost_the_supervisor_nothing() -> Result<()> {
     let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
     shell.attempt(&["udp/127.0.0.1/9"])?;
     fence.await_refusal(|refusal| refusal.port == 9)?;
-    let (resting, _) = resident_kb(shell.started())?;
+    let resting = Memory::of(shell.started())?.resident;
     shell.ask(&hostile.line("long:50331648 send:10 rest:3000"))?;
     let refusal = fence.await_refusal(|refusal| refusal.port == 10)?;
     assert_eq!(refusal.command, "qemu-system-x86", "{refusal:?}");
-    let (_, most) = resident_kb(shell.started())?;
+    let most = Memory::of(shell.started())?.peak;
     assert!(most <= resting + GROWTH, "{resting} kB, then {most} kB");
     Ok(())
 }
@@ -138,7 +128,7 @@ fn thousands_of_processes_with_names_of_their_own_do_not_make_it_grow() -> Resul
     let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
     shell.attempt(&["udp/127.0.0.1/9"])?;
     fence.await_refusal(|refusal| refusal.port == 9)?;
-    let (resting, _) = resident_kb(shell.started())?;
+    let resting = Memory::of(shell.started())?.resident;
     let name = "\x01".repeat(250);
     shell.ask(&format!(
         "cd {}; for i in $(seq 15); do cd '{name}'; done",
@@ -153,9 +143,9 @@ fn thousands_of_processes_with_names_of_their_own_do_not_make_it_grow() -> Resul
                  [ $((i % 50)) != 0 ] || wait; done; wait"
             ))?;
         }
-        after.push(resident_kb(shell.started())?.0);
+        after.push(Memory::of(shell.started())?.resident);
     }
-    let (_, most) = resident_kb(shell.started())?;
+    let most = Memory::of(shell.started())?.peak;
     assert!(
         most <= resting + GROWTH,
         "{resting} kB, then {after:?}, at most {most} kB"

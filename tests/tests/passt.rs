@@ -237,7 +237,7 @@ fn ten_megabytes_pass_both_ways_through_ports_forwarded_by_passt() -> Result<()>
 fn transferred(from: &Namespace, transfer: &str) -> Result<ProbeResult> {
     const MORE: usize = 3;
     let transfer = || -> Result<ProbeResult> {
-        let outcomes = probe::run(from, &["--timeout-ms", "20000", transfer])?;
+        let outcomes = probe::run(from, &["--timeout-ms", "120000", transfer])?;
         outcomes.into_iter().next().context("no outcome")
     };
     let mut outcome = transfer()?;

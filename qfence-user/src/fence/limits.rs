@@ -3,10 +3,10 @@
 //! Controllers are used one by one, because the crate's `apply` drops errors. Its function that enables controllers
 //! also drops errors, and only uses /sys/fs/cgroup.
 
-use std::{fs, path::PathBuf, str::FromStr};
+use std::{fs, str::FromStr};
 
 use anyhow::{Context, Result, ensure};
-use cgroups_rs::fs::{MaxValue, cpu::CpuController, memory::MemController, pid::PidController};
+use cgroups_rs::{MaxValue, cpu::CpuController, memory::MemController, pid::PidController};
 
 use crate::fence::{cgroup::Cgroup, hierarchy::Hierarchy};
 
@@ -144,17 +144,17 @@ impl Limits {
     pub fn apply(&self, cgroup: &Cgroup) -> Result<()> {
         let directory = || cgroup.directory().to_owned();
         if let Some(Bytes(bytes)) = self.memory_max {
-            MemController::new(directory(), PathBuf::new(), true)
+            MemController::new(directory(), true)
                 .set_limit(bytes)
                 .context("cannot set --memory-max")?;
         }
         if let Some(share) = self.cpu_max {
-            CpuController::new(directory(), PathBuf::new(), true)
+            CpuController::new(directory(), true)
                 .set_cfs_quota_and_period(Some(share.quota), Some(share.period))
                 .context("cannot set --cpu-max")?;
         }
         if let Some(pids) = self.pids_max {
-            PidController::new(directory(), PathBuf::new(), true)
+            PidController::new(directory(), true)
                 .set_pid_max(MaxValue::Value(i64::from(pids)))
                 .context("cannot set --pids-max")?;
         }
