@@ -348,11 +348,12 @@ fn an_answer_from_another_address_is_an_answer() -> Result<()> {
 }
 
 /// A group gets its copies before egress, where a connected socket is judged: so `set` ends the socket.
-#[test]
-fn a_socket_that_is_connected_to_a_group_is_ended() -> Result<()> {
+fn ends_a_socket_that_is_connected_to_a_group(options: &[&str], change: &[&str]) -> Result<()> {
     let world = World::new()?;
     let _internet = Listeners::everywhere(&world.internet, PORT)?;
-    let fence = Fence::new("group")?.with(&["--user", "nobody", "--monitor"]);
+    let fence = Fence::new("group")?
+        .with(&["--user", "nobody"])
+        .with(options);
     let mut inside = Shell::start(fence.command(&world.host, "sh"))?;
     let program = probe::program()?.display().to_string();
     let (group, other) = (
@@ -367,9 +368,19 @@ fn a_socket_that_is_connected_to_a_group_is_ended() -> Result<()> {
     ] {
         assert_eq!(inside.next_line()?, expected);
     }
-    set(&world, &fence, &["--enforce"])?;
+    set(&world, &fence, change)?;
     assert_eq!(inside.next_line()?, format!("{group} ended ECONNABORTED"));
     inside.tell("")?;
     assert_eq!(inside.next_line()?, format!("{other} stands"), "control");
     Ok(())
+}
+
+#[test]
+fn a_socket_that_is_connected_to_a_group_is_ended() -> Result<()> {
+    ends_a_socket_that_is_connected_to_a_group(&["--monitor"], &["--enforce"])
+}
+
+#[test]
+fn a_socket_that_is_connected_to_a_group_is_ended_by_a_rule_for_its_protocol() -> Result<()> {
+    ends_a_socket_that_is_connected_to_a_group(&["--allow", "any"], &["--deny", "udp:239.1.2.3"])
 }

@@ -32,10 +32,11 @@ impl PolicyChange {
         // UDP packets are judged anyway, so ending the connection is only needed to inform its owner. But for multicast
         // and broadcast, the host gets its copy before that.
         let to = connection.remote;
+        let protocol = connection.protocol;
         let verdict = self
             .compiled
-            .decide(LookupPath::Address, Protocol::TCP, to.ip(), to.port());
-        let is_tcp = connection.protocol == Protocol::TCP;
+            .decide(LookupPath::Address, protocol, to.ip(), to.port());
+        let is_tcp = protocol == Protocol::TCP;
         let is_copied = to.is_ipv4() && verdict.has(MANY);
         (is_tcp || is_copied) && verdict.action() == Action::Deny && !self.policy.monitor
     }
