@@ -119,7 +119,7 @@ fn of_profile(options: &Explain, queries: &[Query], paths: &Paths) -> Result<Vec
         .enable_all()
         .build()
         .context("cannot start the event loop")?
-        .block_on(host::sets(&paths.resolv_conf))?;
+        .block_on(host::sets(paths))?;
     let rules = policy.rules();
     let compiled = compile(&rules, &sets, false)?;
     let asked = Asked {

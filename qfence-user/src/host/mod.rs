@@ -8,21 +8,19 @@ pub mod nameservers;
 pub mod subscription;
 pub mod watcher;
 
-use std::path::Path;
-
 use anyhow::Result;
 
-use crate::policy::Sets;
+use crate::{base::paths::Paths, policy::Sets};
 
 /// Reads the members of the sets on this host once. Must be called within a tokio runtime.
 ///
 /// # Errors
 /// If a fact cannot be read.
-pub async fn sets(resolv_conf: &Path) -> Result<Sets> {
+pub async fn sets(paths: &Paths) -> Result<Sets> {
     let addresses = addresses::read().await?;
     Ok(Sets {
         host: addresses.host,
         many: addresses.many,
-        nameservers: nameservers::read(resolv_conf)?.addresses,
+        nameservers: nameservers::read(&paths.resolv_conf)?.addresses,
     })
 }

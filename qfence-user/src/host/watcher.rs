@@ -7,6 +7,7 @@ use super::{
     nameservers::ResolvConf,
     subscription::{Source, Subscription},
 };
+use crate::base::paths::Paths;
 
 /// Follows the facts of the host, from the first subscription to a fact until its last subscriber is gone. Each fact
 /// has a task of its own, so that one that cannot be read does not delay another.
@@ -18,14 +19,14 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// A watcher that reads nameservers from the file `resolv_conf`. It follows nothing yet.
+    /// A watcher of the facts in the files that `paths` names. It follows nothing yet.
     #[must_use]
-    pub fn new(resolv_conf: &Path) -> Self {
-        let path = resolv_conf.to_owned();
+    pub fn new(paths: &Paths) -> Self {
+        let resolv_conf = paths.resolv_conf.clone();
         Self {
             addresses: Source::new(Addresses::default),
-            nameservers: Source::new(move || ResolvConf::new(&path)),
-            resolv_conf: resolv_conf.to_owned(),
+            nameservers: Source::new(move || ResolvConf::new(&resolv_conf)),
+            resolv_conf: paths.resolv_conf.clone(),
         }
     }
 

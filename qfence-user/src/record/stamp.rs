@@ -69,12 +69,14 @@ mod tests {
         let line = line(Hook::Connect4, from_v4([127, 0, 0, 1]), 6, 22, 1);
         let json = line.to_json().unwrap();
         let kept = stamped(&json);
-        assert!(kept.starts_with(r#"{"abi":1,"v":1,"#), "{kept}");
+        let abi = version::abi();
+        let [own, next] = [abi, abi + 1].map(|abi| format!(r#"{{"abi":{abi},"#));
+        assert!(kept.starts_with(&format!(r#"{own}"v":1,"#)), "{kept}");
         assert_eq!(read(kept.as_bytes()), Read::Line(line.into()));
         for (other, number) in [
-            (kept.replace(r#"{"abi":1,"#, r#"{"abi":2,"#), 2),
+            (kept.replace(&own, &next), abi + 1),
             // A version with an entirely different format.
-            (r#"{"abi":7,"what":"else"}"#.to_owned(), 7),
+            (format!(r#"{next}"what":"else"}}"#), abi + 1),
             (json, 0),
         ] {
             match read(other.as_bytes()) {
@@ -82,14 +84,7 @@ mod tests {
                 read => panic!("{other}: {read:?}"),
             }
         }
-        for nothing in [
-            "",
-            "{",
-            r#"{"abi":"#,
-            r#"{"abi":1,"#,
-            r#"{"abi":1,"v":1"#,
-            "x",
-        ] {
+        for nothing in ["", "{", r#"{"abi":"#, &own, &format!(r#"{own}"v":1"#), "x"] {
             assert_eq!(read(nothing.as_bytes()), Read::Nothing, "{nothing}");
         }
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::policy::testing;
+use crate::{base::version, policy::testing};
 
 /// The policy file of a fence, and the directory of its pins.
 fn store(dir: &Path, name: &str) -> (PolicyFile, PathBuf) {
@@ -52,7 +52,9 @@ fn a_file_that_is_no_policy_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = store(dir.path(), "vm1");
     let path = dir.path().join("run/vm1.policy");
-    for text in ["{", r#"{"abi":1}"#, r#"{"abi":1,"stored":{}}"#] {
+    let abi = version::abi();
+    let fields = ["", r#","stored":{}"#].map(|rest| format!(r#"{{"abi":{abi}{rest}}}"#));
+    for text in ["{", &fields[0], &fields[1]] {
         fs::write(&path, text).unwrap();
         let read = store.read();
         assert!(
@@ -69,8 +71,10 @@ fn a_policy_of_another_version_is_not_read() {
     store.prepare(&stored(false)).unwrap().keep().unwrap();
     let path = dir.path().join("run/vm1.policy");
     let text = fs::read_to_string(&path).unwrap();
-    for (other, found) in [(r#"{"abi":2,"#, 2), ("{", 0)] {
-        fs::write(&path, text.replace(r#"{"abi":1,"#, other)).unwrap();
+    let abi = version::abi();
+    let [own, next] = [abi, abi + 1].map(|abi| format!(r#"{{"abi":{abi},"#));
+    for (other, found) in [(next.as_str(), abi + 1), ("{", 0)] {
+        fs::write(&path, text.replace(&own, other)).unwrap();
         let read = store.read();
         assert!(
             matches!(&read, Err(ReadError::OtherVersion { source, .. }) if source.found == found),

@@ -127,7 +127,7 @@ pub async fn follow(orders: Orders, paths: &Paths) -> Result<()> {
     let maps = Maps::open(&pins)?;
     let parts = orders.parts.clone();
     let mut integrity = Integrity::new(cgroup.directory(), &pins, parts, orders.command);
-    let watcher = Watcher::new(&paths.resolv_conf);
+    let watcher = Watcher::new(paths);
     let mut follower = Follower::in_place_of_supervisor(policy_file, &pins, &watcher).await?;
     let mut messages = console::never_block()?;
     let supervisor = readable(io::stdin()).context("cannot poll standard input")?;

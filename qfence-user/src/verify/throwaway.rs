@@ -119,7 +119,7 @@ async fn build(fence: &Fence, paths: &Paths) -> Result<(Attempts, Follower)> {
     };
     let profile = Profile::shipped(resolve::DEFAULT_PROFILE)?;
     let policy = Policy::new(Vec::new(), Dns::Auto, profile.into(), None, false)?;
-    let watcher = Watcher::new(&paths.resolv_conf);
+    let watcher = Watcher::new(paths);
     let building = Building::begin(fence, programs, policy, &watcher, &paths.run).await?;
     let loaded = building.finish_loading()?;
     let attempts = loaded.attempts()?;

@@ -17,7 +17,7 @@ use crate::{build::QUICK, shell, tools, workspace};
 const PACKAGES: [&str; 4] = ["qfence-common", "qfence-user", "tests", "xtask"];
 
 /// Tests that are run at a time on a processor: most of them wait, for guests and for time limits.
-const ON_A_PROCESSOR: usize = 3;
+const ON_A_PROCESSOR: usize = 2;
 
 /// Which packages' tests are run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The inputs of a policy: the host's addresses, its nameservers, and the stored rules.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, future::pending, sync::Arc};
 
 use anyhow::{Error, Result, anyhow};
 
@@ -80,6 +80,20 @@ impl Inputs {
             && !nameservers.is_followed()
         {
             *nameservers = self.watcher.nameservers();
+        }
+    }
+
+    /// Waits until a fact may have changed, or cannot be read any more. Cancel-safe.
+    pub(super) async fn changed(&mut self) {
+        let nameservers = async {
+            match &mut self.nameservers {
+                Some(nameservers) => nameservers.changed().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.addresses.changed() => (),
+            () = nameservers => (),
         }
     }
 

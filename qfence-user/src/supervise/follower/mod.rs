@@ -3,7 +3,6 @@
 mod inputs;
 
 use std::{
-    future::pending,
     net::IpAddr,
     path::Path,
     time::{Duration, Instant},
@@ -154,17 +153,7 @@ impl<P: AsMut<Maps>> Follower<P> {
     /// Waits until the members of a set may have changed, or cannot be read any more. [`Follower::keep_up`] handles
     /// that. Cancel-safe.
     pub(crate) async fn changed(&mut self) {
-        let inputs = &mut self.inputs;
-        let nameservers = async {
-            match &mut inputs.nameservers {
-                Some(nameservers) => nameservers.changed().await,
-                None => pending().await,
-            }
-        };
-        tokio::select! {
-            () = inputs.addresses.changed() => (),
-            () = nameservers => (),
-        }
+        self.inputs.changed().await;
     }
 
     /// To be called once per second. Retries what has failed, and adopts changes by other commands. If the host's
