@@ -35,6 +35,7 @@ mod leftovers;
 mod limits;
 mod log;
 mod log_fifo;
+mod managers;
 mod many;
 mod many_routes;
 mod matrix;

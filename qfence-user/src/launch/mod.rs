@@ -3,5 +3,6 @@
 pub mod child;
 mod child_status;
 pub mod dispositions;
+pub mod managers;
 pub mod signals;
 pub mod stops;

@@ -116,6 +116,7 @@ impl Actors {
             // The outcome of the probe and the fence's record are the proof.
             proof: None,
             closures,
+            managers: None,
             allow_new_privs: false,
             signal_mask: self.blocked.mask_before(),
             reignored: self.blocked.reignored(),

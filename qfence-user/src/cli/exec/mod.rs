@@ -2,7 +2,10 @@
 
 mod notes;
 
-use std::ffi::OsString;
+use std::{
+    ffi::OsString,
+    path::{Component, Path, PathBuf},
+};
 
 use clap::{ArgAction, Args};
 
@@ -98,9 +101,26 @@ pub struct Exec {
     /// A process can join the namespace of a container of its own user (`nsenter -U -n`). The network of
     /// that container (pasta, slirp4netns) runs outside the fence and leads to this host. Without this
     /// option, sockets in such a namespace are refused; namespaces made in the fence are not affected.
-    /// With it, the command can also trace and signal other processes of its user.
+    /// With it, the command can also trace and signal other processes of its user, and use their files, which
+    /// lead to the sockets that are masked without --allow-bus.
     #[arg(long)]
     pub allow_foreign_netns: bool,
+
+    /// Let the command use D-Bus, systemd, container engines and VM managers
+    ///
+    /// These run programs outside the fence for their user; systemd also moves a process out of it. Without
+    /// this option, the command of a user has none of the groups that may use them (docker, libvirt, ...),
+    /// and their sockets are masked in its mount namespace: the buses, systemd, Docker, Podman, containerd,
+    /// CRI-O, libvirt, LXD, Incus, snapd, and the servers of tmux and screen.
+    #[arg(long)]
+    pub allow_bus: bool,
+
+    /// Let the command use one socket that is masked otherwise; can be repeated
+    ///
+    /// If its manager makes the socket anew, the command does not see the new one, unless the socket lies in
+    /// a directory with other sockets.
+    #[arg(long, value_name = "PATH", value_parser = absolute)]
+    pub allow_unix: Vec<PathBuf>,
 
     /// First run the short form of `verify`; start nothing if it fails
     #[arg(long)]
@@ -152,4 +172,15 @@ pub struct Exec {
     /// Resource limits of the fence
     #[command(flatten)]
     pub limits: Limits,
+}
+
+/// An absolute path without `..`.
+fn absolute(text: &str) -> Result<PathBuf, String> {
+    let path = Path::new(text);
+    let is_plain = |part: Component| matches!(part, Component::RootDir | Component::Normal(_));
+    if path.is_absolute() && path.components().all(is_plain) {
+        Ok(path.components().collect())
+    } else {
+        Err("the path of a socket is absolute, and has no `..`".into())
+    }
 }

@@ -32,7 +32,7 @@ use crate::{
         nested,
         registry::{Fences, MOUNTED_BPFFS},
     },
-    launch::signals::Blocked,
+    launch::{managers::Managers, signals::Blocked},
     observe::metrics::address::Listener,
     policy::Policy,
     qemu::guestfwd::Forward,
@@ -43,6 +43,8 @@ use crate::{
 /// The parsed options, checked before anything is made.
 struct Wanted {
     identity: Option<Identity>,
+    /// The managers that are masked; `None` for root, and with `--allow-bus`.
+    managers: Option<Managers>,
     policy: Policy,
     forwards: Vec<Forward>,
     listener: Option<Listener>,
@@ -64,7 +66,22 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         step(options, sentence);
     }
     let (forwards, qemu) = qemu::admit(options)?;
-    let identity = identity::resolve(options.user.as_deref(), &Sudo::from_env())?;
+    let mut identity = identity::resolve(options.user.as_deref(), &Sudo::from_env())?;
+    let managers = match &mut identity {
+        Some(identity) if !identity.uid.is_root() && !options.allow_bus => {
+            let managers = Managers::of(identity, &options.allow_unix);
+            for group in managers.take_groups(identity) {
+                step(
+                    options,
+                    format_args!(
+                        "the command does not get the group {group}, which may use a manager"
+                    ),
+                );
+            }
+            Some(managers)
+        }
+        _ => None,
+    };
     let policy = resolve::policy(
         &options.policy,
         options.dns,
@@ -98,6 +115,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         .context("cannot start the event loop")?;
     let wanted = Wanted {
         identity,
+        managers,
         policy,
         forwards,
         listener,

@@ -22,6 +22,7 @@ use crate::{
     kernel::Maps,
     launch::{
         child::{self, Closures, Launch, Lifted, StartError, Strictness},
+        managers::{Entered, Keeper},
         signals::Blocked,
     },
     observe::metrics::serve::Server,
@@ -95,7 +96,7 @@ pub(super) async fn supervise(
         allow_netns: options.allow_foreign_netns,
         trace,
     };
-    let watcher = Watcher::new(&paths.resolv_conf);
+    let watcher = Watcher::new(paths);
     let building = Building::begin(fence, programs, wanted.policy, &watcher, &paths.run);
     let mut building = building.await?;
     words::warn_of_lacks(options, building.lacks());
@@ -111,6 +112,7 @@ pub(super) async fn supervise(
         entry: Some(fence.cgroup().entry()?),
         proof: Some(building.proof()),
         closures: Some(closures.into()),
+        managers: wanted.managers.clone(),
         allow_new_privs: options.allow_new_privs,
         signal_mask: blocked.mask_before(),
         reignored: blocked.reignored(),
@@ -162,6 +164,14 @@ pub(super) async fn supervise(
         notify(format_args!("{error:#}"));
     }
 
+    let namespace = match starting.entered() {
+        Some(Entered::Masked(namespace)) => Some(namespace),
+        Some(Entered::NotPermitted(error)) => {
+            words::warn_of_open_managers(&error);
+            None
+        }
+        None => None,
+    };
     if let Some(signal) = signals.end_of_start().context("cannot read signals")? {
         // Dropping it ends the waiting child.
         let what = "for the start of the command".to_owned();
@@ -178,6 +188,12 @@ pub(super) async fn supervise(
         }
     };
     inherited::close_preserved(options.preserve_fds);
+    let _keeper = match (wanted.managers, namespace) {
+        (Some(managers), Some(namespace)) => {
+            Some(Keeper::start(managers, namespace, messages.clone())?)
+        }
+        _ => None,
+    };
     step(
         options,
         format_args!("started {:?} as process {}", options.command, child.pid()),

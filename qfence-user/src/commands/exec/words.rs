@@ -75,7 +75,16 @@ pub(super) fn warn_of_open_processes(
     if is_open && identity.is_some() {
         notify(
             "warning: this kernel has no Landlock domains for signals (Linux 6.12 has them): the command can join the namespaces \
-             of its user's containers, and reach this host through their networks",
+             of its user's containers, and reach this host through their networks; and it can ask its user's systemd and \
+             container engines to run programs outside the fence",
         );
     }
+}
+
+/// Warns of managers that cannot be masked.
+pub(super) fn warn_of_open_managers(error: &str) {
+    notify(format_args!(
+        "warning: the command can ask its user's systemd and container engines to run programs outside the fence: their \
+         sockets cannot be masked ({error})"
+    ));
 }

@@ -49,7 +49,10 @@ use crate::{
     base::identity::Identity,
     fence::cgroup::Entry,
     kernel::proof::{Proof, Unproven},
-    launch::dispositions::Reignored,
+    launch::{
+        dispositions::Reignored,
+        managers::{Entered, Managers},
+    },
 };
 
 /// The command to start, and its circumstances.
@@ -64,6 +67,8 @@ pub struct Launch<'a> {
     pub proof: Option<Proof>,
     /// The closures; `None` to start without them, which is not a fence.
     pub closures: Option<Arc<Closures>>,
+    /// The managers to mask; `None` to leave the command in this mount namespace.
+    pub managers: Option<Managers>,
     /// Whether processes in the fence may gain privileges, for instance by set-user-ID executables.
     pub allow_new_privs: bool,
     /// The signal mask that qfence was started with.
@@ -109,6 +114,8 @@ pub struct Starting {
     gate: Option<File>,
     /// Receives the process id of the child.
     made: Receiver<Pid>,
+    /// Receives the result of masking managers, before `made` receives.
+    entered: Receiver<Entered>,
     /// Returns after the command was executed.
     thread: Option<JoinHandle<Result<Child, StartError>>>,
     /// Resolves when the thread returns.
@@ -122,6 +129,12 @@ impl Starting {
     #[must_use]
     pub fn pid(&self) -> Option<Pid> {
         self.made.recv().ok()
+    }
+
+    /// The result of masking managers; `None` if that was not requested, or has failed. To be asked once.
+    #[must_use]
+    pub fn entered(&self) -> Option<Entered> {
+        self.entered.recv().ok()
     }
 
     /// Lets the process execute the command. Until then it executes nothing of it.
@@ -211,12 +224,20 @@ pub fn prepare(launch: Launch<'_>) -> Result<Starting, StartError> {
     let before_exec = before_exec(&launch, tell, wait, fail.as_raw_fd());
     let (program, proof) = (program.clone(), launch.proof);
     let (entry, stdout) = (launch.entry, launch.stdout);
+    let managers = launch.managers;
     let (is_made, made) = channel();
+    let (is_entered, entered) = channel();
     let (is_done, done) = oneshot::channel();
     let is_given_up = Arc::new(AtomicBool::new(false));
     let to_give_up = Arc::clone(&is_given_up);
     let thread = thread::Builder::new().spawn(move || {
         let _done: oneshot::Sender<()> = is_done;
+        // The child is made in the namespaces of this thread.
+        if let Some(managers) = managers {
+            // The receiver may be gone.
+            let _ = is_entered.send(managers.enter()?);
+        }
+        drop(is_entered);
         // SAFETY: `before_exec` uses system calls only, and none that the C library would repeat in all threads.
         let spawned = unsafe { spawn(&words, entry, stdout, &fail, before_exec) };
         drop(fail);
@@ -247,6 +268,7 @@ pub fn prepare(launch: Launch<'_>) -> Result<Starting, StartError> {
     Ok(Starting {
         gate: Some(gate.into()),
         made,
+        entered,
         thread: Some(thread.context("cannot make a thread")?),
         done,
         is_given_up,

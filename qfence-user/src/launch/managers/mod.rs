@@ -1,0 +1,59 @@
+//! Managers: the services that run programs for others (systemd, container engines), and the buses that lead to them.
+//!
+//! A process in the fence could ask its user's systemd to move it out of the fence: PID 1 moves any process of the user
+//! that asks, wherever it comes from (`bus_unit_method_attach_processes` in systemd's src/core/dbus-unit.c). A container
+//! engine would run a program outside of the fence. No hook of the fence sees this, because these sockets are not
+//! internet sockets.
+//!
+//! So the command gets a mount namespace of its own, in which the sockets of managers are masked ([`masks`]), and none
+//! of the groups that may use them ([`groups`]). The mounts of a process outside would lead around the masks
+//! (/proc/PID/root). The command's Landlock domain forbids that (`child/domain.rs`).
+
+mod groups;
+mod keeper;
+mod masks;
+mod table;
+
+use std::path::PathBuf;
+
+use nix::unistd::Gid;
+
+use crate::base::identity::Identity;
+pub use keeper::Keeper;
+pub use masks::{Entered, Namespace};
+use table::Endpoint;
+
+/// The managers of this host as one user reaches them.
+#[derive(Clone, Debug)]
+pub struct Managers {
+    /// What is masked.
+    endpoints: Vec<Endpoint>,
+    /// The sockets that remain reachable.
+    allowed: Vec<PathBuf>,
+}
+
+impl Managers {
+    /// The managers that a user can reach, except by the sockets `allowed`.
+    #[must_use]
+    pub fn of(identity: &Identity, allowed: &[PathBuf]) -> Self {
+        Self {
+            endpoints: table::endpoints(identity.uid, identity.gid, login(identity)),
+            allowed: allowed.to_vec(),
+        }
+    }
+
+    /// Removes the groups that may use managers from a user's supplementary groups; returns the removed ones.
+    #[must_use]
+    pub fn take_groups(&self, identity: &mut Identity) -> Vec<Gid> {
+        groups::take(identity, &self.endpoints, &self.allowed)
+    }
+}
+
+/// The user's name.
+fn login(identity: &Identity) -> Option<&str> {
+    let variable = identity
+        .environment
+        .iter()
+        .find(|(name, _)| *name == "LOGNAME");
+    variable?.1.as_ref()?.to_str()
+}
