@@ -1,11 +1,11 @@
 #!/bin/sh
-# Compiles a crate of this workspace for libFuzzer; `cargo xtask fuzz` names it to cargo as RUSTC_WORKSPACE_WRAPPER.
-# The flags are those of cargo-fuzz, without a sanitizer, and none of them needs a nightly compiler. They optimise: that takes
-# seconds, and several times as many inputs are tried. Crates of others are compiled without them, once for fuzzing and
-# all else.
+# Compiles a crate of this workspace for libFuzzer. `cargo xtask fuzz` passes this script to cargo as
+# RUSTC_WORKSPACE_WRAPPER. The flags are those of cargo-fuzz without a sanitizer; none needs a nightly compiler.
+# Optimising takes seconds, and tries several times as many inputs. Crates of third parties are compiled without these
+# flags, once for fuzzing and all other uses.
 set -eu
 case " $* " in
-    # What cargo asks a compiler about, and what runs while others are built.
+    # Cargo's queries of the compiler, and build scripts.
     *" --crate-name ___ "* | *" --crate-name build_script_build "*) exec "$@" ;;
     *" --crate-name "*) ;;
     *) exec "$@" ;;

@@ -1,5 +1,6 @@
-//! Any words are the arguments of a QEMU, and any text the files that they name. What is found is bounded by what was
-//! given, an error is printable, and a network that the fence does not see is found whatever stands around it.
+//! Takes any words as the arguments of a QEMU, and any text as the files that they name. The size of the findings is
+//! bounded by that of the input, errors are printable, and a network that the fence does not see is found among any other
+//! arguments.
 
 #![no_main]
 
@@ -9,10 +10,10 @@ use fuzz::assert_printable;
 use libfuzzer_sys::fuzz_target;
 use qfence_user::qemu::{Findings, configuration::gather, inspect};
 
-/// What ends the words, and begins the text of the files.
+/// Separates the words from the text of the files.
 const FILES: &[u8] = b"\n---\n";
 
-/// Words that give the guest a network which the fence does not see. None has an id by which `-set` could change it.
+/// Arguments for a network that the fence does not see. None has an id by which `-set` could change it.
 const NETWORKS: [[&str; 2]; 8] = [
     ["-nic", "tap"],
     ["--nic", "bridge,br=br0"],
@@ -24,7 +25,8 @@ const NETWORKS: [[&str; 2]; 8] = [
     ["-netdev", "stream,addr.type=unix,addr.path=/x"],
 ];
 
-/// A word that no option takes for its value and for the next option's, so that what follows is an option.
+/// An option without a value. If the word before it takes it as a value, the next word is an option; otherwise it is an
+/// option itself, and so is the next word.
 const GUARD: &str = "-S";
 
 fn words(bytes: &[u8]) -> Vec<OsString> {
@@ -34,7 +36,7 @@ fn words(bytes: &[u8]) -> Vec<OsString> {
         .collect()
 }
 
-/// Looks at them; returns what was found, and how many files were read.
+/// Inspects the arguments; returns the findings, and the number of files that were read.
 fn look(arguments: &[OsString], file: &str) -> (Findings, usize) {
     let read = Cell::new(0);
     let mut command = vec![OsString::from("qemu-system-x86_64")];
@@ -82,10 +84,10 @@ fuzz_target!(|bytes: &[u8]| {
     for forward in &findings.forwards {
         assert_printable(&forward.argument);
     }
-    // The default files, one for each -readconfig, and one for each device that is passed through.
+    // At most the default files, one file for each -readconfig, and one for each device that is passed through.
     assert!(files <= 3 + arguments.len() * (1 + file.lines().count()) + 3 * file.lines().count());
 
-    // What is made of a word is not much more than the word.
+    // The items made from the words are not much larger than the words.
     let nothing = |_: &Path| Err(io::ErrorKind::NotFound.into());
     let (items, _) = gather(&arguments, &nothing);
     let made: usize = items.iter().map(|item| format!("{item:?}").len()).sum();
@@ -95,7 +97,7 @@ fuzz_target!(|bytes: &[u8]| {
         given.len()
     );
 
-    // At any place among the others.
+    // A network is found at any place among the other arguments.
     let place = bytes.first().copied().map_or(0, usize::from);
     let network = NETWORKS[place % NETWORKS.len()];
     let place = place / NETWORKS.len() % (arguments.len() + 1);
@@ -106,7 +108,7 @@ fuzz_target!(|bytes: &[u8]| {
     );
     assert_found(&look(&with, &file).0, &network);
 
-    // In a file, of which a line that is not understood is as good as a network.
+    // A network is found in a file. A line that is not understood counts as a network.
     let text = format!("{file}\n[nic]\n  type = \"tap\"\n[nic]\n{file}");
     let readconfig = ["-no-user-config", "-readconfig", "f"].map(OsString::from);
     let (findings, _) = look(&readconfig, &text);

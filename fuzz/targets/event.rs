@@ -1,5 +1,5 @@
-//! Any bytes out of the ring are an event or an error. An event becomes a line that is what the schema says, reads back as
-//! the same, and has nothing in it that drives a terminal; or an error, and then the record counts it as lost.
+//! Takes any bytes as a record of the ring: they are an event or an error. An event becomes a line that matches the schema,
+//! reads back as the same line, and does not control a terminal; or an error, and then the record counts it as lost.
 
 #![no_main]
 #![expect(
@@ -35,7 +35,7 @@ thread_local! {
     });
 }
 
-/// The bytes of an event, field by field.
+/// Encodes an event, field by field.
 fn bytes_of(Event { repeats, key }: &Event) -> Vec<u8> {
     let Repeats {
         count,
@@ -85,7 +85,7 @@ fuzz_target!(|bytes: &[u8]| {
     let event = Event::from_bytes(bytes).expect("any bytes of that size are one");
     assert_eq!(bytes_of(&event), bytes);
 
-    // What is known of the process beside that is its own word as well.
+    // The process can also choose these facts, which do not come from the event.
     let mut process = Process::default();
     let (executable, cgroup) = rest.split_at(rest.len() / 2);
     process.executable = Some(shortened(printable(executable), 512).into());

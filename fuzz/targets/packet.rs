@@ -1,5 +1,5 @@
-//! Any bytes are a packet or none. A second reader, written without words, offsets of words or packed numbers, reads the
-//! same; and what is read depends neither on how much of a packet is at hand nor on what lies behind the headers.
+//! Takes any bytes as a packet. A second parser, written without words, word offsets or packed numbers, gives the same
+//! result. The result depends neither on the size of the packet's linear part nor on the bytes after the headers.
 
 #![no_main]
 
@@ -12,11 +12,11 @@ use qfence_common::{
     packet::{Bytes, MAX_EXTENSIONS, Payload, parse, read_address},
 };
 
-/// A packet of which the first words are at hand.
+/// A packet whose first words are in its linear part.
 struct Read<'a> {
     bytes: &'a [u8],
     at_hand: &'a [u32],
-    /// How many bytes were looked at, from the first on.
+    /// The number of bytes from the beginning to the end of the last read.
     seen: Cell<usize>,
 }
 
@@ -54,7 +54,7 @@ impl Bytes for Read<'_> {
     }
 }
 
-/// What the other reader finds.
+/// The result of the second parser.
 #[derive(Debug, PartialEq, Eq)]
 struct Naive {
     source: [u8; 16],
@@ -103,7 +103,7 @@ impl Naive {
                 let mut extensions = 0;
                 while matches!(protocol, 0 | 43 | 44 | 51 | 60) && !is_later_fragment {
                     extensions += 1;
-                    // Headers are read by four bytes.
+                    // The first parser reads a header in units of four bytes.
                     let header = bytes.get(at..at + 4)?;
                     let units = usize::from(header[1]);
                     at += match protocol {
@@ -113,7 +113,7 @@ impl Naive {
                     };
                     is_later_fragment =
                         protocol == 44 && u16::from_be_bytes([header[2], header[3]]) >> 3 != 0;
-                    // The header of a later fragment ends the chain as a payload does.
+                    // The header of a later fragment ends the chain, as a payload does.
                     if extensions > MAX_EXTENSIONS && !is_later_fragment {
                         return None;
                     }
@@ -144,13 +144,13 @@ impl Naive {
     }
 }
 
-/// The same packet, IPv4, as IPv6 would have it: the addresses mapped, and no options.
+/// Converts an IPv4 packet to IPv6: with v4-mapped addresses, and without options.
 fn mapped(bytes: &[u8], naive: &Naive) -> Option<Vec<u8>> {
     let header = usize::from(bytes[0] & 15) * 4;
     let mut packet = vec![0x60, 0, 0, 0, 0, 0, naive.protocol, 64];
     packet.extend(naive.source);
     packet.extend(naive.destination);
-    // Of protocols without ports the packet may end before the options do.
+    // If the protocol has no ports, the packet may end within the options.
     packet.extend(bytes.get(header..)?);
     Some(packet)
 }
@@ -180,7 +180,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(read_address(&whole, is_source), address);
         assert_eq!(Halves::of(address.address()), address);
     }
-    // Neither the end of it nor what is there instead has a say.
+    // Neither the end of the packet nor other bytes in place of the unread ones change the result.
     let mut seen = bytes[..whole.seen.get()].to_vec();
     assert_eq!(parse(&Read::new(&seen, &[])), parsed);
     seen.extend(bytes[seen.len()..].iter().map(|byte| !byte));

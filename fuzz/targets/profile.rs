@@ -1,4 +1,5 @@
-//! Any text is a profile or an error with a place in it, and what it holds means what it displays.
+//! Takes any text as a profile: it is one, or an error with a line number. A rule of a profile is parsed again from its
+//! display as the same rule.
 
 #![no_main]
 #![expect(

@@ -1,5 +1,5 @@
-//! Any bytes are a record: its lines read back as they are written, in whatever pieces they come, and as text have nothing
-//! in them that drives a terminal.
+//! Takes any bytes as the kept record. A line that is read and written again is the same line, reading in pieces makes no
+//! difference, and the text of a line does not control a terminal.
 
 #![no_main]
 #![expect(
@@ -28,7 +28,7 @@ thread_local! {
 fn pieces(tail: &mut Tail, pieces: &mut Vec<Piece>) -> bool {
     match tail.read() {
         Ok(more) => pieces.extend(more),
-        // Lines of another version.
+        // The record has lines of another version.
         Err(_) => return false,
     }
     true
@@ -61,7 +61,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut file = File::create(files.path()).expect("a file");
     let mut found = Vec::new();
     let mut tail = Tail::new(files);
-    // In two pieces, the first as long as the first byte says.
+    // Written in two pieces; the first byte determines the length of the first piece.
     let middle = bytes.len() * usize::from(bytes.first().copied().unwrap_or_default()) / 256;
     let (first, second) = bytes.split_at(middle);
     let mut is_read = true;
@@ -73,7 +73,7 @@ fuzz_target!(|bytes: &[u8]| {
     if !is_read {
         return;
     }
-    // Numbers only grow: what was read before is left out, and between two lines there is a gap or none.
+    // The numbers of lines increase: a line with a number that was reached before is left out. A gap can precede any line.
     let mut seq = None;
     expected.retain(|line| {
         let is_new = seq.is_none_or(|seq| line.seq > seq);

@@ -1,5 +1,5 @@
-//! Any bytes are a resolv.conf. Each nameserver that the C library takes from it is found, no address comes from anywhere
-//! but a `nameserver` line, and there are not many.
+//! Takes any bytes as a resolv.conf. All nameservers that the C library uses are found, addresses come from `nameserver`
+//! lines only, and their number is bounded.
 
 #![no_main]
 
@@ -25,19 +25,19 @@ const AF_INET6: c_int = 10;
 
 fn v4(text: &CStr) -> Option<IpAddr> {
     let mut address = [0; 4];
-    // SAFETY: a string and room for four bytes, which both live until it returns.
+    // SAFETY: a string and space for four bytes, which both live until the call returns.
     let taken = unsafe { inet_aton(text.as_ptr(), &raw mut address) };
     (taken == 1).then(|| Ipv4Addr::from(address).into())
 }
 
 fn v6(text: &CStr) -> Option<IpAddr> {
     let mut address = [0_u8; 16];
-    // SAFETY: a string and room for sixteen bytes, which both live until it returns.
+    // SAFETY: a string and space for sixteen bytes, which both live until the call returns.
     let taken = unsafe { inet_pton(AF_INET6, text.as_ptr(), (&raw mut address).cast()) };
     (taken == 1).then(|| Ipv6Addr::from(address).into())
 }
 
-/// What glibc makes of a line (`res_vinit_1` in its resolv/res_init.c).
+/// The nameserver in a line according to glibc (`res_vinit_1` in resolv/res_init.c).
 fn of_glibc(line: &[u8]) -> Option<IpAddr> {
     let line = line.split(|byte| *byte == 0).next()?;
     let rest = line.strip_prefix(b"nameserver")?;
@@ -83,7 +83,7 @@ fuzz_target!(|bytes: &[u8]| {
             assert!(found.contains(&single(*address)), "{address}");
         }
     }
-    // Each address, and what the unspecified one leads to, from one line.
+    // A line makes one address, or two if it is the unspecified one, which leads to others.
     let named = lines()
         .filter(|line| line.trim_ascii_start().starts_with(b"nameserver"))
         .count();

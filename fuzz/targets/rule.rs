@@ -1,4 +1,4 @@
-//! Any text is a rule or an error, and a rule means what it displays.
+//! Takes any text as a rule: it is one, or an error. A rule is parsed again from its display as the same rule.
 
 #![no_main]
 

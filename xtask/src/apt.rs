@@ -1,4 +1,4 @@
-//! Installs Debian packages, without ever removing one.
+//! Installs Debian packages and never removes one.
 
 use std::{process::Command, sync::OnceLock};
 
@@ -11,12 +11,12 @@ pub(crate) fn install(names: &[&str]) -> Result<()> {
     let list = names.join(" ");
     if !packages::has_program("apt-get") {
         bail!(
-            "there is no apt-get here; install these Debian packages, or what your system has in \
-             their place, then try again:\n    {list}"
+            "apt-get is missing; install these Debian packages or their equivalents on your system, \
+             then try again:\n    {list}"
         );
     }
     if !shell::is_root() {
-        // Asks for the password here, where no spinner writes over the question.
+        // Asks for the password here: later a spinner would overwrite the prompt.
         shell::run(shell::program("sudo").arg("--validate")).with_context(|| {
             format!(
                 "installing needs root: run\n    apt-get install {list}\nas root, then try again"
@@ -27,7 +27,7 @@ pub(crate) fn install(names: &[&str]) -> Result<()> {
     let earlier = instead_of_removals(names)?;
     for package in &earlier {
         report::note(&format!(
-            "    {package}: the version that goes with what is installed, in place of the one that is here"
+            "    {package}: another version, which fits the packages that are installed"
         ));
     }
     report::step(
@@ -40,7 +40,7 @@ pub(crate) fn install(names: &[&str]) -> Result<()> {
     )
 }
 
-/// Reads the package lists, once for all that a task installs.
+/// Updates the package lists, once per run of xtask.
 fn update() -> Result<()> {
     static UPDATED: OnceLock<Result<(), String>> = OnceLock::new();
     let updated = UPDATED.get_or_init(|| {
@@ -50,13 +50,15 @@ fn update() -> Result<()> {
     updated.clone().map_err(|error| anyhow!(error))
 }
 
-/// Without this apt-get refuses to install an earlier version, if `--yes` answers for the user.
+/// With `--yes`, apt-get refuses to install an earlier version unless this option is given.
 const DOWNGRADES: &str = "--allow-downgrades";
 
-/// What else is to be installed so that nothing is removed: the archive's version of packages that are in
-/// conflict by their version alone, as qemu-utils of backports is with a QEMU of the release itself.
-/// Debian's rustc-web and its rustup conflict whatever their versions: to remove what somebody else works
-/// with is not for a set-up to decide.
+/// Finds further packages to install so that apt-get removes nothing: the archive's version of packages that conflict
+/// only by their version, as qemu-utils of backports does with the release's own QEMU.
+///
+/// # Errors
+/// If the conflict does not depend on the version, as between Debian's rustc-web and rustup: a set-up must not remove
+/// packages that the user may need.
 fn instead_of_removals(names: &[&str]) -> Result<Vec<String>> {
     let removals = simulate(names, &[])?;
     if removals.is_empty() {
@@ -70,8 +72,8 @@ fn instead_of_removals(names: &[&str]) -> Result<Vec<String>> {
         return Ok(earlier);
     }
     bail!(
-        "to install {} apt-get would remove {}, so nothing was installed; remove those yourself, \
-         or, if it is the compiler that is in conflict, use rustup's:\n    \
+        "nothing was installed: to install {}, apt-get would remove {}; remove these yourself, \
+         or, if the compiler conflicts, use rustup's:\n    \
          rustup toolchain install nightly --component rust-src\n    \
          cargo xtask setup",
         names.join(", "),
@@ -88,11 +90,11 @@ fn simulate(names: &[&str], earlier: &[String]) -> Result<Vec<String>> {
         .args((!earlier.is_empty()).then_some(DOWNGRADES))
         .args(names)
         .args(earlier);
-    let simulation = shell::output(&mut simulate).context("asking apt-get what it would do")?;
+    let simulation = shell::output(&mut simulate).context("simulating apt-get install")?;
     Ok(removals(&simulation).into_iter().map(Into::into).collect())
 }
 
-/// A package in the highest version that the archive has, as apt-get takes it: `name=version`.
+/// A package in the highest version of the archive, in the syntax of apt-get: `name=version`.
 fn archive_version(name: &str) -> Result<Option<String>> {
     let mut madison = shell::program("apt-cache");
     let versions = shell::output(madison.args(["madison", name]))
@@ -115,7 +117,7 @@ fn removals(simulation: &str) -> Vec<&str> {
 
 fn apt_get() -> Command {
     let mut command = shell::as_root("env");
-    // Through `env`: sudo drops the variable, and may refuse to be given it.
+    // Set by `env`: sudo drops the variable, and may refuse to set it.
     command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]);
     command
 }

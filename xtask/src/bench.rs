@@ -1,4 +1,4 @@
-//! `bench`: what a fence costs.
+//! `bench`: measures the cost of a fence.
 
 mod systemd;
 
@@ -18,10 +18,10 @@ use crate::{
     report, setup, shell, test, workspace,
 };
 
-/// The profile of cargo in which the benchmarks and the program of probes are built.
+/// The cargo profile of the benchmarks and the program `probe`.
 const MEASURING: &str = "measuring";
 
-/// The benchmarks, and what they are about.
+/// The benchmarks, and their subjects.
 const BENCHES: [(&str, &str); 6] = [
     ("traffic", "what calls and packets cost"),
     ("policy", "what a policy costs"),
@@ -30,14 +30,17 @@ const BENCHES: [(&str, &str); 6] = [
     ("start", "what a start costs, and a fence in memory"),
     ("many", "what many fences at a time cost"),
 ];
-/// One that is a machine's of its own.
+/// The benchmark that runs in the Debian machine.
 const SYSTEMD: (&str, &str) = (
     systemd::NAME,
     "what it costs beside systemd's IPAddressDeny=",
 );
 
-/// Builds, measures as root, shows tables, and keeps the figures and a plot of them in `target/bench`. An error
-/// if a goal is missed; `quick` is for a first look.
+/// Builds, measures as root, prints tables, and writes the figures and a plot of them to `target/bench`. `quick` measures
+/// for seconds, not for minutes.
+///
+/// # Errors
+/// If a goal is missed or a benchmark fails.
 pub(crate) fn bench(quick: bool) -> Result<()> {
     report::heading("set up");
     setup::setup()?;
@@ -71,12 +74,12 @@ pub(crate) fn bench(quick: bool) -> Result<()> {
     Ok(())
 }
 
-/// Where a benchmark's figures are.
+/// The file of a benchmark's figures.
 fn figures(bench: &str) -> PathBuf {
     workspace::target().join(format!("bench/{bench}.json"))
 }
 
-/// Of a benchmark that fails nothing is to be seen, and not what an earlier run found.
+/// Removes the figures of an earlier run, so that they are not taken for those of a benchmark that fails.
 fn forget(figures: &Path) -> Result<()> {
     match fs::remove_file(figures) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -103,14 +106,14 @@ fn cargo_bench(bench: &str) -> Command {
     cargo
 }
 
-/// The words for the benchmark itself.
+/// The arguments of the benchmark itself.
 fn options(bench: &str, quick: bool) -> Vec<OsString> {
     let mut words = vec!["--".into(), "--json".into(), figures(bench).into()];
     words.extend(quick.then(|| "--quick".into()));
     words
 }
 
-/// Measures in the machine; the benchmark makes figures of the lines that its script prints.
+/// Measures in the machine. The benchmark computes figures from the lines that the script there prints.
 fn beside_systemd(program: &Path, quick: bool) -> Result<()> {
     let lines = systemd::measure(program, quick)?;
     let path = workspace::target().join("bench/systemd.lines");
@@ -123,7 +126,7 @@ fn beside_systemd(program: &Path, quick: bool) -> Result<()> {
     shell::run(&mut cargo)
 }
 
-/// Draws what there is of figures.
+/// Draws all figures that were measured.
 fn draw() -> Result<()> {
     let file = workspace::target().join("bench/bench.svg");
     let mut cargo = shell::cargo();

@@ -1,4 +1,4 @@
-//! `build` and `run`: the eBPF object first, then qfence-user and qfence-verify, which embed it.
+//! `build` and `run`: builds the eBPF object first, then qfence-user and qfence-verify, which embed it.
 
 use std::{
     ffi::OsString,
@@ -17,11 +17,11 @@ pub(crate) const QUICK: &str = "checks";
 /// How qfence-user and qfence-verify are built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
-    /// With optimisations of the program as a whole, which take minutes: to install, and to measure.
+    /// With link-time optimisation, which takes minutes: for installation and benchmarks.
     Release,
-    /// With few optimisations: for a first look, and for tests, whose own programs share the libraries.
+    /// Built quickly, for tests and first steps. Test programs are built with the same profile and share its libraries.
     Quick,
-    /// Without.
+    /// Cargo's profile `dev`.
     Debug,
 }
 
@@ -44,28 +44,28 @@ fn cargo(profile: Profile) -> Command {
     cargo.args(["build", "--package", "qfence-user"]);
     cargo.args(["--bin", "qfence-user", "--bin", "qfence-verify"]);
     if profile == Profile::Quick {
-        // Cargo compiles a library once for each set of features, and which features it has depends on the packages:
-        // with this one they are those of the tests (see tests/Cargo.toml).
+        // Cargo compiles a library once for each set of features, and the set depends on the selected packages. With
+        // this package, the features are those of the tests (see tests/Cargo.toml).
         cargo.args(["--package", "tests"]);
     }
     cargo.args(profile.cargo());
     cargo
 }
 
-/// The path of the program, once it is built.
+/// The path of qfence-user after a build.
 pub(crate) fn program(profile: Profile) -> PathBuf {
     workspace::target()
         .join(profile.directory())
         .join("qfence-user")
 }
 
-/// The path of the program that `qfence-user verify` executes, and that is built with it.
+/// The path of qfence-verify, which `qfence-user verify` executes and which is built beside it.
 pub(crate) fn verifier(program: &Path) -> PathBuf {
     program.with_file_name("qfence-verify")
 }
 
 impl Profile {
-    /// What cargo is given for it.
+    /// Cargo's options for it.
     fn cargo(self) -> &'static [&'static str] {
         match self {
             Self::Release => &["--release"],
@@ -74,7 +74,7 @@ impl Profile {
         }
     }
 
-    /// Where in `target` cargo puts what it builds.
+    /// Its directory in `target`.
     fn directory(self) -> &'static str {
         match self {
             Self::Release => "release",
@@ -84,7 +84,7 @@ impl Profile {
     }
 }
 
-/// Builds qfence and becomes it, as root.
+/// Builds qfence and replaces this process by qfence-user, as root.
 pub(crate) fn run(args: &[OsString]) -> Result<()> {
     let program = build(Profile::Release)?;
     let mut command = shell::as_root(program);

@@ -1,4 +1,4 @@
-//! `demo`: the same guest twice, without and with a fence, and what it reached each time.
+//! `demo`: boots the same guest without and with a fence, and compares the destinations that it reaches.
 
 use std::os::unix::process::CommandExt as _;
 
@@ -9,14 +9,13 @@ use crate::{
     report, setup, shell,
 };
 
-/// Sets up, builds, and becomes the program of the package `tests` that boots the guests and compares, as root.
+/// Sets up, builds, and executes the program `demo` of the package `tests`, which boots the guests and compares, as root.
 pub(crate) fn demo() -> Result<()> {
     if !shell::is_root() {
-        // Asks for the password now, not when whoever started this has gone for a coffee.
+        // Asks for the password at once, while the user is still there.
         report::note("the demo makes network namespaces and loads eBPF programs, as root by sudo");
         shell::run(shell::program("sudo").arg("--validate")).context(
-            "there is no becoming root here: run `cargo xtask demo` as a user who may use sudo, \
-             or as root",
+            "cannot become root: run `cargo xtask demo` as a user who may use sudo, or as root",
         )?;
     }
     report::heading("set up");

@@ -10,10 +10,10 @@ use crate::{
     workspace,
 };
 
-/// Crates that use unstable features: the eBPF target has no stable ones for them.
+/// Crates that use unstable features, because no stable feature exists for the eBPF target.
 const UNSTABLE_CRATES: &str = "aya_ebpf,qfence_ebpf";
 
-/// The functions that the verifier looks at by themselves. Others the linker makes the object's own.
+/// Global functions, which the verifier checks separately. The linker makes all others local to the object.
 const GLOBAL_FUNCTIONS: [&str; 6] = [
     "qfence_extension",
     "qfence_flags",
@@ -23,22 +23,22 @@ const GLOBAL_FUNCTIONS: [&str; 6] = [
     "qfence_verdict",
 ];
 
-/// What separates the flags in `CARGO_ENCODED_RUSTFLAGS`.
+/// The separator of flags in `CARGO_ENCODED_RUSTFLAGS`.
 const FLAG_SEPARATOR: &str = "\u{1f}";
 
-/// Which programs an object has.
+/// A variant of the object.
 #[derive(Clone, Copy)]
 enum Variant {
-    /// Those of a fence.
+    /// The programs of a fence.
     Plain,
-    /// Those that also say what they decide.
+    /// The same programs with traces of their decisions.
     Tracing,
 }
 
 impl Variant {
     const ALL: [Self; 2] = [Self::Plain, Self::Tracing];
 
-    /// The file of the object. qfence-user's build script knows the names too.
+    /// The file name of the object. qfence-user's build script has the same names.
     fn file(self) -> &'static str {
         match self {
             Self::Plain => "qfence.o",
@@ -81,7 +81,7 @@ pub(crate) fn build() -> Result<()> {
 fn compile(compiler: &Compiler, variant: Variant) -> Result<Vec<u8>> {
     if !linker::is_ready(compiler)? {
         bail!(
-            "there is no bpf-linker for {} yet: run `cargo xtask setup`",
+            "bpf-linker for {} is missing: run `cargo xtask setup`",
             compiler.rustc.display()
         );
     }
@@ -89,7 +89,7 @@ fn compile(compiler: &Compiler, variant: Variant) -> Result<Vec<u8>> {
         bpf_target_arch()?,
         "-Cdebuginfo=2".into(),
         "-Clink-arg=--btf".into(),
-        // Or each array that is zeroed is a call of a function that writes it byte by byte.
+        // Without this, zeroing an array calls a function that writes it byte by byte.
         "-Clink-arg=--disable-expand-memcpy-in-order".into(),
         format!("-Clink-arg=--export={}", GLOBAL_FUNCTIONS.join(",")),
     ];
@@ -108,7 +108,7 @@ fn compile(compiler: &Compiler, variant: Variant) -> Result<Vec<u8>> {
         ])
         .arg("--target-dir")
         .arg(&target_dir)
-        // Fast, where the program is small; and bpf-linker sees the object as a whole anyway.
+        // The programs are optimised for speed, not size. LTO is not needed: bpf-linker links the whole object at once.
         .envs([
             ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
             ("CARGO_PROFILE_RELEASE_LTO", "false"),
@@ -118,7 +118,7 @@ fn compile(compiler: &Compiler, variant: Variant) -> Result<Vec<u8>> {
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join(FLAG_SEPARATOR));
     match compiler.core {
         Core::Prebuilt => cargo.env("RUSTC_BOOTSTRAP", UNSTABLE_CRATES),
-        // Cargo's own unstable option needs the general permission.
+        // Cargo's unstable option needs the permission for all crates.
         Core::Source => cargo.arg("-Zbuild-std=core").env("RUSTC_BOOTSTRAP", "1"),
     };
     shell::run(&mut cargo)?;
@@ -128,9 +128,9 @@ fn compile(compiler: &Compiler, variant: Variant) -> Result<Vec<u8>> {
     strip::without_debug_info(&bytes).with_context(|| format!("stripping {}", linked.display()))
 }
 
-/// Clippy runs over the eBPF crate, one for each object. It lints for the host's target: clippy's own compiler has no
-/// core library for eBPF, and nothing is linked. Panics abort, as they do on the eBPF target: a
-/// crate without std has no unwinding.
+/// The commands that run clippy on the eBPF crate, one for each object. The target is the host's: clippy's compiler has no
+/// core library for eBPF, and nothing is linked. Panics abort, as on the eBPF target: a crate without std has no
+/// unwinding.
 pub(crate) fn clippy() -> Result<[Command; 2]> {
     let [plain, tracing] = Variant::ALL.map(clippy_of);
     Ok([plain?, tracing?])
@@ -150,7 +150,7 @@ fn clippy_of(variant: Variant) -> Result<Command> {
     Ok(cargo)
 }
 
-/// aya's setting for the layout of the kernel's registers: the machine's, not the eBPF target's.
+/// aya's setting for the kernel's register layout, which depends on the machine and not on the eBPF target.
 fn bpf_target_arch() -> Result<String> {
     match ARCH {
         "x86_64" | "aarch64" => Ok(format!("--cfg=bpf_target_arch=\"{ARCH}\"")),
@@ -158,9 +158,9 @@ fn bpf_target_arch() -> Result<String> {
     }
 }
 
-/// Gives the object new content, or only a new date, so that it is never older than the source that
-/// it was built from, and is left alone if neither changed: qfence-user is rebuilt after it. The
-/// date is that of the build's start: a file that is saved meanwhile counts as newer.
+/// Writes the object if its content changed, or sets a new date if its source is newer. Otherwise the file is not
+/// touched, because each change of it rebuilds qfence-user. The date is the start of the build: a source file that is
+/// saved during the build counts as newer.
 fn refresh(object: &Path, bytes: &[u8], started: SystemTime) -> Result<()> {
     let dated = object.metadata().and_then(|metadata| metadata.modified());
     if fs::read(object).ok().as_deref() != Some(bytes) {
@@ -178,14 +178,14 @@ fn refresh(object: &Path, bytes: &[u8], started: SystemTime) -> Result<()> {
     Ok(())
 }
 
-/// The date of what changed last in the crates that make the object.
+/// The date of the last change in the crates of the object.
 fn newest_source() -> Result<SystemTime> {
     let ebpf = newest(&workspace::root().join("qfence-ebpf"))?;
     let common = newest(&workspace::root().join("qfence-common"))?;
     Ok(ebpf.max(common))
 }
 
-/// The date of the newest file or directory at or under a path.
+/// The date of the newest file or directory at or below a path.
 fn newest(path: &Path) -> Result<SystemTime> {
     let metadata = path.metadata()?;
     let mut date = metadata.modified()?;

@@ -1,4 +1,4 @@
-//! `fuzz`: builds the fuzzers of `fuzz/` and runs each for some seconds, with the compiler that builds everything else.
+//! `fuzz`: builds the fuzz targets in `fuzz/` and runs each for some seconds. It uses the compiler of all other crates.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{build::QUICK, report, shell, workspace};
 
-/// The targets, and the longest input of each in bytes.
+/// The targets, and the maximum length of their inputs in bytes.
 const TARGETS: [(&str, u32); 7] = [
     ("arguments", 4096),
     ("event", 512),
@@ -23,25 +23,25 @@ const TARGETS: [(&str, u32); 7] = [
     ("rule", 256),
 ];
 
-/// The ending of seeds that are bytes, and kept as the numbers of these in hexadecimal.
+/// The file name extension of binary seeds, which are stored in hexadecimal.
 const HEX: &str = "hex";
 
-/// How much is shown of the output of a target that failed, in lines.
+/// How many lines of a failed target's output are shown.
 const SHOWN: usize = 40;
 
-/// A target that runs.
+/// A running target.
 struct Run {
     name: &'static str,
     process: Child,
     log: PathBuf,
 }
 
-/// Runs all targets, each for so long, as many side by side as there are processors.
+/// Runs all targets, each for this time, as many in parallel as there are processors.
 pub(crate) fn run_all(seconds: u32) -> Result<()> {
     run(&TARGETS, seconds)
 }
 
-/// Runs one target, or all.
+/// Runs one target, or all of them.
 pub(crate) fn fuzz(target: Option<&str>, seconds: u32) -> Result<()> {
     match target {
         None => run_all(seconds),
@@ -53,7 +53,7 @@ pub(crate) fn fuzz(target: Option<&str>, seconds: u32) -> Result<()> {
             let names = TARGETS.map(|(name, _)| name).join(", ");
             ensure!(
                 !found.is_empty(),
-                "there is no target {name}; there are {names}"
+                "unknown target {name}; the targets are {names}"
             );
             run(&found, seconds)
         }
@@ -65,7 +65,7 @@ fn run(targets: &[(&'static str, u32)], seconds: u32) -> Result<()> {
     let mut failed = Vec::new();
     for side_by_side in targets.chunks(available_parallelism().map_or(1, usize::from)) {
         let runs = side_by_side.iter().map(|target| start(*target, seconds));
-        // All are started before one is waited for.
+        // Starts all of them before it waits for the first.
         for run in runs.collect::<Result<Vec<_>>>()? {
             let name = run.name;
             if !finish(run)? {
@@ -79,7 +79,7 @@ fn run(targets: &[(&'static str, u32)], seconds: u32) -> Result<()> {
     Ok(())
 }
 
-/// Builds the targets. The crates of this workspace are compiled by `fuzz/rustc.sh`, all others as for tests.
+/// Builds the targets. `fuzz/rustc.sh` compiles the crates of this workspace; all others are compiled as for tests.
 fn build() -> Result<()> {
     let mut cargo = shell::cargo();
     cargo
@@ -91,7 +91,7 @@ fn build() -> Result<()> {
     shell::run(&mut cargo)
 }
 
-/// Starts a target on its seeds and on what earlier runs have found.
+/// Starts a target with its seeds and the inputs that earlier runs found.
 fn start((name, longest): (&'static str, u32), seconds: u32) -> Result<Run> {
     let work = workspace::target().join("fuzz");
     let corpus = work.join("corpus").join(name);
@@ -104,7 +104,7 @@ fn start((name, longest): (&'static str, u32), seconds: u32) -> Result<Run> {
     command
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-max_len={longest}"))
-        // One input: generous, a hang.
+        // The limit of one input: generous, to detect a hang.
         .arg("-timeout=20")
         .arg(format!("-artifact_prefix={}/{name}-", work.display()))
         .arg(&corpus)
@@ -117,7 +117,7 @@ fn start((name, longest): (&'static str, u32), seconds: u32) -> Result<Run> {
     Ok(Run { name, process, log })
 }
 
-/// Waits for the end of a target, and says what came of it; whether all was well.
+/// Waits for the end of a target and reports its result. Returns whether it succeeded.
 fn finish(
     Run {
         name,
@@ -142,7 +142,7 @@ fn finish(
     Ok(true)
 }
 
-/// Copies the seeds to where a target works; those in hexadecimal as the bytes that they are.
+/// Copies the seeds to the corpus that a target works on. Seeds in hexadecimal are decoded.
 fn plant(seeds: &Path, corpus: &Path) -> Result<()> {
     fs::create_dir_all(corpus)?;
     for seed in fs::read_dir(seeds)? {
@@ -157,7 +157,7 @@ fn plant(seeds: &Path, corpus: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The bytes whose numbers these are, two digits each, with space between any.
+/// Decodes hexadecimal bytes of two digits each; white space is ignored. `None` if the text is not valid.
 fn decode(text: &str) -> Option<Vec<u8>> {
     let digits: Option<Vec<u8>> = text
         .chars()

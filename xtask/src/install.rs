@@ -1,4 +1,4 @@
-//! `install`: puts the programs where a package or a user wants it.
+//! `install`: installs the programs under a prefix.
 
 use std::{
     env, fs,
@@ -13,15 +13,15 @@ use crate::{
     report,
 };
 
-/// Builds qfence-user and qfence-verify and installs them to `bin` under the prefix, which is under `$DESTDIR`.
+/// Builds qfence-user and qfence-verify and installs them in `bin` under the prefix, below `$DESTDIR` if it is set.
 pub(crate) fn install(prefix: &Path) -> Result<()> {
     let program = build::build(Profile::Release)?;
     let dir = staged(prefix, env::var_os("DESTDIR").map(PathBuf::from)).join("bin");
-    // The other one first: without it `exec --verify` starts nothing.
+    // qfence-verify first: `exec --verify` needs it.
     for program in [build::verifier(&program), program] {
         let installed = put(&program, &dir).with_context(|| {
             format!(
-                "installing to {dir}; if it is only for root to write to, run\n    \
+                "installing to {dir}; if only root can write there, run\n    \
                  sudo install -D -m 755 -t {dir} {built}/qfence-user {built}/qfence-verify",
                 dir = dir.display(),
                 built = program.parent().unwrap_or(&program).display()
@@ -32,7 +32,7 @@ pub(crate) fn install(prefix: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The prefix within a staging directory, as packagers use it.
+/// The prefix below a staging directory, as used by packagers.
 fn staged(prefix: &Path, destdir: Option<PathBuf>) -> PathBuf {
     match destdir {
         Some(destdir) if !destdir.as_os_str().is_empty() => {
@@ -42,8 +42,8 @@ fn staged(prefix: &Path, destdir: Option<PathBuf>) -> PathBuf {
     }
 }
 
-/// Copies a program to a directory. It is there whole or not at all, and one that is running, which
-/// cannot be written to, is replaced.
+/// Copies a program to a directory and renames it into place: it is never there in part, and a running program, which
+/// cannot be written to, can be replaced.
 fn put(program: &Path, dir: &Path) -> Result<PathBuf> {
     let name = program.file_name().context("the program has no name")?;
     let installed = dir.join(name);

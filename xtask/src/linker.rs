@@ -1,5 +1,5 @@
-//! bpf-linker, built for this checkout from its source, against the libLLVM of the very compiler
-//! whose output it is to read: so no LLVM development package is needed, and no version can differ.
+//! bpf-linker, built from source for this checkout against the libLLVM of the compiler whose output it reads. So the
+//! versions are equal, and no LLVM development package is needed.
 
 use std::{
     fs,
@@ -12,18 +12,18 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{report, shell, toolchain::Compiler, workspace};
 
-/// The version in use.
+/// The version of bpf-linker.
 pub(crate) const VERSION: &str = "0.13.0";
 
-/// The LLVM versions that it can be built for.
+/// The LLVM versions that it supports.
 const LLVM: RangeInclusive<u32> = 21..=23;
 
-/// The program.
+/// The path of bpf-linker.
 pub(crate) fn path() -> PathBuf {
     workspace::tools().join("bin/bpf-linker")
 }
 
-/// Whether the linker for that compiler is there, and runs.
+/// Whether the linker for that compiler is installed and runs.
 pub(crate) fn is_ready(compiler: &Compiler) -> Result<bool> {
     let stamp = fs::read_to_string(stamp_path()).unwrap_or_default();
     Ok(stamp == stamp_of(&libllvm(compiler)?)
@@ -67,10 +67,9 @@ pub(crate) fn install(compiler: &Compiler) -> Result<()> {
         .arg(workspace::tools())
         .arg("--target-dir")
         .arg(&build_dir)
-        // Becomes the program's rpath as well: a rustup toolchain's libLLVM is in no directory that
-        // the loader knows.
+        // The build also uses it as the rpath: the libLLVM of a rustup toolchain is in no directory of the loader.
         .env("LLVM_PREFIX", &prefix)
-        // It is libLLVM that works: a linker that is not optimised links in the same time, and builds in half of it.
+        // libLLVM does the work: without optimisation the linker links as fast, and is built in half the time.
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0");
     report::step(&format!("building bpf-linker {VERSION}"), &mut cargo)?;
 
@@ -80,7 +79,7 @@ pub(crate) fn install(compiler: &Compiler) -> Result<()> {
     fs::remove_dir_all(&build_dir).with_context(|| format!("removing {}", build_dir.display()))
 }
 
-/// What the linker was built for.
+/// The file with the version of the linker and the libLLVM that it was built for.
 fn stamp_path() -> PathBuf {
     workspace::tools().join("bpf-linker.stamp")
 }
@@ -89,8 +88,8 @@ fn stamp_of(libllvm: &Path) -> String {
     format!("bpf-linker {VERSION} with {}\n", libllvm.display())
 }
 
-/// Makes a directory look like an installation of LLVM, of which the linker's build needs but the
-/// library: by the name it is linked by, and by the name it is loaded by.
+/// Makes a directory look like an installation of LLVM. The build of the linker needs only the library, by its link name
+/// and by its load name.
 fn lay_out_prefix(prefix: &Path, libllvm: &Path) -> Result<()> {
     let lib = prefix.join("lib");
     if lib.exists() {
@@ -105,7 +104,7 @@ fn lay_out_prefix(prefix: &Path, libllvm: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The libLLVM that a compiler uses.
+/// The libLLVM of a compiler.
 fn libllvm(compiler: &Compiler) -> Result<PathBuf> {
     let multiarch = format!("lib/{}-linux-gnu", std::env::consts::ARCH);
     for dir in ["lib", "lib64", &multiarch].map(|dir| compiler.sysroot.join(dir)) {
@@ -120,16 +119,15 @@ fn libllvm(compiler: &Compiler) -> Result<PathBuf> {
         }
     }
     bail!(
-        "no libLLVM.so.{}.* in the lib directories of {}: {} seems to have LLVM linked in; name \
-         another compiler in $QFENCE_RUSTC",
+        "no libLLVM.so.{}.* in the lib directories of {}: {} seems to be linked statically with \
+         LLVM; name another compiler in $QFENCE_RUSTC",
         compiler.llvm,
         compiler.sysroot.display(),
         compiler.rustc.display()
     )
 }
 
-/// The library of that major version, by the name it is loaded by: `libLLVM.so.22.1`, or
-/// `libLLVM.so.22.1-rust-1.95.0-stable`.
+/// The load name of the library of that major version: `libLLVM.so.22.1`, or `libLLVM.so.22.1-rust-1.95.0-stable`.
 fn pick_libllvm(names: impl Iterator<Item = String>, major: u32) -> Option<String> {
     let prefix = format!("libLLVM.so.{major}.");
     names.filter(|name| name.starts_with(&prefix)).min()

@@ -44,52 +44,52 @@ enum Task {
     Build(BuildArgs),
     /// Build, then run qfence-user as root with the arguments given.
     Run {
-        /// What to hand on to qfence-user, after `--`.
+        /// Arguments for qfence-user, after `--`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
     /// Build, then install qfence-user and qfence-verify; honours DESTDIR.
     Install {
-        /// The directory whose bin/ the programs go to.
+        /// The directory whose bin/ gets the programs.
         #[arg(long, default_value = "/usr/local")]
         prefix: PathBuf,
     },
-    /// Set up, then check the format and the dependencies, lint, and run the unit and the end-to-end
-    /// tests, and those in a machine of their own.
+    /// Set up, then check the format and the dependencies, lint, and run the unit tests, the fuzzers, the end-to-end
+    /// tests, and the tests in a Debian machine.
     Test {
-        /// Run this stage alone.
+        /// Run only this stage.
         #[arg(long, value_enum)]
         only: Option<test::Stage>,
-        /// Try the program as it is installed, whose build takes minutes more.
+        /// Test the release build, as it is installed; its build takes minutes more.
         #[arg(long)]
         release: bool,
-        /// Try all of what is sampled otherwise: a start is killed at each of its system calls.
+        /// Test everything, without sampling: a start is killed at each of its system calls.
         #[arg(long)]
         whole: bool,
-        /// Run only the tests whose names contain this.
+        /// Run only the tests whose names contain this text.
         filter: Option<String>,
     },
-    /// Set up, then run the fuzzers of what reads bytes that an attacker writes, each for some seconds.
+    /// Set up, then run the fuzzers of the code that reads bytes from an attacker, each for some seconds.
     Fuzz {
-        /// How long each runs, in seconds.
+        /// The time for each target, in seconds.
         #[arg(long, default_value_t = 60)]
         seconds: u32,
-        /// Run this one alone.
+        /// Run only this target.
         target: Option<String>,
     },
-    /// Set up, build, and measure as root what a fence costs; figures and a plot go to target/bench.
+    /// Set up, build, and measure the cost of a fence as root; figures and a plot are written to target/bench.
     Bench {
-        /// Measure for seconds, not for minutes: for a first look.
+        /// Measure for seconds, not for minutes.
         #[arg(long)]
         quick: bool,
     },
-    /// Set up, build, and compare what a guest reaches without and with a fence.
+    /// Set up, build, and compare the destinations that a guest reaches without and with a fence.
     Demo,
-    /// Set up, build, and make docs/session.svg, the picture of a session, from real terminals.
+    /// Set up, build, and draw docs/session.svg, the picture of a session, from real terminals.
     Session,
-    /// Set up, build, and try qfence as root in a whole Debian 12 machine under emulation.
+    /// Set up, build, and test qfence as root in an emulated Debian 12 machine.
     Vm {
-        /// A command to run there instead, after `--`.
+        /// A command to run there instead of the tests, after `--`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
     },

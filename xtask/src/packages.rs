@@ -1,31 +1,31 @@
-//! The system's packages that the project needs, why, and which of them are missing.
+//! The Debian packages that the project needs, with reasons, and a check for missing ones.
 
 use std::{env, path::Path};
 
 use crate::shell;
 
-/// A Debian package, and what it is for.
+/// A Debian package and its purpose.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Package {
-    /// Debian's name of it.
+    /// The name of the package.
     pub(crate) name: &'static str,
-    /// What shows that it, or something as good, is there.
+    /// How to find out that it, or an equivalent, is installed.
     probe: Probe,
-    /// What the project does with it.
+    /// The purpose, shown to the user.
     pub(crate) reason: &'static str,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Probe {
-    /// Nothing but the package itself will do.
+    /// The package itself is installed; there is no equivalent.
     Installed,
-    /// A program of this name is there.
+    /// A program of this name exists.
     Program(&'static str),
-    /// This file is there.
+    /// This file exists.
     File(&'static str),
 }
 
-/// What compiles the eBPF programs, for machines that have nothing else for it.
+/// The compiler of the eBPF programs, for machines without another one.
 const COMPILER: &[Package] = &[
     package(
         "rustc-web",
@@ -39,7 +39,7 @@ const COMPILER: &[Package] = &[
     ),
 ];
 
-/// What the demo and the tests run.
+/// The programs that the demo and the tests run.
 const TOOLS: &[Package] = &[
     package(
         "qemu-system-x86",
@@ -89,7 +89,7 @@ const TOOLS: &[Package] = &[
     package(
         "bpftool",
         Probe::Program("bpftool"),
-        "taking a fence apart while it runs",
+        "removing parts of a fence while it runs",
     ),
     package(
         "strace",
@@ -99,21 +99,21 @@ const TOOLS: &[Package] = &[
     package(
         "sudo",
         Probe::Program("sudo"),
-        "running qfence as root from a session that is not",
+        "running qfence as root from an unprivileged session",
     ),
 ];
 
-/// What the machine of `vm` is made with, beside the tools.
+/// The packages with which the machine of `vm` is made, besides [`TOOLS`].
 const MACHINE: &[Package] = &[
     package(
         "mmdebstrap",
         Probe::Program("mmdebstrap"),
-        "makes the machine of Debian's packages",
+        "makes the machine from Debian's packages",
     ),
     package(
         "debian-archive-keyring",
         Probe::File("/usr/share/keyrings/debian-archive-keyring.gpg"),
-        "what those packages are signed with",
+        "the keys that sign those packages",
     ),
     package(
         "e2fsprogs",
@@ -122,14 +122,15 @@ const MACHINE: &[Package] = &[
     ),
 ];
 
-/// What the session of `session` runs in and outside a fence, beside the tools.
+/// The programs that `session` runs inside and outside of a fence, besides [`TOOLS`].
 const SESSION: &[Package] = &[package(
     "curl",
     Probe::Program("curl"),
     "fetches pages in the picture of a session",
 )];
 
-/// What qfence is compared with in benchmarks. What is not to be had is left out of them, and they say so.
+/// The programs that benchmarks compare qfence with. One that cannot be installed is left out, which the benchmark
+/// reports.
 const COMPETITORS: &[Package] = &[
     package(
         "bubblewrap",
@@ -168,7 +169,7 @@ pub(crate) fn missing_for_vm() -> Vec<&'static Package> {
     missing_in(MACHINE)
 }
 
-/// The packages that the session of `session` runs and that are missing here.
+/// The packages that `session` needs and that are missing here.
 pub(crate) fn missing_for_session() -> Vec<&'static Package> {
     missing_in(SESSION)
 }
@@ -211,8 +212,7 @@ fn is_installed(package: &str) -> bool {
     shell::output(&mut query).is_ok_and(|status| status == "installed")
 }
 
-/// Whether a program is on the PATH, or where root's is: a user's PATH often lacks the sbin
-/// directories.
+/// Whether a program is on the PATH or in an sbin directory, which a user's PATH often lacks.
 pub(crate) fn has_program(name: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)

@@ -1,5 +1,5 @@
-//! The program `prepare` of the package `tests` makes what end-to-end tests, benchmarks and the machine need: the static
-//! program of probes, the Linux guest, Prometheus.
+//! Runs the program `prepare` of the package `tests`, which builds what end-to-end tests, benchmarks and the machine
+//! need: the static program `probe`, the Linux guest, Prometheus.
 
 use std::path::PathBuf;
 
@@ -7,19 +7,19 @@ use anyhow::Result;
 
 use crate::{build::build_with, report, shell};
 
-/// The variable that names the program of probes to the tests (`tests/src/probe.rs`).
+/// The variable with the path of the program `probe`, for the tests (`tests/src/probe.rs`).
 pub(crate) const PROBE: &str = "QFENCE_PROBE";
 
-/// That program, built.
+/// The program `prepare`, built.
 pub(crate) struct Preparer(PathBuf);
 
 impl Preparer {
-    /// Builds it, and qfence in the quick profile with it.
+    /// Builds it together with qfence in the quick profile.
     pub(crate) fn build() -> Result<Self> {
         build_with("prepare").map(Self)
     }
 
-    /// The program of probes for tests; built if it is not up to date.
+    /// The program `probe` for tests; built if it is not up to date.
     pub(crate) fn probe(&self) -> Result<PathBuf> {
         self.part(
             "the probe, a static program that makes probes and traffic",
@@ -27,7 +27,7 @@ impl Preparer {
         )
     }
 
-    /// The program of probes in another profile of cargo.
+    /// The program `probe` in another cargo profile.
     pub(crate) fn probe_in(&self, profile: &str) -> Result<PathBuf> {
         self.part(
             "the probe, which makes the traffic",

@@ -1,5 +1,5 @@
-//! All that xtask says, on standard error; standard output is for what was asked for: the output of
-//! the programs it runs, and the demo's outcome.
+//! The messages of xtask, on standard error. Standard output is for results: the output of the programs that it runs, and
+//! the result of the demo.
 
 use std::{
     fmt,
@@ -13,23 +13,23 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::shell;
 
-/// Says one line, or several.
+/// Prints one or more lines.
 pub(crate) fn note(text: &str) {
-    // Nobody is left to be told that standard error is closed.
+    // If standard error is closed, the failure cannot be reported anywhere.
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// Opens a part of a task.
+/// Prints the heading of a part of a task.
 pub(crate) fn heading(text: &str) {
     note(&format!("==> {text}"));
 }
 
-/// Hands over what was asked for.
+/// Prints a line of the result to standard output.
 pub(crate) fn result(text: &str) -> Result<()> {
     writeln!(io::stdout(), "{text}").context("writing to standard output")
 }
 
-/// Does something that takes its time: a spinner while it lasts.
+/// Does lengthy work, with a spinner.
 pub(crate) fn during<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let start = Instant::now();
     let spinner = Spinner::new(what)?;
@@ -41,7 +41,7 @@ pub(crate) fn during<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<
     outcome.with_context(|| what.to_owned())
 }
 
-/// Runs a command that takes its time: a spinner while it runs, its output only if it fails.
+/// Runs a lengthy command with a spinner. Its output is printed only if it fails.
 pub(crate) fn step(what: &str, command: &mut Command) -> Result<()> {
     let start = Instant::now();
     let spinner = Spinner::new(what)?;
@@ -52,7 +52,7 @@ pub(crate) fn step(what: &str, command: &mut Command) -> Result<()> {
         .stderr(writer)
         .spawn()
         .with_context(|| format!("starting {}", shell::describe(command)))?;
-    // The command still holds writing ends of the pipe: the reading end would see no end.
+    // Closes the writing ends that `command` still has: otherwise the reading end would never reach the end of file.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut output = String::new();
     for line in BufReader::new(reader).split(b'\n') {
@@ -90,7 +90,7 @@ impl fmt::Display for Seconds {
     }
 }
 
-/// What is going on, for how long, and the last line of its output; a plain line off a terminal.
+/// Shows the current work, its duration, and the last line of its output. Without a terminal it is one plain line.
 struct Spinner(ProgressBar);
 
 impl Spinner {

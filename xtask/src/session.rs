@@ -1,4 +1,4 @@
-//! `session`: makes docs/session.svg, README's picture of a session, from real terminals.
+//! `session`: draws docs/session.svg, README's picture of a session, from real terminals.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::{
     packages, report, setup, shell, workspace,
 };
 
-/// Sets up, builds, has the program of the package `tests` play the session as root, and writes the picture.
+/// Sets up, builds, runs the program `session` of the package `tests` as root, and writes the picture that it prints.
 pub(crate) fn session() -> Result<()> {
     report::heading("set up");
     setup::setup()?;
@@ -25,7 +25,7 @@ pub(crate) fn session() -> Result<()> {
     let session = build::build_with("session")?;
     report::heading("session");
     let picture = shell::output(shell::as_root(session).arg(build::program(Profile::Quick)))?;
-    // Not as root: the checkout belongs to the caller.
+    // The file is not written as root: the checkout belongs to the caller.
     let path = workspace::root().join("docs/session.svg");
     fs::write(&path, picture).with_context(|| format!("writing {}", path.display()))?;
     report::note(&format!("wrote {}", path.display()));

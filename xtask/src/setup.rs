@@ -1,4 +1,4 @@
-//! `setup`: finds out what is missing, says what will be installed and why, and installs it.
+//! `setup`: finds missing packages and tools, reports what will be installed and why, and installs it.
 
 use anyhow::Result;
 
@@ -9,14 +9,14 @@ use crate::{
     toolchain::{self, Source},
 };
 
-/// Installs what is missing to build and test.
+/// Installs all that is missing to build and test.
 pub(crate) fn setup() -> Result<()> {
     let source = toolchain::find()?;
     let packages = packages::missing(source.is_some());
     let needs_linker = match &source {
         Some(Source::Object(_)) => false,
         Some(Source::Compiler(compiler)) => !linker::is_ready(compiler)?,
-        // The compiler to come may be another than the one a linker was built for.
+        // An existing linker may have been built for another compiler than the one that will be installed.
         None => true,
     };
     if packages.is_empty() && !needs_linker {
@@ -36,20 +36,21 @@ pub(crate) fn setup() -> Result<()> {
     Ok(())
 }
 
-/// Installs what benchmarks compare qfence with. What cannot be installed is left out of them: no error.
+/// Installs the programs that benchmarks compare qfence with. One that cannot be installed is reported and left out; that
+/// is not an error.
 pub(crate) fn competitors() {
     let missing = packages::missing_for_bench();
     if missing.is_empty() {
         return;
     }
-    report::note("to compare with, going to install");
+    report::note("for comparison, going to install");
     for package in &missing {
         report::note(&line(package));
     }
-    // One by one: what is not to be had keeps nothing else out.
+    // One by one, so that a package that cannot be installed does not prevent the others.
     for Package { name, .. } in missing {
         if let Err(error) = apt::install(&[name]) {
-            report::note(&format!("{name} will not be compared with: {error:#}"));
+            report::note(&format!("{name} is left out of the comparison: {error:#}"));
         }
     }
 }
@@ -58,7 +59,7 @@ fn line(package: &Package) -> String {
     format!("    {:<24} {} (apt)", package.name, package.reason)
 }
 
-/// What is going to be installed, and why.
+/// The message about the packages and tools that will be installed, with reasons.
 fn announcement(packages: &[&Package], needs_linker: bool) -> String {
     let mut lines = vec!["set up: going to install".to_owned()];
     lines.extend(packages.iter().copied().map(line));

@@ -1,4 +1,4 @@
-//! Child processes: what of the environment they inherit, and what to say when they fail.
+//! Child processes: the environment that they inherit, and the messages about their failures.
 
 use std::{
     env,
@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::workspace;
 
-/// What `cargo run` sets for xtask and what must not reach a program that xtask starts.
+/// Prefixes of variables that `cargo run` sets for xtask and that a program started by xtask must not inherit.
 const SET_BY_CARGO_RUN: [&str; 6] = [
     "CARGO_BIN_",
     "CARGO_CRATE_",
@@ -20,7 +20,7 @@ const SET_BY_CARGO_RUN: [&str; 6] = [
     "LD_LIBRARY_",
 ];
 
-/// The caller's settings for the host's code, which would break code for another target or compiler.
+/// Prefixes of the caller's settings for host code, which would break builds for another target or compiler.
 const HOST_SETTINGS: [&str; 10] = [
     "CARGO_BUILD_RUSTC",
     "CARGO_BUILD_RUSTDOC",
@@ -34,7 +34,7 @@ const HOST_SETTINGS: [&str; 10] = [
     "RUSTFLAGS",
 ];
 
-/// A program, in the environment that xtask was called in, less what cargo put there.
+/// A program, in the environment of xtask without the variables that cargo set.
 pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(name);
     command.env_remove("CARGO");
@@ -42,26 +42,25 @@ pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// The cargo that runs xtask, on the workspace, with the caller's settings; the output goes to
-/// `target/` whatever those say.
+/// The cargo that runs xtask, in the workspace, with the caller's settings. The output is always in `target/`.
 pub(crate) fn cargo() -> Command {
     in_workspace(host_cargo())
 }
 
-/// Cargo, or a program that runs it, likewise.
+/// Cargo, or a program that runs cargo, in the workspace as in [`cargo`].
 pub(crate) fn in_workspace(name: impl AsRef<OsStr>) -> Command {
     let mut command = program(name);
     command
         .current_dir(workspace::root())
         .env("CARGO_TARGET_DIR", workspace::target())
         .env_remove("CARGO_BUILD_TARGET")
-        // What this names was copied to where the build looks anyway.
+        // The object that this variable names has been copied to the place where the build looks for it.
         .env_remove("QFENCE_EBPF_OBJECT");
     command
 }
 
-/// A cargo without the caller's settings: for another target, compiler or package. The toolchain
-/// (`RUSTUP_TOOLCHAIN`) and the registry settings stay.
+/// A cargo without the caller's settings, for another target, compiler or package. The toolchain (`RUSTUP_TOOLCHAIN`) and
+/// the registry settings are kept.
 pub(crate) fn pristine_cargo(cargo: impl AsRef<OsStr>) -> Command {
     let mut command = program(cargo);
     command.current_dir(workspace::root());
@@ -85,7 +84,7 @@ fn remove_prefixed(command: &mut Command, prefixes: &[&str]) {
     }
 }
 
-/// A program as root: through sudo where xtask does not run as root.
+/// A program that runs as root: by sudo if xtask does not run as root.
 pub(crate) fn as_root(name: impl AsRef<OsStr>) -> Command {
     if is_root() {
         return program(name);
@@ -100,7 +99,7 @@ pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// Runs a command whose output is for the user.
+/// Runs a command whose output the user sees.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command
         .status()
@@ -130,7 +129,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(text)
 }
 
-/// Whether a command can be run and succeeds; what it says is dropped.
+/// Whether a command can be run and succeeds. Its output is dropped.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     command.output().is_ok_and(|output| output.status.success())
 }

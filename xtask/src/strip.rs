@@ -1,5 +1,5 @@
-//! Takes the DWARF debugging information out of an eBPF object, which is most of it. The kernel and
-//! aya read BTF, which stays, line numbers included.
+//! Removes the DWARF debugging information, most of an eBPF object. BTF, which the kernel and aya read, is kept with its
+//! line numbers.
 
 use anyhow::{Context as _, Result};
 use object::build::elf::{Builder, Section, SectionData};
@@ -12,7 +12,7 @@ pub(crate) fn without_debug_info(object: &[u8]) -> Result<Vec<u8>> {
         section.delete = name.starts_with(b".debug_") || name.starts_with(b".rel.debug_");
     }
     elf.delete_orphans();
-    // LLVM keeps the names of sections and symbols in one table; the builder writes two.
+    // LLVM writes one table for the names of sections and symbols; the builder writes two.
     let names_of_sections =
         |section: &Section<'_>| matches!(section.data, SectionData::SectionString);
     if !elf.sections.iter().any(names_of_sections) {

@@ -1,4 +1,4 @@
-//! `test`: everything that a change must pass, in the order of what fails soonest.
+//! `test`: all checks that a change must pass, in the order of their duration.
 
 mod deny;
 mod nextest;
@@ -19,13 +19,13 @@ use crate::{
     setup, shell, vm,
 };
 
-/// The variable by which the tests are asked for all of what is sampled otherwise (`tests/src/workspace.rs`).
+/// The variable that turns off sampling in the tests (`tests/src/workspace.rs`).
 const WHOLE: &str = "QFENCE_TESTS_WHOLE";
 
-/// How long each fuzzer runs, in seconds.
+/// The time for each fuzz target, in seconds.
 const FUZZED: u32 = 10;
 
-/// A part of the tests.
+/// A stage of the tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Stage {
     /// The format of all sources.
@@ -36,27 +36,27 @@ pub(crate) enum Stage {
     Clippy,
     /// The tests that need no privilege.
     Unit,
-    /// The fuzzers, each for ten seconds; not if tests are picked by name.
+    /// The fuzzers, each for ten seconds; not if tests are selected by name.
     Fuzz,
     /// The tests of the whole program, as root.
     E2e,
-    /// The same program in a whole Debian 12 machine; not if tests are picked by name.
+    /// The same program in a Debian 12 machine; not if tests are selected by name.
     Vm,
 }
 
-/// What is run, and how.
+/// The options of a run.
 pub(crate) struct Plan<'a> {
-    /// This stage alone.
+    /// Only this stage.
     pub(crate) only: Option<Stage>,
-    /// Only tests whose names contain this.
+    /// Only tests whose names contain this text.
     pub(crate) filter: Option<&'a str>,
-    /// How the program under test is built.
+    /// The profile of the program under test.
     pub(crate) program: Profile,
-    /// All of what is sampled otherwise.
+    /// Whether to test everything, without sampling.
     pub(crate) whole: bool,
 }
 
-/// Runs one stage, or all of them, up to the first that fails.
+/// Runs one stage, or all stages up to the first that fails.
 pub(crate) fn test(plan: &Plan<'_>) -> Result<()> {
     let &Plan {
         only,
@@ -74,7 +74,7 @@ pub(crate) fn test(plan: &Plan<'_>) -> Result<()> {
     };
     if stages != [Stage::Fmt] && stages != [Stage::Deny] {
         timed("set-up", setup::setup)?;
-        // The crates that embed the object cannot even be linted without it.
+        // The crates that embed the object cannot be compiled, nor linted, without it.
         timed("eBPF object", ebpf::build)?;
     }
     for stage in stages {
@@ -119,7 +119,7 @@ fn clippy() -> Result<()> {
         "qfence-ebpf",
         "--all-targets",
     ]);
-    // In the profile of the tests: what compiles and runs on the way, build scripts and macros, is compiled once.
+    // In the profile of the tests, so that build scripts and macros are compiled only once.
     host.args(["--profile", QUICK]);
     shell::run(host.args(["--", "-D", "warnings"]))?;
     for mut clippy in ebpf::clippy()? {
@@ -141,7 +141,7 @@ fn unit(filter: Option<&str>) -> Result<()> {
 
 fn end_to_end(filter: Option<&str>, program: Profile, whole: bool) -> Result<()> {
     let program = match program {
-        // It is among what the tests are built with.
+        // It is built together with the tests.
         Profile::Quick => build::program(program),
         _ => build::build(program)?,
     };
@@ -155,7 +155,7 @@ fn end_to_end(filter: Option<&str>, program: Profile, whole: bool) -> Result<()>
         nextest.env(WHOLE, "1");
     } else {
         report::note(
-            "    a sample of the system calls at which a start is killed: --whole takes them all",
+            "    a start is killed at a sample of its system calls; with --whole, at all of them",
         );
     }
     shell::run(&mut nextest)

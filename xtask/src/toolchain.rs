@@ -1,8 +1,7 @@
-//! The compiler for the eBPF object: any rustc that has a `core` for the kernel's machine, prebuilt
-//! or as source. The first that fits is taken:
+//! The compiler for the eBPF object: any rustc that has a `core` library for eBPF, prebuilt or as source. The first of
+//! these is used:
 //!
-//! 1. `$QFENCE_EBPF_OBJECT`: an object that was built elsewhere, with the one that traces beside it; no compiler
-//!    is needed,
+//! 1. `$QFENCE_EBPF_OBJECT`: an object that was built elsewhere, with the tracing one beside it; no compiler is needed,
 //! 2. `$QFENCE_RUSTC`,
 //! 3. rustup's nightly,
 //! 4. `/usr/bin/rustc`.
@@ -20,37 +19,37 @@ use crate::shell;
 /// The target of the object: little-endian eBPF.
 pub(crate) const TARGET: &str = "bpfel-unknown-none";
 
-/// Where the eBPF object comes from.
+/// The source of the eBPF object.
 pub(crate) enum Source {
     /// A file that was built elsewhere.
     Object(PathBuf),
-    /// This checkout's source.
+    /// The source code in this checkout, compiled by this compiler.
     Compiler(Compiler),
 }
 
 /// A rustc that can compile for eBPF.
 #[derive(Debug)]
 pub(crate) struct Compiler {
-    /// The program.
+    /// The path of the executable.
     pub(crate) rustc: PathBuf,
     /// The directory of its libraries.
     pub(crate) sysroot: PathBuf,
-    /// How it comes by the core library.
+    /// The form of its core library.
     pub(crate) core: Core,
     /// The major version of its LLVM.
     pub(crate) llvm: u32,
 }
 
-/// How a compiler comes by the core library for eBPF.
+/// The form in which a compiler has the core library for eBPF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Core {
-    /// It is there.
+    /// As a prebuilt library.
     Prebuilt,
-    /// Its source is there, for `-Zbuild-std`.
+    /// As source, for `-Zbuild-std`.
     Source,
 }
 
-/// Where the eBPF object comes from, or `None` if no compiler was found.
+/// Finds the source of the eBPF object; `None` if there is no compiler.
 pub(crate) fn find() -> Result<Option<Source>> {
     if let Some(object) = env::var_os("QFENCE_EBPF_OBJECT") {
         return Ok(Some(Source::Object(object.into())));
@@ -60,7 +59,7 @@ pub(crate) fn find() -> Result<Option<Source>> {
         let Some(compiler) = inspect(&rustc).context("looking at $QFENCE_RUSTC")? else {
             bail!(
                 "{} ($QFENCE_RUSTC) has no core library for {TARGET}, neither prebuilt nor as \
-                 source: add one, or unset the variable",
+                 source: install one, or unset the variable",
                 rustc.display()
             );
         };
@@ -79,7 +78,10 @@ pub(crate) fn find() -> Result<Option<Source>> {
     Ok(None)
 }
 
-/// Where the eBPF object comes from; what to do is in the error.
+/// Finds the source of the eBPF object.
+///
+/// # Errors
+/// If there is no compiler; the message names the commands that install one.
 pub(crate) fn require() -> Result<Source> {
     find()?.with_context(|| {
         format!(
@@ -93,7 +95,7 @@ pub(crate) fn require() -> Result<Source> {
     })
 }
 
-/// The path of rustup's nightly rustc, which is not installed for the asking.
+/// The path of rustup's nightly rustc. The query does not install it.
 fn rustup_nightly() -> Option<PathBuf> {
     let mut which = shell::program("rustup");
     which
@@ -102,7 +104,7 @@ fn rustup_nightly() -> Option<PathBuf> {
     Some(shell::output(&mut which).ok()?.trim_end().into())
 }
 
-/// What a rustc has for eBPF, or `None` if it has nothing.
+/// Examines a rustc; `None` if it has no core library for eBPF.
 fn inspect(rustc: &Path) -> Result<Option<Compiler>> {
     let ask = |arg: &[&str]| shell::output(shell::program(rustc).args(arg));
     let sysroot = PathBuf::from(ask(&["--print", "sysroot"])?.trim_end());
@@ -111,7 +113,7 @@ fn inspect(rustc: &Path) -> Result<Option<Compiler>> {
     };
     let version = ask(&["-vV"])?;
     let llvm = llvm_major(&version)
-        .with_context(|| format!("no LLVM version in what {} -vV says", rustc.display()))?;
+        .with_context(|| format!("no LLVM version in the output of {} -vV", rustc.display()))?;
     Ok(Some(Compiler {
         rustc: rustc.to_owned(),
         sysroot,
@@ -120,7 +122,7 @@ fn inspect(rustc: &Path) -> Result<Option<Compiler>> {
     }))
 }
 
-/// How the compiler with that sysroot comes by the core library.
+/// The form of the core library in a sysroot, if there is one.
 fn core_in(sysroot: &Path) -> Option<Core> {
     let rustlib = sysroot.join("lib/rustlib");
     let prebuilt = fs::read_dir(rustlib.join(TARGET).join("lib")).is_ok_and(|entries| {
@@ -133,7 +135,7 @@ fn core_in(sysroot: &Path) -> Option<Core> {
     if prebuilt {
         return Some(Core::Prebuilt);
     }
-    // Cargo wants the lock file along with the source.
+    // Cargo needs the lock file along with the source.
     rustlib
         .join("src/rust/library/Cargo.lock")
         .exists()
@@ -149,7 +151,7 @@ fn llvm_major(version: &str) -> Option<u32> {
 }
 
 impl Compiler {
-    /// Cargo with this compiler. A core library from source wants the cargo that came with it.
+    /// Cargo with this compiler. To build the core library from source, it must be the cargo of the same toolchain.
     pub(crate) fn cargo(&self) -> Command {
         let beside = self.rustc.with_file_name("cargo");
         let mut cargo = match self.core {

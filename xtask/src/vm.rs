@@ -1,5 +1,5 @@
-//! `vm`: boots a whole Debian 12 machine under emulation, and runs qfence in it as root: another
-//! kernel, another systemd, and cgroup v2 alone. The machine has no network.
+//! `vm`: boots an emulated Debian 12 machine and runs qfence in it as root: with another kernel, another systemd, and
+//! cgroup v2 alone. The machine has no network.
 
 mod image;
 mod machine;
@@ -25,7 +25,7 @@ use crate::{
     setup, workspace,
 };
 
-/// What is run if nothing else is asked for; in the guest these are on the PATH.
+/// The commands to run if none is given. They are on the machine's PATH.
 const COMMANDS: [&[&str]; 4] = [
     &["smoke"],
     &["sinks"],
@@ -33,15 +33,15 @@ const COMMANDS: [&[&str]; 4] = [
     &["qfence-user", "verify"],
 ];
 
-/// How long the machine may take to boot; it takes about 15 seconds.
+/// The limit for booting, which takes about 15 seconds.
 const BOOT: Duration = Duration::from_secs(600);
-/// How long a command may be silent.
+/// How long a command may print nothing.
 const SILENCE: Duration = Duration::from_secs(600);
-/// How long it may take to switch itself off.
+/// The limit for switching the machine off.
 const END: Duration = Duration::from_secs(60);
 
-/// Boots the machine and runs a command in it, or those that show that qfence works there. The
-/// status is that of the first command that fails. The program is built in a profile.
+/// Builds qfence in a profile, boots the machine, and runs `command` in it, or [`COMMANDS`] if it is empty. Returns the
+/// status of the first command that fails, or 0.
 pub(crate) fn run(command: Vec<OsString>, profile: Profile) -> Result<u8> {
     let commands = if command.is_empty() {
         let words = |words: &&[&str]| words.iter().map(OsString::from).collect();
@@ -59,14 +59,14 @@ pub(crate) fn run(command: Vec<OsString>, profile: Profile) -> Result<u8> {
     Ok(status)
 }
 
-/// A machine that is about to run what it was booted for.
+/// A booted machine that is about to run its commands.
 pub(crate) struct Booted {
     machine: Machine,
     _files: TempDir,
 }
 
 impl Booted {
-    /// Boots a machine for a single command; what makes a machine is installed before, if it is missing.
+    /// Boots a machine for a single command. Missing packages are installed first.
     pub(crate) fn for_command(program: &Path, command: &str) -> Result<Self> {
         install()?;
         Self::boot(program, &[vec![command.into()]])
@@ -88,7 +88,10 @@ impl Booted {
         })
     }
 
-    /// What the single command prints, once it has succeeded and the machine is off.
+    /// Waits until the single command has ended and the machine is off, and returns its output.
+    ///
+    /// # Errors
+    /// If the command fails.
     pub(crate) fn output(self) -> Result<Vec<String>> {
         let mut lines = Vec::new();
         let status = self.machine.run_next(SILENCE, |line| {
@@ -101,14 +104,14 @@ impl Booted {
     }
 }
 
-/// What is kept of machines: `target/vm`.
+/// The directory of the machine's files: `target/vm`.
 fn directory() -> Result<PathBuf> {
     let dir = workspace::target().join("vm");
     fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
     Ok(dir)
 }
 
-/// Beside what every task needs, what makes the machine's disk.
+/// Installs the packages that every task needs, and those that make the machine's disk.
 fn install() -> Result<()> {
     setup::setup()?;
     let missing = packages::missing_for_vm();
@@ -126,7 +129,7 @@ fn install() -> Result<()> {
     apt::install(&names)
 }
 
-/// Shows what the commands print; the machine runs them one after the other by itself.
+/// Prints the output of the commands. The machine runs them one after the other by itself.
 fn run_all(machine: &Machine, commands: &[Vec<OsString>]) -> Result<u8> {
     let mut first_failure = None;
     for command in commands {

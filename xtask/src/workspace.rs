@@ -1,8 +1,8 @@
-//! Where things are in the checkout.
+//! Paths in the checkout.
 
 use std::path::{Path, PathBuf};
 
-/// The root of the workspace: xtask is run from the checkout that it was built in.
+/// The root of the workspace. xtask runs in the checkout in which it was built.
 pub(crate) fn root() -> &'static Path {
     let manifest_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
     manifest_dir.parent().unwrap_or(manifest_dir)
@@ -13,7 +13,7 @@ pub(crate) fn target() -> PathBuf {
     root().join("target")
 }
 
-/// The tools that are built for this checkout alone.
+/// The tools that are built or installed for this checkout alone.
 pub(crate) fn tools() -> PathBuf {
     target().join("tools")
 }

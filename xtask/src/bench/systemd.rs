@@ -1,4 +1,4 @@
-//! qfence beside systemd's `IPAddressDeny=`, in the Debian 12 machine: what the script there prints.
+//! Compares qfence with systemd's `IPAddressDeny=`, in the Debian 12 machine.
 
 use std::path::Path;
 
@@ -8,16 +8,17 @@ use crate::{report, vm::Booted};
 
 /// The benchmark's name.
 pub(super) const NAME: &str = "systemd";
-/// What runs in the machine.
+/// The script that runs in the machine.
 const SCRIPT: &str = "beside-systemd";
 
-/// Measures; the lines are for the benchmark of that name (`tests/src/bench/systemd.rs`). Without a machine there is one
-/// line with the reason; a failure in the machine is an error.
+/// Runs the script and returns its lines, the input of the benchmark of that name (`tests/src/bench/systemd.rs`). If there
+/// is no machine, the only line is the reason.
+///
+/// # Errors
+/// If the script fails in the machine.
 pub(super) fn measure(program: &Path, quick: bool) -> Result<Vec<String>> {
     if quick {
-        return Ok(missing(
-            "a machine that boots takes too long for a first look",
-        ));
+        return Ok(missing("booting a machine takes too long for a quick run"));
     }
     match Booted::for_command(program, SCRIPT) {
         Ok(machine) => report::during("connect, sendto and refusals, two minutes", || {

@@ -1,5 +1,5 @@
-//! What the project depends on: licences, bans and sources, by `deny.toml`. Not the advisories: their database is in a Git
-//! repository, which cargo-deny fetches anew; what CI says of a commit would depend on the day, and on a network.
+//! Checks licences, bans and sources of the dependencies, by `deny.toml`. Advisories are not checked: cargo-deny fetches
+//! their database from a Git repository, so the result for one commit would depend on the day, and on a network.
 
 use anyhow::Result;
 

@@ -1,5 +1,5 @@
-//! The tests themselves, side by side by cargo-nextest, each in a process of its own; `.config/nextest.toml` has what is
-//! the same in all runs.
+//! Runs the tests in parallel by cargo-nextest, each in a process of its own. `.config/nextest.toml` has the settings of
+//! all runs.
 
 use std::{
     env::{self, consts::ARCH},
@@ -12,23 +12,23 @@ use anyhow::{Context as _, Result};
 
 use crate::{build::QUICK, shell, tools, workspace};
 
-/// All packages with tests. Each run is of all of them, whichever tests it picks: cargo compiles a library once for
-/// each set of features, and which features it has depends on the packages.
+/// All packages with tests. Each run names all of them, whichever tests it selects: cargo compiles a library once for
+/// each set of features, and the set depends on the packages.
 const PACKAGES: [&str; 4] = ["qfence-common", "qfence-user", "tests", "xtask"];
 
-/// Tests that are run at a time on a processor: most of them wait, for guests and for time limits.
+/// How many tests run at a time per processor: most of them wait, for guests and for time limits.
 const ON_A_PROCESSOR: usize = 2;
 
-/// Which packages' tests are run.
+/// The tests to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Which {
-    /// Those that need no privilege.
+    /// The tests that need no privilege.
     Unit,
-    /// Those of the whole program.
+    /// The tests of the whole program.
     EndToEnd,
 }
 
-/// A command that builds the tests and runs those that are picked; a filter may be added.
+/// A command that builds the tests and runs the selected ones; a filter selects by name.
 pub(super) fn run(which: Which, filter: Option<&str>) -> Result<Command> {
     let picked = match which {
         Which::Unit => "not (package(tests) & kind(test))",
@@ -38,10 +38,10 @@ pub(super) fn run(which: Which, filter: Option<&str>) -> Result<Command> {
     nextest.env("CARGO", shell::host_cargo());
     nextest.args(["nextest", "run", "--cargo-profile", QUICK]);
     nextest.args(packages());
-    // Each failing test is told, not only the first: a run takes minutes.
+    // Reports all failing tests, not only the first: a run takes minutes.
     nextest.args(["--no-fail-fast", "--filterset", picked]);
     if which == Which::EndToEnd {
-        // Not the unit tests, whose build takes as long as that of the program.
+        // Without the unit tests, whose build takes as long as that of the program.
         nextest.args(["--test", "*", "--profile", "e2e"]);
         let processors = available_parallelism().context("counting the processors")?;
         let threads = processors.get() * ON_A_PROCESSOR;
@@ -55,14 +55,14 @@ pub(super) fn run(which: Which, filter: Option<&str>) -> Result<Command> {
         nextest.args(runner_option(&runner));
     }
     if filter.is_some() {
-        // They may all be in the other stage.
+        // All tests with that name may be in the other stage.
         nextest.arg("--no-tests=warn");
     }
     nextest.args(filter);
     Ok(nextest)
 }
 
-/// A command that tries the examples in the documentation, which nextest leaves to cargo.
+/// A command that tests the examples in the documentation, which nextest does not run.
 pub(super) fn examples(filter: Option<&str>) -> Command {
     let mut cargo = shell::cargo();
     cargo.args(["test", "--quiet", "--doc", "--profile", QUICK]);
@@ -74,8 +74,8 @@ fn packages() -> impl Iterator<Item = &'static str> {
     PACKAGES.into_iter().flat_map(|name| ["--package", name])
 }
 
-/// Has cargo build the test programs as the user who owns the checkout, and start them as root, with
-/// the user's environment.
+/// Makes cargo build the test programs as the owner of the checkout, and start them as root with the environment of that
+/// user.
 pub(crate) fn run_tests_as_root(cargo: &mut Command) -> Result<()> {
     cargo.args(runner_option(&as_root()?));
     Ok(())
@@ -83,7 +83,7 @@ pub(crate) fn run_tests_as_root(cargo: &mut Command) -> Result<()> {
 
 fn as_root() -> Result<Vec<OsString>> {
     let mut path = OsString::from("PATH=");
-    path.push(env::var_os("PATH").context("there is no PATH in the environment")?);
+    path.push(env::var_os("PATH").context("PATH is not set")?);
     let mut words = ["sudo", "--preserve-env", "env"]
         .map(OsString::from)
         .to_vec();
@@ -91,7 +91,7 @@ fn as_root() -> Result<Vec<OsString>> {
     Ok(words)
 }
 
-/// The option by which cargo and nextest start what they built with the words of a runner.
+/// The option by which cargo and nextest start their programs with a runner, given as words.
 fn runner_option(words: &[OsString]) -> [String; 2] {
     let quoted =
         |word: &OsString| serde_json::Value::from(OsStr::to_string_lossy(word)).to_string();

@@ -1,5 +1,5 @@
-# What mmdebstrap runs before the kernel is installed; $1 is the machine's root directory. The
-# machine is known: an initramfs of what it needs is unpacked faster under emulation.
+# mmdebstrap runs this before the kernel is installed; $1 is the machine's root directory. The machine's devices are
+# known: an initramfs with only their modules is unpacked faster under emulation.
 set -e
 mkdir -p "$1/etc/initramfs-tools/conf.d"
 cat >"$1/etc/initramfs-tools/conf.d/qfence" <<END

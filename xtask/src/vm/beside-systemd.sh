@@ -1,16 +1,16 @@
 #!/bin/sh
-# In the machine: samples of what qfence and systemd's IPAddressDeny= cost, and of what becomes of a
-# connection that they refuse. Each line is an object in JSON; `cargo xtask bench` makes a table of them.
+# Runs in the machine: samples the cost of qfence and of systemd's IPAddressDeny=, and the outcome of a connection that
+# they refuse. Each line is a JSON object; `cargo xtask bench` prints a table of them.
 set -eu
 
 sample_ms=300
 rounds=12
-# A connection that hangs takes all of the limit.
+# A connection that hangs takes this long.
 limit_ms=3000
 attempt_rounds=3
 port=8080
 
-# An internet that takes everything and never answers: it is the sending that is measured.
+# An internet that receives everything and never answers: only sending is measured.
 ip link add eth0 type dummy
 ip link set eth0 up
 ip addr add 192.0.2.10/24 dev eth0
@@ -18,9 +18,10 @@ ip addr add 2001:db8:1::10/64 dev eth0 nodad
 probe --serve tcp/$port >/tmp/services &
 timeout 60 sh -c 'until grep -q serving /tmp/services; do sleep 0.1; done'
 
-# What qfence refuses by itself, systemd is told; the word localhost goes with no other.
+# The addresses that qfence refuses by itself must be listed for systemd. Its word localhost cannot be combined with
+# others.
 host="127.0.0.0/8 $(ip -o addr show | awk '{ sub("/.*", "", $4); print $4 }' | tr '\n' ' ')"
-# A unit has another PATH.
+# The path, because a unit has another PATH.
 probe=$(command -v probe)
 unit='systemd-run --quiet --pipe --wait --collect --uid=nobody'
 
@@ -36,7 +37,7 @@ run() {
     esac
 }
 
-# sample VARIANT COMMAND...: a line for each that the probe prints.
+# sample VARIANT COMMAND...: prints a line for each line of the probe.
 sample() {
     run "$@" >/tmp/said
     sed "s/.*/{\"sample\":{\"variant\":\"$1\",\"said\":&}}/" /tmp/said
@@ -53,7 +54,7 @@ for load in connect-udp send-udp; do
 done
 for round in $(seq $rounds); do
     order='unfenced qfence localhost host'
-    # Nobody is always the one after the same other one.
+    # The order alternates, so that no variant always follows the same one.
     if [ $((round % 2)) -eq 0 ]; then
         order='host localhost qfence unfenced'
     fi

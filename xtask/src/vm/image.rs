@@ -1,4 +1,4 @@
-//! The machine's disk, kernel and initramfs: made once, and again when their recipe changes.
+//! The machine's disk, kernel and initramfs. They are made once, and again when their recipe changes.
 
 use std::{
     ffi::OsString,
@@ -13,22 +13,22 @@ use anyhow::{Context as _, Result, bail};
 use super::sources::{RELEASE, sources};
 use crate::{report, shell};
 
-/// Beside all packages of priority important, which are those of a fresh Debian.
+/// Packages besides those of priority important, which are the packages of a fresh Debian.
 const PACKAGES: &str = "dbus,initramfs-tools,libpam-systemd,linux-image-cloud-amd64,rsyslog";
-/// Before the kernel is installed: what is in its initramfs.
+/// Runs before the kernel is installed: selects the contents of the initramfs.
 const BEFORE: &str = include_str!("before-packages.sh");
-/// After all is installed.
+/// Runs after all packages are installed.
 const AFTER: &str = include_str!("after-packages.sh");
-/// What nobody reads there.
+/// Files that nobody reads there.
 const LEFT_OUT: [&str; 3] = [
     "/usr/share/doc/*",
     "/usr/share/locale/*",
     "/usr/share/man/*",
 ];
-/// The disk's size in bytes; the file takes about 350 MB, as most of it is a hole.
+/// The size of the disk in bytes. The file is sparse and uses about 350 MB.
 const SIZE: u64 = 2 << 30;
 
-/// What QEMU boots.
+/// The files that QEMU boots.
 #[derive(Debug)]
 pub(super) struct Image {
     /// The root file system, ext4.
@@ -39,9 +39,9 @@ pub(super) struct Image {
     pub(super) initramfs: PathBuf,
 }
 
-/// The image, kept below `dir`; made if it is not there.
+/// The image below `dir`; made if it is missing.
 pub(super) fn image(dir: &Path) -> Result<Image> {
-    // Against another `cargo xtask`; it is released with the descriptor.
+    // Excludes another `cargo xtask`. Closing the descriptor releases the lock.
     let lock = File::open(dir).with_context(|| format!("opening {}", dir.display()))?;
     lock.lock()
         .with_context(|| format!("locking {}", dir.display()))?;
@@ -61,13 +61,13 @@ pub(super) fn image(dir: &Path) -> Result<Image> {
 fn make(dir: &Path, kept: &Path) -> Result<()> {
     let sources = sources()?;
     if !shell::is_root() {
-        // Asks for the password here, where no spinner writes over the question.
+        // Asks for the password here: later a spinner would overwrite the prompt.
         shell::run(shell::program("sudo").arg("--validate"))
-            .context("the files on the machine's disk are root's: making it needs root or sudo")?;
+            .context("making the machine's disk needs root or sudo: root owns its files")?;
     }
     let root = dir.join("root");
     let made = tempfile::tempdir_in(dir)?;
-    // It is root's, so it would not go with a temporary directory of somebody else.
+    // Root owns this directory: the caller could not remove it together with a temporary directory.
     remove(&root)?;
     let outcome = bootstrap(&sources, made.path(), &root)
         .and_then(|()| pack(&root, made.path()).context("packing the disk"));
@@ -115,20 +115,20 @@ fn bootstrap(sources: &str, made: &Path, root: &Path) -> Result<()> {
     fs::remove_file(&list).with_context(|| format!("removing {}", list.display()))
 }
 
-/// Makes a file system of a directory, without mounting anything.
+/// Makes a file system from a directory, without mounting anything.
 fn pack(root: &Path, made: &Path) -> Result<()> {
     for kind in ["vmlinuz", "initrd.img"] {
         fs::copy(boot_file(root, kind)?, made.join(kind))
             .with_context(|| format!("copying the machine's {kind}"))?;
     }
     let disk = made.join("disk.ext4");
-    // Made here, so that it belongs to whoever runs this.
+    // Created here, so that it belongs to the caller.
     let file = File::create(&disk).with_context(|| format!("creating {}", disk.display()))?;
     file.set_len(SIZE)?;
     let mut command = shell::as_root("mke2fs");
     command.args(["-q", "-F", "-t", "ext4", "-d"]);
     command.args([root, &disk]).stdin(Stdio::null());
-    report::step("the machine's disk, of the files", &mut command)
+    report::step("the machine's disk, from the files", &mut command)
 }
 
 /// The one file in `/boot` whose name begins with `kind` and a version.
@@ -145,6 +145,6 @@ fn boot_file(root: &Path, kind: &str) -> Result<PathBuf> {
     }
     match found.as_slice() {
         [one] => Ok(one.clone()),
-        _ => bail!("not one {prefix}* in the machine's /boot, but {found:?}"),
+        _ => bail!("expected one {prefix}* in the machine's /boot, found {found:?}"),
     }
 }

@@ -1,4 +1,4 @@
-//! The machine: a QEMU process, and what the machine says on its second serial line.
+//! The machine: a QEMU process, and the output of its commands on the second serial line.
 
 use std::{
     fs,
@@ -15,14 +15,14 @@ use anyhow::{Context as _, Result, bail};
 use super::image::Image;
 use crate::shell;
 
-/// What the machine says between the outputs of commands.
+/// The prefix of the lines that the machine prints between the outputs of commands.
 const MARKER: &str = "@qfence-vm ";
-/// How much of the console is shown when something goes wrong.
+/// How many bytes of the console are shown on a failure.
 const TAIL: usize = 4000;
 const KERNEL_ARGUMENTS: &str =
     "root=/dev/vda rw console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable no_timer_check";
 
-/// A running machine; QEMU is killed when it is dropped.
+/// A running machine. Dropping it kills QEMU.
 #[derive(Debug)]
 pub(super) struct Machine {
     lines: Receiver<String>,
@@ -30,28 +30,28 @@ pub(super) struct Machine {
     qemu: Qemu,
 }
 
-/// QEMU's process, killed when dropped.
+/// The process of QEMU. Dropping it kills the process.
 #[derive(Debug)]
 struct Qemu(Child);
 
-/// A line on the serial line.
+/// A line from the serial line.
 #[derive(Debug, PartialEq, Eq)]
 enum Said<'a> {
-    /// What a command printed.
+    /// Output of a command.
     Output(&'a str),
-    /// All is up.
+    /// The machine has booted.
     Ready,
-    /// A command has ended with this status; before that, without an end of line, it printed this.
+    /// A command has ended with this status. The text before the marker is its last output, without an end of line.
     Ended(&'a str, u8),
 }
 
 impl Machine {
-    /// Starts QEMU. What the machine writes to its disk is forgotten with it.
+    /// Starts QEMU. Changes of the machine's disk are lost when it ends.
     pub(super) fn start(image: &Image, payload: &Path, console: &Path) -> Result<Self> {
         let mut command = shell::program("setpriv");
-        // It ends with xtask, also if that is killed.
+        // QEMU ends with xtask, also if xtask is killed.
         command.args(["--pdeathsig=TERM", "--", "qemu-system-x86_64"]);
-        // Two processors: programs of different processors share maps and rings.
+        // Two processors, because eBPF programs on different processors share maps and rings.
         command.args("-accel tcg -smp 2 -m 1024 -nodefaults -no-user-config".split(' '));
         command.args("-display none -no-reboot -nic none".split(' '));
         command.arg("-kernel").arg(&image.kernel);
@@ -61,7 +61,7 @@ impl Machine {
             (image.disk.as_path(), "snapshot=on"),
             (payload, "readonly=on"),
         ] {
-            // A comma in a path is written twice.
+            // QEMU's syntax doubles a comma in a path.
             let file = file.display().to_string().replace(',', ",,");
             command.arg("-drive");
             command.arg(format!("if=virtio,format=raw,{options},file={file}"));
@@ -93,7 +93,7 @@ impl Machine {
         })
     }
 
-    /// Waits until the machine is about to run the first command.
+    /// Waits until the machine is ready to run the first command.
     pub(super) fn await_ready(&self, limit: Duration) -> Result<()> {
         let deadline = Instant::now() + limit;
         loop {
@@ -104,7 +104,7 @@ impl Machine {
         }
     }
 
-    /// Hands over what the next command prints, line by line, and returns its exit status.
+    /// Passes the output of the next command to `take`, line by line, and returns its exit status.
     pub(super) fn run_next(
         &self,
         silence: Duration,
@@ -125,19 +125,19 @@ impl Machine {
         }
     }
 
-    /// Waits until the machine has switched itself off, which it does after the last command.
+    /// Waits until the machine has switched itself off, after the last command.
     pub(super) fn await_end(mut self, limit: Duration) -> Result<()> {
         match self.qemu.wait(limit)? {
             Some(status) if status.success() => Ok(()),
             Some(status) => bail!("QEMU failed ({status})"),
-            None => bail!("the machine does not switch itself off"),
+            None => bail!("the machine did not switch itself off within {limit:?}"),
         }
     }
 
     fn next_line(&self, limit: Duration) -> Result<String> {
         let trouble = match self.lines.recv_timeout(limit) {
             Ok(line) => return Ok(line),
-            Err(RecvTimeoutError::Timeout) => format!("the machine says nothing for {limit:?}"),
+            Err(RecvTimeoutError::Timeout) => format!("no output of the machine for {limit:?}"),
             Err(RecvTimeoutError::Disconnected) => "QEMU has ended".to_owned(),
         };
         let console = fs::read(&self.console).unwrap_or_default();
@@ -147,7 +147,7 @@ impl Machine {
 }
 
 impl Qemu {
-    /// Waits until it has ended; `None` if it still runs after `limit`.
+    /// Waits until QEMU has ended; `None` if it still runs after `limit`.
     fn wait(&mut self, limit: Duration) -> Result<Option<ExitStatus>> {
         let deadline = Instant::now() + limit;
         loop {
@@ -162,7 +162,7 @@ impl Qemu {
 
 impl Drop for Qemu {
     fn drop(&mut self) {
-        // A destructor has nobody to tell. One that has ended is only to be waited for.
+        // A destructor cannot report errors. A process that has ended only needs to be reaped.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

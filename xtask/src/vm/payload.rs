@@ -1,5 +1,4 @@
-//! What the machine is given on its second disk: a tar archive of the programs and the commands.
-//! So the machine's own disk is made but once.
+//! The machine's second disk: a tar archive of the programs and the commands. So the first disk is made only once.
 
 use std::{
     ffi::OsString,
@@ -12,13 +11,13 @@ use anyhow::{Context as _, Result};
 
 use crate::{build::verifier, prepare::Preparer, shell};
 
-/// What the machine's service runs.
+/// The script that the machine's service runs.
 const MAIN: &str = include_str!("main.sh");
-/// A first look at whether qfence works there.
+/// A smoke test.
 const SMOKE: &str = include_str!("smoke.sh");
-/// Whether the journal and syslog get what is logged.
+/// A test of the sinks: the journal and syslog.
 const SINKS: &str = include_str!("sinks.sh");
-/// What a fence costs beside systemd's own filter.
+/// Measures the cost of a fence and of systemd's own filter.
 const BESIDE_SYSTEMD: &str = include_str!("beside-systemd.sh");
 
 /// Writes the archive below `dir` and returns its path.
@@ -45,7 +44,7 @@ pub(super) fn write(dir: &Path, program: &Path, commands: &[Vec<OsString>]) -> R
     }
     executable(&staged.join("main"), MAIN)?;
     for (number, command) in commands.iter().enumerate() {
-        // In the order of their names, which is how the shell lists them.
+        // The shell lists them in the order of their names.
         let path = scripts.join(format!("{number:04}"));
         fs::write(&path, quoted(command)).with_context(|| format!("writing {}", path.display()))?;
     }
@@ -63,7 +62,7 @@ fn executable(path: &Path, text: &str) -> Result<()> {
         .with_context(|| format!("writing {}", path.display()))
 }
 
-/// A command as a line of the shell's, each word in quotes.
+/// A command as a line for the shell, with each word in quotes.
 fn quoted(command: &[OsString]) -> Vec<u8> {
     let mut line = Vec::new();
     for word in command {

@@ -1,5 +1,5 @@
 #!/bin/sh
-# In the machine: do its journal and a syslog daemon read what `--log` sends them?
+# Runs in the machine: tests that its journal and a syslog daemon read the lines that `--log` sends.
 set -eu
 
 fail() {
@@ -12,7 +12,7 @@ fail() {
     exit 1
 }
 
-# await WHAT COMMAND...: until the command succeeds.
+# await WHAT COMMAND...: waits until the command succeeds.
 await() {
     what=$1
     shift
@@ -22,10 +22,10 @@ await() {
         fi
         sleep 0.1
     done
-    fail "in vain: $what" /tmp/syslog /tmp/said
+    fail "waited in vain: $what" /tmp/syslog /tmp/said
 }
 
-# has FILE TEXT: in one of its lines.
+# has FILE TEXT: fails unless a line of the file contains the text.
 has() {
     grep -qF -- "$2" "$1" || fail "no $2 in" "$1"
 }
@@ -66,9 +66,9 @@ for field in '"QFENCE_DESTINATION":"127.0.0.1"' '"QFENCE_PROTOCOL":"tcp"' '"QFEN
     '"QFENCE_V":"1"' '"PRIORITY":"5"' '"SYSLOG_IDENTIFIER":"qfence"' 'sinks denied tcp 127.0.0.1:22 connect4'; do
     has /tmp/journal "$field"
 done
-# The control: the journal finds by fields.
+# The control: the journal filters by fields.
 if journalctl -q QFENCE_FENCE=another | grep -q .; then
-    fail 'the journal has a fence that there never was'
+    fail 'the journal has lines of a fence that never existed'
 fi
 
 has /tmp/syslog 'qfence|notice|[qfence@32473 '
@@ -77,7 +77,7 @@ has /tmp/syslog ' rule="deny host"'
 has /tmp/syslog 'sinks denied tcp 127.0.0.1:22 connect4 pid '
 echo 'the journal and syslog have an attempt, by its fields'
 
-# A daemon that is started anew is written to again.
+# A daemon that was restarted gets lines again.
 kill $syslog
 wait $syslog || :
 rm -f $socket
@@ -87,24 +87,24 @@ await 'syslog has it' grep -q 'port="23"' /tmp/syslog
 systemctl restart systemd-journald
 try tcp/127.0.0.1/24
 await 'the journal has it' sh -c 'journalctl QFENCE_PORT=24 | grep -q denied'
-echo 'both are written to again when they were started anew'
+echo 'both get lines again after a restart'
 
-# One that stalls holds up neither the command nor the file, and is told what it did not get.
+# A daemon that stalls blocks neither the command nor the file, and the lines that it did not get are reported.
 kill -STOP $syslog
 for tens in $(seq 3000 10 5990); do
     try --timeout-ms 1 $(for ones in 0 1 2 3 4 5 6 7 8 9; do echo "udp/127.0.0.1/$((tens + ones))"; done)
 done
 echo 'echo all of them' >&3
-await 'the command is not held up' grep -q 'all of them' /tmp/said
+await 'the command is not blocked' grep -q 'all of them' /tmp/said
 echo 'exit 0' >&3
 exec 3>&-
 wait $fence || fail 'the fence failed' /tmp/said
 told=$(tail -n 1 /tmp/json | sed 's/.*"total"://; s/}.*//')
-[ "$told" -eq 3003 ] || fail "the file tells of $told attempts, not of 3003" /tmp/json
+[ "$told" -eq 3003 ] || fail "the file has $told attempts, not 3003" /tmp/json
 has /tmp/said "of 3003 refusals are not in the log syslog:$socket"
 if grep -q 'not in the log /tmp/json\|not in the log journald' /tmp/said; then
-    fail 'the other logs were held up' /tmp/said
+    fail 'the other logs were blocked' /tmp/said
 fi
 kill -CONT $syslog
 kill $syslog
-echo 'one that stalls holds up nobody, and what it lost is said'
+echo 'a daemon that stalls blocks nobody, and its lost lines are reported'

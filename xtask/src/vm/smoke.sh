@@ -1,5 +1,5 @@
 #!/bin/sh
-# In the machine: does `exec` hold there? First without the fence, to see that the attempts do arrive.
+# Runs in the machine: tests `exec`. The control comes first: without the fence, the attempts must arrive.
 set -eu
 port=8080
 fence='qfence-user exec --name smoke --user nobody --log /tmp/refusals --log-format json --'
@@ -7,7 +7,7 @@ fence='qfence-user exec --name smoke --user nobody --log /tmp/refusals --log-for
 echo "$(. /etc/os-release && echo "$PRETTY_NAME"), kernel $(uname -r), $(systemctl --version | head -1)"
 stat -f -c 'cgroups: %T' /sys/fs/cgroup
 
-# An internet behind a wire.
+# An internet in another namespace, connected by a veth pair.
 ip netns add internet
 ip link add eth0 type veth peer name eth0 netns internet
 ip link set eth0 up
@@ -23,7 +23,7 @@ for services in /tmp/host /tmp/internet; do
     timeout 60 sh -c "until grep -q serving $services; do sleep 0.1; done"
 done
 
-# A user may open ping sockets where the group is in this range.
+# Allows ping sockets to users of all groups.
 echo '0 2147483647' >/proc/sys/net/ipv4/ping_group_range
 
 to() {
@@ -33,11 +33,11 @@ host=$(to 127.0.0.1 ::1 192.0.2.10 2001:db8:1::10 0.0.0.0 ::ffff:127.0.0.1)
 pings='ping/127.0.0.1 ping/::1 ping/192.0.2.10 ping/2001:db8:1::10'
 internet="ping/192.0.2.1 ping/2001:db8:1::1 $(to 192.0.2.1 2001:db8:1::1)"
 
-# expect WHAT OUTCOME COMMAND...: every attempt is to end so.
+# expect WHAT OUTCOME COMMAND...: every attempt must have this outcome.
 expect() {
     what=$1 outcome=$2
     shift 2
-    # The words of the lists are meant to be split.
+    # The lists are split into words on purpose.
     "$@" >/tmp/outcomes
     all=$(wc -l </tmp/outcomes)
     as_expected=$(grep -c "$outcome" /tmp/outcomes || :)
@@ -52,7 +52,7 @@ expect() {
     expect 'without the fence the host is reached' '"reached"' probe $host $pings
     expect 'without the fence the internet is reached' '"reached"' probe $internet
     expect 'in the fence the host is refused' '"ECONNREFUSED"' $fence probe $host
-    # One over IPv6 fails without a word: the packet is dropped.
+    # A ping over IPv6 fails without an error: the packet is dropped.
     expect 'in the fence the host is not pinged' '"failed"\|"sent"' $fence probe $pings
     expect 'in the fence the internet is reached' '"reached"' $fence probe $internet
 }
@@ -69,4 +69,4 @@ if [ -n "$left" ]; then
     echo "left behind: $left"
     exit 1
 fi
-echo 'qfence holds in this machine'
+echo 'qfence works in this machine'

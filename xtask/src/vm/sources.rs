@@ -1,4 +1,4 @@
-//! Where Debian's packages come from: from where this machine's apt gets its own.
+//! The archives of Debian's packages: the same ones that this machine's apt uses.
 
 use anyhow::{Context as _, Result};
 
@@ -6,7 +6,7 @@ use crate::shell;
 
 /// The release that the machine runs.
 pub(super) const RELEASE: &str = "bookworm";
-/// What Debian signs its archives with.
+/// The keys that sign Debian's archives.
 pub(super) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// The lines of a `sources.list` for the release.
@@ -16,13 +16,13 @@ pub(super) fn sources() -> Result<String> {
     query.args(["--format", "$(LABEL) $(REPO_URI)"]);
     let archives = shell::output(&mut query).context("asking apt for its sources")?;
     sources_of(&archives).context(
-        "this machine's apt has no Debian archive among its sources: add one (`deb URI SUITE main` \
+        "the sources of this machine's apt have no Debian archive: add one (`deb URI SUITE main` \
          in /etc/apt/sources.list.d/debian.list), then run `apt-get update`",
     )
 }
 
-/// From lines of an archive's label and its URI. `None` without the main archive; one of security
-/// updates is welcome, and can be missing.
+/// Makes the lines from a list of archives, each a line of label and URI. `None` if the main archive is missing. The
+/// archive of security updates is used if there is one.
 fn sources_of(archives: &str) -> Option<String> {
     let uri = |wanted: &str| {
         let mut archives = archives.lines().filter_map(|line| line.split_once(' '));

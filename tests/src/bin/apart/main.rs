@@ -1,4 +1,4 @@
-//! `apart PROGRAM [ARGUMENT…]`: runs a test program on a machine of its own as far as qfence is concerned, for
+//! `apart PROGRAM [ARGUMENT…]`: runs a test program with a cgroup hierarchy, a bpffs and a /run of its own, for
 //! `cargo xtask test`. See [`tests::apart`].
 
 use std::{
@@ -23,9 +23,9 @@ fn main() -> ExitCode {
 
 fn try_main() -> Result<ExitCode> {
     let mut arguments = env::args_os().skip(1);
-    let program = arguments.next().context("which program?")?;
+    let program = arguments.next().context("apart PROGRAM [ARGUMENT…]")?;
     let arguments: Vec<_> = arguments.collect();
-    // The names of tests are asked for of every program, and nothing is run then.
+    // The test runner lists the tests of every program first. Listing runs no test, so it needs no isolation.
     if arguments.iter().any(|argument| argument == "--list") {
         let error = Command::new(&program).args(arguments).exec();
         return Err(error).with_context(|| format!("run {}", program.display()));

@@ -1,4 +1,4 @@
-//! Boots the guests, each on a host of its own.
+//! Boots the guests, each on a private host of its own.
 
 use std::{
     fs,
@@ -19,27 +19,27 @@ use tests::{
 
 use crate::outcome::{Comparison, Ending, Run};
 
-/// Where the web servers listen, on the host and on the internet.
+/// The port of the web servers on the host and on the internet.
 const PORT: u16 = 8080;
 
-/// The host's resolver, as its resolv.conf has it, and a name that it knows.
+/// The resolver in the host's resolv.conf, and a name that it resolves.
 const RESOLVER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53));
 const NAME: &str = "www.example";
 
 /// The user that QEMU runs as, fenced or not.
 const USER: &str = "nobody";
 
-/// Boots a guest without a fence and one within, and compares.
+/// Boots a guest without a fence and one in a fence, and compares their results.
 pub(super) fn compare(program: &Path) -> Result<Comparison> {
     progress::note(
-        "two guests: QEMU on user networking, with nothing but its network card's iPXE to boot",
+        "two guests: QEMU with user networking, which boots only the iPXE of its network card",
     );
     progress::note(&format!(
         "each has a host of its own ({HOST_V4}) and an internet ({SERVER_V4}), in namespaces"
     ));
     let unfenced = [
         "setpriv",
-        // A change of user calls off the signal that ends QEMU with the demo.
+        // Sends QEMU a signal when the demo ends. setpriv sets it after the change of user, which would clear it.
         "--pdeathsig=TERM",
         "--reuid=nobody",
         "--regid=nogroup",
@@ -59,7 +59,7 @@ pub(super) fn compare(program: &Path) -> Result<Comparison> {
     })
 }
 
-/// What a guest tries, in the order of [`Run::endings`]: what it is, and the page to fetch.
+/// The tries of a guest, in the order of [`Run::endings`]: a description, and the page to fetch.
 fn tries() -> [(String, String); 4] {
     let host = |address| (format!("the host, as {address}:{PORT}"), page(address));
     [
@@ -77,10 +77,10 @@ fn page(host: &str) -> String {
     format!("http://{host}:{PORT}/")
 }
 
-/// Boots a guest in a world of its own, started by the words of `launcher`.
+/// Boots a guest on a private host and internet of its own. `launcher` precedes the command of QEMU.
 fn boot(launcher: &[String]) -> Result<Run> {
     let world = World::new().context(
-        "making a private host and internet (in a container: this takes a privileged one)",
+        "making a private host and internet (in a container, it must be a privileged one)",
     )?;
     let everywhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), PORT);
     let host = Listener::http(&world.host, everywhere)?;
@@ -108,7 +108,7 @@ impl From<Fetch> for Ending {
     }
 }
 
-/// A fence that logs to a file. If it is still there when this is dropped, it is removed.
+/// A fence that logs to a file. Dropping it removes a fence that still exists.
 struct Fence<'a> {
     program: &'a Path,
     name: String,
@@ -133,7 +133,7 @@ impl<'a> Fence<'a> {
         self.dir.path().join("refusals.log")
     }
 
-    /// The words that go before a command, to run it in the fence.
+    /// The words before a command that run it in the fence.
     fn launcher(&self) -> Vec<String> {
         let (program, log) = (
             self.program.display().to_string(),
@@ -144,7 +144,7 @@ impl<'a> Fence<'a> {
         words.into_iter().chain(log).map(str::to_owned).collect()
     }
 
-    /// The refusals in the log, which is complete when the fence has ended.
+    /// The refusals in the log. It is complete once the fence has ended.
     fn refusals(&self) -> Result<Vec<String>> {
         let log = self.log();
         let text =
@@ -156,7 +156,7 @@ impl<'a> Fence<'a> {
 impl Drop for Fence<'_> {
     fn drop(&mut self) {
         if Path::new("/sys/fs/bpf/qfence").join(&self.name).exists() {
-            // A destructor has nobody to tell.
+            // A destructor cannot report errors.
             let _ = Command::new(self.program).args(["rm", &self.name]).output();
         }
     }

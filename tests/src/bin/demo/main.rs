@@ -1,5 +1,5 @@
-//! `demo PROGRAM`: the same guest twice, without and with a fence of that qfence-user, and what it reached each time. For
-//! `cargo xtask demo`, as root.
+//! `demo PROGRAM`: boots the same guest without and with a fence of that qfence-user, and compares the destinations that
+//! it reached. Run as root by `cargo xtask demo`.
 
 mod guests;
 mod outcome;
@@ -23,12 +23,15 @@ fn run() -> Result<()> {
     compare(&program.context("demo PROGRAM")?)
 }
 
-/// Boots the guests and prints the comparison; an error if that is not what qfence promises.
+/// Boots the guests and prints the comparison.
+///
+/// # Errors
+/// If the result is not the one that qfence promises.
 fn compare(program: &Path) -> Result<()> {
     let comparison = guests::compare(program)?;
     writeln!(stdout(), "\n{comparison}").context("write to standard output")?;
     if !comparison.is_as_promised() {
-        bail!("the demo did not go as it should: see the verdict above");
+        bail!("the demo failed: see the verdict above");
     }
     Ok(())
 }

@@ -1,24 +1,24 @@
-//! What the two guests reached, whether that is what qfence promises, and how it is shown.
+//! The results of the two guests, compared with the promise of qfence, and their display.
 
 use std::fmt;
 
-/// How a try ended.
+/// The result of a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// The page came.
+    /// The page was fetched.
     Reached,
     /// The connection was refused at once.
     Refused,
-    /// Nothing came back in time.
+    /// There was no answer in time.
     NoAnswer,
-    /// Anything else.
+    /// Another error.
     Failed {
-        /// iPXE's number of the error: see <https://ipxe.org/err>.
+        /// iPXE's error number: see <https://ipxe.org/err>.
         code: u32,
     },
 }
 
-/// What is tried, as far as qfence is concerned.
+/// The kind of a destination, as distinguished by qfence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target {
     Host,
@@ -29,35 +29,35 @@ enum Target {
 /// The targets of the tries, in their order.
 const TARGETS: [Target; 4] = [Target::Host, Target::Host, Target::Name, Target::Internet];
 
-/// What became of one guest's tries.
+/// The results of one guest.
 #[derive(Clone, Debug)]
 pub(super) struct Run {
     /// One for each try.
     pub(super) endings: Vec<Ending>,
-    /// How many connections the host's web server saw.
+    /// The number of connections that arrived at the host's web server.
     pub(super) arrivals: usize,
 }
 
 /// The two guests side by side.
 #[derive(Clone, Debug)]
 pub(super) struct Comparison {
-    /// What was tried, in words: the host by two addresses, a name, the internet.
+    /// Descriptions of the tries: the host by two addresses, a name, the internet.
     pub(super) tries: [String; TARGETS.len()],
     /// The guest without a fence.
     pub(super) without: Run,
-    /// The guest within a fence.
+    /// The guest in a fence.
     pub(super) with: Run,
     /// The fence's log.
     pub(super) refusals: Vec<String>,
 }
 
 impl Comparison {
-    /// Whether both guests fared as they should.
+    /// Whether the results of both guests are as promised.
     pub(super) fn is_as_promised(&self) -> bool {
         self.faults_without().is_empty() && self.faults_with().is_empty()
     }
 
-    /// Without a fence all is reached: what is not, the fence cannot be shown to refuse.
+    /// Without a fence everything must be reached: otherwise a refusal with the fence shows nothing.
     fn faults_without(&self) -> Vec<String> {
         let mut faults = self.unexpected(&self.without, |_| Ending::Reached);
         if self.without.arrivals == 0 {
@@ -66,7 +66,7 @@ impl Comparison {
         faults
     }
 
-    /// With a fence the host is refused, and nothing else.
+    /// With a fence the host must be refused, and nothing else.
     fn faults_with(&self) -> Vec<String> {
         let mut faults = self.unexpected(&self.with, |target| match target {
             Target::Host => Ending::Refused,

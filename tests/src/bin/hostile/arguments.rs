@@ -1,4 +1,4 @@
-//! Arguments as long as one likes, whatever execve takes.
+//! Arguments of any length, beyond the limit of execve.
 
 use std::{fs, mem::size_of, num::NonZeroUsize};
 
@@ -24,23 +24,25 @@ struct Map {
     exe_fd: u32,
 }
 
-/// Has the kernel take so many zeros for this process's arguments.
+/// Makes this number of zeros the arguments of this process.
 pub(crate) fn lengthen(bytes: usize) -> Result<()> {
-    let length = NonZeroUsize::new(bytes).context("more than none")?;
+    let length = NonZeroUsize::new(bytes).context("the length must not be 0")?;
     let (protection, flags) = (ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE);
-    // SAFETY: a new mapping, wherever there is room.
+    // SAFETY: a new mapping, at an address that the kernel chooses.
     let start = unsafe { mmap_anonymous(None, length, protection, flags) }?
         .addr()
         .get() as u64;
     let stat = fs::read_to_string("/proc/self/stat")?;
-    let (_, after) = stat.rsplit_once(')').context("a stat has a name")?;
+    let (_, after) = stat
+        .rsplit_once(')')
+        .context("no name in /proc/self/stat")?;
     let fields: Vec<&str> = after.split_whitespace().collect();
-    // Numbered as in proc_pid_stat(5); the third is the first after the name.
+    // The numbers are those of proc_pid_stat(5). Field 3 is the first after the name.
     let field = |number: usize| -> Result<u64> { Ok(fields[number - 3].parse()?) };
     let map = Map {
         code: [field(26)?, field(27)?],
         data: [field(45)?, field(46)?],
-        // The heap has its end where its beginning is, as far as this says.
+        // An empty heap.
         brk: [field(47)?, field(47)?],
         stack: field(28)?,
         arguments: [start, start + bytes as u64],

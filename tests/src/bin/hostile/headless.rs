@@ -1,4 +1,4 @@
-//! A process that goes on without its first thread.
+//! A process that continues without its first thread.
 
 use std::{fs, process, thread, time::Duration};
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use nix::libc;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// Has another thread send a datagram once the first one has ended, rest for a while, and end the process.
+/// Ends the first thread. Then another thread sends a datagram, sleeps for a while, and ends the process.
 pub(crate) fn go_on(destination: SockAddr) -> Result<()> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
     let stat = format!("/proc/{0}/task/{0}/stat", process::id());
@@ -15,13 +15,13 @@ pub(crate) fn go_on(destination: SockAddr) -> Result<()> {
             while !fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z ")) {
                 thread::sleep(Duration::from_millis(1));
             }
-            // That it is refused is what it is for.
+            // The refusal is the purpose.
             let _ = socket.send_to(b"!", &destination);
             thread::sleep(Duration::from_secs(3));
             process::exit(0);
         })
         .context("start a thread")?;
-    // SAFETY: this thread is left where it stands; what it has on its stack nobody else uses.
+    // SAFETY: this thread ends here without unwinding; no other thread uses its stack.
     unsafe { libc::syscall(libc::SYS_exit, 0) };
     Ok(())
 }

@@ -1,17 +1,17 @@
-//! A program that lies about itself, and has others wait for it. What it does is said by the variable `HOSTILE`, word by
-//! word, so that its arguments can be those of another program:
+//! A program that forges facts about itself and makes others wait for it. The variable `HOSTILE` lists its actions as
+//! words, so that its arguments can be those of another program:
 //!
-//! | word | |
+//! | word | action |
 //! |---|---|
-//! | `send:PORT`, `udp:PORT` | a datagram to 127.0.0.1, from a socket that is not connected, or that is |
-//! | `tcp:PORT`, `oob:PORT` | a connection there; from a socket that takes urgent data in line |
-//! | `child:WORD+WORD` | does these things in a process of the same file |
-//! | `long:BYTES` | has so many bytes of arguments, all of them zero |
-//! | `mute:DIRECTORY` | serves a file system there that never answers a read, and has a process use it |
-//! | `stuck:DIRECTORY` | that one: what it has of memory is locked from then on; a datagram to port 9 |
-//! | `headless:PORT` | its first thread ends; another sends a datagram there, rests, and ends the process |
-//! | `rest:MILLISECONDS` | does nothing |
-//! | `wait` | until the end of its input |
+//! | `send:PORT`, `udp:PORT` | sends a datagram to 127.0.0.1; connects a UDP socket to it |
+//! | `tcp:PORT`, `oob:PORT` | connects to 127.0.0.1; from a socket with `SO_OOBINLINE` |
+//! | `child:WORD+WORD` | does these actions in a child process of the same executable |
+//! | `long:BYTES` | replaces its arguments by this number of zeros |
+//! | `mute:DIRECTORY` | mounts a file system there that never answers a read, and starts a process that uses it |
+//! | `stuck:DIRECTORY` | is that process: locks its own memory, and then sends a datagram to port 9 |
+//! | `headless:PORT` | ends its first thread; another sends a datagram to 127.0.0.1, sleeps, and ends the process |
+//! | `rest:MILLISECONDS` | sleeps |
+//! | `wait` | waits for the end of its input |
 
 mod arguments;
 mod headless;
@@ -30,7 +30,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tests::exit::exit_code;
 
-/// What it is to do.
+/// The variable with the actions.
 const WORDS: &str = "HOSTILE";
 
 fn main() -> ExitCode {
@@ -48,7 +48,7 @@ fn act(word: &str) -> Result<()> {
     let (verb, object) = word.split_once(':').unwrap_or((word, ""));
     match verb {
         "send" => {
-            // That it is refused is what it is for.
+            // The refusal is the purpose.
             let _ = Socket::new(Domain::IPV4, Type::DGRAM, None)?.send_to(b"!", &host(object)?);
         }
         "udp" => {
@@ -73,12 +73,12 @@ fn act(word: &str) -> Result<()> {
             writeln!(stdout(), "waiting")?;
             stdin().read_to_end(&mut Vec::new())?;
         }
-        _ => bail!("no such word"),
+        _ => bail!("unknown word"),
     }
     Ok(())
 }
 
-/// A port of the host's.
+/// A port on the host.
 fn host(port: &str) -> Result<SockAddr> {
     Ok(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port.parse()?).into())
 }

@@ -1,6 +1,6 @@
-//! A file system whose one file can be opened and never read from, and a process that maps it: what it has of memory is
-//! locked from then on, and whoever looks into it waits. Only root may open /dev/fuse here; where
-//! everybody may, as on most machines, the same goes for them, in a user namespace.
+//! A FUSE file system with one file that can be opened but never read, and a process that maps this file. From then on the
+//! memory of the process is locked, and every reader of that memory blocks. Only root can open /dev/fuse here; on most
+//! machines every user can, and can mount such a file system in a user namespace.
 
 use std::{
     fs::{File, OpenOptions},
@@ -21,12 +21,12 @@ use nix::{
     sys::mman::{MapFlags, ProtFlags, mmap},
 };
 
-/// Its page.
+/// The size of a page in bytes.
 const PAGE: u32 = 4096;
-/// The file's number; the directory's is 1.
+/// The node number of the file; that of the directory is 1.
 const NODE: u64 = 2;
 
-/// The requests that there are answers to (linux/fuse.h).
+/// The requests that are answered, and `READ`, which is not (linux/fuse.h).
 const LOOKUP: u32 = 1;
 const GETATTR: u32 = 3;
 const OPEN: u32 = 14;
@@ -34,14 +34,14 @@ const READ: u32 = 15;
 const FLUSH: u32 = 25;
 const INIT: u32 = 26;
 const ENOSYS: i32 = 38;
-/// `FOPEN_DIRECT_IO`, and `FOPEN_KEEP_CACHE`: it is not to be the opening that waits.
+/// `FOPEN_DIRECT_IO | FOPEN_KEEP_CACHE`. The latter, so that open() does not block on the locked page.
 const DIRECT_IO: u32 = 1 | 2;
 
-/// Time enough for another thread to come to where it waits.
+/// Enough time for another thread to reach the call in which it blocks.
 const STEP: Duration = Duration::from_millis(500);
 
-/// Puts the file system on a directory, in a mount namespace of its own, and has a process of the same file get stuck
-/// there, until the end of this one's input.
+/// Mounts the file system on a directory, in a mount namespace of its own, and starts a process of the same executable that
+/// blocks there, until the end of this process's input.
 pub(crate) fn serve_stuck(directory: &Path) -> Result<()> {
     let device = OpenOptions::new().read(true).write(true).open("/dev/fuse");
     let mut device = device.context("open /dev/fuse")?;
@@ -67,12 +67,13 @@ pub(crate) fn serve_stuck(directory: &Path) -> Result<()> {
         .env(crate::WORDS, format!("stuck:{}", directory.display()))
         .spawn()?;
     stdin().read_to_end(&mut Vec::new())?;
-    // Nobody serves from then on, and so nobody waits either.
+    // The end of this process ends the file system and all calls that wait for it.
     child.kill()?;
     std::process::exit(0)
 }
 
-/// Has a thread hold the lock on this process's memory for as long as nobody answers, and then tries to reach the host.
+/// Starts a thread that keeps the lock on this process's memory as long as the file system does not answer, and then tries
+/// to reach the host.
 pub(crate) fn get_stuck(directory: &Path) -> Result<()> {
     let path = directory.join("file");
     let file = File::open(&path).context("open the file")?;
@@ -84,14 +85,14 @@ pub(crate) fn get_stuck(directory: &Path) -> Result<()> {
         .get();
     let socket = UdpSocket::bind("0.0.0.0:0")?;
     writeln!(stdout(), "stuck")?;
-    // The page is locked until it is read.
+    // The kernel locks the page until its content has been read.
     thread::spawn(move || {
-        // SAFETY: a byte of the mapping, which is never undone.
+        // SAFETY: a byte of the mapping, which is never unmapped.
         unsafe { (page as *const u8).read_volatile() }
     });
     thread::sleep(STEP);
-    // A file that is opened a second time is not to be cached: as it is mapped, what is cached is done away with, page by
-    // page, and so this waits for that page with the lock held (`fuse_file_mmap` in fs/fuse/file.c, `vm_mmap_pgoff`).
+    // The second open has FOPEN_DIRECT_IO. Mapping such a file drops the cached pages one by one, so this thread waits for
+    // the locked page while it holds the lock of the memory (`fuse_file_mmap` in fs/fuse/file.c, `vm_mmap_pgoff`).
     thread::spawn(move || {
         let again = File::open(&path)?;
         // SAFETY: as above.
@@ -105,7 +106,7 @@ pub(crate) fn get_stuck(directory: &Path) -> Result<()> {
     }
 }
 
-/// Answers what it must, and never a read.
+/// Answers the necessary requests, but never a read.
 fn serve(device: &mut File) -> Result<()> {
     let mut request = vec![0; 128 * 1024];
     let mut opened = 0;
@@ -118,7 +119,7 @@ fn serve(device: &mut File) -> Result<()> {
         };
         let unique: [u8; 8] = request[8..16].try_into()?;
         let answer = match word(4)? {
-            // Version 7.19, which asks for the least.
+            // Version 7.19, which needs the fewest requests.
             INIT => Ok(words(&[7, 19, 0, 0, 0, PAGE])),
             LOOKUP => Ok([words64(&[NODE, 0, 3600, 3600, 0]), attributes(NODE)].concat()),
             GETATTR => {
@@ -139,12 +140,12 @@ fn serve(device: &mut File) -> Result<()> {
         };
         let length = u32::try_from(16 + body.len())?.to_ne_bytes();
         let reply = [&length[..], &error.to_ne_bytes(), &unique, &body].concat();
-        // Some requests want no answer.
+        // Some requests take no answer; writing then fails.
         let _ = device.write(&reply);
     }
 }
 
-/// `struct fuse_attr`: of a directory, or a file of one page.
+/// `struct fuse_attr` of the directory, or of the file of one page.
 fn attributes(node: u64) -> Vec<u8> {
     let (mode, size) = if node == NODE {
         (0o100_555, u64::from(PAGE))

@@ -1,9 +1,9 @@
-//! `prepare PART…`: builds what the end-to-end tests and guests need and what takes long to get, and prints a path for each
-//! part. For cargo xtask. Tests build missing parts themselves.
+//! `prepare PART…`: builds or downloads the parts that end-to-end tests and guests need and that take long, and prints a
+//! path for each. Run by `cargo xtask`; tests build missing parts themselves.
 //!
-//! | part | what it is |
+//! | part | contents |
 //! |---|---|
-//! | `probe`, `probe=PROFILE` | the static program that makes probes and traffic, in a profile of cargo |
+//! | `probe`, `probe=PROFILE` | the static program that makes probes and traffic, in a cargo profile |
 //! | `image` | the Linux guest: Debian's cloud kernel and busybox, unpacked under target/guest |
 //! | `prometheus` | Debian's, 19 MB, unpacked under target/guest and not installed |
 
@@ -33,6 +33,6 @@ fn prepare(part: &str) -> Result<PathBuf> {
         ("probe", profile) => probe::build(profile),
         ("image", "") => Ok(image()?.initramfs),
         ("prometheus", "") => prometheus(),
-        _ => bail!("there is no such part"),
+        _ => bail!("unknown part"),
     }
 }

@@ -1,4 +1,4 @@
-//! What one line of output reports: a probe, an exchange with a server, or a system call.
+//! An attempt, reported by one line of output: a probe, an exchange with a server, or a system call.
 
 use std::{
     io,
@@ -16,39 +16,39 @@ use crate::{bulk, connect, dns, keys::Keys};
 /// The port of DNS servers.
 const DNS: u16 = 53;
 
-/// One thing to try.
+/// An attempt.
 pub(crate) enum Attempt {
-    /// A probe, as `qfence-verify probe` makes it.
+    /// A probe like those of `qfence-verify probe`.
     Probe(Probe),
     /// Ask a DNS server for a name's IPv4 address.
     Dns(SocketAddr, String),
-    /// The same by TCP.
+    /// Ask it over TCP.
     DnsTcp(SocketAddr, String),
-    /// Send ten megabytes to an echo, and compare what comes back.
+    /// Send ten megabytes to an echo server over TCP, and compare the answer.
     BulkTcp(SocketAddr),
-    /// The same in datagrams.
+    /// Send them in UDP datagrams.
     BulkUdp(SocketAddr),
-    /// Send a ping to a broadcast address, once that was allowed by a call in that manner.
+    /// Set `SO_BROADCAST` by a call in that manner, then send a ping to a broadcast address.
     PingBy(Manner, SocketAddr),
-    /// Set an option of a UDP socket by a call in that manner, by level and name, to zeros.
+    /// Set an option of a UDP socket, given by level and name, to zeros by a call in that manner.
     Option(Manner, i32, i32),
-    /// Make a call for keys in that manner.
+    /// Make a system call for keys in that manner.
     Keys(Manner, Keys),
-    /// Make an ioctl() request of /dev/null.
+    /// Make an ioctl() request on /dev/null.
     Ioctl(u32),
 }
 
-/// What was reached: when, and with which reply.
+/// The destination was reached: after this time, and with this reply.
 pub(crate) struct Reached {
     pub(crate) after: Duration,
     pub(crate) reply: Option<String>,
 }
 
-/// Why nothing was reached.
+/// The reason why nothing was reached.
 pub(crate) enum Unreached {
-    /// The datagram was taken, and there was no answer.
+    /// The kernel accepted the datagram, and there was no answer.
     Sent,
-    /// A system call failed, or (without an error number) the time was up.
+    /// A system call failed, or (without an error number) the time ran out.
     Failed(io::Error),
 }
 
@@ -80,7 +80,7 @@ impl Attempt {
         Ok(attempt)
     }
 
-    /// Makes the attempt. Whatever happens is a result.
+    /// Makes the attempt. Every outcome is a result, not an error.
     pub(crate) fn make(&self, text: &str, limit: Duration) -> ProbeResult {
         let start = Instant::now();
         let result = match self {
@@ -103,7 +103,7 @@ impl Attempt {
             }
             Err(Unreached::Failed(error)) => match error.raw_os_error() {
                 Some(errno) => (Ending::Failed, Some(errno_name(errno)), elapsed, None),
-                // No error of the kernel: an answer that makes no sense.
+                // Without an error number: an invalid answer.
                 None => (Ending::Failed, None, elapsed, Some(error.to_string())),
             },
         };
@@ -118,7 +118,7 @@ impl Attempt {
     }
 }
 
-/// Whether the limit given to a call was up, as opposed to the kernel's own `ETIMEDOUT`.
+/// Whether the time limit of the call ran out, as opposed to the kernel's own `ETIMEDOUT`.
 fn is_our_timeout(error: &io::Error) -> bool {
     match error.raw_os_error() {
         Some(errno) => Errno::from_raw(errno) == Errno::EAGAIN,
@@ -131,7 +131,7 @@ pub(crate) fn errno_name(errno: i32) -> String {
     format!("{:?}", Errno::from_raw(errno))
 }
 
-/// Reads an address, with a zone if it has one: `fe80::1%eth0`.
+/// Parses an address, with an optional zone: `fe80::1%eth0`.
 pub(crate) fn socket_address(text: &str, port: u16) -> Result<SocketAddr> {
     let Some((address, zone)) = text.split_once('%') else {
         let address: IpAddr = text

@@ -1,4 +1,4 @@
-//! Much data, there and back: the peer is an echo, and what comes back is compared.
+//! Sends much data to an echo server and compares it with the data that comes back.
 
 use std::{
     collections::BTreeSet,
@@ -13,18 +13,18 @@ use crate::{
     connect::udp_socket,
 };
 
-/// How much is sent, in bytes.
+/// The amount of data, in bytes.
 const AMOUNT: usize = 10_000_000;
-/// How much of it is in one datagram: what no network on the way has to cut.
+/// The data in one datagram, in bytes: little enough that no network on the way must fragment it.
 const CHUNK: usize = 1250;
-/// What goes before that: the datagram's number, and how often it was sent before.
+/// The length of the header before it, in bytes: the number of the datagram, and how often it was sent before.
 const HEADER: usize = 8;
-/// How many datagrams are on their way at a time: what the buffers on the way hold.
+/// How many datagrams are on their way at a time: as many as fit in the buffers on the way.
 const WINDOW: usize = 16;
-/// How long an echo is waited for before what is missing is sent again.
+/// The time after which datagrams without an echo are sent again.
 const RESEND: Duration = Duration::from_millis(300);
 
-/// A connection to an echo, all of the data, and all of it back.
+/// Sends all data over one connection, and receives all of it back.
 pub(crate) fn tcp(address: SocketAddr, limit: Duration) -> Result<Reached, Unreached> {
     let start = Instant::now();
     let mut stream = TcpStream::connect_timeout(&address, limit)?;
@@ -34,14 +34,14 @@ pub(crate) fn tcp(address: SocketAddr, limit: Duration) -> Result<Reached, Unrea
     let sent = data();
     let mut back = vec![0; AMOUNT];
     thread::scope(|scope| {
-        // A write that fails shows as a read that does.
+        // If writing fails, reading fails too.
         scope.spawn(|| writer.write_all(&sent));
         stream.read_exact(&mut back)
     })?;
     compare(start, &sent, &back)
 }
 
-/// All of the data in datagrams, each of which is sent until its echo is there.
+/// Sends all data in datagrams. Each is sent again until its echo has arrived.
 pub(crate) fn udp(address: SocketAddr, limit: Duration) -> Result<Reached, Unreached> {
     let start = Instant::now();
     let socket = udp_socket(address)?;
@@ -66,7 +66,7 @@ pub(crate) fn udp(address: SocketAddr, limit: Duration) -> Result<Reached, Unrea
                 let (header, content) = datagram[..length].split_at(HEADER);
                 let number = header[..4].iter();
                 let number = number.fold(0, |high, low| high << 8 | usize::from(*low));
-                // One that was sent twice comes back twice.
+                // A datagram that was sent twice comes back twice.
                 if missing.remove(&number) {
                     last_echo = Instant::now();
                     back[number * CHUNK..][..content.len()].copy_from_slice(content);
@@ -88,14 +88,14 @@ pub(crate) fn udp(address: SocketAddr, limit: Duration) -> Result<Reached, Unrea
     compare(start, &sent, &back)
 }
 
-/// What is sent again is never the same: with passt (of March 2023) a checksum may come out as zero,
-/// and over IPv6 the guest has to drop such a datagram, again and again.
+/// Sends a datagram. The header makes each repetition different: with passt (of March 2023) a checksum can become zero,
+/// and over IPv6 the guest must drop such a datagram, and every equal repetition of it.
 fn send(socket: &UdpSocket, number: usize, again: u32, chunk: &[u8]) -> io::Result<usize> {
     let number = u32::try_from(number).map_err(io::Error::other)?;
     socket.send(&[&number.to_be_bytes(), &again.to_be_bytes(), chunk].concat())
 }
 
-/// Bytes without a pattern that a repetition or a mix-up would keep (xorshift).
+/// Bytes without a repeating pattern, so that repeated or reordered parts are noticed (xorshift).
 fn data() -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut bytes = Vec::with_capacity(AMOUNT);
@@ -111,7 +111,7 @@ fn data() -> Vec<u8> {
 
 fn compare(start: Instant, sent: &[u8], back: &[u8]) -> Result<Reached, Unreached> {
     if sent != back {
-        let error = format!("{} bytes came back, not those that were sent", back.len());
+        let error = format!("{} bytes came back that differ from those sent", back.len());
         return Err(io::Error::other(error).into());
     }
     Ok(Reached {
@@ -120,17 +120,17 @@ fn compare(start: Instant, sent: &[u8], back: &[u8]) -> Result<Reached, Unreache
     })
 }
 
-/// Sends all that comes back to whoever sent it.
+/// An echo server: sends all data back to its sender.
 pub(crate) fn echo_connections(listener: &TcpListener) {
     for stream in listener.incoming().flatten() {
         thread::spawn(move || {
-            // A peer that is gone is no concern of an echo.
+            // A peer that has closed the connection is not an error.
             let _ = io::copy(&mut &stream, &mut &stream);
         });
     }
 }
 
-/// The same for datagrams.
+/// An echo server for datagrams.
 pub(crate) fn echo_datagrams(socket: &UdpSocket) {
     let mut buffer = [0; 65536];
     loop {

@@ -1,4 +1,4 @@
-//! UDP sockets, and system calls of which one is tried.
+//! UDP sockets, and attempts of a single system call.
 
 use std::{
     io,
@@ -21,8 +21,8 @@ use qfence_user::probe::compat::{Manner, set_option};
 
 use crate::attempt::{Reached, Unreached};
 
-/// A UDP socket, which may send broadcasts if the destination looks like one. It is of the destination's family: a v4-mapped
-/// destination is used on an IPv6 socket.
+/// A UDP socket of the destination's family: a v4-mapped destination gets an IPv6 socket. It may send broadcasts if the
+/// destination looks like a broadcast address.
 pub(crate) fn udp_socket(destination: SocketAddr) -> io::Result<UdpSocket> {
     let socket = match destination {
         SocketAddr::V4(_) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)),
@@ -32,12 +32,12 @@ pub(crate) fn udp_socket(destination: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// Whether an address can be a broadcast address, as far as it shows.
+/// Whether an address looks like a broadcast address. The network's prefix length is not known here.
 fn may_be_broadcast(address: IpAddr) -> bool {
     matches!(address.to_canonical(), IpAddr::V4(v4) if v4.octets()[3] == 255)
 }
 
-/// A UDP socket on a port that others may be bound to as well.
+/// A UDP socket on a port that other sockets can be bound to as well.
 pub(crate) fn shared_udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::Inet,
@@ -65,7 +65,7 @@ pub(crate) fn receive(socket: &UdpSocket, limit: Duration) -> Result<Vec<u8>, Un
     }
 }
 
-/// Allows broadcasts by a call in that manner, and sends a ping. A long value has no ping after it: it is zeros.
+/// Sets `SO_BROADCAST` by a call in that manner, and sends a ping. After a `long` value, which is zeros, no ping follows.
 pub(crate) fn ping(
     address: SocketAddr,
     limit: Duration,
@@ -78,8 +78,7 @@ pub(crate) fn ping(
     };
     let socket = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, protocol)
         .map_err(io::Error::from)?;
-    // For sending and receiving, a ping socket is like a UDP socket. The kernel fills in the
-    // identifier and the checksum.
+    // A ping socket sends and receives like a UDP socket. The kernel sets the identifier and the checksum.
     let socket = UdpSocket::from(socket);
     let on = 1_i32.to_ne_bytes();
     let (level, name) = (libc::SOL_SOCKET, libc::SO_BROADCAST);
@@ -97,21 +96,21 @@ pub(crate) fn ping(
     })
 }
 
-/// Sets an option of a UDP socket of IPv6, which takes IPv4's as well, to eight zeros.
+/// Sets an option of an IPv6 UDP socket to eight zeros. Such a socket has the options of IPv4 as well.
 pub(crate) fn option(manner: Manner, level: i32, name: i32) -> Result<Reached, Unreached> {
     let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
     done(set_option(manner, socket.as_raw_fd(), level, name, &[0; 8]))
 }
 
-/// Asks what is no terminal and no socket.
+/// Makes an ioctl() request on a file that is neither a terminal nor a socket.
 pub(crate) fn ioctl(request: u32) -> Result<Reached, Unreached> {
     let nothing = std::fs::File::open("/dev/null")?;
-    // SAFETY: the device has no requests, and looks at no argument.
+    // SAFETY: /dev/null has no ioctl requests, so the kernel does not use the argument.
     let asked = unsafe { libc::ioctl(nothing.as_raw_fd(), request.into(), 0) };
     done(Errno::result(asked).map_err(io::Error::from))
 }
 
-/// A call that reaches nobody, and succeeds or does not.
+/// The result of a call that has no destination: success counts as reached.
 pub(crate) fn done<T>(result: io::Result<T>) -> Result<Reached, Unreached> {
     let after = Duration::ZERO;
     Ok(result.map(|_| Reached { after, reply: None })?)

@@ -1,4 +1,4 @@
-//! Calls of connect() by the thousand, with nothing said afterwards.
+//! Thousands of calls of connect(), each without any further traffic.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ use tests::probe::{CONNECTED, Flood};
 
 use crate::attempt::errno_name;
 
-/// A destination, and what came of it so far.
+/// A destination, and the results of its calls so far.
 struct Tried {
     line: String,
     protocol: Protocol,
@@ -22,7 +22,7 @@ struct Tried {
     endings: BTreeMap<i32, u64>,
 }
 
-/// Connects to each destination in a file: once, or again and again as long as `lasting`.
+/// Connects to each destination in a file: once, or repeatedly until `lasting` has passed.
 pub(crate) fn run(path: &str, lasting: Duration) -> Result<()> {
     let text = fs::read_to_string(path).with_context(|| format!("read {path}"))?;
     let mut all = text.lines().map(parse).collect::<Result<Vec<_>>>()?;
@@ -57,13 +57,13 @@ pub(crate) fn run(path: &str, lasting: Duration) -> Result<()> {
 }
 
 fn parse(line: &str) -> Result<Tried> {
-    // Not a probe: those have no port 0, which the policy judges too.
+    // Not parsed as a probe: probes have no port 0, and the policy judges that port too.
     let (protocol, rest) = line.split_once('/').context("no protocol")?;
     let (address, port) = rest.rsplit_once('/').context("no port")?;
     let protocol = match protocol {
         "tcp" => Protocol::TCP,
         "udp" => Protocol::UDP,
-        _ => bail!("{line} is not to be connected to"),
+        _ => bail!("{line}: the protocol must be tcp or udp"),
     };
     let address = SocketAddr::new(address.parse()?, port.parse()?);
     Ok(Tried {
@@ -74,14 +74,15 @@ fn parse(line: &str) -> Result<Tried> {
     })
 }
 
-/// The socket for the next call of each protocol and family.
+/// For each protocol and family, the socket for the next call.
 #[derive(Default)]
 struct Sockets(BTreeMap<(i32, bool), Socket>);
 
 impl Sockets {
-    /// The error of one call, or 0: a connection that is under way is none. One that was refused leaves a
-    /// socket as it was, and a UDP socket can be disconnected, so that it forgets its source address; one of
-    /// TCP is used once.
+    /// Makes one call and returns its error number, or 0. EINPROGRESS counts as success.
+    ///
+    /// A refused call leaves its socket unchanged, so that it can be used again. A connected UDP socket is disconnected,
+    /// which clears its source address; a connected TCP socket is used only once.
     fn connect(&mut self, protocol: Protocol, address: SocketAddr) -> Result<i32> {
         let key = (protocol.into(), address.is_ipv4());
         let socket = match self.0.remove(&key) {
@@ -108,7 +109,7 @@ impl Sockets {
 fn disconnect(socket: &Socket) -> Result<()> {
     let nothing = SockAddrStorage::zeroed();
     let length = nothing.size_of();
-    // SAFETY: zero is `AF_UNSPEC`, of which nothing else is looked at.
+    // SAFETY: the storage is initialised, and zero is `AF_UNSPEC`, for which the kernel reads nothing else.
     let nothing = unsafe { SockAddr::new(nothing, length) };
     socket.connect(&nothing).context("disconnect a socket")
 }

@@ -1,4 +1,4 @@
-//! One DNS question, and the first address in its answer.
+//! Sends one DNS query and reads the first address in the answer.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -53,7 +53,7 @@ fn question(name: &str) -> Vec<u8> {
     message
 }
 
-/// The first IPv4 address in an answer, or why there is none.
+/// The first IPv4 address in an answer, or the reason why there is none.
 fn address_in(message: &[u8]) -> String {
     let code = message.get(3).map_or(0, |flags| flags & 0xf);
     if code != 0 {
@@ -85,12 +85,12 @@ fn first_address(message: &[u8]) -> Option<Ipv4Addr> {
     None
 }
 
-/// Where a name that begins at `at` ends.
+/// The offset after the name that begins at `at`.
 fn after_name(message: &[u8], mut at: usize) -> Option<usize> {
     loop {
         match *message.get(at)? {
             0 => return Some(at + 1),
-            // The rest of the name is elsewhere.
+            // A compression pointer ends the name here.
             pointer if pointer >= 0xc0 => return Some(at + 2),
             length => at += usize::from(length) + 1,
         }

@@ -1,4 +1,4 @@
-//! One attempt, many times, as fast as it goes.
+//! Repeats one attempt as fast as possible.
 
 use std::{
     collections::BTreeMap,
@@ -56,8 +56,8 @@ pub(crate) fn run(attempt: &Attempt, text: &str, count: u64, limit: Duration) ->
     })
 }
 
-/// What a flood of datagrams is sent by and to, if one socket can send all of it: the sending is to be fast, and no answer
-/// is waited for.
+/// The call and the destination of a flood of datagrams, if one socket can send all of them. That is faster, and no answer
+/// is awaited.
 fn one_socket(attempt: &Attempt) -> Result<Option<(Sending, SocketAddr)>> {
     let Attempt::Probe(probe) = attempt else {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! A datagram with a made-up source, put on a device: needs CAP_NET_RAW in the network namespace.
+//! Sends a datagram with a forged source out of a device. Needs CAP_NET_RAW in the network namespace.
 
 use std::{mem::size_of, net::SocketAddrV4, os::fd::AsRawFd as _};
 
@@ -14,10 +14,10 @@ use socket2::{Domain, Socket, Type};
 /// ETH_P_IP (linux/if_ether.h), in network order.
 const IPV4: u16 = 0x0800_u16.to_be();
 
-/// Sends one datagram. Written `DEVICE/SOURCE:PORT/DESTINATION:PORT`.
+/// Sends one datagram, given as `DEVICE/SOURCE:PORT/DESTINATION:PORT`.
 pub(crate) fn run(text: &str) -> Result<()> {
     let mut parts = text.split('/');
-    let mut part = || parts.next().context("DEVICE/SOURCE/DESTINATION, please");
+    let mut part = || parts.next().context("expected DEVICE/SOURCE/DESTINATION");
     let device = part()?;
     let source: SocketAddrV4 = part()?.parse().context("read the source")?;
     let destination: SocketAddrV4 = part()?.parse().context("read the destination")?;
@@ -40,7 +40,7 @@ pub(crate) fn run(text: &str) -> Result<()> {
     Ok(())
 }
 
-/// A device as a destination of IPv4 packets: to the address of all zeros, which is loopback's.
+/// A device as the destination of IPv4 packets. The link-layer address is all zeros, which is that of loopback.
 fn link_address(index: u32) -> Result<LinkAddr> {
     let address = libc::sockaddr_ll {
         sll_family: u16::try_from(libc::AF_PACKET)?,
@@ -52,7 +52,7 @@ fn link_address(index: u32) -> Result<LinkAddr> {
         sll_addr: [0; 8],
     };
     let size = u32::try_from(size_of::<libc::sockaddr_ll>())?;
-    // SAFETY: a whole address of the family that it names, with its size.
+    // SAFETY: a complete `sockaddr_ll` of its family, with its size.
     let address = unsafe { LinkAddr::from_raw((&raw const address).cast(), Some(size)) };
     address.context("make a link address")
 }

@@ -1,4 +1,4 @@
-//! A socket for broadcasts and for a multicast group.
+//! Receives broadcasts and datagrams to a multicast group.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -7,11 +7,11 @@ use nix::{ifaddrs::getifaddrs, net::if_::if_nametoindex};
 
 use crate::connect::shared_udp_socket;
 
-/// Listens on a port of all IPv4 addresses as a member of a group on a device; says `serving`, and
-/// then `heard ADDRESS:PORT` for each datagram. Written `PORT/GROUP/DEVICE`.
+/// Listens on a port of all IPv4 addresses as a member of a group on a device, given as `PORT/GROUP/DEVICE`. Prints
+/// `serving`, and then `heard ADDRESS:PORT` for each datagram.
 pub(crate) fn run(text: &str) -> Result<()> {
     let mut parts = text.split('/');
-    let mut part = || parts.next().context("PORT/GROUP/DEVICE, please");
+    let mut part = || parts.next().context("expected PORT/GROUP/DEVICE");
     let port = part()?.parse().context("read the port")?;
     let group: Ipv4Addr = part()?.parse().context("read the group")?;
     let device = part()?;

@@ -1,4 +1,4 @@
-//! Connections that are kept, to an echo: whether they carry anything, and how they end.
+//! Keeps connections to echo servers, and reports whether they work and how they end.
 
 use std::{
     io::{self, Read as _, Write as _, stdin},
@@ -16,30 +16,30 @@ use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
 use crate::attempt::{errno_name, socket_address};
 
-/// How long an echo is waited for.
+/// The time limit for an echo.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Where somebody has to connect for a socket that is to come out of a listener.
+/// The port to which a peer must connect for a socket that comes from accept().
 const ACCEPTED_AT: u16 = 5999;
 
-/// One connection, and what comes back over it.
+/// A connection, and the echoes that it has received.
 struct Held {
     name: String,
     socket: Arc<Socket>,
     echoes: Receiver<()>,
 }
 
-/// Opens connections, written `tcp/ADDRESS/PORT`, `mptcp/…`, `udp/…`, and keeps them; says
-/// `NAME held` of each. One written `opening/…` need not come to stand. For `accepted-tcp/…` somebody has to connect to
-/// port 5999 first: the socket of that is connected anew.
+/// Opens connections, given as `tcp/ADDRESS/PORT`, `mptcp/…`, `udp/…`, and keeps them. Prints `NAME held` for each. A
+/// connection given as `opening/…` is not awaited. For `accepted-tcp/…` a peer must connect to port 5999 first; the
+/// accepted socket is then disconnected and connected again.
 ///
-/// For every line of input says of each that has not ended `NAME stands`, or `NAME silent` if no echo
-/// comes; and when one ends, unasked, `NAME ended ERROR`.
+/// For each line of input, prints `NAME stands` for each connection that echoes, or `NAME silent` if no echo arrives.
+/// When a connection ends, prints `NAME ended ERROR` at once.
 pub(crate) fn run(names: impl Iterator<Item = String>) -> Result<()> {
     let mut all = Vec::new();
     for name in names {
         let [kind, address, port] = name.split('/').collect::<Vec<_>>()[..] else {
-            bail!("KIND/ADDRESS/PORT, please, and not {name}");
+            bail!("expected KIND/ADDRESS/PORT, not {name}");
         };
         let address = socket_address(address, port.parse().context("read the port")?)?;
         all.extend(hold(kind, address, &name).with_context(|| name.clone())?);
@@ -48,7 +48,7 @@ pub(crate) fn run(names: impl Iterator<Item = String>) -> Result<()> {
     for line in stdin().lines() {
         line?;
         for held in &all {
-            // What is late from the round before is no answer to this one.
+            // Drops late echoes of the previous round.
             while held.echoes.try_recv().is_ok() {}
             if (&*held.socket).write_all(b"!").is_err() {
                 continue;
@@ -83,14 +83,14 @@ fn hold(kind: &str, address: SocketAddr, name: &str) -> Result<Option<Held>> {
             let socket = accepted(address)?;
             return Ok(Some(held(socket, name)?));
         }
-        other => bail!("there is no way {other}"),
+        other => bail!("unknown kind of connection: {other}"),
     };
     let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     socket.connect(&address.into())?;
     Ok(Some(held(socket, name)?))
 }
 
-/// A socket that came out of a listener, let go of its peer (connect(2) with AF_UNSPEC), and was connected anew.
+/// A socket from accept(), disconnected from its peer (connect(2) with AF_UNSPEC) and connected again.
 fn accepted(address: SocketAddr) -> Result<Socket> {
     let any = match address {
         SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, ACCEPTED_AT)),
@@ -103,9 +103,11 @@ fn accepted(address: SocketAddr) -> Result<Socket> {
     let (socket, _) = listener.accept()?;
     // AF_UNSPEC is zero.
     let nobody = SockAddrStorage::zeroed();
-    // SAFETY: a storage of which all bytes are set, and no more of them than it has.
+    // SAFETY: all bytes of the storage are initialised, and the length is within its size.
     let nobody = unsafe { SockAddr::new(nobody, 16) };
-    socket.connect(&nobody).context("let go of the peer")?;
+    socket
+        .connect(&nobody)
+        .context("disconnect from the peer")?;
     socket.connect(&address.into())?;
     Ok(socket)
 }
@@ -123,7 +125,7 @@ fn held(socket: Socket, name: &str) -> Result<Held> {
     })
 }
 
-/// Waits in a call for what comes, until the connection ends.
+/// Receives in blocking calls until the connection ends.
 fn listen(socket: &Socket, name: &str, echoes: &Sender<()>) {
     let mut reader = socket;
     let error = loop {

@@ -1,4 +1,4 @@
-//! Groups that a socket is made a member of, by every option that does so.
+//! Joins multicast groups by every socket option that can.
 
 use std::{
     ffi::c_int,
@@ -18,19 +18,20 @@ use nix::{
 
 use crate::attempt::errno_name;
 
-/// How long a member stays one: the kernel reports it within a second.
+/// How long the sockets stay members: the kernel sends its report within a second.
 const STAY: Duration = Duration::from_secs(2);
 
-/// linux/in.h: they are not in every C library.
+/// From linux/in.h: not every C library has them.
 const MCAST_JOIN_GROUP: c_int = 42;
 const MCAST_JOIN_SOURCE_GROUP: c_int = 46;
 
-/// An option to join with: its name, the level and the number of the option, and the option's value.
+/// An option that joins a group: its name, level, number and value.
 type JoinOption = (&'static str, c_int, c_int, Vec<u8>);
 
-/// Joins a group, written `GROUP/DEVICE`, and says of each option `OPTION joined`, or the error; then stays for a while.
+/// Joins a group, given as `GROUP/DEVICE`. Prints `OPTION joined`, or the option and its error, for each option, and stays
+/// a member for a while.
 pub(crate) fn run(text: &str) -> Result<()> {
-    let (group, device) = text.split_once('/').context("GROUP/DEVICE, please")?;
+    let (group, device) = text.split_once('/').context("expected GROUP/DEVICE")?;
     let group: IpAddr = group.parse().context("read the group")?;
     let index = if_nametoindex(device).with_context(|| format!("find {device}"))?;
     let mut members = Vec::new();
@@ -59,7 +60,7 @@ fn options(group: IpAddr, index: u32) -> Vec<JoinOption> {
         IpAddr::V4(v4) => {
             let group = v4.octets().to_vec();
             let address = |octets: &[u8]| storage(libc::AF_INET, &[&[0, 0], octets].concat());
-            // A source that nobody has, and any address of the device's (it has one).
+            // A source address that nobody has. The interface address is left unspecified.
             let source = [192, 0, 2, 99];
             let request = |more: &[u8]| [&group[..], more].concat();
             let level = libc::IPPROTO_IP;
@@ -92,7 +93,7 @@ fn options(group: IpAddr, index: u32) -> Vec<JoinOption> {
         }
         IpAddr::V6(v6) => {
             let group = v6.octets();
-            // The port and the flow before the address.
+            // Port and flow label come before the address.
             let address = |octets: &[u8]| storage(libc::AF_INET6, &[&[0; 6], octets].concat());
             let level = libc::IPPROTO_IPV6;
             vec![
@@ -124,14 +125,14 @@ fn storage(family: c_int, rest: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// `struct group_req` and its like: the device, and addresses that are aligned to eight bytes.
+/// `struct group_req` or `struct group_source_req`: the device, and addresses aligned to eight bytes.
 fn joined(index: &[u8], addresses: &[Vec<u8>]) -> Vec<u8> {
     [index, &[0; 4], &addresses.concat()].concat()
 }
 
 fn set(socket: &OwnedFd, level: c_int, option: c_int, value: &[u8]) -> io::Result<()> {
     let length = libc::socklen_t::try_from(value.len()).map_err(io::Error::other)?;
-    // SAFETY: the kernel reads that many bytes, which are there.
+    // SAFETY: the kernel reads `length` bytes, the size of the value.
     let failed = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),

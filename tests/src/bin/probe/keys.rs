@@ -1,4 +1,4 @@
-//! Calls for keys.
+//! System calls for keys.
 
 use std::io;
 
@@ -10,16 +10,16 @@ use qfence_user::probe::compat::{ADD_KEY, KEYCTL, Low, Manner, REQUEST_KEY, call
 const PROCESS_KEYRING: isize = -2;
 const GET_KEYRING_ID: usize = 0;
 
-/// What is asked of the kernel.
+/// A request to the kernel.
 #[derive(Clone, Copy)]
 pub(crate) enum Keys {
-    /// Look for a key.
+    /// request_key(2) without call-out: search for a key.
     Search,
-    /// Have somebody make it if there is none.
+    /// request_key(2) with call-out: a program in user space makes the key if there is none.
     CallOut,
-    /// Make one.
+    /// add_key(2).
     Add,
-    /// Anything else.
+    /// keyctl(2), with `KEYCTL_GET_KEYRING_ID`.
     Control,
 }
 
@@ -30,7 +30,7 @@ impl Keys {
             "call-out" => Self::CallOut,
             "add" => Self::Add,
             "control" => Self::Control,
-            _ => bail!("{text} is nothing to be done with keys"),
+            _ => bail!("unknown request for keys: {text}"),
         })
     }
 
@@ -46,7 +46,7 @@ impl Keys {
             Self::Add => (ADD_KEY, [kind, description, payload, 7, ring]),
             Self::Control => (KEYCTL, [GET_KEYRING_ID, ring, 1, 0, 0]),
         };
-        // SAFETY: strings that end in zero, in low memory, and numbers.
+        // SAFETY: the arguments are numbers and zero-terminated strings in low memory.
         unsafe { call(manner, number, arguments) }
     }
 }

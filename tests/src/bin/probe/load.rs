@@ -1,4 +1,4 @@
-//! One kind of traffic for some time, and how much of it there was.
+//! Makes one kind of traffic for some time, and measures its amount.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -16,21 +16,24 @@ use crate::{
     connect::{HELLO, udp_socket},
 };
 
-/// How much is written or read in one call.
+/// How many bytes one call writes or reads.
 const CHUNK: usize = 64 << 10;
-/// How many calls are made between two looks at the clock, which is not free under emulation.
+/// How many calls are made between two readings of the clock, which is slow under emulation.
 const BATCH: u64 = 16;
-/// How long a datagram is: one that need not be cut, whatever the headers.
+/// The length of a datagram in bytes: it needs no fragmentation, whatever headers are added.
 const DATAGRAM: usize = 1200;
-/// How often a source says how many datagrams it has sent.
+/// How often a source repeats the number of datagrams that it has sent.
 const LAST_WORDS: usize = 3;
-/// How long the peer may be silent.
+/// The time limit for an answer of the peer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Makes traffic written `KIND/ADDRESS/PORT` as long as `lasting`; an error if any of it fails.
+/// Makes traffic, given as `KIND/ADDRESS/PORT`, until `lasting` has passed.
+///
+/// # Errors
+/// If any of it fails.
 pub(crate) fn run(text: &str, lasting: Duration) -> Result<Load> {
     let [kind, address, port] = text.split('/').collect::<Vec<_>>()[..] else {
-        bail!("KIND/ADDRESS/PORT, please, and not {text}");
+        bail!("expected KIND/ADDRESS/PORT, not {text}");
     };
     let address = socket_address(address, port.parse().context("read the port")?)?;
     let start = Instant::now();
@@ -58,14 +61,14 @@ pub(crate) fn run(text: &str, lasting: Duration) -> Result<Load> {
         "refused-send-udp" => {
             let socket = udp_socket(address)?;
             repeat(lasting, BATCH, || {
-                // A firewall's refusal comes by ICMP: the next call fails, or receives it.
+                // A firewall refuses by ICMP: the next call returns the error.
                 let _ = socket.send_to(HELLO, address);
                 Ok(())
             })
         }
         "upload-udp" => upload_udp(address, lasting),
         "download-udp" => download_udp(address, lasting),
-        other => bail!("there is no traffic {other}"),
+        other => bail!("unknown kind of traffic: {other}"),
     };
     Ok(Load {
         load: text.to_owned(),
@@ -74,7 +77,7 @@ pub(crate) fn run(text: &str, lasting: Duration) -> Result<Load> {
     })
 }
 
-/// How often something can be done.
+/// Calls a function until the time has passed, and returns the number of calls.
 fn repeat(lasting: Duration, batch: u64, once: impl Fn() -> Result<()>) -> Result<u64> {
     let start = Instant::now();
     let mut count = 0;
@@ -96,7 +99,7 @@ fn connect(address: SocketAddr) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Bytes that have arrived: what a sink says of them in the end is waited for.
+/// Sends to a sink, and returns the number of bytes that have arrived, as the sink reports it at the end.
 fn upload(address: SocketAddr, lasting: Duration) -> Result<u64> {
     let mut stream = connect(address)?;
     let chunk = [0; CHUNK];
@@ -110,13 +113,13 @@ fn upload(address: SocketAddr, lasting: Duration) -> Result<u64> {
     let mut arrived = [0; size_of::<u64>()];
     stream
         .read_exact(&mut arrived)
-        .context("what the sink says")?;
+        .context("read the report of the sink")?;
     let arrived = u64::from_be_bytes(arrived);
     ensure!(arrived == sent, "{sent} bytes sent, {arrived} arrived");
     Ok(arrived)
 }
 
-/// Bytes that a source sends.
+/// Returns the number of bytes received from a source.
 fn download(address: SocketAddr, lasting: Duration) -> Result<u64> {
     let mut stream = connect(address)?;
     let mut chunk = vec![0; CHUNK];
@@ -130,8 +133,8 @@ fn download(address: SocketAddr, lasting: Duration) -> Result<u64> {
     Ok(received)
 }
 
-/// One connection, until its greeting's end: it is the server that closes it, so that no port is
-/// kept from the next one here.
+/// Makes one connection and reads its greeting to the end. The server closes it first, so that no port here stays in
+/// TIME_WAIT.
 fn greeted(address: SocketAddr) -> Result<()> {
     let mut greeting = Vec::new();
     connect(address)?
@@ -141,23 +144,23 @@ fn greeted(address: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-/// One connection, which ends at once and keeps no port.
+/// Makes one connection and resets it, so that its port is free at once.
 fn connect_and_reset(address: SocketAddr) -> io::Result<()> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_linger(Some(Duration::ZERO))?;
     socket.connect(&address.into())
 }
 
-/// That a call was refused; an error if it was not.
+/// Checks that a call was refused.
 fn refused(call: io::Result<()>) -> Result<()> {
     match call {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
         Err(error) => Err(error.into()),
-        Ok(()) => bail!("it is not refused"),
+        Ok(()) => bail!("the call was not refused"),
     }
 }
 
-/// Datagrams that are sent.
+/// Sends datagrams and returns their number.
 fn upload_udp(address: SocketAddr, lasting: Duration) -> Result<u64> {
     let socket = udp_socket(address)?;
     socket.connect(address)?;
@@ -167,8 +170,8 @@ fn upload_udp(address: SocketAddr, lasting: Duration) -> Result<u64> {
     })
 }
 
-/// Datagrams that a source has sent for so long, of which some must have arrived: how fast they are taken in
-/// here is how fast it can send.
+/// Returns the number of datagrams that a source has sent in this time; some must have arrived. The speed of receiving
+/// here limits the speed of the source.
 fn download_udp(address: SocketAddr, lasting: Duration) -> Result<u64> {
     let socket = udp_socket(address)?;
     // Not connected: the source may answer from another of its addresses.
@@ -180,7 +183,7 @@ fn download_udp(address: SocketAddr, lasting: Duration) -> Result<u64> {
     loop {
         match socket.recv(&mut datagram)? {
             DATAGRAM => arrived += 1,
-            // What the source says last.
+            // The final report of the source.
             8 => break,
             length => bail!("a datagram of {length} bytes"),
         }
@@ -190,7 +193,7 @@ fn download_udp(address: SocketAddr, lasting: Duration) -> Result<u64> {
     Ok(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
 }
 
-/// A source of datagrams: sends to whoever asks for as many milliseconds as it says, and then says how many.
+/// A source of datagrams: sends to each peer for the requested number of milliseconds, and then reports how many it sent.
 pub(crate) fn source_datagrams(socket: &UdpSocket) {
     let mut wish = [0; 8];
     while let Ok((length, peer)) = socket.recv_from(&mut wish) {
@@ -202,7 +205,7 @@ pub(crate) fn source_datagrams(socket: &UdpSocket) {
             socket.send_to(&[0; DATAGRAM], peer)?;
             Ok(())
         });
-        // More than once, as the peer's buffer may be full.
+        // The report is repeated, because the peer's buffer may be full.
         for _ in 0..LAST_WORDS {
             thread::sleep(Duration::from_millis(5));
             let _ = socket.send_to(&sent.as_ref().map_or(0, |sent| *sent).to_be_bytes(), peer);
@@ -210,7 +213,7 @@ pub(crate) fn source_datagrams(socket: &UdpSocket) {
     }
 }
 
-/// Messages to an echo and back, one at a time, on one connection.
+/// Sends messages to an echo server and receives them back, one at a time, on one connection.
 fn round_trips(address: SocketAddr, lasting: Duration) -> Result<u64> {
     let stream = connect(address)?;
     stream.set_nodelay(true)?;
@@ -223,7 +226,7 @@ fn round_trips(address: SocketAddr, lasting: Duration) -> Result<u64> {
     })
 }
 
-/// A sink: takes all that comes, and says in the end how many bytes that was.
+/// A sink: receives all data, and reports the number of bytes at the end.
 pub(crate) fn sink(listener: &TcpListener) {
     for stream in listener.incoming().flatten() {
         thread::spawn(move || {
@@ -236,13 +239,13 @@ pub(crate) fn sink(listener: &TcpListener) {
                     Err(error) => break Err(error),
                 }
             };
-            // A peer that is gone is told nothing.
+            // After a read error there is no peer to report to.
             ended.and_then(|()| (&stream).write_all(&arrived.to_be_bytes()))
         });
     }
 }
 
-/// A source: sends until the peer has had enough.
+/// A source: sends until the peer closes the connection.
 pub(crate) fn source(listener: &TcpListener) {
     for stream in listener.incoming().flatten() {
         thread::spawn(move || -> io::Result<()> {

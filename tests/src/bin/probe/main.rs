@@ -1,30 +1,29 @@
 //! `probe [--timeout-ms N] ATTEMPT…`: makes attempts and prints one JSON line for each, as `qfence-verify probe` does. Most
-//! are probes, written as for that program. Others are exchanges with a server, and system calls in a MANNER: `native`,
-//! `compat` (of 32 bits), `socketcall`, `ring` (by an io_uring that a call of 32 bits set up), or `long` (with a value of
-//! more than a page).
+//! are probes, in the syntax of that program. Others are exchanges with a server, and system calls in a MANNER: `native`,
+//! `compat` (32-bit), `socketcall`, `ring` (by an io_uring that a 32-bit call set up), or `long` (with a value of more
+//! than a page).
 //!
-//! `probe --flood N ATTEMPT`: the same attempt N times in a row, and one line of counts.
+//! `probe --flood N ATTEMPT`: makes one attempt N times in a row, and prints one line of counts.
 //!
-//! `probe [--for-ms N] --connect-each FILE`: connects to each destination in a file, `tcp/ADDRESS/PORT` or
-//! `udp/ADDRESS/PORT` a line, without waiting for an answer; once, or for some time over and over. One
-//! line of counts for each.
+//! `probe [--for-ms N] --connect-each FILE`: connects to each destination in a file, with `tcp/ADDRESS/PORT` or
+//! `udp/ADDRESS/PORT` in each line, without waiting for an answer; once, or repeatedly for this time. Prints one line of
+//! counts for each.
 //!
-//! `probe [--for-ms N] --load KIND/ADDRESS/PORT`: one kind of traffic for some time, and one line of how much
-//! there was. `upload` (to a sink), `download` (from a source): bytes; `open`: connections that are greeted;
-//! `round-trip`: messages to an echo and back; `connect-udp`, `send-udp`: calls.
+//! `probe [--for-ms N] --load KIND/ADDRESS/PORT`: makes one kind of traffic for this time, and prints one line with its
+//! amount. `upload` (to a sink) and `download` (from a source) count bytes, `open` connections that are greeted,
+//! `round-trip` messages to an echo server and back, `connect-udp` and `send-udp` calls.
 //!
-//! `probe --hear PORT/GROUP/DEVICE`: says who sends to that port, until it is killed.
+//! `probe --hear PORT/GROUP/DEVICE`: prints the senders of datagrams to that port, until it is killed.
 //!
-//! `probe --join GROUP/DEVICE`: joins a group in every way there is, and says how each ended.
+//! `probe --join GROUP/DEVICE`: joins a group by every socket option that can, and prints the result of each.
 //!
-//! `probe --forge DEVICE/SOURCE:PORT/DESTINATION:PORT`: puts one datagram on a device.
+//! `probe --forge DEVICE/SOURCE:PORT/DESTINATION:PORT`: sends one datagram with a forged source out of a device.
 //!
-//! `probe --hold tcp/ADDRESS/PORT…`: keeps connections to echoes, and says how they fare.
+//! `probe --hold tcp/ADDRESS/PORT…`: keeps connections to echo servers, and reports their state.
 //!
-//! `probe --serve tcp/PORT|udp/PORT…`: greets whoever comes, until it is killed.
-//! `udp-connected` and `udp-new` answer from a socket that is connected to the peer: the same one, or
-//! a new one on the same port. `echo-tcp`, `echo-mptcp` and `echo-udp` send
-//! back what comes; `sink-tcp` takes it and says how much it was; `source-tcp` sends without end.
+//! `probe --serve tcp/PORT|udp/PORT…`: greets every peer, until it is killed. `udp-connected` and `udp-new` answer from a
+//! socket that is connected to the peer: the same one, or a new one on the same port. `echo-tcp`, `echo-mptcp` and
+//! `echo-udp` send all data back; `sink-tcp` receives it and reports its amount; `source-tcp` sends without end.
 
 mod attempt;
 mod bulk;
@@ -102,7 +101,7 @@ fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
             count,
             limit,
         )?)?),
-        (Some(_), _) => bail!("one attempt to flood with, please"),
+        (Some(_), _) => bail!("--flood takes one attempt"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! A greeting for whoever comes.
+//! Serves: greets, echoes, receives or sends data.
 
 use std::{
     io::{self, Write as _},
@@ -12,14 +12,14 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{bulk, connect::shared_udp_socket, load};
 
-/// What the services say.
+/// The answer of the services that greet.
 const GREETING: &[u8] = b"hello from the probe\n";
 
-/// Serves on every address, IPv4 and IPv6; says `serving` when all services are ready.
+/// Serves on all addresses, IPv4 and IPv6. Prints `serving` when all services are ready.
 pub(crate) fn run(services: impl Iterator<Item = String>) -> Result<()> {
     let mut threads = Vec::new();
     for service in services {
-        let (protocol, port) = service.split_once('/').context("PROTOCOL/PORT, please")?;
+        let (protocol, port) = service.split_once('/').context("expected PROTOCOL/PORT")?;
         let address = (
             Ipv6Addr::UNSPECIFIED,
             port.parse().context("read the port")?,
@@ -42,13 +42,13 @@ pub(crate) fn run(services: impl Iterator<Item = String>) -> Result<()> {
             "echo-mptcp" => with(listen_mptcp(address.into())?, bulk::echo_connections),
             "accept-tcp" => {
                 let listener = listen()?;
-                // Anew, with room for all that come before this has its turn.
+                // Listens again with the maximum backlog, for connections that arrive before this process is scheduled.
                 nix::sys::socket::listen(&listener, Backlog::MAXCONN)?;
                 with(listener, |listener| listener.incoming().for_each(drop))
             }
             "sink-tcp" => with(listen()?, load::sink),
             "source-tcp" => with(listen()?, load::source),
-            // Never read: what comes is dropped when there is no more room for it, and nobody is told.
+            // Never reads: the kernel drops datagrams silently when the buffer is full.
             "full-udp" => with(bind()?, |_| {
                 loop {
                     thread::park();
@@ -56,7 +56,7 @@ pub(crate) fn run(services: impl Iterator<Item = String>) -> Result<()> {
             }),
             "source-udp" => with(bind()?, load::source_datagrams),
             "echo-udp" => with(bind()?, bulk::echo_datagrams),
-            _ => bail!("there is no service {protocol}"),
+            _ => bail!("unknown service: {protocol}"),
         });
     }
     crate::print("serving")?;
@@ -66,7 +66,7 @@ pub(crate) fn run(services: impl Iterator<Item = String>) -> Result<()> {
     Ok(())
 }
 
-/// A listener of MPTCP, of which the standard library has none.
+/// A listener for MPTCP, which the standard library does not support.
 fn listen_mptcp(address: SocketAddr) -> Result<TcpListener> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::MPTCP))?;
@@ -85,7 +85,7 @@ fn greet_connections(listener: &TcpListener) {
     }
 }
 
-/// How an answer is sent by a socket to a peer. One that connects the socket serves that peer alone.
+/// Sends an answer from a socket to a peer. A function that connects the socket serves only that peer from then on.
 type Answer = fn(&UdpSocket, &[u8], SocketAddr) -> io::Result<usize>;
 
 fn serve_datagrams(address: SocketAddr, answer: Answer) -> Result<JoinHandle<()>> {

@@ -1,5 +1,5 @@
-//! `session PROGRAM`: prints docs/session.svg, README's picture of a session of that qfence-user, from real terminals. For
-//! `cargo xtask session`, as root.
+//! `session PROGRAM`: plays a session with that qfence-user at real terminals, and prints its picture, README's
+//! docs/session.svg. Run as root by `cargo xtask session`.
 
 mod picture;
 mod play;

@@ -1,5 +1,5 @@
-//! Draws terminals as SVG: text stays text, in whatever monospaced font there is; no fonts, no style sheets, and a
-//! background of its own, for light and dark pages.
+//! Draws terminals as SVG. Text stays text, in any available monospaced font. The picture contains no fonts and no style
+//! sheets, and has a background of its own, for light and dark pages.
 
 use std::fmt::{self, Write as _};
 
@@ -13,7 +13,7 @@ const FONT: &str = "font-family=\"ui-monospace, 'DejaVu Sans Mono', 'Liberation 
 const PADDING: f64 = 16.0;
 /// The height of a window's title bar.
 const BAR: f64 = 28.0;
-/// Between two windows.
+/// The gap between two windows.
 const GAP: f64 = 12.0;
 
 const BACKGROUND: &str = "#1b2330";
@@ -38,7 +38,7 @@ impl<'a> Window<'a> {
         Self { title, screen }
     }
 
-    /// How many lines are drawn: those up to the last that is not empty.
+    /// The number of lines to draw: up to the last that is not empty.
     fn lines(&self) -> usize {
         let rows: Vec<_> = self.screen.rows(0, self.screen.size().1).collect();
         let last = rows.iter().rposition(|row| !row.trim().is_empty());
@@ -98,12 +98,12 @@ pub(super) fn draw(windows: &[Window]) -> String {
     svg
 }
 
-/// A small number of equal lengths.
+/// The sum of `count` equal lengths.
 fn lengths(count: usize, length: f64) -> f64 {
     u16::try_from(count).map_or(f64::MAX, f64::from) * length
 }
 
-/// Neighbouring cells that look alike.
+/// Adjacent cells of the same style.
 #[derive(Debug, PartialEq)]
 struct Run {
     column: u16,
@@ -145,7 +145,7 @@ impl Run {
     }
 }
 
-/// A line's runs, without blanks at their beginnings and ends.
+/// The runs of a line, without leading and trailing blanks.
 fn runs(screen: &Screen, row: u16) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     for column in 0..screen.size().1 {
@@ -177,7 +177,7 @@ fn runs(screen: &Screen, row: u16) -> Vec<Run> {
     runs.into_iter().filter_map(trimmed).collect()
 }
 
-/// A run without the blanks around it; nothing if it is blank.
+/// A run without leading and trailing blanks; `None` if it is blank.
 fn trimmed(mut run: Run) -> Option<Run> {
     let blanks = |text: &str, rest: &str| u16::try_from(text.len() - rest.len()).ok();
     let rest = run.text.trim_end_matches(' ');

@@ -1,4 +1,4 @@
-//! Plays the session: the real program at real terminals, on a host of its own, connected to nothing but a private internet.
+//! Plays the session: the real program at real terminals, on a private host that is connected only to a private internet.
 
 use std::{
     env,
@@ -16,29 +16,30 @@ use ::tests::{
 use anyhow::{Context as _, Result, bail};
 use qfence_user::verify::internet::connect;
 
-/// Where the web servers listen, on the host and on the internet.
+/// The port of the web servers on the host and on the internet.
 const PORT: u16 = 8080;
 
-/// Lines of a terminal, more than the session fills: nothing scrolls.
+/// The number of lines of a terminal: more than the session fills, so that nothing scrolls.
 const ROWS: u16 = 40;
-/// Columns of a terminal: what a record line takes with large numbers in it.
+/// The number of columns of a terminal: enough for a record line with large numbers.
 const COLUMNS: u16 = 116;
 
-/// The user's name and `#` or `$`, in bold green.
+/// Sets the prompt: the user's name and `#` or `$`, in bold green.
 const PROMPT: &str = r"PS1='\[\e[1;32m\]\u\$\[\e[0m\] '; clear";
 
 /// The terminals at the end of the session.
 pub(super) struct Terminals {
-    /// Where the command was started and ran.
+    /// The terminal in which the command ran.
     pub(super) fence: Screen,
-    /// Where the fence was looked at from outside.
+    /// The terminal outside the fence, from which it was observed.
     pub(super) host: Screen,
 }
 
-/// How often the session is played before that fails.
+/// The maximum number of times that the session is played.
 const TRIES: usize = 50;
 
-/// Plays the session, again if what the supervisor and the commands write to one terminal at the same moment is mixed up.
+/// Plays the session. It is played again if lines of the supervisor and of a command are mixed in the terminal, which
+/// happens when both write at the same moment.
 pub(super) fn play(program: &Path) -> Result<Terminals> {
     for _ in 0..TRIES {
         let terminals = play_once(program)?;
@@ -46,14 +47,12 @@ pub(super) fn play(program: &Path) -> Result<Terminals> {
             return Ok(terminals);
         }
     }
-    bail!(
-        "{TRIES} times a record line came within another one: try again when the machine is less busy"
-    )
+    bail!("lines were mixed in the terminal {TRIES} times: try again when the machine is less busy")
 }
 
 fn play_once(program: &Path) -> Result<Terminals> {
     let private = Private::new()
-        .context("making a private host (in a container: this takes a privileged one)")?;
+        .context("making a private host (in a container, it must be a privileged one)")?;
     let host = private.namespace();
     let internet = Namespace::new()?;
     connect(host.as_ref(), internet.as_ref(), false)?;
@@ -93,7 +92,7 @@ fn play_once(program: &Path) -> Result<Terminals> {
     })
 }
 
-/// A terminal with root's shell on the host, which finds `qfence-user`.
+/// Starts a terminal with root's shell on the host, with `qfence-user` on its PATH.
 fn start(host: &Namespace, program: &Path) -> Result<Screen> {
     let mut bash = host.command("bash");
     let directory = program.parent().context("the program has no directory")?;
@@ -102,7 +101,7 @@ fn start(host: &Namespace, program: &Path) -> Result<Screen> {
         .into_iter()
         .chain(env::split_paths(&path));
     bash.env("PATH", env::join_paths(dirs)?);
-    // Figures and messages are to be English.
+    // For numbers and messages in English.
     bash.env("LC_ALL", "C.UTF-8");
     let mut screen = Screen::start_with(bash, ROWS, COLUMNS)?;
     screen.type_line(PROMPT)?;
@@ -121,15 +120,15 @@ fn run(screen: &mut Screen, line: &str, expected: &str) -> Result<()> {
     Ok(())
 }
 
-/// How many prompts are seen.
+/// The number of prompts on the screen.
 fn prompts(seen: &str) -> usize {
     seen.lines()
         .filter(|line| line.split(' ').next().is_some_and(is_prompt))
         .count()
 }
 
-/// Whether each message and each record line of the two refused attempts is a line of its own, and nothing came between a
-/// prompt and the command that was typed there.
+/// Whether each message and each record line of the two refused attempts is a line of its own, and nothing was written
+/// between a prompt and the command that was typed there.
 fn is_orderly(seen: &str) -> bool {
     let count = |is: &dyn Fn(&str) -> bool| seen.lines().filter(|line| is(line)).count();
     let messages = count(&|line| line.starts_with("curl: ") && line.ends_with(" server"));
