@@ -182,7 +182,7 @@ fn a_policy_that_is_removed_is_reported_and_everything_refused() -> Result<()> {
 
 #[test]
 fn a_command_that_is_moved_out_and_a_cgroup_that_is_removed_are_reported() -> Result<()> {
-    let mut scene = Scene::new("moved")?;
+    let mut scene = Scene::with("moved", &["--on-leave", "report"])?;
     let pid = scene.shell.pid()?;
     let root = remains::cgroup2_mount()?.join("cgroup.procs");
     fs::write(&root, pid.to_string())?;
@@ -301,7 +301,8 @@ fn what_runs_in_a_fence_is_ended_when_its_policy_is_removed() -> Result<()> {
 
 #[test]
 fn a_command_that_left_its_cgroup_is_ended_too() -> Result<()> {
-    let mut scene = Scene::ended_by_damage("leftkill")?;
+    let options = ["--on-damage", "kill", "--keep", "--on-leave", "report"];
+    let mut scene = Scene::with("leftkill", &options)?;
     let bystander = scene.bystander()?;
     let command = scene.shell.pid()?;
     let root = remains::cgroup2_mount()?.join("cgroup.procs");

@@ -31,6 +31,7 @@ mod kept;
 mod keyring;
 mod large;
 mod layers;
+mod leaving;
 mod leftovers;
 mod limits;
 mod log;

@@ -49,12 +49,28 @@ impl ProcessId {
     /// Whether the process was started after this time, in nanoseconds since boot. Then it is not the process that had
     /// the number at that time.
     pub(super) fn is_younger_than(&self, boot_ns: u64) -> bool {
-        // USER_HZ: 100 on every architecture unless it was changed.
-        let hz = sysconf(SysconfVar::CLK_TCK).ok().flatten();
-        let hz = hz.and_then(|hz| u64::try_from(hz).ok()).unwrap_or(100);
         // The start time is rounded down to ticks. So this is never true of a process that existed at `boot_ns`.
-        self.started.saturating_mul(1_000_000_000 / hz.max(1)) > boot_ns
+        self.started.saturating_mul(tick_ns()) > boot_ns
     }
+
+    /// Whether the process was started before this time, in nanoseconds since boot. Of a start in the last clock tick
+    /// before that it is not known.
+    pub(crate) fn is_older_than(&self, boot_ns: u64) -> bool {
+        (self.started.saturating_add(1)).saturating_mul(tick_ns()) <= boot_ns
+    }
+}
+
+/// The length of a clock tick, in nanoseconds.
+fn tick_ns() -> u64 {
+    // USER_HZ: 100 on every architecture unless it was changed.
+    let hz = sysconf(SysconfVar::CLK_TCK).ok().flatten();
+    let hz = hz.and_then(|hz| u64::try_from(hz).ok()).unwrap_or(100);
+    1_000_000_000 / hz.max(1)
+}
+
+/// The identity of the process that the text of /proc/PID/stat describes.
+pub(crate) fn identity(stat: &[u8]) -> Option<ProcessId> {
+    parse(stat).map(|stat| stat.id)
 }
 
 /// The directory of a process.
@@ -209,5 +225,8 @@ mod tests {
         assert_eq!(stat.id.pid, process::id());
         assert!(stat.id.is_younger_than(0));
         assert!(!stat.id.is_younger_than(u64::MAX));
+        assert!(stat.id.is_older_than(u64::MAX));
+        let started = stat.id.started * tick_ns();
+        assert!(!stat.id.is_older_than(started) && stat.id.is_older_than(started + tick_ns()));
     }
 }

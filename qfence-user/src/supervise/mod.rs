@@ -3,6 +3,7 @@ pub mod begin;
 pub mod established;
 pub mod follower;
 pub mod job;
+pub mod leavers;
 pub mod policy_change;
 pub mod recurring_error;
 pub mod stand_in;

@@ -16,6 +16,7 @@ use crate::{
     observe::metrics::address::Address,
     policy::Dns,
     record::target::{Format, LogTarget},
+    supervise::leavers::OnLeave,
 };
 
 /// `qfence-user exec`.
@@ -86,6 +87,13 @@ pub struct Exec {
     /// Only root can damage a fence in this way. qfence checks once per second while it runs.
     #[arg(long, value_enum, default_value_t = OnDamage::Report)]
     pub on_damage: OnDamage,
+
+    /// What to do with a process that has left the cgroup of the fence
+    ///
+    /// A process cannot leave by itself, but root and systemd can move it. Sockets that it makes outside are
+    /// not fenced. qfence looks once per second while it runs.
+    #[arg(long, value_enum, default_value_t = OnLeave::Kill)]
+    pub on_leave: OnLeave,
 
     /// Allow raw, UDP-Lite and L2TP sockets
     ///

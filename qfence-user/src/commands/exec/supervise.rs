@@ -37,6 +37,7 @@ use crate::{
         Supervisor,
         begin::begin,
         follower::Update,
+        leavers::Watch,
         traces::{self, Traces},
     },
 };
@@ -199,6 +200,12 @@ pub(super) async fn supervise(
         format_args!("started {:?} as process {}", options.command, child.pid()),
     );
 
+    let _leavers = Watch::start(
+        fence.cgroup().clone(),
+        &paths.proc,
+        options.on_leave,
+        messages.clone(),
+    )?;
     let integrity = Integrity::new(
         fence.cgroup().directory(),
         &fence.pins(),

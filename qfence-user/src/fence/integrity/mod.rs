@@ -201,7 +201,7 @@ impl Integrity {
 
 /// Whether /proc/PID/cgroup is of a process that is neither in the fence's cgroup nor below it. Its path depends on
 /// the part of the hierarchy that this process sees, and another cgroup may have the parent's name.
-fn is_outside(membership: &str, cgroup: &Path) -> bool {
+pub(crate) fn is_outside(membership: &str, cgroup: &Path) -> bool {
     let Some(name) = cgroup.file_name() else {
         return true;
     };
