@@ -26,9 +26,10 @@ use crate::{
 };
 
 /// The commands to run if none is given. They are on the machine's PATH.
-const COMMANDS: [&[&str]; 4] = [
+const COMMANDS: [&[&str]; 5] = [
     &["smoke"],
     &["sinks"],
+    &["managers"],
     &["qfence-user", "doctor"],
     &["qfence-user", "verify"],
 ];

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 pub use doctor::Doctor;
-pub use exec::Exec;
+pub use exec::{Closure, Exec};
 pub use explain::Explain;
 pub use internal::{OpenDevice, StandIn, SystemCall};
 pub use logs::Logs;

@@ -10,12 +10,14 @@
 //! | [`bpffs`] | the file system for pins |
 //! | [`programs`] | each program, by loading and attaching it |
 //! | [`foreign`] | others' programs above the fences, as returned by [`crate::kernel::query`] |
+//! | [`closures`] | what a command can do to processes outside, and ask of managers |
 //! | [`confinement`] | lockdown, security modules, unprivileged BPF and user namespaces |
 //! | [`finding`], [`table`] | the result of a check, and how results are shown |
 
 pub mod bpffs;
 pub mod cgroups;
 pub mod classes;
+pub mod closures;
 pub mod confinement;
 pub mod finding;
 pub mod foreign;
@@ -67,6 +69,9 @@ pub fn examine(paths: &Paths) -> Result<Vec<Finding>> {
         programs::not_root()
     });
     findings.extend(of_others(hierarchy.as_ref(), privileges.is_root()));
+    if privileges.is_root() {
+        findings.extend(closures::examine());
+    }
     findings.extend(confinement::examine(&paths.securityfs, &paths.proc));
     Ok(findings)
 }

@@ -349,3 +349,37 @@ fn datagrams_reach_no_manager_either() -> Result<()> {
     assert!(socket.recv(&mut [0; 4]).is_err());
     Ok(())
 }
+
+#[test]
+fn what_is_required_to_be_closed_is_closed_or_nothing_starts() -> Result<()> {
+    let run = |options: &[&str]| -> Result<(Option<i32>, String)> {
+        let fence = Fence::new("required")?.with(options);
+        let mut command = fence.command(&Namespace::new()?, "true");
+        without_sudo(&mut command);
+        let ended = to_end(command)?;
+        assert!(!fence.is_pinned());
+        Ok((ended.code(), ended.stderr))
+    };
+    let both = ["--user", "nobody", "--require", "managers,processes"];
+    let (code, said) = run(&both)?;
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+    for (options, reason) in [
+        (
+            &["--allow-bus"][..],
+            "--require managers: it is not closed for the command: --allow-bus is given",
+        ),
+        (
+            &["--allow-foreign-netns"],
+            "--require processes: it is not closed for the command: --allow-foreign-netns is given",
+        ),
+        (
+            &["--user", "root"],
+            "--require managers: it is not closed for the command: the command runs as root",
+        ),
+    ] {
+        let (code, said) = run(&[&both, options].concat())?;
+        assert_eq!(code, Some(i32::from(FAILED)), "{said}");
+        assert!(said.contains(reason), "{said}");
+    }
+    Ok(())
+}

@@ -17,6 +17,8 @@ const MAIN: &str = include_str!("main.sh");
 const SMOKE: &str = include_str!("smoke.sh");
 /// A test of the sinks: the journal and syslog.
 const SINKS: &str = include_str!("sinks.sh");
+/// A test of requests to systemd.
+const MANAGERS: &str = include_str!("managers.sh");
 /// Measures the cost of a fence and of systemd's own filter.
 const BESIDE_SYSTEMD: &str = include_str!("beside-systemd.sh");
 
@@ -38,6 +40,7 @@ pub(super) fn write(dir: &Path, program: &Path, commands: &[Vec<OsString>]) -> R
     for (name, text) in [
         ("smoke", SMOKE),
         ("sinks", SINKS),
+        ("managers", MANAGERS),
         ("beside-systemd", BESIDE_SYSTEMD),
     ] {
         executable(&bin.join(name), text)?;

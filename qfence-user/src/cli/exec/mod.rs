@@ -7,7 +7,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, ValueEnum};
 
 use super::PolicyArgs;
 use crate::{
@@ -18,6 +18,15 @@ use crate::{
     record::target::{Format, LogTarget},
     supervise::leavers::OnLeave,
 };
+
+/// A way out of the fence that is no internet socket, and that is closed for the command of a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Closure {
+    /// D-Bus, systemd, container engines, VM managers
+    Managers,
+    /// Other processes of the user: tracing, signals, their namespaces
+    Processes,
+}
 
 /// `qfence-user exec`.
 #[derive(Debug, Args)]
@@ -122,6 +131,12 @@ pub struct Exec {
     /// CRI-O, libvirt, LXD, Incus, snapd, and the servers of tmux and screen.
     #[arg(long)]
     pub allow_bus: bool,
+
+    /// Fail if one of these cannot be closed for the command; without this option that is a warning
+    ///
+    /// It depends on the kernel, on the capabilities of qfence and on other options. `doctor` shows it.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "CLOSURE,...")]
+    pub require: Vec<Closure>,
 
     /// Let the command use one socket that is masked otherwise; can be repeated
     ///

@@ -106,7 +106,12 @@ pub(super) async fn supervise(
         strict: options.strict,
     };
     let closures = Closures::new(strictness, options.allow_foreign_netns)?;
-    words::warn_of_open_processes(options, &closures, wanted.identity.as_ref());
+    words::settle_closures(
+        options,
+        &closures,
+        wanted.identity.as_ref(),
+        wanted.managers.is_some(),
+    )?;
     let starting = child::prepare(Launch {
         command: &options.command,
         identity: wanted.identity.as_ref(),
@@ -168,7 +173,7 @@ pub(super) async fn supervise(
     let namespace = match starting.entered() {
         Some(Entered::Masked(namespace)) => Some(namespace),
         Some(Entered::NotPermitted(error)) => {
-            words::warn_of_open_managers(&error);
+            words::settle_managers(options, &error)?;
             None
         }
         None => None,

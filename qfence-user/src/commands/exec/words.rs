@@ -2,9 +2,12 @@
 
 use std::fmt::Display;
 
+use anyhow::{Result, ensure};
+use clap::ValueEnum as _;
+
 use crate::{
     base::{console::notify, identity::Identity, inherited, paths::Paths},
-    cli::Exec,
+    cli::{Closure, Exec},
     doctor::{classes, finding::Finding},
     kernel::Lacks,
     launch::child::Closures,
@@ -65,26 +68,64 @@ pub(super) fn warn_of_lacks(options: &Exec, lacks: Lacks) {
     }
 }
 
-/// Warns of processes that a command of another user can access on this kernel.
-pub(super) fn warn_of_open_processes(
+/// Warns of the ways out that are not closed, or fails if they are required to be.
+///
+/// # Errors
+/// If one of them is required.
+pub(super) fn settle_closures(
     options: &Exec,
     closures: &Closures,
     identity: Option<&Identity>,
-) {
-    let is_open = !closures.close_processes() && !options.allow_foreign_netns;
-    if is_open && identity.is_some() {
-        notify(
-            "warning: this kernel has no Landlock domains for signals (Linux 6.12 has them): the command can join the namespaces \
-             of its user's containers, and reach this host through their networks; and it can ask its user's systemd and \
-             container engines to run programs outside the fence",
-        );
+    masks_managers: bool,
+) -> Result<()> {
+    let lacks_domain = !closures.close_processes() && !options.allow_foreign_netns;
+    if !closures.close_processes() {
+        let reason = match options.allow_foreign_netns {
+            true => "--allow-foreign-netns is given",
+            false => NO_DOMAIN,
+        };
+        require(options, Closure::Processes, reason)?;
+        require(options, Closure::Managers, reason)?;
     }
+    if !masks_managers {
+        let reason = match options.allow_bus {
+            true => "--allow-bus is given",
+            false => "the command runs as root",
+        };
+        require(options, Closure::Managers, reason)?;
+    }
+    if lacks_domain && identity.is_some() {
+        notify(format_args!(
+            "warning: {NO_DOMAIN}: the command can join the namespaces of its user's containers, and reach this host through \
+             their networks; and it can ask its user's systemd and container engines to run programs outside the fence"
+        ));
+    }
+    Ok(())
 }
 
-/// Warns of managers that cannot be masked.
-pub(super) fn warn_of_open_managers(error: &str) {
+/// Why processes outside cannot be closed.
+const NO_DOMAIN: &str = "this kernel has no Landlock domains for signals (Linux 6.12 has them)";
+
+/// Warns of managers that cannot be masked, or fails if that is required.
+///
+/// # Errors
+/// If it is required.
+pub(super) fn settle_managers(options: &Exec, reason: &str) -> Result<()> {
+    require(options, Closure::Managers, reason)?;
     notify(format_args!(
         "warning: the command can ask its user's systemd and container engines to run programs outside the fence: their \
-         sockets cannot be masked ({error})"
+         sockets cannot be masked ({reason})"
     ));
+    Ok(())
+}
+
+/// Fails if an open way out is required to be closed.
+fn require(options: &Exec, closure: Closure, reason: &str) -> Result<()> {
+    let name = closure.to_possible_value();
+    let name = name.as_ref().map_or("", |value| value.get_name());
+    ensure!(
+        !options.require.contains(&closure),
+        "--require {name}: it is not closed for the command: {reason}"
+    );
+    Ok(())
 }

@@ -14,7 +14,7 @@ mod keeper;
 mod masks;
 mod table;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, thread};
 
 use nix::unistd::Gid;
 
@@ -46,6 +46,24 @@ impl Managers {
     #[must_use]
     pub fn take_groups(&self, identity: &mut Identity) -> Vec<Gid> {
         groups::take(identity, &self.endpoints, &self.allowed)
+    }
+}
+
+/// Tries whether sockets could be masked here, in a thread with a mount namespace of its own.
+///
+/// # Errors
+/// Why not.
+pub fn try_masks() -> Result<(), String> {
+    let none = Managers {
+        endpoints: Vec::new(),
+        allowed: Vec::new(),
+    };
+    let tried = thread::spawn(move || none.enter()).join();
+    match tried {
+        Ok(Ok(Entered::Masked(_))) => Ok(()),
+        Ok(Ok(Entered::NotPermitted(reason))) => Err(reason),
+        Ok(Err(error)) => Err(format!("{error:#}")),
+        Err(_) => Err("the thread that tries it has panicked".into()),
     }
 }
 
