@@ -32,7 +32,7 @@ try() {
         echo "\$way: refused"
     fi
 }
-try run systemd-run --user --wait true
+try run systemd-run --user true
 try scope systemd-run --user --scope grep -q ^0::/user.slice/ /proc/self/cgroup
 try attach busctl call org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager \
     AttachProcessesToUnit ssau user@$uid.service /app.slice 1 \$\$
@@ -48,11 +48,11 @@ ways() {
     cat /tmp/warned >>/tmp/said
 }
 
-# AttachProcessesToUnit fails here in any case (EBUSY): the user's cgroup has controllers.
 ways --allow-bus --on-leave report
-for way in run scope; do
+for way in run scope attach; do
     grep -qx "$way: done" /tmp/said || fail "control: $way is refused with --allow-bus"
 done
+grep -q '^0::/user.slice/' /tmp/said || fail 'control: the process is where it was'
 
 ways
 for way in run scope attach; do
