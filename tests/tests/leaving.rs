@@ -1,7 +1,12 @@
 //! A process that leaves the fence's cgroup is killed, unless `--on-leave report` is given. Root moves it here; systemd
 //! would do it on request.
 
-use std::{fs, path::PathBuf, thread::sleep, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread::sleep,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use tests::{
@@ -80,12 +85,18 @@ fn is_alive(pid: u32) -> bool {
 /// Takes a process out of the fence until the supervisor has noticed it. The supervisor knows a process only after it has
 /// listed it once, so the process is put back for a while, and taken out again.
 fn take_out_until(scene: &Scene, pid: u32, is_noticed: impl Fn() -> bool) -> Result<()> {
+    let root = remains::cgroup2_mount()?.join("cgroup.procs");
+    take_to_until(scene, &root, pid, is_noticed)
+}
+
+/// As [`take_out_until`], to the cgroup of this `cgroup.procs`.
+fn take_to_until(scene: &Scene, to: &Path, pid: u32, is_noticed: impl Fn() -> bool) -> Result<()> {
     let procs = scene.inside()?.join("cgroup.procs");
     wait_until("the supervisor notices a process that leaves", || {
         // A process that was killed cannot be moved.
         let _ = fs::write(&procs, pid.to_string());
         sleep(LOOK);
-        let _ = take_out(pid);
+        let _ = fs::write(to, pid.to_string());
         sleep(LOOK);
         Ok(is_noticed())
     })
@@ -135,4 +146,20 @@ fn it_is_only_reported_if_that_is_wanted() -> Result<()> {
     // It is not in the fence any more, so nothing else ends it.
     fs::write(scene.inside()?.join("cgroup.procs"), pid.to_string())?;
     Ok(())
+}
+
+#[test]
+fn a_cgroup_of_the_same_name_elsewhere_is_outside() -> Result<()> {
+    let mut scene = Scene::new(&[])?;
+    let pid = scene.sleeper()?;
+    let top = remains::cgroup2_mount()?.join(format!("elsewhere-{}", std::process::id()));
+    let twin = top.join("qfence").join(scene.fence.name());
+    fs::create_dir_all(&twin)?;
+    let noticed = take_to_until(&scene, &twin.join("cgroup.procs"), pid, || !is_alive(pid));
+    // A process that is still there is moved, so that the cgroups can be removed.
+    let _ = take_out(pid);
+    wait_until("the cgroup is empty", || Ok(fs::remove_dir(&twin).is_ok()))?;
+    fs::remove_dir(top.join("qfence"))?;
+    fs::remove_dir(&top)?;
+    noticed
 }

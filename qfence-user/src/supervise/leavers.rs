@@ -12,7 +12,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use nix::time::{ClockId, clock_gettime};
+use nix::{
+    time::{ClockId, clock_gettime},
+    unistd::Pid,
+};
 use rustix::process::{Pid as RawPid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::{
@@ -24,7 +27,7 @@ use crate::{
             looks::Looks,
         },
     },
-    fence::{cgroup::Cgroup, integrity::is_outside},
+    fence::{cgroup::Cgroup, integrity::is_outside, nested::own_cgroup},
     record::proc,
     supervise::TICK,
 };
@@ -49,13 +52,14 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Starts the thread.
+    /// Starts the thread. `command` is a process that was made in the cgroup.
     ///
     /// # Errors
     /// If the thread cannot be made.
     pub fn start(
         cgroup: Cgroup,
         proc: &Path,
+        command: Pid,
         on_leave: OnLeave,
         messages: MessageQueue,
     ) -> Result<Self> {
@@ -65,6 +69,7 @@ impl Watch {
             seen: BTreeMap::new(),
             stats: Apart::new(proc),
             on_leave,
+            path: path_of(proc, command),
         };
         let (stop, stopped) = channel();
         let run = move || {
@@ -102,6 +107,14 @@ impl Drop for Watch {
     }
 }
 
+/// The path of a process's cgroup.
+fn path_of(proc: &Path, process: Pid) -> Option<PathBuf> {
+    let membership = proc.join(process.to_string()).join("cgroup");
+    let text = bounded::read(&membership, MEMBERSHIP).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    own_cgroup(&text).map(PathBuf::from)
+}
+
 /// The processes of a fence.
 struct Members {
     cgroup: Cgroup,
@@ -111,6 +124,8 @@ struct Members {
     seen: BTreeMap<i32, u64>,
     stats: Apart,
     on_leave: OnLeave,
+    /// The path of the cgroup in /proc/PID/cgroup, as far as it could be read.
+    path: Option<PathBuf>,
 }
 
 impl Members {
@@ -124,17 +139,33 @@ impl Members {
             .pids()
             .context("cannot list the processes of the fence")?;
         let found = pids.into_iter().map(|pid| (pid.as_raw(), now)).collect();
+        let mut failed = Ok(());
         let before = std::mem::replace(&mut self.seen, found);
         for (pid, seen) in before {
             // 0 is a process of another pid namespace.
             if pid == 0 || self.seen.contains_key(&pid) {
                 continue;
             }
-            if let Some(process) = self.leaver(pid, seen)? {
-                self.end(pid, process, messages);
+            match self.leaver(pid, seen) {
+                Ok(Some(process)) => self.end(pid, process, messages),
+                Ok(None) => {}
+                Err(error) => {
+                    // Looked at again.
+                    self.seen.insert(pid, seen);
+                    failed = Err(error);
+                }
             }
         }
-        Ok(())
+        failed
+    }
+
+    /// Whether a text of /proc/PID/cgroup names the fence's cgroup or one below it. Its path as this process sees it is
+    /// compared: another cgroup can have the same name under another parent.
+    fn is_inside(&self, membership: &str) -> bool {
+        match (&self.path, own_cgroup(membership)) {
+            (Some(path), Some(found)) => Path::new(found).starts_with(path),
+            _ => !is_outside(membership, self.cgroup.directory()),
+        }
     }
 
     /// A process that was in the fence at a time, if it still exists and is outside.
@@ -149,7 +180,7 @@ impl Members {
             return Ok(None);
         };
         let membership = String::from_utf8_lossy(&membership);
-        if !is_outside(&membership, self.cgroup.directory()) {
+        if self.is_inside(&membership) {
             return Ok(None);
         }
         // A process that was started later only has the number of one that has ended.

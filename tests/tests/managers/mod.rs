@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, Permissions},
     os::unix::{
-        fs::{PermissionsExt as _, chown},
+        fs::{PermissionsExt as _, chown, symlink},
         net::{UnixDatagram, UnixListener},
     },
     path::Path,
@@ -362,7 +362,8 @@ fn what_is_required_to_be_closed_is_closed_or_nothing_starts() -> Result<()> {
     };
     let both = ["--user", "nobody", "--require", "managers,processes"];
     let (code, said) = run(&both)?;
-    assert_eq!((code, said.as_str()), (Some(0), ""));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains("warning"), "{said}");
     for (options, reason) in [
         (
             &["--allow-bus"][..],
@@ -381,5 +382,37 @@ fn what_is_required_to_be_closed_is_closed_or_nothing_starts() -> Result<()> {
         assert_eq!(code, Some(i32::from(FAILED)), "{said}");
         assert!(said.contains(reason), "{said}");
     }
+    Ok(())
+}
+
+#[test]
+fn a_link_of_roots_is_followed_and_one_of_the_users_is_an_error() -> Result<()> {
+    let host = Host::new()?;
+    let connect = |path: &str| -> Result<(Option<i32>, String, String)> {
+        let fence = host.fence(&[])?;
+        let mut command = fence.command(&host.namespace, PYTHON);
+        command.args([CONNECT, path]);
+        without_sudo(&mut command);
+        let ended = to_end(command)?;
+        Ok((ended.code(), ended.stdout, ended.stderr))
+    };
+    let link = |path: &'static str, target: &'static str| {
+        host.namespace.run(move || {
+            fs::rename(path, target)?;
+            Ok(symlink(target, path)?)
+        })
+    };
+    link("/run/docker.sock", "/run/engine.sock")?;
+    for path in ["/run/docker.sock", "/run/engine.sock"] {
+        let (code, said, _) = connect(path)?;
+        assert_eq!((code, said.as_str()), (Some(0), "refused\n"), "{path}");
+    }
+    link("/run/user/65534/bus", "/run/user/65534/other")?;
+    let (code, _, said) = connect("/run/user/65534/bus")?;
+    assert_eq!(code, Some(i32::from(FAILED)), "{said}");
+    assert!(
+        said.contains("/run/user/65534/bus (D-Bus) is a symbolic link"),
+        "{said}"
+    );
     Ok(())
 }

@@ -208,6 +208,7 @@ pub(super) async fn supervise(
     let _leavers = Watch::start(
         fence.cgroup().clone(),
         &paths.proc,
+        child.pid(),
         options.on_leave,
         messages.clone(),
     )?;

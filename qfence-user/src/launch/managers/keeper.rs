@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeSet,
     sync::mpsc::{RecvTimeoutError, Sender, channel},
-    thread::{self, JoinHandle},
+    thread,
     time::Duration,
 };
 
@@ -22,8 +22,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// A thread in the command's mount namespace that masks new sockets of managers. It ends when this value is dropped.
 #[derive(Debug)]
 pub struct Keeper {
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    /// Dropping it ends the thread. It is not waited for: a file system in user space can block it.
+    _stop: Sender<()>,
 }
 
 impl Keeper {
@@ -46,23 +46,11 @@ impl Keeper {
                 managers.mask_again(&mut covers, &mut told, &messages);
             }
         };
-        let thread = thread::Builder::new()
+        thread::Builder::new()
             .name("qfence-masks".into())
-            .spawn(run);
-        Ok(Self {
-            stop: Some(stop),
-            thread: Some(thread.context("cannot make a thread")?),
-        })
-    }
-}
-
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic is reported by the panic handler.
-            let _ = thread.join();
-        }
+            .spawn(run)
+            .context("cannot make a thread")?;
+        Ok(Self { _stop: stop })
     }
 }
 
@@ -84,12 +72,18 @@ impl Managers {
         for (index, endpoint) in self.endpoints.iter().enumerate() {
             match self.mask(index, covers) {
                 Ok(false) => {}
-                Ok(true) => messages.notify(format_args!(
-                    "warning: {} made {} while the command was running: it is masked now, and the command could reach it \
-                     for a second",
-                    endpoint.manager,
-                    endpoint.path.display()
-                )),
+                Ok(true) => {
+                    let made = format!(
+                        "warning: {} made {} while the command was running: it is masked now, and the command could reach \
+                         it for a second, and processes in mount namespaces of their own longer; repetitions are not \
+                         reported",
+                        endpoint.manager,
+                        endpoint.path.display()
+                    );
+                    if told.insert(made.clone()) {
+                        messages.notify(made);
+                    }
+                }
                 Err(error) => {
                     let error = format!("error: {error:#}: the command may reach it; retrying");
                     if told.insert(error.clone()) {

@@ -62,6 +62,8 @@ pub(super) struct Object {
     pub(super) inode: u64,
     pub(super) is_socket: bool,
     pub(super) is_directory: bool,
+    pub(super) is_symlink: bool,
+    pub(super) owner: u32,
 }
 
 impl Managers {
@@ -192,17 +194,28 @@ impl Managers {
                 endpoint.manager
             )
         };
-        match open(&endpoint.path, endpoint.is_users) {
-            Ok(file) => {
-                let object = identify(&file).with_context(describe)?;
-                Ok(Some((file, object)))
+        let link = || {
+            format!(
+                "{} ({}) is a symbolic link of its user's, which is not followed: what it leads to cannot be masked \
+                 (--allow-bus starts without masks)",
+                endpoint.path.display(),
+                endpoint.manager
+            )
+        };
+        let file = match open(&endpoint.path, endpoint.is_users) {
+            Ok(file) => file,
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
+            Err(Errno::ELOOP) => bail!(link()),
+            Err(errno) => return Err(errno).with_context(describe),
+        };
+        match (identify(&file), endpoint.requires_owner()) {
+            // Other users can put anything there, also a file system that only they can look at. No client uses that.
+            (Ok(object), Some(uid)) if object.is_symlink || object.owner != uid.as_raw() => {
+                Ok(None)
             }
-            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
-            Err(Errno::ELOOP) => bail!(
-                "{} is a symbolic link, which is not followed: the socket that it leads to is not masked",
-                endpoint.path.display()
-            ),
-            Err(errno) => Err(errno).with_context(describe),
+            (Err(_), Some(_)) => Ok(None),
+            (Ok(object), None) if object.is_symlink => bail!(link()),
+            (object, _) => Ok(Some((file, object.with_context(describe)?))),
         }
     }
 
@@ -237,22 +250,23 @@ impl Managers {
     }
 }
 
-/// Opens a path without access to its content. In a path that the user can change, no symbolic link is followed.
+/// Opens a path without access to its content. In a path that the user can change, no symbolic link is followed; in one of
+/// the system's, links are root's and are followed, so that their target is masked.
 fn open(path: &Path, is_users: bool) -> nix::Result<OwnedFd> {
-    let resolve = match is_users {
-        true => ResolveFlag::RESOLVE_NO_SYMLINKS,
-        false => ResolveFlag::empty(),
+    let how = match is_users {
+        // Without O_NOFOLLOW a link at the end would be an error here, with it the link itself is opened.
+        true => OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS),
+        false => OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC),
     };
-    let how = OpenHow::new()
-        .flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
-        .resolve(resolve);
     openat2(AT_FDCWD, path, how)
 }
 
 /// Identifies an open object. A file system in user space is not asked: it may not answer.
 fn identify(file: &impl AsFd) -> Result<Object> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    let wanted = StatxFlags::TYPE | StatxFlags::INO;
+    let wanted = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::UID;
     let found = statx(file, "", flags, wanted)?;
     let file_type = FileType::from_raw_mode(found.stx_mode.into());
     Ok(Object {
@@ -260,6 +274,8 @@ fn identify(file: &impl AsFd) -> Result<Object> {
         inode: found.stx_ino,
         is_socket: file_type == FileType::Socket,
         is_directory: file_type == FileType::Directory,
+        is_symlink: file_type == FileType::Symlink,
+        owner: found.stx_uid,
     })
 }
 

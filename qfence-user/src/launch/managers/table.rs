@@ -24,6 +24,17 @@ pub(super) struct Endpoint {
     pub(super) is_users: bool,
 }
 
+impl Endpoint {
+    /// The user who must own what is there, in a directory where everybody can make files: clients refuse a directory
+    /// of another user.
+    pub(super) fn requires_owner(&self) -> Option<Uid> {
+        match self.cover {
+            Cover::Own(uid, _) if self.path.starts_with("/tmp") => Some(uid),
+            _ => None,
+        }
+    }
+}
+
 /// Paths of the system. If a manager makes its socket anew (a restart), a mask on the socket is lost, and one on its
 /// directory is not. So the directory is masked where it has nothing else in it.
 ///

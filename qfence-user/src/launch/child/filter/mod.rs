@@ -38,9 +38,9 @@ const SOCKETCALL_SETSOCKOPT: u32 = 14;
 
 /// Refused requests of ioctl(2). `TIOCSTI` puts a character into a terminal's input, and `TIOCLINUX` pastes the
 /// selection (asm-generic/ioctls.h). `SIOCGSKNS` returns the network namespace of a socket (linux/sockios.h),
-/// `TUNGETDEVNETNS` that of a tap device (linux/if_tun.h); only programs that save and restore processes need these
-/// two.
-const REFUSED_REQUESTS: [u32; 4] = [0x5412, 0x541c, 0x894c, 0x54e3];
+/// `TUNGETDEVNETNS` that of a tap device (linux/if_tun.h), `NS_MNT_GET_NEXT` and `NS_MNT_GET_PREV` a neighbour of a mount
+/// namespace (linux/nsfs.h); only programs that save and restore processes, or list namespaces, need these four.
+const REFUSED_REQUESTS: [u32; 6] = [0x5412, 0x541c, 0x894c, 0x54e3, 0x8010_b70b, 0x8010_b70c];
 
 /// Levels of options. `SOL_SOCKET` is that of asm-generic/socket.h, which all conventions here use.
 const SOL_SOCKET: u32 = 1;
