@@ -1,17 +1,13 @@
 //! State of a fence as a whole, which its programs share with the processes that follow or change its policy: see
 //! [`qfence_common::pulse`].
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use aya::maps::MapError;
-use nix::{
-    errno::Errno,
-    time::{ClockId, clock_gettime},
-};
+use nix::errno::Errno;
 use qfence_common::{Change, Marks, Peer, Pulse, abi, peer::Heard};
 
 use super::maps::Maps;
+use crate::base::clock::since_boot;
 
 /// `BPF_EXIST`: only replaces an existing element.
 const EXIST: u64 = 2;
@@ -116,10 +112,4 @@ impl Maps {
             .set(0, pulse, 0)
             .context("cannot record that the policy matches the host")
     }
-}
-
-/// The time since boot, including suspend, in nanoseconds.
-fn since_boot() -> Result<u64> {
-    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).context("cannot read the clock")?;
-    Ok(u64::try_from(Duration::from(now).as_nanos()).unwrap_or(u64::MAX))
 }

@@ -12,14 +12,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use nix::{
-    time::{ClockId, clock_gettime},
-    unistd::Pid,
-};
+use nix::unistd::Pid;
 use rustix::process::{Pid as RawPid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::{
     base::{
+        clock::since_boot,
         files::bounded,
         message_queue::MessageQueue,
         process::{
@@ -131,9 +129,7 @@ struct Members {
 impl Members {
     /// Ends the processes that have left since the last look.
     fn look(&mut self, messages: &MessageQueue) -> Result<()> {
-        let now = clock_gettime(ClockId::CLOCK_BOOTTIME).context("cannot read the clock")?;
-        let now = u64::try_from(now.tv_sec()).unwrap_or(0) * 1_000_000_000
-            + u64::try_from(now.tv_nsec()).unwrap_or(0);
+        let now = since_boot()?;
         let pids = self
             .cgroup
             .pids()

@@ -18,7 +18,7 @@ use tests::{
     mounts::{bind, host_with, mount_new},
     namespace::{NOBODY, Namespace},
     process::Process,
-    run::{to_end, wait_until, without_sudo},
+    run::{Ended, to_end, wait_until, without_sudo},
     shell::Shell,
 };
 
@@ -114,6 +114,15 @@ impl Host {
             .with(options))
     }
 
+    /// Runs a command in a fence with these options.
+    fn run(&self, options: &[&str], words: &[&str]) -> Result<Ended> {
+        let fence = self.fence(options)?;
+        let mut command = fence.command(&self.namespace, words[0]);
+        command.args(&words[1..]).env("TMPDIR", SCRATCH);
+        without_sudo(&mut command);
+        to_end(command)
+    }
+
     /// The outcome of each way to a socket, in a fence with these options or without one.
     fn ways(
         &self,
@@ -122,15 +131,14 @@ impl Host {
         outside: u32,
     ) -> Result<BTreeMap<String, String>> {
         let words = [PYTHON, ATTEMPTS, path, &outside.to_string()];
-        let fence = self.fence(options.unwrap_or_default())?;
-        let mut command = match options {
-            Some(_) => fence.command(&self.namespace, words[0]),
-            None => self.namespace.command_as(NOBODY, words[0]),
+        let ended = match options {
+            Some(options) => self.run(options, &words)?,
+            None => {
+                let mut command = self.namespace.command_as(NOBODY, words[0]);
+                command.args(&words[1..]).env("TMPDIR", SCRATCH);
+                to_end(command)?
+            }
         };
-        command.args(&words[1..]);
-        command.env("TMPDIR", SCRATCH);
-        without_sudo(&mut command);
-        let ended = to_end(command)?;
         assert_eq!(ended.code(), Some(0), "{ended:?}");
         let line = |line: &str| {
             let (way, outcome) = line.split_once(' ').context("a way and its outcome")?;
@@ -204,11 +212,7 @@ fn what_the_fence_makes_itself_is_usable() -> Result<()> {
 fn managers_that_are_allowed_are_reachable() -> Result<()> {
     let host = Host::new()?;
     let connect = |options: &[&str], path: &str| -> Result<String> {
-        let fence = host.fence(options)?;
-        let mut command = fence.command(&host.namespace, PYTHON);
-        command.args([CONNECT, path]);
-        without_sudo(&mut command);
-        let ended = to_end(command)?;
+        let ended = host.run(options, &[PYTHON, CONNECT, path])?;
         assert_eq!(ended.code(), Some(0), "{ended:?}");
         Ok(ended.stdout)
     };
@@ -265,11 +269,7 @@ fn a_socket_that_its_manager_makes_anew_is_masked_again() -> Result<()> {
 fn the_command_has_no_group_of_a_manager() -> Result<()> {
     let host = Host::new()?;
     let groups = |options: &[&str]| -> Result<Vec<u32>> {
-        let fence = host.fence(options)?;
-        let mut command = fence.command(&host.namespace, "id");
-        command.arg("-G");
-        without_sudo(&mut command);
-        let ended = to_end(command)?;
+        let ended = host.run(options, &["id", "-G"])?;
         assert_eq!(ended.code(), Some(0), "{ended:?}");
         let groups = ended
             .stdout
@@ -341,11 +341,7 @@ fn datagrams_reach_no_manager_either() -> Result<()> {
     control.args(["-c", &send]);
     assert_eq!(to_end(control)?.code(), Some(0));
     assert_eq!(socket.recv(&mut [0; 4])?, 1);
-    let fence = host.fence(&[])?;
-    let mut command = fence.command(&host.namespace, PYTHON);
-    command.args(["-c", &send]);
-    without_sudo(&mut command);
-    assert_eq!(to_end(command)?.code(), Some(0));
+    assert_eq!(host.run(&[], &[PYTHON, "-c", &send])?.code(), Some(0));
     assert!(socket.recv(&mut [0; 4]).is_err());
     Ok(())
 }
@@ -388,14 +384,7 @@ fn what_is_required_to_be_closed_is_closed_or_nothing_starts() -> Result<()> {
 #[test]
 fn a_link_of_roots_is_followed_and_one_of_the_users_is_an_error() -> Result<()> {
     let host = Host::new()?;
-    let connect = |path: &str| -> Result<(Option<i32>, String, String)> {
-        let fence = host.fence(&[])?;
-        let mut command = fence.command(&host.namespace, PYTHON);
-        command.args([CONNECT, path]);
-        without_sudo(&mut command);
-        let ended = to_end(command)?;
-        Ok((ended.code(), ended.stdout, ended.stderr))
-    };
+    let connect = |path: &str| host.run(&[], &[PYTHON, CONNECT, path]);
     let link = |path: &'static str, target: &'static str| {
         host.namespace.run(move || {
             fs::rename(path, target)?;
@@ -404,15 +393,14 @@ fn a_link_of_roots_is_followed_and_one_of_the_users_is_an_error() -> Result<()> 
     };
     link("/run/docker.sock", "/run/engine.sock")?;
     for path in ["/run/docker.sock", "/run/engine.sock"] {
-        let (code, said, _) = connect(path)?;
-        assert_eq!((code, said.as_str()), (Some(0), "refused\n"), "{path}");
+        let ended = connect(path)?;
+        assert_eq!(ended.code(), Some(0), "{path}: {ended:?}");
+        assert_eq!(ended.stdout, "refused\n", "{path}");
     }
     link("/run/user/65534/bus", "/run/user/65534/other")?;
-    let (code, _, said) = connect("/run/user/65534/bus")?;
-    assert_eq!(code, Some(i32::from(FAILED)), "{said}");
-    assert!(
-        said.contains("/run/user/65534/bus (D-Bus) is a symbolic link"),
-        "{said}"
-    );
+    let ended = connect("/run/user/65534/bus")?;
+    assert_eq!(ended.code(), Some(i32::from(FAILED)), "{ended:?}");
+    let reason = "/run/user/65534/bus (D-Bus) is a symbolic link";
+    assert!(ended.stderr.contains(reason), "{ended:?}");
     Ok(())
 }

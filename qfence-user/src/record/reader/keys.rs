@@ -2,10 +2,9 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use nix::time::{ClockId, clock_gettime};
 use qfence_common::{AttemptKey, Origin, Repeats, abi};
 
-use crate::record::process::Process;
+use crate::{base::clock::since_boot, record::process::Process};
 
 /// A key is forgotten after this time without attempts. Its next attempt is an event again.
 const FORGOTTEN: Duration = Duration::from_secs(60);
@@ -53,14 +52,14 @@ impl Keys {
 
     /// Whether there is a key to forget.
     pub(super) fn has_old(&self) -> bool {
-        let now = since_boot();
+        let now = since_boot().unwrap_or(0);
         self.0.values().any(|seen| seen.is_old(now))
     }
 
     /// Forgets keys without attempts for [`FORGOTTEN`]. If more than half of the kernel's keys remain, forgets those
     /// without attempts in the last two seconds, and if that is not enough, all.
     pub(super) fn forget(&mut self) {
-        let now = since_boot();
+        let now = since_boot().unwrap_or(0);
         self.0.retain(|_, seen| !seen.is_old(now));
         if self.0.len() > abi::KEYS as usize / 2 {
             let recently = Duration::from_secs(2).as_nanos();
@@ -85,12 +84,4 @@ impl Seen {
     fn is_old(&self, now: u64) -> bool {
         u128::from(now.saturating_sub(self.last_ns)) > FORGOTTEN.as_nanos()
     }
-}
-
-/// Nanoseconds since boot.
-fn since_boot() -> u64 {
-    clock_gettime(ClockId::CLOCK_BOOTTIME)
-        .ok()
-        .and_then(|time| u64::try_from(Duration::from(time).as_nanos()).ok())
-        .unwrap_or(0)
 }
