@@ -9,6 +9,7 @@
 //! | [`base`] | files, locks, processes, names, messages: all that does not depend on policies |
 //! | [`policy`] | rules, their grammar, profiles, and sets of addresses |
 //! | [`compile`] | compiles a policy and the members of its sets to a tree; explains the decisions of a tree |
+//! | [`confinement`] | what `--strict` closes for a command, and what the command keeps |
 //! | [`host`] | the facts of this host that sets depend on, addresses and nameservers, and the watcher that follows them |
 //! | [`kernel`] | eBPF: loads, attaches, pins and queries programs and maps, publishes policies |
 //! | [`qemu`] | finds the guest's networks in the arguments of a QEMU |
@@ -33,6 +34,7 @@ pub mod build;
 pub mod cli;
 pub mod commands;
 pub mod compile;
+pub mod confinement;
 pub mod doctor;
 pub mod fence;
 pub mod host;

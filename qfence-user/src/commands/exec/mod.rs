@@ -69,7 +69,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     let mut identity = identity::resolve(options.user.as_deref(), &Sudo::from_env())?;
     let managers = match &mut identity {
         Some(identity) if !identity.uid.is_root() && !options.allow_bus => {
-            let managers = Managers::of(identity, &options.allow_unix);
+            let managers = Managers::of(identity, &options.confinement.unix_paths());
             for group in managers.take_groups(identity) {
                 step(
                     options,

@@ -17,6 +17,7 @@ use crate::{
     build::{Building, Built, Programs},
     cli::Exec,
     commands::metrics,
+    confinement::Closure,
     fence::{description::Description, guard::Fence, integrity::Integrity},
     host::watcher::Watcher,
     kernel::Maps,
@@ -103,7 +104,7 @@ pub(super) async fn supervise(
     words::warn_of_lacks(options, building.lacks());
     let strictness = Strictness {
         allow_compat_sockopt: options.allow_compat_sockopt,
-        strict: options.strict,
+        strict: options.confinement.strict().has(Closure::Syscalls),
     };
     let closures = Closures::new(strictness, options.allow_foreign_netns)?;
     words::settle_closures(

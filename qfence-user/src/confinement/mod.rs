@@ -1,0 +1,14 @@
+//! What `--strict` closes for a command, and what the command keeps. Pure: nothing here looks at the host.
+//!
+//! | module | its one job |
+//! |---|---|
+//! | [`closure`] | the closures, and a list of them on the command line |
+//! | [`grants`] | what a command keeps under its closures |
+//! | [`unix_name`] | the name of a Unix socket |
+pub mod closure;
+pub mod grants;
+pub mod unix_name;
+
+pub use closure::{Closure, Strict};
+pub use grants::{Grants, Listener};
+pub use unix_name::UnixName;
