@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::finding::Finding;
 use crate::launch::{
-    child::{Closures, Strictness},
+    child::{Closures, Wanted},
     managers,
 };
 
@@ -16,8 +16,7 @@ const FIX: &str = "use Linux 6.12 with landlock in lsm=; before, run commands as
 /// Tries each closure.
 #[must_use]
 pub fn examine() -> [Finding; 2] {
-    let domain =
-        Closures::new(Strictness::default(), false).map(|closures| closures.close_processes());
+    let domain = Closures::new(Wanted::default()).map(|closures| closures.close_processes());
     [
         judge_processes(&domain),
         judge_managers(&domain, managers::try_masks()),

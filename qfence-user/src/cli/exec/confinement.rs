@@ -45,6 +45,10 @@ pub struct ConfinementArgs {
     #[arg(long, value_name = "[tcp:|udp:]PORT[-PORT]", value_parser = listen)]
     allow_listen: Vec<(Option<Protocol>, u16, u16)>,
 
+    /// Let the command keep an environment variable that --strict removes; can be repeated
+    #[arg(long, value_name = "NAME")]
+    allow_env: Vec<String>,
+
     /// Let the command use one Unix socket that is closed otherwise; can be repeated
     ///
     /// An abstract name begins with @. If a manager makes its socket anew, the command does not see the new
@@ -90,6 +94,12 @@ impl ConfinementArgs {
         }
     }
 
+    /// The environment variables that `--allow-env` keeps.
+    #[must_use]
+    pub fn environment(&self) -> &[String] {
+        &self.allow_env
+    }
+
     /// The names that `--allow-unix` allows.
     #[must_use]
     pub fn unix_names(&self) -> &[UnixName] {
@@ -113,6 +123,7 @@ impl ConfinementArgs {
             ("--allow-read", self.allow_read.is_empty()),
             ("--allow-write", self.allow_write.is_empty()),
             ("--allow-listen", self.allow_listen.is_empty()),
+            ("--allow-env", self.allow_env.is_empty()),
         ];
         let first = given.into_iter().find(|(_, is_absent)| !is_absent)?;
         self.strict.is_none().then_some(first.0)

@@ -3,6 +3,7 @@
 
 mod logs;
 mod qemu;
+mod strict;
 mod supervise;
 mod words;
 
@@ -13,6 +14,7 @@ use jiff::Timestamp;
 
 use self::{
     logs::Logs,
+    strict::Confinement,
     supervise::supervise,
     words::{step, warn},
 };
@@ -45,6 +47,7 @@ struct Wanted {
     identity: Option<Identity>,
     /// The managers that are masked; `None` for root, and with `--allow-bus`.
     managers: Option<Managers>,
+    confinement: Confinement,
     policy: Policy,
     forwards: Vec<Forward>,
     listener: Option<Listener>,
@@ -82,6 +85,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         }
         _ => None,
     };
+    let confinement = strict::settle(options, &mut identity)?;
     let policy = resolve::policy(
         &options.policy,
         options.dns,
@@ -116,6 +120,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     let wanted = Wanted {
         identity,
         managers,
+        confinement,
         policy,
         forwards,
         listener,

@@ -1,6 +1,10 @@
 //! Fills the fence, starts the command in it, and supervises the command until it has ended.
 
-use std::sync::OnceLock;
+use std::{
+    mem,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 
@@ -22,8 +26,9 @@ use crate::{
     host::watcher::Watcher,
     kernel::Maps,
     launch::{
-        child::{self, Closures, Launch, Lifted, StartError, Strictness},
+        child::{self, Closures, Launch, Lifted, StartError},
         managers::{Entered, Keeper},
+        reporter,
         signals::Blocked,
     },
     observe::metrics::serve::Server,
@@ -42,6 +47,9 @@ use crate::{
         traces::{self, Traces},
     },
 };
+
+/// A command that fails sooner may lack a file.
+const AT_START: Duration = Duration::from_secs(5);
 
 /// Stores the process of the command, for the record and for later readers.
 fn introduce(
@@ -102,11 +110,9 @@ pub(super) async fn supervise(
     let building = Building::begin(fence, programs, wanted.policy, &watcher, &paths.run);
     let mut building = building.await?;
     words::warn_of_lacks(options, building.lacks());
-    let strictness = Strictness {
-        allow_compat_sockopt: options.allow_compat_sockopt,
-        strict: options.confinement.strict().has(Closure::Syscalls),
-    };
-    let closures = Closures::new(strictness, options.allow_foreign_netns)?;
+    let mut confinement = wanted.confinement;
+    let mut closures = Closures::new(confinement.wanted(options))?;
+    let reports = closures.take_receiver();
     words::settle_closures(
         options,
         &closures,
@@ -116,6 +122,7 @@ pub(super) async fn supervise(
     let starting = child::prepare(Launch {
         command: &options.command,
         identity: wanted.identity.as_ref(),
+        environment: mem::take(&mut confinement.environment),
         entry: Some(fence.cgroup().entry()?),
         proof: Some(building.proof()),
         closures: Some(closures.into()),
@@ -184,6 +191,10 @@ pub(super) async fn supervise(
         let what = "for the start of the command".to_owned();
         return Err(Interrupted { signal, what }.into());
     }
+    if let Some(reports) = reports {
+        reporter::start(reports, &paths.proc, messages.clone())?;
+    }
+    let begun = Instant::now();
     let child = match begin(starting, &mut signals, &messages).await {
         Ok(child) => child,
         Err(StartError::Failed(error)) => return Err(error),
@@ -235,6 +246,17 @@ pub(super) async fn supervise(
         }
     };
     let (ended, audit) = supervisor.run(child, end_the_rest).await?;
+    if options.keep
+        && let Some(scratch) = &mut confinement.scratch
+    {
+        scratch.keep();
+    }
+    let is_failed = ended.is_none_or(|status| !status.success());
+    if confinement.strict.has(Closure::Files) && is_failed && begun.elapsed() < AT_START {
+        notify(
+            "hint: files that --strict closes are refused; -v shows what the command keeps, --allow-read and --allow-write add to it",
+        );
+    }
     Ok((ended.map_or(exit::FAILED, exit::of_command), Some(audit)))
 }
 
