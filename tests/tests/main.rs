@@ -65,6 +65,7 @@ mod spellings;
 mod start_signals;
 mod stopped;
 mod stopped_damage;
+mod strict;
 mod stuck;
 mod stuck_start;
 mod system_calls;

@@ -22,7 +22,7 @@ pub struct ConfinementArgs {
         long,
         value_enum,
         value_delimiter = ',',
-        num_args = 0..,
+        num_args = 0..=1,
         require_equals = true,
         value_name = "CLOSURE,..."
     )]
