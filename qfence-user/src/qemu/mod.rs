@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`emulator`] | finds the QEMU in the command |
 //! | [`options`] | splits words into options and values |
+//! | [`syntax`] | the options whose values are read, and the syntax of each |
 //! | [`parameters`] | splits a value into keys: `key=value,…`, and JSON |
 //! | [`readconfig`] | splits a configuration file into sections |
 //! | [`configuration`] | collects the objects that QEMU is told to create |
@@ -24,6 +25,7 @@ pub mod options;
 pub mod parameters;
 pub mod readconfig;
 pub mod slirp;
+pub mod syntax;
 
 use std::{
     ffi::{OsStr, OsString},
