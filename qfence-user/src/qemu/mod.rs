@@ -13,6 +13,7 @@
 //! | [`doors`] | side doors: networks that the fence does not see |
 //! | [`guestfwd`] | the targets of `guestfwd` |
 //! | [`slirp`] | the guest's address of the host, and the flows of the guest |
+//! | [`needs`] | what a QEMU needs under `--strict` |
 //! | [`executables`] | the files that words name |
 pub mod executables;
 
@@ -21,6 +22,7 @@ pub mod configuration;
 pub mod doors;
 pub mod emulator;
 pub mod guestfwd;
+pub mod needs;
 pub mod options;
 pub mod parameters;
 pub mod readconfig;
