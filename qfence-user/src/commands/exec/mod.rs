@@ -2,6 +2,7 @@
 //! attached, and the programs are attached before a process in the fence makes a socket or executes anything.
 
 mod logs;
+mod needs;
 mod qemu;
 mod strict;
 mod supervise;

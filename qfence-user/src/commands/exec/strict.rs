@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Result, bail, ensure};
 use nix::unistd::Gid;
 
-use super::words::step;
+use super::{needs, words::step};
 use crate::{
     base::identity::Identity,
     cli::Exec,
@@ -79,6 +79,7 @@ pub(super) fn settle(options: &Exec, identity: &mut Option<Identity>) -> Result<
         }
         grants.read.insert(std::path::absolute(program)?);
     }
+    needs::add(options, &strict, identity.as_ref(), &mut grants)?;
     let scratch = match strict.has(Closure::Files) {
         true => Some(Scratch::new(identity.as_ref())?),
         false => None,

@@ -11,8 +11,10 @@
 //! | [`rules`] | opens the granted paths, and makes the rules of the Landlock domain |
 //! | [`mounts`] | makes the mounts read-only |
 //! | [`witness`] | a file by which the command's process checks that the domain works |
+//! | [`output`] | makes a file that the command will write |
 //! | [`scratch`] | the command's directory for temporary files |
 mod mounts;
+mod output;
 mod public;
 mod rules;
 pub mod scratch;
@@ -22,6 +24,7 @@ use std::os::fd::OwnedFd;
 
 use anyhow::{Context as _, Result};
 
+pub use self::output::make_output;
 pub(in crate::launch) use self::{
     rules::{RIGHTS, Rule},
     witness::Witness,

@@ -71,7 +71,9 @@ impl Files {
 /// Whether the command changes what is at a rule's path, and the path is a mount's. Devices can be written on read-only
 /// mounts.
 fn is_mounted(rule: &Rule) -> bool {
-    rule.right != Right::Read && !rule.is_device() && rule.path != Path::new(SHARED_MEMORY)
+    // A standard stream is on its own mount already.
+    let is_changed = matches!(rule.right, Right::Change | Right::Make);
+    is_changed && !rule.is_device() && rule.path != Path::new(SHARED_MEMORY)
 }
 
 /// Copies the mounts at a rule's path and below. Returns the path itself, opened in this namespace, and the copy.

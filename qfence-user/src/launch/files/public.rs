@@ -3,10 +3,12 @@
 
 use std::{
     io::{self, IsTerminal as _},
+    os::fd::{BorrowedFd, RawFd},
     path::Path,
 };
 
 use anyhow::{Context as _, Result};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use super::rules::{Right, Rule};
 
@@ -52,7 +54,7 @@ const DEVICES: &[&str] = &[
     "/dev/zero",
 ];
 
-/// The rules of these files, and of the terminals that are standard streams: the command can open those under their names.
+/// The rules of these files, and of the standard streams.
 ///
 /// # Errors
 /// If one of them exists and cannot be opened.
@@ -67,16 +69,23 @@ pub(super) fn rules() -> Result<Vec<Rule>> {
             Err(error) => return Err(error).with_context(|| format!("cannot open {path}")),
         }
     }
-    let streams = [
-        (0, io::stdin().is_terminal()),
-        (1, io::stdout().is_terminal()),
-        (2, io::stderr().is_terminal()),
-    ];
-    for (number, _) in streams.into_iter().filter(|(_, is_terminal)| *is_terminal) {
-        // A terminal of another mount namespace has no path here.
-        if let Ok(rule) = Rule::open(Path::new(&format!("/proc/self/fd/{number}")), Right::Change) {
-            rules.push(rule);
-        }
+    for number in 0..3 {
+        rules.extend(stream(number));
     }
     Ok(rules)
+}
+
+/// The rule of a standard stream, which the command can open under a name (/dev/stderr): a terminal, or a file that is
+/// open for writing. `None` for others, and for what has no path in this mount namespace.
+fn stream(number: RawFd) -> Option<Rule> {
+    let path = format!("/proc/self/fd/{number}");
+    // SAFETY: the descriptor is only asked for its flags and its type; it is open, or that fails.
+    let stream = unsafe { BorrowedFd::borrow_raw(number) };
+    if stream.is_terminal() {
+        return Rule::open(Path::new(&path), Right::Change).ok();
+    }
+    let flags = OFlag::from_bits_retain(fcntl(stream, FcntlArg::F_GETFL).ok()?);
+    let is_written = flags.intersects(OFlag::O_WRONLY | OFlag::O_RDWR);
+    let rule = Rule::open(Path::new(&path), Right::Write).ok()?;
+    (is_written && rule.is_regular()).then_some(rule)
 }

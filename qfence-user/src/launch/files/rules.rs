@@ -29,6 +29,8 @@ pub(super) enum Right {
     Change,
     /// Make sockets in a directory, and remove files there.
     Make,
+    /// Write, without reading.
+    Write,
 }
 
 /// A rule: a file or directory, and what the command may do with it.
@@ -83,12 +85,17 @@ impl Rule {
             (Right::Read, _) if self.is_device() => read | AccessFs::IoctlDev,
             (Right::Read, _) => read,
             (Right::Change, _) => AccessFs::from_all(RIGHTS),
+            (Right::Write, _) => AccessFs::WriteFile | AccessFs::Truncate,
             (Right::Make, _) => AccessFs::MakeSock | AccessFs::RemoveFile,
         };
         match self.kind {
             FileType::Directory => all,
             _ => all & AccessFs::from_file(RIGHTS),
         }
+    }
+
+    pub(super) fn is_regular(&self) -> bool {
+        self.kind == FileType::RegularFile
     }
 
     pub(super) fn is_device(&self) -> bool {
