@@ -45,6 +45,12 @@ pub struct Description {
     /// The QEMU that the command starts, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub qemu: Option<Qemu>,
+    /// The closures of `--strict`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub strict: Vec<String>,
+    /// The ways out that are closed by default and are open for this command, by the kernel or an option.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub open: Vec<String>,
 }
 
 /// The content of a fence's file.
@@ -222,6 +228,8 @@ mod tests {
             supervisor: 7,
             started: "2026-01-01T00:00:00Z".into(),
             qemu: None,
+            strict: Vec::new(),
+            open: Vec::new(),
         }
     }
 

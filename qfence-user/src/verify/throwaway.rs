@@ -43,6 +43,8 @@ impl ThrowAway {
             supervisor: i32::try_from(process::id()).unwrap_or_default(),
             started: format!("{:.0}", Timestamp::now()),
             qemu: None,
+            strict: Vec::new(),
+            open: Vec::new(),
         };
         let fences = Fences::open(paths)?;
         let registry = fences.lock()?;

@@ -180,5 +180,12 @@ fn describe(options: &Exec, qemu: Option<Qemu>) -> Description {
         supervisor: i32::try_from(process::id()).unwrap_or_default(),
         started: format!("{:.0}", Timestamp::now()),
         qemu,
+        strict: options
+            .confinement
+            .strict()
+            .iter()
+            .map(|closure| closure.name().to_owned())
+            .collect(),
+        open: Vec::new(),
     }
 }

@@ -53,17 +53,21 @@ const AT_START: Duration = Duration::from_secs(5);
 
 /// Stores the process of the command, for the record and for later readers.
 fn introduce(
-    process: ProcessId,
+    process: Option<ProcessId>,
     command: &OnceLock<ProcessId>,
     fence: &Fence,
     mut description: Description,
 ) -> Result<()> {
-    // The cell is set only once.
-    let _ = command.set(process);
-    let Some(qemu) = &mut description.qemu else {
+    if let Some(process) = process {
+        // The cell is set only once.
+        let _ = command.set(process);
+    }
+    if description.qemu.is_none() && description.open.is_empty() {
         return Ok(());
-    };
-    qemu.process = Some(process);
+    }
+    if let (Some(qemu), Some(process)) = (&mut description.qemu, process) {
+        qemu.process = Some(process);
+    }
     fence.describe(&description)
 }
 
@@ -113,6 +117,7 @@ pub(super) async fn supervise(
     let mut confinement = wanted.confinement;
     let mut closures = Closures::new(confinement.wanted(options))?;
     let reports = closures.take_receiver();
+    let closes_processes = closures.close_processes();
     words::settle_closures(
         options,
         &closures,
@@ -168,16 +173,6 @@ pub(super) async fn supervise(
         ),
     );
 
-    // Before the command can make an attempt.
-    let process = starting
-        .pid()
-        .and_then(|pid| proc::identify(&paths.proc, pid.as_raw().cast_unsigned()).ok());
-    if let Some(process) = process
-        && let Err(error) = introduce(process, &command, fence, wanted.description)
-    {
-        notify(format_args!("{error:#}"));
-    }
-
     let namespace = match starting.entered() {
         Some(Entered::Masked(namespace)) => Some(namespace),
         Some(Entered::NotPermitted(error)) => {
@@ -186,6 +181,16 @@ pub(super) async fn supervise(
         }
         None => None,
     };
+    // Before the command can make an attempt.
+    let process = starting
+        .pid()
+        .and_then(|pid| proc::identify(&paths.proc, pid.as_raw().cast_unsigned()).ok());
+    let mut description = wanted.description;
+    description.open = words::open(namespace.is_some(), closes_processes);
+    if let Err(error) = introduce(process, &command, fence, description) {
+        notify(format_args!("{error:#}"));
+    }
+
     if let Some(signal) = signals.end_of_start().context("cannot read signals")? {
         // Dropping it ends the waiting child.
         let what = "for the start of the command".to_owned();

@@ -129,3 +129,14 @@ fn require(options: &Exec, closure: Closure, reason: &str) -> Result<()> {
     );
     Ok(())
 }
+
+/// The names of the ways out that are open for the command, although they are closed by default where that is possible.
+pub(super) fn open(masks_managers: bool, closes_processes: bool) -> Vec<String> {
+    // Other processes lead around the masks.
+    let managers = (!masks_managers || !closes_processes).then_some(Closure::Managers);
+    let processes = (!closes_processes).then_some(Closure::Processes);
+    let names = managers.into_iter().chain(processes);
+    names
+        .filter_map(|closure| Some(closure.to_possible_value()?.get_name().to_owned()))
+        .collect()
+}
