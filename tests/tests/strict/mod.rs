@@ -1,6 +1,7 @@
 //! `--strict`: each closure closes its own ways out and no other's, and what the command was granted works.
 
 mod guest;
+mod jobs;
 mod start;
 
 use std::{
