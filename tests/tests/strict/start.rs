@@ -3,10 +3,12 @@
 use std::fs;
 
 use anyhow::Result;
+use nix::libc;
 use qfence_user::base::exit::FAILED;
 use tests::{
     fence::Fence,
     run::{Ended, fenced, to_end},
+    seccomp::without_effect,
 };
 
 fn start(options: &[&str], words: &[&str]) -> Result<Ended> {
@@ -79,5 +81,53 @@ fn a_command_that_fails_at_once_gets_a_hint() -> Result<()> {
     assert!(ended.stderr.contains("--allow-read"), "{ended:?}");
     let ended = start(&["--strict=files"], &["true"])?;
     assert!(!ended.stderr.contains("--allow-read"), "{ended:?}");
+    Ok(())
+}
+
+/// A closure that the kernel seems to apply, and that has no effect, ends the start.
+#[test]
+fn each_closure_is_proved_at_the_start() -> Result<()> {
+    for (call, option, word) in [
+        (
+            libc::SYS_landlock_restrict_self,
+            "--strict=files",
+            "prove that files are closed",
+        ),
+        (
+            libc::SYS_landlock_restrict_self,
+            "--strict=processes",
+            "prove that other processes are closed",
+        ),
+        (
+            libc::SYS_mount_setattr,
+            "--strict=files",
+            "prove that files are closed",
+        ),
+        (
+            libc::SYS_seccomp,
+            "--strict=syscalls",
+            "install the system call filter",
+        ),
+        (
+            libc::SYS_seccomp,
+            "--strict=rights",
+            "install the system call filter",
+        ),
+        (libc::SYS_prlimit64, "--strict=rights", "take away"),
+    ] {
+        let fence = Fence::new("strict-proof")?.with(&["--user", "nobody", option]);
+        let words = ["echo", "ran"];
+        let mut control = to_end(fenced(&fence, &words))?;
+        assert_eq!(
+            control.stdout, "ran\n",
+            "the control of {option}: {control:?}"
+        );
+        let mut command = fenced(&fence, &words);
+        without_effect(&mut command, call);
+        control = to_end(command)?;
+        assert_eq!(control.stdout, "", "{option} without {call}: {control:?}");
+        assert_eq!(control.code(), Some(FAILED.into()), "{option}: {control:?}");
+        assert!(control.stderr.contains(word), "{option}: {control:?}");
+    }
     Ok(())
 }
