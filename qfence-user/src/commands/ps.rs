@@ -200,6 +200,7 @@ mod tests {
             supervisor: 1,
             started: String::new(),
             qemu: None,
+            hooks: Vec::new(),
         };
         assert!(command(&description).concat().len() < COMMAND + 10);
     }

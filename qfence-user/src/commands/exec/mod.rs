@@ -1,6 +1,7 @@
 //! `exec`: runs a command in a new fence. The order of the steps matters: the maps are filled before the programs are
 //! attached, and the programs are attached before a process in the fence makes a socket or executes anything.
 
+mod enforced;
 mod logs;
 mod qemu;
 mod supervise;
@@ -26,6 +27,7 @@ use crate::{
         printable::printable_words,
     },
     cli::{Exec, resolve},
+    confinement::Enforced,
     fence::{
         description::{COMMAND, Description},
         guard::Fence,
@@ -45,6 +47,8 @@ struct Wanted {
     identity: Option<Identity>,
     /// The managers that are masked; `None` for root, and with `--allow-bus`.
     managers: Option<Managers>,
+    /// The closures that the programs enforce.
+    enforced: Enforced,
     policy: Policy,
     forwards: Vec<Forward>,
     listener: Option<Listener>,
@@ -82,6 +86,13 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         }
         _ => None,
     };
+    let enforced = enforced::work_out(
+        &options.confinement.strict(),
+        &options.confinement.grants(),
+        managers.as_ref(),
+        options.allow_unfenced_net,
+        paths,
+    )?;
     let policy = resolve::policy(
         &options.policy,
         options.dns,
@@ -101,7 +112,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         .map(Path::new)
         .unwrap_or(Path::new(""));
     let fences = Fences::open(paths)?;
-    let description = describe(options, qemu);
+    let description = describe(options, qemu, &enforced);
     let fence = make(options, &fences, command, &description)?;
     step(
         options,
@@ -116,6 +127,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     let wanted = Wanted {
         identity,
         managers,
+        enforced,
         policy,
         forwards,
         listener,
@@ -167,12 +179,18 @@ fn make(
 }
 
 /// The description that `ps` shows and `logs` uses.
-fn describe(options: &Exec, qemu: Option<Qemu>) -> Description {
+fn describe(options: &Exec, qemu: Option<Qemu>, enforced: &Enforced) -> Description {
     let words = options.command.iter().map(|word| word.as_bytes());
     Description {
         command: printable_words(words, COMMAND),
         supervisor: i32::try_from(process::id()).unwrap_or_default(),
         started: format!("{:.0}", Timestamp::now()),
         qemu,
+        hooks: enforced
+            .hooks()
+            .into_iter()
+            .filter(|hook| hook.row().is_optional)
+            .map(|hook| hook.name().to_owned())
+            .collect(),
     }
 }
