@@ -25,6 +25,14 @@ pub enum Hook {
     Device = 7,
     /// `setsockopt()`.
     Setsockopt = 8,
+    /// `connect()` on a Unix socket, by name (Linux 6.7).
+    ConnectUnix = 9,
+    /// `sendto()`/`sendmsg()` with a name, on a Unix socket (Linux 6.7).
+    SendmsgUnix = 10,
+    /// `bind()` on an IPv4 socket.
+    Bind4 = 11,
+    /// `bind()` on an IPv6 socket.
+    Bind6 = 12,
 }
 
 /// The layer of a hook: its group.
@@ -61,8 +69,14 @@ pub enum Subject {
     /// A socket: `port` is its type, `protocol` its protocol. If there is an address, it is a multicast group that the
     /// socket joins.
     Socket,
-    /// A device: `protocol` is its major number, `port` its minor number.
+    /// A device: `protocol` is its major number, `port` its minor number. The address is [`crate::device::BLOCK`] for a
+    /// block device, and otherwise zero.
     Device,
+    /// The name of a Unix socket: the address is its [fingerprint](crate::unix::fingerprint), `port` its length in bytes,
+    /// `protocol` the number of its manager (0 for none). The event has the name itself.
+    Name,
+    /// The local address and port that a socket is bound to.
+    Local,
 }
 
 /// A row of the table.
@@ -83,10 +97,12 @@ pub struct HookRow {
     pub attach_type: u32,
     /// Whether other programs at this hook can change the destination after it was judged.
     pub may_redirect: bool,
+    /// Whether only some fences have a program at this hook: those whose closures need it.
+    pub is_optional: bool,
 }
 
 /// All hooks, in the order of their numbers.
-pub const HOOKS: [HookRow; 9] = [
+pub const HOOKS: [HookRow; 13] = [
     call(Hook::Connect4, "connect4", "judge_connect4", 10),
     call(Hook::Connect6, "connect6", "judge_connect6", 11),
     call(Hook::Sendmsg4, "sendmsg4", "judge_sendmsg4", 14),
@@ -99,6 +115,7 @@ pub const HOOKS: [HookRow; 9] = [
         program: "judge_egress",
         attach_type: 1,
         may_redirect: false,
+        is_optional: false,
     },
     HookRow {
         hook: Hook::Ingress,
@@ -108,6 +125,7 @@ pub const HOOKS: [HookRow; 9] = [
         program: "judge_ingress",
         attach_type: 0,
         may_redirect: false,
+        is_optional: false,
     },
     HookRow {
         hook: Hook::SockCreate,
@@ -117,6 +135,7 @@ pub const HOOKS: [HookRow; 9] = [
         program: "judge_sock_create",
         attach_type: 2,
         may_redirect: false,
+        is_optional: false,
     },
     HookRow {
         hook: Hook::Device,
@@ -126,6 +145,7 @@ pub const HOOKS: [HookRow; 9] = [
         program: "judge_device",
         attach_type: 6,
         may_redirect: false,
+        is_optional: false,
     },
     HookRow {
         hook: Hook::Setsockopt,
@@ -135,7 +155,24 @@ pub const HOOKS: [HookRow; 9] = [
         program: "judge_setsockopt",
         attach_type: 22,
         may_redirect: false,
+        is_optional: false,
     },
+    optional(
+        Hook::ConnectUnix,
+        "connect_unix",
+        Subject::Name,
+        "judge_connect_unix",
+        49,
+    ),
+    optional(
+        Hook::SendmsgUnix,
+        "sendmsg_unix",
+        Subject::Name,
+        "judge_sendmsg_unix",
+        50,
+    ),
+    optional(Hook::Bind4, "bind4", Subject::Local, "judge_bind4", 8),
+    optional(Hook::Bind6, "bind6", Subject::Local, "judge_bind6", 9),
 ];
 
 // `Hook::row` uses the number as the index.
@@ -157,6 +194,27 @@ const fn call(hook: Hook, name: &'static str, program: &'static str, attach_type
         program,
         attach_type,
         may_redirect: true,
+        is_optional: false,
+    }
+}
+
+/// The row of a hook at which only some fences have a program.
+const fn optional(
+    hook: Hook,
+    name: &'static str,
+    subject: Subject,
+    program: &'static str,
+    attach_type: u32,
+) -> HookRow {
+    HookRow {
+        hook,
+        name,
+        layer: Layer::Socket,
+        subject,
+        program,
+        attach_type,
+        may_redirect: matches!(subject, Subject::Name),
+        is_optional: true,
     }
 }
 
@@ -222,7 +280,7 @@ mod tests {
         for hook in Hook::ALL {
             assert_eq!(Hook::from_number(hook as u32), Some(hook));
         }
-        assert_eq!(Hook::from_number(9), None);
+        assert_eq!(Hook::from_number(13), None);
         assert_eq!(Hook::from_number(u32::MAX), None);
     }
 }

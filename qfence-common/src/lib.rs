@@ -10,15 +10,17 @@ pub mod hook;
 pub mod netns;
 pub mod packet;
 pub mod peer;
+pub mod port;
 pub mod proof;
 pub mod protocol;
 pub mod pulse;
 pub mod tally;
 pub mod tree;
+pub mod unix;
 pub mod verdict;
 
 pub use address::{Address, Halves, LookupPath};
-pub use event::{AttemptKey, Comm, Event, NO_UID, Origin, Repeats};
+pub use event::{AttemptKey, Comm, Event, NO_UID, NamedEvent, Origin, Repeats};
 pub use hook::{HOOKS, Hook};
 pub use packet::{Packet, Payload};
 pub use peer::Peer;

@@ -5,14 +5,17 @@ pub(crate) mod marks;
 
 use aya_ebpf::{
     Global,
-    btf_maps::{Array, ArrayOfMaps, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SkStorage},
+    bindings::BPF_F_NO_PREALLOC,
+    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SkStorage},
     macros::btf_map,
 };
 use qfence_common::{
     Change, Event, Hits, Marks, Peer, Pulse, Tally,
     abi::{self, COUNTER_SLOTS, EVENTS_BYTES},
+    device::DeviceKey,
     netns::Offsets,
-    peer, tally,
+    peer, port, tally,
+    unix::{self, Name, NameRule},
     verdict::MAX_RULES,
 };
 
@@ -76,6 +79,23 @@ pub(crate) static CHANGE: Array<Change, 1> = Array::new();
 #[btf_map]
 pub(crate) static MARKS: Array<Marks, 1> = Array::new();
 
+/// The rules for names of Unix sockets.
+#[btf_map]
+pub(crate) static NAMES: LpmTrie<Name, NameRule, { abi::NAMES as usize }> = LpmTrie::new();
+
+/// The bits of the local ports that may be bound. The loader makes it short for a fence that does not need it.
+#[btf_map]
+pub(crate) static PORTS: Array<u64, { port::WORDS as usize }> = Array::new();
+
+/// The devices that may be opened if all others are refused, with the accesses.
+#[btf_map]
+pub(crate) static DEVICES: HashMap<
+    DeviceKey,
+    u32,
+    { abi::DEVICES as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
+
 /// The owner of each socket.
 #[btf_map]
 pub(crate) static OWNERS: SkStorage<Owner> = SkStorage::new();
@@ -128,3 +148,22 @@ pub(crate) static FINDS_MPTCP: Global<u32> = Global::new(0);
 /// Whether every program has helpers for the calling process.
 #[unsafe(no_mangle)]
 pub(crate) static NAMES_CALLER: Global<u32> = Global::new(0);
+
+/// The offsets in the kernel's types at which the names of Unix sockets are found.
+#[unsafe(no_mangle)]
+pub(crate) static UNIX_OFFSETS: Global<unix::Offsets> = Global::new(unix::Offsets {
+    address: 0,
+    length: 0,
+    task_fs: 0,
+    root_mount: 0,
+    root_entry: 0,
+    are_known: 0,
+});
+
+/// Whether sockets are refused whose local port no program judges.
+#[unsafe(no_mangle)]
+pub(crate) static CLOSES_LISTENERS: Global<u32> = Global::new(0);
+
+/// Whether all devices are refused except those in DEVICES.
+#[unsafe(no_mangle)]
+pub(crate) static CLOSES_DEVICES: Global<u32> = Global::new(0);

@@ -13,6 +13,7 @@ use aya_log::EbpfLogger;
 
 use crate::{
     compile::Compiled,
+    confinement::Enforced,
     fence::{guard::Fence, integrity::Parts},
     host::watcher::Watcher,
     kernel::{Attempts, DenyWith, Kernel, Lacks, Settings, proof::Proof},
@@ -21,7 +22,7 @@ use crate::{
 };
 
 /// Settings of the programs, besides the policy.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Programs {
     /// The error of a refused call.
     pub deny: DenyWith,
@@ -31,6 +32,8 @@ pub struct Programs {
     pub allow_devices: bool,
     /// Whether sockets in network namespaces that were made outside the fence are allowed.
     pub allow_netns: bool,
+    /// The closures that the programs enforce.
+    pub enforced: Enforced,
     /// Whether the programs trace their verdicts.
     pub trace: bool,
 }
@@ -82,7 +85,8 @@ impl<'a> Building<'a> {
         let pins = fence.pins();
         let mut lacks = None;
         let load = |compiled: &Compiled| {
-            let (kernel, lacking) = Kernel::load(settings, run, &pins, compiled)?;
+            let (kernel, lacking) =
+                Kernel::load(settings, run, &pins, compiled, &programs.enforced)?;
             lacks = Some(lacking);
             Ok(kernel)
         };

@@ -230,6 +230,7 @@ mod tests {
             qemu: None,
             strict: Vec::new(),
             open: Vec::new(),
+            hooks: Vec::new(),
         };
         assert!(command(&description).concat().len() < COMMAND + 10);
     }

@@ -7,6 +7,7 @@ pub mod snapshot;
 
 mod attempts;
 mod by_path;
+mod closures;
 mod counts;
 mod fill;
 mod helpers;
@@ -17,6 +18,8 @@ mod maps;
 mod noted;
 mod offsets;
 mod own_link;
+mod own_program;
+mod program_load;
 pub mod query;
 mod sizes;
 mod slot;
@@ -31,13 +34,14 @@ pub use attempts::Attempts;
 use aya::{Ebpf, programs::Program};
 use aya_log::EbpfLogger;
 pub use counts::Counts;
-use link::{Pinned, attach};
-use load::{Loading, Variant, open};
+use link::Pinned;
+use load::{Loaded, Loading, Variant, open};
 pub use maps::{Maps, owners};
 use nix::errno::Errno;
+use own_program::Source;
 use qfence_common::Hook;
 
-use crate::{compile::Compiled, kernel::proof::Proof};
+use crate::{compile::Compiled, confinement::Enforced, kernel::proof::Proof};
 
 /// The eBPF object that `cargo xtask build` made.
 pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("QFENCE_EMBEDDED_OBJECT"));
@@ -85,6 +89,15 @@ pub struct Settings {
     pub rules: u32,
 }
 
+/// Finds out whether programs can judge the names of Unix sockets. `run` is the directory of the file that caches facts
+/// about this kernel.
+///
+/// # Errors
+/// The reason why they cannot.
+pub fn try_unix(run: &Path) -> Result<()> {
+    load::try_unix(run)
+}
+
 /// Kernel features that the programs would use and this kernel does not have.
 #[derive(Clone, Copy, Debug)]
 pub struct Lacks {
@@ -98,6 +111,8 @@ pub struct Lacks {
 /// The loaded programs of one fence.
 pub struct Kernel {
     programs: Programs,
+    /// The hooks at which the fence has programs.
+    hooks: Vec<Hook>,
     maps: Maps,
     /// Open descriptors, so that the links outlive their pins.
     links: Vec<Pinned>,
@@ -108,14 +123,14 @@ pub struct Kernel {
 
 enum Programs {
     Loading(Loading),
-    Loaded(Ebpf),
+    Loaded(Loaded),
     /// They could not be loaded, which was reported.
     Failed,
 }
 
 impl Kernel {
     /// Makes the maps, pins them in `pins`, publishes the first policy, and starts to load the programs. `run` is the
-    /// directory of the file that caches facts about this kernel.
+    /// directory of the file that caches facts about this kernel. The fence has the programs that `enforced` needs.
     ///
     /// The second value has the features that the kernel lacks.
     ///
@@ -126,21 +141,31 @@ impl Kernel {
         run: &Path,
         pins: &Path,
         policy: &Compiled,
+        enforced: &Enforced,
     ) -> Result<(Self, Lacks)> {
         let variant = Variant::of_this_kernel(settings.deny.errno() as i32, run);
         let lacks = Lacks {
             errno: variant.deny_retval == 0,
             netns_maker: variant.netns.are_known == 0,
         };
-        let proof = Proof::new(!lacks.errno);
-        let mut ebpf = open(variant, settings, proof.token())?;
+        let hooks = enforced.hooks();
+        let proof = Proof::new(!lacks.errno, &hooks);
+        let mut ebpf = open(variant, settings, enforced, proof.token())?;
+        let source = Source::of(load::object(settings), &ebpf);
         Maps::pin(&ebpf, pins)?;
+        let closures = closures::fill(&mut ebpf, enforced)?;
         let mut maps = Maps::new(&mut ebpf)?;
         let (firsts, attempts) = attempts::prepare(&mut ebpf)?;
         // First, because the kernel waits for a grace period when a slot is filled. That wait overlaps with the rest.
         maps.publish_with(policy, firsts.into())?;
         let kernel = Self {
-            programs: Programs::Loading(Loading::begin(ebpf, attempts)?),
+            programs: Programs::Loading(Loading::begin(
+                ebpf,
+                source,
+                hooks.clone(),
+                (attempts, closures),
+            )?),
+            hooks,
             maps,
             links: Vec::new(),
             attached: Vec::new(),
@@ -154,17 +179,17 @@ impl Kernel {
     /// # Errors
     /// If the kernel rejects one of them.
     pub fn finish_loading(&mut self) -> Result<()> {
-        self.ebpf().map(drop)
+        self.loaded().map(drop)
     }
 
-    fn ebpf(&mut self) -> Result<&mut Ebpf> {
+    fn loaded(&mut self) -> Result<&mut Loaded> {
         if let Programs::Loading(_) = self.programs
             && let Programs::Loading(loading) = mem::replace(&mut self.programs, Programs::Failed)
         {
             self.programs = Programs::Loaded(loading.finish()?);
         }
         match &mut self.programs {
-            Programs::Loaded(ebpf) => Ok(ebpf),
+            Programs::Loaded(loaded) => Ok(loaded),
             _ => bail!("the eBPF programs are not loaded"),
         }
     }
@@ -175,20 +200,18 @@ impl Kernel {
         &self.maps
     }
 
-    /// Attaches every program to the cgroup and pins its link in `pins`.
+    /// Attaches every program of the fence to the cgroup and pins its link in `pins`.
     ///
     /// # Errors
     /// If any of them fails. Links made before it remain until their pins are removed.
     pub fn attach(&mut self, cgroup: &File, pins: &Path) -> Result<()> {
-        for hook in Hook::ALL {
+        for hook in self.hooks.clone() {
             let context = || format!("cannot attach the eBPF program for {}", hook.name());
-            let program = program(self.ebpf()?, hook)?;
-            let link = attach(program, hook, cgroup).with_context(context)?;
+            let (link, id) = self.loaded()?.attach(hook, cgroup).with_context(context)?;
             let path = pins.join(hook.name());
             let link = link
                 .pin(&path)
                 .with_context(|| format!("cannot pin a link at {}", path.display()))?;
-            let id = program.info().with_context(context)?.id();
             self.links.push(link);
             self.attached.push((hook, id));
         }
@@ -212,7 +235,8 @@ impl Kernel {
     /// # Errors
     /// If it was taken before.
     pub fn take_traces<L: log::Log>(&mut self, logger: L) -> Result<EbpfLogger<L>> {
-        EbpfLogger::init_with_logger(self.ebpf()?, logger).context("cannot read the traces")
+        EbpfLogger::init_with_logger(&mut self.loaded()?.ebpf, logger)
+            .context("cannot read the traces")
     }
 }
 

@@ -1,10 +1,11 @@
-//! The offsets at which this kernel stores the maker of a network namespace. They are read from its type information
-//! once a boot, which takes 18 ms, and cached in a file.
+//! The offsets at which this kernel stores the maker of a network namespace, the name of a Unix socket in a call, and the
+//! root directory of a process. They are read from its type information once a boot, which takes 18 ms, and cached in a
+//! file.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::Result;
-use qfence_common::netns::Offsets;
+use qfence_common::{netns, unix};
 use serde::{Deserialize, Serialize};
 
 use super::types::{self, Members, WANTED};
@@ -27,15 +28,24 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
     boot: String,
-    /// Offsets in bytes, by "struct.member".
-    offsets: BTreeMap<String, u32>,
+    /// Offsets in bytes, by "struct.member"; null if there is no such member.
+    offsets: BTreeMap<String, Option<u32>>,
+}
+
+/// The offsets of this kernel; `None` for those that its type information lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Offsets {
+    /// Those at which the maker of a network namespace is found.
+    pub(super) netns: Option<netns::Offsets>,
+    /// Those at which the name of a Unix socket is found (Linux 6.7).
+    pub(super) unix: Option<unix::Offsets>,
 }
 
 /// The offsets of this kernel. `run` is the directory of the cache. If it cannot be written, the offsets are read
 /// each time.
 ///
 /// # Errors
-/// If the kernel has no type information, or one of the members is missing.
+/// If the kernel has no type information.
 pub(super) fn of_this_kernel(run: &Path) -> Result<Offsets> {
     let boot = boot();
     if let Some(boot) = &boot
@@ -101,16 +111,38 @@ fn of_members(members: Members) -> Offsets {
         cgroup_self,
         cgroup_node,
         node_id,
+        address,
+        length,
+        task_fs,
+        fs_root,
+        path_mount,
+        path_entry,
     ] = members;
+    let netns = || {
+        Some(netns::Offsets {
+            sock_net: sock_net?,
+            net_rtnl: net_rtnl?,
+            sock_cgroup: sock_cgroup?,
+            cgroup_parent: cgroup_self? + css_parent?,
+            cgroup_self: cgroup_self?,
+            cgroup_node: cgroup_node?,
+            node_id: node_id?,
+            are_known: 1,
+        })
+    };
+    let unix = || {
+        Some(unix::Offsets {
+            address: address?,
+            length: length?,
+            task_fs: task_fs?,
+            root_mount: fs_root? + path_mount?,
+            root_entry: fs_root? + path_entry?,
+            are_known: 1,
+        })
+    };
     Offsets {
-        sock_net,
-        net_rtnl,
-        sock_cgroup,
-        cgroup_parent: cgroup_self + css_parent,
-        cgroup_self,
-        cgroup_node,
-        node_id,
-        are_known: 1,
+        netns: netns(),
+        unix: unix(),
     }
 }
 
@@ -118,23 +150,47 @@ fn of_members(members: Members) -> Offsets {
 mod tests {
     use super::*;
 
-    const MEMBERS: Members = [48, 352, 704, 16, 8, 272, 112];
+    const MEMBERS: Members = [
+        Some(48),
+        Some(352),
+        Some(704),
+        Some(16),
+        Some(8),
+        Some(272),
+        Some(112),
+        Some(8),
+        None,
+        Some(2000),
+        Some(24),
+        Some(0),
+        Some(8),
+    ];
 
     #[test]
     fn this_kernels_offsets_are_within_their_structs() {
         let directory = tempfile::tempdir().unwrap();
         let offsets = of_this_kernel(directory.path()).unwrap();
-        assert_eq!(offsets.are_known, 1);
-        for offset in [
-            offsets.sock_net,
-            offsets.net_rtnl,
-            offsets.sock_cgroup,
-            offsets.cgroup_parent,
-            offsets.cgroup_node,
-            offsets.node_id,
-        ] {
+        let netns = offsets.netns.unwrap();
+        let unix = offsets.unix.map(|unix| {
+            [
+                unix.address,
+                unix.length,
+                unix.task_fs,
+                unix.root_mount,
+                unix.root_entry,
+            ]
+        });
+        let all = [
+            netns.sock_net,
+            netns.net_rtnl,
+            netns.sock_cgroup,
+            netns.cgroup_parent,
+            netns.cgroup_node,
+            netns.node_id,
+        ];
+        for offset in all.into_iter().chain(unix.into_iter().flatten()) {
             assert!(
-                offset > 0 && offset < 8192 && offset % 4 == 0,
+                offset > 0 && offset < 16384 && offset % 4 == 0,
                 "{offsets:?}"
             );
         }
@@ -149,6 +205,13 @@ mod tests {
         keep(&run, "this".into(), MEMBERS).unwrap();
         assert_eq!(read(&run, "this"), Some(MEMBERS));
         assert_eq!(read(&run, "another"), None);
+    }
+
+    #[test]
+    fn what_a_kernel_lacks_does_not_matter_to_the_rest() {
+        let offsets = of_members(MEMBERS);
+        assert_eq!(offsets.unix, None);
+        assert_eq!(offsets.netns.unwrap().cgroup_parent, 24);
     }
 
     #[test]

@@ -15,13 +15,13 @@ use nix::{
     sys::{
         socket::{
             AddressFamily, MsgFlags, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike,
-            connect, sendto, socket,
+            UnixAddr, bind, connect, sendto, socket,
         },
         utsname::uname,
     },
 };
 use qfence_common::{
-    Hook,
+    HOOKS, Hook,
     proof::{self, Token},
 };
 
@@ -35,18 +35,24 @@ use crate::base::{
 pub struct Proof {
     token: Token,
     errno: Errno,
+    /// For each hook, by its number, whether the fence has a program there.
+    hooks: [bool; HOOKS.len()],
 }
 
 impl Proof {
-    /// A proof for programs that can or cannot choose the error.
-    pub(crate) fn new(sets_errno: bool) -> Self {
+    /// A proof for programs at these hooks that can or cannot choose the error.
+    pub(crate) fn new(sets_errno: bool, hooks: &[Hook]) -> Self {
         let token = Token(random::number().max(1));
         let errno = if sets_errno {
             Errno::from_raw(proof::ERRNO)
         } else {
             Errno::EPERM
         };
-        Self { token, errno }
+        Self {
+            token,
+            errno,
+            hooks: Hook::ALL.map(|hook| hooks.contains(&hook)),
+        }
     }
 
     /// The part of the proof that the programs get.
@@ -54,16 +60,20 @@ impl Proof {
         self.token
     }
 
-    /// Makes a socket and uses it at one of the four hooks for calls, where it must be refused. Only makes system
-    /// calls, because it runs between fork and exec.
+    /// Makes a socket and uses it at one of the hooks for calls with an address, where it must be refused. Only makes
+    /// system calls, because it runs between fork and exec. Where the fence has no program there is nothing to prove.
     ///
     /// The egress hook cannot be reached except through these hooks, and it uses the same field of the socket.
     ///
     /// # Errors
     /// The error that the call failed with instead, or number 0 if it succeeded.
     pub(crate) fn check(self, hook: Hook) -> io::Result<()> {
+        if self.hooks.get(hook as usize) != Some(&true) {
+            return Ok(());
+        }
         let family = match hook {
-            Hook::Connect6 | Hook::Sendmsg6 => AddressFamily::Inet6,
+            Hook::Connect6 | Hook::Sendmsg6 | Hook::Bind6 => AddressFamily::Inet6,
+            Hook::ConnectUnix | Hook::SendmsgUnix => AddressFamily::Unix,
             _ => AddressFamily::Inet,
         };
         let socket = match socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None) {
@@ -86,10 +96,18 @@ impl Proof {
         let send = |to: &dyn SockaddrLike| {
             sendto(socket.as_raw_fd(), &[], to, MsgFlags::MSG_DONTWAIT).map(drop)
         };
+        let name = self.token.name();
+        // The zero byte at its begin makes the name abstract.
+        let named = || UnixAddr::new_abstract(&name[1..]);
         match hook {
             Hook::Connect6 => connect(socket.as_raw_fd(), &v6),
             Hook::Sendmsg4 => send(&v4),
             Hook::Sendmsg6 => send(&v6),
+            Hook::ConnectUnix => connect(socket.as_raw_fd(), &named()?),
+            Hook::SendmsgUnix => send(&named()?),
+            // No host has these addresses, so without the program nothing is bound either.
+            Hook::Bind4 => bind(socket.as_raw_fd(), &v4),
+            Hook::Bind6 => bind(socket.as_raw_fd(), &v6),
             _ => connect(socket.as_raw_fd(), &v4),
         }
     }
@@ -148,7 +166,7 @@ mod tests {
     #[test]
     fn outside_of_a_fence_nothing_is_proved() {
         for sets_errno in [true, false] {
-            let proof = Proof::new(sets_errno);
+            let proof = Proof::new(sets_errno, &Hook::ALL);
             for hook in [Hook::Connect4, Hook::Connect6] {
                 let there_are_none = hook == Hook::Connect6
                     && std::net::UdpSocket::bind("[::]:0")
@@ -160,7 +178,7 @@ mod tests {
 
     #[test]
     fn what_was_found_is_told() {
-        let proof = Proof::new(true);
+        let proof = Proof::new(true, &Hook::ALL);
         let told = |error| proof.unproven(Hook::Connect6, &error).to_string();
         assert!(told(io::Error::from_raw_os_error(0)).starts_with(
             "cannot prove that the fence covers its sockets, so nothing was started: a socket that is made in \

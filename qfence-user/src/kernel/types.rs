@@ -33,8 +33,8 @@ const ENUM64: u32 = 19;
 /// The last known kind.
 const LAST: u32 = ENUM64;
 
-/// The members whose offsets are needed: struct and member.
-pub(super) const WANTED: [(&str, &str); 7] = [
+/// The members whose offsets are needed: struct and member. Older kernels lack some of them.
+pub(super) const WANTED: [(&str, &str); 13] = [
     ("sock_common", "skc_net"),
     ("net", "rtnl"),
     ("sock", "sk_cgrp_data"),
@@ -42,6 +42,12 @@ pub(super) const WANTED: [(&str, &str); 7] = [
     ("cgroup", "self"),
     ("cgroup", "kn"),
     ("kernfs_node", "id"),
+    ("bpf_sock_addr_kern", "uaddr"),
+    ("bpf_sock_addr_kern", "uaddrlen"),
+    ("task_struct", "fs"),
+    ("fs_struct", "root"),
+    ("path", "mnt"),
+    ("path", "dentry"),
 ];
 
 /// Why the offsets cannot be read.
@@ -65,17 +71,15 @@ enum Unreadable {
     CutOff(&'static str),
     #[error("a type of the unknown kind {0}")]
     UnknownKind(u32),
-    #[error("there is no {0}.{1}")]
-    Missing(&'static str, &'static str),
 }
 
-/// The offsets of [`WANTED`], in bytes.
-pub(super) type Members = [u32; WANTED.len()];
+/// The offsets of [`WANTED`], in bytes; `None` for members that this kernel does not have.
+pub(super) type Members = [Option<u32>; WANTED.len()];
 
 /// Reads the offsets of the members in [`WANTED`].
 ///
 /// # Errors
-/// If the kernel has no type information, or one of the members is missing.
+/// If the kernel has no type information.
 pub(super) fn members_of(path: &Path) -> Result<Members, TypesError> {
     read(path)
         .map_err(Unreadable::Io)
@@ -139,11 +143,7 @@ fn members(bytes: &[u8]) -> Result<Members, Unreadable> {
         }
         at += behind;
     }
-    let mut offsets = [0; WANTED.len()];
-    for ((offset, found), (of, member)) in offsets.iter_mut().zip(found).zip(WANTED) {
-        *offset = found.ok_or(Unreadable::Missing(of, member))?;
-    }
-    Ok(offsets)
+    Ok(found)
 }
 
 /// Looks for wanted members of a struct. The first struct of a name that has the member counts.
@@ -223,16 +223,12 @@ mod tests {
     }
 
     #[test]
-    fn a_struct_that_is_not_there_is_named() {
+    fn a_struct_that_is_not_there_has_no_offsets() {
         // A header, no type, and one empty string.
         let mut bytes = vec![0_u8; HEADER + 1];
         bytes[..2].copy_from_slice(&MAGIC.to_ne_bytes());
         bytes[4..8].copy_from_slice(&24_u32.to_ne_bytes());
         bytes[20..24].copy_from_slice(&1_u32.to_ne_bytes());
-        let missing = members(&bytes);
-        assert!(
-            matches!(missing, Err(Unreadable::Missing("sock_common", "skc_net"))),
-            "{missing:?}"
-        );
+        assert_eq!(members(&bytes).unwrap(), Members::default());
     }
 }

@@ -1,6 +1,7 @@
 //! `exec`: runs a command in a new fence. The order of the steps matters: the maps are filled before the programs are
 //! attached, and the programs are attached before a process in the fence makes a socket or executes anything.
 
+mod enforced;
 mod logs;
 mod needs;
 mod qemu;
@@ -29,6 +30,7 @@ use crate::{
         printable::printable_words,
     },
     cli::{Exec, resolve},
+    confinement::Enforced,
     fence::{
         description::{COMMAND, Description},
         guard::Fence,
@@ -49,6 +51,8 @@ struct Wanted {
     /// The managers that are masked; `None` for root, and with `--allow-bus`.
     managers: Option<Managers>,
     confinement: Confinement,
+    /// The closures that the programs enforce.
+    enforced: Enforced,
     policy: Policy,
     forwards: Vec<Forward>,
     listener: Option<Listener>,
@@ -87,6 +91,13 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         _ => None,
     };
     let confinement = strict::settle(options, &mut identity)?;
+    let enforced = enforced::work_out(
+        &confinement.strict,
+        &confinement.grants,
+        managers.as_ref(),
+        options.allow_unfenced_net,
+        paths,
+    )?;
     let policy = resolve::policy(
         &options.policy,
         options.dns,
@@ -106,7 +117,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         .map(Path::new)
         .unwrap_or(Path::new(""));
     let fences = Fences::open(paths)?;
-    let description = describe(options, qemu);
+    let description = describe(options, qemu, &enforced);
     let fence = make(options, &fences, command, &description)?;
     step(
         options,
@@ -122,6 +133,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         identity,
         managers,
         confinement,
+        enforced,
         policy,
         forwards,
         listener,
@@ -173,7 +185,7 @@ fn make(
 }
 
 /// The description that `ps` shows and `logs` uses.
-fn describe(options: &Exec, qemu: Option<Qemu>) -> Description {
+fn describe(options: &Exec, qemu: Option<Qemu>, enforced: &Enforced) -> Description {
     let words = options.command.iter().map(|word| word.as_bytes());
     Description {
         command: printable_words(words, COMMAND),
@@ -187,5 +199,11 @@ fn describe(options: &Exec, qemu: Option<Qemu>) -> Description {
             .map(|closure| closure.name().to_owned())
             .collect(),
         open: Vec::new(),
+        hooks: enforced
+            .hooks()
+            .into_iter()
+            .filter(|hook| hook.row().is_optional)
+            .map(|hook| hook.name().to_owned())
+            .collect(),
     }
 }

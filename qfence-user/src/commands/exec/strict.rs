@@ -63,6 +63,7 @@ pub(super) fn settle(options: &Exec, identity: &mut Option<Identity>) -> Result<
     if strict.is_empty() {
         return Ok(Confinement {
             environment,
+            grants: options.confinement.grants(),
             ..Confinement::default()
         });
     }

@@ -108,6 +108,7 @@ pub(super) async fn supervise(
         allow_raw: options.allow_raw,
         allow_devices: options.allow_unfenced_net,
         allow_netns: options.allow_foreign_netns,
+        enforced: wanted.enforced,
         trace,
     };
     let watcher = Watcher::new(paths);

@@ -34,6 +34,11 @@ impl Parts {
         Self(programs.iter().map(part).collect())
     }
 
+    /// The hooks at which the fence has programs.
+    pub fn hooks(&self) -> impl Iterator<Item = Hook> {
+        self.0.iter().map(|part| part.hook)
+    }
+
     /// The objects of a hook.
     #[must_use]
     pub fn of(&self, hook: Hook) -> Option<Part> {

@@ -36,6 +36,10 @@ pub(super) enum Step {
     ProveConnect6,
     ProveSendmsg4,
     ProveSendmsg6,
+    ProveConnectUnix,
+    ProveSendmsgUnix,
+    ProveBind4,
+    ProveBind6,
     RestoreLimitsAndSignals,
     TakeRights,
     SetGroups,
@@ -55,11 +59,15 @@ pub(super) enum Step {
 
 /// The steps that prove the fence, with the hook of each. The proofs at connect send nothing, so they come first:
 /// if the fence does not work, no datagram leaves.
-const PROOFS: [(Step, Hook); 4] = [
+const PROOFS: [(Step, Hook); 8] = [
     (Step::ProveConnect4, Hook::Connect4),
     (Step::ProveConnect6, Hook::Connect6),
     (Step::ProveSendmsg4, Hook::Sendmsg4),
     (Step::ProveSendmsg6, Hook::Sendmsg6),
+    (Step::ProveConnectUnix, Hook::ConnectUnix),
+    (Step::ProveSendmsgUnix, Hook::SendmsgUnix),
+    (Step::ProveBind4, Hook::Bind4),
+    (Step::ProveBind6, Hook::Bind6),
 ];
 
 /// A description of each step before exec, in order.
@@ -71,6 +79,10 @@ const DEEDS: [&str; Step::Exec as usize] = [
     "prove the fence at connect6",
     "prove the fence at sendmsg4",
     "prove the fence at sendmsg6",
+    "prove the fence at connect_unix",
+    "prove the fence at sendmsg_unix",
+    "prove the fence at bind4",
+    "prove the fence at bind6",
     "restore limits and signals",
     "take away shared memory and core dumps",
     "set the groups",
