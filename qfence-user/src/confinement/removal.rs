@@ -111,6 +111,7 @@ mod tests {
         assert_eq!(warnings(&["/vm"], &["/vm/disk"]), [""; 0]);
         assert_eq!(warnings(&["/home/u"], &["/home"]), [""; 0]);
         assert_eq!(warnings(&["/home/u"], &["/home/u/.profile\u{1b}"]).len(), 1);
+        assert_eq!(warnings(&["/closed"], &["/closed"]), [""; 0]);
         assert_eq!(warnings(&["/vm"], &[]).len(), 1);
     }
 }
