@@ -12,7 +12,7 @@
 //! | [`confinement`] | what `--strict` closes for a command, and what the command keeps |
 //! | [`host`] | the facts of this host that sets depend on, addresses and nameservers, and the watcher that follows them |
 //! | [`kernel`] | eBPF: loads, attaches, pins and queries programs and maps, publishes policies |
-//! | [`qemu`] | finds the guest's networks in the arguments of a QEMU |
+//! | [`qemu`] | finds the guest's networks in the arguments of a QEMU, and what the QEMU needs under `--strict` |
 //! | [`stored_policy`] | the policy of a fence, in a file of /run/qfence |
 //! | [`record`] | attempts, from the kernel to the record and the logs |
 //! | [`fence`] | fences: their registry, places, limits and integrity |

@@ -8,6 +8,7 @@
 //! | [`names`] | the rules for names of Unix sockets |
 //! | [`devices`] | the devices that a command keeps |
 //! | [`enforced`] | the closures that eBPF programs enforce |
+//! | [`removal`] | directories in which a command can remove other files |
 //! | [`unix_name`] | the name of a Unix socket |
 pub mod closure;
 pub mod devices;
@@ -15,6 +16,7 @@ pub mod enforced;
 pub mod grants;
 pub mod managers;
 pub mod names;
+pub mod removal;
 pub mod unix_name;
 
 pub use closure::{Closure, Strict};
@@ -22,4 +24,5 @@ pub use devices::Devices;
 pub use enforced::Enforced;
 pub use grants::{Grants, Listener};
 pub use names::{AbstractNames, ManagerPath, NameRules};
+pub use removal::{Removal, removals};
 pub use unix_name::UnixName;

@@ -1,5 +1,5 @@
-//! The networks of a guest, as the command configures them if it starts a QEMU. Pure logic on the words of the command,
-//! and on the configuration files that they name.
+//! The networks of a guest, as the command configures them if it starts a QEMU, and what this QEMU needs. Pure logic on
+//! the words of the command, and on the configuration files that they name.
 //!
 //! | module | its one job |
 //! |---|---|

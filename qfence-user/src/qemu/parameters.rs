@@ -67,11 +67,10 @@ impl Parameters {
         pairs.map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    /// Whether a boolean key is on, as `parse_option_bool` of QEMU's util/qemu-option.c reads it; `None` if it is absent.
+    /// Whether a boolean key is on; `None` if it is absent.
     #[must_use]
     pub fn is_on(&self, key: &str) -> Option<bool> {
-        let value = self.get(key)?;
-        Some(matches!(value, "on" | "yes" | "true" | "y"))
+        self.get(key).map(is_on)
     }
 
     /// The value of a key.
@@ -151,6 +150,12 @@ impl Parameters {
         }
         Ok(())
     }
+}
+
+/// Whether the value of a boolean key means on (`qapi_bool_parse` of QEMU's qapi/qapi-util.c).
+#[must_use]
+pub fn is_on(value: &str) -> bool {
+    matches!(value, "on" | "yes" | "true" | "y")
 }
 
 fn is_help(word: &str) -> bool {

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     env,
     ffi::OsString,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -12,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     base::{console::notify, identity::Identity},
     cli::Exec,
-    confinement::{Grants, Strict},
+    confinement::{Grants, Strict, removal::removals},
     launch::files::make_output,
     qemu::{
         executables,
@@ -80,6 +81,9 @@ pub(super) fn add(
     grants.listen.extend(listen);
     grants.environment.extend(environment);
     grants.shared_memory |= shared_memory;
+    for removal in removals(grants, entries) {
+        notify(format_args!("warning: {removal}"));
+    }
     Ok(())
 }
 
@@ -95,3 +99,12 @@ fn kind(path: &Path) -> Kind {
         Err(_) => Kind::Missing,
     }
 }
+
+/// The names in a directory, or some of them: it may have any number.
+fn entries(directory: &Path) -> io::Result<Vec<OsString>> {
+    let names = directory.read_dir()?.take(MOST);
+    names.map(|entry| Ok(entry?.file_name())).collect()
+}
+
+/// The most names that are looked at.
+const MOST: usize = 1000;

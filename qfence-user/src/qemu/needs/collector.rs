@@ -90,12 +90,6 @@ impl<'a> Collector<'a> {
         self.needs.grants.make.extend(directory.map(Path::to_owned));
     }
 
-    /// A directory in which files are made and removed.
-    pub(super) fn make_in(&mut self, text: &str) {
-        let path = self.absolute(text);
-        self.needs.grants.make.extend(path);
-    }
-
     /// A Unix socket that QEMU connects to, by its path.
     pub(super) fn connect(&mut self, text: &str) {
         let Some(path) = self.absolute(text) else {

@@ -4,6 +4,7 @@ use super::{
     collector::Collector,
     display::CARDS,
     firmware::{named, values},
+    refused::UEVENTS,
 };
 use crate::qemu::{configuration::Item, parameters::Parameters};
 
@@ -31,6 +32,7 @@ fn device(parameters: &Parameters, needs: &mut Collector<'_>) {
     let begins = |prefix: &str| driver.starts_with(prefix);
     match driver {
         "usb-host" => {
+            needs.refuse(&UEVENTS);
             needs.write("/dev/bus/usb");
             values(parameters, &["hostdevice"], needs, Collector::write);
         }

@@ -6,7 +6,10 @@ use super::{
     collector::Collector,
     refused::{FAMILY, IO_URING},
 };
-use crate::qemu::{configuration::Item, parameters::Parameters};
+use crate::qemu::{
+    configuration::Item,
+    parameters::{self, Parameters},
+};
 
 /// The most names of images within names (`json:`, `blkdebug:`).
 const DEEPEST: u32 = 8;
@@ -139,8 +142,9 @@ fn vvfat(directory: &str, writes: bool, needs: &mut Collector<'_>) {
     needs.file(directory, !writes);
 }
 
-/// All nodes of a tree, in dotted keys. `read_only` applies to nodes that do not specify it.
+/// All nodes of a tree, in dotted keys. `read_only` applies to the root, and to nodes that do not specify it.
 fn nodes(parameters: &Parameters, read_only: bool, depth: u32, needs: &mut Collector<'_>) {
+    let read_only = read_only || parameters.is_on("read-only") == Some(true);
     for (key, value) in parameters.iter() {
         let (node, key) = match key.rsplit_once('.') {
             Some((node, key)) => (node, key),
@@ -157,7 +161,7 @@ fn nodes(parameters: &Parameters, read_only: bool, depth: u32, needs: &mut Colle
                 needs.file(value, is_read());
             }
             ("filename", _) => named(value, is_read(), depth, needs),
-            ("dir", "vvfat") => vvfat(value, sibling("rw").is_some_and(is_on), needs),
+            ("dir", "vvfat") => vvfat(value, sibling("rw").is_some_and(parameters::is_on), needs),
             ("config", "blkdebug") | ("conf", "rbd") => needs.read(value),
             ("path", "nbd" | "virtio-blk-vhost-user") => needs.connect(value),
             ("path", "virtio-blk-vhost-vdpa") => needs.write(value),
@@ -176,28 +180,18 @@ fn nodes(parameters: &Parameters, read_only: bool, depth: u32, needs: &mut Colle
     }
 }
 
-/// Whether a node is read-only, by itself or by a node above it; `None` if none of them specifies it. A backing file is
-/// (`bdrv_inherited_options` of QEMU's block.c).
+/// Whether a node is read-only, by itself or by a node between it and the root; `None` if none of them specifies it. A
+/// backing file is (`bdrv_inherited_options` of QEMU's block.c).
 fn is_read_only(parameters: &Parameters, mut node: &str) -> Option<bool> {
-    loop {
-        let key = match node {
-            "" => "read-only".to_owned(),
-            node => format!("{node}.read-only"),
-        };
-        if let Some(explicit) = parameters.is_on(&key) {
+    while !node.is_empty() {
+        if let Some(explicit) = parameters.is_on(&format!("{node}.read-only")) {
             return Some(explicit);
         }
         let (above, name) = node.rsplit_once('.').unwrap_or(("", node));
         if name == "backing" {
             return Some(true);
         }
-        if node.is_empty() {
-            return None;
-        }
         node = above;
     }
-}
-
-fn is_on(value: &str) -> bool {
-    matches!(value, "on" | "yes" | "true" | "y")
+    None
 }

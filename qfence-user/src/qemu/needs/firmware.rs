@@ -61,7 +61,7 @@ pub(super) fn collect(item: &Item, needs: &mut Collector<'_>) {
 pub(super) fn memory(path: &str, read_only: bool, needs: &mut Collector<'_>) {
     match needs.kind(path) {
         // A file that is made in it is removed at once.
-        Kind::Directory => needs.make_in(path),
+        Kind::Directory => needs.write(path),
         Kind::File | Kind::Missing if read_only => needs.read(path),
         Kind::File | Kind::Missing => needs.output(path),
     }

@@ -33,8 +33,6 @@ pub(super) fn collect(item: &Item, needs: &mut Collector<'_>) {
                 needs,
             );
         }
-        // A POSIX shared memory object, which is removed at once.
-        "memory-backend-shm" => needs.make_in("/dev/shm"),
         "memory-backend-epc" => needs.write("/dev/sgx_vepc"),
         "input-linux" => values(parameters, &["evdev"], needs, Collector::write),
         "iommufd" if parameters.get("fd").is_none() => needs.write("/dev/iommu"),

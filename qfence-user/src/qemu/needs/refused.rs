@@ -121,3 +121,9 @@ pub const KEYS: Reason = Reason {
     why: "it needs the keys of the kernel (keyctl)",
     instead: "use -object secret,file=PATH",
 };
+/// USB devices of the host: libusb fails without uevents (`linux_start_event_monitor`; seen with QEMU 7.2).
+pub const UEVENTS: Reason = Reason {
+    closures: &[Closure::Syscalls],
+    why: "libusb needs a socket for the events of the kernel (NETLINK_KOBJECT_UEVENT)",
+    instead: "remove it",
+};

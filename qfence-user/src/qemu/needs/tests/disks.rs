@@ -62,6 +62,10 @@ fn a_snapshot_reads_the_image_and_writes_a_temporary_file() {
         ("-drive file=d,snapshot", "read /vm/d, temporary directory"),
         ("-snapshot -drive file=d,snapshot=off", "write /vm/d"),
         ("-snapshot -drive file=d", "read /vm/d, temporary directory"),
+        (
+            "-drive driver=qcow2,file.filename=d,snapshot=on,read-only=off",
+            "read /vm/d, temporary directory",
+        ),
         // It applies to no -blockdev.
         ("-snapshot -blockdev file,filename=d", "write /vm/d"),
     ]);

@@ -146,10 +146,7 @@ fn sound_servers_and_cards() {
         (&[("QEMU_AUDIO_DRV", "alsa")], "-audiodev none,id=a", ""),
     ] {
         assert_eq!(
-            needs_in(
-                environment,
-                &format!("-display none {arguments}").trim_end()
-            ),
+            needs_in(environment, format!("-display none {arguments}").trim_end()),
             expected,
             "{arguments}"
         );

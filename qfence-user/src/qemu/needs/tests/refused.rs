@@ -45,6 +45,7 @@ fn options_that_cannot_work_are_refused() {
             "sockets",
         ),
         ("-object can-host-socketcan,id=c,if=can0", "syscalls"),
+        ("-device usb-host,hostbus=1,hostaddr=2", "syscalls"),
         ("-object secret_keyring,id=s,serial=1", "syscalls"),
     ] {
         assert_eq!(closures(arguments), [expected], "{arguments}");
@@ -98,6 +99,14 @@ fn only_the_closures_of_the_command_refuse() {
              --strict=processes,syscalls,listeners,rights"
         )
     );
+}
+
+#[test]
+fn a_usb_device_is_granted_where_it_is_not_refused() {
+    let closures = [Closure::Files, Closure::Devices];
+    let needs = command("kvm -nographic -device usb-host,hostbus=1", &[], &closures).unwrap();
+    assert_eq!(line(&needs), "write /dev/bus/usb");
+    assert_eq!(needs.refused, []);
 }
 
 #[test]
