@@ -6,6 +6,7 @@ mod apart;
 mod atomic;
 mod audit;
 mod bad_input;
+mod closures;
 mod counters;
 mod damage;
 mod descriptors;

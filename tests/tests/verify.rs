@@ -185,7 +185,9 @@ impl Running {
                 .first()
                 .and_then(|path| path.file_name()?.to_str().map(str::to_owned));
             let Some(name) = &name else { return Ok(false) };
-            let last = Hook::ALL.last().context("a hook")?;
+            let mut hooks = Hook::ALL.into_iter();
+            let last = hooks.rfind(|hook| !hook.row().is_optional);
+            let last = last.context("a hook")?;
             let pin = pins(name).join(last.name());
             host.namespace().run(|| Ok(pin.exists()))
         })?;
