@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use qfence_common::Protocol;
 
-use super::UnixName;
+use super::{AbstractNames, UnixName};
 
 /// What a command keeps under its closures. Every path is absolute.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +23,18 @@ pub struct Grants {
     pub environment: BTreeSet<&'static str>,
     /// Whether the command keeps the System V shared memory of its user, as a display uses it.
     pub shared_memory: bool,
+}
+
+impl Grants {
+    /// How abstract names of Unix sockets are closed. A Landlock domain cannot let one name through.
+    #[must_use]
+    pub fn abstract_names(&self) -> AbstractNames {
+        let is_abstract = |name: &UnixName| matches!(name, UnixName::Abstract(_));
+        match self.connect.iter().any(is_abstract) {
+            true => AbstractNames::ByName,
+            false => AbstractNames::Scoped,
+        }
+    }
 }
 
 /// A local port.

@@ -164,8 +164,15 @@ fn strict_allows_no_other_socket() -> Result<()> {
     let fence = Fence::new("closures")?
         .with(&["--user", "nobody"])
         .with(&options)
-        .with(&["--allow-write", SCRATCH]);
+        .with(&["--allow-write", SCRATCH, "--allow-read", ATTEMPT]);
     assert_ne!(scene.inside(&fence, &[&link])?[&link], DONE);
+    // Without an abstract name to allow, a Landlock domain tells the command's own ones from others.
+    let others = [
+        ("own @mine", DONE),
+        ("unix stream @other", "EPERM"),
+        ("unix stream @/tmp/.X11-unix/X9", REFUSED),
+    ];
+    scene.expect(&["--strict=sockets"], &others)?;
     Ok(())
 }
 

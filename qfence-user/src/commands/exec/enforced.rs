@@ -13,9 +13,7 @@ use qfence_common::device::{ACCESSES, DeviceKey, KIND_BLOCK, KIND_CHARACTER, REA
 
 use crate::{
     base::{files::bounded, paths::Paths},
-    confinement::{
-        AbstractNames, Closure, Devices, Enforced, Grants, NameRules, Strict, UnixName, managers,
-    },
+    confinement::{Closure, Devices, Enforced, Grants, NameRules, Strict, UnixName, managers},
     kernel,
     launch::managers::Managers,
 };
@@ -91,7 +89,7 @@ fn names(
         &of_managers,
         &grants.connect,
         &own(grants),
-        AbstractNames::Scoped,
+        grants.abstract_names(),
     )))
 }
 

@@ -14,7 +14,7 @@ use super::{needs, words::step};
 use crate::{
     base::identity::Identity,
     cli::Exec,
-    confinement::{Closure, Grants, Strict},
+    confinement::{AbstractNames, Closure, Grants, Strict},
     launch::{
         child::{Wanted, lacking},
         environment::Environment,
@@ -42,6 +42,8 @@ impl Confinement {
             allow_processes: options.allow_foreign_netns,
             strict: self.strict.clone(),
             files: self.files.take(),
+            scope_abstract: self.strict.has(Closure::Sockets)
+                && self.grants.abstract_names() == AbstractNames::Scoped,
             keep_shared_memory: self.grants.shared_memory,
         }
     }

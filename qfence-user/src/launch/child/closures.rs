@@ -23,6 +23,8 @@ pub struct Wanted {
     pub strict: Strict,
     /// The files that the command keeps; `None` without the closure `files`.
     pub files: Option<Files>,
+    /// Whether abstract Unix sockets made outside the fence are refused.
+    pub scope_abstract: bool,
     /// Whether the command keeps the System V shared memory of its user, under the closure `rights`.
     pub keep_shared_memory: bool,
 }
@@ -63,7 +65,7 @@ impl Closures {
     pub fn new(wanted: Wanted) -> Result<Self> {
         let Wanted { strict, files, .. } = wanted;
         let mut scopes = Scope::Signal.into();
-        if strict.has(Closure::Sockets) {
+        if wanted.scope_abstract {
             scopes |= Scope::AbstractUnixSocket;
         }
         let needs_domain = files.is_some() || strict.has(Closure::Processes);
