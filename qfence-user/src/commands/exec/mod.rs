@@ -91,13 +91,6 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         _ => None,
     };
     let confinement = strict::settle(options, &mut identity)?;
-    let enforced = enforced::work_out(
-        &confinement.strict,
-        &confinement.grants,
-        managers.as_ref(),
-        options.allow_unfenced_net,
-        paths,
-    )?;
     let policy = resolve::policy(
         &options.policy,
         options.dns,
@@ -108,6 +101,13 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     let listener = options.metrics.as_ref().map(Listener::bind).transpose()?;
     // Not earlier: opening a log may block forever, and without a command there is no use for the signals.
     let blocked = Blocked::new()?;
+    let enforced = enforced::work_out(
+        &confinement.strict,
+        &confinement.grants,
+        managers.as_ref(),
+        options.allow_unfenced_net,
+        paths,
+    )?;
     warn(options, identity.as_ref(), paths);
     resolve::warn_of_shadowed(&policy)?;
 
