@@ -35,6 +35,7 @@ use link::{Pinned, attach};
 use load::{Loading, Variant, open};
 pub use maps::{Maps, owners};
 use nix::errno::Errno;
+pub use offsets::FILE as OFFSETS_FILE;
 use qfence_common::Hook;
 
 use crate::{compile::Compiled, kernel::proof::Proof};
