@@ -38,6 +38,7 @@ use link::Pinned;
 use load::{Loaded, Loading, Variant, open};
 pub use maps::{Maps, owners};
 use nix::errno::Errno;
+pub use offsets::FILE as OFFSETS_FILE;
 use own_program::Source;
 use qfence_common::Hook;
 

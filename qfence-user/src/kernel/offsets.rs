@@ -16,7 +16,7 @@ use crate::base::files::{
 };
 
 /// The name of the file, in the directory of descriptions.
-const FILE: &str = "kernel-offsets";
+pub const FILE: &str = "kernel-offsets";
 
 /// More bytes than the file has.
 const LONGEST: u64 = 4096;
