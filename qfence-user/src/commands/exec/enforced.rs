@@ -11,9 +11,12 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::stat::{major, minor};
 use qfence_common::device::{ACCESSES, DeviceKey, KIND_BLOCK, KIND_CHARACTER, READ};
 
+use super::needs::names_in;
 use crate::{
     base::{files::bounded, paths::Paths},
-    confinement::{Closure, Devices, Enforced, Grants, NameRules, Strict, UnixName, managers},
+    confinement::{
+        Closure, Devices, Enforced, Grants, NameRules, Strict, UnixName, managers, removals,
+    },
     kernel,
     launch::managers::Managers,
 };
@@ -110,11 +113,16 @@ fn refuse_replaceable(grants: &Grants) -> Result<()> {
 }
 
 /// The directories in which names of sockets that the command makes are allowed. Below a directory that the command can
-/// change, it can make symbolic links, or replace this directory by one, so these do not count.
+/// change, it can make symbolic links, or replace this directory by one, so these do not count. Neither do directories in
+/// which others have files, which may be sockets.
 fn own(grants: &Grants) -> BTreeSet<PathBuf> {
     let is_below = |path: &PathBuf| grants.write.iter().any(|each| path.starts_with(each));
-    let own = grants.make.iter().filter(|path| !is_below(path));
-    own.cloned().collect()
+    let shared = removals(grants, names_in);
+    let is_shared = |path: &PathBuf| shared.iter().any(|each| each.directory == *path);
+    let own = grants.make.iter();
+    own.filter(|path| !is_below(path) && !is_shared(path))
+        .cloned()
+        .collect()
 }
 
 /// The abstract names of the buses that exist in this network namespace.

@@ -90,7 +90,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         }
         _ => None,
     };
-    let confinement = strict::settle(options, &mut identity)?;
+    let mut confinement = strict::settle(options, &mut identity)?;
     let policy = resolve::policy(
         &options.policy,
         options.dns,
@@ -101,13 +101,6 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     let listener = options.metrics.as_ref().map(Listener::bind).transpose()?;
     // Not earlier: opening a log may block forever, and without a command there is no use for the signals.
     let blocked = Blocked::new()?;
-    let enforced = enforced::work_out(
-        &confinement.strict,
-        &confinement.grants,
-        managers.as_ref(),
-        options.allow_unfenced_net,
-        paths,
-    )?;
     warn(options, identity.as_ref(), paths);
     resolve::warn_of_shadowed(&policy)?;
 
@@ -117,6 +110,15 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         .map(Path::new)
         .unwrap_or(Path::new(""));
     let fences = Fences::open(paths)?;
+    confinement.open(options, identity.as_ref())?;
+    // Not earlier: it stores facts about the kernel in a directory that was checked now.
+    let enforced = enforced::work_out(
+        &confinement.strict,
+        &confinement.grants,
+        managers.as_ref(),
+        options.allow_unfenced_net,
+        paths,
+    )?;
     let description = describe(options, qemu, &enforced);
     let fence = make(options, &fences, command, &description)?;
     step(

@@ -14,15 +14,14 @@ use crate::{
     base::{console::notify, identity::Identity},
     cli::Exec,
     confinement::{Grants, Strict, removal::removals},
-    launch::files::make_output,
     qemu::{
         executables,
         needs::{self, Kind, Setting},
     },
 };
 
-/// Adds what the command needs, if it is a QEMU. Files that it makes are made here, so that the command need not change
-/// their directory.
+/// Adds what the command needs, if it is a QEMU. Returns the files that it will make: if they are made before, the command
+/// need not be able to make files in their directory.
 ///
 /// # Errors
 /// If an option of the QEMU cannot work under these closures.
@@ -31,7 +30,7 @@ pub(super) fn add(
     strict: &Strict,
     identity: Option<&Identity>,
     grants: &mut Grants,
-) -> Result<()> {
+) -> Result<Vec<PathBuf>> {
     let directory = env::current_dir().context("cannot read the working directory")?;
     let mut environment: std::collections::BTreeMap<_, _> = env::vars_os().collect();
     for (name, value) in identity.iter().flat_map(|identity| &identity.environment) {
@@ -49,7 +48,7 @@ pub(super) fn add(
         kind: &kind,
     };
     let Some(found) = needs::of(&options.command, &setting) else {
-        return Ok(());
+        return Ok(Vec::new());
     };
     if let Some((last, others)) = found.refused.split_last() {
         for refused in others {
@@ -68,23 +67,21 @@ pub(super) fn add(
     } = found.grants;
     // QEMU reports a file that is missing; there is nothing to grant.
     grants.read.extend(present(read));
-    for path in &write {
+    let is_output = |path: &&PathBuf| {
         let is_made = path.parent().is_some_and(|parent| make.contains(parent));
-        if is_made && kind(path) == Kind::Missing {
-            make_output(path, identity)
-                .with_context(|| format!("cannot make {}", path.display()))?;
-        }
-    }
+        is_made && kind(path) == Kind::Missing
+    };
+    let outputs = write.iter().filter(is_output).cloned().collect();
     grants.write.extend(present(write));
     grants.make.extend(present(make));
     grants.connect.extend(connect);
     grants.listen.extend(listen);
     grants.environment.extend(environment);
     grants.shared_memory |= shared_memory;
-    for removal in removals(grants, entries) {
+    for removal in removals(grants, names_in) {
         notify(format_args!("warning: {removal}"));
     }
-    Ok(())
+    Ok(outputs)
 }
 
 fn present(paths: BTreeSet<PathBuf>) -> impl Iterator<Item = PathBuf> {
@@ -101,7 +98,7 @@ fn kind(path: &Path) -> Kind {
 }
 
 /// The names in a directory, or some of them: it may have any number.
-fn entries(directory: &Path) -> io::Result<Vec<OsString>> {
+pub(super) fn names_in(directory: &Path) -> io::Result<Vec<OsString>> {
     let names = directory.read_dir()?.take(MOST);
     names.map(|entry| Ok(entry?.file_name())).collect()
 }

@@ -3,11 +3,12 @@
 use std::{
     fs::File,
     io::Read as _,
+    mem,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::unistd::Gid;
 
 use super::{needs, words::step};
@@ -18,7 +19,7 @@ use crate::{
     launch::{
         child::{Wanted, lacking},
         environment::Environment,
-        files::{Files, scratch::Scratch},
+        files::{Files, make_output, scratch::Scratch},
     },
     qemu::executables,
 };
@@ -32,9 +33,32 @@ pub(super) struct Confinement {
     /// The command's directory for temporary files, which exists as long as this value.
     pub(super) scratch: Option<Scratch>,
     files: Option<Files>,
+    /// Files that the command will make, and that are made before.
+    outputs: Vec<PathBuf>,
 }
 
 impl Confinement {
+    /// Makes and opens the command's files. A signal that ended this process here would leave them.
+    ///
+    /// # Errors
+    /// If something that was granted cannot be opened.
+    pub(super) fn open(&mut self, options: &Exec, identity: Option<&Identity>) -> Result<()> {
+        for path in mem::take(&mut self.outputs) {
+            make_output(&path, identity)
+                .with_context(|| format!("cannot make {}", path.display()))?;
+            self.grants.write.insert(path);
+        }
+        if self.strict.has(Closure::Files) {
+            let scratch = Scratch::new(identity)?;
+            self.grants.write.insert(scratch.path().to_owned());
+            self.environment.set_temporary(scratch.path().as_os_str());
+            self.scratch = Some(scratch);
+            self.files = Some(Files::open(&self.grants)?);
+        }
+        describe(options, &self.strict, &self.grants);
+        Ok(())
+    }
+
     /// Takes what the child needs.
     pub(super) fn wanted(&mut self, options: &Exec) -> Wanted {
         Wanted {
@@ -52,7 +76,7 @@ impl Confinement {
 /// Determines the closures. Removes groups that the command does not keep.
 ///
 /// # Errors
-/// If options contradict each other, this kernel lacks a closure, or something that was granted cannot be opened.
+/// If options contradict each other, this kernel lacks a closure, or the command cannot work under one.
 pub(super) fn settle(options: &Exec, identity: &mut Option<Identity>) -> Result<Confinement> {
     let strict = options.confinement.strict();
     if let Some(option) = options.confinement.without_effect() {
@@ -82,19 +106,7 @@ pub(super) fn settle(options: &Exec, identity: &mut Option<Identity>) -> Result<
         }
         grants.read.insert(std::path::absolute(program)?);
     }
-    needs::add(options, &strict, identity.as_ref(), &mut grants)?;
-    let scratch = match strict.has(Closure::Files) {
-        true => Some(Scratch::new(identity.as_ref())?),
-        false => None,
-    };
-    if let Some(scratch) = &scratch {
-        grants.write.insert(scratch.path().to_owned());
-        environment.set_temporary(scratch.path().as_os_str());
-    }
-    let files = match strict.has(Closure::Files) {
-        true => Some(Files::open(&grants)?),
-        false => None,
-    };
+    let outputs = needs::add(options, &strict, identity.as_ref(), &mut grants)?;
     if strict.has(Closure::Rights) {
         let named = options.confinement.environment().iter().cloned();
         let granted = grants.environment.iter().map(|name| (*name).to_owned());
@@ -103,13 +115,12 @@ pub(super) fn settle(options: &Exec, identity: &mut Option<Identity>) -> Result<
             keep_groups(identity, &grants);
         }
     }
-    describe(options, &strict, &grants);
     Ok(Confinement {
         strict,
         grants,
         environment,
-        scratch,
-        files,
+        outputs,
+        ..Confinement::default()
     })
 }
 
@@ -197,6 +208,9 @@ fn keep_groups(identity: &mut Identity, grants: &Grants) {
 
 /// Prints what the command keeps, if the user has requested steps.
 fn describe(options: &Exec, strict: &Strict, grants: &Grants) {
+    if strict.is_empty() {
+        return;
+    }
     step(options, format_args!("closed for the command: {strict}"));
     let paths = |paths: &std::collections::BTreeSet<PathBuf>| {
         let words: Vec<_> = paths
