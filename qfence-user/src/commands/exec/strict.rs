@@ -1,15 +1,15 @@
 //! What `--strict` closes for this command, and what the command keeps: options, the command itself, the host.
 
 use std::{
-    fs::File,
+    fs::OpenOptions,
     io::Read as _,
     mem,
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nix::unistd::Gid;
+use nix::{libc, unistd::Gid};
 
 use super::{needs, words::step};
 use crate::{
@@ -51,7 +51,8 @@ impl Confinement {
         if self.strict.has(Closure::Files) {
             let scratch = Scratch::new(identity)?;
             self.environment.set_temporary(scratch.path().as_os_str());
-            self.files = Some(Files::open(&self.grants, scratch.path())?);
+            let files = Files::open(&self.grants, scratch.path());
+            self.files = Some(files.context("files cannot be closed (--strict=files)")?);
             // The command can connect to sockets that it makes there.
             self.grants.make.insert(scratch.path().to_owned());
             self.scratch = Some(scratch);
@@ -186,7 +187,12 @@ fn refuse_lacking(strict: &Strict) -> Result<()> {
 fn refuse_32_bits(program: &Path) -> Result<()> {
     // The class is the fifth byte of an ELF file (elf(5)).
     let mut header = [0; 5];
-    let is_read = File::open(program).is_ok_and(|mut file| file.read_exact(&mut header).is_ok());
+    // A FIFO is not waited for.
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(program);
+    let is_read = opened.is_ok_and(|mut file| file.read_exact(&mut header).is_ok());
     ensure!(
         !is_read || header != *b"\x7fELF\x01",
         "{}: 32-bit executables do not run under --strict=syscalls; give --strict a list without syscalls",

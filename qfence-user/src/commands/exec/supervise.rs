@@ -253,6 +253,7 @@ pub(super) async fn supervise(
     };
     let (ended, audit) = supervisor.run(child, end_the_rest).await?;
     if options.keep
+        && fence.is_populated().unwrap_or(true)
         && let Some(scratch) = &mut confinement.scratch
     {
         scratch.keep();
