@@ -15,6 +15,7 @@ pub mod protocol;
 pub mod pulse;
 pub mod tally;
 pub mod tree;
+pub mod unix;
 pub mod verdict;
 
 pub use address::{Address, Halves, LookupPath};

@@ -38,6 +38,9 @@ pub const UNFOLLOWED: u32 = NO_RULE - 6;
 /// The rule number of a refusal of a connection whose owner could not be noted, for lack of memory.
 pub const UNOWNED: u32 = NO_RULE - 7;
 
+/// The rule number of a refusal of a manager's socket.
+pub const MANAGER: u32 = NO_RULE - 8;
+
 /// In a verdict: the address is one of the host's.
 pub const HOST: u32 = 1 << 29;
 /// In a verdict: the address is a broadcast or multicast address.

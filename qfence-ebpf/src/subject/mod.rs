@@ -6,3 +6,4 @@ pub(crate) mod netns;
 pub(crate) mod owner;
 pub(crate) mod skb;
 pub(crate) mod socket;
+pub(crate) mod unix;

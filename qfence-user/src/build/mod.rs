@@ -6,6 +6,8 @@
 //! programs are loaded. [`Loaded`] has programs that are not attached yet; the reader of attempts starts here.
 //! [`Built`] is a complete fence, which processes may enter.
 
+pub mod lsm;
+
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -15,13 +17,13 @@ use crate::{
     compile::Compiled,
     fence::{guard::Fence, integrity::Parts},
     host::watcher::Watcher,
-    kernel::{Attempts, DenyWith, Kernel, Lacks, Settings, proof::Proof},
+    kernel::{Attempts, DenyWith, Kernel, Lacks, Settings, proof::Proof, unix_names::UnixNames},
     policy::Policy,
     supervise::follower::{Follower, Update},
 };
 
 /// Settings of the programs, besides the policy.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Programs {
     /// The error of a refused call.
     pub deny: DenyWith,
@@ -33,6 +35,9 @@ pub struct Programs {
     pub allow_netns: bool,
     /// Whether the programs trace their verdicts.
     pub trace: bool,
+    /// The names by which managers are recognised, if the fence is to have the hooks that refuse them
+    /// ([`Hook::LSM`](qfence_common::Hook::LSM)).
+    pub managers: Option<UnixNames>,
 }
 
 /// A fence whose maps are filled, and whose programs are being loaded.
@@ -82,7 +87,8 @@ impl<'a> Building<'a> {
         let pins = fence.pins();
         let mut lacks = None;
         let load = |compiled: &Compiled| {
-            let (kernel, lacking) = Kernel::load(settings, run, &pins, compiled)?;
+            let (kernel, lacking) =
+                Kernel::load(settings, run, &pins, compiled, programs.managers.as_ref())?;
             lacks = Some(lacking);
             Ok(kernel)
         };

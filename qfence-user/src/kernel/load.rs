@@ -7,15 +7,16 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, ensure};
-use aya::{Ebpf, EbpfLoader, maps::Map, programs::Program, util::nr_cpus};
+use aya::{Btf, Ebpf, EbpfLoader, maps::Map, programs::Program, util::nr_cpus};
 use nix::{
     sched::{CloneFlags, unshare},
     unistd::chroot,
 };
-use qfence_common::{Hook, abi, netns::Offsets, proof::Token};
+use qfence_common::{Hook, abi, netns::Offsets, proof::Token, unix};
 
 use super::{
     OBJECT, Settings, TRACING_OBJECT, helpers, link::load, no_program, offsets, sizes, types,
+    unix_names::UnixNames,
 };
 
 const NO_THREAD: &str = "cannot make a thread";
@@ -59,8 +60,32 @@ fn netns_offsets(run: &Path) -> Result<Offsets> {
     offsets::of_this_kernel(run)
 }
 
-/// Makes the maps and sets the globals. No program is loaded yet.
-pub(super) fn open(variant: Variant, settings: Settings, token: Token) -> Result<Ebpf> {
+/// What the programs of [`Hook::LSM`] need.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lsm<'a> {
+    pub(super) names: &'a UnixNames,
+    pub(super) offsets: unix::Offsets,
+}
+
+impl<'a> Lsm<'a> {
+    /// With the offsets of this kernel. `run` is the directory of the file that caches offsets.
+    ///
+    /// # Errors
+    /// If its type information lacks them.
+    pub(super) fn new(names: &'a UnixNames, run: &Path) -> Result<Self> {
+        let offsets = offsets::of_unix_sockets(run)?;
+        Ok(Self { names, offsets })
+    }
+}
+
+/// Makes the maps and sets the globals. No program is loaded yet. `lsm` is `None` if the programs of [`Hook::LSM`] are not
+/// going to be loaded.
+pub(super) fn open(
+    variant: Variant,
+    settings: Settings,
+    token: Token,
+    lsm: Option<Lsm<'_>>,
+) -> Result<Ebpf> {
     let allow_raw = u32::from(settings.allow_raw);
     let allow_devices = u32::from(settings.allow_devices);
     let allow_netns = u32::from(settings.allow_netns);
@@ -72,6 +97,7 @@ pub(super) fn open(variant: Variant, settings: Settings, token: Token) -> Result
         OBJECT
     };
     let cpus = possible_cpus()?;
+    let unix_offsets = lsm.map(|lsm| lsm.offsets).unwrap_or_default();
     let mut loader = make_loader()?;
     loader
         .btf(None)
@@ -82,14 +108,20 @@ pub(super) fn open(variant: Variant, settings: Settings, token: Token) -> Result
         .override_global(abi::ALLOW_NETNS, &allow_netns, true)
         .override_global(abi::NETNS_OFFSETS, &variant.netns, true)
         .override_global(abi::FINDS_MPTCP, &finds_mptcp, true)
+        .override_global(abi::UNIX_OFFSETS, &unix_offsets, true)
         .override_global(abi::ALLOW_RAW, &allow_raw, true)
         .override_global(abi::ALLOW_DEVICES, &allow_devices, true)
         .map_max_entries(abi::PEERS_MAP, sizes::peers(cpus))
-        .map_max_entries(abi::HITS_MAP, sizes::hits(settings.rules));
-    loader.load(object).context(
+        .map_max_entries(abi::HITS_MAP, sizes::hits(settings.rules))
+        .map_max_entries(abi::UNIX_NAMES_MAP, lsm.map_or(1, |lsm| lsm.names.room()));
+    let mut ebpf = loader.load(object).context(
         "the kernel rejected the eBPF maps (Linux 5.10 or newer is needed, and \
          CAP_BPF or CAP_SYS_ADMIN)",
-    )
+    )?;
+    if let Some(Lsm { names, .. }) = lsm {
+        names.fill(&mut ebpf)?;
+    }
+    Ok(ebpf)
 }
 
 /// The number of CPUs that this machine can have.
@@ -124,10 +156,15 @@ fn make_loader<'a>() -> Result<EbpfLoader<'a>> {
 pub(super) struct Loading(JoinHandle<Result<Ebpf>>);
 
 impl Loading {
-    /// Starts loading. `held` is dropped afterwards: the programs name maps by their descriptors until then.
-    pub(super) fn begin(mut ebpf: Ebpf, held: impl Send + 'static) -> Result<Self> {
+    /// Starts loading the programs of these hooks. `held` is dropped afterwards: the programs name maps by their
+    /// descriptors until then.
+    pub(super) fn begin(
+        mut ebpf: Ebpf,
+        hooks: Vec<Hook>,
+        held: impl Send + 'static,
+    ) -> Result<Self> {
         let thread = thread::Builder::new().spawn(move || {
-            load_all(&mut ebpf)?;
+            load_all(&mut ebpf, &hooks)?;
             drop(held);
             Ok(ebpf)
         });
@@ -141,20 +178,19 @@ impl Loading {
 }
 
 /// Loads the programs, each in a thread.
-fn load_all(ebpf: &mut Ebpf) -> Result<()> {
-    for hook in Hook::ALL {
+fn load_all(ebpf: &mut Ebpf, hooks: &[Hook]) -> Result<()> {
+    for hook in hooks {
         if ebpf.program(hook.row().program).is_none() {
-            return Err(no_program(hook));
+            return Err(no_program(*hook));
         }
     }
+    let types = types_for(hooks)?;
     thread::scope(|scope| {
         let mut programs: Vec<_> = ebpf
             .programs_mut()
             .filter_map(|(name, program)| {
-                let hook = Hook::ALL
-                    .into_iter()
-                    .find(|hook| hook.row().program == name)?;
-                Some((hook, program))
+                let hook = hooks.iter().find(|hook| hook.row().program == name)?;
+                Some((*hook, program))
             })
             .collect();
         // The ones that take longest go first.
@@ -162,7 +198,8 @@ fn load_all(ebpf: &mut Ebpf) -> Result<()> {
         let loads: Vec<_> = programs
             .into_iter()
             .map(|(hook, program)| {
-                let load = move || load_one(hook, program);
+                let types = types.as_ref();
+                let load = move || load_one(hook, program, types);
                 let thread = thread::Builder::new().spawn_scoped(scope, load);
                 thread.context(NO_THREAD)
             })
@@ -173,8 +210,21 @@ fn load_all(ebpf: &mut Ebpf) -> Result<()> {
     })
 }
 
-fn load_one(hook: Hook, program: &mut Program) -> Result<()> {
-    load(program).with_context(|| {
+/// The kernel's type information, if one of the hooks needs it: a hook of a security module is named by the number of its
+/// type. Reading it takes 15 ms and 20 MB.
+///
+/// # Errors
+/// If it is needed and cannot be read.
+pub(super) fn types_for(hooks: &[Hook]) -> Result<Option<Btf>> {
+    if !hooks.iter().any(|hook| hook.is_lsm()) {
+        return Ok(None);
+    }
+    let types = Btf::from_sys_fs().context("cannot read the kernel's type information")?;
+    Ok(Some(types))
+}
+
+fn load_one(hook: Hook, program: &mut Program, types: Option<&Btf>) -> Result<()> {
+    load(program, hook, types).with_context(|| {
         // The kernel needs its type information to check the context argument of a program's global functions
         // (`btf_get_prog_ctx_type` in kernel/bpf/btf.c).
         let why = if Path::new(types::OF_THE_KERNEL).exists() {

@@ -13,16 +13,20 @@ mod helpers;
 mod link;
 pub mod link_info;
 mod load;
+pub mod lsm_trial;
 mod maps;
 mod noted;
 mod offsets;
+mod once_a_boot;
 mod own_link;
+mod proof_sockets;
 pub mod query;
 mod sizes;
 mod slot;
 mod syscall;
 pub mod trial;
 mod types;
+pub mod unix_names;
 
 use std::{fs::File, mem, path::Path};
 
@@ -32,10 +36,12 @@ use aya::{Ebpf, programs::Program};
 use aya_log::EbpfLogger;
 pub use counts::Counts;
 use link::{Pinned, attach};
-use load::{Loading, Variant, open};
+use load::{Loading, Lsm, Variant, open};
 pub use maps::{Maps, owners};
 use nix::errno::Errno;
+use proof_sockets::ProofSockets;
 use qfence_common::Hook;
+use unix_names::UnixNames;
 
 use crate::{compile::Compiled, kernel::proof::Proof};
 
@@ -103,7 +109,11 @@ pub struct Kernel {
     links: Vec<Pinned>,
     /// The programs and their ids, after they were attached.
     attached: Vec<(Hook, u32)>,
+    /// The hooks that this fence has.
+    hooks: Vec<Hook>,
     proof: Proof,
+    /// The proof of the hooks for Unix sockets connects to them.
+    _proof_sockets: Option<ProofSockets>,
 }
 
 enum Programs {
@@ -115,7 +125,8 @@ enum Programs {
 
 impl Kernel {
     /// Makes the maps, pins them in `pins`, publishes the first policy, and starts to load the programs. `run` is the
-    /// directory of the file that caches facts about this kernel.
+    /// directory of the files that cache facts about this kernel. With `managers`, the fence has the hooks of
+    /// [`Hook::LSM`], which recognise managers by these names.
     ///
     /// The second value has the features that the kernel lacks.
     ///
@@ -126,22 +137,39 @@ impl Kernel {
         run: &Path,
         pins: &Path,
         policy: &Compiled,
+        managers: Option<&UnixNames>,
     ) -> Result<(Self, Lacks)> {
         let variant = Variant::of_this_kernel(settings.deny.errno() as i32, run);
         let lacks = Lacks {
             errno: variant.deny_retval == 0,
             netns_maker: variant.netns.are_known == 0,
         };
-        let proof = Proof::new(!lacks.errno);
-        let mut ebpf = open(variant, settings, proof.token())?;
+        let mut proof = Proof::new(!lacks.errno);
+        let mut hooks = Hook::ALL.to_vec();
+        let mut proof_sockets = None;
+        let mut names = None;
+        if let Some(managers) = managers {
+            let names = names.insert(managers.clone());
+            let (sockets, addresses) = ProofSockets::new(proof.token(), names)?;
+            proof_sockets = Some(sockets);
+            proof = proof.with_unix(addresses);
+            hooks.extend(Hook::LSM);
+        }
+        let lsm = names
+            .as_ref()
+            .map(|names| Lsm::new(names, run))
+            .transpose()?;
+        let mut ebpf = open(variant, settings, proof.token(), lsm)?;
         Maps::pin(&ebpf, pins)?;
         let mut maps = Maps::new(&mut ebpf)?;
         let (firsts, attempts) = attempts::prepare(&mut ebpf)?;
         // First, because the kernel waits for a grace period when a slot is filled. That wait overlaps with the rest.
         maps.publish_with(policy, firsts.into())?;
         let kernel = Self {
-            programs: Programs::Loading(Loading::begin(ebpf, attempts)?),
+            programs: Programs::Loading(Loading::begin(ebpf, hooks.clone(), attempts)?),
             maps,
+            hooks,
+            _proof_sockets: proof_sockets,
             links: Vec::new(),
             attached: Vec::new(),
             proof,
@@ -180,7 +208,7 @@ impl Kernel {
     /// # Errors
     /// If any of them fails. Links made before it remain until their pins are removed.
     pub fn attach(&mut self, cgroup: &File, pins: &Path) -> Result<()> {
-        for hook in Hook::ALL {
+        for hook in self.hooks.clone() {
             let context = || format!("cannot attach the eBPF program for {}", hook.name());
             let program = program(self.ebpf()?, hook)?;
             let link = attach(program, hook, cgroup).with_context(context)?;

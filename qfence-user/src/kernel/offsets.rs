@@ -1,35 +1,44 @@
-//! The offsets at which this kernel stores the maker of a network namespace. They are read from its type information
-//! once a boot, which takes 18 ms, and cached in a file.
+//! The offsets at which this kernel stores the maker of a network namespace, and the names of Unix sockets. They are read
+//! from its type information once a boot, which takes 18 ms, and cached in files.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Result;
-use qfence_common::netns::Offsets;
-use serde::{Deserialize, Serialize};
+use qfence_common::{netns::Offsets, unix};
 
-use super::types::{self, Members, WANTED};
-use crate::base::files::{
-    PRIVATE_FILE, bounded,
-    directory::{Directory, Others},
-    staged::Staged,
+use super::{
+    once_a_boot::{self, boot},
+    types::{self, Wanted},
 };
 
 /// The name of the file, in the directory of descriptions.
 const FILE: &str = "kernel-offsets";
 
-/// More bytes than the file has.
-const LONGEST: u64 = 4096;
+/// The name of the file for Unix sockets.
+const UNIX_FILE: &str = "kernel-unix-offsets";
 
-/// Unique for each boot (random(4)). Another boot can have another kernel.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// The members for network namespaces.
+const WANTED: Wanted<7> = [
+    ("sock_common", "skc_net"),
+    ("net", "rtnl"),
+    ("sock", "sk_cgrp_data"),
+    ("cgroup_subsys_state", "parent"),
+    ("cgroup", "self"),
+    ("cgroup", "kn"),
+    ("kernfs_node", "id"),
+];
 
-/// The content of the file.
-#[derive(Debug, Serialize, Deserialize)]
-struct Kept {
-    boot: String,
-    /// Offsets in bytes, by "struct.member".
-    offsets: BTreeMap<String, u32>,
-}
+/// The members for Unix sockets.
+const UNIX_WANTED: Wanted<6> = [
+    ("socket", "sk"),
+    ("sock", "sk_type"),
+    ("unix_sock", "addr"),
+    ("unix_address", "len"),
+    ("unix_address", "name"),
+    ("kernfs_node", "name"),
+];
+
+type Members = [u32; WANTED.len()];
 
 /// The offsets of this kernel. `run` is the directory of the cache. If it cannot be written, the offsets are read
 /// each time.
@@ -37,55 +46,76 @@ struct Kept {
 /// # Errors
 /// If the kernel has no type information, or one of the members is missing.
 pub(super) fn of_this_kernel(run: &Path) -> Result<Offsets> {
-    let boot = boot();
-    if let Some(boot) = &boot
-        && let Some(members) = read(run, boot)
-    {
-        return Ok(of_members(members));
-    }
-    let members = types::members_of(Path::new(types::OF_THE_KERNEL))?;
-    if let Some(boot) = boot {
-        // Without the cache the next start reads them again.
-        let _ = keep(run, boot, members);
-    }
-    Ok(of_members(members))
+    find(run, FILE, &WANTED).map(of_members)
 }
 
-/// The id of this boot, if the kernel shows it.
-fn boot() -> Option<String> {
-    let boot = fs::read_to_string(BOOT_ID).ok()?;
-    Some(boot.trim_end().to_owned())
+/// The offsets of this kernel for Unix sockets.
+///
+/// # Errors
+/// As for [`of_this_kernel`].
+pub(super) fn of_unix_sockets(run: &Path) -> Result<unix::Offsets> {
+    let [
+        socket_sock,
+        sock_type,
+        unix_address,
+        address_length,
+        address_name,
+        node_name,
+    ] = find(run, UNIX_FILE, &UNIX_WANTED)?;
+    Ok(unix::Offsets {
+        socket_sock,
+        sock_type,
+        unix_address,
+        address_length,
+        address_name,
+        node_name,
+    })
+}
+
+/// The offsets of members, from the cache or else from the kernel.
+fn find<const N: usize>(run: &Path, file: &str, wanted: &Wanted<N>) -> Result<[u32; N]> {
+    let boot = boot();
+    if let Some(boot) = &boot
+        && let Some(members) = read(run, file, boot, wanted)
+    {
+        return Ok(members);
+    }
+    let members = types::members_of(Path::new(types::OF_THE_KERNEL), wanted)?;
+    if let Some(boot) = boot {
+        // Without the cache the next start reads them again.
+        let _ = keep(run, file, boot, wanted, members);
+    }
+    Ok(members)
 }
 
 /// Reads the cache, if it is of this boot and complete.
-fn read(run: &Path, boot: &str) -> Option<Members> {
-    // Only root may have written it.
-    let directory = Directory::trusted(run, Others::Read).ok()??;
-    let bytes = bounded::read(&directory.path_by_descriptor(FILE.as_ref()), LONGEST).ok()?;
-    let kept: Kept = serde_json::from_slice(&bytes).ok()?;
-    if kept.boot != boot {
-        return None;
-    }
-    let mut members = Members::default();
-    for (place, (of, member)) in members.iter_mut().zip(WANTED) {
-        *place = *kept.offsets.get(&key(of, member))?;
+fn read<const N: usize>(
+    run: &Path,
+    file: &str,
+    boot: &str,
+    wanted: &Wanted<N>,
+) -> Option<[u32; N]> {
+    let kept: BTreeMap<String, u32> = once_a_boot::read(run, file, boot)?;
+    let mut members = [0; N];
+    for (place, (of, member)) in members.iter_mut().zip(*wanted) {
+        *place = *kept.get(&key(of, member))?;
     }
     Some(members)
 }
 
-fn keep(run: &Path, boot: String, members: Members) -> Result<()> {
-    let offsets = WANTED
-        .into_iter()
+fn keep<const N: usize>(
+    run: &Path,
+    file: &str,
+    boot: String,
+    wanted: &Wanted<N>,
+    members: [u32; N],
+) -> Result<()> {
+    let offsets: BTreeMap<_, _> = wanted
+        .iter()
         .zip(members)
-        .map(|((of, member), offset)| (key(of, member), offset));
-    let kept = Kept {
-        boot,
-        offsets: offsets.collect(),
-    };
-    let directory = Directory::make_private(run)?;
-    let bytes = serde_json::to_vec(&kept)?;
-    Staged::write(directory, FILE.as_ref(), &bytes, PRIVATE_FILE)?.keep()?;
-    Ok(())
+        .map(|((of, member), offset)| (key(of, member), offset))
+        .collect();
+    once_a_boot::keep(run, file, boot, offsets)
 }
 
 fn key(of: &str, member: &str) -> String {
@@ -116,7 +146,17 @@ fn of_members(members: Members) -> Offsets {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+
+    fn read(run: &Path, boot: &str) -> Option<Members> {
+        super::read(run, FILE, boot, &WANTED)
+    }
+
+    fn keep(run: &Path, boot: String, members: Members) -> Result<()> {
+        super::keep(run, FILE, boot, &WANTED, members)
+    }
 
     const MEMBERS: Members = [48, 352, 704, 16, 8, 272, 112];
 
@@ -139,6 +179,11 @@ mod tests {
             );
         }
         assert_eq!(of_this_kernel(directory.path()).unwrap(), offsets);
+        let unix = of_unix_sockets(directory.path()).unwrap();
+        for offset in [unix.socket_sock, unix.unix_address, unix.address_name] {
+            assert!(offset > 0 && offset < 8192 && offset % 4 == 0, "{unix:?}");
+        }
+        assert_eq!(of_unix_sockets(directory.path()).unwrap(), unix);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use nix::{
     sys::{
         socket::{
             AddressFamily, MsgFlags, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike,
-            connect, sendto, socket,
+            UnixAddr, connect, sendto, socket,
         },
         utsname::uname,
     },
@@ -25,6 +25,7 @@ use qfence_common::{
     proof::{self, Token},
 };
 
+use super::proof_sockets::Addresses;
 use crate::base::{
     random,
     release::{self, Version},
@@ -35,6 +36,10 @@ use crate::base::{
 pub struct Proof {
     token: Token,
     errno: Errno,
+    /// Whether the hooks for calls with a destination are proved.
+    of_calls: bool,
+    /// The sockets that the hooks for Unix sockets refuse, if these hooks are proved.
+    of_unix: Option<Addresses>,
 }
 
 impl Proof {
@@ -46,7 +51,38 @@ impl Proof {
         } else {
             Errno::EPERM
         };
-        Self { token, errno }
+        Self {
+            token,
+            errno,
+            of_calls: true,
+            of_unix: None,
+        }
+    }
+
+    /// The same proof, also of the hooks for Unix sockets.
+    pub(super) fn with_unix(self, addresses: Addresses) -> Self {
+        Self {
+            of_unix: Some(addresses),
+            ..self
+        }
+    }
+
+    /// A proof of the hooks for Unix sockets alone.
+    pub(super) fn of_unix_only(self) -> Self {
+        Self {
+            of_calls: false,
+            ..self
+        }
+    }
+
+    /// Whether the proof includes a hook.
+    #[must_use]
+    pub(crate) fn covers(self, hook: Hook) -> bool {
+        if hook.is_lsm() {
+            self.of_unix.is_some()
+        } else {
+            self.of_calls
+        }
     }
 
     /// The part of the proof that the programs get.
@@ -54,27 +90,38 @@ impl Proof {
         self.token
     }
 
-    /// Makes a socket and uses it at one of the four hooks for calls, where it must be refused. Only makes system
-    /// calls, because it runs between fork and exec.
+    /// Makes a socket and uses it at one of the hooks for calls, or for Unix sockets, where it must be refused. Only makes
+    /// system calls, because it runs between fork and exec.
     ///
     /// The egress hook cannot be reached except through these hooks, and it uses the same field of the socket.
     ///
     /// # Errors
     /// The error that the call failed with instead, or number 0 if it succeeded.
     pub(crate) fn check(self, hook: Hook) -> io::Result<()> {
-        let family = match hook {
-            Hook::Connect6 | Hook::Sendmsg6 => AddressFamily::Inet6,
-            _ => AddressFamily::Inet,
+        let (family, kind) = match hook {
+            Hook::Connect6 | Hook::Sendmsg6 => (AddressFamily::Inet6, SockType::Datagram),
+            Hook::UnixStreamConnect => (AddressFamily::Unix, SockType::Stream),
+            Hook::UnixMaySend => (AddressFamily::Unix, SockType::Datagram),
+            _ => (AddressFamily::Inet, SockType::Datagram),
         };
-        let socket = match socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None) {
+        let socket = match socket(family, kind, SockFlag::SOCK_CLOEXEC, None) {
             // No process can make such a socket, so there is nothing to prove.
             Err(Errno::EAFNOSUPPORT) => return Ok(()),
             made => made?,
         };
         match self.call(&socket, hook) {
-            Err(errno) if errno == self.errno => Ok(()),
+            Err(errno) if errno == self.wanted(hook) => Ok(()),
             Err(errno) => Err(errno.into()),
             Ok(()) => Err(io::Error::from_raw_os_error(0)),
+        }
+    }
+
+    /// The error of a refusal. All kernels with hooks for Unix sockets can set it.
+    fn wanted(self, hook: Hook) -> Errno {
+        if hook.is_lsm() {
+            Errno::from_raw(proof::ERRNO)
+        } else {
+            self.errno
         }
     }
 
@@ -90,8 +137,19 @@ impl Proof {
             Hook::Connect6 => connect(socket.as_raw_fd(), &v6),
             Hook::Sendmsg4 => send(&v4),
             Hook::Sendmsg6 => send(&v6),
+            Hook::UnixStreamConnect => connect(socket.as_raw_fd(), self.unix(hook)?),
+            Hook::UnixMaySend => send(self.unix(hook)?),
             _ => connect(socket.as_raw_fd(), &v4),
         }
+    }
+
+    /// The address for a hook for Unix sockets.
+    fn unix(&self, hook: Hook) -> nix::Result<&UnixAddr> {
+        let addresses = self.of_unix.as_ref().ok_or(Errno::ENOTSUP)?;
+        Ok(match hook {
+            Hook::UnixStreamConnect => &addresses.stream,
+            _ => &addresses.datagram,
+        })
     }
 
     /// Describes a failed check.
@@ -103,8 +161,8 @@ impl Proof {
                 Errno::UnknownErrno => "it was allowed".into(),
                 errno => format!("it failed with {errno:?}"),
             },
-            wanted: self.errno,
-            advice: advice(&release.unwrap_or_default()),
+            wanted: self.wanted(hook),
+            advice: advice(hook, &release.unwrap_or_default()),
         }
     }
 }
@@ -124,8 +182,12 @@ pub struct Unproven {
 }
 
 /// The likely cause, and the remedy.
-fn advice(release: &str) -> String {
-    if release::parse(release).is_some_and(|version| version < Version::SOCKETS_KEEP_THEIR_CGROUP) {
+fn advice(hook: Hook, release: &str) -> String {
+    if hook.is_lsm() {
+        "see what `qfence-user doctor` reports about managers, or give --allow-bus, with which this hook is not used".into()
+    } else if release::parse(release)
+        .is_some_and(|version| version < Version::SOCKETS_KEEP_THEIR_CGROUP)
+    {
         format!(
             "on Linux before 5.15 (this is {release}) no socket is in a cgroup of version 2 any more \
              once net_cls or net_prio of version 1 has been used (`dmesg` has a line \"disabling \
@@ -172,10 +234,10 @@ mod tests {
     #[test]
     fn an_old_kernel_is_told_of_the_old_controllers() {
         for release in ["5.10.0-30-amd64", "5.14.21"] {
-            assert!(advice(release).contains("cgroup_no_v1=net_cls,net_prio"));
+            assert!(advice(Hook::Connect4, release).contains("cgroup_no_v1=net_cls,net_prio"));
         }
         for release in ["5.15.0", "6.18.44", ""] {
-            assert!(!advice(release).contains("net_cls"));
+            assert!(!advice(Hook::Connect4, release).contains("net_cls"));
         }
     }
 }

@@ -59,7 +59,7 @@ impl Trial {
             rules: 0,
         };
         Ok(Self {
-            ebpf: open(variant, settings, Token(0))?,
+            ebpf: open(variant, settings, Token(0), None)?,
             links: Vec::new(),
         })
     }
@@ -69,7 +69,7 @@ impl Trial {
     /// # Errors
     /// If the kernel rejects it; see [`TrialError::in_brief`].
     pub fn load(&mut self, hook: Hook) -> Result<(), TrialError> {
-        Ok(load(program(&mut self.ebpf, hook)?)?)
+        Ok(load(program(&mut self.ebpf, hook)?, hook, None)?)
     }
 
     /// Attaches the loaded program of a hook to a cgroup.

@@ -54,6 +54,7 @@ impl Names {
             verdict::FOREIGN_NETNS => "deny-foreign-netns",
             verdict::UNFOLLOWED => "deny-unfollowed-broadcast",
             verdict::UNOWNED => "deny-unowned",
+            verdict::MANAGER => "deny-manager",
             // The policy map had no verdict.
             verdict::NO_RULE => "no-policy",
             number => match self.0.get(&number) {

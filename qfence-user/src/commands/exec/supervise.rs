@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
 
-use super::words::step;
+use super::words::{Managed, step};
 use super::{Wanted, logs, qemu, words};
 use crate::{
     base::{
@@ -14,15 +14,15 @@ use crate::{
         interruptible::Interrupted,
         paths::Paths,
     },
-    build::{Building, Built, Programs},
+    build::{Building, Built, Programs, lsm::lsm_runs},
     cli::Exec,
     commands::metrics,
     fence::{description::Description, guard::Fence, integrity::Integrity},
     host::watcher::Watcher,
-    kernel::Maps,
+    kernel::{Maps, unix_names::UnixNames},
     launch::{
         child::{self, Closures, Launch, Lifted, StartError, Strictness},
-        managers::{Entered, Keeper},
+        managers::{Entered, Keeper, Managers},
         signals::Blocked,
     },
     observe::metrics::serve::Server,
@@ -88,6 +88,19 @@ pub(super) async fn supervise(
         }
         None => None,
     };
+    let strictness = Strictness {
+        allow_compat_sockopt: options.allow_compat_sockopt,
+        strict: options.strict,
+    };
+    let closures = Closures::new(strictness, options.allow_foreign_netns)?;
+    let lsm = match &wanted.managers {
+        // The masks and the domain close them.
+        Some(managers) if !closures.close_processes() => {
+            lsm_names(options, managers, fence, paths, limits)?
+        }
+        _ => None,
+    };
+    let closes_by_lsm = lsm.is_some();
     let names = RuleNames::new(&wanted.policy, fence.policy_file());
     let trace = options.verbose >= 2;
     let programs = Programs {
@@ -96,21 +109,20 @@ pub(super) async fn supervise(
         allow_devices: options.allow_unfenced_net,
         allow_netns: options.allow_foreign_netns,
         trace,
+        managers: lsm,
     };
     let watcher = Watcher::new(paths);
     let building = Building::begin(fence, programs, wanted.policy, &watcher, &paths.run);
     let mut building = building.await?;
     words::warn_of_lacks(options, building.lacks());
-    let strictness = Strictness {
-        allow_compat_sockopt: options.allow_compat_sockopt,
-        strict: options.strict,
-    };
-    let closures = Closures::new(strictness, options.allow_foreign_netns)?;
     words::settle_closures(
         options,
         &closures,
         wanted.identity.as_ref(),
-        wanted.managers.is_some(),
+        Managed {
+            is_masked: wanted.managers.is_some(),
+            is_judged: closes_by_lsm,
+        },
     )?;
     let starting = child::prepare(Launch {
         command: &options.command,
@@ -173,7 +185,9 @@ pub(super) async fn supervise(
     let namespace = match starting.entered() {
         Some(Entered::Masked(namespace)) => Some(namespace),
         Some(Entered::NotPermitted(error)) => {
-            words::settle_managers(options, &error)?;
+            if !closes_by_lsm {
+                words::settle_managers(options, &error)?;
+            }
             None
         }
         None => None,
@@ -235,6 +249,31 @@ pub(super) async fn supervise(
     };
     let (ended, audit) = supervisor.run(child, end_the_rest).await?;
     Ok((ended.map_or(exit::FAILED, exit::of_command), Some(audit)))
+}
+
+/// The names by which the programs for Unix sockets recognise managers, if these programs run on this kernel.
+fn lsm_names(
+    options: &Exec,
+    managers: &Managers,
+    fence: &Fence,
+    paths: &Paths,
+    limits: Lifted,
+) -> Result<Option<UnixNames>> {
+    let runs = lsm_runs(fence.cgroup(), &paths.run, limits)
+        .context("cannot try the programs for Unix sockets")?;
+    Ok(match runs {
+        Ok(()) => {
+            step(options, "programs for Unix sockets refuse managers");
+            Some(managers.names())
+        }
+        Err(reason) => {
+            step(
+                options,
+                format_args!("programs for Unix sockets cannot be used: {reason}"),
+            );
+            None
+        }
+    })
 }
 
 fn fail(error: &StartError, status: u8) -> u8 {

@@ -68,6 +68,15 @@ pub(super) fn warn_of_lacks(options: &Exec, lacks: Lacks) {
     }
 }
 
+/// How the managers are closed for the command.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Managed {
+    /// Whether their sockets are to be masked.
+    pub(super) is_masked: bool,
+    /// Whether the programs for Unix sockets refuse them.
+    pub(super) is_judged: bool,
+}
+
 /// Warns of the ways out that are not closed, or fails if they are required to be.
 ///
 /// # Errors
@@ -76,7 +85,7 @@ pub(super) fn settle_closures(
     options: &Exec,
     closures: &Closures,
     identity: Option<&Identity>,
-    masks_managers: bool,
+    managers: Managed,
 ) -> Result<()> {
     let lacks_domain = !closures.close_processes() && !options.allow_foreign_netns;
     if !closures.close_processes() {
@@ -85,9 +94,11 @@ pub(super) fn settle_closures(
             false => NO_DOMAIN,
         };
         require(options, Closure::Processes, reason)?;
-        require(options, Closure::Managers, reason)?;
+        if !managers.is_judged {
+            require(options, Closure::Managers, reason)?;
+        }
     }
-    if !masks_managers {
+    if !managers.is_masked {
         let reason = match options.allow_bus {
             true => "--allow-bus is given",
             false => "the command runs as root",
@@ -95,9 +106,14 @@ pub(super) fn settle_closures(
         require(options, Closure::Managers, reason)?;
     }
     if lacks_domain && identity.is_some() {
+        let more = if managers.is_judged {
+            ""
+        } else {
+            "; and it can ask its user's systemd and container engines to run programs outside the fence"
+        };
         notify(format_args!(
             "warning: {NO_DOMAIN}: the command can join the namespaces of its user's containers, and reach this host through \
-             their networks; and it can ask its user's systemd and container engines to run programs outside the fence"
+             their networks{more}"
         ));
     }
     Ok(())

@@ -163,20 +163,18 @@ impl Integrity {
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 damage.insert(Damage::Cgroup);
-                Ok(Hook::ALL.into())
+                Ok(self.parts.hooks().collect())
             }
             Err(error) => Err(format!("its cgroup cannot be opened: {error}")),
         };
         match attached {
             Ok(attached) => {
-                let missing = Hook::ALL
-                    .into_iter()
-                    .filter(|hook| !attached.contains(hook));
+                let missing = self.parts.hooks().filter(|hook| !attached.contains(hook));
                 damage.extend(missing.map(|hook| Damage::Link(hook.name())));
             }
             Err(error) => drop(unknown.insert(error)),
         }
-        for hook in Hook::ALL {
+        for hook in self.parts.hooks() {
             match fs::symlink_metadata(self.pins.join(hook.name())) {
                 Ok(pin) if self.parts.of(hook).and_then(|part| part.pin) == Some(pin.ino()) => {}
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {

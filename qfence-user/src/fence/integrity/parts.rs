@@ -34,6 +34,13 @@ impl Parts {
         Self(programs.iter().map(part).collect())
     }
 
+    /// The hooks of the fence: those of every fence, and the others that this one was made with.
+    pub fn hooks(&self) -> impl Iterator<Item = Hook> {
+        let others = self.0.iter().map(|part| part.hook);
+        let others = others.filter(|hook| !Hook::ALL.contains(hook));
+        Hook::ALL.into_iter().chain(others)
+    }
+
     /// The objects of a hook.
     #[must_use]
     pub fn of(&self, hook: Hook) -> Option<Part> {
@@ -61,7 +68,8 @@ impl FromStr for Parts {
             let mut fields = text.split(':');
             let mut next = || fields.next().context("a field is missing");
             let name = next()?;
-            let hook = Hook::ALL.into_iter().find(|hook| hook.name() == name);
+            let mut hooks = Hook::ALL.into_iter().chain(Hook::LSM);
+            let hook = hooks.find(|hook| hook.name() == name);
             Ok(Part {
                 hook: hook.with_context(|| format!("there is no hook {name:?}"))?,
                 program: next()?.parse()?,
@@ -90,10 +98,20 @@ mod tests {
                 program: u32::MAX,
                 pin: None,
             },
+            Part {
+                hook: Hook::UnixMaySend,
+                program: 7,
+                pin: Some(8),
+            },
         ]);
         let word = parts.to_string();
-        assert_eq!(word, "connect4:12:345,egress:4294967295:0");
+        assert_eq!(
+            word,
+            "connect4:12:345,egress:4294967295:0,unix_may_send:7:8"
+        );
         assert_eq!(word.parse::<Parts>().unwrap(), parts);
+        let hooks: Vec<_> = parts.hooks().collect();
+        assert_eq!(hooks, [&Hook::ALL[..], &[Hook::UnixMaySend]].concat());
         assert_eq!("".parse::<Parts>().unwrap(), Parts::default());
         for odd in ["connect4", "connect4:1", "nowhere:1:2", "connect4:x:2", ","] {
             assert!(odd.parse::<Parts>().is_err(), "{odd}");

@@ -35,6 +35,8 @@ enum Step {
     ProveConnect6,
     ProveSendmsg4,
     ProveSendmsg6,
+    ProveUnixStreamConnect,
+    ProveUnixMaySend,
     RestoreLimitsAndSignals,
     SetGroups,
     LeaveKeyring,
@@ -49,11 +51,13 @@ enum Step {
 
 /// The steps that prove the fence, with the hook of each. The proofs at connect send nothing, so they come first:
 /// if the fence does not work, no datagram leaves.
-const PROOFS: [(Step, Hook); 4] = [
+const PROOFS: [(Step, Hook); 6] = [
     (Step::ProveConnect4, Hook::Connect4),
     (Step::ProveConnect6, Hook::Connect6),
     (Step::ProveSendmsg4, Hook::Sendmsg4),
     (Step::ProveSendmsg6, Hook::Sendmsg6),
+    (Step::ProveUnixStreamConnect, Hook::UnixStreamConnect),
+    (Step::ProveUnixMaySend, Hook::UnixMaySend),
 ];
 
 /// A description of each step before exec, in order.
@@ -65,6 +69,8 @@ const DEEDS: [&str; Step::Exec as usize] = [
     "prove the fence at connect6",
     "prove the fence at sendmsg4",
     "prove the fence at sendmsg6",
+    "prove the fence at unix_stream_connect",
+    "prove the fence at unix_may_send",
     "restore limits and signals",
     "set the groups",
     "leave the caller's session keyring",
@@ -120,7 +126,7 @@ pub(super) fn before_exec(
             return Err(Errno::ECANCELED.into());
         }
         if let Some(proof) = proof {
-            for (step, hook) in PROOFS {
+            for (step, hook) in PROOFS.into_iter().filter(|(_, hook)| proof.covers(*hook)) {
                 tell(step)?;
                 proof.check(hook)?;
             }
