@@ -75,6 +75,13 @@ impl UnixSocket {
     }
 }
 
+/// The length of a name in the trie.
+#[expect(clippy::cast_possible_truncation, reason = "a small constant")]
+const BYTES: u32 = NAME_BYTES as u32;
+
+// The length of a socket's name is masked.
+const _: () = assert!(BYTES.is_power_of_two());
+
 /// A name as the key of the trie. Aligned, so that it is zeroed by words.
 #[repr(C)]
 struct Name {
@@ -84,10 +91,9 @@ struct Name {
 
 impl Name {
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "a constant")]
     const fn empty() -> Self {
         Self {
-            bits: 8 * NAME_BYTES as u32,
+            bits: 8 * BYTES,
             bytes: [0; NAME_BYTES / 4],
         }
     }
@@ -116,13 +122,7 @@ extern "C" fn qfence_unit(cgroup: u64) -> u64 {
     let text = read(node + u64::from(UNIX_OFFSETS.load().node_name));
     let mut name = Name::empty();
     // SAFETY: the buffer has this size. The helper fails for addresses that cannot be read.
-    let length = unsafe {
-        read_text(
-            (&raw mut name.bytes).cast(),
-            NAME_BYTES as u32,
-            text as *const _,
-        )
-    };
+    let length = unsafe { read_text((&raw mut name.bytes).cast(), BYTES, text as *const _) };
     // With the zero at its end.
     let Ok(length) = u64::try_from(length) else {
         return IS_A_MANAGERS;
@@ -148,7 +148,7 @@ extern "C" fn qfence_unix_class(socket: u64) -> u64 {
     let length = unsafe { bpf_probe_read_kernel(length as *const u32) }.unwrap_or(FAMILY);
     let mut name = Name::empty();
     // Masked, not compared: the verifier must see the bound in the register that the helper gets.
-    let length = black_box(length.wrapping_sub(FAMILY)) & (NAME_BYTES as u32 - 1);
+    let length = black_box(length.wrapping_sub(FAMILY)) & (BYTES - 1);
     let text = address + u64::from(offsets.address_name) + u64::from(FAMILY);
     // SAFETY: the buffer has more bytes. The helper fails for addresses that cannot be read.
     let failed = unsafe { read_bytes((&raw mut name.bytes).cast(), length, text as *const _) };

@@ -23,24 +23,25 @@ const NOTHING: &str = "/dev/null/nothing";
 /// # Errors
 /// If it cannot be tried.
 pub fn lsm_runs(cgroup: &Cgroup, run: &Path, limits: Lifted) -> Result<Result<(), String>> {
-    let why_not = match lsm_trial::earlier(run) {
-        Some(why_not) => why_not,
-        None => {
-            let why_not = try_lsm(cgroup, run, limits)?.err();
-            // Without the cache the next start tries it again.
-            let _ = lsm_trial::keep(run, why_not.as_deref());
-            why_not
-        }
-    };
-    Ok(why_not.map_or(Ok(()), Err))
+    match lsm_trial::earlier(run) {
+        Some(why_not) => Ok(why_not.map_or(Ok(()), Err)),
+        None => try_lsm(cgroup, run, limits),
+    }
 }
 
 /// Tries the programs: attaches them to a cgroup, and starts a process in it that connects to a socket which they refuse.
-/// Nothing of it is left.
+/// Only the cached outcome is left.
 ///
 /// # Errors
 /// If the process cannot be started.
 pub fn try_lsm(cgroup: &Cgroup, run: &Path, limits: Lifted) -> Result<Result<(), String>> {
+    let outcome = start(cgroup, run, limits)?;
+    // Without the cache the next start tries it again.
+    let _ = lsm_trial::keep(run, outcome.as_ref().err().map(String::as_str));
+    Ok(outcome)
+}
+
+fn start(cgroup: &Cgroup, run: &Path, limits: Lifted) -> Result<Result<(), String>> {
     let trial = match LsmTrial::new(&cgroup.open()?, run) {
         Ok(trial) => trial,
         Err(error) => return Ok(Err(error.in_brief())),

@@ -71,8 +71,12 @@ impl<'a> Lsm<'a> {
     /// With the offsets of this kernel. `run` is the directory of the file that caches offsets.
     ///
     /// # Errors
-    /// If its type information lacks them.
-    pub(super) fn new(names: &'a UnixNames, run: &Path) -> Result<Self> {
+    /// If its type information lacks them, or the offsets of cgroups, which `variant` has.
+    pub(super) fn new(names: &'a UnixNames, variant: &Variant, run: &Path) -> Result<Self> {
+        ensure!(
+            variant.netns.are_known != 0,
+            "the kernel does not show the cgroups of sockets"
+        );
         let offsets = offsets::of_unix_sockets(run)?;
         Ok(Self { names, offsets })
     }

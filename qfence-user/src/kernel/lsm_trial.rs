@@ -36,9 +36,6 @@ impl LsmTrial {
     /// If the kernel rejects them.
     pub fn new(cgroup: &File, run: &Path) -> Result<Self, TrialError> {
         let variant = Variant::of_this_kernel(DenyWith::Refused.errno() as i32, run);
-        if variant.netns.are_known == 0 {
-            return Err(anyhow::anyhow!("the kernel's types cannot be read").into());
-        }
         let settings = Settings {
             deny: DenyWith::Refused,
             allow_raw: false,
@@ -53,7 +50,12 @@ impl LsmTrial {
         let mut names = UnixNames::default();
         let (sockets, addresses) = ProofSockets::new(proof.token(), &mut names)?;
         // The proof's destinations for calls are not used.
-        let mut ebpf = open(variant, settings, Token(0), Some(Lsm::new(&names, run)?))?;
+        let mut ebpf = open(
+            variant,
+            settings,
+            Token(0),
+            Some(Lsm::new(&names, &variant, run)?),
+        )?;
         let types = types_for(&Hook::LSM)?;
         let mut links = Vec::new();
         for hook in Hook::LSM {

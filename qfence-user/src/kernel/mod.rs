@@ -157,7 +157,7 @@ impl Kernel {
         }
         let lsm = names
             .as_ref()
-            .map(|names| Lsm::new(names, run))
+            .map(|names| Lsm::new(names, &variant, run))
             .transpose()?;
         let mut ebpf = open(variant, settings, proof.token(), lsm)?;
         Maps::pin(&ebpf, pins)?;

@@ -98,9 +98,13 @@ pub(super) async fn supervise(
         Some(managers) if !closures.close_processes() => {
             lsm_names(options, managers, fence, paths, limits)?
         }
-        _ => None,
+        _ => Err(String::new()),
     };
-    let closes_by_lsm = lsm.is_some();
+    let closes_by_lsm = lsm.is_ok();
+    let managed = Managed {
+        is_masked: wanted.managers.is_some(),
+        why_not_judged: lsm.as_ref().err().cloned(),
+    };
     let names = RuleNames::new(&wanted.policy, fence.policy_file());
     let trace = options.verbose >= 2;
     let programs = Programs {
@@ -109,21 +113,13 @@ pub(super) async fn supervise(
         allow_devices: options.allow_unfenced_net,
         allow_netns: options.allow_foreign_netns,
         trace,
-        managers: lsm,
+        managers: lsm.ok(),
     };
     let watcher = Watcher::new(paths);
     let building = Building::begin(fence, programs, wanted.policy, &watcher, &paths.run);
     let mut building = building.await?;
     words::warn_of_lacks(options, building.lacks());
-    words::settle_closures(
-        options,
-        &closures,
-        wanted.identity.as_ref(),
-        Managed {
-            is_masked: wanted.managers.is_some(),
-            is_judged: closes_by_lsm,
-        },
-    )?;
+    words::settle_closures(options, &closures, wanted.identity.as_ref(), &managed)?;
     let starting = child::prepare(Launch {
         command: &options.command,
         identity: wanted.identity.as_ref(),
@@ -251,27 +247,28 @@ pub(super) async fn supervise(
     Ok((ended.map_or(exit::FAILED, exit::of_command), Some(audit)))
 }
 
-/// The names by which the programs for Unix sockets recognise managers, if these programs run on this kernel.
+/// The names by which the programs for Unix sockets recognise managers, if these programs run on this kernel; otherwise
+/// the reason.
 fn lsm_names(
     options: &Exec,
     managers: &Managers,
     fence: &Fence,
     paths: &Paths,
     limits: Lifted,
-) -> Result<Option<UnixNames>> {
+) -> Result<Result<UnixNames, String>> {
     let runs = lsm_runs(fence.cgroup(), &paths.run, limits)
         .context("cannot try the programs for Unix sockets")?;
     Ok(match runs {
         Ok(()) => {
             step(options, "programs for Unix sockets refuse managers");
-            Some(managers.names())
+            Ok(managers.names())
         }
         Err(reason) => {
             step(
                 options,
                 format_args!("programs for Unix sockets cannot be used: {reason}"),
             );
-            None
+            Err(reason)
         }
     })
 }

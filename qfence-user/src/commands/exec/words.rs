@@ -69,12 +69,12 @@ pub(super) fn warn_of_lacks(options: &Exec, lacks: Lacks) {
 }
 
 /// How the managers are closed for the command.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Managed {
     /// Whether their sockets are to be masked.
     pub(super) is_masked: bool,
-    /// Whether the programs for Unix sockets refuse them.
-    pub(super) is_judged: bool,
+    /// Why no programs for Unix sockets refuse them; empty if that was not tried.
+    pub(super) why_not_judged: Option<String>,
 }
 
 /// Warns of the ways out that are not closed, or fails if they are required to be.
@@ -85,7 +85,7 @@ pub(super) fn settle_closures(
     options: &Exec,
     closures: &Closures,
     identity: Option<&Identity>,
-    managers: Managed,
+    managers: &Managed,
 ) -> Result<()> {
     let lacks_domain = !closures.close_processes() && !options.allow_foreign_netns;
     if !closures.close_processes() {
@@ -94,8 +94,14 @@ pub(super) fn settle_closures(
             false => NO_DOMAIN,
         };
         require(options, Closure::Processes, reason)?;
-        if !managers.is_judged {
-            require(options, Closure::Managers, reason)?;
+        match managers.why_not_judged.as_deref() {
+            None => {}
+            Some("") => require(options, Closure::Managers, reason)?,
+            Some(other) => {
+                let reason =
+                    format!("{reason}, and programs for Unix sockets cannot be used: {other}");
+                require(options, Closure::Managers, &reason)?;
+            }
         }
     }
     if !managers.is_masked {
@@ -106,7 +112,7 @@ pub(super) fn settle_closures(
         require(options, Closure::Managers, reason)?;
     }
     if lacks_domain && identity.is_some() {
-        let more = if managers.is_judged {
+        let more = if managers.why_not_judged.is_none() {
             ""
         } else {
             "; and it can ask its user's systemd and container engines to run programs outside the fence"
