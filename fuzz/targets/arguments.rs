@@ -1,14 +1,25 @@
 //! Takes any words as the arguments of a QEMU, and any text as the files that they name. The size of the findings is
 //! bounded by that of the input, errors are printable, and a network that the fence does not see is found among any other
-//! arguments.
+//! arguments. What the QEMU needs is bounded too, and its paths are absolute.
 
 #![no_main]
 
-use std::{cell::Cell, ffi::OsString, io, os::unix::ffi::OsStringExt as _, path::Path};
+use std::{
+    cell::Cell, collections::BTreeMap, ffi::OsString, io, os::unix::ffi::OsStringExt as _,
+    path::Path,
+};
 
 use fuzz::assert_printable;
 use libfuzzer_sys::fuzz_target;
-use qfence_user::qemu::{Findings, configuration::gather, inspect};
+use qfence_user::{
+    confinement::{Closure, Strict},
+    qemu::{
+        Findings,
+        configuration::gather,
+        inspect,
+        needs::{self, Kind, Setting},
+    },
+};
 
 /// Separates the words from the text of the files.
 const FILES: &[u8] = b"\n---\n";
@@ -50,6 +61,55 @@ fn look(arguments: &[OsString], file: &str) -> (Findings, usize) {
         },
     );
     (findings, read.get())
+}
+
+/// Collects the needs of a QEMU with these arguments.
+fn assert_needs(arguments: &[OsString], file: &str) {
+    let mut command = vec![OsString::from("qemu-system-x86_64")];
+    command.extend_from_slice(arguments);
+    let environment = arguments
+        .iter()
+        .zip(["DISPLAY", "WAYLAND_DISPLAY", "PULSE_SERVER"]);
+    let environment: BTreeMap<_, _> = environment
+        .map(|(value, name)| (OsString::from(name), value.clone()))
+        .collect();
+    let setting = Setting {
+        directory: Path::new("/vm"),
+        environment: &environment,
+        strict: &Strict::of(&Closure::ALL),
+        resolve: &|_| None,
+        read: &|_| Ok(file.to_owned()),
+        kind: &|path| match path.as_os_str().len() % 3 {
+            0 => Kind::Missing,
+            1 => Kind::Directory,
+            _ => Kind::File,
+        },
+    };
+    let needs = needs::of(&command, &setting);
+    assert!(needs.is_some(), "it is a QEMU");
+    let needs = needs.unwrap_or_default();
+    let grants = needs.grants;
+    let paths = grants.read.iter().chain(&grants.write).chain(&grants.make);
+    let mut count = 0;
+    for path in paths {
+        assert!(path.is_absolute(), "{path:?}");
+        count += 1;
+    }
+    for listener in &grants.listen {
+        assert!(
+            0 < listener.first && listener.first <= listener.last,
+            "{listener:?}"
+        );
+    }
+    for refused in &needs.refused {
+        assert_printable(&refused.to_string());
+    }
+    let given: usize = arguments.iter().map(|word| word.len()).sum();
+    let sections = 4 * file.len() * (3 + arguments.len());
+    assert!(
+        count <= 64 + 4 * given + sections,
+        "{count} paths out of {given} bytes"
+    );
 }
 
 fn assert_found(findings: &Findings, words: &[&str]) {
@@ -96,6 +156,8 @@ fuzz_target!(|bytes: &[u8]| {
         "{made} bytes out of {}",
         given.len()
     );
+
+    assert_needs(&arguments, &file);
 
     // A network is found at any place among the other arguments.
     let place = bytes.first().copied().map_or(0, usize::from);

@@ -13,7 +13,7 @@ use std::{cell::LazyCell, sync::Arc};
 use fuzz::assert_printable;
 use jsonschema::Validator;
 use libfuzzer_sys::fuzz_target;
-use qfence_common::{Event, Halves, Repeats};
+use qfence_common::{Event, Halves, NamedEvent, Repeats, unix::WORDS};
 use qfence_user::{
     base::printable::{printable, shortened},
     policy::{Dns, Policy, names::Names, profile::Profile},
@@ -81,6 +81,10 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(Event::from_bytes(bytes), None);
         return;
     }
+    let named = bytes.get(..size_of::<NamedEvent>());
+    let name = named
+        .and_then(NamedEvent::from_bytes)
+        .map_or([0; WORDS], |named| named.name);
     let (bytes, rest) = bytes.split_at(size);
     let event = Event::from_bytes(bytes).expect("any bytes of that size are one");
     assert_eq!(bytes_of(&event), bytes);
@@ -92,7 +96,7 @@ fuzz_target!(|bytes: &[u8]| {
     process.cgroup_path = Some(shortened(printable(cgroup), 1024).into());
     let Event { repeats, key } = event;
     let rule = NAMES.with(|names| names.name(key.rule));
-    let Ok(attempt) = Attempt::new(&key, &repeats.origin, rule, &process) else {
+    let Ok(attempt) = Attempt::new(&key, Some(&name), &repeats.origin, rule, &process) else {
         return;
     };
     let attempt = Box::new(attempt);

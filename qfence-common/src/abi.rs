@@ -82,6 +82,23 @@ pub const CHANGE_MAP: &str = "CHANGE";
 /// The one-slot array of the fence's [`crate::Marks`].
 pub const MARKS_MAP: &str = "MARKS";
 
+/// The rules for names of Unix sockets: a trie, so that a rule applies to a name or to all names that begin alike. It
+/// maps bytes of a name, with their number of bits, to [`crate::unix::NameRule`]s.
+pub const NAMES_MAP: &str = "NAMES";
+
+/// The maximum number of rules for names.
+pub const NAMES: u32 = 1024;
+
+/// The array of bits of the local ports that may be bound, by [`crate::port::word_index`].
+pub const PORTS_MAP: &str = "PORTS";
+
+/// The hash map of the devices that may be opened where a closure refuses all others: from
+/// [`crate::device::DeviceKey`] to the accesses, in the bits of [`crate::device::ACCESSES`].
+pub const DEVICES_MAP: &str = "DEVICES";
+
+/// The maximum number of those devices.
+pub const DEVICES: u32 = 1024;
+
 /// The socket storage for the owner of each socket.
 pub const OWNERS_MAP: &str = "OWNERS";
 
@@ -96,6 +113,16 @@ pub const ALLOW_RAW: &str = "ALLOW_RAW";
 
 /// The global that allows the devices in [`crate::device`]: 0 or 1.
 pub const ALLOW_DEVICES: &str = "ALLOW_DEVICES";
+
+/// The global for the offsets in the kernel's types at which the names of Unix sockets are found:
+/// [`crate::unix::Offsets`]. All zero if there is no program for them.
+pub const UNIX_OFFSETS: &str = "UNIX_OFFSETS";
+
+/// The global that refuses sockets whose local port no program judges: 0 or 1.
+pub const CLOSES_LISTENERS: &str = "CLOSES_LISTENERS";
+
+/// The global that refuses all devices except those in [`DEVICES_MAP`]: 0 or 1.
+pub const CLOSES_DEVICES: &str = "CLOSES_DEVICES";
 
 /// The global that enables the helpers for the calling process in the programs for devices and socket options: 0 or 1.
 /// Before Linux 6.1 these programs do not have the helpers (`cgroup_current_func_proto` in kernel/bpf/cgroup.c).
@@ -120,11 +147,12 @@ pub const NETNS_OFFSETS: &str = "NETNS_OFFSETS";
 pub const FINDS_MPTCP: &str = "FINDS_MPTCP";
 
 /// The trie of the names by which the programs of [`crate::hook::LSM_HOOKS`] recognise managers: prefixes of names, in bits,
-/// to a class of [`crate::unix`].
-pub const UNIX_NAMES_MAP: &str = "UNIX_NAMES";
+/// to a class of [`crate::manager`].
+pub const MANAGER_NAMES_MAP: &str = "MANAGER_NAMES";
 
-/// The global for the offsets in the kernel's types at which Unix sockets have their names: [`crate::unix::Offsets`].
-pub const UNIX_OFFSETS: &str = "UNIX_OFFSETS";
+/// The global for the offsets in the kernel's types at which Unix sockets have their makers and names:
+/// [`crate::manager::Offsets`].
+pub const MANAGER_OFFSETS: &str = "MANAGER_OFFSETS";
 
 /// The size of the event ring in bytes; the kernel needs at least a page. 16 KiB are enough for 120 attempt keys
 /// between two reads. Events that do not fit are counted, and reported by the next summary.

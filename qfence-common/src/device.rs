@@ -1,4 +1,7 @@
-//! Devices that give a guest a network other than QEMU's own sockets.
+//! Devices: those that give a guest a network other than QEMU's own sockets, and those that may be opened where a closure
+//! refuses all others.
+
+use crate::Halves;
 
 /// A character device that must not be opened in a fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,9 +42,67 @@ pub const fn is_forbidden(major: u32, minor: u32) -> bool {
         && (minor == TUN.minor || minor == VHOST_NET.minor || minor == VHOST_VSOCK.minor)
 }
 
+/// In [`crate::AttemptKey::address`]: the device is a block device.
+pub const BLOCK: Halves = Halves { upper: 0, lower: 1 };
+
+/// The types of devices, as `struct bpf_cgroup_dev_ctx` has them (linux/bpf.h).
+pub const KIND_BLOCK: u32 = 1;
+/// As above.
+pub const KIND_CHARACTER: u32 = 2;
+
+/// Read and write access, as `struct bpf_cgroup_dev_ctx` has them (linux/bpf.h). Creating a device node (1) opens
+/// nothing.
+pub const READ: u32 = 2;
+/// As above.
+pub const WRITE: u32 = 4;
+/// Both.
+pub const ACCESSES: u32 = READ | WRITE;
+
+/// In [`DeviceKey::minor`]: every device of the major number.
+pub const ANY_MINOR: u32 = u32::MAX;
+
+/// A device that may be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(C)]
+pub struct DeviceKey {
+    /// [`KIND_BLOCK`] or [`KIND_CHARACTER`].
+    pub kind: u32,
+    /// The major number.
+    pub major: u32,
+    /// The minor number, or [`ANY_MINOR`].
+    pub minor: u32,
+}
+
+const _: () = assert!(size_of::<DeviceKey>() == 12 && align_of::<DeviceKey>() == 4);
+
+/// Whether an access is among the allowed ones.
+#[must_use]
+#[inline(always)]
+pub const fn may_access(allowed: u32, access: u32) -> bool {
+    access & ACCESSES & !allowed == 0
+}
+
+// SAFETY: a `repr(C)` struct of integers without padding (asserted above): any bytes are a value.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for DeviceKey {}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_access_is_allowed_if_all_of_it_is() {
+        for (allowed, access, may) in [
+            (READ, READ, true),
+            (READ, WRITE, false),
+            (READ, ACCESSES, false),
+            (ACCESSES, ACCESSES, true),
+            (0, 1, true),
+            (0, READ, false),
+        ] {
+            assert_eq!(may_access(allowed, access), may, "{allowed} {access}");
+        }
+    }
 
     #[test]
     fn what_is_listed_is_forbidden_and_nothing_else() {

@@ -1,12 +1,16 @@
 //! The record of a denied attempt. The first attempt of a key is sent through the ring buffer; repeats are counted.
 
-use crate::Halves;
+use crate::{
+    Halves,
+    unix::{Name, WORDS},
+};
 
 /// The attempt key: the fields in which equal attempts agree. It is the key of a map of [`Repeats`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(C)]
 pub struct AttemptKey {
-    /// The destination. All zero at the hooks for sockets and devices. At ingress, the sender.
+    /// The destination; at ingress, the sender. [`crate::hook::Subject`] has its meaning at the hooks for sockets and
+    /// devices.
     pub address: Halves,
     /// The process (thread group) id, in the initial pid namespace; 0 if unknown. At egress it is the process that
     /// created the socket, because packets also leave in interrupts of other processes.
@@ -96,6 +100,37 @@ pub struct Event {
 
 const _: () = assert!(size_of::<Event>() == 128 && align_of::<Event>() == 8);
 
+/// The first attempt of a key whose subject is the name of a Unix socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct NamedEvent {
+    /// The event.
+    pub event: Event,
+    /// The name; [`AttemptKey::port`] is its length.
+    pub name: Name,
+}
+
+const _: () = assert!(size_of::<NamedEvent>() == 256 && align_of::<NamedEvent>() == 8);
+
+impl NamedEvent {
+    /// Reads an event with a name from a record of the ring buffer; `None` if the record has another size.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() != size_of::<Self>() {
+            return None;
+        }
+        let (event, words) = bytes.split_at_checked(size_of::<Event>())?;
+        let mut name = [0; WORDS];
+        for (word, bytes) in name.iter_mut().zip(words.chunks_exact(8)) {
+            *word = u64::from_ne_bytes(bytes.try_into().ok()?);
+        }
+        Some(Self {
+            event: Event::from_bytes(event)?,
+            name,
+        })
+    }
+}
+
 impl Event {
     /// Reads an event from a record of the ring buffer; `None` if the record has another size.
     #[must_use]
@@ -160,5 +195,17 @@ mod tests {
         let same: Event = unsafe { core::mem::transmute(bytes) };
         assert_eq!(event, same);
         assert_eq!(Event::from_bytes(&bytes[1..]), None);
+    }
+
+    #[test]
+    fn a_name_follows_its_event() {
+        let bytes: [u8; size_of::<NamedEvent>()] =
+            core::array::from_fn(|at| u8::try_from(at).unwrap());
+        let named = NamedEvent::from_bytes(&bytes).unwrap();
+        // SAFETY: any bytes are an event with a name.
+        let same: NamedEvent = unsafe { core::mem::transmute(bytes) };
+        assert_eq!(named, same);
+        assert_eq!(NamedEvent::from_bytes(&bytes[1..]), None);
+        assert_eq!(Event::from_bytes(&bytes), None);
     }
 }

@@ -25,6 +25,14 @@ pub enum Hook {
     Device = 7,
     /// `setsockopt()`.
     Setsockopt = 8,
+    /// `connect()` on a Unix socket, by name (Linux 6.7).
+    ConnectUnix = 9,
+    /// `sendto()`/`sendmsg()` with a name, on a Unix socket (Linux 6.7).
+    SendmsgUnix = 10,
+    /// `bind()` on an IPv4 socket.
+    Bind4 = 11,
+    /// `bind()` on an IPv6 socket.
+    Bind6 = 12,
     /// `connect()` on a Unix stream or seqpacket socket, by the security module BPF.
     UnixStreamConnect = FIRST_LSM,
     /// A datagram, or `connect()`, on a Unix datagram socket, by the security module BPF.
@@ -68,10 +76,16 @@ pub enum Subject {
     /// A socket: `port` is its type, `protocol` its protocol. If there is an address, it is a multicast group that the
     /// socket joins.
     Socket,
-    /// A device: `protocol` is its major number, `port` its minor number.
+    /// A device: `protocol` is its major number, `port` its minor number. The address is [`crate::device::BLOCK`] for a
+    /// block device, and otherwise zero.
     Device,
     /// A Unix socket outside the fence: `port` is its type.
-    Unix,
+    Peer,
+    /// The name of a Unix socket: the address is its [fingerprint](crate::unix::fingerprint), `port` its length in bytes,
+    /// `protocol` the number of its manager (0 for none). The event has the name itself.
+    Name,
+    /// The local address and port that a socket is bound to.
+    Local,
 }
 
 /// A row of the table.
@@ -92,10 +106,12 @@ pub struct HookRow {
     pub attach_type: u32,
     /// Whether other programs at this hook can change the destination after it was judged.
     pub may_redirect: bool,
+    /// Whether only some fences have a program at this hook: those whose closures need it.
+    pub is_optional: bool,
 }
 
-/// All hooks, in the order of their numbers.
-pub const HOOKS: [HookRow; 9] = [
+/// All hooks but those of the security module BPF, in the order of their numbers.
+pub const HOOKS: [HookRow; 13] = [
     call(Hook::Connect4, "connect4", "judge_connect4", 10),
     call(Hook::Connect6, "connect6", "judge_connect6", 11),
     call(Hook::Sendmsg4, "sendmsg4", "judge_sendmsg4", 14),
@@ -108,6 +124,7 @@ pub const HOOKS: [HookRow; 9] = [
         program: "judge_egress",
         attach_type: 1,
         may_redirect: false,
+        is_optional: false,
     },
     HookRow {
         hook: Hook::Ingress,
@@ -117,6 +134,7 @@ pub const HOOKS: [HookRow; 9] = [
         program: "judge_ingress",
         attach_type: 0,
         may_redirect: false,
+        is_optional: false,
     },
     HookRow {
         hook: Hook::SockCreate,
@@ -126,6 +144,7 @@ pub const HOOKS: [HookRow; 9] = [
         program: "judge_sock_create",
         attach_type: 2,
         may_redirect: false,
+        is_optional: false,
     },
     HookRow {
         hook: Hook::Device,
@@ -135,6 +154,7 @@ pub const HOOKS: [HookRow; 9] = [
         program: "judge_device",
         attach_type: 6,
         may_redirect: false,
+        is_optional: false,
     },
     HookRow {
         hook: Hook::Setsockopt,
@@ -144,7 +164,24 @@ pub const HOOKS: [HookRow; 9] = [
         program: "judge_setsockopt",
         attach_type: 22,
         may_redirect: false,
+        is_optional: false,
     },
+    optional(
+        Hook::ConnectUnix,
+        "connect_unix",
+        Subject::Name,
+        "judge_connect_unix",
+        49,
+    ),
+    optional(
+        Hook::SendmsgUnix,
+        "sendmsg_unix",
+        Subject::Name,
+        "judge_sendmsg_unix",
+        50,
+    ),
+    optional(Hook::Bind4, "bind4", Subject::Local, "judge_bind4", 8),
+    optional(Hook::Bind6, "bind6", Subject::Local, "judge_bind6", 9),
 ];
 
 /// The hooks of the security module BPF (`lsm_cgroup`). Not every fence has them: only that of a command whose managers are
@@ -179,10 +216,11 @@ const fn lsm(hook: Hook, name: &'static str, program: &'static str) -> HookRow {
         hook,
         name,
         layer: Layer::Socket,
-        subject: Subject::Unix,
+        subject: Subject::Peer,
         program,
         attach_type: 43,
         may_redirect: false,
+        is_optional: true,
     }
 }
 
@@ -196,11 +234,32 @@ const fn call(hook: Hook, name: &'static str, program: &'static str, attach_type
         program,
         attach_type,
         may_redirect: true,
+        is_optional: false,
+    }
+}
+
+/// The row of a hook at which only some fences have a program.
+const fn optional(
+    hook: Hook,
+    name: &'static str,
+    subject: Subject,
+    program: &'static str,
+    attach_type: u32,
+) -> HookRow {
+    HookRow {
+        hook,
+        name,
+        layer: Layer::Socket,
+        subject,
+        program,
+        attach_type,
+        may_redirect: matches!(subject, Subject::Name),
+        is_optional: true,
     }
 }
 
 impl Hook {
-    /// The hooks of every fence, in the order of their numbers.
+    /// The hooks of [`HOOKS`], in the order of their numbers.
     pub const ALL: [Self; HOOKS.len()] = {
         let mut all = [Self::Connect4; HOOKS.len()];
         let mut index = 0;
@@ -286,7 +345,7 @@ mod tests {
         }
         assert_eq!(Hook::from_number(FIRST_LSM - 1), None);
         assert_eq!(Hook::from_number(FIRST_LSM + 2), None);
-        assert_eq!(Hook::from_number(9), None);
+        assert_eq!(Hook::from_number(13), None);
         assert_eq!(Hook::from_number(u32::MAX), None);
     }
 }

@@ -4,11 +4,17 @@
 //! They are derived from a random number of each fence, which no process in the fence knows. So a guest cannot use them
 //! to make unrecorded attempts, and no policy can interfere with the proof.
 
-use crate::{Address, Halves};
+use crate::{Address, Halves, unix::Name};
 
 /// The errno of a refused proof, on kernels where programs can choose it: ENOANO (asm-generic/errno.h). No other part
 /// of a socket call returns it.
 pub const ERRNO: i32 = 55;
+
+/// The length of the name of the proof at Unix sockets.
+pub const NAME_BYTES: usize = 16;
+
+/// The first word of that name. The zero byte at the begin makes it abstract (unix(7)).
+const NAME_BEGIN: u64 = u64::from_ne_bytes(*b"\0qfence:");
 
 /// The random number of a fence. 0 has no destinations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +50,21 @@ impl Token {
             && self.0 != 0
             && (address.lower == v6.lower && address.upper == v6.upper
                 || address.lower == v4.lower && address.upper == v4.upper)
+    }
+
+    /// The name of a Unix socket: an abstract one, which nothing is bound to.
+    #[must_use]
+    pub const fn name(self) -> [u8; NAME_BYTES] {
+        let [a, b, c, d, e, f, g, h] = NAME_BEGIN.to_ne_bytes();
+        let [i, j, k, l, m, n, o, p] = self.0.to_ne_bytes();
+        [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+    }
+
+    /// Whether this is the name, given its length in bytes.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_name(self, name: &Name, length: u32) -> bool {
+        length as usize == NAME_BYTES && self.0 != 0 && name[0] == NAME_BEGIN && name[1] == self.0
     }
 
     #[inline(always)]
@@ -89,6 +110,20 @@ mod tests {
             assert!(!is(other(v4), port), "{bit}");
             assert!(!is(other(v6), port), "{bit}");
         }
+    }
+
+    #[test]
+    fn a_name_is_this_one_and_no_other() {
+        let mut name = [0; crate::unix::WORDS];
+        for (word, bytes) in name.iter_mut().zip(TOKEN.name().chunks_exact(8)) {
+            *word = u64::from_ne_bytes(bytes.try_into().unwrap());
+        }
+        assert_eq!(TOKEN.name()[0], 0);
+        assert!(TOKEN.is_name(&name, 16));
+        assert!(!TOKEN.is_name(&name, 17));
+        assert!(!Token(TOKEN.0 + 1).is_name(&name, 16));
+        name[1] = 0;
+        assert!(!Token(0).is_name(&name, 16));
     }
 
     #[test]

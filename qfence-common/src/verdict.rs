@@ -38,8 +38,14 @@ pub const UNFOLLOWED: u32 = NO_RULE - 6;
 /// The rule number of a refusal of a connection whose owner could not be noted, for lack of memory.
 pub const UNOWNED: u32 = NO_RULE - 7;
 
-/// The rule number of a refusal of a manager's socket.
+/// The rule number of a refusal of a manager's Unix socket.
 pub const MANAGER: u32 = NO_RULE - 8;
+
+/// The rule number of a refusal of another Unix socket.
+pub const UNIX: u32 = NO_RULE - 9;
+
+/// The rule number of a refusal of a local port.
+pub const LISTENER: u32 = NO_RULE - 10;
 
 /// In a verdict: the address is one of the host's.
 pub const HOST: u32 = 1 << 29;
@@ -124,7 +130,7 @@ mod tests {
     #[test]
     fn a_verdict_is_its_action_rule_and_flags() {
         for action in [Action::Allow, Action::Deny] {
-            for rule in [0, 7, MAX_RULES - 1, UNOWNED, NO_RULE] {
+            for rule in [0, 7, MAX_RULES - 1, LISTENER, NO_RULE] {
                 for flags in [0, HOST, MANY, MONITOR, HOST | MONITOR] {
                     let verdict = Verdict::new(action, rule).with(flags);
                     assert_eq!((verdict.action(), verdict.rule()), (action, rule));

@@ -28,7 +28,9 @@ use aya_ebpf::{
         DeviceContext, LsmContext, SkBuffContext, SockAddrContext, SockContext, SockoptContext,
     },
 };
-use hooks::{call::judge_call, device, manager, options, packet, socket};
+use hooks::{
+    bind::judge_bind, call::judge_call, device, manager, options, packet, socket, unix::judge_name,
+};
 use qfence_common::Hook;
 use subject::destination::{destination4, destination6};
 
@@ -96,6 +98,31 @@ fn judge_unix_connect(ctx: LsmContext) -> i32 {
 #[lsm_cgroup(hook = "unix_may_send")]
 fn judge_unix_send(ctx: LsmContext) -> i32 {
     manager::judge_send(&ctx)
+}
+
+/// `connect()` to the name of a Unix socket. The section is that of another hook, because aya does not know this one.
+/// The loader loads it for its own attach type.
+#[cgroup_sock_addr(connect4)]
+fn judge_connect_unix(ctx: SockAddrContext) -> i32 {
+    judge_name::<{ Hook::ConnectUnix as u32 }>(&ctx)
+}
+
+/// A message to the name of a Unix socket. The section is as above.
+#[cgroup_sock_addr(sendmsg4)]
+fn judge_sendmsg_unix(ctx: SockAddrContext) -> i32 {
+    judge_name::<{ Hook::SendmsgUnix as u32 }>(&ctx)
+}
+
+/// `bind()` of an IPv4 socket.
+#[cgroup_sock_addr(bind4)]
+fn judge_bind4(ctx: SockAddrContext) -> i32 {
+    judge_bind::<{ Hook::Bind4 as u32 }>(&ctx, &destination4(&ctx))
+}
+
+/// `bind()` of an IPv6 socket.
+#[cgroup_sock_addr(bind6)]
+fn judge_bind6(ctx: SockAddrContext) -> i32 {
+    judge_bind::<{ Hook::Bind6 as u32 }>(&ctx, &destination6(&ctx))
 }
 
 /// Never reached: the verifier rejects programs that can panic. The linker needs the symbol.

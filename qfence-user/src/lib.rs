@@ -9,9 +9,10 @@
 //! | [`base`] | files, locks, processes, names, messages: all that does not depend on policies |
 //! | [`policy`] | rules, their grammar, profiles, and sets of addresses |
 //! | [`compile`] | compiles a policy and the members of its sets to a tree; explains the decisions of a tree |
+//! | [`confinement`] | what `--strict` closes for a command, and what the command keeps |
 //! | [`host`] | the facts of this host that sets depend on, addresses and nameservers, and the watcher that follows them |
 //! | [`kernel`] | eBPF: loads, attaches, pins and queries programs and maps, publishes policies |
-//! | [`qemu`] | finds the guest's networks in the arguments of a QEMU |
+//! | [`qemu`] | finds the guest's networks in the arguments of a QEMU, and what the QEMU needs under `--strict` |
 //! | [`stored_policy`] | the policy of a fence, in a file of /run/qfence |
 //! | [`record`] | attempts, from the kernel to the record and the logs |
 //! | [`fence`] | fences: their registry, places, limits and integrity |
@@ -33,6 +34,7 @@ pub mod build;
 pub mod cli;
 pub mod commands;
 pub mod compile;
+pub mod confinement;
 pub mod doctor;
 pub mod fence;
 pub mod host;

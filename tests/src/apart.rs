@@ -11,35 +11,28 @@ use std::{
     fs::{self, File},
     io,
     os::{
-        fd::{AsRawFd as _, OwnedFd},
+        fd::OwnedFd,
         unix::{
-            ffi::OsStrExt as _,
-            fs::{OpenOptionsExt as _, symlink},
+            fs::symlink,
             process::{CommandExt as _, ExitStatusExt as _},
         },
     },
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
-    thread,
-    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
 use nix::{
-    libc,
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
     sys::signal::{SigHandler, Signal, signal},
 };
 
 use crate::{
+    cgroup::{Cgroup, by_descriptor, descriptor},
     mounts::{bind, mount_new, mounted, unmount},
-    remains::cgroup2_mount,
     workspace,
 };
-
-/// The time limit for the kernel to release a cgroup after its processes have ended.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Signals that a terminal or the test runner sends to all processes of a test. This process ignores them, because it
 /// must still clean up.
@@ -54,7 +47,7 @@ const NONE: Option<&str> = None;
 
 /// Runs a program there and waits for its end. The caller must be the only thread of its process.
 pub fn run(program: &OsString, arguments: &[OsString]) -> Result<ExitStatus> {
-    let cgroup = Cgroup::new()?;
+    let cgroup = Cgroup::new(format!("qfence-test-{}", std::process::id()))?;
     enter(&cgroup).context("make a machine apart (this needs root)")?;
     let mut command = Command::new(program);
     command.args(arguments);
@@ -90,68 +83,6 @@ pub fn code_of(status: ExitStatus) -> u8 {
     u8::try_from(code).unwrap_or(1)
 }
 
-/// The cgroup that becomes the root of the hierarchy. It is accessed by a descriptor, independent of mounts.
-struct Cgroup {
-    hierarchy: OwnedFd,
-    name: String,
-}
-
-impl Cgroup {
-    fn new() -> Result<Self> {
-        let mount = cgroup2_mount()?;
-        // The available controllers, for tests of limits. In a container this process may be unable to enable them; a
-        // test that needs one reports that.
-        for controller in fs::read_to_string(mount.join("cgroup.controllers"))?.split_whitespace() {
-            let _ = fs::write(
-                mount.join("cgroup.subtree_control"),
-                format!("+{controller}"),
-            );
-        }
-        let cgroup = Self {
-            hierarchy: descriptor(&mount)?,
-            name: format!("qfence-test-{}", std::process::id()),
-        };
-        fs::create_dir(cgroup.path()).context("make a cgroup (this needs root)")?;
-        Ok(cgroup)
-    }
-
-    fn path(&self) -> PathBuf {
-        by_descriptor(&self.hierarchy).join(&self.name)
-    }
-
-    /// Ends the processes in the cgroup, and removes it with all descendants.
-    fn remove(&self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        fs::write(self.path().join("cgroup.kill"), "1").context("kill what the test left")?;
-        while let Err(error) = remove_with_all_below(&self.path()) {
-            if Instant::now() >= deadline {
-                return Err(error).with_context(|| format!("remove the cgroup {}", self.name));
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        if self.path().exists() {
-            // A destructor cannot report an error, and another error has occurred already.
-            let _ = self.remove();
-        }
-    }
-}
-
-fn remove_with_all_below(cgroup: &Path) -> Result<()> {
-    for entry in fs::read_dir(cgroup)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_with_all_below(&entry.path())?;
-        }
-    }
-    Ok(fs::remove_dir(cgroup)?)
-}
-
 /// Shows this process the cgroup as the root of the hierarchy, an empty bpffs, /run without fences, and a checkout that
 /// only root can access.
 fn enter(cgroup: &Cgroup) -> Result<()> {
@@ -165,7 +96,7 @@ fn enter(cgroup: &Cgroup) -> Result<()> {
         bail!("no cgroup2 is mounted");
     };
     // By its path: a descriptor from before leads to a mount of the other namespace.
-    bind(&Path::new(point).join(&cgroup.name), "/mnt")?;
+    bind(&Path::new(point).join(cgroup.name()), "/mnt")?;
     unmount(&hierarchies)?;
     mount(Some("/mnt"), point.as_str(), NONE, MsFlags::MS_MOVE, NONE)
         .with_context(|| format!("move the cgroup to {point}"))?;
@@ -226,19 +157,4 @@ enum Piece {
     Link(PathBuf),
     /// A mount of the original, and whether it is a directory.
     Mount(OwnedFd, bool),
-}
-
-/// A descriptor of a file or directory that only refers to its location (`O_PATH`).
-fn descriptor(path: &Path) -> Result<OwnedFd> {
-    let opened = File::options()
-        .read(true)
-        .custom_flags(libc::O_PATH | libc::O_NOFOLLOW)
-        .open(path);
-    Ok(opened
-        .with_context(|| format!("open {}", path.as_os_str().as_bytes().escape_ascii()))?
-        .into())
-}
-
-fn by_descriptor(descriptor: &OwnedFd) -> PathBuf {
-    format!("/proc/self/fd/{}", descriptor.as_raw_fd()).into()
 }

@@ -95,6 +95,18 @@ pub struct Refusal {
     /// The path of a device.
     #[serde(default)]
     pub device: String,
+    /// The name of a Unix socket.
+    #[serde(default)]
+    pub unix: String,
+    /// The manager that has this name.
+    #[serde(default)]
+    pub manager: Option<String>,
+    /// The local address that a socket was to be bound to.
+    #[serde(default)]
+    pub local: String,
+    /// The local port.
+    #[serde(default)]
+    pub local_port: u16,
     /// The hook that recorded it.
     pub hook: String,
     /// `attempt`, or `repeats` for further attempts with the same key.

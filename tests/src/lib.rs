@@ -7,6 +7,8 @@
 //! | [`namespace`] | one network namespace, kept by a file descriptor, and functions to run code in it |
 //! | [`mounts`] | a host with other mounts |
 //! | [`apart`] | a separate machine for a test, as far as qfence can see |
+//! | [`cgroup`] | a cgroup whose processes end with it |
+//! | [`systemd`] | a machine with systemd as process 1, on the files of this one |
 //! | [`private`] | a host with other cgroups, pins and descriptions |
 //! | [`listener`] | TCP, UDP and HTTP services that record every arrival: those of `verify` |
 //! | [`dns`] | a real resolver that logs its queries |
@@ -36,6 +38,7 @@
 pub mod apart;
 pub mod bench;
 pub mod capture;
+pub mod cgroup;
 pub mod debian;
 pub mod dns;
 pub mod echoes;
@@ -58,6 +61,7 @@ pub mod run;
 pub mod screen;
 pub mod seccomp;
 pub mod shell;
+pub mod systemd;
 pub mod terminal;
 pub mod workspace;
 pub mod world;

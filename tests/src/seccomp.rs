@@ -1,4 +1,4 @@
-//! Makes system calls fail as if they did not exist, like in a container that forbids them.
+//! Makes system calls fail as if they did not exist, like in a container that forbids them, or succeed without effect.
 
 use std::{io, os::unix::process::CommandExt as _, process::Command};
 
@@ -6,16 +6,21 @@ use nix::libc;
 
 /// clone3(2) fails for a command and its descendants with the error of containers' filters.
 pub fn without_clone3(command: &mut Command) {
-    without(command, libc::SYS_clone3);
+    answer(command, libc::SYS_clone3, libc::ENOSYS);
 }
 
 /// seccomp(2) fails like in a kernel without filters. This is itself a filter, so prctl(2) could still install another
 /// one.
 pub fn without_seccomp(command: &mut Command) {
-    without(command, libc::SYS_seccomp);
+    answer(command, libc::SYS_seccomp, libc::ENOSYS);
 }
 
-fn without(command: &mut Command, call: libc::c_long) {
+/// A system call succeeds for a command and its descendants, and has no effect.
+pub fn without_effect(command: &mut Command, call: libc::c_long) {
+    answer(command, call, 0);
+}
+
+fn answer(command: &mut Command, call: libc::c_long, errno: i32) {
     let step = |code: u32, jump: [u8; 2], k: u32| libc::sock_filter {
         code: u16::try_from(code).unwrap_or_default(),
         jt: jump[0],
@@ -23,7 +28,7 @@ fn without(command: &mut Command, call: libc::c_long) {
         k,
     };
     let call = u32::try_from(call).unwrap_or_default();
-    let refusal = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs();
+    let refusal = libc::SECCOMP_RET_ERRNO | errno.unsigned_abs();
     let mut filter = [
         // `struct seccomp_data` begins with the number of the call.
         step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, [0, 0], 0),

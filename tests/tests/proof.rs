@@ -82,7 +82,7 @@ fn a_command_that_cannot_be_made_in_its_cgroup_moves_there() -> Result<()> {
 
 #[test]
 fn a_refusal_that_is_not_the_fences_proves_nothing() -> Result<()> {
-    for (nth, hook) in [(1, "connect4"), (2, "connect6")] {
+    for (nth, hook) in [(1, "connect4"), (2, "connect6"), (3, "connect_unix")] {
         let fault = format!("inject=connect:error=ECONNREFUSED:when={nth}");
         let said = refused(&unique_name("other"), &["-e", &fault], |_| ())?;
         let wanted = message(hook, "it failed with ECONNREFUSED");

@@ -57,6 +57,19 @@ fn all() -> Result<Vec<Value>> {
         &["--monitor"],
         "echo >/dev/udp/127.0.0.1/9",
     )?);
+    let closed = "python3 -c '
+import socket
+for make in (lambda: socket.socket(socket.AF_UNIX).connect(\"/run/x\"), lambda: socket.socket().bind((\"\", 9))):
+    try:
+        make()
+    except OSError:
+        pass
+'";
+    lines.extend(self::lines(
+        &world,
+        &["--strict=sockets,listeners", "--allow-read", "/"],
+        closed,
+    )?);
     Ok(lines)
 }
 

@@ -184,19 +184,22 @@ fn the_kernel_calls_nobody_out_for_a_key() -> Result<()> {
 
 #[test]
 fn who_is_strict_has_no_keys() -> Result<()> {
-    let scene = Scene::new(&["--strict"])?;
-    let all: Vec<String> = ["native", "compat"]
-        .iter()
-        .flat_map(|manner| {
-            let what = ["call-out", "add", "search", "control"];
-            what.map(|what| format!("keys/{manner}/{what}"))
-        })
-        .collect();
-    for outcome in scene.outside(&all)? {
+    let scene = Scene::new(&["--strict=syscalls"])?;
+    let what = ["call-out", "add", "search", "control"];
+    let [native, compat] =
+        ["native", "compat"].map(|manner| what.map(|what| format!("keys/{manner}/{what}")));
+    for outcome in scene.outside(&[native.clone(), compat.clone()].concat())? {
         assert!(!outcome.failed_with("EPERM"), "control: {outcome:?}");
     }
-    for outcome in scene.inside(&all)? {
+    for outcome in scene.inside(&native)? {
         assert!(outcome.failed_with("EPERM"), "{outcome:?}");
+    }
+    // The process is killed by its first 32-bit call.
+    for attempt in compat {
+        let mut command = scene.fence.command(&scene.world.host, probe::program()?);
+        command.args(["--timeout-ms", "500", &attempt]);
+        let ended = to_end(command)?;
+        assert_eq!(ended.code(), Some(128 + 31), "{ended:?}");
     }
     Ok(())
 }
@@ -210,7 +213,13 @@ fn everybody_has_the_filter() -> Result<()> {
         &["--user", "root"],
         &["--user", "root", "--allow-new-privs"],
         &["--user", "nobody", "--monitor"],
-        &["--user", "nobody", "--allow-compat-sockopt", "--strict"],
+        &[
+            "--user",
+            "nobody",
+            "--allow-compat-sockopt",
+            "--strict=rights",
+        ],
+        &["--user", "nobody", "--strict"],
     ] {
         let fence = Fence::new("filter")?.with(options);
         let probe = probe::program()?;

@@ -91,6 +91,12 @@ const TOOLS: &[Package] = &[
         Probe::Program("bpftool"),
         "removing parts of a fence while it runs",
     ),
+    // It depends on systemd, D-Bus and systemd's PAM module.
+    package(
+        "dbus-user-session",
+        Probe::File("/usr/lib/systemd/user/dbus.socket"),
+        "a real systemd with its buses, which takes processes out of their cgroup",
+    ),
     package(
         "strace",
         Probe::Program("strace"),

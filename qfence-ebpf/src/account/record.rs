@@ -1,7 +1,9 @@
 //! Counts and records refusals.
 
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
-use qfence_common::{AttemptKey, Event, Halves, Origin, Repeats, Sighting, abi::Counter};
+use qfence_common::{
+    AttemptKey, Event, Halves, NamedEvent, Origin, Repeats, Sighting, abi::Counter, unix::Name,
+};
 
 use crate::{
     account::{
@@ -44,12 +46,32 @@ pub(crate) fn refuse(what: &Refusal, who: &Author, monitored: bool) -> i32 {
 /// Records an attempt, and counts it.
 #[inline(always)]
 pub(crate) fn record(what: &Refusal, who: &Author, monitored: bool) {
-    count(tell(&event(what, who, monitored)));
+    let send = |event: &Event| EVENTS.output(event, 0).is_ok();
+    count(tell(&event(what, who, monitored), send));
     count(if monitored {
         Counter::Monitored
     } else {
         Counter::Refused
     });
+}
+
+/// Records a refused attempt whose subject is a name, and counts it. Its first event has the name.
+#[inline(always)]
+pub(crate) fn record_named(what: &Refusal, who: &Author, name: &Name) {
+    let send = |event: &Event| {
+        let Some(mut room) = EVENTS.reserve_untyped::<NamedEvent>(0) else {
+            return false;
+        };
+        let place = room.as_mut_ptr();
+        // SAFETY: the room has the size and the alignment of this type.
+        unsafe { (&raw mut (*place).event).write(*event) };
+        // SAFETY: as above.
+        unsafe { (&raw mut (*place).name).write(*name) };
+        room.submit(0);
+        true
+    };
+    count(tell(&event(what, who, false), send));
+    count(Counter::Refused);
 }
 
 /// Keeps a sighting: a destination that monitor mode lets through, for `policy suggest`. If there is no map or no room
@@ -111,10 +133,10 @@ fn event(what: &Refusal, who: &Author, monitored: bool) -> Event {
     }
 }
 
-/// Sends an event for the first attempt of a key, and counts the others. Returns the counter to increase; the attempt
-/// is lost if there is no room for the key.
+/// Sends an event for the first attempt of a key with `send`, and counts the others. Returns the counter to increase; the
+/// attempt is lost if there is no room for the key.
 #[inline(always)]
-fn tell(event: &Event) -> Counter {
+fn tell(event: &Event, send: impl FnOnce(&Event) -> bool) -> Counter {
     let Some(keys) = REPEATS.get(0) else {
         return Counter::Lost;
     };
@@ -122,7 +144,7 @@ fn tell(event: &Event) -> Counter {
     if repeat(keys.find(key), repeats.last_ns) {
         return Counter::Repeated;
     }
-    if keys.add(key, repeats) && EVENTS.output(event, 0).is_ok() {
+    if keys.add(key, repeats) && send(event) {
         return Counter::First;
     }
     // The ring is full, or another CPU has just added the key.

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::bpf_sock_addr,
-    helpers::{bpf_get_netns_cookie, bpf_ktime_get_boot_ns, bpf_set_retval},
+    helpers::{bpf_get_netns_cookie, bpf_ktime_get_boot_ns},
     programs::SockAddrContext,
 };
 use qfence_common::{
@@ -15,8 +15,9 @@ use qfence_common::{
 
 use crate::{
     account::{
-        PROCEED, REJECT,
+        PROCEED,
         count::tally_call,
+        fail_with,
         refuse::{Rest, refuse_call},
         trace::trace,
     },
@@ -218,17 +219,6 @@ fn is_policy_followed() -> bool {
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_boot_ns() };
     pulse.is_some_and(|pulse| is_followed(pulse.followed_ns, now))
-}
-
-/// Fails a call with this error, if the kernel lets programs choose the error.
-#[inline(always)]
-fn fail_with(retval: i32) -> i32 {
-    if DENY_RETVAL.load() != 0 {
-        // SAFETY: a helper without pointers. It fails for values that are no errno. The call then fails with EPERM, so
-        // it is refused in any case.
-        unsafe { bpf_set_retval(retval) };
-    }
-    REJECT
 }
 
 /// Whether the hook with this number is a hook for connect().

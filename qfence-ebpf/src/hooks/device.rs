@@ -1,7 +1,14 @@
-//! The hook for devices: refuses those that give a guest a network other than QEMU's own sockets.
+//! The hook for devices: refuses those that give a guest a network other than QEMU's own sockets, and with the closure of
+//! devices all that the command may not open.
 
 use aya_ebpf::programs::DeviceContext;
-use qfence_common::{Halves, Hook, device::is_forbidden, verdict::DEVICE};
+use qfence_common::{
+    Halves, Hook,
+    device::{
+        ACCESSES, ANY_MINOR, BLOCK, DeviceKey, KIND_BLOCK, KIND_CHARACTER, is_forbidden, may_access,
+    },
+    verdict::DEVICE,
+};
 
 use crate::{
     account::{
@@ -9,31 +16,35 @@ use crate::{
         record::{Refusal, refuse},
     },
     judge::policy::monitors,
-    maps::ALLOW_DEVICES,
+    maps::{ALLOW_DEVICES, CLOSES_DEVICES, DEVICES},
     subject::author::Author,
 };
 
 // include/uapi/linux/bpf.h: the low half is the type of device, the high half the type of access.
 const KIND_MASK: u32 = 0xffff;
-const CHARACTER: u32 = 2;
-/// Read and write access. Creating a device node (1) gives no access to a network.
-const OPEN: u32 = (2 | 4) << 16;
 
-/// Judges access to a device.
+/// Judges access to a device. Creating a device node gives no access to it.
 #[inline(always)]
 pub(crate) fn judge_device(ctx: &DeviceContext) -> i32 {
     // SAFETY: the kernel passes a valid context; the verifier checks each access.
-    let access = unsafe { (*ctx.device).access_type };
+    let access_type = unsafe { (*ctx.device).access_type };
     // SAFETY: as above.
     let major = unsafe { (*ctx.device).major };
     // SAFETY: as above.
     let minor = unsafe { (*ctx.device).minor };
-    let opened = access & KIND_MASK == CHARACTER && access & OPEN != 0;
-    if !opened || !is_forbidden(major, minor) || ALLOW_DEVICES.load() != 0 {
+    let (kind, access) = (access_type & KIND_MASK, access_type >> 16 & ACCESSES);
+    let is_network = kind == KIND_CHARACTER && is_forbidden(major, minor);
+    // Monitor mode does not concern the closure.
+    let is_closed = CLOSES_DEVICES.load() != 0 && !is_listed(kind, major, minor, access);
+    if access == 0 || !is_closed && (!is_network || ALLOW_DEVICES.load() != 0) {
         return PROCEED;
     }
     let what = Refusal {
-        address: Halves::NONE,
+        address: if kind == KIND_BLOCK {
+            BLOCK
+        } else {
+            Halves::NONE
+        },
         port: minor,
         protocol: major,
         hook: Hook::Device as u32,
@@ -41,5 +52,16 @@ pub(crate) fn judge_device(ctx: &DeviceContext) -> i32 {
         source: Halves::NONE,
         source_port: 0,
     };
-    refuse(&what, &Author::current_if_known(), monitors())
+    refuse(&what, &Author::current_if_known(), !is_closed && monitors())
+}
+
+/// Whether a device is among those that the command may open in this way.
+#[inline(always)]
+fn is_listed(kind: u32, major: u32, minor: u32, access: u32) -> bool {
+    let may = |minor| {
+        let device = DeviceKey { kind, major, minor };
+        // SAFETY: nothing changes the map while programs are attached.
+        unsafe { DEVICES.get(device) }.is_some_and(|allowed| may_access(*allowed, access))
+    };
+    may(minor) || may(ANY_MINOR)
 }

@@ -3,19 +3,20 @@
 //!
 //! The cgroup of the calling process decides whether the programs run, not that of its socket.
 
-use aya_ebpf::{EbpfContext as _, helpers::generated::bpf_set_retval, programs::LsmContext};
+use aya_ebpf::{EbpfContext as _, programs::LsmContext};
 use qfence_common::{
-    Halves, Hook, proof,
-    unix::{self, DENIED, EXEMPT, PROOF},
+    Halves, Hook,
+    manager::{self, DENIED, EXEMPT, PROOF},
+    proof,
     verdict::MANAGER,
 };
 
 use crate::{
     account::{
-        PROCEED, REJECT,
+        PROCEED, fail_with,
         record::{Refusal, record},
     },
-    subject::{author::Author, netns::read, unix::UnixSocket},
+    subject::{author::Author, netns::read, unix_socket::UnixSocket},
 };
 
 /// Judges the connection of a socket to another one, which are the hook's first arguments.
@@ -43,7 +44,7 @@ fn judge(peer: UnixSocket, hook: Hook) -> i32 {
     }
     let class = peer.class();
     if class == u64::from(PROOF) {
-        return fail(proof::ERRNO);
+        return fail_with(-proof::ERRNO);
     }
     if class == u64::from(EXEMPT) || (class != u64::from(DENIED) && !peer.is_a_managers()) {
         return PROCEED;
@@ -58,13 +59,5 @@ fn judge(peer: UnixSocket, hook: Hook) -> i32 {
         source_port: 0,
     };
     record(&what, &Author::current(0), false);
-    fail(unix::ERRNO)
-}
-
-/// Fails the call with an error.
-#[inline(always)]
-fn fail(errno: i32) -> i32 {
-    // SAFETY: a helper with a number. All kernels with these hooks have it.
-    unsafe { bpf_set_retval(-errno) };
-    REJECT
+    fail_with(-manager::ERRNO)
 }

@@ -2,8 +2,8 @@
 
 use aya_ebpf::{helpers::bpf_get_netns_cookie, programs::SockContext};
 use qfence_common::{
-    Halves, Hook,
-    verdict::{FOREIGN_NETNS, SOCKET_KIND},
+    Halves, Hook, Protocol,
+    verdict::{FOREIGN_NETNS, LISTENER, SOCKET_KIND},
 };
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
         record::{Refusal, refuse},
     },
     judge::policy::monitors,
-    maps::ALLOW_RAW,
+    maps::{ALLOW_RAW, CLOSES_LISTENERS},
     subject::{
         author::Author,
         netns, owner,
@@ -39,6 +39,9 @@ pub(crate) fn judge_socket(ctx: &SockContext) -> i32 {
         Some(FOREIGN_NETNS)
     } else if (kind == RAW || is_odd) && ALLOW_RAW.load() == 0 {
         Some(SOCKET_KIND)
+    } else if protocol == Protocol::SCTP.0 && CLOSES_LISTENERS.load() != 0 {
+        // `sctp_bind` in net/sctp/socket.c runs no program.
+        Some(LISTENER)
     } else {
         None
     };
@@ -52,7 +55,8 @@ pub(crate) fn judge_socket(ctx: &SockContext) -> i32 {
             source: Halves::NONE,
             source_port: 0,
         };
-        if refuse(&what, &author, monitors()) == REJECT {
+        // Monitor mode does not concern the closure of listeners.
+        if refuse(&what, &author, rule != LISTENER && monitors()) == REJECT {
             return REJECT;
         }
     }

@@ -5,15 +5,18 @@ pub(crate) mod marks;
 
 use aya_ebpf::{
     Global,
-    btf_maps::{Array, ArrayOfMaps, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SkStorage},
+    bindings::BPF_F_NO_PREALLOC,
+    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SkStorage},
     macros::btf_map,
 };
 use qfence_common::{
     Change, Event, Hits, Marks, Peer, Pulse, Tally,
     abi::{self, COUNTER_SLOTS, EVENTS_BYTES},
+    device::DeviceKey,
+    manager::{self, MAX_NAMES, NAME_BYTES},
     netns::Offsets,
-    peer, tally,
-    unix::{self, MAX_NAMES, NAME_BYTES},
+    peer, port, tally,
+    unix::{self, Name, NameRule},
     verdict::MAX_RULES,
 };
 
@@ -77,6 +80,23 @@ pub(crate) static CHANGE: Array<Change, 1> = Array::new();
 #[btf_map]
 pub(crate) static MARKS: Array<Marks, 1> = Array::new();
 
+/// The rules for names of Unix sockets.
+#[btf_map]
+pub(crate) static NAMES: LpmTrie<Name, NameRule, { abi::NAMES as usize }> = LpmTrie::new();
+
+/// The bits of the local ports that may be bound. The loader makes it short for a fence that does not need it.
+#[btf_map]
+pub(crate) static PORTS: Array<u64, { port::WORDS as usize }> = Array::new();
+
+/// The devices that may be opened if all others are refused, with the accesses.
+#[btf_map]
+pub(crate) static DEVICES: HashMap<
+    DeviceKey,
+    u32,
+    { abi::DEVICES as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
+
 /// The owner of each socket.
 #[btf_map]
 pub(crate) static OWNERS: SkStorage<Owner> = SkStorage::new();
@@ -87,7 +107,7 @@ pub(crate) static COUNTERS: PerCpuArray<u64, COUNTER_SLOTS> = PerCpuArray::new()
 
 /// The names by which the sockets of managers are recognised, and their classes. The loader sets the capacity.
 #[btf_map]
-pub(crate) static UNIX_NAMES: LpmTrie<[u8; NAME_BYTES], u32, { MAX_NAMES as usize }> =
+pub(crate) static MANAGER_NAMES: LpmTrie<[u8; NAME_BYTES], u32, { MAX_NAMES as usize }> =
     LpmTrie::new();
 
 /// The error of a denied call, as a negative errno; 0 if the kernel has no `bpf_set_retval`.
@@ -127,9 +147,9 @@ pub(crate) static NETNS_OFFSETS: Global<Offsets> = Global::new(Offsets {
     are_known: 0,
 });
 
-/// The offsets in the kernel's types at which Unix sockets have their names.
+/// The offsets in the kernel's types at which Unix sockets have their makers and names.
 #[unsafe(no_mangle)]
-pub(crate) static UNIX_OFFSETS: Global<unix::Offsets> = Global::new(unix::Offsets {
+pub(crate) static MANAGER_OFFSETS: Global<manager::Offsets> = Global::new(manager::Offsets {
     socket_sock: 0,
     sock_type: 0,
     unix_address: 0,
@@ -145,3 +165,22 @@ pub(crate) static FINDS_MPTCP: Global<u32> = Global::new(0);
 /// Whether every program has helpers for the calling process.
 #[unsafe(no_mangle)]
 pub(crate) static NAMES_CALLER: Global<u32> = Global::new(0);
+
+/// The offsets in the kernel's types at which the names of Unix sockets are found.
+#[unsafe(no_mangle)]
+pub(crate) static UNIX_OFFSETS: Global<unix::Offsets> = Global::new(unix::Offsets {
+    address: 0,
+    length: 0,
+    task_fs: 0,
+    root_mount: 0,
+    root_entry: 0,
+    are_known: 0,
+});
+
+/// Whether sockets are refused whose local port no program judges.
+#[unsafe(no_mangle)]
+pub(crate) static CLOSES_LISTENERS: Global<u32> = Global::new(0);
+
+/// Whether all devices are refused except those in DEVICES.
+#[unsafe(no_mangle)]
+pub(crate) static CLOSES_DEVICES: Global<u32> = Global::new(0);

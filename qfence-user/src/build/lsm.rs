@@ -11,6 +11,7 @@ use crate::{
     launch::{
         child::{self, Launch, Lifted, StartError},
         dispositions::Reignored,
+        environment::Environment,
     },
 };
 
@@ -49,6 +50,7 @@ fn start(cgroup: &Cgroup, run: &Path, limits: Lifted) -> Result<Result<(), Strin
     let started = child::start(Launch {
         command: &[OsString::from(NOTHING)],
         identity: None,
+        environment: Environment::default(),
         entry: Some(cgroup.entry()?),
         proof: Some(trial.proof()),
         closures: None,

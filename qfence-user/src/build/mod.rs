@@ -15,9 +15,12 @@ use aya_log::EbpfLogger;
 
 use crate::{
     compile::Compiled,
+    confinement::Enforced,
     fence::{guard::Fence, integrity::Parts},
     host::watcher::Watcher,
-    kernel::{Attempts, DenyWith, Kernel, Lacks, Settings, proof::Proof, unix_names::UnixNames},
+    kernel::{
+        Attempts, DenyWith, Kernel, Lacks, Settings, manager_names::ManagerNames, proof::Proof,
+    },
     policy::Policy,
     supervise::follower::{Follower, Update},
 };
@@ -33,11 +36,13 @@ pub struct Programs {
     pub allow_devices: bool,
     /// Whether sockets in network namespaces that were made outside the fence are allowed.
     pub allow_netns: bool,
+    /// The closures that the programs enforce.
+    pub enforced: Enforced,
     /// Whether the programs trace their verdicts.
     pub trace: bool,
     /// The names by which managers are recognised, if the fence is to have the hooks that refuse them
     /// ([`Hook::LSM`](qfence_common::Hook::LSM)).
-    pub managers: Option<UnixNames>,
+    pub managers: Option<ManagerNames>,
 }
 
 /// A fence whose maps are filled, and whose programs are being loaded.
@@ -87,8 +92,14 @@ impl<'a> Building<'a> {
         let pins = fence.pins();
         let mut lacks = None;
         let load = |compiled: &Compiled| {
-            let (kernel, lacking) =
-                Kernel::load(settings, run, &pins, compiled, programs.managers.as_ref())?;
+            let (kernel, lacking) = Kernel::load(
+                settings,
+                run,
+                &pins,
+                compiled,
+                &programs.enforced,
+                programs.managers.as_ref(),
+            )?;
             lacks = Some(lacking);
             Ok(kernel)
         };

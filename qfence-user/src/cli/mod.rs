@@ -68,7 +68,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Run a command in a new fence
-    Exec(Exec),
+    Exec(Box<Exec>),
     /// List the fences
     Ps(Ps),
     /// End all processes in a fence, and remove it

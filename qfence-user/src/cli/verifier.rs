@@ -39,6 +39,15 @@ pub enum Actor {
     /// Make a system call, and say what came of it
     #[command(hide = true, subcommand)]
     Call(SystemCall),
+    /// Make sockets, files and memory for attempts, until standard input ends
+    #[command(hide = true)]
+    Victim,
+    /// Try every way out that is no packet, and say what came of it
+    #[command(hide = true)]
+    Attempts {
+        /// The victims, as JSON
+        victims: String,
+    },
     /// Answer whoever comes
     #[command(hide = true)]
     Service,

@@ -20,11 +20,18 @@ Verdicts:
   BROKEN    must work, and does not
   UNPROVEN  did not get through, but nothing proves that the fence stopped it
 
+The last table has the ways out that are no packets: a process tries to use other
+processes, sockets, files and devices of its user, without a fence, in the fence of
+`exec`, and in that of `exec --strict`. A cell is \"done\" or the error; CLOSED BY is
+the mechanism. Where nothing is promised, the verdict is open.
+
 Fields of the JSON object:
   holds      true if no verdict is passed, broken or unproven
   kernel     the kernel's release
   attempts   the probes of the host
   must_work  what must work in a fence
+  closures   the ways out that are no packets: an object with the fields rows and
+             strict_error, the reason why `exec --strict` starts nothing, or null
 Fields of each probe, and of everything that must work:
   attempt  as in the table
   without  without the fence: reached, arrived, nothing, unsupported or unprivileged
@@ -33,12 +40,20 @@ Fields of each probe, and of everything that must work:
   errno    the error with the fence, or null
   ms       the duration with the fence, in milliseconds
   verdict  stopped, works, untried, passed, broken or unproven
+Fields of each row of the closures:
+  attempt    as in the table
+  without    without a fence: done, or the name of the error
+  default    in the fence of `exec`: an object with the fields outcome, as above, and
+             verdict: one of those above, or open
+  strict     the same for `exec --strict`, or null if that starts nothing
+  mechanism  what closes it
 
 This command executes `qfence-verify`, a separate program that contains the probes. It is installed in \
 the directory of `qfence-user`.
 
 Exit status:
-  0    every probe of the host was stopped, and everything that must work does
+  0    every probe of the host was stopped, everything that must work does, and
+       what is promised to be closed is
   1    a verdict is PASSED, BROKEN or UNPROVEN
   125  verify itself failed; there is no result
   130  verify was interrupted";
@@ -54,4 +69,8 @@ pub struct Verify {
     /// Make one probe for each layer, and some that must work, as `exec --verify` does
     #[arg(long)]
     pub short: bool,
+
+    /// Try only the ways out that are no packets, in about one second
+    #[arg(long, conflicts_with = "short")]
+    pub closures: bool,
 }

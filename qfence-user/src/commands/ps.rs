@@ -8,8 +8,13 @@ use serde::Serialize;
 
 use super::{print, require_root};
 use crate::{
-    base::{console::notify, paths::Paths, printable::printable_words},
+    base::{
+        console::notify,
+        paths::Paths,
+        printable::{printable, printable_words},
+    },
     cli::Ps,
+    confinement,
     fence::{
         description::{COMMAND, Description},
         registry::{Condition, Fences, Listed},
@@ -35,6 +40,8 @@ struct Row<'a> {
     started: Option<&'a str>,
     profile: Option<&'a str>,
     monitor: Option<bool>,
+    strict: Option<&'a [String]>,
+    open: Option<&'a [String]>,
     attempts: Option<Counts>,
     sent: Option<Amount>,
     refused: Option<Amount>,
@@ -114,6 +121,14 @@ fn json(fences: &[Listed]) -> Result<String> {
                 .map(|description| description.started.as_str()),
             profile: fence.policy.as_ref().map(|policy| &*policy.profile.name),
             monitor: fence.policy.as_ref().map(|policy| policy.monitor),
+            strict: fence
+                .description
+                .as_ref()
+                .map(|description| &*description.strict),
+            open: fence
+                .description
+                .as_ref()
+                .map(|description| &*description.open),
             attempts: fence.counted.map(|counted| counted.counts),
             sent: fence.counted.map(|counted| counted.sent.into()),
             refused: fence.counted.map(|counted| counted.refused.into()),
@@ -132,6 +147,16 @@ fn policy_name(policy: Option<&Policy>) -> String {
     let more = if given == 0 { "" } else { "+" };
     let monitored = if policy.monitor { " MONITORED" } else { "" };
     format!("{}{more}{monitored}", policy.profile.name)
+}
+
+/// Names of closures in a column.
+fn closures(names: Option<&[String]>) -> String {
+    match names {
+        None | Some([]) => "-".to_owned(),
+        Some(names) if names.len() == confinement::Closure::ALL.len() => "all".to_owned(),
+        // What a fenced process cannot write, an older or newer version can.
+        Some(names) => printable(names.join(",").as_bytes()),
+    }
 }
 
 /// A value of the counters, if they can be read.
@@ -159,7 +184,8 @@ fn table(fences: &[Listed]) -> String {
     let mut table = Table::new();
     table.load_preset(NOTHING);
     table.set_header([
-        "NAME", "STATE", "POLICY", "DENIED", "SENT", "RECEIVED", "STARTED", "PIDS", "COMMAND",
+        "NAME", "STATE", "POLICY", "STRICT", "OPEN", "DENIED", "SENT", "RECEIVED", "STARTED",
+        "PIDS", "COMMAND",
     ]);
     for fence in fences {
         let description = fence.description.as_ref();
@@ -167,6 +193,8 @@ fn table(fences: &[Listed]) -> String {
             fence.name.clone(),
             fence.condition.name().to_owned(),
             policy_name(fence.policy.as_ref()),
+            closures(description.map(|description| &*description.strict)),
+            closures(description.map(|description| &*description.open)),
             counted(fence, |counted| counted.counts.on_record().to_string()),
             counted(fence, |counted| bytes(counted.sent.bytes)),
             counted(fence, |counted| bytes(counted.received.bytes)),
@@ -200,6 +228,9 @@ mod tests {
             supervisor: 1,
             started: String::new(),
             qemu: None,
+            strict: Vec::new(),
+            open: Vec::new(),
+            hooks: Vec::new(),
         };
         assert!(command(&description).concat().len() < COMMAND + 10);
     }

@@ -16,7 +16,11 @@ use crate::{cli::Verify, verify::program};
 pub fn run(options: &Verify) -> Result<Infallible> {
     require_root()?;
     let mut command = program::command()?;
-    for (is_given, option) in [(options.json, "--json"), (options.short, "--short")] {
+    for (is_given, option) in [
+        (options.json, "--json"),
+        (options.short, "--short"),
+        (options.closures, "--closures"),
+    ] {
         if is_given {
             command.arg(option);
         }

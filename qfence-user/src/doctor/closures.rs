@@ -9,7 +9,7 @@ use crate::{
     build::lsm::try_lsm,
     fence::hierarchy::Hierarchy,
     launch::{
-        child::{Closures, Lifted, Strictness},
+        child::{Closures, Lifted, Wanted},
         managers,
     },
 };
@@ -25,8 +25,7 @@ const FIX: &str = "use Linux 6.12 with landlock in lsm=; before, run commands as
 /// Tries each closure. `run` is qfence's directory of files.
 #[must_use]
 pub fn examine(hierarchy: Option<&Hierarchy>, run: &Path) -> [Finding; 2] {
-    let domain =
-        Closures::new(Strictness::default(), false).map(|closures| closures.close_processes());
+    let domain = Closures::new(Wanted::default()).map(|closures| closures.close_processes());
     [
         judge_processes(&domain),
         judge_managers(&domain, managers::try_masks(), || lsm(hierarchy, run)),

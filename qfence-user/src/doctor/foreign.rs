@@ -1,6 +1,6 @@
 //! Programs that others have attached to the cgroups above the fences.
 
-use std::{fs::File, path::PathBuf};
+use std::{fs::File, io, path::PathBuf};
 
 use anyhow::{Context, Result};
 use aya::programs::loaded_programs;
@@ -44,9 +44,14 @@ pub fn examine(hierarchy: &Hierarchy) -> Result<Vec<Finding>> {
                 )
             };
             let cgroup = File::open(directory).with_context(context)?;
+            let attached = match attached(&cgroup, hook) {
+                // This kernel does not have the hook, so nothing is attached at it.
+                Err(error) if hook.row().is_optional && is_invalid(&error) => continue,
+                attached => attached.with_context(context)?,
+            };
             ancestors.push(Ancestor {
                 directory: directory.clone(),
-                attached: attached(&cgroup, hook).with_context(context)?,
+                attached,
             });
         }
         findings.extend(judge(hook, &ancestors, &name_of));
@@ -62,6 +67,10 @@ pub fn examine(hierarchy: &Hierarchy) -> Result<Vec<Finding>> {
         ));
     }
     Ok(findings)
+}
+
+fn is_invalid(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidInput
 }
 
 /// Judges the programs at one hook of the ancestors of a fence, the nearest first. No finding if there are none.

@@ -4,7 +4,8 @@
 
 use std::fs::File;
 
-use qfence_common::Hook;
+use anyhow::Result;
+use qfence_common::{Hook, hook::Subject};
 
 use super::{finding::Finding, throwaway::ThrowAway};
 use crate::{
@@ -102,6 +103,14 @@ fn attempt(hook: Hook, cgroup: Option<&File>) -> Tried {
 fn judge(tried: &Tried, no_cgroup: Option<&String>) -> Finding {
     let name = name(tried.hook);
     match (tried.loaded(), &tried.attached) {
+        (Err(error), _) if tried.hook.row().subject == Subject::Name => Finding::degraded(
+            name,
+            format!(
+                "the kernel refuses to load it: {error}; managers are masked all the same, but attempts to use them are \
+                 not on record, and --strict=sockets is not possible"
+            ),
+            "use Linux 6.7 or newer",
+        ),
         (Err(error), _) => Finding::missing(
             name,
             format!("the kernel refuses to load it: {error}"),
@@ -127,7 +136,8 @@ fn judge(tried: &Tried, no_cgroup: Option<&String>) -> Finding {
 }
 
 fn judge_errno(all: &[Tried]) -> Finding {
-    let refused = all.iter().find_map(|tried| {
+    let required = all.iter().filter(|tried| !tried.hook.row().is_optional);
+    let refused = required.into_iter().find_map(|tried| {
         let loaded = tried.loaded().is_ok();
         tried.with_errno.as_ref().err().map(|error| (loaded, error))
     });

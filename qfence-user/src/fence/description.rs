@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use qfence_common::hook::HookRow;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -45,6 +46,23 @@ pub struct Description {
     /// The QEMU that the command starts, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub qemu: Option<Qemu>,
+    /// The closures of `--strict`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub strict: Vec<String>,
+    /// The ways out that are closed by default and are open for this command, by the kernel or an option.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub open: Vec<String>,
+    /// The names of the hooks at which this fence has programs and not every fence has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<String>,
+}
+
+impl Description {
+    /// Whether the fence has a program at a hook.
+    #[must_use]
+    pub fn has(&self, hook: &HookRow) -> bool {
+        !hook.is_optional || self.hooks.iter().any(|name| name == hook.name)
+    }
 }
 
 /// The content of a fence's file.
@@ -222,6 +240,9 @@ mod tests {
             supervisor: 7,
             started: "2026-01-01T00:00:00Z".into(),
             qemu: None,
+            strict: Vec::new(),
+            open: Vec::new(),
+            hooks: Vec::new(),
         }
     }
 

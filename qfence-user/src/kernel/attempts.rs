@@ -19,7 +19,7 @@ use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
 };
-use qfence_common::{AttemptKey, Event, Repeats, abi};
+use qfence_common::{AttemptKey, Event, NamedEvent, Repeats, abi, unix::Name};
 
 use super::{
     fill::fill,
@@ -68,17 +68,21 @@ impl Attempts {
         }))
     }
 
-    /// The next event, if there is one.
+    /// The next event, if there is one, and the name of a Unix socket that it has.
     ///
     /// # Errors
     /// If a record has another size than an event.
-    pub fn event(&mut self) -> Result<Option<Event>> {
+    pub fn event(&mut self) -> Result<Option<(Event, Option<Name>)>> {
         let Some(item) = self.ring.next() else {
             return Ok(None);
         };
-        let event = Event::from_bytes(&item)
-            .context("the ring of attempts has a record of an unknown size")?;
-        Ok(Some(event))
+        let event = match NamedEvent::from_bytes(&item) {
+            Some(NamedEvent { event, name }) => Some((event, Some(name))),
+            None => Event::from_bytes(&item).map(|event| (event, None)),
+        };
+        Ok(Some(event.context(
+            "the ring of attempts has a record of an unknown size",
+        )?))
     }
 
     /// Takes the counts since the last call, and swaps in a fresh map that has only the keys `known`. Another key

@@ -1,9 +1,9 @@
 //! Finds out which helper functions of the kernel the programs may call, by loading a minimal program that calls
 //! them. The kernel's feature probes are not reliable for this.
 
-use std::ffi::c_long;
+use qfence_common::Hook;
 
-use super::syscall::{Attributes, bpf_fd};
+use super::{program_load::Load, syscall::bpf_fd};
 
 /// `BPF_PROG_TYPE_CGROUP_SOCK`, `BPF_PROG_TYPE_CGROUP_DEVICE` and `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`.
 const SOCK: u32 = 9;
@@ -12,11 +12,14 @@ const SOCK_ADDR: u32 = 18;
 /// `BPF_CGROUP_INET_SOCK_CREATE`.
 const SOCK_CREATE: u32 = 2;
 /// `BPF_CGROUP_INET4_CONNECT`.
-const CONNECT4: u32 = 10;
+const CONNECT4: u32 = Hook::Connect4.row().attach_type;
+/// `BPF_CGROUP_UNIX_CONNECT`.
+const CONNECT_UNIX: u32 = Hook::ConnectUnix.row().attach_type;
 
 /// Numbers of helpers, of `enum bpf_func_id`.
 const GET_CURRENT_PID_TGID: i32 = 14;
 const GET_CURRENT_COMM: i32 = 16;
+const GET_CURRENT_TASK: i32 = 35;
 const PROBE_READ_KERNEL: i32 = 113;
 const SET_RETVAL: i32 = 187;
 const SKC_TO_MPTCP_SOCK: i32 = 196;
@@ -76,32 +79,7 @@ impl Instruction {
     }
 }
 
-/// The part of `union bpf_attr` that `BPF_PROG_LOAD` uses here.
-#[repr(C)]
-#[derive(Default)]
-struct Load {
-    kind: u32,
-    count: u32,
-    instructions: u64,
-    license: u64,
-    log_level: u32,
-    log_size: u32,
-    log: u64,
-    kernel_version: u32,
-    flags: u32,
-    name: [u8; 16],
-    interface: u32,
-    attach_type: u32,
-}
-
-const _: () = assert!(size_of::<Instruction>() == 8 && size_of::<Load>() == 72);
-
-// SAFETY: as in linux/bpf.h. The kernel reads `count` instructions, and the license up to its zero byte. `takes`
-// provides them.
-unsafe impl Attributes for Load {
-    /// `BPF_PROG_LOAD`.
-    const COMMAND: c_long = 5;
-}
+const _: () = assert!(size_of::<Instruction>() == 8);
 
 /// Whether a program can set the error of a refused call (Linux 5.18).
 pub(super) fn can_set_retval() -> bool {
@@ -153,6 +131,21 @@ pub(super) fn can_find_mptcp() -> bool {
         Instruction::EXIT,
     ];
     takes(SOCK_ADDR, CONNECT4, &PROGRAM)
+}
+
+/// Whether programs can judge calls on Unix sockets (Linux 6.7), and read the kernel's memory there.
+pub(super) fn can_judge_unix() -> bool {
+    const PROGRAM: [Instruction; 8] = [
+        Instruction::call(GET_CURRENT_TASK),
+        Instruction::frame(1),
+        Instruction::add(1, -8),
+        Instruction::set(2, 8),
+        Instruction::set(3, 0),
+        Instruction::call(PROBE_READ_KERNEL),
+        Instruction::set(0, 1),
+        Instruction::EXIT,
+    ];
+    takes(SOCK_ADDR, CONNECT_UNIX, &PROGRAM)
 }
 
 /// Whether the kernel loads a program. If it loads none at all, loading the real programs will report the reason.

@@ -1,6 +1,7 @@
-//! Asks the kernel for the cgroup of a pinned link. aya shows only a link's id, program and type.
+//! Asks the kernel for the cgroup of a pinned link, of which aya shows only id, program and type; and for the id of a
+//! program that aya did not load.
 
-use std::{ffi::c_long, io, path::Path};
+use std::{ffi::c_long, io, os::fd::AsFd, path::Path};
 
 use anyhow::{Context as _, Result};
 use qfence_common::Hook;
@@ -20,7 +21,8 @@ struct GetInfo {
     info: u64,
 }
 
-// SAFETY: as in linux/bpf.h. The kernel writes `info_len` bytes at `info`, for which `cgroup_of` has room.
+// SAFETY: as in linux/bpf.h. The kernel writes `info_len` bytes at `info`, for which the functions
+// below have room.
 unsafe impl Attributes for GetInfo {
     /// `BPF_OBJ_GET_INFO_BY_FD`.
     const COMMAND: c_long = 15;
@@ -41,16 +43,38 @@ struct LinkInfo {
 
 const _: () = assert!(size_of::<LinkInfo>() == 32);
 
+/// The begin of `struct bpf_prog_info`.
+#[repr(C)]
+#[derive(Default)]
+struct ProgramInfo {
+    kind: u32,
+    id: u32,
+}
+
+/// The id of a loaded program.
+///
+/// # Errors
+/// Errors of bpf(2).
+pub(super) fn id_of_program(program: &impl AsFd) -> io::Result<u32> {
+    let mut info = ProgramInfo::default();
+    let mut get = GetInfo {
+        bpf_fd: number(program)?,
+        info_len: u32::try_from(size_of::<ProgramInfo>()).map_err(io::Error::other)?,
+        info: std::ptr::from_mut(&mut info) as u64,
+    };
+    bpf(&mut get)?;
+    Ok(info.id)
+}
+
 /// The cgroups of the links of a fence that are pinned in a directory: the id for each link, or `None` if the cgroup
 /// is gone (`bpf_cgroup_link_fill_link_info` in kernel/bpf/cgroup.c). A removed cgroup counts as existing as long as
 /// sockets exist that were made in it (`cgroup_bpf_offline`).
-/// there for as long as sockets are left that were made in it (`cgroup_bpf_offline`).
 ///
 /// # Errors
 /// If a pin cannot be queried, or is no link to a cgroup. A missing pin is no error.
 pub fn cgroups_of(directory: &Path) -> Result<Vec<Option<u64>>> {
     let mut cgroups = Vec::new();
-    for hook in Hook::ALL {
+    for hook in Hook::ALL.into_iter().chain(Hook::LSM) {
         let pin = directory.join(hook.name());
         match cgroup_of(&pin) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

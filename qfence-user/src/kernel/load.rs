@@ -2,6 +2,8 @@
 //! RCU grace periods.
 
 use std::{
+    fs::File,
+    os::fd::AsFd as _,
     path::Path,
     thread::{self, JoinHandle},
 };
@@ -12,12 +14,18 @@ use nix::{
     sched::{CloneFlags, unshare},
     unistd::chroot,
 };
-use qfence_common::{Hook, abi, netns::Offsets, proof::Token, unix};
+use qfence_common::{Hook, abi, manager, netns, proof::Token, unix};
 
 use super::{
-    OBJECT, Settings, TRACING_OBJECT, helpers, link::load, no_program, offsets, sizes, types,
-    unix_names::UnixNames,
+    OBJECT, Settings, TRACING_OBJECT, closures, helpers,
+    link::{Link, attach, load},
+    link_info::id_of_program,
+    manager_names::ManagerNames,
+    no_program, offsets, own_link,
+    own_program::{OwnProgram, Source, is_own},
+    sizes, types,
 };
+use crate::confinement::Enforced;
 
 const NO_THREAD: &str = "cannot make a thread";
 
@@ -31,40 +39,49 @@ pub(super) struct Variant {
     /// Whether programs ask for the MPTCP connection that a socket is a subflow of (Linux 5.19).
     pub(super) finds_mptcp: bool,
     /// The offsets at which the kernel stores the maker of a network namespace; zero if programs cannot read them.
-    pub(super) netns: Offsets,
+    pub(super) netns: netns::Offsets,
+    /// The offsets at which the name of a Unix socket is found; zero if they are not known, or not needed.
+    pub(super) unix: unix::Offsets,
 }
 
 impl Variant {
     /// All features that this kernel has. `run` is the directory of the file that caches offsets.
     pub(super) fn of_this_kernel(errno: i32, run: &Path) -> Self {
         let sets_retval = helpers::can_set_retval();
+        let offsets = helpers::can_read_kernel()
+            .then(|| offsets::of_this_kernel(run).ok())
+            .flatten();
         Self {
             deny_retval: if sets_retval { -errno } else { 0 },
             names_caller: sets_retval && helpers::can_name_caller(),
             finds_mptcp: sets_retval && helpers::can_find_mptcp(),
-            netns: netns_offsets(run).unwrap_or_default(),
+            netns: offsets.and_then(|found| found.netns).unwrap_or_default(),
+            unix: offsets.and_then(|found| found.unix).unwrap_or_default(),
         }
     }
 }
 
-/// The offsets at which this kernel stores the maker of a network namespace.
+/// Finds out whether the kernel has the hooks for names of Unix sockets. `run` is as above.
 ///
 /// # Errors
-/// If its type information lacks them, or programs may not read them.
-fn netns_offsets(run: &Path) -> Result<Offsets> {
+/// The reason why it does not.
+pub(super) fn try_unix(run: &Path) -> Result<()> {
     ensure!(
-        helpers::can_read_kernel(),
-        "eBPF programs for new sockets may not read the kernel's memory (they need CAP_PERFMON, and a kernel that is \
-         not locked down for confidentiality)"
+        helpers::can_judge_unix(),
+        "this kernel has no eBPF programs for Unix sockets that may read its memory (they need Linux 6.7, CAP_PERFMON, \
+         and a kernel that is not locked down for confidentiality)"
     );
-    offsets::of_this_kernel(run)
+    let offsets = offsets::of_this_kernel(run)?.unix;
+    offsets
+        .map(drop)
+        .context("this kernel's type information lacks the types of Unix sockets")
 }
 
 /// What the programs of [`Hook::LSM`] need.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lsm<'a> {
-    pub(super) names: &'a UnixNames,
-    pub(super) offsets: unix::Offsets,
+    pub(super) names: &'a ManagerNames,
+    pub(super) offsets: manager::Offsets,
 }
 
 impl<'a> Lsm<'a> {
@@ -72,12 +89,14 @@ impl<'a> Lsm<'a> {
     ///
     /// # Errors
     /// If its type information lacks them, or the offsets of cgroups, which `variant` has.
-    pub(super) fn new(names: &'a UnixNames, variant: &Variant, run: &Path) -> Result<Self> {
+    pub(super) fn new(names: &'a ManagerNames, variant: &Variant, run: &Path) -> Result<Self> {
         ensure!(
             variant.netns.are_known != 0,
             "the kernel does not show the cgroups of sockets"
         );
-        let offsets = offsets::of_unix_sockets(run)?;
+        let offsets = offsets::of_this_kernel(run)?.manager;
+        let offsets =
+            offsets.context("this kernel's type information lacks the types of Unix sockets")?;
         Ok(Self { names, offsets })
     }
 }
@@ -87,6 +106,7 @@ impl<'a> Lsm<'a> {
 pub(super) fn open(
     variant: Variant,
     settings: Settings,
+    enforced: &Enforced,
     token: Token,
     lsm: Option<Lsm<'_>>,
 ) -> Result<Ebpf> {
@@ -95,13 +115,10 @@ pub(super) fn open(
     let allow_netns = u32::from(settings.allow_netns);
     let names_caller = u32::from(variant.names_caller);
     let finds_mptcp = u32::from(variant.finds_mptcp);
-    let object = if settings.trace {
-        TRACING_OBJECT
-    } else {
-        OBJECT
-    };
+    let closes_listeners = u32::from(enforced.listen.is_some());
+    let closes_devices = u32::from(enforced.devices.is_some());
     let cpus = possible_cpus()?;
-    let unix_offsets = lsm.map(|lsm| lsm.offsets).unwrap_or_default();
+    let manager_offsets = lsm.map(|lsm| lsm.offsets).unwrap_or_default();
     let mut loader = make_loader()?;
     loader
         .btf(None)
@@ -112,13 +129,20 @@ pub(super) fn open(
         .override_global(abi::ALLOW_NETNS, &allow_netns, true)
         .override_global(abi::NETNS_OFFSETS, &variant.netns, true)
         .override_global(abi::FINDS_MPTCP, &finds_mptcp, true)
-        .override_global(abi::UNIX_OFFSETS, &unix_offsets, true)
         .override_global(abi::ALLOW_RAW, &allow_raw, true)
         .override_global(abi::ALLOW_DEVICES, &allow_devices, true)
+        .override_global(abi::UNIX_OFFSETS, &variant.unix, true)
+        .override_global(abi::MANAGER_OFFSETS, &manager_offsets, true)
+        .override_global(abi::CLOSES_LISTENERS, &closes_listeners, true)
+        .override_global(abi::CLOSES_DEVICES, &closes_devices, true)
         .map_max_entries(abi::PEERS_MAP, sizes::peers(cpus))
         .map_max_entries(abi::HITS_MAP, sizes::hits(settings.rules))
-        .map_max_entries(abi::UNIX_NAMES_MAP, lsm.map_or(1, |lsm| lsm.names.room()));
-    let mut ebpf = loader.load(object).context(
+        .map_max_entries(abi::PORTS_MAP, closures::ports(enforced))
+        .map_max_entries(
+            abi::MANAGER_NAMES_MAP,
+            lsm.map_or(1, |lsm| lsm.names.room()),
+        );
+    let mut ebpf = loader.load(object(settings)).context(
         "the kernel rejected the eBPF maps (Linux 5.10 or newer is needed, and \
          CAP_BPF or CAP_SYS_ADMIN)",
     )?;
@@ -126,6 +150,15 @@ pub(super) fn open(
         names.fill(&mut ebpf)?;
     }
     Ok(ebpf)
+}
+
+/// The object with the programs.
+pub(super) fn object(settings: Settings) -> &'static [u8] {
+    if settings.trace {
+        TRACING_OBJECT
+    } else {
+        OBJECT
+    }
 }
 
 /// The number of CPUs that this machine can have.
@@ -157,43 +190,66 @@ fn make_loader<'a>() -> Result<EbpfLoader<'a>> {
 }
 
 /// Programs that are being loaded in a thread.
-pub(super) struct Loading(JoinHandle<Result<Ebpf>>);
+pub(super) struct Loading(JoinHandle<Result<Loaded>>);
 
 impl Loading {
     /// Starts loading the programs of these hooks. `held` is dropped afterwards: the programs name maps by their
     /// descriptors until then.
     pub(super) fn begin(
         mut ebpf: Ebpf,
+        source: Source,
         hooks: Vec<Hook>,
         held: impl Send + 'static,
     ) -> Result<Self> {
         let thread = thread::Builder::new().spawn(move || {
-            load_all(&mut ebpf, &hooks)?;
+            let own = load_all(&mut ebpf, &source, &hooks)?;
             drop(held);
-            Ok(ebpf)
+            Ok(Loaded { ebpf, own })
         });
         Ok(Self(thread.context(NO_THREAD)?))
     }
 
     /// Waits until all of them are loaded.
-    pub(super) fn finish(self) -> Result<Ebpf> {
+    pub(super) fn finish(self) -> Result<Loaded> {
         self.0.join().map_err(|_| crashed())?
     }
 }
 
-/// Loads the programs, each in a thread.
-fn load_all(ebpf: &mut Ebpf, hooks: &[Hook]) -> Result<()> {
+/// Loaded programs.
+pub(super) struct Loaded {
+    pub(super) ebpf: Ebpf,
+    own: Vec<OwnProgram>,
+}
+
+impl Loaded {
+    /// Attaches the program of a hook to a cgroup. Returns the link, and the id of the program.
+    pub(super) fn attach(&mut self, hook: Hook, cgroup: &File) -> Result<(Link, u32)> {
+        if is_own(hook) {
+            let own = self.own.iter().find(|own| own.hook == hook);
+            let fd = &own.ok_or_else(|| no_program(hook))?.fd;
+            let link = Link::Own(own_link::attach(fd.as_fd(), cgroup, hook)?);
+            return Ok((link, id_of_program(fd)?));
+        }
+        let program = super::program(&mut self.ebpf, hook)?;
+        let link = attach(program, hook, cgroup)?;
+        Ok((link, program.info()?.id()))
+    }
+}
+
+/// Loads the programs of these hooks, each in a thread.
+fn load_all(ebpf: &mut Ebpf, source: &Source, hooks: &[Hook]) -> Result<Vec<OwnProgram>> {
     for hook in hooks {
         if ebpf.program(hook.row().program).is_none() {
             return Err(no_program(*hook));
         }
     }
     let types = types_for(hooks)?;
+    let (own, others): (Vec<Hook>, Vec<Hook>) = hooks.iter().partition(|hook| is_own(**hook));
     thread::scope(|scope| {
         let mut programs: Vec<_> = ebpf
             .programs_mut()
             .filter_map(|(name, program)| {
-                let hook = hooks.iter().find(|hook| hook.row().program == name)?;
+                let hook = others.iter().find(|hook| hook.row().program == name)?;
                 Some((*hook, program))
             })
             .collect();
@@ -208,9 +264,11 @@ fn load_all(ebpf: &mut Ebpf, hooks: &[Hook]) -> Result<()> {
                 thread.context(NO_THREAD)
             })
             .collect::<Result<_>>()?;
+        let own = source.load(&own);
         loads
             .into_iter()
-            .try_for_each(|load| load.join().map_err(|_| crashed())?)
+            .try_for_each(|load| load.join().map_err(|_| crashed())?)?;
+        own
     })
 }
 
@@ -274,7 +332,7 @@ mod tests {
         thread::scope(|scope| {
             let other = scope.spawn(|| {
                 while opened.load(Ordering::Relaxed) < 1000 {
-                    fs::File::open("/proc/self/status").unwrap();
+                    File::open("/proc/self/status").unwrap();
                     opened.fetch_add(1, Ordering::Relaxed);
                 }
             });

@@ -11,12 +11,13 @@ use super::{
     DenyWith, Settings,
     link::{Link, attach, load},
     load::{Lsm, Variant, open, types_for},
+    manager_names::ManagerNames,
     once_a_boot, program,
     proof::Proof,
     proof_sockets::ProofSockets,
     trial::TrialError,
-    unix_names::UnixNames,
 };
+use crate::confinement::Enforced;
 
 /// The name of the file with the outcome, in the directory of descriptions.
 const FILE: &str = "kernel-lsm";
@@ -46,13 +47,15 @@ impl LsmTrial {
             trace: false,
             rules: 0,
         };
-        let proof = Proof::new(true);
-        let mut names = UnixNames::default();
-        let (sockets, addresses) = ProofSockets::new(proof.token(), &mut names)?;
+        let proof = Proof::new(variant.deny_retval != 0, &[]);
+        let sockets = ProofSockets::new(proof.token())?;
+        let mut names = ManagerNames::default();
+        sockets.add_to(&mut names);
         // The proof's destinations for calls are not used.
         let mut ebpf = open(
             variant,
             settings,
+            &Enforced::default(),
             Token(0),
             Some(Lsm::new(&names, &variant, run)?),
         )?;
@@ -66,7 +69,7 @@ impl LsmTrial {
             links.push(link);
         }
         Ok(Self {
-            proof: proof.with_unix(addresses).of_unix_only(),
+            proof: proof.with_lsm(sockets.addresses()?),
             _sockets: sockets,
             _links: links,
             _ebpf: ebpf,

@@ -7,6 +7,7 @@ pub mod snapshot;
 
 mod attempts;
 mod by_path;
+mod closures;
 mod counts;
 mod fill;
 mod helpers;
@@ -14,11 +15,14 @@ mod link;
 pub mod link_info;
 mod load;
 pub mod lsm_trial;
+pub mod manager_names;
 mod maps;
 mod noted;
 mod offsets;
 mod once_a_boot;
 mod own_link;
+mod own_program;
+mod program_load;
 mod proof_sockets;
 pub mod query;
 mod sizes;
@@ -26,7 +30,6 @@ mod slot;
 mod syscall;
 pub mod trial;
 mod types;
-pub mod unix_names;
 
 use std::{fs::File, mem, path::Path};
 
@@ -35,15 +38,17 @@ pub use attempts::Attempts;
 use aya::{Ebpf, programs::Program};
 use aya_log::EbpfLogger;
 pub use counts::Counts;
-use link::{Pinned, attach};
-use load::{Loading, Lsm, Variant, open};
+use link::Pinned;
+use load::{Loaded, Loading, Lsm, Variant, open};
+use manager_names::ManagerNames;
 pub use maps::{Maps, owners};
 use nix::errno::Errno;
+pub use offsets::FILE as OFFSETS_FILE;
+use own_program::Source;
 use proof_sockets::ProofSockets;
 use qfence_common::Hook;
-use unix_names::UnixNames;
 
-use crate::{compile::Compiled, kernel::proof::Proof};
+use crate::{compile::Compiled, confinement::Enforced, kernel::proof::Proof};
 
 /// The eBPF object that `cargo xtask build` made.
 pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("QFENCE_EMBEDDED_OBJECT"));
@@ -91,6 +96,15 @@ pub struct Settings {
     pub rules: u32,
 }
 
+/// Finds out whether programs can judge the names of Unix sockets. `run` is the directory of the file that caches facts
+/// about this kernel.
+///
+/// # Errors
+/// The reason why they cannot.
+pub fn try_unix(run: &Path) -> Result<()> {
+    load::try_unix(run)
+}
+
 /// Kernel features that the programs would use and this kernel does not have.
 #[derive(Clone, Copy, Debug)]
 pub struct Lacks {
@@ -104,29 +118,29 @@ pub struct Lacks {
 /// The loaded programs of one fence.
 pub struct Kernel {
     programs: Programs,
+    /// The hooks at which the fence has programs.
+    hooks: Vec<Hook>,
     maps: Maps,
     /// Open descriptors, so that the links outlive their pins.
     links: Vec<Pinned>,
     /// The programs and their ids, after they were attached.
     attached: Vec<(Hook, u32)>,
-    /// The hooks that this fence has.
-    hooks: Vec<Hook>,
     proof: Proof,
-    /// The proof of the hooks for Unix sockets connects to them.
+    /// The proof of the hooks of security modules connects to them.
     _proof_sockets: Option<ProofSockets>,
 }
 
 enum Programs {
     Loading(Loading),
-    Loaded(Ebpf),
+    Loaded(Loaded),
     /// They could not be loaded, which was reported.
     Failed,
 }
 
 impl Kernel {
     /// Makes the maps, pins them in `pins`, publishes the first policy, and starts to load the programs. `run` is the
-    /// directory of the files that cache facts about this kernel. With `managers`, the fence has the hooks of
-    /// [`Hook::LSM`], which recognise managers by these names.
+    /// directory of the files that cache facts about this kernel. The fence has the programs that `enforced` needs, and with
+    /// `managers` those at the hooks of [`Hook::LSM`], which recognise managers by these names.
     ///
     /// The second value has the features that the kernel lacks.
     ///
@@ -137,42 +151,56 @@ impl Kernel {
         run: &Path,
         pins: &Path,
         policy: &Compiled,
-        managers: Option<&UnixNames>,
+        enforced: &Enforced,
+        managers: Option<&ManagerNames>,
     ) -> Result<(Self, Lacks)> {
         let variant = Variant::of_this_kernel(settings.deny.errno() as i32, run);
         let lacks = Lacks {
             errno: variant.deny_retval == 0,
             netns_maker: variant.netns.are_known == 0,
         };
-        let mut proof = Proof::new(!lacks.errno);
-        let mut hooks = Hook::ALL.to_vec();
+        let mut hooks = enforced.hooks();
+        let mut proof = Proof::new(!lacks.errno, &hooks);
+        let mut enforced = enforced.clone();
         let mut proof_sockets = None;
         let mut names = None;
         if let Some(managers) = managers {
             let names = names.insert(managers.clone());
-            let (sockets, addresses) = ProofSockets::new(proof.token(), names)?;
+            let sockets = ProofSockets::new(proof.token())?;
+            sockets.add_to(names);
+            if let Some(rules) = &mut enforced.names {
+                // Otherwise the hooks for names refuse them before the ones that are to be proved.
+                rules.allow(&sockets.names());
+            }
+            proof = proof.with_lsm(sockets.addresses()?);
             proof_sockets = Some(sockets);
-            proof = proof.with_unix(addresses);
             hooks.extend(Hook::LSM);
         }
         let lsm = names
             .as_ref()
             .map(|names| Lsm::new(names, &variant, run))
             .transpose()?;
-        let mut ebpf = open(variant, settings, proof.token(), lsm)?;
+        let mut ebpf = open(variant, settings, &enforced, proof.token(), lsm)?;
+        let source = Source::of(load::object(settings), &ebpf);
         Maps::pin(&ebpf, pins)?;
+        let closures = closures::fill(&mut ebpf, &enforced)?;
         let mut maps = Maps::new(&mut ebpf)?;
         let (firsts, attempts) = attempts::prepare(&mut ebpf)?;
         // First, because the kernel waits for a grace period when a slot is filled. That wait overlaps with the rest.
         maps.publish_with(policy, firsts.into())?;
         let kernel = Self {
-            programs: Programs::Loading(Loading::begin(ebpf, hooks.clone(), attempts)?),
-            maps,
+            programs: Programs::Loading(Loading::begin(
+                ebpf,
+                source,
+                hooks.clone(),
+                (attempts, closures),
+            )?),
             hooks,
-            _proof_sockets: proof_sockets,
+            maps,
             links: Vec::new(),
             attached: Vec::new(),
             proof,
+            _proof_sockets: proof_sockets,
         };
         Ok((kernel, lacks))
     }
@@ -182,17 +210,17 @@ impl Kernel {
     /// # Errors
     /// If the kernel rejects one of them.
     pub fn finish_loading(&mut self) -> Result<()> {
-        self.ebpf().map(drop)
+        self.loaded().map(drop)
     }
 
-    fn ebpf(&mut self) -> Result<&mut Ebpf> {
+    fn loaded(&mut self) -> Result<&mut Loaded> {
         if let Programs::Loading(_) = self.programs
             && let Programs::Loading(loading) = mem::replace(&mut self.programs, Programs::Failed)
         {
             self.programs = Programs::Loaded(loading.finish()?);
         }
         match &mut self.programs {
-            Programs::Loaded(ebpf) => Ok(ebpf),
+            Programs::Loaded(loaded) => Ok(loaded),
             _ => bail!("the eBPF programs are not loaded"),
         }
     }
@@ -203,20 +231,18 @@ impl Kernel {
         &self.maps
     }
 
-    /// Attaches every program to the cgroup and pins its link in `pins`.
+    /// Attaches every program of the fence to the cgroup and pins its link in `pins`.
     ///
     /// # Errors
     /// If any of them fails. Links made before it remain until their pins are removed.
     pub fn attach(&mut self, cgroup: &File, pins: &Path) -> Result<()> {
         for hook in self.hooks.clone() {
             let context = || format!("cannot attach the eBPF program for {}", hook.name());
-            let program = program(self.ebpf()?, hook)?;
-            let link = attach(program, hook, cgroup).with_context(context)?;
+            let (link, id) = self.loaded()?.attach(hook, cgroup).with_context(context)?;
             let path = pins.join(hook.name());
             let link = link
                 .pin(&path)
                 .with_context(|| format!("cannot pin a link at {}", path.display()))?;
-            let id = program.info().with_context(context)?.id();
             self.links.push(link);
             self.attached.push((hook, id));
         }
@@ -240,7 +266,8 @@ impl Kernel {
     /// # Errors
     /// If it was taken before.
     pub fn take_traces<L: log::Log>(&mut self, logger: L) -> Result<EbpfLogger<L>> {
-        EbpfLogger::init_with_logger(self.ebpf()?, logger).context("cannot read the traces")
+        EbpfLogger::init_with_logger(&mut self.loaded()?.ebpf, logger)
+            .context("cannot read the traces")
     }
 }
 

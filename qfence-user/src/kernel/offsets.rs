@@ -1,121 +1,71 @@
-//! The offsets at which this kernel stores the maker of a network namespace, and the names of Unix sockets. They are read
-//! from its type information once a boot, which takes 18 ms, and cached in files.
+//! The offsets at which this kernel stores the maker of a network namespace, the name of a Unix socket in a call, the root
+//! directory of a process, and the name and maker of a Unix socket. They are read from its type information once a boot, which takes 18 ms, and cached in a
+//! file.
 
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Result;
-use qfence_common::{netns::Offsets, unix};
+use qfence_common::{manager, netns, unix};
 
 use super::{
     once_a_boot::{self, boot},
-    types::{self, Wanted},
+    types::{self, Members, WANTED},
 };
 
 /// The name of the file, in the directory of descriptions.
-const FILE: &str = "kernel-offsets";
+pub const FILE: &str = "kernel-offsets";
 
-/// The name of the file for Unix sockets.
-const UNIX_FILE: &str = "kernel-unix-offsets";
+/// The content of the file: offsets in bytes, by "struct.member"; null if there is no such member.
+type Kept = BTreeMap<String, Option<u32>>;
 
-/// The members for network namespaces.
-const WANTED: Wanted<7> = [
-    ("sock_common", "skc_net"),
-    ("net", "rtnl"),
-    ("sock", "sk_cgrp_data"),
-    ("cgroup_subsys_state", "parent"),
-    ("cgroup", "self"),
-    ("cgroup", "kn"),
-    ("kernfs_node", "id"),
-];
-
-/// The members for Unix sockets.
-const UNIX_WANTED: Wanted<6> = [
-    ("socket", "sk"),
-    ("sock", "sk_type"),
-    ("unix_sock", "addr"),
-    ("unix_address", "len"),
-    ("unix_address", "name"),
-    ("kernfs_node", "name"),
-];
-
-type Members = [u32; WANTED.len()];
+/// The offsets of this kernel; `None` for those that its type information lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Offsets {
+    /// Those at which the maker of a network namespace is found.
+    pub(super) netns: Option<netns::Offsets>,
+    /// Those at which the name of a Unix socket is found (Linux 6.7).
+    pub(super) unix: Option<unix::Offsets>,
+    /// Those at which the maker and the name of another Unix socket are found.
+    pub(super) manager: Option<manager::Offsets>,
+}
 
 /// The offsets of this kernel. `run` is the directory of the cache. If it cannot be written, the offsets are read
 /// each time.
 ///
 /// # Errors
-/// If the kernel has no type information, or one of the members is missing.
+/// If the kernel has no type information.
 pub(super) fn of_this_kernel(run: &Path) -> Result<Offsets> {
-    find(run, FILE, &WANTED).map(of_members)
-}
-
-/// The offsets of this kernel for Unix sockets.
-///
-/// # Errors
-/// As for [`of_this_kernel`].
-pub(super) fn of_unix_sockets(run: &Path) -> Result<unix::Offsets> {
-    let [
-        socket_sock,
-        sock_type,
-        unix_address,
-        address_length,
-        address_name,
-        node_name,
-    ] = find(run, UNIX_FILE, &UNIX_WANTED)?;
-    Ok(unix::Offsets {
-        socket_sock,
-        sock_type,
-        unix_address,
-        address_length,
-        address_name,
-        node_name,
-    })
-}
-
-/// The offsets of members, from the cache or else from the kernel.
-fn find<const N: usize>(run: &Path, file: &str, wanted: &Wanted<N>) -> Result<[u32; N]> {
     let boot = boot();
     if let Some(boot) = &boot
-        && let Some(members) = read(run, file, boot, wanted)
+        && let Some(members) = read(run, boot)
     {
-        return Ok(members);
+        return Ok(of_members(members));
     }
-    let members = types::members_of(Path::new(types::OF_THE_KERNEL), wanted)?;
+    let members = types::members_of(Path::new(types::OF_THE_KERNEL))?;
     if let Some(boot) = boot {
         // Without the cache the next start reads them again.
-        let _ = keep(run, file, boot, wanted, members);
+        let _ = keep(run, boot, members);
     }
-    Ok(members)
+    Ok(of_members(members))
 }
 
 /// Reads the cache, if it is of this boot and complete.
-fn read<const N: usize>(
-    run: &Path,
-    file: &str,
-    boot: &str,
-    wanted: &Wanted<N>,
-) -> Option<[u32; N]> {
-    let kept: BTreeMap<String, u32> = once_a_boot::read(run, file, boot)?;
-    let mut members = [0; N];
-    for (place, (of, member)) in members.iter_mut().zip(*wanted) {
+fn read(run: &Path, boot: &str) -> Option<Members> {
+    let kept: Kept = once_a_boot::read(run, FILE, boot)?;
+    let mut members = Members::default();
+    for (place, (of, member)) in members.iter_mut().zip(WANTED) {
         *place = *kept.get(&key(of, member))?;
     }
     Some(members)
 }
 
-fn keep<const N: usize>(
-    run: &Path,
-    file: &str,
-    boot: String,
-    wanted: &Wanted<N>,
-    members: [u32; N],
-) -> Result<()> {
-    let offsets: BTreeMap<_, _> = wanted
-        .iter()
+fn keep(run: &Path, boot: String, members: Members) -> Result<()> {
+    let offsets: Kept = WANTED
+        .into_iter()
         .zip(members)
         .map(|((of, member), offset)| (key(of, member), offset))
         .collect();
-    once_a_boot::keep(run, file, boot, offsets)
+    once_a_boot::keep(run, FILE, boot, offsets)
 }
 
 fn key(of: &str, member: &str) -> String {
@@ -131,16 +81,55 @@ fn of_members(members: Members) -> Offsets {
         cgroup_self,
         cgroup_node,
         node_id,
+        address,
+        length,
+        task_fs,
+        fs_root,
+        path_mount,
+        path_entry,
+        socket_sock,
+        sock_type,
+        unix_address,
+        address_length,
+        address_name,
+        node_name,
     ] = members;
+    let netns = || {
+        Some(netns::Offsets {
+            sock_net: sock_net?,
+            net_rtnl: net_rtnl?,
+            sock_cgroup: sock_cgroup?,
+            cgroup_parent: cgroup_self? + css_parent?,
+            cgroup_self: cgroup_self?,
+            cgroup_node: cgroup_node?,
+            node_id: node_id?,
+            are_known: 1,
+        })
+    };
+    let unix = || {
+        Some(unix::Offsets {
+            address: address?,
+            length: length?,
+            task_fs: task_fs?,
+            root_mount: fs_root? + path_mount?,
+            root_entry: fs_root? + path_entry?,
+            are_known: 1,
+        })
+    };
+    let manager = || {
+        Some(manager::Offsets {
+            socket_sock: socket_sock?,
+            sock_type: sock_type?,
+            unix_address: unix_address?,
+            address_length: address_length?,
+            address_name: address_name?,
+            node_name: node_name?,
+        })
+    };
     Offsets {
-        sock_net,
-        net_rtnl,
-        sock_cgroup,
-        cgroup_parent: cgroup_self + css_parent,
-        cgroup_self,
-        cgroup_node,
-        node_id,
-        are_known: 1,
+        netns: netns(),
+        unix: unix(),
+        manager: manager(),
     }
 }
 
@@ -150,40 +139,61 @@ mod tests {
 
     use super::*;
 
-    fn read(run: &Path, boot: &str) -> Option<Members> {
-        super::read(run, FILE, boot, &WANTED)
-    }
-
-    fn keep(run: &Path, boot: String, members: Members) -> Result<()> {
-        super::keep(run, FILE, boot, &WANTED, members)
-    }
-
-    const MEMBERS: Members = [48, 352, 704, 16, 8, 272, 112];
+    const MEMBERS: Members = [
+        Some(48),
+        Some(352),
+        Some(704),
+        Some(16),
+        Some(8),
+        Some(272),
+        Some(112),
+        Some(8),
+        None,
+        Some(2000),
+        Some(24),
+        Some(0),
+        Some(8),
+        Some(24),
+        Some(524),
+        Some(768),
+        Some(4),
+        Some(8),
+        Some(16),
+    ];
 
     #[test]
     fn this_kernels_offsets_are_within_their_structs() {
         let directory = tempfile::tempdir().unwrap();
         let offsets = of_this_kernel(directory.path()).unwrap();
-        assert_eq!(offsets.are_known, 1);
-        for offset in [
-            offsets.sock_net,
-            offsets.net_rtnl,
-            offsets.sock_cgroup,
-            offsets.cgroup_parent,
-            offsets.cgroup_node,
-            offsets.node_id,
-        ] {
+        let netns = offsets.netns.unwrap();
+        let unix = offsets.unix.map(|unix| {
+            [
+                unix.address,
+                unix.length,
+                unix.task_fs,
+                unix.root_mount,
+                unix.root_entry,
+            ]
+        });
+        let manager = offsets.manager.unwrap();
+        let all = [
+            manager.socket_sock,
+            manager.unix_address,
+            manager.address_name,
+            netns.sock_net,
+            netns.net_rtnl,
+            netns.sock_cgroup,
+            netns.cgroup_parent,
+            netns.cgroup_node,
+            netns.node_id,
+        ];
+        for offset in all.into_iter().chain(unix.into_iter().flatten()) {
             assert!(
-                offset > 0 && offset < 8192 && offset % 4 == 0,
+                offset > 0 && offset < 16384 && offset % 4 == 0,
                 "{offsets:?}"
             );
         }
         assert_eq!(of_this_kernel(directory.path()).unwrap(), offsets);
-        let unix = of_unix_sockets(directory.path()).unwrap();
-        for offset in [unix.socket_sock, unix.unix_address, unix.address_name] {
-            assert!(offset > 0 && offset < 8192 && offset % 4 == 0, "{unix:?}");
-        }
-        assert_eq!(of_unix_sockets(directory.path()).unwrap(), unix);
     }
 
     #[test]
@@ -194,6 +204,13 @@ mod tests {
         keep(&run, "this".into(), MEMBERS).unwrap();
         assert_eq!(read(&run, "this"), Some(MEMBERS));
         assert_eq!(read(&run, "another"), None);
+    }
+
+    #[test]
+    fn what_a_kernel_lacks_does_not_matter_to_the_rest() {
+        let offsets = of_members(MEMBERS);
+        assert_eq!(offsets.unix, None);
+        assert_eq!(offsets.netns.unwrap().cgroup_parent, 24);
     }
 
     #[test]

@@ -15,13 +15,13 @@ use nix::{
     sys::{
         socket::{
             AddressFamily, MsgFlags, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike,
-            UnixAddr, connect, sendto, socket,
+            UnixAddr, bind, connect, sendto, socket,
         },
         utsname::uname,
     },
 };
 use qfence_common::{
-    Hook,
+    HOOKS, Hook,
     proof::{self, Token},
 };
 
@@ -36,15 +36,15 @@ use crate::base::{
 pub struct Proof {
     token: Token,
     errno: Errno,
-    /// Whether the hooks for calls with a destination are proved.
-    of_calls: bool,
-    /// The sockets that the hooks for Unix sockets refuse, if these hooks are proved.
-    of_unix: Option<Addresses>,
+    /// For each hook, by its number, whether the fence has a program there.
+    hooks: [bool; HOOKS.len()],
+    /// The sockets that the hooks of security modules refuse, if the fence has these hooks.
+    of_lsm: Option<Addresses>,
 }
 
 impl Proof {
-    /// A proof for programs that can or cannot choose the error.
-    pub(crate) fn new(sets_errno: bool) -> Self {
+    /// A proof for programs at these hooks that can or cannot choose the error.
+    pub(crate) fn new(sets_errno: bool, hooks: &[Hook]) -> Self {
         let token = Token(random::number().max(1));
         let errno = if sets_errno {
             Errno::from_raw(proof::ERRNO)
@@ -54,34 +54,25 @@ impl Proof {
         Self {
             token,
             errno,
-            of_calls: true,
-            of_unix: None,
+            hooks: Hook::ALL.map(|hook| hooks.contains(&hook)),
+            of_lsm: None,
         }
     }
 
-    /// The same proof, also of the hooks for Unix sockets.
-    pub(super) fn with_unix(self, addresses: Addresses) -> Self {
+    /// The same proof, also of the hooks of security modules.
+    pub(super) fn with_lsm(self, addresses: Addresses) -> Self {
         Self {
-            of_unix: Some(addresses),
+            of_lsm: Some(addresses),
             ..self
         }
     }
 
-    /// A proof of the hooks for Unix sockets alone.
-    pub(super) fn of_unix_only(self) -> Self {
-        Self {
-            of_calls: false,
-            ..self
-        }
-    }
-
-    /// Whether the proof includes a hook.
-    #[must_use]
+    /// Whether the proof includes a hook: the fence has a program there.
     pub(crate) fn covers(self, hook: Hook) -> bool {
         if hook.is_lsm() {
-            self.of_unix.is_some()
+            self.of_lsm.is_some()
         } else {
-            self.of_calls
+            self.hooks.get(hook as usize) == Some(&true)
         }
     }
 
@@ -90,7 +81,7 @@ impl Proof {
         self.token
     }
 
-    /// Makes a socket and uses it at one of the hooks for calls, or for Unix sockets, where it must be refused. Only makes
+    /// Makes a socket and uses it at one of the hooks for calls with an address, where it must be refused. Only makes
     /// system calls, because it runs between fork and exec.
     ///
     /// The egress hook cannot be reached except through these hooks, and it uses the same field of the socket.
@@ -99,9 +90,13 @@ impl Proof {
     /// The error that the call failed with instead, or number 0 if it succeeded.
     pub(crate) fn check(self, hook: Hook) -> io::Result<()> {
         let (family, kind) = match hook {
-            Hook::Connect6 | Hook::Sendmsg6 => (AddressFamily::Inet6, SockType::Datagram),
+            Hook::Connect6 | Hook::Sendmsg6 | Hook::Bind6 => {
+                (AddressFamily::Inet6, SockType::Datagram)
+            }
             Hook::UnixStreamConnect => (AddressFamily::Unix, SockType::Stream),
-            Hook::UnixMaySend => (AddressFamily::Unix, SockType::Datagram),
+            Hook::ConnectUnix | Hook::SendmsgUnix | Hook::UnixMaySend => {
+                (AddressFamily::Unix, SockType::Datagram)
+            }
             _ => (AddressFamily::Inet, SockType::Datagram),
         };
         let socket = match socket(family, kind, SockFlag::SOCK_CLOEXEC, None) {
@@ -110,18 +105,9 @@ impl Proof {
             made => made?,
         };
         match self.call(&socket, hook) {
-            Err(errno) if errno == self.wanted(hook) => Ok(()),
+            Err(errno) if errno == self.errno => Ok(()),
             Err(errno) => Err(errno.into()),
             Ok(()) => Err(io::Error::from_raw_os_error(0)),
-        }
-    }
-
-    /// The error of a refusal. All kernels with hooks for Unix sockets can set it.
-    fn wanted(self, hook: Hook) -> Errno {
-        if hook.is_lsm() {
-            Errno::from_raw(proof::ERRNO)
-        } else {
-            self.errno
         }
     }
 
@@ -133,19 +119,27 @@ impl Proof {
         let send = |to: &dyn SockaddrLike| {
             sendto(socket.as_raw_fd(), &[], to, MsgFlags::MSG_DONTWAIT).map(drop)
         };
+        let name = self.token.name();
+        // The zero byte at its begin makes the name abstract.
+        let named = || UnixAddr::new_abstract(&name[1..]);
         match hook {
             Hook::Connect6 => connect(socket.as_raw_fd(), &v6),
             Hook::Sendmsg4 => send(&v4),
             Hook::Sendmsg6 => send(&v6),
-            Hook::UnixStreamConnect => connect(socket.as_raw_fd(), self.unix(hook)?),
-            Hook::UnixMaySend => send(self.unix(hook)?),
+            Hook::ConnectUnix => connect(socket.as_raw_fd(), &named()?),
+            Hook::SendmsgUnix => send(&named()?),
+            // No host has these addresses, so without the program nothing is bound either.
+            Hook::Bind4 => bind(socket.as_raw_fd(), &v4),
+            Hook::Bind6 => bind(socket.as_raw_fd(), &v6),
+            Hook::UnixStreamConnect => connect(socket.as_raw_fd(), self.address(hook)?),
+            Hook::UnixMaySend => send(self.address(hook)?),
             _ => connect(socket.as_raw_fd(), &v4),
         }
     }
 
-    /// The address for a hook for Unix sockets.
-    fn unix(&self, hook: Hook) -> nix::Result<&UnixAddr> {
-        let addresses = self.of_unix.as_ref().ok_or(Errno::ENOTSUP)?;
+    /// The address of the socket for a hook of security modules.
+    fn address(&self, hook: Hook) -> nix::Result<&UnixAddr> {
+        let addresses = self.of_lsm.as_ref().ok_or(Errno::ENOTSUP)?;
         Ok(match hook {
             Hook::UnixStreamConnect => &addresses.stream,
             _ => &addresses.datagram,
@@ -161,7 +155,7 @@ impl Proof {
                 Errno::UnknownErrno => "it was allowed".into(),
                 errno => format!("it failed with {errno:?}"),
             },
-            wanted: self.wanted(hook),
+            wanted: self.errno,
             advice: advice(hook, &release.unwrap_or_default()),
         }
     }
@@ -210,7 +204,7 @@ mod tests {
     #[test]
     fn outside_of_a_fence_nothing_is_proved() {
         for sets_errno in [true, false] {
-            let proof = Proof::new(sets_errno);
+            let proof = Proof::new(sets_errno, &Hook::ALL);
             for hook in [Hook::Connect4, Hook::Connect6] {
                 let there_are_none = hook == Hook::Connect6
                     && std::net::UdpSocket::bind("[::]:0")
@@ -222,7 +216,7 @@ mod tests {
 
     #[test]
     fn what_was_found_is_told() {
-        let proof = Proof::new(true);
+        let proof = Proof::new(true, &Hook::ALL);
         let told = |error| proof.unproven(Hook::Connect6, &error).to_string();
         assert!(told(io::Error::from_raw_os_error(0)).starts_with(
             "cannot prove that the fence covers its sockets, so nothing was started: a socket that is made in \

@@ -1,17 +1,20 @@
 //! Tries the programs one by one, to find out which of them a kernel loads.
 
-use std::fs::File;
+use std::{fs::File, os::fd::AsFd as _};
 
 use anyhow::{Context as _, anyhow};
 use aya::{Ebpf, programs::ProgramError};
-use qfence_common::{Hook, netns::Offsets, proof::Token};
+use qfence_common::{Hook, netns, proof::Token, unix};
 
 use super::{
     DenyWith, Settings,
     link::{Link, attach, load},
-    load::{Variant, open},
+    load::{Variant, object, open},
+    no_program, own_link,
+    own_program::{OwnProgram, Source, is_own},
     program,
 };
+use crate::confinement::Enforced;
 
 /// Why a trial failed.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,9 @@ pub enum TrialError {
 /// The programs of a fence that never gets a policy. Dropping it unloads and detaches them.
 pub struct Trial {
     ebpf: Ebpf,
+    /// The object, and the programs of it that aya does not load.
+    source: Source,
+    own: Vec<OwnProgram>,
     links: Vec<Link>,
 }
 
@@ -47,7 +53,8 @@ impl Trial {
             deny_retval,
             names_caller: sets_errno,
             finds_mptcp: false,
-            netns: Offsets::default(),
+            netns: netns::Offsets::default(),
+            unix: unix::Offsets::default(),
         };
         let settings = Settings {
             deny: DenyWith::Refused,
@@ -58,8 +65,11 @@ impl Trial {
             trace: false,
             rules: 0,
         };
+        let ebpf = open(variant, settings, &Enforced::default(), Token(0), None)?;
         Ok(Self {
-            ebpf: open(variant, settings, Token(0), None)?,
+            source: Source::of(object(settings), &ebpf),
+            ebpf,
+            own: Vec::new(),
             links: Vec::new(),
         })
     }
@@ -69,6 +79,10 @@ impl Trial {
     /// # Errors
     /// If the kernel rejects it; see [`TrialError::in_brief`].
     pub fn load(&mut self, hook: Hook) -> Result<(), TrialError> {
+        if is_own(hook) {
+            self.own.extend(self.source.load(&[hook])?);
+            return Ok(());
+        }
         Ok(load(program(&mut self.ebpf, hook)?, hook, None)?)
     }
 
@@ -77,8 +91,14 @@ impl Trial {
     /// # Errors
     /// If the kernel does not allow it.
     pub fn attach(&mut self, hook: Hook, cgroup: &File) -> Result<(), TrialError> {
-        let link = attach(program(&mut self.ebpf, hook)?, hook, cgroup)
-            .with_context(|| format!("cannot attach the eBPF program for {}", hook.name()))?;
+        let context = || format!("cannot attach the eBPF program for {}", hook.name());
+        let link = if is_own(hook) {
+            let own = self.own.iter().find(|own| own.hook == hook);
+            let fd = &own.ok_or_else(|| no_program(hook))?.fd;
+            Link::Own(own_link::attach(fd.as_fd(), cgroup, hook).with_context(context)?)
+        } else {
+            attach(program(&mut self.ebpf, hook)?, hook, cgroup).with_context(context)?
+        };
         self.links.push(link);
         Ok(())
     }
@@ -107,7 +127,7 @@ fn in_one_line(error: &anyhow::Error) -> String {
 }
 
 /// The line of the verifier's log that has the reason: the last before its statistics.
-fn verdict(log: &str) -> Option<&str> {
+pub(super) fn verdict(log: &str) -> Option<&str> {
     const STATISTICS: [&str; 3] = ["verification time", "stack depth", "processed"];
     log.lines().map(str::trim).rfind(|line| {
         !line.is_empty()

@@ -33,8 +33,28 @@ const ENUM64: u32 = 19;
 /// The last known kind.
 const LAST: u32 = ENUM64;
 
-/// Members whose offsets are needed: struct and member.
-pub(super) type Wanted<const N: usize> = [(&'static str, &'static str); N];
+/// The members whose offsets are needed: struct and member. Older kernels lack some of them.
+pub(super) const WANTED: [(&str, &str); 19] = [
+    ("sock_common", "skc_net"),
+    ("net", "rtnl"),
+    ("sock", "sk_cgrp_data"),
+    ("cgroup_subsys_state", "parent"),
+    ("cgroup", "self"),
+    ("cgroup", "kn"),
+    ("kernfs_node", "id"),
+    ("bpf_sock_addr_kern", "uaddr"),
+    ("bpf_sock_addr_kern", "uaddrlen"),
+    ("task_struct", "fs"),
+    ("fs_struct", "root"),
+    ("path", "mnt"),
+    ("path", "dentry"),
+    ("socket", "sk"),
+    ("sock", "sk_type"),
+    ("unix_sock", "addr"),
+    ("unix_address", "len"),
+    ("unix_address", "name"),
+    ("kernfs_node", "name"),
+];
 
 /// Why the offsets cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -57,21 +77,19 @@ enum Unreadable {
     CutOff(&'static str),
     #[error("a type of the unknown kind {0}")]
     UnknownKind(u32),
-    #[error("there is no {0}.{1}")]
-    Missing(&'static str, &'static str),
 }
 
-/// Reads the offsets of members, in bytes.
+/// The offsets of [`WANTED`], in bytes; `None` for members that this kernel does not have.
+pub(super) type Members = [Option<u32>; WANTED.len()];
+
+/// Reads the offsets of the members in [`WANTED`].
 ///
 /// # Errors
-/// If the kernel has no type information, or one of the members is missing.
-pub(super) fn members_of<const N: usize>(
-    path: &Path,
-    wanted: &Wanted<N>,
-) -> Result<[u32; N], TypesError> {
+/// If the kernel has no type information.
+pub(super) fn members_of(path: &Path) -> Result<Members, TypesError> {
     read(path)
         .map_err(Unreadable::Io)
-        .and_then(|bytes| members(&bytes, wanted))
+        .and_then(|bytes| members(&bytes))
         .map_err(|source| TypesError {
             path: path.to_owned(),
             source,
@@ -87,8 +105,8 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The offsets of members, from the bytes of the type information.
-fn members<const N: usize>(bytes: &[u8], wanted: &Wanted<N>) -> Result<[u32; N], Unreadable> {
+/// The offsets of the members in [`WANTED`], from the bytes of the type information.
+fn members(bytes: &[u8]) -> Result<Members, Unreadable> {
     let cut_off = |part| move || Unreadable::CutOff(part);
     let header = |at| word(bytes, at).ok_or_else(cut_off("the header is"));
     let magic = bytes.get(..2).and_then(|magic| magic.try_into().ok());
@@ -106,9 +124,9 @@ fn members<const N: usize>(bytes: &[u8], wanted: &Wanted<N>) -> Result<[u32; N],
     };
     let types = part(header(8)?, header(12)?).ok_or_else(cut_off("the types are"))?;
     let strings = part(header(16)?, header(20)?).ok_or_else(cut_off("the names are"))?;
-    let names = names(strings, wanted);
+    let names = names(strings);
 
-    let mut found = [None; N];
+    let mut found = [None; WANTED.len()];
     let mut at = 0;
     while at < types.len() && found.contains(&None) {
         let head = |offset| word(types, at + offset).ok_or_else(cut_off("a type is"));
@@ -131,20 +149,16 @@ fn members<const N: usize>(bytes: &[u8], wanted: &Wanted<N>) -> Result<[u32; N],
         }
         at += behind;
     }
-    let mut offsets = [0; N];
-    for ((offset, found), (of, member)) in offsets.iter_mut().zip(found).zip(*wanted) {
-        *offset = found.ok_or(Unreadable::Missing(of, member))?;
-    }
-    Ok(offsets)
+    Ok(found)
 }
 
 /// Looks for wanted members of a struct. The first struct of a name that has the member counts.
-fn look_into<const N: usize>(
+fn look_into(
     members: &[u8],
     has_bit_fields: bool,
     of: u32,
-    names: &[(Option<u32>, Option<u32>); N],
-    found: &mut [Option<u32>; N],
+    names: &[(Option<u32>, Option<u32>); WANTED.len()],
+    found: &mut [Option<u32>; WANTED.len()],
 ) {
     for ((of_wanted, wanted), found) in names.iter().zip(found) {
         if *of_wanted != Some(of) || found.is_some() {
@@ -167,11 +181,11 @@ fn look_into<const N: usize>(
 }
 
 /// The offsets of the wanted names in the strings. Each string exists once (`btf_dedup_strings` in libbpf's btf.c).
-fn names<const N: usize>(strings: &[u8], wanted: &Wanted<N>) -> [(Option<u32>, Option<u32>); N] {
-    let mut names = [(None, None); N];
+fn names(strings: &[u8]) -> [(Option<u32>, Option<u32>); WANTED.len()] {
+    let mut names = [(None, None); WANTED.len()];
     let mut at = 0_usize;
     for string in strings.split(|byte| *byte == 0) {
-        for ((of, member), place) in wanted.iter().zip(&mut names) {
+        for ((of, member), place) in WANTED.iter().zip(&mut names) {
             if string == of.as_bytes() {
                 place.0 = u32::try_from(at).ok();
             }
@@ -193,17 +207,15 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 mod tests {
     use super::*;
 
-    const WANTED: Wanted<2> = [("sock_common", "skc_net"), ("net", "rtnl")];
-
     #[test]
     fn what_is_no_type_information_is_an_error() {
         let whole = std::fs::read(OF_THE_KERNEL).unwrap();
         for bytes in [&[][..], &[0; 64]] {
-            assert!(matches!(members(bytes, &WANTED), Err(Unreadable::NotTypes)));
+            assert!(matches!(members(bytes), Err(Unreadable::NotTypes)));
         }
-        let cut = members(&whole[..4096], &WANTED);
+        let cut = members(&whole[..4096]);
         assert!(matches!(cut, Err(Unreadable::CutOff(_))), "{cut:?}");
-        let missing = members_of(Path::new("/nonexistent"), &WANTED);
+        let missing = members_of(Path::new("/nonexistent"));
         assert!(
             matches!(
                 &missing,
@@ -217,16 +229,12 @@ mod tests {
     }
 
     #[test]
-    fn a_struct_that_is_not_there_is_named() {
+    fn a_struct_that_is_not_there_has_no_offsets() {
         // A header, no type, and one empty string.
         let mut bytes = vec![0_u8; HEADER + 1];
         bytes[..2].copy_from_slice(&MAGIC.to_ne_bytes());
         bytes[4..8].copy_from_slice(&24_u32.to_ne_bytes());
         bytes[20..24].copy_from_slice(&1_u32.to_ne_bytes());
-        let missing = members(&bytes, &WANTED);
-        assert!(
-            matches!(missing, Err(Unreadable::Missing("sock_common", "skc_net"))),
-            "{missing:?}"
-        );
+        assert_eq!(members(&bytes).unwrap(), Members::default());
     }
 }

@@ -3,6 +3,10 @@
 pub mod child;
 mod child_status;
 pub mod dispositions;
+pub mod environment;
+pub mod files;
 pub mod managers;
+mod namespace;
+pub mod reporter;
 pub mod signals;
 pub mod stops;

@@ -55,6 +55,8 @@ impl Names {
             verdict::UNFOLLOWED => "deny-unfollowed-broadcast",
             verdict::UNOWNED => "deny-unowned",
             verdict::MANAGER => "deny-manager",
+            verdict::UNIX => "deny-unix",
+            verdict::LISTENER => "deny-listener",
             // The policy map had no verdict.
             verdict::NO_RULE => "no-policy",
             number => match self.0.get(&number) {

@@ -39,24 +39,61 @@ pub fn by_old_spelling(items: &[Item], text: &str) -> Option<Peer> {
     if let Some(id) = text.strip_prefix("chardev:") {
         return by_id(items, id);
     }
+    let kind = text.strip_prefix("mon:").unwrap_or(text);
+    let kind = kind.split(':').next().unwrap_or_default();
+    match parameters(text) {
+        Some(parameters) => Some(of(&parameters)),
+        // An address without a port.
+        None if ADDRESSED.contains(&kind) => None,
+        None => Some(Peer::Process),
+    }
+}
+
+/// The legacy kinds with a host and a port.
+const ADDRESSED: [&str; 5] = ["tcp", "telnet", "tn3270", "websocket", "udp"];
+
+/// The parameters of a device in the legacy syntax, as with `-chardev` (`qemu_chr_parse_compat` of QEMU's
+/// chardev/char.c). `None` for `chardev:id`, `none`, and what cannot be read.
+#[must_use]
+pub fn parameters(text: &str) -> Option<Parameters> {
     let text = text.strip_prefix("mon:").unwrap_or(text);
     let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
-    match kind {
-        "tcp" | "telnet" | "tn3270" | "websocket" | "udp" => {
-            let (address, rest) = rest.split_once(',').unwrap_or((rest, ""));
-            // udp:host:port@local:port
-            let address = address.split('@').next().unwrap_or_default();
-            let (host, port) = address.rsplit_once(':')?;
-            let mut parameters = Parameters::without_implied(rest);
-            parameters.set("backend", if kind == "udp" { "udp" } else { "socket" });
-            parameters.set("host", host);
-            parameters.set("port", port);
-            Some(of(&parameters))
+    if kind == "unix" {
+        let mut parameters = Parameters::with_implied(rest, "path");
+        parameters.set("backend", "socket");
+        if parameters.get("path").is_none() {
+            parameters.set("path", "");
         }
-        kind if NOBODY.contains(&kind) => Some(Peer::Nobody),
-        // unix:, pipe:, pty, paths of devices, and unknown backends.
-        _ => Some(Peer::Process),
+        return Some(parameters);
     }
+    if ADDRESSED.contains(&kind) {
+        let (address, rest) = rest.split_once(',').unwrap_or((rest, ""));
+        // udp:host:port@local:port
+        let (address, local) = address.split_once('@').unwrap_or((address, ""));
+        let (host, port) = address.rsplit_once(':')?;
+        let mut parameters = Parameters::without_implied(rest);
+        parameters.set("backend", if kind == "udp" { "udp" } else { "socket" });
+        parameters.set("host", host);
+        parameters.set("port", port);
+        if let (Some((host, port)), "udp") = (local.rsplit_once(':'), kind) {
+            parameters.set("localaddr", host);
+            parameters.set("localport", port);
+        }
+        return Some(parameters);
+    }
+    let (backend, path) = match kind {
+        "file" | "pipe" | "pty" => (kind, rest),
+        _ if text.starts_with("/dev/parport") => ("parallel", text),
+        _ if text.starts_with("/dev/") => ("serial", text),
+        kind if NOBODY.contains(&kind) => (kind, ""),
+        _ => return None,
+    };
+    let mut parameters = Parameters::default();
+    parameters.set("backend", backend);
+    if !path.is_empty() {
+        parameters.set("path", path);
+    }
+    Some(parameters)
 }
 
 fn of(parameters: &Parameters) -> Peer {

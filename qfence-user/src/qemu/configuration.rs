@@ -8,9 +8,10 @@ use std::{
 
 use super::{
     doors::Door,
-    options::{Given, options},
+    options::{Given, Part, split},
     parameters::Parameters,
     readconfig,
+    syntax::{self, Syntax},
 };
 use crate::base::printable::printable;
 
@@ -21,17 +22,7 @@ const DEFAULT_FILES: [&str; 3] = [
     "/usr/local/etc/qemu/qemu.conf",
 ];
 
-/// The relevant option groups, each with its implied key.
-const GROUPS: [(&str, &str); 6] = [
-    ("netdev", "type"),
-    ("nic", "type"),
-    ("net", "type"),
-    ("device", "driver"),
-    ("chardev", "backend"),
-    ("object", "qom-type"),
-];
-
-/// One object that QEMU is told to create.
+/// One object that QEMU is told to create, or one other option.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
     /// The option without hyphens, or the name of the section.
@@ -40,6 +31,24 @@ pub struct Item {
     pub parameters: Parameters,
     /// The argument as the user wrote it.
     pub argument: String,
+}
+
+impl Item {
+    /// The value of an option that is one text.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        self.parameters.get(&self.group)
+    }
+
+    fn of_text(group: &str, text: &str, argument: String) -> Self {
+        let mut parameters = Parameters::default();
+        parameters.set(group, text);
+        Self {
+            group: group.to_owned(),
+            parameters,
+            argument,
+        }
+    }
 }
 
 /// Reads QEMU's arguments and the files that they name. An unreadable file is a side door, because it could configure
@@ -53,17 +62,26 @@ pub fn gather(
         items: Vec::new(),
         doors: Vec::new(),
     };
-    let given = options(arguments);
-    if !given
-        .iter()
-        .any(|option| matches!(option.name(), "no-user-config" | "nodefconfig"))
-    {
+    let parts = split(arguments);
+    let skips_default = |part: &Part<'_>| match part {
+        Part::Option(option) => matches!(option.name(), "no-user-config" | "nodefconfig"),
+        Part::Image(_) => false,
+    };
+    if !parts.iter().any(skips_default) {
         for path in DEFAULT_FILES {
             gathered.read_default(Path::new(path));
         }
     }
-    for option in &given {
-        gathered.take(option);
+    for part in &parts {
+        match part {
+            Part::Option(option) => gathered.take(option),
+            // Its first disk, as with -hda.
+            Part::Image(word) => gathered.items.push(Item::of_text(
+                "hda",
+                &word.to_string_lossy(),
+                printable(word.as_encoded_bytes()),
+            )),
+        }
     }
     (gathered.items, gathered.doors)
 }
@@ -76,27 +94,48 @@ struct Gathered<'a> {
 
 impl Gathered<'_> {
     fn take(&mut self, option: &Given<'_>) {
-        let Some(value) = option.value else {
+        let argument = written(option.word, option.value);
+        let (Some(value), name) = (option.value, option.name()) else {
+            if let Some((group, Syntax::Flag)) = syntax::of(option.name()) {
+                self.items.push(Item {
+                    group: group.to_owned(),
+                    parameters: Parameters::default(),
+                    argument,
+                });
+            }
             return;
         };
-        let (name, argument) = (option.name(), written(option.word, value));
         let text = value.to_string_lossy();
-        match name {
-            "readconfig" => self.read_file(Path::new(value), argument),
-            "set" => self.change(&text, &argument),
-            _ => {
-                let Some((group, implied)) = GROUPS.iter().find(|(group, _)| *group == name) else {
-                    return;
-                };
+        match (name, syntax::of(name)) {
+            ("set", _) => self.change(&text, &argument),
+            (_, Some((group, Syntax::Network(implied)))) => {
                 match Parameters::parse(&text, implied) {
                     Ok(parameters) => self.items.push(Item {
-                        group: (*group).to_owned(),
+                        group: group.to_owned(),
                         parameters,
                         argument,
                     }),
                     Err(error) => self.doors.push(Door::unreadable_json(argument, &error)),
                 }
             }
+            (_, Some((group, Syntax::Keys(implied)))) => {
+                // A value that cannot be read leads to no network. Nothing is known of it.
+                if let Ok(parameters) = Parameters::parse(&text, implied) {
+                    self.items.push(Item {
+                        group: group.to_owned(),
+                        parameters,
+                        argument,
+                    });
+                }
+            }
+            (_, Some((group, Syntax::Text))) => {
+                if group == "readconfig" {
+                    self.read_file(Path::new(value), argument.clone());
+                }
+                self.items.push(Item::of_text(group, &text, argument));
+            }
+            // A flag has no value.
+            (_, Some((_, Syntax::Flag)) | None) => {}
         }
     }
 
@@ -147,7 +186,10 @@ impl Gathered<'_> {
     }
 }
 
-fn written(word: &OsStr, value: &OsStr) -> String {
+fn written(word: &OsStr, value: Option<&OsStr>) -> String {
     let safe = |text: &OsStr| printable(text.as_encoded_bytes());
-    format!("{} {}", safe(word), safe(value))
+    match value {
+        Some(value) => format!("{} {}", safe(word), safe(value)),
+        None => safe(word),
+    }
 }

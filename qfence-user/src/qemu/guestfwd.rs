@@ -46,7 +46,7 @@ pub fn of(item: &Item, items: &[Item]) -> (Vec<Forward>, Vec<Door>) {
 }
 
 /// `[tcp]:[address]:port-target`
-fn target(text: &str) -> Option<&str> {
+pub(super) fn target(text: &str) -> Option<&str> {
     let (_protocol, rest) = text.split_once(':')?;
     let (_address, rest) = rest.split_once(':')?;
     let (_port, target) = rest.split_once('-')?;

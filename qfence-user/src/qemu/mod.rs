@@ -1,10 +1,11 @@
-//! The networks of a guest, as the command configures them if it starts a QEMU. Pure logic on the words of the command,
-//! and on the configuration files that they name.
+//! The networks of a guest, as the command configures them if it starts a QEMU, and what this QEMU needs. Pure logic on
+//! the words of the command, and on the configuration files that they name.
 //!
 //! | module | its one job |
 //! |---|---|
 //! | [`emulator`] | finds the QEMU in the command |
 //! | [`options`] | splits words into options and values |
+//! | [`syntax`] | the options whose values are read, and the syntax of each |
 //! | [`parameters`] | splits a value into keys: `key=value,…`, and JSON |
 //! | [`readconfig`] | splits a configuration file into sections |
 //! | [`configuration`] | collects the objects that QEMU is told to create |
@@ -12,6 +13,7 @@
 //! | [`doors`] | side doors: networks that the fence does not see |
 //! | [`guestfwd`] | the targets of `guestfwd` |
 //! | [`slirp`] | the guest's address of the host, and the flows of the guest |
+//! | [`needs`] | what a QEMU needs under `--strict` |
 //! | [`executables`] | the files that words name |
 pub mod executables;
 
@@ -20,10 +22,12 @@ pub mod configuration;
 pub mod doors;
 pub mod emulator;
 pub mod guestfwd;
+pub mod needs;
 pub mod options;
 pub mod parameters;
 pub mod readconfig;
 pub mod slirp;
+pub mod syntax;
 
 use std::{
     ffi::{OsStr, OsString},

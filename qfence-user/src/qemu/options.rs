@@ -15,6 +15,24 @@ pub const WITH_VALUE: &str = "\
     tftp tpmdev trace usbdevice uuid vga virtfs virtioconsole vnc watchdog watchdog-action \
     writeconfig xen-domid";
 
+/// The options that never take a value, in the same versions: the word after one of them is a disk image if it is not an
+/// option.
+const WITHOUT_VALUE: &str = "\
+    S alt-grab async-teardown audio-help ctrl-grab curses daemonize enable-hax enable-kvm \
+    enable-sync-profile full-screen h help jitdump mem-prealloc no-acpi no-fd-bootchk no-frame \
+    no-hpet no-kvm no-quit no-reboot no-shutdown no-user-config nodefaults nodefconfig nographic \
+    old-param one-insn-per-tb only-migratable perfmap portrait preconfig s sdl semihosting \
+    singlestep snapshot usb version virtfs_synth win2k-hack xen-attach xen-domid-restrict";
+
+/// A part of a command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// An option.
+    Option(Given<'a>),
+    /// The file of a disk: any word that is neither an option nor a value.
+    Image(&'a OsStr),
+}
+
 /// One option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Given<'a> {
@@ -35,24 +53,28 @@ impl Given<'_> {
 /// Splits the words after the executable's name, as QEMU does: without abbreviations, `-name=value`, or an end of
 /// options. Other words name disk images.
 ///
-/// For an option that is not in [`WITH_VALUE`], a next word that looks like an option is not its value. So a new flag
-/// of QEMU cannot hide the option after it.
+/// For an option in neither list, a next word that looks like an option is not its value. So a new flag of QEMU cannot
+/// hide the option after it. A next word that does not look like an option is its value, not an image.
 #[must_use]
-pub fn options(words: &[OsString]) -> Vec<Given<'_>> {
-    let mut given = Vec::new();
+pub fn split(words: &[OsString]) -> Vec<Part<'_>> {
+    let mut parts = Vec::new();
     let mut words = words.iter().peekable();
     while let Some(word) = words.next() {
         let Some(name) = name(word) else {
+            parts.push(Part::Image(word));
             continue;
         };
-        let takes_any = WITH_VALUE.split(' ').any(|option| option == name);
-        let value = words.next_if(|next| takes_any || !next.as_encoded_bytes().starts_with(b"-"));
-        given.push(Given {
+        let is_in = |list: &str| list.split(' ').any(|option| option == name);
+        let (takes_any, takes_none) = (is_in(WITH_VALUE), is_in(WITHOUT_VALUE));
+        let value = words.next_if(|next| {
+            takes_any || (!takes_none && !next.as_encoded_bytes().starts_with(b"-"))
+        });
+        parts.push(Part::Option(Given {
             word,
             value: value.map(OsString::as_os_str),
-        });
+        }));
     }
-    given
+    parts
 }
 
 /// The name of an option; `None` if the word is not an option. QEMU has no names that are not UTF-8.
@@ -93,9 +115,13 @@ mod tests {
             let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
             let text =
                 |value: Option<&OsStr>| value.map(|value| value.to_str().unwrap().to_owned());
-            let options = options(&words);
-            let options: Vec<_> = options
+            let parts = split(&words);
+            let options: Vec<_> = parts
                 .iter()
+                .filter_map(|part| match part {
+                    Part::Option(option) => Some(option),
+                    Part::Image(_) => None,
+                })
                 .map(|option| (option.name(), text(option.value).unwrap_or_default()))
                 .collect();
             let read: Vec<_> = read
@@ -103,6 +129,28 @@ mod tests {
                 .map(|(name, value)| (*name, (*value).to_owned()))
                 .collect();
             assert_eq!(options, read, "{line}");
+        }
+    }
+
+    #[test]
+    fn other_words_are_images() {
+        for (line, images) in [
+            ("disk.img -m 512", &["disk.img"][..]),
+            ("-enable-kvm disk.img", &["disk.img"]),
+            ("-snapshot a --nographic b", &["a", "b"]),
+            ("-m 512 -hda x", &[]),
+            // Its value or an image: not known.
+            ("-future disk.img", &[]),
+        ] {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let found: Vec<_> = split(&words)
+                .into_iter()
+                .filter_map(|part| match part {
+                    Part::Option(_) => None,
+                    Part::Image(word) => Some(word.to_owned()),
+                })
+                .collect();
+            assert_eq!(found, images, "{line}");
         }
     }
 }

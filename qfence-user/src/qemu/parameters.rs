@@ -30,14 +30,22 @@ impl Parameters {
     /// # Errors
     /// [`InvalidValue`], if it begins with a brace. (QEMU also accepts single quotes, which are an error here.)
     pub fn parse(text: &str, implied: &str) -> Result<Self, InvalidValue> {
-        let mut parameters = Self::default();
         if text.starts_with('{') {
+            let mut parameters = Self::default();
             let mut room = LONGEST_KEYS;
             parameters.flatten(String::new(), serde_json::from_str(text)?, &mut room)?;
+            Ok(parameters)
         } else {
-            parameters.read(text, Some(implied));
+            Ok(Self::with_implied(text, implied))
         }
-        Ok(parameters)
+    }
+
+    /// Parses `key=value,…` with an implied first key; a brace has no meaning.
+    #[must_use]
+    pub fn with_implied(text: &str, implied: &str) -> Self {
+        let mut parameters = Self::default();
+        parameters.read(text, Some(implied));
+        parameters
     }
 
     /// Parses `key=value,…` without an implied first key.
@@ -51,6 +59,18 @@ impl Parameters {
     /// Adds a key, or changes its value.
     pub fn set(&mut self, key: &str, value: &str) {
         self.pairs.push((key.to_owned(), value.to_owned()));
+    }
+
+    /// All keys with their values, in the order given.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let pairs = self.pairs.iter();
+        pairs.map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// Whether a boolean key is on; `None` if it is absent.
+    #[must_use]
+    pub fn is_on(&self, key: &str) -> Option<bool> {
+        self.get(key).map(is_on)
     }
 
     /// The value of a key.
@@ -130,6 +150,12 @@ impl Parameters {
         }
         Ok(())
     }
+}
+
+/// Whether the value of a boolean key means on (`qapi_bool_parse` of QEMU's qapi/qapi-util.c).
+#[must_use]
+pub fn is_on(value: &str) -> bool {
+    matches!(value, "on" | "yes" | "true" | "y")
 }
 
 fn is_help(word: &str) -> bool {

@@ -1,13 +1,20 @@
-//! The operation of an attempt: its destination, packet, socket or device.
+//! The operation of an attempt: its destination, packet, socket, name, local port or device.
 
 use std::{
     fmt,
     net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
-use crate::policy::protocol::protocol_name;
-use qfence_common::{AttemptKey, Halves, Hook, device::FORBIDDEN, hook::Subject, verdict};
+use qfence_common::{
+    AttemptKey, Halves, Hook,
+    device::{BLOCK, FORBIDDEN},
+    hook::Subject,
+    unix::Name,
+    verdict,
+};
 use serde::{Deserialize, Serialize};
+
+use crate::{base::printable::printable, confinement::managers, policy::protocol::protocol_name};
 
 /// The operation that was attempted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +36,22 @@ pub enum Operation {
         /// The protocol, as for destinations.
         protocol: String,
     },
+    /// Binding a socket to a local address and port.
+    Local {
+        /// The protocol, as for destinations.
+        protocol: String,
+        /// The local address. A v4-mapped address is shown as IPv4.
+        local: IpAddr,
+        /// The local port.
+        local_port: u32,
+    },
+    /// Using a Unix socket by its name.
+    Unix {
+        /// The name as the process gave it, safe to print. An abstract name begins with `@`. Empty if not known.
+        unix: String,
+        /// The manager whose socket it is.
+        manager: Option<String>,
+    },
     /// Opening a device.
     Device {
         /// The usual path of the device, or its numbers.
@@ -42,20 +65,31 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// The operation of an attempt key.
+    /// The operation of an attempt key, and of the name that its first event had.
     #[must_use]
-    pub fn of(key: &AttemptKey) -> Self {
+    pub fn of(key: &AttemptKey, name: Option<&Name>) -> Self {
         match Hook::from_number(key.hook).map(|hook| hook.row().subject) {
             Some(Subject::Socket) if key.address == Halves::NONE => Self::Socket {
                 socket: socket_type_name(key.port),
                 protocol: protocol_name(key.protocol),
             },
-            Some(Subject::Unix) => Self::Socket {
+            Some(Subject::Peer) => Self::Socket {
                 socket: socket_type_name(key.port),
                 protocol: "unix".to_owned(),
             },
             Some(Subject::Device) => Self::Device {
-                device: device_name(key.protocol, key.port),
+                device: device_name(key.protocol, key.port, key.address == BLOCK),
+            },
+            Some(Subject::Local) => Self::Local {
+                protocol: protocol_name(key.protocol),
+                local: Ipv6Addr::from(key.address.address()).to_canonical(),
+                local_port: key.port,
+            },
+            Some(Subject::Name) => Self::Unix {
+                unix: name
+                    .map(|name| unix_name(name, key.port))
+                    .unwrap_or_default(),
+                manager: managers::name(key.protocol).map(str::to_owned),
             },
             _ if key.rule == verdict::UNPARSED => Self::Packet {
                 protocol: "unknown".to_owned(),
@@ -103,6 +137,22 @@ impl fmt::Display for Operation {
             }
             Self::Packet { protocol } => write!(f, "{protocol} packet"),
             Self::Socket { socket, protocol } => write!(f, "{protocol} {socket} socket"),
+            Self::Local {
+                protocol,
+                local,
+                local_port,
+            } => {
+                let port = u16::try_from(*local_port).unwrap_or_default();
+                write!(f, "{protocol} listener {}", SocketAddr::new(*local, port))
+            }
+            Self::Unix { unix, manager } => {
+                let unix = if unix.is_empty() { "unknown" } else { unix };
+                write!(f, "unix {unix}")?;
+                match manager {
+                    Some(manager) => write!(f, " ({manager})"),
+                    None => Ok(()),
+                }
+            }
             Self::Device { device } => write!(f, "device {device}"),
         }
     }
@@ -119,7 +169,22 @@ fn socket_type_name(number: u32) -> String {
     }
 }
 
-fn device_name(major: u32, minor: u32) -> String {
+/// The name of a Unix socket, safe to print. Zero bytes in an abstract name are shown as `@`, as in /proc/net/unix.
+fn unix_name(name: &Name, length: u32) -> String {
+    let bytes: Vec<u8> = name.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    let shown: Vec<u8> = bytes
+        .into_iter()
+        .take(length)
+        .map(|byte| if byte == 0 { b'@' } else { byte })
+        .collect();
+    printable(&shown)
+}
+
+fn device_name(major: u32, minor: u32, is_block: bool) -> String {
+    if is_block {
+        return format!("block {major}:{minor}");
+    }
     FORBIDDEN
         .iter()
         .find(|device| (device.major, device.minor) == (major, minor))

@@ -10,7 +10,8 @@ use crate::{
     base::identity::{self, Identity, Sudo},
     fence::guard::Fence,
     launch::{
-        child::{self, Child, Closures, Launch, Lifted, Strictness},
+        child::{self, Child, Closures, Launch, Lifted, Wanted},
+        environment::Environment,
         signals::Blocked,
     },
     probe::ProbeResult,
@@ -56,7 +57,7 @@ impl Actors {
             identity: identity.context("the unprivileged user is root here")?,
             blocked,
             limits: Lifted::lift()?,
-            closures: Closures::new(Strictness::default(), false)?.into(),
+            closures: Closures::new(Wanted::default())?.into(),
         })
     }
 
@@ -107,11 +108,14 @@ impl Actors {
         };
         let closures = (place != Place::Outside).then(|| Arc::clone(&self.closures));
         let (read, write) = pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe")?;
+        let variables = identity.map(|identity| identity.environment.clone());
+        let variables = variables.unwrap_or_default();
         let words = [SELF].iter().chain(arguments);
         let command: Vec<OsString> = words.map(OsString::from).collect();
         let child = child::start(Launch {
             command: &command,
             identity,
+            environment: Environment::of_user(variables),
             entry,
             // The outcome of the probe and the fence's record are the proof.
             proof: None,

@@ -78,6 +78,8 @@ pub enum Verdict {
     Passed,
     /// It must work, and does not.
     Broken,
+    /// Nothing is promised about it.
+    Open,
     /// It did not get through, but nothing shows that the fence stopped it: it fails without the fence as well, or the
     /// fence recorded no refusal.
     Unproven,
@@ -87,7 +89,10 @@ impl Verdict {
     /// Whether the fence can be relied on with this verdict.
     #[must_use]
     pub fn is_good(self) -> bool {
-        matches!(self, Self::Stopped | Self::Works | Self::Untried)
+        matches!(
+            self,
+            Self::Stopped | Self::Works | Self::Untried | Self::Open
+        )
     }
 
     /// The word for the verdict in the report.
@@ -97,6 +102,7 @@ impl Verdict {
             Self::Stopped => "stopped",
             Self::Works => "works",
             Self::Untried => "untried",
+            Self::Open => "open",
             Self::Passed => "PASSED",
             Self::Broken => "BROKEN",
             Self::Unproven => "UNPROVEN",

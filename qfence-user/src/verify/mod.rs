@@ -14,6 +14,7 @@
 //! | [`actors`] | processes of an unprivileged user, outside and inside |
 //! | [`cases`], [`device`], [`calls`], [`keys`], [`groups`], [`container`], [`service`] | the attempts, and traffic that must work |
 //! | [`run`] | makes all of them |
+//! | [`closures`] | the ways out that are no packets, as a second table |
 //! | [`judge`], [`report`] | the verdicts and the report |
 //! | [`short`] | the short form, before `exec` |
 //! | [`program`] | finds the executable that contains this room |
@@ -21,6 +22,7 @@
 pub mod actors;
 pub mod calls;
 pub mod cases;
+pub mod closures;
 pub mod container;
 pub mod device;
 pub mod groups;
@@ -52,6 +54,7 @@ use crate::{
     launch::signals::{Blocked, Received, Signals},
 };
 use actors::Actors;
+use closures::report::Closures;
 use report::Report;
 use run::Stage;
 use scene::Scene;
@@ -66,21 +69,41 @@ pub enum Ended {
     Interrupted(Signal),
 }
 
-/// Runs the whole verification, or its short form. Afterwards this process is unusable for anything else, because it
+/// The part of a verification to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All of it.
+    Whole,
+    /// The short form, before `exec`.
+    Short,
+    /// The ways out that are no packets.
+    Closures,
+}
+
+/// Runs the verification, or a part of it. Afterwards this process is unusable for anything else, because it
 /// stays in its namespaces.
 ///
 /// # Errors
 /// If an attempt cannot be made; then nothing is shown. The fence is removed in any case.
-pub fn verify(paths: &Paths, short: bool) -> Result<Ended> {
+pub fn verify(paths: &Paths, extent: Extent) -> Result<Ended> {
     nested::refuse(paths)?;
+    let release = fs::read_to_string(paths.proc.join("sys/kernel/osrelease"))
+        .context("cannot read the kernel's release")?;
+    let kernel = release.trim().to_owned();
+    // First, because `exec` is run with the signals and in the namespaces of the caller.
+    let closures = match extent {
+        Extent::Short => Closures::default(),
+        Extent::Whole | Extent::Closures => closures::run(paths)?,
+    };
+    if extent == Extent::Closures {
+        return Ok(Ended::Report(Report::of_closures(kernel, closures)));
+    }
     let blocked = Blocked::new()?;
     let paths = mounts::make_private(paths)?;
     let scene = Scene::enter()?;
     let _services = services::start(&scene)?;
     let witness = Witness::new()?;
     let actors = Actors::new(blocked)?;
-    let release = fs::read_to_string(paths.proc.join("sys/kernel/osrelease"))
-        .context("cannot read the kernel's release")?;
 
     // The runtime has one thread: its tasks are in the network namespace of the private host.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -95,13 +118,12 @@ pub fn verify(paths: &Paths, short: bool) -> Result<Ended> {
             witness: &witness,
             actors: &actors,
             fence: &mut fence,
-            short,
+            short: extent == Extent::Short,
         };
         let tried = async {
             let attempts = stage.attempts().await?;
             let must_work = stage.must_work().await?;
-            let kernel = release.trim().to_owned();
-            Ok(Report::new(kernel, attempts, must_work))
+            Ok(Report::new(kernel, attempts, must_work, closures))
         };
         let ended = tokio::select! {
             // Polled first: a signal of the terminal also ends the running attempt, which then has no outcome.

@@ -18,26 +18,41 @@ use crate::{base::version, kernel};
 /// The name of the file, which is in the directory of `qfence-user`.
 const NAME: &str = "qfence-verify";
 
+/// The name of the file of `qfence-user`.
+const LAUNCHER: &str = "qfence-user";
+
 /// A command that runs `qfence-verify` for this build. The caller adds options.
 ///
 /// # Errors
 /// If the file does not exist, or if its owner is neither root nor the owner of this program.
 pub fn command() -> Result<Command> {
     let own = env::current_exe().context("cannot find the file of this program")?;
-    let mut command = Command::new(beside(&own)?);
+    let mut command = Command::new(beside(&own, NAME)?);
     command.arg("--build").arg(build());
     Ok(command)
 }
 
-/// Returns the path of `qfence-verify` in the directory of `own`, if root may execute it.
-fn beside(own: &Path) -> Result<PathBuf> {
-    let program = own.with_file_name(NAME);
+/// The path of `qfence-user`, for `qfence-verify`, which is in the same directory.
+///
+/// # Errors
+/// As [`command`].
+pub fn launcher() -> Result<PathBuf> {
+    let own = env::current_exe().context("cannot find the file of this program")?;
+    beside(&own, LAUNCHER)
+}
+
+/// Returns the path of a program in the directory of `own`, if root may execute it.
+fn beside(own: &Path, name: &str) -> Result<PathBuf> {
+    let program = own.with_file_name(name);
     // The owner of a symbolic link can change it, so the owner of the link itself is checked.
     let found = fs::symlink_metadata(&program).with_context(|| {
         format!(
-            "cannot find {}, the program that makes the probes and is installed beside qfence-user: \
-             `cargo xtask install` installs both",
-            program.display()
+            "cannot find {}, {}: `cargo xtask install` installs both",
+            program.display(),
+            match name {
+                NAME => "the program that makes the probes and is installed beside qfence-user",
+                _ => "which is installed beside qfence-verify",
+            }
         )
     })?;
     // In a directory such as /tmp every user can put a file beside this program.
@@ -45,8 +60,9 @@ fn beside(own: &Path) -> Result<PathBuf> {
     let is_trusted = owner == 0 || fs::metadata(own).is_ok_and(|own| own.uid() == owner);
     ensure!(
         is_trusted,
-        "{} belongs to the user {owner}, and not to root or the owner of qfence-user: root does not execute it",
-        program.display()
+        "{} belongs to the user {owner}, and not to root or the owner of {}: root does not execute it",
+        program.display(),
+        own.file_name().unwrap_or_default().display()
     );
     Ok(program)
 }
@@ -84,21 +100,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let own = dir.path().join("qfence-user");
         fs::write(&own, "").unwrap();
-        let missing = format!("{:#}", beside(&own).unwrap_err());
+        let missing = format!("{:#}", beside(&own, NAME).unwrap_err());
         let program = dir.path().join(NAME);
         let start = format!("cannot find {}, ", program.display());
         assert!(missing.starts_with(&start), "{missing}");
         assert!(missing.contains("`cargo xtask install`"), "{missing}");
         fs::write(&program, "").unwrap();
-        assert_eq!(beside(&own).unwrap(), program);
+        assert_eq!(beside(&own, NAME).unwrap(), program);
         if !geteuid().is_root() {
             return;
         }
         chown(&program, Some(Uid::from_raw(65534)), None).unwrap();
-        let foreign = beside(&own).unwrap_err().to_string();
+        let foreign = beside(&own, NAME).unwrap_err().to_string();
         assert!(foreign.contains("belongs to the user 65534"), "{foreign}");
         chown(&own, Some(Uid::from_raw(65534)), None).unwrap();
-        assert_eq!(beside(&own).unwrap(), program, "the owner of both");
+        assert_eq!(beside(&own, NAME).unwrap(), program, "the owner of both");
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use comfy_table::{Table, presets::NOTHING};
 use serde::Serialize;
 
-use super::judge::{End, Trial, Verdict};
+use super::{
+    closures::report::Closures,
+    judge::{End, Trial, Verdict},
+};
 
 /// The start of the report's sentence if the fence holds.
 pub const HOLDS: &str = "The fence holds: ";
@@ -54,25 +57,50 @@ pub struct Report {
     pub attempts: Vec<Row>,
     /// The traffic that must work.
     pub must_work: Vec<Row>,
+    /// The ways out that are no packets.
+    pub closures: Closures,
 }
 
 impl Report {
     /// The report of these rows. It needs at least one attempt that was stopped and one that works.
     #[must_use]
-    pub fn new(kernel: String, attempts: Vec<Row>, must_work: Vec<Row>) -> Self {
+    pub fn new(
+        kernel: String,
+        attempts: Vec<Row>,
+        must_work: Vec<Row>,
+        closures: Closures,
+    ) -> Self {
         let good = |rows: &[Row], proof| {
             rows.iter().all(|row| row.verdict.is_good())
                 && rows.iter().any(|row| row.verdict == proof)
         };
         Self {
-            holds: good(&attempts, Verdict::Stopped) && good(&must_work, Verdict::Works),
+            holds: good(&attempts, Verdict::Stopped)
+                && good(&must_work, Verdict::Works)
+                && closures.verdicts().all(Verdict::is_good),
             kernel,
             attempts,
             must_work,
+            closures,
         }
     }
 
-    /// The rows with a bad verdict.
+    /// The report of the ways out that are no packets, alone. It needs at least one that is closed.
+    #[must_use]
+    pub fn of_closures(kernel: String, closures: Closures) -> Self {
+        let is_shown = closures
+            .verdicts()
+            .any(|verdict| verdict == Verdict::Stopped);
+        Self {
+            holds: is_shown && closures.verdicts().all(Verdict::is_good),
+            kernel,
+            attempts: Vec::new(),
+            must_work: Vec::new(),
+            closures,
+        }
+    }
+
+    /// The rows of the first tables with a bad verdict.
     #[must_use]
     pub fn faults(&self) -> Vec<&Row> {
         let rows = self.attempts.iter().chain(&self.must_work);
@@ -82,30 +110,46 @@ impl Report {
     /// The report as two tables and a sentence.
     #[must_use]
     pub fn text(&self) -> String {
-        [
-            table("ATTEMPT TO REACH THE HOST", &self.attempts),
-            String::new(),
-            table("WHAT MUST WORK", &self.must_work),
-            String::new(),
+        let parts = [
+            text_of("ATTEMPT TO REACH THE HOST", &self.attempts),
+            text_of("WHAT MUST WORK", &self.must_work),
+            self.closures.text(),
             self.sentence(),
-        ]
-        .join("\n")
+        ];
+        let parts = parts.into_iter().filter(|part| !part.is_empty());
+        parts.collect::<Vec<_>>().join("\n\n")
     }
 
     /// The report in one sentence.
     #[must_use]
     pub fn sentence(&self) -> String {
-        let all = || self.attempts.iter().chain(&self.must_work);
-        let count = |verdict| all().filter(|row| row.verdict == verdict).count();
-        let done = format!(
-            "{} attempts to reach the host were stopped, {} of {} things that must work do, {} could \
-             not be tried on Linux {}",
-            count(Verdict::Stopped),
-            count(Verdict::Works),
-            self.must_work.len(),
-            count(Verdict::Untried),
+        let rows = || self.attempts.iter().chain(&self.must_work);
+        let in_rows = |verdict| rows().filter(|row| row.verdict == verdict).count();
+        let in_closures = |verdict| {
+            let rows = self.closures.rows.iter();
+            rows.filter(|row| row.verdicts().any(|found| found == verdict))
+                .count()
+        };
+        let count = |verdict| in_rows(verdict) + in_closures(verdict);
+        let mut parts = Vec::new();
+        if !self.attempts.is_empty() {
+            let stopped = in_rows(Verdict::Stopped);
+            parts.push(format!("{stopped} attempts to reach the host were stopped"));
+        }
+        if !self.closures.rows.is_empty() {
+            let closed = in_closures(Verdict::Stopped);
+            parts.push(format!("{closed} ways out that are no packets are closed"));
+        }
+        if !self.must_work.is_empty() {
+            let (works, all) = (in_rows(Verdict::Works), self.must_work.len());
+            parts.push(format!("{works} of {all} things that must work do"));
+        }
+        let untried = count(Verdict::Untried);
+        parts.push(format!(
+            "{untried} could not be tried on Linux {}",
             self.kernel
-        );
+        ));
+        let done = parts.join(", ");
         if self.holds {
             return format!("{HOLDS}{done}.");
         }
@@ -118,7 +162,11 @@ impl Report {
     }
 }
 
-fn table(title: &str, rows: &[Row]) -> String {
+/// A table as text; empty if there are no rows.
+fn text_of(title: &str, rows: &[Row]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
     let mut table = Table::new();
     table.load_preset(NOTHING);
     table.set_header([title, "WITHOUT", "WITH", "LAYER", "ERRNO", "MS", "VERDICT"]);
@@ -154,6 +202,27 @@ fn word(end: End) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verify::closures::{
+        judge::Outcome,
+        report::{Cell, Row as Closed},
+    };
+
+    fn closures(verdicts: &[Verdict]) -> Closures {
+        let row = |verdict: &Verdict| Closed {
+            attempt: "signal it",
+            without: Outcome::Done,
+            default: Cell {
+                outcome: Outcome::Failed(1),
+                verdict: *verdict,
+            },
+            strict: None,
+            mechanism: None,
+        };
+        Closures {
+            rows: verdicts.iter().map(row).collect(),
+            strict_error: None,
+        }
+    }
 
     fn row(verdict: Verdict) -> Row {
         Row {
@@ -169,7 +238,12 @@ mod tests {
 
     fn report(attempts: &[Verdict], must_work: &[Verdict]) -> Report {
         let rows = |verdicts: &[Verdict]| verdicts.iter().copied().map(row).collect();
-        Report::new("6.1".into(), rows(attempts), rows(must_work))
+        Report::new(
+            "6.1".into(),
+            rows(attempts),
+            rows(must_work),
+            Closures::default(),
+        )
     }
 
     #[test]
@@ -189,6 +263,30 @@ mod tests {
             assert!(report.sentence().starts_with("THE FENCE DOES NOT HOLD"));
         }
         assert_eq!(report(&[Stopped, Passed], &[Works]).faults().len(), 1);
+    }
+
+    #[test]
+    fn closures_alone_need_one_that_is_closed_and_count_in_the_whole() {
+        use Verdict::{Broken, Open, Passed, Stopped, Untried};
+        let of = |verdicts: &[Verdict]| Report::of_closures("6.1".into(), closures(verdicts));
+        assert!(of(&[Stopped, Untried, Open]).holds);
+        for verdicts in [&[Stopped, Passed][..], &[Stopped, Broken], &[Open], &[]] {
+            assert!(!of(verdicts).holds, "{verdicts:?}");
+        }
+        let sentence = of(&[Stopped, Stopped, Untried]).sentence();
+        let expected = "The fence holds: 2 ways out that are no packets are closed, 1 could not be tried on Linux 6.1.";
+        assert_eq!(sentence, expected);
+        let whole = |verdict| {
+            let rows = |verdict| vec![row(verdict)];
+            let closures = closures(&[verdict]);
+            Report::new("6.1".into(), rows(Stopped), rows(Verdict::Works), closures)
+        };
+        assert!(whole(Stopped).holds && !whole(Passed).holds);
+        let text = whole(Passed).text();
+        assert!(
+            text.contains("DOES NOT HOLD: 1 passed, 0 are broken"),
+            "{text}"
+        );
     }
 
     #[test]

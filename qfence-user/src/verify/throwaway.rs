@@ -10,6 +10,7 @@ use crate::{
     base::{console::notify, name::derive_name, paths::Paths},
     build::{Building, Programs},
     cli::resolve,
+    confinement::Enforced,
     fence::{
         description::Description,
         guard::Fence,
@@ -43,6 +44,9 @@ impl ThrowAway {
             supervisor: i32::try_from(process::id()).unwrap_or_default(),
             started: format!("{:.0}", Timestamp::now()),
             qemu: None,
+            strict: Vec::new(),
+            open: Vec::new(),
+            hooks: Vec::new(),
         };
         let fences = Fences::open(paths)?;
         let registry = fences.lock()?;
@@ -81,7 +85,7 @@ impl ThrowAway {
         // Nothing changes on the private host, so the policy matches it: the pulse can be renewed.
         AsMut::<Maps>::as_mut(self.policy.kernel()).beat()?;
         let mut hooks = Vec::new();
-        while let Some(event) = self.attempts.event()? {
+        while let Some((event, _)) = self.attempts.event()? {
             hooks.push(event.key.hook);
         }
         // Takes all attempt keys out of the map, so that the next attempt of a key makes an event again.
@@ -115,6 +119,7 @@ async fn build(fence: &Fence, paths: &Paths) -> Result<(Attempts, Follower)> {
         allow_raw: false,
         allow_devices: false,
         allow_netns: false,
+        enforced: Enforced::default(),
         trace: false,
         managers: None,
     };

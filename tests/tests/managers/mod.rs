@@ -1,6 +1,8 @@
 //! Without `--allow-bus` the command reaches no manager's socket, by any way to its path, and has none of the groups
 //! that may use one. Managers are played by listeners at their paths.
 
+mod systemd;
+
 use std::{
     collections::BTreeMap,
     fs::{self, Permissions},

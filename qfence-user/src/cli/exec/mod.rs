@@ -1,13 +1,12 @@
 //! The command line of `exec`.
 
+mod confinement;
 mod notes;
 
-use std::{
-    ffi::OsString,
-    path::{Component, Path, PathBuf},
-};
+use std::ffi::OsString;
 
 use clap::{ArgAction, Args, ValueEnum};
+use confinement::ConfinementArgs;
 
 use super::PolicyArgs;
 use crate::{
@@ -139,13 +138,6 @@ pub struct Exec {
     #[arg(long, value_enum, value_delimiter = ',', value_name = "CLOSURE,...")]
     pub require: Vec<Closure>,
 
-    /// Let the command use one socket that is masked otherwise; can be repeated
-    ///
-    /// If its manager makes the socket anew, the command does not see the new one, unless the socket lies in
-    /// a directory with other sockets.
-    #[arg(long, value_name = "PATH", value_parser = absolute)]
-    pub allow_unix: Vec<PathBuf>,
-
     /// First run the short form of `verify`; start nothing if it fails
     #[arg(long)]
     pub verify: bool,
@@ -164,13 +156,9 @@ pub struct Exec {
     #[arg(long)]
     pub allow_compat_sockopt: bool,
 
-    /// Close more ways out of the fence, which few commands need
-    ///
-    /// Refuses request_key(2), add_key(2) and keyctl(2) entirely. Without this option, request_key(2) is
-    /// refused only with call-out information: for that, the kernel runs an executable as root outside
-    /// the fence.
-    #[arg(long)]
-    pub strict: bool,
+    /// More ways out that are closed, and what the command keeps
+    #[command(flatten)]
+    pub confinement: ConfinementArgs,
 
     /// Allow a QEMU to have networks that the fence does not see, such as tap
     ///
@@ -196,15 +184,4 @@ pub struct Exec {
     /// Resource limits of the fence
     #[command(flatten)]
     pub limits: Limits,
-}
-
-/// An absolute path without `..`.
-fn absolute(text: &str) -> Result<PathBuf, String> {
-    let path = Path::new(text);
-    let is_plain = |part: Component| matches!(part, Component::RootDir | Component::Normal(_));
-    if path.is_absolute() && path.components().all(is_plain) {
-        Ok(path.components().collect())
-    } else {
-        Err("the path of a socket is absolute, and has no `..`".into())
-    }
 }

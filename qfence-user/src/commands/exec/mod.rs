@@ -1,8 +1,12 @@
 //! `exec`: runs a command in a new fence. The order of the steps matters: the maps are filled before the programs are
 //! attached, and the programs are attached before a process in the fence makes a socket or executes anything.
 
+mod enforced;
 mod logs;
+mod managed;
+mod needs;
 mod qemu;
+mod strict;
 mod supervise;
 mod words;
 
@@ -13,6 +17,7 @@ use jiff::Timestamp;
 
 use self::{
     logs::Logs,
+    strict::Confinement,
     supervise::supervise,
     words::{step, warn},
 };
@@ -26,6 +31,7 @@ use crate::{
         printable::printable_words,
     },
     cli::{Exec, resolve},
+    confinement::Enforced,
     fence::{
         description::{COMMAND, Description},
         guard::Fence,
@@ -45,6 +51,9 @@ struct Wanted {
     identity: Option<Identity>,
     /// The managers that are masked; `None` for root, and with `--allow-bus`.
     managers: Option<Managers>,
+    confinement: Confinement,
+    /// The closures that the programs enforce.
+    enforced: Enforced,
     policy: Policy,
     forwards: Vec<Forward>,
     listener: Option<Listener>,
@@ -69,7 +78,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     let mut identity = identity::resolve(options.user.as_deref(), &Sudo::from_env())?;
     let managers = match &mut identity {
         Some(identity) if !identity.uid.is_root() && !options.allow_bus => {
-            let managers = Managers::of(identity, &options.allow_unix);
+            let managers = Managers::of(identity, &options.confinement.unix_paths());
             for group in managers.take_groups(identity) {
                 step(
                     options,
@@ -82,6 +91,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         }
         _ => None,
     };
+    let mut confinement = strict::settle(options, &mut identity)?;
     let policy = resolve::policy(
         &options.policy,
         options.dns,
@@ -101,7 +111,16 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         .map(Path::new)
         .unwrap_or(Path::new(""));
     let fences = Fences::open(paths)?;
-    let description = describe(options, qemu);
+    confinement.open(options, identity.as_ref())?;
+    // Not earlier: it stores facts about the kernel in a directory that was checked now.
+    let enforced = enforced::work_out(
+        &confinement.strict,
+        &confinement.grants,
+        managers.as_ref(),
+        options.allow_unfenced_net,
+        paths,
+    )?;
+    let description = describe(options, qemu, &enforced);
     let fence = make(options, &fences, command, &description)?;
     step(
         options,
@@ -116,6 +135,8 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     let wanted = Wanted {
         identity,
         managers,
+        confinement,
+        enforced,
         policy,
         forwards,
         listener,
@@ -167,12 +188,25 @@ fn make(
 }
 
 /// The description that `ps` shows and `logs` uses.
-fn describe(options: &Exec, qemu: Option<Qemu>) -> Description {
+fn describe(options: &Exec, qemu: Option<Qemu>, enforced: &Enforced) -> Description {
     let words = options.command.iter().map(|word| word.as_bytes());
     Description {
         command: printable_words(words, COMMAND),
         supervisor: i32::try_from(process::id()).unwrap_or_default(),
         started: format!("{:.0}", Timestamp::now()),
         qemu,
+        strict: options
+            .confinement
+            .strict()
+            .iter()
+            .map(|closure| closure.name().to_owned())
+            .collect(),
+        open: Vec::new(),
+        hooks: enforced
+            .hooks()
+            .into_iter()
+            .filter(|hook| hook.row().is_optional)
+            .map(|hook| hook.name().to_owned())
+            .collect(),
     }
 }

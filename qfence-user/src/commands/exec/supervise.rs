@@ -1,11 +1,20 @@
 //! Fills the fence, starts the command in it, and supervises the command until it has ended.
 
-use std::sync::OnceLock;
+use std::{
+    mem,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
+use qfence_common::Hook;
 
-use super::words::{Managed, step};
-use super::{Wanted, logs, qemu, words};
+use super::{
+    Wanted, logs,
+    managed::{self, Managed},
+    qemu,
+    words::{self, step},
+};
 use crate::{
     base::{
         console::{self, notify},
@@ -14,15 +23,17 @@ use crate::{
         interruptible::Interrupted,
         paths::Paths,
     },
-    build::{Building, Built, Programs, lsm::lsm_runs},
+    build::{Building, Built, Programs},
     cli::Exec,
     commands::metrics,
+    confinement::Closure,
     fence::{description::Description, guard::Fence, integrity::Integrity},
     host::watcher::Watcher,
-    kernel::{Maps, unix_names::UnixNames},
+    kernel::Maps,
     launch::{
-        child::{self, Closures, Launch, Lifted, StartError, Strictness},
-        managers::{Entered, Keeper, Managers},
+        child::{self, Closures, Launch, Lifted, StartError},
+        managers::{Entered, Keeper},
+        reporter,
         signals::Blocked,
     },
     observe::metrics::serve::Server,
@@ -42,19 +53,26 @@ use crate::{
     },
 };
 
+/// A command that fails sooner may lack a file.
+const AT_START: Duration = Duration::from_secs(5);
+
 /// Stores the process of the command, for the record and for later readers.
 fn introduce(
-    process: ProcessId,
+    process: Option<ProcessId>,
     command: &OnceLock<ProcessId>,
     fence: &Fence,
     mut description: Description,
 ) -> Result<()> {
-    // The cell is set only once.
-    let _ = command.set(process);
-    let Some(qemu) = &mut description.qemu else {
+    if let Some(process) = process {
+        // The cell is set only once.
+        let _ = command.set(process);
+    }
+    if description.qemu.is_none() && description.open.is_empty() {
         return Ok(());
-    };
-    qemu.process = Some(process);
+    }
+    if let (Some(qemu), Some(process)) = (&mut description.qemu, process) {
+        qemu.process = Some(process);
+    }
     fence.describe(&description)
 }
 
@@ -88,22 +106,18 @@ pub(super) async fn supervise(
         }
         None => None,
     };
-    let strictness = Strictness {
-        allow_compat_sockopt: options.allow_compat_sockopt,
-        strict: options.strict,
-    };
-    let closures = Closures::new(strictness, options.allow_foreign_netns)?;
-    let lsm = match &wanted.managers {
-        // The masks and the domain close them.
-        Some(managers) if !closures.close_processes() => {
-            lsm_names(options, managers, fence, paths, limits)?
+    let mut confinement = wanted.confinement;
+    let mut closures = Closures::new(confinement.wanted(options))?;
+    let reports = closures.take_receiver();
+    let closes_processes = closures.close_processes();
+    let managed = match &wanted.managers {
+        None => Managed::Open,
+        // Their masks and the domain close them.
+        Some(_) if closes_processes => Managed::Masked,
+        Some(managers) => {
+            let allowed = &confinement.grants.connect;
+            managed::without_domain(options, managers, allowed, fence, paths, limits)?
         }
-        _ => Err(String::new()),
-    };
-    let closes_by_lsm = lsm.is_ok();
-    let managed = Managed {
-        is_masked: wanted.managers.is_some(),
-        why_not_judged: lsm.as_ref().err().cloned(),
     };
     let names = RuleNames::new(&wanted.policy, fence.policy_file());
     let trace = options.verbose >= 2;
@@ -112,8 +126,9 @@ pub(super) async fn supervise(
         allow_raw: options.allow_raw,
         allow_devices: options.allow_unfenced_net,
         allow_netns: options.allow_foreign_netns,
+        enforced: wanted.enforced,
         trace,
-        managers: lsm.ok(),
+        managers: managed.names().cloned(),
     };
     let watcher = Watcher::new(paths);
     let building = Building::begin(fence, programs, wanted.policy, &watcher, &paths.run);
@@ -123,6 +138,7 @@ pub(super) async fn supervise(
     let starting = child::prepare(Launch {
         command: &options.command,
         identity: wanted.identity.as_ref(),
+        environment: mem::take(&mut confinement.environment),
         entry: Some(fence.cgroup().entry()?),
         proof: Some(building.proof()),
         closures: Some(closures.into()),
@@ -168,31 +184,39 @@ pub(super) async fn supervise(
         ),
     );
 
-    // Before the command can make an attempt.
-    let process = starting
-        .pid()
-        .and_then(|pid| proc::identify(&paths.proc, pid.as_raw().cast_unsigned()).ok());
-    if let Some(process) = process
-        && let Err(error) = introduce(process, &command, fence, wanted.description)
-    {
-        notify(format_args!("{error:#}"));
-    }
-
     let namespace = match starting.entered() {
         Some(Entered::Masked(namespace)) => Some(namespace),
         Some(Entered::NotPermitted(error)) => {
-            if !closes_by_lsm {
+            if managed.names().is_none() {
                 words::settle_managers(options, &error)?;
             }
             None
         }
         None => None,
     };
+    // Before the command can make an attempt.
+    let process = starting
+        .pid()
+        .and_then(|pid| proc::identify(&paths.proc, pid.as_raw().cast_unsigned()).ok());
+    let mut description = wanted.description;
+    description.open = words::open(namespace.is_some(), closes_processes, &managed);
+    if managed.names().is_some() {
+        let hooks = Hook::LSM.map(|hook| hook.name().to_owned());
+        description.hooks.extend(hooks);
+    }
+    if let Err(error) = introduce(process, &command, fence, description) {
+        notify(format_args!("{error:#}"));
+    }
+
     if let Some(signal) = signals.end_of_start().context("cannot read signals")? {
         // Dropping it ends the waiting child.
         let what = "for the start of the command".to_owned();
         return Err(Interrupted { signal, what }.into());
     }
+    if let Some(reports) = reports {
+        reporter::start(reports, &paths.proc, messages.clone())?;
+    }
+    let begun = Instant::now();
     let child = match begin(starting, &mut signals, &messages).await {
         Ok(child) => child,
         Err(StartError::Failed(error)) => return Err(error),
@@ -244,33 +268,18 @@ pub(super) async fn supervise(
         }
     };
     let (ended, audit) = supervisor.run(child, end_the_rest).await?;
+    if options.keep
+        && let Some(scratch) = &mut confinement.scratch
+    {
+        scratch.keep();
+    }
+    let is_failed = ended.is_none_or(|status| !status.success());
+    if confinement.strict.has(Closure::Files) && is_failed && begun.elapsed() < AT_START {
+        notify(
+            "hint: files that --strict closes are refused; -v shows what the command keeps, --allow-read and --allow-write add to it",
+        );
+    }
     Ok((ended.map_or(exit::FAILED, exit::of_command), Some(audit)))
-}
-
-/// The names by which the programs for Unix sockets recognise managers, if these programs run on this kernel; otherwise
-/// the reason.
-fn lsm_names(
-    options: &Exec,
-    managers: &Managers,
-    fence: &Fence,
-    paths: &Paths,
-    limits: Lifted,
-) -> Result<Result<UnixNames, String>> {
-    let runs = lsm_runs(fence.cgroup(), &paths.run, limits)
-        .context("cannot try the programs for Unix sockets")?;
-    Ok(match runs {
-        Ok(()) => {
-            step(options, "programs for Unix sockets refuse managers");
-            Ok(managers.names())
-        }
-        Err(reason) => {
-            step(
-                options,
-                format_args!("programs for Unix sockets cannot be used: {reason}"),
-            );
-            Err(reason)
-        }
-    })
 }
 
 fn fail(error: &StartError, status: u8) -> u8 {

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use anyhow::{Result, ensure};
 use clap::ValueEnum as _;
 
+use super::managed::Managed;
 use crate::{
     base::{console::notify, identity::Identity, inherited, paths::Paths},
     cli::{Closure, Exec},
@@ -68,15 +69,6 @@ pub(super) fn warn_of_lacks(options: &Exec, lacks: Lacks) {
     }
 }
 
-/// How the managers are closed for the command.
-#[derive(Clone, Debug)]
-pub(super) struct Managed {
-    /// Whether their sockets are to be masked.
-    pub(super) is_masked: bool,
-    /// Why no programs for Unix sockets refuse them; empty if that was not tried.
-    pub(super) why_not_judged: Option<String>,
-}
-
 /// Warns of the ways out that are not closed, or fails if they are required to be.
 ///
 /// # Errors
@@ -85,7 +77,7 @@ pub(super) fn settle_closures(
     options: &Exec,
     closures: &Closures,
     identity: Option<&Identity>,
-    managers: &Managed,
+    managed: &Managed,
 ) -> Result<()> {
     let lacks_domain = !closures.close_processes() && !options.allow_foreign_netns;
     if !closures.close_processes() {
@@ -94,17 +86,12 @@ pub(super) fn settle_closures(
             false => NO_DOMAIN,
         };
         require(options, Closure::Processes, reason)?;
-        match managers.why_not_judged.as_deref() {
-            None => {}
-            Some("") => require(options, Closure::Managers, reason)?,
-            Some(other) => {
-                let reason =
-                    format!("{reason}, and programs for Unix sockets cannot be used: {other}");
-                require(options, Closure::Managers, &reason)?;
-            }
+        if let Managed::OnlyMasked(other) = managed {
+            let reason = format!("{reason}, and programs for Unix sockets cannot be used: {other}");
+            require(options, Closure::Managers, &reason)?;
         }
     }
-    if !managers.is_masked {
+    if matches!(managed, Managed::Open) {
         let reason = match options.allow_bus {
             true => "--allow-bus is given",
             false => "the command runs as root",
@@ -112,7 +99,7 @@ pub(super) fn settle_closures(
         require(options, Closure::Managers, reason)?;
     }
     if lacks_domain && identity.is_some() {
-        let more = if managers.why_not_judged.is_none() {
+        let more = if managed.names().is_some() {
             ""
         } else {
             "; and it can ask its user's systemd and container engines to run programs outside the fence"
@@ -150,4 +137,16 @@ fn require(options: &Exec, closure: Closure, reason: &str) -> Result<()> {
         "--require {name}: it is not closed for the command: {reason}"
     );
     Ok(())
+}
+
+/// The names of the ways out that are open for the command, although they are closed by default where that is possible.
+pub(super) fn open(masks_managers: bool, closes_processes: bool, managed: &Managed) -> Vec<String> {
+    // Other processes lead around the masks, and not around the programs.
+    let is_closed = managed.names().is_some() || (masks_managers && closes_processes);
+    let managers = (!is_closed).then_some(Closure::Managers);
+    let processes = (!closes_processes).then_some(Closure::Processes);
+    let names = managers.into_iter().chain(processes);
+    names
+        .filter_map(|closure| Some(closure.to_possible_value()?.get_name().to_owned()))
+        .collect()
 }

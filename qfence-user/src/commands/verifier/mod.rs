@@ -14,6 +14,7 @@ use super::{end, parse};
 use crate::{
     base::{paths::Paths, process::helper},
     cli::{Actor, Verifier},
+    verify::closures::victims,
 };
 
 /// Runs the command line of this process, which is `qfence-verify`.
@@ -33,6 +34,8 @@ fn follow(options: &Verifier) -> Result<u8> {
         Actor::Probe(options) => probe::run(options),
         Actor::Open(options) => verify::open(options),
         Actor::Call(call) => verify::call(call),
+        Actor::Victim => victims::serve(),
+        Actor::Attempts { victims } => verify::attempt(victims),
         Actor::Service => verify::serve(),
         Actor::StatReader { proc } => helper::serve(proc),
     }

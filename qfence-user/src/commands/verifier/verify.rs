@@ -8,7 +8,7 @@ use super::super::{print, require_root};
 use crate::{
     base::{exit::of_signal, inherited, paths::Paths},
     cli::{OpenDevice, SystemCall, Verifier},
-    verify::{Ended, container, device, groups, keys, program, service, verify},
+    verify::{Ended, Extent, closures, container, device, groups, keys, program, service, verify},
 };
 
 /// Runs `verify`; returns the exit status.
@@ -22,7 +22,12 @@ pub fn run(options: &Verifier, paths: &Paths) -> Result<u8> {
     }
     let options = &options.verify;
     inherited::close_all_but(0)?;
-    let report = match verify(paths, options.short)? {
+    let extent = match (options.short, options.closures) {
+        (true, _) => Extent::Short,
+        (_, true) => Extent::Closures,
+        (false, false) => Extent::Whole,
+    };
+    let report = match verify(paths, extent)? {
         Ended::Report(report) => report,
         Ended::Interrupted(signal) => return Ok(of_signal(signal)),
     };
@@ -59,6 +64,14 @@ pub fn call(call: &SystemCall) -> Result<()> {
         stay();
     }
     Ok(())
+}
+
+/// Runs `attempts`.
+///
+/// # Errors
+/// If an attempt cannot be made, or standard output cannot be written to.
+pub fn attempt(victims: &str) -> Result<()> {
+    closures::attempts::make(&serde_json::from_str(victims)?)
 }
 
 /// Runs `service` until the process is ended by a signal.

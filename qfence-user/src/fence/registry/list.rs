@@ -141,6 +141,11 @@ impl Fences {
 
     fn condition_of(&self, name: &str) -> Result<Condition> {
         let is_linked = |hook: &Hook| self.pins(name).join(hook.name()).exists();
+        let has = |hook: &Hook| match self.descriptions.read(name) {
+            Some(description) => description.has(hook.row()),
+            None => !hook.row().is_optional,
+        };
+        let mut hooks = Hook::ALL.into_iter().chain(Hook::LSM);
         let is_here = self.place(name).cgroup().exists();
         Ok(
             if !is_here && self.whereabouts(name, None) != Whereabouts::Gone {
@@ -149,7 +154,7 @@ impl Fences {
                 Condition::Incompatible
             } else if self.is_supervised(name)? {
                 Condition::Running
-            } else if Hook::ALL.iter().all(is_linked) {
+            } else if hooks.all(|hook| is_linked(&hook) || !has(&hook)) {
                 Condition::Orphaned
             } else {
                 Condition::Unfenced

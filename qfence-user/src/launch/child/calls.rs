@@ -17,12 +17,8 @@ pub(super) struct Convention {
     pub(super) socketcall: Option<u32>,
     /// io_uring_setup(2).
     pub(super) io_uring_setup: u32,
-    /// add_key(2).
-    pub(super) add_key: u32,
     /// request_key(2).
     pub(super) request_key: u32,
-    /// keyctl(2).
-    pub(super) keyctl: u32,
     /// ioctl(2). x32 has another number for it, [`IOCTL_OF_X32`].
     pub(super) ioctl: u32,
     /// open_by_handle_at(2).
@@ -37,9 +33,7 @@ const X86_64: Convention = Convention {
     setsockopt: 54,
     socketcall: None,
     io_uring_setup: 425,
-    add_key: 248,
     request_key: 249,
-    keyctl: 250,
     ioctl: 16,
     open_by_handle_at: 304,
 };
@@ -52,9 +46,7 @@ const I386: Convention = Convention {
     setsockopt: 366,
     socketcall: Some(102),
     io_uring_setup: 425,
-    add_key: 286,
     request_key: 287,
-    keyctl: 288,
     ioctl: 54,
     open_by_handle_at: 342,
 };
@@ -67,9 +59,7 @@ const AARCH64: Convention = Convention {
     setsockopt: 208,
     socketcall: None,
     io_uring_setup: 425,
-    add_key: 217,
     request_key: 218,
-    keyctl: 219,
     ioctl: 29,
     open_by_handle_at: 265,
 };
@@ -83,9 +73,7 @@ const ARM: Convention = Convention {
     setsockopt: 294,
     socketcall: None,
     io_uring_setup: 425,
-    add_key: 309,
     request_key: 310,
-    keyctl: 311,
     ioctl: 54,
     open_by_handle_at: 371,
 };
@@ -122,9 +110,7 @@ mod tests {
         for (ours, number) in [
             (own.setsockopt, libc::SYS_setsockopt),
             (own.io_uring_setup, libc::SYS_io_uring_setup),
-            (own.add_key, libc::SYS_add_key),
             (own.request_key, libc::SYS_request_key),
-            (own.keyctl, libc::SYS_keyctl),
             (own.ioctl, libc::SYS_ioctl),
             (own.open_by_handle_at, libc::SYS_open_by_handle_at),
         ] {

@@ -21,6 +21,7 @@ use super::{
     process::Child,
     spawn::{FAILED, Words, failure, spawn},
 };
+use crate::launch::environment::Environment;
 
 /// This program, even if its file was moved or removed.
 const SELF: &str = "/proc/self/exe";
@@ -57,7 +58,8 @@ pub enum StartReport {
 /// If the process cannot be made. Whether it was executed is returned by [`Detached::first_word`].
 pub fn start_detached(arguments: &[&str]) -> Result<Detached> {
     let command: Vec<OsString> = [SELF].iter().chain(arguments).map(OsString::from).collect();
-    let words = Words::new(&command, &[]).context("an argument with a zero byte")?;
+    let words =
+        Words::new(&command, &Environment::default()).context("an argument with a zero byte")?;
     let pipe = || pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe");
     let ((stdin, alive), (heard, stdout)) = (pipe()?, pipe()?);
     let fail = stdout

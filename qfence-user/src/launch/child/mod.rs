@@ -1,9 +1,11 @@
 //! Starts the command: everything between fork and exec, and the child's end.
 
+mod apply;
 mod bpf;
 mod calls;
 mod capabilities;
 mod closures;
+mod decoy;
 mod descriptors;
 mod detached;
 mod domain;
@@ -11,6 +13,7 @@ mod filter;
 mod keyring;
 mod limits;
 mod process;
+mod refusals;
 mod seccomp;
 mod spawn;
 mod steps;
@@ -29,9 +32,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-pub use closures::Closures;
+pub use closures::{Closures, Wanted, lacking};
 pub use detached::{Detached, StartReport, start_detached};
-pub use filter::Strictness;
 pub use limits::{Lifted, lift_limits};
 use nix::{
     fcntl::OFlag,
@@ -40,6 +42,7 @@ use nix::{
 };
 pub use process::{Child, reap_all_but};
 use process::{Progress, read_progress};
+pub(in crate::launch) use refusals::describe;
 
 use spawn::{Words, failure, spawn};
 use steps::{before_exec, explain};
@@ -51,7 +54,9 @@ use crate::{
     kernel::proof::{Proof, Unproven},
     launch::{
         dispositions::Reignored,
+        environment::Environment,
         managers::{Entered, Managers},
+        namespace,
     },
 };
 
@@ -61,6 +66,8 @@ pub struct Launch<'a> {
     pub command: &'a [OsString],
     /// The user of the command; `None` to stay root.
     pub identity: Option<&'a Identity>,
+    /// The environment of the command.
+    pub environment: Environment,
     /// The fence's cgroup; `None` to stay in the current one.
     pub entry: Option<Entry>,
     /// The proof that the fence covers the child; `None` to start without one.
@@ -210,8 +217,7 @@ pub fn prepare(launch: Launch<'_>) -> Result<Starting, StartError> {
     let Some(program) = launch.command.first() else {
         return Err(anyhow!("no command was given").into());
     };
-    let changes = launch.identity.map(|identity| &identity.environment[..]);
-    let words = match Words::new(launch.command, changes.unwrap_or_default()) {
+    let words = match Words::new(launch.command, &launch.environment) {
         Ok(words) => words,
         Err(error) => {
             let program = program.clone();
@@ -225,6 +231,7 @@ pub fn prepare(launch: Launch<'_>) -> Result<Starting, StartError> {
     let (program, proof) = (program.clone(), launch.proof);
     let (entry, stdout) = (launch.entry, launch.stdout);
     let managers = launch.managers;
+    let closures = launch.closures.clone();
     let (is_made, made) = channel();
     let (is_entered, entered) = channel();
     let (is_done, done) = oneshot::channel();
@@ -233,10 +240,21 @@ pub fn prepare(launch: Launch<'_>) -> Result<Starting, StartError> {
     let thread = thread::Builder::new().spawn(move || {
         let _done: oneshot::Sender<()> = is_done;
         // The child is made in the namespaces of this thread.
+        let mut has_namespace = false;
         if let Some(managers) = managers {
+            let result = managers.enter()?;
+            has_namespace = matches!(result, Entered::Masked(_));
             // The receiver may be gone.
-            let _ = is_entered.send(managers.enter()?);
+            let _ = is_entered.send(result);
         }
+        if let Some(files) = closures.as_deref().and_then(Closures::files) {
+            if !has_namespace {
+                let entered = namespace::enter()?;
+                entered.map_err(|reason| anyhow!("--strict=files: {reason}"))?;
+            }
+            files.make_rest_read_only()?;
+        }
+        drop(closures);
         drop(is_entered);
         // SAFETY: `before_exec` uses system calls only, and none that the C library would repeat in all threads.
         let spawned = unsafe { spawn(&words, entry, stdout, &fail, before_exec) };

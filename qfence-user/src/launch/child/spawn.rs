@@ -21,7 +21,7 @@ use std::{
 use nix::{errno::Errno, libc};
 
 use super::process::Child;
-use crate::fence::cgroup::Entry;
+use crate::{fence::cgroup::Entry, launch::environment::Environment};
 
 /// `CLONE_INTO_CGROUP` of linux/sched.h (Linux 5.7). It does not fit into libc's type for flags.
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
@@ -35,35 +35,33 @@ pub(super) struct Words {
 }
 
 impl Words {
-    /// A command with its arguments, and the changes of its environment.
+    /// A command with its arguments, and its environment.
     ///
     /// # Errors
     /// If a word contains a zero byte.
-    pub(super) fn new(
-        command: &[OsString],
-        changes: &[(&'static str, Option<OsString>)],
-    ) -> io::Result<Self> {
+    pub(super) fn new(command: &[OsString], environment: &Environment) -> io::Result<Self> {
         let text = |word: &OsStr| CString::new(word.as_bytes()).map_err(io::Error::other);
-        let is_changed = |name: &OsStr| changes.iter().any(|(changed, _)| name == *changed);
-        let kept = env::vars_os().filter(|(name, _)| !is_changed(name));
-        let set = changes
-            .iter()
-            .filter_map(|(name, value)| Some((OsString::from(name), value.clone()?)));
         let line = |(mut name, value): (OsString, OsString)| {
             name.push("=");
             name.push(value);
             text(&name)
         };
-        let environment: io::Result<Vec<_>> = kept.chain(set).map(line).collect();
+        let environment = match environment.is_unchanged() {
+            true => None,
+            false => Some(
+                environment
+                    .apply(env::vars_os())
+                    .into_iter()
+                    .map(line)
+                    .collect::<Result<_, _>>()?,
+            ),
+        };
         Ok(Self {
             arguments: command
                 .iter()
                 .map(|word| text(word))
                 .collect::<Result<_, _>>()?,
-            environment: match changes {
-                [] => None,
-                _ => Some(environment?),
-            },
+            environment,
         })
     }
 }
@@ -215,20 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_takes_the_place_of_what_was() {
-        let words = |changes| Words::new(&["true".into()], changes).unwrap().environment;
-        assert_eq!(words(&[]), None);
-        let changed = words(&[("PATH", Some("/nowhere".into())), ("HOME", None)]).unwrap();
-        let of = |name: &str| {
-            let begins = |line: &&CString| line.as_bytes().starts_with(name.as_bytes());
-            changed.iter().filter(begins).collect::<Vec<_>>()
-        };
-        assert_eq!(of("PATH="), [c"PATH=/nowhere"]);
-        assert!(of("HOME=").is_empty());
-    }
-
-    #[test]
     fn a_zero_byte_is_an_error() {
-        assert!(Words::new(&["a\0b".into()], &[]).is_err());
+        assert!(Words::new(&["a\0b".into()], &Environment::default()).is_err());
     }
 }

@@ -7,6 +7,7 @@ use std::{
     os::fd::{AsRawFd as _, OwnedFd, RawFd},
 };
 
+use anyhow::anyhow;
 use nix::{
     errno::Errno,
     libc,
@@ -19,7 +20,7 @@ use nix::{
 use qfence_common::Hook;
 
 use super::{
-    Closures, Launch, StartError, capabilities, descriptors, keyring, seccomp, spawn::enter,
+    Closures, Launch, StartError, apply, capabilities, descriptors, keyring, seccomp, spawn::enter,
 };
 use crate::{base::inherited, kernel::proof::Proof};
 
@@ -27,7 +28,7 @@ use crate::{base::inherited, kernel::proof::Proof};
 /// the failed one. Otherwise a failed exec could not be distinguished from the other errors.
 #[derive(Clone, Copy)]
 #[repr(u8)]
-enum Step {
+pub(super) enum Step {
     EnterCgroup,
     CloseDescriptors,
     AwaitFence,
@@ -35,9 +36,14 @@ enum Step {
     ProveConnect6,
     ProveSendmsg4,
     ProveSendmsg6,
+    ProveConnectUnix,
+    ProveSendmsgUnix,
+    ProveBind4,
+    ProveBind6,
     ProveUnixStreamConnect,
     ProveUnixMaySend,
     RestoreLimitsAndSignals,
+    TakeRights,
     SetGroups,
     LeaveKeyring,
     SetSecurebits,
@@ -45,17 +51,25 @@ enum Step {
     DropCapabilities,
     SetNoNewPrivs,
     EnterDomain,
+    ProveFiles,
+    ProveProcesses,
     InstallFilter,
+    ProveFilter,
+    Report,
     Exec,
 }
 
 /// The steps that prove the fence, with the hook of each. The proofs at connect send nothing, so they come first:
 /// if the fence does not work, no datagram leaves.
-const PROOFS: [(Step, Hook); 6] = [
+const PROOFS: [(Step, Hook); 10] = [
     (Step::ProveConnect4, Hook::Connect4),
     (Step::ProveConnect6, Hook::Connect6),
     (Step::ProveSendmsg4, Hook::Sendmsg4),
     (Step::ProveSendmsg6, Hook::Sendmsg6),
+    (Step::ProveConnectUnix, Hook::ConnectUnix),
+    (Step::ProveSendmsgUnix, Hook::SendmsgUnix),
+    (Step::ProveBind4, Hook::Bind4),
+    (Step::ProveBind6, Hook::Bind6),
     (Step::ProveUnixStreamConnect, Hook::UnixStreamConnect),
     (Step::ProveUnixMaySend, Hook::UnixMaySend),
 ];
@@ -69,9 +83,14 @@ const DEEDS: [&str; Step::Exec as usize] = [
     "prove the fence at connect6",
     "prove the fence at sendmsg4",
     "prove the fence at sendmsg6",
+    "prove the fence at connect_unix",
+    "prove the fence at sendmsg_unix",
+    "prove the fence at bind4",
+    "prove the fence at bind6",
     "prove the fence at unix_stream_connect",
     "prove the fence at unix_may_send",
     "restore limits and signals",
+    "take away shared memory and core dumps",
     "set the groups",
     "leave the caller's session keyring",
     "clear the securebits that keep capabilities",
@@ -79,7 +98,11 @@ const DEEDS: [&str; Step::Exec as usize] = [
     "drop the capabilities of root",
     "set no_new_privs",
     "enter a Landlock domain",
+    "prove that files are closed",
+    "prove that other processes are closed",
     "install the system call filter",
+    "prove the filter of system calls",
+    "install the filter that reports system calls",
 ];
 
 /// Everything that the child does between fork and exec. The child waits for a byte from `wait`. Of the parent's
@@ -109,7 +132,8 @@ pub(super) fn before_exec(
             enter(procs)?;
         }
         tell(Step::CloseDescriptors)?;
-        let domain = closures.as_deref().and_then(Closures::descriptor);
+        let needed = closures.as_deref().map(Closures::descriptors);
+        let [domain, witness, reports] = needed.unwrap_or_default();
         // The descriptors include the other end of `wait`. With that open, the child would not notice the end of the
         // supervisor.
         descriptors::close_all_but(
@@ -119,6 +143,8 @@ pub(super) fn before_exec(
                 failure,
                 wait.as_raw_fd(),
                 domain.unwrap_or(failure),
+                witness.unwrap_or(failure),
+                reports.unwrap_or(failure),
             ],
         )?;
         tell(Step::AwaitFence)?;
@@ -135,18 +161,13 @@ pub(super) fn before_exec(
         limits.restore()?;
         reignored.ignore()?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None)?;
-        let close = || {
-            let Some(Closures { filter, domain }) = closures.as_deref() else {
-                return Ok(());
-            };
-            if let Some(domain) = domain {
-                tell(Step::EnterDomain)?;
-                domain.enter()?;
-            }
-            // Last: the filter may forbid the other steps.
-            tell(Step::InstallFilter)?;
-            seccomp::install(filter)
+        let close = || match closures.as_deref() {
+            Some(closures) => apply::close(closures, &tell),
+            None => Ok(()),
         };
+        if let Some(closures) = closures.as_deref() {
+            apply::take_rights(closures, &tell)?;
+        }
         if let Some((uid, gid, groups)) = &identity {
             tell(Step::SetGroups)?;
             set_groups(groups, *gid)?;
@@ -223,6 +244,9 @@ pub(super) fn explain(
     });
     if !last.is_empty() {
         let mut doing = format!("cannot {last} for the command");
+        if error.raw_os_error() == Some(apply::NOT_CLOSED as i32) {
+            return StartError::Failed(anyhow!("{doing}: it has no effect here"));
+        }
         if steps.last() == Some(&(Step::InstallFilter as u8)) {
             let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
             doing = format!("{doing} ({})", seccomp::advice(errno));

@@ -16,7 +16,6 @@ use nix::{
     errno::Errno,
     fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2},
     mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
     sys::stat::Mode,
     unistd::chdir,
 };
@@ -26,6 +25,7 @@ use super::{
     Managers,
     table::{Cover, Endpoint},
 };
+use crate::launch::namespace;
 
 const NONE: Option<&str> = None;
 
@@ -74,29 +74,8 @@ impl Managers {
     /// If a socket cannot be masked, or is reachable afterwards, or the working directory is masked.
     pub(in crate::launch) fn enter(&self) -> Result<Entered> {
         let directory = env::current_dir();
-        match unshare(CloneFlags::CLONE_NEWNS) {
-            Ok(()) => {}
-            Err(errno @ (Errno::EPERM | Errno::ENOSPC | Errno::ENOSYS)) => {
-                return Ok(Entered::NotPermitted(format!(
-                    "no mount namespace: {errno}"
-                )));
-            }
-            Err(errno) => return Err(errno).context("cannot make a mount namespace"),
-        }
-        // Slaves get the mounts of the host. Shared, they pass the masks on to namespaces that processes of the fence
-        // make.
-        for propagation in [MsFlags::MS_SLAVE, MsFlags::MS_SHARED] {
-            let set = mount(NONE, "/", NONE, MsFlags::MS_REC | propagation, NONE);
-            match set {
-                Ok(()) => {}
-                // The root directory is not a mount point (chroot).
-                Err(errno @ (Errno::EINVAL | Errno::EPERM)) => {
-                    return Ok(Entered::NotPermitted(format!(
-                        "mounts cannot be made private: {errno}"
-                    )));
-                }
-                Err(errno) => return Err(errno).context("cannot make mounts private"),
-            }
+        if let Err(reason) = namespace::enter()? {
+            return Ok(Entered::NotPermitted(reason));
         }
         let mut covers = Covers::new();
         for index in 0..self.endpoints.len() {

@@ -20,10 +20,13 @@ use std::{path::PathBuf, thread};
 
 use nix::unistd::{Gid, Uid};
 
-use crate::base::identity::Identity;
+use crate::{
+    base::identity::Identity,
+    confinement::{ManagerPath, managers},
+};
 pub use keeper::Keeper;
 pub use masks::{Entered, Namespace};
-use table::Endpoint;
+use table::{Cover, Endpoint};
 
 /// The managers of this host as one user reaches them.
 #[derive(Clone, Debug)]
@@ -45,6 +48,21 @@ impl Managers {
             endpoints: table::endpoints(identity.uid, identity.gid, login(identity)),
             allowed: allowed.to_vec(),
         }
+    }
+
+    /// The paths that are masked and that no process of the fence can use for itself, with the numbers of their managers.
+    #[must_use]
+    pub fn paths(&self) -> Vec<ManagerPath> {
+        let masked = self.endpoints.iter().filter(|endpoint| {
+            endpoint.cover == Cover::Empty && !self.allowed.contains(&endpoint.path)
+        });
+        masked
+            .map(|endpoint| ManagerPath {
+                // A test in `table.rs` makes sure that it has one.
+                manager: managers::number(endpoint.manager).unwrap_or_default(),
+                path: endpoint.path.clone(),
+            })
+            .collect()
     }
 
     /// Removes the groups that may use managers from a user's supplementary groups; returns the removed ones.

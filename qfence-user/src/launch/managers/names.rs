@@ -4,13 +4,15 @@
 //! of their socket units themselves, and so those of the journal and of sound servers too. Exceptions are listed, not
 //! denials: an unknown socket that is refused is noticed, and an unknown manager that is reachable is not.
 
-use std::path::Path;
+use std::{collections::BTreeSet, os::unix::ffi::OsStrExt as _, path::Path};
 
 use nix::unistd::Uid;
-use std::os::unix::ffi::OsStrExt as _;
 
 use super::{Managers, table::Endpoint};
-use crate::kernel::unix_names::{Class, UnixNames};
+use crate::{
+    confinement::UnixName,
+    kernel::manager_names::{Class, ManagerNames},
+};
 
 /// Units of managers. A socket that is made in one of these cgroups, or a little below it, is a manager's.
 /// `init.scope` is the cgroup of every systemd, the system's and the users'.
@@ -94,21 +96,17 @@ const DENIED: &[&[u8]] = &[
 ];
 
 impl Managers {
-    /// The names for a fence in which these managers are closed.
+    /// The names for a fence in which these managers are closed, except the sockets `allowed`.
     #[must_use]
-    pub fn names(&self) -> UnixNames {
-        let allowed: Vec<_> = self
-            .allowed
-            .iter()
-            .map(|path| path.as_os_str().as_bytes().to_vec())
-            .collect();
+    pub fn names(&self, allowed: &BTreeSet<UnixName>) -> ManagerNames {
+        let allowed: Vec<_> = allowed.iter().map(UnixName::bytes).collect();
         names(self.uid, &self.endpoints, &allowed)
     }
 }
 
 /// The names for a user. `allowed` are the names of sockets that it may use, as in `sun_path`.
-fn names(uid: Uid, endpoints: &[Endpoint], allowed: &[Vec<u8>]) -> UnixNames {
-    let mut names = UnixNames::default();
+fn names(uid: Uid, endpoints: &[Endpoint], allowed: &[Vec<u8>]) -> ManagerNames {
+    let mut names = ManagerNames::default();
     for unit in UNITS {
         names.exactly(unit.as_bytes(), Class::Unit);
     }
@@ -144,7 +142,7 @@ fn names(uid: Uid, endpoints: &[Endpoint], allowed: &[Vec<u8>]) -> UnixNames {
 }
 
 /// Adds a name, in each spelling. A name that ends in `/`, `-` or `.` is the beginning of names.
-fn add(names: &mut UnixNames, name: &[u8], class: Class) {
+fn add(names: &mut ManagerNames, name: &[u8], class: Class) {
     for spelling in spellings(name) {
         if matches!(name.last(), Some(b'/' | b'-' | b'.')) {
             names.under(&spelling, class);
@@ -172,7 +170,7 @@ mod tests {
 
     use super::{super::table, *};
 
-    fn of_alice(allowed: &[&[u8]]) -> UnixNames {
+    fn of_alice(allowed: &[&[u8]]) -> ManagerNames {
         let uid = Uid::from_raw(1000);
         let endpoints = table::endpoints(uid, Gid::from_raw(100), Some("alice"));
         let allowed: Vec<_> = allowed.iter().map(|name| name.to_vec()).collect();

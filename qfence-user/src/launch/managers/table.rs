@@ -118,6 +118,14 @@ mod tests {
     }
 
     #[test]
+    fn every_manager_has_a_number() {
+        for Endpoint { manager, .. } in of_alice() {
+            let number = crate::confinement::managers::number(manager);
+            assert!(number.is_some(), "{manager}");
+        }
+    }
+
+    #[test]
     fn paths_are_absolute_and_there_once() {
         let endpoints = of_alice();
         for (index, endpoint) in endpoints.iter().enumerate() {

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use qfence_common::{AttemptKey, Hook, NO_UID, Origin};
+use qfence_common::{AttemptKey, Hook, NO_UID, Origin, unix::Name};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -66,19 +66,22 @@ pub struct Attempt {
 pub struct NotUnderstood(AttemptKey);
 
 impl Attempt {
-    /// An attempt with this key. `rule` is the name of its rule.
+    /// An attempt with this key. `name` is the name of the Unix socket that its first event had, and `rule` that of its
+    /// rule.
     ///
     /// # Errors
     /// If the number of the hook or of a port is invalid.
     pub fn new(
         key: &AttemptKey,
+        name: Option<&Name>,
         origin: &Origin,
         rule: RuleName,
         process: &Process,
     ) -> Result<Self, NotUnderstood> {
-        let operation = Operation::of(key);
+        let operation = Operation::of(key, name);
         let ports = match operation {
             Operation::Destination { port, .. } => [port, origin.source_port],
+            Operation::Local { local_port, .. } => [local_port, origin.source_port],
             _ => [0, origin.source_port],
         };
         let is_port = |port: &u32| *port <= u32::from(u16::MAX);

@@ -55,7 +55,7 @@ pub(crate) fn line(hook: Hook, address: [u8; 16], protocol: u32, port: u32, rule
         fence: "vm1".into(),
         seq: 1,
         body: Body::Attempt(
-            Attempt::new(&key, &origin, name, &Process::default())
+            Attempt::new(&key, None, &origin, name, &Process::default())
                 .unwrap()
                 .into(),
         ),
@@ -133,6 +133,50 @@ fn sockets_devices_and_odd_packets_are_named() {
     for line in [device, packet] {
         let json = line.to_json().unwrap();
         assert_eq!(serde_json::from_str::<Line>(&json).unwrap(), line);
+    }
+}
+
+#[test]
+fn names_of_unix_sockets_and_local_ports_are_on_record() {
+    let (mut key, origin) = seen(Hook::ConnectUnix, [1; 16], 2, 11, verdict::MANAGER);
+    let line_with = |key: &AttemptKey, bytes: Option<&[u8]>| {
+        let mut name = [0; qfence_common::unix::WORDS];
+        for (word, bytes) in name.iter_mut().zip(bytes.unwrap_or_default().chunks(8)) {
+            let mut whole = [0; 8];
+            whole[..bytes.len()].copy_from_slice(bytes);
+            *word = u64::from_ne_bytes(whole);
+        }
+        let rule = Names::of(&testing::policy(&[], false)).name(key.rule);
+        let process = Process::default();
+        let attempt = Attempt::new(key, bytes.map(|_| &name), &origin, rule, &process);
+        Line {
+            body: Body::Attempt(attempt.unwrap().into()),
+            ..loopback()
+        }
+    };
+    let named = line_with(&key, Some(b"\0/tmp/d\x1b\0x"));
+    assert!(
+        named.to_string().contains(" denied unix @/tmp/d\\x1b@x"),
+        "{named}"
+    );
+    assert!(named.to_string().ends_with(" rule deny-manager"), "{named}");
+    let json = named.to_json().unwrap();
+    let wanted =
+        r#""layer":"socket","hook":"connect_unix","unix":"@/tmp/d\\x1b@x@","manager":"systemd","#;
+    assert!(json.contains(wanted), "{json}");
+    (key.protocol, key.rule) = (0, verdict::UNIX);
+    let nameless = line_with(&key, None);
+    assert!(
+        nameless
+            .to_string()
+            .contains(" denied unix unknown connect_unix pid ")
+    );
+    let bound = line(Hook::Bind4, from_v4([0; 4]), 17, 53, verdict::LISTENER);
+    let text = " denied udp listener 0.0.0.0:53 bind4 pid ";
+    assert!(bound.to_string().contains(text), "{bound}");
+    for line in [named, nameless, bound] {
+        let json = line.to_json().unwrap();
+        assert_eq!(serde_json::from_str::<Line>(&json).unwrap(), line, "{json}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use qfence_common::{AttemptKey, Origin, Repeats, abi};
+use qfence_common::{AttemptKey, Origin, Repeats, abi, unix::Name};
 
 use crate::{base::clock::since_boot, record::process::Process};
 
@@ -17,15 +17,24 @@ pub(super) struct Keys(HashMap<AttemptKey, Seen>);
 pub(super) struct Seen {
     origin: Origin,
     last_ns: u64,
+    /// The name of a Unix socket. `None` too if the event that had it was lost.
+    pub(super) name: Option<Name>,
     pub(super) process: Option<Process>,
 }
 
 impl Keys {
     /// Remembers the first attempt of a key.
-    pub(super) fn seen_first(&mut self, key: AttemptKey, origin: Origin, process: Option<Process>) {
+    pub(super) fn seen_first(
+        &mut self,
+        key: AttemptKey,
+        origin: Origin,
+        name: Option<Name>,
+        process: Option<Process>,
+    ) {
         let seen = Seen {
             origin,
             last_ns: origin.boot_ns,
+            name,
             process,
         };
         self.0.insert(key, seen);
@@ -36,6 +45,7 @@ impl Keys {
         let seen = self.0.entry(*key).or_insert_with(|| Seen {
             origin: repeats.origin,
             last_ns: 0,
+            name: None,
             process: None,
         });
         seen.last_ns = repeats.last_ns;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
-use qfence_common::{AttemptKey, Event, Repeats};
+use qfence_common::{AttemptKey, Event, Repeats, unix::Name};
 
 use keys::Keys;
 
@@ -113,7 +113,7 @@ impl Reader {
         let mut count = 0;
         while count < BATCH {
             match self.attempts.event() {
-                Ok(Some(event)) => self.first(&event, boot_time),
+                Ok(Some((event, name))) => self.first(&event, name, boot_time),
                 Ok(None) => break,
                 Err(error) => notify(format_args!("{error:#}")),
             }
@@ -153,19 +153,19 @@ impl Reader {
         let boot_time = boot_time();
         for _ in 0..RING / size_of::<Event>() {
             match self.attempts.event() {
-                Ok(Some(event)) => self.first(&event, boot_time),
+                Ok(Some((event, name))) => self.first(&event, name, boot_time),
                 Ok(None) => break,
                 Err(error) => notify(format_args!("{error:#}")),
             }
         }
     }
 
-    fn first(&mut self, Event { repeats, key }: &Event, boot_time: Timestamp) {
+    fn first(&mut self, Event { repeats, key }: &Event, name: Option<Name>, boot_time: Timestamp) {
         let origin = &repeats.origin;
         let process = if self.budget.has_event() {
             let process = self.processes.look_up(key.pid, origin.tid, origin.boot_ns);
             let rule = self.names.now().name(key.rule);
-            match Attempt::new(key, origin, rule, &process) {
+            match Attempt::new(key, name.as_ref(), origin, rule, &process) {
                 Ok(attempt) => self.add(
                     at(boot_time, origin.boot_ns),
                     Body::Attempt(attempt.into()),
@@ -180,7 +180,7 @@ impl Reader {
             self.folded.attempts += 1;
             None
         };
-        self.keys.seen_first(*key, *origin, process);
+        self.keys.seen_first(*key, *origin, name, process);
     }
 
     fn repeats(&mut self, key: &AttemptKey, repeats: &Repeats, boot_time: Timestamp) {
@@ -195,7 +195,7 @@ impl Reader {
         let when = (repeats.origin.boot_ns, repeats.last_ns);
         let process = self.processes.look_again(seen.process.take(), who, when);
         let rule = self.names.now().name(key.rule);
-        let attempt = Attempt::new(key, &repeats.origin, rule, &process);
+        let attempt = Attempt::new(key, seen.name.as_ref(), &repeats.origin, rule, &process);
         seen.process = Some(process);
         let attempt = match attempt {
             Ok(attempt) => attempt,

@@ -20,15 +20,6 @@ use super::{
     calls::{self, Convention, IOCTL_OF_X32},
 };
 
-/// The options of the filter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Strictness {
-    /// Allow compat calls to set all socket options.
-    pub allow_compat_sockopt: bool,
-    /// Also refuse calls that few commands need.
-    pub strict: bool,
-}
-
 /// A filter, prepared for the child.
 #[derive(Clone, Debug)]
 pub(super) struct Filter(Code);
@@ -63,10 +54,10 @@ const JOINS_V6: [u32; 2] = [20, 27];
 const JOINS: [u32; 6] = [42, 43, 44, 46, 47, 48];
 
 impl Filter {
-    /// The filter for this machine.
+    /// The filter for this machine. `allow_compat_sockopt` allows compat calls to set all socket options.
     #[must_use]
-    pub(super) fn new(strictness: Strictness) -> Self {
-        Self(assemble(calls::HERE, strictness))
+    pub(super) fn new(allow_compat_sockopt: bool) -> Self {
+        Self(assemble(calls::HERE, allow_compat_sockopt))
     }
 
     /// The instructions of the filter.
@@ -76,12 +67,12 @@ impl Filter {
 }
 
 /// The filter for a machine with these calling conventions.
-fn assemble(conventions: &[Convention], strictness: Strictness) -> Code {
+fn assemble(conventions: &[Convention], allow_compat_sockopt: bool) -> Code {
     let mut code = vec![load(Word::Arch)];
     for convention in conventions {
         code.extend(when(
             Test::Equal(convention.arch),
-            judge(convention, strictness),
+            judge(convention, allow_compat_sockopt),
         ));
     }
     // The numbers of any other convention are not known.
@@ -90,17 +81,17 @@ fn assemble(conventions: &[Convention], strictness: Strictness) -> Code {
 }
 
 /// Judges the calls of one convention.
-fn judge(convention: &Convention, strictness: Strictness) -> Code {
+fn judge(convention: &Convention, allow_compat_sockopt: bool) -> Code {
     let mut code = vec![load(Word::Number)];
     if let Some(first) = convention.x32
-        && !strictness.allow_compat_sockopt
+        && !allow_compat_sockopt
     {
         // Higher numbers are not calls. A tracer sets -1, for instance, in place of a call that it has made itself.
         let mut x32 = when(Test::AtLeast(first << 1), vec![allow()]);
         x32.push(absent());
         code.extend(when(Test::AtLeast(first), x32));
     }
-    if convention.is_compat && !strictness.allow_compat_sockopt {
+    if convention.is_compat && !allow_compat_sockopt {
         code.extend(when(Test::Equal(convention.setsockopt), judge_option()));
         if let Some(number) = convention.socketcall {
             let mut which = vec![load(Word::Low(0))];
@@ -111,7 +102,7 @@ fn judge(convention: &Convention, strictness: Strictness) -> Code {
         code.extend(when(Test::Equal(convention.io_uring_setup), vec![absent()]));
     }
     // Most calls have the same number in x32.
-    let also = convention.x32.filter(|_| strictness.allow_compat_sockopt);
+    let also = convention.x32.filter(|_| allow_compat_sockopt);
     for base in [0].into_iter().chain(also) {
         let number = |call| Test::Equal(base | call);
         let ioctl = match base {
@@ -120,18 +111,8 @@ fn judge(convention: &Convention, strictness: Strictness) -> Code {
         };
         code.extend(when(number(ioctl), judge_request()));
         code.extend(when(number(convention.open_by_handle_at), vec![refuse()]));
-        if strictness.strict {
-            for call in [
-                convention.add_key,
-                convention.request_key,
-                convention.keyctl,
-            ] {
-                code.extend(when(number(call), vec![refuse()]));
-            }
-        } else {
-            let is_wide = !convention.is_compat;
-            code.extend(when(number(convention.request_key), judge_key(is_wide)));
-        }
+        let is_wide = !convention.is_compat;
+        code.extend(when(number(convention.request_key), judge_key(is_wide)));
     }
     code.push(allow());
     code

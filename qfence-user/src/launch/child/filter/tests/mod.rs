@@ -8,23 +8,9 @@ use crate::launch::child::{
     calls::{ON_AARCH64, ON_X86_64},
 };
 
-const DEFAULT: Strictness = Strictness {
-    allow_compat_sockopt: false,
-    strict: false,
-};
-const COMPAT: Strictness = Strictness {
-    allow_compat_sockopt: true,
-    strict: false,
-};
-const STRICT: Strictness = Strictness {
-    allow_compat_sockopt: false,
-    strict: true,
-};
-const BOTH: Strictness = Strictness {
-    allow_compat_sockopt: true,
-    strict: true,
-};
-const ALL: [Strictness; 4] = [DEFAULT, COMPAT, STRICT, BOTH];
+const DEFAULT: bool = false;
+const COMPAT: bool = true;
+const ALL: [bool; 2] = [DEFAULT, COMPAT];
 const MACHINES: [&[Convention]; 2] = [ON_X86_64, ON_AARCH64];
 
 const X32: u32 = 0x4000_0000;
@@ -34,7 +20,7 @@ const RUBBISH: u64 = 0xdead_beef_0000_0000;
 /// The error of a call; `None` if it is allowed.
 fn outcome(
     conventions: &[Convention],
-    strictness: Strictness,
+    allow_compat_sockopt: bool,
     arch: u32,
     number: u32,
     arguments: [u64; 3],
@@ -45,7 +31,7 @@ fn outcome(
         number,
         arguments: [a, b, c, 0x1000, 4, 0],
     };
-    match run(&assemble(conventions, strictness), &call) {
+    match run(&assemble(conventions, allow_compat_sockopt), &call) {
         libc::SECCOMP_RET_ALLOW => None,
         action => {
             assert_eq!(
@@ -65,10 +51,10 @@ fn each() -> impl Iterator<Item = (&'static [Convention], Convention)> {
 #[test]
 fn there_is_no_ring_of_compat_calls() {
     for (machine, own) in each() {
-        let of = |strictness| {
+        let of = |compat| {
             outcome(
                 machine,
-                strictness,
+                compat,
                 own.arch,
                 own.io_uring_setup,
                 [4, 0x1000, 0],
@@ -82,7 +68,7 @@ fn there_is_no_ring_of_compat_calls() {
 #[test]
 fn there_is_no_x32_but_what_is_no_call_stays_none() {
     let x86 = ON_X86_64[0];
-    let of = |strictness, number| outcome(ON_X86_64, strictness, x86.arch, number, [0; 3]);
+    let of = |compat, number| outcome(ON_X86_64, compat, x86.arch, number, [0; 3]);
     // The number of setsockopt is 541 in x32, and 54 in native calls.
     for call in [0, 54, 541, x86.io_uring_setup, 0x3fff_ffff] {
         assert_eq!(of(DEFAULT, X32 | call), Some(libc::ENOSYS), "{call}");
@@ -96,40 +82,27 @@ fn there_is_no_x32_but_what_is_no_call_stays_none() {
 #[test]
 fn keys_are_looked_for_and_not_called_out_for() {
     for (machine, own) in each() {
-        let ask = |strictness, callout: u64| {
+        let ask = |compat, callout: u64| {
             let arguments = [0x1000, 0x2000, callout];
-            outcome(machine, strictness, own.arch, own.request_key, arguments)
+            outcome(machine, compat, own.arch, own.request_key, arguments)
         };
-        for strictness in [DEFAULT, COMPAT] {
-            assert_eq!(ask(strictness, 0), None, "{own:?}");
-            assert_eq!(ask(strictness, 0x3000), Some(libc::EPERM), "{own:?}");
+        for compat in [DEFAULT, COMPAT] {
+            assert_eq!(ask(compat, 0), None, "{own:?}");
+            assert_eq!(ask(compat, 0x3000), Some(libc::EPERM), "{own:?}");
         }
         // A 64-bit pointer has two halves, a 32-bit pointer only one.
         let high_alone = (!own.is_compat).then_some(libc::EPERM);
         assert_eq!(ask(DEFAULT, 0x7f_0000_0000), high_alone, "{own:?}");
-        for call in [own.add_key, own.request_key, own.keyctl] {
-            for strictness in [STRICT, BOTH] {
-                let made = outcome(machine, strictness, own.arch, call, [0; 3]);
-                assert_eq!(made, Some(libc::EPERM));
-            }
-        }
-        for call in [own.add_key, own.keyctl] {
-            assert_eq!(outcome(machine, DEFAULT, own.arch, call, [0, 0, 1]), None);
-        }
     }
 }
 
 #[test]
 fn where_there_is_x32_its_keys_are_no_others() {
     let x86 = ON_X86_64[0];
-    let of = |strictness, call, callout| {
-        outcome(ON_X86_64, strictness, x86.arch, X32 | call, [0, 0, callout])
-    };
+    let of =
+        |compat, call, callout| outcome(ON_X86_64, compat, x86.arch, X32 | call, [0, 0, callout]);
     assert_eq!(of(COMPAT, x86.request_key, 1), Some(libc::EPERM));
     assert_eq!(of(COMPAT, x86.request_key, 0), None);
-    for call in [x86.add_key, x86.request_key, x86.keyctl] {
-        assert_eq!(of(BOTH, call, 0), Some(libc::EPERM));
-    }
 }
 
 #[test]
@@ -138,15 +111,13 @@ fn all_other_calls_are_let_be() {
         let named = [
             own.setsockopt,
             own.io_uring_setup,
-            own.add_key,
             own.request_key,
-            own.keyctl,
             own.ioctl,
             own.open_by_handle_at,
         ];
         for number in (0..600).filter(|number| !named.contains(number)) {
-            for strictness in ALL {
-                let made = outcome(machine, strictness, own.arch, number, [1, 6, 6]);
+            for compat in ALL {
+                let made = outcome(machine, compat, own.arch, number, [1, 6, 6]);
                 assert_eq!(made, None, "{own:?} {number}");
             }
         }
@@ -165,9 +136,9 @@ fn calls_of_an_architecture_that_is_not_known_are_none() {
 #[test]
 fn it_is_of_a_length_that_the_kernel_takes() {
     for machine in MACHINES {
-        for strictness in ALL {
+        for compat in ALL {
             // BPF_MAXINSNS.
-            assert!(assemble(machine, strictness).len() <= 4096);
+            assert!(assemble(machine, compat).len() <= 4096);
         }
     }
 }
@@ -175,16 +146,15 @@ fn it_is_of_a_length_that_the_kernel_takes() {
 #[test]
 fn terminals_and_namespaces_of_others_are_not_asked_for() {
     const FIONREAD: u64 = 0x541b;
-    for strictness in ALL {
+    for compat in ALL {
         for (machine, own) in each() {
-            let ask =
-                |number, request| outcome(machine, strictness, own.arch, number, [3, request, 0]);
+            let ask = |number, request| outcome(machine, compat, own.arch, number, [3, request, 0]);
             for request in REFUSED_REQUESTS.map(u64::from) {
                 for rubbish in [0, RUBBISH] {
                     let asked = ask(own.ioctl, rubbish | request);
                     assert_eq!(asked, Some(libc::EPERM), "{own:?} {request:x}");
                 }
-                if own.x32.is_some() && strictness.allow_compat_sockopt {
+                if own.x32.is_some() && compat {
                     assert_eq!(ask(X32 | IOCTL_OF_X32, request), Some(libc::EPERM));
                 }
             }

@@ -1,4 +1,4 @@
-//! The names by which the programs recognise the Unix sockets of managers: see [`qfence_common::unix`].
+//! The names by which the programs recognise the Unix sockets of managers: see [`qfence_common::manager`].
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use aya::{
 };
 use qfence_common::{
     abi,
-    unix::{self, MAX_NAMES, NAME_BYTES},
+    manager::{self, MAX_NAMES, NAME_BYTES},
 };
 
 use super::no_map;
@@ -30,10 +30,10 @@ pub enum Class {
 impl Class {
     fn number(self) -> u32 {
         match self {
-            Self::Exempt => unix::EXEMPT,
-            Self::Denied => unix::DENIED,
-            Self::Unit => unix::UNIT,
-            Self::Proof => unix::PROOF,
+            Self::Exempt => manager::EXEMPT,
+            Self::Denied => manager::DENIED,
+            Self::Unit => manager::UNIT,
+            Self::Proof => manager::PROOF,
         }
     }
 }
@@ -41,9 +41,9 @@ impl Class {
 /// Names of sockets and cgroups with their classes. A socket's name is as the kernel has it in `sun_path`: a path without
 /// its zero, or an abstract name with its zero at the beginning. The longest name or prefix decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct UnixNames(BTreeMap<Vec<u8>, Class>);
+pub struct ManagerNames(BTreeMap<Vec<u8>, Class>);
 
-impl UnixNames {
+impl ManagerNames {
     /// Gives one name a class.
     pub fn exactly(&mut self, name: &[u8], class: Class) {
         // Names are padded with zeros. Thus the zero behind a name is the end of it.
@@ -80,8 +80,8 @@ impl UnixNames {
     pub(super) fn fill(&self, ebpf: &mut Ebpf) -> Result<()> {
         let context = "cannot write the names of managers";
         let map = ebpf
-            .map_mut(abi::UNIX_NAMES_MAP)
-            .ok_or_else(|| no_map(abi::UNIX_NAMES_MAP))?;
+            .map_mut(abi::MANAGER_NAMES_MAP)
+            .ok_or_else(|| no_map(abi::MANAGER_NAMES_MAP))?;
         let mut trie = LpmTrie::<_, [u8; NAME_BYTES], u32>::try_from(map).context(context)?;
         for (name, class) in &self.0 {
             let mut data = [0; NAME_BYTES];
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn the_longest_name_decides_and_a_name_ends_where_it_ends() {
-        let mut names = UnixNames::default();
+        let mut names = ManagerNames::default();
         names.under(b"/run/systemd/", Class::Denied);
         names.exactly(b"/run/systemd/notify", Class::Exempt);
         names.exactly(b"\0abstract", Class::Proof);
@@ -119,9 +119,9 @@ mod tests {
 
     #[test]
     fn a_name_that_no_socket_can_have_takes_no_room() {
-        let mut names = UnixNames::default();
+        let mut names = ManagerNames::default();
         names.exactly(&[b'x'; NAME_BYTES], Class::Exempt);
-        assert_eq!(names, UnixNames::default());
+        assert_eq!(names, ManagerNames::default());
         names.under(&[b'x'; NAME_BYTES], Class::Exempt);
         assert_eq!(names.room(), 1);
     }

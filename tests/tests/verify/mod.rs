@@ -1,5 +1,7 @@
 //! `verify` shows what a fence does, holds against it what it does not, and leaves nothing behind.
 
+mod closures;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -9,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use closures::Closures;
 use nix::sys::signal::Signal;
 use qfence_common::Hook;
 use serde::Deserialize;
@@ -28,6 +31,7 @@ struct Report {
     kernel: String,
     attempts: Vec<Row>,
     must_work: Vec<Row>,
+    closures: Closures,
 }
 
 #[derive(Debug, Deserialize)]
@@ -78,6 +82,7 @@ fn every_class_is_stopped_here_and_all_that_must_works() -> Result<()> {
     assert!(report.holds, "{report:#?}");
     assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""));
     assert!(!report.kernel.is_empty());
+    closures::check(&report.closures)?;
     let mut layers = BTreeSet::new();
     for row in &report.attempts {
         match row.verdict.as_str() {
@@ -180,12 +185,17 @@ impl Running {
         let stdout = process.child().stdout.take().context("a pipe")?;
         let mut name = None;
         wait_until("all programs are attached", || {
+            // The fences before that one are those of the ways out that are no packets.
             let cgroups = host.left().unwrap_or_default();
             name = cgroups
-                .first()
-                .and_then(|path| path.file_name()?.to_str().map(str::to_owned));
+                .iter()
+                .filter_map(|path| path.file_name()?.to_str())
+                .find(|name| name.starts_with("verify-"))
+                .map(str::to_owned);
             let Some(name) = &name else { return Ok(false) };
-            let last = Hook::ALL.last().context("a hook")?;
+            let mut hooks = Hook::ALL.into_iter();
+            let last = hooks.rfind(|hook| !hook.row().is_optional);
+            let last = last.context("a hook")?;
             let pin = pins(name).join(last.name());
             host.namespace().run(|| Ok(pin.exists()))
         })?;

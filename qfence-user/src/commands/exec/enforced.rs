@@ -1,0 +1,252 @@
+//! The closures that eBPF programs enforce: worked out from the options and this host.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::stat::{major, minor};
+use qfence_common::device::{ACCESSES, DeviceKey, KIND_BLOCK, KIND_CHARACTER, READ};
+
+use super::needs::names_in;
+use crate::{
+    base::{files::bounded, paths::Paths},
+    confinement::{
+        Closure, Devices, Enforced, Grants, NameRules, Strict, UnixName, managers, removals,
+    },
+    kernel,
+    launch::managers::Managers,
+};
+
+/// The device nodes.
+const DEV: &str = "/dev";
+
+/// The slaves of pseudo-terminals, which are made while the command runs.
+const TERMINALS: &str = "/dev/pts";
+
+/// More bytes than the list of a host's Unix sockets has.
+const LONGEST: u64 = 16 << 20;
+
+/// `__SO_ACCEPTCON` (linux/net.h), as /proc/net/unix shows the flag of listeners.
+const LISTENS: &str = "00010000";
+
+/// Works out the closures. `managers` are those that are masked, and `allow_networks` is whether the devices of networks are
+/// allowed that the fence does not see.
+///
+/// # Errors
+/// If the kernel lacks what a closure of `strict` needs, or a grant defeats one.
+pub(super) fn work_out(
+    strict: &Strict,
+    grants: &Grants,
+    managers: Option<&Managers>,
+    allow_networks: bool,
+    paths: &Paths,
+) -> Result<Enforced> {
+    Ok(Enforced {
+        names: names(strict, grants, managers, paths)?,
+        listen: strict
+            .has(Closure::Listeners)
+            .then(|| grants.listen.clone()),
+        devices: match strict.has(Closure::Devices) {
+            true => Some(devices(grants, allow_networks)?),
+            false => None,
+        },
+    })
+}
+
+fn names(
+    strict: &Strict,
+    grants: &Grants,
+    managers: Option<&Managers>,
+    paths: &Paths,
+) -> Result<Option<NameRules>> {
+    let of_managers = managers.map(Managers::paths).unwrap_or_default();
+    if !strict.has(Closure::Sockets) {
+        // Without the hooks the masks remain. `doctor` shows the lack.
+        if managers.is_none() || kernel::try_unix(&paths.run).is_err() {
+            return Ok(None);
+        }
+        let buses = buses(&paths.proc)?;
+        return Ok(Some(NameRules::of_managers(
+            &of_managers,
+            &buses,
+            &grants.connect,
+        )));
+    }
+    if let Err(error) = kernel::try_unix(&paths.run) {
+        let rest = strict.without(&[Closure::Sockets]);
+        let advice = match rest.is_empty() {
+            true => String::new(),
+            false => format!("; --strict={rest} is possible"),
+        };
+        return Err(error.context(format!(
+            "--strict: the closure {} is not possible on this kernel (Linux 6.7){advice}",
+            Closure::Sockets
+        )));
+    }
+    refuse_replaceable(grants)?;
+    Ok(Some(NameRules::closed(
+        &of_managers,
+        &grants.connect,
+        &own(grants),
+        grants.abstract_names(),
+    )))
+}
+
+/// Refuses an allowed name that the command could make lead to another socket.
+fn refuse_replaceable(grants: &Grants) -> Result<()> {
+    for name in &grants.connect {
+        let UnixName::Path(path) = name else { continue };
+        if let Some(directory) = grants.write.iter().find(|each| path.starts_with(each)) {
+            bail!(
+                "--allow-unix {}: the command can change {}, so it could make this name lead to any other socket; allow a \
+                 name outside of it, or give the directory to --allow-read",
+                path.display(),
+                directory.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The directories in which names of sockets that the command makes are allowed. Below a directory that the command can
+/// change, it can make symbolic links, or replace this directory by one, so these do not count. Neither do directories in
+/// which others have files, which may be sockets.
+fn own(grants: &Grants) -> BTreeSet<PathBuf> {
+    let is_below = |path: &PathBuf| grants.write.iter().any(|each| path.starts_with(each));
+    let shared = removals(grants, names_in);
+    let is_shared = |path: &PathBuf| shared.iter().any(|each| each.directory == *path);
+    let own = grants.make.iter();
+    own.filter(|path| !is_below(path) && !is_shared(path))
+        .cloned()
+        .collect()
+}
+
+/// The abstract names of the buses that exist in this network namespace.
+fn buses(proc: &Path) -> Result<BTreeSet<Vec<u8>>> {
+    let path = proc.join("self/net/unix");
+    let list =
+        bounded::read(&path, LONGEST).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(buses_in(&list))
+}
+
+/// The buses in /proc/net/unix: `Num RefCount Protocol Flags Type St Inode Path`.
+fn buses_in(list: &[u8]) -> BTreeSet<Vec<u8>> {
+    let name = |line: &[u8]| {
+        let mut fields = line
+            .split(|byte| *byte == b' ')
+            .filter(|field| !field.is_empty());
+        if fields.nth(3)? != LISTENS.as_bytes() {
+            return None;
+        }
+        let name = fields.nth(3)?.strip_prefix(b"@")?;
+        name.starts_with(managers::ABSTRACT_BUS)
+            .then(|| name.to_vec())
+    };
+    list.split(|byte| *byte == b'\n').filter_map(name).collect()
+}
+
+/// The devices among the granted files, and directly in the granted directories of /dev.
+fn devices(grants: &Grants, allow_networks: bool) -> Result<Devices> {
+    let mut devices = Devices::harmless();
+    if allow_networks {
+        devices.allow_networks();
+    }
+    for (paths, accesses) in [(&grants.read, READ), (&grants.write, ACCESSES)] {
+        for path in paths {
+            allow(&mut devices, path, accesses);
+            if path.starts_with(DEV) && path.is_dir() {
+                let context = || format!("cannot read {}", path.display());
+                for entry in fs::read_dir(path).with_context(context)? {
+                    allow(&mut devices, &entry.with_context(context)?.path(), accesses);
+                }
+            }
+            if path == Path::new(TERMINALS) {
+                devices.allow_terminals(accesses);
+            }
+        }
+    }
+    Ok(devices)
+}
+
+/// Allows what is at a path, if it is a device. Symbolic links are followed, as the command does.
+fn allow(devices: &mut Devices, path: &Path, accesses: u32) {
+    let Ok(found) = fs::metadata(path) else {
+        return;
+    };
+    let kind = match found.file_type() {
+        kind if kind.is_char_device() => KIND_CHARACTER,
+        kind if kind.is_block_device() => KIND_BLOCK,
+        _ => return,
+    };
+    // The kernel's numbers have 12 and 20 bits.
+    let number = |number: u64| u32::try_from(number).unwrap_or_default();
+    let device = DeviceKey {
+        kind,
+        major: number(major(found.rdev())),
+        minor: number(minor(found.rdev())),
+    };
+    devices.allow(device, accesses);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buses_are_listeners_of_a_begin() {
+        let list = b"Num       RefCount Protocol Flags    Type St Inode Path\n\
+            0000000000000000: 00000002 00000000 00010000 0001 01 24563 @/tmp/dbus-abc\n\
+            0000000000000000: 00000003 00000000 00000000 0001 03 24564 @/tmp/dbus-abd\n\
+            0000000000000000: 00000002 00000000 00010000 0001 01 24565 @/tmp/.X11-unix/X0\n\
+            0000000000000000: 00000002 00000000 00010000 0001 01 24566 /tmp/dbus-path\n\
+            0000000000000000: 00000002 00000000 00010000 0001 01 24567\n";
+        assert_eq!(buses_in(list), BTreeSet::from([b"/tmp/dbus-abc".to_vec()]));
+    }
+
+    #[test]
+    fn a_name_that_the_command_can_redirect_is_refused() {
+        let name = |text: &str| UnixName::parse(text.into()).unwrap();
+        let grants = |write: &str| Grants {
+            connect: BTreeSet::from([name("/home/a/x/s"), name("@abstract")]),
+            write: BTreeSet::from([write.into()]),
+            make: BTreeSet::from(["/home/a/x/own".into(), "/run/own".into()]),
+            ..Grants::default()
+        };
+        assert!(refuse_replaceable(&grants("/home/a/x")).is_err());
+        assert!(refuse_replaceable(&grants("/home/a/y")).is_ok());
+        assert_eq!(
+            own(&grants("/home/a/x")),
+            BTreeSet::from(["/run/own".into()])
+        );
+    }
+
+    #[test]
+    fn devices_are_those_of_files_and_of_directories_in_dev() {
+        let of = |read: &[&str], write: &[&str]| {
+            let set = |paths: &[&str]| paths.iter().map(PathBuf::from).collect();
+            let grants = Grants {
+                read: set(read),
+                write: set(write),
+                ..Grants::default()
+            };
+            devices(&grants, false).unwrap()
+        };
+        let none = Devices::harmless();
+        assert_eq!(of(&["/usr", "/nonexistent"], &["/tmp"]), none);
+        let ptmx = DeviceKey {
+            kind: KIND_CHARACTER,
+            major: 5,
+            minor: 2,
+        };
+        let has = |devices: &Devices, accesses| devices.iter().any(|one| one == (ptmx, accesses));
+        assert!(has(&of(&[], &["/dev/ptmx"]), ACCESSES));
+        assert!(has(&of(&["/dev"], &[]), READ));
+        let terminals = of(&[], &["/dev/pts"]);
+        let later = |(device, _): (DeviceKey, u32)| device.major == 136 && device.minor == u32::MAX;
+        assert!(terminals.iter().any(later));
+    }
+}

@@ -1,0 +1,58 @@
+//! The closures that eBPF programs enforce for one fence.
+
+use std::collections::BTreeSet;
+
+use qfence_common::Hook;
+
+use super::{Devices, Listener, NameRules};
+
+/// The closures that eBPF programs enforce for one fence. None by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Enforced {
+    /// The rules for names of Unix sockets; `None` if none is refused.
+    pub names: Option<NameRules>,
+    /// The local ports that may be bound; `None` for all.
+    pub listen: Option<BTreeSet<Listener>>,
+    /// The devices that may be opened; `None` for all but those in [`qfence_common::device::FORBIDDEN`].
+    pub devices: Option<Devices>,
+}
+
+impl Enforced {
+    /// Whether the fence has a program at a hook.
+    #[must_use]
+    pub fn needs(&self, hook: Hook) -> bool {
+        match hook {
+            Hook::ConnectUnix | Hook::SendmsgUnix => self.names.is_some(),
+            Hook::Bind4 | Hook::Bind6 => self.listen.is_some(),
+            _ => true,
+        }
+    }
+
+    /// The hooks at which the fence has programs, in the order of their numbers.
+    #[must_use]
+    pub fn hooks(&self) -> Vec<Hook> {
+        Hook::ALL
+            .into_iter()
+            .filter(|hook| self.needs(*hook))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_closures_only_optional_hooks_are_left_out() {
+        let none = Enforced::default();
+        for hook in Hook::ALL {
+            assert_eq!(none.needs(hook), !hook.row().is_optional, "{hook:?}");
+        }
+        let all = Enforced {
+            names: Some(NameRules::default()),
+            listen: Some(BTreeSet::new()),
+            devices: None,
+        };
+        assert_eq!(all.hooks(), Hook::ALL);
+    }
+}

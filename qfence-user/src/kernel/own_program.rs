@@ -1,0 +1,153 @@
+//! Loads the programs whose attach types aya 0.14 does not know (`CgroupSockAddrAttachType`): those for Unix sockets.
+//!
+//! aya's own parser relocates them, as aya does it for all others. They need no type information, because they call no
+//! function that takes the program's context.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::CStr,
+    io, mem,
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd},
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::{Ebpf, maps::Map};
+use aya_obj::{Object, generated::bpf_insn};
+use qfence_common::Hook;
+
+use super::{program_load::Load, syscall::bpf_fd};
+
+/// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`.
+const SOCK_ADDR: u32 = 18;
+
+/// The most bytes of the verifier's log.
+const LOG: usize = 1 << 20;
+
+const _: () = assert!(size_of::<bpf_insn>() == 8);
+
+/// Whether this module loads the program of a hook.
+pub(super) const fn is_own(hook: Hook) -> bool {
+    matches!(hook, Hook::ConnectUnix | Hook::SendmsgUnix)
+}
+
+/// An object, and the maps that aya has made of it.
+pub(super) struct Source {
+    object: &'static [u8],
+    maps: HashMap<String, RawFd>,
+}
+
+/// A loaded program.
+#[derive(Debug)]
+pub(super) struct OwnProgram {
+    pub(super) hook: Hook,
+    pub(super) fd: OwnedFd,
+}
+
+impl Source {
+    /// The object that aya has opened. The maps must stay open until the programs are loaded.
+    pub(super) fn of(object: &'static [u8], ebpf: &Ebpf) -> Self {
+        let maps = ebpf
+            .maps()
+            .filter_map(|(name, map)| Some((name.to_owned(), descriptor(map)?)));
+        Self {
+            object,
+            maps: maps.collect(),
+        }
+    }
+
+    /// Loads the programs of these hooks.
+    ///
+    /// # Errors
+    /// If the object has no such program, or the kernel rejects one.
+    pub(super) fn load(&self, hooks: &[Hook]) -> Result<Vec<OwnProgram>> {
+        if hooks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut object = Object::parse(self.object).context("cannot parse the eBPF object")?;
+        // The others are aya's, and their relocation takes time.
+        object
+            .programs
+            .retain(|name, _| hooks.iter().any(|hook| hook.row().program == name));
+        let sections: HashSet<usize> = object
+            .functions
+            .keys()
+            .map(|(section, _)| *section)
+            .collect();
+        let maps = mem::take(&mut object.maps);
+        let known = maps
+            .iter()
+            .filter_map(|(name, map)| Some((name.as_str(), *self.maps.get(name)?, map)));
+        object.relocate_maps(known, &sections)?;
+        object.relocate_calls(&sections)?;
+        hooks
+            .iter()
+            .map(|hook| {
+                let program = object.programs.get(hook.row().program);
+                let program = program.ok_or_else(|| super::no_program(*hook))?;
+                let function = object.functions.get(&program.function_key());
+                let function = function.ok_or_else(|| super::no_program(*hook))?;
+                let fd = load(*hook, &function.instructions, &program.license)?;
+                Ok(OwnProgram { hook: *hook, fd })
+            })
+            .collect()
+    }
+}
+
+/// The descriptor of a map of a type that the programs use.
+fn descriptor(map: &Map) -> Option<RawFd> {
+    let data = match map {
+        Map::Array(data)
+        | Map::ArrayOfMaps(data)
+        | Map::HashMap(data)
+        | Map::LpmTrie(data)
+        | Map::LruHashMap(data)
+        | Map::PerCpuArray(data)
+        | Map::RingBuf(data)
+        | Map::SkStorage(data) => data,
+        _ => return None,
+    };
+    Some(data.fd().as_fd().as_raw_fd())
+}
+
+/// Loads a program; again with a log if the kernel rejects it.
+fn load(hook: Hook, instructions: &[bpf_insn], license: &CStr) -> Result<OwnedFd> {
+    let mut name = [0; 16];
+    // The kernel wants a zero byte at the end.
+    for (place, byte) in name.iter_mut().zip(hook.row().program.bytes().take(15)) {
+        *place = byte;
+    }
+    let attributes = || -> io::Result<Load> {
+        Ok(Load {
+            kind: SOCK_ADDR,
+            count: u32::try_from(instructions.len()).map_err(io::Error::other)?,
+            instructions: instructions.as_ptr() as u64,
+            license: license.as_ptr() as u64,
+            name,
+            attach_type: hook.row().attach_type,
+            ..Load::default()
+        })
+    };
+    let error = match bpf_fd(&mut attributes()?) {
+        Ok(fd) => return Ok(fd),
+        Err(error) => error,
+    };
+    let mut log = vec![0_u8; LOG];
+    let mut logged = Load {
+        log_level: 1,
+        log_size: u32::try_from(LOG)?,
+        log: log.as_mut_ptr() as u64,
+        ..attributes()?
+    };
+    match bpf_fd(&mut logged) {
+        // It was short of something that there is now.
+        Ok(fd) => Ok(fd),
+        Err(_) => {
+            let end = log.iter().position(|byte| *byte == 0).unwrap_or(LOG);
+            let log = String::from_utf8_lossy(log.get(..end).unwrap_or_default());
+            let reason = super::trial::verdict(&log).unwrap_or_default().to_owned();
+            let hook = hook.name();
+            Err(anyhow!("{error}: {reason}")
+                .context(format!("the kernel rejected the eBPF program for {hook}")))
+        }
+    }
+}
