@@ -10,6 +10,7 @@ use nix::{
         statfs::statfs,
         statvfs::FsFlags,
     },
+    unistd::getpid,
 };
 
 use super::{closures::Closures, decoy::Decoy, seccomp, steps::Step};
@@ -118,16 +119,10 @@ fn refuses_keys() -> bool {
 /// read its own limits by its number.
 fn refuses_limits() -> nix::Result<bool> {
     let none = std::ptr::null::<libc::rlimit>();
-    // SAFETY: getpid() has no arguments; without limits to set and a place for them, nothing is changed or written.
-    let asked = unsafe {
-        libc::syscall(
-            libc::SYS_prlimit64,
-            libc::getpid(),
-            libc::RLIMIT_CPU,
-            none,
-            none,
-        )
-    };
+    let this = getpid().as_raw();
+    let limit = libc::RLIMIT_CPU;
+    // SAFETY: without limits to set and a place for them, nothing is changed or written.
+    let asked = unsafe { libc::syscall(libc::SYS_prlimit64, this, limit, none, none) };
     match Errno::result(asked) {
         Ok(_) => Ok(false),
         Err(Errno::EPERM) => Ok(true),
