@@ -109,8 +109,7 @@ impl NameRules {
         }
     }
 
-    /// Allows names, whatever applied to them before.
-    pub fn allow(&mut self, names: &BTreeSet<UnixName>) {
+    fn allow(&mut self, names: &BTreeSet<UnixName>) {
         for name in names {
             match name {
                 UnixName::Path(path) => {

@@ -48,9 +48,8 @@ impl LsmTrial {
             rules: 0,
         };
         let proof = Proof::new(variant.deny_retval != 0, &[]);
-        let sockets = ProofSockets::new(proof.token())?;
         let mut names = ManagerNames::default();
-        sockets.add_to(&mut names);
+        let (sockets, addresses) = ProofSockets::new(proof.token(), &mut names)?;
         // The proof's destinations for calls are not used.
         let mut ebpf = open(
             variant,
@@ -69,7 +68,7 @@ impl LsmTrial {
             links.push(link);
         }
         Ok(Self {
-            proof: proof.with_lsm(sockets.addresses()?),
+            proof: proof.with_lsm(addresses),
             _sockets: sockets,
             _links: links,
             _ebpf: ebpf,

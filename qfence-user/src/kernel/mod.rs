@@ -161,18 +161,12 @@ impl Kernel {
         };
         let mut hooks = enforced.hooks();
         let mut proof = Proof::new(!lacks.errno, &hooks);
-        let mut enforced = enforced.clone();
         let mut proof_sockets = None;
         let mut names = None;
         if let Some(managers) = managers {
             let names = names.insert(managers.clone());
-            let sockets = ProofSockets::new(proof.token())?;
-            sockets.add_to(names);
-            if let Some(rules) = &mut enforced.names {
-                // Otherwise the hooks for names refuse them before the ones that are to be proved.
-                rules.allow(&sockets.names());
-            }
-            proof = proof.with_lsm(sockets.addresses()?);
+            let (sockets, addresses) = ProofSockets::new(proof.token(), names)?;
+            proof = proof.with_lsm(addresses);
             proof_sockets = Some(sockets);
             hooks.extend(Hook::LSM);
         }
@@ -180,10 +174,10 @@ impl Kernel {
             .as_ref()
             .map(|names| Lsm::new(names, &variant, run))
             .transpose()?;
-        let mut ebpf = open(variant, settings, &enforced, proof.token(), lsm)?;
+        let mut ebpf = open(variant, settings, enforced, proof.token(), lsm)?;
         let source = Source::of(load::object(settings), &ebpf);
         Maps::pin(&ebpf, pins)?;
-        let closures = closures::fill(&mut ebpf, &enforced)?;
+        let closures = closures::fill(&mut ebpf, enforced)?;
         let mut maps = Maps::new(&mut ebpf)?;
         let (firsts, attempts) = attempts::prepare(&mut ebpf)?;
         // First, because the kernel waits for a grace period when a slot is filled. That wait overlaps with the rest.

@@ -1,12 +1,9 @@
 //! The sockets that the proof of the hooks of security modules connects to. They are made outside the fence, and the programs
 //! refuse them by their names, which contain the fence's random number.
 
-use std::{
-    collections::BTreeSet,
-    os::{
-        linux::net::SocketAddrExt as _,
-        unix::net::{SocketAddr, UnixDatagram, UnixListener},
-    },
+use std::os::{
+    linux::net::SocketAddrExt as _,
+    unix::net::{SocketAddr, UnixDatagram, UnixListener},
 };
 
 use anyhow::{Context as _, Result};
@@ -14,15 +11,10 @@ use nix::sys::socket::UnixAddr;
 use qfence_common::proof::Token;
 
 use super::manager_names::{Class, ManagerNames};
-use crate::confinement::UnixName;
-
-const CONTEXT: &str = "cannot make the sockets of the proof";
 
 /// The two sockets, as long as this lives.
 #[derive(Debug)]
 pub(super) struct ProofSockets {
-    /// Abstract, without the zero byte.
-    names: [String; 2],
     _stream: UnixListener,
     _datagram: UnixDatagram,
 }
@@ -35,47 +27,27 @@ pub(super) struct Addresses {
 }
 
 impl ProofSockets {
-    /// Makes them in the network namespace of this thread.
+    /// Makes them in the network namespace of this thread, and adds their names.
     ///
     /// # Errors
     /// If the kernel does not allow it.
-    pub(super) fn new(token: Token) -> Result<Self> {
-        let names = ["stream", "datagram"].map(|kind| name(token, kind));
-        let [stream, datagram] = &names;
-        let address = |name: &str| SocketAddr::from_abstract_name(name).context(CONTEXT);
-        Ok(Self {
-            _stream: UnixListener::bind_addr(&address(stream)?).context(CONTEXT)?,
-            _datagram: UnixDatagram::bind_addr(&address(datagram)?).context(CONTEXT)?,
-            names,
-        })
-    }
-
-    /// Adds their names to those of managers, with the class of the proof.
-    pub(super) fn add_to(&self, names: &mut ManagerNames) {
-        for name in &self.names {
+    pub(super) fn new(token: Token, names: &mut ManagerNames) -> Result<(Self, Addresses)> {
+        let context = "cannot make the sockets of the proof";
+        let (stream, datagram) = (name(token, "stream"), name(token, "datagram"));
+        for name in [&stream, &datagram] {
             names.exactly(&[b"\0", name.as_bytes()].concat(), Class::Proof);
         }
-    }
-
-    /// Their names.
-    pub(super) fn names(&self) -> BTreeSet<UnixName> {
-        let names = self.names.iter();
-        names
-            .map(|name| UnixName::Abstract(name.clone().into_bytes()))
-            .collect()
-    }
-
-    /// Their addresses.
-    ///
-    /// # Errors
-    /// Never: the names are short.
-    pub(super) fn addresses(&self) -> Result<Addresses> {
-        let address = |name: &str| UnixAddr::new_abstract(name.as_bytes()).context(CONTEXT);
-        let [stream, datagram] = &self.names;
-        Ok(Addresses {
-            stream: address(stream)?,
-            datagram: address(datagram)?,
-        })
+        let address = |name| SocketAddr::from_abstract_name(name).context(context);
+        let sockets = Self {
+            _stream: UnixListener::bind_addr(&address(&stream)?).context(context)?,
+            _datagram: UnixDatagram::bind_addr(&address(&datagram)?).context(context)?,
+        };
+        let address = |name: &String| UnixAddr::new_abstract(name.as_bytes()).context(context);
+        let addresses = Addresses {
+            stream: address(&stream)?,
+            datagram: address(&datagram)?,
+        };
+        Ok((sockets, addresses))
     }
 }
 
