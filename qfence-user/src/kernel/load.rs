@@ -14,13 +14,13 @@ use nix::{
     sched::{CloneFlags, unshare},
     unistd::chroot,
 };
-use qfence_common::{Hook, abi, manager, netns, proof::Token, unix};
+use qfence_common::{Hook, abi, netns, proof::Token, unix};
 
 use super::{
     OBJECT, Settings, TRACING_OBJECT, closures, helpers,
     link::{Link, attach, load},
     link_info::id_of_program,
-    manager_names::ManagerNames,
+    lsm::{Lsm, types_for},
     no_program, offsets, own_link,
     own_program::{OwnProgram, Source, is_own},
     sizes, types,
@@ -75,30 +75,6 @@ pub(super) fn try_unix(run: &Path) -> Result<()> {
     offsets
         .map(drop)
         .context("this kernel's type information lacks the types of Unix sockets")
-}
-
-/// What the programs of [`Hook::LSM`] need.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Lsm<'a> {
-    pub(super) names: &'a ManagerNames,
-    pub(super) offsets: manager::Offsets,
-}
-
-impl<'a> Lsm<'a> {
-    /// With the offsets of this kernel. `run` is the directory of the file that caches offsets.
-    ///
-    /// # Errors
-    /// If its type information lacks them, or the offsets of cgroups, which `variant` has.
-    pub(super) fn new(names: &'a ManagerNames, variant: &Variant, run: &Path) -> Result<Self> {
-        ensure!(
-            variant.netns.are_known != 0,
-            "the kernel does not show the cgroups of sockets"
-        );
-        let offsets = offsets::of_this_kernel(run)?.manager;
-        let offsets =
-            offsets.context("this kernel's type information lacks the types of Unix sockets")?;
-        Ok(Self { names, offsets })
-    }
 }
 
 /// Makes the maps and sets the globals. No program is loaded yet. `lsm` is `None` if the programs of [`Hook::LSM`] are not
@@ -270,19 +246,6 @@ fn load_all(ebpf: &mut Ebpf, source: &Source, hooks: &[Hook]) -> Result<Vec<OwnP
             .try_for_each(|load| load.join().map_err(|_| crashed())?)?;
         own
     })
-}
-
-/// The kernel's type information, if one of the hooks needs it: a hook of a security module is named by the number of its
-/// type. Reading it takes 15 ms and 20 MB.
-///
-/// # Errors
-/// If it is needed and cannot be read.
-pub(super) fn types_for(hooks: &[Hook]) -> Result<Option<Btf>> {
-    if !hooks.iter().any(|hook| hook.is_lsm()) {
-        return Ok(None);
-    }
-    let types = Btf::from_sys_fs().context("cannot read the kernel's type information")?;
-    Ok(Some(types))
 }
 
 fn load_one(hook: Hook, program: &mut Program, types: Option<&Btf>) -> Result<()> {

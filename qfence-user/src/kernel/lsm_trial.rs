@@ -10,7 +10,8 @@ use qfence_common::{Hook, proof::Token};
 use super::{
     DenyWith, Settings,
     link::{Link, attach, load},
-    load::{Lsm, Variant, open, types_for},
+    load::{Variant, open},
+    lsm::{Lsm, types_for},
     manager_names::ManagerNames,
     once_a_boot, program,
     proof::Proof,
