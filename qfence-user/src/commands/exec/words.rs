@@ -150,3 +150,24 @@ pub(super) fn open(masks_managers: bool, closes_processes: bool, managed: &Manag
         .filter_map(|closure| Some(closure.to_possible_value()?.get_name().to_owned()))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::manager_names::ManagerNames;
+
+    #[test]
+    fn managers_are_closed_by_masks_and_domain_or_by_programs() {
+        let judged = Managed::Judged(ManagerNames::default());
+        let masked = Managed::OnlyMasked("no such program".into());
+        for (masks, domain, managed, wanted) in [
+            (true, true, &Managed::Masked, &[][..]),
+            (true, false, &masked, &["managers", "processes"]),
+            (true, false, &judged, &["processes"]),
+            (false, false, &judged, &["processes"]),
+            (false, true, &Managed::Open, &["managers"]),
+        ] {
+            assert_eq!(open(masks, domain, managed), wanted, "{managed:?}");
+        }
+    }
+}
