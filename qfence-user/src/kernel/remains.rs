@@ -27,7 +27,11 @@ const DIRECTORY: &str = "qfence-ended";
 /// How long to wait for the last socket of a fence. The kernel frees it after an RCU grace period, 10 to 20 ms after
 /// the cgroup was removed. If many cgroups are removed at once it takes longer, since one worker does it for all of
 /// them (`cgroup_bpf_destroy_wq` in kernel/bpf/cgroup.c).
-const PATIENCE: Duration = Duration::from_secs(3);
+///
+/// Other commands wait for the registry meanwhile. A connection to a Unix socket outside is among the sockets of the
+/// fence as long as the server has it, since the kernel makes the server's socket in the process that connects
+/// (`unix_stream_connect` in net/unix/af_unix.c).
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The time between two looks.
 const PAUSE: Duration = Duration::from_millis(1);

@@ -46,6 +46,35 @@ fn git_works() -> Result<()> {
     Ok(())
 }
 
+/// A server and its clients in other processes, by a socket in the directory for temporary files. There, a symbolic link
+/// could lead to a socket outside.
+#[test]
+fn a_server_of_ones_own_is_reached_and_a_link_to_another_is_not_made() -> Result<()> {
+    let script = r#"cat > job.py <<'END'
+import multiprocessing, os, tempfile
+if __name__ == "__main__":
+    print(multiprocessing.Manager().list([1, 2])[1])
+    directory = tempfile.mkdtemp()
+    os.mkdir("d")
+    os.symlink("/run", "d/link")
+    for attempt in [
+        lambda: os.symlink("/run", directory + "/link"),
+        lambda: os.rename("d", directory + "/d"),
+        lambda: os.link("d/link", directory + "/link", follow_symlinks=False),
+    ]:
+        try:
+            attempt()
+            print("done")
+        except OSError as error:
+            print(error.errno)
+END
+python3 job.py"#;
+    let ended = job(script)?;
+    // EACCES by Landlock, EXDEV by the mounts.
+    assert_eq!(ended.stdout, "2\n13\n18\n18\n", "{ended:?}");
+    Ok(())
+}
+
 /// Processes with semaphores and queues, temporary files, sockets of their own.
 #[test]
 fn python_works() -> Result<()> {

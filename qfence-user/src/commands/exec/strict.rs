@@ -50,10 +50,11 @@ impl Confinement {
         }
         if self.strict.has(Closure::Files) {
             let scratch = Scratch::new(identity)?;
-            self.grants.write.insert(scratch.path().to_owned());
             self.environment.set_temporary(scratch.path().as_os_str());
+            self.files = Some(Files::open(&self.grants, scratch.path())?);
+            // The command can connect to sockets that it makes there.
+            self.grants.make.insert(scratch.path().to_owned());
             self.scratch = Some(scratch);
-            self.files = Some(Files::open(&self.grants)?);
         }
         describe(options, &self.strict, &self.grants);
         Ok(())

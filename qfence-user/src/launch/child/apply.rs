@@ -10,7 +10,6 @@ use nix::{
         statfs::statfs,
         statvfs::FsFlags,
     },
-    unistd::getpid,
 };
 
 use super::{closures::Closures, decoy::Decoy, seccomp, steps::Step};
@@ -119,10 +118,9 @@ fn refuses_keys() -> bool {
 /// read its own limits by its number.
 fn refuses_limits() -> nix::Result<bool> {
     let none = std::ptr::null::<libc::rlimit>();
-    let this = getpid().as_raw();
-    let limit = libc::RLIMIT_CPU;
+    let own = nix::unistd::getpid().as_raw();
     // SAFETY: without limits to set and a place for them, nothing is changed or written.
-    let asked = unsafe { libc::syscall(libc::SYS_prlimit64, this, limit, none, none) };
+    let asked = unsafe { libc::syscall(libc::SYS_prlimit64, own, libc::RLIMIT_CPU, none, none) };
     match Errno::result(asked) {
         Ok(_) => Ok(false),
         Err(Errno::EPERM) => Ok(true),

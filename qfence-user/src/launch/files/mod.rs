@@ -20,7 +20,7 @@ mod rules;
 pub mod scratch;
 mod witness;
 
-use std::os::fd::OwnedFd;
+use std::{os::fd::OwnedFd, path::Path};
 
 use anyhow::{Context as _, Result};
 
@@ -41,14 +41,15 @@ pub struct Files {
 }
 
 impl Files {
-    /// Opens what is granted, and what every command keeps.
+    /// Opens what is granted, what every command keeps, and `own`, the command's directory for temporary files.
     ///
     /// # Errors
     /// If a granted path cannot be opened, or the grants leave nothing closed.
-    pub fn open(grants: &Grants) -> Result<Self> {
+    pub fn open(grants: &Grants, own: &Path) -> Result<Self> {
         let mut rules = public::rules()?;
         rules.extend(rules::of(grants)?);
-        let shm = std::path::Path::new(mounts::SHARED_MEMORY);
+        rules.push(rules::of_own(own).with_context(|| format!("cannot open {}", own.display()))?);
+        let shm = Path::new(mounts::SHARED_MEMORY);
         let is_granted = grants
             .write
             .iter()

@@ -72,7 +72,7 @@ impl Files {
 /// mounts.
 fn is_mounted(rule: &Rule) -> bool {
     // A standard stream is on its own mount already.
-    let is_changed = matches!(rule.right, Right::Change | Right::Make);
+    let is_changed = matches!(rule.right, Right::Change | Right::ChangeOwn | Right::Make);
     is_changed && !rule.is_device() && rule.path != Path::new(SHARED_MEMORY)
 }
 

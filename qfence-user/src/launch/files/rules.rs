@@ -31,6 +31,9 @@ pub(super) enum Right {
     Make,
     /// Write, without reading.
     Write,
+    /// Change all but symbolic links: a path in the directory leads to nothing outside of it. Nothing can be moved there
+    /// either, because each granted tree is a mount of its own (rename(2), link(2): EXDEV).
+    ChangeOwn,
 }
 
 /// A rule: a file or directory, and what the command may do with it.
@@ -85,6 +88,7 @@ impl Rule {
             (Right::Read, _) if self.is_device() => read | AccessFs::IoctlDev,
             (Right::Read, _) => read,
             (Right::Change, _) => AccessFs::from_all(RIGHTS),
+            (Right::ChangeOwn, _) => AccessFs::from_all(RIGHTS) & !AccessFs::MakeSym,
             (Right::Write, _) => AccessFs::WriteFile | AccessFs::Truncate,
             (Right::Make, _) => AccessFs::MakeSock | AccessFs::RemoveFile,
         };
@@ -101,6 +105,14 @@ impl Rule {
     pub(super) fn is_device(&self) -> bool {
         matches!(self.kind, FileType::CharacterDevice | FileType::BlockDevice)
     }
+}
+
+/// The rule of the directory for temporary files.
+///
+/// # Errors
+/// The errors of open(2).
+pub(super) fn of_own(directory: &Path) -> io::Result<Rule> {
+    Rule::open(directory, Right::ChangeOwn)
 }
 
 /// The rules of what was granted. Each path must exist.
