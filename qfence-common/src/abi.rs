@@ -146,6 +146,14 @@ pub const NETNS_OFFSETS: &str = "NETNS_OFFSETS";
 /// helper for it (`bpf_skc_to_mptcp_sock`).
 pub const FINDS_MPTCP: &str = "FINDS_MPTCP";
 
+/// The trie of the names by which the programs of [`crate::hook::LSM_HOOKS`] recognise managers: prefixes of names, in bits,
+/// to a class of [`crate::manager`].
+pub const MANAGER_NAMES_MAP: &str = "MANAGER_NAMES";
+
+/// The global for the offsets in the kernel's types at which Unix sockets have their makers and names:
+/// [`crate::manager::Offsets`].
+pub const MANAGER_OFFSETS: &str = "MANAGER_OFFSETS";
+
 /// The size of the event ring in bytes; the kernel needs at least a page. 16 KiB are enough for 120 attempt keys
 /// between two reads. Events that do not fit are counted, and reported by the next summary.
 pub const EVENTS_BYTES: u32 = 16 * 1024;

@@ -33,7 +33,14 @@ pub enum Hook {
     Bind4 = 11,
     /// `bind()` on an IPv6 socket.
     Bind6 = 12,
+    /// `connect()` on a Unix stream or seqpacket socket, by the security module BPF.
+    UnixStreamConnect = FIRST_LSM,
+    /// A datagram, or `connect()`, on a Unix datagram socket, by the security module BPF.
+    UnixMaySend = FIRST_LSM + 1,
 }
+
+/// The number of the first hook of [`LSM_HOOKS`]. The numbers of [`HOOKS`] are below it.
+const FIRST_LSM: u32 = 32;
 
 /// The layer of a hook: its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +79,8 @@ pub enum Subject {
     /// A device: `protocol` is its major number, `port` its minor number. The address is [`crate::device::BLOCK`] for a
     /// block device, and otherwise zero.
     Device,
+    /// A Unix socket outside the fence: `port` is its type.
+    Peer,
     /// The name of a Unix socket: the address is its [fingerprint](crate::unix::fingerprint), `port` its length in bytes,
     /// `protocol` the number of its manager (0 for none). The event has the name itself.
     Name,
@@ -101,7 +110,7 @@ pub struct HookRow {
     pub is_optional: bool,
 }
 
-/// All hooks, in the order of their numbers.
+/// All hooks but those of the security module BPF, in the order of their numbers.
 pub const HOOKS: [HookRow; 13] = [
     call(Hook::Connect4, "connect4", "judge_connect4", 10),
     call(Hook::Connect6, "connect6", "judge_connect6", 11),
@@ -175,6 +184,17 @@ pub const HOOKS: [HookRow; 13] = [
     optional(Hook::Bind6, "bind6", Subject::Local, "judge_bind6", 9),
 ];
 
+/// The hooks of the security module BPF (`lsm_cgroup`). Not every fence has them: only that of a command whose managers are
+/// closed by them. They share one attach type: the kernel takes the hook from the loaded program.
+pub const LSM_HOOKS: [HookRow; 2] = [
+    lsm(
+        Hook::UnixStreamConnect,
+        "unix_stream_connect",
+        "judge_unix_connect",
+    ),
+    lsm(Hook::UnixMaySend, "unix_may_send", "judge_unix_send"),
+];
+
 // `Hook::row` uses the number as the index.
 const _: () = {
     let mut index = 0;
@@ -182,7 +202,27 @@ const _: () = {
         assert!(HOOKS[index].hook as usize == index);
         index += 1;
     }
+    assert!(HOOKS.len() <= FIRST_LSM as usize);
+    index = 0;
+    while index < LSM_HOOKS.len() {
+        assert!(LSM_HOOKS[index].hook as usize == FIRST_LSM as usize + index);
+        index += 1;
+    }
 };
+
+/// The row of a hook of the security module BPF.
+const fn lsm(hook: Hook, name: &'static str, program: &'static str) -> HookRow {
+    HookRow {
+        hook,
+        name,
+        layer: Layer::Socket,
+        subject: Subject::Peer,
+        program,
+        attach_type: 43,
+        may_redirect: false,
+        is_optional: true,
+    }
+}
 
 /// The row of a hook for calls with a destination.
 const fn call(hook: Hook, name: &'static str, program: &'static str, attach_type: u32) -> HookRow {
@@ -219,7 +259,7 @@ const fn optional(
 }
 
 impl Hook {
-    /// All hooks, in the order of their numbers.
+    /// The hooks of [`HOOKS`], in the order of their numbers.
     pub const ALL: [Self; HOOKS.len()] = {
         let mut all = [Self::Connect4; HOOKS.len()];
         let mut index = 0;
@@ -230,10 +270,23 @@ impl Hook {
         all
     };
 
+    /// The hooks of [`LSM_HOOKS`].
+    pub const LSM: [Self; LSM_HOOKS.len()] = [Self::UnixStreamConnect, Self::UnixMaySend];
+
+    /// Whether it is one of [`LSM_HOOKS`].
+    #[must_use]
+    pub const fn is_lsm(self) -> bool {
+        self as u32 >= FIRST_LSM
+    }
+
     /// The row of the hook.
     #[must_use]
     pub const fn row(self) -> &'static HookRow {
-        &HOOKS[self as usize]
+        if self.is_lsm() {
+            &LSM_HOOKS[(self as u32 - FIRST_LSM) as usize]
+        } else {
+            &HOOKS[self as usize]
+        }
     }
 
     /// The kernel's name of the hook, used in records and in the names of pinned links.
@@ -253,7 +306,11 @@ impl Hook {
     pub const fn from_number(number: u32) -> Option<Self> {
         let index = number as usize;
         if index < HOOKS.len() {
-            Some(HOOKS[index].hook)
+            return Some(HOOKS[index].hook);
+        }
+        let index = number.wrapping_sub(FIRST_LSM) as usize;
+        if index < LSM_HOOKS.len() {
+            Some(LSM_HOOKS[index].hook)
         } else {
             None
         }
@@ -272,14 +329,22 @@ mod tests {
                 assert_ne!(row.program, other.program);
                 assert_ne!(row.attach_type, other.attach_type);
             }
+            for other in &LSM_HOOKS {
+                assert_ne!(row.name, other.name);
+                assert_ne!(row.program, other.program);
+                assert_ne!(row.attach_type, other.attach_type);
+            }
         }
     }
 
     #[test]
     fn a_hook_is_found_by_its_number() {
-        for hook in Hook::ALL {
+        for hook in Hook::ALL.into_iter().chain(Hook::LSM) {
             assert_eq!(Hook::from_number(hook as u32), Some(hook));
+            assert_eq!(hook.row().hook, hook);
         }
+        assert_eq!(Hook::from_number(FIRST_LSM - 1), None);
+        assert_eq!(Hook::from_number(FIRST_LSM + 2), None);
         assert_eq!(Hook::from_number(13), None);
         assert_eq!(Hook::from_number(u32::MAX), None);
     }

@@ -7,6 +7,7 @@ pub mod address;
 pub mod device;
 pub mod event;
 pub mod hook;
+pub mod manager;
 pub mod netns;
 pub mod packet;
 pub mod peer;

@@ -21,11 +21,15 @@ mod maps;
 mod subject;
 
 use aya_ebpf::{
-    macros::{cgroup_device, cgroup_skb, cgroup_sock, cgroup_sock_addr, cgroup_sockopt},
-    programs::{DeviceContext, SkBuffContext, SockAddrContext, SockContext, SockoptContext},
+    macros::{
+        cgroup_device, cgroup_skb, cgroup_sock, cgroup_sock_addr, cgroup_sockopt, lsm_cgroup,
+    },
+    programs::{
+        DeviceContext, LsmContext, SkBuffContext, SockAddrContext, SockContext, SockoptContext,
+    },
 };
 use hooks::{
-    bind::judge_bind, call::judge_call, device, options, packet, socket, unix::judge_name,
+    bind::judge_bind, call::judge_call, device, manager, options, packet, socket, unix::judge_name,
 };
 use qfence_common::Hook;
 use subject::destination::{destination4, destination6};
@@ -82,6 +86,18 @@ fn judge_device(ctx: DeviceContext) -> i32 {
 #[cgroup_sockopt(setsockopt)]
 fn judge_setsockopt(ctx: SockoptContext) -> i32 {
     options::judge_option(&ctx)
+}
+
+/// `connect()` on a Unix socket for a stream.
+#[lsm_cgroup(hook = "unix_stream_connect")]
+fn judge_unix_connect(ctx: LsmContext) -> i32 {
+    manager::judge_connect(&ctx)
+}
+
+/// A datagram, or `connect()`, on a Unix socket for datagrams.
+#[lsm_cgroup(hook = "unix_may_send")]
+fn judge_unix_send(ctx: LsmContext) -> i32 {
+    manager::judge_send(&ctx)
 }
 
 /// `connect()` to the name of a Unix socket. The section is that of another hook, because aya does not know this one.

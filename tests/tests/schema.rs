@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, process::Command};
 
 use anyhow::{Context as _, Result};
 use jsonschema::Validator;
-use qfence_common::HOOKS;
+use qfence_common::{HOOKS, hook::LSM_HOOKS};
 use serde_json::Value;
 use tests::{
     fence::{Fence, qfence, verifier},
@@ -95,14 +95,16 @@ fn listed(schema: &Value, field: &str, found: &mut Vec<BTreeSet<String>>) {
 #[test]
 fn the_schema_knows_all_hooks() -> Result<()> {
     let schema = schema()?;
+    let hooks = || HOOKS.iter().chain(&LSM_HOOKS);
     for (field, names) in [
-        ("hook", HOOKS.map(|row| row.name)),
-        ("layer", HOOKS.map(|row| row.layer.name())),
+        ("hook", hooks().map(|row| row.name).collect()),
+        ("layer", hooks().map(|row| row.layer.name()).collect()),
     ] {
         let mut found = Vec::new();
         listed(&schema, field, &mut found);
         assert!(!found.is_empty(), "{field}");
-        let names: BTreeSet<String> = names.map(str::to_owned).into();
+        let names: Vec<&str> = names;
+        let names: BTreeSet<String> = names.into_iter().map(str::to_owned).collect();
         for list in found {
             assert_eq!(list, names, "{field}");
         }

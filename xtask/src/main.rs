@@ -89,6 +89,9 @@ enum Task {
     Session,
     /// Set up, build, and test qfence as root in an emulated Debian 12 machine.
     Vm {
+        /// Build quickly, without link-time optimisation.
+        #[arg(long)]
+        quick: bool,
         /// A command to run there instead of the tests, after `--`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
@@ -127,8 +130,13 @@ fn main() -> ExitCode {
 
 fn dispatch(task: Task) -> Result<ExitCode> {
     match task {
-        Task::Vm { command } => {
-            return vm::run(command, Profile::Release).map(ExitCode::from);
+        Task::Vm { quick, command } => {
+            let profile = if quick {
+                Profile::Quick
+            } else {
+                Profile::Release
+            };
+            return vm::run(command, profile).map(ExitCode::from);
         }
         Task::Setup => setup::setup(),
         Task::Build(args) => build::build(args.profile()).map(drop),

@@ -13,6 +13,7 @@ use qfence_common::{
     Change, Event, Hits, Marks, Peer, Pulse, Tally,
     abi::{self, COUNTER_SLOTS, EVENTS_BYTES},
     device::DeviceKey,
+    manager::{self, MAX_NAMES, NAME_BYTES},
     netns::Offsets,
     peer, port, tally,
     unix::{self, Name, NameRule},
@@ -104,6 +105,11 @@ pub(crate) static OWNERS: SkStorage<Owner> = SkStorage::new();
 #[btf_map]
 pub(crate) static COUNTERS: PerCpuArray<u64, COUNTER_SLOTS> = PerCpuArray::new();
 
+/// The names by which the sockets of managers are recognised, and their classes. The loader sets the capacity.
+#[btf_map]
+pub(crate) static MANAGER_NAMES: LpmTrie<[u8; NAME_BYTES], u32, { MAX_NAMES as usize }> =
+    LpmTrie::new();
+
 /// The error of a denied call, as a negative errno; 0 if the kernel has no `bpf_set_retval`.
 #[unsafe(no_mangle)]
 pub(crate) static DENY_RETVAL: Global<i32> = Global::new(0);
@@ -139,6 +145,17 @@ pub(crate) static NETNS_OFFSETS: Global<Offsets> = Global::new(Offsets {
     cgroup_node: 0,
     node_id: 0,
     are_known: 0,
+});
+
+/// The offsets in the kernel's types at which Unix sockets have their makers and names.
+#[unsafe(no_mangle)]
+pub(crate) static MANAGER_OFFSETS: Global<manager::Offsets> = Global::new(manager::Offsets {
+    socket_sock: 0,
+    sock_type: 0,
+    unix_address: 0,
+    address_length: 0,
+    address_name: 0,
+    node_name: 0,
 });
 
 /// Whether the kernel can look up the MPTCP connection of a TCP subflow.

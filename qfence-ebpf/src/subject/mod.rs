@@ -7,3 +7,4 @@ pub(crate) mod owner;
 pub(crate) mod skb;
 pub(crate) mod socket;
 pub(crate) mod unix;
+pub(crate) mod unix_socket;

@@ -48,7 +48,13 @@ fn was_made_in_the_fence(ctx: &SockContext) -> bool {
     let socket = ctx.sock as u64;
     let namespace = read(socket + u64::from(offsets.sock_net & MOST));
     let rtnl = read(namespace + u64::from(offsets.net_rtnl));
-    let mut cgroup = read(rtnl + u64::from(offsets.sock_cgroup));
+    is_of_the_fence(read(rtnl + u64::from(offsets.sock_cgroup)))
+}
+
+/// Whether the cgroup at an address is the fence's, or below it.
+#[inline(always)]
+pub(crate) fn is_of_the_fence(cgroup: u64) -> bool {
+    let mut cgroup = cgroup;
     for _ in 0..MAX_LEVELS / STRIDE {
         cgroup = qfence_cgroups_above(cgroup);
         if cgroup <= IS_THE_FENCE {
@@ -94,6 +100,13 @@ extern "C" fn qfence_cgroup_above(cgroup: u64) -> u64 {
     if read(node + u64::from(offsets.node_id)) == FENCE_CGROUP.load() {
         return IS_THE_FENCE;
     }
+    above(cgroup)
+}
+
+/// Returns the address of the parent of a cgroup; 0 if there is none.
+#[inline(always)]
+pub(crate) fn above(cgroup: u64) -> u64 {
+    let offsets = NETNS_OFFSETS.load();
     let above = read(cgroup + u64::from(offsets.cgroup_parent));
     // The lowest bit of an address is never set.
     above.saturating_sub(u64::from(offsets.cgroup_self)) & !IS_THE_FENCE
@@ -104,7 +117,7 @@ const MOST: u32 = 0xfff;
 
 /// Reads a word of kernel memory; 0 if it cannot be read.
 #[inline(always)]
-fn read(address: u64) -> u64 {
+pub(crate) fn read(address: u64) -> u64 {
     // SAFETY: the helper fails for addresses that cannot be read.
     unsafe { bpf_probe_read_kernel(address as *const u64) }.unwrap_or(0)
 }

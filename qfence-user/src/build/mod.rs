@@ -6,6 +6,8 @@
 //! programs are loaded. [`Loaded`] has programs that are not attached yet; the reader of attempts starts here.
 //! [`Built`] is a complete fence, which processes may enter.
 
+pub mod lsm;
+
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -16,7 +18,9 @@ use crate::{
     confinement::Enforced,
     fence::{guard::Fence, integrity::Parts},
     host::watcher::Watcher,
-    kernel::{Attempts, DenyWith, Kernel, Lacks, Settings, proof::Proof},
+    kernel::{
+        Attempts, DenyWith, Kernel, Lacks, Settings, manager_names::ManagerNames, proof::Proof,
+    },
     policy::Policy,
     supervise::follower::{Follower, Update},
 };
@@ -36,6 +40,9 @@ pub struct Programs {
     pub enforced: Enforced,
     /// Whether the programs trace their verdicts.
     pub trace: bool,
+    /// The names by which managers are recognised, if the fence is to have the hooks that refuse them
+    /// ([`Hook::LSM`](qfence_common::Hook::LSM)).
+    pub managers: Option<ManagerNames>,
 }
 
 /// A fence whose maps are filled, and whose programs are being loaded.
@@ -85,8 +92,14 @@ impl<'a> Building<'a> {
         let pins = fence.pins();
         let mut lacks = None;
         let load = |compiled: &Compiled| {
-            let (kernel, lacking) =
-                Kernel::load(settings, run, &pins, compiled, &programs.enforced)?;
+            let (kernel, lacking) = Kernel::load(
+                settings,
+                run,
+                &pins,
+                compiled,
+                &programs.enforced,
+                programs.managers.as_ref(),
+            )?;
             lacks = Some(lacking);
             Ok(kernel)
         };

@@ -12,6 +12,7 @@
 //! | [`foreign`] | others' programs above the fences, as returned by [`crate::kernel::query`] |
 //! | [`closures`] | what a command can do to processes outside, and ask of managers |
 //! | [`confinement`] | lockdown, security modules, unprivileged BPF and user namespaces |
+//! | `throwaway` | a cgroup in which programs are tried |
 //! | [`finding`], [`table`] | the result of a check, and how results are shown |
 
 pub mod bpffs;
@@ -27,6 +28,7 @@ pub mod programs;
 pub mod release;
 pub mod seccomp;
 pub mod table;
+mod throwaway;
 
 use std::fs;
 
@@ -70,7 +72,7 @@ pub fn examine(paths: &Paths) -> Result<Vec<Finding>> {
     });
     findings.extend(of_others(hierarchy.as_ref(), privileges.is_root()));
     if privileges.is_root() {
-        findings.extend(closures::examine());
+        findings.extend(closures::examine(hierarchy.as_ref(), &paths.run));
     }
     findings.extend(confinement::examine(&paths.securityfs, &paths.proc));
     Ok(findings)

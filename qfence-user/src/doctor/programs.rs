@@ -2,22 +2,21 @@
 //!
 //! The kernel's feature probes are not reliable. Only a trial shows whether the kernel accepts a program.
 
-use std::{fs::File, path::Path};
+use std::fs::File;
 
 use anyhow::Result;
 use qfence_common::{Hook, hook::Subject};
 
-use super::finding::Finding;
+use super::{finding::Finding, throwaway::ThrowAway};
 use crate::{
-    base::{console::notify, locks::Mark, name::derive_name},
-    fence::{hierarchy::Hierarchy, place::Place},
+    fence::hierarchy::Hierarchy,
     kernel::trial::{Trial, TrialError},
 };
 
 const ERRNO: &str = "bpf_set_retval";
 
 /// The result of a step; the error is one line.
-type Step = std::result::Result<(), String>;
+type Step = Result<(), String>;
 
 /// The result of a program's trial.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,8 +87,7 @@ fn attempt(hook: Hook, cgroup: Option<&File>) -> Tried {
     let brief = |error: TrialError| error.in_brief();
     let with_errno = load(true).map_err(brief);
     let without = with_errno.is_err().then(|| load(false).map_err(brief));
-    let done =
-        |step: &std::result::Result<Trial, String>| step.as_ref().map(drop).map_err(Clone::clone);
+    let done = |step: &Result<Trial, String>| step.as_ref().map(drop).map_err(Clone::clone);
     let mut tried = Tried {
         hook,
         with_errno: done(&with_errno),
@@ -155,39 +153,6 @@ fn judge_errno(all: &[Tried]) -> Finding {
             format!("not checked, because a program cannot be loaded: {error}"),
             "see the checks of programs",
         ),
-    }
-}
-
-/// A temporary cgroup among the fences. It has a mark like a fence, so that other commands do not clear it; if this
-/// process is killed, they do.
-struct ThrowAway {
-    place: Place,
-    hierarchy: Hierarchy,
-    _mark: Mark,
-}
-
-impl ThrowAway {
-    fn new(hierarchy: &Hierarchy) -> Result<Self> {
-        hierarchy.prepare()?;
-        let _registry = hierarchy.lock()?;
-        let place = hierarchy.place(&derive_name(Path::new("doctor")));
-        place.make()?;
-        Ok(Self {
-            _mark: place.mark()?,
-            hierarchy: hierarchy.clone(),
-            place,
-        })
-    }
-}
-
-impl Drop for ThrowAway {
-    fn drop(&mut self) {
-        // Under the lock, commands that list fences do not see a half-removed cgroup. If the lock fails, the cgroup is
-        // removed anyway.
-        let _registry = self.hierarchy.lock();
-        if let Err(error) = self.place.remove() {
-            notify(format_args!("{error:#}"));
-        }
     }
 }
 

@@ -3,25 +3,33 @@
 use std::{fs::File, os::fd::OwnedFd, path::Path};
 
 use anyhow::{Context, Result};
-use aya::programs::{
-    CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError,
-    links::{FdLink, PinnedLink},
+use aya::{
+    Btf,
+    programs::{
+        CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError,
+        links::{FdLink, PinnedLink},
+    },
 };
 use qfence_common::Hook;
 
 use super::{by_path, own_link};
 
-/// Loads a program.
+/// Loads a program. `types` is the kernel's type information, which only the programs of [`Hook::LSM`] need.
 ///
 /// # Errors
 /// If the kernel rejects it.
-pub(super) fn load(program: &mut Program) -> Result<(), ProgramError> {
-    match program {
-        Program::CgroupSockAddr(program) => program.load(),
-        Program::CgroupSkb(program) => program.load(),
-        Program::CgroupSock(program) => program.load(),
-        Program::CgroupDevice(program) => program.load(),
-        Program::CgroupSockopt(program) => program.load(),
+pub(super) fn load(
+    program: &mut Program,
+    hook: Hook,
+    types: Option<&Btf>,
+) -> Result<(), ProgramError> {
+    match (program, types) {
+        (Program::CgroupSockAddr(program), _) => program.load(),
+        (Program::CgroupSkb(program), _) => program.load(),
+        (Program::CgroupSock(program), _) => program.load(),
+        (Program::CgroupDevice(program), _) => program.load(),
+        (Program::CgroupSockopt(program), _) => program.load(),
+        (Program::LsmCgroup(program), Some(types)) => program.load(hook.name(), types),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
 }
@@ -88,6 +96,10 @@ pub(super) fn attach(program: &mut Program, hook: Hook, cgroup: &File) -> Result
             return Ok(Link::Own(link));
         }
         Program::CgroupSockopt(program) => {
+            let link = own_link::attach(program.fd()?, cgroup, hook)?;
+            return Ok(Link::Own(link));
+        }
+        Program::LsmCgroup(program) => {
             let link = own_link::attach(program.fd()?, cgroup, hook)?;
             return Ok(Link::Own(link));
         }

@@ -74,7 +74,7 @@ pub(super) fn id_of_program(program: &impl AsFd) -> io::Result<u32> {
 /// If a pin cannot be queried, or is no link to a cgroup. A missing pin is no error.
 pub fn cgroups_of(directory: &Path) -> Result<Vec<Option<u64>>> {
     let mut cgroups = Vec::new();
-    for hook in Hook::ALL {
+    for hook in Hook::ALL.into_iter().chain(Hook::LSM) {
         let pin = directory.join(hook.name());
         match cgroup_of(&pin) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, ensure};
-use aya::{Ebpf, EbpfLoader, maps::Map, programs::Program, util::nr_cpus};
+use aya::{Btf, Ebpf, EbpfLoader, maps::Map, programs::Program, util::nr_cpus};
 use nix::{
     sched::{CloneFlags, unshare},
     unistd::chroot,
@@ -20,6 +20,7 @@ use super::{
     OBJECT, Settings, TRACING_OBJECT, closures, helpers,
     link::{Link, attach, load},
     link_info::id_of_program,
+    lsm::{Lsm, types_for},
     no_program, offsets, own_link,
     own_program::{OwnProgram, Source, is_own},
     sizes, types,
@@ -76,12 +77,14 @@ pub(super) fn try_unix(run: &Path) -> Result<()> {
         .context("this kernel's type information lacks the types of Unix sockets")
 }
 
-/// Makes the maps and sets the globals. No program is loaded yet.
+/// Makes the maps and sets the globals. No program is loaded yet. `lsm` is `None` if the programs of [`Hook::LSM`] are not
+/// going to be loaded.
 pub(super) fn open(
     variant: Variant,
     settings: Settings,
     enforced: &Enforced,
     token: Token,
+    lsm: Option<Lsm<'_>>,
 ) -> Result<Ebpf> {
     let allow_raw = u32::from(settings.allow_raw);
     let allow_devices = u32::from(settings.allow_devices);
@@ -91,6 +94,7 @@ pub(super) fn open(
     let closes_listeners = u32::from(enforced.listen.is_some());
     let closes_devices = u32::from(enforced.devices.is_some());
     let cpus = possible_cpus()?;
+    let manager_offsets = lsm.map(|lsm| lsm.offsets).unwrap_or_default();
     let mut loader = make_loader()?;
     loader
         .btf(None)
@@ -104,15 +108,24 @@ pub(super) fn open(
         .override_global(abi::ALLOW_RAW, &allow_raw, true)
         .override_global(abi::ALLOW_DEVICES, &allow_devices, true)
         .override_global(abi::UNIX_OFFSETS, &variant.unix, true)
+        .override_global(abi::MANAGER_OFFSETS, &manager_offsets, true)
         .override_global(abi::CLOSES_LISTENERS, &closes_listeners, true)
         .override_global(abi::CLOSES_DEVICES, &closes_devices, true)
         .map_max_entries(abi::PEERS_MAP, sizes::peers(cpus))
         .map_max_entries(abi::HITS_MAP, sizes::hits(settings.rules))
-        .map_max_entries(abi::PORTS_MAP, closures::ports(enforced));
-    loader.load(object(settings)).context(
+        .map_max_entries(abi::PORTS_MAP, closures::ports(enforced))
+        .map_max_entries(
+            abi::MANAGER_NAMES_MAP,
+            lsm.map_or(1, |lsm| lsm.names.room()),
+        );
+    let mut ebpf = loader.load(object(settings)).context(
         "the kernel rejected the eBPF maps (Linux 5.10 or newer is needed, and \
          CAP_BPF or CAP_SYS_ADMIN)",
-    )
+    )?;
+    if let Some(Lsm { names, .. }) = lsm {
+        names.fill(&mut ebpf)?;
+    }
+    Ok(ebpf)
 }
 
 /// The object with the programs.
@@ -206,6 +219,7 @@ fn load_all(ebpf: &mut Ebpf, source: &Source, hooks: &[Hook]) -> Result<Vec<OwnP
             return Err(no_program(*hook));
         }
     }
+    let types = types_for(hooks)?;
     let (own, others): (Vec<Hook>, Vec<Hook>) = hooks.iter().partition(|hook| is_own(**hook));
     thread::scope(|scope| {
         let mut programs: Vec<_> = ebpf
@@ -220,7 +234,8 @@ fn load_all(ebpf: &mut Ebpf, source: &Source, hooks: &[Hook]) -> Result<Vec<OwnP
         let loads: Vec<_> = programs
             .into_iter()
             .map(|(hook, program)| {
-                let load = move || load_one(hook, program);
+                let types = types.as_ref();
+                let load = move || load_one(hook, program, types);
                 let thread = thread::Builder::new().spawn_scoped(scope, load);
                 thread.context(NO_THREAD)
             })
@@ -233,8 +248,8 @@ fn load_all(ebpf: &mut Ebpf, source: &Source, hooks: &[Hook]) -> Result<Vec<OwnP
     })
 }
 
-fn load_one(hook: Hook, program: &mut Program) -> Result<()> {
-    load(program).with_context(|| {
+fn load_one(hook: Hook, program: &mut Program, types: Option<&Btf>) -> Result<()> {
+    load(program, hook, types).with_context(|| {
         // The kernel needs its type information to check the context argument of a program's global functions
         // (`btf_get_prog_ctx_type` in kernel/bpf/btf.c).
         let why = if Path::new(types::OF_THE_KERNEL).exists() {

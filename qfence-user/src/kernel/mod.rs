@@ -14,12 +14,17 @@ mod helpers;
 mod link;
 pub mod link_info;
 mod load;
+mod lsm;
+pub mod lsm_trial;
+pub mod manager_names;
 mod maps;
 mod noted;
 mod offsets;
+mod once_a_boot;
 mod own_link;
 mod own_program;
 mod program_load;
+mod proof_sockets;
 pub mod query;
 mod sizes;
 mod slot;
@@ -36,10 +41,13 @@ use aya_log::EbpfLogger;
 pub use counts::Counts;
 use link::Pinned;
 use load::{Loaded, Loading, Variant, open};
+use lsm::Lsm;
+use manager_names::ManagerNames;
 pub use maps::{Maps, owners};
 use nix::errno::Errno;
 pub use offsets::FILE as OFFSETS_FILE;
 use own_program::Source;
+use proof_sockets::ProofSockets;
 use qfence_common::Hook;
 
 use crate::{compile::Compiled, confinement::Enforced, kernel::proof::Proof};
@@ -120,6 +128,8 @@ pub struct Kernel {
     /// The programs and their ids, after they were attached.
     attached: Vec<(Hook, u32)>,
     proof: Proof,
+    /// The proof of the hooks of security modules connects to them.
+    _proof_sockets: Option<ProofSockets>,
 }
 
 enum Programs {
@@ -131,7 +141,8 @@ enum Programs {
 
 impl Kernel {
     /// Makes the maps, pins them in `pins`, publishes the first policy, and starts to load the programs. `run` is the
-    /// directory of the file that caches facts about this kernel. The fence has the programs that `enforced` needs.
+    /// directory of the files that cache facts about this kernel. The fence has the programs that `enforced` needs, and with
+    /// `managers` those at the hooks of [`Hook::LSM`], which recognise managers by these names.
     ///
     /// The second value has the features that the kernel lacks.
     ///
@@ -143,15 +154,29 @@ impl Kernel {
         pins: &Path,
         policy: &Compiled,
         enforced: &Enforced,
+        managers: Option<&ManagerNames>,
     ) -> Result<(Self, Lacks)> {
         let variant = Variant::of_this_kernel(settings.deny.errno() as i32, run);
         let lacks = Lacks {
             errno: variant.deny_retval == 0,
             netns_maker: variant.netns.are_known == 0,
         };
-        let hooks = enforced.hooks();
-        let proof = Proof::new(!lacks.errno, &hooks);
-        let mut ebpf = open(variant, settings, enforced, proof.token())?;
+        let mut hooks = enforced.hooks();
+        let mut proof = Proof::new(!lacks.errno, &hooks);
+        let mut proof_sockets = None;
+        let mut names = None;
+        if let Some(managers) = managers {
+            let names = names.insert(managers.clone());
+            let (sockets, addresses) = ProofSockets::new(proof.token(), names)?;
+            proof = proof.with_lsm(addresses);
+            proof_sockets = Some(sockets);
+            hooks.extend(Hook::LSM);
+        }
+        let lsm = names
+            .as_ref()
+            .map(|names| Lsm::new(names, &variant, run))
+            .transpose()?;
+        let mut ebpf = open(variant, settings, enforced, proof.token(), lsm)?;
         let source = Source::of(load::object(settings), &ebpf);
         Maps::pin(&ebpf, pins)?;
         let closures = closures::fill(&mut ebpf, enforced)?;
@@ -171,6 +196,7 @@ impl Kernel {
             links: Vec::new(),
             attached: Vec::new(),
             proof,
+            _proof_sockets: proof_sockets,
         };
         Ok((kernel, lacks))
     }

@@ -1,36 +1,22 @@
-//! The offsets at which this kernel stores the maker of a network namespace, the name of a Unix socket in a call, and the
-//! root directory of a process. They are read from its type information once a boot, which takes 18 ms, and cached in a
+//! The offsets at which this kernel stores the maker of a network namespace, the name of a Unix socket in a call, the root
+//! directory of a process, and the name and maker of a Unix socket. They are read from its type information once a boot, which takes 18 ms, and cached in a
 //! file.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Result;
-use qfence_common::{netns, unix};
-use serde::{Deserialize, Serialize};
+use qfence_common::{manager, netns, unix};
 
-use super::types::{self, Members, WANTED};
-use crate::base::files::{
-    PRIVATE_FILE, bounded,
-    directory::{Directory, Others},
-    staged::Staged,
+use super::{
+    once_a_boot::{self, boot},
+    types::{self, Members, WANTED},
 };
 
 /// The name of the file, in the directory of descriptions.
 pub const FILE: &str = "kernel-offsets";
 
-/// More bytes than the file has.
-const LONGEST: u64 = 4096;
-
-/// Unique for each boot (random(4)). Another boot can have another kernel.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-
-/// The content of the file.
-#[derive(Debug, Serialize, Deserialize)]
-struct Kept {
-    boot: String,
-    /// Offsets in bytes, by "struct.member"; null if there is no such member.
-    offsets: BTreeMap<String, Option<u32>>,
-}
+/// The content of the file: offsets in bytes, by "struct.member"; null if there is no such member.
+type Kept = BTreeMap<String, Option<u32>>;
 
 /// The offsets of this kernel; `None` for those that its type information lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +25,8 @@ pub(super) struct Offsets {
     pub(super) netns: Option<netns::Offsets>,
     /// Those at which the name of a Unix socket is found (Linux 6.7).
     pub(super) unix: Option<unix::Offsets>,
+    /// Those at which the maker and the name of another Unix socket are found.
+    pub(super) manager: Option<manager::Offsets>,
 }
 
 /// The offsets of this kernel. `run` is the directory of the cache. If it cannot be written, the offsets are read
@@ -61,41 +49,23 @@ pub(super) fn of_this_kernel(run: &Path) -> Result<Offsets> {
     Ok(of_members(members))
 }
 
-/// The id of this boot, if the kernel shows it.
-fn boot() -> Option<String> {
-    let boot = fs::read_to_string(BOOT_ID).ok()?;
-    Some(boot.trim_end().to_owned())
-}
-
 /// Reads the cache, if it is of this boot and complete.
 fn read(run: &Path, boot: &str) -> Option<Members> {
-    // Only root may have written it.
-    let directory = Directory::trusted(run, Others::Read).ok()??;
-    let bytes = bounded::read(&directory.path_by_descriptor(FILE.as_ref()), LONGEST).ok()?;
-    let kept: Kept = serde_json::from_slice(&bytes).ok()?;
-    if kept.boot != boot {
-        return None;
-    }
+    let kept: Kept = once_a_boot::read(run, FILE, boot)?;
     let mut members = Members::default();
     for (place, (of, member)) in members.iter_mut().zip(WANTED) {
-        *place = *kept.offsets.get(&key(of, member))?;
+        *place = *kept.get(&key(of, member))?;
     }
     Some(members)
 }
 
 fn keep(run: &Path, boot: String, members: Members) -> Result<()> {
-    let offsets = WANTED
+    let offsets: Kept = WANTED
         .into_iter()
         .zip(members)
-        .map(|((of, member), offset)| (key(of, member), offset));
-    let kept = Kept {
-        boot,
-        offsets: offsets.collect(),
-    };
-    let directory = Directory::make_private(run)?;
-    let bytes = serde_json::to_vec(&kept)?;
-    Staged::write(directory, FILE.as_ref(), &bytes, PRIVATE_FILE)?.keep()?;
-    Ok(())
+        .map(|((of, member), offset)| (key(of, member), offset))
+        .collect();
+    once_a_boot::keep(run, FILE, boot, offsets)
 }
 
 fn key(of: &str, member: &str) -> String {
@@ -117,6 +87,12 @@ fn of_members(members: Members) -> Offsets {
         fs_root,
         path_mount,
         path_entry,
+        socket_sock,
+        sock_type,
+        unix_address,
+        address_length,
+        address_name,
+        node_name,
     ] = members;
     let netns = || {
         Some(netns::Offsets {
@@ -140,14 +116,27 @@ fn of_members(members: Members) -> Offsets {
             are_known: 1,
         })
     };
+    let manager = || {
+        Some(manager::Offsets {
+            socket_sock: socket_sock?,
+            sock_type: sock_type?,
+            unix_address: unix_address?,
+            address_length: address_length?,
+            address_name: address_name?,
+            node_name: node_name?,
+        })
+    };
     Offsets {
         netns: netns(),
         unix: unix(),
+        manager: manager(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const MEMBERS: Members = [
@@ -164,6 +153,12 @@ mod tests {
         Some(24),
         Some(0),
         Some(8),
+        Some(24),
+        Some(524),
+        Some(768),
+        Some(4),
+        Some(8),
+        Some(16),
     ];
 
     #[test]
@@ -180,7 +175,11 @@ mod tests {
                 unix.root_entry,
             ]
         });
+        let manager = offsets.manager.unwrap();
         let all = [
+            manager.socket_sock,
+            manager.unix_address,
+            manager.address_name,
             netns.sock_net,
             netns.net_rtnl,
             netns.sock_cgroup,

@@ -1,4 +1,4 @@
-//! Links of programs for devices and socket options. aya 0.14 makes them, but offers no `FdLink` for them, which
+//! Links of programs for devices, socket options and security modules. aya 0.14 makes them, but offers no `FdLink` for them, which
 //! pinning needs.
 
 use std::{

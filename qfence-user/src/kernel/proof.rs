@@ -25,6 +25,7 @@ use qfence_common::{
     proof::{self, Token},
 };
 
+use super::proof_sockets::Addresses;
 use crate::base::{
     random,
     release::{self, Version},
@@ -37,6 +38,8 @@ pub struct Proof {
     errno: Errno,
     /// For each hook, by its number, whether the fence has a program there.
     hooks: [bool; HOOKS.len()],
+    /// The sockets that the hooks of security modules refuse, if the fence has these hooks.
+    of_lsm: Option<Addresses>,
 }
 
 impl Proof {
@@ -52,6 +55,24 @@ impl Proof {
             token,
             errno,
             hooks: Hook::ALL.map(|hook| hooks.contains(&hook)),
+            of_lsm: None,
+        }
+    }
+
+    /// The same proof, also of the hooks of security modules.
+    pub(super) fn with_lsm(self, addresses: Addresses) -> Self {
+        Self {
+            of_lsm: Some(addresses),
+            ..self
+        }
+    }
+
+    /// Whether the proof includes a hook: the fence has a program there.
+    pub(crate) fn covers(self, hook: Hook) -> bool {
+        if hook.is_lsm() {
+            self.of_lsm.is_some()
+        } else {
+            self.hooks.get(hook as usize) == Some(&true)
         }
     }
 
@@ -61,22 +82,24 @@ impl Proof {
     }
 
     /// Makes a socket and uses it at one of the hooks for calls with an address, where it must be refused. Only makes
-    /// system calls, because it runs between fork and exec. Where the fence has no program there is nothing to prove.
+    /// system calls, because it runs between fork and exec.
     ///
     /// The egress hook cannot be reached except through these hooks, and it uses the same field of the socket.
     ///
     /// # Errors
     /// The error that the call failed with instead, or number 0 if it succeeded.
     pub(crate) fn check(self, hook: Hook) -> io::Result<()> {
-        if self.hooks.get(hook as usize) != Some(&true) {
-            return Ok(());
-        }
-        let family = match hook {
-            Hook::Connect6 | Hook::Sendmsg6 | Hook::Bind6 => AddressFamily::Inet6,
-            Hook::ConnectUnix | Hook::SendmsgUnix => AddressFamily::Unix,
-            _ => AddressFamily::Inet,
+        let (family, kind) = match hook {
+            Hook::Connect6 | Hook::Sendmsg6 | Hook::Bind6 => {
+                (AddressFamily::Inet6, SockType::Datagram)
+            }
+            Hook::UnixStreamConnect => (AddressFamily::Unix, SockType::Stream),
+            Hook::ConnectUnix | Hook::SendmsgUnix | Hook::UnixMaySend => {
+                (AddressFamily::Unix, SockType::Datagram)
+            }
+            _ => (AddressFamily::Inet, SockType::Datagram),
         };
-        let socket = match socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None) {
+        let socket = match socket(family, kind, SockFlag::SOCK_CLOEXEC, None) {
             // No process can make such a socket, so there is nothing to prove.
             Err(Errno::EAFNOSUPPORT) => return Ok(()),
             made => made?,
@@ -108,8 +131,19 @@ impl Proof {
             // No host has these addresses, so without the program nothing is bound either.
             Hook::Bind4 => bind(socket.as_raw_fd(), &v4),
             Hook::Bind6 => bind(socket.as_raw_fd(), &v6),
+            Hook::UnixStreamConnect => connect(socket.as_raw_fd(), self.address(hook)?),
+            Hook::UnixMaySend => send(self.address(hook)?),
             _ => connect(socket.as_raw_fd(), &v4),
         }
+    }
+
+    /// The address of the socket for a hook of security modules.
+    fn address(&self, hook: Hook) -> nix::Result<&UnixAddr> {
+        let addresses = self.of_lsm.as_ref().ok_or(Errno::ENOTSUP)?;
+        Ok(match hook {
+            Hook::UnixStreamConnect => &addresses.stream,
+            _ => &addresses.datagram,
+        })
     }
 
     /// Describes a failed check.
@@ -122,7 +156,7 @@ impl Proof {
                 errno => format!("it failed with {errno:?}"),
             },
             wanted: self.errno,
-            advice: advice(&release.unwrap_or_default()),
+            advice: advice(hook, &release.unwrap_or_default()),
         }
     }
 }
@@ -142,8 +176,12 @@ pub struct Unproven {
 }
 
 /// The likely cause, and the remedy.
-fn advice(release: &str) -> String {
-    if release::parse(release).is_some_and(|version| version < Version::SOCKETS_KEEP_THEIR_CGROUP) {
+fn advice(hook: Hook, release: &str) -> String {
+    if hook.is_lsm() {
+        "see what `qfence-user doctor` reports about managers, or give --allow-bus, with which this hook is not used".into()
+    } else if release::parse(release)
+        .is_some_and(|version| version < Version::SOCKETS_KEEP_THEIR_CGROUP)
+    {
         format!(
             "on Linux before 5.15 (this is {release}) no socket is in a cgroup of version 2 any more \
              once net_cls or net_prio of version 1 has been used (`dmesg` has a line \"disabling \
@@ -190,10 +228,10 @@ mod tests {
     #[test]
     fn an_old_kernel_is_told_of_the_old_controllers() {
         for release in ["5.10.0-30-amd64", "5.14.21"] {
-            assert!(advice(release).contains("cgroup_no_v1=net_cls,net_prio"));
+            assert!(advice(Hook::Connect4, release).contains("cgroup_no_v1=net_cls,net_prio"));
         }
         for release in ["5.15.0", "6.18.44", ""] {
-            assert!(!advice(release).contains("net_cls"));
+            assert!(!advice(Hook::Connect4, release).contains("net_cls"));
         }
     }
 }

@@ -57,24 +57,32 @@ struct Query {
 
 const _: () = assert!(size_of::<Query>() == 64);
 
-// SAFETY: as in linux/bpf.h. The kernel writes `prog_cnt` ids at `prog_ids`, for which `attached` has room. The other
-// addresses are null.
+// SAFETY: as in linux/bpf.h. The kernel writes `prog_cnt` ids at `prog_ids`, for which `attached` has room, and as many
+// flags at `prog_attach_flags`, for which it has room where that is not null. The other addresses are null.
 unsafe impl Attributes for Query {
     /// `BPF_PROG_QUERY`.
     const COMMAND: c_long = 16;
 }
 
-/// The programs attached to `cgroup` itself, at `hook`.
+/// The programs attached to `cgroup` itself, at `hook`; for a hook of [`Hook::LSM`] those at all hooks of security modules
+/// (`__cgroup_bpf_query` in kernel/bpf/cgroup.c).
 ///
 /// # Errors
 /// Errors of bpf(2): EPERM without CAP_NET_ADMIN.
 pub fn attached(cgroup: &File, hook: Hook) -> io::Result<Attached> {
     let mut ids = [0_u32; MOST];
+    let mut flags = [0_u32; MOST];
     let mut query = Query {
         target_fd: number(cgroup)?,
         attach_type: hook.row().attach_type,
         prog_ids: ids.as_mut_ptr() as u64,
         prog_cnt: u32::try_from(ids.len()).unwrap_or_default(),
+        // Older kernels do not have this field, and those with hooks of security modules require it there.
+        prog_attach_flags: if hook.is_lsm() {
+            flags.as_mut_ptr() as u64
+        } else {
+            0
+        },
         ..Query::default()
     };
     bpf(&mut query)?;

@@ -65,7 +65,7 @@ impl Trial {
             trace: false,
             rules: 0,
         };
-        let ebpf = open(variant, settings, &Enforced::default(), Token(0))?;
+        let ebpf = open(variant, settings, &Enforced::default(), Token(0), None)?;
         Ok(Self {
             source: Source::of(object(settings), &ebpf),
             ebpf,
@@ -83,7 +83,7 @@ impl Trial {
             self.own.extend(self.source.load(&[hook])?);
             return Ok(());
         }
-        Ok(load(program(&mut self.ebpf, hook)?)?)
+        Ok(load(program(&mut self.ebpf, hook)?, hook, None)?)
     }
 
     /// Attaches the loaded program of a hook to a cgroup.

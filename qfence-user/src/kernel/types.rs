@@ -34,7 +34,7 @@ const ENUM64: u32 = 19;
 const LAST: u32 = ENUM64;
 
 /// The members whose offsets are needed: struct and member. Older kernels lack some of them.
-pub(super) const WANTED: [(&str, &str); 13] = [
+pub(super) const WANTED: [(&str, &str); 19] = [
     ("sock_common", "skc_net"),
     ("net", "rtnl"),
     ("sock", "sk_cgrp_data"),
@@ -48,6 +48,12 @@ pub(super) const WANTED: [(&str, &str); 13] = [
     ("fs_struct", "root"),
     ("path", "mnt"),
     ("path", "dentry"),
+    ("socket", "sk"),
+    ("sock", "sk_type"),
+    ("unix_sock", "addr"),
+    ("unix_address", "len"),
+    ("unix_address", "name"),
+    ("kernfs_node", "name"),
 ];
 
 /// Why the offsets cannot be read.

@@ -29,7 +29,7 @@ pub enum Operation {
         /// The port; 0 if the protocol has no ports.
         port: u32,
     },
-    /// Making a socket, or allowing it to broadcast.
+    /// Making a socket, or allowing it to broadcast; with the protocol `unix`, connecting or sending to one of a manager.
     Socket {
         /// The type of the socket: `raw`, `dgram`, …, or its number.
         socket: String,
@@ -72,6 +72,10 @@ impl Operation {
             Some(Subject::Socket) if key.address == Halves::NONE => Self::Socket {
                 socket: socket_type_name(key.port),
                 protocol: protocol_name(key.protocol),
+            },
+            Some(Subject::Peer) => Self::Socket {
+                socket: socket_type_name(key.port),
+                protocol: "unix".to_owned(),
             },
             Some(Subject::Device) => Self::Device {
                 device: device_name(key.protocol, key.port, key.address == BLOCK),
@@ -160,6 +164,7 @@ fn socket_type_name(number: u32) -> String {
         1 => "stream".into(),
         2 => "dgram".into(),
         3 => "raw".into(),
+        5 => "seqpacket".into(),
         other => other.to_string(),
     }
 }

@@ -121,6 +121,7 @@ async fn build(fence: &Fence, paths: &Paths) -> Result<(Attempts, Follower)> {
         allow_netns: false,
         enforced: Enforced::default(),
         trace: false,
+        managers: None,
     };
     let profile = Profile::shipped(resolve::DEFAULT_PROFILE)?;
     let policy = Policy::new(Vec::new(), Dns::Auto, profile.into(), None, false)?;

@@ -127,7 +127,8 @@ pub struct Exec {
     /// These run programs outside the fence for their user; systemd also moves a process out of it. Without
     /// this option, the command of a user has none of the groups that may use them (docker, libvirt, ...),
     /// and their sockets are masked in its mount namespace: the buses, systemd, Docker, Podman, containerd,
-    /// CRI-O, libvirt, LXD, Incus, snapd, and the servers of tmux and screen.
+    /// CRI-O, libvirt, LXD, Incus, snapd, and the servers of tmux and screen. On Linux 6.0 to 6.11, eBPF
+    /// programs refuse their sockets too, if bpf is an active security module.
     #[arg(long)]
     pub allow_bus: bool,
 

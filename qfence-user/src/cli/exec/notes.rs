@@ -57,17 +57,21 @@ In lines of kind attempt and repeats:
   layer         call, packet, socket or device
   hook          connect4, connect6, sendmsg4, sendmsg6, egress, ingress,
                 sock_create, setsockopt, device, connect_unix,
-                sendmsg_unix, bind4, bind6
-  protocol      tcp, udp, …, or a number
+                sendmsg_unix, bind4, bind6, unix_stream_connect,
+                unix_may_send
+  protocol      tcp, udp, …, or a number; unix at unix_stream_connect and
+                unix_may_send
   destination   the address
   port          the destination port; 0 if the protocol has no ports
   socket        replaces destination and port if making a socket, or allowing
-                it to broadcast, was refused: the type of the socket
+                it to broadcast, or (at unix_stream_connect and unix_may_send)
+                the use of a manager's socket was refused: the type of the
+                socket
   local         replaces destination and port if binding a socket was refused:
                 the local address
   local_port    the local port, with local
-  unix          replaces protocol, destination and port if the use of a Unix
-                socket was refused: its name; an abstract one begins with @;
+  unix          replaces protocol, destination and port if the use of a name of
+                a Unix socket was refused: the name; an abstract one begins with @;
                 empty if it is not known
   manager       the manager that has this name, such as D-Bus, with unix
   device        replaces protocol, destination and port if opening a device was

@@ -3,6 +3,7 @@
 
 mod enforced;
 mod logs;
+mod managed;
 mod needs;
 mod qemu;
 mod strict;

@@ -7,9 +7,14 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use qfence_common::Hook;
 
-use super::words::step;
-use super::{Wanted, logs, qemu, words};
+use super::{
+    Wanted, logs,
+    managed::{self, Managed},
+    qemu,
+    words::{self, step},
+};
 use crate::{
     base::{
         console::{self, notify},
@@ -101,6 +106,19 @@ pub(super) async fn supervise(
         }
         None => None,
     };
+    let mut confinement = wanted.confinement;
+    let mut closures = Closures::new(confinement.wanted(options))?;
+    let reports = closures.take_receiver();
+    let closes_processes = closures.close_processes();
+    let managed = match &wanted.managers {
+        None => Managed::Open,
+        // Their masks and the domain close them.
+        Some(_) if closes_processes => Managed::Masked,
+        Some(managers) => {
+            let allowed = &confinement.grants.connect;
+            managed::without_domain(options, managers, allowed, fence, paths, limits)?
+        }
+    };
     let names = RuleNames::new(&wanted.policy, fence.policy_file());
     let trace = options.verbose >= 2;
     let programs = Programs {
@@ -110,21 +128,13 @@ pub(super) async fn supervise(
         allow_netns: options.allow_foreign_netns,
         enforced: wanted.enforced,
         trace,
+        managers: managed.names().cloned(),
     };
     let watcher = Watcher::new(paths);
     let building = Building::begin(fence, programs, wanted.policy, &watcher, &paths.run);
     let mut building = building.await?;
     words::warn_of_lacks(options, building.lacks());
-    let mut confinement = wanted.confinement;
-    let mut closures = Closures::new(confinement.wanted(options))?;
-    let reports = closures.take_receiver();
-    let closes_processes = closures.close_processes();
-    words::settle_closures(
-        options,
-        &closures,
-        wanted.identity.as_ref(),
-        wanted.managers.is_some(),
-    )?;
+    words::settle_closures(options, &closures, wanted.identity.as_ref(), &managed)?;
     let starting = child::prepare(Launch {
         command: &options.command,
         identity: wanted.identity.as_ref(),
@@ -177,7 +187,9 @@ pub(super) async fn supervise(
     let namespace = match starting.entered() {
         Some(Entered::Masked(namespace)) => Some(namespace),
         Some(Entered::NotPermitted(error)) => {
-            words::settle_managers(options, &error)?;
+            if managed.names().is_none() {
+                words::settle_managers(options, &error)?;
+            }
             None
         }
         None => None,
@@ -187,7 +199,11 @@ pub(super) async fn supervise(
         .pid()
         .and_then(|pid| proc::identify(&paths.proc, pid.as_raw().cast_unsigned()).ok());
     let mut description = wanted.description;
-    description.open = words::open(namespace.is_some(), closes_processes);
+    description.open = words::open(namespace.is_some(), closes_processes, &managed);
+    if managed.names().is_some() {
+        let hooks = Hook::LSM.map(|hook| hook.name().to_owned());
+        description.hooks.extend(hooks);
+    }
     if let Err(error) = introduce(process, &command, fence, description) {
         notify(format_args!("{error:#}"));
     }

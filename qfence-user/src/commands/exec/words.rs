@@ -5,6 +5,7 @@ use std::fmt::Display;
 use anyhow::{Result, ensure};
 use clap::ValueEnum as _;
 
+use super::managed::Managed;
 use crate::{
     base::{console::notify, identity::Identity, inherited, paths::Paths},
     cli::{Closure, Exec},
@@ -76,7 +77,7 @@ pub(super) fn settle_closures(
     options: &Exec,
     closures: &Closures,
     identity: Option<&Identity>,
-    masks_managers: bool,
+    managed: &Managed,
 ) -> Result<()> {
     let lacks_domain = !closures.close_processes() && !options.allow_foreign_netns;
     if !closures.close_processes() {
@@ -85,9 +86,12 @@ pub(super) fn settle_closures(
             false => NO_DOMAIN,
         };
         require(options, Closure::Processes, reason)?;
-        require(options, Closure::Managers, reason)?;
+        if let Managed::OnlyMasked(other) = managed {
+            let reason = format!("{reason}, and programs for Unix sockets cannot be used: {other}");
+            require(options, Closure::Managers, &reason)?;
+        }
     }
-    if !masks_managers {
+    if matches!(managed, Managed::Open) {
         let reason = match options.allow_bus {
             true => "--allow-bus is given",
             false => "the command runs as root",
@@ -95,9 +99,14 @@ pub(super) fn settle_closures(
         require(options, Closure::Managers, reason)?;
     }
     if lacks_domain && identity.is_some() {
+        let more = if managed.names().is_some() {
+            ""
+        } else {
+            "; and it can ask its user's systemd and container engines to run programs outside the fence"
+        };
         notify(format_args!(
             "warning: {NO_DOMAIN}: the command can join the namespaces of its user's containers, and reach this host through \
-             their networks; and it can ask its user's systemd and container engines to run programs outside the fence"
+             their networks{more}"
         ));
     }
     Ok(())
@@ -131,12 +140,34 @@ fn require(options: &Exec, closure: Closure, reason: &str) -> Result<()> {
 }
 
 /// The names of the ways out that are open for the command, although they are closed by default where that is possible.
-pub(super) fn open(masks_managers: bool, closes_processes: bool) -> Vec<String> {
-    // Other processes lead around the masks.
-    let managers = (!masks_managers || !closes_processes).then_some(Closure::Managers);
+pub(super) fn open(masks_managers: bool, closes_processes: bool, managed: &Managed) -> Vec<String> {
+    // Other processes lead around the masks, and not around the programs.
+    let is_closed = managed.names().is_some() || (masks_managers && closes_processes);
+    let managers = (!is_closed).then_some(Closure::Managers);
     let processes = (!closes_processes).then_some(Closure::Processes);
     let names = managers.into_iter().chain(processes);
     names
         .filter_map(|closure| Some(closure.to_possible_value()?.get_name().to_owned()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::manager_names::ManagerNames;
+
+    #[test]
+    fn managers_are_closed_by_masks_and_domain_or_by_programs() {
+        let judged = Managed::Judged(ManagerNames::default());
+        let masked = Managed::OnlyMasked("no such program".into());
+        for (masks, domain, managed, wanted) in [
+            (true, true, &Managed::Masked, &[][..]),
+            (true, false, &masked, &["managers", "processes"]),
+            (true, false, &judged, &["processes"]),
+            (false, false, &judged, &["processes"]),
+            (false, true, &Managed::Open, &["managers"]),
+        ] {
+            assert_eq!(open(masks, domain, managed), wanted, "{managed:?}");
+        }
+    }
 }

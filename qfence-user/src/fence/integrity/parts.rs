@@ -66,7 +66,8 @@ impl FromStr for Parts {
             let mut fields = text.split(':');
             let mut next = || fields.next().context("a field is missing");
             let name = next()?;
-            let hook = Hook::ALL.into_iter().find(|hook| hook.name() == name);
+            let mut hooks = Hook::ALL.into_iter().chain(Hook::LSM);
+            let hook = hooks.find(|hook| hook.name() == name);
             Ok(Part {
                 hook: hook.with_context(|| format!("there is no hook {name:?}"))?,
                 program: next()?.parse()?,
@@ -95,10 +96,20 @@ mod tests {
                 program: u32::MAX,
                 pin: None,
             },
+            Part {
+                hook: Hook::UnixMaySend,
+                program: 7,
+                pin: Some(8),
+            },
         ]);
         let word = parts.to_string();
-        assert_eq!(word, "connect4:12:345,egress:4294967295:0");
+        assert_eq!(
+            word,
+            "connect4:12:345,egress:4294967295:0,unix_may_send:7:8"
+        );
         assert_eq!(word.parse::<Parts>().unwrap(), parts);
+        let hooks: Vec<_> = parts.hooks().collect();
+        assert_eq!(hooks, [Hook::Connect4, Hook::Egress, Hook::UnixMaySend]);
         assert_eq!("".parse::<Parts>().unwrap(), Parts::default());
         for odd in ["connect4", "connect4:1", "nowhere:1:2", "connect4:x:2", ","] {
             assert!(odd.parse::<Parts>().is_err(), "{odd}");

@@ -145,6 +145,7 @@ impl Fences {
             Some(description) => description.has(hook.row()),
             None => !hook.row().is_optional,
         };
+        let mut hooks = Hook::ALL.into_iter().chain(Hook::LSM);
         let is_here = self.place(name).cgroup().exists();
         Ok(
             if !is_here && self.whereabouts(name, None) != Whereabouts::Gone {
@@ -153,7 +154,7 @@ impl Fences {
                 Condition::Incompatible
             } else if self.is_supervised(name)? {
                 Condition::Running
-            } else if Hook::ALL.iter().all(|hook| is_linked(hook) || !has(hook)) {
+            } else if hooks.all(|hook| is_linked(&hook) || !has(&hook)) {
                 Condition::Orphaned
             } else {
                 Condition::Unfenced

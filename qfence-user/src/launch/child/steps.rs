@@ -40,6 +40,8 @@ pub(super) enum Step {
     ProveSendmsgUnix,
     ProveBind4,
     ProveBind6,
+    ProveUnixStreamConnect,
+    ProveUnixMaySend,
     RestoreLimitsAndSignals,
     TakeRights,
     SetGroups,
@@ -59,7 +61,7 @@ pub(super) enum Step {
 
 /// The steps that prove the fence, with the hook of each. The proofs at connect send nothing, so they come first:
 /// if the fence does not work, no datagram leaves.
-const PROOFS: [(Step, Hook); 8] = [
+const PROOFS: [(Step, Hook); 10] = [
     (Step::ProveConnect4, Hook::Connect4),
     (Step::ProveConnect6, Hook::Connect6),
     (Step::ProveSendmsg4, Hook::Sendmsg4),
@@ -68,6 +70,8 @@ const PROOFS: [(Step, Hook); 8] = [
     (Step::ProveSendmsgUnix, Hook::SendmsgUnix),
     (Step::ProveBind4, Hook::Bind4),
     (Step::ProveBind6, Hook::Bind6),
+    (Step::ProveUnixStreamConnect, Hook::UnixStreamConnect),
+    (Step::ProveUnixMaySend, Hook::UnixMaySend),
 ];
 
 /// A description of each step before exec, in order.
@@ -83,6 +87,8 @@ const DEEDS: [&str; Step::Exec as usize] = [
     "prove the fence at sendmsg_unix",
     "prove the fence at bind4",
     "prove the fence at bind6",
+    "prove the fence at unix_stream_connect",
+    "prove the fence at unix_may_send",
     "restore limits and signals",
     "take away shared memory and core dumps",
     "set the groups",
@@ -146,7 +152,7 @@ pub(super) fn before_exec(
             return Err(Errno::ECANCELED.into());
         }
         if let Some(proof) = proof {
-            for (step, hook) in PROOFS {
+            for (step, hook) in PROOFS.into_iter().filter(|(_, hook)| proof.covers(*hook)) {
                 tell(step)?;
                 proof.check(hook)?;
             }

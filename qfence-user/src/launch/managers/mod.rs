@@ -7,16 +7,18 @@
 //!
 //! So the command gets a mount namespace of its own, in which the sockets of managers are masked ([`masks`]), and none
 //! of the groups that may use them ([`groups`]). The mounts of a process outside would lead around the masks
-//! (/proc/PID/root). The command's Landlock domain forbids that (`child/domain.rs`).
+//! (/proc/PID/root). The command's Landlock domain forbids that (`child/domain.rs`), or, on kernels without such domains, the
+//! programs for Unix sockets do, which recognise managers by the cgroups and names of their sockets ([`names`]).
 
 mod groups;
 mod keeper;
 mod masks;
+mod names;
 mod table;
 
 use std::{path::PathBuf, thread};
 
-use nix::unistd::Gid;
+use nix::unistd::{Gid, Uid};
 
 use crate::{
     base::identity::Identity,
@@ -29,6 +31,8 @@ use table::{Cover, Endpoint};
 /// The managers of this host as one user reaches them.
 #[derive(Clone, Debug)]
 pub struct Managers {
+    /// The user.
+    uid: Uid,
     /// What is masked.
     endpoints: Vec<Endpoint>,
     /// The sockets that remain reachable.
@@ -40,6 +44,7 @@ impl Managers {
     #[must_use]
     pub fn of(identity: &Identity, allowed: &[PathBuf]) -> Self {
         Self {
+            uid: identity.uid,
             endpoints: table::endpoints(identity.uid, identity.gid, login(identity)),
             allowed: allowed.to_vec(),
         }
@@ -73,6 +78,7 @@ impl Managers {
 /// Why not.
 pub fn try_masks() -> Result<(), String> {
     let none = Managers {
+        uid: Uid::current(),
         endpoints: Vec::new(),
         allowed: Vec::new(),
     };
