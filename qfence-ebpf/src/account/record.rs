@@ -63,10 +63,14 @@ pub(crate) fn record_named(what: &Refusal, who: &Author, name: &Name) {
             return false;
         };
         let place = room.as_mut_ptr();
-        // SAFETY: the room has the size and the alignment of this type.
-        unsafe { (&raw mut (*place).event).write(*event) };
+        // SAFETY: the room has the size of this type.
+        let to_event = unsafe { &raw mut (*place).event };
         // SAFETY: as above.
-        unsafe { (&raw mut (*place).name).write(*name) };
+        let to_name = unsafe { &raw mut (*place).name };
+        // SAFETY: the room has the size and the alignment of this type.
+        unsafe { to_event.write(*event) };
+        // SAFETY: as above.
+        unsafe { to_name.write(*name) };
         room.submit(0);
         true
     };

@@ -32,6 +32,7 @@ const FAMILY: u32 = 2;
 const MOST: u32 = 0xfff;
 
 /// The last length in the room of a name.
+#[expect(clippy::cast_possible_truncation, reason = "a hundred")]
 const MOST_BYTES: u32 = ROOM as u32 - 1;
 
 impl SocketName {
@@ -79,9 +80,10 @@ impl SocketName {
     /// The words of the name.
     #[inline(always)]
     pub(crate) fn words(&self) -> &Name {
+        let name = &raw const self.key.data;
         // SAFETY: the key is behind four bytes of this type, and has four bytes before the name, so the name is
         // aligned.
-        unsafe { &*(&raw const self.key.data) }
+        unsafe { &*name }
     }
 
     /// The name as a key.
@@ -110,9 +112,12 @@ pub(crate) fn note_root() {
     let Some(marks) = MARKS.get_ptr_mut(0) else {
         return;
     };
-    // SAFETY: the map's value, aligned and alive as long as the program runs. Only one process makes the proof, before
-    // the command is executed.
-    unsafe { (&raw mut (*marks).root).write_volatile(root()) };
+    // SAFETY: the map's value.
+    let place = unsafe { &raw mut (*marks).root };
+    let root = root();
+    // SAFETY: it is aligned and alive as long as the program runs. Only one process makes the proof, before the command is
+    // executed.
+    unsafe { place.write_volatile(root) };
 }
 
 /// The root directory of the current process: its mount and its entry. Zero if they cannot be read.

@@ -10,6 +10,7 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -24,6 +25,9 @@ use crate::{
     base::{files::bounded, message_queue::MessageQueue, printable::printable},
     launch::child::describe,
 };
+
+/// The pause after a call of a kind that was reported: a flood would cost the supervisor a processor.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Starts a thread that answers and reports. It gets the descriptor for that from the child, by `receiver`, and ends when
 /// no process has the filter any more.
@@ -98,6 +102,9 @@ fn answer(listener: &OwnedFd, proc: &Path, messages: &MessageQueue) -> nix::Resu
                 caller(proc, call.pid)
             ));
             told.insert(name);
+        } else {
+            // Only the callers wait.
+            thread::sleep(PAUSE);
         }
     }
 }

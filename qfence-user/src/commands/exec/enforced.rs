@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::{self, IsTerminal as _},
     os::unix::fs::{FileTypeExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
@@ -11,12 +12,9 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::stat::{major, minor};
 use qfence_common::device::{ACCESSES, DeviceKey, KIND_BLOCK, KIND_CHARACTER, READ};
 
-use super::needs::names_in;
 use crate::{
     base::{files::bounded, paths::Paths},
-    confinement::{
-        Closure, Devices, Enforced, Grants, NameRules, Strict, UnixName, managers, removals,
-    },
+    confinement::{Closure, Devices, Enforced, Grants, NameRules, Strict, UnixName, managers},
     kernel,
     launch::managers::Managers,
 };
@@ -33,7 +31,7 @@ const LONGEST: u64 = 16 << 20;
 /// `__SO_ACCEPTCON` (linux/net.h), as /proc/net/unix shows the flag of listeners.
 const LISTENS: &str = "00010000";
 
-/// Works out the closures. `managers` are those that are masked, and `allow_networks` is whether the devices of networks are
+/// Works out the closures. `temporary` is the command's directory for temporary files. `managers` are those that are masked, and `allow_networks` is whether the devices of networks are
 /// allowed that the fence does not see.
 ///
 /// # Errors
@@ -41,17 +39,24 @@ const LISTENS: &str = "00010000";
 pub(super) fn work_out(
     strict: &Strict,
     grants: &Grants,
+    temporary: Option<&Path>,
     managers: Option<&Managers>,
     allow_networks: bool,
     paths: &Paths,
 ) -> Result<Enforced> {
     Ok(Enforced {
-        names: names(strict, grants, managers, paths)?,
+        names: names(strict, grants, temporary, managers, paths)?,
         listen: strict
             .has(Closure::Listeners)
             .then(|| grants.listen.clone()),
         devices: match strict.has(Closure::Devices) {
-            true => Some(devices(grants, allow_networks)?),
+            true => {
+                let mut devices = devices(grants, allow_networks)?;
+                for stream in terminals() {
+                    allow(&mut devices, Path::new(stream), ACCESSES);
+                }
+                Some(devices)
+            }
             false => None,
         },
     })
@@ -60,6 +65,7 @@ pub(super) fn work_out(
 fn names(
     strict: &Strict,
     grants: &Grants,
+    temporary: Option<&Path>,
     managers: Option<&Managers>,
     paths: &Paths,
 ) -> Result<Option<NameRules>> {
@@ -91,7 +97,7 @@ fn names(
     Ok(Some(NameRules::closed(
         &of_managers,
         &grants.connect,
-        &own(grants),
+        &own(grants, temporary),
         grants.abstract_names(),
     )))
 }
@@ -100,7 +106,11 @@ fn names(
 fn refuse_replaceable(grants: &Grants) -> Result<()> {
     for name in &grants.connect {
         let UnixName::Path(path) = name else { continue };
-        if let Some(directory) = grants.write.iter().find(|each| path.starts_with(each)) {
+        // The name may be a link, or lead through one.
+        let target = path.canonicalize().unwrap_or_else(|_| path.clone());
+        let leads = |each: &PathBuf| path.starts_with(each) || target.starts_with(each);
+        let given = grants.write.iter().cloned();
+        if let Some(directory) = changed(grants).chain(given).find(leads) {
             bail!(
                 "--allow-unix {}: the command can change {}, so it could make this name lead to any other socket; allow a \
                  name outside of it, or give the directory to --allow-read",
@@ -112,17 +122,19 @@ fn refuse_replaceable(grants: &Grants) -> Result<()> {
     Ok(())
 }
 
-/// The directories in which names of sockets that the command makes are allowed. Below a directory that the command can
-/// change, it can make symbolic links, or replace this directory by one, so these do not count. Neither do directories in
-/// which others have files, which may be sockets.
-fn own(grants: &Grants) -> BTreeSet<PathBuf> {
-    let is_below = |path: &PathBuf| grants.write.iter().any(|each| path.starts_with(each));
-    let shared = removals(grants, names_in);
-    let is_shared = |path: &PathBuf| shared.iter().any(|each| each.directory == *path);
-    let own = grants.make.iter();
-    own.filter(|path| !is_below(path) && !is_shared(path))
-        .cloned()
-        .collect()
+/// The directory in which names of sockets that the command makes are allowed: that for temporary files, which has no
+/// symbolic links. Not if it is below a directory that the command can change, where it can make some.
+fn own(grants: &Grants, temporary: Option<&Path>) -> BTreeSet<PathBuf> {
+    let directory = temporary.and_then(|path| path.canonicalize().ok());
+    let is_changed = |path: &PathBuf| changed(grants).any(|each| path.starts_with(each));
+    let own = directory.filter(|path| !is_changed(path));
+    own.into_iter().collect()
+}
+
+/// What the command can change, without symbolic links.
+fn changed(grants: &Grants) -> impl Iterator<Item = PathBuf> {
+    let whole = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+    grants.write.iter().map(whole)
 }
 
 /// The abstract names of the buses that exist in this network namespace.
@@ -172,6 +184,17 @@ fn devices(grants: &Grants, allow_networks: bool) -> Result<Devices> {
     Ok(devices)
 }
 
+/// The standard streams that are terminals, which the command can open under their names.
+fn terminals() -> impl Iterator<Item = &'static str> {
+    let streams = [
+        ("/proc/self/fd/0", io::stdin().is_terminal()),
+        ("/proc/self/fd/1", io::stdout().is_terminal()),
+        ("/proc/self/fd/2", io::stderr().is_terminal()),
+    ];
+    let terminals = streams.into_iter().filter(|(_, is_terminal)| *is_terminal);
+    terminals.map(|(path, _)| path)
+}
+
 /// Allows what is at a path, if it is a device. Symbolic links are followed, as the command does.
 fn allow(devices: &mut Devices, path: &Path, accesses: u32) {
     let Ok(found) = fs::metadata(path) else {
@@ -213,15 +236,16 @@ mod tests {
         let grants = |write: &str| Grants {
             connect: BTreeSet::from([name("/home/a/x/s"), name("@abstract")]),
             write: BTreeSet::from([write.into()]),
-            make: BTreeSet::from(["/home/a/x/own".into(), "/run/own".into()]),
             ..Grants::default()
         };
         assert!(refuse_replaceable(&grants("/home/a/x")).is_err());
         assert!(refuse_replaceable(&grants("/home/a/y")).is_ok());
         assert_eq!(
-            own(&grants("/home/a/x")),
-            BTreeSet::from(["/run/own".into()])
+            own(&grants("/home/a/x"), Some(Path::new("/usr"))),
+            BTreeSet::from(["/usr".into()])
         );
+        assert!(own(&grants("/"), Some(Path::new("/usr"))).is_empty());
+        assert!(own(&grants("/home/a/x"), None).is_empty());
     }
 
     #[test]

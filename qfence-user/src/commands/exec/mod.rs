@@ -38,7 +38,7 @@ use crate::{
         nested,
         registry::{Fences, MOUNTED_BPFFS},
     },
-    launch::{managers::Managers, signals::Blocked},
+    launch::{files::scratch::Scratch, managers::Managers, signals::Blocked},
     observe::metrics::address::Listener,
     policy::Policy,
     qemu::guestfwd::Forward,
@@ -116,6 +116,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     let enforced = enforced::work_out(
         &confinement.strict,
         &confinement.grants,
+        confinement.scratch.as_ref().map(Scratch::path),
         managers.as_ref(),
         options.allow_unfenced_net,
         paths,

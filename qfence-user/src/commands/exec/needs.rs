@@ -98,7 +98,7 @@ fn kind(path: &Path) -> Kind {
 }
 
 /// The names in a directory, or some of them: it may have any number.
-pub(super) fn names_in(directory: &Path) -> io::Result<Vec<OsString>> {
+fn names_in(directory: &Path) -> io::Result<Vec<OsString>> {
     let names = directory.read_dir()?.take(MOST);
     names.map(|entry| Ok(entry?.file_name())).collect()
 }

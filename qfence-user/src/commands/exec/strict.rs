@@ -53,8 +53,6 @@ impl Confinement {
             self.environment.set_temporary(scratch.path().as_os_str());
             let files = Files::open(&self.grants, scratch.path());
             self.files = Some(files.context("files cannot be closed (--strict=files)")?);
-            // The command can connect to sockets that it makes there.
-            self.grants.make.insert(scratch.path().to_owned());
             self.scratch = Some(scratch);
         }
         describe(options, &self.strict, &self.grants);
@@ -103,7 +101,7 @@ pub(super) fn settle(options: &Exec, identity: &mut Option<Identity>) -> Result<
         .first()
         .and_then(|name| executables::resolve(name));
     if let Some(program) = &program {
-        if strict.has(Closure::Syscalls) {
+        if strict.has(Closure::Syscalls) || strict.has(Closure::Processes) {
             refuse_32_bits(program)?;
         }
         grants.read.insert(std::path::absolute(program)?);
@@ -144,6 +142,11 @@ fn refuse_contradictions(options: &Exec, strict: &Strict) -> Result<()> {
             options.allow_compat_sockopt,
             "--allow-compat-sockopt",
             Closure::Syscalls,
+        ),
+        (
+            options.allow_compat_sockopt,
+            "--allow-compat-sockopt",
+            Closure::Processes,
         ),
         (
             options.allow_unfenced_net,
@@ -195,7 +198,7 @@ fn refuse_32_bits(program: &Path) -> Result<()> {
     let is_read = opened.is_ok_and(|mut file| file.read_exact(&mut header).is_ok());
     ensure!(
         !is_read || header != *b"\x7fELF\x01",
-        "{}: 32-bit executables do not run under --strict=syscalls; give --strict a list without syscalls",
+        "{}: 32-bit executables do not run under --strict=syscalls or processes; give --strict a list without these",
         program.display()
     );
     Ok(())
