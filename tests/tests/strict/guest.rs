@@ -89,8 +89,9 @@ impl Machine {
     fn use_all(&self, world: &World, guest: &mut Guest) -> Result<()> {
         guest.shell("insmod /lib/modules/virtio_blk.ko")?;
         for disk in ["vda", "vdb"] {
+            // The kernel makes the node some time after the module is there.
             guest.shell(&format!(
-                "echo written | dd of=/dev/{disk} conv=fsync && sync"
+                "while ! [ -b /dev/{disk} ]; do sleep 0.05; done; echo written | dd of=/dev/{disk} conv=fsync && sync"
             ))?;
         }
         let begins =
