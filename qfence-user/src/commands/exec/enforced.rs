@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    io::{self, IsTerminal as _},
+    io::{IsTerminal as _, stderr, stdin, stdout},
     os::unix::fs::{FileTypeExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
@@ -187,9 +187,9 @@ fn devices(grants: &Grants, allow_networks: bool) -> Result<Devices> {
 /// The standard streams that are terminals, which the command can open under their names.
 fn terminals() -> impl Iterator<Item = &'static str> {
     let streams = [
-        ("/proc/self/fd/0", io::stdin().is_terminal()),
-        ("/proc/self/fd/1", io::stdout().is_terminal()),
-        ("/proc/self/fd/2", io::stderr().is_terminal()),
+        ("/proc/self/fd/0", stdin().is_terminal()),
+        ("/proc/self/fd/1", stdout().is_terminal()),
+        ("/proc/self/fd/2", stderr().is_terminal()),
     ];
     let terminals = streams.into_iter().filter(|(_, is_terminal)| *is_terminal);
     terminals.map(|(path, _)| path)
