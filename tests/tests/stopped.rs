@@ -364,8 +364,10 @@ fn a_job_in_the_background_that_reads_the_terminal_stops_and_is_seen_to() -> Res
     let supervisor = supervisor(&fence)?;
     wait_for_state(shell, 'T')?;
     wait_for_state(supervisor, 'T')?;
-    let jobs = terminal.run("jobs")?;
-    assert!(jobs.contains("[1]+  Stopped"), "{jobs:?}");
+    // The shell learns of it a moment later.
+    wait_until("the shell sees the job stopped", || {
+        Ok(terminal.run("jobs")?.contains("[1]+  Stopped"))
+    })?;
     assert_eq!(stand_ins(&fence)?.len(), 1);
     terminal.type_line("fg")?;
     terminal.wait_for_foreground(supervisor)?;
