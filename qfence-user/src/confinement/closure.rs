@@ -115,6 +115,18 @@ impl Strict {
     }
 }
 
+impl Strict {
+    /// What to give instead where `lacking` cannot be closed: the list that works.
+    #[must_use]
+    pub fn advice(&self, lacking: &[Closure]) -> String {
+        let rest = self.without(lacking);
+        match rest.is_empty() {
+            true => "none of the other closures was asked for".to_owned(),
+            false => format!("--strict={rest} works here"),
+        }
+    }
+}
+
 impl fmt::Display for Strict {
     /// As in `--strict=LIST`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -110,17 +110,19 @@ pub(super) fn can_name_caller() -> bool {
 /// Whether programs for new sockets can read the kernel's memory. They cannot if the kernel is locked down for
 /// confidentiality, or without CAP_PERFMON (`bpf_base_func_proto` in kernel/bpf/helpers.c).
 pub(super) fn can_read_kernel() -> bool {
-    const PROGRAM: [Instruction; 7] = [
-        Instruction::frame(1),
-        Instruction::add(1, -8),
-        Instruction::set(2, 8),
-        Instruction::set(3, 0),
-        Instruction::call(PROBE_READ_KERNEL),
-        Instruction::set(0, 1),
-        Instruction::EXIT,
-    ];
-    takes(SOCK, SOCK_CREATE, &PROGRAM)
+    takes(SOCK, SOCK_CREATE, &READ_KERNEL)
 }
+
+/// Reads eight bytes of the kernel's memory to the stack, and allows the call.
+const READ_KERNEL: [Instruction; 7] = [
+    Instruction::frame(1),
+    Instruction::add(1, -8),
+    Instruction::set(2, 8),
+    Instruction::set(3, 0),
+    Instruction::call(PROBE_READ_KERNEL),
+    Instruction::set(0, 1),
+    Instruction::EXIT,
+];
 
 /// Whether programs can ask for the MPTCP connection of a socket (Linux 5.19, with CONFIG_MPTCP).
 pub(super) fn can_find_mptcp() -> bool {
@@ -135,17 +137,8 @@ pub(super) fn can_find_mptcp() -> bool {
 
 /// Whether programs can judge calls on Unix sockets (Linux 6.7), and read the kernel's memory there.
 pub(super) fn can_judge_unix() -> bool {
-    const PROGRAM: [Instruction; 8] = [
-        Instruction::call(GET_CURRENT_TASK),
-        Instruction::frame(1),
-        Instruction::add(1, -8),
-        Instruction::set(2, 8),
-        Instruction::set(3, 0),
-        Instruction::call(PROBE_READ_KERNEL),
-        Instruction::set(0, 1),
-        Instruction::EXIT,
-    ];
-    takes(SOCK_ADDR, CONNECT_UNIX, &PROGRAM)
+    let program = [&[Instruction::call(GET_CURRENT_TASK)][..], &READ_KERNEL].concat();
+    takes(SOCK_ADDR, CONNECT_UNIX, &program)
 }
 
 /// Whether the kernel loads a program. If it loads none at all, loading the real programs will report the reason.

@@ -31,8 +31,8 @@ const LONGEST: u64 = 16 << 20;
 /// `__SO_ACCEPTCON` (linux/net.h), as /proc/net/unix shows the flag of listeners.
 const LISTENS: &str = "00010000";
 
-/// Works out the closures. `temporary` is the command's directory for temporary files. `managers` are those that are masked, and `allow_networks` is whether the devices of networks are
-/// allowed that the fence does not see.
+/// Works out the closures. `temporary` is the command's directory for temporary files, and `managers` are those that are
+/// masked. `allow_networks` allows the devices of networks that the fence does not see.
 ///
 /// # Errors
 /// If the kernel lacks what a closure of `strict` needs, or a grant defeats one.
@@ -83,14 +83,9 @@ fn names(
         )));
     }
     if let Err(error) = kernel::try_unix(&paths.run) {
-        let rest = strict.without(&[Closure::Sockets]);
-        let advice = match rest.is_empty() {
-            true => String::new(),
-            false => format!("; --strict={rest} is possible"),
-        };
         return Err(error.context(format!(
-            "--strict: the closure {} is not possible on this kernel (Linux 6.7){advice}",
-            Closure::Sockets
+            "--strict: this kernel cannot close sockets (names of Unix sockets, Linux 6.7); {}",
+            strict.advice(&[Closure::Sockets])
         )));
     }
     refuse_replaceable(grants)?;

@@ -175,14 +175,10 @@ fn refuse_lacking(strict: &Strict) -> Result<()> {
         .map(|(closure, needs)| format!("{closure} ({needs})"))
         .collect();
     let closures: Vec<_> = lacks.iter().map(|(closure, _)| *closure).collect();
-    let rest = strict.without(&closures);
-    let advice = match rest.is_empty() {
-        true => "none of the other closures was asked for".to_owned(),
-        false => format!("--strict={rest} works here"),
-    };
     bail!(
-        "--strict: this kernel cannot close {}; {advice}",
-        words.join(", ")
+        "--strict: this kernel cannot close {}; {}",
+        words.join(", "),
+        strict.advice(&closures)
     );
 }
 
