@@ -72,21 +72,21 @@ impl NameRule {
 #[inline(always)]
 pub const fn has_parents(name: &Name) -> bool {
     let mut found = 0;
-    let mut at = 0;
-    // No name reaches the last word.
-    while at + 1 < WORDS {
-        let (word, next) = (u64::from_le(name[at]), u64::from_le(name[at + 1]));
+    // The marks of the word that follows; behind the last word are zeros.
+    let (mut next_dots, mut next_ends) = (0, marks(0));
+    let mut at = WORDS;
+    while at > 0 {
+        at -= 1;
+        let word = u64::from_le(name[at]);
         let dots = marks(word ^ DOTS);
-        let next_dots = marks(next ^ DOTS);
         let slashes = marks(word ^ SLASHES);
         let ends = slashes | marks(word);
-        let next_ends = marks(next ^ SLASHES) | marks(next);
         // The marks of the bytes that follow, at the place of each byte.
         found |= slashes
             & (dots >> 8 | next_dots << 56)
             & (dots >> 16 | next_dots << 48)
             & (ends >> 24 | next_ends << 40);
-        at += 1;
+        (next_dots, next_ends) = (dots, ends);
     }
     found != 0
 }

@@ -1,7 +1,7 @@
 //! Loads the programs whose attach types aya 0.14 does not know (`CgroupSockAddrAttachType`): those for Unix sockets.
 //!
-//! aya's own parser relocates them, as aya does it for all others. They need no type information, because they call no
-//! function that takes the program's context.
+//! aya's own parser relocates them, as aya does it for all others. They have type information, because without it the
+//! kernel takes no function for a global one (`btf_prepare_func_args` in kernel/bpf/btf.c), and checks it at each call.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,10 +12,13 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{Ebpf, maps::Map};
-use aya_obj::{Object, generated::bpf_insn};
+use aya_obj::{Function, Object, btf::BtfFeatures, generated::bpf_insn};
 use qfence_common::Hook;
 
-use super::{program_load::Load, syscall::bpf_fd};
+use super::{
+    program_load::{Load, LoadTypes},
+    syscall::{bpf_fd, number},
+};
 
 /// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`.
 const SOCK_ADDR: u32 = 18;
@@ -73,6 +76,7 @@ impl Source {
             .keys()
             .map(|(section, _)| *section)
             .collect();
+        let types = load_types(&mut object)?;
         let maps = mem::take(&mut object.maps);
         let known = maps
             .iter()
@@ -86,7 +90,7 @@ impl Source {
                 let program = program.ok_or_else(|| super::no_program(*hook))?;
                 let function = object.functions.get(&program.function_key());
                 let function = function.ok_or_else(|| super::no_program(*hook))?;
-                let fd = load(*hook, &function.instructions, &program.license)?;
+                let fd = load(*hook, function, &program.license, &types)?;
                 Ok(OwnProgram { hook: *hook, fd })
             })
             .collect()
@@ -109,8 +113,27 @@ fn descriptor(map: &Map) -> Option<RawFd> {
     Some(data.fd().as_fd().as_raw_fd())
 }
 
+/// Loads the type information of an object. Kernels with these hooks (Linux 6.7) know all kinds of types.
+fn load_types(object: &mut Object) -> Result<OwnedFd> {
+    let all = BtfFeatures::new(true, true, true, true, true, true, true, true);
+    let types = object
+        .fixup_and_sanitize_btf(&all)
+        .context("cannot prepare the type information of the eBPF object")?;
+    let bytes = types
+        .context("the eBPF object has no type information")?
+        .to_bytes();
+    let mut attributes = LoadTypes {
+        types: bytes.as_ptr() as u64,
+        size: u32::try_from(bytes.len())?,
+        ..LoadTypes::default()
+    };
+    bpf_fd(&mut attributes).context("the kernel rejected the type information of the eBPF object")
+}
+
 /// Loads a program; again with a log if the kernel rejects it.
-fn load(hook: Hook, instructions: &[bpf_insn], license: &CStr) -> Result<OwnedFd> {
+fn load(hook: Hook, function: &Function, license: &CStr, types: &OwnedFd) -> Result<OwnedFd> {
+    let instructions = &function.instructions;
+    let functions = function.func_info.func_info_bytes();
     let mut name = [0; 16];
     // The kernel wants a zero byte at the end.
     for (place, byte) in name.iter_mut().zip(hook.row().program.bytes().take(15)) {
@@ -124,6 +147,10 @@ fn load(hook: Hook, instructions: &[bpf_insn], license: &CStr) -> Result<OwnedFd
             license: license.as_ptr() as u64,
             name,
             attach_type: hook.row().attach_type,
+            types: number(types)?,
+            function_size: u32::try_from(function.func_info_rec_size).map_err(io::Error::other)?,
+            functions: functions.as_ptr() as u64,
+            function_count: u32::try_from(function.func_info.len()).map_err(io::Error::other)?,
             ..Load::default()
         })
     };
