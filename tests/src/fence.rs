@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::{
     namespace::Namespace,
-    reachable::reachable_together,
+    reachable::{reachable, reachable_together},
     workspace::{self, Once},
 };
 
@@ -45,6 +45,17 @@ fn built() -> Result<PathBuf> {
         );
     }
     Ok(path)
+}
+
+/// The variable with the path of another build of qfence-user, to which a benchmark compares the one under test.
+pub const OTHER_BUILD: &str = "QFENCE_OTHER";
+
+/// Another build of qfence-user, if there is one to compare with: `$QFENCE_OTHER`, copied to where every user can access
+/// it.
+pub fn other_build() -> Result<Option<PathBuf>> {
+    std::env::var_os(OTHER_BUILD)
+        .map(|path| reachable(Path::new(&path)))
+        .transpose()
 }
 
 /// The executable in the same directory that makes probes.
@@ -145,6 +156,13 @@ impl Fence {
             arguments: Vec::new(),
             dir,
         })
+    }
+
+    /// Has another build of qfence-user make the fence.
+    #[must_use]
+    pub fn by(mut self, program: PathBuf) -> Self {
+        self.program = program;
+        self
     }
 
     /// Adds options to `exec`, for example `--user nobody`.

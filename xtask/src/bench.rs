@@ -37,11 +37,21 @@ const SYSTEMD: (&str, &str) = (
 );
 
 /// Builds, measures as root, prints tables, and writes the figures and a plot of them to `target/bench`. `quick` measures
-/// for seconds, not for minutes.
+/// for seconds, not for minutes. `against` is another build of qfence-user to measure beside it; `only` names the one
+/// benchmark to run.
 ///
 /// # Errors
-/// If a goal is missed or a benchmark fails.
-pub(crate) fn bench(quick: bool) -> Result<()> {
+/// If a goal is missed or a benchmark fails, or there is none of this name.
+pub(crate) fn bench(quick: bool, against: Option<&Path>, only: Option<&str>) -> Result<()> {
+    let names = BENCHES.iter().chain([&SYSTEMD]).map(|(name, _)| *name);
+    if let Some(only) = only {
+        ensure!(
+            names.clone().any(|name| name == only),
+            "there is no benchmark {only}; there are {}",
+            names.collect::<Vec<_>>().join(", ")
+        );
+    }
+    let is_wanted = |name: &str| only.is_none_or(|only| only == name);
     report::heading("set up");
     setup::setup()?;
     setup::competitors();
@@ -49,20 +59,22 @@ pub(crate) fn bench(quick: bool) -> Result<()> {
     let program = build::build(Profile::Release)?;
     let probe = Preparer::build()?.probe_in(MEASURING)?;
     let mut missed = Vec::new();
-    for (bench, what) in BENCHES {
+    for (bench, what) in BENCHES.into_iter().filter(|(name, _)| is_wanted(name)) {
         report::heading(what);
         forget(&figures(bench))?;
-        if let Err(error) = run(bench, &program, &probe, quick) {
+        if let Err(error) = run(bench, &program, &probe, quick, against) {
             report::note(&format!("{error:#}"));
             missed.push(bench);
         }
     }
     let (bench, what) = SYSTEMD;
-    report::heading(what);
-    forget(&figures(bench))?;
-    if let Err(error) = beside_systemd(&program, quick) {
-        report::note(&format!("{error:#}"));
-        missed.push(bench);
+    if is_wanted(bench) {
+        report::heading(what);
+        forget(&figures(bench))?;
+        if let Err(error) = beside_systemd(&program, quick) {
+            report::note(&format!("{error:#}"));
+            missed.push(bench);
+        }
     }
     report::heading("the plot");
     draw()?;
@@ -89,13 +101,22 @@ fn forget(figures: &Path) -> Result<()> {
     }
 }
 
-fn run(bench: &str, program: &Path, probe: &Path, quick: bool) -> Result<()> {
+fn run(
+    bench: &str,
+    program: &Path,
+    probe: &Path,
+    quick: bool,
+    against: Option<&Path>,
+) -> Result<()> {
     let mut cargo = cargo_bench(bench);
     if !shell::is_root() {
         test::run_tests_as_root(&mut cargo)?;
     }
     cargo.args(options(bench, quick));
     cargo.env("QFENCE_BIN", program).env(PROBE, probe);
+    if let Some(other) = against {
+        cargo.env("QFENCE_OTHER", other);
+    }
     shell::run(&mut cargo)
 }
 

@@ -82,6 +82,12 @@ enum Task {
         /// Measure for seconds, not for minutes.
         #[arg(long)]
         quick: bool,
+        /// Measure another build of qfence-user beside it: traffic, starts and memory, in turns.
+        #[arg(long, value_name = "PROGRAM")]
+        against: Option<PathBuf>,
+        /// Run only this benchmark, for example `traffic`.
+        #[arg(long, value_name = "BENCHMARK")]
+        only: Option<String>,
     },
     /// Set up, build, and compare the destinations that a guest reaches without and with a fence.
     Demo,
@@ -165,7 +171,11 @@ fn dispatch(task: Task) -> Result<ExitCode> {
             ebpf::build()?;
             fuzz::fuzz(target.as_deref(), seconds)
         }
-        Task::Bench { quick } => bench::bench(quick),
+        Task::Bench {
+            quick,
+            against,
+            only,
+        } => bench::bench(quick, against.as_deref(), only.as_deref()),
         Task::Demo => demo::demo(),
         Task::Session => session::session(),
     }

@@ -11,7 +11,10 @@ mod ways;
 use std::{env, process::ExitCode};
 
 use anyhow::Result;
-use tests::bench::{self, Goal, Options, Report, Series};
+use tests::{
+    bench::{self, Goal, Options, Report, Series},
+    fence::other_build,
+};
 use ways::Way;
 
 /// How much longer than a plain spawn a start in a fence may take.
@@ -54,9 +57,15 @@ fn measure(options: &Options, report: &mut Report) -> Result<()> {
         report.add(&series);
     }
     bench::progress("memory");
-    let rest = rest::measure(options.either(3, 10))?;
+    let fences = options.either(3, 10);
+    let rest = rest::measure(fences, None)?;
     report.add(&rest.supervisor);
     report.add(&rest.kernel);
+    if let Some(program) = other_build()? {
+        let other = rest::measure(fences, Some(program))?;
+        report.add(&other.supervisor);
+        report.add(&other.kernel);
+    }
     report.goals.push(Goal::at_most(
         "resident memory of a supervisor at rest, in MB",
         bench::median(rest.supervisor.samples(rest::RESIDENT).to_vec()),

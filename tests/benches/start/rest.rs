@@ -1,6 +1,6 @@
 //! What a fence holds of memory while its command does nothing: its supervisor's, and the kernel's for it.
 
-use std::{thread, time::Duration};
+use std::{path::PathBuf, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
 use tests::{bench::Series, fence::Fence, memory::Memory, shell::Shell, world::World};
@@ -23,19 +23,27 @@ pub(crate) struct Rest {
     pub(crate) kernel: Series,
 }
 
-/// Starts that many fences, and looks at each.
-pub(crate) fn measure(count: usize) -> Result<Rest> {
+/// Starts that many fences, and looks at each. `other_build` makes them if it is given.
+pub(crate) fn measure(count: usize, other_build: Option<PathBuf>) -> Result<Rest> {
+    let of = if other_build.is_some() {
+        ", the other build"
+    } else {
+        ""
+    };
     let world = World::new()?;
     let mut fences = Vec::new();
     for _ in 0..count {
-        let fence = Fence::new("rest")?.with(&["--user", "nobody"]);
+        let mut fence = Fence::new("rest")?.with(&["--user", "nobody"]);
+        if let Some(program) = &other_build {
+            fence = fence.by(program.clone());
+        }
         let shell = Shell::start(fence.command(&world.host, "sh"))?;
         fences.push((shell, fence));
     }
     thread::sleep(SETTLES);
     let mut rest = Rest {
-        supervisor: Series::new("a supervisor's memory", "MB"),
-        kernel: Series::new("the kernel's memory for a fence", "kB"),
+        supervisor: Series::new(format!("a supervisor's memory{of}"), "MB"),
+        kernel: Series::new(format!("the kernel's memory for a fence{of}"), "kB"),
     };
     for (shell, _) in &fences {
         let memory = Memory::of(shell.started())?;

@@ -17,7 +17,7 @@ use nix::{
 };
 use tests::{
     bench::{Report, Series, turns},
-    fence::{qfence, unique_name},
+    fence::{other_build, qfence, unique_name},
     run::without_sudo,
     world::World,
 };
@@ -40,6 +40,8 @@ pub(crate) enum Way {
     Plain,
     /// In a fence.
     Fence,
+    /// In a fence of another build (`cargo xtask bench --against`).
+    OtherBuild,
     /// As another user.
     Sudo,
     /// In another network namespace, which is there already.
@@ -53,9 +55,10 @@ pub(crate) enum Way {
 }
 
 impl Way {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Plain,
         Self::Fence,
+        Self::OtherBuild,
         Self::Sudo,
         Self::Netns,
         Self::Bubblewrap,
@@ -67,6 +70,7 @@ impl Way {
         match self {
             Self::Plain => "plain spawn",
             Self::Fence => "qfence-user exec --user nobody",
+            Self::OtherBuild => "the same, with the other build",
             Self::Sudo => "sudo -u nobody (another user alone)",
             Self::Netns => "ip netns exec (a network that is there)",
             Self::Bubblewrap => "bwrap --unshare-net (no network)",
@@ -75,17 +79,25 @@ impl Way {
         }
     }
 
+    /// Whether there is nothing to measure without it.
+    fn is_needed(self) -> bool {
+        matches!(self, Self::Plain | Self::Fence | Self::OtherBuild)
+    }
+
     /// Whether a fence is to start sooner.
     pub(crate) fn is_beaten(self) -> bool {
         matches!(self, Self::Bubblewrap | Self::Firejail | Self::Systemd)
     }
 
     fn words(self, netns: &str) -> Result<Vec<String>> {
-        let fence = format!("{} exec --user nobody --", qfence()?.display());
+        let exec = |program: &Path| format!("{} exec --user nobody --", program.display());
+        let fence = exec(&qfence()?);
+        let other = other_build()?.map_or_else(String::new, |program| exec(&program));
         let netns = format!("ip netns exec {netns}");
         let before = match self {
             Self::Plain => "",
             Self::Fence => &fence,
+            Self::OtherBuild => &other,
             Self::Sudo => "sudo -u nobody",
             Self::Netns => &netns,
             Self::Bubblewrap => "bwrap --dev-bind / / --unshare-net --",
@@ -107,10 +119,12 @@ struct Scene {
 pub(crate) fn measure(rounds: usize, report: &mut Report) -> Result<Series> {
     let scene = Scene::new()?;
     let mut ways = Vec::new();
-    for way in Way::ALL {
+    let is_compared = other_build()?.is_some();
+    let all = Way::ALL.into_iter();
+    for way in all.filter(|way| is_compared || *way != Way::OtherBuild) {
         match scene.attempt(way) {
             Ok(()) => ways.push(way),
-            Err(error) if matches!(way, Way::Plain | Way::Fence) => return Err(error),
+            Err(error) if way.is_needed() => return Err(error),
             Err(error) => report.miss(GROUP, way.name(), format!("{error:#}")),
         }
     }

@@ -85,7 +85,7 @@ impl Kind {
 
     /// Whether it can be had of that scene: a firewall sees no connect() of UDP.
     pub(crate) fn is_for(self, rival: Rival) -> bool {
-        self != Self::RefusedConnectUdp || matches!(rival, Rival::Unfenced | Rival::Fence)
+        self != Self::RefusedConnectUdp || rival == Rival::Unfenced || rival.is_fence()
     }
 
     pub(crate) fn unit(self) -> &'static str {

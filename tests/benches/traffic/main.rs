@@ -16,7 +16,10 @@ use anyhow::{Context as _, Result};
 use loads::{Kind, Traffic};
 use rival::Rival;
 use scene::Scene;
-use tests::bench::{self, Goal, Options, Report, Series, turns};
+use tests::{
+    bench::{self, Goal, Options, Report, Series, turns},
+    fence::other_build,
+};
 
 fn main() -> ExitCode {
     bench::main("traffic", measure)
@@ -24,7 +27,9 @@ fn main() -> ExitCode {
 
 fn measure(options: &Options, report: &mut Report) -> Result<()> {
     let mut scenes = Vec::new();
-    for rival in Rival::ALL {
+    let is_compared = other_build()?.is_some();
+    let rivals = Rival::ALL.into_iter();
+    for rival in rivals.filter(|rival| is_compared || *rival != Rival::OtherBuild) {
         match Scene::new(rival) {
             Ok(scene) => scenes.push(scene),
             Err(error) if rival.is_needed() => return Err(error),

@@ -13,15 +13,18 @@ const RULES: u8 = 100;
 pub(crate) enum Rival {
     Unfenced,
     Fence,
+    /// A fence of another build (`cargo xtask bench --against`).
+    OtherBuild,
     Iptables,
     Iptables100,
     Nftables,
 }
 
 impl Rival {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Unfenced,
         Self::Fence,
+        Self::OtherBuild,
         Self::Iptables,
         Self::Iptables100,
         Self::Nftables,
@@ -31,6 +34,7 @@ impl Rival {
         match self {
             Self::Unfenced => "unfenced",
             Self::Fence => "qfence",
+            Self::OtherBuild => "the other build",
             Self::Iptables => "iptables, owner",
             Self::Iptables100 => "iptables, owner, 100 rules",
             Self::Nftables => "nftables, cgroup and fib",
@@ -42,9 +46,14 @@ impl Rival {
         matches!(self, Self::Unfenced | Self::Fence)
     }
 
-    /// Whether a fence is held against it.
+    /// Whether a goal is set by it.
     pub(crate) fn does_the_same(self) -> bool {
-        !self.is_needed()
+        !self.is_needed() && self != Self::OtherBuild
+    }
+
+    /// Whether it is a fence.
+    pub(crate) fn is_fence(self) -> bool {
+        matches!(self, Self::Fence | Self::OtherBuild)
     }
 
     /// Sets up the host of a world. The fence is set up with what runs in it.
@@ -58,7 +67,7 @@ impl Rival {
             format!("-A OUTPUT -o lo {owner} -j REJECT"),
         ];
         match self {
-            Self::Unfenced | Self::Fence => Ok(()),
+            Self::Unfenced | Self::Fence | Self::OtherBuild => Ok(()),
             Self::Iptables => tables(world, |_| by_way.to_vec()),
             Self::Iptables100 => tables(world, |program| {
                 let addresses = (1..=RULES).map(|last| match program {

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use tests::{
-    fence::{Fence, unique_name},
+    fence::{Fence, other_build, unique_name},
     namespace::NOBODY,
     probe::{self, Load},
     remains,
@@ -43,7 +43,11 @@ impl Scene {
         };
         rival.set_up(&world, &name)?;
         let fence = match rival {
-            Rival::Fence => Some(Fence::new("traffic")?.with(&["--user", "nobody"])),
+            Rival::Fence => Some(fence()?),
+            Rival::OtherBuild => {
+                let program = other_build()?.context("there is no other build to compare with")?;
+                Some(fence()?.by(program))
+            }
             _ => None,
         };
         let command = match (&fence, &cgroup) {
@@ -91,6 +95,10 @@ impl Scene {
         ensure!(load.count > 0, "nothing was done: {load:?}");
         Ok(traffic.kind.figure(load.count, load.ms))
     }
+}
+
+fn fence() -> Result<Fence> {
+    Ok(Fence::new("traffic")?.with(&["--user", "nobody"]))
 }
 
 /// The services on the internet, or on the host itself.
