@@ -83,8 +83,32 @@ fn remove(path: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
     if fs::remove_dir(path).is_ok() {
         return Ok(());
     }
-    let mut command = Command::new("rm");
-    command.args(["-rf", "--one-file-system", "--"]).arg(path);
+    let begun = Instant::now();
+    let rm = ["rm", "-rf", "--one-file-system", "--"];
+    run(&rm, path, owner, begun)?;
+    if is_gone(path) {
+        return Ok(());
+    }
+    // Only root can remove what is in directories that are read-only. Go's module cache has such directories.
+    run(&["chmod", "-R", "u+rwX", "--"], path, owner, begun)?;
+    run(&rm, path, owner, begun)?;
+    if is_gone(path) {
+        return Ok(());
+    }
+    Err(io::Error::other("some of them remain"))
+}
+
+fn is_gone(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// Runs a program on the directory as its owner, and waits until it ends, at most until [`MOST`] after `begun`.
+fn run(words: &[&str], path: &Path, owner: Option<(u32, u32)>, begun: Instant) -> io::Result<()> {
+    let [program, options @ ..] = words else {
+        return Ok(());
+    };
+    let mut command = Command::new(program);
+    command.args(options).arg(path);
     command
         .current_dir("/")
         .stdin(Stdio::null())
@@ -94,7 +118,6 @@ fn remove(path: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
         command.uid(uid).gid(gid);
     }
     let mut process = command.spawn()?;
-    let begun = Instant::now();
     while process.try_wait()?.is_none() {
         if begun.elapsed() > MOST {
             process.kill()?;
@@ -102,14 +125,18 @@ fn remove(path: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
         }
         sleep(Duration::from_millis(5));
     }
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        _ => Err(io::Error::other("some of them remain")),
-    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        fs::Permissions,
+        os::unix::fs::{PermissionsExt as _, chown},
+    };
+
+    use nix::unistd::geteuid;
+
     use super::*;
 
     #[test]
@@ -127,6 +154,24 @@ mod tests {
         fs::create_dir(path.join("a")).unwrap();
         fs::write(path.join("a/b"), "x").unwrap();
         drop(again);
+        assert!(!path.exists());
+    }
+
+    /// Root removes what is in a directory without write permission, so the directory is another user's.
+    #[test]
+    fn directories_without_write_permission_are_removed() {
+        const NOBODY: u32 = 65534;
+        assert!(geteuid().is_root(), "this test changes the owner of files");
+        let path = mkdtemp(&Path::new(PARENT).join("qfence-XXXXXX")).unwrap();
+        let module = path.join("module");
+        fs::create_dir(&module).unwrap();
+        let file = module.join("file");
+        fs::write(&file, "x").unwrap();
+        for path in [&file, &module, &path] {
+            chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        fs::set_permissions(&module, Permissions::from_mode(0o555)).unwrap();
+        remove(&path, Some((NOBODY, NOBODY))).unwrap();
         assert!(!path.exists());
     }
 }

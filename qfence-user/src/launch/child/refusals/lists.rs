@@ -39,6 +39,9 @@ const NAMESPACES: &[u64] = &[
 /// The one for time, which is another flag in clone(2).
 const TIME_NAMESPACE: &[u64] = &[0x80];
 
+/// `open_tree_attr(2)` (Linux 6.15), which libc does not have yet. The number is the same on all architectures.
+const OPEN_TREE_ATTR: i64 = 467;
+
 /// Calls that no program makes by accident.
 pub(super) const REPORTED: &[Refused] = &[
     NoneOf(libc::SYS_socket, 0, FAMILIES),
@@ -69,6 +72,7 @@ pub(super) const REPORTED: &[Refused] = &[
     Call(libc::SYS_move_pages),
     Call(libc::SYS_migrate_pages),
     Call(libc::SYS_open_tree),
+    Call(OPEN_TREE_ATTR),
     Call(libc::SYS_perf_event_open),
     Call(libc::SYS_pidfd_getfd),
     Call(libc::SYS_pivot_root),
@@ -77,6 +81,7 @@ pub(super) const REPORTED: &[Refused] = &[
     Call(libc::SYS_process_vm_writev),
     Call(libc::SYS_ptrace),
     Call(libc::SYS_quotactl),
+    Call(libc::SYS_quotactl_fd),
     Call(libc::SYS_reboot),
     Call(libc::SYS_setns),
     Call(libc::SYS_swapoff),
@@ -124,6 +129,7 @@ const NAMES: &[(i64, &str)] = &[
     (libc::SYS_move_mount, "move_mount"),
     (libc::SYS_move_pages, "move_pages"),
     (libc::SYS_open_tree, "open_tree"),
+    (OPEN_TREE_ATTR, "open_tree_attr"),
     (libc::SYS_perf_event_open, "perf_event_open"),
     (libc::SYS_pidfd_getfd, "pidfd_getfd"),
     (libc::SYS_pivot_root, "pivot_root"),
@@ -132,6 +138,7 @@ const NAMES: &[(i64, &str)] = &[
     (libc::SYS_process_vm_writev, "process_vm_writev"),
     (libc::SYS_ptrace, "ptrace"),
     (libc::SYS_quotactl, "quotactl"),
+    (libc::SYS_quotactl_fd, "quotactl_fd"),
     (libc::SYS_reboot, "reboot"),
     (libc::SYS_setns, "setns"),
     (libc::SYS_swapoff, "swapoff"),
