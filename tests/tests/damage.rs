@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use aya::maps::loaded_maps;
 use tests::{
     fence::Fence,
+    job::supervisor,
     listener::Listeners,
     remains,
     run::{to_end, wait_until},
@@ -39,7 +40,7 @@ impl Scene {
         let world = World::new()?;
         let fence = Fence::new(label)?.with(&["--user", "nobody"]).with(options);
         let shell = Shell::start(fence.command(&world.host, "sh"))?;
-        let objects = Objects::of_supervisor(shell.started())?;
+        let objects = Objects::of_supervisor(supervisor(&fence)?)?;
         Ok(Self {
             world,
             fence,

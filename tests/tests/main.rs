@@ -5,6 +5,7 @@
 mod apart;
 mod atomic;
 mod audit;
+mod background;
 mod bad_input;
 mod closures;
 mod counters;

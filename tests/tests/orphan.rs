@@ -10,6 +10,7 @@ use nix::{
 use serde_json::Value;
 use tests::{
     fence::{Fence, qfence},
+    job::supervisor,
     listener::Listeners,
     namespace::NOBODY,
     probe::{self, ProbeResult},
@@ -151,7 +152,7 @@ fn after_kill_9_of_the_supervisor_the_command_stays_fenced_until_rm() -> Result<
 }
 
 #[test]
-fn what_is_kept_stays_fenced_until_rm() -> Result<()> {
+fn what_is_kept_stays_fenced_and_supervised_until_rm() -> Result<()> {
     let scene = Scene::new()?;
     let fence = Fence::new("kept")?.with(&["--user", "nobody", "--keep"]);
     let mut command = fence.command(&scene.world.host, "sh");
@@ -162,20 +163,22 @@ fn what_is_kept_stays_fenced_until_rm() -> Result<()> {
     assert_eq!(shell.wait_for_code()?, 6);
     let stderr = shell.stderr();
     let name = fence.name();
+    let supervisor = supervisor(&fence)?;
     assert_eq!(
         stderr,
         format!(
-            "qfence: processes remain in the fence {name}; end them with `qfence-user rm {name}`\n"
+            "qfence: processes remain in the fence {name}; end them with `qfence-user rm {name}`; process {supervisor} \
+             supervises it in the background\n"
         )
     );
-    let orphaned = listed(&fence)?;
-    assert_eq!(orphaned["state"], "orphaned", "{orphaned}");
-    assert_eq!(orphaned["pids"], serde_json::json!([pid]), "{orphaned}");
+    let running = listed(&fence)?;
+    assert_eq!(running["state"], "running", "{running}");
+    assert_eq!(running["pids"], serde_json::json!([pid]), "{running}");
     scene.ensure_host_answers()?;
     scene.ensure_fenced(&mut shell)?;
     remove(&fence, &[])?;
     assert!(is_gone(pid));
-    Ok(())
+    wait_until("the supervisor has ended", || Ok(is_gone(supervisor)))
 }
 
 #[test]

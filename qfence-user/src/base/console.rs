@@ -1,15 +1,22 @@
 //! Prints qfence's own messages on standard error.
 
 use std::{
+    fs::File,
     io::{self, IsTerminal},
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use anyhow::Result;
-use nix::sys::termios::{LocalFlags, OutputFlags, tcgetattr};
+use anyhow::{Context as _, Result};
+use nix::{
+    sys::termios::{LocalFlags, OutputFlags, tcgetattr},
+    unistd::{dup2_stderr, dup2_stdin, dup2_stdout},
+};
 use terminal_size::{Width, terminal_size_of};
 
-use crate::base::{lines::Lines, message_queue::MessageQueue};
+use crate::base::{lines::Lines, message_queue::MessageQueue, system_log};
 
 /// The queue for messages, once no thread of this process may wait for the terminal.
 static QUEUE: OnceLock<MessageQueue> = OnceLock::new();
@@ -45,7 +52,34 @@ pub fn flush() {
     }
 }
 
+/// Whether this process has released its standard streams.
+static IS_RELEASED: AtomicBool = AtomicBool::new(false);
+
+/// Prints what is queued, for a limited time, and replaces the standard streams by /dev/null: the reader of a pipe, or a
+/// terminal, does not wait for this process any more. From then on messages go to the system's log.
+///
+/// # Errors
+/// If /dev/null cannot be opened or duplicated.
+pub fn release() -> Result<()> {
+    flush();
+    let null = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .context("cannot open /dev/null")?;
+    IS_RELEASED.store(true, Ordering::Relaxed);
+    dup2_stdin(&null)
+        .and_then(|()| dup2_stdout(&null))
+        .and_then(|()| dup2_stderr(&null))
+        .context("cannot release the standard streams")
+}
+
 fn show(message: &str) {
+    if IS_RELEASED.load(Ordering::Relaxed) {
+        // As below.
+        let _ = system_log::write(message);
+        return;
+    }
     // There is no other place to report that standard error cannot be written to.
     let _ = write_line(&format!("qfence: {message}"));
 }

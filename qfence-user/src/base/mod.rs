@@ -19,4 +19,5 @@ pub mod process;
 pub mod random;
 pub mod readable;
 pub mod release;
+pub mod system_log;
 pub mod version;

@@ -5,6 +5,7 @@ mod child_status;
 pub mod dispositions;
 pub mod environment;
 pub mod files;
+pub mod front;
 pub mod managers;
 mod namespace;
 pub mod reporter;

@@ -75,7 +75,7 @@ impl Blocked {
         received.add(Signal::SIGCHLD);
         received.add(Signal::SIGUSR1);
         // Signals that the caller ignores (nohup) stay ignored.
-        let is_ignored = |signal: &Signal| ignored & (1 << (*signal as i32 - 1)) != 0;
+        let is_ignored = |signal: &Signal| has_bit(ignored, *signal);
         received.extend(
             FOR_THE_COMMAND
                 .into_iter()
@@ -245,8 +245,24 @@ fn sort(info: &siginfo) -> Received {
     }
 }
 
+/// The signals that another process of the job passes on to this one (`front.rs`), and SIGCHLD. `ignored` has a bit for each
+/// ignored signal: these stay ignored.
+pub(super) fn passed_on(ignored: u64) -> SigSet {
+    let is_received = |signal: &Signal| *signal == Signal::SIGCHLD || !has_bit(ignored, *signal);
+    FOR_THE_COMMAND
+        .into_iter()
+        .chain(STOPS)
+        .chain([Signal::SIGCHLD, Signal::SIGUSR1])
+        .filter(is_received)
+        .collect()
+}
+
+fn has_bit(ignored: u64, signal: Signal) -> bool {
+    ignored & (1 << (signal as i32 - 1)) != 0
+}
+
 /// The signals that this process ignores, one bit each (proc_pid_status(5)).
-fn ignored() -> Result<u64> {
+pub(super) fn ignored() -> Result<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let field = status
         .lines()

@@ -35,7 +35,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use self::{doors::Door, emulator::Emulator, guestfwd::Forward, slirp::Guest};
+use self::{doors::Door, emulator::Emulator, guestfwd::Forward, options::Part, slirp::Guest};
 
 /// The result of an inspection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub struct Findings {
     pub doors: Vec<Door>,
     /// Targets of `guestfwd`, which the fence judges like any other destination.
     pub forwards: Vec<Forward>,
+    /// Whether a QEMU goes on in the background (`-daemonize`).
+    pub daemonizes: bool,
     /// The QEMU, if there is one and all of its configuration could be read.
     pub qemu: Option<Found>,
 }
@@ -73,6 +75,9 @@ pub fn inspect(
     if emulator == Emulator::Qrap {
         findings.doors.push(Door::qrap());
     }
+    findings.daemonizes = options::split(arguments)
+        .iter()
+        .any(|part| matches!(part, Part::Option(given) if given.name() == "daemonize"));
     let (items, unreadable) = configuration::gather(arguments, &read);
     if emulator == Emulator::Qemu && unreadable.is_empty() {
         findings.qemu = Some(Found {

@@ -1,4 +1,5 @@
 //! Supervises a running command: keeps the policy up to date, checks the fence for damage, and passes signals on.
+pub mod background;
 pub mod begin;
 pub mod established;
 pub mod follower;
@@ -18,9 +19,11 @@ use nix::{
 };
 use tokio::time::{MissedTickBehavior, interval};
 
+use self::background::Staying;
 use crate::{
     base::{
         ending::{EndState, EndWatch},
+        exit,
         message_queue::MessageQueue,
     },
     fence::{
@@ -60,7 +63,8 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Runs until the command has ended, and then calls `end`, which ends the other processes of the fence. All
+    /// Runs until the command has ended. With `staying`, it then hands over the status and goes on in the background as
+    /// long as processes remain in the fence. At last it calls `end`, which ends the other processes of the fence. All
     /// attempts until then are logged. Returns the exit status of the command, and the counts of the record. A killed
     /// command that does not end, because it is blocked in the kernel, is abandoned. If the command has ended but
     /// cannot be reaped, its status is read in another way (`ending.rs`). Both are reported.
@@ -70,6 +74,7 @@ impl Supervisor {
     pub async fn run(
         mut self,
         mut child: Child,
+        mut staying: Option<Staying>,
         end: impl FnOnce(),
     ) -> Result<(Option<ExitStatus>, Ended)> {
         let command = child.pid();
@@ -80,6 +85,8 @@ impl Supervisor {
             parts: self.integrity.parts().clone(),
         });
         let mut ended_for_damage = false;
+        // Set when the front is gone although the command runs.
+        let mut is_detached = false;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
@@ -129,12 +136,16 @@ impl Supervisor {
                 prepared = job.prepared() => {
                     self.messages.report(job.stop(prepared));
                     // The stand-in may have ended the command because of damage.
-                    ended_for_damage |= self.ends_for_damage(command);
+                    ended_for_damage |= self.ends_for_damage(Some(command));
                     self.policy.take_over(&mut self.messages).await;
                 }
                 () = self.policy.changed() => self.policy.keep_up(&mut self.messages).await,
+                () = Staying::front_gone(staying.as_ref()) => if let Some(staying) = staying.take() {
+                    is_detached = true;
+                    staying.detach(&self.fence, None);
+                },
                 _ = tick.tick() => {
-                    ended_for_damage |= self.ends_for_damage(command);
+                    ended_for_damage |= self.ends_for_damage(Some(command));
                     reap_all_but(&job.children());
                     verdict = ending.state();
                     self.policy.tick(&mut self.messages).await;
@@ -145,6 +156,15 @@ impl Supervisor {
         // The stand-in must end before the fence is removed.
         drop(job);
 
+        let stays = staying.is_some() || is_detached;
+        if stays && !ended_for_damage && self.cgroup.is_populated().unwrap_or(false) {
+            drop(ending);
+            if let Some(staying) = staying {
+                let status = ended.map_or(exit::FAILED, exit::of_command);
+                staying.detach(&self.fence, Some(status));
+            }
+            ended_for_damage = self.go_on().await?;
+        }
         end();
         let audit = self.auditor.finish()?;
         if ended_for_damage {
@@ -157,7 +177,7 @@ impl Supervisor {
     }
 
     /// Reports damage of the fence, and ends the processes in the fence if the user wants that. Returns whether it did.
-    fn ends_for_damage(&mut self, command: Pid) -> bool {
+    fn ends_for_damage(&mut self, command: Option<Pid>) -> bool {
         let (maps, on_damage) = (self.policy.kernel().maps(), self.on_damage);
         let is_damaged = self
             .integrity
@@ -169,12 +189,14 @@ impl Supervisor {
         ends
     }
 
-    /// Ends all processes in the fence, and the command even if it has left the cgroup.
-    fn end_all(&mut self, command: Pid) {
+    /// Ends all processes in the fence, and the command even if it has left the cgroup, unless it has ended.
+    fn end_all(&mut self, command: Option<Pid>) {
         let ended = self.cgroup.kill_all(KILL_PATIENCE);
         self.messages.report(ended);
-        // The command may have left the cgroup. It was not reaped yet, so its number was not reused.
-        let _ = kill(command, Signal::SIGKILL);
+        if let Some(command) = command {
+            // The command may have left the cgroup. It was not reaped yet, so its number was not reused.
+            let _ = kill(command, Signal::SIGKILL);
+        }
     }
 }
 

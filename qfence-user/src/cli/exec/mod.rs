@@ -86,6 +86,9 @@ pub struct Exec {
     pub metrics: Option<Address>,
 
     /// Do not end processes that outlive the command; they stay fenced
+    ///
+    /// qfence returns when the command has ended, and supervises the fence in the background as long as
+    /// processes remain: it follows this host and logs refusals, except to standard error.
     #[arg(long)]
     pub keep: bool,
 

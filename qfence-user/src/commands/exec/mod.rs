@@ -38,7 +38,12 @@ use crate::{
         nested,
         registry::{Fences, MOUNTED_BPFFS},
     },
-    launch::{files::scratch::Scratch, managers::Managers, signals::Blocked},
+    launch::{
+        files::scratch::Scratch,
+        front::{self, Front, Side},
+        managers::Managers,
+        signals::Blocked,
+    },
     observe::metrics::address::Listener,
     policy::Policy,
     qemu::guestfwd::Forward,
@@ -59,6 +64,8 @@ struct Wanted {
     listener: Option<Listener>,
     description: Description,
     logs: Logs,
+    /// With `--keep`: the process that the caller waits for.
+    front: Option<Front>,
 }
 
 /// Runs `exec`; returns the exit status.
@@ -68,6 +75,13 @@ struct Wanted {
 pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     require_root()?;
     inherited::close_all_but(options.preserve_fds)?;
+    let front = match options.keep {
+        false => None,
+        true => match front::split(options.preserve_fds)? {
+            Side::Front(status) => return Ok(status),
+            Side::Supervisor(front) => Some(front),
+        },
+    };
     nested::refuse(paths)?;
     if options.verify {
         // The signals are not blocked yet, so Ctrl-C ends both.
@@ -143,6 +157,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         listener,
         description,
         logs,
+        front,
     };
     let ended = runtime.block_on(supervise(options, paths, &fence, wanted, blocked));
 

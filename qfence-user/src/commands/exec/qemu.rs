@@ -30,6 +30,12 @@ pub(super) fn admit(options: &Exec) -> Result<(Vec<Forward>, Option<Qemu>)> {
         }
         bail!("{}", last.refusal());
     }
+    if found.daemonizes && !options.keep {
+        notify(
+            "hint: with -daemonize the command ends as soon as the guest runs, and qfence then ends the guest with the \
+             fence; give --keep to keep both, or leave out -daemonize",
+        );
+    }
     let qemu = found.qemu.map(|found| Qemu {
         guest: found.guest,
         is_command: found.index == 0,

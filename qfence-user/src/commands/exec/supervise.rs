@@ -43,9 +43,11 @@ use crate::{
         process::Processes,
         reader::Sources,
         rule_names::RuleNames,
+        target::SinkKind,
     },
     supervise::{
         Supervisor,
+        background::Staying,
         begin::begin,
         follower::Update,
         leavers::Watch,
@@ -264,10 +266,18 @@ pub(super) async fn supervise(
     };
     let end_the_rest = || {
         if !options.keep {
+            words::report_daemons(fence.cgroup());
             fence.empty();
         }
     };
-    let (ended, audit) = supervisor.run(child, end_the_rest).await?;
+    let staying = match wanted.front {
+        Some(front) => Some(Staying {
+            front: front.watch()?,
+            was_shown: options.log.iter().any(|log| log.kind == SinkKind::Stderr),
+        }),
+        None => None,
+    };
+    let (ended, audit) = supervisor.run(child, staying, end_the_rest).await?;
     if options.keep
         && fence.is_populated().unwrap_or(true)
         && let Some(scratch) = &mut confinement.scratch

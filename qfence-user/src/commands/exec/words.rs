@@ -4,12 +4,14 @@ use std::fmt::Display;
 
 use anyhow::{Result, ensure};
 use clap::ValueEnum as _;
+use nix::unistd::{Pid, getsid};
 
 use super::managed::Managed;
 use crate::{
     base::{console::notify, identity::Identity, inherited, paths::Paths},
     cli::{Closure, Exec},
     doctor::{classes, finding::Finding},
+    fence::cgroup::Cgroup,
     kernel::Lacks,
     launch::child::Closures,
 };
@@ -66,6 +68,26 @@ pub(super) fn warn_of_lacks(options: &Exec, lacks: Lacks) {
             "this kernel cannot set the error of a refused call (Linux 5.18 can): it is \
              EPERM, \"operation not permitted\"",
         );
+    }
+}
+
+/// Reports processes that outlive the command, in sessions of their own, before they are ended: daemons.
+pub(super) fn report_daemons(cgroup: &Cgroup) {
+    let own = getsid(None);
+    // 0 is a process of another pid namespace. A process may have ended since.
+    let is_daemon =
+        |pid: &Pid| pid.as_raw() > 0 && getsid(Some(*pid)).is_ok_and(|session| Ok(session) != own);
+    // Errors are reported when the processes are ended.
+    let count = cgroup
+        .pids()
+        .unwrap_or_default()
+        .iter()
+        .filter(|pid| is_daemon(pid))
+        .count();
+    if count > 0 {
+        notify(format_args!(
+            "ends {count} processes that the command left in the background; --keep keeps them"
+        ));
     }
 }
 

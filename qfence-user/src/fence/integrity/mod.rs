@@ -79,7 +79,8 @@ pub struct Integrity {
     cgroup: PathBuf,
     pins: PathBuf,
     parts: Parts,
-    command: Pid,
+    /// The command, as long as it was not reaped.
+    command: Option<Pid>,
     told: BTreeSet<Damage>,
     told_unknown: BTreeSet<String>,
 }
@@ -92,10 +93,15 @@ impl Integrity {
             cgroup: cgroup.to_owned(),
             pins: pins.to_owned(),
             parts,
-            command,
+            command: Some(command),
             told: BTreeSet::new(),
             told_unknown: BTreeSet::new(),
         }
+    }
+
+    /// The command was reaped, so another process can get its number.
+    pub fn forget_command(&mut self) {
+        self.command = None;
     }
 
     /// The parts of the fence.
@@ -188,9 +194,10 @@ impl Integrity {
             Ok(false) => drop(damage.insert(Damage::Policy)),
             Err(error) => drop(unknown.insert(format!("{error:#}"))),
         }
-        let membership = fs::read_to_string(format!("/proc/{}/cgroup", self.command));
+        let membership = |command| fs::read_to_string(format!("/proc/{command}/cgroup")).ok();
         // After the command has ended, there is nothing to read.
-        if membership.is_ok_and(|text| is_outside(&text, &self.cgroup)) {
+        let membership = self.command.and_then(membership);
+        if membership.is_some_and(|text| is_outside(&text, &self.cgroup)) {
             damage.insert(Damage::Command);
         }
         damage

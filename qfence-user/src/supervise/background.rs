@@ -1,0 +1,164 @@
+//! With `--keep`: the supervisor goes on in the background, in a session of its own, until the fence is empty.
+
+use std::{
+    fs::File,
+    io::{Read as _, Seek as _},
+    path::Path,
+};
+
+use anyhow::{Context as _, Result};
+use nix::unistd::{chdir, setsid};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{Supervisor, TICK};
+use crate::{
+    base::{console, readable::urgent},
+    launch::{
+        child::reap_all_but,
+        front::WatchedFront,
+        signals::{Received, Signals},
+    },
+};
+
+/// What a supervisor that may go on in the background needs.
+#[derive(Debug)]
+pub struct Staying {
+    /// The process that the caller waits for.
+    pub front: WatchedFront,
+    /// Whether refusals were shown on standard error.
+    pub was_shown: bool,
+}
+
+impl Staying {
+    /// Waits until the front is gone; for ever without one. Cancel-safe.
+    pub(super) async fn front_gone(staying: Option<&Self>) {
+        match staying {
+            Some(staying) => staying.front.gone().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Moves this process to a session of its own, without the caller's terminal, pipes and directory. Then ends the front
+    /// with a status; `None` if it is gone.
+    pub(super) fn detach(self, fence: &str, status: Option<u8>) {
+        let shown = match self.was_shown {
+            true => format!("; `qfence-user logs -f {fence}` shows its refusals from now on"),
+            false => String::new(),
+        };
+        let remains = match status {
+            Some(_) => format!(
+                "processes remain in the fence {fence}; end them with `qfence-user rm {fence}`"
+            ),
+            None => {
+                format!("the process that the caller waits for is gone; the fence {fence} remains")
+            }
+        };
+        console::notify(format_args!(
+            "{remains}; process {} supervises it in the background{shown}",
+            std::process::id()
+        ));
+        // It is no leader of a process group, because it is a child of the front.
+        let detached = setsid()
+            .context("cannot make a session for the supervisor")
+            .and_then(|_| chdir("/").context("cannot change to the root directory"))
+            .and_then(|()| console::release());
+        if let Err(error) = detached {
+            console::notify(format_args!("error: {error:#}"));
+        }
+        if let Some(status) = status {
+            self.front.end(status);
+        }
+    }
+}
+
+impl Supervisor {
+    /// Supervises the fence until it has no processes, or a signal ends the supervisor. Returns whether the processes were
+    /// ended because of damage.
+    ///
+    /// # Errors
+    /// If the fence or signals cannot be watched. Then nothing supervises the fence.
+    pub(super) async fn go_on(&mut self) -> Result<bool> {
+        self.integrity.forget_command();
+        let mut emptied = Emptied::watch(self.cgroup.directory())?;
+        let mut ended_for_damage = false;
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while self.cgroup.is_populated()? {
+            tokio::select! {
+                ended = is_ended(&mut self.signals, &mut self.auditor) => if ended? {
+                    return Ok(ended_for_damage);
+                },
+                () = self.policy.changed() => self.policy.keep_up(&mut self.messages).await,
+                changed = emptied.changed() => changed?,
+                _ = tick.tick() => {
+                    ended_for_damage |= self.ends_for_damage(None);
+                    reap_all_but(&[]);
+                    self.policy.tick(&mut self.messages).await;
+                }
+            }
+        }
+        Ok(ended_for_damage)
+    }
+}
+
+/// Waits for a signal. Returns whether it ends the supervisor. Cancel-safe.
+async fn is_ended(
+    signals: &mut Signals,
+    auditor: &mut crate::record::auditor::Auditor,
+) -> Result<bool> {
+    let received = signals.next().await.context("cannot read signals")?;
+    match received {
+        Received::PassOn(_) | Received::Shared(_) => return Ok(true),
+        Received::Reopen => auditor.reopen(),
+        Received::Child => reap_all_but(&[]),
+        // There is no job any more.
+        Received::Stop { .. } => {}
+    }
+    Ok(false)
+}
+
+/// Changes of whether a cgroup has processes.
+struct Emptied {
+    events: AsyncFd<File>,
+}
+
+impl Emptied {
+    /// Watches the file that the kernel reports changes of (`cgroup.events`, cgroups(7)).
+    fn watch(cgroup: &Path) -> Result<Self> {
+        let path = cgroup.join("cgroup.events");
+        let doing = || format!("cannot watch {}", path.display());
+        let file = File::open(&path).with_context(doing)?;
+        let events = urgent(file).with_context(doing)?;
+        let mut emptied = Self { events };
+        // The kernel reports changes since the last read.
+        emptied.read()?;
+        Ok(emptied)
+    }
+
+    fn read(&mut self) -> Result<()> {
+        let file = self.events.get_mut();
+        let mut text = Vec::new();
+        match file.rewind().and_then(|()| file.read_to_end(&mut text)) {
+            Err(error) if error.raw_os_error() != Some(nix::libc::ENODEV) => {
+                Err(error).context("cannot read cgroup.events")
+            }
+            // ENODEV: the cgroup was removed, and so is not populated.
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for a change. Cancel-safe.
+    async fn changed(&mut self) -> Result<()> {
+        let mut ready = self
+            .events
+            .ready_mut(Interest::PRIORITY)
+            .await
+            .context("cannot wait for changes of the cgroup")?;
+        ready.clear_ready();
+        drop(ready);
+        self.read()
+    }
+}
