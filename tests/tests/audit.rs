@@ -351,6 +351,46 @@ fn whoever_follows_a_record_sees_all_of_it_or_is_told_what_is_gone() -> Result<(
     Ok(())
 }
 
+/// The number of bytes that a process has read so far.
+fn bytes_read(pid: u32) -> Result<u64> {
+    let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
+    let read = io.lines().find_map(|line| line.strip_prefix("rchar: "));
+    Ok(read.context("rchar")?.parse()?)
+}
+
+#[test]
+fn whoever_follows_reads_new_lines_alone() -> Result<()> {
+    let world = World::new()?;
+    let dir = tempfile::tempdir()?;
+    let file = destinations(dir.path(), 1000)?;
+    let fence = Fence::new("new-lines")?.with(&["--user", "nobody"]);
+    let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
+    let probe = probe::program()?.display().to_string();
+    while fs::metadata(fence.log()).map_or(0, |log| log.len()) < 150_000 {
+        shell.ask(&format!(
+            "{probe} --for-ms 1000 --connect-each {file} >/dev/null"
+        ))?;
+    }
+    let mut follower = follower(fence.name())?;
+    let pid = follower.child().id();
+    let stdout = read_all(follower.child().stdout.take().context("a pipe")?);
+    // The control: it reads what there is.
+    wait_until("the record is read", || Ok(bytes_read(pid)? > 100_000))?;
+    thread::sleep(Duration::from_secs(1));
+    let before = bytes_read(pid)?;
+    thread::sleep(Duration::from_secs(2));
+    let read = bytes_read(pid)? - before;
+    assert!(
+        read < 100_000,
+        "{read} bytes in two seconds without an attempt"
+    );
+    shell.tell("exit 0")?;
+    assert_eq!(shell.wait_for_code()?, 0, "{}", shell.stderr());
+    assert!(follower.wait(HANG)?.context("it ends")?.success());
+    assert!(stdout.recv_timeout(HANG)??.len() > 100_000);
+    Ok(())
+}
+
 #[test]
 fn whoever_follows_ends_when_nobody_reads_what_it_prints() -> Result<()> {
     let world = World::new()?;

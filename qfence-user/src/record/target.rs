@@ -47,6 +47,11 @@ impl FromStr for LogTarget {
             Some(("json", kind)) => (Some(Format::Json), kind),
             _ => (None, text),
         };
+        if let Some(advice) = advice(kind) {
+            return Err(format!(
+                "{advice}; for a file of that name give a path, ./{kind}"
+            ));
+        }
         let kind = match kind {
             "" => return Err("give a path, stderr, journald, syslog or none".into()),
             "stderr" => SinkKind::Stderr,
@@ -66,6 +71,21 @@ impl FromStr for LogTarget {
         };
         Ok(Self { kind, format })
     }
+}
+
+/// Advice for a word that is taken for a target, but is none.
+fn advice(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "-" | "stdout" => {
+            "standard output is the command's: give stderr, or /dev/stdout to have both in it"
+        }
+        "stdin" => "nothing can be written to standard input: give stderr",
+        "journal" | "systemd" => "systemd's journal is journald",
+        "text" | "json" => {
+            "a format needs a target after it: json:PATH, json:stderr, text:PATH or text:stderr"
+        }
+        _ => return None,
+    })
 }
 
 impl fmt::Display for LogTarget {
@@ -105,11 +125,35 @@ mod tests {
             ("journald", None, SinkKind::Journald),
             ("syslog", None, SinkKind::Syslog("/dev/log".into())),
             ("syslog:/run/s", None, SinkKind::Syslog("/run/s".into())),
+            ("./stdout", None, file("./stdout")),
+            ("json:./-", Some(Format::Json), file("./-")),
+            ("/dev/stdout", None, file("/dev/stdout")),
         ] {
             assert_eq!(target(text), LogTarget { kind, format }, "{text}");
         }
         for text in ["", "text:", "json:none", "text:journald", "syslog:"] {
             assert!(text.parse::<LogTarget>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_word_that_is_taken_for_a_target_is_no_file() {
+        for text in [
+            "-",
+            "stdout",
+            "json:-",
+            "text:stdout",
+            "stdin",
+            "json",
+            "text",
+            "journal",
+        ] {
+            let error = text.parse::<LogTarget>().unwrap_err();
+            let (_, word) = text.split_once(':').unwrap_or(("", text));
+            let file = format!("give a path, ./{word}");
+            assert!(error.ends_with(&file), "{text}: {error}");
+        }
+        let error = "stdout".parse::<LogTarget>().unwrap_err();
+        assert!(error.contains("/dev/stdout"), "{error}");
     }
 }

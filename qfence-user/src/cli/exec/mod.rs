@@ -68,6 +68,7 @@ pub struct Exec {
     /// that has a reader. A symbolic link is followed only if the link and its directory belong to root,
     /// because the command may run as the user who called sudo. `syslog` is the daemon at /dev/log, with
     /// messages as in RFC 5424. A prefix selects the format of one log: text:PATH, json:PATH, json:stderr.
+    /// Standard output is the command's: /dev/stdout writes to it all the same, `stdout` and `-` are errors.
     #[arg(
         long,
         value_name = "PATH|stderr|journald|syslog[:SOCKET]|none",
