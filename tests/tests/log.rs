@@ -387,6 +387,23 @@ fn a_word_that_is_taken_for_standard_output_makes_no_file() -> Result<()> {
 }
 
 #[test]
+fn no_message_has_characters_that_turn_a_line_round() -> Result<()> {
+    let output = Command::new(qfence()?)
+        .args([
+            "exec",
+            "--log",
+            "/nonexistent/a\u{202e}\u{200b}\u{fe0f}\u{2028}\x1b[2Jb",
+        ])
+        .args(["--", "true"])
+        .output()?;
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    let stderr = String::from_utf8(output.stderr)?;
+    let escaped = r"/nonexistent/a\xe2\x80\xae\xe2\x80\x8b\xef\xb8\x8f\xe2\x80\xa8\x1b[2Jb";
+    assert!(stderr.contains(escaped) && stderr.is_ascii(), "{stderr}");
+    Ok(())
+}
+
+#[test]
 fn traces_are_printed_when_asked_for_twice_and_steps_when_once() -> Result<()> {
     let world = World::new()?;
     for (verbosity, steps, traces) in [("-v", true, false), ("-vv", true, true)] {
