@@ -58,6 +58,7 @@ mod pure_v2;
 mod registry;
 mod replies;
 mod resolv;
+mod rotation;
 mod schema;
 mod set;
 mod siblings;
