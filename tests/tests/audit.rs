@@ -136,6 +136,37 @@ fn a_million_attempts_a_second_are_a_few_lines_and_none_is_forgotten() -> Result
 }
 
 #[test]
+fn a_flood_that_lasts_is_summed_up_by_the_minute_and_none_is_forgotten() -> Result<()> {
+    const FOR_MS: u64 = 45_000;
+    /// The lines of the first seconds, of less than a minute after them, and of the end.
+    const ALL_LINES: usize = 20 * 95 + 2 * 95 + 95;
+    let world = World::new()?;
+    let dir = tempfile::tempdir()?;
+    let file = destinations(dir.path(), 1000)?;
+    let fence = Fence::new("lasting")?.with(&["--user", "nobody"]);
+    let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
+    let flood = format!(
+        "{} --for-ms {FOR_MS} --connect-each {file}",
+        probe::program()?.display()
+    );
+    let floods: Vec<Flood> = probe::read_lines(&shell.ask(&flood)?.join("\n"))?;
+    let before_end = lines(&fs::read_to_string(fence.log())?)?.len();
+    shell.tell("exit 0")?;
+    assert_eq!(shell.wait_for_code()?, 0, "{}", shell.stderr());
+    let lines = lines(&fs::read_to_string(fence.log())?)?;
+    let all = refused(&floods);
+    assert_eq!(lines.iter().map(count).sum::<Result<u64>>()?, all);
+    assert_eq!(lines.last().context("a line")?["total"], all);
+    assert!(lines.iter().all(|line| line["kind"] != "lost"));
+    // The control: a flood of the first seconds is written by the second.
+    assert!(lines.len() > 10 * 50, "{}", lines.len());
+    assert!(lines.len() <= ALL_LINES, "{}", lines.len());
+    // What waited for the end of the minute is not lost at the end of the fence.
+    assert!(lines.len() > before_end, "{before_end}");
+    Ok(())
+}
+
+#[test]
 fn more_kinds_than_there_is_room_for_are_counted() -> Result<()> {
     let world = World::new()?;
     let dir = tempfile::tempdir()?;
@@ -292,6 +323,18 @@ fn whoever_follows_a_record_sees_all_of_it_or_is_told_what_is_gone() -> Result<(
     let world = World::new()?;
     let dir = tempfile::tempdir()?;
     let file = destinations(dir.path(), 1000)?;
+    // Long lines: a flood that lasts has no more than so many lines.
+    let long = ["a", "b"].map(|letter| letter.repeat(200));
+    let mut place = dir.path().to_owned();
+    for name in &long {
+        place.push(name);
+        fs::create_dir(&place)?;
+        workspace::make_readable(&place)?;
+    }
+    let probe = place.join("probe");
+    fs::copy(probe::program()?, &probe)?;
+    workspace::make_readable(&probe)?;
+    let probe = probe.display().to_string();
     let fence = Fence::new("generations")?.with(&["--user", "nobody"]);
     let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
     shell.attempt(&["udp/127.0.0.1/9"])?;
@@ -307,7 +350,6 @@ fn whoever_follows_a_record_sees_all_of_it_or_is_told_what_is_gone() -> Result<(
     thread::sleep(Duration::from_secs(1));
     // One of them sleeps while both files are replaced.
     followers[1].signal(Signal::SIGSTOP)?;
-    let probe = probe::program()?.display().to_string();
     // It gets no more than 48 kB a second.
     while fs::metadata(fence.log())?.len() < ENOUGH {
         shell.ask(&format!(
@@ -348,6 +390,46 @@ fn whoever_follows_a_record_sees_all_of_it_or_is_told_what_is_gone() -> Result<(
         said.contains(&format!("{gone} lines of the record, with ")),
         "{gone}: {said}"
     );
+    Ok(())
+}
+
+/// The number of bytes that a process has read so far.
+fn bytes_read(pid: u32) -> Result<u64> {
+    let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
+    let read = io.lines().find_map(|line| line.strip_prefix("rchar: "));
+    Ok(read.context("rchar")?.parse()?)
+}
+
+#[test]
+fn whoever_follows_reads_new_lines_alone() -> Result<()> {
+    let world = World::new()?;
+    let dir = tempfile::tempdir()?;
+    let file = destinations(dir.path(), 1000)?;
+    let fence = Fence::new("new-lines")?.with(&["--user", "nobody"]);
+    let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
+    let probe = probe::program()?.display().to_string();
+    while fs::metadata(fence.log()).map_or(0, |log| log.len()) < 150_000 {
+        shell.ask(&format!(
+            "{probe} --for-ms 1000 --connect-each {file} >/dev/null"
+        ))?;
+    }
+    let mut follower = follower(fence.name())?;
+    let pid = follower.child().id();
+    let stdout = read_all(follower.child().stdout.take().context("a pipe")?);
+    // The control: it reads what there is.
+    wait_until("the record is read", || Ok(bytes_read(pid)? > 100_000))?;
+    thread::sleep(Duration::from_secs(1));
+    let before = bytes_read(pid)?;
+    thread::sleep(Duration::from_secs(2));
+    let read = bytes_read(pid)? - before;
+    assert!(
+        read < 100_000,
+        "{read} bytes in two seconds without an attempt"
+    );
+    shell.tell("exit 0")?;
+    assert_eq!(shell.wait_for_code()?, 0, "{}", shell.stderr());
+    assert!(follower.wait(HANG)?.context("it ends")?.success());
+    assert!(stdout.recv_timeout(HANG)??.len() > 100_000);
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! `exec` ends as its command does, and a signal to it is a signal to the command.
 
-use std::{fs, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
@@ -116,6 +116,45 @@ fn what_is_not_there_is_127() -> Result<()> {
         let message = format!("qfence: error: cannot start \"{program}\": not found");
         assert_eq!(ended.stderr.lines().last(), Some(message.as_str()));
     }
+    Ok(())
+}
+
+/// A command of nobody, with one more directory in front of PATH.
+fn of_nobody(directory: &Path, program: &str) -> Result<run::Ended> {
+    let fence = Fence::new("path")?.with(&["--user", "nobody"]);
+    let mut command = fenced(&fence, &[program]);
+    let path = std::env::var("PATH")?;
+    command.env("PATH", format!("{}:{path}", directory.display()));
+    let ended = to_end(command)?;
+    remains::ensure_none(fence.name())?;
+    Ok(ended)
+}
+
+#[test]
+fn a_directory_of_path_that_may_not_be_searched_has_nothing_in_it() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    workspace::make_readable(dir.path())?;
+    let closed = dir.path().join("closed");
+    fs::create_dir(&closed)?;
+    let plain = closed.join("qfence-plain");
+    fs::write(&plain, "#!/bin/sh\n")?;
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700))?;
+    for program in ["no-such-program-anywhere", "qfence-plain"] {
+        let ended = of_nobody(&closed, program)?;
+        assert_eq!(ended.code(), Some(127), "{ended:?}");
+        let message = format!("qfence: error: cannot start \"{program}\": not found");
+        assert_eq!(ended.stderr.lines().last(), Some(message.as_str()));
+    }
+    // The controls: a later directory has the command; and a file that was found, but may not be executed.
+    assert_eq!(of_nobody(&closed, "true")?.code(), Some(0));
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o755))?;
+    fs::set_permissions(&plain, fs::Permissions::from_mode(0o644))?;
+    let ended = of_nobody(&closed, "qfence-plain")?;
+    assert_eq!(ended.code(), Some(126), "{ended:?}");
+    let message = "qfence: error: cannot start \"qfence-plain\": Permission denied (os error 13)";
+    assert_eq!(ended.stderr.lines().last(), Some(message));
+    workspace::make_readable(&plain)?;
+    assert_eq!(of_nobody(&closed, "qfence-plain")?.code(), Some(0));
     Ok(())
 }
 

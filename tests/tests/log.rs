@@ -352,6 +352,58 @@ fn a_processes_name_cannot_turn_a_line_round_nor_pass_for_what_comes_after_it() 
 }
 
 #[test]
+fn a_word_that_is_taken_for_standard_output_makes_no_file() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    for target in ["-", "stdout", "json:-", "text:stdout", "json"] {
+        let output = Command::new(qfence()?)
+            .current_dir(dir.path())
+            .args(["exec", "--log", target, "--", "true"])
+            .output()?;
+        assert_eq!(output.status.code(), Some(125), "{output:?}");
+        let stderr = String::from_utf8(output.stderr)?;
+        assert!(
+            stderr.contains("for a file of that name give a path, ./"),
+            "{stderr}"
+        );
+        assert_eq!(fs::read_dir(dir.path())?.count(), 0, "{target}");
+    }
+    // The controls: a file of that name, and standard output with the command's.
+    for (target, is_file) in [("./stdout", true), ("/dev/stdout", false)] {
+        let output = Command::new(qfence()?)
+            .current_dir(dir.path())
+            .args(["exec", "--name", &unique_name("stdout"), "--user", "nobody"])
+            .args(["--log", target, "--"])
+            .arg(probe::program()?)
+            .arg("udp/127.0.0.1/9")
+            .output()?;
+        assert!(output.status.success(), "{output:?}");
+        let stdout = String::from_utf8(output.stdout)?;
+        let denied = " denied udp 127.0.0.1:9 ";
+        assert_eq!(stdout.contains(denied), !is_file, "{stdout}");
+        let text = fs::read_to_string(dir.path().join("stdout"))?;
+        assert_eq!(text.matches(denied).count(), 1, "{text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn no_message_has_characters_that_turn_a_line_round() -> Result<()> {
+    let output = Command::new(qfence()?)
+        .args([
+            "exec",
+            "--log",
+            "/nonexistent/a\u{202e}\u{200b}\u{fe0f}\u{2028}\x1b[2Jb",
+        ])
+        .args(["--", "true"])
+        .output()?;
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    let stderr = String::from_utf8(output.stderr)?;
+    let escaped = r"/nonexistent/a\xe2\x80\xae\xe2\x80\x8b\xef\xb8\x8f\xe2\x80\xa8\x1b[2Jb";
+    assert!(stderr.contains(escaped) && stderr.is_ascii(), "{stderr}");
+    Ok(())
+}
+
+#[test]
 fn traces_are_printed_when_asked_for_twice_and_steps_when_once() -> Result<()> {
     let world = World::new()?;
     for (verbosity, steps, traces) in [("-v", true, false), ("-vv", true, true)] {

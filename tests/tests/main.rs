@@ -59,6 +59,7 @@ mod pure_v2;
 mod registry;
 mod replies;
 mod resolv;
+mod rotation;
 mod schema;
 mod set;
 mod siblings;

@@ -16,7 +16,9 @@ use nix::{
 };
 use terminal_size::{Width, terminal_size_of};
 
-use crate::base::{lines::Lines, message_queue::MessageQueue, system_log};
+use crate::base::{
+    lines::Lines, message_queue::MessageQueue, printable::printable_lines, system_log,
+};
 
 /// The queue for messages, once no thread of this process may wait for the terminal.
 static QUEUE: OnceLock<MessageQueue> = OnceLock::new();
@@ -25,10 +27,13 @@ static QUEUE: OnceLock<MessageQueue> = OnceLock::new();
 static LINES: Mutex<Lines> = Mutex::new(Lines::within(false));
 
 /// Prints one line, `qfence: …`. After [`never_block`] it never waits until the line is shown, in any thread.
+///
+/// A path or a name in the message can be one that a process in the fence has chosen.
 pub fn notify(message: impl std::fmt::Display) {
+    let message = printable_lines(&message.to_string());
     match QUEUE.get() {
         Some(messages) => messages.notify(message),
-        None => show(&message.to_string()),
+        None => show(&message),
     }
 }
 

@@ -32,6 +32,43 @@ pub fn in_parentheses(text: &str) -> String {
     })
 }
 
+/// Makes a message or a table safe to print. Line breaks and tabs stay as they are.
+#[must_use]
+pub fn printable_lines(text: &str) -> String {
+    escaped(text.as_bytes(), |character| {
+        is_unprintable(character) && !matches!(character, '\n' | '\t')
+    })
+}
+
+/// Makes a name safe to print before other fields of a line. Blanks, and the parentheses in which a field can be, are
+/// escaped too.
+#[must_use]
+pub fn in_one_word(text: &str) -> String {
+    escaped(text.as_bytes(), |character| {
+        is_unprintable(character) || character.is_whitespace() || matches!(character, '(' | ')')
+    })
+}
+
+/// Makes JSON safe to print: the characters that [`printable`] escapes become `\uXXXX`, so the values stay the same.
+#[must_use]
+pub fn printable_json(json: String) -> String {
+    // Outside of strings there are only ASCII characters, none of them unprintable in JSON on one line.
+    if !json.chars().any(is_unprintable) {
+        return json;
+    }
+    let mut out = String::with_capacity(json.len());
+    for character in json.chars() {
+        if is_unprintable(character) {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            out.push(character);
+        }
+    }
+    out
+}
+
 /// The first `longest` bytes of a text. An ellipsis after them marks text that was cut off.
 #[must_use]
 pub fn shortened(text: String, longest: usize) -> String {
@@ -65,7 +102,9 @@ pub fn printable_words<'a>(
     printed
 }
 
-fn is_unprintable(character: char) -> bool {
+/// Whether a character is a control character, is invisible, or changes the direction of text.
+#[must_use]
+pub fn is_unprintable(character: char) -> bool {
     // The category is looked up in a large table.
     if character.is_ascii() {
         return character.is_ascii_control();
@@ -167,6 +206,35 @@ mod tests {
         ] {
             assert_eq!(printable(text.as_bytes()), text);
         }
+    }
+
+    #[test]
+    fn a_message_keeps_its_lines_and_nothing_else_of_that_kind() {
+        assert_eq!(
+            printable_lines("f:1:1: wrong\n  |\t\u{202e}x\x1b[1m\r"),
+            "f:1:1: wrong\n  |\t\\xe2\\x80\\xaex\\x1b[1m\\x0d"
+        );
+    }
+
+    #[test]
+    fn a_name_is_one_word() {
+        assert_eq!(in_one_word("/run/bus"), "/run/bus");
+        assert_eq!(
+            in_one_word("/a pid 1\u{a0}(init)\u{202e}"),
+            "/a\\x20pid\\x201\\xc2\\xa0\\x28init\\x29\\xe2\\x80\\xae"
+        );
+    }
+
+    #[test]
+    fn json_has_the_same_values_and_nothing_that_drives_a_terminal() {
+        let text = "a\u{202e}b\u{e0041}\u{7f}\u{9b}\u{e9}\u{1f600}\n\"\\";
+        let json = printable_json(serde_json::to_string(&[text]).unwrap());
+        assert!(!json.chars().any(is_unprintable), "{json}");
+        assert!(
+            json.contains("a\\u202eb\\udb40\\udc41\\u007f\\u009b\u{e9}\u{1f600}\\n"),
+            "{json}"
+        );
+        assert_eq!(serde_json::from_str::<[String; 1]>(&json).unwrap(), [text]);
     }
 
     #[test]

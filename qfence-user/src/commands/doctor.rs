@@ -5,7 +5,7 @@ use std::io;
 use anyhow::Result;
 use terminal_size::{Width, terminal_size_of};
 
-use super::print;
+use super::{print, print_json};
 use crate::{
     base::paths::Paths,
     cli::Doctor,
@@ -21,13 +21,12 @@ const WIDTH: u16 = 100;
 /// If the host cannot be examined, or standard output cannot be written to.
 pub fn run(options: &Doctor, paths: &Paths) -> Result<u8> {
     let findings = examine(paths)?;
-    let text = if options.json {
-        serde_json::to_string(&findings)?
+    if options.json {
+        print_json(&findings)?;
     } else {
         let width = terminal_size_of(io::stdout()).map_or(WIDTH, |(Width(columns), _)| columns);
-        table(&findings, width)
-    };
-    print(&text)?;
+        print(&table(&findings, width))?;
+    }
     let missing = findings
         .iter()
         .any(|finding| finding.state == State::Missing);

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 use comfy_table::{Table, presets::NOTHING};
 use serde::Serialize;
 
-use super::{print, require_root};
+use super::{print, print_json, require_root};
 use crate::{
     base::{console::notify, name::check_name, paths::Paths},
     cli::{Explain, resolve},
@@ -49,7 +49,7 @@ pub fn run(options: &Explain, paths: &Paths) -> Result<()> {
         })
         .collect();
     if options.json {
-        return print(&serde_json::to_string(&answers)?);
+        return print_json(&answers);
     }
     print(&table(&answers))?;
     for hint in answers

@@ -54,8 +54,16 @@ pub fn run(options: &Logs, paths: &Paths) -> Result<()> {
     };
     let mut reader = take_over(&fences, name, paths)?;
     read_on(reader.as_mut())?;
-    if shown.show()? && options.follow {
-        follow(&fences, paths, name, reader, &mut shown)?;
+    let mut is_read = shown.show()?;
+    if is_read && options.follow {
+        is_read = follow(&fences, paths, name, &mut reader, &mut shown)?;
+    }
+    if let Some(reader) = &mut reader {
+        // If the fence has ended, there is nothing to read any more.
+        let _ = reader.finish();
+        if is_read {
+            shown.show()?;
+        }
     }
     // A fence that has ended has no counters.
     if let Ok(Snapshot { counts, .. }) = Snapshot::of(&fences.pins(name)) {
@@ -70,33 +78,36 @@ pub fn run(options: &Logs, paths: &Paths) -> Result<()> {
     Ok(())
 }
 
-/// Shows new lines, until the fence ends or standard output is closed.
+/// Shows new lines, until the fence ends or standard output is closed. Returns false if it is closed.
 fn follow(
     fences: &Fences,
     paths: &Paths,
     name: &str,
-    mut reader: Option<Reader>,
+    reader: &mut Option<Reader>,
     shown: &mut Shown,
-) -> Result<()> {
+) -> Result<bool> {
     let mut next = Instant::now() + TICK;
     loop {
         if !wait_while_read(LOOK)? {
-            return Ok(());
+            return Ok(false);
         }
         // Checked before the last read, so that all lines until then are shown.
         let is_there = fences.condition(name).is_ok();
         if Instant::now() >= next && is_there {
             if reader.is_none() {
                 // If the fence has just ended, there is nothing to take over.
-                reader = take_over(fences, name, paths).ok().flatten();
+                *reader = take_over(fences, name, paths).ok().flatten();
             }
             read_on(reader.as_mut())?;
             next = Instant::now() + TICK;
-        } else if let Some(reader) = &mut reader {
+        } else if let Some(reader) = reader {
             reader.events();
         }
-        if !shown.show()? || !is_there {
-            return Ok(());
+        if !shown.show()? {
+            return Ok(false);
+        }
+        if !is_there {
+            return Ok(true);
         }
     }
 }

@@ -22,6 +22,7 @@ use std::{
 use anyhow::{Result, ensure};
 use clap::Parser;
 use nix::unistd::geteuid;
+use serde::Serialize;
 
 use crate::{
     base::{
@@ -29,6 +30,7 @@ use crate::{
         exit::{FAILED, of_signal},
         interruptible::Interrupted,
         paths::Paths,
+        printable::{printable_json, printable_lines},
         process::helper,
     },
     cli::{Cli, Verb},
@@ -97,8 +99,17 @@ fn require_root() -> Result<()> {
     Ok(())
 }
 
-/// Prints the output of a command.
+/// Prints the output of a command as text.
 fn print(text: &str) -> Result<()> {
+    print_safe(&printable_lines(text))
+}
+
+/// Prints the output of a command as one line of JSON.
+fn print_json(value: &impl Serialize) -> Result<()> {
+    print_safe(&printable_json(serde_json::to_string(value)?))
+}
+
+fn print_safe(text: &str) -> Result<()> {
     match writeln!(io::stdout(), "{text}") {
         // The reader does not want more.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

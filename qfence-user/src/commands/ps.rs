@@ -6,7 +6,7 @@ use nix::unistd::Pid;
 use qfence_common::Traffic;
 use serde::Serialize;
 
-use super::{print, require_root};
+use super::{print, print_json, require_root};
 use crate::{
     base::{
         console::notify,
@@ -77,12 +77,11 @@ pub fn run(options: &Ps, paths: &Paths) -> Result<()> {
     let elsewhere = registry.clear(&mut |note| notify(note))?;
     let fences = registry.list(elsewhere)?;
     drop(registry);
-    let text = if options.json {
-        json(&fences)?
+    if options.json {
+        print_json(&rows(&fences))?;
     } else {
-        table(&fences)
-    };
-    print(&text)?;
+        print(&table(&fences))?;
+    }
     for Listed {
         name, condition, ..
     } in &fences
@@ -103,8 +102,8 @@ pub fn run(options: &Ps, paths: &Paths) -> Result<()> {
     Ok(())
 }
 
-fn json(fences: &[Listed]) -> Result<String> {
-    let rows: Vec<Row<'_>> = fences
+fn rows(fences: &[Listed]) -> Vec<Row<'_>> {
+    fences
         .iter()
         .map(|fence| Row {
             name: &fence.name,
@@ -134,8 +133,7 @@ fn json(fences: &[Listed]) -> Result<String> {
             refused: fence.counted.map(|counted| counted.refused.into()),
             received: fence.counted.map(|counted| counted.received.into()),
         })
-        .collect();
-    Ok(serde_json::to_string(&rows)?)
+        .collect()
 }
 
 /// The name of the profile, with a remark if there are additional rules or monitor mode.

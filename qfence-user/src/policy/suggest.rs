@@ -9,12 +9,15 @@ use std::{
 
 use qfence_common::{Action, Protocol, Sighting};
 
-use crate::policy::{
-    Policy,
-    hostset::single,
-    ports::Ports,
-    protocol::{Proto, WITH_PORTS},
-    rule::{Destination, Match},
+use crate::{
+    base::printable::is_unprintable,
+    policy::{
+        Policy,
+        hostset::single,
+        ports::Ports,
+        protocol::{Proto, WITH_PORTS},
+        rule::{Destination, Match},
+    },
 };
 
 /// How many of the most frequent matches get a rule of their own. The others share one rule, since a policy has room
@@ -135,9 +138,12 @@ fn quoted(text: &str) -> String {
     for character in text.chars() {
         match character {
             '"' | '\\' => out.extend(['\\', character]),
-            plain if !plain.is_control() => out.push(plain),
-            control => {
-                let _ = write!(out, "\\u{:04X}", u32::from(control));
+            plain if !is_unprintable(plain) => out.push(plain),
+            other => {
+                let _ = match u32::from(other) {
+                    number @ 0..=0xffff => write!(out, "\\u{number:04X}"),
+                    number => write!(out, "\\U{number:08X}"),
+                };
             }
         }
     }
@@ -276,10 +282,12 @@ mod tests {
     #[test]
     fn a_comment_is_carried_over_as_it_is() {
         let mut policy = testing::policy(&["deny lan"], true);
-        let comment = "a \"quoted\" \\ one, it's \u{e9}\u{202e}\u{ad}";
+        let comment = "a \"quoted\" \\ one, it's \u{e9}\u{202e}\u{ad}\u{e0041}";
         policy.given[0].comment = Some(comment.to_owned());
         let text = suggest("vm1", Some(&policy), &[], 0);
         let profile = Profile::parse("vm1", None, &text).unwrap();
         assert_eq!(profile.rules[0].comment.as_deref(), Some(comment), "{text}");
+        let drives = |character: &char| *character != '\n' && is_unprintable(*character);
+        assert_eq!(text.chars().find(drives), None, "{text}");
     }
 }

@@ -100,7 +100,10 @@ impl Worker {
             }
         }
         self.events();
-        self.summarize();
+        match self.reader.finish() {
+            Ok(lines) => self.hand_out(&lines),
+            Err(error) => notify(format_args!("error: {error:#}")),
+        }
         let counts = self.reader.counts().unwrap_or_else(|error| {
             notify(format_args!("error: {error:#}"));
             Counts::default()

@@ -17,6 +17,7 @@
 //! | [`tail`] | reads the lines that are new since the last read |
 //! | [`filter`] | selects lines |
 //! | [`target`] | the values of `--log` |
+//! | [`rotation`] | how large a log file may become |
 //! | [`sink`] | writes lines to a file, the journal or syslog |
 //! | [`writer`] | a thread and a queue for each sink |
 //! | [`auditor`] | the thread that does all this while the command runs |
@@ -32,6 +33,7 @@ pub mod line;
 pub mod proc;
 pub mod process;
 pub mod reader;
+pub mod rotation;
 pub mod rule_names;
 pub mod sink;
 pub mod stamp;

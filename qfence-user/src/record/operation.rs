@@ -14,7 +14,11 @@ use qfence_common::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{base::printable::printable, confinement::managers, policy::protocol::protocol_name};
+use crate::{
+    base::printable::{in_one_word, printable},
+    confinement::managers,
+    policy::protocol::protocol_name,
+};
 
 /// The operation that was attempted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,7 +150,11 @@ impl fmt::Display for Operation {
                 write!(f, "{protocol} listener {}", SocketAddr::new(*local, port))
             }
             Self::Unix { unix, manager } => {
-                let unix = if unix.is_empty() { "unknown" } else { unix };
+                // Blanks in a name could look like the fields after it.
+                let unix = match in_one_word(unix) {
+                    unknown if unknown.is_empty() => "unknown".to_owned(),
+                    unix => unix,
+                };
                 write!(f, "unix {unix}")?;
                 match manager {
                     Some(manager) => write!(f, " ({manager})"),

@@ -4,7 +4,12 @@
 //! The path is walked name by name (`walk.rs`). Links and files that others may have made are neither followed nor
 //! written to.
 
-use std::{ffi::OsString, fs::File, os::fd::AsRawFd as _, path::Path};
+use std::{
+    ffi::{OsStr, OsString},
+    fs::File,
+    os::fd::AsRawFd as _,
+    path::Path,
+};
 
 use nix::{
     errno::Errno,
@@ -15,11 +20,12 @@ use nix::{
     },
 };
 
-pub use super::trusted::Trusted;
 use super::{
+    file_type::other_than_regular,
     trusted::is_fifo,
     walk::{PathError, Walk, is_kept, is_link},
 };
+pub use super::{rotation::Place, trusted::Trusted};
 
 /// The mode of a new file, before the umask.
 const MODE: Mode = Mode::from_bits_truncate(0o644);
@@ -30,13 +36,26 @@ const PIPEFS_MAGIC: FsType = FsType(0x5049_5045);
 /// How often the last name is looked up again if the file appears or disappears meanwhile.
 const MOST_TRIES: usize = 16;
 
+/// A file that was opened to append to.
+#[derive(Debug)]
+pub struct Opened {
+    /// The file.
+    pub file: File,
+    /// The place of a regular file; `None` for a file that cannot be renamed: a device, a FIFO, or one of /proc.
+    pub place: Option<Place>,
+}
+
 /// Opens a file to append to, and makes it if it does not exist.
 ///
 /// Opening a FIFO waits for a reader; `waits` is called before that.
 ///
 /// # Errors
 /// Errors of open. Also if the file, or a link on the way, is refused: see [`Refusal`](super::walk::Refusal).
-pub fn open_to_append(path: &Path, trusted: &Trusted, waits: impl Fn()) -> Result<File, PathError> {
+pub fn open_to_append(
+    path: &Path,
+    trusted: &Trusted,
+    waits: impl Fn(),
+) -> Result<Opened, PathError> {
     let mut opening = Opening {
         trusted,
         waits: &waits,
@@ -44,8 +63,8 @@ pub fn open_to_append(path: &Path, trusted: &Trusted, waits: impl Fn()) -> Resul
         tries: 0,
     };
     while let Some(name) = opening.walk.next() {
-        if let Some(file) = opening.go(name)? {
-            return Ok(file);
+        if let Some(opened) = opening.go(name)? {
+            return Ok(opened);
         }
     }
     Err(Errno::EISDIR.into())
@@ -60,7 +79,7 @@ struct Opening<'a> {
 
 impl Opening<'_> {
     /// Walks on by one name; returns the file if the name was the last.
-    fn go(&mut self, name: OsString) -> Result<Option<File>, PathError> {
+    fn go(&mut self, name: OsString) -> Result<Option<Opened>, PathError> {
         if !self.walk.is_at_end() {
             self.walk.pass(&name)?;
             return Ok(None);
@@ -77,7 +96,10 @@ impl Opening<'_> {
                     .map_err(|why| self.walk.refused(&name, why))?;
             }
             let file = openat(directory, &*name, to_append(), Mode::empty())?;
-            return Ok(Some(file.into()));
+            return Ok(Some(Opened {
+                file: file.into(),
+                place: None,
+            }));
         }
         match fstatat(directory, &*name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Err(Errno::ENOENT) => self.create(name),
@@ -92,16 +114,16 @@ impl Opening<'_> {
         }
     }
 
-    fn create(&mut self, name: OsString) -> Result<Option<File>, PathError> {
+    fn create(&mut self, name: OsString) -> Result<Option<Opened>, PathError> {
         let flags = to_append() | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
         match openat(self.walk.directory(), &*name, flags, MODE) {
             // The file has appeared since.
             Err(Errno::EEXIST) => self.again(name),
-            made => Ok(Some(made?.into())),
+            made => self.opened(made?.into(), &name).map(Some),
         }
     }
 
-    fn open_found(&mut self, name: OsString) -> Result<Option<File>, PathError> {
+    fn open_found(&mut self, name: OsString) -> Result<Option<Opened>, PathError> {
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let file = match openat(self.walk.directory(), &*name, flags, Mode::empty()) {
             Err(Errno::ENOENT) => return self.again(name),
@@ -141,10 +163,25 @@ impl Opening<'_> {
                 opened
             }
         };
-        Ok(Some(opened.into()))
+        if other_than_regular(found.st_mode).is_some() {
+            return Ok(Some(Opened {
+                file: opened.into(),
+                place: None,
+            }));
+        }
+        self.opened(opened.into(), &name).map(Some)
     }
 
-    fn again(&mut self, name: OsString) -> Result<Option<File>, PathError> {
+    /// A regular file of the current directory.
+    fn opened(&self, file: File, name: &OsStr) -> Result<Opened, PathError> {
+        let place = Place::new(self.walk.directory(), name, self.walk.place().to_owned())?;
+        Ok(Opened {
+            file,
+            place: Some(place),
+        })
+    }
+
+    fn again(&mut self, name: OsString) -> Result<Option<Opened>, PathError> {
         self.tries += 1;
         if self.tries > MOST_TRIES {
             return Err(Errno::EAGAIN.into());
@@ -173,7 +210,8 @@ mod tests {
     use crate::base::files::walk::Refusal;
 
     fn append(path: &Path, trusted: &Trusted) -> Result<(), PathError> {
-        Ok(open_to_append(path, trusted, || {})?.write_all(b"line\n")?)
+        let mut opened = open_to_append(path, trusted, || {})?;
+        Ok(opened.file.write_all(b"line\n")?)
     }
 
     fn refusal(appended: Result<(), PathError>) -> Option<Refusal> {

@@ -10,7 +10,7 @@
 //! | /sys/fs/bpf/qfence-ended/ | 0700 | the same |
 //! | the file of `metrics --textfile` | 0644 | whole, renamed into place |
 //! | the socket of `--metrics unix:PATH` | 0600 | replaces a socket that nobody listens on |
-//! | the file of `--log` | 0644 less the umask | appended to, opened again on SIGUSR1 |
+//! | the file of `--log` | 0644 less the umask | appended to, renamed when full, opened again on SIGUSR1 |
 //!
 //! All belong to root.
 //!
@@ -21,6 +21,7 @@
 //! | [`staged`] | a file that is written whole, and then renamed over the old one |
 //! | `walk` | walks a path, without links that others can have made |
 //! | [`log`] | a file that is appended to, wherever it is |
+//! | [`rotation`] | begins such a file anew, and keeps a number of earlier ones |
 //! | `trusted` | whether a log file that exists may be appended to |
 //! | [`bounded`] | reads a file that others write, up to a limit |
 //! | [`file_type`] | the type of a file, in words |
@@ -34,6 +35,7 @@ pub mod directory;
 pub mod file_type;
 pub mod log;
 mod owner;
+pub mod rotation;
 pub mod staged;
 mod trusted;
 mod walk;

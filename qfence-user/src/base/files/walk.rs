@@ -49,6 +49,11 @@ pub enum Refusal {
          root's. Give another path"
     )]
     SecondName,
+    /// No regular file, where a log would be moved to.
+    #[error(
+        "is no regular file, and has the name of an earlier log: remove it, or give another path"
+    )]
+    NoLog,
     /// A FIFO that others than its owner can read.
     #[error(
         "is a FIFO that others than its owner may read: lines that they read reach no log. Make it with \
@@ -136,6 +141,11 @@ impl Walk {
     /// Whether no name is left.
     pub(super) fn is_at_end(&self) -> bool {
         self.rest.is_empty()
+    }
+
+    /// The path of the current directory, for messages.
+    pub(super) fn place(&self) -> &Path {
+        &self.place
     }
 
     /// The current directory.

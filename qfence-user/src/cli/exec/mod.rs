@@ -64,13 +64,16 @@ pub struct Exec {
 
     /// Where to log refusals, besides the fence's own record; can be repeated
     ///
-    /// Lines are appended to a file. SIGUSR1 makes qfence reopen it. The file can be a device, or a FIFO
+    /// Lines are appended to a file. A full one is renamed to PATH.1, and so on: with json:PATH,max=100M,keep=3 at
+    /// 100 MB, and three earlier files stay. By default all have 256 MB in all; max=none is for a program that
+    /// renames them itself. SIGUSR1 makes qfence reopen the file. The file can be a device, or a FIFO
     /// that has a reader. A symbolic link is followed only if the link and its directory belong to root,
     /// because the command may run as the user who called sudo. `syslog` is the daemon at /dev/log, with
     /// messages as in RFC 5424. A prefix selects the format of one log: text:PATH, json:PATH, json:stderr.
+    /// Standard output is the command's: /dev/stdout writes to it all the same, `stdout` and `-` are errors.
     #[arg(
         long,
-        value_name = "PATH|stderr|journald|syslog[:SOCKET]|none",
+        value_name = "PATH[,max=SIZE][,keep=NUMBER]|stderr|journald|syslog[:SOCKET]|none",
         default_value = "stderr"
     )]
     pub log: Vec<LogTarget>,

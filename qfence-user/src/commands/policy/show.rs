@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use comfy_table::{Table, presets::NOTHING};
 use serde::Serialize;
 
-use super::super::{print, require_root};
+use super::super::{print, print_json, require_root};
 use crate::{
     base::paths::Paths,
     fence::registry::Fences,
@@ -71,7 +71,7 @@ pub(super) fn run(name: &str, json: bool, paths: &Paths) -> Result<()> {
     })?;
     let shown = shown(name, &stored, &maps, json)?;
     if json {
-        return print(&serde_json::to_string(&shown)?);
+        return print_json(&shown);
     }
     print(&text(&shown))
 }

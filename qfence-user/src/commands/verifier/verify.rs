@@ -4,7 +4,7 @@ use std::thread;
 
 use anyhow::Result;
 
-use super::super::{print, require_root};
+use super::super::{print, print_json, require_root};
 use crate::{
     base::{exit::of_signal, inherited, paths::Paths},
     cli::{OpenDevice, SystemCall, Verifier},
@@ -31,12 +31,11 @@ pub fn run(options: &Verifier, paths: &Paths) -> Result<u8> {
         Ended::Report(report) => report,
         Ended::Interrupted(signal) => return Ok(of_signal(signal)),
     };
-    let text = if options.json {
-        serde_json::to_string(&report)?
+    if options.json {
+        print_json(&report)?;
     } else {
-        report.text()
-    };
-    print(&text)?;
+        print(&report.text())?;
+    }
     Ok((!report.holds).into())
 }
 
@@ -45,7 +44,7 @@ pub fn run(options: &Verifier, paths: &Paths) -> Result<u8> {
 /// # Errors
 /// If standard output cannot be written to.
 pub fn open(options: &OpenDevice) -> Result<()> {
-    print(&serde_json::to_string(&device::open(&options.path))?)
+    print_json(&device::open(&options.path))
 }
 
 /// Runs `call`.
@@ -59,7 +58,7 @@ pub fn call(call: &SystemCall) -> Result<()> {
         SystemCall::MakeNamespace => container::make(),
         SystemCall::JoinNamespace { pid } => container::join(*pid),
     };
-    print(&serde_json::to_string(&called)?)?;
+    print_json(&called)?;
     if let SystemCall::MakeNamespace = call {
         stay();
     }
@@ -79,7 +78,7 @@ pub fn attempt(victims: &str) -> Result<()> {
 /// # Errors
 /// If the services cannot be started.
 pub fn serve() -> Result<()> {
-    print(&serde_json::to_string(&service::start()?)?)?;
+    print_json(&service::start()?)?;
     stay()
 }
 

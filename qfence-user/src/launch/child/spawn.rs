@@ -15,10 +15,15 @@ use std::{
         fd::{AsRawFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
+    path::PathBuf,
     ptr,
 };
 
-use nix::{errno::Errno, libc};
+use nix::{
+    errno::Errno,
+    libc,
+    unistd::{AccessFlags, access},
+};
 
 use super::process::Child;
 use crate::{fence::cgroup::Entry, launch::environment::Environment};
@@ -26,10 +31,15 @@ use crate::{fence::cgroup::Entry, launch::environment::Environment};
 /// `CLONE_INTO_CGROUP` of linux/sched.h (Linux 5.7). It does not fit into libc's type for flags.
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
+/// The directories in which the C library searches if there is no PATH (`_CS_PATH`).
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+
 /// The arguments of exec. The executable is searched in the PATH of this process, which is also the PATH of the
 /// command.
 pub(super) struct Words {
     arguments: Vec<CString>,
+    /// The paths at which the executable is searched.
+    places: Vec<CString>,
     /// `None` for the environment of this process.
     environment: Option<Vec<CString>>,
 }
@@ -56,14 +66,32 @@ impl Words {
                     .collect::<Result<_, _>>()?,
             ),
         };
+        let places = command
+            .first()
+            .map_or_else(Vec::new, |program| places(program, env::var_os("PATH")));
         Ok(Self {
             arguments: command
                 .iter()
                 .map(|word| text(word))
                 .collect::<Result<_, _>>()?,
+            places: places
+                .iter()
+                .map(|place| text(place.as_os_str()))
+                .collect::<Result<_, _>>()?,
             environment,
         })
     }
+}
+
+/// The paths at which execvp(3) searches an executable.
+fn places(program: &OsStr, path: Option<OsString>) -> Vec<PathBuf> {
+    if program.as_bytes().contains(&b'/') {
+        return vec![program.into()];
+    }
+    let path = path.unwrap_or_else(|| DEFAULT_PATH.into());
+    env::split_paths(&path)
+        .map(|directory| directory.join(program))
+        .collect()
 }
 
 /// Makes a child that runs `before_exec` and executes the command. If one of these fails, the child writes the error to
@@ -109,7 +137,7 @@ pub(super) unsafe fn spawn(
             Errno::result(unsafe { libc::dup2(stdout.as_raw_fd(), libc::STDOUT_FILENO) })?;
         }
         before_exec(procs)?;
-        exec(&arguments, environment.as_deref())
+        exec(&arguments, environment.as_deref(), &words.places)
     };
     let error = match run() {
         Err(error) => error,
@@ -161,9 +189,13 @@ fn fork() -> io::Result<libc::pid_t> {
 }
 
 /// Executes the command. Returns only if that fails.
+///
+/// execvp(3) fails with EACCES if it may not search one directory of PATH, although the executable may be in none of
+/// them. That is ENOENT here, as in bash and zsh.
 fn exec(
     arguments: &[*const c_char],
     environment: Option<&[*const c_char]>,
+    places: &[CString],
 ) -> io::Result<Infallible> {
     let Some(program) = arguments.first() else {
         return Err(Errno::EINVAL.into());
@@ -176,7 +208,16 @@ fn exec(
         // SAFETY: as above.
         None => unsafe { libc::execvp(*program, arguments.as_ptr()) },
     };
-    Err(io::Error::last_os_error())
+    let errno = Errno::last();
+    let is_anywhere = || {
+        places
+            .iter()
+            .any(|place| access(place.as_c_str(), AccessFlags::F_OK).is_ok())
+    };
+    if errno == Errno::EACCES && !is_anywhere() {
+        return Err(Errno::ENOENT.into());
+    }
+    Err(errno.into())
 }
 
 /// The list of strings for exec.
@@ -210,6 +251,23 @@ mod tests {
         assert_eq!(error.and_then(|error| error.raw_os_error()), Some(2));
         assert!(failure(&[0, 1, 2]).1.is_none());
         assert!(failure(&[]).1.is_none());
+    }
+
+    #[test]
+    fn an_executable_is_searched_where_the_c_library_searches() {
+        let found = |program: &str, path: Option<&str>| {
+            let places = places(OsStr::new(program), path.map(OsString::from));
+            let places: Vec<_> = places
+                .iter()
+                .map(|place| place.display().to_string())
+                .collect();
+            places.join(" ")
+        };
+        assert_eq!(found("ls", Some("/a:/b/")), "/a/ls /b/ls");
+        // An empty name is the working directory.
+        assert_eq!(found("ls", Some("/a::")), "/a/ls ls ls");
+        assert_eq!(found("ls", None), "/bin/ls /usr/bin/ls");
+        assert_eq!(found("./ls", Some("/a")), "./ls");
     }
 
     #[test]

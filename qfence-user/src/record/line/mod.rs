@@ -11,7 +11,7 @@ mod clock;
 pub use attempt::{Attempt, NotUnderstood};
 pub use clock::{at, boot_time};
 
-use crate::base::printable::printable;
+use crate::base::printable::{printable, printable_json};
 
 /// The version of the line format. It changes if a field is added, removed or redefined.
 pub const VERSION: u32 = 1;
@@ -98,7 +98,7 @@ impl Line {
     /// # Errors
     /// Never for a line that this program made.
     pub fn to_json(&self) -> serde_json::Result<String> {
-        serde_json::to_string(self)
+        serde_json::to_string(self).map(printable_json)
     }
 }
 

@@ -164,6 +164,12 @@ fn names_of_unix_sockets_and_local_ports_are_on_record() {
     let wanted =
         r#""layer":"socket","hook":"connect_unix","unix":"@/tmp/d\\x1b@x@","manager":"systemd","#;
     assert!(json.contains(wanted), "{json}");
+    // A name of the process's choice is one word: it cannot look like the fields after it.
+    let blank = line_with(&key, Some(b"\0a pid 1 (x)")).to_string();
+    assert!(
+        blank.contains(r" denied unix @a\x20pid\x201\x20\x28x "),
+        "{blank}"
+    );
     (key.protocol, key.rule) = (0, verdict::UNIX);
     let nameless = line_with(&key, None);
     assert!(

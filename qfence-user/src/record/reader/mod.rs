@@ -1,13 +1,16 @@
-//! Turns the kernel's attempts into lines: events immediately, counts once per second.
+//! Turns the kernel's attempts into lines: events immediately, counts once per second, or once per minute while a flood
+//! lasts.
 
+mod held;
 mod keys;
 
-use std::sync::Arc;
+use std::{cmp::Reverse, sync::Arc};
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use qfence_common::{AttemptKey, Event, Repeats, unix::Name};
 
+use held::Held;
 use keys::Keys;
 
 use super::{
@@ -55,6 +58,8 @@ pub struct Reader {
     /// The known keys among those that the kernel counts.
     keys: Keys,
     folded: Folded,
+    /// The counts that wait for the next summary.
+    held: Held,
     /// The number of the last line, and the number of attempts that all lines report.
     seq: u64,
     total: u64,
@@ -67,7 +72,7 @@ pub struct Reader {
     unkept: u64,
 }
 
-/// The lines that exceeded the limit of this second.
+/// The lines that exceeded the limit since the last summary.
 #[derive(Clone, Copy, Default)]
 struct Folded {
     lines: u64,
@@ -92,6 +97,7 @@ impl Reader {
             budget: Budget::default(),
             keys: Keys::default(),
             folded: Folded::default(),
+            held: Held::default(),
             seq: last.as_ref().map_or(0, |line| line.seq),
             total: last.as_ref().map_or(0, |line| line.total),
             lines: Vec::new(),
@@ -123,30 +129,71 @@ impl Reader {
     }
 
     /// Reads the counts since the last call, and returns their lines. To be called once per second. Afterwards, every
-    /// attempt that was counted before the call is reported.
+    /// attempt that was counted before the call is reported, or waits for the next summary of a flood.
     ///
     /// # Errors
     /// If the counters cannot be read.
     pub fn summarize(&mut self) -> Result<Vec<Arc<Line>>> {
+        let read = self.count();
+        if !self.budget.is_saving() {
+            self.tell_held();
+        }
+        self.budget.renew();
+        read?;
+        Ok(self.hand_on())
+    }
+
+    /// Like [`Reader::summarize`], at the end: no attempt waits afterwards.
+    ///
+    /// # Errors
+    /// As [`Reader::summarize`]; the lines are in the record then.
+    pub fn finish(&mut self) -> Result<Vec<Arc<Line>>> {
+        let read = self.count();
+        self.tell_held();
+        let lines = self.hand_on();
+        read.map(|()| lines)
+    }
+
+    /// The number of attempts that are reported, or wait for a summary.
+    fn known(&self) -> u64 {
+        self.total + self.folded.attempts + self.held.attempts()
+    }
+
+    /// Reads the counts since the last call.
+    fn count(&mut self) -> Result<()> {
         let counts = self.maps.counts()?;
-        if counts.on_record() != self.total || self.keys.has_old() {
+        if counts.on_record() != self.known() || self.keys.has_old() {
             self.keys.forget();
             let mut counted = self.attempts.take(&self.keys.known())?;
             // An event precedes the repeats of its key.
             self.rest_of_events();
-            counted.sort_by_key(|(key, repeats)| (std::cmp::Reverse(repeats.count), *key));
-            let boot_time = boot_time();
+            // If there is no room for all, there is for the largest.
+            counted.sort_by_key(|(key, repeats)| (Reverse(repeats.count), *key));
             for (key, repeats) in counted.iter().filter(|(_, repeats)| repeats.count > 0) {
-                self.repeats(key, repeats, boot_time);
+                // The key is not old while it is held.
+                self.keys.seen_again(key, repeats);
+                if !self.held.add(key, repeats) {
+                    self.folded.lines += 1;
+                    self.folded.attempts += repeats.count;
+                }
             }
-            self.fold();
-            let missing = counts.on_record().saturating_sub(self.total);
-            if missing > 0 {
-                self.add(Timestamp::now(), Body::Lost, missing);
-            }
+            let missing = counts.on_record().saturating_sub(self.known());
+            self.held.add_lost(missing);
         }
-        self.budget.renew();
-        Ok(self.hand_on())
+        Ok(())
+    }
+
+    /// Adds the lines of all that is held.
+    fn tell_held(&mut self) {
+        let (counts, lost) = self.held.take();
+        let boot_time = boot_time();
+        for (key, repeats) in &counts {
+            self.repeats(key, repeats, boot_time);
+        }
+        self.fold();
+        if lost > 0 {
+            self.add(Timestamp::now(), Body::Lost, lost);
+        }
     }
 
     fn rest_of_events(&mut self) {

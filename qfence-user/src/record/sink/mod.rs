@@ -47,7 +47,9 @@ pub fn open(
     Ok(match &target.kind {
         SinkKind::None => None,
         SinkKind::Stderr => Some(Box::new(Stderr(format))),
-        SinkKind::File(path) => Some(Box::new(file::File::open(path, format, user)?)),
+        SinkKind::File(path, rotation) => {
+            Some(Box::new(file::File::open(path, *rotation, format, user)?))
+        }
         SinkKind::Journald => Some(Box::new(journald::Journald::open()?)),
         SinkKind::Syslog(socket) => Some(Box::new(syslog::Syslog::open(socket)?)),
     })
