@@ -9,6 +9,7 @@ pub mod event;
 pub mod hook;
 pub mod manager;
 pub mod netns;
+pub mod own;
 pub mod packet;
 pub mod peer;
 pub mod port;

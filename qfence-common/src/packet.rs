@@ -5,8 +5,8 @@ mod payload;
 use crate::Halves;
 
 use payload::{
-    CONTINUES_TCP, IS_EXTENSION, IS_LATER_FRAGMENT, IS_PAYLOAD, LENGTH_SHIFT, RESETS_TCP,
-    UNREADABLE, WHICH_SHIFT,
+    ACCEPTS_TCP, CONTINUES_TCP, IS_EXTENSION, IS_LATER_FRAGMENT, IS_PAYLOAD, LENGTH_SHIFT,
+    RESETS_TCP, UNREADABLE, WHICH_SHIFT,
 };
 pub use payload::{Extension, Payload};
 
@@ -128,16 +128,36 @@ fn ports<'a, B: Bytes>(
     Some(Payload(known | flag | u64::from(u32::from_be(ports))))
 }
 
-/// Whether a segment opens a connection, continues or resets one, by the fourth word of its TCP header.
+/// Whether a segment opens a connection, accepts, continues or resets one, by the fourth word of its TCP header.
 #[inline(always)]
 const fn continues(flags: u32) -> u64 {
     if flags & (TCP_SYN | TCP_ACK) == TCP_SYN {
         0
     } else if flags & TCP_RST != 0 {
         CONTINUES_TCP | RESETS_TCP
+    } else if flags & TCP_SYN != 0 {
+        CONTINUES_TCP | ACCEPTS_TCP
     } else {
         CONTINUES_TCP
     }
+}
+
+/// The length in bytes of what a TCP segment carries behind its header. `None` if the packet is none, if it is cut off,
+/// or if IPv6 extension headers precede the segment. `length` is that of the packet.
+#[inline(always)]
+#[must_use]
+pub fn tcp_data(bytes: &impl Bytes, length: u32) -> Option<u32> {
+    let [first, second, third] = bytes.words(0)?;
+    let (protocol, header) = match first >> 28 {
+        4 => (third >> 16 & 0xff, (first >> 24 & 0x0f) * 4),
+        6 => (second >> 8 & 0xff, 40),
+        _ => return None,
+    };
+    if protocol != TCP {
+        return None;
+    }
+    let [flags] = bytes.words(header + 12)?;
+    length.checked_sub(header + (flags >> 28) * 4)
 }
 
 #[inline(always)]

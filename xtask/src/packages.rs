@@ -57,6 +57,11 @@ const TOOLS: &[Package] = &[
         "another network for the machine, fenced like QEMU's own",
     ),
     package(
+        "samba",
+        Probe::File("/usr/sbin/smbd"),
+        "the file server that QEMU starts for its guest",
+    ),
+    package(
         "busybox-static",
         Probe::Installed,
         "the programs in the Linux guest",

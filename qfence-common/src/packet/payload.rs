@@ -5,8 +5,8 @@ use crate::Protocol;
 /// The payload of a packet, packed into one word, because a function in the kernel can return only a word.
 ///
 /// From the lowest bit: 16 bits for the destination port, 16 for the source port, 8 for the protocol, one that is set
-/// if the segment continues a TCP connection, one that is set if the payload was parsed, and one that is set if the
-/// segment resets a TCP connection.
+/// if the segment continues a TCP connection, one that is set if the payload was parsed, one that is set if the segment
+/// resets a TCP connection, and one that is set if it accepts one (SYN and ACK).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Payload(pub(super) u64);
@@ -15,6 +15,7 @@ const PROTOCOL_SHIFT: u32 = 32;
 pub(super) const CONTINUES_TCP: u64 = 1 << 40;
 const IS_KNOWN: u64 = 1 << 41;
 pub(super) const RESETS_TCP: u64 = 1 << 42;
+pub(super) const ACCEPTS_TCP: u64 = 1 << 43;
 
 impl Payload {
     /// A payload that cannot be parsed.
@@ -80,6 +81,13 @@ impl Payload {
     #[inline(always)]
     pub const fn resets_tcp(self) -> bool {
         self.0 & RESETS_TCP != 0
+    }
+
+    /// Whether it is a TCP segment by which a listener answers a SYN.
+    #[must_use]
+    #[inline(always)]
+    pub const fn accepts_tcp(self) -> bool {
+        self.0 & ACCEPTS_TCP != 0
     }
 }
 

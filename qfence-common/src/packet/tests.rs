@@ -220,3 +220,42 @@ fn what_is_neither_v4_nor_v6_is_no_packet() {
         assert_eq!(parse(&packet), None, "{first:#x}");
     }
 }
+
+#[test]
+fn only_syn_with_ack_accepts() {
+    for (flags, accepts) in [
+        (SYN | ACK, true),
+        (SYN, false),
+        (ACK, false),
+        (SYN | ACK | RST, false),
+        (0, false),
+    ] {
+        let payload = parse(&v4(TCP, 0, 0, &tcp(flags))).unwrap().payload;
+        assert_eq!(payload.accepts_tcp(), accepts, "{flags:#x}");
+    }
+}
+
+#[test]
+fn what_a_segment_carries_is_measured_behind_its_options() {
+    let segment = |options: usize, data: usize| {
+        let mut segment = tcp(SYN);
+        segment[12] = u8::try_from((20 + options) / 4 * 16).unwrap();
+        segment.resize(20 + options + data, 0);
+        segment
+    };
+    let data = |packet: &Vec<u8>| tcp_data(packet, u32::try_from(packet.len()).unwrap());
+    for (options, carried) in [(0, 0), (0, 5), (20, 0), (40, 1), (40, 1400)] {
+        let segment = segment(options, carried);
+        let expected = Some(u32::try_from(carried).unwrap());
+        assert_eq!(data(&v4(TCP, 0, 0, &segment)), expected);
+        assert_eq!(data(&v4(TCP, 40, 0, &segment)), expected);
+        assert_eq!(data(&v6(&[], TCP, &segment)), expected);
+    }
+    assert_eq!(data(&v4(UDP, 0, 0, &segment(0, 0))), None);
+    assert_eq!(
+        data(&v6(&[(HOP_BY_HOP, &[0; 7])], TCP, &segment(0, 0))),
+        None
+    );
+    assert_eq!(data(&v4(TCP, 0, 0, &segment(40, 0)[..20].to_vec())), None);
+    assert_eq!(data(&Vec::new()), None);
+}

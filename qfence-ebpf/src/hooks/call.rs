@@ -21,7 +21,10 @@ use crate::{
         refuse::{Rest, refuse_call},
         trace::trace,
     },
-    judge::{Judgement, has_monitored_sockets, judge, reason_against_socket, refused},
+    judge::{
+        Judgement, has_monitored_sockets, judge, own::qfence_own_connection, reason_against_socket,
+        refused,
+    },
     maps::{ALLOW_NETNS, DENY_RETVAL, PROOF, PULSE, marks::marks},
     subject::{
         destination::{Destination, socket},
@@ -76,7 +79,9 @@ extern "C" fn qfence_judge_call(ctx: *mut bpf_sock_addr, upper: u64, lower: u64,
         protocol,
         path: LookupPath::Address,
     };
-    let judgement = judge(&to, true, || socket(&ctx));
+    let begins_tcp = connects(hook) && is_tcp(protocol);
+    let is_own = || begins_tcp && qfence_own_connection(ctx.sock_addr, upper, lower, rest) != 0;
+    let judgement = judge(&to, true, || socket(&ctx), is_own);
     object(&ctx, &to, connects(hook), judgement).pack()
 }
 
@@ -95,6 +100,7 @@ fn object(
         protocol: to.protocol,
         connects,
         to_host: judgement.verdict.has(HOST),
+        is_own: judgement.is_own,
     };
     let Halves { upper, lower } = to.address;
     match qfence_reason_against(ctx.sock_addr, asked.pack(), upper, lower) {
@@ -114,13 +120,18 @@ struct Asked {
     connects: bool,
     /// Whether the destination is the host.
     to_host: bool,
+    /// Whether the destination is a socket of the fence's own.
+    is_own: bool,
 }
 
 impl Asked {
     /// Packs the facts into one word for a global function. The kernel also uses 16 bits for a protocol.
     #[inline(always)]
     const fn pack(self) -> u32 {
-        self.protocol.0 & 0xffff | (self.connects as u32) << 16 | (self.to_host as u32) << 17
+        self.protocol.0 & 0xffff
+            | (self.connects as u32) << 16
+            | (self.to_host as u32) << 17
+            | (self.is_own as u32) << 18
     }
 
     #[inline(always)]
@@ -129,6 +140,7 @@ impl Asked {
             protocol: Protocol(word & 0xffff),
             connects: word & 1 << 16 != 0,
             to_host: word & 1 << 17 != 0,
+            is_own: word & 1 << 18 != 0,
         }
     }
 }
@@ -152,7 +164,9 @@ fn reason_against(ctx: &SockAddrContext, asked: Asked, address: Halves) -> Optio
     // This must precede the note of the connection, because the note gives the socket an owner.
     let is_foreign = ALLOW_NETNS.load() == 0 && qfence_is_foreign(ctx.sock_addr) != 0;
     let begins_tcp = asked.connects && is_tcp(asked.protocol);
-    if begins_tcp && qfence_note_connection(ctx.sock_addr, asked.to_host.into()) == 0 {
+    if begins_tcp
+        && qfence_note_connection(ctx.sock_addr, asked.to_host.into(), asked.is_own.into()) == 0
+    {
         return Some(UNOWNED);
     }
     if is_foreign {
@@ -188,14 +202,15 @@ extern "C" fn qfence_is_foreign(ctx: *mut bpf_sock_addr) -> u32 {
     (!is_home(cookie) && owner::of(socket(&ctx)).is_none()).into()
 }
 
-/// Notes whether a connection is to the host. Returns 1 if that was noted, otherwise 0.
+/// Notes whether a connection is to the host, and to a listener of the fence's own. Returns 1 if that was noted,
+/// otherwise 0.
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn qfence_note_connection(ctx: *mut bpf_sock_addr, to_host: u32) -> u32 {
+extern "C" fn qfence_note_connection(ctx: *mut bpf_sock_addr, to_host: u32, is_own: u32) -> u32 {
     let ctx = SockAddrContext::new(ctx);
     // SAFETY: the hook's own context.
     let cookie = unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) };
-    owner::note_connection(socket(&ctx), cookie, to_host != 0).into()
+    owner::note_connection(socket(&ctx), cookie, to_host != 0, is_own != 0).into()
 }
 
 /// Returns the number of the rule by which a call is refused because only monitor mode let its socket be created; or 0.

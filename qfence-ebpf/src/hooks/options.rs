@@ -4,6 +4,7 @@
 use aya_ebpf::{bindings::bpf_sock, programs::SockoptContext};
 use qfence_common::{
     Action, Halves, Hook, LookupPath, Protocol,
+    own::{REUSE_ADDR, REUSE_PORT, TOUCHED},
     verdict::{BROADCAST, MONITOR, UNPARSED},
 };
 
@@ -19,14 +20,16 @@ use crate::{
         author::Author,
         netns::is_home,
         owner,
-        socket::{DGRAM, INET, INET6, RAW, UDP, local_port},
+        socket::{DGRAM, ESTABLISHED, INET, INET6, RAW, STREAM, UDP, local_port},
     },
 };
 
 /// asm-generic/socket.h.
 const SOL_SOCKET: i32 = 1;
+const SO_REUSEADDR: i32 = 2;
 const SO_BROADCAST: i32 = 6;
 const SO_OOBINLINE: i32 = 10;
+const SO_REUSEPORT: i32 = 15;
 /// linux/in.h, and linux/in6.h.
 const IPPROTO_IP: i32 = 0;
 const IPPROTO_IPV6: i32 = 41;
@@ -69,6 +72,7 @@ pub(crate) fn judge_option(ctx: &SockoptContext) -> i32 {
     let name = unsafe { (*ctx.sockopt).optname };
     // SAFETY: as above.
     let length = unsafe { (*ctx.sockopt).optlen };
+    note_option(socket, level, name);
     let denied = match (level, name) {
         (SOL_SOCKET, SO_BROADCAST) => judge_broadcast(ctx, socket),
         (SOL_SOCKET, SO_OOBINLINE) if !is_taken_off(ctx) => {
@@ -105,6 +109,29 @@ pub(crate) fn judge_option(ctx: &SockoptContext) -> i32 {
         unsafe { (*ctx.sockopt).optlen = 0 };
     }
     PROCEED
+}
+
+/// Notes that an option is set. Once a connection is established, its options do not matter.
+#[inline(always)]
+fn note_option(socket: *mut bpf_sock, level: i32, name: i32) {
+    // SAFETY: the hook's own socket, which is a full socket.
+    let family = unsafe { (*socket).family };
+    // SAFETY: as above.
+    let state = unsafe { (*socket).state };
+    // SAFETY: as above.
+    let kind = unsafe { (*socket).type_ };
+    let is_stream = kind == STREAM && state != ESTABLISHED;
+    if family != INET && family != INET6 {
+        return;
+    }
+    let reuse = match (level, name) {
+        (SOL_SOCKET, SO_REUSEADDR) => REUSE_ADDR,
+        (SOL_SOCKET, SO_REUSEPORT) => REUSE_PORT,
+        _ => 0,
+    };
+    if is_stream || reuse != 0 {
+        owner::mark_options(socket, TOUCHED | reuse);
+    }
 }
 
 /// A denied option.

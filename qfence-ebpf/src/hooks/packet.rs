@@ -6,7 +6,7 @@ use qfence_common::{
     abi::Counter,
     packet::{parse, read_address},
     tally::Class,
-    verdict::{MANY, NO_RULE, UNPARSED},
+    verdict::{MANY, MONITOR, NO_RULE, UNPARSED},
 };
 
 use crate::{
@@ -17,7 +17,9 @@ use crate::{
         trace::trace,
     },
     judge::{
-        Judgement, has_monitored_sockets, judge, of_address, peers,
+        Judgement, has_monitored_sockets, judge, of_address,
+        own::{qfence_is_own_syn, qfence_may_accept},
+        peers,
         policy::{judges_standing, monitors, verdict},
         reason_against_socket, refused,
     },
@@ -25,7 +27,7 @@ use crate::{
     subject::{
         destination::Destination,
         skb::{Skb, whole_socket},
-        socket::{has_connected_elsewhere, is_of_own_connection, is_raw},
+        socket::{has_connected_elsewhere, is_of_own_connection, is_of_pair, is_raw},
     },
 };
 
@@ -102,6 +104,7 @@ fn judge_leaving(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Outc
         outcome,
         verdict,
         is_reply,
+        ..
     } = judgement;
     trace::<EGRESS, _>(ctx, &to, outcome, verdict);
     tally_packet(outcome, Class::of(to.protocol), true, length);
@@ -151,7 +154,9 @@ extern "C" fn qfence_judge_packet(
             LookupPath::Loopback
         },
     };
-    judge(&to, false, || whole_socket(skb)).pack()
+    let opens_tcp = payload.protocol() == Protocol::TCP && !payload.continues_tcp();
+    let is_own = || opens_tcp && qfence_is_own_syn(skb, payload.bits()) != 0;
+    judge(&to, false, || whole_socket(skb), is_own).pack()
 }
 
 /// Returns the destination of a packet. Its path is loopback if the packet leaves through the loopback device.
@@ -191,11 +196,11 @@ extern "C" fn qfence_reason_against_packet(skb: *mut __sk_buff) -> u32 {
     reason_against_socket(|| whole_socket(skb)).unwrap_or(0)
 }
 
-/// Whether a packet belongs to a connection that the fence opened: 0 or 1.
+/// Whether a packet belongs to a connection that the fence opened, and not to a pair: 0 or 1.
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn qfence_is_own_connection(skb: *mut __sk_buff) -> u32 {
-    is_of_own_connection(whole_socket(skb)).into()
+extern "C" fn qfence_is_opened(skb: *mut __sk_buff) -> u32 {
+    (is_of_own_connection(whole_socket(skb)) && !is_of_pair(whole_socket(skb))).into()
 }
 
 /// Notes a datagram to the host, by its ports; the source port is in the upper half. Returns 0, because a global
@@ -239,7 +244,7 @@ fn is_ours_to_judge(ctx: &SkBuffContext) -> bool {
 fn carries_on_what_is_denied(ctx: &SkBuffContext, payload: Payload, to: &Destination) -> bool {
     judges_standing()
         && !payload.resets_tcp()
-        && qfence_is_own_connection(ctx.skb.skb) != 0
+        && qfence_is_opened(ctx.skb.skb) != 0
         && verdict(to.path, to.address, to.protocol, to.port).action() == Action::Deny
 }
 
@@ -254,8 +259,9 @@ fn drop_unparsed(ctx: &SkBuffContext, length: u32) -> Outcome {
     outcome
 }
 
-/// Judges an incoming packet over loopback. It notes the sender of a datagram as a peer of the receiving port, and
-/// drops an answer to a ping that would be refused.
+/// Judges an incoming packet over loopback. It notes the sender of a datagram as a peer of the receiving port, drops an
+/// answer to a ping that would be refused, and an answer to a SYN that did not reach the listener for which its connection
+/// was let through.
 ///
 /// Such an answer exists: the kernel loops IPv4 multicast and broadcast back before the egress hook runs
 /// (`ip_mc_output` clones the packet, and a clone has no socket), and a ping passes no other hook.
@@ -273,6 +279,14 @@ pub(crate) fn judge_ingress(ctx: &SkBuffContext) -> i32 {
                 let Halves { upper, lower } = packet.source;
                 let payload = packet.payload.bits();
                 return return_value(qfence_judge_ping(ctx.skb.skb, upper, lower, payload));
+            }
+            Protocol::TCP if packet.payload.accepts_tcp() => {
+                let payload = packet.payload.bits();
+                if qfence_may_accept(ctx.skb.skb, payload) == 0 {
+                    let Halves { upper, lower } = packet.source;
+                    let outcome = qfence_judge_answer(ctx.skb.skb, upper, lower, payload);
+                    return return_value(outcome);
+                }
             }
             _ => {}
         }
@@ -340,6 +354,38 @@ fn judge_ping(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Outcome
         refuse_packet(ctx, from.address, verdict, rest(INGRESS, payload));
     }
     outcome
+}
+
+/// Judges an answer to a SYN that is not from the listener for which its connection was let through, by its source and
+/// its payload. Returns the number of the outcome. Global: see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_judge_answer(
+    skb: *mut __sk_buff,
+    upper: u64,
+    lower: u64,
+    payload: u64,
+) -> u32 {
+    let ctx = SkBuffContext::new(skb);
+    let payload = Payload::from_bits(payload);
+    let (address, port) = (Halves { upper, lower }, payload.source_port());
+    let verdict = verdict(LookupPath::Loopback, address, Protocol::TCP, port);
+    let outcome = match verdict.action() {
+        Action::Allow => Outcome::Received,
+        Action::Deny if verdict.has(MONITOR) => Outcome::ReceivedMonitored,
+        Action::Deny => Outcome::Refused,
+    };
+    tally_packet(outcome, Class::Tcp, true, ctx.len());
+    if outcome != Outcome::Received {
+        let rest = Rest {
+            hook: INGRESS,
+            protocol: Protocol::TCP,
+            port,
+            source_port: payload.destination_port(),
+        };
+        refuse_packet(&ctx, address, verdict, rest);
+    }
+    outcome as u32
 }
 
 /// Whether the packet was sent to a single address. A sender to a broadcast or multicast address is no peer of the

@@ -1,11 +1,14 @@
 //! Determines the verdict on a destination.
 
+pub(crate) mod own;
 pub(crate) mod peers;
 pub(crate) mod policy;
 
 use aya_ebpf::bindings::bpf_sock;
 use qfence_common::{
-    Action, Halves, LookupPath, Outcome, Protocol, Verdict, abi::Counter, verdict::MONITOR,
+    Action, Halves, LookupPath, Outcome, Protocol, Verdict,
+    abi::Counter,
+    verdict::{HOST, MANY, MONITOR},
 };
 
 use crate::{
@@ -22,17 +25,22 @@ pub(crate) struct Judgement {
     pub(crate) verdict: Verdict,
     /// Whether it is allowed by the reply exception although the verdict denies it.
     pub(crate) is_reply: bool,
+    /// Whether it is allowed because it leads to a socket of the fence's own, although the verdict denies it.
+    pub(crate) is_own: bool,
 }
 
-/// The bit of `is_reply` in a packed judgement. The bits below it are the outcome, and below that the verdict.
+/// The bits of `is_reply` and `is_own` in a packed judgement. The bits below them are the outcome, and below that the
+/// verdict.
 const IS_REPLY: u64 = 1 << 40;
+const IS_OWN: u64 = 1 << 41;
 
 impl Judgement {
     /// Packs the judgement into one word, the return value of a global function.
     #[inline(always)]
     pub(crate) const fn pack(self) -> u64 {
         let is_reply = if self.is_reply { IS_REPLY } else { 0 };
-        is_reply | (self.outcome as u64) << u32::BITS | self.verdict.bits() as u64
+        let is_own = if self.is_own { IS_OWN } else { 0 };
+        is_reply | is_own | (self.outcome as u64) << u32::BITS | self.verdict.bits() as u64
     }
 
     #[inline(always)]
@@ -42,6 +50,7 @@ impl Judgement {
             outcome: Outcome::of_number((word >> u32::BITS) as u8 as u32),
             verdict: Verdict::from_bits(word as u32),
             is_reply: word & IS_REPLY != 0,
+            is_own: word & IS_OWN != 0,
         }
     }
 }
@@ -74,30 +83,33 @@ pub(crate) fn refused(reason: u32, is_monitored: bool) -> Judgement {
         outcome: denied(is_monitored),
         verdict: Verdict::new(Action::Deny, reason).with(flags),
         is_reply: false,
+        is_own: false,
     }
 }
 
-/// Judges a destination of a call, or else of a packet, by the policy and by the reply exception for the peers of
-/// `socket`.
+/// Judges a destination of a call, or else of a packet, by the policy, by the reply exception for the peers of `socket`,
+/// and by `is_own`: whether it leads to a socket of the fence's own, which is asked only if it is the host and denied.
 #[inline(always)]
 pub(crate) fn judge(
     to: &Destination,
     is_call: bool,
     socket: impl FnOnce() -> *mut bpf_sock,
+    is_own: impl FnOnce() -> bool,
 ) -> Judgement {
     let verdict = verdict(to.path, to.address, to.protocol, to.port);
     let is_denied = verdict.action() == Action::Deny;
     let is_reply = is_denied && answers(to, socket());
+    let is_own = is_denied && verdict.has(HOST) && !verdict.has(MANY) && is_own();
     if is_reply {
         count(if is_call {
             Counter::ReplyCalls
         } else {
             Counter::ReplyPackets
         });
-    } else {
+    } else if !is_own {
         hit(verdict.rule(), is_call);
     }
-    let outcome = if is_denied && !is_reply {
+    let outcome = if is_denied && !is_reply && !is_own {
         denied(verdict.has(MONITOR))
     } else {
         Outcome::Sent
@@ -106,6 +118,7 @@ pub(crate) fn judge(
         outcome,
         verdict,
         is_reply,
+        is_own,
     }
 }
 

@@ -3,12 +3,15 @@
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
-    helpers::{bpf_sk_storage_get, bpf_skb_cgroup_id, bpf_skc_to_mptcp_sock},
+    helpers::{
+        bpf_ktime_get_boot_ns, bpf_sk_storage_get, bpf_skb_cgroup_id, bpf_skc_to_mptcp_sock,
+    },
     programs::SockContext,
 };
 use qfence_common::{
     Comm, NO_UID,
     event::GUEST,
+    own::{LET_THROUGH, Made, UNKNOWN_OPTIONS},
     verdict::{FOREIGN_NETNS, SOCKET_KIND},
 };
 
@@ -26,16 +29,20 @@ pub(crate) struct Owner {
     netns: u64,
     /// The id of the process's cgroup.
     cgroup: u64,
+    /// The time at which the socket was made, in nanoseconds since boot.
+    made_ns: u64,
+    /// If the connection was let through as that of a pair: the time at which its listener was made.
+    listener_ns: u64,
     pid: u32,
     tid: u32,
     uid: u32,
-    /// [`GUEST`], [`BROADCASTER`], [`CONNECTED_TO_HOST`], [`FOREIGN`] and [`ODD_KIND`]. When a flag is set, the kernel
-    /// has locked the socket.
+    /// [`GUEST`], [`BROADCASTER`], [`CONNECTED_TO_HOST`], [`FOREIGN`], [`ODD_KIND`], and the flags in
+    /// [`qfence_common::own`]. When a flag is set, the kernel has locked the socket.
     flags: u32,
 }
 
 // No padding: before Linux 6.3 the verifier rejects a value that is partly uninitialised.
-const _: () = assert!(size_of::<Owner>() == size_of::<Comm>() + 2 * 8 + 4 * 4);
+const _: () = assert!(size_of::<Owner>() == size_of::<Comm>() + 4 * 8 + 4 * 4);
 
 /// The socket may broadcast (SO_BROADCAST).
 const BROADCASTER: u32 = 1 << 1;
@@ -65,26 +72,104 @@ pub(crate) fn note(ctx: &SockContext, author: &Author, against: Option<u32>) {
 /// Notes whether a full socket that is about to connect connects to an address that is known to be the host's. Then the
 /// packets of the connection do not count as a sign of an address that has become local. A socket that the kernel
 /// created has no owner yet: one that came from a listener and connects again, or a subflow of an MPTCP connection,
-/// whose owner is that of the connection. Returns false if that could not be noted: a connection without an owner would
-/// count as incoming.
+/// whose owner is that of the connection. `is_own` is whether the connection was [let through](note_own) to a socket of
+/// the fence's own. Returns false if that could not be noted: a connection without an owner would count as incoming.
 #[inline(always)]
-pub(crate) fn note_connection(socket: *mut bpf_sock, netns: u64, to_host: bool) -> bool {
-    let mut owner = storage(socket, core::ptr::null_mut());
-    if owner.is_null() {
-        let mut fresh = author_of(socket, netns);
-        owner = storage(socket, &raw mut fresh);
-    }
+pub(crate) fn note_connection(
+    socket: *mut bpf_sock,
+    netns: u64,
+    to_host: bool,
+    is_own: bool,
+) -> bool {
+    let owner = storage_for_connection(socket, netns);
     if owner.is_null() {
         return false;
     }
     // SAFETY: a value of the map, aligned and alive as long as the program runs.
     let flags = unsafe { &raw mut (*owner).flags };
+    let former = if is_own { 0 } else { LET_THROUGH };
     // SAFETY: as above. The value is one word, so other CPUs never see half of it.
-    let others = unsafe { flags.read_volatile() } & !CONNECTED_TO_HOST;
+    let others = unsafe { flags.read_volatile() } & !CONNECTED_TO_HOST & !former;
     let connected = if to_host { CONNECTED_TO_HOST } else { 0 };
     // SAFETY: as above.
     unsafe { flags.write_volatile(others | connected) };
     true
+}
+
+/// Notes that the connection of a full socket is let through to a listener of the fence's own, with one of the flags
+/// in [`LET_THROUGH`]. `listener_ns` is the time at which the listener was made. Returns false if that could not be
+/// noted.
+#[inline(always)]
+pub(crate) fn note_own(socket: *mut bpf_sock, netns: u64, flag: u32, listener_ns: u64) -> bool {
+    let owner = storage_for_connection(socket, netns);
+    if owner.is_null() {
+        return false;
+    }
+    // SAFETY: as above.
+    let listener = unsafe { &raw mut (*owner).listener_ns };
+    // SAFETY: as above.
+    unsafe { listener.write_volatile(listener_ns) };
+    // SAFETY: as above.
+    let flags = unsafe { &raw mut (*owner).flags };
+    // SAFETY: as above.
+    let others = unsafe { flags.read_volatile() } & !LET_THROUGH;
+    // SAFETY: as above.
+    unsafe { flags.write_volatile(others | flag) };
+    true
+}
+
+/// Returns the value of a full socket that is about to connect. If it has none, one is made; null if there is no
+/// memory for it.
+#[inline(always)]
+fn storage_for_connection(socket: *mut bpf_sock, netns: u64) -> *mut Owner {
+    let owner = storage(socket, core::ptr::null_mut());
+    if !owner.is_null() {
+        return owner;
+    }
+    let mut fresh = author_of(socket, netns);
+    storage(socket, &raw mut fresh)
+}
+
+/// A connection that was let through to a listener of the fence's own.
+pub(crate) struct LetThrough {
+    /// The flags in [`LET_THROUGH`]; not zero.
+    pub(crate) flags: u32,
+    /// The time at which the listener of a pair was made.
+    pub(crate) listener_ns: u64,
+}
+
+/// Returns how the connection of a full socket was let through to a listener of the fence's own, if it was.
+#[inline(always)]
+pub(crate) fn let_through(socket: *mut bpf_sock) -> Option<LetThrough> {
+    let owner = read(socket)?;
+    let flags = owner.flags & LET_THROUGH;
+    (flags != 0).then_some(LetThrough {
+        flags,
+        listener_ns: owner.listener_ns,
+    })
+}
+
+/// Returns how a full socket of the fence was made. A flag counts if either the socket or the MPTCP connection of which
+/// it is a subflow has it.
+#[inline(always)]
+pub(crate) fn made(socket: *mut bpf_sock) -> Option<Made> {
+    // Copies instead of pointers: the compiler would combine the tests of two pointers for null, which the verifier
+    // rejects.
+    let mut made = read(socket).map_or(Made::UNKNOWN, Owner::made);
+    if let Some(connection) = of_connection(socket) {
+        if made.ns == 0 {
+            made = connection.made();
+        }
+        made.flags |= connection.flags;
+    }
+    (made.ns != 0).then_some(made)
+}
+
+/// Notes options of a full socket, by flags in [`qfence_common::own`].
+#[inline(always)]
+pub(crate) fn mark_options(socket: *mut bpf_sock, flags: u32) {
+    // A socket without an owner is not the fence's own.
+    let _ = mark(socket, flags);
 }
 
 /// Notes that a full socket is a guest's connection.
@@ -203,7 +288,19 @@ impl Owner {
             pid: author.pid,
             tid: author.tid,
             uid: author.uid,
+            // SAFETY: a helper without arguments.
+            made_ns: unsafe { bpf_ktime_get_boot_ns() },
+            listener_ns: 0,
             flags: 0,
+        }
+    }
+
+    #[inline(always)]
+    fn made(&self) -> Made {
+        Made {
+            tid: self.tid,
+            flags: self.flags,
+            ns: self.made_ns,
         }
     }
 
@@ -221,18 +318,25 @@ impl Owner {
     }
 }
 
-/// Returns the owner to note for a socket that the kernel created.
+/// Returns the owner to note for a socket that the kernel created. A subflow has the options of its MPTCP connection. The
+/// options of a socket that came from a listener are unknown: it may have them from the listener.
 #[inline(always)]
 fn author_of(socket: *mut bpf_sock, netns: u64) -> Owner {
-    match of_connection(socket) {
-        Some(owner) => Owner::of(&owner.author()),
-        None => {
-            let caller = Author::current(netns);
-            if caller.is_outside() {
-                return Owner::of(&Author::of_the_fence(netns));
-            }
-            Owner::of(&caller)
-        }
+    if let Some(owner) = of_connection(socket) {
+        return Owner {
+            made_ns: owner.made_ns,
+            ..Owner::of(&owner.author())
+        };
+    }
+    let caller = Author::current(netns);
+    let author = if caller.is_outside() {
+        Author::of_the_fence(netns)
+    } else {
+        caller
+    };
+    Owner {
+        flags: UNKNOWN_OPTIONS,
+        ..Owner::of(&author)
     }
 }
 

@@ -1,18 +1,20 @@
 //! Reads the fields of sockets.
 
 use aya_ebpf::bindings::bpf_sock;
-use qfence_common::Halves;
+use qfence_common::{Halves, own::PAIR};
 
 use super::owner;
 
-/// SOCK_DGRAM and SOCK_RAW (linux/net.h).
+/// SOCK_STREAM, SOCK_DGRAM and SOCK_RAW (linux/net.h).
+pub(crate) const STREAM: u32 = 1;
 pub(crate) const DGRAM: u32 = 2;
 pub(crate) const RAW: u32 = 3;
 /// AF_INET and AF_INET6 (linux/socket.h).
 pub(crate) const INET: u32 = 2;
 pub(crate) const INET6: u32 = 10;
-/// TCP_LISTEN (net/tcp_states.h).
-const LISTEN: u32 = 10;
+/// TCP_ESTABLISHED and TCP_LISTEN (net/tcp_states.h).
+pub(crate) const ESTABLISHED: u32 = 1;
+pub(crate) const LISTEN: u32 = 10;
 /// IPPROTO_UDP.
 pub(crate) const UDP: u32 = 17;
 /// IPPROTO_ICMP and IPPROTO_ICMPV6, for ping sockets.
@@ -33,6 +35,12 @@ pub(crate) fn has_connected_elsewhere(socket: *mut bpf_sock) -> bool {
 pub(crate) fn is_of_own_connection(socket: *mut bpf_sock) -> bool {
     // SAFETY: a full socket, not null.
     !socket.is_null() && unsafe { (*socket).state } != LISTEN && owner::of(socket).is_some()
+}
+
+/// Whether the connection of a socket was let through as that of a pair. `socket` is null or a full socket.
+#[inline(always)]
+pub(crate) fn is_of_pair(socket: *mut bpf_sock) -> bool {
+    !socket.is_null() && owner::let_through(socket).is_some_and(|through| through.flags & PAIR != 0)
 }
 
 /// Returns the local port of a socket, in host order; 0 if there is none. `socket` may be null.

@@ -60,6 +60,16 @@ fn build() -> Result<Image> {
     })
 }
 
+/// The file of a module of the guest's kernel, for example `cifs`.
+pub fn module(name: &str) -> Result<PathBuf> {
+    image()?;
+    let path = workspace::guest_dir()?.join(format!("kernel/{name}.ko"));
+    if !path.is_file() {
+        bail!("the guest's kernel has no module {name}");
+    }
+    Ok(path)
+}
+
 /// Writes to `extended` the initramfs `base` with more files: pairs of a path in the guest, and the file's path here.
 /// The kernel unpacks both archives in order.
 pub(super) fn extend(base: &Path, files: &[(String, PathBuf)], extended: &Path) -> Result<()> {

@@ -11,7 +11,7 @@ use nix::{errno::Errno, net::if_::if_nametoindex};
 use qfence_user::probe::{Probe, compat::Manner};
 use tests::probe::{Ending, ProbeResult};
 
-use crate::{bulk, connect, dns, keys::Keys};
+use crate::{bulk, connect, dns, keys::Keys, pair::Pair};
 
 /// The port of DNS servers.
 const DNS: u16 = 53;
@@ -28,6 +28,8 @@ pub(crate) enum Attempt {
     BulkTcp(SocketAddr),
     /// Send them in UDP datagrams.
     BulkUdp(SocketAddr),
+    /// Make a socket pair over TCP, and use it.
+    Pair(Pair),
     /// Set `SO_BROADCAST` by a call in that manner, then send a ping to a broadcast address.
     PingBy(Manner, SocketAddr),
     /// Set an option of a UDP socket, given by level and name, to zeros by a call in that manner.
@@ -67,6 +69,7 @@ impl Attempt {
             }
             ["bulk-tcp", address, port] => Self::BulkTcp(socket_address(address, port.parse()?)?),
             ["bulk-udp", address, port] => Self::BulkUdp(socket_address(address, port.parse()?)?),
+            ["pair", listen, connect, manner] => Self::Pair(Pair::parse(listen, connect, manner)?),
             ["ping-by", manner, address] => {
                 Self::PingBy(manner.parse()?, socket_address(address, 0)?)
             }
@@ -89,6 +92,7 @@ impl Attempt {
             Self::DnsTcp(server, name) => dns::tcp(*server, name, limit),
             Self::BulkTcp(address) => bulk::tcp(*address, limit),
             Self::BulkUdp(address) => bulk::udp(*address, limit),
+            Self::Pair(pair) => pair.make(limit),
             Self::PingBy(manner, address) => connect::ping(*address, limit, *manner),
             Self::Option(manner, level, name) => connect::option(*manner, *level, *name),
             Self::Keys(manner, keys) => connect::done(keys.ask(*manner)),

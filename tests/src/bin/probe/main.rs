@@ -37,6 +37,7 @@ mod hold;
 mod join;
 mod keys;
 mod load;
+mod pair;
 mod serve;
 
 use std::{
@@ -55,7 +56,7 @@ const USAGE: &str = "probe [--timeout-ms N] [--flood N] ATTEMPT… | probe --ser
        probe --join GROUP/DEVICE | probe --hold KIND/ADDRESS/PORT…
 ATTEMPT: METHOD/ADDRESS[/PORT][+OPTION…] (see `qfence-verify probe --help`)
          dns/SERVER/NAME dns-tcp/SERVER/NAME bulk-tcp/ADDRESS/PORT bulk-udp/ADDRESS/PORT
-         ping-by/MANNER/ADDRESS option/MANNER/LEVEL/NAME ioctl/REQUEST keys/MANNER/search|call-out|add|control";
+         pair/LISTEN/CONNECT/MANNER ping-by/MANNER/ADDRESS option/MANNER/LEVEL/NAME ioctl/REQUEST keys/MANNER/search|call-out|add|control";
 
 fn main() -> ExitCode {
     exit_code("probe", run(std::env::args().skip(1)))
