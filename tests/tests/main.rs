@@ -45,6 +45,7 @@ mod many_routes;
 mod matrix;
 mod metrics;
 mod monitored;
+mod nat64;
 mod nested;
 mod netns;
 mod objects;

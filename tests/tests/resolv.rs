@@ -182,3 +182,64 @@ fn nothing_is_started_with_one_that_cannot_be_read() -> Result<()> {
     );
     Ok(())
 }
+
+#[test]
+fn a_nameserver_of_one_link_opens_its_port_on_no_other_link() -> Result<()> {
+    const LINK: &str = "fe80::1";
+    let world = World::new()?;
+    // At first no other device has link-local addresses.
+    for device in ["br0", "port0", "port1"] {
+        world.host_ip(&format!("link set {device} addrgenmode none"))?;
+        world.host_ip(&format!("-6 address flush dev {device} scope link"))?;
+    }
+    world
+        .internet
+        .ip(&format!("address add {LINK}/64 dev eth0 nodad"))?;
+    let _dns = Listeners::everywhere(&world.internet, 53)?;
+    world.write_resolv_conf(&format!("nameserver {LINK}%eth0\n"))?;
+    let fence = Fence::new("zone")?.with(&["--user", "nobody", "--profile", "internet-only"]);
+    let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
+    let [tcp, other] = [53, PORT].map(|port| format!("tcp/{LINK}%eth0/{port}"));
+    wait_until("the nameserver is excepted", || {
+        Ok(shell.attempt(&[&tcp])?[0].is_reached())
+    })
+    .with_context(|| shell.stderr())?;
+    assert!(shell.attempt(&[&other])?[0].failed_with("ECONNREFUSED"));
+
+    // The same address on this link would be another machine, or this host.
+    world.host_ip("address add fe80::5/64 dev br0 nodad")?;
+    wait_until("the nameserver is refused", || {
+        Ok(shell.attempt(&[&tcp])?[0].failed_with("ECONNREFUSED"))
+    })?;
+    let warning = format!("warning: the fence refuses the nameserver {LINK}%eth0: ");
+    let advice = format!("--allow '[{LINK}]:53'");
+    wait_until("it is reported", || Ok(shell.stderr().contains(&warning)))?;
+    assert!(shell.stderr().contains(&advice), "{}", shell.stderr());
+    let mut command = world.host.command(qfence()?);
+    command.args(["set", fence.name(), "--allow", &format!("[{LINK}]:53")]);
+    let ended = to_end(command)?;
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    assert!(shell.attempt(&[&tcp])?[0].is_reached());
+    wait_until("that is reported too", || {
+        Ok(shell.stderr().contains("allows each nameserver again"))
+    })?;
+    drop(shell);
+
+    // At a start it is reported once.
+    let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
+    assert!(shell.attempt(&[&tcp])?[0].failed_with("ECONNREFUSED"));
+    world.host_ip("address add 198.51.100.90/32 dev lo")?;
+    let late = "udp/198.51.100.90/8080";
+    wait_until("a change is followed", || {
+        Ok(shell.attempt(&[late])?[0].failed_with("ECONNREFUSED"))
+    })?;
+    assert_eq!(shell.stderr().matches(&warning).count(), 1);
+    drop(shell);
+
+    // Where the policy allows it, nothing is said.
+    let fence = Fence::new("zone-host")?.with(&["--user", "nobody"]);
+    let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
+    assert!(shell.attempt(&[&tcp])?[0].is_reached());
+    assert!(!shell.stderr().contains("nameserver"), "{}", shell.stderr());
+    Ok(())
+}

@@ -41,8 +41,8 @@ impl Membership {
     pub(super) fn new(rules: &[Numbered], sets: &Sets, path: LookupPath) -> Self {
         let everything = BTreeSet::from([Ipv6Net::default()]);
         let host = match path {
-            LookupPath::Address => &sets.host,
-            LookupPath::Loopback => &everything,
+            LookupPath::Address => sets.members(SetName::Host).unwrap_or_default(),
+            LookupPath::Loopback => everything,
         };
         let mut new = Self {
             members: BTreeMap::from([(Ipv6Net::default(), Vec::new())]),
@@ -53,7 +53,7 @@ impl Membership {
             internet: None,
         };
         let mut known = HashMap::new();
-        new.host = new.add(host.iter().copied());
+        new.host = new.add(host);
         known.insert(Destination::Set(SetName::Host), new.host);
         new.many = new.add(sets.many.iter().copied());
         let mut internet = Vec::new();
@@ -66,11 +66,7 @@ impl Membership {
                 {
                     return new.add_v6_alone(prefix);
                 }
-                let members = match destination {
-                    Destination::Set(SetName::Dns) => Some(sets.nameservers.clone()),
-                    other => other.prefixes(),
-                };
-                new.add(members.unwrap_or_default())
+                new.add(sets.prefixes(destination).unwrap_or_default())
             })
         };
         for (rule, numbered) in rules.iter().enumerate() {

@@ -89,6 +89,7 @@ fn extremes() -> [Sets; 4] {
         host: host.clone(),
         many: many_set([]),
         nameservers: nameservers.clone(),
+        ..Sets::default()
     };
     let least = host_set([]);
     [

@@ -15,7 +15,10 @@ use tokio::time::sleep;
 use super::fact::Fact;
 use crate::{
     base::files::bounded::{self, BoundedError},
-    policy::{Prefix, nameservers},
+    policy::{
+        Prefix,
+        nameservers::{self, Nameserver},
+    },
 };
 
 /// The time between readings, and so the longest time that a change is unnoticed.
@@ -27,10 +30,34 @@ const LONGEST: u64 = 64 * 1024;
 /// The nameservers of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Nameservers {
-    /// Their addresses.
-    pub addresses: BTreeSet<Prefix>,
+    /// The nameservers, in the order of the file.
+    pub servers: Vec<Nameserver>,
     /// Whether resolv.conf does not exist.
     pub is_missing: bool,
+}
+
+impl Nameservers {
+    /// The addresses that a rule for nameservers covers, and the nameservers that it cannot cover.
+    ///
+    /// A rule cannot distinguish between interfaces. So it covers an address of one link only if the host has
+    /// link-local addresses on no other interface: the same address on another link may be a different machine, or this
+    /// host. `links` are the numbers of the interfaces with link-local addresses.
+    #[must_use]
+    pub fn admitted(&self, links: &BTreeSet<u32>) -> (BTreeSet<Prefix>, Vec<Nameserver>) {
+        let (admitted, ambiguous): (Vec<_>, Vec<_>) =
+            self.servers.iter().partition(|server| match server.zone {
+                None => true,
+                Some(_) => {
+                    let own = server.interface();
+                    links.iter().all(|link| Some(*link) == own)
+                }
+            });
+        let addresses = admitted.into_iter().flat_map(Nameserver::prefixes);
+        (
+            addresses.collect(),
+            ambiguous.into_iter().cloned().collect(),
+        )
+    }
 }
 
 /// The nameservers are unknown: the file cannot be read, is too long, or is no regular file.
@@ -88,11 +115,11 @@ impl Fact for ResolvConf {
 pub fn read(path: &Path) -> Result<Nameservers, Unreadable> {
     match bounded::read(path, LONGEST) {
         Ok(bytes) => Ok(Nameservers {
-            addresses: nameservers::parse(&bytes),
+            servers: nameservers::list(&bytes),
             is_missing: false,
         }),
         Err(error) if error.is_missing() => Ok(Nameservers {
-            addresses: BTreeSet::new(),
+            servers: Vec::new(),
             is_missing: true,
         }),
         Err(error) => Err(Unreadable {
@@ -120,10 +147,8 @@ mod tests {
             .await
             .expect("no change seen")
             .unwrap();
-        assert_eq!(
-            resolv_conf.read().await.unwrap().addresses.len(),
-            nameservers
-        );
+        let found = resolv_conf.read().await.unwrap();
+        assert_eq!(found.servers.len(), nameservers);
     }
 
     #[tokio::test]
@@ -131,7 +156,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("resolv.conf");
         let mut resolv_conf = ResolvConf::new(&path);
-        assert_eq!(resolv_conf.read().await.unwrap().addresses.len(), 0);
+        assert_eq!(resolv_conf.read().await.unwrap().servers.len(), 0);
 
         fs::write(&path, "nameserver 127.0.0.1").unwrap();
         expect_change(&mut resolv_conf, 1).await;
@@ -153,7 +178,7 @@ mod tests {
         symlink("run/resolve/stub.conf", &path).unwrap();
         let mut resolv_conf = ResolvConf::new(&path);
         assert_eq!(
-            resolv_conf.read().await.unwrap().addresses.len(),
+            resolv_conf.read().await.unwrap().servers.len(),
             0,
             "the link dangles"
         );
@@ -201,7 +226,7 @@ mod tests {
         fs::remove_file(&path).unwrap();
         let missing = read(&path).unwrap();
         assert!(
-            missing.is_missing && missing.addresses.is_empty(),
+            missing.is_missing && missing.servers.is_empty(),
             "{missing:?}"
         );
     }
@@ -216,5 +241,26 @@ mod tests {
         fs::write(dir.path().join("hosts"), "").unwrap();
         fs::write(&path, "# nothing\n").unwrap();
         assert!(timeout(QUIET, resolv_conf.changed()).await.is_err());
+    }
+
+    #[test]
+    fn a_nameserver_of_one_link_is_admitted_if_there_is_no_other_link() {
+        let text = b"nameserver 192.0.2.1\nnameserver fe80::1%7\nnameserver 2001:db8::1%7\n";
+        let found = Nameservers {
+            servers: nameservers::list(text),
+            is_missing: false,
+        };
+        for (links, count) in [(&[7][..], 3), (&[], 3), (&[7, 8], 2), (&[8], 2)] {
+            let (admitted, ambiguous) = found.admitted(&links.iter().copied().collect());
+            assert_eq!(admitted.len(), count, "{links:?}");
+            let ambiguous: Vec<_> = ambiguous.iter().map(ToString::to_string).collect();
+            let expected = if count == 3 { &[][..] } else { &["fe80::1%7"] };
+            assert_eq!(ambiguous, expected, "{links:?}");
+        }
+        let unscoped = Nameservers {
+            servers: nameservers::list(b"nameserver fe80::1"),
+            is_missing: false,
+        };
+        assert_eq!(unscoped.admitted(&BTreeSet::from([7, 8])).0.len(), 1);
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{
     addresses::Addresses,
     nameservers::ResolvConf,
+    nat64::Nat64,
     subscription::{Source, Subscription},
 };
 use crate::base::paths::Paths;
@@ -15,6 +16,7 @@ use crate::base::paths::Paths;
 pub struct Watcher {
     addresses: Source<Addresses>,
     nameservers: Source<ResolvConf>,
+    nat64: Source<Nat64>,
     resolv_conf: PathBuf,
 }
 
@@ -23,9 +25,16 @@ impl Watcher {
     #[must_use]
     pub fn new(paths: &Paths) -> Self {
         let resolv_conf = paths.resolv_conf.clone();
+        let addresses = Source::new(Addresses::default);
+        let nameservers = Source::new(move || ResolvConf::new(&resolv_conf));
+        let nat64 = {
+            let (addresses, nameservers) = (addresses.clone(), nameservers.clone());
+            Source::new(move || Nat64::new(&addresses, &nameservers))
+        };
         Self {
-            addresses: Source::new(Addresses::default),
-            nameservers: Source::new(move || ResolvConf::new(&resolv_conf)),
+            addresses,
+            nameservers,
+            nat64,
             resolv_conf: paths.resolv_conf.clone(),
         }
     }
@@ -40,6 +49,12 @@ impl Watcher {
     #[must_use]
     pub fn nameservers(&self) -> Subscription<ResolvConf> {
         self.nameservers.subscribe()
+    }
+
+    /// Follows the prefixes of NAT64 translators. Must be called within a tokio runtime.
+    #[must_use]
+    pub fn nat64(&self) -> Subscription<Nat64> {
+        self.nat64.subscribe()
     }
 
     /// The file of the nameservers.

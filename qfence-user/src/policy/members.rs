@@ -101,16 +101,9 @@ const MULTICAST: [Net; 3] = [
     v4(255, 255, 255, 255, 32),
 ];
 
-/// The well-known prefix of NAT64 (RFC 6052). A translating router sends a packet to the IPv4 address in the last 32
-/// bits.
+/// The members of a set on every host. `None` for `host`, `dns` and `internet`, which depend on the host.
 ///
-/// For the other prefix, 64:ff9b:1::/48 (RFC 8215), each network chooses the position of the IPv4 address. It is not
-/// covered here; such a network needs a rule of its own.
-const NAT64: Ipv6Addr = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0);
-
-/// The members of a set. `None` for `host`, `dns` and `internet`, which depend on the host.
-///
-/// `lan`, `link-local` and `metadata` also have the NAT64 spellings of their IPv4 members.
+/// `lan`, `link-local` and `metadata` also have the NAT64 spellings of their IPv4 members ([`Sets::members`](super::Sets::members)).
 #[must_use]
 pub fn members(name: SetName) -> Option<BTreeSet<Prefix>> {
     match name {
@@ -118,26 +111,15 @@ pub fn members(name: SetName) -> Option<BTreeSet<Prefix>> {
         SetName::Any => Some(BTreeSet::from([Ipv6Net::default()])),
         SetName::Loopback => Some(plain(&LOOPBACK).collect()),
         SetName::Multicast => Some(plain(&MULTICAST).collect()),
-        SetName::Lan => Some(with_nat64(&LAN)),
-        SetName::LinkLocal => Some(with_nat64(&LINK_LOCAL)),
-        SetName::Metadata => Some(with_nat64(&METADATA)),
+        SetName::Lan => Some(plain(&LAN).collect()),
+        SetName::LinkLocal => Some(plain(&LINK_LOCAL).collect()),
+        SetName::Metadata => Some(plain(&METADATA).collect()),
     }
 }
 
 fn plain(nets: &[Net]) -> impl Iterator<Item = Prefix> + '_ {
     nets.iter()
         .filter_map(|&(address, length)| prefix(address, length))
-}
-
-fn with_nat64(nets: &[Net]) -> BTreeSet<Prefix> {
-    let translated = nets.iter().filter_map(|&(address, length)| match address {
-        IpAddr::V4(v4) => {
-            let address = NAT64.to_bits() | u128::from(v4.to_bits());
-            prefix(Ipv6Addr::from_bits(address).into(), 96 + length)
-        }
-        IpAddr::V6(_) => None,
-    });
-    plain(nets).chain(translated).collect()
 }
 
 #[cfg(test)]
@@ -258,17 +240,5 @@ mod tests {
                 assert!(!contains(set, address), "{address} is in {set}");
             }
         }
-    }
-
-    #[test]
-    fn nat64_spellings_belong_to_the_sets_whose_addresses_a_router_would_send_them_to() {
-        assert!(contains(SetName::Lan, "64:ff9b::10.1.2.3"));
-        assert!(contains(SetName::Lan, "64:ff9b::172.16.0.1"));
-        assert!(!contains(SetName::Lan, "64:ff9b::172.32.0.1"));
-        assert!(!contains(SetName::Lan, "64:ff9b::1.1.1.1"));
-        assert!(contains(SetName::LinkLocal, "64:ff9b::169.254.9.9"));
-        assert!(contains(SetName::Metadata, "64:ff9b::169.254.169.254"));
-        assert!(!contains(SetName::Metadata, "64:ff9b::169.254.169.253"));
-        assert!(!contains(SetName::Loopback, "64:ff9b::127.0.0.1"));
     }
 }

@@ -7,22 +7,25 @@ pub mod hostset;
 pub mod members;
 pub mod names;
 pub mod nameservers;
+pub mod nat64;
 pub mod numbering;
 pub mod ports;
 pub mod profile;
 pub mod protocol;
 pub mod rule;
 pub mod set;
+mod sets;
 pub mod suggest;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::path::PathBuf;
 
 use ipnet::Ipv6Net;
 use qfence_common::Action;
 use serde::{Deserialize, Serialize};
 
+pub use self::sets::Sets;
 use self::{
     numbering::{Numbers, TooManyRules},
     profile::Profile,
@@ -194,15 +197,4 @@ pub fn given_default(action: Action) -> Rule {
             text: format!("--default {word}"),
         },
     }
-}
-
-/// The members of the sets that depend on the host, at one time.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sets {
-    /// See [`SetName::Host`].
-    pub host: BTreeSet<Prefix>,
-    /// The addresses of `host` with many receivers: broadcast and multicast.
-    pub many: BTreeSet<Prefix>,
-    /// The host's nameservers, wherever they are.
-    pub nameservers: BTreeSet<Prefix>,
 }

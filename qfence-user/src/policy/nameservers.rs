@@ -2,27 +2,81 @@
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
 };
+
+use nix::net::if_::if_nametoindex;
 
 use crate::policy::{Prefix, hostset::single};
 
 /// The most nameservers that are read from a file. C libraries use three, other resolvers more.
 pub const MOST: usize = 32;
 
-/// The addresses of the `nameserver` lines.
+/// A nameserver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nameserver {
+    /// Its address.
+    pub address: IpAddr,
+    /// The interface of a link-local address: its name or its number. Each link can have the same addresses. `None` for
+    /// other addresses, of which the kernel ignores the zone.
+    pub zone: Option<String>,
+}
+
+impl Nameserver {
+    /// The number of the interface in its zone; `None` without a zone, or if there is no such interface.
+    #[must_use]
+    pub fn interface(&self) -> Option<u32> {
+        let zone = self.zone.as_deref()?;
+        if_nametoindex(zone).ok().or_else(|| zone.parse().ok())
+    }
+
+    /// Where it receives queries; `None` if there is no interface of its zone.
+    #[must_use]
+    pub fn endpoint(&self, port: u16) -> Option<SocketAddr> {
+        Some(match (self.address, &self.zone) {
+            (IpAddr::V6(address), Some(_)) => {
+                SocketAddrV6::new(address, port, 0, self.interface()?).into()
+            }
+            (address, _) => SocketAddr::new(address, port),
+        })
+    }
+
+    /// The prefixes of its address, and of the address to which the kernel connects instead.
+    pub fn prefixes(&self) -> impl Iterator<Item = Prefix> + use<> {
+        [self.address, as_connected(self.address)]
+            .into_iter()
+            .map(single)
+    }
+}
+
+impl fmt::Display for Nameserver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.zone {
+            None => write!(f, "{}", self.address),
+            Some(zone) => write!(f, "{}%{zone}", self.address),
+        }
+    }
+}
+
+/// The nameservers of the `nameserver` lines, in their order.
 ///
 /// Parsed as resolvers do: they skip invalid lines, and so does this function. One invalid line must not cost a guest
 /// its DNS.
 #[must_use]
-pub fn parse(resolv_conf: &[u8]) -> BTreeSet<Prefix> {
+pub fn list(resolv_conf: &[u8]) -> Vec<Nameserver> {
     resolv_conf
         .split(|byte| *byte == b'\n')
         .filter_map(nameserver)
         .take(MOST)
-        .flat_map(|address| [address, as_connected(address)])
-        .map(single)
         .collect()
+}
+
+/// The addresses of the `nameserver` lines, without their interfaces.
+#[must_use]
+pub fn parse(resolv_conf: &[u8]) -> BTreeSet<Prefix> {
+    let all = list(resolv_conf);
+    all.iter().flat_map(Nameserver::prefixes).collect()
 }
 
 /// The address to which the kernel connects. For the unspecified address that is loopback
@@ -38,7 +92,7 @@ fn as_connected(address: IpAddr) -> IpAddr {
 
 /// The nameserver of a line, as glibc (`res_vinit_1` in resolv/res_init.c) and other resolvers parse it. Space before
 /// the word and a carriage return at the end are accepted.
-fn nameserver(line: &[u8]) -> Option<IpAddr> {
+fn nameserver(line: &[u8]) -> Option<Nameserver> {
     // C strings end there.
     let line = line.split(|byte| *byte == 0).next()?;
     let mut words = line
@@ -49,15 +103,19 @@ fn nameserver(line: &[u8]) -> Option<IpAddr> {
     }
     let word = words.next()?;
     // The C library accepts any zone.
-    let (address, has_zone) = match word.iter().position(|byte| *byte == b'%') {
-        Some(zone) => (&word[..zone], true),
-        None => (word, false),
+    let (address, zone) = match word.iter().position(|byte| *byte == b'%') {
+        Some(at) => (&word[..at], Some(&word[at + 1..])),
+        None => (word, None),
     };
     let text = str::from_utf8(address).ok()?;
-    match v4(text) {
-        Some(address) if !has_zone => Some(address.into()),
-        _ => text.parse().ok().map(IpAddr::V6),
-    }
+    let address = match v4(text) {
+        Some(address) if zone.is_none() => address.into(),
+        _ => IpAddr::V6(text.parse().ok()?),
+    };
+    let is_of_link = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    let zone = zone.filter(|_| is_of_link);
+    let zone = zone.map(|zone| String::from_utf8_lossy(zone).into_owned());
+    Some(Nameserver { address, zone })
 }
 
 /// Parses an IPv4 address like inet_aton(3): one to four numbers, the last of which fills the remaining bytes. Each

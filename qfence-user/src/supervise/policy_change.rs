@@ -9,7 +9,7 @@ use crate::{
     base::{console::notify, paths::Paths},
     compile::{Compiled, compile},
     fence::registry::{Condition, Fences},
-    host::{addresses, nameservers},
+    host::{Here, addresses, nameservers},
     kernel::Maps,
     policy::{Numbered, Policy},
     stored_policy::{StoredPolicy, netns},
@@ -60,7 +60,7 @@ pub async fn change_policy(
     let mut maps = Maps::open(&fences.pins(name))?;
     // Read before the lock is taken, so that other commands do not wait for it.
     let fresh = match condition {
-        Condition::Orphaned => Some((netns()?, addresses::read().await?)),
+        Condition::Orphaned => Some((netns()?, Here::read(paths).await?)),
         _ => None,
     };
 
@@ -74,9 +74,10 @@ pub async fn change_policy(
     match fresh {
         // The fence has no supervisor, so the host's addresses are read here.
         Some((here, fresh)) if here == before.netns => {
-            (sets.host, sets.many) = (fresh.host, fresh.many);
-            sets.nameservers = match nameservers::read(&paths.resolv_conf) {
-                Ok(found) => found.addresses,
+            (sets.host, sets.many) = (fresh.addresses.host, fresh.addresses.many);
+            sets.nat64 = fresh.nat64;
+            sets.nameservers = match fresh.nameservers {
+                Ok(found) => found.admitted(&fresh.addresses.links).0,
                 Err(error) if begins_dns => return Err(error.into()),
                 Err(error) => {
                     // If the nameservers cannot be read, the addresses are updated anyway.
@@ -94,7 +95,8 @@ pub async fn change_policy(
         Some(_) => {}
         // Its supervisor starts to follow the nameservers when it reads the new policy.
         None if begins_dns => {
-            sets.nameservers = nameservers::read(&paths.resolv_conf)?.addresses;
+            let links = addresses::read().await?.links;
+            sets.nameservers = nameservers::read(&paths.resolv_conf)?.admitted(&links).0;
         }
         None => {}
     }

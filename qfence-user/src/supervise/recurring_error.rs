@@ -14,6 +14,11 @@ pub(crate) struct RecurringError {
 }
 
 impl RecurringError {
+    /// An error that was reported in these words already.
+    pub(crate) const fn reported(words: Option<String>) -> Self {
+        Self { told: words }
+    }
+
     /// Reports an error that differs from that of the last try, and `mended` when the operation succeeds again. Returns
     /// the value, if any.
     pub(crate) fn report<T>(

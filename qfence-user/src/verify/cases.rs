@@ -47,6 +47,9 @@ pub const PROBES: &[Case] = &[
     case("tcp/fe80::10%eth0/8080"),
     case("tcp/::ffff:127.0.0.1/8080"),
     case("tcp/::ffff:192.0.2.10/8080"),
+    // The host's IPv4 address as a NAT64 translator spells it, which sends the packets back to the host.
+    case("tcp/64:ff9b::192.0.2.10/8080"),
+    case("udp/64:ff9b::192.0.2.10/8080"),
     // Connections, by other methods.
     case("tcp-fastopen/127.0.0.1/8080"),
     case("tcp-fastopen/::1/8080"),
@@ -134,6 +137,8 @@ pub const MUST_WORK: &[Case] = &[
     short("tcp/198.51.100.7/8080"),
     short("tcp/2001:db8:2::7/8080"),
     case("tcp/::ffff:198.51.100.7/8080"),
+    case("tcp/64:ff9b::198.51.100.7/8080"),
+    case("udp/64:ff9b::198.51.100.7/8080"),
     case("tcp-fastopen/198.51.100.7/8080"),
     short("mptcp/198.51.100.7/8080"),
     case("mptcp/2001:db8:2::7/8080"),

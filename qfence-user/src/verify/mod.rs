@@ -9,6 +9,7 @@
 //! | [`netns`], [`wire`], [`internet`] | a private host and a private internet, which tests use too |
 //! | [`scene`] | the host and internet of `verify` |
 //! | [`listeners`] | services that record the traffic that reaches them, which tests use too |
+//! | [`translator`] | a NAT64 translator, which tests use too |
 //! | [`services`], [`witness`] | the services of `verify`; a packet socket that sees all packets of the host |
 //! | [`throwaway`] | the fence, and its record of refusals |
 //! | [`actors`] | processes of an unprivileged user, outside and inside |
@@ -40,6 +41,7 @@ pub mod service;
 pub mod services;
 pub mod short;
 pub mod throwaway;
+pub mod translator;
 pub mod wire;
 pub mod witness;
 
@@ -102,6 +104,7 @@ pub fn verify(paths: &Paths, extent: Extent) -> Result<Ended> {
     let paths = mounts::make_private(paths)?;
     let scene = Scene::enter()?;
     let _services = services::start(&scene)?;
+    let _translator = services::translate(&scene)?;
     let witness = Witness::new()?;
     let actors = Actors::new(blocked)?;
 

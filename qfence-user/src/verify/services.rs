@@ -5,11 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use anyhow::Result;
 
 use super::{
-    internet::{DEVICE, NAMESERVER, SERVER_V4, SERVER_V6},
+    internet::{DEVICE, HOST_V4, NAMESERVER, SERVER_V4, SERVER_V6},
     listeners::Listener,
     netns::Netns,
     scene::Scene,
+    translator::Translator,
 };
+use crate::policy::nat64;
 
 /// The port of the services.
 pub const PORT: u16 = 8080;
@@ -38,6 +40,19 @@ pub fn start(scene: &Scene) -> Result<Vec<Listener>> {
         started.extend(both(&scene.internet, SERVER_V6, PORT)?);
     }
     Ok(started)
+}
+
+/// Starts a translator between the host and its IPv4 address, and a server. It ends when the value is dropped.
+///
+/// # Errors
+/// If a route, a thread or a socket cannot be made.
+pub fn translate(scene: &Scene) -> Result<Option<Translator>> {
+    let targets = [HOST_V4, SERVER_V4].map(|address| match address {
+        IpAddr::V4(v4) => v4,
+        IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
+    });
+    let start = || Translator::start(&scene.internet, nat64::WELL_KNOWN, &targets, PORT);
+    scene.has_v6.then(start).transpose()
 }
 
 /// Starts a TCP and a UDP listener.

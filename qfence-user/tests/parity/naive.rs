@@ -42,6 +42,8 @@ pub(crate) struct Host {
     /// The local routes of type broadcast.
     pub(crate) broadcasts: Vec<IpNet>,
     pub(crate) nameservers: Vec<IpAddr>,
+    /// Prefixes of NAT64 translators, of 96 bits.
+    pub(crate) nat64: Vec<IpNet>,
 }
 
 /// A destination. A v4-mapped address is given as IPv4.
@@ -149,18 +151,21 @@ fn is_in(name: &str, host: &Host, target: &Target) -> bool {
     match name {
         "any" => true,
         "host" => {
-            let mut known = host.local.iter().chain(&host.broadcasts);
-            target.loopback
-                || is_one_of(&ALWAYS_HOST, address)
-                || known.any(|net| net.contains(&address))
+            let is_own = |address| {
+                let mut known = host.local.iter().chain(&host.broadcasts);
+                is_one_of(&ALWAYS_HOST, address) || known.any(|net| net.contains(&address))
+            };
+            target.loopback || is_own(address) || is_own(translated(host, address))
         }
         "loopback" => is_one_of(&LOOPBACK, address),
         "dns" => host.nameservers.contains(&address),
-        "lan" => is_one_of(&LAN, address) || is_one_of(&LAN, translated(address)),
+        "lan" => is_one_of(&LAN, address) || is_one_of(&LAN, translated(host, address)),
         "link-local" => {
-            is_one_of(&LINK_LOCAL, address) || is_one_of(&LINK_LOCAL, translated(address))
+            is_one_of(&LINK_LOCAL, address) || is_one_of(&LINK_LOCAL, translated(host, address))
         }
-        "metadata" => is_one_of(&METADATA, address) || is_one_of(&METADATA, translated(address)),
+        "metadata" => {
+            is_one_of(&METADATA, address) || is_one_of(&METADATA, translated(host, address))
+        }
         "multicast" => is_one_of(&MULTICAST, address),
         "internet" => ![
             "host",
@@ -181,17 +186,22 @@ fn is_one_of(nets: &[&str], address: IpAddr) -> bool {
         .any(|net| net.parse::<IpNet>().unwrap().contains(&address))
 }
 
-/// The IPv4 address to which a NAT64 router translates an address of 64:ff9b::/96. Other addresses are unchanged.
-fn translated(address: IpAddr) -> IpAddr {
+/// The IPv4 address to which a NAT64 router translates an address of 64:ff9b::/96, or of a prefix of this host's network.
+/// Other addresses are unchanged.
+fn translated(host: &Host, address: IpAddr) -> IpAddr {
+    let well_known: IpNet = "64:ff9b::/96".parse().unwrap();
     match address {
-        IpAddr::V6(v6) => match v6.segments() {
-            [0x64, 0xff9b, 0, 0, 0, 0, ..] => {
-                let [.., a, b, c, d] = v6.octets();
-                IpAddr::from([a, b, c, d])
-            }
-            _ => address,
-        },
-        IpAddr::V4(_) => address,
+        IpAddr::V6(v6)
+            if host
+                .nat64
+                .iter()
+                .chain([&well_known])
+                .any(|net| net.contains(&address)) =>
+        {
+            let [.., a, b, c, d] = v6.octets();
+            IpAddr::from([a, b, c, d])
+        }
+        _ => address,
     }
 }
 

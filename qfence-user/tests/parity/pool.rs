@@ -163,11 +163,17 @@ pub(crate) fn host(pool: &Pool) -> impl Strategy<Value = Host> + use<> {
         1 => pool.whole_net(),
     ];
     let broadcast = address().prop_map(IpNet::from);
-    (vec(local, 0..6), vec(broadcast, 0..3), vec(address(), 0..4)).prop_map(
-        |(local, broadcasts, nameservers)| Host {
+    let nat64 = subsequence(&["2001:db8:64::/96", "fd00:42:c800::/96"][..], 0..=2);
+    (
+        vec(local, 0..6),
+        vec(broadcast, 0..3),
+        vec(address(), 0..4),
+        nat64,
+    )
+        .prop_map(|(local, broadcasts, nameservers, nat64)| Host {
             local,
             broadcasts,
             nameservers,
-        },
-    )
+            nat64: nat64.iter().map(|text| text.parse().unwrap()).collect(),
+        })
 }

@@ -76,12 +76,15 @@ impl Scene {
             local,
             broadcasts,
             nameservers,
+            nat64,
         } = &self.host;
         let local = local.iter().chain(broadcasts).copied().map(mapped);
         Sets {
             host: host_set(local),
             many: many_set(broadcasts.iter().copied().map(mapped)),
             nameservers: nameservers.iter().copied().map(single).collect(),
+            nat64: nat64.iter().copied().map(mapped).collect(),
+            ..Sets::default()
         }
     }
 
@@ -96,11 +99,19 @@ impl Scene {
             local,
             broadcasts,
             nameservers,
+            nat64,
         } = &self.host;
         let of_host = local.iter().chain(broadcasts).copied();
         let of_host = of_host.chain(nameservers.iter().copied().map(IpNet::from));
         let mut edges: Vec<IpAddr> = in_rules.chain(of_host).flat_map(edges_of).collect();
         edges.extend(fixed_prefixes().flat_map(edges_of));
+        let well_known: IpNet = "64:ff9b::/96".parse().unwrap();
+        let spelled: Vec<_> = nat64
+            .iter()
+            .chain([&well_known])
+            .flat_map(|net| edges.iter().filter_map(|edge| under(*net, *edge)))
+            .collect();
+        edges.extend(spelled);
         edges
     }
 
@@ -242,4 +253,15 @@ fn text(of: &NaiveMatch) -> String {
         format!(":{}", ports.join(","))
     };
     format!("{protocol}{to}{ports}")
+}
+
+/// An IPv4 address under the prefix of a NAT64 translator.
+fn under(net: IpNet, address: IpAddr) -> Option<IpAddr> {
+    match (net, address) {
+        (IpNet::V6(net), IpAddr::V4(v4)) => {
+            let bits = net.network().to_bits() | u128::from(v4.to_bits());
+            Some(Ipv6Addr::from_bits(bits).into())
+        }
+        _ => None,
+    }
 }

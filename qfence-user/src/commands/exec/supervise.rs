@@ -161,6 +161,9 @@ pub(super) async fn supervise(
     }
 
     qemu::hint(&wanted.forwards, building.policy());
+    if let Some(warning) = building.policy().refused_nameservers() {
+        notify(warning);
+    }
 
     let mut loaded = building.finish_loading()?;
     step(options, "loaded the eBPF programs");

@@ -11,10 +11,7 @@ use crate::{
     base::paths::Paths,
     fence::registry::Fences,
     kernel::Maps,
-    policy::{
-        Dns, Numbered, Prefix, Sets, members::members, names::REPLIES, rule::Destination,
-        set::SetName,
-    },
+    policy::{Dns, Numbered, Sets, names::REPLIES, rule::Destination, set::SetName},
     stored_policy::StoredPolicy,
 };
 
@@ -133,14 +130,9 @@ fn named(rules: &[Numbered]) -> BTreeSet<SetName> {
 
 /// The members of a set, in the syntax of rules.
 fn spelled(set: SetName, sets: &Sets) -> Vec<String> {
-    let members: BTreeSet<Prefix> = match set {
-        SetName::Host => sets.host.clone(),
-        SetName::Dns => sets.nameservers.clone(),
-        SetName::Internet => {
-            let without = SetName::NOT_INTERNET.map(|set| format!("not {set}"));
-            return without.into();
-        }
-        other => members(other).unwrap_or_default(),
+    let Some(members) = sets.members(set) else {
+        let without = SetName::NOT_INTERNET.map(|set| format!("not {set}"));
+        return without.into();
     };
     let spelled = members.into_iter().map(Destination::Prefix);
     spelled.map(|destination| destination.to_string()).collect()

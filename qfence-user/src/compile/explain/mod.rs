@@ -16,6 +16,7 @@ use crate::policy::{
     Numbered, Prefix, Sets,
     grammar::Query,
     hostset::single,
+    nat64,
     protocol::Proto,
     rule::{Destination, Match, Rule},
     set::SetName,
@@ -54,17 +55,21 @@ pub fn explain<N: Nodes>(asked: &Asked<'_, N>, what: &Query) -> Explanation {
         address: what.address.to_canonical(),
         by_address: asked.cases(what, LookupPath::Address),
         through_loopback: asked.cases(what, LookupPath::Loopback),
-        hint: hint(what.address),
+        hint: hint(what.address, asked.sets),
     }
 }
 
-fn hint(address: IpAddr) -> Option<String> {
-    (address.to_canonical().to_string() == HOST_OF_QEMU).then(|| {
-        format!(
+fn hint(address: IpAddr, sets: &Sets) -> Option<String> {
+    if address.to_canonical().to_string() == HOST_OF_QEMU {
+        return Some(format!(
             "{HOST_OF_QEMU} in a guest of QEMU's user network is the host: there the fence sees \
              127.0.0.1 in its place"
-        )
-    })
+        ));
+    }
+    let (translator, v4) = nat64::meaning(address, &sets.nat64)?;
+    Some(format!(
+        "{address} is {v4}, as a router spells it that translates to IPv4 under {translator} (NAT64)"
+    ))
 }
 
 impl<N: Nodes> Asked<'_, N> {
@@ -150,11 +155,7 @@ impl<N: Nodes> Asked<'_, N> {
 
     /// The longest prefix of a destination that contains an address.
     fn longest(&self, destination: Destination, address: IpAddr) -> Option<Prefix> {
-        let members = match destination {
-            Destination::Set(SetName::Host) => self.sets.host.clone(),
-            Destination::Set(SetName::Dns) => self.sets.nameservers.clone(),
-            other => other.prefixes().unwrap_or_default(),
-        };
+        let members = self.sets.prefixes(destination).unwrap_or_default();
         let address = single(address);
         members
             .into_iter()

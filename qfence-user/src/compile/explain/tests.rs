@@ -14,6 +14,7 @@ fn sets() -> Sets {
         host: host_set(own),
         many: many_set([]),
         nameservers: nameservers::parse(b"nameserver 127.0.0.53"),
+        ..Sets::default()
     }
 }
 

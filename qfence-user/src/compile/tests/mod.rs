@@ -20,6 +20,7 @@ fn sets(resolv_conf: &str) -> Sets {
         host: host_set([lan, any_ip, broadcast, host_v6]),
         many: many_set([broadcast]),
         nameservers: nameservers::parse(resolv_conf.as_bytes()),
+        ..Sets::default()
     }
 }
 

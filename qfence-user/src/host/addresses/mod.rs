@@ -16,6 +16,7 @@ use super::fact::Fact;
 use crate::policy::{
     Prefix,
     hostset::{host_set, many_set},
+    rule::V4,
 };
 use announcements::{Announcements, News};
 use pace::Pace;
@@ -28,6 +29,24 @@ pub struct HostAddresses {
     pub host: BTreeSet<Prefix>,
     /// The members of `host` that have many receivers.
     pub many: BTreeSet<Prefix>,
+    /// The numbers of the interfaces with link-local addresses.
+    pub links: BTreeSet<u32>,
+}
+
+impl HostAddresses {
+    /// The IPv6 addresses of the host that are valid beyond its links.
+    #[must_use]
+    pub fn global_v6(&self) -> BTreeSet<Prefix> {
+        let is_global = |prefix: &&Prefix| {
+            let address = prefix.addr();
+            !V4.contains(*prefix)
+                && !address.is_loopback()
+                && !address.is_unspecified()
+                && !address.is_multicast()
+                && !address.is_unicast_link_local()
+        };
+        self.host.iter().filter(is_global).copied().collect()
+    }
 }
 
 /// Why the host's addresses cannot be read or followed.
@@ -148,6 +167,7 @@ impl From<LocalPrefixes> for HostAddresses {
         Self {
             host: host_set(local.all),
             many: many_set(local.broadcast),
+            links: local.links,
         }
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct LocalPrefixes {
     pub(super) all: BTreeSet<Prefix>,
     /// Those of routes of type broadcast.
     pub(super) broadcast: BTreeSet<Prefix>,
+    /// The interfaces with link-local addresses.
+    pub(super) links: BTreeSet<u32>,
 }
 
 impl LocalPrefixes {
@@ -39,11 +41,18 @@ impl LocalPrefixes {
         if route.header.kind == RouteType::Broadcast {
             self.broadcast.extend(prefix);
         }
+        if route.header.kind == RouteType::Local
+            && prefix.is_some_and(|prefix| prefix.addr().is_unicast_link_local())
+        {
+            self.links.extend(interface(route));
+        }
     }
 
     /// Whether all of `others` are included.
     pub(super) fn contain(&self, others: &Self) -> bool {
-        self.all.is_superset(&others.all) && self.broadcast.is_superset(&others.broadcast)
+        self.all.is_superset(&others.all)
+            && self.broadcast.is_superset(&others.broadcast)
+            && self.links.is_superset(&others.links)
     }
 }
 
@@ -82,6 +91,17 @@ impl LocalRoutes {
         }
         Ok(prefixes)
     }
+}
+
+/// The interface of a route.
+fn interface(route: &RouteMessage) -> Option<u32> {
+    route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Oif(index) => Some(*index),
+            _ => None,
+        })
 }
 
 /// The prefix of a route that leads to the host; `None` for other routes.

@@ -114,6 +114,13 @@ impl<F: Fact> Subscription<F> {
         }
     }
 
+    /// The latest reading, without waiting; `None` before the first one, and if it failed.
+    #[must_use]
+    pub fn latest(&mut self) -> Option<Arc<F::Value>> {
+        let latest = self.latest.borrow_and_update();
+        latest.reading.as_ref()?.as_ref().ok().cloned()
+    }
+
     /// A reading that begins after this call.
     ///
     /// # Errors

@@ -1,19 +1,12 @@
-//! The inputs of a policy: the host's addresses, its nameservers, and the stored rules.
-
-use std::{collections::BTreeSet, future::pending, sync::Arc};
+//! The inputs of a policy: the facts of the host, and the stored rules.
 
 use anyhow::{Error, Result, anyhow};
 
-use super::Update;
+use super::{Update, facts::Facts};
 use crate::{
     compile::{Compiled, compile},
-    host::{
-        addresses::{AddressError, Addresses, HostAddresses},
-        nameservers::ResolvConf,
-        subscription::{Subscription, Unknown},
-        watcher::Watcher,
-    },
-    policy::{Policy, Prefix, Sets},
+    host::watcher::Watcher,
+    policy::{Policy, Sets},
     stored_policy::{FileVersion, PolicyFile, StoredPolicy, netns},
 };
 
@@ -22,16 +15,7 @@ pub(super) struct Inputs {
     pub(super) policy_file: PolicyFile,
     /// The rules as last known to this process. Other commands can change the stored ones.
     pub(super) policy: Policy,
-    pub(super) watcher: Watcher,
-    pub(super) addresses: Subscription<Addresses>,
-    /// `None` while no rule names nameservers.
-    pub(super) nameservers: Option<Subscription<ResolvConf>>,
-    /// Whether there was a file with nameservers.
-    has_seen_file: bool,
-    /// The error, if the host's addresses are not followed.
-    unfollowed: Option<Error>,
-    /// The error, if a rule names nameservers and they are not known.
-    unnamed: Option<Error>,
+    pub(super) facts: Facts,
     /// The members of the sets in the kernel's policy; `None` before the first one.
     pub(super) sets: Option<Sets>,
     /// The last version of the policy file that this process has read or written.
@@ -54,12 +38,7 @@ impl Inputs {
         Ok(Self {
             policy_file,
             policy,
-            watcher: watcher.clone(),
-            addresses: watcher.addresses(),
-            nameservers: None,
-            has_seen_file: false,
-            unfollowed: None,
-            unnamed: None,
+            facts: Facts::new(watcher),
             sets: None,
             version: None,
             compiled: Compiled::default(),
@@ -69,66 +48,6 @@ impl Inputs {
             unkept: None,
             netns: netns()?,
         })
-    }
-
-    /// Subscribes again to facts that are not followed any more.
-    pub(super) fn subscribe_again(&mut self) {
-        if !self.addresses.is_followed() {
-            self.addresses = self.watcher.addresses();
-        }
-        if let Some(nameservers) = &mut self.nameservers
-            && !nameservers.is_followed()
-        {
-            *nameservers = self.watcher.nameservers();
-        }
-    }
-
-    /// Waits until a fact may have changed, or cannot be read any more. Cancel-safe.
-    pub(super) async fn changed(&mut self) {
-        let nameservers = async {
-            match &mut self.nameservers {
-                Some(nameservers) => nameservers.changed().await,
-                None => pending().await,
-            }
-        };
-        tokio::select! {
-            () = self.addresses.changed() => (),
-            () = nameservers => (),
-        }
-    }
-
-    /// Whether a fact was read after the policy was made.
-    pub(super) fn has_news(&self) -> bool {
-        let nameservers = self.nameservers.as_ref();
-        self.addresses.has_changed() || nameservers.is_some_and(Subscription::has_changed)
-    }
-
-    /// Reads all facts again. [`Inputs::renew`] handles errors.
-    pub(super) async fn refresh(&mut self) {
-        let _ = self.addresses.fresh().await;
-        if let Some(nameservers) = &mut self.nameservers {
-            let _ = nameservers.fresh().await;
-        }
-    }
-
-    /// The error, if the host's addresses are not followed.
-    pub(super) fn why_unfollowed(&self) -> Result<()> {
-        match &self.unfollowed {
-            None => Ok(()),
-            Some(error) => Err(anyhow!(
-                "error: {error:#}: the fence does not follow the host's addresses; retrying"
-            )),
-        }
-    }
-
-    /// The error, if a rule names nameservers and they are not known.
-    pub(super) fn why_unnamed(&self) -> Result<()> {
-        match &self.unnamed {
-            None => Ok(()),
-            Some(error) => Err(anyhow!(
-                "{error:#}: the exception for nameservers is suspended until the file can be read"
-            )),
-        }
     }
 
     /// The error, if other commands may not find the policy in force in the policy file.
@@ -152,7 +71,7 @@ impl Inputs {
         publish: impl FnOnce(&Compiled) -> Result<()>,
     ) -> Result<Update> {
         // The kernel's answer is awaited before the lock is taken, so that other commands do not wait for it.
-        let addresses = self.addresses.reading().await;
+        let addresses = self.facts.addresses.reading().await;
         let is_first = self.sets.is_none();
         self.unkept = None;
         // Only the first policy waits for the lock. Later, a stopped process may have it, and the supervisor has other
@@ -181,7 +100,7 @@ impl Inputs {
                 (policy, self.sets.clone())
             }
         };
-        let sets = self.sets_now(&policy, addresses, last).await?;
+        let sets = self.facts.sets_now(&policy, addresses, last).await?;
         let is_known = self.sets.as_ref() == Some(&sets) && self.policy == policy;
         let is_in_force = is_known && !self.doubted;
         if is_kept && is_in_force {
@@ -241,68 +160,6 @@ impl Inputs {
                 Ok(None)
             }
             result => result.map(Some),
-        }
-    }
-
-    /// The members of the sets, from the host's addresses. `last` are the members published last; for the first policy
-    /// there are none, and a fact that cannot be read is an error.
-    async fn sets_now(
-        &mut self,
-        policy: &Policy,
-        addresses: Result<Arc<HostAddresses>, Unknown<AddressError>>,
-        last: Option<Sets>,
-    ) -> Result<Sets> {
-        let is_first = last.is_none();
-        let mut sets = match (addresses, last) {
-            (Ok(addresses), _) => {
-                self.unfollowed = None;
-                let HostAddresses { host, many } = (*addresses).clone();
-                Sets {
-                    host,
-                    many,
-                    ..Sets::default()
-                }
-            }
-            (Err(error), Some(last)) => {
-                self.unfollowed = Some(error.into());
-                last
-            }
-            (Err(error), None) => return Err(error.into()),
-        };
-        sets.nameservers = self.nameservers_now(policy, is_first).await?;
-        Ok(sets)
-    }
-
-    /// The nameservers. From now on they are followed if `policy` depends on them.
-    async fn nameservers_now(
-        &mut self,
-        policy: &Policy,
-        is_first: bool,
-    ) -> Result<BTreeSet<Prefix>> {
-        self.unnamed = None;
-        if !policy.names_dns() {
-            self.nameservers = None;
-            return Ok(BTreeSet::new());
-        }
-        let watcher = &self.watcher;
-        let nameservers = self
-            .nameservers
-            .get_or_insert_with(|| watcher.nameservers());
-        match nameservers.reading().await {
-            Ok(found) => {
-                if found.is_missing && self.has_seen_file {
-                    let path = watcher.resolv_conf().display();
-                    self.unnamed = Some(anyhow!("warning: {path} is gone"));
-                }
-                self.has_seen_file |= !found.is_missing;
-                Ok(found.addresses.clone())
-            }
-            Err(error) if is_first => Err(error.into()),
-            Err(error) => {
-                self.has_seen_file = true;
-                self.unnamed = Some(Error::from(error).context("error"));
-                Ok(BTreeSet::new())
-            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Keeps the policy in force up to date: with the host's addresses and nameservers, and with changes by other commands.
 
+mod facts;
 mod inputs;
 
 use std::{
@@ -22,6 +23,9 @@ use crate::{
 };
 use inputs::Inputs;
 
+/// The port of nameservers.
+const DNS: u16 = 53;
+
 /// How long another process may be changing the policy before this is reported. Compiling a policy takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -42,6 +46,7 @@ pub struct Follower<P = Kernel> {
 struct Said {
     following: RecurringError,
     naming: RecurringError,
+    ambiguous: RecurringError,
     updating: RecurringError,
     keeping: RecurringError,
     waiting: RecurringError,
@@ -84,13 +89,15 @@ impl Follower<Kernel> {
         let update = inputs.renew(load).await?;
         let mut kernel: Kernel = kernel.context("no policy was made")?;
         AsMut::<Maps>::as_mut(&mut kernel).beat()?;
-        let follower = Self {
+        let mut follower = Self {
             kernel,
             inputs,
             current: true,
             busy_since: None,
             said: Said::default(),
         };
+        // The caller reports them.
+        follower.said.ambiguous = RecurringError::reported(follower.refused_nameservers());
         Ok((follower, update))
     }
 
@@ -114,7 +121,7 @@ impl Follower<Maps> {
         let kernel = Maps::open(pins)?;
         let stored = policy_file.read()?.context("the fence has no policy")?;
         let mut inputs = Inputs::new(policy_file, stored.policy, watcher)?;
-        inputs.addresses.reading().await?;
+        inputs.facts.addresses.reading().await?;
         inputs.sets = Some(stored.sets);
         inputs.generation = stored.generation;
         Ok(Self {
@@ -153,17 +160,21 @@ impl<P: AsMut<Maps>> Follower<P> {
     /// Waits until the members of a set may have changed, or cannot be read any more. [`Follower::keep_up`] handles
     /// that. Cancel-safe.
     pub(crate) async fn changed(&mut self) {
-        self.inputs.changed().await;
+        self.inputs.facts.changed().await;
     }
 
     /// To be called once per second. Retries what has failed, and adopts changes by other commands. If the host's
     /// addresses are followed, it informs the programs of that.
     pub(crate) async fn tick(&mut self, messages: &mut MessageQueue) {
-        self.inputs.subscribe_again();
+        self.inputs.facts.subscribe_again();
         // Other commands also compile with the stored members. Keeping these up to date remains the task of this
         // process.
         let was_changed = self.inputs.policy_file.file_version() != self.inputs.version;
-        if !self.current || was_changed || self.inputs.has_news() || self.inputs.unkept.is_some() {
+        if !self.current
+            || was_changed
+            || self.inputs.facts.has_news()
+            || self.inputs.unkept.is_some()
+        {
             self.keep_up(messages).await;
         }
         self.beat(messages);
@@ -173,7 +184,7 @@ impl<P: AsMut<Maps>> Follower<P> {
     /// not known.
     pub(crate) async fn take_over(&mut self, messages: &mut MessageQueue) {
         // Notifications from that time may still be unread.
-        self.inputs.refresh().await;
+        self.inputs.facts.refresh().await;
         self.inputs.doubted = true;
         self.keep_up(messages).await;
         self.beat(messages);
@@ -189,10 +200,11 @@ impl<P: AsMut<Maps>> Follower<P> {
         self.current = updated.is_some_and(|update| update != Update::Busy);
         self.report_waiting(updated == Some(Update::Busy), messages);
         if self.current {
-            let followed = self.inputs.why_unfollowed();
+            let followed = self.inputs.facts.why_unfollowed();
             let mended = "the host's addresses are followed again";
             self.said.following.report(followed, mended, messages);
             self.report_naming(messages);
+            self.report_ambiguous(messages);
             let kept = self.inputs.why_unkept();
             let mended = "the policy file is up to date again";
             self.said.keeping.report(kept, mended, messages);
@@ -201,15 +213,43 @@ impl<P: AsMut<Maps>> Follower<P> {
 
     /// Reports why the nameservers are not known.
     fn report_naming(&mut self, messages: &MessageQueue) {
-        if self.inputs.nameservers.is_none() {
+        if self.inputs.facts.nameservers.is_none() {
             // No rule depends on nameservers any more.
             self.said.naming = RecurringError::default();
             return;
         }
-        let path = self.inputs.watcher.resolv_conf().display();
+        let path = self.inputs.facts.resolv_conf();
         let mended = format!("{path} can be read again");
-        let named = self.inputs.why_unnamed();
+        let named = self.inputs.facts.why_unnamed();
         self.said.naming.report(named, mended, messages);
+    }
+
+    /// The nameservers that a rule for nameservers cannot cover, and that the policy refuses, in words.
+    #[must_use]
+    pub fn refused_nameservers(&self) -> Option<String> {
+        let ambiguous = &self.inputs.facts.ambiguous;
+        let refused: Vec<_> = ambiguous
+            .iter()
+            .filter(|server| self.refuses(server.address, DNS))
+            .collect();
+        let first = refused.first()?;
+        let all: Vec<_> = refused.iter().map(ToString::to_string).collect();
+        Some(format!(
+            "warning: the fence refuses the nameserver {}: other interfaces have link-local addresses too, and a rule \
+             cannot distinguish between interfaces; --allow '[{}]:{DNS}' allows the address on all of them",
+            all.join(", "),
+            first.address,
+        ))
+    }
+
+    /// Reports nameservers that are refused although a rule allows nameservers.
+    fn report_ambiguous(&mut self, messages: &MessageQueue) {
+        let refused = match self.refused_nameservers() {
+            None => Ok(()),
+            Some(warning) => Err(anyhow!(warning)),
+        };
+        let mended = "the fence allows each nameserver again";
+        self.said.ambiguous.report(refused, mended, messages);
     }
 
     /// Reports a process that takes too long to change the policy.
@@ -236,7 +276,7 @@ impl<P: AsMut<Maps>> Follower<P> {
 
     /// Informs the programs that the policy is up to date. Without this pulse, they notice that it may not be.
     fn beat(&mut self, messages: &mut MessageQueue) {
-        if self.current && self.inputs.addresses.is_true() {
+        if self.current && self.inputs.facts.addresses.is_true() {
             messages.report(self.kernel.as_mut().beat());
         }
     }
