@@ -39,6 +39,7 @@ mod log;
 mod log_fifo;
 mod managers;
 mod many;
+mod many_peers;
 mod many_routes;
 mod matrix;
 mod metrics;

@@ -2,6 +2,7 @@
 
 pub(crate) mod peers;
 pub(crate) mod policy;
+mod room;
 
 use aya_ebpf::bindings::bpf_sock;
 use qfence_common::{

@@ -6,7 +6,7 @@ pub(crate) mod marks;
 use aya_ebpf::{
     Global,
     bindings::BPF_F_NO_PREALLOC,
-    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SkStorage},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, PerCpuArray, RingBuf, SkStorage},
     macros::btf_map,
 };
 use qfence_common::{
@@ -15,7 +15,8 @@ use qfence_common::{
     device::DeviceKey,
     manager::{self, MAX_NAMES, NAME_BYTES},
     netns::Offsets,
-    peer, port, tally,
+    peer::{self, Room},
+    port, tally,
     unix::{self, Name, NameRule},
     verdict::MAX_RULES,
 };
@@ -59,10 +60,17 @@ pub(crate) static TALLIES: PerCpuArray<Tally, { tally::TALLIES }> = PerCpuArray:
 #[btf_map]
 pub(crate) static EVENTS: RingBuf<Event, { EVENTS_BYTES as usize }> = RingBuf::new();
 
-/// The peers on the host that sent first, and the time of the last datagram of each, in nanoseconds since boot. The
-/// loader sets the capacity.
+/// The peers on the host that sent first, and the time of the last datagram of each, in nanoseconds since boot.
 #[btf_map]
-pub(crate) static PEERS: LruHashMap<Peer, u64, { abi::PEERS as usize }> = LruHashMap::new();
+pub(crate) static PEERS: LpmTrie<Peer, u64, { abi::PEERS_ROOM as usize }> = LpmTrie::new();
+
+/// The same peers, by place.
+#[btf_map]
+pub(crate) static PLACES: LpmTrie<u64, Peer, { abi::PEERS_ROOM as usize }> = LpmTrie::new();
+
+/// The number of places in use, and the place to look at next.
+#[btf_map]
+pub(crate) static ROOM: Array<Room, 1> = Array::new();
 
 /// Notes on the datagrams that the fence sends to the host, with their times in nanoseconds since boot.
 #[btf_map]
