@@ -49,6 +49,7 @@ mod netns;
 mod objects;
 mod orphan;
 mod outlived;
+mod own_netns;
 mod parity;
 mod passt;
 mod peers;

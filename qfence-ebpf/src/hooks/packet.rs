@@ -17,7 +17,7 @@ use crate::{
         trace::trace,
     },
     judge::{
-        Judgement, has_monitored_sockets, judge, of_address, peers,
+        Judgement, has_monitored_sockets, is_own_loopback, judge, of_address, peers,
         policy::{judges_standing, monitors, verdict},
         reason_against_socket, refused,
     },
@@ -241,6 +241,7 @@ fn carries_on_what_is_denied(ctx: &SkBuffContext, payload: Payload, to: &Destina
         && !payload.resets_tcp()
         && qfence_is_own_connection(ctx.skb.skb) != 0
         && verdict(to.path, to.address, to.protocol, to.port).action() == Action::Deny
+        && !is_own_loopback(to, false, || whole_socket(ctx.skb.skb))
 }
 
 #[inline(always)]

@@ -24,6 +24,10 @@ use crate::policy::{
 /// QEMU's address of the host in the guest's network.
 const HOST_OF_QEMU: &str = "10.0.2.2";
 
+/// The exception for loopback.
+const OWN_LOOPBACK: &str = "in a network namespace that a process of the fence has made (unshare -n), loopback is the \
+    fence's own, and allowed whatever the rules are";
+
 /// The policy that is asked.
 pub struct Asked<'a, N> {
     /// Its rules.
@@ -59,7 +63,11 @@ pub fn explain<N: Nodes>(asked: &Asked<'_, N>, what: &Query) -> Explanation {
 }
 
 fn hint(address: IpAddr) -> Option<String> {
-    (address.to_canonical().to_string() == HOST_OF_QEMU).then(|| {
+    let address = address.to_canonical();
+    if address.is_loopback() || address.is_unspecified() {
+        return Some(OWN_LOOPBACK.to_owned());
+    }
+    (address.to_string() == HOST_OF_QEMU).then(|| {
         format!(
             "{HOST_OF_QEMU} in a guest of QEMU's user network is the host: there the fence sees \
              127.0.0.1 in its place"
