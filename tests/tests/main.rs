@@ -77,6 +77,7 @@ mod top;
 mod traced;
 mod unkept;
 mod unreadable;
+mod unspecified;
 mod verify;
 mod versions;
 mod waiting;
