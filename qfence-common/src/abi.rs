@@ -171,6 +171,13 @@ pub const MANAGER_OFFSETS: &str = "MANAGER_OFFSETS";
 /// between two reads. Events that do not fit are counted, and reported by the next summary.
 pub const EVENTS_BYTES: u32 = 16 * 1024;
 
+/// The ring buffer of [`crate::RefusedSyn`]s. Only the supervisor reads it.
+pub const REFUSED_SYNS_MAP: &str = "REFUSED_SYNS";
+
+/// The size of that ring in bytes: room for 85 connections between two reads, on pages of 4 KiB. A SYN that does not fit is
+/// sent again by TCP, and refused again.
+pub const REFUSED_SYNS_BYTES: u32 = 4096;
+
 /// The counters of the kernel side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]

@@ -57,6 +57,7 @@ mod policy_guest;
 mod policy_verbs;
 mod proof;
 mod pure_v2;
+mod refused_syns;
 mod registry;
 mod replies;
 mod resolv;

@@ -14,6 +14,7 @@ use crate::{
         PROCEED, REJECT,
         count::{count, tally_packet},
         refuse::{Rest, refuse_packet},
+        syn::qfence_report_syn,
         trace::trace,
     },
     judge::{
@@ -112,6 +113,9 @@ fn judge_leaving(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Outc
     }
     if outcome != Outcome::Sent {
         refuse_packet(ctx, to.address, verdict, rest(EGRESS, payload));
+    }
+    if outcome == Outcome::Refused && to.protocol == Protocol::TCP && !payload.continues_tcp() {
+        qfence_report_syn(ctx.skb.skb);
     }
     outcome
 }

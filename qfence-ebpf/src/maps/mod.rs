@@ -10,8 +10,8 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use qfence_common::{
-    Change, Event, Hits, Marks, Peer, Pulse, Tally,
-    abi::{self, COUNTER_SLOTS, EVENTS_BYTES},
+    Change, Event, Hits, Marks, Peer, Pulse, RefusedSyn, Tally,
+    abi::{self, COUNTER_SLOTS, EVENTS_BYTES, REFUSED_SYNS_BYTES},
     device::DeviceKey,
     manager::{self, MAX_NAMES, NAME_BYTES},
     netns::Offsets,
@@ -59,6 +59,11 @@ pub(crate) static TALLIES: PerCpuArray<Tally, { tally::TALLIES }> = PerCpuArray:
 /// The first attempt of each key, for the reader.
 #[btf_map]
 pub(crate) static EVENTS: RingBuf<Event, { EVENTS_BYTES as usize }> = RingBuf::new();
+
+/// The TCP connections whose SYN was refused, for the supervisor.
+#[btf_map]
+pub(crate) static REFUSED_SYNS: RingBuf<RefusedSyn, { REFUSED_SYNS_BYTES as usize }> =
+    RingBuf::new();
 
 /// The peers on the host that sent first, and the time of the last datagram of each, in nanoseconds since boot.
 #[btf_map]
