@@ -63,11 +63,24 @@ pub const TALLIES_MAP: &str = "TALLIES";
 /// The ring buffer of [`crate::Event`]s.
 pub const EVENTS_MAP: &str = "EVENTS";
 
-/// The LRU hash map from each [`crate::Peer`] of the reply exception to the time of its last datagram.
+/// The peers of the reply exception: a trie, because a trie allocates memory only for its entries. It maps each
+/// [`crate::Peer`], with full prefix length, to its [`crate::peer::Heard`]. Only the programs use it; it is pinned so that
+/// it can be looked at.
 pub const PEERS_MAP: &str = "PEERS";
 
-/// The maximum number of peers on a host with many CPUs. The peer that was silent for longest is replaced first.
-pub const PEERS: u32 = 1024;
+/// The maximum number of peers. Beyond it, the one that was silent for longest of a few gives up its place.
+pub const PEERS: u32 = 1 << 16;
+
+/// The capacity of the maps of peers. Before Linux 6.13 a trie that is full rejects a new value of a key that it has
+/// (`trie_update_elem` in kernel/bpf/lpm_trie.c), so it is never full.
+pub const PEERS_ROOM: u32 = PEERS + 1024;
+
+/// The peers by place, so that those that are silent are found: a trie as well, from the number of a place to a
+/// [`crate::Peer`].
+pub const PLACES_MAP: &str = "PLACES";
+
+/// The one-slot array of the [`crate::peer::Room`] of the fence.
+pub const ROOM_MAP: &str = "ROOM";
 
 /// Notes on the datagrams that the fence sends to the host: a trie, because a trie allocates memory only for its
 /// entries. It maps each [`crate::peer::Noted::key`], with full prefix length, to a time in nanoseconds since boot.
@@ -158,6 +171,13 @@ pub const MANAGER_OFFSETS: &str = "MANAGER_OFFSETS";
 /// between two reads. Events that do not fit are counted, and reported by the next summary.
 pub const EVENTS_BYTES: u32 = 16 * 1024;
 
+/// The ring buffer of [`crate::RefusedSyn`]s. Only the supervisor reads it.
+pub const REFUSED_SYNS_MAP: &str = "REFUSED_SYNS";
+
+/// The size of that ring in bytes: room for 85 connections between two reads, on pages of 4 KiB. A SYN that does not fit is
+/// sent again by TCP, and refused again.
+pub const REFUSED_SYNS_BYTES: u32 = 4096;
+
 /// The counters of the kernel side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -181,7 +201,9 @@ pub enum Counter {
     ReplyCalls = 7,
     /// Packets that a rule denies and the reply exception allows.
     ReplyPackets = 8,
+    /// Peers on the host that were forgotten too early, or not remembered, for lack of room.
+    PeersForgotten = 9,
 }
 
 /// The number of counters.
-pub const COUNTER_SLOTS: usize = 9;
+pub const COUNTER_SLOTS: usize = 10;

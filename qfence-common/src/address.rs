@@ -71,6 +71,26 @@ impl Halves {
         self.upper == 0 && self.lower >> 32 == V4_MAPPED
     }
 
+    /// Whether a call with this address as its destination goes to the loopback of its network namespace: 127.0.0.0/8, ::1,
+    /// and the unspecified address, by which the kernel means its own (`ip_route_output_key_hash_rcu` in
+    /// net/ipv4/route.c, `__ip6_datagram_connect` in net/ipv6/datagram.c).
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_loopback(self) -> bool {
+        let low = self.lower & 0xffff_ffff;
+        if self.is_v4() {
+            return low >> 24 == 127 || low == 0;
+        }
+        self.upper == 0 && self.lower <= 1
+    }
+
+    /// Whether it is the unspecified address, 0.0.0.0 or `::`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_unspecified(self) -> bool {
+        self.upper == 0 && (self.lower == 0 || self.lower == V4_MAPPED << 32)
+    }
+
     /// Joins the halves to an address.
     #[must_use]
     #[inline(always)]
@@ -125,6 +145,37 @@ mod tests {
         let v4 = Halves::from_v4(0x7f00_0035);
         assert_eq!(v4.address(), from_v4([127, 0, 0, 53]));
         assert!(v4.is_v4());
+    }
+
+    #[test]
+    fn loopback_is_what_leads_to_oneself() {
+        let v4 = |octets| Halves::of(from_v4(octets));
+        for octets in [[127, 0, 0, 1], [127, 255, 255, 255], [0, 0, 0, 0]] {
+            assert!(v4(octets).is_loopback(), "{octets:?}");
+        }
+        for octets in [
+            [126, 0, 0, 1],
+            [128, 0, 0, 1],
+            [0, 0, 0, 1],
+            [10, 0, 0, 127],
+        ] {
+            assert!(!v4(octets).is_loopback(), "{octets:?}");
+        }
+        let v6 = |upper, lower| Halves { upper, lower };
+        let unspecified = [v4([0, 0, 0, 0]), v6(0, 0)];
+        assert!(unspecified.iter().all(|address| address.is_unspecified()));
+        let others = [v4([0, 0, 0, 1]), v4([127, 0, 0, 1]), v6(0, 1), v6(1, 0)];
+        assert!(!others.iter().any(|address| address.is_unspecified()));
+        assert!(v6(0, 0).is_loopback() && v6(0, 1).is_loopback());
+        for other in [
+            v6(0, 2),
+            v6(1, 0),
+            v6(1, 1),
+            v6(0, 0x7f00_0001),
+            v6(0xfe80 << 48, 1),
+        ] {
+            assert!(!other.is_loopback(), "{other:?}");
+        }
     }
 
     #[test]

@@ -27,9 +27,27 @@ const _: () = assert!(size_of::<Peer>() == 32 && align_of::<Peer>() == 8);
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Peer {}
 
-/// The time of silence after which a peer is forgotten, in nanoseconds. Only datagrams from the peer count: a guest
-/// cannot keep the exception alive by using it.
-pub const SILENCE_NS: u64 = 60_000_000_000;
+/// The time of silence after which a peer is forgotten, in nanoseconds: five minutes. RFC 4787 (REQ-5) asks a NAT for
+/// that by default, and for two minutes at least; libslirp keeps the way back open for four. Only datagrams from the peer
+/// count: a guest cannot keep the exception alive by using it.
+pub const SILENCE_NS: u64 = 300_000_000_000;
+
+/// The state of the list of places, from which room for a new peer is made: the value of the map of that name. The words
+/// are hints: each CPU reads and writes them without a lock, and a place belongs to the program that adds it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Room {
+    /// The number of places in use. It grows if none of the places that are looked at is free.
+    pub size: u32,
+    /// The place that is looked at next.
+    pub next: u32,
+}
+
+const _: () = assert!(size_of::<Room>() == 8 && align_of::<Room>() == 4);
+
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Room {}
 
 /// The state of a peer, in one word: the time of its last datagram, in nanoseconds since boot, without the lowest bit.
 /// That bit is set if the peer's datagram came before the fence had sent any request from the peer's `local_port`. Such
@@ -55,23 +73,28 @@ impl Heard {
         self.0 & Self::UNASKED != 0
     }
 
-    /// Whether the reply exception applies now: the last datagram is recent enough, and the peer was not
-    /// [`Self::forgotten`] since.
+    /// Whether the reply exception applies now: the last datagram is recent enough, and came after the last change of
+    /// the policy.
     #[must_use]
     #[inline(always)]
-    pub const fn may_be_answered(self, now_ns: u64) -> bool {
-        self.0 > Self::UNASKED && now_ns.wrapping_sub(self.0) < SILENCE_NS
+    pub const fn may_be_answered(self, now_ns: u64, changed_ns: u64) -> bool {
+        self.0 > changed_ns && !self.is_silent(now_ns)
     }
 
-    /// The state of the peer after a change of the policy: only the unasked bit is kept. Answers are denied until the
-    /// peer sends again. `None` if there is nothing to keep.
+    /// Whether the peer has been silent for so long that its place may be given to another one.
     #[must_use]
-    pub const fn forgotten(self) -> Option<Self> {
-        if self.is_unasked() {
-            Some(Self(Self::UNASKED))
-        } else {
-            None
-        }
+    #[inline(always)]
+    pub const fn is_silent(self, now_ns: u64) -> bool {
+        // The distance to a time in the future is a very large number; so is that of no time.
+        self.0 <= Self::UNASKED || now_ns.wrapping_sub(self.0 & !Self::UNASKED) >= SILENCE_NS
+    }
+
+    /// Whether a request to the peer counts as a reply to it. After a change of the policy, only a peer that spoke before
+    /// the fence had asked anybody counts still; for any other, the new policy decides.
+    #[must_use]
+    #[inline(always)]
+    pub const fn spoke_first(self, changed_ns: u64) -> bool {
+        self.is_unasked() || self.0 > changed_ns
     }
 }
 
@@ -84,10 +107,10 @@ pub enum Noted {
     /// A port of the fence from which it sent a request; with the time of the first.
     AskedFrom(u16),
     /// An address and port of the fence from which it sends over loopback; with the time of the last datagram. Pairs
-    /// that share a slot count as one.
+    /// with the same hash count as one.
     Own(Halves, u16),
     /// A sender, by address and port, that may be answering a request of the time before a change of the policy; with
-    /// the time of its last datagram. Senders that share a slot count as one.
+    /// the time of its last datagram. Senders with the same hash count as one.
     Answering(Halves, u16),
 }
 
@@ -95,26 +118,27 @@ impl Noted {
     /// The key in the trie.
     #[must_use]
     #[inline(always)]
-    pub const fn key(self) -> u32 {
+    pub const fn key(self) -> u64 {
         match self {
-            Self::Asked(port) => port as u32,
-            Self::AskedFrom(port) => 1 << 16 | port as u32,
-            Self::Own(address, port) => 2 << 16 | slot(address, port),
-            Self::Answering(address, port) => 3 << 16 | slot(address, port),
+            Self::Asked(port) => port as u64,
+            Self::AskedFrom(port) => 1 << 32 | port as u64,
+            Self::Own(address, port) => 2 << 32 | hash(address, port),
+            Self::Answering(address, port) => 3 << 32 | hash(address, port),
         }
     }
 }
 
-/// The number of possible keys.
+/// The maximum number of notes. If there are more, no datagram makes a peer from then on.
 pub const NOTED: usize = 4 << 16;
 
-/// A 16-bit hash of an address and a port, in which neighbouring ports get different slots.
+/// A 32-bit hash of an address and a port, in which neighbouring ports differ. A peer whose hash is that of an end of the
+/// fence is not answered, so few may be alike.
 #[inline(always)]
-const fn slot(address: Halves, port: u16) -> u32 {
+const fn hash(address: Halves, port: u16) -> u64 {
     // The odd constants are the prime of FNV-1a and the golden ratio.
     let mixed = (address.upper ^ address.lower.rotate_left(32)).wrapping_mul(0x0000_0100_0000_01b3)
         ^ port as u64;
-    (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as u32
+    mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32
 }
 
 /// How long after the fence has sent from an address and port, in nanoseconds, a datagram from there that arrives over
@@ -158,29 +182,41 @@ impl Arrival {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
-    fn a_peer_is_forgotten_after_a_minute() {
+    fn a_peer_is_forgotten_after_five_minutes() {
+        const MINUTE_NS: u64 = 60_000_000_000;
         let last = 4;
         for unasked in [false, true] {
             let heard = Heard::now(last, unasked);
             assert_eq!(heard.is_unasked(), unasked);
-            assert!(heard.may_be_answered(last + 1));
-            assert!(heard.may_be_answered(last + SILENCE_NS - 1));
-            assert!(!heard.may_be_answered(last + SILENCE_NS + 1));
+            for later in [1, MINUTE_NS, 4 * MINUTE_NS, 5 * MINUTE_NS - 1] {
+                assert!(heard.may_be_answered(last + later, 0), "{later}");
+                assert!(!heard.is_silent(last + later), "{later}");
+            }
+            let after = last + 5 * MINUTE_NS;
+            assert!(!heard.may_be_answered(after, 0) && heard.is_silent(after));
             // A time in the future comes from no clock that is used here.
-            assert!(!heard.may_be_answered(last - 1));
+            assert!(!heard.may_be_answered(last - 1, 0));
         }
+        assert!(Heard::now(0, true).is_silent(0));
     }
 
     #[test]
     fn after_a_change_it_is_known_who_spoke_unasked_and_answered_by_nobody() {
-        assert_eq!(Heard::now(4, false).forgotten(), None);
-        let forgotten = Heard::now(4, true).forgotten().unwrap();
-        assert!(forgotten.is_unasked());
-        for now in [0, 1, 5] {
-            assert!(!forgotten.may_be_answered(now));
+        let (heard, changed) = (4, 6);
+        for unasked in [false, true] {
+            let before = Heard::now(heard, unasked);
+            assert!(before.may_be_answered(changed, heard - 1));
+            assert!(!before.may_be_answered(changed, changed));
+            assert_eq!(before.spoke_first(changed), unasked);
+            let again = Heard::now(changed + 2, unasked);
+            assert!(again.may_be_answered(changed + 2, changed) && again.spoke_first(changed));
         }
     }
 
@@ -194,23 +230,18 @@ mod tests {
                 Noted::Own(address, port).key(),
                 Noted::Answering(address, port).key(),
             ];
-            assert_eq!(keys.map(|key| key >> 16), [0, 1, 2, 3]);
+            assert_eq!(keys.map(|key| key >> 32), [0, 1, 2, 3]);
         }
     }
 
     #[test]
-    fn the_ends_of_one_address_have_slots_of_their_own() {
-        let address = Halves::from_v4(0x7f00_0001);
-        let mut keys = [false; 1 << 16];
-        for port in 0..=u16::MAX {
-            let key = Noted::Own(address, port).key() & 0xffff;
-            keys[usize::try_from(key).unwrap()] = true;
-        }
-        let taken = keys.iter().filter(|is_taken| **is_taken).count();
-        // A random hash would take 41,427 slots.
-        assert!(taken > 40_000, "{taken}");
-        let other = Halves::from_v4(0x7f00_0002);
-        assert_ne!(Noted::Own(address, 53).key(), Noted::Own(other, 53).key());
+    fn each_end_of_an_address_has_a_key_of_its_own() {
+        let addresses = [Halves::from_v4(0x7f00_0001), Halves { upper: 0, lower: 1 }];
+        let keys = addresses
+            .into_iter()
+            .flat_map(|address| (0..=u16::MAX).map(move |port| Noted::Own(address, port).key()));
+        let keys: BTreeSet<u64> = keys.collect();
+        assert_eq!(keys.len(), addresses.len() << 16);
     }
 
     const ARRIVAL: Arrival = Arrival {

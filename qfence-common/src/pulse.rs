@@ -46,8 +46,8 @@ pub struct Marks {
     pub monitored_options: u32,
     /// 1 after monitor mode let a device be opened that would be refused; otherwise 0.
     pub monitored_devices: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// 1 after a socket was created in a network namespace that was made in the fence; otherwise 0.
+    pub inside_sockets: u32,
     /// The root directory of the process that made the fence's proof at Unix sockets, as two addresses in the kernel: its
     /// mount and its directory entry. Each mount namespace has mounts of its own, so they tell processes in other mount
     /// namespaces, and in other root directories, from those of the command. 0 until then.

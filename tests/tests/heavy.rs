@@ -4,10 +4,8 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    net::UdpSocket,
     path::Path,
     thread,
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -19,7 +17,6 @@ use tests::{
     memory::Memory,
     probe::{self, Flood},
     remains,
-    run::wait_until,
     shell::Shell,
     world::{SERVER_V4, World},
 };
@@ -134,52 +131,4 @@ fn a_million_datagrams_and_a_hundred_thousand_connects_add_up() -> Result<()> {
     );
     remains::ensure_none(fence.name())?;
     objects.wait_until_gone()
-}
-
-/// More peers than are remembered: the latest are answered, and the map does not grow.
-#[test]
-fn more_peers_than_are_remembered_push_out_the_oldest() -> Result<()> {
-    const PEERS: usize = 4000;
-    const INSIDE: u16 = 5000;
-    let world = World::new()?;
-    let fence = Fence::new("peers")?.with(&["--user", "nobody"]);
-    let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
-    shell.tell(&format!(
-        "{} --serve udp/{INSIDE} &",
-        probe::program()?.display()
-    ))?;
-    assert_eq!(shell.next_line()?, "serving");
-    let answered = |socket: &UdpSocket, text: &[u8]| -> Result<()> {
-        socket.send_to(text, ("127.0.0.1", INSIDE))?;
-        let length = socket.recv(&mut [0; 64]).context("a peer is answered")?;
-        ensure!(length > 0);
-        Ok(())
-    };
-    let ask = |text: &[u8]| -> Result<UdpSocket> {
-        let socket = UdpSocket::bind("127.0.0.1:0")?;
-        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
-        answered(&socket, text)?;
-        Ok(socket)
-    };
-    // With the first answer it is noted where the fence sends from.
-    world.host.run(|| ask(b"hello?"))?;
-    let maps = maps_bytes(shell.started())?;
-    world.host.run(|| {
-        let mut last = Vec::new();
-        for _ in 0..PEERS {
-            last.push(ask(b"hello?")?);
-            if last.len() > 100 {
-                last.remove(0);
-            }
-        }
-        // The latest are remembered still.
-        last.iter()
-            .try_for_each(|socket| answered(socket, b"again?"))
-    })?;
-    assert_eq!(maps_bytes(shell.started())?, maps);
-    assert_eq!(fence.refusals()?, []);
-    shell.tell("kill $!; exit 0")?;
-    wait_until("the fence is gone", || {
-        Ok(remains::of(fence.name())?.is_empty())
-    })
 }

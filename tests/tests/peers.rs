@@ -10,7 +10,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use aya::maps::{HashMap, Map, MapData};
+use aya::maps::{
+    Map, MapData,
+    lpm_trie::{Key, LpmTrie},
+};
 use qfence_common::{Peer, abi::PEERS_MAP, peer::Heard};
 use qfence_user::kernel::pins::of_maps;
 use tests::{
@@ -161,11 +164,11 @@ fn an_answer_from_a_new_port_opens_nothing_that_a_change_does_not_take_back() ->
 fn age(fence: &Fence) -> Result<()> {
     let pin = Path::new("/sys/fs/bpf/qfence").join(fence.name());
     let map = MapData::from_pin(of_maps(&pin).join(PEERS_MAP))?;
-    let mut peers: HashMap<_, Peer, u64> = Map::from_map_data(map)?.try_into()?;
-    let all: Vec<Peer> = peers.keys().collect::<Result<_, _>>()?;
+    let mut peers: LpmTrie<_, Peer, u64> = Map::from_map_data(map)?.try_into()?;
+    let all: Vec<Key<Peer>> = peers.keys().collect::<Result<_, _>>()?;
     ensure!(!all.is_empty(), "nobody is remembered");
     for peer in all {
-        peers.insert(peer, Heard::now(0, true).0, 0)?;
+        peers.insert(&peer, Heard::now(0, true).0, 0)?;
     }
     Ok(())
 }

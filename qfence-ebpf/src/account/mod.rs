@@ -7,6 +7,7 @@ use crate::maps::DENY_RETVAL;
 pub(crate) mod count;
 pub(crate) mod record;
 pub(crate) mod refuse;
+pub(crate) mod syn;
 pub(crate) mod trace;
 
 /// The return value of a hook that lets the call or the packet proceed.

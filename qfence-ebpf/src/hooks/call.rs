@@ -6,7 +6,7 @@ use aya_ebpf::{
     programs::SockAddrContext,
 };
 use qfence_common::{
-    Halves, Hook, LookupPath, Outcome, Protocol,
+    Action, Halves, Hook, LookupPath, Outcome, Protocol,
     proof::{self, Token},
     pulse::is_followed,
     tally::Class,
@@ -22,8 +22,8 @@ use crate::{
         trace::trace,
     },
     judge::{
-        Judgement, has_monitored_sockets, judge, own::qfence_own_connection, reason_against_socket,
-        refused,
+        Judgement, has_monitored_sockets, is_own_loopback, judge, own::qfence_own_connection,
+        policy::verdict, reason_against_socket, refused,
     },
     maps::{ALLOW_NETNS, DENY_RETVAL, PROOF, PULSE, marks::marks},
     subject::{
@@ -38,6 +38,17 @@ use crate::{
 pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destination) -> i32 {
     if Token(PROOF.load()).is(to.address, to.port) {
         return fail_with(-proof::ERRNO);
+    }
+    if connects(HOOK) && to.protocol == Protocol::UDP && is_own_unspecified::<HOOK>(to.address) {
+        let Halves { upper, lower } = to.address;
+        match qfence_judge_unspecified(ctx.sock_addr, upper, lower, to.port.into()) {
+            JUDGED => {}
+            TO_NOBODY => {
+                lead_to_nobody(ctx);
+                return PROCEED;
+            }
+            _ => return PROCEED,
+        }
     }
     let rest = Rest {
         hook: HOOK,
@@ -60,6 +71,61 @@ pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destinatio
         return PROCEED;
     }
     fail_with(DENY_RETVAL.load())
+}
+
+/// The results for a UDP connect() to the unspecified address: it is judged like any other; it goes to port 0; it is left as
+/// it is.
+const JUDGED: u32 = 0;
+const TO_NOBODY: u32 = 1;
+const AS_IT_IS: u32 = 2;
+
+/// Judges a UDP connect() to the unspecified address, which is the host's loopback. C libraries connect sockets to the
+/// addresses that they have found, ask for the source address, and send nothing (getaddrinfo(3) sorts by it, RFC 6724). For a
+/// listener on all addresses, that is the unspecified one. So the call succeeds, and is not recorded, but the socket leads to
+/// port 0, to which nothing can be bound (`inet_get_port` chooses another): PPPoL2TP sends by a connected UDP socket of the
+/// process, and such a packet passes no egress program. What the process sends by the socket passes it, and is refused.
+///
+/// A denied call that is only monitored is left as it is: what is sent is recorded. Global: see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_judge_unspecified(
+    ctx: *mut bpf_sock_addr,
+    upper: u64,
+    lower: u64,
+    port: u32,
+) -> u32 {
+    let to = Destination {
+        address: Halves { upper, lower },
+        port: u16::try_from(port).unwrap_or(0),
+        protocol: Protocol::UDP,
+        path: LookupPath::Address,
+    };
+    let verdict = verdict(to.path, to.address, to.protocol, to.port);
+    if verdict.action() == Action::Allow
+        || is_own_loopback(&to, true, || socket(&SockAddrContext::new(ctx)))
+    {
+        return JUDGED;
+    }
+    if verdict.has(MONITOR) {
+        return AS_IT_IS;
+    }
+    TO_NOBODY
+}
+
+/// Whether an address is the unspecified one, of the family of the call. What is sent by a socket that is connected to the
+/// v4-mapped one is not judged by itself (`udpv6_sendmsg` calls `udp_sendmsg`), so such a connect() is refused.
+#[inline(always)]
+fn is_own_unspecified<const HOOK: u32>(address: Halves) -> bool {
+    address.is_unspecified() && (HOOK == Hook::Connect4 as u32 || !address.is_v4())
+}
+
+/// Changes the port of a call's destination to 0.
+#[inline(always)]
+fn lead_to_nobody(ctx: &SockAddrContext) {
+    // SAFETY: the hook's own context; the verifier permits this write.
+    let port = unsafe { &raw mut (*ctx.sock_addr).user_port };
+    // SAFETY: as above. It is volatile, so that the compiler keeps the width.
+    unsafe { port.write_volatile(0) };
 }
 
 /// Judges a call, given its address and the packed rest. Global: see `judge/policy.rs`.

@@ -14,10 +14,11 @@ use crate::{
         PROCEED, REJECT,
         count::{count, tally_packet},
         refuse::{Rest, refuse_packet},
+        syn::qfence_report_syn,
         trace::trace,
     },
     judge::{
-        Judgement, has_monitored_sockets, judge, of_address,
+        Judgement, has_monitored_sockets, is_own_loopback, judge, of_address,
         own::{qfence_is_own_syn, qfence_may_accept},
         peers,
         policy::{judges_standing, monitors, verdict},
@@ -115,6 +116,9 @@ fn judge_leaving(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Outc
     }
     if outcome != Outcome::Sent {
         refuse_packet(ctx, to.address, verdict, rest(EGRESS, payload));
+    }
+    if outcome == Outcome::Refused && to.protocol == Protocol::TCP && !payload.continues_tcp() {
+        qfence_report_syn(ctx.skb.skb);
     }
     outcome
 }
@@ -246,6 +250,7 @@ fn carries_on_what_is_denied(ctx: &SkBuffContext, payload: Payload, to: &Destina
         && !payload.resets_tcp()
         && qfence_is_opened(ctx.skb.skb) != 0
         && verdict(to.path, to.address, to.protocol, to.port).action() == Action::Deny
+        && !is_own_loopback(to, false, || whole_socket(ctx.skb.skb))
 }
 
 #[inline(always)]

@@ -12,10 +12,11 @@ use crate::{
         record::{Refusal, refuse},
     },
     judge::policy::monitors,
-    maps::{ALLOW_RAW, CLOSES_LISTENERS},
+    maps::{ALLOW_NETNS, ALLOW_RAW, CLOSES_LISTENERS},
     subject::{
         author::Author,
-        netns, owner,
+        netns::{self, Place},
+        owner,
         socket::{DGRAM, ICMP, ICMPV6, RAW, UDP},
     },
 };
@@ -35,7 +36,8 @@ pub(crate) fn judge_socket(ctx: &SockContext) -> i32 {
     let cookie = unsafe { bpf_get_netns_cookie(ctx.sock.cast()) };
     let author = Author::current(cookie);
     let is_odd = kind == DGRAM && protocol != UDP && protocol != ICMP && protocol != ICMPV6;
-    let reason = if !netns::may_be_in(ctx, cookie) {
+    let place = netns::place(ctx, cookie);
+    let reason = if place == Place::Foreign && ALLOW_NETNS.load() == 0 {
         Some(FOREIGN_NETNS)
     } else if (kind == RAW || is_odd) && ALLOW_RAW.load() == 0 {
         Some(SOCKET_KIND)
@@ -60,6 +62,6 @@ pub(crate) fn judge_socket(ctx: &SockContext) -> i32 {
             return REJECT;
         }
     }
-    owner::note(ctx, &author, reason);
+    owner::note(ctx, &author, place, reason);
     PROCEED
 }

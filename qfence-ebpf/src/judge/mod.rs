@@ -3,6 +3,7 @@
 pub(crate) mod own;
 pub(crate) mod peers;
 pub(crate) mod policy;
+mod room;
 
 use aya_ebpf::bindings::bpf_sock;
 use qfence_common::{
@@ -14,7 +15,7 @@ use qfence_common::{
 use crate::{
     account::count::{count, hit},
     maps::marks::marks,
-    subject::{destination::Destination, owner},
+    subject::{destination::Destination, netns::has_inside_sockets, owner},
 };
 use policy::{monitors, verdict};
 
@@ -23,7 +24,8 @@ pub(crate) struct Judgement {
     /// The outcome of the call or packet.
     pub(crate) outcome: Outcome,
     pub(crate) verdict: Verdict,
-    /// Whether it is allowed by the reply exception although the verdict denies it.
+    /// Whether it is allowed by the reply exception although the verdict denies it. Without it, a verdict that denies is
+    /// also overruled if the destination is the loopback of a namespace that was made in the fence.
     pub(crate) is_reply: bool,
     /// Whether it is allowed because it leads to a socket of the fence's own, although the verdict denies it.
     pub(crate) is_own: bool,
@@ -88,16 +90,17 @@ pub(crate) fn refused(reason: u32, is_monitored: bool) -> Judgement {
 }
 
 /// Judges a destination of a call, or else of a packet, by the policy, by the reply exception for the peers of `socket`,
-/// and by `is_own`: whether it leads to a socket of the fence's own, which is asked only if it is the host and denied.
+/// by its network namespace, and by `is_own`: whether it leads to a socket of the fence's own, which is asked only if it is
+/// the host and denied.
 #[inline(always)]
 pub(crate) fn judge(
     to: &Destination,
     is_call: bool,
-    socket: impl FnOnce() -> *mut bpf_sock,
+    socket: impl Fn() -> *mut bpf_sock,
     is_own: impl FnOnce() -> bool,
 ) -> Judgement {
     let verdict = verdict(to.path, to.address, to.protocol, to.port);
-    let is_denied = verdict.action() == Action::Deny;
+    let is_denied = verdict.action() == Action::Deny && !is_own_loopback(to, is_call, &socket);
     let is_reply = is_denied && answers(to, socket());
     let is_own = is_denied && verdict.has(HOST) && !verdict.has(MANY) && is_own();
     if is_reply {
@@ -106,7 +109,7 @@ pub(crate) fn judge(
         } else {
             Counter::ReplyPackets
         });
-    } else if !is_own {
+    } else if !is_own && (is_denied || verdict.action() == Action::Allow) {
         hit(verdict.rule(), is_call);
     }
     let outcome = if is_denied && !is_reply && !is_own {
@@ -120,6 +123,25 @@ pub(crate) fn judge(
         is_reply,
         is_own,
     }
+}
+
+/// Whether the destination of a call, or else of a packet, is the loopback of a network namespace that was made in the
+/// fence. That is not the host's: nobody but the fence is in it. A packet must leave through the loopback device, whatever
+/// its address: a route can send 127.0.0.1 elsewhere.
+#[inline(always)]
+pub(crate) fn is_own_loopback(
+    to: &Destination,
+    is_call: bool,
+    socket: impl Fn() -> *mut bpf_sock,
+) -> bool {
+    if !has_inside_sockets() {
+        return false;
+    }
+    if to.path != LookupPath::Loopback && !(is_call && to.address.is_loopback()) {
+        return false;
+    }
+    let socket = socket();
+    !socket.is_null() && owner::is_inside(socket)
 }
 
 /// Returns the outcome of a denied call or packet.

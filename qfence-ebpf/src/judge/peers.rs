@@ -13,8 +13,9 @@ use qfence_common::{
 };
 
 use crate::{
+    judge::room,
     maps::{
-        CHANGE, NOTED, PEERS,
+        CHANGE, NOTED,
         marks::{self, marks},
     },
     subject::{
@@ -62,7 +63,7 @@ pub(crate) fn note_sent(
     }
     let now = now_ns();
     note(Noted::Own(from.0, from.1), now, true);
-    if !is_reply && PEERS.get_ptr(peer).is_none() {
+    if !is_reply && !room::heard(&peer).is_some_and(|heard| heard.spoke_first(changed_ns())) {
         note(Noted::Asked(peer.port), now, false);
         note(Noted::AskedFrom(peer.local_port), now, false);
     }
@@ -95,7 +96,7 @@ const RENEWED_AFTER_NS: u64 = OWN_FOR_NS / 10;
 #[inline(always)]
 fn key(what: Noted) -> Key<u64> {
     // The key has the size of the value, which the kernel stores behind it.
-    Key::new(u64::BITS, u64::from(what.key()))
+    Key::new(u64::BITS, what.key())
 }
 
 /// Returns the time since boot in nanoseconds, suspend included.
@@ -106,31 +107,23 @@ fn now_ns() -> u64 {
 }
 
 /// Notes a peer that has just sent a datagram, if it sent first. In a namespace that the fence made for itself, every
-/// sender counts as first. If there is no room, the peer that was silent for longest is forgotten. If the kernel cannot
-/// do even that, replies to this peer are denied.
+/// sender counts as first.
 #[inline(always)]
 pub(crate) fn remember(peer: &Peer) {
     let now = now_ns();
-    let known = PEERS.get_ptr_mut(peer);
     let is_home = is_home(peer.netns);
     if is_home && is_own(peer, now) {
         return;
     }
-    if let Some(heard) = known {
-        // SAFETY: the map's value, aligned and alive as long as the program runs; one word.
-        let before = unsafe { heard.read_volatile() };
-        if Heard(before).is_unasked() {
-            // SAFETY: as above. The value is one word, so other CPUs never see half of it.
-            unsafe { heard.write_volatile(Heard::now(now, true).0) };
-            return;
-        }
+    if room::heard(peer).is_some_and(Heard::is_unasked) {
+        room::set(peer, Heard::now(now, true));
+        return;
     }
     let asked = noted(Noted::AskedFrom(peer.local_port));
     if is_home && is_answer(peer, now, asked.unwrap_or(u64::MAX)) {
         return;
     }
-    let heard = Heard::now(now, asked.is_none() || !is_home);
-    let _ = PEERS.insert(peer, heard.0, u64::from(BPF_ANY));
+    room::set(peer, Heard::now(now, asked.is_none() || !is_home));
 }
 
 /// Whether a datagram from a peer was or may have been sent by the fence itself. It may have been if there was no
@@ -149,16 +142,11 @@ fn is_answer(peer: &Peer, now_ns: u64, asked_ns: u64) -> bool {
     if noted(Noted::Asked(peer.port)).is_some() {
         return true;
     }
-    // SAFETY: null, or the map's value, aligned and alive as long as the program runs.
-    let change = unsafe { CHANGE.get_ptr(0).and_then(|change| change.as_ref()) };
-    let Some(change) = change else {
-        return true;
-    };
     let answering = Noted::Answering(peer.address, peer.port);
     let arrival = Arrival {
         now_ns,
         asked_ns,
-        changed_ns: change.changed_ns,
+        changed_ns: changed_ns(),
         answering_ns: noted(answering).unwrap_or(0),
     };
     if arrival.may_be_an_answer() {
@@ -168,13 +156,17 @@ fn is_answer(peer: &Peer, now_ns: u64, asked_ns: u64) -> bool {
     false
 }
 
-/// Whether a peer sent a datagram recently.
+/// Returns the time of the last change of the policy, in nanoseconds since boot. If it cannot be read, which the verifier
+/// takes for possible, everything came before it.
+#[inline(always)]
+fn changed_ns() -> u64 {
+    // SAFETY: null, or the map's value, aligned and alive as long as the program runs.
+    let change = unsafe { CHANGE.get_ptr(0).and_then(|change| change.as_ref()) };
+    change.map_or(u64::MAX, |change| change.changed_ns)
+}
+
+/// Whether a peer sent a datagram recently, under the policy in force.
 #[inline(always)]
 pub(crate) fn spoke_first(peer: &Peer) -> bool {
-    let Some(heard) = PEERS.get_ptr(peer) else {
-        return false;
-    };
-    // SAFETY: the map's value, aligned and alive as long as the program runs; one word.
-    let heard = unsafe { heard.read_volatile() };
-    Heard(heard).may_be_answered(now_ns())
+    room::heard(peer).is_some_and(|heard| heard.may_be_answered(now_ns(), changed_ns()))
 }

@@ -6,16 +6,17 @@ pub(crate) mod marks;
 use aya_ebpf::{
     Global,
     bindings::BPF_F_NO_PREALLOC,
-    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SkStorage},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, PerCpuArray, RingBuf, SkStorage},
     macros::btf_map,
 };
 use qfence_common::{
-    Change, Event, Hits, Marks, Peer, Pulse, Tally,
-    abi::{self, COUNTER_SLOTS, EVENTS_BYTES},
+    Change, Event, Hits, Marks, Peer, Pulse, RefusedSyn, Tally,
+    abi::{self, COUNTER_SLOTS, EVENTS_BYTES, REFUSED_SYNS_BYTES},
     device::DeviceKey,
     manager::{self, MAX_NAMES, NAME_BYTES},
     netns::Offsets,
-    peer, port, tally,
+    peer::{self, Room},
+    port, tally,
     unix::{self, Name, NameRule},
     verdict::MAX_RULES,
 };
@@ -59,10 +60,22 @@ pub(crate) static TALLIES: PerCpuArray<Tally, { tally::TALLIES }> = PerCpuArray:
 #[btf_map]
 pub(crate) static EVENTS: RingBuf<Event, { EVENTS_BYTES as usize }> = RingBuf::new();
 
-/// The peers on the host that sent first, and the time of the last datagram of each, in nanoseconds since boot. The
-/// loader sets the capacity.
+/// The TCP connections whose SYN was refused, for the supervisor.
 #[btf_map]
-pub(crate) static PEERS: LruHashMap<Peer, u64, { abi::PEERS as usize }> = LruHashMap::new();
+pub(crate) static REFUSED_SYNS: RingBuf<RefusedSyn, { REFUSED_SYNS_BYTES as usize }> =
+    RingBuf::new();
+
+/// The peers on the host that sent first, and the time of the last datagram of each, in nanoseconds since boot.
+#[btf_map]
+pub(crate) static PEERS: LpmTrie<Peer, u64, { abi::PEERS_ROOM as usize }> = LpmTrie::new();
+
+/// The same peers, by place.
+#[btf_map]
+pub(crate) static PLACES: LpmTrie<u64, Peer, { abi::PEERS_ROOM as usize }> = LpmTrie::new();
+
+/// The number of places in use, and the place to look at next.
+#[btf_map]
+pub(crate) static ROOM: Array<Room, 1> = Array::new();
 
 /// Notes on the datagrams that the fence sends to the host, with their times in nanoseconds since boot.
 #[btf_map]

@@ -7,14 +7,25 @@
 use aya_ebpf::{helpers::bpf_probe_read_kernel, programs::SockContext};
 use qfence_common::netns::MAX_LEVELS;
 
-use crate::maps::{ALLOW_NETNS, FENCE_CGROUP, MARKS, NETNS_OFFSETS, marks::marks};
+use crate::maps::{FENCE_CGROUP, MARKS, NETNS_OFFSETS, marks::marks};
 
-/// Whether a new socket may be in its network namespace, which has this cookie. The namespace of the first socket
-/// becomes the fence's home.
+/// The relation of a network namespace to the fence.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The namespace in which the fence was started.
+    Home,
+    /// It was made by a process of the fence.
+    Inside,
+    /// It was made outside the fence, or its maker is unknown.
+    Foreign,
+}
+
+/// Returns the relation of a new socket's network namespace, which has this cookie, to the fence. The namespace of the
+/// first socket becomes the fence's home.
 #[inline(always)]
-pub(crate) fn may_be_in(ctx: &SockContext, cookie: u64) -> bool {
+pub(crate) fn place(ctx: &SockContext, cookie: u64) -> Place {
     let Some(marks) = MARKS.get_ptr_mut(0) else {
-        return false;
+        return Place::Foreign;
     };
     // SAFETY: the map's value, aligned and alive as long as the program runs.
     let home = unsafe { &raw mut (*marks).home };
@@ -23,9 +34,22 @@ pub(crate) fn may_be_in(ctx: &SockContext, cookie: u64) -> bool {
         // SAFETY: as above.
         0 => unsafe { home.write_volatile(cookie) },
         home if home == cookie => {}
-        _ => return ALLOW_NETNS.load() != 0 || was_made_in_the_fence(ctx),
+        _ if was_made_in_the_fence(ctx) => {
+            // SAFETY: as above.
+            let inside = unsafe { &raw mut (*marks).inside_sockets };
+            // SAFETY: as above.
+            unsafe { inside.write_volatile(1) };
+            return Place::Inside;
+        }
+        _ => return Place::Foreign,
     }
-    true
+    Place::Home
+}
+
+/// Whether any socket was created in a network namespace that was made in the fence.
+#[inline(always)]
+pub(crate) fn has_inside_sockets() -> bool {
+    marks().is_some_and(|marks| marks.inside_sockets != 0)
 }
 
 /// Whether this is the cookie of the fence's home.

@@ -11,13 +11,14 @@ use aya_ebpf::{
 use qfence_common::{
     Comm, NO_UID,
     event::GUEST,
+    netns::{INSIDE, OWNER_FLAGS},
     own::{LET_THROUGH, Made, UNKNOWN_OPTIONS},
     verdict::{FOREIGN_NETNS, SOCKET_KIND},
 };
 
 use crate::{
     maps::{FINDS_MPTCP, OWNERS},
-    subject::author::Author,
+    subject::{author::Author, netns::Place},
 };
 
 /// The process that created a socket, and the socket's network namespace. The value of the socket storage.
@@ -36,13 +37,16 @@ pub(crate) struct Owner {
     pid: u32,
     tid: u32,
     uid: u32,
-    /// [`GUEST`], [`BROADCASTER`], [`CONNECTED_TO_HOST`], [`FOREIGN`], [`ODD_KIND`], and the flags in
+    /// [`GUEST`], [`BROADCASTER`], [`CONNECTED_TO_HOST`], [`FOREIGN`], [`ODD_KIND`], [`INSIDE`], and the flags in
     /// [`qfence_common::own`]. When a flag is set, the kernel has locked the socket.
     flags: u32,
 }
 
 // No padding: before Linux 6.3 the verifier rejects a value that is partly uninitialised.
 const _: () = assert!(size_of::<Owner>() == size_of::<Comm>() + 4 * 8 + 4 * 4);
+
+// qfence reads the flags by sock_diag, to see which connections are in namespaces of the fence's own.
+const _: () = assert!(core::mem::offset_of!(Owner, flags) == OWNER_FLAGS);
 
 /// The socket may broadcast (SO_BROADCAST).
 const BROADCASTER: u32 = 1 << 1;
@@ -55,17 +59,20 @@ const ODD_KIND: u32 = 1 << 4;
 /// The TCP connection of the socket was allowed to the host, so its packets to the host are allowed as well.
 const CONNECTED_TO_HOST: u32 = 1 << 2;
 
-/// Notes the owner of a new socket, and the rule by which the socket would be refused if the policy were enforced. If
+/// Notes the owner of a new socket, whose namespace has this relation to the fence, and the rule by which the socket would be refused if the policy were enforced. If
 /// there is no memory for the note, the socket is created nevertheless: its traffic is judged, records of it do not
 /// name the process, the reply exception does not apply to it, and it cannot connect by TCP.
 #[inline(always)]
-pub(crate) fn note(ctx: &SockContext, author: &Author, against: Option<u32>) {
+pub(crate) fn note(ctx: &SockContext, author: &Author, place: Place, against: Option<u32>) {
     let mut owner = Owner::of(author);
     owner.flags = match against {
         Some(FOREIGN_NETNS) => FOREIGN,
         Some(_) => ODD_KIND,
         None => 0,
     };
+    if place == Place::Inside {
+        owner.flags |= INSIDE;
+    }
     storage(ctx.sock.cast(), &raw mut owner);
 }
 
@@ -227,6 +234,12 @@ pub(crate) fn reason_against(socket: *mut bpf_sock) -> Option<u32> {
     }
 }
 
+/// Whether a full socket is in a network namespace that was made in the fence.
+#[inline(always)]
+pub(crate) fn is_inside(socket: *mut bpf_sock) -> bool {
+    of(socket).is_some_and(|owner| owner.flags & INSIDE != 0)
+}
+
 /// Whether a full socket may broadcast.
 #[inline(always)]
 pub(crate) fn may_broadcast(socket: *mut bpf_sock) -> bool {
@@ -325,6 +338,8 @@ fn author_of(socket: *mut bpf_sock, netns: u64) -> Owner {
     if let Some(owner) = of_connection(socket) {
         return Owner {
             made_ns: owner.made_ns,
+            // A subflow is in the namespace of its connection.
+            flags: owner.flags & INSIDE,
             ..Owner::of(&owner.author())
         };
     }

@@ -19,7 +19,8 @@ use crate::{
     fence::{guard::Fence, integrity::Parts},
     host::watcher::Watcher,
     kernel::{
-        Attempts, DenyWith, Kernel, Lacks, Settings, manager_names::ManagerNames, proof::Proof,
+        Attempts, DenyWith, Kernel, Lacks, RefusedSyns, Settings, manager_names::ManagerNames,
+        proof::Proof,
     },
     policy::Policy,
     supervise::follower::{Follower, Update},
@@ -157,6 +158,14 @@ impl Loaded<'_> {
     /// If it was taken before, or the programs do not trace.
     pub fn take_traces<L: log::Log>(&mut self, logger: L) -> Result<EbpfLogger<L>> {
         self.policy.kernel().take_traces(logger)
+    }
+
+    /// Takes the reader of the connections whose first packet is refused.
+    ///
+    /// # Errors
+    /// If it was taken before.
+    pub fn take_refused_syns(&mut self) -> Result<RefusedSyns> {
+        self.policy.kernel().take_refused_syns()
     }
 
     /// Opens the attempts for their single reader.

@@ -37,6 +37,12 @@ pub enum SystemCall {
     },
     /// Move to new namespaces, and stay there
     MakeNamespace,
+    /// Move to a network namespace that is new, and talk by its loopback
+    OwnLoopback {
+        /// Move to another one from there first
+        #[arg(long)]
+        nested: bool,
+    },
     /// Move to the namespaces of a process, and make a socket
     JoinNamespace {
         /// The process

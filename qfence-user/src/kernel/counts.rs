@@ -35,6 +35,9 @@ pub struct Counts {
     pub reply_packets: u64,
     /// The attempts of `monitored` that did not fit in the map of sightings.
     pub unlisted: u64,
+    /// Peers on the host that were forgotten too early, or not remembered, for lack of room: their answers are refused
+    /// until they send again.
+    pub peers_forgotten: u64,
 }
 
 impl Counts {
@@ -124,6 +127,7 @@ impl Maps {
             unlisted: total(Counter::Unlisted)?,
             reply_calls: total(Counter::ReplyCalls)?,
             reply_packets: total(Counter::ReplyPackets)?,
+            peers_forgotten: total(Counter::PeersForgotten)?,
         })
     }
 

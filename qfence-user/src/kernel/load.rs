@@ -93,7 +93,6 @@ pub(super) fn open(
     let finds_mptcp = u32::from(variant.finds_mptcp);
     let closes_listeners = u32::from(enforced.listen.is_some());
     let closes_devices = u32::from(enforced.devices.is_some());
-    let cpus = possible_cpus()?;
     let manager_offsets = lsm.map(|lsm| lsm.offsets).unwrap_or_default();
     let mut loader = make_loader()?;
     loader
@@ -111,7 +110,6 @@ pub(super) fn open(
         .override_global(abi::MANAGER_OFFSETS, &manager_offsets, true)
         .override_global(abi::CLOSES_LISTENERS, &closes_listeners, true)
         .override_global(abi::CLOSES_DEVICES, &closes_devices, true)
-        .map_max_entries(abi::PEERS_MAP, sizes::peers(cpus))
         .map_max_entries(abi::HITS_MAP, sizes::hits(settings.rules))
         .map_max_entries(abi::PORTS_MAP, closures::ports(enforced))
         .map_max_entries(

@@ -11,7 +11,7 @@ use aya::{
     maps::{Array, HashMap, IterableMap, Map, MapData, PerCpuArray},
 };
 use qfence_common::{
-    Change, Hits, Marks, Node, Nodes, Peer, Pulse, Sighting, Tally, abi, tally::more_hits_index,
+    Change, Hits, Marks, Node, Nodes, Pulse, Sighting, Tally, abi, tally::more_hits_index,
     tree::HEAD,
 };
 
@@ -66,7 +66,6 @@ pub struct Maps {
     pub(super) sightings: Slot<Sightings>,
     pub(super) counters: PerCpuArray<MapData, u64>,
     pub(super) tallies: PerCpuArray<MapData, Tally>,
-    pub(super) peers: HashMap<MapData, Peer, u64>,
     pub(super) pulse: Array<MapData, Pulse>,
     pub(super) change: Array<MapData, Change>,
     pub(super) marks: Array<MapData, Marks>,
@@ -143,7 +142,6 @@ impl Maps {
             sightings: Slot::of(take(abi::SIGHTINGS_MAP)?)?,
             counters: take(abi::COUNTERS_MAP)?.try_into()?,
             tallies: take(abi::TALLIES_MAP)?.try_into()?,
-            peers: take(abi::PEERS_MAP)?.try_into()?,
             pulse: take(abi::PULSE_MAP)?.try_into()?,
             change: take(abi::CHANGE_MAP)?.try_into()?,
             marks: take(abi::MARKS_MAP)?.try_into()?,

@@ -26,6 +26,7 @@ mod own_program;
 mod program_load;
 mod proof_sockets;
 pub mod query;
+mod refused_syns;
 mod sizes;
 mod slot;
 mod syscall;
@@ -49,6 +50,7 @@ pub use offsets::FILE as OFFSETS_FILE;
 use own_program::Source;
 use proof_sockets::ProofSockets;
 use qfence_common::Hook;
+pub use refused_syns::RefusedSyns;
 
 use crate::{compile::Compiled, confinement::Enforced, kernel::proof::Proof};
 
@@ -255,6 +257,14 @@ impl Kernel {
     #[must_use]
     pub fn proof(&self) -> Proof {
         self.proof
+    }
+
+    /// Takes the reader of the connections whose first packet is refused.
+    ///
+    /// # Errors
+    /// If it was taken before.
+    pub fn take_refused_syns(&mut self) -> Result<RefusedSyns> {
+        RefusedSyns::take(&mut self.loaded()?.ebpf)
     }
 
     /// Takes the reader of the programs' traces, which writes to `logger`.

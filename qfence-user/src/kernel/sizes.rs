@@ -3,22 +3,10 @@
 
 use qfence_common::{abi, verdict::MAX_RULES};
 
-/// The least number of peers that are remembered.
-const FEW_PEERS: u32 = 512;
-/// An LRU map of the kernel gives free entries to each CPU in batches of 128 (`LOCAL_FREE_TARGET` in
-/// kernel/bpf/bpf_lru_list.c). Other CPUs cannot use these.
-const PEERS_PER_CPU: u32 = 256;
-
 /// The least number of rules with counters per CPU.
 const FEW_RULES: u32 = 128;
 /// How many further rules fit after those of the first policy.
 const MORE_RULES: u32 = 64;
-
-/// The number of peers that are remembered, on a host that can have `cpus` CPUs.
-pub(super) fn peers(cpus: u32) -> u32 {
-    cpus.saturating_mul(PEERS_PER_CPU)
-        .clamp(FEW_PEERS, abi::PEERS)
-}
 
 /// The number of rules with counters per CPU, if the first policy's rule numbers are below `rules`. Counters of
 /// further rules are made when needed.
@@ -44,12 +32,6 @@ pub(super) fn keys(known: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn peers_grow_with_the_cpus() {
-        let sizes = [1, 2, 3, 4, 8, 1000, u32::MAX].map(peers);
-        assert_eq!(sizes, [512, 512, 768, 1024, 1024, 1024, 1024]);
-    }
 
     #[test]
     fn hits_have_room_for_the_first_rules_and_some_more() {

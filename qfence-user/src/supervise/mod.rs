@@ -7,6 +7,7 @@ pub mod job;
 pub mod leavers;
 pub mod policy_change;
 pub mod recurring_error;
+pub mod refused;
 pub mod stand_in;
 pub mod traces;
 

@@ -13,7 +13,7 @@
 //! | [`services`], [`witness`] | the services of `verify`; a packet socket that sees all packets of the host |
 //! | [`throwaway`] | the fence, and its record of refusals |
 //! | [`actors`] | processes of an unprivileged user, outside and inside |
-//! | [`cases`], [`device`], [`calls`], [`keys`], [`groups`], [`container`], [`service`] | the attempts, and traffic that must work |
+//! | [`cases`], [`device`], [`calls`], [`keys`], [`groups`], [`container`], [`own_netns`], [`service`] | the attempts, and traffic that must work |
 //! | [`run`] | makes all of them |
 //! | [`closures`] | the ways out that are no packets, as a second table |
 //! | [`judge`], [`report`] | the verdicts and the report |
@@ -33,6 +33,7 @@ pub mod keys;
 pub mod listeners;
 pub mod mounts;
 pub mod netns;
+pub mod own_netns;
 pub mod program;
 pub mod report;
 pub mod run;

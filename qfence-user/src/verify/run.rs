@@ -12,7 +12,7 @@ use super::{
     container, device, groups,
     internet::{HOST_V4, HOST_V6},
     judge::{self, FILTER, Trial, Verdict},
-    keys,
+    keys, own_netns,
     report::Row,
     scene::Scene,
     service::{Manner, Service, talk},
@@ -71,6 +71,11 @@ impl Stage<'_> {
         let mut rows = Vec::new();
         for case in self.chosen(MUST_WORK) {
             rows.push(self.both(case, judge::must_work).await?);
+        }
+        for call in own_netns::calls() {
+            if call.short || !self.short {
+                rows.push(self.call_that_must_work(&call).await?);
+            }
         }
         rows.extend(self.forwards().await?);
         Ok(rows)
@@ -132,15 +137,9 @@ impl Stage<'_> {
     }
 
     async fn call(&mut self, call: &Call) -> Result<Row> {
-        let mut words = vec!["call"];
-        words.extend(call.words.iter().map(String::as_str));
         let mut trials = Vec::new();
         for place in [Place::Outside, Place::Inside, Place::Filtered] {
-            self.fence.layers()?;
-            let fence = self.fence.fence();
-            let actor = self.actors.start(place, fence, &words)?;
-            let called: Called = Self::answer(actor).await?;
-            trials.push(called.trial(call, place, self.fence.layers()?));
+            trials.push(self.call_at(place, call).await?);
         }
         let [without, mut with, filtered] = <[Trial; 3]>::try_from(trials)
             .map_err(|_| anyhow::anyhow!("{} was not tried three times", call.attempt))?;
@@ -149,6 +148,23 @@ impl Stage<'_> {
         }
         let verdict = judge::probe(&without, &with);
         Ok(Row::new(call.attempt, &without, with, verdict))
+    }
+
+    async fn call_that_must_work(&mut self, call: &Call) -> Result<Row> {
+        let without = self.call_at(Place::Outside, call).await?;
+        let with = self.call_at(Place::Inside, call).await?;
+        let verdict = judge::must_work(&without, &with);
+        Ok(Row::new(call.attempt, &without, with, verdict))
+    }
+
+    async fn call_at(&mut self, place: Place, call: &Call) -> Result<Trial> {
+        self.fence.layers()?;
+        let mut words = vec!["call"];
+        words.extend(call.words.iter().map(String::as_str));
+        let fence = self.fence.fence();
+        let actor = self.actors.start(place, fence, &words)?;
+        let called: Called = Self::answer(actor).await?;
+        Ok(called.trial(call, place, self.fence.layers()?))
     }
 
     async fn probe(&mut self, place: Place, step_ms: u32, spec: &str) -> Result<Trial> {

@@ -146,10 +146,12 @@ impl Case {
             Ending::Failed => [Step::Connect, Step::Send].into_iter().any(|step| {
                 outcome.failed_at(step, "ECONNREFUSED")
                     || outcome.failed_at(step, "EPERM")
+                    // The supervisor has ended a connection whose first packet was dropped.
+                    || (outcome.failed_at(step, "ECONNABORTED") && self.way.contains("tcp"))
                     // A socket that may not broadcast: it was refused the option.
                     || (outcome.failed_at(step, "EACCES") && self.spec.contains("255"))
             }),
-            // A SYN that is dropped is sent again and again.
+            // A SYN that is dropped is sent again until the connection is ended, which may take longer.
             Ending::Timeout => self.way.contains("tcp"),
             // Taking off a cork never fails (`udp_lib_setsockopt` in net/ipv4/udp.c), and neither
             // does a ping by IPv6 whose packet is dropped (`ping_v6_sendmsg` in net/ipv6/ping.c).

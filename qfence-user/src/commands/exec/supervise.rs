@@ -29,7 +29,7 @@ use crate::{
     confinement::Closure,
     fence::{description::Description, guard::Fence, integrity::Integrity},
     host::watcher::Watcher,
-    kernel::Maps,
+    kernel::{Maps, owners},
     launch::{
         child::{self, Closures, Launch, Lifted, StartError},
         managers::{Entered, Keeper},
@@ -51,6 +51,7 @@ use crate::{
         begin::begin,
         follower::Update,
         leavers::Watch,
+        refused::Ender,
         traces::{self, Traces},
     },
 };
@@ -180,6 +181,14 @@ pub(super) async fn supervise(
     };
     let command = sources.processes.command();
     let auditor = logs::start(fence.name().into(), sources, wanted.logs)?;
+    Ender {
+        syns: loaded.take_refused_syns()?,
+        cgroup: fence.cgroup().clone(),
+        owners: owners(&fence.pins())?,
+        program: paths.program.clone(),
+        messages: messages.clone(),
+    }
+    .start()?;
     let Built { policy, parts } = loaded.attach()?;
     step(
         options,

@@ -8,7 +8,10 @@ use super::super::{print, print_json, require_root};
 use crate::{
     base::{exit::of_signal, inherited, paths::Paths},
     cli::{OpenDevice, SystemCall, Verifier},
-    verify::{Ended, Extent, closures, container, device, groups, keys, program, service, verify},
+    verify::{
+        Ended, Extent, closures, container, device, groups, keys, own_netns, program, service,
+        verify,
+    },
 };
 
 /// Runs `verify`; returns the exit status.
@@ -56,6 +59,7 @@ pub fn call(call: &SystemCall) -> Result<()> {
         SystemCall::RequestKey => keys::ask(),
         SystemCall::JoinGroup { group } => groups::join(*group),
         SystemCall::MakeNamespace => container::make(),
+        SystemCall::OwnLoopback { nested } => own_netns::talk(*nested),
         SystemCall::JoinNamespace { pid } => container::join(*pid),
     };
     print_json(&called)?;

@@ -25,6 +25,10 @@ use crate::policy::{
 /// QEMU's address of the host in the guest's network.
 const HOST_OF_QEMU: &str = "10.0.2.2";
 
+/// The exception for loopback.
+const OWN_LOOPBACK: &str = "in a network namespace that a process of the fence has made (unshare -n), loopback is the \
+    fence's own, and allowed whatever the rules are";
+
 /// The policy that is asked.
 pub struct Asked<'a, N> {
     /// Its rules.
@@ -60,7 +64,11 @@ pub fn explain<N: Nodes>(asked: &Asked<'_, N>, what: &Query) -> Explanation {
 }
 
 fn hint(address: IpAddr, sets: &Sets) -> Option<String> {
-    if address.to_canonical().to_string() == HOST_OF_QEMU {
+    let canonical = address.to_canonical();
+    if canonical.is_loopback() || canonical.is_unspecified() {
+        return Some(OWN_LOOPBACK.to_owned());
+    }
+    if canonical.to_string() == HOST_OF_QEMU {
         return Some(format!(
             "{HOST_OF_QEMU} in a guest of QEMU's user network is the host: there the fence sees \
              127.0.0.1 in its place"

@@ -119,6 +119,14 @@ fn the_host_of_qemu_is_known() {
 }
 
 #[test]
+fn loopback_of_own_namespaces_is_named() {
+    for address in ["tcp:127.0.0.1:22", "[::1]", "0.0.0.0"] {
+        let hint = ask(&[], false, address).hint.unwrap();
+        assert!(hint.contains("unshare -n"), "{hint}");
+    }
+}
+
+#[test]
 fn the_set_that_matched_has_the_address() {
     for (address, set) in [
         ("10.1.2.3", "lan|10.0.0.0/8"),

@@ -73,6 +73,7 @@ pub(super) struct Metrics {
     pub(super) attempts: Counters<ByVerdict>,
     pub(super) recorded: Counters<ByRecord>,
     pub(super) unparsed: Counters<OfFence>,
+    pub(super) peers_forgotten: Counters<OfFence>,
     pub(super) verdicts: Counters<ByProtocol>,
     pub(super) hits: Counters<ByRule>,
     pub(super) connects: Counters<ByDirection>,
@@ -141,6 +142,11 @@ impl Metrics {
             "unparsed_packets",
             "Packets that were denied because they could not be parsed",
             self.unparsed,
+        );
+        registry.register(
+            "peers_forgotten",
+            "Peers on the host that were forgotten too early, for lack of room",
+            self.peers_forgotten,
         );
         registry.register(
             "verdicts",

@@ -131,6 +131,7 @@ impl Metrics {
             );
         }
         count_up(&self.unparsed, of_fence(), counts.unparsed);
+        count_up(&self.peers_forgotten, of_fence(), counts.peers_forgotten);
         for (way, traffic) in [
             ("sent", counted.sent),
             ("refused", counted.refused),

@@ -19,6 +19,7 @@ fn sample() -> Sample {
                 first: 3,
                 repeated: 4,
                 reply_packets: 5,
+                peers_forgotten: 6,
                 ..Counts::default()
             },
             sent: Traffic {
@@ -64,6 +65,7 @@ fn each_series_is_there_once_with_its_labels() {
         "qfence_verdicts_total{fence=\"vm1\",action=\"deny\",protocol=\"tcp\"} 7",
         "qfence_rule_hits_total{fence=\"vm1\",number=\"1\",rule=\"deny \\\"x\\\"\\\\\",action=\"deny\",layer=\"call\"} 7",
         "qfence_rule_hits_total{fence=\"vm1\",number=\"\",rule=\"allow replies\",action=\"allow\",layer=\"packet\"} 5",
+        "qfence_peers_forgotten_total{fence=\"vm1\"} 6",
         "qfence_connects_total{fence=\"vm1\",way=\"sent\"} 1",
         "qfence_packets_total{fence=\"vm1\",way=\"sent\"} 2",
         "qfence_traffic_bytes_total{fence=\"vm1\",way=\"sent\"} 300",

@@ -1,0 +1,226 @@
+//! Room for the peers of the reply exception: their map grows with them, up to a bound.
+//!
+//! PEERS maps each peer to the time of its last datagram. PLACES has the same peers by number, so that programs, which
+//! cannot iterate over a map, find those that are silent. For a new peer, a few places are looked at, in turn. If the peer of
+//! one has been silent for long enough, the new peer gets its place. Otherwise the list grows by a place. If it cannot, the
+//! peer that was silent for longest of these few is forgotten.
+//!
+//! Several CPUs do this at once, without a lock. A place belongs to the program that adds it, or that removes its peer from
+//! PEERS: the kernel lets one of them succeed.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::{BPF_ANY, BPF_NOEXIST},
+    btf_maps::lpm_trie::Key,
+    helpers::bpf_map_lookup_elem,
+};
+use qfence_common::{
+    Halves, Peer,
+    abi::{self, Counter},
+    peer::Heard,
+};
+
+use crate::{
+    account::count::count,
+    maps::{PEERS, PLACES, ROOM},
+};
+
+/// The number of places that are looked at for a new peer.
+const LOOKED_AT: u32 = 4;
+
+/// The number of places after the last one that are tried if other CPUs add places as well.
+const ADDED_AT: u32 = 3;
+
+/// Returns the state of a peer; `None` if it is unknown.
+#[inline(always)]
+pub(crate) fn heard(peer: &Peer) -> Option<Heard> {
+    let word = word(peer);
+    if word.is_null() {
+        return None;
+    }
+    // SAFETY: the map's value, aligned and alive as long as the program runs; one word.
+    Some(Heard(unsafe { word.read_volatile() }))
+}
+
+/// Sets the state of a peer. If it is unknown, and the kernel has no memory for it, replies to it are denied.
+#[inline(always)]
+pub(crate) fn set(peer: &Peer, heard: Heard) {
+    let word = word(peer);
+    if word.is_null() {
+        let ports = u32::from(peer.port) << 16 | u32::from(peer.local_port);
+        let Halves { upper, lower } = peer.address;
+        qfence_add_peer(peer.netns, upper, lower, ports, heard.0);
+        return;
+    }
+    // SAFETY: as above. The value is one word, so other CPUs never see half of it.
+    unsafe { word.write_volatile(heard.0) };
+}
+
+/// Adds a peer, given its ports in the halves of a word. Returns 0, because a global function must return a value. Global:
+/// see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+#[expect(clippy::cast_possible_truncation, reason = "halves of a word")]
+extern "C" fn qfence_add_peer(netns: u64, upper: u64, lower: u64, ports: u32, heard: u64) -> u32 {
+    let peer = Peer {
+        netns,
+        address: Halves { upper, lower },
+        port: (ports >> 16) as u16,
+        local_port: ports as u16,
+        reserved: 0,
+    };
+    if !add(&peer, Heard(heard)) {
+        count(Counter::PeersForgotten);
+    }
+    0
+}
+
+/// Adds a peer. Returns false if another one is forgotten for it, or it could not be added.
+#[inline(always)]
+fn add(peer: &Peer, heard: Heard) -> bool {
+    let Some(room) = ROOM.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: the map's value, aligned and alive as long as the program runs.
+    let size = unsafe { &raw mut (*room).size };
+    // SAFETY: as above.
+    let next = unsafe { &raw mut (*room).next };
+    // SAFETY: as above. The words are hints.
+    let in_use = unsafe { size.read_volatile() }.min(abi::PEERS);
+    let found = look(next, in_use, heard.0);
+    if found.state != State::Silent {
+        let first = if found.state == State::Free {
+            found.place
+        } else {
+            in_use
+        };
+        for place in first..first + ADDED_AT {
+            if place < abi::PEERS && add_at(place, peer, heard) {
+                if place >= in_use {
+                    // SAFETY: as above. If another CPU writes a smaller number, the place is found to be in use.
+                    unsafe { size.write_volatile(place + 1) };
+                }
+                return true;
+            }
+        }
+    }
+    if found.state == State::Free || found.state == State::Taken {
+        return false;
+    }
+    take_over(found.place, peer, heard) && found.state == State::Silent
+}
+
+/// A place.
+struct Found {
+    place: u32,
+    state: State,
+}
+
+/// The state of a place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// It has no peer.
+    Free,
+    /// Its peer has been silent for long.
+    Silent,
+    /// Its peer is to be remembered.
+    Used,
+    /// Another CPU is giving it to a peer; or there is no place.
+    Taken,
+}
+
+/// Looks at the next few places: returns the first that is free or whose peer is silent, or else the one whose peer was
+/// silent for longest.
+#[inline(always)]
+fn look(next: *mut u32, in_use: u32, now_ns: u64) -> Found {
+    let mut oldest = u64::MAX;
+    let mut best = Found {
+        place: 0,
+        state: State::Taken,
+    };
+    if in_use == 0 {
+        return best;
+    }
+    for _ in 0..LOOKED_AT {
+        // SAFETY: a word of the map's value, aligned and alive as long as the program runs.
+        let place = unsafe { next.read_volatile() } % in_use;
+        // SAFETY: as above. The word is a hint.
+        unsafe { next.write_volatile(place + 1) };
+        let Some(peer) = PLACES.get(&place_key(place)) else {
+            let state = State::Free;
+            return Found { place, state };
+        };
+        match heard(peer) {
+            Some(heard) if heard.is_silent(now_ns) => {
+                let state = State::Silent;
+                return Found { place, state };
+            }
+            Some(Heard(time)) if time < oldest => {
+                oldest = time;
+                let state = State::Used;
+                best = Found { place, state };
+            }
+            Some(_) | None => {}
+        }
+    }
+    best
+}
+
+/// Gives a place that has no peer to a peer. Returns false if another program was faster, or there is no memory.
+#[inline(always)]
+fn add_at(place: u32, peer: &Peer, heard: Heard) -> bool {
+    let key = place_key(place);
+    PLACES.insert(&key, *peer, u64::from(BPF_NOEXIST)).is_ok() && move_in(&key, peer, heard)
+}
+
+/// Gives the place of a peer to another. Returns false if another program was faster, or there is no memory.
+#[inline(always)]
+fn take_over(place: u32, peer: &Peer, heard: Heard) -> bool {
+    let key = place_key(place);
+    let Some(other) = PLACES.get(&key).copied() else {
+        return false;
+    };
+    if PEERS.remove(&peer_key(&other)).is_err() {
+        return false;
+    }
+    if PLACES.insert(&key, *peer, u64::from(BPF_ANY)).is_err() {
+        let _ = PLACES.remove(&key);
+        return false;
+    }
+    move_in(&key, peer, heard)
+}
+
+/// Adds a peer whose place is noted. If another program added the same peer, at another place, this place becomes free.
+#[inline(always)]
+fn move_in(place: &Key<u64>, peer: &Peer, heard: Heard) -> bool {
+    let is_added = PEERS
+        .insert(&peer_key(peer), heard.0, u64::from(BPF_NOEXIST))
+        .is_ok();
+    if !is_added {
+        let _ = PLACES.remove(place);
+    }
+    is_added
+}
+
+/// Returns the address of the state of a peer; null if it is unknown.
+#[inline(always)]
+fn word(peer: &Peer) -> *mut u64 {
+    let key = peer_key(peer);
+    let map = (&raw const PEERS).cast_mut().cast::<c_void>();
+    // SAFETY: a map, and a key of the map's size.
+    unsafe { bpf_map_lookup_elem(map, (&raw const key).cast()) }.cast()
+}
+
+/// Makes a trie key with full prefix length.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "a few hundred")]
+fn peer_key(peer: &Peer) -> Key<Peer> {
+    Key::new(8 * size_of::<Peer>() as u32, *peer)
+}
+
+/// Makes a trie key, which has eight bytes so that the value after it is aligned.
+#[inline(always)]
+fn place_key(place: u32) -> Key<u64> {
+    Key::new(u64::BITS, u64::from(place))
+}
