@@ -10,6 +10,7 @@ mod bad_input;
 mod closures;
 mod counters;
 mod damage;
+mod dead_man;
 mod descriptors;
 mod devices;
 mod directories;

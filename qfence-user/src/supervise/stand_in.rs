@@ -27,7 +27,7 @@ use crate::{
     },
     host::watcher::Watcher,
     kernel::{Maps, pins::Pins},
-    launch::child::{Detached, StartReport, start_detached},
+    launch::child::{Detached, Lifetime, StartReport, start_detached},
     stored_policy::PolicyFile,
     supervise::{TICK, follower::Follower},
 };
@@ -84,7 +84,7 @@ impl StandIn {
         let arguments = orders.arguments();
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         Ok(Self {
-            process: start_detached(&arguments)?,
+            process: start_detached(&arguments, Lifetime::Ours)?,
             ready: false,
         })
     }

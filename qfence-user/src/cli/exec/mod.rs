@@ -27,6 +27,16 @@ pub enum Closure {
     Processes,
 }
 
+/// Whether to do something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "lower")]
+pub enum YesNo {
+    /// Do it
+    Yes,
+    /// Do not
+    No,
+}
+
 /// `qfence-user exec`.
 #[derive(Debug, Args)]
 #[command(
@@ -91,6 +101,22 @@ pub struct Exec {
     /// processes remain: it follows this host and logs refusals, except to standard error.
     #[arg(long)]
     pub keep: bool,
+
+    /// End everything in the fence when qfence ends in any way, even if it is killed [default: yes in a unit
+    /// of systemd, otherwise no]
+    ///
+    /// Another process of qfence, outside of its cgroup, watches it. With `no`, processes continue in their
+    /// fence, as an orphan. With --keep, everything ends together with qfence in the background; a signal to
+    /// that, as by `systemctl stop`, goes to all processes in the fence.
+    #[arg(
+        long,
+        value_enum,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "yes",
+        value_name = "yes|no"
+    )]
+    pub die_with_supervisor: Option<YesNo>,
 
     /// What to do if a link, a pin, the policy or the cgroup of the fence is gone, or if the command has
     /// left the cgroup

@@ -8,6 +8,7 @@ mod needs;
 mod qemu;
 mod strict;
 mod supervise;
+mod unit;
 mod words;
 
 use std::{os::unix::ffi::OsStrExt, path::Path, process};

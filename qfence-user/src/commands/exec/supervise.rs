@@ -12,7 +12,7 @@ use qfence_common::Hook;
 use super::{
     Wanted, logs,
     managed::{self, Managed},
-    qemu,
+    qemu, unit,
     words::{self, step},
 };
 use crate::{
@@ -218,6 +218,7 @@ pub(super) async fn supervise(
     if let Some(reports) = reports {
         reporter::start(reports, &paths.proc, messages.clone())?;
     }
+    let dead_man = unit::dead_man(options, paths, fence.name()).await?;
     let begun = Instant::now();
     let child = match begin(starting, &mut signals, &messages).await {
         Ok(child) => child,
@@ -263,6 +264,7 @@ pub(super) async fn supervise(
         messages,
         on_damage: options.on_damage,
         cgroup: fence.cgroup().clone(),
+        dead_man,
     };
     let end_the_rest = || {
         if !options.keep {

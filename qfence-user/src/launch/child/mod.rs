@@ -33,7 +33,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 pub use closures::{Closures, Wanted, lacking};
-pub use detached::{Detached, StartReport, start_detached};
+pub use detached::{Detached, Lifetime, StartReport, start_detached};
 pub use limits::{Lifted, lift_limits};
 use nix::{
     fcntl::OFlag,
