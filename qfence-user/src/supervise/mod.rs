@@ -11,7 +11,7 @@ pub mod recurring_error;
 pub mod stand_in;
 pub mod traces;
 
-use std::{process::ExitStatus, sync::Arc, time::Duration};
+use std::{path::PathBuf, process::ExitStatus, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use nix::{
@@ -61,6 +61,8 @@ pub struct Supervisor {
     pub on_damage: OnDamage,
     /// The cgroup of the command.
     pub cgroup: Cgroup,
+    /// The resolv.conf that is followed.
+    pub resolv_conf: PathBuf,
     /// The process that ends the fence if this one ends.
     pub dead_man: Option<DeadMan>,
 }
@@ -86,6 +88,7 @@ impl Supervisor {
             command,
             on_damage: self.on_damage,
             parts: self.integrity.parts().clone(),
+            resolv_conf: self.resolv_conf.clone(),
         });
         let mut ended_for_damage = false;
         // Set when the front is gone although the command runs.

@@ -3,6 +3,7 @@
 
 use std::{
     io::{self, Write as _},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -49,6 +50,8 @@ pub struct Orders {
     pub on_damage: OnDamage,
     /// The parts of the fence.
     pub parts: Parts,
+    /// resolv.conf.
+    pub resolv_conf: PathBuf,
 }
 
 impl Orders {
@@ -61,6 +64,7 @@ impl Orders {
             format!("--command={}", self.command),
             format!("--on-damage={}", on_damage.unwrap_or_default()),
             format!("--parts={}", self.parts),
+            format!("--resolv-conf={}", self.resolv_conf.display()),
             "--".into(),
             self.fence.to_string(),
         ]
@@ -127,7 +131,10 @@ pub async fn follow(orders: Orders, paths: &Paths) -> Result<()> {
     let maps = Maps::open(&pins)?;
     let parts = orders.parts.clone();
     let mut integrity = Integrity::new(cgroup.directory(), &pins, parts, orders.command);
-    let watcher = Watcher::new(paths);
+    let watcher = Watcher::new(&Paths {
+        resolv_conf: orders.resolv_conf.clone(),
+        ..paths.clone()
+    });
     let mut follower = Follower::in_place_of_supervisor(policy_file, &pins, &watcher).await?;
     let mut messages = console::never_block()?;
     let supervisor = readable(io::stdin()).context("cannot poll standard input")?;

@@ -49,12 +49,20 @@ pub struct Exec {
     #[arg(long)]
     pub name: Option<String>,
 
-    /// User to run the command as [default: the user who called sudo]
+    /// User to run the command as [default: the user who called sudo, doas or
+    /// pkexec]
     ///
     /// If a group is given, it is the only group of the command, for root too. Otherwise the command has
     /// all groups of the user, so that /dev/kvm works.
     #[arg(long, value_name = "NAME|UID[:GROUP]")]
     pub user: Option<String>,
+
+    /// Network namespace for qfence and the command, by its name in `ip netns`
+    ///
+    /// As with `ip netns exec`, files in /etc/netns/NAME appear in /etc for the command. The host of the
+    /// fence is then this namespace, with its addresses and with the nameservers of its resolv.conf.
+    #[arg(long, value_name = "NAME")]
+    pub netns: Option<String>,
 
     /// Allowed and denied destinations
     #[command(flatten)]

@@ -145,6 +145,7 @@ pub(super) async fn supervise(
         proof: Some(building.proof()),
         closures: Some(closures.into()),
         managers: wanted.managers.clone(),
+        netns: wanted.netns.clone(),
         allow_new_privs: options.allow_new_privs,
         signal_mask: blocked.mask_before(),
         reignored: blocked.reignored(),
@@ -264,6 +265,7 @@ pub(super) async fn supervise(
         messages,
         on_damage: options.on_damage,
         cgroup: fence.cgroup().clone(),
+        resolv_conf: paths.resolv_conf.clone(),
         dead_man,
     };
     let end_the_rest = || {
