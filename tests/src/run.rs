@@ -34,7 +34,7 @@ impl Ended {
     }
 }
 
-/// A command in the fence on the machine itself, without sudo's variables about its caller.
+/// A command in the fence on the machine itself, without variables about a caller of sudo and its like.
 #[must_use]
 pub fn fenced(fence: &Fence, words: &[&str]) -> Command {
     let launcher = fence.launcher();
@@ -44,9 +44,10 @@ pub fn fenced(fence: &Fence, words: &[&str]) -> Command {
     command
 }
 
-/// Removes sudo's variables about its caller from the environment of a command.
+/// Removes the variables of sudo, doas and pkexec about their caller from the environment of a command.
 pub fn without_sudo(command: &mut Command) -> &mut Command {
-    for variable in ["SUDO_UID", "SUDO_GID", "SUDO_USER", "SUDO_COMMAND"] {
+    let variables = "SUDO_UID SUDO_GID SUDO_USER SUDO_COMMAND DOAS_USER PKEXEC_UID";
+    for variable in variables.split(' ') {
         command.env_remove(variable);
     }
     command

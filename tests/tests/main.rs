@@ -2,14 +2,17 @@
 //!
 //! Each test is a process of its own all the same (cargo-nextest), so that it may change its namespaces and its limits.
 
+mod activation;
 mod apart;
 mod atomic;
 mod audit;
 mod background;
 mod bad_input;
+mod callers;
 mod closures;
 mod counters;
 mod damage;
+mod dead_man;
 mod descriptors;
 mod devices;
 mod directories;
@@ -46,6 +49,7 @@ mod many_routes;
 mod matrix;
 mod metrics;
 mod monitored;
+mod named_netns;
 mod nat64;
 mod nested;
 mod netns;
@@ -79,6 +83,7 @@ mod stuck;
 mod stuck_start;
 mod system_calls;
 mod taking_back;
+mod time_namespace;
 mod top;
 mod traced;
 mod unkept;

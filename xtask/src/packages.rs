@@ -112,6 +112,21 @@ const TOOLS: &[Package] = &[
         Probe::Program("sudo"),
         "running qfence as root from an unprivileged session",
     ),
+    package(
+        "opendoas",
+        Probe::Program("doas"),
+        "another program that runs qfence as root for a user",
+    ),
+    package(
+        "pkexec",
+        Probe::Program("pkexec"),
+        "another program that runs qfence as root for a user",
+    ),
+    package(
+        "polkitd",
+        Probe::File("/usr/lib/polkit-1/polkitd"),
+        "permits that, for pkexec",
+    ),
 ];
 
 /// The packages with which the machine of `vm` is made, besides [`TOOLS`].

@@ -27,22 +27,81 @@ pub struct Identity {
     pub environment: Vec<(&'static str, Option<OsString>)>,
 }
 
-/// The variables in which sudo passes on the ids of its caller.
+/// The variables in which sudo, doas and pkexec name their caller. run0 has those of sudo.
 #[derive(Clone, Debug, Default)]
-pub struct Sudo {
+pub struct Callers {
     /// `SUDO_UID`.
     pub uid: Option<String>,
     /// `SUDO_GID`.
     pub gid: Option<String>,
+    /// `DOAS_USER`, a name.
+    pub doas: Option<String>,
+    /// `PKEXEC_UID`.
+    pub pkexec: Option<String>,
 }
 
-impl Sudo {
+/// A caller: id, and the group if it was named.
+type Caller = (Uid, Option<Gid>);
+
+impl Callers {
+    /// The variables that name a caller.
+    pub const VARIABLES: [&str; 6] = [
+        "SUDO_UID",
+        "SUDO_GID",
+        "SUDO_USER",
+        "SUDO_COMMAND",
+        "DOAS_USER",
+        "PKEXEC_UID",
+    ];
+
     /// Reads them from the environment.
     #[must_use]
     pub fn from_env() -> Self {
+        let variable = |name| std::env::var(name).ok();
         Self {
-            uid: std::env::var("SUDO_UID").ok(),
-            gid: std::env::var("SUDO_GID").ok(),
+            uid: variable("SUDO_UID"),
+            gid: variable("SUDO_GID"),
+            doas: variable("DOAS_USER"),
+            pkexec: variable("PKEXEC_UID"),
+        }
+    }
+
+    /// The caller, if there is one and it is not ambiguous.
+    #[must_use]
+    pub fn user(&self) -> Option<Uid> {
+        self.caller().ok().flatten().map(|(uid, _)| uid)
+    }
+
+    /// The caller. One of these programs can call another, and leave its variables: root's calls do not count beside those
+    /// of another user.
+    fn caller(&self) -> Result<Option<Caller>, IdentityError> {
+        let mut named: Vec<Caller> = Vec::new();
+        if let Some(uid) = &self.uid {
+            let gid = |gid: &String| gid.parse().map_err(|_| IdentityError::SudoGid(gid.clone()));
+            let gid = self.gid.as_ref().map(gid).transpose()?;
+            let uid = uid
+                .parse()
+                .map_err(|_| IdentityError::SudoUid(uid.clone()))?;
+            named.push((Uid::from_raw(uid), gid.map(Gid::from_raw)));
+        }
+        if let Some(name) = &self.doas {
+            let user = found(User::from_name(name))?;
+            let user = user.ok_or_else(|| IdentityError::NoUser(name.clone()))?;
+            named.push((user.uid, Some(user.gid)));
+        }
+        if let Some(uid) = &self.pkexec {
+            let uid = uid
+                .parse()
+                .map_err(|_| IdentityError::PkexecUid(uid.clone()))?;
+            named.push((Uid::from_raw(uid), None));
+        }
+        let mut users = named.iter().filter(|(uid, _)| !uid.is_root());
+        let Some(first) = users.next() else {
+            return Ok(named.first().copied());
+        };
+        match users.find(|other| other.0 != first.0) {
+            None => Ok(Some(*first)),
+            Some(other) => Err(IdentityError::TwoCallers(first.0, other.0)),
         }
     }
 }
@@ -56,6 +115,12 @@ pub enum IdentityError {
     /// `SUDO_GID` is no number.
     #[error("SUDO_GID is no group id: {0:?}")]
     SudoGid(String),
+    /// `PKEXEC_UID` is no number.
+    #[error("PKEXEC_UID is no user id: {0:?}")]
+    PkexecUid(String),
+    /// The variables of sudo, doas and pkexec name different users.
+    #[error("sudo, doas and pkexec name two callers, the users with ids {0} and {1}: give --user")]
+    TwoCallers(Uid, Uid),
     /// The user who called sudo is in no database, and `SUDO_GID` is not set.
     #[error("the user with id {0}, who called sudo, is unknown")]
     UnknownCaller(Uid),
@@ -89,23 +154,21 @@ pub enum IdentityError {
 
 /// The identity for the command. `None` if it stays root, with root's groups and environment.
 ///
-/// `user` is the value of `--user`. Without it the user who called sudo is taken.
+/// `user` is the value of `--user`. Without it the user who called sudo, doas or pkexec is taken.
 ///
 /// # Errors
 /// If there is no such user or group.
-pub fn resolve(user: Option<&str>, sudo: &Sudo) -> Result<Option<Identity>, IdentityError> {
+pub fn resolve(user: Option<&str>, callers: &Callers) -> Result<Option<Identity>, IdentityError> {
     let has_group = user.is_some_and(|spec| spec.contains(':'));
-    let identity = match (user, &sudo.uid) {
-        (Some(spec), _) => parse(spec)?,
-        (None, None) => return Ok(None),
-        (None, Some(uid)) => {
-            let number = uid.parse().map(Uid::from_raw);
-            let uid = number.map_err(|_| IdentityError::SudoUid(uid.clone()))?;
-            let gid = |gid: &String| gid.parse().map_err(|_| IdentityError::SudoGid(gid.clone()));
-            let gid = sudo.gid.as_ref().map(gid).transpose()?;
+    let identity = match user {
+        Some(spec) => parse(spec)?,
+        None => {
+            let Some((uid, gid)) = callers.caller()? else {
+                return Ok(None);
+            };
             match (found(User::from_uid(uid))?, gid) {
                 (Some(user), _) => of_user(&user)?,
-                (None, Some(gid)) => bare(uid, Gid::from_raw(gid)),
+                (None, Some(gid)) => bare(uid, gid),
                 (None, None) => return Err(IdentityError::UnknownCaller(uid)),
             }
         }
@@ -216,16 +279,59 @@ fn environment(
 mod tests {
     use super::*;
 
-    fn sudo(uid: &str, gid: &str) -> Sudo {
-        Sudo {
+    fn sudo(uid: &str, gid: &str) -> Callers {
+        Callers {
             uid: Some(uid.into()),
             gid: Some(gid.into()),
+            ..Callers::default()
         }
     }
 
     #[test]
+    fn whoever_called_doas_or_pkexec_is_a_caller_and_two_are_an_error() {
+        let doas = |name: &str| Callers {
+            doas: Some(name.into()),
+            ..Callers::default()
+        };
+        let pkexec = |uid: &str| Callers {
+            pkexec: Some(uid.into()),
+            ..Callers::default()
+        };
+        for callers in [
+            doas("nobody"),
+            pkexec("65534"),
+            // The caller of sudo was root, who had been called by another.
+            Callers {
+                doas: Some("nobody".into()),
+                ..sudo("0", "0")
+            },
+        ] {
+            let nobody = resolve(None, &callers).unwrap().unwrap();
+            assert_eq!(nobody.uid.as_raw(), 65534, "{callers:?}");
+            assert_eq!(callers.user(), Some(nobody.uid));
+        }
+        for root in [doas("root"), pkexec("0")] {
+            assert_eq!(resolve(None, &root).unwrap(), None);
+        }
+        let two = Callers {
+            pkexec: Some("7".into()),
+            ..doas("nobody")
+        };
+        assert!(matches!(
+            resolve(None, &two),
+            Err(IdentityError::TwoCallers(..))
+        ));
+        assert_eq!(two.user(), None);
+        assert!(resolve(Some("nobody"), &two).is_ok());
+        let unknown = IdentityError::NoUser("no-such-user".into());
+        assert_eq!(resolve(None, &doas("no-such-user")), Err(unknown));
+        let odd = IdentityError::PkexecUid("x".into());
+        assert_eq!(resolve(None, &pkexec("x")), Err(odd));
+    }
+
+    #[test]
     fn without_sudo_and_option_root_stays_root() {
-        assert_eq!(resolve(None, &Sudo::default()).unwrap(), None);
+        assert_eq!(resolve(None, &Callers::default()).unwrap(), None);
         assert_eq!(
             resolve(Some("root"), &sudo("65534", "65534")).unwrap(),
             None
@@ -236,17 +342,17 @@ mod tests {
     #[test]
     fn root_with_a_group_is_of_that_group() {
         for spec in ["root:777", "0:777"] {
-            let root = resolve(Some(spec), &Sudo::default()).unwrap().unwrap();
+            let root = resolve(Some(spec), &Callers::default()).unwrap().unwrap();
             assert_eq!((root.uid.as_raw(), root.gid.as_raw()), (0, 777), "{spec}");
             assert_eq!(root.groups, [root.gid]);
         }
-        assert!(resolve(Some("root:no-such-group"), &Sudo::default()).is_err());
+        assert!(resolve(Some("root:no-such-group"), &Callers::default()).is_err());
     }
 
     #[test]
     fn what_the_kernel_takes_for_no_change_is_nobodys_id() {
         for spec in ["4294967295:1", "1:4294967295", "nobody:4294967295"] {
-            let resolved = resolve(Some(spec), &Sudo::default());
+            let resolved = resolve(Some(spec), &Callers::default());
             assert_eq!(resolved, Err(IdentityError::NoId));
         }
         assert!(resolve(None, &sudo("4294967295", "1")).is_err());
@@ -271,7 +377,7 @@ mod tests {
 
     #[test]
     fn ids_that_nobody_has_work_with_a_group() {
-        let odd = resolve(Some("4242424:777"), &Sudo::default())
+        let odd = resolve(Some("4242424:777"), &Callers::default())
             .unwrap()
             .unwrap();
         assert_eq!((odd.uid.as_raw(), odd.gid.as_raw()), (4_242_424, 777));
@@ -280,7 +386,7 @@ mod tests {
 
     #[test]
     fn what_is_unknown_is_an_error_that_says_so() {
-        let error = |spec| resolve(Some(spec), &Sudo::default()).unwrap_err();
+        let error = |spec| resolve(Some(spec), &Callers::default()).unwrap_err();
         for user in ["no-such-user", ""] {
             assert_eq!(error(user), IdentityError::NoUser(user.to_owned()));
         }

@@ -55,6 +55,7 @@ fn start(cgroup: &Cgroup, run: &Path, limits: Lifted) -> Result<Result<(), Strin
         proof: Some(trial.proof()),
         closures: None,
         managers: None,
+        netns: None,
         allow_new_privs: false,
         signal_mask: SigSet::empty(),
         reignored: Reignored::default(),

@@ -23,6 +23,10 @@ pub struct StandIn {
     /// The parts of the fence
     #[arg(long)]
     pub parts: Parts,
+
+    /// resolv.conf
+    #[arg(long)]
+    pub resolv_conf: PathBuf,
 }
 
 /// `qfence-verify call`.

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 pub use doctor::Doctor;
-pub use exec::{Closure, Exec};
+pub use exec::{Closure, Exec, YesNo};
 pub use explain::Explain;
 pub use internal::{OpenDevice, StandIn, SystemCall};
 pub use logs::Logs;
@@ -114,6 +114,12 @@ pub enum Verb {
     /// Follow this host's addresses and nameservers for a fence whose supervisor is stopped
     #[command(hide = true)]
     StandIn(StandIn),
+    /// End everything in a fence when its supervisor has ended
+    #[command(hide = true)]
+    DeadMan {
+        /// The name of the fence
+        name: String,
+    },
     /// List and end connections for another process of qfence, which may end before this one
     #[command(hide = true)]
     SockDiag,

@@ -3,11 +3,11 @@
 use std::{ffi::OsStr, path::Path};
 
 use anyhow::{Context as _, Result};
-use nix::unistd::{Uid, getuid};
+use nix::unistd::getuid;
 use qfence_common::Action;
 
 use crate::{
-    base::console::notify,
+    base::{console::notify, identity::Callers},
     cli::PolicyArgs,
     compile::shadow::{self, Shadowed},
     policy::{Dns, Loaded, Policy, profile::find::Profiles, rule::Source},
@@ -36,12 +36,12 @@ pub fn profile(name: &OsStr, directory: &Path) -> Result<Loaded> {
     Ok(profiles(directory).find(name)?.into())
 }
 
-/// The profiles that the caller can use: files of root, of the caller, and of the user who called sudo.
+/// The profiles that the caller can use: files of root, of the caller, and of the user who called
+/// sudo, doas or pkexec.
 #[must_use]
 pub fn profiles(directory: &Path) -> Profiles {
-    let sudo = std::env::var("SUDO_UID").ok();
-    let sudo = sudo.and_then(|uid| uid.parse().ok()).map(Uid::from_raw);
-    Profiles::new(directory, sudo.into_iter().chain([getuid()]))
+    let caller = Callers::from_env().user();
+    Profiles::new(directory, caller.into_iter().chain([getuid()]))
 }
 
 /// Warns of rules that can never match.

@@ -1,5 +1,6 @@
 //! The verbs of the command line, one file each. [`verifier`] belongs to `qfence-verify`.
 
+pub mod dead_man;
 pub mod doctor;
 pub mod exec;
 pub mod explain;
@@ -61,6 +62,7 @@ fn follow(cli: &Cli) -> Result<u8> {
         Verb::Doctor(options) => doctor::run(options, &paths),
         Verb::Verify(options) => verify::run(options).map(|never| match never {}),
         Verb::StandIn(options) => stand_in::run(options, &paths).map(|()| 0),
+        Verb::DeadMan { name } => dead_man::run(name, &paths).map(|()| 0),
         Verb::SockDiag => established::serve().map(|()| 0),
         Verb::StatReader { proc } => helper::serve(proc).map(|()| 0),
     }

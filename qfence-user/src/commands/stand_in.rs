@@ -26,6 +26,7 @@ pub fn run(options: &StandIn, paths: &Paths) -> Result<()> {
         command: Pid::from_raw(options.command),
         on_damage: options.on_damage,
         parts: options.parts.clone(),
+        resolv_conf: options.resolv_conf.clone(),
     };
     runtime.block_on(stand_in::follow(orders, paths))
 }

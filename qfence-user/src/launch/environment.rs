@@ -6,6 +6,8 @@ use std::{
     os::unix::ffi::OsStrExt as _,
 };
 
+use super::activation::Activation;
+
 /// The variables that every command keeps: who and where it is, its language and its terminal.
 const USUAL: [&str; 15] = [
     "COLORTERM",
@@ -37,6 +39,8 @@ pub struct Environment {
     of_user: Vec<(&'static str, Option<OsString>)>,
     /// The directory for temporary files, if it is the command's own.
     temporary: Option<OsString>,
+    /// The variables that name this process.
+    activation: Activation,
 }
 
 impl Environment {
@@ -57,6 +61,17 @@ impl Environment {
     /// Sets the directory for temporary files.
     pub fn set_temporary(&mut self, directory: &OsStr) {
         self.temporary = Some(directory.to_owned());
+    }
+
+    /// Sets what becomes of the variables that name this process.
+    pub fn set_activation(&mut self, activation: Activation) {
+        self.activation = activation;
+    }
+
+    /// Whether a variable is to have the id of the command's process.
+    #[must_use]
+    pub fn names_command(&self, name: &OsStr) -> bool {
+        self.activation.of_command.iter().any(|own| name == *own)
     }
 
     /// Whether it is the caller's environment.
@@ -88,9 +103,16 @@ impl Environment {
     }
 
     fn keeps(&self, name: &OsStr) -> bool {
+        let is_in = |names: &BTreeSet<&str>| names.iter().any(|own| name == *own);
+        if is_in(&self.activation.removed) {
+            return false;
+        }
         let Some(kept) = &self.kept else {
             return true;
         };
+        if is_in(&self.activation.kept) {
+            return true;
+        }
         let is_usual = USUAL.iter().any(|usual| name == *usual);
         let is_named = name.to_str().is_some_and(|name| kept.contains(name));
         is_usual || is_named || name.as_bytes().starts_with(LOCALE)

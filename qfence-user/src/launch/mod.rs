@@ -1,5 +1,6 @@
 //! Starts a command in a fence, and receives the signals for it.
 
+pub mod activation;
 pub mod child;
 mod child_status;
 pub mod dispositions;
@@ -8,6 +9,7 @@ pub mod files;
 pub mod front;
 pub mod managers;
 mod namespace;
+pub mod netns;
 pub mod reporter;
 pub mod signals;
 pub mod stops;

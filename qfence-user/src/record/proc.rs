@@ -16,7 +16,7 @@ use nix::unistd::{SysconfVar, sysconf};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    base::{files::bounded, process::stat_text},
+    base::{clock::as_shown, files::bounded, process::stat_text},
     qemu::executables::FileId,
 };
 
@@ -50,13 +50,13 @@ impl ProcessId {
     /// the number at that time.
     pub(super) fn is_younger_than(&self, boot_ns: u64) -> bool {
         // The start time is rounded down to ticks. So this is never true of a process that existed at `boot_ns`.
-        self.started.saturating_mul(tick_ns()) > boot_ns
+        self.started.saturating_mul(tick_ns()) > as_shown(boot_ns)
     }
 
     /// Whether the process was started before this time, in nanoseconds since boot. Of a start in the last clock tick
     /// before that it is not known.
     pub(crate) fn is_older_than(&self, boot_ns: u64) -> bool {
-        (self.started.saturating_add(1)).saturating_mul(tick_ns()) <= boot_ns
+        (self.started.saturating_add(1)).saturating_mul(tick_ns()) <= as_shown(boot_ns)
     }
 }
 

@@ -16,11 +16,7 @@ use tokio::{
 use super::{Supervisor, TICK};
 use crate::{
     base::{console, readable::urgent},
-    launch::{
-        child::reap_all_but,
-        front::WatchedFront,
-        signals::{Received, Signals},
-    },
+    launch::{front::WatchedFront, signals::Received},
 };
 
 /// What a supervisor that may go on in the background needs.
@@ -75,7 +71,8 @@ impl Staying {
 }
 
 impl Supervisor {
-    /// Supervises the fence until it has no processes, or a signal ends the supervisor. Returns whether the processes were
+    /// Supervises the fence until it has no processes, or a signal ends the supervisor. If the fence ends with the
+    /// supervisor, the signal is sent to its processes instead. Returns whether the processes were
     /// ended because of damage.
     ///
     /// # Errors
@@ -88,36 +85,30 @@ impl Supervisor {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.cgroup.is_populated()? {
             tokio::select! {
-                ended = is_ended(&mut self.signals, &mut self.auditor) => if ended? {
-                    return Ok(ended_for_damage);
+                received = self.signals.next() => match received.context("cannot read signals")? {
+                    Received::PassOn(signal) | Received::Shared(signal) => {
+                        if self.dead_man.is_none() {
+                            return Ok(ended_for_damage);
+                        }
+                        // There is no command any more to which it could be passed on.
+                        self.cgroup.signal(signal)?;
+                    }
+                    Received::Reopen => self.auditor.reopen(),
+                    Received::Child => self.reap(&[]),
+                    // There is no job any more.
+                    Received::Stop { .. } => {}
                 },
                 () = self.policy.changed() => self.policy.keep_up(&mut self.messages).await,
                 changed = emptied.changed() => changed?,
                 _ = tick.tick() => {
                     ended_for_damage |= self.ends_for_damage(None);
-                    reap_all_but(&[]);
+                    self.reap(&[]);
                     self.policy.tick(&mut self.messages).await;
                 }
             }
         }
         Ok(ended_for_damage)
     }
-}
-
-/// Waits for a signal. Returns whether it ends the supervisor. Cancel-safe.
-async fn is_ended(
-    signals: &mut Signals,
-    auditor: &mut crate::record::auditor::Auditor,
-) -> Result<bool> {
-    let received = signals.next().await.context("cannot read signals")?;
-    match received {
-        Received::PassOn(_) | Received::Shared(_) => return Ok(true),
-        Received::Reopen => auditor.reopen(),
-        Received::Child => reap_all_but(&[]),
-        // There is no job any more.
-        Received::Stop { .. } => {}
-    }
-    Ok(false)
 }
 
 /// Changes of whether a cgroup has processes.

@@ -1,6 +1,7 @@
 //! Supervises a running command: keeps the policy up to date, checks the fence for damage, and passes signals on.
 pub mod background;
 pub mod begin;
+pub mod dead_man;
 pub mod established;
 pub mod follower;
 pub mod job;
@@ -11,7 +12,7 @@ pub mod refused;
 pub mod stand_in;
 pub mod traces;
 
-use std::{process::ExitStatus, sync::Arc, time::Duration};
+use std::{path::PathBuf, process::ExitStatus, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use nix::{
@@ -20,7 +21,7 @@ use nix::{
 };
 use tokio::time::{MissedTickBehavior, interval};
 
-use self::background::Staying;
+use self::{background::Staying, dead_man::DeadMan};
 use crate::{
     base::{
         ending::{EndState, EndWatch},
@@ -61,6 +62,10 @@ pub struct Supervisor {
     pub on_damage: OnDamage,
     /// The cgroup of the command.
     pub cgroup: Cgroup,
+    /// The resolv.conf that is followed.
+    pub resolv_conf: PathBuf,
+    /// The process that ends the fence if this one ends.
+    pub dead_man: Option<DeadMan>,
 }
 
 impl Supervisor {
@@ -84,6 +89,7 @@ impl Supervisor {
             command,
             on_damage: self.on_damage,
             parts: self.integrity.parts().clone(),
+            resolv_conf: self.resolv_conf.clone(),
         });
         let mut ended_for_damage = false;
         // Set when the front is gone although the command runs.
@@ -124,7 +130,7 @@ impl Supervisor {
                         self.messages.report(job.look());
                     }
                     Received::Child => {
-                        reap_all_but(&job.children());
+                        self.reap(&job.children());
                         self.messages.report(job.look());
                     }
                     Received::Reopen => self.auditor.reopen(),
@@ -144,10 +150,14 @@ impl Supervisor {
                 () = Staying::front_gone(staying.as_ref()) => if let Some(staying) = staying.take() {
                     is_detached = true;
                     staying.detach(&self.fence, None);
+                    if self.dead_man.is_some() {
+                        self.messages.notify("everything in the fence is ended (--die-with-supervisor)");
+                        self.end_all(Some(command));
+                    }
                 },
                 _ = tick.tick() => {
                     ended_for_damage |= self.ends_for_damage(Some(command));
-                    reap_all_but(&job.children());
+                    self.reap(&job.children());
                     verdict = ending.state();
                     self.policy.tick(&mut self.messages).await;
                     self.messages.report(job.look());
@@ -188,6 +198,17 @@ impl Supervisor {
             self.end_all(command);
         }
         ends
+    }
+
+    /// Reaps ended children, except these and the process that ends the fence, which is replaced if it has ended.
+    fn reap(&mut self, kept: &[Pid]) {
+        if let Some(dead_man) = &mut self.dead_man {
+            let replaced = dead_man.replace_if_ended();
+            self.messages.report(replaced);
+        }
+        let dead_man = self.dead_man.as_ref().map(DeadMan::pid);
+        let kept: Vec<Pid> = kept.iter().copied().chain(dead_man).collect();
+        reap_all_but(&kept);
     }
 
     /// Ends all processes in the fence, and the command even if it has left the cgroup, unless it has ended.

@@ -3,6 +3,7 @@
 
 use std::{
     io::{self, Write as _},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -27,7 +28,7 @@ use crate::{
     },
     host::watcher::Watcher,
     kernel::{Maps, pins::Pins},
-    launch::child::{Detached, StartReport, start_detached},
+    launch::child::{Detached, Lifetime, StartReport, start_detached},
     stored_policy::PolicyFile,
     supervise::{TICK, follower::Follower},
 };
@@ -49,6 +50,8 @@ pub struct Orders {
     pub on_damage: OnDamage,
     /// The parts of the fence.
     pub parts: Parts,
+    /// resolv.conf.
+    pub resolv_conf: PathBuf,
 }
 
 impl Orders {
@@ -61,6 +64,7 @@ impl Orders {
             format!("--command={}", self.command),
             format!("--on-damage={}", on_damage.unwrap_or_default()),
             format!("--parts={}", self.parts),
+            format!("--resolv-conf={}", self.resolv_conf.display()),
             "--".into(),
             self.fence.to_string(),
         ]
@@ -84,7 +88,7 @@ impl StandIn {
         let arguments = orders.arguments();
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         Ok(Self {
-            process: start_detached(&arguments)?,
+            process: start_detached(&arguments, Lifetime::Ours)?,
             ready: false,
         })
     }
@@ -127,7 +131,10 @@ pub async fn follow(orders: Orders, paths: &Paths) -> Result<()> {
     let maps = Maps::open(&pins)?;
     let parts = orders.parts.clone();
     let mut integrity = Integrity::new(cgroup.directory(), &pins, parts, orders.command);
-    let watcher = Watcher::new(paths);
+    let watcher = Watcher::new(&Paths {
+        resolv_conf: orders.resolv_conf.clone(),
+        ..paths.clone()
+    });
     let mut follower = Follower::in_place_of_supervisor(policy_file, &pins, &watcher).await?;
     let mut messages = console::never_block()?;
     let supervisor = readable(io::stdin()).context("cannot poll standard input")?;

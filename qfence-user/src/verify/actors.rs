@@ -7,7 +7,7 @@ use nix::{fcntl::OFlag, unistd::pipe2};
 use tokio::{net::unix::pipe, time::timeout};
 
 use crate::{
-    base::identity::{self, Identity, Sudo},
+    base::identity::{self, Callers, Identity},
     fence::guard::Fence,
     launch::{
         child::{self, Child, Closures, Launch, Lifted, Wanted},
@@ -52,7 +52,7 @@ impl Actors {
     /// # Errors
     /// If these cannot be read.
     pub fn new(blocked: Blocked) -> Result<Self> {
-        let identity = identity::resolve(Some(USER), &Sudo::default())?;
+        let identity = identity::resolve(Some(USER), &Callers::default())?;
         Ok(Self {
             identity: identity.context("the unprivileged user is root here")?,
             blocked,
@@ -121,6 +121,7 @@ impl Actors {
             proof: None,
             closures,
             managers: None,
+            netns: None,
             allow_new_privs: false,
             signal_mask: self.blocked.mask_before(),
             reignored: self.blocked.reignored(),

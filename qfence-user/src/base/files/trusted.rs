@@ -6,7 +6,7 @@ use nix::{
 };
 
 use super::{file_type::other_than_regular, walk::Refusal};
-use crate::base::identity::Sudo;
+use crate::base::identity::Callers;
 
 /// The bit of a mode that lets everybody write.
 const FOR_ALL: u32 = 0o002;
@@ -21,20 +21,19 @@ pub struct Trusted {
     /// Root. Only root's links are followed. The command usually runs as the user who called sudo, so a process in the
     /// fence can have made that user's links, also between two openings of the log.
     pub(super) root: u32,
-    /// The user who called sudo.
+    /// The user who called sudo, doas or pkexec.
     pub(super) caller: Option<u32>,
     /// The user that the command runs as; `None` for root.
     pub(super) command: Option<u32>,
 }
 
 impl Trusted {
-    /// Root and the user in `SUDO_UID`, for a command that runs as `user`; `None` is root.
+    /// Root and the user who called sudo, doas or pkexec, for a command that runs as `user`; `None` is root.
     #[must_use]
     pub fn from_env(user: Option<Uid>) -> Self {
-        let sudo = Sudo::from_env().uid.and_then(|uid| uid.parse().ok());
         Self {
             root: geteuid().as_raw(),
-            caller: sudo,
+            caller: Callers::from_env().user().map(Uid::as_raw),
             command: user.filter(|user| !user.is_root()).map(Uid::as_raw),
         }
     }

@@ -27,6 +27,16 @@ pub enum Closure {
     Processes,
 }
 
+/// Whether to do something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "lower")]
+pub enum YesNo {
+    /// Do it
+    Yes,
+    /// Do not
+    No,
+}
+
 /// `qfence-user exec`.
 #[derive(Debug, Args)]
 #[command(
@@ -39,12 +49,20 @@ pub struct Exec {
     #[arg(long)]
     pub name: Option<String>,
 
-    /// User to run the command as [default: the user who called sudo]
+    /// User to run the command as [default: the user who called sudo, doas or
+    /// pkexec]
     ///
     /// If a group is given, it is the only group of the command, for root too. Otherwise the command has
     /// all groups of the user, so that /dev/kvm works.
     #[arg(long, value_name = "NAME|UID[:GROUP]")]
     pub user: Option<String>,
+
+    /// Network namespace for qfence and the command, by its name in `ip netns`
+    ///
+    /// As with `ip netns exec`, files in /etc/netns/NAME appear in /etc for the command. The host of the
+    /// fence is then this namespace, with its addresses and with the nameservers of its resolv.conf.
+    #[arg(long, value_name = "NAME")]
+    pub netns: Option<String>,
 
     /// Allowed and denied destinations
     #[command(flatten)]
@@ -94,6 +112,22 @@ pub struct Exec {
     /// processes remain: it follows this host and logs refusals, except to standard error.
     #[arg(long)]
     pub keep: bool,
+
+    /// End everything in the fence when qfence ends in any way, even if it is killed [default: yes in a unit
+    /// of systemd, otherwise no]
+    ///
+    /// Another process of qfence, outside of its cgroup, watches it. With `no`, processes continue in their
+    /// fence, as an orphan. With --keep, everything ends together with qfence in the background; a signal to
+    /// that, as by `systemctl stop`, goes to all processes in the fence.
+    #[arg(
+        long,
+        value_enum,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "yes",
+        value_name = "yes|no"
+    )]
+    pub die_with_supervisor: Option<YesNo>,
 
     /// What to do if a link, a pin, the policy or the cgroup of the fence is gone, or if the command has
     /// left the cgroup

@@ -8,9 +8,10 @@ mod needs;
 mod qemu;
 mod strict;
 mod supervise;
+mod unit;
 mod words;
 
-use std::{os::unix::ffi::OsStrExt, path::Path, process};
+use std::{env, os::unix::ffi::OsStrExt, path::Path, process};
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
@@ -25,7 +26,7 @@ use super::require_root;
 use crate::{
     base::{
         console::notify,
-        identity::{self, Identity, Sudo},
+        identity::{self, Callers, Identity},
         inherited,
         paths::Paths,
         printable::printable_words,
@@ -39,9 +40,11 @@ use crate::{
         registry::{Fences, MOUNTED_BPFFS},
     },
     launch::{
+        activation::Activation,
         files::scratch::Scratch,
         front::{self, Front, Side},
         managers::Managers,
+        netns::Netns,
         signals::Blocked,
     },
     observe::metrics::address::Listener,
@@ -64,6 +67,7 @@ struct Wanted {
     listener: Option<Listener>,
     description: Description,
     logs: Logs,
+    netns: Option<Netns>,
     /// With `--keep`: the process that the caller waits for.
     front: Option<Front>,
 }
@@ -75,6 +79,10 @@ struct Wanted {
 pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     require_root()?;
     inherited::close_all_but(options.preserve_fds)?;
+    // For systemd, this process is the command, and with `--keep` the supervisor is another.
+    let activation = Activation::new(process::id(), options.preserve_fds, |name| {
+        env::var(name).ok()
+    });
     let front = match options.keep {
         false => None,
         true => match front::split(options.preserve_fds)? {
@@ -82,6 +90,9 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
             Side::Supervisor(front) => Some(front),
         },
     };
+    let netns = options.netns.as_deref().map(Netns::enter).transpose()?;
+    let of_netns = netns.as_ref().map(|netns| netns.paths(paths));
+    let paths = of_netns.as_ref().unwrap_or(paths);
     nested::refuse(paths)?;
     if options.verify {
         // The signals are not blocked yet, so Ctrl-C ends both.
@@ -89,7 +100,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         step(options, sentence);
     }
     let (forwards, qemu) = qemu::admit(options)?;
-    let mut identity = identity::resolve(options.user.as_deref(), &Sudo::from_env())?;
+    let mut identity = identity::resolve(options.user.as_deref(), &Callers::from_env())?;
     let managers = match &mut identity {
         Some(identity) if !identity.uid.is_root() && !options.allow_bus => {
             let managers = Managers::of(identity, &options.confinement.unix_paths());
@@ -106,6 +117,8 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         _ => None,
     };
     let mut confinement = strict::settle(options, &mut identity)?;
+    words::warn_of_sockets(&activation);
+    confinement.environment.set_activation(activation);
     let policy = resolve::policy(
         &options.policy,
         options.dns,
@@ -157,6 +170,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         listener,
         description,
         logs,
+        netns,
         front,
     };
     let ended = runtime.block_on(supervise(options, paths, &fence, wanted, blocked));

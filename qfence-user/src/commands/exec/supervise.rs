@@ -12,7 +12,7 @@ use qfence_common::Hook;
 use super::{
     Wanted, logs,
     managed::{self, Managed},
-    qemu,
+    qemu, unit,
     words::{self, step},
 };
 use crate::{
@@ -146,6 +146,7 @@ pub(super) async fn supervise(
         proof: Some(building.proof()),
         closures: Some(closures.into()),
         managers: wanted.managers.clone(),
+        netns: wanted.netns.clone(),
         allow_new_privs: options.allow_new_privs,
         signal_mask: blocked.mask_before(),
         reignored: blocked.reignored(),
@@ -230,6 +231,7 @@ pub(super) async fn supervise(
     if let Some(reports) = reports {
         reporter::start(reports, &paths.proc, messages.clone())?;
     }
+    let dead_man = unit::dead_man(options, paths, fence.name()).await?;
     let begun = Instant::now();
     let child = match begin(starting, &mut signals, &messages).await {
         Ok(child) => child,
@@ -275,6 +277,8 @@ pub(super) async fn supervise(
         messages,
         on_damage: options.on_damage,
         cgroup: fence.cgroup().clone(),
+        resolv_conf: paths.resolv_conf.clone(),
+        dead_man,
     };
     let end_the_rest = || {
         if !options.keep {

@@ -13,7 +13,7 @@ use crate::{
     doctor::{classes, finding::Finding},
     fence::cgroup::Cgroup,
     kernel::Lacks,
-    launch::child::Closures,
+    launch::{activation::Activation, child::Closures},
 };
 
 /// Prints a step, if the user has requested steps.
@@ -50,6 +50,17 @@ pub(super) fn warn(options: &Exec, identity: Option<&Identity>, paths: &Paths) {
     for fd in inherited::internet_sockets(options.preserve_fds) {
         notify(format_args!(
             "warning: descriptor {fd} is an internet socket made outside the fence: it is not fenced"
+        ));
+    }
+}
+
+/// Reports sockets of systemd that the command does not get.
+pub(super) fn warn_of_sockets(activation: &Activation) {
+    let count = activation.unpassed;
+    if count > 0 {
+        notify(format_args!(
+            "hint: the command does not get the sockets that systemd has passed (LISTEN_FDS={count}), which are not fenced; \
+             --preserve-fds {count} passes them on"
         ));
     }
 }

@@ -14,7 +14,7 @@ use nix::{
 };
 
 use crate::{
-    base::identity::{self, Identity, Sudo},
+    base::identity::{self, Callers, Identity},
     cli::Probes,
     probe::{Opened, Probe},
 };
@@ -30,7 +30,7 @@ pub fn run(options: &Probes) -> Result<()> {
     if let Some(user) = &options.r#as {
         // All sockets first: afterwards the process lacks the privileges to make them.
         let opened: Vec<Opened> = options.probes.iter().map(Probe::open).collect();
-        let identity = identity::resolve(Some(user), &Sudo::default())?;
+        let identity = identity::resolve(Some(user), &Callers::default())?;
         become_user(identity.as_ref()).with_context(|| format!("become the user {user}"))?;
         opened
             .into_iter()

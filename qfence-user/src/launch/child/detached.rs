@@ -26,14 +26,29 @@ use crate::launch::environment::Environment;
 /// This program, even if its file was moved or removed.
 const SELF: &str = "/proc/self/exe";
 
-/// A process of qfence. It is killed when this value is dropped, and when this process ends for any reason.
+/// A process of qfence. It is killed when this value is dropped.
 #[derive(Debug)]
 pub struct Detached {
     child: Child,
     /// Its standard output.
     words: pipe::Receiver,
-    /// Its standard input. The end of this process closes it, which the other process sees.
-    _alive: OwnedFd,
+    /// The other end of its standard input, with [`Lifetime::Ours`].
+    _alive: Option<OwnedFd>,
+}
+
+/// How long a process lives.
+#[derive(Debug)]
+pub enum Lifetime {
+    /// It is killed when this process ends for any reason. Then also the pipe ends that is its standard input.
+    ///
+    /// To be used from a thread that lives as long as the process: the kernel ends the child with the thread that made it
+    /// (`PR_SET_PDEATHSIG`).
+    Ours,
+    /// It outlives this process.
+    Own {
+        /// Its standard input.
+        stdin: OwnedFd,
+    },
 }
 
 /// The first message of a process on its standard output.
@@ -50,18 +65,25 @@ pub enum StartReport {
 /// Starts this program with other arguments, as the same user, in its own session, with only standard error of this
 /// process's descriptors. The new process must close any descriptor that was opened without close-on-exec.
 ///
-/// Must be called within a tokio runtime, and from a thread that lives as long as the process: the kernel ends the
-/// child with the thread that made it (`PR_SET_PDEATHSIG`). The signals of a terminal must be blocked, because they
-/// could stop the child until it has its own session.
+/// Must be called within a tokio runtime. The signals of a terminal must be blocked, because they could stop the child
+/// until it has its own session.
 ///
 /// # Errors
 /// If the process cannot be made. Whether it was executed is returned by [`Detached::first_word`].
-pub fn start_detached(arguments: &[&str]) -> Result<Detached> {
+pub fn start_detached(arguments: &[&str], lifetime: Lifetime) -> Result<Detached> {
     let command: Vec<OsString> = [SELF].iter().chain(arguments).map(OsString::from).collect();
     let words =
         Words::new(&command, &Environment::default()).context("an argument with a zero byte")?;
     let pipe = || pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe");
-    let ((stdin, alive), (heard, stdout)) = (pipe()?, pipe()?);
+    let (stdin, alive) = match lifetime {
+        Lifetime::Ours => {
+            let (stdin, alive) = pipe()?;
+            (stdin, Some(alive))
+        }
+        Lifetime::Own { stdin } => (stdin, None),
+    };
+    let is_ours = alive.is_some();
+    let (heard, stdout) = pipe()?;
     let fail = stdout
         .try_clone()
         .context("cannot duplicate a descriptor")?;
@@ -71,7 +93,9 @@ pub fn start_detached(arguments: &[&str]) -> Result<Detached> {
         // processes of the old session: SIGCONT is the one signal that they could send (`check_kill_permission` in
         // kernel/signal.c).
         setsid()?;
-        prctl::set_pdeathsig(Signal::SIGKILL)?;
+        if is_ours {
+            prctl::set_pdeathsig(Signal::SIGKILL)?;
+        }
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
         dup2_stdin(stdin.as_fd())?;
         Ok(())
@@ -90,6 +114,11 @@ impl Detached {
     #[must_use]
     pub fn pid(&self) -> Pid {
         self.child.pid()
+    }
+
+    /// Whether it has ended. True also if that cannot be found out.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Waits for its first message. Cancel-safe.

@@ -33,7 +33,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 pub use closures::{Closures, Wanted, lacking};
-pub use detached::{Detached, StartReport, start_detached};
+pub use detached::{Detached, Lifetime, StartReport, start_detached};
 pub use limits::{Lifted, lift_limits};
 use nix::{
     fcntl::OFlag,
@@ -57,6 +57,7 @@ use crate::{
         environment::Environment,
         managers::{Entered, Managers},
         namespace,
+        netns::Netns,
     },
 };
 
@@ -76,6 +77,8 @@ pub struct Launch<'a> {
     pub closures: Option<Arc<Closures>>,
     /// The managers to mask; `None` to leave the command in this mount namespace.
     pub managers: Option<Managers>,
+    /// The named network namespace that this process has entered; the command gets its files.
+    pub netns: Option<Netns>,
     /// Whether processes in the fence may gain privileges, for instance by set-user-ID executables.
     pub allow_new_privs: bool,
     /// The signal mask that qfence was started with.
@@ -231,6 +234,7 @@ pub fn prepare(launch: Launch<'_>) -> Result<Starting, StartError> {
     let (program, proof) = (program.clone(), launch.proof);
     let (entry, stdout) = (launch.entry, launch.stdout);
     let managers = launch.managers;
+    let netns = launch.netns;
     let closures = launch.closures.clone();
     let (is_made, made) = channel();
     let (is_entered, entered) = channel();
@@ -251,8 +255,16 @@ pub fn prepare(launch: Launch<'_>) -> Result<Starting, StartError> {
             if !has_namespace {
                 let entered = namespace::enter()?;
                 entered.map_err(|reason| anyhow!("--strict=files: {reason}"))?;
+                has_namespace = true;
             }
             files.make_rest_read_only()?;
+        }
+        if let Some(netns) = netns {
+            if !has_namespace {
+                let entered = namespace::enter()?;
+                entered.map_err(|reason| anyhow!("--netns: {reason}"))?;
+            }
+            netns.bind_files()?;
         }
         drop(closures);
         drop(is_entered);

@@ -17,6 +17,7 @@ use std::{
     },
     path::PathBuf,
     ptr,
+    sync::atomic::{AtomicU8, Ordering},
 };
 
 use nix::{
@@ -42,7 +43,47 @@ pub(super) struct Words {
     places: Vec<CString>,
     /// `None` for the environment of this process.
     environment: Option<Vec<CString>>,
+    /// Further variables, whose value is the id of the new process.
+    of_process: Vec<OfProcess>,
 }
+
+/// A variable whose value the new process writes: its id.
+struct OfProcess {
+    /// The name, an equals sign, and zeros. Atomic, so that it can be written while there are pointers to it.
+    line: Vec<AtomicU8>,
+    /// Where the value begins.
+    value: usize,
+}
+
+impl OfProcess {
+    fn new(name: &OsStr) -> Self {
+        let begin = name.as_bytes().iter().copied().chain(*b"=");
+        let zeros = [0; 1 + DIGITS];
+        let line: Vec<_> = begin.chain(zeros).map(AtomicU8::new).collect();
+        Self {
+            value: line.len() - zeros.len(),
+            line,
+        }
+    }
+
+    /// Writes the value. Allocates nothing.
+    fn set(&self, pid: u32) {
+        let mut digits = [0; DIGITS];
+        let mut rest = pid;
+        let mut first = DIGITS;
+        while first > 0 && (rest > 0 || first == DIGITS) {
+            first -= 1;
+            digits[first] = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+            rest /= 10;
+        }
+        for (to, digit) in self.line[self.value..].iter().zip(&digits[first..]) {
+            to.store(*digit, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The most digits of a process id.
+const DIGITS: usize = 10;
 
 impl Words {
     /// A command with its arguments, and its environment.
@@ -56,20 +97,23 @@ impl Words {
             name.push(value);
             text(&name)
         };
+        let mut of_process = Vec::new();
         let environment = match environment.is_unchanged() {
             true => None,
-            false => Some(
-                environment
+            false => {
+                let (named, others): (Vec<_>, Vec<_>) = environment
                     .apply(env::vars_os())
                     .into_iter()
-                    .map(line)
-                    .collect::<Result<_, _>>()?,
-            ),
+                    .partition(|(name, _)| environment.names_command(name));
+                of_process.extend(named.iter().map(|(name, _)| OfProcess::new(name)));
+                Some(others.into_iter().map(line).collect::<Result<_, _>>()?)
+            }
         };
         let places = command
             .first()
             .map_or_else(Vec::new, |program| places(program, env::var_os("PATH")));
         Ok(Self {
+            of_process,
             arguments: command
                 .iter()
                 .map(|word| text(word))
@@ -114,7 +158,11 @@ pub(super) unsafe fn spawn(
     mut before_exec: impl FnMut(Option<&mut File>) -> io::Result<()>,
 ) -> io::Result<Child> {
     let arguments = pointers(&words.arguments);
-    let environment = words.environment.as_deref().map(pointers);
+    let environment = words.environment.as_deref().map(|lines| {
+        let own = words.of_process.iter().map(|own| own.line.as_ptr().cast());
+        let lines = lines.iter().map(|line| line.as_ptr());
+        lines.chain(own).chain([ptr::null()]).collect::<Vec<_>>()
+    });
     let (cgroup, mut procs) = match entry {
         Some(Entry { directory, procs }) => (Some(directory), Some(procs)),
         None => (None, None),
@@ -135,6 +183,9 @@ pub(super) unsafe fn spawn(
         if let Some(stdout) = &stdout {
             // SAFETY: the first descriptor is open, and the second one belongs to this process.
             Errno::result(unsafe { libc::dup2(stdout.as_raw_fd(), libc::STDOUT_FILENO) })?;
+        }
+        for own in &words.of_process {
+            own.set(std::process::id());
         }
         before_exec(procs)?;
         exec(&arguments, environment.as_deref(), &words.places)
@@ -268,6 +319,18 @@ mod tests {
         assert_eq!(found("ls", Some("/a::")), "/a/ls ls ls");
         assert_eq!(found("ls", None), "/bin/ls /usr/bin/ls");
         assert_eq!(found("./ls", Some("/a")), "./ls");
+    }
+
+    #[test]
+    fn a_variable_gets_the_id_of_the_process() {
+        for pid in [0, 7, 40_000, u32::MAX] {
+            let own = OfProcess::new(OsStr::new("LISTEN_PID"));
+            own.set(pid);
+            let bytes = own.line.into_iter().map(AtomicU8::into_inner).collect();
+            let text = String::from_utf8(bytes).unwrap();
+            assert_eq!(text.trim_end_matches('\0'), format!("LISTEN_PID={pid}"));
+            assert!(text.ends_with('\0'));
+        }
     }
 
     #[test]

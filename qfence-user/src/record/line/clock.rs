@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use nix::time::{ClockId, clock_gettime};
+
+use crate::base::clock::since_boot;
 
 /// The wall clock time at which the boot clock (`CLOCK_BOOTTIME`, which includes suspends) was 0. Compute it again each
 /// time, because the wall clock may have been set.
 #[must_use]
 pub fn boot_time() -> Timestamp {
     let now = Timestamp::now();
-    clock_gettime(ClockId::CLOCK_BOOTTIME)
+    since_boot()
         .ok()
-        .and_then(|since_boot| now.checked_sub(Duration::from(since_boot)).ok())
+        .and_then(|since_boot| now.checked_sub(Duration::from_nanos(since_boot)).ok())
         .unwrap_or(now)
 }
 

@@ -13,7 +13,7 @@ use super::{
     victims::{PORTS, PROGRAM, SCRATCH, SECRET},
 };
 use crate::{
-    base::{exit::FAILED, paths::Paths},
+    base::{exit::FAILED, identity::Callers, paths::Paths},
     verify::{netns::on_thread, program},
 };
 
@@ -71,8 +71,8 @@ fn command(column: Column) -> Result<Command> {
         return Ok(unprivileged(PROGRAM));
     }
     let mut command = Command::new(program::launcher()?);
-    // The variables of sudo name another user.
-    for variable in ["SUDO_UID", "SUDO_GID", "SUDO_USER", "SUDO_COMMAND"] {
+    // The variables of sudo and its like name another user.
+    for variable in Callers::VARIABLES {
         command.env_remove(variable);
     }
     let user = format!("{USER}:{USER}");
