@@ -24,6 +24,7 @@ mod guest;
 mod guest_packets;
 mod harness;
 mod heavy;
+mod hints;
 mod hostile;
 mod identity;
 mod interrupted;

@@ -2,11 +2,13 @@
 
 pub mod child;
 mod child_status;
+pub mod destinations;
 pub mod dispositions;
 pub mod environment;
 pub mod files;
 pub mod managers;
 mod namespace;
+pub mod outside;
 pub mod reporter;
 pub mod signals;
 pub mod stops;
