@@ -29,6 +29,7 @@ mod guest_packets;
 mod guest_services;
 mod harness;
 mod heavy;
+mod hints;
 mod hostile;
 mod identity;
 mod interrupted;

@@ -3,6 +3,7 @@
 pub mod activation;
 pub mod child;
 mod child_status;
+pub mod destinations;
 pub mod dispositions;
 pub mod environment;
 pub mod files;
@@ -10,6 +11,7 @@ pub mod front;
 pub mod managers;
 mod namespace;
 pub mod netns;
+pub mod outside;
 pub mod reporter;
 pub mod signals;
 pub mod stops;

@@ -1,9 +1,10 @@
 //! `guestfwd`: an address of the user network that leads to a command or a service.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use super::{
     chardev::{self, Peer},
+    clients::address,
     configuration::Item,
     doors::Door,
 };
@@ -51,12 +52,4 @@ pub(super) fn target(text: &str) -> Option<&str> {
     let (_address, rest) = rest.split_once(':')?;
     let (_port, target) = rest.split_once('-')?;
     Some(target)
-}
-
-/// The address, if it is known without a resolver.
-fn address(host: &str) -> Option<IpAddr> {
-    match host.trim_start_matches('[').trim_end_matches(']') {
-        "" | "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
-        literal => literal.parse().ok(),
-    }
 }

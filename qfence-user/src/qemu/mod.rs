@@ -10,6 +10,7 @@
 //! | [`readconfig`] | splits a configuration file into sections |
 //! | [`configuration`] | collects the objects that QEMU is told to create |
 //! | [`chardev`] | the peer of a character device |
+//! | [`clients`] | the servers that QEMU connects to |
 //! | [`doors`] | side doors: networks that the fence does not see |
 //! | [`guestfwd`] | the targets of `guestfwd` |
 //! | [`slirp`] | the guest's address of the host, and the flows of the guest |
@@ -18,6 +19,7 @@
 pub mod executables;
 
 pub mod chardev;
+pub mod clients;
 pub mod configuration;
 pub mod doors;
 pub mod emulator;
@@ -35,7 +37,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use self::{doors::Door, emulator::Emulator, guestfwd::Forward, options::Part, slirp::Guest};
+use self::{
+    clients::Client, doors::Door, emulator::Emulator, guestfwd::Forward, options::Part,
+    slirp::Guest,
+};
 
 /// The result of an inspection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,6 +51,8 @@ pub struct Findings {
     pub forwards: Vec<Forward>,
     /// Whether a QEMU goes on in the background (`-daemonize`).
     pub daemonizes: bool,
+    /// Other servers that QEMU connects to.
+    pub clients: Vec<Client>,
     /// The QEMU, if there is one and all of its configuration could be read.
     pub qemu: Option<Found>,
 }
@@ -90,6 +97,7 @@ pub fn inspect(
         findings.doors.extend(doors::of(item, &items, &read));
         let (forwards, doors) = guestfwd::of(item, &items);
         findings.forwards.extend(forwards);
+        findings.clients.extend(clients::of(item));
         findings.doors.extend(doors);
     }
     findings

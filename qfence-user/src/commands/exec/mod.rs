@@ -2,6 +2,7 @@
 //! attached, and the programs are attached before a process in the fence makes a socket or executes anything.
 
 mod enforced;
+mod hints;
 mod logs;
 mod managed;
 mod needs;
@@ -17,6 +18,7 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 
 use self::{
+    hints::Servers,
     logs::Logs,
     strict::Confinement,
     supervise::supervise,
@@ -49,7 +51,6 @@ use crate::{
     },
     observe::metrics::address::Listener,
     policy::Policy,
-    qemu::guestfwd::Forward,
     record::guest::Qemu,
     verify::short::verify_first,
 };
@@ -63,7 +64,7 @@ struct Wanted {
     /// The closures that the programs enforce.
     enforced: Enforced,
     policy: Policy,
-    forwards: Vec<Forward>,
+    servers: Servers,
     listener: Option<Listener>,
     description: Description,
     logs: Logs,
@@ -99,7 +100,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         let sentence = verify_first()?;
         step(options, sentence);
     }
-    let (forwards, qemu) = qemu::admit(options)?;
+    let (servers, qemu) = qemu::admit(options)?;
     let mut identity = identity::resolve(options.user.as_deref(), &Callers::from_env())?;
     let managers = match &mut identity {
         Some(identity) if !identity.uid.is_root() && !options.allow_bus => {
@@ -166,7 +167,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         confinement,
         enforced,
         policy,
-        forwards,
+        servers,
         listener,
         description,
         logs,

@@ -1,20 +1,18 @@
 //! Checks a command that is a QEMU.
 
-use std::net::SocketAddr;
-
 use anyhow::{Result, bail};
 
+use super::hints::Servers;
 use crate::{
     base::console::notify,
     cli::Exec,
-    qemu::{self, executables, guestfwd::Forward},
+    qemu::{self, executables},
     record::guest::Qemu,
-    supervise::follower::Follower,
 };
 
-/// Refuses a QEMU with a network that the fence does not see, unless the user allows it. Returns the targets of
-/// `guestfwd`, and the QEMU for the record.
-pub(super) fn admit(options: &Exec) -> Result<(Vec<Forward>, Option<Qemu>)> {
+/// Refuses a QEMU with a network that the fence does not see, unless the user allows it. Returns the servers that
+/// it connects to, and the QEMU for the record.
+pub(super) fn admit(options: &Exec) -> Result<(Servers, Option<Qemu>)> {
     let found = qemu::inspect(
         &options.command,
         executables::resolve,
@@ -43,23 +41,9 @@ pub(super) fn admit(options: &Exec) -> Result<(Vec<Forward>, Option<Qemu>)> {
             .and_then(|path| executables::FileId::of(&path)),
         process: None,
     });
-    Ok((found.forwards, qemu))
-}
-
-/// Reports `guestfwd` targets that the policy refuses, although the user has requested them.
-pub(super) fn hint(forwards: &[Forward], policy: &Follower) {
-    for Forward {
-        argument,
-        address,
-        port,
-    } in forwards
-    {
-        if policy.refuses(*address, *port) {
-            let target = SocketAddr::new(*address, *port);
-            notify(format_args!(
-                "hint: guestfwd to {target} ({argument}) is refused; give --allow tcp:{target} to \
-                 allow it; QEMU connects when it starts, and exits if that fails"
-            ));
-        }
-    }
+    let servers = Servers {
+        forwards: found.forwards,
+        clients: found.clients,
+    };
+    Ok((servers, qemu))
 }

@@ -10,9 +10,9 @@ use anyhow::{Context, Result};
 use qfence_common::Hook;
 
 use super::{
-    Wanted, logs,
+    Wanted, hints, logs,
     managed::{self, Managed},
-    qemu, unit,
+    unit,
     words::{self, step},
 };
 use crate::{
@@ -138,6 +138,8 @@ pub(super) async fn supervise(
     let mut building = building.await?;
     words::warn_of_lacks(options, building.lacks());
     words::settle_closures(options, &closures, wanted.identity.as_ref(), &managed)?;
+    hints::of_variables(&confinement.environment, building.policy());
+    hints::of_outside(options, &managed, &confinement.strict, &confinement.grants);
     let starting = child::prepare(Launch {
         command: &options.command,
         identity: wanted.identity.as_ref(),
@@ -162,7 +164,7 @@ pub(super) async fn supervise(
         );
     }
 
-    qemu::hint(&wanted.forwards, building.policy());
+    hints::of_servers(&wanted.servers, building.policy());
     if let Some(warning) = building.policy().refused_nameservers() {
         notify(warning);
     }

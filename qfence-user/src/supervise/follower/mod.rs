@@ -147,13 +147,13 @@ impl<P: AsMut<Maps>> Follower<P> {
             .await
     }
 
-    /// Whether a TCP connection is refused by the policy that this process published last.
+    /// Whether a destination is refused by the policy that this process published last.
     #[must_use]
-    pub fn refuses(&self, address: IpAddr, port: u16) -> bool {
+    pub fn refuses(&self, protocol: Protocol, address: IpAddr, port: u16) -> bool {
         let Inputs {
             compiled, policy, ..
         } = &self.inputs;
-        let verdict = compiled.decide(LookupPath::Address, Protocol::TCP, address, port);
+        let verdict = compiled.decide(LookupPath::Address, protocol, address, port);
         verdict.action() == Action::Deny && !policy.monitor
     }
 
@@ -230,7 +230,7 @@ impl<P: AsMut<Maps>> Follower<P> {
         let ambiguous = &self.inputs.facts.ambiguous;
         let refused: Vec<_> = ambiguous
             .iter()
-            .filter(|server| self.refuses(server.address, DNS))
+            .filter(|server| self.refuses(Protocol::UDP, server.address, DNS))
             .collect();
         let first = refused.first()?;
         let all: Vec<_> = refused.iter().map(ToString::to_string).collect();
