@@ -245,8 +245,8 @@ fn the_internet_is_there_all_the_same() -> Result<()> {
 #[test]
 fn terminals_and_namespaces_of_others_are_not_asked_for() -> Result<()> {
     let scene = Scene::new(&[])?;
-    // TIOCSTI, TIOCLINUX, SIOCGSKNS, TUNGETDEVNETNS.
-    let requests: Vec<_> = ["5412", "541c", "894c", "54e3"]
+    // TIOCSTI, TIOCLINUX, TIOCSETD, SIOCGSKNS, TUNGETDEVNETNS.
+    let requests: Vec<_> = ["5412", "541c", "5423", "894c", "54e3"]
         .map(|request| format!("ioctl/{request}"))
         .into();
     for outcome in scene.outside(&requests)? {

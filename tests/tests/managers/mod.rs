@@ -1,6 +1,7 @@
 //! Without `--allow-bus` the command reaches no manager's socket, by any way to its path, and has none of the groups
 //! that may use one. Managers are played by listeners at their paths.
 
+mod places;
 mod systemd;
 
 use std::{

@@ -5,16 +5,17 @@ use std::{
     fs,
     io::{IsTerminal as _, stderr, stdin, stdout},
     os::unix::fs::{FileTypeExt as _, MetadataExt as _},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use nix::sys::stat::{major, minor};
 use qfence_common::device::{ACCESSES, DeviceKey, KIND_BLOCK, KIND_CHARACTER, READ};
 
+use super::replaceable;
 use crate::{
     base::{files::bounded, paths::Paths},
-    confinement::{Closure, Devices, Enforced, Grants, NameRules, Strict, UnixName, managers},
+    confinement::{Closure, Devices, Enforced, Grants, NameRules, Strict, managers},
     kernel,
     launch::managers::Managers,
 };
@@ -88,48 +89,13 @@ fn names(
             strict.advice(&[Closure::Sockets])
         )));
     }
-    refuse_replaceable(grants)?;
+    replaceable::refuse(grants)?;
     Ok(Some(NameRules::closed(
         &of_managers,
         &grants.connect,
-        &own(grants, temporary),
+        &replaceable::own(grants, temporary),
         grants.abstract_names(),
     )))
-}
-
-/// Refuses an allowed name that the command could make lead to another socket.
-fn refuse_replaceable(grants: &Grants) -> Result<()> {
-    for name in &grants.connect {
-        let UnixName::Path(path) = name else { continue };
-        // The name may be a link, or lead through one.
-        let target = path.canonicalize().unwrap_or_else(|_| path.clone());
-        let leads = |each: &PathBuf| path.starts_with(each) || target.starts_with(each);
-        let given = grants.write.iter().cloned();
-        if let Some(directory) = changed(grants).chain(given).find(leads) {
-            bail!(
-                "--allow-unix {}: the command can change {}, so it could make this name lead to any other socket; allow a \
-                 name outside of it, or give the directory to --allow-read",
-                path.display(),
-                directory.display()
-            );
-        }
-    }
-    Ok(())
-}
-
-/// The directory in which names of sockets that the command makes are allowed: that for temporary files, which has no
-/// symbolic links. Not if it is below a directory that the command can change, where it can make some.
-fn own(grants: &Grants, temporary: Option<&Path>) -> BTreeSet<PathBuf> {
-    let directory = temporary.and_then(|path| path.canonicalize().ok());
-    let is_changed = |path: &PathBuf| changed(grants).any(|each| path.starts_with(each));
-    let own = directory.filter(|path| !is_changed(path));
-    own.into_iter().collect()
-}
-
-/// What the command can change, without symbolic links.
-fn changed(grants: &Grants) -> impl Iterator<Item = PathBuf> {
-    let whole = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
-    grants.write.iter().map(whole)
 }
 
 /// The abstract names of the buses that exist in this network namespace.
@@ -212,6 +178,8 @@ fn allow(devices: &mut Devices, path: &Path, accesses: u32) {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     #[test]
@@ -223,24 +191,6 @@ mod tests {
             0000000000000000: 00000002 00000000 00010000 0001 01 24566 /tmp/dbus-path\n\
             0000000000000000: 00000002 00000000 00010000 0001 01 24567\n";
         assert_eq!(buses_in(list), BTreeSet::from([b"/tmp/dbus-abc".to_vec()]));
-    }
-
-    #[test]
-    fn a_name_that_the_command_can_redirect_is_refused() {
-        let name = |text: &str| UnixName::parse(text.into()).unwrap();
-        let grants = |write: &str| Grants {
-            connect: BTreeSet::from([name("/home/a/x/s"), name("@abstract")]),
-            write: BTreeSet::from([write.into()]),
-            ..Grants::default()
-        };
-        assert!(refuse_replaceable(&grants("/home/a/x")).is_err());
-        assert!(refuse_replaceable(&grants("/home/a/y")).is_ok());
-        assert_eq!(
-            own(&grants("/home/a/x"), Some(Path::new("/usr"))),
-            BTreeSet::from(["/usr".into()])
-        );
-        assert!(own(&grants("/"), Some(Path::new("/usr"))).is_empty());
-        assert!(own(&grants("/home/a/x"), None).is_empty());
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod logs;
 mod managed;
 mod needs;
 mod qemu;
+mod replaceable;
 mod strict;
 mod supervise;
 mod unit;
@@ -104,7 +105,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     let mut identity = identity::resolve(options.user.as_deref(), &Callers::from_env())?;
     let managers = match &mut identity {
         Some(identity) if !identity.uid.is_root() && !options.allow_bus => {
-            let managers = Managers::of(identity, &options.confinement.unix_paths());
+            let managers = Managers::of(identity, &options.confinement.unix_paths(), &paths.proc)?;
             for group in managers.take_groups(identity) {
                 step(
                     options,

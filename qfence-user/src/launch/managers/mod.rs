@@ -10,23 +10,33 @@
 //! (/proc/PID/root). The command's Landlock domain forbids that (`child/domain.rs`), or, on kernels without such domains, the
 //! programs for Unix sockets do, which recognise managers by the cgroups and names of their sockets ([`names`]).
 
+mod found;
 mod groups;
 mod keeper;
 mod masks;
 mod names;
 mod table;
 
-use std::{path::PathBuf, thread};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use anyhow::{Context as _, Result};
 
 use nix::unistd::{Gid, Uid};
 
 use crate::{
-    base::identity::Identity,
+    base::{files::bounded, identity::Identity},
     confinement::{ManagerPath, managers},
 };
 pub use keeper::Keeper;
 pub use masks::{Entered, Namespace};
 use table::{Cover, Endpoint};
+
+/// More bytes than the list of a host's Unix sockets has.
+const LONGEST_LIST: u64 = 16 << 20;
 
 /// The managers of this host as one user reaches them.
 #[derive(Clone, Debug)]
@@ -40,14 +50,22 @@ pub struct Managers {
 }
 
 impl Managers {
-    /// The managers that a user can reach, except by the sockets `allowed`.
-    #[must_use]
-    pub fn of(identity: &Identity, allowed: &[PathBuf]) -> Self {
-        Self {
+    /// The managers that a user can reach, except by the sockets `allowed`. `proc` is where procfs is mounted.
+    ///
+    /// # Errors
+    /// If the list of Unix sockets cannot be read.
+    pub fn of(identity: &Identity, allowed: &[PathBuf], proc: &Path) -> Result<Self> {
+        let path = proc.join("self/net/unix");
+        let list = bounded::read(&path, LONGEST_LIST)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        let mut endpoints = table::endpoints(identity.uid, identity.gid, login(identity));
+        let found = found::endpoints(identity.uid, &endpoints, &list, |name| env::var_os(name));
+        endpoints.extend(found);
+        Ok(Self {
             uid: identity.uid,
-            endpoints: table::endpoints(identity.uid, identity.gid, login(identity)),
+            endpoints,
             allowed: allowed.to_vec(),
-        }
+        })
     }
 
     /// The paths that are masked and that no process of the fence can use for itself, with the numbers of their managers.

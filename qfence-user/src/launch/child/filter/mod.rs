@@ -27,11 +27,19 @@ pub(super) struct Filter(Code);
 /// The first argument of socketcall(2) for setsockopt: `SYS_SETSOCKOPT` of linux/net.h.
 const SOCKETCALL_SETSOCKOPT: u32 = 14;
 
-/// Refused requests of ioctl(2). `TIOCSTI` puts a character into a terminal's input, and `TIOCLINUX` pastes the
-/// selection (asm-generic/ioctls.h). `SIOCGSKNS` returns the network namespace of a socket (linux/sockios.h),
+/// Refused requests of ioctl(2). `TIOCSTI` puts a character into a terminal's input, `TIOCLINUX` pastes the selection, and
+/// `TIOCSETD` chooses a line discipline, without which the terminal of the caller is dead (asm-generic/ioctls.h). `SIOCGSKNS` returns the network namespace of a socket (linux/sockios.h),
 /// `TUNGETDEVNETNS` that of a tap device (linux/if_tun.h), `NS_MNT_GET_NEXT` and `NS_MNT_GET_PREV` a neighbour of a mount
 /// namespace (linux/nsfs.h); only programs that save and restore processes, or list namespaces, need these four.
-const REFUSED_REQUESTS: [u32; 6] = [0x5412, 0x541c, 0x894c, 0x54e3, 0x8010_b70b, 0x8010_b70c];
+const REFUSED_REQUESTS: [u32; 7] = [
+    0x5412,
+    0x541c,
+    0x5423,
+    0x894c,
+    0x54e3,
+    0x8010_b70b,
+    0x8010_b70c,
+];
 
 /// Levels of options. `SOL_SOCKET` is that of asm-generic/socket.h, which all conventions here use.
 const SOL_SOCKET: u32 = 1;

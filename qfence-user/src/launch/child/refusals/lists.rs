@@ -39,7 +39,10 @@ const NAMESPACES: &[u64] = &[
 /// The one for time, which is another flag in clone(2).
 const TIME_NAMESPACE: &[u64] = &[0x80];
 
-/// `open_tree_attr(2)` (Linux 6.15), which libc does not have yet. The number is the same on all architectures.
+// Calls that libc does not have yet. Their numbers are the same on all architectures. The first two list mounts (Linux 6.8).
+const STATMOUNT: i64 = 457;
+const LISTMOUNT: i64 = 458;
+/// Linux 6.15.
 const OPEN_TREE_ATTR: i64 = 467;
 
 /// Calls that no program makes by accident.
@@ -53,6 +56,7 @@ pub(super) const REPORTED: &[Refused] = &[
     Call(libc::SYS_bpf),
     Call(libc::SYS_chroot),
     Call(libc::SYS_delete_module),
+    Call(libc::SYS_fanotify_init),
     Call(libc::SYS_finit_module),
     Call(libc::SYS_fsconfig),
     Call(libc::SYS_fsmount),
@@ -66,6 +70,7 @@ pub(super) const REPORTED: &[Refused] = &[
     Call(libc::SYS_kcmp),
     Call(libc::SYS_kexec_file_load),
     Call(libc::SYS_kexec_load),
+    Call(LISTMOUNT),
     Call(libc::SYS_mount),
     Call(libc::SYS_mount_setattr),
     Call(libc::SYS_move_mount),
@@ -84,6 +89,7 @@ pub(super) const REPORTED: &[Refused] = &[
     Call(libc::SYS_quotactl_fd),
     Call(libc::SYS_reboot),
     Call(libc::SYS_setns),
+    Call(STATMOUNT),
     Call(libc::SYS_swapoff),
     Call(libc::SYS_swapon),
     Call(libc::SYS_syslog),
@@ -114,6 +120,7 @@ const NAMES: &[(i64, &str)] = &[
     (libc::SYS_chroot, "chroot"),
     (libc::SYS_clone, "clone with a new namespace"),
     (libc::SYS_delete_module, "delete_module"),
+    (libc::SYS_fanotify_init, "fanotify_init"),
     (libc::SYS_finit_module, "finit_module"),
     (libc::SYS_fsconfig, "fsconfig"),
     (libc::SYS_fsmount, "fsmount"),
@@ -123,6 +130,7 @@ const NAMES: &[(i64, &str)] = &[
     (libc::SYS_kcmp, "kcmp"),
     (libc::SYS_kexec_file_load, "kexec_file_load"),
     (libc::SYS_kexec_load, "kexec_load"),
+    (LISTMOUNT, "listmount"),
     (libc::SYS_migrate_pages, "migrate_pages"),
     (libc::SYS_mount, "mount"),
     (libc::SYS_mount_setattr, "mount_setattr"),
@@ -141,6 +149,7 @@ const NAMES: &[(i64, &str)] = &[
     (libc::SYS_quotactl_fd, "quotactl_fd"),
     (libc::SYS_reboot, "reboot"),
     (libc::SYS_setns, "setns"),
+    (STATMOUNT, "statmount"),
     (libc::SYS_swapoff, "swapoff"),
     (libc::SYS_swapon, "swapon"),
     (libc::SYS_syslog, "syslog"),

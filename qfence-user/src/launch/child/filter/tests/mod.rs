@@ -168,4 +168,6 @@ fn terminals_and_namespaces_of_others_are_not_asked_for() {
 fn the_requests_are_those_of_the_c_library() {
     assert_eq!(u64::from(REFUSED_REQUESTS[0]), libc::TIOCSTI);
     assert_eq!(u64::from(REFUSED_REQUESTS[1]), libc::TIOCLINUX);
+    // `TIOCSETD`, which libc lacks (asm-generic/ioctls.h).
+    assert_eq!(REFUSED_REQUESTS[2], 0x5423);
 }
