@@ -23,6 +23,7 @@ mod established;
 mod exit_status;
 mod failing_log;
 mod files;
+mod for_a_while;
 mod groups;
 mod guest;
 mod guest_packets;

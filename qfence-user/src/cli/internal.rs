@@ -29,6 +29,17 @@ pub struct StandIn {
     pub resolv_conf: PathBuf,
 }
 
+/// The hidden verb `timer`.
+#[derive(Debug, Args)]
+pub struct Timer {
+    /// The name of the fence
+    pub name: String,
+
+    /// The time of the rules, in nanoseconds since boot
+    #[arg(long)]
+    pub until: u64,
+}
+
 /// `qfence-verify call`.
 #[derive(Debug, Subcommand)]
 pub enum SystemCall {

@@ -21,7 +21,7 @@ use clap::{Args, Parser, Subcommand};
 pub use doctor::Doctor;
 pub use exec::{Closure, Exec, YesNo};
 pub use explain::Explain;
-pub use internal::{OpenDevice, StandIn, SystemCall};
+pub use internal::{OpenDevice, StandIn, SystemCall, Timer};
 pub use logs::Logs;
 pub use metrics::Metrics;
 pub use policy::{DefaultAction, PolicyArgs, RuleFlags};
@@ -120,6 +120,9 @@ pub enum Verb {
         /// The name of the fence
         name: String,
     },
+    /// Take back rules of a fence whose time is over
+    #[command(hide = true)]
+    Timer(Timer),
     /// List and end connections for another process of qfence, which may end before this one
     #[command(hide = true)]
     SockDiag,

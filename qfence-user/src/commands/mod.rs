@@ -11,6 +11,7 @@ pub mod ps;
 pub mod rm;
 pub mod set;
 pub mod stand_in;
+pub mod timer;
 pub mod top;
 pub mod verifier;
 pub mod verify;
@@ -63,6 +64,7 @@ fn follow(cli: &Cli) -> Result<u8> {
         Verb::Verify(options) => verify::run(options).map(|never| match never {}),
         Verb::StandIn(options) => stand_in::run(options, &paths).map(|()| 0),
         Verb::DeadMan { name } => dead_man::run(name, &paths).map(|()| 0),
+        Verb::Timer(options) => timer::run(options, &paths).map(|()| 0),
         Verb::SockDiag => established::serve().map(|()| 0),
         Verb::StatReader { proc } => helper::serve(proc).map(|()| 0),
     }

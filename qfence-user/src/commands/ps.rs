@@ -40,6 +40,7 @@ struct Row<'a> {
     started: Option<&'a str>,
     profile: Option<&'a str>,
     monitor: Option<bool>,
+    temporary: Option<bool>,
     strict: Option<&'a [String]>,
     open: Option<&'a [String]>,
     attempts: Option<Counts>,
@@ -120,6 +121,10 @@ fn rows(fences: &[Listed]) -> Vec<Row<'_>> {
                 .map(|description| description.started.as_str()),
             profile: fence.policy.as_ref().map(|policy| &*policy.profile.name),
             monitor: fence.policy.as_ref().map(|policy| policy.monitor),
+            temporary: fence
+                .policy
+                .as_ref()
+                .map(|policy| policy.next_end().is_some()),
             strict: fence
                 .description
                 .as_ref()
@@ -136,7 +141,7 @@ fn rows(fences: &[Listed]) -> Vec<Row<'_>> {
         .collect()
 }
 
-/// The name of the profile, with a remark if there are additional rules or monitor mode.
+/// The name of the profile, with a remark if there are additional rules, monitor mode, or rules for a while.
 fn policy_name(policy: Option<&Policy>) -> String {
     let Some(policy) = policy else {
         return "-".to_owned();
@@ -144,7 +149,12 @@ fn policy_name(policy: Option<&Policy>) -> String {
     let given = policy.given.len() + usize::from(policy.default.is_some());
     let more = if given == 0 { "" } else { "+" };
     let monitored = if policy.monitor { " MONITORED" } else { "" };
-    format!("{}{more}{monitored}", policy.profile.name)
+    let temporary = if policy.next_end().is_some() {
+        " TEMPORARY"
+    } else {
+        ""
+    };
+    format!("{}{more}{monitored}{temporary}", policy.profile.name)
 }
 
 /// Names of closures in a column.

@@ -1,24 +1,26 @@
 //! `set`: changes the policy of a running fence, with or without a supervisor.
 
-use std::os::fd::AsFd;
+use std::{os::fd::AsFd, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use jiff::Timestamp;
 use qfence_common::Action;
 
 use super::require_root;
 use crate::{
-    base::{console::notify, paths::Paths},
+    base::{clock::since_boot, console::notify, paths::Paths},
     cli::{Set, resolve},
     compile::shadow,
     fence::registry::Fences,
     kernel,
     policy::{
         Loaded, Policy, given_default,
-        rule::{Rule, Source},
+        rule::{Rule, Source, Until},
     },
     supervise::{
         established::{self, Connection},
         policy_change::{PolicyChange, change_policy},
+        timer::Timer,
     },
 };
 
@@ -42,30 +44,64 @@ pub fn run(options: &Set, paths: &Paths) -> Result<()> {
             .context("give --keep-established to change the policy anyway")?;
     }
     let fences = Fences::look(paths)?;
+    let until = options.duration.map(end_of).transpose()?;
     let make = |policy: &Policy| {
         let profile = match &profile {
             None if options.reload => Some(reloaded(policy, paths)?),
             given => given.clone(),
         };
-        renewed(options, profile, policy)
+        renewed(options, until.as_ref(), profile, policy)
     };
-    let changed = tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .context("cannot start the event loop")?
-        .block_on(change_policy(
-            &fences,
-            paths,
-            &options.name,
-            options.keep_established,
-            make,
-        ))?;
+        .context("cannot start the event loop")?;
+    let changed = runtime.block_on(async {
+        // Before the rules are in force, so that nobody can keep them from being taken back.
+        let timer = match &until {
+            Some(until) => {
+                fences.enforced(&options.name)?;
+                let timer = Timer::start(&options.name, until.boot_ns).await;
+                Some(timer.context("--for: cannot start the process that takes the rules back")?)
+            }
+            None => None,
+        };
+        let keeps = options.keep_established;
+        let changed = change_policy(&fences, paths, &options.name, keeps, make).await?;
+        if let Some(timer) = timer {
+            timer.leave();
+        }
+        anyhow::Ok(changed)
+    })?;
     warn_of_what_monitoring_left(&changed);
     if options.keep_established {
         return Ok(());
     }
-    let standing = end_established(&fences, paths, options, &changed)?;
-    fail_for_standing(&standing, &options.name)
+    end_denied(&fences, paths, &options.name, &changed)
+}
+
+/// The end of rules for a while.
+fn end_of(duration: Duration) -> Result<Until> {
+    let boot_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    let time = Timestamp::now().checked_add(duration)?;
+    Ok(Until {
+        boot_ns: since_boot()?.saturating_add(boot_ns),
+        time: format!("{time:.0}"),
+    })
+}
+
+/// Ends the connections that a new policy denies.
+///
+/// # Errors
+/// If they cannot be ended. The policy is in force anyway.
+pub(super) fn end_denied(
+    fences: &Fences,
+    paths: &Paths,
+    name: &str,
+    changed: &PolicyChange,
+) -> Result<()> {
+    let standing = end_established(fences, paths, name, changed)?;
+    fail_for_standing(&standing, name)
 }
 
 /// After monitor mode ends, warns of things that processes got in monitor mode and can keep.
@@ -100,22 +136,50 @@ fn warn_of_what_monitoring_left(changed: &PolicyChange) {
 
 /// The policy with the changes of the options. Earlier rules that can never match any more are removed, so that
 /// repeated changes do not accumulate rules.
-fn renewed(options: &Set, profile: Option<Loaded>, policy: &Policy) -> Result<Policy> {
-    let rules = options.policy.rules.rules(|text| Source::Running {
+///
+/// A rule for a while hides earlier ones only until it ends, so it removes none, except the same rule with another end.
+fn renewed(
+    options: &Set,
+    until: Option<&Until>,
+    profile: Option<Loaded>,
+    policy: &Policy,
+) -> Result<Policy> {
+    let mut rules = options.policy.rules.rules(|text| Source::Running {
         text: format!("set {text}"),
+        until: None,
     });
+    for rule in &mut rules {
+        if let Source::Running { until: end, .. } = &mut rule.source {
+            *end = until.cloned();
+        }
+    }
+    let is_again = |rule: &Rule| {
+        let same = |new: &Rule| new.action == rule.action && new.matches == rule.matches;
+        until.is_some() && is_for_a_while(rule) && rules.iter().any(same)
+    };
+    let policy = policy.changed(|policy| policy.given.retain(|rule| !is_again(rule)))?;
     let new = rules.len();
     let changed = policy.changed(|policy| apply(options, rules, profile, policy))?;
-    let (given_now, earlier): (Vec<_>, Vec<_>) = shadow::find(&changed)?
-        .into_iter()
-        .partition(|shadowed| shadowed.index < new);
+    let mut given_now = shadow::find(&changed)?;
+    given_now.retain(|shadowed| shadowed.index < new);
     resolve::warn(&given_now);
+    let lasting = changed.changed(|policy| policy.given.retain(|rule| !is_for_a_while(rule)))?;
+    let new = if until.is_none() { new } else { 0 };
+    let mut earlier = shadow::find(&lasting)?;
+    earlier.retain(|shadowed| shadowed.index >= new);
     let mut index = 0;
-    let mut is_dead = |_: &Rule| {
+    let mut is_dead = |rule: &Rule| {
+        if is_for_a_while(rule) {
+            return false;
+        }
         index += 1;
         earlier.iter().any(|shadowed| shadowed.index == index - 1)
     };
     Ok(changed.changed(|policy| policy.given.retain(|rule| !is_dead(rule)))?)
+}
+
+fn is_for_a_while(rule: &Rule) -> bool {
+    rule.source.end().is_some()
 }
 
 fn apply(options: &Set, rules: Vec<Rule>, profile: Option<Loaded>, policy: &mut Policy) {
@@ -148,11 +212,11 @@ fn reloaded(policy: &Policy, paths: &Paths) -> Result<Loaded> {
 fn end_established(
     fences: &Fences,
     paths: &Paths,
-    options: &Set,
+    name: &str,
     changed: &PolicyChange,
 ) -> Result<Vec<Connection>> {
-    let place = fences.place(&options.name);
-    let owners = kernel::owners(&fences.pins(&options.name))?;
+    let place = fences.place(name);
+    let owners = kernel::owners(&fences.pins(name))?;
     let denied = |connection: &Connection| changed.denies(connection);
     let ended = established::end(&paths.program, place.cgroup(), owners.fd().as_fd(), denied)
         .context(

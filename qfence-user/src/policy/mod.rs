@@ -132,6 +132,22 @@ impl Policy {
         Ok(changed)
     }
 
+    /// When the first rule for a while is to be taken back, in nanoseconds since boot.
+    #[must_use]
+    pub fn next_end(&self) -> Option<u64> {
+        let ends = self.given.iter().filter_map(|rule| rule.source.end());
+        ends.map(|until| until.boot_ns).min()
+    }
+
+    /// This policy without the rules whose time is over, `now` nanoseconds after boot.
+    ///
+    /// # Errors
+    /// Never more than those of [`Policy::changed`].
+    pub fn without_ended(&self, now: u64) -> Result<Self, TooManyRules> {
+        let is_over = |rule: &Rule| rule.source.end().is_some_and(|until| until.boot_ns <= now);
+        self.changed(|policy| policy.given.retain(|rule| !is_over(rule)))
+    }
+
     fn number(&mut self, before: &[Numbered]) -> Result<(), TooManyRules> {
         self.numbers = self.numbers.assign(before, &self.in_order())?;
         Ok(())

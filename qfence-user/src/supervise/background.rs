@@ -13,7 +13,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{Supervisor, TICK};
+use super::{Supervisor, TICK, timer::Overdue};
 use crate::{
     base::{console, readable::urgent},
     launch::{front::WatchedFront, signals::Received},
@@ -81,6 +81,7 @@ impl Supervisor {
         self.integrity.forget_command();
         let mut emptied = Emptied::watch(self.cgroup.directory())?;
         let mut ended_for_damage = false;
+        let mut overdue = Overdue::default();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.cgroup.is_populated()? {
@@ -104,6 +105,8 @@ impl Supervisor {
                     ended_for_damage |= self.ends_for_damage(None);
                     self.reap(&[]);
                     self.policy.tick(&mut self.messages).await;
+                    let taken_back = overdue.look(&self.fence, self.policy.policy());
+                    self.messages.report(taken_back);
                 }
             }
         }

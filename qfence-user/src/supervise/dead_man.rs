@@ -152,7 +152,7 @@ pub fn watch(fence: &str, paths: &Paths) -> Result<()> {
 }
 
 /// Moves this process to the roots of the hierarchies by which systemd kills.
-fn leave(mount: &Path) -> Result<()> {
+pub(super) fn leave(mount: &Path) -> Result<()> {
     // "0" is the writing process.
     fs::write(mount.join("cgroup.procs"), "0").context("cannot move to the root cgroup")?;
     match fs::write(SYSTEMD_V1, "0") {

@@ -10,6 +10,7 @@ pub mod policy_change;
 pub mod recurring_error;
 pub mod refused;
 pub mod stand_in;
+pub mod timer;
 pub mod traces;
 
 use std::{path::PathBuf, process::ExitStatus, sync::Arc, time::Duration};
@@ -21,7 +22,7 @@ use nix::{
 };
 use tokio::time::{MissedTickBehavior, interval};
 
-use self::{background::Staying, dead_man::DeadMan};
+use self::{background::Staying, dead_man::DeadMan, timer::Overdue};
 use crate::{
     base::{
         ending::{EndState, EndWatch},
@@ -92,6 +93,7 @@ impl Supervisor {
             resolv_conf: self.resolv_conf.clone(),
         });
         let mut ended_for_damage = false;
+        let mut overdue = Overdue::default();
         // Set when the front is gone although the command runs.
         let mut is_detached = false;
         let mut tick = interval(TICK);
@@ -160,6 +162,8 @@ impl Supervisor {
                     self.reap(&job.children());
                     verdict = ending.state();
                     self.policy.tick(&mut self.messages).await;
+                    let taken_back = overdue.look(&self.fence, self.policy.policy());
+                    self.messages.report(taken_back);
                     self.messages.report(job.look());
                 }
             }

@@ -149,7 +149,14 @@ fn takes_back(before: &Policy, after: &Policy) -> bool {
         .given
         .iter()
         .filter(|rule| !before.given.contains(rule));
-    !same || new.any(|rule| rule.action == Action::Deny)
+    // Other rules that are removed could never match.
+    let mut ended = before
+        .given
+        .iter()
+        .filter(|rule| rule.source.end().is_some() && !after.given.contains(rule));
+    !same
+        || new.any(|rule| rule.action == Action::Deny)
+        || ended.any(|rule| rule.action == Action::Allow)
 }
 
 /// The rule numbers that are new, or have another rule than before.

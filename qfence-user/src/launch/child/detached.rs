@@ -34,6 +34,8 @@ pub struct Detached {
     words: pipe::Receiver,
     /// The other end of its standard input, with [`Lifetime::Ours`].
     _alive: Option<OwnedFd>,
+    /// Whether it outlives this value.
+    is_left: bool,
 }
 
 /// How long a process lives.
@@ -106,6 +108,7 @@ pub fn start_detached(arguments: &[&str], lifetime: Lifetime) -> Result<Detached
         child: child.context("cannot fork")?,
         words: heard,
         _alive: alive,
+        is_left: false,
     })
 }
 
@@ -114,6 +117,11 @@ impl Detached {
     #[must_use]
     pub fn pid(&self) -> Pid {
         self.child.pid()
+    }
+
+    /// Lets it outlive this value. It must be able to, see [`Lifetime`].
+    pub fn leave(mut self) {
+        self.is_left = true;
     }
 
     /// Whether it has ended. True also if that cannot be found out.
@@ -145,6 +153,9 @@ impl Detached {
 
 impl Drop for Detached {
     fn drop(&mut self) {
+        if self.is_left {
+            return;
+        }
         // It may have ended. Its number is not reused before it is reaped.
         let _ = self.child.kill();
         let _ = self.child.wait();

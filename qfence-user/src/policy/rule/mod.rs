@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, fmt, iter, net::Ipv6Addr};
 use ipnet::Ipv6Net;
 use qfence_common::{Action, Protocol, address::V4_PREFIX_BITS};
 use serde::{Deserialize, Serialize};
-pub use source::Source;
+pub use source::{Source, Until};
 
 use super::{
     Prefix,

@@ -35,10 +35,31 @@ pub enum Source {
     Running {
         /// The words of the command.
         text: String,
+        /// For a rule for a while: when it is taken back.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Until>,
     },
 }
 
+/// The end of a rule for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Until {
+    /// In nanoseconds since boot, by the clock that includes suspend.
+    pub boot_ns: u64,
+    /// As a time of the wall clock, RFC 3339, as it was set then.
+    pub time: String,
+}
+
 impl Source {
+    /// When the rule is taken back, if it is a rule for a while.
+    #[must_use]
+    pub fn end(&self) -> Option<&Until> {
+        match self {
+            Self::Running { until, .. } => until.as_ref(),
+            Self::Flag { .. } | Self::Profile { .. } | Self::Default { .. } => None,
+        }
+    }
+
     /// Whether the rule is a default.
     #[must_use]
     pub fn is_default(&self) -> bool {
@@ -63,7 +84,11 @@ impl Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Flag { text } | Self::Running { text } => f.write_str(text),
+            Self::Flag { text } | Self::Running { text, until: None } => f.write_str(text),
+            Self::Running {
+                text,
+                until: Some(Until { time, .. }),
+            } => write!(f, "{text} until {time}"),
             Self::Profile { name, path, line } => in_profile(f, name, path.as_ref(), *line),
             Self::Default { name, path, line } => {
                 f.write_str("default of ")?;

@@ -157,6 +157,11 @@ impl<P: AsMut<Maps>> Follower<P> {
         verdict.action() == Action::Deny && !policy.monitor
     }
 
+    /// The policy that this process read or published last.
+    pub(crate) fn policy(&self) -> &Policy {
+        &self.inputs.policy
+    }
+
     /// Waits until the members of a set may have changed, or cannot be read any more. [`Follower::keep_up`] handles
     /// that. Cancel-safe.
     pub(crate) async fn changed(&mut self) {
