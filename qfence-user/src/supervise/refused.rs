@@ -6,11 +6,15 @@
 //! (`cgroup_common_func_proto` in kernel/bpf/cgroup.c). So TCP would send the SYN again, for two minutes.
 
 use std::{
-    collections::HashSet, net::SocketAddr, os::fd::AsFd as _, path::PathBuf, thread, time::Duration,
+    collections::HashSet,
+    net::SocketAddr,
+    os::fd::{AsFd as _, OwnedFd},
+    path::PathBuf,
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
-use aya::maps::MapData;
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -30,7 +34,7 @@ pub struct Ender {
     /// The cgroup of the fence.
     pub cgroup: Cgroup,
     /// The fence's storage of the owner of each socket.
-    pub owners: MapData,
+    pub owners: OwnedFd,
     /// This executable, which is run as a helper.
     pub program: PathBuf,
     /// The queue for error messages.
@@ -86,7 +90,7 @@ impl Ender {
             connection.protocol == Protocol::TCP
                 && refused.contains(&(connection.local, connection.remote))
         };
-        let owners = self.owners.fd().as_fd();
+        let owners = self.owners.as_fd();
         established::end(&self.program, &self.cgroup, owners, is_refused).map(drop)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     mem,
+    os::fd::AsFd as _,
     sync::OnceLock,
     time::{Duration, Instant},
 };
@@ -187,7 +188,7 @@ pub(super) async fn supervise(
     Ender {
         syns: loaded.take_refused_syns()?,
         cgroup: fence.cgroup().clone(),
-        owners: owners(&fence.pins())?,
+        owners: owners(&fence.pins())?.fd().as_fd().try_clone_to_owned()?,
         program: paths.program.clone(),
         messages: messages.clone(),
     }
