@@ -112,6 +112,16 @@ pub const DEVICES_MAP: &str = "DEVICES";
 /// The maximum number of those devices.
 pub const DEVICES: u32 = 1024;
 
+/// The hash map of what was let through to each destination: from [`crate::Sighting`] to [`crate::Flow`]. It has room for
+/// one entry, and no entry, in a fence that does not log it.
+pub const FLOWS_MAP: &str = "FLOWS";
+
+/// The maximum number of those destinations, with [`crate::flow::OTHERS`] for all that do not fit.
+pub const FLOWS: u32 = 4096;
+
+/// The global that logs what is let through: 0 or 1.
+pub const LOG_ALLOWED: &str = "LOG_ALLOWED";
+
 /// The socket storage for the owner of each socket.
 pub const OWNERS_MAP: &str = "OWNERS";
 

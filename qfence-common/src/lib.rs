@@ -6,6 +6,7 @@ pub mod abi;
 pub mod address;
 pub mod device;
 pub mod event;
+pub mod flow;
 pub mod hook;
 pub mod manager;
 pub mod netns;
@@ -24,6 +25,7 @@ pub mod verdict;
 
 pub use address::{Address, Halves, LookupPath};
 pub use event::{AttemptKey, Comm, Event, NO_UID, NamedEvent, Origin, Repeats};
+pub use flow::{Flow, OTHERS};
 pub use hook::{HOOKS, Hook};
 pub use packet::{Packet, Payload};
 pub use peer::Peer;

@@ -43,6 +43,7 @@ mod leaving;
 mod leftovers;
 mod limits;
 mod log;
+mod log_allowed;
 mod log_fifo;
 mod managers;
 mod many;

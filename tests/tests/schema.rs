@@ -140,6 +140,36 @@ fn every_line_is_as_the_schema_says() -> Result<()> {
 }
 
 #[test]
+fn lines_of_what_was_let_through_are_as_the_schema_says() -> Result<()> {
+    let (world, validator) = (World::new()?, validator()?);
+    let probe = probe::program()?.display().to_string();
+    let ports: Vec<_> = (1000..1100)
+        .map(|port| format!("udp/{}/{port}", tests::world::SERVER_V4))
+        .collect();
+    let script = format!("{probe} --timeout-ms 1 {} udp/127.0.0.1/9", ports.join(" "));
+    let lines = lines(&world, &["--log-allowed"], &script)?;
+    for kind in ["allowed", "traffic"] {
+        let line = lines.iter().find(|line| line["kind"] == kind);
+        let fields = line.with_context(|| format!("{kind}: {lines:?}"))?;
+        let fields = fields.as_object().context("an object")?;
+        for field in fields.keys() {
+            let mut without = fields.clone();
+            without.remove(field);
+            assert!(
+                !validator.is_valid(&without.into()),
+                "{kind} without {field}"
+            );
+        }
+    }
+    for line in &lines {
+        if let Err(error) = validator.validate(line) {
+            panic!("{line}: {error}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn what_is_no_line_is_not_taken_for_one() -> Result<()> {
     let validator = validator()?;
     let lines = all()?;

@@ -5,6 +5,7 @@ use aya_ebpf::helpers::bpf_set_retval;
 use crate::maps::DENY_RETVAL;
 
 pub(crate) mod count;
+pub(crate) mod flows;
 pub(crate) mod record;
 pub(crate) mod refuse;
 pub(crate) mod syn;

@@ -17,7 +17,7 @@ use crate::{
     account::{
         PROCEED,
         count::tally_call,
-        fail_with,
+        fail_with, flows,
         refuse::{Rest, refuse_call},
         trace::trace,
     },
@@ -59,11 +59,16 @@ pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destinatio
     let Halves { upper, lower } = to.address;
     let judgement = qfence_judge_call(ctx.sock_addr, upper, lower, rest.pack());
     let Judgement {
-        outcome, verdict, ..
+        outcome,
+        verdict,
+        is_reply,
     } = Judgement::unpack(judgement);
     trace::<HOOK, _>(ctx, to, outcome, verdict);
     tally_call(outcome, Class::of(to.protocol), connects(HOOK));
     if outcome == Outcome::Sent {
+        if !is_reply {
+            flows::note_call(to.address, to.protocol, to.port, verdict.rule());
+        }
         return PROCEED;
     }
     refuse_call(ctx, to.address, verdict, rest);

@@ -13,6 +13,7 @@ use crate::{
     account::{
         PROCEED, REJECT,
         count::{count, tally_packet},
+        flows,
         refuse::{Rest, refuse_packet},
         syn::qfence_report_syn,
         trace::trace,
@@ -34,7 +35,7 @@ use crate::{
 
 /// The index of the loopback device, in every network namespace (`LOOPBACK_IFINDEX` in include/net/flow.h;
 /// `dev_index_reserve` makes it the first).
-const LOOPBACK: u32 = 1;
+pub(crate) const LOOPBACK: u32 = 1;
 
 /// The packet type of a packet for this host, by its link layer (`PACKET_HOST` in linux/if_packet.h).
 const PACKET_HOST: u32 = 0;
@@ -50,12 +51,11 @@ pub(crate) fn judge_egress(ctx: &SkBuffContext) -> i32 {
         Some(packet) => (packet.destination, packet.payload),
         None => (Halves::NONE, Payload::UNKNOWN),
     };
-    return_value(qfence_judge_leaving(
-        ctx.skb.skb,
-        to.upper,
-        to.lower,
-        payload.bits(),
-    ))
+    let outcome = qfence_judge_leaving(ctx.skb.skb, to.upper, to.lower, payload.bits());
+    if outcome == Outcome::Sent as u32 {
+        flows::note_sent(ctx, to, payload);
+    }
+    return_value(outcome)
 }
 
 /// Converts the number of an outcome to the return value of the hook.
@@ -283,7 +283,11 @@ pub(crate) fn judge_ingress(ctx: &SkBuffContext) -> i32 {
             Protocol::ICMP | Protocol::ICMPV6 => {
                 let Halves { upper, lower } = packet.source;
                 let payload = packet.payload.bits();
-                return return_value(qfence_judge_ping(ctx.skb.skb, upper, lower, payload));
+                let outcome = qfence_judge_ping(ctx.skb.skb, upper, lower, payload);
+                if outcome == Outcome::Received as u32 {
+                    flows::note_received(ctx);
+                }
+                return return_value(outcome);
             }
             Protocol::TCP if packet.payload.accepts_tcp() => {
                 let payload = packet.payload.bits();
@@ -297,6 +301,7 @@ pub(crate) fn judge_ingress(ctx: &SkBuffContext) -> i32 {
         }
     }
     tally_packet(Outcome::Received, Class::Other, false, length);
+    flows::note_received(ctx);
     PROCEED
 }
 

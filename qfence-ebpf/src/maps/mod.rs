@@ -10,7 +10,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use qfence_common::{
-    Change, Event, Hits, Marks, Peer, Pulse, RefusedSyn, Tally,
+    Change, Event, Flow, Hits, Marks, Peer, Pulse, RefusedSyn, Sighting, Tally,
     abi::{self, COUNTER_SLOTS, EVENTS_BYTES, REFUSED_SYNS_BYTES},
     device::DeviceKey,
     manager::{self, MAX_NAMES, NAME_BYTES},
@@ -110,6 +110,15 @@ pub(crate) static DEVICES: HashMap<
     { BPF_F_NO_PREALLOC as usize },
 > = HashMap::new();
 
+/// What was let through, by destination, in a fence that logs it. The loader makes it short for other fences.
+#[btf_map]
+pub(crate) static FLOWS: HashMap<
+    Sighting,
+    Flow,
+    { abi::FLOWS as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
+
 /// The owner of each socket.
 #[btf_map]
 pub(crate) static OWNERS: SkStorage<Owner> = SkStorage::new();
@@ -193,6 +202,10 @@ pub(crate) static UNIX_OFFSETS: Global<unix::Offsets> = Global::new(unix::Offset
 /// Whether sockets are refused whose local port no program judges.
 #[unsafe(no_mangle)]
 pub(crate) static CLOSES_LISTENERS: Global<u32> = Global::new(0);
+
+/// Whether what is let through is logged.
+#[unsafe(no_mangle)]
+pub(crate) static LOG_ALLOWED: Global<u32> = Global::new(0);
 
 /// Whether all devices are refused except those in DEVICES.
 #[unsafe(no_mangle)]

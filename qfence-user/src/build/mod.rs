@@ -37,6 +37,8 @@ pub struct Programs {
     pub allow_devices: bool,
     /// Whether sockets in network namespaces that were made outside the fence are allowed.
     pub allow_netns: bool,
+    /// Whether what is let through is logged.
+    pub log_allowed: bool,
     /// The closures that the programs enforce.
     pub enforced: Enforced,
     /// Whether the programs trace their verdicts.
@@ -86,6 +88,7 @@ impl<'a> Building<'a> {
             allow_raw: programs.allow_raw,
             allow_devices: programs.allow_devices,
             allow_netns: programs.allow_netns,
+            log_allowed: programs.log_allowed,
             cgroup: fence.cgroup_id(),
             trace: programs.trace,
             rules: policy.numbers_end(),

@@ -34,9 +34,15 @@ pub enum PolicyVerbs {
         json: bool,
     },
     /// Draft a profile that allows the destinations seen in monitor mode, for you to review
+    ///
+    /// With --allowed, of a fence that was started with `exec --log-allowed`: a profile that allows only the
+    /// destinations that it was allowed to reach so far.
     Suggest {
         /// The fence
         #[arg(value_name = "NAME")]
         name: String,
+        /// Allow only what was let through, instead of what monitor mode has seen
+        #[arg(long)]
+        allowed: bool,
     },
 }

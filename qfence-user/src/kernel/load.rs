@@ -17,7 +17,7 @@ use nix::{
 use qfence_common::{Hook, abi, netns, proof::Token, unix};
 
 use super::{
-    OBJECT, Settings, TRACING_OBJECT, closures, helpers,
+    OBJECT, Settings, TRACING_OBJECT, closures, flows, helpers,
     link::{Link, attach, load},
     link_info::id_of_program,
     lsm::{Lsm, types_for},
@@ -93,6 +93,7 @@ pub(super) fn open(
     let finds_mptcp = u32::from(variant.finds_mptcp);
     let closes_listeners = u32::from(enforced.listen.is_some());
     let closes_devices = u32::from(enforced.devices.is_some());
+    let log_allowed = u32::from(settings.log_allowed);
     let manager_offsets = lsm.map(|lsm| lsm.offsets).unwrap_or_default();
     let mut loader = make_loader()?;
     loader
@@ -110,6 +111,8 @@ pub(super) fn open(
         .override_global(abi::MANAGER_OFFSETS, &manager_offsets, true)
         .override_global(abi::CLOSES_LISTENERS, &closes_listeners, true)
         .override_global(abi::CLOSES_DEVICES, &closes_devices, true)
+        .override_global(abi::LOG_ALLOWED, &log_allowed, true)
+        .map_max_entries(abi::FLOWS_MAP, flows::room(settings.log_allowed))
         .map_max_entries(abi::HITS_MAP, sizes::hits(settings.rules))
         .map_max_entries(abi::PORTS_MAP, closures::ports(enforced))
         .map_max_entries(

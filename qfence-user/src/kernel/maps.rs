@@ -17,6 +17,7 @@ use qfence_common::{
 
 use super::{
     fill::fill,
+    flows::Flows,
     load::possible_cpus,
     slot::{First, Slot, put_together},
 };
@@ -32,7 +33,7 @@ pub(super) const NO_PREALLOC: u32 = 1;
 const POLICY_TRIES: usize = 3;
 
 /// The maps that are pinned.
-const PINNED: [&str; 14] = [
+const PINNED: [&str; 15] = [
     abi::POLICY_MAP,
     abi::HITS_MAP,
     abi::MORE_HITS_MAP,
@@ -43,6 +44,7 @@ const PINNED: [&str; 14] = [
     abi::REPEATS_MAP,
     abi::MORE_REPEATS_MAP,
     abi::TALLIES_MAP,
+    abi::FLOWS_MAP,
     abi::PEERS_MAP,
     abi::PULSE_MAP,
     abi::CHANGE_MAP,
@@ -66,6 +68,7 @@ pub struct Maps {
     pub(super) sightings: Slot<Sightings>,
     pub(super) counters: PerCpuArray<MapData, u64>,
     pub(super) tallies: PerCpuArray<MapData, Tally>,
+    pub(super) flows: Flows,
     pub(super) pulse: Array<MapData, Pulse>,
     pub(super) change: Array<MapData, Change>,
     pub(super) marks: Array<MapData, Marks>,
@@ -142,6 +145,7 @@ impl Maps {
             sightings: Slot::of(take(abi::SIGHTINGS_MAP)?)?,
             counters: take(abi::COUNTERS_MAP)?.try_into()?,
             tallies: take(abi::TALLIES_MAP)?.try_into()?,
+            flows: take(abi::FLOWS_MAP)?.try_into()?,
             pulse: take(abi::PULSE_MAP)?.try_into()?,
             change: take(abi::CHANGE_MAP)?.try_into()?,
             marks: take(abi::MARKS_MAP)?.try_into()?,

@@ -10,6 +10,7 @@ mod by_path;
 mod closures;
 mod counts;
 mod fill;
+mod flows;
 mod helpers;
 mod link;
 pub mod link_info;
@@ -92,6 +93,8 @@ pub struct Settings {
     pub allow_devices: bool,
     /// Whether sockets in network namespaces that were made outside the fence are allowed.
     pub allow_netns: bool,
+    /// Whether what is let through is logged.
+    pub log_allowed: bool,
     /// The id of the fence's cgroup; 0 for none.
     pub cgroup: u64,
     /// Whether the programs trace their verdicts.
@@ -183,6 +186,9 @@ impl Kernel {
         Maps::pin(&ebpf, pins)?;
         let closures = closures::fill(&mut ebpf, enforced)?;
         let mut maps = Maps::new(&mut ebpf)?;
+        if settings.log_allowed {
+            maps.begin_flows()?;
+        }
         let (firsts, attempts) = attempts::prepare(&mut ebpf)?;
         // First, because the kernel waits for a grace period when a slot is filled. That wait overlaps with the rest.
         maps.publish_with(policy, firsts.into())?;

@@ -61,6 +61,7 @@ impl Trial {
             allow_raw: false,
             allow_devices: false,
             allow_netns: false,
+            log_allowed: false,
             cgroup: 0,
             trace: false,
             rules: 0,

@@ -63,6 +63,56 @@ pub fn suggest(
     });
     line(&format!("default = {}", quoted(word(default))));
     let own = policy.map_or_else(Vec::new, Policy::rules);
+    allow(&mut line, seen);
+    if let Some((_default, own)) = own.split_last()
+        && !own.is_empty()
+    {
+        line("");
+        line("# The rules of the fence, in their order.");
+        for numbered in own {
+            let rule = &numbered.rule;
+            let matches: Vec<_> = rule
+                .matches
+                .iter()
+                .map(|of| quoted(&of.to_string()))
+                .collect();
+            line("");
+            line("[[rule]]");
+            line(&format!("{} = [{}]", word(rule.action), matches.join(", ")));
+            if let Some(comment) = &rule.comment {
+                line(&format!("comment = {}", quoted(comment)));
+            }
+        }
+    }
+    out
+}
+
+/// A profile, as TOML, that allows only the destinations that were let through, with their numbers of calls or packets as
+/// comments. `unlisted` is the number of calls to destinations for which there was no room.
+#[must_use]
+pub fn suggest_allowed(fence: &str, seen: &[(Sighting, u64)], unlisted: u64) -> String {
+    let mut out = String::new();
+    let mut line = |text: &str| {
+        let _ = writeln!(out, "{text}");
+    };
+    line(&format!(
+        "# Destinations that the fence {fence} was allowed to reach, and nothing else."
+    ));
+    line(
+        "# Review each rule before you use it: it shows only that a process in the fence has reached a destination.",
+    );
+    if unlisted > 0 {
+        line(&format!(
+            "# INCOMPLETE: {unlisted} more calls went to destinations for which there was no room."
+        ));
+    }
+    line(&format!("default = {}", quoted(word(Action::Deny))));
+    allow(&mut line, seen);
+    out
+}
+
+/// Adds rules that allow the destinations.
+fn allow(line: &mut impl FnMut(&str), seen: &[(Sighting, u64)]) {
     let (rules, without) = rules(seen);
     let (often, seldom) = rules.split_at(rules.len().min(ALONE));
     for (of, count) in often {
@@ -95,27 +145,6 @@ pub fn suggest(
             times(count)
         ));
     }
-    if let Some((_default, own)) = own.split_last()
-        && !own.is_empty()
-    {
-        line("");
-        line("# The rules of the fence, in their order.");
-        for numbered in own {
-            let rule = &numbered.rule;
-            let matches: Vec<_> = rule
-                .matches
-                .iter()
-                .map(|of| quoted(&of.to_string()))
-                .collect();
-            line("");
-            line("[[rule]]");
-            line(&format!("{} = [{}]", word(rule.action), matches.join(", ")));
-            if let Some(comment) = &rule.comment {
-                line(&format!("comment = {}", quoted(comment)));
-            }
-        }
-    }
-    out
 }
 
 const fn word(action: Action) -> &'static str {
@@ -238,6 +267,25 @@ mod tests {
         assert_eq!(profile.rules[1].comment.as_deref(), Some("seen 4 times"));
         assert_eq!(profile.default, Action::Allow);
         assert!(text.contains("INCOMPLETE: 7 more attempts"), "{text}");
+    }
+
+    #[test]
+    fn what_was_let_through_is_all_that_is_allowed() {
+        let seen = [
+            (sighting(Protocol::TCP, "192.0.2.1", 443), 3),
+            (sighting(Protocol::UDP, "2001:db8::1", 53), 9),
+        ];
+        let text = suggest_allowed("vm1", &seen, 2);
+        let profile = Profile::parse("vm1", None, &text).unwrap();
+        let rules: Vec<_> = profile.rules.iter().map(|rule| rule.to_string()).collect();
+        assert_eq!(
+            rules,
+            ["allow udp:[2001:db8::1]:53", "allow tcp:192.0.2.1:443"]
+        );
+        assert_eq!(profile.default, Action::Deny);
+        assert!(text.contains("INCOMPLETE: 2 more calls"), "{text}");
+        let nothing = Profile::parse("vm1", None, &suggest_allowed("vm1", &[], 0)).unwrap();
+        assert!(nothing.rules.is_empty() && nothing.default == Action::Deny);
     }
 
     #[test]

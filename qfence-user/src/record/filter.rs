@@ -1,12 +1,12 @@
 //! Selects lines of a record.
 
-use std::str::FromStr;
+use std::{net::IpAddr, str::FromStr};
 
 use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
 use qfence_common::{Action, LookupPath, Protocol};
 
-use super::line::{Attempt, Body, Line};
+use super::line::{Allowed, Attempt, Body, Destination, Line};
 use crate::{
     compile::{Compiled, compile},
     policy::{
@@ -81,9 +81,23 @@ impl Filter {
         };
         match &line.body {
             Body::Attempt(attempt) | Body::Repeats(attempt) => is_to(attempt, destination),
+            Body::Allowed(allowed) | Body::Traffic(allowed) => was_to(allowed, destination),
             // The destinations of these attempts are not known.
             Body::Folded { .. } | Body::Lost | Body::Dropped => true,
         }
+    }
+}
+
+fn was_to(allowed: &Allowed, compiled: &Compiled) -> bool {
+    match &allowed.destination {
+        Destination::One {
+            protocol,
+            destination,
+            port,
+            ..
+        } => is_destination(protocol, *port, [Some(*destination), None], compiled),
+        // Their destinations are not known.
+        Destination::Several { .. } => true,
     }
 }
 
@@ -96,10 +110,19 @@ fn is_to(attempt: &Attempt, compiled: &Compiled) -> bool {
     else {
         return false;
     };
-    let (Some(protocol), Ok(port)) = (protocol_number(protocol), u16::try_from(*port)) else {
+    let addresses = [Some(*destination), attempt.dialled];
+    is_destination(protocol, *port, addresses, compiled)
+}
+
+fn is_destination(
+    protocol: &str,
+    port: u32,
+    addresses: [Option<IpAddr>; 2],
+    compiled: &Compiled,
+) -> bool {
+    let (Some(protocol), Ok(port)) = (protocol_number(protocol), u16::try_from(port)) else {
         return false;
     };
-    let addresses = [Some(*destination), attempt.dialled];
     addresses.into_iter().flatten().any(|address| {
         let verdict = compiled.decide(LookupPath::Address, Protocol(protocol), address, port);
         verdict.action() == Action::Allow

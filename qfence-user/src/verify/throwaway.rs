@@ -119,6 +119,7 @@ async fn build(fence: &Fence, paths: &Paths) -> Result<(Attempts, Follower)> {
         allow_raw: false,
         allow_devices: false,
         allow_netns: false,
+        log_allowed: false,
         enforced: Enforced::default(),
         trace: false,
         managers: None,

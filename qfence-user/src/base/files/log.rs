@@ -23,9 +23,9 @@ use nix::{
 use super::{
     file_type::other_than_regular,
     trusted::is_fifo,
-    walk::{PathError, Walk, is_kept, is_link},
+    walk::{Walk, is_kept, is_link},
 };
-pub use super::{rotation::Place, trusted::Trusted};
+pub use super::{rotation::Place, trusted::Trusted, walk::PathError};
 
 /// The mode of a new file, before the umask.
 const MODE: Mode = Mode::from_bits_truncate(0o644);

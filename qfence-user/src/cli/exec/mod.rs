@@ -100,6 +100,12 @@ pub struct Exec {
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub log_format: Format,
 
+    /// Also log what is let through: each destination when it is first reached, and its traffic each minute
+    ///
+    /// `qfence-user policy suggest --allowed` makes a profile of it that allows only these destinations.
+    #[arg(long)]
+    pub log_allowed: bool,
+
     /// Serve the fence's counters as OpenMetrics, at /metrics
     ///
     /// The server runs until the command ends. `qfence-user metrics` serves all fences.

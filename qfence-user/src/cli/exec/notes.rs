@@ -50,7 +50,8 @@ Fields of a JSON log line. A field is null if its value is not known.
   time          RFC 3339, UTC; in repeats, the time of the last attempt
   fence         the name of the fence
   seq           the number of the line in the fence's record
-  kind          attempt, repeats, folded, lost or dropped
+  kind          attempt, repeats, folded, lost, dropped, allowed or
+                traffic
   count         the number of attempts that this line reports
   total         the number of attempts that this and all earlier lines report
 In lines of kind attempt and repeats:
@@ -97,6 +98,14 @@ In lines of kind attempt and repeats:
   netns_cookie  the cookie of the network namespace of the socket
 In lines of kind folded:
   lines         the number of lines that this line replaces
+In lines of kind allowed and traffic, with --log-allowed (count is 0):
+  calls         allowed connect() and sends to an address, since the last
+                line about this protocol, destination and port
+  sent_packets  packets to the destination since then
+  sent_bytes    their bytes, with IP headers
+  received_packets  packets from the destination since then
+  received_bytes    their bytes, with IP headers
+  destinations  replaces the destination if the line is about several
 
 In repeats, source, source_port, tid, uid, command and cgroup are those of the first attempt. Once the \
 pid belongs to another process, or the process has executed another file, tid and uid are null and \

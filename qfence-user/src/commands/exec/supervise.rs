@@ -130,6 +130,7 @@ pub(super) async fn supervise(
         allow_raw: options.allow_raw,
         allow_devices: options.allow_unfenced_net,
         allow_netns: options.allow_foreign_netns,
+        log_allowed: options.log_allowed,
         enforced: wanted.enforced,
         trace,
         managers: managed.names().cloned(),

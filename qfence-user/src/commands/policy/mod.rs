@@ -26,7 +26,14 @@ pub fn run(options: &PolicyVerb, paths: &Paths) -> Result<u8> {
     match &options.verb {
         PolicyVerbs::Check { profiles } => check(profiles, &resolve::profiles(&paths.profiles)),
         PolicyVerbs::Show { name, json } => show::run(name, *json, paths).map(|()| 0),
-        PolicyVerbs::Suggest { name } => suggest::run(name, paths).map(|()| 0),
+        PolicyVerbs::Suggest {
+            name,
+            allowed: false,
+        } => suggest::run(name, paths).map(|()| 0),
+        PolicyVerbs::Suggest {
+            name,
+            allowed: true,
+        } => suggest::run_allowed(name, paths).map(|()| 0),
     }
 }
 

@@ -5,9 +5,11 @@ use std::{fmt, sync::Arc};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+mod allowed;
 mod attempt;
 mod clock;
 
+pub use allowed::{Allowed, Destination};
 pub use attempt::{Attempt, NotUnderstood};
 pub use clock::{at, boot_time};
 
@@ -44,6 +46,10 @@ pub enum Body {
     Attempt(Box<Attempt>),
     /// Repeats of a key since the last line about it.
     Repeats(Box<Attempt>),
+    /// The first of what was let through to a destination, if the fence logs that. Its count is 0.
+    Allowed(Box<Allowed>),
+    /// What was let through to a destination since the last line about it. Its count is 0.
+    Traffic(Box<Allowed>),
     /// A summary of the lines that exceeded the limit per second.
     Folded {
         /// The number of lines that this line replaces.
@@ -112,6 +118,8 @@ impl fmt::Display for Line {
         let text = match &self.body {
             Body::Attempt(attempt) => attempt.to_string(),
             Body::Repeats(attempt) => format!("{attempt} again {}", times(*count)),
+            Body::Allowed(allowed) => format!("allowed {allowed}"),
+            Body::Traffic(allowed) => format!("traffic {allowed}"),
             Body::Folded { lines } => {
                 format!("folded {count} attempts: this line replaces {lines} lines")
             }

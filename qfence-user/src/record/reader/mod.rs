@@ -3,6 +3,7 @@
 
 mod held;
 mod keys;
+mod ledger;
 
 use std::{cmp::Reverse, sync::Arc};
 
@@ -12,11 +13,12 @@ use qfence_common::{AttemptKey, Event, Repeats, unix::Name};
 
 use held::Held;
 use keys::Keys;
+use ledger::{Ledger, Second, Told};
 
 use super::{
     budget::Budget,
     files::{RecordAppender, RecordFiles},
-    line::{Attempt, Body, Line, VERSION, at, boot_time},
+    line::{Allowed, Attempt, Body, Line, VERSION, at, boot_time},
     process::Processes,
     stamp,
 };
@@ -60,6 +62,8 @@ pub struct Reader {
     folded: Folded,
     /// The counts that wait for the next summary.
     held: Held,
+    /// What was told of what is let through; `None` if the fence does not log it.
+    ledger: Option<Ledger>,
     /// The number of the last line, and the number of attempts that all lines report.
     seq: u64,
     total: u64,
@@ -87,6 +91,11 @@ impl Reader {
     pub fn new(sources: Sources, fence: Arc<str>) -> Result<Self> {
         let (appender, last) = RecordAppender::open(sources.files)?;
         sources.processes.prepare();
+        let ledger = sources.maps.flows()?.map(|flows| match &last {
+            // Another reader has told what there was.
+            Some(_) => Ledger::after(&flows),
+            None => Ledger::default(),
+        });
         Ok(Self {
             attempts: sources.attempts,
             maps: sources.maps,
@@ -98,6 +107,7 @@ impl Reader {
             keys: Keys::default(),
             folded: Folded::default(),
             held: Held::default(),
+            ledger,
             seq: last.as_ref().map_or(0, |line| line.seq),
             total: last.as_ref().map_or(0, |line| line.total),
             lines: Vec::new(),
@@ -139,8 +149,8 @@ impl Reader {
             self.tell_held();
         }
         self.budget.renew();
-        read?;
-        Ok(self.hand_on())
+        let read = read.and_then(|()| self.allowed(false));
+        read.map(|()| self.hand_on())
     }
 
     /// Like [`Reader::summarize`], at the end: no attempt waits afterwards.
@@ -150,6 +160,7 @@ impl Reader {
     pub fn finish(&mut self) -> Result<Vec<Arc<Line>>> {
         let read = self.count();
         self.tell_held();
+        let read = read.and_then(|()| self.allowed(true));
         let lines = self.hand_on();
         read.map(|()| lines)
     }
@@ -181,6 +192,29 @@ impl Reader {
             self.held.add_lost(missing);
         }
         Ok(())
+    }
+
+    /// Adds the lines of what was let through.
+    fn allowed(&mut self, is_end: bool) -> Result<()> {
+        let Some(ledger) = &mut self.ledger else {
+            return Ok(());
+        };
+        let Second { lines, idle } = ledger.next(&self.maps.flows()?.unwrap_or_default(), is_end);
+        for told in lines {
+            let names = self.names.now();
+            let body = match told {
+                Told::First(key, flow) => {
+                    Body::Allowed(Allowed::one(&key, &flow, names.name(flow.rule)).into())
+                }
+                Told::Again(key, flow) => {
+                    Body::Traffic(Allowed::one(&key, &flow, names.name(flow.rule)).into())
+                }
+                Told::Several(count, flow) => Body::Traffic(Allowed::several(count, &flow).into()),
+            };
+            // These lines have a limit of their own.
+            self.push(Timestamp::now(), body, 0);
+        }
+        idle.iter().try_for_each(|key| self.maps.forget_flow(key))
     }
 
     /// Adds the lines of all that is held.
@@ -260,6 +294,13 @@ impl Reader {
     }
 
     fn add(&mut self, time: Timestamp, body: Body, count: u64) {
+        let length = self.push(time, body, count);
+        self.budget.take(length);
+    }
+
+    /// Adds a line without a budget. Returns its length, in bytes.
+    fn push(&mut self, time: Timestamp, body: Body, count: u64) -> usize {
+        let mut length = 0;
         self.seq += 1;
         self.total += count;
         let line = Line {
@@ -274,13 +315,14 @@ impl Reader {
         match line.to_json() {
             Ok(json) => {
                 let kept = stamp::stamped(&json);
-                self.budget.take(kept.len());
+                length = kept.len();
                 self.text.push_str(&kept);
                 self.text.push('\n');
             }
             Err(error) => notify(format_args!("cannot write a line of the record: {error}")),
         }
         self.lines.push(Arc::new(line));
+        length
     }
 
     /// Writes the new lines to the record, and returns them. The sinks get them even if that write fails.

@@ -13,7 +13,7 @@ use super::{Sink, formatted};
 use crate::{
     base::{
         console::notify,
-        files::log::{Opened, Place, Trusted, open_to_append},
+        files::log::{Opened, PathError, Place, Trusted, open_to_append},
         lines::Lines,
     },
     record::{line::Line, rotation::Rotation, target::Format},
@@ -75,14 +75,17 @@ impl File {
         if size == 0 || size.saturating_add(more) <= max {
             return Ok(());
         }
-        match place.begin_anew(&self.file, self.rotation.keep, &self.trusted)? {
-            Some(file) => {
+        match place.begin_anew(&self.file, self.rotation.keep, &self.trusted) {
+            Ok(Some(file)) => {
                 self.file = file;
                 self.lines = Lines::default();
                 Ok(())
             }
             // Another fence that shares the file has begun a new one.
-            None => self.reopen(),
+            Ok(None) => self.reopen(),
+            // The directory was removed, and there may be a new one at the path.
+            Err(PathError::Io(error)) if error.kind() == io::ErrorKind::NotFound => self.reopen(),
+            Err(error) => Err(error.into()),
         }
     }
 }
@@ -198,6 +201,27 @@ mod tests {
         // A device has no size.
         assert!(open(Path::new("/dev/null"), rotation).is_err());
         assert!(open(Path::new("/dev/null"), Rotation::default()).is_ok());
+    }
+
+    #[test]
+    fn a_directory_that_was_made_anew_is_found_when_the_file_is_full() {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = dir.path().join("logs");
+        let rotation = Rotation {
+            max: Some(1_000),
+            keep: 1,
+            is_given: true,
+        };
+        let line = line(Hook::Connect4, from_v4([127, 0, 0, 1]), 6, 22, 1);
+        fs::create_dir(&logs).unwrap();
+        let mut file = open(&logs.join("log"), rotation).unwrap();
+        fs::remove_dir_all(&logs).unwrap();
+        let written = (0..100).filter(|_| file.write(&line).is_ok()).count();
+        assert!((1..100).contains(&written), "{written}");
+        fs::create_dir(&logs).unwrap();
+        file.write(&line).unwrap();
+        let text = fs::read_to_string(logs.join("log")).unwrap();
+        assert_eq!(text, format!("{line}\n"));
     }
 
     #[test]

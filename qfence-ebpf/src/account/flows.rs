@@ -1,0 +1,179 @@
+//! Counts what is let through, by destination, in a fence that logs it. In other fences the global is zero, and the
+//! verifier removes all that depends on it.
+
+use aya_ebpf::{
+    bindings::{__sk_buff, BPF_NOEXIST},
+    programs::SkBuffContext,
+};
+use qfence_common::{
+    Action, Flow, Halves, LookupPath, OTHERS, Payload, Protocol, Sighting, packet::parse,
+};
+
+use crate::{
+    account::count::add,
+    hooks::packet::LOOPBACK,
+    judge::policy::verdict,
+    maps::{FLOWS, LOG_ALLOWED},
+    subject::skb::Skb,
+};
+
+/// Whether what is let through is logged.
+#[inline(always)]
+pub(crate) fn are_logged() -> bool {
+    LOG_ALLOWED.load() != 0
+}
+
+/// Counts an allowed call.
+#[inline(always)]
+pub(crate) fn note_call(to: Halves, protocol: Protocol, port: u16, rule: u32) {
+    if are_logged() {
+        let ends = u32::from(port) | (protocol.0 & 0xffff) << 16;
+        qfence_note_call(to.upper, to.lower, ends, rule);
+    }
+}
+
+/// Counts a packet that leaves. A packet that begins a flow without a call, such as a ping, makes an entry.
+#[inline(always)]
+pub(crate) fn note_sent(ctx: &SkBuffContext, to: Halves, payload: Payload) {
+    if are_logged() {
+        qfence_note_sent_packet(ctx.skb.skb, to.upper, to.lower, payload.bits());
+    }
+}
+
+/// Counts a packet that arrives from a destination.
+#[inline(always)]
+pub(crate) fn note_received(ctx: &SkBuffContext) {
+    if are_logged() {
+        qfence_note_received_packet(ctx.skb.skb);
+    }
+}
+
+// The functions are global for the sake of the verifier (see `judge/policy.rs`). Older kernels verify them in each fence,
+// so they begin with the question.
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_note_call(upper: u64, lower: u64, ends: u32, rule: u32) -> u32 {
+    if !are_logged() {
+        return 0;
+    }
+    let protocol = match Protocol(ends >> 16) {
+        // Its packets are those of TCP.
+        Protocol::MPTCP => Protocol::TCP,
+        other => other,
+    };
+    let key = Sighting {
+        address: Halves { upper, lower },
+        port: ends & 0xffff,
+        protocol: protocol.0,
+    };
+    let flow = find_or_add(&key, rule);
+    if !flow.is_null() {
+        // SAFETY: a value of the map, aligned and alive as long as the program runs.
+        add(unsafe { &raw mut (*flow).calls }, 1);
+    }
+    0
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_note_sent_packet(
+    skb: *mut __sk_buff,
+    upper: u64,
+    lower: u64,
+    payload: u64,
+) -> u32 {
+    if !are_logged() {
+        return 0;
+    }
+    let payload = Payload::from_bits(payload);
+    let address = Halves { upper, lower };
+    let key = key(address, payload, payload.destination_port());
+    let mut flow = find(&key);
+    // A segment of TCP that continues a connection without an entry belongs to one that was accepted.
+    if flow.is_null() && !payload.continues_tcp() {
+        let (protocol, port) = (payload.protocol(), payload.destination_port());
+        let verdict = verdict(path(skb), address, protocol, port);
+        // A reply to a peer is let through although the policy denies it.
+        if verdict.action() == Action::Allow {
+            flow = find_or_add(&key, verdict.rule());
+        }
+    }
+    if !flow.is_null() {
+        // SAFETY: the hook's own context; the verifier checks each access.
+        let length = unsafe { (*skb).len };
+        // SAFETY: a value of the map, aligned and alive as long as the program runs.
+        add(unsafe { &raw mut (*flow).sent_packets }, 1);
+        // SAFETY: as above.
+        add(unsafe { &raw mut (*flow).sent_bytes }, length.into());
+    }
+    0
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_note_received_packet(skb: *mut __sk_buff) -> u32 {
+    if !are_logged() {
+        return 0;
+    }
+    let Some(packet) = parse(&Skb(skb)) else {
+        return 0;
+    };
+    let payload = packet.payload;
+    let flow = find(&key(packet.source, payload, payload.source_port()));
+    if !flow.is_null() {
+        // SAFETY: the hook's own context; the verifier checks each access.
+        let length = unsafe { (*skb).len };
+        // SAFETY: a value of the map, aligned and alive as long as the program runs.
+        add(unsafe { &raw mut (*flow).received_packets }, 1);
+        // SAFETY: as above.
+        add(unsafe { &raw mut (*flow).received_bytes }, length.into());
+    }
+    0
+}
+
+#[inline(always)]
+fn path(skb: *mut __sk_buff) -> LookupPath {
+    // SAFETY: the hook's own context; the verifier checks each access.
+    if unsafe { (*skb).ifindex } == LOOPBACK {
+        LookupPath::Loopback
+    } else {
+        LookupPath::Address
+    }
+}
+
+#[inline(always)]
+fn key(address: Halves, payload: Payload, port: u16) -> Sighting {
+    Sighting {
+        address,
+        port: port.into(),
+        protocol: payload.protocol().0,
+    }
+}
+
+#[inline(always)]
+fn find(key: &Sighting) -> *mut Flow {
+    FLOWS.get_ptr_mut(key).unwrap_or(core::ptr::null_mut())
+}
+
+/// Returns the flow of a key, or if there is no room for it, the one of all others.
+#[inline(always)]
+fn find_or_add(key: &Sighting, rule: u32) -> *mut Flow {
+    let flow = find(key);
+    if !flow.is_null() {
+        return flow;
+    }
+    let fresh = Flow {
+        calls: 0,
+        sent_packets: 0,
+        sent_bytes: 0,
+        received_packets: 0,
+        received_bytes: 0,
+        rule,
+        reserved: 0,
+    };
+    // If it fails, another CPU has just added the key, or there is no room.
+    let _ = FLOWS.insert(key, &fresh, BPF_NOEXIST.into());
+    let flow = find(key);
+    if flow.is_null() { find(&OTHERS) } else { flow }
+}

@@ -1,0 +1,244 @@
+//! `--log-allowed`: what was let through is on record, by destination, and makes a profile.
+
+use std::{fs, process::Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use tests::{
+    fence::{Fence, qfence},
+    probe,
+    process::Process,
+    run::{to_end, wait_until},
+    shell::Shell,
+    workspace,
+    world::{SERVER_V4, SERVER_V6, World},
+};
+
+const PORT: u16 = 8080;
+/// What the server gets and what it answers, in bytes.
+const ASKED: usize = 1_000;
+const ANSWERED: usize = 200_000;
+
+/// Answers each connection.
+fn serve(world: &World) -> Result<Process> {
+    let script = format!(
+        "
+import socket, threading
+def answer(one):
+    got = 0
+    while got < {ASKED}:
+        got += len(one.recv({ASKED}))
+    one.sendall(b'x' * {ANSWERED})
+    one.close()
+listener = socket.create_server(('::', {PORT}), family=socket.AF_INET6, dualstack_ipv6=True)
+print('ready', flush=True)
+while True:
+    threading.Thread(target=answer, args=(listener.accept()[0],)).start()
+"
+    );
+    let mut command = world.internet.command("python3");
+    command.args(["-c", &script]).stdout(Stdio::piped());
+    let mut server = Process::spawn(command)?;
+    let stdout = server.child().stdout.take().context("a pipe")?;
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line)?;
+    ensure!(line == "ready\n", "control: {line}");
+    Ok(server)
+}
+
+/// Words for a shell that ask the server.
+fn ask(address: &str) -> String {
+    format!(
+        "python3 -c '
+import socket
+one = socket.create_connection((\"{address}\", {PORT}))
+one.sendall(b\"x\" * {ASKED})
+got = 0
+while part := one.recv(65536):
+    got += len(part)
+print(got)'"
+    )
+}
+
+fn lines(fence: &Fence) -> Result<Vec<Value>> {
+    let text = fs::read_to_string(fence.log())?;
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole
+        .lines()
+        .map(|line| Ok(serde_json::from_str(line)?))
+        .collect()
+}
+
+/// The sum of a field over the lines about a destination.
+fn sum(lines: &[Value], destination: &str, port: u16, field: &str) -> u64 {
+    let of = |line: &&Value| {
+        matches!(line["kind"].as_str(), Some("allowed" | "traffic"))
+            && line["destination"] == destination
+            && line["port"] == port
+    };
+    let all = lines.iter().filter(of);
+    all.filter_map(|line| line[field].as_u64()).sum()
+}
+
+#[test]
+fn what_was_let_through_is_on_record_with_its_bytes() -> Result<()> {
+    let world = World::new()?;
+    let _server = serve(&world)?;
+    let fence = Fence::new("allowed")?.with(&["--user", "nobody", "--log-allowed"]);
+    let mut shell = Shell::start(fence.command(&world.host, "bash"))?;
+    let (v4, v6) = (SERVER_V4.to_string(), SERVER_V6.to_string());
+    let probe = probe::program()?.display().to_string();
+    for _ in 0..2 {
+        for address in [&v4, &v6] {
+            assert_eq!(shell.ask(&ask(address))?, [ANSWERED.to_string()]);
+        }
+    }
+    shell.ask(&format!(
+        "{probe} --timeout-ms 100 udp/{SERVER_V4}/9 ping/{SERVER_V4} tcp/127.0.0.1/9"
+    ))?;
+    // The first line comes at once, not at the end.
+    wait_until("each destination is on record", || {
+        let lines = lines(&fence)?;
+        let first = |destination: &str, port: u16| {
+            lines.iter().any(|line| {
+                line["kind"] == "allowed"
+                    && line["destination"] == destination
+                    && line["port"] == port
+            })
+        };
+        Ok(first(&v4, PORT) && first(&v6, PORT) && first(&v4, 9) && first(&v4, 0))
+    })?;
+    assert_eq!(shell.ask(&ask(&v4))?, [ANSWERED.to_string()]);
+    let mut logs = world.host.command(qfence()?);
+    logs.args(["logs", fence.name(), "--dest", &format!("tcp:{v4}")]);
+    let shown = to_end(logs)?.stdout;
+    assert!(
+        shown.contains(&format!(" allowed tcp {v4}:{PORT} calls ")),
+        "{shown}"
+    );
+    assert!(!shown.contains("127.0.0.1"), "{shown}");
+    shell.tell("exit 0")?;
+    assert_eq!(shell.wait_for_code()?, 0, "{}", shell.stderr());
+
+    let lines = lines(&fence)?;
+    for (address, asked) in [(&v4, 3), (&v6, 2)] {
+        let of = |field: &str| sum(&lines, address, PORT, field);
+        assert_eq!(of("calls"), asked, "{address} {lines:?}");
+        let headers = 100_000;
+        for (field, least) in [
+            ("sent_bytes", asked * ASKED as u64),
+            ("received_bytes", asked * ANSWERED as u64),
+        ] {
+            let bytes = of(field);
+            assert!((least..least + headers).contains(&bytes), "{field} {bytes}");
+        }
+        assert!(of("sent_packets") > 0 && of("received_packets") > 0);
+    }
+    assert_eq!(sum(&lines, &v4, 9, "calls"), 1, "{lines:?}");
+    assert_eq!(sum(&lines, &v4, 0, "sent_packets"), 1, "{lines:?}");
+    // The host is not among them, and refusals are on record as ever.
+    assert_eq!(sum(&lines, "127.0.0.1", 9, "calls"), 0);
+    let refused = |line: &&Value| line["kind"] == "attempt";
+    assert_eq!(lines.iter().filter(refused).count(), 1, "{lines:?}");
+    let (mut seq, mut total) = (0, 0);
+    for line in &lines {
+        seq += 1;
+        total += line["count"].as_u64().context("a count")?;
+        assert_eq!(
+            (line["seq"].as_u64(), line["total"].as_u64()),
+            (Some(seq), Some(total))
+        );
+    }
+    assert!(
+        !shell.stderr().contains("not in the log"),
+        "{}",
+        shell.stderr()
+    );
+    Ok(())
+}
+
+#[test]
+fn a_profile_of_what_was_let_through_allows_it_and_nothing_else() -> Result<()> {
+    let world = World::new()?;
+    let _server = serve(&world)?;
+    let (v4, v6) = (SERVER_V4.to_string(), SERVER_V6.to_string());
+    let fence = Fence::new("suggested")?.with(&["--user", "nobody", "--log-allowed"]);
+    let mut shell = Shell::start(fence.command(&world.host, "bash"))?;
+    assert_eq!(shell.ask(&ask(&v4))?, [ANSWERED.to_string()]);
+    let mut command = world.host.command(qfence()?);
+    command.args(["policy", "suggest", "--allowed", fence.name()]);
+    let suggested = to_end(command)?;
+    assert_eq!(suggested.code(), Some(0), "{suggested:?}");
+    shell.tell("exit 0")?;
+    assert_eq!(shell.wait_for_code()?, 0);
+
+    let dir = tempfile::tempdir()?;
+    workspace::make_readable(dir.path())?;
+    let profile = dir.path().join("allowed.toml");
+    fs::write(&profile, &suggested.stdout)?;
+    let profile = profile.display().to_string();
+    let fence = Fence::new("only")?.with(&["--user", "nobody", "--profile", &profile]);
+    let mut shell = Shell::start(fence.command(&world.host, "bash"))?;
+    assert_eq!(
+        shell.ask(&ask(&v4))?,
+        [ANSWERED.to_string()],
+        "{suggested:?}"
+    );
+    let other = shell.attempt(&[&format!("tcp/{v6}/{PORT}"), &format!("tcp/{v4}/9")])?;
+    for outcome in other {
+        assert!(outcome.failed_with("ECONNREFUSED"), "{outcome:?}");
+    }
+    fence.await_refusal(|refusal| refusal.destination == v6)?;
+
+    // A fence that does not log it has no such lines, and no such profile.
+    assert!(lines(&fence)?.iter().all(|line| line["kind"] != "allowed"));
+    let mut command = world.host.command(qfence()?);
+    command.args(["policy", "suggest", "--allowed", fence.name()]);
+    let refused = to_end(command)?;
+    assert_eq!(refused.code(), Some(125), "{refused:?}");
+    assert!(refused.stderr.contains("--log-allowed"), "{refused:?}");
+    Ok(())
+}
+
+#[test]
+fn connections_that_the_fence_accepts_are_not_among_its_destinations() -> Result<()> {
+    let world = World::new()?;
+    let fence = Fence::new("accepts")?.with(&["--user", "nobody", "--log-allowed"]);
+    let mut shell = Shell::start(fence.command(&world.host, "bash"))?;
+    let _server = serve(&world)?;
+    shell.tell(&format!(
+        "python3 -c '
+import socket
+listener = socket.create_server((\"\", {PORT}))
+print(\"ready\", flush=True)
+one = listener.accept()[0]
+one.sendall(b\"x\" * {ANSWERED})
+one.close()'"
+    ))?;
+    assert_eq!(shell.next_line()?, "ready");
+    let client = format!(
+        "import socket
+one = socket.create_connection((\"{}\", {PORT}))
+got = 0
+while part := one.recv(65536):
+    got += len(part)
+print(got)",
+        tests::world::HOST_V4
+    );
+    let mut command = world.internet.command("python3");
+    command.args(["-c", &client]);
+    let ended = to_end(command)?;
+    assert_eq!(ended.stdout, format!("{ANSWERED}\n"), "{ended:?}");
+    // The control.
+    shell.ask(&ask(&SERVER_V4.to_string()))?;
+    shell.tell("exit 0")?;
+    assert_eq!(shell.wait_for_code()?, 0);
+    let lines = lines(&fence)?;
+    let destinations: std::collections::BTreeSet<_> = lines
+        .iter()
+        .filter(|line| line["kind"] == "allowed")
+        .filter_map(|line| line["port"].as_u64())
+        .collect();
+    assert_eq!(destinations, [u64::from(PORT)].into(), "{lines:?}");
+    Ok(())
+}
