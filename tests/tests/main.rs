@@ -25,6 +25,7 @@ mod guest_packets;
 mod harness;
 mod heavy;
 mod hints;
+mod host_file;
 mod hostile;
 mod identity;
 mod interrupted;
