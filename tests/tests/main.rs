@@ -58,6 +58,7 @@ mod policy_guest;
 mod policy_verbs;
 mod proof;
 mod pure_v2;
+mod redirected;
 mod registry;
 mod replies;
 mod resolv;

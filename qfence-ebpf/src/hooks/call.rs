@@ -21,7 +21,9 @@ use crate::{
         refuse::{Rest, refuse_call},
         trace::trace,
     },
-    judge::{Judgement, has_monitored_sockets, judge, reason_against_socket, refused},
+    judge::{
+        Judgement, has_monitored_sockets, judge, reason_against_socket, redirected::DNS, refused,
+    },
     maps::{ALLOW_NETNS, DENY_RETVAL, PROOF, PULSE, marks::marks},
     subject::{
         destination::{Destination, socket},
@@ -95,6 +97,7 @@ fn object(
         protocol: to.protocol,
         connects,
         to_host: judgement.verdict.has(HOST),
+        to_nameserver: judgement.verdict.has(HOST) && to.port == DNS,
     };
     let Halves { upper, lower } = to.address;
     match qfence_reason_against(ctx.sock_addr, asked.pack(), upper, lower) {
@@ -114,13 +117,18 @@ struct Asked {
     connects: bool,
     /// Whether the destination is the host.
     to_host: bool,
+    /// Whether it is the nameserver port of the host.
+    to_nameserver: bool,
 }
 
 impl Asked {
     /// Packs the facts into one word for a global function. The kernel also uses 16 bits for a protocol.
     #[inline(always)]
     const fn pack(self) -> u32 {
-        self.protocol.0 & 0xffff | (self.connects as u32) << 16 | (self.to_host as u32) << 17
+        self.protocol.0 & 0xffff
+            | (self.connects as u32) << 16
+            | (self.to_host as u32) << 17
+            | (self.to_nameserver as u32) << 18
     }
 
     #[inline(always)]
@@ -129,6 +137,7 @@ impl Asked {
             protocol: Protocol(word & 0xffff),
             connects: word & 1 << 16 != 0,
             to_host: word & 1 << 17 != 0,
+            to_nameserver: word & 1 << 18 != 0,
         }
     }
 }
@@ -157,6 +166,9 @@ fn reason_against(ctx: &SockAddrContext, asked: Asked, address: Halves) -> Optio
     }
     if is_foreign {
         return Some(FOREIGN_NETNS);
+    }
+    if asked.protocol == Protocol::UDP && asked.to_nameserver {
+        owner::mark_question(socket(ctx));
     }
     if asked.protocol == Protocol::UDP
         && address.is_v4()

@@ -2,6 +2,7 @@
 
 pub(crate) mod peers;
 pub(crate) mod policy;
+pub(crate) mod redirected;
 
 use aya_ebpf::bindings::bpf_sock;
 use qfence_common::{
