@@ -23,7 +23,7 @@ use crate::{
     },
     judge::{
         Judgement, has_monitored_sockets, is_own_loopback, judge, own::qfence_own_connection,
-        policy::verdict, reason_against_socket, refused,
+        policy::verdict, reason_against_socket, redirected::DNS, refused,
     },
     maps::{ALLOW_NETNS, DENY_RETVAL, PROOF, PULSE, marks::marks},
     subject::{
@@ -172,6 +172,7 @@ fn object(
         connects,
         to_host: judgement.verdict.has(HOST),
         is_own: judgement.is_own,
+        to_nameserver: judgement.verdict.has(HOST) && to.port == DNS,
     };
     let Halves { upper, lower } = to.address;
     match qfence_reason_against(ctx.sock_addr, asked.pack(), upper, lower) {
@@ -193,6 +194,8 @@ struct Asked {
     to_host: bool,
     /// Whether the destination is a socket of the fence's own.
     is_own: bool,
+    /// Whether it is the nameserver port of the host.
+    to_nameserver: bool,
 }
 
 impl Asked {
@@ -203,6 +206,7 @@ impl Asked {
             | (self.connects as u32) << 16
             | (self.to_host as u32) << 17
             | (self.is_own as u32) << 18
+            | (self.to_nameserver as u32) << 19
     }
 
     #[inline(always)]
@@ -212,6 +216,7 @@ impl Asked {
             connects: word & 1 << 16 != 0,
             to_host: word & 1 << 17 != 0,
             is_own: word & 1 << 18 != 0,
+            to_nameserver: word & 1 << 19 != 0,
         }
     }
 }
@@ -242,6 +247,9 @@ fn reason_against(ctx: &SockAddrContext, asked: Asked, address: Halves) -> Optio
     }
     if is_foreign {
         return Some(FOREIGN_NETNS);
+    }
+    if asked.protocol == Protocol::UDP && asked.to_nameserver {
+        owner::mark_question(socket(ctx));
     }
     if asked.protocol == Protocol::UDP
         && address.is_v4()

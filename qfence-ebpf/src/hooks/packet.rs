@@ -23,7 +23,9 @@ use crate::{
         own::{qfence_is_own_syn, qfence_may_accept},
         peers,
         policy::{judges_standing, monitors, verdict},
-        reason_against_socket, refused,
+        reason_against_socket,
+        redirected::qfence_judged_port,
+        refused,
     },
     maps::ALLOW_RAW,
     subject::{
@@ -150,7 +152,7 @@ extern "C" fn qfence_judge_packet(
     let payload = Payload::from_bits(payload);
     let to = Destination {
         address: Halves { upper, lower },
-        port: payload.destination_port(),
+        port: judged_port(skb, Halves { upper, lower }, payload, path),
         protocol: payload.protocol(),
         path: if path == LookupPath::Address as u32 {
             LookupPath::Address
@@ -161,6 +163,19 @@ extern "C" fn qfence_judge_packet(
     let opens_tcp = payload.protocol() == Protocol::TCP && !payload.continues_tcp();
     let is_own = || opens_tcp && qfence_is_own_syn(skb, payload.bits()) != 0;
     judge(&to, false, || whole_socket(skb), is_own).pack()
+}
+
+/// Returns the port by which a packet is judged: the host's NAT may have redirected a question to a nameserver.
+#[inline(always)]
+fn judged_port(skb: *mut __sk_buff, address: Halves, payload: Payload, path: u32) -> u16 {
+    let port = payload.destination_port();
+    if path == LookupPath::Address as u32 {
+        return port;
+    }
+    let Halves { upper, lower } = address;
+    let protocol = payload.protocol().0;
+    let judged = qfence_judged_port(skb, upper, lower, protocol, port.into());
+    u16::try_from(judged).unwrap_or(0)
 }
 
 /// Returns the destination of a packet. Its path is loopback if the packet leaves through the loopback device.

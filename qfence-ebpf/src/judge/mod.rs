@@ -3,6 +3,7 @@
 pub(crate) mod own;
 pub(crate) mod peers;
 pub(crate) mod policy;
+pub(crate) mod redirected;
 mod room;
 
 use aya_ebpf::bindings::bpf_sock;

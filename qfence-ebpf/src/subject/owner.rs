@@ -56,6 +56,9 @@ const BROADCASTER: u32 = 1 << 1;
 const FOREIGN: u32 = 1 << 3;
 const ODD_KIND: u32 = 1 << 4;
 
+/// The socket was allowed to send a datagram to the nameserver port of the host.
+const ASKS_NAMESERVER: u32 = 1 << 12;
+
 /// The TCP connection of the socket was allowed to the host, so its packets to the host are allowed as well.
 const CONNECTED_TO_HOST: u32 = 1 << 2;
 
@@ -184,6 +187,19 @@ pub(crate) fn mark_options(socket: *mut bpf_sock, flags: u32) {
 pub(crate) fn mark_guest(socket: *mut bpf_sock) {
     // If this fails, the connection counts as the emulator's own.
     let _ = mark(socket, GUEST);
+}
+
+/// Notes that a full socket was allowed to send a datagram to the nameserver port of the host.
+#[inline(always)]
+pub(crate) fn mark_question(socket: *mut bpf_sock) {
+    // If this fails, a datagram that is redirected to another port is refused.
+    let _ = mark(socket, ASKS_NAMESERVER);
+}
+
+/// Whether a full socket was allowed to send a datagram to the nameserver port of the host.
+#[inline(always)]
+pub(crate) fn asks_nameserver(socket: *mut bpf_sock) -> bool {
+    read(socket).is_some_and(|owner| owner.flags & ASKS_NAMESERVER != 0)
 }
 
 /// Notes that a full socket may broadcast. Returns false if that could not be noted.

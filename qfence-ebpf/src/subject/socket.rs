@@ -76,6 +76,31 @@ pub(crate) fn local_address(socket: *mut bpf_sock) -> Halves {
     Halves::from_v6(words.map(u32::from_be))
 }
 
+/// Returns the port to which a full socket is connected; 0 if it is not connected.
+#[inline(always)]
+pub(crate) fn remote_port(socket: *mut bpf_sock) -> u16 {
+    // SAFETY: a full socket, not null.
+    u16::from_be(unsafe { (*socket).dst_port })
+}
+
+/// Returns the address to which a full socket is connected.
+#[inline(always)]
+pub(crate) fn remote_address(socket: *mut bpf_sock) -> Halves {
+    // SAFETY: a full socket, not null.
+    let family = unsafe { (*socket).family };
+    if family == INET {
+        // SAFETY: as above.
+        let ip = unsafe { (*socket).dst_ip4 };
+        return Halves::from_v4(u32::from_be(ip));
+    }
+    if family != INET6 {
+        return Halves::NONE;
+    }
+    // SAFETY: as above. All words are copied: the verifier permits no variable index into a socket.
+    let words = unsafe { (*socket).dst_ip6 };
+    Halves::from_v6(words.map(u32::from_be))
+}
+
 /// Whether a full socket is raw. `socket` may be null.
 #[inline(always)]
 pub(crate) fn is_raw(socket: *mut bpf_sock) -> bool {

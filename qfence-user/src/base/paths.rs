@@ -13,6 +13,8 @@ pub struct Paths {
     pub run: PathBuf,
     /// resolv.conf.
     pub resolv_conf: PathBuf,
+    /// The file that names further addresses of the host.
+    pub host_file: PathBuf,
     /// The directory of profiles.
     pub profiles: PathBuf,
     /// procfs.
@@ -30,6 +32,7 @@ impl Default for Paths {
             bpffs: "/sys/fs/bpf".into(),
             run: "/run/qfence".into(),
             resolv_conf: "/etc/resolv.conf".into(),
+            host_file: "/etc/qfence/host.toml".into(),
             profiles: "/etc/qfence/profiles.d".into(),
             proc: "/proc".into(),
             program: "/proc/self/exe".into(),

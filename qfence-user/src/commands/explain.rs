@@ -13,9 +13,13 @@ use crate::{
         explain::{Asked, Case, Explanation, explain},
     },
     fence::registry::Fences,
-    host,
+    host::{self, listening::serves_dns, nameservers},
     kernel::Maps,
-    policy::grammar::{self, Query},
+    policy::{
+        grammar::{self, Query},
+        hostset::single,
+        profile::host_file::HostFile,
+    },
 };
 
 /// A destination in the JSON output.
@@ -58,7 +62,46 @@ pub fn run(options: &Explain, paths: &Paths) -> Result<()> {
     {
         notify(format_args!("hint: {hint}"));
     }
+    say_named(&answers, paths);
+    say_redirected(&answers, paths);
     Ok(())
+}
+
+/// Prints which of the addresses the administrator's file counts as the host.
+fn say_named(answers: &[Answer<'_>], paths: &Paths) {
+    // `exec` reports a file that is invalid.
+    let Ok(file) = HostFile::read(&paths.host_file) else {
+        return;
+    };
+    for Answer { explanation, .. } in answers {
+        let address = explanation.address;
+        let named = single(address);
+        if file.host.iter().any(|prefix| prefix.contains(&named)) {
+            let path = paths.host_file.display();
+            notify(format_args!("hint: {path} counts {address} as the host"));
+        }
+    }
+}
+
+/// Prints which of the addresses are nameservers of the host whose port NAT may redirect.
+fn say_redirected(answers: &[Answer<'_>], paths: &Paths) {
+    let Ok(nameservers) = nameservers::read(&paths.resolv_conf) else {
+        return;
+    };
+    for Answer { explanation, .. } in answers {
+        let address = explanation.address;
+        let is_nameserver = nameservers
+            .servers
+            .iter()
+            .any(|server| server.address == address);
+        let is_own = address.is_loopback();
+        if is_nameserver && is_own && serves_dns(&paths.proc, address) == Some(false) {
+            notify(format_args!(
+                "hint: no server listens on port 53 of {address}; if NAT redirects this port to another one, a question \
+                 to this port is judged by it, and nothing else to the other port is"
+            ));
+        }
+    }
 }
 
 /// The fence, if one is named, and the destinations. A word that can be parsed as a destination is a destination.

@@ -81,23 +81,26 @@ fn is_looked_at(rule: &Rule) -> bool {
 }
 
 /// Sets for extreme hosts, from the smallest host to the greatest. Each address may or may not be the host, and a
-/// nameserver; one of these sets has each combination that matters.
-fn extremes() -> [Sets; 4] {
+/// nameserver or a gateway; one of these sets has each combination that matters.
+fn extremes() -> Vec<Sets> {
     let everything = BTreeSet::from([Prefix::default()]);
     let nothing = BTreeSet::new();
-    let sets = |host: &BTreeSet<Prefix>, nameservers: &BTreeSet<Prefix>| Sets {
-        host: host.clone(),
-        many: many_set([]),
-        nameservers: nameservers.clone(),
-        ..Sets::default()
-    };
     let least = host_set([]);
-    [
-        sets(&least, &nothing),
-        sets(&least, &everything),
-        sets(&everything, &nothing),
-        sets(&everything, &everything),
-    ]
+    let mut all = Vec::new();
+    for host in [&least, &everything] {
+        for nameservers in [&nothing, &everything] {
+            for gateways in [&nothing, &everything] {
+                all.push(Sets {
+                    host: host.clone(),
+                    many: many_set([]),
+                    nameservers: nameservers.clone(),
+                    gateways: gateways.clone(),
+                    ..Sets::default()
+                });
+            }
+        }
+    }
+    all
 }
 
 fn name<'a>(rules: &[Numbered], earlier: impl Iterator<Item = &'a usize>) -> String {
@@ -158,6 +161,8 @@ mod tests {
         for rules in [
             &["deny host", "allow 192.0.2.7"][..],
             &["deny lan", "allow dns"],
+            &["allow dns", "deny lan", "deny gateway"],
+            &["allow gateway:53", "deny dns"],
             &["allow dns", "deny lan"],
             &["deny lan", "allow host:80"],
             &["allow 10.1.2.3", "deny lan"],

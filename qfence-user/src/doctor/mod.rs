@@ -11,6 +11,8 @@
 //! | [`programs`] | each program, by loading and attaching it |
 //! | [`foreign`] | others' programs above the fences, as returned by [`crate::kernel::query`] |
 //! | [`closures`] | what a command can do to processes outside, and ask of managers |
+//! | [`nameservers`] | nameservers of the host behind NAT |
+//! | [`guest`] | the machine that this one is a guest of |
 //! | [`confinement`] | lockdown, security modules, unprivileged BPF and user namespaces |
 //! | `throwaway` | a cgroup in which programs are tried |
 //! | [`finding`], [`table`] | the result of a check, and how results are shown |
@@ -22,7 +24,9 @@ pub mod closures;
 pub mod confinement;
 pub mod finding;
 pub mod foreign;
+pub mod guest;
 pub mod memlock;
+pub mod nameservers;
 pub mod privileges;
 pub mod programs;
 pub mod release;
@@ -75,6 +79,7 @@ pub fn examine(paths: &Paths) -> Result<Vec<Finding>> {
         findings.extend(closures::examine(hierarchy.as_ref(), &paths.run));
     }
     findings.extend(confinement::examine(&paths.securityfs, &paths.proc));
+    findings.extend(guest::examine(paths)?);
     Ok(findings)
 }
 

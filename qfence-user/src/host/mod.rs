@@ -1,24 +1,30 @@
-//! The facts of this host that sets are made of: its addresses, its nameservers, and the NAT64 translators of its network.
+//! The facts of this host that sets are made of: its addresses, nameservers and gateways, the NAT64 translators of its
+//! network, and the administrator's file.
 //!
 //! A fact is a type that implements [`fact::Fact`], in a file of its own, and a row of [`watcher::Watcher`].
 
 pub mod addresses;
 pub mod fact;
+pub mod host_file;
+pub mod listening;
 pub mod nameservers;
 pub mod nat64;
 pub mod subscription;
 pub mod watcher;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::Result;
 
 use self::{
-    addresses::{AddressError, HostAddresses},
+    addresses::HostAddresses,
     nameservers::{Nameservers, Unreadable},
     nat64::Translators,
 };
-use crate::{base::paths::Paths, policy::Sets};
+use crate::{
+    base::paths::Paths,
+    policy::{Prefix, Sets, profile::host_file::HostFile, rule::without_v4},
+};
 
 /// How long a start, or a command that reads the facts once, waits for the nameservers to reveal NAT64 translators.
 pub const NAT64_PATIENCE: Duration = Duration::from_millis(200);
@@ -30,28 +36,68 @@ pub struct Here {
     pub addresses: HostAddresses,
     /// Its nameservers.
     pub nameservers: Result<Nameservers, Unreadable>,
+    /// The gateways of its default routes.
+    pub gateways: BTreeSet<Prefix>,
     /// The NAT64 translators of its network.
     pub nat64: Translators,
+    /// The administrator's file.
+    pub file: HostFile,
 }
 
 impl Here {
     /// Reads the facts once. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// If the addresses cannot be read.
-    pub async fn read(paths: &Paths) -> Result<Self, AddressError> {
+    /// If a fact other than the nameservers cannot be read.
+    pub async fn read(paths: &Paths) -> Result<Self> {
+        let file = HostFile::read(&paths.host_file)?;
         let addresses = addresses::read().await?;
+        let gateways = addresses::gateways::read().await?;
         let nameservers = nameservers::read(&paths.resolv_conf);
-        let nat64 = match &nameservers {
-            Ok(found) => nat64::ask_once(&addresses.global_v6(), found, NAT64_PATIENCE).await,
-            Err(_) => Translators::new(),
+        let nat64 = match (&file.nat64, &nameservers) {
+            (Some(known), _) => known.clone(),
+            (None, Ok(found)) => {
+                nat64::ask_once(&addresses.global_v6(), found, NAT64_PATIENCE).await
+            }
+            (None, Err(_)) => Translators::new(),
         };
         Ok(Self {
             addresses,
             nameservers,
+            gateways,
             nat64,
+            file,
         })
     }
+
+    /// The members of the sets, without the nameservers.
+    #[must_use]
+    pub fn sets(&self) -> Sets {
+        Sets {
+            host: host_with(&self.addresses.host, &self.file, &self.gateways),
+            many: self.addresses.many.clone(),
+            nameservers: BTreeSet::new(),
+            gateways: self.gateways.clone(),
+            nat64: self.nat64.clone(),
+        }
+    }
+}
+
+/// The set `host`: the addresses of the kernel, and those that the administrator's file adds.
+#[must_use]
+pub fn host_with(
+    kernel: &BTreeSet<Prefix>,
+    file: &HostFile,
+    gateways: &BTreeSet<Prefix>,
+) -> BTreeSet<Prefix> {
+    let named = file.host.iter().copied().flat_map(without_v4);
+    let gateways = gateways.iter().copied().filter(|_| file.gateway);
+    kernel
+        .iter()
+        .copied()
+        .chain(named)
+        .chain(gateways)
+        .collect()
 }
 
 /// Reads the members of the sets on this host once. Must be called within a tokio runtime.
@@ -59,17 +105,8 @@ impl Here {
 /// # Errors
 /// If a fact cannot be read.
 pub async fn sets(paths: &Paths) -> Result<Sets> {
-    let Here {
-        addresses,
-        nameservers,
-        nat64,
-    } = Here::read(paths).await?;
-    let (nameservers, _) = nameservers?.admitted(&addresses.links);
-    let HostAddresses { host, many, .. } = addresses;
-    Ok(Sets {
-        host,
-        many,
-        nameservers,
-        nat64,
-    })
+    let here = Here::read(paths).await?;
+    let mut sets = here.sets();
+    sets.nameservers = here.nameservers?.admitted(&here.addresses.links).0;
+    Ok(sets)
 }

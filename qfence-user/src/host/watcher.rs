@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    addresses::Addresses,
+    addresses::{Addresses, gateways::Gateways},
+    host_file::FollowedFile,
     nameservers::ResolvConf,
     nat64::Nat64,
     subscription::{Source, Subscription},
@@ -17,6 +18,8 @@ pub struct Watcher {
     addresses: Source<Addresses>,
     nameservers: Source<ResolvConf>,
     nat64: Source<Nat64>,
+    gateways: Source<Gateways>,
+    file: Source<FollowedFile>,
     resolv_conf: PathBuf,
 }
 
@@ -25,6 +28,7 @@ impl Watcher {
     #[must_use]
     pub fn new(paths: &Paths) -> Self {
         let resolv_conf = paths.resolv_conf.clone();
+        let host_file = paths.host_file.clone();
         let addresses = Source::new(Addresses::default);
         let nameservers = Source::new(move || ResolvConf::new(&resolv_conf));
         let nat64 = {
@@ -35,6 +39,8 @@ impl Watcher {
             addresses,
             nameservers,
             nat64,
+            gateways: Source::new(Gateways::default),
+            file: Source::new(move || FollowedFile::new(&host_file)),
             resolv_conf: paths.resolv_conf.clone(),
         }
     }
@@ -55,6 +61,18 @@ impl Watcher {
     #[must_use]
     pub fn nat64(&self) -> Subscription<Nat64> {
         self.nat64.subscribe()
+    }
+
+    /// Follows the gateways of the default routes. Must be called within a tokio runtime.
+    #[must_use]
+    pub fn gateways(&self) -> Subscription<Gateways> {
+        self.gateways.subscribe()
+    }
+
+    /// Follows the file of further addresses of the host. Must be called within a tokio runtime.
+    #[must_use]
+    pub fn file(&self) -> Subscription<FollowedFile> {
+        self.file.subscribe()
     }
 
     /// The file of the nameservers.

@@ -101,13 +101,13 @@ const MULTICAST: [Net; 3] = [
     v4(255, 255, 255, 255, 32),
 ];
 
-/// The members of a set on every host. `None` for `host`, `dns` and `internet`, which depend on the host.
+/// The members of a set on every host. `None` for `host`, `dns`, `gateway` and `internet`, which depend on the host.
 ///
 /// `lan`, `link-local` and `metadata` also have the NAT64 spellings of their IPv4 members ([`Sets::members`](super::Sets::members)).
 #[must_use]
 pub fn members(name: SetName) -> Option<BTreeSet<Prefix>> {
     match name {
-        SetName::Host | SetName::Dns | SetName::Internet => None,
+        SetName::Host | SetName::Dns | SetName::Gateway | SetName::Internet => None,
         SetName::Any => Some(BTreeSet::from([Ipv6Net::default()])),
         SetName::Loopback => Some(plain(&LOOPBACK).collect()),
         SetName::Multicast => Some(plain(&MULTICAST).collect()),
@@ -141,7 +141,15 @@ mod tests {
             .into_iter()
             .filter(|&set| members(set).is_none())
             .collect();
-        assert_eq!(dynamic, [SetName::Host, SetName::Dns, SetName::Internet]);
+        assert_eq!(
+            dynamic,
+            [
+                SetName::Host,
+                SetName::Dns,
+                SetName::Gateway,
+                SetName::Internet
+            ]
+        );
     }
 
     #[test]

@@ -185,10 +185,16 @@ impl Policy {
     /// Whether it depends on the host's nameservers.
     #[must_use]
     pub fn names_dns(&self) -> bool {
-        let dns = Destination::Set(SetName::Dns);
+        self.names(SetName::Dns)
+    }
+
+    /// Whether it depends on the members of a set.
+    #[must_use]
+    pub fn names(&self, set: SetName) -> bool {
+        let named = Destination::Set(set);
         self.in_order()
             .iter()
-            .any(|rule| rule.matches.iter().any(|of| of.destination == dns))
+            .any(|rule| rule.matches.iter().any(|of| of.destination == named))
     }
 }
 

@@ -11,6 +11,8 @@ pub enum SetName {
     Loopback,
     /// The nameservers of resolv.conf.
     Dns,
+    /// The gateways of the default routes.
+    Gateway,
     /// Private networks.
     Lan,
     /// Addresses that are valid only on one link.
@@ -27,10 +29,11 @@ pub enum SetName {
 
 impl SetName {
     /// All sets.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Host,
         Self::Loopback,
         Self::Dns,
+        Self::Gateway,
         Self::Lan,
         Self::LinkLocal,
         Self::Metadata,
@@ -56,6 +59,7 @@ impl SetName {
             Self::Host => "host",
             Self::Loopback => "loopback",
             Self::Dns => "dns",
+            Self::Gateway => "gateway",
             Self::Lan => "lan",
             Self::LinkLocal => "link-local",
             Self::Metadata => "metadata",
@@ -79,6 +83,9 @@ impl SetName {
             Self::Loopback => "127.0.0.0/8, ::1, 0.0.0.0/8 and ::, which all lead to this machine",
             Self::Dns => {
                 "the nameservers in resolv.conf; on port 53, udp and tcp, if none is given"
+            }
+            Self::Gateway => {
+                "the gateways of the default routes, such as the host of a virtual machine"
             }
             Self::Lan => "private networks: RFC 1918, shared (CGNAT), unique local, site-local",
             Self::LinkLocal => "169.254.0.0/16 and fe80::/10",

@@ -15,6 +15,9 @@ pub struct Sets {
     pub many: BTreeSet<Prefix>,
     /// The host's nameservers, wherever they are.
     pub nameservers: BTreeSet<Prefix>,
+    /// The gateways of the default routes.
+    #[serde(default)]
+    pub gateways: BTreeSet<Prefix>,
     /// The prefixes of NAT64 translators, besides the well-known one.
     #[serde(default)]
     pub nat64: BTreeSet<Prefix>,
@@ -29,6 +32,7 @@ impl Sets {
         let mut found = match name {
             SetName::Host => self.host.clone(),
             SetName::Dns => self.nameservers.clone(),
+            SetName::Gateway => self.gateways.clone(),
             other => members(other)?,
         };
         if matches!(

@@ -9,9 +9,13 @@ use crate::{
     base::{console::notify, paths::Paths},
     compile::{Compiled, compile},
     fence::registry::{Condition, Fences},
-    host::{Here, addresses, nameservers},
+    host::{
+        Here,
+        addresses::{self, gateways},
+        nameservers,
+    },
     kernel::Maps,
-    policy::{Numbered, Policy},
+    policy::{Numbered, Policy, set::SetName},
     stored_policy::{StoredPolicy, netns},
     supervise::established::Connection,
 };
@@ -71,11 +75,11 @@ pub async fn change_policy(
     let policy = make(&before.policy)?;
     let begins_dns = policy.names_dns() && !before.policy.names_dns();
     let mut sets = before.sets;
+    let has_supervisor = fresh.is_none();
     match fresh {
         // The fence has no supervisor, so the host's addresses are read here.
         Some((here, fresh)) if here == before.netns => {
-            (sets.host, sets.many) = (fresh.addresses.host, fresh.addresses.many);
-            sets.nat64 = fresh.nat64;
+            sets = fresh.sets();
             sets.nameservers = match fresh.nameservers {
                 Ok(found) => found.admitted(&fresh.addresses.links).0,
                 Err(error) if begins_dns => return Err(error.into()),
@@ -99,6 +103,9 @@ pub async fn change_policy(
             sets.nameservers = nameservers::read(&paths.resolv_conf)?.admitted(&links).0;
         }
         None => {}
+    }
+    if has_supervisor && policy.names(SetName::Gateway) && !before.policy.names(SetName::Gateway) {
+        sets.gateways = gateways::read().await?;
     }
     let rules = policy.rules();
     let compiled = compile(&rules, &sets, policy.monitor)?;

@@ -47,6 +47,7 @@ pub fn make_private(paths: &Paths) -> Result<Paths> {
     let file = run.join("resolv.conf");
     replace(&file, resolv_conf().as_bytes(), PRIVATE_FILE)?;
     Ok(Paths {
+        host_file: file.with_file_name("host.toml"),
         resolv_conf: file,
         ..paths.clone()
     })

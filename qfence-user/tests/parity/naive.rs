@@ -42,6 +42,7 @@ pub(crate) struct Host {
     /// The local routes of type broadcast.
     pub(crate) broadcasts: Vec<IpNet>,
     pub(crate) nameservers: Vec<IpAddr>,
+    pub(crate) gateways: Vec<IpAddr>,
     /// Prefixes of NAT64 translators, of 96 bits.
     pub(crate) nat64: Vec<IpNet>,
 }
@@ -159,6 +160,7 @@ fn is_in(name: &str, host: &Host, target: &Target) -> bool {
         }
         "loopback" => is_one_of(&LOOPBACK, address),
         "dns" => host.nameservers.contains(&address),
+        "gateway" => host.gateways.contains(&address),
         "lan" => is_one_of(&LAN, address) || is_one_of(&LAN, translated(host, address)),
         "link-local" => {
             is_one_of(&LINK_LOCAL, address) || is_one_of(&LINK_LOCAL, translated(host, address))

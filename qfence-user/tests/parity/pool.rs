@@ -41,10 +41,11 @@ const POOL: [&str; 26] = [
     "64:ff9b::/96",
 ];
 
-const SETS: [&str; 9] = [
+const SETS: [&str; 10] = [
     "host",
     "loopback",
     "dns",
+    "gateway",
     "lan",
     "link-local",
     "metadata",
@@ -168,12 +169,14 @@ pub(crate) fn host(pool: &Pool) -> impl Strategy<Value = Host> + use<> {
         vec(local, 0..6),
         vec(broadcast, 0..3),
         vec(address(), 0..4),
+        vec(address(), 0..3),
         nat64,
     )
-        .prop_map(|(local, broadcasts, nameservers, nat64)| Host {
+        .prop_map(|(local, broadcasts, nameservers, gateways, nat64)| Host {
             local,
             broadcasts,
             nameservers,
+            gateways,
             nat64: nat64.iter().map(|text| text.parse().unwrap()).collect(),
         })
 }

@@ -76,6 +76,7 @@ impl Scene {
             local,
             broadcasts,
             nameservers,
+            gateways,
             nat64,
         } = &self.host;
         let local = local.iter().chain(broadcasts).copied().map(mapped);
@@ -83,8 +84,8 @@ impl Scene {
             host: host_set(local),
             many: many_set(broadcasts.iter().copied().map(mapped)),
             nameservers: nameservers.iter().copied().map(single).collect(),
+            gateways: gateways.iter().copied().map(single).collect(),
             nat64: nat64.iter().copied().map(mapped).collect(),
-            ..Sets::default()
         }
     }
 
@@ -99,10 +100,11 @@ impl Scene {
             local,
             broadcasts,
             nameservers,
+            gateways,
             nat64,
         } = &self.host;
         let of_host = local.iter().chain(broadcasts).copied();
-        let of_host = of_host.chain(nameservers.iter().copied().map(IpNet::from));
+        let of_host = of_host.chain(nameservers.iter().chain(gateways).copied().map(IpNet::from));
         let mut edges: Vec<IpAddr> = in_rules.chain(of_host).flat_map(edges_of).collect();
         edges.extend(fixed_prefixes().flat_map(edges_of));
         let well_known: IpNet = "64:ff9b::/96".parse().unwrap();

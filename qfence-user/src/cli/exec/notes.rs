@@ -15,15 +15,19 @@ A RULE is [PROTOCOL:]DESTINATION[:PORTS]. The first rule that matches decides.
   PROTOCOL     tcp, udp, icmp, sctp, dccp, udplite, gre, esp, …, proto-N;
                default: any
   DESTINATION  an address, a prefix (10.0.0.0/8, [fd00::/8]), or a set:
-    host         this host, at every address that its kernel treats as local
+    host         this host, at every address that its kernel treats as local or
+                 that /etc/qfence/host.toml names
     loopback     127.0.0.0/8, ::1, and all other addresses that always lead to
                  the machine itself
     dns          the nameservers in resolv.conf; without PORTS, only port 53
+    gateway      the gateways of the default routes: often the machine that this
+                 one is a guest of
     lan          RFC 1918, shared (CGNAT), unique local and site-local addresses
     link-local   169.254.0.0/16, fe80::/10
     metadata     the metadata services of clouds, such as 169.254.169.254
     multicast    224.0.0.0/4, ff00::/8, 255.255.255.255
     internet     all addresses that are in none of the sets above, except dns
+                 and gateway
     any          all addresses
   PORTS        80,443,8000-8080; default: all
 With a protocol or ports, write an IPv6 address in brackets: udp:[fd00::1]:53.

@@ -10,7 +10,7 @@ use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use nix::libc;
-use socket2::SockRef;
+use socket2::{SockFilter, SockRef};
 use tokio::io::unix::AsyncFd;
 
 use super::{
@@ -53,17 +53,17 @@ pub(super) struct Announcements {
 }
 
 /// A socket for a part of the announcements.
-struct Group {
-    socket: AsyncFd<Socket>,
-    buffer: Vec<u8>,
+pub(super) struct Group {
+    pub(super) socket: AsyncFd<Socket>,
+    pub(super) buffer: Vec<u8>,
 }
 
 impl Announcements {
     /// Subscribes. Must be called within a tokio runtime.
     pub(super) fn subscribe() -> io::Result<Self> {
         Ok(Self {
-            new: Group::join(ROUTES, Only::New)?,
-            others: Group::join(ROUTES.into_iter().chain(OTHERS), Only::Other)?,
+            new: Group::join(ROUTES, &filter(Only::New))?,
+            others: Group::join(ROUTES.into_iter().chain(OTHERS), &filter(Only::Other))?,
         })
     }
 
@@ -88,10 +88,14 @@ impl Announcements {
 }
 
 impl Group {
-    fn join(groups: impl IntoIterator<Item = u32>, only: Only) -> io::Result<Self> {
+    /// Subscribes to groups; the kernel drops the announcements that do not pass the filter.
+    pub(super) fn join(
+        groups: impl IntoIterator<Item = u32>,
+        filter: &[SockFilter],
+    ) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.set_non_blocking(true)?;
-        SockRef::from(&socket).attach_filter(&filter(only))?;
+        SockRef::from(&socket).attach_filter(filter)?;
         socket.bind_auto()?;
         for group in groups {
             socket.add_membership(group)?;
@@ -117,21 +121,22 @@ impl Group {
         }
     }
 
-    fn discard(&mut self) -> Result<(), AddressError> {
+    /// Drops the queued announcements.
+    pub(super) fn discard(&mut self) -> Result<(), AddressError> {
         while receive(self.socket.get_ref(), &mut self.buffer)?.is_some() {}
         Ok(())
     }
 }
 
 /// A received message.
-enum Received<'a> {
+pub(super) enum Received<'a> {
     Message(&'a [u8]),
     /// The socket's buffer was full, and messages were lost.
     Overrun,
 }
 
 /// The next message; `None` if there is none.
-fn receive<'a>(
+pub(super) fn receive<'a>(
     socket: &Socket,
     buffer: &'a mut Vec<u8>,
 ) -> Result<Option<Received<'a>>, AddressError> {

@@ -53,6 +53,26 @@ pub(super) fn filter(only: Only) -> [SockFilter; 9] {
     ]
 }
 
+/// The filter for a socket that needs the announcements of default routes only: routes whose destination has no bits.
+/// That is the second byte after the message's header.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the codes of instructions have 16 bits"
+)]
+pub(super) fn default_routes() -> [SockFilter; 4] {
+    const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
+    const IS_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    /// The offset of the length of the destination.
+    const LENGTH: u32 = 16 + 1;
+    [
+        SockFilter::new(LOAD_BYTE, 0, 0, LENGTH),
+        SockFilter::new(IS_EQUAL, 0, 1, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+        SockFilter::new(RETURN, 0, 0, 0),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use std::{io, os::unix::net::UnixDatagram};

@@ -2,6 +2,7 @@
 
 mod announcements;
 mod filter;
+pub mod gateways;
 mod pace;
 mod routes;
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub(super) const LOCAL_TYPES: [RouteType; 3] =
     [RouteType::Local, RouteType::Broadcast, RouteType::Anycast];
 
 /// Reads the kernel's local routes.
-pub(super) struct LocalRoutes(Handle);
+pub(super) struct LocalRoutes(pub(super) Handle);
 
 /// The prefixes that lead to the host.
 #[derive(Clone, Debug, Default)]

@@ -16,12 +16,14 @@
 //! |---|---|
 //! | [`find`] | finds a profile by name or path |
 //! | `file` | reads a file that other users cannot change |
+//! | [`host_file`] | further addresses of the host, in a file of their own |
 //! | `toml` | parses the text |
 //! | [`position`] | an error with file, line, column and excerpt |
 //! | [`shipped`] | the profiles that come with qfence |
 
 mod file;
 pub mod find;
+pub mod host_file;
 pub mod position;
 pub mod shipped;
 mod toml;

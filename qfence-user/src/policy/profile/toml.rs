@@ -95,7 +95,7 @@ fn all_of<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(mut list: A) -> Result<Ve
 }
 
 /// The TOML parser's message, with the remedy.
-fn explain(message: &str) -> String {
+pub(super) fn explain(message: &str) -> String {
     // The parser reads a bare `tcp:…` as a misspelt `true`, and a bare address as a number.
     const NOT_QUOTED: [&str; 6] = [
         "invalid boolean",
@@ -209,7 +209,7 @@ fn matches(texts: Spanned<Texts>) -> Result<Vec<Match>, Fault> {
     }
 }
 
-fn one(text: &Spanned<String>) -> Result<Match, Fault> {
+pub(super) fn one(text: &Spanned<String>) -> Result<Match, Fault> {
     text.get_ref().parse().map_err(|error| Fault {
         span: text.span(),
         message: format!("{error}"),

@@ -1,7 +1,7 @@
-//! The facts of the host that a policy depends on: its addresses, its nameservers, and the NAT64 translators of its
-//! network.
+//! The facts of the host that a policy depends on: its addresses, nameservers and gateways, the NAT64 translators of its
+//! network, and the administrator's file.
 
-use std::{future::pending, sync::Arc};
+use std::{collections::BTreeSet, future::pending, sync::Arc};
 
 use anyhow::{Error, Result, anyhow};
 use tokio::time::timeout;
@@ -9,13 +9,18 @@ use tokio::time::timeout;
 use crate::{
     host::{
         NAT64_PATIENCE,
-        addresses::{AddressError, Addresses, HostAddresses},
+        addresses::{AddressError, Addresses, HostAddresses, gateways::Gateways},
+        fact::Fact,
+        host_file::FollowedFile,
+        host_with,
         nameservers::ResolvConf,
         nat64::Nat64,
         subscription::{Subscription, Unknown},
         watcher::Watcher,
     },
-    policy::{Policy, Sets, nameservers::Nameserver},
+    policy::{
+        Policy, Prefix, Sets, nameservers::Nameserver, profile::host_file::HostFile, set::SetName,
+    },
 };
 
 /// The result of reading the host's addresses.
@@ -27,13 +32,21 @@ pub(super) struct Facts {
     pub(super) addresses: Subscription<Addresses>,
     /// `None` while no rule names nameservers.
     pub(super) nameservers: Option<Subscription<ResolvConf>>,
-    nat64: Subscription<Nat64>,
+    /// `None` while no rule names gateways, and the file does not.
+    gateways: Option<Subscription<Gateways>>,
+    /// `None` while the file names the translators.
+    nat64: Option<Subscription<Nat64>>,
+    file: Subscription<FollowedFile>,
+    /// The content of the file, when it was last valid.
+    last_file: HostFile,
     /// Whether there was a file with nameservers.
     has_seen_file: bool,
     /// The error, if the host's addresses are not followed.
     unfollowed: Option<Error>,
     /// The error, if a rule names nameservers and they are not known.
     unnamed: Option<Error>,
+    /// The error, if the administrator's file cannot be read.
+    bad_file: Option<Error>,
     /// The nameservers that a rule cannot cover, since other links can have the same address.
     pub(super) ambiguous: Vec<Nameserver>,
 }
@@ -45,10 +58,14 @@ impl Facts {
             watcher: watcher.clone(),
             addresses: watcher.addresses(),
             nameservers: None,
-            nat64: watcher.nat64(),
+            gateways: None,
+            nat64: None,
+            file: watcher.file(),
+            last_file: HostFile::default(),
             has_seen_file: false,
             unfollowed: None,
             unnamed: None,
+            bad_file: None,
             ambiguous: Vec::new(),
         }
     }
@@ -63,32 +80,45 @@ impl Facts {
         {
             *nameservers = self.watcher.nameservers();
         }
-        if !self.nat64.is_followed() {
-            self.nat64 = self.watcher.nat64();
+        if let Some(nat64) = &mut self.nat64
+            && !nat64.is_followed()
+        {
+            *nat64 = self.watcher.nat64();
+        }
+        if let Some(gateways) = &mut self.gateways
+            && !gateways.is_followed()
+        {
+            *gateways = self.watcher.gateways();
+        }
+        if !self.file.is_followed() {
+            self.file = self.watcher.file();
         }
     }
 
     /// Waits until a fact may have changed, or cannot be read any more. Cancel-safe.
     pub(super) async fn changed(&mut self) {
-        let nameservers = async {
-            match &mut self.nameservers {
-                Some(nameservers) => nameservers.changed().await,
-                None => pending().await,
-            }
-        };
         tokio::select! {
             () = self.addresses.changed() => (),
-            () = nameservers => (),
-            () = self.nat64.changed() => (),
+            () = change_of(&mut self.nameservers) => (),
+            () = change_of(&mut self.nat64) => (),
+            () = change_of(&mut self.gateways) => (),
+            () = self.file.changed() => (),
         }
     }
 
     /// Whether a fact was read after it was last used.
     pub(super) fn has_news(&self) -> bool {
-        let nameservers = self.nameservers.as_ref();
         self.addresses.has_changed()
-            || self.nat64.has_changed()
-            || nameservers.is_some_and(Subscription::has_changed)
+            || self.file.has_changed()
+            || self.nat64.as_ref().is_some_and(Subscription::has_changed)
+            || self
+                .gateways
+                .as_ref()
+                .is_some_and(Subscription::has_changed)
+            || self
+                .nameservers
+                .as_ref()
+                .is_some_and(Subscription::has_changed)
     }
 
     /// Reads the facts again. [`Facts::sets_now`] handles errors. The translators are not awaited: they change only with
@@ -98,6 +128,10 @@ impl Facts {
         if let Some(nameservers) = &mut self.nameservers {
             let _ = nameservers.fresh().await;
         }
+        if let Some(gateways) = &mut self.gateways {
+            let _ = gateways.fresh().await;
+        }
+        let _ = self.file.fresh().await;
     }
 
     /// The path of resolv.conf, to be printed.
@@ -125,6 +159,16 @@ impl Facts {
         }
     }
 
+    /// The error, if the administrator's file cannot be read.
+    pub(super) fn why_bad_file(&self) -> Result<()> {
+        match &self.bad_file {
+            None => Ok(()),
+            Some(error) => Err(anyhow!(
+                "error: the further addresses of the host stay as they were: {error:#}"
+            )),
+        }
+    }
+
     /// The members of the sets, from the host's addresses. `last` are the members published last; for the first policy
     /// there are none, and a fact that cannot be read is an error.
     pub(super) async fn sets_now(
@@ -135,11 +179,14 @@ impl Facts {
     ) -> Result<Sets> {
         let is_first = last.is_none();
         let known = addresses.as_ref().ok().cloned();
+        self.read_file(is_first).await?;
+        let before = last.as_ref().map(|last| last.gateways.clone());
+        let gateways = self.read_gateways(policy, before).await?;
         let mut sets = match (addresses, last) {
             (Ok(addresses), _) => {
                 self.unfollowed = None;
                 Sets {
-                    host: addresses.host.clone(),
+                    host: host_with(&addresses.host, &self.last_file, &gateways),
                     many: addresses.many.clone(),
                     ..Sets::default()
                 }
@@ -150,16 +197,60 @@ impl Facts {
             }
             (Err(error), None) => return Err(error.into()),
         };
-        if is_first {
-            // Later, a reading is adopted when it comes.
-            let _ = timeout(NAT64_PATIENCE, self.nat64.reading()).await;
-        }
-        if let Some(found) = self.nat64.latest() {
-            sets.nat64.clone_from(&found);
-        }
+        sets.gateways = gateways;
+        self.read_translators(&mut sets, is_first).await;
         self.read_nameservers(&mut sets, policy, known.as_deref(), is_first)
             .await?;
         Ok(sets)
+    }
+
+    /// Reads the administrator's file. If it becomes invalid, its last content stays.
+    async fn read_file(&mut self, is_first: bool) -> Result<()> {
+        self.bad_file = None;
+        match self.file.reading().await {
+            Ok(file) => self.last_file = (*file).clone(),
+            Err(error) if is_first => return Err(error.into()),
+            Err(error) => self.bad_file = Some(error.into()),
+        }
+        Ok(())
+    }
+
+    /// The gateways. From now on they are followed if `policy` or the file depends on them. `last` are those published
+    /// last.
+    async fn read_gateways(
+        &mut self,
+        policy: &Policy,
+        last: Option<BTreeSet<Prefix>>,
+    ) -> Result<BTreeSet<Prefix>> {
+        if !policy.names(SetName::Gateway) && !self.last_file.gateway {
+            self.gateways = None;
+            return Ok(BTreeSet::new());
+        }
+        let watcher = &self.watcher;
+        let gateways = self.gateways.get_or_insert_with(|| watcher.gateways());
+        match (gateways.reading().await, last) {
+            (Ok(found), _) => Ok((*found).clone()),
+            (Err(_), Some(last)) => Ok(last),
+            (Err(error), None) => Err(error.into()),
+        }
+    }
+
+    /// Adds the NAT64 translators: those of the file, or else those that the nameservers reveal.
+    async fn read_translators(&mut self, sets: &mut Sets, is_first: bool) {
+        if let Some(known) = &self.last_file.nat64 {
+            self.nat64 = None;
+            sets.nat64.clone_from(known);
+            return;
+        }
+        let watcher = &self.watcher;
+        let nat64 = self.nat64.get_or_insert_with(|| watcher.nat64());
+        if is_first {
+            // Later, a reading is adopted when it comes.
+            let _ = timeout(NAT64_PATIENCE, nat64.reading()).await;
+        }
+        if let Some(found) = nat64.latest() {
+            sets.nat64.clone_from(&found);
+        }
     }
 
     /// Adds the nameservers. From now on they are followed if `policy` depends on them.
@@ -207,5 +298,13 @@ impl Facts {
                 Ok(())
             }
         }
+    }
+}
+
+/// Waits for a change of a fact, if it is followed. Cancel-safe.
+async fn change_of<F: Fact>(subscription: &mut Option<Subscription<F>>) {
+    match subscription {
+        Some(subscription) => subscription.changed().await,
+        None => pending().await,
     }
 }

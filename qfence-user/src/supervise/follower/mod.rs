@@ -47,6 +47,7 @@ struct Said {
     following: RecurringError,
     naming: RecurringError,
     ambiguous: RecurringError,
+    file: RecurringError,
     updating: RecurringError,
     keeping: RecurringError,
     waiting: RecurringError,
@@ -210,6 +211,9 @@ impl<P: AsMut<Maps>> Follower<P> {
             self.said.following.report(followed, mended, messages);
             self.report_naming(messages);
             self.report_ambiguous(messages);
+            let read = self.inputs.facts.why_bad_file();
+            let mended = "the file of further addresses of the host can be read again";
+            self.said.file.report(read, mended, messages);
             let kept = self.inputs.why_unkept();
             let mended = "the policy file is up to date again";
             self.said.keeping.report(kept, mended, messages);

@@ -1,0 +1,54 @@
+//! Questions to a nameserver of the host that the host's NAT sends to another port of it, as Docker does in containers.
+//!
+//! The call names the nameserver's port, and its packet has another one. The socket shows the port of the call. The NAT
+//! belongs to the host, and a process in the fence cannot change it.
+
+use aya_ebpf::bindings::{__sk_buff, bpf_sock};
+use qfence_common::{Action, Halves, LookupPath, Protocol};
+
+use super::policy::verdict;
+use crate::subject::{
+    owner,
+    skb::whole_socket,
+    socket::{remote_address, remote_port},
+};
+
+/// The port of nameservers.
+pub(crate) const DNS: u16 = 53;
+
+/// Returns the port by which a packet through the loopback device is judged: that of nameservers, if its own is denied
+/// and its socket asks for that port of the same address. Global: see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn qfence_judged_port(
+    skb: *mut __sk_buff,
+    upper: u64,
+    lower: u64,
+    protocol: u32,
+    port: u32,
+) -> u32 {
+    let (address, protocol) = (Halves { upper, lower }, Protocol(protocol));
+    let own = u16::try_from(port).unwrap_or(0);
+    let is_question = protocol == Protocol::UDP || protocol == Protocol::TCP;
+    if own == DNS || !is_question || !asks(whole_socket(skb), address, protocol) {
+        return port;
+    }
+    match verdict(LookupPath::Loopback, address, protocol, own).action() {
+        Action::Allow => port,
+        Action::Deny => DNS.into(),
+    }
+}
+
+/// Whether a socket is connected to the nameserver port of an address, or is not connected and was allowed to send to
+/// that port of the host.
+#[inline(always)]
+fn asks(socket: *mut bpf_sock, address: Halves, protocol: Protocol) -> bool {
+    if socket.is_null() {
+        return false;
+    }
+    match remote_port(socket) {
+        DNS => remote_address(socket) == address,
+        0 => protocol == Protocol::UDP && owner::asks_nameserver(socket),
+        _ => false,
+    }
+}

@@ -1,0 +1,136 @@
+//! A nameserver of the host behind NAT: the host redirects its port to another one, as Docker does in containers.
+
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result, ensure};
+use tests::{
+    fence::{Fence, qfence},
+    listener::Listeners,
+    probe::ProbeResult,
+    run::to_end,
+    shell::Shell,
+    world::World,
+};
+
+/// Docker's nameserver, and the port on which it listens; Docker chooses one at random.
+const NAMESERVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 11));
+const BEHIND: u16 = 35353;
+const OTHER: u16 = 8080;
+
+/// Redirects the nameserver's port as Docker does, in the host's namespace.
+fn redirect(world: &World) -> Result<()> {
+    for arguments in [
+        format!(
+            "-A OUTPUT -d {NAMESERVER}/32 -p tcp --dport 53 -j DNAT --to-destination {NAMESERVER}:{BEHIND}"
+        ),
+        format!(
+            "-A OUTPUT -d {NAMESERVER}/32 -p udp --dport 53 -j DNAT --to-destination {NAMESERVER}:{BEHIND}"
+        ),
+        format!(
+            "-A POSTROUTING -s {NAMESERVER}/32 -p tcp --sport {BEHIND} -j SNAT --to-source :53"
+        ),
+        format!(
+            "-A POSTROUTING -s {NAMESERVER}/32 -p udp --sport {BEHIND} -j SNAT --to-source :53"
+        ),
+    ] {
+        let mut command = world.host.command("iptables");
+        command.args(["-t", "nat"]).args(arguments.split(' '));
+        let ended = to_end(command)?;
+        ensure!(ended.code() == Some(0), "iptables {arguments}: {ended:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_nameserver_whose_port_is_redirected_works_and_nothing_else_of_its_address() -> Result<()> {
+    let world = World::new()?;
+    world.write_resolv_conf(&format!("nameserver {NAMESERVER}\n"))?;
+    redirect(&world)?;
+    let behind = Listeners::everywhere(&world.host, BEHIND)?;
+    let other = Listeners::everywhere(&world.host, OTHER)?;
+    let questions =
+        ["udp", "udp-connected", "tcp"].map(|method| format!("{method}/{NAMESERVER}/53"));
+    let questions = questions.each_ref().map(String::as_str);
+    // The control: nothing listens on port 53, so these are redirected.
+    let mut outside = Shell::start(world.host.command("sh"))?;
+    let outcomes = outside.attempt(&questions)?;
+    assert!(outcomes.iter().all(ProbeResult::is_reached), "{outcomes:?}");
+
+    let fence = Fence::new("redirected")?.with(&["--user", "nobody"]);
+    let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
+    let before = behind.arrivals().len();
+    let outcomes = shell.attempt(&questions)?;
+    assert!(outcomes.iter().all(ProbeResult::is_reached), "{outcomes:?}");
+    assert_eq!(fence.refusals()?, []);
+    // The ports behind it and beside it are not.
+    let arrived = behind.arrivals().len();
+    assert!(arrived > before);
+    for port in [BEHIND, OTHER] {
+        for method in ["udp", "udp-connected", "tcp"] {
+            let outcomes = shell.attempt(&[&format!("{method}/{NAMESERVER}/{port}")])?;
+            assert!(
+                outcomes[0].failed_with("ECONNREFUSED"),
+                "{method} {port}: {outcomes:?}"
+            );
+        }
+        let outcomes = shell.attempt(&[&format!("udp/127.0.0.1/{port}")])?;
+        assert!(outcomes[0].failed_with("ECONNREFUSED"), "{outcomes:?}");
+    }
+    assert_eq!(behind.arrivals().len(), arrived);
+    assert_eq!(other.arrivals().len(), 0);
+
+    // A policy without nameservers refuses it.
+    let mut command = world.host.command(qfence()?);
+    command.args(["set", fence.name(), "--deny", "dns"]);
+    assert_eq!(to_end(command)?.code(), Some(0));
+    let outcomes = shell.attempt(&questions)?;
+    assert!(
+        !outcomes.iter().any(ProbeResult::is_reached),
+        "{outcomes:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_rule_for_another_port_applies_to_a_socket_that_asked_too() -> Result<()> {
+    let world = World::new()?;
+    world.write_resolv_conf(&format!("nameserver {NAMESERVER}\n"))?;
+    redirect(&world)?;
+    let _behind = Listeners::everywhere(&world.host, BEHIND)?;
+    let allowed = Listeners::everywhere(&world.host, OTHER)?;
+    let rule = format!("udp:127.0.0.1:{OTHER}");
+    let fence = Fence::new("redirected-rule")?.with(&["--user", "nobody", "--allow", &rule]);
+    let script = format!(
+        "import socket\n\
+         s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+         s.settimeout(5)\n\
+         for to in ('{NAMESERVER}', 53), ('127.0.0.1', {OTHER}):\n\
+         \x20   s.sendto(b'x', to)\n\
+         \x20   print(s.recvfrom(99)[1][1])\n"
+    );
+    let mut command = fence.command(&world.host, "python3");
+    command.args(["-c", &script]);
+    let ended = to_end(command)?;
+    assert_eq!(ended.stdout, format!("53\n{OTHER}\n"), "{ended:?}");
+    assert_eq!(allowed.arrivals().len(), 1);
+    Ok(())
+}
+
+#[test]
+fn explain_and_doctor_name_a_nameserver_that_is_redirected() -> Result<()> {
+    let world = World::new()?;
+    world.write_resolv_conf(&format!("nameserver {NAMESERVER}\n"))?;
+    let mut command = world.host.command(qfence()?);
+    command.args(["explain", &format!("udp:{NAMESERVER}:53")]);
+    let ended = to_end(command).context("explain")?;
+    assert!(
+        ended.stderr.contains("NAT redirects this port"),
+        "{ended:?}"
+    );
+    let mut command = world.host.command(qfence()?);
+    command.args(["doctor", "--json"]);
+    let ended = to_end(command)?;
+    assert!(ended.stdout.contains("\"nameservers\""), "{ended:?}");
+    assert!(ended.stdout.contains("127.0.0.11"), "{ended:?}");
+    Ok(())
+}
