@@ -49,6 +49,7 @@ mod netns;
 mod objects;
 mod orphan;
 mod outlived;
+mod own;
 mod pair;
 mod parity;
 mod passt;

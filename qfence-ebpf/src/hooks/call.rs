@@ -6,7 +6,7 @@ use aya_ebpf::{
     programs::SockAddrContext,
 };
 use qfence_common::{
-    Halves, Hook, LookupPath, Outcome, Protocol,
+    Halves, Hook, LookupPath, Outcome, Protocol, Verdict,
     proof::{self, Token},
     pulse::is_followed,
     tally::Class,
@@ -22,8 +22,10 @@ use crate::{
         trace::trace,
     },
     judge::{
-        Judgement, has_monitored_sockets, judge, own::qfence_own_connection, reason_against_socket,
-        refused,
+        Judgement, has_monitored_sockets, judge,
+        own::{qfence_own_connection, qfence_own_datagram},
+        policy::knows_self,
+        reason_against_socket, refused,
     },
     maps::{ALLOW_NETNS, DENY_RETVAL, PROOF, PULSE, marks::marks},
     subject::{
@@ -79,9 +81,16 @@ extern "C" fn qfence_judge_call(ctx: *mut bpf_sock_addr, upper: u64, lower: u64,
         protocol,
         path: LookupPath::Address,
     };
-    let begins_tcp = connects(hook) && is_tcp(protocol);
-    let is_own = || begins_tcp && qfence_own_connection(ctx.sock_addr, upper, lower, rest) != 0;
-    let judgement = judge(&to, true, || socket(&ctx), is_own);
+    let own = |verdict: Verdict| match protocol {
+        Protocol::UDP if knows_self() => {
+            qfence_own_datagram(ctx.sock_addr, upper, lower, rest, verdict.bits())
+        }
+        protocol if connects(hook) && is_tcp(protocol) => {
+            qfence_own_connection(ctx.sock_addr, upper, lower, rest, verdict.bits())
+        }
+        _ => 0,
+    };
+    let judgement = judge(&to, true, || socket(&ctx), own);
     object(&ctx, &to, connects(hook), judgement).pack()
 }
 

@@ -114,7 +114,7 @@ const NAT64: Ipv6Addr = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0);
 #[must_use]
 pub fn members(name: SetName) -> Option<BTreeSet<Prefix>> {
     match name {
-        SetName::Host | SetName::Dns | SetName::Internet => None,
+        SetName::Host | SetName::Fence | SetName::Dns | SetName::Internet => None,
         SetName::Any => Some(BTreeSet::from([Ipv6Net::default()])),
         SetName::Loopback => Some(plain(&LOOPBACK).collect()),
         SetName::Multicast => Some(plain(&MULTICAST).collect()),
@@ -159,7 +159,13 @@ mod tests {
             .into_iter()
             .filter(|&set| members(set).is_none())
             .collect();
-        assert_eq!(dynamic, [SetName::Host, SetName::Dns, SetName::Internet]);
+        let expected = [
+            SetName::Host,
+            SetName::Fence,
+            SetName::Dns,
+            SetName::Internet,
+        ];
+        assert_eq!(dynamic, expected);
     }
 
     #[test]

@@ -140,6 +140,9 @@ fn spelled(set: SetName, sets: &Sets) -> Vec<String> {
             let without = SetName::NOT_INTERNET.map(|set| format!("not {set}"));
             return without.into();
         }
+        SetName::Fence => {
+            return vec!["listeners made in this fence".to_owned()];
+        }
         other => members(other).unwrap_or_default(),
     };
     let spelled = members.into_iter().map(Destination::Prefix);
