@@ -63,13 +63,16 @@ pub struct Origin {
     pub uid: u32,
     /// The source port, in host order; 0 if there is none yet.
     pub source_port: u32,
-    /// Flags of the socket: [`GUEST`] or 0.
+    /// [`GUEST`] and [`OWN_LISTENER`], or 0.
     pub flags: u32,
 }
 
 /// In [`Origin::flags`]: `SO_OOBINLINE` was set on the TCP socket. libslirp sets it on each socket that it opens for a
 /// guest, before it connects the socket (`tcp_fconnect` in its tcp_subr.c). QEMU never sets it on its own sockets.
 pub const GUEST: u32 = 1;
+
+/// In [`Origin::flags`]: a rule for the set `self` would allow the attempt, because the listener is of the fence's own.
+pub const OWN_LISTENER: u32 = 2;
 
 const _: () = assert!(size_of::<Origin>() == 72 && align_of::<Origin>() == 8);
 

@@ -38,9 +38,6 @@ pub const MAX_LEVELS: usize = 32;
 /// In the flags of a socket's owner: the socket is in a network namespace that was made in the fence.
 pub const INSIDE: u32 = 1 << 16;
 
-/// The offset of the flags in the value of the storage of owners ([`crate::abi::OWNERS_MAP`]), in bytes.
-pub const OWNER_FLAGS: usize = 60;
-
 // SAFETY: a `repr(C)` struct of integers without padding (asserted above): any bytes are a value.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Offsets {}

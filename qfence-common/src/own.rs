@@ -18,8 +18,11 @@ pub const REUSE_PORT: u32 = 1 << 7;
 /// In the flags of an owner: the connection was let through as that of a pair.
 pub const PAIR: u32 = 1 << 8;
 
+/// In the flags of an owner: the connection was let through by a rule for the set `self`.
+pub const SELF: u32 = 1 << 9;
+
 /// All flags by which a connection was let through to a socket of the fence's own.
-pub const LET_THROUGH: u32 = PAIR;
+pub const LET_THROUGH: u32 = PAIR | SELF;
 
 /// The flags of a socket about whose options nothing is known.
 pub const UNKNOWN_OPTIONS: u32 = TOUCHED | REUSE_ADDR | REUSE_PORT;
@@ -68,6 +71,30 @@ pub const fn is_pair(thread: u32, now_ns: u64, listener: Made, client: Made) -> 
         && now_ns < listener.ns.saturating_add(PAIR_FOR_NS)
 }
 
+/// Whether a rule for the set `self` covers a TCP listener of the fence. A listener that may share its port does not count:
+/// the kernel chooses between the listeners of a port for each connection, and the process of one can attach a program
+/// that chooses.
+#[must_use]
+#[inline(always)]
+pub const fn is_listener_of_self(listener: Made) -> bool {
+    listener.flags & REUSE_PORT == 0
+}
+
+/// Whether a rule for the set `self` covers a UDP socket of the fence. Of two UDP sockets that share a port by either
+/// option, the last one gets the datagrams, and the former one does as soon as that is closed.
+#[must_use]
+#[inline(always)]
+pub const fn is_receiver_of_self(receiver: Made) -> bool {
+    receiver.flags & (REUSE_ADDR | REUSE_PORT) == 0
+}
+
+/// Whether a rule for the set `self` covers what a socket of the fence sends. A guest's connections do not count.
+#[must_use]
+#[inline(always)]
+pub const fn may_reach_self(client: Made) -> bool {
+    client.flags & GUEST == 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +131,24 @@ mod tests {
             assert!(!is_pair(7, 3000, with(LISTENER), CLIENT), "{flags}");
             assert!(!is_pair(7, 3000, LISTENER, with(CLIENT)), "{flags}");
         }
+    }
+
+    #[test]
+    fn self_is_what_shares_its_port_with_nobody() {
+        let with = |flags| Made { flags, ..LISTENER };
+        assert!(is_listener_of_self(with(TOUCHED | REUSE_ADDR)));
+        assert!(!is_listener_of_self(with(REUSE_PORT)));
+        assert!(!is_listener_of_self(with(UNKNOWN_OPTIONS)));
+        assert!(is_receiver_of_self(with(TOUCHED)));
+        assert!(!is_receiver_of_self(with(REUSE_ADDR)));
+        assert!(!is_receiver_of_self(with(REUSE_PORT)));
+    }
+
+    #[test]
+    fn a_guest_has_no_self() {
+        assert!(may_reach_self(CLIENT));
+        let flags = TOUCHED | GUEST;
+        assert!(!may_reach_self(Made { flags, ..CLIENT }));
     }
 
     #[test]

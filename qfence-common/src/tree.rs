@@ -18,7 +18,7 @@ pub const PORT_DEPTH: usize = 3;
 pub const MAX_DEPTH: usize = 2 * ADDRESS_DEPTH + PORT_DEPTH;
 
 /// The index of a verdict with the flags of the policy as a whole: MONITOR, and MANY if the policy allows any traffic
-/// to an IPv4 broadcast or multicast address. The nodes before it are the roots for each path and address family.
+/// to an IPv4 broadcast or multicast address, and SELF if it has a rule for `self`. The nodes before it are the roots for each path and address family.
 pub const FLAGS: u32 = 4;
 
 /// The number of nodes with a fixed meaning, at the start of every tree.

@@ -54,10 +54,21 @@ pub const MANY: u32 = 1 << 28;
 /// In a verdict, and then in every verdict of the policy: nothing is refused, and everything that would be is recorded.
 pub const MONITOR: u32 = 1 << 27;
 
+/// In a verdict that denies: a rule for the set `self` precedes the rule that decides. So the destination is allowed if
+/// its listener is of the fence's own.
+pub const SELF: u32 = 1 << 26;
+
 /// Set in a verdict that allows; zeroed memory denies.
 const ALLOW: u32 = 1 << 30;
 /// The bits of the rule number.
 const RULE: u32 = (1 << 24) - 1;
+/// With [`SELF`]: the bits of the number of the rule that decides, and of the rule for `self` above them. The tree's rules
+/// have numbers that fit.
+const SHORT_RULE: u32 = MAX_RULES - 1;
+const SELF_SHIFT: u32 = MAX_RULES.ilog2();
+const _: () = assert!(MAX_RULES.is_power_of_two() && SHORT_RULE << SELF_SHIFT <= RULE);
+/// All flags.
+const FLAGS: u32 = HOST | MANY | MONITOR | SELF;
 
 /// An action, the number of its rule, and flags of the destination's address. The highest bit is never set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,10 +88,18 @@ impl Verdict {
         }
     }
 
-    /// Adds those of [`HOST`], [`MANY`] and [`MONITOR`] that are set in `flags`.
+    /// Adds those of [`HOST`], [`MANY`] and [`MONITOR`] that are set in `flags`. In the flags of a policy as a whole
+    /// [`SELF`] may be set as well.
     #[must_use]
     pub const fn with(self, flags: u32) -> Self {
-        Self(self.0 | flags & (HOST | MANY | MONITOR))
+        Self(self.0 | flags & FLAGS)
+    }
+
+    /// Adds the number of a rule for `self` to a verdict that denies by a rule of the policy. Both numbers are below
+    /// [`MAX_RULES`].
+    #[must_use]
+    pub const fn unless_self(self, rule: u32) -> Self {
+        Self(self.0 & !RULE | self.0 & SHORT_RULE | (rule & SHORT_RULE) << SELF_SHIFT | SELF)
     }
 
     /// The action.
@@ -98,14 +117,29 @@ impl Verdict {
     #[must_use]
     #[inline(always)]
     pub const fn rule(self) -> u32 {
-        self.0 & RULE
+        if self.0 & SELF != 0 {
+            self.0 & SHORT_RULE
+        } else {
+            self.0 & RULE
+        }
+    }
+
+    /// The number of the rule for `self` that allows the destination if its listener is of the fence's own.
+    #[must_use]
+    #[inline(always)]
+    pub const fn self_rule(self) -> Option<u32> {
+        if self.0 & SELF != 0 {
+            Some(self.0 >> SELF_SHIFT & SHORT_RULE)
+        } else {
+            None
+        }
     }
 
     /// Whether the verdict has this flag.
     #[must_use]
     #[inline(always)]
     pub const fn has(self, flag: u32) -> bool {
-        self.0 & flag & (HOST | MANY | MONITOR) != 0
+        self.0 & flag & FLAGS != 0
     }
 
     /// Returns the packed word.
@@ -139,6 +173,21 @@ mod tests {
                     }
                     assert_eq!(verdict.bits() >> 31, 0);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_verdict_has_the_rule_for_self_besides_its_own() {
+        for rule in [0, 7, MAX_RULES - 1] {
+            for self_rule in [0, 9, MAX_RULES - 1] {
+                let plain = Verdict::new(Action::Deny, rule).with(HOST);
+                let verdict = plain.unless_self(self_rule);
+                assert_eq!((plain.self_rule(), plain.has(SELF)), (None, false));
+                assert_eq!(verdict.self_rule(), Some(self_rule));
+                assert_eq!((verdict.action(), verdict.rule()), (Action::Deny, rule));
+                assert!(verdict.has(HOST) && verdict.has(SELF));
+                assert!(!verdict.has(MANY) && !verdict.has(MONITOR));
             }
         }
     }

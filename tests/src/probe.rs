@@ -67,6 +67,19 @@ impl Load {
     }
 }
 
+/// The line of `probe --race KIND/PORT`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Race {
+    /// How often the listener was opened.
+    pub opened: u64,
+    /// The number of connections or datagrams that the kernel accepted.
+    pub sent: u64,
+    /// The number of those that failed at once.
+    pub refused: u64,
+    /// The number of connections that got no answer in time.
+    pub lost: u64,
+}
+
 /// The variable with the path of a probe executable that is already built.
 pub const BUILT: &str = "QFENCE_PROBE";
 

@@ -60,6 +60,7 @@ mod netns;
 mod objects;
 mod orphan;
 mod outlived;
+mod own;
 mod own_netns;
 mod pair;
 mod parity;

@@ -46,8 +46,20 @@ pub(crate) fn refuse(what: &Refusal, who: &Author, monitored: bool) -> i32 {
 /// Records an attempt, and counts it.
 #[inline(always)]
 pub(crate) fn record(what: &Refusal, who: &Author, monitored: bool) {
+    record_with(what, who, monitored, || 0);
+}
+
+/// Records an attempt, and counts it. `flags` finds more flags for [`Origin::flags`]; it runs only for the first attempt
+/// of a key.
+#[inline(always)]
+pub(crate) fn record_with(
+    what: &Refusal,
+    who: &Author,
+    monitored: bool,
+    flags: impl FnOnce() -> u32,
+) {
     let send = |event: &Event| EVENTS.output(event, 0).is_ok();
-    count(tell(&event(what, who, monitored), send));
+    count(tell(&mut event(what, who, monitored), flags, send));
     count(if monitored {
         Counter::Monitored
     } else {
@@ -74,7 +86,7 @@ pub(crate) fn record_named(what: &Refusal, who: &Author, name: &Name) {
         room.submit(0);
         true
     };
-    count(tell(&event(what, who, false), send));
+    count(tell(&mut event(what, who, false), || 0, send));
     count(Counter::Refused);
 }
 
@@ -140,14 +152,20 @@ fn event(what: &Refusal, who: &Author, monitored: bool) -> Event {
 /// Sends an event for the first attempt of a key with `send`, and counts the others. Returns the counter to increase; the
 /// attempt is lost if there is no room for the key.
 #[inline(always)]
-fn tell(event: &Event, send: impl FnOnce(&Event) -> bool) -> Counter {
+fn tell(
+    event: &mut Event,
+    flags: impl FnOnce() -> u32,
+    send: impl FnOnce(&Event) -> bool,
+) -> Counter {
     let Some(keys) = REPEATS.get(0) else {
         return Counter::Lost;
     };
-    let Event { repeats, key } = event;
-    if repeat(keys.find(key), repeats.last_ns) {
+    if repeat(keys.find(&event.key), event.repeats.last_ns) {
         return Counter::Repeated;
     }
+    event.repeats.origin.flags |= flags();
+    let event = &*event;
+    let Event { repeats, key } = event;
     if keys.add(key, repeats) && send(event) {
         return Counter::First;
     }

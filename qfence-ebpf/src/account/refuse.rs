@@ -9,11 +9,12 @@ use aya_ebpf::{
 use qfence_common::{
     Halves, Hook, Protocol, Verdict,
     packet::read_address,
-    verdict::{MONITOR, UNPARSED},
+    verdict::{HOST, MANY, MONITOR, SELF, UNPARSED},
 };
 
 use crate::{
-    account::record::{Refusal, record, sight},
+    account::record::{Refusal, record_with, sight},
+    judge::own::qfence_would_be_own,
     subject::{
         author::Author,
         destination, owner,
@@ -96,12 +97,21 @@ extern "C" fn qfence_refuse_call(
     };
     // SAFETY: the hook's own context.
     let netns = unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) };
+    let verdict = Verdict::from_bits(verdict);
+    let own = || {
+        if verdict.has(HOST) && !verdict.has(MANY) && !verdict.has(SELF) {
+            qfence_would_be_own(ctx.sock_addr, upper, lower, rest.pack())
+        } else {
+            0
+        }
+    };
     put(
         Halves { upper, lower },
         local_address(socket),
-        Verdict::from_bits(verdict),
+        verdict,
         rest,
         &owner::caller(socket, netns),
+        own,
     )
 }
 
@@ -122,12 +132,20 @@ extern "C" fn qfence_refuse_packet(
         Verdict::from_bits(verdict),
         rest,
         &owner::author(skb, whole_socket(skb)),
+        || 0,
     )
 }
 
-/// Records and counts the refusal. Returns 0, because a global function must return a value.
+/// Records and counts the refusal, with [more flags](record_with). Returns 0, because a global function must return a value.
 #[inline(always)]
-fn put(address: Halves, source: Halves, verdict: Verdict, rest: Rest, who: &Author) -> u32 {
+fn put(
+    address: Halves,
+    source: Halves,
+    verdict: Verdict,
+    rest: Rest,
+    who: &Author,
+    flags: impl FnOnce() -> u32,
+) -> u32 {
     let what = Refusal {
         address,
         port: u32::from(rest.port),
@@ -138,7 +156,7 @@ fn put(address: Halves, source: Halves, verdict: Verdict, rest: Rest, who: &Auth
         source_port: u32::from(rest.source_port),
     };
     let monitored = verdict.has(MONITOR);
-    record(&what, who, monitored);
+    record_with(&what, who, monitored, flags);
     // A packet that could not be parsed has no destination.
     if monitored && verdict.rule() != UNPARSED {
         sight(&what);

@@ -6,7 +6,7 @@ use aya_ebpf::{
     programs::SockAddrContext,
 };
 use qfence_common::{
-    Action, Halves, Hook, LookupPath, Outcome, Protocol,
+    Action, Halves, Hook, LookupPath, Outcome, Protocol, Verdict,
     proof::{self, Token},
     pulse::is_followed,
     tally::Class,
@@ -22,8 +22,12 @@ use crate::{
         trace::trace,
     },
     judge::{
-        Judgement, has_monitored_sockets, is_own_loopback, judge, own::qfence_own_connection,
-        policy::verdict, reason_against_socket, redirected::DNS, refused,
+        Judgement, has_monitored_sockets, is_own_loopback, judge,
+        own::{qfence_own_connection, qfence_own_datagram},
+        policy::{knows_self, verdict},
+        reason_against_socket,
+        redirected::DNS,
+        refused,
     },
     maps::{ALLOW_NETNS, DENY_RETVAL, PROOF, PULSE, marks::marks},
     subject::{
@@ -61,13 +65,20 @@ pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destinatio
     let Judgement {
         outcome,
         verdict,
-        is_reply,
+        is_own,
+        ..
     } = Judgement::unpack(judgement);
     trace::<HOOK, _>(ctx, to, outcome, verdict);
     tally_call(outcome, Class::of(to.protocol), connects(HOOK));
     if outcome == Outcome::Sent {
-        if !is_reply {
-            flows::note_call(to.address, to.protocol, to.port, verdict.rule());
+        // No rule allows a reply, a pair, or the loopback of a namespace of the fence's own.
+        let rule = match verdict.action() {
+            Action::Allow => Some(verdict.rule()),
+            Action::Deny if is_own => verdict.self_rule(),
+            Action::Deny => None,
+        };
+        if let Some(rule) = rule {
+            flows::note_call(to.address, to.protocol, to.port, rule);
         }
         return PROCEED;
     }
@@ -150,9 +161,16 @@ extern "C" fn qfence_judge_call(ctx: *mut bpf_sock_addr, upper: u64, lower: u64,
         protocol,
         path: LookupPath::Address,
     };
-    let begins_tcp = connects(hook) && is_tcp(protocol);
-    let is_own = || begins_tcp && qfence_own_connection(ctx.sock_addr, upper, lower, rest) != 0;
-    let judgement = judge(&to, true, || socket(&ctx), is_own);
+    let own = |verdict: Verdict| match protocol {
+        Protocol::UDP if knows_self() => {
+            qfence_own_datagram(ctx.sock_addr, upper, lower, rest, verdict.bits())
+        }
+        protocol if connects(hook) && is_tcp(protocol) => {
+            qfence_own_connection(ctx.sock_addr, upper, lower, rest, verdict.bits())
+        }
+        _ => 0,
+    };
+    let judgement = judge(&to, true, || socket(&ctx), own);
     object(&ctx, &to, connects(hook), judgement).pack()
 }
 

@@ -2,8 +2,9 @@
 
 use aya_ebpf::{bindings::__sk_buff, programs::SkBuffContext};
 use qfence_common::{
-    Action, Halves, Hook, LookupPath, Outcome, Packet, Payload, Protocol,
+    Action, Halves, Hook, LookupPath, Outcome, Packet, Payload, Protocol, Verdict,
     abi::Counter,
+    own::SELF,
     packet::{parse, read_address},
     tally::Class,
     verdict::{MANY, MONITOR, NO_RULE, UNPARSED},
@@ -20,9 +21,9 @@ use crate::{
     },
     judge::{
         Judgement, has_monitored_sockets, is_own_loopback, judge, of_address,
-        own::{qfence_is_own_syn, qfence_may_accept},
+        own::{qfence_may_accept, qfence_own_packet, qfence_own_syn},
         peers,
-        policy::{judges_standing, monitors, verdict},
+        policy::{judges_standing, knows_self, monitors, verdict},
         reason_against_socket,
         redirected::qfence_judged_port,
         refused,
@@ -31,7 +32,7 @@ use crate::{
     subject::{
         destination::Destination,
         skb::{Skb, whole_socket},
-        socket::{has_connected_elsewhere, is_of_own_connection, is_of_pair, is_raw},
+        socket::{has_connected_elsewhere, is_of_own_connection, is_raw, let_through},
     },
 };
 
@@ -160,9 +161,16 @@ extern "C" fn qfence_judge_packet(
             LookupPath::Loopback
         },
     };
-    let opens_tcp = payload.protocol() == Protocol::TCP && !payload.continues_tcp();
-    let is_own = || opens_tcp && qfence_is_own_syn(skb, payload.bits()) != 0;
-    judge(&to, false, || whole_socket(skb), is_own).pack()
+    let own = |verdict: Verdict| match payload.protocol() {
+        Protocol::UDP if knows_self() => {
+            qfence_own_packet(skb, upper, lower, payload.bits(), verdict.bits())
+        }
+        Protocol::TCP if !payload.continues_tcp() => {
+            qfence_own_syn(skb, payload.bits(), verdict.bits())
+        }
+        _ => 0,
+    };
+    judge(&to, false, || whole_socket(skb), own).pack()
 }
 
 /// Returns the port by which a packet is judged: the host's NAT may have redirected a question to a nameserver.
@@ -215,11 +223,33 @@ extern "C" fn qfence_reason_against_packet(skb: *mut __sk_buff) -> u32 {
     reason_against_socket(|| whole_socket(skb)).unwrap_or(0)
 }
 
-/// Whether a packet belongs to a connection that the fence opened, and not to a pair: 0 or 1.
+/// Whether a packet belongs to a connection that the fence opened, and not to a pair: [`NOT_OPENED`], [`OPENED`], or
+/// [`OPENED_BY_SELF`] if a rule for `self` let it through.
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn qfence_is_opened(skb: *mut __sk_buff) -> u32 {
-    (is_of_own_connection(whole_socket(skb)) && !is_of_pair(whole_socket(skb))).into()
+extern "C" fn qfence_opened(skb: *mut __sk_buff) -> u32 {
+    if !is_of_own_connection(whole_socket(skb)) {
+        return NOT_OPENED;
+    }
+    match let_through(whole_socket(skb)) {
+        0 => OPENED,
+        SELF => OPENED_BY_SELF,
+        _ => NOT_OPENED,
+    }
+}
+
+const NOT_OPENED: u32 = 0;
+const OPENED: u32 = 1;
+const OPENED_BY_SELF: u32 = 2;
+
+/// Whether this verdict denies the further segments of such a connection.
+#[inline(always)]
+fn ends(opened: u32, verdict: Verdict) -> bool {
+    match opened {
+        NOT_OPENED => false,
+        OPENED_BY_SELF if verdict.self_rule().is_some() => false,
+        _ => verdict.action() == Action::Deny,
+    }
 }
 
 /// Notes a datagram to the host, by its ports; the source port is in the upper half. Returns 0, because a global
@@ -263,8 +293,10 @@ fn is_ours_to_judge(ctx: &SkBuffContext) -> bool {
 fn carries_on_what_is_denied(ctx: &SkBuffContext, payload: Payload, to: &Destination) -> bool {
     judges_standing()
         && !payload.resets_tcp()
-        && qfence_is_opened(ctx.skb.skb) != 0
-        && verdict(to.path, to.address, to.protocol, to.port).action() == Action::Deny
+        && ends(
+            qfence_opened(ctx.skb.skb),
+            verdict(to.path, to.address, to.protocol, to.port),
+        )
         && !is_own_loopback(to, false, || whole_socket(ctx.skb.skb))
 }
 

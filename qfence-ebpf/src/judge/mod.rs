@@ -10,6 +10,7 @@ use aya_ebpf::bindings::bpf_sock;
 use qfence_common::{
     Action, Halves, LookupPath, Outcome, Protocol, Verdict,
     abi::Counter,
+    own::PAIR,
     verdict::{HOST, MANY, MONITOR},
 };
 
@@ -91,19 +92,24 @@ pub(crate) fn refused(reason: u32, is_monitored: bool) -> Judgement {
 }
 
 /// Judges a destination of a call, or else of a packet, by the policy, by the reply exception for the peers of `socket`,
-/// by its network namespace, and by `is_own`: whether it leads to a socket of the fence's own, which is asked only if it is
-/// the host and denied.
+/// by its network namespace, and by `own`: the flag in [`qfence_common::own`] by which it is let through to a socket of the
+/// fence's own, or 0. That is asked only if it is the host and denied.
 #[inline(always)]
 pub(crate) fn judge(
     to: &Destination,
     is_call: bool,
     socket: impl Fn() -> *mut bpf_sock,
-    is_own: impl FnOnce() -> bool,
+    own: impl FnOnce(Verdict) -> u32,
 ) -> Judgement {
     let verdict = verdict(to.path, to.address, to.protocol, to.port);
     let is_denied = verdict.action() == Action::Deny && !is_own_loopback(to, is_call, &socket);
     let is_reply = is_denied && answers(to, socket());
-    let is_own = is_denied && verdict.has(HOST) && !verdict.has(MANY) && is_own();
+    let own = if is_denied && !is_reply && verdict.has(HOST) && !verdict.has(MANY) {
+        own(verdict)
+    } else {
+        0
+    };
+    let is_own = own != 0;
     if is_reply {
         count(if is_call {
             Counter::ReplyCalls
@@ -112,6 +118,10 @@ pub(crate) fn judge(
         });
     } else if !is_own && (is_denied || verdict.action() == Action::Allow) {
         hit(verdict.rule(), is_call);
+    } else if own & PAIR == 0
+        && let Some(rule) = verdict.self_rule()
+    {
+        hit(rule, is_call);
     }
     let outcome = if is_denied && !is_reply && !is_own {
         denied(verdict.has(MONITOR))

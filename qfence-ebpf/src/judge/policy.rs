@@ -3,7 +3,7 @@
 use qfence_common::{
     Halves, LookupPath, Nodes as _, Protocol, Query, Verdict, decide,
     tree::FLAGS,
-    verdict::{MANY, MONITOR},
+    verdict::{MANY, MONITOR, SELF},
 };
 
 use crate::maps::{CHANGE, POLICY};
@@ -33,6 +33,12 @@ pub(crate) fn monitors() -> bool {
 pub(crate) fn allows_broadcasts() -> bool {
     let flags = Verdict::from_bits(qfence_flags());
     flags.has(MANY) || flags.has(MONITOR)
+}
+
+/// Whether the policy has a rule for the set `self`.
+#[inline(always)]
+pub(crate) fn knows_self() -> bool {
+    Verdict::from_bits(qfence_flags()).has(SELF)
 }
 
 /// Whether existing TCP connections are judged.

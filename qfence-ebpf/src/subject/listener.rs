@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     bindings::bpf_sock_tuple,
-    helpers::generated::{bpf_sk_lookup_tcp, bpf_sk_release},
+    helpers::generated::{bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release},
 };
 use qfence_common::{Halves, own::Made};
 
@@ -60,6 +60,23 @@ const fn words(address: Halves) -> [u32; 4] {
         ((address.lower >> 32) as u32).to_be(),
         (address.lower as u32).to_be(),
     ]
+}
+
+/// Returns how the UDP socket was made that would receive a datagram, in the network namespace of the program's context.
+/// `None` if there is none, or if it is not of the fence. The context is that of a hook for calls or for packets.
+#[inline(always)]
+pub(crate) fn udp_receiver(ctx: *mut c_void, from: End, to: End) -> Option<Made> {
+    let mut tuple = Tuple::new(from, to);
+    let place = tuple.words.as_mut_ptr().cast::<bpf_sock_tuple>();
+    // SAFETY: the hook's own context, and a tuple of this length.
+    let found = unsafe { bpf_sk_lookup_udp(ctx, place, tuple.length, u64::MAX, 0) };
+    if found.is_null() {
+        return None;
+    }
+    let made = owner::made(found);
+    // SAFETY: the socket that was looked up, which is not used any more.
+    unsafe { bpf_sk_release(found.cast()) };
+    made
 }
 
 /// Returns how the TCP listener was made that would accept a connection, in the network namespace of the program's

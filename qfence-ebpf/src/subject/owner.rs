@@ -11,7 +11,7 @@ use aya_ebpf::{
 use qfence_common::{
     Comm, NO_UID,
     event::GUEST,
-    netns::{INSIDE, OWNER_FLAGS},
+    netns::INSIDE,
     own::{LET_THROUGH, Made, UNKNOWN_OPTIONS},
     verdict::{FOREIGN_NETNS, SOCKET_KIND},
 };
@@ -45,8 +45,8 @@ pub(crate) struct Owner {
 // No padding: before Linux 6.3 the verifier rejects a value that is partly uninitialised.
 const _: () = assert!(size_of::<Owner>() == size_of::<Comm>() + 4 * 8 + 4 * 4);
 
-// qfence reads the flags by sock_diag, to see which connections are in namespaces of the fence's own.
-const _: () = assert!(core::mem::offset_of!(Owner, flags) == OWNER_FLAGS);
+// qfence reads the flags by sock_diag, as the last word of the value.
+const _: () = assert!(core::mem::offset_of!(Owner, flags) + 4 == size_of::<Owner>());
 
 /// The socket may broadcast (SO_BROADCAST).
 const BROADCASTER: u32 = 1 << 1;

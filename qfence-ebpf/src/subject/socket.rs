@@ -1,7 +1,7 @@
 //! Reads the fields of sockets.
 
 use aya_ebpf::bindings::bpf_sock;
-use qfence_common::{Halves, own::PAIR};
+use qfence_common::Halves;
 
 use super::owner;
 
@@ -37,10 +37,14 @@ pub(crate) fn is_of_own_connection(socket: *mut bpf_sock) -> bool {
     !socket.is_null() && unsafe { (*socket).state } != LISTEN && owner::of(socket).is_some()
 }
 
-/// Whether the connection of a socket was let through as that of a pair. `socket` is null or a full socket.
+/// Returns the flag by which the connection of a socket was let through to a listener of the fence's own; 0 if it was not.
+/// `socket` is null or a full socket.
 #[inline(always)]
-pub(crate) fn is_of_pair(socket: *mut bpf_sock) -> bool {
-    !socket.is_null() && owner::let_through(socket).is_some_and(|through| through.flags & PAIR != 0)
+pub(crate) fn let_through(socket: *mut bpf_sock) -> u32 {
+    if socket.is_null() {
+        return 0;
+    }
+    owner::let_through(socket).map_or(0, |through| through.flags)
 }
 
 /// Returns the local port of a socket, in host order; 0 if there is none. `socket` may be null.

@@ -5,7 +5,10 @@ use std::ffi::OsString;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, error::ErrorKind};
 use qfence_common::Action;
 
-use crate::policy::rule::{Match, Rule, Source};
+use crate::policy::{
+    grammar::of_action,
+    rule::{Match, Rule, Source},
+};
 
 /// The options that define a policy.
 #[derive(Debug, Args)]
@@ -98,16 +101,18 @@ impl RuleFlags {
 
 impl Args for RuleFlags {
     fn augment_args(command: Command) -> Command {
-        FLAGS.into_iter().fold(command, |command, (name, _, help)| {
-            command.arg(
-                Arg::new(name)
-                    .long(name)
-                    .value_name("RULE")
-                    .help(help)
-                    .action(ArgAction::Append)
-                    .value_parser(str::parse::<Match>),
-            )
-        })
+        FLAGS
+            .into_iter()
+            .fold(command, |command, (name, action, help)| {
+                command.arg(
+                    Arg::new(name)
+                        .long(name)
+                        .value_name("RULE")
+                        .help(help)
+                        .action(ArgAction::Append)
+                        .value_parser(move |text: &str| of_action(action, text)),
+                )
+            })
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -185,6 +190,18 @@ mod tests {
             ]
         );
         assert!(rules(&[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn self_can_be_allowed_only() {
+        assert_eq!(
+            rules(&["--allow", "tcp:self:8000"]).unwrap(),
+            ["--allow tcp:self:8000"]
+        );
+        for of in ["self", "tcp:self:8000"] {
+            let error = rules(&["--deny", of]).unwrap_err().to_string();
+            assert!(error.contains("cannot be denied"), "{error}");
+        }
     }
 
     #[test]

@@ -211,7 +211,16 @@ fn layers(explanation: &Explanation) -> Vec<(&'static str, &[Case])> {
         through_loopback,
         ..
     } = explanation;
-    let said = |case: &Case| (case.which.clone(), case.verdict, case.rule.clone());
+    let said = |case: &Case| {
+        let Case {
+            which,
+            verdict,
+            rule,
+            unless_self,
+            ..
+        } = case.clone();
+        (which, verdict, rule, unless_self)
+    };
     if by_address
         .iter()
         .map(said)
@@ -228,10 +237,13 @@ fn row(destination: String, layer: &str, case: &Case) -> [String; 7] {
         Some(member) if member != set => format!("{set} ({member})"),
         _ => set.clone(),
     });
-    let rule = match &case.comment {
+    let mut rule = match &case.comment {
         Some(comment) => format!("{} ({comment})", case.rule),
         None => case.rule.clone(),
     };
+    if let Some(own) = &case.unless_self {
+        rule.push_str(&format!("; {own}, if the listener was made in the fence"));
+    }
     [
         destination,
         layer.to_owned(),

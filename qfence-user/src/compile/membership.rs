@@ -24,6 +24,8 @@ pub(super) struct Membership {
     many: usize,
     /// The IPv6 destinations whose prefix contains the IPv4 range, which they do not match.
     v6_alone: BTreeSet<usize>,
+    /// The matches that name `self`: they have each prefix of the host, except those with many receivers.
+    of_self: Vec<Which>,
     /// For `internet`: the matches that name it, and the destinations that it excludes. `None` on the loopback path.
     internet: Option<(Vec<Which>, BTreeSet<usize>)>,
 }
@@ -50,6 +52,7 @@ impl Membership {
             host: 0,
             many: 0,
             v6_alone: BTreeSet::new(),
+            of_self: Vec::new(),
             internet: None,
         };
         let mut known = HashMap::new();
@@ -73,6 +76,8 @@ impl Membership {
             for (index, of) in numbered.rule.matches.iter().enumerate() {
                 if of.destination == Destination::Set(SetName::Internet) {
                     internet.push((rule, index));
+                } else if of.is_self() {
+                    new.of_self.push((rule, index));
                 } else {
                     let known = destination(&mut new, of.destination);
                     new.named_by[known].push((rule, index));
@@ -138,13 +143,18 @@ impl Membership {
             {
                 matches.extend(named_by);
             }
+            let is_host = holding.contains(&self.host);
+            let is_many = holding.contains(&self.many);
+            if is_host && !is_many {
+                matches.extend(&self.of_self);
+            }
             matches.sort_unstable();
             // A set can contain a prefix and another one within it.
             matches.dedup();
             visit(&PrefixRules {
                 prefix,
-                is_host: holding.contains(&self.host),
-                is_many: holding.contains(&self.many),
+                is_host,
+                is_many,
                 matches: &matches,
             })?;
         }

@@ -22,7 +22,7 @@ use ports::Ports;
 use qfence_common::{
     LookupPath, Node, Nodes, Protocol, Query, Verdict, decide,
     tree::FLAGS,
-    verdict::{HOST, MANY, MONITOR},
+    verdict::{HOST, MANY, MONITOR, SELF},
 };
 use tree::Tree;
 
@@ -80,8 +80,9 @@ pub fn compile(rules: &[Numbered], sets: &Sets, monitor: bool) -> Result<Compile
             })?;
     }
     let allows_broadcasts = if ports.allows_broadcasts() { MANY } else { 0 };
+    let knows_self = if ports.knows_self() { SELF } else { 0 };
     Ok(Compiled {
-        nodes: tree.into_nodes(common_flags(monitor) | allows_broadcasts),
+        nodes: tree.into_nodes(common_flags(monitor) | allows_broadcasts | knows_self),
         numbers_end: rules.iter().map(|rule| rule.number + 1).max().unwrap_or(0),
         intervals: count,
     })

@@ -2,7 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use qfence_common::{Action, Node, Protocol, Verdict, tree::port_query, verdict::MANY};
+use qfence_common::{
+    Action, Node, Protocol, Verdict,
+    tree::port_query,
+    verdict::{MANY, SELF},
+};
 
 use super::{
     DoesNotFit,
@@ -15,7 +19,7 @@ use crate::policy::{
     rule::{Destination, Match, V4},
 };
 
-/// The verdict of a match, and the first and last of each interval of queries that it covers.
+/// The verdict of a match (for `self`, see [`is_of_self`]), and the first and last of each interval of queries that it covers.
 type Answer = (Verdict, Vec<(u32, u32)>);
 
 /// The subtrees for protocols and ports of all prefixes. Prefixes with the same answers share a subtree.
@@ -25,6 +29,8 @@ pub(super) struct Ports<'a> {
     answers: Vec<Answer>,
     answer_of: Vec<Vec<usize>>,
     known: HashMap<(Vec<usize>, u32), Node>,
+    /// Whether a verdict of the policy depends on `self`.
+    knows_self: bool,
     /// Whether the policy allows any IPv4 address that has many receivers.
     allows_broadcasts: bool,
 }
@@ -43,8 +49,17 @@ impl<'a> Ports<'a> {
             .iter()
             .map(|Numbered { rule, number: of }| {
                 let verdict = Verdict::new(rule.action, *of);
+                let verdict_of = |of: &Match| {
+                    if of.is_self() {
+                        verdict.with(SELF)
+                    } else {
+                        verdict
+                    }
+                };
                 let matches = rule.matches.iter();
-                matches.map(|of| number((verdict, intervals(of)))).collect()
+                matches
+                    .map(|of| number((verdict_of(of), intervals(of))))
+                    .collect()
             })
             .collect();
         Self {
@@ -52,8 +67,14 @@ impl<'a> Ports<'a> {
             answers,
             answer_of,
             known: HashMap::new(),
+            knows_self: false,
             allows_broadcasts: false,
         }
+    }
+
+    /// Whether a verdict depends on `self`, as far as prefixes were visited.
+    pub(super) fn knows_self(&self) -> bool {
+        self.knows_self
     }
 
     /// Whether an IPv4 address with many receivers is allowed, as far as prefixes were visited.
@@ -79,7 +100,10 @@ impl<'a> Ports<'a> {
                 break;
             }
         }
-        let allows = |answer: &usize| self.answers[*answer].0.action() == Action::Allow;
+        let allows = |answer: &usize| {
+            let answer = &self.answers[*answer];
+            answer.0.action() == Action::Allow && !is_of_self(answer)
+        };
         if flags & MANY != 0 && V4.contains(&of_prefix.prefix) && given.iter().any(allows) {
             self.allows_broadcasts = true;
         }
@@ -87,7 +111,9 @@ impl<'a> Ports<'a> {
         if let Some(step) = self.known.get(&key) {
             return Ok(*step);
         }
-        let pieces: Vec<_> = pieces(key.0.iter().map(|&answer| &self.answers[answer]))
+        let pieces = with_self(|| key.0.iter().map(|&answer| &self.answers[answer]));
+        self.knows_self |= pieces.iter().any(|(_, verdict)| verdict.has(SELF));
+        let pieces: Vec<_> = pieces
             .into_iter()
             .map(|(from, verdict)| (u64::from(from), Node::of_verdict(verdict.with(flags))))
             .collect();
@@ -138,6 +164,41 @@ pub(super) fn intervals(of: &Match) -> Vec<(u32, u32)> {
         .collect()
 }
 
+/// Whether an answer is that of `self`: it allows what has a listener of the fence's own.
+fn is_of_self(answer: &Answer) -> bool {
+    answer.0.has(SELF)
+}
+
+/// Divides the queries into pieces with the same verdict. If the first answer is that of `self`, the first of the others
+/// decides unless it denies and the listener is of the fence's own.
+fn with_self<'a, A: Iterator<Item = &'a Answer>>(answers: impl Fn() -> A) -> Vec<(u32, Verdict)> {
+    let others = pieces(answers().filter(|answer| !is_of_self(answer)));
+    if !answers().any(is_of_self) {
+        return others;
+    }
+    let first: BTreeMap<u32, Verdict> = pieces(answers()).into_iter().collect();
+    let others: BTreeMap<u32, Verdict> = others.into_iter().collect();
+    let starts: BTreeSet<u32> = first.keys().chain(others.keys()).copied().collect();
+    let at = |pieces: &BTreeMap<u32, Verdict>, start| {
+        let piece = pieces.range(..=start).next_back();
+        piece.map_or(Verdict::NONE, |(_, verdict)| *verdict)
+    };
+    let mut merged: Vec<(u32, Verdict)> = starts
+        .into_iter()
+        .map(|start| {
+            let (first, other) = (at(&first, start), at(&others, start));
+            if first.has(SELF) && other.action() == Action::Deny {
+                // The marker has the number of its rule as any verdict of the policy has.
+                let rule = Verdict::from_bits(first.bits() & !SELF).rule();
+                return (start, other.unless_self(rule));
+            }
+            (start, other)
+        })
+        .collect();
+    merged.dedup_by_key(|(_, verdict)| *verdict);
+    merged
+}
+
 /// Divides the queries into pieces with the same first answer, in order, each with its first query. The last match
 /// must cover everything.
 fn pieces<'a>(matches: impl Iterator<Item = &'a Answer>) -> Vec<(u32, Verdict)> {
@@ -159,6 +220,7 @@ fn pieces<'a>(matches: impl Iterator<Item = &'a Answer>) -> Vec<(u32, Verdict)> 
 }
 
 /// The queries that no match has covered yet: the first and last of separate intervals.
+#[derive(Clone)]
 pub(super) struct Open(BTreeMap<u32, u32>);
 
 impl Open {

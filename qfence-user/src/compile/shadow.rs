@@ -43,7 +43,11 @@ pub fn find(policy: &Policy) -> Result<Vec<Shadowed>, DoesNotFit> {
                 let mut open = Open::everything();
                 for (index, &(rule, of)) in of_prefix.matches.iter().enumerate() {
                     let mut decides = false;
-                    for interval in ports::intervals(&rules[rule].rule.matches[of]) {
+                    let of = &rules[rule].rule.matches[of];
+                    // Whether `self` matches depends on the listener, so later rules can match as well.
+                    let mut without = of.is_self().then(|| open.clone());
+                    for interval in ports::intervals(of) {
+                        let open = without.as_mut().unwrap_or(&mut open);
                         open.take(interval, |_| decides = true);
                     }
                     if decides {

@@ -107,7 +107,9 @@ const MULTICAST: [Net; 3] = [
 #[must_use]
 pub fn members(name: SetName) -> Option<BTreeSet<Prefix>> {
     match name {
-        SetName::Host | SetName::Dns | SetName::Gateway | SetName::Internet => None,
+        SetName::Host | SetName::Fence | SetName::Dns | SetName::Gateway | SetName::Internet => {
+            None
+        }
         SetName::Any => Some(BTreeSet::from([Ipv6Net::default()])),
         SetName::Loopback => Some(plain(&LOOPBACK).collect()),
         SetName::Multicast => Some(plain(&MULTICAST).collect()),
@@ -141,15 +143,14 @@ mod tests {
             .into_iter()
             .filter(|&set| members(set).is_none())
             .collect();
-        assert_eq!(
-            dynamic,
-            [
-                SetName::Host,
-                SetName::Dns,
-                SetName::Gateway,
-                SetName::Internet
-            ]
-        );
+        let expected = [
+            SetName::Host,
+            SetName::Fence,
+            SetName::Dns,
+            SetName::Gateway,
+            SetName::Internet,
+        ];
+        assert_eq!(dynamic, expected);
     }
 
     #[test]

@@ -38,6 +38,12 @@ impl Ports {
         Self(vec![53..=53])
     }
 
+    /// The ports that every user can listen on.
+    #[must_use]
+    pub fn unprivileged() -> Self {
+        Self(vec![1024..=u16::MAX])
+    }
+
     /// Whether it is every port.
     #[must_use]
     pub const fn is_every(&self) -> bool {

@@ -7,6 +7,8 @@ use std::fmt;
 pub enum SetName {
     /// The host itself, on all its addresses.
     Host,
+    /// The listeners that were made in the fence.
+    Fence,
     /// Addresses that always lead to the machine itself.
     Loopback,
     /// The nameservers of resolv.conf.
@@ -29,8 +31,9 @@ pub enum SetName {
 
 impl SetName {
     /// All sets.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Host,
+        Self::Fence,
         Self::Loopback,
         Self::Dns,
         Self::Gateway,
@@ -57,6 +60,7 @@ impl SetName {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Host => "host",
+            Self::Fence => "self",
             Self::Loopback => "loopback",
             Self::Dns => "dns",
             Self::Gateway => "gateway",
@@ -80,6 +84,10 @@ impl SetName {
     pub const fn description(self) -> &'static str {
         match self {
             Self::Host => "this host, on every address that its kernel treats as local",
+            Self::Fence => {
+                "listeners on this host that were made in the fence itself: TCP, from port 1024 on if no port is given, or UDP \
+                 ports"
+            }
             Self::Loopback => "127.0.0.0/8, ::1, 0.0.0.0/8 and ::, which all lead to this machine",
             Self::Dns => {
                 "the nameservers in resolv.conf; on port 53, udp and tcp, if none is given"

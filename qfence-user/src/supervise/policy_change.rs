@@ -41,6 +41,9 @@ impl PolicyChange {
             .compiled
             .decide(LookupPath::Address, protocol, to.ip(), to.port());
         let is_tcp = protocol == Protocol::TCP;
+        if connection.by_self && verdict.self_rule().is_some() {
+            return false;
+        }
         let is_copied = to.is_ipv4() && verdict.has(MANY);
         (is_tcp || is_copied) && verdict.action() == Action::Deny && !self.policy.monitor
     }

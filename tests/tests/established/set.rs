@@ -3,6 +3,7 @@
 use anyhow::Result;
 use tests::{
     fence::{Fence, qfence},
+    probe,
     run::{Ended, to_end},
     world::{GATEWAY_V4, GATEWAY_V6, HOST_V4, HOST_V6, SERVER_V4, SERVER_V6},
 };
@@ -113,4 +114,23 @@ fn what_was_only_monitored_ends_when_the_policy_is_enforced() -> Result<()> {
     set(&scene, &fence, &["--enforce"])?;
     inside.await_ended(&denied, "ECONNABORTED")?;
     inside.ensure_stand(&others)
+}
+
+/// Connections to listeners of the fence's own end with the rule for `self`; a socket pair never ends.
+#[test]
+fn connections_to_own_listeners_end_with_their_rule() -> Result<()> {
+    let scene = Scene::new()?;
+    let fence = nobody("own")?.with(&["--allow", "self"]);
+    let own = [to("tcp", [127, 0, 0, 1], TCP), to("tcp", HOST_V6, TCP)];
+    let pair = [to("pair", [127, 0, 0, 1], 0)];
+    let all = [&own[..], &pair].concat();
+    let program = probe::program()?.display().to_string();
+    let prefix = format!("{program} --serve echo-tcp/{TCP} >/dev/null & sleep 1;");
+    let mut inside = Holder::start(fence.command(&scene.world.host, "sh"), &prefix, &all)?;
+    // Another rule, and segments that are judged from then on.
+    assert_eq!(set(&scene, &fence, &["--deny", "10.9.9.9"])?.stderr, "");
+    inside.ensure_stand(&all)?;
+    set(&scene, &fence, &["--deny", "host"])?;
+    inside.await_ended(&own, "ECONNABORTED")?;
+    inside.ensure_stand(&pair)
 }

@@ -17,6 +17,8 @@ A RULE is [PROTOCOL:]DESTINATION[:PORTS]. The first rule that matches decides.
   DESTINATION  an address, a prefix (10.0.0.0/8, [fd00::/8]), or a set:
     host         this host, at every address that its kernel treats as local or
                  that /etc/qfence/host.toml names
+    self         listeners that were made in the fence; TCP from port 1024 on,
+                 or PORTS; only for --allow
     loopback     127.0.0.0/8, ::1, and all other addresses that always lead to
                  the machine itself
     dns          the nameservers in resolv.conf; without PORTS, only port 53
@@ -86,6 +88,8 @@ In lines of kind attempt and repeats:
   source_port   the source port
   dialled       the address that the guest dialled, if the command is a QEMU
                 that translated it
+  self          whether a rule such as --allow self would allow it, since the
+                listener was made in this fence
   rule          the rule that decided, such as \"deny host\"
   comment       the comment of the rule in its profile
   pid           the process, in the initial pid namespace; at egress, the

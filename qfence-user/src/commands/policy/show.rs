@@ -130,6 +130,9 @@ fn named(rules: &[Numbered]) -> BTreeSet<SetName> {
 
 /// The members of a set, in the syntax of rules.
 fn spelled(set: SetName, sets: &Sets) -> Vec<String> {
+    if set == SetName::Fence {
+        return vec!["listeners made in this fence".to_owned()];
+    }
     let Some(members) = sets.members(set) else {
         let without = SetName::NOT_INTERNET.map(|set| format!("not {set}"));
         return without.into();

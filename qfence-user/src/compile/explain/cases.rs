@@ -21,6 +21,9 @@ pub struct Case {
     pub source: Option<String>,
     /// The comment of the rule.
     pub comment: Option<String>,
+    /// The rule that allows it after all, if the listener was made in the fence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unless_self: Option<String>,
     /// The destination of the rule that matches: a set, or a prefix.
     pub set: Option<String>,
     /// The member of the set that has the address.

@@ -55,12 +55,31 @@ pub struct Explanation {
 /// Explains one destination.
 #[must_use]
 pub fn explain<N: Nodes>(asked: &Asked<'_, N>, what: &Query) -> Explanation {
+    let by_address = asked.cases(what, LookupPath::Address);
+    let host = Destination::Set(SetName::Host);
+    let of_self =
+        hint_of_self(what, &by_address).filter(|_| asked.longest(host, what.address).is_some());
+    let hints: Vec<_> = hint(what.address, asked.sets)
+        .into_iter()
+        .chain(of_self)
+        .collect();
     Explanation {
         address: what.address.to_canonical(),
-        by_address: asked.cases(what, LookupPath::Address),
+        hint: (!hints.is_empty()).then(|| hints.join("; ")),
+        by_address,
         through_loopback: asked.cases(what, LookupPath::Loopback),
-        hint: hint(what.address, asked.sets),
     }
+}
+
+/// The rule by which a denied TCP port of the host would be allowed for a listener of the fence's own.
+fn hint_of_self(what: &Query, cases: &[Case]) -> Option<String> {
+    let port = what.port?;
+    let is_denied = |case: &Case| case.verdict == "deny" && case.unless_self.is_none();
+    let is_tcp = what
+        .protocol
+        .is_none_or(|of| of == Proto::TCP || of == Proto::Any);
+    (is_tcp && cases.iter().any(is_denied))
+        .then(|| format!("if the listener is made in the fence, --allow tcp:self:{port} allows it"))
 }
 
 fn hint(address: IpAddr, sets: &Sets) -> Option<String> {
@@ -84,13 +103,15 @@ impl<N: Nodes> Asked<'_, N> {
     fn cases(&self, what: &Query, path: LookupPath) -> Vec<Case> {
         // The intervals in question, divided where the verdict changes.
         let all = boundaries(self.nodes, path, single(what.address).addr().octets());
-        let mut by_rule: BTreeMap<u32, (Verdict, Vec<(u32, u32)>)> = BTreeMap::new();
+        // By the rule that decides, and the rule for `self` before it.
+        type Rules = (u32, Option<u32>);
+        let mut by_rule: BTreeMap<Rules, (Verdict, Vec<(u32, u32)>)> = BTreeMap::new();
         for interval in asked_about(what) {
             for (index, (from, verdict)) in all.iter().enumerate() {
                 let to = all.get(index + 1).map_or(u32::MAX, |(next, _)| next - 1);
                 let (first, last) = (interval.0.max(*from), interval.1.min(to));
                 if first <= last {
-                    let found = by_rule.entry(verdict.rule());
+                    let found = by_rule.entry((verdict.rule(), verdict.self_rule()));
                     let (_, intervals) = found.or_insert((*verdict, Vec::new()));
                     intervals.push((first, last));
                 }
@@ -98,7 +119,7 @@ impl<N: Nodes> Asked<'_, N> {
         }
         let order = |number: u32| self.rules.iter().position(|rule| rule.number == number);
         let mut found: Vec<_> = by_rule.into_values().collect();
-        found.sort_by_key(|(verdict, _)| order(verdict.rule()));
+        found.sort_by_key(|(verdict, _)| (order(verdict.rule()), verdict.self_rule().is_none()));
         let count = found.len();
         found
             .into_iter()
@@ -118,6 +139,10 @@ impl<N: Nodes> Asked<'_, N> {
     fn case(&self, path: LookupPath, address: IpAddr, verdict: Verdict, example: u32) -> Case {
         let numbered = self.rules.iter().find(|rule| rule.number == verdict.rule());
         let rule = numbered.map(|numbered| &numbered.rule);
+        let own = verdict.self_rule().and_then(|number| {
+            let numbered = self.rules.iter().find(|rule| rule.number == number)?;
+            Some(numbered.rule.brief())
+        });
         let member = rule.and_then(|rule| self.member(rule, example, path, address));
         Case {
             which: String::new(),
@@ -129,6 +154,7 @@ impl<N: Nodes> Asked<'_, N> {
             rule: rule.map_or_else(|| "no policy".to_owned(), Rule::brief),
             source: rule.map(|rule| rule.source.to_string()),
             comment: rule.and_then(|rule| rule.comment.clone()),
+            unless_self: own,
             set: member.map(|(destination, _)| destination.to_string()),
             member: member
                 .and_then(|(_, member)| member)

@@ -160,6 +160,15 @@ pub enum RuleError {
     NoPortsThere { protocol: Proto, instead: Match },
 
     #[error(
+        "the set self has listeners of TCP, and of UDP for given ports: write self, tcp:self:8000 or udp:self:5353"
+    )]
+    NotOfSelf,
+    #[error(
+        "the set self cannot be denied, only left out: a listener of the fence is refused unless a rule allows it"
+    )]
+    DeniedSelf,
+
+    #[error(
         "{destination} is more than one address, and the question is about one: write an address"
     )]
     ManyAddresses { destination: Destination },

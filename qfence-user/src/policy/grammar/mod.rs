@@ -6,9 +6,11 @@
 //! PROTOCOL     tcp udp sctp dccp udplite igmp ipip gre esp ah icmp any proto-N
 //! DESTINATION  an address: 192.0.2.1 or [2001:db8::1]
 //!              a prefix: 10.0.0.0/8, [fd00::/8] or [fd00::]/8
-//!              a set: host loopback dns lan link-local metadata multicast internet any
+//!              a set: host self loopback dns lan link-local metadata multicast internet any
 //! PORTS        80,443,8000-8080
 //! ```
+//!
+//! `self` has TCP, and with ports UDP; only a rule that allows can name it ([`of_action`]).
 //!
 //! `icmp` is ICMP of both families. Without a protocol, or with `any`, a rule matches all protocols; with ports and
 //! without a protocol, those that have ports. For `dns` without ports see [`Match::in_effect`].
@@ -25,6 +27,8 @@ mod query;
 
 use std::str::FromStr;
 
+use qfence_common::Action;
+
 pub use self::{error::RuleError, query::Query};
 use super::{
     ports::Ports,
@@ -38,6 +42,18 @@ use super::{
 /// If it is no rule, or has more than one address or port.
 pub fn destination(text: &str) -> Result<Query, RuleError> {
     query::parse(text)
+}
+
+/// Parses a match of a rule with this action.
+///
+/// # Errors
+/// If it is no match, or if no rule with this action can have it.
+pub fn of_action(action: Action, text: &str) -> Result<Match, RuleError> {
+    let of: Match = text.parse()?;
+    if of.is_self() && action == Action::Deny {
+        return Err(RuleError::DeniedSelf);
+    }
+    Ok(of)
 }
 
 impl FromStr for Match {
@@ -80,12 +96,22 @@ impl FromStr for Match {
                 },
             });
         }
-        Ok(Self {
+        let of = Self {
             protocol,
             destination,
             ports,
-        })
+        };
+        if of.is_self() && !may_be_of_self(&of) {
+            return Err(RuleError::NotOfSelf);
+        }
+        Ok(of)
     }
+}
+
+/// Whether a match of `self` has a protocol for which listeners are found, and ports if that is UDP.
+fn may_be_of_self(of: &Match) -> bool {
+    let is = |protocol| of.protocol == protocol;
+    is(Proto::Any) || is(Proto::TCP) || is(Proto::UDP) && !of.ports.is_every()
 }
 
 /// Splits off the protocol. Without one it is `any`.

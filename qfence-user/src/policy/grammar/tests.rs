@@ -242,8 +242,41 @@ prop_compose! {
         -> Match
     {
         let ports = if protocol.has_ports() { ports } else { Ports::EVERY };
-        Match { protocol, destination, ports }
+        let of = Match { protocol, destination, ports };
+        if of.is_self() { Match { protocol: Proto::TCP, ..of } } else { of }
     }
+}
+
+#[test]
+fn self_is_tcp_or_ports_of_udp_and_never_denied() {
+    for text in [
+        "self",
+        "tcp:self",
+        "self:8000",
+        "tcp:self:8000-9000",
+        "udp:self:5353",
+    ] {
+        assert_eq!(canonical(text), text);
+        assert_eq!(
+            of_action(Action::Deny, text),
+            Err(RuleError::DeniedSelf),
+            "{text}"
+        );
+        assert!(of_action(Action::Allow, text).is_ok());
+    }
+    for text in ["udp:self", "icmp:self", "sctp:self:80", "proto-47:self"] {
+        assert_eq!(text.parse::<Match>(), Err(RuleError::NotOfSelf), "{text}");
+    }
+    let in_effect = |text: &str| {
+        let of: Match = text.parse().unwrap();
+        let of = of.in_effect();
+        of.iter()
+            .map(|(protocol, ports)| format!("{} {ports}", protocol.0))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(in_effect("self"), ["6 1024-65535"]);
+    assert_eq!(in_effect("self:80"), ["6 80", "17 80"]);
+    assert_eq!(in_effect("udp:self:53"), ["17 53"]);
 }
 
 proptest! {

@@ -8,6 +8,7 @@
 
 use std::{collections::BTreeSet, io, path::Path};
 
+use qfence_common::Action;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -114,7 +115,7 @@ fn parse(text: &str) -> Result<HostFile, Fault> {
 
 /// The destination of a text that has neither protocol nor ports.
 fn whole(text: &Spanned<String>) -> Result<Option<Destination>, Fault> {
-    let of = one(text)?;
+    let of = one(Action::Allow, text)?;
     Ok((of == Match::all_of(of.destination)).then_some(of.destination))
 }
 

@@ -13,7 +13,10 @@ use super::{
     MAX_COMMENT, Profile,
     position::{Fault, Lines},
 };
-use crate::policy::rule::{Match, Rule, Source};
+use crate::policy::{
+    grammar::of_action,
+    rule::{Match, Rule, Source},
+};
 
 /// The content of the file.
 #[derive(Deserialize)]
@@ -135,7 +138,7 @@ pub(super) fn parse(name: &str, path: Option<&Path>, text: &str) -> Result<Profi
         let line = lines.number(texts.span().start);
         Ok(Rule {
             action,
-            matches: matches(texts)?,
+            matches: matches(action, texts)?,
             comment: comment.map(remark).transpose()?,
             source: Source::Profile {
                 name: name.to_owned(),
@@ -195,7 +198,8 @@ fn only_action(raw: Spanned<RawRule>) -> Result<Said, Fault> {
     }
 }
 
-fn matches(texts: Spanned<Texts>) -> Result<Vec<Match>, Fault> {
+fn matches(action: Action, texts: Spanned<Texts>) -> Result<Vec<Match>, Fault> {
+    let one = |text: &Spanned<String>| one(action, text);
     let span = texts.span();
     match texts.into_inner() {
         Texts::One(text) => Ok(vec![one(&Spanned::new(span, text))?]),
@@ -209,8 +213,8 @@ fn matches(texts: Spanned<Texts>) -> Result<Vec<Match>, Fault> {
     }
 }
 
-pub(super) fn one(text: &Spanned<String>) -> Result<Match, Fault> {
-    text.get_ref().parse().map_err(|error| Fault {
+pub(super) fn one(action: Action, text: &Spanned<String>) -> Result<Match, Fault> {
+    of_action(action, text.get_ref()).map_err(|error| Fault {
         span: text.span(),
         message: format!("{error}"),
     })

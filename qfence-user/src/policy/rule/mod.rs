@@ -90,9 +90,13 @@ impl Match {
     /// - with ports and no protocol, the protocols that have ports ([`WITH_PORTS`]);
     /// - of `dns` with no protocol, UDP and TCP;
     /// - of `dns` with no ports and a protocol that has some, port 53;
+    /// - of `self` with no protocol, TCP and UDP if there are ports, otherwise TCP; with no ports, those from 1024 on;
     /// - of `icmp`, ICMP and `ICMPv6`.
     #[must_use]
     pub fn in_effect(&self) -> Vec<(Protocol, Ports)> {
+        if self.is_self() {
+            return self.in_effect_of_self();
+        }
         let dns = self.destination == Destination::Set(SetName::Dns);
         let ports = if dns && self.ports.is_every() && self.protocol.has_ports() {
             Ports::dns()
@@ -105,6 +109,28 @@ impl Match {
             Proto::Any => WITH_PORTS.to_vec(),
             Proto::Icmp => vec![Protocol::ICMP, Protocol::ICMPV6],
             Proto::Number(number) => vec![Protocol(number.into())],
+        };
+        iter::zip(protocols, iter::repeat(ports)).collect()
+    }
+
+    /// Whether it is a match of the set `self`: not all destinations of an address, but those with a listener of the
+    /// fence's own.
+    #[must_use]
+    pub fn is_self(&self) -> bool {
+        self.destination == Destination::Set(SetName::Fence)
+    }
+
+    fn in_effect_of_self(&self) -> Vec<(Protocol, Ports)> {
+        let protocols = match self.protocol {
+            Proto::Any if self.ports.is_every() => vec![Protocol::TCP],
+            Proto::Any => vec![Protocol::TCP, Protocol::UDP],
+            Proto::Number(number) => vec![Protocol(number.into())],
+            Proto::Icmp => Vec::new(),
+        };
+        let ports = if self.ports.is_every() {
+            Ports::unprivileged()
+        } else {
+            self.ports.clone()
         };
         iter::zip(protocols, iter::repeat(ports)).collect()
     }

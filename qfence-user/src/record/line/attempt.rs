@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use qfence_common::{AttemptKey, Hook, NO_UID, Origin, unix::Name};
+use qfence_common::{AttemptKey, Hook, NO_UID, Origin, event::OWN_LISTENER, unix::Name};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -33,6 +33,9 @@ pub struct Attempt {
     pub source_port: Option<u32>,
     /// The address that a guest dialled, if the QEMU that qfence started has translated it.
     pub dialled: Option<IpAddr>,
+    /// Whether a rule for the set `self` would allow it.
+    #[serde(rename = "self", default)]
+    pub of_self: bool,
     /// The rule that decided.
     pub rule: Arc<str>,
     /// The comment of the rule in its profile.
@@ -113,6 +116,7 @@ impl Attempt {
                 .address()
                 .and_then(|address| process.dialled(key, origin, address)),
             operation,
+            of_self: origin.flags & OWN_LISTENER != 0,
             rule: rule.rule,
             comment: rule.comment,
             pid: known(key.pid),
@@ -156,9 +160,15 @@ impl fmt::Display for Attempt {
             write!(f, " ({})", in_parentheses(command))?;
         }
         write!(f, " cgroup {cgroup} rule {rule}")?;
-        match &self.comment {
-            Some(comment) => write!(f, " ({})", printable(comment.as_bytes())),
-            None => Ok(()),
+        if let Some(comment) = &self.comment {
+            write!(f, " ({})", printable(comment.as_bytes()))?;
+        }
+        match operation {
+            Operation::Destination { protocol, port, .. } if self.of_self => write!(
+                f,
+                " (the listener was made in this fence: --allow {protocol}:self:{port})"
+            ),
+            _ => Ok(()),
         }
     }
 }

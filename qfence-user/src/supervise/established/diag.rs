@@ -57,6 +57,7 @@ impl Found {
             protocol,
             local: end(id.source_address, id.source_port),
             remote: end(id.destination_address, id.destination_port),
+            by_self: false,
         };
         Self {
             connection,

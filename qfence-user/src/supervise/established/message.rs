@@ -51,4 +51,6 @@ pub(super) struct Seen {
     pub(super) local: SocketAddr,
     /// The address of the peer.
     pub(super) remote: SocketAddr,
+    /// Whether a rule for the set `self` let it through.
+    pub(super) by_self: bool,
 }

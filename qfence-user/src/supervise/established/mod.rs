@@ -2,7 +2,7 @@
 //!
 //! The hooks judge calls, and for TCP the packet that opens a connection. A new policy therefore does not affect an
 //! established connection. So after a policy is published, every connection that the fence opened is checked again, and
-//! ended if the policy denies it: the peer gets a reset, and the owner ECONNABORTED (`tcp_abort` in net/ipv4/tcp.c,
+//! ended if the policy denies it (one to a listener of the fence's own, unless a rule for `self` covers it): the peer gets a reset, and the owner ECONNABORTED (`tcp_abort` in net/ipv4/tcp.c,
 //! `udp_abort` in net/ipv4/udp.c). Connections that a listener of the fence accepted are kept.
 //!
 //! A connection that is opened between the publication and the search is harmless: the first packet of TCP, and every
@@ -76,6 +76,8 @@ pub struct Connection {
     pub local: SocketAddr,
     /// The address of the peer. v4-mapped addresses are shown as IPv4.
     pub remote: SocketAddr,
+    /// Whether a rule for the set `self` let it through, to a listener of the fence's own.
+    pub by_self: bool,
 }
 
 impl fmt::Display for Connection {

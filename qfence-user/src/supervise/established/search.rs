@@ -132,12 +132,14 @@ impl<'a, D: Fn(&Connection) -> bool> Search<'a, D> {
             protocol,
             local,
             remote,
+            by_self,
         } in all
         {
             let connection = Connection {
                 protocol: Protocol(protocol),
                 local,
                 remote,
+                by_self,
             };
             let id = (inode, cookie);
             if (self.denied)(&connection) && !self.settled.contains(&id) {

@@ -20,7 +20,8 @@ use qfence_common::Protocol;
 use super::{
     diag::{Diag, KINDS},
     message::{Answer, Request, Seen},
-    origin, pool,
+    origin::{self, Origin},
+    pool,
 };
 
 /// Answers requests until its socket is closed. Standard input is the socket for requests and answers. Standard output
@@ -106,7 +107,8 @@ impl Worker {
         let mut all = Vec::new();
         for (protocol, family) in KINDS {
             for found in diag.dump(protocol, family, io::stdout().as_fd())? {
-                if !origin::is_opened(&found, cgroups) {
+                let origin = origin::of(&found, cgroups);
+                if origin == Origin::NotOpened {
                     continue;
                 }
                 let number = self.count;
@@ -118,6 +120,7 @@ impl Worker {
                     protocol: protocol.0,
                     local: found.connection.local,
                     remote: found.connection.remote,
+                    by_self: origin == Origin::BySelf,
                 });
             }
         }

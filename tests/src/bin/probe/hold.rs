@@ -30,7 +30,7 @@ struct Held {
 }
 
 /// Opens connections, given as `tcp/ADDRESS/PORT`, `mptcp/…`, `udp/…`, and keeps them. Prints `NAME held` for each. A
-/// connection given as `opening/…` is not awaited. For `accepted-tcp/…` a peer must connect to port 5999 first; the
+/// connection given as `opening/…` is not awaited; `pair/ADDRESS/0` is a socket pair of this process. For `accepted-tcp/…` a peer must connect to port 5999 first; the
 /// accepted socket is then disconnected and connected again.
 ///
 /// For each line of input, prints `NAME stands` for each connection that echoes, or `NAME silent` if no echo arrives.
@@ -83,11 +83,24 @@ fn hold(kind: &str, address: SocketAddr, name: &str) -> Result<Option<Held>> {
             let socket = accepted(address)?;
             return Ok(Some(held(socket, name)?));
         }
+        "pair" => return Ok(Some(held(pair(address)?, name)?)),
         other => bail!("unknown kind of connection: {other}"),
     };
     let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     socket.connect(&address.into())?;
     Ok(Some(held(socket, name)?))
+}
+
+/// One end of a socket pair over TCP, as libslirp makes it. The other end sends all data back.
+fn pair(address: SocketAddr) -> Result<Socket> {
+    let listener = Socket::new_raw(Domain::for_address(address), Type::STREAM, None)?;
+    listener.bind(&address.into())?;
+    listener.listen(1)?;
+    let socket = Socket::new_raw(Domain::for_address(address), Type::STREAM, None)?;
+    socket.connect(&listener.local_addr()?)?;
+    let (other, _) = listener.accept()?;
+    thread::spawn(move || io::copy(&mut &other, &mut &other));
+    Ok(socket)
 }
 
 /// A socket from accept(), disconnected from its peer (connect(2) with AF_UNSPEC) and connected again.

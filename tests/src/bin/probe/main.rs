@@ -13,6 +13,9 @@
 //! amount. `upload` (to a sink) and `download` (from a source) count bytes, `open` connections that are greeted,
 //! `round-trip` messages to an echo server and back, `connect-udp` and `send-udp` calls.
 //!
+//! `probe [--for-ms N] --race KIND/PORT`: opens and closes a listener on loopback for this time, and sends to it meanwhile.
+//! Prints one line of counts.
+//!
 //! `probe --hear PORT/GROUP/DEVICE`: prints the senders of datagrams to that port, until it is killed.
 //!
 //! `probe --join GROUP/DEVICE`: joins a group by every socket option that can, and prints the result of each.
@@ -38,6 +41,7 @@ mod join;
 mod keys;
 mod load;
 mod pair;
+mod race;
 mod serve;
 
 use std::{
@@ -52,6 +56,7 @@ use tests::exit::exit_code;
 
 const USAGE: &str = "probe [--timeout-ms N] [--flood N] ATTEMPT… | probe --serve tcp/PORT|udp/PORT…
        probe [--for-ms N] --connect-each FILE | probe [--for-ms N] --load KIND/ADDRESS/PORT
+       probe [--for-ms N] --race KIND/PORT
        probe --hear PORT/GROUP/DEVICE | probe --forge DEVICE/SOURCE:PORT/DESTINATION:PORT
        probe --join GROUP/DEVICE | probe --hold KIND/ADDRESS/PORT…
 ATTEMPT: METHOD/ADDRESS[/PORT][+OPTION…] (see `qfence-verify probe --help`)
@@ -79,6 +84,10 @@ fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
             "--load" => {
                 let load = load::run(&arguments.next().context(USAGE)?, lasting)?;
                 return print(&serde_json::to_string(&load)?);
+            }
+            "--race" => {
+                let race = race::run(&arguments.next().context(USAGE)?, lasting)?;
+                return print(&serde_json::to_string(&race)?);
             }
             "--serve" => return serve::run(arguments),
             "--forge" => return forge::run(&arguments.next().context(USAGE)?),
