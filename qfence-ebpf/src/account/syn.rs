@@ -53,13 +53,11 @@ fn remote_address(socket: *mut bpf_sock) -> Halves {
 /// Returns the port to which a socket, which is not null, is connected, in host order.
 #[inline(always)]
 fn remote_port(socket: *mut bpf_sock) -> u16 {
+    // SAFETY: as above.
+    let port = unsafe { &raw const (*socket).dst_port };
     // SAFETY: as above. Before Linux 5.17 the field was a word, and only a word can be read; later kernels permit that still
     // (`bpf_sock_is_valid_access` in net/core/filter.c). It is volatile, so that the compiler keeps the width.
-    let word = unsafe {
-        (&raw const (*socket).dst_port)
-            .cast::<u32>()
-            .read_volatile()
-    };
+    let word = unsafe { port.cast::<u32>().read_volatile() };
     let [high, low, ..] = word.to_ne_bytes();
     u16::from_be_bytes([high, low])
 }
