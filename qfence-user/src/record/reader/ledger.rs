@@ -270,7 +270,11 @@ mod tests {
         let mut lines = Vec::new();
         for second in 1..=600 {
             let more = ledger.next(&all(1 + second / 100), false).lines;
-            let most = if second.is_multiple_of(PERIOD) { TOTALS } else { 0 } + FIRSTS as usize;
+            let most = if second.is_multiple_of(PERIOD) {
+                TOTALS
+            } else {
+                0
+            } + FIRSTS as usize;
             assert!(more.len() <= most, "{second}: {}", more.len());
             lines.extend(more);
         }
