@@ -173,7 +173,7 @@ fn find_or_add(key: &Sighting, rule: u32) -> *mut Flow {
         reserved: 0,
     };
     // If it fails, another CPU has just added the key, or there is no room.
-    let _ = FLOWS.insert(key, &fresh, BPF_NOEXIST.into());
+    let _ = FLOWS.insert(key, fresh, BPF_NOEXIST.into());
     let flow = find(key);
     if flow.is_null() { find(&OTHERS) } else { flow }
 }

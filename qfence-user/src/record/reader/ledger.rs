@@ -77,7 +77,7 @@ impl Ledger {
     pub(super) fn next(&mut self, flows: &[(Sighting, Flow)], is_end: bool) -> Second {
         self.now += 1;
         self.credit = (self.credit + 1).min(CREDIT);
-        let is_time = is_end || self.now % PERIOD == 0;
+        let is_time = is_end || self.now.is_multiple_of(PERIOD);
         let is_short = flows.len() > SHORT;
         let mut second = Second::default();
         let (mut firsts, mut rest) = (self.credit.min(FIRSTS), (0, Flow::default()));
@@ -270,7 +270,11 @@ mod tests {
         let mut lines = Vec::new();
         for second in 1..=600 {
             let more = ledger.next(&all(1 + second / 100), false).lines;
-            let most = if second % PERIOD == 0 { TOTALS } else { 0 } + FIRSTS as usize;
+            let most = if second.is_multiple_of(PERIOD) {
+                TOTALS
+            } else {
+                0
+            } + FIRSTS as usize;
             assert!(more.len() <= most, "{second}: {}", more.len());
             lines.extend(more);
         }
