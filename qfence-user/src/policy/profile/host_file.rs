@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn each_error_has_its_place_and_what_to_write() {
         for (text, place, words) in [
-            ("host = [\"example.org\"]", ":1:9: ", "is no destination"),
+            ("host = [\"example.org\"]", ":1:9: ", "is a host name"),
             (
                 "host = [\"10.0.0.1\",\n \"tcp:10.0.0.1:80\"]",
                 ":2:2: ",
