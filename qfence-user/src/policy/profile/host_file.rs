@@ -165,7 +165,7 @@ mod tests {
                 "32, 40, 48, 56, 64 or 96 bits",
             ),
             ("hosts = []", ":1:1: ", "unknown field"),
-            ("host = 10.0.0.1", ":1:8: ", "write text in quotes"),
+            ("host = 10.0.0.1", ":1:12: ", "write text in quotes"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(
