@@ -16,8 +16,8 @@ use crate::subject::{
 /// The port of nameservers.
 pub(crate) const DNS: u16 = 53;
 
-/// Returns the port by which a packet through the loopback device is judged: that of nameservers, if its own is denied
-/// and its socket asks for that port of the same address. Global: see `judge/policy.rs`.
+/// Returns the port by which a packet through the loopback device is judged: that of nameservers, if calls
+/// to its own are denied and its socket asks for that port of the same address. Global: see `judge/policy.rs`.
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn qfence_judged_port(
@@ -33,7 +33,8 @@ pub(crate) extern "C" fn qfence_judged_port(
     if own == DNS || !is_question || !asks(whole_socket(skb), address, protocol) {
         return port;
     }
-    match verdict(LookupPath::Loopback, address, protocol, own).action() {
+    // If a call to this port is allowed, the packet may be one of such a call, and is judged as it is.
+    match verdict(LookupPath::Address, address, protocol, own).action() {
         Action::Allow => port,
         Action::Deny => DNS.into(),
     }

@@ -3,12 +3,16 @@
 use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use tokio::time::sleep;
 
-use super::{fact::Fact, nameservers::PERIOD};
+use super::fact::Fact;
 use crate::policy::profile::{ProfileError, host_file::HostFile};
+
+/// The time between looks at the file. Fewer looks cost many fences less.
+const PERIOD: Duration = Duration::from_secs(2);
 
 /// A file that can be followed.
 #[derive(Debug)]

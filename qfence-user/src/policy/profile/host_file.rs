@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn each_error_has_its_place_and_what_to_write() {
         for (text, place, words) in [
-            ("host = [\"example.org\"]", ":1:9: ", "is no destination"),
+            ("host = [\"example.org\"]", ":1:9: ", "is a host name"),
             (
                 "host = [\"10.0.0.1\",\n \"tcp:10.0.0.1:80\"]",
                 ":2:2: ",
@@ -166,7 +166,7 @@ mod tests {
                 "32, 40, 48, 56, 64 or 96 bits",
             ),
             ("hosts = []", ":1:1: ", "unknown field"),
-            ("host = 10.0.0.1", ":1:8: ", "write text in quotes"),
+            ("host = 10.0.0.1", ":1:12: ", "write text in quotes"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(
