@@ -78,6 +78,8 @@ pub struct Race {
     pub refused: u64,
     /// The number of connections that got no answer in time.
     pub lost: u64,
+    /// The number of connections that the host's socket accepted, in a race where it takes turns with the listener.
+    pub reached: u64,
 }
 
 /// The variable with the path of a probe executable that is already built.

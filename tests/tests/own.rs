@@ -3,6 +3,8 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::fd::OwnedFd,
+    process::Stdio,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
@@ -362,6 +364,33 @@ fn no_connection_reaches_a_service_that_takes_the_port() -> Result<()> {
         inside.opened > 500 && rival.bound > 500 && inside.sent > 500
     })?;
     assert_eq!(rival.arrived, 0, "{inside:?}, {rival:?}");
+    Ok(())
+}
+
+/// The worst case: the host's service begins at the moment at which the fence's listener ends. A check at connect() alone
+/// lets some of them through to it.
+#[test]
+fn no_connection_reaches_a_service_that_takes_turns_with_the_listener() -> Result<()> {
+    let world = World::new()?;
+    let turns = |rule: &str, ms: u64| -> Result<Race> {
+        let socket = world.host.run(|| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            socket.set_reuse_address(true)?;
+            socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 7004)).into())?;
+            Ok(socket)
+        })?;
+        let fence = nobody("turns", &[rule])?;
+        let mut command = fence.command(&world.host, probe::program()?);
+        command.args(["--for-ms", &ms.to_string(), "--race", "tcp-turns/7004"]);
+        command.stdin(Stdio::from(OwnedFd::from(socket)));
+        let output = probe::output(&mut command)?;
+        probe::read_lines(&output)?.pop().context("one line")
+    };
+    let control = turns("tcp:host:7004", 2000)?;
+    assert!(control.reached > 0, "control: {control:?}");
+    let raced = turns("self", 10_000)?;
+    assert!(raced.opened > 100 && raced.sent > 100, "{raced:?}");
+    assert_eq!(raced.reached, 0, "{raced:?}");
     Ok(())
 }
 

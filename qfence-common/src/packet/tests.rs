@@ -256,6 +256,6 @@ fn what_a_segment_carries_is_measured_behind_its_options() {
         data(&v6(&[(HOP_BY_HOP, &[0; 7])], TCP, &segment(0, 0))),
         None
     );
-    assert_eq!(data(&v4(TCP, 0, 0, &segment(40, 0)[..20].to_vec())), None);
+    assert_eq!(data(&v4(TCP, 0, 0, &segment(40, 0)[..20])), None);
     assert_eq!(data(&Vec::new()), None);
 }

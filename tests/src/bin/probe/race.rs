@@ -1,8 +1,9 @@
 //! A listener that opens and closes a port as fast as it can, while another thread sends to that port.
 
 use std::{
-    io,
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    io::{self, stdin},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream},
+    os::fd::AsFd as _,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
@@ -15,6 +16,10 @@ use tests::probe::Race;
 /// How long the listener is open, and how long a connection may take.
 const OPEN: Duration = Duration::from_micros(200);
 const CONNECT: Duration = Duration::from_millis(20);
+
+/// How long each listens in turn.
+const OWN_TURN: Duration = Duration::from_micros(60);
+const HOSTS_TURN: Duration = Duration::from_micros(60);
 
 /// The kind of the listener.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -65,9 +70,59 @@ impl Kind {
     }
 }
 
+/// Lets a listener and the host's socket, which is standard input and bound to the same port, take turns at perfect
+/// moments: one thread ends one and begins the other.
+fn turns(to: SocketAddr, end: Instant) -> Result<Race> {
+    let own = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    own.set_reuse_address(true)?;
+    own.set_nonblocking(true)?;
+    own.bind(&to.into()).context("bind")?;
+    let hosts = Socket::from(stdin().as_fd().try_clone_to_owned()?);
+    hosts.set_nonblocking(true)?;
+    let over = AtomicBool::new(false);
+    let (opened, reached) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (sent, refused, lost) = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                for (socket, turn, accepted) in
+                    [(&own, OWN_TURN, None), (&hosts, HOSTS_TURN, Some(&reached))]
+                {
+                    if socket.listen(64).is_err() {
+                        continue;
+                    }
+                    opened.fetch_add(accepted.is_none().into(), Ordering::Relaxed);
+                    let begun = Instant::now();
+                    while begun.elapsed() < turn {
+                        let is_any = socket.accept().is_ok();
+                        if let Some(accepted) = accepted {
+                            accepted.fetch_add(is_any.into(), Ordering::Relaxed);
+                        }
+                    }
+                    // A listener that is shut down keeps its port, and can listen again.
+                    let _ = socket.shutdown(Shutdown::Both);
+                }
+            }
+        });
+        let counts = send(Kind::Tcp, to, end);
+        over.store(true, Ordering::Relaxed);
+        counts
+    });
+    Ok(Race {
+        opened: opened.load(Ordering::Relaxed),
+        sent,
+        refused,
+        lost,
+        reached: reached.load(Ordering::Relaxed),
+    })
+}
+
 /// Runs `KIND/PORT` on loopback for this time.
 pub(crate) fn run(text: &str, lasting: Duration) -> Result<Race> {
     let (kind, port) = text.split_once('/').context("expected KIND/PORT")?;
+    if kind == "tcp-turns" {
+        let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse()?));
+        return turns(to, Instant::now() + lasting);
+    }
     let kind = match kind {
         "tcp" => Kind::Tcp,
         "tcp-group" => Kind::TcpGroup,
@@ -106,6 +161,7 @@ pub(crate) fn run(text: &str, lasting: Duration) -> Result<Race> {
         sent,
         refused,
         lost,
+        reached: 0,
     })
 }
 
