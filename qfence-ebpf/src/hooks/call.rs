@@ -61,7 +61,11 @@ pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destinatio
         source_port: 0,
     };
     let Halves { upper, lower } = to.address;
-    let judgement = qfence_judge_call(ctx.sock_addr, upper, lower, rest.pack());
+    let judgement = if connects(HOOK) {
+        qfence_judge_connect(ctx.sock_addr, upper, lower, rest.pack())
+    } else {
+        qfence_judge_send(ctx.sock_addr, upper, lower, rest.pack())
+    };
     let Judgement {
         outcome,
         verdict,
@@ -144,34 +148,60 @@ fn lead_to_nobody(ctx: &SockAddrContext) {
     unsafe { port.write_volatile(0) };
 }
 
-/// Judges a call, given its address and the packed rest. Global: see `judge/policy.rs`.
+// A program has one of the next two functions only: the verifier would check for each what only the other does.
+
+/// Judges a connect(), given its address and the packed rest. Global: see `judge/policy.rs`.
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn qfence_judge_call(ctx: *mut bpf_sock_addr, upper: u64, lower: u64, rest: u64) -> u64 {
+extern "C" fn qfence_judge_connect(
+    ctx: *mut bpf_sock_addr,
+    upper: u64,
+    lower: u64,
+    rest: u64,
+) -> u64 {
+    let own = |protocol, verdict: Verdict| match protocol {
+        Protocol::UDP if knows_self() => {
+            qfence_own_datagram(ctx, upper, lower, rest, verdict.bits())
+        }
+        protocol if is_tcp(protocol) => {
+            qfence_own_connection(ctx, upper, lower, rest, verdict.bits())
+        }
+        _ => 0,
+    };
+    judge_by_policy(ctx, Halves { upper, lower }, rest, true, own).pack()
+}
+
+/// Judges the sending of a datagram to an address, given the same. Global: see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_judge_send(ctx: *mut bpf_sock_addr, upper: u64, lower: u64, rest: u64) -> u64 {
+    let own = |protocol, verdict: Verdict| match protocol {
+        Protocol::UDP if knows_self() => {
+            qfence_own_datagram(ctx, upper, lower, rest, verdict.bits())
+        }
+        _ => 0,
+    };
+    judge_by_policy(ctx, Halves { upper, lower }, rest, false, own).pack()
+}
+
+#[inline(always)]
+fn judge_by_policy(
+    ctx: *mut bpf_sock_addr,
+    address: Halves,
+    rest: u64,
+    connects: bool,
+    own: impl FnOnce(Protocol, Verdict) -> u32,
+) -> Judgement {
     let ctx = SockAddrContext::new(ctx);
-    let Rest {
-        hook,
-        protocol,
-        port,
-        ..
-    } = Rest::unpack(rest);
+    let Rest { protocol, port, .. } = Rest::unpack(rest);
     let to = Destination {
-        address: Halves { upper, lower },
+        address,
         port,
         protocol,
         path: LookupPath::Address,
     };
-    let own = |verdict: Verdict| match protocol {
-        Protocol::UDP if knows_self() => {
-            qfence_own_datagram(ctx.sock_addr, upper, lower, rest, verdict.bits())
-        }
-        protocol if connects(hook) && is_tcp(protocol) => {
-            qfence_own_connection(ctx.sock_addr, upper, lower, rest, verdict.bits())
-        }
-        _ => 0,
-    };
-    let judgement = judge(&to, true, || socket(&ctx), own);
-    object(&ctx, &to, connects(hook), judgement).pack()
+    let judgement = judge(&to, true, || socket(&ctx), |verdict| own(protocol, verdict));
+    object(&ctx, &to, connects, judgement)
 }
 
 /// Refuses the call if there is a reason other than the policy; otherwise returns the policy's judgement.

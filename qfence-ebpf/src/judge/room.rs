@@ -84,11 +84,9 @@ fn add(peer: &Peer, heard: Heard) -> bool {
     };
     // SAFETY: the map's value, aligned and alive as long as the program runs.
     let size = unsafe { &raw mut (*room).size };
-    // SAFETY: as above.
-    let next = unsafe { &raw mut (*room).next };
     // SAFETY: as above. The words are hints.
     let in_use = unsafe { size.read_volatile() }.min(abi::PEERS);
-    let found = look(next, in_use, heard.0);
+    let found = Found::unpack(qfence_find_place(in_use, heard.0));
     if found.state != State::Silent {
         let first = if found.state == State::Free {
             found.place
@@ -119,15 +117,55 @@ struct Found {
 
 /// The state of a place.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
 enum State {
     /// It has no peer.
-    Free,
+    Free = 0,
     /// Its peer has been silent for long.
-    Silent,
+    Silent = 1,
     /// Its peer is to be remembered.
-    Used,
+    Used = 2,
     /// Another CPU is giving it to a peer; or there is no place.
-    Taken,
+    Taken = 3,
+}
+
+impl Found {
+    const NONE: Self = Self {
+        place: 0,
+        state: State::Taken,
+    };
+
+    /// Packs it into one word, the return value of a global function.
+    #[inline(always)]
+    const fn pack(self) -> u64 {
+        (self.state as u64) << u32::BITS | self.place as u64
+    }
+
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "halves of a word")]
+    const fn unpack(word: u64) -> Self {
+        Self {
+            place: word as u32,
+            state: match (word >> u32::BITS) as u32 {
+                0 => State::Free,
+                1 => State::Silent,
+                2 => State::Used,
+                _ => State::Taken,
+            },
+        }
+    }
+}
+
+/// Looks for a place, as [`look`] does. Global: see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_find_place(in_use: u32, now_ns: u64) -> u64 {
+    let Some(room) = ROOM.get_ptr_mut(0) else {
+        return Found::NONE.pack();
+    };
+    // SAFETY: the map's value, aligned and alive as long as the program runs.
+    let next = unsafe { &raw mut (*room).next };
+    look(next, in_use, now_ns).pack()
 }
 
 /// Looks at the next few places: returns the first that is free or whose peer is silent, or else the one whose peer was
@@ -135,10 +173,7 @@ enum State {
 #[inline(always)]
 fn look(next: *mut u32, in_use: u32, now_ns: u64) -> Found {
     let mut oldest = u64::MAX;
-    let mut best = Found {
-        place: 0,
-        state: State::Taken,
-    };
+    let mut best = Found::NONE;
     if in_use == 0 {
         return best;
     }

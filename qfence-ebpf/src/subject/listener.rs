@@ -37,15 +37,16 @@ impl Tuple {
         let ports = u32::from_ne_bytes([a, b, c, d]);
         let [s0, s1, s2, s3] = words(from.address);
         let [d0, d1, d2, d3] = words(to.address);
-        if to.address.is_v4() {
-            return Self {
-                words: [s3, d3, ports, 0, 0, 0, 0, 0, 0],
-                length: Self::V4,
-            };
-        }
+        // The words behind a tuple of IPv4 are not read. They are those of IPv6, so that the verifier finds both alike, and
+        // checks what follows once.
+        let ([w0, w1, w2], length) = if to.address.is_v4() {
+            ([s3, d3, ports], Self::V4)
+        } else {
+            ([s0, s1, s2], Self::V6)
+        };
         Self {
-            words: [s0, s1, s2, s3, d0, d1, d2, d3, ports],
-            length: Self::V6,
+            words: [w0, w1, w2, s3, d0, d1, d2, d3, ports],
+            length,
         }
     }
 }

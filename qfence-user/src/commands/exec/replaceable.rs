@@ -29,7 +29,7 @@ pub(super) fn refuse(grants: &Grants) -> Result<()> {
             false => "change",
         };
         bail!(
-            "the socket {}: the command can {reason} {}, so it could make this name lead to any other socket; use a socket \
+            "--allow-unix {}: the command can {reason} {}, so it could make this name lead to any other socket; use a socket \
              outside of it, or do not grant the directory",
             path.display(),
             directory.display()
