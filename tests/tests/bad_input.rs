@@ -169,8 +169,8 @@ fn values_of_options_must_make_sense() -> Result<()> {
         (
             "--log",
             "",
-            "'--log <PATH|stderr|journald|syslog[:SOCKET]|none>': give a path, stderr, journald, \
-             syslog or none",
+            "'--log <PATH[,max=SIZE][,keep=NUMBER]|stderr|journald|syslog[:SOCKET]|none>': give a path, \
+             stderr, journald, syslog or none",
         ),
         (
             "--memory-max",

@@ -70,9 +70,15 @@ impl Guest {
         let default = format!("user,ipv4=on,ipv6=on{forwards}");
         let netdev = options.netdev.as_deref().unwrap_or(&default);
         let (kind, settings) = netdev.split_once(',').unwrap_or((netdev, ""));
+        // The kernel stops unpacking files, without an error, when half of the memory is full.
+        let memory = if options.files.is_empty() {
+            "256"
+        } else {
+            "512"
+        };
         let arguments = [
             "-m",
-            "256",
+            memory,
             "-kernel",
             &reachable(&image.kernel)?.display().to_string(),
             "-initrd",
