@@ -3,7 +3,8 @@
 
 use aya_ebpf::{helpers::bpf_get_netns_cookie, programs::SockAddrContext};
 use qfence_common::{
-    Halves,
+    Halves, Protocol,
+    own::{REUSE_ADDR, REUSE_PORT},
     port::{bit, word_index},
     proof::{self, Token},
     verdict::LISTENER,
@@ -15,20 +16,25 @@ use crate::{
         record::{Refusal, record},
     },
     maps::{PORTS, PROOF},
-    subject::{author::Author, destination::Destination},
+    subject::{
+        author::Author,
+        destination::{Destination, socket},
+        owner,
+    },
 };
 
 /// EACCES (asm-generic/errno-base.h).
 const EACCES: i32 = 13;
 
 /// Judges the local address and port that a socket is bound to, at the hook with number `HOOK`. For port 0 the kernel
-/// chooses a free port.
+/// chooses a port. It is free, unless the socket may share its port with others: then it can be that of a service.
 #[inline(always)]
 pub(crate) fn judge_bind<const HOOK: u32>(ctx: &SockAddrContext, local: &Destination) -> i32 {
     if Token(PROOF.load()).is(local.address, local.port) {
         return fail_with(-proof::ERRNO);
     }
-    if local.port == 0 || may_bind(local) {
+    let is_free = local.port == 0 && !may_share(ctx, local.protocol);
+    if is_free || may_bind(local) {
         return PROCEED;
     }
     let what = Refusal {
@@ -44,6 +50,17 @@ pub(crate) fn judge_bind<const HOOK: u32>(ctx: &SockAddrContext, local: &Destina
     let netns = unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) };
     record(&what, &Author::current(netns), false);
     fail_with(-EACCES)
+}
+
+/// Whether a socket may be bound to a port that another one has. A socket of which nothing is known may.
+#[inline(always)]
+fn may_share(ctx: &SockAddrContext, protocol: Protocol) -> bool {
+    let sharing = if protocol == Protocol::UDP {
+        REUSE_ADDR | REUSE_PORT
+    } else {
+        REUSE_PORT
+    };
+    owner::made(socket(ctx)).is_none_or(|made| made.flags & sharing != 0)
 }
 
 #[inline(always)]

@@ -100,8 +100,11 @@ def pair():
 
 def bind(protocol, address, port):
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    protocol, _, shared = protocol.partition("+")
     kind = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM, "mptcp": socket.SOCK_STREAM}[protocol]
     with socket.socket(family, kind, 262 if protocol == "mptcp" else 0) as made:
+        if shared:
+            made.setsockopt(socket.SOL_SOCKET, {"addr": socket.SO_REUSEADDR, "port": socket.SO_REUSEPORT}[shared], 1)
         made.bind((address, int(port)))
         if protocol != "udp":
             made.listen()

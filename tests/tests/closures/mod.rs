@@ -211,6 +211,12 @@ fn strict_allows_only_named_ports() -> Result<()> {
             ("bind tcp ::1 7999", "EACCES"),
             ("bind mptcp ::1 8002", "EACCES"),
             ("bind udp ::ffff:127.0.0.1 8000", "EACCES"),
+            // Such a socket can get the port of a service that shares it.
+            ("bind tcp+addr 127.0.0.1 0", DONE),
+            ("bind udp+addr 127.0.0.1 0", "EACCES"),
+            ("bind udp+port ::1 0", "EACCES"),
+            ("bind tcp+port 127.0.0.1 0", "EACCES"),
+            ("bind tcp+port 127.0.0.1 8000", DONE),
         ],
     )?;
     let found: Vec<_> = fence
@@ -231,6 +237,9 @@ fn strict_allows_only_named_ports() -> Result<()> {
             "bind6 tcp ::1 7999",
             "bind6 tcp ::1 8002",
             "bind6 udp 127.0.0.1 8000",
+            "bind4 udp 127.0.0.1 0",
+            "bind6 udp ::1 0",
+            "bind4 tcp 127.0.0.1 0",
         ]
     );
     scene.expect(&[], &[("bind udp 127.0.0.1 8000", DONE)])?;
