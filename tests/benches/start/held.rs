@@ -42,9 +42,13 @@ impl Held {
         }
         for program in loaded_programs().flatten() {
             if programs.contains_key(&u64::from(program.id())) {
-                let used = program.map_ids()?.unwrap_or_default();
-                let all = used.iter().all(|id| maps.contains_key(&u64::from(*id)));
-                ensure!(all, "of the maps {used:?} only {maps:?} are known");
+                // Those that the supervisor does not need itself.
+                for id in program.map_ids()?.unwrap_or_default() {
+                    if !maps.contains_key(&u64::from(id)) {
+                        let (id, bytes) = account(&MapData::from_id(id)?)?;
+                        maps.insert(id, bytes);
+                    }
+                }
             }
         }
         Ok(Self {
@@ -65,12 +69,15 @@ fn inner(id: u32) -> Result<Option<(u64, u64)>> {
         Err(MapError::KeyNotFound) => return Ok(None),
         found => found.context("look into a map of maps")?,
     };
+    account(&map).map(Some)
+}
+
+/// The id of a map, and its size in bytes.
+fn account(map: &MapData) -> Result<(u64, u64)> {
     let fd = map.fd().as_fd().as_raw_fd();
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
     let found = field(&info, "map_id:").zip(field(&info, "memlock:"));
-    found
-        .context("the kernel does not say how large a map is")
-        .map(Some)
+    found.context("the kernel does not report the size of a map")
 }
 
 fn field(info: &str, name: &str) -> Option<u64> {
