@@ -22,6 +22,7 @@ use crate::{
         exit::{self, NOT_EXECUTABLE, NOT_FOUND},
         inherited,
         interruptible::Interrupted,
+        memory,
         paths::Paths,
     },
     build::{Building, Built, Programs},
@@ -297,6 +298,7 @@ pub(super) async fn supervise(
         }),
         None => None,
     };
+    memory::return_freed();
     let (ended, audit) = supervisor.run(child, staying, end_the_rest).await?;
     if options.keep
         && fence.is_populated().unwrap_or(true)
