@@ -10,6 +10,7 @@ pub mod listening;
 pub mod nameservers;
 pub mod nat64;
 pub mod subscription;
+pub mod unix_listeners;
 pub mod watcher;
 
 use std::{collections::BTreeSet, time::Duration};

@@ -14,8 +14,9 @@ use qfence_common::device::{ACCESSES, DeviceKey, KIND_BLOCK, KIND_CHARACTER, REA
 
 use super::replaceable;
 use crate::{
-    base::{files::bounded, paths::Paths},
+    base::paths::Paths,
     confinement::{Closure, Devices, Enforced, Grants, NameRules, Strict, managers},
+    host::unix_listeners,
     kernel,
     launch::managers::Managers,
 };
@@ -25,12 +26,6 @@ const DEV: &str = "/dev";
 
 /// The slaves of pseudo-terminals, which are made while the command runs.
 const TERMINALS: &str = "/dev/pts";
-
-/// More bytes than the list of a host's Unix sockets has.
-const LONGEST: u64 = 16 << 20;
-
-/// `__SO_ACCEPTCON` (linux/net.h), as /proc/net/unix shows the flag of listeners.
-const LISTENS: &str = "00010000";
 
 /// Works out the closures. `temporary` is the command's directory for temporary files, and `managers` are those that are
 /// masked. `allow_networks` allows the devices of networks that the fence does not see.
@@ -76,7 +71,7 @@ fn names(
         if managers.is_none() || kernel::try_unix(&paths.run).is_err() {
             return Ok(None);
         }
-        let buses = buses(&paths.proc)?;
+        let buses = buses(&unix_listeners::names(&paths.proc)?);
         return Ok(Some(NameRules::of_managers(
             &of_managers,
             &buses,
@@ -98,28 +93,13 @@ fn names(
     )))
 }
 
-/// The abstract names of the buses that exist in this network namespace.
-fn buses(proc: &Path) -> Result<BTreeSet<Vec<u8>>> {
-    let path = proc.join("self/net/unix");
-    let list =
-        bounded::read(&path, LONGEST).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(buses_in(&list))
-}
-
-/// The buses in /proc/net/unix: `Num RefCount Protocol Flags Type St Inode Path`.
-fn buses_in(list: &[u8]) -> BTreeSet<Vec<u8>> {
-    let name = |line: &[u8]| {
-        let mut fields = line
-            .split(|byte| *byte == b' ')
-            .filter(|field| !field.is_empty());
-        if fields.nth(3)? != LISTENS.as_bytes() {
-            return None;
-        }
-        let name = fields.nth(3)?.strip_prefix(b"@")?;
-        name.starts_with(managers::ABSTRACT_BUS)
-            .then(|| name.to_vec())
-    };
-    list.split(|byte| *byte == b'\n').filter_map(name).collect()
+/// The abstract names of the buses among those of listeners.
+fn buses(listeners: &[Vec<u8>]) -> BTreeSet<Vec<u8>> {
+    let names = listeners.iter().filter_map(|name| name.strip_prefix(b"@"));
+    names
+        .filter(|name| name.starts_with(managers::ABSTRACT_BUS))
+        .map(<[u8]>::to_vec)
+        .collect()
 }
 
 /// The devices among the granted files, and directly in the granted directories of /dev.
@@ -183,14 +163,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buses_are_listeners_of_a_begin() {
-        let list = b"Num       RefCount Protocol Flags    Type St Inode Path\n\
-            0000000000000000: 00000002 00000000 00010000 0001 01 24563 @/tmp/dbus-abc\n\
-            0000000000000000: 00000003 00000000 00000000 0001 03 24564 @/tmp/dbus-abd\n\
-            0000000000000000: 00000002 00000000 00010000 0001 01 24565 @/tmp/.X11-unix/X0\n\
-            0000000000000000: 00000002 00000000 00010000 0001 01 24566 /tmp/dbus-path\n\
-            0000000000000000: 00000002 00000000 00010000 0001 01 24567\n";
-        assert_eq!(buses_in(list), BTreeSet::from([b"/tmp/dbus-abc".to_vec()]));
+    fn buses_are_abstract_names_of_a_begin() {
+        let names = ["@/tmp/dbus-abc", "@/tmp/.X11-unix/X0", "/tmp/dbus-path"];
+        let names = names.map(|name| name.as_bytes().to_vec());
+        assert_eq!(buses(&names), BTreeSet::from([b"/tmp/dbus-abc".to_vec()]));
     }
 
     #[test]

@@ -20,15 +20,18 @@ const BUS: &[u8] = b"/tmp/dbus-";
 /// The most endpoints that are found: each costs a mount, and the user of the command chooses how many sockets there are.
 const MOST: usize = 256;
 
-/// The endpoints of a user that are in none of `known`. `list` is /proc/net/unix, and `variable` returns variables of the
+/// The endpoints of a user that are in none of `known`. `listeners` are the names of listening sockets, and `variable` returns variables of the
 /// command's environment.
 pub(super) fn endpoints(
     uid: Uid,
     known: &[Endpoint],
-    list: &[u8],
+    listeners: &[Vec<u8>],
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Vec<Endpoint> {
-    let buses = paths(list).map(|path| ("D-Bus", path));
+    let buses = listeners
+        .iter()
+        .filter(|name| name.starts_with(BUS))
+        .map(|path| ("D-Bus", PathBuf::from(OsStr::from_bytes(path))));
     let named = [
         ("D-Bus", "DBUS_SESSION_BUS_ADDRESS"),
         ("Docker", "DOCKER_HOST"),
@@ -71,16 +74,6 @@ fn is_socket_for(path: &Path, uid: Uid) -> bool {
     })
 }
 
-/// The paths of buses in /proc/net/unix: `Num RefCount Protocol Flags Type St Inode Path`.
-fn paths(list: &[u8]) -> impl Iterator<Item = PathBuf> {
-    list.split(|byte| *byte == b'\n').filter_map(|line| {
-        let start = line.windows(BUS.len()).position(|window| window == BUS)?;
-        // An abstract name has an @ before it.
-        let is_path = start > 0 && line.get(start - 1) == Some(&b' ');
-        is_path.then(|| PathBuf::from(OsStr::from_bytes(&line[start..])))
-    })
-}
-
 /// The paths of sockets in the value of a manager's variable: addresses of D-Bus ("Server Addresses" in its specification),
 /// a URL, or the first field of $TMUX.
 fn places(manager: &str, value: &OsStr) -> Vec<PathBuf> {
@@ -119,17 +112,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buses_are_paths_of_a_begin() {
-        let list = b"Num       RefCount Protocol Flags    Type St Inode Path\n\
-            0000000000000000: 00000002 00000000 00010000 0001 01 24563 @/tmp/dbus-abc\n\
-            0000000000000000: 00000002 00000000 00010000 0001 01 24566 /tmp/dbus-path\n\
-            0000000000000000: 00000002 00000000 00010000 0001 01 24566 /home/a/tmp/dbus-path\n\
-            0000000000000000: 00000002 00000000 00010000 0001 01 24567\n";
-        let found: Vec<_> = paths(list).collect();
-        assert_eq!(found, [PathBuf::from("/tmp/dbus-path")]);
-    }
-
-    #[test]
     fn variables_name_places() {
         let of = |manager, value: &str| places(manager, OsStr::new(value));
         assert_eq!(
@@ -155,17 +137,17 @@ mod tests {
         let _listener = UnixListener::bind(&path).unwrap();
         let address = OsString::from(format!("unix:path={0};unix:path={0}", path.display()));
         let variable = |name: &str| (name == "DBUS_SESSION_BUS_ADDRESS").then(|| address.clone());
-        let found = endpoints(Uid::current(), &[], b"", variable);
+        let found = endpoints(Uid::current(), &[], &[], variable);
         let [bus] = &found[..] else {
             panic!("{found:?}")
         };
         assert_eq!((bus.manager, &bus.path), ("D-Bus", &path));
-        assert!(endpoints(Uid::current(), &found, b"", variable).is_empty());
+        assert!(endpoints(Uid::current(), &found, &[], variable).is_empty());
         if !Uid::current().is_root() {
             return;
         }
         let stranger = Uid::from_raw(31_999);
         nix::unistd::chown(&path, Some(Uid::from_raw(31_998)), None).unwrap();
-        assert!(endpoints(stranger, &[], b"", variable).is_empty());
+        assert!(endpoints(stranger, &[], &[], variable).is_empty());
     }
 }

@@ -23,20 +23,18 @@ use std::{
     thread,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use nix::unistd::{Gid, Uid};
 
 use crate::{
-    base::{files::bounded, identity::Identity},
+    base::identity::Identity,
     confinement::{ManagerPath, managers},
+    host::unix_listeners,
 };
 pub use keeper::Keeper;
 pub use masks::{Entered, Namespace};
 use table::{Cover, Endpoint};
-
-/// More bytes than the list of a host's Unix sockets has.
-const LONGEST_LIST: u64 = 16 << 20;
 
 /// The managers of this host as one user reaches them.
 #[derive(Clone, Debug)]
@@ -55,11 +53,11 @@ impl Managers {
     /// # Errors
     /// If the list of Unix sockets cannot be read.
     pub fn of(identity: &Identity, allowed: &[PathBuf], proc: &Path) -> Result<Self> {
-        let path = proc.join("self/net/unix");
-        let list = bounded::read(&path, LONGEST_LIST)
-            .with_context(|| format!("cannot read {}", path.display()))?;
+        let listeners = unix_listeners::names(proc)?;
         let mut endpoints = table::endpoints(identity.uid, identity.gid, login(identity));
-        let found = found::endpoints(identity.uid, &endpoints, &list, |name| env::var_os(name));
+        let found = found::endpoints(identity.uid, &endpoints, &listeners, |name| {
+            env::var_os(name)
+        });
         endpoints.extend(found);
         Ok(Self {
             uid: identity.uid,
