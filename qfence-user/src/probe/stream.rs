@@ -41,8 +41,14 @@ pub(super) fn make(
         }
         Opening::FastOpen => {
             let (socket, to) = (&sockets.socket, &sockets.destination);
-            sent(socket.send_to_with_flags(HELLO, to, libc::MSG_FASTOPEN))?;
-            established(&sockets.socket, limit)?;
+            match socket.send_to_with_flags(HELLO, to, libc::MSG_FASTOPEN) {
+                // The call waits for the connection, and can return after the peer has finished.
+                Err(error) if is_reset(errno_of(&error)) => {}
+                result => {
+                    sent(result)?;
+                    established(&sockets.socket, limit)?;
+                }
+            }
         }
         Opening::FastOpenConnect => {
             sockets.connect()?;
@@ -70,18 +76,29 @@ fn established(socket: &Socket, limit: Duration) -> Result<(), Stop> {
     let mut writable = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
     let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
     poll(&mut writable, limit).at(Step::Connect)?;
-    match socket.take_error().at(Step::Connect)? {
-        // The connection was established and is closed: the peer finished before this check.
-        Some(error) if matches!(errno_of(&error), Errno::EPIPE | Errno::ECONNRESET) => {
-            return Ok(());
-        }
-        Some(error) => return Err(error).at(Step::Connect),
-        None => {}
+    // In this order: a reset between the two calls leaves its error before it takes the peer away (`tcp_reset` in
+    // net/ipv4/tcp_input.c).
+    let has_peer = socket.peer_addr().is_ok();
+    let error = socket.take_error().at(Step::Connect)?;
+    is_established(has_peer, error.as_ref().map(errno_of))
+}
+
+/// Whether a socket with this peer and this pending error is or was connected.
+///
+/// Until the connection is established, the socket has no peer (`inet_getname` in net/ipv4/af_inet.c).
+fn is_established(has_peer: bool, error: Option<Errno>) -> Result<(), Stop> {
+    match error {
+        Some(errno) if is_reset(errno) => Ok(()),
+        Some(errno) => Err(Stop::Failed(Step::Connect, errno)),
+        None if has_peer => Ok(()),
+        None => Err(Stop::Timeout(Step::Connect)),
     }
-    // Until the connection is established, the socket has no peer (`inet_getname` in net/ipv4/af_inet.c).
-    socket
-        .peer_addr()
-        .map_or(Err(Stop::Timeout(Step::Connect)), |_| Ok(()))
+}
+
+/// Whether this error means that the connection was established and is closed: the peer finished before this check.
+/// Before that, a reset is ECONNREFUSED (`tcp_reset` in net/ipv4/tcp_input.c).
+fn is_reset(errno: Errno) -> bool {
+    matches!(errno, Errno::EPIPE | Errno::ECONNRESET)
 }
 
 /// The result of sending the first bytes, which may wait for the connection.
@@ -91,5 +108,28 @@ fn sent(result: io::Result<usize>) -> Result<(), Stop> {
             Err(Stop::Timeout(Step::Connect))
         }
         result => result.map(drop).at(Step::Send),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_finished_early_was_reached() {
+        for errno in [Errno::EPIPE, Errno::ECONNRESET] {
+            assert_eq!(is_established(false, Some(errno)), Ok(()));
+        }
+        assert_eq!(is_established(true, None), Ok(()));
+    }
+
+    #[test]
+    fn a_socket_without_a_peer_was_not_connected() {
+        assert_eq!(
+            is_established(false, None),
+            Err(Stop::Timeout(Step::Connect))
+        );
+        let refused = Err(Stop::Failed(Step::Connect, Errno::ECONNREFUSED));
+        assert_eq!(is_established(false, Some(Errno::ECONNREFUSED)), refused);
     }
 }
