@@ -1,4 +1,4 @@
-//! The project's tasks, as `cargo xtask TASK`: set up the machine, build, run, install, test, fuzz, bench, demo, session,
+//! The project's tasks, as `cargo xtask TASK`: set up the machine, build, ebpf, run, install, test, fuzz, bench, demo, session,
 //! vm.
 
 mod apt;
@@ -42,6 +42,8 @@ enum Task {
     Setup,
     /// Build the eBPF object, then qfence-user and qfence-verify.
     Build(BuildArgs),
+    /// Build only the eBPF objects.
+    Ebpf,
     /// Build, then run qfence-user as root with the arguments given.
     Run {
         /// Arguments for qfence-user, after `--`.
@@ -146,6 +148,7 @@ fn dispatch(task: Task) -> Result<ExitCode> {
         }
         Task::Setup => setup::setup(),
         Task::Build(args) => build::build(args.profile()).map(drop),
+        Task::Ebpf => ebpf::build(),
         Task::Run { args } => build::run(&args),
         Task::Install { prefix } => install::install(&prefix),
         Task::Test {
