@@ -122,6 +122,35 @@ pub const FLOWS: u32 = 4096;
 /// The global that logs what is let through: 0 or 1.
 pub const LOG_ALLOWED: &str = "LOG_ALLOWED";
 
+/// The hash map of the devices of the fence: from the index of a network device to its [`crate::frame::Device`]. Like the
+/// four maps below, it has room for one entry in a fence without devices.
+pub const FRAME_DEVICES_MAP: &str = "FRAME_DEVICES";
+
+/// The hash map of the MAC addresses that the guests may use: from [`crate::frame::GuestMac`] to a number without meaning.
+pub const GUEST_MACS_MAP: &str = "GUEST_MACS";
+
+/// The hash map of the MAC addresses that the first frame determined: from the index of a device to the address.
+pub const LEARNT_MACS_MAP: &str = "LEARNT_MACS";
+
+/// The hash map of the host's addresses in the guests' networks: from [`crate::frame::Gateway`] to a number without
+/// meaning.
+pub const GATEWAYS_MAP: &str = "GATEWAYS";
+
+/// The LRU hash map of what the host sent to guests: from [`crate::frame::Sent`] to nanoseconds since boot.
+pub const HOST_SENT_MAP: &str = "HOST_SENT";
+
+/// The maximum number of devices of a fence.
+pub const FRAME_DEVICES: u32 = 64;
+
+/// The maximum number of MAC addresses of the guests of a fence.
+pub const GUEST_MACS: u32 = 1024;
+
+/// The maximum number of the host's addresses in the guests' networks.
+pub const GATEWAYS: u32 = 1024;
+
+/// The maximum number of answers that are awaited from guests.
+pub const HOST_SENT: u32 = 16384;
+
 /// The socket storage for the owner of each socket.
 pub const OWNERS_MAP: &str = "OWNERS";
 

@@ -37,10 +37,19 @@ pub enum Hook {
     UnixStreamConnect = FIRST_LSM,
     /// A datagram, or `connect()`, on a Unix datagram socket, by the security module BPF.
     UnixMaySend = FIRST_LSM + 1,
+    /// A frame that enters the host by a fenced device: from the guest.
+    Frame = FIRST_FRAME,
+    /// A frame that leaves the host by a fenced device: to the guest. Nothing is refused here.
+    FrameOut = FIRST_FRAME + 1,
+    /// A packet that the host receives for itself, after all translation of addresses (`NF_INET_LOCAL_IN`).
+    LocalIn = FIRST_FRAME + 2,
 }
 
 /// The number of the first hook of [`LSM_HOOKS`]. The numbers of [`HOOKS`] are below it.
 const FIRST_LSM: u32 = 32;
+
+/// The number of the first hook of [`FRAME_HOOKS`].
+const FIRST_FRAME: u32 = 48;
 
 /// The layer of a hook: its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +62,8 @@ pub enum Layer {
     Socket,
     /// Devices.
     Device,
+    /// Frames of a guest, at a network device of the host.
+    Frame,
 }
 
 impl Layer {
@@ -64,6 +75,7 @@ impl Layer {
             Self::Packet => "packet",
             Self::Socket => "socket",
             Self::Device => "device",
+            Self::Frame => "frame",
         }
     }
 }
@@ -86,6 +98,10 @@ pub enum Subject {
     Name,
     /// The local address and port that a socket is bound to.
     Local,
+    /// A frame: [`crate::AttemptKey::pid`] is the index of the device by which it came. `address` is the destination of
+    /// an IP packet or the target of an ARP request; it is zero for other frames. `protocol` is the IP protocol, or
+    /// [`crate::frame::NOT_IP`] with the ethertype in its lower 16 bits.
+    Frame,
 }
 
 /// A row of the table.
@@ -195,6 +211,13 @@ pub const LSM_HOOKS: [HookRow; 2] = [
     lsm(Hook::UnixMaySend, "unix_may_send", "judge_unix_send"),
 ];
 
+/// The hooks of network devices. Only a fence with devices has them.
+pub const FRAME_HOOKS: [HookRow; 3] = [
+    frame(Hook::Frame, "frame", "judge_frame", 46),
+    frame(Hook::FrameOut, "frame_out", "note_frame", 47),
+    frame(Hook::LocalIn, "local_in", "judge_local_in", 45),
+];
+
 // `Hook::row` uses the number as the index.
 const _: () = {
     let mut index = 0;
@@ -208,6 +231,12 @@ const _: () = {
         assert!(LSM_HOOKS[index].hook as usize == FIRST_LSM as usize + index);
         index += 1;
     }
+    assert!(FIRST_LSM as usize + LSM_HOOKS.len() <= FIRST_FRAME as usize);
+    index = 0;
+    while index < FRAME_HOOKS.len() {
+        assert!(FRAME_HOOKS[index].hook as usize == FIRST_FRAME as usize + index);
+        index += 1;
+    }
 };
 
 /// The row of a hook of the security module BPF.
@@ -219,6 +248,20 @@ const fn lsm(hook: Hook, name: &'static str, program: &'static str) -> HookRow {
         subject: Subject::Peer,
         program,
         attach_type: 43,
+        may_redirect: false,
+        is_optional: true,
+    }
+}
+
+/// The row of a hook of network devices.
+const fn frame(hook: Hook, name: &'static str, program: &'static str, attach_type: u32) -> HookRow {
+    HookRow {
+        hook,
+        name,
+        layer: Layer::Frame,
+        subject: Subject::Frame,
+        program,
+        attach_type,
         may_redirect: false,
         is_optional: true,
     }
@@ -273,16 +316,27 @@ impl Hook {
     /// The hooks of [`LSM_HOOKS`].
     pub const LSM: [Self; LSM_HOOKS.len()] = [Self::UnixStreamConnect, Self::UnixMaySend];
 
+    /// The hooks of [`FRAME_HOOKS`].
+    pub const FRAME: [Self; FRAME_HOOKS.len()] = [Self::Frame, Self::FrameOut, Self::LocalIn];
+
     /// Whether it is one of [`LSM_HOOKS`].
     #[must_use]
     pub const fn is_lsm(self) -> bool {
-        self as u32 >= FIRST_LSM
+        self as u32 >= FIRST_LSM && (self as u32) < FIRST_FRAME
+    }
+
+    /// Whether it is one of [`FRAME_HOOKS`].
+    #[must_use]
+    pub const fn is_frame(self) -> bool {
+        self as u32 >= FIRST_FRAME
     }
 
     /// The row of the hook.
     #[must_use]
     pub const fn row(self) -> &'static HookRow {
-        if self.is_lsm() {
+        if self.is_frame() {
+            &FRAME_HOOKS[(self as u32 - FIRST_FRAME) as usize]
+        } else if self.is_lsm() {
             &LSM_HOOKS[(self as u32 - FIRST_LSM) as usize]
         } else {
             &HOOKS[self as usize]
@@ -295,7 +349,7 @@ impl Hook {
         self.row().name
     }
 
-    /// The name of the hook's layer: `call`, `packet`, `socket` or `device`.
+    /// The name of the hook's layer: `call`, `packet`, `socket`, `device` or `frame`.
     #[must_use]
     pub const fn layer(self) -> &'static str {
         self.row().layer.name()
@@ -310,7 +364,11 @@ impl Hook {
         }
         let index = number.wrapping_sub(FIRST_LSM) as usize;
         if index < LSM_HOOKS.len() {
-            Some(LSM_HOOKS[index].hook)
+            return Some(LSM_HOOKS[index].hook);
+        }
+        let index = number.wrapping_sub(FIRST_FRAME) as usize;
+        if index < FRAME_HOOKS.len() {
+            Some(FRAME_HOOKS[index].hook)
         } else {
             None
         }
@@ -329,7 +387,7 @@ mod tests {
                 assert_ne!(row.program, other.program);
                 assert_ne!(row.attach_type, other.attach_type);
             }
-            for other in &LSM_HOOKS {
+            for other in LSM_HOOKS.iter().chain(&FRAME_HOOKS) {
                 assert_ne!(row.name, other.name);
                 assert_ne!(row.program, other.program);
                 assert_ne!(row.attach_type, other.attach_type);
@@ -339,12 +397,15 @@ mod tests {
 
     #[test]
     fn a_hook_is_found_by_its_number() {
-        for hook in Hook::ALL.into_iter().chain(Hook::LSM) {
+        let optional = Hook::LSM.into_iter().chain(Hook::FRAME);
+        for hook in Hook::ALL.into_iter().chain(optional) {
             assert_eq!(Hook::from_number(hook as u32), Some(hook));
             assert_eq!(hook.row().hook, hook);
         }
         assert_eq!(Hook::from_number(FIRST_LSM - 1), None);
         assert_eq!(Hook::from_number(FIRST_LSM + 2), None);
+        assert_eq!(Hook::from_number(FIRST_FRAME - 1), None);
+        assert_eq!(Hook::from_number(FIRST_FRAME + 3), None);
         assert_eq!(Hook::from_number(13), None);
         assert_eq!(Hook::from_number(u32::MAX), None);
     }

@@ -7,6 +7,7 @@ pub mod address;
 pub mod device;
 pub mod event;
 pub mod flow;
+pub mod frame;
 pub mod hook;
 pub mod manager;
 pub mod netns;

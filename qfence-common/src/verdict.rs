@@ -47,6 +47,19 @@ pub const UNIX: u32 = NO_RULE - 9;
 /// The rule number of a refusal of a local port.
 pub const LISTENER: u32 = NO_RULE - 10;
 
+/// The rule number of a refusal of a frame whose source is not the guest's MAC address.
+pub const SPOOFED_MAC: u32 = NO_RULE - 11;
+
+/// The rule number of a refusal of a frame because of its kind: its ethertype, a VLAN tag, or a message that only routers
+/// send.
+pub const FRAME_KIND: u32 = NO_RULE - 12;
+
+/// The rule number of a refusal of a packet that reached the host although its frame led elsewhere.
+pub const LOCAL_IN: u32 = NO_RULE - 13;
+
+/// The number of the exception for DHCP, by which a frame is let through.
+pub const DHCP: u32 = NO_RULE - 14;
+
 /// In a verdict: the address is one of the host's.
 pub const HOST: u32 = 1 << 29;
 /// In a verdict: the address is a broadcast or multicast address.

@@ -57,6 +57,10 @@ impl Names {
             verdict::MANAGER => "deny-manager",
             verdict::UNIX => "deny-unix",
             verdict::LISTENER => "deny-listener",
+            verdict::SPOOFED_MAC => "deny-mac",
+            verdict::FRAME_KIND => "deny-frame",
+            verdict::LOCAL_IN => "deny-local-in",
+            verdict::DHCP => "allow dhcp",
             // The policy map had no verdict.
             verdict::NO_RULE => "no-policy",
             number => match self.0.get(&number) {
