@@ -8,7 +8,9 @@
 
 pub mod maps;
 pub mod state;
-mod tcx;
+pub(super) mod tcx;
+#[cfg(test)]
+mod tests;
 
 use std::{
     io,

@@ -18,6 +18,8 @@ mod maps;
 mod membership;
 mod pair;
 mod place;
+#[cfg(test)]
+mod tests;
 
 use std::{os::fd::BorrowedFd, path::Path};
 
