@@ -285,11 +285,11 @@ fn the_payload_of_v6_is_found_behind_extension_headers() {
     assert_eq!((plain.offset(), plain.number()), (40, 6));
     assert!(plain.is_plain());
     // Hop-by-hop options of 16 bytes, and the header of a fragment that is whole.
-    let (hops, whole) = ([0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], [0; 8]);
+    let (hops, whole) = ([1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], [0; 7]);
     let behind = locate(&v6(&[(0, &hops), (44, &whole)], 17, &PAYLOAD));
     assert_eq!((behind.offset(), behind.number()), (64, 17));
     assert!(behind.is_fragment() && !behind.is_later_fragment() && behind.has_more_headers());
-    let later = locate(&v6(&[(44, &[0, 0, 0, 9, 0, 0, 0, 0])], 17, &PAYLOAD));
+    let later = locate(&v6(&[(44, &[0, 0, 9, 0, 0, 0, 0])], 17, &PAYLOAD));
     assert!(later.is_known() && later.is_later_fragment() && later.number() == 17);
     let endless: Vec<(u32, &[u8])> = vec![(60, &whole); MAX_EXTENSIONS + 1];
     assert_eq!(locate(&v6(&endless, 17, &PAYLOAD)), Place::UNKNOWN);
