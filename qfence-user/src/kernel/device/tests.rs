@@ -17,6 +17,7 @@ use crate::{
     kernel::{
         DenyWith, Kernel, Settings,
         link_info::id_of_program,
+        local_in,
         pins::Pins,
         testing::{Scene, Tap, apart, fresh_netns, index_of, netns, passes, path_of, run},
     },
@@ -176,6 +177,31 @@ fn a_detached_device_is_free_and_forgotten() {
         // And it can be fenced again.
         attach(&mut kernel, None, &wanted(index, 0), &pins).unwrap();
         assert_eq!(state(None, &pins, index).unwrap(), ALL_FIRST);
+    });
+}
+
+#[test]
+fn the_devices_of_an_ended_fence_are_free() {
+    apart(|scene| {
+        let _tap = Tap::new();
+        let index = index_of("t0");
+        let (mut kernel, pins) = kernel(scene, true);
+        let member = local_in::join(&scene.bpffs, &scene.run, None, "vm").unwrap();
+        attach(&mut kernel, None, &wanted(index, 0), &pins).unwrap();
+        drop(kernel);
+        let all = Pins::new(&scene.bpffs);
+        assert_eq!(all.with_devices().unwrap(), ["vm"]);
+        all.let_go("other").unwrap();
+        assert!(local_in::is_whole(&scene.bpffs, None).unwrap());
+        all.let_go("vm").unwrap();
+        assert!(!pins.exists());
+        assert!(all.with_devices().unwrap().is_empty());
+        assert!(!local_in::is_whole(&scene.bpffs, None).unwrap());
+        for hook in super::HOOKS {
+            let chain = super::state::chain(index, hook.row().attach_type).unwrap();
+            assert_eq!(chain, []);
+        }
+        drop(member);
     });
 }
 
