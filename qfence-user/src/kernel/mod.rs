@@ -11,6 +11,8 @@ mod closures;
 mod counts;
 mod fill;
 mod flows;
+#[cfg(test)]
+mod frames;
 mod helpers;
 mod link;
 pub mod link_info;
