@@ -11,7 +11,10 @@ use qfence_common::Hook;
 use tests::{
     bench::Series,
     tap::{
-        scene::{GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, GUEST_MAC, GUEST_V4, GUEST_V6, PORT, SERVER_V4, SERVER_V6},
+        scene::{
+            GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, GUEST_MAC, GUEST_V4, GUEST_V6, PORT, SERVER_V4,
+            SERVER_V6,
+        },
         wire::{self, Flags},
     },
 };
@@ -81,7 +84,8 @@ impl Frames {
 
 /// Measures the program at the device of a fence: it costs a program some 20 ns to be measured.
 pub(crate) fn measure(setup: &Setup, frames: Frames, rounds: usize) -> Result<Series> {
-    let _measured: OwnedFd = enable_stats(Stats::RunTime).context("have the kernel measure programs")?;
+    let _measured: OwnedFd =
+        enable_stats(Stats::RunTime).context("have the kernel measure programs")?;
     let program = program(setup.supervisor()?)?;
     let frame = frames.frame();
     let mut series = Series::new(frames.name(), "ns");
@@ -104,7 +108,9 @@ pub(crate) fn measure(setup: &Setup, frames: Frames, rounds: usize) -> Result<Se
 /// The id of the program at the devices of a fence, which its supervisor keeps open.
 fn program(supervisor: u32) -> Result<u32> {
     let name = Hook::Frame.row().program;
-    for entry in fs::read_dir(format!("/proc/{supervisor}/fdinfo")).context("the supervisor runs")? {
+    for entry in
+        fs::read_dir(format!("/proc/{supervisor}/fdinfo")).context("the supervisor runs")?
+    {
         let info = fs::read_to_string(entry?.path()).unwrap_or_default();
         let id = info.lines().find_map(|line| line.strip_prefix("prog_id:"));
         let id = id.and_then(|id| id.trim().parse().ok());

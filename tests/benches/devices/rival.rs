@@ -45,12 +45,7 @@ table inet rival {
 ";
 
 impl Rival {
-    pub(crate) const ALL: [Self; 4] = [
-        Self::Unfenced,
-        Self::Fence,
-        Self::Iptables,
-        Self::Nftables,
-    ];
+    pub(crate) const ALL: [Self; 4] = [Self::Unfenced, Self::Fence, Self::Iptables, Self::Nftables];
 
     pub(crate) fn name(self) -> &'static str {
         match self {

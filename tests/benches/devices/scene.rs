@@ -72,9 +72,9 @@ impl Setup {
         ensure!(said == "serving", "the server says {said:?}");
         // Nobody reads: the kernel drops what does not fit.
         let discard = [SERVER_V4, SERVER_V6].map(|address| {
-            scene.internet.run(|| {
-                UdpSocket::bind(SocketAddr::new(address, DISCARD)).context("bind a socket")
-            })
+            scene
+                .internet
+                .run(|| UdpSocket::bind(SocketAddr::new(address, DISCARD)).context("bind a socket"))
         });
         let [v4, v6] = discard;
         Ok(Self {
@@ -120,7 +120,8 @@ impl Setup {
 
 impl Fenced {
     fn start(scene: &Scene) -> Result<Self> {
-        let fence = Fence::new("devices")?.with(&["--device", TAP, "--mac", MAC, "--user", "nobody"]);
+        let fence =
+            Fence::new("devices")?.with(&["--device", TAP, "--mac", MAC, "--user", "nobody"]);
         // It answers when the fence is complete.
         let shell = Shell::start(fence.command(&scene.host, "sh"))?;
         Ok(Self {
