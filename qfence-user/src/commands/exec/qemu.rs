@@ -6,18 +6,19 @@ use super::hints::Servers;
 use crate::{
     base::console::notify,
     cli::Exec,
-    qemu::{self, executables},
+    qemu::{self, executables, taps::Tap},
     record::guest::Qemu,
 };
 
 /// Refuses a QEMU with a network that the fence does not see, unless the user allows it. Returns the servers that
 /// it connects to, and the QEMU for the record.
 pub(super) fn admit(options: &Exec) -> Result<(Servers, Option<Qemu>)> {
-    let found = qemu::inspect(
+    let mut found = qemu::inspect(
         &options.command,
         executables::resolve,
         executables::read_again_later,
     );
+    found.doors.extend(found.taps.iter().map(Tap::door));
     if options.allow_unfenced_net {
         for door in &found.doors {
             notify(format_args!("warning: {}", door.warning()));
