@@ -19,8 +19,8 @@ use crate::{
     fence::{guard::Fence, integrity::Parts},
     host::watcher::Watcher,
     kernel::{
-        Attempts, DenyWith, Kernel, Lacks, RefusedSyns, Settings, manager_names::ManagerNames,
-        proof::Proof,
+        Attempts, DenyWith, Kernel, Lacks, NetworkDevices, RefusedSyns, Settings,
+        manager_names::ManagerNames, proof::Proof,
     },
     policy::Policy,
     supervise::follower::{Follower, Update},
@@ -33,8 +33,8 @@ pub struct Programs {
     pub deny: DenyWith,
     /// Whether raw, UDP-Lite and L2TP sockets are allowed.
     pub allow_raw: bool,
-    /// Whether devices for networks other than a program's own sockets are allowed.
-    pub allow_devices: bool,
+    /// The devices for networks other than a program's own sockets that are allowed.
+    pub allow_devices: NetworkDevices,
     /// Whether sockets in network namespaces that were made outside the fence are allowed.
     pub allow_netns: bool,
     /// Whether what is let through is logged.
@@ -107,7 +107,7 @@ impl<'a> Building<'a> {
             lacks = Some(lacking);
             Ok(kernel)
         };
-        let begun = Follower::begin(fence.policy_file(), policy, watcher, load);
+        let begun = Follower::begin(fence.policy_file(), policy, watcher, Vec::new(), load);
         let (policy, published) = begun.await?;
         Ok(Self {
             fence,

@@ -87,7 +87,7 @@ pub(super) fn open(
     lsm: Option<Lsm<'_>>,
 ) -> Result<Ebpf> {
     let allow_raw = u32::from(settings.allow_raw);
-    let allow_devices = u32::from(settings.allow_devices);
+    let allow_devices = settings.allow_devices.number();
     let allow_netns = u32::from(settings.allow_netns);
     let names_caller = u32::from(variant.names_caller);
     let finds_mptcp = u32::from(variant.finds_mptcp);

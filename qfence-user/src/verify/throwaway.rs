@@ -18,7 +18,7 @@ use crate::{
         registry::{Fences, MOUNTED_BPFFS},
     },
     host::watcher::Watcher,
-    kernel::{Attempts, DenyWith, Maps},
+    kernel::{Attempts, DenyWith, Maps, NetworkDevices},
     policy::{Dns, Policy, profile::Profile},
     supervise::follower::Follower,
 };
@@ -117,7 +117,7 @@ async fn build(fence: &Fence, paths: &Paths) -> Result<(Attempts, Follower)> {
     let programs = Programs {
         deny: DenyWith::Refused,
         allow_raw: false,
-        allow_devices: false,
+        allow_devices: NetworkDevices::None,
         allow_netns: false,
         log_allowed: false,
         enforced: Enforced::default(),

@@ -31,7 +31,7 @@ use crate::{
     confinement::Closure,
     fence::{description::Description, guard::Fence, integrity::Integrity},
     host::watcher::Watcher,
-    kernel::{Maps, owners},
+    kernel::{Maps, NetworkDevices, owners},
     launch::{
         child::{self, Closures, Launch, Lifted, StartError},
         managers::{Entered, Keeper},
@@ -129,7 +129,10 @@ pub(super) async fn supervise(
     let programs = Programs {
         deny: options.deny_with,
         allow_raw: options.allow_raw,
-        allow_devices: options.allow_unfenced_net,
+        allow_devices: match options.allow_unfenced_net {
+            true => NetworkDevices::All,
+            false => NetworkDevices::None,
+        },
         allow_netns: options.allow_foreign_netns,
         log_allowed: options.log_allowed,
         enforced: wanted.enforced,
@@ -157,6 +160,7 @@ pub(super) async fn supervise(
         reignored: blocked.reignored(),
         limits,
         preserve_fds: options.preserve_fds,
+        given: &[],
         stdout: None,
     })?;
 

@@ -152,6 +152,13 @@ impl Devices {
         own.into_iter().flatten().flat_map(of).copied().collect()
     }
 
+    /// The addresses of the host in the networks of the guests behind these devices, as far as they exist.
+    #[must_use]
+    pub fn gateways_of(&self, names: &[String]) -> BTreeSet<IpAddr> {
+        let found = names.iter().filter_map(|name| self.named(name));
+        found.flat_map(|device| self.gateways(device)).collect()
+    }
+
     fn add(&mut self, link: &LinkMessage) {
         let mut device = Device {
             index: link.header.index,
