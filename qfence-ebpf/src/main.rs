@@ -18,6 +18,7 @@ mod account;
 mod hooks;
 mod judge;
 mod maps;
+mod stub;
 mod subject;
 
 use aya_ebpf::{

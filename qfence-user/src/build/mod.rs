@@ -46,6 +46,8 @@ pub struct Programs {
     /// The names by which managers are recognised, if the fence is to have the hooks that refuse them
     /// ([`Hook::LSM`](qfence_common::Hook::LSM)).
     pub managers: Option<ManagerNames>,
+    /// Whether the fence has the programs and maps for network devices.
+    pub devices: bool,
 }
 
 /// A fence whose maps are filled, and whose programs are being loaded.
@@ -92,6 +94,7 @@ impl<'a> Building<'a> {
             cgroup: fence.cgroup_id(),
             trace: programs.trace,
             rules: policy.numbers_end(),
+            devices: programs.devices,
         };
         let pins = fence.pins();
         let mut lacks = None;

@@ -113,6 +113,26 @@ pub(super) fn open(
         .override_global(abi::CLOSES_DEVICES, &closes_devices, true)
         .override_global(abi::LOG_ALLOWED, &log_allowed, true)
         .map_max_entries(abi::FLOWS_MAP, flows::room(settings.log_allowed))
+        .map_max_entries(
+            abi::FRAME_DEVICES_MAP,
+            sizes::of_devices(settings, abi::FRAME_DEVICES),
+        )
+        .map_max_entries(
+            abi::GUEST_MACS_MAP,
+            sizes::of_devices(settings, abi::GUEST_MACS),
+        )
+        .map_max_entries(
+            abi::LEARNT_MACS_MAP,
+            sizes::of_devices(settings, abi::FRAME_DEVICES),
+        )
+        .map_max_entries(
+            abi::GATEWAYS_MAP,
+            sizes::of_devices(settings, abi::GATEWAYS),
+        )
+        .map_max_entries(
+            abi::HOST_SENT_MAP,
+            sizes::of_devices(settings, abi::HOST_SENT),
+        )
         .map_max_entries(abi::HITS_MAP, sizes::hits(settings.rules))
         .map_max_entries(abi::PORTS_MAP, closures::ports(enforced))
         .map_max_entries(
@@ -152,7 +172,7 @@ pub(super) fn possible_cpus() -> Result<u32> {
 /// So the loader is made on a thread with its own root directory, in which the path does not exist. A thread that
 /// does not share its `struct fs` has a root directory of its own (unshare(2), CLONE_FS). If that is not allowed, the
 /// loader reads the types. If the directory does not exist, there are no types to read.
-fn make_loader<'a>() -> Result<EbpfLoader<'a>> {
+pub(super) fn make_loader<'a>() -> Result<EbpfLoader<'a>> {
     let make = || {
         if let Some(elsewhere) = Path::new(types::OF_THE_KERNEL).parent() {
             // It saves time, and is not necessary.

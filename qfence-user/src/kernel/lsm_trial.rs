@@ -48,6 +48,7 @@ impl LsmTrial {
             cgroup: u64::MAX,
             trace: false,
             rules: 0,
+            devices: false,
         };
         let proof = Proof::new(variant.deny_retval != 0, &[]);
         let mut names = ManagerNames::default();

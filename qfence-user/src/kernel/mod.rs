@@ -1,5 +1,7 @@
 //! Owns aya: loads, attaches and pins the programs, publishes policies, and reads counters and events.
 pub mod bpffs;
+pub mod device;
+pub mod local_in;
 pub mod pins;
 pub mod proof;
 mod remains;
@@ -33,14 +35,19 @@ mod slot;
 mod syscall;
 pub mod trial;
 mod types;
+mod within;
 
-use std::{fs::File, mem, path::Path};
+use std::{collections::BTreeMap, fs::File, mem, path::Path};
 
 use anyhow::{Context, Result, anyhow, bail};
 pub use attempts::Attempts;
-use aya::{Ebpf, programs::Program};
+use aya::{
+    Ebpf,
+    programs::{Program, ProgramFd},
+};
 use aya_log::EbpfLogger;
 pub use counts::Counts;
+use device::maps::DeviceMaps;
 use link::Pinned;
 use load::{Loaded, Loading, Variant, open};
 use lsm::Lsm;
@@ -63,6 +70,9 @@ pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("QFENCE_EMBED
 
 /// The object whose programs trace their verdicts. It has more code and one more map.
 static TRACING_OBJECT: &[u8] = aya::include_bytes_aligned!(env!("QFENCE_TRACING_OBJECT"));
+
+/// The object whose program the fences of a network namespace share.
+static LOCAL_IN_OBJECT: &[u8] = aya::include_bytes_aligned!(env!("QFENCE_LOCAL_IN_OBJECT"));
 
 /// The error of a refused call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -128,6 +138,8 @@ pub struct Settings {
     pub trace: bool,
     /// One more than the highest rule number of the first policy. Later policies can have higher ones.
     pub rules: u32,
+    /// Whether the fence has the programs and maps for network devices.
+    pub devices: bool,
 }
 
 /// Finds out whether programs can judge the names of Unix sockets. `run` is the directory of the file that caches facts
@@ -155,6 +167,10 @@ pub struct Kernel {
     /// The hooks at which the fence has programs.
     hooks: Vec<Hook>,
     maps: Maps,
+    /// The maps of the devices.
+    devices: DeviceMaps,
+    /// Their links, by the index of the device.
+    device_links: BTreeMap<u32, device::Links>,
     /// Open descriptors, so that the links outlive their pins.
     links: Vec<Pinned>,
     /// The programs and their ids, after they were attached.
@@ -208,6 +224,9 @@ impl Kernel {
             .as_ref()
             .map(|names| Lsm::new(names, &variant, run))
             .transpose()?;
+        if settings.devices {
+            hooks.extend(device::HOOKS);
+        }
         let mut ebpf = open(variant, settings, enforced, proof.token(), lsm)?;
         let source = Source::of(load::object(settings), &ebpf);
         Maps::pin(&ebpf, pins)?;
@@ -216,6 +235,7 @@ impl Kernel {
         if settings.log_allowed {
             maps.begin_flows()?;
         }
+        let devices = DeviceMaps::take(&mut ebpf)?;
         let (firsts, attempts) = attempts::prepare(&mut ebpf)?;
         // First, because the kernel waits for a grace period when a slot is filled. That wait overlaps with the rest.
         maps.publish_with(policy, firsts.into())?;
@@ -228,6 +248,8 @@ impl Kernel {
             )?),
             hooks,
             maps,
+            devices,
+            device_links: BTreeMap::new(),
             links: Vec::new(),
             attached: Vec::new(),
             proof,
@@ -256,18 +278,34 @@ impl Kernel {
         }
     }
 
+    /// The maps of the devices.
+    pub fn devices(&mut self) -> &mut DeviceMaps {
+        &mut self.devices
+    }
+
+    /// A loaded program for network devices.
+    fn frame_program(&mut self, hook: Hook) -> Result<&ProgramFd> {
+        match program(&mut self.loaded()?.ebpf, hook)? {
+            Program::SchedClassifier(program) => Ok(program.fd()?),
+            _ => Err(no_program(hook)),
+        }
+    }
+
     /// The maps, for reading.
     #[must_use]
     pub fn maps(&self) -> &Maps {
         &self.maps
     }
 
-    /// Attaches every program of the fence to the cgroup and pins its link in `pins`.
+    /// Attaches every program of the fence for cgroups to its cgroup and pins its link in `pins`.
     ///
     /// # Errors
     /// If any of them fails. Links made before it remain until their pins are removed.
     pub fn attach(&mut self, cgroup: &File, pins: &Path) -> Result<()> {
         for hook in self.hooks.clone() {
+            if hook.is_frame() {
+                continue;
+            }
             let context = || format!("cannot attach the eBPF program for {}", hook.name());
             let (link, id) = self.loaded()?.attach(hook, cgroup).with_context(context)?;
             let path = pins.join(hook.name());

@@ -65,6 +65,7 @@ impl Trial {
             cgroup: 0,
             trace: false,
             rules: 0,
+            devices: false,
         };
         let ebpf = open(variant, settings, &Enforced::default(), Token(0), None)?;
         Ok(Self {

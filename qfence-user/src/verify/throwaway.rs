@@ -123,6 +123,7 @@ async fn build(fence: &Fence, paths: &Paths) -> Result<(Attempts, Follower)> {
         enforced: Enforced::default(),
         trace: false,
         managers: None,
+        devices: false,
     };
     let profile = Profile::shipped(resolve::DEFAULT_PROFILE)?;
     let policy = Policy::new(Vec::new(), Dns::Auto, profile.into(), None, false)?;

@@ -138,6 +138,7 @@ pub(super) async fn supervise(
         enforced: wanted.enforced,
         trace,
         managers: managed.names().cloned(),
+        devices: false,
     };
     let watcher = Watcher::new(paths);
     let building = Building::begin(fence, programs, wanted.policy, &watcher, &paths.run);
