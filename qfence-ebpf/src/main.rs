@@ -18,7 +18,6 @@ mod account;
 mod hooks;
 mod judge;
 mod maps;
-mod stub;
 mod subject;
 
 use aya_ebpf::{
