@@ -139,6 +139,10 @@ pub const GATEWAYS_MAP: &str = "GATEWAYS";
 /// The LRU hash map of what the host sent to guests: from [`crate::frame::Sent`] to nanoseconds since boot.
 pub const HOST_SENT_MAP: &str = "HOST_SENT";
 
+/// The global for refused frames: [`crate::frame::ANSWER_PROHIBITED`], [`crate::frame::DROP_SILENTLY`] or
+/// [`crate::frame::ANSWER_UNREACHABLE`].
+pub const DENY_FRAMES_WITH: &str = "DENY_FRAMES_WITH";
+
 /// The maximum number of devices of a fence.
 pub const FRAME_DEVICES: u32 = 64;
 
