@@ -60,6 +60,7 @@ use proof_sockets::ProofSockets;
 use qfence_common::{
     Hook,
     device::{ALLOW_ALL, ALLOW_VHOST_NET},
+    frame::{ANSWER_PROHIBITED, ANSWER_UNREACHABLE, DROP_SILENTLY},
 };
 pub use refused_syns::RefusedSyns;
 
@@ -93,6 +94,15 @@ impl DenyWith {
             Self::Refused | Self::Drop => Errno::ECONNREFUSED,
             Self::Unreachable => Errno::EHOSTUNREACH,
             Self::Denied => Errno::EACCES,
+        }
+    }
+
+    /// The answer to a refused frame of a guest.
+    fn of_frames(self) -> u32 {
+        match self {
+            Self::Refused | Self::Denied => ANSWER_PROHIBITED,
+            Self::Unreachable => ANSWER_UNREACHABLE,
+            Self::Drop => DROP_SILENTLY,
         }
     }
 }

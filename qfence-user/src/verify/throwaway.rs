@@ -47,6 +47,7 @@ impl ThrowAway {
             strict: Vec::new(),
             open: Vec::new(),
             hooks: Vec::new(),
+            devices: Vec::new(),
         };
         let fences = Fences::open(paths)?;
         let registry = fences.lock()?;
@@ -123,7 +124,7 @@ async fn build(fence: &Fence, paths: &Paths) -> Result<(Attempts, Follower)> {
         enforced: Enforced::default(),
         trace: false,
         managers: None,
-        devices: false,
+        devices: Vec::new(),
     };
     let profile = Profile::shipped(resolve::DEFAULT_PROFILE)?;
     let policy = Policy::new(Vec::new(), Dns::Auto, profile.into(), None, false)?;

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fmt, path::PathBuf};
 use anyhow::Result;
 
 use super::{Locked, whereabouts::Whereabouts};
+use crate::kernel::local_in;
 
 /// A report on remains of fences.
 #[derive(Debug)]
@@ -68,6 +69,8 @@ impl Locked<'_> {
                 tell(&Note::NoName(path));
             }
         }
+        // One that was killed while it was removed may be in the second layer alone.
+        names.extend(local_in::fences(all.pins.bpffs())?);
         let mut elsewhere = Vec::new();
         for name in names {
             if all.is_of_another_version(&name) {

@@ -7,6 +7,7 @@
 //! | `state` | whether the programs of a device still judge all of its frames |
 
 pub mod maps;
+pub mod removal;
 pub mod state;
 mod tcx;
 
