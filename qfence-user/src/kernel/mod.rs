@@ -13,6 +13,7 @@ mod closures;
 mod counts;
 mod fill;
 mod flows;
+mod hash;
 mod helpers;
 mod link;
 pub mod link_info;
@@ -33,6 +34,8 @@ mod refused_syns;
 mod sizes;
 mod slot;
 mod syscall;
+#[cfg(test)]
+mod testing;
 pub mod trial;
 mod types;
 mod within;

@@ -5,7 +5,6 @@ use std::{collections::BTreeSet, fmt, path::PathBuf};
 use anyhow::Result;
 
 use super::{Locked, whereabouts::Whereabouts};
-use crate::kernel::local_in;
 
 /// A report on remains of fences.
 #[derive(Debug)]
@@ -69,8 +68,7 @@ impl Locked<'_> {
                 tell(&Note::NoName(path));
             }
         }
-        // One that was killed while it was removed may be in the second layer alone.
-        names.extend(local_in::fences(all.pins.bpffs())?);
+        names.extend(all.pins.with_devices()?);
         let mut elsewhere = Vec::new();
         for name in names {
             if all.is_of_another_version(&name) {

@@ -9,12 +9,9 @@ use nix::{
 };
 
 use super::{Fences, Note, stays, whereabouts::Whereabouts};
-use crate::{
-    fence::{
-        guard::{KILL_PATIENCE, fail_with_all},
-        id::Ids,
-    },
-    kernel::{device::removal, local_in},
+use crate::fence::{
+    guard::{KILL_PATIENCE, fail_with_all},
+    id::Ids,
 };
 
 /// How long a supervisor may take to clean up after its command has ended. It may take ten seconds before it treats a
@@ -118,12 +115,7 @@ impl Fences {
         if self.whereabouts(name, id) != Whereabouts::Gone {
             return vec![self.why_not_here(name)];
         }
-        // The second layer is last: it drops what the first lets through while devices are detached.
-        let detached = [
-            removal::detach_all(&self.pins(name)),
-            local_in::leave(self.pins.bpffs(), name),
-        ];
-        let removed = [
+        [
             // Links that judge sockets outside the fence are kept. Everything on these sockets is refused, so this is
             // not reported.
             self.pins.let_go(name),
@@ -131,9 +123,10 @@ impl Fences {
             self.record_files(name).remove(),
             // The description is removed last: the fence is registered as long as it exists.
             self.descriptions.remove(name),
-        ];
-        let results = detached.into_iter().chain(removed);
-        results.filter_map(Result::err).collect()
+        ]
+        .into_iter()
+        .filter_map(Result::err)
+        .collect()
     }
 }
 
