@@ -4,6 +4,7 @@
 //! lets through. The second is a program where the host receives packets for itself: it drops what has a tag, unless the
 //! tag says that an exception applies. So it needs no address, and translation of addresses in between changes nothing.
 
+pub mod answer;
 pub mod arp;
 pub mod control;
 pub mod ethernet;

@@ -2,12 +2,12 @@
 
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use qfence_common::{
-    Halves, Outcome,
+    Halves, Outcome, Payload,
     frame::{EXCEPTION, MARK, SLOT, TAG, ethernet::ARP},
     verdict::UNPARSED,
 };
 
-use super::{DROP, NEXT};
+use super::{DROP, NEXT, answer::answer};
 use crate::{
     account::frame::{Rest, refuse_frame, tally},
     judge::frame::{
@@ -25,9 +25,11 @@ pub(crate) fn judge_frame(ctx: &TcContext) -> i32 {
     let kind = ethertype(skb);
     let Some(device) = device(device_index(skb)) else {
         let judgement = FrameJudgement::of_unknown_device();
-        return refuse(skb, judgement, Halves::NONE, Rest::of_ethertype(kind));
+        refuse(skb, judgement, Halves::NONE, Rest::of_ethertype(kind));
+        return DROP;
     };
     let against = qfence_reason_against_frame(skb, device.flags);
+    let mut payload = Payload::UNKNOWN;
     let (judgement, to, rest) = if against != 0 {
         let judgement = FrameJudgement::against(against);
         (judgement, Halves::NONE, Rest::of_ethertype(kind))
@@ -36,7 +38,7 @@ pub(crate) fn judge_frame(ctx: &TcContext) -> i32 {
         (judgement, arp_target(skb), Rest::of_ethertype(kind))
     } else if let Some(packet) = packet(skb) {
         let to = packet.destination;
-        let payload = packet.payload;
+        payload = packet.payload;
         let Halves { upper, lower } = to;
         let judgement = qfence_judge_frame_to(skb, upper, lower, payload.bits(), device.flags);
         (
@@ -49,7 +51,14 @@ pub(crate) fn judge_frame(ctx: &TcContext) -> i32 {
         (judgement, Halves::NONE, Rest::of_ethertype(kind))
     };
     match judgement.way {
-        Way::Refused => return refuse(skb, judgement, to, rest),
+        Way::Refused => {
+            refuse(skb, judgement, to, rest);
+            return if judgement.may_be_answered {
+                answer(skb, payload, device.flags)
+            } else {
+                DROP
+            };
+        }
         Way::Monitored => {
             tally(skb, Outcome::SentMonitored, rest.protocol, true);
             refuse_frame(skb, to, judgement.verdict, rest);
@@ -66,12 +75,11 @@ pub(crate) fn judge_frame(ctx: &TcContext) -> i32 {
     NEXT
 }
 
-/// Refuses a frame: counts and records it, and answers it if it may be.
+/// Counts and records a refused frame.
 #[inline(always)]
-fn refuse(skb: *mut __sk_buff, judgement: FrameJudgement, to: Halves, rest: Rest) -> i32 {
+fn refuse(skb: *mut __sk_buff, judgement: FrameJudgement, to: Halves, rest: Rest) {
     tally(skb, Outcome::Refused, rest.protocol, true);
     refuse_frame(skb, to, judgement.verdict, rest);
-    DROP
 }
 
 /// Tags a frame in two places: others change the mark, and few change the other one.

@@ -1,5 +1,6 @@
 //! The hooks for frames at network devices.
 
+mod answer;
 mod from_guest;
 mod to_guest;
 

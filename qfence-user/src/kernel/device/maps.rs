@@ -1,11 +1,14 @@
 //! The maps of a fence's network devices.
 
-use std::{net::IpAddr, path::Path};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    path::Path,
+};
 
 use anyhow::{Context as _, Result};
 use aya::{
-    Ebpf, Pod,
-    maps::{HashMap, Map, MapData, MapError},
+    Ebpf,
+    maps::{HashMap, Map, MapData},
 };
 use qfence_common::{
     Halves, abi,
@@ -14,7 +17,10 @@ use qfence_common::{
 };
 
 use super::Wanted;
-use crate::kernel::{load, maps};
+use crate::kernel::{
+    hash::{get, keys, remove},
+    load, maps,
+};
 
 /// A value without a meaning.
 const PRESENT: u32 = 1;
@@ -85,12 +91,12 @@ impl DeviceMaps {
     pub(super) fn forget(&mut self, index: u32) -> Result<()> {
         remove(&mut self.devices, &index)?;
         remove(&mut self.learnt, &index)?;
-        for key in keys(&self.macs)? {
+        for key in keys(&self.macs, abi::GUEST_MACS)? {
             if key.device == index {
                 remove(&mut self.macs, &key)?;
             }
         }
-        for key in keys(&self.gateways)? {
+        for key in keys(&self.gateways, abi::GATEWAYS)? {
             if key.device == index {
                 remove(&mut self.gateways, &key)?;
             }
@@ -112,7 +118,7 @@ impl DeviceMaps {
                 .insert(key, PRESENT, 0)
                 .context("cannot add an address of the host")?;
         }
-        for key in keys(&self.gateways)? {
+        for key in keys(&self.gateways, abi::GATEWAYS)? {
             if key.device == index && !wanted.contains(&key) {
                 remove(&mut self.gateways, &key)?;
             }
@@ -120,16 +126,35 @@ impl DeviceMaps {
         Ok(())
     }
 
+    /// Changes the flags of a device, and nothing else that the programs know of it.
+    ///
+    /// # Errors
+    /// If the kernel fails to.
+    pub fn set_flags(&mut self, index: u32, slot: u32, flags: u32) -> Result<()> {
+        let changed = self.devices.insert(index, Device { slot, flags }, 0);
+        changed.context("cannot change a device")
+    }
+
     /// The MAC address that the first frame of a device's guest determined, as a number; `None` before the first frame.
     ///
     /// # Errors
     /// If the map cannot be read.
     pub fn learnt_mac(&self, index: u32) -> Result<Option<u64>> {
-        match self.learnt.get(&index, 0) {
-            Ok(mac) => Ok(Some(mac)),
-            Err(MapError::KeyNotFound) => Ok(None),
-            Err(error) => Err(error).context("cannot read the MAC address of a guest"),
-        }
+        get(&self.learnt, &index)
+    }
+
+    /// The host's addresses in the guests' networks, with the index of the device.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn gateways(&self) -> Result<Vec<(u32, IpAddr)>> {
+        let keys = keys(&self.gateways, abi::GATEWAYS)?.into_iter();
+        Ok(keys
+            .map(|key| {
+                let address = Ipv6Addr::from(key.address.address());
+                (key.device, IpAddr::V6(address).to_canonical())
+            })
+            .collect())
     }
 
     /// The indices of the devices.
@@ -137,7 +162,7 @@ impl DeviceMaps {
     /// # Errors
     /// If the map cannot be read.
     pub fn indices(&self) -> Result<Vec<u32>> {
-        keys(&self.devices)
+        keys(&self.devices, abi::FRAME_DEVICES)
     }
 }
 
@@ -150,20 +175,5 @@ fn gateway(device: u32, address: IpAddr) -> Gateway {
         address: Halves::of(address),
         device,
         reserved: 0,
-    }
-}
-
-fn keys<K: Pod, V: Pod>(map: &HashMap<MapData, K, V>) -> Result<Vec<K>> {
-    // Programs add entries meanwhile, and the kernel begins again where one was removed.
-    map.keys()
-        .take(2 * abi::GATEWAYS as usize)
-        .collect::<Result<_, _>>()
-        .context("cannot read a map of the devices")
-}
-
-fn remove<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, key: &K) -> Result<()> {
-    match map.remove(key) {
-        Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-        Err(error) => Err(error).context("cannot remove an entry of a map of the devices"),
     }
 }

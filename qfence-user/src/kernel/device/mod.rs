@@ -8,7 +8,9 @@
 
 pub mod maps;
 pub mod state;
-mod tcx;
+pub(super) mod tcx;
+#[cfg(test)]
+mod tests;
 
 use std::{
     io,
@@ -19,6 +21,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use qfence_common::{Hook, frame::REVERSED};
+
+use crate::base::files::entries;
 
 use super::{Kernel, by_path, link_info::id_of_program, within::within};
 
@@ -119,6 +123,24 @@ pub fn detach(kernel: &mut Kernel, index: u32, pins: &Path) -> Result<()> {
     let unpinned = HOOKS.map(|hook| unpin(&pin(pins, hook, index)));
     kernel.devices.forget(index)?;
     unpinned.into_iter().collect()
+}
+
+/// Detaches the programs of a fence from all of its devices, whose links are pinned in a directory. A missing directory is
+/// no error.
+///
+/// # Errors
+/// If the kernel fails to.
+pub(super) fn unpin_all(pins: &Path) -> Result<()> {
+    let found = entries(pins).with_context(|| format!("cannot read {}", pins.display()))?;
+    let mut result = Ok(());
+    for entry in found {
+        let name = entry.file_name();
+        let hook = name.to_str().and_then(|name| name.split_once('-'));
+        if hook.is_some_and(|(hook, _)| HOOKS.iter().any(|ours| ours.name() == hook)) {
+            result = result.and(unpin(&entry.path()));
+        }
+    }
+    result
 }
 
 /// Detaches a pinned link, which other processes may have open, and removes the pin.

@@ -88,10 +88,10 @@ unsafe impl Attributes for Query {
 
 /// A program in the chain of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Member {
-    program: u32,
+pub(super) struct Member {
+    pub(super) program: u32,
     /// The id of its link; 0 if it has none.
-    link: u32,
+    pub(super) link: u32,
 }
 
 /// The state of the programs of a device, whose links are pinned in `pins`. `netns` is the namespace in which the device
@@ -144,7 +144,7 @@ fn judge(link: &DeviceLink, chain: &[Member]) -> State {
 
 /// The programs of one direction of a device in the caller's network namespace, in the order in which they run; none if
 /// there is no such device.
-fn chain(index: u32, attach_type: u32) -> io::Result<Vec<Member>> {
+pub(super) fn chain(index: u32, attach_type: u32) -> io::Result<Vec<Member>> {
     let mut programs = [0_u32; MOST];
     let mut links = [0_u32; MOST];
     let mut query = Query {

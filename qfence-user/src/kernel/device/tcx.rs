@@ -1,7 +1,10 @@
 //! Links of programs to network devices (tcx, Linux 6.6). aya makes them by the name of a device, which another device can
 //! get meanwhile.
 
-use std::{ffi::c_long, os::fd::AsFd};
+use std::{
+    ffi::c_long,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use anyhow::{Context as _, Result};
 use qfence_common::Hook;
@@ -35,7 +38,7 @@ unsafe impl Attributes for LinkCreate {
 
 /// A direction of frames through a device: its attach type, of `enum bpf_attach_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Way(pub(super) u32);
+pub(in crate::kernel) struct Way(pub(in crate::kernel) u32);
 
 /// The direction at which the program of a hook is attached. A macvtap is reversed: what its guest sends leaves the host's
 /// side of it.
@@ -53,7 +56,7 @@ pub(super) const fn way(hook: Hook, is_reversed: bool) -> Way {
 ///
 /// # Errors
 /// Errors of bpf(2).
-pub(super) fn attach(program: &impl AsFd, index: u32, way: Way) -> Result<std::os::fd::OwnedFd> {
+pub(in crate::kernel) fn attach(program: &impl AsFd, index: u32, way: Way) -> Result<OwnedFd> {
     let link = bpf_fd(&mut LinkCreate {
         prog_fd: number(program)?,
         target_ifindex: index,

@@ -1,14 +1,13 @@
 //! The maps of a pair.
 
 use anyhow::{Context as _, Result, ensure};
-use aya::{
-    Pod,
-    maps::{HashMap, Map, MapData, MapError},
-};
+use aya::maps::{HashMap, Map, MapData};
 use qfence_common::local_in::{
-    DROPPED, DROPPED_MAP, Dropped, GUARDED_DEVICES_MAP, GUARDED_MACS, GUARDED_MACS_MAP, Guarded,
-    MEMBERS_MAP, Member, NAME_BYTES,
+    DROPPED, DROPPED_MAP, Dropped, GUARDED_DEVICES, GUARDED_DEVICES_MAP, GUARDED_MACS,
+    GUARDED_MACS_MAP, Guarded, MEMBERS, MEMBERS_MAP, Member, NAME_BYTES,
 };
+
+use crate::kernel::hash::{get, keys, remove};
 
 /// The names of all maps.
 pub(super) const NAMES: [&str; 4] = [
@@ -18,7 +17,6 @@ pub(super) const NAMES: [&str; 4] = [
     DROPPED_MAP,
 ];
 
-const NOT_READ: &str = "cannot read a map of the second layer for frames";
 const NOT_CHANGED: &str = "cannot change a map of the second layer for frames";
 
 /// `BPF_NOEXIST`.
@@ -45,7 +43,7 @@ impl Maps {
     /// The fences: number and name.
     pub(super) fn members(&self) -> Result<Vec<(u32, String)>> {
         let mut members = Vec::new();
-        for slot in keys(&self.members)? {
+        for slot in keys(&self.members, MEMBERS)? {
             if let Some(member) = get(&self.members, &slot)? {
                 members.push((slot, name_of(&member)));
             }
@@ -75,17 +73,17 @@ impl Maps {
     /// Removes a fence, and everything by which its guests are recognised. Its number is last, so that nobody gets it
     /// before.
     pub(super) fn remove(&mut self, slot: u32) -> Result<()> {
-        for key in keys(&self.devices)? {
+        for key in keys(&self.devices, GUARDED_DEVICES)? {
             if get(&self.devices, &key)?.is_some_and(|guest| guest.slot == slot) {
                 remove(&mut self.devices, &key)?;
             }
         }
-        for key in keys(&self.macs)? {
+        for key in keys(&self.macs, GUARDED_MACS)? {
             if get(&self.macs, &key)?.is_some_and(|guest| guest.slot == slot) {
                 remove(&mut self.macs, &key)?;
             }
         }
-        for key in keys(&self.dropped)? {
+        for key in keys(&self.dropped, DROPPED)? {
             if key.slot == slot {
                 remove(&mut self.dropped, &key)?;
             }
@@ -108,7 +106,7 @@ impl Maps {
         if get(&self.devices, &guest.device)? == Some(guest) {
             remove(&mut self.devices, &guest.device)?;
         }
-        for key in keys(&self.macs)? {
+        for key in keys(&self.macs, GUARDED_MACS)? {
             if get(&self.macs, &key)? == Some(guest) {
                 remove(&mut self.macs, &key)?;
             }
@@ -127,7 +125,7 @@ impl Maps {
     /// Takes out the entries of these fences.
     pub(super) fn take_dropped(&mut self, slots: &[u32]) -> Result<Vec<(Dropped, u64)>> {
         let mut taken = Vec::new();
-        for key in keys(&self.dropped)? {
+        for key in keys(&self.dropped, DROPPED)? {
             if !slots.contains(&key.slot) {
                 continue;
             }
@@ -145,31 +143,4 @@ fn name_of(member: &Member) -> String {
     let end = member.name.iter().position(|byte| *byte == 0);
     let bytes = member.name.get(..end.unwrap_or(NAME_BYTES));
     String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
-}
-
-/// The keys of a map. The kernel begins again where an entry was removed meanwhile, so their number is limited, and one can
-/// be returned twice.
-fn keys<K: Pod, V: Pod>(map: &HashMap<MapData, K, V>) -> Result<Vec<K>> {
-    const MOST: usize = 2 * if GUARDED_MACS > DROPPED {
-        GUARDED_MACS as usize
-    } else {
-        DROPPED as usize
-    };
-    let keys = map.keys().take(MOST);
-    keys.collect::<Result<_, _>>().context(NOT_READ)
-}
-
-fn get<K: Pod, V: Pod>(map: &HashMap<MapData, K, V>, key: &K) -> Result<Option<V>> {
-    match map.get(key, 0) {
-        Ok(value) => Ok(Some(value)),
-        Err(MapError::KeyNotFound) => Ok(None),
-        Err(error) => Err(error).context(NOT_READ),
-    }
-}
-
-fn remove<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, key: &K) -> Result<()> {
-    match map.remove(key) {
-        Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-        Err(error) => Err(error).context(NOT_CHANGED),
-    }
 }

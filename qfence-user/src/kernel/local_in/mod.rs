@@ -18,6 +18,8 @@ mod maps;
 mod membership;
 mod pair;
 mod place;
+#[cfg(test)]
+mod tests;
 
 use std::{os::fd::BorrowedFd, path::Path};
 
@@ -88,15 +90,15 @@ pub fn open(
 pub fn leave(bpffs: &Path, fence: &str) -> Result<()> {
     let mut result = Ok(());
     for place in place::all(bpffs)? {
-        let left = leave_one(&place, fence);
-        if result.is_ok() {
-            result = left;
-        }
+        result = result.and(leave_one(&place, fence));
     }
     result
 }
 
 fn leave_one(place: &Place, fence: &str) -> Result<()> {
+    if pair::is_of_another_version(place)? {
+        return Ok(());
+    }
     let Some(mut maps) = pair::open_maps(place)? else {
         // It was being made, or removed.
         return pair::remove(place);
@@ -129,10 +131,13 @@ pub fn is_whole(bpffs: &Path, netns: Option<BorrowedFd<'_>>) -> Result<bool> {
     pair::is_whole(&Place::of(bpffs, netns)?)
 }
 
-/// The members of all network namespaces: number and name.
+/// The members of all network namespaces, as far as they are of this version: number and name.
 fn members(bpffs: &Path) -> Result<Vec<(u32, String)>> {
     let mut members = Vec::new();
     for place in place::all(bpffs)? {
+        if pair::is_of_another_version(&place)? {
+            continue;
+        }
         if let Some(maps) = pair::open_maps(&place)? {
             members.extend(maps.members()?);
         }

@@ -60,6 +60,12 @@ pub(super) fn open(place: &Place) -> Result<Option<Maps>> {
     ))
 }
 
+/// Whether a pair is of another version of qfence, which knows its maps.
+pub(super) fn is_of_another_version(place: &Place) -> Result<bool> {
+    let version = pins::version_of(place.path())?;
+    Ok(version.is_some_and(|found| found != version::abi()))
+}
+
 /// The maps of a pair, whether its links exist or not; `None` if there are none.
 ///
 /// # Errors
