@@ -17,7 +17,7 @@ use std::{
     process::Stdio,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use nix::{
     mount::{MsFlags, mount},
     sys::stat::{Mode, SFlag, makedev, mknod},
@@ -217,6 +217,16 @@ impl Scene {
         nft(&self.host, script)
     }
 
+    /// Makes the host forget the guest, so that it has to ask for it.
+    pub fn forget_guest(&self) -> Result<()> {
+        let device = self.device();
+        self.host.ip_batch(&format!(
+            "neighbour del 192.168.122.10 dev {device}\n\
+             neighbour del fd00:122::10 dev {device}\n\
+             neighbour del fe80::10 dev {device}\n"
+        ))
+    }
+
     /// Gives a namespace whose card is `eth0` the guest's addresses. The card has a carrier already.
     pub fn furnish_guest(&self, guest: &Namespace) -> Result<()> {
         prepare(guest)?;
@@ -385,12 +395,4 @@ fn transparent() -> Result<Socket> {
     let address = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), TRANSPARENT);
     socket.bind(&address.into()).context("bind")?;
     Ok(socket)
-}
-
-/// The only value in a list.
-pub fn one<T>(mut list: Vec<T>) -> Result<T> {
-    match (list.pop(), list.is_empty()) {
-        (Some(value), true) => Ok(value),
-        _ => bail!("not one value"),
-    }
 }

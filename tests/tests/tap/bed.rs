@@ -154,14 +154,26 @@ impl Bed {
 
     /// A shell in a fence with the device.
     pub(crate) fn fence(&self, label: &str, options: &[&str]) -> Result<(Fence, Shell)> {
-        let fence = Fence::new(label)?
-            .with(&["--device", TAP, "--mac", GUEST_MAC])
-            .with(options);
-        let mut command = fence.command(&self.scene.host, "sh");
-        without_sudo(&mut command);
-        let shell = Shell::start(command)?;
-        Ok((fence, shell))
+        fence(&self.scene, label, options)
     }
+}
+
+/// A shell in a fence with the tap device of a scene.
+pub(crate) fn fence(scene: &Scene, label: &str, options: &[&str]) -> Result<(Fence, Shell)> {
+    let fence = Fence::new(label)?
+        .with(&["--device", TAP, "--mac", GUEST_MAC])
+        .with(options);
+    let mut command = fence.command(&scene.host, "sh");
+    without_sudo(&mut command);
+    let shell = Shell::start(command)?;
+    Ok((fence, shell))
+}
+
+/// The only row of a table with this name.
+pub(crate) fn named<'a>(rows: &'a [Row], name: &str) -> Result<&'a Row> {
+    rows.iter()
+        .find(|row| row.name == name)
+        .with_context(|| format!("no row {name}"))
 }
 
 impl Row {
@@ -190,14 +202,14 @@ impl Row {
                     && arrived.others == 0
                     && arrived.internet == 0
                     && arrived.neighbour == 0;
-                let said = match (said, &outcome.answers[..]) {
+                let is_said = matches!(
+                    (said, &outcome.answers[..]),
                     (Said::Reset, [Answer::Reset])
-                    | (Said::Prohibited, [Answer::Prohibited])
-                    | (Said::Nothing, [])
-                    | (Said::Either, [] | [Answer::Reset | Answer::Prohibited]) => true,
-                    _ => false,
-                };
-                nowhere && said
+                        | (Said::Prohibited, [Answer::Prohibited])
+                        | (Said::Nothing, [])
+                        | (Said::Either, [] | [Answer::Reset | Answer::Prohibited])
+                );
+                nowhere && is_said
             }
         }
     }

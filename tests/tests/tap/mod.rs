@@ -1,7 +1,13 @@
-#![expect(dead_code, reason = "soon")]
 //! Guests with tap devices: every kind of frame, by a guest that writes them, and real guests.
 
 mod bed;
+mod bridge;
+mod garbage;
+mod guest;
+mod layers;
+mod life;
 mod matrix;
 mod row;
+mod stack;
 mod table;
+mod tun;

@@ -187,5 +187,5 @@ pub(crate) fn group_mac(group: IpAddr) -> Mac {
 /// An address of a table.
 pub(crate) fn address(text: &str) -> IpAddr {
     text.parse()
-        .unwrap_or_else(|_| panic!("{text} is no address"))
+        .unwrap_or_else(|_| unreachable!("{text} is no address"))
 }

@@ -32,14 +32,14 @@ pub(super) fn rows() -> Vec<Row> {
 fn v4(address: IpAddr) -> Ipv4Addr {
     match address {
         IpAddr::V4(v4) => v4,
-        IpAddr::V6(v6) => panic!("{v6} is no IPv4 address"),
+        IpAddr::V6(v6) => unreachable!("{v6} is no IPv4 address"),
     }
 }
 
 pub(super) fn v6(address: IpAddr) -> Ipv6Addr {
     match address {
         IpAddr::V6(v6) => v6,
-        IpAddr::V4(v4) => panic!("{v4} is no IPv6 address"),
+        IpAddr::V4(v4) => unreachable!("{v4} is no IPv6 address"),
     }
 }
 
