@@ -7,6 +7,7 @@ use std::{
         fd::{AsFd, AsRawFd as _, BorrowedFd},
         unix::fs::OpenOptionsExt as _,
     },
+    path::Path,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -63,14 +64,17 @@ impl Tap {
         opened.with_context(|| format!("open the tap device {name}"))
     }
 
-    /// Like [`Self::open`], in the namespace of this thread.
-    pub fn open_here(name: &str, header: Header) -> Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open("/dev/net/tun")
-            .context("open /dev/net/tun")?;
+    /// Opens the file of a macvtap device, in the namespace of this thread.
+    pub fn open_file(path: &Path, header: Header) -> Result<Self> {
+        Self::prepare(open(path)?, "", header)
+    }
+
+    fn open_here(name: &str, header: Header) -> Result<Self> {
+        Self::prepare(open(Path::new("/dev/net/tun"))?, name, header)
+    }
+
+    /// Says which device the file is to be, if it can be any, and what is to precede frames.
+    fn prepare(file: File, name: &str, header: Header) -> Result<Self> {
         let mut flags = libc::IFF_TAP | libc::IFF_NO_PI;
         if header == Header::Virtio {
             flags |= libc::IFF_VNET_HDR;
@@ -163,6 +167,15 @@ impl Tap {
             Err(error) => Err(error),
         }
     }
+}
+
+fn open(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .with_context(|| format!("open {}", path.display()))
 }
 
 impl AsFd for Tap {

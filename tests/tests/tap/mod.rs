@@ -4,6 +4,7 @@ mod bed;
 mod bridge;
 mod garbage;
 mod guest;
+mod kinds;
 mod layers;
 mod life;
 mod matrix;
