@@ -87,7 +87,8 @@ pub(super) fn open(
     lsm: Option<Lsm<'_>>,
 ) -> Result<Ebpf> {
     let allow_raw = u32::from(settings.allow_raw);
-    let allow_devices = u32::from(settings.allow_devices);
+    let allow_devices = settings.allow_devices.number();
+    let deny_frames = settings.deny.of_frames();
     let allow_netns = u32::from(settings.allow_netns);
     let names_caller = u32::from(variant.names_caller);
     let finds_mptcp = u32::from(variant.finds_mptcp);
@@ -107,6 +108,7 @@ pub(super) fn open(
         .override_global(abi::FINDS_MPTCP, &finds_mptcp, true)
         .override_global(abi::ALLOW_RAW, &allow_raw, true)
         .override_global(abi::ALLOW_DEVICES, &allow_devices, true)
+        .override_global(abi::DENY_FRAMES_WITH, &deny_frames, true)
         .override_global(abi::UNIX_OFFSETS, &variant.unix, true)
         .override_global(abi::MANAGER_OFFSETS, &manager_offsets, true)
         .override_global(abi::CLOSES_LISTENERS, &closes_listeners, true)

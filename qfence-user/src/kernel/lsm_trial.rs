@@ -8,7 +8,7 @@ use aya::Ebpf;
 use qfence_common::{Hook, proof::Token};
 
 use super::{
-    DenyWith, Settings,
+    DenyWith, NetworkDevices, Settings,
     link::{Link, attach, load},
     load::{Variant, open},
     lsm::{Lsm, types_for},
@@ -41,7 +41,7 @@ impl LsmTrial {
         let settings = Settings {
             deny: DenyWith::Refused,
             allow_raw: false,
-            allow_devices: false,
+            allow_devices: NetworkDevices::None,
             allow_netns: false,
             log_allowed: false,
             // No cgroup has this id: nothing is in the fence.

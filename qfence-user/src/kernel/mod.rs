@@ -13,6 +13,8 @@ mod closures;
 mod counts;
 mod fill;
 mod flows;
+#[cfg(test)]
+mod frames;
 mod hash;
 mod helpers;
 mod link;
@@ -60,7 +62,11 @@ use nix::errno::Errno;
 pub use offsets::FILE as OFFSETS_FILE;
 use own_program::Source;
 use proof_sockets::ProofSockets;
-use qfence_common::Hook;
+use qfence_common::{
+    Hook,
+    device::{ALLOW_ALL, ALLOW_VHOST_NET},
+    frame::{ANSWER_PROHIBITED, ANSWER_UNREACHABLE, DROP_SILENTLY},
+};
 pub use refused_syns::RefusedSyns;
 
 use crate::{compile::Compiled, confinement::Enforced, kernel::proof::Proof};
@@ -83,14 +89,47 @@ pub enum DenyWith {
     Unreachable,
     /// EACCES: permission denied
     Denied,
+    /// ECONNREFUSED for calls; frames of a guest's device are dropped without an answer
+    Drop,
 }
 
 impl DenyWith {
     fn errno(self) -> Errno {
         match self {
-            Self::Refused => Errno::ECONNREFUSED,
+            Self::Refused | Self::Drop => Errno::ECONNREFUSED,
             Self::Unreachable => Errno::EHOSTUNREACH,
             Self::Denied => Errno::EACCES,
+        }
+    }
+
+    /// The answer to a refused frame of a guest.
+    fn of_frames(self) -> u32 {
+        match self {
+            Self::Refused | Self::Denied => ANSWER_PROHIBITED,
+            Self::Unreachable => ANSWER_UNREACHABLE,
+            Self::Drop => DROP_SILENTLY,
+        }
+    }
+}
+
+/// The devices for networks other than a program's own sockets that may be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NetworkDevices {
+    /// None.
+    None,
+    /// /dev/vhost-net: it attaches only to devices whose descriptors the process has.
+    VhostNet,
+    /// All.
+    All,
+}
+
+impl NetworkDevices {
+    /// The value of the programs' global.
+    fn number(self) -> u32 {
+        match self {
+            Self::None => 0,
+            Self::VhostNet => ALLOW_VHOST_NET,
+            Self::All => ALLOW_ALL,
         }
     }
 }
@@ -102,8 +141,8 @@ pub struct Settings {
     pub deny: DenyWith,
     /// Whether raw, UDP-Lite and L2TP sockets are allowed.
     pub allow_raw: bool,
-    /// Whether devices for networks other than a program's own sockets are allowed.
-    pub allow_devices: bool,
+    /// The devices for networks other than a program's own sockets that are allowed.
+    pub allow_devices: NetworkDevices,
     /// Whether sockets in network namespaces that were made outside the fence are allowed.
     pub allow_netns: bool,
     /// Whether what is let through is logged.

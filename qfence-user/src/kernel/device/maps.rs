@@ -126,6 +126,15 @@ impl DeviceMaps {
         Ok(())
     }
 
+    /// Changes the flags of a device, and nothing else that the programs know of it.
+    ///
+    /// # Errors
+    /// If the kernel fails to.
+    pub fn set_flags(&mut self, index: u32, slot: u32, flags: u32) -> Result<()> {
+        let changed = self.devices.insert(index, Device { slot, flags }, 0);
+        changed.context("cannot change a device")
+    }
+
     /// The MAC address that the first frame of a device's guest determined, as a number; `None` before the first frame.
     ///
     /// # Errors
