@@ -10,15 +10,18 @@ use std::{
     time::SystemTime,
 };
 
-/// Names an object built elsewhere; it is taken as it is, and the one that traces from beside it.
+/// Names an object built elsewhere; it is taken as it is, and the others from beside it.
 const OVERRIDE: &str = "QFENCE_EBPF_OBJECT";
 
 /// The file of the programs that say what they decide.
 const TRACING: &str = "qfence-trace.o";
 
+/// The file of the program that the fences of a network namespace share.
+const LOCAL_IN: &str = "qfence-local-in.o";
+
 fn main() -> ExitCode {
     match find_objects() {
-        Ok([plain, tracing]) => {
+        Ok([plain, tracing, local_in]) => {
             println!(
                 "cargo::rustc-env=QFENCE_EMBEDDED_OBJECT={}",
                 plain.display()
@@ -26,6 +29,10 @@ fn main() -> ExitCode {
             println!(
                 "cargo::rustc-env=QFENCE_TRACING_OBJECT={}",
                 tracing.display()
+            );
+            println!(
+                "cargo::rustc-env=QFENCE_LOCAL_IN_OBJECT={}",
+                local_in.display()
             );
             ExitCode::SUCCESS
         }
@@ -36,11 +43,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn find_objects() -> Result<[PathBuf; 2], String> {
+fn find_objects() -> Result<[PathBuf; 3], String> {
     println!("cargo::rerun-if-env-changed={OVERRIDE}");
     if let Some(object) = env::var_os(OVERRIDE) {
         let object = PathBuf::from(object);
-        let objects = [object.clone(), object.with_file_name(TRACING)];
+        let beside = |file| object.with_file_name(file);
+        let objects = [object.clone(), beside(TRACING), beside(LOCAL_IN)];
         for object in &objects {
             println!("cargo::rerun-if-changed={}", object.display());
             modified(object)?;
@@ -52,7 +60,8 @@ fn find_objects() -> Result<[PathBuf; 2], String> {
     let workspace = Path::new(&manifest)
         .parent()
         .ok_or("no workspace above qfence-user")?;
-    let objects = ["qfence.o", TRACING].map(|file| workspace.join("target/ebpf").join(file));
+    let objects =
+        ["qfence.o", TRACING, LOCAL_IN].map(|file| workspace.join("target/ebpf").join(file));
     for sources in ["qfence-ebpf/src", "qfence-common/src"] {
         let sources = workspace.join(sources);
         println!("cargo::rerun-if-changed={}", sources.display());

@@ -139,6 +139,10 @@ pub const GATEWAYS_MAP: &str = "GATEWAYS";
 /// The LRU hash map of what the host sent to guests: from [`crate::frame::Sent`] to nanoseconds since boot.
 pub const HOST_SENT_MAP: &str = "HOST_SENT";
 
+/// The global for refused frames: [`crate::frame::ANSWER_PROHIBITED`], [`crate::frame::DROP_SILENTLY`] or
+/// [`crate::frame::ANSWER_UNREACHABLE`].
+pub const DENY_FRAMES_WITH: &str = "DENY_FRAMES_WITH";
+
 /// The maximum number of devices of a fence.
 pub const FRAME_DEVICES: u32 = 64;
 
@@ -163,7 +167,8 @@ pub const DENY_RETVAL: &str = "DENY_RETVAL";
 /// The global that allows raw, UDP-Lite and L2TP sockets: 0 or 1.
 pub const ALLOW_RAW: &str = "ALLOW_RAW";
 
-/// The global that allows the devices in [`crate::device`]: 0 or 1.
+/// The global that allows devices in [`crate::device`]: 0, [`crate::device::ALLOW_ALL`] or
+/// [`crate::device::ALLOW_VHOST_NET`].
 pub const ALLOW_DEVICES: &str = "ALLOW_DEVICES";
 
 /// The global for the offsets in the kernel's types at which the names of Unix sockets are found:

@@ -34,7 +34,25 @@ const fn misc(path: &'static str, minor: u32) -> Device {
     }
 }
 
-/// Whether a character device must not be opened.
+/// In the global [`crate::abi::ALLOW_DEVICES`]: all forbidden devices may be opened.
+pub const ALLOW_ALL: u32 = 1;
+
+/// As above: [`VHOST_NET`] may be opened. It attaches only to devices whose descriptors the process has.
+pub const ALLOW_VHOST_NET: u32 = 2;
+
+/// Whether a character device must not be opened, if the global has this value.
+#[must_use]
+#[inline(always)]
+pub const fn is_refused(allowed: u32, major: u32, minor: u32) -> bool {
+    let is_excepted = match allowed {
+        ALLOW_ALL => true,
+        ALLOW_VHOST_NET => major == VHOST_NET.major && minor == VHOST_NET.minor,
+        _ => false,
+    };
+    is_forbidden(major, minor) && !is_excepted
+}
+
+/// Whether a character device must not be opened without an exception.
 #[must_use]
 #[inline(always)]
 pub const fn is_forbidden(major: u32, minor: u32) -> bool {
@@ -102,6 +120,16 @@ mod tests {
         ] {
             assert_eq!(may_access(allowed, access), may, "{allowed} {access}");
         }
+    }
+
+    #[test]
+    fn an_exception_is_for_one_device_or_for_all() {
+        for device in FORBIDDEN {
+            let refused = |allowed| is_refused(allowed, device.major, device.minor);
+            assert!(refused(0) && refused(3) && !refused(ALLOW_ALL));
+            assert_eq!(refused(ALLOW_VHOST_NET), device != VHOST_NET, "{device:?}");
+        }
+        assert!(!is_refused(0, 1, 3));
     }
 
     #[test]

@@ -4,6 +4,11 @@
 //! lets through. The second is a program where the host receives packets for itself: it drops what has a tag, unless the
 //! tag says that an exception applies. So it needs no address, and translation of addresses in between changes nothing.
 
+pub mod answer;
+pub mod arp;
+pub mod control;
+pub mod ethernet;
+
 use crate::Halves;
 
 /// The bit of `skb->mark` that every frame from a fenced device gets.
@@ -20,6 +25,18 @@ pub const SLOT: u16 = EXCEPTION - 1;
 
 /// In [`crate::AttemptKey::protocol`]: the frame is not IP, and the lower 16 bits are its ethertype.
 pub const NOT_IP: u32 = 1 << 16;
+
+/// In the global for refused frames: TCP is reset, and other protocols get the ICMP error for what is prohibited.
+pub const ANSWER_PROHIBITED: u32 = 0;
+
+/// In the global for refused frames: they are dropped without an answer.
+pub const DROP_SILENTLY: u32 = 1;
+
+/// In the global for refused frames: TCP is reset, and other protocols get the ICMP error for an unreachable port.
+pub const ANSWER_UNREACHABLE: u32 = 2;
+
+/// How long after the host last sent to a guest, in nanoseconds, the guest may answer: five minutes, as for peers.
+pub const AWAITED_FOR_NS: u64 = crate::peer::SILENCE_NS;
 
 /// What the program at a device knows of it: the value in the map of devices, by the index of the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,7 +67,7 @@ pub struct GuestMac {
     pub device: u32,
     /// Zero: the kernel compares all bytes of a key.
     pub reserved: u32,
-    /// The address, as a number.
+    /// The address, as [a number](ethernet::mac_number).
     pub mac: u64,
 }
 

@@ -1,6 +1,7 @@
 //! Parses an IP packet: its source, its destination, and whether it opens a connection.
 
 mod payload;
+mod place;
 
 use crate::Halves;
 
@@ -9,6 +10,7 @@ use payload::{
     RESETS_TCP, UNREADABLE, WHICH_SHIFT,
 };
 pub use payload::{Extension, Payload};
+pub use place::{Place, locate};
 
 /// A packet, from its IP header on.
 pub trait Bytes: Sized {

@@ -22,14 +22,17 @@ mod subject;
 
 use aya_ebpf::{
     macros::{
-        cgroup_device, cgroup_skb, cgroup_sock, cgroup_sock_addr, cgroup_sockopt, lsm_cgroup,
+        cgroup_device, cgroup_skb, cgroup_sock, cgroup_sock_addr, cgroup_sockopt, classifier,
+        lsm_cgroup,
     },
     programs::{
         DeviceContext, LsmContext, SkBuffContext, SockAddrContext, SockContext, SockoptContext,
+        TcContext,
     },
 };
 use hooks::{
-    bind::judge_bind, call::judge_call, device, manager, options, packet, socket, unix::judge_name,
+    bind::judge_bind, call::judge_call, device, frame, manager, options, packet, socket,
+    unix::judge_name,
 };
 use qfence_common::Hook;
 use subject::destination::{destination4, destination6};
@@ -123,6 +126,18 @@ fn judge_bind4(ctx: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(bind6)]
 fn judge_bind6(ctx: SockAddrContext) -> i32 {
     judge_bind::<{ Hook::Bind6 as u32 }>(&ctx, &destination6(&ctx))
+}
+
+/// A frame from a guest, at a network device.
+#[classifier]
+fn judge_frame(ctx: TcContext) -> i32 {
+    frame::judge_frame(&ctx)
+}
+
+/// A frame to a guest.
+#[classifier]
+fn note_frame(ctx: TcContext) -> i32 {
+    frame::note_frame(&ctx)
 }
 
 /// Never reached: the verifier rejects programs that can panic. The linker needs the symbol.

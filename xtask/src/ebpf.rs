@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Crates that use unstable features, because no stable feature exists for the eBPF target.
-const UNSTABLE_CRATES: &str = "aya_ebpf,qfence_ebpf";
+const UNSTABLE_CRATES: &str = "aya_ebpf,qfence_ebpf,local_in";
 
 /// Global functions, which the verifier checks separately. The linker makes all others local to the object.
 const GLOBAL_FUNCTIONS: [&str; 6] = [
@@ -33,22 +33,33 @@ enum Variant {
     Plain,
     /// The same programs with traces of their decisions.
     Tracing,
+    /// The program that the fences of a network namespace share.
+    LocalIn,
 }
 
 impl Variant {
-    const ALL: [Self; 2] = [Self::Plain, Self::Tracing];
+    const ALL: [Self; 3] = [Self::Plain, Self::Tracing, Self::LocalIn];
 
     /// The file name of the object. qfence-user's build script has the same names.
     fn file(self) -> &'static str {
         match self {
             Self::Plain => "qfence.o",
             Self::Tracing => "qfence-trace.o",
+            Self::LocalIn => "qfence-local-in.o",
+        }
+    }
+
+    /// The name of its binary target.
+    fn binary(self) -> &'static str {
+        match self {
+            Self::Plain | Self::Tracing => "qfence-ebpf",
+            Self::LocalIn => "local_in",
         }
     }
 
     fn features(self) -> &'static str {
         match self {
-            Self::Plain => "",
+            Self::Plain | Self::LocalIn => "",
             Self::Tracing => "trace",
         }
     }
@@ -63,7 +74,7 @@ pub(crate) fn build() -> Result<()> {
             Source::Object(path) => {
                 let path = path.with_file_name(match variant {
                     Variant::Plain => path.file_name().unwrap_or_default(),
-                    Variant::Tracing => variant.file().as_ref(),
+                    Variant::Tracing | Variant::LocalIn => variant.file().as_ref(),
                 });
                 report::note(&format!("using the eBPF object {}", path.display()));
                 fs::read(&path)
@@ -101,6 +112,8 @@ fn compile(compiler: &Compiler, variant: Variant) -> Result<Vec<u8>> {
             "--release",
             "--package",
             "qfence-ebpf",
+            "--bin",
+            variant.binary(),
             "--target",
             TARGET,
             "--features",
@@ -123,17 +136,19 @@ fn compile(compiler: &Compiler, variant: Variant) -> Result<Vec<u8>> {
     };
     shell::run(&mut cargo)?;
 
-    let linked = target_dir.join(TARGET).join("release/qfence-ebpf");
+    let linked = target_dir
+        .join(TARGET)
+        .join("release")
+        .join(variant.binary());
     let bytes = fs::read(&linked).with_context(|| format!("reading {}", linked.display()))?;
     strip::without_debug_info(&bytes).with_context(|| format!("stripping {}", linked.display()))
 }
 
-/// The commands that run clippy on the eBPF crate, one for each object. The target is the host's: clippy's compiler has no
+/// The commands that run clippy on the eBPF crate, one for each set of features: each looks at all objects. The target is the host's: clippy's compiler has no
 /// core library for eBPF, and nothing is linked. Panics abort, as on the eBPF target: a crate without std has no
 /// unwinding.
 pub(crate) fn clippy() -> Result<[Command; 2]> {
-    let [plain, tracing] = Variant::ALL.map(clippy_of);
-    Ok([plain?, tracing?])
+    Ok([clippy_of(Variant::Plain)?, clippy_of(Variant::Tracing)?])
 }
 
 fn clippy_of(variant: Variant) -> Result<Command> {

@@ -1,7 +1,7 @@
 //! The compiler for the eBPF object: any rustc that has a `core` library for eBPF, prebuilt or as source. The first of
 //! these is used:
 //!
-//! 1. `$QFENCE_EBPF_OBJECT`: an object that was built elsewhere, with the tracing one beside it; no compiler is needed,
+//! 1. `$QFENCE_EBPF_OBJECT`: an object that was built elsewhere, with the others beside it; no compiler is needed,
 //! 2. `$QFENCE_RUSTC`,
 //! 3. rustup's nightly,
 //! 4. `/usr/bin/rustc`.

@@ -259,3 +259,42 @@ fn what_a_segment_carries_is_measured_behind_its_options() {
     assert_eq!(data(&v4(TCP, 0, 0, &segment(40, 0)[..20])), None);
     assert_eq!(data(&Vec::new()), None);
 }
+
+#[test]
+fn the_payload_is_found_where_it_is_parsed() {
+    let plain = locate(&v4(17, 0, 0, &PAYLOAD));
+    assert!(plain.is_known() && plain.is_plain() && !plain.is_fragment());
+    assert_eq!((plain.offset(), plain.number()), (20, 17));
+    let options = locate(&v4(6, 8, 0, &tcp(SYN)));
+    assert_eq!((options.offset(), options.number()), (28, 6));
+    assert!(options.has_more_headers() && !options.is_plain() && !options.is_fragment());
+    // The first fragment has the flag for more of them, and the others an offset.
+    let first = locate(&v4(17, 0, 0x2000, &PAYLOAD));
+    assert!(first.is_fragment() && !first.is_later_fragment() && !first.is_plain());
+    let later = locate(&v4(17, 0, 0x0001, &PAYLOAD));
+    assert!(later.is_fragment() && later.is_later_fragment() && later.is_known());
+    assert_eq!(locate(&vec![0x44; 40]), Place::UNKNOWN);
+    assert_eq!(locate(&vec![0x50; 40]), Place::UNKNOWN);
+    assert_eq!(locate(&vec![0x45; 11]), Place::UNKNOWN);
+    assert_eq!(Place::from_bits(first.bits()), first);
+}
+
+#[test]
+fn the_payload_of_v6_is_found_behind_extension_headers() {
+    let plain = locate(&v6(&[], 6, &tcp(SYN)));
+    assert_eq!((plain.offset(), plain.number()), (40, 6));
+    assert!(plain.is_plain());
+    // Hop-by-hop options of 16 bytes, and the header of a fragment that is whole.
+    let (hops, whole) = ([1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], [0; 7]);
+    let behind = locate(&v6(&[(0, &hops), (44, &whole)], 17, &PAYLOAD));
+    assert_eq!((behind.offset(), behind.number()), (64, 17));
+    assert!(behind.is_fragment() && !behind.is_later_fragment() && behind.has_more_headers());
+    let later = locate(&v6(&[(44, &[0, 0, 9, 0, 0, 0, 0])], 17, &PAYLOAD));
+    assert!(later.is_known() && later.is_later_fragment() && later.number() == 17);
+    let endless: Vec<(u32, &[u8])> = vec![(60, &whole); MAX_EXTENSIONS + 1];
+    assert_eq!(locate(&v6(&endless, 17, &PAYLOAD)), Place::UNKNOWN);
+    assert!(locate(&v6(&endless[1..], 17, &PAYLOAD)).is_known());
+    let mut hops = v6(&[], 58, &PAYLOAD);
+    hops[7] = 255;
+    assert_eq!(locate(&hops).hops(), 255);
+}

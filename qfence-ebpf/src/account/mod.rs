@@ -6,6 +6,7 @@ use crate::maps::DENY_RETVAL;
 
 pub(crate) mod count;
 pub(crate) mod flows;
+pub(crate) mod frame;
 pub(crate) mod record;
 pub(crate) mod refuse;
 pub(crate) mod syn;

@@ -5,7 +5,7 @@ use aya_ebpf::programs::DeviceContext;
 use qfence_common::{
     Halves, Hook,
     device::{
-        ACCESSES, ANY_MINOR, BLOCK, DeviceKey, KIND_BLOCK, KIND_CHARACTER, is_forbidden, may_access,
+        ACCESSES, ANY_MINOR, BLOCK, DeviceKey, KIND_BLOCK, KIND_CHARACTER, is_refused, may_access,
     },
     verdict::DEVICE,
 };
@@ -33,10 +33,10 @@ pub(crate) fn judge_device(ctx: &DeviceContext) -> i32 {
     // SAFETY: as above.
     let minor = unsafe { (*ctx.device).minor };
     let (kind, access) = (access_type & KIND_MASK, access_type >> 16 & ACCESSES);
-    let is_network = kind == KIND_CHARACTER && is_forbidden(major, minor);
+    let is_network = kind == KIND_CHARACTER && is_refused(ALLOW_DEVICES.load(), major, minor);
     // Monitor mode does not concern the closure.
     let is_closed = CLOSES_DEVICES.load() != 0 && !is_listed(kind, major, minor, access);
-    if access == 0 || !is_closed && (!is_network || ALLOW_DEVICES.load() != 0) {
+    if access == 0 || !is_closed && !is_network {
         return PROCEED;
     }
     let what = Refusal {

@@ -3,6 +3,7 @@
 pub(crate) mod bind;
 pub(crate) mod call;
 pub(crate) mod device;
+pub(crate) mod frame;
 pub(crate) mod manager;
 pub(crate) mod options;
 pub(crate) mod packet;

@@ -1,10 +1,12 @@
 //! Determines the verdict on a destination.
 
+pub(crate) mod frame;
 pub(crate) mod own;
 pub(crate) mod peers;
 pub(crate) mod policy;
 pub(crate) mod redirected;
 mod room;
+pub(crate) mod sent;
 
 use aya_ebpf::bindings::bpf_sock;
 use qfence_common::{

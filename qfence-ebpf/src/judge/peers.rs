@@ -159,7 +159,7 @@ fn is_answer(peer: &Peer, now_ns: u64, asked_ns: u64) -> bool {
 /// Returns the time of the last change of the policy, in nanoseconds since boot. If it cannot be read, which the verifier
 /// takes for possible, everything came before it.
 #[inline(always)]
-fn changed_ns() -> u64 {
+pub(crate) fn changed_ns() -> u64 {
     // SAFETY: null, or the map's value, aligned and alive as long as the program runs.
     let change = unsafe { CHANGE.get_ptr(0).and_then(|change| change.as_ref()) };
     change.map_or(u64::MAX, |change| change.changed_ns)

@@ -1,5 +1,6 @@
 //! The maps, and the globals that the loader sets.
 
+pub(crate) mod frame;
 pub(crate) mod inner;
 pub(crate) mod marks;
 

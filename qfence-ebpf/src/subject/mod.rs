@@ -2,6 +2,7 @@
 
 pub(crate) mod author;
 pub(crate) mod destination;
+pub(crate) mod frame;
 pub(crate) mod listener;
 pub(crate) mod netns;
 pub(crate) mod owner;

@@ -59,7 +59,12 @@ impl Bytes for Skb {
 /// Reads the payload of a packet, and returns its packed word. Global: see `judge/policy.rs`.
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn qfence_payload(skb: *mut __sk_buff, number: u32, is_v6: u32, offset: u32) -> u64 {
+pub(crate) extern "C" fn qfence_payload(
+    skb: *mut __sk_buff,
+    number: u32,
+    is_v6: u32,
+    offset: u32,
+) -> u64 {
     let carried = Carried {
         number,
         is_v6: is_v6 != 0,
@@ -70,7 +75,7 @@ extern "C" fn qfence_payload(skb: *mut __sk_buff, number: u32, is_v6: u32, offse
 /// Reads an extension header of a packet, and returns its packed word. Global: see `judge/policy.rs`.
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn qfence_extension(skb: *mut __sk_buff, number: u32, offset: u32) -> u32 {
+pub(crate) extern "C" fn qfence_extension(skb: *mut __sk_buff, number: u32, offset: u32) -> u32 {
     read_extension(&Skb(skb), number, offset).bits()
 }
 

@@ -10,6 +10,7 @@ pub mod inherited;
 pub mod interruptible;
 pub mod lines;
 pub mod locks;
+pub mod mac;
 pub mod memory;
 pub mod message_queue;
 pub mod mounts;

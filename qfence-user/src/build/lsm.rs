@@ -61,6 +61,7 @@ fn start(cgroup: &Cgroup, run: &Path, limits: Lifted) -> Result<Result<(), Strin
         reignored: Reignored::default(),
         limits,
         preserve_fds: 0,
+        given: &[],
         stdout: None,
     });
     match started {

@@ -6,6 +6,7 @@
 //! programs are loaded. [`Loaded`] has programs that are not attached yet; the reader of attempts starts here.
 //! [`Built`] is a complete fence, which processes may enter.
 
+pub mod devices;
 pub mod lsm;
 
 use std::path::Path;
@@ -19,8 +20,8 @@ use crate::{
     fence::{guard::Fence, integrity::Parts},
     host::watcher::Watcher,
     kernel::{
-        Attempts, DenyWith, Kernel, Lacks, RefusedSyns, Settings, manager_names::ManagerNames,
-        proof::Proof,
+        Attempts, DenyWith, Kernel, Lacks, NetworkDevices, RefusedSyns, Settings,
+        manager_names::ManagerNames, proof::Proof,
     },
     policy::Policy,
     supervise::follower::{Follower, Update},
@@ -33,8 +34,8 @@ pub struct Programs {
     pub deny: DenyWith,
     /// Whether raw, UDP-Lite and L2TP sockets are allowed.
     pub allow_raw: bool,
-    /// Whether devices for networks other than a program's own sockets are allowed.
-    pub allow_devices: bool,
+    /// The devices for networks other than a program's own sockets that are allowed.
+    pub allow_devices: NetworkDevices,
     /// Whether sockets in network namespaces that were made outside the fence are allowed.
     pub allow_netns: bool,
     /// Whether what is let through is logged.
@@ -46,6 +47,8 @@ pub struct Programs {
     /// The names by which managers are recognised, if the fence is to have the hooks that refuse them
     /// ([`Hook::LSM`](qfence_common::Hook::LSM)).
     pub managers: Option<ManagerNames>,
+    /// The names of the network devices that the fence is to judge.
+    pub devices: Vec<String>,
 }
 
 /// A fence whose maps are filled, and whose programs are being loaded.
@@ -92,6 +95,7 @@ impl<'a> Building<'a> {
             cgroup: fence.cgroup_id(),
             trace: programs.trace,
             rules: policy.numbers_end(),
+            devices: !programs.devices.is_empty(),
         };
         let pins = fence.pins();
         let mut lacks = None;
@@ -107,7 +111,13 @@ impl<'a> Building<'a> {
             lacks = Some(lacking);
             Ok(kernel)
         };
-        let begun = Follower::begin(fence.policy_file(), policy, watcher, load);
+        let begun = Follower::begin(
+            fence.policy_file(),
+            policy,
+            watcher,
+            programs.devices.clone(),
+            load,
+        );
         let (policy, published) = begun.await?;
         Ok(Self {
             fence,

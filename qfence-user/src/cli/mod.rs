@@ -19,7 +19,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 pub use doctor::Doctor;
-pub use exec::{Closure, Exec, YesNo};
+pub use exec::{Closure, Exec, NewTap, YesNo};
 pub use explain::Explain;
 pub use internal::{OpenDevice, StandIn, SystemCall, Timer};
 pub use logs::Logs;

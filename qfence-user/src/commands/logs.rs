@@ -20,6 +20,7 @@ use crate::{
     fence::registry::{Condition, Fences},
     kernel::{Attempts, Maps, snapshot::Snapshot},
     record::{
+        devices::DeviceNames,
         filter::Filter,
         line::Line,
         process::Processes,
@@ -140,12 +141,19 @@ fn take_over(fences: &Fences, name: &str, paths: &Paths) -> Result<Option<Reader
         return Ok(None);
     };
     let description = fences.description(name);
+    let devices = DeviceNames::default();
+    for device in description.iter().flat_map(|found| &found.devices) {
+        devices.set(device.index, &device.name);
+    }
     let sources = Sources {
         attempts,
         maps: Maps::open(&pins)?,
         names: RuleNames::new(&stored.policy, fences.policy_file(name)),
         files: fences.record_files(name),
         processes: Processes::new(paths.proc.clone(), description.and_then(|state| state.qemu)),
+        devices,
+        // How many of them are on the record already is not known.
+        drops: None,
     };
     Reader::new(sources, Arc::from(name)).map(Some)
 }

@@ -41,6 +41,8 @@ struct Row<'a> {
     profile: Option<&'a str>,
     monitor: Option<bool>,
     temporary: Option<bool>,
+    devices: Option<Vec<&'a str>>,
+    unfenced_devices: Vec<&'a str>,
     strict: Option<&'a [String]>,
     open: Option<&'a [String]>,
     attempts: Option<Counts>,
@@ -108,7 +110,16 @@ fn rows(fences: &[Listed]) -> Vec<Row<'_>> {
         .iter()
         .map(|fence| Row {
             name: &fence.name,
-            state: fence.condition,
+            state: match fence.unfenced.is_empty() {
+                true => fence.condition,
+                false => Condition::Unfenced,
+            },
+            devices: fence.description.as_ref().map(|found| devices(found)),
+            unfenced_devices: fence
+                .unfenced
+                .iter()
+                .map(|(name, _)| name.as_str())
+                .collect(),
             pids: fence.pids.iter().map(|pid| pid.as_raw()).collect(),
             command: fence.description.as_ref().map(command),
             supervisor: fence
@@ -139,6 +150,27 @@ fn rows(fences: &[Listed]) -> Vec<Row<'_>> {
             received: fence.counted.map(|counted| counted.received.into()),
         })
         .collect()
+}
+
+/// The names of the network devices of a fence.
+fn devices(description: &Description) -> Vec<&str> {
+    let devices = description.devices.iter();
+    devices.map(|device| device.name.as_str()).collect()
+}
+
+/// The condition of a fence; if one of its network devices is not fenced, that.
+fn state(fence: &Listed) -> String {
+    match fence.unfenced.split_first() {
+        None => fence.condition.name().to_owned(),
+        Some(((name, why), others)) => {
+            let name = printable(name.as_bytes());
+            let more = match others.len() {
+                0 => String::new(),
+                count => format!(", and {count} more"),
+            };
+            format!("UNFENCED (device {name}: {why}{more})")
+        }
+    }
 }
 
 /// The name of the profile, with a remark if there are additional rules, monitor mode, or rules for a while.
@@ -199,7 +231,7 @@ fn table(fences: &[Listed]) -> String {
         let description = fence.description.as_ref();
         table.add_row([
             fence.name.clone(),
-            fence.condition.name().to_owned(),
+            state(fence),
             policy_name(fence.policy.as_ref()),
             closures(description.map(|description| &*description.strict)),
             closures(description.map(|description| &*description.open)),
@@ -239,6 +271,7 @@ mod tests {
             strict: Vec::new(),
             open: Vec::new(),
             hooks: Vec::new(),
+            devices: Vec::new(),
         };
         assert!(command(&description).concat().len() < COMMAND + 10);
     }

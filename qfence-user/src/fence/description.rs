@@ -24,7 +24,7 @@ use crate::{
         name::Names,
         version,
     },
-    fence::id::Ids,
+    fence::{devices::FencedDevice, id::Ids},
     record::guest::Qemu,
 };
 
@@ -55,6 +55,9 @@ pub struct Description {
     /// The names of the hooks at which this fence has programs and not every fence has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<String>,
+    /// Its network devices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<FencedDevice>,
 }
 
 impl Description {
@@ -243,6 +246,7 @@ mod tests {
             strict: Vec::new(),
             open: Vec::new(),
             hooks: Vec::new(),
+            devices: Vec::new(),
         }
     }
 

@@ -3,6 +3,7 @@
 pub mod cgroup;
 pub mod cgroup_id;
 pub mod description;
+pub mod devices;
 pub mod guard;
 pub mod hierarchy;
 pub mod id;

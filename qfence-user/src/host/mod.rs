@@ -4,6 +4,7 @@
 //! A fact is a type that implements [`fact::Fact`], in a file of its own, and a row of [`watcher::Watcher`].
 
 pub mod addresses;
+pub mod devices;
 pub mod fact;
 pub mod host_file;
 pub mod listening;

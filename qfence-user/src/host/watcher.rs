@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     addresses::{Addresses, gateways::Gateways},
+    devices::FollowedDevices,
     host_file::FollowedFile,
     nameservers::ResolvConf,
     nat64::Nat64,
@@ -20,6 +21,7 @@ pub struct Watcher {
     nat64: Source<Nat64>,
     gateways: Source<Gateways>,
     file: Source<FollowedFile>,
+    devices: Source<FollowedDevices>,
     resolv_conf: PathBuf,
 }
 
@@ -41,6 +43,7 @@ impl Watcher {
             nat64,
             gateways: Source::new(Gateways::default),
             file: Source::new(move || FollowedFile::new(&host_file)),
+            devices: Source::new(FollowedDevices::default),
             resolv_conf: paths.resolv_conf.clone(),
         }
     }
@@ -73,6 +76,12 @@ impl Watcher {
     #[must_use]
     pub fn file(&self) -> Subscription<FollowedFile> {
         self.file.subscribe()
+    }
+
+    /// Follows the network devices of this thread's network namespace. Must be called within a tokio runtime.
+    #[must_use]
+    pub fn devices(&self) -> Subscription<FollowedDevices> {
+        self.devices.subscribe()
     }
 
     /// The file of the nameservers.

@@ -29,6 +29,7 @@ pub(super) fn load(
         (Program::CgroupSock(program), _) => program.load(),
         (Program::CgroupDevice(program), _) => program.load(),
         (Program::CgroupSockopt(program), _) => program.load(),
+        (Program::SchedClassifier(program), _) => program.load(),
         (Program::LsmCgroup(program), Some(types)) => program.load(hook.name(), types),
         _ => Err(ProgramError::UnexpectedProgramType),
     }

@@ -1,5 +1,5 @@
-//! Asks the kernel for the cgroup of a pinned link, of which aya shows only id, program and type; and for the id of a
-//! program that aya did not load.
+//! Asks the kernel for the cgroup or the device of a link, of which aya shows only id, program and type; and for the id of
+//! a program that aya did not load. Detaches links.
 
 use std::{ffi::c_long, io, os::fd::AsFd, path::Path};
 
@@ -13,6 +13,9 @@ use super::{
 
 /// `BPF_LINK_TYPE_CGROUP`.
 const CGROUP: u32 = 3;
+
+/// `BPF_LINK_TYPE_TCX`.
+const TCX: u32 = 11;
 
 #[repr(C)]
 struct GetInfo {
@@ -43,6 +46,32 @@ struct LinkInfo {
 
 const _: () = assert!(size_of::<LinkInfo>() == 32);
 
+/// `struct bpf_link_info` of a link to a device.
+#[repr(C)]
+#[derive(Default)]
+struct DeviceLinkInfo {
+    link_type: u32,
+    id: u32,
+    prog_id: u32,
+    padding: u32,
+    ifindex: u32,
+    attach_type: u32,
+}
+
+const _: () = assert!(size_of::<DeviceLinkInfo>() == 24);
+
+/// The argument of `BPF_LINK_DETACH`.
+#[repr(C)]
+struct Detach {
+    link_fd: u32,
+}
+
+// SAFETY: as in linux/bpf.h. It has no addresses.
+unsafe impl Attributes for Detach {
+    /// `BPF_LINK_DETACH`.
+    const COMMAND: c_long = 34;
+}
+
 /// The begin of `struct bpf_prog_info`.
 #[repr(C)]
 #[derive(Default)]
@@ -64,6 +93,50 @@ pub(super) fn id_of_program(program: &impl AsFd) -> io::Result<u32> {
     };
     bpf(&mut get)?;
     Ok(info.id)
+}
+
+/// A link to a network device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DeviceLink {
+    /// Its id.
+    pub(super) id: u32,
+    /// The index of the device in the network namespace that it is in now; 0 if the device is gone.
+    pub(super) index: u32,
+    /// The direction.
+    pub(super) attach_type: u32,
+}
+
+/// The device of a link.
+///
+/// # Errors
+/// If it cannot be queried, or is no link to a device.
+pub(super) fn of_device(link: &impl AsFd) -> io::Result<DeviceLink> {
+    let mut info = DeviceLinkInfo::default();
+    let mut get = GetInfo {
+        bpf_fd: number(link)?,
+        info_len: u32::try_from(size_of::<DeviceLinkInfo>()).map_err(io::Error::other)?,
+        info: std::ptr::from_mut(&mut info) as u64,
+    };
+    bpf(&mut get)?;
+    if info.link_type != TCX {
+        return Err(io::Error::other("it is no link to a network device"));
+    }
+    Ok(DeviceLink {
+        id: info.id,
+        index: info.ifindex,
+        attach_type: info.attach_type,
+    })
+}
+
+/// Detaches a link at once, although other processes may have it open.
+///
+/// # Errors
+/// Errors of bpf(2).
+pub(super) fn detach(link: &impl AsFd) -> io::Result<()> {
+    let mut detach = Detach {
+        link_fd: number(link)?,
+    };
+    bpf(&mut detach).map(drop)
 }
 
 /// The cgroups of the links of a fence that are pinned in a directory: the id for each link, or `None` if the cgroup

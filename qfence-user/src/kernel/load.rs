@@ -87,7 +87,8 @@ pub(super) fn open(
     lsm: Option<Lsm<'_>>,
 ) -> Result<Ebpf> {
     let allow_raw = u32::from(settings.allow_raw);
-    let allow_devices = u32::from(settings.allow_devices);
+    let allow_devices = settings.allow_devices.number();
+    let deny_frames = settings.deny.of_frames();
     let allow_netns = u32::from(settings.allow_netns);
     let names_caller = u32::from(variant.names_caller);
     let finds_mptcp = u32::from(variant.finds_mptcp);
@@ -107,12 +108,33 @@ pub(super) fn open(
         .override_global(abi::FINDS_MPTCP, &finds_mptcp, true)
         .override_global(abi::ALLOW_RAW, &allow_raw, true)
         .override_global(abi::ALLOW_DEVICES, &allow_devices, true)
+        .override_global(abi::DENY_FRAMES_WITH, &deny_frames, true)
         .override_global(abi::UNIX_OFFSETS, &variant.unix, true)
         .override_global(abi::MANAGER_OFFSETS, &manager_offsets, true)
         .override_global(abi::CLOSES_LISTENERS, &closes_listeners, true)
         .override_global(abi::CLOSES_DEVICES, &closes_devices, true)
         .override_global(abi::LOG_ALLOWED, &log_allowed, true)
         .map_max_entries(abi::FLOWS_MAP, flows::room(settings.log_allowed))
+        .map_max_entries(
+            abi::FRAME_DEVICES_MAP,
+            sizes::of_devices(settings, abi::FRAME_DEVICES),
+        )
+        .map_max_entries(
+            abi::GUEST_MACS_MAP,
+            sizes::of_devices(settings, abi::GUEST_MACS),
+        )
+        .map_max_entries(
+            abi::LEARNT_MACS_MAP,
+            sizes::of_devices(settings, abi::FRAME_DEVICES),
+        )
+        .map_max_entries(
+            abi::GATEWAYS_MAP,
+            sizes::of_devices(settings, abi::GATEWAYS),
+        )
+        .map_max_entries(
+            abi::HOST_SENT_MAP,
+            sizes::of_devices(settings, abi::HOST_SENT),
+        )
         .map_max_entries(abi::HITS_MAP, sizes::hits(settings.rules))
         .map_max_entries(abi::PORTS_MAP, closures::ports(enforced))
         .map_max_entries(
@@ -152,7 +174,7 @@ pub(super) fn possible_cpus() -> Result<u32> {
 /// So the loader is made on a thread with its own root directory, in which the path does not exist. A thread that
 /// does not share its `struct fs` has a root directory of its own (unshare(2), CLONE_FS). If that is not allowed, the
 /// loader reads the types. If the directory does not exist, there are no types to read.
-fn make_loader<'a>() -> Result<EbpfLoader<'a>> {
+pub(super) fn make_loader<'a>() -> Result<EbpfLoader<'a>> {
     let make = || {
         if let Some(elsewhere) = Path::new(types::OF_THE_KERNEL).parent() {
             // It saves time, and is not necessary.

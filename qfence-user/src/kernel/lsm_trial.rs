@@ -8,7 +8,7 @@ use aya::Ebpf;
 use qfence_common::{Hook, proof::Token};
 
 use super::{
-    DenyWith, Settings,
+    DenyWith, NetworkDevices, Settings,
     link::{Link, attach, load},
     load::{Variant, open},
     lsm::{Lsm, types_for},
@@ -41,13 +41,14 @@ impl LsmTrial {
         let settings = Settings {
             deny: DenyWith::Refused,
             allow_raw: false,
-            allow_devices: false,
+            allow_devices: NetworkDevices::None,
             allow_netns: false,
             log_allowed: false,
             // No cgroup has this id: nothing is in the fence.
             cgroup: u64::MAX,
             trace: false,
             rules: 0,
+            devices: false,
         };
         let proof = Proof::new(variant.deny_retval != 0, &[]);
         let mut names = ManagerNames::default();

@@ -33,7 +33,7 @@ pub(super) const NO_PREALLOC: u32 = 1;
 const POLICY_TRIES: usize = 3;
 
 /// The maps that are pinned.
-const PINNED: [&str; 15] = [
+const PINNED: [&str; 20] = [
     abi::POLICY_MAP,
     abi::HITS_MAP,
     abi::MORE_HITS_MAP,
@@ -49,6 +49,11 @@ const PINNED: [&str; 15] = [
     abi::PULSE_MAP,
     abi::CHANGE_MAP,
     abi::MARKS_MAP,
+    abi::FRAME_DEVICES_MAP,
+    abi::GUEST_MACS_MAP,
+    abi::LEARNT_MACS_MAP,
+    abi::GATEWAYS_MAP,
+    abi::HOST_SENT_MAP,
 ];
 
 type Tree = Array<MapData, Node>;

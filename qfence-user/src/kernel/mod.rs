@@ -1,5 +1,7 @@
 //! Owns aya: loads, attaches and pins the programs, publishes policies, and reads counters and events.
 pub mod bpffs;
+pub mod device;
+pub mod local_in;
 pub mod pins;
 pub mod proof;
 mod remains;
@@ -11,6 +13,7 @@ mod closures;
 mod counts;
 mod fill;
 mod flows;
+mod hash;
 mod helpers;
 mod link;
 pub mod link_info;
@@ -31,16 +34,23 @@ mod refused_syns;
 mod sizes;
 mod slot;
 mod syscall;
+#[cfg(test)]
+mod testing;
 pub mod trial;
 mod types;
+mod within;
 
-use std::{fs::File, mem, path::Path};
+use std::{collections::BTreeMap, fs::File, mem, path::Path};
 
 use anyhow::{Context, Result, anyhow, bail};
 pub use attempts::Attempts;
-use aya::{Ebpf, programs::Program};
+use aya::{
+    Ebpf,
+    programs::{Program, ProgramFd},
+};
 use aya_log::EbpfLogger;
 pub use counts::Counts;
+use device::maps::DeviceMaps;
 use link::Pinned;
 use load::{Loaded, Loading, Variant, open};
 use lsm::Lsm;
@@ -50,7 +60,11 @@ use nix::errno::Errno;
 pub use offsets::FILE as OFFSETS_FILE;
 use own_program::Source;
 use proof_sockets::ProofSockets;
-use qfence_common::Hook;
+use qfence_common::{
+    Hook,
+    device::{ALLOW_ALL, ALLOW_VHOST_NET},
+    frame::{ANSWER_PROHIBITED, ANSWER_UNREACHABLE, DROP_SILENTLY},
+};
 pub use refused_syns::RefusedSyns;
 
 use crate::{compile::Compiled, confinement::Enforced, kernel::proof::Proof};
@@ -61,6 +75,9 @@ pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("QFENCE_EMBED
 /// The object whose programs trace their verdicts. It has more code and one more map.
 static TRACING_OBJECT: &[u8] = aya::include_bytes_aligned!(env!("QFENCE_TRACING_OBJECT"));
 
+/// The object whose program the fences of a network namespace share.
+static LOCAL_IN_OBJECT: &[u8] = aya::include_bytes_aligned!(env!("QFENCE_LOCAL_IN_OBJECT"));
+
 /// The error of a refused call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum DenyWith {
@@ -70,14 +87,47 @@ pub enum DenyWith {
     Unreachable,
     /// EACCES: permission denied
     Denied,
+    /// ECONNREFUSED for calls; frames of a guest's device are dropped without an answer
+    Drop,
 }
 
 impl DenyWith {
     fn errno(self) -> Errno {
         match self {
-            Self::Refused => Errno::ECONNREFUSED,
+            Self::Refused | Self::Drop => Errno::ECONNREFUSED,
             Self::Unreachable => Errno::EHOSTUNREACH,
             Self::Denied => Errno::EACCES,
+        }
+    }
+
+    /// The answer to a refused frame of a guest.
+    fn of_frames(self) -> u32 {
+        match self {
+            Self::Refused | Self::Denied => ANSWER_PROHIBITED,
+            Self::Unreachable => ANSWER_UNREACHABLE,
+            Self::Drop => DROP_SILENTLY,
+        }
+    }
+}
+
+/// The devices for networks other than a program's own sockets that may be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NetworkDevices {
+    /// None.
+    None,
+    /// /dev/vhost-net: it attaches only to devices whose descriptors the process has.
+    VhostNet,
+    /// All.
+    All,
+}
+
+impl NetworkDevices {
+    /// The value of the programs' global.
+    fn number(self) -> u32 {
+        match self {
+            Self::None => 0,
+            Self::VhostNet => ALLOW_VHOST_NET,
+            Self::All => ALLOW_ALL,
         }
     }
 }
@@ -89,8 +139,8 @@ pub struct Settings {
     pub deny: DenyWith,
     /// Whether raw, UDP-Lite and L2TP sockets are allowed.
     pub allow_raw: bool,
-    /// Whether devices for networks other than a program's own sockets are allowed.
-    pub allow_devices: bool,
+    /// The devices for networks other than a program's own sockets that are allowed.
+    pub allow_devices: NetworkDevices,
     /// Whether sockets in network namespaces that were made outside the fence are allowed.
     pub allow_netns: bool,
     /// Whether what is let through is logged.
@@ -101,6 +151,8 @@ pub struct Settings {
     pub trace: bool,
     /// One more than the highest rule number of the first policy. Later policies can have higher ones.
     pub rules: u32,
+    /// Whether the fence has the programs and maps for network devices.
+    pub devices: bool,
 }
 
 /// Finds out whether programs can judge the names of Unix sockets. `run` is the directory of the file that caches facts
@@ -128,6 +180,10 @@ pub struct Kernel {
     /// The hooks at which the fence has programs.
     hooks: Vec<Hook>,
     maps: Maps,
+    /// The maps of the devices.
+    devices: DeviceMaps,
+    /// Their links, by the index of the device.
+    device_links: BTreeMap<u32, device::Links>,
     /// Open descriptors, so that the links outlive their pins.
     links: Vec<Pinned>,
     /// The programs and their ids, after they were attached.
@@ -181,6 +237,9 @@ impl Kernel {
             .as_ref()
             .map(|names| Lsm::new(names, &variant, run))
             .transpose()?;
+        if settings.devices {
+            hooks.extend(device::HOOKS);
+        }
         let mut ebpf = open(variant, settings, enforced, proof.token(), lsm)?;
         let source = Source::of(load::object(settings), &ebpf);
         Maps::pin(&ebpf, pins)?;
@@ -189,6 +248,7 @@ impl Kernel {
         if settings.log_allowed {
             maps.begin_flows()?;
         }
+        let devices = DeviceMaps::take(&mut ebpf)?;
         let (firsts, attempts) = attempts::prepare(&mut ebpf)?;
         // First, because the kernel waits for a grace period when a slot is filled. That wait overlaps with the rest.
         maps.publish_with(policy, firsts.into())?;
@@ -201,6 +261,8 @@ impl Kernel {
             )?),
             hooks,
             maps,
+            devices,
+            device_links: BTreeMap::new(),
             links: Vec::new(),
             attached: Vec::new(),
             proof,
@@ -229,18 +291,34 @@ impl Kernel {
         }
     }
 
+    /// The maps of the devices.
+    pub fn devices(&mut self) -> &mut DeviceMaps {
+        &mut self.devices
+    }
+
+    /// A loaded program for network devices.
+    fn frame_program(&mut self, hook: Hook) -> Result<&ProgramFd> {
+        match program(&mut self.loaded()?.ebpf, hook)? {
+            Program::SchedClassifier(program) => Ok(program.fd()?),
+            _ => Err(no_program(hook)),
+        }
+    }
+
     /// The maps, for reading.
     #[must_use]
     pub fn maps(&self) -> &Maps {
         &self.maps
     }
 
-    /// Attaches every program of the fence to the cgroup and pins its link in `pins`.
+    /// Attaches every program of the fence for cgroups to its cgroup and pins its link in `pins`.
     ///
     /// # Errors
     /// If any of them fails. Links made before it remain until their pins are removed.
     pub fn attach(&mut self, cgroup: &File, pins: &Path) -> Result<()> {
         for hook in self.hooks.clone() {
+            if hook.is_frame() {
+                continue;
+            }
             let context = || format!("cannot attach the eBPF program for {}", hook.name());
             let (link, id) = self.loaded()?.attach(hook, cgroup).with_context(context)?;
             let path = pins.join(hook.name());

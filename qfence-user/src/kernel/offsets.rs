@@ -1,11 +1,11 @@
 //! The offsets at which this kernel stores the maker of a network namespace, the name of a Unix socket in a call, the root
-//! directory of a process, and the name and maker of a Unix socket. They are read from its type information once a boot, which takes 18 ms, and cached in a
+//! directory of a process, the name and maker of a Unix socket, and the tag and headers of a packet. They are read from its type information once a boot, which takes 18 ms, and cached in a
 //! file.
 
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Result;
-use qfence_common::{manager, netns, unix};
+use qfence_common::{local_in, manager, netns, unix};
 
 use super::{
     once_a_boot::{self, boot},
@@ -27,6 +27,8 @@ pub(super) struct Offsets {
     pub(super) unix: Option<unix::Offsets>,
     /// Those at which the maker and the name of another Unix socket are found.
     pub(super) manager: Option<manager::Offsets>,
+    /// Those at which the tag, the device and the headers of a packet are found.
+    pub(super) local_in: Option<local_in::Offsets>,
 }
 
 /// The offsets of this kernel. `run` is the directory of the cache. If it cannot be written, the offsets are read
@@ -93,6 +95,18 @@ fn of_members(members: Members) -> Offsets {
         address_length,
         address_name,
         node_name,
+        state_in,
+        family,
+        device_index,
+        tc_index,
+        mark,
+        first_device,
+        device,
+        head,
+        tail,
+        mac_header,
+        network_header,
+        transport_header,
     ] = members;
     let netns = || {
         Some(netns::Offsets {
@@ -126,7 +140,24 @@ fn of_members(members: Members) -> Offsets {
             node_name: node_name?,
         })
     };
+    let local_in = || {
+        Some(local_in::Offsets {
+            state_in: state_in?,
+            device_index: device_index?,
+            tc_index: tc_index?,
+            mark: mark?,
+            first_device: first_device?,
+            device: device?,
+            head: head?,
+            tail: tail?,
+            mac_header: mac_header?,
+            network_header: network_header?,
+            transport_header: transport_header?,
+            family: family?,
+        })
+    };
     Offsets {
+        local_in: local_in(),
         netns: netns(),
         unix: unix(),
         manager: manager(),
@@ -159,6 +190,18 @@ mod tests {
         Some(4),
         Some(8),
         Some(16),
+        Some(8),
+        Some(1),
+        Some(224),
+        Some(132),
+        Some(168),
+        Some(144),
+        Some(16),
+        Some(200),
+        Some(188),
+        Some(182),
+        Some(180),
+        Some(178),
     ];
 
     #[test]
@@ -176,7 +219,16 @@ mod tests {
             ]
         });
         let manager = offsets.manager.unwrap();
+        // Among them are members of unnamed unions and structs.
+        let local_in = offsets.local_in.unwrap();
+        assert!(local_in.tc_index > 0 && local_in.mac_header > local_in.network_header);
         let all = [
+            local_in.state_in,
+            local_in.device_index,
+            local_in.mark,
+            local_in.first_device,
+            local_in.head,
+            local_in.tail,
             manager.socket_sock,
             manager.unix_address,
             manager.address_name,

@@ -1,4 +1,5 @@
-//! Loads the programs whose attach types aya 0.14 does not know (`CgroupSockAddrAttachType`): those for Unix sockets.
+//! Loads the programs whose types or attach types aya 0.14 does not know: those for Unix sockets
+//! (`CgroupSockAddrAttachType`), and that of netfilter.
 //!
 //! aya's own parser relocates them, as aya does it for all others. They have type information, because without it the
 //! kernel takes no function for a global one (`btf_prepare_func_args` in kernel/bpf/btf.c), and checks it at each call.
@@ -23,6 +24,9 @@ use super::{
 /// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`.
 const SOCK_ADDR: u32 = 18;
 
+/// `BPF_PROG_TYPE_NETFILTER`.
+const NETFILTER: u32 = 32;
+
 /// The most bytes of the verifier's log.
 const LOG: usize = 1 << 20;
 
@@ -30,7 +34,7 @@ const _: () = assert!(size_of::<bpf_insn>() == 8);
 
 /// Whether this module loads the program of a hook.
 pub(super) const fn is_own(hook: Hook) -> bool {
-    matches!(hook, Hook::ConnectUnix | Hook::SendmsgUnix)
+    matches!(hook, Hook::ConnectUnix | Hook::SendmsgUnix | Hook::LocalIn)
 }
 
 /// An object, and the maps that aya has made of it.
@@ -113,7 +117,7 @@ fn descriptor(map: &Map) -> Option<RawFd> {
     Some(data.fd().as_fd().as_raw_fd())
 }
 
-/// Loads the type information of an object. Kernels with these hooks (Linux 6.7) know all kinds of types.
+/// Loads the type information of an object. Kernels with these hooks (Linux 6.4) know all kinds of types.
 fn load_types(object: &mut Object) -> Result<OwnedFd> {
     let all = BtfFeatures::new(true, true, true, true, true, true, true, true);
     let types = object
@@ -130,6 +134,15 @@ fn load_types(object: &mut Object) -> Result<OwnedFd> {
     bpf_fd(&mut attributes).context("the kernel rejected the type information of the eBPF object")
 }
 
+/// The type of the program of a hook.
+const fn kind(hook: Hook) -> u32 {
+    if matches!(hook, Hook::LocalIn) {
+        NETFILTER
+    } else {
+        SOCK_ADDR
+    }
+}
+
 /// Loads a program; again with a log if the kernel rejects it.
 fn load(hook: Hook, function: &Function, license: &CStr, types: &OwnedFd) -> Result<OwnedFd> {
     let instructions = &function.instructions;
@@ -141,7 +154,7 @@ fn load(hook: Hook, function: &Function, license: &CStr, types: &OwnedFd) -> Res
     }
     let attributes = || -> io::Result<Load> {
         Ok(Load {
-            kind: SOCK_ADDR,
+            kind: kind(hook),
             count: u32::try_from(instructions.len()).map_err(io::Error::other)?,
             instructions: instructions.as_ptr() as u64,
             license: license.as_ptr() as u64,

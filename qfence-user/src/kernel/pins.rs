@@ -53,7 +53,8 @@ impl Pins {
     }
 
     /// The mount point of bpffs.
-    pub(super) fn bpffs(&self) -> &Path {
+    #[must_use]
+    pub fn bpffs(&self) -> &Path {
         &self.bpffs
     }
 

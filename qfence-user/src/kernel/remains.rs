@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{
-    bpffs, link_info,
+    bpffs, device, link_info, local_in,
     maps::{self, Maps},
     pins::{self, Pins},
 };
@@ -38,18 +38,32 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 impl Pins {
     /// Removes the pins of a fence whose cgroup is gone. Its links go too, unless a process has them open. Links that
-    /// still judge sockets are moved to another directory, so that the name can be used again.
+    /// still judge sockets are moved to another directory, so that the name can be used again. Links to network devices are
+    /// not: what had them open has ended.
     ///
     /// # Errors
     /// If they cannot be removed or moved. Missing pins are no error.
     pub fn let_go(&self, name: &str) -> Result<()> {
         self.check()?;
         let directory = self.directory(name);
+        let devices = device::unpin_all(&directory).and(local_in::leave(self.bpffs(), name));
+        self.let_go_of_links(name, &directory).and(devices)
+    }
+
+    /// The names of the fences that have network devices.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn with_devices(&self) -> Result<Vec<String>> {
+        local_in::fences(self.bpffs())
+    }
+
+    fn let_go_of_links(&self, name: &str, directory: &Path) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match judged(&directory)? {
+            match judged(directory)? {
                 None => return self.remove(name),
-                Some(id) if Instant::now() >= deadline => return self.keep_links(&directory, id),
+                Some(id) if Instant::now() >= deadline => return self.keep_links(directory, id),
                 Some(_) => sleep(PAUSE),
             }
         }

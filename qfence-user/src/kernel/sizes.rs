@@ -3,6 +3,8 @@
 
 use qfence_common::{abi, verdict::MAX_RULES};
 
+use super::Settings;
+
 /// The least number of rules with counters per CPU.
 const FEW_RULES: u32 = 128;
 /// How many further rules fit after those of the first policy.
@@ -27,6 +29,11 @@ pub(super) fn keys(known: usize) -> u32 {
         .and_then(u32::checked_next_power_of_two)
         .unwrap_or(abi::KEYS)
         .clamp(abi::FEW_KEYS, abi::KEYS)
+}
+
+/// The capacity of a map for network devices that has room for `most` entries in a fence with devices.
+pub(super) const fn of_devices(settings: Settings, most: u32) -> u32 {
+    if settings.devices { most } else { 1 }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use aya::{Ebpf, programs::ProgramError};
 use qfence_common::{Hook, netns, proof::Token, unix};
 
 use super::{
-    DenyWith, Settings,
+    DenyWith, NetworkDevices, Settings,
     link::{Link, attach, load},
     load::{Variant, object, open},
     no_program, own_link,
@@ -59,12 +59,13 @@ impl Trial {
         let settings = Settings {
             deny: DenyWith::Refused,
             allow_raw: false,
-            allow_devices: false,
+            allow_devices: NetworkDevices::None,
             allow_netns: false,
             log_allowed: false,
             cgroup: 0,
             trace: false,
             rules: 0,
+            devices: false,
         };
         let ebpf = open(variant, settings, &Enforced::default(), Token(0), None)?;
         Ok(Self {

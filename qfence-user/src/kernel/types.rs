@@ -34,7 +34,7 @@ const ENUM64: u32 = 19;
 const LAST: u32 = ENUM64;
 
 /// The members whose offsets are needed: struct and member. Older kernels lack some of them.
-pub(super) const WANTED: [(&str, &str); 19] = [
+pub(super) const WANTED: [(&str, &str); 31] = [
     ("sock_common", "skc_net"),
     ("net", "rtnl"),
     ("sock", "sk_cgrp_data"),
@@ -54,7 +54,28 @@ pub(super) const WANTED: [(&str, &str); 19] = [
     ("unix_address", "len"),
     ("unix_address", "name"),
     ("kernfs_node", "name"),
+    ("nf_hook_state", "in"),
+    ("nf_hook_state", "pf"),
+    ("net_device", "ifindex"),
+    ("sk_buff", "tc_index"),
+    ("sk_buff", "mark"),
+    ("sk_buff", "skb_iif"),
+    ("sk_buff", "dev"),
+    ("sk_buff", "head"),
+    ("sk_buff", "tail"),
+    ("sk_buff", "mac_header"),
+    ("sk_buff", "network_header"),
+    ("sk_buff", "transport_header"),
 ];
+
+/// How many unnamed structs and unions are opened, one in another, on the way to a member.
+const DEEPEST: u32 = 4;
+
+/// The name of what has no name: the first string is empty.
+const UNNAMED: u32 = 0;
+
+/// The offsets of names in the strings: struct and member, as in [`WANTED`].
+type Names = [(Option<u32>, Option<u32>); WANTED.len()];
 
 /// Why the offsets cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -126,62 +147,106 @@ fn members(bytes: &[u8]) -> Result<Members, Unreadable> {
     let strings = part(header(16)?, header(20)?).ok_or_else(cut_off("the names are"))?;
     let names = names(strings);
 
+    let all = All::of(types, &names)?;
     let mut found = [None; WANTED.len()];
-    let mut at = 0;
-    while at < types.len() && found.contains(&None) {
-        let head = |offset| word(types, at + offset).ok_or_else(cut_off("a type is"));
-        let (name, info) = (head(0)?, head(4)?);
-        let (kind, count) = ((info >> 24) & 0x1f, (info & 0xffff) as usize);
-        let behind = match kind {
-            INT | VAR | DECL_TAG => 4,
-            ARRAY => 12,
-            STRUCT | UNION | DATASEC | ENUM64 => 12 * count,
-            ENUM | FUNC_PROTO => 8 * count,
-            kind if kind == 0 || kind > LAST => return Err(Unreadable::UnknownKind(kind)),
-            _ => 0,
+    for (place, (of, member)) in found.iter_mut().zip(names) {
+        let (Some(of), Some(member)) = (of, member) else {
+            continue;
         };
-        at += 12;
-        if kind == STRUCT {
-            let members = types
-                .get(at..at + behind)
-                .ok_or_else(cut_off("a struct is"))?;
-            look_into(members, info >> 31 != 0, name, &names, &mut found);
-        }
-        at += behind;
+        // The first struct of a name that has the member counts.
+        let structs = all.wanted.iter().filter(|(name, _)| *name == of);
+        *place = structs
+            .filter_map(|(_, at)| all.member(*at, member, 0))
+            .next()
+            .map(|bits| bits / 8);
     }
     Ok(found)
 }
 
-/// Looks for wanted members of a struct. The first struct of a name that has the member counts.
-fn look_into(
-    members: &[u8],
-    has_bit_fields: bool,
-    of: u32,
-    names: &[(Option<u32>, Option<u32>); WANTED.len()],
-    found: &mut [Option<u32>; WANTED.len()],
-) {
-    for ((of_wanted, wanted), found) in names.iter().zip(found) {
-        if *of_wanted != Some(of) || found.is_some() {
-            continue;
+/// All types, and the wanted structs among them.
+struct All<'a> {
+    types: &'a [u8],
+    /// The position of each type, by its number less one.
+    positions: Vec<usize>,
+    /// The structs that have wanted members: name and position.
+    wanted: Vec<(u32, usize)>,
+}
+
+impl<'a> All<'a> {
+    fn of(types: &'a [u8], names: &Names) -> Result<Self, Unreadable> {
+        let cut_off = |part| move || Unreadable::CutOff(part);
+        let mut all = Self {
+            types,
+            positions: Vec::new(),
+            wanted: Vec::new(),
+        };
+        let mut at = 0;
+        while at < types.len() {
+            let head = |offset| word(types, at + offset).ok_or_else(cut_off("a type is"));
+            let (name, info) = (head(0)?, head(4)?);
+            let (kind, count) = kind_and_count(info);
+            let behind = match kind {
+                INT | VAR | DECL_TAG => 4,
+                ARRAY => 12,
+                STRUCT | UNION | DATASEC | ENUM64 => 12 * count,
+                ENUM | FUNC_PROTO => 8 * count,
+                kind if kind == 0 || kind > LAST => return Err(Unreadable::UnknownKind(kind)),
+                _ => 0,
+            };
+            if kind == STRUCT {
+                if types.len() < at + 12 + behind {
+                    return Err(Unreadable::CutOff("a struct is"));
+                }
+                if names.iter().any(|(of, _)| *of == Some(name)) {
+                    all.wanted.push((name, at));
+                }
+            }
+            all.positions.push(at);
+            at += 12 + behind;
         }
-        let member = members
-            .chunks_exact(12)
-            .find(|member| word(member, 0) == *wanted);
-        let bits = member.and_then(|member| word(member, 8));
-        // In a struct with bit fields the upper byte is the length of the bit field.
-        let bits = bits.map(|bits| {
-            if has_bit_fields {
+        Ok(all)
+    }
+
+    /// The offset of a member in the struct or union at a position, in bits. Members of unnamed structs and unions in it
+    /// are its own members, as in C.
+    fn member(&self, at: usize, wanted: u32, depth: u32) -> Option<u32> {
+        let info = word(self.types, at + 4)?;
+        let (kind, count) = kind_and_count(info);
+        if !matches!(kind, STRUCT | UNION) {
+            return None;
+        }
+        let members = self.types.get(at + 12..at + 12 + 12 * count)?;
+        for member in members.chunks_exact(12) {
+            let bits = word(member, 8)?;
+            // In a struct with bit fields the upper byte is the length of the bit field.
+            let bits = if info >> 31 != 0 {
                 bits & 0xff_ffff
             } else {
                 bits
+            };
+            let name = word(member, 0)?;
+            if name == wanted {
+                return Some(bits);
             }
-        });
-        *found = bits.map(|bits| bits / 8);
+            if name == UNNAMED && depth < DEEPEST {
+                let number = usize::try_from(word(member, 4)?).ok()?;
+                let at = self.positions.get(number.checked_sub(1)?);
+                if let Some(within) = self.member(*at?, wanted, depth + 1) {
+                    return Some(bits + within);
+                }
+            }
+        }
+        None
     }
 }
 
+/// The kind of a type, and the number of its members.
+fn kind_and_count(info: u32) -> (u32, usize) {
+    ((info >> 24) & 0x1f, (info & 0xffff) as usize)
+}
+
 /// The offsets of the wanted names in the strings. Each string exists once (`btf_dedup_strings` in libbpf's btf.c).
-fn names(strings: &[u8]) -> [(Option<u32>, Option<u32>); WANTED.len()] {
+fn names(strings: &[u8]) -> Names {
     let mut names = [(None, None); WANTED.len()];
     let mut at = 0_usize;
     for string in strings.split(|byte| *byte == 0) {

@@ -115,6 +115,7 @@ fn of(parameters: &Parameters) -> Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::qemu::configuration::Place;
 
     fn internet(host: &str, port: &str) -> Peer {
         Peer::Internet {
@@ -172,6 +173,7 @@ mod tests {
                 group: "chardev".to_owned(),
                 parameters: Parameters::parse(&format!("{new},id=c"), "backend").unwrap(),
                 argument: String::new(),
+                place: Place::Elsewhere,
             };
             let items = [item];
             assert_eq!(by_old_spelling(&items, old), Some(peer.clone()), "{old}");

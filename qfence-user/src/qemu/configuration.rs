@@ -22,6 +22,17 @@ const DEFAULT_FILES: [&str; 3] = [
     "/usr/local/etc/qemu/qemu.conf",
 ];
 
+/// Where the parameters of an object are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In one word of QEMU's arguments, by its position.
+    Word(usize),
+    /// In one word, and a `-set` changes them.
+    Changed,
+    /// In a configuration file, or in a word that is no option.
+    Elsewhere,
+}
+
 /// One object that QEMU is told to create, or one other option.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
@@ -31,6 +42,8 @@ pub struct Item {
     pub parameters: Parameters,
     /// The argument as the user wrote it.
     pub argument: String,
+    /// Where it is written.
+    pub place: Place,
 }
 
 impl Item {
@@ -40,13 +53,14 @@ impl Item {
         self.parameters.get(&self.group)
     }
 
-    fn of_text(group: &str, text: &str, argument: String) -> Self {
+    fn of_text(group: &str, text: &str, argument: String, place: Place) -> Self {
         let mut parameters = Parameters::default();
         parameters.set(group, text);
         Self {
             group: group.to_owned(),
             parameters,
             argument,
+            place,
         }
     }
 }
@@ -80,6 +94,7 @@ pub fn gather(
                 "hda",
                 &word.to_string_lossy(),
                 printable(word.as_encoded_bytes()),
+                Place::Elsewhere,
             )),
         }
     }
@@ -95,12 +110,14 @@ struct Gathered<'a> {
 impl Gathered<'_> {
     fn take(&mut self, option: &Given<'_>) {
         let argument = written(option.word, option.value);
+        let place = Place::Word(option.position);
         let (Some(value), name) = (option.value, option.name()) else {
             if let Some((group, Syntax::Flag)) = syntax::of(option.name()) {
                 self.items.push(Item {
                     group: group.to_owned(),
                     parameters: Parameters::default(),
                     argument,
+                    place,
                 });
             }
             return;
@@ -114,6 +131,7 @@ impl Gathered<'_> {
                         group: group.to_owned(),
                         parameters,
                         argument,
+                        place,
                     }),
                     Err(error) => self.doors.push(Door::unreadable_json(argument, &error)),
                 }
@@ -125,6 +143,7 @@ impl Gathered<'_> {
                         group: group.to_owned(),
                         parameters,
                         argument,
+                        place,
                     });
                 }
             }
@@ -132,7 +151,8 @@ impl Gathered<'_> {
                 if group == "readconfig" {
                     self.read_file(Path::new(value), argument.clone());
                 }
-                self.items.push(Item::of_text(group, &text, argument));
+                self.items
+                    .push(Item::of_text(group, &text, argument, place));
             }
             // A flag has no value.
             (_, Some((_, Syntax::Flag)) | None) => {}
@@ -152,6 +172,10 @@ impl Gathered<'_> {
         let named = |item: &&mut Item| item.group == group && item.parameters.get("id") == Some(id);
         if let Some(item) = self.items.iter_mut().find(named) {
             item.parameters.set(key, value);
+            item.place = match item.place {
+                Place::Word(_) => Place::Changed,
+                other => other,
+            };
             item.argument.push_str(" with ");
             item.argument.push_str(argument);
         }
@@ -180,6 +204,7 @@ impl Gathered<'_> {
                 argument: format!("{} in {argument}", printable(section.heading.as_bytes())),
                 group: section.group,
                 parameters: section.parameters,
+                place: Place::Elsewhere,
             })),
             Err(line) => self.doors.push(Door::unreadable_line(argument, line)),
         }

@@ -10,9 +10,11 @@ use super::{
     configuration::Item,
     parameters::{InvalidValue, Parameters},
     readconfig::InvalidLine,
+    taps::MAKE_IN_BRIDGE,
 };
 
-const TO_KERNEL: &str = "the guest's frames enter the host's kernel, which can route them anywhere";
+pub(super) const TO_KERNEL: &str =
+    "the guest's frames enter the host's kernel, which can route them anywhere";
 const TO_HARDWARE: &str =
     "the guest's frames enter a network device, and can go anywhere from there";
 const TO_SWITCH: &str = "the guest's frames enter a switch on this host";
@@ -40,7 +42,7 @@ pub struct Door {
 }
 
 impl Door {
-    fn new(argument: impl Into<String>, (why, instead): Reason) -> Self {
+    pub(super) fn new(argument: impl Into<String>, (why, instead): Reason) -> Self {
         Self {
             argument: argument.into(),
             why,
@@ -93,7 +95,7 @@ impl Door {
 }
 
 /// The reason, and what to do.
-type Reason = (Cow<'static, str>, &'static str);
+pub(super) type Reason = (Cow<'static, str>, &'static str);
 
 /// Checks one object of QEMU's configuration.
 pub fn of(item: &Item, items: &[Item], read: &dyn Fn(&Path) -> io::Result<String>) -> Option<Door> {
@@ -120,14 +122,16 @@ fn network(parameters: &Parameters) -> Option<Reason> {
     // Without a type, -nic means user. The other options are then invalid.
     let (why, instead) = match parameters.get("type")? {
         // passt is a child of QEMU, and makes its sockets in the fence.
-        "user" | "passt" | "l2tpv3" | "none" | "nic" | "hubport" | "dump" | "help" | "?" => {
+        // Whether a tap is one is found in `taps`.
+        "user" | "passt" | "l2tpv3" | "none" | "nic" | "hubport" | "dump" | "help" | "?"
+        | "tap" => {
             return None;
         }
         "socket" if !has("fd") => return None,
         "stream" if has("addr.type") && is_internet("addr") => return None,
         "dgram" if is_internet("local") && is_internet("remote") => return None,
         "socket" | "stream" | "dgram" | "vhost-user" => (TO_PROCESS, FENCE_PEER),
-        "tap" | "bridge" => (TO_KERNEL, USE_OTHER),
+        "bridge" => (TO_KERNEL, MAKE_IN_BRIDGE),
         "vde" => (TO_SWITCH, USE_OTHER),
         "netmap" | "af-xdp" | "vhost-vdpa" | "vmnet-host" | "vmnet-shared" | "vmnet-bridged" => {
             (TO_HARDWARE, USE_OTHER)

@@ -12,6 +12,7 @@
 //! | [`chardev`] | the peer of a character device |
 //! | [`clients`] | the servers that QEMU connects to |
 //! | [`doors`] | side doors: networks that the fence does not see |
+//! | [`taps`] | tap devices by name, which qfence opens for QEMU |
 //! | [`guestfwd`] | the targets of `guestfwd` |
 //! | [`slirp`] | the guest's address of the host, and the flows of the guest |
 //! | [`needs`] | what a QEMU needs under `--strict` |
@@ -30,6 +31,7 @@ pub mod parameters;
 pub mod readconfig;
 pub mod slirp;
 pub mod syntax;
+pub mod taps;
 
 use std::{
     ffi::{OsStr, OsString},
@@ -39,7 +41,7 @@ use std::{
 
 use self::{
     clients::Client, doors::Door, emulator::Emulator, guestfwd::Forward, options::Part,
-    slirp::Guest,
+    slirp::Guest, taps::Tap,
 };
 
 /// The result of an inspection.
@@ -47,6 +49,8 @@ use self::{
 pub struct Findings {
     /// The networks that the fence does not see.
     pub doors: Vec<Door>,
+    /// Tap devices, which can be fenced.
+    pub taps: Vec<Tap>,
     /// Targets of `guestfwd`, which the fence judges like any other destination.
     pub forwards: Vec<Forward>,
     /// Whether a QEMU goes on in the background (`-daemonize`).
@@ -93,8 +97,14 @@ pub fn inspect(
         });
     }
     findings.doors.extend(unreadable);
+    let first = command.len() - arguments.len();
     for item in &items {
         findings.doors.extend(doors::of(item, &items, &read));
+        match taps::of(item, &items, first) {
+            Some(Ok(tap)) => findings.taps.push(tap),
+            Some(Err(door)) => findings.doors.push(door),
+            None => {}
+        }
         let (forwards, doors) = guestfwd::of(item, &items);
         findings.forwards.extend(forwards);
         findings.clients.extend(clients::of(item));

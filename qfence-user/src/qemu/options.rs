@@ -40,6 +40,8 @@ pub struct Given<'a> {
     pub word: &'a OsStr,
     /// Its value.
     pub value: Option<&'a OsStr>,
+    /// The position of the value among the words.
+    pub position: usize,
 }
 
 impl Given<'_> {
@@ -58,20 +60,21 @@ impl Given<'_> {
 #[must_use]
 pub fn split(words: &[OsString]) -> Vec<Part<'_>> {
     let mut parts = Vec::new();
-    let mut words = words.iter().peekable();
-    while let Some(word) = words.next() {
+    let mut words = words.iter().enumerate().peekable();
+    while let Some((index, word)) = words.next() {
         let Some(name) = name(word) else {
             parts.push(Part::Image(word));
             continue;
         };
         let is_in = |list: &str| list.split(' ').any(|option| option == name);
         let (takes_any, takes_none) = (is_in(WITH_VALUE), is_in(WITHOUT_VALUE));
-        let value = words.next_if(|next| {
+        let value = words.next_if(|(_, next)| {
             takes_any || (!takes_none && !next.as_encoded_bytes().starts_with(b"-"))
         });
         parts.push(Part::Option(Given {
             word,
-            value: value.map(OsString::as_os_str),
+            value: value.map(|(_, value)| value.as_os_str()),
+            position: index + 1,
         }));
     }
     parts

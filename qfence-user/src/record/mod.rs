@@ -9,6 +9,7 @@
 //! | [`line`] | a record line, as JSON and as text |
 //! | [`operation`] | the operation of an attempt: its destination, socket or device |
 //! | [`budget`] | how much is written per second |
+//! | [`devices`] | the names of a fence's network devices |
 //! | [`rule_names`] | the names of a fence's rules |
 //! | [`reader`] | turns events and counts into lines |
 //! | [`files`] | the bounded record of a fence under /run |
@@ -25,6 +26,7 @@ pub mod operation;
 
 pub mod auditor;
 pub mod budget;
+pub mod devices;
 pub mod error;
 pub mod files;
 pub mod filter;

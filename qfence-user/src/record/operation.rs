@@ -8,6 +8,10 @@ use std::{
 use qfence_common::{
     AttemptKey, Halves, Hook,
     device::{BLOCK, FORBIDDEN},
+    frame::{
+        NOT_IP,
+        ethernet::{ARP, IPV4, IPV6},
+    },
     hook::Subject,
     unix::Name,
     verdict,
@@ -61,6 +65,13 @@ pub enum Operation {
         /// The usual path of the device, or its numbers.
         device: String,
     },
+    /// Sending a frame that is not IP.
+    Frame {
+        /// Its type: `arp`, or the number of the ethertype, such as `0x88cc`.
+        frame: String,
+        /// With ARP the address that is asked for.
+        target: Option<IpAddr>,
+    },
     /// Sending a packet that could not be parsed.
     Packet {
         /// `unknown`.
@@ -95,6 +106,13 @@ impl Operation {
                     .unwrap_or_default(),
                 manager: managers::name(key.protocol).map(str::to_owned),
             },
+            Some(Subject::Frame) if key.protocol & NOT_IP != 0 => {
+                let target = Ipv6Addr::from(key.address.address()).to_canonical();
+                Self::Frame {
+                    frame: frame_name(key.protocol & !NOT_IP),
+                    target: (key.address != Halves::NONE).then_some(target),
+                }
+            }
             _ if key.rule == verdict::UNPARSED => Self::Packet {
                 protocol: "unknown".to_owned(),
             },
@@ -140,6 +158,10 @@ impl fmt::Display for Operation {
                 write!(f, "{protocol} {}", SocketAddr::new(*destination, port))
             }
             Self::Packet { protocol } => write!(f, "{protocol} packet"),
+            Self::Frame { frame, target } => match target {
+                Some(target) => write!(f, "{frame} {target}"),
+                None => write!(f, "{frame} frame"),
+            },
             Self::Socket { socket, protocol } => write!(f, "{protocol} {socket} socket"),
             Self::Local {
                 protocol,
@@ -163,6 +185,16 @@ impl fmt::Display for Operation {
             }
             Self::Device { device } => write!(f, "device {device}"),
         }
+    }
+}
+
+/// The name of an ethertype.
+fn frame_name(ethertype: u32) -> String {
+    match ethertype {
+        ARP => "arp".to_owned(),
+        IPV4 => "ipv4".to_owned(),
+        IPV6 => "ipv6".to_owned(),
+        other => format!("{other:#06x}"),
     }
 }
 

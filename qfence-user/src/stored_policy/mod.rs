@@ -43,6 +43,9 @@ pub struct StoredPolicy {
     pub netns: u64,
     /// The number of policies that the fence has had, including this one.
     pub generation: u64,
+    /// The names of the fence's network devices: the host's addresses there are in the set `dns`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<String>,
 }
 
 /// The content of the file: the policy, and the version of its writer.

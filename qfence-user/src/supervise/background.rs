@@ -13,7 +13,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{Supervisor, TICK, timer::Overdue};
+use super::{Supervisor, TICK, devices::DeviceWatch, timer::Overdue};
 use crate::{
     base::{console, readable::urgent},
     launch::{front::WatchedFront, signals::Received},
@@ -70,7 +70,7 @@ impl Staying {
     }
 }
 
-impl Supervisor {
+impl Supervisor<'_> {
     /// Supervises the fence until it has no processes, or a signal ends the supervisor. If the fence ends with the
     /// supervisor, the signal is sent to its processes instead. Returns whether the processes were
     /// ended because of damage.
@@ -100,9 +100,13 @@ impl Supervisor {
                     Received::Stop { .. } => {}
                 },
                 () = self.policy.changed() => self.policy.keep_up(&mut self.messages).await,
+                () = DeviceWatch::changed(self.devices.as_mut()) => {
+                    ended_for_damage |= self.look_at_devices(None).await;
+                }
                 changed = emptied.changed() => changed?,
                 _ = tick.tick() => {
                     ended_for_damage |= self.ends_for_damage(None);
+                    ended_for_damage |= self.look_at_devices(None).await;
                     self.reap(&[]);
                     self.policy.tick(&mut self.messages).await;
                     let taken_back = overdue.look(&self.fence, self.policy.policy());

@@ -2,6 +2,7 @@
 pub mod background;
 pub mod begin;
 pub mod dead_man;
+pub mod devices;
 pub mod established;
 pub mod follower;
 pub mod job;
@@ -22,7 +23,7 @@ use nix::{
 };
 use tokio::time::{MissedTickBehavior, interval};
 
-use self::{background::Staying, dead_man::DeadMan, timer::Overdue};
+use self::{background::Staying, dead_man::DeadMan, devices::DeviceWatch, timer::Overdue};
 use crate::{
     base::{
         ending::{EndState, EndWatch},
@@ -46,7 +47,7 @@ use crate::{
 pub(crate) const TICK: Duration = Duration::from_secs(1);
 
 /// The supervisor of a fence.
-pub struct Supervisor {
+pub struct Supervisor<'a> {
     /// The policy in force.
     pub policy: Follower,
     /// The signals of this process.
@@ -67,9 +68,11 @@ pub struct Supervisor {
     pub resolv_conf: PathBuf,
     /// The process that ends the fence if this one ends.
     pub dead_man: Option<DeadMan>,
+    /// Watches its network devices.
+    pub devices: Option<DeviceWatch<'a>>,
 }
 
-impl Supervisor {
+impl Supervisor<'_> {
     /// Runs until the command has ended. With `staying`, it then hands over the status and goes on in the background as
     /// long as processes remain in the fence. At last it calls `end`, which ends the other processes of the fence. All
     /// attempts until then are logged. Returns the exit status of the command, and the counts of the record. A killed
@@ -149,6 +152,9 @@ impl Supervisor {
                     self.policy.take_over(&mut self.messages).await;
                 }
                 () = self.policy.changed() => self.policy.keep_up(&mut self.messages).await,
+                () = DeviceWatch::changed(self.devices.as_mut()) => {
+                    ended_for_damage |= self.look_at_devices(Some(command)).await;
+                }
                 () = Staying::front_gone(staying.as_ref()) => if let Some(staying) = staying.take() {
                     is_detached = true;
                     staying.detach(&self.fence, None);
@@ -159,6 +165,7 @@ impl Supervisor {
                 },
                 _ = tick.tick() => {
                     ended_for_damage |= self.ends_for_damage(Some(command));
+                    ended_for_damage |= self.look_at_devices(Some(command)).await;
                     self.reap(&job.children());
                     verdict = ending.state();
                     self.policy.tick(&mut self.messages).await;
@@ -181,6 +188,9 @@ impl Supervisor {
             ended_for_damage = self.go_on().await?;
         }
         end();
+        if let Some(devices) = &mut self.devices {
+            devices.drain(&self.messages);
+        }
         let audit = self.auditor.finish()?;
         if ended_for_damage {
             bail!(
@@ -198,6 +208,20 @@ impl Supervisor {
             .integrity
             .report(maps, &self.fence, on_damage, &self.messages);
         let ends = is_damaged && on_damage == OnDamage::Kill;
+        if ends {
+            self.end_all(command);
+        }
+        ends
+    }
+
+    /// Looks at the network devices, and ends the processes in the fence if one is not fenced any more and the user wants
+    /// that. Returns whether it did.
+    async fn look_at_devices(&mut self, command: Option<Pid>) -> bool {
+        let Some(devices) = &mut self.devices else {
+            return false;
+        };
+        let is_damaged = devices.look(self.policy.kernel(), &self.messages).await;
+        let ends = is_damaged && self.on_damage == OnDamage::Kill;
         if ends {
             self.end_all(command);
         }

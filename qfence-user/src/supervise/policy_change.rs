@@ -12,10 +12,11 @@ use crate::{
     host::{
         Here,
         addresses::{self, gateways},
+        devices::Devices,
         nameservers,
     },
     kernel::Maps,
-    policy::{Numbered, Policy, set::SetName},
+    policy::{Numbered, Policy, Sets, hostset::single, set::SetName},
     stored_policy::{StoredPolicy, netns},
     supervise::established::Connection,
 };
@@ -76,6 +77,10 @@ pub async fn change_policy(
         format!("the fence {name} has no policy yet, because it is still starting")
     })?;
     let policy = make(&before.policy)?;
+    let devices = match before.devices.is_empty() {
+        true => Devices::default(),
+        false => Devices::read().await?,
+    };
     let begins_dns = policy.names_dns() && !before.policy.names_dns();
     let mut sets = before.sets;
     let has_supervisor = fresh.is_none();
@@ -97,6 +102,7 @@ pub async fn change_policy(
                     BTreeSet::new()
                 }
             };
+            add_gateways(&mut sets, &policy, &devices, &before.devices);
         }
         // The fence is in another network namespace, with other addresses.
         Some(_) => {}
@@ -104,6 +110,9 @@ pub async fn change_policy(
         None if begins_dns => {
             let links = addresses::read().await?.links;
             sets.nameservers = nameservers::read(&paths.resolv_conf)?.admitted(&links).0;
+            if netns()? == before.netns {
+                add_gateways(&mut sets, &policy, &devices, &before.devices);
+            }
         }
         None => {}
     }
@@ -117,6 +126,7 @@ pub async fn change_policy(
         sets,
         netns: before.netns,
         generation: before.generation + 1,
+        devices: before.devices,
     };
     let pending = policy_file.prepare(&stored)?;
     for number in new_numbers(&before.policy, &rules) {
@@ -146,6 +156,14 @@ pub async fn change_policy(
         marks,
         compiled,
     })
+}
+
+/// Adds the host's addresses in the networks of the fence's devices to the nameservers, if the policy names these.
+fn add_gateways(sets: &mut Sets, policy: &Policy, devices: &Devices, names: &[String]) {
+    if policy.names_dns() {
+        let gateways = devices.gateways_of(names);
+        sets.nameservers.extend(gateways.into_iter().map(single));
+    }
 }
 
 /// Whether the new policy may refuse something that the previous one allowed. This is not the case if it only adds

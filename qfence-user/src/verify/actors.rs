@@ -127,6 +127,7 @@ impl Actors {
             reignored: self.blocked.reignored(),
             limits: self.limits,
             preserve_fds: 0,
+            given: &[],
             stdout: Some(write),
         })?;
         // From here on, dropping this value ends the process.

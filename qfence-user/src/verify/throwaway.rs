@@ -18,7 +18,7 @@ use crate::{
         registry::{Fences, MOUNTED_BPFFS},
     },
     host::watcher::Watcher,
-    kernel::{Attempts, DenyWith, Maps},
+    kernel::{Attempts, DenyWith, Maps, NetworkDevices},
     policy::{Dns, Policy, profile::Profile},
     supervise::follower::Follower,
 };
@@ -47,6 +47,7 @@ impl ThrowAway {
             strict: Vec::new(),
             open: Vec::new(),
             hooks: Vec::new(),
+            devices: Vec::new(),
         };
         let fences = Fences::open(paths)?;
         let registry = fences.lock()?;
@@ -117,12 +118,13 @@ async fn build(fence: &Fence, paths: &Paths) -> Result<(Attempts, Follower)> {
     let programs = Programs {
         deny: DenyWith::Refused,
         allow_raw: false,
-        allow_devices: false,
+        allow_devices: NetworkDevices::None,
         allow_netns: false,
         log_allowed: false,
         enforced: Enforced::default(),
         trace: false,
         managers: None,
+        devices: Vec::new(),
     };
     let profile = Profile::shipped(resolve::DEFAULT_PROFILE)?;
     let policy = Policy::new(Vec::new(), Dns::Auto, profile.into(), None, false)?;

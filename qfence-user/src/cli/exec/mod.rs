@@ -1,12 +1,15 @@
 //! The command line of `exec`.
 
 mod confinement;
+mod devices;
 mod notes;
 
 use std::ffi::OsString;
 
 use clap::{ArgAction, Args, ValueEnum};
 use confinement::ConfinementArgs;
+use devices::DeviceArgs;
+pub use devices::NewTap;
 
 use super::PolicyArgs;
 use crate::{
@@ -76,7 +79,11 @@ pub struct Exec {
     #[arg(long, value_enum, default_value_t = Dns::Auto)]
     pub dns: Dns,
 
-    /// Error of a refused call
+    /// Error of a refused call, and answer to a refused frame of a guest's device
+    ///
+    /// A frame is answered as a router would do it: TCP by a reset, the rest by an ICMP error for "administratively
+    /// prohibited", with `unreachable` for an unreachable port. With `drop` it is dropped without an answer, and a call
+    /// gets the error of `refused`.
     #[arg(long, value_enum, default_value_t = DenyWith::Refused)]
     pub deny_with: DenyWith,
 
@@ -206,12 +213,17 @@ pub struct Exec {
     #[command(flatten)]
     pub confinement: ConfinementArgs,
 
-    /// Allow a QEMU to have networks that the fence does not see, such as tap
+    /// Network devices of guests
+    #[command(flatten)]
+    pub devices: DeviceArgs,
+
+    /// Allow a QEMU to have networks that the fence does not see
     ///
-    /// Without this option, a QEMU is refused if its arguments give its guest such a network: tap, bridge,
-    /// macvtap, vhost, vsock, Unix sockets, inherited descriptors. qfence does not examine scripts that
-    /// start QEMU, nor commands to QEMU's monitor. But without this option nothing in the fence can open
-    /// /dev/net/tun, /dev/vhost-net or /dev/vhost-vsock.
+    /// Without this option, a QEMU is refused if its arguments give its guest such a network: bridge helper,
+    /// macvtap, vsock, Unix sockets, inherited descriptors, a tap that QEMU would make. A tap that exists is
+    /// fenced; with this option it is not. qfence does not examine scripts that start QEMU, nor commands to
+    /// QEMU's monitor. But without this option nothing in the fence can open /dev/net/tun or
+    /// /dev/vhost-vsock, nor /dev/vhost-net unless it is for a fenced tap.
     #[arg(long)]
     pub allow_unfenced_net: bool,
 

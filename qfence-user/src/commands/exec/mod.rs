@@ -1,6 +1,7 @@
 //! `exec`: runs a command in a new fence. The order of the steps matters: the maps are filled before the programs are
 //! attached, and the programs are attached before a process in the fence makes a socket or executes anything.
 
+mod devices;
 mod enforced;
 mod hints;
 mod logs;
@@ -15,12 +16,14 @@ mod words;
 
 use std::{env, os::unix::ffi::OsStrExt, path::Path, process};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 
 use self::{
+    devices::Guests,
     hints::Servers,
     logs::Logs,
+    qemu::Admitted,
     strict::Confinement,
     supervise::supervise,
     words::{step, warn},
@@ -38,9 +41,10 @@ use crate::{
     confinement::Enforced,
     fence::{
         description::{COMMAND, Description},
+        devices::FencedDevice,
         guard::Fence,
         nested,
-        registry::{Fences, MOUNTED_BPFFS},
+        registry::{Fences, Listed, MOUNTED_BPFFS},
     },
     launch::{
         activation::Activation,
@@ -69,6 +73,7 @@ struct Wanted {
     listener: Option<Listener>,
     description: Description,
     logs: Logs,
+    guests: Guests,
     netns: Option<Netns>,
     /// With `--keep`: the process that the caller waits for.
     front: Option<Front>,
@@ -101,7 +106,11 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         let sentence = verify_first()?;
         step(options, sentence);
     }
-    let (servers, qemu) = qemu::admit(options)?;
+    let Admitted {
+        servers,
+        qemu,
+        taps,
+    } = qemu::admit(options)?;
     let mut identity = identity::resolve(options.user.as_deref(), &Callers::from_env())?;
     let managers = match &mut identity {
         Some(identity) if !identity.uid.is_root() && !options.allow_bus => {
@@ -118,7 +127,9 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         }
         _ => None,
     };
-    let mut confinement = strict::settle(options, &mut identity)?;
+    let owner = identity.as_ref().map(|identity| identity.uid);
+    let guests = Guests::find(options, &taps, owner)?;
+    let mut confinement = strict::settle(options, &guests.command, &mut identity)?;
     words::warn_of_sockets(&activation);
     confinement.environment.set_activation(activation);
     let policy = resolve::policy(
@@ -150,7 +161,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         options.allow_unfenced_net,
         paths,
     )?;
-    let description = describe(options, qemu, &enforced);
+    let description = describe(options, qemu, &enforced, guests.fenced.clone());
     let fence = make(options, &fences, command, &description)?;
     step(
         options,
@@ -172,6 +183,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         listener,
         description,
         logs,
+        guests,
         netns,
         front,
     };
@@ -207,6 +219,26 @@ fn make(
 ) -> Result<Fence> {
     let registry = fences.lock()?;
     registry.clear(&mut |note| notify(note))?;
+    let wanted = &description.devices;
+    if !wanted.is_empty() {
+        for Listed {
+            name, description, ..
+        } in fences.list_as_found()?
+        {
+            let theirs = description.map(|found| found.devices).unwrap_or_default();
+            let is_same = |one: &&FencedDevice| {
+                theirs
+                    .iter()
+                    .any(|other| (one.index, one.netns) == (other.index, other.netns))
+            };
+            if let Some(device) = wanted.iter().find(is_same) {
+                bail!(
+                    "the network device {} is of the fence {name} already",
+                    device.name
+                );
+            }
+        }
+    }
     let made = registry.create(
         options.name.as_deref(),
         command,
@@ -220,7 +252,12 @@ fn make(
 }
 
 /// The description that `ps` shows and `logs` uses.
-fn describe(options: &Exec, qemu: Option<Qemu>, enforced: &Enforced) -> Description {
+fn describe(
+    options: &Exec,
+    qemu: Option<Qemu>,
+    enforced: &Enforced,
+    devices: Vec<FencedDevice>,
+) -> Description {
     let words = options.command.iter().map(|word| word.as_bytes());
     Description {
         command: printable_words(words, COMMAND),
@@ -240,5 +277,6 @@ fn describe(options: &Exec, qemu: Option<Qemu>, enforced: &Enforced) -> Descript
             .filter(|hook| hook.row().is_optional)
             .map(|hook| hook.name().to_owned())
             .collect(),
+        devices,
     }
 }

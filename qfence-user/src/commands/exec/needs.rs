@@ -12,7 +12,6 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     base::{console::notify, identity::Identity},
-    cli::Exec,
     confinement::{Grants, Strict, removal::removals},
     qemu::{
         executables,
@@ -26,7 +25,7 @@ use crate::{
 /// # Errors
 /// If an option of the QEMU cannot work under these closures.
 pub(super) fn add(
-    options: &Exec,
+    command: &[OsString],
     strict: &Strict,
     identity: Option<&Identity>,
     grants: &mut Grants,
@@ -47,7 +46,7 @@ pub(super) fn add(
         read: &executables::read_again_later,
         kind: &kind,
     };
-    let Some(found) = needs::of(&options.command, &setting) else {
+    let Some(found) = needs::of(command, &setting) else {
         return Ok(Vec::new());
     };
     if let Some((last, others)) = found.refused.split_last() {

@@ -1,6 +1,7 @@
 //! What `--strict` closes for this command, and what the command keeps: options, the command itself, the host.
 
 use std::{
+    ffi::OsString,
     fs::OpenOptions,
     io::Read as _,
     mem,
@@ -77,7 +78,11 @@ impl Confinement {
 ///
 /// # Errors
 /// If options contradict each other, this kernel lacks a closure, or the command cannot work under one.
-pub(super) fn settle(options: &Exec, identity: &mut Option<Identity>) -> Result<Confinement> {
+pub(super) fn settle(
+    options: &Exec,
+    command: &[OsString],
+    identity: &mut Option<Identity>,
+) -> Result<Confinement> {
     let strict = options.confinement.strict();
     if let Some(option) = options.confinement.without_effect() {
         bail!("{option} has no effect without --strict");
@@ -106,7 +111,7 @@ pub(super) fn settle(options: &Exec, identity: &mut Option<Identity>) -> Result<
         }
         grants.read.insert(std::path::absolute(program)?);
     }
-    let outputs = needs::add(options, &strict, identity.as_ref(), &mut grants)?;
+    let outputs = needs::add(command, &strict, identity.as_ref(), &mut grants)?;
     if strict.has(Closure::Rights) {
         let named = options.confinement.environment().iter().cloned();
         let granted = grants.environment.iter().map(|name| (*name).to_owned());

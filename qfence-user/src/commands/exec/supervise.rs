@@ -3,7 +3,7 @@
 use std::{
     mem,
     os::fd::AsFd as _,
-    sync::OnceLock,
+    sync::{OnceLock, mpsc::channel},
     time::{Duration, Instant},
 };
 
@@ -31,7 +31,7 @@ use crate::{
     confinement::Closure,
     fence::{description::Description, guard::Fence, integrity::Integrity},
     host::watcher::Watcher,
-    kernel::{Maps, owners},
+    kernel::{Maps, NetworkDevices, owners},
     launch::{
         child::{self, Closures, Launch, Lifted, StartError},
         managers::{Entered, Keeper},
@@ -41,6 +41,7 @@ use crate::{
     observe::metrics::serve::Server,
     record::{
         auditor::Ended,
+        devices::DeviceNames,
         proc::{self, ProcessId},
         process::Processes,
         reader::Sources,
@@ -51,6 +52,7 @@ use crate::{
         Supervisor,
         background::Staying,
         begin::begin,
+        devices::{DeviceWatch, Given},
         follower::Update,
         leavers::Watch,
         refused::Ender,
@@ -87,7 +89,7 @@ pub(super) async fn supervise(
     options: &Exec,
     paths: &Paths,
     fence: &Fence,
-    wanted: Wanted,
+    mut wanted: Wanted,
     blocked: Blocked,
 ) -> Result<(u8, Option<Ended>)> {
     let mut signals = blocked.receive()?;
@@ -129,12 +131,22 @@ pub(super) async fn supervise(
     let programs = Programs {
         deny: options.deny_with,
         allow_raw: options.allow_raw,
-        allow_devices: options.allow_unfenced_net,
+        allow_devices: match options.allow_unfenced_net {
+            true => NetworkDevices::All,
+            false if wanted.guests.uses_vhost => NetworkDevices::VhostNet,
+            false => NetworkDevices::None,
+        },
         allow_netns: options.allow_foreign_netns,
         log_allowed: options.log_allowed,
         enforced: wanted.enforced,
         trace,
         managers: managed.names().cloned(),
+        devices: wanted
+            .guests
+            .fenced
+            .iter()
+            .map(|device| device.name.clone())
+            .collect(),
     };
     let watcher = Watcher::new(paths);
     let building = Building::begin(fence, programs, wanted.policy, &watcher, &paths.run);
@@ -144,7 +156,7 @@ pub(super) async fn supervise(
     hints::of_variables(&confinement.environment, building.policy());
     hints::of_outside(options, &managed, &confinement.strict, &confinement.grants);
     let starting = child::prepare(Launch {
-        command: &options.command,
+        command: &wanted.guests.command,
         identity: wanted.identity.as_ref(),
         environment: mem::take(&mut confinement.environment),
         entry: Some(fence.cgroup().entry()?),
@@ -157,6 +169,7 @@ pub(super) async fn supervise(
         reignored: blocked.reignored(),
         limits,
         preserve_fds: options.preserve_fds,
+        given: &wanted.guests.given,
         stdout: None,
     })?;
 
@@ -178,12 +191,16 @@ pub(super) async fn supervise(
     if trace {
         traces::print(loaded.take_traces(Traces)?)?;
     }
+    let names_of_devices = DeviceNames::default();
+    let (drops, dropped) = channel();
     let sources = Sources {
         attempts: loaded.attempts()?,
         maps: Maps::open(&fence.pins())?,
         names,
         files: fence.record_files(),
         processes: Processes::new(paths.proc.clone(), wanted.description.qemu.clone()),
+        devices: names_of_devices.clone(),
+        drops: (!wanted.guests.fenced.is_empty()).then_some(dropped),
     };
     let command = sources.processes.command();
     let auditor = logs::start(fence.name().into(), sources, wanted.logs)?;
@@ -195,6 +212,24 @@ pub(super) async fn supervise(
         messages: messages.clone(),
     }
     .start()?;
+    let membership = match wanted.guests.fenced.is_empty() {
+        true => None,
+        false => {
+            let mut host = watcher.devices();
+            let found = host.reading().await?;
+            let fenced = &wanted.guests.fenced;
+            let membership = loaded.attach_devices(fenced, &found, paths)?;
+            for device in fenced {
+                names_of_devices.set(device.index, &device.name);
+                step(
+                    options,
+                    format_args!("fenced the network device {}", device.name),
+                );
+            }
+            wanted.guests.set_up().await?;
+            Some((host, membership))
+        }
+    };
     let Built { policy, parts } = loaded.attach()?;
     step(
         options,
@@ -224,6 +259,7 @@ pub(super) async fn supervise(
         let hooks = Hook::LSM.map(|hook| hook.name().to_owned());
         description.hooks.extend(hooks);
     }
+    let described = description.clone();
     if let Err(error) = introduce(process, &command, fence, description) {
         notify(format_args!("{error:#}"));
     }
@@ -249,6 +285,8 @@ pub(super) async fn supervise(
         }
     };
     inherited::close_preserved(options.preserve_fds);
+    // The command has them, and a device without users ends.
+    drop(mem::take(&mut wanted.guests.given));
     let _keeper = match (wanted.managers, namespace) {
         (Some(managers), Some(namespace)) => {
             Some(Keeper::start(managers, namespace, messages.clone())?)
@@ -273,8 +311,24 @@ pub(super) async fn supervise(
         parts,
         child.pid(),
     );
+    let devices = membership.map(|(host, membership)| {
+        DeviceWatch::new(Given {
+            devices: mem::take(&mut wanted.guests.fenced),
+            host,
+            membership,
+            pins: fence.pins(),
+            drops,
+            names: names_of_devices,
+            describe: Box::new(move |devices| {
+                let mut description = described.clone();
+                description.devices = devices.to_vec();
+                fence.describe(&description)
+            }),
+        })
+    });
     let supervisor = Supervisor {
         policy,
+        devices,
         signals,
         auditor,
         fence: fence.name().into(),

@@ -68,6 +68,7 @@ impl Locked<'_> {
                 tell(&Note::NoName(path));
             }
         }
+        names.extend(all.pins.with_devices()?);
         let mut elsewhere = Vec::new();
         for name in names {
             if all.is_of_another_version(&name) {

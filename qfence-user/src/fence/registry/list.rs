@@ -54,6 +54,8 @@ pub struct Listed {
     pub policy: Option<Policy>,
     /// Its counters, if they can be read.
     pub counted: Option<Snapshot>,
+    /// Its network devices whose frames are not all judged: name and reason.
+    pub unfenced: Vec<(String, String)>,
 }
 
 impl Fences {
@@ -92,13 +94,20 @@ impl Fences {
                 description: None,
                 policy: None,
                 counted: None,
+                unfenced: Vec::new(),
             });
         }
         let description = self.descriptions.read(&name);
+        let pins = self.pins(&name);
+        let devices = description.iter().flat_map(|found| &found.devices);
+        let unfenced = devices
+            .filter_map(|device| Some((device.name.clone(), device.why_unfenced(&pins)?)))
+            .collect();
         let stored = self.policy_file(&name).read().ok().flatten();
         Ok(Listed {
             policy: stored.map(|stored| stored.policy),
-            counted: Snapshot::of(&self.pins(&name)).ok(),
+            counted: Snapshot::of(&pins).ok(),
+            unfenced,
             condition,
             pids: self.place(&name).cgroup().pids()?,
             description,

@@ -88,14 +88,17 @@ impl Announcements {
 }
 
 impl Group {
-    /// Subscribes to groups; the kernel drops the announcements that do not pass the filter.
+    /// Subscribes to groups; the kernel drops the announcements that do not pass the filter. An empty
+    /// filter lets all pass.
     pub(super) fn join(
         groups: impl IntoIterator<Item = u32>,
         filter: &[SockFilter],
     ) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.set_non_blocking(true)?;
-        SockRef::from(&socket).attach_filter(filter)?;
+        if !filter.is_empty() {
+            SockRef::from(&socket).attach_filter(filter)?;
+        }
         socket.bind_auto()?;
         for group in groups {
             socket.add_membership(group)?;
@@ -117,6 +120,22 @@ impl Group {
             ready.clear_ready();
             if let Some(news) = news {
                 return Ok(news);
+            }
+        }
+    }
+
+    /// Waits for any announcement. Queued ones are returned as one. Cancel safe.
+    pub(super) async fn any(&mut self) -> Result<(), AddressError> {
+        loop {
+            let readable = self.socket.readable().await;
+            let mut ready = readable.map_err(AddressError::Ended)?;
+            let mut announced = false;
+            while receive(ready.get_inner(), &mut self.buffer)?.is_some() {
+                announced = true;
+            }
+            ready.clear_ready();
+            if announced {
+                return Ok(());
             }
         }
     }

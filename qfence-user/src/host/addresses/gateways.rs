@@ -1,7 +1,7 @@
 //! The gateways of the default routes. Only a policy that names them reads them, because the kernel cannot list the
 //! default routes alone.
 
-use std::{collections::BTreeSet, io, net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use netlink_packet_route::{
@@ -131,24 +131,6 @@ fn gateways_of(route: &RouteMessage) -> Vec<IpAddr> {
         _ => None,
     })
     .collect()
-}
-
-impl Group {
-    /// Waits for any announcement. Queued ones are returned as one. Cancel safe.
-    async fn any(&mut self) -> Result<(), AddressError> {
-        loop {
-            let readable = self.socket.readable().await;
-            let mut ready = readable.map_err(|error: io::Error| AddressError::Ended(error))?;
-            let mut announced = false;
-            while super::announcements::receive(ready.get_inner(), &mut self.buffer)?.is_some() {
-                announced = true;
-            }
-            ready.clear_ready();
-            if announced {
-                return Ok(());
-            }
-        }
-    }
 }
 
 #[cfg(test)]

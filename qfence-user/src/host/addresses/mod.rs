@@ -1,6 +1,7 @@
 //! The addresses of this host: the prefixes that its kernel treats as local.
 
 mod announcements;
+pub mod everything;
 mod filter;
 pub mod gateways;
 mod pace;

@@ -13,18 +13,28 @@ use nix::{
 /// number.
 const MOST: RawFd = 1 << 16;
 
-/// Closes all descriptors from `first` on, except those in `kept`. Uses system calls only.
+/// Closes all descriptors from `first` on, except those in `kept`, which is in ascending order. Uses system calls only.
 ///
 /// # Errors
 /// The errors of getrlimit(2), if close_range(2) is refused.
-pub(super) fn close_all_but<const N: usize>(first: RawFd, mut kept: [RawFd; N]) -> io::Result<()> {
-    kept.sort_unstable();
+pub(super) fn close_all_but(first: RawFd, kept: &[RawFd]) -> io::Result<()> {
     let mut from = first;
-    for fd in kept.into_iter().filter(|fd| *fd >= first) {
+    for fd in kept.iter().copied().filter(|fd| *fd >= first) {
         close_range(from, fd)?;
         from = fd + 1;
     }
     close_range(from, RawFd::MAX)
+}
+
+/// Lets exec keep a descriptor. Uses system calls only.
+///
+/// # Errors
+/// The errors of fcntl(2).
+pub(super) fn keep(fd: RawFd) -> io::Result<()> {
+    // SAFETY: the arguments are numbers, and the descriptor belongs to this process.
+    let kept = unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
+    Errno::result(kept)?;
+    Ok(())
 }
 
 /// Closes the descriptors from `from` to `end` - 1.

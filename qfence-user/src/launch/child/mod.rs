@@ -89,6 +89,8 @@ pub struct Launch<'a> {
     pub limits: Lifted,
     /// The number of descriptors after the standard streams that the command gets.
     pub preserve_fds: u16,
+    /// Further descriptors that the command gets, with the numbers that they have here.
+    pub given: &'a [OwnedFd],
     /// The standard output of the command; `None` for that of this process.
     pub stdout: Option<OwnedFd>,
 }

@@ -4,7 +4,7 @@ use std::{
     ffi::{OsString, c_long},
     fs::File,
     io,
-    os::fd::{AsRawFd as _, OwnedFd, RawFd},
+    os::fd::{AsRawFd, OwnedFd, RawFd},
 };
 
 use anyhow::anyhow;
@@ -123,6 +123,12 @@ pub(super) fn before_exec(
     let proof = launch.proof;
     let closures = launch.closures.clone();
     let first_own = inherited::FIRST + RawFd::from(launch.preserve_fds);
+    let given: Vec<RawFd> = launch.given.iter().map(AsRawFd::as_raw_fd).collect();
+    let needed = closures.as_deref().map(Closures::descriptors);
+    let mut kept = vec![progress.as_raw_fd(), failure, wait.as_raw_fd()];
+    kept.extend(needed.into_iter().flatten().flatten());
+    kept.extend(&given);
+    kept.sort_unstable();
     move |procs| {
         let tell = |step: Step| nix::unistd::write(&progress, &[step as u8]);
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
@@ -132,21 +138,12 @@ pub(super) fn before_exec(
             enter(procs)?;
         }
         tell(Step::CloseDescriptors)?;
-        let needed = closures.as_deref().map(Closures::descriptors);
-        let [domain, witness, reports] = needed.unwrap_or_default();
         // The descriptors include the other end of `wait`. With that open, the child would not notice the end of the
         // supervisor.
-        descriptors::close_all_but(
-            first_own,
-            [
-                progress.as_raw_fd(),
-                failure,
-                wait.as_raw_fd(),
-                domain.unwrap_or(failure),
-                witness.unwrap_or(failure),
-                reports.unwrap_or(failure),
-            ],
-        )?;
+        descriptors::close_all_but(first_own, &kept)?;
+        for fd in &given {
+            descriptors::keep(*fd)?;
+        }
         tell(Step::AwaitFence)?;
         if read(&wait, &mut [0])? == 0 {
             return Err(Errno::ECANCELED.into());

@@ -40,7 +40,10 @@ pub(super) fn collect(item: &Item, needs: &mut Collector<'_>) {
             });
         }
         "tap" => {
-            needs.write("/dev/net/tun");
+            // qfence gives it a descriptor if it has the device fenced.
+            if parameters.get("fd").is_none() && parameters.get("fds").is_none() {
+                needs.write("/dev/net/tun");
+            }
             if parameters.is_on("vhost") == Some(true) {
                 needs.write("/dev/vhost-net");
             }

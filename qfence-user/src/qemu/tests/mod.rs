@@ -229,12 +229,12 @@ fn other_programs_are_not_looked_at() {
 
 #[test]
 fn the_error_says_what_to_do_and_cannot_drive_the_terminal() {
-    let findings = inspected("kvm -netdev tap,id=n,ifname=\u{1b}[2J", &files());
+    let findings = inspected("kvm -netdev vde,id=n,sock=\u{1b}[2J", &files());
     let refusal = findings.doors[0].refusal().to_string();
     assert_eq!(
         refusal,
-        "the fence does not cover -netdev tap,id=n,ifname=\\x1b[2J: the guest's frames enter the host's \
-         kernel, which can route them anywhere; use -netdev user, or passt started in the same \
+        "the fence does not cover -netdev vde,id=n,sock=\\x1b[2J: the guest's frames enter a switch \
+         on this host; use -netdev user, or passt started in the same \
          fence, or give --allow-unfenced-net"
     );
 }

@@ -2,15 +2,20 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
-use qfence_common::{AttemptKey, Hook, NO_UID, Origin, event::OWN_LISTENER, unix::Name};
+use qfence_common::{
+    AttemptKey, Hook, NO_UID, Origin, event::OWN_LISTENER, hook::Layer, unix::Name,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    base::printable::{in_parentheses, printable},
+    base::{
+        mac::Mac,
+        printable::{in_parentheses, printable},
+    },
     policy::names::RuleName,
     record::{operation::Operation, process::Process},
 };
@@ -20,7 +25,7 @@ use crate::{
 pub struct Attempt {
     /// `denied`, or `would-deny` in monitor mode.
     pub verdict: String,
-    /// The layer of the hook: `call`, `packet`, `socket` or `device`.
+    /// The layer of the hook: `call`, `packet`, `socket`, `device` or `frame`.
     pub layer: String,
     /// The name of the hook, as in [`Hook::name`].
     pub hook: String,
@@ -31,6 +36,12 @@ pub struct Attempt {
     pub source: Option<IpAddr>,
     /// The source port, if the socket had one. In repeats, that of the first attempt.
     pub source_port: Option<u32>,
+    /// The network device of the guest that sent it, at the hooks for frames.
+    #[serde(default)]
+    pub interface: Option<Arc<str>>,
+    /// The source MAC address, at the hooks for frames. In repeats, that of the first attempt.
+    #[serde(default)]
+    pub source_mac: Option<Mac>,
     /// The address that a guest dialled, if the QEMU that qfence started has translated it.
     pub dialled: Option<IpAddr>,
     /// Whether a rule for the set `self` would allow it.
@@ -101,6 +112,9 @@ impl Attempt {
             .unwrap_or_default();
         // The origin describes the process that made the first attempt, not another one.
         let is_same = !process.has_changed;
+        // No process of the host sends a frame. The place of its cgroup has the MAC address.
+        let is_frame = hook.is_frame();
+        let mac = is_frame.then_some(origin.cgroup).filter(|mac| *mac != 0);
         Ok(Self {
             verdict: if key.monitored == 0 {
                 "denied"
@@ -112,6 +126,8 @@ impl Attempt {
             hook: hook.name().to_owned(),
             source: (!source.is_unspecified()).then_some(source),
             source_port: known(origin.source_port),
+            interface: None,
+            source_mac: mac.map(Mac::from_number),
             dialled: operation
                 .address()
                 .and_then(|address| process.dialled(key, origin, address)),
@@ -119,7 +135,7 @@ impl Attempt {
             of_self: origin.flags & OWN_LISTENER != 0,
             rule: rule.rule,
             comment: rule.comment,
-            pid: known(key.pid),
+            pid: known(key.pid).filter(|_| !is_frame),
             tid: known(origin.tid).filter(|_| is_same),
             uid: (origin.uid != NO_UID && is_same).then_some(origin.uid),
             command: if is_same {
@@ -128,11 +144,41 @@ impl Attempt {
                 String::new()
             },
             executable: process.executable.clone(),
-            cgroup: origin.cgroup,
+            cgroup: if is_frame { 0 } else { origin.cgroup },
             cgroup_path: process.cgroup_path.clone(),
             netns: process.netns,
             netns_cookie: (origin.netns != 0).then_some(origin.netns),
         })
+    }
+}
+
+impl Attempt {
+    /// The attempt with the name of the guest's network device.
+    #[must_use]
+    pub fn at(mut self, device: Option<Arc<str>>) -> Self {
+        self.interface = device;
+        self
+    }
+
+    /// `frame t0 from 52:54:00:12:34:56 192.168.122.5:40000`, as far as it is known.
+    fn write_guest(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let device = self.interface.as_deref().unwrap_or("unknown device");
+        write!(f, "{} {}", self.hook, printable(device.as_bytes()))?;
+        if let Some(mac) = self.source_mac {
+            write!(f, " from {mac}")?;
+        }
+        match (self.source, self.source_port) {
+            (Some(source), Some(port)) => {
+                let port = u16::try_from(port).unwrap_or_default();
+                write!(f, " {}", SocketAddr::new(source, port))
+            }
+            (Some(source), None) => write!(f, " {source}"),
+            (None, _) => Ok(()),
+        }
+    }
+
+    fn is_of_guest(&self) -> bool {
+        self.layer == Layer::Frame.name()
     }
 }
 
@@ -152,14 +198,19 @@ impl fmt::Display for Attempt {
             let dialled = operation.at(dialled);
             write!(f, "(dialled {dialled}) ")?;
         }
-        match self.pid {
-            Some(pid) => write!(f, "{hook} pid {pid}")?,
-            None => write!(f, "{hook} pid unknown")?,
+        if self.is_of_guest() {
+            self.write_guest(f)?;
+            write!(f, " rule {rule}")?;
+        } else {
+            match self.pid {
+                Some(pid) => write!(f, "{hook} pid {pid}")?,
+                None => write!(f, "{hook} pid unknown")?,
+            }
+            if !command.is_empty() {
+                write!(f, " ({})", in_parentheses(command))?;
+            }
+            write!(f, " cgroup {cgroup} rule {rule}")?;
         }
-        if !command.is_empty() {
-            write!(f, " ({})", in_parentheses(command))?;
-        }
-        write!(f, " cgroup {cgroup} rule {rule}")?;
         if let Some(comment) = &self.comment {
             write!(f, " ({})", printable(comment.as_bytes()))?;
         }

@@ -1,15 +1,19 @@
 //! Turns the kernel's attempts into lines: events immediately, counts once per second, or once per minute while a flood
 //! lasts.
 
+mod drops;
 mod held;
 mod keys;
 mod ledger;
 
-use std::{cmp::Reverse, sync::Arc};
+use std::{
+    cmp::Reverse,
+    sync::{Arc, mpsc::Receiver},
+};
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
-use qfence_common::{AttemptKey, Event, Repeats, unix::Name};
+use qfence_common::{AttemptKey, Event, Hook, Repeats, unix::Name};
 
 use held::Held;
 use keys::Keys;
@@ -17,6 +21,7 @@ use ledger::{Ledger, Second, Told};
 
 use super::{
     budget::Budget,
+    devices::DeviceNames,
     files::{RecordAppender, RecordFiles},
     line::{Allowed, Attempt, Body, Line, VERSION, at, boot_time},
     process::Processes,
@@ -24,7 +29,7 @@ use super::{
 };
 use crate::{
     base::console::notify,
-    kernel::{Attempts, Counts, Maps},
+    kernel::{Attempts, Counts, Maps, local_in::Drained},
     record::rule_names::RuleNames,
 };
 
@@ -46,6 +51,10 @@ pub struct Sources {
     pub files: RecordFiles,
     /// Looks up processes.
     pub processes: Processes,
+    /// The names of its network devices.
+    pub devices: DeviceNames,
+    /// What the second layer for frames has dropped, if the fence has devices.
+    pub drops: Option<Receiver<Drained>>,
 }
 
 /// Reads the attempts of one fence.
@@ -54,6 +63,10 @@ pub struct Reader {
     maps: Maps,
     names: RuleNames,
     processes: Processes,
+    devices: DeviceNames,
+    drops: Option<Receiver<Drained>>,
+    /// The number of attempts on lines that the fence's own counters do not have: those of the second layer for frames.
+    beside: u64,
     appender: RecordAppender,
     fence: Arc<str>,
     budget: Budget,
@@ -101,6 +114,9 @@ impl Reader {
             maps: sources.maps,
             names: sources.names,
             processes: sources.processes,
+            devices: sources.devices,
+            drops: sources.drops,
+            beside: 0,
             appender,
             fence,
             budget: Budget::default(),
@@ -149,6 +165,7 @@ impl Reader {
             self.tell_held();
         }
         self.budget.renew();
+        self.tell_drops();
         let read = read.and_then(|()| self.allowed(false));
         read.map(|()| self.hand_on())
     }
@@ -160,6 +177,7 @@ impl Reader {
     pub fn finish(&mut self) -> Result<Vec<Arc<Line>>> {
         let read = self.count();
         self.tell_held();
+        self.tell_drops();
         let read = read.and_then(|()| self.allowed(true));
         let lines = self.hand_on();
         read.map(|()| lines)
@@ -167,7 +185,7 @@ impl Reader {
 
     /// The number of attempts that are reported, or wait for a summary.
     fn known(&self) -> u64 {
-        self.total + self.folded.attempts + self.held.attempts()
+        self.total.saturating_sub(self.beside) + self.folded.attempts + self.held.attempts()
     }
 
     /// Reads the counts since the last call.
@@ -244,12 +262,14 @@ impl Reader {
     fn first(&mut self, Event { repeats, key }: &Event, name: Option<Name>, boot_time: Timestamp) {
         let origin = &repeats.origin;
         let process = if self.budget.has_event() {
-            let process = self.processes.look_up(key.pid, origin.tid, origin.boot_ns);
+            let device = device_of(&self.devices, key);
+            let pid = if device.is_some() { 0 } else { key.pid };
+            let process = self.processes.look_up(pid, origin.tid, origin.boot_ns);
             let rule = self.names.now().name(key.rule);
             match Attempt::new(key, name.as_ref(), origin, rule, &process) {
                 Ok(attempt) => self.add(
                     at(boot_time, origin.boot_ns),
-                    Body::Attempt(attempt.into()),
+                    Body::Attempt(attempt.at(device).into()),
                     1,
                 ),
                 // The next summary counts this attempt as lost.
@@ -272,7 +292,9 @@ impl Reader {
             return;
         }
         // The origin is that of the first attempt of the key. The process may have changed since.
-        let who = (key.pid, repeats.origin.tid);
+        let device = device_of(&self.devices, key);
+        let pid = if device.is_some() { 0 } else { key.pid };
+        let who = (pid, repeats.origin.tid);
         let when = (repeats.origin.boot_ns, repeats.last_ns);
         let process = self.processes.look_again(seen.process.take(), who, when);
         let rule = self.names.now().name(key.rule);
@@ -283,7 +305,11 @@ impl Reader {
             Err(error) => return notify(format_args!("error: {error}")),
         };
         let time = at(boot_time, repeats.last_ns);
-        self.add(time, Body::Repeats(attempt.into()), repeats.count);
+        self.add(
+            time,
+            Body::Repeats(attempt.at(device).into()),
+            repeats.count,
+        );
     }
 
     fn fold(&mut self) {
@@ -364,4 +390,11 @@ impl Reader {
     pub fn counts(&self) -> Result<Counts> {
         self.maps.counts().context("cannot read the counters")
     }
+}
+
+/// The name of the network device of an attempt at the hooks for frames.
+fn device_of(devices: &DeviceNames, key: &AttemptKey) -> Option<Arc<str>> {
+    let hook = Hook::from_number(key.hook);
+    hook.filter(|hook| hook.is_frame())
+        .map(|_| devices.name(key.pid))
 }

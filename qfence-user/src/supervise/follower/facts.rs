@@ -10,6 +10,7 @@ use crate::{
     host::{
         NAT64_PATIENCE,
         addresses::{AddressError, Addresses, HostAddresses, gateways::Gateways},
+        devices::FollowedDevices,
         fact::Fact,
         host_file::FollowedFile,
         host_with,
@@ -19,7 +20,8 @@ use crate::{
         watcher::Watcher,
     },
     policy::{
-        Policy, Prefix, Sets, nameservers::Nameserver, profile::host_file::HostFile, set::SetName,
+        Policy, Prefix, Sets, hostset::single, nameservers::Nameserver,
+        profile::host_file::HostFile, set::SetName,
     },
 };
 
@@ -36,6 +38,10 @@ pub(super) struct Facts {
     gateways: Option<Subscription<Gateways>>,
     /// `None` while the file names the translators.
     nat64: Option<Subscription<Nat64>>,
+    /// `None` for a fence without network devices.
+    devices: Option<Subscription<FollowedDevices>>,
+    /// The names of the fence's network devices.
+    pub(super) device_names: Vec<String>,
     file: Subscription<FollowedFile>,
     /// The content of the file, when it was last valid.
     last_file: HostFile,
@@ -52,9 +58,12 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// Starts to follow the facts. Must be called within a tokio runtime.
-    pub(super) fn new(watcher: &Watcher) -> Self {
+    /// Starts to follow the facts. `devices` are the names of the fence's network devices. Must be called within a tokio
+    /// runtime.
+    pub(super) fn new(watcher: &Watcher, devices: Vec<String>) -> Self {
         Self {
+            devices: (!devices.is_empty()).then(|| watcher.devices()),
+            device_names: devices,
             watcher: watcher.clone(),
             addresses: watcher.addresses(),
             nameservers: None,
@@ -90,6 +99,11 @@ impl Facts {
         {
             *gateways = self.watcher.gateways();
         }
+        if let Some(devices) = &mut self.devices
+            && !devices.is_followed()
+        {
+            *devices = self.watcher.devices();
+        }
         if !self.file.is_followed() {
             self.file = self.watcher.file();
         }
@@ -102,6 +116,7 @@ impl Facts {
             () = change_of(&mut self.nameservers) => (),
             () = change_of(&mut self.nat64) => (),
             () = change_of(&mut self.gateways) => (),
+            () = change_of(&mut self.devices) => (),
             () = self.file.changed() => (),
         }
     }
@@ -111,6 +126,7 @@ impl Facts {
         self.addresses.has_changed()
             || self.file.has_changed()
             || self.nat64.as_ref().is_some_and(Subscription::has_changed)
+            || self.devices.as_ref().is_some_and(Subscription::has_changed)
             || self
                 .gateways
                 .as_ref()
@@ -130,6 +146,9 @@ impl Facts {
         }
         if let Some(gateways) = &mut self.gateways {
             let _ = gateways.fresh().await;
+        }
+        if let Some(devices) = &mut self.devices {
+            let _ = devices.fresh().await;
         }
         let _ = self.file.fresh().await;
     }
@@ -201,7 +220,31 @@ impl Facts {
         self.read_translators(&mut sets, is_first).await;
         self.read_nameservers(&mut sets, policy, known.as_deref(), is_first)
             .await?;
+        self.read_devices(&mut sets, policy, is_first).await?;
         Ok(sets)
+    }
+
+    /// Adds the host's addresses in the networks of the fence's devices to the nameservers: the host may answer their
+    /// guests' questions. While the devices cannot be read there are none.
+    async fn read_devices(
+        &mut self,
+        sets: &mut Sets,
+        policy: &Policy,
+        is_first: bool,
+    ) -> Result<()> {
+        let Some(devices) = self.devices.as_mut().filter(|_| policy.names_dns()) else {
+            return Ok(());
+        };
+        match devices.reading().await {
+            Ok(found) => {
+                let gateways = found.gateways_of(&self.device_names);
+                sets.nameservers.extend(gateways.into_iter().map(single));
+                Ok(())
+            }
+            Err(error) if is_first => Err(error.into()),
+            // The part of the supervisor that follows the devices reports it.
+            Err(_) => Ok(()),
+        }
     }
 
     /// Reads the administrator's file. If it becomes invalid, its last content stays.

@@ -34,11 +34,16 @@ pub(super) struct Inputs {
 
 impl Inputs {
     /// Starts to follow the facts. Nothing is published yet.
-    pub(super) fn new(policy_file: PolicyFile, policy: Policy, watcher: &Watcher) -> Result<Self> {
+    pub(super) fn new(
+        policy_file: PolicyFile,
+        policy: Policy,
+        watcher: &Watcher,
+        devices: Vec<String>,
+    ) -> Result<Self> {
         Ok(Self {
             policy_file,
             policy,
-            facts: Facts::new(watcher),
+            facts: Facts::new(watcher, devices),
             sets: None,
             version: None,
             compiled: Compiled::default(),
@@ -116,6 +121,7 @@ impl Inputs {
             sets,
             netns: self.netns,
             generation: before + 1,
+            devices: self.facts.device_names.clone(),
         };
         let pending = match is_readable {
             true => {

@@ -70,8 +70,8 @@ pub enum Update {
 }
 
 impl Follower<Kernel> {
-    /// Publishes the first policy of a fence. `policy_file` is its policy file; `load` loads the programs with the
-    /// policy. Must be called within a tokio runtime.
+    /// Publishes the first policy of a fence. `policy_file` is its policy file, and `devices` are the names of its network
+    /// devices; `load` loads the programs with the policy. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// If the members of the sets cannot be read, and the errors of `load`.
@@ -79,9 +79,10 @@ impl Follower<Kernel> {
         policy_file: PolicyFile,
         policy: Policy,
         watcher: &Watcher,
+        devices: Vec<String>,
         load: impl FnOnce(&Compiled) -> Result<Kernel>,
     ) -> Result<(Self, Update)> {
-        let mut inputs = Inputs::new(policy_file, policy, watcher)?;
+        let mut inputs = Inputs::new(policy_file, policy, watcher, devices)?;
         let mut kernel = None;
         let load = |compiled: &Compiled| {
             kernel = Some(load(compiled)?);
@@ -121,7 +122,7 @@ impl Follower<Maps> {
     ) -> Result<Self> {
         let kernel = Maps::open(pins)?;
         let stored = policy_file.read()?.context("the fence has no policy")?;
-        let mut inputs = Inputs::new(policy_file, stored.policy, watcher)?;
+        let mut inputs = Inputs::new(policy_file, stored.policy, watcher, stored.devices)?;
         inputs.facts.addresses.reading().await?;
         inputs.sets = Some(stored.sets);
         inputs.generation = stored.generation;

@@ -187,6 +187,8 @@ fn networks_bind_the_ports_that_they_forward() {
             "-netdev tap,id=n,vhost=on",
             "write /dev/net/tun, write /dev/vhost-net",
         ),
+        ("-netdev tap,id=n,fd=9,vhost=on", "write /dev/vhost-net"),
+        ("-netdev tap,id=n,fds=9:10", ""),
         ("-nic none -netdev hubport,id=n,hubid=0", ""),
     ]);
 }

@@ -1,0 +1,93 @@
+//! Judges frames that enter the host by a device: those of its guest.
+
+use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
+use qfence_common::{
+    Halves, Outcome, Payload,
+    frame::{EXCEPTION, MARK, SLOT, TAG, ethernet::ARP},
+    verdict::UNPARSED,
+};
+
+use super::{DROP, NEXT, answer::answer};
+use crate::{
+    account::frame::{Rest, refuse_frame, tally},
+    judge::frame::{
+        FrameJudgement, Way, arp_target, device, qfence_judge_arp, qfence_judge_frame_to,
+        qfence_reason_against_frame,
+    },
+    subject::frame::{device_index, ethertype, macs, packet},
+};
+
+/// Judges a frame. What is refused is recorded, and answered if it may be. What goes on is tagged: the program where the
+/// host receives packets drops it there, unless an exception applies.
+#[inline(always)]
+pub(crate) fn judge_frame(ctx: &TcContext) -> i32 {
+    let skb = ctx.skb.skb;
+    let kind = ethertype(skb);
+    let Some(device) = device(device_index(skb)) else {
+        let judgement = FrameJudgement::of_unknown_device();
+        refuse(skb, judgement, Halves::NONE, Rest::of_ethertype(kind));
+        return DROP;
+    };
+    let against = qfence_reason_against_frame(skb, device.flags);
+    let mut payload = Payload::UNKNOWN;
+    let (judgement, to, rest) = if against != 0 {
+        let judgement = FrameJudgement::against(against);
+        (judgement, Halves::NONE, Rest::of_ethertype(kind))
+    } else if kind == ARP {
+        let judgement = FrameJudgement::unpack(qfence_judge_arp(skb, macs(skb).from));
+        (judgement, arp_target(skb), Rest::of_ethertype(kind))
+    } else if let Some(packet) = packet(skb) {
+        let to = packet.destination;
+        payload = packet.payload;
+        let Halves { upper, lower } = to;
+        let judgement = qfence_judge_frame_to(skb, upper, lower, payload.bits(), device.flags);
+        (
+            FrameJudgement::unpack(judgement),
+            to,
+            Rest::of_payload(payload),
+        )
+    } else {
+        let judgement = FrameJudgement::against(UNPARSED);
+        (judgement, Halves::NONE, Rest::of_ethertype(kind))
+    };
+    match judgement.way {
+        Way::Refused => {
+            refuse(skb, judgement, to, rest);
+            return if judgement.may_be_answered {
+                answer(skb, payload, device.flags)
+            } else {
+                DROP
+            };
+        }
+        Way::Monitored => {
+            tally(skb, Outcome::SentMonitored, rest.protocol, true);
+            refuse_frame(skb, to, judgement.verdict, rest);
+        }
+        Way::Elsewhere | Way::Anywhere => {
+            tally(skb, Outcome::Sent, rest.protocol, judgement.is_decision);
+        }
+    }
+    let exception = match judgement.way {
+        Way::Elsewhere => 0,
+        _ => EXCEPTION,
+    };
+    tag(skb, device.slot, exception);
+    NEXT
+}
+
+/// Counts and records a refused frame.
+#[inline(always)]
+fn refuse(skb: *mut __sk_buff, judgement: FrameJudgement, to: Halves, rest: Rest) {
+    tally(skb, Outcome::Refused, rest.protocol, true);
+    refuse_frame(skb, to, judgement.verdict, rest);
+}
+
+/// Tags a frame in two places: others change the mark, and few change the other one.
+#[inline(always)]
+fn tag(skb: *mut __sk_buff, slot: u32, exception: u16) {
+    let index = u32::from(TAG | exception) | slot & u32::from(SLOT);
+    // SAFETY: the hook's own context; the verifier checks each access.
+    unsafe { (*skb).mark |= MARK };
+    // SAFETY: as above.
+    unsafe { (*skb).tc_index = index };
+}

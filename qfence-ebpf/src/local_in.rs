@@ -1,0 +1,274 @@
+//! The program for packets that the host receives for itself (`NF_INET_LOCAL_IN`): an object of its own, because all
+//! fences of a network namespace share it.
+//!
+//! It runs after all translation of addresses, so it does not look at addresses. It drops a packet of a fenced guest,
+//! unless its tag says that an exception applies. Four things show that a packet is a guest's, in this order: `tc_index`,
+//! which nothing but a filter of traffic control can change; the mark, which rules of the host can change; the device by
+//! which it came; the source of its Ethernet header.
+#![no_std]
+#![no_main]
+#![feature(core_intrinsics)]
+#![expect(internal_features, reason = "see main.rs")]
+
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
+use aya_ebpf::{
+    Global,
+    bindings::BPF_F_NO_PREALLOC,
+    btf_maps::{HashMap, LruHashMap},
+    helpers::bpf_probe_read_kernel,
+    macros::btf_map,
+};
+use qfence_common::{
+    Halves, frame,
+    local_in::{self, Dropped, Guarded, Member, NO_SLOT, Offsets},
+};
+
+/// The fences of this network namespace, by number.
+#[btf_map]
+static MEMBERS: HashMap<
+    u32,
+    Member,
+    { local_in::MEMBERS as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
+
+/// The fenced devices, by index.
+#[btf_map]
+static GUARDED_DEVICES: HashMap<
+    u32,
+    Guarded,
+    { local_in::GUARDED_DEVICES as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
+
+/// The MAC addresses of fenced guests.
+#[btf_map]
+static GUARDED_MACS: HashMap<
+    u64,
+    Guarded,
+    { local_in::GUARDED_MACS as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
+
+/// What was dropped.
+#[btf_map]
+static DROPPED: LruHashMap<Dropped, u64, { local_in::DROPPED as usize }> = LruHashMap::new();
+
+/// The offsets in the kernel's types.
+#[unsafe(no_mangle)]
+static LOCAL_IN_OFFSETS: Global<Offsets> = Global::new(Offsets {
+    state_in: 0,
+    device_index: 0,
+    tc_index: 0,
+    mark: 0,
+    first_device: 0,
+    device: 0,
+    head: 0,
+    tail: 0,
+    mac_header: 0,
+    network_header: 0,
+    transport_header: 0,
+    family: 0,
+});
+
+/// The results of the program: `NF_DROP` and `NF_ACCEPT`.
+const DROP: i32 = 0;
+const ACCEPT: i32 = 1;
+
+/// `NFPROTO_IPV4`.
+const IPV4: u8 = 2;
+
+/// `struct bpf_nf_ctx`: the addresses of a `nf_hook_state` and of a `sk_buff`.
+#[repr(C)]
+pub struct NetfilterContext {
+    state: *const u8,
+    skb: *const u8,
+}
+
+/// A packet that the host receives for itself. The section is that of another type, because aya does not know this one.
+/// The loader loads it as its own.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "classifier")]
+fn judge_local_in(ctx: *mut NetfilterContext) -> i32 {
+    // SAFETY: the hook's own context; the verifier checks the access.
+    let state = unsafe { (*ctx).state };
+    // SAFETY: as above.
+    let skb = unsafe { (*ctx).skb };
+    let offsets = LOCAL_IN_OFFSETS.load();
+
+    let tag: u16 = read(skb, offsets.tc_index);
+    if tag & frame::TAG != 0 {
+        let slot = u32::from(tag & frame::SLOT);
+        // The tag of a fence in another network namespace means nothing here.
+        if MEMBERS.get_ptr(slot).is_some() {
+            if tag & frame::EXCEPTION != 0 {
+                return ACCEPT;
+            }
+            let device = guest(state, skb, &offsets).map_or(0, |guest| guest.device);
+            return refuse(state, skb, &offsets, Guarded { slot, device });
+        }
+    }
+    if let Some(guest) = guest(state, skb, &offsets) {
+        return refuse(state, skb, &offsets, guest);
+    }
+    let mark: u32 = read(skb, offsets.mark);
+    if mark & frame::MARK != 0 {
+        let nobody = Guarded {
+            slot: NO_SLOT,
+            device: 0,
+        };
+        return refuse(state, skb, &offsets, nobody);
+    }
+    ACCEPT
+}
+
+/// The guest whose device or MAC address a packet shows.
+#[inline(always)]
+fn guest(state: *const u8, skb: *const u8, offsets: &Offsets) -> Option<Guarded> {
+    let device: *const u8 = read(state, offsets.state_in);
+    let index: u32 = read(device, offsets.device_index);
+    if let Some(guest) = by_device(index) {
+        return Some(guest);
+    }
+    let device: *const u8 = read(skb, offsets.device);
+    let index: u32 = read(device, offsets.device_index);
+    if let Some(guest) = by_device(index) {
+        return Some(guest);
+    }
+    let index: u32 = read(skb, offsets.first_device);
+    if let Some(guest) = by_device(index) {
+        return Some(guest);
+    }
+    let source: [u8; 6] = bytes(skb, offsets, offsets.mac_header, SOURCE_OF_ETHERNET)?;
+    let [a, b, c, d, e, f] = source;
+    let mac = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+    // SAFETY: the value is only copied, and user space replaces values as a whole.
+    unsafe { GUARDED_MACS.get(mac) }.copied()
+}
+
+#[inline(always)]
+fn by_device(index: u32) -> Option<Guarded> {
+    // SAFETY: as above.
+    unsafe { GUARDED_DEVICES.get(index) }.copied()
+}
+
+/// Counts a packet, and drops it. The entry of the destination is counted before the fence's total. So a reader that
+/// reads the total first finds all of it among the entries, except what the map forgot.
+#[inline(always)]
+fn refuse(state: *const u8, skb: *const u8, offsets: &Offsets, guest: Guarded) -> i32 {
+    let destination = destination(state, skb, offsets, guest);
+    if let Some(count) = DROPPED.get_ptr_mut(destination) {
+        add(count);
+    } else {
+        const NEW: u64 = 1;
+        /// `BPF_NOEXIST`: another CPU may have been first.
+        const ONLY_NEW: u64 = 1;
+        if DROPPED.insert(destination, NEW, ONLY_NEW).is_err()
+            && let Some(count) = DROPPED.get_ptr_mut(destination)
+        {
+            add(count);
+        }
+    }
+    if let Some(member) = MEMBERS.get_ptr_mut(guest.slot) {
+        // SAFETY: the map's value, aligned and alive as long as the program runs.
+        let drops = unsafe { &raw mut (*member).drops };
+        add(drops);
+    }
+    DROP
+}
+
+/// Where a packet goes. What cannot be read is zero.
+#[inline(always)]
+fn destination(state: *const u8, skb: *const u8, offsets: &Offsets, guest: Guarded) -> Dropped {
+    let family: u8 = read(state, offsets.family);
+    let mut dropped = Dropped {
+        address: Halves { upper: 0, lower: 0 },
+        slot: guest.slot,
+        device: guest.device,
+        protocol: 0,
+        port: 0,
+        reserved: 0,
+    };
+    if family == IPV4 {
+        let header: Option<[u32; 5]> = bytes(skb, offsets, offsets.network_header, 0);
+        if let Some([_, _, protocol, _, address]) = header {
+            dropped.address = Halves {
+                upper: 0,
+                lower: 0xffff << 32 | u64::from(u32::from_be(address)),
+            };
+            dropped.protocol = u32::from_be(protocol) >> 16 & 0xff;
+        }
+    } else {
+        let header: Option<[u32; 10]> = bytes(skb, offsets, offsets.network_header, 0);
+        if let Some([_, protocol, _, _, _, _, a, b, c, d]) = header {
+            let half =
+                |high, low| u64::from(u32::from_be(high)) << 32 | u64::from(u32::from_be(low));
+            dropped.address = Halves {
+                upper: half(a, b),
+                lower: half(c, d),
+            };
+            dropped.protocol = u32::from_be(protocol) >> 8 & 0xff;
+        }
+    }
+    if matches!(dropped.protocol, TCP | UDP) {
+        let ports: Option<[u8; 4]> = bytes(skb, offsets, offsets.transport_header, 0);
+        if let Some([_, _, high, low]) = ports {
+            dropped.port = u16::from_be_bytes([high, low]);
+        }
+    }
+    dropped
+}
+
+const TCP: u32 = 6;
+const UDP: u32 = 17;
+
+/// The offset of the source address in an Ethernet header.
+const SOURCE_OF_ETHERNET: u32 = 6;
+
+/// Reads linear bytes of a packet, from the header whose offset is at `header` in the `sk_buff`; `None` if they are not
+/// linear.
+#[inline(always)]
+fn bytes<T: Copy>(skb: *const u8, offsets: &Offsets, header: u32, within: u32) -> Option<T> {
+    let header: u16 = read(skb, header);
+    // 0xffff means that there is no such header (`skb_mac_header_was_set`).
+    if header == u16::MAX {
+        return None;
+    }
+    let begin = u32::from(header) + within;
+    let tail: u32 = read(skb, offsets.tail);
+    if begin + size_of::<T>() as u32 > tail {
+        return None;
+    }
+    let head: u64 = read(skb, offsets.head);
+    let address = head.wrapping_add(u64::from(begin));
+    // SAFETY: the helper fails for addresses that cannot be read.
+    unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
+}
+
+/// Reads a member of one of the kernel's structs.
+#[inline(always)]
+fn read<T: Copy>(of: *const u8, offset: u32) -> T {
+    let member = of.wrapping_add(offset as usize).cast::<T>();
+    // SAFETY: the verifier checks that there is such a member, and the kernel returns zero for an address that cannot be
+    // read (`BPF_PROBE_MEM`).
+    unsafe { member.read_volatile() }
+}
+
+/// Adds one to a counter in a map.
+#[inline(always)]
+fn add(count: *mut u64) {
+    // SAFETY: the caller passes a word of a map's value, aligned and alive as long as the program runs.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(count, 1) };
+}
+
+/// Never reached; see main.rs.
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// As in main.rs.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,119 @@
+//! The network devices of a fence, as its description has them, and whether each is fenced.
+
+use std::{collections::BTreeSet, net::IpAddr, path::Path};
+
+use nix::net::if_::if_nametoindex;
+use qfence_common::frame::{LEARNS_MAC, REVERSED, SERVED};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    base::mac::Mac,
+    kernel::device::{
+        Wanted,
+        state::{State, state},
+    },
+    stored_policy::netns,
+};
+
+/// A network device of a guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FencedDevice {
+    /// Its name.
+    pub name: String,
+    /// Its index.
+    pub index: u32,
+    /// Its network namespace: the inode of the file in /proc.
+    pub netns: u64,
+    /// Whether it is a macvtap device.
+    #[serde(default)]
+    pub is_reversed: bool,
+    /// The MAC addresses that its guest may use, as far as they are known.
+    pub macs: Vec<Mac>,
+    /// Whether the first frame adds one.
+    pub learns_mac: bool,
+}
+
+impl FencedDevice {
+    /// What the kernel side is told of it. `slot` is the number of the fence in the second layer.
+    #[must_use]
+    pub fn wanted(&self, slot: u32, gateways: &BTreeSet<IpAddr>) -> Wanted {
+        Wanted {
+            index: self.index,
+            slot,
+            flags: self.flags(gateways),
+            macs: self.macs.iter().map(|mac| mac.number()).collect(),
+            gateways: gateways.iter().copied().collect(),
+        }
+    }
+
+    /// The flags for the programs. The host may serve the guest's network where it has an address there.
+    #[must_use]
+    pub fn flags(&self, gateways: &BTreeSet<IpAddr>) -> u32 {
+        let learns = if self.learns_mac { LEARNS_MAC } else { 0 };
+        let reversed = if self.is_reversed { REVERSED } else { 0 };
+        let served = if gateways.is_empty() { 0 } else { SERVED };
+        learns | reversed | served
+    }
+
+    /// Why its frames are not all judged; `None` if they are, if there is no such device now, or if this process is in
+    /// another network namespace and cannot know. `pins` is the directory of the fence's links.
+    #[must_use]
+    pub fn why_unfenced(&self, pins: &Path) -> Option<String> {
+        if netns().ok() != Some(self.netns) {
+            return None;
+        }
+        let found = if_nametoindex(&*self.name).ok();
+        if found.is_some_and(|found| found != self.index) {
+            return Some("it was made anew".to_owned());
+        }
+        let states = match state(None, pins, self.index) {
+            Ok(states) => states,
+            Err(error) => return Some(format!("{error:#}")),
+        };
+        match (states.frame, found) {
+            // The programs see what is sent to the guest only to let the answers come back.
+            (State::First, _) | (State::Severed, None) => None,
+            (why, _) => Some(why.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device() -> FencedDevice {
+        FencedDevice {
+            name: "t0".into(),
+            index: 7,
+            netns: 4,
+            is_reversed: false,
+            macs: vec!["52:54:00:12:34:56".parse().unwrap()],
+            learns_mac: false,
+        }
+    }
+
+    #[test]
+    fn the_programs_are_told_what_the_device_is() {
+        let none = BTreeSet::new();
+        let some = BTreeSet::from(["192.0.2.1".parse().unwrap()]);
+        let mut device = device();
+        assert_eq!((device.flags(&none), device.flags(&some)), (0, SERVED));
+        let wanted = device.wanted(3, &some);
+        assert_eq!((wanted.index, wanted.slot), (7, 3));
+        assert_eq!(wanted.macs, [0x5254_0012_3456]);
+        assert_eq!(wanted.gateways.len(), 1);
+        (device.is_reversed, device.learns_mac) = (true, true);
+        assert_eq!(device.flags(&none), LEARNS_MAC | REVERSED);
+    }
+
+    #[test]
+    fn the_description_has_all_of_it() {
+        let text = serde_json::to_string(&device()).unwrap();
+        assert!(text.contains("\"52:54:00:12:34:56\""), "{text}");
+        assert_eq!(
+            serde_json::from_str::<FencedDevice>(&text).unwrap(),
+            device()
+        );
+    }
+}

@@ -1,0 +1,194 @@
+//! Whether the programs of a network device still judge all of its frames.
+//!
+//! A program that another one precedes may not run: the first program whose result is a verdict ends the chain
+//! (`tcx_run` in net/core/dev.c). A link stays attached if its device moves to another network namespace, and it is
+//! severed if the device is deleted.
+
+use std::{ffi::c_long, fmt, io, os::fd::BorrowedFd, path::Path};
+
+use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use qfence_common::Hook;
+
+use super::{HOOKS, pin};
+use crate::kernel::{
+    by_path,
+    link_info::{self, DeviceLink},
+    syscall::{Attributes, bpf},
+    within::within,
+};
+
+/// The most programs of one direction of a device, as in the kernel (`BPF_MPROG_MAX`).
+const MOST: usize = 64;
+
+/// The state of one program of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It is attached, and runs before all others.
+    First,
+    /// These programs run before it, by id. One of them can keep it from running.
+    Behind(Vec<u32>),
+    /// Its device was deleted, or somebody detached it.
+    Severed,
+    /// Its device is in another network namespace.
+    Elsewhere,
+    /// Its link is not pinned.
+    Unpinned,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::First => write!(f, "it judges all frames"),
+            Self::Behind(programs) => {
+                let ids: Vec<String> = programs.iter().map(ToString::to_string).collect();
+                write!(f, "other programs run first (ids {})", ids.join(", "))
+            }
+            Self::Severed => write!(f, "the device was deleted, or its program detached"),
+            Self::Elsewhere => write!(f, "the device is in another network namespace"),
+            Self::Unpinned => write!(f, "the pin of its link was removed"),
+        }
+    }
+}
+
+/// The state of both programs of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct States {
+    /// Of that for frames from the guest.
+    pub frame: State,
+    /// Of that for frames to the guest.
+    pub frame_out: State,
+}
+
+/// The part of `union bpf_attr` that `BPF_PROG_QUERY` uses for tcx.
+#[repr(C)]
+#[derive(Default)]
+struct Query {
+    target_ifindex: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    count: u32,
+    padding: u32,
+    prog_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    revision: u64,
+}
+
+const _: () = assert!(size_of::<Query>() == 64);
+
+// SAFETY: as in linux/bpf.h. The kernel writes `count` ids at `prog_ids` and at `link_ids`, for which `chain` has room.
+// The other addresses are null.
+unsafe impl Attributes for Query {
+    /// `BPF_PROG_QUERY`.
+    const COMMAND: c_long = 16;
+}
+
+/// A program in the chain of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Member {
+    pub(super) program: u32,
+    /// The id of its link; 0 if it has none.
+    pub(super) link: u32,
+}
+
+/// The state of the programs of a device, whose links are pinned in `pins`. `netns` is the namespace in which the device
+/// was fenced; the caller's for `None`.
+///
+/// # Errors
+/// If the kernel does not say.
+pub fn state(netns: Option<BorrowedFd<'_>>, pins: &Path, index: u32) -> Result<States> {
+    let [frame, frame_out] = HOOKS.map(|hook| of_hook(netns, pins, hook, index));
+    Ok(States {
+        frame: frame?,
+        frame_out: frame_out?,
+    })
+}
+
+fn of_hook(netns: Option<BorrowedFd<'_>>, pins: &Path, hook: Hook, index: u32) -> Result<State> {
+    let path = pin(pins, hook, index);
+    let context = || format!("cannot query {}", path.display());
+    let link = match by_path::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::Unpinned),
+        link => link.with_context(context)?,
+    };
+    let link = link_info::of_device(&link).with_context(context)?;
+    if link.index == 0 {
+        return Ok(State::Severed);
+    }
+    let chain = within(netns, || {
+        chain(link.index, link.attach_type).context("cannot query the programs of the device")
+    })
+    .with_context(context)?;
+    Ok(judge(&link, &chain))
+}
+
+/// A device in another namespace can have the index of one in this.
+fn judge(link: &DeviceLink, chain: &[Member]) -> State {
+    let Some(place) = chain.iter().position(|member| member.link == link.id) else {
+        return State::Elsewhere;
+    };
+    let before: Vec<u32> = chain
+        .iter()
+        .take(place)
+        .map(|member| member.program)
+        .collect();
+    if before.is_empty() {
+        State::First
+    } else {
+        State::Behind(before)
+    }
+}
+
+/// The programs of one direction of a device in the caller's network namespace, in the order in which they run; none if
+/// there is no such device.
+pub(super) fn chain(index: u32, attach_type: u32) -> io::Result<Vec<Member>> {
+    let mut programs = [0_u32; MOST];
+    let mut links = [0_u32; MOST];
+    let mut query = Query {
+        target_ifindex: index,
+        attach_type,
+        prog_ids: programs.as_mut_ptr() as u64,
+        link_ids: links.as_mut_ptr() as u64,
+        count: u32::try_from(MOST).map_err(io::Error::other)?,
+        ..Query::default()
+    };
+    match bpf(&mut query) {
+        Err(error) if error.raw_os_error() == Some(Errno::ENODEV as i32) => return Ok(Vec::new()),
+        result => drop(result?),
+    }
+    let count = usize::try_from(query.count).unwrap_or(MOST).min(MOST);
+    let members = programs.into_iter().zip(links).take(count);
+    Ok(members
+        .map(|(program, link)| Member { program, link })
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_first_program_is_sure_to_run() {
+        let link = DeviceLink {
+            id: 7,
+            index: 3,
+            attach_type: 46,
+        };
+        let ours = Member {
+            program: 70,
+            link: 7,
+        };
+        let other = Member {
+            program: 80,
+            link: 8,
+        };
+        assert_eq!(judge(&link, &[ours]), State::First);
+        assert_eq!(judge(&link, &[ours, other]), State::First);
+        assert_eq!(judge(&link, &[other, ours]), State::Behind(vec![80]));
+        assert_eq!(judge(&link, &[other]), State::Elsewhere);
+        assert_eq!(judge(&link, &[]), State::Elsewhere);
+    }
+}

@@ -1,0 +1,146 @@
+//! The maps of a pair.
+
+use anyhow::{Context as _, Result, ensure};
+use aya::maps::{HashMap, Map, MapData};
+use qfence_common::local_in::{
+    DROPPED, DROPPED_MAP, Dropped, GUARDED_DEVICES, GUARDED_DEVICES_MAP, GUARDED_MACS,
+    GUARDED_MACS_MAP, Guarded, MEMBERS, MEMBERS_MAP, Member, NAME_BYTES,
+};
+
+use crate::kernel::hash::{get, keys, remove};
+
+/// The names of all maps.
+pub(super) const NAMES: [&str; 4] = [
+    MEMBERS_MAP,
+    GUARDED_DEVICES_MAP,
+    GUARDED_MACS_MAP,
+    DROPPED_MAP,
+];
+
+const NOT_CHANGED: &str = "cannot change a map of the second layer for frames";
+
+/// `BPF_NOEXIST`.
+const ONLY_NEW: u64 = 1;
+
+/// The maps of the pair of one network namespace.
+pub(super) struct Maps {
+    members: HashMap<MapData, u32, Member>,
+    devices: HashMap<MapData, u32, Guarded>,
+    macs: HashMap<MapData, u64, Guarded>,
+    dropped: HashMap<MapData, Dropped, u64>,
+}
+
+impl Maps {
+    pub(super) fn from(mut take: impl FnMut(&str) -> Result<Map>) -> Result<Self> {
+        Ok(Self {
+            members: take(MEMBERS_MAP)?.try_into()?,
+            devices: take(GUARDED_DEVICES_MAP)?.try_into()?,
+            macs: take(GUARDED_MACS_MAP)?.try_into()?,
+            dropped: take(DROPPED_MAP)?.try_into()?,
+        })
+    }
+
+    /// The fences: number and name.
+    pub(super) fn members(&self) -> Result<Vec<(u32, String)>> {
+        let mut members = Vec::new();
+        for slot in keys(&self.members, MEMBERS)? {
+            if let Some(member) = get(&self.members, &slot)? {
+                members.push((slot, name_of(&member)));
+            }
+        }
+        Ok(members)
+    }
+
+    /// Adds a fence under a number; nothing happens if it is there already.
+    pub(super) fn add(&mut self, slot: u32, fence: &str) -> Result<()> {
+        let mut name = [0; NAME_BYTES];
+        ensure!(fence.len() <= name.len(), "the fence's name is too long");
+        for (place, byte) in name.iter_mut().zip(fence.bytes()) {
+            *place = byte;
+        }
+        match self
+            .members
+            .insert(slot, Member { drops: 0, name }, ONLY_NEW)
+        {
+            Err(error) => match get(&self.members, &slot)? {
+                Some(member) if member.name == name => Ok(()),
+                _ => Err(error).context(NOT_CHANGED),
+            },
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Removes a fence, and everything by which its guests are recognised. Its number is last, so that nobody gets it
+    /// before.
+    pub(super) fn remove(&mut self, slot: u32) -> Result<()> {
+        for key in keys(&self.devices, GUARDED_DEVICES)? {
+            if get(&self.devices, &key)?.is_some_and(|guest| guest.slot == slot) {
+                remove(&mut self.devices, &key)?;
+            }
+        }
+        for key in keys(&self.macs, GUARDED_MACS)? {
+            if get(&self.macs, &key)?.is_some_and(|guest| guest.slot == slot) {
+                remove(&mut self.macs, &key)?;
+            }
+        }
+        for key in keys(&self.dropped, DROPPED)? {
+            if key.slot == slot {
+                remove(&mut self.dropped, &key)?;
+            }
+        }
+        remove(&mut self.members, &slot)
+    }
+
+    /// Drops what enters by a device.
+    pub(super) fn guard_device(&mut self, index: u32, guest: Guarded) -> Result<()> {
+        self.devices.insert(index, guest, 0).context(NOT_CHANGED)
+    }
+
+    /// Drops what has a MAC address as its source.
+    pub(super) fn guard_mac(&mut self, mac: u64, guest: Guarded) -> Result<()> {
+        self.macs.insert(mac, guest, 0).context(NOT_CHANGED)
+    }
+
+    /// Forgets a device of a fence, and the MAC addresses of its guest.
+    pub(super) fn unguard(&mut self, guest: Guarded) -> Result<()> {
+        if get(&self.devices, &guest.device)? == Some(guest) {
+            remove(&mut self.devices, &guest.device)?;
+        }
+        for key in keys(&self.macs, GUARDED_MACS)? {
+            if get(&self.macs, &key)? == Some(guest) {
+                remove(&mut self.macs, &key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of packets that were dropped because of a fence.
+    pub(super) fn drops(&self, slot: u32) -> Result<u64> {
+        let member = get(&self.members, &slot)?;
+        Ok(member
+            .context("the fence is no member of the second layer for frames any more")?
+            .drops)
+    }
+
+    /// Takes out the entries of these fences.
+    pub(super) fn take_dropped(&mut self, slots: &[u32]) -> Result<Vec<(Dropped, u64)>> {
+        let mut taken = Vec::new();
+        for key in keys(&self.dropped, DROPPED)? {
+            if !slots.contains(&key.slot) {
+                continue;
+            }
+            // A packet that is counted in between is missing here, and not in the total.
+            if let Some(count) = get(&self.dropped, &key)? {
+                remove(&mut self.dropped, &key)?;
+                taken.push((key, count));
+            }
+        }
+        Ok(taken)
+    }
+}
+
+fn name_of(member: &Member) -> String {
+    let end = member.name.iter().position(|byte| *byte == 0);
+    let bytes = member.name.get(..end.unwrap_or(NAME_BYTES));
+    String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
+}

@@ -1,0 +1,148 @@
+//! What a fence has in the pair of a network namespace.
+
+use std::{collections::BTreeMap, net::Ipv6Addr};
+
+use anyhow::{Result, ensure};
+use qfence_common::{
+    Address,
+    local_in::{Dropped, Guarded, NO_SLOT},
+};
+
+use super::{maps::Maps, pair, place::Place};
+
+/// A fence in the pair of a network namespace.
+pub struct Membership {
+    place: Place,
+    maps: Maps,
+    slot: u32,
+    /// How many drops were returned so far, as entries or as lost.
+    told: u64,
+}
+
+/// Packets that were dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drop {
+    /// The address of the host, after all translation.
+    pub address: Address,
+    /// The IP protocol.
+    pub protocol: u32,
+    /// The destination port; 0 if there is none.
+    pub port: u16,
+    /// The index of the guest's device, if the packet showed it.
+    pub device: Option<u32>,
+    /// The number of packets.
+    pub count: u64,
+}
+
+/// What was dropped since the last time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// The packets whose destination is known.
+    pub drops: Vec<Drop>,
+    /// The number of the others.
+    pub lost: u64,
+}
+
+impl Membership {
+    pub(super) fn new(place: Place, maps: Maps, slot: u32) -> Self {
+        Self {
+            place,
+            maps,
+            slot,
+            told: 0,
+        }
+    }
+
+    /// The number of the fence, which the tags of its guests' frames have.
+    #[must_use]
+    pub fn slot(&self) -> u32 {
+        self.slot
+    }
+
+    /// Drops what enters by a device and is no exception.
+    ///
+    /// # Errors
+    /// If there is no room.
+    pub fn guard(&mut self, index: u32) -> Result<()> {
+        let guest = self.guest(index);
+        self.maps.guard_device(index, guest)
+    }
+
+    /// Drops what has the MAC address of a device's guest as its source, and is no exception.
+    ///
+    /// # Errors
+    /// If there is no room, or no guest can have this address.
+    pub fn guard_mac(&mut self, index: u32, mac: u64) -> Result<()> {
+        ensure!(
+            mac != 0 && mac >> 48 == 0 && mac >> 40 & 1 == 0,
+            "no guest can have the MAC address {mac:#x}"
+        );
+        let guest = self.guest(index);
+        self.maps.guard_mac(mac, guest)
+    }
+
+    /// Forgets a device, and the MAC addresses of its guest.
+    ///
+    /// # Errors
+    /// If the kernel fails to.
+    pub fn unguard(&mut self, index: u32) -> Result<()> {
+        let guest = self.guest(index);
+        self.maps.unguard(guest)
+    }
+
+    /// Takes what was dropped because of this fence since the last time, and because of a mark alone, which does not show
+    /// whose packet it is.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn drain(&mut self) -> Result<Drained> {
+        // The total first: everything in it is among the entries by now, or lost.
+        let total = self.maps.drops(self.slot)?;
+        let taken = self.maps.take_dropped(&[self.slot, NO_SLOT])?;
+        let mut drops = BTreeMap::new();
+        for (key, count) in taken {
+            if key.slot == self.slot {
+                self.told += count;
+            }
+            *drops.entry(sorted(&key)).or_insert(0) += count;
+        }
+        let lost = total.saturating_sub(self.told);
+        self.told += lost;
+        Ok(Drained {
+            drops: drops.into_iter().map(drop_of).collect(),
+            lost,
+        })
+    }
+
+    /// Removes the fence from the pair, and the pair with its last member.
+    ///
+    /// # Errors
+    /// If the kernel fails to.
+    pub fn leave(mut self) -> Result<()> {
+        self.maps.remove(self.slot)?;
+        pair::remove_if_empty(&self.place, &self.maps)
+    }
+
+    fn guest(&self, device: u32) -> Guarded {
+        Guarded {
+            slot: self.slot,
+            device,
+        }
+    }
+}
+
+/// A key in an order, without the fence.
+fn sorted(key: &Dropped) -> (u32, Ipv6Addr, u32, u16) {
+    let address = Ipv6Addr::from(key.address.address());
+    (key.device, address, key.protocol, key.port)
+}
+
+fn drop_of(((device, address, protocol, port), count): ((u32, Ipv6Addr, u32, u16), u64)) -> Drop {
+    Drop {
+        address: address.octets(),
+        protocol,
+        port,
+        device: (device != 0).then_some(device),
+        count,
+    }
+}

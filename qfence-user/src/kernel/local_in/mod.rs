@@ -1,0 +1,171 @@
+//! The second layer for frames of guests: a program that judges what the host receives for itself
+//! (`NF_INET_LOCAL_IN`, Linux 6.4). A network namespace has a pair of its links, for IPv4 and IPv6. The pair is made with
+//! the first fence that has devices there, and removed with the last.
+//!
+//! A pinned link keeps its network namespace alive, so the pins must not outlive the fences. The caller of everything that
+//! changes them has the lock of the registry.
+//!
+//! | file | its job |
+//! |---|---|
+//! | `place` | the directories in bpffs, and who is in them |
+//! | `pair` | makes and removes a pair |
+//! | `link` | links of netfilter |
+//! | `maps` | the maps of a pair |
+//! | `membership` | what a fence has in a pair |
+
+mod link;
+mod maps;
+mod membership;
+mod pair;
+mod place;
+#[cfg(test)]
+mod tests;
+
+use std::{os::fd::BorrowedFd, path::Path};
+
+use anyhow::{Context as _, Result, ensure};
+pub use membership::{Drained, Drop, Membership};
+use qfence_common::frame;
+
+use self::{maps::Maps, place::Place};
+
+/// Makes a fence a member of a network namespace (the caller's for `None`). `bpffs` is the mount point of bpffs, and `run`
+/// the directory of the files that cache facts about this kernel.
+///
+/// # Errors
+/// If the kernel has no such programs, or a pair of another version is there.
+pub fn join(
+    bpffs: &Path,
+    run: &Path,
+    netns: Option<BorrowedFd<'_>>,
+    fence: &str,
+) -> Result<Membership> {
+    let place = Place::of(bpffs, netns)?;
+    try_join(bpffs, &place, run, netns, fence)
+        .context("cannot judge what the host receives from the guests of network devices")
+}
+
+fn try_join(
+    bpffs: &Path,
+    place: &Place,
+    run: &Path,
+    netns: Option<BorrowedFd<'_>>,
+    fence: &str,
+) -> Result<Membership> {
+    let slot = free_slot(bpffs, fence)?;
+    let mut maps = match pair::open(place)? {
+        Some(maps) => maps,
+        None => pair::make(place, run, netns)?,
+    };
+    if let Err(error) = maps.add(slot, fence) {
+        // A pair without members would remain.
+        let _ = pair::remove_if_empty(place, &maps);
+        return Err(error);
+    }
+    Ok(Membership::new(place.clone(), maps, slot))
+}
+
+/// What a fence has in a network namespace (the caller's for `None`); `None` if it is no member there.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn open(
+    bpffs: &Path,
+    netns: Option<BorrowedFd<'_>>,
+    fence: &str,
+) -> Result<Option<Membership>> {
+    let place = Place::of(bpffs, netns)?;
+    let Some(maps) = pair::open(&place)? else {
+        return Ok(None);
+    };
+    let slot = maps.slot_of(fence)?;
+    Ok(slot.map(|slot| Membership::new(place, maps, slot)))
+}
+
+/// Removes a fence from all network namespaces, and the pairs whose last member it was. A fence that is no member is no
+/// error.
+///
+/// # Errors
+/// If something cannot be removed. Everything else is.
+pub fn leave(bpffs: &Path, fence: &str) -> Result<()> {
+    let mut result = Ok(());
+    for place in place::all(bpffs)? {
+        result = result.and(leave_one(&place, fence));
+    }
+    result
+}
+
+fn leave_one(place: &Place, fence: &str) -> Result<()> {
+    if pair::is_of_another_version(place)? {
+        return Ok(());
+    }
+    let Some(mut maps) = pair::open_maps(place)? else {
+        // It was being made, or removed.
+        return pair::remove(place);
+    };
+    if let Some(slot) = maps.slot_of(fence)? {
+        maps.remove(slot)?;
+    }
+    pair::remove_if_empty(place, &maps)
+}
+
+/// The names of the fences that are members of any network namespace.
+///
+/// # Errors
+/// If they cannot be read.
+pub fn fences(bpffs: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for (_, name) in members(bpffs)? {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Whether the pair of a network namespace (the caller's for `None`) is whole: both links and all maps are pinned.
+///
+/// # Errors
+/// If it is unknown.
+pub fn is_whole(bpffs: &Path, netns: Option<BorrowedFd<'_>>) -> Result<bool> {
+    pair::is_whole(&Place::of(bpffs, netns)?)
+}
+
+/// The members of all network namespaces, as far as they are of this version: number and name.
+fn members(bpffs: &Path) -> Result<Vec<(u32, String)>> {
+    let mut members = Vec::new();
+    for place in place::all(bpffs)? {
+        if pair::is_of_another_version(&place)? {
+            continue;
+        }
+        if let Some(maps) = pair::open_maps(&place)? {
+            members.extend(maps.members()?);
+        }
+    }
+    Ok(members)
+}
+
+/// The number for a fence: that which it has elsewhere, or else the lowest free one. Numbers are unique among all network
+/// namespaces, because a frame's tag goes with it from one to another.
+fn free_slot(bpffs: &Path, fence: &str) -> Result<u32> {
+    let members = members(bpffs)?;
+    if let Some((slot, _)) = members.iter().find(|(_, name)| name == fence) {
+        return Ok(*slot);
+    }
+    let most = u32::from(frame::SLOT);
+    let free = (1..=most).find(|slot| !members.iter().any(|(taken, _)| taken == slot));
+    ensure!(
+        free.is_some(),
+        "there are {most} fences with network devices already"
+    );
+    Ok(free.unwrap_or_default())
+}
+
+impl Maps {
+    /// The number of a fence.
+    fn slot_of(&self, fence: &str) -> Result<Option<u32>> {
+        let members = self.members()?;
+        let found = members.into_iter().find(|(_, name)| name == fence);
+        Ok(found.map(|(slot, _)| slot))
+    }
+}

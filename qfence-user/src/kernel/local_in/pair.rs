@@ -1,0 +1,186 @@
+//! Makes and removes the pair of links of a network namespace, with their maps.
+
+use std::{fs, io, os::fd::BorrowedFd, path::PathBuf};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use qfence_common::{
+    Hook,
+    local_in::{LOCAL_IN_OFFSETS, Offsets},
+};
+
+use super::{
+    link::{self, Family},
+    maps::{Maps, NAMES},
+    place::Place,
+};
+use crate::{
+    base::{
+        files::directory::{Directory, Others},
+        version,
+    },
+    kernel::{
+        LOCAL_IN_OBJECT, bpffs, by_path, device,
+        load::{make_loader, take},
+        maps::pinned,
+        offsets,
+        own_program::Source,
+        pins,
+        within::within,
+    },
+};
+
+/// The names of the links' pins.
+const LINKS: [(Family, &str); 2] = [(Family::V4, "local_in4"), (Family::V6, "local_in6")];
+
+fn links(place: &Place) -> [PathBuf; 2] {
+    LINKS.map(|(_, name)| place.path().join(name))
+}
+
+/// The maps of a pair that is whole; `None` if there is no pair.
+///
+/// # Errors
+/// If the pair is of another version, or parts of it were removed although it has members.
+pub(super) fn open(place: &Place) -> Result<Option<Maps>> {
+    let Some(maps) = open_maps(place)? else {
+        return Ok(None);
+    };
+    if is_whole(place)? {
+        return Ok(Some(maps));
+    }
+    let members = maps.members()?;
+    if members.is_empty() {
+        // Its maker was killed.
+        return Ok(None);
+    }
+    let names: Vec<String> = members.into_iter().map(|(_, name)| name).collect();
+    Err(anyhow!(
+        "links in {} were removed, although there are fences with network devices ({}): end them first",
+        place.path().display(),
+        names.join(", ")
+    ))
+}
+
+/// Whether a pair is of another version of qfence, which knows its maps.
+pub(super) fn is_of_another_version(place: &Place) -> Result<bool> {
+    let version = pins::version_of(place.path())?;
+    Ok(version.is_some_and(|found| found != version::abi()))
+}
+
+/// The maps of a pair, whether its links exist or not; `None` if there are none.
+///
+/// # Errors
+/// If they are of another version, or cannot be read.
+pub(super) fn open_maps(place: &Place) -> Result<Option<Maps>> {
+    bpffs::check_parent(place.parent())?;
+    if Directory::trusted(place.path(), Others::Read)?.is_none() {
+        return Ok(None);
+    }
+    match pins::version_of(place.path())? {
+        None => return Ok(None),
+        Some(found) => ensure!(
+            found == version::abi(),
+            "fences with network devices of another version of qfence (ABI {found}, and this is ABI {}) are in this \
+             network namespace ({}): end them first",
+            version::abi(),
+            place.path().display()
+        ),
+    }
+    let directory = pins::of_maps(place.path());
+    if NAMES.iter().any(|name| !directory.join(name).exists()) {
+        return Ok(None);
+    }
+    Maps::from(|name| pinned(&directory, name)).map(Some)
+}
+
+/// Whether both links and all maps are pinned.
+pub(super) fn is_whole(place: &Place) -> Result<bool> {
+    let directory = pins::of_maps(place.path());
+    for pin in links(place)
+        .into_iter()
+        .chain(NAMES.map(|name| directory.join(name)))
+    {
+        match by_path::open(&pin) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot open {}", pin.display()));
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Makes the pair, in place of what remained of one without members.
+///
+/// # Errors
+/// If the kernel has no such programs or links. Nothing is left then.
+pub(super) fn make(
+    place: &Place,
+    run: &std::path::Path,
+    netns: Option<BorrowedFd<'_>>,
+) -> Result<Maps> {
+    remove(place)?;
+    bpffs::make_parent(place.parent())?;
+    let made = try_make(place, run, netns);
+    made.inspect_err(|_| {
+        // The first error is reported.
+        let _ = remove(place);
+    })
+}
+
+fn try_make(place: &Place, run: &std::path::Path, netns: Option<BorrowedFd<'_>>) -> Result<Maps> {
+    let offsets = offsets::of_this_kernel(run)?.local_in;
+    let offsets: Offsets =
+        offsets.context("this kernel's type information lacks the types of packets")?;
+    let mut loader = make_loader()?;
+    loader
+        .btf(None)
+        .override_global(LOCAL_IN_OFFSETS, &offsets, true);
+    let mut ebpf = loader
+        .load(LOCAL_IN_OBJECT)
+        .context("the kernel rejected the maps of the second layer for frames")?;
+    let source = Source::of(LOCAL_IN_OBJECT, &ebpf);
+    let programs = source.load(&[Hook::LocalIn])?;
+    let program = &programs.first().context("no program was loaded")?.fd;
+
+    bpffs::make(place.path())?;
+    let directory = pins::of_maps(place.path());
+    bpffs::make(&directory)?;
+    for name in NAMES {
+        let path = directory.join(name);
+        let map = ebpf.map(name).ok_or_else(|| crate::kernel::no_map(name))?;
+        map.pin(&path)
+            .with_context(|| format!("cannot pin a map at {}", path.display()))?;
+    }
+    let maps = Maps::from(|name| take(&mut ebpf, name))?;
+    for ((family, _), path) in LINKS.into_iter().zip(links(place)) {
+        let link = within(netns, || Ok(link::attach(program, family)?)).context(
+            "the kernel has no links for netfilter (Linux 6.4, CONFIG_NETFILTER_BPF_LINK)",
+        )?;
+        by_path::pin(&link, &path)
+            .with_context(|| format!("cannot pin a link at {}", path.display()))?;
+    }
+    Ok(maps)
+}
+
+/// Removes a pair that has no members.
+pub(super) fn remove_if_empty(place: &Place, maps: &Maps) -> Result<()> {
+    if maps.members()?.is_empty() {
+        remove(place)?;
+    }
+    Ok(())
+}
+
+/// Removes a pair, or what remained of one. Its network namespace is free then.
+pub(super) fn remove(place: &Place) -> Result<()> {
+    bpffs::check_parent(place.parent())?;
+    for path in links(place) {
+        device::unpin(&path)?;
+    }
+    match fs::remove_dir_all(place.path()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", place.path().display()))
+        }
+        _ => Ok(()),
+    }
+}

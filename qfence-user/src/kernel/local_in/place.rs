@@ -1,0 +1,50 @@
+//! The directories in bpffs: one for each network namespace, beside the directory of fences.
+
+use std::{
+    os::fd::BorrowedFd,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    base::files::entries,
+    kernel::{bpffs::check_parent, within::number_of},
+};
+
+/// The directory in bpffs that has those of all network namespaces.
+const PARENT: &str = "qfence-local-in";
+
+/// The directory of one network namespace. Its name is the namespace's number, which no other namespace gets as long as a
+/// link is pinned: a link keeps its namespace alive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place(PathBuf);
+
+impl Place {
+    /// That of a network namespace, or of the caller's for `None`.
+    pub(super) fn of(bpffs: &Path, netns: Option<BorrowedFd<'_>>) -> Result<Self> {
+        let number = number_of(netns).context("cannot read the number of the network namespace")?;
+        Ok(Self(bpffs.join(PARENT).join(number.to_string())))
+    }
+
+    /// Its path.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The directory that has those of all network namespaces.
+    pub(super) fn parent(&self) -> &Path {
+        self.0.parent().unwrap_or(&self.0)
+    }
+}
+
+/// All places.
+///
+/// # Errors
+/// If the directory is another user's, or cannot be read. Without a directory there are none.
+pub(super) fn all(bpffs: &Path) -> Result<Vec<Place>> {
+    let parent = bpffs.join(PARENT);
+    check_parent(&parent)?;
+    let found = entries(&parent).with_context(|| format!("cannot read {}", parent.display()))?;
+    Ok(found.into_iter().map(|entry| Place(entry.path())).collect())
+}

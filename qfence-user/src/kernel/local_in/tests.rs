@@ -1,0 +1,301 @@
+//! Real pairs of links, in namespaces of the tests' own.
+
+use std::{
+    fs,
+    net::IpAddr,
+    os::fd::{AsFd as _, OwnedFd},
+    time::Duration,
+};
+
+use qfence_common::{
+    address::from_v4,
+    frame::{EXCEPTION, MARK, TAG},
+};
+
+use super::{Drop, fences, is_whole, join, leave, open};
+use crate::kernel::{
+    device::tcx::{self, Way},
+    testing::{
+        GUEST, PORT, Scene, Service, Tap, apart, exists, fresh_netns, index_of, path_of, run, tags,
+        wait_until_gone,
+    },
+};
+
+const V4: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+const OTHER: [u8; 6] = [0x52, 0x54, 0, 0, 0, 2];
+const UDP: u32 = 17;
+
+fn v6() -> IpAddr {
+    "2001:db8::1".parse().unwrap()
+}
+
+fn number(mac: [u8; 6]) -> u64 {
+    let [a, b, c, d, e, f] = mac;
+    u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+}
+
+/// Tags what enters by the tap, as long as it lives.
+fn tagged(mark: u32, tc_index: u16) -> OwnedFd {
+    let ingress = Way(46);
+    tcx::attach(&tags(mark, tc_index), index_of("t0"), ingress).unwrap()
+}
+
+/// Whether a datagram of the guest reaches the host.
+fn reaches(tap: &mut Tap, service: &Service, mac: [u8; 6], host: IpAddr) -> bool {
+    tap.send(mac, host, PORT);
+    service.hears()
+}
+
+#[test]
+fn what_enters_by_a_guarded_device_does_not_reach_the_host() {
+    apart(|scene| {
+        let (mut tap, service) = (Tap::new(), Service::new(PORT));
+        let mut member = join(&scene.bpffs, &scene.run, None, "vm").unwrap();
+        for host in [V4, v6()] {
+            assert!(reaches(&mut tap, &service, GUEST, host), "{host}");
+        }
+        let device = index_of("t0");
+        member.guard(device).unwrap();
+        for host in [V4, V4, v6()] {
+            assert!(!reaches(&mut tap, &service, GUEST, host), "{host}");
+        }
+        let drained = member.drain().unwrap();
+        let of = |address: IpAddr, count| Drop {
+            address: match address {
+                IpAddr::V4(address) => from_v4(address.octets()),
+                IpAddr::V6(address) => address.octets(),
+            },
+            protocol: UDP,
+            port: PORT,
+            device: Some(device),
+            count,
+        };
+        assert_eq!(drained.drops, [of(V4, 2), of(v6(), 1)]);
+        assert_eq!(drained.lost, 0);
+        assert_eq!(member.drain().unwrap(), super::Drained::default());
+        member.unguard(device).unwrap();
+        assert!(reaches(&mut tap, &service, GUEST, V4));
+        member.leave().unwrap();
+    });
+}
+
+#[test]
+fn what_has_the_address_of_a_guarded_guest_does_not_reach_the_host() {
+    apart(|scene| {
+        let (mut tap, service) = (Tap::new(), Service::new(PORT));
+        let mut member = join(&scene.bpffs, &scene.run, None, "vm").unwrap();
+        member.guard_mac(99, number(GUEST)).unwrap();
+        for host in [V4, v6()] {
+            assert!(!reaches(&mut tap, &service, GUEST, host), "{host}");
+            assert!(reaches(&mut tap, &service, OTHER, host), "{host}");
+        }
+        let drained = member.drain().unwrap();
+        assert!(drained.drops.iter().all(|drop| drop.device == Some(99)));
+        assert_eq!(drained.drops.len(), 2);
+        for nobody in [0, 1 << 48, number([1, 0, 0x5e, 0, 0, 1])] {
+            assert!(member.guard_mac(99, nobody).is_err(), "{nobody:x}");
+        }
+        member.leave().unwrap();
+        assert!(reaches(&mut tap, &service, GUEST, V4));
+    });
+}
+
+#[test]
+fn a_tag_keeps_a_packet_from_the_host_and_an_exception_does_not() {
+    apart(|scene| {
+        let (mut tap, service) = (Tap::new(), Service::new(PORT));
+        let mut member = join(&scene.bpffs, &scene.run, None, "vm").unwrap();
+        let slot = u16::try_from(member.slot()).unwrap();
+        let rows = [
+            ("nothing", 0, 0, true),
+            ("the tag", 0, TAG | slot, false),
+            ("both", MARK, TAG | slot, false),
+            ("the mark alone", MARK, 0, false),
+            ("the mark among others", MARK | 7, 0, false),
+            ("other marks", !MARK, 0, true),
+            ("an exception", MARK, TAG | EXCEPTION | slot, true),
+            ("a tag of another namespace", 0, TAG | (slot + 1), true),
+            ("no tag with these bits", 0, EXCEPTION | slot, true),
+        ];
+        for (what, mark, tc_index, reached) in rows {
+            let _tags = tagged(mark, tc_index);
+            for host in [V4, v6()] {
+                let found = reaches(&mut tap, &service, GUEST, host);
+                assert_eq!(found, reached, "{what}, {host}");
+            }
+        }
+        // Also those with a mark alone are counted, once.
+        let drops = member.drain().unwrap().drops;
+        assert_eq!(drops.iter().map(|drop| drop.count).sum::<u64>(), 8);
+        member.guard(index_of("t0")).unwrap();
+        let exception = tagged(MARK, TAG | EXCEPTION | slot);
+        assert!(reaches(&mut tap, &service, GUEST, V4));
+        drop(exception);
+        assert!(!reaches(&mut tap, &service, GUEST, V4));
+        member.leave().unwrap();
+    });
+}
+
+#[test]
+fn a_translated_address_makes_no_difference() {
+    apart(|scene| {
+        let (mut tap, service) = (Tap::new(), Service::new(PORT));
+        let elsewhere = IpAddr::from([203, 0, 113, 5]);
+        run("nft add table ip test");
+        run("nft add chain ip test pre { type nat hook prerouting priority -100 ; }");
+        run("nft add rule ip test pre ip daddr 203.0.113.5 udp dport 80 redirect to :7777");
+        let mut sends = || {
+            tap.send(GUEST, elsewhere, 80);
+            service.hears()
+        };
+        assert!(sends());
+        let mut member = join(&scene.bpffs, &scene.run, None, "vm").unwrap();
+        let slot = u16::try_from(member.slot()).unwrap();
+        let _tags = tagged(0, TAG | slot);
+        assert!(!sends());
+        let drops = member.drain().unwrap().drops;
+        assert_eq!(drops.len(), 1);
+        assert_eq!(drops[0].address, from_v4([192, 0, 2, 1]));
+        assert_eq!((drops[0].port, drops[0].count), (PORT, 1));
+        member.leave().unwrap();
+    });
+}
+
+#[test]
+fn what_does_not_fit_is_counted() {
+    const SENT: u16 = 6000;
+    apart(|scene| {
+        let mut tap = Tap::new();
+        let mut member = join(&scene.bpffs, &scene.run, None, "vm").unwrap();
+        member.guard(index_of("t0")).unwrap();
+        for port in 1..=SENT {
+            tap.send(GUEST, V4, port);
+        }
+        let mut drained = member.drain().unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_secs(5);
+        let count = |drained: &super::Drained| {
+            drained.lost + drained.drops.iter().map(|drop| drop.count).sum::<u64>()
+        };
+        while count(&drained) < SENT.into() && std::time::Instant::now() < deadline {
+            let more = member.drain().unwrap();
+            drained.lost += more.lost;
+            drained.drops.extend(more.drops);
+        }
+        assert_eq!(count(&drained), u64::from(SENT));
+        assert!(drained.lost > 1000, "{}", drained.lost);
+        assert!(drained.drops.len() > 500, "{}", drained.drops.len());
+        member.leave().unwrap();
+    });
+}
+
+#[test]
+fn a_pair_is_shared_and_goes_with_the_last() {
+    apart(|scene| {
+        let join = |netns, fence| join(&scene.bpffs, &scene.run, netns, fence).unwrap();
+        let whole = || is_whole(&scene.bpffs, None).unwrap();
+        assert!(!whole());
+        let (first, second) = (join(None, "one"), join(None, "two"));
+        assert!(whole());
+        assert_ne!(first.slot(), second.slot());
+        assert_eq!(join(None, "one").slot(), first.slot());
+        let there = fresh_netns();
+        let (other, third) = (
+            join(Some(there.as_fd()), "two"),
+            join(Some(there.as_fd()), "three"),
+        );
+        assert_eq!(other.slot(), second.slot());
+        assert!(![first.slot(), second.slot()].contains(&third.slot()));
+        let mut names = fences(&scene.bpffs).unwrap();
+        names.sort();
+        assert_eq!(names, ["one", "three", "two"]);
+        let found = open(&scene.bpffs, None, "two").unwrap().unwrap();
+        assert_eq!(found.slot(), second.slot());
+        assert!(open(&scene.bpffs, None, "three").unwrap().is_none());
+
+        leave(&scene.bpffs, "two").unwrap();
+        assert!(open(&scene.bpffs, None, "two").unwrap().is_none());
+        assert!(whole() && is_whole(&scene.bpffs, Some(there.as_fd())).unwrap());
+        first.leave().unwrap();
+        assert!(!whole());
+        third.leave().unwrap();
+        let left = fs::read_dir(scene.bpffs.join("qfence-local-in")).unwrap();
+        assert_eq!(left.count(), 0);
+        leave(&scene.bpffs, "two").unwrap();
+    });
+}
+
+#[test]
+fn the_network_namespace_is_free_after_the_last() {
+    apart(|scene| {
+        run("ip link add v0 type veth peer name v1");
+        let there = fresh_netns();
+        run(&format!("ip link set v1 netns {}", path_of(&there)));
+        let member = join(&scene.bpffs, &scene.run, Some(there.as_fd()), "vm").unwrap();
+        drop(there);
+        assert!(!wait_until_gone("v0", Duration::from_secs(2)));
+        member.leave().unwrap();
+        assert!(wait_until_gone("v0", Duration::from_secs(20)));
+        assert!(!exists("v0"));
+    });
+}
+
+#[test]
+fn a_priority_that_is_taken_is_no_obstacle() {
+    apart(|scene| {
+        let (mut tap, service) = (Tap::new(), Service::new(PORT));
+        let others = [Scene::new(), Scene::new()];
+        let mut members: Vec<_> = others
+            .iter()
+            .map(|other| join(&other.bpffs, &other.run, None, "vm").unwrap())
+            .collect();
+        let mut last = join(&scene.bpffs, &scene.run, None, "vm").unwrap();
+        assert!(reaches(&mut tap, &service, GUEST, V4));
+        last.guard(index_of("t0")).unwrap();
+        assert!(!reaches(&mut tap, &service, GUEST, V4));
+        for member in members.drain(..) {
+            member.leave().unwrap();
+        }
+        assert!(!reaches(&mut tap, &service, GUEST, V4));
+        last.leave().unwrap();
+        assert!(reaches(&mut tap, &service, GUEST, V4));
+    });
+}
+
+#[test]
+fn what_a_killed_maker_left_is_made_anew_and_what_has_members_is_not() {
+    apart(|scene| {
+        let join = |fence| join(&scene.bpffs, &scene.run, None, fence);
+        let parent = scene.bpffs.join("qfence-local-in");
+        let member = join("vm").unwrap();
+        let place = fs::read_dir(&parent)
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap()
+            .path();
+        fs::remove_file(place.join("local_in6")).unwrap();
+        assert!(!is_whole(&scene.bpffs, None).unwrap());
+        let error = format!("{:#}", join("other").err().unwrap());
+        assert!(error.contains("(vm): end them first"), "{error}");
+        leave(&scene.bpffs, "vm").unwrap();
+        drop(member);
+        // Its maker was killed before it had made the links.
+        fs::create_dir(&place).unwrap();
+        join("vm").unwrap();
+        assert!(is_whole(&scene.bpffs, None).unwrap());
+
+        let maps = fs::read_dir(&place)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let maps = maps.into_iter().find(|path| path.is_dir()).unwrap();
+        fs::rename(&maps, place.join("maps-abi-77")).unwrap();
+        let error = format!("{:#}", join("vm").err().unwrap());
+        assert!(
+            error.contains("another version of qfence (ABI 77"),
+            "{error}"
+        );
+        fs::rename(place.join("maps-abi-77"), &maps).unwrap();
+        leave(&scene.bpffs, "vm").unwrap();
+        assert!(!place.exists());
+    });
+}
