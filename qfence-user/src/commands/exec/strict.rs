@@ -11,7 +11,10 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::{libc, unistd::Gid};
 
-use super::{needs, words::step};
+use super::{
+    needs,
+    words::{check_grants, step},
+};
 use crate::{
     base::identity::Identity,
     cli::Exec,
@@ -82,6 +85,7 @@ pub(super) fn settle(options: &Exec, identity: &mut Option<Identity>) -> Result<
     if let Some(option) = options.confinement.without_effect() {
         bail!("{option} has no effect without --strict");
     }
+    check_grants(options)?;
     let of_user = identity
         .as_ref()
         .map(|identity| identity.environment.clone());

@@ -136,6 +136,24 @@ impl Attempt {
     }
 }
 
+impl Attempt {
+    /// The option that would allow a local port that the closure of listeners refuses. There is none for port 0 and for
+    /// other protocols than TCP and UDP.
+    #[must_use]
+    pub fn listen_option(&self) -> Option<String> {
+        match &self.operation {
+            Operation::Local {
+                protocol,
+                local_port,
+                ..
+            } if *local_port != 0 && matches!(protocol.as_str(), "tcp" | "udp") => {
+                Some(format!("--allow-listen {protocol}:{local_port}"))
+            }
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -168,7 +186,10 @@ impl fmt::Display for Attempt {
                 f,
                 " (the listener was made in this fence: --allow {protocol}:self:{port})"
             ),
-            _ => Ok(()),
+            _ => match self.listen_option() {
+                Some(option) => write!(f, " ({option})"),
+                None => Ok(()),
+            },
         }
     }
 }
