@@ -15,6 +15,7 @@
 //! | [`capture`] | a packet capture on all devices of a namespace |
 //! | [`echoes`] | the number of pings that reached a namespace |
 //! | [`probe`] | the executable that makes attempts, and its typed results |
+//! | [`tap`] | a host of guests with tap devices, and guests that write frames |
 //! | [`guest`] | machines under QEMU: a Linux that the test controls, and QEMU's own iPXE |
 //! | [`fence`] | the fence under test: the executable, names, its log of refusals |
 //! | [`fuse`] | a file whose readers are blocked in the kernel |
@@ -62,6 +63,7 @@ pub mod screen;
 pub mod seccomp;
 pub mod shell;
 pub mod systemd;
+pub mod tap;
 pub mod terminal;
 pub mod workspace;
 pub mod world;

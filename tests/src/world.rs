@@ -40,8 +40,7 @@ pub struct World {
 impl World {
     /// Makes a host and an internet. Needs root; any number may exist at a time.
     pub fn new() -> Result<Self> {
-        mount_bpffs().with_context(|| format!("mount {BPFFS}"))?;
-        let host = Namespace::with_mounts(give_own_etc).context("make the host")?;
+        let host = host_with_own_etc(|| Ok(())).context("make the host")?;
         let internet = Namespace::new().context("make the internet")?;
         connect(host.as_ref(), internet.as_ref(), true).context("connect the two")?;
         // An unconnected bridge has no carrier, so a port is added: one end of a veth pair.
@@ -125,6 +124,15 @@ impl World {
             fs::rename(&new, &path).with_context(|| format!("replace {}", path.display()))
         })
     }
+}
+
+/// A host whose network is empty, and which has its own `/etc`. `prepare` may change its mounts further.
+pub(crate) fn host_with_own_etc(prepare: impl FnOnce() -> Result<()> + Send) -> Result<Namespace> {
+    mount_bpffs().with_context(|| format!("mount {BPFFS}"))?;
+    Namespace::with_mounts(|| {
+        give_own_etc()?;
+        prepare()
+    })
 }
 
 /// Mounts the BPF file system if necessary, before any mount namespace is made: a mount inside a mount namespace would

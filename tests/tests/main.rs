@@ -89,6 +89,7 @@ mod stuck;
 mod stuck_start;
 mod system_calls;
 mod taking_back;
+mod tap;
 mod time_namespace;
 mod top;
 mod traced;

@@ -22,11 +22,12 @@ use crate::{
 const MEASURING: &str = "measuring";
 
 /// The benchmarks, and their subjects.
-const BENCHES: [(&str, &str); 6] = [
+const BENCHES: [(&str, &str); 7] = [
     ("traffic", "what calls and packets cost"),
     ("policy", "what a policy costs"),
     ("audit", "what the record of attempts costs"),
     ("guest", "what is left of a guest's network"),
+    ("devices", "what the frames of a tap device cost"),
     ("start", "what a start costs, and a fence in memory"),
     ("many", "what many fences at a time cost"),
 ];

@@ -78,7 +78,7 @@ pub fn attempt<S: AsRef<OsStr>>(
     arguments.extend(["-chardev", "stdio,id=console,signal=off"].map(str::to_owned));
     arguments.extend(["-serial", "chardev:console"].map(str::to_owned));
 
-    let qemu = Qemu::start(world, launcher, files, &arguments)?;
+    let qemu = Qemu::start(&world.host, launcher, files, &arguments)?;
     qemu.lines_until("@begin", BOOT).context("boot iPXE")?;
     let count = u32::try_from(pages.len())?;
     let limit = Duration::from_millis((2 * PATIENCE_MS * (count + 1)).into());

@@ -9,6 +9,7 @@ use super::{
     qemu::{Files, Qemu},
 };
 use crate::{
+    namespace::Namespace,
     probe::{self, Flood, Load, ProbeResult},
     process::Process,
     reachable::reachable,
@@ -36,6 +37,8 @@ pub struct Options {
     pub hostfwd: Vec<String>,
     /// Another back end of the guest's network card instead of `user,…`, without its id.
     pub netdev: Option<String>,
+    /// The MAC address of the guest's network card.
+    pub mac: Option<String>,
     /// More arguments for QEMU.
     pub arguments: Vec<String>,
     /// More files for the guest: where each is to be, and where it is now.
@@ -53,6 +56,15 @@ impl Guest {
     /// Boots a guest on the host of `world` and waits until its network is up. QEMU's command is
     /// appended to that of `launcher`; an empty one means no fence.
     pub fn boot<S: AsRef<OsStr>>(world: &World, launcher: &[S], options: &Options) -> Result<Self> {
+        Self::boot_on(&world.host, launcher, options)
+    }
+
+    /// Like [`Self::boot`], on another host.
+    pub fn boot_on<S: AsRef<OsStr>>(
+        host: &Namespace,
+        launcher: &[S],
+        options: &Options,
+    ) -> Result<Self> {
         let image = image::image()?;
         let files = Files::new()?;
         let initramfs = if options.files.is_empty() {
@@ -76,6 +88,11 @@ impl Guest {
         } else {
             "512"
         };
+        let mac = options.mac.iter().map(|mac| format!(",mac={mac}"));
+        let card = format!(
+            "virtio-net-pci,netdev=n0,romfile={}",
+            mac.collect::<String>()
+        );
         let arguments = [
             "-m",
             memory,
@@ -88,7 +105,7 @@ impl Guest {
             "-netdev",
             &format!("{kind},id=n0,{settings}"),
             "-device",
-            "virtio-net-pci,netdev=n0,romfile=",
+            &card,
             "-chardev",
             &format!("file,id=console,path={}", files.console().display()),
             "-serial",
@@ -100,7 +117,7 @@ impl Guest {
         ];
         let mut arguments: Vec<String> = arguments.map(str::to_owned).into();
         arguments.extend_from_slice(&options.arguments);
-        let qemu = Qemu::start(world, launcher, files, &arguments)?;
+        let qemu = Qemu::start(host, launcher, files, &arguments)?;
         qemu.lines_until("@ready", BOOT).context("boot the guest")?;
         Ok(Self { qemu, commands: 0 })
     }

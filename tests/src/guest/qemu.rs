@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 
-use crate::{process::Process, workspace, world::World};
+use crate::{namespace::Namespace, process::Process, workspace};
 
 /// The number of bytes of a log that an error shows.
 const TAIL: usize = 4000;
@@ -60,18 +60,18 @@ impl Files {
 }
 
 impl Qemu {
-    /// Starts QEMU on the host of `world`, as the last words of a launcher's command.
+    /// Starts QEMU on `host`, as the last words of a launcher's command.
     pub(super) fn start<S: AsRef<OsStr>>(
-        world: &World,
+        host: &Namespace,
         launcher: &[S],
         files: Files,
         arguments: &[String],
     ) -> Result<Self> {
         const PROGRAM: &str = "qemu-system-x86_64";
         let mut command = match launcher {
-            [] => world.host.command(PROGRAM),
+            [] => host.command(PROGRAM),
             [first, rest @ ..] => {
-                let mut command = world.host.command(first);
+                let mut command = host.command(first);
                 command.args(rest).arg(PROGRAM);
                 command
             }

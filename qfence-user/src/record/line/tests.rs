@@ -110,6 +110,19 @@ fn an_attempt_that_self_would_allow_says_how() {
 }
 
 #[test]
+fn a_refused_local_port_says_how_to_allow_it() {
+    let text = |protocol, port| {
+        let local = Ipv6Addr::LOCALHOST.octets();
+        line(Hook::Bind6, local, protocol, port, verdict::LISTENER).to_string()
+    };
+    assert!(text(17, 53).ends_with(" rule deny-listener (--allow-listen udp:53)"));
+    for (protocol, port) in [(6, 0), (136, 53)] {
+        let text = text(protocol, port);
+        assert!(text.ends_with(" rule deny-listener"), "{text}");
+    }
+}
+
+#[test]
 fn json_has_the_documented_fields_and_is_read_again() {
     let line = loopback();
     let json = line.to_json().unwrap();

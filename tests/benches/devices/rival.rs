@@ -1,0 +1,81 @@
+//! What keeps a guest with a tap device from its host: a fence, and the rules of a firewall that people use.
+
+use anyhow::{Context as _, Result};
+use tests::{probe::output, tap::Scene};
+
+/// With what a scene is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rival {
+    Unfenced,
+    Fence,
+    Iptables,
+    Nftables,
+}
+
+/// The rules of iptables and ip6tables: what enters by the device reaches DHCP and DNS of the host, and is forwarded to
+/// the internet.
+const IPTABLES: [&str; 8] = [
+    "-A INPUT -i tap0 -p udp --dport 67 -j ACCEPT",
+    "-A INPUT -i tap0 -p udp --dport 53 -j ACCEPT",
+    "-A INPUT -i tap0 -p tcp --dport 53 -j ACCEPT",
+    "-A INPUT -i tap0 -p tcp -j REJECT --reject-with tcp-reset",
+    "-A INPUT -i tap0 -j REJECT",
+    "-A FORWARD -i tap0 -o up -j ACCEPT",
+    "-A FORWARD -o tap0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+    "-A FORWARD -i tap0 -j REJECT",
+];
+
+/// The same for nftables.
+const NFTABLES: &str = "
+table inet rival {
+    chain input {
+        type filter hook input priority 0;
+        iifname tap0 udp dport { 67, 53 } accept
+        iifname tap0 tcp dport 53 accept
+        iifname tap0 meta l4proto tcp reject with tcp reset
+        iifname tap0 reject
+    }
+    chain forward {
+        type filter hook forward priority 0;
+        iifname tap0 oifname up accept
+        oifname tap0 ct state established,related accept
+        iifname tap0 reject
+    }
+}
+";
+
+impl Rival {
+    pub(crate) const ALL: [Self; 4] = [Self::Unfenced, Self::Fence, Self::Iptables, Self::Nftables];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Unfenced => "unfenced",
+            Self::Fence => "qfence",
+            Self::Iptables => "iptables, INPUT and FORWARD",
+            Self::Nftables => "nftables, input and forward",
+        }
+    }
+
+    /// Whether there is nothing to measure without it.
+    pub(crate) fn is_needed(self) -> bool {
+        matches!(self, Self::Unfenced | Self::Fence)
+    }
+
+    /// Sets up the host of a scene. The fence is made by what runs in it.
+    pub(crate) fn set_up(self, scene: &Scene) -> Result<()> {
+        match self {
+            Self::Unfenced | Self::Fence => Ok(()),
+            Self::Nftables => scene.nft(NFTABLES),
+            Self::Iptables => {
+                for program in ["iptables", "ip6tables"] {
+                    for rule in IPTABLES {
+                        let mut command = scene.host.command(program);
+                        command.args(rule.split_whitespace());
+                        output(&mut command).context("package iptables")?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Guests with tap devices: every kind of frame, by a guest that writes them, and real guests.
+
+mod bed;
+mod bridge;
+mod garbage;
+mod guest;
+mod kinds;
+mod layers;
+mod life;
+mod matrix;
+mod row;
+mod stack;
+mod table;
+mod tun;

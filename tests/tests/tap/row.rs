@@ -1,0 +1,191 @@
+//! A row of the matrix: frames, what shows that they arrive where there is no fence, and what a fence makes of them.
+
+use std::net::IpAddr;
+
+use tests::tap::{
+    Kind, Link,
+    answer::Answer,
+    scene::{GATEWAY_MAC, GUEST_LOCAL, GUEST_MAC, GUEST_V4, GUEST_V6},
+    wire::{self, Frame, Mac},
+};
+
+/// What shows that the frames arrive, without a fence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Open {
+    /// The host's IP stack hands a packet to a protocol.
+    Delivered,
+    /// The host answers.
+    Answered(Answer),
+    /// A packet socket of the host receives a frame that is no IP.
+    Others,
+    /// The internet receives a packet.
+    Internet,
+    /// The neighbour in the bridge receives a frame.
+    Neighbour,
+    /// The host's device receives the frame, and nobody else.
+    Sent,
+}
+
+/// What the guest gets for a frame that is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    Reset,
+    Prohibited,
+    Nothing,
+    /// A refusal or nothing.
+    Either,
+}
+
+/// What a fence makes of the frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fenced {
+    /// Nothing arrives anywhere.
+    Refused(Said),
+    /// Nothing arrives at the host; the bridge may have it.
+    NotForTheHost,
+    /// The host may have it, and does not answer.
+    Unanswered,
+    /// As without a fence.
+    Through,
+}
+
+/// The layer without which the frames arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layer {
+    /// The program at the device.
+    First,
+    /// The program at LOCAL_IN.
+    Second,
+    /// Either holds them.
+    Both,
+}
+
+/// Who sends the frames.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sender {
+    /// A port that nobody has used before.
+    pub(crate) port: u16,
+}
+
+type Frames = Box<dyn Fn(&Sender) -> Vec<Frame> + Send>;
+
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) open: Open,
+    pub(crate) fenced: Fenced,
+    pub(crate) layer: Layer,
+    pub(crate) frames: Frames,
+    /// A parameter of the host's network, and its value before and after.
+    pub(crate) parameter: Option<(&'static str, &'static str, &'static str)>,
+    /// An address that the host gets just before.
+    pub(crate) address: Option<&'static str>,
+    only: Option<Link>,
+}
+
+/// A row that both layers hold.
+pub(crate) fn row(
+    name: impl Into<String>,
+    open: Open,
+    fenced: Fenced,
+    frames: impl Fn(&Sender) -> Vec<Frame> + Send + 'static,
+) -> Row {
+    Row {
+        name: name.into(),
+        open,
+        fenced,
+        layer: Layer::Both,
+        frames: Box::new(frames),
+        parameter: None,
+        address: None,
+        only: None,
+    }
+}
+
+impl Row {
+    pub(crate) fn only(mut self, link: Link) -> Self {
+        self.only = Some(link);
+        self
+    }
+
+    pub(crate) fn held_by(mut self, layer: Layer) -> Self {
+        self.layer = layer;
+        self
+    }
+
+    pub(crate) fn with(
+        mut self,
+        parameter: &'static str,
+        value: &'static str,
+        after: &'static str,
+    ) -> Self {
+        self.parameter = Some((parameter, value, after));
+        self
+    }
+
+    pub(crate) fn after_address(mut self, address: &'static str) -> Self {
+        self.address = Some(address);
+        self
+    }
+
+    pub(crate) fn is_for(&self, kind: Kind) -> bool {
+        self.only.is_none_or(|link| link == kind.link)
+    }
+}
+
+impl Sender {
+    /// The guest's address for a destination.
+    pub(crate) fn source(&self, destination: IpAddr) -> IpAddr {
+        match destination {
+            IpAddr::V4(_) => GUEST_V4,
+            IpAddr::V6(v6) if v6.is_unicast_link_local() || v6.is_multicast() => GUEST_LOCAL,
+            IpAddr::V6(_) => GUEST_V6,
+        }
+    }
+
+    /// A datagram.
+    pub(crate) fn udp(&self, destination: IpAddr, port: u16) -> Vec<u8> {
+        let from = (self.source(destination), self.port);
+        wire::udp(from, (destination, port), b"a datagram of the guest")
+    }
+
+    /// The first segment of a connection.
+    pub(crate) fn syn(&self, destination: IpAddr, port: u16) -> Vec<u8> {
+        let from = (self.source(destination), self.port);
+        wire::tcp(from, (destination, port), wire::SYN)
+    }
+
+    /// A ping.
+    pub(crate) fn ping(&self, destination: IpAddr) -> Vec<u8> {
+        wire::ping(self.source(destination), destination, self.port)
+    }
+}
+
+/// A packet in a frame from the guest to the host's device.
+pub(crate) fn to_host(packet: &[u8]) -> Vec<Frame> {
+    vec![to(GATEWAY_MAC, packet)]
+}
+
+/// A packet in a frame from the guest.
+pub(crate) fn to(mac: Mac, packet: &[u8]) -> Frame {
+    wire::packet(GUEST_MAC, mac, packet)
+}
+
+/// The MAC address of a group.
+pub(crate) fn group_mac(group: IpAddr) -> Mac {
+    match group {
+        IpAddr::V4(group) => {
+            let [_, b, c, d] = group.octets();
+            [1, 0, 0x5e, b & 0x7f, c, d]
+        }
+        IpAddr::V6(group) => {
+            let [.., a, b, c, d] = group.octets();
+            [0x33, 0x33, a, b, c, d]
+        }
+    }
+}
+
+/// An address of a table.
+pub(crate) fn address(text: &str) -> IpAddr {
+    text.parse()
+        .unwrap_or_else(|_| unreachable!("{text} is no address"))
+}
