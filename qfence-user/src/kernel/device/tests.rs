@@ -15,7 +15,7 @@ use crate::{
     compile::compile,
     confinement::Enforced,
     kernel::{
-        DenyWith, Kernel, Settings,
+        DenyWith, Kernel, NetworkDevices, Settings,
         link_info::id_of_program,
         local_in,
         pins::Pins,
@@ -38,7 +38,7 @@ fn kernel(scene: &Scene, devices: bool) -> (Kernel, PathBuf) {
     let settings = Settings {
         deny: DenyWith::Refused,
         allow_raw: false,
-        allow_devices: false,
+        allow_devices: NetworkDevices::None,
         allow_netns: false,
         log_allowed: false,
         cgroup: 0,
