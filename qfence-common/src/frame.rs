@@ -56,7 +56,8 @@ pub const LEARNS_MAC: u32 = 1;
 /// A macvtap device: the frames of its guest leave the host's side of it.
 pub const REVERSED: u32 = 2;
 
-/// The exception for DHCP applies: the host may serve the guest's network.
+/// The host may serve the guest's network: the exception for DHCP lets questions through to the host, and not only to other
+/// servers of the network.
 pub const SERVED: u32 = 4;
 
 /// A MAC address that a guest may use: the key in the map of addresses; the value has no meaning.
