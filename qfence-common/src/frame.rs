@@ -60,7 +60,8 @@ pub const LEARNS_MAC: u32 = 1;
 /// A macvtap device: the frames of its guest leave the host's side of it.
 pub const REVERSED: u32 = 2;
 
-/// The exception for DHCP applies: the host may serve the guest's network.
+/// The host may serve the guest's network: the exception for DHCP lets questions through to the host, and not only to other
+/// servers of the network.
 pub const SERVED: u32 = 4;
 
 /// The second layer is a table of nftables, which sees marks and not `tc_index`: exceptions have a mark of their own.

@@ -13,9 +13,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::{build::QUICK, report, shell, workspace};
 
 /// The targets, and the maximum length of their inputs in bytes.
-const TARGETS: [(&str, u32); 7] = [
+const TARGETS: [(&str, u32); 8] = [
     ("arguments", 4096),
     ("event", 512),
+    ("frame", 256),
     ("packet", 256),
     ("profile", 4096),
     ("record", 4096),

@@ -1,6 +1,9 @@
 //! Judges frames of guests.
 
-use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST};
+use aya_ebpf::{
+    bindings::{__sk_buff, BPF_NOEXIST},
+    helpers::bpf_ktime_get_boot_ns,
+};
 use qfence_common::{
     Action, Halves, LookupPath, Payload, Protocol, Verdict,
     frame::{
@@ -9,7 +12,8 @@ use qfence_common::{
         control::{self, Control, IGMP, TARGET},
         ethernet::{ARP, IPV4, IPV6, Macs, VLAN, is_group},
     },
-    packet::Bytes as _,
+    packet::{Bytes as _, tcp_data},
+    peer::ANSWERS_FOR_NS,
     verdict::{DHCP, FRAME_KIND, HOST, MANY, MONITOR, SPOOFED_MAC, UNPARSED},
 };
 
@@ -17,12 +21,13 @@ use crate::{
     account::count::hit,
     judge::{
         of_address,
-        policy::{monitors, verdict},
+        peers::changed_ns,
+        policy::{judges_standing, monitors, verdict},
         sent::qfence_host_began,
     },
     maps::frame::{FRAME_DEVICES, GATEWAYS, GUEST_MACS, LEARNT_MACS},
     subject::{
-        frame::{Frame, address_v6, device_index, ethertype, place, word},
+        frame::{Frame, address_v6, device_index, ethertype, packet_length, place, word},
         skb::Skb,
     },
 };
@@ -296,6 +301,12 @@ fn by_policy(skb: *mut __sk_buff, address: Halves, payload: Payload) -> FrameJud
             ..FrameJudgement::by_exception(Way::Anywhere, NO_RULE)
         };
     }
+    if payload.resets_tcp() && !verdict.has(HOST) && qfence_may_reset(skb) != 0 {
+        return FrameJudgement {
+            is_decision: false,
+            ..FrameJudgement::by_exception(Way::Elsewhere, NO_RULE)
+        };
+    }
     hit(verdict.rule(), false);
     FrameJudgement {
         way: if verdict.has(MONITOR) {
@@ -307,6 +318,19 @@ fn by_policy(skb: *mut __sk_buff, address: Halves, payload: Payload) -> FrameJud
         may_be_answered: !verdict.has(MANY),
         is_decision: true,
     }
+}
+
+/// Whether a segment that resets a connection may go to where the policy denies: for a while after a change of the policy,
+/// so that the remote end of a connection that the change has ended learns of it. It must carry nothing. Returns 0 or 1.
+/// Global: see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_may_reset(skb: *mut __sk_buff) -> u32 {
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let is_recent = judges_standing() && now < changed_ns().saturating_add(ANSWERS_FOR_NS);
+    let is_empty = tcp_data(&Frame(skb), packet_length(skb)) == Some(0);
+    (is_recent && is_empty).into()
 }
 
 /// Not a packed judgement: the policy decides.
@@ -371,12 +395,18 @@ fn is_neighbour(device: u32, target: Halves, is_request: bool) -> bool {
 #[unsafe(no_mangle)]
 extern "C" fn qfence_judge_dhcp(skb: *mut __sk_buff, upper: u64, lower: u64, flags: u32) -> u64 {
     let address = Halves { upper, lower };
-    if flags & SERVED == 0 || place(skb).is_fragment() {
+    if place(skb).is_fragment() {
         return ORDINARY;
     }
     let servers = control::dhcp_servers(ethertype(skb) == IPV6);
     if address != servers && !is_gateway(device_index(skb), address) {
         return ORDINARY;
     }
-    FrameJudgement::by_exception(Way::Anywhere, DHCP).pack()
+    // Where the host has no address, its network may have a server.
+    let way = if flags & SERVED != 0 {
+        Way::Anywhere
+    } else {
+        Way::Elsewhere
+    };
+    FrameJudgement::by_exception(way, DHCP).pack()
 }

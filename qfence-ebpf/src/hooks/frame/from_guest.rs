@@ -2,7 +2,7 @@
 
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use qfence_common::{
-    Halves, Outcome, Payload,
+    Halves, Hook, LookupPath, Outcome, Payload,
     frame::{Device, EXCEPTION, EXCEPTION_MARK, MARK, MARKS_EXCEPTIONS, SLOT, TAG, ethernet::ARP},
     verdict::UNPARSED,
 };
@@ -12,13 +12,19 @@ use crate::{
     account::{
         flows,
         frame::{Rest, refuse_frame, tally},
+        trace::trace,
     },
     judge::frame::{
         FrameJudgement, Way, arp_target, device, qfence_judge_arp, qfence_judge_frame_to,
         qfence_reason_against_frame,
     },
-    subject::frame::{device_index, ethertype, macs, packet, packet_length},
+    subject::{
+        destination::Destination,
+        frame::{device_index, ethertype, macs, packet, packet_length},
+    },
 };
+
+const FRAME: u32 = Hook::Frame as u32;
 
 /// Judges a frame. What is refused is recorded, and answered if it may be. What goes on is tagged: the program where the
 /// host receives packets drops it there, unless an exception applies.
@@ -53,6 +59,9 @@ pub(crate) fn judge_frame(ctx: &TcContext) -> i32 {
         let judgement = FrameJudgement::against(UNPARSED);
         (judgement, Halves::NONE, Rest::of_ethertype(kind))
     };
+    if payload.is_known() {
+        note_decision(ctx, to, payload, judgement);
+    }
     match judgement.way {
         Way::Refused => {
             refuse(skb, judgement, to, rest);
@@ -80,6 +89,23 @@ pub(crate) fn judge_frame(ctx: &TcContext) -> i32 {
     };
     tag(skb, device, exception);
     NEXT
+}
+
+/// Logs the decision on a packet, in the object for tracing.
+#[inline(always)]
+fn note_decision(ctx: &TcContext, to: Halves, payload: Payload, judgement: FrameJudgement) {
+    let to = Destination {
+        address: to,
+        port: payload.destination_port(),
+        protocol: payload.protocol(),
+        path: LookupPath::Address,
+    };
+    let outcome = match judgement.way {
+        Way::Refused => Outcome::Refused,
+        Way::Monitored => Outcome::SentMonitored,
+        Way::Elsewhere | Way::Anywhere => Outcome::Sent,
+    };
+    trace::<FRAME, _>(ctx, &to, outcome, judgement.verdict);
 }
 
 /// Counts and records a refused frame.

@@ -282,11 +282,11 @@ impl Bed {
         }
     }
 
-    /// Notes a change of the policy at this time.
-    pub(super) fn change_at(&mut self, changed_ns: u64) {
+    /// Notes a change of the policy at this time, after which existing connections are judged or not.
+    pub(super) fn change_at(&mut self, changed_ns: u64, judges_standing: bool) {
         let change = Change {
             changed_ns,
-            judges_standing: 1,
+            judges_standing: judges_standing.into(),
             reserved: 0,
         };
         self.maps.change.set(0, change, 0).unwrap();

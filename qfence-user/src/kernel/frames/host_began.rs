@@ -199,8 +199,8 @@ fn an_answer_is_awaited_for_five_minutes_and_under_one_policy() {
     assert!(!bed.judge(&answer).goes_on());
     bed.note(&sent);
     assert!(bed.judge(&answer).goes_on());
-    bed.change_at(u64::MAX);
+    bed.change_at(u64::MAX, true);
     assert!(!bed.judge(&answer).goes_on());
-    bed.change_at(1);
+    bed.change_at(1, true);
     assert!(bed.judge(&answer).goes_on());
 }

@@ -280,3 +280,28 @@ fn what_is_unspecified_is_the_host_and_not_answered() {
         assert!(!bed.judge(&between(from, to).udp(4000, 5000)).goes_on());
     }
 }
+
+/// A change of the policy ends a connection of the guest: each of its segments is judged, and reset. The remote end learns
+/// of it by the guest's own resets, for a while.
+#[test]
+fn after_a_change_both_ends_of_a_connection_are_reset() {
+    let mut bed = Bed::with(
+        &["deny tcp:203.0.113.5", "deny tcp:[2001:db8:5::5]"],
+        false,
+        0,
+    );
+    for address in [INTERNET, "2001:db8:5::5"] {
+        let segment = to(address).tcp(4000, 22, Flags::Ack, b"data");
+        let reset = to(address).tcp(4000, 22, Flags::Rst, &[]);
+        // Connections of the time before the change are not judged.
+        bed.change_at(u64::MAX, false);
+        assert_eq!(bed.judge(&reset).value, DROP);
+        bed.change_at(u64::MAX, true);
+        assert_eq!(bed.judge(&segment).value, REDIRECT);
+        assert!(bed.judge(&reset).goes_on());
+        let with_data = to(address).tcp(4000, 22, Flags::Rst, b"data");
+        assert_eq!(bed.judge(&with_data).value, DROP);
+        let to_host = to("192.168.122.1").tcp(4000, 22, Flags::Rst, &[]);
+        assert_eq!(bed.judge(&to_host).value, DROP);
+    }
+}

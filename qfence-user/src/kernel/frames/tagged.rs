@@ -26,12 +26,12 @@ const INGRESS: Way = Way(46);
 const UNSEEN: u32 = u32::MAX;
 
 /// Writes frames to a tap, and compares their tags behind the program; [`UNSEEN`] for those that are dropped.
-fn compare(rules: &[&str], monitor: bool, rows: &[(&str, Vec<u8>, u32)]) {
+fn compare(rules: &[&str], monitor: bool, flags: u32, rows: &[(&str, Vec<u8>, u32)]) {
     apart(|_: &Scene| {
         let mut tap = Tap::new();
         let index = index_of("t0");
         let mut bed = Bed::of(index, rules, monitor, 0, 0);
-        bed.set_device(SERVED);
+        bed.set_device(flags);
         let mut seen: Array<MapData, u32> = Array::create(1, 0).unwrap();
         let _second =
             tcx::attach(&tells_tag(IterableMap::map(&seen).fd()), index, INGRESS).unwrap();
@@ -133,7 +133,7 @@ fn what_goes_on_is_tagged_and_exceptions_are_marked() {
     assert_eq!(internet[12..ETHERNET], [8, 0]);
     assert_eq!(GUEST, "192.168.122.50");
     let rules = ["allow tcp:10.50.0.1:80", "allow udp:224.0.0.251:5353"];
-    compare(&rules, false, &rows);
+    compare(&rules, false, SERVED, &rows);
 }
 
 #[test]
@@ -147,5 +147,25 @@ fn under_a_monitored_policy_everything_may_reach_the_host() {
             ANYWHERE,
         ),
     ];
-    compare(&[], true, &rows);
+    compare(&[], true, SERVED, &rows);
+}
+
+#[test]
+fn dhcp_reaches_the_host_only_where_it_serves_the_guest() {
+    let rows = |tag| {
+        [
+            (
+                "DHCP",
+                between("0.0.0.0", "255.255.255.255").udp(68, 67),
+                tag,
+            ),
+            (
+                "DHCPv6",
+                between("fe80::50", "ff02::1:2").udp(546, 547),
+                tag,
+            ),
+        ]
+    };
+    compare(&[], false, SERVED, &rows(ANYWHERE));
+    compare(&[], false, 0, &rows(ELSEWHERE));
 }
