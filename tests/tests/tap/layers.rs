@@ -1,6 +1,11 @@
 //! Each layer is needed: with one of them taken away from a fence, named rows arrive that both together hold.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::net::if_::if_nametoindex;
@@ -33,15 +38,22 @@ pub(super) fn pins(scene: &Scene, fence: &Fence, layer: Layer) -> Result<Vec<Pat
         return Ok(vec![pin.into()]);
     }
     let mut pins = Vec::new();
-    for namespace in fs::read_dir(SECOND).with_context(|| format!("list {SECOND}"))? {
-        for entry in fs::read_dir(namespace?.path())? {
-            let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with("local_in") {
-                pins.push(entry.path());
-            }
+    let directory = second(scene)?;
+    for entry in
+        fs::read_dir(&directory).with_context(|| format!("list {}", directory.display()))?
+    {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("local_in") {
+            pins.push(entry.path());
         }
     }
     Ok(pins)
+}
+
+/// The directory of the second layer of the host, whether or not it is there.
+pub(super) fn second(scene: &Scene) -> Result<PathBuf> {
+    let inode = fs::metadata(scene.host.path())?.ino();
+    Ok(Path::new(SECOND).join(inode.to_string()))
 }
 
 /// Detaches the links of a layer.
