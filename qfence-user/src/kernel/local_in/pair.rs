@@ -3,7 +3,7 @@
 
 use std::{
     fs, io,
-    os::fd::{AsFd as _, BorrowedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -69,6 +69,17 @@ pub(super) fn open(place: &Place) -> Result<Option<Maps>> {
         place.path().display(),
         names.join(", ")
     ))
+}
+
+/// Opens the links of a pair, so that they outlive their pins; none if a table of nftables takes their place.
+pub(super) fn open_links(place: &Place) -> Result<Vec<OwnedFd>> {
+    if place.nft().exists() {
+        return Ok(Vec::new());
+    }
+    let open = |path: PathBuf| {
+        by_path::open(&path).with_context(|| format!("cannot open {}", path.display()))
+    };
+    links(place).into_iter().map(open).collect()
 }
 
 /// Whether a pair is of another version of qfence, which knows its maps.
@@ -140,7 +151,6 @@ pub(super) fn make(
     netns: Option<BorrowedFd<'_>>,
 ) -> Result<Maps> {
     remove(place)?;
-    bpffs::make_parent(place.parent())?;
     let made = try_make(method, place, run, netns);
     made.inspect_err(|_| {
         // The first error is reported.
