@@ -103,14 +103,14 @@ fn try_join(
 }
 
 /// Tries what judges the packets, in a network namespace of its own: loads the program and attaches it, or makes a table of
-/// nftables. `run` is as for [`join`]. Nothing is left.
+/// nftables. Nothing is left.
 ///
 /// # Errors
 /// If the kernel has neither.
-pub fn attempt(run: &Path) -> Result<Method> {
+pub fn attempt() -> Result<Method> {
     let method = Method::of_this_kernel();
     apart(|| match method {
-        Method::Links => pair::attempt(run),
+        Method::Links => pair::attempt(),
         Method::Nft => nft::attempt(),
     })?;
     Ok(method)
