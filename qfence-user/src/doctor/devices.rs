@@ -20,14 +20,13 @@ const VHOST_NET: &str = "/dev/vhost-net";
 /// The setting that passes bridged frames through iptables. It exists as long as the module br_netfilter is loaded.
 const CALL_IPTABLES: &str = "sys/net/bridge/bridge-nf-call-iptables";
 
-/// Loads and attaches the programs in network namespaces that end with the check. `run` is the directory of the files that
-/// cache facts about this kernel. Only root can try them.
+/// Loads and attaches the programs in network namespaces that end with the check. Only root can try them.
 #[must_use]
-pub fn examine(run: &Path, proc: &Path, is_root: bool) -> Vec<Finding> {
+pub fn examine(proc: &Path, is_root: bool) -> Vec<Finding> {
     let mut findings = if is_root {
         vec![
             judge_devices(device::trial::attempt().map_err(|error| error.in_brief())),
-            judge_local_in(local_in::attempt(run).map_err(|error| format!("{error:#}"))),
+            judge_local_in(local_in::attempt().map_err(|error| format!("{error:#}"))),
         ]
     } else {
         [DEVICES, LOCAL_IN].map(Finding::not_root).into()

@@ -80,11 +80,7 @@ pub fn examine(paths: &Paths) -> Result<Vec<Finding>> {
     if privileges.is_root() {
         findings.extend(closures::examine(hierarchy.as_ref(), &paths.run));
     }
-    findings.extend(devices::examine(
-        &paths.run,
-        &paths.proc,
-        privileges.is_root(),
-    ));
+    findings.extend(devices::examine(&paths.proc, privileges.is_root()));
     findings.extend(confinement::examine(&paths.securityfs, &paths.proc));
     findings.extend(guest::examine(paths)?);
     Ok(findings)

@@ -85,7 +85,11 @@ impl Marker {
 pub(super) fn release(pins: &Path, index: u32) -> Result<()> {
     let paths = HOOKS.map(|hook| pin(pins, hook, index));
     let Some(marker) = Marker::of(pins, index)? else {
-        return paths.iter().map(|path| unpin(path)).collect();
+        let mut result = Ok(());
+        for path in paths {
+            result = result.and(unpin(&path));
+        }
+        return result;
     };
     marker.release(index)?;
     for path in paths {

@@ -2,7 +2,10 @@
 
 use std::{fs, os::fd::AsFd as _, path::PathBuf};
 
-use qfence_common::{Hook, frame::REVERSED};
+use qfence_common::{
+    Hook,
+    frame::{MARKS_EXCEPTIONS, REVERSED, SERVED},
+};
 
 use super::{
     Attached, Method, Wanted, attach, attach_by, classic, detach,
@@ -319,6 +322,20 @@ fn gateways_are_replaced() {
                 (4, "192.0.2.9".parse().unwrap())
             ]
         );
+    });
+}
+
+#[test]
+fn a_change_of_flags_leaves_the_mark_of_exceptions() {
+    apart(|scene| {
+        let (mut kernel, _pins) = kernel(scene, true);
+        let maps = kernel.devices();
+        for (before, after) in [(0, SERVED), (MARKS_EXCEPTIONS, MARKS_EXCEPTIONS | SERVED)] {
+            maps.fill(&wanted(3, 0), before).unwrap();
+            maps.set_flags(3, 1, SERVED).unwrap();
+            assert_eq!(maps.flags(3).unwrap(), Some(after));
+        }
+        assert_eq!(maps.flags(4).unwrap(), None);
     });
 }
 

@@ -14,7 +14,12 @@ use qfence_common::{
     local_in::{Dropped, Guarded, NO_SLOT},
 };
 
-use super::{maps::Maps, nft::Table, pair, place::Place};
+use super::{
+    maps::Maps,
+    nft::Table,
+    pair,
+    place::{self, Place},
+};
 
 /// A fence in the pair of a network namespace.
 pub struct Membership {
@@ -23,6 +28,8 @@ pub struct Membership {
     slot: u32,
     /// How many drops were returned so far, as entries or as lost.
     told: u64,
+    /// The links, open, so that they outlive their pins.
+    _links: Vec<OwnedFd>,
     /// The network namespace, if a table of nftables takes the place of the links.
     nft: Option<OwnedFd>,
 }
@@ -64,6 +71,7 @@ impl Membership {
             None
         };
         let mut membership = Self {
+            _links: pair::open_links(&place)?,
             place,
             maps,
             slot,
@@ -163,11 +171,20 @@ impl Membership {
         })
     }
 
+    /// Whether the pair is as it was made: its links or its table of nftables, and its maps, are where they were.
+    ///
+    /// # Errors
+    /// If it is unknown.
+    pub fn is_whole(&self) -> Result<bool> {
+        pair::is_whole(&self.place)
+    }
+
     /// Removes the fence from the pair, and the pair with its last member.
     ///
     /// # Errors
     /// If the kernel fails to.
     pub fn leave(mut self) -> Result<()> {
+        let _lock = place::lock(self.place.parent())?;
         pair::remove_member(&self.place, &mut self.maps, self.slot)?;
         pair::remove_if_empty(&self.place, &self.maps)
     }

@@ -2,8 +2,8 @@
 //! (`NF_INET_LOCAL_IN`, Linux 6.4). A network namespace has a pair of its links, for IPv4 and IPv6. The pair is made with
 //! the first fence that has devices there, and removed with the last.
 //!
-//! A pinned link keeps its network namespace alive, so the pins must not outlive the fences. The caller of everything that
-//! changes them has the lock of the registry.
+//! A pinned link keeps its network namespace alive, so the pins must not outlive the fences. Who makes or removes a pair, or
+//! a member, has the lock on the directory of all pairs.
 //!
 //! | file | its job |
 //! |---|---|
@@ -30,7 +30,7 @@ pub use membership::{Drained, Drop, Membership};
 use qfence_common::frame;
 
 use self::{maps::Maps, place::Place};
-use super::{helpers, within::apart};
+use super::{bpffs::make_parent, helpers, within::apart};
 
 /// What judges the packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +75,8 @@ fn join_by(
     fence: &str,
 ) -> Result<Membership> {
     let place = Place::of(bpffs, netns)?;
+    make_parent(place.parent())?;
+    let _lock = place::lock(place.parent())?;
     try_join(method, bpffs, &place, run, netns, fence)
         .context("cannot judge what the host receives from the guests of network devices")
 }
@@ -101,14 +103,14 @@ fn try_join(
 }
 
 /// Tries what judges the packets, in a network namespace of its own: loads the program and attaches it, or makes a table of
-/// nftables. `run` is as for [`join`]. Nothing is left.
+/// nftables. Nothing is left.
 ///
 /// # Errors
 /// If the kernel has neither.
-pub fn attempt(run: &Path) -> Result<Method> {
+pub fn attempt() -> Result<Method> {
     let method = Method::of_this_kernel();
     apart(|| match method {
-        Method::Links => pair::attempt(run),
+        Method::Links => pair::attempt(),
         Method::Nft => nft::attempt(),
     })?;
     Ok(method)
@@ -138,6 +140,7 @@ pub fn open(
 /// # Errors
 /// If something cannot be removed. Everything else is.
 pub fn leave(bpffs: &Path, fence: &str) -> Result<()> {
+    let _lock = place::lock(&place::parent(bpffs))?;
     let mut result = Ok(());
     for place in place::all(bpffs)? {
         result = result.and(leave_one(&place, fence));

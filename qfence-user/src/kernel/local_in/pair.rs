@@ -3,7 +3,7 @@
 
 use std::{
     fs, io,
-    os::fd::{AsFd as _, BorrowedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -69,6 +69,17 @@ pub(super) fn open(place: &Place) -> Result<Option<Maps>> {
         place.path().display(),
         names.join(", ")
     ))
+}
+
+/// Opens the links of a pair, so that they outlive their pins; none if a table of nftables takes their place.
+pub(super) fn open_links(place: &Place) -> Result<Vec<OwnedFd>> {
+    if place.nft().exists() {
+        return Ok(Vec::new());
+    }
+    let open = |path: PathBuf| {
+        by_path::open(&path).with_context(|| format!("cannot open {}", path.display()))
+    };
+    links(place).into_iter().map(open).collect()
 }
 
 /// Whether a pair is of another version of qfence, which knows its maps.
@@ -140,7 +151,6 @@ pub(super) fn make(
     netns: Option<BorrowedFd<'_>>,
 ) -> Result<Maps> {
     remove(place)?;
-    bpffs::make_parent(place.parent())?;
     let made = try_make(method, place, run, netns);
     made.inspect_err(|_| {
         // The first error is reported.
@@ -149,12 +159,14 @@ pub(super) fn make(
 }
 
 /// Makes the maps, and loads the program if it is needed.
-fn load(method: Method, run: &Path) -> Result<(Ebpf, Vec<OwnProgram>)> {
+fn load(
+    method: Method,
+    found: impl FnOnce() -> Result<offsets::Offsets>,
+) -> Result<(Ebpf, Vec<OwnProgram>)> {
     let offsets = match method {
-        Method::Links => {
-            let offsets = offsets::of_this_kernel(run)?.local_in;
-            offsets.context("this kernel's type information lacks the types of packets")?
-        }
+        Method::Links => found()?
+            .local_in
+            .context("this kernel's type information lacks the types of packets")?,
         // No program uses them.
         Method::Nft => Offsets::default(),
     };
@@ -176,8 +188,8 @@ fn load(method: Method, run: &Path) -> Result<(Ebpf, Vec<OwnProgram>)> {
 ///
 /// # Errors
 /// If the kernel rejects it.
-pub(super) fn attempt(run: &Path) -> Result<()> {
-    let (_ebpf, programs) = load(Method::Links, run)?;
+pub(super) fn attempt() -> Result<()> {
+    let (_ebpf, programs) = load(Method::Links, offsets::read_anew)?;
     let program = &programs.first().context("no program was loaded")?.fd;
     for (family, _) in LINKS {
         link::attach(program, family).context(NO_LINKS)?;
@@ -191,7 +203,7 @@ fn try_make(
     run: &Path,
     netns: Option<BorrowedFd<'_>>,
 ) -> Result<Maps> {
-    let (mut ebpf, programs) = load(method, run)?;
+    let (mut ebpf, programs) = load(method, || offsets::of_this_kernel(run))?;
     bpffs::make(place.path())?;
     let directory = pins::of_maps(place.path());
     bpffs::make(&directory)?;

@@ -158,8 +158,8 @@ fn another_process_does_not_count_again() {
 
 #[test]
 fn this_kernel_has_links() {
-    apart(|scene| {
-        assert_eq!(super::attempt(&scene.run).unwrap(), Method::Links);
+    apart(|_| {
+        assert_eq!(super::attempt().unwrap(), Method::Links);
         super::nft::attempt().unwrap();
         assert_eq!(tables(), "");
     });
@@ -341,6 +341,56 @@ fn the_network_namespace_is_free_after_the_last() {
         member.leave().unwrap();
         assert!(wait_until_gone("v0", Duration::from_secs(20)));
         assert!(!exists("v0"));
+    });
+}
+
+#[test]
+fn those_who_join_at_the_same_time_share_one_pair() {
+    apart(|scene| {
+        let names: Vec<String> = (0..8).map(|number| format!("vm{number}")).collect();
+        let joined = |name| join(&scene.bpffs, &scene.run, None, name).unwrap();
+        let members: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = names
+                .iter()
+                .map(|name| scope.spawn(|| joined(name)))
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        let slots: std::collections::BTreeSet<u32> =
+            members.iter().map(super::Membership::slot).collect();
+        assert_eq!(slots.len(), names.len());
+        for mut member in members {
+            assert!(member.is_whole().unwrap());
+            // It is in the pair that is pinned, and not in one that another has replaced.
+            assert_eq!(member.drain().unwrap(), super::Drained::default());
+            let pinned = super::members(&scene.bpffs).unwrap();
+            assert!(pinned.iter().any(|(slot, _)| *slot == member.slot()));
+            member.leave().unwrap();
+        }
+        assert!(fences(&scene.bpffs).unwrap().is_empty());
+    });
+}
+
+#[test]
+fn a_pair_whose_pins_were_removed_judges_on_and_is_not_whole() {
+    apart(|scene| {
+        let (mut tap, service) = (Tap::new(), Service::new(PORT));
+        let mut member = join(&scene.bpffs, &scene.run, None, "vm").unwrap();
+        member.guard(index_of("t0")).unwrap();
+        assert!(member.is_whole().unwrap());
+        for place in fs::read_dir(scene.bpffs.join("qfence-local-in")).unwrap() {
+            for link in ["local_in4", "local_in6"] {
+                fs::remove_file(place.as_ref().unwrap().path().join(link)).unwrap();
+            }
+        }
+        assert!(!member.is_whole().unwrap());
+        for host in [V4, v6()] {
+            assert!(!reaches(&mut tap, &service, GUEST, host), "{host}");
+        }
+        member.leave().unwrap();
     });
 }
 
