@@ -154,7 +154,7 @@ fn values_of_options_must_make_sense() -> Result<()> {
         (
             "--deny-with",
             "foo",
-            "'--deny-with <DENY_WITH>'\n  [possible values: refused, unreachable, denied]",
+            "'--deny-with <DENY_WITH>'\n  [possible values: refused, unreachable, denied, drop]",
         ),
         (
             "--dns",
