@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::base::files::entries;
 
@@ -34,6 +34,24 @@ pub(super) fn within<T: Send>(
         thread
             .join()
             .map_err(|_| anyhow!("a thread in the network namespace has panicked"))?
+    })
+}
+
+/// Runs `work` in a network namespace of its own, which ends with it. It has a loopback device only.
+///
+/// # Errors
+/// If there is no such namespace, or `work` fails.
+pub(super) fn apart<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().spawn_scoped(scope, || {
+            unshare(CloneFlags::CLONE_NEWNET)
+                .context("cannot make a network namespace for the trial")?;
+            work()
+        });
+        let thread = thread.context("cannot make a thread")?;
+        thread
+            .join()
+            .map_err(|_| anyhow!("the trial in a network namespace has panicked"))?
     })
 }
 
@@ -65,8 +83,6 @@ pub(super) fn find(number: u64) -> Option<File> {
 
 #[cfg(test)]
 mod tests {
-    use nix::sched::unshare;
-
     use super::*;
 
     #[test]

@@ -9,12 +9,15 @@ use qfence_common::{
 
 use super::{DROP, NEXT, answer::answer};
 use crate::{
-    account::frame::{Rest, refuse_frame, tally},
+    account::{
+        flows,
+        frame::{Rest, refuse_frame, tally},
+    },
     judge::frame::{
         FrameJudgement, Way, arp_target, device, qfence_judge_arp, qfence_judge_frame_to,
         qfence_reason_against_frame,
     },
-    subject::frame::{device_index, ethertype, macs, packet},
+    subject::frame::{device_index, ethertype, macs, packet, packet_length},
 };
 
 /// Judges a frame. What is refused is recorded, and answered if it may be. What goes on is tagged: the program where the
@@ -65,6 +68,10 @@ pub(crate) fn judge_frame(ctx: &TcContext) -> i32 {
         }
         Way::Elsewhere | Way::Anywhere => {
             tally(skb, Outcome::Sent, rest.protocol, judgement.is_decision);
+            if payload.is_known() {
+                let rule = judgement.verdict.rule();
+                flows::note_frame_sent(to, payload, rule, packet_length(skb));
+            }
         }
     }
     let exception = match judgement.way {

@@ -6,6 +6,7 @@
 //! | `tcx` | attaches programs to a device by its index (Linux 6.6) |
 //! | `classic` | the same by filters of traffic control, for older kernels |
 //! | `pins` | what is pinned for a device, and how it is removed |
+//! | `trial` | whether this kernel can do it |
 //! | `state` | whether the programs of a device still judge all of its frames |
 
 mod classic;
@@ -15,6 +16,7 @@ pub mod state;
 pub(super) mod tcx;
 #[cfg(test)]
 mod tests;
+pub mod trial;
 
 use std::{
     net::IpAddr,

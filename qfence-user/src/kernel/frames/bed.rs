@@ -1,6 +1,10 @@
 //! The programs for frames, with a policy and a device.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    os::fd::{AsFd as _, BorrowedFd},
+};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -29,6 +33,9 @@ use crate::{
 
 /// The device in whose name the kernel runs the programs: loopback.
 pub(super) const DEVICE: u32 = 1;
+
+/// A fence that logs what it lets through.
+pub(super) const LOGS: u32 = 1;
 
 /// The number of the fence in its network namespace.
 pub(super) const SLOT: u32 = 5;
@@ -64,6 +71,7 @@ impl Run {
 }
 
 pub(super) struct Bed {
+    device: u32,
     ebpf: Ebpf,
     maps: Maps,
     events: RingBuf<MapData>,
@@ -111,9 +119,21 @@ impl Bed {
 
     /// The profile `host` with these rules before it. `deny_with` is for the global of that name.
     pub(super) fn with(rules: &[&str], monitor: bool, deny_with: u32) -> Self {
+        Self::of(DEVICE, rules, monitor, deny_with, 0)
+    }
+
+    /// As above, for a device. `logs` is for the global that logs what is let through.
+    pub(super) fn of(
+        device: u32,
+        rules: &[&str],
+        monitor: bool,
+        deny_with: u32,
+        logs: u32,
+    ) -> Self {
         let mut ebpf = EbpfLoader::new()
             .btf(None)
             .override_global(abi::DENY_FRAMES_WITH, &deny_with, true)
+            .override_global(abi::LOG_ALLOWED, &logs, true)
             .load(OBJECT)
             .unwrap();
         let mut maps = Maps::new(&mut ebpf).unwrap();
@@ -133,6 +153,7 @@ impl Bed {
         // The programs name these maps by their descriptors until they are loaded.
         drop(attempts);
         let mut bed = Self {
+            device,
             ebpf,
             maps,
             events: events.try_into().unwrap(),
@@ -147,7 +168,7 @@ impl Bed {
         for address in GATEWAYS {
             let gateway = Gateway {
                 address: halves(address),
-                device: DEVICE,
+                device,
                 reserved: 0,
             };
             gateways.insert(gateway, 0, 0).unwrap();
@@ -157,31 +178,39 @@ impl Bed {
 
     pub(super) fn set_device(&mut self, flags: u32) {
         let device = Device { slot: SLOT, flags };
-        self.devices.insert(DEVICE, device, 0).unwrap();
+        self.devices.insert(self.device, device, 0).unwrap();
     }
 
     pub(super) fn remove_device(&mut self) {
-        self.devices.remove(&DEVICE).unwrap();
+        self.devices.remove(&self.device).unwrap();
     }
 
-    fn mac(address: [u8; 6]) -> GuestMac {
+    fn mac(&self, address: [u8; 6]) -> GuestMac {
         GuestMac {
-            device: DEVICE,
+            device: self.device,
             reserved: 0,
             mac: mac_number(address),
         }
     }
 
     pub(super) fn add_mac(&mut self, address: [u8; 6]) {
-        self.macs.insert(Self::mac(address), 0, 0).unwrap();
+        self.macs.insert(self.mac(address), 0, 0).unwrap();
     }
 
     pub(super) fn remove_mac(&mut self, address: [u8; 6]) {
-        self.macs.remove(&Self::mac(address)).unwrap();
+        self.macs.remove(&self.mac(address)).unwrap();
     }
 
     pub(super) fn learnt(&self) -> Option<u64> {
-        self.learnt.get(&DEVICE, 0).ok()
+        self.learnt.get(&self.device, 0).ok()
+    }
+
+    /// The program for frames from the guest.
+    pub(super) fn program(&mut self) -> BorrowedFd<'_> {
+        classifier(&mut self.ebpf, "judge_frame")
+            .fd()
+            .unwrap()
+            .as_fd()
     }
 
     /// Judges a frame from the guest.

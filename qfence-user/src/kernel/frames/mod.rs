@@ -8,3 +8,4 @@ mod control;
 mod host_began;
 mod judged;
 mod recorded;
+mod tagged;

@@ -10,8 +10,8 @@ use qfence_common::{
 };
 
 use super::{
-    bed::{Bed, DEVICE, DROP, NEXT, halves},
-    build::{ETHERNET, Flags, GUEST, GUEST_MAC, HOST_MAC, arp, ethernet, to, with_macs},
+    bed::{Bed, DEVICE, DROP, LOGS, NEXT, halves},
+    build::{ETHERNET, Flags, GUEST, GUEST_MAC, HOST_MAC, arp, between, ethernet, to, with_macs},
 };
 
 #[test]
@@ -124,4 +124,29 @@ fn frames_are_counted_by_outcome_and_protocol() {
     assert_eq!(tally(Outcome::Refused, Class::Other), (1, 0, 60));
     assert_eq!(tally(Outcome::Received, Class::Udp).1, 1);
     assert_eq!(bed.maps().verdicts(Action::Deny, Class::Udp).unwrap(), 1);
+}
+
+#[test]
+fn what_is_let_through_is_logged_by_destination() {
+    let mut bed = Bed::of(DEVICE, &[], false, 0, LOGS);
+    for flags in [Flags::Syn, Flags::Ack] {
+        let sent = to("203.0.113.5").tcp(4000, 22, flags, &[]);
+        assert!(bed.judge(&sent).goes_on());
+    }
+    bed.note(&between("203.0.113.5", GUEST).tcp(22, 4000, Flags::SynAck, &[]));
+    // It continues a connection to the guest, goes on by no rule, or is refused.
+    bed.judge(&to("203.0.113.6").tcp(4000, 22, Flags::Ack, &[]));
+    bed.judge(&to("ff02::2").icmp(255, 133, 0, &[0; 4]));
+    bed.judge(&to("192.168.122.1").udp(4000, 22));
+    let flows = bed.maps().flows.iter().map(Result::unwrap);
+    let flows: Vec<_> = flows.collect();
+    let [(key, flow)] = flows[..] else {
+        panic!("{flows:?}")
+    };
+    assert_eq!(
+        (key.address, key.port, key.protocol),
+        (halves("203.0.113.5"), 22, 6)
+    );
+    assert_eq!((flow.sent_packets, flow.sent_bytes), (2, 80));
+    assert_eq!((flow.received_packets, flow.received_bytes), (1, 40));
 }

@@ -30,7 +30,7 @@ pub use membership::{Drained, Drop, Membership};
 use qfence_common::frame;
 
 use self::{maps::Maps, place::Place};
-use super::helpers;
+use super::{helpers, within::apart};
 
 /// What judges the packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +98,20 @@ fn try_join(
         return Err(error);
     }
     Membership::new(place.clone(), maps, slot, netns)
+}
+
+/// Tries what judges the packets, in a network namespace of its own: loads the program and attaches it, or makes a table of
+/// nftables. `run` is as for [`join`]. Nothing is left.
+///
+/// # Errors
+/// If the kernel has neither.
+pub fn attempt(run: &Path) -> Result<Method> {
+    let method = Method::of_this_kernel();
+    apart(|| match method {
+        Method::Links => pair::attempt(run),
+        Method::Nft => nft::attempt(),
+    })?;
+    Ok(method)
 }
 
 /// What a fence has in a network namespace (the caller's for `None`); `None` if it is no member there.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use aya::Ebpf;
 use qfence_common::{
     Hook,
     local_in::{LOCAL_IN_OFFSETS, Offsets},
@@ -30,7 +31,7 @@ use crate::{
         load::{make_loader, take},
         maps::pinned,
         offsets,
-        own_program::Source,
+        own_program::{OwnProgram, Source},
         pins,
         within::{find, within},
     },
@@ -38,6 +39,9 @@ use crate::{
 
 /// The names of the links' pins.
 const LINKS: [(Family, &str); 2] = [(Family::V4, "local_in4"), (Family::V6, "local_in6")];
+
+const NO_LINKS: &str =
+    "the kernel did not make a link for netfilter (Linux 6.4, CONFIG_NETFILTER_BPF_LINK)";
 
 fn links(place: &Place) -> [PathBuf; 2] {
     LINKS.map(|(_, name)| place.path().join(name))
@@ -144,12 +148,8 @@ pub(super) fn make(
     })
 }
 
-fn try_make(
-    method: Method,
-    place: &Place,
-    run: &Path,
-    netns: Option<BorrowedFd<'_>>,
-) -> Result<Maps> {
+/// Makes the maps, and loads the program if it is needed.
+fn load(method: Method, run: &Path) -> Result<(Ebpf, Vec<OwnProgram>)> {
     let offsets = match method {
         Method::Links => {
             let offsets = offsets::of_this_kernel(run)?.local_in;
@@ -162,14 +162,36 @@ fn try_make(
     loader
         .btf(None)
         .override_global(LOCAL_IN_OFFSETS, &offsets, true);
-    let mut ebpf = loader
+    let ebpf = loader
         .load(LOCAL_IN_OBJECT)
         .context("the kernel rejected the maps of the second layer for frames")?;
     let programs = match method {
         Method::Links => Source::of(LOCAL_IN_OBJECT, &ebpf).load(&[Hook::LocalIn])?,
         Method::Nft => Vec::new(),
     };
+    Ok((ebpf, programs))
+}
 
+/// Loads the program, and attaches it in the caller's network namespace for a moment.
+///
+/// # Errors
+/// If the kernel rejects it.
+pub(super) fn attempt(run: &Path) -> Result<()> {
+    let (_ebpf, programs) = load(Method::Links, run)?;
+    let program = &programs.first().context("no program was loaded")?.fd;
+    for (family, _) in LINKS {
+        link::attach(program, family).context(NO_LINKS)?;
+    }
+    Ok(())
+}
+
+fn try_make(
+    method: Method,
+    place: &Place,
+    run: &Path,
+    netns: Option<BorrowedFd<'_>>,
+) -> Result<Maps> {
+    let (mut ebpf, programs) = load(method, run)?;
     bpffs::make(place.path())?;
     let directory = pins::of_maps(place.path());
     bpffs::make(&directory)?;
@@ -187,9 +209,7 @@ fn try_make(
     }
     let program = &programs.first().context("no program was loaded")?.fd;
     for ((family, _), path) in LINKS.into_iter().zip(links(place)) {
-        let link = within(netns, || Ok(link::attach(program, family)?)).context(
-            "the kernel has no links for netfilter (Linux 6.4, CONFIG_NETFILTER_BPF_LINK)",
-        )?;
+        let link = within(netns, || Ok(link::attach(program, family)?)).context(NO_LINKS)?;
         by_path::pin(&link, &path)
             .with_context(|| format!("cannot pin a link at {}", path.display()))?;
     }

@@ -157,6 +157,15 @@ fn another_process_does_not_count_again() {
 }
 
 #[test]
+fn this_kernel_has_links() {
+    apart(|scene| {
+        assert_eq!(super::attempt(&scene.run).unwrap(), Method::Links);
+        super::nft::attempt().unwrap();
+        assert_eq!(tables(), "");
+    });
+}
+
+#[test]
 fn a_table_of_nftables_does_the_same() {
     apart(|scene| {
         let (mut tap, service) = (Tap::new(), Service::new(PORT));
