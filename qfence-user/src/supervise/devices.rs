@@ -232,7 +232,27 @@ impl<'a> DeviceWatch<'a> {
                 _ => Some(Finding::Gone),
             },
         };
+        let finding = match finding {
+            // The reading may be from before it was removed.
+            Some(found) if found != Finding::Gone && !self.exists(index, &name).await => {
+                Some(Finding::Gone)
+            }
+            finding => finding,
+        };
         self.say(place, finding, messages)
+    }
+
+    /// Whether there is a device with this index, or of this name, now. If that cannot be read, there may be one.
+    async fn exists(&mut self, index: u32, name: &str) -> bool {
+        // One that was moved to another network namespace has its programs still.
+        let states = state(None, &self.given.pins, index);
+        if states.is_ok_and(|states| states.frame == State::Elsewhere) {
+            return true;
+        }
+        match self.given.host.fresh().await {
+            Ok(found) => found.with_index(index).is_some() || found.named(name).is_some(),
+            Err(_) => true,
+        }
     }
 
     /// Reports what is found, once. Returns whether the device is newly found to be unfenced.
