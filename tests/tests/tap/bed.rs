@@ -12,7 +12,7 @@ use tests::{
     shell::Shell,
     tap::{
         Kind, Scene, Tap,
-        answer::{Answer, answers},
+        answer::{self, Answer, answers},
         evidence::{Arrived, Evidence},
         scene::TAP,
     },
@@ -44,6 +44,8 @@ pub(crate) struct Bed {
 pub(crate) struct Outcome {
     pub(crate) arrived: Arrived,
     pub(crate) answers: Vec<Answer>,
+    /// The frames that answer.
+    frames: Vec<Vec<u8>>,
 }
 
 impl Bed {
@@ -110,6 +112,11 @@ impl Bed {
             let outcome = Outcome {
                 arrived: self.evidence.arrived()?.since(before),
                 answers: answers(&received),
+                frames: received
+                    .iter()
+                    .filter(|frame| answer::read(frame).is_some())
+                    .map(|frame| frame.bytes.clone())
+                    .collect(),
             };
             if is_expected(&outcome) || begun.elapsed() >= EXPECTED {
                 ensure!(
@@ -217,6 +224,10 @@ impl Row {
 
 impl std::fmt::Display for Outcome {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "{}; answers {:?}", self.arrived, self.answers)
+        write!(out, "{}; answers {:?}", self.arrived, self.answers)?;
+        for frame in &self.frames {
+            write!(out, ", {frame:02x?}")?;
+        }
+        Ok(())
     }
 }
