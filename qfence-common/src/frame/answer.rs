@@ -82,7 +82,7 @@ pub const fn is_partial(field: u32, pseudo: u64) -> bool {
 fn reset(segment: [u32; 5], length: u32) -> [u32; 5] {
     let [ports, sequence, acknowledged, flags, _] = segment;
     let ports = ports.rotate_left(16);
-    let header = TCP_HEADER / 4 << 28;
+    let header = (TCP_HEADER / 4) << 28;
     if flags & ACK != 0 {
         return [ports, acknowledged, 0, header | RST, 0];
     }
@@ -99,7 +99,7 @@ fn reset(segment: [u32; 5], length: u32) -> [u32; 5] {
 #[inline(always)]
 fn header_v4(header: &[u32; 5], protocol: u32, length: u32) -> [u32; 5] {
     let [_, _, _, source, destination] = *header;
-    let first = 0x4500 << 16 | 20 + length;
+    let first = (0x4500 << 16) | (20 + length);
     let third = HOPS << 24 | protocol << 16;
     let sum = sum(&[first, WHOLE, third, source, destination]);
     [first, WHOLE, third | checksum(sum), destination, source]

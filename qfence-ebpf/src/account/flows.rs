@@ -7,6 +7,7 @@ use aya_ebpf::{
 };
 use qfence_common::{
     Action, Flow, Halves, LookupPath, OTHERS, Payload, Protocol, Sighting, packet::parse,
+    verdict::NO_RULE,
 };
 
 use crate::{
@@ -45,6 +46,22 @@ pub(crate) fn note_sent(ctx: &SkBuffContext, to: Halves, payload: Payload) {
 pub(crate) fn note_received(ctx: &SkBuffContext) {
     if are_logged() {
         qfence_note_received_packet(ctx.skb.skb);
+    }
+}
+
+/// Counts a frame of a guest that goes on, by the number of the rule that lets it through.
+#[inline(always)]
+pub(crate) fn note_frame_sent(to: Halves, payload: Payload, rule: u32, length: u32) {
+    if are_logged() {
+        qfence_note_frame_sent(to.upper, to.lower, payload.bits(), rule, length);
+    }
+}
+
+/// Counts a frame to a guest.
+#[inline(always)]
+pub(crate) fn note_frame_received(from: Halves, payload: Payload, length: u32) {
+    if are_logged() {
+        qfence_note_frame_received(from.upper, from.lower, payload.bits(), length);
     }
 }
 
@@ -125,6 +142,56 @@ extern "C" fn qfence_note_received_packet(skb: *mut __sk_buff) -> u32 {
         // SAFETY: the hook's own context; the verifier checks each access.
         let length = unsafe { (*skb).len };
         // SAFETY: a value of the map, aligned and alive as long as the program runs.
+        add(unsafe { &raw mut (*flow).received_packets }, 1);
+        // SAFETY: as above.
+        add(unsafe { &raw mut (*flow).received_bytes }, length.into());
+    }
+    0
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_note_frame_sent(
+    upper: u64,
+    lower: u64,
+    payload: u64,
+    rule: u32,
+    length: u32,
+) -> u32 {
+    if !are_logged() {
+        return 0;
+    }
+    let payload = Payload::from_bits(payload);
+    let key = key(Halves { upper, lower }, payload, payload.destination_port());
+    // Such a segment without an entry belongs to a connection to the guest. What an exception lets through has no rule.
+    let flow = if payload.continues_tcp() || rule == NO_RULE {
+        find(&key)
+    } else {
+        find_or_add(&key, rule)
+    };
+    if !flow.is_null() {
+        // SAFETY: a value of the map, aligned and alive as long as the program runs.
+        add(unsafe { &raw mut (*flow).sent_packets }, 1);
+        // SAFETY: as above.
+        add(unsafe { &raw mut (*flow).sent_bytes }, length.into());
+    }
+    0
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_note_frame_received(upper: u64, lower: u64, payload: u64, length: u32) -> u32 {
+    if !are_logged() {
+        return 0;
+    }
+    let payload = Payload::from_bits(payload);
+    let flow = find(&key(
+        Halves { upper, lower },
+        payload,
+        payload.source_port(),
+    ));
+    if !flow.is_null() {
+        // SAFETY: as above.
         add(unsafe { &raw mut (*flow).received_packets }, 1);
         // SAFETY: as above.
         add(unsafe { &raw mut (*flow).received_bytes }, length.into());

@@ -13,6 +13,8 @@ mod closures;
 mod counts;
 mod fill;
 mod flows;
+#[cfg(test)]
+mod frames;
 mod hash;
 mod helpers;
 mod link;

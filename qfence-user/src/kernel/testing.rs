@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::Write as _,
     net::{IpAddr, UdpSocket},
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::fd::{AsFd, AsRawFd as _, OwnedFd},
     path::PathBuf,
     process::Command,
     thread,
@@ -18,7 +18,11 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 
-use super::{bpffs::mount_bpffs, program_load::Load, syscall::bpf_fd};
+use super::{
+    bpffs::mount_bpffs,
+    program_load::Load,
+    syscall::{bpf_fd, number},
+};
 
 /// The MAC address of the guest.
 pub(super) const GUEST: [u8; 6] = [0x52, 0x54, 0, 0, 0, 1];
@@ -136,6 +140,11 @@ impl Tap {
         }
     }
 
+    /// Sends a frame.
+    pub(super) fn write(&mut self, frame: &[u8]) {
+        self.guest.write_all(frame).unwrap();
+    }
+
     /// Sends a datagram to the host's address, as the guest with this MAC address.
     pub(super) fn send(&mut self, source: [u8; 6], host: IpAddr, port: u16) {
         let frame = PacketBuilder::ethernet2(source, self.mac);
@@ -220,6 +229,34 @@ pub(super) fn tags(mark: u32, tc_index: u16) -> OwnedFd {
         store(1, 2, MARK),
         set(2, tc_index.into()),
         store(1, 2, TC_INDEX),
+        set(0, u32::MAX),
+        EXIT,
+    ])
+}
+
+/// A program that writes the `tc_index` of each frame to the first element of an array of words, and lets the frame go
+/// on.
+pub(super) fn tells_tag(array: &impl AsFd) -> OwnedFd {
+    /// The offset in `struct __sk_buff`.
+    const TC_INDEX: u64 = 44;
+    /// `BPF_PSEUDO_MAP_FD`, and `bpf_map_lookup_elem`.
+    const MAP: u64 = 1;
+    const LOOKUP: u64 = 1;
+    let array = u64::from(number(array).unwrap());
+    classifier(&[
+        // r6 = the word of the context.
+        0x61 | 6 << 8 | 1 << 12 | TC_INDEX << 16,
+        // The word below r10 = 0; r2 = its address.
+        0x62 | 10 << 8 | 0xfffc << 16,
+        0xbf | 2 << 8 | 10 << 12,
+        0x07 | 2 << 8 | 0xffff_fffc << 32,
+        // r1 = the array, in two instructions.
+        0x18 | 1 << 8 | MAP << 12 | array << 32,
+        0,
+        0x85 | LOOKUP << 32,
+        // If there is an element, it gets the word.
+        0x15 | 1 << 16,
+        store(0, 6, 0),
         set(0, u32::MAX),
         EXIT,
     ])

@@ -3,18 +3,21 @@
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use qfence_common::{
     Halves, Outcome, Payload,
-    frame::{EXCEPTION, MARK, SLOT, TAG, ethernet::ARP},
+    frame::{Device, EXCEPTION, EXCEPTION_MARK, MARK, MARKS_EXCEPTIONS, SLOT, TAG, ethernet::ARP},
     verdict::UNPARSED,
 };
 
 use super::{DROP, NEXT, answer::answer};
 use crate::{
-    account::frame::{Rest, refuse_frame, tally},
+    account::{
+        flows,
+        frame::{Rest, refuse_frame, tally},
+    },
     judge::frame::{
         FrameJudgement, Way, arp_target, device, qfence_judge_arp, qfence_judge_frame_to,
         qfence_reason_against_frame,
     },
-    subject::frame::{device_index, ethertype, macs, packet},
+    subject::frame::{device_index, ethertype, macs, packet, packet_length},
 };
 
 /// Judges a frame. What is refused is recorded, and answered if it may be. What goes on is tagged: the program where the
@@ -65,13 +68,17 @@ pub(crate) fn judge_frame(ctx: &TcContext) -> i32 {
         }
         Way::Elsewhere | Way::Anywhere => {
             tally(skb, Outcome::Sent, rest.protocol, judgement.is_decision);
+            if payload.is_known() {
+                let rule = judgement.verdict.rule();
+                flows::note_frame_sent(to, payload, rule, packet_length(skb));
+            }
         }
     }
     let exception = match judgement.way {
         Way::Elsewhere => 0,
         _ => EXCEPTION,
     };
-    tag(skb, device.slot, exception);
+    tag(skb, device, exception);
     NEXT
 }
 
@@ -84,10 +91,17 @@ fn refuse(skb: *mut __sk_buff, judgement: FrameJudgement, to: Halves, rest: Rest
 
 /// Tags a frame in two places: others change the mark, and few change the other one.
 #[inline(always)]
-fn tag(skb: *mut __sk_buff, slot: u32, exception: u16) {
-    let index = u32::from(TAG | exception) | slot & u32::from(SLOT);
+fn tag(skb: *mut __sk_buff, device: Device, exception: u16) {
+    let index = u32::from(TAG | exception) | device.slot & u32::from(SLOT);
+    let mark = if exception != 0 && device.flags & MARKS_EXCEPTIONS != 0 {
+        EXCEPTION_MARK
+    } else {
+        MARK
+    };
     // SAFETY: the hook's own context; the verifier checks each access.
-    unsafe { (*skb).mark |= MARK };
+    let others = unsafe { (*skb).mark } & !(MARK | EXCEPTION_MARK);
+    // SAFETY: as above.
+    unsafe { (*skb).mark = others | mark };
     // SAFETY: as above.
     unsafe { (*skb).tc_index = index };
 }

@@ -8,9 +8,9 @@ use qfence_common::{
 
 use super::NEXT;
 use crate::{
-    account::frame::tally,
+    account::{flows, frame::tally},
     judge::sent::qfence_note_host_sent,
-    subject::frame::{ethertype, packet},
+    subject::frame::{ethertype, packet, packet_length},
 };
 
 /// Notes what the host sends to the guest by itself, so that the guest may answer. Refuses nothing.
@@ -25,6 +25,7 @@ pub(crate) fn note_frame(ctx: &TcContext) -> i32 {
             qfence_note_host_sent(skb, packet.payload.bits());
         }
         tally(skb, Outcome::Received, protocol.0, false);
+        flows::note_frame_received(packet.source, packet.payload, packet_length(skb));
     }
     NEXT
 }

@@ -57,12 +57,12 @@ impl DeviceMaps {
         })
     }
 
-    /// Adds a device with all that the programs are to know of it. The device itself is last: before it, its frames are
+    /// Adds a device with all that the programs are to know of it, and these flags. The device itself is last: before it, its frames are
     /// dropped.
     ///
     /// # Errors
     /// If the maps are full.
-    pub(super) fn fill(&mut self, wanted: &Wanted) -> Result<()> {
+    pub(super) fn fill(&mut self, wanted: &Wanted, flags: u32) -> Result<()> {
         self.forget(wanted.index)?;
         for mac in &wanted.macs {
             let key = GuestMac {
@@ -77,7 +77,7 @@ impl DeviceMaps {
         self.set_gateways(wanted.index, &wanted.gateways)?;
         let device = Device {
             slot: wanted.slot,
-            flags: wanted.flags,
+            flags,
         };
         self.devices
             .insert(wanted.index, device, 0)

@@ -27,6 +27,16 @@ impl Place {
         Ok(Self(bpffs.join(PARENT).join(number.to_string())))
     }
 
+    /// The number of the network namespace.
+    pub(super) fn netns(&self) -> Option<u64> {
+        self.0.file_name()?.to_str()?.parse().ok()
+    }
+
+    /// The directory that shows that a table of nftables takes the place of the links.
+    pub(super) fn nft(&self) -> PathBuf {
+        self.0.join("nft")
+    }
+
     /// Its path.
     pub(super) fn path(&self) -> &Path {
         &self.0

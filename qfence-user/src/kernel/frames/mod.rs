@@ -1,0 +1,11 @@
+//! Runs the programs for frames on the bytes of frames (`BPF_PROG_TEST_RUN`), with the maps of a fence. The tests need
+//! root.
+
+mod answers;
+mod bed;
+mod build;
+mod control;
+mod host_began;
+mod judged;
+mod recorded;
+mod tagged;
