@@ -369,8 +369,7 @@ fn bridge(host: &Namespace, neighbour: &Namespace, filters: bool) -> Result<()> 
          neighbour replace fd00:122::10 lladdr 02:00:00:00:00:10 dev eth0 nud permanent\n",
     )?;
     host.ip_batch(
-        "neighbour replace 192.168.122.9 lladdr 02:00:00:00:00:09 dev br0 nud permanent\n\
-         neighbour replace fd00:122::9 lladdr 02:00:00:00:00:09 dev br0 nud permanent\n\
+        "neighbour replace fd00:122::9 lladdr 02:00:00:00:00:09 dev br0 nud permanent\n\
          neighbour replace fe80::9 lladdr 02:00:00:00:00:09 dev br0 nud permanent\n",
     )?;
     neighbour.await_local(&[NEIGHBOUR_V4, NEIGHBOUR_V6])
@@ -385,6 +384,7 @@ fn furnish(host: &Namespace, device: &str) -> Result<()> {
          neighbour replace 192.168.122.10 lladdr 02:00:00:00:00:10 dev {device} nud permanent\n\
          neighbour replace fd00:122::10 lladdr 02:00:00:00:00:10 dev {device} nud permanent\n\
          neighbour replace fe80::10 lladdr 02:00:00:00:00:10 dev {device} nud permanent\n\
+         neighbour replace 192.168.122.9 lladdr 02:00:00:00:00:09 dev {device} nud permanent\n\
          link add vx0 address 02:00:00:00:00:77 type vxlan id {TUNNEL} dstport 4789 local 192.168.122.1 \
              remote 192.168.122.10 dev {device}\n"
     ))?;

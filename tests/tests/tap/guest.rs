@@ -164,7 +164,8 @@ fn a_guest_in_a_bridge_boots_by_dhcp_and_resolves() -> Result<()> {
     let gateways: [IpAddr; 2] = [GATEWAY_V4, GATEWAY_V6];
     for gateway in gateways {
         for (name, address) in [("www.example", SERVER_V4), ("six.example", SERVER_V6)] {
-            let answer = guest.shell(&format!("nslookup {name} {gateway}"))?;
+            // It fails, because a name has an address of one family only.
+            let answer = guest.shell(&format!("nslookup {name} {gateway} || true"))?;
             ensure!(answer.contains(&address.to_string()), "{answer}");
         }
     }
