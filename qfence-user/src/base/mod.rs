@@ -1,5 +1,6 @@
 //! Files, locks, processes, names and messages: nothing about policies.
 
+pub mod beat;
 pub mod clock;
 pub mod console;
 pub mod ending;

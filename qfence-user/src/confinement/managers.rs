@@ -2,7 +2,7 @@
 //! names, and of their abstract sockets. The paths of their sockets are in `launch/managers/table.rs`.
 
 /// The names of all managers. The number of a manager is its place here, from 1.
-pub const MANAGERS: [&str; 15] = [
+pub const MANAGERS: [&str; 29] = [
     "D-Bus",
     "systemd",
     "systemd-machined",
@@ -18,6 +18,20 @@ pub const MANAGERS: [&str; 15] = [
     "tmux",
     "screen",
     "Zellij",
+    "Nix",
+    "Guix",
+    "supervisord",
+    "Multipass",
+    "pueue",
+    "sway",
+    "i3",
+    "Hyprland",
+    "niri",
+    "Emacs",
+    "Neovim",
+    "VS Code",
+    "kitty",
+    "WezTerm",
 ];
 
 /// The begins of abstract names that belong to managers, without the zero byte before them. Abstract names have no
@@ -58,7 +72,7 @@ mod tests {
         }
         assert_eq!(number("nobody"), None);
         assert_eq!(name(0), None);
-        assert_eq!(name(16), None);
+        assert_eq!(name(30), None);
         assert!(
             ABSTRACT
                 .iter()

@@ -6,10 +6,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::sleep;
+use tokio::time::sleep_until;
 
 use super::fact::Fact;
-use crate::policy::profile::{ProfileError, host_file::HostFile};
+use crate::{
+    base::beat,
+    policy::profile::{ProfileError, host_file::HostFile},
+};
 
 /// The time between looks at the file. Fewer looks cost many fences less.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -59,7 +62,7 @@ impl Fact for FollowedFile {
 
     async fn changed(&mut self) -> Result<(), ProfileError> {
         loop {
-            sleep(PERIOD).await;
+            sleep_until(beat::next(PERIOD)).await;
             if self.writing() != self.seen {
                 return Ok(());
             }

@@ -13,6 +13,7 @@ pub mod nat64;
 pub mod subscription;
 pub mod unix_listeners;
 pub mod watcher;
+mod writing;
 
 use std::{collections::BTreeSet, time::Duration};
 

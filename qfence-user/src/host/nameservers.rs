@@ -1,4 +1,4 @@
-//! The nameservers in resolv.conf, which is followed by reading it periodically.
+//! The nameservers in resolv.conf, which is followed by looking at it periodically, and reading it if it may have changed.
 //!
 //! inotify would report changes at once, but only of given files and directories, and resolv.conf can be a chain of
 //! links. It allows only 128 fences (`fs.inotify.max_user_instances`), and releasing it takes the kernel about 15 ms.
@@ -10,18 +10,21 @@ use std::{
 };
 
 use thiserror::Error;
-use tokio::time::sleep;
+use tokio::time::sleep_until;
 
-use super::fact::Fact;
+use super::{fact::Fact, writing::LastWriting};
 use crate::{
-    base::files::bounded::{self, BoundedError},
+    base::{
+        beat,
+        files::bounded::{self, BoundedError},
+    },
     policy::{
         Prefix,
         nameservers::{self, Nameserver},
     },
 };
 
-/// The time between readings, and so the longest time that a change is unnoticed.
+/// The time between looks, and so the longest time that a change is unnoticed.
 pub const PERIOD: Duration = Duration::from_millis(500);
 
 /// The most bytes that are read. Resolvers use only three nameservers.
@@ -75,6 +78,7 @@ pub struct ResolvConf {
     path: PathBuf,
     /// The nameservers at the last reading; `None` if it failed.
     seen: Option<Nameservers>,
+    writing: LastWriting,
 }
 
 impl ResolvConf {
@@ -84,6 +88,7 @@ impl ResolvConf {
         Self {
             path: path.to_owned(),
             seen: None,
+            writing: LastWriting::default(),
         }
     }
 }
@@ -100,7 +105,10 @@ impl Fact for ResolvConf {
 
     async fn changed(&mut self) -> Result<(), Unreadable> {
         loop {
-            sleep(PERIOD).await;
+            sleep_until(beat::next(PERIOD)).await;
+            if self.writing.is_same(&self.path) {
+                continue;
+            }
             if read(&self.path).ok() != self.seen {
                 return Ok(());
             }

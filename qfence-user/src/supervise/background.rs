@@ -10,12 +10,12 @@ use anyhow::{Context as _, Result};
 use nix::unistd::{chdir, setsid};
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval_at},
 };
 
 use super::{Supervisor, TICK, devices::DeviceWatch, timer::Overdue};
 use crate::{
-    base::{console, readable::urgent},
+    base::{beat, console, readable::urgent},
     launch::{front::WatchedFront, signals::Received},
 };
 
@@ -82,8 +82,8 @@ impl Supervisor<'_> {
         let mut emptied = Emptied::watch(self.cgroup.directory())?;
         let mut ended_for_damage = false;
         let mut overdue = Overdue::default();
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tick = interval_at(beat::next(TICK), TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         while self.cgroup.is_populated()? {
             tokio::select! {
                 received = self.signals.next() => match received.context("cannot read signals")? {

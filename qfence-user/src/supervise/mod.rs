@@ -21,11 +21,12 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval_at};
 
 use self::{background::Staying, dead_man::DeadMan, devices::DeviceWatch, timer::Overdue};
 use crate::{
     base::{
+        beat,
         ending::{EndState, EndWatch},
         exit,
         message_queue::MessageQueue,
@@ -99,8 +100,8 @@ impl Supervisor<'_> {
         let mut overdue = Overdue::default();
         // Set when the front is gone although the command runs.
         let mut is_detached = false;
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tick = interval_at(beat::next(TICK), TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
 
         let ending = EndWatch::start(command)?;
         let mut verdict = None;

@@ -178,19 +178,15 @@ fn strict_allows_no_other_socket() -> Result<()> {
 
 #[test]
 fn a_name_that_the_command_could_redirect_is_an_error() -> Result<()> {
-    let fence = Fence::new("closures")?.with(&[
-        "--strict=sockets",
-        "--user",
-        "nobody",
-        "--allow-unix",
-        "/tmp/x/socket",
-        "--allow-write",
-        "/tmp/x",
-    ]);
+    let dir = tempfile::tempdir()?;
+    let dir = dir.path().display().to_string();
+    let socket = format!("{dir}/socket");
+    let fence = Fence::new("closures")?.with(&["--strict=sockets", "--user", "nobody"]);
+    let fence = fence.with(&["--allow-unix", &socket, "--allow-write", &dir]);
     let ended = to_end(fenced(&fence, &["true"]))?;
     assert_eq!(ended.code(), Some(i32::from(FAILED)), "{ended:?}");
-    let said = "--allow-unix /tmp/x/socket: the command can change /tmp/x";
-    assert!(ended.stderr.contains(said), "{ended:?}");
+    let said = format!("--allow-unix {socket}: the command can change {dir}");
+    assert!(ended.stderr.contains(&said), "{ended:?}");
     Ok(())
 }
 

@@ -2,22 +2,28 @@
 
 use std::{fs, path::Path};
 
-use anyhow::Result;
-use tests::run::{Ended, to_end, without_sudo};
+use anyhow::{Result, ensure};
+use tests::run::{to_end, without_sudo};
 
 use super::{CONNECT, Host, PYTHON, SCRATCH, listen};
 
-/// Connects as nobody, in a fence with these options or without one.
-fn connect(host: &Host, options: Option<&[&str]>, path: &str, address: &str) -> Result<Ended> {
+/// Connects as nobody, in a fence with these options or without one. Returns what it says.
+fn connect(
+    host: &Host,
+    options: Option<&[&str]>,
+    path: &str,
+    variable: (&str, &str),
+) -> Result<String> {
     let fence = host.fence(options.unwrap_or_default())?;
     let mut command = match options {
         Some(_) => fence.command(&host.namespace, PYTHON),
         None => host.namespace.command_as(super::NOBODY, PYTHON),
     };
-    command.args([CONNECT, path]);
-    command.env("DBUS_SESSION_BUS_ADDRESS", address);
+    command.args([CONNECT, path]).env(variable.0, variable.1);
     without_sudo(&mut command);
-    to_end(command)
+    let ended = to_end(command)?;
+    ensure!(ended.code() == Some(0), "{ended:?}");
+    Ok(ended.stdout)
 }
 
 #[test]
@@ -42,9 +48,8 @@ fn buses_in_tmp_and_servers_that_variables_name_are_masked() -> Result<()> {
     let address = format!("unix:path={},guid=0123456789abcdef", named.display());
     for (path, is_manager) in [(&in_tmp, true), (&named, true), (&other, false)] {
         let path = path.display().to_string();
-        let said = |options: Option<&[&str]>| {
-            Ok::<_, anyhow::Error>(connect(&host, options, &path, &address)?.stdout)
-        };
+        let variable = ("DBUS_SESSION_BUS_ADDRESS", address.as_str());
+        let said = |options: Option<&[&str]>| connect(&host, options, &path, variable);
         assert_eq!(said(None)?, "connected\n", "control: {path}");
         let expected = if is_manager {
             "refused\n"
@@ -58,6 +63,42 @@ fn buses_in_tmp_and_servers_that_variables_name_are_masked() -> Result<()> {
             "connected\n",
             "{path}"
         );
+    }
+    Ok(())
+}
+
+/// Managers that execute what their client tells them: by their path, by the begin of their socket's name, and by a variable.
+#[test]
+fn servers_that_execute_commands_are_masked_wherever_clients_find_them() -> Result<()> {
+    let host = Host::new()?;
+    let runtime = Path::new("/run/user/65534");
+    let managers = [
+        Path::new("/run/supervisor.sock").to_owned(),
+        runtime.join("pueue_nobody.socket"),
+        runtime.join("emacs/server"),
+        runtime.join("sway-ipc.65534.77.sock"),
+        runtime.join("nvim.77.0"),
+        Path::new(SCRATCH).join("sway/socket"),
+    ];
+    let other = runtime.join("nvimrc");
+    let _listeners = host.namespace.run(|| {
+        let of_user = |path: &Path| listen(path, !path.ends_with("supervisor.sock"));
+        let listeners = managers.iter().chain([&other]).map(|path| of_user(path));
+        listeners.collect::<Result<Vec<_>>>()
+    })?;
+    let variable = managers[5].display().to_string();
+    for (path, expected) in managers
+        .iter()
+        .map(|path| (path, "refused\n"))
+        .chain([(&other, "connected\n")])
+    {
+        let path = path.display().to_string();
+        let variable = ("SWAYSOCK", variable.as_str());
+        let said = |options: Option<&[&str]>| connect(&host, options, &path, variable);
+        assert_eq!(said(None)?, "connected\n", "control: {path}");
+        assert_eq!(said(Some(&[]))?, expected, "{path}");
+        let allowed = ["--allow-unix", &path];
+        assert_eq!(said(Some(&allowed))?, "connected\n", "{path}");
     }
     Ok(())
 }

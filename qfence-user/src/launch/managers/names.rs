@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, os::unix::ffi::OsStrExt as _, path::Path};
 
 use nix::unistd::Uid;
 
-use super::{Managers, table::Endpoint};
+use super::{Managers, found::BEGINS_IN_RUNTIME, table::Endpoint};
 use crate::{
     confinement::UnixName,
     kernel::manager_names::{Class, ManagerNames},
@@ -26,10 +26,15 @@ const UNITS: &[&str] = &[
     "crio.service",
     "docker.service",
     "emacs.service",
+    "guix-daemon.service",
     "k3s.service",
     "libvirtd.service",
+    "nix-daemon.service",
     "podman.service",
+    "pueued.service",
     "snapd.service",
+    "supervisor.service",
+    "supervisord.service",
     "systemd-machined.service",
     "tmux.service",
 ];
@@ -89,6 +94,8 @@ const HARMLESS_OF_USER: &[&str] = &[
 const DENIED: &[&[u8]] = &[
     b"/run/screen/",
     b"/tmp/dbus-",
+    b"/tmp/i3-",
+    b"/tmp/nvim.",
     b"/tmp/screens/",
     b"/tmp/tmux-",
     b"/tmp/zellij-",
@@ -116,6 +123,11 @@ fn names(uid: Uid, endpoints: &[Endpoint], allowed: &[Vec<u8>]) -> ManagerNames 
     for name in DENIED {
         add(&mut names, name, Class::Denied);
     }
+    let runtime = Path::new("/run/user").join(uid.to_string());
+    for (_, begin) in BEGINS_IN_RUNTIME {
+        let begin = runtime.join(begin);
+        add(&mut names, begin.as_os_str().as_bytes(), Class::Denied);
+    }
     for Endpoint { path, .. } in endpoints {
         add(&mut names, path.as_os_str().as_bytes(), Class::Denied);
         add(
@@ -124,7 +136,6 @@ fn names(uid: Uid, endpoints: &[Endpoint], allowed: &[Vec<u8>]) -> ManagerNames 
             Class::Denied,
         );
     }
-    let runtime = Path::new("/run/user").join(uid.to_string());
     for name in HARMLESS {
         add(&mut names, name.as_bytes(), Class::Exempt);
     }
@@ -205,6 +216,8 @@ mod tests {
             b"/var/run/docker.sock",
             b"/run/dbus/system_bus_socket",
             b"/run/user/1000/systemd/private",
+            b"/run/user/1000/nvim.77.0",
+            b"/nix/var/nix/daemon-socket/socket",
         ] {
             assert_eq!(names.class(name), Some(Class::Denied), "{name:?}");
         }

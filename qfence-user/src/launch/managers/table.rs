@@ -59,6 +59,13 @@ const SYSTEM: &[(&str, &str)] = &[
     ("Incus", "/run/incus/unix.socket"),
     ("snapd", "/run/snapd.socket"),
     ("snapd", "/run/snapd-snap.socket"),
+    ("Multipass", "/run/multipass_socket"),
+    ("Multipass", "/var/snap/multipass/common/multipass_socket"),
+    // They build what any user asks for, as users of their own and with their network.
+    ("Nix", "/nix/var/nix/daemon-socket"),
+    ("Guix", "/var/guix/daemon-socket"),
+    ("supervisord", "/run/supervisor.sock"),
+    ("supervisord", "/run/supervisor"),
 ];
 
 /// Paths in the user's runtime directory, and whether the command can have its own directory there.
@@ -73,6 +80,11 @@ const USER: &[(&str, &str, bool)] = &[
     ("libvirt", "libvirt", true),
     ("snapd", "snapd-session-agent.socket", false),
     ("Zellij", "zellij", true),
+    // Window managers execute what their client tells them to (`exec`), editors and terminals too.
+    ("i3", "i3", true),
+    ("Hyprland", "hypr", true),
+    ("Emacs", "emacs", true),
+    ("WezTerm", "wezterm", true),
 ];
 
 /// The endpoints to managers for a user. `login` is the user's name, if it has one.
@@ -100,11 +112,20 @@ pub(super) fn endpoints(uid: Uid, gid: Gid, login: Option<&str>) -> Vec<Endpoint
         ("tmux", format!("/tmp/tmux-{uid}")),
         ("tmux", format!("{runtime}/tmux-{uid}")),
         ("Zellij", format!("/tmp/zellij-{uid}")),
+        ("Emacs", format!("/tmp/emacs{uid}")),
     ]
     .into_iter()
     .chain(login.map(|login| ("screen", format!("/run/screen/S-{login}"))))
     .map(|(manager, path)| users(manager, path, own));
-    system.chain(user).chain(multiplexers).collect()
+    let pueue = login.map(|login| {
+        let path = format!("{runtime}/pueue_{login}.socket");
+        users("pueue", path, Cover::Empty)
+    });
+    system
+        .chain(user)
+        .chain(multiplexers)
+        .chain(pueue)
+        .collect()
 }
 
 #[cfg(test)]
@@ -153,6 +174,7 @@ mod tests {
             Cover::Own(Uid::from_raw(1000), Gid::from_raw(100))
         );
         assert!(of("/run/screen/S-alice").unwrap().is_users);
+        assert!(of("/run/user/1000/pueue_alice.socket").unwrap().is_users);
         assert!(!of("/run/docker.sock").unwrap().is_users);
         let nameless = endpoints(Uid::from_raw(7), Gid::from_raw(7), None);
         assert!(
