@@ -66,7 +66,8 @@ const USAGE: &str = "probe [--timeout-ms N] [--flood N] ATTEMPT… | probe --ser
        probe --join GROUP/DEVICE | probe --hold KIND/ADDRESS/PORT…
 ATTEMPT: METHOD/ADDRESS[/PORT][+OPTION…] (see `qfence-verify probe --help`)
          dns/SERVER/NAME dns-tcp/SERVER/NAME bulk-tcp/ADDRESS/PORT bulk-udp/ADDRESS/PORT
-         pair/LISTEN/CONNECT/MANNER ping-by/MANNER/ADDRESS option/MANNER/LEVEL/NAME ioctl/REQUEST keys/MANNER/search|call-out|add|control";
+         pair/LISTEN/CONNECT/MANNER ping-by/MANNER/ADDRESS option/MANNER/LEVEL/NAME
+         beside/MANNER/tcp|udp/ADDRESS/PORT ioctl/REQUEST keys/MANNER/search|call-out|add|control";
 
 fn main() -> ExitCode {
     exit_code("probe", run(std::env::args().skip(1)))
