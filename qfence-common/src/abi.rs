@@ -178,6 +178,9 @@ pub const UNIX_OFFSETS: &str = "UNIX_OFFSETS";
 /// The global that refuses sockets whose local port no program judges: 0 or 1.
 pub const CLOSES_LISTENERS: &str = "CLOSES_LISTENERS";
 
+/// The global for whether processes can set socket options that no program sees: 0 or 1.
+pub const OPTIONS_UNSEEN: &str = "OPTIONS_UNSEEN";
+
 /// The global that refuses all devices except those in [`DEVICES_MAP`]: 0 or 1.
 pub const CLOSES_DEVICES: &str = "CLOSES_DEVICES";
 

@@ -1,13 +1,21 @@
 //! TCP that only the packet layer refuses, because of NAT or a route, is refused at once and not by a time-out.
 
-use std::{io::Write as _, process::Stdio};
+use std::{
+    fs,
+    io::Write as _,
+    path::Path,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use tests::{
     fence::Fence,
+    fuse::Fuse,
     listener::Listeners,
     namespace::{NOBODY, Namespace},
     probe::{self, ProbeResult},
+    run::wait_until,
     shell::Shell,
     world::World,
 };
@@ -140,5 +148,68 @@ fn many_at_once_are_ended_and_who_waits_for_an_answer_goes_on_waiting() -> Resul
     let mut command = fence.command(&world.host, "/usr/bin/python3");
     let said = probe::output(command.args(["-c", MANY]))?;
     assert_eq!(said.trim(), "ECONNABORTED 0");
+    Ok(())
+}
+
+/// The helper processes of a supervisor that end connections, and the number of all of their threads.
+fn helpers(supervisor: u32) -> Result<(usize, usize)> {
+    let (mut processes, mut threads) = (0, 0);
+    for task in fs::read_dir(format!("/proc/{supervisor}/task"))? {
+        let children = fs::read_to_string(task?.path().join("children")).unwrap_or_default();
+        for child in children.split_whitespace() {
+            let process = Path::new("/proc").join(child);
+            let arguments = fs::read(process.join("cmdline")).unwrap_or_default();
+            let tasks = fs::read_dir(process.join("task")).map_or(0, Iterator::count);
+            // A process that was killed has no arguments any more. It is there as long as its threads.
+            let is_helper = arguments.is_empty() && tasks > 1
+                || arguments
+                    .split(|byte| *byte == 0)
+                    .any(|word| word == b"sock-diag");
+            if is_helper {
+                processes += 1;
+                threads += tasks;
+            }
+        }
+    }
+    Ok((processes, threads))
+}
+
+/// The kernel waits for the lock of a socket to end its connection, and no signal ends that wait. What the fence can keep is
+/// one helper with a few threads, and it is not for good.
+#[test]
+fn sockets_that_stay_locked_keep_one_helper_with_a_few_threads() -> Result<()> {
+    const SECONDS: u64 = 24;
+    // Beside those that wait: the one for requests, and the one that starts others.
+    const THREADS: usize = 8 + 2;
+    let world = world()?;
+    let mut fuse = Fuse::on(&world.host)?;
+    let fence = Fence::new("locked-syns")?.with(&["--user", "nobody"]);
+    let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
+    let supervisor = shell.started();
+    let program = probe::program()?;
+    let lock = format!("198.51.100.50/{PORT}/20/{}", fuse.file().display());
+    let ms = SECONDS * 1000;
+    shell.tell(&format!(
+        "{} --for-ms {ms} --lock {lock} &",
+        program.display()
+    ))?;
+    let (mut processes, mut threads) = (0, 0);
+    for _ in 0..SECONDS {
+        assert_eq!(shell.next_line()?, "locked");
+        let now = helpers(supervisor)?;
+        processes = processes.max(now.0);
+        threads = threads.max(now.1);
+    }
+    let (standing, _) = helpers(supervisor)?;
+    fuse.release()?;
+    assert_eq!((processes, standing), (1, 1), "{threads} threads");
+    // The control: at least one of them did wait, beside the first thread.
+    assert!((2..=THREADS).contains(&threads), "{threads}");
+    // When it has ended, connections are refused at once again.
+    wait_until("the helper ends", || Ok(helpers(supervisor)?.0 == 0))?;
+    let begun = Instant::now();
+    let outcome = attempt(&mut shell, "tcp/198.51.100.50/8080")?;
+    assert!(outcome.failed_with("ECONNABORTED"), "{outcome:?}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{outcome:?}");
     Ok(())
 }

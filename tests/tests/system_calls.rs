@@ -1,9 +1,13 @@
 //! What no program on the cgroup sees, because the kernel does not ask it or because it is no packet, the filter of
 //! system calls refuses.
 
-use std::process::Command;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result};
+use socket2::{Domain, Socket, Type};
 use tests::{
     echoes,
     fence::Fence,
@@ -144,6 +148,79 @@ fn other_options_can_be_set_by_compat_calls() -> Result<()> {
             (inside.ending, &inside.errno),
             "{inside:?}"
         );
+    }
+    Ok(())
+}
+
+/// A socket of the fence that shares a port with a service of the host could be taken for the fence's own, and the kernel
+/// gives the service what is sent there. The programs know such a socket only if they see its option.
+#[test]
+fn compat_calls_make_no_socket_beside_a_service_of_the_host() -> Result<()> {
+    const PORT: u16 = 9200;
+    let world = World::new()?;
+    let at = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)).into();
+    let (_tcp, _udp) = world.host.run(|| {
+        let tcp = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        tcp.set_reuse_port(true)?;
+        tcp.bind(&at)?;
+        tcp.listen(16)?;
+        let udp = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+        udp.set_reuse_address(true)?;
+        udp.bind(&at)?;
+        Ok((tcp, udp))
+    })?;
+    let kinds = ["tcp", "udp"];
+    let by = |manner: &str| kinds.map(|kind| format!("beside/{manner}/{kind}/127.0.0.1/{PORT}"));
+    let all = ["native", "compat"].map(by).concat();
+    // TCP is shared only among sockets of one user, which is root here.
+    let inside = |options: &[&str]| -> Result<Vec<ProbeResult>> {
+        let fence = Fence::new("beside")?.with(options);
+        probe::run_command(fence.command(&world.host, probe::program()?).args(&all))
+    };
+    let outside = probe::run_command(world.host.command(probe::program()?).args(&all))?;
+    for made in [outside, inside(&["--allow-compat-sockopt"])?] {
+        assert!(
+            made.iter().all(ProbeResult::is_reached),
+            "control: {made:?}"
+        );
+    }
+    let made = inside(&[])?;
+    assert!(made[0].is_reached() && made[1].is_reached(), "{made:?}");
+    for compat in &made[2..] {
+        assert!(compat.failed_with("EADDRINUSE"), "{made:?}");
+    }
+    let reuse_port = ["option/compat/1/15".to_owned()];
+    let fence = Fence::new("reuse-port")?;
+    let mut command = fence.command(&world.host, probe::program()?);
+    let made = probe::run_command(command.args(&reuse_port))?;
+    assert!(made[0].failed_with("ENOPROTOOPT"), "{made:?}");
+    Ok(())
+}
+
+/// Where options can be set that no program sees, no socket is known to have its port alone, so none is the fence's own.
+#[test]
+fn with_compat_options_nothing_is_the_fences_own() -> Result<()> {
+    let world = World::new()?;
+    let attempts = ["plain", "thread"].map(|manner| format!("pair/127.0.0.1/127.0.0.1/{manner}"));
+    for (options, is_open) in [
+        (&["--user", "nobody", "--allow", "self"][..], true),
+        (
+            &[
+                "--user",
+                "nobody",
+                "--allow",
+                "self",
+                "--allow-compat-sockopt",
+            ],
+            false,
+        ),
+    ] {
+        let fence = Fence::new("own-compat")?.with(options);
+        let mut command = fence.command(&world.host, probe::program()?);
+        for outcome in probe::run_command(command.args(&attempts))? {
+            assert_eq!(outcome.is_reached(), is_open, "{outcome:?}");
+            assert_eq!(outcome.failed_with("ECONNREFUSED"), !is_open, "{outcome:?}");
+        }
     }
     Ok(())
 }

@@ -204,6 +204,10 @@ pub(crate) static UNIX_OFFSETS: Global<unix::Offsets> = Global::new(unix::Offset
 #[unsafe(no_mangle)]
 pub(crate) static CLOSES_LISTENERS: Global<u32> = Global::new(0);
 
+/// Whether processes can set socket options that no program sees.
+#[unsafe(no_mangle)]
+pub(crate) static OPTIONS_UNSEEN: Global<u32> = Global::new(0);
+
 /// Whether what is let through is logged.
 #[unsafe(no_mangle)]
 pub(crate) static LOG_ALLOWED: Global<u32> = Global::new(0);

@@ -17,7 +17,7 @@ use qfence_common::{
 };
 
 use crate::{
-    maps::{FINDS_MPTCP, OWNERS},
+    maps::{FINDS_MPTCP, OPTIONS_UNSEEN, OWNERS},
     subject::{author::Author, netns::Place},
 };
 
@@ -78,6 +78,9 @@ pub(crate) fn note(ctx: &SockContext, author: &Author, place: Place, against: Op
     };
     if place == Place::Inside {
         owner.flags |= INSIDE;
+    }
+    if OPTIONS_UNSEEN.load() != 0 {
+        owner.flags |= UNKNOWN_OPTIONS;
     }
     storage(ctx.sock.cast(), &raw mut owner);
 }

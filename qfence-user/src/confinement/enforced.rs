@@ -15,6 +15,8 @@ pub struct Enforced {
     pub listen: Option<BTreeSet<Listener>>,
     /// The devices that may be opened; `None` for all but those in [`qfence_common::device::FORBIDDEN`].
     pub devices: Option<Devices>,
+    /// Whether processes can set socket options that no program sees. Then no socket is known to have its port alone.
+    pub options_unseen: bool,
 }
 
 impl Enforced {
@@ -52,6 +54,7 @@ mod tests {
             names: Some(NameRules::default()),
             listen: Some(BTreeSet::new()),
             devices: None,
+            options_unseen: true,
         };
         assert_eq!(all.hooks(), Hook::ALL);
     }

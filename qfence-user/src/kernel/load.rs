@@ -93,6 +93,7 @@ pub(super) fn open(
     let names_caller = u32::from(variant.names_caller);
     let finds_mptcp = u32::from(variant.finds_mptcp);
     let closes_listeners = u32::from(enforced.listen.is_some());
+    let options_unseen = u32::from(enforced.options_unseen);
     let closes_devices = u32::from(enforced.devices.is_some());
     let log_allowed = u32::from(settings.log_allowed);
     let manager_offsets = lsm.map(|lsm| lsm.offsets).unwrap_or_default();
@@ -112,6 +113,7 @@ pub(super) fn open(
         .override_global(abi::UNIX_OFFSETS, &variant.unix, true)
         .override_global(abi::MANAGER_OFFSETS, &manager_offsets, true)
         .override_global(abi::CLOSES_LISTENERS, &closes_listeners, true)
+        .override_global(abi::OPTIONS_UNSEEN, &options_unseen, true)
         .override_global(abi::CLOSES_DEVICES, &closes_devices, true)
         .override_global(abi::LOG_ALLOWED, &log_allowed, true)
         .map_max_entries(abi::FLOWS_MAP, flows::room(settings.log_allowed))

@@ -11,7 +11,7 @@ use std::{
     os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -21,11 +21,22 @@ use nix::{
 };
 use qfence_common::Protocol;
 
-use super::established::{self, Connection};
+use super::established::{self, Connection, Dismissed, Opening};
 use crate::{base::message_queue::MessageQueue, fence::cgroup::Cgroup, kernel::RefusedSyns};
 
-/// The pause between two searches. A guest that scans ports through NAT makes them as often as it likes.
+/// The least pause between two searches. A guest that scans ports through NAT makes them as often as it likes.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// The pause is so many times the time that listing the connections took. A process of the fence can have many, and the
+/// search counts for no limit of the fence.
+const REST: u32 = 10;
+
+/// A helper that does not end within this time waits for locked sockets. Until then, it is looked at in these intervals.
+const SOON: Duration = Duration::from_secs(1);
+const SHORT: Duration = Duration::from_millis(5);
+
+/// The longest pause.
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// The inputs of the thread.
 pub struct Ender {
@@ -43,8 +54,9 @@ pub struct Ender {
 
 impl Ender {
     /// Starts a thread that ends them. It lives as long as this process, and never waits for the lock of a socket: a helper
-    /// does (`established/`). If processes of the fence keep the locks of such sockets, other connections are refused by a
-    /// time-out meanwhile.
+    /// does (`established/`), in a few threads. If processes of the fence keep the locks of such sockets, no other helper is
+    /// started until that one has ended, and other connections are refused by a time-out meanwhile. So there is one helper
+    /// at a time, whatever the fence does.
     ///
     /// # Errors
     /// If the thread cannot be made.
@@ -62,7 +74,7 @@ impl Ender {
                     ));
                 }
                 has_failed |= result.is_err();
-                thread::sleep(PAUSE);
+                thread::sleep(result.unwrap_or(PAUSE));
             }
         };
         thread::Builder::new()
@@ -72,8 +84,8 @@ impl Ender {
         Ok(())
     }
 
-    /// Waits for refused connections, and ends them.
-    fn end_next(&mut self) -> Result<()> {
+    /// Waits for refused connections, and ends them. Returns the time to wait before the next ones.
+    fn end_next(&mut self) -> Result<Duration> {
         let mut polled = [PollFd::new(self.syns.as_fd(), PollFlags::POLLIN)];
         match poll(&mut polled, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
@@ -84,13 +96,53 @@ impl Ender {
             refused.insert(connection);
         }
         if refused.is_empty() {
-            return Ok(());
+            return Ok(PAUSE);
         }
         let is_refused = |connection: &Connection| {
             connection.protocol == Protocol::TCP
                 && refused.contains(&(connection.local, connection.remote))
         };
         let owners = self.owners.as_fd();
-        established::end(&self.program, &self.cgroup, owners, is_refused).map(drop)
+        let (opening, ended) =
+            established::end_opening(&self.program, &self.cgroup, owners, is_refused);
+        let Some(Opening { helper, listing }) = opening else {
+            return ended.map(|_| PAUSE);
+        };
+        if let Some(helper) = helper {
+            self.await_end(helper);
+        }
+        ended.map(|_| pause(listing))
+    }
+
+    /// Waits until a helper has ended.
+    fn await_end(&mut self, mut helper: Dismissed) {
+        let begun = Instant::now();
+        while !helper.has_ended() {
+            if begun.elapsed() < SOON {
+                thread::sleep(SHORT);
+                continue;
+            }
+            thread::sleep(PAUSE);
+            // TCP sends the SYNs again of those that are still being opened then.
+            while matches!(self.syns.connection(), Ok(Some(_))) {}
+        }
+    }
+}
+
+/// The pause after a search, given how long listing the connections took.
+fn pause(listing: Duration) -> Duration {
+    listing.saturating_mul(REST).clamp(PAUSE, LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_takes_a_tenth_of_the_time_at_most() {
+        let ms = Duration::from_millis;
+        assert_eq!(pause(ms(1)), PAUSE);
+        assert_eq!(pause(ms(40)), ms(400));
+        assert_eq!(pause(ms(60_000)), LONGEST);
     }
 }

@@ -205,7 +205,7 @@ pub struct Exec {
     /// filter (seccomp) refuses the options that matter to 32-bit calls, all options set by
     /// socketcall(2), x32 calls, and io_uring to 32-bit calls. With this option, pings to the broadcast
     /// addresses of this host's networks reach this host, and so do the reports that the kernel sends when
-    /// a process joins a multicast group.
+    /// a process joins a multicast group. Rules for `self` have no effect then.
     #[arg(long)]
     pub allow_compat_sockopt: bool,
 

@@ -55,6 +55,7 @@ pub(super) fn work_out(
             }
             false => None,
         },
+        options_unseen: false,
     })
 }
 

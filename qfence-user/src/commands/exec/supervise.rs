@@ -28,7 +28,7 @@ use crate::{
     build::{Building, Built, Programs},
     cli::Exec,
     commands::metrics,
-    confinement::Closure,
+    confinement::{Closure, Enforced},
     fence::{description::Description, guard::Fence, integrity::Integrity},
     host::watcher::Watcher,
     kernel::{Maps, NetworkDevices, owners},
@@ -138,7 +138,10 @@ pub(super) async fn supervise(
         },
         allow_netns: options.allow_foreign_netns,
         log_allowed: options.log_allowed,
-        enforced: wanted.enforced,
+        enforced: Enforced {
+            options_unseen: options.allow_compat_sockopt,
+            ..wanted.enforced
+        },
         trace,
         managers: managed.names().cloned(),
         devices: wanted

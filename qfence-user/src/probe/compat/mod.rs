@@ -165,6 +165,28 @@ pub unsafe fn call(
     unsafe { int80(compat, arguments) }
 }
 
+/// Sets an option of a socket by a 32-bit call, with a value that the kernel copies from this address, below 4 GB, while it
+/// has locked the socket.
+///
+/// # Errors
+/// The errors of setsockopt().
+///
+/// # Safety
+/// The address must be that of a mapping with so many readable bytes.
+pub unsafe fn set_option_from(
+    fd: i32,
+    level: i32,
+    name: i32,
+    at: *const u8,
+    length: usize,
+) -> io::Result<()> {
+    let numbers = [fd, level, name].map(i32::unsigned_abs);
+    let [fd, level, name] = numbers.map(|number| usize::try_from(number).unwrap_or_default());
+    let arguments = [fd, level, name, at.addr(), length];
+    // SAFETY: guaranteed by the caller.
+    unsafe { call(Manner::Compat, SETSOCKOPT, arguments) }.map(drop)
+}
+
 /// Sets an option of a socket.
 ///
 /// # Errors

@@ -91,7 +91,7 @@ impl Diag {
         Ok(Self { socket })
     }
 
-    /// All connections of a protocol and family, with the values of the storage `owners`.
+    /// The connections of a protocol and family in these states, with the values of the storage `owners`.
     ///
     /// # Errors
     /// If the kernel does not list them.
@@ -99,14 +99,9 @@ impl Diag {
         &self,
         protocol: Protocol,
         family: u8,
+        states: StateFlags,
         owners: BorrowedFd<'_>,
     ) -> Result<Vec<Found>> {
-        let states = if protocol == Protocol::TCP {
-            connected()
-        } else {
-            // The state of connected UDP sockets.
-            StateFlags::ESTABLISHED
-        };
         let id = if family == AF_INET {
             SocketId::new_v4()
         } else {
@@ -190,6 +185,17 @@ impl Diag {
                     .unwrap_or_default();
             }
         }
+    }
+}
+
+/// The states of the connections of a protocol, or only of those of TCP that are being opened; `None` if there are none.
+pub(super) fn states(protocol: Protocol, opening: bool) -> Option<StateFlags> {
+    match (protocol, opening) {
+        (Protocol::TCP, true) => Some(StateFlags::SYN_SENT),
+        (Protocol::TCP, false) => Some(connected()),
+        (_, true) => None,
+        // The state of connected UDP sockets.
+        (_, false) => Some(StateFlags::ESTABLISHED),
     }
 }
 

@@ -95,12 +95,37 @@ impl Helper {
     }
 }
 
-impl Drop for Helper {
-    fn drop(&mut self) {
+impl Helper {
+    /// Ends the process like [`Drop`], and returns it.
+    pub(super) fn dismiss(mut self) -> Option<Dismissed> {
+        self.stop().map(Dismissed)
+    }
+
+    fn stop(&mut self) -> Option<Child> {
         // If this fails, it has ended.
         let _ = self.requests.shutdown(Shutdown::Both);
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
+        let mut child = self.child.take()?;
+        let _ = child.kill();
+        Some(child)
+    }
+}
+
+/// A helper process that was killed. It ends when the kernel does not wait for sockets any more on its behalf.
+#[derive(Debug)]
+pub struct Dismissed(Child);
+
+impl Dismissed {
+    /// Whether it has ended, with all of its threads.
+    pub fn has_ended(&mut self) -> bool {
+        // The kernel reports the end of a process when its last thread has ended. An error means that it was reported
+        // already.
+        !matches!(self.0.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.stop() {
             // The helper may never end. This process can end before it.
             let _ = thread::Builder::new().spawn(move || child.wait());
         }

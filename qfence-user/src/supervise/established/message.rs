@@ -15,9 +15,16 @@ pub(super) enum Request {
         namespace: i32,
         /// The ids of the cgroups.
         cgroups: BTreeSet<u64>,
+        /// Whether only TCP connections are asked for that are being opened.
+        opening: bool,
     },
-    /// Asks to end connections, by their numbers. They must be from the answer to the latest [`Request::Look`].
-    End(Vec<u64>),
+    /// Asks to end connections.
+    End {
+        /// Their numbers. They must be from the answer to the latest [`Request::Look`].
+        numbers: Vec<u64>,
+        /// The most threads that the helper may have. Each connection whose socket is locked blocks one.
+        threads: usize,
+    },
 }
 
 /// An answer. [`Answer::Ended`] comes at any time, each of the others after its request.

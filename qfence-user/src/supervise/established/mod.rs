@@ -45,11 +45,12 @@ use std::{
 };
 
 use anyhow::{Result, anyhow, bail};
+pub use helper::Dismissed;
 use helper::Helper;
 use message::{Answer, Request};
 use nix::errno::Errno;
 use qfence_common::Protocol;
-use search::{Look, Search};
+use search::{Look, Scope, Search};
 pub use worker::serve;
 
 use crate::{
@@ -63,6 +64,12 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// The maximum number of rounds. Usually there are two, and more if something new is found.
 const ROUNDS: usize = 8;
+
+/// The most threads of a helper process that ends what a new policy denies, and of one that ends connections whose first
+/// packet was refused. A connection blocks a thread as long as a process of the fence keeps its socket locked. The former is
+/// started by the administrator, the latter by what the fence does.
+const THREADS: usize = 1024;
+const FEW_THREADS: usize = 8;
 
 /// How long the kernel may take to report whether it can end connections.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -146,8 +153,53 @@ pub fn end(
     owners: BorrowedFd<'_>,
     denied: impl Fn(&Connection) -> bool,
 ) -> Result<Ended> {
-    let helper = Helper::start(program, Some(owners))?;
-    let mut search = Search::new(cgroup, helper, denied);
+    let mut helper = Helper::start(program, Some(owners))?;
+    let scope = Scope {
+        opening: false,
+        threads: THREADS,
+    };
+    run(Search::new(cgroup, &mut helper, scope, denied)).0
+}
+
+/// What is left of a search for connections that are being opened.
+#[derive(Debug)]
+pub struct Opening {
+    /// The helper process. As long as it has not ended, it may wait for locked sockets.
+    pub helper: Option<Dismissed>,
+    /// How long listing connections took.
+    pub listing: Duration,
+}
+
+/// Ends every TCP connection that is `denied` and is being opened, like [`end`], with few threads.
+///
+/// # Errors
+/// Like [`end`]. The first result is valid nevertheless, unless the helper process could not be started.
+pub fn end_opening(
+    program: &Path,
+    cgroup: &Cgroup,
+    owners: BorrowedFd<'_>,
+    denied: impl Fn(&Connection) -> bool,
+) -> (Option<Opening>, Result<Ended>) {
+    let mut helper = match Helper::start(program, Some(owners)) {
+        Ok(helper) => helper,
+        Err(error) => return (None, Err(error)),
+    };
+    let scope = Scope {
+        opening: true,
+        threads: FEW_THREADS,
+    };
+    let (ended, listing) = run(Search::new(cgroup, &mut helper, scope, denied));
+    let helper = helper.dismiss();
+    (Some(Opening { helper, listing }), ended)
+}
+
+/// Runs a search. Returns its result, and how long listing connections took.
+fn run<D: Fn(&Connection) -> bool>(mut search: Search<'_, D>) -> (Result<Ended>, Duration) {
+    let ended = in_rounds(&mut search);
+    (ended, search.listing)
+}
+
+fn in_rounds<D: Fn(&Connection) -> bool>(search: &mut Search<'_, D>) -> Result<Ended> {
     let mut missed_before = HashMap::new();
     let mut unopened = 0;
     for round in 0..ROUNDS {
@@ -160,7 +212,7 @@ pub fn end(
                 if search.ended.standing.is_empty() {
                     return Err(error);
                 }
-                return Ok(search.ended);
+                return Ok(mem::take(&mut search.ended));
             }
         };
         fail_with_all(mem::take(&mut search.errors))?;
@@ -169,7 +221,7 @@ pub fn end(
         unopened = look.unopened;
         if !has_found && unopened == 0 && round > 0 {
             if missed.is_empty() {
-                return Ok(search.ended);
+                return Ok(mem::take(&mut search.ended));
             }
             if let Some((_, hidden)) = missed
                 .iter()
@@ -190,7 +242,7 @@ pub fn end(
             "{unopened} network namespaces were not searched, because processes of the fence keep moving between them"
         );
     }
-    let connections = search.ended.connections;
+    let connections = &search.ended.connections;
     let last = connections.last().map(Connection::to_string);
     bail!(
         "the fence keeps opening connections that the policy denies: {} were ended, the last one {}",

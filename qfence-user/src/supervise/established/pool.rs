@@ -17,10 +17,6 @@ use qfence_common::Protocol;
 
 use super::{diag::Diag, message::Answer};
 
-/// The maximum number of threads per process. A connection blocks a thread as long as a process of the fence keeps its
-/// socket locked.
-const MOST: usize = 1024;
-
 /// After this time without an ended connection, the number of threads is doubled.
 const PATIENCE: Duration = Duration::from_millis(50);
 
@@ -83,12 +79,15 @@ impl Queue {
     }
 }
 
-/// Ends connections in the network namespace of this thread, and reports the result of each. Returns immediately.
+/// Ends connections in the network namespace of this thread, and reports the result of each. Returns immediately. `most` is
+/// the maximum number of threads of this process: a connection blocks one as long as a process of the fence keeps its
+/// socket locked.
 ///
 /// # Errors
 /// If no thread can be started.
 pub(super) fn end_all(
     jobs: Vec<Job>,
+    most: usize,
     tell: impl Fn(Answer) + Clone + Send + 'static,
 ) -> io::Result<()> {
     let queue = Arc::new(Queue::default());
@@ -98,7 +97,7 @@ pub(super) fn end_all(
         loop {
             // A new thread is in the network namespace of the thread that starts it.
             for _ in 0..threads.max(1) {
-                if let Err(error) = add_thread(&queue, tell.clone())
+                if let Err(error) = add_thread(&queue, most, tell.clone())
                     && threads == 0
                 {
                     let errno = error.raw_os_error().or(Some(Errno::EIO as i32));
@@ -117,8 +116,12 @@ pub(super) fn end_all(
     })
 }
 
-fn add_thread(queue: &Arc<Queue>, tell: impl Fn(Answer) + Send + 'static) -> io::Result<()> {
-    if THREADS.load(Ordering::Relaxed) >= MOST {
+fn add_thread(
+    queue: &Arc<Queue>,
+    most: usize,
+    tell: impl Fn(Answer) + Send + 'static,
+) -> io::Result<()> {
+    if THREADS.load(Ordering::Relaxed) >= most {
         return Err(Errno::EAGAIN.into());
     }
     let diag = Diag::open().map_err(io::Error::other)?;

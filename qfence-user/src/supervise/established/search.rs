@@ -29,6 +29,15 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Identifies a socket: its namespace, and its cookie there.
 pub(super) type Id = (u64, [u8; 8]);
 
+/// The connections that are searched for, and the means.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scope {
+    /// Whether only TCP connections are ended that are being opened.
+    pub(super) opening: bool,
+    /// The most threads of the helper.
+    pub(super) threads: usize,
+}
+
 /// The result of one round.
 #[derive(Default)]
 pub(super) struct Look {
@@ -42,8 +51,11 @@ pub(super) struct Look {
 pub(super) struct Search<'a, D> {
     cgroup: &'a Cgroup,
     denied: D,
-    helper: Helper,
+    helper: &'a mut Helper,
+    scope: Scope,
     begun: Instant,
+    /// How long listing connections took until now.
+    pub(super) listing: Duration,
     /// The connections that are being ended, by number.
     pending: HashMap<u64, (Id, Connection)>,
     /// The sockets of the connections that were ended or cannot be ended.
@@ -53,12 +65,14 @@ pub(super) struct Search<'a, D> {
 }
 
 impl<'a, D: Fn(&Connection) -> bool> Search<'a, D> {
-    pub(super) fn new(cgroup: &'a Cgroup, helper: Helper, denied: D) -> Self {
+    pub(super) fn new(cgroup: &'a Cgroup, helper: &'a mut Helper, scope: Scope, denied: D) -> Self {
         Self {
             cgroup,
             denied,
             helper,
+            scope,
             begun: Instant::now(),
+            listing: Duration::ZERO,
             pending: HashMap::new(),
             settled: HashSet::new(),
             ended: Ended::default(),
@@ -105,10 +119,12 @@ impl<'a, D: Fn(&Connection) -> bool> Search<'a, D> {
         cgroups: &BTreeSet<u64>,
         look: &mut Look,
     ) -> Result<()> {
+        let begun = Instant::now();
         // The helper opens the namespace by this process's descriptor.
         self.helper.ask(&Request::Look {
             namespace: file.as_raw_fd(),
             cgroups: cgroups.clone(),
+            opening: self.scope.opening,
         })?;
         let all = loop {
             match self.helper.answer(PATIENCE) {
@@ -125,6 +141,7 @@ impl<'a, D: Fn(&Connection) -> bool> Search<'a, D> {
                 }
             }
         };
+        self.listing += begun.elapsed();
         let mut numbers = Vec::new();
         for Seen {
             number,
@@ -150,7 +167,10 @@ impl<'a, D: Fn(&Connection) -> bool> Search<'a, D> {
         if numbers.is_empty() {
             return Ok(());
         }
-        self.helper.ask(&Request::End(numbers))
+        self.helper.ask(&Request::End {
+            numbers,
+            threads: self.scope.threads,
+        })
     }
 
     /// Waits until all pending connections have ended, as long as there is progress.

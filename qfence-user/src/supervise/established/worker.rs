@@ -18,7 +18,7 @@ use nix::{
 use qfence_common::Protocol;
 
 use super::{
-    diag::{Diag, KINDS},
+    diag::{self, Diag, KINDS},
     message::{Answer, Request, Seen},
     origin::{self, Origin},
     pool,
@@ -76,11 +76,16 @@ impl Worker {
     ) -> Result<Option<Answer>> {
         match request {
             Request::Check => check().map(Some),
-            Request::Look { namespace, cgroups } => {
+            Request::Look {
+                namespace,
+                cgroups,
+                opening,
+            } => {
                 self.found.clear();
-                self.look(namespace, &cgroups).map(Answer::Found).map(Some)
+                let found = self.look(namespace, &cgroups, opening);
+                found.map(Answer::Found).map(Some)
             }
-            Request::End(numbers) => {
+            Request::End { numbers, threads } => {
                 let jobs = numbers.into_iter().filter_map(|number| {
                     let (protocol, id) = self.found.remove(&number)?;
                     let job = pool::Job {
@@ -90,15 +95,21 @@ impl Worker {
                     };
                     Some(job)
                 });
-                pool::end_all(jobs.collect(), tell.clone()).context("cannot start a thread")?;
+                pool::end_all(jobs.collect(), threads, tell.clone())
+                    .context("cannot start a thread")?;
                 Ok(None)
             }
         }
     }
 
-    /// Lists the connections that the fence with these cgroups has opened in a namespace. This thread stays in that
-    /// namespace.
-    fn look(&mut self, namespace: i32, cgroups: &BTreeSet<u64>) -> Result<Vec<Seen>> {
+    /// Lists the connections that the fence with these cgroups has opened in a namespace, or only those of TCP that are
+    /// being opened. This thread stays in that namespace.
+    fn look(
+        &mut self,
+        namespace: i32,
+        cgroups: &BTreeSet<u64>,
+        opening: bool,
+    ) -> Result<Vec<Seen>> {
         let file = File::open(format!("/proc/{}/fd/{namespace}", getppid()))
             .context("cannot open a network namespace of the fence")?;
         setns(file, CloneFlags::CLONE_NEWNET)
@@ -106,7 +117,10 @@ impl Worker {
         let diag = Diag::open()?;
         let mut all = Vec::new();
         for (protocol, family) in KINDS {
-            for found in diag.dump(protocol, family, io::stdout().as_fd())? {
+            let Some(states) = diag::states(protocol, opening) else {
+                continue;
+            };
+            for found in diag.dump(protocol, family, states, io::stdout().as_fd())? {
                 let origin = origin::of(&found, cgroups);
                 if origin == Origin::NotOpened {
                     continue;

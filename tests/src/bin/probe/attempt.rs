@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use nix::{errno::Errno, net::if_::if_nametoindex};
 use qfence_user::probe::{Probe, compat::Manner};
+use socket2::Type;
 use tests::probe::{Ending, ProbeResult};
 
 use crate::{bulk, connect, dns, keys::Keys, pair::Pair};
@@ -34,6 +35,9 @@ pub(crate) enum Attempt {
     PingBy(Manner, SocketAddr),
     /// Set an option of a UDP socket, given by level and name, to zeros by a call in that manner.
     Option(Manner, i32, i32),
+    /// Let a socket share its port by an option that is set in that manner, and bind it beside one that does. A TCP socket
+    /// also listens.
+    Beside(Manner, Type, SocketAddr),
     /// Make a system call for keys in that manner.
     Keys(Manner, Keys),
     /// Make an ioctl() request on /dev/null.
@@ -76,6 +80,17 @@ impl Attempt {
             ["option", manner, level, name] => {
                 Self::Option(manner.parse()?, level.parse()?, name.parse()?)
             }
+            ["beside", manner, kind, address, port] => {
+                let kind = match kind {
+                    "tcp" => Type::STREAM,
+                    _ => Type::DGRAM,
+                };
+                Self::Beside(
+                    manner.parse()?,
+                    kind,
+                    socket_address(address, port.parse()?)?,
+                )
+            }
             ["keys", manner, what] => Self::Keys(manner.parse()?, Keys::parse(what)?),
             ["ioctl", request] => Self::Ioctl(u32::from_str_radix(request, 16)?),
             _ => Self::Probe(text.parse()?),
@@ -95,6 +110,7 @@ impl Attempt {
             Self::Pair(pair) => pair.make(limit),
             Self::PingBy(manner, address) => connect::ping(*address, limit, *manner),
             Self::Option(manner, level, name) => connect::option(*manner, *level, *name),
+            Self::Beside(manner, kind, at) => connect::beside(*manner, *kind, *at),
             Self::Keys(manner, keys) => connect::done(keys.ask(*manner)),
             Self::Ioctl(request) => connect::ioctl(*request),
         };

@@ -18,6 +18,7 @@ use nix::{
 
 pub(crate) use qfence_user::probe::HELLO;
 use qfence_user::probe::compat::{Manner, set_option};
+use socket2::{Domain, Socket, Type};
 
 use crate::attempt::{Reached, Unreached};
 
@@ -100,6 +101,24 @@ pub(crate) fn ping(
 pub(crate) fn option(manner: Manner, level: i32, name: i32) -> Result<Reached, Unreached> {
     let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
     done(set_option(manner, socket.as_raw_fd(), level, name, &[0; 8]))
+}
+
+/// Binds a socket beside one that shares its port: of TCP by SO_REUSEPORT, of UDP by SO_REUSEADDR. An error of the option is
+/// left to bind().
+pub(crate) fn beside(manner: Manner, kind: Type, at: SocketAddr) -> Result<Reached, Unreached> {
+    let socket = Socket::new(Domain::for_address(at), kind, None)?;
+    let option = if kind == Type::STREAM {
+        libc::SO_REUSEPORT
+    } else {
+        libc::SO_REUSEADDR
+    };
+    let on = 1_i32.to_ne_bytes();
+    let _ = set_option(manner, socket.as_raw_fd(), libc::SOL_SOCKET, option, &on);
+    socket.bind(&at.into())?;
+    if kind == Type::STREAM {
+        socket.listen(16)?;
+    }
+    done(Ok(()))
 }
 
 /// Makes an ioctl() request on a file that is neither a terminal nor a socket.

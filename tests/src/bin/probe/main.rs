@@ -19,6 +19,10 @@
 //! `probe [--for-ms N] --torn SOURCE/NAMESERVER/OTHER/PORT`: connects a UDP socket to port 53 of one address and to a port of
 //! another in turn for this time, and sends by it meanwhile. Prints one line of counts.
 //!
+//! `probe [--for-ms N] --lock ADDRESS/PORT/COUNT/FILE`: begins so many connections every second for this time, and has the
+//! kernel wait for the first page of the file while it has locked their sockets. Prints `locked` for each second, and does not
+//! end before the page is there.
+//!
 //! `probe --hear PORT/GROUP/DEVICE`: prints the senders of datagrams to that port, until it is killed.
 //!
 //! `probe --join GROUP/DEVICE`: joins a group by every socket option that can, and prints the result of each.
@@ -43,6 +47,7 @@ mod hold;
 mod join;
 mod keys;
 mod load;
+mod lock;
 mod pair;
 mod race;
 mod serve;
@@ -62,11 +67,13 @@ const USAGE: &str = "probe [--timeout-ms N] [--flood N] ATTEMPT… | probe --ser
        probe [--for-ms N] --connect-each FILE | probe [--for-ms N] --load KIND/ADDRESS/PORT
        probe [--for-ms N] --race KIND/PORT
        probe [--for-ms N] --torn SOURCE/NAMESERVER/OTHER/PORT
+       probe [--for-ms N] --lock ADDRESS/PORT/COUNT/FILE
        probe --hear PORT/GROUP/DEVICE | probe --forge DEVICE/SOURCE:PORT/DESTINATION:PORT
        probe --join GROUP/DEVICE | probe --hold KIND/ADDRESS/PORT…
 ATTEMPT: METHOD/ADDRESS[/PORT][+OPTION…] (see `qfence-verify probe --help`)
          dns/SERVER/NAME dns-tcp/SERVER/NAME bulk-tcp/ADDRESS/PORT bulk-udp/ADDRESS/PORT
-         pair/LISTEN/CONNECT/MANNER ping-by/MANNER/ADDRESS option/MANNER/LEVEL/NAME ioctl/REQUEST keys/MANNER/search|call-out|add|control";
+         pair/LISTEN/CONNECT/MANNER ping-by/MANNER/ADDRESS option/MANNER/LEVEL/NAME
+         beside/MANNER/tcp|udp/ADDRESS/PORT ioctl/REQUEST keys/MANNER/search|call-out|add|control";
 
 fn main() -> ExitCode {
     exit_code("probe", run(std::env::args().skip(1)))
@@ -98,6 +105,7 @@ fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
                 let torn = torn::run(&arguments.next().context(USAGE)?, lasting)?;
                 return print(&serde_json::to_string(&torn)?);
             }
+            "--lock" => return lock::run(&arguments.next().context(USAGE)?, lasting),
             "--serve" => return serve::run(arguments),
             "--forge" => return forge::run(&arguments.next().context(USAGE)?),
             "--join" => return join::run(&arguments.next().context(USAGE)?),

@@ -3,7 +3,8 @@
 //! - **Compat calls.** The kernel runs the setsockopt programs only for native calls (`do_sock_setsockopt` in
 //!   net/socket.c, `__sys_setsockopt` before Linux 6.7: `if (!compat)`). The filter refuses the same options to the
 //!   calls that bypass the programs: 32-bit calls, x32 calls, and io_uring set up by such a call, because no filter
-//!   sees the operations of a ring.
+//!   sees the operations of a ring. The options by which sockets share a port are among them: the programs must know a
+//!   socket that has one, because its listener may be a service of the host.
 //! - **Keys.** For request_key(2) with call-out information the kernel runs /sbin/request-key as root, outside of the
 //!   fence (`call_sbin_request_key` in security/keys/request_key.c).
 //! - **Access to what others have.** Some calls give a process access to something outside of the fence without the
@@ -48,6 +49,14 @@ const IPPROTO_IPV6: u32 = 41;
 
 /// `SO_BROADCAST`.
 const SO_BROADCAST: u32 = 6;
+
+/// `SO_REUSEADDR`. Most servers set it and end if they cannot, so the call succeeds and sets nothing: the port of a TCP
+/// server is free a minute later after its end, and UDP sockets do not share a port.
+const SO_REUSEADDR: u32 = 2;
+
+/// Options that make a group of listeners on one port: `SO_REUSEPORT`, `SO_ATTACH_REUSEPORT_CBPF`,
+/// `SO_ATTACH_REUSEPORT_EBPF`. Kernels without them fail with ENOPROTOOPT, and programs go on.
+const GROUPS: [u32; 3] = [15, 51, 52];
 
 /// IPv4 options that join a group, or change the senders that are accepted in it. For each, the kernel sends a report.
 /// From linux/in.h: `IP_ADD_MEMBERSHIP`, `IP_UNBLOCK_SOURCE`, `IP_BLOCK_SOURCE`, `IP_ADD_SOURCE_MEMBERSHIP`,
@@ -130,13 +139,22 @@ fn judge(convention: &Convention, allow_compat_sockopt: bool) -> Code {
 fn judge_option() -> Code {
     let mut code = vec![load(Word::Low(1))];
     for (level, options) in [
-        (SOL_SOCKET, &[&[SO_BROADCAST][..]][..]),
-        (IPPROTO_IP, &[&JOINS_V4, &JOINS]),
-        (IPPROTO_IPV6, &[&JOINS_V6, &JOINS]),
+        (
+            SOL_SOCKET,
+            &[
+                (&[SO_BROADCAST][..], refuse()),
+                (&[SO_REUSEADDR], succeed()),
+                (&GROUPS, unknown()),
+            ][..],
+        ),
+        (IPPROTO_IP, &[(&JOINS_V4, refuse()), (&JOINS, refuse())]),
+        (IPPROTO_IPV6, &[(&JOINS_V6, refuse()), (&JOINS, refuse())]),
     ] {
         let mut of_level = vec![load(Word::Low(2))];
-        for option in options.concat() {
-            of_level.extend(when(Test::Equal(option), vec![refuse()]));
+        for (options, end) in options {
+            for option in *options {
+                of_level.extend(when(Test::Equal(*option), vec![*end]));
+            }
         }
         of_level.push(allow());
         code.extend(when(Test::Equal(level), of_level));
@@ -178,6 +196,16 @@ fn allow() -> sock_filter {
 /// Fails with EPERM: the call is not permitted.
 fn refuse() -> sock_filter {
     end(libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs())
+}
+
+/// Succeeds, and the kernel does nothing.
+fn succeed() -> sock_filter {
+    end(libc::SECCOMP_RET_ERRNO)
+}
+
+/// Fails with ENOPROTOOPT: the option does not exist.
+fn unknown() -> sock_filter {
+    end(libc::SECCOMP_RET_ERRNO | libc::ENOPROTOOPT.unsigned_abs())
 }
 
 /// Fails with ENOSYS: the call does not exist, so that a program uses an alternative.

@@ -24,6 +24,10 @@ fn the_options_are_those_of_the_c_library() {
     let is = |ours: u32, theirs: i32| assert_eq!(ours, theirs.unsigned_abs());
     is(SOL_SOCKET, libc::SOL_SOCKET);
     is(SO_BROADCAST, libc::SO_BROADCAST);
+    is(SO_REUSEADDR, libc::SO_REUSEADDR);
+    is(GROUPS[0], libc::SO_REUSEPORT);
+    is(GROUPS[1], libc::SO_ATTACH_REUSEPORT_CBPF);
+    is(GROUPS[2], libc::SO_ATTACH_REUSEPORT_EBPF);
     is(IPPROTO_IP, libc::IPPROTO_IP);
     is(IPPROTO_IPV6, libc::IPPROTO_IPV6);
     for (ours, theirs) in JOINS_V4.into_iter().zip([
@@ -68,11 +72,35 @@ fn compat_calls_do_not_set_what_native_ones_are_asked_about() {
 }
 
 #[test]
+fn compat_calls_make_no_sockets_that_share_a_port() {
+    let sharing = [
+        (SO_REUSEADDR, 0),
+        (GROUPS[0], libc::ENOPROTOOPT),
+        (GROUPS[1], libc::ENOPROTOOPT),
+        (GROUPS[2], libc::ENOPROTOOPT),
+    ];
+    for (machine, own) in each() {
+        for (option, errno) in sharing {
+            for rubbish in [0, RUBBISH] {
+                let arguments = [
+                    3,
+                    rubbish | u64::from(SOL_SOCKET),
+                    rubbish | u64::from(option),
+                ];
+                let set = |compat| outcome(machine, compat, own.arch, own.setsockopt, arguments);
+                assert_eq!(set(DEFAULT), own.is_compat.then_some(errno), "{option}");
+                assert_eq!(set(COMPAT), None);
+            }
+        }
+    }
+}
+
+#[test]
 fn other_options_are_let_be_and_so_is_leaving() {
-    // SO_REUSEADDR, IP_TTL, IP_DROP_MEMBERSHIP, IPV6_V6ONLY, IPV6_DROP_MEMBERSHIP, TCP_NODELAY, and the number of
+    // SO_KEEPALIVE, IP_TTL, IP_DROP_MEMBERSHIP, IPV6_V6ONLY, IPV6_DROP_MEMBERSHIP, TCP_NODELAY, and the number of
     // SO_BROADCAST at another level.
     let others = [
-        (1, 2),
+        (1, 9),
         (0, 2),
         (0, 36),
         (41, 26),
