@@ -88,7 +88,11 @@ fn code() -> Unreachable {
 extern "C" fn qfence_reset_v4(skb: *mut __sk_buff, place: u64, flags: u32) -> i32 {
     let place = Place::from_bits(place);
     let packet = Frame(skb);
-    let (Some(header), Some(segment)) = (packet.words(0), packet.words(place.offset())) else {
+    // One after the other: before Linux 6.4 the verifier takes a failed first read for possible after the second one.
+    let Some(header) = packet.words(0) else {
+        return DROP;
+    };
+    let Some(segment) = packet.words(place.offset()) else {
         return DROP;
     };
     let [first, _, _, source, destination] = header;
@@ -107,7 +111,10 @@ extern "C" fn qfence_reset_v4(skb: *mut __sk_buff, place: u64, flags: u32) -> i3
 extern "C" fn qfence_reset_v6(skb: *mut __sk_buff, place: u64, flags: u32) -> i32 {
     let place = Place::from_bits(place);
     let packet = Frame(skb);
-    let (Some(header), Some(segment)) = (packet.words(0), packet.words(place.offset())) else {
+    let Some(header) = packet.words(0) else {
+        return DROP;
+    };
+    let Some(segment) = packet.words(place.offset()) else {
         return DROP;
     };
     let segment: [u32; 5] = segment;
@@ -128,7 +135,10 @@ extern "C" fn qfence_reset_v6(skb: *mut __sk_buff, place: u64, flags: u32) -> i3
 #[unsafe(no_mangle)]
 extern "C" fn qfence_unreachable_v4(skb: *mut __sk_buff, flags: u32) -> i32 {
     let packet = Frame(skb);
-    let (Some(header), Some(begins)) = (packet.words(0), packet.words(20)) else {
+    let Some(header) = packet.words(0) else {
+        return DROP;
+    };
+    let Some(begins) = packet.words(20) else {
         return DROP;
     };
     reply(skb, &unreachable_v4(&header, &begins, code()), flags)
@@ -138,7 +148,10 @@ extern "C" fn qfence_unreachable_v4(skb: *mut __sk_buff, flags: u32) -> i32 {
 #[unsafe(no_mangle)]
 extern "C" fn qfence_unreachable_v6(skb: *mut __sk_buff, protocol: u32, flags: u32) -> i32 {
     let packet = Frame(skb);
-    let (Some(header), Some(begins)) = (packet.words(0), packet.words(40)) else {
+    let Some(header) = packet.words(0) else {
+        return DROP;
+    };
+    let Some(begins) = packet.words(40) else {
         return DROP;
     };
     let begins: [u32; 2] = begins;
