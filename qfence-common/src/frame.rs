@@ -14,6 +14,10 @@ use crate::Halves;
 /// The bit of `skb->mark` that every frame from a fenced device gets.
 pub const MARK: u32 = 1 << 29;
 
+/// The bit of `skb->mark` that a frame gets in place of [`MARK`] if an exception lets it through to the host, for a device
+/// with [`MARKS_EXCEPTIONS`].
+pub const EXCEPTION_MARK: u32 = 1 << 30;
+
 /// The bit of `skb->tc_index` that every frame from a fenced device gets.
 pub const TAG: u16 = 1 << 15;
 
@@ -44,7 +48,7 @@ pub const AWAITED_FOR_NS: u64 = crate::peer::SILENCE_NS;
 pub struct Device {
     /// The number of the fence in its network namespace, from 1 to [`SLOT`].
     pub slot: u32,
-    /// Bits of [`LEARNS_MAC`], [`REVERSED`] and [`SERVED`].
+    /// Bits of [`LEARNS_MAC`], [`REVERSED`], [`SERVED`] and [`MARKS_EXCEPTIONS`].
     pub flags: u32,
 }
 
@@ -59,6 +63,9 @@ pub const REVERSED: u32 = 2;
 /// The host may serve the guest's network: the exception for DHCP lets questions through to the host, and not only to other
 /// servers of the network.
 pub const SERVED: u32 = 4;
+
+/// The second layer is a table of nftables, which sees marks and not `tc_index`: exceptions have a mark of their own.
+pub const MARKS_EXCEPTIONS: u32 = 8;
 
 /// A MAC address that a guest may use: the key in the map of addresses; the value has no meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -67,10 +67,10 @@ impl Load {
     }
 }
 
-/// The line of `probe --race KIND/PORT`.
+/// The line of `probe --race KIND/PORT`, and of `probe --torn …`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Race {
-    /// How often the listener was opened.
+    /// How often the listener was opened, or the socket was connected.
     pub opened: u64,
     /// The number of connections or datagrams that the kernel accepted.
     pub sent: u64,

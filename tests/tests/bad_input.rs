@@ -154,7 +154,7 @@ fn values_of_options_must_make_sense() -> Result<()> {
         (
             "--deny-with",
             "foo",
-            "'--deny-with <DENY_WITH>'\n  [possible values: refused, unreachable, denied]",
+            "'--deny-with <DENY_WITH>'\n  [possible values: refused, unreachable, denied, drop]",
         ),
         (
             "--dns",
@@ -187,6 +187,23 @@ fn values_of_options_must_make_sense() -> Result<()> {
             "--pids-max",
             "0",
             "'--pids-max <N>': 0 is not in 1..=4294967295",
+        ),
+        (
+            "--mac",
+            "ff:ff:ff:ff:ff:ff",
+            "'--mac <MAC>': \"ff:ff:ff:ff:ff:ff\" is no MAC address; give six bytes, such as 52:54:00:12:34:56, and \
+             none for several cards (its first byte is odd)",
+        ),
+        (
+            "--device",
+            "t%d",
+            "'--device <NAME>': \"t%d\" is no name of a network device: it has up to 15 bytes, without blanks, / : \
+             and %",
+        ),
+        (
+            "--tap",
+            "t0,br0",
+            "'--tap <NAME[,bridge=BRIDGE]>': \"br0\" is not known; give NAME or NAME,bridge=BRIDGE",
         ),
         (
             "--preserve-fds",

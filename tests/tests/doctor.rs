@@ -22,7 +22,7 @@ use tests::{
 };
 
 /// What there is whatever the host is like, beside a finding for each hook's program.
-const ALWAYS: [&str; 13] = [
+const ALWAYS: [&str; 17] = [
     "root",
     "capabilities",
     "kernel",
@@ -36,6 +36,10 @@ const ALWAYS: [&str; 13] = [
     "security modules",
     "unprivileged bpf",
     "user namespaces",
+    "network devices",
+    "packets from guests",
+    "vhost-net",
+    "bridged frames",
 ];
 
 /// What there is besides where cgroup2 is.
@@ -106,6 +110,9 @@ fn this_machine_has_what_is_needed() -> Result<()> {
             assert_eq!(finding.state, "ok", "{finding:?}");
             assert_eq!(finding.found, "loaded, and attached to a cgroup");
         }
+    }
+    for name in ["network devices", "packets from guests"] {
+        assert_eq!(findings[name].state, "ok", "{findings:#?}");
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use tests::{
     fence::{Fence, qfence, unique_name},
     listener::Listeners,
-    probe::ProbeResult,
+    probe::{self, ProbeResult},
     run::{to_end, wait_until},
     shell::Shell,
     world::{GATEWAY_V4, GATEWAY_V6, SERVER_V4, SERVER_V6, World},
@@ -85,6 +85,52 @@ fn addresses_in_the_file_are_the_host_and_changes_are_followed() -> Result<()> {
         "{}",
         shell.stderr()
     );
+    Ok(())
+}
+
+/// A listener on all addresses is found for any destination, also for one that is elsewhere.
+#[test]
+fn self_does_not_lead_to_an_address_in_the_file() -> Result<()> {
+    let world = World::new()?;
+    let server = Listeners::everywhere(&world.internet, PORT)?;
+    let methods = ["tcp", "udp", "udp-connected"];
+    let attempts: Vec<String> = [SERVER_V4, SERVER_V6]
+        .iter()
+        .flat_map(|address| methods.map(|method| format!("{method}/{address}/{PORT}")))
+        .collect();
+    let attempts: Vec<&str> = attempts.iter().map(String::as_str).collect();
+    let run = |label: &str| -> Result<Vec<ProbeResult>> {
+        let udp = format!("udp:self:{PORT}");
+        let fence =
+            Fence::new(label)?.with(&["--user", "nobody", "--allow", "self", "--allow", &udp]);
+        let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
+        let program = probe::program()?;
+        let services = format!("tcp/{PORT} echo-udp/{PORT}");
+        shell.tell(&format!("{} --serve {services} &", program.display()))?;
+        assert_eq!(shell.next_line()?, "serving");
+        // The positive control: both are reached here.
+        let own = shell.attempt(&[
+            &format!("tcp/192.0.2.10/{PORT}"),
+            &format!("udp/192.0.2.10/{PORT}"),
+        ])?;
+        assert!(own.iter().all(ProbeResult::is_reached), "{own:?}");
+        let outcomes = shell.attempt(&attempts)?;
+        shell.tell("kill $!; exit")?;
+        Ok(outcomes)
+    };
+    // The control: without the file they are reached.
+    let outcomes = run("self-control")?;
+    assert!(outcomes.iter().all(ProbeResult::is_reached), "{outcomes:?}");
+    let arrived = server.arrivals().len();
+    assert!(arrived > 0);
+    world.write_etc(
+        FILE,
+        &format!("host = [\"{SERVER_V4}\", \"{SERVER_V6}\"]\n"),
+    )?;
+    let outcomes = run("self-file")?;
+    let is_open = ProbeResult::is_reached;
+    assert!(!outcomes.iter().any(is_open), "{outcomes:?}");
+    assert_eq!(server.arrivals().len(), arrived);
     Ok(())
 }
 

@@ -90,6 +90,7 @@ mod stuck_start;
 mod system_calls;
 mod taking_back;
 mod tap;
+mod taps;
 mod time_namespace;
 mod top;
 mod traced;

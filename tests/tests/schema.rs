@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, fs, process::Command};
 
 use anyhow::{Context as _, Result};
 use jsonschema::Validator;
-use qfence_common::{HOOKS, hook::LSM_HOOKS};
+use qfence_common::{
+    HOOKS, Hook,
+    hook::{FRAME_HOOKS, LSM_HOOKS},
+};
 use serde_json::Value;
 use tests::{
     fence::{Fence, qfence, verifier},
@@ -95,7 +98,9 @@ fn listed(schema: &Value, field: &str, found: &mut Vec<BTreeSet<String>>) {
 #[test]
 fn the_schema_knows_all_hooks() -> Result<()> {
     let schema = schema()?;
-    let hooks = || HOOKS.iter().chain(&LSM_HOOKS);
+    // Nothing is refused to a guest at the hook for frames to it.
+    let of_frames = || FRAME_HOOKS.iter().filter(|row| row.hook != Hook::FrameOut);
+    let hooks = || HOOKS.iter().chain(&LSM_HOOKS).chain(of_frames());
     for (field, names) in [
         ("hook", hooks().map(|row| row.name).collect()),
         ("layer", hooks().map(|row| row.layer.name()).collect()),

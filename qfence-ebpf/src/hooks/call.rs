@@ -126,6 +126,8 @@ extern "C" fn qfence_judge_unspecified(
     {
         return JUDGED;
     }
+    // Both lead to another port than the nameservers' (`judge/redirected.rs`).
+    owner::mark_other_port(socket(&SockAddrContext::new(ctx)));
     if verdict.has(MONITOR) {
         return AS_IT_IS;
     }
@@ -221,6 +223,7 @@ fn object(
         to_host: judgement.verdict.has(HOST),
         is_own: judgement.is_own,
         to_nameserver: judgement.verdict.has(HOST) && to.port == DNS,
+        to_other_port: to.port != DNS,
     };
     let Halves { upper, lower } = to.address;
     match qfence_reason_against(ctx.sock_addr, asked.pack(), upper, lower) {
@@ -244,6 +247,8 @@ struct Asked {
     is_own: bool,
     /// Whether it is the nameserver port of the host.
     to_nameserver: bool,
+    /// Whether it is not the nameserver port of any address.
+    to_other_port: bool,
 }
 
 impl Asked {
@@ -255,6 +260,7 @@ impl Asked {
             | (self.to_host as u32) << 17
             | (self.is_own as u32) << 18
             | (self.to_nameserver as u32) << 19
+            | (self.to_other_port as u32) << 20
     }
 
     #[inline(always)]
@@ -265,6 +271,7 @@ impl Asked {
             to_host: word & 1 << 17 != 0,
             is_own: word & 1 << 18 != 0,
             to_nameserver: word & 1 << 19 != 0,
+            to_other_port: word & 1 << 20 != 0,
         }
     }
 }
@@ -296,8 +303,11 @@ fn reason_against(ctx: &SockAddrContext, asked: Asked, address: Halves) -> Optio
     if is_foreign {
         return Some(FOREIGN_NETNS);
     }
+    // A note about a call that is then refused for another reason does no harm.
     if asked.protocol == Protocol::UDP && asked.to_nameserver {
         owner::mark_question(socket(ctx));
+    } else if asked.protocol == Protocol::UDP && asked.to_other_port {
+        owner::mark_other_port(socket(ctx));
     }
     if asked.protocol == Protocol::UDP
         && address.is_v4()

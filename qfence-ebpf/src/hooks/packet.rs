@@ -161,7 +161,11 @@ extern "C" fn qfence_judge_packet(
             LookupPath::Loopback
         },
     };
+    // Only what leaves through the loopback device gets to a socket of this host. A listener on all addresses is found for any
+    // destination, also for one that is the host only by host.toml, or as a translator spells it.
+    let stays = to.path == LookupPath::Loopback;
     let own = |verdict: Verdict| match payload.protocol() {
+        _ if !stays => 0,
         Protocol::UDP if knows_self() => {
             qfence_own_packet(skb, upper, lower, payload.bits(), verdict.bits())
         }

@@ -1,7 +1,13 @@
 //! Questions to a nameserver of the host that the host's NAT sends to another port of it, as Docker does in containers.
 //!
-//! The call names the nameserver's port, and its packet has another one. The socket shows the port of the call. The NAT
-//! belongs to the host, and a process in the fence cannot change it.
+//! The call names the nameserver's port, and its packet has another one. The NAT belongs to the host, and a process in the
+//! fence cannot change it.
+//!
+//! The port to which a UDP socket is connected does not show which port a call named for a packet. `udp_sendmsg`
+//! (net/ipv4/udp.c) reads the address and then the port of the socket without its lock, while another thread connects it
+//! elsewhere (`__ip4_datagram_connect` writes one, then the other). The packet then has the address of one destination and
+//! the port of another. So the programs for calls note the ports that calls name, before the socket changes, and a UDP socket
+//! asks a nameserver only if no call named another port.
 
 use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use qfence_common::{Action, Halves, LookupPath, Protocol};
@@ -40,16 +46,19 @@ pub(crate) extern "C" fn qfence_judged_port(
     }
 }
 
-/// Whether a socket is connected to the nameserver port of an address, or is not connected and was allowed to send to
-/// that port of the host.
+/// Whether a socket is connected to the nameserver port of an address, or is not connected and sends UDP. A UDP socket must
+/// also have been allowed to send to that port of the host, and no call may have named another port. TCP changes and
+/// reads both values under the lock of the socket.
 #[inline(always)]
 fn asks(socket: *mut bpf_sock, address: Halves, protocol: Protocol) -> bool {
     if socket.is_null() {
         return false;
     }
-    match remote_port(socket) {
+    let is_udp = protocol == Protocol::UDP;
+    let is_open = match remote_port(socket) {
         DNS => remote_address(socket) == address,
-        0 => protocol == Protocol::UDP && owner::asks_nameserver(socket),
+        0 => is_udp,
         _ => false,
-    }
+    };
+    is_open && (!is_udp || owner::only_asks_nameservers(socket))
 }

@@ -56,8 +56,11 @@ const BROADCASTER: u32 = 1 << 1;
 const FOREIGN: u32 = 1 << 3;
 const ODD_KIND: u32 = 1 << 4;
 
-/// The socket was allowed to send a datagram to the nameserver port of the host.
+/// The UDP socket was allowed to send a datagram, or to connect, to the nameserver port of the host.
 const ASKS_NAMESERVER: u32 = 1 << 12;
+
+/// A call named another port than that of nameservers as the destination of the UDP socket.
+const NAMES_OTHER_PORT: u32 = 1 << 13;
 
 /// The TCP connection of the socket was allowed to the host, so its packets to the host are allowed as well.
 const CONNECTED_TO_HOST: u32 = 1 << 2;
@@ -189,17 +192,27 @@ pub(crate) fn mark_guest(socket: *mut bpf_sock) {
     let _ = mark(socket, GUEST);
 }
 
-/// Notes that a full socket was allowed to send a datagram to the nameserver port of the host.
+/// Notes that a full UDP socket was allowed to send a datagram to the nameserver port of the host.
 #[inline(always)]
 pub(crate) fn mark_question(socket: *mut bpf_sock) {
     // If this fails, a datagram that is redirected to another port is refused.
     let _ = mark(socket, ASKS_NAMESERVER);
 }
 
-/// Whether a full socket was allowed to send a datagram to the nameserver port of the host.
+/// Notes that a call names another port than that of nameservers as the destination of a full UDP socket. It must be noted
+/// before the call changes the socket.
 #[inline(always)]
-pub(crate) fn asks_nameserver(socket: *mut bpf_sock) -> bool {
-    read(socket).is_some_and(|owner| owner.flags & ASKS_NAMESERVER != 0)
+pub(crate) fn mark_other_port(socket: *mut bpf_sock) {
+    // This fails only if the socket has no owner. Then it was not noted that it asks, either.
+    let _ = mark(socket, NAMES_OTHER_PORT);
+}
+
+/// Whether a full UDP socket was allowed to send a datagram to the nameserver port of the host, and no call ever named
+/// another port as its destination.
+#[inline(always)]
+pub(crate) fn only_asks_nameservers(socket: *mut bpf_sock) -> bool {
+    read(socket)
+        .is_some_and(|owner| owner.flags & (ASKS_NAMESERVER | NAMES_OTHER_PORT) == ASKS_NAMESERVER)
 }
 
 /// Notes that a full socket may broadcast. Returns false if that could not be noted.
@@ -218,8 +231,11 @@ fn mark(socket: *mut bpf_sock, flag: u32) -> bool {
     let flags = unsafe { &raw mut (*owner).flags };
     // SAFETY: as above.
     let before = unsafe { flags.read_volatile() };
-    // SAFETY: as above.
-    unsafe { flags.write_volatile(before | flag) };
+    // Most sockets send more than once: a word that is not written stays in the caches of other CPUs.
+    if before & flag != flag {
+        // SAFETY: as above.
+        unsafe { flags.write_volatile(before | flag) };
+    }
     true
 }
 

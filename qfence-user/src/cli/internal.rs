@@ -58,6 +58,11 @@ pub enum SystemCall {
         #[arg(long)]
         nested: bool,
     },
+    /// Listen on a port of an address, and talk there
+    OwnListener {
+        /// The address
+        address: IpAddr,
+    },
     /// Move to the namespaces of a process, and make a socket
     JoinNamespace {
         /// The process

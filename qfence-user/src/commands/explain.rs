@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{print, print_json, require_root};
 use crate::{
-    base::{console::notify, name::check_name, paths::Paths},
+    base::{console::notify, name::check_name, paths::Paths, printable::printable},
     cli::{Explain, resolve},
     compile::{
         compile,
@@ -18,6 +18,7 @@ use crate::{
     policy::{
         grammar::{self, Query},
         hostset::single,
+        names::DHCP,
         profile::host_file::HostFile,
     },
 };
@@ -40,9 +41,9 @@ pub fn run(options: &Explain, paths: &Paths) -> Result<()> {
         .iter()
         .map(|text| Ok(grammar::destination(text)?))
         .collect::<Result<Vec<Query>>>()?;
-    let explanations = match fence {
+    let (explanations, devices) = match fence {
         Some(name) => of_fence(name, &queries, paths)?,
-        None => of_profile(options, &queries, paths)?,
+        None => (of_profile(options, &queries, paths)?, Vec::new()),
     };
     let answers: Vec<_> = destinations
         .iter()
@@ -64,6 +65,7 @@ pub fn run(options: &Explain, paths: &Paths) -> Result<()> {
     }
     say_named(&answers, paths);
     say_redirected(&answers, paths);
+    say_devices(&devices);
     Ok(())
 }
 
@@ -104,6 +106,16 @@ fn say_redirected(answers: &[Answer<'_>], paths: &Paths) {
     }
 }
 
+/// Prints which layers judge the guests of the fence's network devices.
+fn say_devices(devices: &[String]) {
+    if !devices.is_empty() {
+        let devices = printable(devices.join(", ").as_bytes());
+        notify(format_args!(
+            "hint: frames of the guests on {devices} are judged by the layer address. What reaches this host although its              frame led elsewhere, as by NAT, is dropped (deny-local-in), and DHCP is let through where this host has an              address ({DHCP})"
+        ));
+    }
+}
+
 /// The fence, if one is named, and the destinations. A word that can be parsed as a destination is a destination.
 fn split(options: &Explain) -> Result<(Option<&str>, &[String])> {
     let words = &options.words;
@@ -136,8 +148,13 @@ fn split(options: &Explain) -> Result<(Option<&str>, &[String])> {
     }
 }
 
-/// Explains by the maps of a fence: the policy in force in the kernel.
-fn of_fence(name: &str, queries: &[Query], paths: &Paths) -> Result<Vec<Explanation>> {
+/// Explains by the maps of a fence: the policy in force in the kernel. The second value has the names of its network
+/// devices.
+fn of_fence(
+    name: &str,
+    queries: &[Query],
+    paths: &Paths,
+) -> Result<(Vec<Explanation>, Vec<String>)> {
     require_root()?;
     let fences = Fences::look(paths)?;
     fences.enforced(name)?;
@@ -151,7 +168,8 @@ fn of_fence(name: &str, queries: &[Query], paths: &Paths) -> Result<Vec<Explanat
         sets: &stored.sets,
         nodes: &nodes,
     };
-    Ok(queries.iter().map(|query| explain(&asked, query)).collect())
+    let explained = queries.iter().map(|query| explain(&asked, query)).collect();
+    Ok((explained, stored.devices))
 }
 
 /// Explains by the policy that `exec` would make on this host now.

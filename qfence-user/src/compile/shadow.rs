@@ -12,7 +12,8 @@ use super::{
 use crate::policy::{
     Numbered, Policy, Prefix, Sets,
     hostset::{host_set, many_set},
-    rule::Rule,
+    rule::{Destination, Match, Rule, V4},
+    set::SetName,
 };
 
 /// A rule that can never match.
@@ -44,8 +45,8 @@ pub fn find(policy: &Policy) -> Result<Vec<Shadowed>, DoesNotFit> {
                 for (index, &(rule, of)) in of_prefix.matches.iter().enumerate() {
                     let mut decides = false;
                     let of = &rules[rule].rule.matches[of];
-                    // Whether `self` matches depends on the listener, so later rules can match as well.
-                    let mut without = of.is_self().then(|| open.clone());
+                    let depends = of.is_self() || may_be_translated(of, of_prefix.prefix);
+                    let mut without = depends.then(|| open.clone());
                     for interval in ports::intervals(of) {
                         let open = without.as_mut().unwrap_or(&mut open);
                         open.take(interval, |_| decides = true);
@@ -78,6 +79,12 @@ pub fn find(policy: &Policy) -> Result<Vec<Shadowed>, DoesNotFit> {
             by: name(&rules, before[index].intersection(&decide)),
         });
     Ok(shadowed.collect())
+}
+
+/// Whether a match of `internet` depends on the translators (NAT64) of the host's network: an address of theirs can be one
+/// of a LAN, which is not in the set. As with `self`, whose matches depend on the listener, later rules can match as well.
+fn may_be_translated(of: &Match, prefix: Prefix) -> bool {
+    of.destination == Destination::Set(SetName::Internet) && !V4.contains(&prefix)
 }
 
 fn is_looked_at(rule: &Rule) -> bool {
@@ -181,6 +188,14 @@ mod tests {
         ] {
             assert_eq!(shadowed(rules), [""; 0], "{rules:?}");
         }
+    }
+
+    #[test]
+    fn what_a_translator_may_translate_is_not_surely_internet() {
+        let rules = |last| ["deny internet", "deny host", last];
+        // An address of a translator's can be one of a LAN.
+        assert_eq!(shadowed(&rules("allow [2000::/3]")), [""; 0]);
+        assert_eq!(shadowed(&rules("allow 8.0.0.0/8")).len(), 1);
     }
 
     #[test]

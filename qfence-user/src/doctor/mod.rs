@@ -11,6 +11,7 @@
 //! | [`programs`] | each program, by loading and attaching it |
 //! | [`foreign`] | others' programs above the fences, as returned by [`crate::kernel::query`] |
 //! | [`closures`] | what a command can do to processes outside, and ask of managers |
+//! | [`devices`] | network devices of guests: programs at them, and where the host receives packets |
 //! | [`nameservers`] | nameservers of the host behind NAT |
 //! | [`guest`] | the machine that this one is a guest of |
 //! | [`confinement`] | lockdown, security modules, unprivileged BPF and user namespaces |
@@ -22,6 +23,7 @@ pub mod cgroups;
 pub mod classes;
 pub mod closures;
 pub mod confinement;
+pub mod devices;
 pub mod finding;
 pub mod foreign;
 pub mod guest;
@@ -78,6 +80,7 @@ pub fn examine(paths: &Paths) -> Result<Vec<Finding>> {
     if privileges.is_root() {
         findings.extend(closures::examine(hierarchy.as_ref(), &paths.run));
     }
+    findings.extend(devices::examine(&paths.proc, privileges.is_root()));
     findings.extend(confinement::examine(&paths.securityfs, &paths.proc));
     findings.extend(guest::examine(paths)?);
     Ok(findings)

@@ -9,6 +9,8 @@ use super::{program_load::Load, syscall::bpf_fd};
 const SOCK: u32 = 9;
 const DEVICE: u32 = 15;
 const SOCK_ADDR: u32 = 18;
+/// `BPF_PROG_TYPE_NETFILTER`.
+pub(super) const NETFILTER: u32 = 32;
 /// `BPF_CGROUP_INET_SOCK_CREATE`.
 const SOCK_CREATE: u32 = 2;
 /// `BPF_CGROUP_INET4_CONNECT`.
@@ -139,6 +141,12 @@ pub(super) fn can_find_mptcp() -> bool {
 pub(super) fn can_judge_unix() -> bool {
     let program = [&[Instruction::call(GET_CURRENT_TASK)][..], &READ_KERNEL].concat();
     takes(SOCK_ADDR, CONNECT_UNIX, &program)
+}
+
+/// Whether there are programs for netfilter (Linux 6.4, `CONFIG_NETFILTER_BPF_LINK`).
+pub(super) fn can_judge_packets_of_netfilter() -> bool {
+    const PROGRAM: [Instruction; 2] = [Instruction::set(0, 1), Instruction::EXIT];
+    takes(NETFILTER, Hook::LocalIn.row().attach_type, &PROGRAM)
 }
 
 /// Whether the kernel loads a program. If it loads none at all, loading the real programs will report the reason.

@@ -51,6 +51,16 @@ pub(super) fn of_this_kernel(run: &Path) -> Result<Offsets> {
     Ok(of_members(members))
 }
 
+/// The offsets of this kernel, read anew. Nothing is cached.
+///
+/// # Errors
+/// If the kernel has no type information.
+pub(super) fn read_anew() -> Result<Offsets> {
+    Ok(of_members(types::members_of(Path::new(
+        types::OF_THE_KERNEL,
+    ))?))
+}
+
 /// Reads the cache, if it is of this boot and complete.
 fn read(run: &Path, boot: &str) -> Option<Members> {
     let kept: Kept = once_a_boot::read(run, FILE, boot)?;

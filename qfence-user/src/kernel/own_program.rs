@@ -17,15 +17,13 @@ use aya_obj::{Function, Object, btf::BtfFeatures, generated::bpf_insn};
 use qfence_common::Hook;
 
 use super::{
+    helpers::NETFILTER,
     program_load::{Load, LoadTypes},
     syscall::{bpf_fd, number},
 };
 
 /// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`.
 const SOCK_ADDR: u32 = 18;
-
-/// `BPF_PROG_TYPE_NETFILTER`.
-const NETFILTER: u32 = 32;
 
 /// The most bytes of the verifier's log.
 const LOG: usize = 1 << 20;

@@ -53,8 +53,7 @@ impl Pins {
     }
 
     /// The mount point of bpffs.
-    #[must_use]
-    pub fn bpffs(&self) -> &Path {
+    pub(super) fn bpffs(&self) -> &Path {
         &self.bpffs
     }
 

@@ -127,7 +127,8 @@ impl Tap {
         for (place, byte) in wanted.ifr_name.iter_mut().zip(b"t0") {
             *place = *byte as libc::c_char;
         }
-        wanted.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI) as libc::c_short;
+        wanted.ifr_ifru.ifru_flags =
+            libc::c_short::try_from(libc::IFF_TAP | libc::IFF_NO_PI).unwrap();
         // SAFETY: the kernel reads and writes an `ifreq`.
         let result = unsafe { libc::ioctl(guest.as_raw_fd(), TUNSETIFF, &raw mut wanted) };
         assert_eq!(result, 0);

@@ -3,7 +3,10 @@
 use std::{fs::File, os::fd::AsFd as _};
 
 use anyhow::{Context as _, anyhow};
-use aya::{Ebpf, programs::ProgramError};
+use aya::{
+    Ebpf,
+    programs::{Program, ProgramError, ProgramFd},
+};
 use qfence_common::{Hook, netns, proof::Token, unix};
 
 use super::{
@@ -86,6 +89,17 @@ impl Trial {
             return Ok(());
         }
         Ok(load(program(&mut self.ebpf, hook)?, hook, None)?)
+    }
+
+    /// The loaded program of a hook at network devices.
+    ///
+    /// # Errors
+    /// If it was not loaded.
+    pub(super) fn frame_program(&mut self, hook: Hook) -> Result<&ProgramFd, TrialError> {
+        match program(&mut self.ebpf, hook)? {
+            Program::SchedClassifier(program) => Ok(program.fd()?),
+            _ => Err(no_program(hook).into()),
+        }
     }
 
     /// Attaches the loaded program of a hook to a cgroup.

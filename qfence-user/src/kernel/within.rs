@@ -1,10 +1,18 @@
 //! Makes calls in another network namespace: bpf(2) attaches to devices and netfilter in the namespace of the calling
 //! thread.
 
-use std::{io, os::fd::BorrowedFd, thread};
+use std::{
+    fs::File,
+    io, iter,
+    os::fd::{AsFd as _, BorrowedFd},
+    path::{Path, PathBuf},
+    thread,
+};
 
 use anyhow::{Context as _, Result, anyhow};
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
+
+use crate::base::files::entries;
 
 /// Runs `work` in a network namespace, on a thread of its own; in the caller's for `None`.
 ///
@@ -29,6 +37,24 @@ pub(super) fn within<T: Send>(
     })
 }
 
+/// Runs `work` in a network namespace of its own, which ends with it. It has a loopback device only.
+///
+/// # Errors
+/// If there is no such namespace, or `work` fails.
+pub(super) fn apart<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().spawn_scoped(scope, || {
+            unshare(CloneFlags::CLONE_NEWNET)
+                .context("cannot make a network namespace for the trial")?;
+            work()
+        });
+        let thread = thread.context("cannot make a thread")?;
+        thread
+            .join()
+            .map_err(|_| anyhow!("the trial in a network namespace has panicked"))?
+    })
+}
+
 /// The number of a network namespace, or of the caller's for `None`. It is unique as long as the namespace exists.
 ///
 /// # Errors
@@ -41,12 +67,22 @@ pub(super) fn number_of(netns: Option<BorrowedFd<'_>>) -> io::Result<u64> {
     Ok(number)
 }
 
+/// Finds a network namespace by its number: the caller's, one that has a name, or that of a process. `None` if there is
+/// none, and then nothing has it open but descriptors and mounts elsewhere.
+pub(super) fn find(number: u64) -> Option<File> {
+    let own = iter::once(PathBuf::from("/proc/thread-self/ns/net"));
+    let names = entries(Path::new("/run/netns")).unwrap_or_default();
+    let named = names.into_iter().map(|entry| entry.path());
+    let processes = entries(Path::new("/proc")).unwrap_or_default();
+    let processes = processes.into_iter().map(|entry| entry.path());
+    own.chain(named)
+        .chain(processes.map(|process| process.join("ns/net")))
+        .filter_map(|path| File::open(path).ok())
+        .find(|file| number_of(Some(file.as_fd())).is_ok_and(|found| found == number))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{fs::File, os::fd::AsFd as _};
-
-    use nix::sched::unshare;
-
     use super::*;
 
     #[test]
@@ -63,5 +99,9 @@ mod tests {
         assert_ne!(there, before);
         assert_eq!(number_of(None).unwrap(), before);
         assert_eq!(within(None, || Ok(number_of(None)?)).unwrap(), before);
+        let found = find(before).unwrap();
+        assert_eq!(number_of(Some(found.as_fd())).unwrap(), before);
+        // No process is in it.
+        assert!(find(there).is_none());
     }
 }

@@ -9,6 +9,9 @@ use super::{Numbered, Policy};
 /// The name of the reply exception.
 pub const REPLIES: &str = "allow replies";
 
+/// The name of the exception for DHCP of guests.
+pub const DHCP: &str = "allow dhcp";
+
 /// The name of a rule in logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleName {
@@ -60,7 +63,7 @@ impl Names {
             verdict::SPOOFED_MAC => "deny-mac",
             verdict::FRAME_KIND => "deny-frame",
             verdict::LOCAL_IN => "deny-local-in",
-            verdict::DHCP => "allow dhcp",
+            verdict::DHCP => DHCP,
             // The policy map had no verdict.
             verdict::NO_RULE => "no-policy",
             number => match self.0.get(&number) {

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{line::Line, reader::Reader, writer::Writer};
+use super::{line::Line, port_hints::PortHints, reader::Reader, writer::Writer};
 use crate::{base::console::notify, kernel::Counts};
 
 /// The interval between summaries of the counts.
@@ -48,6 +48,7 @@ impl Auditor {
             reader,
             writers,
             heard,
+            hints: PortHints::default(),
         };
         let thread = thread::Builder::new()
             .name("qfence-audit".into())
@@ -79,6 +80,7 @@ struct Worker {
     reader: Reader,
     writers: Vec<Writer>,
     heard: PipeReader,
+    hints: PortHints,
 }
 
 impl Worker {
@@ -166,6 +168,9 @@ impl Worker {
 
     fn hand_out(&mut self, lines: &[Arc<Line>]) {
         for line in lines {
+            if let Some(hint) = self.hints.of(line) {
+                notify(hint);
+            }
             for writer in &mut self.writers {
                 writer.write(line);
             }

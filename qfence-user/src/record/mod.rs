@@ -18,6 +18,7 @@
 //! | [`tail`] | reads the lines that are new since the last read |
 //! | [`filter`] | selects lines |
 //! | [`target`] | the values of `--log` |
+//! | [`port_hints`] | hints for local ports that are refused |
 //! | [`rotation`] | how large a log file may become |
 //! | [`sink`] | writes lines to a file, the journal or syslog |
 //! | [`writer`] | a thread and a queue for each sink |
@@ -32,6 +33,7 @@ pub mod files;
 pub mod filter;
 pub mod guest;
 pub mod line;
+pub mod port_hints;
 pub mod proc;
 pub mod process;
 pub mod reader;

@@ -57,6 +57,8 @@ pub struct DeviceWatch<'a> {
     draining: RecurringError,
     describing: RecurringError,
     is_described: bool,
+    second_layer: RecurringError,
+    is_second_layer_whole: bool,
 }
 
 /// One device.
@@ -100,6 +102,8 @@ impl<'a> DeviceWatch<'a> {
             draining: RecurringError::default(),
             describing: RecurringError::default(),
             is_described: true,
+            second_layer: RecurringError::default(),
+            is_second_layer_whole: true,
         }
     }
 
@@ -136,7 +140,26 @@ impl<'a> DeviceWatch<'a> {
                 .is_some();
         }
         self.drain(messages);
-        is_damaged
+        is_damaged | self.look_at_second_layer(messages)
+    }
+
+    /// Reports once that the second layer was removed. Returns whether that is new.
+    fn look_at_second_layer(&mut self, messages: &MessageQueue) -> bool {
+        let whole = self.given.membership.is_whole();
+        let whole = whole.context("error: it is unknown whether the second layer is whole");
+        let mended = "the second layer is looked after again";
+        let Some(whole) = self.second_layer.report(whole, mended, messages) else {
+            return false;
+        };
+        let is_new = !whole && self.is_second_layer_whole;
+        if is_new {
+            messages.notify(format_args!(
+                "error: the second layer of the fence's network devices was removed: packets that the host's rules send to \
+                 itself are NOT FENCED; end the fence"
+            ));
+        }
+        self.is_second_layer_whole = whole;
+        is_new
     }
 
     /// Takes what the second layer has dropped since the last time to the record.
@@ -209,7 +232,27 @@ impl<'a> DeviceWatch<'a> {
                 _ => Some(Finding::Gone),
             },
         };
+        let finding = match finding {
+            // The reading may be from before it was removed.
+            Some(found) if found != Finding::Gone && !self.exists(index, &name).await => {
+                Some(Finding::Gone)
+            }
+            finding => finding,
+        };
         self.say(place, finding, messages)
+    }
+
+    /// Whether there is a device with this index, or of this name, now. If that cannot be read, there may be one.
+    async fn exists(&mut self, index: u32, name: &str) -> bool {
+        // One that was moved to another network namespace has its programs still.
+        let states = state(None, &self.given.pins, index);
+        if states.is_ok_and(|states| states.frame == State::Elsewhere) {
+            return true;
+        }
+        match self.given.host.fresh().await {
+            Ok(found) => found.with_index(index).is_some() || found.named(name).is_some(),
+            Err(_) => true,
+        }
     }
 
     /// Reports what is found, once. Returns whether the device is newly found to be unfenced.

@@ -13,7 +13,7 @@
 //! | [`services`], [`witness`] | the services of `verify`; a packet socket that sees all packets of the host |
 //! | [`throwaway`] | the fence, and its record of refusals |
 //! | [`actors`] | processes of an unprivileged user, outside and inside |
-//! | [`cases`], [`device`], [`calls`], [`keys`], [`groups`], [`container`], [`own_netns`], [`service`] | the attempts, and traffic that must work |
+//! | [`cases`], [`device`], [`calls`], [`keys`], [`groups`], [`container`], [`own_netns`], [`own_listener`], [`service`] | the attempts, and traffic that must work |
 //! | [`run`] | makes all of them |
 //! | [`closures`] | the ways out that are no packets, as a second table |
 //! | [`judge`], [`report`] | the verdicts and the report |
@@ -33,6 +33,7 @@ pub mod keys;
 pub mod listeners;
 pub mod mounts;
 pub mod netns;
+pub mod own_listener;
 pub mod own_netns;
 pub mod program;
 pub mod report;
@@ -116,17 +117,29 @@ pub fn verify(paths: &Paths, extent: Extent) -> Result<Ended> {
         .context("cannot start the event loop")?;
     runtime.block_on(async {
         let mut signals = blocked.receive()?;
-        let mut fence = ThrowAway::new(&paths).await?;
+        let short = extent == Extent::Short;
+        let mut fence = ThrowAway::new(&paths, &[]).await?;
         let mut stage = Stage {
             scene: &scene,
             witness: &witness,
             actors: &actors,
             fence: &mut fence,
-            short: extent == Extent::Short,
+            short,
         };
         let tried = async {
-            let attempts = stage.attempts().await?;
-            let must_work = stage.must_work().await?;
+            let mut attempts = stage.attempts().await?;
+            let mut must_work = stage.must_work().await?;
+            if !short {
+                // An interruption drops this fence, which removes it.
+                let mut fence = ThrowAway::new(&paths, &[own_listener::RULE]).await?;
+                let mut stage = Stage {
+                    fence: &mut fence,
+                    ..stage
+                };
+                attempts.extend(stage.of_host_despite_self().await?);
+                must_work.extend(stage.of_self().await?);
+                fence.remove()?;
+            }
             Ok(Report::new(kernel, attempts, must_work, closures))
         };
         let ended = tokio::select! {

@@ -74,7 +74,8 @@ fn by_loopback(nested: bool) -> Result<()> {
     Ok(())
 }
 
-fn by_tcp(listener: &TcpListener) -> Result<()> {
+/// Connects to a listener of this process, and sends data.
+pub(super) fn by_tcp(listener: &TcpListener) -> Result<()> {
     let mut client = TcpStream::connect_timeout(&listener.local_addr()?, PATIENCE)?;
     let (mut server, _) = listener.accept()?;
     server.set_read_timeout(Some(PATIENCE))?;

@@ -12,7 +12,7 @@ use super::{
     container, device, groups,
     internet::{HOST_V4, HOST_V6},
     judge::{self, FILTER, Trial, Verdict},
-    keys, own_netns,
+    keys, own_listener, own_netns,
     report::Row,
     scene::Scene,
     service::{Manner, Service, talk},
@@ -79,6 +79,30 @@ impl Stage<'_> {
         }
         rows.extend(self.forwards().await?);
         Ok(rows)
+    }
+
+    /// Makes attempts to reach the host's listeners in a fence with a rule for `self`.
+    ///
+    /// # Errors
+    /// If one cannot be made.
+    pub async fn of_host_despite_self(&mut self) -> Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        for case in self.chosen(own_listener::OF_THE_HOST) {
+            rows.push(self.both(case, judge::probe).await?);
+        }
+        Ok(rows.into_iter().map(with_self).collect())
+    }
+
+    /// Tries the fence's own listeners in a fence with a rule for `self`.
+    ///
+    /// # Errors
+    /// If one cannot be tried.
+    pub async fn of_self(&mut self) -> Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        for call in own_listener::calls(self.scene.has_v6) {
+            rows.push(self.call_that_must_work(&call).await?);
+        }
+        Ok(rows.into_iter().map(with_self).collect())
     }
 
     fn chosen(&self, cases: &'static [Case]) -> impl Iterator<Item = &'static Case> + use<> {
@@ -247,5 +271,13 @@ impl Stage<'_> {
         let all = v4.into_iter().chain(v6);
         all.filter(|host| self.scene.has_v6 || host.is_ipv4())
             .collect()
+    }
+}
+
+/// Marks a row of the fence with a rule for `self`.
+fn with_self(row: Row) -> Row {
+    Row {
+        attempt: row.attempt + own_listener::SUFFIX,
+        ..row
     }
 }

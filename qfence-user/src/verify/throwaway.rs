@@ -4,7 +4,7 @@ use std::process;
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
-use qfence_common::Hook;
+use qfence_common::{Action, Hook};
 
 use crate::{
     base::{console::notify, name::derive_name, paths::Paths},
@@ -19,7 +19,11 @@ use crate::{
     },
     host::watcher::Watcher,
     kernel::{Attempts, DenyWith, Maps, NetworkDevices},
-    policy::{Dns, Policy, profile::Profile},
+    policy::{
+        Dns, Policy,
+        profile::Profile,
+        rule::{Rule, Source},
+    },
     supervise::follower::Follower,
 };
 
@@ -32,12 +36,12 @@ pub struct ThrowAway {
 }
 
 impl ThrowAway {
-    /// Makes a fence with the steps of `exec`, in the same order. Its policy uses the addresses of the network
-    /// namespace of this thread. Must be called within a tokio runtime.
+    /// Makes a fence with the steps of `exec`, in the same order. Its policy allows `allowed`, as `--allow` does, and uses
+    /// the addresses of the network namespace of this thread. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// If a step fails; nothing is left then.
-    pub async fn new(paths: &Paths) -> Result<Self> {
+    pub async fn new(paths: &Paths, allowed: &[&str]) -> Result<Self> {
         let name = derive_name("verify".as_ref());
         let description = Description {
             command: vec!["qfence-user".into(), "verify".into()],
@@ -61,7 +65,7 @@ impl ThrowAway {
             notify(MOUNTED_BPFFS);
         }
         let fence = made.fence;
-        match build(&fence, paths).await {
+        match build(&fence, paths, allowed).await {
             Ok((attempts, policy)) => Ok(Self {
                 fence,
                 attempts,
@@ -113,8 +117,8 @@ impl ThrowAway {
     }
 }
 
-/// Builds a fence like `exec` without options; returns its attempts, and the follower that keeps its policy up to date.
-async fn build(fence: &Fence, paths: &Paths) -> Result<(Attempts, Follower)> {
+/// Builds a fence like `exec` with no other options than these `--allow`; returns its attempts, and the follower that keeps its policy up to date.
+async fn build(fence: &Fence, paths: &Paths, allowed: &[&str]) -> Result<(Attempts, Follower)> {
     let programs = Programs {
         deny: DenyWith::Refused,
         allow_raw: false,
@@ -127,10 +131,29 @@ async fn build(fence: &Fence, paths: &Paths) -> Result<(Attempts, Follower)> {
         devices: Vec::new(),
     };
     let profile = Profile::shipped(resolve::DEFAULT_PROFILE)?;
-    let policy = Policy::new(Vec::new(), Dns::Auto, profile.into(), None, false)?;
+    let rules = allowed.iter().map(|text| allow(text));
+    let policy = Policy::new(
+        rules.collect::<Result<_>>()?,
+        Dns::Auto,
+        profile.into(),
+        None,
+        false,
+    )?;
     let watcher = Watcher::new(paths);
     let building = Building::begin(fence, programs, policy, &watcher, &paths.run).await?;
     let loaded = building.finish_loading()?;
     let attempts = loaded.attempts()?;
     Ok((attempts, loaded.attach()?.policy))
+}
+
+/// The rule of `--allow`.
+fn allow(text: &str) -> Result<Rule> {
+    Ok(Rule {
+        action: Action::Allow,
+        matches: vec![text.parse()?],
+        comment: None,
+        source: Source::Flag {
+            text: format!("--allow {text}"),
+        },
+    })
 }

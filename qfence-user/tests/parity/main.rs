@@ -8,7 +8,7 @@ mod scene;
 
 use std::env;
 
-use naive::first_match;
+use naive::{first_for_own, first_match};
 use proptest::prelude::*;
 use qfence_common::{LookupPath, Protocol};
 use qfence_user::{
@@ -67,6 +67,9 @@ proptest! {
             let path = if target.loopback { LookupPath::Loopback } else { LookupPath::Address };
             let protocol = Protocol(target.protocol);
             let decided = compiled.decide(path, protocol, target.address, target.port);
+            let for_own = first_for_own(&scene.rules, &scene.host, &target);
+            let for_own = for_own.map(|first| rules[first].number);
+            prop_assert_eq!(decided.self_rule(), for_own, "{:?}, a listener of its own", target);
             let decided = (decided.action(), decided.rule());
             prop_assert_eq!(decided, expected, "{:?} by `{}`", target, rules[first].rule);
         }
@@ -81,9 +84,11 @@ proptest! {
         let rules = numbered(&scene);
         for target in targets(&scene, &choices) {
             let first = first_match(&scene.rules, &scene.host, &target).unwrap();
-            let decides = &rules[first].rule;
-            let is_shadowed = shadowed.iter().any(|of| of.rule == *decides);
-            prop_assert!(!is_shadowed, "`{}` decides on {:?}", decides, target);
+            for first in [first].into_iter().chain(first_for_own(&scene.rules, &scene.host, &target)) {
+                let decides = &rules[first].rule;
+                let is_shadowed = shadowed.iter().any(|of| of.rule == *decides);
+                prop_assert!(!is_shadowed, "`{}` decides on {:?}", decides, target);
+            }
         }
     }
 }

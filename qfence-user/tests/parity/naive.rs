@@ -55,6 +55,8 @@ pub(crate) struct Target {
     pub(crate) port: u16,
     /// Whether the packet leaves through the loopback device.
     pub(crate) loopback: bool,
+    /// Whether a socket that was made in the fence listens there.
+    pub(crate) own: bool,
 }
 
 /// The index of the first rule that matches.
@@ -62,6 +64,13 @@ pub(crate) fn first_match(rules: &[NaiveRule], host: &Host, target: &Target) -> 
     rules
         .iter()
         .position(|rule| rule.matches.iter().any(|of| matches(of, host, target)))
+}
+
+/// The index of the rule for `self` that allows a destination which is denied otherwise, if the listener is of the fence's own.
+pub(crate) fn first_for_own(rules: &[NaiveRule], host: &Host, target: &Target) -> Option<usize> {
+    let with = |own| first_match(rules, host, &Target { own, ..*target });
+    let is_denied = with(false).is_none_or(|first| !rules[first].allow);
+    with(true).filter(|first| is_denied && rules[*first].allow)
 }
 
 fn matches(of: &NaiveMatch, host: &Host, target: &Target) -> bool {
@@ -88,6 +97,9 @@ fn is_of_protocol(of: &NaiveMatch, protocol: u32) -> bool {
         NaiveProtocol::Number(number) => u32::from(number) == protocol,
         NaiveProtocol::Icmp => protocol == 1 || protocol == 58,
         NaiveProtocol::Any if matches!(of.to, To::Set("dns")) => protocol == 17 || protocol == 6,
+        NaiveProtocol::Any if matches!(of.to, To::Set("self")) => {
+            protocol == 6 || (protocol == 17 && !of.ports.is_empty())
+        }
         NaiveProtocol::Any => of.ports.is_empty() || has_ports(protocol),
     }
 }
@@ -96,6 +108,9 @@ fn is_of_ports(of: &NaiveMatch, target: &Target) -> bool {
     if !of.ports.is_empty() {
         let mut ranges = of.ports.iter();
         return ranges.any(|(first, last)| (first..=last).contains(&&target.port));
+    }
+    if matches!(of.to, To::Set("self")) {
+        return target.port >= 1024;
     }
     let is_dns = matches!(of.to, To::Set("dns"));
     !is_dns || !has_ports(number(target.protocol)) || target.port == 53
@@ -157,6 +172,12 @@ fn is_in(name: &str, host: &Host, target: &Target) -> bool {
                 is_one_of(&ALWAYS_HOST, address) || known.any(|net| net.contains(&address))
             };
             target.loopback || is_own(address) || is_own(translated(host, address))
+        }
+        "self" => {
+            let mut broadcasts = host.broadcasts.iter();
+            let has_many =
+                is_one_of(&MULTICAST, address) || broadcasts.any(|net| net.contains(&address));
+            target.own && is_in("host", host, target) && !has_many
         }
         "loopback" => is_one_of(&LOOPBACK, address),
         "dns" => host.nameservers.contains(&address),

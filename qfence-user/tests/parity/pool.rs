@@ -41,8 +41,9 @@ const POOL: [&str; 26] = [
     "64:ff9b::/96",
 ];
 
-const SETS: [&str; 10] = [
+const SETS: [&str; 11] = [
     "host",
+    "self",
     "loopback",
     "dns",
     "gateway",
@@ -134,7 +135,10 @@ fn ports() -> impl Strategy<Value = Vec<(u16, u16)>> {
 }
 
 fn naive_match(pool: &Pool) -> impl Strategy<Value = NaiveMatch> + use<> {
-    (protocol(), pool.to(), ports()).prop_map(|(protocol, to, mut ports)| {
+    (protocol(), pool.to(), ports()).prop_map(|(mut protocol, to, mut ports)| {
+        if matches!(to, To::Set("self")) && !may_be_of_self(protocol, &ports) {
+            protocol = NaiveProtocol::Any;
+        }
         let has_ports = match protocol {
             NaiveProtocol::Any => true,
             NaiveProtocol::Icmp => false,
@@ -151,9 +155,27 @@ fn naive_match(pool: &Pool) -> impl Strategy<Value = NaiveMatch> + use<> {
     })
 }
 
+/// `self` has listeners of TCP, and of UDP for given ports.
+fn may_be_of_self(protocol: NaiveProtocol, ports: &[(u16, u16)]) -> bool {
+    match protocol {
+        NaiveProtocol::Any | NaiveProtocol::Number(6) => true,
+        NaiveProtocol::Number(17) => !ports.is_empty(),
+        NaiveProtocol::Icmp | NaiveProtocol::Number(_) => false,
+    }
+}
+
+/// Only rules that allow can name `self`.
+fn of_action(allow: bool, mut matches: Vec<NaiveMatch>) -> NaiveRule {
+    let of_self = |of: &&mut NaiveMatch| !allow && matches!(of.to, To::Set("self"));
+    for of in matches.iter_mut().filter(of_self) {
+        of.to = To::Set("host");
+    }
+    NaiveRule { allow, matches }
+}
+
 pub(crate) fn naive_rule(pool: &Pool) -> impl Strategy<Value = NaiveRule> + use<> {
     let matches = prop_oneof![4 => vec(naive_match(pool), 1), 1 => vec(naive_match(pool), 2..4)];
-    (any::<bool>(), matches).prop_map(|(allow, matches)| NaiveRule { allow, matches })
+    (any::<bool>(), matches).prop_map(|(allow, matches)| of_action(allow, matches))
 }
 
 pub(crate) fn host(pool: &Pool) -> impl Strategy<Value = Host> + use<> {

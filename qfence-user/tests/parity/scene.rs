@@ -138,6 +138,7 @@ impl Scene {
                 _ => *choice.port.get(ports),
             },
             loopback: choice.loopback,
+            own: false,
         }
     }
 }

@@ -12,13 +12,16 @@ pub(crate) const SINK: u16 = 7001;
 pub(crate) const SOURCE: u16 = 7002;
 /// What is sent there is dropped without a word.
 pub(crate) const DISCARD: u16 = 7003;
+/// A listener of the measured process's own, on the host.
+pub(crate) const OWN: u16 = 7004;
 
-/// A kind of traffic; all to the internet, but what is refused.
+/// A kind of traffic; all to the internet, but what is refused, and connections to a listener of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     ConnectUdp,
     SendUdp,
     ConnectTcp,
+    ConnectOwn,
     RefusedConnectUdp,
     RefusedSendUdp,
     RefusedTcp,
@@ -35,10 +38,11 @@ pub(crate) struct Traffic {
 }
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::ConnectUdp,
         Self::SendUdp,
         Self::ConnectTcp,
+        Self::ConnectOwn,
         Self::RefusedConnectUdp,
         Self::RefusedSendUdp,
         Self::RefusedTcp,
@@ -53,6 +57,7 @@ impl Kind {
             Self::ConnectUdp => "connect(), UDP",
             Self::SendUdp => "sendto(), UDP",
             Self::ConnectTcp => "socket(), connect(), close(), TCP",
+            Self::ConnectOwn => "socket(), connect(), close(), TCP, own listener",
             Self::RefusedConnectUdp => "refused connect(), UDP",
             Self::RefusedSendUdp => "refused sendto(), UDP",
             Self::RefusedTcp => "socket(), refused connect(), close(), TCP",
@@ -83,9 +88,16 @@ impl Kind {
         self == Self::SendUdp || self.is_bulk()
     }
 
-    /// Whether it can be had of that scene: a firewall sees no connect() of UDP.
+    /// Whether it is measured in that scene. A firewall sees no connect() of UDP, and only a rule for `self` lets a
+    /// connection to an own listener through.
     pub(crate) fn is_for(self, rival: Rival) -> bool {
-        self != Self::RefusedConnectUdp || rival == Rival::Unfenced || rival.is_fence()
+        match (self, rival) {
+            (Self::ConnectUdp | Self::ConnectTcp | Self::ConnectOwn, Rival::OfSelf) => true,
+            (_, Rival::OfSelf) => false,
+            (Self::ConnectOwn, _) => rival == Rival::Unfenced,
+            (Self::RefusedConnectUdp, _) => rival == Rival::Unfenced || rival.is_fence(),
+            _ => true,
+        }
     }
 
     pub(crate) fn unit(self) -> &'static str {
@@ -130,16 +142,14 @@ impl Traffic {
         } else {
             (HOST_V6, SERVER_V6)
         };
-        let to: IpAddr = if self.kind.is_refused() {
-            host
-        } else {
-            internet
-        };
+        let is_to_host = self.kind.is_refused() || self.kind == Kind::ConnectOwn;
+        let to: IpAddr = if is_to_host { host } else { internet };
         let is_let = rival == Rival::Unfenced;
         let (load, port) = match self.kind {
             Kind::ConnectUdp => ("connect-udp", DISCARD),
             Kind::SendUdp => ("send-udp", DISCARD),
             Kind::ConnectTcp => ("connect-tcp", ACCEPT),
+            Kind::ConnectOwn => ("connect-tcp", OWN),
             Kind::RefusedConnectUdp if is_let => ("connect-udp", DISCARD),
             Kind::RefusedConnectUdp => ("refused-connect-udp", DISCARD),
             Kind::RefusedSendUdp if is_let => ("send-udp", SOURCE),

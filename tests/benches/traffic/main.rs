@@ -86,10 +86,17 @@ fn goals(traffic: &Traffic, series: &Series, report: &mut Report) {
     let (fence, none) = (Rival::Fence.name(), Rival::Unfenced.name());
     let ratio = series.ratio(fence, none);
     let group = series.group();
+    if traffic.kind.is_for(Rival::OfSelf) {
+        let of_self = series.ratio(Rival::OfSelf.name(), none);
+        let goal = format!("{group}, with --allow self");
+        report.goals.push(Goal::at_most(&goal, of_self, 1.15));
+    }
     let goal = match traffic.kind {
         Kind::ConnectUdp => Goal::at_most(group, ratio, 1.10),
         Kind::SendUdp => Goal::at_most(group, ratio, 1.05),
         Kind::ConnectTcp => Goal::at_most(group, ratio, 1.03),
+        // Only a fence with a rule for `self` has it.
+        Kind::ConnectOwn => return,
         Kind::RefusedTcp | Kind::RefusedConnectUdp | Kind::RefusedSendUdp => {
             let goal = format!("{group}, to one that is let, unfenced");
             Goal::at_most(&goal, ratio, 1.0)

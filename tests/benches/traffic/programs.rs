@@ -17,7 +17,9 @@ const ROUND: u32 = 50;
 pub(crate) fn measure(fenced: &mut Scene, rounds: usize) -> Result<Vec<Series>> {
     let clocks = Clocks::start(fenced.fence()?)?;
     let mut all = Vec::new();
-    for traffic in Traffic::all() {
+    let rival = fenced.rival();
+    let is_measured = |traffic: &Traffic| traffic.kind.is_for(rival);
+    for traffic in Traffic::all().filter(is_measured) {
         let hooks = hooks(traffic.kind);
         // Each by itself: to compare one program with another says nothing.
         let group = |hook: &Hook| format!("{}, at {}", traffic.group(), hook.name());
@@ -45,7 +47,7 @@ fn hooks(kind: Kind) -> &'static [Hook] {
     match kind {
         Kind::ConnectUdp | Kind::RefusedConnectUdp => &[Hook::Connect4, Hook::Connect6],
         Kind::SendUdp | Kind::RefusedSendUdp => &[Hook::Sendmsg4, Hook::Sendmsg6, Hook::Egress],
-        Kind::ConnectTcp | Kind::RefusedTcp => &[
+        Kind::ConnectTcp | Kind::ConnectOwn | Kind::RefusedTcp => &[
             Hook::SockCreate,
             Hook::Connect4,
             Hook::Connect6,

@@ -13,6 +13,8 @@ const RULES: u8 = 100;
 pub(crate) enum Rival {
     Unfenced,
     Fence,
+    /// A fence whose policy allows its own listeners.
+    OfSelf,
     /// A fence of another build (`cargo xtask bench --against`).
     OtherBuild,
     Iptables,
@@ -21,9 +23,10 @@ pub(crate) enum Rival {
 }
 
 impl Rival {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Unfenced,
         Self::Fence,
+        Self::OfSelf,
         Self::OtherBuild,
         Self::Iptables,
         Self::Iptables100,
@@ -34,6 +37,7 @@ impl Rival {
         match self {
             Self::Unfenced => "unfenced",
             Self::Fence => "qfence",
+            Self::OfSelf => "qfence, --allow self",
             Self::OtherBuild => "the other build",
             Self::Iptables => "iptables, owner",
             Self::Iptables100 => "iptables, owner, 100 rules",
@@ -43,7 +47,7 @@ impl Rival {
 
     /// Whether there is nothing to measure without it.
     pub(crate) fn is_needed(self) -> bool {
-        matches!(self, Self::Unfenced | Self::Fence)
+        matches!(self, Self::Unfenced | Self::Fence | Self::OfSelf)
     }
 
     /// Whether a goal is set by it.
@@ -53,7 +57,7 @@ impl Rival {
 
     /// Whether it is a fence.
     pub(crate) fn is_fence(self) -> bool {
-        matches!(self, Self::Fence | Self::OtherBuild)
+        matches!(self, Self::Fence | Self::OfSelf | Self::OtherBuild)
     }
 
     /// Sets up the host of a world. The fence is set up with what runs in it.
@@ -67,7 +71,7 @@ impl Rival {
             format!("-A OUTPUT -o lo {owner} -j REJECT"),
         ];
         match self {
-            Self::Unfenced | Self::Fence | Self::OtherBuild => Ok(()),
+            Self::Unfenced | Self::Fence | Self::OfSelf | Self::OtherBuild => Ok(()),
             Self::Iptables => tables(world, |_| by_way.to_vec()),
             Self::Iptables100 => tables(world, |program| {
                 let addresses = (1..=RULES).map(|last| match program {

@@ -13,7 +13,7 @@ use tests::{
 };
 
 use crate::{
-    loads::{ACCEPT, DISCARD, SINK, SOURCE, Traffic},
+    loads::{ACCEPT, DISCARD, Kind, OWN, SINK, SOURCE, Traffic},
     rival::Rival,
 };
 
@@ -26,6 +26,15 @@ pub(crate) struct Scene {
     _cgroup: Option<Cgroup>,
     _servers: [Shell; 2],
     _world: World,
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if has_own_listener(self.rival) {
+            // The shell may have ended.
+            let _ = self.shell.ask("kill $!");
+        }
+    }
 }
 
 /// A cgroup, removed when dropped.
@@ -44,6 +53,7 @@ impl Scene {
         rival.set_up(&world, &name)?;
         let fence = match rival {
             Rival::Fence => Some(fence()?),
+            Rival::OfSelf => Some(fence()?.with(&["--allow", "self"])),
             Rival::OtherBuild => {
                 let program = other_build()?.context("there is no other build to compare with")?;
                 Some(fence()?.by(program))
@@ -61,9 +71,13 @@ impl Scene {
             }
             (None, None) => world.host.command_as(NOBODY, "sh"),
         };
+        let mut shell = Shell::start(command)?;
+        if has_own_listener(rival) {
+            serve_own(&mut shell)?;
+        }
         Ok(Self {
             rival,
-            shell: Shell::start(command)?,
+            shell,
             fence,
             _cgroup: cgroup,
             _servers: servers,
@@ -116,6 +130,20 @@ fn serve(world: &World, on_internet: bool) -> Result<Shell> {
     let said = shell.next_line()?;
     ensure!(said == "serving", "the server says {said:?}");
     Ok(shell)
+}
+
+/// Whether connections to a listener of the measured process's own are measured there.
+fn has_own_listener(rival: Rival) -> bool {
+    Kind::ConnectOwn.is_for(rival)
+}
+
+/// Makes a shell start a listener of the measured process's own, in the background.
+fn serve_own(shell: &mut Shell) -> Result<()> {
+    let program = probe::program()?;
+    shell.tell(&format!("{} --serve accept-tcp/{OWN} &", program.display()))?;
+    let said = shell.next_line()?;
+    ensure!(said == "serving", "the server says {said:?}");
+    Ok(())
 }
 
 impl Cgroup {

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use etherparse::{SlicedPacket, TransportSlice};
+
 use super::{device::Received, wire};
 
 /// A frame that the guest got, of a kind that answers something.
@@ -36,6 +38,17 @@ pub fn answers(frames: &[Received]) -> Vec<Answer> {
     all.sort_unstable();
     all.dedup();
     all
+}
+
+/// The port of the guest that a segment or datagram is for.
+#[must_use]
+pub fn port(frame: &Received) -> Option<u16> {
+    let sliced = SlicedPacket::from_ethernet(&frame.bytes).ok()?;
+    match sliced.transport? {
+        TransportSlice::Tcp(tcp) => Some(tcp.destination_port()),
+        TransportSlice::Udp(udp) => Some(udp.destination_port()),
+        _ => None,
+    }
 }
 
 /// The answer that a frame is; `None` if the host sent it without being asked.
@@ -147,6 +160,7 @@ mod tests {
     fn a_wrong_checksum_is_noticed_unless_it_is_left_to_the_guest() {
         let mut frame = received(&wire::udp((B, 53), (A, 4000), b"an answer"));
         assert_eq!(read(&frame), Some(Answer::Datagram));
+        assert_eq!(port(&frame), Some(4000));
         *frame.bytes.last_mut().unwrap() ^= 1;
         assert_eq!(read(&frame), Some(Answer::Broken));
         frame.is_partial = true;

@@ -113,6 +113,11 @@ table ip out { chain post { type nat hook postrouting priority 100; oifname wan 
 table ip6 out { chain post { type nat hook postrouting priority 100; oifname wan masquerade; }; }
 ";
 
+/// What the host asks itself, such as for nameservers, is not counted as arrived.
+const QUIET: &str = "
+table inet quiet { chain out { type filter hook output priority 0; oifname lo meta l4proto { udp, tcp } th dport 53 drop; }; }
+";
+
 /// How the device is connected to the host's networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
@@ -167,6 +172,7 @@ impl Scene {
         let device = device_of(kind.link);
         furnish(&host, device).context("give the guest's network its addresses")?;
         nft(&host, MASQUERADE)?;
+        nft(&host, QUIET)?;
         let members = GROUPS.map(|group| {
             let group = SocketAddr::new(group.parse()?, 5353);
             Listener::multicast(&host, group, device)
@@ -363,8 +369,7 @@ fn bridge(host: &Namespace, neighbour: &Namespace, filters: bool) -> Result<()> 
          neighbour replace fd00:122::10 lladdr 02:00:00:00:00:10 dev eth0 nud permanent\n",
     )?;
     host.ip_batch(
-        "neighbour replace 192.168.122.9 lladdr 02:00:00:00:00:09 dev br0 nud permanent\n\
-         neighbour replace fd00:122::9 lladdr 02:00:00:00:00:09 dev br0 nud permanent\n\
+        "neighbour replace fd00:122::9 lladdr 02:00:00:00:00:09 dev br0 nud permanent\n\
          neighbour replace fe80::9 lladdr 02:00:00:00:00:09 dev br0 nud permanent\n",
     )?;
     neighbour.await_local(&[NEIGHBOUR_V4, NEIGHBOUR_V6])
@@ -379,10 +384,16 @@ fn furnish(host: &Namespace, device: &str) -> Result<()> {
          neighbour replace 192.168.122.10 lladdr 02:00:00:00:00:10 dev {device} nud permanent\n\
          neighbour replace fd00:122::10 lladdr 02:00:00:00:00:10 dev {device} nud permanent\n\
          neighbour replace fe80::10 lladdr 02:00:00:00:00:10 dev {device} nud permanent\n\
+         neighbour replace 192.168.122.9 lladdr 02:00:00:00:00:09 dev {device} nud permanent\n\
          link add vx0 address 02:00:00:00:00:77 type vxlan id {TUNNEL} dstport 4789 local 192.168.122.1 \
-             remote 192.168.122.10 dev {device}\n\
-         link set vx0 up\naddress add 10.77.0.1/24 dev vx0\n"
+             remote 192.168.122.10 dev {device}\n"
     ))?;
+    // It sends nothing by itself.
+    host.sysctl("net/ipv6/conf/vx0/disable_ipv6", "1")?;
+    host.ip_batch(
+        "link set vx0 up\naddress add 10.77.0.1/24 dev vx0\n\
+         neighbour replace 10.77.0.2 lladdr 02:00:00:00:00:10 dev vx0 nud permanent\n",
+    )?;
     host.await_local(&[GATEWAY_V4, GATEWAY_V6, GATEWAY_LOCAL, TUNNEL_V4])
 }
 

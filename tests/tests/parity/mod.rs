@@ -30,7 +30,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use naive::{Host, NaiveMatch, NaiveProtocol, NaiveRule, Target, To, first_match};
+use naive::{Host, NaiveMatch, NaiveProtocol, NaiveRule, Target, To, first_for_own, first_match};
 use proptest::{
     strategy::{Strategy, ValueTree as _},
     test_runner::TestRunner,
@@ -153,6 +153,7 @@ fn in_both_spellings(address: IpAddr) -> [Call; 2] {
             protocol: 17,
             port: 9,
             loopback: false,
+            own: false,
         },
         spelling,
     })
@@ -229,6 +230,9 @@ fn the_kernel_decides_as_the_rules_one_by_one() -> Result<()> {
             let told = || format!("{line} by `{}` of {scene:?}", rules[first].rule);
             let decided = compiled.decide(LookupPath::Address, protocol, address, port);
             assert_eq!(decided.action(), action(allows), "{}", told());
+            let for_own = first_for_own(&scene.rules, &scene.host, &call.target);
+            let for_own = for_own.map(|first| rules[first].number);
+            assert_eq!(decided.self_rule(), for_own, "{}", told());
             assert_ne!(open, REFUSED, "control: {line}");
             match allows {
                 false => assert_eq!(fenced, REFUSED, "{}", told()),

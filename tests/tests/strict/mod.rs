@@ -1,5 +1,6 @@
 //! `--strict`: each closure closes its own ways out and no other's, and what the command was granted works.
 
+mod grants;
 mod guest;
 mod jobs;
 mod start;

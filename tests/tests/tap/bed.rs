@@ -12,7 +12,7 @@ use tests::{
     shell::Shell,
     tap::{
         Kind, Scene, Tap,
-        answer::{Answer, answers},
+        answer::{self, Answer, answers},
         evidence::{Arrived, Evidence},
         scene::TAP,
     },
@@ -27,6 +27,9 @@ use super::{
 const EXPECTED: Duration = Duration::from_millis(500);
 /// How long what must not arrive is waited for: the host receives a frame within the call that sends it.
 const UNEXPECTED: Duration = Duration::from_millis(1);
+
+/// The first port from which rows send.
+const FIRST_PORT: u16 = 20_000;
 
 /// The MAC address of the guest, as it is given to a fence.
 pub(crate) const GUEST_MAC: &str = "02:00:00:00:00:10";
@@ -44,6 +47,8 @@ pub(crate) struct Bed {
 pub(crate) struct Outcome {
     pub(crate) arrived: Arrived,
     pub(crate) answers: Vec<Answer>,
+    /// The frames that answer.
+    frames: Vec<Vec<u8>>,
 }
 
 impl Bed {
@@ -58,7 +63,7 @@ impl Bed {
             scene,
             tap,
             evidence,
-            port: 20_000,
+            port: FIRST_PORT,
         })
     }
 
@@ -106,10 +111,20 @@ impl Bed {
         let mut received = Vec::new();
         loop {
             thread::sleep(UNEXPECTED);
-            received.extend(self.tap.drain()?);
+            let mut frames = self.tap.drain()?;
+            // A server may answer an earlier row late.
+            frames.retain(|frame| {
+                answer::port(frame).is_none_or(|port| port < FIRST_PORT || port == self.port)
+            });
+            received.extend(frames);
             let outcome = Outcome {
                 arrived: self.evidence.arrived()?.since(before),
                 answers: answers(&received),
+                frames: received
+                    .iter()
+                    .filter(|frame| answer::read(frame).is_some())
+                    .map(|frame| frame.bytes.clone())
+                    .collect(),
             };
             if is_expected(&outcome) || begun.elapsed() >= EXPECTED {
                 ensure!(
@@ -217,6 +232,10 @@ impl Row {
 
 impl std::fmt::Display for Outcome {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "{}; answers {:?}", self.arrived, self.answers)
+        write!(out, "{}; answers {:?}", self.arrived, self.answers)?;
+        for frame in &self.frames {
+            write!(out, ", {frame:02x?}")?;
+        }
+        Ok(())
     }
 }

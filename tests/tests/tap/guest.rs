@@ -50,7 +50,9 @@ fn give_addresses(guest: &mut Guest) -> Result<()> {
 fn is_refused(outcome: &ProbeResult) -> bool {
     match outcome.probe.split('/').next() {
         Some("tcp") => outcome.failed_with("ECONNREFUSED"),
-        Some("udp") => outcome.failed_with("EHOSTUNREACH") || outcome.failed_with("EACCES"),
+        Some("udp-connected") => {
+            outcome.failed_with("EHOSTUNREACH") || outcome.failed_with("EACCES")
+        }
         _ => !outcome.is_reached(),
     }
 }
@@ -61,7 +63,7 @@ fn check(guest: &mut Guest, scene: &Scene) -> Result<()> {
     let mut slowest: f64 = 0.0;
     // The first packet to the gateway waits for ARP and neighbour discovery.
     probe(guest, &probes(&["ping"], &[SERVER_V4, SERVER_V6]))?;
-    for outcome in probe(guest, &probes(&["tcp", "udp"], &HOST))? {
+    for outcome in probe(guest, &probes(&["tcp", "udp-connected"], &HOST))? {
         ensure!(is_refused(&outcome), "{outcome:?}\n{}", guest.logs());
         slowest = slowest.max(outcome.ms);
     }
@@ -162,7 +164,8 @@ fn a_guest_in_a_bridge_boots_by_dhcp_and_resolves() -> Result<()> {
     let gateways: [IpAddr; 2] = [GATEWAY_V4, GATEWAY_V6];
     for gateway in gateways {
         for (name, address) in [("www.example", SERVER_V4), ("six.example", SERVER_V6)] {
-            let answer = guest.shell(&format!("nslookup {name} {gateway}"))?;
+            // It fails, because a name has an address of one family only.
+            let answer = guest.shell(&format!("nslookup {name} {gateway} || true"))?;
             ensure!(answer.contains(&address.to_string()), "{answer}");
         }
     }

@@ -8,6 +8,7 @@ mod kinds;
 mod layers;
 mod life;
 mod matrix;
+mod modes;
 mod row;
 mod stack;
 mod table;

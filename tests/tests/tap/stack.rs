@@ -69,7 +69,8 @@ pub(super) fn probes(ways: &[&str], addresses: &[IpAddr]) -> Vec<String> {
 fn refused(link: Link, header: Header) -> Result<()> {
     let there = Guest::new(kind(link, header, false))?;
     let ways = ["tcp", "udp", "ping"];
-    let hosts = probes(&ways, &HOST);
+    let ways_refused = ["tcp", "udp-connected", "ping"];
+    let hosts = probes(&ways_refused, &HOST);
     let servers = probes(&ways, &[SERVER_V4, SERVER_V6]);
     for outcome in there.probe(&[hosts.clone(), servers.clone()].concat())? {
         ensure!(outcome.is_reached(), "control: {outcome:?}");

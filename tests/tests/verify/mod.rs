@@ -140,6 +140,12 @@ fn every_class_is_stopped_here_and_all_that_must_works() -> Result<()> {
     ] {
         assert_eq!(rows[case].verdict, "works", "{:?}", rows[case]);
     }
+    for address in ["127.0.0.1", "192.0.2.10", "::1", "2001:db8:1::10"] {
+        let own = &rows[format!("own listener at {address}, --allow self").as_str()];
+        assert_eq!(own.verdict, "works", "{own:?}");
+        let of_host = &rows[format!("tcp/{address}/8080, --allow self").as_str()];
+        assert_eq!(of_host.verdict, "stopped", "{of_host:?}");
+    }
     Ok(())
 }
 

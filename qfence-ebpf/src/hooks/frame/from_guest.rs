@@ -3,7 +3,7 @@
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use qfence_common::{
     Halves, Hook, LookupPath, Outcome, Payload,
-    frame::{EXCEPTION, MARK, SLOT, TAG, ethernet::ARP},
+    frame::{Device, EXCEPTION, EXCEPTION_MARK, MARK, MARKS_EXCEPTIONS, SLOT, TAG, ethernet::ARP},
     verdict::UNPARSED,
 };
 
@@ -87,7 +87,7 @@ pub(crate) fn judge_frame(ctx: &TcContext) -> i32 {
         Way::Elsewhere => 0,
         _ => EXCEPTION,
     };
-    tag(skb, device.slot, exception);
+    tag(skb, device, exception);
     NEXT
 }
 
@@ -117,10 +117,17 @@ fn refuse(skb: *mut __sk_buff, judgement: FrameJudgement, to: Halves, rest: Rest
 
 /// Tags a frame in two places: others change the mark, and few change the other one.
 #[inline(always)]
-fn tag(skb: *mut __sk_buff, slot: u32, exception: u16) {
-    let index = u32::from(TAG | exception) | slot & u32::from(SLOT);
+fn tag(skb: *mut __sk_buff, device: Device, exception: u16) {
+    let index = u32::from(TAG | exception) | device.slot & u32::from(SLOT);
+    let mark = if exception != 0 && device.flags & MARKS_EXCEPTIONS != 0 {
+        EXCEPTION_MARK
+    } else {
+        MARK
+    };
     // SAFETY: the hook's own context; the verifier checks each access.
-    unsafe { (*skb).mark |= MARK };
+    let others = unsafe { (*skb).mark } & !(MARK | EXCEPTION_MARK);
+    // SAFETY: as above.
+    unsafe { (*skb).mark = others | mark };
     // SAFETY: as above.
     unsafe { (*skb).tc_index = index };
 }

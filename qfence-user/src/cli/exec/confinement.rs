@@ -46,7 +46,7 @@ pub struct ConfinementArgs {
     allow_listen: Vec<(Option<Protocol>, u16, u16)>,
 
     /// Let the command keep an environment variable that --strict removes; can be repeated
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = variable)]
     allow_env: Vec<String>,
 
     /// Let the command use one Unix socket that is closed otherwise; can be repeated
@@ -135,6 +135,18 @@ fn path() -> impl clap::builder::TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(|text: OsString| std::path::absolute(text))
 }
 
+/// Parses the name of a variable.
+fn variable(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Err(format!(
+            "it takes the name of a variable, which keeps its value: write --allow-env {name}; to set it, let the command \
+             be env {name}={value} COMMAND"
+        )),
+        None if !text.is_empty() => Ok(text.to_owned()),
+        _ => Err("the name of the variable is empty".into()),
+    }
+}
+
 /// Parses a port or a range of them, with an optional protocol.
 fn listen(text: &str) -> Result<(Option<Protocol>, u16, u16), String> {
     let (protocol, ports) = match text.split_once(':') {
@@ -199,6 +211,17 @@ mod tests {
         for wrong in ["0", "x", "7-5", "sctp:1", "65536"] {
             assert!(listen(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_variable_is_a_name_without_a_value() {
+        assert_eq!(parse(&["--allow-env", "FOO"]).environment(), ["FOO"]);
+        for wrong in ["", "=", "=bar"] {
+            assert!(variable(wrong).is_err(), "{wrong}");
+        }
+        let error = variable("FOO=bar=x").unwrap_err();
+        assert!(error.contains("write --allow-env FOO;"), "{error}");
+        assert!(error.contains("env FOO=bar=x COMMAND"), "{error}");
     }
 
     #[test]

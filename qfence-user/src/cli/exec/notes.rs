@@ -21,7 +21,9 @@ A RULE is [PROTOCOL:]DESTINATION[:PORTS]. The first rule that matches decides.
                  or PORTS; only for --allow
     loopback     127.0.0.0/8, ::1, and all other addresses that always lead to
                  the machine itself
-    dns          the nameservers in resolv.conf; without PORTS, only port 53
+    dns          the nameservers in resolv.conf, and this host's addresses on
+                 the fence's network devices and their bridges; without PORTS,
+                 only port 53
     gateway      the gateways of the default routes: often the machine that this
                  one is a guest of
     lan          RFC 1918, shared (CGNAT), unique local and site-local addresses
@@ -62,11 +64,11 @@ Fields of a JSON log line. A field is null if its value is not known.
   total         the number of attempts that this and all earlier lines report
 In lines of kind attempt and repeats:
   verdict       denied, or would-deny with --monitor
-  layer         call, packet, socket or device
+  layer         call, packet, socket, device or frame
   hook          connect4, connect6, sendmsg4, sendmsg6, egress, ingress,
                 sock_create, setsockopt, device, connect_unix,
                 sendmsg_unix, bind4, bind6, unix_stream_connect,
-                unix_may_send
+                unix_may_send, frame, local_in
   protocol      tcp, udp, …, or a number; unix at unix_stream_connect and
                 unix_may_send
   destination   the address
@@ -84,8 +86,13 @@ In lines of kind attempt and repeats:
   manager       the manager that has this name, such as D-Bus, with unix
   device        replaces protocol, destination and port if opening a device was
                 refused: its path
+  frame         replaces protocol, destination and port if a frame of a guest
+                was refused that is not IP: arp, or the number of its type
+  target        with ARP the address that is asked for, with frame
   source        the source address
   source_port   the source port
+  interface     the network device of the guest, at frame and local_in
+  source_mac    the source MAC address, at frame
   dialled       the address that the guest dialled, if the command is a QEMU
                 that translated it
   self          whether a rule such as --allow self would allow it, since the
@@ -93,7 +100,7 @@ In lines of kind attempt and repeats:
   rule          the rule that decided, such as \"deny host\"
   comment       the comment of the rule in its profile
   pid           the process, in the initial pid namespace; at egress, the
-                process that made the socket
+                process that made the socket; none at frame and local_in
   tid           the thread
   uid           the user
   command       the name of the thread, with control and invisible characters
@@ -121,7 +128,7 @@ command is empty.
 
 Refusals without a rule have one of these names in `rule`: deny-raw, deny-broadcast, deny-device, \
 deny-foreign-netns, deny-unfollowed-broadcast, deny-unowned, deny-manager, deny-unix, deny-listener, \
-unparsed, no-policy.
+deny-mac, deny-frame, deny-local-in, unparsed, no-policy.
 
 Attempts are `lost` if the kernel had no room to record them. They are `dropped` if this log was too \
 slow, or if writing to it failed.";

@@ -12,7 +12,10 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::{libc, unistd::Gid};
 
-use super::{needs, words::step};
+use super::{
+    needs,
+    words::{check_grants, step},
+};
 use crate::{
     base::identity::Identity,
     cli::Exec,
@@ -87,6 +90,7 @@ pub(super) fn settle(
     if let Some(option) = options.confinement.without_effect() {
         bail!("{option} has no effect without --strict");
     }
+    check_grants(options)?;
     let of_user = identity
         .as_ref()
         .map(|identity| identity.environment.clone());

@@ -295,7 +295,11 @@ pub(super) async fn supervise(
     };
     step(
         options,
-        format_args!("started {:?} as process {}", options.command, child.pid()),
+        format_args!(
+            "started {:?} as process {}",
+            wanted.guests.command,
+            child.pid()
+        ),
     );
 
     let _leavers = Watch::start(

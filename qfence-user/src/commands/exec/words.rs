@@ -1,8 +1,8 @@
 //! Messages and warnings before the command runs.
 
-use std::fmt::Display;
+use std::{env, fmt::Display};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::ValueEnum as _;
 use nix::unistd::{Pid, getsid};
 
@@ -52,6 +52,35 @@ pub(super) fn warn(options: &Exec, identity: Option<&Identity>, paths: &Paths) {
             "warning: descriptor {fd} is an internet socket made outside the fence: it is not fenced"
         ));
     }
+}
+
+/// Reports grants that allow nothing as things are.
+///
+/// # Errors
+/// If one is of another kind than its option.
+pub(super) fn check_grants(options: &Exec) -> Result<()> {
+    for path in options.confinement.unix_paths() {
+        let shown = path.display();
+        match path.metadata().map(|found| found.is_file()) {
+            Ok(true) => bail!(
+                "--allow-unix {shown}: it is a file and no socket; --allow-read and --allow-write allow files"
+            ),
+            Ok(false) => {}
+            Err(error) => notify(format_args!(
+                "warning: --allow-unix {shown} allows nothing as yet: {error}; a socket is allowed under the name that its \
+                 server gives it"
+            )),
+        }
+    }
+    for name in options.confinement.environment() {
+        if env::var_os(name).is_none() {
+            notify(format_args!(
+                "warning: --allow-env {name} keeps nothing: the variable is not set here; sudo removes variables \
+                 (sudo --preserve-env={name})"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Reports sockets of systemd that the command does not get.

@@ -8,10 +8,15 @@ use serde::Serialize;
 
 use super::super::{print, print_json, require_root};
 use crate::{
-    base::paths::Paths,
+    base::{paths::Paths, printable::printable},
     fence::registry::Fences,
     kernel::Maps,
-    policy::{Dns, Numbered, Sets, names::REPLIES, rule::Destination, set::SetName},
+    policy::{
+        Dns, Numbered, Sets,
+        names::{DHCP, REPLIES},
+        rule::Destination,
+        set::SetName,
+    },
     stored_policy::StoredPolicy,
 };
 
@@ -28,6 +33,8 @@ struct Shown {
     monitor: bool,
     rules: Vec<ShownRule>,
     replies: ShownReplies,
+    /// The exception for DHCP, in a fence with network devices.
+    dhcp: Option<ShownDhcp>,
     sets: Vec<ShownSet>,
 }
 
@@ -36,6 +43,12 @@ struct Shown {
 struct ShownReplies {
     calls: u64,
     packets: u64,
+}
+
+/// The exception for DHCP: the network devices whose guests may ask this host.
+#[derive(Serialize)]
+struct ShownDhcp {
+    devices: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -74,7 +87,12 @@ pub(super) fn run(name: &str, json: bool, paths: &Paths) -> Result<()> {
 }
 
 fn shown(name: &str, stored: &StoredPolicy, maps: &Maps, whole: bool) -> Result<Shown> {
-    let StoredPolicy { policy, sets, .. } = stored;
+    let StoredPolicy {
+        policy,
+        sets,
+        devices,
+        ..
+    } = stored;
     let rules = policy.rules();
     let shown_rule = |Numbered { number, rule }: &Numbered| -> Result<ShownRule> {
         let hits = maps.hits(*number)?;
@@ -97,6 +115,9 @@ fn shown(name: &str, stored: &StoredPolicy, maps: &Maps, whole: bool) -> Result<
             calls: counts.reply_calls,
             packets: counts.reply_packets,
         },
+        dhcp: (!devices.is_empty()).then(|| ShownDhcp {
+            devices: devices.clone(),
+        }),
         fence: name.to_owned(),
         profile: policy.profile.name.clone(),
         path: policy
@@ -161,6 +182,16 @@ fn text(shown: &Shown) -> String {
         "built in".to_owned(),
         "UDP replies to peers on the host".to_owned(),
     ]);
+    if let Some(ShownDhcp { devices }) = &shown.dhcp {
+        let devices = printable(devices.join(", ").as_bytes());
+        rules.add_row([
+            "-".to_owned(),
+            "-".to_owned(),
+            DHCP.to_owned(),
+            "built in".to_owned(),
+            format!("DHCP of the guests on {devices}, where this host has an address"),
+        ]);
+    }
     let mut sets = Table::new();
     sets.load_preset(NOTHING);
     sets.set_header(["SET", "MEMBERS"]);

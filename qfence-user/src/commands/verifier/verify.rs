@@ -9,8 +9,8 @@ use crate::{
     base::{exit::of_signal, inherited, paths::Paths},
     cli::{OpenDevice, SystemCall, Verifier},
     verify::{
-        Ended, Extent, closures, container, device, groups, keys, own_netns, program, service,
-        verify,
+        Ended, Extent, closures, container, device, groups, keys, own_listener, own_netns, program,
+        service, verify,
     },
 };
 
@@ -60,6 +60,7 @@ pub fn call(call: &SystemCall) -> Result<()> {
         SystemCall::JoinGroup { group } => groups::join(*group),
         SystemCall::MakeNamespace => container::make(),
         SystemCall::OwnLoopback { nested } => own_netns::talk(*nested),
+        SystemCall::OwnListener { address } => own_listener::talk(*address),
         SystemCall::JoinNamespace { pid } => container::join(*pid),
     };
     print_json(&called)?;

@@ -13,7 +13,7 @@ use aya::{
 use qfence_common::{
     Halves, abi,
     address::from_v4,
-    frame::{Device, Gateway, GuestMac},
+    frame::{Device, Gateway, GuestMac, MARKS_EXCEPTIONS},
 };
 
 use super::Wanted;
@@ -57,12 +57,12 @@ impl DeviceMaps {
         })
     }
 
-    /// Adds a device with all that the programs are to know of it. The device itself is last: before it, its frames are
+    /// Adds a device with all that the programs are to know of it, and these flags. The device itself is last: before it, its frames are
     /// dropped.
     ///
     /// # Errors
     /// If the maps are full.
-    pub(super) fn fill(&mut self, wanted: &Wanted) -> Result<()> {
+    pub(super) fn fill(&mut self, wanted: &Wanted, flags: u32) -> Result<()> {
         self.forget(wanted.index)?;
         for mac in &wanted.macs {
             let key = GuestMac {
@@ -77,7 +77,7 @@ impl DeviceMaps {
         self.set_gateways(wanted.index, &wanted.gateways)?;
         let device = Device {
             slot: wanted.slot,
-            flags: wanted.flags,
+            flags,
         };
         self.devices
             .insert(wanted.index, device, 0)
@@ -126,12 +126,18 @@ impl DeviceMaps {
         Ok(())
     }
 
-    /// Changes the flags of a device, and nothing else that the programs know of it.
+    /// Changes the flags of a device, and nothing else that the programs know of it. [`MARKS_EXCEPTIONS`] stays as it is.
     ///
     /// # Errors
     /// If the kernel fails to.
     pub fn set_flags(&mut self, index: u32, slot: u32, flags: u32) -> Result<()> {
-        let changed = self.devices.insert(index, Device { slot, flags }, 0);
+        let before = get(&self.devices, &index)?;
+        let kept = before.map_or(0, |device| device.flags & MARKS_EXCEPTIONS);
+        let device = Device {
+            slot,
+            flags: flags | kept,
+        };
+        let changed = self.devices.insert(index, device, 0);
         changed.context("cannot change a device")
     }
 
@@ -155,6 +161,14 @@ impl DeviceMaps {
                 (key.device, IpAddr::V6(address).to_canonical())
             })
             .collect())
+    }
+
+    /// The flags of a device; `None` if it is not known.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn flags(&self, index: u32) -> Result<Option<u32>> {
+        Ok(get(&self.devices, &index)?.map(|device| device.flags))
     }
 
     /// The indices of the devices.

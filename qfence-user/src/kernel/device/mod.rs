@@ -3,31 +3,72 @@
 //! | file | its job |
 //! |---|---|
 //! | `maps` | the maps of the devices, which are filled before a program is attached |
-//! | `tcx` | attaches programs to a device by its index |
+//! | `tcx` | attaches programs to a device by its index (Linux 6.6) |
+//! | `classic` | the same by filters of traffic control, for older kernels |
+//! | `pins` | what is pinned for a device, and how it is removed |
+//! | `trial` | whether this kernel can do it |
 //! | `state` | whether the programs of a device still judge all of its frames |
 
+mod classic;
 pub mod maps;
+mod pins;
 pub mod state;
 pub(super) mod tcx;
 #[cfg(test)]
 mod tests;
+pub mod trial;
 
 use std::{
-    io,
     net::IpAddr,
     os::fd::{BorrowedFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use anyhow::{Context as _, Result};
-use qfence_common::{Hook, frame::REVERSED};
+use nix::errno::Errno;
+pub use pins::pin;
+pub(super) use pins::{unpin, unpin_all};
+use qfence_common::{
+    Hook,
+    frame::{MARKS_EXCEPTIONS, REVERSED},
+};
 
-use crate::base::files::entries;
-
-use super::{Kernel, by_path, link_info::id_of_program, within::within};
+use self::{
+    pins::{Marker, release},
+    tcx::INGRESS,
+};
+use super::{
+    Kernel, by_path,
+    link_info::id_of_program,
+    local_in,
+    within::{number_of, within},
+};
 
 /// The hooks at a device.
 pub(super) const HOOKS: [Hook; 2] = [Hook::Frame, Hook::FrameOut];
+
+/// How programs are attached to devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// By links (tcx, Linux 6.6).
+    Tcx,
+    /// By filters of traffic control.
+    Classic,
+}
+
+impl Method {
+    /// That of this kernel.
+    #[must_use]
+    pub fn of_this_kernel() -> Self {
+        /// The index of the loopback device in every network namespace.
+        const LOOPBACK: u32 = 1;
+        match state::query(LOOPBACK, INGRESS.0) {
+            // Older kernels do not know the direction.
+            Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => Self::Classic,
+            _ => Self::Tcx,
+        }
+    }
+}
 
 /// A device that a fence is to judge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +77,7 @@ pub struct Wanted {
     pub index: u32,
     /// The number of the fence in the second layer ([`Membership::slot`](super::local_in::Membership::slot)).
     pub slot: u32,
-    /// Bits of [`qfence_common::frame`].
+    /// Bits of [`qfence_common::frame`]. [`attach`] adds [`MARKS_EXCEPTIONS`] where the second layer needs it.
     pub flags: u32,
     /// The MAC addresses that the guest may use, as numbers.
     pub macs: Vec<u64>,
@@ -54,13 +95,7 @@ pub struct Attached {
 }
 
 /// The links of a device, open.
-pub(super) struct Links(#[expect(dead_code, reason = "held, not used")] [OwnedFd; HOOKS.len()]);
-
-/// The path of the pin of a device's link, in the directory of a fence's links.
-#[must_use]
-pub fn pin(pins: &Path, hook: Hook, index: u32) -> PathBuf {
-    pins.join(format!("{}-{index}", hook.name()))
-}
+pub(super) struct Links(#[expect(dead_code, reason = "held, not used")] Vec<OwnedFd>);
 
 /// Makes a fence judge a device of a network namespace (the caller's for `None`): fills the maps, attaches the programs
 /// before all others, and pins their links in `pins`.
@@ -73,13 +108,23 @@ pub fn attach(
     device: &Wanted,
     pins: &Path,
 ) -> Result<Attached> {
+    attach_by(Method::of_this_kernel(), kernel, netns, device, pins)
+}
+
+fn attach_by(
+    method: Method,
+    kernel: &mut Kernel,
+    netns: Option<BorrowedFd<'_>>,
+    device: &Wanted,
+    pins: &Path,
+) -> Result<Attached> {
     let context = || {
         format!(
             "cannot fence the network device with the index {}",
             device.index
         )
     };
-    let attached = try_attach(kernel, netns, device, pins).with_context(context);
+    let attached = try_attach(method, kernel, netns, device, pins).with_context(context);
     attached.inspect_err(|_| {
         // The first error is reported.
         let _ = detach(kernel, device.index, pins);
@@ -87,31 +132,53 @@ pub fn attach(
 }
 
 fn try_attach(
+    method: Method,
     kernel: &mut Kernel,
     netns: Option<BorrowedFd<'_>>,
     device: &Wanted,
     pins: &Path,
 ) -> Result<Attached> {
-    kernel.devices.fill(device)?;
+    let mut flags = device.flags;
+    if local_in::Method::of_this_kernel() == local_in::Method::Nft {
+        flags |= MARKS_EXCEPTIONS;
+    }
+    kernel.devices.fill(device, flags)?;
+    if method == Method::Classic {
+        let marker = Marker::make(pins, device.index, number_of(netns)?)?;
+        if within(netns, || classic::prepare(device.index))? {
+            marker.made_the_qdisc()?;
+        }
+    }
     let mut ids = [0; HOOKS.len()];
     let mut links = Vec::new();
     for (hook, id) in HOOKS.into_iter().zip(&mut ids) {
-        let way = tcx::way(hook, device.flags & REVERSED != 0);
+        let way = tcx::way(hook, flags & REVERSED != 0);
         let program = kernel.frame_program(hook)?;
         *id = id_of_program(program)?;
-        let link = within(netns, || tcx::attach(program, device.index, way));
-        let link =
-            link.with_context(|| format!("cannot attach the program for {}", hook.name()))?;
         let path = pin(pins, hook, device.index);
-        by_path::pin(&link, &path)
-            .with_context(|| format!("cannot pin a link at {}", path.display()))?;
-        links.push(link);
+        let pinned = match method {
+            Method::Tcx => {
+                let link = within(netns, || tcx::attach(program, device.index, way))
+                    .with_context(|| not_attached(hook))?;
+                let pinned = by_path::pin(&link, &path);
+                links.push(link);
+                pinned
+            }
+            Method::Classic => {
+                within(netns, || classic::attach(program, device.index, way))
+                    .with_context(|| not_attached(hook))?;
+                by_path::pin(program, &path)
+            }
+        };
+        pinned.with_context(|| format!("cannot pin a link at {}", path.display()))?;
     }
-    if let Ok(links) = links.try_into() {
-        kernel.device_links.insert(device.index, Links(links));
-    }
+    kernel.device_links.insert(device.index, Links(links));
     let [frame, frame_out] = ids;
     Ok(Attached { frame, frame_out })
+}
+
+fn not_attached(hook: Hook) -> String {
+    format!("cannot attach the program for {}", hook.name())
 }
 
 /// Detaches the programs from a device, and forgets it. A device that does not exist any more is no error.
@@ -120,35 +187,7 @@ fn try_attach(
 /// If the kernel fails to. Everything else is done.
 pub fn detach(kernel: &mut Kernel, index: u32, pins: &Path) -> Result<()> {
     kernel.device_links.remove(&index);
-    let unpinned = HOOKS.map(|hook| unpin(&pin(pins, hook, index)));
+    let released = release(pins, index);
     kernel.devices.forget(index)?;
-    unpinned.into_iter().collect()
-}
-
-/// Detaches the programs of a fence from all of its devices, whose links are pinned in a directory. A missing directory is
-/// no error.
-///
-/// # Errors
-/// If the kernel fails to.
-pub(super) fn unpin_all(pins: &Path) -> Result<()> {
-    let found = entries(pins).with_context(|| format!("cannot read {}", pins.display()))?;
-    let mut result = Ok(());
-    for entry in found {
-        let name = entry.file_name();
-        let hook = name.to_str().and_then(|name| name.split_once('-'));
-        if hook.is_some_and(|(hook, _)| HOOKS.iter().any(|ours| ours.name() == hook)) {
-            result = result.and(unpin(&entry.path()));
-        }
-    }
-    result
-}
-
-/// Detaches a pinned link, which other processes may have open, and removes the pin.
-pub(super) fn unpin(path: &Path) -> Result<()> {
-    let context = || format!("cannot detach the link {}", path.display());
-    match by_path::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        link => super::link_info::detach(&link.with_context(context)?).with_context(context)?,
-    }
-    std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))
+    released
 }

@@ -10,10 +10,14 @@ use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 use qfence_common::Hook;
 
-use super::{HOOKS, pin};
+use super::{
+    HOOKS, classic,
+    pins::{Marker, pin},
+    tcx::{EGRESS, INGRESS},
+};
 use crate::kernel::{
     by_path,
-    link_info::{self, DeviceLink},
+    link_info::{self, DeviceLink, id_of_program},
     syscall::{Attributes, bpf},
     within::within,
 };
@@ -26,7 +30,7 @@ const MOST: usize = 64;
 pub enum State {
     /// It is attached, and runs before all others.
     First,
-    /// These programs run before it, by id. One of them can keep it from running.
+    /// These programs run before it, by id (0 for a filter that is no program). One of them can keep it from running.
     Behind(Vec<u32>),
     /// Its device was deleted, or somebody detached it.
     Severed,
@@ -34,6 +38,17 @@ pub enum State {
     Elsewhere,
     /// Its link is not pinned.
     Unpinned,
+}
+
+impl State {
+    /// That of a program which runs after these.
+    fn after(before: Vec<u32>) -> Self {
+        if before.is_empty() {
+            Self::First
+        } else {
+            Self::Behind(before)
+        }
+    }
 }
 
 impl fmt::Display for State {
@@ -114,6 +129,10 @@ fn of_hook(netns: Option<BorrowedFd<'_>>, pins: &Path, hook: Hook, index: u32) -
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::Unpinned),
         link => link.with_context(context)?,
     };
+    if Marker::of(pins, index)?.is_some() {
+        let program = id_of_program(&link).with_context(context)?;
+        return of_filters(netns, index, program).with_context(context);
+    }
     let link = link_info::of_device(&link).with_context(context)?;
     if link.index == 0 {
         return Ok(State::Severed);
@@ -125,26 +144,47 @@ fn of_hook(netns: Option<BorrowedFd<'_>>, pins: &Path, hook: Hook, index: u32) -
     Ok(judge(&link, &chain))
 }
 
+/// The state of a program that is attached by a filter. Both directions are looked at, because it does not say which it
+/// was attached to. A device that moves to another namespace loses its filters.
+fn of_filters(netns: Option<BorrowedFd<'_>>, index: u32, program: u32) -> Result<State> {
+    let chains = within(netns, || {
+        Ok([
+            classic::chain(index, INGRESS)?,
+            classic::chain(index, EGRESS)?,
+        ])
+    });
+    for chain in chains.context("cannot query the filters of the device")? {
+        let place = chain
+            .iter()
+            .position(|filter| filter.is_ours && filter.program == program);
+        if let Some(place) = place {
+            let before = chain.iter().take(place);
+            return Ok(State::after(before.map(|filter| filter.program).collect()));
+        }
+    }
+    Ok(State::Severed)
+}
+
 /// A device in another namespace can have the index of one in this.
 fn judge(link: &DeviceLink, chain: &[Member]) -> State {
     let Some(place) = chain.iter().position(|member| member.link == link.id) else {
         return State::Elsewhere;
     };
-    let before: Vec<u32> = chain
-        .iter()
-        .take(place)
-        .map(|member| member.program)
-        .collect();
-    if before.is_empty() {
-        State::First
-    } else {
-        State::Behind(before)
-    }
+    let before = chain.iter().take(place);
+    State::after(before.map(|member| member.program).collect())
 }
 
 /// The programs of one direction of a device in the caller's network namespace, in the order in which they run; none if
 /// there is no such device.
 pub(super) fn chain(index: u32, attach_type: u32) -> io::Result<Vec<Member>> {
+    match query(index, attach_type) {
+        Err(error) if error.raw_os_error() == Some(Errno::ENODEV as i32) => Ok(Vec::new()),
+        chain => chain,
+    }
+}
+
+/// As [`chain`]; ENODEV if there is no such device, and EINVAL if the kernel has no tcx.
+pub(super) fn query(index: u32, attach_type: u32) -> io::Result<Vec<Member>> {
     let mut programs = [0_u32; MOST];
     let mut links = [0_u32; MOST];
     let mut query = Query {
@@ -155,10 +195,7 @@ pub(super) fn chain(index: u32, attach_type: u32) -> io::Result<Vec<Member>> {
         count: u32::try_from(MOST).map_err(io::Error::other)?,
         ..Query::default()
     };
-    match bpf(&mut query) {
-        Err(error) if error.raw_os_error() == Some(Errno::ENODEV as i32) => return Ok(Vec::new()),
-        result => drop(result?),
-    }
+    bpf(&mut query)?;
     let count = usize::try_from(query.count).unwrap_or(MOST).min(MOST);
     let members = programs.into_iter().zip(links).take(count);
     Ok(members

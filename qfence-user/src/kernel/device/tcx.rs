@@ -40,15 +40,25 @@ unsafe impl Attributes for LinkCreate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::kernel) struct Way(pub(in crate::kernel) u32);
 
+/// Frames that enter the host.
+pub(in crate::kernel) const INGRESS: Way = Way(Hook::Frame.row().attach_type);
+
+/// Frames that leave the host.
+pub(in crate::kernel) const EGRESS: Way = Way(Hook::FrameOut.row().attach_type);
+
+impl Way {
+    /// Both directions.
+    pub(super) const BOTH: [Self; 2] = [INGRESS, EGRESS];
+}
+
 /// The direction at which the program of a hook is attached. A macvtap is reversed: what its guest sends leaves the host's
 /// side of it.
 pub(super) const fn way(hook: Hook, is_reversed: bool) -> Way {
-    let hook = match (hook, is_reversed) {
-        (Hook::Frame, true) => Hook::FrameOut,
-        (Hook::FrameOut, true) => Hook::Frame,
-        (hook, _) => hook,
-    };
-    Way(hook.row().attach_type)
+    if matches!(hook, Hook::FrameOut) == is_reversed {
+        INGRESS
+    } else {
+        EGRESS
+    }
 }
 
 /// Attaches a loaded program to a device of the caller's network namespace, before all others, as long as the link is open
@@ -73,11 +83,11 @@ mod tests {
 
     #[test]
     fn what_a_guest_sends_enters_by_a_tap_and_leaves_by_a_macvtap() {
-        const INGRESS: u32 = 46;
-        const EGRESS: u32 = 47;
-        assert_eq!(way(Hook::Frame, false), Way(INGRESS));
-        assert_eq!(way(Hook::FrameOut, false), Way(EGRESS));
-        assert_eq!(way(Hook::Frame, true), Way(EGRESS));
-        assert_eq!(way(Hook::FrameOut, true), Way(INGRESS));
+        // As in `enum bpf_attach_type`.
+        assert_eq!((INGRESS, EGRESS), (Way(46), Way(47)));
+        assert_eq!(way(Hook::Frame, false), INGRESS);
+        assert_eq!(way(Hook::FrameOut, false), EGRESS);
+        assert_eq!(way(Hook::Frame, true), EGRESS);
+        assert_eq!(way(Hook::FrameOut, true), INGRESS);
     }
 }

@@ -2,20 +2,23 @@
 
 use std::{fs, os::fd::AsFd as _, path::PathBuf};
 
-use qfence_common::{Hook, frame::REVERSED};
+use qfence_common::{
+    Hook,
+    frame::{MARKS_EXCEPTIONS, REVERSED, SERVED},
+};
 
 use super::{
-    Attached, Wanted, attach, detach,
+    Attached, Method, Wanted, attach, attach_by, classic, detach,
     maps::DeviceMaps,
     pin,
     state::{State, States, state},
-    tcx::{self, way},
+    tcx::{self, EGRESS, INGRESS, way},
 };
 use crate::{
     compile::compile,
     confinement::Enforced,
     kernel::{
-        DenyWith, Kernel, NetworkDevices, Settings,
+        DenyWith, Kernel, NetworkDevices, Settings, by_path,
         link_info::id_of_program,
         local_in,
         pins::Pins,
@@ -162,7 +165,7 @@ fn a_detached_device_is_free_and_forgotten() {
         attach(&mut kernel, None, &wanted(index, 0), &pins).unwrap();
         let path = pin(&pins, Hook::Frame, index);
         // Another process has the link open.
-        let _open = crate::kernel::by_path::open(&path).unwrap();
+        let _open = by_path::open(&path).unwrap();
         let maps = DeviceMaps::open(&pins).unwrap();
         assert_eq!(maps.indices().unwrap(), [index]);
         detach(&mut kernel, index, &pins).unwrap();
@@ -178,6 +181,99 @@ fn a_detached_device_is_free_and_forgotten() {
         attach(&mut kernel, None, &wanted(index, 0), &pins).unwrap();
         assert_eq!(state(None, &pins, index).unwrap(), ALL_FIRST);
     });
+}
+
+#[test]
+fn filters_of_traffic_control_do_the_same() {
+    apart(|scene| {
+        let _tap = Tap::new();
+        run("ip link add v0 type veth peer name v1");
+        let (tap, veth) = (index_of("t0"), index_of("v0"));
+        let (mut kernel, pins) = kernel(scene, true);
+        let foreign = passes();
+        let id = id_of_program(&foreign).unwrap();
+        let path = scene.bpffs.join("foreign");
+        by_path::pin(&foreign, &path).unwrap();
+        let bpf = format!("bpf da object-pinned {}", path.display());
+        // Somebody has a clsact and a filter at the veth.
+        run("tc qdisc add dev v0 clsact");
+        run(&format!(
+            "tc filter add dev v0 ingress prio 1 protocol ip {bpf}"
+        ));
+        let conflict = attach_by(Method::Classic, &mut kernel, None, &wanted(veth, 0), &pins);
+        let conflict = format!("{:#}", conflict.unwrap_err());
+        assert!(
+            conflict.contains("another filter may have its priority"),
+            "{conflict}"
+        );
+        run("tc filter del dev v0 ingress");
+        run(&format!(
+            "tc filter add dev v0 egress prio 7 protocol ip {bpf}"
+        ));
+        for (index, flags) in [(tap, 0), (veth, REVERSED)] {
+            attach_by(
+                Method::Classic,
+                &mut kernel,
+                None,
+                &wanted(index, flags),
+                &pins,
+            )
+            .unwrap();
+            assert_eq!(state(None, &pins, index).unwrap(), ALL_FIRST);
+        }
+        // A later filter of the same priority is before it.
+        run(&format!(
+            "tc filter add dev t0 ingress prio 1 handle 9 {bpf}"
+        ));
+        let found = state(None, &pins, tap).unwrap();
+        assert_eq!(found.frame, State::Behind(vec![id]));
+        assert_eq!(found.frame_out, State::First);
+        run("tc filter del dev t0 ingress prio 1 handle 9 bpf");
+        assert_eq!(state(None, &pins, tap).unwrap(), ALL_FIRST);
+
+        // The fence ends: the clsact of the tap was ours, and that of the veth is not.
+        drop(kernel);
+        assert_eq!(state(None, &pins, tap).unwrap(), ALL_FIRST);
+        super::unpin_all(&pins).unwrap();
+        assert!(!qdiscs("t0").contains("clsact"));
+        assert!(qdiscs("v0").contains("clsact"));
+        for way in [EGRESS, INGRESS] {
+            let ours = |filter: &classic::Filter| filter.is_ours;
+            assert!(!classic::chain(veth, way).unwrap().iter().any(ours));
+        }
+        assert_eq!(classic::chain(veth, EGRESS).unwrap().len(), 1);
+        let left = fs::read_dir(&pins).unwrap().count();
+        assert_eq!(left, 1, "only the directory of the maps");
+    });
+}
+
+#[test]
+fn a_device_that_loses_its_filters_is_noticed() {
+    apart(|scene| {
+        run("ip link add v0 type veth peer name v1");
+        run("ip link add v2 type veth peer name v3");
+        let (deleted, moved) = (index_of("v0"), index_of("v2"));
+        let (mut kernel, pins) = kernel(scene, true);
+        for index in [deleted, moved] {
+            attach_by(Method::Classic, &mut kernel, None, &wanted(index, 0), &pins).unwrap();
+        }
+        run("ip link del v0");
+        let there = fresh_netns();
+        run(&format!("ip link set v2 netns {}", path_of(&there)));
+        for index in [deleted, moved] {
+            assert_eq!(state(None, &pins, index).unwrap().frame, State::Severed);
+            detach(&mut kernel, index, &pins).unwrap();
+            assert_eq!(state(None, &pins, index).unwrap().frame, State::Unpinned);
+        }
+    });
+}
+
+/// The queueing disciplines of a device.
+fn qdiscs(device: &str) -> String {
+    let shown = std::process::Command::new("tc")
+        .args(["qdisc", "show", "dev", device])
+        .output();
+    String::from_utf8(shown.unwrap().stdout).unwrap()
 }
 
 #[test]
@@ -226,6 +322,20 @@ fn gateways_are_replaced() {
                 (4, "192.0.2.9".parse().unwrap())
             ]
         );
+    });
+}
+
+#[test]
+fn a_change_of_flags_leaves_the_mark_of_exceptions() {
+    apart(|scene| {
+        let (mut kernel, _pins) = kernel(scene, true);
+        let maps = kernel.devices();
+        for (before, after) in [(0, SERVED), (MARKS_EXCEPTIONS, MARKS_EXCEPTIONS | SERVED)] {
+            maps.fill(&wanted(3, 0), before).unwrap();
+            maps.set_flags(3, 1, SERVED).unwrap();
+            assert_eq!(maps.flags(3).unwrap(), Some(after));
+        }
+        assert_eq!(maps.flags(4).unwrap(), None);
     });
 }
 

@@ -70,18 +70,43 @@ impl Maps {
         }
     }
 
+    /// The devices and MAC addresses by which the guests of a fence are recognised.
+    pub(super) fn guarded(&self, slot: u32) -> Result<(Vec<u32>, Vec<u64>)> {
+        let mut devices = Vec::new();
+        for key in keys(&self.devices, GUARDED_DEVICES)? {
+            if get(&self.devices, &key)?.is_some_and(|guest| guest.slot == slot) {
+                devices.push(key);
+            }
+        }
+        let mut macs = Vec::new();
+        for key in keys(&self.macs, GUARDED_MACS)? {
+            if get(&self.macs, &key)?.is_some_and(|guest| guest.slot == slot) {
+                macs.push(key);
+            }
+        }
+        Ok((devices, macs))
+    }
+
+    /// The MAC addresses of a guest.
+    pub(super) fn macs_of(&self, guest: Guarded) -> Result<Vec<u64>> {
+        let mut macs = Vec::new();
+        for key in keys(&self.macs, GUARDED_MACS)? {
+            if get(&self.macs, &key)? == Some(guest) {
+                macs.push(key);
+            }
+        }
+        Ok(macs)
+    }
+
     /// Removes a fence, and everything by which its guests are recognised. Its number is last, so that nobody gets it
     /// before.
     pub(super) fn remove(&mut self, slot: u32) -> Result<()> {
-        for key in keys(&self.devices, GUARDED_DEVICES)? {
-            if get(&self.devices, &key)?.is_some_and(|guest| guest.slot == slot) {
-                remove(&mut self.devices, &key)?;
-            }
+        let (devices, macs) = self.guarded(slot)?;
+        for index in devices {
+            remove(&mut self.devices, &index)?;
         }
-        for key in keys(&self.macs, GUARDED_MACS)? {
-            if get(&self.macs, &key)?.is_some_and(|guest| guest.slot == slot) {
-                remove(&mut self.macs, &key)?;
-            }
+        for mac in macs {
+            remove(&mut self.macs, &mac)?;
         }
         for key in keys(&self.dropped, DROPPED)? {
             if key.slot == slot {
@@ -106,10 +131,8 @@ impl Maps {
         if get(&self.devices, &guest.device)? == Some(guest) {
             remove(&mut self.devices, &guest.device)?;
         }
-        for key in keys(&self.macs, GUARDED_MACS)? {
-            if get(&self.macs, &key)? == Some(guest) {
-                remove(&mut self.macs, &key)?;
-            }
+        for mac in self.macs_of(guest)? {
+            remove(&mut self.macs, &mac)?;
         }
         Ok(())
     }
@@ -120,6 +143,17 @@ impl Maps {
         Ok(member
             .context("the fence is no member of the second layer for frames any more")?
             .drops)
+    }
+
+    /// The number of packets in the entries of a fence.
+    pub(super) fn pending(&self, slot: u32) -> Result<u64> {
+        let mut pending = 0;
+        for key in keys(&self.dropped, DROPPED)? {
+            if key.slot == slot {
+                pending += get(&self.dropped, &key)?.unwrap_or_default();
+            }
+        }
+        Ok(pending)
     }
 
     /// Takes out the entries of these fences.

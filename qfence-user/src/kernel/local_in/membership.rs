@@ -1,14 +1,25 @@
 //! What a fence has in the pair of a network namespace.
 
-use std::{collections::BTreeMap, net::Ipv6Addr};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    net::Ipv6Addr,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use qfence_common::{
     Address,
     local_in::{Dropped, Guarded, NO_SLOT},
 };
 
-use super::{maps::Maps, pair, place::Place};
+use super::{
+    maps::Maps,
+    nft::Table,
+    pair,
+    place::{self, Place},
+};
 
 /// A fence in the pair of a network namespace.
 pub struct Membership {
@@ -17,6 +28,10 @@ pub struct Membership {
     slot: u32,
     /// How many drops were returned so far, as entries or as lost.
     told: u64,
+    /// The links, open, so that they outlive their pins.
+    _links: Vec<OwnedFd>,
+    /// The network namespace, if a table of nftables takes the place of the links.
+    nft: Option<OwnedFd>,
 }
 
 /// Packets that were dropped.
@@ -44,12 +59,44 @@ pub struct Drained {
 }
 
 impl Membership {
-    pub(super) fn new(place: Place, maps: Maps, slot: u32) -> Self {
-        Self {
+    pub(super) fn new(
+        place: Place,
+        maps: Maps,
+        slot: u32,
+        netns: Option<BorrowedFd<'_>>,
+    ) -> Result<Self> {
+        let nft = if place.nft().exists() {
+            Some(open(netns).context("cannot open the network namespace")?)
+        } else {
+            None
+        };
+        let mut membership = Self {
+            _links: pair::open_links(&place)?,
             place,
             maps,
             slot,
             told: 0,
+            nft,
+        };
+        // What is among the entries is still to be returned.
+        let total = membership.total()?;
+        membership.told = total.saturating_sub(membership.maps.pending(slot)?);
+        Ok(membership)
+    }
+
+    /// The table of nftables, if there is one.
+    fn table(&self) -> Option<Table<'_>> {
+        let netns = self.nft.as_ref()?;
+        Some(Table {
+            netns: Some(netns.as_fd()),
+        })
+    }
+
+    /// The number of packets that were dropped because of the fence so far.
+    fn total(&self) -> Result<u64> {
+        match self.table() {
+            Some(table) => table.drops(self.slot),
+            None => self.maps.drops(self.slot),
         }
     }
 
@@ -65,7 +112,9 @@ impl Membership {
     /// If there is no room.
     pub fn guard(&mut self, index: u32) -> Result<()> {
         let guest = self.guest(index);
-        self.maps.guard_device(index, guest)
+        self.maps.guard_device(index, guest)?;
+        self.table()
+            .map_or(Ok(()), |table| table.guard_device(self.slot, index))
     }
 
     /// Drops what has the MAC address of a device's guest as its source, and is no exception.
@@ -78,7 +127,9 @@ impl Membership {
             "no guest can have the MAC address {mac:#x}"
         );
         let guest = self.guest(index);
-        self.maps.guard_mac(mac, guest)
+        self.maps.guard_mac(mac, guest)?;
+        self.table()
+            .map_or(Ok(()), |table| table.guard_mac(self.slot, mac))
     }
 
     /// Forgets a device, and the MAC addresses of its guest.
@@ -87,6 +138,12 @@ impl Membership {
     /// If the kernel fails to.
     pub fn unguard(&mut self, index: u32) -> Result<()> {
         let guest = self.guest(index);
+        if let Some(table) = self.table() {
+            for mac in self.maps.macs_of(guest)? {
+                table.unguard_mac(self.slot, mac)?;
+            }
+            table.unguard_device(self.slot, index)?;
+        }
         self.maps.unguard(guest)
     }
 
@@ -97,7 +154,7 @@ impl Membership {
     /// If it cannot be read.
     pub fn drain(&mut self) -> Result<Drained> {
         // The total first: everything in it is among the entries by now, or lost.
-        let total = self.maps.drops(self.slot)?;
+        let total = self.total()?;
         let taken = self.maps.take_dropped(&[self.slot, NO_SLOT])?;
         let mut drops = BTreeMap::new();
         for (key, count) in taken {
@@ -114,12 +171,21 @@ impl Membership {
         })
     }
 
+    /// Whether the pair is as it was made: its links or its table of nftables, and its maps, are where they were.
+    ///
+    /// # Errors
+    /// If it is unknown.
+    pub fn is_whole(&self) -> Result<bool> {
+        pair::is_whole(&self.place)
+    }
+
     /// Removes the fence from the pair, and the pair with its last member.
     ///
     /// # Errors
     /// If the kernel fails to.
     pub fn leave(mut self) -> Result<()> {
-        self.maps.remove(self.slot)?;
+        let _lock = place::lock(self.place.parent())?;
+        pair::remove_member(&self.place, &mut self.maps, self.slot)?;
         pair::remove_if_empty(&self.place, &self.maps)
     }
 
@@ -128,6 +194,14 @@ impl Membership {
             slot: self.slot,
             device,
         }
+    }
+}
+
+/// Opens a network namespace once more.
+fn open(netns: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
+    match netns {
+        Some(netns) => netns.try_clone_to_owned(),
+        None => Ok(File::open("/proc/thread-self/ns/net")?.into()),
     }
 }
 

@@ -2,20 +2,22 @@
 //! (`NF_INET_LOCAL_IN`, Linux 6.4). A network namespace has a pair of its links, for IPv4 and IPv6. The pair is made with
 //! the first fence that has devices there, and removed with the last.
 //!
-//! A pinned link keeps its network namespace alive, so the pins must not outlive the fences. The caller of everything that
-//! changes them has the lock of the registry.
+//! A pinned link keeps its network namespace alive, so the pins must not outlive the fences. Who makes or removes a pair, or
+//! a member, has the lock on the directory of all pairs.
 //!
 //! | file | its job |
 //! |---|---|
 //! | `place` | the directories in bpffs, and who is in them |
 //! | `pair` | makes and removes a pair |
 //! | `link` | links of netfilter |
+//! | `nft` | a table of nftables in their place, before Linux 6.4 |
 //! | `maps` | the maps of a pair |
 //! | `membership` | what a fence has in a pair |
 
 mod link;
 mod maps;
 mod membership;
+mod nft;
 mod pair;
 mod place;
 #[cfg(test)]
@@ -28,6 +30,28 @@ pub use membership::{Drained, Drop, Membership};
 use qfence_common::frame;
 
 use self::{maps::Maps, place::Place};
+use super::{bpffs::make_parent, helpers, within::apart};
+
+/// What judges the packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// A pair of links of netfilter (Linux 6.4).
+    Links,
+    /// A table of nftables.
+    Nft,
+}
+
+impl Method {
+    /// That of this kernel.
+    #[must_use]
+    pub fn of_this_kernel() -> Self {
+        if helpers::can_judge_packets_of_netfilter() {
+            Self::Links
+        } else {
+            Self::Nft
+        }
+    }
+}
 
 /// Makes a fence a member of a network namespace (the caller's for `None`). `bpffs` is the mount point of bpffs, and `run`
 /// the directory of the files that cache facts about this kernel.
@@ -40,12 +64,25 @@ pub fn join(
     netns: Option<BorrowedFd<'_>>,
     fence: &str,
 ) -> Result<Membership> {
+    join_by(Method::of_this_kernel(), bpffs, run, netns, fence)
+}
+
+fn join_by(
+    method: Method,
+    bpffs: &Path,
+    run: &Path,
+    netns: Option<BorrowedFd<'_>>,
+    fence: &str,
+) -> Result<Membership> {
     let place = Place::of(bpffs, netns)?;
-    try_join(bpffs, &place, run, netns, fence)
+    make_parent(place.parent())?;
+    let _lock = place::lock(place.parent())?;
+    try_join(method, bpffs, &place, run, netns, fence)
         .context("cannot judge what the host receives from the guests of network devices")
 }
 
 fn try_join(
+    method: Method,
     bpffs: &Path,
     place: &Place,
     run: &Path,
@@ -55,14 +92,28 @@ fn try_join(
     let slot = free_slot(bpffs, fence)?;
     let mut maps = match pair::open(place)? {
         Some(maps) => maps,
-        None => pair::make(place, run, netns)?,
+        None => pair::make(method, place, run, netns)?,
     };
     if let Err(error) = maps.add(slot, fence) {
         // A pair without members would remain.
         let _ = pair::remove_if_empty(place, &maps);
         return Err(error);
     }
-    Ok(Membership::new(place.clone(), maps, slot))
+    Membership::new(place.clone(), maps, slot, netns)
+}
+
+/// Tries what judges the packets, in a network namespace of its own: loads the program and attaches it, or makes a table of
+/// nftables. Nothing is left.
+///
+/// # Errors
+/// If the kernel has neither.
+pub fn attempt() -> Result<Method> {
+    let method = Method::of_this_kernel();
+    apart(|| match method {
+        Method::Links => pair::attempt(),
+        Method::Nft => nft::attempt(),
+    })?;
+    Ok(method)
 }
 
 /// What a fence has in a network namespace (the caller's for `None`); `None` if it is no member there.
@@ -79,7 +130,8 @@ pub fn open(
         return Ok(None);
     };
     let slot = maps.slot_of(fence)?;
-    Ok(slot.map(|slot| Membership::new(place, maps, slot)))
+    slot.map(|slot| Membership::new(place, maps, slot, netns))
+        .transpose()
 }
 
 /// Removes a fence from all network namespaces, and the pairs whose last member it was. A fence that is no member is no
@@ -88,6 +140,7 @@ pub fn open(
 /// # Errors
 /// If something cannot be removed. Everything else is.
 pub fn leave(bpffs: &Path, fence: &str) -> Result<()> {
+    let _lock = place::lock(&place::parent(bpffs))?;
     let mut result = Ok(());
     for place in place::all(bpffs)? {
         result = result.and(leave_one(&place, fence));
@@ -104,7 +157,7 @@ fn leave_one(place: &Place, fence: &str) -> Result<()> {
         return pair::remove(place);
     };
     if let Some(slot) = maps.slot_of(fence)? {
-        maps.remove(slot)?;
+        pair::remove_member(place, &mut maps, slot)?;
     }
     pair::remove_if_empty(place, &maps)
 }

@@ -1,16 +1,24 @@
-//! Makes and removes the pair of links of a network namespace, with their maps.
+//! Makes and removes the pair of links of a network namespace, with their maps. Where a table of nftables takes the place of
+//! the links, the maps have its members.
 
-use std::{fs, io, os::fd::BorrowedFd, path::PathBuf};
+use std::{
+    fs, io,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use aya::Ebpf;
 use qfence_common::{
     Hook,
     local_in::{LOCAL_IN_OFFSETS, Offsets},
 };
 
 use super::{
+    Method,
     link::{self, Family},
     maps::{Maps, NAMES},
+    nft::Table,
     place::Place,
 };
 use crate::{
@@ -23,14 +31,17 @@ use crate::{
         load::{make_loader, take},
         maps::pinned,
         offsets,
-        own_program::Source,
+        own_program::{OwnProgram, Source},
         pins,
-        within::within,
+        within::{find, within},
     },
 };
 
 /// The names of the links' pins.
 const LINKS: [(Family, &str); 2] = [(Family::V4, "local_in4"), (Family::V6, "local_in6")];
+
+const NO_LINKS: &str =
+    "the kernel did not make a link for netfilter (Linux 6.4, CONFIG_NETFILTER_BPF_LINK)";
 
 fn links(place: &Place) -> [PathBuf; 2] {
     LINKS.map(|(_, name)| place.path().join(name))
@@ -58,6 +69,17 @@ pub(super) fn open(place: &Place) -> Result<Option<Maps>> {
         place.path().display(),
         names.join(", ")
     ))
+}
+
+/// Opens the links of a pair, so that they outlive their pins; none if a table of nftables takes their place.
+pub(super) fn open_links(place: &Place) -> Result<Vec<OwnedFd>> {
+    if place.nft().exists() {
+        return Ok(Vec::new());
+    }
+    let open = |path: PathBuf| {
+        by_path::open(&path).with_context(|| format!("cannot open {}", path.display()))
+    };
+    links(place).into_iter().map(open).collect()
 }
 
 /// Whether a pair is of another version of qfence, which knows its maps.
@@ -92,10 +114,18 @@ pub(super) fn open_maps(place: &Place) -> Result<Option<Maps>> {
     Maps::from(|name| pinned(&directory, name)).map(Some)
 }
 
-/// Whether both links and all maps are pinned.
+/// Whether both links, or the table of nftables, and all maps are there.
 pub(super) fn is_whole(place: &Place) -> Result<bool> {
     let directory = pins::of_maps(place.path());
-    for pin in links(place)
+    let links = if place.nft().exists() {
+        if !with_table(place, |table| table.exists())?.unwrap_or(false) {
+            return Ok(false);
+        }
+        Vec::new()
+    } else {
+        links(place).into()
+    };
+    for pin in links
         .into_iter()
         .chain(NAMES.map(|name| directory.join(name)))
     {
@@ -115,34 +145,65 @@ pub(super) fn is_whole(place: &Place) -> Result<bool> {
 /// # Errors
 /// If the kernel has no such programs or links. Nothing is left then.
 pub(super) fn make(
+    method: Method,
     place: &Place,
-    run: &std::path::Path,
+    run: &Path,
     netns: Option<BorrowedFd<'_>>,
 ) -> Result<Maps> {
     remove(place)?;
-    bpffs::make_parent(place.parent())?;
-    let made = try_make(place, run, netns);
+    let made = try_make(method, place, run, netns);
     made.inspect_err(|_| {
         // The first error is reported.
         let _ = remove(place);
     })
 }
 
-fn try_make(place: &Place, run: &std::path::Path, netns: Option<BorrowedFd<'_>>) -> Result<Maps> {
-    let offsets = offsets::of_this_kernel(run)?.local_in;
-    let offsets: Offsets =
-        offsets.context("this kernel's type information lacks the types of packets")?;
+/// Makes the maps, and loads the program if it is needed.
+fn load(
+    method: Method,
+    found: impl FnOnce() -> Result<offsets::Offsets>,
+) -> Result<(Ebpf, Vec<OwnProgram>)> {
+    let offsets = match method {
+        Method::Links => found()?
+            .local_in
+            .context("this kernel's type information lacks the types of packets")?,
+        // No program uses them.
+        Method::Nft => Offsets::default(),
+    };
     let mut loader = make_loader()?;
     loader
         .btf(None)
         .override_global(LOCAL_IN_OFFSETS, &offsets, true);
-    let mut ebpf = loader
+    let ebpf = loader
         .load(LOCAL_IN_OBJECT)
         .context("the kernel rejected the maps of the second layer for frames")?;
-    let source = Source::of(LOCAL_IN_OBJECT, &ebpf);
-    let programs = source.load(&[Hook::LocalIn])?;
-    let program = &programs.first().context("no program was loaded")?.fd;
+    let programs = match method {
+        Method::Links => Source::of(LOCAL_IN_OBJECT, &ebpf).load(&[Hook::LocalIn])?,
+        Method::Nft => Vec::new(),
+    };
+    Ok((ebpf, programs))
+}
 
+/// Loads the program, and attaches it in the caller's network namespace for a moment.
+///
+/// # Errors
+/// If the kernel rejects it.
+pub(super) fn attempt() -> Result<()> {
+    let (_ebpf, programs) = load(Method::Links, offsets::read_anew)?;
+    let program = &programs.first().context("no program was loaded")?.fd;
+    for (family, _) in LINKS {
+        link::attach(program, family).context(NO_LINKS)?;
+    }
+    Ok(())
+}
+
+fn try_make(
+    method: Method,
+    place: &Place,
+    run: &Path,
+    netns: Option<BorrowedFd<'_>>,
+) -> Result<Maps> {
+    let (mut ebpf, programs) = load(method, || offsets::of_this_kernel(run))?;
     bpffs::make(place.path())?;
     let directory = pins::of_maps(place.path());
     bpffs::make(&directory)?;
@@ -153,14 +214,52 @@ fn try_make(place: &Place, run: &std::path::Path, netns: Option<BorrowedFd<'_>>)
             .with_context(|| format!("cannot pin a map at {}", path.display()))?;
     }
     let maps = Maps::from(|name| take(&mut ebpf, name))?;
+    if method == Method::Nft {
+        bpffs::make(&place.nft())?;
+        Table { netns }.make()?;
+        return Ok(maps);
+    }
+    let program = &programs.first().context("no program was loaded")?.fd;
     for ((family, _), path) in LINKS.into_iter().zip(links(place)) {
-        let link = within(netns, || Ok(link::attach(program, family)?)).context(
-            "the kernel has no links for netfilter (Linux 6.4, CONFIG_NETFILTER_BPF_LINK)",
-        )?;
+        let link = within(netns, || Ok(link::attach(program, family)?)).context(NO_LINKS)?;
         by_path::pin(&link, &path)
             .with_context(|| format!("cannot pin a link at {}", path.display()))?;
     }
     Ok(maps)
+}
+
+/// Removes a fence from a pair.
+pub(super) fn remove_member(place: &Place, maps: &mut Maps, slot: u32) -> Result<()> {
+    if place.nft().exists() {
+        let (devices, macs) = maps.guarded(slot)?;
+        with_table(place, |table| {
+            // Without the table, which somebody may have removed, there is nothing to remove.
+            if !table.exists()? {
+                return Ok(());
+            }
+            for index in devices {
+                table.unguard_device(slot, index)?;
+            }
+            for mac in macs {
+                table.unguard_mac(slot, mac)?;
+            }
+            table.forget(slot)
+        })?;
+    }
+    maps.remove(slot)
+}
+
+/// Does something with the table of a network namespace; `None` if the namespace is not found. It is gone with its table
+/// then, because no process is in it and it has no name.
+fn with_table<T>(place: &Place, work: impl FnOnce(Table<'_>) -> Result<T>) -> Result<Option<T>> {
+    let netns = place.netns().and_then(find);
+    netns
+        .map(|netns| {
+            work(Table {
+                netns: Some(netns.as_fd()),
+            })
+        })
+        .transpose()
 }
 
 /// Removes a pair that has no members.
@@ -176,6 +275,9 @@ pub(super) fn remove(place: &Place) -> Result<()> {
     bpffs::check_parent(place.parent())?;
     for path in links(place) {
         device::unpin(&path)?;
+    }
+    if place.nft().exists() {
+        with_table(place, |table| table.remove())?;
     }
     match fs::remove_dir_all(place.path()) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -8,7 +8,10 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
-    base::files::entries,
+    base::{
+        files::entries,
+        locks::{Exclusive, exclusive},
+    },
     kernel::{bpffs::check_parent, within::number_of},
 };
 
@@ -27,6 +30,16 @@ impl Place {
         Ok(Self(bpffs.join(PARENT).join(number.to_string())))
     }
 
+    /// The number of the network namespace.
+    pub(super) fn netns(&self) -> Option<u64> {
+        self.0.file_name()?.to_str()?.parse().ok()
+    }
+
+    /// The directory that shows that a table of nftables takes the place of the links.
+    pub(super) fn nft(&self) -> PathBuf {
+        self.0.join("nft")
+    }
+
     /// Its path.
     pub(super) fn path(&self) -> &Path {
         &self.0
@@ -38,12 +51,29 @@ impl Place {
     }
 }
 
+/// The lock under which pairs and their members change, in the directory that has those of all network namespaces; `None`
+/// if there is no such directory.
+///
+/// # Errors
+/// If the directory is another user's, or cannot be locked.
+pub(super) fn lock(parent: &Path) -> Result<Option<Exclusive>> {
+    match check_parent(parent)? {
+        None => Ok(None),
+        Some(_) => exclusive(parent).map(Some),
+    }
+}
+
+/// The directory that has those of all network namespaces.
+pub(super) fn parent(bpffs: &Path) -> PathBuf {
+    bpffs.join(PARENT)
+}
+
 /// All places.
 ///
 /// # Errors
 /// If the directory is another user's, or cannot be read. Without a directory there are none.
 pub(super) fn all(bpffs: &Path) -> Result<Vec<Place>> {
-    let parent = bpffs.join(PARENT);
+    let parent = parent(bpffs);
     check_parent(&parent)?;
     let found = entries(&parent).with_context(|| format!("cannot read {}", parent.display()))?;
     Ok(found.into_iter().map(|entry| Place(entry.path())).collect())

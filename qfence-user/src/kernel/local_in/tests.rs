@@ -9,10 +9,10 @@ use std::{
 
 use qfence_common::{
     address::from_v4,
-    frame::{EXCEPTION, MARK, TAG},
+    frame::{EXCEPTION, EXCEPTION_MARK, MARK, TAG},
 };
 
-use super::{Drop, fences, is_whole, join, leave, open};
+use super::{Drop, Method, fences, is_whole, join, join_by, leave, open};
 use crate::kernel::{
     device::tcx::{self, Way},
     testing::{
@@ -137,6 +137,114 @@ fn a_tag_keeps_a_packet_from_the_host_and_an_exception_does_not() {
 }
 
 #[test]
+fn another_process_does_not_count_again() {
+    apart(|scene| {
+        let mut tap = Tap::new();
+        let mut member = join(&scene.bpffs, &scene.run, None, "vm").unwrap();
+        member.guard(index_of("t0")).unwrap();
+        for _ in 0..3 {
+            tap.send(GUEST, V4, PORT);
+        }
+        assert_eq!(count(&member.drain().unwrap()), 3);
+        tap.send(GUEST, V4, PORT);
+        let mut other = open(&scene.bpffs, None, "vm").unwrap().unwrap();
+        let drained = other.drain().unwrap();
+        assert_eq!((drained.drops.len(), drained.lost), (1, 0));
+        tap.send(GUEST, V4, PORT);
+        assert_eq!(count(&other.drain().unwrap()), 1);
+        member.leave().unwrap();
+    });
+}
+
+#[test]
+fn this_kernel_has_links() {
+    apart(|_| {
+        assert_eq!(super::attempt().unwrap(), Method::Links);
+        super::nft::attempt().unwrap();
+        assert_eq!(tables(), "");
+    });
+}
+
+#[test]
+fn a_table_of_nftables_does_the_same() {
+    apart(|scene| {
+        let (mut tap, service) = (Tap::new(), Service::new(PORT));
+        run("nft add table inet other");
+        let join = |fence| join_by(Method::Nft, &scene.bpffs, &scene.run, None, fence).unwrap();
+        let (mut member, other) = (join("vm"), join("other"));
+        assert!(is_whole(&scene.bpffs, None).unwrap());
+        let device = index_of("t0");
+        member.guard_mac(device, number(OTHER)).unwrap();
+        for host in [V4, v6()] {
+            assert!(reaches(&mut tap, &service, GUEST, host), "{host}");
+            assert!(!reaches(&mut tap, &service, OTHER, host), "{host}");
+        }
+        member.guard(device).unwrap();
+        for host in [V4, v6()] {
+            assert!(!reaches(&mut tap, &service, GUEST, host), "{host}");
+        }
+        let rows = [
+            ("an exception", EXCEPTION_MARK, true),
+            ("both marks", EXCEPTION_MARK | MARK, false),
+        ];
+        for (what, mark, reached) in rows {
+            let _tags = tagged(mark, 0);
+            let found = reaches(&mut tap, &service, GUEST, V4);
+            assert_eq!(found, reached, "{what}");
+        }
+        let drained = member.drain().unwrap();
+        assert_eq!((drained.drops.len(), drained.lost), (0, 4));
+        assert_eq!(count(&member.drain().unwrap()), 0);
+
+        member.unguard(device).unwrap();
+        for mac in [GUEST, OTHER] {
+            assert!(reaches(&mut tap, &service, mac, V4));
+        }
+        let marked = tagged(MARK, 0);
+        assert!(!reaches(&mut tap, &service, GUEST, V4));
+        drop(marked);
+        member.guard(device).unwrap();
+        member.leave().unwrap();
+        assert!(is_whole(&scene.bpffs, None).unwrap());
+        assert!(reaches(&mut tap, &service, GUEST, V4));
+        other.leave().unwrap();
+        assert_eq!(tables(), "table inet other");
+    });
+}
+
+#[test]
+fn a_table_that_was_flushed_is_noticed_and_made_anew() {
+    apart(|scene| {
+        let join = |fence| join_by(Method::Nft, &scene.bpffs, &scene.run, None, fence);
+        let mut member = join("vm").unwrap();
+        member.guard(1).unwrap();
+        run("nft flush ruleset");
+        assert!(!is_whole(&scene.bpffs, None).unwrap());
+        assert!(join("other").is_err());
+        leave(&scene.bpffs, "vm").unwrap();
+        join("other").unwrap();
+        assert!(is_whole(&scene.bpffs, None).unwrap());
+        leave(&scene.bpffs, "other").unwrap();
+        assert_eq!(tables(), "");
+    });
+}
+
+/// The tables of nftables.
+fn tables() -> String {
+    let listed = std::process::Command::new("nft")
+        .args(["list", "tables"])
+        .output();
+    String::from_utf8(listed.unwrap().stdout)
+        .unwrap()
+        .trim()
+        .to_owned()
+}
+
+fn count(drained: &super::Drained) -> u64 {
+    drained.lost + drained.drops.iter().map(|drop| drop.count).sum::<u64>()
+}
+
+#[test]
 fn a_translated_address_makes_no_difference() {
     apart(|scene| {
         let (mut tap, service) = (Tap::new(), Service::new(PORT));
@@ -173,9 +281,6 @@ fn what_does_not_fit_is_counted() {
         }
         let mut drained = member.drain().unwrap();
         let deadline = std::time::Instant::now() + Duration::from_secs(5);
-        let count = |drained: &super::Drained| {
-            drained.lost + drained.drops.iter().map(|drop| drop.count).sum::<u64>()
-        };
         while count(&drained) < SENT.into() && std::time::Instant::now() < deadline {
             let more = member.drain().unwrap();
             drained.lost += more.lost;
@@ -236,6 +341,56 @@ fn the_network_namespace_is_free_after_the_last() {
         member.leave().unwrap();
         assert!(wait_until_gone("v0", Duration::from_secs(20)));
         assert!(!exists("v0"));
+    });
+}
+
+#[test]
+fn those_who_join_at_the_same_time_share_one_pair() {
+    apart(|scene| {
+        let names: Vec<String> = (0..8).map(|number| format!("vm{number}")).collect();
+        let joined = |name| join(&scene.bpffs, &scene.run, None, name).unwrap();
+        let members: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = names
+                .iter()
+                .map(|name| scope.spawn(|| joined(name)))
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        let slots: std::collections::BTreeSet<u32> =
+            members.iter().map(super::Membership::slot).collect();
+        assert_eq!(slots.len(), names.len());
+        for mut member in members {
+            assert!(member.is_whole().unwrap());
+            // It is in the pair that is pinned, and not in one that another has replaced.
+            assert_eq!(member.drain().unwrap(), super::Drained::default());
+            let pinned = super::members(&scene.bpffs).unwrap();
+            assert!(pinned.iter().any(|(slot, _)| *slot == member.slot()));
+            member.leave().unwrap();
+        }
+        assert!(fences(&scene.bpffs).unwrap().is_empty());
+    });
+}
+
+#[test]
+fn a_pair_whose_pins_were_removed_judges_on_and_is_not_whole() {
+    apart(|scene| {
+        let (mut tap, service) = (Tap::new(), Service::new(PORT));
+        let mut member = join(&scene.bpffs, &scene.run, None, "vm").unwrap();
+        member.guard(index_of("t0")).unwrap();
+        assert!(member.is_whole().unwrap());
+        for place in fs::read_dir(scene.bpffs.join("qfence-local-in")).unwrap() {
+            for link in ["local_in4", "local_in6"] {
+                fs::remove_file(place.as_ref().unwrap().path().join(link)).unwrap();
+            }
+        }
+        assert!(!member.is_whole().unwrap());
+        for host in [V4, v6()] {
+            assert!(!reaches(&mut tap, &service, GUEST, host), "{host}");
+        }
+        member.leave().unwrap();
     });
 }
 

@@ -46,14 +46,12 @@ impl Files {
     /// # Errors
     /// If a granted path cannot be opened, or the grants leave nothing closed.
     pub fn open(grants: &Grants, own: &Path) -> Result<Self> {
-        let mut rules = public::rules()?;
-        rules.extend(rules::of(grants)?);
-        rules.push(rules::of_own(own).with_context(|| format!("cannot open {}", own.display()))?);
         let shm = Path::new(mounts::SHARED_MEMORY);
-        let is_granted = grants
-            .write
-            .iter()
-            .any(|path| shm.starts_with(path) || path.starts_with(shm));
+        let mut rules = rules::of(grants)?;
+        // A file of the host's is granted there: a directory of the command's own would hide it.
+        let is_granted = rules.iter().any(|rule| rule.needs(shm));
+        rules.extend(public::rules()?);
+        rules.push(rules::of_own(own).with_context(|| format!("cannot open {}", own.display()))?);
         let shared_memory = if is_granted || !shm.is_dir() {
             None
         } else {

@@ -45,6 +45,10 @@ impl Files {
         // Copies keep the flags of their mounts: what is read-only on the host stays so.
         let mut trees: Vec<(&Rule, OwnedFd, OwnedFd)> = Vec::new();
         for rule in self.rules.iter().filter(|rule| is_mounted(rule)) {
+            if self.shared_memory.is_some() && rule.path == Path::new(SHARED_MEMORY) {
+                // It gets the command's own, below.
+                continue;
+            }
             let (place, tree) = copy(rule)
                 .with_context(|| format!("cannot keep {} writable", rule.path.display()))?;
             trees.push((rule, place, tree));
@@ -73,7 +77,7 @@ impl Files {
 fn is_mounted(rule: &Rule) -> bool {
     // A standard stream is on its own mount already.
     let is_changed = matches!(rule.right, Right::Change | Right::ChangeOwn | Right::Make);
-    is_changed && !rule.is_device() && rule.path != Path::new(SHARED_MEMORY)
+    is_changed && !rule.is_device()
 }
 
 /// Copies the mounts at a rule's path and below. Returns the path itself, opened in this namespace, and the copy.

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Error, Result, anyhow, bail, ensure};
 use landlock::{ABI, Access as _, AccessFs, BitFlags, PathBeneath};
 use nix::{
     fcntl::{OFlag, open},
@@ -19,6 +19,11 @@ use crate::confinement::Grants;
 /// The version of Landlock whose rights are restricted: it has all that concern files, ioctl(2) on devices included
 /// (Linux 6.10).
 pub(in crate::launch) const RIGHTS: ABI = ABI::V5;
+
+/// Why root can be refused, and what to do.
+const NOT_ROOTS: &str = "its file system gives root less than its user (FUSE without allow_root or allow_other, NFS with \
+                         root_squash), and root opens what is granted: mount it with allow_root or no_root_squash, or \
+                         use a directory on another file system";
 
 /// What the command may do with a file, or with all files below a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +103,13 @@ impl Rule {
         }
     }
 
+    /// Whether the rule is for something in a directory, or to change what is in it.
+    pub(super) fn needs(&self, directory: &Path) -> bool {
+        let is_around = directory.starts_with(&self.path);
+        (self.path.starts_with(directory) && self.right != Right::Make)
+            || (is_around && self.right == Right::Change)
+    }
+
     pub(super) fn is_regular(&self) -> bool {
         self.kind == FileType::RegularFile
     }
@@ -128,8 +140,13 @@ pub(super) fn of(grants: &Grants) -> Result<Vec<Rule>> {
     let mut rules = Vec::new();
     for (paths, right, option) in sets {
         for path in paths {
-            let rule = Rule::open(path, right)
-                .with_context(|| format!("{option} {}: cannot open it", path.display()))?;
+            let rule = Rule::open(path, right).map_err(|error| {
+                let words = format!("{option} {}: cannot open it", path.display());
+                match error.kind() {
+                    io::ErrorKind::PermissionDenied => anyhow!("{words}: {error}: {NOT_ROOTS}"),
+                    _ => Error::new(error).context(words),
+                }
+            })?;
             ensure!(
                 right != Right::Change || rule.path != Path::new("/"),
                 "--allow-write /: this leaves no file closed; give --strict a list without `files` instead"

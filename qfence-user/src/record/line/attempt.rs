@@ -180,6 +180,22 @@ impl Attempt {
     fn is_of_guest(&self) -> bool {
         self.layer == Layer::Frame.name()
     }
+
+    /// The option that would allow a local port that the closure of listeners refuses. There is none for port 0 and for
+    /// other protocols than TCP and UDP.
+    #[must_use]
+    pub fn listen_option(&self) -> Option<String> {
+        match &self.operation {
+            Operation::Local {
+                protocol,
+                local_port,
+                ..
+            } if *local_port != 0 && matches!(protocol.as_str(), "tcp" | "udp") => {
+                Some(format!("--allow-listen {protocol}:{local_port}"))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Attempt {
@@ -219,7 +235,10 @@ impl fmt::Display for Attempt {
                 f,
                 " (the listener was made in this fence: --allow {protocol}:self:{port})"
             ),
-            _ => Ok(()),
+            _ => match self.listen_option() {
+                Some(option) => write!(f, " ({option})"),
+                None => Ok(()),
+            },
         }
     }
 }

@@ -110,14 +110,67 @@ fn an_attempt_that_self_would_allow_says_how() {
 }
 
 #[test]
+fn a_refused_local_port_says_how_to_allow_it() {
+    let text = |protocol, port| {
+        let local = Ipv6Addr::LOCALHOST.octets();
+        line(Hook::Bind6, local, protocol, port, verdict::LISTENER).to_string()
+    };
+    assert!(text(17, 53).ends_with(" rule deny-listener (--allow-listen udp:53)"));
+    for (protocol, port) in [(6, 0), (136, 53)] {
+        let text = text(protocol, port);
+        assert!(text.ends_with(" rule deny-listener"), "{text}");
+    }
+}
+
+#[test]
 fn json_has_the_documented_fields_and_is_read_again() {
     let line = loopback();
     let json = line.to_json().unwrap();
     assert_eq!(
         json,
-        r#"{"v":1,"time":"1970-01-01T00:00:01.5Z","fence":"vm1","seq":1,"kind":"attempt","verdict":"denied","layer":"call","hook":"connect6","protocol":"tcp","destination":"127.0.0.1","port":22,"source":"10.0.0.7","source_port":40000,"dialled":null,"self":false,"rule":"deny host","comment":null,"pid":4242,"tid":4243,"uid":65534,"command":"qe\\x1bmu\\x0a","executable":null,"cgroup":77,"cgroup_path":null,"netns":null,"netns_cookie":5,"count":1,"total":1}"#
+        r#"{"v":1,"time":"1970-01-01T00:00:01.5Z","fence":"vm1","seq":1,"kind":"attempt","verdict":"denied","layer":"call","hook":"connect6","protocol":"tcp","destination":"127.0.0.1","port":22,"source":"10.0.0.7","source_port":40000,"interface":null,"source_mac":null,"dialled":null,"self":false,"rule":"deny host","comment":null,"pid":4242,"tid":4243,"uid":65534,"command":"qe\\x1bmu\\x0a","executable":null,"cgroup":77,"cgroup_path":null,"netns":null,"netns_cookie":5,"count":1,"total":1}"#
     );
     assert_eq!(serde_json::from_str::<Line>(&json).unwrap(), line);
+}
+
+#[test]
+fn a_frame_has_its_device_and_no_process() {
+    let of_guest = |protocol, port, address, rule| {
+        let (mut key, mut origin) = seen(Hook::Frame, address, protocol, port, rule);
+        (key.pid, origin.cgroup) = (7, 0x5254_0012_3456);
+        (origin.comm, origin.tid, origin.uid) = (Comm::NONE, 0, qfence_common::NO_UID);
+        let name = Names::of(&testing::policy(&[], false)).name(rule);
+        let made = Attempt::new(&key, None, &origin, name, &Process::default()).unwrap();
+        made.at(Some("t0".into()))
+    };
+    let tcp = of_guest(6, 22, from_v4([192, 0, 2, 1]), 1);
+    assert_eq!(
+        tcp.to_string(),
+        "denied tcp 192.0.2.1:22 frame t0 from 52:54:00:12:34:56 10.0.0.7:40000 rule deny host"
+    );
+    assert_eq!((tcp.pid, tcp.uid, tcp.cgroup), (None, None, 0));
+    assert_eq!(&*tcp.layer, "frame");
+    let not_ip = qfence_common::frame::NOT_IP;
+    let arp = of_guest(
+        not_ip | 0x0806,
+        0,
+        from_v4([192, 0, 2, 9]),
+        verdict::FRAME_KIND,
+    );
+    let text = arp.to_string();
+    assert!(text.starts_with("denied arp 192.0.2.9 frame t0 "), "{text}");
+    assert!(text.ends_with(" rule deny-frame"), "{text}");
+    let lldp = of_guest(not_ip | 0x88cc, 0, [0; 16], verdict::FRAME_KIND);
+    assert!(
+        lldp.to_string()
+            .starts_with("denied 0x88cc frame frame t0 ")
+    );
+    for attempt in [tcp, arp, lldp] {
+        let mut line = loopback();
+        line.body = Body::Attempt(attempt.into());
+        let json = line.to_json().unwrap();
+        assert_eq!(serde_json::from_str::<Line>(&json).unwrap(), line, "{json}");
+    }
 }
 
 #[test]

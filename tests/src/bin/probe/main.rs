@@ -16,6 +16,9 @@
 //! `probe [--for-ms N] --race KIND/PORT`: opens and closes a listener on loopback for this time, and sends to it meanwhile.
 //! Prints one line of counts.
 //!
+//! `probe [--for-ms N] --torn SOURCE/NAMESERVER/OTHER/PORT`: connects a UDP socket to port 53 of one address and to a port of
+//! another in turn for this time, and sends by it meanwhile. Prints one line of counts.
+//!
 //! `probe --hear PORT/GROUP/DEVICE`: prints the senders of datagrams to that port, until it is killed.
 //!
 //! `probe --join GROUP/DEVICE`: joins a group by every socket option that can, and prints the result of each.
@@ -43,6 +46,7 @@ mod load;
 mod pair;
 mod race;
 mod serve;
+mod torn;
 
 use std::{
     io::{Write as _, stdout},
@@ -57,6 +61,7 @@ use tests::exit::exit_code;
 const USAGE: &str = "probe [--timeout-ms N] [--flood N] ATTEMPT… | probe --serve tcp/PORT|udp/PORT…
        probe [--for-ms N] --connect-each FILE | probe [--for-ms N] --load KIND/ADDRESS/PORT
        probe [--for-ms N] --race KIND/PORT
+       probe [--for-ms N] --torn SOURCE/NAMESERVER/OTHER/PORT
        probe --hear PORT/GROUP/DEVICE | probe --forge DEVICE/SOURCE:PORT/DESTINATION:PORT
        probe --join GROUP/DEVICE | probe --hold KIND/ADDRESS/PORT…
 ATTEMPT: METHOD/ADDRESS[/PORT][+OPTION…] (see `qfence-verify probe --help`)
@@ -88,6 +93,10 @@ fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
             "--race" => {
                 let race = race::run(&arguments.next().context(USAGE)?, lasting)?;
                 return print(&serde_json::to_string(&race)?);
+            }
+            "--torn" => {
+                let torn = torn::run(&arguments.next().context(USAGE)?, lasting)?;
+                return print(&serde_json::to_string(&torn)?);
             }
             "--serve" => return serve::run(arguments),
             "--forge" => return forge::run(&arguments.next().context(USAGE)?),

@@ -172,6 +172,8 @@ fn unusual() -> Vec<Row> {
             Refused(Either),
             |by| to_host(&by.udp(address("203.0.113.77"), PORT)),
         )
+        // The first layer is told of it within a moment; here it may not know it yet.
+        .held_by(Layer::Second)
         .after_address("203.0.113.77/32"),
     ];
     rows.push(

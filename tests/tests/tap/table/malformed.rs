@@ -84,7 +84,7 @@ fn fragments() -> Vec<Row> {
         rows.push(row(
             format!("the only fragment to {host}"),
             Open::Answered(Answer::Datagram),
-            Refused(Prohibited),
+            Refused(Either),
             move |by| to_host(&pieces(by.port, 1000)[0]),
         ));
     }
@@ -138,7 +138,7 @@ fn headers() -> Vec<Row> {
         rows.push(row(
             format!("options of IPv4 to {host}"),
             Open::Answered(Answer::Datagram),
-            Refused(Prohibited),
+            Refused(Either),
             move |by| {
                 let datagram = by.udp(host, PORT);
                 let (IpAddr::V4(source), IpAddr::V4(host)) = (GUEST_V4, host) else {
@@ -295,12 +295,19 @@ fn senders() -> Vec<Row> {
         ("another", [2, 0, 0, 0, 0, 0x99]),
         ("the neighbour's", NEIGHBOUR_MAC),
     ] {
-        rows.push(row(
-            format!("a datagram from {name} MAC address"),
-            Open::Delivered,
-            Refused(Nothing),
-            move |by| vec![wire::packet(mac, GATEWAY_MAC, &by.udp(GATEWAY_V4, PORT))],
-        ));
+        // In a bridge the second layer sees neither the device nor the guest's address.
+        for (link, layer) in [(Link::Routed, Layer::Both), (Link::Bridged, Layer::First)] {
+            rows.push(
+                row(
+                    format!("a datagram from {name} MAC address"),
+                    Open::Delivered,
+                    Refused(Nothing),
+                    move |by| vec![wire::packet(mac, GATEWAY_MAC, &by.udp(GATEWAY_V4, PORT))],
+                )
+                .only(link)
+                .held_by(layer),
+            );
+        }
     }
     // A bridge drops such a frame by itself.
     for (link, open) in [(Link::Routed, Open::Delivered), (Link::Bridged, Open::Sent)] {

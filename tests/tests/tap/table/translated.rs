@@ -28,10 +28,11 @@ table ip tricks {
     ip daddr 203.0.113.54 udp dport 8080 meta mark set 1 tproxy to :8099
     ip daddr 203.0.113.56 meta mark set 7
     ip daddr 203.0.113.58 meta mark set 0 meta priority set 1:7
+    ip daddr 203.0.113.61 meta mark set 7
   }
   chain nat {
     type nat hook prerouting priority -100;
-    ip daddr { 203.0.113.50, 203.0.113.56, 203.0.113.58 } dnat to 192.168.122.1
+    ip daddr { 203.0.113.50, 203.0.113.56, 203.0.113.58, 203.0.113.60, 203.0.113.61 } dnat to 192.168.122.1
     ip daddr 203.0.113.51 dnat to 10.50.0.1
     ip daddr 203.0.113.52 dnat to 127.0.0.1
     ip daddr 203.0.113.53 udp dport 80 redirect to :8080
@@ -51,6 +52,7 @@ table bridge tricks {
   chain early {
     type filter hook prerouting priority -300;
     ether daddr 02:00:00:00:00:66 ether daddr set 02:00:00:00:01:01 meta pkttype set host
+    ip daddr { 203.0.113.60, 203.0.113.61 } ether saddr set 02:00:00:00:00:33
   }
 }
 ";
@@ -184,7 +186,23 @@ fn in_the_bridge(kind: Kind) -> Vec<Row> {
     } else {
         row(name, Open::Neighbour, Through, frames)
     };
-    vec![
+    // Neither the device nor the sender is seen any more: the tag is.
+    let hidden = [
+        ("another sender", "203.0.113.60"),
+        ("another sender and mark", "203.0.113.61"),
+    ];
+    let hidden = hidden.map(|(name, destination)| {
+        let destination = address(destination);
+        row(
+            format!("udp that is translated, and that the bridge gives {name}"),
+            Open::Delivered,
+            Refused(Nothing),
+            move |by| to_host(&by.udp(destination, PORT)),
+        )
+        .held_by(Layer::Second)
+    });
+    let mut rows = Vec::from(hidden);
+    rows.extend([
         translated,
         row(
             "udp in a frame that the bridge takes for its own",
@@ -208,5 +226,6 @@ fn in_the_bridge(kind: Kind) -> Vec<Row> {
                 vec![wire::tagged(&frame, &[(0x8100, 0), (0x8100, 0)])]
             },
         ),
-    ]
+    ]);
+    rows
 }

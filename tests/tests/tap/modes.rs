@@ -1,0 +1,164 @@
+//! What the record says of frames, and how options change what becomes of them.
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+use tests::{
+    fence::Fence,
+    run::{wait_until, without_sudo},
+    shell::Shell,
+    tap::{Header, Link, answer::Answer, scene::TAP},
+};
+
+use super::{
+    bed::{Bed, GUEST_MAC, named},
+    matrix::kind,
+    row::Row,
+    table,
+};
+
+fn bed() -> Result<(Bed, Vec<Row>)> {
+    let kind = kind(Link::Bridged, Header::None, false);
+    Ok((Bed::new(kind)?, table::rows(kind)))
+}
+
+/// The lines of the log.
+fn lines(fence: &Fence) -> Result<Vec<Value>> {
+    let text = std::fs::read_to_string(fence.log()).unwrap_or_default();
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let lines = whole.lines().map(serde_json::from_str);
+    Ok(lines.collect::<Result<_, _>>()?)
+}
+
+/// Waits for a line with these fields.
+fn await_line(fence: &Fence, shell: &Shell, fields: &[(&str, &str)]) -> Result<Value> {
+    let mut found = None;
+    let waited = wait_until("the line is there", || {
+        found = lines(fence)?
+            .into_iter()
+            .find(|line| fields.iter().all(|(name, value)| line[name] == *value));
+        Ok(found.is_some())
+    });
+    match (waited, found) {
+        (Ok(()), Some(line)) => Ok(line),
+        _ => anyhow::bail!("{fields:?}: {:#?}\n{}", lines(fence)?, shell.stderr()),
+    }
+}
+
+#[test]
+fn each_reason_of_a_refusal_is_on_record() -> Result<()> {
+    let (mut bed, rows) = bed()?;
+    let (fence, shell) = bed.fence("reasons", &[])?;
+    for (name, rule, hook) in [
+        ("udp to 10.50.0.1", "deny host", "frame"),
+        ("tcp to fd50::1", "deny host", "frame"),
+        ("arp for 10.50.0.1", "deny host", "frame"),
+        ("LLDP to the host", "deny-frame", "frame"),
+        ("a datagram from another MAC address", "deny-mac", "frame"),
+        (
+            "udp that is translated to another address",
+            "deny-local-in",
+            "local_in",
+        ),
+    ] {
+        let row = named(&rows, name)?;
+        let before = lines(&fence)?.len();
+        let outcome = bed.send(row, |outcome| row.is_held(outcome))?;
+        ensure!(row.is_held(&outcome), "{name}: {outcome}");
+        let line = await_line(&fence, &shell, &[("rule", rule), ("hook", hook)])?;
+        ensure!(line["interface"] == TAP, "{name}: {line}");
+        ensure!(line["verdict"] == "denied", "{name}: {line}");
+        wait_until("there is a line for it", || {
+            Ok(lines(&fence)?.len() > before)
+        })?;
+        if hook == "frame" && rule != "deny-mac" {
+            ensure!(line["source_mac"] == GUEST_MAC, "{name}: {line}");
+        }
+    }
+    let udp = await_line(
+        &fence,
+        &shell,
+        &[
+            ("protocol", "udp"),
+            ("destination", "10.50.0.1"),
+            ("hook", "frame"),
+        ],
+    )?;
+    ensure!(udp["port"] == 8080, "{udp}");
+    // What layer 2 dropped, after its translation.
+    await_line(
+        &fence,
+        &shell,
+        &[
+            ("destination", "10.50.0.1"),
+            ("hook", "local_in"),
+            ("protocol", "udp"),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Without a MAC address in the options the first frame determines it.
+#[test]
+fn the_first_frame_determines_the_guests_address() -> Result<()> {
+    let (mut bed, rows) = bed()?;
+    let fence = Fence::new("learns")?.with(&["--device", TAP]);
+    let mut command = fence.command(&bed.scene.host, "sh");
+    without_sudo(&mut command);
+    let shell = Shell::start(command)?;
+    let wrong = bed.fenced(&rows)?;
+    ensure!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), shell.stderr());
+    Ok(())
+}
+
+#[test]
+fn a_refusal_is_what_the_options_say() -> Result<()> {
+    let (mut bed, rows) = bed()?;
+    for (option, tcp, udp) in [
+        ("refused", &[Answer::Reset][..], &[Answer::Prohibited][..]),
+        ("unreachable", &[Answer::Reset], &[Answer::Error]),
+        ("drop", &[], &[]),
+    ] {
+        let (_fence, shell) = bed.fence(option, &["--deny-with", option])?;
+        for (name, answers) in [
+            ("tcp to 10.50.0.1", tcp),
+            ("tcp to fd50::1", tcp),
+            ("udp to 10.50.0.1", udp),
+            ("udp to fd50::1", udp),
+        ] {
+            let outcome = bed.send(named(&rows, name)?, |outcome| outcome.answers == answers)?;
+            ensure!(
+                outcome.answers == answers && outcome.arrived.delivered == 0,
+                "{option}: {name}: {outcome}\n{}",
+                shell.stderr()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Monitor mode lets through what the policy denies, and records it.
+#[test]
+fn a_monitored_fence_lets_frames_through() -> Result<()> {
+    let (mut bed, rows) = bed()?;
+    let (fence, shell) = bed.fence("monitors", &["--monitor"])?;
+    for name in [
+        "tcp to 192.168.122.1",
+        "udp to 10.50.0.1",
+        "ping to fd50::1",
+        "udp to 192.168.122.255",
+    ] {
+        let row = named(&rows, name)?;
+        let outcome = bed.send(row, |outcome| row.shows(outcome))?;
+        ensure!(row.shows(&outcome), "{name}: {outcome}\n{}", shell.stderr());
+    }
+    await_line(
+        &fence,
+        &shell,
+        &[
+            ("verdict", "would-deny"),
+            ("destination", "10.50.0.1"),
+            ("rule", "deny host"),
+        ],
+    )?;
+    Ok(())
+}
