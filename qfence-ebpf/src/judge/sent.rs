@@ -118,6 +118,7 @@ extern "C" fn qfence_state(skb: *mut __sk_buff, ports: u32) -> u32 {
 /// Looks a socket up by a `struct bpf_sock_tuple`: addresses and ports, in network order. The kernel takes the family
 /// from the length.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "36 bytes at most")]
 fn state<const N: usize>(skb: *mut __sk_buff, tuple: &[u32; N]) -> u32 {
     let length = size_of_val(tuple) as u32;
     let tuple = tuple.as_ptr().cast_mut().cast::<bpf_sock_tuple>();

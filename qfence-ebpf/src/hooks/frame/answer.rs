@@ -172,6 +172,10 @@ fn pseudo_v6(header: &[u32; 10], protocol: u32, length: u32) -> u64 {
 
 /// Turns the frame into this packet for its sender, and sends it there.
 #[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a hundred bytes, and a value of the hook"
+)]
 fn reply<const N: usize>(skb: *mut __sk_buff, packet: &[u32; N], flags: u32) -> i32 {
     let packet = packet.map(u32::to_be);
     let addresses: [u32; 3] = Macs::answer(macs(skb)).map(u32::to_be);
@@ -195,6 +199,7 @@ fn reply<const N: usize>(skb: *mut __sk_buff, packet: &[u32; N], flags: u32) -> 
 
 /// Writes words into a frame. Returns false if the kernel does not do it.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "a hundred bytes")]
 fn store<const N: usize>(skb: *mut __sk_buff, offset: u32, words: &[u32; N]) -> bool {
     let length = size_of::<[u32; N]>() as u32;
     let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
