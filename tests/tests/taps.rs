@@ -283,19 +283,16 @@ fn a_device_is_made_for_the_command_and_ends_with_it() -> Result<()> {
 fn a_device_is_of_one_fence() -> Result<()> {
     let (host, shower) = (host()?, Shower::new()?);
     let first = Fence::new("taps")?.with(&["--user", "root", "--device", "v0"]);
-    let mut command = first.command(&host, "sleep");
-    let mut running = command.arg("1000").spawn()?;
-    wait_until("the device is fenced", || {
-        let mut ps = host.command(qfence()?);
-        let listed = probe::output(ps.args(["ps", "--json"]))?;
-        Ok(listed.contains(first.name()) && listed.contains("\"devices\":[\"v0\"]"))
-    })?;
+    let mut shell = Shell::start(first.command(&host, "sh"))?;
+    shell.pid()?;
+    let mut ps = host.command(qfence()?);
+    let listed = probe::output(ps.args(["ps", "--json"]))?;
+    ensure!(listed.contains("\"devices\":[\"v0\"]"), "{listed}");
     let error = shower.refusal(&host, &["--device", "v0"], &[])?;
     let theirs = format!("v0 is of the fence {} already", first.name());
     ensure!(error.contains(&theirs), "{error}");
-    let mut rm = host.command(qfence()?);
-    probe::output(rm.args(["rm", "--time", "0", first.name()]))?;
-    running.wait()?;
+    shell.close_input();
+    ensure!(shell.wait_for_code()? == 0, "{}", shell.stderr());
     shower.shown(&host, &["--device", "v0"], &[])?;
     Ok(())
 }

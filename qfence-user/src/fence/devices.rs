@@ -55,8 +55,8 @@ impl FencedDevice {
         learns | reversed | served
     }
 
-    /// Why its frames are not all judged; `None` if they are, if there is no such device now, or if this process is in
-    /// another network namespace and cannot know. `pins` is the directory of the fence's links.
+    /// Why its frames are not all judged, or that it is gone; `None` if they are, or if this process is in another network
+    /// namespace and cannot know. `pins` is the directory of the fence's links.
     #[must_use]
     pub fn why_unfenced(&self, pins: &Path) -> Option<String> {
         if netns().ok() != Some(self.netns) {
@@ -72,7 +72,8 @@ impl FencedDevice {
         };
         match (states.frame, found) {
             // The programs see what is sent to the guest only to let the answers come back.
-            (State::First, _) | (State::Severed, None) => None,
+            (State::First, _) => None,
+            (State::Severed, None) => Some("there is no such device any more".to_owned()),
             (why, _) => Some(why.to_string()),
         }
     }
