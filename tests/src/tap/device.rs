@@ -94,6 +94,14 @@ impl Tap {
         Ok(Self { file, header })
     }
 
+    /// Another descriptor of the same device. Its frames are those of this one.
+    pub fn try_clone(&self) -> Result<Self> {
+        Ok(Self {
+            file: self.file.try_clone().context("copy a descriptor")?,
+            header: self.header,
+        })
+    }
+
     /// Has the host leave checksums and segments to the guest, as it does for virtio.
     pub fn accept_offloads(&self) -> Result<()> {
         let offloads = libc::c_int::try_from(OFFLOADS)?;
