@@ -229,6 +229,10 @@ const SOURCE_OF_ETHERNET: u32 = 6;
 /// Reads linear bytes of a packet, from the header whose offset is at `header` in the `sk_buff`; `None` if they are not
 /// linear.
 #[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the size of a few words of a header"
+)]
 fn bytes<T: Copy>(skb: *const u8, offsets: &Offsets, header: u32, within: u32) -> Option<T> {
     let header: u16 = read(skb, header);
     // 0xffff means that there is no such header (`skb_mac_header_was_set`).

@@ -242,3 +242,36 @@ print(got)",
     assert_eq!(destinations, [u64::from(PORT)].into(), "{lines:?}");
     Ok(())
 }
+
+/// Sends a datagram to each of more addresses than there is room for.
+const FLOOD: &str = "python3 -c '
+import socket
+one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for number in range(6000):
+    one.sendto(b\"x\", (f\"198.18.{number >> 8}.{number & 255}\", 9))
+print(\"sent\")'";
+
+#[test]
+fn a_flood_keeps_no_later_destination_off_the_record() -> Result<()> {
+    let world = World::new()?;
+    let _server = serve(&world)?;
+    let fence = Fence::new("flooded")?.with(&["--user", "nobody", "--log-allowed"]);
+    let mut shell = Shell::start(fence.command(&world.host, "bash"))?;
+    let v4 = SERVER_V4.to_string();
+    assert_eq!(shell.ask(FLOOD)?, ["sent"]);
+    // Until there is room again, calls have no entry: the connection is made until it has one.
+    wait_until("a later destination is on record", || {
+        assert_eq!(shell.ask(&ask(&v4))?, [ANSWERED.to_string()]);
+        Ok(sum(&lines(&fence)?, &v4, PORT, "calls") > 0)
+    })?;
+    shell.tell("exit 0")?;
+    assert_eq!(shell.wait_for_code()?, 0, "{}", shell.stderr());
+    // All calls are in some line.
+    let all: u64 = lines(&fence)?
+        .iter()
+        .filter(|line| matches!(line["kind"].as_str(), Some("allowed" | "traffic")))
+        .filter_map(|line| line["calls"].as_u64())
+        .sum();
+    assert!(all > 6000, "{all}");
+    Ok(())
+}

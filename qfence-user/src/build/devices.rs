@@ -1,18 +1,15 @@
-//! Fences the network devices of a fence: both layers, before anything can be sent.
+//! Fences the network devices of a new fence: both layers, before anything can be sent.
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::Loaded;
 use crate::{
     base::paths::Paths,
     fence::devices::FencedDevice,
     host::devices::Devices,
-    kernel::{
-        Kernel, device,
-        local_in::{self, Membership},
-    },
+    kernel::local_in::{self, Membership},
 };
 
 impl Loaded<'_> {
@@ -29,32 +26,8 @@ impl Loaded<'_> {
         let (name, pins) = (self.fence.name(), self.fence.pins());
         let mut membership = local_in::join(&paths.bpffs, &paths.run, None, name)?;
         for device in devices {
-            fence(self.policy.kernel(), &mut membership, device, found, &pins)?;
+            device.fence(self.policy.kernel(), &mut membership, found, &pins)?;
         }
         Ok(membership)
     }
-}
-
-/// Fences one network device. The second layer is first: it does not depend on the first.
-///
-/// # Errors
-/// If a layer cannot be had.
-pub fn fence(
-    kernel: &mut Kernel,
-    membership: &mut Membership,
-    device: &FencedDevice,
-    found: &Devices,
-    pins: &Path,
-) -> Result<()> {
-    let context = || format!("the network device {} is not fenced", device.name);
-    membership.guard(device.index).with_context(context)?;
-    for mac in &device.macs {
-        let guarded = membership.guard_mac(device.index, mac.number());
-        guarded.with_context(context)?;
-    }
-    let here = found.with_index(device.index);
-    let gateways = here.map(|here| found.gateways(here)).unwrap_or_default();
-    let wanted = device.wanted(membership.slot(), &gateways);
-    device::attach(kernel, None, &wanted, pins).with_context(context)?;
-    Ok(())
 }

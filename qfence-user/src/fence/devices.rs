@@ -2,15 +2,21 @@
 
 use std::{collections::BTreeSet, net::IpAddr, path::Path};
 
+use anyhow::{Context as _, Result};
 use nix::net::if_::if_nametoindex;
 use qfence_common::frame::{LEARNS_MAC, REVERSED, SERVED};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     base::mac::Mac,
-    kernel::device::{
-        Wanted,
-        state::{State, state},
+    host::devices::Devices,
+    kernel::{
+        Kernel,
+        device::{
+            self, Wanted,
+            state::{State, state},
+        },
+        local_in::Membership,
     },
     stored_policy::netns,
 };
@@ -53,6 +59,31 @@ impl FencedDevice {
         let reversed = if self.is_reversed { REVERSED } else { 0 };
         let served = if gateways.is_empty() { 0 } else { SERVED };
         learns | reversed | served
+    }
+
+    /// Fences it, by both layers. The second layer is first: it does not depend on the first. `found` has the host's
+    /// addresses on it, and `pins` is the directory of the fence's links.
+    ///
+    /// # Errors
+    /// If a layer cannot be had.
+    pub fn fence(
+        &self,
+        kernel: &mut Kernel,
+        membership: &mut Membership,
+        found: &Devices,
+        pins: &Path,
+    ) -> Result<()> {
+        let context = || format!("the network device {} is not fenced", self.name);
+        membership.guard(self.index).with_context(context)?;
+        for mac in &self.macs {
+            let guarded = membership.guard_mac(self.index, mac.number());
+            guarded.with_context(context)?;
+        }
+        let here = found.with_index(self.index);
+        let gateways = here.map(|here| found.gateways(here)).unwrap_or_default();
+        let wanted = self.wanted(membership.slot(), &gateways);
+        device::attach(kernel, None, &wanted, pins).with_context(context)?;
+        Ok(())
     }
 
     /// Why its frames are not all judged, or that it is gone; `None` if they are, or if this process is in another network

@@ -125,7 +125,7 @@ impl Tap {
         // SAFETY: an `ifreq` of zeros is valid.
         let mut wanted: libc::ifreq = unsafe { std::mem::zeroed() };
         for (place, byte) in wanted.ifr_name.iter_mut().zip(b"t0") {
-            *place = *byte as libc::c_char;
+            *place = libc::c_char::try_from(*byte).unwrap();
         }
         wanted.ifr_ifru.ifru_flags =
             libc::c_short::try_from(libc::IFF_TAP | libc::IFF_NO_PI).unwrap();

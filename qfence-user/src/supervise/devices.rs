@@ -13,7 +13,6 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     base::{mac::Mac, message_queue::MessageQueue},
-    build::devices::fence,
     fence::devices::FencedDevice,
     host::{
         devices::{self, Devices, FollowedDevices, Kind},
@@ -356,13 +355,7 @@ impl<'a> DeviceWatch<'a> {
             device.learns_mac = false;
         }
         device.index = index;
-        fence(
-            kernel,
-            &mut self.given.membership,
-            &device,
-            found,
-            &self.given.pins,
-        )?;
+        device.fence(kernel, &mut self.given.membership, found, &self.given.pins)?;
         self.given.names.set(index, &device.name);
         watched.device = device;
         watched.gateways = BTreeSet::new();

@@ -1,12 +1,16 @@
 //! Which lines tell what was let through: pure. A destination has a line when it is first reached, and then one a
 //! minute, if anything was let through since.
+//!
+//! The kernel has room for a number of destinations, and a process can reach as many in a few milliseconds. If room gets short,
+//! destinations are forgotten: those without traffic, and those that still wait for their first line, which become a part of
+//! a sum. So a process cannot keep later destinations off the record for longer than it goes on.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{cmp::Reverse, collections::BTreeMap, mem};
 
-use qfence_common::{Flow, OTHERS, Sighting, abi};
+use qfence_common::{Flow, OTHERS, Protocol, Sighting, abi};
 
 /// The most lines for new destinations per second. The others wait.
-const FIRSTS: u32 = 20;
+const FIRSTS: usize = 20;
 /// How many of these lines can be saved up. Each second adds one.
 const CREDIT: u32 = 600;
 /// The most lines for known destinations per minute, and at the end. The others wait; at the end, they are one line.
@@ -15,7 +19,7 @@ const TOTALS: usize = 60;
 const PERIOD: u64 = 60;
 
 /// A destination is forgotten after so many seconds without traffic, if room gets short.
-const IDLE: u32 = 3600;
+const IDLE: u32 = 60;
 /// The number of destinations above which room is short.
 const SHORT: usize = abi::FLOWS as usize / 4 * 3;
 
@@ -37,6 +41,11 @@ pub(super) struct Ledger {
     now: u64,
     /// How many lines for new destinations can be written.
     credit: u32,
+    /// The traffic of a second ago with those that wait for their first line.
+    waiting: BTreeMap<Sighting, Flow>,
+    /// The number of destinations that were forgotten before their first line, and their traffic, since the last line about
+    /// such.
+    forgotten: (u64, Flow),
 }
 
 struct Known {
@@ -70,6 +79,8 @@ impl Ledger {
             known: flows.iter().map(known).collect(),
             now: 0,
             credit: CREDIT,
+            waiting: BTreeMap::new(),
+            forgotten: (0, Flow::default()),
         }
     }
 
@@ -80,20 +91,17 @@ impl Ledger {
         let is_time = is_end || self.now.is_multiple_of(PERIOD);
         let is_short = flows.len() > SHORT;
         let mut second = Second::default();
-        let (mut firsts, mut rest) = (self.credit.min(FIRSTS), (0, Flow::default()));
+        let mut rest = (0, Flow::default());
         let mut due = Vec::new();
+        let before = mem::take(&mut self.waiting);
+        let mut fresh = Vec::new();
         for (key, flow) in flows {
             let Some(known) = self.known.get_mut(key) else {
                 if *key == OTHERS {
                     self.known
                         .insert(OTHERS, Known::told(Flow::default(), self.now));
-                } else if firsts > 0 {
-                    firsts -= 1;
-                    self.credit -= 1;
-                    second.lines.push(Told::First(*key, *flow));
-                    self.known.insert(*key, Known::told(*flow, self.now));
-                } else if is_end {
-                    add(&mut rest, flow);
+                } else {
+                    fresh.push((*key, *flow));
                 }
                 continue;
             };
@@ -108,6 +116,19 @@ impl Ledger {
                 due.push((known.told_at, Reverse(bytes(&since)), *key, since));
             } else if is_short && known.idle >= IDLE {
                 second.idle.push(*key);
+            }
+        }
+        // Those that say most have their line first: a flood must not keep it from a connection.
+        fresh.sort_by_key(|(key, flow)| Reverse(weight(key, flow)));
+        for (key, flow) in fresh {
+            if self.credit > 0 && second.lines.len() < FIRSTS {
+                self.credit -= 1;
+                second.lines.push(Told::First(key, flow));
+                self.known.insert(key, Known::told(flow, self.now));
+            } else if is_end {
+                add(&mut rest, &flow);
+            } else {
+                self.waiting.insert(key, flow);
             }
         }
         if is_time {
@@ -128,13 +149,40 @@ impl Ledger {
         if is_end {
             due.iter().for_each(|(.., since)| add(&mut rest, since));
         }
+        let surplus = flows.len().saturating_sub(second.idle.len() + SHORT);
+        for key in self.least(&before, surplus) {
+            if let Some(flow) = self.waiting.remove(&key) {
+                add(&mut self.forgotten, &flow);
+            }
+            second.idle.push(key);
+        }
         for key in &second.idle {
             self.known.remove(key);
+        }
+        if is_time {
+            let (count, flow) = mem::take(&mut self.forgotten);
+            if count > 0 {
+                second.lines.push(Told::Several(count, flow));
+            }
         }
         if rest.0 > 0 {
             second.lines.push(Told::Several(rest.0, rest.1));
         }
         second
+    }
+}
+
+impl Ledger {
+    /// Returns this many of those that wait for their first line and had no traffic for a second: UDP and pings first, and
+    /// those with the least traffic.
+    fn least(&self, before: &BTreeMap<Sighting, Flow>, count: usize) -> Vec<Sighting> {
+        if count == 0 {
+            return Vec::new();
+        }
+        let is_idle = |(key, flow): &(&Sighting, &Flow)| before.get(key) == Some(*flow);
+        let mut idle: Vec<_> = self.waiting.iter().filter(is_idle).collect();
+        idle.sort_by_key(|(key, flow)| weight(key, flow));
+        idle.iter().take(count).map(|(key, _)| **key).collect()
     }
 }
 
@@ -147,6 +195,12 @@ impl Known {
             told_at,
         }
     }
+}
+
+/// How much a destination says of what a process does: TCP more than a datagram, and an answer more than none.
+fn weight(key: &Sighting, flow: &Flow) -> (bool, u64, u64) {
+    let is_tcp = key.protocol == Protocol::TCP.0;
+    (is_tcp, flow.received_packets, bytes(flow))
 }
 
 fn bytes(flow: &Flow) -> u64 {
@@ -274,7 +328,7 @@ mod tests {
                 TOTALS
             } else {
                 0
-            } + FIRSTS as usize;
+            } + FIRSTS;
             assert!(more.len() <= most, "{second}: {}", more.len());
             lines.extend(more);
         }
@@ -295,7 +349,7 @@ mod tests {
         // In the first minute there was nothing to tell again.
         assert_eq!((again.len(), different.len()), (9 * TOTALS, 9 * TOTALS));
         let end = ledger.next(&all(7), true).lines;
-        assert!(end.len() <= TOTALS + FIRSTS as usize + 1, "{}", end.len());
+        assert!(end.len() <= TOTALS + FIRSTS + 1, "{}", end.len());
         lines.extend(end);
         assert_eq!(sum(&lines), (3000 * 7, 3000 * 700));
     }
@@ -314,6 +368,61 @@ mod tests {
             assert_eq!(idle, vec![key(7); expected]);
             assert_eq!(ledger.known.contains_key(&key(7)), expected == 0);
         }
+    }
+
+    /// A flood that takes all of the room is a sum two seconds later, and what comes then has its line.
+    #[test]
+    fn a_flood_keeps_no_later_destination_off_the_record() {
+        let datagram = Flow {
+            calls: 1,
+            sent_packets: 1,
+            sent_bytes: 29,
+            ..Flow::default()
+        };
+        let of = |number, protocol| Sighting {
+            protocol,
+            ..key(number)
+        };
+        let mut map: BTreeMap<Sighting, Flow> = (0..u64::from(abi::FLOWS) - 1)
+            .map(|number| (of(number, 17), datagram))
+            .collect();
+        map.insert(OTHERS, Flow::default());
+        // A connection among them.
+        let early = of(999_999, 6);
+        map.remove(&of(7, 17));
+        map.insert(early, flow(1, 100));
+        let mut ledger = Ledger::default();
+        // All lines for new destinations were written before.
+        ledger.credit = 0;
+        let mut lines = Vec::new();
+        let late = of(1_000_000, 6);
+        let mut all = u64::from(abi::FLOWS) - 2 + 1;
+        for second in 1..=2 * PERIOD {
+            if second == 4 {
+                assert!(map.len() <= SHORT, "{}", map.len());
+                map.insert(late, flow(1, 100));
+                all += 1;
+            }
+            let flows: Vec<_> = map.iter().map(|(key, flow)| (*key, *flow)).collect();
+            let Second { lines: more, idle } = ledger.next(&flows, second == 2 * PERIOD);
+            lines.extend(more);
+            for key in idle {
+                map.remove(&key);
+            }
+        }
+        // Once a line for a new destination is written, it is about them.
+        let named = |key| {
+            let is_it = |told: &Told| matches!(told, Told::First(of, _) if *of == key);
+            lines.iter().position(is_it)
+        };
+        assert!(named(early) < Some(20) && named(early).is_some());
+        assert!(named(late) < Some(20) && named(late).is_some());
+        assert_eq!(sum(&lines).0, all);
+        let several = lines
+            .iter()
+            .filter(|told| matches!(told, Told::Several(count, _) if *count > 0))
+            .count();
+        assert!((1..=3).contains(&several), "{several}");
     }
 
     #[test]
