@@ -1,7 +1,5 @@
 //! Fences the network devices of a new fence: both layers, before anything can be sent.
 
-use std::path::Path;
-
 use anyhow::Result;
 
 use super::Loaded;

@@ -391,9 +391,11 @@ mod tests {
         let early = of(999_999, 6);
         map.remove(&of(7, 17));
         map.insert(early, flow(1, 100));
-        let mut ledger = Ledger::default();
-        // All lines for new destinations were written before.
-        ledger.credit = 0;
+        let mut ledger = Ledger {
+            // All lines for new destinations were written before.
+            credit: 0,
+            ..Ledger::default()
+        };
         let mut lines = Vec::new();
         let late = of(1_000_000, 6);
         let mut all = u64::from(abi::FLOWS) - 2 + 1;
