@@ -111,6 +111,37 @@ for family, address in (socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::"), (so
     Ok(())
 }
 
+/// A look-up of `localhost` without a service connects to port 0.
+#[test]
+fn a_look_up_of_the_hosts_names_is_the_same_and_is_not_recorded() -> Result<()> {
+    const HOSTS: &str = r#"
+printf '127.0.0.1 localhost\n::1 localhost\n192.0.2.10 lan\n2001:db8:1::10 lan\n' > /tmp/hosts.$$
+mount --bind /tmp/hosts.$$ /etc/hosts && rm /tmp/hosts.$$
+exec python3 -c '
+import socket
+for name in "localhost", "lan":
+    print([found[4][0] for found in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)])
+'
+"#;
+    let world = World::new()?;
+    let words = ["--user", "--map-root-user", "--mount", "sh", "-c", HOSTS];
+    let mut control = world.host.command_as(NOBODY, "unshare");
+    let control = output(control.args(words))?;
+    assert_eq!(
+        control,
+        "['::1', '127.0.0.1']\n['2001:db8:1::10', '192.0.2.10']\n"
+    );
+    for options in [&[][..], &["--monitor"], &["--default", "deny"]] {
+        let fence = Fence::new("names")?
+            .with(&["--user", "nobody"])
+            .with(options);
+        let made = output(fence.command(&world.host, "unshare").args(words))?;
+        assert_eq!(made, control, "{options:?}");
+        assert_eq!(fence.refusals()?, [], "{options:?}");
+    }
+    Ok(())
+}
+
 /// All other connects to the host are refused as ever.
 #[test]
 fn other_connects_are_refused_by_the_call() -> Result<()> {

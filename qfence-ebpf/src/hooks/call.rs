@@ -43,7 +43,7 @@ pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destinatio
     if Token(PROOF.load()).is(to.address, to.port) {
         return fail_with(-proof::ERRNO);
     }
-    if connects(HOOK) && to.protocol == Protocol::UDP && is_own_unspecified::<HOOK>(to.address) {
+    if connects(HOOK) && to.protocol == Protocol::UDP && asks_for_source::<HOOK>(to) {
         let Halves { upper, lower } = to.address;
         match qfence_judge_unspecified(ctx.sock_addr, upper, lower, to.port.into()) {
             JUDGED => {}
@@ -93,13 +93,13 @@ pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destinatio
     fail_with(DENY_RETVAL.load())
 }
 
-/// The results for a UDP connect() to the unspecified address: it is judged like any other; it goes to port 0; it is left as
+/// The results for a UDP connect() that asks for a source address: it is judged like any other; it goes to port 0; it is left as
 /// it is.
 const JUDGED: u32 = 0;
 const TO_NOBODY: u32 = 1;
 const AS_IT_IS: u32 = 2;
 
-/// Judges a UDP connect() to the unspecified address, which is the host's loopback. C libraries connect sockets to the
+/// Judges a UDP connect() to the unspecified address, which is the host's loopback, or to port 0. C libraries connect sockets to the
 /// addresses that they have found, ask for the source address, and send nothing (getaddrinfo(3) sorts by it, RFC 6724). For a
 /// listener on all addresses, that is the unspecified one. So the call succeeds, and is not recorded, but the socket leads to
 /// port 0, to which nothing can be bound (`inet_get_port` chooses another): PPPoL2TP sends by a connected UDP socket of the
@@ -134,11 +134,13 @@ extern "C" fn qfence_judge_unspecified(
     TO_NOBODY
 }
 
-/// Whether an address is the unspecified one, of the family of the call. What is sent by a socket that is connected to the
-/// v4-mapped one is not judged by itself (`udpv6_sendmsg` calls `udp_sendmsg`), so such a connect() is refused.
+/// Whether a UDP connect() only asks for a source address, as far as its destination tells. glibc connects to port 0 if the
+/// look-up has no service. What is sent by a socket that is connected to a v4-mapped address is not judged by itself
+/// (`udpv6_sendmsg` calls `udp_sendmsg`), so such a connect() is judged like any other.
 #[inline(always)]
-fn is_own_unspecified<const HOOK: u32>(address: Halves) -> bool {
-    address.is_unspecified() && (HOOK == Hook::Connect4 as u32 || !address.is_v4())
+fn asks_for_source<const HOOK: u32>(to: &Destination) -> bool {
+    let is_of_family = HOOK == Hook::Connect4 as u32 || !to.address.is_v4();
+    is_of_family && (to.address.is_unspecified() || to.port == 0)
 }
 
 /// Changes the port of a call's destination to 0.

@@ -102,9 +102,10 @@ fn calls(runner: &mut TestRunner, scene: &Scene) -> Result<Vec<Call>> {
         };
         Call { target, spelling }
     };
-    // A refused connect() of UDP to the unspecified address succeeds, and leads nowhere: see `unspecified.rs`.
+    // A refused connect() of UDP by which a look-up asks for its source succeeds, and leads nowhere: see `unspecified.rs`.
     let is_judged = |call: &Call| {
-        Protocol(call.target.protocol) != Protocol::UDP || !call.target.address.is_unspecified()
+        let Target { address, port, .. } = call.target;
+        Protocol(call.target.protocol) != Protocol::UDP || !(address.is_unspecified() || port == 0)
     };
     let calls = choices.iter().enumerate().map(call);
     Ok(calls.filter(is_judged).collect())
