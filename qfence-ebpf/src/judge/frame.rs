@@ -171,7 +171,7 @@ pub(crate) extern "C" fn qfence_reason_against_frame(skb: *mut __sk_buff, flags:
 /// Whether a MAC address is the guest's. If the first frame is to determine it, and has not done so, this one does.
 #[inline(always)]
 fn is_of_guest(device: u32, mac: u64, flags: u32) -> bool {
-    if is_group(mac) {
+    if mac == 0 || is_group(mac) {
         return false;
     }
     let key = GuestMac {

@@ -1,7 +1,7 @@
 //! What the host sent to the guests by itself, so that their answers reach it.
 //!
 //! TCP needs no memory: the host's socket is looked up. UDP and echo requests are noted when they leave for the guest.
-//! Nothing that a guest sends makes a note.
+//! Only frames that the host has made itself make a note: none that it forwards or bridges (`hooks/frame/to_guest.rs`).
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_ANY, bpf_sock_tuple},

@@ -37,6 +37,10 @@ pub struct FencedDevice {
     pub macs: Vec<Mac>,
     /// Whether the first frame adds one.
     pub learns_mac: bool,
+    /// Whether the first frame has added the last of them. The guest has chosen it: it could be that of a router of the host,
+    /// so the second layer is not told of it.
+    #[serde(default)]
+    pub is_learnt: bool,
 }
 
 impl FencedDevice {
@@ -75,7 +79,8 @@ impl FencedDevice {
     ) -> Result<()> {
         let context = || format!("the network device {} is not fenced", self.name);
         membership.guard(self.index).with_context(context)?;
-        for mac in &self.macs {
+        let chosen = usize::from(self.is_learnt);
+        for mac in self.macs.iter().rev().skip(chosen) {
             let guarded = membership.guard_mac(self.index, mac.number());
             guarded.with_context(context)?;
         }
@@ -122,6 +127,7 @@ mod tests {
             is_reversed: false,
             macs: vec!["52:54:00:12:34:56".parse().unwrap()],
             learns_mac: false,
+            is_learnt: false,
         }
     }
 

@@ -295,11 +295,8 @@ impl<'a> DeviceWatch<'a> {
             maps.set_flags(index, slot, watched.device.flags(&gateways))?;
             watched.gateways = gateways;
         }
-        let learnt = maps.learnt_mac(index)?.map(Mac::from_number);
-        if let Some(mac) = learnt.filter(|_| learnt != watched.learnt) {
-            self.given.membership.guard_mac(index, mac.number())?;
-            watched.learnt = learnt;
-        }
+        // The second layer is not told of it: the guest has chosen it, and could choose that of a router of the host.
+        watched.learnt = maps.learnt_mac(index)?.map(Mac::from_number);
         Ok(())
     }
 
@@ -352,6 +349,7 @@ impl<'a> DeviceWatch<'a> {
         {
             // It is the same guest.
             device.macs.push(mac);
+            device.is_learnt = true;
             device.learns_mac = false;
         }
         device.index = index;

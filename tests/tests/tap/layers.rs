@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::{SocketAddr, TcpStream},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Command,
@@ -19,12 +20,15 @@ use tests::{
         Header, Kind,
         Link::{Bridged, Routed},
         Scene,
-        scene::TAP,
+        scene::{
+            GATEWAY_MAC, GATEWAY_V4, GUEST_MAC, GUEST_V4, NEIGHBOUR_MAC, PORT, SERVER_V4, TAP,
+        },
+        wire,
     },
 };
 
 use super::{
-    bed::{Bed, named},
+    bed::Bed,
     matrix::kind,
     row::{Fenced, Layer},
     table,
@@ -131,18 +135,31 @@ fn without_the_second_layer_what_is_translated_arrives_by_a_bridge() -> Result<(
     without(kind(Bridged, Header::None, true), Layer::Second)
 }
 
-/// The second layer knows the guest by the address of its first frame, soon after that.
+/// The guest chooses the address of its first frame. If it is somebody else's, the host hears that one as before.
 #[test]
-fn the_second_layer_is_told_of_the_address_that_the_first_has_learnt() -> Result<()> {
-    let mut bed = Bed::new(kind(Bridged, Header::None, false))?;
+fn a_first_frame_with_the_address_of_another_does_not_cut_that_one_off() -> Result<()> {
+    let bed = Bed::new(kind(Bridged, Header::None, false))?;
     let fence = Fence::new("learnt")?.with(&["--device", TAP]);
     let mut command = fence.command(&bed.scene.host, "sh");
     without_sudo(&mut command);
-    let shell = Shell::start(command)?;
-    let rows = table::rows(bed.scene.kind);
-    bed.send(named(&rows, "arp for the gateway")?, |_| true)?;
+    let _shell = Shell::start(command)?;
+    let reaches = || {
+        bed.scene.neighbour.run(|| {
+            let service = SocketAddr::new(GATEWAY_V4, PORT);
+            Ok(TcpStream::connect_timeout(&service, Duration::from_secs(5)).is_ok())
+        })
+    };
+    ensure!(reaches()?, "the neighbour reaches nobody");
+    let asks = wire::ping(GUEST_V4, SERVER_V4, 7);
+    bed.tap
+        .send(&wire::packet(NEIGHBOUR_MAC, GATEWAY_MAC, &asks))?;
+    // The supervisor looks each second.
     thread::sleep(Duration::from_secs(3));
-    take_away_and_try(&mut bed, &fence, &shell, Layer::First)
+    ensure!(reaches()?, "the host does not hear the neighbour any more");
+    // It is the guest's address now: the first layer takes no other.
+    bed.tap.send(&wire::packet(GUEST_MAC, GATEWAY_MAC, &asks))?;
+    fence.await_refusal(|refusal| refusal.rule == "deny-mac")?;
+    Ok(())
 }
 
 /// Both layers are links that are pinned, so they stay when the supervisor is killed.

@@ -163,6 +163,7 @@ impl Guests {
             is_reversed: device.kind == Kind::Macvtap,
             macs: macs.into_iter().collect(),
             learns_mac,
+            is_learnt: false,
         });
     }
 

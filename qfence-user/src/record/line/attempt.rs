@@ -100,7 +100,8 @@ impl Attempt {
         };
         let is_port = |port: &u32| *port <= u32::from(u16::MAX);
         let hook = Hook::from_number(key.hook)
-            .filter(|_| ports.iter().all(is_port))
+            // Nothing is refused on its way to a guest.
+            .filter(|hook| *hook != Hook::FrameOut && ports.iter().all(is_port))
             .ok_or(NotUnderstood(*key))?;
         let known = |number: u32| (number != 0).then_some(number);
         let source = Ipv6Addr::from(origin.source.address()).to_canonical();

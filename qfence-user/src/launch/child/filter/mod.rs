@@ -32,7 +32,11 @@ const SOCKETCALL_SETSOCKOPT: u32 = 14;
 /// `TIOCSETD` chooses a line discipline, without which the terminal of the caller is dead (asm-generic/ioctls.h). `SIOCGSKNS` returns the network namespace of a socket (linux/sockios.h),
 /// `TUNGETDEVNETNS` that of a tap device (linux/if_tun.h), `NS_MNT_GET_NEXT` and `NS_MNT_GET_PREV` a neighbour of a mount
 /// namespace (linux/nsfs.h); only programs that save and restore processes, or list namespaces, need these four.
-const REFUSED_REQUESTS: [u32; 7] = [
+///
+/// `SIOCSIFHWADDR` (linux/sockios.h), on the descriptor of a tap device, changes the MAC address of the host's end, and
+/// needs no capability there. `TUNSETPERSIST`, `TUNSETOWNER`, `TUNSETGROUP`, `TUNSETLINK` and `TUNSETDEBUG`
+/// (linux/if_tun.h) let a device outlive its fence, and give it to another user. A QEMU that gets a descriptor needs none.
+const REFUSED_REQUESTS: [u32; 13] = [
     0x5412,
     0x541c,
     0x5423,
@@ -40,6 +44,12 @@ const REFUSED_REQUESTS: [u32; 7] = [
     0x54e3,
     0x8010_b70b,
     0x8010_b70c,
+    0x8924,
+    0x4004_54cb,
+    0x4004_54cc,
+    0x4004_54ce,
+    0x4004_54cd,
+    0x4004_54c9,
 ];
 
 /// Levels of options. `SOL_SOCKET` is that of asm-generic/socket.h, which all conventions here use.
