@@ -202,7 +202,7 @@ impl Scene {
 
     /// Opens the counters of everything that a frame may arrive at.
     pub fn evidence(&self) -> Result<Evidence> {
-        let neighbour = (self.kind.link == Link::Bridged).then_some((&self.neighbour, "eth0"));
+        let neighbour = (self.kind.link == Link::Bridged).then_some(&self.neighbour);
         Evidence::new(&self.host, TAP, &self.internet, neighbour)
     }
 
