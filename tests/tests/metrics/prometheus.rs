@@ -1,38 +1,30 @@
-//! Metrics as a monitoring system has them: Debian's Prometheus scrapes a fence, and what it says of it is
-//! compared with what was done in there.
+//! Debian's Prometheus: the counts, the dashboard, the alerts, and `promtool`.
 
 use std::{
     collections::BTreeSet,
     fs,
     io::{Read as _, Write as _},
     net::TcpStream,
-    os::unix::net::UnixStream,
     path::Path,
     process::{Command, Stdio},
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
-use nix::{
-    fcntl::{Flock, FlockArg},
-    sys::signal::Signal,
-};
 use serde_json::Value;
 use tests::{
     debian::prometheus,
-    fence::{Fence, qfence, unique_name},
+    fence::{Fence, qfence},
     namespace::Namespace,
-    private::Private,
     probe,
     process::Process,
-    remains,
-    run::{to_end, to_end_with_input, wait_until},
+    run::{to_end_with_input, wait_until},
     shell::Shell,
     workspace,
     world::World,
 };
 
-const METRICS: &str = "127.0.0.1:9469";
+use super::METRICS;
+
 const PROMETHEUS: &str = "127.0.0.1:9090";
 const ATTEMPTS: u64 = 1234;
 
@@ -262,172 +254,5 @@ fn promtool_takes_what_comes_with_qfence_and_what_it_says() -> Result<()> {
     assert!(found.contains("6 rules found"), "{found}");
     let config = contributed("prometheus/scrape.yml");
     promtool(&["check", "config", &config.display().to_string()], "")?;
-    Ok(())
-}
-
-#[test]
-fn all_fences_are_in_one_exposition_printed_written_or_served() -> Result<()> {
-    let world = World::new()?;
-    let fence = Fence::new("all")?.with(&["--user", "nobody"]);
-    let _shell = Shell::start(fence.command(&world.host, "sh"))?;
-    let expected = format!(
-        "qfence_attempts_total{{fence=\"{}\",verdict=\"denied\"}} 0",
-        fence.name()
-    );
-
-    let printed = probe::output(Command::new(qfence()?).arg("metrics"))?;
-    assert!(printed.contains(&expected), "{printed}");
-    assert!(printed.ends_with("# EOF\n"), "{printed}");
-
-    let directory = tempfile::tempdir()?;
-    let file = directory.path().join("qfence.prom");
-    probe::output(
-        Command::new(qfence()?)
-            .args(["metrics", "--textfile"])
-            .arg(&file),
-    )?;
-    assert!(fs::read_to_string(&file)?.contains(&expected));
-
-    let socket = directory.path().join("socket");
-    let mut command = Command::new(qfence()?);
-    command.args(["metrics", "--listen", &format!("unix:{}", socket.display())]);
-    let mut server = Process::spawn(command)?;
-    wait_until("it listens", || Ok(UnixStream::connect(&socket).is_ok()))?;
-    let mut stream = UnixStream::connect(&socket)?;
-    write!(stream, "GET /metrics HTTP/1.0\r\n\r\n")?;
-    let mut served = String::new();
-    stream.read_to_string(&mut served)?;
-    assert!(served.contains(&expected), "{served}");
-    server.signal(Signal::SIGTERM)?;
-    assert!(server.wait(tests::run::HANG)?.context("it ends")?.success());
-    assert!(!socket.exists());
-    Ok(())
-}
-
-/// How long an answer may take that waits for nobody else. Those who say nothing get seconds each.
-const AT_ONCE: Duration = Duration::from_secs(20);
-
-#[test]
-fn connections_that_say_nothing_keep_nobody_out() -> Result<()> {
-    let world = World::new()?;
-    let fence = Fence::new("idle")?.with(&["--user", "nobody", "--metrics", METRICS]);
-    let _shell = Shell::start(fence.command(&world.host, "sh"))?;
-    world.host.run(|| {
-        let connect = || TcpStream::connect(METRICS).context("connect");
-        let mut idle: Vec<_> = (0..64).map(|_| connect()).collect::<Result<_>>()?;
-        for stream in idle.iter_mut().step_by(2) {
-            // Those who begin to ask are as idle. It may have been closed by now.
-            let _ = stream.write_all(b"GET /met");
-        }
-        for _ in 0..3 {
-            let mut stream = connect()?;
-            stream.set_read_timeout(Some(AT_ONCE))?;
-            write!(stream, "GET /metrics HTTP/1.0\r\n\r\n")?;
-            let mut answer = String::new();
-            stream
-                .read_to_string(&mut answer)
-                .context("an answer at once")?;
-            assert!(answer.contains(fence.name()), "{answer}");
-        }
-        drop(idle);
-        Ok(())
-    })
-}
-
-#[test]
-fn to_collect_changes_nothing_and_waits_for_nobody() -> Result<()> {
-    let host = Private::new()?;
-    let metrics = || {
-        let mut command = host.qfence()?;
-        command.arg("metrics");
-        let ended = to_end(command)?;
-        assert_eq!(ended.code(), Some(0), "{ended:?}");
-        assert_eq!(ended.stderr, "");
-        Ok::<_, anyhow::Error>(ended.stdout)
-    };
-    let parent = host.cgroup().join("qfence");
-    assert!(!metrics()?.contains("fence=\""));
-    assert!(!parent.exists(), "a cgroup was made");
-    host.namespace().run(|| {
-        assert!(!Path::new("/run/qfence").exists());
-        assert!(!Path::new("/sys/fs/bpf/qfence").exists());
-        Ok(())
-    })?;
-
-    let mut command = host.qfence()?;
-    command.args(["exec", "--name", "vm1", "--user", "nobody", "--", "sh"]);
-    let mut shell = Shell::start(command)?;
-    // What a dead fence left is not theirs to clear.
-    fs::create_dir(parent.join("dead"))?;
-    let description = Path::new("/run/qfence/dead.json");
-    host.namespace().run(|| Ok(fs::write(description, "{}")?))?;
-    // Somebody makes or removes a fence, and does not come to an end of it.
-    let lock = Flock::lock(fs::File::open(&parent)?, FlockArg::LockExclusive);
-    let lock = lock.map_err(|(_, errno)| errno)?;
-    let text = metrics()?;
-    assert!(text.contains("fence=\"vm1\""), "{text}");
-    assert!(!text.contains("dead"), "{text}");
-    assert!(parent.join("dead").exists());
-    host.namespace().run(|| {
-        assert!(description.exists());
-        Ok(())
-    })?;
-    drop(lock);
-    // The control: `ps` clears it.
-    let mut command = host.qfence()?;
-    command.arg("ps");
-    let ended = to_end(command)?;
-    assert!(
-        ended
-            .stderr
-            .contains("clearing the remains of the fence dead"),
-        "{ended:?}"
-    );
-    assert!(!parent.join("dead").exists());
-    shell.close_input();
-    assert_eq!(shell.wait_for_code()?, 0);
-    Ok(())
-}
-
-#[test]
-fn where_it_cannot_be_served_nothing_is_started() -> Result<()> {
-    let world = World::new()?;
-    let directory = tempfile::tempdir()?;
-    let file = directory.path().join("file");
-    fs::write(&file, "")?;
-    let in_use = world
-        .host
-        .run(|| Ok(std::net::TcpListener::bind(METRICS)?))?;
-    let unix = format!("unix:{}", file.display());
-    for (address, said) in [
-        (
-            METRICS,
-            "cannot serve metrics at 127.0.0.1:9469: Address already in use",
-        ),
-        (unix.as_str(), "the path is a file, not a socket"),
-        ("127.0.0.1:70000", "give an address and a port"),
-    ] {
-        let name = unique_name("unserved");
-        let output = world
-            .host
-            .command(qfence()?)
-            .args([
-                "exec",
-                "--name",
-                &name,
-                "--user",
-                "nobody",
-                "--metrics",
-                address,
-            ])
-            .args(["--", "echo", "ran"])
-            .output()?;
-        let stderr = String::from_utf8(output.stderr)?;
-        assert_eq!(output.status.code(), Some(125), "{stderr}");
-        assert!(stderr.contains(said), "{address}: {stderr}");
-        assert_eq!(output.stdout, b"", "{address}");
-        remains::ensure_none(&name)?;
-    }
-    drop(in_use);
     Ok(())
 }
