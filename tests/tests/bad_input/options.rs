@@ -1,18 +1,17 @@
-//! What cannot be done is said in so many words; nothing runs, and nothing is left.
+//! Options whose values or words are wrong.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, process::Command};
 
 use anyhow::Result;
 use tests::{
-    fence::{Fence, qfence, unique_name},
-    mounts::{host_with, mount_new, unmount_all},
-    namespace::{NOBODY, Namespace},
+    fence::{Fence, qfence},
+    namespace::Namespace,
     remains,
-    run::{Ended, to_end, without_sudo},
-    seccomp::without_seccomp,
+    run::to_end,
     shell::Shell,
-    workspace,
 };
+
+use super::refused_by;
 
 /// Has `exec` with these options try to touch a file; makes sure that it failed, that the file is
 /// not there, and that nothing is left, and returns what was said.
@@ -20,68 +19,9 @@ fn refused(options: &[&str]) -> Result<String> {
     refused_by(Command::new(qfence()?), options)
 }
 
-fn refused_by(mut command: Command, options: &[&str]) -> Result<String> {
-    let dir = tempfile::tempdir()?;
-    fs::set_permissions(
-        dir.path(),
-        std::os::unix::fs::PermissionsExt::from_mode(0o777),
-    )?;
-    let touched = dir.path().join("touched");
-    let name = unique_name("bad");
-    // The last of two names counts; nobody complains of root.
-    command.args(["exec", "--name", &name, "--user", "nobody"]);
-    command.args(options).args(["--", "touch"]).arg(&touched);
-    let Ended { status, stderr, .. } = to_end(command)?;
-    assert_eq!(status.code(), Some(125), "{options:?}: {stderr}");
-    assert!(!touched.exists(), "{options:?}: it ran: {stderr}");
-    remains::ensure_none(&name)?;
-    // What other tests killed is cleared by whoever comes next.
-    let of_others = |line: &&str| !line.starts_with("qfence: clearing the remains of the fence ");
-    let own = stderr.split_inclusive('\n').filter(of_others);
-    Ok(own.collect())
-}
-
 /// Like [`refused`], and makes sure that it is the message that was expected.
 fn assert_refused(options: &[&str], message: &str) -> Result<()> {
     assert_eq!(refused(options)?, format!("{message}\n"), "{options:?}");
-    Ok(())
-}
-
-#[test]
-fn without_a_fault_it_runs() -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    let touched = dir.path().join("touched");
-    let fence = Fence::new("good")?;
-    let mut command = Command::new(&fence.launcher()[0]);
-    command.args(&fence.launcher()[1..]).arg("touch");
-    assert_eq!(to_end(without(command, &touched))?.code(), Some(0));
-    assert!(touched.exists());
-    remains::ensure_none(fence.name())
-}
-
-fn without(mut command: Command, touched: &Path) -> Command {
-    without_sudo(command.arg(touched));
-    command
-}
-
-#[test]
-fn only_root_can() -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    workspace::make_readable(dir.path())?;
-    let program = dir.path().join("qfence-user");
-    fs::copy(qfence()?, &program)?;
-    let outside = Namespace::new()?;
-    let message = "qfence: error: this must be run as root: try `sudo qfence-user …`\n";
-    assert_eq!(
-        refused_by(outside.command_as(NOBODY, &program), &[])?,
-        message
-    );
-    for verb in [&["ps"][..], &["rm", "x"], &["set", "x", "--reload"]] {
-        let mut command = outside.command_as(NOBODY, &program);
-        command.args(verb);
-        let ended = to_end(command)?;
-        assert_eq!((ended.code(), ended.stderr.as_str()), (Some(125), message));
-    }
     Ok(())
 }
 
@@ -301,68 +241,5 @@ fn a_limit_is_enforced_or_refused() -> Result<()> {
             assert_refused(&[option, value], &message)?;
         }
     }
-    Ok(())
-}
-
-#[test]
-fn a_host_with_cgroup_v1_alone_is_told_what_to_do() -> Result<()> {
-    let host = host_with(|| {
-        unmount_all("cgroup2")?;
-        if !fs::read_to_string("/proc/thread-self/mountinfo")?.contains(" - cgroup ") {
-            mount_new("cgroup", "/mnt", Some("none,name=qfence-test"))?;
-        }
-        Ok(())
-    })?;
-    assert_eq!(
-        refused_by(host.command(qfence()?), &[])?,
-        "qfence: error: only cgroup v1 is mounted, and qfence needs cgroup v2: boot with \
-         systemd.unified_cgroup_hierarchy=1, or mount it beside v1 with \
-         `mkdir /sys/fs/cgroup/unified && mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified`\n"
-    );
-    Ok(())
-}
-
-#[test]
-fn a_host_without_cgroups_is_told_what_to_do() -> Result<()> {
-    let host = host_with(|| {
-        unmount_all("cgroup2")?;
-        unmount_all("cgroup")
-    })?;
-    assert_eq!(
-        refused_by(host.command(qfence()?), &[])?,
-        "qfence: error: no cgroup2 file system is mounted here (`ip netns exec` hides it: use \
-         `exec --netns NAME`): mount it with `mount -t cgroup2 cgroup2 /sys/fs/cgroup`\n"
-    );
-    Ok(())
-}
-
-#[test]
-fn without_filters_of_system_calls_nothing_runs() -> Result<()> {
-    for options in [&[][..], &["--allow-new-privs"], &["--user", "root"]] {
-        let mut command = Command::new(qfence()?);
-        without_seccomp(&mut command);
-        let said = refused_by(command, options)?;
-        let last = said.lines().last().unwrap_or_default();
-        assert_eq!(
-            last,
-            "qfence: error: cannot install the system call filter for the command (this kernel has no system call \
-             filters, without which the fence does not cover 32-bit calls: use one with \
-             CONFIG_SECCOMP_FILTER): Function not implemented (os error 38)"
-        );
-    }
-    Ok(())
-}
-
-#[test]
-fn without_a_place_for_bpffs_nothing_runs() -> Result<()> {
-    let host = host_with(|| {
-        mount_new("tmpfs", "/sys/fs", None)?;
-        mount_new("cgroup2", "/mnt", None)
-    })?;
-    assert_eq!(
-        refused_by(host.command(qfence()?), &[])?,
-        "qfence: error: no bpffs is mounted at /sys/fs/bpf, and mounting it failed: ENOENT: No \
-         such file or directory\n"
-    );
     Ok(())
 }
