@@ -1,65 +1,26 @@
-//! What no program on the cgroup sees, because the kernel does not ask it or because it is no packet, the filter of
-//! system calls refuses.
+//! Socket options that the kernel sets without asking a program.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
     process::Command,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use socket2::{Domain, Socket, Type};
 use tests::{
-    echoes,
     fence::Fence,
-    namespace::NOBODY,
     probe::{self, ProbeResult},
     run::{fenced, to_end},
-    world::{GATEWAY_V4, SERVER_V4, World},
+    world::World,
 };
+
+use super::Scene;
 
 /// The broadcast address of the host's LAN.
 const BROADCAST: &str = "192.0.2.255";
 
 /// Ways to set an option that the kernel asks no program about.
 const UNASKED: [&str; 3] = ["compat", "socketcall", "ring"];
-
-/// A host that answers pings to its groups, and a fence on it.
-struct Scene {
-    world: World,
-    fence: Fence,
-}
-
-impl Scene {
-    fn new(options: &[&str]) -> Result<Self> {
-        let world = World::new()?;
-        world
-            .host
-            .sysctl("net/ipv4/icmp_echo_ignore_broadcasts", "0")?;
-        let fence = Fence::new("calls")?
-            .with(&["--user", "nobody"])
-            .with(options);
-        Ok(Self { world, fence })
-    }
-
-    fn inside(&self, attempts: &[String]) -> Result<Vec<ProbeResult>> {
-        let mut command = self.fence.command(&self.world.host, probe::program()?);
-        probe::run_command(command.args(["--timeout-ms", "500"]).args(attempts))
-    }
-
-    fn outside(&self, attempts: &[String]) -> Result<Vec<ProbeResult>> {
-        let words = ["--timeout-ms", "500"].into_iter();
-        let words: Vec<&str> = words.chain(attempts.iter().map(String::as_str)).collect();
-        probe::run_as(NOBODY, &self.world.host, &words)
-    }
-
-    /// How many pings the host got in the meantime.
-    fn pings(&self, during: impl FnOnce() -> Result<()>) -> Result<u64> {
-        let (before, _) = echoes::arrived(&self.world.host)?;
-        during()?;
-        let (after, _) = echoes::arrived(&self.world.host)?;
-        Ok(after - before)
-    }
-}
 
 fn broadcasts() -> Vec<String> {
     UNASKED
@@ -234,107 +195,6 @@ fn who_asks_for_it_gets_compat_options_and_no_more() -> Result<()> {
     let rest = ["keys/native/call-out".into(), "keys/compat/call-out".into()];
     for outcome in scene.inside(&rest)? {
         assert!(outcome.failed_with("EPERM"), "{outcome:?}");
-    }
-    Ok(())
-}
-
-#[test]
-fn the_kernel_calls_nobody_out_for_a_key() -> Result<()> {
-    let scene = Scene::new(&[])?;
-    let call_out: [String; 2] =
-        ["native", "compat"].map(|manner| format!("keys/{manner}/call-out"));
-    for outcome in scene.outside(&call_out)? {
-        // The latter says that there is no /sbin/request-key on this machine, which was to be run.
-        let has_called = outcome.failed_with("ENOKEY") || outcome.failed_with("ENOENT");
-        assert!(has_called, "control: {outcome:?}");
-    }
-    for outcome in scene.inside(&call_out)? {
-        assert!(outcome.failed_with("EPERM"), "{outcome:?}");
-    }
-    // Keys are there all the same.
-    let rest = ["add", "search", "control"].map(|what| format!("keys/native/{what}"));
-    for outcome in scene.inside(&rest)? {
-        assert!(outcome.is_reached(), "{outcome:?}");
-    }
-    Ok(())
-}
-
-#[test]
-fn who_is_strict_has_no_keys() -> Result<()> {
-    let scene = Scene::new(&["--strict=syscalls"])?;
-    let what = ["call-out", "add", "search", "control"];
-    let [native, compat] =
-        ["native", "compat"].map(|manner| what.map(|what| format!("keys/{manner}/{what}")));
-    for outcome in scene.outside(&[native.clone(), compat.clone()].concat())? {
-        assert!(!outcome.failed_with("EPERM"), "control: {outcome:?}");
-    }
-    for outcome in scene.inside(&native)? {
-        assert!(outcome.failed_with("EPERM"), "{outcome:?}");
-    }
-    // The process is killed by its first 32-bit call.
-    for attempt in compat {
-        let mut command = scene.fence.command(&scene.world.host, probe::program()?);
-        command.args(["--timeout-ms", "500", &attempt]);
-        let ended = to_end(command)?;
-        assert_eq!(ended.code(), Some(128 + 31), "{ended:?}");
-    }
-    Ok(())
-}
-
-/// It is installed before privileges go where they may come back, and for root as for others.
-#[test]
-fn everybody_has_the_filter() -> Result<()> {
-    for options in [
-        &["--user", "nobody"][..],
-        &["--user", "nobody", "--allow-new-privs"],
-        &["--user", "root"],
-        &["--user", "root", "--allow-new-privs"],
-        &["--user", "nobody", "--monitor"],
-        &[
-            "--user",
-            "nobody",
-            "--allow-compat-sockopt",
-            "--strict=rights",
-        ],
-        &["--user", "nobody", "--strict"],
-    ] {
-        let fence = Fence::new("filter")?.with(options);
-        let probe = probe::program()?;
-        let probe = probe.to_str().context("a path")?;
-        let ended = to_end(fenced(&fence, &[probe, "keys/native/call-out"]))?;
-        let outcomes: Vec<ProbeResult> = probe::read_lines(&ended.stdout)?;
-        assert!(outcomes[0].failed_with("EPERM"), "{options:?}: {ended:?}");
-    }
-    Ok(())
-}
-
-#[test]
-fn the_internet_is_there_all_the_same() -> Result<()> {
-    let scene = Scene::new(&["--strict"])?;
-    let attempts = [GATEWAY_V4, SERVER_V4].map(|address| format!("ping/{address}"));
-    for outcome in scene.inside(&attempts)? {
-        assert!(outcome.is_reached(), "{outcome:?}");
-    }
-    Ok(())
-}
-
-/// To type into the terminal is to have the shell outside do it; the others give the namespaces of who is outside.
-#[test]
-fn terminals_and_namespaces_of_others_are_not_asked_for() -> Result<()> {
-    let scene = Scene::new(&[])?;
-    // TIOCSTI, TIOCLINUX, TIOCSETD, SIOCGSKNS, TUNGETDEVNETNS.
-    let requests: Vec<_> = ["5412", "541c", "5423", "894c", "54e3"]
-        .map(|request| format!("ioctl/{request}"))
-        .into();
-    for outcome in scene.outside(&requests)? {
-        assert!(outcome.failed_with("ENOTTY"), "control: {outcome:?}");
-    }
-    for outcome in scene.inside(&requests)? {
-        assert!(outcome.failed_with("EPERM"), "{outcome:?}");
-    }
-    // FIONREAD.
-    for outcome in scene.inside(&["ioctl/541b".to_owned()])? {
-        assert!(outcome.failed_with("ENOTTY"), "{outcome:?}");
     }
     Ok(())
 }
