@@ -26,6 +26,7 @@ pub mod cases;
 pub mod closures;
 pub mod container;
 pub mod device;
+pub mod devices;
 pub mod groups;
 pub mod internet;
 pub mod judge;

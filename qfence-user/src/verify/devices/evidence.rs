@@ -16,7 +16,7 @@ use nix::{errno::Errno, sys::socket::MsgFlags};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::os::fd::AsRawFd as _;
 
-use crate::namespace::Namespace;
+use crate::verify::netns::Netns;
 
 /// The ethertypes of the frames that are no IP, and for which the host has a packet socket: LLC, and others.
 pub const OTHER_KINDS: [u16; 8] = [
@@ -78,11 +78,14 @@ pub struct Evidence {
 
 impl Evidence {
     /// Opens the counters of the host, its tap device, the internet, and the neighbour's card.
+    ///
+    /// # Errors
+    /// If the kernel has no packet sockets.
     pub fn new(
-        host: &Namespace,
+        host: &Netns,
         device: &str,
-        internet: &Namespace,
-        neighbour: Option<(&Namespace, &str)>,
+        internet: &Netns,
+        neighbour: Option<(&Netns, &str)>,
     ) -> Result<Self> {
         let neighbour = neighbour
             .map(|(namespace, card)| Device::open(namespace, card))
@@ -98,6 +101,9 @@ impl Evidence {
     }
 
     /// What has arrived so far.
+    ///
+    /// # Errors
+    /// If a counter cannot be read.
     pub fn arrived(&mut self) -> Result<Arrived> {
         let mut byte = [0; 1];
         for socket in &self.sockets {
@@ -124,6 +130,9 @@ impl Evidence {
     }
 
     /// Waits until nothing arrives any more.
+    ///
+    /// # Errors
+    /// If something arrives for half a minute.
     pub fn settle(&mut self) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(30);
         let mut before = self.arrived()?;
@@ -156,7 +165,7 @@ struct Stack {
 }
 
 impl Stack {
-    fn open(namespace: &Namespace) -> Result<Self> {
+    fn open(namespace: &Netns) -> Result<Self> {
         let open = |name| {
             let path = format!("/proc/thread-self/net/{name}");
             File::open(&path).with_context(|| format!("open {path}"))
@@ -199,7 +208,7 @@ struct Device {
 }
 
 impl Device {
-    fn open(namespace: &Namespace, name: &str) -> Result<Self> {
+    fn open(namespace: &Netns, name: &str) -> Result<Self> {
         let file = namespace.run(|| Ok(File::open("/proc/thread-self/net/dev")?))?;
         Ok(Self {
             file,
