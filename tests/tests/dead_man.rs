@@ -1,12 +1,13 @@
 //! `--die-with-supervisor`: when the supervisor is killed, everything in its fence ends.
 
-use std::{fs, path::Path, thread, time::Duration};
+use std::{fs, io, path::Path, process::Command, thread, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use rustix::process::{PidfdFlags, pidfd_open};
 use tests::{
     fence::{Fence, qfence},
     job::supervisor,
@@ -125,6 +126,28 @@ fn one_that_root_ends_is_replaced() -> Result<()> {
     shell.ask("true")?;
     // The new one may not be watching yet, which it does also for a process that has ended.
     shell.kill_supervisor()?;
+    await_end(&fence)
+}
+
+/// The supervisor may end before another one that it started can report to it.
+#[test]
+fn one_that_cannot_report_ends_the_fence_all_the_same() -> Result<()> {
+    let fence = Fence::new("unheard")?.with(&["--user", "nobody"]);
+    let mut shell = Shell::start(fenced(&fence, &["sh"]))?;
+    let command = shell.pid()?;
+    let watched = i32::try_from(supervisor(&fence)?)?;
+    let watched = rustix::process::Pid::from_raw(watched).context("a pid")?;
+    let watched = pidfd_open(watched, PidfdFlags::empty())?;
+    let (nobody_reads, output) = io::pipe()?;
+    drop(nobody_reads);
+    let mut switch = Command::new(qfence()?)
+        .args(["dead-man", "--", fence.name()])
+        .stdin(watched)
+        .stdout(output)
+        .spawn()?;
+    shell.kill_supervisor()?;
+    ensure!(switch.wait()?.success(), "it failed");
+    ensure!(is_gone(command), "the command continues");
     await_end(&fence)
 }
 

@@ -126,11 +126,7 @@ pub fn watch(fence: &str, paths: &Paths) -> Result<()> {
     let hierarchy = Hierarchy::find(&paths.mountinfo)?;
     let directory = hierarchy.cgroup(fence).open()?;
     let is_outside = leave(hierarchy.mount()).is_ok();
-    let mut stdout = io::stdout();
-    stdout
-        .write_all(&[if is_outside { READY } else { READY_INSIDE }])
-        .and_then(|()| stdout.flush())
-        .context("cannot report to the supervisor")?;
+    report(if is_outside { READY } else { READY_INSIDE });
 
     let supervisor = io::stdin().as_fd().try_clone_to_owned()?;
     // A caller may wait for the end of its standard error, and the supervisor may go on in the background.
@@ -149,6 +145,13 @@ pub fn watch(fence: &str, paths: &Paths) -> Result<()> {
     let cleared = Fences::open(paths)
         .and_then(|fences| fences.lock()?.clear(&mut |note| notify(note)).map(drop));
     ended.and(cleared)
+}
+
+/// Reports to the supervisor. If that fails it may have ended already, which is what this process is for. A supervisor that
+/// waits for the report in vain ends this process itself.
+fn report(state: u8) {
+    let mut stdout = io::stdout();
+    let _nobody_reads = stdout.write_all(&[state]).and_then(|()| stdout.flush());
 }
 
 /// Moves this process to the roots of the hierarchies by which systemd kills.

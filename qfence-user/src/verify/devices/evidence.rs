@@ -1,5 +1,5 @@
-//! What shows that a frame arrived: the kernel's counters behind the last hook of netfilter, and packet sockets for what
-//! is not IP.
+//! What shows that a frame arrived: at the host the kernel's counters behind the last hook of netfilter, and packet sockets
+//! for what is not IP; elsewhere packet sockets.
 //!
 //! The host receives a frame of the guest within the call that writes it, so the counters are right when it returns.
 
@@ -12,16 +12,20 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use nix::{errno::Errno, sys::socket::MsgFlags};
+use nix::{errno::Errno, libc, sys::socket::LinkAddr};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::os::fd::AsRawFd as _;
 
+use super::scene::GUEST_MAC;
 use crate::verify::netns::Netns;
 
 /// The ethertypes of the frames that are no IP, and for which the host has a packet socket: LLC, and others.
 pub const OTHER_KINDS: [u16; 8] = [
     0x0004, 0x0806, 0x8847, 0x8864, 0x888e, 0x88b5, 0x88cc, 0x9000,
 ];
+
+/// Every ethertype: `ETH_P_ALL` of linux/if_ether.h.
+const EVERYTHING: u16 = 3;
 
 /// The counters are quiet if they did not change for this time.
 const QUIET: Duration = Duration::from_millis(300);
@@ -33,9 +37,9 @@ pub struct Arrived {
     pub delivered: u64,
     /// Frames that are no IP and that a packet socket of the host received.
     pub others: u64,
-    /// IP packets that the internet received.
+    /// Frames that the internet received. What its neighbours ask each other does not count.
     pub internet: u64,
-    /// Frames that the neighbour received.
+    /// Frames that the neighbour received. What the host and the neighbour ask each other does not count.
     pub neighbour: u64,
     /// Frames that the host received from the device, before any program judged them.
     pub sent: u64,
@@ -69,15 +73,15 @@ impl fmt::Display for Arrived {
 #[derive(Debug)]
 pub struct Evidence {
     host: Stack,
-    internet: Stack,
+    internet: Taken,
     device: Device,
-    neighbour: Option<Device>,
+    neighbour: Option<Taken>,
     sockets: Vec<Socket>,
     others: u64,
 }
 
 impl Evidence {
-    /// Opens the counters of the host, its tap device, the internet, and the neighbour's card.
+    /// Opens the counters of the host, its tap device, the internet, and the neighbour.
     ///
     /// # Errors
     /// If the kernel has no packet sockets.
@@ -85,16 +89,13 @@ impl Evidence {
         host: &Netns,
         device: &str,
         internet: &Netns,
-        neighbour: Option<(&Netns, &str)>,
+        neighbour: Option<&Netns>,
     ) -> Result<Self> {
-        let neighbour = neighbour
-            .map(|(namespace, card)| Device::open(namespace, card))
-            .transpose()?;
         Ok(Self {
             host: Stack::open(host)?,
-            internet: Stack::open(internet)?,
+            internet: Taken::open(internet)?,
             device: Device::open(host, device)?,
-            neighbour,
+            neighbour: neighbour.map(Taken::open).transpose()?,
             sockets: host.run(|| OTHER_KINDS.into_iter().map(listen).collect())?,
             others: 0,
         })
@@ -107,22 +108,16 @@ impl Evidence {
     pub fn arrived(&mut self) -> Result<Arrived> {
         let mut byte = [0; 1];
         for socket in &self.sockets {
-            loop {
-                match nix::sys::socket::recv(socket.as_raw_fd(), &mut byte, MsgFlags::MSG_DONTWAIT)
-                {
-                    Ok(_) => self.others += 1,
-                    Err(Errno::EAGAIN) => break,
-                    Err(Errno::ENETDOWN) => {}
-                    Err(errno) => bail!("receive a frame: {errno}"),
-                }
+            while receive(socket, &mut byte)?.is_some() {
+                self.others += 1;
             }
         }
         Ok(Arrived {
             delivered: self.host.read(&["InDelivers", "InUnknownProtos"])?,
             others: self.others,
-            internet: self.internet.read(&["InReceives"])?,
+            internet: self.internet.count()?,
             neighbour: match &mut self.neighbour {
-                Some(device) => device.received()?,
+                Some(taken) => taken.count()?,
                 None => 0,
             },
             sent: self.device.received()?,
@@ -150,11 +145,85 @@ impl Evidence {
     }
 }
 
+/// Receives the beginning of a frame if there is one, and returns its length, and whether this namespace sent it.
+fn receive(socket: &Socket, beginning: &mut [u8]) -> Result<Option<(usize, bool)>> {
+    loop {
+        let received = nix::sys::socket::recvfrom::<LinkAddr>(socket.as_raw_fd(), beginning);
+        match received {
+            Ok((length, from)) => {
+                let is_sent = from.is_some_and(|from| from.pkttype() == libc::PACKET_OUTGOING);
+                return Ok(Some((length, is_sent)));
+            }
+            Err(Errno::EAGAIN) => return Ok(None),
+            Err(Errno::ENETDOWN) => {}
+            Err(errno) => bail!("receive a frame: {errno}"),
+        }
+    }
+}
+
 /// A packet socket for an ethertype, on all devices.
 fn listen(kind: u16) -> Result<Socket> {
     let protocol = Protocol::from(i32::from(kind.to_be()));
     let kind = Type::RAW.nonblocking();
     Socket::new(Domain::PACKET, kind, Some(protocol)).context("open a packet socket")
+}
+
+/// The frames that the devices of a namespace received.
+#[derive(Debug)]
+struct Taken {
+    socket: Socket,
+    count: u64,
+}
+
+impl Taken {
+    fn open(namespace: &Netns) -> Result<Self> {
+        Ok(Self {
+            socket: namespace.run(|| listen(EVERYTHING))?,
+            count: 0,
+        })
+    }
+
+    /// The number of frames so far, without the background.
+    fn count(&mut self) -> Result<u64> {
+        let mut beginning = [0; 64];
+        while let Some((length, is_sent)) = receive(&self.socket, &mut beginning)? {
+            let frame = &beginning[..length.min(beginning.len())];
+            // What leaves a namespace by its loopback device comes back there.
+            if !is_sent && !is_loopback(frame) && !is_background(frame) {
+                self.count += 1;
+            }
+        }
+        Ok(self.count)
+    }
+}
+
+/// Whether a frame has no MAC addresses, as those of the loopback device.
+fn is_loopback(frame: &[u8]) -> bool {
+    frame.iter().take(12).all(|byte| *byte == 0)
+}
+
+/// Whether a frame is one by which machines other than the guest look for each other at times of their own: ARP, neighbour
+/// discovery, and reports of groups.
+fn is_background(frame: &[u8]) -> bool {
+    let at = |place: usize| frame.get(place).copied().unwrap_or(0);
+    if frame.get(6..12) == Some(&GUEST_MAC) {
+        return false;
+    }
+    match u16::from_be_bytes([at(12), at(13)]) {
+        0x0806 => true,
+        // IGMP.
+        0x0800 => at(23) == 2,
+        0x86dd => {
+            // The reports have a header of options before them.
+            let icmp = match at(20) {
+                58 => 54,
+                0 if at(54) == 58 => 62,
+                _ => return false,
+            };
+            matches!(at(icmp), 130..=137 | 143)
+        }
+        _ => false,
+    }
 }
 
 /// The counters of the IP stack of a namespace.

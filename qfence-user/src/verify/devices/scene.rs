@@ -208,8 +208,7 @@ impl<N: AsRef<Netns>> Scene<N> {
     /// # Errors
     /// If the kernel has no packet sockets.
     pub fn evidence(&self) -> Result<Evidence> {
-        let neighbour =
-            (self.kind.link == Link::Bridged).then_some((self.neighbour.as_ref(), "eth0"));
+        let neighbour = (self.kind.link == Link::Bridged).then_some(self.neighbour.as_ref());
         Evidence::new(self.host.as_ref(), TAP, self.internet.as_ref(), neighbour)
     }
 
