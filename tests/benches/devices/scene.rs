@@ -42,7 +42,7 @@ pub(crate) struct Setup {
 }
 
 /// A fence with the device, and the shell in it, with which it ends.
-struct Fenced {
+pub(crate) struct Fenced {
     shell: Shell,
     _fence: Fence,
 }
@@ -119,7 +119,7 @@ impl Setup {
 }
 
 impl Fenced {
-    fn start(scene: &Scene) -> Result<Self> {
+    pub(crate) fn start(scene: &Scene) -> Result<Self> {
         let fence =
             Fence::new("devices")?.with(&["--device", TAP, "--mac", MAC, "--user", "nobody"]);
         // It answers when the fence is complete.

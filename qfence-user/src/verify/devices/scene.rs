@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use serde::Serialize;
 use socket2::{Domain, Socket, Type};
 
 use super::{
@@ -115,12 +116,24 @@ table inet quiet { chain out { type filter hook output priority 0; oifname lo me
 ";
 
 /// How the device is connected to the host's networks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Link {
     /// It has the host's addresses, and nobody else is in its network.
     Routed,
     /// It is a port of a bridge, which has the host's addresses; so is the neighbour.
     Bridged,
+}
+
+impl Link {
+    /// The word for it in the report.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Routed => "routed",
+            Self::Bridged => "bridged",
+        }
+    }
 }
 
 /// What differs from scene to scene.

@@ -35,6 +35,14 @@ pub fn ip(netns: &Netns, lines: &str) -> Result<()> {
     run(netns, ("ip", "iproute2"), &["-batch", "-"], lines)
 }
 
+/// Makes changes with `ip`, a line each, of rules whose family no address shows: those of IPv6.
+///
+/// # Errors
+/// As [`ip`].
+pub fn ip6(netns: &Netns, lines: &str) -> Result<()> {
+    run(netns, ("ip", "iproute2"), &["-6", "-batch", "-"], lines)
+}
+
 /// Makes a change of a bridge.
 ///
 /// # Errors

@@ -19,7 +19,7 @@ use crate::{
                 GATEWAY_MAC, GATEWAY_V4, GUEST_V4, Kind, Link, NEIGHBOUR_MAC, PORT, Scene,
                 TRANSPARENT,
             },
-            tools::ip,
+            tools::{ip, ip6},
         },
         netns::Netns,
     },
@@ -76,11 +76,11 @@ pub(in super::super) fn prepare<N: AsRef<Netns>>(scene: &Scene<N>) -> Result<()>
              rule add pref 91 iif {device} to 203.0.113.55 lookup 101\n\
              route add local 203.0.113.55 dev lo table 101\n\
              rule add pref 92 ipproto udp dport 4000 lookup 102\n\
-             rule add pref 92 from ::/0 ipproto udp dport 4000 lookup 102\n\
              route add local 203.0.113.57 dev lo table 102\n\
              route add local 2001:db8:5::57 dev lo table 102\n"
         ),
-    )
+    )?;
+    ip6(host, "rule add pref 92 ipproto udp dport 4000 lookup 102\n")
 }
 
 pub(super) fn rows(kind: Kind) -> Vec<Row> {
