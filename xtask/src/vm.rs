@@ -26,8 +26,9 @@ use crate::{
 };
 
 /// The commands to run if none is given. They are on the machine's PATH.
-const COMMANDS: [&[&str]; 5] = [
+const COMMANDS: [&[&str]; 6] = [
     &["smoke"],
+    &["tap"],
     &["sinks"],
     &["managers"],
     &["qfence-user", "doctor"],

@@ -20,6 +20,12 @@ Verdicts:
   BROKEN    must work, and does not
   UNPROVEN  did not get through, but nothing proves that the fence stopped it
 
+The second table has the frames of guests with tap devices: verify writes them into a
+device of a private host. LAYER has the layers that hold a frame alone, found by
+taking the other away: frame is the program at the device, local_in is where the host
+receives packets. ANSWER is what the guest is told. The verdict is untried if the host
+discards such frames by itself, and open if they may pass to the bridge.
+
 The last table has the ways out that are no packets: a process tries to use other
 processes, sockets, files and devices of its user, without a fence, in the fence of
 `exec`, and in that of `exec --strict`. A cell is \"done\" or the error; CLOSED BY is
@@ -30,6 +36,8 @@ Fields of the JSON object:
   kernel     the kernel's release
   attempts   the probes of the host
   must_work  what must work in a fence
+  devices    the frames of guests: an object with the fields rows and untried, the
+             reason why no frame can be tried on this host, or null
   closures   the ways out that are no packets: an object with the fields rows and
              strict_error, the reason why `exec --strict` starts nothing, or null
 Fields of each probe, and of everything that must work:
@@ -40,6 +48,14 @@ Fields of each probe, and of everything that must work:
   errno    the error with the fence, or null
   ms       the duration with the fence, in milliseconds
   verdict  stopped, works, untried, passed, broken or unproven
+Fields of each frame:
+  frame    as in the table
+  device   routed, or bridged
+  without  without a fence: reached (answered), arrived or nothing
+  with     the same, in a fence
+  layers   the layers that hold it alone: frame, local_in
+  answer   reset, prohibited, or null
+  verdict  one of those above, or open
 Fields of each row of the closures:
   attempt    as in the table
   without    without a fence: done, or the name of the error
@@ -73,4 +89,8 @@ pub struct Verify {
     /// Try only the ways out that are no packets, in about one second
     #[arg(long, conflicts_with = "short")]
     pub closures: bool,
+
+    /// Try only the frames of guests with tap devices, in about five seconds
+    #[arg(long, conflicts_with_all = ["short", "closures"])]
+    pub devices: bool,
 }

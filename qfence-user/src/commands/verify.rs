@@ -20,6 +20,7 @@ pub fn run(options: &Verify) -> Result<Infallible> {
         (options.json, "--json"),
         (options.short, "--short"),
         (options.closures, "--closures"),
+        (options.devices, "--devices"),
     ] {
         if is_given {
             command.arg(option);

@@ -22,6 +22,7 @@
 mod answer;
 pub mod compat;
 mod datagram;
+pub mod frame;
 mod method;
 mod open;
 mod options;

@@ -21,7 +21,7 @@ pub enum End {
 }
 
 impl End {
-    fn got_through(self) -> bool {
+    pub(super) fn got_through(self) -> bool {
         matches!(self, Self::Reached | Self::Arrived)
     }
 

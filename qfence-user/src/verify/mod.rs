@@ -15,7 +15,8 @@
 //! | [`actors`] | processes of an unprivileged user, outside and inside |
 //! | [`cases`], [`device`], [`calls`], [`keys`], [`groups`], [`container`], [`own_netns`], [`own_listener`], [`service`] | the attempts, and traffic that must work |
 //! | [`run`] | makes all of them |
-//! | [`closures`] | the ways out that are no packets, as a second table |
+//! | [`devices`] | the frames of guests with tap devices, as a second table; tests use the frames and the scene too |
+//! | [`closures`] | the ways out that are no packets, as a third table |
 //! | [`judge`], [`report`] | the verdicts and the report |
 //! | [`short`] | the short form, before `exec` |
 //! | [`program`] | finds the executable that contains this room |
@@ -26,6 +27,7 @@ pub mod cases;
 pub mod closures;
 pub mod container;
 pub mod device;
+pub mod devices;
 pub mod groups;
 pub mod internet;
 pub mod judge;
@@ -49,7 +51,7 @@ pub mod witness;
 
 use std::fs;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, raise};
 
 use crate::{
@@ -59,6 +61,7 @@ use crate::{
 };
 use actors::Actors;
 use closures::report::Closures;
+use devices::report::Devices;
 use report::Report;
 use run::Stage;
 use scene::Scene;
@@ -82,6 +85,8 @@ pub enum Extent {
     Short,
     /// The ways out that are no packets.
     Closures,
+    /// The frames of guests with tap devices.
+    Devices,
 }
 
 /// Runs the verification, or a part of it. Afterwards this process is unusable for anything else, because it
@@ -96,7 +101,7 @@ pub fn verify(paths: &Paths, extent: Extent) -> Result<Ended> {
     let kernel = release.trim().to_owned();
     // First, because `exec` is run with the signals and in the namespaces of the caller.
     let closures = match extent {
-        Extent::Short => Closures::default(),
+        Extent::Short | Extent::Devices => Closures::default(),
         Extent::Whole | Extent::Closures => closures::run(paths)?,
     };
     if extent == Extent::Closures {
@@ -104,17 +109,30 @@ pub fn verify(paths: &Paths, extent: Extent) -> Result<Ended> {
     }
     let blocked = Blocked::new()?;
     let paths = mounts::make_private(paths)?;
+    // The runtime has one thread: its tasks are in the network namespace that this thread is in when they start.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    if extent == Extent::Devices {
+        return runtime.block_on(async {
+            let mut signals = blocked.receive()?;
+            let tried = async {
+                let devices = devices::stage::run(&paths).await?;
+                if let Some(why) = devices.untried {
+                    bail!("no frame of a guest with a tap device can be tried on this host: {why}");
+                }
+                Ok(Report::of_devices(kernel, devices))
+            };
+            until_interrupted(&mut signals, tried).await
+        });
+    }
     let scene = Scene::enter()?;
     let _services = services::start(&scene)?;
     let _translator = services::translate(&scene)?;
     let witness = Witness::new()?;
     let actors = Actors::new(blocked)?;
 
-    // The runtime has one thread: its tasks are in the network namespace of the private host.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the event loop")?;
     runtime.block_on(async {
         let mut signals = blocked.receive()?;
         let short = extent == Extent::Short;
@@ -129,6 +147,7 @@ pub fn verify(paths: &Paths, extent: Extent) -> Result<Ended> {
         let tried = async {
             let mut attempts = stage.attempts().await?;
             let mut must_work = stage.must_work().await?;
+            let mut devices = Devices::default();
             if !short {
                 // An interruption drops this fence, which removes it.
                 let mut fence = ThrowAway::new(&paths, &[own_listener::RULE]).await?;
@@ -139,20 +158,30 @@ pub fn verify(paths: &Paths, extent: Extent) -> Result<Ended> {
                 attempts.extend(stage.of_host_despite_self().await?);
                 must_work.extend(stage.of_self().await?);
                 fence.remove()?;
+                // Last, because it moves this thread to other namespaces.
+                devices = devices::stage::run(&paths).await?;
             }
-            Ok(Report::new(kernel, attempts, must_work, closures))
+            Ok(Report::new(kernel, attempts, must_work, devices, closures))
         };
-        let ended = tokio::select! {
-            // Polled first: a signal of the terminal also ends the running attempt, which then has no outcome.
-            biased;
-            interrupted = interruption(&mut signals) => interrupted.map(Ended::Interrupted),
-            report = tried => report.map(Ended::Report),
-        };
+        let ended = until_interrupted(&mut signals, tried).await;
         let removed = fence.remove();
         let ended = ended?;
         removed?;
         Ok(ended)
     })
+}
+
+/// Waits for a report, or a signal that ends the process.
+async fn until_interrupted(
+    signals: &mut Signals,
+    tried: impl Future<Output = Result<Report>>,
+) -> Result<Ended> {
+    tokio::select! {
+        // Polled first: a signal of the terminal also ends the running attempt, which then has no outcome.
+        biased;
+        interrupted = interruption(signals) => interrupted.map(Ended::Interrupted),
+        report = tried => report.map(Ended::Report),
+    }
 }
 
 /// Waits for a signal that ends the process.

@@ -7,23 +7,25 @@ use jiff::Timestamp;
 use qfence_common::{Action, Hook};
 
 use crate::{
-    base::{console::notify, name::derive_name, paths::Paths},
+    base::{console::notify, mac::Mac, name::derive_name, paths::Paths},
     build::{Building, Programs},
     cli::resolve,
     confinement::Enforced,
     fence::{
         description::Description,
+        devices::FencedDevice,
         guard::Fence,
         limits::Limits,
         registry::{Fences, MOUNTED_BPFFS},
     },
-    host::watcher::Watcher,
-    kernel::{Attempts, DenyWith, Maps, NetworkDevices},
+    host::{devices::Devices, watcher::Watcher},
+    kernel::{Attempts, DenyWith, Maps, NetworkDevices, device, local_in::Membership},
     policy::{
         Dns, Policy,
         profile::Profile,
         rule::{Rule, Source},
     },
+    stored_policy::netns,
     supervise::follower::Follower,
 };
 
@@ -33,6 +35,11 @@ pub struct ThrowAway {
     attempts: Attempts,
     /// The maps of the programs, and the follower that keeps the policy up to date.
     policy: Follower,
+    devices: Vec<FencedDevice>,
+    /// The second layer for frames, unless it was taken away.
+    local_in: Option<Membership>,
+    /// How many attempts it had refused at the last look.
+    refused: u64,
 }
 
 impl ThrowAway {
@@ -42,6 +49,35 @@ impl ThrowAway {
     /// # Errors
     /// If a step fails; nothing is left then.
     pub async fn new(paths: &Paths, allowed: &[&str]) -> Result<Self> {
+        Self::with_devices(paths, allowed, Vec::new()).await
+    }
+
+    /// Makes a fence as [`Self::new`] does, with a tap device of this thread's network namespace, as `--device` and `--mac`
+    /// do.
+    ///
+    /// # Errors
+    /// If there is no such device, or a step fails; nothing is left then.
+    pub async fn of_device(paths: &Paths, name: &str, mac: [u8; 6]) -> Result<Self> {
+        let found = Devices::read().await?;
+        let device = found.named(name);
+        let device = device.with_context(|| format!("there is no network device {name}"))?;
+        let device = FencedDevice {
+            name: device.name.clone(),
+            index: device.index,
+            netns: netns()?,
+            is_reversed: false,
+            macs: vec![Mac(mac)],
+            learns_mac: false,
+            is_learnt: false,
+        };
+        Self::with_devices(paths, &[], vec![device]).await
+    }
+
+    async fn with_devices(
+        paths: &Paths,
+        allowed: &[&str],
+        devices: Vec<FencedDevice>,
+    ) -> Result<Self> {
         let name = derive_name("verify".as_ref());
         let description = Description {
             command: vec!["qfence-user".into(), "verify".into()],
@@ -51,7 +87,7 @@ impl ThrowAway {
             strict: Vec::new(),
             open: Vec::new(),
             hooks: Vec::new(),
-            devices: Vec::new(),
+            devices: devices.clone(),
         };
         let fences = Fences::open(paths)?;
         let registry = fences.lock()?;
@@ -65,11 +101,14 @@ impl ThrowAway {
             notify(MOUNTED_BPFFS);
         }
         let fence = made.fence;
-        match build(&fence, paths, allowed).await {
-            Ok((attempts, policy)) => Ok(Self {
+        match build(&fence, paths, allowed, &devices).await {
+            Ok((attempts, policy, local_in)) => Ok(Self {
                 fence,
                 attempts,
                 policy,
+                devices,
+                local_in,
+                refused: 0,
             }),
             Err(error) => Err(fence.give_up(error)),
         }
@@ -87,8 +126,7 @@ impl ThrowAway {
     /// # Errors
     /// If a record cannot be parsed.
     pub fn layers(&mut self) -> Result<Vec<&'static str>> {
-        // Nothing changes on the private host, so the policy matches it: the pulse can be renewed.
-        AsMut::<Maps>::as_mut(self.policy.kernel()).beat()?;
+        self.beat()?;
         let mut hooks = Vec::new();
         while let Some((event, _)) = self.attempts.event()? {
             hooks.push(event.key.hook);
@@ -108,6 +146,56 @@ impl ThrowAway {
         Ok(layers)
     }
 
+    /// Returns the layer that has refused frames since the last call: the first if it has refused any, and otherwise the second.
+    /// It is quicker than [`Self::layers`].
+    ///
+    /// # Errors
+    /// If a counter cannot be read.
+    pub fn layer_of_frames(&mut self) -> Result<Option<Hook>> {
+        self.beat()?;
+        let refused = AsMut::<Maps>::as_mut(self.policy.kernel())
+            .counts()?
+            .refused;
+        if refused > self.refused {
+            self.refused = refused;
+            return Ok(Some(Hook::Frame));
+        }
+        let Some(local_in) = &mut self.local_in else {
+            return Ok(None);
+        };
+        let drained = local_in.drain()?;
+        let has_dropped = drained.lost > 0 || !drained.drops.is_empty();
+        Ok(has_dropped.then_some(Hook::LocalIn))
+    }
+
+    /// Confirms that the policy matches the host, on which nothing changes.
+    ///
+    /// # Errors
+    /// If the kernel refuses it.
+    pub fn beat(&mut self) -> Result<()> {
+        AsMut::<Maps>::as_mut(self.policy.kernel()).beat()
+    }
+
+    /// Detaches the programs from the devices. The second layer remains.
+    ///
+    /// # Errors
+    /// If the kernel fails to.
+    pub fn take_first_layer_away(&mut self) -> Result<()> {
+        let pins = self.fence.pins();
+        for fenced in &self.devices {
+            device::detach(self.policy.kernel(), fenced.index, &pins)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the fence from the second layer, which ends with it if it was the last. The programs at the devices remain.
+    ///
+    /// # Errors
+    /// If the kernel fails to.
+    pub fn take_second_layer_away(&mut self) -> Result<()> {
+        self.local_in.take().map_or(Ok(()), Membership::leave)
+    }
+
     /// Ends the processes in the fence, and removes it.
     ///
     /// # Errors
@@ -117,8 +205,14 @@ impl ThrowAway {
     }
 }
 
-/// Builds a fence like `exec` with no other options than these `--allow`; returns its attempts, and the follower that keeps its policy up to date.
-async fn build(fence: &Fence, paths: &Paths, allowed: &[&str]) -> Result<(Attempts, Follower)> {
+/// Builds a fence like `exec` with no other options than these `--allow` and `--device`; returns its attempts, the follower
+/// that keeps its policy up to date, and the second layer for frames.
+async fn build(
+    fence: &Fence,
+    paths: &Paths,
+    allowed: &[&str],
+    devices: &[FencedDevice],
+) -> Result<(Attempts, Follower, Option<Membership>)> {
     let programs = Programs {
         deny: DenyWith::Refused,
         allow_raw: false,
@@ -128,7 +222,7 @@ async fn build(fence: &Fence, paths: &Paths, allowed: &[&str]) -> Result<(Attemp
         enforced: Enforced::default(),
         trace: false,
         managers: None,
-        devices: Vec::new(),
+        devices: devices.iter().map(|device| device.name.clone()).collect(),
     };
     let profile = Profile::shipped(resolve::DEFAULT_PROFILE)?;
     let rules = allowed.iter().map(|text| allow(text));
@@ -141,9 +235,15 @@ async fn build(fence: &Fence, paths: &Paths, allowed: &[&str]) -> Result<(Attemp
     )?;
     let watcher = Watcher::new(paths);
     let building = Building::begin(fence, programs, policy, &watcher, &paths.run).await?;
-    let loaded = building.finish_loading()?;
+    let mut loaded = building.finish_loading()?;
     let attempts = loaded.attempts()?;
-    Ok((attempts, loaded.attach()?.policy))
+    let local_in = if devices.is_empty() {
+        None
+    } else {
+        let found = watcher.devices().reading().await?;
+        Some(loaded.attach_devices(devices, &found, paths)?)
+    };
+    Ok((attempts, loaded.attach()?.policy, local_in))
 }
 
 /// The rule of `--allow`.

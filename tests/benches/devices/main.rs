@@ -5,6 +5,7 @@
 
 mod clocks;
 mod loads;
+mod neighbour;
 mod rival;
 mod scene;
 
@@ -50,6 +51,10 @@ fn measure(options: &Options, report: &mut Report) -> Result<()> {
             report.goals.push(goal);
         }
         report.add(&series);
+    }
+    for (series, goal) in neighbour::measure(options)? {
+        report.add(&series);
+        report.goals.push(goal);
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ const IPTABLES: [&str; 8] = [
     "-A INPUT -i tap0 -p tcp --dport 53 -j ACCEPT",
     "-A INPUT -i tap0 -p tcp -j REJECT --reject-with tcp-reset",
     "-A INPUT -i tap0 -j REJECT",
-    "-A FORWARD -i tap0 -o up -j ACCEPT",
+    "-A FORWARD -i tap0 -o wan -j ACCEPT",
     "-A FORWARD -o tap0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
     "-A FORWARD -i tap0 -j REJECT",
 ];
@@ -37,7 +37,7 @@ table inet rival {
     }
     chain forward {
         type filter hook forward priority 0;
-        iifname tap0 oifname up accept
+        iifname tap0 oifname wan accept
         oifname tap0 ct state established,related accept
         iifname tap0 reject
     }

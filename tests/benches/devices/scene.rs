@@ -11,7 +11,7 @@ use tests::{
     tap::{
         Header, Kind, Link, Scene, Tap,
         relay::Relay,
-        scene::{SERVER_V4, SERVER_V6, TAP},
+        scene::{self, SERVER_V4, SERVER_V6, TAP, furnish_guest},
     },
 };
 
@@ -42,14 +42,14 @@ pub(crate) struct Setup {
 }
 
 /// A fence with the device, and the shell in it, with which it ends.
-struct Fenced {
+pub(crate) struct Fenced {
     shell: Shell,
     _fence: Fence,
 }
 
 impl Setup {
     pub(crate) fn new(rival: Rival) -> Result<Self> {
-        let scene = Scene::new(Kind {
+        let scene = scene::lay_out(Kind {
             link: Link::Routed,
             header: Header::Virtio,
             filters_bridge: false,
@@ -62,7 +62,7 @@ impl Setup {
         let tap = scene.open()?;
         let namespace = Namespace::new()?;
         let relay = Relay::join(tap.try_clone()?, &namespace, Header::Virtio)?;
-        scene.furnish_guest(&namespace)?;
+        furnish_guest(&namespace)?;
         let mut servers = Shell::start(scene.internet.command("sh"))?;
         servers.tell(&format!(
             "exec {} --serve sink-tcp/{SINK} source-tcp/{SOURCE}",
@@ -119,7 +119,7 @@ impl Setup {
 }
 
 impl Fenced {
-    fn start(scene: &Scene) -> Result<Self> {
+    pub(crate) fn start(scene: &Scene) -> Result<Self> {
         let fence =
             Fence::new("devices")?.with(&["--device", TAP, "--mac", MAC, "--user", "nobody"]);
         // It answers when the fence is complete.

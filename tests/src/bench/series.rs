@@ -61,6 +61,12 @@ impl Series {
         &self.group
     }
 
+    /// The unit of the samples.
+    #[must_use]
+    pub fn unit(&self) -> &'static str {
+        self.unit
+    }
+
     /// The samples of a variant.
     #[must_use]
     pub fn samples(&self, variant: &str) -> &[f64] {

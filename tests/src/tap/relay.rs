@@ -17,7 +17,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
-use super::device::{Header, Tap};
+use super::{Header, Tap, scene::open_tap};
 use crate::namespace::Namespace;
 
 /// The time after which the thread looks whether it is to end, in milliseconds.
@@ -41,13 +41,13 @@ impl Relay {
         guest: &Namespace,
         header: Header,
     ) -> Result<Self> {
-        let outer = Tap::open(host, device, header)?;
+        let outer = open_tap(host, device, header)?;
         Self::join(outer, guest, header)
     }
 
     /// Makes the card of `guest` and joins it to an open device.
     pub fn join(outer: Tap, guest: &Namespace, header: Header) -> Result<Self> {
-        let inner = Tap::open(guest, CARD, header)?;
+        let inner = open_tap(guest, CARD, header)?;
         if header == Header::Virtio {
             outer.accept_offloads()?;
             inner.accept_offloads()?;

@@ -6,15 +6,17 @@ use anyhow::{Result, ensure};
 use tests::tap::{
     Header,
     Link::Bridged,
-    Tap,
     scene::{
-        GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, GUEST_MAC, GUEST_V4, GUEST_V6, NEIGHBOUR_MAC, PORT,
-        make_tap,
+        self, GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, GUEST_MAC, GUEST_V4, GUEST_V6, NEIGHBOUR_MAC,
+        PORT, make_tap, open_tap,
     },
     wire,
 };
 
-use super::{bed::Bed, matrix::kind};
+use super::{
+    bed::{Bed, fence},
+    matrix::kind,
+};
 
 /// A second guest in the bridge, which is not fenced.
 const ACCOMPLICE: &str = "tap9";
@@ -22,12 +24,12 @@ const ACCOMPLICE: &str = "tap9";
 /// An accomplice in the bridge sends a datagram in the name of the host, from the port of one of its services.
 #[test]
 fn a_datagram_of_another_guest_in_the_name_of_the_host_opens_nothing() -> Result<()> {
-    let bed = Bed::new(kind(Bridged, Header::None, false))?;
+    let bed = scene::bed(kind(Bridged, Header::None, false))?;
     make_tap(&bed.scene.host, ACCOMPLICE, Header::None)?;
     bed.scene
         .host
         .ip(&format!("link set {ACCOMPLICE} master br0"))?;
-    let accomplice = Tap::open(&bed.scene.host, ACCOMPLICE, Header::None)?;
+    let accomplice = open_tap(&bed.scene.host, ACCOMPLICE, Header::None)?;
     // The port of the bridge forwards a moment after it has a carrier.
     thread::sleep(Duration::from_secs(1));
     let asks = |bed: &Bed, guest: IpAddr, host: IpAddr, port: u16| {
@@ -47,7 +49,7 @@ fn a_datagram_of_another_guest_in_the_name_of_the_host_opens_nothing() -> Result
         asks(&bed, guest, host, port)?;
         ensure!(arrived(&bed, port), "unfenced, {host} is not reached");
     }
-    let (fence, _shell) = bed.fence("forged", &[])?;
+    let (fence, _shell) = fence(&bed.scene, "forged", &[])?;
     for (at, (guest, host)) in [(GUEST_V4, GATEWAY_V4), (GUEST_V6, GATEWAY_V6)]
         .into_iter()
         .enumerate()

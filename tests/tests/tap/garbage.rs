@@ -11,11 +11,15 @@ use tests::{
     fence::{Fence, qfence},
     probe,
     run::wait_until,
-    tap::{Header, Link, scene::PORT, wire},
+    tap::{
+        Header, Link,
+        scene::{self, PORT},
+        wire,
+    },
 };
 
 use super::{
-    bed::Bed,
+    bed::fence,
     matrix::kind,
     row::{Fenced, Sender},
     table,
@@ -54,8 +58,8 @@ fn garbage(random: &mut Random, rows: &[super::row::Row]) -> Vec<u8> {
         let kinds = [0x0800, 0x86dd, 0x0806, 0x8100];
         let payload: Vec<u8> = (0..random.below(200)).map(|_| random.byte()).collect();
         wire::ethernet(
-            tests::tap::scene::GUEST_MAC,
-            tests::tap::scene::GATEWAY_MAC,
+            scene::GUEST_MAC,
+            scene::GATEWAY_MAC,
             kinds[random.below(kinds.len())],
             &payload,
         )
@@ -93,14 +97,14 @@ fn number(of: &Value, name: &str) -> Result<u64> {
 #[test]
 fn garbage_is_counted_and_the_host_stays_quick() -> Result<()> {
     let kind = kind(Link::Bridged, Header::None, false);
-    let mut bed = Bed::new(kind)?;
+    let mut bed = scene::bed(kind)?;
     let rows = table::rows(kind);
     // What arrives by exceptions is not garbage.
     let rows: Vec<_> = rows
         .into_iter()
         .filter(|row| matches!(row.fenced, Fenced::Refused(_)) && row.parameter.is_none())
         .collect();
-    let (fence, shell) = bed.fence("garbage", &[])?;
+    let (fence, shell) = fence(&bed.scene, "garbage", &[])?;
     let services = bed.scene.arrivals().len();
     let before = bed.evidence.arrived()?;
     let internet = bed.scene.internet.clone();
@@ -148,7 +152,7 @@ fn garbage_is_counted_and_the_host_stays_quick() -> Result<()> {
         after
             .iter()
             .skip(services)
-            .filter(|arrival| arrival.peer.ip() != tests::tap::scene::SERVER_V4
+            .filter(|arrival| arrival.peer.ip() != scene::SERVER_V4
                 && !arrival.peer.ip().to_string().starts_with("10.9."))
             .collect::<Vec<_>>(),
         shell.stderr()

@@ -11,7 +11,9 @@ use tests::{
     progress,
     tap::{
         Header, Link, Scene,
-        scene::{GATEWAY_V4, GATEWAY_V6, HOST, NEIGHBOUR_V4, SERVER_V4, SERVER_V6},
+        scene::{
+            self, GATEWAY_V4, GATEWAY_V6, HOST, NEIGHBOUR_V4, SERVER_V4, SERVER_V6, forget_guest,
+        },
         served::Served,
     },
 };
@@ -94,8 +96,8 @@ fn control(guest: &mut Guest) -> Result<()> {
 
 #[test]
 fn a_routed_guest_has_the_internet_and_not_its_host() -> Result<()> {
-    let scene = Scene::new(kind(Link::Routed, Header::Virtio, false))?;
-    scene.forget_guest()?;
+    let scene = scene::lay_out(kind(Link::Routed, Header::Virtio, false))?;
+    forget_guest(&scene)?;
     let mut open = Guest::boot_on(&scene.host, &NO_FENCE, &options())?;
     give_addresses(&mut open)?;
     control(&mut open)?;
@@ -134,8 +136,8 @@ fn ask_for_addresses(guest: &mut Guest) -> Result<String> {
 
 #[test]
 fn a_guest_in_a_bridge_boots_by_dhcp_and_resolves() -> Result<()> {
-    let scene = Scene::new(kind(Link::Bridged, Header::Virtio, true))?;
-    scene.forget_guest()?;
+    let scene = scene::lay_out(kind(Link::Bridged, Header::Virtio, true))?;
+    forget_guest(&scene)?;
     let served = Served::start(
         &scene,
         &[("www.example", SERVER_V4), ("six.example", SERVER_V6)],

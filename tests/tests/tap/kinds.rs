@@ -23,7 +23,7 @@ use tests::{
         Header, Link, Scene, Tap,
         answer::{Answer, answers},
         evidence::Evidence,
-        scene::{HOST, PORT, SERVER_V4, SERVER_V6},
+        scene::{self, HOST, PORT, SERVER_V4, SERVER_V6},
         wire::{self, Mac},
     },
 };
@@ -60,7 +60,7 @@ fn container(scene: &Scene) -> Result<Namespace> {
 
 #[test]
 fn a_container_is_fenced_by_the_hosts_end_of_its_wire() -> Result<()> {
-    let scene = Scene::new(kind(Link::Routed, Header::None, false))?;
+    let scene = scene::lay_out(kind(Link::Routed, Header::None, false))?;
     let container = container(&scene)?;
     let served = Listeners::everywhere(&container, PORT)?;
     // The addresses of the tap's network have no carrier here.
@@ -138,7 +138,7 @@ fn open_macvtap(scene: &Scene, name: &str) -> Result<Tap> {
 /// A guest reaches the host by another device on the same lower device, as the kernel bridges them.
 #[test]
 fn a_guest_with_macvtap_does_not_reach_the_hosts_device_beside_it() -> Result<()> {
-    let scene = Scene::new(kind(Link::Routed, Header::None, false))?;
+    let scene = scene::lay_out(kind(Link::Routed, Header::None, false))?;
     scene.host.ip_batch(
         "link add link nic2 name mvt0 address 02:00:00:00:00:44 type macvtap mode bridge\n\
          link add link nic2 name mvh0 address 02:00:00:00:00:45 type macvlan mode bridge\n\
@@ -149,7 +149,7 @@ fn a_guest_with_macvtap_does_not_reach_the_hosts_device_beside_it() -> Result<()
     let guest: IpAddr = "10.66.0.2".parse()?;
     scene.host.await_local(&[host])?;
     let tap = open_macvtap(&scene, "mvt0")?;
-    let mut evidence = Evidence::new(&scene.host, "mvh0", &scene.internet, None)?;
+    let mut evidence = Evidence::new(scene.host.as_ref(), "mvh0", scene.internet.as_ref(), None)?;
     evidence.settle()?;
     let frame = |packet: &[u8]| wire::packet(MACVTAP_MAC, MACVLAN_MAC, packet);
     let mut port = 20_000;

@@ -21,14 +21,14 @@ use tests::{
         Link::{Bridged, Routed},
         Scene,
         scene::{
-            GATEWAY_MAC, GATEWAY_V4, GUEST_MAC, GUEST_V4, NEIGHBOUR_MAC, PORT, SERVER_V4, TAP,
+            self, GATEWAY_MAC, GATEWAY_V4, GUEST_MAC, GUEST_V4, NEIGHBOUR_MAC, PORT, SERVER_V4, TAP,
         },
         wire,
     },
 };
 
 use super::{
-    bed::Bed,
+    bed::{Bed, fence},
     matrix::kind,
     row::{Fenced, Layer},
     table,
@@ -79,8 +79,8 @@ pub(super) fn take_away(scene: &Scene, fence: &Fence, layer: Layer) -> Result<()
 
 /// Takes a layer away. The rows that only this layer holds arrive; no other does.
 fn without(kind: Kind, layer: Layer) -> Result<()> {
-    let mut bed = Bed::new(kind)?;
-    let (fence, shell) = bed.fence("layers", &[])?;
+    let mut bed = scene::bed(kind)?;
+    let (fence, shell) = fence(&bed.scene, "layers", &[])?;
     take_away_and_try(&mut bed, &fence, &shell, layer)
 }
 
@@ -138,7 +138,7 @@ fn without_the_second_layer_what_is_translated_arrives_by_a_bridge() -> Result<(
 /// The guest chooses the address of its first frame. If it is somebody else's, the host hears that one as before.
 #[test]
 fn a_first_frame_with_the_address_of_another_does_not_cut_that_one_off() -> Result<()> {
-    let bed = Bed::new(kind(Bridged, Header::None, false))?;
+    let bed = scene::bed(kind(Bridged, Header::None, false))?;
     let fence = Fence::new("learnt")?.with(&["--device", TAP]);
     let mut command = fence.command(&bed.scene.host, "sh");
     without_sudo(&mut command);
@@ -166,9 +166,9 @@ fn a_first_frame_with_the_address_of_another_does_not_cut_that_one_off() -> Resu
 #[test]
 fn both_layers_stay_when_the_supervisor_is_killed() -> Result<()> {
     let kind = kind(Bridged, Header::None, false);
-    let mut bed = Bed::new(kind)?;
+    let mut bed = scene::bed(kind)?;
     let rows = table::rows(kind);
-    let (fence, shell) = bed.fence("killed", &[])?;
+    let (fence, shell) = fence(&bed.scene, "killed", &[])?;
     shell.kill_supervisor()?;
     for layer in [Layer::First, Layer::Second] {
         let pins = pins(&bed.scene, &fence, layer)?;

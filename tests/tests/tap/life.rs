@@ -11,12 +11,12 @@ use tests::{
     tap::{
         Header, Link, Scene,
         foreign::{Foreign, Order},
-        scene::{TAP, make_tap},
+        scene::{self, TAP, make_tap},
     },
 };
 
 use super::{
-    bed::{Bed, fence, named},
+    bed::{fence, named},
     layers::{pins, second},
     matrix::kind,
     row::Layer,
@@ -85,10 +85,10 @@ fn programs_at_device(scene: &Scene) -> Result<usize> {
 #[test]
 fn a_fence_that_ended_leaves_nothing() -> Result<()> {
     for is_killed in [false, true] {
-        let bed = Bed::new(kind(Link::Bridged, Header::None, false))?;
+        let bed = scene::bed(kind(Link::Bridged, Header::None, false))?;
         let before = inventory(&bed.scene)?;
         ensure!(programs_at_device(&bed.scene)? == 0);
-        let (fence, mut shell) = bed.fence("leaves", &[])?;
+        let (fence, mut shell) = fence(&bed.scene, "leaves", &[])?;
         ensure!(programs_at_device(&bed.scene)? == 2);
         ensure!(second_layer_is_there(&bed.scene)?);
         for layer in [Layer::First, Layer::Second] {
@@ -124,9 +124,9 @@ fn a_fence_that_ended_leaves_nothing() -> Result<()> {
 #[test]
 fn the_second_layer_goes_with_the_last_fence() -> Result<()> {
     let kind = kind(Link::Bridged, Header::None, false);
-    let mut bed = Bed::new(kind)?;
+    let mut bed = scene::bed(kind)?;
     make_tap(&bed.scene.host, "tap1", Header::None)?;
-    let (first, mut shell) = bed.fence("first", &[])?;
+    let (first, mut shell) = fence(&bed.scene, "first", &[])?;
     let second = Fence::new("second")?.with(&["--device", "tap1"]);
     let mut other = Shell::start(second.command(&bed.scene.host, "sh"))?;
     other.close_input();
@@ -149,7 +149,7 @@ fn the_second_layer_goes_with_the_last_fence() -> Result<()> {
 /// A network namespace ends with its last process, although a link was pinned there.
 #[test]
 fn no_pin_keeps_a_network_namespace() -> Result<()> {
-    let scene = Scene::new(kind(Link::Routed, Header::None, false))?;
+    let scene = scene::lay_out(kind(Link::Routed, Header::None, false))?;
     let tap = scene.open()?;
     let (_fence, mut shell) = fence(&scene, "netns", &[])?;
     shell.close_input();
@@ -179,8 +179,8 @@ fn await_said(shell: &Shell, words: &str) -> Result<()> {
 #[test]
 fn a_device_that_is_made_again_is_fenced_again() -> Result<()> {
     let kind = kind(Link::Bridged, Header::None, false);
-    let mut bed = Bed::new(kind)?;
-    let (fence, shell) = bed.fence("again", &[])?;
+    let mut bed = scene::bed(kind)?;
+    let (fence, shell) = fence(&bed.scene, "again", &[])?;
     bed.scene.host.ip("link del tap0")?;
     await_said(&shell, "gone")?;
     let user = tests::namespace::NOBODY.uid;
@@ -205,7 +205,7 @@ fn a_device_that_is_made_again_is_fenced_again() -> Result<()> {
 
 #[test]
 fn a_device_that_moves_to_another_namespace_is_noticed() -> Result<()> {
-    let scene = Scene::new(kind(Link::Bridged, Header::None, false))?;
+    let scene = scene::lay_out(kind(Link::Bridged, Header::None, false))?;
     let (fence, shell) = fence(&scene, "moved", &[])?;
     let elsewhere = scene.neighbour.path();
     let elsewhere = elsewhere.display();
@@ -217,8 +217,8 @@ fn a_device_that_moves_to_another_namespace_is_noticed() -> Result<()> {
 #[test]
 fn a_program_in_front_is_noticed() -> Result<()> {
     let kind = kind(Link::Bridged, Header::None, false);
-    let mut bed = Bed::new(kind)?;
-    let (fence, shell) = bed.fence("front", &[])?;
+    let mut bed = scene::bed(kind)?;
+    let (fence, shell) = fence(&bed.scene, "front", &[])?;
     let foreign = Foreign::attach(&bed.scene.host, TAP, Order::First)?;
     let rows = table::rows(kind);
     let row = named(&rows, "arp for 10.50.0.1")?;

@@ -5,9 +5,10 @@ use tests::tap::{
     Header::{self, None, Virtio},
     Kind,
     Link::{self, Bridged, Routed},
+    scene::bed,
 };
 
-use super::{bed::Bed, table};
+use super::{bed::fence, table};
 
 pub(super) const fn kind(link: Link, header: Header, filters_bridge: bool) -> Kind {
     Kind {
@@ -19,12 +20,12 @@ pub(super) const fn kind(link: Link, header: Header, filters_bridge: bool) -> Ki
 
 /// Tries all rows without a fence and with one.
 fn prove(kind: Kind) -> Result<()> {
-    let mut bed = Bed::new(kind)?;
+    let mut bed = bed(kind)?;
     let rows = table::rows(kind);
     let mut wrong = bed.control(&rows)?;
     let before = bed.scene.arrivals().len();
     ensure!(before > 0, "the control reaches no service");
-    let (_fence, shell) = bed.fence("frames", &[])?;
+    let (_fence, shell) = fence(&bed.scene, "frames", &[])?;
     wrong.extend(bed.fenced(&rows)?);
     let after = bed.scene.arrivals();
     if after.len() > before {

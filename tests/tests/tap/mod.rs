@@ -10,7 +10,7 @@ mod layers;
 mod life;
 mod matrix;
 mod modes;
-mod row;
 mod stack;
-mod table;
 mod tun;
+
+use qfence_user::verify::devices::{row, table};

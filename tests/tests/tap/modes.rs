@@ -6,11 +6,15 @@ use tests::{
     fence::Fence,
     run::{wait_until, without_sudo},
     shell::Shell,
-    tap::{Header, Link, answer::Answer, scene::TAP},
+    tap::{
+        Header, Link,
+        answer::Answer,
+        scene::{self, TAP},
+    },
 };
 
 use super::{
-    bed::{Bed, GUEST_MAC, named},
+    bed::{Bed, GUEST_MAC, fence, named},
     matrix::kind,
     row::Row,
     table,
@@ -18,7 +22,7 @@ use super::{
 
 fn bed() -> Result<(Bed, Vec<Row>)> {
     let kind = kind(Link::Bridged, Header::None, false);
-    Ok((Bed::new(kind)?, table::rows(kind)))
+    Ok((scene::bed(kind)?, table::rows(kind)))
 }
 
 /// The lines of the log.
@@ -47,7 +51,7 @@ fn await_line(fence: &Fence, shell: &Shell, fields: &[(&str, &str)]) -> Result<V
 #[test]
 fn each_reason_of_a_refusal_is_on_record() -> Result<()> {
     let (mut bed, rows) = bed()?;
-    let (fence, shell) = bed.fence("reasons", &[])?;
+    let (fence, shell) = fence(&bed.scene, "reasons", &[])?;
     for (name, rule, hook) in [
         ("udp to 10.50.0.1", "deny host", "frame"),
         ("tcp to fd50::1", "deny host", "frame"),
@@ -118,7 +122,7 @@ fn a_refusal_is_what_the_options_say() -> Result<()> {
         ("unreachable", &[Answer::Reset], &[Answer::Error]),
         ("drop", &[], &[]),
     ] {
-        let (_fence, shell) = bed.fence(option, &["--deny-with", option])?;
+        let (_fence, shell) = fence(&bed.scene, option, &["--deny-with", option])?;
         for (name, answers) in [
             ("tcp to 10.50.0.1", tcp),
             ("tcp to fd50::1", tcp),
@@ -140,7 +144,7 @@ fn a_refusal_is_what_the_options_say() -> Result<()> {
 #[test]
 fn a_monitored_fence_lets_frames_through() -> Result<()> {
     let (mut bed, rows) = bed()?;
-    let (fence, shell) = bed.fence("monitors", &["--monitor"])?;
+    let (fence, shell) = fence(&bed.scene, "monitors", &["--monitor"])?;
     for name in [
         "tcp to 192.168.122.1",
         "udp to 10.50.0.1",

@@ -14,7 +14,10 @@ use tests::{
         Link::{self, Bridged, Routed},
         Scene,
         relay::Relay,
-        scene::{GUEST_V4, GUEST_V6, HOST, PORT, SERVER_V4, SERVER_V6, TAP},
+        scene::{
+            self, GUEST_V4, GUEST_V6, HOST, PORT, SERVER_V4, SERVER_V6, TAP, forget_guest,
+            furnish_guest,
+        },
     },
 };
 
@@ -32,11 +35,11 @@ pub(super) struct Guest {
 
 impl Guest {
     pub(super) fn new(kind: Kind) -> Result<Self> {
-        let scene = Scene::new(kind)?;
+        let scene = scene::lay_out(kind)?;
         let guest = Namespace::new()?;
         let relay = Relay::start(&scene.host, TAP, &guest, kind.header)?;
-        scene.furnish_guest(&guest)?;
-        scene.forget_guest()?;
+        furnish_guest(&guest)?;
+        forget_guest(&scene)?;
         Ok(Self {
             scene,
             guest,

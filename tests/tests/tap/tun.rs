@@ -8,8 +8,8 @@ use tests::{
     namespace::NOBODY,
     run::{Ended, to_end, without_sudo},
     tap::{
-        Header, Link, Scene,
-        scene::{TAP, make_tap},
+        Header, Link,
+        scene::{self, TAP, make_tap},
     },
 };
 
@@ -31,7 +31,7 @@ fn run(mut command: Command, name: &str) -> Result<Ended> {
 
 #[test]
 fn the_command_cannot_open_another_device_of_its_user() -> Result<()> {
-    let scene = Scene::new(kind(Link::Routed, Header::None, false))?;
+    let scene = scene::lay_out(kind(Link::Routed, Header::None, false))?;
     make_tap(&scene.host, "tap1", Header::None)?;
     for name in ["tap1", TAP] {
         let ended = run(scene.host.command_as(NOBODY, "/usr/bin/env"), name)?;

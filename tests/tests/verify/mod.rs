@@ -1,6 +1,7 @@
 //! `verify` shows what a fence does, holds against it what it does not, and leaves nothing behind.
 
 mod closures;
+mod devices;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,6 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use closures::Closures;
+use devices::Devices;
 use nix::sys::signal::Signal;
 use qfence_common::Hook;
 use serde::Deserialize;
@@ -31,6 +33,7 @@ struct Report {
     kernel: String,
     attempts: Vec<Row>,
     must_work: Vec<Row>,
+    devices: Devices,
     closures: Closures,
 }
 
@@ -83,6 +86,7 @@ fn every_class_is_stopped_here_and_all_that_must_works() -> Result<()> {
     assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""));
     assert!(!report.kernel.is_empty());
     closures::check(&report.closures)?;
+    devices::check(&report.devices)?;
     let mut layers = BTreeSet::new();
     for row in &report.attempts {
         match row.verdict.as_str() {

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::super::{print, print_json, require_root};
 use crate::{
     base::{exit::of_signal, inherited, paths::Paths},
-    cli::{OpenDevice, SystemCall, Verifier},
+    cli::{OpenDevice, SystemCall, Verifier, Verify},
     verify::{
         Ended, Extent, closures, container, device, groups, keys, own_listener, own_netns, program,
         service, verify,
@@ -25,10 +25,11 @@ pub fn run(options: &Verifier, paths: &Paths) -> Result<u8> {
     }
     let options = &options.verify;
     inherited::close_all_but(0)?;
-    let extent = match (options.short, options.closures) {
-        (true, _) => Extent::Short,
-        (_, true) => Extent::Closures,
-        (false, false) => Extent::Whole,
+    let extent = match options {
+        Verify { short: true, .. } => Extent::Short,
+        Verify { closures: true, .. } => Extent::Closures,
+        Verify { devices: true, .. } => Extent::Devices,
+        _ => Extent::Whole,
     };
     let report = match verify(paths, extent)? {
         Ended::Report(report) => report,

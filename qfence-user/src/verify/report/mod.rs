@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::{
     closures::report::Closures,
+    devices::report::Devices,
     judge::{End, Trial, Verdict},
 };
 
@@ -57,6 +58,8 @@ pub struct Report {
     pub attempts: Vec<Row>,
     /// The traffic that must work.
     pub must_work: Vec<Row>,
+    /// The frames of guests with tap devices.
+    pub devices: Devices,
     /// The ways out that are no packets.
     pub closures: Closures,
 }
@@ -68,6 +71,7 @@ impl Report {
         kernel: String,
         attempts: Vec<Row>,
         must_work: Vec<Row>,
+        devices: Devices,
         closures: Closures,
     ) -> Self {
         let good = |rows: &[Row], proof| {
@@ -77,11 +81,28 @@ impl Report {
         Self {
             holds: good(&attempts, Verdict::Stopped)
                 && good(&must_work, Verdict::Works)
+                && devices.verdicts().all(Verdict::is_good)
+                && (devices.rows.is_empty() || devices.is_shown())
                 && closures.verdicts().all(Verdict::is_good),
             kernel,
             attempts,
             must_work,
+            devices,
             closures,
+        }
+    }
+
+    /// The report of the frames of guests, alone. It needs some that were stopped, by each of the two layers, and some that
+    /// arrived.
+    #[must_use]
+    pub fn of_devices(kernel: String, devices: Devices) -> Self {
+        Self {
+            holds: devices.is_shown() && devices.verdicts().all(Verdict::is_good),
+            kernel,
+            attempts: Vec::new(),
+            must_work: Vec::new(),
+            devices,
+            closures: Closures::default(),
         }
     }
 
@@ -96,6 +117,7 @@ impl Report {
             kernel,
             attempts: Vec::new(),
             must_work: Vec::new(),
+            devices: Devices::default(),
             closures,
         }
     }
@@ -107,12 +129,13 @@ impl Report {
         rows.filter(|row| !row.verdict.is_good()).collect()
     }
 
-    /// The report as two tables and a sentence.
+    /// The report as tables and a sentence.
     #[must_use]
     pub fn text(&self) -> String {
         let parts = [
             text_of("ATTEMPT TO REACH THE HOST", &self.attempts),
             text_of("WHAT MUST WORK", &self.must_work),
+            self.devices.text(),
             self.closures.text(),
             self.sentence(),
         ];
@@ -130,18 +153,28 @@ impl Report {
             rows.filter(|row| row.verdicts().any(|found| found == verdict))
                 .count()
         };
-        let count = |verdict| in_rows(verdict) + in_closures(verdict);
+        let in_devices = |verdict| {
+            let verdicts = self.devices.verdicts();
+            verdicts.filter(|found| *found == verdict).count()
+        };
+        let count = |verdict| in_rows(verdict) + in_devices(verdict) + in_closures(verdict);
         let mut parts = Vec::new();
         if !self.attempts.is_empty() {
             let stopped = in_rows(Verdict::Stopped);
             parts.push(format!("{stopped} attempts to reach the host were stopped"));
         }
+        if !self.devices.rows.is_empty() {
+            let stopped = in_devices(Verdict::Stopped);
+            parts.push(format!("{stopped} frames of guests were stopped"));
+        }
         if !self.closures.rows.is_empty() {
             let closed = in_closures(Verdict::Stopped);
             parts.push(format!("{closed} ways out that are no packets are closed"));
         }
-        if !self.must_work.is_empty() {
-            let (works, all) = (in_rows(Verdict::Works), self.must_work.len());
+        let frames_that_work = in_devices(Verdict::Works);
+        let works = in_rows(Verdict::Works) + frames_that_work;
+        let all = self.must_work.len() + frames_that_work + in_devices(Verdict::Broken);
+        if all > 0 {
             parts.push(format!("{works} of {all} things that must work do"));
         }
         let untried = count(Verdict::Untried);
@@ -189,7 +222,7 @@ fn text_of(title: &str, rows: &[Row]) -> String {
     lines.join("\n")
 }
 
-fn word(end: End) -> &'static str {
+pub(super) fn word(end: End) -> &'static str {
     match end {
         End::Reached => "reached",
         End::Arrived => "arrived",

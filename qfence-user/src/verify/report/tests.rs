@@ -39,6 +39,7 @@ fn report(attempts: &[Verdict], must_work: &[Verdict]) -> Report {
         "6.1".into(),
         rows(attempts),
         rows(must_work),
+        Devices::default(),
         Closures::default(),
     )
 }
@@ -76,7 +77,13 @@ fn closures_alone_need_one_that_is_closed_and_count_in_the_whole() {
     let whole = |verdict| {
         let rows = |verdict| vec![row(verdict)];
         let closures = closures(&[verdict]);
-        Report::new("6.1".into(), rows(Stopped), rows(Verdict::Works), closures)
+        Report::new(
+            "6.1".into(),
+            rows(Stopped),
+            rows(Verdict::Works),
+            Devices::default(),
+            closures,
+        )
     };
     assert!(whole(Stopped).holds && !whole(Passed).holds);
     let text = whole(Passed).text();

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use etherparse::{SlicedPacket, TransportSlice};
 
-use super::{device::Received, wire};
+use super::{tap::Received, wire};
 
 /// A frame that the guest got, of a kind that answers something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

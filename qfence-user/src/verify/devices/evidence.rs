@@ -17,7 +17,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::os::fd::AsRawFd as _;
 
 use super::scene::GUEST_MAC;
-use crate::namespace::Namespace;
+use crate::verify::netns::Netns;
 
 /// The ethertypes of the frames that are no IP, and for which the host has a packet socket: LLC, and others.
 pub const OTHER_KINDS: [u16; 8] = [
@@ -82,11 +82,14 @@ pub struct Evidence {
 
 impl Evidence {
     /// Opens the counters of the host, its tap device, the internet, and the neighbour.
+    ///
+    /// # Errors
+    /// If the kernel has no packet sockets.
     pub fn new(
-        host: &Namespace,
+        host: &Netns,
         device: &str,
-        internet: &Namespace,
-        neighbour: Option<&Namespace>,
+        internet: &Netns,
+        neighbour: Option<&Netns>,
     ) -> Result<Self> {
         Ok(Self {
             host: Stack::open(host)?,
@@ -99,6 +102,9 @@ impl Evidence {
     }
 
     /// What has arrived so far.
+    ///
+    /// # Errors
+    /// If a counter cannot be read.
     pub fn arrived(&mut self) -> Result<Arrived> {
         let mut byte = [0; 1];
         for socket in &self.sockets {
@@ -119,6 +125,9 @@ impl Evidence {
     }
 
     /// Waits until nothing arrives any more.
+    ///
+    /// # Errors
+    /// If something arrives for half a minute.
     pub fn settle(&mut self) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(30);
         let mut before = self.arrived()?;
@@ -167,7 +176,7 @@ struct Taken {
 }
 
 impl Taken {
-    fn open(namespace: &Namespace) -> Result<Self> {
+    fn open(namespace: &Netns) -> Result<Self> {
         Ok(Self {
             socket: namespace.run(|| listen(EVERYTHING))?,
             count: 0,
@@ -225,7 +234,7 @@ struct Stack {
 }
 
 impl Stack {
-    fn open(namespace: &Namespace) -> Result<Self> {
+    fn open(namespace: &Netns) -> Result<Self> {
         let open = |name| {
             let path = format!("/proc/thread-self/net/{name}");
             File::open(&path).with_context(|| format!("open {path}"))
@@ -268,7 +277,7 @@ struct Device {
 }
 
 impl Device {
-    fn open(namespace: &Namespace, name: &str) -> Result<Self> {
+    fn open(namespace: &Netns, name: &str) -> Result<Self> {
         let file = namespace.run(|| Ok(File::open("/proc/thread-self/net/dev")?))?;
         Ok(Self {
             file,

@@ -1,20 +1,20 @@
 //! The host by each of its addresses, and by those that name many.
 
-use tests::tap::{
-    Link,
-    answer::Answer,
-    scene::{
-        GATEWAY_LOCAL, GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, HOST, NEIGHBOUR_MAC, NEIGHBOUR_V4,
-        NEIGHBOUR_V6, PORT, SERVER_V4, SERVER_V6,
-    },
-    wire::{self, BROADCAST},
-};
-
 use super::super::row::{
     Fenced::{Refused, Through},
     Layer, Open, Row,
     Said::{Either, Nothing, Prohibited, Reset},
     address, group_mac, row, to, to_host,
+};
+use crate::{
+    probe::frame::{
+        answer::Answer,
+        wire::{self, BROADCAST},
+    },
+    verify::devices::scene::{
+        GATEWAY_LOCAL, GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, HOST, Link, NEIGHBOUR_MAC,
+        NEIGHBOUR_V4, NEIGHBOUR_V6, PORT, SERVER_V4, SERVER_V6,
+    },
 };
 
 const GROUPS: [&str; 8] = [
@@ -144,14 +144,14 @@ fn unusual() -> Vec<Row> {
             Refused(Either),
             |by| to_host(&by.udp(address("127.0.0.1"), PORT)),
         )
-        .with("net/ipv4/conf/all/route_localnet", "1", "0"),
+        .with("ipv4/conf/all/route_localnet", "1", "0"),
         row(
             "tcp to 127.0.0.1, which the device routes",
             Open::Delivered,
             Refused(Either),
             |by| to_host(&by.syn(address("127.0.0.1"), PORT)),
         )
-        .with("net/ipv4/conf/all/route_localnet", "1", "0"),
+        .with("ipv4/conf/all/route_localnet", "1", "0"),
         row("udp to ::1", Open::Sent, Refused(Either), |by| {
             to_host(&by.udp(address("::1"), PORT))
         }),

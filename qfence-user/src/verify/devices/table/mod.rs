@@ -7,14 +7,13 @@ mod malformed;
 mod other;
 mod translated;
 
-use tests::tap::Kind;
-
-use super::row::Row;
-
 pub(super) use translated::prepare;
 
+use super::{row::Row, scene::Kind};
+
 /// All rows for a kind of scene.
-pub(super) fn rows(kind: Kind) -> Vec<Row> {
+#[must_use]
+pub fn rows(kind: Kind) -> Vec<Row> {
     let mut rows = address::rows();
     rows.extend(discovery::rows());
     rows.extend(exception::rows());

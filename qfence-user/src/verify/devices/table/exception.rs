@@ -1,15 +1,16 @@
 //! What the gateway serves, and what only looks like it.
 
-use tests::tap::{
-    scene::{GATEWAY_LOCAL, GATEWAY_V4, GATEWAY_V6, GUEST_LOCAL, GUEST_V4, OTHER_V4},
-    wire::{self, BROADCAST},
-};
-
 use super::super::row::{
     Fenced::{Refused, Through},
     Open, Row,
     Said::{Either, Nothing, Prohibited, Reset},
     address, group_mac, row, to, to_host,
+};
+use crate::{
+    probe::frame::wire::{self, BROADCAST},
+    verify::devices::scene::{
+        GATEWAY_LOCAL, GATEWAY_V4, GATEWAY_V6, GUEST_LOCAL, GUEST_V4, OTHER_V4,
+    },
 };
 
 /// A request for an address, as far as anybody reads it here.

@@ -2,21 +2,21 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use tests::tap::{
-    Link,
-    answer::Answer,
-    scene::{
-        GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, GUEST_LOCAL, GUEST_MAC, GUEST_V4, GUEST_V6,
-        NEIGHBOUR_V4, OTHER_V4, OTHER_V6, UPLINK_V4,
-    },
-    wire::{self, BROADCAST, Frame, Mac},
-};
-
 use super::super::row::{
     Fenced::{NotForTheHost, Refused, Through, Unanswered},
     Layer, Open, Row,
     Said::Nothing,
     address, group_mac, row, to, to_host,
+};
+use crate::{
+    probe::frame::{
+        answer::Answer,
+        wire::{self, BROADCAST, Frame, Mac},
+    },
+    verify::devices::scene::{
+        GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, GUEST_LOCAL, GUEST_MAC, GUEST_V4, GUEST_V6, Link,
+        NEIGHBOUR_V4, OTHER_V4, OTHER_V6, UPLINK_V4,
+    },
 };
 
 const NOBODY: Mac = [0; 6];

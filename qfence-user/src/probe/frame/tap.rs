@@ -14,7 +14,9 @@ use anyhow::{Context as _, Result, bail};
 use nix::libc;
 
 use super::wire;
-use crate::namespace::Namespace;
+
+/// The device of all tap devices.
+pub const TUN: &str = "/dev/net/tun";
 
 /// The length of `struct virtio_net_hdr`.
 const HEADER: usize = 10;
@@ -58,19 +60,23 @@ pub struct Received {
 }
 
 impl Tap {
-    /// Opens a tap device of a namespace, or makes one that ends with the descriptor. Reading does not block.
-    pub fn open(namespace: &Namespace, name: &str, header: Header) -> Result<Self> {
-        let opened = namespace.run(|| Self::open_here(name, header));
-        opened.with_context(|| format!("open the tap device {name}"))
+    /// Opens a tap device of this thread's network namespace, or makes one that ends with the descriptor. Reading does not
+    /// block.
+    ///
+    /// # Errors
+    /// If there is no /dev/net/tun, or the kernel refuses it: EBUSY if a process has the device open.
+    pub fn open(name: &str, header: Header) -> Result<Self> {
+        open(Path::new(TUN))
+            .and_then(|file| Self::prepare(file, name, header))
+            .with_context(|| format!("open the tap device {name}"))
     }
 
-    /// Opens the file of a macvtap device, in the namespace of this thread.
+    /// Opens the file of a macvtap device.
+    ///
+    /// # Errors
+    /// If there is no such file, or it is no device.
     pub fn open_file(path: &Path, header: Header) -> Result<Self> {
         Self::prepare(open(path)?, "", header)
-    }
-
-    fn open_here(name: &str, header: Header) -> Result<Self> {
-        Self::prepare(open(Path::new("/dev/net/tun"))?, name, header)
     }
 
     /// Says which device the file is to be, if it can be any, and what is to precede frames.
@@ -95,6 +101,9 @@ impl Tap {
     }
 
     /// Another descriptor of the same device. Its frames are those of this one.
+    ///
+    /// # Errors
+    /// If the process has too many descriptors.
     pub fn try_clone(&self) -> Result<Self> {
         Ok(Self {
             file: self.file.try_clone().context("copy a descriptor")?,
@@ -103,6 +112,9 @@ impl Tap {
     }
 
     /// Has the host leave checksums and segments to the guest, as it does for virtio.
+    ///
+    /// # Errors
+    /// If the device has no header for them.
     pub fn accept_offloads(&self) -> Result<()> {
         let offloads = libc::c_int::try_from(OFFLOADS)?;
         // SAFETY: the call takes a number.
@@ -111,6 +123,9 @@ impl Tap {
     }
 
     /// Sends a frame to the host. With [`Header::Virtio`] the checksum of a UDP or TCP packet is left to the host.
+    ///
+    /// # Errors
+    /// If the device refuses it.
     pub fn send(&self, frame: &[u8]) -> Result<()> {
         let sent = match self.header {
             Header::None => self.write(frame),
@@ -129,6 +144,9 @@ impl Tap {
     }
 
     /// Sends a frame that the device may refuse, as it is.
+    ///
+    /// # Errors
+    /// If the device refuses it.
     pub fn send_anything(&self, frame: &[u8]) -> io::Result<()> {
         match self.header {
             Header::None => self.write(frame),
@@ -137,6 +155,9 @@ impl Tap {
     }
 
     /// Takes a frame that the host has sent; `None` if there is none.
+    ///
+    /// # Errors
+    /// If the device is gone.
     pub fn receive(&self) -> Result<Option<Received>> {
         let Some(mut bytes) = self.read().context("receive a frame")? else {
             return Ok(None);
@@ -150,6 +171,9 @@ impl Tap {
     }
 
     /// Takes all frames that the host has sent.
+    ///
+    /// # Errors
+    /// If the device is gone.
     pub fn drain(&self) -> Result<Vec<Received>> {
         let mut all = Vec::new();
         while let Some(frame) = self.receive()? {
@@ -159,12 +183,18 @@ impl Tap {
     }
 
     /// Writes a frame with what precedes it.
-    pub(super) fn write(&self, bytes: &[u8]) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// If the device refuses it.
+    pub fn write(&self, bytes: &[u8]) -> io::Result<()> {
         (&self.file).write(bytes).map(|_| ())
     }
 
     /// Reads a frame with what precedes it; `None` if there is none.
-    pub(super) fn read(&self) -> io::Result<Option<Vec<u8>>> {
+    ///
+    /// # Errors
+    /// If the device is gone.
+    pub fn read(&self) -> io::Result<Option<Vec<u8>>> {
         let mut bytes = vec![0; LONGEST];
         match (&self.file).read(&mut bytes) {
             Ok(length) => {

@@ -1,15 +1,5 @@
 //! Frames that are no IP, VLAN tags, and a tunnel.
 
-use tests::tap::{
-    Kind, Link,
-    answer::Answer,
-    scene::{
-        GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, GUEST_MAC, GUEST_V4, NEIGHBOUR_MAC, OTHER_V4, PORT,
-        TUNNEL, TUNNEL_MAC, TUNNEL_V4,
-    },
-    wire::{self, BROADCAST, Frame},
-};
-
 use super::{
     super::row::{
         Fenced::Refused,
@@ -18,6 +8,16 @@ use super::{
         address, row, to, to_host,
     },
     discovery::who_has,
+};
+use crate::{
+    probe::frame::{
+        answer::Answer,
+        wire::{self, BROADCAST, Frame},
+    },
+    verify::devices::scene::{
+        GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, GUEST_MAC, GUEST_V4, Kind, Link, NEIGHBOUR_MAC,
+        OTHER_V4, PORT, TUNNEL, TUNNEL_MAC, TUNNEL_V4,
+    },
 };
 
 /// The ethertype of VLAN tags, and that of tags around tags.

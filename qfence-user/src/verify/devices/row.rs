@@ -2,16 +2,17 @@
 
 use std::net::IpAddr;
 
-use tests::tap::{
-    Kind, Link,
-    answer::Answer,
-    scene::{GATEWAY_MAC, GUEST_LOCAL, GUEST_MAC, GUEST_V4, GUEST_V6},
-    wire::{self, Frame, Mac},
+use crate::{
+    probe::frame::{
+        answer::Answer,
+        wire::{self, Frame, Mac},
+    },
+    verify::devices::scene::{GATEWAY_MAC, GUEST_LOCAL, GUEST_MAC, GUEST_V4, GUEST_V6, Kind, Link},
 };
 
 /// What shows that the frames arrive, without a fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Open {
+pub enum Open {
     /// The host's IP stack hands a packet to a protocol.
     Delivered,
     /// The host answers.
@@ -28,9 +29,12 @@ pub(crate) enum Open {
 
 /// What the guest gets for a frame that is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Said {
+pub enum Said {
+    /// A reset.
     Reset,
+    /// ICMP: administratively prohibited.
     Prohibited,
+    /// Nothing at all.
     Nothing,
     /// A refusal or nothing.
     Either,
@@ -38,7 +42,7 @@ pub(crate) enum Said {
 
 /// What a fence makes of the frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fenced {
+pub enum Fenced {
     /// Nothing arrives anywhere.
     Refused(Said),
     /// Nothing arrives at the host; the bridge may have it.
@@ -51,7 +55,7 @@ pub(crate) enum Fenced {
 
 /// The layer without which the frames arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Layer {
+pub enum Layer {
     /// The program at the device.
     First,
     /// The program at LOCAL_IN.
@@ -62,28 +66,35 @@ pub(crate) enum Layer {
 
 /// Who sends the frames.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sender {
+pub struct Sender {
     /// A port that nobody has used before.
-    pub(crate) port: u16,
+    pub port: u16,
 }
 
-type Frames = Box<dyn Fn(&Sender) -> Vec<Frame> + Send>;
+/// Makes the frames of a row.
+pub type Frames = Box<dyn Fn(&Sender) -> Vec<Frame> + Send>;
 
-pub(crate) struct Row {
-    pub(crate) name: String,
-    pub(crate) open: Open,
-    pub(crate) fenced: Fenced,
-    pub(crate) layer: Layer,
-    pub(crate) frames: Frames,
-    /// A parameter of the host's network, and its value before and after.
-    pub(crate) parameter: Option<(&'static str, &'static str, &'static str)>,
+/// Frames, and what is to come of them.
+pub struct Row {
+    /// What they are, in words.
+    pub name: String,
+    /// What shows that they arrive, without a fence.
+    pub open: Open,
+    /// What a fence makes of them.
+    pub fenced: Fenced,
+    /// The layer without which they arrive.
+    pub layer: Layer,
+    /// Makes them.
+    pub frames: Frames,
+    /// A parameter of the host's network, such as `ipv4/ip_forward`, with its value while the frames are sent, and after.
+    pub parameter: Option<(&'static str, &'static str, &'static str)>,
     /// An address that the host gets just before.
-    pub(crate) address: Option<&'static str>,
+    pub address: Option<&'static str>,
     only: Option<Link>,
 }
 
 /// A row that both layers hold.
-pub(crate) fn row(
+pub fn row(
     name: impl Into<String>,
     open: Open,
     fenced: Fenced,
@@ -102,17 +113,23 @@ pub(crate) fn row(
 }
 
 impl Row {
-    pub(crate) fn only(mut self, link: Link) -> Self {
+    /// Tries it only on a device that is connected in this way.
+    #[must_use]
+    pub fn only(mut self, link: Link) -> Self {
         self.only = Some(link);
         self
     }
 
-    pub(crate) fn held_by(mut self, layer: Layer) -> Self {
+    /// Only one layer holds it.
+    #[must_use]
+    pub fn held_by(mut self, layer: Layer) -> Self {
         self.layer = layer;
         self
     }
 
-    pub(crate) fn with(
+    /// Sets a parameter of the host's network to a value while its frames are sent, and then to another.
+    #[must_use]
+    pub fn with(
         mut self,
         parameter: &'static str,
         value: &'static str,
@@ -122,19 +139,24 @@ impl Row {
         self
     }
 
-    pub(crate) fn after_address(mut self, address: &'static str) -> Self {
+    /// Gives the host an address just before.
+    #[must_use]
+    pub fn after_address(mut self, address: &'static str) -> Self {
         self.address = Some(address);
         self
     }
 
-    pub(crate) fn is_for(&self, kind: Kind) -> bool {
+    /// Whether it is tried in a kind of scene.
+    #[must_use]
+    pub fn is_for(&self, kind: Kind) -> bool {
         self.only.is_none_or(|link| link == kind.link)
     }
 }
 
 impl Sender {
     /// The guest's address for a destination.
-    pub(crate) fn source(&self, destination: IpAddr) -> IpAddr {
+    #[must_use]
+    pub fn source(&self, destination: IpAddr) -> IpAddr {
         match destination {
             IpAddr::V4(_) => GUEST_V4,
             IpAddr::V6(v6) if v6.is_unicast_link_local() || v6.is_multicast() => GUEST_LOCAL,
@@ -143,35 +165,41 @@ impl Sender {
     }
 
     /// A datagram.
-    pub(crate) fn udp(&self, destination: IpAddr, port: u16) -> Vec<u8> {
+    #[must_use]
+    pub fn udp(&self, destination: IpAddr, port: u16) -> Vec<u8> {
         let from = (self.source(destination), self.port);
         wire::udp(from, (destination, port), b"a datagram of the guest")
     }
 
     /// The first segment of a connection.
-    pub(crate) fn syn(&self, destination: IpAddr, port: u16) -> Vec<u8> {
+    #[must_use]
+    pub fn syn(&self, destination: IpAddr, port: u16) -> Vec<u8> {
         let from = (self.source(destination), self.port);
         wire::tcp(from, (destination, port), wire::SYN)
     }
 
     /// A ping.
-    pub(crate) fn ping(&self, destination: IpAddr) -> Vec<u8> {
+    #[must_use]
+    pub fn ping(&self, destination: IpAddr) -> Vec<u8> {
         wire::ping(self.source(destination), destination, self.port)
     }
 }
 
 /// A packet in a frame from the guest to the host's device.
-pub(crate) fn to_host(packet: &[u8]) -> Vec<Frame> {
+#[must_use]
+pub fn to_host(packet: &[u8]) -> Vec<Frame> {
     vec![to(GATEWAY_MAC, packet)]
 }
 
 /// A packet in a frame from the guest.
-pub(crate) fn to(mac: Mac, packet: &[u8]) -> Frame {
+#[must_use]
+pub fn to(mac: Mac, packet: &[u8]) -> Frame {
     wire::packet(GUEST_MAC, mac, packet)
 }
 
 /// The MAC address of a group.
-pub(crate) fn group_mac(group: IpAddr) -> Mac {
+#[must_use]
+pub fn group_mac(group: IpAddr) -> Mac {
     match group {
         IpAddr::V4(group) => {
             let [_, b, c, d] = group.octets();
@@ -185,7 +213,8 @@ pub(crate) fn group_mac(group: IpAddr) -> Mac {
 }
 
 /// An address of a table.
-pub(crate) fn address(text: &str) -> IpAddr {
+#[must_use]
+pub fn address(text: &str) -> IpAddr {
     text.parse()
         .unwrap_or_else(|_| unreachable!("{text} is no address"))
 }

@@ -1,11 +1,6 @@
 //! What the host's own rules turn into something for the host, after the device.
 
 use anyhow::Result;
-use tests::tap::{
-    Kind, Link, Scene,
-    scene::{GATEWAY_MAC, GATEWAY_V4, GUEST_V4, NEIGHBOUR_MAC, PORT, TRANSPARENT},
-    wire,
-};
 
 use super::{
     super::row::{
@@ -15,6 +10,19 @@ use super::{
         address, row, to, to_host,
     },
     other::tunnelled,
+};
+use crate::{
+    probe::frame::wire,
+    verify::{
+        devices::{
+            scene::{
+                GATEWAY_MAC, GATEWAY_V4, GUEST_V4, Kind, Link, NEIGHBOUR_MAC, PORT, Scene,
+                TRANSPARENT,
+            },
+            tools::{ip, ip6},
+        },
+        netns::Netns,
+    },
 };
 
 /// The MAC address that the bridge takes for its own.
@@ -58,21 +66,21 @@ table bridge tricks {
 ";
 
 /// Gives the host its rules.
-pub(in super::super) fn prepare(scene: &Scene) -> Result<()> {
+pub(in super::super) fn prepare<N: AsRef<Netns>>(scene: &Scene<N>) -> Result<()> {
     scene.nft(RULES)?;
-    let device = scene.device();
-    scene.host.ip_batch(&format!(
-        "rule add pref 90 fwmark 1 lookup 100\nroute add local default dev lo table 100\n\
-         rule add pref 91 iif {device} to 203.0.113.55 lookup 101\n\
-         route add local 203.0.113.55 dev lo table 101\n\
-         rule add pref 92 ipproto udp dport 4000 lookup 102\n\
-         route add local 203.0.113.57 dev lo table 102\n\
-         route add local 2001:db8:5::57 dev lo table 102\n"
-    ))?;
-    scene
-        .host
-        .ip("-6 rule add pref 92 ipproto udp dport 4000 lookup 102")?;
-    Ok(())
+    let (host, device) = (scene.host.as_ref(), scene.device());
+    ip(
+        host,
+        &format!(
+            "rule add pref 90 fwmark 1 lookup 100\nroute add local default dev lo table 100\n\
+             rule add pref 91 iif {device} to 203.0.113.55 lookup 101\n\
+             route add local 203.0.113.55 dev lo table 101\n\
+             rule add pref 92 ipproto udp dport 4000 lookup 102\n\
+             route add local 203.0.113.57 dev lo table 102\n\
+             route add local 2001:db8:5::57 dev lo table 102\n"
+        ),
+    )?;
+    ip6(host, "rule add pref 92 ipproto udp dport 4000 lookup 102\n")
 }
 
 pub(super) fn rows(kind: Kind) -> Vec<Row> {
@@ -112,7 +120,7 @@ pub(super) fn rows(kind: Kind) -> Vec<Row> {
             Refused(Nothing),
             |by| to_host(&by.udp(address("203.0.113.52"), PORT)),
         )
-        .with("net/ipv4/conf/all/route_localnet", "1", "0"),
+        .with("ipv4/conf/all/route_localnet", "1", "0"),
     );
     for destination in ["203.0.113.53", "2001:db8:5::53"] {
         let destination = address(destination);

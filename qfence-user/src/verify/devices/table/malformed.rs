@@ -2,16 +2,6 @@
 
 use std::net::IpAddr;
 
-use tests::tap::{
-    Link,
-    answer::Answer,
-    scene::{
-        GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, GUEST_MAC, GUEST_V4, GUEST_V6, NEIGHBOUR_MAC,
-        NEIGHBOUR_V4, OTHER_V4, OTHER_V6, PORT, SERVER_V4, SERVER_V6,
-    },
-    wire::{self, Flags, SYN},
-};
-
 use super::{
     super::row::{
         Fenced::{Refused, Through},
@@ -20,6 +10,16 @@ use super::{
         address, row, to_host,
     },
     discovery::v6,
+};
+use crate::{
+    probe::frame::{
+        answer::Answer,
+        wire::{self, Flags, SYN},
+    },
+    verify::devices::scene::{
+        GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, GUEST_MAC, GUEST_V4, GUEST_V6, Link, NEIGHBOUR_MAC,
+        NEIGHBOUR_V4, OTHER_V4, OTHER_V6, PORT, SERVER_V4, SERVER_V6,
+    },
 };
 
 pub(super) fn rows() -> Vec<Row> {
@@ -192,7 +192,7 @@ fn routes() -> Vec<Row> {
             },
         )
         .held_by(Layer::First)
-        .with("net/ipv4/conf/all/accept_source_route", "1", "0"),
+        .with("ipv4/conf/all/accept_source_route", "1", "0"),
     ]
 }
 
