@@ -12,9 +12,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use crate::{
     namespace::Namespace,
+    probe::read_lines,
     reachable::{reachable, reachable_together},
     workspace::{self, Once},
 };
@@ -204,6 +206,13 @@ impl Fence {
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.dir.path().join("refusals.json")
+    }
+
+    /// All lines of the log so far.
+    pub fn lines(&self) -> Result<Vec<Value>> {
+        let log = self.log();
+        let text = fs::read_to_string(&log).with_context(|| format!("read {}", log.display()))?;
+        read_lines(&text)
     }
 
     /// The refusals so far.

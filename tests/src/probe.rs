@@ -159,7 +159,7 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&stdout).into_owned())
 }
 
-/// Parses the probe's output: [`ProbeResult`]s, or one [`Flood`].
+/// Parses lines of JSON, such as the probe's output: [`ProbeResult`]s, or one [`Flood`].
 pub fn read_lines<T: DeserializeOwned>(text: &str) -> Result<Vec<T>> {
     text.lines()
         .filter(|line| !line.trim().is_empty())

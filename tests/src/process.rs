@@ -18,6 +18,12 @@ use nix::{
     unistd::Pid,
 };
 
+/// Sends a signal to a process that the test knows by its id only.
+pub fn signal(pid: u32, signal: Signal) -> Result<()> {
+    let pid = Pid::from_raw(i32::try_from(pid)?);
+    kill(pid, signal).with_context(|| format!("send {signal} to {pid}"))
+}
+
 /// A running child, in its own process group. Dropping it ends the whole group.
 #[derive(Debug)]
 pub struct Process {

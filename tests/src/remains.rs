@@ -43,6 +43,15 @@ pub fn of(name: &str) -> Result<Vec<PathBuf>> {
     Ok(all)
 }
 
+/// The messages of a command without those about fences of other tests: if such a fence was killed, the next command clears
+/// its remains and says so.
+#[must_use]
+pub fn without_clearing(stderr: &str) -> String {
+    const CLEARING: &str = "qfence: clearing the remains of the fence ";
+    let lines = stderr.split_inclusive('\n');
+    lines.filter(|line| !line.starts_with(CLEARING)).collect()
+}
+
 /// Checks that no part of a fence exists.
 pub fn ensure_none(name: &str) -> Result<()> {
     let left = of(name)?;

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fs, time::Instant};
 
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 use tests::{
     fence::Fence,
     memory::Memory,
@@ -11,16 +12,17 @@ use tests::{
     world::World,
 };
 
-use super::{count, destinations, lines, refused};
+use super::{count, destinations, floods_of, refused};
 
-/// What a second of the log may have at most.
+/// The maximum number of lines per second.
 const LINES: u64 = 200;
-/// What ten seconds of the log may have at most.
+/// The maximum size of ten seconds of the log, in bytes.
 const BYTES: u64 = 1_000_000;
-/// The memory that the supervisor may allocate, in kB: its program, whose size is the profile's, is not counted.
+/// The maximum of the supervisor's anonymous memory, in kB. The size of its executable depends on the build profile, and is not
+/// counted.
 const ALLOCATED: u64 = 12_000;
 
-/// How long a process has run, of its own and in the kernel.
+/// The CPU time of a process so far, in user space and in the kernel.
 fn cpu_seconds(pid: u32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (_, rest) = stat.rsplit_once(')').context("an odd stat")?;
@@ -46,15 +48,10 @@ fn a_million_attempts_a_second_are_a_few_lines_and_none_is_forgotten() -> Result
     let (cpu, start) = (cpu_seconds(supervisor)?, Instant::now());
     shell.tell(&format!("{flood} & {flood} & wait; echo done"))?;
     let mut allocated = 0;
-    let mut floods: Vec<Flood> = Vec::new();
-    loop {
-        let line = shell.next_line()?;
+    let floods = floods_of(&mut shell, || {
         allocated = allocated.max(Memory::of(supervisor)?.anonymous);
-        if line == "done" {
-            break;
-        }
-        floods.push(serde_json::from_str(&line)?);
-    }
+        Ok(())
+    })?;
     let (cpu, elapsed) = (
         cpu_seconds(supervisor)? - cpu,
         start.elapsed().as_secs_f64(),
@@ -65,7 +62,7 @@ fn a_million_attempts_a_second_are_a_few_lines_and_none_is_forgotten() -> Result
     assert_eq!(shell.wait_for_code()?, 0, "{}", shell.stderr());
 
     let text = fs::read_to_string(fence.log())?;
-    let lines = lines(&text)?;
+    let lines: Vec<Value> = probe::read_lines(&text)?;
     let told = lines.iter().map(count).sum::<Result<u64>>()?;
     assert_eq!(told, all);
     assert_eq!(lines.last().context("a line")?["total"], all);
@@ -92,7 +89,7 @@ fn a_million_attempts_a_second_are_a_few_lines_and_none_is_forgotten() -> Result
 #[test]
 fn a_flood_that_lasts_is_summed_up_by_the_minute_and_none_is_forgotten() -> Result<()> {
     const FOR_MS: u64 = 45_000;
-    /// The lines of the first seconds, of less than a minute after them, and of the end.
+    /// The maximum number of lines: of the first 20 seconds, of the two summaries that may follow, and of the end.
     const ALL_LINES: usize = 20 * 95 + 2 * 95 + 95;
     let world = World::new()?;
     let dir = tempfile::tempdir()?;
@@ -104,18 +101,18 @@ fn a_flood_that_lasts_is_summed_up_by_the_minute_and_none_is_forgotten() -> Resu
         probe::program()?.display()
     );
     let floods: Vec<Flood> = probe::read_lines(&shell.ask(&flood)?.join("\n"))?;
-    let before_end = lines(&fs::read_to_string(fence.log())?)?.len();
+    let before_end = fence.lines()?.len();
     shell.tell("exit 0")?;
     assert_eq!(shell.wait_for_code()?, 0, "{}", shell.stderr());
-    let lines = lines(&fs::read_to_string(fence.log())?)?;
+    let lines = fence.lines()?;
     let all = refused(&floods);
     assert_eq!(lines.iter().map(count).sum::<Result<u64>>()?, all);
     assert_eq!(lines.last().context("a line")?["total"], all);
     assert!(lines.iter().all(|line| line["kind"] != "lost"));
-    // The control: a flood of the first seconds is written by the second.
+    // The control: in its first seconds a flood has lines for each second.
     assert!(lines.len() > 10 * 50, "{}", lines.len());
     assert!(lines.len() <= ALL_LINES, "{}", lines.len());
-    // What waited for the end of the minute is not lost at the end of the fence.
+    // Counts that waited for the end of the minute are written at the end of the fence.
     assert!(lines.len() > before_end, "{before_end}");
     Ok(())
 }
@@ -132,7 +129,7 @@ fn more_kinds_than_there_is_room_for_are_counted() -> Result<()> {
         .output()?;
     let all = refused(&probe::read_lines(&String::from_utf8(output.stdout)?)?);
     assert_eq!(all, 20_000);
-    let lines = lines(&fs::read_to_string(fence.log())?)?;
+    let lines = fence.lines()?;
     assert_eq!(lines.iter().map(count).sum::<Result<u64>>()?, all);
     let stderr = String::from_utf8(output.stderr)?;
     let lost = lines

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use tests::{
     fence::{Fence, qfence},
     probe,
@@ -19,7 +20,7 @@ use tests::{
     world::World,
 };
 
-use super::{destinations, lines, logs};
+use super::{destinations, logs};
 
 #[test]
 fn logs_follow_a_fence_to_its_end_whoever_reads() -> Result<()> {
@@ -38,7 +39,6 @@ fn logs_follow_a_fence_to_its_end_whoever_reads() -> Result<()> {
         let mut follower = Process::spawn(command)?;
         let stdout = read_all(follower.child().stdout.take().context("a pipe")?);
         shell.attempt(&["udp/127.0.0.1/9", "udp/127.0.0.1/10", "udp/::1/10"])?;
-        // A last look comes before the end.
         wait_until("it is on record", || {
             let (lines, _) = logs(fence.name())?;
             Ok(lines.iter().any(|line| line["port"] == 10))
@@ -58,7 +58,7 @@ fn logs_follow_a_fence_to_its_end_whoever_reads() -> Result<()> {
     Ok(())
 }
 
-/// Follows a record in JSON.
+/// Starts `logs -f --json`.
 fn follower(name: &str) -> Result<Process> {
     let mut command = Command::new(qfence()?);
     command.args(["logs", "-f", "--json", name]);
@@ -68,12 +68,12 @@ fn follower(name: &str) -> Result<Process> {
 
 #[test]
 fn whoever_follows_a_record_sees_all_of_it_or_is_told_what_is_gone() -> Result<()> {
-    /// More than is kept, with the file that somebody has open who does not read on: three times 256 kB and a little.
+    /// More bytes than are kept: three files of 256 kB, one of them the file that the stopped follower has open.
     const ENOUGH: u64 = 1_100_000;
     let world = World::new()?;
     let dir = tempfile::tempdir()?;
     let file = destinations(dir.path(), 1000)?;
-    // Long lines: a flood that lasts has no more than so many lines.
+    // The path of the executable makes the lines long. The number of lines of a flood is limited.
     let long = ["a", "b"].map(|letter| letter.repeat(200));
     let mut place = dir.path().to_owned();
     for name in &long {
@@ -98,9 +98,9 @@ fn whoever_follows_a_record_sees_all_of_it_or_is_told_what_is_gone() -> Result<(
         read.push((stdout, stderr));
     }
     thread::sleep(Duration::from_secs(1));
-    // One of them sleeps while both files are replaced.
+    // One follower is stopped while both files are replaced.
     followers[1].signal(Signal::SIGSTOP)?;
-    // It gets no more than 48 kB a second.
+    // The log grows by at most 48 kB per second.
     while fs::metadata(fence.log())?.len() < ENOUGH {
         shell.ask(&format!(
             "{probe} --for-ms 5000 --connect-each {file} >/dev/null"
@@ -110,7 +110,7 @@ fn whoever_follows_a_record_sees_all_of_it_or_is_told_what_is_gone() -> Result<(
     thread::sleep(Duration::from_secs(2));
     shell.tell("exit 0")?;
     assert_eq!(shell.wait_for_code()?, 0, "{}", shell.stderr());
-    let of_log = lines(&fs::read_to_string(fence.log())?)?;
+    let of_log = fence.lines()?;
     let all = of_log.last().context("a line")?["seq"]
         .as_u64()
         .context("a number")?;
@@ -118,14 +118,14 @@ fn whoever_follows_a_record_sees_all_of_it_or_is_told_what_is_gone() -> Result<(
     for (follower, (stdout, stderr)) in followers.iter_mut().zip(read) {
         assert!(follower.wait(HANG)?.context("it ends")?.success());
         let text = String::from_utf8(stdout.recv_timeout(HANG)??)?;
-        let seen = lines(&text)?
+        let seen = probe::read_lines::<Value>(&text)?
             .iter()
             .filter_map(|line| line["seq"].as_u64())
             .collect::<Vec<_>>();
         shown.push((seen, String::from_utf8(stderr.recv_timeout(HANG)??)?));
     }
     let (awake, said) = &shown[0];
-    // The fence's end may come before its last line is looked at.
+    // The fence may end before the follower has read the last lines.
     assert!(awake.iter().copied().eq(1..=awake.len() as u64), "{said}");
     assert!(awake.len() as u64 + 100 > all, "{} of {all}", awake.len());
     assert!(!said.contains(" are gone"), "{said}");

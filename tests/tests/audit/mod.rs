@@ -1,4 +1,4 @@
-//! The record of attempts: bounded whatever is tried, exact whatever happens, and there for whoever asks.
+//! The record of attempts: its size has limits, its counts are exact, and anybody who may read it can.
 
 mod continued;
 mod flood;
@@ -9,9 +9,14 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
-use tests::{fence::qfence, probe::Flood, workspace};
+use tests::{
+    fence::qfence,
+    probe::{Flood, read_lines},
+    shell::Shell,
+    workspace,
+};
 
-/// A file of destinations that are all the host, so many.
+/// Writes a file of `count` destinations, all of them the host's. Returns its path.
 fn destinations(directory: &Path, count: u16) -> Result<String> {
     let line = |index: u16| {
         let [high, low] = index.to_be_bytes();
@@ -24,7 +29,7 @@ fn destinations(directory: &Path, count: u16) -> Result<String> {
     Ok(file.display().to_string())
 }
 
-/// How many attempts were made, of which all were refused.
+/// The number of attempts of these floods. Each of them must have been refused.
 fn refused(floods: &[Flood]) -> u64 {
     for flood in floods {
         assert_eq!(flood.ended("ECONNREFUSED"), flood.count, "{flood:?}");
@@ -32,21 +37,30 @@ fn refused(floods: &[Flood]) -> u64 {
     floods.iter().map(|flood| flood.count).sum()
 }
 
-fn lines(text: &str) -> Result<Vec<Value>> {
-    let parsed = text.lines().map(serde_json::from_str);
-    Ok(parsed.collect::<Result<_, _>>()?)
+/// The summaries of floods that a shell prints before it prints `done`. Calls `each` for every line.
+fn floods_of(shell: &mut Shell, mut each: impl FnMut() -> Result<()>) -> Result<Vec<Flood>> {
+    let mut floods = String::new();
+    loop {
+        let line = shell.next_line()?;
+        each()?;
+        if line == "done" {
+            return read_lines(&floods);
+        }
+        floods += &line;
+        floods.push('\n');
+    }
 }
 
 fn count(line: &Value) -> Result<u64> {
     line["count"].as_u64().context("a line has a count")
 }
 
-/// The record as `logs` shows it, and what it says of it.
+/// The lines and the messages of `logs`.
 fn logs(name: &str) -> Result<(Vec<Value>, String)> {
     let output = Command::new(qfence()?)
         .args(["logs", name, "--json"])
         .output()?;
     let stderr = String::from_utf8(output.stderr)?;
     assert!(output.status.success(), "{stderr}");
-    Ok((lines(&String::from_utf8(output.stdout)?)?, stderr))
+    Ok((read_lines(&String::from_utf8(output.stdout)?)?, stderr))
 }

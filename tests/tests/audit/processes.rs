@@ -17,9 +17,9 @@ use tests::{
     world::World,
 };
 
-use super::{lines, logs};
+use super::logs;
 
-/// The host's loopback as a guest names it, and as it is.
+/// The addresses by which a guest reaches the host's loopback, and the host's own addresses for it.
 const DIALLED: [(&str, &str); 2] = [("10.0.2.2", "127.0.0.1"), ("fec0::2", "::1")];
 
 #[test]
@@ -58,13 +58,13 @@ fn what_a_guest_dialled_is_on_record_beside_where_it_leads() -> Result<()> {
     Ok(())
 }
 
-/// The lines of a kind among those of a script's refusals in a fence, run by bash.
+/// Runs a script by bash in a fence. Returns the lines of the log.
 fn lines_of(fence: &Fence, world: &World, script: &str) -> Result<Vec<Value>> {
     let mut bash = fence.command(&world.host, "bash");
     bash.args(["-c", script]);
     let ended = run::to_end(bash)?;
     assert!(ended.code() == Some(0), "{ended:?}");
-    lines(&fs::read_to_string(fence.log())?)
+    fence.lines()
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn whoever_executes_another_program_is_not_named_as_the_one_before() -> Result<(
     fs::copy("/bin/bash", &other)?;
     let fence = Fence::new("another")?.with(&["--user", "nobody"]);
     let again = "for number in {1..50}; do echo >/dev/udp/127.0.0.1/9; done; sleep 2.5; true";
-    // The executable is read a moment after the call: by then it must not be the other one already.
+    // The supervisor reads the executable a moment after the call. The pause keeps the first executable until then.
     let script = format!(
         "{{ echo >/dev/udp/127.0.0.1/9; sleep 3; exec {} -c '{again}'; }} 2>/dev/null",
         other.display()
@@ -109,12 +109,11 @@ fn a_read_of_a_process_that_does_not_end_holds_up_neither_the_record_nor_the_end
         ))?;
         assert_eq!(shell.next_line()?, "done");
         wait_until("it is on record", || {
-            let text = fs::read_to_string(fence.log())?;
-            Ok(lines(&text)?.iter().any(|line| line["port"] == port))
+            Ok(fence.lines()?.iter().any(|line| line["port"] == port))
         })
     };
     attempt(&mut shell, 1)?;
-    // What reads the state of processes is stopped, as the kernel would have it wait.
+    // The process that reads /proc is stopped, as if the kernel made it wait.
     let supervisor = tests::job::supervisor(&fence)?;
     let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children"))?;
     let more = fs::read_dir(format!("/proc/{supervisor}/task"))?
@@ -136,7 +135,7 @@ fn a_read_of_a_process_that_does_not_end_holds_up_neither_the_record_nor_the_end
     })();
     kill(reader, Signal::SIGCONT)?;
     assert_eq!(ended?.code(), Some(5));
-    let all = lines(&fs::read_to_string(fence.log())?)?;
+    let all = fence.lines()?;
     let executable = |port: u16| {
         let line = all.iter().find(|line| line["port"] == port);
         line.map(|line| line["executable"].clone())

@@ -1,4 +1,4 @@
-//! What cannot be done is said in so many words; nothing runs, and nothing is left.
+//! Input that is wrong, and hosts that lack something: the error says so, nothing runs, and nothing is left.
 
 mod host;
 mod options;
@@ -20,17 +20,14 @@ fn refused_by(mut command: Command, options: &[&str]) -> Result<String> {
     )?;
     let touched = dir.path().join("touched");
     let name = unique_name("bad");
-    // The last of two names counts; nobody complains of root.
+    // The last of two names counts. The user is nobody, so that there is no warning about root.
     command.args(["exec", "--name", &name, "--user", "nobody"]);
     command.args(options).args(["--", "touch"]).arg(&touched);
     let Ended { status, stderr, .. } = to_end(command)?;
     assert_eq!(status.code(), Some(125), "{options:?}: {stderr}");
     assert!(!touched.exists(), "{options:?}: it ran: {stderr}");
     remains::ensure_none(&name)?;
-    // What other tests killed is cleared by whoever comes next.
-    let of_others = |line: &&str| !line.starts_with("qfence: clearing the remains of the fence ");
-    let own = stderr.split_inclusive('\n').filter(of_others);
-    Ok(own.collect())
+    Ok(remains::without_clearing(&stderr))
 }
 
 #[test]

@@ -13,13 +13,13 @@ use tests::{
 
 use super::refused_by;
 
-/// Has `exec` with these options try to touch a file; makes sure that it failed, that the file is
-/// not there, and that nothing is left, and returns what was said.
+/// Lets `exec` with these options try to touch a file. Checks that it fails, that the file does not exist, and that nothing is
+/// left. Returns the message.
 fn refused(options: &[&str]) -> Result<String> {
     refused_by(Command::new(qfence()?), options)
 }
 
-/// Like [`refused`], and makes sure that it is the message that was expected.
+/// Like [`refused`]; checks the message too.
 fn assert_refused(options: &[&str], message: &str) -> Result<()> {
     assert_eq!(refused(options)?, format!("{message}\n"), "{options:?}");
     Ok(())

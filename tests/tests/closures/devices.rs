@@ -1,4 +1,4 @@
-//! Devices.
+//! The closure of devices: harmless devices and named ones can be opened.
 
 use std::{path::Path, process::Command};
 
@@ -10,7 +10,7 @@ use tests::{
 
 use super::scene::PYTHON;
 
-/// The outcomes of attempts of root's, outside if there are no options.
+/// The outcomes of attempts of root, in a fence with these options, or without a fence.
 fn as_root(options: Option<&[&str]>, attempts: &[&str]) -> Result<Vec<String>> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/closures/attempt.py");
     let script = script.display().to_string();

@@ -1,4 +1,4 @@
-//! The hooks of closures, which are parts of a fence like the others.
+//! The hooks of closures.
 
 use std::{fs, path::Path};
 
@@ -9,7 +9,7 @@ use tests::{
     shell::Shell,
 };
 
-/// The hooks of closures are parts of the fence like the others, and a fence has only those that it needs.
+/// The integrity of a fence covers the hooks of closures too. A fence has only those that it needs.
 #[test]
 fn a_fence_has_the_hooks_that_it_needs_and_misses_them() -> Result<()> {
     for (options, hooks) in [

@@ -1,5 +1,5 @@
-//! The closures that programs enforce: names of Unix sockets, local ports, devices. Each refusal has a control: the same attempt
-//! without the fence is done.
+//! The closures that eBPF programs enforce: names of Unix sockets, local ports, devices. Each refusal has a control: the same
+//! attempt succeeds without the fence.
 
 mod devices;
 mod hooks;

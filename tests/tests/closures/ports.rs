@@ -1,4 +1,4 @@
-//! Local ports.
+//! The closure of local ports: only named ports can be bound.
 
 use anyhow::Result;
 
@@ -21,7 +21,7 @@ fn strict_allows_only_named_ports() -> Result<()> {
             ("bind tcp ::1 7999", "EACCES"),
             ("bind mptcp ::1 8002", "EACCES"),
             ("bind udp ::ffff:127.0.0.1 8000", "EACCES"),
-            // Such a socket can get the port of a service that shares it.
+            // Such a socket could get the port of a service that shares it.
             ("bind tcp+addr 127.0.0.1 0", DONE),
             ("bind udp+addr 127.0.0.1 0", "EACCES"),
             ("bind udp+port ::1 0", "EACCES"),

@@ -27,7 +27,7 @@ pub(super) const ATTEMPT: &str = "/run/attempt.py";
 /// A directory in which everybody may write.
 pub(super) const SCRATCH: &str = "/run/scratch";
 
-/// The socket of a manager, and one that is no manager's.
+/// The socket of a manager, and another socket.
 pub(super) const BUS: &str = "/run/user/65534/bus";
 pub(super) const WAYLAND: &str = "/run/user/65534/wayland-0";
 /// A socket for datagrams.
@@ -87,7 +87,7 @@ impl Scene {
         })
     }
 
-    /// The outcomes of attempts of nobody's without a fence.
+    /// The outcomes of attempts of nobody without a fence.
     pub(super) fn outside(&self, attempts: &[&str]) -> Result<BTreeMap<String, String>> {
         let mut command = self.host.command_as(NOBODY, PYTHON);
         command.arg(ATTEMPT).args(attempts);
@@ -106,7 +106,7 @@ impl Scene {
         outcomes(&to_end(command)?, attempts)
     }
 
-    /// Makes sure that each attempt has its outcome in a fence of nobody's with these options, and is done without a fence.
+    /// Checks that each attempt has its outcome in a fence with these options, run as nobody, and succeeds without a fence.
     pub(super) fn expect(&self, options: &[&str], wanted: &[(&str, &str)]) -> Result<Fence> {
         let attempts: Vec<&str> = wanted.iter().map(|(attempt, _)| *attempt).collect();
         for (attempt, outcome) in self.outside(&attempts)? {
@@ -115,7 +115,7 @@ impl Scene {
         let fence = Fence::new("closures")?
             .with(&["--user", "nobody"])
             .with(options);
-        // The closure of sockets brings that of files.
+        // The closure of sockets includes that of files.
         let is_strict = options.iter().any(|option| option.starts_with("--strict"));
         let fence = match is_strict {
             true => fence.with(&["--allow-read", ATTEMPT]),

@@ -1,4 +1,4 @@
-//! Names of Unix sockets.
+//! The closures of Unix sockets, by their names: those of managers, and under `--strict` all others.
 
 use anyhow::Result;
 use qfence_user::base::exit::FAILED;
@@ -27,7 +27,7 @@ fn a_manager_is_refused_by_its_name_and_is_on_record() -> Result<()> {
             ("unix send /run/user/65534/systemd/notify", REFUSED),
             ("unix stream @/tmp/dbus-outside", REFUSED),
             ("unix stream @/containerd-shim/one", REFUSED),
-            // The rest works as before.
+            // The others work as before.
             ("unix stream /run/user/65534/wayland-0", DONE),
             ("unix stream @/tmp/.X11-unix/X9", DONE),
             ("unix stream @other", DONE),
@@ -58,7 +58,7 @@ fn a_manager_is_refused_by_its_name_and_is_on_record() -> Result<()> {
             named(BUS, "D-Bus", "connect_unix"),
             named("/var/run/docker.sock", "Docker", "connect_unix"),
             named("/run/docker.sock", "Docker", "connect_unix"),
-            // The second attempt of a key.
+            // The second attempt of the same key.
             named(NOTIFY, "systemd", "sendmsg_unix"),
             named("@/tmp/dbus-outside", "D-Bus", "connect_unix"),
             named("@/containerd-shim/one", "containerd", "connect_unix"),
@@ -93,7 +93,7 @@ fn a_name_that_is_allowed_is_not_refused() -> Result<()> {
     Ok(())
 }
 
-/// A container in the fence may have a bus of its own at the usual path. Abstract names are the host's all the same.
+/// A container in the fence may have its own bus at the usual path. Abstract names are still those of the host.
 #[test]
 fn a_name_in_other_mounts_is_another_socket() -> Result<()> {
     let scene = Scene::new()?;
@@ -155,7 +155,7 @@ fn strict_allows_no_other_socket() -> Result<()> {
         Some(("deny-unix", None)),
         "{refusals:?}"
     );
-    // A link is another name.
+    // A link is another name of the socket.
     let outcomes = scene.outside(&[&link])?;
     assert_eq!(outcomes[&link], DONE);
     let fence = Fence::new("closures")?
@@ -163,7 +163,7 @@ fn strict_allows_no_other_socket() -> Result<()> {
         .with(&options)
         .with(&["--allow-write", SCRATCH, "--allow-read", ATTEMPT]);
     assert_ne!(scene.inside(&fence, &[&link])?[&link], DONE);
-    // Without an abstract name to allow, a Landlock domain tells the command's own ones from others.
+    // If no abstract name is allowed, a Landlock domain separates the command's own names from others.
     let others = [
         ("own @mine", DONE),
         ("unix stream @other", "EPERM"),

@@ -16,15 +16,15 @@ use tests::{
 
 use super::examine;
 
-/// Runs `true` in a fence there.
+/// Runs `true` in a fence on this host.
 fn exec(host: &Private) -> Result<Ended> {
     let mut command = host.qfence()?;
     command.args(["exec", "--user", "nobody", "--", "true"]);
     to_end(command)
 }
 
-/// Attaches a program for connect4 at the hierarchy's root; it stays as long as the cgroup.
-/// (aya attaches by links, which leave room for others always.)
+/// Attaches a program for connect4 at the root of the hierarchy, for the lifetime of the cgroup. aya cannot do this: it attaches
+/// by links, which always leave room for other programs.
 fn attach(host: &Private, flags: u32) -> Result<u32> {
     let object = workspace::root().join("target/ebpf/qfence.o");
     let mut ebpf = EbpfLoader::new().load_file(&object)?;
@@ -39,7 +39,7 @@ fn attach(host: &Private, flags: u32) -> Result<u32> {
         10,
         flags,
     ];
-    // SAFETY: BPF_PROG_ATTACH reads as many bytes as it is told there are.
+    // SAFETY: BPF_PROG_ATTACH reads only the given number of bytes.
     let status = unsafe {
         libc::syscall(
             libc::SYS_bpf,
@@ -68,13 +68,13 @@ fn an_exclusive_program_above_is_named_and_blocks() -> Result<()> {
     let named = format!("{id} judge_connect4 at /mnt;");
     assert!(finding.found.starts_with(&named), "{finding:?}");
     assert!(finding.fix.as_ref().unwrap().contains("BPF_F_ALLOW_MULTI"));
-    // Loading is allowed, attaching is not; the other hooks are free.
+    // The program can be loaded, but not attached. The other hooks are free.
     let program = &findings["program connect4"];
     assert_eq!(program.state, "missing", "{program:?}");
     assert!(program.found.starts_with("loaded; "), "{program:?}");
     assert_eq!(findings["program connect6"].state, "ok", "{findings:#?}");
     assert!(host.left()?.is_empty(), "{:?}", host.left()?);
-    // It is as doctor says.
+    // The control: `exec` fails, as `doctor` reports.
     assert_eq!(exec(&host)?.code(), Some(125));
     Ok(())
 }

@@ -27,7 +27,7 @@ fn a_host_with_cgroup_v1_alone_is_told_what_to_do() -> Result<()> {
     assert_eq!(finding.state, "missing");
     assert!(finding.found.starts_with("only cgroup v1"), "{finding:?}");
     assert!(finding.fix.as_ref().unwrap().contains("mount -t cgroup2"));
-    // All else is found out: the programs are loaded, and there is nothing to attach them to.
+    // The other checks are made: the programs can be loaded, but there is no cgroup to attach them to.
     let program = &findings["program connect4"];
     assert_eq!(program.state, "degraded", "{program:?}");
     assert!(program.found.starts_with("loaded; "), "{program:?}");
@@ -73,7 +73,7 @@ fn who_is_not_root_is_told_all_the_same() -> Result<()> {
         assert!(findings[name].found.starts_with("not checked"), "{name}");
         assert_eq!(findings[name].state, "missing", "{name}");
     }
-    // What anybody can see.
+    // Findings that need no privilege.
     for name in ["kernel", "cgroup2", "bpffs"] {
         assert_eq!(findings[name].state, "ok", "{name}: {findings:#?}");
     }
@@ -98,7 +98,7 @@ fn a_capability_that_is_missing_is_named_and_its_want_seen_in_the_loads() -> Res
         !program.found.contains('\n') && program.found.len() < 400,
         "{program:?}"
     );
-    // The control: the rest stand in for it.
+    // The control: the other capabilities replace this one.
     let (code, findings) = with("-sys_admin")?;
     assert_eq!(code, 0, "{findings:#?}");
     Ok(())

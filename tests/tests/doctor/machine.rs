@@ -12,7 +12,7 @@ use tests::{
 
 use super::{examine, is_foreign};
 
-/// What there is besides where cgroup2 is.
+/// Further findings on a host that has cgroup2.
 const WITH_CGROUP2: [&str; 3] = [
     "cgroup containment",
     "delegated subtrees",
@@ -66,7 +66,7 @@ fn nothing_is_left() -> Result<()> {
     let (_, findings) = examine(host.qfence()?)?;
     assert_eq!(findings["program connect4"].state, "ok", "it was attached");
     assert!(host.left()?.is_empty(), "{:?}", host.left()?);
-    // Without a pin programs and links end with the process.
+    // Programs and links that are not pinned end with the process.
     let pinned = host
         .namespace()
         .run(|| Ok(fs::exists("/sys/fs/bpf/qfence")?))?;

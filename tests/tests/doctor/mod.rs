@@ -1,4 +1,4 @@
-//! `doctor` says what is, in words and in JSON, and leaves nothing behind.
+//! `doctor` reports the state of the host, as a table and in JSON, and leaves nothing behind.
 
 mod foreign;
 mod lacking;
@@ -11,7 +11,7 @@ use qfence_common::HOOKS;
 use serde::Deserialize;
 use tests::run::to_end;
 
-/// What there is whatever the host is like, beside a finding for each hook's program.
+/// The findings on every host, in addition to one for each hook's program.
 const ALWAYS: [&str; 17] = [
     "root",
     "capabilities",
@@ -43,8 +43,7 @@ struct Finding {
 
 type Findings = BTreeMap<String, Finding>;
 
-/// Runs `doctor --json`, checks what holds for every outcome, and returns the exit status with the
-/// findings.
+/// Runs `doctor --json` and checks what is true of every result. Returns the exit status and the findings.
 fn examine(mut command: Command) -> Result<(i32, Findings)> {
     command.args(["doctor", "--json"]);
     let ended = to_end(command)?;

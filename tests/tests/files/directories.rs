@@ -14,7 +14,7 @@ use tests::{
     run::{Ended, to_end},
 };
 
-/// `exec` of a command that says that it ran.
+/// Runs a command in a fence. The command prints `ran`.
 fn exec(host: &Private) -> Result<Ended> {
     let mut command = host.qfence()?;
     command.args(["exec", "--name", &unique_name("files"), "--user", "nobody"]);
@@ -26,7 +26,7 @@ fn exec(host: &Private) -> Result<Ended> {
 fn a_directory_of_somebody_elses_making_is_not_used() -> Result<()> {
     let host = Private::new()?;
     let namespace = host.namespace();
-    // Both are in directories that all may write to: the kernel's default for bpffs, and this /run.
+    // On this host everybody may write to the parent directories: by default to bpffs, and here to /run too.
     for place in ["/sys/fs/bpf/qfence", "/run/qfence"] {
         let theirs = || {
             let mut command = namespace.command_as(NOBODY, "mkdir");
@@ -54,7 +54,7 @@ fn a_directory_of_somebody_elses_making_is_not_used() -> Result<()> {
         assert!(ended.stderr.contains(&said), "{ended:?}");
         namespace.run(|| Ok(fs::remove_file(place)?))?;
 
-        // One of root's that others can write to is as good as theirs.
+        // A directory of root that others can write to is not used either.
         namespace.run(|| {
             fs::create_dir(place)?;
             Ok(fs::set_permissions(
@@ -70,7 +70,7 @@ fn a_directory_of_somebody_elses_making_is_not_used() -> Result<()> {
         );
         namespace.run(|| Ok(fs::remove_dir(place)?))?;
     }
-    // The control: without them it runs, and makes both for root alone.
+    // The control: without such directories the command runs, and qfence makes both for root only.
     let ended = exec(&host)?;
     assert_eq!(
         (ended.code(), &*ended.stdout),
@@ -95,7 +95,7 @@ fn a_file_whose_name_leads_elsewhere_is_left_alone() -> Result<()> {
     host.namespace().run(|| {
         fs::create_dir(others[0])?;
         fs::write(others[1], "{}")?;
-        // The control: what a dead fence left is cleared.
+        // The control: the remains of a dead fence are cleared.
         fs::create_dir("/sys/fs/bpf/qfence/dead")?;
         Ok(fs::write("/run/qfence/dead.json", "{}")?)
     })?;

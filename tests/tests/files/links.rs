@@ -16,7 +16,7 @@ use tests::{
 
 use super::textfile;
 
-/// `exec` with a log, as called by nobody through sudo or by root alone.
+/// Runs a command in a fence with a log. With `sudo` the caller is nobody, otherwise root.
 fn exec_with_log(log: &Path, sudo: bool) -> Result<Ended> {
     let mut command = Command::new("sh");
     command.arg("-c").arg(format!(
@@ -39,27 +39,27 @@ fn a_log_goes_through_no_link_that_others_can_have_made() -> Result<()> {
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
     let precious = dir.path().join("precious");
     fs::write(&precious, "")?;
-    // As /tmp is.
+    // Like /tmp.
     let shared = dir.path().join("shared");
     fs::create_dir(&shared)?;
     fs::set_permissions(&shared, fs::Permissions::from_mode(0o1777))?;
     let theirs = shared.join("theirs");
     symlink(&precious, &theirs)?;
     std::os::unix::fs::lchown(&theirs, Some(NOBODY.uid), Some(NOBODY.gid))?;
-    // A directory of theirs, with a link that seems to be root's: it was moved there.
+    // A directory of nobody, with a link of root: nobody can have moved it there.
     let home = dir.path().join("home");
     fs::create_dir(&home)?;
     chown(&home, Some(NOBODY.uid), Some(NOBODY.gid))?;
     symlink(&precious, home.join("roots"))?;
     let second = shared.join("second");
     fs::hard_link(&precious, &second)?;
-    // One that leads to what is not there yet, in a directory of theirs.
+    // A link in that directory to a file that does not exist yet.
     let missing = dir.path().join("missing");
     let dangling = home.join("dangling");
     symlink(&missing, &dangling)?;
     std::os::unix::fs::lchown(&dangling, Some(NOBODY.uid), Some(NOBODY.gid))?;
     fs::hard_link(&precious, home.join("second"))?;
-    // The command runs as who called sudo as a rule: they are others as well.
+    // Usually the command runs as the caller of sudo. So the caller counts as another user, too.
     for (log, sudo, said) in [
         (&theirs, false, "is a symbolic link that others"),
         (&theirs, true, "is a symbolic link that others"),
@@ -77,7 +77,7 @@ fn a_log_goes_through_no_link_that_others_can_have_made() -> Result<()> {
         assert_eq!((ended.code(), &*ended.stdout), (Some(125), ""), "{ended:?}");
         assert!(ended.stderr.contains(said), "{ended:?}");
     }
-    // A file of another user's, in a directory for everybody.
+    // A file of another user, in a directory for everybody.
     let file = shared.join("file");
     fs::write(&file, "")?;
     chown(&file, Some(NOBODY.uid), Some(NOBODY.gid))?;
@@ -87,7 +87,7 @@ fn a_log_goes_through_no_link_that_others_can_have_made() -> Result<()> {
 
     assert!(!missing.exists());
 
-    // The controls: a file of theirs will do when it is they who called sudo, and root's own always will.
+    // The controls: a file of nobody is accepted if nobody called sudo. Files of root are always accepted.
     let roots = shared.join("roots");
     symlink(dir.path().join("log"), &roots)?;
     let fresh = shared.join("fresh");
@@ -118,7 +118,7 @@ fn metrics_go_through_no_link_that_others_can_have_made() -> Result<()> {
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
     let roots = dir.path().join("roots");
     fs::create_dir(&roots)?;
-    // A directory of theirs, with a link to one of root's, and a link of root's to that.
+    // A directory of nobody with a link to a directory of root, and a link of root to the same directory.
     let home = dir.path().join("home");
     fs::create_dir(&home)?;
     symlink(&roots, home.join("link"))?;
@@ -153,7 +153,7 @@ fn metrics_go_through_no_link_that_others_can_have_made() -> Result<()> {
         assert!(ended.stderr.contains(said), "{ended:?}");
     }
     assert_eq!(fs::read_dir(&roots)?.count(), 0);
-    // The control: without a link, and by one of root's.
+    // The control: a path without a link, and one with a link of root.
     for place in [home, dir.path().join("link")] {
         let ended = textfile(&place.join("x.prom"))?;
         assert_eq!(ended.code(), Some(0), "{ended:?}");

@@ -1,5 +1,5 @@
-//! The files that root writes: whole or not at all, never through what somebody else has put in the way, and
-//! never by a name that leads elsewhere.
+//! The files that root writes: whole or not at all, never through a link or a directory that others made, and never by a name
+//! that leads elsewhere.
 
 mod directories;
 mod links;
@@ -14,6 +14,7 @@ use tests::{
     run::{Ended, to_end},
 };
 
+/// Runs `metrics --textfile`.
 fn textfile(path: &Path) -> Result<Ended> {
     let mut command = Command::new(qfence()?);
     command.args(["metrics", "--textfile"]).arg(path);

@@ -15,7 +15,7 @@ fn the_socket_of_the_metrics_is_roots_alone() -> Result<()> {
     let socket = dir.path().join("socket");
     let name = unique_name("socket");
     let mut command = Command::new("sh");
-    // The fence sees the socket's file as it is while it is served.
+    // The command in the fence reads the mode while the metrics are served.
     command.arg("-c").arg(format!(
         "umask 000; exec {} exec --name {name} --log none --metrics unix:{} -- stat -c '%F %a %u' {}",
         qfence()?.display(),

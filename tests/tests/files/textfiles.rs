@@ -49,7 +49,7 @@ fn a_textfile_replaces_a_regular_file_alone() -> Result<()> {
         assert_eq!(after.file_type(), before.file_type(), "{name}");
     }
     assert_eq!(fs::read_to_string(path("target"))?, "old");
-    // The control: a regular file is, and what nobody has made yet.
+    // The control: a regular file is replaced, and a missing file is made.
     for name in ["target", "new"] {
         let ended = textfile(&path(name))?;
         assert_eq!(ended.code(), Some(0), "{ended:?}");
@@ -89,7 +89,7 @@ fn on_a_full_disk_the_file_before_stays_and_nothing_else() -> Result<()> {
         mount_new("tmpfs", "/mnt", Some("size=64k"))?;
         fs::write("/mnt/qfence.prom", "old")?;
         let filler = fs::File::create("/mnt/filler")?;
-        // As much as there is room for.
+        // Fills the disk.
         let filled = std::io::copy(&mut std::io::repeat(b'x'), &mut &filler);
         assert!(filled.is_err(), "the disk is not full");
         Ok(())
@@ -112,7 +112,7 @@ fn on_a_full_disk_the_file_before_stays_and_nothing_else() -> Result<()> {
         })
     };
     assert_eq!(look()?, ("old".into(), 2));
-    // The control: with room it is written.
+    // The control: the file is written when there is room.
     host.run(|| Ok(fs::remove_file("/mnt/filler")?))?;
     let ended = write()?;
     assert_eq!(ended.code(), Some(0), "{ended:?}");

@@ -20,7 +20,7 @@ use tests::{
 
 use super::{QEMU, hostile};
 
-/// What the supervisor may take beside what it has at rest, in kB.
+/// The memory that the supervisor may use in addition to its memory at rest, in kB.
 const GROWTH: u64 = 16 * 1024;
 
 #[test]
@@ -54,7 +54,7 @@ fn a_process_that_nobody_can_look_into_stalls_nothing() -> Result<()> {
     assert_eq!(shell.next_line()?, "stuck");
     let refusal = fence.await_refusal(|refusal| refusal.port == 9)?;
 
-    // That it cannot be looked into is so: whoever tries waits.
+    // The control: a read of the process waits.
     let mut cat = Command::new("cat")
         .arg(format!("/proc/{}/cmdline", refusal.pid))
         .spawn()?;
@@ -63,7 +63,7 @@ fn a_process_that_nobody_can_look_into_stalls_nothing() -> Result<()> {
 
     shell.attempt(&["udp/127.0.0.1/10"])?;
     fence.await_refusal(|refusal| refusal.port == 10)?;
-    // And what looks at all fences does not wait either.
+    // Commands that examine all fences do not wait either.
     let mut ps = Command::new(qfence()?);
     ps.args(["ps", "--json"]);
     assert_eq!(to_end(ps)?.code(), Some(0));
@@ -73,7 +73,7 @@ fn a_process_that_nobody_can_look_into_stalls_nothing() -> Result<()> {
     Ok(())
 }
 
-/// A file whose path is as long as paths can be, and of characters that are written with four each.
+/// Makes an executable with a path of maximum length. Each character of it takes four when it is printed.
 fn deep(below: &Path, program: &Path, number: usize) -> Result<()> {
     let name = "\x01".repeat(250);
     let mut script = String::from("set -e\n");

@@ -1,5 +1,5 @@
-//! Processes that lie about themselves, or have whoever looks at them wait: the record goes on, says what is so, and the
-//! supervisor does not grow.
+//! Processes that lie about themselves, or make each reader of their /proc files wait. The record stays correct, and the
+//! supervisor neither waits nor grows.
 
 mod growth;
 mod named;
@@ -7,7 +7,7 @@ mod named;
 use anyhow::Result;
 use tests::hostile::Hostile;
 
-/// What QEMU is called, and today's qfence knows it by.
+/// The name by which qfence recognises QEMU.
 const QEMU: &str = "qemu-system-x86_64";
 
 fn hostile(name: &str) -> Result<Hostile> {

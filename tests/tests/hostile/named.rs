@@ -7,6 +7,7 @@ use serde_json::Value;
 use tests::{
     fence::{Fence, qfence},
     hostile::Hostile,
+    probe::read_lines,
     run::{Ended, to_end, wait_until},
     shell::Shell,
     world::World,
@@ -16,21 +17,19 @@ use super::{QEMU, hostile};
 
 /// The lines of a fence's log about a port.
 fn about(fence: &Fence, port: u16) -> Result<Vec<Value>> {
-    let text = fs::read_to_string(fence.log())?;
-    let lines = text.lines().map(serde_json::from_str::<Value>);
-    let mut lines = lines.collect::<Result<Vec<_>, _>>()?;
+    let mut lines = fence.lines()?;
     lines.retain(|line| line["port"] == port);
     Ok(lines)
 }
 
-/// What the log says was dialled for a port: one word for all of its lines.
+/// The field `dialled` of the first line about a port.
 fn dialled(fence: &Fence, port: u16) -> Result<Value> {
     wait_until("it is on record", || Ok(!about(fence, port)?.is_empty()))?;
     let lines = about(fence, port)?;
     Ok(lines[0]["dialled"].clone())
 }
 
-/// Runs a command in a fence that has the program do these things.
+/// Runs the hostile program in a fence, with these instructions.
 fn run(
     world: &World,
     fence: &Fence,
@@ -53,7 +52,7 @@ fn only_the_qemu_that_was_started_has_a_guest_that_dials() -> Result<()> {
     let qemu = hostile.program().display().to_string();
     let own = "send:9 child:send:10+rest:300 udp:11 tcp:12 oob:13 send:53 rest:300";
 
-    // It is what is taken for QEMU here. Its child is of the same file, and is not.
+    // The hostile program itself counts as QEMU. Its child has the same executable, and does not.
     let fence = Fence::new("dialled")?.with(&["--user", "nobody"]);
     run(
         &world,
@@ -69,7 +68,7 @@ fn only_the_qemu_that_was_started_has_a_guest_that_dials() -> Result<()> {
         assert_eq!(dialled(&fence, port)?, Value::Null, "{port}");
     }
 
-    // Datagrams that may be of a network that QEMU carries in them are not said to be its guest's.
+    // Datagrams of a QEMU that carries a network in datagrams are not attributed to its guest.
     let fence = Fence::new("dgram")?.with(&["--user", "nobody"]);
     let networks = [
         "-nic",
@@ -86,7 +85,7 @@ fn only_the_qemu_that_was_started_has_a_guest_that_dials() -> Result<()> {
     )?;
     assert_eq!(dialled(&fence, 9)?, Value::Null);
 
-    // Behind a wrapper: one that becomes QEMU, and one that makes a process for it.
+    // Behind a wrapper: one executes QEMU itself, the other starts a process for it.
     for wrapper in [&["env", "-u", "NOTHING"][..], &["timeout", "60"]] {
         let fence = Fence::new("wrapped")?.with(&["--user", "nobody"]);
         run(
@@ -100,7 +99,7 @@ fn only_the_qemu_that_was_started_has_a_guest_that_dials() -> Result<()> {
         assert_eq!(dialled(&fence, 10)?, Value::Null, "{wrapper:?}");
     }
 
-    // And one that was started by what is no QEMU may call itself what it likes.
+    // If the command is no QEMU, a process that it starts does not count as one, whatever its name.
     let fence = Fence::new("so-called")?.with(&["--user", "nobody"]);
     run(
         &world,
@@ -126,7 +125,7 @@ fn a_process_whose_first_thread_has_ended_is_known_as_well() -> Result<()> {
     wait_until("both are on record", || {
         Ok(!about(&fence, 9)?.is_empty() && !about(&fence, 10)?.is_empty())
     })?;
-    // The control is the one with all of its threads.
+    // The control: a process that has all of its threads.
     let (whole, headless) = (&about(&fence, 9)?[0], &about(&fence, 10)?[0]);
     assert_ne!(headless["pid"], headless["tid"], "{headless}");
     let program = hostile.program().display().to_string();
@@ -144,7 +143,7 @@ fn whoever_goes_on_with_a_record_knows_the_qemu_too() -> Result<()> {
     let world = World::new()?;
     let hostile = hostile(QEMU)?;
     let fence = Fence::new("orphan")?.with(&["--user", "nobody"]);
-    // A link of another name, which is resolved.
+    // A link with another name is resolved.
     let link = hostile.directory().join("vm");
     symlink(hostile.program(), &link)?;
     let go = hostile.directory().join("go");
@@ -165,7 +164,7 @@ fn whoever_goes_on_with_a_record_knows_the_qemu_too() -> Result<()> {
         nix::sys::wait::Id::Pid(nix::unistd::Pid::from_raw(i32::try_from(supervisor.id())?)),
         nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::WNOWAIT,
     )?;
-    // While it is read the process is there: the reader is started first.
+    // The reader is started first, so that the process exists while it is read.
     let mut logs = Command::new(qfence()?);
     logs.args(["logs", "-f", "--json", fence.name()]);
     let ended = thread::spawn(move || to_end(logs));
@@ -175,8 +174,7 @@ fn whoever_goes_on_with_a_record_knows_the_qemu_too() -> Result<()> {
         .join()
         .map_err(|_| anyhow::anyhow!("a thread has failed"))??;
     let of = |port: u16| -> Result<Value> {
-        let lines = ended.stdout.lines().map(serde_json::from_str::<Value>);
-        let lines = lines.collect::<Result<Vec<_>, _>>()?;
+        let lines: Vec<Value> = read_lines(&ended.stdout)?;
         let line = lines.into_iter().find(|line| line["port"] == port);
         Ok(line.with_context(|| format!("{port}: {ended:?}"))?["dialled"].clone())
     };
@@ -209,7 +207,7 @@ fn what_a_fence_is_said_to_run_is_short() -> Result<()> {
     }
     let described = fs::read(format!("/run/qfence/{}.json", fence.name()))?;
     assert!(described.len() < 5000, "{} bytes", described.len());
-    // The command itself has all of its words.
+    // The command itself gets all of its arguments.
     let pid = shell.pid()?;
     assert!(!fs::read(format!("/proc/{pid}/cmdline"))?.is_empty());
     Ok(())

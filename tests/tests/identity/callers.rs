@@ -16,7 +16,7 @@ fn input_output_and_working_directory_are_the_callers() -> Result<()> {
     let fence = Fence::new("streams")?;
     let mut command = fenced(&fence, &["sh", "-c", "pwd -P; cat; echo to stderr >&2"]);
     command.current_dir(dir.path());
-    // More than a pipe holds.
+    // More bytes than fit into a pipe.
     let input = "0123456789abcdef".repeat(20_000);
     let ended = to_end_with_input(command, input.as_bytes())?;
     let expected = format!("{}\n{input}", fs::canonicalize(dir.path())?.display());
@@ -25,7 +25,7 @@ fn input_output_and_working_directory_are_the_callers() -> Result<()> {
     Ok(())
 }
 
-/// What `words` print when a caller runs them, without and with a fence, after `preparation`.
+/// The output of `words` without and with a fence, run by a caller after `preparation`.
 fn without_and_with(preparation: &str, options: &[&str], words: &[&str]) -> Result<[String; 2]> {
     let run = |launcher: &[String]| -> Result<String> {
         let mut command = Command::new("bash");
@@ -50,7 +50,7 @@ fn the_environment_is_the_callers() -> Result<()> {
     assert!(outside.contains("QFENCE_TEST=a\nb = c\n"), "{outside}");
     assert_eq!(outside, inside);
 
-    // As another user, all but the five that say who and where that is.
+    // As another user: all variables except the five that name the user and the user's directories.
     let as_set = |text: String| -> BTreeSet<String> { text.lines().map(str::to_owned).collect() };
     let [outside, inside] = without_and_with(
         "export XDG_RUNTIME_DIR=/run/user/0 SHELL=/bin/odd USER=root LOGNAME=root HOME=/root",

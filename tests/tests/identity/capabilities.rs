@@ -36,7 +36,7 @@ fn a_user_has_no_capability_and_gains_none() -> Result<()> {
     Ok(())
 }
 
-/// A caller can arrange that a change of user leaves capabilities: by securebits, which last across exec.
+/// With securebits, which survive exec, a caller can arrange that a change of user keeps capabilities.
 #[test]
 fn no_capability_comes_from_the_caller() -> Result<()> {
     let script = "grep -E '^Cap(Inh|Prm|Eff|Amb)' /proc/self/status; \
@@ -78,7 +78,7 @@ fn no_capability_comes_from_the_caller() -> Result<()> {
             }
         }
     }
-    // It matters where there is a way back to root, and only there.
+    // It matters only if there is a way back to root.
     let inside = run(&locked, &fence(&[])?.launcher())?;
     assert!(inside.stdout.starts_with(&none), "{inside:?}");
     let inside = run(&locked, &fence(&["--allow-new-privs"])?.launcher())?;

@@ -1,4 +1,4 @@
-//! The command runs as who it should, and otherwise as if there were no qfence.
+//! The command runs as the right user. Everything else is as without qfence.
 
 mod callers;
 mod capabilities;

@@ -21,10 +21,10 @@ const SCRIPT: &str = "echo uid $(id -u) gid $(id -g) groups $(id -G); \
      echo \"$HOME $USER $LOGNAME $SHELL ${XDG_RUNTIME_DIR-none}\"";
 
 /// A host that knows a user `tester`, 4000, of the groups 4001, 4002 and 4003, and a group `other`.
-/// Its /run/user is its own.
+/// It has its own /run/user.
 fn world_with_tester() -> Result<World> {
     let world = World::new()?;
-    // Whatever users the machine has, this host has these.
+    // The host has only these users, whatever users the machine has.
     world.write_etc(
         "passwd",
         "root:x:0:0:root:/root:/bin/bash\n\
@@ -38,7 +38,7 @@ fn world_with_tester() -> Result<World> {
     )?;
     world.host.run(|| {
         const NONE: Option<&str> = None;
-        // The descriptions of fences stay where all look for them.
+        // The descriptions of fences stay at their usual place.
         fs::create_dir_all("/run/qfence")?;
         let descriptions = File::open("/run/qfence")?;
         let tmpfs = Some("tmpfs");
@@ -57,7 +57,7 @@ fn world_with_tester() -> Result<World> {
     Ok(world)
 }
 
-/// Has sudo's variables say that `tester` calls; runs the script in a fence, and returns its lines.
+/// Runs the script in a fence and returns its output. With `by_sudo` the variables of sudo name `tester` as the caller.
 fn who_runs(world: &World, by_sudo: bool, options: &[&str]) -> Result<String> {
     let fence = Fence::new("identity")?.with(options);
     let mut command = fence.command(&world.host, "sh");
@@ -110,7 +110,7 @@ fn a_user_and_a_group_can_be_named_or_numbered() -> Result<()> {
     for user in ["tester", "4000"] {
         assert_eq!(who_runs(&world, false, &["--user", user])?, TESTER);
     }
-    // A group that is given is the only one.
+    // If a group is given, the command has no other.
     for user in ["tester:other", "tester:4004", "4000:other", "4000:4004"] {
         assert_eq!(
             who_runs(&world, false, &["--user", user])?,
@@ -121,24 +121,16 @@ fn a_user_and_a_group_can_be_named_or_numbered() -> Result<()> {
         who_runs(&world, false, &["--user", "4242:4343"])?,
         "uid 4242 gid 4343 groups 4343\n/ 4242 4242 /bin/sh none\n"
     );
-    // For root as well.
+    // The same for root.
     for user in ["root:other", "0:4004"] {
         let fence = Fence::new("identity")?.with(&["--user", user]);
         let mut command = fence.command(&world.host, "sh");
         command.args(["-c", "id -u; id -g; id -G"]);
         let ended = to_end(command)?;
         assert_eq!(ended.stdout, "0\n4004\n4004\n", "{ended:?}");
-        // What other tests killed is cleared by whoever comes next.
-        let of_others =
-            |line: &&str| !line.starts_with("qfence: clearing the remains of the fence ");
-        let own: String = ended
-            .stderr
-            .split_inclusive('\n')
-            .filter(of_others)
-            .collect();
-        assert_eq!(own, ROOT_WARNING);
+        assert_eq!(remains::without_clearing(&ended.stderr), ROOT_WARNING);
     }
-    // The option goes before sudo.
+    // The option overrides sudo's variables.
     let nobody = who_runs(&world, true, &["--user", "nobody"])?;
     assert!(
         nobody.starts_with("uid 65534 gid 65534 groups 65534 4003\n"),

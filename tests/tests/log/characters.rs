@@ -18,7 +18,7 @@ fn a_processes_name_cannot_write_to_the_log_as_it_likes() -> Result<()> {
     let world = World::new()?;
     let fence = Fence::new("name")?.with(&["--user", "nobody", "--log-format", "text"]);
     let script = "printf '\\033[2Ja\\tb' > /proc/$$/comm; echo > /dev/udp/127.0.0.1/9";
-    // `--log-format` is given twice then; the last one counts.
+    // `Fence` gives `--log-format` too. The last one counts.
     let output = fence
         .command(&world.host, "bash")
         .args(["-c", script])
@@ -61,7 +61,7 @@ fn a_processes_name_cannot_turn_a_line_round_nor_pass_for_what_comes_after_it() 
         );
         assert!(text.is_ascii(), "{text}");
     }
-    // JSON has quotes of its own, and goes to terminals too.
+    // JSON needs no escape for the parenthesis, but it must be ASCII, since it is printed to terminals too.
     assert!(
         json.contains(r#""command":"a) cgroup 1 rul""#) && json.is_ascii(),
         "{json}"

@@ -1,15 +1,13 @@
 //! The counts of a log's lines add up to all refusals.
 
-use std::fs;
-
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 use tests::{fence::Fence, probe, world::World};
 
 use super::flood;
 
-/// How many attempts the lines tell of, and how many of those of which they do not tell what they were. The
-/// lines are numbered, and sum up as they say.
+/// The number of attempts that the lines describe, and the number that they only count. Checks the numbers and totals of the
+/// lines.
 fn told_and_lost(lines: &[Value]) -> Result<(u64, u64)> {
     let (mut told, mut lost) = (0, 0);
     for (number, line) in (1..).zip(lines) {
@@ -58,11 +56,6 @@ fn two_processes_at_once_are_counted_to_the_last() -> Result<()> {
         .args(["-c", &script])
         .output()?;
     assert!(output.status.success(), "{output:?}");
-    let text = fs::read_to_string(fence.log())?;
-    let lines: Vec<Value> = text
-        .lines()
-        .map(serde_json::from_str)
-        .collect::<Result<_, _>>()?;
-    assert_eq!(told_and_lost(&lines)?, (40_000, 0));
+    assert_eq!(told_and_lost(&fence.lines()?)?, (40_000, 0));
     Ok(())
 }

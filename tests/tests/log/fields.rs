@@ -26,11 +26,11 @@ fn a_json_line_has_exactly_the_documented_fields() -> Result<()> {
         .skip_while(|line| !line.starts_with("Fields of a JSON log line"))
         .skip(1)
         .take_while(|line| !line.starts_with("In lines of kind folded"))
-        // A line that is indented further goes on with the field before it.
+        // A line with a larger indent continues the field before it.
         .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
         .filter(|field| !field.is_empty())
         .collect();
-    // These are in lines about sockets, ports, devices and frames (`devices.rs`, `closures/`, `tap/modes.rs`).
+    // Only lines about sockets, ports, devices and frames have these (`devices.rs`, `closures/`, `tap/modes.rs`).
     let mut expected: Vec<&str> = documented
         .into_iter()
         .filter(|field| {
@@ -103,7 +103,7 @@ fn a_record_names_the_process_its_cgroup_and_the_moment() -> Result<()> {
     );
     assert_eq!(refusal.fence, fence.name());
     assert_eq!(refusal.hook, "sendmsg4");
-    // RFC 3339 in UTC sorts as text, to the whole second here.
+    // Times of RFC 3339 in UTC sort as text. Here they are compared to the second.
     let second = refusal.time.get(..19).context("a date and a time")?;
     assert!(refusal.time.ends_with('Z'), "{refusal:?}");
     assert!(
@@ -113,7 +113,7 @@ fn a_record_names_the_process_its_cgroup_and_the_moment() -> Result<()> {
     Ok(())
 }
 
-/// The time as records have it, to the second.
+/// The current time in the format of the record, to the second.
 fn now() -> Result<String> {
     let output = Command::new("date")
         .args(["-u", "+%Y-%m-%dT%H:%M:%S"])

@@ -1,11 +1,11 @@
-//! The log of refusals: complete to the last one, in both formats, to every target.
+//! The log of refusals: it counts each of them, has two formats, and goes to every target.
 
 mod characters;
 mod counted;
 mod fields;
 mod targets;
 
-use std::{fs, process::Output};
+use std::process::Output;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -15,7 +15,7 @@ use tests::{
     world::World,
 };
 
-/// Runs a flood of refused attempts in a fence; the log's lines, and what qfence said.
+/// Runs a flood of refused attempts in a fence. Returns the lines of the log, and the messages of qfence.
 fn flood(attempt: &str, count: u64) -> Result<(Vec<Value>, String)> {
     let world = World::new()?;
     let fence = Fence::new("flood")?.with(&["--user", "nobody"]);
@@ -32,10 +32,5 @@ fn flood(attempt: &str, count: u64) -> Result<(Vec<Value>, String)> {
     let floods: Vec<Flood> = probe::read_lines(&String::from_utf8(stdout)?)?;
     let flood = floods.first().context("a flood has a summary")?;
     assert_eq!(flood.endings.get("ECONNREFUSED"), Some(&count), "{flood:?}");
-    let text = fs::read_to_string(fence.log())?;
-    let lines = text
-        .lines()
-        .map(serde_json::from_str)
-        .collect::<Result<_, _>>()?;
-    Ok((lines, stderr))
+    Ok((fence.lines()?, stderr))
 }

@@ -16,7 +16,7 @@ fn a_log_nobody_reads_loses_lines_and_counts_them_and_holds_nobody_up() -> Resul
     let dir = tempfile::tempdir()?;
     let pipe = dir.path().join("log");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o600))?;
-    // Opened for both, so that opening does not wait; full, and never read.
+    // A FIFO opens without a wait if it is opened for reading and writing. It is filled and never read.
     let mut unread = fs::OpenOptions::new()
         .read(true)
         .write(true)
@@ -127,7 +127,7 @@ fn a_word_that_is_taken_for_standard_output_makes_no_file() -> Result<()> {
         );
         assert_eq!(fs::read_dir(dir.path())?.count(), 0, "{target}");
     }
-    // The controls: a file of that name, and standard output with the command's.
+    // The controls: a path of that name is a file, and /dev/stdout is the standard output of the command.
     for (target, is_file) in [("./stdout", true), ("/dev/stdout", false)] {
         let output = Command::new(qfence()?)
             .current_dir(dir.path())

@@ -20,7 +20,7 @@ fn a_socket_that_its_manager_makes_anew_is_masked_again() -> Result<()> {
     let mut shell = Shell::start(fence.command(&host.namespace, "sh"))?;
     let connect = |shell: &mut Shell, path: &str| shell.ask(&format!("{PYTHON} {CONNECT} {path}"));
     assert_eq!(connect(&mut shell, "/run/docker.sock")?, ["refused"]);
-    // Docker restarts; snapd and a libvirt of the user's start only now.
+    // Docker restarts. snapd and the user's libvirt start only now.
     let late = [
         "/run/docker.sock",
         "/run/snapd.socket",
@@ -57,7 +57,7 @@ fn a_masked_working_directory_is_the_mask() -> Result<()> {
     let fence = host.fence(&[])?;
     let mut command = fence.command(&host.namespace, "sh");
     command.args(["-c", "pwd; ls"]);
-    // The working directory is entered in the host's mounts.
+    // The caller enters the working directory in the host's mounts, without masks.
     let mut wrapped = host.namespace.command("sh");
     wrapped.args(["-c", "cd /run/user/65534/systemd && exec \"$@\"", "sh"]);
     wrapped.arg(command.get_program()).args(command.get_args());

@@ -1,5 +1,5 @@
-//! Without `--allow-bus` the command reaches no manager's socket, by any way to its path, and has none of the groups
-//! that may use one. Managers are played by listeners at their paths.
+//! Without `--allow-bus` the command reaches no manager's socket, by any way to its path, and has none of the groups that may
+//! use one. Listeners at the managers' paths stand in for managers.
 
 mod masks;
 mod places;
@@ -25,10 +25,10 @@ use tests::{
     run::{Ended, to_end, without_sudo},
 };
 
-/// The ways of `attempts.py`.
+/// The number of ways that `attempts.py` tries.
 const WAYS: usize = 10;
 
-/// The sockets that managers make, and the ones that are no manager's.
+/// The sockets of managers, and other sockets.
 const MANAGERS: [&str; 6] = [
     "/run/dbus/system_bus_socket",
     "/run/docker.sock",
@@ -39,7 +39,7 @@ const MANAGERS: [&str; 6] = [
 ];
 const OTHERS: [&str; 2] = ["/run/user/65534/wayland-0", "/run/user/65534/pulse/native"];
 
-/// A directory in which everybody may write, as /tmp.
+/// A directory in which everybody may write, like /tmp.
 const SCRATCH: &str = "/run/scratch";
 
 const PYTHON: &str = "/usr/bin/python3";
@@ -110,7 +110,7 @@ impl Host {
         })
     }
 
-    /// A fence of nobody's on this host.
+    /// A fence on this host, run as nobody.
     fn fence(&self, options: &[&str]) -> Result<Fence> {
         Ok(Fence::new("managers")?
             .with(&["--user", "nobody"])
@@ -126,7 +126,7 @@ impl Host {
         to_end(command)
     }
 
-    /// The outcome of each way to a socket, in a fence with these options or without one.
+    /// The outcome of each way to a socket, in a fence with these options, or without a fence.
     fn ways(
         &self,
         options: Option<&[&str]>,
@@ -152,7 +152,7 @@ impl Host {
         Ok(ways)
     }
 
-    /// A process of nobody's on this host, outside of any fence.
+    /// A process of nobody on this host, outside any fence.
     fn outside(&self) -> Result<Process> {
         let mut command = self.namespace.command_as(NOBODY, "sleep");
         command.arg("1000");

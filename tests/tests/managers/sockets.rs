@@ -1,4 +1,4 @@
-//! Which sockets the command reaches.
+//! The sockets that the command reaches, and the groups that it has.
 
 use std::{
     collections::BTreeMap,
@@ -41,7 +41,7 @@ fn other_sockets_of_the_user_are_reachable() -> Result<()> {
     for path in OTHERS {
         let ways = host.ways(Some(&[]), path, outside.id())?;
         for way in ["path", "symlink", "relative", "umount", "bind"] {
-            // A process in a user namespace may not bind a directory that has masks in it.
+            // A process in a user namespace may not bind-mount a directory that has masks in it.
             let expected = if way == "bind" && path.ends_with("wayland-0") {
                 "ENOENT"
             } else {
@@ -59,7 +59,7 @@ fn what_the_fence_makes_itself_is_usable() -> Result<()> {
     let fence = host.fence(&[])?;
     let mut shell = Shell::start(fence.command(&host.namespace, "sh"))?;
     assert_eq!(shell.ask(&format!("{PYTHON} {OWN}"))?, ["usable"]);
-    // A socket of the command's in the runtime directory is there for its user outside.
+    // A socket that the command makes in the runtime directory can be used by its user outside the fence.
     host.namespace
         .run(|| Ok(fs::symlink_metadata("/run/user/65534/own")?))
         .map(drop)
@@ -98,7 +98,7 @@ fn the_command_has_no_group_of_a_manager() -> Result<()> {
     };
     assert_eq!(groups(&[])?, [65534, 4243]);
     assert_eq!(groups(&["--allow-bus"])?, [65534, DOCKER, 4243]);
-    // The group stays where its socket is allowed.
+    // The command keeps the group if the socket is allowed.
     assert_eq!(
         groups(&["--allow-unix", "/run/docker.sock"])?,
         [65534, 4243]

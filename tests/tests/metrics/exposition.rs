@@ -85,11 +85,11 @@ fn to_collect_changes_nothing_and_waits_for_nobody() -> Result<()> {
     let mut command = host.qfence()?;
     command.args(["exec", "--name", "vm1", "--user", "nobody", "--", "sh"]);
     let mut shell = Shell::start(command)?;
-    // What a dead fence left is not theirs to clear.
+    // `metrics` must not clear the remains of a dead fence.
     fs::create_dir(parent.join("dead"))?;
     let description = Path::new("/run/qfence/dead.json");
     host.namespace().run(|| Ok(fs::write(description, "{}")?))?;
-    // Somebody makes or removes a fence, and does not come to an end of it.
+    // Another process holds the lock for making and removing fences.
     let lock = Flock::lock(fs::File::open(&parent)?, FlockArg::LockExclusive);
     let lock = lock.map_err(|(_, errno)| errno)?;
     let text = metrics()?;
@@ -101,7 +101,7 @@ fn to_collect_changes_nothing_and_waits_for_nobody() -> Result<()> {
         Ok(())
     })?;
     drop(lock);
-    // The control: `ps` clears it.
+    // The control: `ps` clears the remains.
     let mut command = host.qfence()?;
     command.arg("ps");
     let ended = to_end(command)?;

@@ -1,4 +1,5 @@
-//! Debian's Prometheus: the counts, the dashboard, the alerts, and `promtool`.
+//! Debian's Prometheus scrapes a fence. Its counts must be those of the attempts that were made. The dashboard, the alerts and
+//! `promtool` are tried too.
 
 use std::{
     collections::BTreeSet,
@@ -28,12 +29,12 @@ use super::METRICS;
 const PROMETHEUS: &str = "127.0.0.1:9090";
 const ATTEMPTS: u64 = 1234;
 
-/// The files that come with qfence.
+/// The path of a file in `contrib/`.
 fn contributed(path: &str) -> std::path::PathBuf {
     workspace::root().join("contrib").join(path)
 }
 
-/// Asks by HTTP within a namespace; the body of the answer.
+/// Sends a request by HTTP within a namespace. Returns the body of the answer.
 fn get(namespace: &Namespace, address: &str, path: &str) -> Result<String> {
     namespace.run(|| {
         let mut stream = TcpStream::connect(address)?;
@@ -48,7 +49,7 @@ fn get(namespace: &Namespace, address: &str, path: &str) -> Result<String> {
     })
 }
 
-/// What Prometheus makes of an expression: the samples.
+/// The samples of an expression in Prometheus.
 fn query(world: &World, expression: &str) -> Result<Vec<Value>> {
     let encoded: String = expression
         .bytes()
@@ -66,7 +67,7 @@ fn query(world: &World, expression: &str) -> Result<Vec<Value>> {
     Ok(result.clone())
 }
 
-/// The value of an expression that has one.
+/// The value of the first sample of an expression, if there is one.
 fn value(world: &World, expression: &str) -> Result<Option<f64>> {
     let samples = query(world, expression)?;
     let Some(sample) = samples.first() else {
@@ -137,7 +138,7 @@ fn a_prometheus_has_the_counts_and_takes_the_dashboard_and_the_alerts() -> Resul
     let name = fence.name();
     let has = |expression: &str, expected: f64| {
         let said = || fs::read_to_string(directory.path().join("stderr")).unwrap_or_default();
-        // Nobody listens until it has started.
+        // Prometheus does not listen until it has started.
         wait_until(&format!("{expression} is {expected}"), || {
             Ok(value(&world, expression).ok().flatten() == Some(expected))
         })
@@ -194,7 +195,7 @@ fn a_prometheus_has_the_counts_and_takes_the_dashboard_and_the_alerts() -> Resul
         }
         query(&world, &expression)?;
     }
-    // The control: what is no expression is found out.
+    // The control: Prometheus rejects an invalid expression.
     assert!(query(&world, "sum by (").is_err());
     Ok(())
 }
@@ -235,7 +236,7 @@ fn promtool_takes_what_comes_with_qfence_and_what_it_says() -> Result<()> {
     let world = World::new()?;
     let fence = Fence::new("promtool")?.with(&["--user", "nobody", "--metrics", METRICS]);
     let _shell = Shell::start(fence.command(&world.host, "sh"))?;
-    // That knows Prometheus's own format alone.
+    // promtool knows only Prometheus's own format.
     let directory = tempfile::tempdir()?;
     let file = directory.path().join("qfence.prom");
     probe::output(

@@ -17,7 +17,7 @@ use tests::{
 
 use super::METRICS;
 
-/// How long an answer may take that waits for nobody else. Those who say nothing get seconds each.
+/// The maximum time of an answer that waits for no other client. A silent client is given seconds.
 const AT_ONCE: Duration = Duration::from_secs(20);
 
 #[test]
@@ -29,7 +29,7 @@ fn connections_that_say_nothing_keep_nobody_out() -> Result<()> {
         let connect = || TcpStream::connect(METRICS).context("connect");
         let mut idle: Vec<_> = (0..64).map(|_| connect()).collect::<Result<_>>()?;
         for stream in idle.iter_mut().step_by(2) {
-            // Those who begin to ask are as idle. It may have been closed by now.
+            // A client that sends a part of a request is idle too. The server may have closed its connection already.
             let _ = stream.write_all(b"GET /met");
         }
         for _ in 0..3 {

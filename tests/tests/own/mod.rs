@@ -1,4 +1,4 @@
-//! The set `self`: listeners that were made in the fence are reached by a rule that allows it, and nothing of the host's.
+//! The set `self`: a rule for it opens the listeners that were made in the fence, and none of the host.
 
 mod race;
 mod reached;
@@ -7,7 +7,7 @@ mod told;
 use anyhow::Result;
 use tests::{fence::Fence, probe, shell::Shell, world::World};
 
-/// The port of the service in the fence, and that of the host's.
+/// The ports of the services in the fence and on the host.
 const INSIDE: u16 = 5000;
 const HOST: u16 = 8080;
 
@@ -17,7 +17,7 @@ fn nobody(label: &str, rules: &[&str]) -> Result<Fence> {
     Ok(rules.iter().fold(fence, allow))
 }
 
-/// A shell in a fence with these services.
+/// Starts a shell in a fence, and these services beside it.
 fn serve(world: &World, fence: &Fence, services: &str) -> Result<Shell> {
     let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
     let program = probe::program()?;

@@ -20,14 +20,14 @@ use tests::{
 
 use super::nobody;
 
-/// A service of the host's that takes a port whenever it is free.
+/// A service of the host that takes a port whenever the port is free.
 #[derive(Debug, Default)]
 struct Rival {
     bound: u64,
     arrived: u64,
 }
 
-/// Runs the race in a fence, and a rival of the host's meanwhile.
+/// Runs the race in a fence, and at the same time a rival on the host.
 fn race(world: &World, fence: &Fence, race: &str, ms: u64) -> Result<(Race, Rival)> {
     let (kind, port) = race.split_once('/').context("KIND/PORT")?;
     let is_tcp = kind.starts_with("tcp");
@@ -102,7 +102,7 @@ fn race(world: &World, fence: &Fence, race: &str, ms: u64) -> Result<(Race, Riva
     Ok((result, rival))
 }
 
-/// Runs the race for some seconds in rounds, and on until it is `enough`; a busy machine takes longer.
+/// Runs the race in rounds of two seconds: at least `least` rounds, then until it is `enough`. A busy machine takes longer.
 fn races(
     world: &World,
     fence: impl Fn() -> Result<Fence>,
@@ -142,7 +142,7 @@ fn no_connection_reaches_a_service_that_takes_the_port() -> Result<()> {
 }
 
 /// The worst case: the host's service begins at the moment at which the fence's listener ends. A check at connect() alone
-/// lets some of them through to it.
+/// would let some connections through to the service.
 #[test]
 fn no_connection_reaches_a_service_that_takes_turns_with_the_listener() -> Result<()> {
     let world = World::new()?;
@@ -171,7 +171,7 @@ fn no_connection_reaches_a_service_that_takes_turns_with_the_listener() -> Resul
 #[test]
 fn a_group_of_listeners_is_never_self() -> Result<()> {
     let world = World::new()?;
-    // The same user as the host's service: otherwise the kernel makes no group.
+    // As the user of the host's service: the kernel makes a group only of sockets of one user.
     let fence = |rule| move || Ok(Fence::new("group")?.with(&["--allow", rule]));
     races(
         &world,
@@ -214,8 +214,8 @@ fn udp_sockets_that_share_a_port_are_never_self() -> Result<()> {
     Ok(())
 }
 
-/// A port that the fence had alone and the host takes at that moment gets a datagram in a few hundred such moments: the
-/// limit of what can be checked for UDP (docs/policy.md). By a rule for the port itself they are many.
+/// The host may take the port between the check and the delivery of a datagram. In a few hundred changes of the port one
+/// datagram reaches the host: UDP cannot be checked better (docs/policy.md). With a rule for the port itself many do.
 #[test]
 fn udp_to_self_is_checked_when_each_datagram_leaves() -> Result<()> {
     let world = World::new()?;

@@ -7,7 +7,7 @@ use tests::{listener::Listeners, probe, world::World};
 
 use super::{HOST, INSIDE, nobody, serve, stop};
 
-/// The host by loopback, by its LAN address and by another device's, in both families.
+/// Addresses of the host, in both families: of loopback, of its LAN, and of another device.
 const ADDRESSES: [&str; 7] = [
     "127.0.0.1",
     "0.0.0.0",
@@ -119,7 +119,7 @@ fn udp_of_self_works_both_ways_on_the_ports_of_the_rule() -> Result<()> {
     stop(shell)
 }
 
-/// How many connections the kernel of the host accepted with data in their SYN.
+/// The number of connections with data in their SYN that the host has accepted.
 fn fast_opens(world: &World) -> Result<u64> {
     let text = probe::output(world.host.command("cat").arg("/proc/net/netstat"))?;
     let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
@@ -132,11 +132,11 @@ fn fast_opens(world: &World) -> Result<u64> {
     Ok(found.context("no such counter")?.1.parse()?)
 }
 
-/// A listener accepts data in a SYN at once. So the fence sends none, and the client repeats it without.
+/// A listener accepts data in a SYN immediately. So the fence drops such a SYN, and the client repeats it without data.
 #[test]
 fn no_data_goes_with_a_syn_to_self() -> Result<()> {
     let world = World::new()?;
-    // Client and server, without cookies, for all listeners.
+    // TCP Fast Open for clients and servers, without cookies, for all listeners.
     world.host.sysctl("net/ipv4/tcp_fastopen", "1543")?;
     let attempt = format!("tcp-fastopen/127.0.0.1/{INSIDE}");
     for (rule, opens) in [("tcp:host", 1), ("self", 0)] {
@@ -151,7 +151,7 @@ fn no_data_goes_with_a_syn_to_self() -> Result<()> {
     Ok(())
 }
 
-/// A listener that the host passed to the fence is the host's.
+/// A listener that was made on the host stays the host's, also if the fence has it.
 #[test]
 fn a_listener_made_outside_is_not_self() -> Result<()> {
     let world = World::new()?;

@@ -25,11 +25,10 @@ fn a_refusal_that_self_would_allow_says_so() -> Result<()> {
         ("tcp", 1, false),
     ] {
         fence.await_refusal(|line| line.port == port && line.protocol == protocol)?;
-        let log = std::fs::read_to_string(fence.log())?;
-        let line = log.lines().find_map(|line| {
-            let line: serde_json::Value = serde_json::from_str(line).ok()?;
-            (line["port"] == port && line["protocol"] == protocol).then_some(line)
-        });
+        let lines = fence.lines()?;
+        let line = lines
+            .iter()
+            .find(|line| line["port"] == port && line["protocol"] == protocol);
         assert_eq!(
             line.context("a line")?["self"],
             of_self,

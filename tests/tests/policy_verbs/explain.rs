@@ -14,7 +14,7 @@ use tests::{
 
 use super::{OTHER, PORT, RULES, Scene};
 
-/// Asks `explain`, and then tries: the two agree for every destination.
+/// Asks `explain` for each destination, and then makes the attempt. Both must agree.
 fn assert_agrees(scene: &mut Scene) -> Result<()> {
     let (mut allowed, mut denied) = (0, 0);
     for address in [
@@ -48,7 +48,7 @@ fn assert_agrees(scene: &mut Scene) -> Result<()> {
 fn explain_says_what_then_happens() -> Result<()> {
     let mut scene = Scene::new("explain", &RULES)?;
     assert_agrees(&mut scene)?;
-    // After a change, and without a supervisor, as well.
+    // They agree after a change, and without a supervisor, too.
     let ended = scene.ask(&[
         "set",
         scene.fence.name(),
@@ -143,7 +143,7 @@ fn a_profile_is_explained_and_checked_to_anybody() -> Result<()> {
     let said: Value = serde_json::from_str(&ended.stdout).with_context(|| format!("{ended:?}"))?;
     assert_eq!(said[0]["by_address"][0]["verdict"], "allow");
     assert_eq!(said[1]["by_address"][0]["verdict"], "deny");
-    // The maps of a fence are root's.
+    // Only root can read the maps of a fence.
     let ended = by_nobody(&["explain", scene.fence.name(), "tcp:192.0.2.10:80"])?;
     assert_eq!(ended.code(), Some(125), "{ended:?}");
     assert!(ended.stderr.contains("root"), "{ended:?}");

@@ -1,4 +1,4 @@
-//! `explain` and `policy` tell what the kernel does.
+//! `explain` and `policy` describe what the kernel does.
 
 mod explain;
 mod show;
@@ -72,7 +72,7 @@ impl Scene {
         serde_json::from_str(&ended.stdout).with_context(|| format!("{ended:?}"))
     }
 
-    /// What `explain` says of a call.
+    /// The answer of `explain` for a call.
     fn verdict(&self, destination: &str) -> Result<Value> {
         let all = self.json(&["explain", self.fence.name(), "--json", destination])?;
         let cases = all[0]["by_address"].as_array().context("cases")?.clone();
@@ -81,7 +81,7 @@ impl Scene {
     }
 }
 
-/// Whether there is a map in the one slot of a map of the fence.
+/// Whether the one slot of a map of maps of the fence has a map.
 fn is_filled(fence: &Fence, map: &str) -> Result<bool> {
     let pins = Pins::new(Path::new("/sys/fs/bpf")).directory(fence.name());
     let slot = Map::from_map_data(MapData::from_pin(of_maps(&pins).join(map))?)?;

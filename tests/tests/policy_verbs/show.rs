@@ -5,7 +5,7 @@ use tests::world::{GATEWAY_V4, GATEWAY_V6, HOST_V4, HOST_V6};
 
 use super::{OTHER, PORT, RULES, Scene, is_filled};
 
-/// How many calls and packets a rule has decided.
+/// The numbers of calls and packets that a rule has decided.
 fn hits(scene: &Scene, rule: &str) -> Result<(u64, u64)> {
     let shown = scene.json(&["policy", "show", scene.fence.name(), "--json"])?;
     let rules = shown["rules"].as_array().context("rules")?;
@@ -31,7 +31,7 @@ fn show_counts_what_each_rule_has_decided() -> Result<()> {
             format!("udp/{GATEWAY_V6}/{PORT}"),
             0,
         ),
-        // The SYN and nothing else.
+        // Of the packets only the SYN is counted.
         (
             "allow tcp:192.0.2.10:8080",
             format!("tcp/{HOST_V4}/{PORT}"),
@@ -74,7 +74,7 @@ fn show_counts_what_each_rule_has_decided() -> Result<()> {
     Ok(())
 }
 
-/// More rules than a fence was started with, and their numbers are beyond those that it had counters for.
+/// A fence gets more rules than it had counters for at its start.
 #[test]
 fn rules_that_come_later_are_counted_however_many() -> Result<()> {
     const MANY: usize = 300;
@@ -106,10 +106,10 @@ fn rules_that_come_later_are_counted_however_many() -> Result<()> {
         assert!(outcomes[0].failed_with("ECONNREFUSED"), "{outcomes:?}");
         assert!(outcomes[1].is_reached(), "{outcomes:?}");
         assert_eq!(hits(&scene, "deny udp:192.0.2.10:8081")?, (count, 0));
-        // The SYN and nothing else.
+        // Of the packets only the SYN is counted.
         assert_eq!(hits(&scene, "allow tcp:192.0.2.10:8080")?, (count, count));
     }
-    // Those of before are where they were.
+    // The earlier counts are unchanged.
     assert_eq!(hits(&scene, "deny host")?, (1, 0));
     Ok(())
 }

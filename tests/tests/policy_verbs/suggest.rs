@@ -50,7 +50,7 @@ fn what_monitor_mode_saw_becomes_a_policy() -> Result<()> {
         let outcome = &scene.inside.attempt(&[attempt])?[0];
         assert!(outcome.is_reached(), "{outcome:?}\n{}", suggested.stdout);
     }
-    // The same at other ports, and by the other protocol, was not seen.
+    // The other ports, and the other protocol, were not seen.
     for address in [
         HOST_V4, HOST_V6, SERVER_V4, SERVER_V6, GATEWAY_V4, GATEWAY_V6,
     ] {
@@ -103,7 +103,7 @@ fn a_fence_that_begins_to_monitor_sees_and_what_it_saw_stays() -> Result<()> {
         assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""), "{ended:?}");
         Ok(())
     };
-    // As often as each was seen.
+    // The suggested profile.
     let suggested = |scene: &Scene| -> Result<String> {
         let suggested = scene.ask(&["policy", "suggest", scene.fence.name()])?;
         assert_eq!((suggested.code(), &*suggested.stderr), (Some(0), ""));

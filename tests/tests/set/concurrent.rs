@@ -50,7 +50,7 @@ fn many_changes_at_once_are_all_made() -> Result<()> {
     scene.assert_all(false, &[(&SERVER_V4, PORT)])
 }
 
-/// Whoever is about to change the policy may be stopped, or very slow: the supervisor goes about its work.
+/// A process that changes the policy may be stopped, or very slow. Meanwhile the supervisor works.
 #[test]
 fn a_change_that_hangs_does_not_hold_up_the_supervisor() -> Result<()> {
     let mut scene = Scene::new("hang", &[])?;
@@ -64,7 +64,7 @@ fn a_change_that_hangs_does_not_hold_up_the_supervisor() -> Result<()> {
     scene.world.add_host_address(fresh, "eth0")?;
     let _service = Listeners::everywhere(&scene.world.host, 8083)?;
     thread::sleep(Duration::from_millis(1500));
-    // It logs all the while.
+    // The supervisor logs while the lock is held.
     assert!(
         scene
             .attempt("tcp", HOST_V4, PORT)?
@@ -73,7 +73,7 @@ fn a_change_that_hangs_does_not_hold_up_the_supervisor() -> Result<()> {
     scene
         .fence
         .await_refusal(|refusal| refusal.destination == HOST_V4.to_string())?;
-    // And takes the new address in once it can.
+    // It adopts the new address when the lock is free.
     drop(lock);
     wait_until("the new address is the host", || {
         Ok(scene

@@ -15,7 +15,7 @@ use super::{OTHER, PORT, Scene, rule};
 fn the_supervisor_goes_on_from_there() -> Result<()> {
     let mut scene = Scene::new("goes-on", &[])?;
     scene.change(&["--allow", "tcp:host:8080", "--deny", &SERVER_V4.to_string()])?;
-    // It takes the change in within a second; and then its own occasions come.
+    // The supervisor adopts the change within a second. After that it follows the host again.
     thread::sleep(Duration::from_millis(1500));
     let fresh: std::net::IpAddr = "192.0.2.99".parse()?;
     scene.world.add_host_address(fresh, "eth0")?;
@@ -33,7 +33,7 @@ fn the_supervisor_goes_on_from_there() -> Result<()> {
     );
     scene.assert_all(false, &[(&SERVER_V4, PORT)])?;
 
-    // The log knows the rules that came later.
+    // The log names rules that `set` added.
     let refusal = scene
         .fence
         .await_refusal(|refusal| refusal.destination == SERVER_V4.to_string())?;
@@ -53,7 +53,7 @@ fn nameservers_are_followed_once_a_rule_names_them() -> Result<()> {
     assert!(scene.inside.attempt(&[&attempt])?[0].failed_with("ECONNREFUSED"));
     scene.change(&["--dns", "auto"])?;
     assert!(scene.inside.attempt(&[&attempt])?[0].is_reached());
-    // By its supervisor, from then on.
+    // From now on the supervisor follows the nameservers.
     thread::sleep(Duration::from_millis(1500));
     scene
         .world
@@ -72,7 +72,7 @@ fn an_orphaned_fence_can_be_changed_too() -> Result<()> {
     let mut scene = Scene::new("orphan", &[])?;
     scene.inside.kill_supervisor()?;
     scene.assert_all(false, &[(&HOST_V4, PORT), (&HOST_V6, PORT)])?;
-    // The host's addresses are looked at anew: nobody follows them any more.
+    // Nobody follows the host's addresses any more, so `set` reads them again.
     let fresh: std::net::IpAddr = "192.0.2.98".parse()?;
     scene.world.add_host_address(fresh, "eth0")?;
     let allowed = [rule("", HOST_V4, PORT), rule("", HOST_V6, PORT)];

@@ -1,4 +1,4 @@
-//! The policy of a fence is changed while it runs.
+//! `set` changes the policy of a running fence.
 
 mod concurrent;
 mod followed;
@@ -53,7 +53,7 @@ impl Scene {
         to_end(command)
     }
 
-    /// Whether `ps` says that nothing is refused.
+    /// Whether `ps` reports monitor mode.
     fn listed_as_monitored(&self) -> Result<Option<bool>> {
         let mut command = self.world.host.command(qfence()?);
         command.args(["ps", "--json"]);
@@ -63,7 +63,7 @@ impl Scene {
         Ok(own.context("the fence is listed")?["monitor"].as_bool())
     }
 
-    /// Changes the policy, which must work without a word.
+    /// Changes the policy. There must be no message.
     fn change(&self, options: &[&str]) -> Result<()> {
         let ended = self.set(options)?;
         assert_eq!(ended.code(), Some(0), "{options:?}: {ended:?}");
@@ -82,7 +82,7 @@ impl Scene {
         outcomes.into_iter().next().context("one outcome")
     }
 
-    /// Makes sure that TCP and UDP alike reach a port, or are refused.
+    /// Checks that both TCP and UDP reach a port, or that both are refused.
     #[track_caller]
     fn assert_all(
         &mut self,
@@ -104,7 +104,7 @@ impl Scene {
     }
 }
 
-/// An address in a rule; IPv6 stands in brackets.
+/// A rule's text for an address and a port. IPv6 addresses are in brackets.
 fn rule(protocol: &str, address: std::net::IpAddr, port: u16) -> String {
     format!("{protocol}{}", std::net::SocketAddr::new(address, port))
 }

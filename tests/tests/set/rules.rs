@@ -25,7 +25,7 @@ fn a_rule_is_in_force_when_the_command_returns() -> Result<()> {
         scene.assert_all(true, &[(&host, PORT), (&server, OTHER)])?;
         scene.assert_all(false, &[(&host, OTHER), (&server, PORT)])?;
 
-        // What is given later goes before; one protocol alone.
+        // A later rule comes first. It has one protocol.
         scene.change(&["--deny", &rule("tcp:", host, PORT)])?;
         assert!(
             scene
@@ -77,7 +77,7 @@ fn a_profile_is_what_it_was_until_it_is_read_anew() -> Result<()> {
     scene.assert_all(true, &[(&HOST_V4, OTHER), (&HOST_V6, OTHER)])?;
     scene.assert_all(false, &[(&HOST_V4, PORT), (&HOST_V6, PORT)])?;
 
-    // One that is no good changes nothing, and says where.
+    // An invalid profile changes nothing, and the error names the line.
     write(
         &scene,
         "default = \"allow\"\n[[rule]]\nallow = \"localhost\"\n",
@@ -140,7 +140,7 @@ fn monitor_mode_comes_and_goes() -> Result<()> {
         })?;
         assert_eq!(seen.rule, "deny host");
     }
-    // Another change leaves it on.
+    // Another change leaves monitor mode on.
     scene.change(&["--deny", "10.0.0.1"])?;
     scene.assert_all(true, &hosts)?;
     scene.change(&["--enforce"])?;

@@ -1,28 +1,25 @@
 //! While a job is stopped, the host's addresses and nameservers are followed.
 
 use std::{
-    fs,
     process::Command,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use tests::{
     fence::qfence,
     job::{ensure_ended, ensure_no_stand_in, stand_ins, wait_for_state},
     listener::Listener,
+    process::signal,
     run::{to_end, wait_until},
     terminal::{CTRL_C, CTRL_Z, PROMPT},
 };
 
 use super::{LATE, LATE_BROADCAST, PORT, Scene};
 
-/// Long enough for a fence that follows the host to have seen a change.
+/// The time after which a fence that follows the host has certainly seen a change.
 const FOLLOWED: Duration = Duration::from_secs(5);
 
 #[test]
@@ -43,7 +40,7 @@ fn a_job_that_stops_itself_leaves_no_new_address_open() -> Result<()> {
 #[test]
 fn ctrl_z_leaves_no_new_address_open_to_a_process_that_ignores_it() -> Result<()> {
     let mut scene = Scene::new("ignores")?;
-    // The worker ignores it.
+    // The shell accepts Ctrl-Z again. The worker still ignores it.
     let then = "trap - TSTP; echo re\"\"ady; while read line; do :; done";
     let supervisor = scene.launch("trap \"\" TSTP;", then)?;
     scene.terminal.expect("ready\r\n")?;
@@ -81,15 +78,12 @@ fn nameservers_are_followed_while_the_job_is_stopped() -> Result<()> {
     let outcome = scene.attempt(AFTER)?;
     assert!(outcome.failed_with("ECONNREFUSED"), "{outcome:?}");
     scene.world.write_resolv_conf("nameserver 192.0.2.10\n")?;
-    let path = format!("/run/qfence/{}.policy", scene.fence.name());
-    let nameservers = |text: &str| -> Result<String> {
-        let stored: serde_json::Value = serde_json::from_str(text)?;
+    let nameservers = |scene: &Scene| -> Result<String> {
+        let stored: serde_json::Value = serde_json::from_str(&scene.stored_policy()?)?;
         Ok(stored["sets"]["nameservers"].to_string())
     };
     let deadline = Instant::now() + FOLLOWED;
-    while Instant::now() < deadline
-        && !nameservers(&fs::read_to_string(&path)?)?.contains("192.0.2.10")
-    {
+    while Instant::now() < deadline && !nameservers(&scene)?.contains("192.0.2.10") {
         thread::sleep(Duration::from_millis(10));
     }
     let outcome = scene.attempt(AFTER)?;
@@ -106,18 +100,18 @@ fn what_was_published_meanwhile_is_known_when_the_job_goes_on() -> Result<()> {
     scene.terminal.expect(PROMPT)?;
     wait_for_state(supervisor, 'T')?;
     scene.ensure_late_broadcasts_are_refused()?;
-    // As it was before the stop: the supervisor sees no difference, and the policy in force has one.
+    // The host is as before the stop. The supervisor sees no difference to what it published, but the stand-in has published
+    // another policy since.
     let name = scene.fence.name().to_owned();
     let stand_in = stand_ins(&scene.fence)?.pop().context("a stand-in")?;
-    kill(Pid::from_raw(i32::try_from(stand_in)?), Signal::SIGSTOP)?;
+    signal(stand_in, Signal::SIGSTOP)?;
     scene
         .world
         .host_ip(&format!("address del {LATE} dev br0"))?;
     scene.terminal.type_line("fg")?;
     scene.terminal.wait_for_foreground(supervisor)?;
-    let path = format!("/run/qfence/{name}.policy");
     wait_until("the address is out of the policy", || {
-        Ok(!fs::read_to_string(&path)?.contains(LATE_BROADCAST))
+        Ok(!scene.stored_policy()?.contains(LATE_BROADCAST))
     })?;
     ensure_no_stand_in(&scene.fence)?;
     let explained = to_end({

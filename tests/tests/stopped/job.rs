@@ -3,16 +3,14 @@
 use std::process::Command;
 
 use anyhow::Result;
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use tests::{
     fence::{Fence, qfence},
     job::{
         ensure_ended, ensure_no_stand_in, launch, process_named, stand_ins, supervisor,
         wait_for_state,
     },
+    process::signal,
     remains,
     run::{to_end, wait_until},
     shell::state_of,
@@ -64,7 +62,7 @@ fn a_job_in_the_background_that_reads_the_terminal_stops_and_is_seen_to() -> Res
     let supervisor = supervisor(&fence)?;
     wait_for_state(shell, 'T')?;
     wait_for_state(supervisor, 'T')?;
-    // The shell learns of it a moment later.
+    // The shell notices the stop a moment later.
     wait_until("the shell sees the job stopped", || {
         Ok(terminal.run("jobs")?.contains("[1]+  Stopped"))
     })?;
@@ -84,13 +82,12 @@ fn a_supervisor_that_is_told_to_stop_stops_its_command() -> Result<()> {
     launch(&mut terminal, &fence, "sleep 1000")?;
     let sleep = process_named(&fence, "sleep")?;
     let supervisor = supervisor(&fence)?;
-    let pid = Pid::from_raw(i32::try_from(supervisor)?);
-    kill(pid, Signal::SIGTSTP)?;
+    signal(supervisor, Signal::SIGTSTP)?;
     terminal.expect(PROMPT)?;
     wait_for_state(sleep, 'T')?;
     wait_for_state(supervisor, 'T')?;
     assert_eq!(stand_ins(&fence)?.len(), 1);
-    kill(pid, Signal::SIGCONT)?;
+    signal(supervisor, Signal::SIGCONT)?;
     wait_until("the command goes on", || Ok(state_of(sleep) == Some('S')))?;
     ensure_no_stand_in(&fence)
 }

@@ -1,5 +1,5 @@
-//! A supervisor that is stopped, or kept from writing, by the terminal or by a process in its fence: the host's
-//! addresses and nameservers are followed all the same.
+//! The terminal, or a process in the fence, stops the supervisor or blocks its output. The host's addresses and nameservers
+//! are followed nevertheless.
 
 mod following;
 mod job;
@@ -23,14 +23,14 @@ use tests::{
 
 const PORT: u16 = 8080;
 
-/// What comes up on the host while the fence runs, and its subnet's broadcast address.
+/// An address that the host gets while the fence runs, and the broadcast address of its subnet.
 const LATE: &str = "198.18.5.1/24";
 const LATE_BROADCAST: &str = "198.18.5.255";
 
-/// A server on the internet, to which everything must go on working.
+/// A server on the internet, which must stay reachable.
 const INTERNET: &str = "udp/198.51.100.7/8080";
 
-/// What runs beside the command: it runs what it is told, one file after the other.
+/// The worker, which runs beside the command: it executes the files that the test writes, one after the other.
 const WORKER: &str = r#"i=1
 while :; do
     while ! [ -e "$1/do.$i" ]; do sleep 0.02; done
@@ -41,7 +41,7 @@ while :; do
 done
 "#;
 
-/// A host with a listener for broadcasts, an internet that answers, and a fenced job in a terminal of the host's.
+/// A host with a listener for broadcasts, an internet that answers, and a fenced job in a terminal of the host.
 struct Scene {
     world: World,
     host: Listener,
@@ -73,8 +73,8 @@ impl Scene {
         })
     }
 
-    /// Starts a shell as a job of the terminal's, and waits until it is there: it runs `first`, starts the worker, and
-    /// runs `then`. Returns its supervisor.
+    /// Starts a shell as a job of the terminal, and waits until it runs. The shell runs `first`, starts the worker, and runs
+    /// `then`. Returns the supervisor.
     fn launch(&mut self, first: &str, then: &str) -> Result<u32> {
         let worker = self.path("worker");
         let script = format!(
@@ -95,7 +95,7 @@ impl Scene {
         self.dir.path().join(name)
     }
 
-    /// Has the worker in the fence run a line; what it printed.
+    /// Lets the worker in the fence run a line. Returns its output.
     fn ask(&mut self, line: &str) -> Result<String> {
         self.told += 1;
         let number = self.told;
@@ -107,7 +107,7 @@ impl Scene {
         Ok(fs::read_to_string(self.path(&format!("said.{number}")))?)
     }
 
-    /// Has the worker make an attempt.
+    /// Lets the worker make an attempt.
     fn attempt(&mut self, attempt: &str) -> Result<ProbeResult> {
         let probe = probe::program()?;
         let said = self.ask(&format!("{} --timeout-ms 1000 {attempt}", probe.display()))?;
@@ -115,7 +115,7 @@ impl Scene {
         outcomes.into_iter().next().context("one outcome")
     }
 
-    /// The positive control: from outside of the fence it arrives.
+    /// The positive control: the attempt arrives if it is made outside the fence.
     fn ensure_arrives_without_fence(&self, attempt: &str) -> Result<()> {
         let before = self.host.arrivals().len();
         let outcomes = probe::run_as(NOBODY, &self.world.host, &[attempt])?;
@@ -124,7 +124,7 @@ impl Scene {
         Ok(())
     }
 
-    /// Gives the host another address while the supervisor is out of action; its broadcasts are refused.
+    /// Gives the host another address while the supervisor cannot act. Checks that broadcasts to it are refused.
     fn ensure_late_broadcasts_are_refused(&mut self) -> Result<()> {
         let broadcast = format!("udp/{LATE_BROADCAST}/{PORT}");
         let outcome = self.attempt(INTERNET)?;
@@ -142,11 +142,16 @@ impl Scene {
         Ok(())
     }
 
-    /// Waits for an address to be in the policy: a refusal alone may be for want of anybody who follows.
-    fn await_in_policy(&self, text: &str) -> Result<()> {
+    /// The stored policy.
+    fn stored_policy(&self) -> Result<String> {
         let path = format!("/run/qfence/{}.policy", self.fence.name());
+        fs::read_to_string(&path).with_context(|| format!("read {path}"))
+    }
+
+    /// Waits until the policy has an address. A refusal alone proves less: without a follower all broadcasts are refused.
+    fn await_in_policy(&self, text: &str) -> Result<()> {
         wait_until(&format!("{text} is in the policy"), || {
-            Ok(fs::read_to_string(&path)?.contains(text))
+            Ok(self.stored_policy()?.contains(text))
         })
     }
 }

@@ -3,11 +3,9 @@
 use std::{thread, time::Duration};
 
 use anyhow::{Result, ensure};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use tests::{
+    process::signal,
     remains,
     terminal::{CTRL_Q, CTRL_S},
 };
@@ -19,12 +17,12 @@ fn a_terminal_whose_output_is_stopped_does_not_stop_the_following() -> Result<()
     let mut scene = Scene::new("output")?;
     scene.launch("", "while read line; do :; done")?;
     scene.terminal.press(CTRL_S)?;
-    // Something to be said: a directory is no resolv.conf.
+    // The supervisor reports an error: a directory is no resolv.conf.
     scene.world.symlink_resolv_conf("/etc")?;
     thread::sleep(Duration::from_secs(2));
     scene.world.write_resolv_conf("nameserver 127.0.0.53\n")?;
     scene.ensure_late_broadcasts_are_refused()?;
-    // It was said, and is shown now.
+    // The terminal shows the report now.
     scene.terminal.press(CTRL_Q)?;
     scene.terminal.expect("qfence: error: cannot read")?;
     Ok(())
@@ -49,7 +47,7 @@ fn a_terminal_whose_output_is_stopped_keeps_neither_the_supervisor_nor_its_end()
     let mut scene = Scene::new("output-end")?;
     let supervisor = scene.launch("", "while read line; do :; done")?;
     scene.terminal.press(CTRL_S)?;
-    // Words and refusals that nobody shows.
+    // Messages and refusals that the terminal does not show.
     scene
         .world
         .write_resolv_conf(&"# too long\n".repeat(10_000))?;
@@ -64,7 +62,7 @@ fn a_terminal_whose_output_is_stopped_keeps_neither_the_supervisor_nor_its_end()
     scene.await_in_policy(LATE_BROADCAST)?;
     let outcome = scene.attempt("tcp/198.18.5.1/8080")?;
     ensure!(outcome.failed_with("ECONNREFUSED"), "{outcome:?}");
-    kill(Pid::from_raw(i32::try_from(supervisor)?), Signal::SIGTERM)?;
+    signal(supervisor, Signal::SIGTERM)?;
     ensure_gone(supervisor)?;
     remains::ensure_none(scene.fence.name())
 }
@@ -79,7 +77,7 @@ fn the_last_words_wait_for_no_terminal_whose_output_is_stopped() -> Result<()> {
         let outcome = scene.attempt(&format!("tcp/192.0.2.10/{port}"))?;
         ensure!(outcome.failed_with("ECONNREFUSED"), "{outcome:?}");
     }
-    kill(Pid::from_raw(i32::try_from(supervisor)?), Signal::SIGTERM)?;
+    signal(supervisor, Signal::SIGTERM)?;
     ensure_gone(supervisor)?;
     remains::ensure_none(scene.fence.name())
 }

@@ -3,12 +3,10 @@
 use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use tests::{
     job::{ensure_no_stand_in, stand_ins, wait_for_state},
+    process::signal,
     remains,
     run::to_end,
     shell::state_of,
@@ -20,21 +18,21 @@ use super::{Scene, ensure_gone};
 #[test]
 fn the_stand_in_is_out_of_reach_and_ends_with_a_supervisor_that_is_killed() -> Result<()> {
     let mut scene = Scene::new("reach")?;
-    // A group that is orphaned while it is stopped gets SIGHUP, and goes on.
+    // A stopped process group that becomes orphaned gets SIGHUP and SIGCONT.
     let supervisor = scene.launch("trap \"\" HUP;", "kill -STOP $$; sleep 1000")?;
     scene.terminal.expect(PROMPT)?;
     wait_for_state(supervisor, 'T')?;
     let [stand_in] = stand_ins(&scene.fence)?[..] else {
         anyhow::bail!("not one stand-in")
     };
-    // The control: it can signal what is its own, and continue what is of its session (the supervisor).
+    // The control: the command can signal its own processes. (SIGCONT needs no permission within a session.)
     let own = scene.ask("sleep 1000 & kill -STOP $! && kill -CONT $! && kill $! && echo sent")?;
     assert!(own.ends_with("sent\n"), "{own}");
     for signal in ["STOP", "TSTP", "CONT", "KILL"] {
         let said = scene.ask(&format!("kill -{signal} {stand_in} || echo refused"))?;
         assert!(said.contains("not permitted"), "{signal}: {said}");
     }
-    // A session, a process group and descriptors of its own, and no terminal.
+    // The stand-in has its own session, process group and descriptors, and no terminal except as standard error.
     let stat = fs::read_to_string(format!("/proc/{stand_in}/stat"))?;
     let fields: Vec<&str> = stat
         .rsplit_once(") ")
@@ -52,7 +50,7 @@ fn the_stand_in_is_out_of_reach_and_ends_with_a_supervisor_that_is_killed() -> R
         assert_eq!(is_terminal, number == 2, "{number}: {}", target.display());
     }
 
-    kill(Pid::from_raw(i32::try_from(supervisor)?), Signal::SIGKILL)?;
+    signal(supervisor, Signal::SIGKILL)?;
     ensure_gone(supervisor)?;
     ensure_gone(stand_in)?;
     ensure_no_stand_in(&scene.fence)?;
@@ -62,7 +60,7 @@ fn the_stand_in_is_out_of_reach_and_ends_with_a_supervisor_that_is_killed() -> R
     Ok(())
 }
 
-/// The most descriptors that `pid` may have for two more to be free.
+/// The limit of descriptors at which `pid` can open two more.
 fn limit_of_two_more(pid: u32) -> usize {
     let is_open = |fd: &usize| Path::new(&format!("/proc/{pid}/fd/{fd}")).is_symlink();
     (0..).filter(|fd| !is_open(fd)).nth(2).unwrap_or_default()

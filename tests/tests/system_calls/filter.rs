@@ -1,4 +1,4 @@
-//! Who has the filter, and what it leaves.
+//! Every command has the filter. The internet stays reachable.
 
 use anyhow::{Context as _, Result};
 use tests::{
@@ -10,7 +10,7 @@ use tests::{
 
 use super::Scene;
 
-/// It is installed before privileges go where they may come back, and for root as for others.
+/// If the command may gain privileges again, the filter is installed before privileges are dropped. Root has it too.
 #[test]
 fn everybody_has_the_filter() -> Result<()> {
     for options in [
@@ -47,7 +47,8 @@ fn the_internet_is_there_all_the_same() -> Result<()> {
     Ok(())
 }
 
-/// To type into the terminal is to have the shell outside do it; the others give the namespaces of who is outside.
+/// TIOCSTI types into the terminal, so that the shell outside the fence executes it. The last two return namespaces of processes
+/// outside.
 #[test]
 fn terminals_and_namespaces_of_others_are_not_asked_for() -> Result<()> {
     let scene = Scene::new(&[])?;

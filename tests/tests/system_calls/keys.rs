@@ -11,14 +11,14 @@ fn the_kernel_calls_nobody_out_for_a_key() -> Result<()> {
     let call_out: [String; 2] =
         ["native", "compat"].map(|manner| format!("keys/{manner}/call-out"));
     for outcome in scene.outside(&call_out)? {
-        // The latter says that there is no /sbin/request-key on this machine, which was to be run.
+        // ENOENT: the kernel would have run /sbin/request-key, which this machine does not have.
         let has_called = outcome.failed_with("ENOKEY") || outcome.failed_with("ENOENT");
         assert!(has_called, "control: {outcome:?}");
     }
     for outcome in scene.inside(&call_out)? {
         assert!(outcome.failed_with("EPERM"), "{outcome:?}");
     }
-    // Keys are there all the same.
+    // Other uses of keys work.
     let rest = ["add", "search", "control"].map(|what| format!("keys/native/{what}"));
     for outcome in scene.inside(&rest)? {
         assert!(outcome.is_reached(), "{outcome:?}");
@@ -38,7 +38,7 @@ fn who_is_strict_has_no_keys() -> Result<()> {
     for outcome in scene.inside(&native)? {
         assert!(outcome.failed_with("EPERM"), "{outcome:?}");
     }
-    // The process is killed by its first 32-bit call.
+    // The first 32-bit call kills the process.
     for attempt in compat {
         let mut command = scene.fence.command(&scene.world.host, probe::program()?);
         command.args(["--timeout-ms", "500", &attempt]);

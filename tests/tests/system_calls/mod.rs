@@ -1,5 +1,5 @@
-//! What no program on the cgroup sees, because the kernel does not ask it or because it is no packet, the filter of
-//! system calls refuses.
+//! The filter of system calls refuses what no program on the cgroup sees: calls about which the kernel asks no program, and
+//! calls that send no packet.
 
 mod filter;
 mod keys;
@@ -14,7 +14,7 @@ use tests::{
     world::World,
 };
 
-/// A host that answers pings to its groups, and a fence on it.
+/// A host that answers pings to its broadcast and multicast addresses, and a fence on it.
 struct Scene {
     world: World,
     fence: Fence,
@@ -43,7 +43,7 @@ impl Scene {
         probe::run_as(NOBODY, &self.world.host, &words)
     }
 
-    /// How many pings the host got in the meantime.
+    /// The number of pings that the host gets meanwhile.
     fn pings(&self, during: impl FnOnce() -> Result<()>) -> Result<u64> {
         let (before, _) = echoes::arrived(&self.world.host)?;
         during()?;

@@ -19,7 +19,7 @@ use super::Scene;
 /// The broadcast address of the host's LAN.
 const BROADCAST: &str = "192.0.2.255";
 
-/// Ways to set an option that the kernel asks no program about.
+/// Ways to set an option without the kernel asking a program.
 const UNASKED: [&str; 3] = ["compat", "socketcall", "ring"];
 
 fn broadcasts() -> Vec<String> {
@@ -44,7 +44,7 @@ fn broadcast_pings_do_not_reach_the_host_whatever_call_allows_them() -> Result<(
         Ok(())
     })?;
     assert_eq!(seen, 0, "{outcomes:?}");
-    // There is no such ring to ask.
+    // Rings of io_uring cannot be made in a fence.
     for (outcome, errno) in outcomes.iter().zip(["EPERM", "EPERM", "ENOSYS"]) {
         assert!(outcome.failed_with(errno), "{outcome:?}");
     }
@@ -74,8 +74,8 @@ fn compat_calls_join_no_groups() -> Result<()> {
     Ok(())
 }
 
-/// Of a value of more than a page the kernel reads the number again, after the program at setsockopt has: what is zero
-/// then may be another number by now. Other options of that length are none of the fence's business.
+/// If a value is longer than a page, the kernel reads the number again after the program at setsockopt. A zero may have become
+/// another number by then, so it counts as set. Other options of that length are not restricted.
 #[test]
 fn a_long_value_counts_as_set() -> Result<()> {
     let scene = Scene::new(&[])?;
@@ -94,7 +94,7 @@ fn a_long_value_counts_as_set() -> Result<()> {
 #[test]
 fn other_options_can_be_set_by_compat_calls() -> Result<()> {
     let scene = Scene::new(&[])?;
-    // SO_REUSEADDR, IP_TOS, IPV6_MULTICAST_HOPS, TCP_NODELAY's number at UDP's level.
+    // SO_REUSEADDR, IP_TOS, IPV6_MULTICAST_HOPS, and the number of TCP_NODELAY at the level of UDP.
     let others = ["1/2", "0/1", "41/18", "17/1"];
     let attempts: Vec<_> = ["native", "compat"]
         .iter()
@@ -113,8 +113,8 @@ fn other_options_can_be_set_by_compat_calls() -> Result<()> {
     Ok(())
 }
 
-/// A socket of the fence that shares a port with a service of the host could be taken for the fence's own, and the kernel
-/// gives the service what is sent there. The programs know such a socket only if they see its option.
+/// A socket of the fence that shares a port with a service of the host could be mistaken for the only socket of the port. The
+/// kernel may deliver to the service instead. The programs recognise such a socket only if they see its option.
 #[test]
 fn compat_calls_make_no_socket_beside_a_service_of_the_host() -> Result<()> {
     const PORT: u16 = 9200;
@@ -133,7 +133,7 @@ fn compat_calls_make_no_socket_beside_a_service_of_the_host() -> Result<()> {
     let kinds = ["tcp", "udp"];
     let by = |manner: &str| kinds.map(|kind| format!("beside/{manner}/{kind}/127.0.0.1/{PORT}"));
     let all = ["native", "compat"].map(by).concat();
-    // TCP is shared only among sockets of one user, which is root here.
+    // Only sockets of one user, root here, share a TCP port.
     let inside = |options: &[&str]| -> Result<Vec<ProbeResult>> {
         let fence = Fence::new("beside")?.with(options);
         probe::run_command(fence.command(&world.host, probe::program()?).args(&all))
@@ -158,7 +158,7 @@ fn compat_calls_make_no_socket_beside_a_service_of_the_host() -> Result<()> {
     Ok(())
 }
 
-/// Where options can be set that no program sees, no socket is known to have its port alone, so none is the fence's own.
+/// If options can be set that no program sees, any socket may share its port, so none counts as the fence's own.
 #[test]
 fn with_compat_options_nothing_is_the_fences_own() -> Result<()> {
     let world = World::new()?;
@@ -189,7 +189,7 @@ fn with_compat_options_nothing_is_the_fences_own() -> Result<()> {
 #[test]
 fn who_asks_for_it_gets_compat_options_and_no_more() -> Result<()> {
     let scene = Scene::new(&["--allow-compat-sockopt"])?;
-    // The packet is dropped, and the copy that the kernel makes for the host before that is not.
+    // The packet is dropped, but not the copy that the kernel has made for the host before.
     let seen = scene.pings(|| scene.inside(&broadcasts()).map(drop))?;
     assert_eq!(seen, 3);
     let rest = ["keys/native/call-out".into(), "keys/compat/call-out".into()];
@@ -199,7 +199,7 @@ fn who_asks_for_it_gets_compat_options_and_no_more() -> Result<()> {
     Ok(())
 }
 
-/// Where the policy allows no broadcast, the option of a UDP socket is dropped without a word, whatever length it has.
+/// If the policy allows no broadcast, SO_BROADCAST on a UDP socket has no effect and no error, whatever the length of its value.
 #[test]
 fn a_long_value_makes_no_broadcaster() -> Result<()> {
     const SET: &str = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\

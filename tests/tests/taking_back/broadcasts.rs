@@ -15,15 +15,15 @@ use tests::{
 
 use super::{PORT, ask};
 
-/// Waits so long that nobody counts as following the host any more.
+/// Waits until no process counts as following the host any more.
 fn outlast_the_pulse() {
     sleep(Duration::from_nanos(qfence_common::pulse::FOLLOWED_FOR_NS) + Duration::from_secs(2));
 }
 
-/// A broadcast address that the host gets meanwhile is one before anybody has published that.
+/// A broadcast address that the host gets while the fence runs. At first no policy has it.
 const LATE: &str = "10.77.0.255";
 
-/// Gives the host a subnet, of which the broadcast reaches its services, and takes it away.
+/// Gives the host a subnet whose broadcasts reach the host's services, and takes it away afterwards.
 fn with_late_subnet<T>(world: &World, during: impl FnOnce() -> Result<T>) -> Result<T> {
     world.host_ip("address add 10.77.0.1/24 brd + dev br0")?;
     let made = during();
@@ -31,8 +31,8 @@ fn with_late_subnet<T>(world: &World, during: impl FnOnce() -> Result<T>) -> Res
     made
 }
 
-/// Without a rule that allows one, no broadcast leaves: the kernel itself fails it, in the moment in which its address
-/// becomes one, whoever follows the host.
+/// If no rule allows a broadcast, the kernel itself fails each of them, from the moment at which the address becomes a
+/// broadcast address. This does not depend on a process that follows the host.
 #[test]
 fn without_a_rule_for_broadcasts_no_socket_may_broadcast() -> Result<()> {
     let world = World::new()?;
@@ -41,7 +41,7 @@ fn without_a_rule_for_broadcasts_no_socket_may_broadcast() -> Result<()> {
     let broadcast = format!("udp/{LATE}/{PORT}");
     let fence = Fence::new("broadcast")?.with(&["--user", "nobody"]);
     let mut inside = Shell::start(fence.command(&world.host, "sh"))?;
-    // Stopped, so that the kernel alone can tell.
+    // The supervisor is stopped, so only the kernel knows the new address.
     inside.signal(Signal::SIGSTOP)?;
     with_late_subnet(&world, || {
         for _ in 0..4 {
@@ -49,7 +49,7 @@ fn without_a_rule_for_broadcasts_no_socket_may_broadcast() -> Result<()> {
             assert!(outcome.failed_with("EACCES"), "{outcome:?}");
         }
         assert_eq!(services.arrivals(), []);
-        // The control: it does arrive without a fence.
+        // The control: the broadcast arrives without a fence.
         let outcomes = probe::run(&world.host, &["--timeout-ms", "500", &broadcast])?;
         ensure!(outcomes[0].errno.is_none(), "{outcomes:?}");
         wait_until("the broadcast arrives", || {
@@ -62,7 +62,7 @@ fn without_a_rule_for_broadcasts_no_socket_may_broadcast() -> Result<()> {
     inside.tell("exit")
 }
 
-/// Where a rule allows some broadcast, which others there are is not known when nobody follows the host's addresses.
+/// If a rule allows one broadcast address, the others are known only while a process follows the host's addresses.
 #[test]
 fn an_orphan_broadcasts_to_nobody() -> Result<()> {
     let world = World::new()?;
@@ -89,7 +89,7 @@ fn an_orphan_broadcasts_to_nobody() -> Result<()> {
         assert_eq!(services.arrivals().len(), arrived);
         Ok(())
     })?;
-    // Sockets that may not broadcast go on.
+    // Sockets that may not broadcast still work.
     let outcome = ask(&mut inside, &elsewhere)?;
     ensure!(outcome.is_reached(), "control: {outcome:?}");
     let mut logs = world.host.command(qfence()?);

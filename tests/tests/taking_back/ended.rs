@@ -17,7 +17,7 @@ use tests::{
 
 use super::{PORT, set};
 
-/// A socket that came out of accept(), let go of its peer and connected anew, is the fence's own doing.
+/// A socket came from accept(), was disconnected, and connects again: this connection is the fence's own.
 #[test]
 fn what_was_accepted_and_connects_anew_is_ended_too() -> Result<()> {
     let world = World::new()?;
@@ -36,7 +36,7 @@ fn what_was_accepted_and_connects_anew_is_ended_too() -> Result<()> {
         let mut inside = Shell::start(fence.command(&world.host, "sh"))?;
         let program = probe::program()?.display().to_string();
         inside.tell(&format!("{program} --hold accepted-tcp/{server}/{PORT}"))?;
-        // Somebody on the host connects to its listener.
+        // A process on the host connects to the fence's listener.
         let own: SocketAddr = match server {
             IpAddr::V4(_) => "127.0.0.1:5999".parse()?,
             IpAddr::V6(_) => "[::1]:5999".parse()?,
@@ -69,7 +69,7 @@ fn what_was_accepted_and_connects_anew_is_ended_too() -> Result<()> {
     Ok(())
 }
 
-/// The kernel opens ways of MPTCP by itself: what it is refused is the doing of the connection's owner.
+/// The kernel opens subflows of MPTCP by itself. A refused subflow is attributed to the owner of the connection.
 #[test]
 fn a_way_that_the_kernel_opens_is_its_owners() -> Result<()> {
     let world = World::new()?;
@@ -78,7 +78,7 @@ fn a_way_that_the_kernel_opens_is_its_owners() -> Result<()> {
     world
         .internet
         .ip("mptcp limits set subflow 4 add_addr_accepted 4")?;
-    // The peer says that it is to be had at an address of the host's, too.
+    // The peer announces an address of the host as another address of its own.
     world
         .internet
         .ip(&format!("mptcp endpoint add {HOST_V4} signal"))?;
@@ -110,7 +110,8 @@ fn a_way_that_the_kernel_opens_is_its_owners() -> Result<()> {
     Ok(())
 }
 
-/// A group gets its copies before egress, where a connected socket is judged: so `set` ends the socket.
+/// A multicast group gets copies of a datagram before egress, where packets of connected sockets are judged. So `set` ends the
+/// socket.
 fn ends_a_socket_that_is_connected_to_a_group(options: &[&str], change: &[&str]) -> Result<()> {
     let world = World::new()?;
     let _internet = Listeners::everywhere(&world.internet, PORT)?;

@@ -1,4 +1,4 @@
-//! What a policy allowed and does not any more: no socket keeps it.
+//! A change of the policy withdraws what was allowed. No socket keeps it.
 
 mod broadcasts;
 mod ended;
@@ -13,7 +13,7 @@ use tests::{
     world::World,
 };
 
-/// A service of the host's.
+/// The port of the host's service.
 const PORT: u16 = 8080;
 
 fn set(world: &World, fence: &Fence, options: &[&str]) -> Result<Ended> {

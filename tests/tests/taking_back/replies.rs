@@ -17,10 +17,10 @@ use tests::{
 
 use super::{PORT, ask, set};
 
-/// The port in the fence that speaks to it.
+/// The port in the fence from which the service is asked.
 const INSIDE: u16 = 5000;
 
-/// The host's answers are answers, however often they come: they open no way.
+/// The host's answers to the fence do not count as the host speaking first, however many there are.
 #[test]
 fn a_service_that_was_asked_has_not_spoken_first() -> Result<()> {
     let world = World::new()?;
@@ -55,7 +55,7 @@ fn a_service_that_was_asked_has_not_spoken_first() -> Result<()> {
     Ok(())
 }
 
-/// A nameserver that was asked, and is none any more.
+/// A nameserver was asked, and is no nameserver any more.
 #[test]
 fn a_former_nameserver_is_answered_no_more() -> Result<()> {
     let world = World::new()?;
@@ -81,7 +81,8 @@ fn a_former_nameserver_is_answered_no_more() -> Result<()> {
     Ok(())
 }
 
-/// Who spoke first is answered, by a rule of its own, until the policy changes; and again when it speaks again.
+/// The fence may answer a service that spoke first, until the policy changes, and again when the service speaks again. Such
+/// replies are counted.
 #[test]
 fn replies_are_counted_and_forgotten_with_the_policy() -> Result<()> {
     let world = World::new()?;
@@ -117,7 +118,7 @@ fn replies_are_counted_and_forgotten_with_the_policy() -> Result<()> {
     inside.tell("kill $!; exit")
 }
 
-/// A service that is bound to all addresses answers by one that the kernel chooses, which nobody has asked.
+/// A service that is bound to all addresses may answer from another address than the one that was asked. The kernel chooses it.
 #[test]
 fn an_answer_from_another_address_is_an_answer() -> Result<()> {
     let world = World::new()?;
@@ -136,7 +137,7 @@ fn an_answer_from_another_address_is_an_answer() -> Result<()> {
     let other = format!("udp/127.0.0.1/{PORT}+port={INSIDE}+reuse");
     let before = ask(&mut inside, &other)?;
     assert!(before.failed_with("ECONNREFUSED"), "{before:?}");
-    // Bound to 127.0.0.1, so that the answer comes from there.
+    // The client is bound to 127.0.0.1, so the answer comes from there.
     let outcome = ask(
         &mut inside,
         &format!("udp/{HOST_V4}/{PORT}+src=127.0.0.1+port={INSIDE}+reuse"),

@@ -1,6 +1,17 @@
 //! The owner of a socket, noted when the socket is created: packets can also leave while another process, or none, is
 //! running.
 
+mod connection;
+mod marks;
+
+pub(crate) use connection::{
+    LetThrough, connects_elsewhere, let_through, note_connection, note_own,
+};
+pub(crate) use marks::{
+    mark_broadcaster, mark_guest, mark_options, mark_other_port, mark_question, may_broadcast,
+    only_asks_nameservers,
+};
+
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
     helpers::{
@@ -12,7 +23,7 @@ use qfence_common::{
     Comm, NO_UID,
     event::GUEST,
     netns::INSIDE,
-    own::{LET_THROUGH, Made, UNKNOWN_OPTIONS},
+    own::{Made, UNKNOWN_OPTIONS},
     verdict::{FOREIGN_NETNS, SOCKET_KIND},
 };
 
@@ -85,86 +96,6 @@ pub(crate) fn note(ctx: &SockContext, author: &Author, place: Place, against: Op
     storage(ctx.sock.cast(), &raw mut owner);
 }
 
-/// Notes whether a full socket that is about to connect connects to an address that is known to be the host's. Then the
-/// packets of the connection do not count as a sign of an address that has become local. A socket that the kernel
-/// created has no owner yet: one that came from a listener and connects again, or a subflow of an MPTCP connection,
-/// whose owner is that of the connection. `is_own` is whether the connection was [let through](note_own) to a socket of
-/// the fence's own. Returns false if that could not be noted: a connection without an owner would count as incoming.
-#[inline(always)]
-pub(crate) fn note_connection(
-    socket: *mut bpf_sock,
-    netns: u64,
-    to_host: bool,
-    is_own: bool,
-) -> bool {
-    let owner = storage_for_connection(socket, netns);
-    if owner.is_null() {
-        return false;
-    }
-    // SAFETY: a value of the map, aligned and alive as long as the program runs.
-    let flags = unsafe { &raw mut (*owner).flags };
-    let former = if is_own { 0 } else { LET_THROUGH };
-    // SAFETY: as above. The value is one word, so other CPUs never see half of it.
-    let others = unsafe { flags.read_volatile() } & !CONNECTED_TO_HOST & !former;
-    let connected = if to_host { CONNECTED_TO_HOST } else { 0 };
-    // SAFETY: as above.
-    unsafe { flags.write_volatile(others | connected) };
-    true
-}
-
-/// Notes that the connection of a full socket is let through to a listener of the fence's own, with one of the flags
-/// in [`LET_THROUGH`]. `listener_ns` is the time at which the listener was made. Returns false if that could not be
-/// noted.
-#[inline(always)]
-pub(crate) fn note_own(socket: *mut bpf_sock, netns: u64, flag: u32, listener_ns: u64) -> bool {
-    let owner = storage_for_connection(socket, netns);
-    if owner.is_null() {
-        return false;
-    }
-    // SAFETY: as above.
-    let listener = unsafe { &raw mut (*owner).listener_ns };
-    // SAFETY: as above.
-    unsafe { listener.write_volatile(listener_ns) };
-    // SAFETY: as above.
-    let flags = unsafe { &raw mut (*owner).flags };
-    // SAFETY: as above.
-    let others = unsafe { flags.read_volatile() } & !LET_THROUGH;
-    // SAFETY: as above.
-    unsafe { flags.write_volatile(others | flag) };
-    true
-}
-
-/// Returns the value of a full socket that is about to connect. If it has none, one is made; null if there is no
-/// memory for it.
-#[inline(always)]
-fn storage_for_connection(socket: *mut bpf_sock, netns: u64) -> *mut Owner {
-    let owner = storage(socket, core::ptr::null_mut());
-    if !owner.is_null() {
-        return owner;
-    }
-    let mut fresh = author_of(socket, netns);
-    storage(socket, &raw mut fresh)
-}
-
-/// A connection that was let through to a listener of the fence's own.
-pub(crate) struct LetThrough {
-    /// The flags in [`LET_THROUGH`]; not zero.
-    pub(crate) flags: u32,
-    /// The time at which the listener of a pair was made.
-    pub(crate) listener_ns: u64,
-}
-
-/// Returns how the connection of a full socket was let through to a listener of the fence's own, if it was.
-#[inline(always)]
-pub(crate) fn let_through(socket: *mut bpf_sock) -> Option<LetThrough> {
-    let owner = read(socket)?;
-    let flags = owner.flags & LET_THROUGH;
-    (flags != 0).then_some(LetThrough {
-        flags,
-        listener_ns: owner.listener_ns,
-    })
-}
-
 /// Returns how a full socket of the fence was made. A flag counts if either the socket or the MPTCP connection of which
 /// it is a subflow has it.
 #[inline(always)]
@@ -179,74 +110,6 @@ pub(crate) fn made(socket: *mut bpf_sock) -> Option<Made> {
         made.flags |= connection.flags;
     }
     (made.ns != 0).then_some(made)
-}
-
-/// Notes options of a full socket, by flags in [`qfence_common::own`].
-#[inline(always)]
-pub(crate) fn mark_options(socket: *mut bpf_sock, flags: u32) {
-    // A socket without an owner is not the fence's own.
-    let _ = mark(socket, flags);
-}
-
-/// Notes that a full socket is a guest's connection.
-#[inline(always)]
-pub(crate) fn mark_guest(socket: *mut bpf_sock) {
-    // If this fails, the connection counts as the emulator's own.
-    let _ = mark(socket, GUEST);
-}
-
-/// Notes that a full UDP socket was allowed to send a datagram to the nameserver port of the host.
-#[inline(always)]
-pub(crate) fn mark_question(socket: *mut bpf_sock) {
-    // If this fails, a datagram that is redirected to another port is refused.
-    let _ = mark(socket, ASKS_NAMESERVER);
-}
-
-/// Notes that a call names another port than that of nameservers as the destination of a full UDP socket. It must be noted
-/// before the call changes the socket.
-#[inline(always)]
-pub(crate) fn mark_other_port(socket: *mut bpf_sock) {
-    // This fails only if the socket has no owner. Then it was not noted that it asks, either.
-    let _ = mark(socket, NAMES_OTHER_PORT);
-}
-
-/// Whether a full UDP socket was allowed to send a datagram to the nameserver port of the host, and no call ever named
-/// another port as its destination.
-#[inline(always)]
-pub(crate) fn only_asks_nameservers(socket: *mut bpf_sock) -> bool {
-    read(socket)
-        .is_some_and(|owner| owner.flags & (ASKS_NAMESERVER | NAMES_OTHER_PORT) == ASKS_NAMESERVER)
-}
-
-/// Notes that a full socket may broadcast. Returns false if that could not be noted.
-#[inline(always)]
-pub(crate) fn mark_broadcaster(socket: *mut bpf_sock) -> bool {
-    mark(socket, BROADCASTER)
-}
-
-#[inline(always)]
-fn mark(socket: *mut bpf_sock, flag: u32) -> bool {
-    let owner = storage(socket, core::ptr::null_mut());
-    if owner.is_null() {
-        return false;
-    }
-    // SAFETY: as above.
-    let flags = unsafe { &raw mut (*owner).flags };
-    // SAFETY: as above.
-    let before = unsafe { flags.read_volatile() };
-    // Most sockets send more than once: a word that is not written stays in the caches of other CPUs.
-    if before & flag != flag {
-        // SAFETY: as above.
-        unsafe { flags.write_volatile(before | flag) };
-    }
-    true
-}
-
-/// Whether a full socket was connected by a call instead of being created by the kernel for a listener, and its
-/// connection is not to the host.
-#[inline(always)]
-pub(crate) fn connects_elsewhere(socket: *mut bpf_sock) -> bool {
-    of(socket).is_some_and(|owner| owner.flags & CONNECTED_TO_HOST == 0)
 }
 
 /// Returns the cookie of the network namespace of a full socket that was created by a call.
@@ -273,12 +136,6 @@ pub(crate) fn reason_against(socket: *mut bpf_sock) -> Option<u32> {
 #[inline(always)]
 pub(crate) fn is_inside(socket: *mut bpf_sock) -> bool {
     of(socket).is_some_and(|owner| owner.flags & INSIDE != 0)
-}
-
-/// Whether a full socket may broadcast.
-#[inline(always)]
-pub(crate) fn may_broadcast(socket: *mut bpf_sock) -> bool {
-    read(socket).is_some_and(|owner| owner.flags & BROADCASTER != 0)
 }
 
 /// Returns the process behind a packet. `socket` is a full socket, or null.
@@ -363,30 +220,6 @@ impl Owner {
             comm: self.comm,
             cgroup: self.cgroup,
         }
-    }
-}
-
-/// Returns the owner to note for a socket that the kernel created. A subflow has the options of its MPTCP connection. The
-/// options of a socket that came from a listener are unknown: it may have them from the listener.
-#[inline(always)]
-fn author_of(socket: *mut bpf_sock, netns: u64) -> Owner {
-    if let Some(owner) = of_connection(socket) {
-        return Owner {
-            made_ns: owner.made_ns,
-            // A subflow is in the namespace of its connection.
-            flags: owner.flags & INSIDE,
-            ..Owner::of(&owner.author())
-        };
-    }
-    let caller = Author::current(netns);
-    let author = if caller.is_outside() {
-        Author::of_the_fence(netns)
-    } else {
-        caller
-    };
-    Owner {
-        flags: UNKNOWN_OPTIONS,
-        ..Owner::of(&author)
     }
 }
 

@@ -1,0 +1,232 @@
+//! Judges outgoing packets.
+
+use aya_ebpf::{bindings::__sk_buff, programs::SkBuffContext};
+use qfence_common::{
+    Halves, Hook, LookupPath, Outcome, Payload, Protocol, Verdict,
+    abi::Counter,
+    packet::{parse, read_address},
+    tally::Class,
+    verdict::{MANY, UNPARSED},
+};
+
+use super::{
+    is_loopback, rest, return_value,
+    standing::{carries_on_what_is_denied, is_ours_to_judge},
+};
+use crate::{
+    account::{
+        count::{count, tally_packet},
+        flows,
+        refuse::refuse_packet,
+        syn::qfence_report_syn,
+        trace::trace,
+    },
+    judge::{
+        Judgement, has_monitored_sockets, judge,
+        own::{qfence_own_packet, qfence_own_syn},
+        peers,
+        policy::{knows_self, monitors},
+        reason_against_socket,
+        redirected::qfence_judged_port,
+        refused,
+    },
+    subject::{
+        destination::Destination,
+        skb::{Skb, whole_socket},
+    },
+};
+
+const EGRESS: u32 = Hook::Egress as u32;
+
+/// Judges an outgoing packet. Through the loopback device it reaches the host, whatever its address. Through another
+/// device the address decides.
+#[inline(always)]
+pub(crate) fn judge_egress(ctx: &SkBuffContext) -> i32 {
+    let (to, payload) = match parse(&Skb(ctx.skb.skb)) {
+        Some(packet) => (packet.destination, packet.payload),
+        None => (Halves::NONE, Payload::UNKNOWN),
+    };
+    let outcome = qfence_judge_leaving(ctx.skb.skb, to.upper, to.lower, payload.bits());
+    if outcome == Outcome::Sent as u32 {
+        flows::note_sent(ctx, to, payload);
+    }
+    return_value(outcome)
+}
+
+/// Judges an outgoing packet by its destination and its payload. Returns the number of the outcome. Global: see
+/// `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_judge_leaving(
+    skb: *mut __sk_buff,
+    upper: u64,
+    lower: u64,
+    payload: u64,
+) -> u32 {
+    let payload = Payload::from_bits(payload);
+    judge_leaving(&SkBuffContext::new(skb), Halves { upper, lower }, payload) as u32
+}
+
+#[inline(always)]
+fn judge_leaving(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Outcome {
+    let length = ctx.len();
+    if !payload.is_known() {
+        return drop_unparsed(ctx, length);
+    }
+    let against = reason_against(ctx);
+    let to = destination(ctx, address, payload);
+    if payload.continues_tcp()
+        && against.is_none()
+        && !is_ours_to_judge(ctx)
+        && !carries_on_what_is_denied(ctx, payload, &to)
+    {
+        tally_packet(Outcome::Sent, Class::Tcp, false, length);
+        return Outcome::Sent;
+    }
+    let judgement = match against {
+        Some(reason) => refused(reason, false),
+        None => by_policy(ctx, &to, payload),
+    };
+    let Judgement {
+        outcome,
+        verdict,
+        is_reply,
+        ..
+    } = judgement;
+    trace::<EGRESS, _>(ctx, &to, outcome, verdict);
+    tally_packet(outcome, Class::of(to.protocol), true, length);
+    let goes_to_host = to.path == LookupPath::Loopback || verdict.has(MANY);
+    if goes_to_host && to.protocol == Protocol::UDP && outcome != Outcome::Refused {
+        let ports = u32::from(payload.source_port()) << 16 | u32::from(to.port);
+        qfence_note_sent(ctx.skb.skb, ports, is_reply.into());
+    }
+    if outcome != Outcome::Sent {
+        refuse_packet(ctx, to.address, verdict, rest(EGRESS, payload));
+    }
+    if outcome == Outcome::Refused && to.protocol == Protocol::TCP && !payload.continues_tcp() {
+        qfence_report_syn(ctx.skb.skb);
+    }
+    outcome
+}
+
+/// Judges a packet by the policy.
+#[inline(always)]
+fn by_policy(ctx: &SkBuffContext, to: &Destination, payload: Payload) -> Judgement {
+    let Halves { upper, lower } = to.address;
+    let path = to.path as u32;
+    Judgement::unpack(qfence_judge_packet(
+        ctx.skb.skb,
+        upper,
+        lower,
+        payload.bits(),
+        path,
+    ))
+}
+
+/// Judges a packet by the policy, given the number of its path. Global: see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_judge_packet(
+    skb: *mut __sk_buff,
+    upper: u64,
+    lower: u64,
+    payload: u64,
+    path: u32,
+) -> u64 {
+    let payload = Payload::from_bits(payload);
+    let to = Destination {
+        address: Halves { upper, lower },
+        port: judged_port(skb, Halves { upper, lower }, payload, path),
+        protocol: payload.protocol(),
+        path: if path == LookupPath::Address as u32 {
+            LookupPath::Address
+        } else {
+            LookupPath::Loopback
+        },
+    };
+    // Only what leaves through the loopback device gets to a socket of this host. A listener on all addresses is found for any
+    // destination, also for one that is the host only by host.toml, or as a translator spells it.
+    let stays = to.path == LookupPath::Loopback;
+    let own = |verdict: Verdict| match payload.protocol() {
+        _ if !stays => 0,
+        Protocol::UDP if knows_self() => {
+            qfence_own_packet(skb, upper, lower, payload.bits(), verdict.bits())
+        }
+        Protocol::TCP if !payload.continues_tcp() => {
+            qfence_own_syn(skb, payload.bits(), verdict.bits())
+        }
+        _ => 0,
+    };
+    judge(&to, false, || whole_socket(skb), own).pack()
+}
+
+/// Returns the port by which a packet is judged: the host's NAT may have redirected a question to a nameserver.
+#[inline(always)]
+fn judged_port(skb: *mut __sk_buff, address: Halves, payload: Payload, path: u32) -> u16 {
+    let port = payload.destination_port();
+    if path == LookupPath::Address as u32 {
+        return port;
+    }
+    let Halves { upper, lower } = address;
+    let protocol = payload.protocol().0;
+    let judged = qfence_judged_port(skb, upper, lower, protocol, port.into());
+    u16::try_from(judged).unwrap_or(0)
+}
+
+/// Returns the destination of a packet. Its path is loopback if the packet leaves through the loopback device.
+#[inline(always)]
+fn destination(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Destination {
+    Destination {
+        address,
+        port: payload.destination_port(),
+        protocol: payload.protocol(),
+        path: if is_loopback(ctx) {
+            LookupPath::Loopback
+        } else {
+            LookupPath::Address
+        },
+    }
+}
+
+/// Returns the number of the rule by which a packet is refused whatever its destination.
+#[inline(always)]
+fn reason_against(ctx: &SkBuffContext) -> Option<u32> {
+    if !has_monitored_sockets() {
+        return None;
+    }
+    match qfence_reason_against_packet(ctx.skb.skb) {
+        0 => None,
+        reason => Some(reason),
+    }
+}
+
+/// Returns the number of the rule by which a packet is refused because only monitor mode let its socket be created; or
+/// 0. Global: see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_reason_against_packet(skb: *mut __sk_buff) -> u32 {
+    reason_against_socket(|| whole_socket(skb)).unwrap_or(0)
+}
+
+/// Notes a datagram to the host, by its ports; the source port is in the upper half. Returns 0, because a global
+/// function must return a value. Global: see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_note_sent(skb: *mut __sk_buff, ports: u32, is_reply: u32) -> u32 {
+    let [from, to] = [ports >> 16, ports & 0xffff].map(|port| u16::try_from(port).unwrap_or(0));
+    let from = (read_address(&Skb(skb), true), from);
+    let to = (read_address(&Skb(skb), false), to);
+    peers::note_sent(whole_socket(skb), from, to, is_reply != 0);
+    0
+}
+
+#[inline(always)]
+fn drop_unparsed(ctx: &SkBuffContext, length: u32) -> Outcome {
+    let Judgement {
+        outcome, verdict, ..
+    } = refused(UNPARSED, monitors());
+    tally_packet(outcome, Class::Other, false, length);
+    count(Counter::Unparsed);
+    refuse_packet(ctx, Halves::NONE, verdict, rest(EGRESS, Payload::UNKNOWN));
+    outcome
+}

@@ -1,0 +1,76 @@
+//! Segments of TCP connections that exist: whether a packet that opens no connection is judged nevertheless.
+
+use aya_ebpf::{bindings::__sk_buff, programs::SkBuffContext};
+use qfence_common::{Action, Payload, Verdict, own::SELF};
+
+use super::is_loopback;
+use crate::{
+    judge::{
+        is_own_loopback,
+        policy::{judges_standing, verdict},
+    },
+    maps::ALLOW_RAW,
+    subject::{
+        destination::Destination,
+        skb::whole_socket,
+        socket::{has_connected_elsewhere, is_of_own_connection, is_raw, let_through},
+    },
+};
+
+/// Whether a packet belongs to a connection that the fence opened, and not to a pair: [`NOT_OPENED`], [`OPENED`], or
+/// [`OPENED_BY_SELF`] if a rule for `self` let it through. Global: see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_opened(skb: *mut __sk_buff) -> u32 {
+    if !is_of_own_connection(whole_socket(skb)) {
+        return NOT_OPENED;
+    }
+    match let_through(whole_socket(skb)) {
+        0 => OPENED,
+        SELF => OPENED_BY_SELF,
+        _ => NOT_OPENED,
+    }
+}
+
+const NOT_OPENED: u32 = 0;
+const OPENED: u32 = 1;
+const OPENED_BY_SELF: u32 = 2;
+
+/// Whether this verdict denies the further segments of such a connection.
+#[inline(always)]
+fn ends(opened: u32, verdict: Verdict) -> bool {
+    match opened {
+        NOT_OPENED => false,
+        OPENED_BY_SELF if verdict.self_rule().is_some() => false,
+        _ => verdict.action() == Action::Deny,
+    }
+}
+
+/// Whether a TCP segment that opens no connection is judged nevertheless. There are two such segments: one from a raw
+/// socket, and one of an outgoing connection whose remote address has become local since. If the connection was allowed
+/// although it was to the host, its segments are not judged.
+#[inline(always)]
+pub(super) fn is_ours_to_judge(ctx: &SkBuffContext) -> bool {
+    // The socket is looked up for each condition: the verifier of Linux 6.1 cannot track one pointer through all of
+    // them.
+    (ALLOW_RAW.load() != 0 && is_raw(whole_socket(ctx.skb.skb)))
+        || (is_loopback(ctx) && has_connected_elsewhere(whole_socket(ctx.skb.skb)))
+}
+
+/// Whether a TCP segment that opens no connection belongs to an existing connection of the fence that a change of the
+/// policy denies. A segment that resets the connection is excepted, so that the remote end learns of its end. If the
+/// segment is allowed, that is not counted as a decision of a rule.
+#[inline(always)]
+pub(super) fn carries_on_what_is_denied(
+    ctx: &SkBuffContext,
+    payload: Payload,
+    to: &Destination,
+) -> bool {
+    judges_standing()
+        && !payload.resets_tcp()
+        && ends(
+            qfence_opened(ctx.skb.skb),
+            verdict(to.path, to.address, to.protocol, to.port),
+        )
+        && !is_own_loopback(to, false, || whole_socket(ctx.skb.skb))
+}
