@@ -5,7 +5,7 @@ use qfence_common::{
     hook::{FRAME_HOOKS, LSM_HOOKS},
 };
 
-use crate::policy::set::SetName;
+use crate::policy::{names::WITHOUT_RULE, set::SetName};
 
 /// The width of a table.
 const WIDTH: usize = 79;
@@ -21,6 +21,10 @@ pub(super) fn notes() -> String {
     NOTES
         .replace("{sets}", &sets.concat())
         .replace("{hooks}", &hooks)
+        .replace(
+            "{without_rule}",
+            &WITHOUT_RULE.map(|(_, name)| name).join(", "),
+        )
 }
 
 /// A row of a table: `text` beside `name`, in as many lines as it needs.
@@ -40,7 +44,7 @@ fn row(name: &str, text: &str) -> String {
     lines + &line + "\n"
 }
 
-/// The text, in which `{sets}` and `{hooks}` are rows of tables.
+/// The text, in which `{sets}` and `{hooks}` are rows of tables, and `{without_rule}` is a list.
 const NOTES: &str = "\
 Examples:
   sudo qfence-user exec -- qemu-system-x86_64 -enable-kvm -m 1024 -hda disk.qcow2
@@ -144,9 +148,7 @@ In repeats, source, source_port, tid, uid, command and cgroup are those of the f
 pid belongs to another process, or the process has executed another file, tid and uid are null and \
 command is empty.
 
-Refusals without a rule have one of these names in `rule`: deny-raw, deny-broadcast, deny-device, \
-deny-foreign-netns, deny-unfollowed-broadcast, deny-unowned, deny-manager, deny-unix, deny-listener, \
-deny-mac, deny-frame, deny-checksum, deny-local-in, unparsed, no-policy.
+Refusals without a rule have one of these names in `rule`: {without_rule}.
 
 Attempts are `lost` if the kernel had no room to record them. They are `dropped` if this log was too \
 slow, or if writing to it failed.";
@@ -165,6 +167,7 @@ mod tests {
         let hooks = "  hook          connect4, connect6, sendmsg4, sendmsg6, egress, ingress,\n";
         assert!(notes.contains(hooks), "{notes}");
         assert!(notes.contains(", local_in\n  protocol "), "{notes}");
+        assert!(notes.contains(": deny-raw, deny-broadcast, "), "{notes}");
     }
 
     #[test]
