@@ -406,7 +406,7 @@ mod tests {
         assert_eq!(Hook::from_number(FIRST_LSM + 2), None);
         assert_eq!(Hook::from_number(FIRST_FRAME - 1), None);
         assert_eq!(Hook::from_number(FIRST_FRAME + 3), None);
-        assert_eq!(Hook::from_number(13), None);
+        assert_eq!(Hook::from_number(Hook::ALL.len() as u32), None);
         assert_eq!(Hook::from_number(u32::MAX), None);
     }
 }

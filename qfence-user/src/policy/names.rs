@@ -12,6 +12,26 @@ pub const REPLIES: &str = "allow replies";
 /// The name of the exception for DHCP of guests.
 pub const DHCP: &str = "allow dhcp";
 
+/// The names of refusals without a rule, by their numbers.
+pub const WITHOUT_RULE: [(u32, &str); 15] = [
+    (verdict::SOCKET_KIND, "deny-raw"),
+    (verdict::BROADCAST, "deny-broadcast"),
+    (verdict::DEVICE, "deny-device"),
+    (verdict::FOREIGN_NETNS, "deny-foreign-netns"),
+    (verdict::UNFOLLOWED, "deny-unfollowed-broadcast"),
+    (verdict::UNOWNED, "deny-unowned"),
+    (verdict::MANAGER, "deny-manager"),
+    (verdict::UNIX, "deny-unix"),
+    (verdict::LISTENER, "deny-listener"),
+    (verdict::SPOOFED_MAC, "deny-mac"),
+    (verdict::FRAME_KIND, "deny-frame"),
+    (verdict::CHECKSUM, "deny-checksum"),
+    (verdict::LOCAL_IN, "deny-local-in"),
+    (verdict::UNPARSED, "unparsed"),
+    // The policy map had no verdict.
+    (verdict::NO_RULE, "no-policy"),
+];
+
 /// The name of a rule in logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleName {
@@ -49,28 +69,12 @@ impl Names {
     /// The name for a rule number in an event.
     #[must_use]
     pub fn name(&self, number: u32) -> RuleName {
-        let word = match number {
-            verdict::UNPARSED => "unparsed",
-            verdict::SOCKET_KIND => "deny-raw",
-            verdict::DEVICE => "deny-device",
-            verdict::BROADCAST => "deny-broadcast",
-            verdict::FOREIGN_NETNS => "deny-foreign-netns",
-            verdict::UNFOLLOWED => "deny-unfollowed-broadcast",
-            verdict::UNOWNED => "deny-unowned",
-            verdict::MANAGER => "deny-manager",
-            verdict::UNIX => "deny-unix",
-            verdict::LISTENER => "deny-listener",
-            verdict::SPOOFED_MAC => "deny-mac",
-            verdict::FRAME_KIND => "deny-frame",
-            verdict::CHECKSUM => "deny-checksum",
-            verdict::LOCAL_IN => "deny-local-in",
-            verdict::DHCP => DHCP,
-            // The policy map had no verdict.
-            verdict::NO_RULE => "no-policy",
-            number => match self.0.get(&number) {
-                Some(name) => return name.clone(),
-                None => "unknown",
-            },
+        let without_rule = WITHOUT_RULE.into_iter();
+        let mut words = without_rule.chain([(verdict::DHCP, DHCP)]);
+        let word = match (words.find(|(of, _)| *of == number), self.0.get(&number)) {
+            (Some((_, word)), _) => word,
+            (None, Some(name)) => return name.clone(),
+            (None, None) => "unknown",
         };
         RuleName {
             rule: word.into(),

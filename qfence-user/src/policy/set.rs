@@ -79,28 +79,34 @@ impl SetName {
         Self::ALL.into_iter().find(|set| set.name() == name)
     }
 
-    /// A description in one line.
+    /// Its description in the help.
     #[must_use]
     pub const fn description(self) -> &'static str {
         match self {
-            Self::Host => "this host, on every address that its kernel treats as local",
-            Self::Fence => {
-                "listeners on this host that were made in the fence itself: TCP, from port 1024 on if no port is given, or UDP \
-                 ports"
+            Self::Host => {
+                "this host, at every address that its kernel treats as local or that /etc/qfence/host.toml names"
             }
-            Self::Loopback => "127.0.0.0/8, ::1, 0.0.0.0/8 and ::, which all lead to this machine",
+            Self::Fence => {
+                "listeners that were made in the fence; TCP from port 1024 on, or PORTS; only for --allow"
+            }
+            Self::Loopback => {
+                "127.0.0.0/8, ::1, and all other addresses that always lead to the machine itself"
+            }
             Self::Dns => {
-                "the nameservers in resolv.conf; on port 53, udp and tcp, if none is given"
+                "the nameservers in resolv.conf, and this host's addresses on the fence's network devices and their bridges; \
+                 without PORTS, only port 53"
             }
             Self::Gateway => {
-                "the gateways of the default routes, such as the host of a virtual machine"
+                "the gateways of the default routes: often the machine that this one is a guest of"
             }
-            Self::Lan => "private networks: RFC 1918, shared (CGNAT), unique local, site-local",
-            Self::LinkLocal => "169.254.0.0/16 and fe80::/10",
+            Self::Lan => "RFC 1918, shared (CGNAT), unique local and site-local addresses",
+            Self::LinkLocal => "169.254.0.0/16, fe80::/10",
             Self::Metadata => "the metadata services of clouds, such as 169.254.169.254",
-            Self::Multicast => "224.0.0.0/4, ff00::/8 and 255.255.255.255",
-            Self::Internet => "all but host, loopback, lan, link-local, metadata and multicast",
-            Self::Any => "everything",
+            Self::Multicast => "224.0.0.0/4, ff00::/8, 255.255.255.255",
+            Self::Internet => {
+                "all addresses that are in none of host, loopback, lan, link-local, metadata and multicast"
+            }
+            Self::Any => "all addresses",
         }
     }
 }

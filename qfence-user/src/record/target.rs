@@ -40,6 +40,11 @@ pub enum Format {
 /// The default socket of the syslog daemon.
 const DEV_LOG: &str = "/dev/log";
 
+impl LogTarget {
+    /// The syntax of all targets, for the help.
+    pub const SYNTAX: &str = "PATH[,max=SIZE][,keep=NUMBER]|stderr|journald|syslog[:SOCKET]|none";
+}
+
 impl FromStr for LogTarget {
     type Err = String;
 
@@ -56,7 +61,7 @@ impl FromStr for LogTarget {
             ));
         }
         let kind = match kind {
-            "" => return Err("give a path, stderr, journald, syslog or none".into()),
+            "" => return Err(format!("give one of {}", Self::SYNTAX)),
             "stderr" => SinkKind::Stderr,
             "none" | "journald" | "syslog" if format.is_some() => {
                 return Err(format!(

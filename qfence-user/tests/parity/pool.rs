@@ -9,6 +9,8 @@ use proptest::{
     sample::{select, subsequence},
 };
 
+use qfence_user::policy::set::SetName;
+
 use super::naive::{Host, NaiveMatch, NaiveProtocol, NaiveRule, To};
 
 /// Both families have nested prefixes. Those at the end are in no named set; lists of bogus networks have them.
@@ -41,20 +43,6 @@ const POOL: [&str; 26] = [
     "64:ff9b::/96",
 ];
 
-const SETS: [&str; 11] = [
-    "host",
-    "self",
-    "loopback",
-    "dns",
-    "gateway",
-    "lan",
-    "link-local",
-    "metadata",
-    "multicast",
-    "internet",
-    "any",
-];
-
 const WITH_PORTS: [u8; 5] = [6, 17, 132, 33, 136];
 
 /// The prefixes and sets of one scene. With few of them, collisions are frequent.
@@ -67,7 +55,10 @@ pub(crate) struct Pool {
 impl Pool {
     pub(crate) fn any() -> impl Strategy<Value = Self> {
         let nets = subsequence(&POOL[..], 2..=POOL.len());
-        (nets, subsequence(&SETS[..], 1..=SETS.len())).prop_map(|(nets, sets)| Self { nets, sets })
+        // The evaluator panics at a set that it does not know.
+        let sets = SetName::ALL.map(SetName::name);
+        let sets = subsequence(sets.to_vec(), 1..=sets.len());
+        (nets, sets).prop_map(|(nets, sets)| Self { nets, sets })
     }
 
     fn whole_net(&self) -> impl Strategy<Value = IpNet> + use<> {

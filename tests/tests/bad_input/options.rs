@@ -3,6 +3,7 @@
 use std::{fs, process::Command};
 
 use anyhow::Result;
+use qfence_user::record::target::LogTarget;
 use tests::{
     fence::{Fence, qfence},
     namespace::Namespace,
@@ -90,6 +91,8 @@ fn users_and_groups_must_be_known() -> Result<()> {
 
 #[test]
 fn values_of_options_must_make_sense() -> Result<()> {
+    let targets = LogTarget::SYNTAX;
+    let no_target = format!("'--log <{targets}>': give one of {targets}");
     for (option, value, message) in [
         (
             "--deny-with",
@@ -106,12 +109,7 @@ fn values_of_options_must_make_sense() -> Result<()> {
             "foo",
             "'--log-format <LOG_FORMAT>'\n  [possible values: text, json]",
         ),
-        (
-            "--log",
-            "",
-            "'--log <PATH[,max=SIZE][,keep=NUMBER]|stderr|journald|syslog[:SOCKET]|none>': give a path, \
-             stderr, journald, syslog or none",
-        ),
+        ("--log", "", no_target.as_str()),
         (
             "--memory-max",
             "x",

@@ -7,10 +7,14 @@ use aya::{
     maps::loaded_maps,
     programs::{loaded_links, loaded_programs},
 };
+use qfence_common::Hook;
 use tests::run::wait_until;
 
-/// One for each hook that every fence has. Its closures may need more.
-const PROGRAMS: usize = 9;
+/// The programs that every fence has: one for each hook that is not optional.
+fn programs() -> usize {
+    let hooks = Hook::ALL.into_iter();
+    hooks.filter(|hook| !hook.row().is_optional).count()
+}
 
 /// Objects of the kernel, by their ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,7 +47,7 @@ impl Objects {
             .map(|link| link.id())
             .collect();
         ensure!(
-            held.programs.len() >= PROGRAMS
+            held.programs.len() >= programs()
                 && held.links.len() == held.programs.len()
                 && held.maps.len() >= 5,
             "not what a supervisor holds: {held:?}"

@@ -43,7 +43,7 @@ pub enum YesNo {
 /// `qfence-user exec`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = notes::NOTES,
+    after_help = notes::notes(),
     args_override_self = true,
     override_usage = "qfence-user exec [OPTIONS] -- COMMAND [ARGS]..."
 )]
@@ -98,7 +98,7 @@ pub struct Exec {
     /// Standard output is the command's: /dev/stdout writes to it all the same, `stdout` and `-` are errors.
     #[arg(
         long,
-        value_name = "PATH[,max=SIZE][,keep=NUMBER]|stderr|journald|syslog[:SOCKET]|none",
+        value_name = LogTarget::SYNTAX,
         default_value = "stderr"
     )]
     pub log: Vec<LogTarget>,

@@ -1,7 +1,51 @@
 //! The text after the options of `exec --help`. clap wraps its paragraphs, but not its tables.
 
+use qfence_common::{
+    HOOKS, Hook,
+    hook::{FRAME_HOOKS, LSM_HOOKS},
+};
+
+use crate::policy::{names::WITHOUT_RULE, set::SetName};
+
+/// The width of a table.
+const WIDTH: usize = 79;
+
 /// Examples, the syntax of rules, the exit statuses, and the fields of a log line.
-pub(super) const NOTES: &str = "\
+pub(super) fn notes() -> String {
+    let sets = SetName::ALL.map(|set| row(&format!("    {:<12}", set.name()), set.description()));
+    // Nothing is recorded of frames to a guest.
+    let rows = HOOKS.iter().chain(&LSM_HOOKS).chain(&FRAME_HOOKS);
+    let recorded = rows.filter(|row| row.hook != Hook::FrameOut);
+    let hooks: Vec<&str> = recorded.map(|row| row.name).collect();
+    let hooks = row("  hook         ", &hooks.join(", "));
+    NOTES
+        .replace("{sets}", &sets.concat())
+        .replace("{hooks}", &hooks)
+        .replace(
+            "{without_rule}",
+            &WITHOUT_RULE.map(|(_, name)| name).join(", "),
+        )
+}
+
+/// A row of a table: `text` beside `name`, in as many lines as it needs.
+fn row(name: &str, text: &str) -> String {
+    let indent = name.chars().count();
+    let mut lines = String::new();
+    let mut line = name.to_owned();
+    for word in text.split(' ') {
+        if line.chars().count() + 1 + word.chars().count() > WIDTH {
+            lines.push_str(&line);
+            lines.push('\n');
+            line = " ".repeat(indent);
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    lines + &line + "\n"
+}
+
+/// The text, in which `{sets}` and `{hooks}` are rows of tables, and `{without_rule}` is a list.
+const NOTES: &str = "\
 Examples:
   sudo qfence-user exec -- qemu-system-x86_64 -enable-kvm -m 1024 -hda disk.qcow2
   sudo qfence-user exec --name ci --memory-max 4G --pids-max 500 -- ./run-job.sh
@@ -15,25 +59,7 @@ A RULE is [PROTOCOL:]DESTINATION[:PORTS]. The first rule that matches decides.
   PROTOCOL     tcp, udp, icmp, sctp, dccp, udplite, gre, esp, …, proto-N;
                default: any
   DESTINATION  an address, a prefix (10.0.0.0/8, [fd00::/8]), or a set:
-    host         this host, at every address that its kernel treats as local or
-                 that /etc/qfence/host.toml names
-    self         listeners that were made in the fence; TCP from port 1024 on,
-                 or PORTS; only for --allow
-    loopback     127.0.0.0/8, ::1, and all other addresses that always lead to
-                 the machine itself
-    dns          the nameservers in resolv.conf, and this host's addresses on
-                 the fence's network devices and their bridges; without PORTS,
-                 only port 53
-    gateway      the gateways of the default routes: often the machine that this
-                 one is a guest of
-    lan          RFC 1918, shared (CGNAT), unique local and site-local addresses
-    link-local   169.254.0.0/16, fe80::/10
-    metadata     the metadata services of clouds, such as 169.254.169.254
-    multicast    224.0.0.0/4, ff00::/8, 255.255.255.255
-    internet     all addresses that are in none of the sets above, except dns
-                 and gateway
-    any          all addresses
-  PORTS        80,443,8000-8080; default: all
+{sets}  PORTS        80,443,8000-8080; default: all
 With a protocol or ports, write an IPv6 address in brackets: udp:[fd00::1]:53.
 
 Ctrl-Z stops the command and qfence. While they are stopped, another process (`qfence-user stand-in`) \
@@ -65,11 +91,7 @@ Fields of a JSON log line. A field is null if its value is not known.
 In lines of kind attempt and repeats:
   verdict       denied, or would-deny with --monitor
   layer         call, packet, socket, device or frame
-  hook          connect4, connect6, sendmsg4, sendmsg6, egress, ingress,
-                sock_create, setsockopt, device, connect_unix,
-                sendmsg_unix, bind4, bind6, unix_stream_connect,
-                unix_may_send, frame, local_in
-  protocol      tcp, udp, …, or a number; unix at unix_stream_connect and
+{hooks}  protocol      tcp, udp, …, or a number; unix at unix_stream_connect and
                 unix_may_send
   destination   the address
   port          the destination port; 0 if the protocol has no ports
@@ -126,9 +148,33 @@ In repeats, source, source_port, tid, uid, command and cgroup are those of the f
 pid belongs to another process, or the process has executed another file, tid and uid are null and \
 command is empty.
 
-Refusals without a rule have one of these names in `rule`: deny-raw, deny-broadcast, deny-device, \
-deny-foreign-netns, deny-unfollowed-broadcast, deny-unowned, deny-manager, deny-unix, deny-listener, \
-deny-mac, deny-frame, deny-checksum, deny-local-in, unparsed, no-policy.
+Refusals without a rule have one of these names in `rule`: {without_rule}.
 
 Attempts are `lost` if the kernel had no room to record them. They are `dropped` if this log was too \
 slow, or if writing to it failed.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_have_all_sets_and_hooks() {
+        let notes = notes();
+        assert!(!notes.contains('{') && !notes.contains('}'), "{notes}");
+        for set in SetName::ALL {
+            assert!(notes.contains(&format!("\n    {set} ")), "{set}");
+        }
+        let hooks = "  hook          connect4, connect6, sendmsg4, sendmsg6, egress, ingress,\n";
+        assert!(notes.contains(hooks), "{notes}");
+        assert!(notes.contains(", local_in\n  protocol "), "{notes}");
+        assert!(notes.contains(": deny-raw, deny-broadcast, "), "{notes}");
+    }
+
+    #[test]
+    fn a_row_is_broken_between_words() {
+        let long = "x".repeat(40);
+        let text = format!("{long} {long} y");
+        let expected = format!("  a {long}\n    {long} y\n");
+        assert_eq!(row("  a", &text), expected);
+    }
+}

@@ -62,6 +62,7 @@ struct Reader<F: Fact> {
 
 /// A subscription to a fact.
 pub struct Subscription<F: Fact> {
+    source: Source<F>,
     asks: mpsc::UnboundedSender<Ask>,
     latest: watch::Receiver<Latest<F>>,
 }
@@ -84,7 +85,12 @@ impl<F: Fact> Source<F> {
             && !asks.is_closed()
         {
             let latest = latest.clone();
-            return Subscription { asks, latest };
+            let source = self.clone();
+            return Subscription {
+                source,
+                asks,
+                latest,
+            };
         }
         let (asks, asked) = mpsc::unbounded_channel();
         let (publish, latest) = watch::channel(Latest {
@@ -96,7 +102,11 @@ impl<F: Fact> Source<F> {
             asks: asks.downgrade(),
             latest: latest.clone(),
         });
-        Subscription { asks, latest }
+        Subscription {
+            source: self.clone(),
+            asks,
+            latest,
+        }
     }
 }
 
@@ -151,6 +161,13 @@ impl<F: Fact> Subscription<F> {
     #[must_use]
     pub fn is_followed(&self) -> bool {
         !self.asks.is_closed()
+    }
+
+    /// Subscribes again if the reader has ended. Must be called within a tokio runtime.
+    pub fn subscribe_again(&mut self) {
+        if !self.is_followed() {
+            *self = self.source.subscribe();
+        }
     }
 
     /// Whether the latest reading matches the host as far as is known: the fact is followed, and no reading is

@@ -12,7 +12,7 @@ use super::*;
 /// Generous: a limit for hangs, not a measurement.
 const HANG: Duration = Duration::from_secs(10);
 
-/// A number that the test sets. Reading fails if it is 13.
+/// A number that the test sets. Reading fails if it is 13, and ends the reader if it is 14.
 struct Number {
     number: watch::Receiver<u64>,
     reads: Arc<AtomicU64>,
@@ -26,6 +26,7 @@ impl Fact for Number {
         self.reads.fetch_add(1, Ordering::Relaxed);
         match *self.number.borrow_and_update() {
             13 => Err(io::Error::other("13")),
+            14 => panic!("14"),
             number => Ok(number),
         }
     }
@@ -109,6 +110,27 @@ async fn a_subscriber_that_is_gone_keeps_nothing_from_the_others_and_the_last_en
     let mut later = scene.source.subscribe();
     assert_eq!(next(&mut later).await, Ok(3));
     assert_eq!(scene.reads(), 3);
+}
+
+#[tokio::test]
+async fn a_subscriber_whose_reader_has_ended_subscribes_again() {
+    let scene = Scene::new();
+    let mut subscription = scene.source.subscribe();
+    assert_eq!(next(&mut subscription).await, Ok(1));
+    subscription.subscribe_again();
+    assert!(!subscription.has_changed(), "control: it is the same one");
+    scene.set.send(14).unwrap();
+    timeout(HANG, async {
+        while subscription.is_followed() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("the reader goes on");
+    scene.set.send(2).unwrap();
+    subscription.subscribe_again();
+    assert!(subscription.is_followed());
+    assert_eq!(next(&mut subscription).await, Ok(2));
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@
 //! PROTOCOL     tcp udp sctp dccp udplite igmp ipip gre esp ah icmp any proto-N
 //! DESTINATION  an address: 192.0.2.1 or [2001:db8::1]
 //!              a prefix: 10.0.0.0/8, [fd00::/8] or [fd00::]/8
-//!              a set: host self loopback dns lan link-local metadata multicast internet any
+//!              a set: a name of `SetName::ALL`
 //! PORTS        80,443,8000-8080
 //! ```
 //!

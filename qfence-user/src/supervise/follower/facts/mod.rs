@@ -1,17 +1,19 @@
 //! The facts of the host that a policy depends on: its addresses, nameservers and gateways, the NAT64 translators of its
 //! network, and the administrator's file.
 
+mod followed;
 mod members;
 
-use std::{future::pending, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::{Error, Result, anyhow};
+use futures_util::future::select_all;
 
+use self::followed::Followed;
 use crate::{
     host::{
         addresses::{AddressError, Addresses, HostAddresses, gateways::Gateways},
         devices::FollowedDevices,
-        fact::Fact,
         host_file::FollowedFile,
         nameservers::ResolvConf,
         nat64::Nat64,
@@ -75,78 +77,42 @@ impl Facts {
         }
     }
 
+    /// All facts. The first is the one whose readings are not awaited.
+    fn all(&mut self) -> [&mut dyn Followed; 6] {
+        [
+            &mut self.nat64,
+            &mut self.addresses,
+            &mut self.nameservers,
+            &mut self.gateways,
+            &mut self.devices,
+            &mut self.file,
+        ]
+    }
+
     /// Subscribes again to facts that are not followed any more.
     pub(super) fn subscribe_again(&mut self) {
-        if !self.addresses.is_followed() {
-            self.addresses = self.watcher.addresses();
-        }
-        if let Some(nameservers) = &mut self.nameservers
-            && !nameservers.is_followed()
-        {
-            *nameservers = self.watcher.nameservers();
-        }
-        if let Some(nat64) = &mut self.nat64
-            && !nat64.is_followed()
-        {
-            *nat64 = self.watcher.nat64();
-        }
-        if let Some(gateways) = &mut self.gateways
-            && !gateways.is_followed()
-        {
-            *gateways = self.watcher.gateways();
-        }
-        if let Some(devices) = &mut self.devices
-            && !devices.is_followed()
-        {
-            *devices = self.watcher.devices();
-        }
-        if !self.file.is_followed() {
-            self.file = self.watcher.file();
+        for fact in self.all() {
+            fact.subscribe_again();
         }
     }
 
     /// Waits until a fact may have changed, or cannot be read any more. Cancel-safe.
     pub(super) async fn changed(&mut self) {
-        tokio::select! {
-            () = self.addresses.changed() => (),
-            () = change_of(&mut self.nameservers) => (),
-            () = change_of(&mut self.nat64) => (),
-            () = change_of(&mut self.gateways) => (),
-            () = change_of(&mut self.devices) => (),
-            () = self.file.changed() => (),
-        }
+        select_all(self.all().map(Followed::changed)).await;
     }
 
     /// Whether a fact was read after it was last used.
-    pub(super) fn has_news(&self) -> bool {
-        self.addresses.has_changed()
-            || self.file.has_changed()
-            || self.nat64.as_ref().is_some_and(Subscription::has_changed)
-            || self.devices.as_ref().is_some_and(Subscription::has_changed)
-            || self
-                .gateways
-                .as_ref()
-                .is_some_and(Subscription::has_changed)
-            || self
-                .nameservers
-                .as_ref()
-                .is_some_and(Subscription::has_changed)
+    pub(super) fn has_news(&mut self) -> bool {
+        self.all().into_iter().any(|fact| fact.has_news())
     }
 
     /// Reads the facts again. [`Facts::sets_now`] handles errors. The translators are not awaited: they change only with
     /// the network, and another computer has to answer.
     pub(super) async fn refresh(&mut self) {
-        let _ = self.addresses.fresh().await;
-        if let Some(nameservers) = &mut self.nameservers {
-            let _ = nameservers.fresh().await;
+        let [_translators, others @ ..] = self.all();
+        for fact in others {
+            fact.refresh().await;
         }
-        if let Some(gateways) = &mut self.gateways {
-            let _ = gateways.fresh().await;
-        }
-        if let Some(devices) = &mut self.devices {
-            let _ = devices.fresh().await;
-        }
-        let _ = self.file.fresh().await;
     }
 
     /// The path of resolv.conf, to be printed.
@@ -182,13 +148,5 @@ impl Facts {
                 "error: the further addresses of the host stay as they were: {error:#}"
             )),
         }
-    }
-}
-
-/// Waits for a change of a fact, if it is followed. Cancel-safe.
-async fn change_of<F: Fact>(subscription: &mut Option<Subscription<F>>) {
-    match subscription {
-        Some(subscription) => subscription.changed().await,
-        None => pending().await,
     }
 }
