@@ -86,102 +86,168 @@ fn reset(segment: [u32; 5], length: u32) -> [u32; 5] {
     [ports, 0, next, header | RST | ACK, 0]
 }
 
-/// Returns the header of an answer to an IPv4 packet.
+/// Returns the header of an answer of `length` bytes to an IPv4 packet, for `room` bytes of options, which are [`NO_OPTIONS`].
 #[inline(always)]
-fn header_v4(header: &[u32; 5], protocol: u32, length: u32) -> [u32; 5] {
+fn header_v4(header: &[u32; 5], protocol: u32, length: u32, room: u32) -> [u32; 5] {
     let [_, _, _, source, destination] = *header;
-    let first = (0x4500 << 16) | (20 + length);
+    let first = (0x40 + (20 + room) / 4) << 24 | (20 + room + length);
     let third = HOPS << 24 | protocol << 16;
-    let sum = sum(&[first, WHOLE, third, source, destination]);
+    let options = u64::from(NO_OPTIONS) * u64::from(room / 4);
+    let sum = sum(&[first, WHOLE, third, source, destination]) + options;
     [first, WHOLE, third | checksum(sum), destination, source]
 }
 
-/// Returns the reset for a TCP segment in an IPv4 packet. `is_partial` is whether a device writes its checksum.
-#[must_use]
+/// Returns the header of an answer of `length` bytes to an IPv6 packet, for `room` bytes of [`no_options_v6`].
 #[inline(always)]
-pub fn reset_v4(header: &[u32; 5], segment: &[u32; 5], is_partial: bool) -> [u32; 10] {
-    let [a, b, c, d, e] = header_v4(header, TCP, TCP_HEADER);
-    let length = (header[0] & 0xffff).saturating_sub((header[0] >> 24 & 0xf) * 4);
-    let [f, g, h, i, _] = reset(*segment, length);
-    let pseudo = pseudo(&[d, e], TCP, TCP_HEADER);
-    let j = tcp_checksum(&[f, g, h, i], pseudo, is_partial) << 16;
-    [a, b, c, d, e, f, g, h, i, j]
+const fn header_v6(header: &[u32; 10], protocol: u32, length: u32, room: u32) -> [u32; 10] {
+    let [_, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
+    let next = if room == 0 { protocol } else { OPTIONS_V6 };
+    let second = (room + length) << 16 | next << 8 | HOPS;
+    [6 << 28, second, d0, d1, d2, d3, s0, s1, s2, s3]
 }
 
-/// Returns the reset for a TCP segment at an offset in an IPv6 packet. `is_partial` is as above.
+/// Four options of IPv4 that mean nothing.
+pub const NO_OPTIONS: u32 = 0x0101_0101;
+
+/// The number of the header for options of IPv6 (destination options).
+const OPTIONS_V6: u32 = 60;
+
+/// The maximum number of [`no_options_v6`] before a payload.
+pub const MOST_OPTIONS_V6: u32 = 9;
+
+/// Returns an extension header of IPv6 without a meaning, which has eight bytes, and which this protocol follows; `None` if
+/// another one follows. A longer one would have more padding than Linux accepts.
+#[must_use]
+#[inline(always)]
+pub fn no_options_v6(protocol: Option<u32>) -> [u32; 2] {
+    /// An option of padding, and its length.
+    const PADDING: u32 = 1 << 8 | 4;
+    [protocol.unwrap_or(OPTIONS_V6) << 24 | PADDING, 0]
+}
+
+/// Where an answer has its payload, and who completes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The number of bytes between the IP header and the payload.
+    pub room: u32,
+    /// Whether a device writes the checksum that the guest has left to it, at the place where it was.
+    pub is_partial: bool,
+}
+
+const IS_PARTIAL: u64 = 1 << 32;
+
+impl Layout {
+    /// Packs it into one word.
+    #[must_use]
+    #[inline(always)]
+    pub const fn bits(self) -> u64 {
+        let partial = if self.is_partial { IS_PARTIAL } else { 0 };
+        self.room as u64 | partial
+    }
+
+    /// Unpacks a word.
+    #[must_use]
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half of it")]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self {
+            room: bits as u32,
+            is_partial: bits & IS_PARTIAL != 0,
+        }
+    }
+}
+
+/// Returns the IP header and the reset for a TCP segment in an IPv4 packet.
+#[must_use]
+#[inline(always)]
+pub fn reset_v4(header: &[u32; 5], segment: &[u32; 5], layout: Layout) -> ([u32; 5], [u32; 5]) {
+    let ip = header_v4(header, TCP, TCP_HEADER, layout.room);
+    let length = (header[0] & 0xffff).saturating_sub((header[0] >> 24 & 0xf) * 4);
+    let pseudo = pseudo(&[ip[3], ip[4]], TCP, TCP_HEADER);
+    (ip, with_checksum(reset(*segment, length), pseudo, layout))
+}
+
+/// Returns the IP header and the reset for a TCP segment at an offset in an IPv6 packet.
 #[must_use]
 #[inline(always)]
 pub fn reset_v6(
     header: &[u32; 10],
     segment: &[u32; 5],
     offset: u32,
-    is_partial: bool,
-) -> [u32; 15] {
-    let [a, b, c, d, e, f, g, h, i, j] = header_v6(header, TCP, TCP_HEADER);
+    layout: Layout,
+) -> ([u32; 10], [u32; 5]) {
+    let ip = header_v6(header, TCP, TCP_HEADER, layout.room);
     let length = ((header[1] >> 16) + 40).saturating_sub(offset);
-    let [k, l, m, n, _] = reset(*segment, length);
-    let pseudo = pseudo(&[c, d, e, f, g, h, i, j], TCP, TCP_HEADER);
-    let o = tcp_checksum(&[k, l, m, n], pseudo, is_partial) << 16;
-    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o]
+    let pseudo = pseudo_v6(&ip, TCP, TCP_HEADER);
+    (ip, with_checksum(reset(*segment, length), pseudo, layout))
 }
 
 #[inline(always)]
-fn tcp_checksum(header: &[u32; 4], pseudo: u64, is_partial: bool) -> u32 {
-    if is_partial {
+fn pseudo_v6(header: &[u32; 10], protocol: u32, length: u32) -> u64 {
+    let [_, _, a, b, c, d, e, f, g, h] = *header;
+    pseudo(&[a, b, c, d, e, f, g, h], protocol, length)
+}
+
+#[inline(always)]
+fn with_checksum(segment: [u32; 5], pseudo: u64, layout: Layout) -> [u32; 5] {
+    let [a, b, c, d, _] = segment;
+    let checksum = if layout.is_partial {
         fold(pseudo)
     } else {
-        checksum(pseudo + sum(header))
-    }
+        checksum(pseudo + sum(&[a, b, c, d]))
+    };
+    [a, b, c, d, checksum << 16]
 }
 
-/// Returns the header of an answer to an IPv6 packet.
-#[inline(always)]
-const fn header_v6(header: &[u32; 10], protocol: u32, length: u32) -> [u32; 10] {
-    let [_, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
-    let second = length << 16 | protocol << 8 | HOPS;
-    [6 << 28, second, d0, d1, d2, d3, s0, s1, s2, s3]
+/// The beginning of a refused packet, which an ICMP error quotes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quoted {
+    /// The number of bytes.
+    pub length: u32,
+    /// The sum of the words, of which the last may end in zeros.
+    pub sum: u64,
 }
 
-/// Returns the ICMP error for an IPv4 packet without options. `begins` is the beginning of its payload.
+/// The length of the header of an ICMP error.
+const ERROR: u32 = 8;
+
+/// Returns the IP header and the header of the ICMP error for an IPv4 packet.
 ///
 /// If a device writes the checksum of a UDP datagram, it writes that of the answer to a field without a use, and the sum
 /// is right nevertheless.
 #[must_use]
 #[inline(always)]
-pub fn unreachable_v4(header: &[u32; 5], begins: &[u32; 2], code: Unreachable) -> [u32; 14] {
-    let [q0, q1, q2, q3, q4] = *header;
-    let [q5, q6] = *begins;
+pub fn unreachable_v4(
+    header: &[u32; 5],
+    quoted: Quoted,
+    code: Unreachable,
+    layout: Layout,
+) -> ([u32; 5], [u32; 2]) {
+    let ip = header_v4(header, ICMP, ERROR + quoted.length, layout.room);
     let kind = 3 << 24 | code.v4 << 16;
-    let sum = sum(&[kind, q0, q1, q2, q3, q4, q5, q6]);
-    let f = kind | checksum(sum);
-    let [a, b, c, d, e] = header_v4(header, ICMP, 36);
-    [a, b, c, d, e, f, 0, q0, q1, q2, q3, q4, q5, q6]
+    let sum = sum(&[kind]) + quoted.sum;
+    (ip, [kind | checksum(sum), 0])
 }
 
-/// Returns the ICMP error for an IPv6 packet without extension headers. `begins` is the beginning of its payload.
+/// Returns the IP header and the header of the ICMP error for an IPv6 packet.
 ///
-/// `is_partial` is whether a device writes the checksum of a UDP datagram. It then writes that of the answer, without a
-/// pseudo-header, to a field without a use. The sum of the pseudo-header is put there before, so the result is zero.
+/// If a device writes the checksum of a UDP datagram, it writes that of the answer, without a pseudo-header, to a field
+/// without a use. The sum of the pseudo-header is put there before, so the result is zero.
 #[must_use]
 #[inline(always)]
 pub fn unreachable_v6(
     header: &[u32; 10],
-    begins: &[u32; 2],
+    quoted: Quoted,
     code: Unreachable,
-    is_partial: bool,
-) -> [u32; 24] {
-    const LENGTH: u32 = 56;
-    let [q0, q1, q2, q3, q4, q5, q6, q7, q8, q9] = *header;
-    let [q10, q11] = *begins;
+    layout: Layout,
+) -> ([u32; 10], [u32; 2]) {
+    let length = ERROR + quoted.length;
+    let ip = header_v6(header, ICMPV6, length, layout.room);
     let kind = 1 << 24 | code.v6 << 16;
-    let [a, b, c, d, e, f, g, h, i, j] = header_v6(header, ICMPV6, LENGTH);
-    let pseudo = pseudo(&[c, d, e, f, g, h, i, j], ICMPV6, LENGTH);
-    let sum = pseudo + sum(&[kind, q0, q1, q2, q3, q4, q5, q6, q7, q8, q9, q10, q11]);
-    let k = kind | checksum(sum);
-    let l = if is_partial { fold(pseudo) } else { 0 };
-    [
-        a, b, c, d, e, f, g, h, i, j, k, l, q0, q1, q2, q3, q4, q5, q6, q7, q8, q9, q10, q11,
-    ]
+    let pseudo = pseudo_v6(&ip, ICMPV6, length);
+    let sum = pseudo + sum(&[kind]) + quoted.sum;
+    let unused = if layout.is_partial { fold(pseudo) } else { 0 };
+    (ip, [kind | checksum(sum), unused])
 }
 
 #[cfg(test)]

@@ -2,14 +2,18 @@
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_INGRESS, BPF_F_RECOMPUTE_CSUM},
-    helpers::{bpf_redirect, bpf_skb_change_tail, bpf_skb_store_bytes},
+    helpers::{
+        bpf_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes,
+        bpf_skb_vlan_pop,
+    },
 };
 use qfence_common::{
     Payload, Protocol,
     frame::{
         ANSWER_PROHIBITED, ANSWER_UNREACHABLE, REVERSED,
         answer::{
-            PORT, PROHIBITED, Unreachable, reset_v4, reset_v6, unreachable_v4, unreachable_v6,
+            Layout, MOST_OPTIONS_V6, NO_OPTIONS, PORT, PROHIBITED, Quoted, Unreachable,
+            no_options_v6, reset_v4, reset_v6, unreachable_v4, unreachable_v6,
         },
         control::is_echo_request,
         ethernet::{HEADER, IPV6, Macs, is_group},
@@ -52,11 +56,6 @@ extern "C" fn qfence_answer(skb: *mut __sk_buff, payload: u64, flags: u32) -> i3
     if is_group(macs(skb).to) || !place.is_known() || place.is_later_fragment() {
         return DROP;
     }
-    // The device would write the checksum into the answer, at the place where it was.
-    let left = left(skb);
-    if left.is_some() && (!left.is_of_payload(place) || place.has_more_headers()) {
-        return DROP;
-    }
     let source = read_address(&Frame(skb), true);
     if source.is_unspecified() || of_address(source).has(MANY) {
         return DROP;
@@ -71,10 +70,7 @@ extern "C" fn qfence_answer(skb: *mut __sk_buff, payload: u64, flags: u32) -> i3
         {
             DROP
         }
-        // The answer would have to quote options and extension headers, whose length is not known to the verifier.
-        _ if place.has_more_headers() => DROP,
-        _ if is_v6 => qfence_unreachable_v6(skb, flags),
-        _ => qfence_unreachable_v4(skb, flags),
+        _ => error(skb, is_v6, place, flags),
     }
 }
 
@@ -88,91 +84,247 @@ fn code() -> Unreachable {
     }
 }
 
+/// Returns the layout of an answer to a packet whose IP header has `header` bytes without options; `None` if there is none. A
+/// device writes a checksum that was left to it at the place where it was, so the payload of the answer begins where that
+/// of the packet began.
+#[inline(always)]
+fn layout(skb: *mut __sk_buff, place: Place, header: u32) -> Option<Layout> {
+    let left = left(skb);
+    if left.is_some() && !left.is_of_payload(place) {
+        return None;
+    }
+    Some(Layout {
+        room: if left.is_some() {
+            place.offset().saturating_sub(header)
+        } else {
+            0
+        },
+        is_partial: left.is_some(),
+    })
+}
+
+/// Reads an IP header, and the beginning of the payload.
+#[inline(always)]
+fn begins<const H: usize, const P: usize>(
+    skb: *mut __sk_buff,
+    place: Place,
+) -> Option<([u32; H], [u32; P])> {
+    // One after the other: before Linux 6.4 the verifier takes a failed first read for possible after the second one.
+    let header = Frame(skb).words(0)?;
+    let payload = Frame(skb).words(place.offset())?;
+    Some((header, payload))
+}
+
 // The functions below are global for the sake of the verifier (see `judge/policy.rs`).
 
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_reset_v4(skb: *mut __sk_buff, place: u64, flags: u32) -> i32 {
     let place = Place::from_bits(place);
-    let packet = Frame(skb);
-    // One after the other: before Linux 6.4 the verifier takes a failed first read for possible after the second one.
-    let Some(header) = packet.words(0) else {
+    let Some((header, segment)) = begins(skb, place) else {
         return DROP;
     };
-    let Some(segment) = packet.words(place.offset()) else {
+    let Some(layout) = layout(skb, place, V4) else {
         return DROP;
     };
-    reply(
-        skb,
-        &reset_v4(&header, &segment, left(skb).is_some()),
-        flags,
-    )
+    let (ip, reset) = reset_v4(&header, &segment, layout);
+    let is_written = begin(skb, V4 + layout.room + 20)
+        && store(skb, 0, &ip)
+        && qfence_no_options_v4(skb, layout.room) != 0
+        && store(skb, V4 + layout.room, &reset);
+    send(skb, is_written, flags)
 }
 
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_reset_v6(skb: *mut __sk_buff, place: u64, flags: u32) -> i32 {
     let place = Place::from_bits(place);
-    let packet = Frame(skb);
-    let Some(header) = packet.words(0) else {
+    let Some((header, segment)) = begins(skb, place) else {
         return DROP;
     };
-    let Some(segment) = packet.words(place.offset()) else {
+    let Some(layout) = layout(skb, place, V6) else {
         return DROP;
     };
-    reply(
-        skb,
-        &reset_v6(&header, &segment, place.offset(), left(skb).is_some()),
-        flags,
-    )
+    let (ip, reset) = reset_v6(&header, &segment, place.offset(), layout);
+    let is_written = begin(skb, V6 + layout.room + 20)
+        && store(skb, 0, &ip)
+        && qfence_no_options_v6(skb, layout.room, Protocol::TCP.0) != 0
+        && store(skb, V6 + layout.room, &reset);
+    send(skb, is_written, flags)
 }
 
-#[inline(never)]
-#[unsafe(no_mangle)]
-extern "C" fn qfence_unreachable_v4(skb: *mut __sk_buff, flags: u32) -> i32 {
-    let packet = Frame(skb);
-    let Some(header) = packet.words(0) else {
-        return DROP;
-    };
-    let Some(begins) = packet.words(20) else {
-        return DROP;
-    };
-    reply(skb, &unreachable_v4(&header, &begins, code()), flags)
-}
+/// The most bytes of a packet that an ICMP error quotes, one less than a power of two.
+const MOST_QUOTED: u32 = 127;
 
-#[inline(never)]
-#[unsafe(no_mangle)]
-extern "C" fn qfence_unreachable_v6(skb: *mut __sk_buff, flags: u32) -> i32 {
-    let packet = Frame(skb);
-    let Some(header) = packet.words(0) else {
-        return DROP;
-    };
-    let Some(begins) = packet.words(40) else {
-        return DROP;
-    };
-    reply(
-        skb,
-        &unreachable_v6(&header, &begins, code(), left(skb).is_some()),
-        flags,
-    )
-}
-
-/// Turns the frame into this packet for its sender, and sends it there.
+/// Answers by an ICMP error. It quotes all headers, and eight bytes behind them: by less the sender would not find its
+/// socket.
 #[inline(always)]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "a hundred bytes, and a value of the hook"
-)]
-fn reply<const N: usize>(skb: *mut __sk_buff, packet: &[u32; N], flags: u32) -> i32 {
-    let packet = packet.map(u32::to_be);
-    let addresses: [u32; 3] = Macs::answer(macs(skb)).map(u32::to_be);
-    let length = HEADER + size_of::<[u32; N]>() as u32;
-    // It also makes the bytes writable, and ends what was divided into segments.
-    // SAFETY: the hook's own context.
-    if unsafe { bpf_skb_change_tail(skb, length, 0) } != 0 {
+fn error(skb: *mut __sk_buff, is_v6: bool, place: Place, flags: u32) -> i32 {
+    let header = if is_v6 { V6 } else { V4 };
+    let Some(layout) = layout(skb, place, header) else {
+        return DROP;
+    };
+    let length = place.offset() + 8;
+    if length > MOST_QUOTED {
         return DROP;
     }
-    if !store(skb, 0, &addresses) || !store(skb, HEADER, &packet) {
+    let sum = qfence_sum_of_quoted(skb, length);
+    if sum == u64::MAX || qfence_quote(skb, header + layout.room + 8, length) == 0 {
+        return DROP;
+    }
+    let length = u64::from(length) << 32 | u64::from(flags);
+    if is_v6 {
+        qfence_unreachable_v6(skb, layout.bits(), sum, length)
+    } else {
+        qfence_unreachable_v4(skb, layout.bits(), sum, length)
+    }
+}
+
+/// Returns the sum of the words that are quoted; `u64::MAX` if the packet has fewer bytes.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_sum_of_quoted(skb: *mut __sk_buff, length: u32) -> u64 {
+    let mut words = [0; 32];
+    if !read_beginning(skb, &mut words, length) {
+        return u64::MAX;
+    }
+    let mut sum = 0;
+    for word in &words {
+        sum += u64::from(u32::from_be(*word));
+    }
+    sum
+}
+
+/// Makes the frame an answer whose packet ends in what is quoted, which begins at an offset. The rest of the packet is to be
+/// written. Returns 0 if the kernel does not do it.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_quote(skb: *mut __sk_buff, offset: u32, length: u32) -> u32 {
+    let mut words = [0; 32];
+    if !read_beginning(skb, &mut words, length) || !begin(skb, offset + length) {
+        return 0;
+    }
+    let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
+    let (from, length) = (words.as_ptr().cast(), length & MOST_QUOTED);
+    // SAFETY: the array has at least as many bytes.
+    let failed = unsafe { bpf_skb_store_bytes(skb, HEADER + offset, from, length, flags) };
+    (failed == 0).into()
+}
+
+/// Reads the first bytes of a packet, as words in network order. Returns false if it has fewer.
+#[inline(always)]
+fn read_beginning(skb: *mut __sk_buff, words: &mut [u32; 32], length: u32) -> bool {
+    let length = length & MOST_QUOTED;
+    if length == 0 {
+        return false;
+    }
+    // SAFETY: the array has at least as many bytes.
+    unsafe { bpf_skb_load_bytes(skb.cast(), HEADER, words.as_mut_ptr().cast(), length) == 0 }
+}
+
+/// `rest` has the length of what is quoted in its upper half, and the flags of the device.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_unreachable_v4(skb: *mut __sk_buff, layout: u64, sum: u64, rest: u64) -> i32 {
+    let layout = Layout::from_bits(layout);
+    let (quoted, flags) = unpack(sum, rest);
+    let message = V4 + layout.room;
+    let Some(header) = Frame(skb).words(message + 8) else {
+        return DROP;
+    };
+    let (ip, error) = unreachable_v4(&header, quoted, code(), layout);
+    let is_written = store(skb, 0, &ip)
+        && qfence_no_options_v4(skb, layout.room) != 0
+        && store(skb, message, &error);
+    send(skb, is_written, flags)
+}
+
+/// As above.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_unreachable_v6(skb: *mut __sk_buff, layout: u64, sum: u64, rest: u64) -> i32 {
+    let layout = Layout::from_bits(layout);
+    let (quoted, flags) = unpack(sum, rest);
+    let message = V6 + layout.room;
+    let Some(header) = Frame(skb).words(message + 8) else {
+        return DROP;
+    };
+    let (ip, error) = unreachable_v6(&header, quoted, code(), layout);
+    let is_written = store(skb, 0, &ip)
+        && qfence_no_options_v6(skb, layout.room, Protocol::ICMPV6.0) != 0
+        && store(skb, message, &error);
+    send(skb, is_written, flags)
+}
+
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "halves of it")]
+const fn unpack(sum: u64, rest: u64) -> (Quoted, u32) {
+    let length = (rest >> 32) as u32;
+    (Quoted { length, sum }, rest as u32)
+}
+
+/// The lengths of IP headers without options.
+const V4: u32 = 20;
+const V6: u32 = 40;
+
+/// Fills the room behind an IPv4 header. Returns 0 if the kernel does not do it.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_no_options_v4(skb: *mut __sk_buff, room: u32) -> u32 {
+    // A header has at most forty bytes of options.
+    for word in 0..10 {
+        if 4 * word >= room {
+            return 1;
+        }
+        if !store(skb, V4 + 4 * word, &[NO_OPTIONS]) {
+            return 0;
+        }
+    }
+    (room <= 40).into()
+}
+
+/// Fills the room behind an IPv6 header. Returns 0 if the kernel does not do it, or if there is too much room.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_no_options_v6(skb: *mut __sk_buff, room: u32, protocol: u32) -> u32 {
+    if room % 8 != 0 || room > 8 * MOST_OPTIONS_V6 {
+        return 0;
+    }
+    for header in 0..MOST_OPTIONS_V6 {
+        if 8 * header >= room {
+            break;
+        }
+        let is_last = 8 * header + 8 == room;
+        let words = no_options_v6(is_last.then_some(protocol));
+        if !store(skb, V6 + 8 * header, &words) {
+            return 0;
+        }
+    }
+    1
+}
+
+/// Makes the frame one for its sender, with an IP packet of so many bytes. Returns false if the kernel does not do it.
+#[inline(always)]
+fn begin(skb: *mut __sk_buff, length: u32) -> bool {
+    let addresses: [u32; 3] = Macs::answer(macs(skb)).map(u32::to_be);
+    // A tag with a priority, which the kernel has taken out of the frame, would be put into the answer.
+    // SAFETY: the hook's own context.
+    if unsafe { (*skb).vlan_present } != 0 && unsafe { bpf_skb_vlan_pop(skb) } != 0 {
+        return false;
+    }
+    // It also makes the bytes writable, and ends what was divided into segments.
+    // SAFETY: the hook's own context.
+    if unsafe { bpf_skb_change_tail(skb, HEADER + length, 0) } != 0 {
+        return false;
+    }
+    write(skb, 0, &addresses)
+}
+
+/// Sends a frame to where it came from, if the answer was written.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "a value of the hook")]
+fn send(skb: *mut __sk_buff, is_written: bool, flags: u32) -> i32 {
+    if !is_written {
         return DROP;
     }
     let way = if flags & REVERSED != 0 {
@@ -184,10 +336,16 @@ fn reply<const N: usize>(skb: *mut __sk_buff, packet: &[u32; N], flags: u32) -> 
     unsafe { bpf_redirect(device_index(skb), way) as i32 }
 }
 
-/// Writes words into a frame. Returns false if the kernel does not do it.
+/// Writes words into the packet in a frame. Returns false if the kernel does not do it.
+#[inline(always)]
+fn store<const N: usize>(skb: *mut __sk_buff, offset: u32, words: &[u32; N]) -> bool {
+    write(skb, HEADER + offset, &words.map(u32::to_be))
+}
+
+/// Writes words in network order into a frame. Returns false if the kernel does not do it.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "a hundred bytes")]
-fn store<const N: usize>(skb: *mut __sk_buff, offset: u32, words: &[u32; N]) -> bool {
+fn write<const N: usize>(skb: *mut __sk_buff, offset: u32, words: &[u32; N]) -> bool {
     let length = size_of::<[u32; N]>() as u32;
     let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
     // SAFETY: the array has `length` bytes.

@@ -126,6 +126,48 @@ fn other_protocols_get_an_icmp_error_that_quotes_them() {
     }
 }
 
+/// An IPv4 packet with so many words of options.
+fn with_options(frame: &[u8], words: u8) -> Vec<u8> {
+    let (head, payload) = frame.split_at(ETHERNET + 20);
+    let mut frame = head.to_vec();
+    frame[ETHERNET] += words;
+    frame.extend([1].repeat(4 * usize::from(words)));
+    frame.extend(payload);
+    let length = u16::try_from(frame.len() - ETHERNET).unwrap();
+    frame[ETHERNET + 2..ETHERNET + 4].copy_from_slice(&length.to_be_bytes());
+    frame
+}
+
+#[test]
+fn an_icmp_error_quotes_options_and_extension_headers() {
+    let mut bed = Bed::new();
+    for words in [1, 2, 10] {
+        let frame = with_options(&to(HOSTS[0]).udp(4000, 5000), words);
+        let run = bed.judge(&frame);
+        assert_eq!(run.value, REDIRECT);
+        check(&frame, &run.frame);
+        let (_, protocol, message) = ends(&run.frame);
+        assert_eq!((protocol, &message[..2]), (1, &[3, 13][..]));
+        let length = 20 + 4 * usize::from(words) + 8;
+        assert_eq!(message[8..], frame[ETHERNET..ETHERNET + length]);
+    }
+    let mut frame = to(HOSTS[1]).udp(4000, 5000);
+    for count in 1..=8 {
+        frame = extended(&frame, 60, &[0, 0, 1, 4, 0, 0, 0, 0]);
+        let run = bed.judge(&frame);
+        assert_eq!(run.value, REDIRECT, "{count}");
+        check(&frame, &run.frame);
+        let (_, protocol, message) = ends(&run.frame);
+        assert_eq!((protocol, &message[..2]), (58, &[1, 1][..]));
+        let length = 40 + 8 * count + 8;
+        assert_eq!(message[8..], frame[ETHERNET..ETHERNET + length]);
+    }
+    // The quote would be too long.
+    let long = [&[0, 15, 1, 124][..], &[0; 124]].concat();
+    let frame = extended(&to(HOSTS[1]).udp(4000, 5000), 60, &long);
+    assert_eq!(bed.judge(&frame).value, DROP);
+}
+
 #[test]
 fn what_is_to_be_dropped_silently_is() {
     let mut bed = Bed::with(&[], false, DROP_SILENTLY);

@@ -74,7 +74,13 @@ pub fn read(frame: &Received) -> Option<Answer> {
                 |at: usize| -> Option<[u8; 16]> { packet.get(at..at + 16)?.try_into().ok() };
             let ends = (octets(8)?.into(), octets(24)?.into());
             let length = usize::from(u16::from_be_bytes([packet[4], packet[5]]));
-            transport(frame, ends, packet[6], packet.get(40..40 + length)?)
+            let (mut header, mut next) = (40, packet[6]);
+            // Options of eight bytes.
+            while next == 60 && *packet.get(header + 1)? == 0 {
+                next = *packet.get(header)?;
+                header += 8;
+            }
+            transport(frame, ends, next, packet.get(header..40 + length)?)
         }
         _ => None,
     }

@@ -351,7 +351,13 @@ pub(super) fn make_partial(frame: &mut [u8]) -> Option<(usize, usize)> {
                 let octets: [u8; 16] = packet.get(at..at + 16)?.try_into().ok()?;
                 Some(octets.into())
             };
-            (40, packet[6], address(8)?, address(24)?)
+            let (mut header, mut next) = (40, packet[6]);
+            // Options of eight bytes.
+            while matches!(next, 0 | 60) && *packet.get(header + 1)? == 0 {
+                next = *packet.get(header)?;
+                header += 8;
+            }
+            (header, next, address(8)?, address(24)?)
         }
         _ => return None,
     };

@@ -91,11 +91,10 @@ fn fragments() -> Vec<Row> {
     rows
 }
 
-/// Extension headers of IPv6 before a datagram: pairs of a header's number and how many of it.
-fn extended(host: IpAddr, port: u16, headers: &[(u8, usize)]) -> Vec<u8> {
-    let datagram = wire::udp((GUEST_V6, port), (host, PORT), b"behind headers");
-    let mut payload = datagram[40..].to_vec();
-    let mut next = 17;
+/// An IPv6 packet with extension headers before its payload: pairs of a header's number and how many of it.
+fn extended(packet: &[u8], headers: &[(u8, usize)]) -> Vec<u8> {
+    let mut payload = packet[40..].to_vec();
+    let mut next = packet[6];
     let all = headers
         .iter()
         .flat_map(|(header, count)| std::iter::repeat_n(*header, *count));
@@ -103,7 +102,12 @@ fn extended(host: IpAddr, port: u16, headers: &[(u8, usize)]) -> Vec<u8> {
         payload.splice(0..0, [next, 0, 1, 4, 0, 0, 0, 0]);
         next = header;
     }
-    wire::v6(v6(GUEST_V6), v6(host), next, 64, &payload)
+    let address = |at: usize| -> std::net::Ipv6Addr {
+        let mut octets = [0; 16];
+        octets.copy_from_slice(&packet[at..at + 16]);
+        octets.into()
+    };
+    wire::v6(address(8), address(24), next, 64, &payload)
 }
 
 fn headers() -> Vec<Row> {
@@ -119,12 +123,20 @@ fn headers() -> Vec<Row> {
         ),
         ("ten headers of options", &[(DESTINATION, 10)]),
     ] {
+        // More than a fence reads.
+        let is_read = headers.iter().map(|(_, count)| count).sum::<usize>() <= 8;
         for host in [GATEWAY_V6, OTHER_V6] {
             rows.push(row(
                 format!("{name} to {host}"),
                 Open::Delivered,
-                Refused(Either),
-                move |by| to_host(&extended(host, by.port, headers)),
+                Refused(if is_read { Prohibited } else { Nothing }),
+                move |by| to_host(&extended(&by.udp(host, PORT), headers)),
+            ));
+            rows.push(row(
+                format!("a segment behind {name} to {host}"),
+                Open::Delivered,
+                Refused(if is_read { Reset } else { Nothing }),
+                move |by| to_host(&extended(&by.syn(host, PORT), headers)),
             ));
         }
     }
@@ -132,20 +144,33 @@ fn headers() -> Vec<Row> {
         "hop-by-hop options to the internet",
         Open::Internet,
         Through,
-        |by| to_host(&extended(SERVER_V6, by.port, &[(HOP_BY_HOP, 1)])),
+        |by| to_host(&extended(&by.udp(SERVER_V6, PORT), &[(HOP_BY_HOP, 1)])),
     ));
     for host in [GATEWAY_V4, OTHER_V4] {
+        let with_options = |packet: &[u8], host: IpAddr| {
+            let (IpAddr::V4(source), IpAddr::V4(host)) = (GUEST_V4, host) else {
+                return Vec::new();
+            };
+            to_host(&wire::v4(
+                source,
+                host,
+                packet[9],
+                64,
+                &[1; 12],
+                &packet[20..],
+            ))
+        };
         rows.push(row(
             format!("options of IPv4 to {host}"),
             Open::Answered(Answer::Datagram),
-            Refused(Either),
-            move |by| {
-                let datagram = by.udp(host, PORT);
-                let (IpAddr::V4(source), IpAddr::V4(host)) = (GUEST_V4, host) else {
-                    return Vec::new();
-                };
-                to_host(&wire::v4(source, host, 17, 64, &[1; 4], &datagram[20..]))
-            },
+            Refused(Prohibited),
+            move |by| with_options(&by.udp(host, PORT), host),
+        ));
+        rows.push(row(
+            format!("a segment behind options of IPv4 to {host}"),
+            Open::Answered(Answer::Accepted),
+            Refused(Reset),
+            move |by| with_options(&by.syn(host, PORT), host),
         ));
     }
     rows
@@ -170,13 +195,13 @@ fn routes() -> Vec<Row> {
         row(
             "a route by segments whose first is the host",
             Open::Sent,
-            Refused(Either),
+            Refused(Prohibited),
             move |by| to_host(&routing(4, SERVER_V6, GATEWAY_V6, SERVER_V6, by.port)),
         ),
         row(
             "a loose source route by the host",
             Open::Internet,
-            Refused(Either),
+            Refused(Prohibited),
             |by| {
                 let IpAddr::V4(server) = SERVER_V4 else {
                     return Vec::new();

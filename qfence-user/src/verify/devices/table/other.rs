@@ -4,7 +4,7 @@ use super::{
     super::row::{
         Fenced::Refused,
         Layer, Open, Row,
-        Said::{Either, Nothing, Prohibited},
+        Said::{Nothing, Prohibited},
         address, row, to, to_host,
     },
     discovery::who_has,
@@ -145,13 +145,13 @@ fn tags() -> Vec<Row> {
         rows.push(row(
             format!("a datagram with {name}"),
             Open::Answered(Answer::Datagram),
-            Refused(Either),
+            Refused(Prohibited),
             move |by| vec![wire::tagged(&datagram(by.port), tags)],
         ));
         rows.push(row(
             format!("a datagram by IPv6 with {name}"),
             Open::Answered(Answer::Datagram),
-            Refused(Either),
+            Refused(Prohibited),
             move |by| {
                 let frame: Frame = to(GATEWAY_MAC, &by.udp(GATEWAY_V6, PORT));
                 vec![wire::tagged(&frame, tags)]
