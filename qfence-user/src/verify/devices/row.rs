@@ -62,6 +62,8 @@ pub enum Layer {
     Second,
     /// Either holds them.
     Both,
+    /// Each: the second knows them only by the tag of the first.
+    Together,
 }
 
 /// Who sends the frames.

@@ -148,7 +148,7 @@ async fn partly(
         }
         fence.beat()?;
         // What the other layer is to hold is not waited for.
-        let arrives = row.layer == taken;
+        let arrives = row.layer == taken || row.layer == Layer::Together;
         let seen = seen(bed, row, |outcome| !arrives || row.shows(outcome)).await?;
         all.push(Some(seen));
     }

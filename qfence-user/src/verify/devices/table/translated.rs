@@ -207,7 +207,7 @@ fn in_the_bridge(kind: Kind) -> Vec<Row> {
             Refused(Nothing),
             move |by| to_host(&by.udp(destination, PORT)),
         )
-        .held_by(Layer::Second)
+        .held_by(Layer::Together)
     });
     let mut rows = Vec::from(hidden);
     rows.extend([
