@@ -143,6 +143,10 @@ pub const HOST_SENT_MAP: &str = "HOST_SENT";
 /// [`crate::frame::ANSWER_UNREACHABLE`].
 pub const DENY_FRAMES_WITH: &str = "DENY_FRAMES_WITH";
 
+/// The global for the offsets in the kernel's `sk_buff` at which a checksum is found that a guest leaves to a device:
+/// [`crate::frame::checksum::Offsets`]. If they are all zero, every frame of a guest is refused.
+pub const FRAME_OFFSETS: &str = "FRAME_OFFSETS";
+
 /// The maximum number of devices of a fence.
 pub const FRAME_DEVICES: u32 = 64;
 

@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod arp;
+pub mod checksum;
 pub mod control;
 pub mod ethernet;
 

@@ -60,6 +60,10 @@ pub const LOCAL_IN: u32 = NO_RULE - 13;
 /// The number of the exception for DHCP, by which a frame is let through.
 pub const DHCP: u32 = NO_RULE - 14;
 
+/// The rule number of a refusal of a frame because the guest leaves a checksum to a device, and its place is none of a
+/// checksum.
+pub const CHECKSUM: u32 = NO_RULE - 15;
+
 /// In a verdict: the address is one of the host's.
 pub const HOST: u32 = 1 << 29;
 /// In a verdict: the address is a broadcast or multicast address.

@@ -68,15 +68,6 @@ pub fn pseudo<const N: usize>(addresses: &[u32; N], protocol: u32, length: u32) 
     sum(addresses) + u64::from(protocol) + u64::from(length)
 }
 
-/// Whether the sender left the checksum of TCP or UDP to a device (`CHECKSUM_PARTIAL`): then the field has only the sum
-/// of the pseudo-header. The kernel does not tell a program. The device will write the checksum of an answer as well, at
-/// the same place.
-#[must_use]
-#[inline(always)]
-pub const fn is_partial(field: u32, pseudo: u64) -> bool {
-    field == fold(pseudo)
-}
-
 /// Returns the header that resets the connection of a TCP segment of `length` bytes, without its checksum (RFC 9293, 3.5.2).
 #[inline(always)]
 fn reset(segment: [u32; 5], length: u32) -> [u32; 5] {

@@ -14,7 +14,7 @@ use qfence_common::{
     },
     packet::{Bytes as _, tcp_data},
     peer::ANSWERS_FOR_NS,
-    verdict::{DHCP, FRAME_KIND, HOST, MANY, MONITOR, SPOOFED_MAC, UNPARSED},
+    verdict::{CHECKSUM, DHCP, FRAME_KIND, HOST, MANY, MONITOR, SPOOFED_MAC, UNPARSED},
 };
 
 use crate::{
@@ -28,6 +28,7 @@ use crate::{
     maps::frame::{FRAME_DEVICES, GATEWAYS, GUEST_MACS, LEARNT_MACS},
     subject::{
         frame::{Frame, address_v6, device_index, ethertype, packet_length, place, word},
+        left::left,
         skb::Skb,
     },
 };
@@ -206,6 +207,9 @@ fn learnt(device: u32) -> Option<u64> {
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn qfence_judge_arp(skb: *mut __sk_buff, from: u64) -> u64 {
+    if left(skb).is_some() {
+        return FrameJudgement::against(CHECKSUM).pack();
+    }
     let Some(arp) = Frame(skb).words(0).and_then(Arp::read) else {
         return FrameJudgement::against(UNPARSED).pack();
     };
@@ -253,6 +257,10 @@ pub(crate) extern "C" fn qfence_judge_frame_to(
     payload: u64,
     flags: u32,
 ) -> u64 {
+    let left = left(skb);
+    if left.is_some() && !left.may_be_written(place(skb)) {
+        return FrameJudgement::against(CHECKSUM).pack();
+    }
     let address = Halves { upper, lower };
     let known = Payload::from_bits(payload);
     let is_dhcp = control::asks_dhcp(ethertype(skb) == IPV6, known);

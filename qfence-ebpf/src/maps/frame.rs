@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use qfence_common::{
     abi,
-    frame::{self, Device, Gateway, GuestMac, Sent},
+    frame::{self, Device, Gateway, GuestMac, Sent, checksum::Offsets},
 };
 
 /// The devices of the fence, by index.
@@ -54,3 +54,16 @@ pub(crate) static HOST_SENT: LruHashMap<Sent, u64, { abi::HOST_SENT as usize }> 
 /// What happens with refused frames.
 #[unsafe(no_mangle)]
 pub(crate) static DENY_FRAMES_WITH: Global<u32> = Global::new(frame::ANSWER_PROHIBITED);
+
+/// The offsets in the kernel's `sk_buff`.
+#[unsafe(no_mangle)]
+pub(crate) static FRAME_OFFSETS: Global<Offsets> = Global::new(Offsets {
+    head: 0,
+    data: 0,
+    start: 0,
+    offset: 0,
+    summed: 0,
+    summed_shift: 0,
+    are_known: 0,
+    reserved: 0,
+});

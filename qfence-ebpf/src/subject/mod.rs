@@ -3,6 +3,7 @@
 pub(crate) mod author;
 pub(crate) mod destination;
 pub(crate) mod frame;
+pub(crate) mod left;
 pub(crate) mod listener;
 pub(crate) mod netns;
 pub(crate) mod owner;

@@ -14,7 +14,7 @@ use nix::{
     sched::{CloneFlags, unshare},
     unistd::chroot,
 };
-use qfence_common::{Hook, abi, netns, proof::Token, unix};
+use qfence_common::{Hook, abi, frame::checksum, netns, proof::Token, unix};
 
 use super::{
     OBJECT, Settings, TRACING_OBJECT, closures, flows, helpers,
@@ -26,6 +26,10 @@ use super::{
     sizes, types,
 };
 use crate::confinement::Enforced;
+
+/// Why network devices cannot be fenced.
+pub(super) const NO_FRAMES: &str = "the eBPF programs for network devices cannot read this kernel's packets (they need \
+    CAP_PERFMON, type information, CONFIG_DEBUG_INFO_BTF, and a kernel that is not locked down for confidentiality)";
 
 const NO_THREAD: &str = "cannot make a thread";
 
@@ -42,6 +46,8 @@ pub(super) struct Variant {
     pub(super) netns: netns::Offsets,
     /// The offsets at which the name of a Unix socket is found; zero if they are not known, or not needed.
     pub(super) unix: unix::Offsets,
+    /// The offsets at which a checksum is found that a guest leaves to a device; zero if programs cannot read them.
+    pub(super) frame: checksum::Offsets,
 }
 
 impl Variant {
@@ -57,8 +63,18 @@ impl Variant {
             finds_mptcp: sets_retval && helpers::can_find_mptcp(),
             netns: offsets.and_then(|found| found.netns).unwrap_or_default(),
             unix: offsets.and_then(|found| found.unix).unwrap_or_default(),
+            frame: offsets.and_then(|found| found.frame).unwrap_or_default(),
         }
     }
+}
+
+/// The offsets at which programs find a checksum that a guest leaves to a device, read anew.
+///
+/// # Errors
+/// If they cannot read them: then a guest could change a frame after it was judged.
+pub(super) fn try_frames() -> Result<checksum::Offsets> {
+    ensure!(helpers::can_read_kernel(), NO_FRAMES);
+    offsets::read_anew()?.frame.context(NO_FRAMES)
 }
 
 /// Finds out whether the kernel has the hooks for names of Unix sockets. `run` is as above.
@@ -110,6 +126,7 @@ pub(super) fn open(
         .override_global(abi::ALLOW_RAW, &allow_raw, true)
         .override_global(abi::ALLOW_DEVICES, &allow_devices, true)
         .override_global(abi::DENY_FRAMES_WITH, &deny_frames, true)
+        .override_global(abi::FRAME_OFFSETS, &variant.frame, true)
         .override_global(abi::UNIX_OFFSETS, &variant.unix, true)
         .override_global(abi::MANAGER_OFFSETS, &manager_offsets, true)
         .override_global(abi::CLOSES_LISTENERS, &closes_listeners, true)

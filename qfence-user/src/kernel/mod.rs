@@ -184,6 +184,8 @@ pub struct Kernel {
     maps: Maps,
     /// The maps of the devices.
     devices: DeviceMaps,
+    /// Whether the programs can read what a guest leaves to a device.
+    reads_frames: bool,
     /// Their links, by the index of the device.
     device_links: BTreeMap<u32, device::Links>,
     /// Open descriptors, so that the links outlive their pins.
@@ -264,6 +266,7 @@ impl Kernel {
             hooks,
             maps,
             devices,
+            reads_frames: variant.frame.are_known != 0,
             device_links: BTreeMap::new(),
             links: Vec::new(),
             attached: Vec::new(),

@@ -1,11 +1,14 @@
 //! The offsets at which this kernel stores the maker of a network namespace, the name of a Unix socket in a call, the root
-//! directory of a process, the name and maker of a Unix socket, and the tag and headers of a packet. They are read from its type information once a boot, which takes 18 ms, and cached in a
-//! file.
+//! directory of a process, the name and maker of a Unix socket, and the tag, headers and checksum of a packet. They are read from its
+//! type information once a boot, which takes 18 ms, and cached in a file.
 
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Result;
-use qfence_common::{local_in, manager, netns, unix};
+use qfence_common::{
+    frame::checksum::{self, MOST},
+    local_in, manager, netns, unix,
+};
 
 use super::{
     once_a_boot::{self, boot},
@@ -15,7 +18,7 @@ use super::{
 /// The name of the file, in the directory of descriptions.
 pub const FILE: &str = "kernel-offsets";
 
-/// The content of the file: offsets in bytes, by "struct.member"; null if there is no such member.
+/// The content of the file: offsets in bytes, or in bits for bit fields, by "struct.member"; null if there is no such member.
 type Kept = BTreeMap<String, Option<u32>>;
 
 /// The offsets of this kernel; `None` for those that its type information lacks.
@@ -29,6 +32,8 @@ pub(super) struct Offsets {
     pub(super) manager: Option<manager::Offsets>,
     /// Those at which the tag, the device and the headers of a packet are found.
     pub(super) local_in: Option<local_in::Offsets>,
+    /// Those at which a checksum is found that is left to a device.
+    pub(super) frame: Option<checksum::Offsets>,
 }
 
 /// The offsets of this kernel. `run` is the directory of the cache. If it cannot be written, the offsets are read
@@ -64,7 +69,7 @@ pub(super) fn read_anew() -> Result<Offsets> {
 /// Reads the cache, if it is of this boot and complete.
 fn read(run: &Path, boot: &str) -> Option<Members> {
     let kept: Kept = once_a_boot::read(run, FILE, boot)?;
-    let mut members = Members::default();
+    let mut members: Members = [None; WANTED.len()];
     for (place, (of, member)) in members.iter_mut().zip(WANTED) {
         *place = *kept.get(&key(of, member))?;
     }
@@ -117,6 +122,10 @@ fn of_members(members: Members) -> Offsets {
         mac_header,
         network_header,
         transport_header,
+        data,
+        start,
+        offset,
+        summed,
     ] = members;
     let netns = || {
         Some(netns::Offsets {
@@ -166,7 +175,33 @@ fn of_members(members: Members) -> Offsets {
             family: family?,
         })
     };
+    let frame = || {
+        let offsets = checksum::Offsets {
+            head: head?,
+            data: data?,
+            start: start?,
+            offset: offset?,
+            summed: summed? / 8,
+            // The first bit of a byte is the lowest one, or else the highest one, as the CPU orders bytes.
+            summed_shift: if cfg!(target_endian = "little") {
+                summed? % 8
+            } else {
+                6_u32.checked_sub(summed? % 8)?
+            },
+            are_known: 1,
+            reserved: 0,
+        };
+        let most = [
+            offsets.head,
+            offsets.data,
+            offsets.start,
+            offsets.offset,
+            offsets.summed,
+        ];
+        (most.into_iter().max()? <= MOST).then_some(offsets)
+    };
     Offsets {
+        frame: frame(),
         local_in: local_in(),
         netns: netns(),
         unix: unix(),
@@ -212,6 +247,10 @@ mod tests {
         Some(182),
         Some(180),
         Some(178),
+        Some(208),
+        Some(136),
+        Some(138),
+        Some(1021),
     ];
 
     #[test]
@@ -273,6 +312,11 @@ mod tests {
         let offsets = of_members(MEMBERS);
         assert_eq!(offsets.unix, None);
         assert_eq!(offsets.netns.unwrap().cgroup_parent, 24);
+        let frame = offsets.frame.unwrap();
+        assert_eq!((frame.summed, frame.summed_shift), (127, 5));
+        let mut far = MEMBERS;
+        far[31] = Some(MOST + 1);
+        assert_eq!(of_members(far).frame, None);
     }
 
     #[test]

@@ -7,12 +7,12 @@ use aya::{
     Ebpf,
     programs::{Program, ProgramError, ProgramFd},
 };
-use qfence_common::{Hook, netns, proof::Token, unix};
+use qfence_common::{Hook, frame::checksum, netns, proof::Token, unix};
 
 use super::{
     DenyWith, NetworkDevices, Settings,
     link::{Link, attach, load},
-    load::{Variant, object, open},
+    load::{Variant, object, open, try_frames},
     no_program, own_link,
     own_program::{OwnProgram, Source, is_own},
     program,
@@ -47,6 +47,18 @@ impl Trial {
     /// # Errors
     /// If the kernel rejects the maps.
     pub fn new(sets_errno: bool) -> Result<Self, TrialError> {
+        Self::with(sets_errno, checksum::Offsets::default())
+    }
+
+    /// Makes the maps for the programs at network devices.
+    ///
+    /// # Errors
+    /// If the kernel rejects the maps, or does not let programs read packets.
+    pub(super) fn of_frames() -> Result<Self, TrialError> {
+        Self::with(false, try_frames()?)
+    }
+
+    fn with(sets_errno: bool, frame: checksum::Offsets) -> Result<Self, TrialError> {
         let deny_retval = if sets_errno {
             -(DenyWith::Refused.errno() as i32)
         } else {
@@ -58,6 +70,7 @@ impl Trial {
             finds_mptcp: false,
             netns: netns::Offsets::default(),
             unix: unix::Offsets::default(),
+            frame,
         };
         let settings = Settings {
             deny: DenyWith::Refused,

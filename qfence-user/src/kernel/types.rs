@@ -34,7 +34,7 @@ const ENUM64: u32 = 19;
 const LAST: u32 = ENUM64;
 
 /// The members whose offsets are needed: struct and member. Older kernels lack some of them.
-pub(super) const WANTED: [(&str, &str); 31] = [
+pub(super) const WANTED: [(&str, &str); 35] = [
     ("sock_common", "skc_net"),
     ("net", "rtnl"),
     ("sock", "sk_cgrp_data"),
@@ -66,6 +66,10 @@ pub(super) const WANTED: [(&str, &str); 31] = [
     ("sk_buff", "mac_header"),
     ("sk_buff", "network_header"),
     ("sk_buff", "transport_header"),
+    ("sk_buff", "data"),
+    ("sk_buff", "csum_start"),
+    ("sk_buff", "csum_offset"),
+    ("sk_buff", "ip_summed"),
 ];
 
 /// How many unnamed structs and unions are opened, one in another, on the way to a member.
@@ -100,7 +104,7 @@ enum Unreadable {
     UnknownKind(u32),
 }
 
-/// The offsets of [`WANTED`], in bytes; `None` for members that this kernel does not have.
+/// The offsets of [`WANTED`], in bytes, or in bits for bit fields; `None` for members that this kernel does not have.
 pub(super) type Members = [Option<u32>; WANTED.len()];
 
 /// Reads the offsets of the members in [`WANTED`].
@@ -158,7 +162,7 @@ fn members(bytes: &[u8]) -> Result<Members, Unreadable> {
         *place = structs
             .filter_map(|(_, at)| all.member(*at, member, 0))
             .next()
-            .map(|bits| bits / 8);
+            .map(Offset::number);
     }
     Ok(found)
 }
@@ -207,9 +211,9 @@ impl<'a> All<'a> {
         Ok(all)
     }
 
-    /// The offset of a member in the struct or union at a position, in bits. Members of unnamed structs and unions in it
+    /// The offset of a member in the struct or union at a position. Members of unnamed structs and unions in it
     /// are its own members, as in C.
-    fn member(&self, at: usize, wanted: u32, depth: u32) -> Option<u32> {
+    fn member(&self, at: usize, wanted: u32, depth: u32) -> Option<Offset> {
         let info = word(self.types, at + 4)?;
         let (kind, count) = kind_and_count(info);
         if !matches!(kind, STRUCT | UNION) {
@@ -219,24 +223,49 @@ impl<'a> All<'a> {
         for member in members.chunks_exact(12) {
             let bits = word(member, 8)?;
             // In a struct with bit fields the upper byte is the length of the bit field.
-            let bits = if info >> 31 != 0 {
-                bits & 0xff_ffff
+            let (bits, length) = if info >> 31 != 0 {
+                (bits & 0xff_ffff, bits >> 24)
             } else {
-                bits
+                (bits, 0)
             };
             let name = word(member, 0)?;
             if name == wanted {
-                return Some(bits);
+                return Some(Offset {
+                    bits,
+                    is_of_bits: length != 0,
+                });
             }
             if name == UNNAMED && depth < DEEPEST {
                 let number = usize::try_from(word(member, 4)?).ok()?;
                 let at = self.positions.get(number.checked_sub(1)?);
                 if let Some(within) = self.member(*at?, wanted, depth + 1) {
-                    return Some(bits + within);
+                    return Some(Offset {
+                        bits: bits + within.bits,
+                        ..within
+                    });
                 }
             }
         }
         None
+    }
+}
+
+/// The offset of a member.
+#[derive(Clone, Copy)]
+struct Offset {
+    bits: u32,
+    /// Whether it is a bit field.
+    is_of_bits: bool,
+}
+
+impl Offset {
+    /// The number in [`Members`].
+    fn number(self) -> u32 {
+        if self.is_of_bits {
+            self.bits
+        } else {
+            self.bits / 8
+        }
     }
 }
 
@@ -300,6 +329,6 @@ mod tests {
         bytes[..2].copy_from_slice(&MAGIC.to_ne_bytes());
         bytes[4..8].copy_from_slice(&24_u32.to_ne_bytes());
         bytes[20..24].copy_from_slice(&1_u32.to_ne_bytes());
-        assert_eq!(members(&bytes).unwrap(), Members::default());
+        assert_eq!(members(&bytes).unwrap(), [None; WANTED.len()]);
     }
 }

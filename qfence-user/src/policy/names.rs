@@ -62,6 +62,7 @@ impl Names {
             verdict::LISTENER => "deny-listener",
             verdict::SPOOFED_MAC => "deny-mac",
             verdict::FRAME_KIND => "deny-frame",
+            verdict::CHECKSUM => "deny-checksum",
             verdict::LOCAL_IN => "deny-local-in",
             verdict::DHCP => DHCP,
             // The policy map had no verdict.

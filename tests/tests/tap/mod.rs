@@ -2,6 +2,7 @@
 
 mod bed;
 mod bridge;
+mod checksum;
 mod forged;
 mod garbage;
 mod guest;

@@ -93,11 +93,6 @@ fn a_checksum_that_a_device_writes_begins_as_that_of_the_pseudo_header() {
     let mut finished = reset;
     finished[9] = u32::from(!sum) << 16;
     assert_eq!(naive(&finished, 5, &[HOST, GUEST, 6, 20]), 0);
-
-    let field = fold(pseudo(&[GUEST, HOST], 6, 20));
-    assert!(is_partial(field, pseudo(&[GUEST, HOST], 6, 20)));
-    assert!(!is_partial(field, pseudo(&[GUEST, HOST], 6, 21)));
-    assert!(!is_partial(field ^ 1, pseudo(&[GUEST, HOST], 6, 20)));
 }
 
 #[test]

@@ -9,8 +9,7 @@ use qfence_common::{
     frame::{
         ANSWER_PROHIBITED, ANSWER_UNREACHABLE, REVERSED,
         answer::{
-            PORT, PROHIBITED, Unreachable, is_partial, pseudo, reset_v4, reset_v6, unreachable_v4,
-            unreachable_v6,
+            PORT, PROHIBITED, Unreachable, reset_v4, reset_v6, unreachable_v4, unreachable_v6,
         },
         control::is_echo_request,
         ethernet::{HEADER, IPV6, Macs, is_group},
@@ -23,7 +22,10 @@ use super::DROP;
 use crate::{
     judge::of_address,
     maps::frame::DENY_FRAMES_WITH,
-    subject::frame::{Frame, device_index, ethertype, macs, place, word},
+    subject::{
+        frame::{Frame, device_index, ethertype, macs, place, word},
+        left::left,
+    },
 };
 
 /// Answers a refused IP packet, if it may be answered. Returns the return value of the hook. Nothing that is an error
@@ -50,6 +52,11 @@ extern "C" fn qfence_answer(skb: *mut __sk_buff, payload: u64, flags: u32) -> i3
     if is_group(macs(skb).to) || !place.is_known() || place.is_later_fragment() {
         return DROP;
     }
+    // The device would write the checksum into the answer, at the place where it was.
+    let left = left(skb);
+    if left.is_some() && (!left.is_of_payload(place) || place.has_more_headers()) {
+        return DROP;
+    }
     let source = read_address(&Frame(skb), true);
     if source.is_unspecified() || of_address(source).has(MANY) {
         return DROP;
@@ -66,7 +73,7 @@ extern "C" fn qfence_answer(skb: *mut __sk_buff, payload: u64, flags: u32) -> i3
         }
         // The answer would have to quote options and extension headers, whose length is not known to the verifier.
         _ if place.has_more_headers() => DROP,
-        _ if is_v6 => qfence_unreachable_v6(skb, protocol.0, flags),
+        _ if is_v6 => qfence_unreachable_v6(skb, flags),
         _ => qfence_unreachable_v4(skb, flags),
     }
 }
@@ -95,15 +102,11 @@ extern "C" fn qfence_reset_v4(skb: *mut __sk_buff, place: u64, flags: u32) -> i3
     let Some(segment) = packet.words(place.offset()) else {
         return DROP;
     };
-    let [first, _, _, source, destination] = header;
-    let length = (first & 0xffff).saturating_sub(place.offset());
-    let pseudo = pseudo(&[source, destination], Protocol::TCP.0, length);
-    let partial = is_partial(segment[4] >> 16, pseudo);
-    // The device would write the checksum at the place where it was.
-    if partial && place.has_more_headers() {
-        return DROP;
-    }
-    reply(skb, &reset_v4(&header, &segment, partial), flags)
+    reply(
+        skb,
+        &reset_v4(&header, &segment, left(skb).is_some()),
+        flags,
+    )
 }
 
 #[inline(never)]
@@ -117,16 +120,9 @@ extern "C" fn qfence_reset_v6(skb: *mut __sk_buff, place: u64, flags: u32) -> i3
     let Some(segment) = packet.words(place.offset()) else {
         return DROP;
     };
-    let segment: [u32; 5] = segment;
-    let length = ((header[1] >> 16) + 40).saturating_sub(place.offset());
-    let pseudo = pseudo_v6(&header, Protocol::TCP.0, length);
-    let partial = is_partial(segment[4] >> 16, pseudo);
-    if partial && place.has_more_headers() {
-        return DROP;
-    }
     reply(
         skb,
-        &reset_v6(&header, &segment, place.offset(), partial),
+        &reset_v6(&header, &segment, place.offset(), left(skb).is_some()),
         flags,
     )
 }
@@ -146,7 +142,7 @@ extern "C" fn qfence_unreachable_v4(skb: *mut __sk_buff, flags: u32) -> i32 {
 
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn qfence_unreachable_v6(skb: *mut __sk_buff, protocol: u32, flags: u32) -> i32 {
+extern "C" fn qfence_unreachable_v6(skb: *mut __sk_buff, flags: u32) -> i32 {
     let packet = Frame(skb);
     let Some(header) = packet.words(0) else {
         return DROP;
@@ -154,20 +150,11 @@ extern "C" fn qfence_unreachable_v6(skb: *mut __sk_buff, protocol: u32, flags: u
     let Some(begins) = packet.words(40) else {
         return DROP;
     };
-    let begins: [u32; 2] = begins;
-    let pseudo = pseudo_v6(&header, protocol, header[1] >> 16);
-    let partial = protocol == Protocol::UDP.0 && is_partial(begins[1] & 0xffff, pseudo);
     reply(
         skb,
-        &unreachable_v6(&header, &begins, code(), partial),
+        &unreachable_v6(&header, &begins, code(), left(skb).is_some()),
         flags,
     )
-}
-
-#[inline(always)]
-fn pseudo_v6(header: &[u32; 10], protocol: u32, length: u32) -> u64 {
-    let [_, _, a, b, c, d, e, f, g, h] = *header;
-    pseudo(&[a, b, c, d, e, f, g, h], protocol, length)
 }
 
 /// Turns the frame into this packet for its sender, and sends it there.

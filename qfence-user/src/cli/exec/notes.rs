@@ -128,7 +128,7 @@ command is empty.
 
 Refusals without a rule have one of these names in `rule`: deny-raw, deny-broadcast, deny-device, \
 deny-foreign-netns, deny-unfollowed-broadcast, deny-unowned, deny-manager, deny-unix, deny-listener, \
-deny-mac, deny-frame, deny-local-in, unparsed, no-policy.
+deny-mac, deny-frame, deny-checksum, deny-local-in, unparsed, no-policy.
 
 Attempts are `lost` if the kernel had no room to record them. They are `dropped` if this log was too \
 slow, or if writing to it failed.";

@@ -24,7 +24,7 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::errno::Errno;
 pub use pins::pin;
 pub(super) use pins::{unpin, unpin_all};
@@ -40,6 +40,7 @@ use self::{
 use super::{
     Kernel, by_path,
     link_info::id_of_program,
+    load::NO_FRAMES,
     local_in,
     within::{number_of, within},
 };
@@ -138,6 +139,7 @@ fn try_attach(
     device: &Wanted,
     pins: &Path,
 ) -> Result<Attached> {
+    ensure!(kernel.reads_frames, NO_FRAMES);
     let mut flags = device.flags;
     if local_in::Method::of_this_kernel() == local_in::Method::Nft {
         flags |= MARKS_EXCEPTIONS;

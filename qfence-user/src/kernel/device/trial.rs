@@ -16,7 +16,7 @@ const LOOPBACK: u32 = 1;
 /// # Errors
 /// If the kernel rejects one of them; see [`TrialError::in_brief`].
 pub fn attempt() -> Result<Method, TrialError> {
-    let mut trial = Trial::new(false)?;
+    let mut trial = Trial::of_frames()?;
     for hook in HOOKS {
         trial.load(hook)?;
     }

@@ -19,7 +19,11 @@ use qfence_common::{
 };
 
 use super::{
-    super::{OBJECT, attempts, load::take, maps::Maps},
+    super::{
+        OBJECT, attempts,
+        load::{take, try_frames},
+        maps::Maps,
+    },
     build::GUEST_MAC,
 };
 use crate::{
@@ -134,6 +138,7 @@ impl Bed {
             .btf(None)
             .override_global(abi::DENY_FRAMES_WITH, &deny_with, true)
             .override_global(abi::LOG_ALLOWED, &logs, true)
+            .override_global(abi::FRAME_OFFSETS, &try_frames().unwrap(), true)
             .load(OBJECT)
             .unwrap();
         let mut maps = Maps::new(&mut ebpf).unwrap();

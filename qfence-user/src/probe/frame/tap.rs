@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::libc;
 
 use super::wire;
@@ -130,17 +130,30 @@ impl Tap {
         let sent = match self.header {
             Header::None => self.write(frame),
             Header::Virtio => {
-                let mut bytes = vec![0; HEADER];
-                bytes.extend_from_slice(frame);
-                if let Some((start, offset)) = wire::make_partial(&mut bytes[HEADER..]) {
-                    bytes[0] = NEEDS_CHECKSUM;
-                    bytes[6..8].copy_from_slice(&u16::try_from(start)?.to_ne_bytes());
-                    bytes[8..10].copy_from_slice(&u16::try_from(offset)?.to_ne_bytes());
+                let mut frame = frame.to_vec();
+                match wire::make_partial(&mut frame) {
+                    Some((start, offset)) => return self.send_unfinished(&frame, start, offset),
+                    None => self.write(&[&[0; HEADER], &frame[..]].concat()),
                 }
-                self.write(&bytes)
             }
         };
         sent.with_context(|| format!("send a frame of {} bytes", frame.len()))
+    }
+
+    /// Sends a frame in which the host is to write a checksum: the sum of the bytes from `start` on, at `offset` from there.
+    /// The device must have [`Header::Virtio`].
+    pub fn send_unfinished(&self, frame: &[u8], start: usize, offset: usize) -> Result<()> {
+        ensure!(
+            self.header == Header::Virtio,
+            "nothing can precede the frame"
+        );
+        let mut bytes = vec![0; HEADER];
+        bytes[0] = NEEDS_CHECKSUM;
+        bytes[6..8].copy_from_slice(&u16::try_from(start)?.to_ne_bytes());
+        bytes[8..10].copy_from_slice(&u16::try_from(offset)?.to_ne_bytes());
+        bytes.extend_from_slice(frame);
+        let sent = self.write(&bytes);
+        sent.with_context(|| format!("send an unfinished frame of {} bytes", frame.len()))
     }
 
     /// Sends a frame that the device may refuse, as it is.

@@ -1,10 +1,12 @@
 //! Turns the kernel's attempts into lines: events immediately, counts once per second, or once per minute while a flood
 //! lasts.
 
+mod attempts;
 mod drops;
 mod held;
 mod keys;
 mod ledger;
+mod writing;
 
 use std::{
     cmp::Reverse,
@@ -13,7 +15,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
-use qfence_common::{AttemptKey, Event, Hook, Repeats, unix::Name};
+use qfence_common::Event;
 
 use held::Held;
 use keys::Keys;
@@ -23,12 +25,10 @@ use super::{
     budget::Budget,
     devices::DeviceNames,
     files::{RecordAppender, RecordFiles},
-    line::{Allowed, Attempt, Body, Line, VERSION, at, boot_time},
+    line::{Allowed, Attempt, Body, Line},
     process::Processes,
-    stamp,
 };
 use crate::{
-    base::console::notify,
     kernel::{Attempts, Counts, Maps, local_in::Drained},
     record::rule_names::RuleNames,
 };
@@ -141,16 +141,7 @@ impl Reader {
 
     /// Reads some events. Returns their lines, and whether there may be more events.
     pub fn events(&mut self) -> (Vec<Arc<Line>>, bool) {
-        let boot_time = boot_time();
-        let mut count = 0;
-        while count < BATCH {
-            match self.attempts.event() {
-                Ok(Some((event, name))) => self.first(&event, name, boot_time),
-                Ok(None) => break,
-                Err(error) => notify(format_args!("{error:#}")),
-            }
-            count += 1;
-        }
+        let count = self.read_events(BATCH);
         (self.hand_on(), count == BATCH)
     }
 
@@ -195,7 +186,7 @@ impl Reader {
             self.keys.forget();
             let mut counted = self.attempts.take(&self.keys.known())?;
             // An event precedes the repeats of its key.
-            self.rest_of_events();
+            self.read_events(RING / size_of::<Event>());
             // If there is no room for all, there is for the largest.
             counted.sort_by_key(|(key, repeats)| (Reverse(repeats.count), *key));
             for (key, repeats) in counted.iter().filter(|(_, repeats)| repeats.count > 0) {
@@ -235,154 +226,6 @@ impl Reader {
         idle.iter().try_for_each(|key| self.maps.forget_flow(key))
     }
 
-    /// Adds the lines of all that is held.
-    fn tell_held(&mut self) {
-        let (counts, lost) = self.held.take();
-        let boot_time = boot_time();
-        for (key, repeats) in &counts {
-            self.repeats(key, repeats, boot_time);
-        }
-        self.fold();
-        if lost > 0 {
-            self.add(Timestamp::now(), Body::Lost, lost);
-        }
-    }
-
-    fn rest_of_events(&mut self) {
-        let boot_time = boot_time();
-        for _ in 0..RING / size_of::<Event>() {
-            match self.attempts.event() {
-                Ok(Some((event, name))) => self.first(&event, name, boot_time),
-                Ok(None) => break,
-                Err(error) => notify(format_args!("{error:#}")),
-            }
-        }
-    }
-
-    fn first(&mut self, Event { repeats, key }: &Event, name: Option<Name>, boot_time: Timestamp) {
-        let origin = &repeats.origin;
-        let process = if self.budget.has_event() {
-            let device = device_of(&self.devices, key);
-            let pid = if device.is_some() { 0 } else { key.pid };
-            let process = self.processes.look_up(pid, origin.tid, origin.boot_ns);
-            let rule = self.names.now().name(key.rule);
-            match Attempt::new(key, name.as_ref(), origin, rule, &process) {
-                Ok(attempt) => self.add(
-                    at(boot_time, origin.boot_ns),
-                    Body::Attempt(attempt.at(device).into()),
-                    1,
-                ),
-                // The next summary counts this attempt as lost.
-                Err(error) => return notify(format_args!("error: {error}")),
-            }
-            Some(process)
-        } else {
-            self.folded.lines += 1;
-            self.folded.attempts += 1;
-            None
-        };
-        self.keys.seen_first(*key, *origin, name, process);
-    }
-
-    fn repeats(&mut self, key: &AttemptKey, repeats: &Repeats, boot_time: Timestamp) {
-        let seen = self.keys.seen_again(key, repeats);
-        if !self.budget.has_summary() {
-            self.folded.lines += 1;
-            self.folded.attempts += repeats.count;
-            return;
-        }
-        // The origin is that of the first attempt of the key. The process may have changed since.
-        let device = device_of(&self.devices, key);
-        let pid = if device.is_some() { 0 } else { key.pid };
-        let who = (pid, repeats.origin.tid);
-        let when = (repeats.origin.boot_ns, repeats.last_ns);
-        let process = self.processes.look_again(seen.process.take(), who, when);
-        let rule = self.names.now().name(key.rule);
-        let attempt = Attempt::new(key, seen.name.as_ref(), &repeats.origin, rule, &process);
-        seen.process = Some(process);
-        let attempt = match attempt {
-            Ok(attempt) => attempt,
-            Err(error) => return notify(format_args!("error: {error}")),
-        };
-        let time = at(boot_time, repeats.last_ns);
-        self.add(
-            time,
-            Body::Repeats(attempt.at(device).into()),
-            repeats.count,
-        );
-    }
-
-    fn fold(&mut self) {
-        let Folded { lines, attempts } = std::mem::take(&mut self.folded);
-        if attempts > 0 {
-            self.add(Timestamp::now(), Body::Folded { lines }, attempts);
-        }
-    }
-
-    fn add(&mut self, time: Timestamp, body: Body, count: u64) {
-        let length = self.push(time, body, count);
-        self.budget.take(length);
-    }
-
-    /// Adds a line without a budget. Returns its length, in bytes.
-    fn push(&mut self, time: Timestamp, body: Body, count: u64) -> usize {
-        let mut length = 0;
-        self.seq += 1;
-        self.total += count;
-        let line = Line {
-            v: VERSION,
-            time,
-            fence: Arc::clone(&self.fence),
-            seq: self.seq,
-            body,
-            count,
-            total: self.total,
-        };
-        match line.to_json() {
-            Ok(json) => {
-                let kept = stamp::stamped(&json);
-                length = kept.len();
-                self.text.push_str(&kept);
-                self.text.push('\n');
-            }
-            Err(error) => notify(format_args!("cannot write a line of the record: {error}")),
-        }
-        self.lines.push(Arc::new(line));
-        length
-    }
-
-    /// Writes the new lines to the record, and returns them. The sinks get them even if that write fails.
-    fn hand_on(&mut self) -> Vec<Arc<Line>> {
-        let lines = std::mem::take(&mut self.lines);
-        if let Some(first) = lines.first() {
-            match self.keep(first) {
-                Ok(()) => {
-                    self.has_failed = false;
-                    self.unkept = 0;
-                }
-                Err(error) => {
-                    self.unkept += lines.iter().map(|line| line.count).sum::<u64>();
-                    // Reported once, until a write succeeds.
-                    if !self.has_failed {
-                        notify(format_args!("error: {error:#}"));
-                        self.has_failed = true;
-                    }
-                }
-            }
-            self.text.clear();
-        }
-        lines
-    }
-
-    /// Writes the new lines, of which `first` is the first, after a line that reports missing ones.
-    fn keep(&mut self, first: &Line) -> Result<()> {
-        if self.unkept > 0 {
-            let missing = stamp::stamped(&first.dropped_before(self.unkept).to_json()?);
-            self.text.insert_str(0, &format!("{missing}\n"));
-        }
-        Ok(self.appender.write(&self.text)?)
-    }
-
     /// The counters of the fence.
     ///
     /// # Errors
@@ -390,11 +233,4 @@ impl Reader {
     pub fn counts(&self) -> Result<Counts> {
         self.maps.counts().context("cannot read the counters")
     }
-}
-
-/// The name of the network device of an attempt at the hooks for frames.
-fn device_of(devices: &DeviceNames, key: &AttemptKey) -> Option<Arc<str>> {
-    let hook = Hook::from_number(key.hook);
-    hook.filter(|hook| hook.is_frame())
-        .map(|_| devices.name(key.pid))
 }

@@ -1,0 +1,169 @@
+//! The members of the sets, from the facts. Each fact decides itself what an error means.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Error, Result, anyhow};
+use tokio::time::timeout;
+
+use super::{Facts, Reading};
+use crate::{
+    host::{NAT64_PATIENCE, addresses::HostAddresses, host_with},
+    policy::{Policy, Prefix, Sets, hostset::single, nameservers::Nameserver, set::SetName},
+};
+
+impl Facts {
+    /// The members of the sets, from the host's addresses. `last` are the members published last; for the first policy
+    /// there are none, and a fact that cannot be read is an error.
+    pub(in super::super) async fn sets_now(
+        &mut self,
+        policy: &Policy,
+        addresses: Reading,
+        last: Option<Sets>,
+    ) -> Result<Sets> {
+        let is_first = last.is_none();
+        let known = addresses.as_ref().ok().cloned();
+        self.read_file(is_first).await?;
+        let before = last.as_ref().map(|last| last.gateways.clone());
+        let gateways = self.read_gateways(policy, before).await?;
+        let mut sets = match (addresses, last) {
+            (Ok(addresses), _) => {
+                self.unfollowed = None;
+                Sets {
+                    host: host_with(&addresses.host, &self.last_file, &gateways),
+                    many: addresses.many.clone(),
+                    ..Sets::default()
+                }
+            }
+            (Err(error), Some(last)) => {
+                self.unfollowed = Some(error.into());
+                last
+            }
+            (Err(error), None) => return Err(error.into()),
+        };
+        sets.gateways = gateways;
+        self.read_translators(&mut sets, is_first).await;
+        self.read_nameservers(&mut sets, policy, known.as_deref(), is_first)
+            .await?;
+        self.read_devices(&mut sets, policy, is_first).await?;
+        Ok(sets)
+    }
+
+    /// Adds the host's addresses in the networks of the fence's devices to the nameservers: the host may answer their
+    /// guests' questions. While the devices cannot be read there are none.
+    async fn read_devices(
+        &mut self,
+        sets: &mut Sets,
+        policy: &Policy,
+        is_first: bool,
+    ) -> Result<()> {
+        let Some(devices) = self.devices.as_mut().filter(|_| policy.names_dns()) else {
+            return Ok(());
+        };
+        match devices.reading().await {
+            Ok(found) => {
+                let gateways = found.gateways_of(&self.device_names);
+                sets.nameservers.extend(gateways.into_iter().map(single));
+                Ok(())
+            }
+            Err(error) if is_first => Err(error.into()),
+            // The part of the supervisor that follows the devices reports it.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Reads the administrator's file. If it becomes invalid, its last content stays.
+    async fn read_file(&mut self, is_first: bool) -> Result<()> {
+        self.bad_file = None;
+        match self.file.reading().await {
+            Ok(file) => self.last_file = (*file).clone(),
+            Err(error) if is_first => return Err(error.into()),
+            Err(error) => self.bad_file = Some(error.into()),
+        }
+        Ok(())
+    }
+
+    /// The gateways. From now on they are followed if `policy` or the file depends on them. `last` are those published
+    /// last.
+    async fn read_gateways(
+        &mut self,
+        policy: &Policy,
+        last: Option<BTreeSet<Prefix>>,
+    ) -> Result<BTreeSet<Prefix>> {
+        if !policy.names(SetName::Gateway) && !self.last_file.gateway {
+            self.gateways = None;
+            return Ok(BTreeSet::new());
+        }
+        let watcher = &self.watcher;
+        let gateways = self.gateways.get_or_insert_with(|| watcher.gateways());
+        match (gateways.reading().await, last) {
+            (Ok(found), _) => Ok((*found).clone()),
+            (Err(_), Some(last)) => Ok(last),
+            (Err(error), None) => Err(error.into()),
+        }
+    }
+
+    /// Adds the NAT64 translators: those of the file, or else those that the nameservers reveal.
+    async fn read_translators(&mut self, sets: &mut Sets, is_first: bool) {
+        if let Some(known) = &self.last_file.nat64 {
+            self.nat64 = None;
+            sets.nat64.clone_from(known);
+            return;
+        }
+        let watcher = &self.watcher;
+        let nat64 = self.nat64.get_or_insert_with(|| watcher.nat64());
+        if is_first {
+            // Later, a reading is adopted when it comes.
+            let _ = timeout(NAT64_PATIENCE, nat64.reading()).await;
+        }
+        if let Some(found) = nat64.latest() {
+            sets.nat64.clone_from(&found);
+        }
+    }
+
+    /// Adds the nameservers. From now on they are followed if `policy` depends on them.
+    async fn read_nameservers(
+        &mut self,
+        sets: &mut Sets,
+        policy: &Policy,
+        addresses: Option<&HostAddresses>,
+        is_first: bool,
+    ) -> Result<()> {
+        self.unnamed = None;
+        self.ambiguous.clear();
+        let last = std::mem::take(&mut sets.nameservers);
+        if !policy.names_dns() {
+            self.nameservers = None;
+            return Ok(());
+        }
+        let watcher = &self.watcher;
+        let nameservers = self
+            .nameservers
+            .get_or_insert_with(|| watcher.nameservers());
+        match nameservers.reading().await {
+            Ok(found) => {
+                if found.is_missing && self.has_seen_file {
+                    let path = self.resolv_conf();
+                    self.unnamed = Some(anyhow!("warning: {path} is gone"));
+                }
+                self.has_seen_file |= !found.is_missing;
+                match addresses {
+                    Some(addresses) => {
+                        (sets.nameservers, self.ambiguous) = found.admitted(&addresses.links);
+                    }
+                    // The links are unknown, so no nameserver is added.
+                    None => {
+                        let all = found.servers.iter().flat_map(Nameserver::prefixes);
+                        sets.nameservers = all.filter(|prefix| last.contains(prefix)).collect();
+                    }
+                }
+                Ok(())
+            }
+            Err(error) if is_first => Err(error.into()),
+            Err(error) => {
+                self.has_seen_file = true;
+                self.unnamed = Some(Error::from(error).context("error"));
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! A supervisor that is stopped, or kept from writing, by the terminal or by a process in its fence: the host's
+//! addresses and nameservers are followed all the same.
+
+mod following;
+mod job;
+mod output;
+mod stand_in;
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use tests::{
+    fence::Fence,
+    job::{launch, supervisor},
+    listener::Listener,
+    namespace::NOBODY,
+    probe::{self, ProbeResult},
+    run::wait_until,
+    shell::state_of,
+    terminal::Terminal,
+    world::World,
+};
+
+const PORT: u16 = 8080;
+
+/// What comes up on the host while the fence runs, and its subnet's broadcast address.
+const LATE: &str = "198.18.5.1/24";
+const LATE_BROADCAST: &str = "198.18.5.255";
+
+/// A server on the internet, to which everything must go on working.
+const INTERNET: &str = "udp/198.51.100.7/8080";
+
+/// What runs beside the command: it runs what it is told, one file after the other.
+const WORKER: &str = r#"i=1
+while :; do
+    while ! [ -e "$1/do.$i" ]; do sleep 0.02; done
+    sh "$1/do.$i" >"$1/said.$i" 2>&1
+    echo $? >"$1/end.new"
+    mv "$1/end.new" "$1/end.$i"
+    i=$((i + 1))
+done
+"#;
+
+/// A host with a listener for broadcasts, an internet that answers, and a fenced job in a terminal of the host's.
+struct Scene {
+    world: World,
+    host: Listener,
+    _internet: Listener,
+    fence: Fence,
+    terminal: Terminal,
+    dir: tempfile::TempDir,
+    told: u32,
+}
+
+impl Scene {
+    fn new(label: &str) -> Result<Self> {
+        let world = World::new()?;
+        let any = (std::net::Ipv4Addr::UNSPECIFIED, PORT).into();
+        let host = Listener::udp(&world.host, any)?;
+        let internet = Listener::udp(&world.internet, any)?;
+        let dir = tempfile::Builder::new().prefix("qfence-stop-").tempdir()?;
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777))?;
+        fs::write(dir.path().join("worker"), WORKER)?;
+        let terminal = Terminal::start_in(&world.host)?;
+        Ok(Self {
+            world,
+            host,
+            _internet: internet,
+            fence: Fence::new(label)?.with(&["--user", "nobody"]),
+            terminal,
+            dir,
+            told: 0,
+        })
+    }
+
+    /// Starts a shell as a job of the terminal's, and waits until it is there: it runs `first`, starts the worker, and
+    /// runs `then`. Returns its supervisor.
+    fn launch(&mut self, first: &str, then: &str) -> Result<u32> {
+        let worker = self.path("worker");
+        let script = format!(
+            "{first} sh {} {} & echo be\"\"gun; {then}",
+            worker.display(),
+            self.dir.path().display()
+        );
+        launch(
+            &mut self.terminal,
+            &self.fence,
+            &format!("sh -c '{script}'"),
+        )?;
+        self.terminal.expect("begun\r\n")?;
+        supervisor(&self.fence)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Has the worker in the fence run a line; what it printed.
+    fn ask(&mut self, line: &str) -> Result<String> {
+        self.told += 1;
+        let number = self.told;
+        let new = self.path("do.new");
+        fs::write(&new, line)?;
+        fs::rename(&new, self.path(&format!("do.{number}")))?;
+        let end = self.path(&format!("end.{number}"));
+        wait_until("the worker is done", || Ok(end.exists()))?;
+        Ok(fs::read_to_string(self.path(&format!("said.{number}")))?)
+    }
+
+    /// Has the worker make an attempt.
+    fn attempt(&mut self, attempt: &str) -> Result<ProbeResult> {
+        let probe = probe::program()?;
+        let said = self.ask(&format!("{} --timeout-ms 1000 {attempt}", probe.display()))?;
+        let outcomes = probe::read_lines(&said)?;
+        outcomes.into_iter().next().context("one outcome")
+    }
+
+    /// The positive control: from outside of the fence it arrives.
+    fn ensure_arrives_without_fence(&self, attempt: &str) -> Result<()> {
+        let before = self.host.arrivals().len();
+        let outcomes = probe::run_as(NOBODY, &self.world.host, &[attempt])?;
+        ensure!(outcomes.iter().all(ProbeResult::is_reached), "{outcomes:?}");
+        ensure!(self.host.arrivals().len() > before, "nothing arrived");
+        Ok(())
+    }
+
+    /// Gives the host another address while the supervisor is out of action; its broadcasts are refused.
+    fn ensure_late_broadcasts_are_refused(&mut self) -> Result<()> {
+        let broadcast = format!("udp/{LATE_BROADCAST}/{PORT}");
+        let outcome = self.attempt(INTERNET)?;
+        ensure!(outcome.is_reached(), "the internet: {outcome:?}");
+        self.world
+            .host_ip(&format!("address add {LATE} brd + dev br0"))?;
+        self.await_in_policy(LATE_BROADCAST)?;
+        self.ensure_arrives_without_fence(&broadcast)?;
+        let before = self.host.arrivals();
+        let outcome = self.attempt(&broadcast)?;
+        assert_eq!(self.host.arrivals(), before, "{outcome:?}");
+        ensure!(outcome.failed_with("ECONNREFUSED"), "{outcome:?}");
+        let outcome = self.attempt(INTERNET)?;
+        ensure!(outcome.is_reached(), "the internet: {outcome:?}");
+        Ok(())
+    }
+
+    /// Waits for an address to be in the policy: a refusal alone may be for want of anybody who follows.
+    fn await_in_policy(&self, text: &str) -> Result<()> {
+        let path = format!("/run/qfence/{}.policy", self.fence.name());
+        wait_until(&format!("{text} is in the policy"), || {
+            Ok(fs::read_to_string(&path)?.contains(text))
+        })
+    }
+}
+
+fn ensure_gone(pid: u32) -> Result<()> {
+    wait_until("it is gone", || {
+        Ok(state_of(pid).is_none_or(|state| state == 'Z'))
+    })
+}
