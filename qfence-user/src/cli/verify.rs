@@ -23,7 +23,7 @@ Verdicts:
 The second table has the frames of guests with tap devices: verify writes them into a
 device of a private host. LAYER has the layers that hold a frame alone, found by
 taking the other away: frame is the program at the device, local_in is where the host
-receives packets. ANSWER is what the guest is told. The verdict is untried if the host
+receives packets. Where it has none, only both together stop the frame. ANSWER is what the guest is told. The verdict is untried if the host
 discards such frames by itself, and open if they may pass to the bridge.
 
 The last table has the ways out that are no packets: a process tries to use other

@@ -97,7 +97,7 @@ fn take_away_and_try(bed: &mut Bed, fence: &Fence, shell: &Shell, layer: Layer) 
         if matches!(row.fenced, Fenced::Through | Fenced::Unanswered) || row.address.is_some() {
             continue;
         }
-        if row.layer == layer {
+        if row.layer == layer || row.layer == Layer::Together {
             let outcome = bed.send(row, |outcome| row.shows(outcome))?;
             if !row.shows(&outcome) {
                 wrong.push(format!("{} holds without {layer:?}: {outcome}", row.name));

@@ -65,6 +65,7 @@ pub(super) fn check(devices: &Devices) -> Result<()> {
             let found = found.get(&(link.name(), name));
             let found = found.with_context(|| format!("{name} is not in the table"))?;
             let layers: &[&str] = match (row.open, row.layer) {
+                (_, Layer::Together) => &[],
                 (Open::Sent, _) | (_, Layer::First) => &["frame"],
                 (_, Layer::Second) => &["local_in"],
                 (_, Layer::Both) => &["frame", "local_in"],
@@ -72,7 +73,8 @@ pub(super) fn check(devices: &Devices) -> Result<()> {
             let verdict = match (row.fenced, row.open) {
                 (Fenced::Through, _) => "works",
                 (Fenced::Unanswered | Fenced::NotForTheHost, _) => "open",
-                (Fenced::Refused(_), Open::Sent) => "untried",
+                // The bridge may have it.
+                (Fenced::Refused(_), Open::Sent) if found.without == "nothing" => "untried",
                 (Fenced::Refused(_), _) => "stopped",
             };
             let is_answered = match row.fenced {

@@ -16,6 +16,8 @@ use crate::{
 pub struct Seen {
     /// The result.
     pub end: End,
+    /// The host got them, and not only the internet or a neighbour.
+    pub is_at_host: bool,
     /// It is what shows that the frames arrive.
     pub shows: bool,
     /// It is what a fence makes of them.
@@ -69,6 +71,7 @@ impl Seen {
         };
         Self {
             end,
+            is_at_host: arrived.delivered + arrived.others > 0,
             shows: row.shows(outcome),
             is_held: row.is_held(outcome),
             answer: outcome.answers.iter().find_map(refusal),
@@ -92,7 +95,8 @@ pub struct Trials {
 }
 
 impl Trials {
-    /// The layers that hold the frames alone. Each is found by taking the other away. Where nothing arrives without a fence,
+    /// The layers that keep the frames from the host alone. Each is found by taking the other away. There is none if each needs
+    /// the other. Where nothing arrives without a fence,
     /// it is the layer that recorded a refusal.
     #[must_use]
     pub fn layers(&self) -> Vec<&'static str> {
@@ -102,18 +106,27 @@ impl Trials {
         if !self.without.end.got_through() {
             return self.recorded.iter().map(|hook| hook.name()).collect();
         }
-        let holds = |other: Option<Seen>| other.is_some_and(|seen| !seen.end.got_through());
+        let holds = |other: Option<Seen>| other.is_some_and(|seen| !self.arrives(seen));
         let frame = holds(self.without_local_in).then_some(Hook::Frame.name());
         let local_in = holds(self.without_frame).then_some(Hook::LocalIn.name());
         frame.into_iter().chain(local_in).collect()
+    }
+
+    /// Whether frames arrive at the host, or, if it does not get them without a fence, elsewhere.
+    fn arrives(&self, seen: Seen) -> bool {
+        if self.without.is_at_host {
+            seen.is_at_host
+        } else {
+            seen.end.got_through()
+        }
     }
 
     /// Whether something shows that the fence refused the frames: a record of it, or that they arrive as soon as a layer is
     /// taken away.
     fn is_shown(&self) -> bool {
         let others = [self.without_frame, self.without_local_in];
-        let arrive = others.into_iter().flatten();
-        self.recorded.is_some() || arrive.into_iter().any(|seen| seen.end.got_through())
+        let mut tried = others.into_iter().flatten();
+        self.recorded.is_some() || tried.any(|seen| self.arrives(seen))
     }
 
     /// The verdict on a row of which a fence makes this.
@@ -147,6 +160,7 @@ mod tests {
     fn seen(end: End, shows: bool, is_held: bool) -> Seen {
         Seen {
             end,
+            is_at_host: end.got_through(),
             shows,
             is_held,
             answer: None,
@@ -197,6 +211,24 @@ mod tests {
             ..held
         };
         assert_eq!(no_control.verdict(REFUSED), Verdict::Unproven);
+    }
+
+    #[test]
+    fn the_host_counts_if_it_is_among_those_who_get_a_frame() {
+        let elsewhere = Seen {
+            is_at_host: false,
+            ..seen(End::Arrived, true, false)
+        };
+        let bridged = Trials {
+            without_frame: Some(elsewhere),
+            ..held()
+        };
+        assert_eq!(bridged.layers(), ["frame", "local_in"]);
+        let forwarded = Trials {
+            without: elsewhere,
+            ..bridged
+        };
+        assert_eq!(forwarded.layers(), ["frame"]);
     }
 
     #[test]

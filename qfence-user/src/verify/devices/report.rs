@@ -32,9 +32,9 @@ pub struct Row {
 }
 
 impl Row {
-    /// The row of these trials.
+    /// The row of these trials, with their verdict.
     #[must_use]
-    pub fn new(row: &row::Row, device: scene::Link, trials: &Trials) -> Self {
+    pub fn new(row: &row::Row, device: scene::Link, trials: &Trials, verdict: Verdict) -> Self {
         Self {
             frame: row.name.clone(),
             device,
@@ -42,7 +42,7 @@ impl Row {
             with: trials.with.end,
             layers: trials.layers(),
             answer: trials.with.answer,
-            verdict: trials.verdict(row.fenced),
+            verdict,
         }
     }
 

@@ -62,6 +62,8 @@ pub enum Layer {
     Second,
     /// Either holds them.
     Both,
+    /// Each: the second knows them only by the tag of the first.
+    Together,
 }
 
 /// Who sends the frames.
@@ -90,6 +92,8 @@ pub struct Row {
     pub parameter: Option<(&'static str, &'static str, &'static str)>,
     /// An address that the host gets just before.
     pub address: Option<&'static str>,
+    /// Nothing but the tag in `tc_index` shows the second layer whose they are. A table of nftables does not see it.
+    pub is_by_tag_alone: bool,
     only: Option<Link>,
 }
 
@@ -108,6 +112,7 @@ pub fn row(
         frames: Box::new(frames),
         parameter: None,
         address: None,
+        is_by_tag_alone: false,
         only: None,
     }
 }
@@ -136,6 +141,13 @@ impl Row {
         after: &'static str,
     ) -> Self {
         self.parameter = Some((parameter, value, after));
+        self
+    }
+
+    /// Nothing but the tag in `tc_index` shows the second layer whose it is.
+    #[must_use]
+    pub fn by_tag_alone(mut self) -> Self {
+        self.is_by_tag_alone = true;
         self
     }
 

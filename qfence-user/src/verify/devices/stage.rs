@@ -18,7 +18,7 @@ use crate::{
     base::paths::Paths,
     kernel::{device, local_in},
     probe::frame::{Header, tap::TUN},
-    verify::{netns::Netns, throwaway::ThrowAway},
+    verify::{judge::Verdict, netns::Netns, throwaway::ThrowAway},
 };
 
 /// Tries all rows. Afterwards this thread is in the network namespace of the last host.
@@ -115,6 +115,7 @@ async fn try_all(paths: &Paths, mut bed: Bed<Netns>) -> Result<Vec<report::Row>>
     let partly = without_frame.into_iter().zip(without_local_in);
     let all = controls.into_iter().zip(fenced).zip(partly);
     let link = bed.scene.kind.link;
+    let sees_tags = local_in::Method::of_this_kernel() == local_in::Method::Links;
     Ok(rows
         .iter()
         .zip(all)
@@ -127,7 +128,12 @@ async fn try_all(paths: &Paths, mut bed: Bed<Netns>) -> Result<Vec<report::Row>>
                     without_frame,
                     without_local_in,
                 };
-                report::Row::new(row, link, &trials)
+                let verdict = if row.is_by_tag_alone && !sees_tags {
+                    Verdict::Open
+                } else {
+                    trials.verdict(row.fenced)
+                };
+                report::Row::new(row, link, &trials, verdict)
             },
         )
         .collect())
@@ -148,7 +154,7 @@ async fn partly(
         }
         fence.beat()?;
         // What the other layer is to hold is not waited for.
-        let arrives = row.layer == taken;
+        let arrives = row.layer == taken || row.layer == Layer::Together;
         let seen = seen(bed, row, |outcome| !arrives || row.shows(outcome)).await?;
         all.push(Some(seen));
     }

@@ -347,14 +347,17 @@ fn senders() -> Vec<Row> {
             .only(link),
         );
     }
-    rows.push(row(
-        "a datagram to the internet from another MAC address",
-        Open::Internet,
-        Refused(Nothing),
-        |by| {
-            let other = [GUEST_MAC[0], 0, 0, 0, 0, 0x99];
-            vec![wire::packet(other, GATEWAY_MAC, &by.udp(SERVER_V4, PORT))]
-        },
-    ));
+    rows.push(
+        row(
+            "a datagram to the internet from another MAC address",
+            Open::Internet,
+            Refused(Nothing),
+            |by| {
+                let other = [GUEST_MAC[0], 0, 0, 0, 0, 0x99];
+                vec![wire::packet(other, GATEWAY_MAC, &by.udp(SERVER_V4, PORT))]
+            },
+        )
+        .held_by(Layer::First),
+    );
     rows
 }

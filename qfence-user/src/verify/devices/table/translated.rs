@@ -196,18 +196,19 @@ fn in_the_bridge(kind: Kind) -> Vec<Row> {
     };
     // Neither the device nor the sender is seen any more: the tag is.
     let hidden = [
-        ("another sender", "203.0.113.60"),
-        ("another sender and mark", "203.0.113.61"),
+        ("another sender", "203.0.113.60", false),
+        ("another sender and mark", "203.0.113.61", true),
     ];
-    let hidden = hidden.map(|(name, destination)| {
+    let hidden = hidden.map(|(name, destination, has_mark)| {
         let destination = address(destination);
-        row(
+        let row = row(
             format!("udp that is translated, and that the bridge gives {name}"),
             Open::Delivered,
             Refused(Nothing),
             move |by| to_host(&by.udp(destination, PORT)),
         )
-        .held_by(Layer::Second)
+        .held_by(Layer::Together);
+        if has_mark { row.by_tag_alone() } else { row }
     });
     let mut rows = Vec::from(hidden);
     rows.extend([
