@@ -54,6 +54,26 @@ impl Class {
         }
     }
 
+    /// Returns the number of the class of a protocol. Its two bits are looked up in one word each: a comparison for each
+    /// protocol would make the verifier check for each class what follows.
+    #[must_use]
+    #[inline(always)]
+    pub const fn number(protocol: Protocol) -> u32 {
+        const fn bit(protocol: Protocol) -> u64 {
+            1 << protocol.0
+        }
+        const LOWER: u64 = !(bit(Protocol::TCP) | bit(Protocol::ICMP) | bit(Protocol::ICMPV6));
+        const UPPER: u64 = !(bit(Protocol::TCP) | bit(Protocol::UDP));
+        let number = match protocol {
+            Protocol::MPTCP => Protocol::TCP.0,
+            Protocol(number) => number,
+        };
+        if number >= u64::BITS {
+            return Self::Other as u32;
+        }
+        (LOWER >> number & 1 | (UPPER >> number & 1) << 1) as u32
+    }
+
     /// The name of the class in metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -169,7 +189,14 @@ pub const TALLIES: usize = Outcome::ALL.len() * Class::ALL.len();
 #[must_use]
 #[inline(always)]
 pub const fn tally_index(outcome: Outcome, class: Class) -> u32 {
-    outcome as u32 * 4 + class as u32
+    tally_index_of(outcome as u32, class as u32)
+}
+
+/// The same by the numbers of the outcome and of the [class](Class::number).
+#[must_use]
+#[inline(always)]
+pub const fn tally_index_of(outcome: u32, class: u32) -> u32 {
+    outcome * 4 + class
 }
 
 /// The direction in which traffic is counted: sent, refused, or received.
@@ -253,5 +280,12 @@ mod tests {
             }
         }
         assert_eq!(usize::try_from(expected), Ok(TALLIES));
+    }
+
+    #[test]
+    fn the_number_of_a_class_is_that_of_its_protocols() {
+        for protocol in (0..=300).chain([u32::MAX]).map(Protocol) {
+            assert_eq!(Class::number(protocol), Class::of(protocol) as u32);
+        }
     }
 }

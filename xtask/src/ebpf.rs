@@ -14,12 +14,13 @@ use crate::{
 const UNSTABLE_CRATES: &str = "aya_ebpf,qfence_ebpf,local_in";
 
 /// Global functions, which the verifier checks separately. The linker makes all others local to the object.
-const GLOBAL_FUNCTIONS: [&str; 6] = [
+const GLOBAL_FUNCTIONS: [&str; 7] = [
     "qfence_extension",
     "qfence_flags",
     "qfence_payload",
     "qfence_refuse_call",
     "qfence_refuse_packet",
+    "qfence_refuse_send",
     "qfence_verdict",
 ];
 

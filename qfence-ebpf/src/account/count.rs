@@ -7,9 +7,9 @@ use core::{
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use qfence_common::{
-    Hits, Outcome, Tally,
+    Hits, Tally,
     abi::Counter,
-    tally::{Class, more_hits_index, tally_index},
+    tally::{more_hits_index, tally_index_of},
     verdict::MAX_RULES,
 };
 
@@ -56,9 +56,10 @@ fn more_hits(rule: u32) -> *mut Hits {
     more.find(&more_hits_index(rule, 0))
 }
 
-/// Counts a judged call: connect(), or a call that sends a datagram.
+/// Counts a judged call: connect(), or a call that sends a datagram. `outcome` is its number, and `class` a
+/// [number](qfence_common::tally::Class::number): a value for each of them would be checked by itself.
 #[inline(always)]
-pub(crate) fn tally_call(outcome: Outcome, class: Class, connects: bool) {
+pub(crate) fn tally_call(outcome: u32, class: u32, connects: bool) {
     let Some(tally) = tally(outcome, class) else {
         return;
     };
@@ -69,9 +70,9 @@ pub(crate) fn tally_call(outcome: Outcome, class: Class, connects: bool) {
     add(if connects { connect } else { send }, 1);
 }
 
-/// Counts a packet of `length` bytes.
+/// Counts a packet of `length` bytes. `outcome` and `class` are as above.
 #[inline(always)]
-pub(crate) fn tally_packet(outcome: Outcome, class: Class, is_judged: bool, length: u32) {
+pub(crate) fn tally_packet(outcome: u32, class: u32, is_judged: bool, length: u32) {
     let Some(tally) = tally(outcome, class) else {
         return;
     };
@@ -86,8 +87,8 @@ pub(crate) fn tally_packet(outcome: Outcome, class: Class, is_judged: bool, leng
 }
 
 #[inline(always)]
-fn tally(outcome: Outcome, class: Class) -> Option<*mut Tally> {
-    TALLIES.get_ptr_mut(tally_index(outcome, class))
+fn tally(outcome: u32, class: u32) -> Option<*mut Tally> {
+    TALLIES.get_ptr_mut(tally_index_of(outcome, class))
 }
 
 /// Adds one to a counter.

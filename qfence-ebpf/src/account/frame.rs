@@ -70,8 +70,8 @@ impl Rest {
 /// Counts a frame from a guest by its outcome.
 #[inline(always)]
 pub(crate) fn tally(skb: *mut __sk_buff, outcome: Outcome, protocol: u32, is_judged: bool) {
-    let class = Class::of(Protocol(protocol));
-    tally_packet(outcome, class, is_judged, packet_length(skb));
+    let class = Class::number(Protocol(protocol));
+    tally_packet(outcome as u32, class, is_judged, packet_length(skb));
 }
 
 /// Records a frame that is refused, or that would be refused if the policy were enforced.

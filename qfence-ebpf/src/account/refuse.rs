@@ -14,7 +14,7 @@ use qfence_common::{
 
 use crate::{
     account::record::{Refusal, record_with, sight},
-    judge::own::qfence_would_be_own,
+    judge::own::{qfence_would_connect, qfence_would_send},
     subject::{
         author::Author,
         destination, owner,
@@ -55,16 +55,18 @@ impl Rest {
     }
 }
 
-/// Records a call that is refused, or that would be refused if the policy were enforced.
+/// Records a connect() that is refused, or that would be refused if the policy were enforced.
 #[inline(always)]
-pub(crate) fn refuse_call(ctx: &SockAddrContext, to: Halves, verdict: Verdict, rest: Rest) {
-    qfence_refuse_call(
-        ctx.sock_addr,
-        to.upper,
-        to.lower,
-        verdict.bits(),
-        rest.pack(),
-    );
+pub(crate) fn refuse_connect(ctx: &SockAddrContext, to: Halves, verdict: Verdict, rest: Rest) {
+    let Halves { upper, lower } = to;
+    qfence_refuse_call(ctx.sock_addr, upper, lower, verdict.bits(), rest.pack());
+}
+
+/// The same for a call that sends a datagram.
+#[inline(always)]
+pub(crate) fn refuse_send(ctx: &SockAddrContext, to: Halves, verdict: Verdict, rest: Rest) {
+    let Halves { upper, lower } = to;
+    qfence_refuse_send(ctx.sock_addr, upper, lower, verdict.bits(), rest.pack());
 }
 
 /// Records a packet that is refused, or that would be refused if the policy were enforced. `other` is the address of
@@ -89,24 +91,47 @@ extern "C" fn qfence_refuse_call(
     verdict: u32,
     rest: u64,
 ) -> u32 {
-    let ctx = SockAddrContext::new(ctx);
-    let socket = destination::socket(&ctx);
+    refuse_call::<false>(ctx, Halves { upper, lower }, verdict, rest)
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_refuse_send(
+    ctx: *mut bpf_sock_addr,
+    upper: u64,
+    lower: u64,
+    verdict: u32,
+    rest: u64,
+) -> u32 {
+    refuse_call::<true>(ctx, Halves { upper, lower }, verdict, rest)
+}
+
+#[inline(always)]
+fn refuse_call<const SENDS: bool>(
+    ctx: *mut bpf_sock_addr,
+    to: Halves,
+    verdict: u32,
+    rest: u64,
+) -> u32 {
+    let socket = destination::socket(&SockAddrContext::new(ctx));
     let rest = Rest {
         source_port: local_port(socket),
         ..Rest::unpack(rest)
     };
     // SAFETY: the hook's own context.
-    let netns = unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) };
+    let netns = unsafe { bpf_get_netns_cookie(ctx.cast()) };
     let verdict = Verdict::from_bits(verdict);
     let own = || {
-        if verdict.has(HOST) && !verdict.has(MANY) && !verdict.has(SELF) {
-            qfence_would_be_own(ctx.sock_addr, upper, lower, rest.pack())
-        } else {
+        if !verdict.has(HOST) || verdict.has(MANY) || verdict.has(SELF) {
             0
+        } else if SENDS {
+            qfence_would_send(ctx, to.upper, to.lower, rest.pack())
+        } else {
+            qfence_would_connect(ctx, to.upper, to.lower, rest.pack())
         }
     };
     put(
-        Halves { upper, lower },
+        to,
         local_address(socket),
         verdict,
         rest,

@@ -18,12 +18,12 @@ use crate::{
         PROCEED,
         count::tally_call,
         fail_with, flows,
-        refuse::{Rest, refuse_call},
+        refuse::{Rest, refuse_connect, refuse_send},
         trace::trace,
     },
     judge::{
         Judgement, has_monitored_sockets, is_own_loopback, judge,
-        own::{qfence_own_connection, qfence_own_datagram},
+        own::{qfence_note_connection, qfence_own_connection, qfence_own_datagram},
         policy::{knows_self, verdict},
         reason_against_socket,
         redirected::DNS,
@@ -66,6 +66,7 @@ pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destinatio
     } else {
         qfence_judge_send(ctx.sock_addr, upper, lower, rest.pack())
     };
+    let number = Judgement::outcome_of(judgement);
     let Judgement {
         outcome,
         verdict,
@@ -73,7 +74,7 @@ pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destinatio
         ..
     } = Judgement::unpack(judgement);
     trace::<HOOK, _>(ctx, to, outcome, verdict);
-    tally_call(outcome, Class::of(to.protocol), connects(HOOK));
+    tally_call(number, Class::number(to.protocol), connects(HOOK));
     if outcome == Outcome::Sent {
         // No rule allows a reply, a pair, or the loopback of a namespace of the fence's own.
         let rule = match verdict.action() {
@@ -86,7 +87,11 @@ pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destinatio
         }
         return PROCEED;
     }
-    refuse_call(ctx, to.address, verdict, rest);
+    if connects(HOOK) {
+        refuse_connect(ctx, to.address, verdict, rest);
+    } else {
+        refuse_send(ctx, to.address, verdict, rest);
+    }
     if outcome == Outcome::SentMonitored {
         return PROCEED;
     }
@@ -172,7 +177,8 @@ extern "C" fn qfence_judge_connect(
         }
         _ => 0,
     };
-    judge_by_policy(ctx, Halves { upper, lower }, rest, true, own).pack()
+    let judgement = judge_by_policy(ctx, Halves { upper, lower }, rest, own);
+    qfence_object_to_connect(ctx, judgement, upper, lower, rest)
 }
 
 /// Judges the sending of a datagram to an address, given the same. Global: see `judge/policy.rs`.
@@ -185,7 +191,8 @@ extern "C" fn qfence_judge_send(ctx: *mut bpf_sock_addr, upper: u64, lower: u64,
         }
         _ => 0,
     };
-    judge_by_policy(ctx, Halves { upper, lower }, rest, false, own).pack()
+    let judgement = judge_by_policy(ctx, Halves { upper, lower }, rest, own);
+    qfence_object_to_send(ctx, judgement, upper, lower, rest)
 }
 
 #[inline(always)]
@@ -193,9 +200,8 @@ fn judge_by_policy(
     ctx: *mut bpf_sock_addr,
     address: Halves,
     rest: u64,
-    connects: bool,
     own: impl FnOnce(Protocol, Verdict) -> u32,
-) -> Judgement {
+) -> u64 {
     let ctx = SockAddrContext::new(ctx);
     let Rest { protocol, port, .. } = Rest::unpack(rest);
     let to = Destination {
@@ -204,120 +210,93 @@ fn judge_by_policy(
         protocol,
         path: LookupPath::Address,
     };
-    let judgement = judge(&to, true, || socket(&ctx), |verdict| own(protocol, verdict));
-    object(&ctx, &to, connects, judgement)
+    judge(&to, true, || socket(&ctx), |verdict| own(protocol, verdict))
 }
 
-/// Refuses the call if there is a reason other than the policy; otherwise returns the policy's judgement.
-#[inline(always)]
-fn object(
-    ctx: &SockAddrContext,
-    to: &Destination,
-    connects: bool,
-    judgement: Judgement,
-) -> Judgement {
-    if judgement.outcome == Outcome::Refused {
-        return judgement;
-    }
-    let asked = Asked {
-        protocol: to.protocol,
-        connects,
-        to_host: judgement.verdict.has(HOST),
-        is_own: judgement.is_own,
-        to_nameserver: judgement.verdict.has(HOST) && to.port == DNS,
-        to_other_port: to.port != DNS,
-    };
-    let Halves { upper, lower } = to.address;
-    match qfence_reason_against(ctx.sock_addr, asked.pack(), upper, lower) {
-        0 => judgement,
-        reason if judgement.outcome == Outcome::Sent => {
-            refused(reason, judgement.verdict.has(MONITOR))
-        }
-        _ => judgement,
-    }
-}
-
-/// The facts about a call, other than its context and its address, on which such a reason depends.
-#[derive(Clone, Copy)]
-struct Asked {
-    protocol: Protocol,
-    /// Whether the call is connect().
-    connects: bool,
-    /// Whether the destination is the host.
-    to_host: bool,
-    /// Whether the destination is a socket of the fence's own.
-    is_own: bool,
-    /// Whether it is the nameserver port of the host.
-    to_nameserver: bool,
-    /// Whether it is not the nameserver port of any address.
-    to_other_port: bool,
-}
-
-impl Asked {
-    /// Packs the facts into one word for a global function. The kernel also uses 16 bits for a protocol.
-    #[inline(always)]
-    const fn pack(self) -> u32 {
-        self.protocol.0 & 0xffff
-            | (self.connects as u32) << 16
-            | (self.to_host as u32) << 17
-            | (self.is_own as u32) << 18
-            | (self.to_nameserver as u32) << 19
-            | (self.to_other_port as u32) << 20
-    }
-
-    #[inline(always)]
-    const fn unpack(word: u32) -> Self {
-        Self {
-            protocol: Protocol(word & 0xffff),
-            connects: word & 1 << 16 != 0,
-            to_host: word & 1 << 17 != 0,
-            is_own: word & 1 << 18 != 0,
-            to_nameserver: word & 1 << 19 != 0,
-            to_other_port: word & 1 << 20 != 0,
-        }
-    }
-}
-
-/// Returns the number of the rule by which a call is refused although the policy allows it, or 0. Global: see
+/// Refuses a connect() if there is a reason other than the policy; otherwise returns the policy's judgement. Global: see
 /// `judge/policy.rs`.
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn qfence_reason_against(
+extern "C" fn qfence_object_to_connect(
     ctx: *mut bpf_sock_addr,
-    asked: u32,
+    judgement: u64,
     upper: u64,
     lower: u64,
-) -> u32 {
-    let address = Halves { upper, lower };
-    reason_against(&SockAddrContext::new(ctx), Asked::unpack(asked), address).unwrap_or(0)
+    rest: u64,
+) -> u64 {
+    object::<true>(ctx, judgement, Halves { upper, lower }, rest)
+}
+
+/// The same for the sending of a datagram.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_object_to_send(
+    ctx: *mut bpf_sock_addr,
+    judgement: u64,
+    upper: u64,
+    lower: u64,
+    rest: u64,
+) -> u64 {
+    object::<false>(ctx, judgement, Halves { upper, lower }, rest)
 }
 
 #[inline(always)]
-fn reason_against(ctx: &SockAddrContext, asked: Asked, address: Halves) -> Option<u32> {
+fn object<const CONNECTS: bool>(
+    ctx: *mut bpf_sock_addr,
+    word: u64,
+    address: Halves,
+    rest: u64,
+) -> u64 {
+    let judgement = Judgement::unpack(word);
+    if judgement.outcome == Outcome::Refused {
+        return word;
+    }
+    let ctx = SockAddrContext::new(ctx);
+    match reason_against::<CONNECTS>(&ctx, &judgement, address, Rest::unpack(rest)) {
+        Some(reason) if judgement.outcome == Outcome::Sent => {
+            refused(reason, judgement.verdict.has(MONITOR)).pack()
+        }
+        _ => word,
+    }
+}
+
+/// Returns the number of the rule by which a call is refused although the policy allows it. `CONNECTS` is whether the call is
+/// connect().
+#[inline(always)]
+fn reason_against<const CONNECTS: bool>(
+    ctx: &SockAddrContext,
+    judgement: &Judgement,
+    address: Halves,
+    Rest { protocol, port, .. }: Rest,
+) -> Option<u32> {
+    let to_host = judgement.verdict.has(HOST);
     // This must precede the note of the connection, because the note gives the socket an owner.
     let is_foreign = ALLOW_NETNS.load() == 0 && qfence_is_foreign(ctx.sock_addr) != 0;
-    let begins_tcp = asked.connects && is_tcp(asked.protocol);
-    if begins_tcp
-        && qfence_note_connection(ctx.sock_addr, asked.to_host.into(), asked.is_own.into()) == 0
+    // A connection to a listener of the fence's own was noted with the listener.
+    if CONNECTS
+        && is_tcp(protocol)
+        && !judgement.is_own
+        && qfence_note_connection(ctx.sock_addr, to_host.into(), 0) == 0
     {
         return Some(UNOWNED);
     }
     if is_foreign {
         return Some(FOREIGN_NETNS);
     }
-    // A note about a call that is then refused for another reason does no harm.
-    if asked.protocol == Protocol::UDP && asked.to_nameserver {
-        owner::mark_question(socket(ctx));
-    } else if asked.protocol == Protocol::UDP && asked.to_other_port {
-        owner::mark_other_port(socket(ctx));
-    }
-    if asked.protocol == Protocol::UDP
-        && address.is_v4()
-        && broadcasts()
-        && owner::may_broadcast(socket(ctx))
-        && !is_policy_followed()
-    {
-        return Some(UNFOLLOWED);
+    if protocol == Protocol::UDP {
+        // A note about a call that is then refused for another reason does no harm.
+        if port != DNS {
+            owner::mark_other_port(socket(ctx));
+        } else if to_host {
+            owner::mark_question(socket(ctx));
+        }
+        if address.is_v4()
+            && broadcasts()
+            && owner::may_broadcast(socket(ctx))
+            && !is_policy_followed()
+        {
+            return Some(UNFOLLOWED);
+        }
     }
     if has_monitored_sockets() {
         match qfence_reason_against_call(ctx.sock_addr) {
@@ -339,17 +318,6 @@ extern "C" fn qfence_is_foreign(ctx: *mut bpf_sock_addr) -> u32 {
     // SAFETY: the hook's own context.
     let cookie = unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) };
     (!is_home(cookie) && owner::of(socket(&ctx)).is_none()).into()
-}
-
-/// Notes whether a connection is to the host, and to a listener of the fence's own. Returns 1 if that was noted,
-/// otherwise 0.
-#[inline(never)]
-#[unsafe(no_mangle)]
-extern "C" fn qfence_note_connection(ctx: *mut bpf_sock_addr, to_host: u32, is_own: u32) -> u32 {
-    let ctx = SockAddrContext::new(ctx);
-    // SAFETY: the hook's own context.
-    let cookie = unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) };
-    owner::note_connection(socket(&ctx), cookie, to_host != 0, is_own != 0).into()
 }
 
 /// Returns the number of the rule by which a call is refused because only monitor mode let its socket be created; or 0.

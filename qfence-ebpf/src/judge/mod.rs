@@ -12,7 +12,7 @@ use aya_ebpf::bindings::bpf_sock;
 use qfence_common::{
     Action, Halves, LookupPath, Outcome, Protocol, Verdict,
     abi::Counter,
-    own::PAIR,
+    own::{LET_THROUGH, PAIR},
     verdict::{HOST, MANY, MONITOR},
 };
 
@@ -49,11 +49,17 @@ impl Judgement {
         is_reply | is_own | (self.outcome as u64) << u32::BITS | self.verdict.bits() as u64
     }
 
+    /// The number of the outcome in a packed judgement.
+    #[inline(always)]
+    pub(crate) const fn outcome_of(word: u64) -> u32 {
+        (word >> u32::BITS) as u8 as u32
+    }
+
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "parts of it")]
     pub(crate) const fn unpack(word: u64) -> Self {
         Self {
-            outcome: Outcome::of_number((word >> u32::BITS) as u8 as u32),
+            outcome: Outcome::of_number(Self::outcome_of(word)),
             verdict: Verdict::from_bits(word as u32),
             is_reply: word & IS_REPLY != 0,
             is_own: word & IS_OWN != 0,
@@ -95,23 +101,42 @@ pub(crate) fn refused(reason: u32, is_monitored: bool) -> Judgement {
 
 /// Judges a destination of a call, or else of a packet, by the policy, by the reply exception for the peers of `socket`,
 /// by its network namespace, and by `own`: the flag in [`qfence_common::own`] by which it is let through to a socket of the
-/// fence's own, or 0. That is asked only if it is the host and denied.
+/// fence's own, or 0. That is asked only if it is the host and denied. Returns a packed [`Judgement`].
 #[inline(always)]
 pub(crate) fn judge(
     to: &Destination,
     is_call: bool,
     socket: impl Fn() -> *mut bpf_sock,
     own: impl FnOnce(Verdict) -> u32,
-) -> Judgement {
+) -> u64 {
     let verdict = verdict(to.path, to.address, to.protocol, to.port);
-    let is_denied = verdict.action() == Action::Deny && !is_own_loopback(to, is_call, &socket);
-    let is_reply = is_denied && answers(to, socket());
-    let own = if is_denied && !is_reply && verdict.has(HOST) && !verdict.has(MANY) {
-        own(verdict)
-    } else {
-        0
-    };
-    let is_own = own != 0;
+    let mut facts = if is_call { OF_A_CALL } else { 0 };
+    if verdict.action() == Action::Deny && !is_own_loopback(to, is_call, &socket) {
+        facts |= DENIED;
+        if answers(to, socket()) {
+            facts |= ANSWERS;
+        } else if verdict.has(HOST) && !verdict.has(MANY) {
+            facts |= own(verdict) & LET_THROUGH;
+        }
+    }
+    qfence_settle(verdict.bits(), facts)
+}
+
+/// What is known of a destination besides the verdict: it is that of a call; the verdict denies it, and applies to it; it is
+/// a peer. The flags in [`LET_THROUGH`] are among these bits.
+const OF_A_CALL: u32 = 1;
+const DENIED: u32 = 1 << 1;
+const ANSWERS: u32 = 1 << 2;
+
+const _: () = assert!(LET_THROUGH & (OF_A_CALL | DENIED | ANSWERS) == 0);
+
+/// Counts a judgement on a destination, and returns it packed. Global: see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_settle(verdict: u32, facts: u32) -> u64 {
+    let verdict = Verdict::from_bits(verdict);
+    let (is_call, is_denied) = (facts & OF_A_CALL != 0, facts & DENIED != 0);
+    let (is_reply, is_own) = (facts & ANSWERS != 0, facts & LET_THROUGH != 0);
     if is_reply {
         count(if is_call {
             Counter::ReplyCalls
@@ -120,7 +145,7 @@ pub(crate) fn judge(
         });
     } else if !is_own && (is_denied || verdict.action() == Action::Allow) {
         hit(verdict.rule(), is_call);
-    } else if own & PAIR == 0
+    } else if facts & PAIR == 0
         && let Some(rule) = verdict.self_rule()
     {
         hit(rule, is_call);
@@ -136,6 +161,7 @@ pub(crate) fn judge(
         is_reply,
         is_own,
     }
+    .pack()
 }
 
 /// Whether the destination of a call, or else of a packet, is the loopback of a network namespace that was made in the

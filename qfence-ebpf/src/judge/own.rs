@@ -16,8 +16,8 @@ use aya_ebpf::{
 use qfence_common::{
     Halves, LookupPath, Payload, Protocol, Verdict,
     event::OWN_LISTENER,
-    own::{PAIR, SELF, is_listener_of_self, is_pair, is_receiver_of_self, may_reach_self},
-    packet::{read_address, tcp_data},
+    own::{Made, PAIR, SELF, is_listener_of_self, is_pair, is_receiver_of_self, may_reach_self},
+    packet::tcp_data,
     verdict,
 };
 
@@ -26,7 +26,7 @@ use crate::{
     judge::policy,
     subject::{
         destination::socket,
-        listener::{End, tcp_listener, udp_receiver},
+        listener::{Tuple, tcp_listener, udp_receiver},
         owner::{self, LetThrough},
         skb::{Skb, whole_socket},
         socket::{is_raw, local_address, local_port},
@@ -36,7 +36,7 @@ use crate::{
 /// 127.0.0.0/8, as the upper byte of an IPv4 address; `::1`; and `0.0.0.0` and `::`, by which Linux connects to them.
 const LOOPBACK_V4: u64 = 127;
 const LOOPBACK_V6: u64 = 1;
-const LOCALHOST_V4: Halves = Halves::from_v4(0x7f00_0001);
+const LOCALHOST_V4: u32 = 0x7f00_0001;
 const LOCALHOST_V6: Halves = Halves {
     upper: 0,
     lower: LOOPBACK_V6,
@@ -53,39 +53,114 @@ pub(crate) extern "C" fn qfence_own_connection(
     rest: u64,
     verdict: u32,
 ) -> u32 {
-    let ctx = SockAddrContext::new(ctx);
     let Rest { port, .. } = Rest::unpack(rest);
-    let to = Halves { upper, lower };
-    let Some(client) = owner::made(socket(&ctx)) else {
+    let Some(client) = owner::made(socket(&SockAddrContext::new(ctx))) else {
         return 0;
     };
     // The client comes first: most sockets have options, and then nothing is looked up.
-    let loopback = loopback(&ctx, to);
-    let may_pair = loopback.is_some() && is_pair(thread(), now_ns(), client, client);
+    let may_pair =
+        leads_to_loopback(Halves { upper, lower }) && is_pair(thread(), now_ns(), client, client);
     let may_be_self = Verdict::from_bits(verdict).has(verdict::SELF) && may_reach_self(client);
     if !may_pair && !may_be_self {
         return 0;
     }
-    let address = loopback.unwrap_or(to);
-    // No connection has this source, so only listeners are found.
-    let from = End { address, port: 0 };
-    let Some(listener) = tcp_listener(ctx.sock_addr.cast(), from, End { address, port }) else {
+    let client_ns = if may_pair { client.ns } else { 0 };
+    let listener = Listener(qfence_listener(ctx, upper, lower, port.into(), client_ns));
+    if !listener.is_pair() && !(listener.is_self() && may_be_self) {
+        return 0;
+    }
+    if qfence_note_connection(ctx, 1, listener.0) == 0 {
+        return 0;
+    }
+    listener.flag()
+}
+
+/// A listener of the fence's own, in one word: the flag by which a connection to it is let through, in the two upper bits,
+/// and the time at which it was made, in nanoseconds since boot. Zero if there is none.
+#[derive(Clone, Copy)]
+struct Listener(u64);
+
+impl Listener {
+    const FLAG_SHIFT: u32 = 62;
+    const IS_PAIR: u64 = 1 << Self::FLAG_SHIFT;
+    const IS_SELF: u64 = 2 << Self::FLAG_SHIFT;
+
+    #[inline(always)]
+    const fn is_pair(self) -> bool {
+        self.0 & Self::IS_PAIR != 0
+    }
+
+    #[inline(always)]
+    const fn is_self(self) -> bool {
+        self.0 & Self::IS_SELF != 0
+    }
+
+    /// [`PAIR`], [`SELF`] or 0.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "two bits")]
+    const fn flag(self) -> u32 {
+        (self.0 >> Self::FLAG_SHIFT) as u32 * PAIR
+    }
+
+    #[inline(always)]
+    const fn made_ns(self) -> u64 {
+        self.0 & (Self::IS_PAIR - 1)
+    }
+}
+
+const _: () = assert!(SELF == 2 * PAIR);
+
+/// Looks up the TCP listener for a call to an address and a port. Returns a [`Listener`]. It is that of a pair only if its
+/// client can be one that this thread made without options at `client_ns`, which is not 0. Global: see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_listener(
+    ctx: *mut bpf_sock_addr,
+    upper: u64,
+    lower: u64,
+    port: u32,
+    client_ns: u64,
+) -> u64 {
+    let address = destination(ctx, Halves { upper, lower });
+    let port = u16::try_from(port).unwrap_or(0);
+    // No connection has the source port 0, so only listeners are found.
+    let Some(listener) = tcp_listener(ctx.cast(), Tuple::within(address, 0, port)) else {
         return 0;
     };
-    let flag = if may_pair && is_pair(thread(), now_ns(), listener, client) {
-        PAIR
-    } else if may_be_self && is_listener_of_self(listener) {
-        SELF
-    } else {
-        return 0;
+    let thread = thread();
+    let client = Made {
+        tid: thread,
+        flags: 0,
+        ns: client_ns,
     };
-    // SAFETY: the hook's own context.
-    let cookie = unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) };
-    if owner::note_own(socket(&ctx), cookie, flag, listener.ns) {
-        flag
+    let ns = listener.ns & (Listener::IS_PAIR - 1);
+    if client_ns != 0 && is_pair(thread, now_ns(), listener, client) {
+        Listener::IS_PAIR | ns
+    } else if is_listener_of_self(listener) {
+        Listener::IS_SELF | ns
     } else {
         0
     }
+}
+
+/// Notes whether a connection is to the host, and the [`Listener`] of the fence's own to which it was let through.
+/// Returns 1 if that was noted, otherwise 0. Global: see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn qfence_note_connection(
+    ctx: *mut bpf_sock_addr,
+    to_host: u32,
+    listener: u64,
+) -> u32 {
+    let listener = Listener(listener);
+    // SAFETY: the hook's own context.
+    let cookie = unsafe { bpf_get_netns_cookie(ctx.cast()) };
+    let through = LetThrough {
+        flags: listener.flag(),
+        listener_ns: listener.made_ns(),
+    };
+    let socket = socket(&SockAddrContext::new(ctx));
+    owner::note_connection(socket, cookie, to_host != 0, &through).into()
 }
 
 /// Returns [`SELF`] if a datagram of a call, or connect(), that the policy denies is let through; otherwise 0. Global: see
@@ -99,25 +174,35 @@ pub(crate) extern "C" fn qfence_own_datagram(
     rest: u64,
     verdict: u32,
 ) -> u32 {
-    let ctx = SockAddrContext::new(ctx);
     let Rest { port, .. } = Rest::unpack(rest);
-    let to = Halves { upper, lower };
-    let local_port = local_port(socket(&ctx));
+    let local_port = local_port(socket(&SockAddrContext::new(ctx)));
     let verdict = Verdict::from_bits(verdict);
+    let to = Halves { upper, lower };
     if !covers_datagram(verdict, LookupPath::Address, to, local_port) {
         return 0;
     }
-    let address = loopback(&ctx, to).unwrap_or(to);
-    let from = End {
-        address,
-        port: local_port,
-    };
-    let receiver = udp_receiver(ctx.sock_addr.cast(), from, End { address, port });
-    if receiver.is_some_and(is_receiver_of_self) {
+    if qfence_receives(ctx, upper, lower, port.into(), local_port.into()) != 0 {
         SELF
     } else {
         0
     }
+}
+
+/// Whether a rule for `self` covers the UDP socket that would receive a datagram of a call: 0 or 1. Global: see
+/// `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_receives(
+    ctx: *mut bpf_sock_addr,
+    upper: u64,
+    lower: u64,
+    port: u32,
+    local_port: u32,
+) -> u32 {
+    let address = destination(ctx, Halves { upper, lower });
+    let [from, to] = [local_port, port].map(|port| u16::try_from(port).unwrap_or(0));
+    let receiver = udp_receiver(ctx.cast(), Tuple::within(address, from, to));
+    receiver.is_some_and(is_receiver_of_self).into()
 }
 
 /// Whether a rule for `self` covers a datagram: its destination port, or (for an answer) the port of its socket.
@@ -128,52 +213,85 @@ fn covers_datagram(denied: Verdict, path: LookupPath, to: Halves, local_port: u1
             && policy::verdict(path, to, Protocol::UDP, local_port).has(verdict::SELF)
 }
 
-/// The flag of a refused call in the record: [`OWN_LISTENER`] if a rule for `self` would allow it; otherwise 0. Global: see
-/// `judge/policy.rs`.
+/// The flag of a refused connect() in the record: [`OWN_LISTENER`] if a rule for `self` would allow it; otherwise 0. Global:
+/// see `judge/policy.rs`.
 #[inline(never)]
 #[unsafe(no_mangle)]
-pub(crate) extern "C" fn qfence_would_be_own(
+pub(crate) extern "C" fn qfence_would_connect(
     ctx: *mut bpf_sock_addr,
     upper: u64,
     lower: u64,
     rest: u64,
 ) -> u32 {
-    let ctx = SockAddrContext::new(ctx);
     let Rest { protocol, port, .. } = Rest::unpack(rest);
-    if !owner::made(socket(&ctx)).is_some_and(may_reach_self) {
-        return 0;
+    if protocol == Protocol::UDP {
+        return qfence_would_send(ctx, upper, lower, rest);
     }
-    let to = Halves { upper, lower };
-    let address = loopback(&ctx, to).unwrap_or(to);
-    let from = End { address, port: 0 };
-    let to = End { address, port };
-    let is_own = if protocol == Protocol::UDP {
-        udp_receiver(ctx.sock_addr.cast(), from, to).is_some_and(is_receiver_of_self)
-    } else if protocol == Protocol::TCP || protocol == Protocol::MPTCP {
-        tcp_listener(ctx.sock_addr.cast(), from, to).is_some_and(is_listener_of_self)
+    let is_tcp = protocol == Protocol::TCP || protocol == Protocol::MPTCP;
+    if is_tcp && may_reach(ctx) && qfence_listener(ctx, upper, lower, port.into(), 0) != 0 {
+        OWN_LISTENER
     } else {
-        false
-    };
-    if is_own { OWN_LISTENER } else { 0 }
+        0
+    }
 }
 
-/// Returns the loopback address to which a connection to this one leads; `None` for other addresses.
+/// The same for a call that sends a datagram.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn qfence_would_send(
+    ctx: *mut bpf_sock_addr,
+    upper: u64,
+    lower: u64,
+    rest: u64,
+) -> u32 {
+    let Rest { protocol, port, .. } = Rest::unpack(rest);
+    let is_udp = protocol == Protocol::UDP;
+    if is_udp && may_reach(ctx) && qfence_receives(ctx, upper, lower, port.into(), 0) != 0 {
+        OWN_LISTENER
+    } else {
+        0
+    }
+}
+
+/// Whether a rule for `self` would cover what the socket of a call sends.
 #[inline(always)]
-fn loopback(ctx: &SockAddrContext, address: Halves) -> Option<Halves> {
-    if address == LOCALHOST_V6 || address.is_v4() && address.lower >> 24 & 0xff == LOOPBACK_V4 {
-        return Some(address);
+fn may_reach(ctx: *mut bpf_sock_addr) -> bool {
+    owner::made(socket(&SockAddrContext::new(ctx))).is_some_and(may_reach_self)
+}
+
+/// Whether a connection to this address leads to a loopback address.
+#[inline(always)]
+fn leads_to_loopback(address: Halves) -> bool {
+    address == LOCALHOST_V6
+        || address == Halves::NONE
+        || address.is_v4()
+            && (address.lower >> 24 & 0xff == LOOPBACK_V4 || address == Halves::from_v4(0))
+}
+
+/// Returns the address to which a call leads: Linux connects to a loopback address by the unspecified one.
+#[inline(always)]
+fn destination(ctx: *mut bpf_sock_addr, address: Halves) -> Halves {
+    if address == Halves::from_v4(0) {
+        Halves::from_v4(qfence_unspecified_v4(ctx))
+    } else if address == Halves::NONE {
+        // As in `tcp_v6_connect` (net/ipv6/tcp_ipv6.c).
+        LOCALHOST_V6
+    } else {
+        address
     }
-    let is_v4 = address == Halves::from_v4(0);
-    if !is_v4 && address != Halves::NONE {
-        return None;
+}
+
+/// Returns the address to which 0.0.0.0 leads: the one to which the socket is bound (`ip_route_output_key_hash_rcu` in
+/// net/ipv4/route.c), or 127.0.0.1. Global: see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+#[expect(clippy::cast_possible_truncation, reason = "an IPv4 address")]
+extern "C" fn qfence_unspecified_v4(ctx: *mut bpf_sock_addr) -> u32 {
+    let bound = local_address(socket(&SockAddrContext::new(ctx)));
+    match bound.lower as u32 {
+        number if bound.is_v4() && number != 0 => number,
+        _ => LOCALHOST_V4,
     }
-    // The kernel takes the address to which the socket is bound (`ip_route_output_key_hash_rcu` in net/ipv4/route.c,
-    // `tcp_v6_connect` in net/ipv6/tcp_ipv6.c takes `::1`).
-    let bound = local_address(socket(ctx));
-    if is_v4 && bound.is_v4() && bound != Halves::from_v4(0) {
-        return Some(bound);
-    }
-    Some(if is_v4 { LOCALHOST_V4 } else { LOCALHOST_V6 })
 }
 
 /// Returns the flag by which a SYN that the policy denies is let through: its connection was, its listener is still there,
@@ -193,11 +311,41 @@ pub(crate) extern "C" fn qfence_own_syn(skb: *mut __sk_buff, payload: u64, verdi
     if tcp_data(&Skb(skb), length) != Some(0) {
         return 0;
     }
-    let (source, destination) = ends(skb, payload);
-    if leads_to_own(skb, &through, source, destination) {
+    if qfence_leads_to_own(skb, payload, through.expected()) != 0 {
         through.flags
     } else {
         0
+    }
+}
+
+/// Whether the listener of a SYN is the one for which its connection was let through, if that was made at `expected`,
+/// which is not 0, or by a rule for `self` another one of the fence: 0 or 1. Global: see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_leads_to_own(skb: *mut __sk_buff, payload: u64, expected: u64) -> u32 {
+    let payload = Payload::from_bits(payload);
+    let (client, server) = (payload.source_port(), payload.destination_port());
+    is_expected(skb, Tuple::of_packet(skb, client, server, false), expected).into()
+}
+
+/// The same of the listener that answers a SYN.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_comes_from_own(skb: *mut __sk_buff, payload: u64, expected: u64) -> u32 {
+    let payload = Payload::from_bits(payload);
+    let (server, client) = (payload.source_port(), payload.destination_port());
+    is_expected(skb, Tuple::of_packet(skb, client, server, true), expected).into()
+}
+
+#[inline(always)]
+fn is_expected(skb: *mut __sk_buff, tuple: Option<Tuple>, expected: u64) -> bool {
+    let Some(listener) = tuple.and_then(|tuple| tcp_listener(skb.cast(), tuple)) else {
+        return false;
+    };
+    if expected == 0 {
+        is_listener_of_self(listener)
+    } else {
+        listener.ns == expected
     }
 }
 
@@ -222,27 +370,23 @@ pub(crate) extern "C" fn qfence_own_packet(
     if !covers_datagram(verdict, LookupPath::Loopback, to, local_port) {
         return 0;
     }
-    let (source, destination) = ends(skb, payload);
-    if udp_receiver(skb.cast(), source, destination).is_some_and(is_receiver_of_self) {
+    if qfence_packet_is_received(skb, payload) != 0 {
         SELF
     } else {
         0
     }
 }
 
-/// The source and the destination of a packet.
-#[inline(always)]
-fn ends(skb: *mut __sk_buff, payload: u64) -> (End, End) {
+/// Whether a rule for `self` covers the UDP socket that would receive a packet: 0 or 1. Global: see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_packet_is_received(skb: *mut __sk_buff, payload: u64) -> u32 {
     let payload = Payload::from_bits(payload);
-    let source = End {
-        address: read_address(&Skb(skb), true),
-        port: payload.source_port(),
-    };
-    let destination = End {
-        address: read_address(&Skb(skb), false),
-        port: payload.destination_port(),
-    };
-    (source, destination)
+    let (from, to) = (payload.source_port(), payload.destination_port());
+    Tuple::of_packet(skb, from, to, false)
+        .and_then(|tuple| udp_receiver(skb.cast(), tuple))
+        .is_some_and(is_receiver_of_self)
+        .into()
 }
 
 /// Whether the answer to a SYN may arrive: 0 or 1. It may not if the connection was let through to a listener of the
@@ -253,8 +397,7 @@ pub(crate) extern "C" fn qfence_may_accept(skb: *mut __sk_buff, payload: u64) ->
     let Some(through) = let_through(skb) else {
         return 1;
     };
-    let (server, client) = ends(skb, payload);
-    leads_to_own(skb, &through, client, server).into()
+    qfence_comes_from_own(skb, payload, through.expected())
 }
 
 #[inline(always)]
@@ -264,20 +407,6 @@ fn let_through(skb: *mut __sk_buff) -> Option<LetThrough> {
         return None;
     }
     owner::let_through(socket)
-}
-
-/// Whether the listener of a connection that was let through is the one for which it was, or by a rule for `self` another
-/// one of the fence.
-#[inline(always)]
-fn leads_to_own(skb: *mut __sk_buff, through: &LetThrough, client: End, server: End) -> bool {
-    let Some(listener) = tcp_listener(skb.cast(), client, server) else {
-        return false;
-    };
-    if through.flags & PAIR != 0 {
-        listener.ns == through.listener_ns
-    } else {
-        is_listener_of_self(listener)
-    }
 }
 
 /// The current thread.

@@ -73,19 +73,39 @@ pub(crate) fn note_sent(
 /// note, no datagram makes a peer from then on.
 #[inline(always)]
 fn note(what: Noted, now: u64, renewed: bool) {
-    if noted(what).is_some_and(|then| !renewed || now < then.saturating_add(RENEWED_AFTER_NS)) {
-        return;
+    qfence_note_time(what.key(), now, renewed.into());
+}
+
+/// Returns 0, because a global function must return a value. Global: see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_note_time(what: u64, now: u64, renewed: u32) -> u32 {
+    let key = key(what);
+    let noted = NOTED.get(&key).copied();
+    if noted.is_some_and(|then| renewed == 0 || now < then.saturating_add(RENEWED_AFTER_NS)) {
+        return 0;
     }
-    if NOTED.insert(&key(what), now, u64::from(BPF_ANY)).is_err() {
+    if NOTED.insert(&key, now, u64::from(BPF_ANY)).is_err() {
         // SAFETY: the address of a field of an existing value.
         marks::set(|marks| unsafe { &raw mut (*marks).asked_unnoted });
     }
+    0
 }
 
 /// Returns the time of a note, in nanoseconds since boot.
 #[inline(always)]
 fn noted(what: Noted) -> Option<u64> {
-    NOTED.get(&key(what)).copied()
+    match qfence_noted_time(what.key()) {
+        0 => None,
+        time => Some(time),
+    }
+}
+
+/// Returns the time of a note, or 0 if there is none. Global: see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_noted_time(what: u64) -> u64 {
+    NOTED.get(&key(what)).copied().unwrap_or(0)
 }
 
 /// The age at which the time of a note is renewed, in nanoseconds. A younger one is kept, because each write allocates
@@ -94,9 +114,9 @@ const RENEWED_AFTER_NS: u64 = OWN_FOR_NS / 10;
 
 /// Makes a trie key with full prefix length.
 #[inline(always)]
-fn key(what: Noted) -> Key<u64> {
+fn key(what: u64) -> Key<u64> {
     // The key has the size of the value, which the kernel stores behind it.
-    Key::new(u64::BITS, what.key())
+    Key::new(u64::BITS, what)
 }
 
 /// Returns the time since boot in nanoseconds, suspend included.

@@ -61,24 +61,46 @@ pub(crate) fn set(peer: &Peer, heard: Heard) {
 /// see `judge/policy.rs`.
 #[inline(never)]
 #[unsafe(no_mangle)]
-#[expect(clippy::cast_possible_truncation, reason = "halves of a word")]
 extern "C" fn qfence_add_peer(netns: u64, upper: u64, lower: u64, ports: u32, heard: u64) -> u32 {
-    let peer = Peer {
-        netns,
-        address: Halves { upper, lower },
-        port: (ports >> 16) as u16,
-        local_port: ports as u16,
-        reserved: 0,
-    };
-    if !add(&peer, Heard(heard)) {
+    let is_added = add(heard, |place, how| {
+        let ends = u64::from(place | how) << u32::BITS | u64::from(ports);
+        qfence_try_place(netns, upper, lower, ends, heard) != 0
+    });
+    if !is_added {
         count(Counter::PeersForgotten);
     }
     0
 }
 
-/// Adds a peer. Returns false if another one is forgotten for it, or it could not be added.
+/// In the word of a place: the place has a peer, which is removed.
+const TAKES_OVER: u32 = 1 << 31;
+
+/// Gives a place to a peer: the number of the place is in the upper half of `ends`, maybe with [`TAKES_OVER`], and the ports
+/// in the lower half. Returns 1, or 0 if another program was faster, or there is no memory. Global: see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+#[expect(clippy::cast_possible_truncation, reason = "parts of a word")]
+extern "C" fn qfence_try_place(netns: u64, upper: u64, lower: u64, ends: u64, heard: u64) -> u32 {
+    let peer = Peer {
+        netns,
+        address: Halves { upper, lower },
+        port: (ends >> 16) as u16,
+        local_port: ends as u16,
+        reserved: 0,
+    };
+    let place = (ends >> u32::BITS) as u32;
+    let key = place_key(place & !TAKES_OVER);
+    let is_free = if place & TAKES_OVER == 0 {
+        PLACES.insert(&key, peer, u64::from(BPF_NOEXIST)).is_ok()
+    } else {
+        take_over(&key, &peer)
+    };
+    (is_free && move_in(&key, &peer, Heard(heard))).into()
+}
+
+/// Adds a peer, by `try_place`. Returns false if another one is forgotten for it, or it could not be added.
 #[inline(always)]
-fn add(peer: &Peer, heard: Heard) -> bool {
+fn add(now_ns: u64, try_place: impl Fn(u32, u32) -> bool) -> bool {
     let Some(room) = ROOM.get_ptr_mut(0) else {
         return false;
     };
@@ -86,7 +108,7 @@ fn add(peer: &Peer, heard: Heard) -> bool {
     let size = unsafe { &raw mut (*room).size };
     // SAFETY: as above. The words are hints.
     let in_use = unsafe { size.read_volatile() }.min(abi::PEERS);
-    let found = Found::unpack(qfence_find_place(in_use, heard.0));
+    let found = Found::unpack(qfence_find_place(in_use, now_ns));
     if found.state != State::Silent {
         let first = if found.state == State::Free {
             found.place
@@ -94,7 +116,7 @@ fn add(peer: &Peer, heard: Heard) -> bool {
             in_use
         };
         for place in first..first + ADDED_AT {
-            if place < abi::PEERS && add_at(place, peer, heard) {
+            if place < abi::PEERS && try_place(place, 0) {
                 if place >= in_use {
                     // SAFETY: as above. If another CPU writes a smaller number, the place is found to be in use.
                     unsafe { size.write_volatile(place + 1) };
@@ -106,7 +128,7 @@ fn add(peer: &Peer, heard: Heard) -> bool {
     if found.state == State::Free || found.state == State::Taken {
         return false;
     }
-    take_over(found.place, peer, heard) && found.state == State::Silent
+    try_place(found.place, TAKES_OVER) && found.state == State::Silent
 }
 
 /// A place.
@@ -218,28 +240,20 @@ extern "C" fn qfence_heard_at(place: u32, now_ns: u64) -> u64 {
     }
 }
 
-/// Gives a place that has no peer to a peer. Returns false if another program was faster, or there is no memory.
-#[inline(always)]
-fn add_at(place: u32, peer: &Peer, heard: Heard) -> bool {
-    let key = place_key(place);
-    PLACES.insert(&key, *peer, u64::from(BPF_NOEXIST)).is_ok() && move_in(&key, peer, heard)
-}
-
 /// Gives the place of a peer to another. Returns false if another program was faster, or there is no memory.
 #[inline(always)]
-fn take_over(place: u32, peer: &Peer, heard: Heard) -> bool {
-    let key = place_key(place);
-    let Some(other) = PLACES.get(&key).copied() else {
+fn take_over(place: &Key<u64>, peer: &Peer) -> bool {
+    let Some(other) = PLACES.get(place).copied() else {
         return false;
     };
     if PEERS.remove(&peer_key(&other)).is_err() {
         return false;
     }
-    if PLACES.insert(&key, *peer, u64::from(BPF_ANY)).is_err() {
-        let _ = PLACES.remove(&key);
+    if PLACES.insert(place, *peer, u64::from(BPF_ANY)).is_err() {
+        let _ = PLACES.remove(place);
         return false;
     }
-    move_in(&key, peer, heard)
+    true
 }
 
 /// Adds a peer whose place is noted. If another program added the same peer, at another place, this place becomes free.

@@ -3,23 +3,16 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    bindings::bpf_sock_tuple,
+    bindings::{__sk_buff, bpf_sock_tuple},
     helpers::generated::{bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release},
 };
-use qfence_common::{Halves, own::Made};
+use qfence_common::{Halves, own::Made, packet::Bytes as _};
 
-use crate::subject::{owner, socket::LISTEN};
+use crate::subject::{owner, skb::Skb, socket::LISTEN};
 
-/// One end of a connection: an address, and a port in host order.
-#[derive(Clone, Copy)]
-pub(crate) struct End {
-    pub(crate) address: Halves,
-    pub(crate) port: u16,
-}
-
-/// The ends of a connection in the order of `struct bpf_sock_tuple`: for IPv4 the two addresses and the ports in three
-/// words, for IPv6 in nine.
-struct Tuple {
+/// The ends of a connection in the order of `struct bpf_sock_tuple`, in network order: for IPv4 the two addresses and the
+/// ports in three words, for IPv6 in nine.
+pub(crate) struct Tuple {
     words: [u32; 9],
     /// In bytes.
     length: u32,
@@ -30,44 +23,74 @@ impl Tuple {
     const V4: u32 = 12;
     const V6: u32 = 36;
 
+    /// Both ends have this address.
     #[inline(always)]
-    fn new(from: End, to: End) -> Self {
-        let [a, b] = from.port.to_be_bytes();
-        let [c, d] = to.port.to_be_bytes();
-        let ports = u32::from_ne_bytes([a, b, c, d]);
-        let [s0, s1, s2, s3] = words(from.address);
-        let [d0, d1, d2, d3] = words(to.address);
+    #[expect(clippy::cast_possible_truncation, reason = "halves of it")]
+    pub(crate) const fn within(address: Halves, from: u16, to: u16) -> Self {
+        let Halves { upper, lower } = address;
+        let (a, b) = (((upper >> 32) as u32).to_be(), (upper as u32).to_be());
+        let (c, d) = (((lower >> 32) as u32).to_be(), (lower as u32).to_be());
+        let ports = ports(from, to);
         // The words behind a tuple of IPv4 are not read. They are those of IPv6, so that the verifier finds both alike, and
         // checks what follows once.
-        let ([w0, w1, w2], length) = if to.address.is_v4() {
-            ([s3, d3, ports], Self::V4)
+        let ([w0, w1, w2], length) = if address.is_v4() {
+            ([d, d, ports], Self::V4)
         } else {
-            ([s0, s1, s2], Self::V6)
+            ([a, b, c], Self::V6)
         };
         Self {
-            words: [w0, w1, w2, s3, d0, d1, d2, d3, ports],
+            words: [w0, w1, w2, d, a, b, c, d, ports],
             length,
         }
     }
+
+    /// The ends of a packet, or else with its source as the destination. `None` if it is no IP packet.
+    #[inline(always)]
+    pub(crate) fn of_packet(
+        skb: *mut __sk_buff,
+        from: u16,
+        to: u16,
+        is_answer: bool,
+    ) -> Option<Self> {
+        let ports = ports(from, to);
+        let [first] = Skb(skb).words(0)?;
+        if first >> 28 == 4 {
+            let [source, destination] = Skb(skb).words(12)?.map(u32::to_be);
+            let (from, to) = turn((source, destination), is_answer);
+            return Some(Self {
+                words: [from, to, ports, 0, 0, 0, 0, 0, 0],
+                length: Self::V4,
+            });
+        }
+        let [a, b, c, d, e, f, g, h] = Skb(skb).words(8)?.map(u32::to_be);
+        let ([a, b, c, d], [e, f, g, h]) = turn(([a, b, c, d], [e, f, g, h]), is_answer);
+        Some(Self {
+            words: [a, b, c, d, e, f, g, h, ports],
+            length: Self::V6,
+        })
+    }
 }
 
-/// The words of an address, in network order.
+/// The ports of a tuple.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "halves of it")]
-const fn words(address: Halves) -> [u32; 4] {
-    [
-        ((address.upper >> 32) as u32).to_be(),
-        (address.upper as u32).to_be(),
-        ((address.lower >> 32) as u32).to_be(),
-        (address.lower as u32).to_be(),
-    ]
+const fn ports(from: u16, to: u16) -> u32 {
+    let ([a, b], [c, d]) = (from.to_be_bytes(), to.to_be_bytes());
+    u32::from_ne_bytes([a, b, c, d])
+}
+
+#[inline(always)]
+fn turn<T>((source, destination): (T, T), is_answer: bool) -> (T, T) {
+    if is_answer {
+        (destination, source)
+    } else {
+        (source, destination)
+    }
 }
 
 /// Returns how the UDP socket was made that would receive a datagram, in the network namespace of the program's context.
 /// `None` if there is none, or if it is not of the fence. The context is that of a hook for calls or for packets.
 #[inline(always)]
-pub(crate) fn udp_receiver(ctx: *mut c_void, from: End, to: End) -> Option<Made> {
-    let mut tuple = Tuple::new(from, to);
+pub(crate) fn udp_receiver(ctx: *mut c_void, mut tuple: Tuple) -> Option<Made> {
     let place = tuple.words.as_mut_ptr().cast::<bpf_sock_tuple>();
     // SAFETY: the hook's own context, and a tuple of this length.
     let found = unsafe { bpf_sk_lookup_udp(ctx, place, tuple.length, u64::MAX, 0) };
@@ -86,8 +109,7 @@ pub(crate) fn udp_receiver(ctx: *mut c_void, from: End, to: End) -> Option<Made>
 ///
 /// The context is that of a hook for calls or for packets.
 #[inline(always)]
-pub(crate) fn tcp_listener(ctx: *mut c_void, from: End, to: End) -> Option<Made> {
-    let mut tuple = Tuple::new(from, to);
+pub(crate) fn tcp_listener(ctx: *mut c_void, mut tuple: Tuple) -> Option<Made> {
     let place = tuple.words.as_mut_ptr().cast::<bpf_sock_tuple>();
     // A negative number is the namespace of the context.
     // SAFETY: the hook's own context, and a tuple of this length.

@@ -5,6 +5,7 @@ use std::{
     fs::File,
     os::fd::AsFd as _,
     path::Path,
+    sync::{Mutex, PoisonError},
     thread::{self, JoinHandle},
 };
 
@@ -254,7 +255,7 @@ impl Loaded {
     }
 }
 
-/// Loads the programs of these hooks, each in a thread.
+/// Loads the programs of these hooks, in a thread for each processor. More threads would only compete for caches.
 fn load_all(ebpf: &mut Ebpf, source: &Source, hooks: &[Hook]) -> Result<Vec<OwnProgram>> {
     for hook in hooks {
         if ebpf.program(hook.row().program).is_none() {
@@ -263,31 +264,56 @@ fn load_all(ebpf: &mut Ebpf, source: &Source, hooks: &[Hook]) -> Result<Vec<OwnP
     }
     let types = types_for(hooks)?;
     let (own, others): (Vec<Hook>, Vec<Hook>) = hooks.iter().partition(|hook| is_own(**hook));
+    let mut programs: Vec<_> = ebpf
+        .programs_mut()
+        .filter_map(|(name, program)| {
+            let hook = others.iter().find(|hook| hook.row().program == name)?;
+            Some((*hook, program))
+        })
+        .collect();
+    // The one that takes longest is taken first, from the end, so that all threads end at about the same time.
+    programs.sort_by_key(|(hook, _)| duration(*hook));
+    // The calling thread loads its own programs first.
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.clamp(1, programs.len().max(1));
+    let programs = Mutex::new(programs);
+    let load_rest = || {
+        while let Some((hook, program)) = next(&programs) {
+            load_one(hook, program, types.as_ref())?;
+        }
+        Ok(())
+    };
     thread::scope(|scope| {
-        let mut programs: Vec<_> = ebpf
-            .programs_mut()
-            .filter_map(|(name, program)| {
-                let hook = others.iter().find(|hook| hook.row().program == name)?;
-                Some((*hook, program))
-            })
-            .collect();
-        // The ones that take longest go first.
-        programs.sort_by_key(|(hook, _)| !matches!(hook, Hook::Egress | Hook::Ingress));
-        let loads: Vec<_> = programs
-            .into_iter()
-            .map(|(hook, program)| {
-                let types = types.as_ref();
-                let load = move || load_one(hook, program, types);
-                let thread = thread::Builder::new().spawn_scoped(scope, load);
+        let others: Vec<_> = (1..threads)
+            .map(|_| {
+                let thread = thread::Builder::new().spawn_scoped(scope, load_rest);
                 thread.context(NO_THREAD)
             })
             .collect::<Result<_>>()?;
         let own = source.load(&own);
-        loads
+        let mine: Result<()> = load_rest();
+        others
             .into_iter()
-            .try_for_each(|load| load.join().map_err(|_| crashed())?)?;
-        own
+            .try_for_each(|other| other.join().map_err(|_| crashed())?)?;
+        mine.and(own)
     })
+}
+
+/// The next program to load.
+fn next<T>(programs: &Mutex<Vec<T>>) -> Option<T> {
+    let mut programs = programs.lock().unwrap_or_else(PoisonError::into_inner);
+    programs.pop()
+}
+
+/// How long the kernel takes to verify the program of a hook, compared with others.
+const fn duration(hook: Hook) -> u32 {
+    match hook {
+        Hook::Frame => 4,
+        Hook::Egress | Hook::Ingress => 3,
+        Hook::Connect4 | Hook::Connect6 => 2,
+        Hook::Sendmsg4 | Hook::Sendmsg6 | Hook::FrameOut => 1,
+        _ => 0,
+    }
 }
 
 fn load_one(hook: Hook, program: &mut Program, types: Option<&Btf>) -> Result<()> {

@@ -4,7 +4,7 @@ use aya_ebpf::{bindings::__sk_buff, programs::SkBuffContext};
 use qfence_common::{
     Halves, Hook, LookupPath, Outcome, Payload, Protocol, Verdict,
     abi::Counter,
-    packet::{parse, read_address},
+    packet::{parse, read_addresses},
     tally::Class,
     verdict::{MANY, UNPARSED},
 };
@@ -80,21 +80,23 @@ fn judge_leaving(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Outc
         && !is_ours_to_judge(ctx)
         && !carries_on_what_is_denied(ctx, payload, &to)
     {
-        tally_packet(Outcome::Sent, Class::Tcp, false, length);
+        tally_packet(Outcome::Sent as u32, Class::Tcp as u32, false, length);
         return Outcome::Sent;
     }
-    let judgement = match against {
-        Some(reason) => refused(reason, false),
-        None => by_policy(ctx, &to, payload),
-    };
+    let judgement = judged(ctx, &to, payload, against);
     let Judgement {
         outcome,
         verdict,
         is_reply,
         ..
-    } = judgement;
+    } = Judgement::unpack(judgement);
     trace::<EGRESS, _>(ctx, &to, outcome, verdict);
-    tally_packet(outcome, Class::of(to.protocol), true, length);
+    tally_packet(
+        Judgement::outcome_of(judgement),
+        Class::number(to.protocol),
+        true,
+        length,
+    );
     let goes_to_host = to.path == LookupPath::Loopback || verdict.has(MANY);
     if goes_to_host && to.protocol == Protocol::UDP && outcome != Outcome::Refused {
         let ports = u32::from(payload.source_port()) << 16 | u32::from(to.port);
@@ -109,21 +111,19 @@ fn judge_leaving(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Outc
     outcome
 }
 
-/// Judges a packet by the policy.
+/// Judges a packet by the policy, or refuses it because of the rule with the number `against`. Returns a packed judgement.
 #[inline(always)]
-fn by_policy(ctx: &SkBuffContext, to: &Destination, payload: Payload) -> Judgement {
+fn judged(ctx: &SkBuffContext, to: &Destination, payload: Payload, against: Option<u32>) -> u64 {
     let Halves { upper, lower } = to.address;
-    let path = to.path as u32;
-    Judgement::unpack(qfence_judge_packet(
-        ctx.skb.skb,
-        upper,
-        lower,
-        payload.bits(),
-        path,
-    ))
+    let path = to.path as u32 | against.unwrap_or(0) << AGAINST_SHIFT;
+    qfence_judge_packet(ctx.skb.skb, upper, lower, payload.bits(), path)
 }
 
-/// Judges a packet by the policy, given the number of its path. Global: see `judge/policy.rs`.
+/// Rule numbers have 24 bits.
+const AGAINST_SHIFT: u32 = 8;
+
+/// Judges a packet by the policy, given the number of its path, and above [`AGAINST_SHIFT`] that of a rule by which it is
+/// refused, or 0. Global: see `judge/policy.rs`.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_judge_packet(
@@ -133,6 +133,10 @@ extern "C" fn qfence_judge_packet(
     payload: u64,
     path: u32,
 ) -> u64 {
+    let against = path >> AGAINST_SHIFT;
+    if against != 0 {
+        return refused(against, false).pack();
+    }
     let payload = Payload::from_bits(payload);
     let to = Destination {
         address: Halves { upper, lower },
@@ -157,7 +161,7 @@ extern "C" fn qfence_judge_packet(
         }
         _ => 0,
     };
-    judge(&to, false, || whole_socket(skb), own).pack()
+    judge(&to, false, || whole_socket(skb), own)
 }
 
 /// Returns the port by which a packet is judged: the host's NAT may have redirected a question to a nameserver.
@@ -214,9 +218,13 @@ extern "C" fn qfence_reason_against_packet(skb: *mut __sk_buff) -> u32 {
 #[unsafe(no_mangle)]
 extern "C" fn qfence_note_sent(skb: *mut __sk_buff, ports: u32, is_reply: u32) -> u32 {
     let [from, to] = [ports >> 16, ports & 0xffff].map(|port| u16::try_from(port).unwrap_or(0));
-    let from = (read_address(&Skb(skb), true), from);
-    let to = (read_address(&Skb(skb), false), to);
-    peers::note_sent(whole_socket(skb), from, to, is_reply != 0);
+    let (source, destination) = read_addresses(&Skb(skb));
+    peers::note_sent(
+        whole_socket(skb),
+        (source, from),
+        (destination, to),
+        is_reply != 0,
+    );
     0
 }
 
@@ -225,7 +233,7 @@ fn drop_unparsed(ctx: &SkBuffContext, length: u32) -> Outcome {
     let Judgement {
         outcome, verdict, ..
     } = refused(UNPARSED, monitors());
-    tally_packet(outcome, Class::Other, false, length);
+    tally_packet(outcome as u32, Class::Other as u32, false, length);
     count(Counter::Unparsed);
     refuse_packet(ctx, Halves::NONE, verdict, rest(EGRESS, Payload::UNKNOWN));
     outcome

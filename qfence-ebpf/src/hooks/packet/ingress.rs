@@ -65,7 +65,7 @@ pub(crate) fn judge_ingress(ctx: &SkBuffContext) -> i32 {
             _ => {}
         }
     }
-    tally_packet(Outcome::Received, Class::Other, false, length);
+    tally_packet(Outcome::Received as u32, Class::Other as u32, false, length);
     flows::note_received(ctx);
     PROCEED
 }
@@ -106,7 +106,7 @@ fn judge_ping(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Outcome
     let length = ctx.len();
     // A raw socket also receives copies of packets for others.
     if is_raw(whole_socket(ctx.skb.skb)) {
-        tally_packet(Outcome::Received, Class::Icmp, false, length);
+        tally_packet(Outcome::Received as u32, Class::Icmp as u32, false, length);
         return Outcome::Received;
     }
     let from = Destination {
@@ -118,14 +118,14 @@ fn judge_ping(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Outcome
     // Without the exceptions for packets that leave, which the verifier would check here too.
     let Judgement {
         outcome, verdict, ..
-    } = judge(&from, false, || whole_socket(ctx.skb.skb), |_| 0);
+    } = Judgement::unpack(judge(&from, false, || whole_socket(ctx.skb.skb), |_| 0));
     trace::<INGRESS, _>(ctx, &from, outcome, verdict);
     let outcome = match outcome {
         Outcome::Sent => Outcome::Received,
         Outcome::SentMonitored => Outcome::ReceivedMonitored,
         refused => refused,
     };
-    tally_packet(outcome, Class::Icmp, true, length);
+    tally_packet(outcome as u32, Class::Icmp as u32, true, length);
     if outcome != Outcome::Received {
         refuse_packet(ctx, from.address, verdict, rest(INGRESS, payload));
     }
@@ -151,7 +151,7 @@ extern "C" fn qfence_judge_answer(
         Action::Deny if verdict.has(MONITOR) => Outcome::ReceivedMonitored,
         Action::Deny => Outcome::Refused,
     };
-    tally_packet(outcome, Class::Tcp, true, ctx.len());
+    tally_packet(outcome as u32, Class::Tcp as u32, true, ctx.len());
     if outcome != Outcome::Received {
         let rest = Rest {
             hook: INGRESS,

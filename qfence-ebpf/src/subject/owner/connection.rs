@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::bpf_sock;
 use qfence_common::{
     netns::INSIDE,
-    own::{LET_THROUGH, UNKNOWN_OPTIONS},
+    own::{LET_THROUGH, PAIR, UNKNOWN_OPTIONS},
 };
 
 use super::{CONNECTED_TO_HOST, Owner, of, of_connection, read, storage};
@@ -12,49 +12,33 @@ use crate::subject::author::Author;
 /// Notes whether a full socket that is about to connect connects to an address that is known to be the host's. Then the
 /// packets of the connection do not count as a sign of an address that has become local. A socket that the kernel
 /// created has no owner yet: one that came from a listener and connects again, or a subflow of an MPTCP connection,
-/// whose owner is that of the connection. `is_own` is whether the connection was [let through](note_own) to a socket of
-/// the fence's own. Returns false if that could not be noted: a connection without an owner would count as incoming.
+/// whose owner is that of the connection. It also notes how the connection was let through to a listener of the fence's
+/// own, with flags 0 if it was not. Returns false if that could not be noted: a connection without an owner would count as
+/// incoming.
 #[inline(always)]
 pub(crate) fn note_connection(
     socket: *mut bpf_sock,
     netns: u64,
     to_host: bool,
-    is_own: bool,
+    through: &LetThrough,
 ) -> bool {
     let owner = storage_for_connection(socket, netns);
     if owner.is_null() {
         return false;
     }
-    // SAFETY: a value of the map, aligned and alive as long as the program runs.
-    let flags = unsafe { &raw mut (*owner).flags };
-    let former = if is_own { 0 } else { LET_THROUGH };
-    // SAFETY: as above. The value is one word, so other CPUs never see half of it.
-    let others = unsafe { flags.read_volatile() } & !CONNECTED_TO_HOST & !former;
-    let connected = if to_host { CONNECTED_TO_HOST } else { 0 };
-    // SAFETY: as above.
-    unsafe { flags.write_volatile(others | connected) };
-    true
-}
-
-/// Notes that the connection of a full socket is let through to a listener of the fence's own, with one of the flags
-/// in [`LET_THROUGH`]. `listener_ns` is the time at which the listener was made. Returns false if that could not be
-/// noted.
-#[inline(always)]
-pub(crate) fn note_own(socket: *mut bpf_sock, netns: u64, flag: u32, listener_ns: u64) -> bool {
-    let owner = storage_for_connection(socket, netns);
-    if owner.is_null() {
-        return false;
+    if through.flags != 0 {
+        // SAFETY: a value of the map, aligned and alive as long as the program runs.
+        let listener = unsafe { &raw mut (*owner).listener_ns };
+        // SAFETY: as above.
+        unsafe { listener.write_volatile(through.listener_ns) };
     }
     // SAFETY: as above.
-    let listener = unsafe { &raw mut (*owner).listener_ns };
-    // SAFETY: as above.
-    unsafe { listener.write_volatile(listener_ns) };
-    // SAFETY: as above.
     let flags = unsafe { &raw mut (*owner).flags };
+    // SAFETY: as above. The value is one word, so other CPUs never see half of it.
+    let others = unsafe { flags.read_volatile() } & !CONNECTED_TO_HOST & !LET_THROUGH;
+    let connected = if to_host { CONNECTED_TO_HOST } else { 0 };
     // SAFETY: as above.
-    let others = unsafe { flags.read_volatile() } & !LET_THROUGH;
-    // SAFETY: as above.
-    unsafe { flags.write_volatile(others | flag) };
+    unsafe { flags.write_volatile(others | connected | through.flags) };
     true
 }
 
@@ -72,10 +56,22 @@ fn storage_for_connection(socket: *mut bpf_sock, netns: u64) -> *mut Owner {
 
 /// A connection that was let through to a listener of the fence's own.
 pub(crate) struct LetThrough {
-    /// The flags in [`LET_THROUGH`]; not zero.
+    /// The flags in [`LET_THROUGH`].
     pub(crate) flags: u32,
-    /// The time at which the listener of a pair was made.
+    /// The time at which the listener was made.
     pub(crate) listener_ns: u64,
+}
+
+impl LetThrough {
+    /// The time at which the listener must have been made; 0 if that does not matter.
+    #[inline(always)]
+    pub(crate) const fn expected(&self) -> u64 {
+        if self.flags & PAIR != 0 {
+            self.listener_ns
+        } else {
+            0
+        }
+    }
 }
 
 /// Returns how the connection of a full socket was let through to a listener of the fence's own, if it was.

@@ -4,9 +4,7 @@
 mod connection;
 mod marks;
 
-pub(crate) use connection::{
-    LetThrough, connects_elsewhere, let_through, note_connection, note_own,
-};
+pub(crate) use connection::{LetThrough, connects_elsewhere, let_through, note_connection};
 pub(crate) use marks::{
     mark_broadcaster, mark_guest, mark_options, mark_other_port, mark_question, may_broadcast,
     only_asks_nameservers,
