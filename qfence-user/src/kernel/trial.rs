@@ -58,6 +58,7 @@ impl Trial {
             finds_mptcp: false,
             netns: netns::Offsets::default(),
             unix: unix::Offsets::default(),
+            listing: None,
         };
         let settings = Settings {
             deny: DenyWith::Refused,
@@ -69,6 +70,7 @@ impl Trial {
             trace: false,
             rules: 0,
             devices: false,
+            lists: false,
         };
         let ebpf = open(variant, settings, &Enforced::default(), Token(0), None)?;
         Ok(Self {

@@ -34,7 +34,7 @@ const ENUM64: u32 = 19;
 const LAST: u32 = ENUM64;
 
 /// The members whose offsets are needed: struct and member. Older kernels lack some of them.
-pub(super) const WANTED: [(&str, &str); 31] = [
+pub(super) const WANTED: [(&str, &str); 43] = [
     ("sock_common", "skc_net"),
     ("net", "rtnl"),
     ("sock", "sk_cgrp_data"),
@@ -66,6 +66,18 @@ pub(super) const WANTED: [(&str, &str); 31] = [
     ("sk_buff", "mac_header"),
     ("sk_buff", "network_header"),
     ("sk_buff", "transport_header"),
+    ("task_struct", "cgroups"),
+    ("css_set", "dfl_cgrp"),
+    ("task_struct", "tgid"),
+    ("task_struct", "pid"),
+    ("task_struct", "comm"),
+    ("task_struct", "cred"),
+    ("cred", "uid"),
+    ("sock_common", "skc_family"),
+    ("sock_common", "skc_state"),
+    ("sock_common", "skc_num"),
+    ("sock", "sk_protocol"),
+    ("net", "net_cookie"),
 ];
 
 /// How many unnamed structs and unions are opened, one in another, on the way to a member.
@@ -300,6 +312,6 @@ mod tests {
         bytes[..2].copy_from_slice(&MAGIC.to_ne_bytes());
         bytes[4..8].copy_from_slice(&24_u32.to_ne_bytes());
         bytes[20..24].copy_from_slice(&1_u32.to_ne_bytes());
-        assert_eq!(members(&bytes).unwrap(), Members::default());
+        assert_eq!(members(&bytes).unwrap(), [None; WANTED.len()]);
     }
 }

@@ -51,7 +51,9 @@ impl ThrowAway {
             strict: Vec::new(),
             open: Vec::new(),
             hooks: Vec::new(),
+            without: Vec::new(),
             devices: Vec::new(),
+            attached: None,
         };
         let fences = Fences::open(paths)?;
         let registry = fences.lock()?;
@@ -129,6 +131,7 @@ async fn build(fence: &Fence, paths: &Paths, allowed: &[&str]) -> Result<(Attemp
         trace: false,
         managers: None,
         devices: Vec::new(),
+        lists: false,
     };
     let profile = Profile::shipped(resolve::DEFAULT_PROFILE)?;
     let rules = allowed.iter().map(|text| allow(text));
@@ -143,7 +146,7 @@ async fn build(fence: &Fence, paths: &Paths, allowed: &[&str]) -> Result<(Attemp
     let building = Building::begin(fence, programs, policy, &watcher, &paths.run).await?;
     let loaded = building.finish_loading()?;
     let attempts = loaded.attempts()?;
-    Ok((attempts, loaded.attach()?.policy))
+    Ok((attempts, loaded.attach(&[])?.policy))
 }
 
 /// The rule of `--allow`.
