@@ -114,6 +114,12 @@ impl Hierarchy {
         }
     }
 
+    /// The hierarchy at a mount point where `root` is mounted.
+    #[cfg(test)]
+    pub(crate) fn at(mount: PathBuf, root: PathBuf) -> Self {
+        Self { mount, root }
+    }
+
     /// The mount point of the hierarchy.
     #[must_use]
     pub fn mount(&self) -> &Path {

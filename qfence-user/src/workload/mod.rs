@@ -1,6 +1,15 @@
 //! Workloads: what others start and a fence is attached to. A target names a workload; [`find`] finds its cgroup.
 
+mod container;
+mod domain;
+mod files;
+mod living;
+pub mod members;
+pub mod oci;
 mod process;
+pub mod shared;
+mod unit;
+pub mod uplink;
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +18,10 @@ use nix::unistd::Pid;
 pub use process::cgroup_of;
 use serde::{Deserialize, Serialize};
 
-use crate::{base::paths::Paths, fence::hierarchy::Hierarchy};
+use crate::{
+    base::{paths::Paths, process::helper::Apart},
+    fence::hierarchy::Hierarchy,
+};
 
 /// What a user names as the target of a fence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +30,12 @@ pub enum Target {
     Process(Pid),
     /// A cgroup, by its path: in the file system, or below the mount of cgroup2.
     Cgroup(PathBuf),
+    /// A container, by `NAME`, `ID`, the beginning of an id, or one of these after `ENGINE:`.
+    Container(String),
+    /// A unit of systemd's system manager. Without a type it is a service.
+    Unit(String),
+    /// A running domain of libvirt's system instance.
+    Domain(String),
 }
 
 /// The kind of a workload.
@@ -62,7 +80,18 @@ pub fn find(target: &Target, paths: &Paths) -> Result<Workload> {
     match target {
         Target::Process(pid) => process::find(*pid, &paths.proc, hierarchy.root()),
         Target::Cgroup(path) => named(path, hierarchy.mount()),
+        Target::Container(name) => {
+            let mut apart = Apart::new(&paths.proc);
+            container::find(name, paths, hierarchy.root(), &mut apart)
+        }
+        Target::Unit(name) => unit::find(name, paths, &hierarchy),
+        Target::Domain(name) => domain::find(name, paths, hierarchy.root()),
     }
+}
+
+/// An absolute path of the host, below another root.
+fn in_root(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
 /// The cgroup with a path. `/` leads to the root of the file system if there is such a directory in the mount, otherwise

@@ -50,7 +50,7 @@ pub fn cgroup_of(pid: Pid, proc: &Path, root: &Path) -> Result<PathBuf> {
 }
 
 /// A path of /proc/PID/cgroup, below the cgroup that is mounted.
-fn below(own: &Path, root: &Path) -> Result<PathBuf> {
+pub(super) fn below(own: &Path, root: &Path) -> Result<PathBuf> {
     for path in [own, root] {
         if path.components().any(|part| part == Component::ParentDir) {
             bail!(
