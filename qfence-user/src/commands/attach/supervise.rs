@@ -91,7 +91,9 @@ pub(super) async fn supervise(
     if trace {
         traces::print(loaded.take_traces(Traces)?)?;
     }
+    let attached = wanted.description.attached.as_ref();
     let sources = Sources {
+        workload: attached.map(|attached| attached.workload.as_str().into()),
         attempts: loaded.attempts()?,
         maps: Maps::open(&fence.pins())?,
         names,

@@ -198,6 +198,7 @@ pub(super) async fn supervise(
     let names_of_devices = DeviceNames::default();
     let (drops, dropped) = channel();
     let sources = Sources {
+        workload: None,
         attempts: loaded.attempts()?,
         maps: Maps::open(&fence.pins())?,
         names,
