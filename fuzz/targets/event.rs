@@ -108,6 +108,7 @@ fuzz_target!(|bytes: &[u8]| {
             v: VERSION,
             time: at(jiff::Timestamp::UNIX_EPOCH, repeats.origin.boot_ns),
             fence: Arc::from("vm1"),
+            workload: None,
             seq: 1,
             body,
             count,

@@ -9,6 +9,7 @@ pub mod event;
 pub mod flow;
 pub mod frame;
 pub mod hook;
+pub mod listing;
 pub mod local_in;
 pub mod manager;
 pub mod netns;

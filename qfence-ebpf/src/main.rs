@@ -31,7 +31,7 @@ use aya_ebpf::{
     },
 };
 use hooks::{
-    bind::judge_bind, call::judge_call, device, frame, manager, options, packet, socket,
+    bind::judge_bind, call::judge_call, device, frame, listing, manager, options, packet, socket,
     unix::judge_name,
 };
 use qfence_common::Hook;
@@ -138,6 +138,20 @@ fn judge_frame(ctx: TcContext) -> i32 {
 #[classifier]
 fn note_frame(ctx: TcContext) -> i32 {
     frame::note_frame(&ctx)
+}
+
+/// Each open file of each process, of which it lists the sockets. aya has no macro for iterators.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+fn list_sockets(ctx: *const u64) -> i32 {
+    listing::list(ctx)
+}
+
+/// The same files, after the first iteration: notes the owners of the sockets.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+fn note_owners(ctx: *const u64) -> i32 {
+    listing::note(ctx)
 }
 
 /// Never reached: the verifier rejects programs that can panic. The linker needs the symbol.

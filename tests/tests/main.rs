@@ -5,6 +5,7 @@
 mod activation;
 mod apart;
 mod atomic;
+mod attach;
 mod audit;
 mod background;
 mod bad_input;

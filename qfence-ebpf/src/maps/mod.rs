@@ -14,6 +14,7 @@ use qfence_common::{
     Change, Event, Flow, Hits, Marks, Peer, Pulse, RefusedSyn, Sighting, Tally,
     abi::{self, COUNTER_SLOTS, EVENTS_BYTES, REFUSED_SYNS_BYTES},
     device::DeviceKey,
+    listing::{self, OpenPort},
     manager::{self, MAX_NAMES, NAME_BYTES},
     netns::Offsets,
     peer::{self, Room},
@@ -124,6 +125,15 @@ pub(crate) static FLOWS: HashMap<
 #[btf_map]
 pub(crate) static OWNERS: SkStorage<Owner> = SkStorage::new();
 
+/// The ports that the processes of the fence listened on when it was attached.
+#[btf_map]
+pub(crate) static OPEN_PORTS: HashMap<
+    OpenPort,
+    u32,
+    { abi::OPEN_PORTS as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
+
 /// The counters, for instance of refusals and of events for which the ring had no room.
 #[btf_map]
 pub(crate) static COUNTERS: PerCpuArray<u64, COUNTER_SLOTS> = PerCpuArray::new();
@@ -180,6 +190,29 @@ pub(crate) static MANAGER_OFFSETS: Global<manager::Offsets> = Global::new(manage
     address_name: 0,
     node_name: 0,
 });
+
+/// The offsets in the kernel's types at which tasks and sockets are described.
+#[unsafe(no_mangle)]
+pub(crate) static LISTING_OFFSETS: Global<listing::Offsets> = Global::new(listing::Offsets {
+    task_cgroups: 0,
+    default_cgroup: 0,
+    task_process: 0,
+    task_thread: 0,
+    task_name: 0,
+    task_credentials: 0,
+    user: 0,
+    family: 0,
+    state: 0,
+    port: 0,
+    kind: 0,
+    protocol: 0,
+    netns_cookie: 0,
+    reserved: 0,
+});
+
+/// The offset of `socket.sk`.
+#[unsafe(no_mangle)]
+pub(crate) static SOCKET_SOCK: Global<u32> = Global::new(0);
 
 /// Whether the kernel can look up the MPTCP connection of a TCP subflow.
 #[unsafe(no_mangle)]

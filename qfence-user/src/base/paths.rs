@@ -23,6 +23,8 @@ pub struct Paths {
     pub program: PathBuf,
     /// securityfs.
     pub securityfs: PathBuf,
+    /// The root of the files in which systemd, container engines and libvirt keep what they run.
+    pub root: PathBuf,
 }
 
 impl Default for Paths {
@@ -37,6 +39,7 @@ impl Default for Paths {
             proc: "/proc".into(),
             program: "/proc/self/exe".into(),
             securityfs: "/sys/kernel/security".into(),
+            root: "/".into(),
         }
     }
 }

@@ -13,6 +13,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use aya_log::EbpfLogger;
+use qfence_common::Hook;
 
 use crate::{
     compile::Compiled,
@@ -20,7 +21,7 @@ use crate::{
     fence::{guard::Fence, integrity::Parts},
     host::watcher::Watcher,
     kernel::{
-        Attempts, DenyWith, Kernel, Lacks, NetworkDevices, RefusedSyns, Settings,
+        Attempts, DenyWith, Kernel, Lacks, Maps, NetworkDevices, RefusedSyns, Settings,
         manager_names::ManagerNames, proof::Proof,
     },
     policy::Policy,
@@ -49,6 +50,8 @@ pub struct Programs {
     pub managers: Option<ManagerNames>,
     /// The names of the network devices that the fence is to judge.
     pub devices: Vec<String>,
+    /// Whether the fence is attached to processes that run, whose sockets are listed.
+    pub lists: bool,
 }
 
 /// A fence whose maps are filled, and whose programs are being loaded.
@@ -71,6 +74,8 @@ pub struct Built {
     pub policy: Follower,
     /// The kernel objects that it consists of.
     pub parts: Parts,
+    /// The hooks at which the place permits no program.
+    pub left_out: Vec<Hook>,
 }
 
 impl<'a> Building<'a> {
@@ -96,6 +101,7 @@ impl<'a> Building<'a> {
             trace: programs.trace,
             rules: policy.numbers_end(),
             devices: !programs.devices.is_empty(),
+            lists: programs.lists,
         };
         let pins = fence.pins();
         let mut lacks = None;
@@ -181,6 +187,17 @@ impl Loaded<'_> {
         self.policy.kernel().take_refused_syns()
     }
 
+    /// Prepares the programs for processes that run already: each packet of their connections is judged. `home` is the
+    /// cookie of their network namespace, if the kernel shows it.
+    ///
+    /// # Errors
+    /// If that cannot be noted.
+    pub fn prepare_for_running(&mut self, home: Option<u64>) -> Result<()> {
+        let maps = AsMut::<Maps>::as_mut(self.policy.kernel());
+        maps.judge_standing(true)?;
+        home.map_or(Ok(()), |cookie| maps.set_home(cookie))
+    }
+
     /// Opens the attempts for their single reader.
     ///
     /// # Errors
@@ -190,17 +207,19 @@ impl Loaded<'_> {
         attempts.context("another process reads the attempts already")
     }
 
-    /// Attaches all programs to the place, and pins their links.
+    /// Attaches all programs to the place, and pins their links. Those of `optional` are left out where the kernel does not
+    /// permit them.
     ///
     /// # Errors
     /// If any of them fails. Links made before it remain until the fence is removed.
-    pub fn attach(mut self) -> Result<Built> {
+    pub fn attach(mut self, optional: &[Hook]) -> Result<Built> {
         let (kernel, pins) = (self.policy.kernel(), self.fence.pins());
-        kernel.attach(&self.fence.cgroup().open()?, &pins)?;
+        let left_out = kernel.attach(&self.fence.cgroup().open()?, &pins, optional)?;
         let parts = Parts::new(kernel.attached(), &pins);
         Ok(Built {
             policy: self.policy,
             parts,
+            left_out,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The command line.
 pub mod resolve;
 
+mod attach;
 mod doctor;
 mod exec;
 mod explain;
@@ -17,6 +18,7 @@ mod verify;
 
 use std::path::PathBuf;
 
+pub use attach::{Attach, OnExit};
 use clap::{Args, Parser, Subcommand};
 pub use doctor::Doctor;
 pub use exec::{Closure, Exec, NewTap, YesNo};
@@ -69,9 +71,14 @@ pub struct Cli {
 pub enum Verb {
     /// Run a command in a new fence
     Exec(Box<Exec>),
+    /// Fence what runs already, or what others start
+    ///
+    /// The fence is attached to the cgroup that the target is in. qfence supervises it until that cgroup is
+    /// removed, or until qfence is ended, which lets the processes go.
+    Attach(Box<Attach>),
     /// List the fences
     Ps(Ps),
-    /// End all processes in a fence, and remove it
+    /// End all processes in a fence, and remove it; a fence of `attach` is only detached
     Rm(Rm),
     /// Show the record of a fence
     Logs(Logs),

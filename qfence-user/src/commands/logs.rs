@@ -145,7 +145,11 @@ fn take_over(fences: &Fences, name: &str, paths: &Paths) -> Result<Option<Reader
     for device in description.iter().flat_map(|found| &found.devices) {
         devices.set(device.index, &device.name);
     }
+    let attached = description
+        .as_ref()
+        .and_then(|found| found.attached.as_ref());
     let sources = Sources {
+        workload: attached.map(|attached| attached.workload.as_str().into()),
         attempts,
         maps: Maps::open(&pins)?,
         names: RuleNames::new(&stored.policy, fences.policy_file(name)),

@@ -1,9 +1,11 @@
 //! The verbs of the command line, one file each. [`verifier`] belongs to `qfence-verify`.
 
+pub mod attach;
 pub mod dead_man;
 pub mod doctor;
 pub mod exec;
 pub mod explain;
+mod logging;
 pub mod logs;
 pub mod metrics;
 pub mod policy;
@@ -52,6 +54,7 @@ fn follow(cli: &Cli) -> Result<u8> {
     let paths = Paths::default();
     match &cli.verb {
         Verb::Exec(options) => exec::run(options, &paths),
+        Verb::Attach(options) => attach::run(options, &paths).map(|()| 0),
         Verb::Ps(options) => ps::run(options, &paths).map(|()| 0),
         Verb::Rm(options) => rm::run(options, &paths),
         Verb::Explain(options) => explain::run(options, &paths).map(|()| 0),

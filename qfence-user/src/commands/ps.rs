@@ -1,5 +1,7 @@
 //! `ps`: lists the fences.
 
+use std::{os::unix::ffi::OsStrExt as _, path::Path};
+
 use anyhow::Result;
 use comfy_table::{Table, presets::NOTHING};
 use nix::unistd::Pid;
@@ -16,7 +18,7 @@ use crate::{
     cli::Ps,
     confinement,
     fence::{
-        description::{COMMAND, Description},
+        description::{Attached, COMMAND, Description},
         registry::{Condition, Fences, Listed},
     },
     kernel::{
@@ -45,6 +47,9 @@ struct Row<'a> {
     unfenced_devices: Vec<&'a str>,
     strict: Option<&'a [String]>,
     open: Option<&'a [String]>,
+    /// The path of the cgroup below the mount of cgroup2, and what is in it, if others have made it.
+    place: Option<&'a Path>,
+    workload: Option<&'a str>,
     attempts: Option<Counts>,
     sent: Option<Amount>,
     refused: Option<Amount>,
@@ -99,7 +104,10 @@ pub fn run(options: &Ps, paths: &Paths) -> Result<()> {
                     notify(format_args!("{error:#}"));
                 }
             }
-            Condition::Running | Condition::Orphaned | Condition::Unfenced => {}
+            Condition::Running
+            | Condition::Orphaned
+            | Condition::Detached
+            | Condition::Unfenced => {}
         }
     }
     Ok(())
@@ -144,12 +152,19 @@ fn rows(fences: &[Listed]) -> Vec<Row<'_>> {
                 .description
                 .as_ref()
                 .map(|description| &*description.open),
+            place: attached(fence).map(|attached| attached.cgroup.as_path()),
+            workload: attached(fence).map(|attached| attached.workload.as_str()),
             attempts: fence.counted.map(|counted| counted.counts),
             sent: fence.counted.map(|counted| counted.sent.into()),
             refused: fence.counted.map(|counted| counted.refused.into()),
             received: fence.counted.map(|counted| counted.received.into()),
         })
         .collect()
+}
+
+/// The workload that a fence is attached to, if others have started that.
+fn attached(fence: &Listed) -> Option<&Attached> {
+    fence.description.as_ref()?.attached.as_ref()
 }
 
 /// The names of the network devices of a fence.
@@ -225,7 +240,7 @@ fn table(fences: &[Listed]) -> String {
     table.load_preset(NOTHING);
     table.set_header([
         "NAME", "STATE", "POLICY", "STRICT", "OPEN", "DENIED", "SENT", "RECEIVED", "STARTED",
-        "PIDS", "COMMAND",
+        "PLACE", "PIDS", "COMMAND",
     ]);
     for fence in fences {
         let description = fence.description.as_ref();
@@ -239,6 +254,11 @@ fn table(fences: &[Listed]) -> String {
             counted(fence, |counted| bytes(counted.sent.bytes)),
             counted(fence, |counted| bytes(counted.received.bytes)),
             description.map_or_else(|| "-".to_owned(), |description| description.started.clone()),
+            // Its own cgroup has its name.
+            attached(fence).map_or_else(
+                || "-".to_owned(),
+                |attached| printable(attached.cgroup.as_os_str().as_bytes()),
+            ),
             pids(&fence.pids),
             description.map_or_else(
                 || "-".to_owned(),
@@ -271,7 +291,9 @@ mod tests {
             strict: Vec::new(),
             open: Vec::new(),
             hooks: Vec::new(),
+            without: Vec::new(),
             devices: Vec::new(),
+            attached: None,
         };
         assert!(command(&description).concat().len() < COMMAND + 10);
     }

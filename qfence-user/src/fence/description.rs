@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     io::{self, Read as _},
     os::fd::AsFd as _,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
@@ -55,16 +55,38 @@ pub struct Description {
     /// The names of the hooks at which this fence has programs and not every fence has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<String>,
+    /// The names of the hooks at which this fence has no program and every other fence has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<String>,
     /// Its network devices.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<FencedDevice>,
+    /// The workload that it is attached to, if others have started that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attached: Option<Attached>,
+}
+
+/// A workload that others have started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attached {
+    /// Its kind and name, for people.
+    pub workload: String,
+    /// Its cgroup: a path below the mount of cgroup2.
+    pub cgroup: PathBuf,
+    /// Whether the fence was left to itself, without a supervisor.
+    #[serde(default)]
+    pub is_detached: bool,
 }
 
 impl Description {
     /// Whether the fence has a program at a hook.
     #[must_use]
     pub fn has(&self, hook: &HookRow) -> bool {
-        !hook.is_optional || self.hooks.iter().any(|name| name == hook.name)
+        let is_in = |names: &[String]| names.iter().any(|name| name == hook.name);
+        match hook.is_optional {
+            true => is_in(&self.hooks),
+            false => !is_in(&self.without),
+        }
     }
 }
 
@@ -86,6 +108,8 @@ pub struct Seen {
     pub ids: Ids,
     /// Whether its supervisor lives.
     pub is_supervised: bool,
+    /// The path of the cgroup that it is attached to, if others have made that.
+    pub attached: Option<PathBuf>,
 }
 
 /// The descriptions of all fences.
@@ -190,6 +214,7 @@ impl Descriptions {
             // Descriptions of all versions have these fields.
             ids: serde_json::from_slice(&text).unwrap_or_default(),
             is_supervised: Mark::is_on(&file)?,
+            attached: attached(&text),
         }))
     }
 
@@ -228,6 +253,18 @@ impl Descriptions {
     }
 }
 
+/// The path of the cgroup that a fence is attached to, by its description. It leads nowhere but down.
+fn attached(text: &[u8]) -> Option<PathBuf> {
+    #[derive(Deserialize)]
+    struct Place {
+        attached: Option<Attached>,
+    }
+    let place: Place = serde_json::from_slice(text).ok()?;
+    let path = place.attached?.cgroup;
+    let is_below = |part| matches!(part, Component::Normal(_));
+    (path.file_name().is_some() && path.components().all(is_below)).then_some(path)
+}
+
 fn mark(staged: &Staged) -> io::Result<Mark> {
     Ok(Mark::set(staged.file().try_clone()?)?)
 }
@@ -246,7 +283,9 @@ mod tests {
             strict: Vec::new(),
             open: Vec::new(),
             hooks: Vec::new(),
+            without: Vec::new(),
             devices: Vec::new(),
+            attached: None,
         }
     }
 
@@ -307,6 +346,30 @@ mod tests {
             assert_eq!(seen.ids, Ids { id: None, cgroup }, "{text}");
             assert!(!seen.is_supervised);
         }
+    }
+
+    #[test]
+    fn a_place_of_others_is_below_the_mount() {
+        for (path, expected) in [
+            ("a.slice/b.scope", Some("a.slice/b.scope")),
+            ("/a", None),
+            ("../a", None),
+            ("a/../../b", None),
+            ("", None),
+        ] {
+            let text = format!(r#"{{"attached":{{"workload":"x","cgroup":"{path}"}}}}"#);
+            let found = attached(text.as_bytes());
+            assert_eq!(found.as_deref(), expected.map(Path::new), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_hook_without_a_program_is_told() {
+        let mut of = description();
+        assert!(of.has(qfence_common::Hook::Device.row()));
+        of.without.push("device".into());
+        assert!(!of.has(qfence_common::Hook::Device.row()));
+        assert!(of.has(qfence_common::Hook::Connect4.row()));
     }
 
     #[test]

@@ -144,6 +144,29 @@ impl Fence {
         }
     }
 
+    /// Whether it is still registered: another process can remove it, and make another one with its name.
+    ///
+    /// # Errors
+    /// If its description cannot be read.
+    pub fn is_registered(&self) -> Result<bool> {
+        self.all.is_registered(&self.name, &self.id)
+    }
+
+    /// Whether it is still registered. Waits until no other process is making or removing fences.
+    ///
+    /// # Errors
+    /// If the registry cannot be locked, or its description cannot be read.
+    pub fn is_registered_now(&self) -> Result<bool> {
+        let _registry = self.all.lock()?;
+        self.is_registered()
+    }
+
+    /// Whether its place still exists.
+    #[must_use]
+    pub fn has_place(&self) -> bool {
+        self.place.exists()
+    }
+
     /// Leaves it in place without a supervisor, for the processes in it.
     pub fn leave(mut self) {
         self.standing = false;
@@ -169,7 +192,10 @@ impl Fence {
         let registry = self.all.lock();
         // Without the lock the rest is done all the same: as long as the fence is marked, nobody else removes it.
         errors.extend(registry.as_ref().err().map(|error| anyhow!("{error:#}")));
-        errors.extend(self.all.remove_all(&self.name, Some(self.cgroup_id)));
+        errors.extend(
+            self.all
+                .remove_all(&self.name, &self.place, Some(self.cgroup_id)),
+        );
         fail_with_all(errors).with_context(|| format!("removing the fence {}", self.name))
     }
 }

@@ -114,6 +114,12 @@ impl Hierarchy {
         }
     }
 
+    /// The hierarchy at a mount point where `root` is mounted.
+    #[cfg(test)]
+    pub(crate) fn at(mount: PathBuf, root: PathBuf) -> Self {
+        Self { mount, root }
+    }
+
     /// The mount point of the hierarchy.
     #[must_use]
     pub fn mount(&self) -> &Path {
@@ -200,10 +206,16 @@ impl Hierarchy {
         Cgroup::at(self.parent().join(name))
     }
 
+    /// The cgroup of others at a path below the mount, whether it exists or not.
+    #[must_use]
+    pub fn other(&self, path: &Path) -> Cgroup {
+        Cgroup::at(self.mount.join(path))
+    }
+
     /// The place of the fence of that name, whether it exists or not.
     #[must_use]
     pub(crate) fn place(&self, name: &str) -> Place {
-        Place::new(self.cgroup(name))
+        Place::own(self.cgroup(name))
     }
 
     /// The names of the cgroups in the parent, and its other entries. Without a parent there are none.

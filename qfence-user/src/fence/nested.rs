@@ -11,7 +11,10 @@ use nix::unistd::getpid;
 
 use crate::{
     base::paths::Paths,
-    fence::hierarchy::{Hierarchy, PARENT},
+    fence::{
+        hierarchy::{Hierarchy, PARENT},
+        registry::Fences,
+    },
 };
 
 /// Where this process is, as far as paths show.
@@ -38,6 +41,7 @@ pub fn refuse(paths: &Paths) -> Result<()> {
         return Ok(());
     };
     let own = own_cgroup(&table).with_context(context)?;
+    refuse_attached(paths, hierarchy.root(), Path::new(own))?;
     let name = match locate(Path::new(own), hierarchy.root()) {
         Whereabouts::Outside => return Ok(()),
         Whereabouts::Inside(name) => name,
@@ -50,6 +54,31 @@ pub fn refuse(paths: &Paths) -> Result<()> {
         "this process is in the fence {name:?} already, whose policy would not apply to a command in another fence: run \
          qfence outside of it, or start the command without qfence"
     );
+}
+
+/// Fails if a fence is attached to the cgroup of this process, or to one above it: the command would leave that.
+fn refuse_attached(paths: &Paths, root: &Path, own: &Path) -> Result<()> {
+    let fences = Fences::look(paths)?;
+    let attached = fences.attached();
+    let attached =
+        attached.context("cannot find out whether this process is in a fence already")?;
+    for (name, place) in attached {
+        let path = place.below(fences.hierarchy().mount());
+        let is_in_it = path.is_some_and(|path| is_at_or_below(own, root, path));
+        if (is_in_it || place.pids()?.contains(&getpid())) && place.exists() {
+            bail!(
+                "this process is in the cgroup that the fence {name:?} is attached to, whose policy would not apply to a \
+                 command in another fence: run qfence outside of it"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Whether the cgroup `own`, as the kernel shows it to this process, is at a path below the mounted cgroup `root`, or below
+/// that.
+fn is_at_or_below(own: &Path, root: &Path, path: &Path) -> bool {
+    own.starts_with(root.join(path))
 }
 
 /// The line of cgroup v2 (cgroups(7)) in the table of /proc/PID/cgroup.

@@ -15,7 +15,7 @@ use nix::{
     sched::{CloneFlags, unshare},
     unistd::chroot,
 };
-use qfence_common::{Hook, abi, frame::checksum, netns, proof::Token, unix};
+use qfence_common::{Hook, abi, frame::checksum, listing, netns, proof::Token, unix};
 
 use super::{
     OBJECT, Settings, TRACING_OBJECT, closures, flows, helpers,
@@ -49,6 +49,8 @@ pub(super) struct Variant {
     pub(super) unix: unix::Offsets,
     /// The offsets at which a checksum is found that a guest leaves to a device; zero if programs cannot read them.
     pub(super) frame: checksum::Offsets,
+    /// The offsets at which tasks and sockets are described, and that of `socket.sk`, if they are known.
+    pub(super) listing: Option<(listing::Offsets, u32)>,
 }
 
 impl Variant {
@@ -65,6 +67,7 @@ impl Variant {
             netns: offsets.and_then(|found| found.netns).unwrap_or_default(),
             unix: offsets.and_then(|found| found.unix).unwrap_or_default(),
             frame: offsets.and_then(|found| found.frame).unwrap_or_default(),
+            listing: offsets.and_then(|found| found.listing),
         }
     }
 }
@@ -113,6 +116,10 @@ pub(super) fn open(
     let options_unseen = u32::from(enforced.options_unseen);
     let closes_devices = u32::from(enforced.devices.is_some());
     let log_allowed = u32::from(settings.log_allowed);
+    let (listing_offsets, socket_sock) = match settings.lists {
+        true => super::listing::offsets(&variant)?,
+        false => Default::default(),
+    };
     let manager_offsets = lsm.map(|lsm| lsm.offsets).unwrap_or_default();
     let mut loader = make_loader()?;
     loader
@@ -130,11 +137,17 @@ pub(super) fn open(
         .override_global(abi::FRAME_OFFSETS, &variant.frame, true)
         .override_global(abi::UNIX_OFFSETS, &variant.unix, true)
         .override_global(abi::MANAGER_OFFSETS, &manager_offsets, true)
+        .override_global(abi::LISTING_OFFSETS, &listing_offsets, true)
+        .override_global(abi::SOCKET_SOCK, &socket_sock, true)
         .override_global(abi::CLOSES_LISTENERS, &closes_listeners, true)
         .override_global(abi::OPTIONS_UNSEEN, &options_unseen, true)
         .override_global(abi::CLOSES_DEVICES, &closes_devices, true)
         .override_global(abi::LOG_ALLOWED, &log_allowed, true)
         .map_max_entries(abi::FLOWS_MAP, flows::room(settings.log_allowed))
+        .map_max_entries(
+            abi::OPEN_PORTS_MAP,
+            if settings.lists { abi::OPEN_PORTS } else { 1 },
+        )
         .map_max_entries(
             abi::FRAME_DEVICES_MAP,
             sizes::of_devices(settings, abi::FRAME_DEVICES),
@@ -212,16 +225,20 @@ pub(super) fn make_loader<'a>() -> Result<EbpfLoader<'a>> {
 pub(super) struct Loading(JoinHandle<Result<Loaded>>);
 
 impl Loading {
-    /// Starts loading the programs of these hooks. `held` is dropped afterwards: the programs name maps by their
+    /// Starts loading the programs of these hooks, and with `lists` those that list sockets. `held` is dropped afterwards: the programs name maps by their
     /// descriptors until then.
     pub(super) fn begin(
         mut ebpf: Ebpf,
         source: Source,
         hooks: Vec<Hook>,
+        lists: bool,
         held: impl Send + 'static,
     ) -> Result<Self> {
         let thread = thread::Builder::new().spawn(move || {
             let own = load_all(&mut ebpf, &source, &hooks)?;
+            if lists {
+                super::listing::load(&mut ebpf)?;
+            }
             drop(held);
             Ok(Loaded { ebpf, own })
         });

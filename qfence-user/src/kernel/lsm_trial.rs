@@ -49,6 +49,7 @@ impl LsmTrial {
             trace: false,
             rules: 0,
             devices: false,
+            lists: false,
         };
         let proof = Proof::new(variant.deny_retval != 0, &[]);
         let mut names = ManagerNames::default();

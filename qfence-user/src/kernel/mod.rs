@@ -19,6 +19,7 @@ mod hash;
 mod helpers;
 mod link;
 pub mod link_info;
+mod listing;
 mod load;
 mod lsm;
 pub mod lsm_trial;
@@ -40,9 +41,9 @@ mod syscall;
 mod testing;
 pub mod trial;
 mod types;
-mod within;
+pub mod within;
 
-use std::{collections::BTreeMap, fs::File, mem, path::Path};
+use std::{collections::BTreeMap, fs::File, io, mem, path::Path};
 
 use anyhow::{Context, Result, anyhow, bail};
 pub use attempts::Attempts;
@@ -155,6 +156,8 @@ pub struct Settings {
     pub rules: u32,
     /// Whether the fence has the programs and maps for network devices.
     pub devices: bool,
+    /// Whether the fence is attached to processes that run, whose sockets are listed.
+    pub lists: bool,
 }
 
 /// Finds out whether programs can judge the names of Unix sockets. `run` is the directory of the file that caches facts
@@ -261,6 +264,7 @@ impl Kernel {
                 ebpf,
                 source,
                 hooks.clone(),
+                settings.lists,
                 (attempts, closures),
             )?),
             hooks,
@@ -315,17 +319,25 @@ impl Kernel {
         &self.maps
     }
 
-    /// Attaches every program of the fence for cgroups to its cgroup and pins its link in `pins`.
+    /// Attaches every program of the fence for cgroups to its cgroup and pins its link in `pins`. Returns the hooks among
+    /// `optional` at which the kernel permits no program.
     ///
     /// # Errors
     /// If any of them fails. Links made before it remain until their pins are removed.
-    pub fn attach(&mut self, cgroup: &File, pins: &Path) -> Result<()> {
+    pub fn attach(&mut self, cgroup: &File, pins: &Path, optional: &[Hook]) -> Result<Vec<Hook>> {
+        let mut left_out = Vec::new();
         for hook in self.hooks.clone() {
             if hook.is_frame() {
                 continue;
             }
             let context = || format!("cannot attach the eBPF program for {}", hook.name());
-            let (link, id) = self.loaded()?.attach(hook, cgroup).with_context(context)?;
+            let (link, id) = match self.loaded()?.attach(hook, cgroup) {
+                Err(error) if optional.contains(&hook) && is_not_permitted(&error) => {
+                    left_out.push(hook);
+                    continue;
+                }
+                attached => attached.with_context(context)?,
+            };
             let path = pins.join(hook.name());
             let link = link
                 .pin(&path)
@@ -333,7 +345,7 @@ impl Kernel {
             self.links.push(link);
             self.attached.push((hook, id));
         }
-        Ok(())
+        Ok(left_out)
     }
 
     /// The attached programs and their ids.
@@ -370,6 +382,12 @@ impl AsMut<Maps> for Kernel {
     fn as_mut(&mut self) -> &mut Maps {
         &mut self.maps
     }
+}
+
+/// Whether the kernel did not permit it, as for a hook that another program has for itself.
+fn is_not_permitted(error: &anyhow::Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<io::Error>();
+    cause.is_some_and(|error| error.raw_os_error() == Some(Errno::EPERM as i32))
 }
 
 fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut Program> {

@@ -55,6 +55,20 @@ impl Maps {
             .context("cannot record that the policy was changed")
     }
 
+    /// Sets the network namespace that is the fence's home, by its cookie, before a socket of the fence is made.
+    ///
+    /// # Errors
+    /// If the map cannot be written.
+    pub fn set_home(&mut self, cookie: u64) -> Result<()> {
+        let marks = Marks {
+            home: cookie,
+            ..self.marks()?
+        };
+        self.marks
+            .set(0, marks, 0)
+            .context("cannot note the network namespace of the fence")
+    }
+
     /// The marks that the programs have set.
     ///
     /// # Errors

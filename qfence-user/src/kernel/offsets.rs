@@ -1,13 +1,13 @@
 //! The offsets at which this kernel stores the maker of a network namespace, the name of a Unix socket in a call, the root
-//! directory of a process, the name and maker of a Unix socket, and the tag, headers and checksum of a packet. They are read from its
-//! type information once a boot, which takes 18 ms, and cached in a file.
+//! directory of a process, the name and maker of a Unix socket, the tag, headers and checksum of a packet, and the sockets
+//! of a task. They are read from its type information once a boot, which takes 18 ms, and cached in a file.
 
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Result;
 use qfence_common::{
     frame::checksum::{self, MOST},
-    local_in, manager, netns, unix,
+    listing, local_in, manager, netns, unix,
 };
 
 use super::{
@@ -34,6 +34,8 @@ pub(super) struct Offsets {
     pub(super) local_in: Option<local_in::Offsets>,
     /// Those at which a checksum is found that is left to a device.
     pub(super) frame: Option<checksum::Offsets>,
+    /// Those at which tasks and sockets are described, and that of `socket.sk`.
+    pub(super) listing: Option<(listing::Offsets, u32)>,
 }
 
 /// The offsets of this kernel. `run` is the directory of the cache. If it cannot be written, the offsets are read
@@ -126,6 +128,18 @@ fn of_members(members: Members) -> Offsets {
         start,
         offset,
         summed,
+        task_cgroups,
+        default_cgroup,
+        task_process,
+        task_thread,
+        task_name,
+        task_credentials,
+        user,
+        sock_family,
+        sock_state,
+        sock_port,
+        sock_protocol,
+        netns_cookie,
     ] = members;
     let netns = || {
         Some(netns::Offsets {
@@ -200,8 +214,28 @@ fn of_members(members: Members) -> Offsets {
         ];
         (most.into_iter().max()? <= MOST).then_some(offsets)
     };
+    let listing = || {
+        let offsets = listing::Offsets {
+            task_cgroups: task_cgroups?,
+            default_cgroup: default_cgroup?,
+            task_process: task_process?,
+            task_thread: task_thread?,
+            task_name: task_name?,
+            task_credentials: task_credentials?,
+            user: user?,
+            family: sock_family?,
+            state: sock_state?,
+            port: sock_port?,
+            kind: sock_type?,
+            protocol: sock_protocol?,
+            netns_cookie: netns_cookie?,
+            reserved: 0,
+        };
+        Some((offsets, socket_sock?))
+    };
     Offsets {
         frame: frame(),
+        listing: listing(),
         local_in: local_in(),
         netns: netns(),
         unix: unix(),
@@ -251,6 +285,18 @@ mod tests {
         Some(136),
         Some(138),
         Some(1021),
+        Some(2816),
+        Some(136),
+        Some(2404),
+        Some(2400),
+        Some(2776),
+        Some(2760),
+        Some(8),
+        Some(16),
+        Some(18),
+        Some(14),
+        Some(526),
+        Some(80),
     ];
 
     #[test]
@@ -270,6 +316,9 @@ mod tests {
         let manager = offsets.manager.unwrap();
         // Among them are members of unnamed unions and structs.
         let local_in = offsets.local_in.unwrap();
+        let (listing, socket_sock) = offsets.listing.unwrap();
+        assert!(listing.task_process > 0 && listing.state > 0 && listing.port > 0);
+        assert_eq!(socket_sock, manager.socket_sock);
         assert!(local_in.tc_index > 0 && local_in.mac_header > local_in.network_header);
         let all = [
             local_in.state_in,

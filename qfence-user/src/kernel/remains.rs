@@ -6,16 +6,17 @@
 //! kernel reports that the last socket is gone.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
+use qfence_common::Hook;
 
 use super::{
-    bpffs, device, link_info, local_in,
+    bpffs, by_path, device, link_info, local_in,
     maps::{self, Maps},
     pins::{self, Pins},
 };
@@ -48,6 +49,28 @@ impl Pins {
         let directory = self.directory(name);
         let devices = device::unpin_all(&directory).and(local_in::leave(self.bpffs(), name));
         self.let_go_of_links(name, &directory).and(devices)
+    }
+
+    /// Detaches the programs of one fence from a cgroup that stays, and removes its pins. Its supervisor may still have the
+    /// links open.
+    ///
+    /// # Errors
+    /// If a program cannot be detached. All others are detached anyway, and the pins stay. Missing pins are no error.
+    pub fn detach(&self, name: &str) -> Result<()> {
+        self.check()?;
+        let directory = self.directory(name);
+        let mut detached = Ok(());
+        for hook in Hook::ALL.into_iter().chain(Hook::LSM) {
+            let pin = directory.join(hook.name());
+            let link = match by_path::open(&pin) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                link => link.and_then(|link| link_info::detach(&link)),
+            };
+            let context = || format!("cannot detach the program of {}", pin.display());
+            detached = detached.and(link.with_context(context));
+        }
+        detached?;
+        self.remove(name)
     }
 
     /// The names of the fences that have network devices.

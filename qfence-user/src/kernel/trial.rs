@@ -71,6 +71,7 @@ impl Trial {
             netns: netns::Offsets::default(),
             unix: unix::Offsets::default(),
             frame,
+            listing: None,
         };
         let settings = Settings {
             deny: DenyWith::Refused,
@@ -82,6 +83,7 @@ impl Trial {
             trace: false,
             rules: 0,
             devices: false,
+            lists: false,
         };
         let ebpf = open(variant, settings, &Enforced::default(), Token(0), None)?;
         Ok(Self {

@@ -34,7 +34,7 @@ const ENUM64: u32 = 19;
 const LAST: u32 = ENUM64;
 
 /// The members whose offsets are needed: struct and member. Older kernels lack some of them.
-pub(super) const WANTED: [(&str, &str); 35] = [
+pub(super) const WANTED: [(&str, &str); 47] = [
     ("sock_common", "skc_net"),
     ("net", "rtnl"),
     ("sock", "sk_cgrp_data"),
@@ -70,6 +70,18 @@ pub(super) const WANTED: [(&str, &str); 35] = [
     ("sk_buff", "csum_start"),
     ("sk_buff", "csum_offset"),
     ("sk_buff", "ip_summed"),
+    ("task_struct", "cgroups"),
+    ("css_set", "dfl_cgrp"),
+    ("task_struct", "tgid"),
+    ("task_struct", "pid"),
+    ("task_struct", "comm"),
+    ("task_struct", "cred"),
+    ("cred", "uid"),
+    ("sock_common", "skc_family"),
+    ("sock_common", "skc_state"),
+    ("sock_common", "skc_num"),
+    ("sock", "sk_protocol"),
+    ("net", "net_cookie"),
 ];
 
 /// How many unnamed structs and unions are opened, one in another, on the way to a member.

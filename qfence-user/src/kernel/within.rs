@@ -4,21 +4,29 @@
 use std::{
     fs::File,
     io, iter,
-    os::fd::{AsFd as _, BorrowedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
     path::{Path, PathBuf},
     thread,
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::{
+    errno::Errno,
+    libc,
+    sched::{CloneFlags, setns, unshare},
+    sys::socket::{AddressFamily, SockFlag, SockType, socket},
+};
 
 use crate::base::files::entries;
+
+/// `SO_NETNS_COOKIE` in asm-generic/socket.h.
+const SO_NETNS_COOKIE: libc::c_int = 71;
 
 /// Runs `work` in a network namespace, on a thread of its own; in the caller's for `None`.
 ///
 /// # Errors
 /// If the namespace cannot be entered, or `work` fails.
-pub(super) fn within<T: Send>(
+pub fn within<T: Send>(
     netns: Option<BorrowedFd<'_>>,
     work: impl FnOnce() -> Result<T> + Send,
 ) -> Result<T> {
@@ -65,6 +73,35 @@ pub(super) fn number_of(netns: Option<BorrowedFd<'_>>) -> io::Result<u64> {
         None => rustix::fs::stat("/proc/thread-self/ns/net")?.st_ino,
     };
     Ok(number)
+}
+
+/// The cookie of a network namespace, or of the caller's for `None`, by which programs know it (Linux 5.14).
+///
+/// # Errors
+/// ENOPROTOOPT if the kernel does not show it.
+pub fn cookie_of(netns: Option<BorrowedFd<'_>>) -> Result<u64> {
+    within(netns, || {
+        let socket = socket(
+            AddressFamily::Inet,
+            SockType::Datagram,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        )?;
+        let mut cookie = 0_u64;
+        let mut length = libc::socklen_t::try_from(size_of_val(&cookie))?;
+        // SAFETY: the kernel writes at most `length` bytes, which the number has.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                SO_NETNS_COOKIE,
+                (&raw mut cookie).cast(),
+                &raw mut length,
+            )
+        };
+        Errno::result(result)?;
+        Ok(cookie)
+    })
 }
 
 /// Finds a network namespace by its number: the caller's, one that has a name, or that of a process. `None` if there is

@@ -1,4 +1,5 @@
 //! Supervises a running command: keeps the policy up to date, checks the fence for damage, and passes signals on.
+pub mod attached;
 pub mod background;
 pub mod begin;
 pub mod dead_man;

@@ -34,20 +34,23 @@ impl PolicyChange {
     /// Whether the policy refuses packets of an established connection.
     #[must_use]
     pub fn denies(&self, connection: &Connection) -> bool {
-        // UDP packets are judged anyway, so ending the connection is only needed to inform its owner. But for multicast
-        // and broadcast, the host gets its copy before that.
-        let to = connection.remote;
-        let protocol = connection.protocol;
-        let verdict = self
-            .compiled
-            .decide(LookupPath::Address, protocol, to.ip(), to.port());
-        let is_tcp = protocol == Protocol::TCP;
-        if connection.by_self && verdict.self_rule().is_some() {
-            return false;
-        }
-        let is_copied = to.is_ipv4() && verdict.has(MANY);
-        (is_tcp || is_copied) && verdict.action() == Action::Deny && !self.policy.monitor
+        denies(&self.compiled, &self.policy, connection)
     }
+}
+
+/// Whether a policy refuses packets of an established connection.
+pub(super) fn denies(compiled: &Compiled, policy: &Policy, connection: &Connection) -> bool {
+    // UDP packets are judged anyway, so ending the connection is only needed to inform its owner. But for multicast
+    // and broadcast, the host gets its copy before that.
+    let to = connection.remote;
+    let protocol = connection.protocol;
+    let verdict = compiled.decide(LookupPath::Address, protocol, to.ip(), to.port());
+    let is_tcp = protocol == Protocol::TCP;
+    if connection.by_self && verdict.self_rule().is_some() {
+        return false;
+    }
+    let is_copied = to.is_ipv4() && verdict.has(MANY);
+    (is_tcp || is_copied) && verdict.action() == Action::Deny && !policy.monitor
 }
 
 /// Changes the policy of the fence `name` with `make`, and publishes the result. When this returns, everything is
@@ -68,7 +71,7 @@ pub async fn change_policy(
     let mut maps = Maps::open(&fences.pins(name))?;
     // Read before the lock is taken, so that other commands do not wait for it.
     let fresh = match condition {
-        Condition::Orphaned => Some((netns()?, Here::read(paths).await?)),
+        Condition::Orphaned | Condition::Detached => Some((netns()?, Here::read(paths).await?)),
         _ => None,
     };
 

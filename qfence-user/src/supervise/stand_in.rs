@@ -130,7 +130,7 @@ pub async fn follow(orders: Orders, paths: &Paths) -> Result<()> {
     let cgroup = Hierarchy::find(&paths.mountinfo)?.cgroup(&orders.fence);
     let maps = Maps::open(&pins)?;
     let parts = orders.parts.clone();
-    let mut integrity = Integrity::new(cgroup.directory(), &pins, parts, orders.command);
+    let mut integrity = Integrity::new(cgroup.directory(), &pins, parts, Some(orders.command));
     let watcher = Watcher::new(&Paths {
         resolv_conf: orders.resolv_conf.clone(),
         ..paths.clone()

@@ -87,7 +87,9 @@ impl ThrowAway {
             strict: Vec::new(),
             open: Vec::new(),
             hooks: Vec::new(),
+            without: Vec::new(),
             devices: devices.clone(),
+            attached: None,
         };
         let fences = Fences::open(paths)?;
         let registry = fences.lock()?;
@@ -223,6 +225,7 @@ async fn build(
         trace: false,
         managers: None,
         devices: devices.iter().map(|device| device.name.clone()).collect(),
+        lists: false,
     };
     let profile = Profile::shipped(resolve::DEFAULT_PROFILE)?;
     let rules = allowed.iter().map(|text| allow(text));
@@ -243,7 +246,7 @@ async fn build(
         let found = watcher.devices().reading().await?;
         Some(loaded.attach_devices(devices, &found, paths)?)
     };
-    Ok((attempts, loaded.attach()?.policy, local_in))
+    Ok((attempts, loaded.attach(&[])?.policy, local_in))
 }
 
 /// The rule of `--allow`.

@@ -1,6 +1,6 @@
 //! What a fence has connected to before it is denied is ended, and nothing else.
 
-mod scene;
+pub(crate) mod scene;
 mod set;
 mod stuck;
 mod ways;

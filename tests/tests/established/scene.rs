@@ -22,6 +22,7 @@ use qfence_user::{
 use tests::{
     fence::{Fence, qfence},
     listener::Listener,
+    namespace::Namespace,
     probe,
     run::wait_until,
     shell::Shell,
@@ -65,23 +66,28 @@ impl Scene {
             let address = SocketAddr::new(any, UDP);
             datagrams.push(Listener::udp(&world.internet, address)?);
         }
-        let endings = Arc::default();
-        let listener = world
-            .internet
-            .run(|| Ok(TcpListener::bind((Ipv6Addr::UNSPECIFIED, WATCHED))?))?;
-        let log = Arc::clone(&endings);
+        let scene = Self {
+            endings: Arc::default(),
+            _echoes: echoes,
+            _datagrams: datagrams,
+            world,
+        };
+        scene.watch(&scene.world.internet)?;
+        Ok(scene)
+    }
+
+    /// Serves an echo in a namespace that keeps a record of how connections end.
+    pub(crate) fn watch(&self, namespace: &Namespace) -> Result<()> {
+        let listener =
+            namespace.run(|| Ok(TcpListener::bind((Ipv6Addr::UNSPECIFIED, WATCHED))?))?;
+        let log = Arc::clone(&self.endings);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let log = Arc::clone(&log);
                 thread::spawn(move || watch(stream, &log));
             }
         });
-        Ok(Self {
-            world,
-            endings,
-            _echoes: echoes,
-            _datagrams: datagrams,
-        })
+        Ok(())
     }
 
     /// Waits until the echo has seen as many connections end, by a reset each; by when that is.

@@ -1,6 +1,8 @@
 //! The owner of a socket, noted when the socket is created: packets can also leave while another process, or none, is
 //! running.
 
+use core::ffi::c_void;
+
 mod connection;
 mod marks;
 
@@ -92,6 +94,16 @@ pub(crate) fn note(ctx: &SockContext, author: &Author, place: Place, against: Op
         owner.flags |= UNKNOWN_OPTIONS;
     }
     storage(ctx.sock.cast(), &raw mut owner);
+}
+
+/// Notes the owner of a socket that was made before the programs were attached, unless it has one. `socket` is a
+/// `struct sock` that an iterator has found. Its options are unknown. Whether its connection is to the host is unknown, too:
+/// it is judged like all that stood when the policy was changed, by which it can be reset.
+#[inline(always)]
+pub(crate) fn note_old(socket: *mut c_void, author: &Author) {
+    let mut owner = Owner::of(author);
+    owner.flags = UNKNOWN_OPTIONS | CONNECTED_TO_HOST;
+    storage(socket.cast(), &raw mut owner);
 }
 
 /// Returns how a full socket of the fence was made. A flag counts if either the socket or the MPTCP connection of which

@@ -4,7 +4,6 @@
 mod devices;
 mod enforced;
 mod hints;
-mod logs;
 mod managed;
 mod needs;
 mod qemu;
@@ -22,13 +21,15 @@ use jiff::Timestamp;
 use self::{
     devices::Guests,
     hints::Servers,
-    logs::Logs,
     qemu::Admitted,
     strict::Confinement,
     supervise::supervise,
     words::{step, warn},
 };
-use super::require_root;
+use super::{
+    logging::{self, Logs},
+    require_root,
+};
 use crate::{
     base::{
         console::notify,
@@ -138,7 +139,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         options.monitor,
         &paths.profiles,
     )?;
-    let logs = logs::open(options, identity.as_ref())?;
+    let logs = logging::open(&options.log, options.log_format, owner)?;
     let listener = options.metrics.as_ref().map(Listener::bind).transpose()?;
     // Not earlier: opening a log may block forever, and without a command there is no use for the signals.
     let blocked = Blocked::new()?;
@@ -205,7 +206,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     }
     let (status, audit) = ended?;
     if let Some(audit) = audit {
-        logs::say_missing(&audit);
+        logging::say_missing(&audit);
     }
     Ok(status)
 }
@@ -277,6 +278,8 @@ fn describe(
             .filter(|hook| hook.row().is_optional)
             .map(|hook| hook.name().to_owned())
             .collect(),
+        without: Vec::new(),
         devices,
+        attached: None,
     }
 }

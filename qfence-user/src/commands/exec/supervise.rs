@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use qfence_common::Hook;
 
 use super::{
-    Wanted, hints, logs,
+    Wanted, hints,
     managed::{self, Managed},
     unit,
     words::{self, step},
@@ -27,7 +27,7 @@ use crate::{
     },
     build::{Building, Built, Programs},
     cli::Exec,
-    commands::metrics,
+    commands::{logging, metrics},
     confinement::{Closure, Enforced},
     fence::{description::Description, guard::Fence, integrity::Integrity},
     host::watcher::Watcher,
@@ -150,6 +150,7 @@ pub(super) async fn supervise(
             .iter()
             .map(|device| device.name.clone())
             .collect(),
+        lists: false,
     };
     let watcher = Watcher::new(paths);
     let building = Building::begin(fence, programs, wanted.policy, &watcher, &paths.run);
@@ -197,6 +198,7 @@ pub(super) async fn supervise(
     let names_of_devices = DeviceNames::default();
     let (drops, dropped) = channel();
     let sources = Sources {
+        workload: None,
         attempts: loaded.attempts()?,
         maps: Maps::open(&fence.pins())?,
         names,
@@ -206,7 +208,7 @@ pub(super) async fn supervise(
         drops: (!wanted.guests.fenced.is_empty()).then_some(dropped),
     };
     let command = sources.processes.command();
-    let auditor = logs::start(fence.name().into(), sources, wanted.logs)?;
+    let auditor = logging::start(fence.name().into(), sources, wanted.logs)?;
     Ender {
         syns: loaded.take_refused_syns()?,
         cgroup: fence.cgroup().clone(),
@@ -233,7 +235,7 @@ pub(super) async fn supervise(
             Some((host, membership))
         }
     };
-    let Built { policy, parts } = loaded.attach()?;
+    let Built { policy, parts, .. } = loaded.attach(&[])?;
     step(
         options,
         format_args!(
@@ -316,7 +318,7 @@ pub(super) async fn supervise(
         fence.cgroup().directory(),
         &fence.pins(),
         parts,
-        child.pid(),
+        Some(child.pid()),
     );
     let devices = membership.map(|(host, membership)| {
         DeviceWatch::new(Given {

@@ -86,14 +86,14 @@ pub struct Integrity {
 }
 
 impl Integrity {
-    /// A whole fence with these parts.
+    /// A whole fence with these parts. Its command, if it has one, must stay in its cgroup.
     #[must_use]
-    pub fn new(cgroup: &Path, pins: &Path, parts: Parts, command: Pid) -> Self {
+    pub fn new(cgroup: &Path, pins: &Path, parts: Parts, command: Option<Pid>) -> Self {
         Self {
             cgroup: cgroup.to_owned(),
             pins: pins.to_owned(),
             parts,
-            command: Some(command),
+            command,
             told: BTreeSet::new(),
             told_unknown: BTreeSet::new(),
         }
@@ -108,6 +108,12 @@ impl Integrity {
     #[must_use]
     pub fn parts(&self) -> &Parts {
         &self.parts
+    }
+
+    /// Whether the fence is damaged now, as far as that can be checked.
+    #[must_use]
+    pub fn is_damaged(&self, maps: &Maps) -> bool {
+        !self.damage(maps, &mut BTreeSet::new()).is_empty()
     }
 
     /// Reports damage since the last call; returns whether there is any.

@@ -76,8 +76,9 @@ impl Locked<'_> {
                 continue;
             }
             let place = all.place(&name);
-            let id = place.cgroup().id()?;
-            if id.is_some() && (all.is_supervised(&name)? || place.is_populated()?) {
+            let id = place.id()?;
+            let is_seen = id.is_some() || !place.is_own();
+            if is_seen && (all.is_supervised(&name)? || place.is_in_use()?) {
                 continue;
             }
             if id.is_none() {
@@ -98,7 +99,7 @@ impl Locked<'_> {
                 }
             }
             tell(&Note::Clearing(name.clone()));
-            for error in all.remove_all(&name, id) {
+            for error in all.remove_all(&name, &place, id) {
                 tell(&Note::Failed(error));
             }
         }

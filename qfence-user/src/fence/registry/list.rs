@@ -17,6 +17,8 @@ pub enum Condition {
     Running,
     /// Its supervisor is gone. Its processes are fenced by the last policy.
     Orphaned,
+    /// It was left to itself when it was attached. Its processes are fenced by the last policy.
+    Detached,
     /// It has processes, but the links that fenced them are gone.
     Unfenced,
     /// Another version of qfence made it. It is left alone.
@@ -32,6 +34,7 @@ impl Condition {
         match self {
             Self::Running => "running",
             Self::Orphaned => "orphaned",
+            Self::Detached => "detached",
             Self::Unfenced => "UNFENCED",
             Self::Incompatible => "incompatible",
             Self::Elsewhere => "elsewhere",
@@ -72,8 +75,8 @@ impl Fences {
             match self.look_at(name) {
                 Ok(listed) if listed.condition == Condition::Running => Some(Ok(listed)),
                 // Without a supervisor and processes it is dead, or not complete yet.
-                Ok(listed) => place.is_populated().unwrap_or(true).then_some(Ok(listed)),
-                Err(_) if !place.cgroup().exists() => None,
+                Ok(listed) => place.is_in_use().unwrap_or(true).then_some(Ok(listed)),
+                Err(_) if !place.exists() => None,
                 Err(error) => Some(Err(error)),
             }
         });
@@ -88,7 +91,7 @@ impl Fences {
         let condition = self.condition_of(&name)?;
         if condition == Condition::Incompatible {
             return Ok(Listed {
-                pids: self.place(&name).cgroup().pids()?,
+                pids: self.place(&name).pids()?,
                 name,
                 condition,
                 description: None,
@@ -109,7 +112,7 @@ impl Fences {
             counted: Snapshot::of(&pins).ok(),
             unfenced,
             condition,
-            pids: self.place(&name).cgroup().pids()?,
+            pids: self.place(&name).pids()?,
             description,
             name,
         })
@@ -123,14 +126,14 @@ impl Fences {
     pub fn condition(&self, name: &str) -> Result<Condition> {
         self.check_version(name)?;
         let place = self.place(name);
-        let condition = if place.cgroup().exists() {
+        let condition = if place.exists() {
             Some(self.condition_of(name)?)
         } else {
             None
         };
         match condition {
             Some(Condition::Running) => Ok(Condition::Running),
-            Some(other) if place.is_populated()? => Ok(other),
+            Some(other) if place.is_in_use()? => Ok(other),
             _ => Err(self.why_not_here(name)),
         }
     }
@@ -150,12 +153,17 @@ impl Fences {
 
     fn condition_of(&self, name: &str) -> Result<Condition> {
         let is_linked = |hook: &Hook| self.pins(name).join(hook.name()).exists();
-        let has = |hook: &Hook| match self.descriptions.read(name) {
+        let description = self.descriptions.read(name);
+        let has = |hook: &Hook| match &description {
             Some(description) => description.has(hook.row()),
             None => !hook.row().is_optional,
         };
+        let attached = description
+            .as_ref()
+            .and_then(|found| found.attached.as_ref());
+        let is_detached = attached.is_some_and(|attached| attached.is_detached);
         let mut hooks = Hook::ALL.into_iter().chain(Hook::LSM);
-        let is_here = self.place(name).cgroup().exists();
+        let is_here = self.place(name).exists();
         Ok(
             if !is_here && self.whereabouts(name, None) != Whereabouts::Gone {
                 Condition::Elsewhere
@@ -164,7 +172,10 @@ impl Fences {
             } else if self.is_supervised(name)? {
                 Condition::Running
             } else if hooks.all(|hook| is_linked(&hook) || !has(&hook)) {
-                Condition::Orphaned
+                match is_detached {
+                    true => Condition::Detached,
+                    false => Condition::Orphaned,
+                }
             } else {
                 Condition::Unfenced
             },

@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::{Fences, Listed, whereabouts::Whereabouts};
 use crate::{
@@ -85,12 +85,78 @@ impl<'a> Locked<'a> {
         }
     }
 
+    /// Makes a fence without programs at a cgroup of others. Remains of dead fences must have been cleared before.
+    ///
+    /// `name` is the requested name. Without it, a name is derived from `workload`. `path` is that of the cgroup below the
+    /// mount of cgroup2, which `description` has as well, and `id` is its id.
+    ///
+    /// # Errors
+    /// If the name is in use, the cgroup has a fence already, or a part cannot be made. Nothing is left then.
+    pub fn attach(
+        self,
+        name: Option<&str>,
+        workload: &Path,
+        path: &Path,
+        id: u64,
+        description: &Description,
+    ) -> Result<Made> {
+        let all = self.fences;
+        if let Some(name) = name {
+            all.check_version(name)?;
+        }
+        let place = Place::of_others(all.hierarchy.other(path), id);
+        for (name, other) in all.attached()? {
+            ensure!(
+                other.id()? != Some(id),
+                "the cgroup {} is that of the fence {name} already; change its policy with `qfence-user set {name}`, or \
+                 remove it with `qfence-user rm {name}`",
+                path.display()
+            );
+        }
+        let mounted_bpffs = all.pins.prepare()?;
+        let (name, on_pins) = self.claim_name(name, workload)?;
+        // From here on, dropping the fence removes its parts.
+        let fence = Fence::new(name, place, id, vec![on_pins], all.clone());
+        let described = fence.describe(description);
+        // Removing the fence takes the locks again.
+        drop(self);
+        match described {
+            Ok(()) => Ok(Made {
+                fence,
+                mounted_bpffs,
+            }),
+            Err(error) => Err(fence.give_up(error)),
+        }
+    }
+
+    /// Claims the name of a fence without a cgroup of its own, by the directory of its pins, which is marked.
+    fn claim_name(&self, name: Option<&str>, workload: &Path) -> Result<(String, Mark)> {
+        loop {
+            let candidate = name.map_or_else(|| derive_name(workload), str::to_owned);
+            let place = self.fences.place(&candidate);
+            let is_elsewhere = || self.fences.whereabouts(&candidate, None) != Whereabouts::Gone;
+            let error = if place.exists() {
+                NameError::InUse(candidate)
+            } else if self.fences.is_of_another_version(&candidate) || is_elsewhere() {
+                NameError::InUseElsewhere(candidate)
+            } else {
+                let marked = self.mark_pins(&candidate)?;
+                return Ok((candidate, marked));
+            };
+            if name.is_some() {
+                return Err(error.into());
+            }
+        }
+    }
+
     /// Lists the fences by name. `elsewhere` has those of other parts of the hierarchy.
     ///
     /// # Errors
     /// If they cannot be read.
     pub fn list(&self, elsewhere: Vec<String>) -> Result<Vec<Listed>> {
         let mut names = self.fences.hierarchy.names()?.fences;
+        let attached = self.fences.attached()?.into_iter();
+        names.extend(attached.filter_map(|(name, place)| place.exists().then_some(name)));
         names.extend(elsewhere);
         names.sort();
         names.dedup();
@@ -103,6 +169,12 @@ impl<'a> Locked<'a> {
         loop {
             let candidate = name.map_or_else(|| derive_name(command), str::to_owned);
             let place = self.fences.place(&candidate);
+            if !place.is_own() {
+                match name {
+                    Some(_) => return Err(NameError::InUse(candidate).into()),
+                    None => continue,
+                }
+            }
             if name.is_none() && self.fences.is_of_another_version(&candidate) {
                 continue;
             }
@@ -137,6 +209,11 @@ impl<'a> Locked<'a> {
     fn mark(&self, name: &str, place: &Place) -> Result<(u64, Vec<Mark>)> {
         let id = place.cgroup().id()?.context("the cgroup is gone")?;
         let on_place = place.mark()?;
+        Ok((id, vec![on_place, self.mark_pins(name)?]))
+    }
+
+    /// Makes and marks the directory of the pins of a fence.
+    fn mark_pins(&self, name: &str) -> Result<Mark> {
         let directory = match self.fences.pins.create(name) {
             Err(error) if error.exists() => {
                 return Err(NameError::InUseElsewhere(name.to_owned()).into());
@@ -144,10 +221,9 @@ impl<'a> Locked<'a> {
             made => made?,
         };
         let marked = pins::open(&directory).and_then(|pins| Ok(Mark::set(pins)?));
-        let on_pins = marked.inspect_err(|_| {
+        marked.inspect_err(|_| {
             // It is empty, and the first error is reported.
             let _ = std::fs::remove_dir(&directory);
-        })?;
-        Ok((id, vec![on_place, on_pins]))
+        })
     }
 }

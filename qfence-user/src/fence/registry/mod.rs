@@ -30,7 +30,7 @@ use crate::{
     fence::{
         description::{Description, Descriptions},
         hierarchy::Hierarchy,
-        id::Ids,
+        id::{FenceId, Ids},
         place::Place,
     },
     kernel::pins::Pins,
@@ -82,10 +82,40 @@ impl Fences {
         Ok(Locked::new(self, locks))
     }
 
-    /// The place of a fence.
+    /// The place of a fence: the one that its description names, or a cgroup of its own.
     #[must_use]
     pub fn place(&self, name: &str) -> Place {
-        self.hierarchy.place(name)
+        let described = self.descriptions.look(name).ok().flatten();
+        match described.and_then(|seen| Some((seen.attached?, seen.ids.cgroup?))) {
+            Some((path, id)) => Place::of_others(self.hierarchy.other(&path), id),
+            None => self.hierarchy.place(name),
+        }
+    }
+
+    /// The mount of the cgroups.
+    #[must_use]
+    pub fn hierarchy(&self) -> &Hierarchy {
+        &self.hierarchy
+    }
+
+    /// The fences that are attached to cgroups of others, with their places.
+    ///
+    /// # Errors
+    /// If the registry cannot be read.
+    pub fn attached(&self) -> Result<Vec<(String, Place)>> {
+        let names = self.descriptions.names()?.fences.into_iter();
+        let found = names.map(|name| (self.place(&name), name));
+        let attached = found.filter(|(place, _)| !place.is_own());
+        Ok(attached.map(|(place, name)| (name, place)).collect())
+    }
+
+    /// Whether the fence `name` is registered with this id.
+    ///
+    /// # Errors
+    /// If its description cannot be read.
+    pub(crate) fn is_registered(&self, name: &str, id: &FenceId) -> Result<bool> {
+        let seen = self.descriptions.look(name)?;
+        Ok(seen.is_some_and(|seen| seen.ids.id.as_ref() == Some(id)))
     }
 
     /// The file of a fence's policy.
@@ -145,6 +175,8 @@ impl Fences {
     fn is_supervised(&self, name: &str) -> Result<bool> {
         let place = self.place(name);
         match self.descriptions.look(name) {
+            // Only the description and the pins are marked.
+            Ok(Some(seen)) if seen.attached.is_some() => Ok(seen.is_supervised),
             Ok(Some(seen)) if seen.is_supervised && seen.ids.cgroup == place.cgroup().id()? => {
                 Ok(true)
             }

@@ -12,6 +12,7 @@ use super::{Fences, Note, stays, whereabouts::Whereabouts};
 use crate::fence::{
     guard::{KILL_PATIENCE, fail_with_all},
     id::Ids,
+    place::Place,
 };
 
 /// How long a supervisor may take to clean up after its command has ended. It may take ten seconds before it treats a
@@ -33,7 +34,7 @@ impl Fences {
         self.check_version(name)?;
         let place = self.place(name);
         let registry = self.lock()?;
-        if place.cgroup().id()?.is_none() {
+        if place.id()?.is_none() {
             let leftover =
                 self.pins.directory(name).exists() || self.descriptions.read(name).is_some();
             registry.clear(tell)?;
@@ -44,6 +45,10 @@ impl Fences {
             };
         }
         let found = self.ids(name)?;
+        if !place.is_own() {
+            // Its supervisor notices that it is gone.
+            return fail_with_all(self.remove_all(name, &place, found.cgroup));
+        }
         // Others need not wait while processes end.
         drop(registry);
 
@@ -57,12 +62,12 @@ impl Fences {
             return Ok(());
         }
         // The process that removed the place may not have removed the rest yet.
-        fail_with_all(self.remove_all(name, found.cgroup))
+        fail_with_all(self.remove_all(name, &place, found.cgroup))
     }
 
     /// The ids of the fence that has this name now: that of its place, and the one in its description.
     fn ids(&self, name: &str) -> Result<Ids> {
-        let cgroup = self.place(name).cgroup().id()?;
+        let cgroup = self.place(name).id()?;
         // Without a readable description the place identifies it.
         let described = self.descriptions.look(name).ok().flatten();
         let described = described.unwrap_or_default().ids;
@@ -99,12 +104,18 @@ impl Fences {
 
     /// Removes the links, the place and the description of a fence without processes. Tries every step, and returns
     /// the errors. `id` is that of its cgroup, if it had one here.
-    pub(crate) fn remove_all(&self, name: &str, id: Option<u64>) -> Vec<anyhow::Error> {
-        let place = self.place(name);
+    ///
+    /// Processes in a place of others are let go: the programs are detached from it.
+    pub(crate) fn remove_all(
+        &self,
+        name: &str,
+        place: &Place,
+        id: Option<u64>,
+    ) -> Vec<anyhow::Error> {
         // The links must exist as long as processes can be in the fence.
-        match place.is_populated() {
-            Ok(false) => {}
-            Ok(true) => return vec![anyhow!("the fence {name} has processes: not removed")],
+        match place.is_own().then(|| place.is_populated()).transpose() {
+            Ok(None | Some(false)) => {}
+            Ok(Some(true)) => return vec![anyhow!("the fence {name} has processes: not removed")],
             Err(error) => return vec![error.into()],
         }
         if let Err(error) = place.remove() {
@@ -115,10 +126,19 @@ impl Fences {
         if self.whereabouts(name, id) != Whereabouts::Gone {
             return vec![self.why_not_here(name)];
         }
+        let links = match place.is_own() || !place.exists() {
+            true => self.pins.let_go(name),
+            false => self.pins.detach(name),
+        };
+        // What still judges processes stays registered.
+        let links = match links {
+            Err(error) if place.exists() => return vec![error],
+            links => links,
+        };
         [
             // Links that judge sockets outside the fence are kept. Everything on these sockets is refused, so this is
             // not reported.
-            self.pins.let_go(name),
+            links,
             self.policy_file(name).remove(),
             self.record_files(name).remove(),
             // The description is removed last: the fence is registered as long as it exists.

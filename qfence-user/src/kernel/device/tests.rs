@@ -48,6 +48,7 @@ fn kernel(scene: &Scene, devices: bool) -> (Kernel, PathBuf) {
         trace: false,
         rules: 1,
         devices,
+        lists: false,
     };
     let policy = policy(&[], false);
     let compiled = compile(&policy.rules(), &Sets::default(), false).unwrap();

@@ -27,6 +27,9 @@ pub struct Line {
     pub time: Timestamp,
     /// The name of the fence.
     pub fence: Arc<str>,
+    /// What the fence is attached to, if others have started that.
+    #[serde(default)]
+    pub workload: Option<Arc<str>>,
     /// The line's number in the fence's record, starting at 1.
     pub seq: u64,
     /// What the line reports.
@@ -92,6 +95,7 @@ impl Line {
             v: self.v,
             time: Timestamp::now(),
             fence: Arc::clone(&self.fence),
+            workload: self.workload.clone(),
             seq,
             body: Body::Dropped,
             count,

@@ -41,6 +41,8 @@ const RING: usize = 64 * 1024;
 
 /// The inputs of a [`Reader`].
 pub struct Sources {
+    /// What the fence is attached to, if others have started that.
+    pub workload: Option<Arc<str>>,
     /// The kernel's events and counts.
     pub attempts: Attempts,
     /// The fence's counters.
@@ -69,6 +71,7 @@ pub struct Reader {
     beside: u64,
     appender: RecordAppender,
     fence: Arc<str>,
+    workload: Option<Arc<str>>,
     budget: Budget,
     /// The known keys among those that the kernel counts.
     keys: Keys,
@@ -119,6 +122,7 @@ impl Reader {
             beside: 0,
             appender,
             fence,
+            workload: sources.workload,
             budget: Budget::default(),
             keys: Keys::default(),
             folded: Folded::default(),

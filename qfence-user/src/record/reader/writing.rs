@@ -30,6 +30,7 @@ impl Reader {
             v: VERSION,
             time,
             fence: Arc::clone(&self.fence),
+            workload: self.workload.clone(),
             seq: self.seq,
             body,
             count,

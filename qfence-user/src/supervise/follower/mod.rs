@@ -19,7 +19,7 @@ use crate::{
     kernel::{Kernel, Maps},
     policy::Policy,
     stored_policy::PolicyFile,
-    supervise::recurring_error::RecurringError,
+    supervise::{established::Connection, policy_change, recurring_error::RecurringError},
 };
 use inputs::Inputs;
 
@@ -157,6 +157,12 @@ impl<P: AsMut<Maps>> Follower<P> {
         } = &self.inputs;
         let verdict = compiled.decide(LookupPath::Address, protocol, address, port);
         verdict.action() == Action::Deny && !policy.monitor
+    }
+
+    /// Whether an established connection is refused by that policy.
+    #[must_use]
+    pub fn denies(&self, connection: &Connection) -> bool {
+        policy_change::denies(&self.inputs.compiled, &self.inputs.policy, connection)
     }
 
     /// The policy that this process read or published last.

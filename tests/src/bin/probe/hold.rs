@@ -26,15 +26,17 @@ const ACCEPTED_AT: u16 = 5999;
 struct Held {
     name: String,
     socket: Arc<Socket>,
+    /// The destination of each datagram, if the socket is not connected.
+    peer: Option<SockAddr>,
     echoes: Receiver<()>,
 }
 
 /// Opens connections, given as `tcp/ADDRESS/PORT`, `mptcp/…`, `udp/…`, and keeps them. Prints `NAME held` for each. A
 /// connection given as `opening/…` is not awaited; `pair/ADDRESS/0` is a socket pair of this process. For `accepted-tcp/…` a peer must connect to port 5999 first; the
-/// accepted socket is then disconnected and connected again.
+/// accepted socket is then disconnected and connected again. `sendto/…` sends by an unconnected UDP socket.
 ///
 /// For each line of input, prints `NAME stands` for each connection that echoes, or `NAME silent` if no echo arrives.
-/// When a connection ends, prints `NAME ended ERROR` at once.
+/// For an unconnected socket that may not send, prints `NAME refused ERROR`. When a connection ends, prints `NAME ended ERROR` at once.
 pub(crate) fn run(names: impl Iterator<Item = String>) -> Result<()> {
     let mut all = Vec::new();
     for name in names {
@@ -50,8 +52,16 @@ pub(crate) fn run(names: impl Iterator<Item = String>) -> Result<()> {
         for held in &all {
             // Drops late echoes of the previous round.
             while held.echoes.try_recv().is_ok() {}
-            if (&*held.socket).write_all(b"!").is_err() {
-                continue;
+            match &held.peer {
+                None if (&*held.socket).write_all(b"!").is_err() => continue,
+                None => {}
+                Some(peer) => {
+                    if let Err(error) = held.socket.send_to(b"!", peer) {
+                        let why = error.raw_os_error().map(errno_name).unwrap_or_default();
+                        crate::print(&format!("{} refused {why}", held.name))?;
+                        continue;
+                    }
+                }
             }
             match held.echoes.recv_timeout(PATIENCE) {
                 Ok(()) => crate::print(&format!("{} stands", held.name))?,
@@ -71,6 +81,18 @@ fn hold(kind: &str, address: SocketAddr, name: &str) -> Result<Option<Held>> {
         "tcp" => (Type::STREAM, Protocol::TCP),
         "mptcp" => (Type::STREAM, Protocol::MPTCP),
         "udp" => (Type::DGRAM, Protocol::UDP),
+        "sendto" => {
+            let socket = Socket::new(
+                Domain::for_address(address),
+                Type::DGRAM,
+                Some(Protocol::UDP),
+            )?;
+            // It has a port to receive the answer at from the beginning.
+            socket.send_to(b"!", &address.into())?;
+            let mut held = held(socket, name)?;
+            held.peer = Some(address.into());
+            return Ok(Some(held));
+        }
         "opening" => {
             let name = name.to_owned();
             thread::spawn(move || {
@@ -134,6 +156,7 @@ fn held(socket: Socket, name: &str) -> Result<Held> {
     Ok(Held {
         name: name.to_owned(),
         socket,
+        peer: None,
         echoes,
     })
 }

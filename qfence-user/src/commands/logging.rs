@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use nix::unistd::Uid;
 
 use crate::{
-    base::{console::notify, identity::Identity},
-    cli::Exec,
+    base::console::notify,
     record::{
         auditor::{Auditor, Ended},
         reader::{Reader, Sources},
         sink::{self, Sink},
+        target::{Format, LogTarget},
         writer::Writer,
     },
 };
@@ -18,12 +19,14 @@ use crate::{
 /// Open logs, each with the user's name for it.
 pub(super) type Logs = Vec<(String, Box<dyn Sink>)>;
 
-/// Opens the logs.
-pub(super) fn open(options: &Exec, identity: Option<&Identity>) -> Result<Logs> {
-    let user = identity.map(|identity| identity.uid);
+/// Opens the logs. `user` is the user of the command, if it is not root's.
+///
+/// # Errors
+/// If one cannot be opened.
+pub(super) fn open(targets: &[LogTarget], format: Format, user: Option<Uid>) -> Result<Logs> {
     let mut sinks = Vec::new();
-    for target in &options.log {
-        if let Some(sink) = sink::open(target, options.log_format, user)? {
+    for target in targets {
+        if let Some(sink) = sink::open(target, format, user)? {
             sinks.push((target.to_string(), sink));
         }
     }

@@ -1,0 +1,210 @@
+//! The command line of `attach`.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, ValueEnum};
+use nix::unistd::Pid;
+
+use super::PolicyArgs;
+use crate::{
+    kernel::DenyWith,
+    observe::metrics::address::Address,
+    policy::Dns,
+    record::target::{Format, LogTarget},
+    workload::Target,
+};
+
+const NOTES: &str = "\
+Examples:
+  sudo qfence-user attach --pid 4242
+  sudo qfence-user attach --unit nginx.service --profile internet-only
+  sudo qfence-user attach --cgroup /sys/fs/cgroup/vms.slice --profile internet-only
+  sudo qfence-user attach --pid 4242 --name vm1 --detach
+
+Nothing is moved: the programs are attached to the cgroup that is there, and hold all of it: what runs in it, and what \
+is started in it later or below it. Connections that the policy denies are ended, and the others continue. \
+See docs/attach.md for what a fence does not close for processes that run already: sockets of managers (D-Bus, Docker), \
+other processes, packet sockets of root.
+
+RULEs are those of `exec`: see `qfence-user exec --help`.
+
+Exit status: 0, or
+  125  qfence failed. Nothing is fenced, unless `qfence-user ps` shows the fence";
+
+/// What to do with the fence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnExit {
+    /// Detach it: its processes are not fenced any more
+    Release,
+    /// Keep it, without a supervisor, until `qfence-user rm`
+    Keep,
+}
+
+/// The target of `attach`.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct TargetArgs {
+    /// Fence the cgroup of a process
+    #[arg(long, value_name = "PID", help_heading = "Target", value_parser = clap::value_parser!(i32).range(1..))]
+    pid: Option<i32>,
+
+    /// Fence a cgroup, by its directory, or by its path below the mount of cgroup2
+    #[arg(long, value_name = "PATH", help_heading = "Target")]
+    cgroup: Option<PathBuf>,
+
+    /// Fence a unit of systemd's system manager, such as a service or a slice
+    #[arg(long, value_name = "NAME", help_heading = "Target")]
+    unit: Option<String>,
+
+    /// Fence a container of podman, Docker or containerd, by its name, its id or the beginning of that
+    #[arg(long, value_name = "[ENGINE:]NAME|ID", help_heading = "Target")]
+    container: Option<String>,
+
+    /// Fence a running guest of libvirt's system instance
+    #[arg(long, value_name = "NAME", help_heading = "Target")]
+    domain: Option<String>,
+}
+
+impl TargetArgs {
+    /// The target; `None` if none is given, which the parser does not allow.
+    #[must_use]
+    pub fn target(&self) -> Option<Target> {
+        let process = self.pid.map(|pid| Target::Process(Pid::from_raw(pid)));
+        let named = [
+            self.cgroup.clone().map(Target::Cgroup),
+            self.unit.clone().map(Target::Unit),
+            self.container.clone().map(Target::Container),
+            self.domain.clone().map(Target::Domain),
+        ];
+        process.or_else(|| named.into_iter().flatten().next())
+    }
+}
+
+/// `qfence-user attach`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = NOTES,
+    override_usage = "qfence-user attach --pid PID|--cgroup PATH|--unit NAME|--container NAME|--domain NAME [OPTIONS]"
+)]
+pub struct Attach {
+    /// What to fence
+    #[command(flatten)]
+    pub target: TargetArgs,
+
+    /// Name of the fence [default: the name of the cgroup and a unique suffix]
+    #[arg(long)]
+    pub name: Option<String>,
+
+    /// Allowed and denied destinations
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+
+    /// Refuse nothing: allow and log attempts that the policy denies
+    #[arg(long)]
+    pub monitor: bool,
+
+    /// Whether the profile's exception for nameservers (those in resolv.conf, port 53) applies
+    #[arg(long, value_enum, default_value_t = Dns::Auto)]
+    pub dns: Dns,
+
+    /// Error of a refused call
+    #[arg(long, value_enum, default_value_t = DenyWith::Refused)]
+    pub deny_with: DenyWith,
+
+    /// Where to log refusals, besides the fence's own record; can be repeated
+    ///
+    /// As for `exec`.
+    #[arg(
+        long,
+        value_name = "PATH[,max=SIZE][,keep=NUMBER]|stderr|journald|syslog[:SOCKET]|none",
+        default_value = "stderr"
+    )]
+    pub log: Vec<LogTarget>,
+
+    /// Format of logs to files and standard error, unless --log has a prefix
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub log_format: Format,
+
+    /// Also log what is let through: each destination when it is first reached, and its traffic each minute
+    #[arg(long)]
+    pub log_allowed: bool,
+
+    /// Serve the fence's counters as OpenMetrics, at /metrics
+    #[arg(long, value_name = "ADDRESS:PORT|unix:PATH")]
+    pub metrics: Option<Address>,
+
+    /// What to do with the fence when qfence is ended by a signal, such as that of Ctrl-C
+    ///
+    /// If qfence is killed, the fence is kept.
+    #[arg(long, value_enum, default_value_t = OnExit::Release)]
+    pub on_exit: OnExit,
+
+    /// Return when the fence is in force, and leave it without a supervisor
+    ///
+    /// Nothing then follows this host: the packet layer refuses an address that this host gets later, and a new
+    /// nameserver is not excepted. Refusals are counted, and nothing logs them. `qfence-user set` updates the policy.
+    #[arg(long, conflicts_with_all = ["metrics", "on_exit"])]
+    pub detach: bool,
+
+    /// Fence a cgroup that has other processes besides those of the target
+    ///
+    /// Without this option, cgroups are refused that many programs share: slices, sessions of users, and, for
+    /// --pid, every cgroup with a process that does not descend from the given one.
+    #[arg(long)]
+    pub whole_cgroup: bool,
+
+    /// Go on although processes have internet sockets that were made in another cgroup: these are not fenced
+    #[arg(long)]
+    pub allow_foreign_sockets: bool,
+
+    /// Allow raw, UDP-Lite and L2TP sockets
+    ///
+    /// Their packets are judged too, except for the copies of multicast and broadcast that the host gets.
+    #[arg(long)]
+    pub allow_raw: bool,
+
+    /// Allow sockets in network namespaces other than that of the target
+    #[arg(long)]
+    pub allow_foreign_netns: bool,
+
+    /// Allow /dev/net/tun, /dev/vhost-net and /dev/vhost-vsock: networks that the fence does not see
+    #[arg(long)]
+    pub allow_unfenced_net: bool,
+
+    /// Show the steps of the start; twice: also the decisions of each eBPF program
+    #[arg(short, long, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        attach: Attach,
+    }
+
+    #[test]
+    fn there_is_one_target() {
+        let parse = |words: &[&str]| Line::try_parse_from([&["x"], words].concat());
+        let target = |words: &[&str]| parse(words).unwrap().attach.target.target().unwrap();
+        assert_eq!(target(&["--pid", "7"]), Target::Process(Pid::from_raw(7)));
+        assert_eq!(target(&["--cgroup", "a"]), Target::Cgroup("a".into()));
+        assert_eq!(target(&["--unit", "a"]), Target::Unit("a".into()));
+        assert_eq!(target(&["--container", "a"]), Target::Container("a".into()));
+        assert_eq!(target(&["--domain", "a"]), Target::Domain("a".into()));
+        for words in [
+            &[][..],
+            &["--pid", "7", "--cgroup", "a"],
+            &["--pid", "0"],
+            &["--pid", "x"],
+        ] {
+            assert!(parse(words).is_err(), "{words:?}");
+        }
+        assert!(parse(&["--pid", "7", "--detach", "--on-exit", "keep"]).is_err());
+    }
+}

@@ -1,0 +1,195 @@
+//! `attach`: makes a fence at a cgroup that others made. Nothing is moved. The order of the steps matters: the maps are
+//! filled before the programs are attached, and the sockets that exist are looked at after that, so that none is missed.
+
+mod proof;
+mod sockets;
+mod supervise;
+mod target;
+
+use std::{fmt::Display, process};
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+
+use self::{
+    supervise::{Wanted, supervise},
+    target::{Found, Home},
+};
+use super::{logging, require_root};
+use crate::{
+    base::{
+        console::notify,
+        inherited,
+        paths::Paths,
+        printable::{printable, printable_words},
+    },
+    cli::{Attach, OnExit, resolve},
+    doctor::classes,
+    fence::{
+        description::{Attached, COMMAND, Description},
+        guard::Fence,
+        nested,
+        registry::{Fences, MOUNTED_BPFFS},
+    },
+    launch::signals::Blocked,
+    observe::metrics::address::Listener,
+    supervise::attached::End,
+};
+
+/// The ways out that `exec` closes, and that stay open for processes that run already.
+const OPEN: [&str; 2] = ["managers", "processes"];
+
+/// Runs `attach`.
+///
+/// # Errors
+/// If the fence cannot be made. Then nothing is fenced.
+pub fn run(options: &Attach, paths: &Paths) -> Result<()> {
+    require_root()?;
+    inherited::close_all_but(0)?;
+    nested::refuse(paths)?;
+    let target = options.target.target().context("no target is given")?;
+    let policy = resolve::policy(
+        &options.policy,
+        options.dns,
+        options.monitor,
+        &paths.profiles,
+    )?;
+    let found = target::find(options, &target, paths)?;
+    let home = Home::of(options, &found, paths)?;
+    sockets::admit_devices(options, &found, paths)?;
+    let logs = match options.detach {
+        true => Vec::new(),
+        false => logging::open(&options.log, options.log_format, None)?,
+    };
+    let listener = options.metrics.as_ref().map(Listener::bind).transpose()?;
+    // Not earlier: opening a log may block forever.
+    let blocked = Blocked::new()?;
+    warn(options, &home, paths);
+    resolve::warn_of_shadowed(&policy)?;
+    let fences = Fences::open(paths)?;
+    let description = describe(options, &found);
+    let fence = make(options, &fences, &found, &description)?;
+    let text = found.words();
+    step(
+        options,
+        format_args!("{} is in the cgroup {}", text, found.path.display()),
+    );
+
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    let wanted = Wanted {
+        policy,
+        listener,
+        description,
+        logs,
+        home,
+    };
+    let ended = runtime.block_on(supervise(options, paths, &fence, wanted, blocked));
+    let ended = match ended {
+        Ok(ended) => ended,
+        Err(error) => return Err(fence.give_up(error)),
+    };
+    let name = fence.name().to_owned();
+    match ended.as_ref().map(|(end, _)| *end) {
+        None => {
+            fence.leave();
+            notify(format_args!(
+                "the fence {name} is in force and has no supervisor: it does not follow this host's addresses and \
+                 nameservers, and refusals are only counted; end it with `qfence-user rm {name}`"
+            ));
+        }
+        Some(End::Removed) => {
+            fence.leave();
+            notify(format_args!("the fence {name} was removed"));
+        }
+        Some(End::PlaceGone) => {
+            fence.remove()?;
+            notify(format_args!("{text} has ended, and its cgroup is gone"));
+        }
+        Some(End::Signal(_)) if options.on_exit == OnExit::Keep => {
+            fence.leave();
+            notify(format_args!(
+                "the fence {name} stays in force without a supervisor; end it with `qfence-user rm {name}`"
+            ));
+        }
+        Some(End::Signal(_)) => {
+            fence.remove()?;
+            notify(format_args!("{text} is not fenced any more"));
+        }
+    }
+    if let Some((_, audit)) = ended {
+        logging::say_missing(&audit);
+    }
+    Ok(())
+}
+
+/// Prints a step, if the user has requested steps.
+fn step(options: &Attach, message: impl Display) {
+    if options.verbose > 0 {
+        notify(message);
+    }
+}
+
+/// Warns of what the fence does not close.
+fn warn(options: &Attach, home: &Home, paths: &Paths) {
+    if let Some(fix) = classes::examine(&paths.proc).fix {
+        notify(format_args!(
+            "warning: net_cls or net_prio are in use; {fix}"
+        ));
+    }
+    if options.monitor {
+        notify("warning: with --monitor nothing is refused: the target can reach this host");
+    }
+    if home.netns.is_some() {
+        notify(
+            "warning: the target has a network namespace of its own: services at its own loopback addresses are refused \
+             (--allow loopback allows them), requests that this host sends it by UDP are not answered, and the excepted \
+             nameservers are those of this host",
+        );
+    }
+}
+
+/// The description that `ps` shows and `logs` uses.
+fn describe(options: &Attach, found: &Found) -> Description {
+    let workload = printable(found.words().as_bytes());
+    Description {
+        command: printable_words([workload.as_bytes()].into_iter(), COMMAND),
+        supervisor: i32::try_from(process::id()).unwrap_or_default(),
+        started: format!("{:.0}", Timestamp::now()),
+        qemu: None,
+        strict: Vec::new(),
+        open: OPEN.map(str::to_owned).to_vec(),
+        hooks: Vec::new(),
+        without: Vec::new(),
+        devices: Vec::new(),
+        attached: Some(Attached {
+            workload,
+            cgroup: found.path.clone(),
+            is_detached: options.detach,
+        }),
+    }
+}
+
+/// Clears the leftovers of dead fences, and makes the fence.
+fn make(
+    options: &Attach,
+    fences: &Fences,
+    found: &Found,
+    description: &Description,
+) -> Result<Fence> {
+    let registry = fences.lock()?;
+    registry.clear(&mut |note| notify(note))?;
+    let made = registry.attach(
+        options.name.as_deref(),
+        &found.path,
+        &found.path,
+        found.id,
+        description,
+    )?;
+    if made.mounted_bpffs {
+        notify(MOUNTED_BPFFS);
+    }
+    Ok(made.fence)
+}

@@ -1,0 +1,231 @@
+//! The sockets that the target's processes had before their fence: refuses those that the fence does not judge, and ends
+//! the connections that the policy denies.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::unistd::Pid;
+use qfence_common::{device::FORBIDDEN, listing::OpenSocket};
+
+use super::target::Found;
+use crate::{
+    base::{console::notify, paths::Paths},
+    cli::Attach,
+    fence::guard::Fence,
+    kernel,
+    supervise::{
+        established::{self, Connection},
+        follower::Follower,
+    },
+};
+
+/// AF_INET, AF_INET6, AF_PACKET, AF_VSOCK and AF_XDP (linux/socket.h).
+const INET: u32 = 2;
+const INET6: u32 = 10;
+const PACKET: u32 = 17;
+const VSOCK: u32 = 40;
+const XDP: u32 = 44;
+
+/// The most descriptors that are named.
+const NAMED: usize = 20;
+
+/// Why the fence does not judge a socket.
+fn why_unjudged(socket: &OpenSocket) -> Option<String> {
+    match socket.family {
+        INET | INET6 if socket.is_of_the_fence == 0 => Some(format!(
+            "an internet socket that was made in another cgroup (id {})",
+            socket.cgroup
+        )),
+        PACKET => Some("a packet socket".into()),
+        XDP => Some("an XDP socket".into()),
+        VSOCK => Some("a vsock socket".into()),
+        _ => None,
+    }
+}
+
+/// The descriptors that the fence does not judge, in words; each once.
+fn unjudged(sockets: &[OpenSocket]) -> Vec<String> {
+    let named = sockets.iter().filter_map(|socket| {
+        let why = why_unjudged(socket)?;
+        Some(((socket.pid, socket.fd), why))
+    });
+    let all: BTreeMap<_, _> = named.collect();
+    let words = |((pid, fd), why): (&(u32, u32), &String)| {
+        format!("descriptor {fd} of process {pid} is {why}")
+    };
+    all.iter().map(words).collect()
+}
+
+/// Refuses sockets that the fence does not judge, or warns of them.
+///
+/// # Errors
+/// If there are some, and that is not allowed.
+pub(super) fn admit(options: &Attach, sockets: &[OpenSocket]) -> Result<()> {
+    let all = unjudged(sockets);
+    if all.is_empty() {
+        return Ok(());
+    }
+    let text = list(&all);
+    if options.allow_foreign_sockets {
+        notify(format_args!("warning: NOT FENCED: {text}"));
+        return Ok(());
+    }
+    bail!(
+        "the fence would not judge all sockets of the target: {text}. Restart the target in a cgroup that is fenced already, \
+         fence a cgroup above both, or give --allow-foreign-sockets to go on without them"
+    )
+}
+
+/// Refuses open devices for networks that the fence does not see.
+///
+/// # Errors
+/// If there are some, and that is not allowed.
+pub(super) fn admit_devices(options: &Attach, found: &Found, paths: &Paths) -> Result<()> {
+    let mut all = Vec::new();
+    for pid in found.cgroup.pids()? {
+        for (fd, device) in devices_of(pid, &paths.proc) {
+            all.push(format!("descriptor {fd} of process {pid} is {device}"));
+        }
+    }
+    if all.is_empty() {
+        return Ok(());
+    }
+    let text = list(&all);
+    if options.allow_unfenced_net {
+        notify(format_args!("warning: NOT FENCED: {text}"));
+        return Ok(());
+    }
+    bail!(
+        "the target has networks that the fence does not see: {text}. Start a guest with a tap device by `qfence-user exec`, \
+         or give --allow-unfenced-net to go on without it"
+    )
+}
+
+/// The descriptors of a process that are such devices, by their names.
+fn devices_of(pid: Pid, proc: &Path) -> Vec<(String, String)> {
+    let directory = proc.join(pid.to_string()).join("fd");
+    // It may have ended.
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let device = |link: PathBuf| {
+        let text = link.to_str()?.to_owned();
+        let is_tap = text.strip_prefix("/dev/tap").is_some_and(is_number);
+        let is_forbidden = FORBIDDEN.iter().any(|device| device.path == text);
+        (is_tap || is_forbidden).then_some(text)
+    };
+    let named = entries.filter_map(|entry| {
+        let device = device(fs::read_link(entry.path()).ok()?)?;
+        Some((entry.file_name().to_str()?.to_owned(), device))
+    });
+    named.collect()
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The first of some words, and the number of the others.
+fn list(all: &[String]) -> String {
+    let shown = all.len().min(NAMED);
+    let mut text = all.get(..shown).unwrap_or_default().join("; ");
+    if all.len() > shown {
+        // Writing to a string does not fail.
+        let _ = write!(text, "; and {} more", all.len() - shown);
+    }
+    text
+}
+
+/// Ends the connections that the policy denies.
+///
+/// # Errors
+/// If they cannot be looked for.
+pub(super) fn end_denied(fence: &Fence, policy: &Follower, paths: &Paths) -> Result<()> {
+    if let Err(error) = established::check(&paths.program) {
+        notify(format_args!(
+            "warning: connections that the policy denies are not ended: {error:#}; their packets are dropped"
+        ));
+        return Ok(());
+    }
+    let owners = kernel::owners(&fence.pins())?;
+    let denied = |connection: &Connection| policy.denies(connection);
+    let ended = established::end(&paths.program, fence.cgroup(), owners.fd().as_fd(), denied)
+        .context("cannot end the connections that the policy denies")?;
+    for connection in &ended.connections {
+        notify(format_args!("ended {connection}, which the policy denies"));
+    }
+    for connection in &ended.standing {
+        notify(format_args!(
+            "warning: cannot end {connection}, whose socket a process keeps locked; its packets are dropped"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_of_elsewhere_and_of_lower_layers_are_not_judged() {
+        let of = |family, is_of_the_fence| OpenSocket {
+            family,
+            is_of_the_fence,
+            cgroup: 7,
+            pid: 5,
+            fd: family,
+            ..OpenSocket::default()
+        };
+        let sockets = [
+            of(INET, 1),
+            of(INET6, 0),
+            of(1, 0),
+            of(16, 0),
+            of(PACKET, 1),
+            of(INET6, 0),
+        ];
+        assert_eq!(
+            unjudged(&sockets),
+            [
+                "descriptor 10 of process 5 is an internet socket that was made in another cgroup (id 7)",
+                "descriptor 17 of process 5 is a packet socket",
+            ]
+        );
+        assert_eq!(unjudged(&[of(VSOCK, 1), of(XDP, 1)]).len(), 2);
+    }
+
+    #[test]
+    fn not_all_of_many_are_named() {
+        let all: Vec<String> = (0..NAMED + 3).map(|number| number.to_string()).collect();
+        assert!(list(&all).ends_with("; 19; and 3 more"));
+        assert_eq!(list(&all[..2]), "0; 1");
+    }
+
+    #[test]
+    fn devices_are_known_by_their_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let fds = dir.path().join("7/fd");
+        fs::create_dir_all(&fds).unwrap();
+        let links = [
+            "/dev/net/tun",
+            "/dev/tap12",
+            "/dev/tape",
+            "/dev/null",
+            "socket:[5]",
+        ];
+        for (number, link) in links.iter().enumerate() {
+            std::os::unix::fs::symlink(link, fds.join(number.to_string())).unwrap();
+        }
+        let mut found = devices_of(Pid::from_raw(7), dir.path());
+        found.sort();
+        let expected = [("0", "/dev/net/tun"), ("1", "/dev/tap12")];
+        assert_eq!(
+            found,
+            expected.map(|(fd, device)| (fd.to_owned(), device.to_owned()))
+        );
+    }
+}

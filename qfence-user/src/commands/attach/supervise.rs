@@ -1,0 +1,188 @@
+//! Fills the fence, attaches it, looks at the sockets that exist, and supervises it.
+
+use std::os::fd::AsFd as _;
+
+use anyhow::Result;
+use qfence_common::Hook;
+
+use super::{proof::prove, sockets, step, target::Home};
+use crate::{
+    base::{
+        console::{self, notify},
+        interruptible::Interrupted,
+        memory,
+        paths::Paths,
+    },
+    build::{Building, Built, Programs},
+    cli::Attach,
+    commands::{
+        logging::{self, Logs},
+        metrics,
+    },
+    confinement::Enforced,
+    fence::{description::Description, guard::Fence, integrity::Integrity},
+    host::watcher::Watcher,
+    kernel::{Maps, NetworkDevices, owners},
+    launch::{child::Lifted, signals::Blocked},
+    observe::metrics::{address::Listener, serve::Server},
+    policy::Policy,
+    record::{
+        auditor::Ended, devices::DeviceNames, process::Processes, reader::Sources,
+        rule_names::RuleNames,
+    },
+    supervise::{
+        attached::{Attached, End},
+        refused::Ender,
+        traces::{self, Traces},
+    },
+};
+
+/// The hooks without which a fence is attached where another program has the hook for itself, as libvirt's and
+/// container engines' for devices.
+const OPTIONAL: [Hook; 1] = [Hook::Device];
+
+/// The parsed options, checked before anything is made.
+pub(super) struct Wanted {
+    pub(super) policy: Policy,
+    pub(super) listener: Option<Listener>,
+    pub(super) description: Description,
+    pub(super) logs: Logs,
+    pub(super) home: Home,
+}
+
+/// Attaches the fence and supervises it. Returns the reason for the end, and the record's counts; `None` with `--detach`.
+///
+/// # Errors
+/// If the fence cannot be made. What was attached before is then detached by the caller.
+pub(super) async fn supervise(
+    options: &Attach,
+    paths: &Paths,
+    fence: &Fence,
+    wanted: Wanted,
+    blocked: Blocked,
+) -> Result<Option<(End, Ended)>> {
+    let mut signals = blocked.receive()?;
+    let messages = console::never_block()?;
+    let limits = Lifted::lift()?;
+    // Serves until the fence is about to be removed.
+    let _server = match wanted.listener {
+        Some(listener) => {
+            let source = metrics::source(paths, Some(fence.name()));
+            Some(Server::start(listener, source)?)
+        }
+        None => None,
+    };
+    let names = RuleNames::new(&wanted.policy, fence.policy_file());
+    let watcher = Watcher::new(paths);
+    let trace = options.verbose >= 2;
+    let building = Building::begin(
+        fence,
+        programs(options),
+        wanted.policy,
+        &watcher,
+        &paths.run,
+    );
+    let mut building = building.await?;
+    let proof = building.proof();
+    if let Some(warning) = building.policy().refused_nameservers() {
+        notify(warning);
+    }
+    let mut loaded = building.finish_loading()?;
+    if trace {
+        traces::print(loaded.take_traces(Traces)?)?;
+    }
+    let attached = wanted.description.attached.as_ref();
+    let sources = Sources {
+        workload: attached.map(|attached| attached.workload.as_str().into()),
+        attempts: loaded.attempts()?,
+        maps: Maps::open(&fence.pins())?,
+        names,
+        files: fence.record_files(),
+        processes: Processes::new(paths.proc.clone(), None),
+        devices: DeviceNames::default(),
+        drops: None,
+    };
+    let auditor = logging::start(fence.name().into(), sources, wanted.logs)?;
+    Ender {
+        syns: loaded.take_refused_syns()?,
+        cgroup: fence.cgroup().clone(),
+        owners: owners(&fence.pins())?.fd().as_fd().try_clone_to_owned()?,
+        program: paths.program.clone(),
+        messages: messages.clone(),
+    }
+    .start()?;
+    loaded.prepare_for_running(wanted.home.cookie)?;
+    let Built {
+        mut policy,
+        parts,
+        left_out,
+    } = loaded.attach(&OPTIONAL)?;
+    step(options, "attached the programs");
+    describe(fence, wanted.description, &left_out)?;
+
+    let given = (&blocked, &mut signals, &messages);
+    prove(fence, &wanted.home, proof, limits, given).await?;
+    let open = policy.kernel().list_sockets()?;
+    step(
+        options,
+        format_args!("the target has {} open sockets", open.len()),
+    );
+    sockets::admit(options, &open)?;
+    policy.kernel().note_owners()?;
+    sockets::end_denied(fence, &policy, paths)?;
+    if let Some(signal) = signals.end_of_start()? {
+        let what = "while the fence was attached".to_owned();
+        return Err(Interrupted { signal, what }.into());
+    }
+    if options.detach {
+        return Ok(None);
+    }
+    notify(format_args!("the fence {} is in force", fence.name()));
+    let integrity = Integrity::new(fence.cgroup().directory(), &fence.pins(), parts, None);
+    memory::return_freed();
+    let attached = Attached {
+        policy,
+        signals,
+        auditor,
+        fence,
+        integrity,
+        messages,
+    };
+    attached.run().await.map(Some)
+}
+
+/// The settings of the programs.
+fn programs(options: &Attach) -> Programs {
+    Programs {
+        deny: options.deny_with,
+        allow_raw: options.allow_raw,
+        allow_devices: match options.allow_unfenced_net {
+            true => NetworkDevices::All,
+            false => NetworkDevices::None,
+        },
+        allow_netns: options.allow_foreign_netns,
+        log_allowed: options.log_allowed,
+        enforced: Enforced {
+            // No filter of system calls refuses those of 32-bit processes.
+            options_unseen: true,
+            ..Enforced::default()
+        },
+        trace: options.verbose >= 2,
+        managers: None,
+        devices: Vec::new(),
+        lists: true,
+    }
+}
+
+/// Notes the hooks at which the fence has no program.
+fn describe(fence: &Fence, mut description: Description, left_out: &[Hook]) -> Result<()> {
+    if left_out.is_empty() {
+        return Ok(());
+    }
+    notify(
+        "warning: another program judges the devices of this cgroup alone: opening /dev/net/tun, /dev/vhost-net and \
+         /dev/vhost-vsock is not refused",
+    );
+    description.without = left_out.iter().map(|hook| hook.name().to_owned()).collect();
+    fence.describe(&description)
+}

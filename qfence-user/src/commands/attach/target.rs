@@ -1,0 +1,185 @@
+//! Finds the cgroup of the target, and refuses one that must not be fenced.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::unistd::Pid;
+
+use crate::{
+    base::paths::Paths,
+    cli::Attach,
+    fence::{cgroup::Cgroup, hierarchy::Hierarchy},
+    kernel::within::cookie_of,
+    workload::{
+        self, Target, Workload, WorkloadKind, cgroup_of,
+        members::strangers,
+        shared::{self, Facts},
+        uplink,
+    },
+};
+
+/// The most cgroups above a threaded one.
+const LEVELS: usize = 64;
+
+/// The cgroup to attach to.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// What is in it.
+    pub(super) workload: Workload,
+    /// Its path below the mount of cgroup2.
+    pub(super) path: PathBuf,
+    /// The cgroup.
+    pub(super) cgroup: Cgroup,
+    /// Its id.
+    pub(super) id: u64,
+}
+
+impl Found {
+    /// The workload in words.
+    pub(super) fn words(&self) -> String {
+        let name = &self.workload.name;
+        match &self.workload.kind {
+            WorkloadKind::Unit => format!("unit {name}"),
+            WorkloadKind::Container { engine } => format!("container {name} ({engine})"),
+            WorkloadKind::Domain => format!("domain {name}"),
+            WorkloadKind::Cgroup => format!("cgroup {name}"),
+            WorkloadKind::Process => format!("process {name}"),
+        }
+    }
+}
+
+/// Finds the cgroup of the target.
+///
+/// # Errors
+/// If there is none, or it must not be fenced.
+pub(super) fn find(options: &Attach, target: &Target, paths: &Paths) -> Result<Found> {
+    let hierarchy = Hierarchy::find(&paths.mountinfo)?;
+    let workload = workload::find(target, paths)?;
+    let path = threaded_domain(&hierarchy, &workload.cgroup)?;
+    let cgroup = hierarchy.other(&path);
+    let id = cgroup.id()?;
+    let id = id.with_context(|| format!("the cgroup {} is gone", path.display()))?;
+    let own = cgroup_of(Pid::this(), &paths.proc, hierarchy.root()).ok();
+    let strangers = match target {
+        Target::Process(pid) => strangers(cgroup.directory(), *pid, &paths.proc)?,
+        // All in the cgroup is the workload's.
+        _ => Vec::new(),
+    };
+    let facts = Facts {
+        cgroup: &path,
+        workload: &workload,
+        strangers: &strangers,
+        caller: own.as_deref(),
+        stays: !options.detach,
+    };
+    match shared::refuse(&facts) {
+        Err(refusal) if !(options.whole_cgroup && refusal.can_be_insisted_on()) => {
+            return Err(refusal.into());
+        }
+        _ => {}
+    }
+    // Also where its path is not visible.
+    ensure!(
+        options.detach || !cgroup.pids()?.contains(&Pid::this()),
+        "this process is in the cgroup {}: run qfence from elsewhere",
+        path.display()
+    );
+    if !options.allow_unfenced_net {
+        uplink::refuse(&workload.name, &path, workload.pid, paths, hierarchy.root())?;
+    }
+    check_containment(&hierarchy, &path)?;
+    Ok(Found {
+        workload,
+        path,
+        cgroup,
+        id,
+    })
+}
+
+/// The cgroup with all threads of the processes in a cgroup: a socket belongs to the cgroup of the thread that makes it
+/// (cgroups(7), "Thread mode").
+fn threaded_domain(hierarchy: &Hierarchy, path: &Path) -> Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..LEVELS {
+        let file = hierarchy.mount().join(&path).join("cgroup.type");
+        // The root has no such file.
+        let kind = fs::read_to_string(&file).unwrap_or_default();
+        if kind.trim_end() != "threaded" || !path.pop() {
+            return Ok(path);
+        }
+    }
+    bail!("the cgroup {} is too deep", path.display())
+}
+
+/// Checks that only root can move processes out of the cgroup at a path: who can write to `cgroup.procs` of a cgroup above
+/// it can (cgroups(7), "Delegation containment").
+fn check_containment(hierarchy: &Hierarchy, path: &Path) -> Result<()> {
+    for above in path.ancestors().skip(1) {
+        let file = hierarchy.mount().join(above).join("cgroup.procs");
+        let context = || format!("cannot look at {}", file.display());
+        let metadata = fs::metadata(&file).with_context(context)?;
+        ensure!(
+            metadata.uid() == 0 && metadata.mode() & 0o022 == 0,
+            "processes can leave the cgroup {}: the user {} may move them within {above:?}, which is delegated; fence that \
+             (--cgroup), or start the target with `qfence-user exec`",
+            path.display(),
+            metadata.uid()
+        );
+    }
+    Ok(())
+}
+
+/// The network namespace of the target.
+#[derive(Debug, Default)]
+pub(super) struct Home {
+    /// The namespace; `None` for that of this process.
+    pub(super) netns: Option<File>,
+    /// Its cookie, if the kernel shows it.
+    pub(super) cookie: Option<u64>,
+}
+
+impl Home {
+    /// The namespace of the processes in the target's cgroup; that of this process if there are none.
+    ///
+    /// # Errors
+    /// If they are in several, and that is not allowed.
+    pub(super) fn of(options: &Attach, found: &Found, paths: &Paths) -> Result<Self> {
+        let here = fs::metadata("/proc/thread-self/ns/net")?.ino();
+        let mut all: BTreeMap<u64, Pid> = BTreeMap::new();
+        let first = found.workload.pid.into_iter();
+        let namespace = |pid: Pid| {
+            let path = paths.proc.join(pid.to_string()).join("ns/net");
+            Some((fs::metadata(path).ok()?.ino(), pid))
+        };
+        let mut home = None;
+        for (inode, pid) in first.chain(found.cgroup.pids()?).filter_map(namespace) {
+            home = home.or(Some((inode, pid)));
+            all.entry(inode).or_insert(pid);
+        }
+        if all.len() > 1 && !options.allow_foreign_netns {
+            let pids: Vec<String> = all.values().map(ToString::to_string).collect();
+            bail!(
+                "the target is in {} network namespaces (processes {}), and new sockets would be refused in all but one; \
+                 --allow-foreign-netns allows them",
+                all.len(),
+                pids.join(", ")
+            );
+        }
+        let netns = match home {
+            Some((inode, pid)) if inode != here => {
+                let path = paths.proc.join(pid.to_string()).join("ns/net");
+                let file = File::open(&path);
+                Some(file.with_context(|| format!("cannot open {}", path.display()))?)
+            }
+            _ => None,
+        };
+        // Without it, the namespace of the first socket counts.
+        let cookie = cookie_of(netns.as_ref().map(File::as_fd)).ok();
+        Ok(Self { netns, cookie })
+    }
+}

@@ -1,0 +1,111 @@
+//! Supervises a fence that is attached to a cgroup of others: keeps the policy up to date and checks the fence for damage,
+//! until the cgroup is gone, another process has removed the fence, or a signal ends the supervisor.
+
+use anyhow::{Context as _, Result};
+use nix::sys::signal::{Signal, raise};
+use tokio::time::{MissedTickBehavior, interval_at};
+
+use super::{TICK, timer::Overdue};
+use crate::{
+    base::{beat, message_queue::MessageQueue},
+    fence::{
+        guard::Fence,
+        integrity::{Integrity, OnDamage},
+    },
+    launch::signals::{Received, Signals},
+    record::auditor::{Auditor, Ended},
+    supervise::follower::Follower,
+};
+
+/// Why a fence of this kind is not supervised any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The cgroup was removed.
+    PlaceGone,
+    /// Another process has removed the fence.
+    Removed,
+    /// A signal to this process.
+    Signal(Signal),
+}
+
+/// The supervisor of such a fence.
+pub struct Attached<'a> {
+    /// The policy in force.
+    pub policy: Follower,
+    /// The signals of this process.
+    pub signals: Signals,
+    /// The thread that reads the attempts.
+    pub auditor: Auditor,
+    /// The fence.
+    pub fence: &'a Fence,
+    /// The parts of the fence that are checked for damage.
+    pub integrity: Integrity,
+    /// The queue for error messages, so that printing them does not block.
+    pub messages: MessageQueue,
+}
+
+impl Attached<'_> {
+    /// Runs until the end. All attempts until then are logged. Returns the reason, and the counts of the record.
+    ///
+    /// # Errors
+    /// If signals cannot be read. Other errors are reported, and tried again.
+    pub async fn run(mut self) -> Result<(End, Ended)> {
+        let mut overdue = Overdue::default();
+        let mut tick = interval_at(beat::next(TICK), TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let end = loop {
+            tokio::select! {
+                received = self.signals.next() => match received.context("cannot read signals")? {
+                    Received::PassOn(signal) | Received::Shared(signal) => break End::Signal(signal),
+                    Received::Stop { .. } => self.stop().await,
+                    Received::Reopen => self.auditor.reopen(),
+                    Received::Child => {}
+                },
+                () = self.policy.changed() => self.policy.keep_up(&mut self.messages).await,
+                _ = tick.tick() => {
+                    if let Some(end) = self.look() {
+                        break end;
+                    }
+                    self.policy.tick(&mut self.messages).await;
+                    let taken_back = overdue.look(self.fence.name(), self.policy.policy());
+                    self.messages.report(taken_back);
+                }
+            }
+        };
+        Ok((end, self.auditor.finish()?))
+    }
+
+    /// Looks whether the fence still exists, and reports damage.
+    fn look(&mut self) -> Option<End> {
+        if !self.fence.has_place() {
+            return Some(End::PlaceGone);
+        }
+        match self.fence.is_registered() {
+            Ok(true) => {}
+            Ok(false) => return Some(End::Removed),
+            Err(error) => self.messages.notify(format_args!("error: {error:#}")),
+        }
+        let maps = self.policy.kernel().maps();
+        if self.integrity.is_damaged(maps) {
+            // Another process may just be removing it.
+            if matches!(self.fence.is_registered_now(), Ok(false)) {
+                return Some(End::Removed);
+            }
+            let (fence, messages) = (self.fence.name(), &self.messages);
+            self.integrity
+                .report(maps, fence, OnDamage::Report, messages);
+        }
+        None
+    }
+
+    /// Stops this process, as a key in the terminal asks for. Nothing follows the host meanwhile.
+    async fn stop(&mut self) {
+        self.messages.notify(
+            "stopped: until qfence continues, the fence does not follow this host's addresses",
+        );
+        self.messages.flush();
+        // It cannot fail.
+        let _ = raise(Signal::SIGSTOP);
+        self.policy.take_over(&mut self.messages).await;
+    }
+}

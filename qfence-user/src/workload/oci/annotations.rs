@@ -1,0 +1,195 @@
+//! Annotations of a container that choose its fence.
+//!
+//! | annotation | meaning |
+//! |---|---|
+//! | `qfence` | any value: fence the container |
+//! | `qfence.name` | the name of the fence |
+//! | `qfence.profile` | the profile |
+//! | `qfence.deny`, `qfence.allow` | rules, with blanks between them |
+//! | `qfence.default` | `allow` or `deny` |
+//!
+//! Podman adds the annotations of the image to those of its command line, so they are not the administrator's alone.
+//! Only those that take something away are heeded unless the hook trusts all.
+
+use std::collections::BTreeMap;
+
+/// The beginning of the annotations.
+const PREFIX: &str = "qfence.";
+
+/// Why annotations are refused. The container does not start then.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AnnotationError {
+    /// There is no such annotation.
+    #[error(
+        "there is no annotation {0:?}: qfence has qfence.name, .profile, .deny, .allow and .default"
+    )]
+    Unknown(String),
+    /// It has no value.
+    #[error("the annotation {0} is empty: give it a value, or leave it out")]
+    Empty(String),
+    /// It may be the image's.
+    #[error(
+        "the annotation {0} could be the image's, and it widens what the container may reach: give --trust-annotations \
+         to the hook if images are trusted, or the option --{1} itself"
+    )]
+    Untrusted(String, &'static str),
+}
+
+/// An annotation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Name,
+    Profile,
+    Deny,
+    Allow,
+    Default,
+}
+
+impl Kind {
+    /// In the order in which the options are given. Rules that deny come first, because the first match decides.
+    const ALL: [Self; 5] = [
+        Self::Name,
+        Self::Profile,
+        Self::Deny,
+        Self::Allow,
+        Self::Default,
+    ];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Name => "name",
+            Self::Profile => "profile",
+            Self::Deny => "deny",
+            Self::Allow => "allow",
+            Self::Default => "default",
+        }
+    }
+
+    /// Whether it can only take away from what the container may reach.
+    const fn is_harmless(self) -> bool {
+        matches!(self, Self::Name | Self::Deny)
+    }
+}
+
+/// The options of a fence that the annotations ask for.
+///
+/// # Errors
+/// If one is unknown or empty, or is not trusted.
+pub fn options(
+    annotations: &BTreeMap<String, String>,
+    are_trusted: bool,
+) -> Result<Vec<String>, AnnotationError> {
+    let known = |name: &str| Kind::ALL.into_iter().find(|kind| kind.word() == name);
+    let ours = annotations
+        .iter()
+        .filter_map(|(key, value)| Some((key, key.strip_prefix(PREFIX)?, value)));
+    let mut given = Vec::new();
+    for (key, name, value) in ours {
+        let kind = known(name).ok_or_else(|| AnnotationError::Unknown(key.clone()))?;
+        if value.trim().is_empty() {
+            return Err(AnnotationError::Empty(key.clone()));
+        }
+        if !are_trusted && !kind.is_harmless() {
+            return Err(AnnotationError::Untrusted(key.clone(), kind.word()));
+        }
+        given.push((kind, value));
+    }
+    let mut options = Vec::new();
+    for kind in Kind::ALL {
+        let Some((_, value)) = given.iter().find(|(other, _)| *other == kind) else {
+            continue;
+        };
+        let option = format!("--{}", kind.word());
+        match kind {
+            Kind::Deny | Kind::Allow => {
+                let rules = value.split_whitespace();
+                options.extend(rules.map(|rule| format!("{option}={rule}")));
+            }
+            Kind::Name | Kind::Profile | Kind::Default => {
+                options.push(format!("{option}={}", value.trim()));
+            }
+        }
+    }
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(pairs: &[(&str, &str)], are_trusted: bool) -> Result<Vec<String>, AnnotationError> {
+        let pairs = pairs.iter();
+        let annotations = pairs.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        options(&annotations.collect(), are_trusted)
+    }
+
+    #[test]
+    fn annotations_are_options_and_denials_come_first() {
+        let given = of(
+            &[
+                ("io.container.manager", "libpod"),
+                ("org.qfence.allow", "any"),
+                ("qfence", ""),
+                ("qfence.allow", "tcp:any:443  udp:dns\n"),
+                ("qfence.default", "deny"),
+                ("qfence.deny", "lan 192.0.2.0/24"),
+                ("qfence.name", "web"),
+                ("qfence.profile", "internet-only"),
+            ],
+            true,
+        );
+        assert_eq!(
+            given.unwrap(),
+            [
+                "--name=web",
+                "--profile=internet-only",
+                "--deny=lan",
+                "--deny=192.0.2.0/24",
+                "--allow=tcp:any:443",
+                "--allow=udp:dns",
+                "--default=deny"
+            ]
+        );
+        assert_eq!(of(&[("qfence", "on")], false).unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_not_known_keeps_the_container_from_starting() {
+        for key in ["qfence.alow", "qfence.", "qfence.allow.1", "qfence.Allow"] {
+            let error = of(&[(key, "any")], true);
+            assert_eq!(error, Err(AnnotationError::Unknown(key.into())));
+        }
+        for value in ["", " \t"] {
+            let error = of(&[("qfence.deny", value)], true);
+            assert_eq!(error, Err(AnnotationError::Empty("qfence.deny".into())));
+        }
+    }
+
+    #[test]
+    fn an_image_cannot_widen_what_its_container_may_reach() {
+        for (key, word) in [
+            ("qfence.allow", "allow"),
+            ("qfence.profile", "profile"),
+            ("qfence.default", "default"),
+        ] {
+            let error = of(&[("qfence.deny", "lan"), (key, "any")], false);
+            assert_eq!(error, Err(AnnotationError::Untrusted(key.into(), word)));
+        }
+        assert_eq!(
+            of(&[("qfence.deny", "lan")], false).unwrap(),
+            ["--deny=lan"]
+        );
+    }
+
+    #[test]
+    fn a_value_cannot_be_another_option() {
+        let given = of(
+            &[("qfence.deny", "--allow any"), ("qfence.name", "--x y")],
+            true,
+        );
+        assert_eq!(
+            given.unwrap(),
+            ["--name=--x y", "--deny=--allow", "--deny=any"]
+        );
+    }
+}

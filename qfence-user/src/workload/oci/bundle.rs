@@ -1,0 +1,165 @@
+//! Adds hooks to the configuration of a bundle, for engines that have no hooks of their own.
+
+use serde_json::{Map, Value, json};
+
+/// The hook that fences, and the one that removes the fence.
+const STAGES: [&str; 2] = ["createRuntime", "poststop"];
+
+/// Why hooks cannot be added.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// It is no JSON.
+    #[error("the configuration of the bundle is no JSON")]
+    Parse(#[from] serde_json::Error),
+    /// A part of it is something else than the specification says.
+    #[error("{0} of the bundle's configuration is not what the OCI specification says")]
+    Unexpected(String),
+}
+
+/// A command that is a hook; the name of the stage follows its arguments.
+#[derive(Clone, Copy, Debug)]
+pub struct Command<'a> {
+    /// The path of the executable.
+    pub path: &'a str,
+    /// The first arguments, after the name of the executable.
+    pub arguments: &'a [&'a str],
+    /// Further arguments, after the stage.
+    pub options: &'a [String],
+}
+
+impl Command<'_> {
+    fn at(&self, stage: &str) -> Value {
+        let mut args = vec![self.path.to_owned()];
+        args.extend(self.arguments.iter().map(ToString::to_string));
+        args.push(stage.to_owned());
+        // The fence has its policy from the first stage.
+        if stage == STAGES[0] {
+            args.extend(self.options.iter().cloned());
+        }
+        json!({ "path": self.path, "args": args })
+    }
+}
+
+/// The configuration of a bundle, `config.json`, with the command as its last hook of createRuntime and its first one of
+/// poststop. A command that is there already is not added again.
+///
+/// # Errors
+/// If the configuration is not what the specification says.
+pub fn with_hooks(config: &[u8], command: &Command<'_>) -> Result<Vec<u8>, BundleError> {
+    let mut config: Value = serde_json::from_slice(config)?;
+    let unexpected = |part: &str| BundleError::Unexpected(part.to_owned());
+    let members = config
+        .as_object_mut()
+        .ok_or_else(|| unexpected("the whole"))?;
+    let hooks = member(members, "hooks", || Value::Object(Map::new()));
+    let hooks = hooks.as_object_mut().ok_or_else(|| unexpected("hooks"))?;
+    for stage in STAGES {
+        let list = member(hooks, stage, || Value::Array(Vec::new()));
+        let list = list
+            .as_array_mut()
+            .ok_or_else(|| unexpected(&format!("hooks.{stage}")))?;
+        let hook = command.at(stage);
+        if list.contains(&hook) {
+            continue;
+        }
+        // Hooks before it may still change the container's network.
+        let place = if stage == STAGES[0] { list.len() } else { 0 };
+        list.insert(place, hook);
+    }
+    Ok(serde_json::to_vec(&config)?)
+}
+
+/// A member of an object; an empty one is made if it is missing or null.
+fn member<'a>(
+    members: &'a mut Map<String, Value>,
+    name: &str,
+    empty: fn() -> Value,
+) -> &'a mut Value {
+    let member = members.entry(name).or_insert_with(empty);
+    if member.is_null() {
+        *member = empty();
+    }
+    member
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(config: &Value) -> Result<Value, BundleError> {
+        let command = Command {
+            path: "/usr/local/bin/qfence-user",
+            arguments: &["oci-hook"],
+            options: &["--profile=internet-only".to_owned()],
+        };
+        let written = with_hooks(config.to_string().as_bytes(), &command)?;
+        Ok(serde_json::from_slice(&written)?)
+    }
+
+    fn ours(stage: &str, options: &[&str]) -> Value {
+        let mut args = vec!["/usr/local/bin/qfence-user", "oci-hook", stage];
+        args.extend(options);
+        json!({ "path": "/usr/local/bin/qfence-user", "args": args })
+    }
+
+    #[test]
+    fn hooks_are_added_and_the_rest_is_as_it_was() {
+        let docker = json!({ "path": "/proc/1/exe", "args": ["libnetwork-setkey"] });
+        let other = json!({ "path": "/bin/other" });
+        let config = json!({
+            "ociVersion": "1.0.2",
+            "linux": { "cgroupsPath": "/docker/ab" },
+            "hooks": { "prestart": [docker], "createRuntime": [other], "poststop": [other] },
+        });
+        let written = with(&config).unwrap();
+        let create = ours("createRuntime", &["--profile=internet-only"]);
+        let stop = ours("poststop", &[]);
+        assert_eq!(
+            written["hooks"],
+            json!({
+                "prestart": [docker],
+                "createRuntime": [other, create],
+                "poststop": [stop, other],
+            })
+        );
+        assert_eq!(written["linux"], config["linux"]);
+        // A second time nothing is added.
+        assert_eq!(with(&written).unwrap(), written);
+    }
+
+    #[test]
+    fn a_bundle_without_hooks_gets_them() {
+        for config in [
+            json!({}),
+            json!({ "hooks": null }),
+            json!({ "hooks": { "createRuntime": null } }),
+        ] {
+            let written = with(&config).unwrap();
+            assert_eq!(
+                written["hooks"]["createRuntime"].as_array().unwrap().len(),
+                1
+            );
+            assert_eq!(written["hooks"]["poststop"].as_array().unwrap().len(), 1);
+        }
+    }
+
+    #[test]
+    fn what_is_no_configuration_is_an_error() {
+        for config in [
+            json!([]),
+            json!({ "hooks": [] }),
+            json!({ "hooks": { "poststop": 1 } }),
+        ] {
+            assert!(
+                matches!(with(&config), Err(BundleError::Unexpected(_))),
+                "{config}"
+            );
+        }
+        let command = Command {
+            path: "/x",
+            arguments: &[],
+            options: &[],
+        };
+        assert!(with_hooks(b"{", &command).is_err());
+    }
+}

@@ -1,0 +1,60 @@
+//! The network namespace of a tap device that another process has open.
+
+use std::{
+    fs::File,
+    io,
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
+};
+
+use anyhow::{Context as _, Result};
+use nix::{errno::Errno, libc, unistd::Pid};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+
+/// The namespace of the device that a descriptor of a process is attached to, by its inode; `None` if the process or the
+/// descriptor is gone, or it is attached to no device.
+///
+/// # Errors
+/// If the descriptor cannot be taken from the process.
+pub(super) fn namespace(pid: Pid, descriptor: i32) -> Result<Option<u64>> {
+    let context = || format!("cannot look at the tap device of the process {pid}");
+    let Some(id) = rustix::process::Pid::from_raw(pid.as_raw()) else {
+        return Ok(None);
+    };
+    let process = match pidfd_open(id, PidfdFlags::empty()) {
+        Err(rustix::io::Errno::SRCH) => return Ok(None),
+        process => process.with_context(context)?,
+    };
+    let taken = match pidfd_getfd(process, descriptor, PidfdGetfdFlags::empty()) {
+        Err(rustix::io::Errno::SRCH | rustix::io::Errno::BADF) => return Ok(None),
+        taken => taken.with_context(context)?,
+    };
+    match of_device(&taken) {
+        Ok(namespace) => Ok(Some(
+            File::from(namespace)
+                .metadata()
+                .with_context(context)?
+                .ino(),
+        )),
+        // No device is attached, or the descriptor is another file's by now.
+        Err(error) if is_no_device(&error) => Ok(None),
+        Err(error) => Err(error).with_context(context),
+    }
+}
+
+fn is_no_device(error: &io::Error) -> bool {
+    let errors = [libc::EBADFD, libc::ENOTTY, libc::EINVAL];
+    error
+        .raw_os_error()
+        .is_some_and(|error| errors.contains(&error))
+}
+
+fn of_device(tap: &OwnedFd) -> io::Result<OwnedFd> {
+    // SAFETY: the call has no argument. It makes a descriptor of the device's network namespace.
+    let namespace = unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNGETDEVNETNS) };
+    let namespace = Errno::result(namespace)?;
+    // SAFETY: the kernel has just returned this descriptor, so nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(namespace) })
+}

@@ -1,0 +1,190 @@
+//! The life of an attached fence: its supervisor is killed, it is removed, it is left to itself, its cgroup ends.
+
+use anyhow::{Result, ensure};
+use nix::sys::signal::Signal;
+use tests::{
+    fence::Fence,
+    listener::Listeners,
+    run::wait_until,
+    shell::{Shell, state_of},
+    world::{HOST_V4, World},
+};
+
+use super::{
+    PORT,
+    scene::{Attached, Place, attach, left, listed, remove},
+};
+
+/// A host with a service, and a process in a cgroup of its own.
+struct Scene {
+    world: World,
+    _services: Listeners,
+    fence: Fence,
+    place: Place,
+    shell: Shell,
+}
+
+impl Scene {
+    fn new(label: &str) -> Result<Self> {
+        let world = World::new()?;
+        let services = Listeners::everywhere(&world.host, PORT)?;
+        let fence = Fence::new(label)?;
+        let place = Place::new(&fence)?;
+        let shell = place.shell(&world.host)?;
+        let mut scene = Self {
+            world,
+            _services: services,
+            fence,
+            place,
+            shell,
+        };
+        scene.ensure_open()?;
+        Ok(scene)
+    }
+
+    fn target(&mut self) -> Result<String> {
+        Ok(self.shell.pid()?.to_string())
+    }
+
+    fn start(&mut self, options: &[&str]) -> Result<Attached> {
+        let pid = self.target()?;
+        let words = [&["--pid", &pid], options].concat();
+        Attached::start(&self.fence, &self.world.host, &words)
+    }
+
+    /// The process is not fenced.
+    fn ensure_open(&mut self) -> Result<()> {
+        let outcomes = self.shell.attempt(&[&format!("tcp/{HOST_V4}/{PORT}")])?;
+        ensure!(
+            outcomes.iter().all(tests::probe::ProbeResult::is_reached),
+            "{outcomes:?}"
+        );
+        Ok(())
+    }
+
+    /// The process is fenced.
+    fn ensure_fenced(&mut self) -> Result<()> {
+        let outcomes = self.shell.attempt(&[&format!("tcp/{HOST_V4}/{PORT}")])?;
+        let refused = outcomes
+            .iter()
+            .all(|outcome| outcome.failed_with("ECONNREFUSED"));
+        ensure!(refused, "{outcomes:?}");
+        Ok(())
+    }
+}
+
+#[test]
+fn a_killed_supervisor_leaves_the_fence_and_rm_kills_nobody() -> Result<()> {
+    let mut scene = Scene::new("attach-killed")?;
+    let mut attached = scene.start(&[])?;
+    scene.ensure_fenced()?;
+    attached.signal(Signal::SIGKILL)?;
+    attached.wait()?;
+    scene.ensure_fenced()?;
+    let row = listed(&scene.fence)?;
+    assert_eq!(row["state"], "orphaned", "{row}");
+    assert_eq!(row["place"], scene.fence.name(), "{row}");
+    remove(&scene.fence)?;
+    scene.ensure_open()?;
+    assert!(left(&scene.fence).is_empty(), "{:?}", left(&scene.fence));
+    Ok(())
+}
+
+#[test]
+fn rm_of_a_supervised_fence_lets_go_and_ends_the_supervisor() -> Result<()> {
+    let mut scene = Scene::new("attach-rm")?;
+    let mut attached = scene.start(&[])?;
+    scene.ensure_fenced()?;
+    remove(&scene.fence)?;
+    scene.ensure_open()?;
+    attached.ensure_success()?;
+    let said = attached.stderr();
+    assert!(
+        said.contains("was removed") && !said.contains("not whole"),
+        "{said}"
+    );
+    assert!(left(&scene.fence).is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_signal_lets_go_or_keeps() -> Result<()> {
+    let mut scene = Scene::new("attach-signal")?;
+    let mut attached = scene.start(&["--on-exit", "keep"])?;
+    attached.signal(Signal::SIGTERM)?;
+    attached.ensure_success()?;
+    scene.ensure_fenced()?;
+    assert_eq!(listed(&scene.fence)?["state"], "orphaned");
+    remove(&scene.fence)?;
+    scene.ensure_open()?;
+    let mut attached = scene.start(&[])?;
+    scene.ensure_fenced()?;
+    attached.signal(Signal::SIGTERM)?;
+    attached.ensure_success()?;
+    scene.ensure_open()?;
+    assert!(left(&scene.fence).is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_fence_that_is_left_to_itself_is_shown_so_and_can_be_changed() -> Result<()> {
+    let mut scene = Scene::new("attach-detach")?;
+    let pid = scene.target()?;
+    let ended = attach(
+        &scene.fence,
+        &scene.world.host,
+        &["--pid", &pid, "--detach"],
+    )?;
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("has no supervisor"), "{ended:?}");
+    scene.ensure_fenced()?;
+    let row = listed(&scene.fence)?;
+    assert_eq!(row["state"], "detached", "{row}");
+    assert_eq!(row["workload"], format!("process sh ({pid})"), "{row}");
+    let mut set = scene.world.host.command(tests::fence::qfence()?);
+    set.args([
+        "set",
+        scene.fence.name(),
+        "--allow",
+        &format!("tcp:{HOST_V4}:{PORT}"),
+    ]);
+    let ended = tests::run::to_end(set)?;
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    scene.ensure_open()?;
+    remove(&scene.fence)?;
+    assert!(state_of(pid.parse()?).is_some_and(|state| state != 'Z'));
+    Ok(())
+}
+
+/// As a unit or container that restarts: another cgroup gets the path.
+#[test]
+fn a_cgroup_that_ends_takes_its_fence_with_it() -> Result<()> {
+    let mut scene = Scene::new("attach-gone")?;
+    let mut attached = scene.start(&[])?;
+    scene.place.remove()?;
+    std::fs::create_dir(scene.place.path())?;
+    attached.ensure_success()?;
+    assert!(
+        attached.stderr().contains("its cgroup is gone"),
+        "{}",
+        attached.stderr()
+    );
+    assert!(left(&scene.fence).is_empty());
+
+    // Nobody notices the end of one that is left to itself, until the next command.
+    scene.shell = scene.place.shell(&scene.world.host)?;
+    scene.ensure_open()?;
+    let pid = scene.target()?;
+    let ended = attach(
+        &scene.fence,
+        &scene.world.host,
+        &["--pid", &pid, "--detach"],
+    )?;
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    scene.ensure_fenced()?;
+    scene.place.remove()?;
+    std::fs::create_dir(scene.place.path())?;
+    wait_until("it is cleared", || {
+        Ok(listed(&scene.fence)?.is_null() && left(&scene.fence).is_empty())
+    })
+}

@@ -1,0 +1,109 @@
+//! What `attach` refuses, by name and with the way out. Nothing is left of it.
+
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use tests::{
+    fence::{Fence, qfence},
+    namespace::Namespace,
+    run::to_end,
+};
+
+use super::scene::{Attached, Place, attach, left};
+
+/// That `attach` fails with these words, and leaves nothing.
+fn ensure_refused(fence: &Fence, target: &[&str], words: &[&str]) -> Result<()> {
+    let host = Namespace::new()?;
+    let ended = attach(fence, &host, target)?;
+    ensure!(ended.code() == Some(125), "{target:?}: {ended:?}");
+    for word in words {
+        ensure!(
+            ended.stderr.contains(word),
+            "{target:?}, {word:?}: {}",
+            ended.stderr
+        );
+    }
+    ensure!(left(fence).is_empty(), "{:?}", left(fence));
+    Ok(())
+}
+
+#[test]
+fn cgroups_that_the_host_depends_on_are_refused() -> Result<()> {
+    let fence = Fence::new("attach-shared")?;
+    let words = ["is in the root of the cgroups", "qfence-user exec"];
+    ensure_refused(&fence, &["--cgroup", "/"], &words)?;
+    ensure_refused(&fence, &["--cgroup", "/", "--whole-cgroup"], &words)?;
+    let own = std::process::id().to_string();
+    // Whatever cgroup this test is in, qfence is in it as well.
+    ensure_refused(&fence, &["--pid", &own, "--whole-cgroup"], &["error: "])?;
+    ensure_refused(&fence, &["--cgroup", "/qfence"], &["belongs to a fence"])?;
+    ensure_refused(
+        &fence,
+        &["--cgroup", "/nowhere"],
+        &["cannot find the cgroup"],
+    )?;
+    ensure_refused(&fence, &["--cgroup", "/etc"], &["cannot find the cgroup"])?;
+    ensure_refused(&fence, &["--pid", "2147483647"], &["there is no process"])
+}
+
+#[test]
+fn a_cgroup_with_strangers_needs_the_user_to_insist() -> Result<()> {
+    let fence = Fence::new("attach-strangers")?;
+    let place = Place::new(&fence)?;
+    let host = Namespace::new()?;
+    let mut shell = place.shell(&host)?;
+    let other = place.shell(&host)?;
+    let pid = shell.pid()?.to_string();
+    let stranger = other.started().to_string();
+    let words = ["has more than", &stranger, "--whole-cgroup"];
+    ensure_refused(&fence, &["--pid", &pid], &words)?;
+    let _attached = Attached::start(&fence, &host, &["--pid", &pid, "--whole-cgroup"])?;
+    Ok(())
+}
+
+#[test]
+fn a_cgroup_has_one_fence_and_a_name_too() -> Result<()> {
+    let fence = Fence::new("attach-twice")?;
+    let place = Place::new(&fence)?;
+    let host = Namespace::new()?;
+    let path = place.path().display().to_string();
+    let _attached = Attached::start(&fence, &host, &["--cgroup", &path])?;
+    let second = Fence::new("attach-second")?;
+    let words = ["is that of the fence", fence.name()];
+    ensure_refused(&second, &["--cgroup", &path], &words)?;
+    // Neither verb takes a name that an attached fence has.
+    let below = Place::new(&second)?;
+    let there = below.path().display().to_string();
+    let named = attach(&fence, &host, &["--cgroup", &there])?;
+    ensure!(named.stderr.contains("already exists"), "{named:?}");
+    let mut exec = Command::new(qfence()?);
+    exec.args(["exec", "--name", fence.name(), "true"]);
+    let named = to_end(exec)?;
+    ensure!(
+        named.code() == Some(125) && named.stderr.contains("already exists"),
+        "{named:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_command_is_not_taken_out_of_an_attached_fence() -> Result<()> {
+    let fence = Fence::new("attach-nested")?;
+    let place = Place::new(&fence)?;
+    let host = Namespace::new()?;
+    let mut shell = place.shell(&host)?;
+    let exec = format!("{} exec true 2>&1; echo $?", qfence()?.display());
+    let before = shell.ask(&exec)?;
+    ensure!(
+        before.last().is_some_and(|code| code == "0"),
+        "control: {before:?}"
+    );
+    let path = place.path().display().to_string();
+    let _attached = Attached::start(&fence, &host, &["--cgroup", &path])?;
+    let after = shell.ask(&exec)?.join("\n");
+    ensure!(
+        after.ends_with("125") && after.contains(fence.name()),
+        "{after}"
+    );
+    Ok(())
+}
