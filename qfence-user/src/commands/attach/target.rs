@@ -16,7 +16,7 @@ use crate::{
     cli::Attach,
     fence::{cgroup::Cgroup, hierarchy::Hierarchy},
     kernel::within::cookie_of,
-    workload::{self, Target, Workload, WorkloadKind, cgroup_of},
+    workload::{self, Target, Workload, cgroup_of},
 };
 
 /// The most bytes that are read of /proc/PID/status.
@@ -41,14 +41,7 @@ pub(super) struct Found {
 impl Found {
     /// The workload in words.
     pub(super) fn words(&self) -> String {
-        let name = &self.workload.name;
-        match &self.workload.kind {
-            WorkloadKind::Unit => format!("unit {name}"),
-            WorkloadKind::Container { engine } => format!("container {name} ({engine})"),
-            WorkloadKind::Domain => format!("domain {name}"),
-            WorkloadKind::Cgroup => format!("cgroup {name}"),
-            WorkloadKind::Process => format!("process {name}"),
-        }
+        self.workload.words()
     }
 }
 
@@ -65,7 +58,9 @@ pub(super) fn find(options: &Attach, target: &Target, paths: &Paths) -> Result<F
     let id = id.with_context(|| format!("the cgroup {} is gone", path.display()))?;
     let own = cgroup_of(Pid::this(), &paths.proc, hierarchy.root()).ok();
     let strangers = match target {
-        Target::Process(pid) => strangers(&cgroup.pids()?, *pid, &paths.proc),
+        Target::Process(pid) | Target::Starting { pid, .. } => {
+            strangers(&cgroup.pids()?, *pid, &paths.proc)
+        }
         _ => Vec::new(),
     };
     let facts = Facts {

@@ -18,11 +18,11 @@ use nix::unistd::Pid;
 use super::{files, process};
 use crate::base::{files::bounded, paths::Paths, printable::printable};
 
-/// The device file of all tap devices.
-const TUN: &str = "/dev/net/tun";
-
 /// The most bytes of the name of a process.
 const NAME: u64 = 64;
+
+/// More bytes than the description of a tap device has.
+const DESCRIPTION: u64 = 4096;
 
 /// The most open files of one process that are looked at: the kernel's default for `fs.nr_open`.
 const OPEN: usize = 1 << 20;
@@ -145,7 +145,7 @@ fn holders(paths: &Paths, hierarchy: &Path) -> Result<Vec<Holder>> {
             continue;
         };
         let pid = Pid::from_raw(number);
-        let descriptors = match open_taps(&paths.proc.join(&name).join("fd")) {
+        let descriptors = match open_taps(&paths.proc.join(&name)) {
             // It has ended, or is a thread of the kernel.
             Err(error) if is_gone(&error) => continue,
             descriptors => descriptors
@@ -175,25 +175,28 @@ fn is_gone(error: &io::Error) -> bool {
         .is_some_and(|error| errors.contains(&error))
 }
 
-/// The descriptors in a directory /proc/PID/fd that are of the device file of taps.
-fn open_taps(directory: &Path) -> io::Result<Vec<i32>> {
+/// The descriptors of a process that are of tap devices. Only the kernel's own description of a file tells: the path of the
+/// device file is not known once its mount was detached, as slirp4netns does, and looking at a file of a file system in
+/// user space could block.
+fn open_taps(process: &Path) -> io::Result<Vec<i32>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(directory)?.take(OPEN) {
+    for entry in fs::read_dir(process.join("fd"))?.take(OPEN) {
         let entry = entry?;
-        // It may be closed meanwhile.
-        let Ok(target) = fs::read_link(entry.path()) else {
-            continue;
-        };
-        if target == Path::new(TUN) {
-            found.extend(
-                entry
-                    .file_name()
-                    .to_str()
-                    .and_then(|name| name.parse::<i32>().ok()),
-            );
+        // It may be closed meanwhile. Sockets, pipes and the like have no path.
+        let is_file = fs::read_link(entry.path()).is_ok_and(|target| target.is_absolute());
+        let name = entry.file_name();
+        if is_file && is_tap(&process.join("fdinfo").join(&name)) {
+            found.extend(name.to_str().and_then(|name| name.parse::<i32>().ok()));
         }
     }
     Ok(found)
+}
+
+/// Whether a file of /proc/PID/fdinfo describes an attached tap device (`tun_chr_show_fdinfo` in drivers/net/tun.c).
+fn is_tap(description: &Path) -> bool {
+    let text = bounded::read(description, DESCRIPTION).unwrap_or_default();
+    text.split(|byte| *byte == b'\n')
+        .any(|line| line.starts_with(b"iff:"))
 }
 
 #[cfg(test)]
@@ -226,6 +229,29 @@ mod tests {
         // The device of another container, and a workload in the namespace of this host.
         assert_eq!(judged(Some(13), std::slice::from_ref(&slirp)), None);
         assert_eq!(judged(None, &[slirp]), None);
+    }
+
+    #[test]
+    fn a_tap_is_known_by_the_description_of_the_file() {
+        let process = tempfile::tempdir().unwrap();
+        for directory in ["fd", "fdinfo"] {
+            fs::create_dir(process.path().join(directory)).unwrap();
+        }
+        let tap = "pos:\t0\nflags:\t02004002\nmnt_id:\t40\niff:\ttap0\n";
+        for (number, target, text) in [
+            ("3", "/dev/net/tun", tap),
+            // Of a mount that was detached.
+            ("4", "/", tap),
+            ("5", "/dev/net/tun", "pos:\t0\n"),
+            ("6", "/etc/iff:", "pos:\t0\nflags:\t0 iff:\n"),
+            ("7", "socket:[7]", tap),
+        ] {
+            std::os::unix::fs::symlink(target, process.path().join("fd").join(number)).unwrap();
+            fs::write(process.path().join("fdinfo").join(number), text).unwrap();
+        }
+        let mut found = open_taps(process.path()).unwrap();
+        found.sort_unstable();
+        assert_eq!(found, [3, 4]);
     }
 
     #[test]
