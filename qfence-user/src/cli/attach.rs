@@ -17,6 +17,7 @@ use crate::{
 const NOTES: &str = "\
 Examples:
   sudo qfence-user attach --pid 4242
+  sudo qfence-user attach --unit nginx.service --profile internet-only
   sudo qfence-user attach --cgroup /sys/fs/cgroup/vms.slice --profile internet-only
   sudo qfence-user attach --pid 4242 --name vm1 --detach
 
@@ -50,6 +51,18 @@ pub struct TargetArgs {
     /// Fence a cgroup, by its directory, or by its path below the mount of cgroup2
     #[arg(long, value_name = "PATH", help_heading = "Target")]
     cgroup: Option<PathBuf>,
+
+    /// Fence a unit of systemd's system manager, such as a service or a slice
+    #[arg(long, value_name = "NAME", help_heading = "Target")]
+    unit: Option<String>,
+
+    /// Fence a container of podman, Docker or containerd, by its name, its id or the beginning of that
+    #[arg(long, value_name = "[ENGINE:]NAME|ID", help_heading = "Target")]
+    container: Option<String>,
+
+    /// Fence a running guest of libvirt's system instance
+    #[arg(long, value_name = "NAME", help_heading = "Target")]
+    domain: Option<String>,
 }
 
 impl TargetArgs {
@@ -57,8 +70,13 @@ impl TargetArgs {
     #[must_use]
     pub fn target(&self) -> Option<Target> {
         let process = self.pid.map(|pid| Target::Process(Pid::from_raw(pid)));
-        let cgroup = || self.cgroup.clone().map(Target::Cgroup);
-        process.or_else(cgroup)
+        let named = [
+            self.cgroup.clone().map(Target::Cgroup),
+            self.unit.clone().map(Target::Unit),
+            self.container.clone().map(Target::Container),
+            self.domain.clone().map(Target::Domain),
+        ];
+        process.or_else(|| named.into_iter().flatten().next())
     }
 }
 
@@ -66,7 +84,7 @@ impl TargetArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = NOTES,
-    override_usage = "qfence-user attach <--pid PID|--cgroup PATH> [OPTIONS]"
+    override_usage = "qfence-user attach --pid PID|--cgroup PATH|--unit NAME|--container NAME|--domain NAME [OPTIONS]"
 )]
 pub struct Attach {
     /// What to fence
@@ -176,6 +194,9 @@ mod tests {
         let target = |words: &[&str]| parse(words).unwrap().attach.target.target().unwrap();
         assert_eq!(target(&["--pid", "7"]), Target::Process(Pid::from_raw(7)));
         assert_eq!(target(&["--cgroup", "a"]), Target::Cgroup("a".into()));
+        assert_eq!(target(&["--unit", "a"]), Target::Unit("a".into()));
+        assert_eq!(target(&["--container", "a"]), Target::Container("a".into()));
+        assert_eq!(target(&["--domain", "a"]), Target::Domain("a".into()));
         for words in [
             &[][..],
             &["--pid", "7", "--cgroup", "a"],

@@ -164,7 +164,11 @@ fn named(path: &Path, mount: &Path) -> Result<Workload> {
     );
     Ok(Workload {
         kind: WorkloadKind::Cgroup,
-        name: cgroup.to_string_lossy().into_owned(),
+        // The root has no name of its own.
+        name: match cgroup.as_os_str().is_empty() {
+            true => "/".into(),
+            false => cgroup.to_string_lossy().into_owned(),
+        },
         cgroup: cgroup.to_owned(),
         pid: None,
     })

@@ -1,5 +1,6 @@
 //! Containers of real engines: podman with runc and crun, and Docker.
 
+mod attach;
 mod docker;
 mod podman;
 

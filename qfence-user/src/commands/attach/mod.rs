@@ -2,7 +2,6 @@
 //! filled before the programs are attached, and the sockets that exist are looked at after that, so that none is missed.
 
 mod proof;
-mod shared;
 mod sockets;
 mod supervise;
 mod target;

@@ -1,7 +1,7 @@
 //! Finds the cgroup of the target, and refuses one that must not be fenced.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs::{self, File},
     os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
@@ -10,17 +10,18 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::unistd::Pid;
 
-use super::shared::{Facts, Refusal, refusal};
 use crate::{
-    base::{files::bounded, paths::Paths},
+    base::{console::notify, paths::Paths},
     cli::Attach,
     fence::{cgroup::Cgroup, hierarchy::Hierarchy},
     kernel::within::cookie_of,
-    workload::{self, Target, Workload, cgroup_of},
+    workload::{
+        self, Target, Workload, cgroup_of,
+        members::strangers,
+        shared::{self, Facts},
+        uplink,
+    },
 };
-
-/// The most bytes that are read of /proc/PID/status.
-const STATUS: u64 = 16 * 1024;
 
 /// The most cgroups above a threaded one.
 const LEVELS: usize = 64;
@@ -59,27 +60,42 @@ pub(super) fn find(options: &Attach, target: &Target, paths: &Paths) -> Result<F
     let own = cgroup_of(Pid::this(), &paths.proc, hierarchy.root()).ok();
     let strangers = match target {
         Target::Process(pid) | Target::Starting { pid, .. } => {
-            strangers(&cgroup.pids()?, *pid, &paths.proc)
+            strangers(cgroup.directory(), *pid, &paths.proc)?
         }
+        // All in the cgroup is the workload's.
         _ => Vec::new(),
     };
     let facts = Facts {
-        path: &path,
-        own: own.as_deref(),
-        is_named: matches!(target, Target::Cgroup(_)),
+        cgroup: &path,
+        workload: &workload,
         strangers: &strangers,
+        caller: own.as_deref(),
+        stays: !options.detach,
     };
-    match refusal(&facts) {
-        None => {}
-        Some(Refusal::Shared { .. }) if options.whole_cgroup => {}
-        Some(refusal) => return Err(refusal.into()),
+    match shared::refuse(&facts) {
+        Err(refusal) if !(options.whole_cgroup && refusal.can_be_insisted_on()) => {
+            return Err(refusal.into());
+        }
+        _ => {}
     }
     // Also where its path is not visible.
     ensure!(
-        !cgroup.pids()?.contains(&Pid::this()),
+        options.detach || !cgroup.pids()?.contains(&Pid::this()),
         "this process is in the cgroup {}: run qfence from elsewhere",
         path.display()
     );
+    let first = workload.pid.or(cgroup.pids()?.first().copied());
+    let made_outside = match first {
+        Some(first) => uplink::of(&workload.words(), &path, first, paths, hierarchy.root())?,
+        None => None,
+    };
+    match made_outside {
+        Some(outside) if options.allow_unfenced_net => {
+            notify(format_args!("warning: NOT FENCED: {outside}"));
+        }
+        Some(outside) => return Err(outside.into()),
+        None => {}
+    }
     check_containment(&hierarchy, &path)?;
     Ok(Found {
         workload,
@@ -102,35 +118,6 @@ fn threaded_domain(hierarchy: &Hierarchy, path: &Path) -> Result<PathBuf> {
         }
     }
     bail!("the cgroup {} is too deep", path.display())
-}
-
-/// The processes that do not descend from `target`.
-fn strangers(pids: &[Pid], target: Pid, proc: &Path) -> Vec<i32> {
-    let parents: BTreeMap<i32, i32> = pids
-        .iter()
-        .filter_map(|pid| Some((pid.as_raw(), parent_of(*pid, proc)?)))
-        .collect();
-    let descends = |pid: i32| {
-        let mut pid = pid;
-        let mut seen = BTreeSet::new();
-        while pid != target.as_raw() {
-            match parents.get(&pid) {
-                Some(parent) if seen.insert(pid) => pid = *parent,
-                _ => return false,
-            }
-        }
-        true
-    };
-    let all = parents.keys().copied();
-    all.filter(|pid| !descends(*pid)).collect()
-}
-
-/// The parent of a process; `None` if it has ended.
-fn parent_of(pid: Pid, proc: &Path) -> Option<i32> {
-    let path = proc.join(pid.to_string()).join("status");
-    let status = String::from_utf8_lossy(&bounded::read(&path, STATUS).ok()?).into_owned();
-    let field = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
-    field.trim().parse().ok()
 }
 
 /// Checks that only root can move processes out of the cgroup at a path: who can write to `cgroup.procs` of a cgroup above
@@ -198,36 +185,5 @@ impl Home {
         // Without it, the namespace of the first socket counts.
         let cookie = cookie_of(netns.as_ref().map(File::as_fd)).ok();
         Ok(Self { netns, cookie })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_does_not_descend_from_the_target_is_a_stranger() {
-        let dir = tempfile::tempdir().unwrap();
-        for (pid, parent) in [
-            (10, 1),
-            (11, 10),
-            (12, 11),
-            (20, 1),
-            (21, 20),
-            (30, 31),
-            (31, 30),
-        ] {
-            let process = dir.path().join(pid.to_string());
-            fs::create_dir(&process).unwrap();
-            fs::write(
-                process.join("status"),
-                format!("Name:\tx\nPPid:\t{parent}\n"),
-            )
-            .unwrap();
-        }
-        let pids = [10, 11, 12, 20, 21, 30, 31, 99].map(Pid::from_raw);
-        let found = strangers(&pids, Pid::from_raw(10), dir.path());
-        assert_eq!(found, [20, 21, 30, 31]);
-        assert!(strangers(&pids[..3], Pid::from_raw(10), dir.path()).is_empty());
     }
 }

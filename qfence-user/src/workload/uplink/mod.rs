@@ -1,8 +1,6 @@
-//! Ways to the network that no program at a cgroup of the workload sees: tap devices.
-//!
-//! The frames of a tap device are of no socket. If a process of the workload has the device open, a guest of its sends
-//! through it. If a process outside has one open that is in the workload's network namespace (slirp4netns and pasta make
-//! the network of a rootless container so), the sockets to the network are of that process.
+//! Processes outside of a workload that make its network: slirp4netns and pasta do so for containers. Such a process has
+//! a tap device open that is in the workload's network namespace, and the sockets to the network are its own. A fence on
+//! the workload's cgroup judges what the workload sends to the device, and not what the process makes of it.
 
 mod tun;
 
@@ -38,91 +36,59 @@ struct Holder {
     namespaces: Vec<u64>,
 }
 
-/// Why a fence on the cgroup would not see the workload's traffic.
+/// The network is made by a process outside of the cgroup.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unseen {
-    /// A process outside makes the network.
-    #[error(
-        "the network of {workload} is made by {holder} in the cgroup {}, and a fence on {} does not see what that \
-         process sends: start the container in a fence (`qfence-user exec -- podman run …`), so that both are in it",
-        cgroup.display(), fenced.display()
-    )]
-    Outside {
-        /// What was to be fenced.
-        workload: String,
-        /// The process, by name and number.
-        holder: String,
-        /// Its cgroup.
-        cgroup: PathBuf,
-        /// The cgroup that was to be fenced.
-        fenced: PathBuf,
-    },
-    /// A process of the workload sends frames.
-    #[error(
-        "{holder} of {workload} has a tap device open, whose frames a fence on {} does not see: start it in a fence, \
-         which fences its devices too (`qfence-user exec`), or give --allow-unfenced-net",
-        fenced.display()
-    )]
-    Inside {
-        /// What was to be fenced.
-        workload: String,
-        /// The process, by name and number.
-        holder: String,
-        /// The cgroup that was to be fenced.
-        fenced: PathBuf,
-    },
+#[error(
+    "the network of {workload} is made by {holder} in the cgroup {}, and a fence on {} does not see what that process \
+     sends: start the container in a fence (`qfence-user exec -- podman run …`), so that both are in it, or give \
+     --allow-unfenced-net",
+    cgroup.display(), fenced.display()
+)]
+pub struct Outside {
+    /// What was to be fenced.
+    workload: String,
+    /// The process, by name and number.
+    holder: String,
+    /// Its cgroup.
+    cgroup: PathBuf,
+    /// The cgroup that was to be fenced.
+    fenced: PathBuf,
 }
 
-/// Refuses a workload part of whose traffic a fence on `cgroup` would not see. `first` is a process of the workload, and
-/// `hierarchy` is the cgroup that is mounted here.
+/// The process outside of `cgroup` that makes the network of a workload, if there is one. `first` is a process of the
+/// workload, and `hierarchy` is the cgroup that is mounted here.
 ///
 /// # Errors
-/// [`Unseen`], or if /proc cannot be read.
-pub fn refuse(
+/// If /proc cannot be read.
+pub fn of(
     workload: &str,
     cgroup: &Path,
-    first: Option<Pid>,
+    first: Pid,
     paths: &Paths,
     hierarchy: &Path,
-) -> Result<()> {
-    let namespace = match first {
-        Some(pid) => Some(namespace_of(pid, paths)?),
-        None => None,
-    };
-    // The taps of this host's own namespace are other guests'.
-    let own = namespace_of(Pid::this(), &Paths::default())?;
-    let namespace = namespace.filter(|namespace| *namespace != own);
-    match judge(workload, cgroup, namespace, &holders(paths, hierarchy)?) {
-        Some(unseen) => Err(unseen.into()),
-        None => Ok(()),
+) -> Result<Option<Outside>> {
+    let namespace = namespace_of(first, paths)?;
+    // The taps of this host's own namespace are guests'.
+    if namespace == namespace_of(Pid::this(), paths)? {
+        return Ok(None);
     }
+    Ok(judge(
+        workload,
+        cgroup,
+        namespace,
+        &holders(paths, hierarchy)?,
+    ))
 }
 
-/// Whether one of the processes carries traffic that a fence on the cgroup does not see.
-fn judge(
-    workload: &str,
-    cgroup: &Path,
-    namespace: Option<u64>,
-    holders: &[Holder],
-) -> Option<Unseen> {
-    let workload = || printable(workload.as_bytes());
-    let is_inside = |holder: &&Holder| {
+/// The process outside of the cgroup with a device in the namespace, if there is one.
+fn judge(workload: &str, cgroup: &Path, namespace: u64, holders: &[Holder]) -> Option<Outside> {
+    let is_outside = |holder: &&Holder| {
         let of = holder.cgroup.as_deref();
-        of.is_some_and(|of| of.starts_with(cgroup))
+        holder.namespaces.contains(&namespace) && !of.is_some_and(|of| of.starts_with(cgroup))
     };
-    if let Some(inside) = holders.iter().find(is_inside) {
-        return Some(Unseen::Inside {
-            workload: workload(),
-            holder: inside.words.clone(),
-            fenced: cgroup.to_owned(),
-        });
-    }
-    let namespace = namespace?;
-    let outside = holders
-        .iter()
-        .find(|holder| holder.namespaces.contains(&namespace))?;
-    Some(Unseen::Outside {
-        workload: workload(),
+    let outside = holders.iter().find(is_outside)?;
+    Some(Outside {
+        workload: printable(workload.as_bytes()),
         holder: outside.words.clone(),
         cgroup: outside.cgroup.clone().unwrap_or_default(),
         fenced: cgroup.to_owned(),
@@ -211,24 +177,34 @@ mod tests {
         }
     }
 
-    fn judged(namespace: Option<u64>, holders: &[Holder]) -> Option<String> {
-        let unseen = judge("web", Path::new("a/web"), namespace, holders);
-        unseen.map(|unseen| unseen.to_string())
+    fn judged(namespace: u64, holders: &[Holder]) -> Option<String> {
+        let outside = judge("web", Path::new("a/web"), namespace, holders);
+        outside.map(|outside| outside.to_string())
     }
 
     #[test]
     fn who_makes_the_network_from_outside_is_named() {
-        let slirp = holder("slirp4netns (7)", "user.slice/session-1.scope", &[12]);
-        let said = judged(Some(12), std::slice::from_ref(&slirp)).unwrap();
+        let slirp = holder("slirp4netns (7)", "user.slice/session-1.scope", &[11, 12]);
+        let said = judged(12, std::slice::from_ref(&slirp)).unwrap();
         assert_eq!(
             said,
             "the network of web is made by slirp4netns (7) in the cgroup user.slice/session-1.scope, and a fence on a/web \
              does not see what that process sends: start the container in a fence (`qfence-user exec -- podman run …`), \
-             so that both are in it"
+             so that both are in it, or give --allow-unfenced-net"
         );
-        // The device of another container, and a workload in the namespace of this host.
-        assert_eq!(judged(Some(13), std::slice::from_ref(&slirp)), None);
-        assert_eq!(judged(None, &[slirp]), None);
+        // The device of another container.
+        assert_eq!(judged(13, &[slirp]), None);
+        // One whose cgroup is not visible is outside.
+        let mut hidden = holder("pasta (8)", "", &[12]);
+        hidden.cgroup = None;
+        assert!(judged(12, &[hidden]).is_some());
+    }
+
+    #[test]
+    fn a_process_in_the_cgroup_is_fenced_with_it() {
+        let of = |cgroup| judged(12, &[holder("slirp4netns (7)", cgroup, &[12])]);
+        assert_eq!(of("a/web/below"), None);
+        assert!(of("a/web2").is_some());
     }
 
     #[test]
@@ -252,17 +228,5 @@ mod tests {
         let mut found = open_taps(process.path()).unwrap();
         found.sort_unstable();
         assert_eq!(found, [3, 4]);
-    }
-
-    #[test]
-    fn a_tap_of_the_workload_itself_is_named() {
-        for namespace in [Some(12), None] {
-            let said = judged(namespace, &[holder("qemu (7)", "a/web/emulator", &[5])]).unwrap();
-            assert!(
-                said.starts_with("qemu (7) of web has a tap device open"),
-                "{said}"
-            );
-        }
-        assert_eq!(judged(None, &[holder("qemu (7)", "a/web2", &[5])]), None);
     }
 }
