@@ -72,3 +72,77 @@ pub fn prometheus() -> Result<PathBuf> {
         Ok(unpacked)
     })
 }
+
+/// The packages of container engines and their runtimes, and of what their networks need.
+const ENGINES: [&str; 9] = [
+    "podman",
+    "runc",
+    "crun",
+    "docker.io",
+    "netavark",
+    "aardvark-dns",
+    "slirp4netns",
+    "iptables",
+    "busybox-static",
+];
+
+/// Links of a system whose `/bin`, `/sbin` and `/lib` are in `/usr`. Packages may have files at either path.
+const MERGED: [&str; 3] = ["bin", "sbin", "lib"];
+
+/// The files of podman and Docker with all that they need and this machine lacks, 250 MB. They are unpacked at first use,
+/// and not installed.
+pub fn engines() -> Result<PathBuf> {
+    static DIRECTORY: workspace::Once<PathBuf> = workspace::Once::new();
+    DIRECTORY.get(|| {
+        let parent = workspace::guest_dir()?;
+        let _lock = workspace::lock(&parent)?;
+        let unpacked = parent.join("engines");
+        if unpacked.exists() {
+            return Ok(unpacked);
+        }
+        let temporary = tempfile::tempdir_in(&parent)?;
+        workspace::make_readable(temporary.path())?;
+        let files = unpack_missing(&ENGINES, temporary.path())?;
+        for directory in MERGED {
+            let beside = files.join(directory);
+            if beside.is_dir() {
+                let merged = files.join("usr").join(directory);
+                fs::create_dir_all(&merged)?;
+                let from = beside.join(".");
+                let copy = [OsStr::new("-a"), from.as_ref(), merged.as_ref()];
+                run("cp", copy, temporary.path())?;
+                fs::remove_dir_all(&beside)?;
+            }
+        }
+        fs::rename(&files, &unpacked).context("put the engines in place")?;
+        Ok(unpacked)
+    })
+}
+
+/// Downloads packages with all that they depend on and that is not installed here, and unpacks them into `files` in
+/// `directory`. One that is installed already is left out.
+fn unpack_missing(packages: &[&str], directory: &Path) -> Result<PathBuf> {
+    let files = directory.join("files");
+    fs::create_dir(&files)?;
+    let archives = directory.join("archives");
+    fs::create_dir_all(archives.join("partial"))?;
+    let option = format!("Dir::Cache::archives={}", archives.display());
+    let download = || {
+        let mut arguments = vec!["install", "--yes", "--quiet", "--no-install-recommends"];
+        // With --download-only, nothing is installed.
+        arguments.extend(["--download-only", "--option", &option]);
+        arguments.extend(packages);
+        run("apt-get", arguments, directory)
+    };
+    // The local package list may be older than the archive.
+    download().or_else(|_| run("apt-get", ["update"], Path::new("/")).and_then(|_| download()))?;
+    for entry in fs::read_dir(&archives)? {
+        let archive = entry?.path();
+        if archive.extension() == Some(OsStr::new("deb")) {
+            let arguments = [OsStr::new("--extract"), archive.as_ref(), files.as_ref()];
+            run("dpkg-deb", arguments, directory)?;
+        }
+    }
+    fs::remove_dir_all(&archives)?;
+    Ok(files)
+}

@@ -9,6 +9,7 @@
 //! | [`apart`] | a separate machine for a test, as far as qfence can see |
 //! | [`cgroup`] | a cgroup whose processes end with it |
 //! | [`systemd`] | a machine with systemd as process 1, on the files of this one |
+//! | [`engines`] | a host with podman and Docker, on the files of this machine |
 //! | [`private`] | a host with other cgroups, pins and descriptions |
 //! | [`listener`] | TCP, UDP and HTTP services that record every arrival: those of `verify` |
 //! | [`dns`] | a real resolver that logs its queries |
@@ -43,6 +44,7 @@ pub mod cgroup;
 pub mod debian;
 pub mod dns;
 pub mod echoes;
+pub mod engines;
 pub mod exit;
 pub mod fence;
 pub mod fuse;

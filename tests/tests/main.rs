@@ -20,6 +20,7 @@ mod directories;
 mod doctor;
 mod domain;
 mod elsewhere;
+mod engines;
 mod established;
 mod exit_status;
 mod failing_log;

@@ -1,5 +1,5 @@
 //! Runs the program `prepare` of the package `tests`, which builds what end-to-end tests, benchmarks and the machine
-//! need: the static program `probe`, the Linux guest, Prometheus.
+//! need: the static program `probe`, the Linux guest, container engines, Prometheus.
 
 use std::path::PathBuf;
 
@@ -40,6 +40,14 @@ impl Preparer {
         self.part(
             "the Linux guest: Debian's cloud kernel, unpacked under target/guest, and busybox",
             "image",
+        )
+    }
+
+    /// The container engines.
+    pub(crate) fn engines(&self) -> Result<PathBuf> {
+        self.part(
+            "podman and Docker: Debian's, 95 MB to download, unpacked under target/guest and not installed",
+            "engines",
         )
     }
 

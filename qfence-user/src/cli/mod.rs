@@ -8,6 +8,7 @@ mod explain;
 mod internal;
 mod logs;
 mod metrics;
+mod oci;
 mod policy;
 mod policy_verbs;
 mod probe;
@@ -26,6 +27,7 @@ pub use explain::Explain;
 pub use internal::{OpenDevice, StandIn, SystemCall, Timer};
 pub use logs::Logs;
 pub use metrics::Metrics;
+pub use oci::{OciHook, OciRuntime, Stage};
 pub use policy::{DefaultAction, PolicyArgs, RuleFlags};
 pub use policy_verbs::{PolicyVerb, PolicyVerbs};
 pub use probe::Probes;
@@ -118,6 +120,10 @@ pub enum Verb {
     /// must succeed. Finally, verify tries what must work in a fence. No packet leaves the private network,
     /// and nothing is left behind.
     Verify(Verify),
+    /// Fence a container before it starts, called by its runtime as a hook
+    OciHook(OciHook),
+    /// Add that hook to a container, and become its runtime: for Docker
+    OciRuntime(OciRuntime),
     /// Follow this host's addresses and nameservers for a fence whose supervisor is stopped
     #[command(hide = true)]
     StandIn(StandIn),

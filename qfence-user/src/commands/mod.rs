@@ -8,6 +8,7 @@ pub mod explain;
 mod logging;
 pub mod logs;
 pub mod metrics;
+mod oci;
 pub mod policy;
 pub mod ps;
 pub mod rm;
@@ -65,6 +66,8 @@ fn follow(cli: &Cli) -> Result<u8> {
         Verb::Set(options) => set::run(options, &paths).map(|()| 0),
         Verb::Doctor(options) => doctor::run(options, &paths),
         Verb::Verify(options) => verify::run(options).map(|never| match never {}),
+        Verb::OciHook(options) => oci::hook::run(options, &paths).map(|()| 0),
+        Verb::OciRuntime(options) => oci::runtime::run(options).map(|never| match never {}),
         Verb::StandIn(options) => stand_in::run(options, &paths).map(|()| 0),
         Verb::DeadMan { name } => dead_man::run(name, &paths).map(|()| 0),
         Verb::Timer(options) => timer::run(options, &paths).map(|()| 0),

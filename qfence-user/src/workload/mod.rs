@@ -36,6 +36,13 @@ pub enum Target {
     Unit(String),
     /// A running domain of libvirt's system instance.
     Domain(String),
+    /// A container that its OCI runtime is starting.
+    Starting {
+        /// Its id.
+        id: String,
+        /// Its first process.
+        pid: Pid,
+    },
 }
 
 /// The kind of a workload.
@@ -71,6 +78,34 @@ pub struct Workload {
     pub pid: Option<Pid>,
 }
 
+impl Workload {
+    /// It in words, as `ps` shows it.
+    #[must_use]
+    pub fn words(&self) -> String {
+        words(&self.kind, &self.name)
+    }
+}
+
+/// The words for a container that its runtime started.
+#[must_use]
+pub fn words_of_started(id: &str) -> String {
+    let engine = OCI.to_owned();
+    words(&WorkloadKind::Container { engine }, id)
+}
+
+fn words(kind: &WorkloadKind, name: &str) -> String {
+    match kind {
+        WorkloadKind::Unit => format!("unit {name}"),
+        WorkloadKind::Container { engine } => format!("container {name} ({engine})"),
+        WorkloadKind::Domain => format!("domain {name}"),
+        WorkloadKind::Cgroup => format!("cgroup {name}"),
+        WorkloadKind::Process => format!("process {name}"),
+    }
+}
+
+/// The engine of a container whose runtime called qfence: which engine called the runtime is not known.
+const OCI: &str = "oci";
+
 /// Finds the workload that a target names.
 ///
 /// # Errors
@@ -86,6 +121,13 @@ pub fn find(target: &Target, paths: &Paths) -> Result<Workload> {
         }
         Target::Unit(name) => unit::find(name, paths, &hierarchy),
         Target::Domain(name) => domain::find(name, paths, hierarchy.root()),
+        Target::Starting { id, pid } => Ok(Workload {
+            kind: WorkloadKind::Container {
+                engine: OCI.to_owned(),
+            },
+            name: id.clone(),
+            ..process::find(*pid, &paths.proc, hierarchy.root())?
+        }),
     }
 }
 

@@ -34,6 +34,7 @@ use crate::{
     launch::signals::Blocked,
     observe::metrics::address::Listener,
     supervise::attached::End,
+    workload::Target,
 };
 
 /// The ways out that `exec` closes, and that stay open for processes that run already.
@@ -44,17 +45,25 @@ const OPEN: [&str; 2] = ["managers", "processes"];
 /// # Errors
 /// If the fence cannot be made. Then nothing is fenced.
 pub fn run(options: &Attach, paths: &Paths) -> Result<()> {
+    let target = options.target.target().context("no target is given")?;
+    run_on(options, &target, paths)
+}
+
+/// Fences a target, whatever the options name.
+///
+/// # Errors
+/// If the fence cannot be made. Then nothing is fenced.
+pub(super) fn run_on(options: &Attach, target: &Target, paths: &Paths) -> Result<()> {
     require_root()?;
     inherited::close_all_but(0)?;
     nested::refuse(paths)?;
-    let target = options.target.target().context("no target is given")?;
     let policy = resolve::policy(
         &options.policy,
         options.dns,
         options.monitor,
         &paths.profiles,
     )?;
-    let found = target::find(options, &target, paths)?;
+    let found = target::find(options, target, paths)?;
     let home = Home::of(options, &found, paths)?;
     sockets::admit_devices(options, &found, paths)?;
     let logs = match options.detach {

@@ -11,12 +11,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::unistd::Pid;
 
 use crate::{
-    base::paths::Paths,
+    base::{console::notify, paths::Paths},
     cli::Attach,
     fence::{cgroup::Cgroup, hierarchy::Hierarchy},
     kernel::within::cookie_of,
     workload::{
-        self, Target, Workload, WorkloadKind, cgroup_of,
+        self, Target, Workload, cgroup_of,
         members::strangers,
         shared::{self, Facts},
         uplink,
@@ -42,14 +42,7 @@ pub(super) struct Found {
 impl Found {
     /// The workload in words.
     pub(super) fn words(&self) -> String {
-        let name = &self.workload.name;
-        match &self.workload.kind {
-            WorkloadKind::Unit => format!("unit {name}"),
-            WorkloadKind::Container { engine } => format!("container {name} ({engine})"),
-            WorkloadKind::Domain => format!("domain {name}"),
-            WorkloadKind::Cgroup => format!("cgroup {name}"),
-            WorkloadKind::Process => format!("process {name}"),
-        }
+        self.workload.words()
     }
 }
 
@@ -66,7 +59,9 @@ pub(super) fn find(options: &Attach, target: &Target, paths: &Paths) -> Result<F
     let id = id.with_context(|| format!("the cgroup {} is gone", path.display()))?;
     let own = cgroup_of(Pid::this(), &paths.proc, hierarchy.root()).ok();
     let strangers = match target {
-        Target::Process(pid) => strangers(cgroup.directory(), *pid, &paths.proc)?,
+        Target::Process(pid) | Target::Starting { pid, .. } => {
+            strangers(cgroup.directory(), *pid, &paths.proc)?
+        }
         // All in the cgroup is the workload's.
         _ => Vec::new(),
     };
@@ -89,8 +84,17 @@ pub(super) fn find(options: &Attach, target: &Target, paths: &Paths) -> Result<F
         "this process is in the cgroup {}: run qfence from elsewhere",
         path.display()
     );
-    if !options.allow_unfenced_net {
-        uplink::refuse(&workload.name, &path, workload.pid, paths, hierarchy.root())?;
+    let first = workload.pid.or(cgroup.pids()?.first().copied());
+    let made_outside = match first {
+        Some(first) => uplink::of(&workload.words(), &path, first, paths, hierarchy.root())?,
+        None => None,
+    };
+    match made_outside {
+        Some(outside) if options.allow_unfenced_net => {
+            notify(format_args!("warning: NOT FENCED: {outside}"));
+        }
+        Some(outside) => return Err(outside.into()),
+        None => {}
     }
     check_containment(&hierarchy, &path)?;
     Ok(Found {

@@ -1,8 +1,6 @@
-//! Ways to the network that no program at a cgroup of the workload sees: tap devices.
-//!
-//! The frames of a tap device are of no socket. If a process of the workload has the device open, a guest of its sends
-//! through it. If a process outside has one open that is in the workload's network namespace (slirp4netns and pasta make
-//! the network of a rootless container so), the sockets to the network are of that process.
+//! Processes outside of a workload that make its network: slirp4netns and pasta do so for containers. Such a process has
+//! a tap device open that is in the workload's network namespace, and the sockets to the network are its own. A fence on
+//! the workload's cgroup judges what the workload sends to the device, and not what the process makes of it.
 
 mod tun;
 
@@ -18,11 +16,11 @@ use nix::unistd::Pid;
 use super::{files, process};
 use crate::base::{files::bounded, paths::Paths, printable::printable};
 
-/// The device file of all tap devices.
-const TUN: &str = "/dev/net/tun";
-
 /// The most bytes of the name of a process.
 const NAME: u64 = 64;
+
+/// More bytes than the description of a tap device has.
+const DESCRIPTION: u64 = 4096;
 
 /// The most open files of one process that are looked at: the kernel's default for `fs.nr_open`.
 const OPEN: usize = 1 << 20;
@@ -38,91 +36,59 @@ struct Holder {
     namespaces: Vec<u64>,
 }
 
-/// Why a fence on the cgroup would not see the workload's traffic.
+/// The network is made by a process outside of the cgroup.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unseen {
-    /// A process outside makes the network.
-    #[error(
-        "the network of {workload} is made by {holder} in the cgroup {}, and a fence on {} does not see what that \
-         process sends: start the container in a fence (`qfence-user exec -- podman run …`), so that both are in it",
-        cgroup.display(), fenced.display()
-    )]
-    Outside {
-        /// What was to be fenced.
-        workload: String,
-        /// The process, by name and number.
-        holder: String,
-        /// Its cgroup.
-        cgroup: PathBuf,
-        /// The cgroup that was to be fenced.
-        fenced: PathBuf,
-    },
-    /// A process of the workload sends frames.
-    #[error(
-        "{holder} of {workload} has a tap device open, whose frames a fence on {} does not see: start it in a fence, \
-         which fences its devices too (`qfence-user exec`), or give --allow-unfenced-net",
-        fenced.display()
-    )]
-    Inside {
-        /// What was to be fenced.
-        workload: String,
-        /// The process, by name and number.
-        holder: String,
-        /// The cgroup that was to be fenced.
-        fenced: PathBuf,
-    },
+#[error(
+    "the network of {workload} is made by {holder} in the cgroup {}, and a fence on {} does not see what that process \
+     sends: start the container in a fence (`qfence-user exec -- podman run …`), so that both are in it, or give \
+     --allow-unfenced-net",
+    cgroup.display(), fenced.display()
+)]
+pub struct Outside {
+    /// What was to be fenced.
+    workload: String,
+    /// The process, by name and number.
+    holder: String,
+    /// Its cgroup.
+    cgroup: PathBuf,
+    /// The cgroup that was to be fenced.
+    fenced: PathBuf,
 }
 
-/// Refuses a workload part of whose traffic a fence on `cgroup` would not see. `first` is a process of the workload, and
-/// `hierarchy` is the cgroup that is mounted here.
+/// The process outside of `cgroup` that makes the network of a workload, if there is one. `first` is a process of the
+/// workload, and `hierarchy` is the cgroup that is mounted here.
 ///
 /// # Errors
-/// [`Unseen`], or if /proc cannot be read.
-pub fn refuse(
+/// If /proc cannot be read.
+pub fn of(
     workload: &str,
     cgroup: &Path,
-    first: Option<Pid>,
+    first: Pid,
     paths: &Paths,
     hierarchy: &Path,
-) -> Result<()> {
-    let namespace = match first {
-        Some(pid) => Some(namespace_of(pid, paths)?),
-        None => None,
-    };
-    // The taps of this host's own namespace are other guests'.
-    let own = namespace_of(Pid::this(), &Paths::default())?;
-    let namespace = namespace.filter(|namespace| *namespace != own);
-    match judge(workload, cgroup, namespace, &holders(paths, hierarchy)?) {
-        Some(unseen) => Err(unseen.into()),
-        None => Ok(()),
+) -> Result<Option<Outside>> {
+    let namespace = namespace_of(first, paths)?;
+    // The taps of this host's own namespace are guests'.
+    if namespace == namespace_of(Pid::this(), paths)? {
+        return Ok(None);
     }
+    Ok(judge(
+        workload,
+        cgroup,
+        namespace,
+        &holders(paths, hierarchy)?,
+    ))
 }
 
-/// Whether one of the processes carries traffic that a fence on the cgroup does not see.
-fn judge(
-    workload: &str,
-    cgroup: &Path,
-    namespace: Option<u64>,
-    holders: &[Holder],
-) -> Option<Unseen> {
-    let workload = || printable(workload.as_bytes());
-    let is_inside = |holder: &&Holder| {
+/// The process outside of the cgroup with a device in the namespace, if there is one.
+fn judge(workload: &str, cgroup: &Path, namespace: u64, holders: &[Holder]) -> Option<Outside> {
+    let is_outside = |holder: &&Holder| {
         let of = holder.cgroup.as_deref();
-        of.is_some_and(|of| of.starts_with(cgroup))
+        holder.namespaces.contains(&namespace) && !of.is_some_and(|of| of.starts_with(cgroup))
     };
-    if let Some(inside) = holders.iter().find(is_inside) {
-        return Some(Unseen::Inside {
-            workload: workload(),
-            holder: inside.words.clone(),
-            fenced: cgroup.to_owned(),
-        });
-    }
-    let namespace = namespace?;
-    let outside = holders
-        .iter()
-        .find(|holder| holder.namespaces.contains(&namespace))?;
-    Some(Unseen::Outside {
-        workload: workload(),
+    let outside = holders.iter().find(is_outside)?;
+    Some(Outside {
+        workload: printable(workload.as_bytes()),
         holder: outside.words.clone(),
         cgroup: outside.cgroup.clone().unwrap_or_default(),
         fenced: cgroup.to_owned(),
@@ -145,7 +111,7 @@ fn holders(paths: &Paths, hierarchy: &Path) -> Result<Vec<Holder>> {
             continue;
         };
         let pid = Pid::from_raw(number);
-        let descriptors = match open_taps(&paths.proc.join(&name).join("fd")) {
+        let descriptors = match open_taps(&paths.proc.join(&name)) {
             // It has ended, or is a thread of the kernel.
             Err(error) if is_gone(&error) => continue,
             descriptors => descriptors
@@ -175,25 +141,28 @@ fn is_gone(error: &io::Error) -> bool {
         .is_some_and(|error| errors.contains(&error))
 }
 
-/// The descriptors in a directory /proc/PID/fd that are of the device file of taps.
-fn open_taps(directory: &Path) -> io::Result<Vec<i32>> {
+/// The descriptors of a process that are of tap devices. Only the kernel's own description of a file tells: the path of the
+/// device file is not known once its mount was detached, as slirp4netns does, and looking at a file of a file system in
+/// user space could block.
+fn open_taps(process: &Path) -> io::Result<Vec<i32>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(directory)?.take(OPEN) {
+    for entry in fs::read_dir(process.join("fd"))?.take(OPEN) {
         let entry = entry?;
-        // It may be closed meanwhile.
-        let Ok(target) = fs::read_link(entry.path()) else {
-            continue;
-        };
-        if target == Path::new(TUN) {
-            found.extend(
-                entry
-                    .file_name()
-                    .to_str()
-                    .and_then(|name| name.parse::<i32>().ok()),
-            );
+        // It may be closed meanwhile. Sockets, pipes and the like have no path.
+        let is_file = fs::read_link(entry.path()).is_ok_and(|target| target.is_absolute());
+        let name = entry.file_name();
+        if is_file && is_tap(&process.join("fdinfo").join(&name)) {
+            found.extend(name.to_str().and_then(|name| name.parse::<i32>().ok()));
         }
     }
     Ok(found)
+}
+
+/// Whether a file of /proc/PID/fdinfo describes an attached tap device (`tun_chr_show_fdinfo` in drivers/net/tun.c).
+fn is_tap(description: &Path) -> bool {
+    let text = bounded::read(description, DESCRIPTION).unwrap_or_default();
+    text.split(|byte| *byte == b'\n')
+        .any(|line| line.starts_with(b"iff:"))
 }
 
 #[cfg(test)]
@@ -208,35 +177,56 @@ mod tests {
         }
     }
 
-    fn judged(namespace: Option<u64>, holders: &[Holder]) -> Option<String> {
-        let unseen = judge("web", Path::new("a/web"), namespace, holders);
-        unseen.map(|unseen| unseen.to_string())
+    fn judged(namespace: u64, holders: &[Holder]) -> Option<String> {
+        let outside = judge("web", Path::new("a/web"), namespace, holders);
+        outside.map(|outside| outside.to_string())
     }
 
     #[test]
     fn who_makes_the_network_from_outside_is_named() {
-        let slirp = holder("slirp4netns (7)", "user.slice/session-1.scope", &[12]);
-        let said = judged(Some(12), std::slice::from_ref(&slirp)).unwrap();
+        let slirp = holder("slirp4netns (7)", "user.slice/session-1.scope", &[11, 12]);
+        let said = judged(12, std::slice::from_ref(&slirp)).unwrap();
         assert_eq!(
             said,
             "the network of web is made by slirp4netns (7) in the cgroup user.slice/session-1.scope, and a fence on a/web \
              does not see what that process sends: start the container in a fence (`qfence-user exec -- podman run …`), \
-             so that both are in it"
+             so that both are in it, or give --allow-unfenced-net"
         );
-        // The device of another container, and a workload in the namespace of this host.
-        assert_eq!(judged(Some(13), std::slice::from_ref(&slirp)), None);
-        assert_eq!(judged(None, &[slirp]), None);
+        // The device of another container.
+        assert_eq!(judged(13, &[slirp]), None);
+        // One whose cgroup is not visible is outside.
+        let mut hidden = holder("pasta (8)", "", &[12]);
+        hidden.cgroup = None;
+        assert!(judged(12, &[hidden]).is_some());
     }
 
     #[test]
-    fn a_tap_of_the_workload_itself_is_named() {
-        for namespace in [Some(12), None] {
-            let said = judged(namespace, &[holder("qemu (7)", "a/web/emulator", &[5])]).unwrap();
-            assert!(
-                said.starts_with("qemu (7) of web has a tap device open"),
-                "{said}"
-            );
+    fn a_process_in_the_cgroup_is_fenced_with_it() {
+        let of = |cgroup| judged(12, &[holder("slirp4netns (7)", cgroup, &[12])]);
+        assert_eq!(of("a/web/below"), None);
+        assert!(of("a/web2").is_some());
+    }
+
+    #[test]
+    fn a_tap_is_known_by_the_description_of_the_file() {
+        let process = tempfile::tempdir().unwrap();
+        for directory in ["fd", "fdinfo"] {
+            fs::create_dir(process.path().join(directory)).unwrap();
         }
-        assert_eq!(judged(None, &[holder("qemu (7)", "a/web2", &[5])]), None);
+        let tap = "pos:\t0\nflags:\t02004002\nmnt_id:\t40\niff:\ttap0\n";
+        for (number, target, text) in [
+            ("3", "/dev/net/tun", tap),
+            // Of a mount that was detached.
+            ("4", "/", tap),
+            ("5", "/dev/net/tun", "pos:\t0\n"),
+            ("6", "/etc/iff:", "pos:\t0\nflags:\t0 iff:\n"),
+            ("7", "socket:[7]", tap),
+        ] {
+            std::os::unix::fs::symlink(target, process.path().join("fd").join(number)).unwrap();
+            fs::write(process.path().join("fdinfo").join(number), text).unwrap();
+        }
+        let mut found = open_taps(process.path()).unwrap();
+        found.sort_unstable();
+        assert_eq!(found, [3, 4]);
     }
 }

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `probe`, `probe=PROFILE` | the static program that makes probes and traffic, in a cargo profile |
 //! | `image` | the Linux guest: Debian's cloud kernel and busybox, unpacked under target/guest |
+//! | `engines` | podman and Docker with what they need, 250 MB, unpacked under target/guest and not installed |
 //! | `prometheus` | Debian's, 19 MB, unpacked under target/guest and not installed |
 
 use std::{
@@ -15,7 +16,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use tests::{debian::prometheus, exit::exit_code, guest::image::image, probe};
+use tests::{
+    debian::{engines, prometheus},
+    exit::exit_code,
+    guest::image::image,
+    probe,
+};
 
 fn main() -> ExitCode {
     let prepared = env::args().skip(1).try_for_each(|part| print(&part));
@@ -32,6 +38,7 @@ fn prepare(part: &str) -> Result<PathBuf> {
         ("probe", "") => probe::built(),
         ("probe", profile) => probe::build(profile),
         ("image", "") => Ok(image()?.initramfs),
+        ("engines", "") => engines(),
         ("prometheus", "") => prometheus(),
         _ => bail!("unknown part"),
     }

@@ -1,0 +1,165 @@
+//! `oci-hook`: the runtime calls it when the first process of the container is in its cgroup, and nothing of the image
+//! was executed yet. If it fails, the runtime does not start the container.
+
+use std::{io::stdin, time::Duration};
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+
+use super::super::{attach, require_root};
+use crate::{
+    base::{console::notify, name::check_name, paths::Paths, printable::printable},
+    cli::{Attach, OciHook, Stage},
+    fence::registry::Fences,
+    workload::{
+        Target,
+        oci::{annotations, state::State},
+        words_of_started,
+    },
+};
+
+/// The length of the ids that engines make, and how much of one is the name of a fence.
+const ID: usize = 64;
+const SHORT: usize = 12;
+
+/// Runs `oci-hook`.
+///
+/// # Errors
+/// If the container cannot be fenced, or its fence cannot be removed.
+pub(in crate::commands) fn run(options: &OciHook, paths: &Paths) -> Result<()> {
+    require_root()?;
+    let state = State::read(stdin())?;
+    let asked = annotations::options(&state.annotations, options.trust_annotations)?;
+    match options.stage {
+        Stage::CreateRuntime => {
+            let attach = to_attach(&state, &options.options, &asked)?;
+            let target = Target::Starting {
+                id: state.id.clone(),
+                pid: state.first()?,
+            };
+            attach::run_on(&attach, &target, paths)
+                .with_context(|| format!("the container {} is not fenced", state.id))
+        }
+        Stage::Poststop => remove(&state, &name(&state, &asked)?, paths),
+    }
+}
+
+/// The command line of `attach` for a container. Rules of annotations come first, except those that allow: these come
+/// last, so that no annotation overrides a rule of the hook that denies.
+fn to_attach(state: &State, options: &[String], asked: &[String]) -> Result<Attach> {
+    let pid = state.first()?.to_string();
+    let name = name(state, asked)?;
+    let mut words = vec![
+        "qfence-user".to_owned(),
+        "--pid".into(),
+        pid,
+        "--detach".into(),
+    ];
+    let (allow, others): (Vec<_>, Vec<_>) = asked
+        .iter()
+        .filter(|word| !word.starts_with(NAME))
+        .cloned()
+        .partition(|word| word.starts_with("--allow="));
+    words.push(format!("{NAME}{name}"));
+    words.extend(others);
+    words.extend(options.iter().cloned());
+    words.extend(allow);
+    let line = Line::try_parse_from(words);
+    let line = line.context("cannot understand the options of the hook and the annotations")?;
+    Ok(line.attach)
+}
+
+/// The beginning of the option with the name of the fence.
+const NAME: &str = "--name=";
+
+/// The options of `attach` as a command line of their own.
+#[derive(Debug, Parser)]
+struct Line {
+    #[command(flatten)]
+    attach: Attach,
+}
+
+/// The name of the fence of a container, the same in both stages.
+fn name(state: &State, asked: &[String]) -> Result<String> {
+    let named = asked.iter().find_map(|word| word.strip_prefix(NAME));
+    let short = match state.id.get(..SHORT) {
+        Some(short) if state.id.len() == ID => short,
+        _ => &state.id,
+    };
+    let name = named.unwrap_or(short);
+    check_name(name)?;
+    Ok(name.to_owned())
+}
+
+/// Removes the fence of a container that has ended. There is none if the container was never fenced, and a fence of this
+/// name may be another's.
+fn remove(state: &State, name: &str, paths: &Paths) -> Result<()> {
+    let fences = Fences::open(paths)?;
+    let attached = fences.description(name).and_then(|fence| fence.attached);
+    let words = printable(words_of_started(&state.id).as_bytes());
+    if attached.is_none_or(|attached| attached.workload != words) {
+        return Ok(());
+    }
+    fences.remove(name, Duration::ZERO, &mut |note| notify(note))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Source;
+
+    fn state(annotations: &str) -> State {
+        let id = "ab".repeat(32);
+        let text = format!(r#"{{"id":"{id}","pid":7,"annotations":{annotations}}}"#);
+        State::read(text.as_bytes()).unwrap()
+    }
+
+    fn asked(state: &State) -> Vec<String> {
+        annotations::options(&state.annotations, true).unwrap()
+    }
+
+    fn rules(attach: &Attach) -> Vec<String> {
+        let rules = attach.policy.rules.rules(|text| Source::Flag { text });
+        rules.iter().map(|rule| rule.source.to_string()).collect()
+    }
+
+    #[test]
+    fn a_container_is_attached_to_and_left() {
+        let state = state("{}");
+        let options = ["--profile".to_owned(), "internet-only".to_owned()];
+        let attach = to_attach(&state, &options, &asked(&state)).unwrap();
+        assert!(attach.detach);
+        assert_eq!(attach.name.as_deref(), Some("abababababab"));
+        assert_eq!(attach.policy.profile.unwrap(), "internet-only");
+    }
+
+    #[test]
+    fn an_annotation_does_not_override_a_rule_of_the_hook_that_denies() {
+        let state = state(r#"{"qfence.allow":"any","qfence.deny":"lan","qfence.name":"web"}"#);
+        let options = ["--deny".to_owned(), "192.0.2.0/24".to_owned()];
+        let attach = to_attach(&state, &options, &asked(&state)).unwrap();
+        assert_eq!(attach.name.as_deref(), Some("web"));
+        assert_eq!(
+            rules(&attach),
+            ["--deny lan", "--deny 192.0.2.0/24", "--allow any"]
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_an_error() {
+        let named = state(r#"{"qfence.name":"a/b"}"#);
+        assert!(to_attach(&named, &[], &asked(&named)).is_err());
+        let plain = state("{}");
+        for option in [
+            "--pid=8",
+            "--cgroup=/",
+            "--metrics=127.0.0.1:1",
+            "--nonsense",
+        ] {
+            let options = [option.to_owned()];
+            assert!(to_attach(&plain, &options, &[]).is_err(), "{option}");
+        }
+        let none = State::read(r#"{"id":"a","pid":0}"#.as_bytes()).unwrap();
+        assert!(to_attach(&none, &[], &[]).is_err());
+    }
+}

@@ -1,0 +1,116 @@
+//! podman calls the hook of contrib/oci for containers with an annotation.
+
+use anyhow::Result;
+use tests::engines::{CRUN, IMAGE};
+
+use super::{FOR_EVER, Scene, assert_fenced, assert_open};
+
+/// The node's side of podman's bridge.
+const GATEWAY: &str = "10.88.0.1";
+
+/// Where podman looks for hooks. It does not look in /etc unless its configuration names that.
+const HOOKS: &str = "/usr/share/containers/oci/hooks.d";
+
+fn scene() -> Result<Scene> {
+    let scene = Scene::new()?;
+    let create = include_str!("../../../contrib/oci/qfence.json");
+    let stop = include_str!("../../../contrib/oci/qfence-poststop.json");
+    for (name, hook) in [("qfence.json", create), ("qfence-poststop.json", stop)] {
+        scene.room.write(&format!("{HOOKS}/{name}"), hook)?;
+    }
+    scene.room.import("podman")?;
+    Ok(scene)
+}
+
+#[test]
+fn a_container_with_the_annotation_is_fenced_from_its_first_instruction() -> Result<()> {
+    let scene = scene()?;
+    scene.room.make_crun()?;
+    for runtime in ["runc", CRUN] {
+        let run = ["podman", "--runtime", runtime, "run", "--rm"];
+        let before = scene.arrived();
+        assert_open(&scene.probe(&run, GATEWAY)?)?;
+        let after = scene.arrived();
+        assert_eq!(after, (before.0 + 4, before.1 + 2), "control: {runtime}");
+
+        let annotated = [&run[..], &["--annotation", "qfence=on"]].concat();
+        assert_fenced(&scene.probe(&annotated, GATEWAY)?)?;
+        assert_eq!(scene.arrived(), (after.0, after.1 + 2), "{runtime}");
+        scene.assert_nothing_left()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_container_gets_its_fence_at_each_start() -> Result<()> {
+    let scene = scene()?;
+    let options = [
+        "--detach",
+        "--name",
+        "web",
+        "--annotation",
+        "qfence.name=web",
+    ];
+    let run = [&["podman", "run"], &options[..], &[IMAGE], &FOR_EVER].concat();
+    scene.room.output(&run)?;
+    for round in ["started", "restarted"] {
+        let fences = scene.fences()?;
+        assert!(fences.contains("\"web\""), "{round}: {fences}");
+        assert_fenced(&scene.probe_in("podman", "web", GATEWAY)?)?;
+        let restart = ["podman", "restart", "--time", "0", "web"];
+        scene.room.output(&restart)?;
+    }
+
+    // A container that wants the name of this fence does not start, and does not take it away.
+    let other = [
+        "podman",
+        "run",
+        "--rm",
+        "--annotation",
+        "qfence.name=web",
+        IMAGE,
+    ];
+    let ended = scene
+        .room
+        .run(&[&other[..], &["sh", "-c", "echo ran"]].concat())?;
+    assert_ne!(ended.code(), Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("already exists"), "{ended:?}");
+    assert!(!ended.stdout.contains("ran"), "{ended:?}");
+    assert_fenced(&scene.probe_in("podman", "web", GATEWAY)?)?;
+
+    let remove = ["podman", "rm", "--force", "--time", "0", "web"];
+    scene.room.output(&remove)?;
+    scene.assert_nothing_left()
+}
+
+#[test]
+fn a_container_whose_hook_fails_does_not_start() -> Result<()> {
+    let scene = scene()?;
+    let marker = "/run/started";
+    let touch = format!("echo ran > {marker}/file");
+    scene.room.output(&["mkdir", marker])?;
+    let volume = format!("{marker}:{marker}");
+    let run = |options: &[&str]| {
+        let run = ["podman", "run", "--rm", "--volume", &volume];
+        let all = [&run, options, &[IMAGE, "sh", "-c", &touch]].concat();
+        scene.room.run(&all)
+    };
+    let marker = scene.room.path(marker).join("file");
+    for (annotation, words) in [
+        ("qfence.alow=any", "there is no annotation"),
+        ("qfence.allow=any", "could be the image's"),
+        ("qfence.deny=nonsense:x", "nonsense"),
+        ("qfence.name=a/b", "cannot be the name of a fence"),
+    ] {
+        let ended = run(&["--annotation", annotation])?;
+        assert_ne!(ended.code(), Some(0), "{annotation}: {ended:?}");
+        assert!(ended.stderr.contains(words), "{annotation}: {ended:?}");
+        assert!(!marker.exists(), "{annotation}: {ended:?}");
+        scene.assert_nothing_left()?;
+    }
+    // The control: the same container starts with a rule that is one.
+    let ended = run(&["--annotation", "qfence.deny=lan"])?;
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    assert!(marker.exists(), "{ended:?}");
+    Ok(())
+}
