@@ -76,9 +76,10 @@ const NAMES_OTHER_PORT: u32 = 1 << 13;
 /// The TCP connection of the socket was allowed to the host, so its packets to the host are allowed as well.
 const CONNECTED_TO_HOST: u32 = 1 << 2;
 
-/// Notes the owner of a new socket, whose namespace has this relation to the fence, and the rule by which the socket would be refused if the policy were enforced. If
-/// there is no memory for the note, the socket is created nevertheless: its traffic is judged, records of it do not
-/// name the process, the reply exception does not apply to it, and it cannot connect by TCP.
+/// Notes the owner of a new socket. `place` is the relation of its network namespace to the fence, and `against` the rule
+/// by which the socket would be refused if the policy were enforced. If there is no memory for the note, the socket is
+/// created nevertheless: its traffic is judged, records of it do not name the process, the reply exception does not apply
+/// to it, and it cannot connect by TCP.
 #[inline(always)]
 pub(crate) fn note(ctx: &SockContext, author: &Author, place: Place, against: Option<u32>) {
     let mut owner = Owner::of(author);
