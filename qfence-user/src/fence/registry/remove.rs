@@ -115,7 +115,13 @@ impl Fences {
         if self.whereabouts(name, id) != Whereabouts::Gone {
             return vec![self.why_not_here(name)];
         }
-        [
+        let described = self.descriptions.read(name);
+        let devices = described.iter().flat_map(|found| &found.devices);
+        // Before their programs are detached.
+        let mut errors: Vec<_> = devices
+            .filter_map(|device| device.delete_made().err())
+            .collect();
+        let removed = [
             // Links that judge sockets outside the fence are kept. Everything on these sockets is refused, so this is
             // not reported.
             self.pins.let_go(name),
@@ -123,10 +129,9 @@ impl Fences {
             self.record_files(name).remove(),
             // The description is removed last: the fence is registered as long as it exists.
             self.descriptions.remove(name),
-        ]
-        .into_iter()
-        .filter_map(Result::err)
-        .collect()
+        ];
+        errors.extend(removed.into_iter().filter_map(Result::err));
+        errors
     }
 }
 
