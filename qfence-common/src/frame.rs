@@ -12,12 +12,14 @@ pub mod ethernet;
 
 use crate::Halves;
 
-/// The bit of `skb->mark` that every frame from a fenced device gets.
-pub const MARK: u32 = 1 << 29;
+/// The bit of `skb->mark` that every frame from a fenced device gets. Others use other bits by default: Calico 16 to 31,
+/// Tailscale 16 to 23, Cilium 8 to 11 and 16 to 31, kube-proxy 14 and 15, WireGuard's wg-quick those of 0xca6c, AWS 7. And
+/// small numbers are common in rules of the host's own.
+pub const MARK: u32 = 1 << 12;
 
 /// The bit of `skb->mark` that a frame gets in place of [`MARK`] if an exception lets it through to the host, for a device
 /// with [`MARKS_EXCEPTIONS`].
-pub const EXCEPTION_MARK: u32 = 1 << 30;
+pub const EXCEPTION_MARK: u32 = 1 << 13;
 
 /// The bit of `skb->tc_index` that every frame from a fenced device gets.
 pub const TAG: u16 = 1 << 15;

@@ -1,9 +1,14 @@
 //! Tap devices of a QEMU: qfence opens a device that exists, fences it, and hands it over. The real QEMU shows that it takes
 //! the descriptor, and an executable with the name of a QEMU which words and descriptors it gets.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
+use std::{
+    fs,
+    os::{fd::OwnedFd, unix::fs::PermissionsExt as _},
+    path::PathBuf,
+};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use tests::{
     fence::{Fence, qfence},
     namespace::Namespace,
@@ -274,6 +279,64 @@ fn a_device_is_made_for_the_command_and_ends_with_it() -> Result<()> {
         wait_until("the device is gone", || {
             Ok(host.ip("link show dev tap7").is_err())
         })?;
+    }
+    Ok(())
+}
+
+/// Takes the descriptor of a device out of a process of a fence.
+fn take_descriptor(host: &Namespace, fence: &Fence, device: &str) -> Result<OwnedFd> {
+    let mut ps = host.command(qfence()?);
+    let listed: Vec<serde_json::Value> =
+        serde_json::from_str(&probe::output(ps.args(["ps", "--json"]))?)?;
+    let row = listed.iter().find(|row| row["name"] == fence.name());
+    let pids = row.and_then(|row| row["pids"].as_array());
+    for pid in pids.context("ps does not list it")? {
+        let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else {
+            continue;
+        };
+        for descriptor in descriptors.flatten() {
+            let shown = fs::read_to_string(descriptor.path()).unwrap_or_default();
+            let mut lines = shown.lines();
+            if !lines.any(|line| line == format!("iff:\t{device}")) {
+                continue;
+            }
+            let pid = i32::try_from(pid.as_i64().context("a number")?)?;
+            let pid = Pid::from_raw(pid).context("a process")?;
+            let number = descriptor.file_name().to_string_lossy().parse()?;
+            let process = pidfd_open(pid, PidfdFlags::empty())?;
+            return Ok(pidfd_getfd(process, number, PidfdGetfdFlags::empty())?);
+        }
+    }
+    bail!("nobody has {device}: {row:?}")
+}
+
+/// Somebody outside has the device's descriptor, and it would be unfenced.
+#[test]
+fn a_device_that_was_made_ends_although_somebody_has_its_descriptor() -> Result<()> {
+    let (host, shower) = (host()?, Shower::new()?);
+    fs::write(shower.path(), format!("{SHOW}sleep 1000\n"))?;
+    let value = "tap,id=n,ifname=tap7,script=no,downscript=no";
+    for ending in ["rm", "kill"] {
+        let fence = Fence::new("taps")?.with(&["--user", "root", "--tap", "tap7,bridge=br0"]);
+        let mut command = fence.command(&host, shower.path());
+        command.args(["-netdev", value]);
+        let mut running = command.stdout(std::process::Stdio::null()).spawn()?;
+        let mut taken = None;
+        wait_until("the command has the device", || {
+            taken = take_descriptor(&host, &fence, "tap7").ok();
+            Ok(taken.is_some())
+        })?;
+        let is_there = |host: &Namespace| host.ip("link show dev tap7").is_ok();
+        ensure!(is_there(&host), "control");
+        if ending == "kill" {
+            running.kill()?;
+        }
+        let mut rm = host.command(qfence()?);
+        probe::output(rm.args(["rm", "--time", "0", fence.name()]))?;
+        running.wait()?;
+        ensure!(!is_there(&host), "{ending}: the device is left");
+        remains::ensure_none(fence.name())?;
+        drop(taken);
     }
     Ok(())
 }

@@ -67,7 +67,7 @@ pub fn run(options: &Logs, paths: &Paths) -> Result<()> {
         }
     }
     // A fence that has ended has no counters.
-    if let Ok(Snapshot { counts, .. }) = Snapshot::of(&fences.pins(name)) {
+    if let Ok(Snapshot { counts, .. }) = fences.counted(name) {
         notify(format_args!(
             "{} attempts: {} first, {} repeated, {} lost",
             counts.on_record(),

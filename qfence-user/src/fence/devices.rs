@@ -9,14 +9,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     base::mac::Mac,
-    host::devices::Devices,
+    host::devices::{self, Devices},
     kernel::{
         Kernel,
         device::{
-            self, Wanted,
+            Wanted, attach,
             state::{State, state},
         },
         local_in::Membership,
+        pins::Pins,
     },
     stored_policy::netns,
 };
@@ -33,14 +34,17 @@ pub struct FencedDevice {
     /// Whether it is a macvtap device.
     #[serde(default)]
     pub is_reversed: bool,
-    /// The MAC addresses that its guest may use, as far as they are known.
+    /// The MAC addresses that its guest may use and has not chosen.
     pub macs: Vec<Mac>,
     /// Whether the first frame adds one.
     pub learns_mac: bool,
-    /// Whether the first frame has added the last of them. The guest has chosen it: it could be that of a router of the host,
-    /// so the second layer is not told of it.
+    /// The one that a first frame has added, before the device was fenced again. The guest has chosen it: it could be that of
+    /// a router of the host, so the second layer is not told of it.
     #[serde(default)]
-    pub is_learnt: bool,
+    pub learnt: Option<Mac>,
+    /// Whether it was made for the fence, and ends with it.
+    #[serde(default)]
+    pub is_made: bool,
 }
 
 impl FencedDevice {
@@ -51,9 +55,14 @@ impl FencedDevice {
             index: self.index,
             slot,
             flags: self.flags(gateways),
-            macs: self.macs.iter().map(|mac| mac.number()).collect(),
+            macs: self.all_macs().map(Mac::number).collect(),
             gateways: gateways.iter().copied().collect(),
         }
+    }
+
+    /// The MAC addresses that its guest may use, as far as they are known.
+    pub fn all_macs(&self) -> impl Iterator<Item = Mac> {
+        self.macs.iter().copied().chain(self.learnt)
     }
 
     /// The flags for the programs. The host may serve the guest's network where it has an address there.
@@ -79,16 +88,43 @@ impl FencedDevice {
     ) -> Result<()> {
         let context = || format!("the network device {} is not fenced", self.name);
         membership.guard(self.index).with_context(context)?;
-        let chosen = usize::from(self.is_learnt);
-        for mac in self.macs.iter().rev().skip(chosen) {
+        for mac in &self.macs {
             let guarded = membership.guard_mac(self.index, mac.number());
             guarded.with_context(context)?;
         }
         let here = found.with_index(self.index);
         let gateways = here.map(|here| found.gateways(here)).unwrap_or_default();
         let wanted = self.wanted(membership.slot(), &gateways);
-        device::attach(kernel, None, &wanted, pins).with_context(context)?;
+        attach(kernel, None, &wanted, pins).with_context(context)?;
         Ok(())
+    }
+
+    /// Deletes it if it was made for the fence. Whoever still has its descriptor has no device then. To be called before its
+    /// programs are detached.
+    ///
+    /// # Errors
+    /// If the kernel refuses it.
+    pub fn delete_made(&self) -> Result<()> {
+        let is_here = netns().ok() == Some(self.netns);
+        if !self.is_made || !is_here || if_nametoindex(&*self.name).ok() != Some(self.index) {
+            return Ok(());
+        }
+        let deleted = devices::delete(self.index);
+        deleted.with_context(|| format!("cannot delete the network device {}", self.name))
+    }
+
+    /// Why packets that the host's rules send to itself are not judged; `None` if they are, or if this process is in another
+    /// network namespace and cannot know.
+    #[must_use]
+    pub fn why_half_fenced(&self, pins: &Pins) -> Option<String> {
+        if netns().ok() != Some(self.netns) {
+            return None;
+        }
+        match pins.has_second_layer() {
+            Ok(true) => None,
+            Ok(false) => Some("the second layer was removed".to_owned()),
+            Err(error) => Some(format!("{error:#}")),
+        }
     }
 
     /// Why its frames are not all judged, or that it is gone; `None` if they are, or if this process is in another network
@@ -127,7 +163,8 @@ mod tests {
             is_reversed: false,
             macs: vec!["52:54:00:12:34:56".parse().unwrap()],
             learns_mac: false,
-            is_learnt: false,
+            learnt: None,
+            is_made: false,
         }
     }
 
@@ -143,6 +180,9 @@ mod tests {
         assert_eq!(wanted.gateways.len(), 1);
         (device.is_reversed, device.learns_mac) = (true, true);
         assert_eq!(device.flags(&none), LEARNS_MAC | REVERSED);
+        device.learnt = Some("52:54:00:12:34:57".parse().unwrap());
+        let macs = device.wanted(3, &some).macs;
+        assert_eq!(macs, [0x5254_0012_3456, 0x5254_0012_3457]);
     }
 
     #[test]

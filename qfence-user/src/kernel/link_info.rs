@@ -1,18 +1,26 @@
 //! Asks the kernel for the cgroup or the device of a link, of which aya shows only id, program and type; and for the id of
 //! a program that aya did not load. Detaches links.
 
-use std::{ffi::c_long, io, os::fd::AsFd, path::Path};
+use std::{
+    ffi::c_long,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+};
 
 use anyhow::{Context as _, Result};
 use qfence_common::Hook;
 
 use super::{
     by_path,
-    syscall::{Attributes, bpf, number},
+    syscall::{Attributes, bpf, bpf_fd, number},
 };
 
 /// `BPF_LINK_TYPE_CGROUP`.
 const CGROUP: u32 = 3;
+
+/// `BPF_LINK_TYPE_NETFILTER`.
+const NETFILTER: u32 = 10;
 
 /// `BPF_LINK_TYPE_TCX`.
 const TCX: u32 = 11;
@@ -59,6 +67,36 @@ struct DeviceLinkInfo {
 }
 
 const _: () = assert!(size_of::<DeviceLinkInfo>() == 24);
+
+/// `struct bpf_link_info` of a link to a hook of netfilter.
+#[repr(C)]
+#[derive(Default)]
+struct NetfilterLinkInfo {
+    link_type: u32,
+    id: u32,
+    prog_id: u32,
+    padding: u32,
+    pf: u32,
+    hooknum: u32,
+    priority: i32,
+    flags: u32,
+}
+
+const _: () = assert!(size_of::<NetfilterLinkInfo>() == 32);
+
+/// The argument of `BPF_PROG_GET_FD_BY_ID`.
+#[repr(C)]
+struct ById {
+    prog_id: u32,
+    next_id: u32,
+    open_flags: u32,
+}
+
+// SAFETY: as in linux/bpf.h. It has no addresses.
+unsafe impl Attributes for ById {
+    /// `BPF_PROG_GET_FD_BY_ID`.
+    const COMMAND: c_long = 13;
+}
 
 /// The argument of `BPF_LINK_DETACH`.
 #[repr(C)]
@@ -125,6 +163,51 @@ pub(super) fn of_device(link: &impl AsFd) -> io::Result<DeviceLink> {
         id: info.id,
         index: info.ifindex,
         attach_type: info.attach_type,
+    })
+}
+
+/// A link to a hook of netfilter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NetfilterLink {
+    /// The id of its program.
+    pub(super) program: u32,
+    /// The family, `NFPROTO_*`.
+    pub(super) family: u32,
+    /// Its priority in the hook.
+    pub(super) priority: i32,
+}
+
+/// The hook of a link, as it was made: whether the link was detached since is not told.
+///
+/// # Errors
+/// If it cannot be queried, or is no link to a hook of netfilter.
+pub(super) fn of_netfilter(link: &impl AsFd) -> io::Result<NetfilterLink> {
+    let mut info = NetfilterLinkInfo::default();
+    let mut get = GetInfo {
+        bpf_fd: number(link)?,
+        info_len: u32::try_from(size_of::<NetfilterLinkInfo>()).map_err(io::Error::other)?,
+        info: std::ptr::from_mut(&mut info) as u64,
+    };
+    bpf(&mut get)?;
+    if info.link_type != NETFILTER {
+        return Err(io::Error::other("it is no link to a hook of netfilter"));
+    }
+    Ok(NetfilterLink {
+        program: info.prog_id,
+        family: info.pf,
+        priority: info.priority,
+    })
+}
+
+/// Opens a loaded program by its id.
+///
+/// # Errors
+/// Errors of bpf(2).
+pub(super) fn program(id: u32) -> io::Result<OwnedFd> {
+    bpf_fd(&mut ById {
+        prog_id: id,
+        next_id: 0,
+        open_flags: 0,
     })
 }
 

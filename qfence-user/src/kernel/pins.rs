@@ -11,7 +11,10 @@ use anyhow::{Context, Result};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use qfence_common::abi;
 
-use super::bpffs::{MakeError, check_parent, make, make_parent, mount_bpffs};
+use super::{
+    bpffs::{MakeError, check_parent, make, make_parent, mount_bpffs},
+    local_in,
+};
 use crate::base::{
     files::{
         directory::{Directory, DirectoryError, Others},
@@ -55,6 +58,14 @@ impl Pins {
     /// The mount point of bpffs.
     pub(super) fn bpffs(&self) -> &Path {
         &self.bpffs
+    }
+
+    /// Whether the second layer for frames is whole in the caller's network namespace.
+    ///
+    /// # Errors
+    /// If it is unknown.
+    pub fn has_second_layer(&self) -> Result<bool> {
+        local_in::is_whole(&self.bpffs, None)
     }
 
     /// The directory that has the directories of all fences.

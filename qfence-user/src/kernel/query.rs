@@ -41,24 +41,26 @@ pub struct Attached {
 /// The part of `union bpf_attr` that `BPF_PROG_QUERY` uses, with all fields that a kernel may write.
 #[repr(C)]
 #[derive(Default)]
-struct Query {
-    target_fd: u32,
-    attach_type: u32,
-    query_flags: u32,
-    attach_flags: u32,
-    prog_ids: u64,
-    prog_cnt: u32,
-    padding: u32,
-    prog_attach_flags: u64,
-    link_ids: u64,
-    link_attach_flags: u64,
-    revision: u64,
+pub(super) struct Query {
+    /// A cgroup, or the index of a device.
+    pub(super) target: u32,
+    pub(super) attach_type: u32,
+    pub(super) query_flags: u32,
+    pub(super) attach_flags: u32,
+    pub(super) prog_ids: u64,
+    /// The room for ids, and then their number.
+    pub(super) count: u32,
+    pub(super) padding: u32,
+    pub(super) prog_attach_flags: u64,
+    pub(super) link_ids: u64,
+    pub(super) link_attach_flags: u64,
+    pub(super) revision: u64,
 }
 
 const _: () = assert!(size_of::<Query>() == 64);
 
-// SAFETY: as in linux/bpf.h. The kernel writes `prog_cnt` ids at `prog_ids`, for which `attached` has room, and as many
-// flags at `prog_attach_flags`, for which it has room where that is not null. The other addresses are null.
+// SAFETY: as in linux/bpf.h. The kernel writes `count` ids at `prog_ids`, and as many at `link_ids` and flags at
+// `prog_attach_flags` where these are not null. Those who set the addresses have room. The other addresses are null.
 unsafe impl Attributes for Query {
     /// `BPF_PROG_QUERY`.
     const COMMAND: c_long = 16;
@@ -73,10 +75,10 @@ pub fn attached(cgroup: &File, hook: Hook) -> io::Result<Attached> {
     let mut ids = [0_u32; MOST];
     let mut flags = [0_u32; MOST];
     let mut query = Query {
-        target_fd: number(cgroup)?,
+        target: number(cgroup)?,
         attach_type: hook.row().attach_type,
         prog_ids: ids.as_mut_ptr() as u64,
-        prog_cnt: u32::try_from(ids.len()).unwrap_or_default(),
+        count: u32::try_from(ids.len()).unwrap_or_default(),
         // Older kernels do not have this field, and those with hooks of security modules require it there.
         prog_attach_flags: if hook.is_lsm() {
             flags.as_mut_ptr() as u64
@@ -86,7 +88,7 @@ pub fn attached(cgroup: &File, hook: Hook) -> io::Result<Attached> {
         ..Query::default()
     };
     bpf(&mut query)?;
-    let count = usize::try_from(query.prog_cnt).unwrap_or(MOST).min(MOST);
+    let count = usize::try_from(query.count).unwrap_or(MOST).min(MOST);
     Ok(Attached {
         programs: ids[..count].to_vec(),
         sharing: if query.attach_flags & ALLOW_MULTI != 0 {

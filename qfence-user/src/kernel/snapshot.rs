@@ -1,11 +1,9 @@
 //! The counters of a fence at one time: attempts and traffic.
 
-use std::path::Path;
-
 use anyhow::Result;
 use qfence_common::{Direction, Traffic};
 
-use crate::kernel::{Counts, Maps};
+use crate::kernel::{Counts, Maps, local_in, pins::Pins};
 
 /// The counters of one fence. They are read one after the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,18 +19,27 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Reads the counters of the fence whose links are in `pins`.
+    /// Reads the counters of a fence.
     ///
     /// # Errors
     /// If its maps do not exist, or belong to another version.
-    pub fn of(pins: &Path) -> Result<Self> {
-        let maps = Maps::open(pins)?;
-        Ok(Self {
+    pub fn of(pins: &Pins, name: &str) -> Result<Self> {
+        let maps = Maps::open(&pins.directory(name))?;
+        let mut counted = Self {
             counts: maps.counts()?,
             sent: maps.traffic(Direction::Sent)?,
             refused: maps.traffic(Direction::Refused)?,
             received: maps.traffic(Direction::Received)?,
-        })
+        };
+        counted.add_drops(local_in::drops(pins.bpffs(), name)?);
+        Ok(counted)
+    }
+
+    /// Adds packets that the second layer dropped, which only counts them. They have no length.
+    fn add_drops(&mut self, drops: u64) {
+        self.counts.refused += drops;
+        self.counts.repeated += drops;
+        self.refused.packets += drops;
     }
 }
 
@@ -61,6 +68,16 @@ pub fn bytes(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_second_layer_drops_is_refused_and_on_record() {
+        let mut counted = Snapshot::default();
+        (counted.counts.refused, counted.counts.first) = (3, 3);
+        counted.add_drops(7);
+        assert_eq!(counted.counts.on_record(), 10);
+        assert_eq!((counted.counts.first, counted.counts.repeated), (3, 7));
+        assert_eq!((counted.refused.packets, counted.refused.bytes), (7, 0));
+    }
 
     #[test]
     fn bytes_are_a_few_characters() {

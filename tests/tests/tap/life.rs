@@ -17,7 +17,7 @@ use tests::{
 
 use super::{
     bed::{fence, named},
-    layers::{pins, second},
+    layers::{pins, second, take_away},
     matrix::kind,
     row::Layer,
     table,
@@ -211,6 +211,81 @@ fn a_device_that_moves_to_another_namespace_is_noticed() -> Result<()> {
     let elsewhere = elsewhere.display();
     scene.host.ip(&format!("link set tap0 netns {elsewhere}"))?;
     await_unfenced(&scene, &fence, &shell)
+}
+
+/// Links that somebody detaches are put back; without a supervisor nobody does, and `ps` shows it.
+#[test]
+fn a_layer_that_is_taken_away_is_put_back_or_shown() -> Result<()> {
+    for (layer, row) in [
+        (Layer::First, "arp for 10.50.0.1"),
+        (Layer::Second, "udp that is translated to another address"),
+    ] {
+        let kind = kind(Link::Bridged, Header::None, false);
+        let mut bed = scene::bed(kind)?;
+        let rows = table::rows(kind);
+        let row = named(&rows, row)?;
+        let (fence, shell) = bed.fence("back", &[])?;
+        take_away(&bed.scene, &fence, layer)?;
+        let mut outcome = bed.send(row, |_| true)?;
+        wait_until("it is put back", || {
+            outcome = bed.send(row, |outcome| row.is_held(outcome))?;
+            Ok(row.is_held(&outcome) && !ps(&bed.scene, &fence)?.contains("UNFENCED"))
+        })
+        .with_context(|| format!("{layer:?}: {outcome}\n{}", shell.stderr()))?;
+        ensure!(!shell.stderr().contains("NOT FENCED"), "{}", shell.stderr());
+        shell.kill_supervisor()?;
+        ensure!(
+            !ps(&bed.scene, &fence)?.contains("UNFENCED"),
+            "{layer:?}: an orphan is fenced"
+        );
+        take_away(&bed.scene, &fence, layer)?;
+        await_unfenced(&bed.scene, &fence, &shell)?;
+        let outcome = bed.send(row, |outcome| row.shows(outcome))?;
+        ensure!(row.shows(&outcome), "control: {layer:?}: {outcome}");
+    }
+    Ok(())
+}
+
+/// The number of refused attempts that `ps` shows, and that of the metrics.
+fn refused(scene: &Scene, fence: &Fence) -> Result<(u64, u64)> {
+    let mut command = scene.host.command(qfence()?);
+    let listed = probe::output(command.args(["ps", "--json"]))?;
+    let listed: Vec<serde_json::Value> = serde_json::from_str(&listed)?;
+    let mut rows = listed.into_iter();
+    let row = rows.find(|row| row["name"] == fence.name());
+    let row = row.context("ps does not list it")?;
+    let shown = row["attempts"]["refused"].as_u64();
+    let mut command = scene.host.command(qfence()?);
+    let metrics = probe::output(command.arg("metrics"))?;
+    let series = metrics.lines().find(|line| {
+        line.starts_with("qfence_attempts_total{")
+            && line.contains(fence.name())
+            && line.contains("\"denied\"")
+    });
+    let value = series.and_then(|line| line.rsplit(' ').next()?.parse().ok());
+    Ok((
+        shown.with_context(|| row.to_string())?,
+        value.with_context(|| metrics.clone())?,
+    ))
+}
+
+#[test]
+fn what_the_second_layer_drops_is_counted() -> Result<()> {
+    let kind = kind(Link::Bridged, Header::None, false);
+    let mut bed = scene::bed(kind)?;
+    let (fence, _shell) = bed.fence("counted", &[])?;
+    let rows = table::rows(kind);
+    let row = named(&rows, "udp that is translated to another address")?;
+    let before = refused(&bed.scene, &fence)?;
+    for _ in 0..3 {
+        bed.send(row, |outcome| row.is_held(outcome))?;
+    }
+    let after = refused(&bed.scene, &fence)?;
+    ensure!(
+        after.0 >= before.0 + 3 && after.1 >= before.1 + 3,
+        "{before:?}, then {after:?}"
+    );
+    Ok(())
 }
 
 /// Somebody else's program in front of the fence's lets everything through.

@@ -107,6 +107,9 @@ impl Guests {
             let macs: BTreeSet<Mac> = tap.macs.iter().chain(&wanted.mac).copied().collect();
             let learns = tap.has_unknown_mac && wanted.mac.is_empty();
             guests.add(device, here, macs, learns);
+            if let Some(added) = guests.fenced.last_mut() {
+                added.is_made = made.is_some();
+            }
         }
         for name in &wanted.device {
             let device = now.named(name).with_context(|| {
@@ -163,7 +166,8 @@ impl Guests {
             is_reversed: device.kind == Kind::Macvtap,
             macs: macs.into_iter().collect(),
             learns_mac,
-            is_learnt: false,
+            learnt: None,
+            is_made: false,
         });
     }
 

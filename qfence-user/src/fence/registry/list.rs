@@ -104,18 +104,30 @@ impl Fences {
         let pins = self.pins(&name);
         let devices = description.iter().flat_map(|found| &found.devices);
         let unfenced = devices
-            .filter_map(|device| Some((device.name.clone(), device.why_unfenced(&pins)?)))
+            .filter_map(|device| {
+                let why = device.why_unfenced(&pins);
+                let why = why.or_else(|| device.why_half_fenced(&self.pins));
+                Some((device.name.clone(), why?))
+            })
             .collect();
         let stored = self.policy_file(&name).read().ok().flatten();
         Ok(Listed {
             policy: stored.map(|stored| stored.policy),
-            counted: Snapshot::of(&pins).ok(),
+            counted: self.counted(&name).ok(),
             unfenced,
             condition,
             pids: self.place(&name).pids()?,
             description,
             name,
         })
+    }
+
+    /// The counters of the fence `name`.
+    ///
+    /// # Errors
+    /// If its maps do not exist, or belong to another version.
+    pub fn counted(&self, name: &str) -> Result<Snapshot> {
+        Snapshot::of(&self.pins, name)
     }
 
     /// The condition of the fence `name`.

@@ -126,16 +126,25 @@ impl Fences {
         if self.whereabouts(name, id) != Whereabouts::Gone {
             return vec![self.why_not_here(name)];
         }
+        let described = self.descriptions.read(name);
+        let devices = described.iter().flat_map(|found| &found.devices);
+        // Before their programs are detached.
+        let mut errors: Vec<_> = devices
+            .filter_map(|device| device.delete_made().err())
+            .collect();
         let links = match place.is_own() || !place.exists() {
             true => self.pins.let_go(name),
             false => self.pins.detach(name),
         };
         // What still judges processes stays registered.
         let links = match links {
-            Err(error) if place.exists() => return vec![error],
+            Err(error) if place.exists() => {
+                errors.push(error);
+                return errors;
+            }
             links => links,
         };
-        [
+        let removed = [
             // Links that judge sockets outside the fence are kept. Everything on these sockets is refused, so this is
             // not reported.
             links,
@@ -143,10 +152,9 @@ impl Fences {
             self.record_files(name).remove(),
             // The description is removed last: the fence is registered as long as it exists.
             self.descriptions.remove(name),
-        ]
-        .into_iter()
-        .filter_map(Result::err)
-        .collect()
+        ];
+        errors.extend(removed.into_iter().filter_map(Result::err));
+        errors
     }
 }
 

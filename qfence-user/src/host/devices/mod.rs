@@ -10,7 +10,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-pub use change::{move_into, set_down, set_up};
+pub use change::{delete, move_into, set_down, set_up};
 pub use follow::FollowedDevices;
 use futures_util::TryStreamExt as _;
 use netlink_packet_core::Nla as _;

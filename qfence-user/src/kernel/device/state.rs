@@ -4,7 +4,7 @@
 //! (`tcx_run` in net/core/dev.c). A link stays attached if its device moves to another network namespace, and it is
 //! severed if the device is deleted.
 
-use std::{ffi::c_long, fmt, io, os::fd::BorrowedFd, path::Path};
+use std::{fmt, io, os::fd::BorrowedFd, path::Path};
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
@@ -18,7 +18,8 @@ use super::{
 use crate::kernel::{
     by_path,
     link_info::{self, DeviceLink, id_of_program},
-    syscall::{Attributes, bpf},
+    query::Query,
+    syscall::bpf,
     within::within,
 };
 
@@ -73,32 +74,6 @@ pub struct States {
     pub frame: State,
     /// Of that for frames to the guest.
     pub frame_out: State,
-}
-
-/// The part of `union bpf_attr` that `BPF_PROG_QUERY` uses for tcx.
-#[repr(C)]
-#[derive(Default)]
-struct Query {
-    target_ifindex: u32,
-    attach_type: u32,
-    query_flags: u32,
-    attach_flags: u32,
-    prog_ids: u64,
-    count: u32,
-    padding: u32,
-    prog_attach_flags: u64,
-    link_ids: u64,
-    link_attach_flags: u64,
-    revision: u64,
-}
-
-const _: () = assert!(size_of::<Query>() == 64);
-
-// SAFETY: as in linux/bpf.h. The kernel writes `count` ids at `prog_ids` and at `link_ids`, for which `chain` has room.
-// The other addresses are null.
-unsafe impl Attributes for Query {
-    /// `BPF_PROG_QUERY`.
-    const COMMAND: c_long = 16;
 }
 
 /// A program in the chain of a device.
@@ -188,7 +163,7 @@ pub(super) fn query(index: u32, attach_type: u32) -> io::Result<Vec<Member>> {
     let mut programs = [0_u32; MOST];
     let mut links = [0_u32; MOST];
     let mut query = Query {
-        target_ifindex: index,
+        target: index,
         attach_type,
         prog_ids: programs.as_mut_ptr() as u64,
         link_ids: links.as_mut_ptr() as u64,

@@ -9,7 +9,10 @@ use std::{
 use nix::errno::Errno;
 use qfence_common::Hook;
 
-use crate::kernel::syscall::{Attributes, bpf_fd, number};
+use crate::kernel::{
+    link_info,
+    syscall::{Attributes, bpf_fd, number},
+};
 
 /// `NF_INET_LOCAL_IN`.
 const LOCAL_IN: u32 = 1;
@@ -61,20 +64,53 @@ unsafe impl Attributes for LinkCreate {
 pub(super) fn attach(program: &impl AsFd, family: Family) -> io::Result<OwnedFd> {
     let mut result = Err(io::Error::from(Errno::EBUSY));
     for priority in (LATEST - TRIES + 1..=LATEST).rev() {
-        result = bpf_fd(&mut LinkCreate {
-            prog_fd: number(program)?,
-            target_fd: 0,
-            attach_type: Hook::LocalIn.row().attach_type,
-            flags: 0,
-            pf: family as u32,
-            hooknum: LOCAL_IN,
-            priority,
-            netfilter_flags: 0,
-        });
+        result = attach_at(program, family as u32, priority);
         match &result {
-            Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32) => {}
+            Err(error) if is_taken(error) => {}
             _ => break,
         }
     }
     result
+}
+
+fn attach_at(program: &impl AsFd, family: u32, priority: i32) -> io::Result<OwnedFd> {
+    bpf_fd(&mut LinkCreate {
+        prog_fd: number(program)?,
+        target_fd: 0,
+        attach_type: Hook::LocalIn.row().attach_type,
+        flags: 0,
+        pf: family,
+        hooknum: LOCAL_IN,
+        priority,
+        netfilter_flags: 0,
+    })
+}
+
+fn is_taken(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::EBUSY as i32)
+}
+
+/// Whether a link of the caller's network namespace is still attached. The kernel does not tell whether somebody detached
+/// it. But no other link gets a priority that is taken.
+///
+/// # Errors
+/// Errors of bpf(2).
+pub(super) fn is_attached(link: &impl AsFd) -> io::Result<bool> {
+    let made = link_info::of_netfilter(link)?;
+    let program = link_info::program(made.program)?;
+    match attach_at(&program, made.family, made.priority) {
+        // Dropping it detaches it.
+        Ok(_) => Ok(false),
+        Err(error) if is_taken(&error) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Attaches the program of a link once more.
+///
+/// # Errors
+/// Errors of bpf(2).
+pub(super) fn attach_again(link: &impl AsFd, family: Family) -> io::Result<OwnedFd> {
+    let made = link_info::of_netfilter(link)?;
+    attach(&link_info::program(made.program)?, family)
 }

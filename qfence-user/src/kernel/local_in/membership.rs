@@ -29,9 +29,11 @@ pub struct Membership {
     /// How many drops were returned so far, as entries or as lost.
     told: u64,
     /// The links, open, so that they outlive their pins.
-    _links: Vec<OwnedFd>,
-    /// The network namespace, if a table of nftables takes the place of the links.
-    nft: Option<OwnedFd>,
+    links: Vec<OwnedFd>,
+    /// The network namespace.
+    netns: OwnedFd,
+    /// Whether a table of nftables takes the place of the links.
+    has_table: bool,
 }
 
 /// Packets that were dropped.
@@ -65,18 +67,14 @@ impl Membership {
         slot: u32,
         netns: Option<BorrowedFd<'_>>,
     ) -> Result<Self> {
-        let nft = if place.nft().exists() {
-            Some(open(netns).context("cannot open the network namespace")?)
-        } else {
-            None
-        };
         let mut membership = Self {
-            _links: pair::open_links(&place)?,
+            links: pair::open_links(&place)?,
+            netns: open(netns).context("cannot open the network namespace")?,
+            has_table: place.nft().exists(),
             place,
             maps,
             slot,
             told: 0,
-            nft,
         };
         // What is among the entries is still to be returned.
         let total = membership.total()?;
@@ -86,9 +84,8 @@ impl Membership {
 
     /// The table of nftables, if there is one.
     fn table(&self) -> Option<Table<'_>> {
-        let netns = self.nft.as_ref()?;
-        Some(Table {
-            netns: Some(netns.as_fd()),
+        self.has_table.then(|| Table {
+            netns: Some(self.netns.as_fd()),
         })
     }
 
@@ -155,6 +152,10 @@ impl Membership {
     pub fn drain(&mut self) -> Result<Drained> {
         // The total first: everything in it is among the entries by now, or lost.
         let total = self.total()?;
+        // Another fence has put back the table, which counts anew.
+        if self.has_table && total < self.told {
+            self.told = 0;
+        }
         let taken = self.maps.take_dropped(&[self.slot, NO_SLOT])?;
         let mut drops = BTreeMap::new();
         for (key, count) in taken {
@@ -171,12 +172,26 @@ impl Membership {
         })
     }
 
-    /// Whether the pair is as it was made: its links or its table of nftables, and its maps, are where they were.
+    /// Whether the pair is as it was made: its links or its table of nftables, and its maps, are where they were, and the
+    /// links are attached.
     ///
     /// # Errors
     /// If it is unknown.
     pub fn is_whole(&self) -> Result<bool> {
-        pair::is_whole(&self.place)
+        pair::is_whole(&self.place, Some(self.netns.as_fd()))
+    }
+
+    /// Puts back what somebody removed of the pair.
+    ///
+    /// # Errors
+    /// If that fails. Then what the host's rules send to itself is not judged.
+    pub fn mend(&mut self) -> Result<()> {
+        let _lock = place::lock(self.place.parent())?;
+        let netns = self.netns.as_fd();
+        if pair::mend(&self.place, netns, &mut self.links, &self.maps)? {
+            self.told = 0;
+        }
+        Ok(())
     }
 
     /// Removes the fence from the pair, and the pair with its last member.

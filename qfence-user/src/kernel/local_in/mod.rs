@@ -90,7 +90,7 @@ fn try_join(
     fence: &str,
 ) -> Result<Membership> {
     let slot = free_slot(bpffs, fence)?;
-    let mut maps = match pair::open(place)? {
+    let mut maps = match pair::open(place, netns)? {
         Some(maps) => maps,
         None => pair::make(method, place, run, netns)?,
     };
@@ -126,7 +126,7 @@ pub fn open(
     fence: &str,
 ) -> Result<Option<Membership>> {
     let place = Place::of(bpffs, netns)?;
-    let Some(maps) = pair::open(&place)? else {
+    let Some(maps) = pair::open(&place, netns)? else {
         return Ok(None);
     };
     let slot = maps.slot_of(fence)?;
@@ -176,12 +176,32 @@ pub fn fences(bpffs: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Whether the pair of a network namespace (the caller's for `None`) is whole: both links and all maps are pinned.
+/// The number of packets that were dropped because of a fence so far, in all network namespaces; 0 if it has no devices.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn drops(bpffs: &Path, fence: &str) -> Result<u64> {
+    let mut drops = 0;
+    for place in place::all(bpffs)? {
+        if pair::is_of_another_version(&place)? {
+            continue;
+        }
+        if let Some(maps) = pair::open_maps(&place)?
+            && let Some(slot) = maps.slot_of(fence)?
+        {
+            drops += pair::drops(&place, &maps, slot)?;
+        }
+    }
+    Ok(drops)
+}
+
+/// Whether the pair of a network namespace (the caller's for `None`) is whole: both links are pinned and attached, and all
+/// maps are pinned.
 ///
 /// # Errors
 /// If it is unknown.
 pub fn is_whole(bpffs: &Path, netns: Option<BorrowedFd<'_>>) -> Result<bool> {
-    pair::is_whole(&Place::of(bpffs, netns)?)
+    pair::is_whole(&Place::of(bpffs, netns)?, netns)
 }
 
 /// The members of all network namespaces, as far as they are of this version: number and name.

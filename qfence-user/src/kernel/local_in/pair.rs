@@ -27,7 +27,7 @@ use crate::{
         version,
     },
     kernel::{
-        LOCAL_IN_OBJECT, bpffs, by_path, device,
+        LOCAL_IN_OBJECT, bpffs, by_path, device, link_info,
         load::{make_loader, take},
         maps::pinned,
         offsets,
@@ -51,11 +51,11 @@ fn links(place: &Place) -> [PathBuf; 2] {
 ///
 /// # Errors
 /// If the pair is of another version, or parts of it were removed although it has members.
-pub(super) fn open(place: &Place) -> Result<Option<Maps>> {
+pub(super) fn open(place: &Place, netns: Option<BorrowedFd<'_>>) -> Result<Option<Maps>> {
     let Some(maps) = open_maps(place)? else {
         return Ok(None);
     };
-    if is_whole(place)? {
+    if is_whole(place, netns)? {
         return Ok(Some(maps));
     }
     let members = maps.members()?;
@@ -114,30 +114,109 @@ pub(super) fn open_maps(place: &Place) -> Result<Option<Maps>> {
     Maps::from(|name| pinned(&directory, name)).map(Some)
 }
 
-/// Whether both links, or the table of nftables, and all maps are there.
-pub(super) fn is_whole(place: &Place) -> Result<bool> {
-    let directory = pins::of_maps(place.path());
-    let links = if place.nft().exists() {
-        if !with_table(place, |table| table.exists())?.unwrap_or(false) {
+/// Whether both links, or the table of nftables, and all maps are there, and the links are attached. `netns` is the network
+/// namespace of the place; the caller's for `None`.
+pub(super) fn is_whole(place: &Place, netns: Option<BorrowedFd<'_>>) -> Result<bool> {
+    if !has_maps(place)? {
+        return Ok(false);
+    }
+    if place.nft().exists() {
+        return Table { netns }.exists();
+    }
+    for path in links(place) {
+        if !is_attached(&path, netns)? {
             return Ok(false);
-        }
-        Vec::new()
-    } else {
-        links(place).into()
-    };
-    for pin in links
-        .into_iter()
-        .chain(NAMES.map(|name| directory.join(name)))
-    {
-        match by_path::open(&pin) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot open {}", pin.display()));
-            }
         }
     }
     Ok(true)
+}
+
+/// Whether all maps are pinned.
+fn has_maps(place: &Place) -> Result<bool> {
+    let directory = pins::of_maps(place.path());
+    for name in NAMES {
+        if open_pin(&directory.join(name))?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether a link is pinned at a path, and attached.
+fn is_attached(path: &Path, netns: Option<BorrowedFd<'_>>) -> Result<bool> {
+    let Some(link) = open_pin(path)? else {
+        return Ok(false);
+    };
+    within(netns, || Ok(link::is_attached(&link)?))
+        .with_context(|| format!("cannot query the link {}", path.display()))
+}
+
+/// Opens what is pinned at a path; `None` if nothing is.
+fn open_pin(path: &Path) -> Result<Option<OwnedFd>> {
+    match by_path::open(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot open {}", path.display())),
+    }
+}
+
+/// Puts back what somebody removed of a pair: its links, of which `opened` are open, or its table of nftables, with all
+/// members. Returns whether the table was made anew, which counts from zero.
+///
+/// # Errors
+/// If the maps are not pinned any more, or the kernel fails to.
+pub(super) fn mend(
+    place: &Place,
+    netns: BorrowedFd<'_>,
+    opened: &mut [OwnedFd],
+    maps: &Maps,
+) -> Result<bool> {
+    ensure!(
+        has_maps(place)?,
+        "maps in {} were removed",
+        place.path().display()
+    );
+    let netns = Some(netns);
+    if place.nft().exists() {
+        let table = Table { netns };
+        let is_missing = !table.exists()?;
+        if is_missing {
+            fill(table, maps)?;
+        }
+        return Ok(is_missing);
+    }
+    for (((family, _), path), link) in LINKS.into_iter().zip(links(place)).zip(opened) {
+        if is_attached(&path, netns)? {
+            continue;
+        }
+        // The new one first: nothing is let through in between.
+        let new = within(netns, || Ok(link::attach_again(link, family)?)).context(NO_LINKS)?;
+        device::unpin(&path)?;
+        // Without a pin it may be attached.
+        link_info::detach(link).context("cannot detach a link")?;
+        pin(&new, &path)?;
+        *link = new;
+    }
+    Ok(false)
+}
+
+/// Makes the table of nftables again.
+fn fill(table: Table<'_>, maps: &Maps) -> Result<()> {
+    table.make()?;
+    for (slot, _) in maps.members()? {
+        let (devices, macs) = maps.guarded(slot)?;
+        for index in devices {
+            table.guard_device(slot, index)?;
+        }
+        for mac in macs {
+            table.guard_mac(slot, mac)?;
+        }
+    }
+    Ok(())
+}
+
+fn pin(link: &OwnedFd, path: &Path) -> Result<()> {
+    by_path::pin(link, path).with_context(|| format!("cannot pin a link at {}", path.display()))
 }
 
 /// Makes the pair, in place of what remained of one without members.
@@ -222,10 +301,18 @@ fn try_make(
     let program = &programs.first().context("no program was loaded")?.fd;
     for ((family, _), path) in LINKS.into_iter().zip(links(place)) {
         let link = within(netns, || Ok(link::attach(program, family)?)).context(NO_LINKS)?;
-        by_path::pin(&link, &path)
-            .with_context(|| format!("cannot pin a link at {}", path.display()))?;
+        pin(&link, &path)?;
     }
     Ok(maps)
+}
+
+/// The number of packets that were dropped because of a fence.
+pub(super) fn drops(place: &Place, maps: &Maps, slot: u32) -> Result<u64> {
+    if place.nft().exists() {
+        let counted = with_table(place, |table| table.drops(slot))?;
+        return Ok(counted.unwrap_or_default());
+    }
+    maps.drops(slot)
 }
 
 /// Removes a fence from a pair.

@@ -12,9 +12,11 @@ use qfence_common::{
     frame::{EXCEPTION, EXCEPTION_MARK, MARK, TAG},
 };
 
-use super::{Drop, Method, fences, is_whole, join, join_by, leave, open};
+use super::{Drop, Method, drops, fences, is_whole, join, join_by, leave, open};
 use crate::kernel::{
+    by_path,
     device::tcx::{self, Way},
+    link_info,
     testing::{
         GUEST, PORT, Scene, Service, Tap, apart, exists, fresh_netns, index_of, path_of, run, tags,
         wait_until_gone,
@@ -391,6 +393,93 @@ fn a_pair_whose_pins_were_removed_judges_on_and_is_not_whole() {
             assert!(!reaches(&mut tap, &service, GUEST, host), "{host}");
         }
         member.leave().unwrap();
+    });
+}
+
+/// The paths of the links of the only pair.
+fn links_of(scene: &Scene) -> Vec<std::path::PathBuf> {
+    let parent = scene.bpffs.join("qfence-local-in");
+    let place = fs::read_dir(parent).unwrap().next().unwrap().unwrap();
+    ["local_in4", "local_in6"]
+        .map(|link| place.path().join(link))
+        .into()
+}
+
+#[test]
+fn links_that_were_detached_or_removed_are_put_back() {
+    apart(|scene| {
+        let (mut tap, service) = (Tap::new(), Service::new(PORT));
+        let mut member = join(&scene.bpffs, &scene.run, None, "vm").unwrap();
+        member.guard(index_of("t0")).unwrap();
+        for path in links_of(scene) {
+            link_info::detach(&by_path::open(&path).unwrap()).unwrap();
+        }
+        assert!(!member.is_whole().unwrap());
+        for host in [V4, v6()] {
+            assert!(reaches(&mut tap, &service, GUEST, host), "control: {host}");
+        }
+        member.mend().unwrap();
+        assert!(member.is_whole().unwrap() && is_whole(&scene.bpffs, None).unwrap());
+        for host in [V4, v6()] {
+            assert!(!reaches(&mut tap, &service, GUEST, host), "{host}");
+        }
+        for path in links_of(scene) {
+            fs::remove_file(path).unwrap();
+        }
+        member.mend().unwrap();
+        assert!(is_whole(&scene.bpffs, None).unwrap());
+        for host in [V4, v6()] {
+            assert!(!reaches(&mut tap, &service, GUEST, host), "{host}");
+        }
+        assert_eq!(drops(&scene.bpffs, "vm").unwrap(), 4);
+        assert_eq!(drops(&scene.bpffs, "other").unwrap(), 0);
+        // Nothing of the old links is left.
+        leave(&scene.bpffs, "vm").unwrap();
+        drop(member);
+        assert!(reaches(&mut tap, &service, GUEST, V4));
+    });
+}
+
+#[test]
+fn a_pair_without_maps_is_not_put_back() {
+    apart(|scene| {
+        let mut member = join(&scene.bpffs, &scene.run, None, "vm").unwrap();
+        let parent = scene.bpffs.join("qfence-local-in");
+        let place = fs::read_dir(parent).unwrap().next().unwrap().unwrap();
+        fs::remove_dir_all(place.path()).unwrap();
+        assert!(!member.is_whole().unwrap());
+        let error = format!("{:#}", member.mend().unwrap_err());
+        assert!(error.contains("were removed"), "{error}");
+    });
+}
+
+#[test]
+fn a_table_that_was_flushed_is_put_back() {
+    apart(|scene| {
+        let (mut tap, service) = (Tap::new(), Service::new(PORT));
+        let join = |fence| join_by(Method::Nft, &scene.bpffs, &scene.run, None, fence);
+        let (mut member, mut other) = (join("vm").unwrap(), join("other").unwrap());
+        member.guard(index_of("t0")).unwrap();
+        other.guard_mac(99, number(OTHER)).unwrap();
+        assert!(!reaches(&mut tap, &service, GUEST, V4));
+        assert_eq!(drops(&scene.bpffs, "vm").unwrap(), 1);
+        assert_eq!(count(&member.drain().unwrap()), 1);
+        run("nft flush ruleset");
+        assert!(!member.is_whole().unwrap());
+        assert!(reaches(&mut tap, &service, GUEST, V4), "control");
+        member.mend().unwrap();
+        assert!(member.is_whole().unwrap() && other.is_whole().unwrap());
+        assert!(!reaches(&mut tap, &service, GUEST, V4));
+        assert!(!reaches(&mut tap, &service, GUEST, v6()));
+        // It counts anew.
+        assert_eq!(count(&member.drain().unwrap()), 2);
+        member.unguard(index_of("t0")).unwrap();
+        assert!(reaches(&mut tap, &service, GUEST, V4));
+        assert!(!reaches(&mut tap, &service, OTHER, V4));
+        for one in [member, other] {
+            one.leave().unwrap();
+        }
+        assert_eq!(tables(), "");
     });
 }
 

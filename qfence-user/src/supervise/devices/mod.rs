@@ -1,6 +1,9 @@
 //! The network devices of a fence while the command runs: follows the host's addresses on them, notices what happens to
 //! them, fences one again that was made anew, and takes the drops of the second layer to the record.
 
+mod second_layer;
+mod watched;
+
 use std::{
     collections::BTreeSet,
     future::pending,
@@ -11,6 +14,10 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+use self::{
+    second_layer::SecondLayer,
+    watched::{Finding, Watched},
+};
 use crate::{
     base::{mac::Mac, message_queue::MessageQueue},
     fence::devices::FencedDevice,
@@ -50,66 +57,38 @@ pub struct Given<'a> {
 
 /// Watches the devices of a fence.
 pub struct DeviceWatch<'a> {
-    given: Given<'a>,
     watched: Vec<Watched>,
+    host: Subscription<FollowedDevices>,
+    second_layer: SecondLayer,
+    pins: PathBuf,
+    names: DeviceNames,
+    describe: Describe<'a>,
     following: RecurringError,
-    draining: RecurringError,
     describing: RecurringError,
     is_described: bool,
-    second_layer: RecurringError,
-    is_second_layer_whole: bool,
-}
-
-/// One device.
-struct Watched {
-    device: FencedDevice,
-    /// The host's addresses that the programs know.
-    gateways: BTreeSet<IpAddr>,
-    /// The learnt MAC address that the second layer knows.
-    learnt: Option<Mac>,
-    /// What was said of it.
-    said: Option<Finding>,
-    following: RecurringError,
-}
-
-/// What is wrong with a device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Finding {
-    /// There is none of this name any more. Nothing can be sent by it.
-    Gone,
-    /// Its frames are not all judged.
-    Unfenced(String),
-    /// It was made anew and cannot be fenced, so it is down.
-    Down(String),
 }
 
 impl<'a> DeviceWatch<'a> {
     /// Watches devices that are fenced now.
     #[must_use]
     pub fn new(given: Given<'a>) -> Self {
-        let watched = |device: &FencedDevice| Watched {
-            device: device.clone(),
-            gateways: BTreeSet::new(),
-            learnt: None,
-            said: None,
-            following: RecurringError::default(),
-        };
         Self {
-            watched: given.devices.iter().map(watched).collect(),
-            given,
+            watched: given.devices.into_iter().map(Watched::new).collect(),
+            host: given.host,
+            second_layer: SecondLayer::new(given.membership, given.drops),
+            pins: given.pins,
+            names: given.names,
+            describe: given.describe,
             following: RecurringError::default(),
-            draining: RecurringError::default(),
             describing: RecurringError::default(),
             is_described: true,
-            second_layer: RecurringError::default(),
-            is_second_layer_whole: true,
         }
     }
 
     /// Waits until a device of the host may have changed. Cancel-safe.
     pub async fn changed(watch: Option<&mut Self>) {
         match watch {
-            Some(watch) => watch.given.host.changed().await,
+            Some(watch) => watch.host.changed().await,
             None => pending().await,
         }
     }
@@ -117,7 +96,7 @@ impl<'a> DeviceWatch<'a> {
     /// Looks at the devices, and does what is to be done. Returns whether a device is newly found to be unfenced. To be
     /// called after a change, and once per second.
     pub async fn look(&mut self, kernel: &mut Kernel, messages: &MessageQueue) -> bool {
-        let read = self.given.host.reading().await;
+        let read = self.host.reading().await;
         let read =
             read.context("error: the network devices of the fence are not followed; retrying");
         let mended = "the network devices of the fence are followed again";
@@ -130,8 +109,8 @@ impl<'a> DeviceWatch<'a> {
         }
         if !self.is_described {
             let devices: Vec<_> = self.watched.iter().map(|one| one.device.clone()).collect();
-            let described = (self.given.describe)(&devices)
-                .context("error: `ps` may show devices as they were");
+            let described =
+                (self.describe)(&devices).context("error: `ps` may show devices as they were");
             let mended = "`ps` shows the devices as they are again";
             self.is_described = self
                 .describing
@@ -139,39 +118,12 @@ impl<'a> DeviceWatch<'a> {
                 .is_some();
         }
         self.drain(messages);
-        is_damaged | self.look_at_second_layer(messages)
-    }
-
-    /// Reports once that the second layer was removed. Returns whether that is new.
-    fn look_at_second_layer(&mut self, messages: &MessageQueue) -> bool {
-        let whole = self.given.membership.is_whole();
-        let whole = whole.context("error: it is unknown whether the second layer is whole");
-        let mended = "the second layer is looked after again";
-        let Some(whole) = self.second_layer.report(whole, mended, messages) else {
-            return false;
-        };
-        let is_new = !whole && self.is_second_layer_whole;
-        if is_new {
-            messages.notify(format_args!(
-                "error: the second layer of the fence's network devices was removed: packets that the host's rules send to \
-                 itself are NOT FENCED; end the fence"
-            ));
-        }
-        self.is_second_layer_whole = whole;
-        is_new
+        is_damaged | self.second_layer.look(messages)
     }
 
     /// Takes what the second layer has dropped since the last time to the record.
     pub fn drain(&mut self, messages: &MessageQueue) {
-        let drained = self.given.membership.drain();
-        let drained = drained.context("error: what the second layer drops is not on the record");
-        let mended = "what the second layer drops is on the record again";
-        if let Some(drained) = self.draining.report(drained, mended, messages)
-            && drained != Drained::default()
-        {
-            // The reader may have ended.
-            let _ = self.given.drops.send(drained);
-        }
+        self.second_layer.drain(messages);
     }
 
     async fn look_at(
@@ -189,7 +141,7 @@ impl<'a> DeviceWatch<'a> {
             (Some(here), _) => {
                 if here.name != name {
                     self.watched[place].device.name.clone_from(&here.name);
-                    self.given.names.set(index, &here.name);
+                    self.names.set(index, &here.name);
                     self.is_described = false;
                 }
                 let gateways = found.gateways(here);
@@ -222,7 +174,7 @@ impl<'a> DeviceWatch<'a> {
                     }
                 }
             }
-            (None, None) => match state(None, &self.given.pins, index) {
+            (None, None) => match state(None, &self.pins, index) {
                 Ok(states) if states.frame == State::Elsewhere => Some(Finding::Unfenced(
                     "it was moved to another network namespace, where only the programs at the device judge its \
                      frames, and nothing follows that host"
@@ -238,44 +190,20 @@ impl<'a> DeviceWatch<'a> {
             }
             finding => finding,
         };
-        self.say(place, finding, messages)
+        self.watched[place].say(finding, messages)
     }
 
     /// Whether there is a device with this index, or of this name, now. If that cannot be read, there may be one.
     async fn exists(&mut self, index: u32, name: &str) -> bool {
         // One that was moved to another network namespace has its programs still.
-        let states = state(None, &self.given.pins, index);
+        let states = state(None, &self.pins, index);
         if states.is_ok_and(|states| states.frame == State::Elsewhere) {
             return true;
         }
-        match self.given.host.fresh().await {
+        match self.host.fresh().await {
             Ok(found) => found.with_index(index).is_some() || found.named(name).is_some(),
             Err(_) => true,
         }
-    }
-
-    /// Reports what is found, once. Returns whether the device is newly found to be unfenced.
-    fn say(&mut self, place: usize, finding: Option<Finding>, messages: &MessageQueue) -> bool {
-        let watched = &mut self.watched[place];
-        if watched.said == finding {
-            return false;
-        }
-        let name = &watched.device.name;
-        match &finding {
-            None => messages.notify(format_args!("the network device {name} is fenced again")),
-            Some(Finding::Gone) => messages.notify(format_args!(
-                "the network device {name} is gone; if it is made anew, it is fenced again"
-            )),
-            Some(Finding::Unfenced(why)) => messages.notify(format_args!(
-                "error: the network device {name} is NOT FENCED: {why}"
-            )),
-            Some(Finding::Down(why)) => messages.notify(format_args!(
-                "error: the network device {name} was made anew and cannot be fenced, so it was set down: {why}"
-            )),
-        }
-        let is_unfenced = matches!(finding, Some(Finding::Unfenced(_)));
-        watched.said = finding;
-        is_unfenced
     }
 
     /// Tells the programs the host's addresses at a device, and the second layer the MAC address of its guest.
@@ -291,7 +219,7 @@ impl<'a> DeviceWatch<'a> {
         if watched.gateways != gateways {
             let list: Vec<IpAddr> = gateways.iter().copied().collect();
             maps.set_gateways(index, &list)?;
-            let slot = self.given.membership.slot();
+            let slot = self.second_layer.membership.slot();
             maps.set_flags(index, slot, watched.device.flags(&gateways))?;
             watched.gateways = gateways;
         }
@@ -303,7 +231,7 @@ impl<'a> DeviceWatch<'a> {
     /// Whether a device that exists is fenced. If its programs were detached, they are attached again.
     fn judge(&mut self, place: usize, kernel: &mut Kernel, found: &Devices) -> Option<Finding> {
         let device = &self.watched[place].device;
-        let states = match state(None, &self.given.pins, device.index) {
+        let states = match state(None, &self.pins, device.index) {
             Ok(states) => states,
             Err(error) => return Some(Finding::Unfenced(format!("{error:#}"))),
         };
@@ -339,22 +267,22 @@ impl<'a> DeviceWatch<'a> {
             _ => false,
         };
         anyhow::ensure!(is_fit, "it is {kind} now");
-        device::detach(kernel, before, &self.given.pins)?;
+        device::detach(kernel, before, &self.pins)?;
         if before != index {
-            self.given.membership.unguard(before)?;
+            self.second_layer.membership.unguard(before)?;
         }
         let mut device = watched.device.clone();
         if before == index
             && let Some(mac) = watched.learnt
         {
             // It is the same guest.
-            device.macs.push(mac);
-            device.is_learnt = true;
+            device.learnt = Some(mac);
             device.learns_mac = false;
         }
+        device.is_made &= before == index;
         device.index = index;
-        device.fence(kernel, &mut self.given.membership, found, &self.given.pins)?;
-        self.given.names.set(index, &device.name);
+        device.fence(kernel, &mut self.second_layer.membership, found, &self.pins)?;
+        self.names.set(index, &device.name);
         watched.device = device;
         watched.gateways = BTreeSet::new();
         watched.learnt = None;
