@@ -11,12 +11,17 @@ use tests::{
         Header,
         Link::{self, Bridged, Routed},
         Tap,
-        scene::{GATEWAY_MAC, GUEST_MAC, GUEST_V4, GUEST_V6, OTHER_V4, OTHER_V6, PORT, make_tap},
+        scene::{
+            self, GATEWAY_MAC, GUEST_MAC, GUEST_V4, GUEST_V6, OTHER_V4, OTHER_V6, PORT, make_tap,
+        },
         wire::{self, Mac},
     },
 };
 
-use super::{bed::Bed, matrix::kind};
+use super::{
+    bed::{Bed, fence},
+    matrix::kind,
+};
 
 /// The device to a router outside. Frames that leave by it are finished by the host, because nobody has it accept offloads.
 const UPLINK: &str = "tap9";
@@ -47,7 +52,7 @@ struct Outside {
 impl Outside {
     /// A host with a router in the guest's bridge, or in a network of its own to which it forwards.
     fn new(link: Link) -> Result<Self> {
-        let bed = Bed::new(kind(link, Header::Virtio, false))?;
+        let bed = scene::bed(kind(link, Header::Virtio, false))?;
         let host = &bed.scene.host;
         make_tap(host, UPLINK, Header::None)?;
         match link {
@@ -62,7 +67,7 @@ impl Outside {
                  route add ee00::/8 via fd60::2\n"
             ))?,
         }
-        let router = Tap::open(host, UPLINK, Header::None)?;
+        let router = scene::open_tap(host, UPLINK, Header::None)?;
         // The port of the bridge forwards a moment after it has a carrier.
         thread::sleep(Duration::from_secs(1));
         Ok(Self { bed, router })
@@ -193,7 +198,7 @@ impl Outside {
                 "control: {host} does not get what the router sends back"
             );
         }
-        let (fence, _shell) = self.bed.fence("checksum", &[])?;
+        let (fence, _shell) = fence(&self.bed.scene, "checksum", &[])?;
         for (host, port) in hosts.iter().zip(6000..) {
             let forged = self.to_host(*host, port);
             ensure!(!self.forges(&forged)?, "{host}: the router gets it");
@@ -262,7 +267,7 @@ fn a_guest_cannot_change_the_port_of_a_forwarded_packet() -> Result<()> {
     let server: IpAddr = "10.61.0.1".parse()?;
     ensure!(outside.forges(&outside.to_port(server, 5000))?, "control");
     let options = ["--deny", "udp:10.61.0.1:8080"];
-    let (fence, _shell): (Fence, Shell) = outside.bed.fence("port", &options)?;
+    let (fence, _shell): (Fence, Shell) = fence(&outside.bed.scene, "port", &options)?;
     ensure!(
         !outside.forges(&outside.to_port(server, 6000))?,
         "it passes"
@@ -298,7 +303,7 @@ fn a_guest_leaves_no_other_checksums() -> Result<()> {
     for (at, frame) in frames(&outside).iter().enumerate() {
         ensure!(arrives(frame)?, "control: {at}");
     }
-    let (fence, _shell) = outside.bed.fence("others", &[])?;
+    let (fence, _shell) = fence(&outside.bed.scene, "others", &[])?;
     for (at, frame) in frames(&outside).iter().enumerate() {
         ensure!(!arrives(frame)?, "{at} arrives");
     }
