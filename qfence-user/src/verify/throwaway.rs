@@ -1,6 +1,6 @@
 //! The fence under test: it is set up like that of `exec`, and removed afterwards.
 
-use std::process;
+use std::{mem, process};
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
@@ -148,26 +148,27 @@ impl ThrowAway {
         Ok(layers)
     }
 
-    /// Returns the layer that has refused frames since the last call: the first if it has refused any, and otherwise the second.
-    /// It is quicker than [`Self::layers`].
+    /// Whether its programs have refused anything since the last call. It is quicker than [`Self::layers`].
     ///
     /// # Errors
     /// If a counter cannot be read.
-    pub fn layer_of_frames(&mut self) -> Result<Option<Hook>> {
-        self.beat()?;
-        let refused = AsMut::<Maps>::as_mut(self.policy.kernel())
-            .counts()?
-            .refused;
-        if refused > self.refused {
-            self.refused = refused;
-            return Ok(Some(Hook::Frame));
-        }
+    pub fn has_refused(&mut self) -> Result<bool> {
+        let maps = AsMut::<Maps>::as_mut(self.policy.kernel());
+        let refused = maps.counts()?.refused;
+        let before = mem::replace(&mut self.refused, refused);
+        Ok(refused > before)
+    }
+
+    /// Whether the second layer has dropped packets of its guests since the last call. Reading it can take a command.
+    ///
+    /// # Errors
+    /// If a counter cannot be read.
+    pub fn has_dropped(&mut self) -> Result<bool> {
         let Some(local_in) = &mut self.local_in else {
-            return Ok(None);
+            return Ok(false);
         };
         let drained = local_in.drain()?;
-        let has_dropped = drained.lost > 0 || !drained.drops.is_empty();
-        Ok(has_dropped.then_some(Hook::LocalIn))
+        Ok(drained.lost > 0 || !drained.drops.is_empty())
     }
 
     /// Confirms that the policy matches the host, on which nothing changes.
@@ -186,6 +187,21 @@ impl ThrowAway {
         let pins = self.fence.pins();
         for fenced in &self.devices {
             device::detach(self.policy.kernel(), fenced.index, &pins)?;
+        }
+        Ok(())
+    }
+
+    /// Attaches the programs to the devices again.
+    ///
+    /// # Errors
+    /// If the kernel refuses it, or the second layer was taken away.
+    pub async fn put_first_layer_back(&mut self) -> Result<()> {
+        let found = Devices::read().await?;
+        let local_in = self.local_in.as_mut();
+        let local_in = local_in.context("the fence has no second layer any more")?;
+        let pins = self.fence.pins();
+        for fenced in &self.devices {
+            fenced.fence(self.policy.kernel(), local_in, &found, &pins)?;
         }
         Ok(())
     }

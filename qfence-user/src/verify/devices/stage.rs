@@ -4,6 +4,7 @@ use std::{fs::File, os::fd::AsFd as _};
 
 use anyhow::{Context as _, Result};
 use nix::sched::{CloneFlags, setns};
+use qfence_common::Hook;
 use tokio::task::yield_now;
 
 use super::{
@@ -100,14 +101,20 @@ async fn try_all(paths: &Paths, mut bed: Bed<Netns>) -> Result<Vec<report::Row>>
     let mut fence = ThrowAway::of_device(paths, TAP, GUEST_MAC).await?;
     let mut fenced = Vec::new();
     for row in &rows {
+        fence.beat()?;
         let seen = seen(&mut bed, row, |outcome| row.is_held(outcome)).await?;
-        fenced.push((seen, fence.layer_of_frames()?));
+        let recorded = if fence.has_refused()? {
+            Some(Hook::Frame)
+        } else if matches!(row.fenced, Fenced::Refused(_)) && fence.has_dropped()? {
+            Some(Hook::LocalIn)
+        } else {
+            None
+        };
+        fenced.push((seen, recorded));
     }
     fence.take_first_layer_away()?;
     let without_frame = partly(&mut fence, &mut bed, &rows, Layer::First).await?;
-    fence.remove()?;
-
-    let mut fence = ThrowAway::of_device(paths, TAP, GUEST_MAC).await?;
+    fence.put_first_layer_back().await?;
     fence.take_second_layer_away()?;
     let without_local_in = partly(&mut fence, &mut bed, &rows, Layer::Second).await?;
     fence.remove()?;
