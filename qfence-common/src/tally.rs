@@ -58,6 +58,7 @@ impl Class {
     /// protocol would make the verifier check for each class what follows.
     #[must_use]
     #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "two bits")]
     pub const fn number(protocol: Protocol) -> u32 {
         const fn bit(protocol: Protocol) -> u64 {
             1 << protocol.0

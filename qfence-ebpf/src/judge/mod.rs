@@ -51,6 +51,7 @@ impl Judgement {
 
     /// The number of the outcome in a packed judgement.
     #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "eight bits of it")]
     pub(crate) const fn outcome_of(word: u64) -> u32 {
         (word >> u32::BITS) as u8 as u32
     }

@@ -66,7 +66,8 @@ pub(crate) extern "C" fn qfence_own_connection(
     }
     let client_ns = if may_pair { client.ns } else { 0 };
     let listener = Listener(qfence_listener(ctx, upper, lower, port.into(), client_ns));
-    if !listener.is_pair() && !(listener.is_self() && may_be_self) {
+    let is_through = listener.is_pair() || listener.is_self() && may_be_self;
+    if !is_through {
         return 0;
     }
     if qfence_note_connection(ctx, 1, listener.0) == 0 {
@@ -97,7 +98,6 @@ impl Listener {
 
     /// [`PAIR`], [`SELF`] or 0.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "two bits")]
     const fn flag(self) -> u32 {
         (self.0 >> Self::FLAG_SHIFT) as u32 * PAIR
     }
