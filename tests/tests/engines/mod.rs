@@ -1,8 +1,9 @@
-//! Containers of real engines: podman with runc and crun, and Docker.
+//! Workloads of real engines: podman with runc and crun, Docker, and systemd.
 
 mod attach;
 mod docker;
 mod podman;
+mod unit;
 
 use anyhow::{Context as _, Result};
 use qfence_user::probe::ProbeResult;

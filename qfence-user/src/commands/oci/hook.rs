@@ -106,7 +106,7 @@ fn remove(state: &State, name: &str, paths: &Paths) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Source;
+    use crate::policy::rule::Source;
 
     fn state(annotations: &str) -> State {
         let id = "ab".repeat(32);

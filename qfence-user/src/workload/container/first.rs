@@ -38,7 +38,8 @@ impl First {
         hierarchy: &Path,
         apart: &mut Apart,
     ) -> Result<PathBuf> {
-        let living = Living::open(self.pid())?;
+        let living = Living::open(self.pid());
+        let living = living.context("it does not run any more: start it, and then attach")?;
         let cgroup = super::super::process::cgroup_of(self.pid(), &paths.proc, hierarchy)?;
         if let Some(started) = self.started {
             let now = living.started(apart)?;

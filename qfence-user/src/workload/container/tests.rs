@@ -221,6 +221,22 @@ fn a_container_that_does_not_run_is_an_error() {
 }
 
 #[test]
+fn a_state_of_a_container_that_has_ended_is_an_error() {
+    let mut host = Host::new();
+    let cgroup = format!("/docker/{DOCKER}");
+    let state = format!("run/docker/runtime-runc/moby/{DOCKER}/state.json");
+    host.runs(&state, "552", "1277507", &cgroup);
+    assert_eq!(host.cgroup("d1"), cgroup[1..]);
+    host.process.kill().unwrap();
+    host.process.wait().unwrap();
+    let error = host.error("d1");
+    assert!(
+        error.contains("it does not run any more: start it"),
+        "{error}"
+    );
+}
+
+#[test]
 fn names_are_in_the_directories_that_the_configuration_names() {
     let host = Host::new();
     let root = host.root();
