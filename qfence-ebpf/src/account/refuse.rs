@@ -8,6 +8,7 @@ use aya_ebpf::{
 };
 use qfence_common::{
     Halves, Hook, Protocol, Verdict,
+    event::OWN_LISTENER,
     packet::read_address,
     verdict::{HOST, MANY, MONITOR, SELF, UNPARSED},
 };
@@ -29,7 +30,7 @@ pub(crate) struct Rest {
     pub(crate) hook: u32,
     pub(crate) protocol: Protocol,
     pub(crate) port: u16,
-    /// The source port of a packet. For a call it is read from the socket.
+    /// The source port of a packet. For a call it is read from the socket; here it is 1 if a rule for `self` would allow it.
     pub(crate) source_port: u16,
 }
 
@@ -59,6 +60,13 @@ impl Rest {
 #[inline(always)]
 pub(crate) fn refuse_connect(ctx: &SockAddrContext, to: Halves, verdict: Verdict, rest: Rest) {
     let Halves { upper, lower } = to;
+    // Not by what records the refusal: there is no room on the stack for both.
+    let is_own =
+        may_be_own(verdict) && qfence_would_connect(ctx.sock_addr, upper, lower, rest.pack()) != 0;
+    let rest = Rest {
+        source_port: is_own.into(),
+        ..rest
+    };
     qfence_refuse_call(ctx.sock_addr, upper, lower, verdict.bits(), rest.pack());
 }
 
@@ -66,7 +74,20 @@ pub(crate) fn refuse_connect(ctx: &SockAddrContext, to: Halves, verdict: Verdict
 #[inline(always)]
 pub(crate) fn refuse_send(ctx: &SockAddrContext, to: Halves, verdict: Verdict, rest: Rest) {
     let Halves { upper, lower } = to;
+    // Not by what records the refusal: there is no room on the stack for both.
+    let is_own =
+        may_be_own(verdict) && qfence_would_send(ctx.sock_addr, upper, lower, rest.pack()) != 0;
+    let rest = Rest {
+        source_port: is_own.into(),
+        ..rest
+    };
     qfence_refuse_send(ctx.sock_addr, upper, lower, verdict.bits(), rest.pack());
+}
+
+/// Whether a rule for `self` might allow what this verdict denies.
+#[inline(always)]
+fn may_be_own(verdict: Verdict) -> bool {
+    verdict.has(HOST) && !verdict.has(MANY) && !verdict.has(SELF)
 }
 
 /// Records a packet that is refused, or that would be refused if the policy were enforced. `other` is the address of
@@ -91,7 +112,7 @@ extern "C" fn qfence_refuse_call(
     verdict: u32,
     rest: u64,
 ) -> u32 {
-    refuse_call::<false>(ctx, Halves { upper, lower }, verdict, rest)
+    refuse_call(ctx, Halves { upper, lower }, verdict, rest)
 }
 
 #[inline(never)]
@@ -103,40 +124,32 @@ extern "C" fn qfence_refuse_send(
     verdict: u32,
     rest: u64,
 ) -> u32 {
-    refuse_call::<true>(ctx, Halves { upper, lower }, verdict, rest)
+    refuse_call(ctx, Halves { upper, lower }, verdict, rest)
 }
 
 #[inline(always)]
-fn refuse_call<const SENDS: bool>(
-    ctx: *mut bpf_sock_addr,
-    to: Halves,
-    verdict: u32,
-    rest: u64,
-) -> u32 {
+fn refuse_call(ctx: *mut bpf_sock_addr, to: Halves, verdict: u32, rest: u64) -> u32 {
     let socket = destination::socket(&SockAddrContext::new(ctx));
+    let rest = Rest::unpack(rest);
+    let own = if rest.source_port != 0 {
+        OWN_LISTENER
+    } else {
+        0
+    };
     let rest = Rest {
         source_port: local_port(socket),
-        ..Rest::unpack(rest)
+        ..rest
     };
     // SAFETY: the hook's own context.
     let netns = unsafe { bpf_get_netns_cookie(ctx.cast()) };
     let verdict = Verdict::from_bits(verdict);
-    let own = || {
-        if !verdict.has(HOST) || verdict.has(MANY) || verdict.has(SELF) {
-            0
-        } else if SENDS {
-            qfence_would_send(ctx, to.upper, to.lower, rest.pack())
-        } else {
-            qfence_would_connect(ctx, to.upper, to.lower, rest.pack())
-        }
-    };
     put(
         to,
         local_address(socket),
         verdict,
         rest,
         &owner::caller(socket, netns),
-        own,
+        || own,
     )
 }
 
