@@ -68,7 +68,7 @@ impl ThrowAway {
             is_reversed: false,
             macs: vec![Mac(mac)],
             learns_mac: false,
-            is_learnt: false,
+            learnt: None,
         };
         Self::with_devices(paths, &[], vec![device]).await
     }
