@@ -79,7 +79,7 @@ pub(crate) fn note(ctx: *const u64) -> i32 {
     if seen.is_of_the_fence == 0 || !is_internet {
         return 0;
     }
-    if is_connected && OPEN_PORTS.get_ptr(&port_of(seen)).is_some() {
+    if is_connected && OPEN_PORTS.get_ptr(port_of(seen)).is_some() {
         return 0;
     }
     owner::note_old(found.socket, &author(&found));
@@ -90,11 +90,11 @@ pub(crate) fn note(ctx: *const u64) -> i32 {
 #[inline(always)]
 fn find(ctx: *const u64) -> Option<Found> {
     // SAFETY: the second word of a context is the address of the task, or zero.
-    let task = unsafe { ctx.add(1).read_volatile() };
+    let task = unsafe { ctx.wrapping_add(1).read_volatile() };
     // SAFETY: the third is the number of the descriptor.
-    let fd = unsafe { ctx.add(2).cast::<u32>().read_volatile() };
+    let fd = unsafe { ctx.wrapping_add(2).cast::<u32>().read_volatile() };
     // SAFETY: the fourth is the address of the file, or zero.
-    let file = unsafe { ctx.add(3).cast::<*mut file>().read_volatile() };
+    let file = unsafe { ctx.wrapping_add(3).cast::<*mut file>().read_volatile() };
     if task == 0 || file.is_null() {
         return None;
     }
@@ -108,14 +108,11 @@ fn find(ctx: *const u64) -> Option<Found> {
     if socket.is_null() {
         return None;
     }
+    let member = socket
+        .cast::<u8>()
+        .wrapping_add(SOCKET_SOCK.load() as usize);
     // SAFETY: `socket.sk`. The verifier knows the offset, and so the type of what is there.
-    let sock = unsafe {
-        socket
-            .cast::<u8>()
-            .add(SOCKET_SOCK.load() as usize)
-            .cast::<*mut c_void>()
-            .read_volatile()
-    };
+    let sock = unsafe { member.cast::<*mut c_void>().read_volatile() };
     if sock.is_null() {
         return None;
     }
