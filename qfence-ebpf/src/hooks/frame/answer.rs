@@ -153,8 +153,21 @@ extern "C" fn qfence_reset_v6(skb: *mut __sk_buff, place: u64, flags: u32) -> i3
     send(skb, is_written, flags)
 }
 
-/// The most bytes of a packet that an ICMP error quotes, one less than a power of two.
+/// The most bytes of a packet that an ICMP error quotes, and the least: an IPv4 header, and eight bytes.
 const MOST_QUOTED: u32 = 127;
+const LEAST_QUOTED: u32 = 28;
+
+/// Words for what is quoted. There is room for whatever [`bounded`] returns.
+type Words = [u32; 39];
+
+const _: () = assert!(size_of::<Words>() >= 127 + 28);
+
+/// Returns a length with bounds that the verifier sees. Before Linux 6.8 it learns nothing from a comparison with zero, and a
+/// helper takes no length that may be zero.
+#[inline(always)]
+const fn bounded(length: u32) -> u32 {
+    (length.wrapping_sub(LEAST_QUOTED) & 127) + LEAST_QUOTED
+}
 
 /// Answers by an ICMP error. It quotes all headers, and eight bytes behind them: by less the sender would not find its
 /// socket.
@@ -184,7 +197,7 @@ fn error(skb: *mut __sk_buff, is_v6: bool, place: Place, flags: u32) -> i32 {
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_sum_of_quoted(skb: *mut __sk_buff, length: u32) -> u64 {
-    let mut words = [0; 32];
+    let mut words: Words = [0; 39];
     if !read_beginning(skb, &mut words, length) {
         return u64::MAX;
     }
@@ -200,12 +213,12 @@ extern "C" fn qfence_sum_of_quoted(skb: *mut __sk_buff, length: u32) -> u64 {
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_quote(skb: *mut __sk_buff, offset: u32, length: u32) -> u32 {
-    let mut words = [0; 32];
+    let mut words: Words = [0; 39];
     if !read_beginning(skb, &mut words, length) || !begin(skb, offset + length) {
         return 0;
     }
     let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
-    let (from, length) = (words.as_ptr().cast(), length & MOST_QUOTED);
+    let (from, length) = (words.as_ptr().cast(), bounded(length));
     // SAFETY: the array has at least as many bytes.
     let failed = unsafe { bpf_skb_store_bytes(skb, HEADER + offset, from, length, flags) };
     (failed == 0).into()
@@ -213,11 +226,8 @@ extern "C" fn qfence_quote(skb: *mut __sk_buff, offset: u32, length: u32) -> u32
 
 /// Reads the first bytes of a packet, as words in network order. Returns false if it has fewer.
 #[inline(always)]
-fn read_beginning(skb: *mut __sk_buff, words: &mut [u32; 32], length: u32) -> bool {
-    let length = length & MOST_QUOTED;
-    if length == 0 {
-        return false;
-    }
+fn read_beginning(skb: *mut __sk_buff, words: &mut Words, length: u32) -> bool {
+    let length = bounded(length);
     // SAFETY: the array has at least as many bytes.
     unsafe { bpf_skb_load_bytes(skb.cast(), HEADER, words.as_mut_ptr().cast(), length) == 0 }
 }
