@@ -28,7 +28,7 @@ use crate::{
 /// The commands to run if none is given. They are on the machine's PATH.
 const COMMANDS: [&[&str]; 6] = [
     &["smoke"],
-    &["tap"],
+    &["device"],
     &["sinks"],
     &["managers"],
     &["qfence-user", "doctor"],

@@ -14,8 +14,7 @@ use super::sources::{RELEASE, sources};
 use crate::{report, shell};
 
 /// Packages besides those of priority important, which are the packages of a fresh Debian.
-const PACKAGES: &str =
-    "dbus,initramfs-tools,libpam-systemd,linux-image-cloud-amd64,nftables,qemu-system-x86,rsyslog";
+const PACKAGES: &str = "dbus,initramfs-tools,libpam-systemd,linux-image-cloud-amd64,rsyslog";
 /// Runs before the kernel is installed: selects the contents of the initramfs.
 const BEFORE: &str = include_str!("before-packages.sh");
 /// Runs after all packages are installed.

@@ -15,8 +15,8 @@ use crate::{build::verifier, prepare::Preparer, shell};
 const MAIN: &str = include_str!("main.sh");
 /// A smoke test.
 const SMOKE: &str = include_str!("smoke.sh");
-/// A test of a guest with a tap device.
-const TAP: &str = include_str!("tap.sh");
+/// A test of a guest that is fenced by its device.
+const DEVICE: &str = include_str!("device.sh");
 /// A test of the sinks: the journal and syslog.
 const SINKS: &str = include_str!("sinks.sh");
 /// A test of requests to systemd.
@@ -26,28 +26,22 @@ const BESIDE_SYSTEMD: &str = include_str!("beside-systemd.sh");
 
 /// Writes the archive below `dir` and returns its path.
 pub(super) fn write(dir: &Path, program: &Path, commands: &[Vec<OsString>]) -> Result<PathBuf> {
-    let preparer = Preparer::build()?;
-    let (probe, initramfs) = (preparer.probe()?, preparer.image()?);
+    let probe = Preparer::build()?.probe()?;
     let staged = dir.join("payload");
-    let [bin, scripts, guest] = ["bin", "commands", "guest"].map(|name| staged.join(name));
-    for directory in [&bin, &scripts, &guest] {
+    let (bin, scripts) = (staged.join("bin"), staged.join("commands"));
+    for directory in [&bin, &scripts] {
         fs::create_dir_all(directory)
             .with_context(|| format!("creating {}", directory.display()))?;
     }
-    // The kernel is unpacked beside the initramfs (`tests/src/guest/image.rs`).
-    let kernel = initramfs.with_file_name("kernel").join("vmlinuz");
-    for (from, to) in [
-        (program, bin.join("qfence-user")),
-        (&verifier(program), bin.join("qfence-verify")),
-        (&probe, bin.join("probe")),
-        (&kernel, guest.join("vmlinuz")),
-        (&initramfs, guest.join("initramfs.cpio")),
-    ] {
-        fs::copy(from, to).with_context(|| format!("copying {}", from.display()))?;
-    }
+    let copy = |from: &Path, name: &str| {
+        fs::copy(from, bin.join(name)).with_context(|| format!("copying {}", from.display()))
+    };
+    copy(program, "qfence-user")?;
+    copy(&verifier(program), "qfence-verify")?;
+    copy(&probe, "probe")?;
     for (name, text) in [
         ("smoke", SMOKE),
-        ("tap", TAP),
+        ("device", DEVICE),
         ("sinks", SINKS),
         ("managers", MANAGERS),
         ("beside-systemd", BESIDE_SYSTEMD),
