@@ -69,6 +69,7 @@ impl ThrowAway {
             macs: vec![Mac(mac)],
             learns_mac: false,
             learnt: None,
+            is_made: false,
         };
         Self::with_devices(paths, &[], vec![device]).await
     }

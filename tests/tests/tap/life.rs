@@ -224,7 +224,7 @@ fn a_layer_that_is_taken_away_is_put_back_or_shown() -> Result<()> {
         let mut bed = scene::bed(kind)?;
         let rows = table::rows(kind);
         let row = named(&rows, row)?;
-        let (fence, shell) = bed.fence("back", &[])?;
+        let (fence, shell) = fence(&bed.scene, "back", &[])?;
         take_away(&bed.scene, &fence, layer)?;
         let mut outcome = bed.send(row, |_| true)?;
         wait_until("it is put back", || {
@@ -273,7 +273,7 @@ fn refused(scene: &Scene, fence: &Fence) -> Result<(u64, u64)> {
 fn what_the_second_layer_drops_is_counted() -> Result<()> {
     let kind = kind(Link::Bridged, Header::None, false);
     let mut bed = scene::bed(kind)?;
-    let (fence, _shell) = bed.fence("counted", &[])?;
+    let (fence, _shell) = fence(&bed.scene, "counted", &[])?;
     let rows = table::rows(kind);
     let row = named(&rows, "udp that is translated to another address")?;
     let before = refused(&bed.scene, &fence)?;
