@@ -155,7 +155,7 @@ fn warn(options: &Attach, home: &Home, paths: &Paths) {
 fn describe(options: &Attach, found: &Found) -> Description {
     let workload = printable(found.words().as_bytes());
     Description {
-        command: printable_words([workload.as_bytes()].into_iter(), COMMAND),
+        command: printable_words([workload.as_bytes()], COMMAND),
         supervisor: i32::try_from(process::id()).unwrap_or_default(),
         started: format!("{:.0}", Timestamp::now()),
         qemu: None,
