@@ -297,7 +297,7 @@ extern "C" fn qfence_no_options_v4(skb: *mut __sk_buff, room: u32) -> u32 {
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_no_options_v6(skb: *mut __sk_buff, room: u32, protocol: u32) -> u32 {
-    if room % 8 != 0 || room > 8 * MOST_OPTIONS_V6 {
+    if !room.is_multiple_of(8) || room > 8 * MOST_OPTIONS_V6 {
         return 0;
     }
     for header in 0..MOST_OPTIONS_V6 {
