@@ -3,7 +3,8 @@
 # devices nor for netfilter: filters of traffic control and a table of nftables take their place. The fence is in monitor
 # mode at first, which is the control: the guest reaches the host. Then it enforces its policy.
 set -eu
-port=8080
+# Not the port of other tests, whose services are still there.
+port=8090
 
 fail() {
     echo "$1"
