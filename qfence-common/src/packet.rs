@@ -227,6 +227,23 @@ pub fn read_address(bytes: &impl Bytes, source: bool) -> Halves {
     address.unwrap_or(Halves::NONE)
 }
 
+/// Reads the source and the destination address of a packet; zero if it has none. Quicker than one after the other, for the
+/// CPU and for the verifier.
+#[inline(always)]
+#[must_use]
+pub fn read_addresses(bytes: &impl Bytes) -> (Halves, Halves) {
+    let addresses = match bytes.words(0).map(|[first]| first >> 28) {
+        Some(4) => bytes
+            .words(12)
+            .map(|[source, destination]| (Halves::from_v4(source), Halves::from_v4(destination))),
+        Some(6) => bytes.words(8).map(|[a, b, c, d, e, f, g, h]| {
+            (Halves::from_v6([a, b, c, d]), Halves::from_v6([e, f, g, h]))
+        }),
+        _ => None,
+    };
+    addresses.unwrap_or((Halves::NONE, Halves::NONE))
+}
+
 /// Reads the payload that follows an IP header, at an offset in bytes.
 #[inline(always)]
 #[must_use]

@@ -43,13 +43,18 @@ pub(crate) fn peer(socket: *mut bpf_sock, address: Halves, port: u16) -> Option<
 }
 
 /// Notes that the fence sends a datagram to the host over loopback, or to a broadcast or multicast address: by a rule,
-/// or as a reply. `own` is the [key](Noted::key) of the note on its source. In a namespace that the fence made for itself, no note is needed.
+/// or as a reply. In a namespace that the fence made for itself, no note is needed.
 ///
 /// From now on, a datagram from a port to which a request was sent is an answer, from whatever address: a service that
 /// is bound to all addresses answers from one that the kernel chooses. A datagram to a peer that sent first is no
 /// request.
 #[inline(always)]
-pub(crate) fn note_sent(socket: *mut bpf_sock, own: u64, to: (Halves, u16), is_reply: bool) {
+pub(crate) fn note_sent(
+    socket: *mut bpf_sock,
+    from: (Halves, u16),
+    to: (Halves, u16),
+    is_reply: bool,
+) {
     let Some(peer) = peer(socket, to.0, to.1) else {
         return;
     };
@@ -57,7 +62,7 @@ pub(crate) fn note_sent(socket: *mut bpf_sock, own: u64, to: (Halves, u16), is_r
         return;
     }
     let now = now_ns();
-    qfence_note_time(own, now, 1);
+    note(Noted::Own(from.0, from.1), now, true);
     if !is_reply && !room::heard(&peer).is_some_and(|heard| heard.spoke_first(changed_ns())) {
         note(Noted::Asked(peer.port), now, false);
         note(Noted::AskedFrom(peer.local_port), now, false);

@@ -6,7 +6,8 @@ use anyhow::{Result, ensure};
 use tests::{
     fence::{Fence, qfence},
     namespace::Namespace,
-    run::to_end,
+    run::{fenced, to_end},
+    shell::Shell,
 };
 
 use super::scene::{Attached, Place, attach, left};
@@ -36,6 +37,9 @@ fn cgroups_that_the_host_depends_on_are_refused() -> Result<()> {
     let own = std::process::id().to_string();
     // Whatever cgroup this test is in, qfence is in it as well.
     ensure_refused(&fence, &["--pid", &own, "--whole-cgroup"], &["error: "])?;
+    let running = Fence::new("attach-running")?.with(&["--user", "nobody"]);
+    let mut shell = Shell::start(fenced(&running, &["sh"]))?;
+    shell.pid()?;
     ensure_refused(&fence, &["--cgroup", "/qfence"], &["belongs to a fence"])?;
     ensure_refused(
         &fence,

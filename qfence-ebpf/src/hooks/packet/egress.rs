@@ -4,8 +4,7 @@ use aya_ebpf::{bindings::__sk_buff, programs::SkBuffContext};
 use qfence_common::{
     Halves, Hook, LookupPath, Outcome, Payload, Protocol, Verdict,
     abi::Counter,
-    packet::{parse, read_address},
-    peer::Noted,
+    packet::{parse, read_addresses},
     tally::Class,
     verdict::{MANY, UNPARSED},
 };
@@ -65,14 +64,14 @@ extern "C" fn qfence_judge_leaving(
     payload: u64,
 ) -> u32 {
     let payload = Payload::from_bits(payload);
-    judge_leaving(&SkBuffContext::new(skb), Halves { upper, lower }, payload)
+    judge_leaving(&SkBuffContext::new(skb), Halves { upper, lower }, payload) as u32
 }
 
 #[inline(always)]
-fn judge_leaving(ctx: &SkBuffContext, address: Halves, payload: Payload) -> u32 {
+fn judge_leaving(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Outcome {
     let length = ctx.len();
     if !payload.is_known() {
-        return drop_unparsed(ctx, length) as u32;
+        return drop_unparsed(ctx, length);
     }
     let against = reason_against(ctx);
     let to = destination(ctx, address, payload);
@@ -82,54 +81,32 @@ fn judge_leaving(ctx: &SkBuffContext, address: Halves, payload: Payload) -> u32 
         && !carries_on_what_is_denied(ctx, payload, &to)
     {
         tally_packet(Outcome::Sent as u32, Class::Tcp as u32, false, length);
-        return Outcome::Sent as u32;
+        return Outcome::Sent;
     }
     let judgement = judged(ctx, &to, payload, against);
     let Judgement {
-        outcome, verdict, ..
+        outcome,
+        verdict,
+        is_reply,
+        ..
     } = Judgement::unpack(judgement);
     trace::<EGRESS, _>(ctx, &to, outcome, verdict);
-    let Halves { upper, lower } = address;
-    qfence_conclude(ctx.skb.skb, upper, lower, payload.bits(), judgement)
-}
-
-/// Counts and records a packet by its destination, its payload and its packed judgement. Returns the number of the outcome.
-/// Global: see `judge/policy.rs`.
-#[inline(never)]
-#[unsafe(no_mangle)]
-extern "C" fn qfence_conclude(
-    skb: *mut __sk_buff,
-    upper: u64,
-    lower: u64,
-    payload: u64,
-    judgement: u64,
-) -> u32 {
-    const SENT: u32 = Outcome::Sent as u32;
-    const REFUSED: u32 = Outcome::Refused as u32;
-    let ctx = SkBuffContext::new(skb);
-    let payload = Payload::from_bits(payload);
-    let protocol = payload.protocol();
-    // The number, since the verifier would check for each outcome what follows.
-    let outcome = Judgement::outcome_of(judgement);
-    let Judgement {
-        verdict, is_reply, ..
-    } = Judgement::unpack(judgement);
-    tally_packet(outcome, Class::number(protocol), true, ctx.len());
-    let goes_to_host = is_loopback(&ctx) || verdict.has(MANY);
-    if goes_to_host && protocol == Protocol::UDP && outcome != REFUSED {
-        let ports = u32::from(payload.source_port()) << 16 | u32::from(payload.destination_port());
-        qfence_note_sent(skb, upper, lower, ports, is_reply.into());
+    tally_packet(
+        Judgement::outcome_of(judgement),
+        Class::number(to.protocol),
+        true,
+        length,
+    );
+    let goes_to_host = to.path == LookupPath::Loopback || verdict.has(MANY);
+    if goes_to_host && to.protocol == Protocol::UDP && outcome != Outcome::Refused {
+        let ports = u32::from(payload.source_port()) << 16 | u32::from(to.port);
+        qfence_note_sent(ctx.skb.skb, ports, is_reply.into());
     }
-    if outcome != SENT {
-        refuse_packet(
-            &ctx,
-            Halves { upper, lower },
-            verdict,
-            rest(EGRESS, payload),
-        );
+    if outcome != Outcome::Sent {
+        refuse_packet(ctx, to.address, verdict, rest(EGRESS, payload));
     }
-    if outcome == REFUSED && protocol == Protocol::TCP && !payload.continues_tcp() {
-        qfence_report_syn(skb);
+    if outcome == Outcome::Refused && to.protocol == Protocol::TCP && !payload.continues_tcp() {
+        qfence_report_syn(ctx.skb.skb);
     }
     outcome
 }
@@ -235,30 +212,20 @@ extern "C" fn qfence_reason_against_packet(skb: *mut __sk_buff) -> u32 {
     reason_against_socket(|| whole_socket(skb)).unwrap_or(0)
 }
 
-/// Notes a datagram to the host, by its destination and its ports; the source port is in the upper half. Returns 0, because
-/// a global function must return a value. Global: see `judge/policy.rs`.
+/// Notes a datagram to the host, by its ports; the source port is in the upper half. Returns 0, because a global
+/// function must return a value. Global: see `judge/policy.rs`.
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn qfence_note_sent(
-    skb: *mut __sk_buff,
-    upper: u64,
-    lower: u64,
-    ports: u32,
-    is_reply: u32,
-) -> u32 {
-    let to = u16::try_from(ports & 0xffff).unwrap_or(0);
-    let own = qfence_own_end(skb, ports >> 16);
-    let address = Halves { upper, lower };
-    peers::note_sent(whole_socket(skb), own, (address, to), is_reply != 0);
+extern "C" fn qfence_note_sent(skb: *mut __sk_buff, ports: u32, is_reply: u32) -> u32 {
+    let [from, to] = [ports >> 16, ports & 0xffff].map(|port| u16::try_from(port).unwrap_or(0));
+    let (source, destination) = read_addresses(&Skb(skb));
+    peers::note_sent(
+        whole_socket(skb),
+        (source, from),
+        (destination, to),
+        is_reply != 0,
+    );
     0
-}
-
-/// Returns the key of the note on the source of a packet with this source port.
-#[inline(never)]
-#[unsafe(no_mangle)]
-extern "C" fn qfence_own_end(skb: *mut __sk_buff, port: u32) -> u64 {
-    let port = u16::try_from(port).unwrap_or(0);
-    Noted::Own(read_address(&Skb(skb), true), port).key()
 }
 
 #[inline(always)]
