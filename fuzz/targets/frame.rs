@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use qfence_common::{
     Halves, Protocol,
     frame::{
-        answer::{PROHIBITED, reset_v4, reset_v6, unreachable_v4, unreachable_v6},
+        answer::{Layout, PROHIBITED, Quoted, reset_v4, reset_v6, unreachable_v4, unreachable_v6},
         arp::{Arp, WORDS},
         control::{self, Control},
         ethernet::{HEADER, Macs, is_group, mac_bytes, mac_number},
@@ -39,6 +39,36 @@ fn words<const N: usize>(bytes: &[u8]) -> Option<[u32; N]> {
 /// The bytes of some words.
 fn bytes(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_be_bytes()).collect()
+}
+
+/// An answer directly behind its IP header, whose checksum is complete.
+const WHOLE: Layout = Layout {
+    room: 0,
+    is_partial: false,
+};
+
+/// The most bytes that an ICMP error quotes.
+const MOST_QUOTED: usize = 127;
+
+/// The bytes of an answer, with what it quotes.
+fn whole<const H: usize, const N: usize>(
+    (ip, rest): ([u32; H], [u32; N]),
+    quoted: &[u8],
+) -> Vec<u8> {
+    [bytes(&ip), bytes(&rest), quoted.to_vec()].concat()
+}
+
+/// What an ICMP error quotes of a packet.
+fn quote(quoted: &[u8]) -> Quoted {
+    let words = quoted.chunks(4).map(|chunk| {
+        let mut word = [0; 4];
+        word[..chunk.len()].copy_from_slice(chunk);
+        u64::from(u32::from_be_bytes(word))
+    });
+    Quoted {
+        length: u32::try_from(quoted.len()).unwrap_or(u32::MAX),
+        sum: words.sum(),
+    }
 }
 
 /// Where a payload is, found by bytes: the offset, the protocol, whether the packet is a fragment, and whether it is one
@@ -128,9 +158,9 @@ fn check_answers(frame: &Frame<'_>, packet: &[u8], place: Place) {
             let Some(header) = frame.words(0) else {
                 return;
             };
-            bytes(&reset_v6(&header, &segment, at, false))
+            whole(reset_v6(&header, &segment, at, WHOLE), &[])
         } else {
-            bytes(&reset_v4(&header, &segment, false))
+            whole(reset_v4(&header, &segment, WHOLE), &[])
         };
         check_answer(packet, &reset, 6);
         let reset = &reset[reset.len() - 20..];
@@ -142,19 +172,26 @@ fn check_answers(frame: &Frame<'_>, packet: &[u8], place: Place) {
         if accepts {
             assert_eq!(reset[4..8], packet[start + 8..start + 12]);
         }
-    } else if place.is_plain() && is_v6 {
-        let (Some(header), Some(begins)) = (frame.words(0), frame.words(at)) else {
-            return;
-        };
-        let error = unreachable_v6(&header, &begins, PROHIBITED, false);
-        check_answer(packet, &bytes(&error), 58);
-    } else if place.is_plain() {
-        let (Some(header), Some(begins)) = (frame.words(0), frame.words(at)) else {
-            return;
-        };
-        let error = unreachable_v4(&header, &begins, PROHIBITED);
-        check_answer(packet, &bytes(&error), 1);
+        return;
     }
+    let end = usize::try_from(at).unwrap_or(usize::MAX).saturating_add(8);
+    let Some(quoted) = packet.get(..end).filter(|_| end <= MOST_QUOTED) else {
+        return;
+    };
+    let (answer, protocol) = if is_v6 {
+        let Some(header) = frame.words(0) else {
+            return;
+        };
+        let error = unreachable_v6(&header, quote(quoted), PROHIBITED, WHOLE);
+        (whole(error, quoted), 58)
+    } else {
+        let Some(header) = frame.words(0) else {
+            return;
+        };
+        let error = unreachable_v4(&header, quote(quoted), PROHIBITED, WHOLE);
+        (whole(error, quoted), 1)
+    };
+    check_answer(packet, &answer, protocol);
 }
 
 fn check_control(parsed: &Packet, packet: &[u8], place: Place) {

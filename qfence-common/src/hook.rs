@@ -406,7 +406,10 @@ mod tests {
         assert_eq!(Hook::from_number(FIRST_LSM + 2), None);
         assert_eq!(Hook::from_number(FIRST_FRAME - 1), None);
         assert_eq!(Hook::from_number(FIRST_FRAME + 3), None);
-        assert_eq!(Hook::from_number(Hook::ALL.len() as u32), None);
+        assert_eq!(
+            Hook::from_number(u32::try_from(Hook::ALL.len()).unwrap()),
+            None
+        );
         assert_eq!(Hook::from_number(u32::MAX), None);
     }
 }

@@ -196,7 +196,7 @@ fn an_icmp_error_quotes_the_packet() {
             let payload = 5 + between.len();
             assert_eq!(
                 error[0],
-                (0x4500_0000 + (room / 4 << 24)) | (20 + room + 40)
+                (0x4500_0000 + ((room / 4) << 24)) | (20 + room + 40)
             );
             assert_eq!(naive(&error[..payload], 0, &[]), 0);
             assert_eq!(error[2] >> 16, 64 << 8 | 1);

@@ -9,7 +9,7 @@ use crate::packet::locate;
 fn v4(protocol: u8, options: u8, fragment: u16) -> Place {
     let length = 20 + options;
     let mut packet = vec![0; usize::from(length) + 40];
-    packet[0] = 0x40 | length / 4;
+    packet[0] = 0x40 | (length / 4);
     packet[6..8].copy_from_slice(&fragment.to_be_bytes());
     packet[9] = protocol;
     locate(&packet)
