@@ -167,7 +167,7 @@ mod tests {
         }
         let hooks = "  hook          connect4, connect6, sendmsg4, sendmsg6, egress, ingress,\n";
         assert!(notes.contains(hooks), "{notes}");
-        assert!(notes.contains(", local_in\n  protocol "), "{notes}");
+        assert!(notes.contains(" local_in\n  protocol "), "{notes}");
         assert!(notes.contains(": deny-raw, deny-broadcast, "), "{notes}");
     }
 
