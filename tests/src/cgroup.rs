@@ -2,11 +2,13 @@
 
 use std::{
     fs::{self, File},
+    io::Write as _,
     os::{
         fd::{AsRawFd as _, OwnedFd},
-        unix::{ffi::OsStrExt as _, fs::OpenOptionsExt as _},
+        unix::{ffi::OsStrExt as _, fs::OpenOptionsExt as _, process::CommandExt as _},
     },
     path::{Path, PathBuf},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -105,4 +107,14 @@ pub(crate) fn descriptor(path: &Path) -> Result<OwnedFd> {
 
 pub(crate) fn by_descriptor(descriptor: &OwnedFd) -> PathBuf {
     format!("/proc/self/fd/{}", descriptor.as_raw_fd()).into()
+}
+
+/// Lets a command join a cgroup before it is executed.
+pub(crate) fn join(command: &mut Command, cgroup: &Path) -> Result<()> {
+    let procs = cgroup.join("cgroup.procs");
+    let procs = File::options().write(true).open(&procs);
+    let procs = procs.context("open the file of a cgroup's processes")?;
+    // SAFETY: the closure makes one system call between fork and exec, and does not allocate.
+    unsafe { command.pre_exec(move || (&procs).write_all(b"0")) };
+    Ok(())
 }

@@ -5,8 +5,6 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
-    io::Write as _,
-    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -15,7 +13,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
 
 use crate::{
-    cgroup::Cgroup,
+    cgroup::{Cgroup, join},
     debian,
     fence::{qfence, unique_name},
     probe,
@@ -216,14 +214,4 @@ impl Drop for Room {
         // The fields' destructors do the rest. A destructor cannot report an error.
         let _ = self.outer.signal(Signal::SIGKILL);
     }
-}
-
-/// Lets a command join a cgroup before it is executed.
-fn join(command: &mut Command, cgroup: &Path) -> Result<()> {
-    let procs = cgroup.join("cgroup.procs");
-    let procs = File::options().write(true).open(&procs);
-    let procs = procs.context("open the file of a cgroup's processes")?;
-    // SAFETY: the closure makes one system call between fork and exec, and does not allocate.
-    unsafe { command.pre_exec(move || (&procs).write_all(b"0")) };
-    Ok(())
 }

@@ -2,20 +2,13 @@
 //! files of this machine. It runs D-Bus, logind, and the user manager of one user, who has not logged in but lingers
 //! (loginctl(1)). Nothing of this machine is changed, and several can run at the same time.
 
-use std::{
-    ffi::OsStr,
-    fs::{self, File},
-    io::Write as _,
-    os::unix::process::CommandExt as _,
-    path::Path,
-    process::Command,
-};
+use std::{ffi::OsStr, fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
 
 use crate::{
-    cgroup::Cgroup,
+    cgroup::{Cgroup, join},
     fence::{qfence, unique_name},
     process::Process,
     run::{HANG, to_end, wait_until},
@@ -160,14 +153,4 @@ impl Drop for Machine {
         // The fields' destructors do the rest. A destructor cannot report an error.
         let _ = self.outer.signal(Signal::SIGKILL);
     }
-}
-
-/// Lets a command join a cgroup before it is executed.
-fn join(command: &mut Command, cgroup: &Path) -> Result<()> {
-    let procs = cgroup.join("cgroup.procs");
-    let procs = File::options().write(true).open(&procs);
-    let procs = procs.context("open the file of a cgroup's processes")?;
-    // SAFETY: the closure makes one system call between fork and exec, and does not allocate.
-    unsafe { command.pre_exec(move || (&procs).write_all(b"0")) };
-    Ok(())
 }
