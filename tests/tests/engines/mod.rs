@@ -1,7 +1,8 @@
-//! Workloads of real engines: podman with runc and crun, Docker, and systemd.
+//! Workloads of real engines: podman with runc and crun, Docker, systemd, and libvirt.
 
 mod attach;
 mod docker;
+mod libvirt;
 mod podman;
 mod unit;
 
@@ -26,13 +27,17 @@ struct Scene {
     room: Room,
     host: Listeners,
     internet: Listeners,
-    _world: World,
+    world: World,
 }
 
 impl Scene {
     fn new() -> Result<Self> {
+        Self::with(Room::new)
+    }
+
+    fn with(room: fn(&World, &str) -> Result<Room>) -> Result<Self> {
         let world = World::new()?;
-        let room = Room::new(&world, &SERVER_V4.to_string())?;
+        let room = room(&world, &SERVER_V4.to_string())?;
         let host = Listeners::everywhere(&world.host, PORT)?;
         let internet = Listeners::everywhere(&world.internet, PORT)?;
         // Where contrib/ names it.
@@ -43,7 +48,7 @@ impl Scene {
             room,
             host,
             internet,
-            _world: world,
+            world,
         })
     }
 

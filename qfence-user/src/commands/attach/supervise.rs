@@ -20,7 +20,7 @@ use crate::{
         metrics,
     },
     confinement::Enforced,
-    fence::{description::Description, guard::Fence, integrity::Integrity},
+    fence::{description::Description, devices::FencedDevice, guard::Fence, integrity::Integrity},
     host::watcher::Watcher,
     kernel::{Maps, NetworkDevices, owners},
     launch::{child::Lifted, signals::Blocked},
@@ -48,6 +48,8 @@ pub(super) struct Wanted {
     pub(super) description: Description,
     pub(super) logs: Logs,
     pub(super) home: Home,
+    /// The network devices of guests.
+    pub(super) devices: Vec<FencedDevice>,
 }
 
 /// Attaches the fence and supervises it. Returns the reason for the end, and the record's counts; `None` with `--detach`.
@@ -77,7 +79,7 @@ pub(super) async fn supervise(
     let trace = options.verbose >= 2;
     let building = Building::begin(
         fence,
-        programs(options),
+        programs(options, &wanted.devices),
         wanted.policy,
         &watcher,
         &paths.run,
@@ -91,6 +93,7 @@ pub(super) async fn supervise(
     if trace {
         traces::print(loaded.take_traces(Traces)?)?;
     }
+    let names_of_devices = DeviceNames::default();
     let attached = wanted.description.attached.as_ref();
     let sources = Sources {
         workload: attached.map(|attached| attached.workload.as_str().into()),
@@ -99,7 +102,7 @@ pub(super) async fn supervise(
         names,
         files: fence.record_files(),
         processes: Processes::new(paths.proc.clone(), None),
-        devices: DeviceNames::default(),
+        devices: names_of_devices.clone(),
         drops: None,
     };
     let auditor = logging::start(fence.name().into(), sources, wanted.logs)?;
@@ -112,6 +115,18 @@ pub(super) async fn supervise(
     }
     .start()?;
     loaded.prepare_for_running(wanted.home.cookie)?;
+    if !wanted.devices.is_empty() {
+        let found = watcher.devices().reading().await?;
+        // Its links are pinned, so both layers stay without it.
+        let _membership = loaded.attach_devices(&wanted.devices, &found, paths)?;
+        for device in &wanted.devices {
+            names_of_devices.set(device.index, &device.name);
+            step(
+                options,
+                format_args!("fenced the network device {}", device.name),
+            );
+        }
+    }
     let Built {
         mut policy,
         parts,
@@ -152,7 +167,7 @@ pub(super) async fn supervise(
 }
 
 /// The settings of the programs.
-fn programs(options: &Attach) -> Programs {
+fn programs(options: &Attach, devices: &[FencedDevice]) -> Programs {
     Programs {
         deny: options.deny_with,
         allow_raw: options.allow_raw,
@@ -169,7 +184,7 @@ fn programs(options: &Attach) -> Programs {
         },
         trace: options.verbose >= 2,
         managers: None,
-        devices: Vec::new(),
+        devices: devices.iter().map(|device| device.name.clone()).collect(),
         lists: true,
     }
 }
