@@ -41,6 +41,9 @@ use crate::{
 /// container engines' for devices.
 const OPTIONAL: [Hook; 1] = [Hook::Device];
 
+/// What is open without that hook, in the column OPEN of `ps`.
+const DEVICES: &str = "devices";
+
 /// The parsed options, checked before anything is made.
 pub(super) struct Wanted {
     pub(super) policy: Policy,
@@ -199,5 +202,6 @@ fn describe(fence: &Fence, mut description: Description, left_out: &[Hook]) -> R
          /dev/vhost-vsock is not refused",
     );
     description.without = left_out.iter().map(|hook| hook.name().to_owned()).collect();
+    description.open.push(DEVICES.to_owned());
     fence.describe(&description)
 }
