@@ -10,6 +10,7 @@
 //! | [`bpffs`] | the file system for pins |
 //! | [`programs`] | each program, by loading and attaching it |
 //! | [`foreign`] | others' programs above the fences, as returned by [`crate::kernel::query`] |
+//! | [`container`] | what a container lacks of its host |
 //! | [`closures`] | what a command can do to processes outside, and ask of managers |
 //! | [`devices`] | network devices of guests: programs at them, and where the host receives packets |
 //! | [`nameservers`] | nameservers of the host behind NAT |
@@ -23,6 +24,7 @@ pub mod cgroups;
 pub mod classes;
 pub mod closures;
 pub mod confinement;
+pub mod container;
 pub mod devices;
 pub mod finding;
 pub mod foreign;
@@ -70,6 +72,7 @@ pub fn examine(paths: &Paths) -> Result<Vec<Finding>> {
     let (hierarchy, of_cgroups) = cgroups::examine(&paths.mountinfo)?;
     findings.extend(of_cgroups);
     findings.push(classes::examine(&paths.proc));
+    findings.extend(container::examine(paths));
     findings.push(bpffs::examine(&paths.bpffs, privileges.is_root()));
     findings.extend(if privileges.is_root() {
         programs::examine(hierarchy.as_ref())

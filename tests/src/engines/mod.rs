@@ -41,6 +41,21 @@ const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin";
 /// The image of [`Room::import`]: the program `probe`, and busybox.
 pub const IMAGE: &str = "localhost/tests/probe";
 
+/// The image of [`Room::import_qfence`]: qfence, nsenter and busybox.
+pub const QFENCE: &str = "localhost/tests/qfence";
+
+/// Makes the files of that image, of the programs that are the arguments.
+const PACK: &str = r#"set -e
+for program; do
+    install -D "$program" "/root/qfence/bin/${program##*/}"
+    for library in $(ldd "$program" | grep -o '/[^ ]*'); do
+        install -D "$library" "/root/qfence$library"
+    done
+done
+ln -sf busybox /root/qfence/bin/sh
+tar -C /root/qfence -cf /root/qfence.tar .
+"#;
+
 /// The program `probe` in the image.
 pub const PROBE: &str = "/bin/probe";
 
@@ -167,6 +182,39 @@ impl Room {
         }
         self.output(&[engine, "import", "/root/image.tar", IMAGE])?;
         Ok(())
+    }
+
+    /// Makes [`QFENCE`] for podman.
+    pub fn import_qfence(&self) -> Result<()> {
+        let program = qfence()?;
+        let program = program.to_str().context("a path")?;
+        let pack = ["sh", "-c", PACK, "pack", program];
+        self.output(&[&pack[..], &["/usr/bin/nsenter", "/usr/bin/busybox"]].concat())?;
+        self.output(&["podman", "import", "/root/qfence.tar", QFENCE])?;
+        Ok(())
+    }
+
+    /// Starts containerd, in a cgroup of its own, with [`IMAGE`], and waits until it answers.
+    pub fn start_containerd(&self) -> Result<Process> {
+        self.import("podman")?;
+        let archive = "/root/archive.tar";
+        let save = ["podman", "save", "--format", "docker-archive"];
+        self.output(&[&save[..], &["--output", archive, IMAGE]].concat())?;
+        let containerd = self.start("containerd", &[])?;
+        let answers = wait_until("containerd answers", || {
+            Ok(self.run(&["ctr", "version"])?.code() == Some(0))
+        });
+        answers.with_context(|| self.log_of("containerd"))?;
+        let import = [
+            "ctr",
+            "images",
+            "import",
+            "--snapshotter",
+            "native",
+            archive,
+        ];
+        self.output(&import)?;
+        Ok(containerd)
     }
 
     /// Makes [`CRUN`], for `podman --runtime`. podman does not pass its environment on to a runtime.

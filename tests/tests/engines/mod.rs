@@ -1,7 +1,9 @@
-//! Workloads of real engines: podman with runc and crun, Docker, systemd, and libvirt.
+//! Workloads of real engines: podman with runc and crun, Docker, containerd, systemd, and libvirt.
 
 mod attach;
+mod containerd;
 mod docker;
+mod inside;
 mod libvirt;
 mod podman;
 mod unit;
