@@ -15,8 +15,8 @@ use crate::{
         trace::trace,
     },
     judge::frame::{
-        FrameJudgement, Way, arp_target, device, qfence_judge_arp, qfence_judge_frame_to,
-        qfence_reason_against_frame,
+        FrameJudgement, Way, arp_target, device, judge_frame_to, qfence_judge_arp,
+        reason_against_frame,
     },
     subject::{
         destination::Destination,
@@ -37,7 +37,7 @@ pub(crate) fn judge_frame(ctx: &TcContext) -> i32 {
         refuse(skb, judgement, Halves::NONE, Rest::of_ethertype(kind));
         return DROP;
     };
-    let against = qfence_reason_against_frame(skb, device.flags);
+    let against = reason_against_frame(skb, device);
     let mut payload = Payload::UNKNOWN;
     let (judgement, to, rest) = if against != 0 {
         let judgement = FrameJudgement::against(against);
@@ -48,13 +48,8 @@ pub(crate) fn judge_frame(ctx: &TcContext) -> i32 {
     } else if let Some(packet) = packet(skb) {
         let to = packet.destination;
         payload = packet.payload;
-        let Halves { upper, lower } = to;
-        let judgement = qfence_judge_frame_to(skb, upper, lower, payload.bits(), device.flags);
-        (
-            FrameJudgement::unpack(judgement),
-            to,
-            Rest::of_payload(payload),
-        )
+        let judgement = judge_frame_to(skb, to, payload, device.flags);
+        (judgement, to, Rest::of_payload(payload))
     } else {
         let judgement = FrameJudgement::against(UNPARSED);
         (judgement, Halves::NONE, Rest::of_ethertype(kind))
@@ -66,7 +61,7 @@ pub(crate) fn judge_frame(ctx: &TcContext) -> i32 {
         Way::Refused => {
             refuse(skb, judgement, to, rest);
             return if judgement.may_be_answered {
-                answer(skb, payload, device.flags)
+                answer(skb, payload, judgement.is_complete, device.flags)
             } else {
                 DROP
             };
