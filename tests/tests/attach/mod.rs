@@ -3,7 +3,7 @@
 mod life;
 mod netns;
 mod refusals;
-mod scene;
+pub(crate) mod scene;
 
 use std::net::IpAddr;
 
