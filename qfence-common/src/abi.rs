@@ -202,6 +202,10 @@ pub const FENCE_CGROUP: &str = "FENCE_CGROUP";
 /// The global that allows sockets in network namespaces that were made outside the fence: 0 or 1.
 pub const ALLOW_NETNS: &str = "ALLOW_NETNS";
 
+/// The global for the cookie of the network namespace that has the host's addresses, in a fence that is attached to a
+/// workload: its own may be another. 0 in other fences, and if the kernel does not show cookies.
+pub const NODE_NETNS: &str = "NODE_NETNS";
+
 /// The global for the offsets in the kernel's types at which the maker of a network namespace is found:
 /// [`crate::netns::Offsets`]. All zero if the programs cannot read them.
 pub const NETNS_OFFSETS: &str = "NETNS_OFFSETS";

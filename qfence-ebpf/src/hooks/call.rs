@@ -127,7 +127,7 @@ extern "C" fn qfence_judge_unspecified(
     };
     let verdict = verdict(to.path, to.address, to.protocol, to.port);
     if verdict.action() == Action::Allow
-        || is_own_loopback(&to, true, || socket(&SockAddrContext::new(ctx)))
+        || is_own_loopback(&to, verdict, true, || socket(&SockAddrContext::new(ctx)))
     {
         return JUDGED;
     }

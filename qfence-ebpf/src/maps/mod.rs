@@ -167,6 +167,10 @@ pub(crate) static FENCE_CGROUP: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static ALLOW_NETNS: Global<u32> = Global::new(0);
 
+/// The cookie of the network namespace with the host's addresses, in a fence of a workload; otherwise 0.
+#[unsafe(no_mangle)]
+pub(crate) static NODE_NETNS: Global<u64> = Global::new(0);
+
 /// The offsets in the kernel's types at which the maker of a network namespace is found.
 #[unsafe(no_mangle)]
 pub(crate) static NETNS_OFFSETS: Global<Offsets> = Global::new(Offsets {

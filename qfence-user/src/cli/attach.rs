@@ -141,7 +141,7 @@ pub struct Attach {
 
     /// Return when the fence is in force, and leave it without a supervisor
     ///
-    /// Nothing then follows this host: the packet layer refuses an address that this host gets later, and a new
+    /// Nothing then follows this host, nor the target's own network namespace: the packet layer refuses an address that this host gets later, and a new
     /// nameserver is not excepted. Refusals are counted, and nothing logs them. `qfence-user set` updates the policy.
     #[arg(long, conflicts_with_all = ["metrics", "on_exit"])]
     pub detach: bool,
@@ -166,6 +166,13 @@ pub struct Attach {
     /// Allow sockets in network namespaces other than that of the target
     #[arg(long)]
     pub allow_foreign_netns: bool,
+
+    /// Allow the services in the target's own network namespace: at loopback, and at its own addresses
+    ///
+    /// These are services of its pod, not of this host. Without this option they are refused like this host's. What leaves
+    /// the namespace is judged as ever. Only for a target with a network namespace of its own.
+    #[arg(long)]
+    pub pod_loopback: bool,
 
     /// Allow /dev/net/tun, /dev/vhost-net and /dev/vhost-vsock: networks that the fence does not see
     #[arg(long)]

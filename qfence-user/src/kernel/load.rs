@@ -129,6 +129,7 @@ pub(super) fn open(
         .override_global(abi::PROOF, &token.0, true)
         .override_global(abi::FENCE_CGROUP, &settings.cgroup, true)
         .override_global(abi::ALLOW_NETNS, &allow_netns, true)
+        .override_global(abi::NODE_NETNS, &settings.node_netns, true)
         .override_global(abi::NETNS_OFFSETS, &variant.netns, true)
         .override_global(abi::FINDS_MPTCP, &finds_mptcp, true)
         .override_global(abi::ALLOW_RAW, &allow_raw, true)

@@ -148,6 +148,9 @@ pub struct Settings {
     pub allow_netns: bool,
     /// Whether what is let through is logged.
     pub log_allowed: bool,
+    /// The cookie of the network namespace with the host's addresses, if the fence is attached to a workload, whose own may
+    /// be another; otherwise 0.
+    pub node_netns: u64,
     /// The id of the fence's cgroup; 0 for none.
     pub cgroup: u64,
     /// Whether the programs trace their verdicts.

@@ -237,6 +237,7 @@ async fn build(
         allow_raw: false,
         allow_devices: NetworkDevices::None,
         allow_netns: false,
+        node_netns: 0,
         log_allowed: false,
         enforced: Enforced::default(),
         trace: false,

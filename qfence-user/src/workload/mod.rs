@@ -42,6 +42,8 @@ pub enum Target {
         id: String,
         /// Its first process.
         pid: Pid,
+        /// The directory with its configuration.
+        bundle: PathBuf,
     },
 }
 
@@ -121,7 +123,7 @@ pub fn find(target: &Target, paths: &Paths) -> Result<Workload> {
         }
         Target::Unit(name) => unit::find(name, paths, &hierarchy),
         Target::Domain(name) => domain::find(name, paths, hierarchy.root()),
-        Target::Starting { id, pid } => Ok(Workload {
+        Target::Starting { id, pid, .. } => Ok(Workload {
             kind: WorkloadKind::Container {
                 engine: OCI.to_owned(),
             },

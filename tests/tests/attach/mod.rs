@@ -1,8 +1,9 @@
 //! `attach`: a fence at a cgroup that others made holds what runs in it, and what is started there later.
 
 mod life;
+mod netns;
 mod refusals;
-mod scene;
+pub(crate) mod scene;
 
 use std::net::IpAddr;
 

@@ -3,6 +3,7 @@
 mod attach;
 mod docker;
 mod podman;
+mod published;
 mod unit;
 
 use anyhow::{Context as _, Result};
@@ -26,7 +27,7 @@ struct Scene {
     room: Room,
     host: Listeners,
     internet: Listeners,
-    _world: World,
+    world: World,
 }
 
 impl Scene {
@@ -43,7 +44,7 @@ impl Scene {
             room,
             host,
             internet,
-            _world: world,
+            world,
         })
     }
 

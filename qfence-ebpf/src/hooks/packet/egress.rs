@@ -6,7 +6,7 @@ use qfence_common::{
     abi::Counter,
     packet::{parse, read_addresses},
     tally::Class,
-    verdict::{MANY, UNPARSED},
+    verdict::{HOST, MANY, UNPARSED},
 };
 
 use super::{
@@ -97,7 +97,7 @@ fn judge_leaving(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Outc
         true,
         length,
     );
-    let goes_to_host = to.path == LookupPath::Loopback || verdict.has(MANY);
+    let goes_to_host = to.path == LookupPath::Loopback || verdict.has(HOST | MANY);
     if goes_to_host && to.protocol == Protocol::UDP && outcome != Outcome::Refused {
         let ports = u32::from(payload.source_port()) << 16 | u32::from(to.port);
         qfence_note_sent(ctx.skb.skb, ports, is_reply.into());

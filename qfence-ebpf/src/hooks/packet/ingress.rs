@@ -5,7 +5,7 @@ use qfence_common::{
     Action, Halves, Hook, LookupPath, Outcome, Packet, Payload, Protocol,
     packet::parse,
     tally::Class,
-    verdict::{MANY, MONITOR, NO_RULE},
+    verdict::{HOST, MANY, MONITOR, NO_RULE},
 };
 
 use super::{is_loopback, rest, return_value};
@@ -18,8 +18,11 @@ use crate::{
         trace::trace,
     },
     judge::{Judgement, judge, of_address, own::qfence_may_accept, peers, policy::verdict},
+    maps::NODE_NETNS,
     subject::{
         destination::Destination,
+        netns::is_of_workload,
+        owner,
         skb::{Skb, whole_socket},
         socket::is_raw,
     },
@@ -64,6 +67,8 @@ pub(crate) fn judge_ingress(ctx: &SkBuffContext) -> i32 {
             }
             _ => {}
         }
+    } else if NODE_NETNS.load() != 0 && link_layer == PACKET_HOST && !is_loopback(ctx) {
+        qfence_hear_host(ctx.skb.skb);
     }
     tally_packet(Outcome::Received as u32, Class::Other as u32, false, length);
     flows::note_received(ctx);
@@ -78,6 +83,43 @@ fn remember_sender(ctx: &SkBuffContext, packet: &Packet) {
     let Halves { upper, lower } = packet.source;
     let port = packet.payload.source_port();
     qfence_remember(ctx.skb.skb, upper, lower, port.into());
+}
+
+/// Notes the sender of a datagram that reaches a network namespace of a workload from outside, if it is the host. In the
+/// host's own namespace, what comes by a wire is not the host's. Returns 0, because a global function must return a value.
+/// Global: see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_hear_host(skb: *mut __sk_buff) -> u32 {
+    let Some(packet) = parse(&Skb(skb)) else {
+        return 0;
+    };
+    if packet.payload.protocol() != Protocol::UDP || !is_for_one(&packet) {
+        return 0;
+    }
+    let sender = of_address(packet.source);
+    if sender.rule() == NO_RULE || !sender.has(HOST) || sender.has(MANY) {
+        return 0;
+    }
+    let Halves { upper, lower } = packet.source;
+    let port = u32::from(packet.payload.source_port());
+    qfence_remember_workload(skb, upper, lower, port)
+}
+
+/// As [`qfence_remember`], only for a socket in a network namespace of a workload.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_remember_workload(
+    skb: *mut __sk_buff,
+    upper: u64,
+    lower: u64,
+    port: u32,
+) -> u32 {
+    let socket = whole_socket(skb);
+    if socket.is_null() || !owner::netns(socket).is_some_and(is_of_workload) {
+        return 0;
+    }
+    qfence_remember(skb, upper, lower, port)
 }
 
 /// Notes the sender of a datagram, an address and a port. Returns 0, because a global function must return a value.

@@ -29,7 +29,10 @@ use qfence_common::{
 
 use crate::{
     maps::{FINDS_MPTCP, OPTIONS_UNSEEN, OWNERS},
-    subject::{author::Author, netns::Place},
+    subject::{
+        author::Author,
+        netns::{Place, is_home, is_of_workload},
+    },
 };
 
 /// The process that created a socket, and the socket's network namespace. The value of the socket storage.
@@ -144,10 +147,13 @@ pub(crate) fn reason_against(socket: *mut bpf_sock) -> Option<u32> {
     }
 }
 
-/// Whether a full socket is in a network namespace that was made in the fence.
+/// Whether a full socket is in a network namespace that was made in the fence. With `in_pod`, that of the workload that the
+/// fence is attached to counts as well, if it is not the host's.
 #[inline(always)]
-pub(crate) fn is_inside(socket: *mut bpf_sock) -> bool {
-    of(socket).is_some_and(|owner| owner.flags & INSIDE != 0)
+pub(crate) fn is_inside(socket: *mut bpf_sock, in_pod: bool) -> bool {
+    of(socket).is_some_and(|owner| {
+        owner.flags & INSIDE != 0 || (in_pod && is_of_workload(owner.netns) && is_home(owner.netns))
+    })
 }
 
 /// Returns the process behind a packet. `socket` is a full socket, or null.

@@ -1,6 +1,7 @@
 //! `attach`: makes a fence at a cgroup that others made. Nothing is moved. The order of the steps matters: the maps are
 //! filled before the programs are attached, and the sockets that exist are looked at after that, so that none is missed.
 
+mod network;
 mod proof;
 mod sockets;
 mod supervise;
@@ -66,6 +67,8 @@ pub(super) fn run_on(options: &Attach, target: &Target, paths: &Paths) -> Result
     let found = target::find(options, target, paths)?;
     let home = Home::of(options, &found, paths)?;
     sockets::admit_devices(options, &found, paths)?;
+    let network = network::of(options, target, &found, &home, paths)?;
+    let node_netns = network::node_cookie(&home, &found)?;
     let logs = match options.detach {
         true => Vec::new(),
         false => logging::open(&options.log, options.log_format, None)?,
@@ -94,6 +97,8 @@ pub(super) fn run_on(options: &Attach, target: &Target, paths: &Paths) -> Result
         description,
         logs,
         home,
+        network,
+        node_netns,
     };
     let ended = runtime.block_on(supervise(options, paths, &fence, wanted, blocked));
     let ended = match ended {
@@ -151,11 +156,10 @@ fn warn(options: &Attach, home: &Home, paths: &Paths) {
     if options.monitor {
         notify("warning: with --monitor nothing is refused: the target can reach this host");
     }
-    if home.netns.is_some() {
+    if home.netns.is_some() && !options.pod_loopback {
         notify(
-            "warning: the target has a network namespace of its own: services at its own loopback addresses are refused \
-             (--allow loopback allows them), requests that this host sends it by UDP are not answered, and the excepted \
-             nameservers are those of this host",
+            "the target has a network namespace of its own: its services at its own addresses and at loopback are refused to \
+             it (--pod-loopback allows them)",
         );
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     },
     confinement::Enforced,
     fence::{description::Description, guard::Fence, integrity::Integrity},
-    host::watcher::Watcher,
+    host::{watcher::Watcher, workload::WorkloadNetwork},
     kernel::{Maps, NetworkDevices, owners},
     launch::{child::Lifted, signals::Blocked},
     observe::metrics::{address::Listener, serve::Server},
@@ -48,6 +48,9 @@ pub(super) struct Wanted {
     pub(super) description: Description,
     pub(super) logs: Logs,
     pub(super) home: Home,
+    pub(super) network: WorkloadNetwork,
+    /// See [`Programs::node_netns`].
+    pub(super) node_netns: u64,
 }
 
 /// Attaches the fence and supervises it. Returns the reason for the end, and the record's counts; `None` with `--detach`.
@@ -73,11 +76,11 @@ pub(super) async fn supervise(
         None => None,
     };
     let names = RuleNames::new(&wanted.policy, fence.policy_file());
-    let watcher = Watcher::new(paths);
+    let watcher = Watcher::new(paths).with_workload(wanted.network);
     let trace = options.verbose >= 2;
     let building = Building::begin(
         fence,
-        programs(options),
+        programs(options, wanted.node_netns),
         wanted.policy,
         &watcher,
         &paths.run,
@@ -122,6 +125,8 @@ pub(super) async fn supervise(
 
     let given = (&blocked, &mut signals, &messages);
     prove(fence, &wanted.home, proof, limits, given).await?;
+    // An open file of the namespace would keep it alive.
+    drop(wanted.home);
     let open = policy.kernel().list_sockets()?;
     step(
         options,
@@ -152,7 +157,7 @@ pub(super) async fn supervise(
 }
 
 /// The settings of the programs.
-fn programs(options: &Attach) -> Programs {
+fn programs(options: &Attach, node_netns: u64) -> Programs {
     Programs {
         deny: options.deny_with,
         allow_raw: options.allow_raw,
@@ -161,6 +166,7 @@ fn programs(options: &Attach) -> Programs {
             false => NetworkDevices::None,
         },
         allow_netns: options.allow_foreign_netns,
+        node_netns,
         log_allowed: options.log_allowed,
         enforced: Enforced {
             // No filter of system calls refuses those of 32-bit processes.

@@ -137,6 +137,7 @@ pub(super) async fn supervise(
             false => NetworkDevices::None,
         },
         allow_netns: options.allow_foreign_netns,
+        node_netns: 0,
         log_allowed: options.log_allowed,
         enforced: Enforced {
             options_unseen: options.allow_compat_sockopt,

@@ -36,6 +36,7 @@ pub(in crate::commands) fn run(options: &OciHook, paths: &Paths) -> Result<()> {
             let target = Target::Starting {
                 id: state.id.clone(),
                 pid: state.first()?,
+                bundle: state.bundle.clone(),
             };
             attach::run_on(&attach, &target, paths)
                 .with_context(|| format!("the container {} is not fenced", state.id))
