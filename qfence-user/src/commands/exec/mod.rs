@@ -162,7 +162,9 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         options.allow_unfenced_net,
         paths,
     )?;
-    let description = describe(options, qemu, &enforced, guests.fenced.clone());
+    let beneath = unit::beneath(options, paths, &fences)?;
+    let mut description = describe(options, qemu, &enforced, guests.fenced.clone());
+    description.beneath = beneath;
     let fence = make(options, &fences, command, &description)?;
     step(
         options,
@@ -281,5 +283,6 @@ fn describe(
         without: Vec::new(),
         devices,
         attached: None,
+        beneath: None,
     }
 }
