@@ -1,5 +1,6 @@
 //! `exec` in units of a real systemd.
 
+mod notify;
 mod place;
 
 use anyhow::{Context as _, Result};
@@ -72,6 +73,8 @@ impl Scene {
 
     /// The line of a unit file that starts a command in the fence `vm`.
     fn exec(&self, options: &str, command: &str) -> String {
+        // Variables are the shell's, not systemd's.
+        let command = command.replace('$', "$$");
         format!(
             "Environment=PATH=/usr/sbin:/usr/bin:/sbin:/bin\n\
              ExecStart=+{} exec --log none --name vm --user {USER} {options} -- {command}\n",
@@ -79,12 +82,18 @@ impl Scene {
         )
     }
 
-    /// Starts the unit, with these lines in its section for services.
-    fn start(&self, lines: &str) -> Result<()> {
+    /// Writes the unit, with these lines in its section for services.
+    fn write_unit(&self, lines: &str) -> Result<()> {
         let path = format!("/etc/systemd/system/{UNIT}");
-        self.machine
-            .write(&path, &format!("[Service]\nTimeoutStopSec=20\n{lines}"))?;
+        let text = format!("[Service]\nTimeoutStopSec=20\n{lines}");
+        self.machine.write(&path, &text)?;
         self.output(&["systemctl", "daemon-reload"])?;
+        Ok(())
+    }
+
+    /// Writes the unit, and starts it.
+    fn start(&self, lines: &str) -> Result<()> {
+        self.write_unit(lines)?;
         self.output(&["systemctl", "start", UNIT])?;
         Ok(())
     }
