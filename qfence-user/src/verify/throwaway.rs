@@ -91,6 +91,7 @@ impl ThrowAway {
             without: Vec::new(),
             devices: devices.clone(),
             attached: None,
+            beneath: None,
         };
         let fences = Fences::open(paths)?;
         let registry = fences.lock()?;

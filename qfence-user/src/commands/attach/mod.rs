@@ -182,6 +182,7 @@ fn describe(options: &Attach, found: &Found) -> Description {
             cgroup: found.path.clone(),
             is_detached: options.detach,
         }),
+        beneath: None,
     }
 }
 

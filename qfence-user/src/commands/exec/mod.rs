@@ -17,6 +17,7 @@ use std::{env, os::unix::ffi::OsStrExt, path::Path, process};
 
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
+use nix::unistd::getpid;
 
 use self::{
     devices::Guests,
@@ -39,7 +40,7 @@ use crate::{
         printable::printable_words,
     },
     cli::{Exec, resolve},
-    confinement::Enforced,
+    confinement::{Enforced, UnixName},
     fence::{
         description::{COMMAND, Description},
         devices::FencedDevice,
@@ -53,6 +54,7 @@ use crate::{
         front::{self, Front, Side},
         managers::Managers,
         netns::Netns,
+        notify::{Manager, Relay},
         signals::Blocked,
     },
     observe::metrics::address::Listener,
@@ -78,6 +80,8 @@ struct Wanted {
     netns: Option<Netns>,
     /// With `--keep`: the process that the caller waits for.
     front: Option<Front>,
+    /// For systemd, if that is to be notified.
+    notifications: Option<(Relay, Manager)>,
 }
 
 /// Runs `exec`; returns the exit status.
@@ -91,6 +95,16 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     let activation = Activation::new(process::id(), options.preserve_fds, |name| {
         env::var(name).ok()
     });
+    // systemd knows this process, also with `--keep`.
+    let manager = match Manager::of_environment(getpid()) {
+        Ok(manager) => manager,
+        Err(error) => {
+            notify(format_args!(
+                "warning: {error:#}: systemd does not get the notifications of the command"
+            ));
+            None
+        }
+    };
     let front = match options.keep {
         false => None,
         true => match front::split(options.preserve_fds)? {
@@ -133,6 +147,16 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     let mut confinement = strict::settle(options, &guests.command, &mut identity)?;
     words::warn_of_sockets(&activation);
     confinement.environment.set_activation(activation);
+    let notifications = match manager {
+        None => None,
+        Some(manager) => {
+            let relay = Relay::new(&paths.run, owner)?;
+            confinement.environment.set_notify(relay.path().as_os_str());
+            let name = UnixName::Path(relay.path().to_owned());
+            confinement.grants.connect.insert(name);
+            Some((relay, manager))
+        }
+    };
     let policy = resolve::policy(
         &options.policy,
         options.dns,
@@ -162,7 +186,9 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         options.allow_unfenced_net,
         paths,
     )?;
-    let description = describe(options, qemu, &enforced, guests.fenced.clone());
+    let beneath = unit::beneath(options, paths, &fences)?;
+    let mut description = describe(options, qemu, &enforced, guests.fenced.clone());
+    description.beneath = beneath;
     let fence = make(options, &fences, command, &description)?;
     step(
         options,
@@ -187,6 +213,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         guests,
         netns,
         front,
+        notifications,
     };
     let ended = runtime.block_on(supervise(options, paths, &fence, wanted, blocked));
 
@@ -281,5 +308,6 @@ fn describe(
         without: Vec::new(),
         devices,
         attached: None,
+        beneath: None,
     }
 }

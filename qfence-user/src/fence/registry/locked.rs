@@ -44,7 +44,8 @@ impl<'a> Locked<'a> {
     /// Makes a fence, empty and without programs. Remains of dead fences must have been cleared before, because they
     /// still have their names.
     ///
-    /// `name` is the requested name. Without it, a name is derived from `command`.
+    /// `name` is the requested name. Without it, a name is derived from `command`. The description has the cgroup beneath
+    /// which the fence is made, if that is not the top.
     ///
     /// # Errors
     /// If the name is in use, or a part cannot be made. Nothing is left then.
@@ -59,9 +60,10 @@ impl<'a> Locked<'a> {
         if let Some(name) = name {
             all.check_version(name)?;
         }
-        limits.enable(&all.hierarchy)?;
+        let beneath = description.beneath.as_deref();
+        limits.enable(&all.hierarchy, beneath)?;
         let mounted_bpffs = all.pins.prepare()?;
-        let (name, place) = self.claim(name, command)?;
+        let (name, place) = self.claim(name, command, beneath)?;
         let (cgroup_id, marks) = match self.mark(&name, &place) {
             Ok(marked) => marked,
             Err(error) => {
@@ -70,6 +72,7 @@ impl<'a> Locked<'a> {
             }
         };
         // From here on, dropping the fence removes its parts.
+        let place = place.known_by(cgroup_id);
         let fence = Fence::new(name, place, cgroup_id, marks, all.clone());
         let furnished = limits
             .apply(fence.cgroup())
@@ -155,8 +158,8 @@ impl<'a> Locked<'a> {
     /// If they cannot be read.
     pub fn list(&self, elsewhere: Vec<String>) -> Result<Vec<Listed>> {
         let mut names = self.fences.hierarchy.names()?.fences;
-        let attached = self.fences.attached()?.into_iter();
-        names.extend(attached.filter_map(|(name, place)| place.exists().then_some(name)));
+        let apart = self.fences.apart()?.into_iter();
+        names.extend(apart.filter_map(|(name, place)| place.exists().then_some(name)));
         names.extend(elsewhere);
         names.sort();
         names.dedup();
@@ -165,11 +168,18 @@ impl<'a> Locked<'a> {
     }
 
     /// Makes the place of a fence, which claims the name.
-    fn claim(&self, name: Option<&str>, command: &Path) -> Result<(String, Place)> {
+    fn claim(
+        &self,
+        name: Option<&str>,
+        command: &Path,
+        beneath: Option<&Path>,
+    ) -> Result<(String, Place)> {
         loop {
             let candidate = name.map_or_else(|| derive_name(command), str::to_owned);
-            let place = self.fences.place(&candidate);
-            if !place.is_own() {
+            let registered = self.fences.place(&candidate);
+            // A place among all fences is claimed by making it.
+            let is_taken = beneath.is_some() && registered.exists();
+            if is_taken || !registered.is_at_top() {
                 match name {
                     Some(_) => return Err(NameError::InUse(candidate).into()),
                     None => continue,
@@ -179,7 +189,7 @@ impl<'a> Locked<'a> {
                 continue;
             }
             // Dead fences were cleared just before.
-            if !place.cgroup().exists()
+            if !registered.cgroup().exists()
                 && self.fences.whereabouts(&candidate, None) != Whereabouts::Gone
             {
                 match name {
@@ -187,6 +197,10 @@ impl<'a> Locked<'a> {
                     None => continue,
                 }
             }
+            let place = match beneath {
+                None => registered,
+                Some(path) => self.place_beneath(path, &candidate)?,
+            };
             match place.make() {
                 Ok(()) => return Ok((candidate, place)),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -202,6 +216,16 @@ impl<'a> Locked<'a> {
                 }
             }
         }
+    }
+
+    /// The place of a new fence beneath a cgroup of others. A process that was killed may have left it without a
+    /// description: then it is removed.
+    fn place_beneath(&self, path: &Path, name: &str) -> Result<Place> {
+        let place = self.fences.hierarchy.place_beneath(path, name, None);
+        if place.exists() && !place.is_populated()? && !place.is_marked()? {
+            place.remove()?;
+        }
+        Ok(place)
     }
 
     /// Marks a new place, and makes and marks the directory of its pins. Processes that share either of them, but
