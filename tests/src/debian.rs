@@ -86,6 +86,15 @@ const ENGINES: [&str; 9] = [
     "busybox-static",
 ];
 
+/// The packages of libvirt, and of what its networks need.
+const LIBVIRT: [&str; 5] = [
+    "libvirt-daemon-system",
+    "libvirt-clients",
+    "dnsmasq-base",
+    "iptables",
+    "tini",
+];
+
 /// Links of a system whose `/bin`, `/sbin` and `/lib` are in `/usr`. Packages may have files at either path.
 const MERGED: [&str; 3] = ["bin", "sbin", "lib"];
 
@@ -93,30 +102,39 @@ const MERGED: [&str; 3] = ["bin", "sbin", "lib"];
 /// and not installed.
 pub fn engines() -> Result<PathBuf> {
     static DIRECTORY: workspace::Once<PathBuf> = workspace::Once::new();
-    DIRECTORY.get(|| {
-        let parent = workspace::guest_dir()?;
-        let _lock = workspace::lock(&parent)?;
-        let unpacked = parent.join("engines");
-        if unpacked.exists() {
-            return Ok(unpacked);
+    DIRECTORY.get(|| unpacked("engines", &ENGINES))
+}
+
+/// The files of libvirt with all that it needs and this machine lacks, 35 MB, likewise.
+pub fn libvirt() -> Result<PathBuf> {
+    static DIRECTORY: workspace::Once<PathBuf> = workspace::Once::new();
+    DIRECTORY.get(|| unpacked("libvirt", &LIBVIRT))
+}
+
+/// The directory `name` with the files of packages. It is made at first use.
+fn unpacked(name: &str, packages: &[&str]) -> Result<PathBuf> {
+    let parent = workspace::guest_dir()?;
+    let _lock = workspace::lock(&parent)?;
+    let unpacked = parent.join(name);
+    if unpacked.exists() {
+        return Ok(unpacked);
+    }
+    let temporary = tempfile::tempdir_in(&parent)?;
+    workspace::make_readable(temporary.path())?;
+    let files = unpack_missing(packages, temporary.path())?;
+    for directory in MERGED {
+        let beside = files.join(directory);
+        if beside.is_dir() {
+            let merged = files.join("usr").join(directory);
+            fs::create_dir_all(&merged)?;
+            let from = beside.join(".");
+            let copy = [OsStr::new("-a"), from.as_ref(), merged.as_ref()];
+            run("cp", copy, temporary.path())?;
+            fs::remove_dir_all(&beside)?;
         }
-        let temporary = tempfile::tempdir_in(&parent)?;
-        workspace::make_readable(temporary.path())?;
-        let files = unpack_missing(&ENGINES, temporary.path())?;
-        for directory in MERGED {
-            let beside = files.join(directory);
-            if beside.is_dir() {
-                let merged = files.join("usr").join(directory);
-                fs::create_dir_all(&merged)?;
-                let from = beside.join(".");
-                let copy = [OsStr::new("-a"), from.as_ref(), merged.as_ref()];
-                run("cp", copy, temporary.path())?;
-                fs::remove_dir_all(&beside)?;
-            }
-        }
-        fs::rename(&files, &unpacked).context("put the engines in place")?;
-        Ok(unpacked)
-    })
+    }
+    fs::rename(&files, &unpacked).with_context(|| format!("put {name} in place"))?;
+    Ok(unpacked)
 }
 
 /// Downloads packages with all that they depend on and that is not installed here, and unpacks them into `files` in

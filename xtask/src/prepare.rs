@@ -1,5 +1,5 @@
 //! Runs the program `prepare` of the package `tests`, which builds what end-to-end tests, benchmarks and the machine
-//! need: the static program `probe`, the Linux guest, container engines, Prometheus.
+//! need: the static program `probe`, the Linux guest, container engines, libvirt, Prometheus.
 
 use std::path::PathBuf;
 
@@ -48,6 +48,14 @@ impl Preparer {
         self.part(
             "podman and Docker: Debian's, 95 MB to download, unpacked under target/guest and not installed",
             "engines",
+        )
+    }
+
+    /// libvirt.
+    pub(crate) fn libvirt(&self) -> Result<PathBuf> {
+        self.part(
+            "libvirt: Debian's, 11 MB to download, unpacked under target/guest and not installed",
+            "libvirt",
         )
     }
 

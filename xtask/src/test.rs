@@ -149,6 +149,7 @@ fn end_to_end(filter: Option<&str>, program: Profile, whole: bool) -> Result<()>
     let probe = preparer.probe()?;
     preparer.image()?;
     preparer.engines()?;
+    preparer.libvirt()?;
     preparer.prometheus()?;
     let mut nextest = nextest::run(Which::EndToEnd, filter)?;
     nextest.env("QFENCE_BIN", program).env(PROBE, probe);

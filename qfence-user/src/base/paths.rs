@@ -17,6 +17,8 @@ pub struct Paths {
     pub host_file: PathBuf,
     /// The directory of profiles.
     pub profiles: PathBuf,
+    /// The directory of files that ask for fences of libvirt's domains.
+    pub domains: PathBuf,
     /// procfs.
     pub proc: PathBuf,
     /// The executable, to run helper processes.
@@ -36,6 +38,7 @@ impl Default for Paths {
             resolv_conf: "/etc/resolv.conf".into(),
             host_file: "/etc/qfence/host.toml".into(),
             profiles: "/etc/qfence/profiles.d".into(),
+            domains: "/etc/qfence/domains.d".into(),
             proc: "/proc".into(),
             program: "/proc/self/exe".into(),
             securityfs: "/sys/kernel/security".into(),

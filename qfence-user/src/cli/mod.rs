@@ -6,6 +6,7 @@ mod doctor;
 mod exec;
 mod explain;
 mod internal;
+mod libvirt;
 mod logs;
 mod metrics;
 mod oci;
@@ -25,6 +26,7 @@ pub use doctor::Doctor;
 pub use exec::{Closure, Exec, NewTap, YesNo};
 pub use explain::Explain;
 pub use internal::{OpenDevice, StandIn, SystemCall, Timer};
+pub use libvirt::LibvirtHook;
 pub use logs::Logs;
 pub use metrics::Metrics;
 pub use oci::{OciHook, OciRuntime, Stage};
@@ -124,6 +126,8 @@ pub enum Verb {
     OciHook(OciHook),
     /// Add that hook to a container, and become its runtime: for Docker
     OciRuntime(OciRuntime),
+    /// Fence a guest that libvirt starts, from its first instruction; a hook of libvirt's
+    LibvirtHook(LibvirtHook),
     /// Follow this host's addresses and nameservers for a fence whose supervisor is stopped
     #[command(hide = true)]
     StandIn(StandIn),

@@ -5,6 +5,7 @@ pub mod dead_man;
 pub mod doctor;
 pub mod exec;
 pub mod explain;
+mod libvirt;
 mod logging;
 pub mod logs;
 pub mod metrics;
@@ -68,6 +69,7 @@ fn follow(cli: &Cli) -> Result<u8> {
         Verb::Verify(options) => verify::run(options).map(|never| match never {}),
         Verb::OciHook(options) => oci::hook::run(options, &paths).map(|()| 0),
         Verb::OciRuntime(options) => oci::runtime::run(options).map(|never| match never {}),
+        Verb::LibvirtHook(options) => libvirt::run(options, &paths).map(|()| 0),
         Verb::StandIn(options) => stand_in::run(options, &paths).map(|()| 0),
         Verb::DeadMan { name } => dead_man::run(name, &paths).map(|()| 0),
         Verb::Timer(options) => timer::run(options, &paths).map(|()| 0),

@@ -70,7 +70,8 @@ impl Pins {
             detached = detached.and(link.with_context(context));
         }
         detached?;
-        self.remove(name)
+        let devices = device::unpin_all(&directory).and(local_in::leave(self.bpffs(), name));
+        self.remove(name).and(devices)
     }
 
     /// The names of the fences that have network devices.

@@ -1,8 +1,8 @@
 //! Workloads: what others start and a fence is attached to. A target names a workload; [`find`] finds its cgroup.
 
 mod container;
-mod domain;
 mod files;
+pub mod libvirt;
 mod living;
 pub mod members;
 pub mod oci;
@@ -18,6 +18,7 @@ use nix::unistd::Pid;
 pub use process::cgroup_of;
 use serde::{Deserialize, Serialize};
 
+use self::libvirt::domain;
 use crate::{
     base::{paths::Paths, process::helper::Apart},
     fence::hierarchy::Hierarchy,
@@ -36,6 +37,13 @@ pub enum Target {
     Unit(String),
     /// A running domain of libvirt's system instance.
     Domain(String),
+    /// A domain that libvirt is about to start.
+    StartingDomain {
+        /// Its name.
+        name: String,
+        /// Its partition: a path below the mount of cgroup2.
+        partition: PathBuf,
+    },
     /// A container that its OCI runtime is starting.
     Starting {
         /// Its id.
@@ -88,6 +96,12 @@ impl Workload {
     }
 }
 
+/// The words for a domain of libvirt.
+#[must_use]
+pub fn words_of_domain(name: &str) -> String {
+    words(&WorkloadKind::Domain, name)
+}
+
 /// The words for a container that its runtime started.
 #[must_use]
 pub fn words_of_started(id: &str) -> String {
@@ -123,6 +137,12 @@ pub fn find(target: &Target, paths: &Paths) -> Result<Workload> {
         }
         Target::Unit(name) => unit::find(name, paths, &hierarchy),
         Target::Domain(name) => domain::find(name, paths, hierarchy.root()),
+        Target::StartingDomain { name, partition } => Ok(Workload {
+            kind: WorkloadKind::Domain,
+            name: name.clone(),
+            cgroup: partition.clone(),
+            pid: None,
+        }),
         Target::Starting { id, pid, .. } => Ok(Workload {
             kind: WorkloadKind::Container {
                 engine: OCI.to_owned(),

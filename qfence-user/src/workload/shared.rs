@@ -198,8 +198,9 @@ pub fn refuse(facts: &Facts<'_>) -> Result<(), Shared> {
 fn is_asked_for(workload: &Workload, slice: &str) -> bool {
     match workload.kind {
         WorkloadKind::Unit => workload.name == slice,
-        WorkloadKind::Cgroup => true,
-        WorkloadKind::Container { .. } | WorkloadKind::Domain | WorkloadKind::Process => false,
+        // The slice of a domain is its partition.
+        WorkloadKind::Cgroup | WorkloadKind::Domain => true,
+        WorkloadKind::Container { .. } | WorkloadKind::Process => false,
     }
 }
 

@@ -1,6 +1,8 @@
 //! A host with container engines, without a virtual machine: podman and Docker of Debian on a copy-on-write view of the
 //! files of this machine, in the network of a [`World`]'s host, with cgroup v2 alone. The engines are unpacked and not
-//! installed. Nothing of this machine is changed, and several can exist at the same time.
+//! installed. Nothing of this machine is changed, and several can exist at the same time. Another such host has libvirt.
+
+mod libvirt;
 
 use std::{
     ffi::OsStr,
@@ -12,6 +14,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
 
+pub use self::libvirt::Control;
 use crate::{
     cgroup::{Cgroup, join},
     debian,
@@ -57,9 +60,13 @@ pub struct Room {
 }
 
 impl Room {
-    /// Makes a host in the network of the host of a world, whose resolv.conf names `nameserver`.
+    /// Makes a host with container engines in the network of the host of a world, whose resolv.conf names `nameserver`.
     pub fn new(world: &World, nameserver: &str) -> Result<Self> {
-        let files = debian::engines()?;
+        Self::with(&debian::engines()?, world, nameserver)
+    }
+
+    /// Makes such a host with other files.
+    fn with(files: &Path, world: &World, nameserver: &str) -> Result<Self> {
         let cgroup = Cgroup::new(unique_name("engines"))?;
         // A cgroup of its own for what is started from outside: a cgroup with processes passes no controllers on.
         fs::create_dir(cgroup.path().join("outside"))?;
@@ -74,7 +81,7 @@ impl Room {
         command.args(["--pdeathsig", "KILL", "unshare", "--kill-child", "--fork"]);
         command.args(["--mount", "--pid", "--cgroup", "--uts", "--ipc"]);
         command.args(["sh", "-c", ROOM, "room.sh"]);
-        command.args([base.path(), &files, directory]);
+        command.args([base.path(), files, directory]);
         command.arg(nameserver);
         command.stdout(log.reopen()?).stderr(log.reopen()?);
         join(&mut command, &cgroup.path())?;
@@ -173,24 +180,31 @@ impl Room {
         Ok(())
     }
 
+    /// Starts a service of the host in a cgroup of its own, with its messages in a file of the host.
+    fn start(&self, name: &str, arguments: &[&str]) -> Result<Process> {
+        let mut command = self.command(name)?;
+        let cgroup = self.cgroup.path().join(format!("{name}-engine"));
+        fs::create_dir_all(&cgroup)?;
+        join(&mut command, &cgroup)?;
+        let log = File::create(self.path(&log_of(name)))?;
+        command.args(arguments);
+        command.stdout(log.try_clone()?).stderr(log);
+        Process::spawn(command)
+    }
+
     /// Starts Docker, in a cgroup of its own, and waits until it answers.
     pub fn start_docker(&self) -> Result<Process> {
-        let mut command = self.command("dockerd")?;
-        let cgroup = self.cgroup.path().join("docker-engine");
-        fs::create_dir(&cgroup)?;
-        join(&mut command, &cgroup)?;
-        let log = self.path("/run/dockerd.log");
-        let log = File::create(&log)?;
-        command.args(["--storage-driver", "vfs"]);
-        command.stdout(log.try_clone()?).stderr(log);
-        let docker = Process::spawn(command)?;
+        let docker = self.start("dockerd", &["--storage-driver", "vfs"])?;
         let answers = wait_until("Docker answers", || {
             Ok(self.run(&["docker", "info"])?.code() == Some(0))
         });
-        answers.with_context(|| {
-            fs::read_to_string(self.path("/run/dockerd.log")).unwrap_or_default()
-        })?;
+        answers.with_context(|| self.log_of("dockerd"))?;
         Ok(docker)
+    }
+
+    /// The messages of a service.
+    fn log_of(&self, name: &str) -> String {
+        fs::read_to_string(self.path(&log_of(name))).unwrap_or_default()
     }
 
     /// What the preparation said.
@@ -207,6 +221,11 @@ impl Room {
         }
         self.cgroup.remove()
     }
+}
+
+/// The file with the messages of a service.
+fn log_of(name: &str) -> String {
+    format!("/run/{name}.log")
 }
 
 impl Drop for Room {

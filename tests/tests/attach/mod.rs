@@ -1,5 +1,7 @@
 //! `attach`: a fence at a cgroup that others made holds what runs in it, and what is started there later.
 
+mod collisions;
+mod device_program;
 mod life;
 mod netns;
 mod refusals;

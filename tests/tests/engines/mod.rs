@@ -1,7 +1,8 @@
-//! Workloads of real engines: podman with runc and crun, Docker, and systemd.
+//! Workloads of real engines: podman with runc and crun, Docker, systemd, and libvirt.
 
 mod attach;
 mod docker;
+mod libvirt;
 mod podman;
 mod published;
 mod unit;
@@ -32,8 +33,12 @@ struct Scene {
 
 impl Scene {
     fn new() -> Result<Self> {
+        Self::with(Room::new)
+    }
+
+    fn with(room: fn(&World, &str) -> Result<Room>) -> Result<Self> {
         let world = World::new()?;
-        let room = Room::new(&world, &SERVER_V4.to_string())?;
+        let room = room(&world, &SERVER_V4.to_string())?;
         let host = Listeners::everywhere(&world.host, PORT)?;
         let internet = Listeners::everywhere(&world.internet, PORT)?;
         // Where contrib/ names it.

@@ -1,6 +1,7 @@
 //! `attach`: makes a fence at a cgroup that others made. Nothing is moved. The order of the steps matters: the maps are
 //! filled before the programs are attached, and the sockets that exist are looked at after that, so that none is missed.
 
+pub(super) mod guests;
 mod network;
 mod proof;
 mod sockets;
@@ -13,6 +14,7 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 
 use self::{
+    guests::Guest,
     supervise::{Wanted, supervise},
     target::{Found, Home},
 };
@@ -47,14 +49,19 @@ const OPEN: [&str; 2] = ["managers", "processes"];
 /// If the fence cannot be made. Then nothing is fenced.
 pub fn run(options: &Attach, paths: &Paths) -> Result<()> {
     let target = options.target.target().context("no target is given")?;
-    run_on(options, &target, paths)
+    run_on(options, &target, &[], paths)
 }
 
-/// Fences a target, whatever the options name.
+/// Fences a target, whatever the options name, and the network devices of its guests.
 ///
 /// # Errors
 /// If the fence cannot be made. Then nothing is fenced.
-pub(super) fn run_on(options: &Attach, target: &Target, paths: &Paths) -> Result<()> {
+pub(super) fn run_on(
+    options: &Attach,
+    target: &Target,
+    guests: &[Guest],
+    paths: &Paths,
+) -> Result<()> {
     require_root()?;
     inherited::close_all_but(0)?;
     nested::refuse(paths)?;
@@ -69,6 +76,7 @@ pub(super) fn run_on(options: &Attach, target: &Target, paths: &Paths) -> Result
     sockets::admit_devices(options, &found, paths)?;
     let network = network::of(options, target, &found, &home, paths)?;
     let node_netns = network::node_cookie(&home, &found)?;
+    let devices = guests::find(guests)?;
     let logs = match options.detach {
         true => Vec::new(),
         false => logging::open(&options.log, options.log_format, None)?,
@@ -79,7 +87,8 @@ pub(super) fn run_on(options: &Attach, target: &Target, paths: &Paths) -> Result
     warn(options, &home, paths);
     resolve::warn_of_shadowed(&policy)?;
     let fences = Fences::open(paths)?;
-    let description = describe(options, &found);
+    let mut description = describe(options, &found);
+    description.devices.clone_from(&devices);
     let fence = make(options, &fences, &found, &description)?;
     let text = found.words();
     step(
@@ -99,6 +108,7 @@ pub(super) fn run_on(options: &Attach, target: &Target, paths: &Paths) -> Result
         home,
         network,
         node_netns,
+        devices,
     };
     let ended = runtime.block_on(supervise(options, paths, &fence, wanted, blocked));
     let ended = match ended {

@@ -20,7 +20,7 @@ use crate::{
         metrics,
     },
     confinement::Enforced,
-    fence::{description::Description, guard::Fence, integrity::Integrity},
+    fence::{description::Description, devices::FencedDevice, guard::Fence, integrity::Integrity},
     host::{watcher::Watcher, workload::WorkloadNetwork},
     kernel::{Maps, NetworkDevices, owners},
     launch::{child::Lifted, signals::Blocked},
@@ -41,6 +41,9 @@ use crate::{
 /// container engines' for devices.
 const OPTIONAL: [Hook; 1] = [Hook::Device];
 
+/// What is open without that hook, in the column OPEN of `ps`.
+const DEVICES: &str = "devices";
+
 /// The parsed options, checked before anything is made.
 pub(super) struct Wanted {
     pub(super) policy: Policy,
@@ -51,6 +54,8 @@ pub(super) struct Wanted {
     pub(super) network: WorkloadNetwork,
     /// See [`Programs::node_netns`].
     pub(super) node_netns: u64,
+    /// The network devices of guests.
+    pub(super) devices: Vec<FencedDevice>,
 }
 
 /// Attaches the fence and supervises it. Returns the reason for the end, and the record's counts; `None` with `--detach`.
@@ -80,7 +85,7 @@ pub(super) async fn supervise(
     let trace = options.verbose >= 2;
     let building = Building::begin(
         fence,
-        programs(options, wanted.node_netns),
+        programs(options, wanted.node_netns, &wanted.devices),
         wanted.policy,
         &watcher,
         &paths.run,
@@ -94,6 +99,7 @@ pub(super) async fn supervise(
     if trace {
         traces::print(loaded.take_traces(Traces)?)?;
     }
+    let names_of_devices = DeviceNames::default();
     let attached = wanted.description.attached.as_ref();
     let sources = Sources {
         workload: attached.map(|attached| attached.workload.as_str().into()),
@@ -102,7 +108,7 @@ pub(super) async fn supervise(
         names,
         files: fence.record_files(),
         processes: Processes::new(paths.proc.clone(), None),
-        devices: DeviceNames::default(),
+        devices: names_of_devices.clone(),
         drops: None,
     };
     let auditor = logging::start(fence.name().into(), sources, wanted.logs)?;
@@ -115,6 +121,18 @@ pub(super) async fn supervise(
     }
     .start()?;
     loaded.prepare_for_running(wanted.home.cookie)?;
+    if !wanted.devices.is_empty() {
+        let found = watcher.devices().reading().await?;
+        // Its links are pinned, so both layers stay without it.
+        let _membership = loaded.attach_devices(&wanted.devices, &found, paths)?;
+        for device in &wanted.devices {
+            names_of_devices.set(device.index, &device.name);
+            step(
+                options,
+                format_args!("fenced the network device {}", device.name),
+            );
+        }
+    }
     let Built {
         mut policy,
         parts,
@@ -157,7 +175,7 @@ pub(super) async fn supervise(
 }
 
 /// The settings of the programs.
-fn programs(options: &Attach, node_netns: u64) -> Programs {
+fn programs(options: &Attach, node_netns: u64, devices: &[FencedDevice]) -> Programs {
     Programs {
         deny: options.deny_with,
         allow_raw: options.allow_raw,
@@ -175,7 +193,7 @@ fn programs(options: &Attach, node_netns: u64) -> Programs {
         },
         trace: options.verbose >= 2,
         managers: None,
-        devices: Vec::new(),
+        devices: devices.iter().map(|device| device.name.clone()).collect(),
         lists: true,
     }
 }
@@ -190,5 +208,6 @@ fn describe(fence: &Fence, mut description: Description, left_out: &[Hook]) -> R
          /dev/vhost-vsock is not refused",
     );
     description.without = left_out.iter().map(|hook| hook.name().to_owned()).collect();
+    description.open.push(DEVICES.to_owned());
     fence.describe(&description)
 }

@@ -178,6 +178,6 @@ pub(crate) fn directories_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Whether an error shows that a cgroup is gone. ENODEV is the error of an open file of a removed cgroup.
-pub(super) fn is_gone(error: &io::Error) -> bool {
+pub(crate) fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ENODEV as i32)
 }

@@ -28,12 +28,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The most bytes of an answer. It fits into a pipe, so systemctl does not wait for its reader.
 const ANSWER: u64 = 64 * 1024;
 
+/// Whether systemd is process 1.
+pub(in crate::workload) fn runs(root: &Path) -> bool {
+    root.join(RUNS).is_dir()
+}
+
 /// Runs systemctl, and returns what it writes.
 ///
 /// # Errors
 /// If systemd does not run here, systemctl is missing, fails, or does not answer.
-pub(super) fn systemctl(root: &Path, arguments: &[&str]) -> Result<String> {
-    if !root.join(RUNS).is_dir() {
+pub(in crate::workload) fn systemctl(root: &Path, arguments: &[&str]) -> Result<String> {
+    if !runs(root) {
         bail!("systemd does not run here: name the cgroup or a process instead (--cgroup, --pid)");
     }
     let commands = COMMANDS.map(|command| root.join(command));

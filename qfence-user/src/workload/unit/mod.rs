@@ -1,7 +1,7 @@
 //! Units of systemd. systemd knows best which cgroup a unit has, because of `Slice=`, aliases and templates, so
 //! `systemctl` is asked.
 
-mod ask;
+pub(super) mod ask;
 mod name;
 
 use std::{collections::BTreeMap, os::unix::fs::MetadataExt as _, path::Path};

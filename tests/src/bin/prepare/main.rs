@@ -6,6 +6,7 @@
 //! | `probe`, `probe=PROFILE` | the static program that makes probes and traffic, in a cargo profile |
 //! | `image` | the Linux guest: Debian's cloud kernel and busybox, unpacked under target/guest |
 //! | `engines` | podman and Docker with what they need, 250 MB, unpacked under target/guest and not installed |
+//! | `libvirt` | libvirt with what it needs, 35 MB, likewise |
 //! | `prometheus` | Debian's, 19 MB, unpacked under target/guest and not installed |
 
 use std::{
@@ -17,7 +18,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use tests::{
-    debian::{engines, prometheus},
+    debian::{engines, libvirt, prometheus},
     exit::exit_code,
     guest::image::image,
     probe,
@@ -39,6 +40,7 @@ fn prepare(part: &str) -> Result<PathBuf> {
         ("probe", profile) => probe::build(profile),
         ("image", "") => Ok(image()?.initramfs),
         ("engines", "") => engines(),
+        ("libvirt", "") => libvirt(),
         ("prometheus", "") => prometheus(),
         _ => bail!("unknown part"),
     }

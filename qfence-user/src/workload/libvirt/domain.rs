@@ -15,8 +15,10 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{Workload, WorkloadKind, files, living::Living, process};
-use crate::base::paths::Paths;
+use crate::{
+    base::paths::Paths,
+    workload::{Workload, WorkloadKind, files, living::Living, process},
+};
 
 /// Where libvirt keeps the state of running domains.
 const RUNNING: &str = "run/libvirt/qemu";
@@ -28,7 +30,7 @@ const BEGINNINGS: [&str; 2] = [r"machine-qemu\x2d", "qemu-"];
 ///
 /// # Errors
 /// If there is no such domain, it does not run, or its QEMU has no cgroup of its own.
-pub(super) fn find(name: &str, paths: &Paths, hierarchy: &Path) -> Result<Workload> {
+pub(in crate::workload) fn find(name: &str, paths: &Paths, hierarchy: &Path) -> Result<Workload> {
     ensure!(
         files::is_file_name(name),
         "{name:?} is no name of a domain: see `virsh list`"

@@ -1,0 +1,189 @@
+//! libvirt calls the hook of contrib/libvirt for its domains. The guests are real, under emulation.
+
+use anyhow::Result;
+use nix::sys::signal::Signal;
+use tests::{
+    dns::Dns,
+    engines::{Control, Room},
+    probe::ProbeResult,
+    process::Process,
+    run::{Ended, wait_until},
+    world::{HOST_V4, SERVER_V4},
+};
+
+use super::{PORT, Scene};
+
+/// What asks for a fence, and the partition that it needs.
+const FENCE: &str = "<metadata>
+    <qfence:fence xmlns:qfence='urn:qfence:libvirt:1' profile='internet-only'/>
+  </metadata>
+  <resource><partition>/machine/vm-1</partition></resource>";
+
+/// A network card behind QEMU's user network, and one in the bridge of libvirt's default network.
+const INTERFACES: &str = "<interface type='user'><model type='virtio'/></interface>
+  <interface type='network'><source network='default'/><model type='virtio'/></interface>";
+
+/// Lets the guest use its second network card alone.
+const USE_BRIDGE: &str = "ip link set eth0 down; ip link set eth1 up; ip addr add 192.168.122.15/24 dev eth1; \
+                          ip route add default via 192.168.122.1";
+
+fn scene() -> Result<(Scene, Process)> {
+    let scene = Scene::with(Room::with_libvirt)?;
+    let hook = include_str!("../../../contrib/libvirt/hooks/qemu");
+    scene.room.write("/etc/libvirt/hooks/qemu", hook)?;
+    scene
+        .room
+        .output(&["chmod", "755", "/etc/libvirt/hooks/qemu"])?;
+    let libvirtd = scene.room.start_libvirtd()?;
+    Ok((scene, libvirtd))
+}
+
+/// Starts a domain, whose elements are `elements`.
+fn create(scene: &Scene, elements: &str, interfaces: &str) -> Result<Ended> {
+    let xml = scene.room.domain("vm-1", elements, interfaces)?;
+    scene.room.write("/root/vm-1.xml", &xml)?;
+    scene.room.run(&["virsh", "create", "/root/vm-1.xml"])
+}
+
+/// Tries an address of the host, the host as the guest's gateway, and the internet, in the guest.
+fn attempt(guest: &mut Control, gateway: &str) -> Result<Vec<ProbeResult>> {
+    let attempts = [
+        format!("tcp/{HOST_V4}/{PORT}"),
+        format!("udp/{HOST_V4}/{PORT}"),
+        format!("tcp/{gateway}/{PORT}"),
+        format!("udp/{gateway}/{PORT}"),
+        format!("tcp/{SERVER_V4}/{PORT}"),
+        format!("udp/{SERVER_V4}/{PORT}"),
+    ];
+    guest.probe(&attempts.each_ref().map(String::as_str))
+}
+
+/// The guest reaches the internet, and nothing of the host.
+fn assert_fenced(scene: &Scene, guest: &mut Control, gateway: &str) -> Result<()> {
+    let before = scene.arrived();
+    let results = attempt(guest, gateway)?;
+    for refused in &results[..4] {
+        assert!(!refused.is_reached(), "{gateway}: {refused:?}");
+    }
+    for reached in &results[4..] {
+        assert!(reached.is_reached(), "{gateway}: {reached:?}");
+    }
+    assert_eq!(scene.arrived(), (before.0, before.1 + 2), "{gateway}");
+    Ok(())
+}
+
+#[test]
+fn a_guest_is_fenced_at_its_user_network_and_at_its_tap_device() -> Result<()> {
+    let (scene, libvirtd) = scene()?;
+    let _dns = Dns::start(
+        &scene.world.internet,
+        SERVER_V4,
+        &[("www.example", SERVER_V4)],
+    )?;
+    let room = &scene.room;
+    room.output(&[
+        "virsh",
+        "net-define",
+        "/usr/share/libvirt/networks/default.xml",
+    ])?;
+    room.output(&["virsh", "net-start", "default"])?;
+    let mut guest = room.control("vm-1")?;
+    let created = create(&scene, FENCE, INTERFACES)?;
+    assert_eq!(created.code(), Some(0), "{created:?}");
+    let fences = scene.fences()?;
+    for words in ["\"domain vm-1\"", "\"machine/vm-1.partition\"", "\"vnet0\""] {
+        assert!(fences.contains(words), "{words}: {fences}");
+    }
+    guest.await_boot()?;
+    assert_fenced(&scene, &mut guest, "10.0.2.2")?;
+    let resolved = guest.probe(&["dns/10.0.2.3/www.example"])?;
+    assert!(resolved[0].is_reached(), "{resolved:?}");
+
+    // The fence does not depend on libvirtd, and the guest survives it.
+    libvirtd.signal(Signal::SIGKILL)?;
+    drop(libvirtd);
+    let _libvirtd = room.start_libvirtd()?;
+    wait_until("libvirtd has found the guest", || {
+        Ok(room.output(&["virsh", "domstate", "vm-1"])?.trim() == "running")
+    })?;
+    room.output(&["virsh", "suspend", "vm-1"])?;
+    room.output(&["virsh", "resume", "vm-1"])?;
+    guest.shell(USE_BRIDGE)?;
+    assert_fenced(&scene, &mut guest, "192.168.122.1")?;
+    let resolved = guest.probe(&["dns/192.168.122.1/www.example"])?;
+    assert!(resolved[0].is_reached(), "{resolved:?}");
+
+    // The control: without the fence, the same guest reaches the host by both.
+    room.output(&["qfence-user", "rm", "vm-1"])?;
+    for result in attempt(&mut guest, "192.168.122.1")? {
+        assert!(result.is_reached(), "control: {result:?}");
+    }
+    guest.shell("ip link set eth1 down; ip link set eth0 up; ip route add default via 10.0.2.2")?;
+    for result in attempt(&mut guest, "10.0.2.2")? {
+        assert!(result.is_reached(), "control: {result:?}");
+    }
+    // At the hook `reconnect`, a missing fence is reported, and the guest goes on.
+    let words = ["vm-1", "reconnect", "begin", "-"];
+    let hook = |words: &[&str]| {
+        let command = format!(
+            "virsh dumpxml vm-1 | /etc/libvirt/hooks/qemu {}",
+            words.join(" ")
+        );
+        room.run(&["sh", "-c", &command])
+    };
+    let reconnected = hook(&words)?;
+    assert_eq!(reconnected.code(), Some(0), "{reconnected:?}");
+    assert!(reconnected.stderr.contains("NOT FENCED"), "{reconnected:?}");
+    let started = hook(&["vm-1", "started", "begin", "-"])?;
+    assert_eq!(started.code(), Some(125), "{started:?}");
+    room.output(&["virsh", "destroy", "vm-1"])?;
+    scene.assert_nothing_left()
+}
+
+#[test]
+fn a_guest_whose_hook_fails_does_not_start() -> Result<()> {
+    let (scene, _libvirtd) = scene()?;
+    let user = "<interface type='user'/>";
+    let sharing = FENCE.replace("/machine/vm-1", "/machine");
+    let nonsense = FENCE.replace("internet-only", "nonsense");
+    let misspelt = FENCE.replace("profile=", "profiel=");
+    let vhost = "<vsock model='virtio'><cid auto='yes'/></vsock>";
+    for (elements, interfaces, words) in [
+        (&sharing, user, "which domains share"),
+        (&nonsense, user, "nonsense"),
+        (&misspelt, user, "there is no \"profiel\""),
+        (&FENCE.to_owned(), vhost, "a vsock device"),
+    ] {
+        let guest = scene.room.control("vm-1")?;
+        let created = create(&scene, elements, interfaces)?;
+        assert_ne!(created.code(), Some(0), "{created:?}");
+        assert!(created.stderr.contains(words), "{words}: {created:?}");
+        scene.assert_nothing_left()?;
+        assert!(!guest.has_started()?, "{words}: QEMU was started");
+    }
+    // The control: without the error it starts, and by a file as well as by its metadata.
+    let partition = "<resource><partition>/machine/vm-1</partition></resource>";
+    for elements in [FENCE, partition] {
+        let guest = scene.room.control("vm-1")?;
+        let created = create(&scene, elements, user)?;
+        assert_eq!(created.code(), Some(0), "{created:?}");
+        assert!(guest.has_started()?, "control");
+        assert!(scene.fences()?.contains("\"domain vm-1\""), "{elements}");
+        scene.room.output(&["virsh", "destroy", "vm-1"])?;
+        scene.assert_nothing_left()?;
+        let file = "/etc/qfence/domains.d/vm-1.toml";
+        scene.room.write(file, "profile = \"internet-only\"\n")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_guest_that_asks_for_no_fence_has_none() -> Result<()> {
+    let (scene, _libvirtd) = scene()?;
+    let _guest = scene.room.control("vm-1")?;
+    let created = create(&scene, "", "<interface type='user'/>")?;
+    assert_eq!(created.code(), Some(0), "{created:?}");
+    assert_eq!(scene.fences()?.trim(), "[]");
+    scene.room.output(&["virsh", "destroy", "vm-1"])?;
+    Ok(())
+}
