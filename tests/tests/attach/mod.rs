@@ -1,6 +1,8 @@
 //! `attach`: a fence at a cgroup that others made holds what runs in it, and what is started there later.
 
+mod descriptors;
 mod life;
+mod opened;
 mod refusals;
 mod scene;
 

@@ -1,6 +1,7 @@
 //! `attach`: makes a fence at a cgroup that others made. Nothing is moved. The order of the steps matters: the maps are
 //! filled before the programs are attached, and the sockets that exist are looked at after that, so that none is missed.
 
+mod opened;
 mod proof;
 mod sockets;
 mod supervise;
@@ -65,7 +66,6 @@ pub(super) fn run_on(options: &Attach, target: &Target, paths: &Paths) -> Result
     )?;
     let found = target::find(options, target, paths)?;
     let home = Home::of(options, &found, paths)?;
-    sockets::admit_devices(options, &found, paths)?;
     let logs = match options.detach {
         true => Vec::new(),
         false => logging::open(&options.log, options.log_format, None)?,
