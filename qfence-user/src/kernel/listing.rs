@@ -22,7 +22,7 @@ use super::{Kernel, load::Variant};
 /// The most records that are kept.
 const MOST: usize = 4096;
 
-/// How long the iterator may run. It visits 80,000 descriptors in a second, those of all processes of this machine.
+/// How long the iterator may run. It visits some 500,000 descriptors in a second, those of all processes of this machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// The names of the devices /dev/tapN, in /proc/devices.

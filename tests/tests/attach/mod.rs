@@ -3,6 +3,7 @@
 mod descriptors;
 mod life;
 mod opened;
+mod proof;
 mod refusals;
 mod scene;
 

@@ -123,10 +123,10 @@ fn opened_and_accepted(label: &str, host: IpAddr, internet: IpAddr) -> Result<()
 
 #[test]
 fn connections_of_ipv4_are_told_by_who_opened_them() -> Result<()> {
-    opened_and_accepted("attach-opened", HOST_V4.into(), GATEWAY_V4.into())
+    opened_and_accepted("attach-opened", HOST_V4, GATEWAY_V4)
 }
 
 #[test]
 fn connections_of_ipv6_are_told_by_who_opened_them() -> Result<()> {
-    opened_and_accepted("attach-opened6", HOST_V6.into(), GATEWAY_V6.into())
+    opened_and_accepted("attach-opened6", HOST_V6, GATEWAY_V6)
 }
