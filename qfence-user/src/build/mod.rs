@@ -198,6 +198,7 @@ impl Loaded<'_> {
     pub fn prepare_for_running(&mut self, home: Option<u64>) -> Result<()> {
         let maps = AsMut::<Maps>::as_mut(self.policy.kernel());
         maps.judge_standing(true)?;
+        maps.may_broadcast()?;
         home.map_or(Ok(()), |cookie| maps.set_home(cookie))
     }
 

@@ -146,10 +146,6 @@ pub(super) fn open(
         .override_global(abi::LOG_ALLOWED, &log_allowed, true)
         .map_max_entries(abi::FLOWS_MAP, flows::room(settings.log_allowed))
         .map_max_entries(
-            abi::OPEN_PORTS_MAP,
-            if settings.lists { abi::OPEN_PORTS } else { 1 },
-        )
-        .map_max_entries(
             abi::FRAME_DEVICES_MAP,
             sizes::of_devices(settings, abi::FRAME_DEVICES),
         )

@@ -55,6 +55,7 @@ use aya_log::EbpfLogger;
 pub use counts::Counts;
 use device::maps::DeviceMaps;
 use link::Pinned;
+pub use listing::Listed;
 use load::{Loaded, Loading, Variant, open};
 use lsm::Lsm;
 use manager_names::ManagerNames;

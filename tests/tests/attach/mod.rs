@@ -1,9 +1,12 @@
 //! `attach`: a fence at a cgroup that others made holds what runs in it, and what is started there later.
 
 mod collisions;
+mod descriptors;
 mod device_program;
 mod life;
 mod netns;
+mod opened;
+mod proof;
 mod refusals;
 pub(crate) mod scene;
 

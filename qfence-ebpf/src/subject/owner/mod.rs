@@ -101,14 +101,18 @@ pub(crate) fn note(ctx: &SockContext, author: &Author, place: Place, against: Op
 }
 
 /// Notes the owner of a socket that was made before the programs were attached, unless it has one. `socket` is a
-/// `struct sock` that an iterator has found. Its options and its earlier destinations are unknown, so it does not count as one
-/// that only asks nameservers. Whether its connection is to the host is unknown, too: it is judged like all that stood when
-/// the policy was changed, by which it can be reset.
+/// `struct sock` that an iterator has found, or a full socket; `broadcasts` is whether it has SO_BROADCAST. Its other options
+/// and its earlier destinations are unknown, so it does not count as one that only asks nameservers. Whether its connection is
+/// to the host is unknown, too: it is judged like all that stood when the policy was changed, by which it can be reset.
+/// Returns false if there is no memory for it.
 #[inline(always)]
-pub(crate) fn note_old(socket: *mut c_void, author: &Author) {
+pub(crate) fn note_old(socket: *mut c_void, author: &Author, broadcasts: bool) -> bool {
     let mut owner = Owner::of(author);
     owner.flags = UNKNOWN_OPTIONS | CONNECTED_TO_HOST | NAMES_OTHER_PORT;
-    storage(socket.cast(), &raw mut owner);
+    if broadcasts {
+        owner.flags |= BROADCASTER;
+    }
+    !storage(socket.cast(), &raw mut owner).is_null()
 }
 
 /// Returns how a full socket of the fence was made. A flag counts if either the socket or the MPTCP connection of which

@@ -3,6 +3,7 @@
 
 pub(super) mod guests;
 mod network;
+mod opened;
 mod proof;
 mod sockets;
 mod supervise;
@@ -73,7 +74,6 @@ pub(super) fn run_on(
     )?;
     let found = target::find(options, target, paths)?;
     let home = Home::of(options, &found, paths)?;
-    sockets::admit_devices(options, &found, paths)?;
     let network = network::of(options, target, &found, &home, paths)?;
     let node_netns = network::node_cookie(&home, &found)?;
     let devices = guests::find(guests)?;

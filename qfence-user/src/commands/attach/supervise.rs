@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 use anyhow::Result;
 use qfence_common::Hook;
 
-use super::{proof::prove, sockets, step, target::Home};
+use super::{opened, proof::prove, sockets, step, target::Home};
 use crate::{
     base::{
         console::{self, notify},
@@ -145,13 +145,11 @@ pub(super) async fn supervise(
     prove(fence, &wanted.home, proof, limits, given).await?;
     // An open file of the namespace would keep it alive.
     drop(wanted.home);
-    let open = policy.kernel().list_sockets()?;
-    step(
-        options,
-        format_args!("the target has {} open sockets", open.len()),
-    );
-    sockets::admit(options, &open)?;
-    policy.kernel().note_owners()?;
+    let listed = policy.kernel().list_sockets()?;
+    step(options, "noted the owners of the open sockets");
+    sockets::admit(options, &listed)?;
+    sockets::admit_devices(options, &listed)?;
+    opened::note(fence, policy.kernel(), &paths.program)?;
     sockets::end_denied(fence, &policy, paths)?;
     if let Some(signal) = signals.end_of_start()? {
         let what = "while the fence was attached".to_owned();
