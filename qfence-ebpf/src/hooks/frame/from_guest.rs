@@ -55,7 +55,7 @@ pub(crate) fn judge_frame(ctx: &TcContext) -> i32 {
         (judgement, Halves::NONE, Rest::of_ethertype(kind))
     };
     if payload.is_known() {
-        note_decision(ctx, to, payload, judgement);
+        note_decision(to, payload, judgement);
     }
     match judgement.way {
         Way::Refused => {
@@ -88,7 +88,7 @@ pub(crate) fn judge_frame(ctx: &TcContext) -> i32 {
 
 /// Logs the decision on a packet, in the object for tracing.
 #[inline(always)]
-fn note_decision(ctx: &TcContext, to: Halves, payload: Payload, judgement: FrameJudgement) {
+fn note_decision(to: Halves, payload: Payload, judgement: FrameJudgement) {
     let to = Destination {
         address: to,
         port: payload.destination_port(),
@@ -100,7 +100,7 @@ fn note_decision(ctx: &TcContext, to: Halves, payload: Payload, judgement: Frame
         Way::Monitored => Outcome::SentMonitored,
         Way::Elsewhere | Way::Anywhere => Outcome::Sent,
     };
-    trace::<FRAME, _>(ctx, &to, outcome, judgement.verdict);
+    trace::<FRAME>(&to, outcome, judgement.verdict);
 }
 
 /// Counts and records a refused frame.

@@ -8,14 +8,13 @@ use qfence_common::{
     verdict::{HOST, MANY, MONITOR, NO_RULE},
 };
 
-use super::{is_loopback, rest, return_value};
+use super::{decision::note_decision, is_loopback, rest, return_value};
 use crate::{
     account::{
         PROCEED,
         count::tally_packet,
         flows,
         refuse::{Rest, refuse_packet},
-        trace::trace,
     },
     judge::{Judgement, judge, of_address, own::qfence_may_accept, peers, policy::verdict},
     maps::NODE_NETNS,
@@ -158,10 +157,11 @@ fn judge_ping(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Outcome
         path: LookupPath::Loopback,
     };
     // Without the exceptions for packets that leave, which the verifier would check here too.
+    let judgement = judge(&from, false, || whole_socket(ctx.skb.skb), |_| 0);
+    note_decision::<INGRESS>(&from, judgement);
     let Judgement {
         outcome, verdict, ..
-    } = Judgement::unpack(judge(&from, false, || whole_socket(ctx.skb.skb), |_| 0));
-    trace::<INGRESS, _>(ctx, &from, outcome, verdict);
+    } = Judgement::unpack(judgement);
     let outcome = match outcome {
         Outcome::Sent => Outcome::Received,
         Outcome::SentMonitored => Outcome::ReceivedMonitored,
