@@ -93,6 +93,15 @@ impl Manager {
         Ok(Some(Self { socket, main }))
     }
 
+    /// Tells systemd that the unit has been started.
+    ///
+    /// # Errors
+    /// If systemd does not get it.
+    pub fn ready(&self) -> Result<()> {
+        self.send(b"READY=1")
+            .with_context(|| format!("cannot notify systemd ({VARIABLE})"))
+    }
+
     /// Sends a notification in the name of the main process.
     fn send(&self, message: &[u8]) -> nix::Result<()> {
         let credentials = UnixCredentials::from(libc::ucred {

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd as _;
 
 use anyhow::Result;
+use nix::unistd::getpid;
 use qfence_common::Hook;
 
 use super::{opened, proof::prove, sockets, step, target::Home};
@@ -23,7 +24,7 @@ use crate::{
     fence::{description::Description, devices::FencedDevice, guard::Fence, integrity::Integrity},
     host::{watcher::Watcher, workload::WorkloadNetwork},
     kernel::{Maps, NetworkDevices, owners},
-    launch::{child::Lifted, signals::Blocked},
+    launch::{child::Lifted, notify::Manager, signals::Blocked},
     observe::metrics::{address::Listener, serve::Server},
     policy::Policy,
     record::{
@@ -159,6 +160,10 @@ pub(super) async fn supervise(
         return Ok(None);
     }
     notify(format_args!("the fence {} is in force", fence.name()));
+    if let Some(manager) = Manager::of_environment(getpid())? {
+        // For `Type=notify`: what needs the fence is started now.
+        manager.ready()?;
+    }
     let integrity = Integrity::new(fence.cgroup().directory(), &fence.pins(), parts, None);
     memory::return_freed();
     let attached = Attached {
