@@ -17,6 +17,8 @@ pub struct Place {
     cgroup: Cgroup,
     /// The cgroup's id, if others have made it. Another cgroup can get its path later.
     of_others: Option<u64>,
+    /// Whether it is a cgroup without processes, which was made for a fence that has only devices.
+    is_empty: bool,
 }
 
 impl Place {
@@ -26,6 +28,7 @@ impl Place {
         Self {
             cgroup,
             of_others: None,
+            is_empty: false,
         }
     }
 
@@ -34,6 +37,15 @@ impl Place {
         Self {
             cgroup,
             of_others: Some(id),
+            is_empty: false,
+        }
+    }
+
+    /// A cgroup with this id that was made for a fence that has only devices. No process is in it, and the fence needs none.
+    pub(crate) fn of_devices(cgroup: Cgroup, id: u64) -> Self {
+        Self {
+            is_empty: true,
+            ..Self::of_others(cgroup, id)
         }
     }
 
@@ -164,7 +176,7 @@ impl Place {
     /// # Errors
     /// Errors of rmdir; a missing cgroup is no error.
     pub(crate) fn remove(&self) -> Result<()> {
-        match self.is_own() {
+        match self.is_own() || self.is_empty && self.exists() {
             true => self.cgroup.remove(),
             false => Ok(()),
         }

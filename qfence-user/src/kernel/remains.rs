@@ -70,6 +70,8 @@ impl Pins {
             detached = detached.and(link.with_context(context));
         }
         detached?;
+        device::unpin_all(&directory)?;
+        local_in::leave(self.bpffs(), name)?;
         self.remove(name)
     }
 

@@ -1,5 +1,6 @@
 //! `attach`: a fence at a cgroup that others made holds what runs in it, and what is started there later.
 
+mod device;
 mod life;
 mod netns;
 mod refusals;

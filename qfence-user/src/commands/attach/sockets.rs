@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     fs,
-    os::fd::AsFd as _,
+    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
 
@@ -15,7 +15,7 @@ use qfence_common::{device::FORBIDDEN, listing::OpenSocket};
 
 use super::target::Found;
 use crate::{
-    base::{console::notify, paths::Paths},
+    base::{console::notify, files::bounded, paths::Paths},
     cli::Attach,
     fence::guard::Fence,
     kernel,
@@ -23,6 +23,7 @@ use crate::{
         established::{self, Connection},
         follower::Follower,
     },
+    workload::uplink,
 };
 
 /// AF_INET, AF_INET6, AF_PACKET, AF_VSOCK and AF_XDP (linux/socket.h).
@@ -88,8 +89,21 @@ pub(super) fn admit(options: &Attach, sockets: &[OpenSocket]) -> Result<()> {
 /// If there are some, and that is not allowed.
 pub(super) fn admit_devices(options: &Attach, found: &Found, paths: &Paths) -> Result<()> {
     let mut all = Vec::new();
+    let here = fs::metadata("/proc/thread-self/ns/net")?.ino();
     for pid in found.cgroup.pids()? {
-        for (fd, device) in devices_of(pid, &paths.proc) {
+        let open = devices_of(pid, &paths.proc);
+        // vhost-net only serves tap devices that the process has open.
+        let mut others = Vec::new();
+        for (fd, device) in open {
+            if !is_fenced(pid, &fd, options, paths, here)? {
+                others.push((fd, device));
+            }
+        }
+        let serves_fenced = others.iter().all(|(_, device)| device == VHOST_NET);
+        if serves_fenced && !options.device.is_empty() {
+            continue;
+        }
+        for (fd, device) in others {
             all.push(format!("descriptor {fd} of process {pid} is {device}"));
         }
     }
@@ -103,8 +117,28 @@ pub(super) fn admit_devices(options: &Attach, found: &Found, paths: &Paths) -> R
     }
     bail!(
         "the target has networks that the fence does not see: {text}. Start a guest with a tap device by `qfence-user exec`, \
-         or give --allow-unfenced-net to go on without it"
+         fence \
+         the device as well (--device NAME), or give --allow-unfenced-net to go on without it"
     )
+}
+
+/// The device that serves tap devices in the kernel.
+const VHOST_NET: &str = "/dev/vhost-net";
+
+/// More bytes than the description of a descriptor has.
+const DESCRIPTION: u64 = 4096;
+
+/// Whether a descriptor of a process is attached to a tap device of this network namespace that is fenced.
+fn is_fenced(pid: Pid, fd: &str, options: &Attach, paths: &Paths, here: u64) -> Result<bool> {
+    let path = paths.proc.join(pid.to_string()).join("fdinfo").join(fd);
+    let text = bounded::read(&path, DESCRIPTION).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let name = text.lines().find_map(|line| line.strip_prefix("iff:\t"));
+    let (Some(name), Ok(number)) = (name, fd.parse()) else {
+        return Ok(false);
+    };
+    let is_named = options.device.iter().any(|device| device == name);
+    Ok(is_named && uplink::namespace_of_device(pid, number)? == Some(here))
 }
 
 /// The descriptors of a process that are such devices, by their names.

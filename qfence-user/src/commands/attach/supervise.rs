@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 use anyhow::Result;
 use qfence_common::Hook;
 
-use super::{proof::prove, sockets, step, target::Home};
+use super::{devices::Recorded, proof::prove, sockets, step, target::Home};
 use crate::{
     base::{
         console::{self, notify},
@@ -20,7 +20,7 @@ use crate::{
         metrics,
     },
     confinement::Enforced,
-    fence::{description::Description, guard::Fence, integrity::Integrity},
+    fence::{description::Description, devices::FencedDevice, guard::Fence, integrity::Integrity},
     host::{watcher::Watcher, workload::WorkloadNetwork},
     kernel::{Maps, NetworkDevices, owners},
     launch::{child::Lifted, signals::Blocked},
@@ -48,9 +48,11 @@ pub(super) struct Wanted {
     pub(super) description: Description,
     pub(super) logs: Logs,
     pub(super) home: Home,
-    pub(super) network: WorkloadNetwork,
+    pub(super) network: Option<WorkloadNetwork>,
     /// See [`Programs::node_netns`].
     pub(super) node_netns: u64,
+    /// The network devices to fence.
+    pub(super) devices: Vec<FencedDevice>,
 }
 
 /// Attaches the fence and supervises it. Returns the reason for the end, and the record's counts; `None` with `--detach`.
@@ -76,11 +78,14 @@ pub(super) async fn supervise(
         None => None,
     };
     let names = RuleNames::new(&wanted.policy, fence.policy_file());
-    let watcher = Watcher::new(paths).with_workload(wanted.network);
+    let watcher = match wanted.network {
+        Some(network) => Watcher::new(paths).with_workload(network),
+        None => Watcher::new(paths),
+    };
     let trace = options.verbose >= 2;
     let building = Building::begin(
         fence,
-        programs(options, wanted.node_netns),
+        programs(options, wanted.node_netns, &wanted.devices),
         wanted.policy,
         &watcher,
         &paths.run,
@@ -95,7 +100,7 @@ pub(super) async fn supervise(
         traces::print(loaded.take_traces(Traces)?)?;
     }
     let attached = wanted.description.attached.as_ref();
-    let sources = Sources {
+    let mut sources = Sources {
         workload: attached.map(|attached| attached.workload.as_str().into()),
         attempts: loaded.attempts()?,
         maps: Maps::open(&fence.pins())?,
@@ -105,6 +110,7 @@ pub(super) async fn supervise(
         devices: DeviceNames::default(),
         drops: None,
     };
+    let recorded = Recorded::new(wanted.devices, &mut sources);
     let auditor = logging::start(fence.name().into(), sources, wanted.logs)?;
     Ender {
         syns: loaded.take_refused_syns()?,
@@ -115,13 +121,16 @@ pub(super) async fn supervise(
     }
     .start()?;
     loaded.prepare_for_running(wanted.home.cookie)?;
+    let fenced = recorded
+        .fence(options, &mut loaded, &watcher, paths)
+        .await?;
     let Built {
         mut policy,
         parts,
         left_out,
     } = loaded.attach(&OPTIONAL)?;
     step(options, "attached the programs");
-    describe(fence, wanted.description, &left_out)?;
+    let description = describe(fence, wanted.description, &left_out)?;
 
     let given = (&blocked, &mut signals, &messages);
     prove(fence, &wanted.home, proof, limits, given).await?;
@@ -152,12 +161,13 @@ pub(super) async fn supervise(
         fence,
         integrity,
         messages,
+        devices: fenced.map(|fenced| fenced.watch(fence, description)),
     };
     attached.run().await.map(Some)
 }
 
 /// The settings of the programs.
-fn programs(options: &Attach, node_netns: u64) -> Programs {
+fn programs(options: &Attach, node_netns: u64, devices: &[FencedDevice]) -> Programs {
     Programs {
         deny: options.deny_with,
         allow_raw: options.allow_raw,
@@ -175,20 +185,21 @@ fn programs(options: &Attach, node_netns: u64) -> Programs {
         },
         trace: options.verbose >= 2,
         managers: None,
-        devices: Vec::new(),
+        devices: devices.iter().map(|device| device.name.clone()).collect(),
         lists: true,
     }
 }
 
-/// Notes the hooks at which the fence has no program.
-fn describe(fence: &Fence, mut description: Description, left_out: &[Hook]) -> Result<()> {
+/// Notes the hooks at which the fence has no program. Returns the description.
+fn describe(fence: &Fence, mut description: Description, left_out: &[Hook]) -> Result<Description> {
     if left_out.is_empty() {
-        return Ok(());
+        return Ok(description);
     }
     notify(
         "warning: another program judges the devices of this cgroup alone: opening /dev/net/tun, /dev/vhost-net and \
          /dev/vhost-vsock is not refused",
     );
     description.without = left_out.iter().map(|hook| hook.name().to_owned()).collect();
-    fence.describe(&description)
+    fence.describe(&description)?;
+    Ok(description)
 }

@@ -87,7 +87,14 @@ impl Fences {
     pub fn place(&self, name: &str) -> Place {
         let described = self.descriptions.look(name).ok().flatten();
         match described.and_then(|seen| Some((seen.attached?, seen.ids.cgroup?))) {
-            Some((path, id)) => Place::of_others(self.hierarchy.other(&path), id),
+            Some((path, id)) => {
+                let cgroup = self.hierarchy.other(&path);
+                let own = self.hierarchy.cgroup(name);
+                match cgroup.directory() == own.directory() {
+                    true => Place::of_devices(cgroup, id),
+                    false => Place::of_others(cgroup, id),
+                }
+            }
             None => self.hierarchy.place(name),
         }
     }
