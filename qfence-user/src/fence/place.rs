@@ -33,6 +33,8 @@ enum Kind {
     OwnBeneath(Option<u64>),
     /// Others. Another cgroup can get its path later.
     OfOthers(u64),
+    /// qfence, as [`Kind::Own`], for a fence that has only devices. No process is in it, and the fence needs none.
+    OfDevices(u64),
 }
 
 impl Place {
@@ -66,7 +68,7 @@ impl Place {
     pub(super) fn known_by(self, id: u64) -> Self {
         match self.kind {
             Kind::OwnBeneath(_) => Self::own_beneath(self.cgroup, Some(id)),
-            Kind::Own | Kind::OfOthers(_) => self,
+            Kind::Own | Kind::OfOthers(_) | Kind::OfDevices(_) => self,
         }
     }
 
@@ -81,14 +83,22 @@ impl Place {
         match self.kind {
             Kind::Own => None,
             Kind::OwnBeneath(id) => id,
-            Kind::OfOthers(id) => Some(id),
+            Kind::OfOthers(id) | Kind::OfDevices(id) => Some(id),
+        }
+    }
+
+    /// A cgroup with this id that was made for a fence that has only devices.
+    pub(crate) fn of_devices(cgroup: Cgroup, id: u64) -> Self {
+        Self {
+            cgroup,
+            kind: Kind::OfDevices(id),
         }
     }
 
     /// Whether it was made for the fence.
     #[must_use]
     pub fn is_own(&self) -> bool {
-        !matches!(self.kind, Kind::OfOthers(_))
+        !matches!(self.kind, Kind::OfOthers(_) | Kind::OfDevices(_))
     }
 
     /// The cgroup.
@@ -144,7 +154,7 @@ impl Place {
     fn parent_of_its_own(&self) -> Option<&Path> {
         match self.kind {
             Kind::OwnBeneath(_) => self.cgroup.directory().parent(),
-            Kind::Own | Kind::OfOthers(_) => None,
+            Kind::Own | Kind::OfOthers(_) | Kind::OfDevices(_) => None,
         }
     }
 
@@ -228,6 +238,8 @@ impl Place {
     pub(crate) fn remove(&self) -> Result<()> {
         match self.kind {
             Kind::OfOthers(_) => Ok(()),
+            Kind::OfDevices(_) if self.exists() => self.cgroup.remove(),
+            Kind::OfDevices(_) => Ok(()),
             Kind::Own => self.cgroup.remove(),
             // Another cgroup has its path.
             Kind::OwnBeneath(Some(_)) if self.cgroup.exists() && !self.exists() => Ok(()),

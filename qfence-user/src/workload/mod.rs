@@ -109,6 +109,12 @@ pub fn words_of_started(id: &str) -> String {
     words(&WorkloadKind::Container { engine }, id)
 }
 
+/// The words for network devices of these names.
+#[must_use]
+pub fn words_of_devices(names: &[String]) -> String {
+    format!("device {}", names.join(", "))
+}
+
 fn words(kind: &WorkloadKind, name: &str) -> String {
     match kind {
         WorkloadKind::Unit => format!("unit {name}"),

@@ -2,6 +2,7 @@
 
 mod collisions;
 mod descriptors;
+mod device;
 mod device_program;
 mod life;
 mod netns;

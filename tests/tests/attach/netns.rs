@@ -15,25 +15,25 @@ use tests::{
 use super::scene::{Attached, Place, attach, listed, remove};
 use crate::established::scene::serve;
 
-const PORT: u16 = 8080;
+pub(super) const PORT: u16 = 8080;
 
 /// The two ends of the wire between host and workload, and another address of the workload.
-const GATEWAY: &str = "10.77.0.1";
+pub(super) const GATEWAY: &str = "10.77.0.1";
 const OWN: &str = "10.77.0.2";
 const LATER: &str = "10.77.0.3";
 
 /// A workload with a network namespace of its own, in a cgroup of others.
-struct Pod {
-    world: World,
-    place: Place,
-    fence: Fence,
+pub(super) struct Pod {
+    pub(super) world: World,
+    pub(super) place: Place,
+    pub(super) fence: Fence,
     /// The first process.
-    shell: Shell,
+    pub(super) shell: Shell,
     pid: u32,
 }
 
 impl Pod {
-    fn new(label: &str) -> Result<Self> {
+    pub(super) fn new(label: &str) -> Result<Self> {
         let world = World::new()?;
         let fence = Fence::new(label)?;
         let place = Place::new(&fence)?;
@@ -65,7 +65,7 @@ impl Pod {
     }
 
     /// A shell in the namespace that is not in the cgroup.
-    fn beside(&self) -> Result<Shell> {
+    pub(super) fn beside(&self) -> Result<Shell> {
         let mut command = self.world.host.command("nsenter");
         let net = format!("--net=/proc/{}/ns/net", self.pid);
         command.args([&net, "sh"]);
@@ -121,7 +121,7 @@ fn attempts(addresses: &[&str]) -> Vec<String> {
     addresses.iter().flat_map(of).collect()
 }
 
-fn attempt(shell: &mut Shell, addresses: &[&str]) -> Result<Vec<ProbeResult>> {
+pub(super) fn attempt(shell: &mut Shell, addresses: &[&str]) -> Result<Vec<ProbeResult>> {
     let attempts = attempts(addresses);
     let words: Vec<&str> = attempts.iter().map(String::as_str).collect();
     shell.attempt(&words)

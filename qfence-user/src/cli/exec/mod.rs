@@ -10,6 +10,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use confinement::ConfinementArgs;
 use devices::DeviceArgs;
 pub use devices::NewTap;
+pub(in crate::cli) use devices::device_name;
 
 use super::PolicyArgs;
 use crate::{

@@ -1,16 +1,22 @@
 //! The sockets that the target's processes had before their fence: refuses those that the fence does not judge, and ends
 //! the connections that the policy denies.
 
-use std::{collections::BTreeMap, fmt::Write as _, os::fd::AsFd as _};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
+};
 
 use anyhow::{Context as _, Result, bail};
+use nix::unistd::Pid;
 use qfence_common::{
     device::FORBIDDEN,
     listing::{DEVICE, OpenSocket},
 };
 
 use crate::{
-    base::{console::notify, paths::Paths},
+    base::{console::notify, files::bounded, paths::Paths},
     cli::Attach,
     fence::guard::Fence,
     kernel::{self, Listed},
@@ -18,6 +24,7 @@ use crate::{
         established::{self, Connection},
         follower::Follower,
     },
+    workload::uplink,
 };
 
 /// AF_INET, AF_INET6, AF_PACKET, AF_VSOCK and AF_XDP (linux/socket.h).
@@ -84,10 +91,19 @@ pub(super) fn admit(options: &Attach, listed: &Listed) -> Result<()> {
 ///
 /// # Errors
 /// If there are some, and that is not allowed.
-pub(super) fn admit_devices(options: &Attach, listed: &Listed) -> Result<()> {
-    let devices = listed.unjudged.iter().filter(|open| open.family == DEVICE);
-    let named = devices.map(|open| ((open.pid, open.fd), device(open)));
-    let all: BTreeMap<_, _> = named.collect();
+pub(super) fn admit_devices(options: &Attach, listed: &Listed, paths: &Paths) -> Result<()> {
+    let here = fs::metadata("/proc/thread-self/ns/net")?.ino();
+    let mut all = BTreeMap::new();
+    for open in listed.unjudged.iter().filter(|open| open.family == DEVICE) {
+        if !is_fenced(open, options, paths, here)? {
+            all.insert((open.pid, open.fd), device(open));
+        }
+    }
+    // vhost-net only serves tap devices that the process has open.
+    let serves_fenced = !options.device.is_empty() && !listed.are_more;
+    if serves_fenced && all.values().all(|device| device == VHOST_NET) {
+        return Ok(());
+    }
     if all.is_empty() {
         return Ok(());
     }
@@ -102,7 +118,7 @@ pub(super) fn admit_devices(options: &Attach, listed: &Listed) -> Result<()> {
     }
     bail!(
         "the target has networks that the fence does not see: {text}. Start a guest with a tap device by `qfence-user exec`, \
-         or give --allow-unfenced-net to go on without it"
+         fence the device as well (--device NAME), or give --allow-unfenced-net to go on without it"
     )
 }
 
@@ -115,6 +131,27 @@ fn device(open: &OpenSocket) -> String {
         Some(device) => device.path.to_owned(),
         None => format!("a tap device (/dev/tapN, {}:{})", open.kind, open.port),
     }
+}
+
+/// The device that serves tap devices in the kernel.
+const VHOST_NET: &str = "/dev/vhost-net";
+
+/// More bytes than the description of a descriptor has.
+const DESCRIPTION: u64 = 4096;
+
+/// Whether a descriptor of a process is attached to a tap device of this network namespace that is fenced.
+fn is_fenced(open: &OpenSocket, options: &Attach, paths: &Paths, here: u64) -> Result<bool> {
+    let (Ok(pid), Ok(fd)) = (i32::try_from(open.pid), i32::try_from(open.fd)) else {
+        return Ok(false);
+    };
+    let path = paths.proc.join(format!("{pid}/fdinfo/{fd}"));
+    let text = bounded::read(&path, DESCRIPTION).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let Some(name) = text.lines().find_map(|line| line.strip_prefix("iff:\t")) else {
+        return Ok(false);
+    };
+    let is_named = options.device.iter().any(|device| device == name);
+    Ok(is_named && uplink::namespace_of_device(Pid::from_raw(pid), fd)? == Some(here))
 }
 
 /// The first of some words, and the number of the others; `are_more` is whether even more were not listed.

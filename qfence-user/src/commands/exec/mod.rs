@@ -15,7 +15,7 @@ mod words;
 
 use std::{env, os::unix::ffi::OsStrExt, path::Path, process};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use jiff::Timestamp;
 use nix::unistd::getpid;
 
@@ -46,7 +46,7 @@ use crate::{
         devices::FencedDevice,
         guard::Fence,
         nested,
-        registry::{Fences, Listed, MOUNTED_BPFFS},
+        registry::{Fences, MOUNTED_BPFFS},
     },
     launch::{
         activation::Activation,
@@ -247,26 +247,7 @@ fn make(
 ) -> Result<Fence> {
     let registry = fences.lock()?;
     registry.clear(&mut |note| notify(note))?;
-    let wanted = &description.devices;
-    if !wanted.is_empty() {
-        for Listed {
-            name, description, ..
-        } in fences.list_as_found()?
-        {
-            let theirs = description.map(|found| found.devices).unwrap_or_default();
-            let is_same = |one: &&FencedDevice| {
-                theirs
-                    .iter()
-                    .any(|other| (one.index, one.netns) == (other.index, other.netns))
-            };
-            if let Some(device) = wanted.iter().find(is_same) {
-                bail!(
-                    "the network device {} is of the fence {name} already",
-                    device.name
-                );
-            }
-        }
-    }
+    registry.check_devices(&description.devices)?;
     let made = registry.create(
         options.name.as_deref(),
         command,

@@ -38,7 +38,7 @@ pub(in crate::commands) fn run(options: &OciHook, paths: &Paths) -> Result<()> {
                 pid: state.first()?,
                 bundle: state.bundle.clone(),
             };
-            attach::run_on(&attach, &target, &[], paths)
+            attach::run_on(&attach, Some(&target), &[], paths)
                 .with_context(|| format!("the container {} is not fenced", state.id))
         }
         Stage::Poststop => remove(&state, &name(&state, &asked)?, paths),
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_an_error() {
         let named = state(r#"{"qfence.name":"a/b"}"#);
-        assert!(to_attach(&named, &[], &asked(&named)).is_err());
+        assert!(annotations::options(&named.annotations, true).is_err());
         let plain = state("{}");
         for option in [
             "--pid=8",

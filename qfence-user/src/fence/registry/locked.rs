@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{Fences, Listed, whereabouts::Whereabouts};
 use crate::{
@@ -10,7 +10,9 @@ use crate::{
         locks::{Exclusive, Mark},
         name::{NameError, derive_name},
     },
-    fence::{description::Description, guard::Fence, limits::Limits, place::Place},
+    fence::{
+        description::Description, devices::FencedDevice, guard::Fence, limits::Limits, place::Place,
+    },
     kernel::pins,
 };
 
@@ -132,6 +134,59 @@ impl<'a> Locked<'a> {
         }
     }
 
+    /// Makes a fence without programs that has only devices: its place is a cgroup of its own that no process is in. The
+    /// description gets the path of that.
+    ///
+    /// # Errors
+    /// As for [`Locked::attach`].
+    pub fn attach_devices(
+        self,
+        name: Option<&str>,
+        workload: &Path,
+        description: &mut Description,
+    ) -> Result<Made> {
+        let all = self.fences;
+        if let Some(name) = name {
+            all.check_version(name)?;
+        }
+        let mounted_bpffs = all.pins.prepare()?;
+        let (name, on_pins) = self.claim_name(name, workload)?;
+        let made = self.make_empty(&name, description);
+        let (place, id) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                all.pins.remove(&name)?;
+                return Err(error);
+            }
+        };
+        // From here on, dropping the fence removes its parts.
+        let fence = Fence::new(name, place, id, vec![on_pins], all.clone());
+        let described = fence.describe(description);
+        // Removing the fence takes the locks again.
+        drop(self);
+        match described {
+            Ok(()) => Ok(Made {
+                fence,
+                mounted_bpffs,
+            }),
+            Err(error) => Err(fence.give_up(error)),
+        }
+    }
+
+    /// Makes the place of a fence that has only devices.
+    fn make_empty(&self, name: &str, description: &mut Description) -> Result<(Place, u64)> {
+        let hierarchy = &self.fences.hierarchy;
+        let cgroup = hierarchy.cgroup(name);
+        let context = || format!("cannot make the cgroup {}", cgroup.directory().display());
+        cgroup.create().with_context(context)?;
+        let id = cgroup.id()?.with_context(context)?;
+        let path = cgroup.directory().strip_prefix(hierarchy.mount())?;
+        if let Some(attached) = &mut description.attached {
+            attached.cgroup = path.to_owned();
+        }
+        Ok((Place::of_devices(cgroup, id), id))
+    }
+
     /// Claims the name of a fence without a cgroup of its own, by the directory of its pins, which is marked.
     fn claim_name(&self, name: Option<&str>, workload: &Path) -> Result<(String, Mark)> {
         loop {
@@ -150,6 +205,34 @@ impl<'a> Locked<'a> {
                 return Err(error.into());
             }
         }
+    }
+
+    /// Fails if one of these network devices is of another fence: two cannot judge its guest.
+    ///
+    /// # Errors
+    /// If so, or the fences cannot be listed.
+    pub fn check_devices(&self, wanted: &[FencedDevice]) -> Result<()> {
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        for Listed {
+            name, description, ..
+        } in self.fences.list_as_found()?
+        {
+            let theirs = description.map(|found| found.devices).unwrap_or_default();
+            let is_same = |one: &&FencedDevice| {
+                let same =
+                    |other: &FencedDevice| (one.index, one.netns) == (other.index, other.netns);
+                theirs.iter().any(same)
+            };
+            if let Some(device) = wanted.iter().find(is_same) {
+                bail!(
+                    "the network device {} is of the fence {name} already",
+                    device.name
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Lists the fences by name. `elsewhere` has those of other parts of the hierarchy.

@@ -98,7 +98,14 @@ impl Fences {
             return self.hierarchy.place(name);
         };
         match (attached, beneath) {
-            (Some(path), _) => Place::of_others(self.hierarchy.other(&path), id),
+            (Some(path), _) => {
+                let cgroup = self.hierarchy.other(&path);
+                let own = self.hierarchy.cgroup(name);
+                match cgroup.directory() == own.directory() {
+                    true => Place::of_devices(cgroup, id),
+                    false => Place::of_others(cgroup, id),
+                }
+            }
             (None, Some(path)) => self.hierarchy.place_beneath(&path, name, Some(id)),
             (None, None) => self.hierarchy.place(name),
         }
