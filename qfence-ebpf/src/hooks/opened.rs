@@ -92,7 +92,7 @@ fn tuple(question: &Question) -> (bpf_sock_tuple, u32) {
     let (remote, local) = (words(question.remote), words(question.local));
     let sport = u16::from_ne_bytes(question.remote_port);
     let dport = u16::from_ne_bytes(question.local_port);
-    // Both unions have the same size for the verifier: it checks the bytes that are read.
+    // The kernel takes the family by the size.
     let mut ipv6 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {
         saddr: remote,
         daddr: local,
@@ -107,12 +107,9 @@ fn tuple(question: &Question) -> (bpf_sock_tuple, u32) {
             sport,
             dport,
         };
-        // SAFETY: plain numbers without padding, and shorter.
-        unsafe {
-            (&raw mut ipv6)
-                .cast::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1>()
-                .write(ipv4)
-        };
+        let start = (&raw mut ipv6).cast::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1>();
+        // SAFETY: plain numbers without padding, and shorter than what is there.
+        unsafe { start.write(ipv4) };
         size = V4;
     }
     let both = bpf_sock_tuple__bindgen_ty_1 { ipv6 };

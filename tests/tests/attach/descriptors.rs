@@ -5,9 +5,13 @@ use std::{thread::sleep, time::Duration};
 
 use anyhow::{Result, ensure};
 use qfence_common::pulse::FOLLOWED_FOR_NS;
-use tests::{fence::Fence, listener::Listener, namespace::Namespace, shell::Shell, world::World};
+use tests::{
+    fence::Fence, listener::Listener, listener::Listeners, namespace::Namespace, shell::Shell,
+    world::World,
+};
 
 use super::scene::{Attached, Place, attach, left};
+use crate::redirected::{BEHIND, NAMESERVER, redirect};
 
 /// Starts a Python script in a cgroup, and waits until it prints "ready".
 fn start(place: &Place, namespace: &Namespace, script: &str) -> Result<Shell> {
@@ -146,6 +150,51 @@ fn an_old_socket_does_not_broadcast_when_the_host_is_not_followed() -> Result<()
     ];
     assert_eq!(lines, expected);
     assert!(service.arrivals().is_empty(), "{:?}", service.arrivals());
+    Ok(())
+}
+
+/// Asks a nameserver by a socket that was made before "ready", and by a new one.
+const QUESTIONS: &str = "
+import errno, socket, sys
+def ask(it):
+    try:
+        it.sendto(b'question', (sys.argv[1], 53))
+        return 'sent'
+    except OSError as error:
+        return errno.errorcode[error.errno]
+old = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+if ask(old) != 'sent':
+    sys.exit('control')
+print('ready', flush=True)
+sys.stdin.readline()
+print('old', ask(old), flush=True)
+print('new', ask(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)), flush=True)
+";
+
+/// A datagram to the nameserver that the host's NAT redirects leaves for another port. An old socket may have been connected
+/// to that port, so that what it sends there by a race would pass for a question.
+#[test]
+fn an_old_socket_is_not_taken_for_one_that_asks_nameservers_alone() -> Result<()> {
+    let world = World::new()?;
+    world.write_resolv_conf(&format!("nameserver {NAMESERVER}\n"))?;
+    redirect(&world)?;
+    let behind = Listeners::everywhere(&world.host, BEHIND)?;
+    let fence = Fence::new("attach-question")?;
+    let place = Place::new(&fence)?;
+    let script = format!("import sys; sys.argv.append('{NAMESERVER}'){QUESTIONS}");
+    let mut target = start(&place, &world.host, &script)?;
+    assert_eq!(behind.arrivals().len(), 1, "control");
+    let path = place.path().display().to_string();
+    let _attached = Attached::start(&fence, &world.host, &["--cgroup", &path])?;
+    target.tell("")?;
+    assert_eq!(target.next_line()?, "old EPERM");
+    assert_eq!(target.next_line()?, "new sent");
+    // qfence asks it for NAT64 translators.
+    let arrivals = behind.arrivals();
+    let questions = arrivals
+        .iter()
+        .filter(|arrival| arrival.bytes == b"question");
+    assert_eq!(questions.count(), 2, "{arrivals:?}");
     Ok(())
 }
 

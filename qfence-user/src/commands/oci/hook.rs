@@ -148,9 +148,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_done_is_an_error() {
-        let named = state(r#"{"qfence.name":"a/b"}"#);
-        assert!(annotations::options(&named.annotations, true).is_err());
         let plain = state("{}");
+        let named = ["--name=a/b".to_owned()];
+        assert!(to_attach(&plain, &[], &named).is_err());
         for option in [
             "--pid=8",
             "--cgroup=/",
