@@ -42,12 +42,18 @@ pub(crate) fn judge_ingress(ctx: &SkBuffContext) -> i32 {
     let length = ctx.len();
     // SAFETY: the hook's own context; the verifier checks each access.
     let link_layer = unsafe { (*ctx.skb.skb).pkt_type };
-    if is_loopback(ctx)
+    let is_loopback = is_loopback(ctx);
+    if (is_loopback || NODE_NETNS.load() != 0)
         && let Some(packet) = parse(&Skb(ctx.skb.skb))
     {
         match packet.payload.protocol() {
-            Protocol::UDP if link_layer == PACKET_HOST => remember_sender(ctx, &packet),
-            Protocol::ICMP | Protocol::ICMPV6 => {
+            Protocol::UDP if link_layer == PACKET_HOST => {
+                let Halves { upper, lower } = packet.source;
+                if is_loopback || qfence_sent_by_host(ctx.skb.skb, upper, lower) != 0 {
+                    remember_sender(ctx, &packet);
+                }
+            }
+            Protocol::ICMP | Protocol::ICMPV6 if is_loopback => {
                 let Halves { upper, lower } = packet.source;
                 let payload = packet.payload.bits();
                 let outcome = qfence_judge_ping(ctx.skb.skb, upper, lower, payload);
@@ -56,7 +62,7 @@ pub(crate) fn judge_ingress(ctx: &SkBuffContext) -> i32 {
                 }
                 return return_value(outcome);
             }
-            Protocol::TCP if packet.payload.accepts_tcp() => {
+            Protocol::TCP if is_loopback && packet.payload.accepts_tcp() => {
                 let payload = packet.payload.bits();
                 if qfence_may_accept(ctx.skb.skb, payload) == 0 {
                     let Halves { upper, lower } = packet.source;
@@ -66,8 +72,6 @@ pub(crate) fn judge_ingress(ctx: &SkBuffContext) -> i32 {
             }
             _ => {}
         }
-    } else if NODE_NETNS.load() != 0 && link_layer == PACKET_HOST && !is_loopback(ctx) {
-        qfence_hear_host(ctx.skb.skb);
     }
     tally_packet(Outcome::Received as u32, Class::Other as u32, false, length);
     flows::note_received(ctx);
@@ -84,41 +88,17 @@ fn remember_sender(ctx: &SkBuffContext, packet: &Packet) {
     qfence_remember(ctx.skb.skb, upper, lower, port.into());
 }
 
-/// Notes the sender of a datagram that reaches a network namespace of a workload from outside, if it is the host. In the
-/// host's own namespace, what comes by a wire is not the host's. Returns 0, because a global function must return a value.
-/// Global: see `judge/policy.rs`.
+/// Whether a packet that came by a wire was sent by the host, to a network namespace of a workload: 0 or 1. In the host's own
+/// namespace, what comes by a wire is not the host's. Global: see `judge/policy.rs`.
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn qfence_hear_host(skb: *mut __sk_buff) -> u32 {
-    let Some(packet) = parse(&Skb(skb)) else {
-        return 0;
-    };
-    if packet.payload.protocol() != Protocol::UDP || !is_for_one(&packet) {
-        return 0;
-    }
-    let sender = of_address(packet.source);
+extern "C" fn qfence_sent_by_host(skb: *mut __sk_buff, upper: u64, lower: u64) -> u32 {
+    let sender = of_address(Halves { upper, lower });
     if sender.rule() == NO_RULE || !sender.has(HOST) || sender.has(MANY) {
         return 0;
     }
-    let Halves { upper, lower } = packet.source;
-    let port = u32::from(packet.payload.source_port());
-    qfence_remember_workload(skb, upper, lower, port)
-}
-
-/// As [`qfence_remember`], only for a socket in a network namespace of a workload.
-#[inline(never)]
-#[unsafe(no_mangle)]
-extern "C" fn qfence_remember_workload(
-    skb: *mut __sk_buff,
-    upper: u64,
-    lower: u64,
-    port: u32,
-) -> u32 {
     let socket = whole_socket(skb);
-    if socket.is_null() || !owner::netns(socket).is_some_and(is_of_workload) {
-        return 0;
-    }
-    qfence_remember(skb, upper, lower, port)
+    (!socket.is_null() && owner::netns(socket).is_some_and(is_of_workload)).into()
 }
 
 /// Notes the sender of a datagram, an address and a port. Returns 0, because a global function must return a value.
