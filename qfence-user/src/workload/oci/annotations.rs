@@ -32,8 +32,8 @@ pub enum AnnotationError {
     Empty(String),
     /// It is a name that could pass for another, or for more than a name, where names are shown.
     #[error(
-        "the annotation {0} has the name {1:?}: such a name may have {LONGEST} letters of ASCII, digits, dots, hyphens and \
-         underscores"
+        "the annotation {0}: {1:?} cannot be the name of a fence: there, it has at most {LONGEST} letters of ASCII, digits, \
+         dots, hyphens and underscores"
     )]
     Name(String, String),
     /// It may be the image's.
