@@ -10,13 +10,14 @@ use qfence_common::{
         answer::{Layout, Quoted, reset_v4, reset_v6, sum, unreachable_v4, unreachable_v6},
         ethernet::{HEADER, IPV4, IPV6, Macs},
     },
+    packet::Bytes as _,
 };
 
 use super::{
     DROP,
     answer::{code, is_answered, may_be_answered, resize, send, write_bytes},
 };
-use crate::subject::frame::{ethertype, in_place, macs_in_place};
+use crate::subject::frame::{Frame, ethertype, in_place, macs_in_place};
 
 /// No return value of a hook: the packet is another one.
 pub(super) const OTHER: i32 = i32::MAX;
@@ -68,7 +69,7 @@ extern "C" fn qfence_reset_plain_v4(skb: *mut __sk_buff, flags: u32) -> i32 {
         return DROP;
     }
     let (ip, reset) = reset_v4(&[a, b, c, d, e], &segment, NO_ROOM);
-    answer::<10>(skb, (macs, IPV4), (&ip, &reset, &[]), flags)
+    answer::<10, 5, 5, 0>(skb, (macs, IPV4), (&ip, &reset, &[]), flags)
 }
 
 #[inline(never)]
@@ -88,59 +89,70 @@ extern "C" fn qfence_reset_plain_v6(skb: *mut __sk_buff, flags: u32) -> i32 {
         return DROP;
     }
     let (ip, reset) = reset_v6(&[a, b, c, d, e, f, g, h, i, j], &segment, 40, NO_ROOM);
-    answer::<15>(skb, (macs, IPV6), (&ip, &reset, &[]), flags)
+    answer::<15, 10, 5, 0>(skb, (macs, IPV6), (&ip, &reset, &[]), flags)
 }
 
 /// `protocol` is the number of the packet's protocol.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_unreachable_plain_v4(skb: *mut __sk_buff, protocol: u32, flags: u32) -> i32 {
-    // The header, and the eight bytes that are quoted behind it.
-    let Some(words) = in_place::<7>(skb) else {
+    let Some([first, second, _, source, _, kind]) = in_place(skb) else {
         return OTHER;
     };
-    let [a, b, c, d, e, kind, _] = words;
-    if !is_plain_v4(a, b) {
+    if !is_plain_v4(first, second) {
         return OTHER;
     }
     let Some(macs) = macs_in_place(skb) else {
         return OTHER;
     };
-    if !is_answered(false, protocol, kind) || !may_be_answered(macs, Halves::from_v4(d)) {
+    if !is_answered(false, protocol, kind) || !may_be_answered(macs, Halves::from_v4(source)) {
         return DROP;
     }
-    let quoted = Quoted {
-        length: 28,
-        sum: sum(&words),
+    // The header, and the eight bytes that are quoted behind it. They are not copied twice, for the sake of the stack.
+    let packet = Frame(skb);
+    let Some(quoted) = packet.linear::<7>() else {
+        return OTHER;
     };
-    let (ip, error) = unreachable_v4(&[a, b, c, d, e], quoted, code(), NO_ROOM);
-    answer::<14>(skb, (macs, IPV4), (&ip, &error, &words), flags)
+    let [a, b, c, d, e, _, _] = quoted.map(u32::from_be);
+    let (ip, error) = unreachable_v4(&[a, b, c, d, e], whole(quoted), code(), NO_ROOM);
+    answer::<14, 5, 2, 7>(skb, (macs, IPV4), (&ip, &error, quoted), flags)
 }
 
 /// As above.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_unreachable_plain_v6(skb: *mut __sk_buff, protocol: u32, flags: u32) -> i32 {
-    let Some(words) = in_place::<12>(skb) else {
+    let Some([_, second, a, b, c, d, _, _, _, _, kind]) = in_place(skb) else {
         return OTHER;
     };
-    if !is_plain_v6(words[1], protocol) {
+    if !is_plain_v6(second, protocol) {
         return OTHER;
     }
     let Some(macs) = macs_in_place(skb) else {
         return OTHER;
     };
-    let [a, b, c, d, e, f, g, h, i, j, kind, _] = words;
-    let source = Halves::from_v6([c, d, e, f]);
+    let source = Halves::from_v6([a, b, c, d]);
     if !is_answered(true, protocol, kind) || !may_be_answered(macs, source) {
         return DROP;
     }
-    let quoted = Quoted {
-        length: 48,
-        sum: sum(&words),
+    let packet = Frame(skb);
+    let Some(quoted) = packet.linear::<12>() else {
+        return OTHER;
     };
-    let (ip, error) = unreachable_v6(&[a, b, c, d, e, f, g, h, i, j], quoted, code(), NO_ROOM);
-    answer::<24>(skb, (macs, IPV6), (&ip, &error, &words), flags)
+    let [a, b, c, d, e, f, g, h, i, j, _, _] = quoted.map(u32::from_be);
+    let header = [a, b, c, d, e, f, g, h, i, j];
+    let (ip, error) = unreachable_v6(&header, whole(quoted), code(), NO_ROOM);
+    answer::<24, 10, 2, 12>(skb, (macs, IPV6), (&ip, &error, quoted), flags)
+}
+
+/// What is quoted if these words are, which are in network order.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "fifty bytes")]
+fn whole<const N: usize>(words: &[u32; N]) -> Quoted {
+    Quoted {
+        length: size_of_val(words) as u32,
+        sum: sum(&words.map(u32::from_be)),
+    }
 }
 
 /// Whether a packet has neither options nor is a fragment, by the first two words of its header.
@@ -156,13 +168,13 @@ const fn is_plain_v6(second: u32, protocol: u32) -> bool {
 }
 
 /// Makes the frame an answer, and sends it. The answer has the MAC addresses of the frame in the other direction and this
-/// ethertype, and these three parts of `N` words together.
+/// ethertype, and these three parts of `N` words together, of which the last is in network order.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "parts of it")]
-fn answer<const N: usize>(
+fn answer<const N: usize, const A: usize, const B: usize, const C: usize>(
     skb: *mut __sk_buff,
     (macs, kind): (Macs, u32),
-    (header, message, quoted): (&[u32], &[u32], &[u32]),
+    (header, message, quoted): (&[u32; A], &[u32; B], &[u32; C]),
     flags: u32,
 ) -> i32 {
     let [a, b, c] = macs.answer();
@@ -173,15 +185,31 @@ fn answer<const N: usize>(
         ethertype: (kind as u16).to_be(),
         packet: [0; N],
     };
-    // Written in place: a second copy of the packet would take more of the stack than there is.
-    let words = header.iter().chain(message).chain(quoted);
-    for (place, word) in frame.packet.iter_mut().zip(words) {
-        *place = word.to_be();
-    }
+    // Written in place: a second copy of the packet would take more of the stack than Linux 6.1 has.
+    put(&mut frame.packet, 0, header, u32::to_be);
+    put(&mut frame.packet, A, message, u32::to_be);
+    put(&mut frame.packet, A + B, quoted, |word| word);
     let length = size_of_val(&frame.packet) as u32;
     // SAFETY: within the frame.
     let bytes = unsafe { from_ref(&frame).cast::<u8>().add(size_of::<u16>()) };
     // The frame has as many bytes behind the padding.
     let is_written = resize(skb, length) && write_bytes(skb, 0, bytes, HEADER + length);
     send(skb, is_written, flags)
+}
+
+/// Writes words into a packet, from the word `at` on, each converted.
+#[inline(always)]
+fn put<const N: usize, const M: usize>(
+    packet: &mut [u32; N],
+    at: usize,
+    words: &[u32; M],
+    convert: impl Fn(u32) -> u32,
+) {
+    let mut offset = 0;
+    while offset < M {
+        if let Some(place) = packet.get_mut(at + offset) {
+            *place = convert(words[offset]);
+        }
+        offset += 1;
+    }
 }
