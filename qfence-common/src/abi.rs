@@ -202,6 +202,10 @@ pub const FENCE_CGROUP: &str = "FENCE_CGROUP";
 /// The global that allows sockets in network namespaces that were made outside the fence: 0 or 1.
 pub const ALLOW_NETNS: &str = "ALLOW_NETNS";
 
+/// The global for the cookie of the network namespace that has the host's addresses, in a fence that is attached to a
+/// workload: its own may be another. 0 in other fences, and if the kernel does not show cookies.
+pub const NODE_NETNS: &str = "NODE_NETNS";
+
 /// The global for the offsets in the kernel's types at which the maker of a network namespace is found:
 /// [`crate::netns::Offsets`]. All zero if the programs cannot read them.
 pub const NETNS_OFFSETS: &str = "NETNS_OFFSETS";
@@ -218,13 +222,6 @@ pub const MANAGER_NAMES_MAP: &str = "MANAGER_NAMES";
 /// [`crate::manager::Offsets`].
 pub const MANAGER_OFFSETS: &str = "MANAGER_OFFSETS";
 
-/// The hash map of the ports that the processes of a fence listened on when it was attached: from
-/// [`crate::listing::OpenPort`] to a number without meaning. It has room for one entry in other fences.
-pub const OPEN_PORTS_MAP: &str = "OPEN_PORTS";
-
-/// The maximum number of those ports. Connections to further ones count as opened by the fence.
-pub const OPEN_PORTS: u32 = 1 << 16;
-
 /// The global for the offsets in the kernel's types at which tasks and sockets are described:
 /// [`crate::listing::Offsets`].
 pub const LISTING_OFFSETS: &str = "LISTING_OFFSETS";
@@ -232,11 +229,11 @@ pub const LISTING_OFFSETS: &str = "LISTING_OFFSETS";
 /// The global for the offset of `socket.sk`. It is a number of its own, so that the verifier knows its value.
 pub const SOCKET_SOCK: &str = "SOCKET_SOCK";
 
-/// The program that lists the open sockets of the fence's processes.
+/// The program that notes the owners of the open sockets of the fence's processes, and lists those that no program judges.
 pub const LIST_SOCKETS: &str = "list_sockets";
 
-/// The program that notes the owners of these sockets.
-pub const NOTE_OWNERS: &str = "note_owners";
+/// The program that notes the owner of a TCP socket which has no descriptor, given a [`crate::listing::Question`].
+pub const NOTE_OPENED: &str = "note_opened";
 
 /// The size of the event ring in bytes; the kernel needs at least a page. 16 KiB are enough for 120 attempt keys
 /// between two reads. Events that do not fit are counted, and reported by the next summary.

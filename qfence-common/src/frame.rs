@@ -10,7 +10,7 @@ pub mod checksum;
 pub mod control;
 pub mod ethernet;
 
-use crate::Halves;
+use crate::{Halves, abi::FRAME_DEVICES};
 
 /// The bit of `skb->mark` that every frame from a fenced device gets. Others use other bits by default: Calico 16 to 31,
 /// Tailscale 16 to 23, Cilium 8 to 11 and 16 to 31, kube-proxy 14 and 15, WireGuard's wg-quick those of 0xca6c, AWS 7. And
@@ -45,17 +45,33 @@ pub const ANSWER_UNREACHABLE: u32 = 2;
 /// How long after the host last sent to a guest, in nanoseconds, the guest may answer: five minutes, as for peers.
 pub const AWAITED_FOR_NS: u64 = crate::peer::SILENCE_NS;
 
-/// What the program at a device knows of it: the value in the map of devices, by the index of the device.
+/// What the program at a device knows of it: an entry of the table of devices, which is an array, because the kernel inlines
+/// its look-ups. An entry is at the [first free place](place) for its index.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Device {
+    /// The index of the device; 0 if the place is free.
+    pub index: u32,
     /// The number of the fence in its network namespace, from 1 to [`SLOT`].
     pub slot: u32,
     /// Bits of [`LEARNS_MAC`], [`REVERSED`], [`SERVED`] and [`MARKS_EXCEPTIONS`].
     pub flags: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// A MAC address of the guest, as [a number](ethernet::mac_number), so that most frames need no second lookup; 0 if none
+    /// is known yet. The guest may have more.
+    pub mac: u64,
 }
 
-const _: () = assert!(size_of::<Device>() == 8 && align_of::<Device>() == 4);
+const _: () = assert!(size_of::<Device>() == 24 && align_of::<Device>() == 8);
+
+/// Returns the place in the table of devices at which the entry of a device is looked for in a step, from 0 on. Another device
+/// can have that place.
+#[must_use]
+#[inline(always)]
+pub const fn place(index: u32, step: u32) -> u32 {
+    index.wrapping_add(step) % FRAME_DEVICES
+}
 
 /// The first frame determines the MAC address of the guest, because nobody gave one.
 pub const LEARNS_MAC: u32 = 1;

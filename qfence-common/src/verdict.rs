@@ -75,6 +75,10 @@ pub const MONITOR: u32 = 1 << 27;
 /// its listener is of the fence's own.
 pub const SELF: u32 = 1 << 26;
 
+/// In a verdict: the address leads to the workload's own network namespace, and its services there are allowed
+/// (`attach --pod-loopback`). That overrules a verdict that denies, for sockets in that namespace.
+pub const POD: u32 = 1 << 25;
+
 /// Set in a verdict that allows; zeroed memory denies.
 const ALLOW: u32 = 1 << 30;
 /// The bits of the rule number.
@@ -85,7 +89,7 @@ const SHORT_RULE: u32 = MAX_RULES - 1;
 const SELF_SHIFT: u32 = MAX_RULES.ilog2();
 const _: () = assert!(MAX_RULES.is_power_of_two() && SHORT_RULE << SELF_SHIFT <= RULE);
 /// All flags.
-const FLAGS: u32 = HOST | MANY | MONITOR | SELF;
+const FLAGS: u32 = HOST | MANY | MONITOR | SELF | POD;
 
 /// An action, the number of its rule, and flags of the destination's address. The highest bit is never set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -105,7 +109,7 @@ impl Verdict {
         }
     }
 
-    /// Adds those of [`HOST`], [`MANY`] and [`MONITOR`] that are set in `flags`. In the flags of a policy as a whole
+    /// Adds those of [`HOST`], [`MANY`], [`MONITOR`] and [`POD`] that are set in `flags`. In the flags of a policy as a whole
     /// [`SELF`] may be set as well.
     #[must_use]
     pub const fn with(self, flags: u32) -> Self {
@@ -182,10 +186,10 @@ mod tests {
     fn a_verdict_is_its_action_rule_and_flags() {
         for action in [Action::Allow, Action::Deny] {
             for rule in [0, 7, MAX_RULES - 1, LISTENER, NO_RULE] {
-                for flags in [0, HOST, MANY, MONITOR, HOST | MONITOR] {
+                for flags in [0, HOST, MANY, MONITOR, POD, HOST | MONITOR | POD] {
                     let verdict = Verdict::new(action, rule).with(flags);
                     assert_eq!((verdict.action(), verdict.rule()), (action, rule));
-                    for flag in [HOST, MANY, MONITOR] {
+                    for flag in [HOST, MANY, MONITOR, POD] {
                         assert_eq!(verdict.has(flag), flags & flag != 0);
                     }
                     assert_eq!(verdict.bits() >> 31, 0);

@@ -31,8 +31,8 @@ use aya_ebpf::{
     },
 };
 use hooks::{
-    bind::judge_bind, call::judge_call, device, frame, listing, manager, options, packet, socket,
-    unix::judge_name,
+    bind::judge_bind, call::judge_call, device, frame, listing, manager, opened, options, packet,
+    socket, unix::judge_name,
 };
 use qfence_common::Hook;
 use subject::destination::{destination4, destination6};
@@ -140,18 +140,17 @@ fn note_frame(ctx: TcContext) -> i32 {
     frame::note_frame(&ctx)
 }
 
-/// Each open file of each process, of which it lists the sockets. aya has no macro for iterators.
+/// Each open file of each process. aya has no macro for iterators.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
 fn list_sockets(ctx: *const u64) -> i32 {
     listing::list(ctx)
 }
 
-/// The same files, after the first iteration: notes the owners of the sockets.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "iter/task_file")]
-fn note_owners(ctx: *const u64) -> i32 {
-    listing::note(ctx)
+/// A question about a socket, which is run on by qfence, and attached to nothing.
+#[classifier]
+fn note_opened(ctx: TcContext) -> i32 {
+    opened::answer(&ctx).cast_signed()
 }
 
 /// Never reached: the verifier rejects programs that can panic. The linker needs the symbol.

@@ -170,7 +170,7 @@ fn it_ends_with_the_command_and_keeps_no_pipe() -> Result<()> {
 fn unit(program: &Path, kind: &str, options: &str, command: &str) -> String {
     format!(
         "[Service]\nType={kind}\nTimeoutStopSec=1\nEnvironment=PATH=/usr/sbin:/usr/bin:/sbin:/bin\n\
-         ExecStart={} exec --log none --name vm --user nobody {options} -- sh -c \"{command}\"\n",
+         ExecStart={} exec --cgroup-parent top --log none --name vm --user nobody {options} -- sh -c \"{command}\"\n",
         program.display()
     )
 }

@@ -96,6 +96,7 @@ mod taps;
 mod time_namespace;
 mod top;
 mod traced;
+mod units;
 mod unkept;
 mod unreadable;
 mod unspecified;

@@ -13,12 +13,12 @@ use tests::{
 };
 
 /// Docker's nameserver, and the port on which it listens; Docker chooses one at random.
-const NAMESERVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 11));
-const BEHIND: u16 = 35353;
+pub(crate) const NAMESERVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 11));
+pub(crate) const BEHIND: u16 = 35353;
 const OTHER: u16 = 8080;
 
 /// Redirects the nameserver's port as Docker does, in the host's namespace.
-fn redirect(world: &World) -> Result<()> {
+pub(crate) fn redirect(world: &World) -> Result<()> {
     for arguments in [
         format!(
             "-A OUTPUT -d {NAMESERVER}/32 -p tcp --dport 53 -j DNAT --to-destination {NAMESERVER}:{BEHIND}"

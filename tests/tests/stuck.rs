@@ -97,7 +97,8 @@ fn a_command_that_was_killed_and_is_stuck_is_given_up() -> Result<()> {
 fn a_command_that_is_killed_by_rm_is_not_given_up() -> Result<()> {
     let fence = Fence::new("killable")?.with(&["--user", "nobody"]);
     let mut shell = Shell::start(fenced(&fence, &["sh"]))?;
-    shell.tell("trap '' TERM; while :; do sleep 0.05; done")?;
+    shell.ask("trap '' TERM")?;
+    shell.tell("while :; do sleep 0.05; done")?;
     let rm = qfence_with(&["rm", "--time", "1", fence.name()])?;
     assert_eq!(rm.code(), Some(0), "{rm:?}");
     assert_eq!(shell.wait_for_code()?, 137);

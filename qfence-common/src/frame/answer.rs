@@ -39,8 +39,9 @@ pub const PROHIBITED: Unreachable = Unreachable { v4: 13, v6: 1 };
 pub const PORT: Unreachable = Unreachable { v4: 3, v6: 4 };
 
 /// Adds the words of a packet, for a checksum.
+#[must_use]
 #[inline(always)]
-fn sum<const N: usize>(words: &[u32; N]) -> u64 {
+pub fn sum<const N: usize>(words: &[u32; N]) -> u64 {
     words.iter().map(|word| u64::from(*word)).sum()
 }
 

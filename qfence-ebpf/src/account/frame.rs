@@ -4,7 +4,7 @@ use aya_ebpf::bindings::__sk_buff;
 use qfence_common::{
     Comm, Halves, Hook, NO_UID, Outcome, Payload, Protocol, Verdict,
     frame::{NOT_IP, arp::Arp, ethernet::ARP},
-    packet::{Bytes as _, read_address},
+    packet::Bytes as _,
     tally::Class,
     verdict::{MONITOR, UNPARSED},
 };
@@ -16,7 +16,7 @@ use crate::{
     },
     subject::{
         author::Author,
-        frame::{Frame, device_index, macs, packet_length},
+        frame::{self, Frame, device_index, macs, packet_length},
     },
 };
 use qfence_common::abi::Counter;
@@ -122,7 +122,7 @@ fn source(skb: *mut __sk_buff, protocol: u32) -> Halves {
             .words(0)
             .and_then(Arp::read)
             .map_or(Halves::NONE, |arp| Halves::from_v4(arp.sender)),
-        other if other & NOT_IP == 0 => read_address(&Frame(skb), true),
+        other if other & NOT_IP == 0 => frame::source(skb),
         _ => Halves::NONE,
     }
 }

@@ -1,7 +1,6 @@
 //! Logs each decision, in the object for tracing.
 
 use crate::subject::destination::Destination;
-use aya_ebpf::EbpfContext;
 #[cfg(feature = "trace")]
 use aya_log_ebpf::debug;
 #[cfg(feature = "trace")]
@@ -14,14 +13,10 @@ use qfence_common::{Outcome, Verdict};
 /// pointers, which the loader cannot relocate.
 #[cfg(feature = "trace")]
 #[inline(always)]
-pub(crate) fn trace<const HOOK: u32, C: EbpfContext>(
-    ctx: &C,
-    to: &Destination,
-    outcome: Outcome,
-    verdict: Verdict,
-) {
+pub(crate) fn trace<const HOOK: u32>(to: &Destination, outcome: Outcome, verdict: Verdict) {
     debug!(
-        ctx,
+        // The macro asks for a context, and does not use it.
+        to,
         "{}: {:i} port {} protocol {} {} by rule {}",
         const { hook_name(HOOK) },
         to.address.address(),
@@ -35,13 +30,7 @@ pub(crate) fn trace<const HOOK: u32, C: EbpfContext>(
 /// Does nothing.
 #[cfg(not(feature = "trace"))]
 #[inline(always)]
-pub(crate) fn trace<const HOOK: u32, C: EbpfContext>(
-    _: &C,
-    _: &Destination,
-    _: Outcome,
-    _: Verdict,
-) {
-}
+pub(crate) fn trace<const HOOK: u32>(_: &Destination, _: Outcome, _: Verdict) {}
 
 /// The names have equal lengths, so that the compiler only has to choose between two pointers.
 #[cfg(feature = "trace")]

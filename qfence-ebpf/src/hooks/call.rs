@@ -73,7 +73,7 @@ pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destinatio
         is_own,
         ..
     } = Judgement::unpack(judgement);
-    trace::<HOOK, _>(ctx, to, outcome, verdict);
+    trace::<HOOK>(to, outcome, verdict);
     tally_call(number, Class::number(to.protocol), connects(HOOK));
     if outcome == Outcome::Sent {
         // No rule allows a reply, a pair, or the loopback of a namespace of the fence's own.
@@ -127,7 +127,7 @@ extern "C" fn qfence_judge_unspecified(
     };
     let verdict = verdict(to.path, to.address, to.protocol, to.port);
     if verdict.action() == Action::Allow
-        || is_own_loopback(&to, true, || socket(&SockAddrContext::new(ctx)))
+        || is_own_loopback(&to, verdict, true, || socket(&SockAddrContext::new(ctx)))
     {
         return JUDGED;
     }

@@ -6,6 +6,7 @@ pub(crate) mod device;
 pub(crate) mod frame;
 pub(crate) mod listing;
 pub(crate) mod manager;
+pub(crate) mod opened;
 pub(crate) mod options;
 pub(crate) mod packet;
 pub(crate) mod socket;

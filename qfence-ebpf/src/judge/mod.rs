@@ -13,7 +13,7 @@ use qfence_common::{
     Action, Halves, LookupPath, Outcome, Protocol, Verdict,
     abi::Counter,
     own::{LET_THROUGH, PAIR},
-    verdict::{HOST, MANY, MONITOR},
+    verdict::{HOST, MANY, MONITOR, POD},
 };
 
 use crate::{
@@ -112,7 +112,7 @@ pub(crate) fn judge(
 ) -> u64 {
     let verdict = verdict(to.path, to.address, to.protocol, to.port);
     let mut facts = if is_call { OF_A_CALL } else { 0 };
-    if verdict.action() == Action::Deny && !is_own_loopback(to, is_call, &socket) {
+    if verdict.action() == Action::Deny && !is_own_loopback(to, verdict, is_call, &socket) {
         facts |= DENIED;
         if answers(to, socket()) {
             facts |= ANSWERS;
@@ -168,20 +168,25 @@ extern "C" fn qfence_settle(verdict: u32, facts: u32) -> u64 {
 /// Whether the destination of a call, or else of a packet, is the loopback of a network namespace that was made in the
 /// fence. That is not the host's: nobody but the fence is in it. A packet must leave through the loopback device, whatever
 /// its address: a route can send 127.0.0.1 elsewhere.
+///
+/// The same holds for the namespace of a workload, if the verdict has [`POD`]. There, a call may name any address of the
+/// namespace.
 #[inline(always)]
 pub(crate) fn is_own_loopback(
     to: &Destination,
+    verdict: Verdict,
     is_call: bool,
     socket: impl Fn() -> *mut bpf_sock,
 ) -> bool {
-    if !has_inside_sockets() {
+    let in_pod = verdict.has(POD);
+    if !in_pod && !has_inside_sockets() {
         return false;
     }
-    if to.path != LookupPath::Loopback && !(is_call && to.address.is_loopback()) {
+    if to.path != LookupPath::Loopback && !(is_call && (in_pod || to.address.is_loopback())) {
         return false;
     }
     let socket = socket();
-    !socket.is_null() && owner::is_inside(socket)
+    !socket.is_null() && owner::is_inside(socket, in_pod)
 }
 
 /// Returns the outcome of a denied call or packet.

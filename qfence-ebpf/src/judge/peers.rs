@@ -19,7 +19,7 @@ use crate::{
         marks::{self, marks},
     },
     subject::{
-        netns::is_home,
+        netns::{is_home, is_of_workload},
         owner,
         socket::{is_raw, local_port},
     },
@@ -42,8 +42,8 @@ pub(crate) fn peer(socket: *mut bpf_sock, address: Halves, port: u16) -> Option<
     })
 }
 
-/// Notes that the fence sends a datagram to the host over loopback, or to a broadcast or multicast address: by a rule,
-/// or as a reply. In a namespace that the fence made for itself, no note is needed.
+/// Notes that the fence sends a datagram to the host, or to a broadcast or multicast address: by a rule, or as a reply. In
+/// a namespace that the fence made for itself, no note is needed.
 ///
 /// From now on, a datagram from a port to which a request was sent is an answer, from whatever address: a service that
 /// is bound to all addresses answers from one that the kernel chooses. A datagram to a peer that sent first is no
@@ -58,7 +58,7 @@ pub(crate) fn note_sent(
     let Some(peer) = peer(socket, to.0, to.1) else {
         return;
     };
-    if !is_home(peer.netns) {
+    if !is_shared(peer.netns) {
         return;
     }
     let now = now_ns();
@@ -126,13 +126,19 @@ fn now_ns() -> u64 {
     unsafe { bpf_ktime_get_boot_ns() }
 }
 
+/// Whether others than the fence can send in the namespace with this cookie: it is the fence's home, or of a workload.
+#[inline(always)]
+fn is_shared(netns: u64) -> bool {
+    is_home(netns) || is_of_workload(netns)
+}
+
 /// Notes a peer that has just sent a datagram, if it sent first. In a namespace that the fence made for itself, every
 /// sender counts as first.
 #[inline(always)]
 pub(crate) fn remember(peer: &Peer) {
     let now = now_ns();
-    let is_home = is_home(peer.netns);
-    if is_home && is_own(peer, now) {
+    let is_shared = is_shared(peer.netns);
+    if is_shared && is_own(peer, now) {
         return;
     }
     if room::heard(peer).is_some_and(Heard::is_unasked) {
@@ -140,10 +146,10 @@ pub(crate) fn remember(peer: &Peer) {
         return;
     }
     let asked = noted(Noted::AskedFrom(peer.local_port));
-    if is_home && is_answer(peer, now, asked.unwrap_or(u64::MAX)) {
+    if is_shared && is_answer(peer, now, asked.unwrap_or(u64::MAX)) {
         return;
     }
-    room::set(peer, Heard::now(now, asked.is_none() || !is_home));
+    room::set(peer, Heard::now(now, asked.is_none() || !is_shared));
 }
 
 /// Whether a datagram from a peer was or may have been sent by the fence itself. It may have been if there was no

@@ -10,7 +10,7 @@ use aya_ebpf::{
 use qfence_common::{
     Halves, Payload, Protocol,
     frame::{AWAITED_FOR_NS, Sent, control, ethernet::IPV6},
-    packet::{Bytes as _, read_address},
+    packet::{Bytes as _, read_addresses},
     verdict::{HOST, MANY},
 };
 
@@ -18,7 +18,7 @@ use crate::{
     judge::{of_address, peers::changed_ns},
     maps::frame::HOST_SENT,
     subject::{
-        frame::{Frame, device_index, ethertype, place, word},
+        frame::{Frame, device_index, ethertype, place, source, word},
         socket::LISTEN,
     },
 };
@@ -52,7 +52,7 @@ pub(crate) extern "C" fn qfence_host_began(
         Protocol::TCP => payload.continues_tcp() && has_socket(skb, payload),
         Protocol::UDP => is_awaited(&Sent {
             host,
-            guest: read_address(&Frame(skb), true),
+            guest: source(skb),
             host_port: payload.destination_port(),
             guest_port: payload.source_port(),
             protocol: Protocol::UDP.0,
@@ -62,7 +62,7 @@ pub(crate) extern "C" fn qfence_host_began(
         Protocol::ICMP | Protocol::ICMPV6 => echo(skb, false).is_some_and(|identifier| {
             is_awaited(&Sent {
                 host,
-                guest: read_address(&Frame(skb), true),
+                guest: source(skb),
                 host_port: identifier,
                 guest_port: 0,
                 protocol: payload.protocol().0,
@@ -160,9 +160,12 @@ fn echo(skb: *mut __sk_buff, is_request: bool) -> Option<u16> {
 /// Whether the host sent this recently, and under the policy in force.
 #[inline(always)]
 fn is_awaited(sent: &Sent) -> bool {
+    let Some(then) = noted(sent) else {
+        return false;
+    };
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_boot_ns() };
-    noted(sent).is_some_and(|then| then > changed_ns() && now.wrapping_sub(then) < AWAITED_FOR_NS)
+    then > changed_ns() && now.wrapping_sub(then) < AWAITED_FOR_NS
 }
 
 /// Returns the time of a note.
@@ -180,10 +183,7 @@ fn noted(sent: &Sent) -> Option<u64> {
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn qfence_note_host_sent(skb: *mut __sk_buff, payload: u64) -> u32 {
     let payload = Payload::from_bits(payload);
-    let (host, guest) = (
-        read_address(&Frame(skb), true),
-        read_address(&Frame(skb), false),
-    );
+    let (host, guest) = read_addresses(&Frame(skb));
     if !of_address(host).has(HOST) || of_address(guest).has(MANY) {
         return 0;
     }

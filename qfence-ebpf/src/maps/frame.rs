@@ -3,7 +3,7 @@
 use aya_ebpf::{
     Global,
     bindings::BPF_F_NO_PREALLOC,
-    btf_maps::{HashMap, LruHashMap},
+    btf_maps::{Array, HashMap, LruHashMap},
     macros::btf_map,
 };
 use qfence_common::{
@@ -11,14 +11,9 @@ use qfence_common::{
     frame::{self, Device, Gateway, GuestMac, Sent, checksum::Offsets},
 };
 
-/// The devices of the fence, by index.
+/// The devices of the fence, at the [places](frame::place) for their indices.
 #[btf_map]
-pub(crate) static FRAME_DEVICES: HashMap<
-    u32,
-    Device,
-    { abi::FRAME_DEVICES as usize },
-    { BPF_F_NO_PREALLOC as usize },
-> = HashMap::new();
+pub(crate) static FRAME_DEVICES: Array<Device, { abi::FRAME_DEVICES as usize }> = Array::new();
 
 /// The MAC addresses that the guests may use.
 #[btf_map]

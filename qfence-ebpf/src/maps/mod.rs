@@ -14,7 +14,7 @@ use qfence_common::{
     Change, Event, Flow, Hits, Marks, Peer, Pulse, RefusedSyn, Sighting, Tally,
     abi::{self, COUNTER_SLOTS, EVENTS_BYTES, REFUSED_SYNS_BYTES},
     device::DeviceKey,
-    listing::{self, OpenPort},
+    listing,
     manager::{self, MAX_NAMES, NAME_BYTES},
     netns::Offsets,
     peer::{self, Room},
@@ -125,15 +125,6 @@ pub(crate) static FLOWS: HashMap<
 #[btf_map]
 pub(crate) static OWNERS: SkStorage<Owner> = SkStorage::new();
 
-/// The ports that the processes of the fence listened on when it was attached.
-#[btf_map]
-pub(crate) static OPEN_PORTS: HashMap<
-    OpenPort,
-    u32,
-    { abi::OPEN_PORTS as usize },
-    { BPF_F_NO_PREALLOC as usize },
-> = HashMap::new();
-
 /// The counters, for instance of refusals and of events for which the ring had no room.
 #[btf_map]
 pub(crate) static COUNTERS: PerCpuArray<u64, COUNTER_SLOTS> = PerCpuArray::new();
@@ -166,6 +157,10 @@ pub(crate) static FENCE_CGROUP: Global<u64> = Global::new(0);
 /// Whether sockets in network namespaces that were made outside the fence are allowed.
 #[unsafe(no_mangle)]
 pub(crate) static ALLOW_NETNS: Global<u32> = Global::new(0);
+
+/// The cookie of the network namespace with the host's addresses, in a fence of a workload; otherwise 0.
+#[unsafe(no_mangle)]
+pub(crate) static NODE_NETNS: Global<u64> = Global::new(0);
 
 /// The offsets in the kernel's types at which the maker of a network namespace is found.
 #[unsafe(no_mangle)]
@@ -207,7 +202,23 @@ pub(crate) static LISTING_OFFSETS: Global<listing::Offsets> = Global::new(listin
     kind: 0,
     protocol: 0,
     netns_cookie: 0,
-    reserved: 0,
+    flags: 0,
+    broadcast: 0,
+    cookie: 0,
+    device: 0,
+    v6: 0,
+    v6_device: 0,
+    next: 0,
+    unacknowledged: 0,
+    end: 0,
+    acknowledged: 0,
+    sent: 0,
+    again: 0,
+    subflow: 0,
+    inode: 0,
+    mode: 0,
+    numbers: 0,
+    taps: [0; 2],
 });
 
 /// The offset of `socket.sk`.

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::__sk_buff;
 use qfence_common::{
     Halves, Packet, Payload,
     frame::ethernet::{HEADER, Macs},
-    packet::{Bytes, Carried, Extension, Place, locate, parse},
+    packet::{Bytes, Carried, Extension, Place, locate, parse, read_address},
 };
 
 use super::skb::{Skb, qfence_extension, qfence_payload};
@@ -72,7 +72,36 @@ pub(crate) fn packet_length(skb: *mut __sk_buff) -> u32 {
 /// Returns the MAC addresses; zero if the frame is too short.
 #[inline(always)]
 pub(crate) fn macs(skb: *mut __sk_buff) -> Macs {
-    Macs::of_words(Skb(skb).words(0).unwrap_or([0; 3]))
+    match macs_in_place(skb) {
+        Some(macs) => macs,
+        None => Macs::of_words(Skb(skb).words(0).unwrap_or([0; 3])),
+    }
+}
+
+/// Returns the MAC addresses if the first piece of the buffer has them, without a call of a helper.
+#[inline(always)]
+pub(crate) fn macs_in_place(skb: *mut __sk_buff) -> Option<Macs> {
+    Some(Macs::of_words(Skb(skb).linear()?.map(u32::from_be)))
+}
+
+/// Returns the first words of the packet in a frame, as numbers, if the first piece of the buffer has them, without a call of
+/// a helper.
+#[inline(always)]
+pub(crate) fn in_place<const N: usize>(skb: *mut __sk_buff) -> Option<[u32; N]> {
+    Some(Frame(skb).linear::<N>()?.map(u32::from_be))
+}
+
+/// Returns the source address of the packet in a frame; zero if it has none.
+#[inline(always)]
+pub(crate) fn source(skb: *mut __sk_buff) -> Halves {
+    if let Some([first, _, a, b, c, d]) = in_place::<6>(skb) {
+        match first >> 28 {
+            4 => return Halves::from_v4(b),
+            6 => return Halves::from_v6([a, b, c, d]),
+            _ => {}
+        }
+    }
+    read_address(&Frame(skb), true)
 }
 
 /// Parses the IP packet in a frame; `None` if it cannot be parsed.

@@ -9,26 +9,27 @@ use qfence_common::frame::{
 use crate::maps::frame::FRAME_OFFSETS;
 
 /// Returns the checksum that is left to a device.
+///
+/// The kernel does not tell a program, so its `sk_buff` is read: the context is its address (`bpf_prog_run` in
+/// net/core/dev.c). What cannot be read counts as left at an unknown place.
 #[inline(always)]
 pub(crate) fn left(skb: *mut __sk_buff) -> Left {
-    Left::from_bits(qfence_left(skb))
-}
-
-/// The kernel does not tell a program, so its `sk_buff` is read: the context is its address (`bpf_prog_run` in
-/// net/core/dev.c). What cannot be read counts as left at an unknown place. Global: see `judge/policy.rs`.
-#[inline(never)]
-#[unsafe(no_mangle)]
-extern "C" fn qfence_left(skb: *mut __sk_buff) -> u64 {
     let offsets = FRAME_OFFSETS.load();
     if offsets.are_known == 0 {
-        return Left::ASTRAY.bits();
+        return Left::ASTRAY;
     }
-    let left = match read::<u8>(skb, offsets.summed) {
+    match read::<u8>(skb, offsets.summed) {
         Some(byte) if u32::from(byte) >> (offsets.summed_shift & 7) & 3 != PARTIAL => Left::NONE,
-        Some(_) => place(skb).unwrap_or(Left::ASTRAY),
+        Some(_) => Left::from_bits(qfence_left_at(skb)),
         None => Left::ASTRAY,
-    };
-    left.bits()
+    }
+}
+
+/// Returns the packed place of a checksum that is left to a device. Global: see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_left_at(skb: *mut __sk_buff) -> u64 {
+    place(skb).unwrap_or(Left::ASTRAY).bits()
 }
 
 #[inline(always)]

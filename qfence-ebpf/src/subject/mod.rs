@@ -7,6 +7,7 @@ pub(crate) mod left;
 pub(crate) mod listener;
 pub(crate) mod netns;
 pub(crate) mod owner;
+pub(crate) mod shown;
 pub(crate) mod skb;
 pub(crate) mod socket;
 pub(crate) mod unix;

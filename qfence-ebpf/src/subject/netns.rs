@@ -7,7 +7,7 @@
 use aya_ebpf::{helpers::bpf_probe_read_kernel, programs::SockContext};
 use qfence_common::netns::MAX_LEVELS;
 
-use crate::maps::{FENCE_CGROUP, MARKS, NETNS_OFFSETS, marks::marks};
+use crate::maps::{FENCE_CGROUP, MARKS, NETNS_OFFSETS, NODE_NETNS, marks::marks};
 
 /// The relation of a network namespace to the fence.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -56,6 +56,13 @@ pub(crate) fn has_inside_sockets() -> bool {
 #[inline(always)]
 pub(crate) fn is_home(cookie: u64) -> bool {
     marks().is_some_and(|marks| marks.home == cookie)
+}
+
+/// Whether this is the cookie of a network namespace of a workload's own: another one than that with the host's addresses.
+#[inline(always)]
+pub(crate) fn is_of_workload(cookie: u64) -> bool {
+    let node = NODE_NETNS.load();
+    node != 0 && cookie != 0 && cookie != node
 }
 
 /// Whether the network namespace of a socket was made by a process of the fence; see [`qfence_common::netns`]. False if

@@ -16,6 +16,7 @@ pub mod memory;
 pub mod message_queue;
 pub mod mounts;
 pub mod name;
+pub mod notify_directory;
 pub mod paths;
 pub mod printable;
 pub mod process;

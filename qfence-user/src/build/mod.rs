@@ -39,6 +39,8 @@ pub struct Programs {
     pub allow_devices: NetworkDevices,
     /// Whether sockets in network namespaces that were made outside the fence are allowed.
     pub allow_netns: bool,
+    /// The cookie of the network namespace with the host's addresses, if the fence is attached to a workload; otherwise 0.
+    pub node_netns: u64,
     /// Whether what is let through is logged.
     pub log_allowed: bool,
     /// The closures that the programs enforce.
@@ -96,6 +98,7 @@ impl<'a> Building<'a> {
             allow_raw: programs.allow_raw,
             allow_devices: programs.allow_devices,
             allow_netns: programs.allow_netns,
+            node_netns: programs.node_netns,
             log_allowed: programs.log_allowed,
             cgroup: fence.cgroup_id(),
             trace: programs.trace,
@@ -195,6 +198,7 @@ impl Loaded<'_> {
     pub fn prepare_for_running(&mut self, home: Option<u64>) -> Result<()> {
         let maps = AsMut::<Maps>::as_mut(self.policy.kernel());
         maps.judge_standing(true)?;
+        maps.may_broadcast()?;
         home.map_or(Ok(()), |cookie| maps.set_home(cookie))
     }
 

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, ValueEnum};
 use nix::unistd::Pid;
 
-use super::PolicyArgs;
+use super::{PolicyArgs, exec::device_name};
 use crate::{
+    base::mac::Mac,
     kernel::DenyWith,
     observe::metrics::address::Address,
     policy::Dns,
@@ -20,6 +21,7 @@ Examples:
   sudo qfence-user attach --unit nginx.service --profile internet-only
   sudo qfence-user attach --cgroup /sys/fs/cgroup/vms.slice --profile internet-only
   sudo qfence-user attach --pid 4242 --name vm1 --detach
+  sudo qfence-user attach --device tap0 --profile internet-only
 
 Nothing is moved: the programs are attached to the cgroup that is there, and hold all of it: what runs in it, and what \
 is started in it later or below it. Connections that the policy denies are ended, and the others continue. \
@@ -42,7 +44,7 @@ pub enum OnExit {
 
 /// The target of `attach`.
 #[derive(Clone, Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(id = "target", multiple = false)]
 pub struct TargetArgs {
     /// Fence the cgroup of a process
     #[arg(long, value_name = "PID", help_heading = "Target", value_parser = clap::value_parser!(i32).range(1..))]
@@ -66,7 +68,7 @@ pub struct TargetArgs {
 }
 
 impl TargetArgs {
-    /// The target; `None` if none is given, which the parser does not allow.
+    /// The target; `None` if only devices are given.
     #[must_use]
     pub fn target(&self) -> Option<Target> {
         let process = self.pid.map(|pid| Target::Process(Pid::from_raw(pid)));
@@ -84,12 +86,29 @@ impl TargetArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = NOTES,
-    override_usage = "qfence-user attach --pid PID|--cgroup PATH|--unit NAME|--container NAME|--domain NAME [OPTIONS]"
+    override_usage = "qfence-user attach --pid PID|--cgroup PATH|--unit NAME|--container NAME|--domain NAME|--device NAME [OPTIONS]"
 )]
 pub struct Attach {
     /// What to fence
     #[command(flatten)]
     pub target: TargetArgs,
+
+    /// Fence a network device of this host: what a guest or container sends into it is judged; can be repeated
+    ///
+    /// A tap device, a macvtap device, or the host's end of a container's veth pair. Without another target, no process is
+    /// fenced.
+    #[arg(
+        long,
+        value_name = "NAME",
+        help_heading = "Target",
+        required_unless_present = "target",
+        value_parser = device_name
+    )]
+    pub device: Vec<String>,
+
+    /// A MAC address that the guests behind the devices may use; can be repeated [default: that of the first frame]
+    #[arg(long, value_name = "MAC", requires = "device")]
+    pub mac: Vec<Mac>,
 
     /// Name of the fence [default: the name of the cgroup and a unique suffix]
     #[arg(long)]
@@ -141,7 +160,7 @@ pub struct Attach {
 
     /// Return when the fence is in force, and leave it without a supervisor
     ///
-    /// Nothing then follows this host: the packet layer refuses an address that this host gets later, and a new
+    /// Nothing then follows this host, nor the target's own network namespace: the packet layer refuses an address that this host gets later, and a new
     /// nameserver is not excepted. Refusals are counted, and nothing logs them. `qfence-user set` updates the policy.
     #[arg(long, conflicts_with_all = ["metrics", "on_exit"])]
     pub detach: bool,
@@ -166,6 +185,13 @@ pub struct Attach {
     /// Allow sockets in network namespaces other than that of the target
     #[arg(long)]
     pub allow_foreign_netns: bool,
+
+    /// Allow the services in the target's own network namespace: at loopback, and at its own addresses
+    ///
+    /// These are services of its pod, not of this host. Without this option they are refused like this host's. What leaves
+    /// the namespace is judged as ever. Only for a target with a network namespace of its own.
+    #[arg(long)]
+    pub pod_loopback: bool,
 
     /// Allow /dev/net/tun, /dev/vhost-net and /dev/vhost-vsock: networks that the fence does not see
     #[arg(long)]
@@ -197,11 +223,18 @@ mod tests {
         assert_eq!(target(&["--unit", "a"]), Target::Unit("a".into()));
         assert_eq!(target(&["--container", "a"]), Target::Container("a".into()));
         assert_eq!(target(&["--domain", "a"]), Target::Domain("a".into()));
+        let devices = ["--device", "tap0", "--device", "tap1"];
+        let attach = parse(&devices).unwrap().attach;
+        assert_eq!((attach.target.target(), attach.device.len()), (None, 2));
+        let both = parse(&["--domain", "a", "--device", "tap0"]).unwrap();
+        assert!(both.attach.target.target().is_some());
         for words in [
             &[][..],
             &["--pid", "7", "--cgroup", "a"],
             &["--pid", "0"],
             &["--pid", "x"],
+            &["--device", "a b"],
+            &["--pid", "7", "--mac", "02:00:00:00:00:01"],
         ] {
             assert!(parse(words).is_err(), "{words:?}");
         }

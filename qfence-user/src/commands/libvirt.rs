@@ -111,7 +111,7 @@ impl<'a> Hook<'a> {
             name: name.clone(),
             partition: self.partition()?.path,
         };
-        attach::run_on(&attach, &target, &self.guests()?, self.paths)
+        attach::run_on(&attach, Some(&target), &self.guests()?, self.paths)
             .with_context(|| format!("the domain {name} is not fenced"))
     }
 

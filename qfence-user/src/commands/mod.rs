@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod dead_man;
+mod devices;
 pub mod doctor;
 pub mod exec;
 pub mod explain;

@@ -1,6 +1,6 @@
 //! `ps`: lists the fences.
 
-use std::{os::unix::ffi::OsStrExt as _, path::Path};
+use std::{os::unix::ffi::OsStrExt as _, path::PathBuf};
 
 use anyhow::Result;
 use comfy_table::{Table, presets::NOTHING};
@@ -19,6 +19,7 @@ use crate::{
     confinement,
     fence::{
         description::{Attached, COMMAND, Description},
+        hierarchy::PARENT,
         registry::{Condition, Fences, Listed},
     },
     kernel::{
@@ -47,8 +48,9 @@ struct Row<'a> {
     unfenced_devices: Vec<&'a str>,
     strict: Option<&'a [String]>,
     open: Option<&'a [String]>,
-    /// The path of the cgroup below the mount of cgroup2, and what is in it, if others have made it.
-    place: Option<&'a Path>,
+    /// The path of the cgroup below the mount of cgroup2, if it is not among those of all fences.
+    place: Option<PathBuf>,
+    /// What is in it, if others have made it.
     workload: Option<&'a str>,
     attempts: Option<Counts>,
     sent: Option<Amount>,
@@ -152,7 +154,7 @@ fn rows(fences: &[Listed]) -> Vec<Row<'_>> {
                 .description
                 .as_ref()
                 .map(|description| &*description.open),
-            place: attached(fence).map(|attached| attached.cgroup.as_path()),
+            place: place(fence),
             workload: attached(fence).map(|attached| attached.workload.as_str()),
             attempts: fence.counted.map(|counted| counted.counts),
             sent: fence.counted.map(|counted| counted.sent.into()),
@@ -165,6 +167,16 @@ fn rows(fences: &[Listed]) -> Vec<Row<'_>> {
 /// The workload that a fence is attached to, if others have started that.
 fn attached(fence: &Listed) -> Option<&Attached> {
     fence.description.as_ref()?.attached.as_ref()
+}
+
+/// The path of a fence's cgroup, if it is not among those of all fences, where it has the name of its fence.
+fn place(fence: &Listed) -> Option<PathBuf> {
+    let description = fence.description.as_ref()?;
+    match (&description.attached, &description.beneath) {
+        (Some(attached), _) => Some(attached.cgroup.clone()),
+        (None, Some(path)) => Some(path.join(PARENT).join(&fence.name)),
+        (None, None) => None,
+    }
 }
 
 /// The names of the network devices of a fence.
@@ -254,10 +266,9 @@ fn table(fences: &[Listed]) -> String {
             counted(fence, |counted| bytes(counted.sent.bytes)),
             counted(fence, |counted| bytes(counted.received.bytes)),
             description.map_or_else(|| "-".to_owned(), |description| description.started.clone()),
-            // Its own cgroup has its name.
-            attached(fence).map_or_else(
+            place(fence).map_or_else(
                 || "-".to_owned(),
-                |attached| printable(attached.cgroup.as_os_str().as_bytes()),
+                |path| printable(path.as_os_str().as_bytes()),
             ),
             pids(&fence.pids),
             description.map_or_else(
@@ -294,6 +305,7 @@ mod tests {
             without: Vec::new(),
             devices: Vec::new(),
             attached: None,
+            beneath: None,
         };
         assert!(command(&description).concat().len() < COMMAND + 10);
     }

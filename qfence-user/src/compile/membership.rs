@@ -22,6 +22,7 @@ pub(super) struct Membership {
     named_by: Vec<Vec<Which>>,
     host: usize,
     many: usize,
+    pod: usize,
     /// The IPv6 destinations whose prefix contains the IPv4 range, which they do not match.
     v6_alone: BTreeSet<usize>,
     /// The matches that name `self`: they have each prefix of the host, except those with many receivers.
@@ -35,6 +36,8 @@ pub(super) struct PrefixRules<'a> {
     pub(super) prefix: Prefix,
     pub(super) is_host: bool,
     pub(super) is_many: bool,
+    /// Whether it is in the workload's own network namespace, whose services are allowed.
+    pub(super) is_pod: bool,
     /// The matches that contain it, in the order in which they are tried.
     pub(super) matches: &'a [Which],
 }
@@ -44,13 +47,19 @@ impl Membership {
         let everything = BTreeSet::from([Ipv6Net::default()]);
         let host = match path {
             LookupPath::Address => sets.members(SetName::Host).unwrap_or_default(),
-            LookupPath::Loopback => everything,
+            LookupPath::Loopback => everything.clone(),
+        };
+        // There, all that leaves through the loopback device is in it.
+        let pod = match path {
+            LookupPath::Loopback if !sets.pod.is_empty() => everything,
+            _ => sets.pod.clone(),
         };
         let mut new = Self {
             members: BTreeMap::from([(Ipv6Net::default(), Vec::new())]),
             named_by: Vec::new(),
             host: 0,
             many: 0,
+            pod: 0,
             v6_alone: BTreeSet::new(),
             of_self: Vec::new(),
             internet: None,
@@ -59,6 +68,7 @@ impl Membership {
         new.host = new.add(host);
         known.insert(Destination::Set(SetName::Host), new.host);
         new.many = new.add(sets.many.iter().copied());
+        new.pod = new.add(pod);
         let mut internet = Vec::new();
 
         let mut destination = |new: &mut Self, destination: Destination| {
@@ -155,6 +165,7 @@ impl Membership {
                 prefix,
                 is_host,
                 is_many,
+                is_pod: holding.contains(&self.pod),
                 matches: &matches,
             })?;
         }

@@ -22,7 +22,7 @@ use ports::Ports;
 use qfence_common::{
     LookupPath, Node, Nodes, Protocol, Query, Verdict, decide,
     tree::FLAGS,
-    verdict::{HOST, MANY, MONITOR, SELF},
+    verdict::{HOST, MANY, MONITOR, POD, SELF},
 };
 use tree::Tree;
 
@@ -93,6 +93,7 @@ fn flags(of_prefix: &PrefixRules<'_>, path: LookupPath, monitor: bool) -> u32 {
     flag(HOST, of_prefix.is_host)
         // Only looked up by address.
         | flag(MANY, of_prefix.is_many && path == LookupPath::Address)
+        | flag(POD, of_prefix.is_pod)
         | common_flags(monitor)
 }
 

@@ -64,6 +64,10 @@ pub struct Description {
     /// The workload that it is attached to, if others have started that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attached: Option<Attached>,
+    /// The cgroup of others beneath which its own cgroup is made: a path below the mount of cgroup2. Without it, its
+    /// cgroup is among those of all fences.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beneath: Option<PathBuf>,
 }
 
 /// A workload that others have started.
@@ -110,6 +114,8 @@ pub struct Seen {
     pub is_supervised: bool,
     /// The path of the cgroup that it is attached to, if others have made that.
     pub attached: Option<PathBuf>,
+    /// The path of the cgroup beneath which its own was made, if that is not the top.
+    pub beneath: Option<PathBuf>,
 }
 
 /// The descriptions of all fences.
@@ -215,6 +221,7 @@ impl Descriptions {
             ids: serde_json::from_slice(&text).unwrap_or_default(),
             is_supervised: Mark::is_on(&file)?,
             attached: attached(&text),
+            beneath: beneath(&text),
         }))
     }
 
@@ -260,9 +267,25 @@ fn attached(text: &[u8]) -> Option<PathBuf> {
         attached: Option<Attached>,
     }
     let place: Place = serde_json::from_slice(text).ok()?;
-    let path = place.attached?.cgroup;
+    place
+        .attached
+        .map(|attached| attached.cgroup)
+        .filter(|path| leads_down(path))
+}
+
+/// The path of the cgroup beneath which the own one of a fence was made, by its description. It leads nowhere but down.
+fn beneath(text: &[u8]) -> Option<PathBuf> {
+    #[derive(Deserialize)]
+    struct Place {
+        beneath: Option<PathBuf>,
+    }
+    let place: Place = serde_json::from_slice(text).ok()?;
+    place.beneath.filter(|path| leads_down(path))
+}
+
+fn leads_down(path: &Path) -> bool {
     let is_below = |part| matches!(part, Component::Normal(_));
-    (path.file_name().is_some() && path.components().all(is_below)).then_some(path)
+    path.file_name().is_some() && path.components().all(is_below)
 }
 
 fn mark(staged: &Staged) -> io::Result<Mark> {
@@ -286,6 +309,7 @@ mod tests {
             without: Vec::new(),
             devices: Vec::new(),
             attached: None,
+            beneath: None,
         }
     }
 

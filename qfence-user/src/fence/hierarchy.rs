@@ -218,6 +218,14 @@ impl Hierarchy {
         Place::own(self.cgroup(name))
     }
 
+    /// The place of the fence of that name beneath a cgroup of others, whether it exists or not. `id` is that of its
+    /// cgroup, if that is known.
+    #[must_use]
+    pub(crate) fn place_beneath(&self, path: &Path, name: &str, id: Option<u64>) -> Place {
+        let cgroup = Cgroup::at(self.mount.join(path).join(PARENT).join(name));
+        Place::own_beneath(cgroup, id)
+    }
+
     /// The names of the cgroups in the parent, and its other entries. Without a parent there are none.
     ///
     /// # Errors

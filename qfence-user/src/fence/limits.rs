@@ -3,12 +3,15 @@
 //! Controllers are used one by one, because the crate's `apply` drops errors. Its function that enables controllers
 //! also drops errors, and only uses /sys/fs/cgroup.
 
-use std::{fs, str::FromStr};
+use std::{fs, path::Path, str::FromStr};
 
 use anyhow::{Context, Result, ensure};
 use cgroups_rs::{MaxValue, cpu::CpuController, memory::MemController, pid::PidController};
 
-use crate::fence::{cgroup::Cgroup, hierarchy::Hierarchy};
+use crate::fence::{
+    cgroup::{Cgroup, make_directory},
+    hierarchy::{Hierarchy, PARENT},
+};
 
 /// The kernel's default period for CPU limits, in microseconds.
 const DEFAULT_PERIOD: u64 = 100_000;
@@ -103,11 +106,28 @@ impl Limits {
         .collect()
     }
 
-    /// Checks that the hierarchy has the controllers, and enables them down to the fences.
+    /// Whether a controller is needed.
+    #[must_use]
+    pub fn are_any(&self) -> bool {
+        !self.controllers().is_empty()
+    }
+
+    /// Checks that the hierarchy has the controllers, and enables them down to the fences, or down to the cgroup beneath
+    /// which a fence is made.
     ///
     /// # Errors
     /// If one does not exist, or cannot be enabled.
-    pub fn enable(&self, hierarchy: &Hierarchy) -> Result<()> {
+    pub fn enable(&self, hierarchy: &Hierarchy, beneath: Option<&Path>) -> Result<()> {
+        let directories = match beneath {
+            None => vec![hierarchy.mount().to_owned(), hierarchy.parent()],
+            Some(path) => {
+                let above = path.ancestors().map(|path| hierarchy.mount().join(path));
+                let mut above: Vec<_> = above.collect();
+                above.reverse();
+                above.push(hierarchy.mount().join(path).join(PARENT));
+                above
+            }
+        };
         for (controller, option) in self.controllers() {
             let file = hierarchy.mount().join("cgroup.controllers");
             let available = fs::read_to_string(&file)
@@ -124,7 +144,11 @@ impl Limits {
                     available.trim()
                 }
             );
-            for directory in [hierarchy.mount().to_owned(), hierarchy.parent()] {
+            for directory in &directories {
+                if beneath.is_some() && !directory.exists() {
+                    make_directory(directory)
+                        .with_context(|| format!("cannot make {}", directory.display()))?;
+                }
                 let file = directory.join("cgroup.subtree_control");
                 fs::write(&file, format!("+{controller}")).with_context(|| {
                     format!(

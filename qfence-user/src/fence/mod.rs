@@ -1,5 +1,6 @@
 //! Fences: their registry, places, limits and integrity.
 
+pub mod beneath;
 pub mod cgroup;
 pub mod cgroup_id;
 pub mod description;

@@ -1,5 +1,5 @@
-//! Refuses to start a fence from within a fence. The new fence would be beside the outer one, since all fences have
-//! one parent. Its processes would leave the outer fence, whose policy would silently stop to apply.
+//! Refuses to start a fence from within a fence. The new fence would be beside the outer one, since fences are made at
+//! the top or beneath a unit. Its processes would leave the outer fence, whose policy would silently stop to apply.
 
 use std::{
     fs,
@@ -41,11 +41,12 @@ pub fn refuse(paths: &Paths) -> Result<()> {
         return Ok(());
     };
     let own = own_cgroup(&table).with_context(context)?;
-    refuse_attached(paths, hierarchy.root(), Path::new(own))?;
+    let fences = Fences::look(paths)?;
+    refuse_attached(&fences, hierarchy.root(), Path::new(own))?;
     let name = match locate(Path::new(own), hierarchy.root()) {
         Whereabouts::Outside => return Ok(()),
         Whereabouts::Inside(name) => name,
-        Whereabouts::Hidden => match listed_in(&hierarchy)? {
+        Whereabouts::Hidden => match listed_in(&fences)? {
             None => return Ok(()),
             Some(name) => name,
         },
@@ -57,8 +58,7 @@ pub fn refuse(paths: &Paths) -> Result<()> {
 }
 
 /// Fails if a fence is attached to the cgroup of this process, or to one above it: the command would leave that.
-fn refuse_attached(paths: &Paths, root: &Path, own: &Path) -> Result<()> {
-    let fences = Fences::look(paths)?;
+fn refuse_attached(fences: &Fences, root: &Path, own: &Path) -> Result<()> {
     let attached = fences.attached();
     let attached =
         attached.context("cannot find out whether this process is in a fence already")?;
@@ -108,14 +108,17 @@ fn locate(own: &Path, root: &Path) -> Whereabouts {
 }
 
 /// The fence that lists this process, if paths show nothing: in a cgroup namespace.
-fn listed_in(hierarchy: &Hierarchy) -> Result<Option<String>> {
-    if !hierarchy.parent().exists() {
-        return Ok(None);
-    }
+fn listed_in(fences: &Fences) -> Result<Option<String>> {
+    let hierarchy = fences.hierarchy();
     let context = "cannot find out whether this process is in a fence already";
     for name in hierarchy.names().context(context)?.fences {
         let pids = hierarchy.cgroup(&name).pids().context(context)?;
         if pids.contains(&getpid()) {
+            return Ok(Some(name));
+        }
+    }
+    for (name, place) in fences.apart().context(context)? {
+        if place.pids().context(context)?.contains(&getpid()) {
             return Ok(Some(name));
         }
     }

@@ -3,20 +3,38 @@
 //! The place decides how it is made, how its processes are ended, and what happens to it when its fence is removed.
 //! The registry is independent of it: the name, the lock and the supervisor's mark are files of /run/qfence.
 
-use std::{fs::File, io, path::Path, time::Duration};
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use nix::{sys::signal::Signal, unistd::Pid};
 
-use super::cgroup::{Cgroup, is_gone};
+use super::cgroup::{Cgroup, is_gone, make_directory, set_mode};
 use crate::base::locks::Mark;
 
 /// The place of a fence.
 #[derive(Clone, Debug)]
 pub struct Place {
     cgroup: Cgroup,
-    /// The cgroup's id, if others have made it. Another cgroup can get its path later.
-    of_others: Option<u64>,
+    kind: Kind,
+}
+
+/// Who makes and removes the cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// qfence, in the parent of all fences, where the name of the fence is its own.
+    Own,
+    /// qfence, beneath a cgroup of others, who may remove it when it is empty. Another cgroup can get its path later, so
+    /// its id is noted as soon as it is known.
+    OwnBeneath(Option<u64>),
+    /// Others. Another cgroup can get its path later.
+    OfOthers(u64),
+    /// qfence, as [`Kind::Own`], for a fence that has only devices. No process is in it, and the fence needs none.
+    OfDevices(u64),
 }
 
 impl Place {
@@ -25,7 +43,16 @@ impl Place {
     pub(crate) fn own(cgroup: Cgroup) -> Self {
         Self {
             cgroup,
-            of_others: None,
+            kind: Kind::Own,
+        }
+    }
+
+    /// A cgroup of the fence's own beneath one of others, whether it exists or not. If its id is given, only that cgroup
+    /// counts.
+    pub(crate) fn own_beneath(cgroup: Cgroup, id: Option<u64>) -> Self {
+        Self {
+            cgroup,
+            kind: Kind::OwnBeneath(id),
         }
     }
 
@@ -33,14 +60,45 @@ impl Place {
     pub(crate) fn of_others(cgroup: Cgroup, id: u64) -> Self {
         Self {
             cgroup,
-            of_others: Some(id),
+            kind: Kind::OfOthers(id),
+        }
+    }
+
+    /// The same place, after it was made with this id.
+    pub(super) fn known_by(self, id: u64) -> Self {
+        match self.kind {
+            Kind::OwnBeneath(_) => Self::own_beneath(self.cgroup, Some(id)),
+            Kind::Own | Kind::OfOthers(_) | Kind::OfDevices(_) => self,
+        }
+    }
+
+    /// Whether it is in the parent of all fences, under the name of its fence.
+    #[must_use]
+    pub(super) fn is_at_top(&self) -> bool {
+        self.kind == Kind::Own
+    }
+
+    /// The id that its cgroup must have.
+    fn wanted_id(&self) -> Option<u64> {
+        match self.kind {
+            Kind::Own => None,
+            Kind::OwnBeneath(id) => id,
+            Kind::OfOthers(id) | Kind::OfDevices(id) => Some(id),
+        }
+    }
+
+    /// A cgroup with this id that was made for a fence that has only devices.
+    pub(crate) fn of_devices(cgroup: Cgroup, id: u64) -> Self {
+        Self {
+            cgroup,
+            kind: Kind::OfDevices(id),
         }
     }
 
     /// Whether it was made for the fence.
     #[must_use]
     pub fn is_own(&self) -> bool {
-        self.of_others.is_none()
+        !matches!(self.kind, Kind::OfOthers(_) | Kind::OfDevices(_))
     }
 
     /// The cgroup.
@@ -55,13 +113,13 @@ impl Place {
     /// Errors of reading.
     pub fn id(&self) -> io::Result<Option<u64>> {
         let found = self.cgroup.id()?;
-        Ok(found.filter(|found| self.of_others.is_none_or(|id| id == *found)))
+        Ok(found.filter(|found| self.wanted_id().is_none_or(|id| id == *found)))
     }
 
     /// Whether it exists.
     #[must_use]
     pub fn exists(&self) -> bool {
-        match self.of_others {
+        match self.wanted_id() {
             None => self.cgroup.exists(),
             Some(_) => self.id().is_ok_and(|id| id.is_some()),
         }
@@ -72,9 +130,9 @@ impl Place {
     /// # Errors
     /// Errors of reading.
     pub fn is_in_use(&self) -> io::Result<bool> {
-        match self.of_others {
-            None => self.is_populated(),
-            Some(_) => Ok(self.id()?.is_some()),
+        match self.is_own() {
+            true => self.is_populated(),
+            false => Ok(self.id()?.is_some()),
         }
     }
 
@@ -83,7 +141,21 @@ impl Place {
     /// # Errors
     /// Errors of mkdir.
     pub(crate) fn make(&self) -> io::Result<()> {
+        if let Some(parent) = self.parent_of_its_own() {
+            match make_directory(parent) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => set_mode(parent)?,
+                made => made?,
+            }
+        }
         self.cgroup.create()
+    }
+
+    /// The directory between the cgroup of others and this place.
+    fn parent_of_its_own(&self) -> Option<&Path> {
+        match self.kind {
+            Kind::OwnBeneath(_) => self.cgroup.directory().parent(),
+            Kind::Own | Kind::OfOthers(_) | Kind::OfDevices(_) => None,
+        }
     }
 
     /// Marks it as in use, as long as the mark and this process live. The mark is for processes that see the cgroup
@@ -164,16 +236,27 @@ impl Place {
     /// # Errors
     /// Errors of rmdir; a missing cgroup is no error.
     pub(crate) fn remove(&self) -> Result<()> {
-        match self.is_own() {
-            true => self.cgroup.remove(),
-            false => Ok(()),
+        match self.kind {
+            Kind::OfOthers(_) => Ok(()),
+            Kind::OfDevices(_) if self.exists() => self.cgroup.remove(),
+            Kind::OfDevices(_) => Ok(()),
+            Kind::Own => self.cgroup.remove(),
+            // Another cgroup has its path.
+            Kind::OwnBeneath(Some(_)) if self.cgroup.exists() && !self.exists() => Ok(()),
+            Kind::OwnBeneath(_) => {
+                self.cgroup.remove()?;
+                if let Some(parent) = self.parent_of_its_own() {
+                    // It stays if it has other fences.
+                    let _ = fs::remove_dir(parent);
+                }
+                Ok(())
+            }
         }
     }
 
-    /// The path of a place of others below the mount of cgroup2; `None` for an own one.
+    /// The path of its cgroup below the mount of cgroup2.
     pub(crate) fn below(&self, mount: &Path) -> Option<&Path> {
-        let path = self.cgroup.directory().strip_prefix(mount).ok();
-        path.filter(|_| !self.is_own())
+        self.cgroup.directory().strip_prefix(mount).ok()
     }
 }
 
@@ -199,5 +282,27 @@ mod tests {
         place.empty(Duration::ZERO).unwrap();
         place.remove().unwrap();
         assert!(path.exists());
+    }
+
+    #[test]
+    fn an_own_place_beneath_others_goes_with_its_parent_and_no_other_cgroup_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let unit = dir.path().join("a.service");
+        fs::create_dir(&unit).unwrap();
+        let at = |name: &str| Cgroup::at(unit.join("qfence").join(name));
+        let [one, two] = ["one", "two"].map(|name| Place::own_beneath(at(name), None));
+        one.make().unwrap();
+        two.make().unwrap();
+        let id = one.id().unwrap().unwrap();
+        assert!(one.is_own() && !one.is_at_top());
+        let one = one.known_by(id);
+        let other = Place::own_beneath(at("one"), Some(id + 1));
+        assert!(one.exists() && !other.exists());
+        other.remove().unwrap();
+        assert!(one.exists());
+        one.remove().unwrap();
+        assert!(!one.exists() && two.exists());
+        two.remove().unwrap();
+        assert!(unit.exists() && !unit.join("qfence").exists());
     }
 }

@@ -83,7 +83,7 @@ impl Fences {
             Some(found) if found != abi() => Err(OtherVersion {
                 found,
                 by_hand: ByHand {
-                    cgroup: self.hierarchy().cgroup(name).directory().to_owned(),
+                    cgroup: self.place(name).cgroup().directory().to_owned(),
                     files: self.paths_of(name),
                 },
                 name: name.to_owned(),

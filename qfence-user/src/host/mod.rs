@@ -13,6 +13,7 @@ pub mod nat64;
 pub mod subscription;
 pub mod unix_listeners;
 pub mod watcher;
+pub mod workload;
 mod writing;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -82,6 +83,7 @@ impl Here {
             nameservers: BTreeSet::new(),
             gateways: self.gateways.clone(),
             nat64: self.nat64.clone(),
+            pod: BTreeSet::new(),
         }
     }
 }

@@ -63,6 +63,16 @@ impl Nameservers {
     }
 }
 
+impl Nameservers {
+    /// The addresses that a rule for nameservers covers, of a file of processes in another network namespace. Zones name
+    /// interfaces there, so addresses with a zone are not covered.
+    #[must_use]
+    pub fn of_another_namespace(&self) -> BTreeSet<Prefix> {
+        let plain = self.servers.iter().filter(|server| server.zone.is_none());
+        plain.flat_map(Nameserver::prefixes).collect()
+    }
+}
+
 /// The nameservers are unknown: the file cannot be read, is too long, or is no regular file.
 #[derive(Debug, Error)]
 #[error("cannot read {}", path.display())]

@@ -1,6 +1,9 @@
 //! Follows each fact of the host once, for any number of subscribers.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{
     addresses::{Addresses, gateways::Gateways},
@@ -9,6 +12,7 @@ use super::{
     nameservers::ResolvConf,
     nat64::Nat64,
     subscription::{Source, Subscription},
+    workload::{FollowedWorkload, WorkloadNetwork},
 };
 use crate::base::paths::Paths;
 
@@ -22,6 +26,8 @@ pub struct Watcher {
     gateways: Source<Gateways>,
     file: Source<FollowedFile>,
     devices: Source<FollowedDevices>,
+    /// The network of the workload that the fence is attached to, and its addresses.
+    workload: Option<(WorkloadNetwork, Source<FollowedWorkload>)>,
     resolv_conf: PathBuf,
 }
 
@@ -44,8 +50,30 @@ impl Watcher {
             gateways: Source::new(Gateways::default),
             file: Source::new(move || FollowedFile::new(&host_file)),
             devices: Source::new(FollowedDevices::default),
+            workload: None,
             resolv_conf: paths.resolv_conf.clone(),
         }
+    }
+
+    /// Also follows the network of a workload.
+    #[must_use]
+    pub fn with_workload(mut self, network: WorkloadNetwork) -> Self {
+        let namespaces = Arc::clone(&network.namespaces);
+        let source = Source::new(move || FollowedWorkload::new(Arc::clone(&namespaces)));
+        self.workload = Some((network, source));
+        self
+    }
+
+    /// The network of the workload.
+    #[must_use]
+    pub fn workload(&self) -> Option<&WorkloadNetwork> {
+        self.workload.as_ref().map(|(network, _)| network)
+    }
+
+    /// Follows the addresses of the workload's network namespaces, if there is one. Must be called within a tokio runtime.
+    #[must_use]
+    pub fn workload_addresses(&self) -> Option<Subscription<FollowedWorkload>> {
+        self.workload.as_ref().map(|(_, source)| source.subscribe())
     }
 
     /// Follows the addresses of this thread's network namespace. Must be called within a tokio runtime.

@@ -129,6 +129,7 @@ pub(super) fn open(
         .override_global(abi::PROOF, &token.0, true)
         .override_global(abi::FENCE_CGROUP, &settings.cgroup, true)
         .override_global(abi::ALLOW_NETNS, &allow_netns, true)
+        .override_global(abi::NODE_NETNS, &settings.node_netns, true)
         .override_global(abi::NETNS_OFFSETS, &variant.netns, true)
         .override_global(abi::FINDS_MPTCP, &finds_mptcp, true)
         .override_global(abi::ALLOW_RAW, &allow_raw, true)
@@ -144,10 +145,6 @@ pub(super) fn open(
         .override_global(abi::CLOSES_DEVICES, &closes_devices, true)
         .override_global(abi::LOG_ALLOWED, &log_allowed, true)
         .map_max_entries(abi::FLOWS_MAP, flows::room(settings.log_allowed))
-        .map_max_entries(
-            abi::OPEN_PORTS_MAP,
-            if settings.lists { abi::OPEN_PORTS } else { 1 },
-        )
         .map_max_entries(
             abi::FRAME_DEVICES_MAP,
             sizes::of_devices(settings, abi::FRAME_DEVICES),

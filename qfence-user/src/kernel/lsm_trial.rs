@@ -43,6 +43,7 @@ impl LsmTrial {
             allow_raw: false,
             allow_devices: NetworkDevices::None,
             allow_netns: false,
+            node_netns: 0,
             log_allowed: false,
             // No cgroup has this id: nothing is in the fence.
             cgroup: u64::MAX,

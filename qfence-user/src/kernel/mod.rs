@@ -55,6 +55,7 @@ use aya_log::EbpfLogger;
 pub use counts::Counts;
 use device::maps::DeviceMaps;
 use link::Pinned;
+pub use listing::Listed;
 use load::{Loaded, Loading, Variant, open};
 use lsm::Lsm;
 use manager_names::ManagerNames;
@@ -148,6 +149,9 @@ pub struct Settings {
     pub allow_netns: bool,
     /// Whether what is let through is logged.
     pub log_allowed: bool,
+    /// The cookie of the network namespace with the host's addresses, if the fence is attached to a workload, whose own may
+    /// be another; otherwise 0.
+    pub node_netns: u64,
     /// The id of the fence's cgroup; 0 for none.
     pub cgroup: u64,
     /// Whether the programs trace their verdicts.

@@ -69,6 +69,20 @@ impl Maps {
             .context("cannot note the network namespace of the fence")
     }
 
+    /// Notes that sockets of the fence may broadcast: those that were made before it.
+    ///
+    /// # Errors
+    /// If the map cannot be written.
+    pub fn may_broadcast(&mut self) -> Result<()> {
+        let marks = Marks {
+            broadcasts: 1,
+            ..self.marks()?
+        };
+        self.marks
+            .set(0, marks, 0)
+            .context("cannot note that sockets of the fence may broadcast")
+    }
+
     /// The marks that the programs have set.
     ///
     /// # Errors

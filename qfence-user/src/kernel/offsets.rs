@@ -140,6 +140,22 @@ fn of_members(members: Members) -> Offsets {
         sock_port,
         sock_protocol,
         netns_cookie,
+        sock_flags,
+        broadcast,
+        sock_cookie,
+        device_v4,
+        v6,
+        v6_device,
+        next,
+        unacknowledged,
+        end,
+        acknowledged,
+        sent,
+        again,
+        subflow,
+        inode,
+        mode,
+        numbers,
     ] = members;
     let netns = || {
         Some(netns::Offsets {
@@ -229,7 +245,24 @@ fn of_members(members: Members) -> Offsets {
             kind: sock_type?,
             protocol: sock_protocol?,
             netns_cookie: netns_cookie?,
-            reserved: 0,
+            flags: sock_flags?,
+            broadcast: broadcast?,
+            cookie: sock_cookie?,
+            device: device_v4?,
+            // Without IPv6 or MPTCP there are no such sockets.
+            v6: v6.unwrap_or_default(),
+            v6_device: v6_device.unwrap_or_default(),
+            next: next?,
+            unacknowledged: unacknowledged?,
+            end: end?,
+            acknowledged: acknowledged?,
+            sent: sent?,
+            again: again?,
+            subflow: subflow.unwrap_or_default(),
+            inode: inode?,
+            mode: mode?,
+            numbers: numbers?,
+            taps: [0; 2],
         };
         Some((offsets, socket_sock?))
     };
@@ -297,6 +330,22 @@ mod tests {
         Some(14),
         Some(526),
         Some(80),
+        Some(96),
+        Some(6),
+        Some(56),
+        Some(940),
+        Some(848),
+        Some(28),
+        Some(1720),
+        Some(1724),
+        Some(1728),
+        Some(1768),
+        Some(1736),
+        Some(1744),
+        Some(1000),
+        Some(32),
+        Some(0),
+        Some(76),
     ];
 
     #[test]
@@ -318,6 +367,8 @@ mod tests {
         let local_in = offsets.local_in.unwrap();
         let (listing, socket_sock) = offsets.listing.unwrap();
         assert!(listing.task_process > 0 && listing.state > 0 && listing.port > 0);
+        assert!(listing.end > listing.device && listing.acknowledged > listing.device);
+        assert_eq!(listing.broadcast, 6, "SOCK_BROADCAST in net/sock.h");
         assert_eq!(socket_sock, manager.socket_sock);
         assert!(local_in.tc_index > 0 && local_in.mac_header > local_in.network_header);
         let all = [

@@ -78,6 +78,7 @@ impl Trial {
             allow_raw: false,
             allow_devices: NetworkDevices::None,
             allow_netns: false,
+            node_netns: 0,
             log_allowed: false,
             cgroup: 0,
             trace: false,

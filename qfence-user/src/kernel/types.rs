@@ -33,8 +33,9 @@ const ENUM64: u32 = 19;
 /// The last known kind.
 const LAST: u32 = ENUM64;
 
-/// The members whose offsets are needed: struct and member. Older kernels lack some of them.
-pub(super) const WANTED: [(&str, &str); 47] = [
+/// The members whose offsets are needed: struct and member; or of an enum, the constants whose values are needed. Older
+/// kernels lack some of them.
+pub(super) const WANTED: [(&str, &str); 63] = [
     ("sock_common", "skc_net"),
     ("net", "rtnl"),
     ("sock", "sk_cgrp_data"),
@@ -82,6 +83,22 @@ pub(super) const WANTED: [(&str, &str); 47] = [
     ("sock_common", "skc_num"),
     ("sock", "sk_protocol"),
     ("net", "net_cookie"),
+    ("sock_common", "skc_flags"),
+    ("sock_flags", "SOCK_BROADCAST"),
+    ("sock_common", "skc_cookie"),
+    ("inet_sock", "mc_index"),
+    ("inet_sock", "pinet6"),
+    ("ipv6_pinfo", "mcast_oif"),
+    ("tcp_sock", "snd_nxt"),
+    ("tcp_sock", "snd_una"),
+    ("tcp_sock", "write_seq"),
+    ("tcp_sock", "bytes_acked"),
+    ("tcp_sock", "bytes_sent"),
+    ("tcp_sock", "bytes_retrans"),
+    ("mptcp_sock", "first"),
+    ("file", "f_inode"),
+    ("inode", "i_mode"),
+    ("inode", "i_rdev"),
 ];
 
 /// How many unnamed structs and unions are opened, one in another, on the way to a member.
@@ -209,9 +226,9 @@ impl<'a> All<'a> {
                 kind if kind == 0 || kind > LAST => return Err(Unreadable::UnknownKind(kind)),
                 _ => 0,
             };
-            if kind == STRUCT {
+            if matches!(kind, STRUCT | ENUM) {
                 if types.len() < at + 12 + behind {
-                    return Err(Unreadable::CutOff("a struct is"));
+                    return Err(Unreadable::CutOff("a type is"));
                 }
                 if names.iter().any(|(of, _)| *of == Some(name)) {
                     all.wanted.push((name, at));
@@ -228,6 +245,9 @@ impl<'a> All<'a> {
     fn member(&self, at: usize, wanted: u32, depth: u32) -> Option<Offset> {
         let info = word(self.types, at + 4)?;
         let (kind, count) = kind_and_count(info);
+        if kind == ENUM {
+            return self.constant(at, count, wanted);
+        }
         if !matches!(kind, STRUCT | UNION) {
             return None;
         }
@@ -262,7 +282,20 @@ impl<'a> All<'a> {
     }
 }
 
-/// The offset of a member.
+impl All<'_> {
+    /// The value of a constant of the enum at a position.
+    fn constant(&self, at: usize, count: usize, wanted: u32) -> Option<Offset> {
+        let constants = self.types.get(at + 12..at + 12 + 8 * count)?;
+        let mut constants = constants.chunks_exact(8);
+        let constant = constants.find(|constant| word(constant, 0) == Some(wanted))?;
+        Some(Offset {
+            bits: word(constant, 4)?,
+            is_of_bits: true,
+        })
+    }
+}
+
+/// The offset of a member, or the value of a constant.
 #[derive(Clone, Copy)]
 struct Offset {
     bits: u32,

@@ -14,7 +14,11 @@ const OF_SOCKETS: [&str; 3] = ["LISTEN_FDNAMES", LISTEN_FDS, LISTEN_PID];
 const LISTEN_PIDFDID: &str = "LISTEN_PIDFDID";
 
 /// Other variables with the id of a process: sd_watchdog_enabled(3), systemd.exec(5).
-const OTHERS: [&str; 2] = ["SYSTEMD_EXEC_PID", "WATCHDOG_PID"];
+const OTHERS: [&str; 2] = ["SYSTEMD_EXEC_PID", WATCHDOG_PID];
+const WATCHDOG_PID: &str = "WATCHDOG_PID";
+
+/// How often the process with that id must notify systemd. It is killed if it does not.
+const WATCHDOG_USEC: &str = "WATCHDOG_USEC";
 
 /// What becomes of these variables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,6 +41,9 @@ impl Activation {
         activation
             .of_command
             .extend(OTHERS.into_iter().filter(|name| names_own(name)));
+        if names_own(WATCHDOG_PID) {
+            activation.kept.extend([WATCHDOG_PID, WATCHDOG_USEC]);
+        }
         if names_own(LISTEN_PID) {
             let count = variable(LISTEN_FDS)
                 .and_then(|count| count.parse().ok())
@@ -72,6 +79,7 @@ mod tests {
             &[(LISTEN_PID, "7"), (LISTEN_FDS, "2"), ("WATCHDOG_PID", "7")],
         );
         assert_eq!(passed.of_command, [LISTEN_PID, "WATCHDOG_PID"].into());
+        assert!(passed.kept.contains(WATCHDOG_USEC));
         assert_eq!(passed.removed, [LISTEN_PIDFDID].into());
         assert_eq!(passed.unpassed, 0);
     }

@@ -6,7 +6,7 @@ use std::{
     os::unix::ffi::OsStrExt as _,
 };
 
-use super::activation::Activation;
+use super::{activation::Activation, notify};
 
 /// The variables that every command keeps: who and where it is, its language and its terminal.
 const USUAL: [&str; 15] = [
@@ -41,6 +41,8 @@ pub struct Environment {
     temporary: Option<OsString>,
     /// The variables that name this process.
     activation: Activation,
+    /// The socket for notifications to systemd, if it is the command's own.
+    notify: Option<OsString>,
 }
 
 impl Environment {
@@ -61,6 +63,11 @@ impl Environment {
     /// Sets the directory for temporary files.
     pub fn set_temporary(&mut self, directory: &OsStr) {
         self.temporary = Some(directory.to_owned());
+    }
+
+    /// Sets the socket for notifications to systemd.
+    pub fn set_notify(&mut self, socket: &OsStr) {
+        self.notify = Some(socket.to_owned());
     }
 
     /// Sets what becomes of the variables that name this process.
@@ -88,6 +95,7 @@ impl Environment {
         let is_set = |name: &OsStr| {
             self.of_user.iter().any(|(set, _)| name == *set)
                 || (self.temporary.is_some() && name == "TMPDIR")
+                || (self.notify.is_some() && name == notify::VARIABLE)
         };
         let user = self
             .of_user
@@ -99,6 +107,11 @@ impl Environment {
             .chain(user)
             .filter(|(name, _)| self.keeps(name))
             .chain(temporary.map(|directory| ("TMPDIR".into(), directory)))
+            .chain(
+                self.notify
+                    .clone()
+                    .map(|socket| (notify::VARIABLE.into(), socket)),
+            )
             .collect()
     }
 

@@ -11,6 +11,7 @@ pub mod front;
 pub mod managers;
 mod namespace;
 pub mod netns;
+pub mod notify;
 pub mod outside;
 pub mod reporter;
 pub mod signals;

@@ -7,6 +7,7 @@ use std::{
 
 use ipnet::Ipv6Net;
 use qfence_common::address::V4_PREFIX_BITS;
+use serde::{Deserialize, Serialize};
 
 use crate::policy::{Prefix, rule::without_v4};
 
@@ -69,6 +70,32 @@ pub fn many_set(broadcasts: impl IntoIterator<Item = Prefix>) -> BTreeSet<Prefix
     always
         .chain(broadcasts.into_iter().flat_map(without_v4))
         .collect()
+}
+
+/// The addresses of the network namespaces of a workload, which are not this host's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkloadAddresses {
+    /// The destinations of their routes of type local, broadcast and anycast.
+    pub host: BTreeSet<Prefix>,
+    /// Those of routes of type broadcast.
+    pub many: BTreeSet<Prefix>,
+}
+
+impl WorkloadAddresses {
+    /// The addresses of services in these namespaces: the workload's own, and those that always lead to the machine itself.
+    /// `host` has the addresses of this host, which are none of them.
+    #[must_use]
+    pub fn pod(&self, host: &BTreeSet<Prefix>) -> BTreeSet<Prefix> {
+        let own = self.host.difference(&self.many);
+        let is_of_host = |prefix: &&Prefix| {
+            host.iter()
+                .any(|of| of.contains(*prefix) || prefix.contains(of))
+        };
+        let own = own.filter(|prefix| !is_of_host(prefix)).copied();
+        let always = ALWAYS.into_iter();
+        own.chain(always.filter_map(|(address, length)| prefix(address, length)))
+            .collect()
+    }
 }
 
 #[cfg(test)]
@@ -145,5 +172,35 @@ mod tests {
     fn a_length_that_the_family_does_not_have_is_no_prefix() {
         assert_eq!(prefix("10.0.0.0".parse().unwrap(), 33), None);
         assert_eq!(prefix("::".parse().unwrap(), 129), None);
+    }
+
+    #[test]
+    fn a_pod_has_its_own_addresses_and_none_of_the_hosts() {
+        let net = |text: &str, length| prefix(text.parse().unwrap(), length).unwrap();
+        let broadcast = net("10.77.0.255", 32);
+        let workload = WorkloadAddresses {
+            host: BTreeSet::from([
+                net("10.77.0.2", 32),
+                broadcast,
+                net("192.0.2.10", 32),
+                // It would contain the host.
+                net("192.0.0.0", 16),
+                net("127.0.0.0", 8),
+            ]),
+            many: BTreeSet::from([broadcast]),
+        };
+        let host = host_set([single("192.0.2.10".parse().unwrap())]);
+        let pod = workload.pod(&host);
+        for (address, is_in) in [
+            ("10.77.0.2", true),
+            ("127.0.0.1", true),
+            ("::1", true),
+            ("10.77.0.255", false),
+            ("192.0.2.10", false),
+            ("192.0.2.11", false),
+            ("10.77.0.1", false),
+        ] {
+            assert_eq!(contains(&pod, address), is_in, "{address}");
+        }
     }
 }

@@ -12,6 +12,9 @@ pub const REPLIES: &str = "allow replies";
 /// The name of the exception for DHCP of guests.
 pub const DHCP: &str = "allow dhcp";
 
+/// The name of the exception for the services of a workload in its own network namespace.
+pub const POD: &str = "allow pod-loopback";
+
 /// The names of refusals without a rule, by their numbers.
 pub const WITHOUT_RULE: [(u32, &str); 15] = [
     (verdict::SOCKET_KIND, "deny-raw"),

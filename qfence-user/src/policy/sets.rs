@@ -21,6 +21,9 @@ pub struct Sets {
     /// The prefixes of NAT64 translators, besides the well-known one.
     #[serde(default)]
     pub nat64: BTreeSet<Prefix>,
+    /// The addresses of a workload's own network namespace, if its services there are allowed (`attach --pod-loopback`).
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub pod: BTreeSet<Prefix>,
 }
 
 impl Sets {

@@ -2,6 +2,7 @@
 //! it again.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -26,7 +27,7 @@ use crate::{
         version,
     },
     kernel::pins,
-    policy::{Policy, Sets},
+    policy::{Policy, Prefix, Sets, hostset::WorkloadAddresses},
 };
 
 /// The suffix of the files.
@@ -46,6 +47,31 @@ pub struct StoredPolicy {
     /// The names of the fence's network devices: the host's addresses there are in the set `dns`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<String>,
+    /// The network of the workload that the fence is attached to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<StoredWorkload>,
+}
+
+/// The network of a workload, as it was when the policy was compiled.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredWorkload {
+    /// The addresses of its network namespaces.
+    pub addresses: WorkloadAddresses,
+    /// The nameservers of its resolv.conf, if that is not this host's.
+    pub nameservers: Option<BTreeSet<Prefix>>,
+    /// Whether its services at its own addresses are allowed.
+    pub pod_loopback: bool,
+}
+
+impl StoredWorkload {
+    /// Adds its part to the members of the sets, which are those of this host.
+    pub fn add_to(&self, sets: &mut Sets) {
+        if self.pod_loopback {
+            sets.pod = self.addresses.pod(&sets.host);
+        }
+        sets.host.extend(&self.addresses.host);
+        sets.many.extend(&self.addresses.many);
+    }
 }
 
 /// The content of the file: the policy, and the version of its writer.

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result};
 use nix::sys::signal::{Signal, raise};
 use tokio::time::{MissedTickBehavior, interval_at};
 
-use super::{TICK, timer::Overdue};
+use super::{TICK, devices::DeviceWatch, timer::Overdue};
 use crate::{
     base::{beat, message_queue::MessageQueue},
     fence::{
@@ -42,6 +42,8 @@ pub struct Attached<'a> {
     pub integrity: Integrity,
     /// The queue for error messages, so that printing them does not block.
     pub messages: MessageQueue,
+    /// Watches its network devices.
+    pub devices: Option<DeviceWatch<'a>>,
 }
 
 impl Attached<'_> {
@@ -62,7 +64,9 @@ impl Attached<'_> {
                     Received::Child => {}
                 },
                 () = self.policy.changed() => self.policy.keep_up(&mut self.messages).await,
+                () = DeviceWatch::changed(self.devices.as_mut()) => self.look_at_devices().await,
                 _ = tick.tick() => {
+                    self.look_at_devices().await;
                     if let Some(end) = self.look() {
                         break end;
                     }
@@ -72,7 +76,17 @@ impl Attached<'_> {
                 }
             }
         };
+        if let Some(devices) = &mut self.devices {
+            devices.drain(&self.messages);
+        }
         Ok((end, self.auditor.finish()?))
+    }
+
+    /// Looks at the network devices. What happens to them is reported.
+    async fn look_at_devices(&mut self) {
+        if let Some(devices) = &mut self.devices {
+            devices.look(self.policy.kernel(), &self.messages).await;
+        }
     }
 
     /// Looks whether the fence still exists, and reports damage.

@@ -124,7 +124,7 @@ impl DeadMan {
 /// If it cannot begin, or processes do not end.
 pub fn watch(fence: &str, paths: &Paths) -> Result<()> {
     let hierarchy = Hierarchy::find(&paths.mountinfo)?;
-    let directory = hierarchy.cgroup(fence).open()?;
+    let directory = Fences::look(paths)?.place(fence).cgroup().open()?;
     let is_outside = leave(hierarchy.mount()).is_ok();
     report(if is_outside { READY } else { READY_INSIDE });
 

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
-use qfence_common::{Action, LookupPath, Marks, Protocol, verdict::MANY};
+use qfence_common::{
+    Action, LookupPath, Marks, Protocol,
+    verdict::{MANY, POD},
+};
 
 use crate::{
     base::{console::notify, paths::Paths},
@@ -46,7 +49,7 @@ pub(super) fn denies(compiled: &Compiled, policy: &Policy, connection: &Connecti
     let protocol = connection.protocol;
     let verdict = compiled.decide(LookupPath::Address, protocol, to.ip(), to.port());
     let is_tcp = protocol == Protocol::TCP;
-    if connection.by_self && verdict.self_rule().is_some() {
+    if connection.by_self && verdict.self_rule().is_some() || verdict.has(POD) {
         return false;
     }
     let is_copied = to.is_ipv4() && verdict.has(MANY);
@@ -85,16 +88,23 @@ pub async fn change_policy(
         false => Devices::read().await?,
     };
     let begins_dns = policy.names_dns() && !before.policy.names_dns();
+    let own_nameservers = before.workload.as_ref();
+    let own_nameservers = own_nameservers.and_then(|workload| workload.nameservers.clone());
     let mut sets = before.sets;
     let has_supervisor = fresh.is_none();
     match fresh {
         // The fence has no supervisor, so the host's addresses are read here.
         Some((here, fresh)) if here == before.netns => {
             sets = fresh.sets();
-            sets.nameservers = match fresh.nameservers {
-                Ok(found) => found.admitted(&fresh.addresses.links).0,
-                Err(error) if begins_dns => return Err(error.into()),
-                Err(error) => {
+            // The workload's part stays as it was at the start.
+            if let Some(workload) = &before.workload {
+                workload.add_to(&mut sets);
+            }
+            sets.nameservers = match (own_nameservers, fresh.nameservers) {
+                (Some(own), _) => own,
+                (None, Ok(found)) => found.admitted(&fresh.addresses.links).0,
+                (None, Err(error)) if begins_dns => return Err(error.into()),
+                (None, Err(error)) => {
                     // If the nameservers cannot be read, the addresses are updated anyway.
                     if policy.names_dns() {
                         let error = anyhow::Error::from(error);
@@ -110,6 +120,9 @@ pub async fn change_policy(
         // The fence is in another network namespace, with other addresses.
         Some(_) => {}
         // Its supervisor starts to follow the nameservers when it reads the new policy.
+        None if begins_dns && own_nameservers.is_some() => {
+            sets.nameservers = own_nameservers.unwrap_or_default();
+        }
         None if begins_dns => {
             let links = addresses::read().await?.links;
             sets.nameservers = nameservers::read(&paths.resolv_conf)?.admitted(&links).0;
@@ -130,6 +143,7 @@ pub async fn change_policy(
         netns: before.netns,
         generation: before.generation + 1,
         devices: before.devices,
+        workload: before.workload,
     };
     let pending = policy_file.prepare(&stored)?;
     for number in new_numbers(&before.policy, &rules) {

@@ -23,8 +23,8 @@ use crate::{
     base::{console, paths::Paths, readable::readable},
     fence::{
         cgroup::Cgroup,
-        hierarchy::Hierarchy,
         integrity::{Integrity, OnDamage, Parts},
+        registry::Fences,
     },
     host::watcher::Watcher,
     kernel::{Maps, pins::Pins},
@@ -127,7 +127,7 @@ impl StandIn {
 pub async fn follow(orders: Orders, paths: &Paths) -> Result<()> {
     let pins = Pins::new(&paths.bpffs).directory(&orders.fence);
     let policy_file = PolicyFile::new(&paths.run, &orders.fence, &pins);
-    let cgroup = Hierarchy::find(&paths.mountinfo)?.cgroup(&orders.fence);
+    let cgroup = Fences::look(paths)?.place(&orders.fence).cgroup().clone();
     let maps = Maps::open(&pins)?;
     let parts = orders.parts.clone();
     let mut integrity = Integrity::new(cgroup.directory(), &pins, parts, Some(orders.command));

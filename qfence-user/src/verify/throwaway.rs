@@ -91,6 +91,7 @@ impl ThrowAway {
             without: Vec::new(),
             devices: devices.clone(),
             attached: None,
+            beneath: None,
         };
         let fences = Fences::open(paths)?;
         let registry = fences.lock()?;
@@ -237,6 +238,7 @@ async fn build(
         allow_raw: false,
         allow_devices: NetworkDevices::None,
         allow_netns: false,
+        node_netns: 0,
         log_allowed: false,
         enforced: Enforced::default(),
         trace: false,

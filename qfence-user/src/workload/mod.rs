@@ -50,6 +50,8 @@ pub enum Target {
         id: String,
         /// Its first process.
         pid: Pid,
+        /// The directory with its configuration.
+        bundle: PathBuf,
     },
 }
 
@@ -107,6 +109,12 @@ pub fn words_of_started(id: &str) -> String {
     words(&WorkloadKind::Container { engine }, id)
 }
 
+/// The words for network devices of these names.
+#[must_use]
+pub fn words_of_devices(names: &[String]) -> String {
+    format!("device {}", names.join(", "))
+}
+
 fn words(kind: &WorkloadKind, name: &str) -> String {
     match kind {
         WorkloadKind::Unit => format!("unit {name}"),
@@ -141,7 +149,7 @@ pub fn find(target: &Target, paths: &Paths) -> Result<Workload> {
             cgroup: partition.clone(),
             pid: None,
         }),
-        Target::Starting { id, pid } => Ok(Workload {
+        Target::Starting { id, pid, .. } => Ok(Workload {
             kind: WorkloadKind::Container {
                 engine: OCI.to_owned(),
             },
@@ -159,6 +167,24 @@ fn in_root(root: &Path, path: &Path) -> PathBuf {
 /// The cgroup with a path. `/` leads to the root of the file system if there is such a directory in the mount, otherwise
 /// to the root of the hierarchy, as in /proc/PID/cgroup.
 fn named(path: &Path, mount: &Path) -> Result<Workload> {
+    let cgroup = cgroup_at(path, mount)?;
+    Ok(Workload {
+        kind: WorkloadKind::Cgroup,
+        // The root has no name of its own.
+        name: match cgroup.as_os_str().is_empty() {
+            true => "/".into(),
+            false => cgroup.to_string_lossy().into_owned(),
+        },
+        cgroup,
+        pid: None,
+    })
+}
+
+/// The path below the mount of cgroup2 of the cgroup that a user has named, by that path or by its directory.
+///
+/// # Errors
+/// If there is none.
+pub fn cgroup_at(path: &Path, mount: &Path) -> Result<PathBuf> {
     let below = path.strip_prefix("/").unwrap_or(path);
     let directory = match path.strip_prefix(mount) {
         Ok(_) => path.to_owned(),
@@ -182,16 +208,7 @@ fn named(path: &Path, mount: &Path) -> Result<Workload> {
         "{} is no directory: give that of a cgroup",
         path.display()
     );
-    Ok(Workload {
-        kind: WorkloadKind::Cgroup,
-        // The root has no name of its own.
-        name: match cgroup.as_os_str().is_empty() {
-            true => "/".into(),
-            false => cgroup.to_string_lossy().into_owned(),
-        },
-        cgroup: cgroup.to_owned(),
-        pid: None,
-    })
+    Ok(cgroup.to_owned())
 }
 
 #[cfg(test)]

@@ -150,15 +150,14 @@ pub fn refuse(facts: &Facts<'_>) -> Result<(), Shared> {
     let path = facts.cgroup;
     let workload = printable(facts.workload.name.as_bytes());
     let cgroup = || PathBuf::from(printable(path.as_os_str().as_encoded_bytes()));
-    let mut names = path.components().filter_map(|component| match component {
-        Component::Normal(name) => name.to_str(),
-        _ => None,
-    });
-    let first = names.next();
     if path.as_os_str().is_empty() {
         return Err(Shared::Root(workload));
     }
-    if first == Some(PARENT) {
+    // Fences are at the top, or beneath the unit that starts them.
+    if path
+        .components()
+        .any(|part| part == Component::Normal(PARENT.as_ref()))
+    {
         return Err(Shared::Fence(cgroup()));
     }
     if path == Path::new("init.scope") {

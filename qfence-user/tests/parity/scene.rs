@@ -86,6 +86,7 @@ impl Scene {
             nameservers: nameservers.iter().copied().map(single).collect(),
             gateways: gateways.iter().copied().map(single).collect(),
             nat64: nat64.iter().copied().map(mapped).collect(),
+            pod: std::collections::BTreeSet::new(),
         }
     }
 

@@ -1,10 +1,15 @@
 //! `attach`: a fence at a cgroup that others made holds what runs in it, and what is started there later.
 
 mod collisions;
+mod descriptors;
+mod device;
 mod device_program;
 mod life;
+mod netns;
+mod opened;
+mod proof;
 mod refusals;
-mod scene;
+pub(crate) mod scene;
 
 use std::net::IpAddr;
 

@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use tempfile::TempDir;
 use tests::{
     cgroup::Cgroup,
     fence::{Fence, qfence},
@@ -23,6 +24,8 @@ use tests::{
 pub(crate) struct Place {
     cgroup: Cgroup,
     path: PathBuf,
+    /// The scripts of its processes.
+    scripts: TempDir,
 }
 
 impl Place {
@@ -30,7 +33,18 @@ impl Place {
     pub(crate) fn new(fence: &Fence) -> Result<Self> {
         let cgroup = Cgroup::new(fence.name().to_owned())?;
         let path = cgroup2_mount()?.join(cgroup.name());
-        Ok(Self { cgroup, path })
+        Ok(Self {
+            cgroup,
+            path,
+            scripts: TempDir::new()?,
+        })
+    }
+
+    /// Writes a script for its processes.
+    pub(crate) fn script(&self, text: &str) -> Result<PathBuf> {
+        let path = self.scripts.path().join("script");
+        fs::write(&path, text).context("write a script")?;
+        Ok(path)
     }
 
     pub(crate) fn path(&self) -> &Path {

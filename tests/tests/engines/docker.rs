@@ -14,7 +14,7 @@ const CONFIGURATION: &str = r#"{ "runtimes": {
     "unread": { "path": "/usr/local/bin/unread-runc" }
 } }"#;
 
-fn scene() -> Result<(Scene, Process)> {
+pub(super) fn scene() -> Result<(Scene, Process)> {
     let scene = Scene::new()?;
     let wrapper = include_str!("../../../contrib/docker/qfence-runc");
     let broken = wrapper.replace("--profile host", "--profile nonsense");

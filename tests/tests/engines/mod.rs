@@ -6,6 +6,7 @@ mod docker;
 mod inside;
 mod libvirt;
 mod podman;
+mod published;
 mod unit;
 
 use anyhow::{Context as _, Result};

@@ -11,7 +11,7 @@ const GATEWAY: &str = "10.88.0.1";
 /// Where podman looks for hooks. It does not look in /etc unless its configuration names that.
 const HOOKS: &str = "/usr/share/containers/oci/hooks.d";
 
-fn scene() -> Result<Scene> {
+pub(super) fn scene() -> Result<Scene> {
     let scene = Scene::new()?;
     let create = include_str!("../../../contrib/oci/qfence.json");
     let stop = include_str!("../../../contrib/oci/qfence-poststop.json");

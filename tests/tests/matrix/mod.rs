@@ -2,6 +2,7 @@
 //! through outside the fence, in the same network; inside nothing arrives at a listener, nor at a
 //! capture on the host's devices. The same ways to the internet work in both.
 
+mod attached;
 mod case;
 mod late;
 mod prove;
@@ -9,6 +10,8 @@ mod scene;
 mod table;
 
 use anyhow::Result;
+
+use self::prove::Start;
 
 #[test]
 fn every_way_to_the_host_is_refused() -> Result<()> {
@@ -94,7 +97,7 @@ fn no_other_namespace_leads_around() -> Result<()> {
 
 #[test]
 fn the_internet_is_reached_in_every_way() -> Result<()> {
-    prove::working(table::INTERNET)
+    prove::working_in(Start::Exec, table::INTERNET)
 }
 
 #[test]

@@ -17,6 +17,7 @@ use super::{
     case::{Case, Control, Who, cases},
     scene::Scene,
 };
+use crate::attach::scene::{Attached, Place};
 
 /// How long a step of an attempt may take, in milliseconds. Whoever is reached answers at once.
 const LIMIT: &str = "300";
@@ -29,9 +30,23 @@ struct Made {
     seen: Vec<Seen>,
 }
 
+/// How a shell gets into a fence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// `exec` starts it.
+    Exec,
+    /// It runs already, in a cgroup to which `attach` attaches the fence.
+    Attach,
+}
+
 /// Makes every attempt outside, where it must get through, and inside, where it must be refused, and
 /// nothing may be seen of it.
 pub(crate) fn refused(section: &'static str) -> Result<()> {
+    refused_in(Start::Exec, section)
+}
+
+/// As [`refused`].
+pub(crate) fn refused_in(start: Start, section: &'static str) -> Result<()> {
     let cases = cases(section)?;
     let scene = Scene::new()?;
     let mut wrong = Vec::new();
@@ -46,7 +61,7 @@ pub(crate) fn refused(section: &'static str) -> Result<()> {
         }
     }
     scene.capture.settle()?;
-    let mut inside = Inside::new(&scene);
+    let mut inside = Inside::new(&scene, start);
     for case in &cases {
         let result = inside.make(case)?;
         if result.arrived
@@ -65,7 +80,7 @@ pub(crate) fn unanswered(section: &'static str) -> Result<()> {
     let cases = cases(section)?;
     let scene = Scene::new()?;
     let mut wrong = Vec::new();
-    let mut inside = Inside::new(&scene);
+    let mut inside = Inside::new(&scene, Start::Exec);
     for case in &cases {
         let (without, with) = (outside(&scene, case)?, inside.make(case)?);
         if !(without.arrived || without.outcome.ending == Ending::Reached) {
@@ -79,11 +94,11 @@ pub(crate) fn unanswered(section: &'static str) -> Result<()> {
 }
 
 /// Makes every attempt outside and inside, and each must get through, to the internet.
-pub(crate) fn working(section: &'static str) -> Result<()> {
+pub(crate) fn working_in(start: Start, section: &'static str) -> Result<()> {
     let cases = cases(section)?;
     let scene = Scene::new()?;
     let mut wrong = Vec::new();
-    let mut inside = Inside::new(&scene);
+    let mut inside = Inside::new(&scene, start);
     for case in &cases {
         let (without, with) = (outside(&scene, case)?, inside.make(case)?);
         for (label, result) in [("control", &without), ("fenced", &with)] {
@@ -174,13 +189,25 @@ fn the_only(mut outcomes: Vec<ProbeResult>) -> Result<ProbeResult> {
 /// A fence for everybody who needs one, with a shell in it.
 struct Inside<'a> {
     scene: &'a Scene,
-    fences: HashMap<&'static [&'static str], (Shell, Fence)>,
+    start: Start,
+    fences: HashMap<&'static [&'static str], Fenced>,
+}
+
+/// A shell in a fence.
+struct Fenced {
+    shell: Shell,
+    _attached: Option<(Attached, Place)>,
+    _fence: Fence,
 }
 
 impl<'a> Inside<'a> {
-    fn new(scene: &'a Scene) -> Self {
+    fn new(scene: &'a Scene, start: Start) -> Self {
         let fences = HashMap::new();
-        Self { scene, fences }
+        Self {
+            scene,
+            start,
+            fences,
+        }
     }
 
     fn make(&mut self, case: &Case) -> Result<Made> {
@@ -202,14 +229,46 @@ impl<'a> Inside<'a> {
             Who::AnnexRaw => &["--allow-raw", "--allow-foreign-netns"],
         };
         if !self.fences.contains_key(options) {
-            let fence = Fence::new("matrix")?.with(options);
-            let mut command = fence.command(&self.scene.world.host, "sh");
-            without_sudo(&mut command);
-            let shell = Shell::start(command)?;
-            self.fences.insert(options, (shell, fence));
+            let fenced = match self.start {
+                Start::Exec => self.exec(options)?,
+                Start::Attach => self.attach(options)?,
+            };
+            self.fences.insert(options, fenced);
         }
         let entry = self.fences.get_mut(options);
-        entry.map(|(shell, _)| shell).context("a fence")
+        entry.map(|fenced| &mut fenced.shell).context("a fence")
+    }
+
+    fn exec(&self, options: &[&str]) -> Result<Fenced> {
+        let fence = Fence::new("matrix")?.with(options);
+        let mut command = fence.command(&self.scene.world.host, "sh");
+        without_sudo(&mut command);
+        Ok(Fenced {
+            shell: Shell::start(command)?,
+            _attached: None,
+            _fence: fence,
+        })
+    }
+
+    fn attach(&self, options: &[&str]) -> Result<Fenced> {
+        let host = &self.scene.world.host;
+        let fence = Fence::new("matrix")?;
+        let place = Place::new(&fence)?;
+        // The user is that of the target, and no option of `attach`.
+        let (command, options) = match options {
+            ["--user", "nobody", rest @ ..] => (host.command_as(NOBODY, "sh"), rest),
+            all => (host.command("sh"), all),
+        };
+        let mut shell = Shell::start(command)?;
+        place.add(shell.pid()?)?;
+        let path = place.path().display().to_string();
+        let words = [&["--cgroup", &path], options].concat();
+        let attached = Attached::start(&fence, host, &words)?;
+        Ok(Fenced {
+            shell,
+            _attached: Some((attached, place)),
+            _fence: fence,
+        })
     }
 }
 

@@ -58,6 +58,15 @@ expect() {
 }
 echo "refusals on record: $(grep -c '"rule":"deny host"' /tmp/refusals)"
 
+# Other programs, which need more of the stack.
+if ! qfence-user exec --name smoke --user nobody --log none -vv -- probe tcp/192.0.2.10/$port ping/192.0.2.10 \
+    >/tmp/outcomes 2>/tmp/traces || ! grep -q 'trace: connect4: ::ffff:192.0.2.10 port 8080 .* refused' /tmp/traces ||
+    ! grep -q 'trace: egress: ::ffff:192.0.2.10 port 0 .* refused' /tmp/traces; then
+    echo 'the programs with traces do not work:'
+    cat /tmp/outcomes /tmp/traces
+    exit 1
+fi
+
 status=0
 $fence sh -c 'exit 42' || status=$?
 if [ "$status" -ne 42 ]; then

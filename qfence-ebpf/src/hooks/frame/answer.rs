@@ -8,7 +8,7 @@ use aya_ebpf::{
     },
 };
 use qfence_common::{
-    Payload, Protocol,
+    Halves, Payload, Protocol,
     frame::{
         ANSWER_PROHIBITED, ANSWER_UNREACHABLE, REVERSED,
         answer::{
@@ -18,31 +18,57 @@ use qfence_common::{
         control::is_echo_request,
         ethernet::{HEADER, IPV6, Macs, is_group},
     },
-    packet::{Bytes as _, Place, read_address},
+    packet::{Bytes as _, Place},
     verdict::MANY,
 };
 
-use super::DROP;
+use super::{
+    DROP,
+    plain::{OTHER, answer_plain},
+};
 use crate::{
     judge::of_address,
     maps::frame::DENY_FRAMES_WITH,
     subject::{
-        frame::{Frame, device_index, ethertype, macs, place, word},
+        frame::{Frame, device_index, ethertype, macs, place, source, word},
         left::left,
     },
 };
 
-/// Answers a refused IP packet, if it may be answered. Returns the return value of the hook. Nothing that is an error
-/// itself is answered, nothing that many receive, and nothing without a single sender (RFC 1122, 3.2.2; RFC 4443, 2.4).
+/// Answers a refused IP packet, if it may be answered. `is_complete` says that no checksum of the frame is left to a device.
+/// Returns the return value of the hook.
 #[inline(always)]
-pub(super) fn answer(skb: *mut __sk_buff, payload: Payload, flags: u32) -> i32 {
+pub(super) fn answer(skb: *mut __sk_buff, payload: Payload, is_complete: bool, flags: u32) -> i32 {
     if !matches!(
         DENY_FRAMES_WITH.load(),
         ANSWER_PROHIBITED | ANSWER_UNREACHABLE
     ) {
         return DROP;
     }
+    if is_complete {
+        let answered = answer_plain(skb, payload, flags);
+        if answered != OTHER {
+            return answered;
+        }
+    }
     qfence_answer(skb, payload.bits(), flags)
+}
+
+/// Whether a packet that one machine sends to one may be answered. Nothing is that many receive, and nothing without a single
+/// sender (RFC 1122, 3.2.2; RFC 4443, 2.4).
+#[inline(always)]
+pub(super) fn may_be_answered(macs: Macs, source: Halves) -> bool {
+    !is_group(macs.to) && !source.is_unspecified() && !of_address(source).has(MANY)
+}
+
+/// Whether a packet other than of TCP is answered. Of ICMP only an echo request is: the others are errors, answers, or about
+/// the network. `first` is the first word of the payload.
+#[inline(always)]
+pub(super) fn is_answered(is_v6: bool, protocol: u32, first: u32) -> bool {
+    match Protocol(protocol) {
+        Protocol::ICMP | Protocol::ICMPV6 => is_echo_request(is_v6, first >> 24),
+        _ => true,
+    }
 }
 
 /// Global: see `judge/policy.rs`.
@@ -53,30 +79,21 @@ extern "C" fn qfence_answer(skb: *mut __sk_buff, payload: u64, flags: u32) -> i3
     let is_v6 = ethertype(skb) == IPV6;
     let protocol = payload.protocol();
     let place = place(skb);
-    if is_group(macs(skb).to) || !place.is_known() || place.is_later_fragment() {
-        return DROP;
-    }
-    let source = read_address(&Frame(skb), true);
-    if source.is_unspecified() || of_address(source).has(MANY) {
+    if !place.is_known() || place.is_later_fragment() || !may_be_answered(macs(skb), source(skb)) {
         return DROP;
     }
     match protocol {
         Protocol::TCP if payload.resets_tcp() => DROP,
         Protocol::TCP if is_v6 => qfence_reset_v6(skb, place.bits(), flags),
         Protocol::TCP => qfence_reset_v4(skb, place.bits(), flags),
-        // The others are errors, answers, or about the network.
-        Protocol::ICMP | Protocol::ICMPV6
-            if !is_echo_request(is_v6, word(skb, place.offset()) >> 24) =>
-        {
-            DROP
-        }
+        _ if !is_answered(is_v6, protocol.0, word(skb, place.offset())) => DROP,
         _ => error(skb, is_v6, place, flags),
     }
 }
 
 /// The code of an ICMP error.
 #[inline(always)]
-fn code() -> Unreachable {
+pub(super) fn code() -> Unreachable {
     if DENY_FRAMES_WITH.load() == ANSWER_UNREACHABLE {
         PORT
     } else {
@@ -317,6 +334,12 @@ extern "C" fn qfence_no_options_v6(skb: *mut __sk_buff, room: u32, protocol: u32
 #[inline(always)]
 fn begin(skb: *mut __sk_buff, length: u32) -> bool {
     let addresses: [u32; 3] = Macs::answer(macs(skb)).map(u32::to_be);
+    resize(skb, length) && write(skb, 0, &addresses)
+}
+
+/// Gives the frame an IP packet of so many bytes, which are to be written. Returns false if the kernel does not do it.
+#[inline(always)]
+pub(super) fn resize(skb: *mut __sk_buff, length: u32) -> bool {
     // A tag with a priority, which the kernel has taken out of the frame, would be put into the answer.
     // SAFETY: the hook's own context.
     if unsafe { (*skb).vlan_present } != 0 && unsafe { bpf_skb_vlan_pop(skb) } != 0 {
@@ -324,16 +347,13 @@ fn begin(skb: *mut __sk_buff, length: u32) -> bool {
     }
     // It also makes the bytes writable, and ends what was divided into segments.
     // SAFETY: the hook's own context.
-    if unsafe { bpf_skb_change_tail(skb, HEADER + length, 0) } != 0 {
-        return false;
-    }
-    write(skb, 0, &addresses)
+    unsafe { bpf_skb_change_tail(skb, HEADER + length, 0) == 0 }
 }
 
 /// Sends a frame to where it came from, if the answer was written.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "a value of the hook")]
-fn send(skb: *mut __sk_buff, is_written: bool, flags: u32) -> i32 {
+pub(super) fn send(skb: *mut __sk_buff, is_written: bool, flags: u32) -> i32 {
     if !is_written {
         return DROP;
     }
@@ -357,7 +377,13 @@ fn store<const N: usize>(skb: *mut __sk_buff, offset: u32, words: &[u32; N]) -> 
 #[expect(clippy::cast_possible_truncation, reason = "a hundred bytes")]
 fn write<const N: usize>(skb: *mut __sk_buff, offset: u32, words: &[u32; N]) -> bool {
     let length = size_of::<[u32; N]>() as u32;
+    write_bytes(skb, offset, words.as_ptr().cast(), length)
+}
+
+/// Writes `length` bytes into a frame, which `bytes` must have. Returns false if the kernel does not do it.
+#[inline(always)]
+pub(super) fn write_bytes(skb: *mut __sk_buff, offset: u32, bytes: *const u8, length: u32) -> bool {
     let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
-    // SAFETY: the array has `length` bytes.
-    unsafe { bpf_skb_store_bytes(skb, offset, words.as_ptr().cast(), length, flags) == 0 }
+    // SAFETY: the caller has so many bytes; the verifier checks that.
+    unsafe { bpf_skb_store_bytes(skb, offset, bytes.cast(), length, flags) == 0 }
 }

@@ -15,8 +15,8 @@ use crate::{
         trace::trace,
     },
     judge::frame::{
-        FrameJudgement, Way, arp_target, device, qfence_judge_arp, qfence_judge_frame_to,
-        qfence_reason_against_frame,
+        FrameJudgement, Way, arp_target, device, judge_frame_to, qfence_judge_arp,
+        reason_against_frame,
     },
     subject::{
         destination::Destination,
@@ -37,7 +37,7 @@ pub(crate) fn judge_frame(ctx: &TcContext) -> i32 {
         refuse(skb, judgement, Halves::NONE, Rest::of_ethertype(kind));
         return DROP;
     };
-    let against = qfence_reason_against_frame(skb, device.flags);
+    let against = reason_against_frame(skb, device);
     let mut payload = Payload::UNKNOWN;
     let (judgement, to, rest) = if against != 0 {
         let judgement = FrameJudgement::against(against);
@@ -48,25 +48,20 @@ pub(crate) fn judge_frame(ctx: &TcContext) -> i32 {
     } else if let Some(packet) = packet(skb) {
         let to = packet.destination;
         payload = packet.payload;
-        let Halves { upper, lower } = to;
-        let judgement = qfence_judge_frame_to(skb, upper, lower, payload.bits(), device.flags);
-        (
-            FrameJudgement::unpack(judgement),
-            to,
-            Rest::of_payload(payload),
-        )
+        let judgement = judge_frame_to(skb, to, payload, device.flags);
+        (judgement, to, Rest::of_payload(payload))
     } else {
         let judgement = FrameJudgement::against(UNPARSED);
         (judgement, Halves::NONE, Rest::of_ethertype(kind))
     };
     if payload.is_known() {
-        note_decision(ctx, to, payload, judgement);
+        note_decision(to, payload, judgement);
     }
     match judgement.way {
         Way::Refused => {
             refuse(skb, judgement, to, rest);
             return if judgement.may_be_answered {
-                answer(skb, payload, device.flags)
+                answer(skb, payload, judgement.is_complete, device.flags)
             } else {
                 DROP
             };
@@ -93,7 +88,7 @@ pub(crate) fn judge_frame(ctx: &TcContext) -> i32 {
 
 /// Logs the decision on a packet, in the object for tracing.
 #[inline(always)]
-fn note_decision(ctx: &TcContext, to: Halves, payload: Payload, judgement: FrameJudgement) {
+fn note_decision(to: Halves, payload: Payload, judgement: FrameJudgement) {
     let to = Destination {
         address: to,
         port: payload.destination_port(),
@@ -105,7 +100,7 @@ fn note_decision(ctx: &TcContext, to: Halves, payload: Payload, judgement: Frame
         Way::Monitored => Outcome::SentMonitored,
         Way::Elsewhere | Way::Anywhere => Outcome::Sent,
     };
-    trace::<FRAME, _>(ctx, &to, outcome, judgement.verdict);
+    trace::<FRAME>(&to, outcome, judgement.verdict);
 }
 
 /// Counts and records a refused frame.

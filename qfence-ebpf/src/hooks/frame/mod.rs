@@ -2,6 +2,7 @@
 
 mod answer;
 mod from_guest;
+mod plain;
 mod to_guest;
 
 pub(crate) use from_guest::judge_frame;

@@ -6,10 +6,11 @@ use qfence_common::{
     abi::Counter,
     packet::{parse, read_addresses},
     tally::Class,
-    verdict::{MANY, UNPARSED},
+    verdict::{HOST, MANY, UNPARSED},
 };
 
 use super::{
+    decision::note_decision,
     is_loopback, rest, return_value,
     standing::{carries_on_what_is_denied, is_ours_to_judge},
 };
@@ -19,7 +20,6 @@ use crate::{
         flows,
         refuse::refuse_packet,
         syn::qfence_report_syn,
-        trace::trace,
     },
     judge::{
         Judgement, has_monitored_sockets, judge,
@@ -90,14 +90,13 @@ fn judge_leaving(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Outc
         is_reply,
         ..
     } = Judgement::unpack(judgement);
-    trace::<EGRESS, _>(ctx, &to, outcome, verdict);
     tally_packet(
         Judgement::outcome_of(judgement),
         Class::number(to.protocol),
         true,
         length,
     );
-    let goes_to_host = to.path == LookupPath::Loopback || verdict.has(MANY);
+    let goes_to_host = to.path == LookupPath::Loopback || verdict.has(HOST | MANY);
     if goes_to_host && to.protocol == Protocol::UDP && outcome != Outcome::Refused {
         let ports = u32::from(payload.source_port()) << 16 | u32::from(to.port);
         qfence_note_sent(ctx.skb.skb, ports, is_reply.into());
@@ -121,6 +120,8 @@ fn judged(ctx: &SkBuffContext, to: &Destination, payload: Payload, against: Opti
 
 /// Rule numbers have 24 bits.
 const AGAINST_SHIFT: u32 = 8;
+/// The bits of the path below it.
+const PATH: u32 = (1 << AGAINST_SHIFT) - 1;
 
 /// Judges a packet by the policy, given the number of its path, and above [`AGAINST_SHIFT`] that of a rule by which it is
 /// refused, or 0. Global: see `judge/policy.rs`.
@@ -134,20 +135,25 @@ extern "C" fn qfence_judge_packet(
     path: u32,
 ) -> u64 {
     let against = path >> AGAINST_SHIFT;
-    if against != 0 {
-        return refused(against, false).pack();
-    }
     let payload = Payload::from_bits(payload);
     let to = Destination {
         address: Halves { upper, lower },
-        port: judged_port(skb, Halves { upper, lower }, payload, path),
+        port: match against {
+            0 => judged_port(skb, Halves { upper, lower }, payload, path),
+            _ => payload.destination_port(),
+        },
         protocol: payload.protocol(),
-        path: if path == LookupPath::Address as u32 {
+        path: if path & PATH == LookupPath::Address as u32 {
             LookupPath::Address
         } else {
             LookupPath::Loopback
         },
     };
+    if against != 0 {
+        let judgement = refused(against, false).pack();
+        note_decision::<EGRESS>(&to, judgement);
+        return judgement;
+    }
     // Only what leaves through the loopback device gets to a socket of this host. A listener on all addresses is found for any
     // destination, also for one that is the host only by host.toml, or as a translator spells it.
     let stays = to.path == LookupPath::Loopback;
@@ -161,7 +167,9 @@ extern "C" fn qfence_judge_packet(
         }
         _ => 0,
     };
-    judge(&to, false, || whole_socket(skb), own)
+    let judgement = judge(&to, false, || whole_socket(skb), own);
+    note_decision::<EGRESS>(&to, judgement);
+    judgement
 }
 
 /// Returns the port by which a packet is judged: the host's NAT may have redirected a question to a nameserver.

@@ -5,21 +5,23 @@ use qfence_common::{
     Action, Halves, Hook, LookupPath, Outcome, Packet, Payload, Protocol,
     packet::parse,
     tally::Class,
-    verdict::{MANY, MONITOR, NO_RULE},
+    verdict::{HOST, MANY, MONITOR, NO_RULE},
 };
 
-use super::{is_loopback, rest, return_value};
+use super::{decision::note_decision, is_loopback, rest, return_value};
 use crate::{
     account::{
         PROCEED,
         count::tally_packet,
         flows,
         refuse::{Rest, refuse_packet},
-        trace::trace,
     },
     judge::{Judgement, judge, of_address, own::qfence_may_accept, peers, policy::verdict},
+    maps::NODE_NETNS,
     subject::{
         destination::Destination,
+        netns::is_of_workload,
+        owner,
         skb::{Skb, whole_socket},
         socket::is_raw,
     },
@@ -40,12 +42,18 @@ pub(crate) fn judge_ingress(ctx: &SkBuffContext) -> i32 {
     let length = ctx.len();
     // SAFETY: the hook's own context; the verifier checks each access.
     let link_layer = unsafe { (*ctx.skb.skb).pkt_type };
-    if is_loopback(ctx)
+    let is_loopback = is_loopback(ctx);
+    if (is_loopback || NODE_NETNS.load() != 0)
         && let Some(packet) = parse(&Skb(ctx.skb.skb))
     {
         match packet.payload.protocol() {
-            Protocol::UDP if link_layer == PACKET_HOST => remember_sender(ctx, &packet),
-            Protocol::ICMP | Protocol::ICMPV6 => {
+            Protocol::UDP if link_layer == PACKET_HOST => {
+                let Halves { upper, lower } = packet.source;
+                if is_loopback || qfence_sent_by_host(ctx.skb.skb, upper, lower) != 0 {
+                    remember_sender(ctx, &packet);
+                }
+            }
+            Protocol::ICMP | Protocol::ICMPV6 if is_loopback => {
                 let Halves { upper, lower } = packet.source;
                 let payload = packet.payload.bits();
                 let outcome = qfence_judge_ping(ctx.skb.skb, upper, lower, payload);
@@ -54,7 +62,7 @@ pub(crate) fn judge_ingress(ctx: &SkBuffContext) -> i32 {
                 }
                 return return_value(outcome);
             }
-            Protocol::TCP if packet.payload.accepts_tcp() => {
+            Protocol::TCP if is_loopback && packet.payload.accepts_tcp() => {
                 let payload = packet.payload.bits();
                 if qfence_may_accept(ctx.skb.skb, payload) == 0 {
                     let Halves { upper, lower } = packet.source;
@@ -78,6 +86,19 @@ fn remember_sender(ctx: &SkBuffContext, packet: &Packet) {
     let Halves { upper, lower } = packet.source;
     let port = packet.payload.source_port();
     qfence_remember(ctx.skb.skb, upper, lower, port.into());
+}
+
+/// Whether a packet that came by a wire was sent by the host, to a network namespace of a workload: 0 or 1. In the host's own
+/// namespace, what comes by a wire is not the host's. Global: see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_sent_by_host(skb: *mut __sk_buff, upper: u64, lower: u64) -> u32 {
+    let sender = of_address(Halves { upper, lower });
+    if sender.rule() == NO_RULE || !sender.has(HOST) || sender.has(MANY) {
+        return 0;
+    }
+    let socket = whole_socket(skb);
+    (!socket.is_null() && owner::netns(socket).is_some_and(is_of_workload)).into()
 }
 
 /// Notes the sender of a datagram, an address and a port. Returns 0, because a global function must return a value.
@@ -116,10 +137,11 @@ fn judge_ping(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Outcome
         path: LookupPath::Loopback,
     };
     // Without the exceptions for packets that leave, which the verifier would check here too.
+    let judgement = judge(&from, false, || whole_socket(ctx.skb.skb), |_| 0);
+    note_decision::<INGRESS>(&from, judgement);
     let Judgement {
         outcome, verdict, ..
-    } = Judgement::unpack(judge(&from, false, || whole_socket(ctx.skb.skb), |_| 0));
-    trace::<INGRESS, _>(ctx, &from, outcome, verdict);
+    } = Judgement::unpack(judgement);
     let outcome = match outcome {
         Outcome::Sent => Outcome::Received,
         Outcome::SentMonitored => Outcome::ReceivedMonitored,

@@ -1,5 +1,6 @@
 //! The hooks for packets: judges outgoing packets, and examines incoming packets from the host.
 
+mod decision;
 mod egress;
 mod ingress;
 mod standing;

@@ -66,11 +66,10 @@ pub(super) fn carries_on_what_is_denied(
     payload: Payload,
     to: &Destination,
 ) -> bool {
-    judges_standing()
-        && !payload.resets_tcp()
-        && ends(
-            qfence_opened(ctx.skb.skb),
-            verdict(to.path, to.address, to.protocol, to.port),
-        )
-        && !is_own_loopback(to, false, || whole_socket(ctx.skb.skb))
+    if !judges_standing() || payload.resets_tcp() {
+        return false;
+    }
+    let verdict = verdict(to.path, to.address, to.protocol, to.port);
+    ends(qfence_opened(ctx.skb.skb), verdict)
+        && !is_own_loopback(to, verdict, false, || whole_socket(ctx.skb.skb))
 }

@@ -66,8 +66,8 @@ fn mark(socket: *mut bpf_sock, flag: u32) -> bool {
     true
 }
 
-/// Whether a full socket may broadcast.
+/// Whether a full socket may broadcast. One without an owner may have been made before the fence was attached.
 #[inline(always)]
 pub(crate) fn may_broadcast(socket: *mut bpf_sock) -> bool {
-    read(socket).is_some_and(|owner| owner.flags & BROADCASTER != 0)
+    read(socket).is_none_or(|owner| owner.flags & BROADCASTER != 0)
 }

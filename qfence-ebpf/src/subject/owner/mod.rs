@@ -29,7 +29,10 @@ use qfence_common::{
 
 use crate::{
     maps::{FINDS_MPTCP, OPTIONS_UNSEEN, OWNERS},
-    subject::{author::Author, netns::Place},
+    subject::{
+        author::Author,
+        netns::{Place, is_home, is_of_workload},
+    },
 };
 
 /// The process that created a socket, and the socket's network namespace. The value of the socket storage.
@@ -98,14 +101,18 @@ pub(crate) fn note(ctx: &SockContext, author: &Author, place: Place, against: Op
 }
 
 /// Notes the owner of a socket that was made before the programs were attached, unless it has one. `socket` is a
-/// `struct sock` that an iterator has found. Its options and its earlier destinations are unknown, so it does not count as one
-/// that only asks nameservers. Whether its connection is to the host is unknown, too: it is judged like all that stood when
-/// the policy was changed, by which it can be reset.
+/// `struct sock` that an iterator has found, or a full socket; `broadcasts` is whether it has SO_BROADCAST. Its other options
+/// and its earlier destinations are unknown, so it does not count as one that only asks nameservers. Whether its connection is
+/// to the host is unknown, too: it is judged like all that stood when the policy was changed, by which it can be reset.
+/// Returns false if there is no memory for it.
 #[inline(always)]
-pub(crate) fn note_old(socket: *mut c_void, author: &Author) {
+pub(crate) fn note_old(socket: *mut c_void, author: &Author, broadcasts: bool) -> bool {
     let mut owner = Owner::of(author);
     owner.flags = UNKNOWN_OPTIONS | CONNECTED_TO_HOST | NAMES_OTHER_PORT;
-    storage(socket.cast(), &raw mut owner);
+    if broadcasts {
+        owner.flags |= BROADCASTER;
+    }
+    !storage(socket.cast(), &raw mut owner).is_null()
 }
 
 /// Returns how a full socket of the fence was made. A flag counts if either the socket or the MPTCP connection of which
@@ -144,10 +151,13 @@ pub(crate) fn reason_against(socket: *mut bpf_sock) -> Option<u32> {
     }
 }
 
-/// Whether a full socket is in a network namespace that was made in the fence.
+/// Whether a full socket is in a network namespace that was made in the fence. With `in_pod`, that of the workload that the
+/// fence is attached to counts as well, if it is not the host's.
 #[inline(always)]
-pub(crate) fn is_inside(socket: *mut bpf_sock) -> bool {
-    of(socket).is_some_and(|owner| owner.flags & INSIDE != 0)
+pub(crate) fn is_inside(socket: *mut bpf_sock, in_pod: bool) -> bool {
+    of(socket).is_some_and(|owner| {
+        owner.flags & INSIDE != 0 || (in_pod && is_of_workload(owner.netns) && is_home(owner.netns))
+    })
 }
 
 /// Returns the process behind a packet. `socket` is a full socket, or null.

@@ -33,6 +33,7 @@ use nix::sys::stat::Mode;
 pub mod bounded;
 pub mod directory;
 pub mod file_type;
+pub mod in_root;
 pub mod log;
 mod owner;
 pub mod rotation;

@@ -30,7 +30,7 @@ use super::{
     end::{ProcessEnd, ending},
     stat::stat_text,
 };
-use crate::base::inherited;
+use crate::base::{files::in_root, inherited};
 
 /// The hidden verb of the helper.
 pub const VERB: &str = "stat-reader";
@@ -61,6 +61,8 @@ pub(crate) enum Question {
     Describe(i32),
     /// How a process ends, encoded by [`ProcessEnd::encode`].
     Ending(i32),
+    /// The resolv.conf of a process, as [`in_root::identified`] writes it.
+    Resolver(i32),
     /// The threads or the tracer that keep a process from ending, in words.
     Keepers(i32),
 }
@@ -71,7 +73,7 @@ impl Question {
     fn patience(self) -> Duration {
         match self {
             Self::Stat(_) | Self::Name(_) | Self::Describe(_) => Duration::from_secs(1),
-            Self::Ending(_) | Self::Keepers(_) => Duration::from_secs(5),
+            Self::Ending(_) | Self::Keepers(_) | Self::Resolver(_) => Duration::from_secs(5),
         }
     }
 
@@ -81,6 +83,11 @@ impl Question {
             Self::Name(pid) => super::name(pid).into_bytes(),
             Self::Describe(tid) => super::describe(tid).unwrap_or_default().into_bytes(),
             Self::Ending(pid) => ProcessEnd::encode(ending(pid)).into_bytes(),
+            Self::Resolver(pid) => in_root::identified(
+                &proc.join(pid.to_string()).join("root"),
+                Path::new("etc/resolv.conf"),
+                ANSWER as u64 / 2,
+            ),
             Self::Keepers(pid) => super::describe_keepers(pid).into_bytes(),
         }
     }

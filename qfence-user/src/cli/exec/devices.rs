@@ -52,7 +52,7 @@ pub enum InvalidDevice {
     Word(String),
 }
 
-fn device_name(text: &str) -> Result<String, InvalidDevice> {
+pub(in crate::cli) fn device_name(text: &str) -> Result<String, InvalidDevice> {
     match taps::is_name(text) && !text.contains(',') {
         true => Ok(text.to_owned()),
         false => Err(InvalidDevice::Name(text.to_owned())),

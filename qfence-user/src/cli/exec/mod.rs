@@ -10,10 +10,11 @@ use clap::{ArgAction, Args, ValueEnum};
 use confinement::ConfinementArgs;
 use devices::DeviceArgs;
 pub use devices::NewTap;
+pub(in crate::cli) use devices::device_name;
 
 use super::PolicyArgs;
 use crate::{
-    fence::{integrity::OnDamage, limits::Limits},
+    fence::{beneath::CgroupParent, integrity::OnDamage, limits::Limits},
     kernel::DenyWith,
     observe::metrics::address::Address,
     policy::Dns,
@@ -141,6 +142,20 @@ pub struct Exec {
         value_name = "yes|no"
     )]
     pub die_with_supervisor: Option<YesNo>,
+
+    /// Where the cgroup of the fence is made [default: auto]
+    ///
+    /// With `auto` it is made beneath the cgroup of this process in a unit of systemd, so that the limits of the unit,
+    /// its IPAddressDeny= and its KillMode= apply to the command; otherwise in the cgroup `qfence` at the top, which
+    /// is `top`. A PATH is a cgroup that exists, as for `attach --cgroup`, for example a slice. Only root may be able to
+    /// move processes out of it.
+    #[arg(
+        long,
+        value_name = "auto|top|PATH",
+        default_value = "auto",
+        hide_default_value = true
+    )]
+    pub cgroup_parent: CgroupParent,
 
     /// What to do if a link, a pin, the policy or the cgroup of the fence is gone, or if the command has
     /// left the cgroup

@@ -1,13 +1,16 @@
 //! `attach`: makes a fence at a cgroup that others made. Nothing is moved. The order of the steps matters: the maps are
 //! filled before the programs are attached, and the sockets that exist are looked at after that, so that none is missed.
 
+mod devices;
 pub(super) mod guests;
+mod network;
+mod opened;
 mod proof;
 mod sockets;
 mod supervise;
 mod target;
 
-use std::{fmt::Display, process};
+use std::{fmt::Display, path::Path, process};
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
@@ -29,6 +32,7 @@ use crate::{
     doctor::classes,
     fence::{
         description::{Attached, COMMAND, Description},
+        devices::FencedDevice,
         guard::Fence,
         nested,
         registry::{Fences, MOUNTED_BPFFS},
@@ -36,7 +40,7 @@ use crate::{
     launch::signals::Blocked,
     observe::metrics::address::Listener,
     supervise::attached::End,
-    workload::Target,
+    workload::{Target, words_of_devices},
 };
 
 /// The ways out that `exec` closes, and that stay open for processes that run already.
@@ -47,17 +51,16 @@ const OPEN: [&str; 2] = ["managers", "processes"];
 /// # Errors
 /// If the fence cannot be made. Then nothing is fenced.
 pub fn run(options: &Attach, paths: &Paths) -> Result<()> {
-    let target = options.target.target().context("no target is given")?;
-    run_on(options, &target, &[], paths)
+    run_on(options, options.target.target().as_ref(), &[], paths)
 }
 
-/// Fences a target, whatever the options name, and the network devices of its guests.
+/// Fences a target, whatever the options name, the devices that they name, and the network devices of guests.
 ///
 /// # Errors
 /// If the fence cannot be made. Then nothing is fenced.
 pub(super) fn run_on(
     options: &Attach,
-    target: &Target,
+    target: Option<&Target>,
     guests: &[Guest],
     paths: &Paths,
 ) -> Result<()> {
@@ -70,10 +73,25 @@ pub(super) fn run_on(
         options.monitor,
         &paths.profiles,
     )?;
-    let found = target::find(options, target, paths)?;
-    let home = Home::of(options, &found, paths)?;
-    sockets::admit_devices(options, &found, paths)?;
-    let devices = guests::find(guests)?;
+    let place = match target {
+        Some(target) => Some(target::find(options, target, paths)?),
+        None => None,
+    };
+    let text = match &place {
+        Some(found) => found.words(),
+        None => words_of_devices(&options.device),
+    };
+    let (home, network, node_netns) = match (target, &place) {
+        (Some(target), Some(found)) => {
+            let home = Home::of(options, found, paths)?;
+            let network = network::of(options, target, found, &home, paths)?;
+            let node_netns = network::node_cookie(&home, found)?;
+            (home, Some(network), node_netns)
+        }
+        _ => (Home::default(), None, 0),
+    };
+    let mut devices = devices::find(options)?;
+    devices.extend(guests::find(guests)?);
     let logs = match options.detach {
         true => Vec::new(),
         false => logging::open(&options.log, options.log_format, None)?,
@@ -84,14 +102,12 @@ pub(super) fn run_on(
     warn(options, &home, paths);
     resolve::warn_of_shadowed(&policy)?;
     let fences = Fences::open(paths)?;
-    let mut description = describe(options, &found);
-    description.devices.clone_from(&devices);
-    let fence = make(options, &fences, &found, &description)?;
-    let text = found.words();
-    step(
-        options,
-        format_args!("{} is in the cgroup {}", text, found.path.display()),
-    );
+    let mut description = describe(options, &text, place.as_ref(), &devices);
+    let fence = make(options, &fences, place.as_ref(), &mut description)?;
+    if let Some(found) = &place {
+        let path = found.path.display();
+        step(options, format_args!("{text} is in the cgroup {path}"));
+    }
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -103,6 +119,8 @@ pub(super) fn run_on(
         description,
         logs,
         home,
+        network,
+        node_netns,
         devices,
     };
     let ended = runtime.block_on(supervise(options, paths, &fence, wanted, blocked));
@@ -161,52 +179,63 @@ fn warn(options: &Attach, home: &Home, paths: &Paths) {
     if options.monitor {
         notify("warning: with --monitor nothing is refused: the target can reach this host");
     }
-    if home.netns.is_some() {
+    if home.netns.is_some() && !options.pod_loopback {
         notify(
-            "warning: the target has a network namespace of its own: services at its own loopback addresses are refused \
-             (--allow loopback allows them), requests that this host sends it by UDP are not answered, and the excepted \
-             nameservers are those of this host",
+            "the target has a network namespace of its own: its services at its own addresses and at loopback are refused to \
+             it (--pod-loopback allows them)",
         );
     }
 }
 
 /// The description that `ps` shows and `logs` uses.
-fn describe(options: &Attach, found: &Found) -> Description {
-    let workload = printable(found.words().as_bytes());
+fn describe(
+    options: &Attach,
+    words: &str,
+    place: Option<&Found>,
+    devices: &[FencedDevice],
+) -> Description {
+    let workload = printable(words.as_bytes());
     Description {
         command: printable_words([workload.as_bytes()], COMMAND),
         supervisor: i32::try_from(process::id()).unwrap_or_default(),
         started: format!("{:.0}", Timestamp::now()),
         qemu: None,
         strict: Vec::new(),
-        open: OPEN.map(str::to_owned).to_vec(),
+        open: match place {
+            Some(_) => OPEN.map(str::to_owned).to_vec(),
+            None => Vec::new(),
+        },
         hooks: Vec::new(),
         without: Vec::new(),
-        devices: Vec::new(),
+        devices: devices.to_vec(),
         attached: Some(Attached {
             workload,
-            cgroup: found.path.clone(),
+            // That of a fence with devices alone is made with it.
+            cgroup: place.map(|found| found.path.clone()).unwrap_or_default(),
             is_detached: options.detach,
         }),
+        beneath: None,
     }
 }
 
-/// Clears the leftovers of dead fences, and makes the fence.
+/// Clears the leftovers of dead fences, and makes the fence: at the cgroup of the target, or without one for devices alone.
 fn make(
     options: &Attach,
     fences: &Fences,
-    found: &Found,
-    description: &Description,
+    place: Option<&Found>,
+    description: &mut Description,
 ) -> Result<Fence> {
     let registry = fences.lock()?;
     registry.clear(&mut |note| notify(note))?;
-    let made = registry.attach(
-        options.name.as_deref(),
-        &found.path,
-        &found.path,
-        found.id,
-        description,
-    )?;
+    registry.check_devices(&description.devices)?;
+    let name = options.name.as_deref();
+    let made = match place {
+        Some(found) => registry.attach(name, &found.path, &found.path, found.id, description)?,
+        None => {
+            let first = options.device.first().context("no target is given")?;
+            registry.attach_devices(name, Path::new(first), description)?
+        }
+    };
     if made.mounted_bpffs {
         notify(MOUNTED_BPFFS);
     }

@@ -15,13 +15,14 @@ use crate::{
         environment::Environment,
         signals::{Blocked, Signals},
     },
-    supervise::begin::begin,
+    supervise::begin::begin_proof,
 };
 
 /// A path that cannot exist. The process has nothing to execute: it ends after the proof.
 const NOTHING: &str = "/dev/null/nothing";
 
-/// Makes the proof in the target's network namespace. Where no process can enter the cgroup, that is reported.
+/// Makes the proof in the target's network namespace. Where no process can enter the cgroup, or the process does not run
+/// there within ten seconds, because who owns the cgroup has frozen it, that is reported.
 ///
 /// # Errors
 /// If the fence does not cover the sockets, or a signal ends the start.
@@ -59,7 +60,7 @@ pub(super) async fn prove(
             stdout: None,
         })?)
     })?;
-    match begin(starting, signals, messages).await {
+    match begin_proof(starting, signals, messages).await {
         Err(StartError::NotFound(_) | StartError::NotExecutable { .. }) => Ok(()),
         Err(StartError::Unproven(error)) => Err(error.into()),
         Err(StartError::Failed(error)) if error.downcast_ref::<Interrupted>().is_none() => {

@@ -5,24 +5,26 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     fs,
-    os::fd::AsFd as _,
-    path::{Path, PathBuf},
+    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
 };
 
 use anyhow::{Context as _, Result, bail};
 use nix::unistd::Pid;
-use qfence_common::{device::FORBIDDEN, listing::OpenSocket};
+use qfence_common::{
+    device::FORBIDDEN,
+    listing::{DEVICE, OpenSocket},
+};
 
-use super::target::Found;
 use crate::{
-    base::{console::notify, paths::Paths},
+    base::{console::notify, files::bounded, paths::Paths},
     cli::Attach,
     fence::guard::Fence,
-    kernel,
+    kernel::{self, Listed},
     supervise::{
         established::{self, Connection},
         follower::Follower,
     },
+    workload::uplink,
 };
 
 /// AF_INET, AF_INET6, AF_PACKET, AF_VSOCK and AF_XDP (linux/socket.h).
@@ -66,12 +68,15 @@ fn unjudged(sockets: &[OpenSocket]) -> Vec<String> {
 ///
 /// # Errors
 /// If there are some, and that is not allowed.
-pub(super) fn admit(options: &Attach, sockets: &[OpenSocket]) -> Result<()> {
-    let all = unjudged(sockets);
+pub(super) fn admit(options: &Attach, listed: &Listed) -> Result<()> {
+    let mut all = unjudged(&listed.unjudged);
+    if listed.is_cut_off {
+        all.push("there may be others: the processes of this machine have too many descriptors to look at all".into());
+    }
     if all.is_empty() {
         return Ok(());
     }
-    let text = list(&all);
+    let text = list(&all, listed.are_more);
     if options.allow_foreign_sockets {
         notify(format_args!("warning: NOT FENCED: {text}"));
         return Ok(());
@@ -86,56 +91,77 @@ pub(super) fn admit(options: &Attach, sockets: &[OpenSocket]) -> Result<()> {
 ///
 /// # Errors
 /// If there are some, and that is not allowed.
-pub(super) fn admit_devices(options: &Attach, found: &Found, paths: &Paths) -> Result<()> {
-    let mut all = Vec::new();
-    for pid in found.cgroup.pids()? {
-        for (fd, device) in devices_of(pid, &paths.proc) {
-            all.push(format!("descriptor {fd} of process {pid} is {device}"));
+pub(super) fn admit_devices(options: &Attach, listed: &Listed, paths: &Paths) -> Result<()> {
+    let here = fs::metadata("/proc/thread-self/ns/net")?.ino();
+    let mut all = BTreeMap::new();
+    for open in listed.unjudged.iter().filter(|open| open.family == DEVICE) {
+        if !is_fenced(open, options, paths, here)? {
+            all.insert((open.pid, open.fd), device(open));
         }
+    }
+    // vhost-net only serves tap devices that the process has open.
+    let serves_fenced = !options.device.is_empty() && !listed.are_more;
+    if serves_fenced && all.values().all(|device| device == VHOST_NET) {
+        return Ok(());
     }
     if all.is_empty() {
         return Ok(());
     }
-    let text = list(&all);
+    let words = |((pid, fd), device): (&(u32, u32), &String)| {
+        format!("descriptor {fd} of process {pid} is {device}")
+    };
+    let all: Vec<String> = all.iter().map(words).collect();
+    let text = list(&all, listed.are_more);
     if options.allow_unfenced_net {
         notify(format_args!("warning: NOT FENCED: {text}"));
         return Ok(());
     }
     bail!(
         "the target has networks that the fence does not see: {text}. Start a guest with a tap device by `qfence-user exec`, \
-         or give --allow-unfenced-net to go on without it"
+         fence the device as well (--device NAME), or give --allow-unfenced-net to go on without it"
     )
 }
 
-/// The descriptors of a process that are such devices, by their names.
-fn devices_of(pid: Pid, proc: &Path) -> Vec<(String, String)> {
-    let directory = proc.join(pid.to_string()).join("fd");
-    // It may have ended.
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let device = |link: PathBuf| {
-        let text = link.to_str()?.to_owned();
-        let is_tap = text.strip_prefix("/dev/tap").is_some_and(is_number);
-        let is_forbidden = FORBIDDEN.iter().any(|device| device.path == text);
-        (is_tap || is_forbidden).then_some(text)
+/// The usual path of a device.
+fn device(open: &OpenSocket) -> String {
+    let known = FORBIDDEN
+        .iter()
+        .find(|device| (device.major, device.minor) == (open.kind, open.port));
+    match known {
+        Some(device) => device.path.to_owned(),
+        None => format!("a tap device (/dev/tapN, {}:{})", open.kind, open.port),
+    }
+}
+
+/// The device that serves tap devices in the kernel.
+const VHOST_NET: &str = "/dev/vhost-net";
+
+/// More bytes than the description of a descriptor has.
+const DESCRIPTION: u64 = 4096;
+
+/// Whether a descriptor of a process is attached to a tap device of this network namespace that is fenced.
+fn is_fenced(open: &OpenSocket, options: &Attach, paths: &Paths, here: u64) -> Result<bool> {
+    let (Ok(pid), Ok(fd)) = (i32::try_from(open.pid), i32::try_from(open.fd)) else {
+        return Ok(false);
     };
-    let named = entries.filter_map(|entry| {
-        let device = device(fs::read_link(entry.path()).ok()?)?;
-        Some((entry.file_name().to_str()?.to_owned(), device))
-    });
-    named.collect()
+    let path = paths.proc.join(format!("{pid}/fdinfo/{fd}"));
+    let text = bounded::read(&path, DESCRIPTION).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let Some(name) = text.lines().find_map(|line| line.strip_prefix("iff:\t")) else {
+        return Ok(false);
+    };
+    let is_named = options.device.iter().any(|device| device == name);
+    Ok(is_named && uplink::namespace_of_device(Pid::from_raw(pid), fd)? == Some(here))
 }
 
-fn is_number(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// The first of some words, and the number of the others.
-fn list(all: &[String]) -> String {
+/// The first of some words, and the number of the others; `are_more` is whether even more were not listed.
+fn list(all: &[String], are_more: bool) -> String {
     let shown = all.len().min(NAMED);
     let mut text = all.get(..shown).unwrap_or_default().join("; ");
     if all.len() > shown {
         // Writing to a string does not fail.
-        let _ = write!(text, "; and {} more", all.len() - shown);
+        let least = if are_more { "at least " } else { "" };
+        let _ = write!(text, "; and {least}{} more", all.len() - shown);
     }
     text
 }
@@ -201,31 +227,21 @@ mod tests {
     #[test]
     fn not_all_of_many_are_named() {
         let all: Vec<String> = (0..NAMED + 3).map(|number| number.to_string()).collect();
-        assert!(list(&all).ends_with("; 19; and 3 more"));
-        assert_eq!(list(&all[..2]), "0; 1");
+        assert!(list(&all, false).ends_with("; 19; and 3 more"));
+        assert!(list(&all, true).ends_with("; and at least 3 more"));
+        assert_eq!(list(&all[..2], false), "0; 1");
     }
 
     #[test]
-    fn devices_are_known_by_their_names() {
-        let dir = tempfile::tempdir().unwrap();
-        let fds = dir.path().join("7/fd");
-        fs::create_dir_all(&fds).unwrap();
-        let links = [
-            "/dev/net/tun",
-            "/dev/tap12",
-            "/dev/tape",
-            "/dev/null",
-            "socket:[5]",
-        ];
-        for (number, link) in links.iter().enumerate() {
-            std::os::unix::fs::symlink(link, fds.join(number.to_string())).unwrap();
-        }
-        let mut found = devices_of(Pid::from_raw(7), dir.path());
-        found.sort();
-        let expected = [("0", "/dev/net/tun"), ("1", "/dev/tap12")];
-        assert_eq!(
-            found,
-            expected.map(|(fd, device)| (fd.to_owned(), device.to_owned()))
-        );
+    fn devices_are_named_by_their_usual_paths() {
+        let of = |kind, port| OpenSocket {
+            family: DEVICE,
+            kind,
+            port,
+            ..OpenSocket::default()
+        };
+        assert_eq!(device(&of(10, 200)), "/dev/net/tun");
+        assert_eq!(device(&of(243, 1)), "a tap device (/dev/tapN, 243:1)");
+        assert_eq!(unjudged(&[of(10, 200)]), Vec::<String>::new());
     }
 }

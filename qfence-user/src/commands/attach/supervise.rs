@@ -3,9 +3,10 @@
 use std::os::fd::AsFd as _;
 
 use anyhow::Result;
+use nix::unistd::getpid;
 use qfence_common::Hook;
 
-use super::{proof::prove, sockets, step, target::Home};
+use super::{devices::Recorded, opened, proof::prove, sockets, step, target::Home};
 use crate::{
     base::{
         console::{self, notify},
@@ -21,9 +22,9 @@ use crate::{
     },
     confinement::Enforced,
     fence::{description::Description, devices::FencedDevice, guard::Fence, integrity::Integrity},
-    host::watcher::Watcher,
+    host::{watcher::Watcher, workload::WorkloadNetwork},
     kernel::{Maps, NetworkDevices, owners},
-    launch::{child::Lifted, signals::Blocked},
+    launch::{child::Lifted, notify::Manager, signals::Blocked},
     observe::metrics::{address::Listener, serve::Server},
     policy::Policy,
     record::{
@@ -51,7 +52,10 @@ pub(super) struct Wanted {
     pub(super) description: Description,
     pub(super) logs: Logs,
     pub(super) home: Home,
-    /// The network devices of guests.
+    pub(super) network: Option<WorkloadNetwork>,
+    /// See [`Programs::node_netns`].
+    pub(super) node_netns: u64,
+    /// The network devices to fence.
     pub(super) devices: Vec<FencedDevice>,
 }
 
@@ -78,11 +82,14 @@ pub(super) async fn supervise(
         None => None,
     };
     let names = RuleNames::new(&wanted.policy, fence.policy_file());
-    let watcher = Watcher::new(paths);
+    let watcher = match wanted.network {
+        Some(network) => Watcher::new(paths).with_workload(network),
+        None => Watcher::new(paths),
+    };
     let trace = options.verbose >= 2;
     let building = Building::begin(
         fence,
-        programs(options, &wanted.devices),
+        programs(options, wanted.node_netns, &wanted.devices),
         wanted.policy,
         &watcher,
         &paths.run,
@@ -96,18 +103,18 @@ pub(super) async fn supervise(
     if trace {
         traces::print(loaded.take_traces(Traces)?)?;
     }
-    let names_of_devices = DeviceNames::default();
     let attached = wanted.description.attached.as_ref();
-    let sources = Sources {
+    let mut sources = Sources {
         workload: attached.map(|attached| attached.workload.as_str().into()),
         attempts: loaded.attempts()?,
         maps: Maps::open(&fence.pins())?,
         names,
         files: fence.record_files(),
         processes: Processes::new(paths.proc.clone(), None),
-        devices: names_of_devices.clone(),
+        devices: DeviceNames::default(),
         drops: None,
     };
+    let recorded = Recorded::new(wanted.devices, &mut sources);
     let auditor = logging::start(fence.name().into(), sources, wanted.logs)?;
     Ender {
         syns: loaded.take_refused_syns()?,
@@ -118,35 +125,26 @@ pub(super) async fn supervise(
     }
     .start()?;
     loaded.prepare_for_running(wanted.home.cookie)?;
-    if !wanted.devices.is_empty() {
-        let found = watcher.devices().reading().await?;
-        // Its links are pinned, so both layers stay without it.
-        let _membership = loaded.attach_devices(&wanted.devices, &found, paths)?;
-        for device in &wanted.devices {
-            names_of_devices.set(device.index, &device.name);
-            step(
-                options,
-                format_args!("fenced the network device {}", device.name),
-            );
-        }
-    }
+    let fenced = recorded
+        .fence(options, &mut loaded, &watcher, paths)
+        .await?;
     let Built {
         mut policy,
         parts,
         left_out,
     } = loaded.attach(&OPTIONAL)?;
     step(options, "attached the programs");
-    describe(fence, wanted.description, &left_out)?;
+    let description = describe(fence, wanted.description, &left_out)?;
 
     let given = (&blocked, &mut signals, &messages);
     prove(fence, &wanted.home, proof, limits, given).await?;
-    let open = policy.kernel().list_sockets()?;
-    step(
-        options,
-        format_args!("the target has {} open sockets", open.len()),
-    );
-    sockets::admit(options, &open)?;
-    policy.kernel().note_owners()?;
+    // An open file of the namespace would keep it alive.
+    drop(wanted.home);
+    let listed = policy.kernel().list_sockets()?;
+    step(options, "noted the owners of the open sockets");
+    sockets::admit(options, &listed)?;
+    sockets::admit_devices(options, &listed, paths)?;
+    opened::note(fence, policy.kernel(), &paths.program)?;
     sockets::end_denied(fence, &policy, paths)?;
     if let Some(signal) = signals.end_of_start()? {
         let what = "while the fence was attached".to_owned();
@@ -156,6 +154,10 @@ pub(super) async fn supervise(
         return Ok(None);
     }
     notify(format_args!("the fence {} is in force", fence.name()));
+    if let Some(manager) = Manager::of_environment(getpid())? {
+        // For `Type=notify`: what needs the fence is started now.
+        manager.ready()?;
+    }
     let integrity = Integrity::new(fence.cgroup().directory(), &fence.pins(), parts, None);
     memory::return_freed();
     let attached = Attached {
@@ -165,12 +167,13 @@ pub(super) async fn supervise(
         fence,
         integrity,
         messages,
+        devices: fenced.map(|fenced| fenced.watch(fence, description)),
     };
     attached.run().await.map(Some)
 }
 
 /// The settings of the programs.
-fn programs(options: &Attach, devices: &[FencedDevice]) -> Programs {
+fn programs(options: &Attach, node_netns: u64, devices: &[FencedDevice]) -> Programs {
     Programs {
         deny: options.deny_with,
         allow_raw: options.allow_raw,
@@ -179,6 +182,7 @@ fn programs(options: &Attach, devices: &[FencedDevice]) -> Programs {
             false => NetworkDevices::None,
         },
         allow_netns: options.allow_foreign_netns,
+        node_netns,
         log_allowed: options.log_allowed,
         enforced: Enforced {
             // No filter of system calls refuses those of 32-bit processes.
@@ -192,10 +196,10 @@ fn programs(options: &Attach, devices: &[FencedDevice]) -> Programs {
     }
 }
 
-/// Notes the hooks at which the fence has no program.
-fn describe(fence: &Fence, mut description: Description, left_out: &[Hook]) -> Result<()> {
+/// Notes the hooks at which the fence has no program. Returns the description.
+fn describe(fence: &Fence, mut description: Description, left_out: &[Hook]) -> Result<Description> {
     if left_out.is_empty() {
-        return Ok(());
+        return Ok(description);
     }
     notify(
         "warning: another program judges the devices of this cgroup alone: opening /dev/net/tun, /dev/vhost-net and \
@@ -203,5 +207,6 @@ fn describe(fence: &Fence, mut description: Description, left_out: &[Hook]) -> R
     );
     description.without = left_out.iter().map(|hook| hook.name().to_owned()).collect();
     description.open.push(DEVICES.to_owned());
-    fence.describe(&description)
+    fence.describe(&description)?;
+    Ok(description)
 }

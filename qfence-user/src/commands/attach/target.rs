@@ -84,7 +84,9 @@ pub(super) fn find(options: &Attach, target: &Target, paths: &Paths) -> Result<F
         "this process is in the cgroup {}: run qfence from elsewhere",
         path.display()
     );
-    let first = workload.pid.or(cgroup.pids()?.first().copied());
+    // A process whose first thread has ended shows no namespace.
+    let shows = |pid: &Pid| paths.proc.join(pid.to_string()).join("ns/net").exists();
+    let first = workload.pid.or(cgroup.pids()?.into_iter().find(shows));
     let made_outside = match first {
         Some(first) => uplink::of(&workload.words(), &path, first, paths, hierarchy.root())?,
         None => None,

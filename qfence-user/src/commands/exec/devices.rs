@@ -9,14 +9,14 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use nix::{errno::Errno, unistd::Uid};
-use qfence_common::abi::FRAME_DEVICES;
 
 use crate::{
-    base::{console::notify, mac::Mac},
+    base::mac::Mac,
     cli::{Exec, NewTap},
+    commands::devices::{add_named, fenced, hint_down},
     fence::devices::FencedDevice,
     host::devices::{
-        self, Device, Devices, Kind,
+        self, Devices, Kind,
         tap::{self, Use},
     },
     qemu::taps::Tap,
@@ -106,34 +106,12 @@ impl Guests {
             }
             let macs: BTreeSet<Mac> = tap.macs.iter().chain(&wanted.mac).copied().collect();
             let learns = tap.has_unknown_mac && wanted.mac.is_empty();
-            guests.add(device, here, macs, learns);
+            guests.fenced.push(fenced(device, here, macs, learns));
             if let Some(added) = guests.fenced.last_mut() {
                 added.is_made = made.is_some();
             }
         }
-        for name in &wanted.device {
-            let device = now.named(name).with_context(|| {
-                format!("--device: there is no network device {name} in this network namespace")
-            })?;
-            may_fence(device)?;
-            if guests
-                .fenced
-                .iter()
-                .any(|fenced| fenced.index == device.index)
-            {
-                continue;
-            }
-            // The guest of a macvtap device has its address.
-            let own = device.mac.filter(|_| device.kind == Kind::Macvtap);
-            let macs: BTreeSet<Mac> = wanted.mac.iter().copied().chain(own).collect();
-            let learns = macs.is_empty();
-            guests.add(device, here, macs, learns);
-        }
-        let most = usize::try_from(FRAME_DEVICES).unwrap_or(usize::MAX);
-        ensure!(
-            guests.fenced.len() <= most,
-            "a fence has room for {most} network devices"
-        );
+        add_named(&mut guests.fenced, &wanted.device, &wanted.mac, &now)?;
         Ok(guests)
     }
 
@@ -156,19 +134,6 @@ impl Guests {
             set.with_context(|| format!("cannot set {name} up"))?;
         }
         Ok(())
-    }
-
-    fn add(&mut self, device: &Device, netns: u64, macs: BTreeSet<Mac>, learns_mac: bool) {
-        self.fenced.push(FencedDevice {
-            name: device.name.clone(),
-            index: device.index,
-            netns,
-            is_reversed: device.kind == Kind::Macvtap,
-            macs: macs.into_iter().collect(),
-            learns_mac,
-            learnt: None,
-            is_made: false,
-        });
     }
 
     /// Opens the device of a QEMU, or makes it, and writes its descriptors into the command.
@@ -260,32 +225,4 @@ fn bridge(new: &NewTap, devices: &Devices) -> Result<Option<(u32, String)>> {
         bridge.kind
     );
     Ok(Some((bridge.index, name.clone())))
-}
-
-/// Fails for a device that no guest is behind.
-fn may_fence(device: &Device) -> Result<()> {
-    let Device { name, kind, .. } = device;
-    let why = match kind {
-        Kind::Tap | Kind::Macvtap | Kind::Veth => {
-            if !device.is_up {
-                hint_down(device);
-            }
-            return Ok(());
-        }
-        Kind::Loopback => "what passes it is the host's own",
-        Kind::Bridge => "the host's own frames pass it; give the devices that are its ports",
-        Kind::Card => "it leads to other computers, not to a guest",
-        Kind::Tun => "it carries packets without Ethernet headers; use a tap device",
-        Kind::Other(_) => {
-            "qfence does not know what is behind it; tap, macvtap and veth devices can be fenced"
-        }
-    };
-    bail!("--device: {name} is {kind}: {why}")
-}
-
-fn hint_down(device: &Device) {
-    let name = &device.name;
-    notify(format_args!(
-        "hint: the network device {name} is down; `ip link set {name} up` sets it up"
-    ));
 }

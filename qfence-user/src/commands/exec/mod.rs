@@ -15,8 +15,9 @@ mod words;
 
 use std::{env, os::unix::ffi::OsStrExt, path::Path, process};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use jiff::Timestamp;
+use nix::unistd::getpid;
 
 use self::{
     devices::Guests,
@@ -39,13 +40,13 @@ use crate::{
         printable::printable_words,
     },
     cli::{Exec, resolve},
-    confinement::Enforced,
+    confinement::{Enforced, UnixName},
     fence::{
         description::{COMMAND, Description},
         devices::FencedDevice,
         guard::Fence,
         nested,
-        registry::{Fences, Listed, MOUNTED_BPFFS},
+        registry::{Fences, MOUNTED_BPFFS},
     },
     launch::{
         activation::Activation,
@@ -53,6 +54,7 @@ use crate::{
         front::{self, Front, Side},
         managers::Managers,
         netns::Netns,
+        notify::{Manager, Relay},
         signals::Blocked,
     },
     observe::metrics::address::Listener,
@@ -78,6 +80,8 @@ struct Wanted {
     netns: Option<Netns>,
     /// With `--keep`: the process that the caller waits for.
     front: Option<Front>,
+    /// For systemd, if that is to be notified.
+    notifications: Option<(Relay, Manager)>,
 }
 
 /// Runs `exec`; returns the exit status.
@@ -91,6 +95,16 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     let activation = Activation::new(process::id(), options.preserve_fds, |name| {
         env::var(name).ok()
     });
+    // systemd knows this process, also with `--keep`.
+    let manager = match Manager::of_environment(getpid()) {
+        Ok(manager) => manager,
+        Err(error) => {
+            notify(format_args!(
+                "warning: {error:#}: systemd does not get the notifications of the command"
+            ));
+            None
+        }
+    };
     let front = match options.keep {
         false => None,
         true => match front::split(options.preserve_fds)? {
@@ -133,6 +147,16 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     let mut confinement = strict::settle(options, &guests.command, &mut identity)?;
     words::warn_of_sockets(&activation);
     confinement.environment.set_activation(activation);
+    let notifications = match manager {
+        None => None,
+        Some(manager) => {
+            let relay = Relay::new(&paths.run, owner)?;
+            confinement.environment.set_notify(relay.path().as_os_str());
+            let name = UnixName::Path(relay.path().to_owned());
+            confinement.grants.connect.insert(name);
+            Some((relay, manager))
+        }
+    };
     let policy = resolve::policy(
         &options.policy,
         options.dns,
@@ -162,7 +186,9 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         options.allow_unfenced_net,
         paths,
     )?;
-    let description = describe(options, qemu, &enforced, guests.fenced.clone());
+    let beneath = unit::beneath(options, paths, &fences)?;
+    let mut description = describe(options, qemu, &enforced, guests.fenced.clone());
+    description.beneath = beneath;
     let fence = make(options, &fences, command, &description)?;
     step(
         options,
@@ -187,6 +213,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         guests,
         netns,
         front,
+        notifications,
     };
     let ended = runtime.block_on(supervise(options, paths, &fence, wanted, blocked));
 
@@ -220,26 +247,7 @@ fn make(
 ) -> Result<Fence> {
     let registry = fences.lock()?;
     registry.clear(&mut |note| notify(note))?;
-    let wanted = &description.devices;
-    if !wanted.is_empty() {
-        for Listed {
-            name, description, ..
-        } in fences.list_as_found()?
-        {
-            let theirs = description.map(|found| found.devices).unwrap_or_default();
-            let is_same = |one: &&FencedDevice| {
-                theirs
-                    .iter()
-                    .any(|other| (one.index, one.netns) == (other.index, other.netns))
-            };
-            if let Some(device) = wanted.iter().find(is_same) {
-                bail!(
-                    "the network device {} is of the fence {name} already",
-                    device.name
-                );
-            }
-        }
-    }
+    registry.check_devices(&description.devices)?;
     let made = registry.create(
         options.name.as_deref(),
         command,
@@ -281,5 +289,6 @@ fn describe(
         without: Vec::new(),
         devices,
         attached: None,
+        beneath: None,
     }
 }

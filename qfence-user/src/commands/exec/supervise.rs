@@ -137,6 +137,7 @@ pub(super) async fn supervise(
             false => NetworkDevices::None,
         },
         allow_netns: options.allow_foreign_netns,
+        node_netns: 0,
         log_allowed: options.log_allowed,
         enforced: Enforced {
             options_unseen: options.allow_compat_sockopt,
@@ -277,6 +278,14 @@ pub(super) async fn supervise(
     if let Some(reports) = reports {
         reporter::start(reports, &paths.proc, messages.clone())?;
     }
+    // Before the command can send anything. What arrives until the end is passed on.
+    let _relay = match wanted.notifications {
+        None => None,
+        Some((mut relay, manager)) => {
+            relay.start(manager, messages.clone())?;
+            Some(relay)
+        }
+    };
     let dead_man = unit::dead_man(options, paths, fence.name()).await?;
     let begun = Instant::now();
     let child = match begin(starting, &mut signals, &messages).await {

@@ -1,20 +1,26 @@
-//! Whether the fence ends with its supervisor: by an option, or because a unit of systemd starts `exec`. systemd calls a unit
-//! stopped when the processes of its cgroup have ended, among which those of the fence are not.
+//! The unit of systemd that starts `exec`. The fence is made beneath its cgroup where that is possible, and ends with its
+//! supervisor: a unit that is stopped leaves nothing.
 
 use std::{
     env, fs,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use rustix::fs::getxattr;
 
 use super::words::step;
 use crate::{
     base::{console::notify, paths::Paths},
     cli::{Exec, YesNo},
-    fence::{hierarchy::Hierarchy, nested::own_cgroup},
+    fence::{
+        beneath::{self, CgroupParent},
+        hierarchy::Hierarchy,
+        nested::own_cgroup,
+        registry::Fences,
+    },
     supervise::dead_man::{DeadMan, ensure_outside},
+    workload,
 };
 
 /// The variable in which systemd passes the id of the current run of a unit (systemd.exec(5)).
@@ -37,7 +43,7 @@ pub(super) async fn dead_man(
         Some(YesNo::Yes) => true,
         None => false,
     };
-    let unit = unit(paths);
+    let unit = unit(paths).map(|unit| unit.name);
     if !is_asked && unit.is_none() {
         return Ok(None);
     }
@@ -62,8 +68,54 @@ pub(super) async fn dead_man(
     Ok(Some(started.dead_man))
 }
 
+/// The cgroup beneath which that of the fence is made, below the mount of cgroup2; `None` for the top.
+///
+/// # Errors
+/// If it is given, and no fence can be made there.
+pub(super) fn beneath(options: &Exec, paths: &Paths, fences: &Fences) -> Result<Option<PathBuf>> {
+    match &options.cgroup_parent {
+        CgroupParent::Top => Ok(None),
+        CgroupParent::Path(path) => {
+            let found =
+                workload::cgroup_at(path, fences.hierarchy().mount()).context("--cgroup-parent")?;
+            beneath::check(fences, &found)
+                .with_context(|| format!("--cgroup-parent {}", path.display()))?;
+            Ok(Some(found))
+        }
+        CgroupParent::Auto => {
+            let Some(unit) = unit(paths) else {
+                return Ok(None);
+            };
+            let why = match beneath::check(fences, &unit.cgroup) {
+                // Limits are for cgroups without processes, and this process stays in its own.
+                Ok(()) if options.limits.are_any() => {
+                    "--memory-max, --cpu-max and --pids-max are for a cgroup without processes (cgroups(7)); set MemoryMax=, \
+                     CPUQuota= and TasksMax= of the unit instead"
+                        .to_owned()
+                }
+                Ok(()) => return Ok(Some(unit.cgroup)),
+                Err(why) => format!("{:#}", anyhow!(why)),
+            };
+            notify(format_args!(
+                "warning: limits, IPAddressDeny= and KillMode= of the unit {} do not apply to the command, because its \
+                 fence cannot be made beneath the unit's cgroup: {why}",
+                unit.name
+            ));
+            Ok(None)
+        }
+    }
+}
+
+/// A unit of systemd that this process is in.
+#[derive(Debug, PartialEq, Eq)]
+struct Unit {
+    name: String,
+    /// The cgroup of this process, which is that of the unit or below it: a path below the mount of cgroup2.
+    cgroup: PathBuf,
+}
+
 /// The unit that this process is in, if systemd has started it or its parents for that unit.
-fn unit(paths: &Paths) -> Option<String> {
+fn unit(paths: &Paths) -> Option<Unit> {
     let id = env::var(ID).ok()?;
     let table = fs::read_to_string(paths.proc.join("self/cgroup")).ok()?;
     let hierarchy = Hierarchy::find(&paths.mountinfo).ok()?;
@@ -73,8 +125,12 @@ fn unit(paths: &Paths) -> Option<String> {
         .strip_prefix(hierarchy.root())
         .ok()?
         .to_owned();
-    unit_of(&own, &id, |cgroup| {
+    let name = unit_of(&own, &id, |cgroup| {
         attribute(&hierarchy.mount().join(cgroup))
+    });
+    Some(Unit {
+        name: name?,
+        cgroup: own,
     })
 }
 

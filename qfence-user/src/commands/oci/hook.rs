@@ -36,8 +36,9 @@ pub(in crate::commands) fn run(options: &OciHook, paths: &Paths) -> Result<()> {
             let target = Target::Starting {
                 id: state.id.clone(),
                 pid: state.first()?,
+                bundle: state.bundle.clone(),
             };
-            attach::run_on(&attach, &target, &[], paths)
+            attach::run_on(&attach, Some(&target), &[], paths)
                 .with_context(|| format!("the container {} is not fenced", state.id))
         }
         Stage::Poststop => remove(&state, &name(&state, &asked)?, paths),
@@ -147,9 +148,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_done_is_an_error() {
-        let named = state(r#"{"qfence.name":"a/b"}"#);
-        assert!(to_attach(&named, &[], &asked(&named)).is_err());
         let plain = state("{}");
+        let named = ["--name=a/b".to_owned()];
+        assert!(to_attach(&plain, &[], &named).is_err());
         for option in [
             "--pid=8",
             "--cgroup=/",

@@ -12,8 +12,8 @@ use crate::{
     fence::registry::Fences,
     kernel::Maps,
     policy::{
-        Dns, Numbered, Sets,
-        names::{DHCP, REPLIES},
+        Dns, Numbered, Prefix, Sets,
+        names::{DHCP, POD, REPLIES},
         rule::Destination,
         set::SetName,
     },
@@ -35,6 +35,8 @@ struct Shown {
     replies: ShownReplies,
     /// The exception for DHCP, in a fence with network devices.
     dhcp: Option<ShownDhcp>,
+    /// The addresses of the workload's own network namespace, if its services there are allowed.
+    pod_loopback: Option<Vec<String>>,
     sets: Vec<ShownSet>,
 }
 
@@ -118,6 +120,7 @@ fn shown(name: &str, stored: &StoredPolicy, maps: &Maps, whole: bool) -> Result<
         dhcp: (!devices.is_empty()).then(|| ShownDhcp {
             devices: devices.clone(),
         }),
+        pod_loopback: (!sets.pod.is_empty()).then(|| in_rules(sets.pod.iter().copied())),
         fence: name.to_owned(),
         profile: policy.profile.name.clone(),
         path: policy
@@ -158,8 +161,15 @@ fn spelled(set: SetName, sets: &Sets) -> Vec<String> {
         let without = SetName::NOT_INTERNET.map(|set| format!("not {set}"));
         return without.into();
     };
-    let spelled = members.into_iter().map(Destination::Prefix);
-    spelled.map(|destination| destination.to_string()).collect()
+    in_rules(members)
+}
+
+/// Prefixes in the syntax of rules.
+fn in_rules(prefixes: impl IntoIterator<Item = Prefix>) -> Vec<String> {
+    let prefixes = prefixes.into_iter().map(Destination::Prefix);
+    prefixes
+        .map(|destination| destination.to_string())
+        .collect()
 }
 
 fn text(shown: &Shown) -> String {
@@ -192,27 +202,23 @@ fn text(shown: &Shown) -> String {
             format!("DHCP of the guests on {devices}, where this host has an address"),
         ]);
     }
+    if let Some(addresses) = &shown.pod_loopback {
+        rules.add_row([
+            "-".to_owned(),
+            "-".to_owned(),
+            POD.to_owned(),
+            "built in".to_owned(),
+            format!(
+                "services in the workload's own network namespace: {}",
+                listed(addresses)
+            ),
+        ]);
+    }
     let mut sets = Table::new();
     sets.load_preset(NOTHING);
     sets.set_header(["SET", "MEMBERS"]);
     for ShownSet { set, members } in &shown.sets {
-        let mut listed = members
-            .iter()
-            .take(SHOWN)
-            .cloned()
-            .collect::<Vec<_>>()
-            .join(" ");
-        if members.len() > SHOWN {
-            listed.push_str(&format!(" and {} more", members.len() - SHOWN));
-        }
-        sets.add_row([
-            (*set).to_owned(),
-            if listed.is_empty() {
-                "-".into()
-            } else {
-                listed
-            },
-        ]);
+        sets.add_row([(*set).to_owned(), listed(members)]);
     }
     let mode = if shown.monitor {
         "MONITOR MODE: nothing is refused"
@@ -228,4 +234,14 @@ fn text(shown: &Shown) -> String {
         lines.extend(table.lines().map(|line| line.trim_end().to_owned()));
     }
     lines.join("\n")
+}
+
+/// The first members, and the number of the others.
+fn listed(members: &[String]) -> String {
+    let shown: Vec<&str> = members.iter().take(SHOWN).map(String::as_str).collect();
+    match members.len() {
+        0 => "-".to_owned(),
+        count if count > SHOWN => format!("{} and {} more", shown.join(" "), count - SHOWN),
+        _ => shown.join(" "),
+    }
 }

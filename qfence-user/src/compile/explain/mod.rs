@@ -29,6 +29,10 @@ const HOST_OF_QEMU: &str = "10.0.2.2";
 const OWN_LOOPBACK: &str = "in a network namespace that a process of the fence has made (unshare -n), loopback is the \
     fence's own, and allowed whatever the rules are";
 
+/// The exception for the services of a workload.
+const POD: &str = "with --pod-loopback, services at this address in the workload's own network namespace are allowed, \
+    whatever the rules are";
+
 /// The policy that is asked.
 pub struct Asked<'a, N> {
     /// Its rules.
@@ -84,6 +88,13 @@ fn hint_of_self(what: &Query, cases: &[Case]) -> Option<String> {
 
 fn hint(address: IpAddr, sets: &Sets) -> Option<String> {
     let canonical = address.to_canonical();
+    if sets
+        .pod
+        .iter()
+        .any(|prefix| prefix.contains(&single(canonical)))
+    {
+        return Some(POD.to_owned());
+    }
     if canonical.is_loopback() || canonical.is_unspecified() {
         return Some(OWN_LOOPBACK.to_owned());
     }

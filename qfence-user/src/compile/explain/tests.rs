@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::{
     compile::{Compiled, compile},
@@ -140,4 +142,14 @@ fn the_set_that_matched_has_the_address() {
             [format!("|allow|allow internet lan|{set}")],
         );
     }
+}
+
+#[test]
+fn an_address_of_the_workloads_own_has_a_hint() {
+    let sets = Sets {
+        pod: BTreeSet::from([single("10.77.0.2".parse().unwrap())]),
+        ..sets()
+    };
+    assert_eq!(hint("10.77.0.2".parse().unwrap(), &sets), Some(POD.into()));
+    assert_eq!(hint("10.77.0.3".parse().unwrap(), &sets), None);
 }

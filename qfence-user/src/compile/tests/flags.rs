@@ -1,5 +1,7 @@
 //! The flags of verdicts and policies.
 
+use qfence_common::verdict::POD;
+
 use super::*;
 
 /// The programs allow SO_BROADCAST on UDP sockets only if the policy allows a broadcast address.
@@ -72,6 +74,30 @@ fn all_verdicts_say_that_the_policy_is_monitored() {
             verdicts
                 .iter()
                 .all(|verdict| verdict.has(MONITOR) == monitor)
+        );
+    }
+}
+
+/// What leaves through the loopback device stays in the namespace of the workload, whatever its address.
+#[test]
+fn addresses_of_a_pod_are_marked_if_its_services_are_allowed() {
+    let own = single("10.77.0.2".parse().unwrap());
+    let mut sets = sets("");
+    let has = |sets: &Sets, path, address: &str| {
+        let compiled = compile(&testing::policy(&[], false).rules(), sets, false).unwrap();
+        let verdict = compiled.decide(path, Protocol::TCP, address.parse().unwrap(), 80);
+        verdict.has(POD)
+    };
+    let paths = [LookupPath::Address, LookupPath::Loopback];
+    for path in paths {
+        assert!(!has(&sets, path, "10.77.0.2"));
+    }
+    sets.pod.insert(own);
+    for (address, marked) in [("10.77.0.2", [true, true]), ("192.0.2.10", [false, true])] {
+        assert_eq!(
+            paths.map(|path| has(&sets, path, address)),
+            marked,
+            "{address}"
         );
     }
 }

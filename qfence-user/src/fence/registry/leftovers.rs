@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fmt, path::PathBuf};
 use anyhow::Result;
 
 use super::{Locked, whereabouts::Whereabouts};
+use crate::base::notify_directory;
 
 /// A report on remains of fences.
 #[derive(Debug)]
@@ -54,6 +55,9 @@ impl Locked<'_> {
     /// If the registry cannot be read.
     pub fn clear(&self, tell: &mut dyn FnMut(&Note)) -> Result<Vec<String>> {
         let all = self.fences;
+        if let Err(error) = notify_directory::sweep(all.descriptions.directory()) {
+            tell(&Note::Failed(error.into()));
+        }
         for error in all.pins.clear_ended()? {
             tell(&Note::Ended(error));
         }

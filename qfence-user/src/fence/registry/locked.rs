@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{Fences, Listed, whereabouts::Whereabouts};
 use crate::{
@@ -10,7 +10,9 @@ use crate::{
         locks::{Exclusive, Mark},
         name::{NameError, derive_name},
     },
-    fence::{description::Description, guard::Fence, limits::Limits, place::Place},
+    fence::{
+        description::Description, devices::FencedDevice, guard::Fence, limits::Limits, place::Place,
+    },
     kernel::pins,
 };
 
@@ -44,7 +46,8 @@ impl<'a> Locked<'a> {
     /// Makes a fence, empty and without programs. Remains of dead fences must have been cleared before, because they
     /// still have their names.
     ///
-    /// `name` is the requested name. Without it, a name is derived from `command`.
+    /// `name` is the requested name. Without it, a name is derived from `command`. The description has the cgroup beneath
+    /// which the fence is made, if that is not the top.
     ///
     /// # Errors
     /// If the name is in use, or a part cannot be made. Nothing is left then.
@@ -59,9 +62,10 @@ impl<'a> Locked<'a> {
         if let Some(name) = name {
             all.check_version(name)?;
         }
-        limits.enable(&all.hierarchy)?;
+        let beneath = description.beneath.as_deref();
+        limits.enable(&all.hierarchy, beneath)?;
         let mounted_bpffs = all.pins.prepare()?;
-        let (name, place) = self.claim(name, command)?;
+        let (name, place) = self.claim(name, command, beneath)?;
         let (cgroup_id, marks) = match self.mark(&name, &place) {
             Ok(marked) => marked,
             Err(error) => {
@@ -70,6 +74,7 @@ impl<'a> Locked<'a> {
             }
         };
         // From here on, dropping the fence removes its parts.
+        let place = place.known_by(cgroup_id);
         let fence = Fence::new(name, place, cgroup_id, marks, all.clone());
         let furnished = limits
             .apply(fence.cgroup())
@@ -129,6 +134,59 @@ impl<'a> Locked<'a> {
         }
     }
 
+    /// Makes a fence without programs that has only devices: its place is a cgroup of its own that no process is in. The
+    /// description gets the path of that.
+    ///
+    /// # Errors
+    /// As for [`Locked::attach`].
+    pub fn attach_devices(
+        self,
+        name: Option<&str>,
+        workload: &Path,
+        description: &mut Description,
+    ) -> Result<Made> {
+        let all = self.fences;
+        if let Some(name) = name {
+            all.check_version(name)?;
+        }
+        let mounted_bpffs = all.pins.prepare()?;
+        let (name, on_pins) = self.claim_name(name, workload)?;
+        let made = self.make_empty(&name, description);
+        let (place, id) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                all.pins.remove(&name)?;
+                return Err(error);
+            }
+        };
+        // From here on, dropping the fence removes its parts.
+        let fence = Fence::new(name, place, id, vec![on_pins], all.clone());
+        let described = fence.describe(description);
+        // Removing the fence takes the locks again.
+        drop(self);
+        match described {
+            Ok(()) => Ok(Made {
+                fence,
+                mounted_bpffs,
+            }),
+            Err(error) => Err(fence.give_up(error)),
+        }
+    }
+
+    /// Makes the place of a fence that has only devices.
+    fn make_empty(&self, name: &str, description: &mut Description) -> Result<(Place, u64)> {
+        let hierarchy = &self.fences.hierarchy;
+        let cgroup = hierarchy.cgroup(name);
+        let context = || format!("cannot make the cgroup {}", cgroup.directory().display());
+        cgroup.create().with_context(context)?;
+        let id = cgroup.id()?.with_context(context)?;
+        let path = cgroup.directory().strip_prefix(hierarchy.mount())?;
+        if let Some(attached) = &mut description.attached {
+            attached.cgroup = path.to_owned();
+        }
+        Ok((Place::of_devices(cgroup, id), id))
+    }
+
     /// Claims the name of a fence without a cgroup of its own, by the directory of its pins, which is marked.
     fn claim_name(&self, name: Option<&str>, workload: &Path) -> Result<(String, Mark)> {
         loop {
@@ -149,14 +207,42 @@ impl<'a> Locked<'a> {
         }
     }
 
+    /// Fails if one of these network devices is of another fence: two cannot judge its guest.
+    ///
+    /// # Errors
+    /// If so, or the fences cannot be listed.
+    pub fn check_devices(&self, wanted: &[FencedDevice]) -> Result<()> {
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        for Listed {
+            name, description, ..
+        } in self.fences.list_as_found()?
+        {
+            let theirs = description.map(|found| found.devices).unwrap_or_default();
+            let is_same = |one: &&FencedDevice| {
+                let same =
+                    |other: &FencedDevice| (one.index, one.netns) == (other.index, other.netns);
+                theirs.iter().any(same)
+            };
+            if let Some(device) = wanted.iter().find(is_same) {
+                bail!(
+                    "the network device {} is of the fence {name} already",
+                    device.name
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// Lists the fences by name. `elsewhere` has those of other parts of the hierarchy.
     ///
     /// # Errors
     /// If they cannot be read.
     pub fn list(&self, elsewhere: Vec<String>) -> Result<Vec<Listed>> {
         let mut names = self.fences.hierarchy.names()?.fences;
-        let attached = self.fences.attached()?.into_iter();
-        names.extend(attached.filter_map(|(name, place)| place.exists().then_some(name)));
+        let apart = self.fences.apart()?.into_iter();
+        names.extend(apart.filter_map(|(name, place)| place.exists().then_some(name)));
         names.extend(elsewhere);
         names.sort();
         names.dedup();
@@ -165,11 +251,18 @@ impl<'a> Locked<'a> {
     }
 
     /// Makes the place of a fence, which claims the name.
-    fn claim(&self, name: Option<&str>, command: &Path) -> Result<(String, Place)> {
+    fn claim(
+        &self,
+        name: Option<&str>,
+        command: &Path,
+        beneath: Option<&Path>,
+    ) -> Result<(String, Place)> {
         loop {
             let candidate = name.map_or_else(|| derive_name(command), str::to_owned);
-            let place = self.fences.place(&candidate);
-            if !place.is_own() {
+            let registered = self.fences.place(&candidate);
+            // A place among all fences is claimed by making it.
+            let is_taken = beneath.is_some() && registered.exists();
+            if is_taken || !registered.is_at_top() {
                 match name {
                     Some(_) => return Err(NameError::InUse(candidate).into()),
                     None => continue,
@@ -179,7 +272,7 @@ impl<'a> Locked<'a> {
                 continue;
             }
             // Dead fences were cleared just before.
-            if !place.cgroup().exists()
+            if !registered.cgroup().exists()
                 && self.fences.whereabouts(&candidate, None) != Whereabouts::Gone
             {
                 match name {
@@ -187,6 +280,10 @@ impl<'a> Locked<'a> {
                     None => continue,
                 }
             }
+            let place = match beneath {
+                None => registered,
+                Some(path) => self.place_beneath(path, &candidate)?,
+            };
             match place.make() {
                 Ok(()) => return Ok((candidate, place)),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -202,6 +299,16 @@ impl<'a> Locked<'a> {
                 }
             }
         }
+    }
+
+    /// The place of a new fence beneath a cgroup of others. A process that was killed may have left it without a
+    /// description: then it is removed.
+    fn place_beneath(&self, path: &Path, name: &str) -> Result<Place> {
+        let place = self.fences.hierarchy.place_beneath(path, name, None);
+        if place.exists() && !place.is_populated()? && !place.is_marked()? {
+            place.remove()?;
+        }
+        Ok(place)
     }
 
     /// Marks a new place, and makes and marks the directory of its pins. Processes that share either of them, but

@@ -28,7 +28,7 @@ pub use self::{
 use crate::{
     base::{locks::Mark, paths::Paths},
     fence::{
-        description::{Description, Descriptions},
+        description::{Description, Descriptions, Seen},
         hierarchy::Hierarchy,
         id::{FenceId, Ids},
         place::Place,
@@ -86,9 +86,28 @@ impl Fences {
     #[must_use]
     pub fn place(&self, name: &str) -> Place {
         let described = self.descriptions.look(name).ok().flatten();
-        match described.and_then(|seen| Some((seen.attached?, seen.ids.cgroup?))) {
-            Some((path, id)) => Place::of_others(self.hierarchy.other(&path), id),
-            None => self.hierarchy.place(name),
+        let Some(Seen {
+            ids: Ids {
+                cgroup: Some(id), ..
+            },
+            attached,
+            beneath,
+            ..
+        }) = described
+        else {
+            return self.hierarchy.place(name);
+        };
+        match (attached, beneath) {
+            (Some(path), _) => {
+                let cgroup = self.hierarchy.other(&path);
+                let own = self.hierarchy.cgroup(name);
+                match cgroup.directory() == own.directory() {
+                    true => Place::of_devices(cgroup, id),
+                    false => Place::of_others(cgroup, id),
+                }
+            }
+            (None, Some(path)) => self.hierarchy.place_beneath(&path, name, Some(id)),
+            (None, None) => self.hierarchy.place(name),
         }
     }
 
@@ -103,10 +122,20 @@ impl Fences {
     /// # Errors
     /// If the registry cannot be read.
     pub fn attached(&self) -> Result<Vec<(String, Place)>> {
+        let mut apart = self.apart()?;
+        apart.retain(|(_, place)| !place.is_own());
+        Ok(apart)
+    }
+
+    /// The fences whose cgroups are not among those of all fences, with their places.
+    ///
+    /// # Errors
+    /// If the registry cannot be read.
+    pub(super) fn apart(&self) -> Result<Vec<(String, Place)>> {
         let names = self.descriptions.names()?.fences.into_iter();
         let found = names.map(|name| (self.place(&name), name));
-        let attached = found.filter(|(place, _)| !place.is_own());
-        Ok(attached.map(|(place, name)| (name, place)).collect())
+        let apart = found.filter(|(place, _)| !place.is_at_top());
+        Ok(apart.map(|(place, name)| (name, place)).collect())
     }
 
     /// Whether the fence `name` is registered with this id.

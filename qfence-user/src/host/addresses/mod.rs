@@ -5,7 +5,7 @@ pub mod everything;
 mod filter;
 pub mod gateways;
 mod pace;
-mod routes;
+pub(super) mod routes;
 #[cfg(test)]
 mod testing;
 

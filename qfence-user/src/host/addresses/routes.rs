@@ -20,15 +20,15 @@ pub(super) const LOCAL_TYPES: [RouteType; 3] =
     [RouteType::Local, RouteType::Broadcast, RouteType::Anycast];
 
 /// Reads the kernel's local routes.
-pub(super) struct LocalRoutes(pub(super) Handle);
+pub(in crate::host) struct LocalRoutes(pub(super) Handle);
 
 /// The prefixes that lead to the host.
 #[derive(Clone, Debug, Default)]
-pub(super) struct LocalPrefixes {
+pub(in crate::host) struct LocalPrefixes {
     /// All of them.
-    pub(super) all: BTreeSet<Prefix>,
+    pub(in crate::host) all: BTreeSet<Prefix>,
     /// Those of routes of type broadcast.
-    pub(super) broadcast: BTreeSet<Prefix>,
+    pub(in crate::host) broadcast: BTreeSet<Prefix>,
     /// The interfaces with link-local addresses.
     pub(super) links: BTreeSet<u32>,
 }
@@ -58,7 +58,7 @@ impl LocalPrefixes {
 
 impl LocalRoutes {
     /// Opens a socket in the network namespace of this thread. Must be called within a tokio runtime, which runs it.
-    pub(super) fn open() -> io::Result<Self> {
+    pub(in crate::host) fn open() -> io::Result<Self> {
         // With strict checking the kernel applies the filter of a dump (Linux 4.20, `fib_valid_dumpreq`), so that a
         // router's million routes are not sent.
         let (connection, dumps, _) = rtnetlink::new_connection_with_strict_check()?;
@@ -68,6 +68,14 @@ impl LocalRoutes {
 
     /// Reads the prefixes that lead to the host now.
     pub(super) async fn dump(&self) -> Result<LocalPrefixes, AddressError> {
+        self.dump_up_to(usize::MAX).await
+    }
+
+    /// As [`LocalRoutes::dump`]; stops when there are `most` prefixes.
+    pub(in crate::host) async fn dump_up_to(
+        &self,
+        most: usize,
+    ) -> Result<LocalPrefixes, AddressError> {
         let mut prefixes = LocalPrefixes::default();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             for kind in LOCAL_TYPES {
@@ -85,6 +93,9 @@ impl LocalRoutes {
                     error: Box::new(error),
                 };
                 while let Some(route) = routes.try_next().await.map_err(failed)? {
+                    if prefixes.all.len() >= most {
+                        return Ok(prefixes);
+                    }
                     prefixes.add(&route);
                 }
             }

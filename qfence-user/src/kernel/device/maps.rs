@@ -16,7 +16,7 @@ use qfence_common::{
     frame::{Device, Gateway, GuestMac, MARKS_EXCEPTIONS},
 };
 
-use super::Wanted;
+use super::{Wanted, table::DeviceTable};
 use crate::kernel::{
     hash::{get, keys, remove},
     load, maps,
@@ -27,7 +27,7 @@ const PRESENT: u32 = 1;
 
 /// The maps of the devices of one fence.
 pub struct DeviceMaps {
-    devices: HashMap<MapData, u32, Device>,
+    devices: DeviceTable,
     macs: HashMap<MapData, GuestMac, u32>,
     learnt: HashMap<MapData, u32, u64>,
     gateways: HashMap<MapData, Gateway, u32>,
@@ -50,7 +50,7 @@ impl DeviceMaps {
 
     fn from(mut take: impl FnMut(&str) -> Result<Map>) -> Result<Self> {
         Ok(Self {
-            devices: take(abi::FRAME_DEVICES_MAP)?.try_into()?,
+            devices: DeviceTable(take(abi::FRAME_DEVICES_MAP)?.try_into()?),
             macs: take(abi::GUEST_MACS_MAP)?.try_into()?,
             learnt: take(abi::LEARNT_MACS_MAP)?.try_into()?,
             gateways: take(abi::GATEWAYS_MAP)?.try_into()?,
@@ -75,13 +75,14 @@ impl DeviceMaps {
                 .context("cannot add a MAC address")?;
         }
         self.set_gateways(wanted.index, &wanted.gateways)?;
-        let device = Device {
+        let added = self.devices.set(Device {
+            index: wanted.index,
             slot: wanted.slot,
             flags,
-        };
-        self.devices
-            .insert(wanted.index, device, 0)
-            .context("cannot add a device (a fence has room for 64)")
+            reserved: 0,
+            mac: wanted.macs.first().copied().unwrap_or_default(),
+        });
+        added.context("cannot add a device")
     }
 
     /// Removes a device and all that the programs know of it.
@@ -89,7 +90,7 @@ impl DeviceMaps {
     /// # Errors
     /// If the kernel fails to.
     pub(super) fn forget(&mut self, index: u32) -> Result<()> {
-        remove(&mut self.devices, &index)?;
+        self.devices.remove(index)?;
         remove(&mut self.learnt, &index)?;
         for key in keys(&self.macs, abi::GUEST_MACS)? {
             if key.device == index {
@@ -131,13 +132,13 @@ impl DeviceMaps {
     /// # Errors
     /// If the kernel fails to.
     pub fn set_flags(&mut self, index: u32, slot: u32, flags: u32) -> Result<()> {
-        let before = get(&self.devices, &index)?;
-        let kept = before.map_or(0, |device| device.flags & MARKS_EXCEPTIONS);
-        let device = Device {
+        let before = self.devices.get(index)?.unwrap_or_default();
+        let changed = self.devices.set(Device {
+            index,
             slot,
-            flags: flags | kept,
-        };
-        let changed = self.devices.insert(index, device, 0);
+            flags: flags | before.flags & MARKS_EXCEPTIONS,
+            ..before
+        });
         changed.context("cannot change a device")
     }
 
@@ -168,7 +169,7 @@ impl DeviceMaps {
     /// # Errors
     /// If the map cannot be read.
     pub fn flags(&self, index: u32) -> Result<Option<u32>> {
-        Ok(get(&self.devices, &index)?.map(|device| device.flags))
+        Ok(self.devices.get(index)?.map(|device| device.flags))
     }
 
     /// The indices of the devices.
@@ -176,7 +177,7 @@ impl DeviceMaps {
     /// # Errors
     /// If the map cannot be read.
     pub fn indices(&self) -> Result<Vec<u32>> {
-        keys(&self.devices, abi::FRAME_DEVICES)
+        self.devices.indices()
     }
 }
 

@@ -13,6 +13,7 @@ mod classic;
 pub mod maps;
 mod pins;
 pub mod state;
+mod table;
 pub(super) mod tcx;
 #[cfg(test)]
 mod tests;

@@ -43,6 +43,7 @@ fn kernel(scene: &Scene, devices: bool) -> (Kernel, PathBuf) {
         allow_raw: false,
         allow_devices: NetworkDevices::None,
         allow_netns: false,
+        node_netns: 0,
         log_allowed: false,
         cgroup: 0,
         trace: false,

@@ -8,14 +8,14 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{HashMap, MapData, RingBuf},
+    maps::{Array, HashMap, MapData, RingBuf},
     programs::{Program, SchedClassifier, TestRun as _, TestRunOptions},
 };
 use qfence_common::{
     Change, Event, Halves, Sighting,
     abi::{self, Counter},
     address::from_v4,
-    frame::{Device, Gateway, GuestMac, MARK, SERVED, Sent, ethernet::mac_number},
+    frame::{Device, Gateway, GuestMac, MARK, SERVED, Sent, ethernet::mac_number, place},
 };
 
 use super::{
@@ -79,7 +79,7 @@ pub(super) struct Bed {
     ebpf: Ebpf,
     maps: Maps,
     events: RingBuf<MapData>,
-    devices: HashMap<MapData, u32, Device>,
+    devices: Array<MapData, Device>,
     macs: HashMap<MapData, GuestMac, u32>,
     learnt: HashMap<MapData, u32, u64>,
     sent: HashMap<MapData, Sent, u64>,
@@ -182,12 +182,47 @@ impl Bed {
     }
 
     pub(super) fn set_device(&mut self, flags: u32) {
-        let device = Device { slot: SLOT, flags };
-        self.devices.insert(self.device, device, 0).unwrap();
+        let device = Device {
+            index: self.device,
+            slot: SLOT,
+            flags,
+            ..Device::default()
+        };
+        self.devices.set(place(self.device, 0), device, 0).unwrap();
+    }
+
+    /// Sets the MAC address that is looked at first.
+    pub(super) fn set_first_mac(&mut self, address: [u8; 6]) {
+        let place = place(self.device, 0);
+        let device = Device {
+            mac: mac_number(address),
+            ..self.devices.get(&place, 0).unwrap()
+        };
+        self.devices.set(place, device, 0).unwrap();
+    }
+
+    /// The MAC address that is looked at first, as a number; 0 if there is none.
+    pub(super) fn first_mac(&self) -> u64 {
+        self.devices.get(&place(self.device, 0), 0).unwrap().mac
+    }
+
+    /// Moves the entry of the device to another one of its places, and gives the place before it to another device.
+    pub(super) fn move_device(&mut self, step: u32) {
+        let first = place(self.device, 0);
+        let device = self.devices.get(&first, 0).unwrap();
+        let other = Device {
+            index: self.device + 64,
+            ..device
+        };
+        self.devices.set(first, other, 0).unwrap();
+        self.devices
+            .set(place(self.device, step), device, 0)
+            .unwrap();
     }
 
     pub(super) fn remove_device(&mut self) {
-        self.devices.remove(&self.device).unwrap();
+        let free = Device::default();
+        self.devices.set(place(self.device, 0), free, 0).unwrap();
     }
 
     fn mac(&self, address: [u8; 6]) -> GuestMac {

@@ -40,6 +40,39 @@ fn a_guest_uses_only_its_own_mac_address() {
 }
 
 #[test]
+fn the_first_mac_address_of_a_device_is_one_of_the_guests() {
+    let mut bed = Bed::new();
+    bed.remove_mac(GUEST_MAC);
+    let frame = to(INTERNET).udp(4000, 5000);
+    let nobody = with_macs(frame.clone(), HOST_MAC, [0; 6]);
+    assert_eq!(bed.judge(&frame).value, DROP);
+    assert_eq!(bed.judge(&nobody).value, DROP, "no address is known");
+    bed.set_first_mac(GUEST_MAC);
+    assert!(bed.judge(&frame).goes_on());
+    let other = with_macs(frame, HOST_MAC, OTHER_MAC);
+    assert_eq!(bed.judge(&other).value, DROP);
+    // The guest may have more.
+    bed.add_mac(OTHER_MAC);
+    assert!(bed.judge(&other).goes_on());
+}
+
+#[test]
+fn a_device_is_found_at_each_of_its_places() {
+    for step in [1, 2, 63] {
+        let mut bed = Bed::new();
+        bed.move_device(step);
+        assert!(bed.judge(&to(INTERNET).udp(4000, 5000)).goes_on(), "{step}");
+    }
+    let mut bed = Bed::new();
+    bed.move_device(1);
+    bed.remove_device();
+    assert!(
+        bed.judge(&to(INTERNET).udp(4000, 5000)).goes_on(),
+        "behind a free place"
+    );
+}
+
+#[test]
 fn the_first_frame_determines_an_unknown_mac_address() {
     let mut bed = Bed::new();
     bed.remove_mac(GUEST_MAC);
@@ -56,8 +89,10 @@ fn the_first_frame_determines_an_unknown_mac_address() {
     let garbage = ethernet(EtherType(0x88b5), &[0; 50]);
     assert_eq!(bed.judge(&garbage).value, DROP);
     assert_eq!(bed.learnt(), None);
+    assert_eq!(bed.first_mac(), 0);
     assert!(bed.judge(&frame).goes_on());
     assert_eq!(bed.learnt(), Some(mac_number(GUEST_MAC)));
+    assert_eq!(bed.first_mac(), mac_number(GUEST_MAC));
     assert_eq!(bed.judge(&other).value, DROP);
     assert!(bed.judge(&frame).goes_on());
     // Those that were given apply besides.

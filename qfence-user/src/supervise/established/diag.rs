@@ -18,7 +18,7 @@ use netlink_packet_sock_diag::{
 use netlink_sys::{Socket, SocketAddr as NetlinkAddress, protocols::NETLINK_SOCK_DIAG};
 use qfence_common::Protocol;
 
-use super::Connection;
+use super::{Connection, message::Which};
 use crate::policy::protocol::protocol_name;
 
 /// The protocols and address families that are searched. An IPv6 socket with an IPv4 connection is in the list of IPv6.
@@ -188,14 +188,14 @@ impl Diag {
     }
 }
 
-/// The states of the connections of a protocol, or only of those of TCP that are being opened; `None` if there are none.
-pub(super) fn states(protocol: Protocol, opening: bool) -> Option<StateFlags> {
-    match (protocol, opening) {
-        (Protocol::TCP, true) => Some(StateFlags::SYN_SENT),
-        (Protocol::TCP, false) => Some(connected()),
-        (_, true) => None,
+/// The states of the connections of a protocol that are asked for; `None` if there are none.
+pub(super) fn states(protocol: Protocol, which: Which) -> Option<StateFlags> {
+    match (protocol, which) {
+        (Protocol::TCP, Which::Opening) => Some(StateFlags::SYN_SENT),
+        (Protocol::TCP, Which::All | Which::Unowned) => Some(connected()),
+        (_, Which::Opening | Which::Unowned) => None,
         // The state of connected UDP sockets.
-        (_, false) => Some(StateFlags::ESTABLISHED),
+        (_, Which::All) => Some(StateFlags::ESTABLISHED),
     }
 }
 

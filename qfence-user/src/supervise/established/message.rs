@@ -15,8 +15,8 @@ pub(super) enum Request {
         namespace: i32,
         /// The ids of the cgroups.
         cgroups: BTreeSet<u64>,
-        /// Whether only TCP connections are asked for that are being opened.
-        opening: bool,
+        /// Which of them are asked for.
+        which: Which,
     },
     /// Asks to end connections.
     End {
@@ -25,6 +25,17 @@ pub(super) enum Request {
         /// The most threads that the helper may have. Each connection whose socket is locked blocks one.
         threads: usize,
     },
+}
+
+/// The connections that are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Which {
+    /// All that the fence has opened.
+    All,
+    /// Only those of TCP that are being opened.
+    Opening,
+    /// Only those of TCP whose socket has no owner. The fence may have opened them before it was attached.
+    Unowned,
 }
 
 /// An answer. [`Answer::Ended`] comes at any time, each of the others after its request.
@@ -60,4 +71,6 @@ pub(super) struct Seen {
     pub(super) remote: SocketAddr,
     /// Whether a rule for the set `self` let it through.
     pub(super) by_self: bool,
+    /// The index of the network device to which its socket is bound; 0 if it is bound to none.
+    pub(super) device: u32,
 }

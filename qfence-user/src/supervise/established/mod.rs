@@ -47,9 +47,10 @@ use std::{
 use anyhow::{Result, anyhow, bail};
 pub use helper::Dismissed;
 use helper::Helper;
-use message::{Answer, Request};
+use message::{Answer, Request, Which};
 use nix::errno::Errno;
 use qfence_common::Protocol;
+pub use search::Candidate;
 use search::{Look, Scope, Search};
 pub use worker::serve;
 
@@ -155,10 +156,30 @@ pub fn end(
 ) -> Result<Ended> {
     let mut helper = Helper::start(program, Some(owners))?;
     let scope = Scope {
-        opening: false,
+        which: Which::All,
         threads: THREADS,
     };
+    let denied = |candidate: &Candidate<'_>| denied(&candidate.connection);
     run(Search::new(cgroup, &mut helper, scope, denied)).0
+}
+
+/// Shows `judge` every TCP connection of a socket that was made in a cgroup and has no owner, some of them more than once,
+/// and ends those for which it returns true. Otherwise like [`end`].
+///
+/// # Errors
+/// Like [`end`].
+pub fn end_unowned(
+    program: &Path,
+    cgroup: &Cgroup,
+    owners: BorrowedFd<'_>,
+    judge: impl FnMut(&Candidate<'_>) -> bool,
+) -> Result<Ended> {
+    let mut helper = Helper::start(program, Some(owners))?;
+    let scope = Scope {
+        which: Which::Unowned,
+        threads: THREADS,
+    };
+    run(Search::new(cgroup, &mut helper, scope, judge)).0
 }
 
 /// What is left of a search for connections that are being opened.
@@ -185,21 +206,22 @@ pub fn end_opening(
         Err(error) => return (None, Err(error)),
     };
     let scope = Scope {
-        opening: true,
+        which: Which::Opening,
         threads: FEW_THREADS,
     };
+    let denied = |candidate: &Candidate<'_>| denied(&candidate.connection);
     let (ended, listing) = run(Search::new(cgroup, &mut helper, scope, denied));
     let helper = helper.dismiss();
     (Some(Opening { helper, listing }), ended)
 }
 
 /// Runs a search. Returns its result, and how long listing connections took.
-fn run<D: Fn(&Connection) -> bool>(mut search: Search<'_, D>) -> (Result<Ended>, Duration) {
+fn run<D: FnMut(&Candidate<'_>) -> bool>(mut search: Search<'_, D>) -> (Result<Ended>, Duration) {
     let ended = in_rounds(&mut search);
     (ended, search.listing)
 }
 
-fn in_rounds<D: Fn(&Connection) -> bool>(search: &mut Search<'_, D>) -> Result<Ended> {
+fn in_rounds<D: FnMut(&Candidate<'_>) -> bool>(search: &mut Search<'_, D>) -> Result<Ended> {
     let mut missed_before = HashMap::new();
     let mut unopened = 0;
     for round in 0..ROUNDS {

@@ -65,6 +65,14 @@ pub(super) fn of(found: &Found, cgroups: &BTreeSet<u64>) -> Origin {
     }
 }
 
+/// Whether a TCP socket that was made in one of the cgroups has no owner. A request for a connection has no cgroup: a
+/// listener is going to make its socket.
+pub(super) fn is_unowned(found: &Found, cgroups: &BTreeSet<u64>) -> bool {
+    let response = &found.response;
+    let storages = attribute(response, SK_BPF_STORAGES).unwrap_or_default();
+    storages.is_empty() && cgroup(response).is_some_and(|id| cgroups.contains(&id))
+}
+
 /// The flags of an owner, the last word of its value (`Owner` in qfence-ebpf/src/subject/owner.rs). The attribute has
 /// nested attributes for each requested storage (`diag_get` in net/core/bpf_sk_storage.c).
 fn flags(storages: &[u8]) -> Option<u32> {

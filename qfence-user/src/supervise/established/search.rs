@@ -14,7 +14,7 @@ use qfence_common::Protocol;
 use super::{
     Connection, Ended, errno_is_missing,
     helper::Helper,
-    message::{Answer, Request, Seen},
+    message::{Answer, Request, Seen, Which},
     namespaces, refused,
 };
 use crate::fence::cgroup::Cgroup;
@@ -32,10 +32,23 @@ pub(super) type Id = (u64, [u8; 8]);
 /// The connections that are searched for, and the means.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scope {
-    /// Whether only TCP connections are ended that are being opened.
-    pub(super) opening: bool,
+    /// Which connections are looked at.
+    pub(super) which: Which,
     /// The most threads of the helper.
     pub(super) threads: usize,
+}
+
+/// A connection that may have to be ended.
+#[derive(Debug)]
+pub struct Candidate<'a> {
+    /// The connection.
+    pub connection: Connection,
+    /// Its network namespace.
+    pub namespace: &'a File,
+    /// The cookie of its socket, in that namespace.
+    pub cookie: [u8; 8],
+    /// The index of the network device to which its socket is bound; 0 if it is bound to none.
+    pub device: u32,
 }
 
 /// The result of one round.
@@ -64,7 +77,7 @@ pub(super) struct Search<'a, D> {
     pub(super) errors: Vec<anyhow::Error>,
 }
 
-impl<'a, D: Fn(&Connection) -> bool> Search<'a, D> {
+impl<'a, D: FnMut(&Candidate<'_>) -> bool> Search<'a, D> {
     pub(super) fn new(cgroup: &'a Cgroup, helper: &'a mut Helper, scope: Scope, denied: D) -> Self {
         Self {
             cgroup,
@@ -124,7 +137,7 @@ impl<'a, D: Fn(&Connection) -> bool> Search<'a, D> {
         self.helper.ask(&Request::Look {
             namespace: file.as_raw_fd(),
             cgroups: cgroups.clone(),
-            opening: self.scope.opening,
+            which: self.scope.which,
         })?;
         let all = loop {
             match self.helper.answer(PATIENCE) {
@@ -150,6 +163,7 @@ impl<'a, D: Fn(&Connection) -> bool> Search<'a, D> {
             local,
             remote,
             by_self,
+            device,
         } in all
         {
             let connection = Connection {
@@ -159,7 +173,13 @@ impl<'a, D: Fn(&Connection) -> bool> Search<'a, D> {
                 by_self,
             };
             let id = (inode, cookie);
-            if (self.denied)(&connection) && !self.settled.contains(&id) {
+            let candidate = Candidate {
+                connection,
+                namespace: file,
+                cookie,
+                device,
+            };
+            if !self.settled.contains(&id) && (self.denied)(&candidate) {
                 self.pending.insert(number, (id, connection));
                 numbers.push(number);
             }

@@ -19,7 +19,7 @@ use qfence_common::Protocol;
 
 use super::{
     diag::{self, Diag, KINDS},
-    message::{Answer, Request, Seen},
+    message::{Answer, Request, Seen, Which},
     origin::{self, Origin},
     pool,
 };
@@ -79,10 +79,10 @@ impl Worker {
             Request::Look {
                 namespace,
                 cgroups,
-                opening,
+                which,
             } => {
                 self.found.clear();
-                let found = self.look(namespace, &cgroups, opening);
+                let found = self.look(namespace, &cgroups, which);
                 found.map(Answer::Found).map(Some)
             }
             Request::End { numbers, threads } => {
@@ -102,14 +102,9 @@ impl Worker {
         }
     }
 
-    /// Lists the connections that the fence with these cgroups has opened in a namespace, or only those of TCP that are
-    /// being opened. This thread stays in that namespace.
-    fn look(
-        &mut self,
-        namespace: i32,
-        cgroups: &BTreeSet<u64>,
-        opening: bool,
-    ) -> Result<Vec<Seen>> {
+    /// Lists the connections that the fence with these cgroups has opened in a namespace, or some of them. This thread stays
+    /// in that namespace.
+    fn look(&mut self, namespace: i32, cgroups: &BTreeSet<u64>, which: Which) -> Result<Vec<Seen>> {
         let file = File::open(format!("/proc/{}/fd/{namespace}", getppid()))
             .context("cannot open a network namespace of the fence")?;
         setns(file, CloneFlags::CLONE_NEWNET)
@@ -117,11 +112,15 @@ impl Worker {
         let diag = Diag::open()?;
         let mut all = Vec::new();
         for (protocol, family) in KINDS {
-            let Some(states) = diag::states(protocol, opening) else {
+            let Some(states) = diag::states(protocol, which) else {
                 continue;
             };
             for found in diag.dump(protocol, family, states, io::stdout().as_fd())? {
-                let origin = origin::of(&found, cgroups);
+                let origin = match which {
+                    Which::Unowned if origin::is_unowned(&found, cgroups) => Origin::Opened,
+                    Which::Unowned => Origin::NotOpened,
+                    Which::All | Which::Opening => origin::of(&found, cgroups),
+                };
                 if origin == Origin::NotOpened {
                     continue;
                 }
@@ -135,6 +134,7 @@ impl Worker {
                     local: found.connection.local,
                     remote: found.connection.remote,
                     by_self: origin == Origin::BySelf,
+                    device: found.id().interface_id,
                 });
             }
         }

@@ -122,6 +122,7 @@ impl Inputs {
             netns: self.netns,
             generation: before + 1,
             devices: self.facts.device_names.clone(),
+            workload: self.facts.last_workload.clone(),
         };
         let pending = match is_readable {
             true => {

@@ -50,6 +50,7 @@ struct Said {
     file: RecurringError,
     updating: RecurringError,
     keeping: RecurringError,
+    workload: RecurringError,
     waiting: RecurringError,
 }
 
@@ -216,6 +217,9 @@ impl<P: AsMut<Maps>> Follower<P> {
             let followed = self.inputs.facts.why_unfollowed();
             let mended = "the host's addresses are followed again";
             self.said.following.report(followed, mended, messages);
+            let read = self.inputs.facts.why_unknown_workload();
+            let mended = "the workload's addresses are followed again";
+            self.said.workload.report(read, mended, messages);
             self.report_naming(messages);
             self.report_ambiguous(messages);
             let read = self.inputs.facts.why_bad_file();

@@ -16,6 +16,9 @@ use std::collections::BTreeMap;
 /// The beginning of the annotations.
 const PREFIX: &str = "qfence.";
 
+/// The most bytes of a name.
+const LONGEST: usize = 64;
+
 /// Why annotations are refused. The container does not start then.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AnnotationError {
@@ -27,6 +30,12 @@ pub enum AnnotationError {
     /// It has no value.
     #[error("the annotation {0} is empty: give it a value, or leave it out")]
     Empty(String),
+    /// It is a name that could pass for another, or for more than a name, where names are shown.
+    #[error(
+        "the annotation {0}: {1:?} cannot be the name of a fence: there, it has at most {LONGEST} letters of ASCII, digits, \
+         dots, hyphens and underscores"
+    )]
+    Name(String, String),
     /// It may be the image's.
     #[error(
         "the annotation {0} could be the image's, and it widens what the container may reach: give --trust-annotations \
@@ -89,6 +98,9 @@ pub fn options(
         if value.trim().is_empty() {
             return Err(AnnotationError::Empty(key.clone()));
         }
+        if kind == Kind::Name && !is_name(value.trim()) {
+            return Err(AnnotationError::Name(key.clone(), value.clone()));
+        }
         if !are_trusted && !kind.is_harmless() {
             return Err(AnnotationError::Untrusted(key.clone(), kind.word()));
         }
@@ -111,6 +123,12 @@ pub fn options(
         }
     }
     Ok(options)
+}
+
+/// Whether a text is a name that an annotation may give.
+fn is_name(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    text.len() <= LONGEST && text.bytes().all(is_plain)
 }
 
 #[cfg(test)]
@@ -184,12 +202,35 @@ mod tests {
     #[test]
     fn a_value_cannot_be_another_option() {
         let given = of(
-            &[("qfence.deny", "--allow any"), ("qfence.name", "--x y")],
+            &[("qfence.deny", "--allow any"), ("qfence.name", "--x")],
             true,
         );
         assert_eq!(
             given.unwrap(),
-            ["--name=--x y", "--deny=--allow", "--deny=any"]
+            ["--name=--x", "--deny=--allow", "--deny=any"]
         );
+    }
+
+    #[test]
+    fn a_name_has_nothing_that_could_pass_for_more() {
+        let longest = "a".repeat(LONGEST);
+        for name in ["web", "a.B-c_9", " web ", longest.as_str()] {
+            assert!(of(&[("qfence.name", name)], false).is_ok(), "{name}");
+        }
+        let longer = "a".repeat(LONGEST + 1);
+        for name in [
+            "web   enforced",
+            "a/b",
+            "w\u{435}b",
+            "web\u{200b}",
+            "web\n",
+            longer.as_str(),
+        ] {
+            let refused = of(&[("qfence.name", &format!("x{name}x"))], true);
+            assert!(
+                matches!(refused, Err(AnnotationError::Name(..))),
+                "{name:?}: {refused:?}"
+            );
+        }
     }
 }

@@ -4,6 +4,8 @@
 
 mod tun;
 
+pub use tun::namespace as namespace_of_device;
+
 use std::{
     fs, io,
     os::unix::fs::MetadataExt as _,

@@ -18,7 +18,7 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 ///
 /// # Errors
 /// If the descriptor cannot be taken from the process.
-pub(super) fn namespace(pid: Pid, descriptor: i32) -> Result<Option<u64>> {
+pub fn namespace(pid: Pid, descriptor: i32) -> Result<Option<u64>> {
     let context = || format!("cannot look at the tap device of the process {pid}");
     let Some(id) = rustix::process::Pid::from_raw(pid.as_raw()) else {
         return Ok(None);

@@ -7,8 +7,14 @@ use tokio::time::timeout;
 
 use super::{Facts, Reading};
 use crate::{
-    host::{NAT64_PATIENCE, addresses::HostAddresses, host_with},
-    policy::{Policy, Prefix, Sets, hostset::single, nameservers::Nameserver, set::SetName},
+    host::{NAT64_PATIENCE, addresses::HostAddresses, host_with, nameservers::Nameservers},
+    policy::{
+        Policy, Prefix, Sets,
+        hostset::{WorkloadAddresses, single},
+        nameservers::Nameserver,
+        set::SetName,
+    },
+    stored_policy::StoredWorkload,
 };
 
 impl Facts {
@@ -41,11 +47,42 @@ impl Facts {
             (Err(error), None) => return Err(error.into()),
         };
         sets.gateways = gateways;
+        self.read_workload(&mut sets, is_first).await?;
         self.read_translators(&mut sets, is_first).await;
         self.read_nameservers(&mut sets, policy, known.as_deref(), is_first)
             .await?;
         self.read_devices(&mut sets, policy, is_first).await?;
         Ok(sets)
+    }
+
+    /// Adds the addresses of the workload. If they cannot be read, those last known stay.
+    async fn read_workload(&mut self, sets: &mut Sets, is_first: bool) -> Result<()> {
+        let (Some(network), Some(addresses)) = (self.watcher.workload(), &mut self.workload) else {
+            return Ok(());
+        };
+        self.unknown_workload = None;
+        let mut workload = StoredWorkload {
+            addresses: WorkloadAddresses::default(),
+            nameservers: network
+                .nameservers
+                .as_ref()
+                .map(Nameservers::of_another_namespace),
+            pod_loopback: network.pod_loopback,
+        };
+        match addresses.reading().await {
+            Ok(found) => workload.addresses = (*found).clone(),
+            Err(error) if is_first => return Err(error.into()),
+            Err(error) => {
+                self.unknown_workload = Some(error.into());
+                if let Some(last) = self.last_workload.take() {
+                    workload.addresses = last.addresses;
+                }
+            }
+        }
+        sets.pod.clear();
+        workload.add_to(sets);
+        self.last_workload = Some(workload);
+        Ok(())
     }
 
     /// Adds the host's addresses in the networks of the fence's devices to the nameservers: the host may answer their
@@ -133,6 +170,11 @@ impl Facts {
         let last = std::mem::take(&mut sets.nameservers);
         if !policy.names_dns() {
             self.nameservers = None;
+            return Ok(());
+        }
+        let of_workload = self.last_workload.as_ref();
+        if let Some(own) = of_workload.and_then(|workload| workload.nameservers.clone()) {
+            sets.nameservers = own;
             return Ok(());
         }
         let watcher = &self.watcher;

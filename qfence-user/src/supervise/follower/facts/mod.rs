@@ -19,8 +19,10 @@ use crate::{
         nat64::Nat64,
         subscription::{Subscription, Unknown},
         watcher::Watcher,
+        workload::FollowedWorkload,
     },
     policy::{nameservers::Nameserver, profile::host_file::HostFile},
+    stored_policy::StoredWorkload,
 };
 
 /// The result of reading the host's addresses.
@@ -40,6 +42,10 @@ pub(super) struct Facts {
     devices: Option<Subscription<FollowedDevices>>,
     /// The names of the fence's network devices.
     pub(super) device_names: Vec<String>,
+    /// The addresses of the workload; `None` for a fence that is not attached to one.
+    workload: Option<Subscription<FollowedWorkload>>,
+    /// The workload's network, as last known.
+    pub(super) last_workload: Option<StoredWorkload>,
     file: Subscription<FollowedFile>,
     /// The content of the file, when it was last valid.
     last_file: HostFile,
@@ -47,6 +53,8 @@ pub(super) struct Facts {
     has_seen_file: bool,
     /// The error, if the host's addresses are not followed.
     unfollowed: Option<Error>,
+    /// The error, if the addresses of the workload are not known.
+    unknown_workload: Option<Error>,
     /// The error, if a rule names nameservers and they are not known.
     unnamed: Option<Error>,
     /// The error, if the administrator's file cannot be read.
@@ -62,6 +70,9 @@ impl Facts {
         Self {
             devices: (!devices.is_empty()).then(|| watcher.devices()),
             device_names: devices,
+            workload: watcher.workload_addresses(),
+            last_workload: None,
+            unknown_workload: None,
             watcher: watcher.clone(),
             addresses: watcher.addresses(),
             nameservers: None,
@@ -78,13 +89,14 @@ impl Facts {
     }
 
     /// All facts. The first is the one whose readings are not awaited.
-    fn all(&mut self) -> [&mut dyn Followed; 6] {
+    fn all(&mut self) -> [&mut dyn Followed; 7] {
         [
             &mut self.nat64,
             &mut self.addresses,
             &mut self.nameservers,
             &mut self.gateways,
             &mut self.devices,
+            &mut self.workload,
             &mut self.file,
         ]
     }
@@ -126,6 +138,16 @@ impl Facts {
             None => Ok(()),
             Some(error) => Err(anyhow!(
                 "error: {error:#}: the fence does not follow the host's addresses; retrying"
+            )),
+        }
+    }
+
+    /// The error, if the addresses of the workload are not known.
+    pub(super) fn why_unknown_workload(&self) -> Result<()> {
+        match &self.unknown_workload {
+            None => Ok(()),
+            Some(error) => Err(anyhow!(
+                "error: {error:#}: calls to new addresses of the workload's own are not refused, only their packets; retrying"
             )),
         }
     }
