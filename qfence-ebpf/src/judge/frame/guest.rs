@@ -36,8 +36,10 @@ fn entry(index: u32) -> Option<*mut Device> {
     }
     for step in 0..abi::FRAME_DEVICES {
         let device = FRAME_DEVICES.get_ptr_mut(frame::place(index, step))?;
+        // SAFETY: the map's value, aligned and alive as long as the program runs.
+        let found = unsafe { &raw const (*device).index };
         // SAFETY: as above.
-        if unsafe { (&raw const (*device).index).read_volatile() } == index {
+        if unsafe { found.read_volatile() } == index {
             return Some(device);
         }
     }
@@ -115,8 +117,10 @@ fn is_of_guest(device: u32, mac: u64, flags: u32) -> bool {
         return false;
     }
     if let Some(known) = entry(device) {
-        // SAFETY: the map's value, aligned and alive as long as the program runs. No other address gets this far.
-        unsafe { (&raw mut (*known).mac).write_volatile(mac) };
+        // SAFETY: the map's value, aligned and alive as long as the program runs.
+        let known = unsafe { &raw mut (*known).mac };
+        // SAFETY: as above. No other address gets this far.
+        unsafe { known.write_volatile(mac) };
     }
     true
 }
