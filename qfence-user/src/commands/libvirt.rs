@@ -87,6 +87,15 @@ impl<'a> Hook<'a> {
         let Some(attach) = self.attach()? else {
             return Ok(());
         };
+        self.refuse_unseen(&attach)?;
+        let hierarchy = Hierarchy::find(&self.paths.mountinfo)?;
+        // libvirt may have been killed before it could call the hook at the end.
+        self.remove_fence()?;
+        self.partition()?.make(&hierarchy, &self.paths.root)
+    }
+
+    /// Refuses networks that no fence sees.
+    fn refuse_unseen(&self, attach: &Attach) -> Result<()> {
         let name = &self.definition.name;
         let unseen = self.definition.unseen();
         if !attach.allow_unfenced_net && !unseen.is_empty() {
@@ -96,16 +105,15 @@ impl<'a> Hook<'a> {
                 unseen.join(", ")
             );
         }
-        let hierarchy = Hierarchy::find(&self.paths.mountinfo)?;
-        // libvirt may have been killed before it could call the hook at the end.
-        self.remove_fence()?;
-        self.partition()?.make(&hierarchy, &self.paths.root)
+        Ok(())
     }
 
     fn start(&self) -> Result<()> {
         let Some(attach) = self.attach()? else {
             return Ok(());
         };
+        // A network of libvirt can have become a device of the host since `prepare`.
+        self.refuse_unseen(&attach)?;
         let name = &self.definition.name;
         let target = Target::StartingDomain {
             name: name.clone(),

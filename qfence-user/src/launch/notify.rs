@@ -43,21 +43,21 @@ const LONGEST: usize = 4096;
 /// How long systemd may take to accept a notification. Then it is lost.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The fields that are passed on. Others name a process (MAINPID), change who may notify, or come with descriptors, which are
-/// for systemd alone.
-const FIELDS: [&[u8]; 11] = [
-    b"BUSERROR",
+/// The fields that are passed on if their value is a number. Others name a process (MAINPID), change who may notify, or come
+/// with descriptors, which are for systemd alone.
+const NUMBERS: [&[u8]; 8] = [
     b"ERRNO",
     b"EXIT_STATUS",
     b"EXTEND_TIMEOUT_USEC",
     b"MONOTONIC_USEC",
     b"READY",
     b"RELOADING",
-    b"STATUS",
     b"STOPPING",
-    b"WATCHDOG",
     b"WATCHDOG_USEC",
 ];
+
+/// The fields whose value is a text.
+const TEXTS: [&[u8]; 2] = [b"BUSERROR", b"STATUS"];
 
 /// systemd's socket.
 #[derive(Debug)]
@@ -226,17 +226,36 @@ fn pass_on(socket: &UnixDatagram, manager: &Manager, ends: &AtomicBool, messages
     }
 }
 
-/// The lines of a notification that are passed on.
+/// The lines of a notification that are passed on. systemd ends a line at a newline or a carriage return (`strv_split` in its
+/// src/core/manager.c). A message with other control characters is no text, and none of it is passed on.
 fn filtered(message: &[u8]) -> Vec<u8> {
-    let is_passed = |line: &&[u8]| {
-        let name = line.split(|byte| *byte == b'=').next();
-        line.contains(&b'=') && name.is_some_and(|name| FIELDS.contains(&name))
-    };
+    let is_end = |byte: &u8| matches!(byte, b'\n' | b'\r');
+    let is_text = std::str::from_utf8(message).is_ok()
+        && message
+            .iter()
+            .all(|byte| is_end(byte) || !byte.is_ascii_control());
+    if !is_text {
+        return Vec::new();
+    }
     let lines: Vec<_> = message
-        .split(|byte| *byte == b'\n')
-        .filter(is_passed)
+        .split(is_end)
+        .filter(|line| is_passed(line))
         .collect();
     lines.join(&b'\n')
+}
+
+/// Whether a line is a known field with a value of its kind.
+fn is_passed(line: &[u8]) -> bool {
+    let Some(end) = line.iter().position(|byte| *byte == b'=') else {
+        return false;
+    };
+    let (name, value) = line.split_at(end);
+    let value = value.get(1..).unwrap_or_default();
+    match name {
+        b"WATCHDOG" => matches!(value, b"1" | b"trigger"),
+        _ if NUMBERS.contains(&name) => !value.is_empty() && value.iter().all(u8::is_ascii_digit),
+        _ => TEXTS.contains(&name),
+    }
 }
 
 #[cfg(test)]
@@ -252,6 +271,20 @@ mod tests {
             (b"FDSTORE=1\nFDNAME=x", b""),
             (b"NOTIFYACCESS=all", b""),
             (b"BARRIER=1", b""),
+            // systemd ends a line at each of the two.
+            (
+                b"STATUS=x\rMAINPID=7\nWATCHDOG=trigger",
+                b"STATUS=x\nWATCHDOG=trigger",
+            ),
+            (b"READY=1\rNOTIFYACCESS=all", b"READY=1"),
+            (b"READY=1\0MAINPID=7", b""),
+            (b"STATUS=x\x0bMAINPID=7", b""),
+            (b"STATUS=\xff", b""),
+            (b"READY=yes\nERRNO=-1\nWATCHDOG=2\nEXIT_STATUS=", b""),
+            (
+                b"ERRNO=2\nWATCHDOG=1\nSTATUS=",
+                b"ERRNO=2\nWATCHDOG=1\nSTATUS=",
+            ),
             (b"READY", b""),
             (b"XREADY=1\nready=1", b""),
             (b"\xff\0=\n", b""),

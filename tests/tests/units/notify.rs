@@ -15,8 +15,20 @@ fn property(scene: &Scene, name: &str) -> Result<String> {
 fn a_unit_is_started_when_its_command_says_so() -> Result<()> {
     let scene = Scene::new()?;
     scene.output(&["install", "-d", "-o", USER, "/tmp/results"])?;
-    let command = "sh -c 'until test -e /tmp/results/go; do sleep 0.1; done; \
-                   systemd-notify --pid=1 --ready; systemd-notify --status=\"sent $?\"; exec sleep 1000'";
+    // For systemd, a carriage return ends a line too.
+    let show = [
+        "systemctl",
+        "show",
+        "--value",
+        "--property",
+        "MainPID",
+        "dbus.service",
+    ];
+    let other = scene.output(&show)?;
+    let forged = format!("STATUS=x\rMAINPID={}\nWATCHDOG=1", other.trim());
+    scene.machine.write("/tmp/results/forged", &forged)?;
+    let command = "sh -c 'until test -e /tmp/results/go; do sleep 0.1; done; systemd-notify --pid=1 --ready; \
+                   systemd-notify \"$(cat /tmp/results/forged)\"; systemd-notify --status=\"sent $?\"; exec sleep 1000'";
     for options in ["", "--keep", "--strict=sockets,rights"] {
         let exec = scene.exec(options, command);
         scene.write_unit(&format!("Type=notify\nTimeoutStartSec=120\n{exec}"))?;

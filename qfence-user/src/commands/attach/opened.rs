@@ -8,6 +8,7 @@
 use std::{
     collections::HashMap,
     fs::File,
+    io,
     net::{IpAddr, SocketAddr, UdpSocket},
     os::{
         fd::{AsFd as _, BorrowedFd},
@@ -210,7 +211,9 @@ fn is_local(address: IpAddr) -> bool {
         IpAddr::V4(_) => false,
         IpAddr::V6(address) => address.is_unicast_link_local(),
     };
-    is_link_local || UdpSocket::bind((address, 0)).is_ok()
+    // Any other error, such as for want of ports, which a process can hold, says nothing about the address.
+    let is_elsewhere = |error: &io::Error| error.kind() == io::ErrorKind::AddrNotAvailable;
+    is_link_local || !UdpSocket::bind((address, 0)).is_err_and(|error| is_elsewhere(&error))
 }
 
 /// The devices of this thread's network namespace: none, and each.
