@@ -111,7 +111,9 @@ fn say_devices(devices: &[String]) {
     if !devices.is_empty() {
         let devices = printable(devices.join(", ").as_bytes());
         notify(format_args!(
-            "hint: frames of the guests on {devices} are judged by the layer address. What reaches this host although its              frame led elsewhere, as by NAT, is dropped (deny-local-in), and DHCP is let through where this host has an              address ({DHCP})"
+            "hint: frames of the guests on {devices} are judged by the layer address. What reaches this host although its \
+             frame led elsewhere, as by NAT, is dropped (deny-local-in), and DHCP is let through where this host has an \
+             address ({DHCP})"
         ));
     }
 }
