@@ -12,6 +12,28 @@ use crate::{
     stored_policy::netns,
 };
 
+/// Reads the network devices of this thread's network namespace. Not to be called within an event loop.
+///
+/// # Errors
+/// If they cannot be read.
+pub(super) fn read() -> Result<Devices> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start an event loop")?;
+    Ok(runtime.block_on(Devices::read())?)
+}
+
+/// Fails if there are more devices than a fence has room for.
+pub(super) fn ensure_room(all: &[FencedDevice]) -> Result<()> {
+    let most = usize::try_from(FRAME_DEVICES).unwrap_or(usize::MAX);
+    ensure!(
+        all.len() <= most,
+        "a fence has room for {most} network devices"
+    );
+    Ok(())
+}
+
 /// Adds the devices of these names to those that are to be fenced. Their guests may use the addresses `macs`, or else that of
 /// the first frame.
 ///
@@ -38,12 +60,7 @@ pub(super) fn add_named(
         let learns = macs.is_empty();
         all.push(fenced(device, here, macs, learns));
     }
-    let most = usize::try_from(FRAME_DEVICES).unwrap_or(usize::MAX);
-    ensure!(
-        all.len() <= most,
-        "a fence has room for {most} network devices"
-    );
-    Ok(())
+    ensure_room(all)
 }
 
 /// A device that is to be fenced.

@@ -8,7 +8,10 @@ use std::{
 };
 
 use super::finding::Finding;
-use crate::base::{mounts, paths::Paths};
+use crate::{
+    base::{mounts, paths::Paths},
+    fence::nested::own_cgroup,
+};
 
 const NAME: &str = "container";
 
@@ -46,8 +49,7 @@ impl Facts {
         let cgroup = |process: &str| {
             let text = fs::read_to_string(paths.proc.join(process).join("cgroup"));
             let text = text.unwrap_or_default();
-            let line = text.lines().find_map(|line| line.strip_prefix("0::"));
-            line.unwrap_or_default().to_owned()
+            own_cgroup(&text).unwrap_or_default().to_owned()
         };
         let network = |process: &str| {
             let path = paths.proc.join(process).join("ns/net");

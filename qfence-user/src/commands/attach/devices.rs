@@ -2,40 +2,38 @@
 
 use std::sync::mpsc::{Sender, channel};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use super::step;
+use super::{guests::Guest, step};
 use crate::{
     base::paths::Paths,
     build::Loaded,
     cli::Attach,
-    commands::devices::add_named,
+    commands::devices::{add_named, ensure_room, read},
     fence::{description::Description, devices::FencedDevice, guard::Fence},
-    host::{
-        devices::{Devices, FollowedDevices},
-        subscription::Subscription,
-        watcher::Watcher,
-    },
+    host::{devices::FollowedDevices, subscription::Subscription, watcher::Watcher},
     kernel::local_in::{Drained, Membership},
     record::{devices::DeviceNames, reader::Sources},
+    stored_policy::netns,
     supervise::devices::{DeviceWatch, Given},
 };
 
-/// Finds the devices that the options name.
+/// Finds the devices that the options name, and those of guests.
 ///
 /// # Errors
-/// If one does not exist, or cannot be fenced.
-pub(super) fn find(options: &Attach) -> Result<Vec<FencedDevice>> {
+/// If one does not exist or cannot be fenced, or there are too many.
+pub(super) fn find(options: &Attach, guests: &[Guest]) -> Result<Vec<FencedDevice>> {
     let mut devices = Vec::new();
-    if options.device.is_empty() {
+    if options.device.is_empty() && guests.is_empty() {
         return Ok(devices);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start an event loop")?;
-    let found = runtime.block_on(Devices::read())?;
+    let found = read()?;
     add_named(&mut devices, &options.device, &options.mac, &found)?;
+    let here = netns()?;
+    for guest in guests {
+        devices.push(guest.to_fence(&found, here)?);
+    }
+    ensure_room(&devices)?;
     Ok(devices)
 }
 

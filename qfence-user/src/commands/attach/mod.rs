@@ -90,8 +90,7 @@ pub(super) fn run_on(
         }
         _ => (Home::default(), None, 0),
     };
-    let mut devices = devices::find(options)?;
-    devices.extend(guests::find(guests)?);
+    let devices = devices::find(options, guests)?;
     let logs = match options.detach {
         true => Vec::new(),
         false => logging::open(&options.log, options.log_format, None)?,

@@ -16,7 +16,7 @@ use qfence_common::{
 };
 
 use crate::{
-    base::{console::notify, files::bounded, paths::Paths},
+    base::{console::notify, paths::Paths},
     cli::Attach,
     fence::guard::Fence,
     kernel::{self, Listed},
@@ -136,22 +136,15 @@ fn device(open: &OpenSocket) -> String {
 /// The device that serves tap devices in the kernel.
 const VHOST_NET: &str = "/dev/vhost-net";
 
-/// More bytes than the description of a descriptor has.
-const DESCRIPTION: u64 = 4096;
-
 /// Whether a descriptor of a process is attached to a tap device of this network namespace that is fenced.
 fn is_fenced(open: &OpenSocket, options: &Attach, paths: &Paths, here: u64) -> Result<bool> {
     let (Ok(pid), Ok(fd)) = (i32::try_from(open.pid), i32::try_from(open.fd)) else {
         return Ok(false);
     };
-    let path = paths.proc.join(format!("{pid}/fdinfo/{fd}"));
-    let text = bounded::read(&path, DESCRIPTION).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let Some(name) = text.lines().find_map(|line| line.strip_prefix("iff:\t")) else {
-        return Ok(false);
-    };
-    let is_named = options.device.iter().any(|device| device == name);
-    Ok(is_named && uplink::namespace_of_device(Pid::from_raw(pid), fd)? == Some(here))
+    let pid = Pid::from_raw(pid);
+    let is_named =
+        uplink::name_of_device(pid, fd, paths).is_some_and(|name| options.device.contains(&name));
+    Ok(is_named && uplink::namespace_of_device(pid, fd)? == Some(here))
 }
 
 /// The first of some words, and the number of the others; `are_more` is whether even more were not listed.

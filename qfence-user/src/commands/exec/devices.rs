@@ -13,7 +13,7 @@ use nix::{errno::Errno, unistd::Uid};
 use crate::{
     base::mac::Mac,
     cli::{Exec, NewTap},
-    commands::devices::{add_named, fenced, hint_down},
+    commands::devices::{add_named, fenced, hint_down, read},
     fence::devices::FencedDevice,
     host::devices::{
         self, Devices, Kind,
@@ -72,11 +72,7 @@ impl Guests {
                 new.name
             );
         }
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .context("cannot start an event loop")?;
-        let before = runtime.block_on(Devices::read())?;
+        let before = read()?;
         for (place, tap) in taps.iter().enumerate() {
             let is_again = taps[..place].iter().any(|other| other.name == tap.name);
             ensure!(
@@ -88,7 +84,7 @@ impl Guests {
             guests.open(tap, new, owner, &before)?;
         }
         // A device that another process has replaced since would not be the one that was opened.
-        let now = runtime.block_on(Devices::read())?;
+        let now = read()?;
         let here = netns()?;
         for tap in taps {
             let device = now.named(&tap.name).with_context(|| gone(&tap.name))?;

@@ -79,6 +79,11 @@ impl<'a> Locked<'a> {
         let furnished = limits
             .apply(fence.cgroup())
             .and_then(|()| fence.describe(description));
+        self.finish(fence, mounted_bpffs, furnished)
+    }
+
+    /// Returns a fence that was furnished, or removes it.
+    fn finish(self, fence: Fence, mounted_bpffs: bool, furnished: Result<()>) -> Result<Made> {
         // Removing the fence takes the locks again.
         drop(self);
         match furnished {
@@ -123,15 +128,7 @@ impl<'a> Locked<'a> {
         // From here on, dropping the fence removes its parts.
         let fence = Fence::new(name, place, id, vec![on_pins], all.clone());
         let described = fence.describe(description);
-        // Removing the fence takes the locks again.
-        drop(self);
-        match described {
-            Ok(()) => Ok(Made {
-                fence,
-                mounted_bpffs,
-            }),
-            Err(error) => Err(fence.give_up(error)),
-        }
+        self.finish(fence, mounted_bpffs, described)
     }
 
     /// Makes a fence without programs that has only devices: its place is a cgroup of its own that no process is in. The
@@ -162,15 +159,7 @@ impl<'a> Locked<'a> {
         // From here on, dropping the fence removes its parts.
         let fence = Fence::new(name, place, id, vec![on_pins], all.clone());
         let described = fence.describe(description);
-        // Removing the fence takes the locks again.
-        drop(self);
-        match described {
-            Ok(()) => Ok(Made {
-                fence,
-                mounted_bpffs,
-            }),
-            Err(error) => Err(fence.give_up(error)),
-        }
+        self.finish(fence, mounted_bpffs, described)
     }
 
     /// Makes the place of a fence that has only devices.

@@ -153,18 +153,28 @@ fn open_taps(process: &Path) -> io::Result<Vec<i32>> {
         // It may be closed meanwhile. Sockets, pipes and the like have no path.
         let is_file = fs::read_link(entry.path()).is_ok_and(|target| target.is_absolute());
         let name = entry.file_name();
-        if is_file && is_tap(&process.join("fdinfo").join(&name)) {
+        if is_file && described(&process.join("fdinfo").join(&name)).is_some() {
             found.extend(name.to_str().and_then(|name| name.parse::<i32>().ok()));
         }
     }
     Ok(found)
 }
 
-/// Whether a file of /proc/PID/fdinfo describes an attached tap device (`tun_chr_show_fdinfo` in drivers/net/tun.c).
-fn is_tap(description: &Path) -> bool {
+/// The name of the tap device to which a descriptor of a process is attached; `None` if there is none.
+#[must_use]
+pub fn name_of_device(pid: Pid, descriptor: i32, paths: &Paths) -> Option<String> {
+    let directory = paths.proc.join(pid.to_string()).join("fdinfo");
+    let name = described(&directory.join(descriptor.to_string()))?;
+    Some(String::from_utf8_lossy(&name).into_owned())
+}
+
+/// The name of the attached tap device that a file of /proc/PID/fdinfo describes (`tun_chr_show_fdinfo` in
+/// drivers/net/tun.c).
+fn described(description: &Path) -> Option<Vec<u8>> {
     let text = bounded::read(description, DESCRIPTION).unwrap_or_default();
-    text.split(|byte| *byte == b'\n')
-        .any(|line| line.starts_with(b"iff:"))
+    let mut lines = text.split(|byte| *byte == b'\n');
+    let name = lines.find_map(|line| line.strip_prefix(b"iff:"))?;
+    Some(name.strip_prefix(b"\t").unwrap_or(name).to_vec())
 }
 
 #[cfg(test)]
