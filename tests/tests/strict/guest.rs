@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Read as _,
+    io::{BufRead as _, BufReader, Read as _},
     net::TcpStream,
     os::unix::{fs::chown, net::UnixStream},
     path::{Path, PathBuf},
@@ -107,11 +107,9 @@ impl Machine {
             "hostfwd"
         );
         ensure!(greeting(world, VNC.0 + VNC.1)?.contains("RFB"), "VNC");
-        let mut monitor = UnixStream::connect(self.path("run/qmp")).context("QMP")?;
+        let monitor = UnixStream::connect(self.path("run/qmp")).context("QMP")?;
         monitor.set_read_timeout(Some(Duration::from_secs(60)))?;
-        let mut greeting = [0; 6];
-        monitor.read_exact(&mut greeting)?;
-        ensure!(&greeting == b"{\"QMP\"", "QMP: {greeting:?}");
+        ensure!(is_greeted(monitor)?, "the monitor ended without a greeting");
         let pid = fs::read_to_string(self.path("run/pid"))?;
         ensure!(
             Path::new("/proc").join(pid.trim()).exists(),
@@ -119,6 +117,18 @@ impl Machine {
         );
         Ok(())
     }
+}
+
+/// Whether QEMU's monitor greets who connects to it.
+///
+/// An event that happens at that moment (a client of VNC that left) is sent before the greeting.
+fn is_greeted(monitor: UnixStream) -> Result<bool> {
+    for line in BufReader::new(monitor).lines() {
+        if line?.starts_with("{\"QMP\"") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The first bytes that a service of the host says.
