@@ -122,6 +122,16 @@ pub const FLOWS: u32 = 4096;
 /// The global that logs what is let through: 0 or 1.
 pub const LOG_ALLOWED: &str = "LOG_ALLOWED";
 
+/// The hash map of the addresses that rules by name allow: from [`crate::Halves`] to [`crate::resolved::Resolved`]. It has
+/// room for one entry in a fence without a resolver.
+pub const RESOLVED_MAP: &str = "RESOLVED";
+
+/// The LRU hash map of those who ask for names: from [`crate::resolved::Asker`] to nanoseconds since boot.
+pub const ASKERS_MAP: &str = "ASKERS";
+
+/// The global for the [`crate::resolved::Resolver`] of the fence.
+pub const RESOLVER: &str = "RESOLVER";
+
 /// The hash map of the devices of the fence: from the index of a network device to its [`crate::frame::Device`]. Like the
 /// four maps below, it has room for one entry in a fence without devices.
 pub const FRAME_DEVICES_MAP: &str = "FRAME_DEVICES";

@@ -20,6 +20,7 @@ pub mod port;
 pub mod proof;
 pub mod protocol;
 pub mod pulse;
+pub mod resolved;
 pub mod syn;
 pub mod tally;
 pub mod tree;

@@ -21,8 +21,11 @@ pub const MAX_DEPTH: usize = 2 * ADDRESS_DEPTH + PORT_DEPTH;
 /// to an IPv4 broadcast or multicast address, and SELF if it has a rule for `self`. The nodes before it are the roots for each path and address family.
 pub const FLAGS: u32 = 4;
 
+/// The index of the table of rules, which a policy with rules by name has: see [`crate::resolved`].
+pub const NAMED_RULES: u32 = 5;
+
 /// The number of nodes with a fixed meaning, at the start of every tree.
-pub const HEAD: usize = 5;
+pub const HEAD: usize = 6;
 
 /// The maximum number of nodes.
 pub const MAX_NODES: usize = 1 << 20;

@@ -79,6 +79,10 @@ pub const SELF: u32 = 1 << 26;
 /// (`attach --pod-loopback`). That overrules a verdict that denies, for sockets in that namespace.
 pub const POD: u32 = 1 << 25;
 
+/// In a verdict that denies an address which is not the host's: the policy has rules by name, so the address may be allowed
+/// by one of them ([`crate::resolved`]). In the flags of a policy as a whole: it has such rules.
+pub const NAMED: u32 = 1 << 24;
+
 /// Set in a verdict that allows; zeroed memory denies.
 const ALLOW: u32 = 1 << 30;
 /// The bits of the rule number.
@@ -89,7 +93,7 @@ const SHORT_RULE: u32 = MAX_RULES - 1;
 const SELF_SHIFT: u32 = MAX_RULES.ilog2();
 const _: () = assert!(MAX_RULES.is_power_of_two() && SHORT_RULE << SELF_SHIFT <= RULE);
 /// All flags.
-const FLAGS: u32 = HOST | MANY | MONITOR | SELF | POD;
+const FLAGS: u32 = HOST | MANY | MONITOR | SELF | POD | NAMED;
 
 /// An action, the number of its rule, and flags of the destination's address. The highest bit is never set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -109,7 +113,7 @@ impl Verdict {
         }
     }
 
-    /// Adds those of [`HOST`], [`MANY`], [`MONITOR`] and [`POD`] that are set in `flags`. In the flags of a policy as a whole
+    /// Adds those of [`HOST`], [`MANY`], [`MONITOR`], [`POD`] and [`NAMED`] that are set in `flags`. In the flags of a policy as a whole
     /// [`SELF`] may be set as well.
     #[must_use]
     pub const fn with(self, flags: u32) -> Self {
