@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use comfy_table::{Table, presets::NOTHING};
+use qfence_common::Nodes;
 use serde::Serialize;
 
 use super::{print, print_json, require_root};
@@ -10,13 +11,13 @@ use crate::{
     cli::{Explain, resolve},
     compile::{
         compile,
-        explain::{Asked, Case, Explanation, explain},
+        explain::{Asked, Case, Explanation, InForce, NameExplanation, explain, explain_name},
     },
     fence::registry::Fences,
     host::{self, listening::serves_dns, nameservers},
     kernel::Maps,
     policy::{
-        grammar::{self, Query},
+        grammar::{self, Question},
         hostset::single,
         names::DHCP,
         profile::host_file::HostFile,
@@ -28,7 +29,15 @@ use crate::{
 struct Answer<'a> {
     destination: &'a str,
     #[serde(flatten)]
-    explanation: Explanation,
+    explained: Explained,
+}
+
+/// What is said of a destination.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Explained {
+    Address(Explanation),
+    Name(NameExplanation),
 }
 
 /// Runs `explain`.
@@ -40,7 +49,7 @@ pub fn run(options: &Explain, paths: &Paths) -> Result<()> {
     let queries = destinations
         .iter()
         .map(|text| Ok(grammar::destination(text)?))
-        .collect::<Result<Vec<Query>>>()?;
+        .collect::<Result<Vec<Question>>>()?;
     let (explanations, devices) = match fence {
         Some(name) => of_fence(name, &queries, paths)?,
         None => (of_profile(options, &queries, paths)?, Vec::new()),
@@ -48,34 +57,32 @@ pub fn run(options: &Explain, paths: &Paths) -> Result<()> {
     let answers: Vec<_> = destinations
         .iter()
         .zip(explanations)
-        .map(|(destination, explanation)| Answer {
+        .map(|(destination, explained)| Answer {
             destination,
-            explanation,
+            explained,
         })
         .collect();
     if options.json {
         return print_json(&answers);
     }
     print(&table(&answers))?;
-    for hint in answers
-        .iter()
-        .filter_map(|answer| answer.explanation.hint.as_ref())
-    {
+    let addresses: Vec<&Explanation> = answers.iter().filter_map(Answer::of_address).collect();
+    for hint in addresses.iter().filter_map(|of| of.hint.as_ref()) {
         notify(format_args!("hint: {hint}"));
     }
-    say_named(&answers, paths);
-    say_redirected(&answers, paths);
+    say_named(&addresses, paths);
+    say_redirected(&addresses, paths);
     say_devices(&devices);
     Ok(())
 }
 
 /// Prints which of the addresses the administrator's file counts as the host.
-fn say_named(answers: &[Answer<'_>], paths: &Paths) {
+fn say_named(explanations: &[&Explanation], paths: &Paths) {
     // `exec` reports a file that is invalid.
     let Ok(file) = HostFile::read(&paths.host_file) else {
         return;
     };
-    for Answer { explanation, .. } in answers {
+    for explanation in explanations {
         let address = explanation.address;
         let named = single(address);
         if file.host.iter().any(|prefix| prefix.contains(&named)) {
@@ -86,11 +93,11 @@ fn say_named(answers: &[Answer<'_>], paths: &Paths) {
 }
 
 /// Prints which of the addresses are nameservers of the host whose port NAT may redirect.
-fn say_redirected(answers: &[Answer<'_>], paths: &Paths) {
+fn say_redirected(explanations: &[&Explanation], paths: &Paths) {
     let Ok(nameservers) = nameservers::read(&paths.resolv_conf) else {
         return;
     };
-    for Answer { explanation, .. } in answers {
+    for explanation in explanations {
         let address = explanation.address;
         let is_nameserver = nameservers
             .servers
@@ -154,9 +161,9 @@ fn split(options: &Explain) -> Result<(Option<&str>, &[String])> {
 /// devices.
 fn of_fence(
     name: &str,
-    queries: &[Query],
+    questions: &[Question],
     paths: &Paths,
-) -> Result<(Vec<Explanation>, Vec<String>)> {
+) -> Result<(Vec<Explained>, Vec<String>)> {
     require_root()?;
     let fences = Fences::look(paths)?;
     fences.enforced(name)?;
@@ -170,12 +177,12 @@ fn of_fence(
         sets: &stored.sets,
         nodes: &nodes,
     };
-    let explained = queries.iter().map(|query| explain(&asked, query)).collect();
+    let explained = questions.iter().map(|of| answer(&asked, of)).collect();
     Ok((explained, stored.devices))
 }
 
 /// Explains by the policy that `exec` would make on this host now.
-fn of_profile(options: &Explain, queries: &[Query], paths: &Paths) -> Result<Vec<Explanation>> {
+fn of_profile(options: &Explain, questions: &[Question], paths: &Paths) -> Result<Vec<Explained>> {
     let dns = options.dns.unwrap_or(crate::policy::Dns::Auto);
     let policy = resolve::policy(&options.policy, dns, false, &paths.profiles)?;
     let sets = tokio::runtime::Builder::new_current_thread()
@@ -190,7 +197,27 @@ fn of_profile(options: &Explain, queries: &[Query], paths: &Paths) -> Result<Vec
         sets: &sets,
         nodes: &compiled,
     };
-    Ok(queries.iter().map(|query| explain(&asked, query)).collect())
+    Ok(questions.iter().map(|of| answer(&asked, of)).collect())
+}
+
+fn answer<N: Nodes>(asked: &Asked<'_, N>, question: &Question) -> Explained {
+    match question {
+        Question::Address(query) => Explained::Address(explain(asked, query)),
+        Question::Name {
+            name,
+            protocol,
+            port,
+        } => Explained::Name(explain_name(asked.rules, name, *protocol, *port)),
+    }
+}
+
+impl Answer<'_> {
+    fn of_address(&self) -> Option<&Explanation> {
+        match &self.explained {
+            Explained::Address(explanation) => Some(explanation),
+            Explained::Name(_) => None,
+        }
+    }
 }
 
 fn table(answers: &[Answer<'_>]) -> String {
@@ -207,10 +234,19 @@ fn table(answers: &[Answer<'_>]) -> String {
     ]);
     for Answer {
         destination,
-        explanation,
+        explained,
     } in answers
     {
         let mut name = (*destination).to_owned();
+        let explanation = match explained {
+            Explained::Address(explanation) => explanation,
+            Explained::Name(explanation) => {
+                for row in rows_of_name(name, explanation) {
+                    table.add_row(row);
+                }
+                continue;
+            }
+        };
         for (layer, cases) in layers(explanation) {
             for case in cases {
                 table.add_row(row(std::mem::take(&mut name), layer, case));
@@ -222,6 +258,59 @@ fn table(answers: &[Answer<'_>]) -> String {
         .map(|line| line.trim_end().to_owned())
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+/// The rows of a name: its look-up, what rules allow at its addresses, and the addresses in force.
+fn rows_of_name(destination: String, of: &NameExplanation) -> Vec<[String; 7]> {
+    let row = |layer: &str, which: &str, verdict: &str, rule: &str, source: &str, by: &str| {
+        [layer, which, verdict, rule, source, by].map(str::to_owned)
+    };
+    let mut rows = vec![row(
+        "lookup", "A, AAAA", of.lookup, &of.rule, &of.source, "-",
+    )];
+    for granted in &of.granted {
+        let which = if granted.which.is_empty() {
+            "all"
+        } else {
+            &granted.which
+        };
+        rows.push(row(
+            "address",
+            which,
+            "allow",
+            &granted.rule,
+            &granted.source,
+            &granted.by,
+        ));
+    }
+    match of.connection {
+        "by-address" => rows.push(row(
+            "address",
+            "as asked",
+            "by its address",
+            "no rule names it",
+            "-",
+            "-",
+        )),
+        "deny" if of.lookup == "allow" => rows.push(row(
+            "address",
+            "as asked",
+            "deny",
+            "no rule for the name allows it",
+            "-",
+            "-",
+        )),
+        _ => {}
+    }
+    for InForce { address, seconds } in &of.addresses {
+        let left = format!("{seconds} s left");
+        rows.push(row("in force", &address.to_string(), &left, "-", "-", "-"));
+    }
+    let firsts = std::iter::once(destination).chain(std::iter::repeat(String::new()));
+    firsts
+        .zip(rows)
+        .map(|(first, [a, b, c, d, e, f])| [first, a, b, c, d, e, f])
+        .collect()
 }
 
 /// The cases of the two layers; of one, if they are equal.

@@ -72,15 +72,14 @@ impl Membership {
         let mut internet = Vec::new();
 
         let mut destination = |new: &mut Self, destination: Destination| {
-            *known.entry(destination).or_insert_with(|| {
-                if let Destination::Prefix(prefix) = destination
-                    && prefix != V4
-                    && prefix.contains(&V4)
-                {
-                    return new.add_v6_alone(prefix);
-                }
-                new.add(sets.prefixes(destination).unwrap_or_default())
-            })
+            *known
+                .entry(destination)
+                .or_insert_with_key(|destination| match destination {
+                    Destination::Prefix(prefix) if *prefix != V4 && prefix.contains(&V4) => {
+                        new.add_v6_alone(*prefix)
+                    }
+                    _ => new.add(sets.prefixes(destination).unwrap_or_default()),
+                })
         };
         for (rule, numbered) in rules.iter().enumerate() {
             for (index, of) in numbered.rule.matches.iter().enumerate() {
@@ -88,8 +87,8 @@ impl Membership {
                     internet.push((rule, index));
                 } else if of.is_self() {
                     new.of_self.push((rule, index));
-                } else {
-                    let known = destination(&mut new, of.destination);
+                } else if of.pattern().is_none() {
+                    let known = destination(&mut new, of.destination.clone());
                     new.named_by[known].push((rule, index));
                 }
             }

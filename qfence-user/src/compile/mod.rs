@@ -1,7 +1,7 @@
 //! Compiles a policy to the content of the policy map.
 //!
 //! For each prefix of a rule or set, [`membership`] finds the rules whose destinations contain it. [`ports`] decides
-//! between these rules by protocol and port. [`intervals`] turns nested prefixes into intervals, and [`tree`] makes
+//! between these rules by protocol and port. [`named`] has the rules by name. [`intervals`] turns nested prefixes into intervals, and [`tree`] makes
 //! the decision tree of the kernel from them, with slots from [`cut`].
 //!
 //! Each path has its own prefixes. Through the loopback device everything is the host.
@@ -10,6 +10,7 @@ pub mod explain;
 mod cut;
 mod intervals;
 mod membership;
+pub mod named;
 mod ports;
 pub mod shadow;
 mod tree;
@@ -22,7 +23,7 @@ use ports::Ports;
 use qfence_common::{
     LookupPath, Node, Nodes, Protocol, Query, Verdict, decide,
     tree::FLAGS,
-    verdict::{HOST, MANY, MONITOR, POD, SELF},
+    verdict::{HOST, MANY, MONITOR, NAMED, POD, SELF},
 };
 use tree::Tree;
 
@@ -62,10 +63,15 @@ pub fn compile(rules: &[Numbered], sets: &Sets, monitor: bool) -> Result<Compile
     let mut tree = Tree::new();
     let mut ports = Ports::new(rules);
     let mut count = 0;
+    let allows_names = named::allow(rules);
     for path in LookupPath::ALL {
         let mut flattened = Flattened::default();
         Membership::new(rules, sets, path).try_for_each_prefix(|of_prefix| {
-            let step = ports.step(of_prefix, flags(of_prefix, path, monitor), &mut tree)?;
+            let step = ports.step(
+                of_prefix,
+                flags(of_prefix, path, monitor, allows_names),
+                &mut tree,
+            )?;
             flattened.add(of_prefix.prefix, step);
             Ok(())
         })?;
@@ -79,21 +85,26 @@ pub fn compile(rules: &[Numbered], sets: &Sets, monitor: bool) -> Result<Compile
                 rules: most(rules, 0..rules.len(), |rule| rule.matches.len()),
             })?;
     }
+    named::grow(rules, &mut tree)?;
     let allows_broadcasts = if ports.allows_broadcasts() { MANY } else { 0 };
     let knows_self = if ports.knows_self() { SELF } else { 0 };
+    let knows_names = if named::has_names(rules) { NAMED } else { 0 };
     Ok(Compiled {
-        nodes: tree.into_nodes(common_flags(monitor) | allows_broadcasts | knows_self),
+        nodes: tree
+            .into_nodes(common_flags(monitor) | allows_broadcasts | knows_self | knows_names),
         numbers_end: rules.iter().map(|rule| rule.number + 1).max().unwrap_or(0),
         intervals: count,
     })
 }
 
-fn flags(of_prefix: &PrefixRules<'_>, path: LookupPath, monitor: bool) -> u32 {
+fn flags(of_prefix: &PrefixRules<'_>, path: LookupPath, monitor: bool, allows_names: bool) -> u32 {
+    let is_far = path == LookupPath::Address && !of_prefix.is_host && !of_prefix.is_many;
     let flag = |flag, is_set| if is_set { flag } else { 0 };
     flag(HOST, of_prefix.is_host)
         // Only looked up by address.
         | flag(MANY, of_prefix.is_many && path == LookupPath::Address)
         | flag(POD, of_prefix.is_pod)
+        | flag(NAMED, allows_names && is_far)
         | common_flags(monitor)
 }
 

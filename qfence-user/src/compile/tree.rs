@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use qfence_common::{
     LookupPath, Node, Verdict,
-    tree::{ADDRESS_DEPTH, FLAGS, HEAD, MAX_NODES, MAX_SLOTS, PORT_DEPTH, Part, root},
+    tree::{ADDRESS_DEPTH, FLAGS, HEAD, MAX_NODES, MAX_SLOTS, NAMED_RULES, PORT_DEPTH, Part, root},
 };
 
 use super::{
@@ -45,8 +45,32 @@ impl Tree {
 
     /// Its nodes, for a policy with these flags.
     pub(super) fn into_nodes(mut self, flags: u32) -> Vec<Node> {
-        self.nodes[FLAGS as usize] = Node::of_verdict(Verdict::NONE.with(flags));
+        let of_policy = Node::of_verdict(Verdict::NONE.with(flags));
+        self.nodes[FLAGS as usize] = of_policy;
+        let named = &mut self.nodes[NAMED_RULES as usize];
+        if named.verdict().is_some() {
+            *named = of_policy;
+        }
         self.nodes
+    }
+
+    /// Adds a table: the children for `base` and each number after it, between the first child, for numbers below, and the last,
+    /// for those above.
+    pub(super) fn table(&mut self, base: u64, children: Vec<Node>) -> Result<Node, TooMany> {
+        let too_many = TooMany {
+            pieces: children.len(),
+        };
+        let slots = u32::try_from(children.len().saturating_sub(2));
+        let first = self
+            .put(children)
+            .ok()
+            .and_then(|first| u32::try_from(first).ok());
+        match (slots, first) {
+            (Ok(slots), Some(first)) if slots <= MAX_SLOTS => {
+                Ok(Node::of_slots(Part::Port, base, 0, slots, first))
+            }
+            _ => Err(too_many),
+        }
     }
 
     /// Grows the nodes for protocol and port. `pieces` has the first value and the step of each piece.

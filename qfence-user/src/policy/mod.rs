@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod documented;
+pub mod domain;
 pub mod grammar;
 pub mod hostset;
 pub mod members;

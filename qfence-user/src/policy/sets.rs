@@ -50,9 +50,9 @@ impl Sets {
 
     /// The prefixes of a rule's destination; `None` for `internet`.
     #[must_use]
-    pub fn prefixes(&self, destination: Destination) -> Option<BTreeSet<Prefix>> {
+    pub fn prefixes(&self, destination: &Destination) -> Option<BTreeSet<Prefix>> {
         match destination {
-            Destination::Set(name) => self.members(name),
+            Destination::Set(name) => self.members(*name),
             prefix => prefix.prefixes(),
         }
     }

@@ -30,3 +30,10 @@ pub(crate) fn policy(rules: &[&str], monitor: bool) -> Policy {
     let given = rules.iter().map(|text| rule(text)).collect();
     Policy::new(given, Dns::Auto, profile, None, monitor).unwrap()
 }
+
+/// A policy with these rules, which denies everything else.
+pub(crate) fn locked(rules: &[&str]) -> Policy {
+    let profile = Profile::shipped("locked").unwrap().into();
+    let given = rules.iter().map(|text| rule(text)).collect();
+    Policy::new(given, Dns::Deny, profile, None, false).unwrap()
+}

@@ -146,7 +146,7 @@ fn named(rules: &[Numbered]) -> BTreeSet<SetName> {
     let matches = rules.iter().flat_map(|numbered| &numbered.rule.matches);
     matches
         .filter_map(|of| match of.destination {
-            Destination::Set(SetName::Any) | Destination::Prefix(_) => None,
+            Destination::Set(SetName::Any) | Destination::Prefix(_) | Destination::Name(_) => None,
             Destination::Set(set) => Some(set),
         })
         .collect()

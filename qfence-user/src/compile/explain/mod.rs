@@ -1,12 +1,14 @@
 //! Explains the verdict on a destination, by the tree and the rules.
 
 mod cases;
+mod name;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
 pub use cases::Case;
 use cases::{boundaries, spell};
 use ipnet::Ipv6Net;
+pub use name::{Granted, InForce, NameExplanation, explain_name};
 use qfence_common::{
     Action, LookupPath, Nodes, Protocol, Verdict, tree::port_query, verdict::MONITOR,
 };
@@ -62,7 +64,7 @@ pub fn explain<N: Nodes>(asked: &Asked<'_, N>, what: &Query) -> Explanation {
     let by_address = asked.cases(what, LookupPath::Address);
     let host = Destination::Set(SetName::Host);
     let of_self =
-        hint_of_self(what, &by_address).filter(|_| asked.longest(host, what.address).is_some());
+        hint_of_self(what, &by_address).filter(|_| asked.longest(&host, what.address).is_some());
     let hints: Vec<_> = hint(what.address, asked.sets)
         .into_iter()
         .chain(of_self)
@@ -117,7 +119,8 @@ impl<N: Nodes> Asked<'_, N> {
         // By the rule that decides, and the rule for `self` before it.
         type Rules = (u32, Option<u32>);
         let mut by_rule: BTreeMap<Rules, (Verdict, Vec<(u32, u32)>)> = BTreeMap::new();
-        for interval in asked_about(what) {
+        let is_v4 = what.address.to_canonical().is_ipv4();
+        for interval in asked_about(what.protocol, what.port, is_v4) {
             for (index, (from, verdict)) in all.iter().enumerate() {
                 let to = all.get(index + 1).map_or(u32::MAX, |(next, _)| next - 1);
                 let (first, last) = (interval.0.max(*from), interval.1.min(to));
@@ -166,7 +169,9 @@ impl<N: Nodes> Asked<'_, N> {
             source: rule.map(|rule| rule.source.to_string()),
             comment: rule.and_then(|rule| rule.comment.clone()),
             unless_self: own,
-            set: member.map(|(destination, _)| destination.to_string()),
+            set: member
+                .as_ref()
+                .map(|(destination, _)| destination.to_string()),
             member: member
                 .and_then(|(_, member)| member)
                 .map(|prefix| Destination::Prefix(prefix).to_string()),
@@ -175,21 +180,21 @@ impl<N: Nodes> Asked<'_, N> {
 
     /// The destination of a rule that matches, and the member of that set that has the address. None if the match
     /// depends only on the path, or if the set is `internet`.
-    fn member(
+    fn member<'r>(
         &self,
-        rule: &Rule,
+        rule: &'r Rule,
         example: u32,
         path: LookupPath,
         address: IpAddr,
-    ) -> Option<(Destination, Option<Prefix>)> {
+    ) -> Option<(&'r Destination, Option<Prefix>)> {
         let of_all = |destination| Some((destination, None));
-        rule.matches.iter().find_map(|of| match of.destination {
+        rule.matches.iter().find_map(|of| match &of.destination {
             _ if !is_about(of, example) => None,
             set @ Destination::Set(SetName::Host) if path == LookupPath::Loopback => of_all(set),
             set @ Destination::Set(SetName::Any) => of_all(set),
             set @ Destination::Set(SetName::Internet) => SetName::NOT_INTERNET
                 .iter()
-                .all(|other| self.longest(Destination::Set(*other), address).is_none())
+                .all(|other| self.longest(&Destination::Set(*other), address).is_none())
                 .then_some((set, None)),
             other => {
                 let member = self.longest(other, address)?;
@@ -199,7 +204,7 @@ impl<N: Nodes> Asked<'_, N> {
     }
 
     /// The longest prefix of a destination that contains an address.
-    fn longest(&self, destination: Destination, address: IpAddr) -> Option<Prefix> {
+    fn longest(&self, destination: &Destination, address: IpAddr) -> Option<Prefix> {
         let members = self.sets.prefixes(destination).unwrap_or_default();
         let address = single(address);
         members
@@ -219,21 +224,18 @@ fn is_about(of: &Match, example: u32) -> bool {
     })
 }
 
-/// The protocols and ports of a question.
-fn asked_about(what: &Query) -> Vec<(u32, u32)> {
-    let is_v4 = what.address.to_canonical().is_ipv4();
-    let protocols = match what.protocol {
+/// The protocols and ports of a question, for an address of a family.
+fn asked_about(protocol: Option<Proto>, port: Option<u16>, is_v4: bool) -> Vec<(u32, u32)> {
+    let protocols = match protocol {
         Some(Proto::Icmp) if is_v4 => vec![Protocol::ICMP],
         Some(Proto::Icmp) => vec![Protocol::ICMPV6],
         Some(Proto::Number(number)) => vec![Protocol(number.into())],
-        Some(Proto::Any) | None if what.port.is_some() => {
-            crate::policy::protocol::WITH_PORTS.to_vec()
-        }
+        Some(Proto::Any) | None if port.is_some() => crate::policy::protocol::WITH_PORTS.to_vec(),
         Some(Proto::Any) | None => return vec![(0, u32::MAX)],
     };
     protocols
         .into_iter()
-        .map(|protocol| match what.port {
+        .map(|protocol| match port {
             Some(port) => (port_query(protocol, port), port_query(protocol, port)),
             None => (port_query(protocol, 0), port_query(protocol, u16::MAX)),
         })

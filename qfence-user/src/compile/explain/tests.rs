@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     compile::{Compiled, compile},
     policy::{
-        grammar::destination,
+        grammar::{Question, destination},
         hostset::{host_set, many_set},
         nameservers, testing,
     },
@@ -46,7 +46,10 @@ fn ask(rules: &[&str], monitor: bool, what: &str) -> Explanation {
         sets: &sets,
         nodes: &compiled,
     };
-    explain(&asked, &destination(what).unwrap())
+    match destination(what).unwrap() {
+        Question::Address(query) => explain(&asked, &query),
+        Question::Name { .. } => panic!("{what} is a name"),
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod flags;
 mod grow;
 mod intervals;
 mod members;
+mod named;
 mod own;
 mod paths;
 mod size;

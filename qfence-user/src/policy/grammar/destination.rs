@@ -5,7 +5,14 @@ use std::net::{IpAddr, Ipv6Addr};
 use qfence_common::address::V4_PREFIX_BITS;
 
 use super::{decimal, error::RuleError, ports};
-use crate::policy::{Prefix, hostset, protocol::Proto, rule::Destination, set::SetName};
+use crate::policy::{
+    Prefix,
+    domain::{DomainPattern, NotAName},
+    hostset,
+    protocol::Proto,
+    rule::Destination,
+    set::SetName,
+};
 
 /// Whether the text can only be meant as an IPv6 address or prefix, perhaps with an invalid suffix.
 pub(super) fn looks_like_v6(text: &str) -> bool {
@@ -22,7 +29,7 @@ pub(super) fn looks_like_v6(text: &str) -> bool {
 pub(super) fn is_known(word: &str) -> bool {
     word.is_empty()
         || SetName::named(word).is_some()
-        || word.contains(['.', '/', '%'])
+        || word.contains(['.', '/', '%', '*'])
         || is_localhost(word)
 }
 
@@ -103,16 +110,47 @@ pub(super) fn plain(
         return Err(RuleError::no_destination(rule, protocol, Some(text)));
     }
     let (address, length) = split_length(text);
-    let numeric =
-        |character: char| character.is_ascii_hexdigit() || matches!(character, '.' | 'x' | 'X');
-    let begins_with_digit = address.starts_with(|first: char| first.is_ascii_digit());
-    if text.contains('%') || (begins_with_digit && address.chars().all(numeric)) {
+    if text.contains('%') || ends_in_number(address) {
         return prefix(address, length).map(Destination::Prefix);
     }
-    if is_localhost(address) || address.contains('.') {
-        return Err(RuleError::host_name(address, is_localhost(address)));
+    if is_localhost(address) {
+        return Err(RuleError::Localhost {
+            name: address.into(),
+        });
+    }
+    if text.contains(['.', '*']) {
+        return pattern(text).map(Destination::Name);
     }
     Err(RuleError::unknown_destination(text))
+}
+
+/// Whether the last label is that of an IPv4 address, in any spelling, however wrong. No top-level domain begins with a
+/// digit.
+fn ends_in_number(text: &str) -> bool {
+    let last = text.rsplit('.').find(|label| !label.is_empty());
+    let numeric = |character: char| character.is_ascii_hexdigit() || matches!(character, 'x' | 'X');
+    last.is_some_and(|last| {
+        last.starts_with(|first: char| first.is_ascii_digit()) && last.chars().all(numeric)
+    })
+}
+
+/// Parses a name, or a star and a name.
+fn pattern(text: &str) -> Result<DomainPattern, RuleError> {
+    let (is_below, name) = match text.strip_prefix("*.") {
+        Some(name) => (true, name),
+        None => (false, text),
+    };
+    if name.contains('*') || name.is_empty() {
+        return Err(RuleError::Star { name: text.into() });
+    }
+    match name.parse() {
+        Ok(name) => Ok(DomainPattern { name, is_below }),
+        Err(NotAName::OneLabel) if is_below => Err(RuleError::StarOfOneLabel { name: text.into() }),
+        Err(why) => Err(RuleError::NotAName {
+            name: text.into(),
+            why,
+        }),
+    }
 }
 
 fn is_localhost(name: &str) -> bool {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::policy::{
+    domain::{DomainPattern, NotAName},
     ports::Ports,
     protocol::{NUMBER_PREFIX, Proto},
     rule::{Destination, Match},
@@ -54,12 +55,24 @@ pub enum RuleError {
         name: String,
         nearest: Option<&'static str>,
     },
+    #[error("{} is no name: {why}", quote(name))]
+    NotAName { name: String, why: NotAName },
     #[error(
-        "{} is a host name, whose address can change between the check here and the \
-             guest's own look-up: write its addresses",
+        "{} has a star where none can be: write *.example.org for all names below example.org, or \
+             any for every destination",
         quote(name)
     )]
-    HostName { name: String },
+    Star { name: String },
+    #[error(
+        "{} would be all names of a top-level domain: write at least two labels after the star, as in *.example.org",
+        quote(name)
+    )]
+    StarOfOneLabel { name: String },
+    #[error(
+        "{} denies a name, and a name is denied by refusing its look-up, whatever the protocol and port: write {name}",
+        quote(text)
+    )]
+    DeniedNameWithPorts { text: String, name: DomainPattern },
     #[error(
         "{} is a host name: write the set loopback, or 127.0.0.1 or [::1]",
         quote(name)
@@ -191,15 +204,6 @@ impl RuleError {
         Self::UnknownDestination {
             name: name.into(),
             nearest: nearest(name, SetName::ALL.into_iter().map(SetName::name)),
-        }
-    }
-
-    pub(super) fn host_name(name: &str, localhost: bool) -> Self {
-        let name = name.into();
-        if localhost {
-            Self::Localhost { name }
-        } else {
-            Self::HostName { name }
         }
     }
 

@@ -7,6 +7,7 @@
 //! DESTINATION  an address: 192.0.2.1 or [2001:db8::1]
 //!              a prefix: 10.0.0.0/8, [fd00::/8] or [fd00::]/8
 //!              a set: a name of `SetName::ALL`
+//!              a name: example.org, or *.example.org for all names below it
 //! PORTS        80,443,8000-8080
 //! ```
 //!
@@ -18,7 +19,9 @@
 //! An IPv6 address alone needs no brackets, unless it could be an address and a port. A v4-mapped address is the IPv4
 //! address. `::/0` is all of IPv6, `0.0.0.0/0` all of IPv4, `any` both.
 //!
-//! Ambiguous text is an error, and so are host names and zones.
+//! A rule that denies a name has neither protocol nor ports ([`of_action`]): it refuses the look-up.
+//!
+//! Ambiguous text is an error, and so are names of one label and zones.
 
 mod destination;
 mod error;
@@ -29,18 +32,21 @@ use std::str::FromStr;
 
 use qfence_common::Action;
 
-pub use self::{error::RuleError, query::Query};
+pub use self::{
+    error::RuleError,
+    query::{Query, Question},
+};
 use super::{
     ports::Ports,
     protocol::{NUMBER_PREFIX, Proto},
     rule::Match,
 };
 
-/// Parses a question about one destination: `[PROTOCOL:]ADDRESS[:PORT]`.
+/// Parses a question about one destination: `[PROTOCOL:]ADDRESS[:PORT]` or `[PROTOCOL:]NAME[:PORT]`.
 ///
 /// # Errors
 /// If it is no rule, or has more than one address or port.
-pub fn destination(text: &str) -> Result<Query, RuleError> {
+pub fn destination(text: &str) -> Result<Question, RuleError> {
     query::parse(text)
 }
 
@@ -52,6 +58,15 @@ pub fn of_action(action: Action, text: &str) -> Result<Match, RuleError> {
     let of: Match = text.parse()?;
     if of.is_self() && action == Action::Deny {
         return Err(RuleError::DeniedSelf);
+    }
+    if action == Action::Deny
+        && let Some(pattern) = of.pattern()
+        && (of.protocol != Proto::Any || !of.ports.is_every())
+    {
+        return Err(RuleError::DeniedNameWithPorts {
+            text: text.into(),
+            name: pattern.clone(),
+        });
     }
     Ok(of)
 }

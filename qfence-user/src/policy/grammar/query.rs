@@ -4,9 +4,26 @@ use std::net::IpAddr;
 
 use super::{destination::one_address, error::RuleError};
 use crate::policy::{
+    domain::DomainName,
     protocol::Proto,
     rule::{Destination, Match},
 };
+
+/// A question about a destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// By its address.
+    Address(Query),
+    /// By its name.
+    Name {
+        /// The name.
+        name: DomainName,
+        /// The protocol, if one was given.
+        protocol: Option<Proto>,
+        /// The port, if one was given.
+        port: Option<u16>,
+    },
+}
 
 /// One destination of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,24 +36,32 @@ pub struct Query {
     pub port: Option<u16>,
 }
 
-pub(super) fn parse(text: &str) -> Result<Query, RuleError> {
+pub(super) fn parse(text: &str) -> Result<Question, RuleError> {
     let Match {
         protocol,
         destination,
         ports,
     } = text.parse()?;
-    let address = match destination {
-        Destination::Prefix(prefix) => one_address(prefix),
-        Destination::Set(_) => None,
-    };
     let port = ports.single();
-    match address {
-        None => Err(RuleError::ManyAddresses { destination }),
-        Some(_) if !ports.is_every() && port.is_none() => Err(RuleError::ManyPorts { ports }),
-        Some(address) => Ok(Query {
-            protocol: (protocol != Proto::Any).then_some(protocol),
-            address,
+    let protocol = (protocol != Proto::Any).then_some(protocol);
+    let question = match &destination {
+        Destination::Prefix(prefix) => one_address(*prefix).map(|address| {
+            Question::Address(Query {
+                protocol,
+                address,
+                port,
+            })
+        }),
+        Destination::Name(pattern) if !pattern.is_below => Some(Question::Name {
+            name: pattern.name.clone(),
+            protocol,
             port,
         }),
+        Destination::Set(_) | Destination::Name(_) => None,
+    };
+    match question {
+        None => Err(RuleError::ManyAddresses { destination }),
+        Some(_) if !ports.is_every() && port.is_none() => Err(RuleError::ManyPorts { ports }),
+        Some(question) => Ok(question),
     }
 }

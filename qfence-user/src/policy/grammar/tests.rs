@@ -3,7 +3,8 @@ use qfence_common::address::V4_PREFIX_BITS;
 
 use super::*;
 use crate::policy::{
-    Prefix, hostset, ports::Ports, protocol::WITH_PORTS, rule::Destination, set::SetName,
+    Prefix, domain::DomainPattern, hostset, ports::Ports, protocol::WITH_PORTS, rule::Destination,
+    set::SetName,
 };
 
 /// The canonical form of a text.
@@ -137,7 +138,7 @@ fn a_question_is_about_one_address() {
             address: address.parse().unwrap(),
             port,
         };
-        assert_eq!(destination(text), Ok(query));
+        assert_eq!(destination(text), Ok(Question::Address(query)));
     }
 }
 
@@ -225,10 +226,21 @@ fn any_prefix() -> impl Strategy<Value = Prefix> {
     prop_oneof![v4, v6].prop_map(|(address, length)| hostset::prefix(address, length).unwrap())
 }
 
+fn any_pattern() -> impl Strategy<Value = DomainPattern> {
+    let label = "[a-z0-9_]([a-z0-9_-]{0,9}[a-z0-9_])?";
+    let name = prop::collection::vec(label, 1..4).prop_map(|labels| labels.join("."));
+    // A top-level domain begins with a letter.
+    (any::<bool>(), name, "[a-z][a-z0-9]{0,5}").prop_map(|(is_below, name, top)| DomainPattern {
+        name: format!("{name}.{top}").parse().unwrap(),
+        is_below,
+    })
+}
+
 fn any_destination() -> impl Strategy<Value = Destination> {
     prop_oneof![
         prop::sample::select(SetName::ALL.to_vec()).prop_map(Destination::Set),
         any_prefix().prop_map(Destination::Prefix),
+        any_pattern().prop_map(Destination::Name),
     ]
 }
 
@@ -246,6 +258,45 @@ prop_compose! {
         let of = Match { protocol, destination, ports };
         if of.is_self() { Match { protocol: Proto::TCP, ..of } } else { of }
     }
+}
+
+#[test]
+fn a_name_is_a_destination_with_protocol_and_ports() {
+    for (text, canonical_text) in [
+        ("github.com", "github.com"),
+        ("GitHub.com.", "github.com"),
+        ("tcp:github.com:443", "tcp:github.com:443"),
+        ("*.github.com:80,443", "*.github.com:80,443"),
+        ("any:*.github.com", "*.github.com"),
+        ("udp:gäste.example:123", "udp:xn--gste-loa.example:123"),
+        ("3.de", "3.de"),
+        ("dead.beef", "dead.beef"),
+    ] {
+        assert_eq!(canonical(text), canonical_text);
+    }
+    assert!(of_action(Action::Deny, "*.github.com").is_ok());
+    for text in ["tcp:github.com", "github.com:22", "tcp:*.github.com:443"] {
+        assert!(of_action(Action::Allow, text).is_ok());
+        let error = of_action(Action::Deny, text).unwrap_err();
+        assert!(
+            error.to_string().contains("refusing its look-up"),
+            "{error}"
+        );
+    }
+    let asked = destination("tcp:github.com:443").unwrap();
+    let Question::Name {
+        name,
+        protocol,
+        port,
+    } = asked
+    else {
+        panic!("{asked:?}")
+    };
+    assert_eq!(
+        (name.as_str(), protocol, port),
+        ("github.com", Some(Proto::TCP), Some(443))
+    );
+    assert!(destination("*.github.com").is_err());
 }
 
 #[test]

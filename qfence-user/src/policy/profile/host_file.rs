@@ -116,7 +116,7 @@ fn parse(text: &str) -> Result<HostFile, Fault> {
 /// The destination of a text that has neither protocol nor ports.
 fn whole(text: &Spanned<String>) -> Result<Option<Destination>, Fault> {
     let of = one(Action::Allow, text)?;
-    Ok((of == Match::all_of(of.destination)).then_some(of.destination))
+    Ok((of == Match::all_of(of.destination.clone())).then_some(of.destination))
 }
 
 #[cfg(test)]
@@ -144,7 +144,11 @@ mod tests {
     #[test]
     fn each_error_has_its_place_and_what_to_write() {
         for (text, place, words) in [
-            ("host = [\"example.org\"]", ":1:9: ", "is a host name"),
+            (
+                "host = [\"example.org\"]",
+                ":1:9: ",
+                "write an address, a prefix, or gateway",
+            ),
             (
                 "host = [\"10.0.0.1\",\n \"tcp:10.0.0.1:80\"]",
                 ":2:2: ",

@@ -11,6 +11,7 @@ pub use source::{Source, Until};
 
 use super::{
     Prefix,
+    domain::DomainPattern,
     members::members,
     ports::Ports,
     protocol::{Proto, WITH_PORTS},
@@ -47,13 +48,15 @@ pub struct Match {
 }
 
 /// The destination of a match.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Destination {
     /// An address or a prefix, without bits beyond its length. An IPv6 prefix does not include IPv4: see
     /// [`Destination::prefixes`].
     Prefix(Prefix),
     /// A named set.
     Set(SetName),
+    /// A name, or all names below one. Its addresses are not part of the policy: see [`qfence_common::resolved`].
+    Name(DomainPattern),
 }
 
 /// The most matches that the brief text of a rule shows.
@@ -120,6 +123,15 @@ impl Match {
         self.destination == Destination::Set(SetName::Fence)
     }
 
+    /// The names that it matches, if its destination is given by name.
+    #[must_use]
+    pub const fn pattern(&self) -> Option<&DomainPattern> {
+        match &self.destination {
+            Destination::Name(pattern) => Some(pattern),
+            Destination::Prefix(_) | Destination::Set(_) => None,
+        }
+    }
+
     fn in_effect_of_self(&self) -> Vec<(Protocol, Ports)> {
         let protocols = match self.protocol {
             Proto::Any if self.ports.is_every() => vec![Protocol::TCP],
@@ -141,7 +153,7 @@ pub(crate) const V4: Prefix =
     Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), V4_PREFIX_BITS);
 
 impl Destination {
-    /// Its prefixes, or `None` if they depend on the host ([`members`]).
+    /// Its prefixes, or `None` if they depend on the host ([`members`]). A name has none.
     ///
     /// IPv4 is `::ffff:0:0/96` in the key space, so `::/0` would include it. But an IPv6 prefix in a rule means only
     /// IPv6. A prefix that contains the IPv4 range is replaced by the prefixes around that range, up to 96. `any` is
@@ -151,6 +163,7 @@ impl Destination {
         match *self {
             Self::Prefix(prefix) => Some(without_v4(prefix)),
             Self::Set(name) => members(name),
+            Self::Name(_) => Some(BTreeSet::new()),
         }
     }
 }
@@ -175,6 +188,7 @@ impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let prefix = match self {
             Self::Set(name) => return name.fmt(f),
+            Self::Name(pattern) => return pattern.fmt(f),
             Self::Prefix(prefix) => prefix,
         };
         let v4 = prefix.addr().to_ipv4_mapped();

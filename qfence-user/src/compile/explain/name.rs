@@ -1,0 +1,118 @@
+//! Explains what a policy says of a name: of its look-up, and of connections to its addresses.
+
+use serde::Serialize;
+
+use super::{asked_about, cases::spell};
+use crate::{
+    compile::{
+        named::Lookups,
+        ports::{EVERYTHING, intervals},
+    },
+    policy::{Numbered, domain::DomainName, protocol::Proto, rule::Rule},
+};
+
+/// What a policy says of a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NameExplanation {
+    /// The name, as it is looked up.
+    pub name: String,
+    /// The verdict on the look-up: `allow`, or `deny`, which is answered as if the name did not exist.
+    pub lookup: &'static str,
+    /// The rule that decides on the look-up.
+    pub rule: String,
+    /// The source of that rule.
+    pub source: String,
+    /// The verdict on a connection to the name's addresses: `allow`, `deny`, or `by-address` if no rule names it, and each
+    /// address is judged by itself.
+    pub connection: &'static str,
+    /// What rules allow at the name's addresses.
+    pub granted: Vec<Granted>,
+    /// The addresses that are in force for the name; empty if no fence was asked.
+    pub addresses: Vec<InForce>,
+}
+
+/// Protocols and ports that a rule allows at the addresses of a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Granted {
+    /// The protocols and ports; empty for all.
+    pub which: String,
+    /// The rule.
+    pub rule: String,
+    /// Its source.
+    pub source: String,
+    /// The name in the rule that matches.
+    pub by: String,
+}
+
+/// An address that is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct InForce {
+    /// The address.
+    pub address: std::net::IpAddr,
+    /// For how many seconds more, if it is not used.
+    pub seconds: u64,
+}
+
+/// Explains a name, for a protocol and port if they are given.
+#[must_use]
+pub fn explain_name(
+    rules: &[Numbered],
+    name: &DomainName,
+    protocol: Option<Proto>,
+    port: Option<u16>,
+) -> NameExplanation {
+    let permission = Lookups::new(rules).permission(name);
+    let deciding = rules.iter().find(|rule| rule.number == permission.rule);
+    let granting = rules.iter().filter(|numbered| {
+        let mut grants = permission.grants.iter();
+        grants.any(|grant| grant.rule() == numbered.number)
+    });
+    let matches: Vec<_> = granting
+        .flat_map(|numbered| {
+            let of_name = numbered.rule.matches.iter();
+            let of_name = of_name.filter_map(|of| {
+                let pattern = of.pattern().filter(|pattern| pattern.matches(name))?;
+                Some((&numbered.rule, pattern, intervals(of)))
+            });
+            of_name.collect::<Vec<_>>()
+        })
+        .collect();
+    let mut asked = [true, false]
+        .into_iter()
+        .flat_map(|is_v4| asked_about(protocol, port, is_v4));
+    let is_granted = |(first, last): (u32, u32)| {
+        let mut all = matches.iter().flat_map(|(_, _, intervals)| intervals);
+        all.any(|(from, to)| *from <= first && last <= *to)
+    };
+    NameExplanation {
+        name: name.to_string(),
+        lookup: if permission.is_allowed {
+            "allow"
+        } else {
+            "deny"
+        },
+        rule: deciding.map_or_else(|| "no policy".to_owned(), |of| of.rule.brief()),
+        source: deciding
+            .map(|of| of.rule.source.to_string())
+            .unwrap_or_default(),
+        connection: match permission.is_allowed {
+            true if matches.is_empty() => "by-address",
+            true if asked.all(is_granted) => "allow",
+            _ => "deny",
+        },
+        granted: matches
+            .iter()
+            .map(|(rule, pattern, intervals)| Granted {
+                which: if intervals[..] == EVERYTHING {
+                    String::new()
+                } else {
+                    spell(intervals)
+                },
+                rule: Rule::brief(rule),
+                source: rule.source.to_string(),
+                by: pattern.to_string(),
+            })
+            .collect(),
+        addresses: Vec::new(),
+    }
+}
