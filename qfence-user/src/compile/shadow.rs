@@ -69,6 +69,23 @@ pub fn find(policy: &Policy) -> Result<Vec<Shadowed>, DoesNotFit> {
             }
         }
     }
+    for (index, numbered) in rules.iter().enumerate() {
+        let of_names = numbered
+            .rule
+            .matches
+            .iter()
+            .filter(|of| of.pattern().is_some());
+        let covering: Vec<_> = of_names.map(|of| covering(&rules[..index], of)).collect();
+        if covering.iter().any(Option::is_none) {
+            decide.insert(index);
+        }
+        before[index].extend(covering.into_iter().flatten());
+        decide.extend(
+            before[index]
+                .iter()
+                .filter(|before| has_name(&rules[**before].rule)),
+        );
+    }
     let shadowed = rules
         .iter()
         .enumerate()
@@ -85,6 +102,29 @@ pub fn find(policy: &Policy) -> Result<Vec<Shadowed>, DoesNotFit> {
 /// of a LAN, which is not in the set. As with `self`, whose matches depend on the listener, later rules can match as well.
 fn may_be_translated(of: &Match, prefix: Prefix) -> bool {
     of.destination == Destination::Set(SetName::Internet) && !V4.contains(&prefix)
+}
+
+/// The index of the rule that matches all that a match by name does.
+fn covering(earlier: &[Numbered], of: &Match) -> Option<usize> {
+    let pattern = of.pattern()?;
+    let covers = |other: &Match| {
+        let is_covered = |(first, last): &(u32, u32)| {
+            let mut all = ports::intervals(other).into_iter();
+            all.any(|(from, to)| from <= *first && *last <= to)
+        };
+        let has_all = match &other.destination {
+            Destination::Set(set) => *set == SetName::Any,
+            Destination::Name(other) => other.covers(pattern),
+            Destination::Prefix(_) => false,
+        };
+        has_all && ports::intervals(of).iter().all(is_covered)
+    };
+    let is_covering = |numbered: &Numbered| numbered.rule.matches.iter().any(covers);
+    earlier.iter().position(is_covering)
+}
+
+fn has_name(rule: &Rule) -> bool {
+    rule.matches.iter().any(|of| of.pattern().is_some())
 }
 
 fn is_looked_at(rule: &Rule) -> bool {
@@ -196,6 +236,31 @@ mod tests {
         // An address of a translator's can be one of a LAN.
         assert_eq!(shadowed(&rules("allow [2000::/3]")), [""; 0]);
         assert_eq!(shadowed(&rules("allow 8.0.0.0/8")).len(), 1);
+    }
+
+    #[test]
+    fn a_name_is_hidden_by_the_same_name_alone() {
+        for rules in [
+            &["deny lan", "allow github.com"][..],
+            &["allow github.com", "allow api.github.com"],
+            &["allow *.github.com", "allow github.com"],
+            &["allow tcp:github.com:443", "allow github.com"],
+            &["allow github.com", "allow github.com lan"],
+        ] {
+            assert_eq!(shadowed(rules), [""; 0], "{rules:?}");
+        }
+        assert_eq!(
+            shadowed(&["deny github.com", "allow tcp:github.com:443"]),
+            ["allow tcp:github.com:443: `deny github.com` matches everything that it matches"]
+        );
+        for rules in [
+            ["allow *.github.com", "deny a.b.github.com"],
+            ["allow *.github.com", "deny *.b.github.com"],
+            ["allow tcp:github.com:80,443", "allow tcp:github.com:443"],
+            ["deny any", "allow github.com"],
+        ] {
+            assert_eq!(shadowed(&rules).len(), 1, "{rules:?}");
+        }
     }
 
     #[test]

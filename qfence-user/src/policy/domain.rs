@@ -123,6 +123,18 @@ impl DomainPattern {
     }
 }
 
+impl DomainPattern {
+    /// Whether it matches every name that another one matches.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self.is_below, other.is_below) {
+            (true, _) => other.name.is_below(&self.name) || self == other,
+            (false, true) => false,
+            (false, false) => self.name == other.name,
+        }
+    }
+}
+
 /// As in a rule: `example.org` or `*.example.org`.
 impl fmt::Display for DomainPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

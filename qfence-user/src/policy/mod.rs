@@ -20,16 +20,18 @@ pub mod suggest;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::LazyLock};
 
 use ipnet::Ipv6Net;
-use qfence_common::Action;
+use qfence_common::{Action, Protocol};
 use serde::{Deserialize, Serialize};
 
 pub use self::sets::Sets;
 use self::{
     numbering::{Numbers, TooManyRules},
+    ports::Ports,
     profile::Profile,
+    protocol::Proto,
     rule::{Destination, Match, Rule, Source},
     set::SetName,
 };
@@ -176,11 +178,28 @@ impl Policy {
 
     fn in_order(&self) -> Vec<&Rule> {
         let of_profile = self.profile.rules.iter();
-        self.given
+        let rules: Vec<&Rule> = self
+            .given
             .iter()
             .chain(of_profile.filter(|rule| self.dns == Dns::Auto || !excepts_dns(rule)))
+            .collect();
+        let has_name = |rule: &&Rule| rule.matches.iter().any(|of| of.pattern().is_some());
+        let around = rules.iter().any(has_name).then_some(&*AROUND);
+        let (given, of_profile) = rules.split_at(self.given.len());
+        given
+            .iter()
+            .copied()
+            .chain(around)
+            .chain(of_profile.iter().copied())
             .chain([self.default.as_ref().unwrap_or(&self.profile.default)])
             .collect()
+    }
+
+    /// Whether it has rules by name.
+    #[must_use]
+    pub fn has_names(&self) -> bool {
+        let matches = self.in_order().into_iter().flat_map(|rule| &rule.matches);
+        matches.into_iter().any(|of| of.pattern().is_some())
     }
 
     /// Whether it depends on the host's nameservers.
@@ -198,6 +217,23 @@ impl Policy {
             .any(|rule| rule.matches.iter().any(|of| of.destination == named))
     }
 }
+
+/// Denies look-ups that a policy by names does not see: DNS over TLS and over QUIC (RFC 7858, RFC 9250). It follows the rules
+/// that were given for the fence, which may allow a server.
+static AROUND: LazyLock<Rule> = LazyLock::new(|| Rule {
+    action: Action::Deny,
+    matches: [Protocol::TCP, Protocol::UDP]
+        .map(|protocol| Match {
+            protocol: Proto::Number(protocol.0.to_le_bytes()[0]),
+            destination: Destination::Set(SetName::Any),
+            ports: Ports::dns_encrypted(),
+        })
+        .into(),
+    comment: Some(
+        "DNS over TLS and QUIC: the fence's rules by name would not see the look-ups".into(),
+    ),
+    source: Source::Names,
+});
 
 /// Whether a rule only allows nameservers.
 fn excepts_dns(rule: &Rule) -> bool {

@@ -38,6 +38,12 @@ impl Ports {
         Self(vec![53..=53])
     }
 
+    /// The port of DNS over TLS and over QUIC.
+    #[must_use]
+    pub fn dns_encrypted() -> Self {
+        Self(vec![853..=853])
+    }
+
     /// The ports that every user can listen on.
     #[must_use]
     pub fn unprivileged() -> Self {

@@ -31,6 +31,8 @@ pub enum Source {
         /// The line.
         line: usize,
     },
+    /// Added to a policy that has rules by name ([`crate::policy::Policy::rules`]).
+    Names,
     /// Given to a running fence.
     Running {
         /// The words of the command.
@@ -56,7 +58,7 @@ impl Source {
     pub fn end(&self) -> Option<&Until> {
         match self {
             Self::Running { until, .. } => until.as_ref(),
-            Self::Flag { .. } | Self::Profile { .. } | Self::Default { .. } => None,
+            Self::Flag { .. } | Self::Profile { .. } | Self::Default { .. } | Self::Names => None,
         }
     }
 
@@ -66,16 +68,16 @@ impl Source {
         match self {
             Self::Default { .. } => true,
             Self::Flag { text } => text.starts_with("--default"),
-            Self::Profile { .. } | Self::Running { .. } => false,
+            Self::Profile { .. } | Self::Running { .. } | Self::Names => false,
         }
     }
 
-    /// Whether it is from a shipped profile.
+    /// Whether it is from a shipped profile, or added by qfence itself.
     #[must_use]
     pub fn is_shipped(&self) -> bool {
         matches!(
             self,
-            Self::Profile { path: None, .. } | Self::Default { path: None, .. }
+            Self::Profile { path: None, .. } | Self::Default { path: None, .. } | Self::Names
         )
     }
 }
@@ -85,6 +87,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flag { text } | Self::Running { text, until: None } => f.write_str(text),
+            Self::Names => f.write_str("rules by name"),
             Self::Running {
                 text,
                 until: Some(Until { time, .. }),
