@@ -25,6 +25,7 @@ use crate::{
         line::Line,
         process::Processes,
         reader::{Reader, Sources},
+        resolved_names::ResolvedNames,
         rule_names::RuleNames,
         tail::{Gap, Piece, Tail},
     },
@@ -150,6 +151,8 @@ fn take_over(fences: &Fences, name: &str, paths: &Paths) -> Result<Option<Reader
         .and_then(|found| found.attached.as_ref());
     let sources = Sources {
         workload: attached.map(|attached| attached.workload.as_str().into()),
+        lookups: None,
+        resolved: ResolvedNames::default(),
         attempts,
         maps: Maps::open(&pins)?,
         names: RuleNames::new(&stored.policy, fences.policy_file(name)),

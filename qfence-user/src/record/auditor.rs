@@ -121,16 +121,18 @@ impl Worker {
     fn wait(&mut self, until: Instant) -> Result<bool> {
         let left = until.saturating_duration_since(Instant::now());
         let timeout = PollTimeout::try_from(left + Duration::from_millis(1))?;
-        let mut polled = [
-            PollFd::new(self.reader.attempts().as_fd(), PollFlags::POLLIN),
+        let mut polled = vec![
             PollFd::new(self.heard.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.reader.attempts().as_fd(), PollFlags::POLLIN),
         ];
+        let lookups = self.reader.lookups().map(|lookups| lookups.as_fd());
+        polled.extend(lookups.map(|lookups| PollFd::new(lookups, PollFlags::POLLIN)));
         match poll(&mut polled, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return Err(errno).context("cannot wait for attempts"),
         }
-        let [_, words] = polled;
-        let said = words.revents().unwrap_or(PollFlags::empty());
+        let words = polled.first().and_then(PollFd::revents);
+        let said = words.unwrap_or(PollFlags::empty());
         if said.contains(PollFlags::POLLIN) {
             return self.hear();
         }

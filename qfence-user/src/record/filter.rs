@@ -82,6 +82,7 @@ impl Filter {
         match &line.body {
             Body::Attempt(attempt) | Body::Repeats(attempt) => is_to(attempt, destination),
             Body::Allowed(allowed) | Body::Traffic(allowed) => was_to(allowed, destination),
+            Body::Lookup(_) => false,
             // The destinations of these attempts are not known.
             Body::Folded { .. } | Body::Lost | Body::Dropped => true,
         }
@@ -106,6 +107,7 @@ fn is_to(attempt: &Attempt, compiled: &Compiled) -> bool {
         protocol,
         destination,
         port,
+        ..
     } = &attempt.operation
     else {
         return false;

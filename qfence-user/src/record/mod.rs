@@ -10,6 +10,8 @@
 //! | [`operation`] | the operation of an attempt: its destination, socket or device |
 //! | [`budget`] | how much is written per second |
 //! | [`devices`] | the names of a fence's network devices |
+//! | [`lookups`] | look-ups of names, on their way from the resolver |
+//! | [`resolved_names`] | the names behind addresses |
 //! | [`rule_names`] | the names of a fence's rules |
 //! | [`reader`] | turns events and counts into lines |
 //! | [`files`] | the bounded record of a fence under /run |
@@ -33,10 +35,12 @@ pub mod files;
 pub mod filter;
 pub mod guest;
 pub mod line;
+pub mod lookups;
 pub mod port_hints;
 pub mod proc;
 pub mod process;
 pub mod reader;
+pub mod resolved_names;
 pub mod rotation;
 pub mod rule_names;
 pub mod sink;

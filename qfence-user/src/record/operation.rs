@@ -3,6 +3,7 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::Arc,
 };
 
 use qfence_common::{
@@ -22,6 +23,7 @@ use crate::{
     base::printable::{in_one_word, printable},
     confinement::managers,
     policy::protocol::protocol_name,
+    record::resolved_names::write_names,
 };
 
 /// The operation that was attempted.
@@ -36,6 +38,9 @@ pub enum Operation {
         destination: IpAddr,
         /// The port; 0 if the protocol has no ports.
         port: u32,
+        /// The names that led there, if the fence has a resolver.
+        #[serde(default)]
+        names: Vec<Arc<str>>,
     },
     /// Making a socket, or allowing it to broadcast; with the protocol `unix`, connecting or sending to one of a manager.
     Socket {
@@ -120,6 +125,7 @@ impl Operation {
                 protocol: protocol_name(key.protocol),
                 destination: Ipv6Addr::from(key.address.address()).to_canonical(),
                 port: key.port,
+                names: Vec::new(),
             },
         }
     }
@@ -153,9 +159,11 @@ impl fmt::Display for Operation {
                 protocol,
                 destination,
                 port,
+                names,
             } => {
                 let port = u16::try_from(*port).unwrap_or_default();
-                write!(f, "{protocol} {}", SocketAddr::new(*destination, port))
+                write!(f, "{protocol} {}", SocketAddr::new(*destination, port))?;
+                write_names(f, names)
             }
             Self::Packet { protocol } => write!(f, "{protocol} packet"),
             Self::Frame { frame, target } => match target {

@@ -29,7 +29,7 @@ use crate::{
     policy::Policy,
     record::{
         auditor::Ended, devices::DeviceNames, process::Processes, reader::Sources,
-        rule_names::RuleNames,
+        resolved_names::ResolvedNames, rule_names::RuleNames,
     },
     supervise::{
         attached::{Attached, End},
@@ -106,6 +106,8 @@ pub(super) async fn supervise(
     let attached = wanted.description.attached.as_ref();
     let mut sources = Sources {
         workload: attached.map(|attached| attached.workload.as_str().into()),
+        lookups: None,
+        resolved: ResolvedNames::default(),
         attempts: loaded.attempts()?,
         maps: Maps::open(&fence.pins())?,
         names,

@@ -45,6 +45,7 @@ use crate::{
         proc::{self, ProcessId},
         process::Processes,
         reader::Sources,
+        resolved_names::ResolvedNames,
         rule_names::RuleNames,
         target::SinkKind,
     },
@@ -200,6 +201,8 @@ pub(super) async fn supervise(
     let (drops, dropped) = channel();
     let sources = Sources {
         workload: None,
+        lookups: None,
+        resolved: ResolvedNames::default(),
         attempts: loaded.attempts()?,
         maps: Maps::open(&fence.pins())?,
         names,

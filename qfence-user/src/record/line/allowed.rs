@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     base::printable::printable,
     policy::{names::RuleName, protocol::protocol_name},
+    record::resolved_names::{ResolvedNames, write_names},
 };
 
 /// What was let through to a destination since the last line about it.
@@ -44,6 +45,9 @@ pub enum Destination {
         destination: IpAddr,
         /// The port; 0 if the protocol has no ports.
         port: u32,
+        /// The names that led there, if the fence has a resolver.
+        #[serde(default)]
+        names: Vec<Arc<str>>,
         /// The rule that allowed the first call or packet.
         rule: Arc<str>,
         /// The comment of the rule in its profile.
@@ -59,11 +63,13 @@ pub enum Destination {
 impl Allowed {
     /// What was let through to one destination.
     #[must_use]
-    pub fn one(key: &Sighting, flow: &Flow, rule: RuleName) -> Self {
+    pub fn one(key: &Sighting, flow: &Flow, rule: RuleName, resolved: &ResolvedNames) -> Self {
+        let address = Ipv6Addr::from(key.address.address()).to_canonical();
         let destination = Destination::One {
             protocol: protocol_name(key.protocol),
-            destination: Ipv6Addr::from(key.address.address()).to_canonical(),
+            destination: address,
             port: key.port,
+            names: resolved.of(address),
             rule: rule.rule,
             comment: rule.comment,
         };
@@ -95,10 +101,12 @@ impl fmt::Display for Allowed {
                 protocol,
                 destination,
                 port,
+                names,
                 ..
             } => {
                 let port = u16::try_from(*port).unwrap_or_default();
                 write!(f, "{protocol} {}", SocketAddr::new(*destination, port))?;
+                write_names(f, names)?;
             }
             Destination::Several { destinations: 0 } => f.write_str("other destinations")?,
             Destination::Several { destinations } => write!(f, "{destinations} destinations")?,

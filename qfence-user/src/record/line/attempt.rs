@@ -17,7 +17,7 @@ use crate::{
         printable::{in_parentheses, printable},
     },
     policy::names::RuleName,
-    record::{operation::Operation, process::Process},
+    record::{operation::Operation, process::Process, resolved_names::ResolvedNames},
 };
 
 /// The first attempt of an attempt key, or its repeats.
@@ -158,6 +158,18 @@ impl Attempt {
     #[must_use]
     pub fn at(mut self, device: Option<Arc<str>>) -> Self {
         self.interface = device;
+        self
+    }
+
+    /// The attempt with the names that led to its destination.
+    #[must_use]
+    pub fn named(mut self, resolved: &ResolvedNames) -> Self {
+        if let Operation::Destination {
+            destination, names, ..
+        } = &mut self.operation
+        {
+            *names = resolved.of(*destination);
+        }
         self
     }
 

@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 mod allowed;
 mod attempt;
 mod clock;
+mod lookup;
 
 pub use allowed::{Allowed, Destination};
 pub use attempt::{Attempt, NotUnderstood};
 pub use clock::{at, boot_time};
+pub use lookup::Lookup;
 
 use crate::base::printable::{printable, printable_json};
 
@@ -53,6 +55,8 @@ pub enum Body {
     Allowed(Box<Allowed>),
     /// What was let through to a destination since the last line about it. Its count is 0.
     Traffic(Box<Allowed>),
+    /// Look-ups of a name, if the policy has rules by name. Its count is 0.
+    Lookup(Box<Lookup>),
     /// A summary of the lines that exceeded the limit per second.
     Folded {
         /// The number of lines that this line replaces.
@@ -124,6 +128,7 @@ impl fmt::Display for Line {
             Body::Repeats(attempt) => format!("{attempt} again {}", times(*count)),
             Body::Allowed(allowed) => format!("allowed {allowed}"),
             Body::Traffic(allowed) => format!("traffic {allowed}"),
+            Body::Lookup(lookup) => lookup.to_string(),
             Body::Folded { lines } => {
                 format!("folded {count} attempts: this line replaces {lines} lines")
             }

@@ -51,7 +51,7 @@ impl Reader {
             match Attempt::new(key, name.as_ref(), origin, rule, &process) {
                 Ok(attempt) => self.add(
                     at(boot_time, origin.boot_ns),
-                    Body::Attempt(attempt.at(device).into()),
+                    Body::Attempt(attempt.at(device).named(&self.resolved).into()),
                     1,
                 ),
                 // The next summary counts this attempt as lost.
@@ -89,7 +89,7 @@ impl Reader {
         let time = at(boot_time, repeats.last_ns);
         self.add(
             time,
-            Body::Repeats(attempt.at(device).into()),
+            Body::Repeats(attempt.at(device).named(&self.resolved).into()),
             repeats.count,
         );
     }

@@ -6,6 +6,7 @@ mod drops;
 mod held;
 mod keys;
 mod ledger;
+mod lookups;
 mod writing;
 
 use std::{
@@ -20,13 +21,16 @@ use qfence_common::Event;
 use held::Held;
 use keys::Keys;
 use ledger::{Ledger, Second, Told};
+use lookups::Lookups;
 
 use super::{
     budget::Budget,
     devices::DeviceNames,
     files::{RecordAppender, RecordFiles},
     line::{Allowed, Attempt, Body, Line},
+    lookups::LookupReceiver,
     process::Processes,
+    resolved_names::ResolvedNames,
 };
 use crate::{
     kernel::{Attempts, Counts, Maps, local_in::Drained},
@@ -57,6 +61,10 @@ pub struct Sources {
     pub devices: DeviceNames,
     /// What the second layer for frames has dropped, if the fence has devices.
     pub drops: Option<Receiver<Drained>>,
+    /// The look-ups of names, if the fence has a resolver.
+    pub lookups: Option<LookupReceiver>,
+    /// The names behind addresses.
+    pub resolved: ResolvedNames,
 }
 
 /// Reads the attempts of one fence.
@@ -67,6 +75,8 @@ pub struct Reader {
     processes: Processes,
     devices: DeviceNames,
     drops: Option<Receiver<Drained>>,
+    lookups: Option<Lookups>,
+    resolved: ResolvedNames,
     /// The number of attempts on lines that the fence's own counters do not have: those of the second layer for frames.
     beside: u64,
     appender: RecordAppender,
@@ -119,6 +129,8 @@ impl Reader {
             processes: sources.processes,
             devices: sources.devices,
             drops: sources.drops,
+            lookups: sources.lookups.map(Lookups::new),
+            resolved: sources.resolved,
             beside: 0,
             appender,
             fence,
@@ -146,6 +158,7 @@ impl Reader {
     /// Reads some events. Returns their lines, and whether there may be more events.
     pub fn events(&mut self) -> (Vec<Arc<Line>>, bool) {
         let count = self.read_events(BATCH);
+        self.tell_first_lookups();
         (self.hand_on(), count == BATCH)
     }
 
@@ -161,6 +174,7 @@ impl Reader {
         }
         self.budget.renew();
         self.tell_drops();
+        self.tell_lookups(false);
         let read = read.and_then(|()| self.allowed(false));
         read.map(|()| self.hand_on())
     }
@@ -173,6 +187,7 @@ impl Reader {
         let read = self.count();
         self.tell_held();
         self.tell_drops();
+        self.tell_lookups(true);
         let read = read.and_then(|()| self.allowed(true));
         let lines = self.hand_on();
         read.map(|()| lines)
@@ -216,12 +231,12 @@ impl Reader {
         for told in lines {
             let names = self.names.now();
             let body = match told {
-                Told::First(key, flow) => {
-                    Body::Allowed(Allowed::one(&key, &flow, names.name(flow.rule)).into())
-                }
-                Told::Again(key, flow) => {
-                    Body::Traffic(Allowed::one(&key, &flow, names.name(flow.rule)).into())
-                }
+                Told::First(key, flow) => Body::Allowed(
+                    Allowed::one(&key, &flow, names.name(flow.rule), &self.resolved).into(),
+                ),
+                Told::Again(key, flow) => Body::Traffic(
+                    Allowed::one(&key, &flow, names.name(flow.rule), &self.resolved).into(),
+                ),
                 Told::Several(count, flow) => Body::Traffic(Allowed::several(count, &flow).into()),
             };
             // These lines have a limit of their own.

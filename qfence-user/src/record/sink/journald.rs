@@ -36,7 +36,7 @@ impl Sink for Journald {
 fn priority(body: &Body) -> Priority {
     match body {
         Body::Attempt(_) | Body::Repeats(_) | Body::Folded { .. } => Priority::Notice,
-        Body::Allowed(_) | Body::Traffic(_) => Priority::Info,
+        Body::Allowed(_) | Body::Traffic(_) | Body::Lookup(_) => Priority::Info,
         Body::Lost | Body::Dropped => Priority::Warning,
     }
 }

@@ -48,7 +48,7 @@ impl Syslog {
     fn message(&self, line: &Line) -> io::Result<Vec<u8>> {
         let severity = match line.body {
             Body::Attempt(_) | Body::Repeats(_) | Body::Folded { .. } => Severity::LOG_NOTICE,
-            Body::Allowed(_) | Body::Traffic(_) => Severity::LOG_INFO,
+            Body::Allowed(_) | Body::Traffic(_) | Body::Lookup(_) => Severity::LOG_INFO,
             Body::Lost | Body::Dropped => Severity::LOG_WARNING,
         };
         let data = BTreeMap::from([(
