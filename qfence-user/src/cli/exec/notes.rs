@@ -58,7 +58,8 @@ Examples:
 A RULE is [PROTOCOL:]DESTINATION[:PORTS]. The first rule that matches decides.
   PROTOCOL     tcp, udp, icmp, sctp, dccp, udplite, gre, esp, …, proto-N;
                default: any
-  DESTINATION  an address, a prefix (10.0.0.0/8, [fd00::/8]), or a set:
+  DESTINATION  an address, a prefix (10.0.0.0/8, [fd00::/8]), a name (github.com,
+               or *.github.com for all names below it), or a set:
 {sets}  PORTS        80,443,8000-8080; default: all
 With a protocol or ports, write an IPv6 address in brackets: udp:[fd00::1]:53.
 
@@ -85,8 +86,8 @@ Fields of a JSON log line. A field is null if its value is not known.
   fence         the name of the fence
   workload      what it is attached to (`attach`): kind and name
   seq           the number of the line in the fence's record
-  kind          attempt, repeats, folded, lost, dropped, allowed or
-                traffic
+  kind          attempt, repeats, folded, lost, dropped, allowed,
+                traffic or lookup
   count         the number of attempts that this line reports
   total         the number of attempts that this and all earlier lines report
 In lines of kind attempt and repeats:
@@ -96,6 +97,7 @@ In lines of kind attempt and repeats:
                 unix_may_send
   destination   the address
   port          the destination port; 0 if the protocol has no ports
+  names         the names that the fence looked up and that led there
   socket        replaces destination and port if making a socket, or allowing
                 it to broadcast, or (at unix_stream_connect and unix_may_send)
                 the use of a manager's socket was refused: the type of the
@@ -144,6 +146,14 @@ In lines of kind allowed and traffic, with --log-allowed (count is 0):
   received_packets  packets from the destination since then
   received_bytes    their bytes, with IP headers
   destinations  replaces the destination if the line is about several
+In lines of kind lookup, with rules by name (count is 0):
+  verdict       denied, would-deny with --monitor, struck (answered without
+                some addresses), or allowed with --log-allowed
+  name          the name; null if the line is about many names
+  type          the type that was asked for, such as A or AAAA
+  addresses     the addresses in the answer
+  struck        the addresses that were taken out of the answer
+  lookups       the number of look-ups that this line reports
 
 In repeats, source, source_port, tid, uid, command and cgroup are those of the first attempt. Once the \
 pid belongs to another process, or the process has executed another file, tid and uid are null and \
