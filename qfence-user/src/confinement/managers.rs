@@ -2,7 +2,7 @@
 //! names, and of their abstract sockets. The paths of their sockets are in `launch/managers/table.rs`.
 
 /// The names of all managers. The number of a manager is its place here, from 1.
-pub const MANAGERS: [&str; 29] = [
+pub const MANAGERS: [&str; 30] = [
     "D-Bus",
     "systemd",
     "systemd-machined",
@@ -32,7 +32,12 @@ pub const MANAGERS: [&str; 29] = [
     "VS Code",
     "kitty",
     "WezTerm",
+    NAME_SERVICE,
 ];
+
+/// Services that look names up for others. They are closed under a policy with rules by name alone, whose look-ups the fence
+/// answers itself.
+pub const NAME_SERVICE: &str = "name service";
 
 /// The begins of abstract names that belong to managers, without the zero byte before them. Abstract names have no
 /// permissions: every process of the network namespace can use them.
@@ -72,7 +77,7 @@ mod tests {
         }
         assert_eq!(number("nobody"), None);
         assert_eq!(name(0), None);
-        assert_eq!(name(30), None);
+        assert_eq!(name(31), None);
         assert!(
             ABSTRACT
                 .iter()

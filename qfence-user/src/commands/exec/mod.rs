@@ -126,10 +126,18 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         qemu,
         taps,
     } = qemu::admit(options)?;
+    let policy = resolve::policy(
+        &options.policy,
+        options.dns,
+        options.monitor,
+        &paths.profiles,
+    )?;
     let mut identity = identity::resolve(options.user.as_deref(), &Callers::from_env())?;
     let managers = match &mut identity {
         Some(identity) if !identity.uid.is_root() && !options.allow_bus => {
-            let managers = Managers::of(identity, &options.confinement.unix_paths(), &paths.proc)?;
+            let allowed = options.confinement.unix_paths();
+            let has_names = policy.has_names();
+            let managers = Managers::of(identity, &allowed, has_names, &paths.proc)?;
             for group in managers.take_groups(identity) {
                 step(
                     options,
@@ -157,12 +165,6 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
             Some((relay, manager))
         }
     };
-    let policy = resolve::policy(
-        &options.policy,
-        options.dns,
-        options.monitor,
-        &paths.profiles,
-    )?;
     let logs = logging::open(&options.log, options.log_format, owner)?;
     let listener = options.metrics.as_ref().map(Listener::bind).transpose()?;
     // Not earlier: opening a log may block forever, and without a command there is no use for the signals.

@@ -48,17 +48,26 @@ pub struct Managers {
 }
 
 impl Managers {
-    /// The managers that a user can reach, except by the sockets `allowed`. `proc` is where procfs is mounted.
+    /// The managers that a user can reach, except by the sockets `allowed`. With `closes_name_services` they include services that
+    /// look names up. `proc` is where procfs is mounted.
     ///
     /// # Errors
     /// If the list of Unix sockets cannot be read.
-    pub fn of(identity: &Identity, allowed: &[PathBuf], proc: &Path) -> Result<Self> {
+    pub fn of(
+        identity: &Identity,
+        allowed: &[PathBuf],
+        closes_name_services: bool,
+        proc: &Path,
+    ) -> Result<Self> {
         let listeners = unix_listeners::names(proc)?;
         let mut endpoints = table::endpoints(identity.uid, identity.gid, login(identity));
         let found = found::endpoints(identity.uid, &endpoints, &listeners, |name| {
             env::var_os(name)
         });
         endpoints.extend(found);
+        if closes_name_services {
+            endpoints.extend(table::name_services());
+        }
         Ok(Self {
             uid: identity.uid,
             endpoints,

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use nix::unistd::{Gid, Uid};
 
+use crate::confinement::managers;
+
 /// How a path is masked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cover {
@@ -68,6 +70,14 @@ const SYSTEM: &[(&str, &str)] = &[
     ("supervisord", "/run/supervisor"),
 ];
 
+/// Sockets of services that look names up: systemd-resolved (nss-resolve), nscd, sssd, Avahi.
+const NAME_SERVICES: &[&str] = &[
+    "/run/systemd/resolve/io.systemd.Resolve",
+    "/run/nscd/socket",
+    "/var/lib/sss/pipes/nss",
+    "/run/avahi-daemon/socket",
+];
+
 /// Paths in the user's runtime directory, and whether the command can have its own directory there.
 const USER: &[(&str, &str, bool)] = &[
     ("D-Bus", "bus", false),
@@ -86,6 +96,16 @@ const USER: &[(&str, &str, bool)] = &[
     ("Emacs", "emacs", true),
     ("WezTerm", "wezterm", true),
 ];
+
+/// The services that look names up.
+pub(super) fn name_services() -> impl Iterator<Item = Endpoint> {
+    NAME_SERVICES.iter().map(|path| Endpoint {
+        manager: managers::NAME_SERVICE,
+        path: path.into(),
+        cover: Cover::Empty,
+        is_users: false,
+    })
+}
 
 /// The endpoints to managers for a user. `login` is the user's name, if it has one.
 pub(super) fn endpoints(uid: Uid, gid: Gid, login: Option<&str>) -> Vec<Endpoint> {
@@ -140,8 +160,8 @@ mod tests {
 
     #[test]
     fn every_manager_has_a_number() {
-        for Endpoint { manager, .. } in of_alice() {
-            let number = crate::confinement::managers::number(manager);
+        for Endpoint { manager, .. } in of_alice().into_iter().chain(name_services()) {
+            let number = managers::number(manager);
             assert!(number.is_some(), "{manager}");
         }
     }

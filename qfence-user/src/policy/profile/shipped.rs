@@ -10,7 +10,7 @@ pub struct Shipped {
 }
 
 /// All of them, by name.
-pub const SHIPPED: [Shipped; 3] = [
+pub const SHIPPED: [Shipped; 4] = [
     Shipped {
         name: "host",
         text: include_str!("../../../profiles/host.toml"),
@@ -22,5 +22,9 @@ pub const SHIPPED: [Shipped; 3] = [
     Shipped {
         name: "locked",
         text: include_str!("../../../profiles/locked.toml"),
+    },
+    Shipped {
+        name: "names-only",
+        text: include_str!("../../../profiles/names-only.toml"),
     },
 ];

@@ -87,7 +87,7 @@ fn without_a_directory_there_are_the_shipped_profiles() {
     let profiles = Profiles::new(&directory.path("none"), []);
     assert!(profiles.find(OsStr::new("host")).is_ok());
     let names: Vec<_> = profiles.names().unwrap().into_iter().collect();
-    assert_eq!(names, ["host", "internet-only", "locked"]);
+    assert_eq!(names, ["host", "internet-only", "locked", "names-only"]);
 }
 
 #[test]
