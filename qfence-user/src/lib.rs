@@ -11,6 +11,7 @@
 //! | [`compile`] | compiles a policy and the members of its sets to a tree; explains the decisions of a tree |
 //! | [`confinement`] | what `--strict` closes for a command, and what the command keeps |
 //! | [`host`] | the facts of this host that sets depend on, addresses and nameservers, and the watcher that follows them |
+//! | [`resolver`] | the DNS server of a fence with rules by name, and its upstream |
 //! | [`kernel`] | eBPF: loads, attaches, pins and queries programs and maps, publishes policies |
 //! | [`qemu`] | finds the guest's networks in the arguments of a QEMU, and what the QEMU needs under `--strict` |
 //! | [`stored_policy`] | the policy of a fence, in a file of /run/qfence |
@@ -46,6 +47,7 @@ pub mod policy;
 pub mod probe;
 pub mod qemu;
 pub mod record;
+pub mod resolver;
 pub mod stored_policy;
 pub mod supervise;
 pub mod verify;
