@@ -21,7 +21,7 @@ use crate::{
     fence::{guard::Fence, integrity::Parts},
     host::watcher::Watcher,
     kernel::{
-        Attempts, DenyWith, Kernel, Lacks, Maps, NetworkDevices, RefusedSyns, Settings,
+        askers::Askers, Attempts, DenyWith, Kernel, Lacks, Maps, NetworkDevices, RefusedSyns, Settings,
         manager_names::ManagerNames, proof::Proof,
     },
     policy::Policy,
@@ -180,6 +180,14 @@ impl Loaded<'_> {
     /// If it was taken before, or the programs do not trace.
     pub fn take_traces<L: log::Log>(&mut self, logger: L) -> Result<EbpfLogger<L>> {
         self.policy.kernel().take_traces(logger)
+    }
+
+    /// Takes the map of the sources of queries that are led to the resolver.
+    ///
+    /// # Errors
+    /// If it was taken before.
+    pub fn take_askers(&mut self) -> Result<Askers> {
+        self.policy.kernel().take_askers()
     }
 
     /// Takes the reader of the connections whose first packet is refused.

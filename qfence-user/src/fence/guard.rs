@@ -18,7 +18,7 @@ use crate::{
         registry::{Fences, stays},
     },
     record::files::RecordFiles,
-    stored_policy::PolicyFile,
+    stored_policy::{PolicyFile, resolved_names::NamesFile},
 };
 
 /// How long to wait for killed processes to end. A process in uninterruptible sleep takes longer.
@@ -85,6 +85,12 @@ impl Fence {
     #[must_use]
     pub fn policy_file(&self) -> PolicyFile {
         self.all.policy_file(&self.name)
+    }
+
+    /// The file of the names behind its addresses.
+    #[must_use]
+    pub fn names_file(&self) -> NamesFile {
+        self.all.names_file(&self.name)
     }
 
     /// The files of its record.

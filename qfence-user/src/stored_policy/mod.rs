@@ -1,6 +1,8 @@
 //! The stored policy of a fence: a file under /run/qfence. Its supervisor and other commands compile the policy from
 //! it again.
 
+pub mod resolved_names;
+
 use std::{
     collections::BTreeSet,
     fs, io,

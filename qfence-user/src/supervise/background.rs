@@ -13,7 +13,7 @@ use tokio::{
     time::{MissedTickBehavior, interval_at},
 };
 
-use super::{Supervisor, TICK, devices::DeviceWatch, timer::Overdue};
+use super::{Supervisor, TICK, devices::DeviceWatch, names::Names, timer::Overdue};
 use crate::{
     base::{beat, console, readable::urgent},
     launch::{front::WatchedFront, signals::Received},
@@ -103,12 +103,18 @@ impl Supervisor<'_> {
                 () = DeviceWatch::changed(self.devices.as_mut()) => {
                     ended_for_damage |= self.look_at_devices(None).await;
                 }
+                () = Names::changed(self.names.as_mut()) => if let Some(names) = &mut self.names {
+                    names.adopt_nameservers(&self.messages).await;
+                },
                 changed = emptied.changed() => changed?,
                 _ = tick.tick() => {
                     ended_for_damage |= self.ends_for_damage(None);
                     ended_for_damage |= self.look_at_devices(None).await;
                     self.reap(&[]);
                     self.policy.tick(&mut self.messages).await;
+                    if let Some(names) = &mut self.names {
+                        names.tick(&self.messages);
+                    }
                     let taken_back = overdue.look(&self.fence, self.policy.policy());
                     self.messages.report(taken_back);
                 }

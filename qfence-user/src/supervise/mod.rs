@@ -8,6 +8,7 @@ pub mod established;
 pub mod follower;
 pub mod job;
 pub mod leavers;
+pub mod names;
 pub mod policy_change;
 pub mod recurring_error;
 pub mod refused;
@@ -24,7 +25,9 @@ use nix::{
 };
 use tokio::time::{MissedTickBehavior, interval_at};
 
-use self::{background::Staying, dead_man::DeadMan, devices::DeviceWatch, timer::Overdue};
+use self::{
+    background::Staying, dead_man::DeadMan, devices::DeviceWatch, names::Names, timer::Overdue,
+};
 use crate::{
     base::{
         beat,
@@ -72,6 +75,8 @@ pub struct Supervisor<'a> {
     pub dead_man: Option<DeadMan>,
     /// Watches its network devices.
     pub devices: Option<DeviceWatch<'a>>,
+    /// Its resolver, if its policy has rules by name.
+    pub names: Option<Names>,
 }
 
 impl Supervisor<'_> {
@@ -157,6 +162,9 @@ impl Supervisor<'_> {
                 () = DeviceWatch::changed(self.devices.as_mut()) => {
                     ended_for_damage |= self.look_at_devices(Some(command)).await;
                 }
+                () = Names::changed(self.names.as_mut()) => if let Some(names) = &mut self.names {
+                    names.adopt_nameservers(&self.messages).await;
+                },
                 () = Staying::front_gone(staying.as_ref()) => if let Some(staying) = staying.take() {
                     is_detached = true;
                     staying.detach(&self.fence, None);
@@ -171,6 +179,9 @@ impl Supervisor<'_> {
                     self.reap(&job.children());
                     verdict = ending.state();
                     self.policy.tick(&mut self.messages).await;
+                    if let Some(names) = &mut self.names {
+                        names.tick(&self.messages);
+                    }
                     let taken_back = overdue.look(&self.fence, self.policy.policy());
                     self.messages.report(taken_back);
                     self.messages.report(job.look());

@@ -1,11 +1,16 @@
 //! Changes the policy of a running fence, with or without a supervisor.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use qfence_common::{
-    Action, LookupPath, Marks, Protocol,
-    verdict::{MANY, POD},
+    Action, LookupPath, Marks, Protocol, Verdict,
+    resolved::{Resolved, decide_by_name},
+    tree::port_query,
+    verdict::{MANY, NAMED, POD},
 };
 
 use crate::{
@@ -18,7 +23,7 @@ use crate::{
         devices::Devices,
         nameservers,
     },
-    kernel::Maps,
+    kernel::{Maps, resolved::Addresses},
     policy::{Numbered, Policy, Sets, hostset::single, set::SetName},
     stored_policy::{StoredPolicy, netns},
     supervise::established::Connection,
@@ -31,23 +36,62 @@ pub struct PolicyChange {
     /// The marks that the programs have set for the fence.
     pub marks: Marks,
     compiled: Compiled,
+    resolved: ByName,
 }
 
 impl PolicyChange {
     /// Whether the policy refuses packets of an established connection.
     #[must_use]
     pub fn denies(&self, connection: &Connection) -> bool {
-        denies(&self.compiled, &self.policy, connection)
+        denies(&self.compiled, &self.policy, &self.resolved, connection)
+    }
+}
+
+/// The addresses that rules by name allow, at one time.
+#[derive(Default)]
+pub(super) struct ByName(BTreeMap<IpAddr, Resolved>);
+
+impl ByName {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub(super) fn read(map: &Addresses) -> Result<Self> {
+        Ok(Self(map.list()?.into_iter().collect()))
+    }
+
+    /// The verdict on a destination for which the tree has this one.
+    fn verdict(
+        &self,
+        compiled: &Compiled,
+        verdict: Verdict,
+        protocol: Protocol,
+        to: SocketAddr,
+    ) -> Verdict {
+        let is_denied = verdict.action() == Action::Deny && verdict.has(NAMED);
+        match self.0.get(&to.ip().to_canonical()) {
+            Some(of_names) if is_denied => {
+                let port = port_query(protocol, to.port());
+                decide_by_name(compiled, verdict, port, &of_names.grants)
+            }
+            _ => verdict,
+        }
     }
 }
 
 /// Whether a policy refuses packets of an established connection.
-pub(super) fn denies(compiled: &Compiled, policy: &Policy, connection: &Connection) -> bool {
+pub(super) fn denies(
+    compiled: &Compiled,
+    policy: &Policy,
+    resolved: &ByName,
+    connection: &Connection,
+) -> bool {
     // UDP packets are judged anyway, so ending the connection is only needed to inform its owner. But for multicast
     // and broadcast, the host gets its copy before that.
     let to = connection.remote;
     let protocol = connection.protocol;
     let verdict = compiled.decide(LookupPath::Address, protocol, to.ip(), to.port());
+    let verdict = resolved.verdict(compiled, verdict, protocol, to);
     let is_tcp = protocol == Protocol::TCP;
     if connection.by_self && verdict.self_rule().is_some() || verdict.has(POD) {
         return false;
@@ -83,6 +127,12 @@ pub async fn change_policy(
         format!("the fence {name} has no policy yet, because it is still starting")
     })?;
     let policy = make(&before.policy)?;
+    let resolved = Addresses::open(&fences.pins(name))?;
+    ensure!(
+        !policy.has_names() || resolved.has_room(),
+        "the fence {name} has no resolver, because it was started without a rule by name: start it with one, such as \
+         --allow tcp:example.org:443, and `set` can add others"
+    );
     let devices = match before.devices.is_empty() {
         true => Devices::default(),
         false => Devices::read().await?,
@@ -172,6 +222,7 @@ pub async fn change_policy(
         policy: stored.policy,
         marks,
         compiled,
+        resolved: ByName::read(&resolved)?,
     })
 }
 

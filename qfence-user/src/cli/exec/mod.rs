@@ -114,6 +114,13 @@ pub struct Exec {
     #[arg(long)]
     pub log_allowed: bool,
 
+    /// Let rules by name lead to private networks (10.0.0.0/8, fc00::/7 and the other members of the set lan)
+    ///
+    /// Without it their addresses are taken out of the answers for names, because whoever owns a name chooses its addresses.
+    /// No name ever leads to this host.
+    #[arg(long)]
+    pub names_private: bool,
+
     /// Serve the fence's counters as OpenMetrics, at /metrics
     ///
     /// The server runs until the command ends. `qfence-user metrics` serves all fences.

@@ -73,6 +73,11 @@ pub(super) fn run_on(
         options.monitor,
         &paths.profiles,
     )?;
+    ensure!(
+        !policy.has_names(),
+        "rules by name need the resolver of a fence that `exec` makes: processes that run already have looked their names up \
+         elsewhere. Use rules by address with `attach`"
+    );
     let place = match target {
         Some(target) => Some(target::find(options, target, paths)?),
         None => None,

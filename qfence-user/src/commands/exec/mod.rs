@@ -60,6 +60,7 @@ use crate::{
     observe::metrics::address::Listener,
     policy::Policy,
     record::guest::Qemu,
+    supervise::names::Prepared,
     verify::short::verify_first,
 };
 
@@ -82,6 +83,8 @@ struct Wanted {
     front: Option<Front>,
     /// For systemd, if that is to be notified.
     notifications: Option<(Relay, Manager)>,
+    /// The sockets of the resolver, if the policy has rules by name.
+    names: Option<Prepared>,
 }
 
 /// Runs `exec`; returns the exit status.
@@ -180,7 +183,8 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     let fences = Fences::open(paths)?;
     confinement.open(options, identity.as_ref())?;
     // Not earlier: it stores facts about the kernel in a directory that was checked now.
-    let enforced = enforced::work_out(
+    let names = names(options, &policy, &guests)?;
+    let mut enforced = enforced::work_out(
         &confinement.strict,
         &confinement.grants,
         confinement.scratch.as_ref().map(Scratch::path),
@@ -188,6 +192,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         options.allow_unfenced_net,
         paths,
     )?;
+    enforced.resolver = names.as_ref().map(Prepared::resolver);
     let beneath = unit::beneath(options, paths, &fences)?;
     let mut description = describe(options, qemu, &enforced, guests.fenced.clone());
     description.beneath = beneath;
@@ -216,6 +221,7 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         netns,
         front,
         notifications,
+        names,
     };
     let ended = runtime.block_on(supervise(options, paths, &fence, wanted, blocked));
 
@@ -238,6 +244,25 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
         logging::say_missing(&audit);
     }
     Ok(status)
+}
+
+/// Makes the sockets of the resolver, if the policy has rules by name.
+fn names(options: &Exec, policy: &Policy, guests: &Guests) -> Result<Option<Prepared>> {
+    if !policy.has_names() {
+        ensure!(
+            !options.names_private,
+            "--names-private has no effect without a rule by name: add one, such as --allow tcp:db.example.org:5432"
+        );
+        return Ok(None);
+    }
+    if let Some(device) = guests.fenced.first() {
+        bail!(
+            "rules by name are not enforced at the network device {}: its guest looks names up by itself, and not by the \
+             resolver of the fence. Use QEMU's user network (-nic user) or passt with them, or rules by address",
+            device.name
+        );
+    }
+    Prepared::bind(options.names_private).map(Some)
 }
 
 /// Clears the leftovers of dead fences, and makes the fence.

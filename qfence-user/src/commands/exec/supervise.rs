@@ -42,6 +42,7 @@ use crate::{
     record::{
         auditor::Ended,
         devices::DeviceNames,
+        lookups,
         proc::{self, ProcessId},
         process::Processes,
         reader::Sources,
@@ -56,6 +57,7 @@ use crate::{
         devices::{DeviceWatch, Given},
         follower::Update,
         leavers::Watch,
+        names,
         refused::Ender,
         traces::{self, Traces},
     },
@@ -127,7 +129,7 @@ pub(super) async fn supervise(
             managed::without_domain(options, managers, allowed, fence, paths, limits)?
         }
     };
-    let names = RuleNames::new(&wanted.policy, fence.policy_file());
+    let rule_names = RuleNames::new(&wanted.policy, fence.policy_file());
     let trace = options.verbose >= 2;
     let programs = Programs {
         deny: options.deny_with,
@@ -199,13 +201,30 @@ pub(super) async fn supervise(
     }
     let names_of_devices = DeviceNames::default();
     let (drops, dropped) = channel();
+    let resolved = ResolvedNames::default();
+    let (lookups, names) = match wanted.names {
+        None => (None, None),
+        Some(prepared) => {
+            let (record, lookups) = lookups::channel()?;
+            let given = names::Given {
+                pins: fence.pins(),
+                askers: loaded.take_askers()?,
+                policy_file: fence.policy_file(),
+                names_file: fence.names_file(),
+                record,
+                names: resolved.clone(),
+                logs_allowed: options.log_allowed,
+            };
+            (Some(lookups), Some(prepared.start(given, &watcher).await?))
+        }
+    };
     let sources = Sources {
         workload: None,
-        lookups: None,
-        resolved: ResolvedNames::default(),
+        lookups,
+        resolved,
         attempts: loaded.attempts()?,
         maps: Maps::open(&fence.pins())?,
-        names,
+        names: rule_names,
         files: fence.record_files(),
         processes: Processes::new(paths.proc.clone(), wanted.description.qemu.clone()),
         devices: names_of_devices.clone(),
@@ -359,6 +378,7 @@ pub(super) async fn supervise(
         cgroup: fence.cgroup().clone(),
         resolv_conf: paths.resolv_conf.clone(),
         dead_man,
+        names,
     };
     let end_the_rest = || {
         if !options.keep {

@@ -153,6 +153,12 @@ impl Fences {
         PolicyFile::new(self.descriptions.directory(), name, &self.pins(name))
     }
 
+    /// The file of the names behind a fence's addresses.
+    #[must_use]
+    pub fn names_file(&self, name: &str) -> NamesFile {
+        NamesFile::new(self.descriptions.directory(), name)
+    }
+
     /// The files of a fence's record.
     #[must_use]
     pub fn record_files(&self, name: &str) -> RecordFiles {

@@ -149,6 +149,7 @@ impl Fences {
             // not reported.
             links,
             self.policy_file(name).remove(),
+            self.names_file(name).remove(),
             self.record_files(name).remove(),
             // The description is removed last: the fence is registered as long as it exists.
             self.descriptions.remove(name),

@@ -19,7 +19,11 @@ use crate::{
     kernel::{Kernel, Maps},
     policy::Policy,
     stored_policy::PolicyFile,
-    supervise::{established::Connection, policy_change, recurring_error::RecurringError},
+    supervise::{
+        established::Connection,
+        policy_change::{self, ByName},
+        recurring_error::RecurringError,
+    },
 };
 use inputs::Inputs;
 
@@ -163,7 +167,9 @@ impl<P: AsMut<Maps>> Follower<P> {
     /// Whether an established connection is refused by that policy.
     #[must_use]
     pub fn denies(&self, connection: &Connection) -> bool {
-        policy_change::denies(&self.inputs.compiled, &self.inputs.policy, connection)
+        // A fence that is attached to others has no rules by name.
+        let names = ByName::default();
+        policy_change::denies(&self.inputs.compiled, &self.inputs.policy, &names, connection)
     }
 
     /// The policy that this process read or published last.

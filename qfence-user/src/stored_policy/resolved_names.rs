@@ -1,0 +1,99 @@
+//! The names behind the addresses of a fence, for other commands: a file under /run/qfence, which the resolver of the fence
+//! renews.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::base::{
+    files::{
+        PRIVATE_FILE,
+        bounded,
+        directory::{Directory, Others},
+        staged::{NEW_SUFFIX, Staged},
+    },
+    version,
+};
+
+/// The suffix of the files.
+const SUFFIX: &str = ".names";
+
+/// The most bytes that are read.
+const LONGEST: u64 = 32 * 1024 * 1024;
+
+/// The names of each address.
+pub type NamesOfAddresses = BTreeMap<IpAddr, Vec<String>>;
+
+/// The file of one fence.
+#[derive(Clone, Debug)]
+pub struct NamesFile {
+    run: PathBuf,
+    file: String,
+}
+
+/// The content of the file.
+#[derive(Deserialize, Serialize)]
+struct Content {
+    abi: u32,
+    names: NamesOfAddresses,
+}
+
+impl NamesFile {
+    /// The file of the fence `name`. `run` is the directory of descriptions.
+    #[must_use]
+    pub fn new(run: &Path, name: &str) -> Self {
+        Self {
+            run: run.to_owned(),
+            file: format!("{name}{SUFFIX}"),
+        }
+    }
+
+    /// Replaces the content.
+    ///
+    /// # Errors
+    /// If it cannot be written. The file is unchanged then.
+    pub fn write(&self, names: NamesOfAddresses) -> Result<()> {
+        let abi = version::abi();
+        let text = serde_json::to_vec(&Content { abi, names })?;
+        let directory = Directory::private(&self.run, Others::Read)?;
+        Staged::write(directory, self.file.as_ref(), &text, PRIVATE_FILE)?.keep()?;
+        Ok(())
+    }
+
+    /// The content; nothing if there is no file.
+    ///
+    /// # Errors
+    /// If it cannot be read, or another version wrote it.
+    pub fn read(&self) -> Result<NamesOfAddresses> {
+        let path = self.run.join(&self.file);
+        let wrong = || format!("cannot read {}", path.display());
+        let text = match bounded::read(&path, LONGEST) {
+            Err(error) if error.is_missing() => return Ok(NamesOfAddresses::new()),
+            read => read.with_context(wrong)?,
+        };
+        let content: Content = serde_json::from_slice(&text).with_context(wrong)?;
+        version::check(content.abi, "it").with_context(wrong)?;
+        Ok(content.names)
+    }
+
+    /// Removes the file, if there is one.
+    ///
+    /// # Errors
+    /// Errors of unlink.
+    pub fn remove(&self) -> Result<()> {
+        let Some(directory) = Directory::trusted(&self.run, Others::Read)? else {
+            return Ok(());
+        };
+        for file in [&self.file, &format!("{}{NEW_SUFFIX}", self.file)] {
+            directory
+                .remove(file.as_ref())
+                .with_context(|| format!("cannot remove {}", self.run.join(file).display()))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,175 @@
+//! What the resolver needs of its fence: the rules in force, the kernel's maps, the record.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use qfence_common::{Action, Protocol, resolved::Grant, verdict::NO_RULE};
+
+use super::guard::Guard;
+use crate::{
+    compile::named::{self, Lookups},
+    kernel::{askers, resolved::Addresses},
+    policy::{Numbered, domain::DomainName},
+    record::{
+        lookups::{LookedUp, LookupSender},
+        resolved_names::ResolvedNames,
+    },
+    resolver::{
+        Askers, Full, Guarded, Lookup, Permission, Publisher, Reporter, Rules, Transport, Verdict,
+    },
+    stored_policy::{FileVersion, PolicyFile},
+};
+
+/// What the supervisor has and the resolver asks.
+pub(super) struct Shared {
+    /// What the policy in force says of names.
+    pub(super) view: Mutex<Arc<View>>,
+    /// The stored policy, from which it is read again when another one is in force.
+    pub(super) policy_file: PolicyFile,
+    /// Whether names may lead to private networks.
+    pub(super) allows_private: bool,
+    /// The addresses in force.
+    pub(super) resolved: Mutex<Addresses>,
+    pub(super) askers: askers::Askers,
+    /// The names behind addresses.
+    pub(super) names: ResolvedNames,
+    pub(super) record: LookupSender,
+    /// Whether look-ups that are allowed are on record.
+    pub(super) logs_allowed: bool,
+}
+
+/// What the policy in force says of names and of their addresses.
+pub(super) struct View {
+    lookups: Lookups,
+    guard: Guard,
+    /// The numbers of the rules that allow names.
+    rules: BTreeSet<u32>,
+    /// Whether the policy only monitors: then each name is resolved.
+    monitors: bool,
+    version: Option<FileVersion>,
+}
+
+impl View {
+    /// That of the stored policy.
+    ///
+    /// # Errors
+    /// If there is none, or it cannot be read.
+    pub(super) fn read(file: &PolicyFile, allows_private: bool) -> Result<Self> {
+        // A policy that is stored meanwhile has another version, and is read at the next look-up.
+        let version = file.file_version();
+        let stored = file.read()?.context("the fence has no policy")?;
+        let rules = stored.policy.rules();
+        let allows_names = |of: &&Numbered| {
+            let mut matches = of.rule.matches.iter();
+            of.rule.action == Action::Allow && matches.any(|of| of.pattern().is_some())
+        };
+        let allowing = rules.iter().filter(allows_names);
+        Ok(Self {
+            lookups: Lookups::new(&rules),
+            guard: Guard::new(&stored.sets, allows_private),
+            rules: allowing.map(|of| of.number).collect(),
+            monitors: stored.policy.monitor,
+            version,
+        })
+    }
+}
+
+impl Shared {
+    /// What the policy in force says. Another process can have changed it a moment ago: then what that policy does not allow
+    /// any more is taken out of force.
+    pub(super) fn view(&self) -> Arc<View> {
+        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.policy_file.file_version() != view.version
+            // A file that cannot be read is reported by the follower of the policy.
+            && let Ok(renewed) = View::read(&self.policy_file, self.allows_private)
+        {
+            // What is left here by an error is removed by the next sweep or denied by the new policy, which has no such rule.
+            let _ = self.resolved().retain(|address, grant| {
+                renewed.rules.contains(&grant.rule()) && renewed.guard.reason(address).is_none()
+            });
+            *view = Arc::new(renewed);
+        }
+        Arc::clone(&view)
+    }
+
+    pub(super) fn resolved(&self) -> MutexGuard<'_, Addresses> {
+        self.resolved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Rules for Shared {
+    fn permission(&self, name: &DomainName) -> Permission {
+        let view = self.view();
+        let named::Permission {
+            rule,
+            is_allowed,
+            grants,
+        } = view.lookups.permission(name);
+        if is_allowed || view.monitors {
+            Permission::Allowed { rule, grants }
+        } else {
+            Permission::Denied { rule }
+        }
+    }
+}
+
+impl Publisher for Shared {
+    fn publish(&self, address: IpAddr, grants: &[Grant], lasts: Duration) -> Result<(), Full> {
+        self.resolved()
+            .put(address, grants, lasts)
+            .map_err(|_| Full)
+    }
+}
+
+impl Guarded for Shared {
+    fn reason(&self, address: IpAddr) -> Option<&'static str> {
+        self.view().guard.reason(address)
+    }
+}
+
+impl Askers for Shared {
+    fn is_of_fence(&self, source: SocketAddr, transport: Transport) -> bool {
+        let protocol = match transport {
+            Transport::Udp => Protocol::UDP,
+            Transport::Tcp => Protocol::TCP,
+        };
+        // What cannot be read is not the fence's.
+        self.askers.is_of_fence(source, protocol).unwrap_or(false)
+    }
+}
+
+impl Reporter for Shared {
+    fn lookup(&self, lookup: Lookup) {
+        for address in &lookup.addresses {
+            self.names.add(*address, &lookup.name);
+        }
+        let is_denied = || {
+            let name: Result<DomainName, _> = DomainName::of_wire(&lookup.name);
+            name.is_ok_and(|name| !self.view().lookups.permission(&name).is_allowed)
+        };
+        let verdict = match lookup.verdict {
+            Verdict::Denied => "denied",
+            Verdict::Allowed if self.view().monitors && is_denied() => "would-deny",
+            Verdict::Allowed | Verdict::Full if !lookup.struck.is_empty() => "struck",
+            Verdict::Allowed | Verdict::Full | Verdict::Failed if self.logs_allowed => "allowed",
+            Verdict::Allowed | Verdict::Full | Verdict::Failed => return,
+        };
+        self.record.send(LookedUp {
+            verdict,
+            name: lookup.name,
+            kind: lookup.kind,
+            rule: lookup.rule.unwrap_or(NO_RULE),
+            addresses: lookup.addresses,
+            struck: lookup
+                .struck
+                .into_iter()
+                .map(|(address, _)| address)
+                .collect(),
+        });
+    }
+}

@@ -1,0 +1,217 @@
+//! The names of a fence: runs its resolver, and keeps the addresses of names in force only as long as they are to be.
+
+mod ends;
+mod guard;
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use qfence_common::resolved::Resolver;
+
+use self::ends::{Shared, View};
+use crate::{
+    base::{clock::since_boot, message_queue::MessageQueue},
+    host::{
+        nameservers::{self, ResolvConf},
+        subscription::Subscription,
+        watcher::Watcher,
+    },
+    kernel::{askers::Askers, resolved::Addresses, within::cookie_of},
+    record::{
+        lookups::LookupSender,
+        resolved_names::{Names as NamesOf, ResolvedNames},
+    },
+    resolver::{Ends, Handle, Nameservers, Sockets},
+    stored_policy::{
+        PolicyFile,
+        resolved_names::{NamesFile, NamesOfAddresses},
+    },
+    supervise::recurring_error::RecurringError,
+};
+
+/// The port of nameservers.
+const DNS: u16 = 53;
+
+/// The sockets of a resolver that does not run yet. They exist before the fence, whose programs have their address.
+#[derive(Debug)]
+pub struct Prepared {
+    sockets: Sockets,
+    resolver: Resolver,
+    allows_private: bool,
+}
+
+/// What a resolver works with.
+pub struct Given {
+    /// The directory of the fence's links.
+    pub pins: PathBuf,
+    /// The sources of the queries that programs have led to the resolver.
+    pub askers: Askers,
+    /// The stored policy of the fence.
+    pub policy_file: PolicyFile,
+    /// The file of names behind addresses.
+    pub names_file: NamesFile,
+    /// Where look-ups are recorded.
+    pub record: LookupSender,
+    /// The names behind addresses, for the record.
+    pub names: ResolvedNames,
+    /// Whether look-ups that are allowed are on record.
+    pub logs_allowed: bool,
+}
+
+/// The running resolver of a fence.
+pub struct Names {
+    shared: Arc<Shared>,
+    handle: Handle,
+    nameservers: Subscription<ResolvConf>,
+    file: NamesFile,
+    /// What the file has.
+    written: NamesOfAddresses,
+    said: Said,
+}
+
+/// The errors that are reported once, until they are resolved.
+#[derive(Default)]
+struct Said {
+    ended: RecurringError,
+    writing: RecurringError,
+    sweeping: RecurringError,
+    naming: RecurringError,
+}
+
+impl Prepared {
+    /// Makes the sockets in this thread's network namespace. With `allows_private`, names may lead to private networks.
+    ///
+    /// # Errors
+    /// If they cannot be made, or the kernel does not tell the namespace (before Linux 5.14).
+    pub fn bind(allows_private: bool) -> Result<Self> {
+        let sockets = Sockets::bind().context("cannot make the sockets of the resolver of names")?;
+        let endpoint = sockets.endpoint();
+        let netns = cookie_of(None)
+            .context("rules by name need Linux 5.14, which tells network namespaces apart")?;
+        Ok(Self {
+            sockets,
+            resolver: Resolver {
+                netns,
+                v4: endpoint.v4.to_bits(),
+                port: endpoint.port,
+                has_v6: endpoint.has_v6.into(),
+            },
+            allows_private,
+        })
+    }
+
+    /// Where the programs lead queries.
+    #[must_use]
+    pub fn resolver(&self) -> Resolver {
+        self.resolver
+    }
+
+    /// Starts the resolver. The policy of the fence must be stored. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// If the maps or the nameservers cannot be read, or its thread cannot be started.
+    pub async fn start(self, given: Given, watcher: &Watcher) -> Result<Names> {
+        let shared = Arc::new(Shared {
+            view: Mutex::new(Arc::new(View::read(
+                &given.policy_file,
+                self.allows_private,
+            )?)),
+            policy_file: given.policy_file,
+            allows_private: self.allows_private,
+            resolved: Mutex::new(Addresses::open(&given.pins)?),
+            askers: given.askers,
+            names: given.names,
+            record: given.record,
+            logs_allowed: given.logs_allowed,
+        });
+        let mut nameservers = watcher.nameservers();
+        let found = nameservers.reading().await?;
+        let ends = Ends {
+            rules: shared.clone(),
+            publisher: shared.clone(),
+            guarded: shared.clone(),
+            askers: shared.clone(),
+            reporter: shared.clone(),
+        };
+        let handle = Handle::start(self.sockets, ends, asked(&found))
+            .context("cannot start the resolver of names")?;
+        Ok(Names {
+            shared,
+            handle,
+            nameservers,
+            file: given.names_file,
+            written: NamesOfAddresses::new(),
+            said: Said::default(),
+        })
+    }
+}
+
+/// The nameservers that the resolver asks.
+fn asked(found: &nameservers::Nameservers) -> Nameservers {
+    let servers = found.servers.iter();
+    Nameservers {
+        servers: servers.filter_map(|server| server.endpoint(DNS)).collect(),
+        ..Nameservers::default()
+    }
+}
+
+impl Names {
+    /// Waits until the nameservers may have changed; for ever without names. Cancel-safe.
+    pub(crate) async fn changed(names: Option<&mut Self>) {
+        match names {
+            Some(names) => names.nameservers.changed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Adopts the current nameservers.
+    pub(crate) async fn adopt_nameservers(&mut self, messages: &MessageQueue) {
+        let found = self.nameservers.reading().await;
+        if let Ok(found) = &found {
+            self.handle.set_nameservers(asked(found));
+        }
+        let known = found.map(drop).context("the resolver of the fence goes on with the nameservers that it knows");
+        let mended = "the resolver of the fence knows the nameservers again";
+        self.said.naming.report(known, mended, messages);
+    }
+
+    /// To be called once per second: takes out of force what is over, and stores the names for other commands.
+    pub(crate) fn tick(&mut self, messages: &MessageQueue) {
+        let alive = match self.handle.is_alive() {
+            true => Ok(()),
+            false => Err(anyhow!(
+                "error: the resolver of the fence has ended: names are not resolved any more, and what was resolved is allowed \
+                 until its time is over"
+            )),
+        };
+        self.said.ended.report(alive, "the resolver runs again", messages);
+        // A change of the policy is adopted even if nothing is looked up.
+        let _ = self.shared.view();
+        let swept = self.sweep();
+        let mended = "addresses of names are taken out of force again";
+        self.said.sweeping.report(swept, mended, messages);
+        let stored = self.store();
+        let mended = "the names behind addresses are stored again";
+        self.said.writing.report(stored, mended, messages);
+    }
+
+    fn sweep(&self) -> Result<()> {
+        let now = since_boot()?;
+        let mut resolved = self.shared.resolved();
+        resolved.sweep(now)
+    }
+
+    fn store(&mut self) -> Result<()> {
+        let text = |names: NamesOf| names.iter().map(ToString::to_string).collect();
+        let all = self.shared.names.all().into_iter();
+        let all: NamesOfAddresses = all.map(|(address, names)| (address, text(names))).collect();
+        if all != self.written {
+            self.file.write(all.clone())?;
+            self.written = all;
+        }
+        Ok(())
+    }
+}
