@@ -5,13 +5,16 @@ use comfy_table::{Table, presets::NOTHING};
 use qfence_common::Nodes;
 use serde::Serialize;
 
-use super::{print, print_json, require_root};
+use super::{named::named_addresses, print, print_json, require_root};
 use crate::{
     base::{console::notify, name::check_name, paths::Paths, printable::printable},
     cli::{Explain, resolve},
     compile::{
         compile,
-        explain::{Asked, Case, Explanation, InForce, NameExplanation, explain, explain_name},
+        explain::{
+            Asked, Case, Explanation, InForce, NameExplanation, NamedAddresses, explain,
+            explain_name,
+        },
     },
     fence::registry::Fences,
     host::{self, listening::serves_dns, nameservers},
@@ -176,6 +179,7 @@ fn of_fence(
         rules: &rules,
         sets: &stored.sets,
         nodes: &nodes,
+        named: &named_addresses(&fences, name)?,
     };
     let explained = questions.iter().map(|of| answer(&asked, of)).collect();
     Ok((explained, stored.devices))
@@ -196,6 +200,7 @@ fn of_profile(options: &Explain, questions: &[Question], paths: &Paths) -> Resul
         rules: &rules,
         sets: &sets,
         nodes: &compiled,
+        named: &NamedAddresses::new(),
     };
     Ok(questions.iter().map(|of| answer(&asked, of)).collect())
 }
@@ -207,7 +212,13 @@ fn answer<N: Nodes>(asked: &Asked<'_, N>, question: &Question) -> Explained {
             name,
             protocol,
             port,
-        } => Explained::Name(explain_name(asked.rules, name, *protocol, *port)),
+        } => Explained::Name(explain_name(
+            asked.rules,
+            name,
+            *protocol,
+            *port,
+            asked.named,
+        )),
     }
 }
 

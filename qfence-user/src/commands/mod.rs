@@ -10,6 +10,7 @@ mod libvirt;
 mod logging;
 pub mod logs;
 pub mod metrics;
+mod named;
 mod oci;
 pub mod policy;
 pub mod ps;

@@ -24,7 +24,7 @@ use crate::policy::{
 };
 
 /// The first and last of each interval of queries of a group.
-type Group = Vec<(u32, u32)>;
+pub(super) type Group = Vec<(u32, u32)>;
 
 /// Whether any rule is by name.
 #[must_use]
@@ -53,6 +53,16 @@ fn groups(rule: &Rule) -> Vec<Group> {
         }
     }
     groups
+}
+
+/// The protocols and ports of a grant, by the rules of a policy. Empty if no rule has it.
+pub(super) fn group(rules: &[Numbered], grant: Grant) -> Group {
+    let rule = rules.iter().find(|of| of.number == grant.rule());
+    let mut groups = rule.map(|of| groups(&of.rule)).unwrap_or_default();
+    match groups.get_mut(grant.group() as usize) {
+        Some(group) => std::mem::take(group),
+        None => Group::new(),
+    }
 }
 
 /// Adds the table of rules to the tree, if any rule is by name.

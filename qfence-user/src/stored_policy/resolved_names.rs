@@ -12,8 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::{
     files::{
-        PRIVATE_FILE,
-        bounded,
+        PRIVATE_FILE, bounded,
         directory::{Directory, Others},
         staged::{NEW_SUFFIX, Staged},
     },

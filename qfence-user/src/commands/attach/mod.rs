@@ -12,7 +12,7 @@ mod target;
 
 use std::{fmt::Display, path::Path, process};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 
 use self::{

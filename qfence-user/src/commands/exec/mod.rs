@@ -15,7 +15,7 @@ mod words;
 
 use std::{env, os::unix::ffi::OsStrExt, path::Path, process};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use jiff::Timestamp;
 use nix::unistd::getpid;
 

@@ -1,14 +1,16 @@
 //! `policy show`: the rules of a fence in order, and the members of the sets that they name.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use anyhow::{Context, Result};
 use comfy_table::{Table, presets::NOTHING};
+use qfence_common::resolved::Grant;
 use serde::Serialize;
 
-use super::super::{print, print_json, require_root};
+use super::super::{named::named_addresses, print, print_json, require_root};
 use crate::{
     base::{paths::Paths, printable::printable},
+    compile::explain::NamedAddresses,
     fence::registry::Fences,
     kernel::Maps,
     policy::{
@@ -38,6 +40,8 @@ struct Shown {
     /// The addresses of the workload's own network namespace, if its services there are allowed.
     pod_loopback: Option<Vec<String>>,
     sets: Vec<ShownSet>,
+    /// The addresses that rules by name allow now.
+    addresses: Vec<ShownAddress>,
 }
 
 /// The hits of the reply exception.
@@ -63,6 +67,17 @@ struct ShownRule {
     packets: u64,
 }
 
+/// An address that rules by name allow now.
+#[derive(Serialize)]
+struct ShownAddress {
+    address: IpAddr,
+    names: Vec<String>,
+    /// The numbers of the rules.
+    rules: BTreeSet<u32>,
+    /// For how many seconds more, if it is not used.
+    seconds: u64,
+}
+
 #[derive(Serialize)]
 struct ShownSet {
     set: &'static str,
@@ -81,7 +96,8 @@ pub(super) fn run(name: &str, json: bool, paths: &Paths) -> Result<()> {
     let stored = fences.policy_file(name).read()?.with_context(|| {
         format!("the fence {name} has no policy yet, because it is still starting")
     })?;
-    let shown = shown(name, &stored, &maps, json)?;
+    let mut shown = shown(name, &stored, &maps, json)?;
+    shown.addresses = addresses(named_addresses(&fences, name)?);
     if json {
         return print_json(&shown);
     }
@@ -138,7 +154,22 @@ fn shown(name: &str, stored: &StoredPolicy, maps: &Maps, whole: bool) -> Result<
                 members: spelled(set, sets),
             })
             .collect(),
+        addresses: Vec::new(),
     })
+}
+
+fn addresses(named: NamedAddresses) -> Vec<ShownAddress> {
+    let shown = named.into_iter().map(|(address, of)| {
+        let grants = of.grants.into_iter();
+        let grants = grants.take_while(|grant| *grant != Grant::NONE);
+        ShownAddress {
+            address,
+            names: of.names.iter().map(ToString::to_string).collect(),
+            rules: grants.map(Grant::rule).collect(),
+            seconds: of.seconds,
+        }
+    });
+    shown.collect()
 }
 
 /// The sets that rules name, except `any`.
@@ -220,6 +251,19 @@ fn text(shown: &Shown) -> String {
     for ShownSet { set, members } in &shown.sets {
         sets.add_row([(*set).to_owned(), listed(members)]);
     }
+    let mut addresses = Table::new();
+    addresses.load_preset(NOTHING);
+    addresses.set_header(["ADDRESS", "NAMES", "LEFT"]);
+    for ShownAddress {
+        address,
+        names,
+        seconds,
+        ..
+    } in &shown.addresses
+    {
+        let left = format!("{seconds} s");
+        addresses.add_row([address.to_string(), listed(names), left]);
+    }
     let mode = if shown.monitor {
         "MONITOR MODE: nothing is refused"
     } else {
@@ -229,7 +273,8 @@ fn text(shown: &Shown) -> String {
         " {}: profile {}, {mode}",
         shown.fence, shown.profile
     )];
-    for table in [rules, sets] {
+    let addresses = (!shown.addresses.is_empty()).then_some(addresses);
+    for table in [rules, sets].into_iter().chain(addresses) {
         lines.push(String::new());
         lines.extend(table.lines().map(|line| line.trim_end().to_owned()));
     }

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 pub use cases::Case;
 use cases::{boundaries, spell};
 use ipnet::Ipv6Net;
-pub use name::{Granted, InForce, NameExplanation, explain_name};
+pub use name::{Granted, InForce, NameExplanation, NamedAddress, NamedAddresses, explain_name};
 use qfence_common::{
     Action, LookupPath, Nodes, Protocol, Verdict, tree::port_query, verdict::MONITOR,
 };
@@ -43,6 +43,8 @@ pub struct Asked<'a, N> {
     pub sets: &'a Sets,
     /// Its tree.
     pub nodes: &'a N,
+    /// The addresses that rules by name allow now; empty if no fence is asked.
+    pub named: &'a NamedAddresses,
 }
 
 /// The verdicts on one destination.
@@ -116,6 +118,10 @@ impl<N: Nodes> Asked<'_, N> {
     fn cases(&self, what: &Query, path: LookupPath) -> Vec<Case> {
         // The intervals in question, divided where the verdict changes.
         let all = boundaries(self.nodes, path, single(what.address).addr().octets());
+        let all = match self.named.get(&what.address.to_canonical()) {
+            Some(of) if path == LookupPath::Address => self.with_names(all, of),
+            _ => all,
+        };
         // By the rule that decides, and the rule for `self` before it.
         type Rules = (u32, Option<u32>);
         let mut by_rule: BTreeMap<Rules, (Verdict, Vec<(u32, u32)>)> = BTreeMap::new();
@@ -192,6 +198,11 @@ impl<N: Nodes> Asked<'_, N> {
             _ if !is_about(of, example) => None,
             set @ Destination::Set(SetName::Host) if path == LookupPath::Loopback => of_all(set),
             set @ Destination::Set(SetName::Any) => of_all(set),
+            name @ Destination::Name(pattern) => {
+                let of = self.named.get(&address.to_canonical())?;
+                let is_known = of.names.iter().any(|name| pattern.matches(name));
+                is_known.then_some((name, None))
+            }
             set @ Destination::Set(SetName::Internet) => SetName::NOT_INTERNET
                 .iter()
                 .all(|other| self.longest(&Destination::Set(*other), address).is_none())

@@ -1,8 +1,18 @@
 //! Explains what a policy says of a name: of its look-up, and of connections to its addresses.
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use qfence_common::{
+    Action, Nodes, Verdict,
+    resolved::{GRANTS, Grant, decide_by_name},
+    verdict::NAMED,
+};
 use serde::Serialize;
 
-use super::{asked_about, cases::spell};
+use super::{Asked, asked_about, cases::spell};
 use crate::{
     compile::{
         named::Lookups,
@@ -48,9 +58,53 @@ pub struct Granted {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct InForce {
     /// The address.
-    pub address: std::net::IpAddr,
+    pub address: IpAddr,
     /// For how many seconds more, if it is not used.
     pub seconds: u64,
+}
+
+/// An address that rules by name allow now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedAddress {
+    /// What it is allowed for.
+    pub grants: [Grant; GRANTS],
+    /// The names that led there.
+    pub names: Vec<DomainName>,
+    /// For how many seconds more, if it is not used.
+    pub seconds: u64,
+}
+
+/// The addresses that rules by name allow now.
+pub type NamedAddresses = BTreeMap<IpAddr, NamedAddress>;
+
+impl<N: Nodes> Asked<'_, N> {
+    /// The verdicts on an address, with those by its names. Each has its first protocol and port, as in `all`.
+    pub(super) fn with_names(
+        &self,
+        all: Vec<(u32, Verdict)>,
+        of: &NamedAddress,
+    ) -> Vec<(u32, Verdict)> {
+        let grants = of.grants.iter().take_while(|grant| **grant != Grant::NONE);
+        let intervals = grants.flat_map(|grant| group(self.rules, *grant));
+        let bounds = intervals.flat_map(|(first, last)| [Some(first), last.checked_add(1)]);
+        let starts = all.iter().map(|(start, _)| *start);
+        let starts: BTreeSet<u32> = starts.chain(bounds.flatten()).collect();
+        let by_tree: BTreeMap<u32, Verdict> = all.into_iter().collect();
+        let verdict = |start: u32| {
+            let (_, verdict) = by_tree.range(..=start).next_back()?;
+            let is_open = verdict.action() == Action::Deny && verdict.has(NAMED);
+            Some(match is_open {
+                true => decide_by_name(self.nodes, *verdict, start, &of.grants),
+                false => *verdict,
+            })
+        };
+        let mut pieces: Vec<(u32, Verdict)> = starts
+            .into_iter()
+            .filter_map(|start| Some((start, verdict(start)?)))
+            .collect();
+        pieces.dedup_by_key(|(_, verdict)| *verdict);
+        pieces
+    }
 }
 
 /// Explains a name, for a protocol and port if they are given.
@@ -60,6 +114,7 @@ pub fn explain_name(
     name: &DomainName,
     protocol: Option<Proto>,
     port: Option<u16>,
+    named: &NamedAddresses,
 ) -> NameExplanation {
     let permission = Lookups::new(rules).permission(name);
     let deciding = rules.iter().find(|rule| rule.number == permission.rule);
@@ -113,6 +168,13 @@ pub fn explain_name(
                 by: pattern.to_string(),
             })
             .collect(),
-        addresses: Vec::new(),
+        addresses: named
+            .iter()
+            .filter(|(_, of)| of.names.contains(name))
+            .map(|(address, of)| InForce {
+                address: *address,
+                seconds: of.seconds,
+            })
+            .collect(),
     }
 }

@@ -45,6 +45,7 @@ fn ask(rules: &[&str], monitor: bool, what: &str) -> Explanation {
         rules: &rules,
         sets: &sets,
         nodes: &compiled,
+        named: &NamedAddresses::new(),
     };
     match destination(what).unwrap() {
         Question::Address(query) => explain(&asked, &query),

@@ -169,7 +169,12 @@ impl<P: AsMut<Maps>> Follower<P> {
     pub fn denies(&self, connection: &Connection) -> bool {
         // A fence that is attached to others has no rules by name.
         let names = ByName::default();
-        policy_change::denies(&self.inputs.compiled, &self.inputs.policy, &names, connection)
+        policy_change::denies(
+            &self.inputs.compiled,
+            &self.inputs.policy,
+            &names,
+            connection,
+        )
     }
 
     /// The policy that this process read or published last.

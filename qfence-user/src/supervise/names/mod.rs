@@ -87,7 +87,8 @@ impl Prepared {
     /// # Errors
     /// If they cannot be made, or the kernel does not tell the namespace (before Linux 5.14).
     pub fn bind(allows_private: bool) -> Result<Self> {
-        let sockets = Sockets::bind().context("cannot make the sockets of the resolver of names")?;
+        let sockets =
+            Sockets::bind().context("cannot make the sockets of the resolver of names")?;
         let endpoint = sockets.endpoint();
         let netns = cookie_of(None)
             .context("rules by name need Linux 5.14, which tells network namespaces apart")?;
@@ -173,7 +174,9 @@ impl Names {
         if let Ok(found) = &found {
             self.handle.set_nameservers(asked(found));
         }
-        let known = found.map(drop).context("the resolver of the fence goes on with the nameservers that it knows");
+        let known = found
+            .map(drop)
+            .context("the resolver of the fence goes on with the nameservers that it knows");
         let mended = "the resolver of the fence knows the nameservers again";
         self.said.naming.report(known, mended, messages);
     }
@@ -187,7 +190,9 @@ impl Names {
                  until its time is over"
             )),
         };
-        self.said.ended.report(alive, "the resolver runs again", messages);
+        self.said
+            .ended
+            .report(alive, "the resolver runs again", messages);
         // A change of the policy is adopted even if nothing is looked up.
         let _ = self.shared.view();
         let swept = self.sweep();
