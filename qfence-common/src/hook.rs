@@ -33,6 +33,14 @@ pub enum Hook {
     Bind4 = 11,
     /// `bind()` on an IPv6 socket.
     Bind6 = 12,
+    /// The source of a datagram that an IPv4 socket receives. Nothing is refused here, nor at the three hooks below.
+    Recvmsg4 = 13,
+    /// The source of a datagram that an IPv6 socket receives, v4-mapped sources included.
+    Recvmsg6 = 14,
+    /// `getpeername()` of an IPv4 socket.
+    Getpeername4 = 15,
+    /// `getpeername()` of an IPv6 socket.
+    Getpeername6 = 16,
     /// `connect()` on a Unix stream or seqpacket socket, by the security module BPF.
     UnixStreamConnect = FIRST_LSM,
     /// A datagram, or `connect()`, on a Unix datagram socket, by the security module BPF.
@@ -122,12 +130,12 @@ pub struct HookRow {
     pub attach_type: u32,
     /// Whether other programs at this hook can change the destination after it was judged.
     pub may_redirect: bool,
-    /// Whether only some fences have a program at this hook: those whose closures need it.
+    /// Whether only some fences have a program at this hook: those whose closures or rules by name need it.
     pub is_optional: bool,
 }
 
 /// All hooks but those of the security module BPF, in the order of their numbers.
-pub const HOOKS: [HookRow; 13] = [
+pub const HOOKS: [HookRow; 17] = [
     call(Hook::Connect4, "connect4", "judge_connect4", 10),
     call(Hook::Connect6, "connect6", "judge_connect6", 11),
     call(Hook::Sendmsg4, "sendmsg4", "judge_sendmsg4", 14),
@@ -198,6 +206,20 @@ pub const HOOKS: [HookRow; 13] = [
     ),
     optional(Hook::Bind4, "bind4", Subject::Local, "judge_bind4", 8),
     optional(Hook::Bind6, "bind6", Subject::Local, "judge_bind6", 9),
+    source(Hook::Recvmsg4, "recvmsg4", "restore_recvmsg4", 19),
+    source(Hook::Recvmsg6, "recvmsg6", "restore_recvmsg6", 20),
+    source(
+        Hook::Getpeername4,
+        "getpeername4",
+        "restore_getpeername4",
+        29,
+    ),
+    source(
+        Hook::Getpeername6,
+        "getpeername6",
+        "restore_getpeername6",
+        30,
+    ),
 ];
 
 /// The hooks of the security module BPF (`lsm_cgroup`). Not every fence has them: only that of a command whose managers are
@@ -248,6 +270,25 @@ const fn lsm(hook: Hook, name: &'static str, program: &'static str) -> HookRow {
         subject: Subject::Peer,
         program,
         attach_type: 43,
+        may_redirect: false,
+        is_optional: true,
+    }
+}
+
+/// The row of a hook at which the source of an answer is shown as the nameserver that was asked: see [`crate::resolved`].
+const fn source(
+    hook: Hook,
+    name: &'static str,
+    program: &'static str,
+    attach_type: u32,
+) -> HookRow {
+    HookRow {
+        hook,
+        name,
+        layer: Layer::Call,
+        subject: Subject::Destination,
+        program,
+        attach_type,
         may_redirect: false,
         is_optional: true,
     }

@@ -64,6 +64,9 @@ pub const DHCP: u32 = NO_RULE - 14;
 /// checksum.
 pub const CHECKSUM: u32 = NO_RULE - 15;
 
+/// The rule number of a refusal of a query for a name that cannot be led to the resolver of the fence.
+pub const UNLED: u32 = NO_RULE - 16;
+
 /// In a verdict: the address is one of the host's.
 pub const HOST: u32 = 1 << 29;
 /// In a verdict: the address is a broadcast or multicast address.

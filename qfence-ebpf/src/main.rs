@@ -31,8 +31,8 @@ use aya_ebpf::{
     },
 };
 use hooks::{
-    bind::judge_bind, call::judge_call, device, frame, listing, manager, opened, options, packet,
-    socket, unix::judge_name,
+    bind::judge_bind, call::judge_call, device, frame, lead::restore, listing, manager, opened,
+    options, packet, socket, unix::judge_name,
 };
 use qfence_common::Hook;
 use subject::destination::{destination4, destination6};
@@ -126,6 +126,30 @@ fn judge_bind4(ctx: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(bind6)]
 fn judge_bind6(ctx: SockAddrContext) -> i32 {
     judge_bind::<{ Hook::Bind6 as u32 }>(&ctx, &destination6(&ctx))
+}
+
+/// The source of a datagram that an IPv4 socket receives.
+#[cgroup_sock_addr(recvmsg4)]
+fn restore_recvmsg4(ctx: SockAddrContext) -> i32 {
+    restore::<{ Hook::Recvmsg4 as u32 }>(&ctx, &destination4(&ctx))
+}
+
+/// The source of a datagram that an IPv6 socket receives.
+#[cgroup_sock_addr(recvmsg6)]
+fn restore_recvmsg6(ctx: SockAddrContext) -> i32 {
+    restore::<{ Hook::Recvmsg6 as u32 }>(&ctx, &destination6(&ctx))
+}
+
+/// `getpeername()` of an IPv4 socket.
+#[cgroup_sock_addr(getpeername4)]
+fn restore_getpeername4(ctx: SockAddrContext) -> i32 {
+    restore::<{ Hook::Getpeername4 as u32 }>(&ctx, &destination4(&ctx))
+}
+
+/// `getpeername()` of an IPv6 socket.
+#[cgroup_sock_addr(getpeername6)]
+fn restore_getpeername6(ctx: SockAddrContext) -> i32 {
+    restore::<{ Hook::Getpeername6 as u32 }>(&ctx, &destination6(&ctx))
 }
 
 /// A frame from a guest, at a network device.

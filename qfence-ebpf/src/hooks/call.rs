@@ -13,6 +13,7 @@ use qfence_common::{
     verdict::{FOREIGN_NETNS, HOST, MONITOR, UNFOLLOWED, UNOWNED},
 };
 
+use super::lead;
 use crate::{
     account::{
         PROCEED,
@@ -43,7 +44,18 @@ pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destinatio
     if Token(PROOF.load()).is(to.address, to.port) {
         return fail_with(-proof::ERRNO);
     }
-    if connects(HOOK) && to.protocol == Protocol::UDP && asks_for_source::<HOOK>(to) {
+    let rest = Rest {
+        hook: HOOK,
+        protocol: to.protocol,
+        port: to.port,
+        source_port: 0,
+    };
+    let query = lead::judge_query(ctx, to, rest);
+    if query == lead::AS_IT_IS
+        && connects(HOOK)
+        && to.protocol == Protocol::UDP
+        && asks_for_source::<HOOK>(to)
+    {
         let Halves { upper, lower } = to.address;
         match qfence_judge_unspecified(ctx.sock_addr, upper, lower, to.port.into()) {
             JUDGED => {}
@@ -54,17 +66,12 @@ pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destinatio
             _ => return PROCEED,
         }
     }
-    let rest = Rest {
-        hook: HOOK,
-        protocol: to.protocol,
-        port: to.port,
-        source_port: 0,
-    };
     let Halves { upper, lower } = to.address;
-    let judgement = if connects(HOOK) {
-        qfence_judge_connect(ctx.sock_addr, upper, lower, rest.pack())
-    } else {
-        qfence_judge_send(ctx.sock_addr, upper, lower, rest.pack())
+    let judgement = match (query, connects(HOOK)) {
+        (lead::AS_IT_IS, true) => qfence_judge_connect(ctx.sock_addr, upper, lower, rest.pack()),
+        (lead::AS_IT_IS, false) => qfence_judge_send(ctx.sock_addr, upper, lower, rest.pack()),
+        (_, true) => qfence_object_to_connect(ctx.sock_addr, query, upper, lower, rest.pack()),
+        (_, false) => qfence_object_to_send(ctx.sock_addr, query, upper, lower, rest.pack()),
     };
     let number = Judgement::outcome_of(judgement);
     let Judgement {
@@ -76,6 +83,10 @@ pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destinatio
     trace::<HOOK>(to, outcome, verdict);
     tally_call(number, Class::number(to.protocol), connects(HOOK));
     if outcome == Outcome::Sent {
+        if query != lead::AS_IT_IS {
+            lead::lead::<HOOK>(ctx, to);
+            return PROCEED;
+        }
         // No rule allows a reply, a pair, or the loopback of a namespace of the fence's own.
         let rule = match verdict.action() {
             Action::Allow => Some(verdict.rule()),
@@ -335,7 +346,7 @@ fn broadcasts() -> bool {
 
 /// Whether the policy was recently known to match the host.
 #[inline(always)]
-fn is_policy_followed() -> bool {
+pub(super) fn is_policy_followed() -> bool {
     // SAFETY: null, or the map's value, aligned and alive as long as the program runs.
     let pulse = unsafe { PULSE.get_ptr(0).and_then(|pulse| pulse.as_ref()) };
     // SAFETY: a helper without arguments.
@@ -349,6 +360,6 @@ const fn connects(hook: u32) -> bool {
 }
 
 #[inline(always)]
-fn is_tcp(protocol: Protocol) -> bool {
+pub(super) fn is_tcp(protocol: Protocol) -> bool {
     protocol == Protocol::TCP || protocol == Protocol::MPTCP
 }

@@ -4,6 +4,7 @@ pub(crate) mod bind;
 pub(crate) mod call;
 pub(crate) mod device;
 pub(crate) mod frame;
+pub(crate) mod lead;
 pub(crate) mod listing;
 pub(crate) mod manager;
 pub(crate) mod opened;

@@ -21,7 +21,7 @@ use crate::{
     maps::marks::marks,
     subject::{destination::Destination, netns::has_inside_sockets, owner},
 };
-use policy::{monitors, verdict};
+use policy::{monitors, verdict, verdict_of_tree};
 
 /// The result of judging a destination.
 pub(crate) struct Judgement {
@@ -202,7 +202,7 @@ const fn denied(is_monitored: bool) -> Outcome {
 /// Returns the policy's verdict on an address without a protocol. Only its flags matter.
 #[inline(always)]
 pub(crate) fn of_address(address: Halves) -> Verdict {
-    verdict(LookupPath::Address, address, Protocol::ANY, 0)
+    verdict_of_tree(LookupPath::Address, address, Protocol::ANY, 0)
 }
 
 /// Whether this is a reply to a datagram that came from this destination.

@@ -1,16 +1,36 @@
 //! Looks up verdicts in the policy in force.
 
+use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use qfence_common::{
-    Halves, LookupPath, Nodes as _, Protocol, Query, Verdict, decide,
+    Action, Halves, LookupPath, Nodes as _, Protocol, Query, Verdict, decide,
+    resolved::{Resolved, decide_by_name},
     tree::FLAGS,
-    verdict::{MANY, MONITOR, SELF},
+    verdict::{HOST, MANY, MONITOR, NAMED, SELF},
 };
 
-use crate::maps::{CHANGE, POLICY};
+use crate::maps::{CHANGE, POLICY, RESOLVED};
 
 /// Returns the policy's verdict on a destination.
 #[inline(always)]
 pub(crate) fn verdict(path: LookupPath, address: Halves, protocol: Protocol, port: u16) -> Verdict {
+    let verdict = verdict_of_tree(path, address, protocol, port);
+    if !may_be_named(path, verdict) {
+        return verdict;
+    }
+    let Query {
+        upper, lower, port, ..
+    } = Query::of_halves(path, address, protocol, port);
+    Verdict::from_bits(qfence_verdict_by_name(upper, lower, port, verdict.bits()))
+}
+
+/// Returns the policy's verdict on a destination without rules by name. The flags are the same.
+#[inline(always)]
+pub(crate) fn verdict_of_tree(
+    path: LookupPath,
+    address: Halves,
+    protocol: Protocol,
+    port: u16,
+) -> Verdict {
     let query = Query::of_halves(path, address, protocol, port);
     let Query {
         root,
@@ -19,6 +39,17 @@ pub(crate) fn verdict(path: LookupPath, address: Halves, protocol: Protocol, por
         port,
     } = query;
     Verdict::from_bits(qfence_verdict(root, upper, lower, port))
+}
+
+/// Whether a rule by name might allow what the tree denies. On the loopback path everything reaches the host, so no such
+/// rule applies.
+#[inline(always)]
+fn may_be_named(path: LookupPath, verdict: Verdict) -> bool {
+    verdict.action() == Action::Deny
+        && verdict.has(NAMED)
+        && !verdict.has(HOST)
+        && !verdict.has(MANY)
+        && path == LookupPath::Address
 }
 
 /// Whether the policy is only monitored. False if there is no policy.
@@ -41,6 +72,12 @@ pub(crate) fn knows_self() -> bool {
     Verdict::from_bits(qfence_flags()).has(SELF)
 }
 
+/// Whether the policy has rules by name.
+#[inline(always)]
+pub(crate) fn knows_names() -> bool {
+    Verdict::from_bits(qfence_flags()).has(NAMED)
+}
+
 /// Whether existing TCP connections are judged.
 #[inline(always)]
 pub(crate) fn judges_standing() -> bool {
@@ -54,7 +91,7 @@ pub(crate) fn judges_standing() -> bool {
 // global function can take at most five arguments. Before Linux 5.12 they can only be numbers and the program's
 // context. It must return a number.
 
-/// Returns the bits of the policy's verdict on a query. If there is no policy in the slot, it denies.
+/// Returns the bits of the tree's verdict on a query. If there is no policy in the slot, it denies.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_verdict(root: u32, upper: u64, lower: u64, port: u32) -> u32 {
@@ -70,6 +107,40 @@ extern "C" fn qfence_verdict(root: u32, upper: u64, lower: u64, port: u32) -> u3
         }
         None => Verdict::NONE.bits(),
     }
+}
+
+/// The least time, in nanoseconds, by which a use moves the end of an address. A word that is not written stays in the
+/// caches of other CPUs.
+const MOVED_BY_NS: u64 = 1_000_000_000;
+
+/// Returns the bits of the verdict on an address that the tree denies, by the names that were resolved to it. Its use makes
+/// the address last longer.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn qfence_verdict_by_name(upper: u64, lower: u64, port: u32, denied: u32) -> u32 {
+    let Some(entry) = RESOLVED.get_ptr_mut(Halves { upper, lower }) else {
+        return denied;
+    };
+    // SAFETY: the map's value, aligned and alive as long as the program runs. Another CPU may write its first word.
+    let resolved: &Resolved = unsafe { &*entry };
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    if resolved.is_over(now) {
+        return denied;
+    }
+    let Some(tree) = POLICY.get(0) else {
+        return denied;
+    };
+    let verdict = decide_by_name(tree, Verdict::from_bits(denied), port, &resolved.grants);
+    if verdict.action() == Action::Deny {
+        return denied;
+    }
+    let expires = resolved.expires_after_use(now);
+    if expires > resolved.expires_ns.saturating_add(MOVED_BY_NS) {
+        // SAFETY: as above. The value is one word, so other CPUs never see half of it.
+        unsafe { (&raw mut (*entry).expires_ns).write_volatile(expires) };
+    }
+    verdict.bits()
 }
 
 /// Returns the bits of a verdict with the flags of the policy as a whole. Without a policy no flag is set.

@@ -7,23 +7,26 @@ pub(crate) mod marks;
 use aya_ebpf::{
     Global,
     bindings::BPF_F_NO_PREALLOC,
-    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, PerCpuArray, RingBuf, SkStorage},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SkStorage},
     macros::btf_map,
 };
 use qfence_common::{
-    Change, Event, Flow, Hits, Marks, Peer, Pulse, RefusedSyn, Sighting, Tally,
+    Change, Event, Flow, Halves, Hits, Marks, Peer, Pulse, RefusedSyn, Sighting, Tally,
     abi::{self, COUNTER_SLOTS, EVENTS_BYTES, REFUSED_SYNS_BYTES},
     device::DeviceKey,
     listing,
     manager::{self, MAX_NAMES, NAME_BYTES},
     netns::Offsets,
     peer::{self, Room},
-    port, tally,
+    port,
+    resolved::{self, Asker, Resolved, Resolver},
+    tally,
     unix::{self, Name, NameRule},
     verdict::MAX_RULES,
 };
 
 use crate::{
+    hooks::lead::Led,
     maps::inner::{Keys, MoreHits, MoreKeys, Sightings, Tree},
     subject::owner::Owner,
 };
@@ -120,6 +123,23 @@ pub(crate) static FLOWS: HashMap<
     { abi::FLOWS as usize },
     { BPF_F_NO_PREALLOC as usize },
 > = HashMap::new();
+
+/// The addresses that rules by name allow. The loader makes it short for a fence without a resolver.
+#[btf_map]
+pub(crate) static RESOLVED: HashMap<
+    Halves,
+    Resolved,
+    { resolved::RESOLVED as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
+
+/// Those who ask the resolver, with the times in nanoseconds since boot. The loader makes it short as well.
+#[btf_map]
+pub(crate) static ASKERS: LruHashMap<Asker, u64, { resolved::ASKERS as usize }> = LruHashMap::new();
+
+/// The nameserver that each socket asked last, if the query was led to the resolver.
+#[btf_map]
+pub(crate) static LED: SkStorage<Led> = SkStorage::new();
 
 /// The owner of each socket.
 #[btf_map]
@@ -255,6 +275,15 @@ pub(crate) static OPTIONS_UNSEEN: Global<u32> = Global::new(0);
 /// Whether what is let through is logged.
 #[unsafe(no_mangle)]
 pub(crate) static LOG_ALLOWED: Global<u32> = Global::new(0);
+
+/// The resolver to which queries for names are led.
+#[unsafe(no_mangle)]
+pub(crate) static RESOLVER: Global<Resolver> = Global::new(Resolver {
+    netns: 0,
+    v4: 0,
+    port: 0,
+    has_v6: 0,
+});
 
 /// Whether all devices are refused except those in DEVICES.
 #[unsafe(no_mangle)]

@@ -1,12 +1,12 @@
-//! The closures that eBPF programs enforce for one fence.
+//! The closures that eBPF programs enforce for one fence, and the resolver to which they lead queries.
 
 use std::collections::BTreeSet;
 
-use qfence_common::Hook;
+use qfence_common::{Hook, resolved::Resolver};
 
 use super::{Devices, Listener, NameRules};
 
-/// The closures that eBPF programs enforce for one fence. None by default.
+/// The closures that eBPF programs enforce for one fence, and its resolver. None by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Enforced {
     /// The rules for names of Unix sockets; `None` if none is refused.
@@ -17,6 +17,9 @@ pub struct Enforced {
     pub devices: Option<Devices>,
     /// Whether processes can set socket options that no program sees. Then no socket is known to have its port alone.
     pub options_unseen: bool,
+    /// The resolver to which queries for names are led, and whose answers are shown as those of the nameserver that was
+    /// asked; `None` in a fence without one.
+    pub resolver: Option<Resolver>,
 }
 
 impl Enforced {
@@ -26,6 +29,9 @@ impl Enforced {
         match hook {
             Hook::ConnectUnix | Hook::SendmsgUnix => self.names.is_some(),
             Hook::Bind4 | Hook::Bind6 => self.listen.is_some(),
+            Hook::Recvmsg4 | Hook::Recvmsg6 | Hook::Getpeername4 | Hook::Getpeername6 => {
+                self.resolver.is_some()
+            }
             _ => true,
         }
     }
@@ -55,6 +61,7 @@ mod tests {
             listen: Some(BTreeSet::new()),
             devices: None,
             options_unseen: true,
+            resolver: Some(Resolver::default()),
         };
         assert_eq!(all.hooks(), Hook::ALL);
     }

@@ -15,7 +15,7 @@ use nix::{
     sched::{CloneFlags, unshare},
     unistd::chroot,
 };
-use qfence_common::{Hook, abi, frame::checksum, listing, netns, proof::Token, unix};
+use qfence_common::{Hook, abi, frame::checksum, listing, netns, proof::Token, resolved, unix};
 
 use super::{
     OBJECT, Settings, TRACING_OBJECT, closures, flows, helpers,
@@ -116,6 +116,7 @@ pub(super) fn open(
     let options_unseen = u32::from(enforced.options_unseen);
     let closes_devices = u32::from(enforced.devices.is_some());
     let log_allowed = u32::from(settings.log_allowed);
+    let resolver = enforced.resolver.unwrap_or_default();
     let (listing_offsets, socket_sock) = match settings.lists {
         true => super::listing::offsets(&variant)?,
         false => Default::default(),
@@ -144,6 +145,15 @@ pub(super) fn open(
         .override_global(abi::OPTIONS_UNSEEN, &options_unseen, true)
         .override_global(abi::CLOSES_DEVICES, &closes_devices, true)
         .override_global(abi::LOG_ALLOWED, &log_allowed, true)
+        .override_global(abi::RESOLVER, &resolver, true)
+        .map_max_entries(
+            abi::RESOLVED_MAP,
+            sizes::of_resolver(enforced, resolved::RESOLVED),
+        )
+        .map_max_entries(
+            abi::ASKERS_MAP,
+            sizes::of_resolver(enforced, resolved::ASKERS),
+        )
         .map_max_entries(abi::FLOWS_MAP, flows::room(settings.log_allowed))
         .map_max_entries(
             abi::FRAME_DEVICES_MAP,

@@ -33,7 +33,7 @@ pub(super) const NO_PREALLOC: u32 = 1;
 const POLICY_TRIES: usize = 3;
 
 /// The maps that are pinned.
-const PINNED: [&str; 20] = [
+const PINNED: [&str; 21] = [
     abi::POLICY_MAP,
     abi::HITS_MAP,
     abi::MORE_HITS_MAP,
@@ -45,6 +45,7 @@ const PINNED: [&str; 20] = [
     abi::MORE_REPEATS_MAP,
     abi::TALLIES_MAP,
     abi::FLOWS_MAP,
+    abi::RESOLVED_MAP,
     abi::PEERS_MAP,
     abi::PULSE_MAP,
     abi::CHANGE_MAP,

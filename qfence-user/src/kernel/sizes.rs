@@ -4,6 +4,7 @@
 use qfence_common::{abi, verdict::MAX_RULES};
 
 use super::Settings;
+use crate::confinement::Enforced;
 
 /// The least number of rules with counters per CPU.
 const FEW_RULES: u32 = 128;
@@ -34,6 +35,11 @@ pub(super) fn keys(known: usize) -> u32 {
 /// The capacity of a map for network devices that has room for `most` entries in a fence with devices.
 pub(super) const fn of_devices(settings: Settings, most: u32) -> u32 {
     if settings.devices { most } else { 1 }
+}
+
+/// The capacity of a map for names that has room for `most` entries in a fence with a resolver.
+pub(super) fn of_resolver(enforced: &Enforced, most: u32) -> u32 {
+    if enforced.resolver.is_some() { most } else { 1 }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub const DHCP: &str = "allow dhcp";
 pub const POD: &str = "allow pod-loopback";
 
 /// The names of refusals without a rule, by their numbers.
-pub const WITHOUT_RULE: [(u32, &str); 15] = [
+pub const WITHOUT_RULE: [(u32, &str); 16] = [
     (verdict::SOCKET_KIND, "deny-raw"),
     (verdict::BROADCAST, "deny-broadcast"),
     (verdict::DEVICE, "deny-device"),
@@ -30,6 +30,7 @@ pub const WITHOUT_RULE: [(u32, &str); 15] = [
     (verdict::FRAME_KIND, "deny-frame"),
     (verdict::CHECKSUM, "deny-checksum"),
     (verdict::LOCAL_IN, "deny-local-in"),
+    (verdict::UNLED, "deny-unled"),
     (verdict::UNPARSED, "unparsed"),
     // The policy map had no verdict.
     (verdict::NO_RULE, "no-policy"),

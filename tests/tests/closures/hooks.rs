@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::Result;
+use qfence_common::HOOKS;
 use tests::{
     fence::Fence,
     run::{fenced, wait_until},
@@ -23,7 +24,8 @@ fn a_fence_has_the_hooks_that_it_needs_and_misses_them() -> Result<()> {
         let fence = Fence::new("hooks")?.with(options);
         let shell = Shell::start(fenced(&fence, &["sh"]))?;
         let pins = Path::new("/sys/fs/bpf/qfence").join(fence.name());
-        for optional in ["connect_unix", "sendmsg_unix", "bind4", "bind6"] {
+        for optional in HOOKS.iter().filter(|row| row.is_optional) {
+            let optional = optional.name;
             let is_there = pins.join(optional).exists();
             assert_eq!(
                 is_there,

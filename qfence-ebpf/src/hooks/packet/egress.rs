@@ -21,6 +21,7 @@ use crate::{
         refuse::refuse_packet,
         syn::qfence_report_syn,
     },
+    hooks::lead::asks,
     judge::{
         Judgement, has_monitored_sockets, judge,
         own::{qfence_own_packet, qfence_own_syn},
@@ -75,6 +76,12 @@ fn judge_leaving(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Outc
     }
     let against = reason_against(ctx);
     let to = destination(ctx, address, payload);
+    if against.is_none() && asks(ctx, &to, payload) {
+        let is_judged = !payload.continues_tcp();
+        let class = Class::number(to.protocol);
+        tally_packet(Outcome::Sent as u32, class, is_judged, length);
+        return Outcome::Sent;
+    }
     if payload.continues_tcp()
         && against.is_none()
         && !is_ours_to_judge(ctx)

@@ -17,7 +17,7 @@ use crate::{
         refuse::{Rest, refuse_packet},
     },
     judge::{Judgement, judge, of_address, own::qfence_may_accept, peers, policy::verdict},
-    maps::NODE_NETNS,
+    maps::{NODE_NETNS, RESOLVER},
     subject::{
         destination::Destination,
         netns::is_of_workload,
@@ -49,7 +49,9 @@ pub(crate) fn judge_ingress(ctx: &SkBuffContext) -> i32 {
         match packet.payload.protocol() {
             Protocol::UDP if link_layer == PACKET_HOST => {
                 let Halves { upper, lower } = packet.source;
-                if is_loopback || qfence_sent_by_host(ctx.skb.skb, upper, lower) != 0 {
+                if is_answer(&packet) {
+                    // The resolver is asked by queries that were led to it, and by nothing else.
+                } else if is_loopback || qfence_sent_by_host(ctx.skb.skb, upper, lower) != 0 {
                     remember_sender(ctx, &packet);
                 }
             }
@@ -76,6 +78,14 @@ pub(crate) fn judge_ingress(ctx: &SkBuffContext) -> i32 {
     tally_packet(Outcome::Received as u32, Class::Other as u32, false, length);
     flows::note_received(ctx);
     PROCEED
+}
+
+/// Whether a datagram comes from the resolver of the fence.
+#[inline(always)]
+fn is_answer(packet: &Packet) -> bool {
+    RESOLVER
+        .load()
+        .is(packet.source, packet.payload.source_port())
 }
 
 #[inline(always)]

@@ -56,6 +56,7 @@ pub(super) fn work_out(
             false => None,
         },
         options_unseen: false,
+        resolver: None,
     })
 }
 
