@@ -56,6 +56,7 @@ mod matrix;
 mod metrics;
 mod monitored;
 mod named_netns;
+mod names;
 mod nat64;
 mod nested;
 mod netns;

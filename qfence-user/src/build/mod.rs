@@ -21,8 +21,8 @@ use crate::{
     fence::{guard::Fence, integrity::Parts},
     host::watcher::Watcher,
     kernel::{
-        Attempts, DenyWith, Kernel, Lacks, Maps, NetworkDevices, RefusedSyns, Settings,
-        askers::Askers, manager_names::ManagerNames, proof::Proof,
+        Askers, Attempts, DenyWith, Kernel, Lacks, Maps, NetworkDevices, RefusedSyns, Settings,
+        manager_names::ManagerNames, proof::Proof,
     },
     policy::Policy,
     supervise::follower::{Follower, Update},

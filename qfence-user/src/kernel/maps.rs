@@ -267,3 +267,14 @@ pub fn owners(pins: &Path) -> Result<MapData> {
     MapData::from_pin(&path)
         .map_err(|error| anyhow!(error).context(format!("cannot open the map {}", path.display())))
 }
+
+/// Whether the fence whose links are in `pins` has a resolver of names: only then there is room for the addresses of names.
+///
+/// # Errors
+/// If its maps cannot be opened.
+pub fn has_resolver(pins: &Path) -> Result<bool> {
+    let path = directory(pins)?.join(abi::RESOLVED_MAP);
+    let map = MapData::from_pin(&path).and_then(|map| map.info());
+    let map = map.with_context(|| format!("cannot open the map {}", path.display()))?;
+    Ok(map.max_entries() > 1)
+}

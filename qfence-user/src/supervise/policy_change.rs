@@ -23,7 +23,7 @@ use crate::{
         devices::Devices,
         nameservers,
     },
-    kernel::{Maps, resolved::Addresses},
+    kernel::{Maps, has_resolver, resolved::Addresses},
     policy::{Numbered, Policy, Sets, hostset::single, set::SetName},
     stored_policy::{StoredPolicy, netns},
     supervise::established::Connection,
@@ -129,7 +129,7 @@ pub async fn change_policy(
     let policy = make(&before.policy)?;
     let resolved = Addresses::open(&fences.pins(name))?;
     ensure!(
-        !policy.has_names() || resolved.has_room(),
+        !policy.has_names() || has_resolver(&fences.pins(name))?,
         "the fence {name} has no resolver, because it was started without a rule by name: start it with one, such as \
          --allow tcp:example.org:443, and `set` can add others"
     );

@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::{Asked, asked_about, cases::spell};
 use crate::{
     compile::{
-        named::Lookups,
+        named::{Lookups, group},
         ports::{EVERYTHING, intervals},
     },
     policy::{Numbered, domain::DomainName, protocol::Proto, rule::Rule},

@@ -35,7 +35,7 @@ use crate::{
     },
     kernel::pins::Pins,
     record::files::RecordFiles,
-    stored_policy::PolicyFile,
+    stored_policy::{PolicyFile, resolved_names::NamesFile},
 };
 
 /// All fences of the host.

@@ -13,7 +13,7 @@ use qfence_common::{Action, Protocol, resolved::Grant, verdict::NO_RULE};
 use super::guard::Guard;
 use crate::{
     compile::named::{self, Lookups},
-    kernel::{askers, resolved::Addresses},
+    kernel::{self, resolved::Addresses},
     policy::{Numbered, domain::DomainName},
     record::{
         lookups::{LookedUp, LookupSender},
@@ -35,7 +35,7 @@ pub(super) struct Shared {
     pub(super) allows_private: bool,
     /// The addresses in force.
     pub(super) resolved: Mutex<Addresses>,
-    pub(super) askers: askers::Askers,
+    pub(super) askers: kernel::Askers,
     /// The names behind addresses.
     pub(super) names: ResolvedNames,
     pub(super) record: LookupSender,

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 use qfence_common::resolved::Resolver;
+use tokio::sync::watch;
 
 use self::ends::{Shared, View};
 use crate::{
@@ -19,12 +20,12 @@ use crate::{
         subscription::Subscription,
         watcher::Watcher,
     },
-    kernel::{askers::Askers, resolved::Addresses, within::cookie_of},
+    kernel::{Askers, resolved::Addresses, within::cookie_of},
     record::{
         lookups::LookupSender,
         resolved_names::{Names as NamesOf, ResolvedNames},
     },
-    resolver::{Ends, Handle, Nameservers, Sockets},
+    resolver::{self, Ends, Handle, Nameservers, Sockets},
     stored_policy::{
         PolicyFile,
         resolved_names::{NamesFile, NamesOfAddresses},
@@ -65,6 +66,8 @@ pub struct Given {
 pub struct Names {
     shared: Arc<Shared>,
     handle: Handle,
+    /// The nameservers that the resolver asks.
+    asked: watch::Sender<Nameservers>,
     nameservers: Subscription<ResolvConf>,
     file: NamesFile,
     /// What the file has.
@@ -137,11 +140,13 @@ impl Prepared {
             askers: shared.clone(),
             reporter: shared.clone(),
         };
-        let handle = Handle::start(self.sockets, ends, asked(&found))
+        let (asked, received) = watch::channel(asked(&found));
+        let handle = resolver::Resolver::start(self.sockets, ends, received)
             .context("cannot start the resolver of names")?;
         Ok(Names {
             shared,
             handle,
+            asked,
             nameservers,
             file: given.names_file,
             written: NamesOfAddresses::new(),
@@ -172,7 +177,7 @@ impl Names {
     pub(crate) async fn adopt_nameservers(&mut self, messages: &MessageQueue) {
         let found = self.nameservers.reading().await;
         if let Ok(found) = &found {
-            self.handle.set_nameservers(asked(found));
+            self.asked.send_replace(asked(found));
         }
         let known = found
             .map(drop)
