@@ -125,6 +125,10 @@ impl LookupPath {
     pub const ALL: [Self; 2] = [Self::Address, Self::Loopback];
 }
 
+// SAFETY: a `repr(C)` struct of integers without padding: any bytes are a value.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Halves {}
+
 #[cfg(test)]
 mod tests {
     use super::*;

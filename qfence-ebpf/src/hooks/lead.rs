@@ -34,7 +34,7 @@ use crate::{
         destination::{Destination, socket},
         owner,
         skb::{Skb, whole_socket},
-        socket::is_raw,
+        socket::{is_raw, remote_address, remote_port},
     },
 };
 
@@ -54,12 +54,21 @@ pub(super) const AS_IT_IS: u64 = 0;
 /// is sent is [led](lead) afterwards.
 #[inline(always)]
 pub(super) fn judge_query(ctx: &SockAddrContext, to: &Destination, rest: Rest) -> u64 {
-    let is_query = to.port == DNS && (to.protocol == Protocol::UDP || is_tcp(to.protocol));
-    if !is_query || RESOLVER.load().port == 0 || !knows_names() {
+    let resolver = RESOLVER.load();
+    let is_query = to.protocol == Protocol::UDP || is_tcp(to.protocol);
+    let is_led = to.port == DNS || is_repeated(rest.hook, to.address, to.port);
+    if resolver.port == 0 || !is_query || !is_led || !knows_names() {
         return AS_IT_IS;
     }
     let Halves { upper, lower } = to.address;
     qfence_judge_query(ctx.sock_addr, upper, lower, rest.pack())
+}
+
+/// Whether a call can be that of the kernel for a datagram without a destination: for an IPv6 socket that is connected to a
+/// v4-mapped address, the kernel names the address to which the socket was led (`udpv6_sendmsg` calls `udp_sendmsg`).
+#[inline(always)]
+fn is_repeated(hook: u32, address: Halves, port: u16) -> bool {
+    hook == Hook::Sendmsg4 as u32 && RESOLVER.load().is(address, port)
 }
 
 /// Judges a query, and notes the nameserver that it names. Global: see `judge/policy.rs`.
@@ -88,13 +97,17 @@ extern "C" fn qfence_judge_query(
     if socket.is_null() {
         return refused(UNLED, is_monitored).pack();
     }
+    let is_repeated = is_repeated(hook, address, port);
+    if is_repeated && !is_led_to(socket, address, port) {
+        return AS_IT_IS;
+    }
     // SAFETY: a socket, not null.
     let device = unsafe { (*socket).bound_dev_if };
     let is_v6 = is_v6(hook) && !address.is_v4();
     if device != 0
         || (is_v6 && resolver.has_v6 == 0)
         || !is_policy_followed()
-        || !note(socket, address, port)
+        || !(is_repeated || note(socket, address, port))
     {
         return refused(UNLED, is_monitored).pack();
     }
@@ -108,6 +121,14 @@ extern "C" fn qfence_judge_query(
         is_own: false,
     }
     .pack()
+}
+
+/// Whether a full socket was led to an address and a port, and is connected to it.
+#[inline(always)]
+fn is_led_to(socket: *mut bpf_sock, address: Halves, port: u16) -> bool {
+    remote_port(socket) == port
+        && remote_address(socket) == address
+        && !storage(socket, core::ptr::null_mut()).is_null()
 }
 
 /// Whether the hook with this number is one for IPv6 sockets.

@@ -7,6 +7,7 @@ pub mod proof;
 mod remains;
 pub mod snapshot;
 
+mod askers;
 mod attempts;
 mod by_path;
 mod closures;
@@ -34,6 +35,9 @@ mod program_load;
 mod proof_sockets;
 pub mod query;
 mod refused_syns;
+pub mod resolved;
+#[cfg(test)]
+mod resolving;
 mod sizes;
 mod slot;
 mod syscall;
@@ -46,6 +50,7 @@ pub mod within;
 use std::{collections::BTreeMap, fs::File, io, mem, path::Path};
 
 use anyhow::{Context, Result, anyhow, bail};
+pub use askers::Askers;
 pub use attempts::Attempts;
 use aya::{
     Ebpf,
@@ -370,6 +375,14 @@ impl Kernel {
     /// If it was taken before.
     pub fn take_refused_syns(&mut self) -> Result<RefusedSyns> {
         RefusedSyns::take(&mut self.loaded()?.ebpf)
+    }
+
+    /// Takes the sources of the queries that are led to the resolver.
+    ///
+    /// # Errors
+    /// If they were taken before.
+    pub fn take_askers(&mut self) -> Result<Askers> {
+        Askers::take(&mut self.loaded()?.ebpf)
     }
 
     /// Takes the reader of the programs' traces, which writes to `logger`.

@@ -7,7 +7,7 @@ use aya::{
     Ebpf,
     programs::{Program, ProgramError, ProgramFd},
 };
-use qfence_common::{Hook, frame::checksum, netns, proof::Token, unix};
+use qfence_common::{Hook, frame::checksum, netns, proof::Token, resolved::Resolver, unix};
 
 use super::{
     DenyWith, NetworkDevices, Settings,
@@ -18,6 +18,14 @@ use super::{
     program,
 };
 use crate::confinement::Enforced;
+
+/// A resolver that does not exist.
+const RESOLVER: Resolver = Resolver {
+    netns: u64::MAX,
+    v4: u32::from_be_bytes([127, 0, 0, 1]),
+    port: 1,
+    has_v6: 1,
+};
 
 /// Why a trial failed.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +94,12 @@ impl Trial {
             devices: false,
             lists: false,
         };
-        let ebpf = open(variant, settings, &Enforced::default(), Token(0), None)?;
+        // With it, the kernel verifies what the programs do for names, too.
+        let enforced = Enforced {
+            resolver: Some(RESOLVER),
+            ..Enforced::default()
+        };
+        let ebpf = open(variant, settings, &enforced, Token(0), None)?;
         Ok(Self {
             source: Source::of(object(settings), &ebpf),
             ebpf,
