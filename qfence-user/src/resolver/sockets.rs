@@ -62,7 +62,7 @@ impl Sockets {
         Err(in_use)
     }
 
-    fn bind_to(v4: Ipv4Addr, port: u16) -> io::Result<Self> {
+    pub(super) fn bind_to(v4: Ipv4Addr, port: u16) -> io::Result<Self> {
         let mut pairs = vec![Pair::bind(v4.into(), port)?];
         match Pair::bind(Ipv6Addr::LOCALHOST.into(), port) {
             Ok(pair) => pairs.push(pair),
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(address(0xfffe), Ipv4Addr::new(127, 83, 0, 1));
         let clients = range("32768\t60999\n");
         assert_eq!(clients, Some(32768..=60999));
-        for random in 0..70_000 {
+        for random in (0..70_000).step_by(997) {
             let port = port(random, &clients);
             assert!(port >= 1024 && !(32768..=60999).contains(&port));
         }
