@@ -64,7 +64,7 @@ pub use listing::Listed;
 use load::{Loaded, Loading, Variant, open};
 use lsm::Lsm;
 use manager_names::ManagerNames;
-pub use maps::{Maps, owners};
+pub use maps::{Maps, has_resolver, owners};
 use nix::errno::Errno;
 pub use offsets::FILE as OFFSETS_FILE;
 use own_program::Source;
