@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | /run/qfence/ | 0700 | made once, and checked before each use |
 //! | /run/qfence/NAME.json | 0600 | whole, renamed into place; marked by the supervisor |
-//! | /run/qfence/NAME.policy | 0600 | whole, renamed into place |
+//! | /run/qfence/NAME.policy, NAME.names | 0600 | whole, renamed into place |
 //! | /run/qfence/NAME.log, NAME.log.1 | 0600 | appended to, renamed when full |
 //! | /sys/fs/bpf/qfence/, and NAME/ in it | 0700 | made once, and checked before each use |
 //! | /sys/fs/bpf/qfence-ended/ | 0700 | the same |
