@@ -1,9 +1,10 @@
 //! The command line of `attach`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 use clap::{ArgAction, Args, ValueEnum};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 
 use super::{PolicyArgs, exec::device_name};
 use crate::{
@@ -30,8 +31,9 @@ other processes, packet sockets of root.
 
 RULEs are those of `exec`: see `qfence-user exec --help`.
 
-Exit status: 0, or
-  125  qfence failed. Nothing is fenced, unless `qfence-user ps` shows the fence";
+Exit status: 0 when the target has ended, after `qfence-user rm`, and after Ctrl-C or SIGTERM once the fence is in force; or
+  125  qfence failed. Nothing is fenced, unless `qfence-user ps` shows the fence
+  130, 143  Ctrl-C, SIGTERM before the fence was in force. Nothing is fenced";
 
 /// What to do with the fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -79,6 +81,27 @@ impl TargetArgs {
             self.domain.clone().map(Target::Domain),
         ];
         process.or_else(|| named.into_iter().flatten().next())
+    }
+}
+
+/// What a process that waits for a target to be started anew knows of the last time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Again {
+    /// The name of the fence.
+    pub name: String,
+    /// The path of the last cgroup below the mount of cgroup2.
+    pub cgroup: PathBuf,
+    /// A time at which the next cgroup did not exist, in nanoseconds since boot.
+    pub since: u64,
+    /// How often it has failed to fence the target since then.
+    pub failed: u32,
+}
+
+impl FromStr for Again {
+    type Err = serde_json::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        serde_json::from_str(text)
     }
 }
 
@@ -165,6 +188,18 @@ pub struct Attach {
     #[arg(long, conflicts_with_all = ["metrics", "on_exit"])]
     pub detach: bool,
 
+    /// Fence the unit, container or domain again each time that it is started anew
+    ///
+    /// Its new cgroup is fenced as soon as it is found and the fence is made: about a second, in which it is open. A line
+    /// on standard error and one of the record say for how long. The name stays; the policy is that of the options again.
+    /// docs/systemd.md, docs/containers.md and docs/libvirt.md say how a target is fenced before its first instruction.
+    #[arg(long, conflicts_with_all = ["detach", "pid", "cgroup"])]
+    pub restart: bool,
+
+    /// What is known of the target's last cgroup, while this process waits for the next
+    #[arg(long, hide = true, requires = "restart")]
+    pub again: Option<Again>,
+
     /// Fence a cgroup that has other processes besides those of the target
     ///
     /// Without this option, cgroups are refused that many programs share: slices, sessions of users, and, for
@@ -239,5 +274,28 @@ mod tests {
             assert!(parse(words).is_err(), "{words:?}");
         }
         assert!(parse(&["--pid", "7", "--detach", "--on-exit", "keep"]).is_err());
+    }
+
+    #[test]
+    fn what_can_be_started_anew_is_followed() {
+        let parse = |words: &[&str]| Line::try_parse_from([&["x"], words].concat());
+        let again = Again {
+            name: "f".into(),
+            cgroup: "a/b.service".into(),
+            since: 7,
+            failed: 1,
+        };
+        let text = serde_json::to_string(&again).unwrap();
+        let restart = ["--unit", "b", "--restart", "--again", &text];
+        assert_eq!(parse(&restart).unwrap().attach.again, Some(again));
+        for words in [
+            &["--pid", "7", "--restart"][..],
+            &["--cgroup", "a", "--restart"],
+            &["--unit", "b", "--restart", "--detach"],
+            &["--unit", "b", "--again", &text],
+            &["--unit", "b", "--restart", "--again", "{}"],
+        ] {
+            assert!(parse(words).is_err(), "{words:?}");
+        }
     }
 }

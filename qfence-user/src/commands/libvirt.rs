@@ -119,7 +119,8 @@ impl<'a> Hook<'a> {
             name: name.clone(),
             partition: self.partition()?.path,
         };
-        attach::run_on(&attach, Some(&target), &self.guests()?, self.paths)
+        attach::run_on(&attach, Some(&target), &self.guests()?, None, self.paths)
+            .map(|_| ())
             .with_context(|| format!("the domain {name} is not fenced"))
     }
 

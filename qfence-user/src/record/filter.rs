@@ -83,7 +83,7 @@ impl Filter {
             Body::Attempt(attempt) | Body::Repeats(attempt) => is_to(attempt, destination),
             Body::Allowed(allowed) | Body::Traffic(allowed) => was_to(allowed, destination),
             // The destinations of these attempts are not known.
-            Body::Folded { .. } | Body::Lost | Body::Dropped => true,
+            Body::Folded { .. } | Body::Open { .. } | Body::Lost | Body::Dropped => true,
         }
     }
 }

@@ -6,11 +6,16 @@ pub(super) mod guests;
 mod network;
 mod opened;
 mod proof;
+mod restart;
 mod sockets;
 mod supervise;
 mod target;
 
-use std::{fmt::Display, path::Path, process};
+use std::{
+    fmt::Display,
+    path::{Path, PathBuf},
+    process,
+};
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
@@ -51,10 +56,31 @@ const OPEN: [&str; 2] = ["managers", "processes"];
 /// # Errors
 /// If the fence cannot be made. Then nothing is fenced.
 pub fn run(options: &Attach, paths: &Paths) -> Result<()> {
-    run_on(options, options.target.target().as_ref(), &[], paths)
+    let target = options.target.target();
+    match options.restart {
+        true => restart::run(options, target.as_ref(), paths),
+        false => run_on(options, target.as_ref(), &[], None, paths).map(|_| ()),
+    }
 }
 
-/// Fences a target, whatever the options name, the devices that they name, and the network devices of guests.
+/// What became of a fence.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The cgroup was removed, and so was the fence.
+    PlaceGone {
+        /// The name of the fence.
+        name: String,
+        /// The path of the cgroup below the mount of cgroup2.
+        cgroup: PathBuf,
+        /// When the cgroup was last seen, in nanoseconds since boot.
+        seen: u64,
+    },
+    /// Anything else.
+    Over,
+}
+
+/// Fences a target, whatever the options name, the devices that they name, and the network devices of guests. `open` is a time
+/// before which a target that was started anew did not exist, in nanoseconds since boot.
 ///
 /// # Errors
 /// If the fence cannot be made. Then nothing is fenced.
@@ -62,8 +88,9 @@ pub(super) fn run_on(
     options: &Attach,
     target: Option<&Target>,
     guests: &[Guest],
+    open: Option<u64>,
     paths: &Paths,
-) -> Result<()> {
+) -> Result<Outcome> {
     require_root()?;
     inherited::close_all_but(0)?;
     nested::refuse(paths)?;
@@ -121,6 +148,7 @@ pub(super) fn run_on(
         network,
         node_netns,
         devices,
+        open,
     };
     let ended = runtime.block_on(supervise(options, paths, &fence, wanted, blocked));
     let ended = match ended {
@@ -128,6 +156,7 @@ pub(super) fn run_on(
         Err(error) => return Err(fence.give_up(error)),
     };
     let name = fence.name().to_owned();
+    let mut outcome = Outcome::Over;
     match ended.as_ref().map(|(end, _)| *end) {
         None => {
             fence.leave();
@@ -140,8 +169,10 @@ pub(super) fn run_on(
             fence.leave();
             notify(format_args!("the fence {name} was removed"));
         }
-        Some(End::PlaceGone) => {
+        Some(End::PlaceGone { seen }) => {
             fence.remove()?;
+            let cgroup = place.map(|found| found.path).unwrap_or_default();
+            outcome = Outcome::PlaceGone { name, cgroup, seen };
             notify(format_args!("{text} has ended, and its cgroup is gone"));
         }
         Some(End::Signal(_)) if options.on_exit == OnExit::Keep => {
@@ -158,7 +189,7 @@ pub(super) fn run_on(
     if let Some((_, audit)) = ended {
         logging::say_missing(&audit);
     }
-    Ok(())
+    Ok(outcome)
 }
 
 /// Prints a step, if the user has requested steps.
@@ -227,7 +258,8 @@ fn make(
     let registry = fences.lock()?;
     registry.clear(&mut |note| notify(note))?;
     registry.check_devices(&description.devices)?;
-    let name = options.name.as_deref();
+    let again = options.again.as_ref().map(|again| again.name.as_str());
+    let name = again.or(options.name.as_deref());
     let made = match place {
         Some(found) => registry.attach(name, &found.path, &found.path, found.id, description)?,
         None => {

@@ -9,6 +9,7 @@ use qfence_common::Hook;
 use super::{devices::Recorded, opened, proof::prove, sockets, step, target::Home};
 use crate::{
     base::{
+        clock::since_boot,
         console::{self, notify},
         interruptible::Interrupted,
         memory,
@@ -28,7 +29,7 @@ use crate::{
     observe::metrics::{address::Listener, serve::Server},
     policy::Policy,
     record::{
-        auditor::Ended, devices::DeviceNames, process::Processes, reader::Sources,
+        auditor::Ended, devices::DeviceNames, line::seconds, process::Processes, reader::Sources,
         rule_names::RuleNames,
     },
     supervise::{
@@ -57,6 +58,8 @@ pub(super) struct Wanted {
     pub(super) node_netns: u64,
     /// The network devices to fence.
     pub(super) devices: Vec<FencedDevice>,
+    /// A time before which a target that was started anew did not exist, in nanoseconds since boot.
+    pub(super) open: Option<u64>,
 }
 
 /// Attaches the fence and supervises it. Returns the reason for the end, and the record's counts; `None` with `--detach`.
@@ -115,7 +118,7 @@ pub(super) async fn supervise(
         drops: None,
     };
     let recorded = Recorded::new(wanted.devices, &mut sources);
-    let auditor = logging::start(fence.name().into(), sources, wanted.logs)?;
+    let mut auditor = logging::start(fence.name().into(), sources, wanted.logs)?;
     Ender {
         syns: loaded.take_refused_syns()?,
         cgroup: fence.cgroup().clone(),
@@ -133,6 +136,8 @@ pub(super) async fn supervise(
         parts,
         left_out,
     } = loaded.attach(&OPTIONAL)?;
+    // Until now it was open.
+    let open = wanted.open.map(milliseconds_since).transpose()?;
     step(options, "attached the programs");
     let description = describe(fence, wanted.description, &left_out)?;
 
@@ -153,6 +158,13 @@ pub(super) async fn supervise(
     if options.detach {
         return Ok(None);
     }
+    if let Some(milliseconds) = open {
+        auditor.tell_open(milliseconds)?;
+        notify(format_args!(
+            "the target was started anew, and was open for at most {}",
+            seconds(milliseconds)
+        ));
+    }
     notify(format_args!("the fence {} is in force", fence.name()));
     if let Some(manager) = Manager::of_environment(getpid())? {
         // For `Type=notify`: what needs the fence is started now.
@@ -170,6 +182,11 @@ pub(super) async fn supervise(
         devices: fenced.map(|fenced| fenced.watch(fence, description)),
     };
     attached.run().await.map(Some)
+}
+
+/// The time since another, which is given in nanoseconds since boot, in milliseconds, rounded up.
+fn milliseconds_since(since: u64) -> Result<u64> {
+    Ok(since_boot()?.saturating_sub(since).div_ceil(1_000_000))
 }
 
 /// The settings of the programs.
