@@ -124,7 +124,6 @@ pub struct Attach {
         long,
         value_name = "NAME",
         help_heading = "Target",
-        required_unless_present = "target",
         value_parser = device_name
     )]
     pub device: Vec<String>,
@@ -133,7 +132,9 @@ pub struct Attach {
     #[arg(long, value_name = "MAC", requires = "device")]
     pub mac: Vec<Mac>,
 
-    /// Name of the fence [default: the name of the cgroup and a unique suffix]
+    /// Name of the fence [default: the name of the cgroup and a unique suffix, such as nginx-service-5f3a9c]
+    ///
+    /// It is said when the fence is in force, and `qfence-user ps` shows it. A fence with devices alone is called after the first.
     #[arg(long)]
     pub name: Option<String>,
 
@@ -184,7 +185,8 @@ pub struct Attach {
     /// Return when the fence is in force, and leave it without a supervisor
     ///
     /// Nothing then follows this host, nor the target's own network namespace: the packet layer refuses an address that this host gets later, and a new
-    /// nameserver is not excepted. Refusals are counted, and nothing logs them. `qfence-user set` updates the policy.
+    /// nameserver is not excepted. Refusals go to no log: `qfence-user logs NAME` shows those that the kernel keeps. `qfence-user set`
+    /// updates the policy.
     #[arg(long, conflicts_with_all = ["metrics", "on_exit"])]
     pub detach: bool,
 
@@ -264,8 +266,7 @@ mod tests {
         let both = parse(&["--domain", "a", "--device", "tap0"]).unwrap();
         assert!(both.attach.target.target().is_some());
         for words in [
-            &[][..],
-            &["--pid", "7", "--cgroup", "a"],
+            &["--pid", "7", "--cgroup", "a"][..],
             &["--pid", "0"],
             &["--pid", "x"],
             &["--device", "a b"],

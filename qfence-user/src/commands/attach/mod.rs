@@ -17,7 +17,7 @@ use std::{
     process,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 
 use self::{
@@ -57,6 +57,11 @@ const OPEN: [&str; 2] = ["managers", "processes"];
 /// If the fence cannot be made. Then nothing is fenced.
 pub fn run(options: &Attach, paths: &Paths) -> Result<()> {
     let target = options.target.target();
+    ensure!(
+        target.is_some() || !options.device.is_empty(),
+        "there is nothing to fence: give a target by --pid, --cgroup, --unit, --container or --domain, or a network device by \
+         --device"
+    );
     match options.restart {
         true => restart::run(options, target.as_ref(), paths),
         false => run_on(options, target.as_ref(), &[], None, paths).map(|_| ()),
@@ -162,7 +167,8 @@ pub(super) fn run_on(
             fence.leave();
             notify(format_args!(
                 "the fence {name} is in force and has no supervisor: it does not follow this host's addresses and \
-                 nameservers, and refusals are only counted; end it with `qfence-user rm {name}`"
+                 nameservers, and writes to no log (`qfence-user logs {name}` shows the refusals that the kernel keeps); end it \
+                 with `qfence-user rm {name}`"
             ));
         }
         Some(End::Removed) => {
