@@ -38,9 +38,8 @@ use crate::{
     fence::{
         description::{Attached, COMMAND, Description},
         devices::FencedDevice,
-        guard::Fence,
         nested,
-        registry::{Fences, MOUNTED_BPFFS},
+        registry::{Fences, MOUNTED_BPFFS, Made},
     },
     launch::signals::Blocked,
     observe::metrics::address::Listener,
@@ -134,8 +133,16 @@ pub(super) fn run_on(
     resolve::warn_of_shadowed(&policy)?;
     let fences = Fences::open(paths)?;
     let mut description = describe(options, &text, place.as_ref(), &devices);
-    let fence = make(options, &fences, place.as_ref(), &mut description)?;
+    let Made {
+        fence,
+        has_replaced,
+        mounted_bpffs,
+    } = make(options, &fences, place.as_ref(), &mut description)?;
+    if mounted_bpffs {
+        notify(MOUNTED_BPFFS);
+    }
     if let Some(found) = &place {
+        say_others(&fences.overlapping(fence.name(), &found.path)?);
         let path = found.path.display();
         step(options, format_args!("{text} is in the cgroup {path}"));
     }
@@ -154,11 +161,21 @@ pub(super) fn run_on(
         node_netns,
         devices,
         open,
+        replaced: has_replaced.then_some(&fences),
     };
     let ended = runtime.block_on(supervise(options, paths, &fence, wanted, blocked));
     let ended = match ended {
         Ok(ended) => ended,
-        Err(error) => return Err(fence.give_up(error)),
+        Err(error) => {
+            let error = fence.give_up(error);
+            return Err(match has_replaced {
+                true => error.context(
+                    "the orphaned fence of this name could not be replaced: its programs stay in force until the cgroup ends, \
+                     and `ps` does not show it",
+                ),
+                false => error,
+            });
+        }
     };
     let name = fence.name().to_owned();
     let mut outcome = Outcome::Over;
@@ -260,21 +277,28 @@ fn make(
     fences: &Fences,
     place: Option<&Found>,
     description: &mut Description,
-) -> Result<Fence> {
+) -> Result<Made> {
     let registry = fences.lock()?;
     registry.clear(&mut |note| notify(note))?;
     registry.check_devices(&description.devices)?;
     let again = options.again.as_ref().map(|again| again.name.as_str());
     let name = again.or(options.name.as_deref());
-    let made = match place {
-        Some(found) => registry.attach(name, &found.path, &found.path, found.id, description)?,
+    match place {
+        Some(found) => registry.attach(name, &found.path, &found.path, found.id, description),
         None => {
             let first = options.device.first().context("no target is given")?;
-            registry.attach_devices(name, Path::new(first), description)?
+            registry.attach_devices(name, Path::new(first), description)
         }
-    };
-    if made.mounted_bpffs {
-        notify(MOUNTED_BPFFS);
     }
-    Ok(made.fence)
+}
+
+/// Names other fences that judge some processes of the target.
+fn say_others(names: &[String]) {
+    if !names.is_empty() {
+        notify(format_args!(
+            "some processes of the target are in the fence {} too: what either refuses is refused, and each records what it \
+             refuses itself",
+            names.join(", ")
+        ));
+    }
 }

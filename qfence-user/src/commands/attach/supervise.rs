@@ -22,7 +22,10 @@ use crate::{
         metrics,
     },
     confinement::Enforced,
-    fence::{description::Description, devices::FencedDevice, guard::Fence, integrity::Integrity},
+    fence::{
+        description::Description, devices::FencedDevice, guard::Fence, integrity::Integrity,
+        registry::Fences,
+    },
     host::{watcher::Watcher, workload::WorkloadNetwork},
     kernel::{Maps, NetworkDevices, owners},
     launch::{child::Lifted, notify::Manager, signals::Blocked},
@@ -47,7 +50,7 @@ const OPTIONAL: [Hook; 1] = [Hook::Device];
 const DEVICES: &str = "devices";
 
 /// The parsed options, checked before anything is made.
-pub(super) struct Wanted {
+pub(super) struct Wanted<'a> {
     pub(super) policy: Policy,
     pub(super) listener: Option<Listener>,
     pub(super) description: Description,
@@ -60,6 +63,8 @@ pub(super) struct Wanted {
     pub(super) devices: Vec<FencedDevice>,
     /// A time before which a target that was started anew did not exist, in nanoseconds since boot.
     pub(super) open: Option<u64>,
+    /// The registry, if the fence replaces an orphan, whose programs are still attached.
+    pub(super) replaced: Option<&'a Fences>,
 }
 
 /// Attaches the fence and supervises it. Returns the reason for the end, and the record's counts; `None` with `--detach`.
@@ -70,7 +75,7 @@ pub(super) async fn supervise(
     options: &Attach,
     paths: &Paths,
     fence: &Fence,
-    wanted: Wanted,
+    wanted: Wanted<'_>,
     blocked: Blocked,
 ) -> Result<Option<(End, Ended)>> {
     let mut signals = blocked.receive()?;
@@ -151,6 +156,13 @@ pub(super) async fn supervise(
     sockets::admit_devices(options, &listed, paths)?;
     opened::note(fence, policy.kernel(), &paths.program)?;
     sockets::end_denied(fence, &policy, paths)?;
+    if let Some(fences) = wanted.replaced {
+        fences.end_replaced(fence.cgroup_id())?;
+        notify(format_args!(
+            "it has replaced the orphaned fence {}, which no supervisor followed",
+            fence.name()
+        ));
+    }
     if let Some(signal) = signals.end_of_start()? {
         let what = "while the fence was attached".to_owned();
         return Err(Interrupted { signal, what }.into());

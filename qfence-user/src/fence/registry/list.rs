@@ -173,6 +173,15 @@ impl Fences {
         Ok(condition)
     }
 
+    /// Whether the supervisor of a fence was killed, and its programs are whole. Devices need their supervisor's objects.
+    pub(super) fn is_orphan_without_devices(&self, name: &str) -> Result<bool> {
+        let has_devices = self
+            .descriptions
+            .read(name)
+            .is_none_or(|found| !found.devices.is_empty());
+        Ok(!has_devices && self.condition_of(name)? == Condition::Orphaned)
+    }
+
     fn condition_of(&self, name: &str) -> Result<Condition> {
         let is_linked = |hook: &Hook| self.pins(name).join(hook.name()).exists();
         let description = self.descriptions.read(name);
