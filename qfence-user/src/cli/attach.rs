@@ -1,9 +1,10 @@
 //! The command line of `attach`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 use clap::{ArgAction, Args, ValueEnum};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 
 use super::{PolicyArgs, exec::device_name};
 use crate::{
@@ -30,8 +31,9 @@ other processes, packet sockets of root.
 
 RULEs are those of `exec`: see `qfence-user exec --help`.
 
-Exit status: 0, or
-  125  qfence failed. Nothing is fenced, unless `qfence-user ps` shows the fence";
+Exit status: 0 when the target has ended, after `qfence-user rm`, and after Ctrl-C or SIGTERM once the fence is in force; or
+  125  qfence failed. Nothing is fenced, unless `qfence-user ps` shows the fence
+  130, 143  Ctrl-C, SIGTERM before the fence was in force. Nothing is fenced";
 
 /// What to do with the fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -82,6 +84,27 @@ impl TargetArgs {
     }
 }
 
+/// What a process that waits for a target to be started anew knows of the last time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Again {
+    /// The name of the fence.
+    pub name: String,
+    /// The path of the last cgroup below the mount of cgroup2.
+    pub cgroup: PathBuf,
+    /// A time at which the next cgroup did not exist, in nanoseconds since boot.
+    pub since: u64,
+    /// How often it has failed to fence the target since then.
+    pub failed: u32,
+}
+
+impl FromStr for Again {
+    type Err = serde_json::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        serde_json::from_str(text)
+    }
+}
+
 /// `qfence-user attach`.
 #[derive(Debug, Args)]
 #[command(
@@ -101,7 +124,6 @@ pub struct Attach {
         long,
         value_name = "NAME",
         help_heading = "Target",
-        required_unless_present = "target",
         value_parser = device_name
     )]
     pub device: Vec<String>,
@@ -110,7 +132,9 @@ pub struct Attach {
     #[arg(long, value_name = "MAC", requires = "device")]
     pub mac: Vec<Mac>,
 
-    /// Name of the fence [default: the name of the cgroup and a unique suffix]
+    /// Name of the fence [default: the name of the cgroup and a unique suffix, such as nginx-service-5f3a9c]
+    ///
+    /// It is said when the fence is in force, and `qfence-user ps` shows it. A fence with devices alone is called after the first.
     #[arg(long)]
     pub name: Option<String>,
 
@@ -161,9 +185,22 @@ pub struct Attach {
     /// Return when the fence is in force, and leave it without a supervisor
     ///
     /// Nothing then follows this host, nor the target's own network namespace: the packet layer refuses an address that this host gets later, and a new
-    /// nameserver is not excepted. Refusals are counted, and nothing logs them. `qfence-user set` updates the policy.
+    /// nameserver is not excepted. Refusals go to no log: `qfence-user logs NAME` shows those that the kernel keeps. `qfence-user set`
+    /// updates the policy.
     #[arg(long, conflicts_with_all = ["metrics", "on_exit"])]
     pub detach: bool,
+
+    /// Fence the unit, container or domain again each time that it is started anew
+    ///
+    /// Its new cgroup is fenced as soon as it is found and the fence is made: about a second, in which it is open. A line
+    /// on standard error and one of the record say for how long. The name stays; the policy is that of the options again.
+    /// docs/systemd.md, docs/containers.md and docs/libvirt.md say how a target is fenced before its first instruction.
+    #[arg(long, conflicts_with_all = ["detach", "pid", "cgroup"])]
+    pub restart: bool,
+
+    /// What is known of the target's last cgroup, while this process waits for the next
+    #[arg(long, hide = true, requires = "restart")]
+    pub again: Option<Again>,
 
     /// Fence a cgroup that has other processes besides those of the target
     ///
@@ -229,8 +266,7 @@ mod tests {
         let both = parse(&["--domain", "a", "--device", "tap0"]).unwrap();
         assert!(both.attach.target.target().is_some());
         for words in [
-            &[][..],
-            &["--pid", "7", "--cgroup", "a"],
+            &["--pid", "7", "--cgroup", "a"][..],
             &["--pid", "0"],
             &["--pid", "x"],
             &["--device", "a b"],
@@ -239,5 +275,28 @@ mod tests {
             assert!(parse(words).is_err(), "{words:?}");
         }
         assert!(parse(&["--pid", "7", "--detach", "--on-exit", "keep"]).is_err());
+    }
+
+    #[test]
+    fn what_can_be_started_anew_is_followed() {
+        let parse = |words: &[&str]| Line::try_parse_from([&["x"], words].concat());
+        let again = Again {
+            name: "f".into(),
+            cgroup: "a/b.service".into(),
+            since: 7,
+            failed: 1,
+        };
+        let text = serde_json::to_string(&again).unwrap();
+        let restart = ["--unit", "b", "--restart", "--again", &text];
+        assert_eq!(parse(&restart).unwrap().attach.again, Some(again));
+        for words in [
+            &["--pid", "7", "--restart"][..],
+            &["--cgroup", "a", "--restart"],
+            &["--unit", "b", "--restart", "--detach"],
+            &["--unit", "b", "--again", &text],
+            &["--unit", "b", "--restart", "--again", "{}"],
+        ] {
+            assert!(parse(words).is_err(), "{words:?}");
+        }
     }
 }

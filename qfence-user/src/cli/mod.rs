@@ -20,7 +20,7 @@ mod verify;
 
 use std::path::PathBuf;
 
-pub use attach::{Attach, OnExit};
+pub use attach::{Again, Attach, OnExit};
 use clap::{Args, Parser, Subcommand};
 pub use doctor::Doctor;
 pub use exec::{Closure, Exec, NewTap, YesNo};

@@ -8,7 +8,7 @@
 //! | `reconnect` | runs, and libvirtd was restarted | a missing fence is reported. A failure would end the domain |
 //! | `release` | has ended | the fence and the partition are removed |
 
-use std::{io::stdin, time::Duration};
+use std::{ffi::OsString, io::stdin, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser;
@@ -21,6 +21,7 @@ use crate::{
     base::{console::notify, name::check_name, paths::Paths, printable::printable, system_log},
     cli::{Attach, LibvirtHook},
     fence::{hierarchy::Hierarchy, registry::Fences},
+    qemu::{self, executables, taps::Tap},
     workload::{
         self, Target,
         libvirt::{
@@ -51,7 +52,7 @@ pub(super) fn run(options: &LibvirtHook, paths: &Paths) -> Result<()> {
             }
             Ok(())
         }
-        ("release", "end") => Hook::read(options, paths)?.release(),
+        ("release", "end") => Hook::read_of_ended(options, paths)?.release(),
         _ => Ok(()),
     }
 }
@@ -67,6 +68,22 @@ struct Hook<'a> {
 
 impl<'a> Hook<'a> {
     fn read(options: &'a LibvirtHook, paths: &'a Paths) -> Result<Self> {
+        let mut hook = Self::unasked(options, paths)?;
+        hook.asked = options::of(&hook.definition, &paths.domains)?;
+        Ok(hook)
+    }
+
+    /// For a domain that has ended. What asked for its fence may be invalid by now.
+    fn read_of_ended(options: &'a LibvirtHook, paths: &'a Paths) -> Result<Self> {
+        let mut hook = Self::unasked(options, paths)?;
+        hook.asked = options::of(&hook.definition, &paths.domains).unwrap_or_else(|error| {
+            notify(format_args!("warning: {error:#}"));
+            None
+        });
+        Ok(hook)
+    }
+
+    fn unasked(options: &'a LibvirtHook, paths: &'a Paths) -> Result<Self> {
         require_root()?;
         let definition = Definition::read(stdin())?;
         ensure!(
@@ -76,7 +93,7 @@ impl<'a> Hook<'a> {
             options.domain
         );
         Ok(Self {
-            asked: options::of(&definition, &paths.domains)?,
+            asked: None,
             definition,
             options,
             paths,
@@ -97,12 +114,18 @@ impl<'a> Hook<'a> {
     /// Refuses networks that no fence sees.
     fn refuse_unseen(&self, attach: &Attach) -> Result<()> {
         let name = &self.definition.name;
-        let unseen = self.definition.unseen();
+        let mut unseen: Vec<_> = self
+            .definition
+            .unseen()
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
+        unseen.extend(unseen_of(&self.definition.arguments));
         if !attach.allow_unfenced_net && !unseen.is_empty() {
             bail!(
                 "the domain {name} has networks that no fence sees: {}. Take them out of its XML, or give \
                  --allow-unfenced-net to the hook",
-                unseen.join(", ")
+                unseen.join("; ")
             );
         }
         Ok(())
@@ -119,7 +142,8 @@ impl<'a> Hook<'a> {
             name: name.clone(),
             partition: self.partition()?.path,
         };
-        attach::run_on(&attach, Some(&target), &self.guests()?, self.paths)
+        attach::run_on(&attach, Some(&target), &self.guests()?, None, self.paths)
+            .map(|_| ())
             .with_context(|| format!("the domain {name} is not fenced"))
     }
 
@@ -219,6 +243,20 @@ impl<'a> Hook<'a> {
     }
 }
 
+/// The networks that no fence sees among arguments of a QEMU, in words.
+fn unseen_of(arguments: &[String]) -> Vec<String> {
+    let mut command = vec![OsString::from("qemu")];
+    command.extend(arguments.iter().map(OsString::from));
+    let found = qemu::inspect(&command, |_| None, executables::read_again_later);
+    let doors = found.doors.into_iter();
+    // The fence refuses to open the device: only libvirt's own interfaces are opened before.
+    let taps = found.taps.iter().map(Tap::door);
+    doors
+        .chain(taps)
+        .map(|door| format!("in <qemu:commandline>, {}", door.warning()))
+        .collect()
+}
+
 /// The command line of `attach`: the options for the domain, and then those of the hook.
 fn to_attach(domain: &str, asked: &[String], options: &[String]) -> Result<Attach> {
     // The target is replaced by the partition.
@@ -290,6 +328,25 @@ mod tests {
         let given = attach("--name=web", "--profile=host").unwrap();
         assert_eq!(given.name.as_deref(), Some("web"));
         assert_eq!(given.policy.profile.unwrap(), "host");
+    }
+
+    #[test]
+    fn networks_among_the_arguments_of_qemu_are_looked_at() {
+        let unseen = |text: &str| unseen_of(&words(text));
+        for text in [
+            "-netdev tap,id=n,ifname=tap7,script=no,downscript=no",
+            "-netdev tap,id=n",
+            "-nic bridge,br=virbr0",
+            "-device vhost-vsock-pci,guest-cid=3",
+            "-readconfig /nonexistent/file",
+        ] {
+            let found = unseen(text);
+            assert_eq!(found.len(), 1, "{text}: {found:?}");
+            assert!(found[0].starts_with("in <qemu:commandline>, "), "{found:?}");
+        }
+        for text in ["", "-netdev user,id=n -device virtio-net,netdev=n", "-S"] {
+            assert!(unseen(text).is_empty(), "{text}");
+        }
     }
 
     #[test]

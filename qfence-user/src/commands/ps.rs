@@ -36,7 +36,7 @@ const PIDS: usize = 16;
 #[derive(Serialize)]
 struct Row<'a> {
     name: &'a str,
-    state: Condition,
+    state: State,
     pids: Vec<i32>,
     command: Option<Vec<String>>,
     supervisor: Option<i32>,
@@ -56,6 +56,17 @@ struct Row<'a> {
     sent: Option<Amount>,
     refused: Option<Amount>,
     received: Option<Amount>,
+}
+
+/// The state of a fence that is being started, as far as it has devices.
+const STARTING: &str = "starting";
+
+/// The state of a fence in the JSON output.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum State {
+    Condition(Condition),
+    Starting(&'static str),
 }
 
 /// Traffic in the JSON output.
@@ -120,9 +131,10 @@ fn rows(fences: &[Listed]) -> Vec<Row<'_>> {
         .iter()
         .map(|fence| Row {
             name: &fence.name,
-            state: match fence.unfenced.is_empty() {
-                true => fence.condition,
-                false => Condition::Unfenced,
+            state: match (fence.is_starting, fence.unfenced.is_empty()) {
+                (true, _) => State::Starting(STARTING),
+                (false, true) => State::Condition(fence.condition),
+                (false, false) => State::Condition(Condition::Unfenced),
             },
             devices: fence.description.as_ref().map(|found| devices(found)),
             unfenced_devices: fence
@@ -188,6 +200,7 @@ fn devices(description: &Description) -> Vec<&str> {
 /// The condition of a fence; if one of its network devices is not fenced, that.
 fn state(fence: &Listed) -> String {
     match fence.unfenced.split_first() {
+        None if fence.is_starting => STARTING.to_owned(),
         None => fence.condition.name().to_owned(),
         Some(((name, why), others)) => {
             let name = printable(name.as_bytes());
@@ -237,6 +250,21 @@ fn command(description: &Description) -> Vec<String> {
     printable_words(words, COMMAND)
 }
 
+/// A text whose ids of containers are cut to the length that engines show: 64 digits of base 16 to 12.
+fn abbreviated(text: &str) -> String {
+    let is_id = |word: &str| {
+        word.len() == 64
+            && word
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let words = text.split(' ').map(|word| match is_id(word) {
+        true => &word[..12],
+        false => word,
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
 /// The first processes of a fence, and the number of the others.
 fn pids(all: &[Pid]) -> String {
     let shown: Vec<String> = all.iter().take(PIDS).map(ToString::to_string).collect();
@@ -273,7 +301,7 @@ fn table(fences: &[Listed]) -> String {
             pids(&fence.pids),
             description.map_or_else(
                 || "-".to_owned(),
-                |description| command(description).join(" "),
+                |description| abbreviated(&command(description).join(" ")),
             ),
         ]);
     }
@@ -287,6 +315,15 @@ fn table(fences: &[Listed]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_of_containers_are_cut() {
+        let id = "0123456789ab".repeat(6)[..64].to_owned();
+        let cut = abbreviated(&format!("container {id} (oci)"));
+        assert_eq!(cut, "container 0123456789ab (oci)");
+        let longer = format!("{id}0");
+        assert_eq!(abbreviated(&longer), longer);
+    }
 
     #[test]
     fn a_table_has_as_much_of_each_fence_as_can_be_read() {

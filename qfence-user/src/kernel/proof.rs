@@ -156,7 +156,7 @@ impl Proof {
                 errno => format!("it failed with {errno:?}"),
             },
             wanted: self.errno,
-            advice: advice(hook, &release.unwrap_or_default()),
+            advice: advice(hook, error, &release.unwrap_or_default()),
         }
     }
 }
@@ -176,8 +176,17 @@ pub struct Unproven {
 }
 
 /// The likely cause, and the remedy.
-fn advice(hook: Hook, release: &str) -> String {
-    if hook.is_lsm() {
+fn advice(hook: Hook, error: &io::Error, release: &str) -> String {
+    let has_no_port = matches!(
+        Errno::from_raw(error.raw_os_error().unwrap_or_default()),
+        Errno::EAGAIN | Errno::EADDRINUSE
+    );
+    if has_no_port && matches!(hook, Hook::Sendmsg4 | Hook::Sendmsg6) {
+        // The kernel chooses a port for a datagram before it runs the program (`inet_send_prepare` in net/ipv4/af_inet.c).
+        "some process has bound all UDP ports that the kernel chooses from (net.ipv4.ip_local_port_range) in this network \
+         namespace, so no other can send a datagram: find it with `ss -ulnp`, and end it, or let it close its sockets"
+            .into()
+    } else if hook.is_lsm() {
         "see what `qfence-user doctor` reports about managers, or give --allow-bus, with which this hook is not used".into()
     } else if release::parse(release)
         .is_some_and(|version| version < Version::SOCKETS_KEEP_THEIR_CGROUP)
@@ -228,10 +237,27 @@ mod tests {
     #[test]
     fn an_old_kernel_is_told_of_the_old_controllers() {
         for release in ["5.10.0-30-amd64", "5.14.21"] {
-            assert!(advice(Hook::Connect4, release).contains("cgroup_no_v1=net_cls,net_prio"));
+            assert!(
+                advice(Hook::Connect4, &denied(), release)
+                    .contains("cgroup_no_v1=net_cls,net_prio")
+            );
         }
         for release in ["5.15.0", "6.18.44", ""] {
-            assert!(!advice(Hook::Connect4, release).contains("net_cls"));
+            assert!(!advice(Hook::Connect4, &denied(), release).contains("net_cls"));
         }
+    }
+
+    fn denied() -> io::Error {
+        Errno::EACCES.into()
+    }
+
+    #[test]
+    fn used_up_ports_are_told_of() {
+        let advice = |hook, errno: Errno| advice(hook, &errno.into(), "6.18");
+        for errno in [Errno::EAGAIN, Errno::EADDRINUSE] {
+            assert!(advice(Hook::Sendmsg4, errno).contains("all UDP ports"));
+            assert!(!advice(Hook::Connect4, errno).contains("all UDP ports"));
+        }
+        assert!(!advice(Hook::Sendmsg6, Errno::EPERM).contains("all UDP ports"));
     }
 }

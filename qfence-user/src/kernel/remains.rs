@@ -59,17 +59,7 @@ impl Pins {
     pub fn detach(&self, name: &str) -> Result<()> {
         self.check()?;
         let directory = self.directory(name);
-        let mut detached = Ok(());
-        for hook in Hook::ALL.into_iter().chain(Hook::LSM) {
-            let pin = directory.join(hook.name());
-            let link = match by_path::open(&pin) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                link => link.and_then(|link| link_info::detach(&link)),
-            };
-            let context = || format!("cannot detach the program of {}", pin.display());
-            detached = detached.and(link.with_context(context));
-        }
-        detached?;
+        detach_all(&directory)?;
         let devices = device::unpin_all(&directory).and(local_in::leave(self.bpffs(), name));
         self.remove(name).and(devices)
     }
@@ -117,6 +107,37 @@ impl Pins {
         Ok(errors)
     }
 
+    /// Moves the pins of a fence aside, whose cgroup has this id, so that another can have its name. Its programs stay attached,
+    /// with their policy, until [`Pins::end_replaced`], or until the cgroup is gone.
+    ///
+    /// # Errors
+    /// If they cannot be moved. Then nothing is changed.
+    pub fn replace(&self, name: &str, id: u64) -> Result<()> {
+        self.check()?;
+        let (directory, parent) = (self.directory(name), self.ended());
+        bpffs::make_parent(&parent)?;
+        fs::rename(&directory, replaced(&parent, id))
+            .with_context(|| format!("cannot move {} aside", directory.display()))
+    }
+
+    /// Whether a fence was moved aside whose cgroup has this id.
+    #[must_use]
+    pub fn has_replaced(&self, id: u64) -> bool {
+        replaced(&self.ended(), id).exists()
+    }
+
+    /// Detaches the programs of a fence that was moved aside.
+    ///
+    /// # Errors
+    /// If a program cannot be detached, or a pin cannot be removed.
+    pub fn end_replaced(&self, id: u64) -> Result<()> {
+        bpffs::check_parent(&self.ended())?;
+        let directory = replaced(&self.ended(), id);
+        detach_all(&directory)?;
+        fs::remove_dir_all(&directory)
+            .with_context(|| format!("cannot remove {}", directory.display()))
+    }
+
     fn keep_links(&self, directory: &Path, id: u64) -> Result<()> {
         let parent = self.ended();
         bpffs::make_parent(&parent)?;
@@ -136,6 +157,26 @@ impl Pins {
     fn ended(&self) -> PathBuf {
         self.bpffs().join(DIRECTORY)
     }
+}
+
+/// The directory of a fence that was moved aside: not that of an ended one, which the next fence of the cgroup may need.
+fn replaced(parent: &Path, id: u64) -> PathBuf {
+    parent.join(format!("{id}-replaced"))
+}
+
+/// Detaches the programs whose links are pinned in a directory. All are tried.
+fn detach_all(directory: &Path) -> Result<()> {
+    let mut detached = Ok(());
+    for hook in Hook::ALL.into_iter().chain(Hook::LSM) {
+        let pin = directory.join(hook.name());
+        let link = match by_path::open(&pin) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            link => link.and_then(|link| link_info::detach(&link)),
+        };
+        let context = || format!("cannot detach the program of {}", pin.display());
+        detached = detached.and(link.with_context(context));
+    }
+    detached
 }
 
 /// Removes the links in a directory if they judge nothing any more.

@@ -3,7 +3,10 @@
 use std::{
     io::{PipeReader, PipeWriter, Write as _, pipe},
     os::fd::AsFd as _,
-    sync::Arc,
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, channel},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -23,9 +26,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A message to the thread: reopen the sinks' files. The thread ends when the pipe is closed.
 const REOPEN: u8 = b'r';
 
+/// A message to the thread: look for times that the target was open.
+const OPEN: u8 = b'o';
+
 /// The thread, from the supervisor's side.
 pub struct Auditor {
     words: PipeWriter,
+    opened: Sender<u64>,
     thread: JoinHandle<Ended>,
 }
 
@@ -44,17 +51,23 @@ impl Auditor {
     /// If the thread cannot be started.
     pub fn start(reader: Reader, writers: Vec<Writer>) -> Result<Self> {
         let (heard, words) = pipe().context("cannot make a pipe")?;
+        let (opened, times) = channel();
         let worker = Worker {
             reader,
             writers,
             heard,
+            opened: times,
             hints: PortHints::default(),
         };
         let thread = thread::Builder::new()
             .name("qfence-audit".into())
             .spawn(move || worker.run())
             .context("cannot start the thread that reads the attempts")?;
-        Ok(Self { words, thread })
+        Ok(Self {
+            words,
+            opened,
+            thread,
+        })
     }
 
     /// Makes the sinks reopen their files.
@@ -62,6 +75,18 @@ impl Auditor {
         if let Err(error) = self.words.write_all(&[REOPEN]) {
             notify(format_args!("cannot reopen the logs: {error}"));
         }
+    }
+
+    /// Has the record say that the target was open for so long before its fence, in milliseconds.
+    ///
+    /// # Errors
+    /// If the thread has ended.
+    pub fn tell_open(&mut self, milliseconds: u64) -> Result<()> {
+        let sent = self.opened.send(milliseconds);
+        sent.context("the thread that reads the attempts has ended")?;
+        self.words
+            .write_all(&[OPEN])
+            .context("cannot write to a pipe")
     }
 
     /// Waits until every attempt so far is reported, and each sink has written its lines or has stalled.
@@ -80,6 +105,7 @@ struct Worker {
     reader: Reader,
     writers: Vec<Writer>,
     heard: PipeReader,
+    opened: Receiver<u64>,
     hints: PortHints,
 }
 
@@ -147,6 +173,9 @@ impl Worker {
             for writer in &self.writers {
                 writer.reopen();
             }
+        }
+        for milliseconds in self.opened.try_iter() {
+            self.reader.tell_open(milliseconds);
         }
         Ok(count > 0)
     }

@@ -84,7 +84,7 @@ impl Filter {
             Body::Allowed(allowed) | Body::Traffic(allowed) => was_to(allowed, destination),
             Body::Lookup(_) => false,
             // The destinations of these attempts are not known.
-            Body::Folded { .. } | Body::Lost | Body::Dropped => true,
+            Body::Folded { .. } | Body::Open { .. } | Body::Lost | Body::Dropped => true,
         }
     }
 }

@@ -1,13 +1,15 @@
 //! Supervises a fence that is attached to a cgroup of others: keeps the policy up to date and checks the fence for damage,
 //! until the cgroup is gone, another process has removed the fence, or a signal ends the supervisor.
 
+use std::{future::pending, time::Duration};
+
 use anyhow::{Context as _, Result};
 use nix::sys::signal::{Signal, raise};
-use tokio::time::{MissedTickBehavior, interval_at};
+use tokio::time::{MissedTickBehavior, interval_at, sleep};
 
-use super::{TICK, devices::DeviceWatch, timer::Overdue};
+use super::{TICK, devices::DeviceWatch, emptied::Emptied, timer::Overdue};
 use crate::{
-    base::{beat, message_queue::MessageQueue},
+    base::{beat, clock::since_boot, message_queue::MessageQueue},
     fence::{
         guard::Fence,
         integrity::{Integrity, OnDamage},
@@ -17,11 +19,18 @@ use crate::{
     supervise::follower::Follower,
 };
 
+/// How often, and how many times, to look for the end of a place that has become empty.
+const BRISK: Duration = Duration::from_millis(10);
+const SOON: usize = 200;
+
 /// Why a fence of this kind is not supervised any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// The cgroup was removed.
-    PlaceGone,
+    PlaceGone {
+        /// When it was last seen, in nanoseconds since boot.
+        seen: u64,
+    },
     /// Another process has removed the fence.
     Removed,
     /// A signal to this process.
@@ -53,6 +62,11 @@ impl Attached<'_> {
     /// If signals cannot be read. Other errors are reported, and tried again.
     pub async fn run(mut self) -> Result<(End, Ended)> {
         let mut overdue = Overdue::default();
+        let mut seen = since_boot()?;
+        // If the place is gone already, that is noticed below.
+        let mut emptied = Emptied::watch(self.fence.cgroup().directory()).ok();
+        // How often to look soon for the end of the place: it is removed after it has become empty.
+        let mut soon = 0;
         let mut tick = interval_at(beat::next(TICK), TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let end = loop {
@@ -65,9 +79,25 @@ impl Attached<'_> {
                 },
                 () = self.policy.changed() => self.policy.keep_up(&mut self.messages).await,
                 () = DeviceWatch::changed(self.devices.as_mut()) => self.look_at_devices().await,
+                changed = changed(emptied.as_mut()) => {
+                    if self.is_place_gone(&mut seen) {
+                        break End::PlaceGone { seen };
+                    }
+                    soon = SOON;
+                    if let Err(error) = changed {
+                        self.messages.notify(format_args!("error: {error:#}"));
+                        emptied = None;
+                    }
+                }
+                () = sleep(BRISK), if soon > 0 => {
+                    soon -= 1;
+                    if self.is_place_gone(&mut seen) {
+                        break End::PlaceGone { seen };
+                    }
+                }
                 _ = tick.tick() => {
                     self.look_at_devices().await;
-                    if let Some(end) = self.look() {
+                    if let Some(end) = self.look(&mut seen) {
                         break end;
                     }
                     self.policy.tick(&mut self.messages).await;
@@ -82,6 +112,16 @@ impl Attached<'_> {
         Ok((end, self.auditor.finish()?))
     }
 
+    /// Whether the cgroup is gone. If not, notes when it was seen.
+    fn is_place_gone(&self, seen: &mut u64) -> bool {
+        let now = since_boot();
+        if !self.fence.has_place() {
+            return true;
+        }
+        *seen = now.unwrap_or(*seen);
+        false
+    }
+
     /// Looks at the network devices. What happens to them is reported.
     async fn look_at_devices(&mut self) {
         if let Some(devices) = &mut self.devices {
@@ -89,10 +129,10 @@ impl Attached<'_> {
         }
     }
 
-    /// Looks whether the fence still exists, and reports damage.
-    fn look(&mut self) -> Option<End> {
-        if !self.fence.has_place() {
-            return Some(End::PlaceGone);
+    /// Looks whether the fence still exists, and reports damage. Notes when its place was seen.
+    fn look(&mut self, seen: &mut u64) -> Option<End> {
+        if self.is_place_gone(seen) {
+            return Some(End::PlaceGone { seen: *seen });
         }
         match self.fence.is_registered() {
             Ok(true) => {}
@@ -121,5 +161,13 @@ impl Attached<'_> {
         // It cannot fail.
         let _ = raise(Signal::SIGSTOP);
         self.policy.take_over(&mut self.messages).await;
+    }
+}
+
+/// Waits for a change of the place; for ever without a watch. Cancel-safe.
+async fn changed(emptied: Option<&mut Emptied>) -> Result<()> {
+    match emptied {
+        Some(emptied) => emptied.changed().await,
+        None => pending().await,
     }
 }

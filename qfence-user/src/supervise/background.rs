@@ -1,21 +1,14 @@
 //! With `--keep`: the supervisor goes on in the background, in a session of its own, until the fence is empty.
 
-use std::{
-    fs::File,
-    io::{Read as _, Seek as _},
-    path::Path,
-};
-
 use anyhow::{Context as _, Result};
 use nix::unistd::{chdir, setsid};
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    time::{MissedTickBehavior, interval_at},
-};
+use tokio::time::{MissedTickBehavior, interval_at};
 
-use super::{Supervisor, TICK, devices::DeviceWatch, names::Names, timer::Overdue};
+use super::{
+    Supervisor, TICK, devices::DeviceWatch, emptied::Emptied, names::Names, timer::Overdue,
+};
 use crate::{
-    base::{beat, console, readable::urgent},
+    base::{beat, console},
     launch::{front::WatchedFront, signals::Received},
 };
 
@@ -121,48 +114,5 @@ impl Supervisor<'_> {
             }
         }
         Ok(ended_for_damage)
-    }
-}
-
-/// Changes of whether a cgroup has processes.
-struct Emptied {
-    events: AsyncFd<File>,
-}
-
-impl Emptied {
-    /// Watches the file that the kernel reports changes of (`cgroup.events`, cgroups(7)).
-    fn watch(cgroup: &Path) -> Result<Self> {
-        let path = cgroup.join("cgroup.events");
-        let doing = || format!("cannot watch {}", path.display());
-        let file = File::open(&path).with_context(doing)?;
-        let events = urgent(file).with_context(doing)?;
-        let mut emptied = Self { events };
-        // The kernel reports changes since the last read.
-        emptied.read()?;
-        Ok(emptied)
-    }
-
-    fn read(&mut self) -> Result<()> {
-        let file = self.events.get_mut();
-        let mut text = Vec::new();
-        match file.rewind().and_then(|()| file.read_to_end(&mut text)) {
-            Err(error) if error.raw_os_error() != Some(nix::libc::ENODEV) => {
-                Err(error).context("cannot read cgroup.events")
-            }
-            // ENODEV: the cgroup was removed, and so is not populated.
-            _ => Ok(()),
-        }
-    }
-
-    /// Waits for a change. Cancel-safe.
-    async fn changed(&mut self) -> Result<()> {
-        let mut ready = self
-            .events
-            .ready_mut(Interest::PRIORITY)
-            .await
-            .context("cannot wait for changes of the cgroup")?;
-        ready.clear_ready();
-        drop(ready);
-        self.read()
     }
 }

@@ -4,6 +4,7 @@ pub mod background;
 pub mod begin;
 pub mod dead_man;
 pub mod devices;
+mod emptied;
 pub mod established;
 pub mod follower;
 pub mod job;

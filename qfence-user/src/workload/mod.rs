@@ -5,6 +5,7 @@ mod files;
 pub mod libvirt;
 mod living;
 pub mod members;
+mod not_running;
 pub mod oci;
 mod process;
 pub mod shared;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::unistd::Pid;
+pub use not_running::{NotRunning, is_not_running};
 pub use process::cgroup_of;
 use serde::{Deserialize, Serialize};
 

@@ -188,3 +188,38 @@ fn a_cgroup_that_ends_takes_its_fence_with_it() -> Result<()> {
         Ok(listed(&scene.fence)?.is_null() && left(&scene.fence).is_empty())
     })
 }
+
+/// Fences on a cgroup and on one below it: what either refuses is refused.
+#[test]
+fn fences_above_and_below_each_other_both_judge() -> Result<()> {
+    let mut scene = Scene::new("attach-nested")?;
+    let above = Fence::new("attach-nested-above")?;
+    let path = scene.place.path().join("below");
+    std::fs::create_dir(&path)?;
+    std::fs::write(path.join("cgroup.procs"), scene.target()?)?;
+    let outer = scene.place.path().display().to_string();
+    let inner = path.display().to_string();
+    let open = ["--default", "allow", "--allow", "any"];
+    for is_inner_first in [true, false] {
+        for (of_inner, of_outer) in [(&[][..], &open[..]), (&open[..], &[][..])] {
+            let mut order = [(&scene.fence, &inner, of_inner), (&above, &outer, of_outer)];
+            if !is_inner_first {
+                order.reverse();
+            }
+            for (place, (fence, cgroup, options)) in order.into_iter().enumerate() {
+                let words = [&["--cgroup", cgroup, "--detach"], options].concat();
+                let ended = attach(fence, &scene.world.host, &words)?;
+                ensure!(ended.code() == Some(0), "{ended:?}");
+                let names_other = ended.stderr.contains("what either refuses is refused");
+                ensure!(names_other == (place == 1), "{ended:?}");
+            }
+            scene.ensure_fenced()?;
+            // The control: the one that allows everything lets the process reach the host alone.
+            let inner_denies = of_inner.is_empty();
+            remove(if inner_denies { &scene.fence } else { &above })?;
+            scene.ensure_open()?;
+            remove(if inner_denies { &above } else { &scene.fence })?;
+        }
+    }
+    Ok(())
+}

@@ -42,7 +42,7 @@ fn attaches(scene: &Scene, engine: &str, gateway: &str) -> Result<()> {
     scene.room.output(&[engine, "rm", "web"])?;
     let ended = scene.room.run(&attach)?;
     assert!(
-        ended.stderr.contains("there is no container web"),
+        ended.stderr.contains("there is no container \"web\""),
         "{ended:?}"
     );
     scene.assert_nothing_left()

@@ -19,6 +19,11 @@ const FENCE: &str = "<metadata>
   </metadata>
   <resource><partition>/machine/vm-1</partition></resource>";
 
+/// Arguments of QEMU that ask for a tap device.
+const ARGUMENTS: &str = "<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
+    <qemu:arg value='-netdev'/><qemu:arg value='tap,id=n,ifname=tap9,script=no,downscript=no'/>
+  </qemu:commandline>";
+
 /// A network card behind QEMU's user network, and one in the bridge of libvirt's default network.
 const INTERFACES: &str = "<interface type='user'><model type='virtio'/></interface>
   <interface type='network'><source network='default'/><model type='virtio'/></interface>";
@@ -153,6 +158,11 @@ fn a_guest_whose_hook_fails_does_not_start() -> Result<()> {
         (&nonsense, user, "nonsense"),
         (&misspelt, user, "there is no \"profiel\""),
         (&FENCE.to_owned(), vhost, "a vsock device"),
+        (
+            &format!("{FENCE}{ARGUMENTS}"),
+            user,
+            "in <qemu:commandline>, ",
+        ),
     ] {
         let guest = scene.room.control("vm-1")?;
         let created = create(&scene, elements, interfaces)?;
@@ -161,7 +171,7 @@ fn a_guest_whose_hook_fails_does_not_start() -> Result<()> {
         scene.assert_nothing_left()?;
         assert!(!guest.has_started()?, "{words}: QEMU was started");
     }
-    // The control: without the error it starts, and by a file as well as by its metadata.
+    // The control: without the error it starts, and by a file as well as by its metadata. The end does not depend on either.
     let partition = "<resource><partition>/machine/vm-1</partition></resource>";
     for elements in [FENCE, partition] {
         let guest = scene.room.control("vm-1")?;
@@ -169,9 +179,10 @@ fn a_guest_whose_hook_fails_does_not_start() -> Result<()> {
         assert_eq!(created.code(), Some(0), "{created:?}");
         assert!(guest.has_started()?, "control");
         assert!(scene.fences()?.contains("\"domain vm-1\""), "{elements}");
+        let file = "/etc/qfence/domains.d/vm-1.toml";
+        scene.room.write(file, "nonsense")?;
         scene.room.output(&["virsh", "destroy", "vm-1"])?;
         scene.assert_nothing_left()?;
-        let file = "/etc/qfence/domains.d/vm-1.toml";
         scene.room.write(file, "profile = \"internet-only\"\n")?;
     }
     Ok(())

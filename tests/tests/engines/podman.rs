@@ -1,7 +1,13 @@
 //! podman calls the hook of contrib/oci for containers with an annotation.
 
-use anyhow::Result;
-use tests::engines::{CRUN, IMAGE};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use tests::{
+    engines::{CRUN, IMAGE},
+    process::Process,
+    run::{HANG, wait_until},
+};
 
 use super::{FOR_EVER, Scene, assert_fenced, assert_open};
 
@@ -113,4 +119,51 @@ fn a_container_whose_hook_fails_does_not_start() -> Result<()> {
     assert_eq!(ended.code(), Some(0), "{ended:?}");
     assert!(marker.exists(), "{ended:?}");
     Ok(())
+}
+
+#[test]
+fn a_container_is_fenced_again_when_it_is_restarted_or_made_anew() -> Result<()> {
+    let scene = Scene::new()?;
+    scene.room.import("podman")?;
+    let make = ["podman", "run", "--detach", "--name", "web", IMAGE];
+    let make = [&make[..], &FOR_EVER].concat();
+    scene.room.output(&make)?;
+    assert_open(&scene.probe_in("podman", "web", GATEWAY)?)?;
+
+    let errors = tempfile::NamedTempFile::new()?;
+    let mut command = scene.room.command("sh")?;
+    let options = "--container web --name f --restart --log none";
+    let script = format!("echo $$ > /run/pid; exec qfence-user attach {options}");
+    command.args(["-c", &script]).stderr(errors.reopen()?);
+    let mut attach = Process::spawn(command)?;
+    let mut in_force = |times: usize| {
+        let said = || std::fs::read_to_string(errors.path()).unwrap_or_default();
+        let waited = wait_until("the fence is in force", || {
+            let ended = attach.wait(Duration::ZERO)?;
+            ensure!(ended.is_none(), "it has ended: {ended:?}");
+            Ok(said().matches("the fence f is in force").count() >= times)
+        });
+        waited.with_context(said)
+    };
+    in_force(1)?;
+    assert_fenced(&scene.probe_in("podman", "web", GATEWAY)?)?;
+    let restart = ["podman", "restart", "--time", "0", "web"];
+    scene.room.output(&restart)?;
+    in_force(2)?;
+    assert_fenced(&scene.probe_in("podman", "web", GATEWAY)?)?;
+    let remove = ["podman", "rm", "--force", "--time", "0", "web"];
+    scene.room.output(&remove)?;
+    wait_until("the fence has ended with the container", || {
+        Ok(scene.fences()?.trim() == "[]")
+    })?;
+    scene.room.output(&make)?;
+    in_force(3)?;
+    assert_fenced(&scene.probe_in("podman", "web", GATEWAY)?)?;
+
+    scene.room.output(&["sh", "-c", "kill $(cat /run/pid)"])?;
+    let status = attach.wait(HANG)?.context("it does not end")?;
+    ensure!(status.success(), "{status}");
+    assert_open(&scene.probe_in("podman", "web", GATEWAY)?)?;
+    scene.room.output(&remove)?;
+    scene.assert_nothing_left()
 }

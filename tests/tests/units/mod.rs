@@ -2,6 +2,7 @@
 
 mod notify;
 mod place;
+mod restart;
 mod slice;
 
 use anyhow::{Context as _, Result};

@@ -97,6 +97,22 @@ fn a_slice_is_fenced_before_its_units_start_and_as_long_as_they_run() -> Result<
     wait_until("it is an orphan", || {
         Ok(scene.fences()?[0].state == "orphaned")
     })?;
+    // A supervisor that is started anew takes its place. What runs in the slice is fenced all the time.
+    scene.output(&["systemctl", "reset-failed"])?;
+    scene.output(&["systemctl", "start", "qfence@vms.service"])?;
+    assert_eq!(scene.fences()?.len(), 1);
+    assert_eq!(scene.fences()?[0].state, "running");
+    let journal = scene.output(&["journalctl", "--no-pager", "-u", "qfence@vms.service"])?;
+    assert!(
+        journal.contains("has replaced the orphaned fence vms"),
+        "{journal}"
+    );
+    let kept = ["find", "/sys/fs/bpf", "-name", "*-replaced"];
+    assert_eq!(scene.output(&kept)?, "");
+    scene.output(&kill)?;
+    wait_until("it is an orphan again", || {
+        Ok(scene.fences()?[0].state == "orphaned")
+    })?;
     // What is started in the slice without the dependency is fenced as well.
     let other = [
         "systemd-run",

@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     end::{ProcessEnd, ending},
     stat::stat_text,
+    tun,
 };
 use crate::base::{files::in_root, inherited};
 
@@ -63,6 +64,8 @@ pub(crate) enum Question {
     Ending(i32),
     /// The resolv.conf of a process, as [`in_root::identified`] writes it.
     Resolver(i32),
+    /// The network namespace of the tap device that a descriptor of a process is attached to, as [`tun::answer`] writes it.
+    TapNamespace(i32, i32),
     /// The threads or the tracer that keep a process from ending, in words.
     Keepers(i32),
 }
@@ -73,7 +76,9 @@ impl Question {
     fn patience(self) -> Duration {
         match self {
             Self::Stat(_) | Self::Name(_) | Self::Describe(_) => Duration::from_secs(1),
-            Self::Ending(_) | Self::Keepers(_) | Self::Resolver(_) => Duration::from_secs(5),
+            Self::Ending(_) | Self::Keepers(_) | Self::Resolver(_) | Self::TapNamespace(..) => {
+                Duration::from_secs(5)
+            }
         }
     }
 
@@ -88,6 +93,7 @@ impl Question {
                 Path::new("etc/resolv.conf"),
                 ANSWER as u64 / 2,
             ),
+            Self::TapNamespace(pid, descriptor) => tun::answer(pid, descriptor),
             Self::Keepers(pid) => super::describe_keepers(pid).into_bytes(),
         }
     }

@@ -6,6 +6,7 @@ mod end;
 pub mod helper;
 pub mod looks;
 mod stat;
+pub(crate) mod tun;
 
 pub use end::ProcessEnd;
 pub(crate) use stat::stat_text;

@@ -87,7 +87,7 @@ Fields of a JSON log line. A field is null if its value is not known.
   workload      what it is attached to (`attach`): kind and name
   seq           the number of the line in the fence's record
   kind          attempt, repeats, folded, lost, dropped, allowed,
-                traffic or lookup
+                traffic, lookup or open
   count         the number of attempts that this line reports
   total         the number of attempts that this and all earlier lines report
 In lines of kind attempt and repeats:
@@ -138,6 +138,8 @@ In lines of kind attempt and repeats:
   netns_cookie  the cookie of the network namespace of the socket
 In lines of kind folded:
   lines         the number of lines that this line replaces
+In lines of kind open, with attach --restart (count is 0):
+  milliseconds  how long the target, started anew, was not fenced, at most
 In lines of kind allowed and traffic, with --log-allowed (count is 0):
   calls         allowed connect() and sends to an address, since the last
                 line about this protocol, destination and port

@@ -6,11 +6,16 @@ pub(super) mod guests;
 mod network;
 mod opened;
 mod proof;
+mod restart;
 mod sockets;
 mod supervise;
 mod target;
 
-use std::{fmt::Display, path::Path, process};
+use std::{
+    fmt::Display,
+    path::{Path, PathBuf},
+    process,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
@@ -33,9 +38,8 @@ use crate::{
     fence::{
         description::{Attached, COMMAND, Description},
         devices::FencedDevice,
-        guard::Fence,
         nested,
-        registry::{Fences, MOUNTED_BPFFS},
+        registry::{Fences, MOUNTED_BPFFS, Made},
     },
     launch::signals::Blocked,
     observe::metrics::address::Listener,
@@ -51,10 +55,36 @@ const OPEN: [&str; 2] = ["managers", "processes"];
 /// # Errors
 /// If the fence cannot be made. Then nothing is fenced.
 pub fn run(options: &Attach, paths: &Paths) -> Result<()> {
-    run_on(options, options.target.target().as_ref(), &[], paths)
+    let target = options.target.target();
+    ensure!(
+        target.is_some() || !options.device.is_empty(),
+        "there is nothing to fence: give a target by --pid, --cgroup, --unit, --container or --domain, or a network device by \
+         --device"
+    );
+    match options.restart {
+        true => restart::run(options, target.as_ref(), paths),
+        false => run_on(options, target.as_ref(), &[], None, paths).map(|_| ()),
+    }
 }
 
-/// Fences a target, whatever the options name, the devices that they name, and the network devices of guests.
+/// What became of a fence.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The cgroup was removed, and so was the fence.
+    PlaceGone {
+        /// The name of the fence.
+        name: String,
+        /// The path of the cgroup below the mount of cgroup2.
+        cgroup: PathBuf,
+        /// When the cgroup was last seen, in nanoseconds since boot.
+        seen: u64,
+    },
+    /// Anything else.
+    Over,
+}
+
+/// Fences a target, whatever the options name, the devices that they name, and the network devices of guests. `open` is a time
+/// before which a target that was started anew did not exist, in nanoseconds since boot.
 ///
 /// # Errors
 /// If the fence cannot be made. Then nothing is fenced.
@@ -62,8 +92,9 @@ pub(super) fn run_on(
     options: &Attach,
     target: Option<&Target>,
     guests: &[Guest],
+    open: Option<u64>,
     paths: &Paths,
-) -> Result<()> {
+) -> Result<Outcome> {
     require_root()?;
     inherited::close_all_but(0)?;
     nested::refuse(paths)?;
@@ -107,8 +138,16 @@ pub(super) fn run_on(
     resolve::warn_of_shadowed(&policy)?;
     let fences = Fences::open(paths)?;
     let mut description = describe(options, &text, place.as_ref(), &devices);
-    let fence = make(options, &fences, place.as_ref(), &mut description)?;
+    let Made {
+        fence,
+        has_replaced,
+        mounted_bpffs,
+    } = make(options, &fences, place.as_ref(), &mut description)?;
+    if mounted_bpffs {
+        notify(MOUNTED_BPFFS);
+    }
     if let Some(found) = &place {
+        say_others(&fences.overlapping(fence.name(), &found.path)?);
         let path = found.path.display();
         step(options, format_args!("{text} is in the cgroup {path}"));
     }
@@ -126,27 +165,42 @@ pub(super) fn run_on(
         network,
         node_netns,
         devices,
+        open,
+        replaced: has_replaced.then_some(&fences),
     };
     let ended = runtime.block_on(supervise(options, paths, &fence, wanted, blocked));
     let ended = match ended {
         Ok(ended) => ended,
-        Err(error) => return Err(fence.give_up(error)),
+        Err(error) => {
+            let error = fence.give_up(error);
+            return Err(match has_replaced {
+                true => error.context(
+                    "the orphaned fence of this name could not be replaced: its programs stay in force until the cgroup ends, \
+                     and `ps` does not show it",
+                ),
+                false => error,
+            });
+        }
     };
     let name = fence.name().to_owned();
+    let mut outcome = Outcome::Over;
     match ended.as_ref().map(|(end, _)| *end) {
         None => {
             fence.leave();
             notify(format_args!(
                 "the fence {name} is in force and has no supervisor: it does not follow this host's addresses and \
-                 nameservers, and refusals are only counted; end it with `qfence-user rm {name}`"
+                 nameservers, and writes to no log (`qfence-user logs {name}` shows the refusals that the kernel keeps); end it \
+                 with `qfence-user rm {name}`"
             ));
         }
         Some(End::Removed) => {
             fence.leave();
             notify(format_args!("the fence {name} was removed"));
         }
-        Some(End::PlaceGone) => {
+        Some(End::PlaceGone { seen }) => {
             fence.remove()?;
+            let cgroup = place.map(|found| found.path).unwrap_or_default();
+            outcome = Outcome::PlaceGone { name, cgroup, seen };
             notify(format_args!("{text} has ended, and its cgroup is gone"));
         }
         Some(End::Signal(_)) if options.on_exit == OnExit::Keep => {
@@ -163,7 +217,7 @@ pub(super) fn run_on(
     if let Some((_, audit)) = ended {
         logging::say_missing(&audit);
     }
-    Ok(())
+    Ok(outcome)
 }
 
 /// Prints a step, if the user has requested steps.
@@ -228,20 +282,28 @@ fn make(
     fences: &Fences,
     place: Option<&Found>,
     description: &mut Description,
-) -> Result<Fence> {
+) -> Result<Made> {
     let registry = fences.lock()?;
     registry.clear(&mut |note| notify(note))?;
     registry.check_devices(&description.devices)?;
-    let name = options.name.as_deref();
-    let made = match place {
-        Some(found) => registry.attach(name, &found.path, &found.path, found.id, description)?,
+    let again = options.again.as_ref().map(|again| again.name.as_str());
+    let name = again.or(options.name.as_deref());
+    match place {
+        Some(found) => registry.attach(name, &found.path, &found.path, found.id, description),
         None => {
             let first = options.device.first().context("no target is given")?;
-            registry.attach_devices(name, Path::new(first), description)?
+            registry.attach_devices(name, Path::new(first), description)
         }
-    };
-    if made.mounted_bpffs {
-        notify(MOUNTED_BPFFS);
     }
-    Ok(made.fence)
+}
+
+/// Names other fences that judge some processes of the target.
+fn say_others(names: &[String]) {
+    if !names.is_empty() {
+        notify(format_args!(
+            "some processes of the target are in the fence {} too: what either refuses is refused, and each records what it \
+             refuses itself",
+            names.join(", ")
+        ));
+    }
 }

@@ -16,7 +16,7 @@ use qfence_common::{
 };
 
 use crate::{
-    base::{console::notify, paths::Paths},
+    base::{console::notify, paths::Paths, process::helper::Apart},
     cli::Attach,
     fence::guard::Fence,
     kernel::{self, Listed},
@@ -93,9 +93,10 @@ pub(super) fn admit(options: &Attach, listed: &Listed) -> Result<()> {
 /// If there are some, and that is not allowed.
 pub(super) fn admit_devices(options: &Attach, listed: &Listed, paths: &Paths) -> Result<()> {
     let here = fs::metadata("/proc/thread-self/ns/net")?.ino();
+    let mut apart = Apart::new(&paths.proc);
     let mut all = BTreeMap::new();
     for open in listed.unjudged.iter().filter(|open| open.family == DEVICE) {
-        if !is_fenced(open, options, paths, here)? {
+        if !is_fenced(open, options, paths, (here, &mut apart))? {
             all.insert((open.pid, open.fd), device(open));
         }
     }
@@ -137,14 +138,19 @@ fn device(open: &OpenSocket) -> String {
 const VHOST_NET: &str = "/dev/vhost-net";
 
 /// Whether a descriptor of a process is attached to a tap device of this network namespace that is fenced.
-fn is_fenced(open: &OpenSocket, options: &Attach, paths: &Paths, here: u64) -> Result<bool> {
+fn is_fenced(
+    open: &OpenSocket,
+    options: &Attach,
+    paths: &Paths,
+    (here, apart): (u64, &mut Apart),
+) -> Result<bool> {
     let (Ok(pid), Ok(fd)) = (i32::try_from(open.pid), i32::try_from(open.fd)) else {
         return Ok(false);
     };
     let pid = Pid::from_raw(pid);
     let is_named =
         uplink::name_of_device(pid, fd, paths).is_some_and(|name| options.device.contains(&name));
-    Ok(is_named && uplink::namespace_of_device(pid, fd)? == Some(here))
+    Ok(is_named && uplink::namespace_of_device(pid, fd, apart)? == Some(here))
 }
 
 /// The first of some words, and the number of the others; `are_more` is whether even more were not listed.

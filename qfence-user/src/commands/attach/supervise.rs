@@ -9,6 +9,7 @@ use qfence_common::Hook;
 use super::{devices::Recorded, opened, proof::prove, sockets, step, target::Home};
 use crate::{
     base::{
+        clock::since_boot,
         console::{self, notify},
         interruptible::Interrupted,
         memory,
@@ -21,14 +22,17 @@ use crate::{
         metrics,
     },
     confinement::Enforced,
-    fence::{description::Description, devices::FencedDevice, guard::Fence, integrity::Integrity},
+    fence::{
+        description::Description, devices::FencedDevice, guard::Fence, integrity::Integrity,
+        registry::Fences,
+    },
     host::{watcher::Watcher, workload::WorkloadNetwork},
     kernel::{Maps, NetworkDevices, owners},
     launch::{child::Lifted, notify::Manager, signals::Blocked},
     observe::metrics::{address::Listener, serve::Server},
     policy::Policy,
     record::{
-        auditor::Ended, devices::DeviceNames, process::Processes, reader::Sources,
+        auditor::Ended, devices::DeviceNames, line::seconds, process::Processes, reader::Sources,
         resolved_names::ResolvedNames, rule_names::RuleNames,
     },
     supervise::{
@@ -46,7 +50,7 @@ const OPTIONAL: [Hook; 1] = [Hook::Device];
 const DEVICES: &str = "devices";
 
 /// The parsed options, checked before anything is made.
-pub(super) struct Wanted {
+pub(super) struct Wanted<'a> {
     pub(super) policy: Policy,
     pub(super) listener: Option<Listener>,
     pub(super) description: Description,
@@ -57,6 +61,10 @@ pub(super) struct Wanted {
     pub(super) node_netns: u64,
     /// The network devices to fence.
     pub(super) devices: Vec<FencedDevice>,
+    /// A time before which a target that was started anew did not exist, in nanoseconds since boot.
+    pub(super) open: Option<u64>,
+    /// The registry, if the fence replaces an orphan, whose programs are still attached.
+    pub(super) replaced: Option<&'a Fences>,
 }
 
 /// Attaches the fence and supervises it. Returns the reason for the end, and the record's counts; `None` with `--detach`.
@@ -67,7 +75,7 @@ pub(super) async fn supervise(
     options: &Attach,
     paths: &Paths,
     fence: &Fence,
-    wanted: Wanted,
+    wanted: Wanted<'_>,
     blocked: Blocked,
 ) -> Result<Option<(End, Ended)>> {
     let mut signals = blocked.receive()?;
@@ -117,7 +125,7 @@ pub(super) async fn supervise(
         drops: None,
     };
     let recorded = Recorded::new(wanted.devices, &mut sources);
-    let auditor = logging::start(fence.name().into(), sources, wanted.logs)?;
+    let mut auditor = logging::start(fence.name().into(), sources, wanted.logs)?;
     Ender {
         syns: loaded.take_refused_syns()?,
         cgroup: fence.cgroup().clone(),
@@ -135,6 +143,8 @@ pub(super) async fn supervise(
         parts,
         left_out,
     } = loaded.attach(&OPTIONAL)?;
+    // Until now it was open.
+    let open = wanted.open.map(milliseconds_since).transpose()?;
     step(options, "attached the programs");
     let description = describe(fence, wanted.description, &left_out)?;
 
@@ -148,12 +158,26 @@ pub(super) async fn supervise(
     sockets::admit_devices(options, &listed, paths)?;
     opened::note(fence, policy.kernel(), &paths.program)?;
     sockets::end_denied(fence, &policy, paths)?;
+    if let Some(fences) = wanted.replaced {
+        fences.end_replaced(fence.cgroup_id())?;
+        notify(format_args!(
+            "it has replaced the orphaned fence {}, which no supervisor followed",
+            fence.name()
+        ));
+    }
     if let Some(signal) = signals.end_of_start()? {
         let what = "while the fence was attached".to_owned();
         return Err(Interrupted { signal, what }.into());
     }
     if options.detach {
         return Ok(None);
+    }
+    if let Some(milliseconds) = open {
+        auditor.tell_open(milliseconds)?;
+        notify(format_args!(
+            "the target was started anew, and was open for at most {}",
+            seconds(milliseconds)
+        ));
     }
     notify(format_args!("the fence {} is in force", fence.name()));
     if let Some(manager) = Manager::of_environment(getpid())? {
@@ -172,6 +196,11 @@ pub(super) async fn supervise(
         devices: fenced.map(|fenced| fenced.watch(fence, description)),
     };
     attached.run().await.map(Some)
+}
+
+/// The time since another, which is given in nanoseconds since boot, in milliseconds, rounded up.
+fn milliseconds_since(since: u64) -> Result<u64> {
+    Ok(since_boot()?.saturating_sub(since).div_ceil(1_000_000))
 }
 
 /// The settings of the programs.

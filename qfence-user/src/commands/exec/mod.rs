@@ -195,8 +195,11 @@ pub fn run(options: &Exec, paths: &Paths) -> Result<u8> {
     enforced.resolver = names.as_ref().map(Prepared::resolver);
     let beneath = unit::beneath(options, paths, &fences)?;
     let mut description = describe(options, qemu, &enforced, guests.fenced.clone());
-    description.beneath = beneath;
+    description.beneath = beneath.cgroup;
     let fence = make(options, &fences, command, &description)?;
+    if let Some(warning) = beneath.warning {
+        notify(warning);
+    }
     step(
         options,
         format_args!("made the cgroup {}", fence.cgroup().directory().display()),

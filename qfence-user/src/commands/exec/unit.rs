@@ -68,23 +68,41 @@ pub(super) async fn dead_man(
     Ok(Some(started.dead_man))
 }
 
+/// Where the cgroup of the fence is made.
+#[derive(Debug, Default)]
+pub(super) struct Beneath {
+    /// The cgroup beneath which it is; `None` for the top.
+    pub(super) cgroup: Option<PathBuf>,
+    /// What does not apply there, to be said when the fence is made.
+    pub(super) warning: Option<String>,
+}
+
+impl Beneath {
+    fn cgroup(cgroup: PathBuf) -> Self {
+        Self {
+            cgroup: Some(cgroup),
+            warning: None,
+        }
+    }
+}
+
 /// The cgroup beneath which that of the fence is made, below the mount of cgroup2; `None` for the top.
 ///
 /// # Errors
 /// If it is given, and no fence can be made there.
-pub(super) fn beneath(options: &Exec, paths: &Paths, fences: &Fences) -> Result<Option<PathBuf>> {
+pub(super) fn beneath(options: &Exec, paths: &Paths, fences: &Fences) -> Result<Beneath> {
     match &options.cgroup_parent {
-        CgroupParent::Top => Ok(None),
+        CgroupParent::Top => Ok(Beneath::default()),
         CgroupParent::Path(path) => {
             let found =
                 workload::cgroup_at(path, fences.hierarchy().mount()).context("--cgroup-parent")?;
             beneath::check(fences, &found)
                 .with_context(|| format!("--cgroup-parent {}", path.display()))?;
-            Ok(Some(found))
+            Ok(Beneath::cgroup(found))
         }
         CgroupParent::Auto => {
             let Some(unit) = unit(paths) else {
-                return Ok(None);
+                return Ok(Beneath::default());
             };
             let why = match beneath::check(fences, &unit.cgroup) {
                 // Limits are for cgroups without processes, and this process stays in its own.
@@ -93,15 +111,17 @@ pub(super) fn beneath(options: &Exec, paths: &Paths, fences: &Fences) -> Result<
                      CPUQuota= and TasksMax= of the unit instead"
                         .to_owned()
                 }
-                Ok(()) => return Ok(Some(unit.cgroup)),
+                Ok(()) => return Ok(Beneath::cgroup(unit.cgroup)),
                 Err(why) => format!("{:#}", anyhow!(why)),
             };
-            notify(format_args!(
-                "warning: limits, IPAddressDeny= and KillMode= of the unit {} do not apply to the command, because its \
-                 fence cannot be made beneath the unit's cgroup: {why}",
-                unit.name
-            ));
-            Ok(None)
+            Ok(Beneath {
+                cgroup: None,
+                warning: Some(format!(
+                    "warning: limits, IPAddressDeny= and KillMode= of the unit {} do not apply to the command, because its \
+                     fence cannot be made beneath the unit's cgroup: {why}",
+                    unit.name
+                )),
+            })
         }
     }
 }

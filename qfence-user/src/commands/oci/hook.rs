@@ -38,7 +38,8 @@ pub(in crate::commands) fn run(options: &OciHook, paths: &Paths) -> Result<()> {
                 pid: state.first()?,
                 bundle: state.bundle.clone(),
             };
-            attach::run_on(&attach, Some(&target), &[], paths)
+            attach::run_on(&attach, Some(&target), &[], None, paths)
+                .map(|_| ())
                 .with_context(|| format!("the container {} is not fenced", state.id))
         }
         Stage::Poststop => remove(&state, &name(&state, &asked)?, paths),

@@ -57,7 +57,9 @@ pub struct Listed {
     pub policy: Option<Policy>,
     /// Its counters, if they can be read.
     pub counted: Option<Snapshot>,
-    /// Its network devices whose frames are not all judged: name and reason.
+    /// Whether its devices are not fenced yet, because it is being started.
+    pub is_starting: bool,
+    /// Its network devices whose frames are not all judged: name and reason. None while it is being started.
     pub unfenced: Vec<(String, String)>,
 }
 
@@ -97,23 +99,31 @@ impl Fences {
                 description: None,
                 policy: None,
                 counted: None,
+                is_starting: false,
                 unfenced: Vec::new(),
             });
         }
         let description = self.descriptions.read(&name);
         let pins = self.pins(&name);
         let devices = description.iter().flat_map(|found| &found.devices);
-        let unfenced = devices
+        let mut unfenced: Vec<_> = devices
             .filter_map(|device| {
                 let why = device.why_unfenced(&pins);
                 let why = why.or_else(|| device.why_half_fenced(&self.pins));
                 Some((device.name.clone(), why?))
             })
             .collect();
+        // The programs of the cgroup are attached after those of the devices.
+        let has_links = Hook::ALL.iter().any(|hook| pins.join(hook.name()).exists());
+        let is_starting = condition == Condition::Running && !has_links && !unfenced.is_empty();
+        if is_starting {
+            unfenced.clear();
+        }
         let stored = self.policy_file(&name).read().ok().flatten();
         Ok(Listed {
             policy: stored.map(|stored| stored.policy),
             counted: self.counted(&name).ok(),
+            is_starting,
             unfenced,
             condition,
             pids: self.place(&name).pids()?,
@@ -161,6 +171,15 @@ impl Fences {
             "the fence {name} is not whole: its programs are gone, and its processes are NOT FENCED"
         );
         Ok(condition)
+    }
+
+    /// Whether the supervisor of a fence was killed, and its programs are whole. Devices need their supervisor's objects.
+    pub(super) fn is_orphan_without_devices(&self, name: &str) -> Result<bool> {
+        let has_devices = self
+            .descriptions
+            .read(name)
+            .is_none_or(|found| !found.devices.is_empty());
+        Ok(!has_devices && self.condition_of(name)? == Condition::Orphaned)
     }
 
     fn condition_of(&self, name: &str) -> Result<Condition> {

@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 
 use super::{Fences, Listed, whereabouts::Whereabouts};
 use crate::{
@@ -33,6 +33,8 @@ pub struct Made {
     pub fence: Fence,
     /// Whether bpffs had to be mounted.
     pub mounted_bpffs: bool,
+    /// Whether it has the place of an orphaned fence, whose programs are still attached: [`Fences::end_replaced`].
+    pub has_replaced: bool,
 }
 
 impl<'a> Locked<'a> {
@@ -90,6 +92,7 @@ impl<'a> Locked<'a> {
             Ok(()) => Ok(Made {
                 fence,
                 mounted_bpffs,
+                has_replaced: false,
             }),
             Err(error) => Err(fence.give_up(error)),
         }
@@ -100,8 +103,11 @@ impl<'a> Locked<'a> {
     /// `name` is the requested name. Without it, a name is derived from `workload`. `path` is that of the cgroup below the
     /// mount of cgroup2, which `description` has as well, and `id` is its id.
     ///
+    /// An orphan of the same name at the same cgroup is replaced.
+    ///
     /// # Errors
-    /// If the name is in use, the cgroup has a fence already, or a part cannot be made. Nothing is left then.
+    /// If the name is in use, the cgroup has a fence already, or a part cannot be made. Nothing is left then; the programs of an
+    /// orphan that was to be replaced stay attached.
     pub fn attach(
         self,
         name: Option<&str>,
@@ -115,11 +121,23 @@ impl<'a> Locked<'a> {
             all.check_version(name)?;
         }
         let place = Place::of_others(all.hierarchy.other(path), id);
-        for (name, other) in all.attached()? {
-            ensure!(
-                other.id()? != Some(id),
-                "the cgroup {} is that of the fence {name} already; change its policy with `qfence-user set {name}`, or \
-                 remove it with `qfence-user rm {name}`",
+        // An earlier try to replace one may have failed.
+        let mut has_replaced = all.pins.has_replaced(id);
+        for (found, other) in all.attached()? {
+            if other.id()? != Some(id) {
+                continue;
+            }
+            if name == Some(found.as_str()) && all.is_orphan_without_devices(&found)? {
+                all.pins.replace(&found, id)?;
+                all.policy_file(&found).remove()?;
+                all.record_files(&found).remove()?;
+                all.descriptions.remove(&found)?;
+                has_replaced = true;
+                continue;
+            }
+            bail!(
+                "the cgroup {} is that of the fence {found} already; change its policy with `qfence-user set {found}`, or \
+                 remove it with `qfence-user rm {found}`",
                 path.display()
             );
         }
@@ -128,7 +146,11 @@ impl<'a> Locked<'a> {
         // From here on, dropping the fence removes its parts.
         let fence = Fence::new(name, place, id, vec![on_pins], all.clone());
         let described = fence.describe(description);
-        self.finish(fence, mounted_bpffs, described)
+        let made = self.finish(fence, mounted_bpffs, described)?;
+        Ok(Made {
+            has_replaced,
+            ..made
+        })
     }
 
     /// Makes a fence without programs that has only devices: its place is a cgroup of its own that no process is in. The

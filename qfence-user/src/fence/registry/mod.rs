@@ -16,7 +16,7 @@ mod locked;
 mod remove;
 mod whereabouts;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -198,6 +198,30 @@ impl Fences {
         description: &Description,
     ) -> Result<Mark> {
         self.descriptions.write(name, ids, description)
+    }
+
+    /// Detaches the programs of the orphan that a fence has replaced, which is in force now. `id` is that of their cgroup.
+    ///
+    /// # Errors
+    /// If one cannot be detached. Then both fences judge.
+    pub fn end_replaced(&self, id: u64) -> Result<()> {
+        self.pins.end_replaced(id)
+    }
+
+    /// The names of other fences that judge some processes of the cgroup at a path below the mount as well, since their cgroups
+    /// are above or below it.
+    ///
+    /// # Errors
+    /// If the registry cannot be read.
+    pub fn overlapping(&self, name: &str, path: &Path) -> Result<Vec<String>> {
+        let mount = self.hierarchy.mount();
+        let overlaps = |place: &Place| {
+            let other = place.below(mount).filter(|_| place.exists());
+            other.is_some_and(|other| other.starts_with(path) || path.starts_with(other))
+        };
+        let all = self.apart()?.into_iter();
+        let others = all.filter(|(other, place)| other != name && overlaps(place));
+        Ok(others.map(|(other, _)| other).collect())
     }
 
     /// The directory of a fence's links.

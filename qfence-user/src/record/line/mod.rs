@@ -62,6 +62,11 @@ pub enum Body {
         /// The number of lines that this line replaces.
         lines: u64,
     },
+    /// The target has been started anew, and ran unfenced until this line (`attach --restart`). Its count is 0.
+    Open {
+        /// For how long, at most.
+        milliseconds: u64,
+    },
     /// Attempts that the kernel had no room to record, or that were not read in time.
     Lost,
     /// Attempts whose lines are missing here, because this log was too slow or could not be written. Lines that are
@@ -132,6 +137,10 @@ impl fmt::Display for Line {
             Body::Folded { lines } => {
                 format!("folded {count} attempts: this line replaces {lines} lines")
             }
+            Body::Open { milliseconds } => format!(
+                "open for at most {}: the target was started anew, and was not fenced until now",
+                seconds(*milliseconds)
+            ),
             Body::Lost => format!(
                 "lost {count} attempts: the kernel had no room to record them, or they were not read in time"
             ),
@@ -143,6 +152,12 @@ impl fmt::Display for Line {
         let text = format!("{time:.6} {fence} {text}");
         f.write_str(&printable(text.as_bytes()))
     }
+}
+
+/// A time in words.
+#[must_use]
+pub fn seconds(milliseconds: u64) -> String {
+    format!("{}.{:03} s", milliseconds / 1000, milliseconds % 1000)
 }
 
 fn times(count: u64) -> String {

@@ -267,6 +267,12 @@ fn what_has_no_line_of_its_own_is_counted_in_one() {
             Body::Folded { lines: 3 },
             "vm1 folded 7 attempts: this line replaces 3 lines",
         ),
+        (
+            Body::Open {
+                milliseconds: 1_050,
+            },
+            "vm1 open for at most 1.050 s: ",
+        ),
         (Body::Lost, "vm1 lost 7 attempts: "),
         (Body::Dropped, "vm1 dropped 7 attempts: "),
     ] {

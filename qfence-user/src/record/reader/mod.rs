@@ -149,6 +149,11 @@ impl Reader {
         })
     }
 
+    /// Adds a line: the target was open for so long before its fence.
+    pub fn tell_open(&mut self, milliseconds: u64) {
+        self.add(Timestamp::now(), Body::Open { milliseconds }, 0);
+    }
+
     /// The source of events, to wait for them.
     #[must_use]
     pub fn attempts(&self) -> &Attempts {

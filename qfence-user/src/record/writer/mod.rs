@@ -224,7 +224,12 @@ impl Worker {
 fn tells_of(line: &Line) -> u64 {
     match line.body {
         Body::Attempt(_) | Body::Repeats(_) | Body::Folded { .. } => line.count,
-        Body::Allowed(_) | Body::Traffic(_) | Body::Lookup(_) | Body::Lost | Body::Dropped => 0,
+        Body::Allowed(_)
+        | Body::Traffic(_)
+        | Body::Lookup(_)
+        | Body::Open { .. }
+        | Body::Lost
+        | Body::Dropped => 0,
     }
 }
 

@@ -1,6 +1,10 @@
 //! A network device that is watched, and what is said of it.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use crate::{
     base::{mac::Mac, message_queue::MessageQueue},
@@ -18,7 +22,12 @@ pub(super) struct Watched {
     /// What was said of it.
     pub(super) said: Option<Finding>,
     pub(super) following: RecurringError,
+    /// Since when it is gone. A device of QEMU's own goes with its QEMU, and the fence a moment later.
+    pub(super) gone: Option<Instant>,
 }
+
+/// How long a device is gone before that is said.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is wrong with a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,11 +49,21 @@ impl Watched {
             gateways: BTreeSet::new(),
             said: None,
             following: RecurringError::default(),
+            gone: None,
         }
     }
 
     /// Reports what is found, once. Returns whether the device is newly found to be unfenced.
     pub(super) fn say(&mut self, finding: Option<Finding>, messages: &MessageQueue) -> bool {
+        match &finding {
+            Some(Finding::Gone) => {
+                let since = *self.gone.get_or_insert_with(Instant::now);
+                if since.elapsed() < PATIENCE {
+                    return false;
+                }
+            }
+            _ => self.gone = None,
+        }
         if self.said == finding {
             return false;
         }

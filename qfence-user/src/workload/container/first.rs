@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use nix::unistd::Pid;
 
-use super::super::living::Living;
+use super::super::{NotRunning, living::Living};
 use crate::base::{paths::Paths, process::helper::Apart};
 
 /// The length of an id that the engines make.
@@ -39,7 +39,9 @@ impl First {
         apart: &mut Apart,
     ) -> Result<PathBuf> {
         let living = Living::open(self.pid());
-        let living = living.context("it does not run any more: start it, and then attach")?;
+        let living = living.with_context(|| {
+            NotRunning("it does not run any more: start it, and then attach".into())
+        })?;
         let cgroup = super::super::process::cgroup_of(self.pid(), &paths.proc, hierarchy)?;
         if let Some(started) = self.started {
             let now = living.started(apart)?;

@@ -20,9 +20,9 @@ use std::{fmt, path::Path};
 
 use anyhow::{Context as _, Result};
 use first::First;
-use reference::Reference;
+use reference::{NotChosen, Reference};
 
-use super::{Workload, WorkloadKind};
+use super::{NotRunning, Workload, WorkloadKind};
 use crate::base::{paths::Paths, process::helper::Apart};
 
 /// A container engine.
@@ -130,12 +130,18 @@ pub(super) fn find(
         })?;
         all.extend(containers);
     }
-    let container = reference.choose(&all)?;
+    let container = reference.choose(&all).map_err(|error| match error {
+        // It may be made anew.
+        NotChosen::None { .. } => anyhow::Error::from(NotRunning(error.to_string())),
+        other => other.into(),
+    })?;
     let first = container
         .first(&paths.root)
         .with_context(|| format!("cannot find the first process of {container}"))?;
     let first = first.with_context(|| {
-        format!("the container {container} does not run: start it, and then attach")
+        NotRunning(format!(
+            "the container {container} does not run: start it, and then attach"
+        ))
     })?;
     let cgroup = first
         .cgroup(&container.id, paths, hierarchy, apart)

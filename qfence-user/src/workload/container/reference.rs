@@ -14,7 +14,7 @@ pub(super) enum NotChosen {
     #[error("a container has a name or an id: give --container NAME")]
     Empty,
     /// There is none.
-    #[error("there is no container {wanted}: {engines} have {}", listed(.there, "no container"))]
+    #[error("there is no container \"{wanted}\"; {}", what_there_is(.there, .engines))]
     None {
         /// What was asked for.
         wanted: String,
@@ -24,7 +24,7 @@ pub(super) enum NotChosen {
         there: Vec<String>,
     },
     /// There are several.
-    #[error("{wanted} may be any of {}: give more of the id, or ENGINE:NAME", listed(.there, ""))]
+    #[error("{wanted} may be any of {}: give more of the id, or ENGINE:NAME", listed(.there))]
     Several {
         /// What was asked for.
         wanted: String,
@@ -33,11 +33,16 @@ pub(super) enum NotChosen {
     },
 }
 
-/// Names in a row; `none` if there are none.
-fn listed(names: &[String], none: &str) -> String {
-    if names.is_empty() {
-        return none.to_owned();
+/// The containers that there are, or where there are none.
+fn what_there_is(there: &[String], engines: &str) -> String {
+    match there {
+        [] => format!("there is none at all, of {engines}"),
+        some => format!("there are: {}", listed(some)),
     }
+}
+
+/// Names in a row.
+fn listed(names: &[String]) -> String {
     let more = names.len().saturating_sub(LISTED);
     let first = names[..names.len() - more].join(", ");
     match more {
@@ -98,7 +103,7 @@ impl<'a> Reference<'a> {
                     .iter()
                     .map(ToString::to_string)
                     .collect::<Vec<_>>()
-                    .join(", "),
+                    .join(" or "),
                 there: all.iter().map(safe).collect(),
             }),
             _ => Err(NotChosen::Several {
@@ -211,7 +216,7 @@ mod tests {
         let error = chosen("pla").unwrap_err().to_string();
         assert_eq!(
             error,
-            "there is no container pla: podman, docker, containerd have podman:web (abababababab), podman:abab \
+            "there is no container \"pla\"; there are: podman:web (abababababab), podman:abab \
              (acacacacacac), docker:web (cdcdcdcdcdcd), containerd:k8s.io/plain"
         );
         for text in ["k8s.io/", "other/plain", "docker:none", "web "] {
@@ -224,7 +229,10 @@ mod tests {
             assert_eq!(chosen(text), Err(NotChosen::Empty), "{text}");
         }
         let none = Reference::parse("x").unwrap().choose(&[]).unwrap_err();
-        assert!(none.to_string().ends_with("have no container"), "{none}");
+        assert_eq!(
+            none.to_string(),
+            "there is no container \"x\"; there is none at all, of podman or docker or containerd"
+        );
     }
 
     #[test]

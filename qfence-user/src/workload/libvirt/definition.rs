@@ -12,6 +12,10 @@ use crate::base::mac::{InvalidMac, Mac};
 /// The namespace of the element `fence` in a domain's metadata.
 pub const NAMESPACE: &str = "urn:qfence:libvirt:1";
 
+/// The namespace of the element with arguments for QEMU that libvirt passes on unread (drvqemu.html, "Pass-through of arbitrary
+/// QEMU commands").
+const OF_ARGUMENTS: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
+
 /// The most bytes of a definition.
 const LONGEST: u64 = 4 << 20;
 
@@ -81,6 +85,8 @@ pub struct Definition {
     pub fence: Option<Vec<(String, String)>>,
     /// Its networks.
     pub networks: Vec<Network>,
+    /// Arguments for its QEMU that libvirt does not read.
+    pub arguments: Vec<String>,
 }
 
 impl Definition {
@@ -133,7 +139,15 @@ impl Definition {
             let others = children(devices, "vsock").map(|_| "a vsock device");
             networks.extend(others.map(|what| Network::Unseen(what.to_owned())));
         }
+        let lines = root.children();
+        let lines = lines.filter(|node| node.has_tag_name((OF_ARGUMENTS, "commandline")));
+        let arguments = lines
+            .flat_map(|line| line.children())
+            .filter(|node| node.has_tag_name((OF_ARGUMENTS, "arg")));
+        let arguments =
+            arguments.map(|node| node.attribute("value").unwrap_or_default().to_owned());
         Ok(Self {
+            arguments: arguments.collect(),
             name: below(&["name"]).unwrap_or_default().to_owned(),
             partition: below(&["resource", "partition"]).map(str::to_owned),
             fence,
@@ -254,6 +268,19 @@ mod tests {
         let seen = "<interface type='direct'><target dev='macvtap0'/></interface><interface type='bridge'/>";
         assert!(with(seen).unseen().is_empty());
         assert_eq!(with(seen).networks.len(), 2);
+    }
+
+    #[test]
+    fn arguments_of_qemu_are_found() {
+        let of = |namespace| {
+            let text = format!(
+                "<domain xmlns:q='{namespace}'><q:commandline><q:arg value='-netdev'/><q:env name='A'/>\
+                 <q:arg value='tap,id=n'/></q:commandline></domain>"
+            );
+            Definition::parse(&text).unwrap().arguments
+        };
+        assert_eq!(of(OF_ARGUMENTS), ["-netdev", "tap,id=n"]);
+        assert!(of("urn:x").is_empty());
     }
 
     #[test]

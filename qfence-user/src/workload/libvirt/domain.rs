@@ -17,7 +17,7 @@ use nix::{
 
 use crate::{
     base::paths::Paths,
-    workload::{Workload, WorkloadKind, files, living::Living, process},
+    workload::{NotRunning, Workload, WorkloadKind, files, living::Living, process},
 };
 
 /// Where libvirt keeps the state of running domains.
@@ -39,11 +39,13 @@ pub(in crate::workload) fn find(name: &str, paths: &Paths, hierarchy: &Path) -> 
     let file = directory.join(format!("{name}.pid"));
     // libvirtd's own driver.pid is in the same directory.
     let is_running = file.exists() && directory.join(format!("{name}.xml")).exists();
-    ensure!(
-        is_running,
-        "no domain {name:?} runs in libvirt's system instance: see `virsh --connect qemu:///system list`; a domain of \
-         qemu:///session runs in the cgroup of who started it, so fence that (`qfence-user exec`)"
-    );
+    if !is_running {
+        return Err(NotRunning(format!(
+            "no domain {name:?} runs in libvirt's system instance: see `virsh --connect qemu:///system list`; a domain of \
+             qemu:///session runs in the cgroup of who started it, so fence that (`qfence-user exec`)"
+        ))
+        .into());
+    }
     let pid = first(&file).with_context(|| format!("cannot find the QEMU of the domain {name}"))?;
     let living = Living::open(pid)?;
     let cgroup = process::cgroup_of(pid, &paths.proc, hierarchy)?;

@@ -2,7 +2,7 @@
 //!
 //! | annotation | meaning |
 //! |---|---|
-//! | `qfence` | any value: fence the container |
+//! | `qfence` | fence the container. `off` and the like are errors |
 //! | `qfence.name` | the name of the fence |
 //! | `qfence.profile` | the profile |
 //! | `qfence.deny`, `qfence.allow` | rules, with blanks between them |
@@ -16,6 +16,12 @@ use std::collections::BTreeMap;
 /// The beginning of the annotations.
 const PREFIX: &str = "qfence.";
 
+/// The annotation that asks for a fence and nothing more.
+const ASKS: &str = "qfence";
+
+/// Its values that mean the opposite to who writes them. They could be the image's, so they cannot turn a fence off.
+const OFF: [&str; 7] = ["off", "false", "no", "0", "none", "disable", "disabled"];
+
 /// The most bytes of a name.
 const LONGEST: usize = 64;
 
@@ -27,6 +33,12 @@ pub enum AnnotationError {
         "there is no annotation {0:?}: qfence has qfence.name, .profile, .deny, .allow and .default"
     )]
     Unknown(String),
+    /// It asks for no fence.
+    #[error(
+        "the annotation qfence={0} does not turn the fence off, because it could be the image's: to leave the container \
+         unfenced, give no annotation that begins with qfence, or qfence=on to fence it"
+    )]
+    Off(String),
     /// It has no value.
     #[error("the annotation {0} is empty: give it a value, or leave it out")]
     Empty(String),
@@ -88,6 +100,11 @@ pub fn options(
     annotations: &BTreeMap<String, String>,
     are_trusted: bool,
 ) -> Result<Vec<String>, AnnotationError> {
+    let asks = annotations.get(ASKS).map(|value| value.trim());
+    if let Some(value) = asks.filter(|value| OFF.iter().any(|off| off.eq_ignore_ascii_case(value)))
+    {
+        return Err(AnnotationError::Off(value.to_owned()));
+    }
     let known = |name: &str| Kind::ALL.into_iter().find(|kind| kind.word() == name);
     let ours = annotations
         .iter()
@@ -180,6 +197,17 @@ mod tests {
         for value in ["", " \t"] {
             let error = of(&[("qfence.deny", value)], true);
             assert_eq!(error, Err(AnnotationError::Empty("qfence.deny".into())));
+        }
+    }
+
+    #[test]
+    fn off_is_an_error_and_no_fence_that_is_missing() {
+        for value in ["off", "OFF", "false", " no ", "0"] {
+            let error = of(&[("qfence", value)], true);
+            assert_eq!(error, Err(AnnotationError::Off(value.trim().into())));
+        }
+        for value in ["on", "", "yes", "host"] {
+            assert_eq!(of(&[("qfence", value)], false).unwrap(), [""; 0], "{value}");
         }
     }
 

@@ -6,10 +6,10 @@ mod name;
 
 use std::{collections::BTreeMap, os::unix::fs::MetadataExt as _, path::Path};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use nix::unistd::Pid;
 
-use super::{Workload, WorkloadKind, process};
+use super::{NotRunning, Workload, WorkloadKind, process};
 use crate::{
     base::{paths::Paths, printable::printable},
     fence::hierarchy::Hierarchy,
@@ -94,11 +94,17 @@ impl<'a> Unit<'a> {
     fn cgroup(&self, name: &str) -> Result<&'a str> {
         if matches!(self.load_state, "not-found" | "error" | "bad-setting") {
             let state = printable(self.load_state.as_bytes());
-            bail!("systemd has no unit {name} (its state is {state}): see `systemctl list-units`");
+            let why = format!(
+                "systemd has no unit {name} (its state is {state}): see `systemctl list-units`"
+            );
+            return Err(NotRunning(why).into());
         }
         if self.cgroup.is_empty() {
             let state = printable(self.active_state.as_bytes());
-            bail!("the unit {name} is {state} and has no processes: start it, and then attach");
+            let why = format!(
+                "the unit {name} is {state} and has no processes: start it, and then attach"
+            );
+            return Err(NotRunning(why).into());
         }
         Ok(self.cgroup)
     }

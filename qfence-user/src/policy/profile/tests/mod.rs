@@ -64,7 +64,7 @@ fn other_spellings_of_toml_are_the_same() {
 
 #[test]
 fn the_shipped_profiles_are_what_the_documents_say() {
-    let [host, internet_only, locked] =
+    let [host, internet_only, locked, names_only] =
         SHIPPED.map(|shipped| Profile::parse(shipped.name, None, shipped.text).unwrap());
     assert_eq!(texts(&host), ["allow dns", "deny host"]);
     assert_eq!(host.default, Action::Allow);
@@ -76,7 +76,10 @@ fn the_shipped_profiles_are_what_the_documents_say() {
     assert_eq!(texts(&locked), [""; 0]);
     assert_eq!(locked.default, Action::Deny);
     assert_eq!(host.rules[0].source.to_string(), "host (shipped, line 12)");
-    for profile in [host, internet_only, locked] {
+    assert_eq!(names_only.default, Action::Deny);
+    let matches = names_only.rules.iter().flat_map(|rule| &rule.matches);
+    assert!(matches.clone().count() > 10 && matches.clone().all(|of| of.pattern().is_some()));
+    for profile in [host, internet_only, locked, names_only] {
         assert!(profile.description.is_some());
     }
 }

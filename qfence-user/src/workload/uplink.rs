@@ -2,10 +2,6 @@
 //! a tap device open that is in the workload's network namespace, and the sockets to the network are its own. A fence on
 //! the workload's cgroup judges what the workload sends to the device, and not what the process makes of it.
 
-mod tun;
-
-pub use tun::namespace as namespace_of_device;
-
 use std::{
     fs, io,
     os::unix::fs::MetadataExt as _,
@@ -16,7 +12,15 @@ use anyhow::{Context as _, Result};
 use nix::unistd::Pid;
 
 use super::{files, process};
-use crate::base::{files::bounded, paths::Paths, printable::printable};
+use crate::base::{
+    files::bounded,
+    paths::Paths,
+    printable::printable,
+    process::{
+        helper::{Apart, Question},
+        tun,
+    },
+};
 
 /// The most bytes of the name of a process.
 const NAME: u64 = 64;
@@ -108,6 +112,7 @@ fn namespace_of(pid: Pid, paths: &Paths) -> Result<u64> {
 /// All processes with an open tap device. Processes that end meanwhile are left out.
 fn holders(paths: &Paths, hierarchy: &Path) -> Result<Vec<Holder>> {
     let mut holders = Vec::new();
+    let mut apart = Apart::new(&paths.proc);
     for name in files::directories(&paths.proc)? {
         let Ok(number) = name.parse::<i32>() else {
             continue;
@@ -124,7 +129,7 @@ fn holders(paths: &Paths, hierarchy: &Path) -> Result<Vec<Holder>> {
         }
         let mut namespaces = Vec::new();
         for descriptor in descriptors {
-            namespaces.extend(tun::namespace(pid, descriptor)?);
+            namespaces.extend(namespace_of_device(pid, descriptor, &mut apart)?);
         }
         let comm = bounded::read(&paths.proc.join(&name).join("comm"), NAME).unwrap_or_default();
         holders.push(Holder {
@@ -134,6 +139,21 @@ fn holders(paths: &Paths, hierarchy: &Path) -> Result<Vec<Holder>> {
         });
     }
     Ok(holders)
+}
+
+/// The network namespace of the tap device that a descriptor of a process is attached to, by its inode; `None` if it is attached
+/// to none. A helper process looks: the process can replace the file meanwhile, by one that keeps whoever looks at it.
+///
+/// # Errors
+/// If the helper cannot look, or does not answer.
+pub(crate) fn namespace_of_device(
+    pid: Pid,
+    descriptor: i32,
+    apart: &mut Apart,
+) -> Result<Option<u64>> {
+    let context = || format!("cannot look at the descriptor {descriptor} of the process {pid}");
+    let answer = apart.ask(Question::TapNamespace(pid.as_raw(), descriptor));
+    tun::decode(&answer.with_context(context)?).with_context(context)
 }
 
 fn is_gone(error: &io::Error) -> bool {

@@ -1,4 +1,6 @@
-//! The network namespace of a tap device that another process has open.
+//! The network namespace of a tap device that another process has open. The helper process looks at it (`helper.rs`): while it does,
+//! the process can replace the descriptor's file by one of a file system in user space (FUSE), which can keep who calls
+//! ioctl(2) or close(2) for ever.
 
 use std::{
     fs::File,
@@ -9,7 +11,7 @@ use std::{
     },
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use nix::{errno::Errno, libc, unistd::Pid};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
@@ -18,7 +20,7 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 ///
 /// # Errors
 /// If the descriptor cannot be taken from the process.
-pub fn namespace(pid: Pid, descriptor: i32) -> Result<Option<u64>> {
+fn namespace(pid: Pid, descriptor: i32) -> Result<Option<u64>> {
     let context = || format!("cannot look at the tap device of the process {pid}");
     let Some(id) = rustix::process::Pid::from_raw(pid.as_raw()) else {
         return Ok(None);
@@ -44,6 +46,28 @@ pub fn namespace(pid: Pid, descriptor: i32) -> Result<Option<u64>> {
     }
 }
 
+/// The answer of the helper: an inode, nothing, or an error.
+pub(super) fn answer(pid: i32, descriptor: i32) -> Vec<u8> {
+    match namespace(Pid::from_raw(pid), descriptor) {
+        Ok(None) => Vec::new(),
+        Ok(Some(inode)) => inode.to_string().into_bytes(),
+        Err(error) => format!("{error:#}").into_bytes(),
+    }
+}
+
+/// Decodes it.
+///
+/// # Errors
+/// That of the helper.
+pub(crate) fn decode(answer: &[u8]) -> Result<Option<u64>> {
+    let text = String::from_utf8_lossy(answer);
+    match text.parse() {
+        Ok(inode) => Ok(Some(inode)),
+        Err(_) if text.is_empty() => Ok(None),
+        Err(_) => bail!("{text}"),
+    }
+}
+
 fn is_no_device(error: &io::Error) -> bool {
     let errors = [libc::EBADFD, libc::ENOTTY, libc::EINVAL];
     error
@@ -57,4 +81,26 @@ fn of_device(tap: &OwnedFd) -> io::Result<OwnedFd> {
     let namespace = Errno::result(namespace)?;
     // SAFETY: the kernel has just returned this descriptor, so nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(namespace) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_tap_device_has_no_namespace() {
+        let file = File::open("/dev/null").unwrap();
+        let own = Pid::this().as_raw();
+        let asked = |pid, descriptor| decode(&answer(pid, descriptor)).unwrap();
+        assert_eq!(asked(own, file.as_raw_fd()), None);
+        assert_eq!(asked(own, i32::MAX), None);
+        assert_eq!(asked(i32::MAX, 0), None);
+    }
+
+    #[test]
+    fn an_answer_is_decoded() {
+        assert_eq!(decode(b"").unwrap(), None);
+        assert_eq!(decode(b"4026531840").unwrap(), Some(4_026_531_840));
+        assert_eq!(decode(b"cannot").unwrap_err().to_string(), "cannot");
+    }
 }
