@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::{build::QUICK, report, shell, workspace};
 
 /// The targets, and the maximum length of their inputs in bytes.
-const TARGETS: [(&str, u32); 8] = [
+const TARGETS: [(&str, u32); 9] = [
     ("arguments", 4096),
     ("event", 512),
     ("frame", 256),
@@ -21,6 +21,7 @@ const TARGETS: [(&str, u32); 8] = [
     ("profile", 4096),
     ("record", 4096),
     ("resolv", 2048),
+    ("resolver", 1024),
     ("rule", 256),
 ];
 

@@ -41,6 +41,13 @@ pub struct Answer {
     pub error: Option<(ExtendedErrorCode, String)>,
 }
 
+impl Default for Answer {
+    /// An answer without records and without an error.
+    fn default() -> Self {
+        Self::of(Rcode::NOERROR)
+    }
+}
+
 impl Answer {
     /// An answer without records.
     #[must_use]

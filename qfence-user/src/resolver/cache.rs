@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn those_go_first_that_end_first() {
         let (mut cache, now) = (Cache::default(), Instant::now());
-        for number in 0..ENTRIES as u32 + 5 {
+        for number in (0_u32..).take(ENTRIES + 5) {
             let name = key(&format!("n{number}.org"));
             cache.put(name, found(1, 100 + number), now);
         }

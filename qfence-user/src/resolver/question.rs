@@ -27,7 +27,7 @@ pub(super) const LONGEST: u16 = 1232;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     /// What every answer to it has.
-    pub(super) frame: Frame,
+    pub frame: Frame,
     /// The name, in lower case; `None` if it is none that a rule can have.
     pub(super) name: Option<DomainName>,
     /// The name as text, for the record: in lower case, with other characters than those of names escaped.

@@ -85,8 +85,8 @@ impl Sockets {
 }
 
 impl Pair {
-    /// Neither `SO_REUSEADDR` nor `SO_REUSEPORT` is set, as the standard library and tokio do: with them, others could bind
-    /// the same port.
+    /// `SO_REUSEADDR`, which the standard library and tokio set, is not set, and neither is `SO_REUSEPORT`: with them, others
+    /// could bind the same port.
     fn bind(address: IpAddr, port: u16) -> io::Result<Self> {
         let address = SocketAddr::new(address, port);
         let udp = socket(address, Type::DGRAM, Protocol::UDP)?;
