@@ -1,5 +1,6 @@
 //! `exec` in units of a real systemd.
 
+mod members;
 mod notify;
 mod place;
 mod slice;
