@@ -1,10 +1,11 @@
-//! Workloads of real engines: podman with runc and crun, Docker, containerd, systemd, and libvirt.
+//! Workloads of real engines: podman with runc and crun, Docker, containerd, systemd, libvirt, and LXC.
 
 mod attach;
 mod containerd;
 mod docker;
 mod inside;
 mod libvirt;
+mod lxc;
 mod podman;
 mod published;
 mod unit;
