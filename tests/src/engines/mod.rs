@@ -253,6 +253,15 @@ impl Room {
         Process::spawn(command)
     }
 
+    /// Kills a service of the host by SIGKILL, and waits until it is gone.
+    pub fn kill(&self, name: &str) -> Result<()> {
+        // The process that was started is not the service: it has entered the host, and waits.
+        self.output(&["pkill", "-KILL", "-x", name])?;
+        wait_until(&format!("{name} is gone"), || {
+            Ok(self.run(&["pgrep", "-x", name])?.code() == Some(1))
+        })
+    }
+
     /// Starts Docker, in a cgroup of its own, and waits until it answers.
     pub fn start_docker(&self) -> Result<Process> {
         let docker = self.start("dockerd", &["--storage-driver", "vfs"])?;

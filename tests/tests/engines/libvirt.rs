@@ -1,7 +1,6 @@
 //! libvirt calls the hook of contrib/libvirt for its domains. The guests are real, under emulation.
 
 use anyhow::Result;
-use nix::sys::signal::Signal;
 use tests::{
     dns::Dns,
     engines::{Control, Room},
@@ -100,7 +99,7 @@ fn a_guest_is_fenced_at_its_user_network_and_at_its_tap_device() -> Result<()> {
     assert!(resolved[0].is_reached(), "{resolved:?}");
 
     // The fence does not depend on libvirtd, and the guest survives it.
-    libvirtd.signal(Signal::SIGKILL)?;
+    room.kill("libvirtd")?;
     drop(libvirtd);
     let _libvirtd = room.start_libvirtd()?;
     wait_until("libvirtd has found the guest", || {
