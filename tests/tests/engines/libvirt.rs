@@ -4,7 +4,7 @@ use anyhow::Result;
 use tests::{
     dns::Dns,
     engines::{Control, Room},
-    probe::ProbeResult,
+    probe::{self, ProbeResult},
     process::Process,
     run::{Ended, wait_until},
     world::{HOST_V4, SERVER_V4},
@@ -71,6 +71,20 @@ fn assert_fenced(scene: &Scene, guest: &mut Control, gateway: &str) -> Result<()
     Ok(())
 }
 
+/// Services of the guest answer to the host, in libvirt's default network.
+fn assert_answers(scene: &Scene, guest: &mut Control) -> Result<()> {
+    guest.shell(
+        "probe --serve tcp/9000 udp/9000 >/tmp/serve 2>&1 & \
+         until grep -q serving /tmp/serve; do kill -0 $! || exit 1; sleep 0.05; done",
+    )?;
+    for protocol in ["tcp", "udp"] {
+        let attempt = format!("{protocol}/192.168.122.15/9000");
+        let results = probe::run(&scene.world.host, &[&attempt])?;
+        assert!(results[0].says("hello from the probe"), "{results:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_guest_is_fenced_at_its_user_network_and_at_its_tap_device() -> Result<()> {
     let (scene, libvirtd) = scene()?;
@@ -111,6 +125,7 @@ fn a_guest_is_fenced_at_its_user_network_and_at_its_tap_device() -> Result<()> {
     assert_fenced(&scene, &mut guest, "192.168.122.1")?;
     let resolved = guest.probe(&["dns/192.168.122.1/www.example"])?;
     assert!(resolved[0].is_reached(), "{resolved:?}");
+    assert_answers(&scene, &mut guest)?;
 
     // The control: without the fence, the same guest reaches the host by both.
     room.output(&["qfence-user", "rm", "vm-1"])?;
@@ -168,7 +183,14 @@ fn a_guest_whose_hook_fails_does_not_start() -> Result<()> {
         assert_eq!(created.code(), Some(0), "{created:?}");
         assert!(guest.has_started()?, "control");
         assert!(scene.fences()?.contains("\"domain vm-1\""), "{elements}");
-        scene.room.output(&["virsh", "destroy", "vm-1"])?;
+        if elements == FENCE {
+            scene.room.output(&["virsh", "destroy", "vm-1"])?;
+        } else {
+            scene.room.kill("qemu-system-x86")?;
+            wait_until("libvirt has seen the end of the guest", || {
+                Ok(scene.room.run(&["virsh", "domstate", "vm-1"])?.code() != Some(0))
+            })?;
+        }
         scene.assert_nothing_left()?;
         let file = "/etc/qfence/domains.d/vm-1.toml";
         scene.room.write(file, "profile = \"internet-only\"\n")?;
