@@ -201,10 +201,24 @@ fn a_guest_whose_hook_fails_does_not_start() -> Result<()> {
 #[test]
 fn a_guest_that_asks_for_no_fence_has_none() -> Result<()> {
     let (scene, _libvirtd) = scene()?;
-    let _guest = scene.room.control("vm-1")?;
+    let guest = scene.room.control("vm-1")?;
     let created = create(&scene, "", "<interface type='user'/>")?;
     assert_eq!(created.code(), Some(0), "{created:?}");
     assert_eq!(scene.fences()?.trim(), "[]");
+    // It can be fenced while it runs, but for devices: libvirt has that hook of its cgroup alone.
+    let attach = ["qfence-user", "attach", "--domain", "vm-1", "--detach"];
+    let attached = scene.room.run(&attach)?;
+    assert_eq!(attached.code(), Some(0), "{attached:?}");
+    let words = "another program judges the devices of this cgroup alone";
+    assert!(attached.stderr.contains(words), "{attached:?}");
+    let fences = scene.fences()?;
+    for words in ["\"domain vm-1\"", "\"devices\"", "\"vm-1-"] {
+        assert!(fences.contains(words), "{words}: {fences}");
+    }
+    scene.room.output(&["virsh", "suspend", "vm-1"])?;
+    scene.room.output(&["virsh", "resume", "vm-1"])?;
     scene.room.output(&["virsh", "destroy", "vm-1"])?;
-    Ok(())
+    // QEMU's connection to the test is a socket of the fence as long as it waits for accept().
+    drop(guest);
+    scene.assert_nothing_left()
 }

@@ -1,5 +1,6 @@
 //! `exec` in units of a real systemd.
 
+mod devices;
 mod members;
 mod network;
 mod notify;

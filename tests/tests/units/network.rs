@@ -133,6 +133,8 @@ impl Unit {
         self.assert_fenced()?;
         self.assert_answers()?;
         systemctl(&["stop"])?;
+        let state = self.scene.run(&["systemctl", "is-active", UNIT])?;
+        assert_eq!(state.stdout, "inactive\n", "{}", self.scene.journal());
         Ok(())
     }
 }
@@ -149,7 +151,9 @@ fn a_unit_reaches_the_internet_and_answers_however_it_is_fenced() -> Result<()> 
     }
     scene.output(&["systemctl", "stop", UNIT])?;
 
-    scene.write_unit(&scene.exec("", &Unit::command()))?;
+    // The command ends by SIGTERM, and qfence with 143.
+    let exec = scene.exec("", &Unit::command());
+    scene.write_unit(&format!("SuccessExitStatus=143\n{exec}"))?;
     unit.assert_life().context("exec in ExecStart=")?;
     scene.await_nothing()?;
 
