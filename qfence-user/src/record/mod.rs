@@ -10,6 +10,7 @@
 //! | [`operation`] | the operation of an attempt: its destination, socket or device |
 //! | [`budget`] | how much is written per second |
 //! | [`devices`] | the names of a fence's network devices |
+//! | [`workloads`] | the workload of an attempt, where a fence has several |
 //! | [`rule_names`] | the names of a fence's rules |
 //! | [`reader`] | turns events and counts into lines |
 //! | [`files`] | the bounded record of a fence under /run |
@@ -44,4 +45,5 @@ pub mod stamp;
 mod stats;
 pub mod tail;
 pub mod target;
+pub mod workloads;
 pub mod writer;

@@ -33,7 +33,7 @@ use crate::{
     policy::Policy,
     record::{
         auditor::Ended, devices::DeviceNames, line::seconds, process::Processes, reader::Sources,
-        rule_names::RuleNames,
+        rule_names::RuleNames, workloads::Workloads,
     },
     supervise::{
         attached::{Attached, End},
@@ -113,7 +113,9 @@ pub(super) async fn supervise(
     }
     let attached = wanted.description.attached.as_ref();
     let mut sources = Sources {
-        workload: attached.map(|attached| attached.workload.as_str().into()),
+        workloads: attached.map_or_else(Workloads::default, |attached| {
+            Workloads::new(&attached.workload, fence.cgroup().directory())
+        }),
         attempts: loaded.attempts()?,
         maps: Maps::open(&fence.pins())?,
         names,

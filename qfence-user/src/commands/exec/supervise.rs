@@ -47,6 +47,7 @@ use crate::{
         reader::Sources,
         rule_names::RuleNames,
         target::SinkKind,
+        workloads::Workloads,
     },
     supervise::{
         Supervisor,
@@ -199,7 +200,7 @@ pub(super) async fn supervise(
     let names_of_devices = DeviceNames::default();
     let (drops, dropped) = channel();
     let sources = Sources {
-        workload: None,
+        workloads: Workloads::default(),
         attempts: loaded.attempts()?,
         maps: Maps::open(&fence.pins())?,
         names,
