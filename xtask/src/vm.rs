@@ -26,9 +26,10 @@ use crate::{
 };
 
 /// The commands to run if none is given. They are on the machine's PATH.
-const COMMANDS: [&[&str]; 6] = [
+const COMMANDS: [&[&str]; 7] = [
     &["smoke"],
     &["device"],
+    &["tap"],
     &["sinks"],
     &["managers"],
     &["qfence-user", "doctor"],
