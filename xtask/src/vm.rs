@@ -81,7 +81,10 @@ impl Booted {
         report::heading("boot");
         let files = tempfile::tempdir_in(&dir)?;
         let payload = payload::write(files.path(), program, commands)?;
-        let machine = Machine::start(&image, &payload, &files.path().join("console.log"))?;
+        // The command that starts guests.
+        let has_guests = commands.iter().flatten().any(|word| word == "tap");
+        let console = files.path().join("console.log");
+        let machine = Machine::start(&image, &payload, &console, has_guests)?;
         report::during("Debian 12, emulated, without network", || {
             machine.await_ready(BOOT)
         })?;

@@ -77,7 +77,7 @@ impl Body {
     pub const fn is_of_one(&self) -> bool {
         match self {
             Self::Attempt(_) | Self::Repeats(_) | Self::Allowed(_) | Self::Traffic(_) => true,
-            Self::Folded { .. } | Self::Lost | Self::Dropped => false,
+            Self::Folded { .. } | Self::Open { .. } | Self::Lost | Self::Dropped => false,
         }
     }
 }
