@@ -95,6 +95,9 @@ const LIBVIRT: [&str; 5] = [
     "tini",
 ];
 
+/// The packages of LXC, and of what the test of its network needs.
+const LXC: [&str; 3] = ["lxc", "iptables", "tini"];
+
 /// Links of a system whose `/bin`, `/sbin` and `/lib` are in `/usr`. Packages may have files at either path.
 const MERGED: [&str; 3] = ["bin", "sbin", "lib"];
 
@@ -109,6 +112,12 @@ pub fn engines() -> Result<PathBuf> {
 pub fn libvirt() -> Result<PathBuf> {
     static DIRECTORY: workspace::Once<PathBuf> = workspace::Once::new();
     DIRECTORY.get(|| unpacked("libvirt", &LIBVIRT))
+}
+
+/// The files of LXC with all that it needs and this machine lacks, 12 MB, likewise.
+pub fn lxc() -> Result<PathBuf> {
+    static DIRECTORY: workspace::Once<PathBuf> = workspace::Once::new();
+    DIRECTORY.get(|| unpacked("lxc", &LXC))
 }
 
 /// The directory `name` with the files of packages. It is made at first use.

@@ -5,7 +5,7 @@ use std::{env::consts::ARCH, fs, path::Path, process::Command, time::SystemTime}
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    linker, report, shell, strip,
+    linker, report, shell, stack, strip,
     toolchain::{self, Compiler, Core, Source, TARGET},
     workspace,
 };
@@ -83,6 +83,7 @@ pub(crate) fn build() -> Result<()> {
             }
             Source::Compiler(compiler) => compile(compiler, variant)?,
         };
+        stack::check(&bytes).with_context(|| format!("checking {}", variant.file()))?;
         let object = workspace::ebpf_objects().join(variant.file());
         refresh(&object, &bytes, started)
             .with_context(|| format!("writing {}", object.display()))?;

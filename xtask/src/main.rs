@@ -15,6 +15,7 @@ mod report;
 mod session;
 mod setup;
 mod shell;
+mod stack;
 mod strip;
 mod test;
 mod toolchain;

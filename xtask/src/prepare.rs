@@ -1,5 +1,5 @@
 //! Runs the program `prepare` of the package `tests`, which builds what end-to-end tests, benchmarks and the machine
-//! need: the static program `probe`, the Linux guest, container engines, libvirt, Prometheus.
+//! need: the static program `probe`, the Linux guest, container engines, libvirt, LXC, Prometheus.
 
 use std::path::PathBuf;
 
@@ -56,6 +56,14 @@ impl Preparer {
         self.part(
             "libvirt: Debian's, 11 MB to download, unpacked under target/guest and not installed",
             "libvirt",
+        )
+    }
+
+    /// LXC.
+    pub(crate) fn lxc(&self) -> Result<PathBuf> {
+        self.part(
+            "LXC: Debian's, 4 MB to download, unpacked under target/guest and not installed",
+            "lxc",
         )
     }
 

@@ -150,6 +150,7 @@ fn end_to_end(filter: Option<&str>, program: Profile, whole: bool) -> Result<()>
     preparer.image()?;
     preparer.engines()?;
     preparer.libvirt()?;
+    preparer.lxc()?;
     preparer.prometheus()?;
     let mut nextest = nextest::run(Which::EndToEnd, filter)?;
     nextest.env("QFENCE_BIN", program).env(PROBE, probe);

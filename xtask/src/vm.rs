@@ -25,7 +25,8 @@ use crate::{
     setup, workspace,
 };
 
-/// The commands to run if none is given. They are on the machine's PATH.
+/// The commands to run if none is given. They are on the machine's PATH. `tap` is not among them: in one of four runs the
+/// emulated virtualization let a guest end without a message.
 const COMMANDS: [&[&str]; 6] = [
     &["smoke"],
     &["device"],
@@ -80,7 +81,10 @@ impl Booted {
         report::heading("boot");
         let files = tempfile::tempdir_in(&dir)?;
         let payload = payload::write(files.path(), program, commands)?;
-        let machine = Machine::start(&image, &payload, &files.path().join("console.log"))?;
+        // The command that starts guests.
+        let has_guests = commands.iter().flatten().any(|word| word == "tap");
+        let console = files.path().join("console.log");
+        let machine = Machine::start(&image, &payload, &console, has_guests)?;
         report::during("Debian 12, emulated, without network", || {
             machine.await_ready(BOOT)
         })?;

@@ -1,6 +1,7 @@
 //! Files, locks, processes, names and messages: nothing about policies.
 
 pub mod beat;
+pub mod cgroup_id;
 pub mod clock;
 pub mod console;
 pub mod ending;

@@ -9,6 +9,7 @@ Examples:
   sudo qfence-user logs vm1
   sudo qfence-user logs vm1 -f --dest tcp:127.0.0.1
   sudo qfence-user logs vm1 --since 10m --json --dest metadata
+  sudo qfence-user logs vms --workload web.service
 
 The record is in memory, under /run/qfence: the last 256 to 512 kB, until the fence is removed. For a \
 larger or permanent log, start `exec` with --log. If a fence has lost its supervisor, `logs` itself reads \
@@ -38,6 +39,10 @@ pub struct Logs {
     /// Show only attempts to reach this address, prefix or set; the syntax is that of a rule
     #[arg(long, value_name = "[PROTOCOL:]DESTINATION[:PORTS]")]
     pub dest: Option<Match>,
+
+    /// Show only attempts of this unit, container, domain or pod, in a fence that `attach` has put around several
+    #[arg(long, value_name = "NAME|ID")]
+    pub workload: Option<String>,
 
     /// Print the JSON lines
     #[arg(long)]

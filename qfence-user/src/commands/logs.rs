@@ -28,6 +28,7 @@ use crate::{
         resolved_names::ResolvedNames,
         rule_names::RuleNames,
         tail::{Gap, Piece, Tail},
+        workloads::Workloads,
     },
 };
 
@@ -48,7 +49,8 @@ pub fn run(options: &Logs, paths: &Paths) -> Result<()> {
     fences.condition(name)?;
     let stored = fences.policy_file(name).read()?;
     let sets = stored.map(|stored| stored.sets).unwrap_or_default();
-    let filter = Filter::new(options.since, options.dest.as_ref(), &sets)?;
+    let filter = Filter::new(options.since, options.dest.as_ref(), &sets)?
+        .of_workload(options.workload.clone());
     let mut shown = Shown {
         filter,
         json: options.json,
@@ -150,9 +152,12 @@ fn take_over(fences: &Fences, name: &str, paths: &Paths) -> Result<Option<Reader
         .as_ref()
         .and_then(|found| found.attached.as_ref());
     let sources = Sources {
-        workload: attached.map(|attached| attached.workload.as_str().into()),
         lookups: None,
         resolved: ResolvedNames::default(),
+        workloads: attached.map_or_else(Workloads::default, |attached| {
+            let place = fences.hierarchy().mount().join(&attached.cgroup);
+            Workloads::new(&attached.workload, &place)
+        }),
         attempts,
         maps: Maps::open(&pins)?,
         names: RuleNames::new(&stored.policy, fences.policy_file(name)),

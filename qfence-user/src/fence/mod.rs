@@ -2,7 +2,6 @@
 
 pub mod beneath;
 pub mod cgroup;
-pub mod cgroup_id;
 pub mod description;
 pub mod devices;
 pub mod guard;

@@ -43,6 +43,7 @@ impl FromStr for Since {
 pub struct Filter {
     since: Option<Since>,
     destination: Option<Compiled>,
+    workload: Option<String>,
 }
 
 impl Filter {
@@ -67,13 +68,30 @@ impl Filter {
         Ok(Self {
             since,
             destination: destination.map(compiled).transpose()?,
+            workload: None,
         })
+    }
+
+    /// Selects, of these lines, the attempts of a workload: it in words, or its name, or its id.
+    #[must_use]
+    pub fn of_workload(mut self, workload: Option<String>) -> Self {
+        self.workload = workload;
+        self
     }
 
     /// Whether the line is selected.
     #[must_use]
     pub fn wants(&self, line: &Line) -> bool {
         if self.since.is_some_and(|Since(since)| line.time < since) {
+            return false;
+        }
+        if let Some(wanted) = &self.workload
+            && line.body.is_of_one()
+            && !line
+                .workload
+                .as_deref()
+                .is_some_and(|words| is_named(words, wanted))
+        {
             return false;
         }
         let Some(destination) = &self.destination else {
@@ -87,6 +105,23 @@ impl Filter {
             Body::Folded { .. } | Body::Open { .. } | Body::Lost | Body::Dropped => true,
         }
     }
+}
+
+/// Whether a workload has this name: `web.service`, `web`, `unit web.service`, or an id of a container that begins with the one
+/// that is shown.
+fn is_named(words: &str, wanted: &str) -> bool {
+    if words == wanted {
+        return true;
+    }
+    let name = words.split_once(' ').map_or(words, |(_, name)| name);
+    if let Some((id, _engine)) = name
+        .split_once(" (")
+        .filter(|_| words.starts_with("container "))
+    {
+        return wanted == id || (id.len() >= 12 && wanted.starts_with(id));
+    }
+    let unit = name.strip_suffix(".service").unwrap_or(name);
+    name == wanted || unit == wanted
 }
 
 fn was_to(allowed: &Allowed, compiled: &Compiled) -> bool {
@@ -171,6 +206,46 @@ mod tests {
             ..loopback
         };
         assert!(wants(None, Some("lan"), &lost));
+    }
+
+    #[test]
+    fn a_workload_is_named_as_people_know_it() {
+        let of = |workload: Option<&str>| Line {
+            workload: workload.map(Into::into),
+            ..line(Hook::Connect4, from_v4([127, 0, 0, 1]), 6, 22, 1)
+        };
+        let wants = |wanted: &str, line: &Line| {
+            let filter = Filter::default().of_workload(Some(wanted.to_owned()));
+            filter.wants(line)
+        };
+        let unit = of(Some("unit web.service"));
+        for (wanted, is_shown) in [
+            ("web.service", true),
+            ("web", true),
+            ("unit web.service", true),
+            ("unit", false),
+            ("web2", false),
+            ("", false),
+        ] {
+            assert_eq!(wants(wanted, &unit), is_shown, "{wanted}");
+        }
+        let container = of(Some("container 0123456789ab (docker)"));
+        for (wanted, is_shown) in [
+            ("0123456789ab", true),
+            ("0123456789abcdef", true),
+            ("0123456789", false),
+            ("docker", false),
+        ] {
+            assert_eq!(wants(wanted, &container), is_shown, "{wanted}");
+        }
+        assert!(wants("vm1", &of(Some("domain vm1"))));
+        assert!(!wants("vm1", &of(None)));
+        // What has no workload of its own.
+        let lost = Line {
+            body: Body::Lost,
+            ..unit
+        };
+        assert!(wants("db", &lost));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! | [`devices`] | the names of a fence's network devices |
 //! | [`lookups`] | look-ups of names, on their way from the resolver |
 //! | [`resolved_names`] | the names behind addresses |
+//! | [`workloads`] | the workload of an attempt, where a fence has several |
 //! | [`rule_names`] | the names of a fence's rules |
 //! | [`reader`] | turns events and counts into lines |
 //! | [`files`] | the bounded record of a fence under /run |
@@ -48,4 +49,5 @@ pub mod stamp;
 mod stats;
 pub mod tail;
 pub mod target;
+pub mod workloads;
 pub mod writer;

@@ -25,13 +25,40 @@ pub(super) fn find(pid: Pid, proc: &Path, root: &Path) -> Result<Workload> {
     ensure!(pid.as_raw() > 0, "{pid} is no process id");
     let directory = proc.join(pid.to_string());
     ensure!(directory.exists(), "there is no process {pid}");
+    let cgroup = cgroup_of(pid, proc, root)?;
+    if let Some(container) = of_lxc(&cgroup) {
+        return Ok(Workload {
+            pid: Some(pid),
+            ..container
+        });
+    }
     let name = bounded::read(&directory.join("comm"), NAME).unwrap_or_default();
     Ok(Workload {
         kind: WorkloadKind::Process,
         name: format!("{} ({pid})", printable(name.trim_ascii_end())),
-        cgroup: cgroup_of(pid, proc, root)?,
+        cgroup,
         pid: Some(pid),
     })
+}
+
+/// The container of LXC that a cgroup belongs to. LXC keeps no file that has its containers' processes.
+fn of_lxc(cgroup: &Path) -> Option<Workload> {
+    let mut own = PathBuf::new();
+    for part in cgroup.components() {
+        own.push(part);
+        let name = part.as_os_str().to_str()?;
+        if let Some(name) = name.strip_prefix("lxc.payload.") {
+            return Some(Workload {
+                kind: WorkloadKind::Container {
+                    engine: "lxc".to_owned(),
+                },
+                name: printable(name.as_bytes()),
+                cgroup: own,
+                pid: None,
+            });
+        }
+    }
+    None
 }
 
 /// The cgroup of a process, relative to the mount of cgroup2. It is that of the first thread.
@@ -76,6 +103,20 @@ mod tests {
         assert_eq!(of("/b", "/a"), None);
         assert_eq!(of("/../b", "/"), None);
         assert_eq!(of("/a/b", "/../a"), None);
+    }
+
+    #[test]
+    fn a_container_of_lxc_is_recognised_by_its_cgroup() {
+        let of = |path: &str| of_lxc(Path::new(path)).map(|found| (found.words(), found.cgroup));
+        let words = "container box (lxc)".to_owned();
+        for (path, cgroup) in [
+            ("lxc.payload.box", "lxc.payload.box"),
+            ("a/lxc.payload.box/init.scope", "a/lxc.payload.box"),
+        ] {
+            assert_eq!(of(path), Some((words.clone(), cgroup.into())));
+        }
+        assert_eq!(of("lxc.monitor.box"), None);
+        assert_eq!(of("a"), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What the program at the device takes for each frame, by the kernel's own clocks.
+//! What the programs at the device take, for a frame and of all that bulk TCP takes, by the kernel's own clocks.
 
 use std::{fs, net::IpAddr, os::fd::OwnedFd};
 
@@ -9,7 +9,7 @@ use aya::{
 };
 use qfence_common::Hook;
 use tests::{
-    bench::Series,
+    bench::{Options, Series},
     tap::{
         scene::{
             GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, GUEST_MAC, GUEST_V4, GUEST_V6, PORT, SERVER_V4,
@@ -19,10 +19,17 @@ use tests::{
     },
 };
 
-use crate::scene::{DISCARD, Setup};
+use crate::{
+    account::Account,
+    loads::Load,
+    scene::{DISCARD, Setup},
+};
 
 /// The name of the only variant.
 pub(crate) const RUN: &str = "a run of the program";
+
+/// The name of the only variant of a share.
+pub(crate) const PROGRAMS: &str = "the programs at the device";
 
 /// The number of frames of a sample.
 const FRAMES: u32 = 2000;
@@ -86,7 +93,7 @@ impl Frames {
 pub(crate) fn measure(setup: &Setup, frames: Frames, rounds: usize) -> Result<Series> {
     let _measured: OwnedFd =
         enable_stats(Stats::RunTime).context("have the kernel measure programs")?;
-    let program = program(setup.supervisor()?)?;
+    let program = program(setup.supervisor()?, Hook::Frame)?;
     let frame = frames.frame();
     let mut series = Series::new(frames.name(), "ns");
     for _ in 0..rounds {
@@ -105,9 +112,41 @@ pub(crate) fn measure(setup: &Setup, frames: Frames, rounds: usize) -> Result<Se
     Ok(series)
 }
 
-/// The id of the program at the devices of a fence, which its supervisor keeps open.
-fn program(supervisor: u32) -> Result<u32> {
-    let name = Hook::Frame.row().program;
+/// The share of the processor time of a load that the programs at the device take, in per cent. It is comparable on a busy
+/// machine too, where throughputs are not.
+pub(crate) fn share(
+    setup: &mut Setup,
+    load: Load,
+    options: &Options,
+    account: &Account,
+) -> Result<Series> {
+    let _measured: OwnedFd =
+        enable_stats(Stats::RunTime).context("have the kernel measure programs")?;
+    let supervisor = setup.supervisor()?;
+    let programs = [
+        program(supervisor, Hook::Frame)?,
+        program(supervisor, Hook::FrameOut)?,
+    ];
+    let taken = || -> Result<f64> {
+        let [judge, note] = programs;
+        let ns = read(judge)?.run_time() + read(note)?.run_time();
+        Ok(ns.as_secs_f64() * 1e6)
+    };
+    let name = format!("share of the processor time of {}", load.name());
+    let mut series = Series::new(name, "%");
+    for _ in 0..options.either(5, 50) {
+        let before = (taken()?, account.read()?);
+        load.sample(setup, options.quick)?;
+        let (programs, all) = (taken()? - before.0, account.read()? - before.1);
+        ensure!(programs > 0.0, "the programs did not run");
+        series.push(PROGRAMS, programs / all * 100.0);
+    }
+    Ok(series)
+}
+
+/// The id of a fence's program at a hook of devices, which its supervisor keeps open.
+fn program(supervisor: u32, hook: Hook) -> Result<u32> {
+    let name = hook.row().program;
     for entry in
         fs::read_dir(format!("/proc/{supervisor}/fdinfo")).context("the supervisor runs")?
     {

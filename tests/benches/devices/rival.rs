@@ -10,6 +10,8 @@ pub(crate) enum Rival {
     Fence,
     Iptables,
     Nftables,
+    /// A second host without a fence: the control of the measurement.
+    Control,
 }
 
 /// The rules of iptables and ip6tables: what enters by the device reaches DHCP and DNS of the host, and is forwarded to
@@ -45,7 +47,13 @@ table inet rival {
 ";
 
 impl Rival {
-    pub(crate) const ALL: [Self; 4] = [Self::Unfenced, Self::Fence, Self::Iptables, Self::Nftables];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Unfenced,
+        Self::Fence,
+        Self::Iptables,
+        Self::Nftables,
+        Self::Control,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -53,18 +61,19 @@ impl Rival {
             Self::Fence => "qfence",
             Self::Iptables => "iptables, INPUT and FORWARD",
             Self::Nftables => "nftables, input and forward",
+            Self::Control => "unfenced, another host",
         }
     }
 
     /// Whether there is nothing to measure without it.
     pub(crate) fn is_needed(self) -> bool {
-        matches!(self, Self::Unfenced | Self::Fence)
+        matches!(self, Self::Unfenced | Self::Fence | Self::Control)
     }
 
     /// Sets up the host of a scene. The fence is made by what runs in it.
     pub(crate) fn set_up(self, scene: &Scene) -> Result<()> {
         match self {
-            Self::Unfenced | Self::Fence => Ok(()),
+            Self::Unfenced | Self::Fence | Self::Control => Ok(()),
             Self::Nftables => scene.nft(NFTABLES),
             Self::Iptables => {
                 for program in ["iptables", "ip6tables"] {

@@ -81,6 +81,16 @@ impl Series {
         quantile(&self.ratios(variant, of), 0.5)
     }
 
+    /// By how much [`Self::ratio`] may be wrong for the differences between rounds alone: half of the interval that
+    /// contains the median 95 times of 100 (the notch of a box plot). NaN if either was not measured.
+    #[must_use]
+    pub fn ratio_tolerance(&self, variant: &str, of: &str) -> f64 {
+        let ratios = self.ratios(variant, of);
+        #[expect(clippy::cast_precision_loss, reason = "there are not that many")]
+        let root = (ratios.len() as f64).sqrt();
+        1.57 * (quantile(&ratios, 0.75) - quantile(&ratios, 0.25)) / root
+    }
+
     /// The ratios of one variant to another in all rounds, sorted.
     fn ratios(&self, variant: &str, of: &str) -> Vec<f64> {
         let rounds = self.samples(variant).iter().zip(self.samples(of));
@@ -162,6 +172,19 @@ mod tests {
         assert_eq!((without.ratio_quartiles, with.rounds), (None, 3));
         assert!((series.ratio("with", "without") - 1.1).abs() < 1e-9);
         assert!(series.ratio("with", "nobody").is_nan());
+    }
+
+    #[test]
+    fn the_tolerance_of_a_ratio_is_of_the_differences_and_the_number_of_rounds() {
+        let mut series = Series::new("call", "ns");
+        for sample in 0..100 {
+            series.push("without", 100.0);
+            series.push("with", 100.0 + f64::from(sample % 5));
+        }
+        // The quartiles are 1.01 and 1.03.
+        let tolerance = series.ratio_tolerance("with", "without");
+        assert!((tolerance - 1.57 * 0.02 / 10.0).abs() < 1e-9);
+        assert!(series.ratio_tolerance("with", "nobody").is_nan());
     }
 
     #[test]

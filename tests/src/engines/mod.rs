@@ -1,8 +1,10 @@
 //! A host with container engines, without a virtual machine: podman and Docker of Debian on a copy-on-write view of the
 //! files of this machine, in the network of a [`World`]'s host, with cgroup v2 alone. The engines are unpacked and not
-//! installed. Nothing of this machine is changed, and several can exist at the same time. Another such host has libvirt.
+//! installed. Nothing of this machine is changed, and several can exist at the same time. Another such host has libvirt, and another
+//! LXC.
 
 mod libvirt;
+mod lxc;
 
 use std::{
     ffi::OsStr,
@@ -14,7 +16,10 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
 
-pub use self::libvirt::Control;
+pub use self::{
+    libvirt::Control,
+    lxc::{ADDRESS, GATEWAY},
+};
 use crate::{
     cgroup::{Cgroup, join},
     debian,
@@ -40,6 +45,9 @@ const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin";
 
 /// The image of [`Room::import`]: the program `probe`, and busybox.
 pub const IMAGE: &str = "localhost/tests/probe";
+
+/// Its files on the host.
+const FILES: &str = "/root/image";
 
 /// The image of [`Room::import_qfence`]: qfence, nsenter and busybox.
 pub const QFENCE: &str = "localhost/tests/qfence";
@@ -168,17 +176,22 @@ impl Room {
         fs::write(&path, text).with_context(|| format!("write {}", path.display()))
     }
 
-    /// Makes [`IMAGE`] for an engine, `podman` or `docker`.
-    pub fn import(&self, engine: &str) -> Result<()> {
+    /// Makes the files of [`IMAGE`], in [`FILES`].
+    fn make_image(&self) -> Result<()> {
         let probe = probe::built()?;
         let probe = reachable(&probe)?;
-        let bin = self.path("/root/image/bin");
-        if !bin.exists() {
-            fs::create_dir_all(&bin)?;
-            fs::copy(probe, bin.join("probe")).context("copy the probe")?;
-            fs::copy("/usr/bin/busybox", bin.join("busybox")).context("copy busybox")?;
-            std::os::unix::fs::symlink("busybox", bin.join("sh"))?;
-            self.output(&["tar", "-C", "/root/image", "-cf", "/root/image.tar", "."])?;
+        let bin = self.path(FILES).join("bin");
+        fs::create_dir_all(&bin)?;
+        fs::copy(probe, bin.join("probe")).context("copy the probe")?;
+        fs::copy("/usr/bin/busybox", bin.join("busybox")).context("copy busybox")?;
+        std::os::unix::fs::symlink("busybox", bin.join("sh")).context("make a link")
+    }
+
+    /// Makes [`IMAGE`] for an engine, `podman` or `docker`.
+    pub fn import(&self, engine: &str) -> Result<()> {
+        if !self.path(FILES).exists() {
+            self.make_image()?;
+            self.output(&["tar", "-C", FILES, "-cf", "/root/image.tar", "."])?;
         }
         self.output(&[engine, "import", "/root/image.tar", IMAGE])?;
         Ok(())
@@ -238,6 +251,15 @@ impl Room {
         command.args(arguments);
         command.stdout(log.try_clone()?).stderr(log);
         Process::spawn(command)
+    }
+
+    /// Kills a service of the host by SIGKILL, and waits until it is gone.
+    pub fn kill(&self, name: &str) -> Result<()> {
+        // The process that was started is not the service: it has entered the host, and waits.
+        self.output(&["pkill", "-KILL", "-x", name])?;
+        wait_until(&format!("{name} is gone"), || {
+            Ok(self.run(&["pgrep", "-x", name])?.code() == Some(1))
+        })
     }
 
     /// Starts Docker, in a cgroup of its own, and waits until it answers.

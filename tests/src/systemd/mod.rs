@@ -2,7 +2,12 @@
 //! files of this machine. It runs D-Bus, logind, and the user manager of one user, who has not logged in but lingers
 //! (loginctl(1)). Nothing of this machine is changed, and several can run at the same time.
 
-use std::{ffi::OsStr, fs, path::Path, process::Command};
+use std::{
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
@@ -10,6 +15,7 @@ use nix::sys::signal::Signal;
 use crate::{
     cgroup::{Cgroup, join},
     fence::{qfence, unique_name},
+    namespace::Namespace,
     process::Process,
     run::{HANG, to_end, wait_until},
 };
@@ -42,8 +48,23 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Boots a machine, and waits until the user's manager runs.
+    /// Boots a machine without a network, and waits until the user's manager runs.
     pub fn boot() -> Result<Self> {
+        // `unshare` ignores SIGTERM, so the end of this process kills it instead.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "unshare", "--net"]);
+        Self::boot_by(command)
+    }
+
+    /// Boots a machine in the network of a namespace.
+    pub fn boot_in(namespace: &Namespace) -> Result<Self> {
+        let mut command = namespace.command("setpriv");
+        command.args(["--pdeathsig", "KILL", "unshare"]);
+        Self::boot_by(command)
+    }
+
+    /// Boots a machine. `command` is `unshare` with options.
+    fn boot_by(mut command: Command) -> Result<Self> {
         let cgroup = Cgroup::new(unique_name("systemd"))?;
         // A cgroup of its own for what is started from outside, because systemd empties the root.
         fs::create_dir(cgroup.path().join("outside"))?;
@@ -53,10 +74,8 @@ impl Machine {
         let log = tempfile::NamedTempFile::new()?;
         let program = qfence()?;
         let directory = program.parent().context("a program is in a directory")?;
-        // `unshare` ignores SIGTERM, so the end of this process kills it instead.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "unshare", "--kill-child", "--fork"]);
-        command.args(["--mount", "--pid", "--cgroup", "--net", "--uts", "--ipc"]);
+        command.args(["--kill-child", "--fork"]);
+        command.args(["--mount", "--pid", "--cgroup", "--uts", "--ipc"]);
         command.args(["sh", "-c", BOOT, "boot.sh"]);
         command.args([base.path(), directory]);
         command.args([USER, &UID.to_string()]);
@@ -125,10 +144,16 @@ impl Machine {
         parsed.with_context(|| format!("the manager's id: {ended:?}"))
     }
 
+    /// The path here of a file on the machine.
+    #[must_use]
+    pub fn path(&self, path: &str) -> PathBuf {
+        let inside = Path::new("/proc").join(self.init.to_string()).join("root");
+        inside.join(path.trim_start_matches('/'))
+    }
+
     /// Writes a file on the machine.
     pub fn write(&self, path: &str, text: &str) -> Result<()> {
-        let inside = Path::new("/proc").join(self.init.to_string()).join("root");
-        let path = inside.join(path.trim_start_matches('/'));
+        let path = self.path(path);
         fs::write(&path, text).with_context(|| format!("write {}", path.display()))
     }
 

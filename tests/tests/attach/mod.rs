@@ -5,6 +5,7 @@ mod descriptors;
 mod device;
 mod device_program;
 mod life;
+mod members;
 mod netns;
 mod opened;
 mod proof;

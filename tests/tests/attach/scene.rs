@@ -122,6 +122,11 @@ impl Attached {
         fs::read_to_string(self.errors.path()).unwrap_or_default()
     }
 
+    /// The id of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         self.process.signal(signal)
     }

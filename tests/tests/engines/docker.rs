@@ -1,7 +1,7 @@
 //! Docker runs containers with the runtime of contrib/docker.
 
 use anyhow::Result;
-use tests::{engines::IMAGE, process::Process};
+use tests::{engines::IMAGE, process::Process, run::wait_until};
 
 use super::{FOR_EVER, Scene, assert_fenced, assert_open};
 
@@ -15,6 +15,11 @@ const CONFIGURATION: &str = r#"{ "runtimes": {
 } }"#;
 
 pub(super) fn scene() -> Result<(Scene, Process)> {
+    scene_with(CONFIGURATION)
+}
+
+/// The same with this configuration of Docker.
+fn scene_with(configuration: &str) -> Result<(Scene, Process)> {
     let scene = Scene::new()?;
     let wrapper = include_str!("../../../contrib/docker/qfence-runc");
     let broken = wrapper.replace("--profile host", "--profile nonsense");
@@ -31,7 +36,7 @@ pub(super) fn scene() -> Result<(Scene, Process)> {
         scene.room.write(&path, text)?;
         scene.room.output(&["chmod", "755", &path])?;
     }
-    scene.room.write("/etc/docker/daemon.json", CONFIGURATION)?;
+    scene.room.write("/etc/docker/daemon.json", configuration)?;
     let docker = scene.room.start_docker()?;
     scene.room.import("docker")?;
     Ok((scene, docker))
@@ -74,10 +79,17 @@ fn a_container_gets_its_fence_at_each_start() -> Result<()> {
         &restart[..],
         &["docker", "pause", "web"],
         &["docker", "unpause", "web"],
+        &["docker", "kill", "web"],
+        &["docker", "start", "web"],
     ] {
-        let fences = scene.fences()?;
-        assert!(fences.contains("(oci)"), "{fences}");
-        if step != ["docker", "unpause", "web"] {
+        // Before it is started it has none, and while it is paused nothing runs in it.
+        if step[1] == "start" {
+            scene.assert_nothing_left()?;
+        } else {
+            let fences = scene.fences()?;
+            assert!(fences.contains("(oci)"), "{fences}");
+        }
+        if !matches!(step[1], "unpause" | "start") {
             assert_fenced(&scene.probe_in("docker", "web", GATEWAY)?)?;
         }
         scene.room.output(step)?;
@@ -85,4 +97,34 @@ fn a_container_gets_its_fence_at_each_start() -> Result<()> {
     assert_fenced(&scene.probe_in("docker", "web", GATEWAY)?)?;
     scene.room.output(&["docker", "rm", "--force", "web"])?;
     scene.assert_nothing_left()
+}
+
+/// With live-restore, containers outlive dockerd; otherwise the next dockerd ends them.
+#[test]
+fn a_fence_does_not_depend_on_dockerd() -> Result<()> {
+    for is_live in [true, false] {
+        let start = format!("{{ \"live-restore\": {is_live}, ");
+        let configuration = CONFIGURATION.replacen('{', &start, 1);
+        let (scene, docker) = scene_with(&configuration)?;
+        let options = ["--detach", "--name", "web", "--runtime", "qfence", IMAGE];
+        let run = ["docker", "run"];
+        scene
+            .room
+            .output(&[&run, &options[..], &FOR_EVER].concat())?;
+        scene.room.kill("dockerd")?;
+        drop(docker);
+        assert!(scene.fences()?.contains("(oci)"), "live: {is_live}");
+        let _docker = scene.room.start_docker()?;
+        if is_live {
+            assert_fenced(&scene.probe_in("docker", "web", GATEWAY)?)?;
+        } else {
+            let inspect = ["docker", "inspect", "--format", "{{.State.Running}}", "web"];
+            wait_until("Docker has ended the container", || {
+                Ok(scene.room.output(&inspect)?.trim() == "false")
+            })?;
+        }
+        scene.room.output(&["docker", "rm", "--force", "web"])?;
+        scene.assert_nothing_left()?;
+    }
+    Ok(())
 }

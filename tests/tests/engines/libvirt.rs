@@ -1,11 +1,10 @@
 //! libvirt calls the hook of contrib/libvirt for its domains. The guests are real, under emulation.
 
 use anyhow::Result;
-use nix::sys::signal::Signal;
 use tests::{
     dns::Dns,
     engines::{Control, Room},
-    probe::ProbeResult,
+    probe::{self, ProbeResult},
     process::Process,
     run::{Ended, wait_until},
     world::{HOST_V4, SERVER_V4},
@@ -77,6 +76,20 @@ fn assert_fenced(scene: &Scene, guest: &mut Control, gateway: &str) -> Result<()
     Ok(())
 }
 
+/// Services of the guest answer to the host, in libvirt's default network.
+fn assert_answers(scene: &Scene, guest: &mut Control) -> Result<()> {
+    guest.shell(
+        "probe --serve tcp/9000 udp/9000 >/tmp/serve 2>&1 & \
+         until grep -q serving /tmp/serve; do kill -0 $! || exit 1; sleep 0.05; done",
+    )?;
+    for protocol in ["tcp", "udp"] {
+        let attempt = format!("{protocol}/192.168.122.15/9000");
+        let results = probe::run(&scene.world.host, &[&attempt])?;
+        assert!(results[0].says("hello from the probe"), "{results:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_guest_is_fenced_at_its_user_network_and_at_its_tap_device() -> Result<()> {
     let (scene, libvirtd) = scene()?;
@@ -105,7 +118,7 @@ fn a_guest_is_fenced_at_its_user_network_and_at_its_tap_device() -> Result<()> {
     assert!(resolved[0].is_reached(), "{resolved:?}");
 
     // The fence does not depend on libvirtd, and the guest survives it.
-    libvirtd.signal(Signal::SIGKILL)?;
+    room.kill("libvirtd")?;
     drop(libvirtd);
     let _libvirtd = room.start_libvirtd()?;
     wait_until("libvirtd has found the guest", || {
@@ -117,6 +130,7 @@ fn a_guest_is_fenced_at_its_user_network_and_at_its_tap_device() -> Result<()> {
     assert_fenced(&scene, &mut guest, "192.168.122.1")?;
     let resolved = guest.probe(&["dns/192.168.122.1/www.example"])?;
     assert!(resolved[0].is_reached(), "{resolved:?}");
+    assert_answers(&scene, &mut guest)?;
 
     // The control: without the fence, the same guest reaches the host by both.
     room.output(&["qfence-user", "rm", "vm-1"])?;
@@ -181,7 +195,14 @@ fn a_guest_whose_hook_fails_does_not_start() -> Result<()> {
         assert!(scene.fences()?.contains("\"domain vm-1\""), "{elements}");
         let file = "/etc/qfence/domains.d/vm-1.toml";
         scene.room.write(file, "nonsense")?;
-        scene.room.output(&["virsh", "destroy", "vm-1"])?;
+        if elements == FENCE {
+            scene.room.output(&["virsh", "destroy", "vm-1"])?;
+        } else {
+            scene.room.kill("qemu-system-x86")?;
+            wait_until("libvirt has seen the end of the guest", || {
+                Ok(scene.room.run(&["virsh", "domstate", "vm-1"])?.code() != Some(0))
+            })?;
+        }
         scene.assert_nothing_left()?;
         scene.room.write(file, "profile = \"internet-only\"\n")?;
     }
@@ -191,10 +212,24 @@ fn a_guest_whose_hook_fails_does_not_start() -> Result<()> {
 #[test]
 fn a_guest_that_asks_for_no_fence_has_none() -> Result<()> {
     let (scene, _libvirtd) = scene()?;
-    let _guest = scene.room.control("vm-1")?;
+    let guest = scene.room.control("vm-1")?;
     let created = create(&scene, "", "<interface type='user'/>")?;
     assert_eq!(created.code(), Some(0), "{created:?}");
     assert_eq!(scene.fences()?.trim(), "[]");
+    // It can be fenced while it runs, but for devices: libvirt has that hook of its cgroup alone.
+    let attach = ["qfence-user", "attach", "--domain", "vm-1", "--detach"];
+    let attached = scene.room.run(&attach)?;
+    assert_eq!(attached.code(), Some(0), "{attached:?}");
+    let words = "another program judges the devices of this cgroup alone";
+    assert!(attached.stderr.contains(words), "{attached:?}");
+    let fences = scene.fences()?;
+    for words in ["\"domain vm-1\"", "\"devices\"", "\"vm-1-"] {
+        assert!(fences.contains(words), "{words}: {fences}");
+    }
+    scene.room.output(&["virsh", "suspend", "vm-1"])?;
+    scene.room.output(&["virsh", "resume", "vm-1"])?;
     scene.room.output(&["virsh", "destroy", "vm-1"])?;
-    Ok(())
+    // QEMU's connection to the test is a socket of the fence as long as it waits for accept().
+    drop(guest);
+    scene.assert_nothing_left()
 }

@@ -1,10 +1,11 @@
-//! Workloads of real engines: podman with runc and crun, Docker, containerd, systemd, and libvirt.
+//! Workloads of real engines: podman with runc and crun, Docker, containerd, systemd, libvirt, and LXC.
 
 mod attach;
 mod containerd;
 mod docker;
 mod inside;
 mod libvirt;
+mod lxc;
 mod podman;
 mod published;
 mod unit;
@@ -96,11 +97,14 @@ impl Scene {
     /// Nothing of a fence is left. Sockets of a container that has ended may keep programs for a moment.
     fn assert_nothing_left(&self) -> Result<()> {
         assert_eq!(self.fences()?.trim(), "[]");
-        wait_until("nothing is pinned", || {
+        let mut left = String::new();
+        let nothing = wait_until("nothing is pinned", || {
             self.fences()?;
             let find = ["find", "/sys/fs/bpf", "-mindepth", "2"];
-            Ok(self.room.output(&find)?.is_empty())
-        })
+            left = self.room.output(&find)?;
+            Ok(left.is_empty())
+        });
+        nothing.context(left)
     }
 }
 

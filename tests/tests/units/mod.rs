@@ -1,9 +1,14 @@
 //! `exec` in units of a real systemd.
 
+mod devices;
+mod members;
+mod network;
 mod notify;
 mod place;
 mod restart;
 mod slice;
+
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
@@ -11,6 +16,7 @@ use tests::{
     fence::qfence,
     run::{Ended, to_end, wait_until},
     systemd::{Machine, USER},
+    workspace,
 };
 
 /// The unit under test.
@@ -35,12 +41,24 @@ struct Scene {
 
 impl Scene {
     fn new() -> Result<Self> {
-        let scene = Self {
-            machine: Machine::boot()?,
-            program: qfence()?.to_str().context("a path")?.to_owned(),
-        };
+        Self::on(Machine::boot()?)
+    }
+
+    fn on(machine: Machine) -> Result<Self> {
+        let program = qfence()?.to_str().context("a path")?.to_owned();
+        let scene = Self { machine, program };
         scene.output(&["ip", "link", "set", "lo", "up"])?;
         Ok(scene)
+    }
+
+    /// Installs qfence where contrib/ names it, and a file of contrib/systemd.
+    fn install(&self, contrib: &str, path: &str) -> Result<()> {
+        self.output(&["ln", "-sf", &self.program, "/usr/local/bin/qfence-user"])?;
+        let directory = Path::new(path).parent().and_then(Path::to_str);
+        let directory = directory.context("a file is in a directory")?;
+        self.output(&["mkdir", "-p", directory, "/etc/qfence/slices.d"])?;
+        let file = workspace::root().join("contrib/systemd").join(contrib);
+        self.machine.write(path, &fs::read_to_string(file)?)
     }
 
     /// Runs a command on the machine.

@@ -1,7 +1,7 @@
 //! A fence on a slice, and one that a unit makes for itself, by the files of contrib/.
 
 use anyhow::Result;
-use tests::{run::wait_until, workspace};
+use tests::run::wait_until;
 
 use super::{Scene, UNIT};
 
@@ -17,12 +17,7 @@ const AT_ONCE: usize = 200;
 /// Boots a machine with qfence where contrib/ names it, a file of contrib/systemd, and a service of the host.
 fn scene(contrib: &str, path: &str) -> Result<Scene> {
     let scene = Scene::new()?;
-    scene.output(&["ln", "-s", &scene.program, "/usr/local/bin/qfence-user"])?;
-    let directory = std::path::Path::new(path).parent();
-    let directory = directory.and_then(|path| path.to_str()).unwrap_or("/");
-    scene.output(&["mkdir", "-p", directory, "/etc/qfence/slices.d"])?;
-    let text = std::fs::read_to_string(workspace::root().join("contrib/systemd").join(contrib))?;
-    scene.machine.write(path, &text)?;
+    scene.install(contrib, path)?;
     let serve = format!(
         "import socket; s = socket.create_server(('127.0.0.1', {PORT}), backlog=1024)\n\
          while True: s.accept()[0].close()"

@@ -47,12 +47,23 @@ enum Said<'a> {
 
 impl Machine {
     /// Starts QEMU. Changes of the machine's disk are lost when it ends.
-    pub(super) fn start(image: &Image, payload: &Path, console: &Path) -> Result<Self> {
+    ///
+    /// With `has_guests`, the machine can run guests of its own by AMD's virtualization, which QEMU emulates: then their
+    /// instructions are emulated once, not twice.
+    pub(super) fn start(
+        image: &Image,
+        payload: &Path,
+        console: &Path,
+        has_guests: bool,
+    ) -> Result<Self> {
         let mut command = shell::program("setpriv");
         // QEMU ends with xtask, also if xtask is killed.
         command.args(["--pdeathsig=TERM", "--", "qemu-system-x86_64"]);
         // Two processors, because eBPF programs on different processors share maps and rings.
         command.args("-accel tcg -smp 2 -m 1024 -nodefaults -no-user-config".split(' '));
+        if has_guests {
+            command.args(["-cpu", "qemu64,+svm,+npt"]);
+        }
         command.args("-display none -no-reboot -nic none".split(' '));
         command.arg("-kernel").arg(&image.kernel);
         command.arg("-initrd").arg(&image.initramfs);

@@ -17,6 +17,10 @@ const MAIN: &str = include_str!("main.sh");
 const SMOKE: &str = include_str!("smoke.sh");
 /// A test of a guest that is fenced by its device.
 const DEVICE: &str = include_str!("device.sh");
+/// A test of a guest under QEMU with tap devices.
+const TAP: &str = include_str!("tap.sh");
+/// The init of that guest.
+const GUEST_INIT: &str = include_str!("guest-init.sh");
 /// A test of the sinks: the journal and syslog.
 const SINKS: &str = include_str!("sinks.sh");
 /// A test of requests to systemd.
@@ -42,6 +46,7 @@ pub(super) fn write(dir: &Path, program: &Path, commands: &[Vec<OsString>]) -> R
     for (name, text) in [
         ("smoke", SMOKE),
         ("device", DEVICE),
+        ("tap", TAP),
         ("sinks", SINKS),
         ("managers", MANAGERS),
         ("beside-systemd", BESIDE_SYSTEMD),
@@ -49,6 +54,7 @@ pub(super) fn write(dir: &Path, program: &Path, commands: &[Vec<OsString>]) -> R
         executable(&bin.join(name), text)?;
     }
     executable(&staged.join("main"), MAIN)?;
+    executable(&staged.join("guest-init"), GUEST_INIT)?;
     for (number, command) in commands.iter().enumerate() {
         // The shell lists them in the order of their names.
         let path = scripts.join(format!("{number:04}"));

@@ -84,7 +84,8 @@ Fields of a JSON log line. A field is null if its value is not known.
                 removed or redefined
   time          RFC 3339, UTC; in repeats, the time of the last attempt
   fence         the name of the fence
-  workload      what it is attached to (`attach`): kind and name
+  workload      with `attach`: kind and name of the unit, container, domain,
+                pod or cgroup that made the attempt
   seq           the number of the line in the fence's record
   kind          attempt, repeats, folded, lost, dropped, allowed,
                 traffic, lookup or open

@@ -44,7 +44,7 @@ use crate::{
     launch::signals::Blocked,
     observe::metrics::address::Listener,
     supervise::attached::End,
-    workload::{Target, words_of_devices},
+    workload::{Target, WorkloadKind, words_of_devices},
 };
 
 /// The ways out that `exec` closes, and that stay open for processes that run already.
@@ -289,7 +289,16 @@ fn make(
     let again = options.again.as_ref().map(|again| again.name.as_str());
     let name = again.or(options.name.as_deref());
     match place {
-        Some(found) => registry.attach(name, &found.path, &found.path, found.id, description),
+        Some(found) => {
+            // The cgroups of containers and guests have names that nobody would type.
+            let named_after = match found.workload.kind {
+                WorkloadKind::Container { .. } | WorkloadKind::Domain => {
+                    Path::new(&found.workload.name)
+                }
+                WorkloadKind::Unit | WorkloadKind::Cgroup | WorkloadKind::Process => &found.path,
+            };
+            registry.attach(name, named_after, &found.path, found.id, description)
+        }
         None => {
             let first = options.device.first().context("no target is given")?;
             registry.attach_devices(name, Path::new(first), description)

@@ -33,7 +33,7 @@ use crate::{
     policy::Policy,
     record::{
         auditor::Ended, devices::DeviceNames, line::seconds, process::Processes, reader::Sources,
-        resolved_names::ResolvedNames, rule_names::RuleNames,
+        resolved_names::ResolvedNames, rule_names::RuleNames, workloads::Workloads,
     },
     supervise::{
         attached::{Attached, End},
@@ -113,9 +113,11 @@ pub(super) async fn supervise(
     }
     let attached = wanted.description.attached.as_ref();
     let mut sources = Sources {
-        workload: attached.map(|attached| attached.workload.as_str().into()),
         lookups: None,
         resolved: ResolvedNames::default(),
+        workloads: attached.map_or_else(Workloads::default, |attached| {
+            Workloads::new(&attached.workload, fence.cgroup().directory())
+        }),
         attempts: loaded.attempts()?,
         maps: Maps::open(&fence.pins())?,
         names,

@@ -49,6 +49,7 @@ use crate::{
         resolved_names::ResolvedNames,
         rule_names::RuleNames,
         target::SinkKind,
+        workloads::Workloads,
     },
     supervise::{
         Supervisor,
@@ -219,9 +220,9 @@ pub(super) async fn supervise(
         }
     };
     let sources = Sources {
-        workload: None,
         lookups,
         resolved,
+        workloads: Workloads::default(),
         attempts: loaded.attempts()?,
         maps: Maps::open(&fence.pins())?,
         names: rule_names,

@@ -8,7 +8,7 @@ use clap::Parser;
 
 use super::super::{attach, require_root};
 use crate::{
-    base::{console::notify, name::check_name, paths::Paths, printable::printable},
+    base::{console::notify, name::check_name, paths::Paths, printable::printable, system_log},
     cli::{Attach, OciHook, Stage},
     fence::registry::Fences,
     workload::{
@@ -27,6 +27,15 @@ const SHORT: usize = 12;
 /// # Errors
 /// If the container cannot be fenced, or its fence cannot be removed.
 pub(in crate::commands) fn run(options: &OciHook, paths: &Paths) -> Result<()> {
+    let done = hook(options, paths);
+    if let Err(error) = &done {
+        // crun does not pass on what a hook writes to standard error. There need not be a system's log.
+        let _ = system_log::write(&printable(format!("error: {error:#}").as_bytes()));
+    }
+    done
+}
+
+fn hook(options: &OciHook, paths: &Paths) -> Result<()> {
     require_root()?;
     let state = State::read(stdin())?;
     let asked = annotations::options(&state.annotations, options.trust_annotations)?;

@@ -9,7 +9,10 @@ use std::{collections::BTreeSet, fs::File};
 use anyhow::{Context as _, Result, anyhow};
 
 use super::Fences;
-use crate::{base::locks::Mark, fence::cgroup_id, kernel::link_info};
+use crate::{
+    base::{cgroup_id, locks::Mark},
+    kernel::link_info,
+};
 
 /// Where a fence is whose cgroup is not visible here.
 #[derive(Clone, Debug, PartialEq, Eq)]

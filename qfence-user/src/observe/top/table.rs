@@ -76,7 +76,8 @@ fn sparks(numbers: impl DoubleEndedIterator<Item = u64> + Clone, room: usize) ->
     last.into_iter().collect()
 }
 
-fn cut(text: &str, room: usize) -> String {
+/// A text, cut off where the room ends.
+pub(super) fn cut(text: &str, room: usize) -> String {
     if text.chars().count() <= room {
         return text.to_owned();
     }

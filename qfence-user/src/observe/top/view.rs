@@ -8,8 +8,15 @@ use ratatui::{
     widgets::{Block, Clear, Paragraph},
 };
 
-use super::{keys::Over, model::Model, table};
-use crate::kernel::snapshot::{Snapshot, bytes};
+use super::{
+    keys::Over,
+    model::{Destination, Model},
+    table::{self, cut},
+};
+use crate::{
+    base::printable::printable,
+    kernel::snapshot::{Snapshot, bytes},
+};
 
 /// The minimum size of the terminal: columns, lines.
 const LEAST: (u16, u16) = (60, 12);
@@ -134,14 +141,27 @@ fn draw_destinations(frame: &mut Frame<'_>, model: &Model, area: Rect) {
         .into_iter()
         .take(usize::from(area.height))
     {
-        lines.push(Line::raw(format!(
-            "{:>9}  {:<44}  {}",
-            bytes(destination.count),
-            destination.what,
-            destination.rule
-        )));
+        lines.push(Line::raw(attempts(&destination)));
     }
     frame.render_widget(Paragraph::new(lines), area);
+}
+
+/// The attempts to reach a destination. Their workload, if there is one, has a column of its own.
+fn attempts(destination: &Destination) -> String {
+    let Destination {
+        what,
+        workload,
+        rule,
+        count,
+    } = destination;
+    let count = bytes(*count);
+    match workload {
+        None => format!("{count:>9}  {what:<44}  {rule}"),
+        Some(workload) => {
+            let workload = printable(workload.as_bytes());
+            format!("{count:>9}  {what:<24}  {:<26}  {rule}", cut(&workload, 26))
+        }
+    }
 }
 
 fn draw_latest(frame: &mut Frame<'_>, model: &Model, area: Rect) {
@@ -219,6 +239,32 @@ mod tests {
         ] {
             assert!(screen.contains(text), "{text:?} in\n{screen}");
         }
+    }
+
+    #[test]
+    fn members_of_a_slice_are_told_apart() {
+        let (mut model, start) = (Model::default(), Instant::now());
+        let mut sample = sample(start, 1);
+        let lines = &mut sample.close.as_mut().unwrap().lines;
+        for (line, unit) in lines.iter_mut().zip(["web", "web", "db"]) {
+            line.workload = Some(format!("unit {unit}.service").into());
+        }
+        model.take(sample);
+        model.press(Key::Down);
+        let screen = shown(&model, 80, 24);
+        for (unit, port) in [("web", 22), ("web", 23), ("db", 22)] {
+            let what = format!("tcp 127.0.0.1:{port}");
+            let row = format!("        1  {what:<24}  unit {unit}.service");
+            assert!(screen.contains(&row), "{row:?} in\n{screen}");
+        }
+        for key in "/of unit db".chars() {
+            model.press(Key::Char(key));
+        }
+        let screen = shown(&model, 80, 24);
+        assert!(
+            !screen.contains("unit web") && screen.contains("unit db"),
+            "{screen}"
+        );
     }
 
     #[test]

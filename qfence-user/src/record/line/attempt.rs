@@ -213,7 +213,17 @@ impl Attempt {
 
 impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
+        Told(self, None).fmt(f)
+    }
+}
+
+/// An attempt of a workload, as text.
+pub(super) struct Told<'a>(pub(super) &'a Attempt, pub(super) Option<&'a str>);
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(attempt, workload) = self;
+        let Attempt {
             verdict,
             operation,
             hook,
@@ -221,34 +231,38 @@ impl fmt::Display for Attempt {
             cgroup,
             rule,
             ..
-        } = self;
+        } = attempt;
         write!(f, "{verdict} {operation} ")?;
-        if let Some(dialled) = self.dialled {
+        if let Some(dialled) = attempt.dialled {
             let dialled = operation.at(dialled);
             write!(f, "(dialled {dialled}) ")?;
         }
-        if self.is_of_guest() {
-            self.write_guest(f)?;
+        if attempt.is_of_guest() {
+            attempt.write_guest(f)?;
             write!(f, " rule {rule}")?;
         } else {
-            match self.pid {
+            match attempt.pid {
                 Some(pid) => write!(f, "{hook} pid {pid}")?,
                 None => write!(f, "{hook} pid unknown")?,
             }
             if !command.is_empty() {
                 write!(f, " ({})", in_parentheses(command))?;
             }
-            write!(f, " cgroup {cgroup} rule {rule}")?;
+            write!(f, " cgroup {cgroup}")?;
+            if let Some(workload) = workload {
+                write!(f, " of {}", printable(workload.as_bytes()))?;
+            }
+            write!(f, " rule {rule}")?;
         }
-        if let Some(comment) = &self.comment {
+        if let Some(comment) = &attempt.comment {
             write!(f, " ({})", printable(comment.as_bytes()))?;
         }
         match operation {
-            Operation::Destination { protocol, port, .. } if self.of_self => write!(
+            Operation::Destination { protocol, port, .. } if attempt.of_self => write!(
                 f,
                 " (the listener was made in this fence: --allow {protocol}:self:{port})"
             ),
-            _ => match self.listen_option() {
+            _ => match attempt.listen_option() {
                 Some(option) => write!(f, " ({option})"),
                 None => Ok(()),
             },

@@ -11,6 +11,7 @@ mod clock;
 mod lookup;
 
 pub use allowed::{Allowed, Destination};
+use attempt::Told;
 pub use attempt::{Attempt, NotUnderstood};
 pub use clock::{at, boot_time};
 pub use lookup::Lookup;
@@ -74,6 +75,21 @@ pub enum Body {
     Dropped,
 }
 
+impl Body {
+    /// Whether the line is about one process or destination.
+    #[must_use]
+    pub const fn is_of_one(&self) -> bool {
+        match self {
+            Self::Attempt(_) | Self::Repeats(_) | Self::Allowed(_) | Self::Traffic(_) => true,
+            Self::Lookup(_)
+            | Self::Folded { .. }
+            | Self::Open { .. }
+            | Self::Lost
+            | Self::Dropped => false,
+        }
+    }
+}
+
 impl Line {
     /// The text without date and fence name.
     #[must_use]
@@ -122,15 +138,22 @@ impl Line {
 }
 
 /// `TIME FENCE denied tcp 127.0.0.1:22 connect4 pid 4242 (qemu-system-x86) cgroup 77 rule NAME`. If the process is not
-/// known: `pid unknown`.
+/// known: `pid unknown`. In a fence that others' processes are in: `cgroup 77 of unit web.service`.
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            time, fence, count, ..
+            time,
+            fence,
+            workload,
+            count,
+            ..
         } = self;
         let text = match &self.body {
-            Body::Attempt(attempt) => attempt.to_string(),
-            Body::Repeats(attempt) => format!("{attempt} again {}", times(*count)),
+            Body::Attempt(attempt) => Told(attempt, workload.as_deref()).to_string(),
+            Body::Repeats(attempt) => {
+                let attempt = Told(attempt, workload.as_deref());
+                format!("{attempt} again {}", times(*count))
+            }
             Body::Allowed(allowed) => format!("allowed {allowed}"),
             Body::Traffic(allowed) => format!("traffic {allowed}"),
             Body::Lookup(lookup) => lookup.to_string(),

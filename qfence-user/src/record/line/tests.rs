@@ -77,6 +77,18 @@ fn attempt(line: Line) -> Box<Attempt> {
 }
 
 #[test]
+fn text_has_the_workload_beside_its_cgroup() {
+    let workload = Some("unit web\x1b.service".into());
+    let line = Line {
+        workload,
+        ..loopback()
+    };
+    let text = line.to_string();
+    let words = " cgroup 77 of unit web\\x1b.service rule deny host";
+    assert!(text.ends_with(words), "{text}");
+}
+
+#[test]
 fn text_is_one_line_that_reads() {
     assert_eq!(
         loopback().to_string(),

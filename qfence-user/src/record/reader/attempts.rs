@@ -44,26 +44,29 @@ impl Reader {
     /// Adds the line of the first attempt of a key.
     fn first(&mut self, Event { repeats, key }: &Event, name: Option<Name>, boot_time: Timestamp) {
         let origin = &repeats.origin;
-        let process = if self.budget.has_event() {
+        let (process, workload) = if self.budget.has_event() {
             let (pid, device) = subject_of(&self.devices, key);
             let process = self.processes.look_up(pid, origin.tid, origin.boot_ns);
             let rule = self.names.now().name(key.rule);
-            match Attempt::new(key, name.as_ref(), origin, rule, &process) {
-                Ok(attempt) => self.add(
-                    at(boot_time, origin.boot_ns),
-                    Body::Attempt(attempt.at(device).named(&self.resolved).into()),
-                    1,
-                ),
+            let attempt = match Attempt::new(key, name.as_ref(), origin, rule, &process) {
+                Ok(attempt) => attempt.at(device).named(&self.resolved),
                 // The next summary counts this attempt as lost.
                 Err(error) => return notify(format_args!("error: {error}")),
-            }
-            Some(process)
+            };
+            let workload = self.workloads.of(attempt.cgroup);
+            let time = at(boot_time, origin.boot_ns);
+            let body = Body::Attempt(attempt.into());
+            self.add_of(workload.clone(), (time, body, 1));
+            (Some(process), workload)
         } else {
             self.folded.lines += 1;
             self.folded.attempts += 1;
-            None
+            (None, None)
         };
-        self.keys.seen_first(*key, *origin, name, process);
+        let seen = self.keys.seen_first(*key, *origin);
+        seen.name = name;
+        seen.process = process;
+        seen.workload = workload;
     }
 
     /// Adds the line of further attempts of a key.
@@ -83,15 +86,16 @@ impl Reader {
         let attempt = Attempt::new(key, seen.name.as_ref(), &repeats.origin, rule, &process);
         seen.process = Some(process);
         let attempt = match attempt {
-            Ok(attempt) => attempt,
+            Ok(attempt) => attempt.at(device).named(&self.resolved),
             Err(error) => return notify(format_args!("error: {error}")),
         };
+        if seen.workload.is_none() {
+            seen.workload = self.workloads.of(attempt.cgroup);
+        }
+        let workload = seen.workload.clone();
         let time = at(boot_time, repeats.last_ns);
-        self.add(
-            time,
-            Body::Repeats(attempt.at(device).named(&self.resolved).into()),
-            repeats.count,
-        );
+        let body = Body::Repeats(attempt.into());
+        self.add_of(workload, (time, body, repeats.count));
     }
 
     /// Adds the line of what exceeded the limit.

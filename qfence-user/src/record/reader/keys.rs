@@ -1,6 +1,6 @@
 //! The attempt keys that were seen recently, with the origin and the process of each.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use qfence_common::{AttemptKey, Origin, Repeats, abi, unix::Name};
 
@@ -20,34 +20,21 @@ pub(super) struct Seen {
     /// The name of a Unix socket. `None` too if the event that had it was lost.
     pub(super) name: Option<Name>,
     pub(super) process: Option<Process>,
+    /// The workload of the first attempt. `None` too if it was not looked up.
+    pub(super) workload: Option<Arc<str>>,
 }
 
 impl Keys {
-    /// Remembers the first attempt of a key.
-    pub(super) fn seen_first(
-        &mut self,
-        key: AttemptKey,
-        origin: Origin,
-        name: Option<Name>,
-        process: Option<Process>,
-    ) {
-        let seen = Seen {
-            origin,
-            last_ns: origin.boot_ns,
-            name,
-            process,
-        };
-        self.0.insert(key, seen);
+    /// Remembers the first attempt of a key; returns what is known of the key, which is nothing yet.
+    pub(super) fn seen_first(&mut self, key: AttemptKey, origin: Origin) -> &mut Seen {
+        let seen = Seen::new(origin, origin.boot_ns);
+        self.0.entry(key).insert_entry(seen).into_mut()
     }
 
     /// Notes the time of the last repeat of a key; returns what is known of the key.
     pub(super) fn seen_again(&mut self, key: &AttemptKey, repeats: &Repeats) -> &mut Seen {
-        let seen = self.0.entry(*key).or_insert_with(|| Seen {
-            origin: repeats.origin,
-            last_ns: 0,
-            name: None,
-            process: None,
-        });
+        let new = || Seen::new(repeats.origin, 0);
+        let seen = self.0.entry(*key).or_insert_with(new);
         seen.last_ns = repeats.last_ns;
         seen
     }
@@ -83,6 +70,16 @@ impl Keys {
 }
 
 impl Seen {
+    fn new(origin: Origin, last_ns: u64) -> Self {
+        Self {
+            origin,
+            last_ns,
+            name: None,
+            process: None,
+            workload: None,
+        }
+    }
+
     fn known(&self) -> Repeats {
         Repeats {
             count: 0,

@@ -142,7 +142,8 @@ impl Reader {
                 comment: None,
                 lookups: others,
             };
-            self.push(Timestamp::now(), Body::Lookup(lookup.into()), 0);
+            let line = self.line(Timestamp::now(), Body::Lookup(lookup.into()), 0);
+            self.push(line);
         }
     }
 
@@ -159,7 +160,8 @@ impl Reader {
             lookups: count,
         };
         // These lines are no attempts, so they count none.
-        self.push(Timestamp::now(), Body::Lookup(lookup.into()), 0);
+        let line = self.line(Timestamp::now(), Body::Lookup(lookup.into()), 0);
+        self.push(line);
     }
 }
 

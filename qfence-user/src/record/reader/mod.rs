@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{
     kernel::{Attempts, Counts, Maps, local_in::Drained},
-    record::rule_names::RuleNames,
+    record::{rule_names::RuleNames, workloads::Workloads},
 };
 
 /// The maximum number of events in one write.
@@ -45,8 +45,8 @@ const RING: usize = 64 * 1024;
 
 /// The inputs of a [`Reader`].
 pub struct Sources {
-    /// What the fence is attached to, if others have started that.
-    pub workload: Option<Arc<str>>,
+    /// What the fence is attached to, if others have started that, and its members.
+    pub workloads: Workloads,
     /// The kernel's events and counts.
     pub attempts: Attempts,
     /// The fence's counters.
@@ -81,7 +81,7 @@ pub struct Reader {
     beside: u64,
     appender: RecordAppender,
     fence: Arc<str>,
-    workload: Option<Arc<str>>,
+    workloads: Workloads,
     budget: Budget,
     /// The known keys among those that the kernel counts.
     keys: Keys,
@@ -134,7 +134,7 @@ impl Reader {
             beside: 0,
             appender,
             fence,
-            workload: sources.workload,
+            workloads: sources.workloads,
             budget: Budget::default(),
             keys: Keys::default(),
             folded: Folded::default(),
@@ -173,6 +173,7 @@ impl Reader {
     /// # Errors
     /// If the counters cannot be read.
     pub fn summarize(&mut self) -> Result<Vec<Arc<Line>>> {
+        self.workloads.look();
         let read = self.count();
         if !self.budget.is_saving() {
             self.tell_held();
@@ -245,7 +246,8 @@ impl Reader {
                 Told::Several(count, flow) => Body::Traffic(Allowed::several(count, &flow).into()),
             };
             // These lines have a limit of their own.
-            self.push(Timestamp::now(), body, 0);
+            let line = self.line(Timestamp::now(), body, 0);
+            self.push(line);
         }
         idle.iter().try_for_each(|key| self.maps.forget_flow(key))
     }

@@ -17,25 +17,44 @@ use crate::{
 impl Reader {
     /// Adds a line, which takes its length from the budget.
     pub(super) fn add(&mut self, time: Timestamp, body: Body, count: u64) {
-        let length = self.push(time, body, count);
+        let line = self.line(time, body, count);
+        let length = self.push(line);
         self.budget.take(length);
     }
 
-    /// Adds a line without a budget. Returns its length, in bytes.
-    pub(super) fn push(&mut self, time: Timestamp, body: Body, count: u64) -> usize {
-        let mut length = 0;
+    /// Adds a line about an attempt of this workload, which takes its length from the budget.
+    pub(super) fn add_of(
+        &mut self,
+        workload: Option<Arc<str>>,
+        (time, body, count): (Timestamp, Body, u64),
+    ) {
+        let line = Line {
+            workload,
+            ..self.line(time, body, count)
+        };
+        let length = self.push(line);
+        self.budget.take(length);
+    }
+
+    /// The next line.
+    pub(super) fn line(&mut self, time: Timestamp, body: Body, count: u64) -> Line {
         self.seq += 1;
         self.total += count;
-        let line = Line {
+        Line {
             v: VERSION,
             time,
             fence: Arc::clone(&self.fence),
-            workload: self.workload.clone(),
+            workload: self.workloads.target(),
             seq: self.seq,
             body,
             count,
             total: self.total,
-        };
+        }
+    }
+
+    /// Adds a line without a budget. Returns its length, in bytes.
+    pub(super) fn push(&mut self, line: Line) -> usize {
+        let mut length = 0;
         match line.to_json() {
             Ok(json) => {
                 let kept = stamp::stamped(&json);

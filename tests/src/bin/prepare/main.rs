@@ -7,6 +7,7 @@
 //! | `image` | the Linux guest: Debian's cloud kernel and busybox, unpacked under target/guest |
 //! | `engines` | podman and Docker with what they need, 250 MB, unpacked under target/guest and not installed |
 //! | `libvirt` | libvirt with what it needs, 35 MB, likewise |
+//! | `lxc` | LXC with what it needs, 12 MB, likewise |
 //! | `prometheus` | Debian's, 19 MB, unpacked under target/guest and not installed |
 
 use std::{
@@ -18,7 +19,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use tests::{
-    debian::{engines, libvirt, prometheus},
+    debian::{engines, libvirt, lxc, prometheus},
     exit::exit_code,
     guest::image::image,
     probe,
@@ -41,6 +42,7 @@ fn prepare(part: &str) -> Result<PathBuf> {
         ("image", "") => Ok(image()?.initramfs),
         ("engines", "") => engines(),
         ("libvirt", "") => libvirt(),
+        ("lxc", "") => lxc(),
         ("prometheus", "") => prometheus(),
         _ => bail!("unknown part"),
     }

@@ -3,6 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
     time::Instant,
 };
 
@@ -24,6 +25,8 @@ const HISTORY: usize = 60;
 pub struct Destination {
     /// The destination, socket or device, as text.
     pub what: String,
+    /// The workload that attempted it, if others have started that.
+    pub workload: Option<Arc<str>>,
     /// The rule that refused it.
     pub rule: String,
     /// The number of attempts in the record.
@@ -202,20 +205,22 @@ impl Model {
             .filter(move |line| any || line.to_string().contains(&self.filter))
     }
 
-    /// The most frequent attempts in its record.
+    /// The most frequent attempts in its record, by destination, workload and rule.
     #[must_use]
     pub fn destinations(&self) -> Vec<Destination> {
-        let mut counts: BTreeMap<(String, &str), u64> = BTreeMap::new();
+        let mut counts: BTreeMap<(String, Option<&Arc<str>>, &str), u64> = BTreeMap::new();
         for line in self.latest() {
             if let Body::Attempt(attempt) | Body::Repeats(attempt) = &line.body {
-                let key = (attempt.operation.to_string(), &*attempt.rule);
+                let what = attempt.operation.to_string();
+                let key = (what, line.workload.as_ref(), &*attempt.rule);
                 *counts.entry(key).or_default() += line.count;
             }
         }
         let mut destinations: Vec<_> = counts
             .into_iter()
-            .map(|((what, rule), count)| Destination {
+            .map(|((what, workload, rule), count)| Destination {
                 what,
+                workload: workload.cloned(),
                 rule: rule.to_owned(),
                 count,
             })

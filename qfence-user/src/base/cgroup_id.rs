@@ -1,9 +1,10 @@
-//! Finds out whether a cgroup with a given id exists anywhere in the hierarchy.
+//! Finds a cgroup by its id, anywhere in the hierarchy.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
     os::fd::{AsRawFd as _, FromRawFd as _},
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Result, ensure};
@@ -34,13 +35,31 @@ struct Handle {
 pub fn exists(hierarchy: &File, id: u64) -> Result<bool> {
     let own = fstat(hierarchy)?.st_ino;
     ensure!(
-        find(hierarchy, own)?,
+        find(hierarchy, own)?.is_some(),
         "this kernel does not find cgroups by their id"
     );
-    Ok(find(hierarchy, id)?)
+    Ok(find(hierarchy, id)?.is_some())
 }
 
-fn find(hierarchy: &File, id: u64) -> io::Result<bool> {
+/// The path of the cgroup with this id, below the directory `place` of a cgroup. `None` if it does not exist any more, or is
+/// not below `place`.
+///
+/// # Errors
+/// As [`exists`].
+pub fn below(place: &File, id: u64) -> Result<Option<PathBuf>> {
+    let Some(found) = find(place, id)? else {
+        return Ok(None);
+    };
+    let [found, place] = [path(&found)?, path(place)?];
+    Ok(found.strip_prefix(place).ok().map(Path::to_owned))
+}
+
+/// The path of an open directory.
+fn path(directory: &File) -> io::Result<PathBuf> {
+    fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd()))
+}
+
+fn find(hierarchy: &File, id: u64) -> io::Result<Option<File>> {
     let mut handle = Handle {
         bytes: 8,
         kind: KERNFS,
@@ -58,15 +77,15 @@ fn find(hierarchy: &File, id: u64) -> io::Result<bool> {
     };
     let fd = match Errno::result(fd) {
         Ok(fd) => c_int::try_from(fd).map_err(io::Error::other)?,
-        Err(Errno::ESTALE | Errno::ENOENT) => return Ok(false),
+        Err(Errno::ESTALE | Errno::ENOENT) => return Ok(None),
         Err(errno) => return Err(errno.into()),
     };
     // SAFETY: the kernel has just returned this descriptor, so nothing else owns it.
     let directory = unsafe { File::from_raw_fd(fd) };
     // Some kernels still open a removed cgroup while a process has it open. It has no files then.
     match fstatat(&directory, "cgroup.procs", AtFlags::AT_SYMLINK_NOFOLLOW) {
-        Ok(_) => Ok(true),
-        Err(Errno::ENOENT | Errno::ENODEV | Errno::ESTALE) => Ok(false),
+        Ok(_) => Ok(Some(directory)),
+        Err(Errno::ENOENT | Errno::ENODEV | Errno::ESTALE) => Ok(None),
         Err(errno) => Err(errno.into()),
     }
 }
