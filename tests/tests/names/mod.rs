@@ -1,5 +1,6 @@
 //! Rules by name: what is looked up in the fence is what opens, on the ports of its rule, and nothing else.
 
+mod guest;
 mod record;
 
 use std::net::IpAddr;
