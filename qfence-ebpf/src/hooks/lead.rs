@@ -183,11 +183,17 @@ fn set<const HOOK: u32>(ctx: &SockAddrContext, address: Halves, port: u16) {
         // SAFETY: as above.
         unsafe { place.write_volatile(words[0].to_be()) };
         // SAFETY: as above.
-        unsafe { place.add(1).write_volatile(words[1].to_be()) };
+        let word = unsafe { place.add(1) };
         // SAFETY: as above.
-        unsafe { place.add(2).write_volatile(words[2].to_be()) };
+        unsafe { word.write_volatile(words[1].to_be()) };
         // SAFETY: as above.
-        unsafe { place.add(3).write_volatile(words[3].to_be()) };
+        let word = unsafe { place.add(2) };
+        // SAFETY: as above.
+        unsafe { word.write_volatile(words[2].to_be()) };
+        // SAFETY: as above.
+        let word = unsafe { place.add(3) };
+        // SAFETY: as above.
+        unsafe { word.write_volatile(words[3].to_be()) };
     } else {
         // SAFETY: as above.
         let place = unsafe { &raw mut (*ctx.sock_addr).user_ip4 };

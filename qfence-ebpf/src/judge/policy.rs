@@ -137,8 +137,10 @@ extern "C" fn qfence_verdict_by_name(upper: u64, lower: u64, port: u32, denied: 
     }
     let expires = resolved.expires_after_use(now);
     if expires > resolved.expires_ns.saturating_add(MOVED_BY_NS) {
+        // SAFETY: as above.
+        let place = unsafe { &raw mut (*entry).expires_ns };
         // SAFETY: as above. The value is one word, so other CPUs never see half of it.
-        unsafe { (&raw mut (*entry).expires_ns).write_volatile(expires) };
+        unsafe { place.write_volatile(expires) };
     }
     verdict.bits()
 }
