@@ -16,7 +16,7 @@ use crate::{
 /// If the map or the file of names cannot be read.
 pub(super) fn named_addresses(fences: &Fences, name: &str) -> Result<NamedAddresses> {
     let now = since_boot()?;
-    let mut names = fences.names_file(name).read()?;
+    let mut names = fences.names_file(name).read()?.names;
     let addresses = Addresses::open(&fences.pins(name))?.list()?;
     let in_force = addresses.into_iter().filter(|(_, of)| !of.is_over(now));
     let found = in_force.map(|(address, of)| {

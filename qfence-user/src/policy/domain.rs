@@ -30,6 +30,9 @@ pub enum NotAName {
     /// It is longer than the protocol allows.
     #[error("it is longer than 253 characters")]
     TooLong,
+    /// Its last label is a number, as that of an address.
+    #[error("its last label is a number, as that of an address")]
+    Number,
     /// It cannot be converted to ASCII (UTS #46).
     #[error("it has characters that no international name has")]
     International,
@@ -83,8 +86,20 @@ impl FromStr for DomainName {
         if !ascii.contains('.') {
             return Err(NotAName::OneLabel);
         }
+        if ends_in_number(&ascii) {
+            return Err(NotAName::Number);
+        }
         Ok(Self(ascii.into()))
     }
+}
+
+/// Whether the last label is that of an IPv4 address, in any spelling, however wrong. No top-level domain begins with a digit.
+pub(super) fn ends_in_number(text: &str) -> bool {
+    let last = text.rsplit('.').find(|label| !label.is_empty());
+    let numeric = |character: char| character.is_ascii_hexdigit() || matches!(character, 'x' | 'X');
+    last.is_some_and(|last| {
+        last.starts_with(|first: char| first.is_ascii_digit()) && last.chars().all(numeric)
+    })
 }
 
 fn check(ascii: &str) -> Result<(), NotAName> {
@@ -183,6 +198,9 @@ mod tests {
             ("*.org", NotAName::Label),
             (long_label.as_str(), NotAName::Label),
             (long.as_str(), NotAName::TooLong),
+            ("a.1", NotAName::Number),
+            ("192\u{3002}0\u{3002}2\u{3002}1", NotAName::Number),
+            ("a.1\u{feff}", NotAName::Number),
         ] {
             assert_eq!(text.parse::<DomainName>(), Err(error), "{text:?}");
         }

@@ -22,6 +22,9 @@ const NAMES: usize = 8;
 /// The maximum number of addresses.
 const ADDRESSES: usize = 8192;
 
+/// The number of addresses above which those are forgotten that are no more in force: twice as many as can be in force.
+const MANY: usize = 4096;
+
 /// Writes names after an address: ` (github.com)`.
 pub(super) fn write_names(f: &mut fmt::Formatter<'_>, names: &[Arc<str>]) -> fmt::Result {
     if names.is_empty() {
@@ -52,10 +55,12 @@ impl ResolvedNames {
         names.cloned().unwrap_or_default()
     }
 
-    /// Forgets the addresses that are not wanted.
-    pub fn retain(&self, is_wanted: impl Fn(IpAddr) -> bool) {
+    /// Forgets the addresses that are not wanted, if there are so many that room is short.
+    pub fn make_room(&self, is_wanted: impl Fn(IpAddr) -> bool) {
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|address, _| is_wanted(*address));
+        if all.len() > MANY {
+            all.retain(|address, _| is_wanted(*address));
+        }
     }
 
     /// All of them.
@@ -88,11 +93,14 @@ mod tests {
             names.add(address, &format!("n{number}.example.org"));
         }
         assert_eq!(names.of(address).len(), NAMES);
-        names.retain(|_| false);
-        assert!(names.of(address).is_empty());
+        names.make_room(|_| false);
+        assert_eq!(names.of(address).len(), NAMES, "there is room");
         for number in 0..20_000_u32 {
             names.add(IpAddr::from(number.to_be_bytes()), "a.example.org");
         }
         assert_eq!(names.all().len(), ADDRESSES);
+        let kept = IpAddr::from([0, 0, 0, 7]);
+        names.make_room(|address| address == kept);
+        assert_eq!(names.all().into_keys().collect::<Vec<_>>(), [kept]);
     }
 }

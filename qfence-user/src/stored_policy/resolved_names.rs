@@ -1,5 +1,4 @@
-//! The names behind the addresses of a fence, for other commands: a file under /run/qfence, which the resolver of the fence
-//! renews.
+//! What the resolver of a fence found, for other commands: a file under /run/qfence, which its supervisor renews.
 
 use std::{
     collections::BTreeMap,
@@ -28,6 +27,18 @@ const LONGEST: u64 = 32 * 1024 * 1024;
 /// The names of each address.
 pub type NamesOfAddresses = BTreeMap<IpAddr, Vec<String>>;
 
+/// The results of look-ups, as they are counted.
+pub const RESULTS: [&str; 4] = ["allowed", "denied", "struck", "failed"];
+
+/// What the resolver found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct StoredNames {
+    /// The names behind addresses.
+    pub names: NamesOfAddresses,
+    /// The number of look-ups, by their results in the order of [`RESULTS`].
+    pub lookups: [u64; RESULTS.len()],
+}
+
 /// The file of one fence.
 #[derive(Clone, Debug)]
 pub struct NamesFile {
@@ -39,7 +50,7 @@ pub struct NamesFile {
 #[derive(Deserialize, Serialize)]
 struct Content {
     abi: u32,
-    names: NamesOfAddresses,
+    found: StoredNames,
 }
 
 impl NamesFile {
@@ -56,9 +67,9 @@ impl NamesFile {
     ///
     /// # Errors
     /// If it cannot be written. The file is unchanged then.
-    pub fn write(&self, names: NamesOfAddresses) -> Result<()> {
+    pub fn write(&self, found: StoredNames) -> Result<()> {
         let abi = version::abi();
-        let text = serde_json::to_vec(&Content { abi, names })?;
+        let text = serde_json::to_vec(&Content { abi, found })?;
         let directory = Directory::private(&self.run, Others::Read)?;
         Staged::write(directory, self.file.as_ref(), &text, PRIVATE_FILE)?.keep()?;
         Ok(())
@@ -68,16 +79,16 @@ impl NamesFile {
     ///
     /// # Errors
     /// If it cannot be read, or another version wrote it.
-    pub fn read(&self) -> Result<NamesOfAddresses> {
+    pub fn read(&self) -> Result<StoredNames> {
         let path = self.run.join(&self.file);
         let wrong = || format!("cannot read {}", path.display());
         let text = match bounded::read(&path, LONGEST) {
-            Err(error) if error.is_missing() => return Ok(NamesOfAddresses::new()),
+            Err(error) if error.is_missing() => return Ok(StoredNames::default()),
             read => read.with_context(wrong)?,
         };
         let content: Content = serde_json::from_slice(&text).with_context(wrong)?;
         version::check(content.abi, "it").with_context(wrong)?;
-        Ok(content.names)
+        Ok(content.found)
     }
 
     /// Removes the file, if there is one.

@@ -35,7 +35,8 @@ pub(super) fn run(name: &str, paths: &Paths) -> Result<()> {
         ));
     }
     let policy = fences.policy_file(name).read()?.map(|stored| stored.policy);
-    print(suggest(name, policy.as_ref(), &seen, counts.unlisted).trim_end())
+    let names = fences.names_file(name).read()?.names;
+    print(suggest(name, policy.as_ref(), &seen, counts.unlisted, &names).trim_end())
 }
 
 /// Runs `policy suggest --allowed`.
@@ -66,5 +67,6 @@ pub(super) fn run_allowed(name: &str, paths: &Paths) -> Result<()> {
     if seen.is_empty() {
         notify("nothing was let through so far");
     }
-    print(suggest_allowed(name, &seen, calls_to_others).trim_end())
+    let names = fences.names_file(name).read()?.names;
+    print(suggest_allowed(name, &seen, calls_to_others, &names).trim_end())
 }

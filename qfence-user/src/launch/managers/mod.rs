@@ -66,7 +66,9 @@ impl Managers {
         });
         endpoints.extend(found);
         if closes_name_services {
-            endpoints.extend(table::name_services());
+            // Each look-up of the C library tries the socket of nscd, so it is refused only where there is one.
+            let services = table::name_services();
+            endpoints.extend(services.filter(|service| service.path.exists()));
         }
         Ok(Self {
             uid: identity.uid,

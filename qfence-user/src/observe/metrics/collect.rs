@@ -7,8 +7,9 @@ use qfence_common::{Action, Hits, tally::Class};
 use crate::{
     base::paths::Paths,
     fence::registry::{Condition, Fences, Listed},
-    kernel::{Maps, snapshot::Snapshot},
+    kernel::{Maps, has_resolver, snapshot::Snapshot},
     policy::Policy,
+    stored_policy::resolved_names::RESULTS,
 };
 
 /// The metrics of one fence.
@@ -26,6 +27,8 @@ pub struct Sample {
     pub counted: Option<Snapshot>,
     /// The number of verdicts by action and protocol.
     pub verdicts: Vec<(Action, Class, u64)>,
+    /// The number of look-ups of names by their results, if the fence has a resolver.
+    pub lookups: Option<[u64; RESULTS.len()]>,
     /// Its policy, if that can be read.
     pub policy: Option<PolicySample>,
 }
@@ -73,6 +76,7 @@ fn sample(fences: &Fences, listed: Listed) -> Sample {
         .and_then(|description| description.started.parse().ok());
     Sample {
         policy: policy(fences, &listed, maps.as_ref()),
+        lookups: lookups(fences, &listed.name),
         verdicts: maps.as_ref().map(verdicts).unwrap_or_default(),
         condition: listed.condition,
         started: started.map(|time: Timestamp| time.as_duration().as_secs_f64()),
@@ -80,6 +84,12 @@ fn sample(fences: &Fences, listed: Listed) -> Sample {
         counted: listed.counted,
         name: listed.name,
     }
+}
+
+fn lookups(fences: &Fences, name: &str) -> Option<[u64; RESULTS.len()]> {
+    let has_resolver = has_resolver(&fences.pins(name)).ok()?;
+    let found = has_resolver.then(|| fences.names_file(name).read());
+    Some(found?.ok()?.lookups)
 }
 
 fn verdicts(maps: &Maps) -> Vec<(Action, Class, u64)> {

@@ -7,7 +7,7 @@ use qfence_common::address::V4_PREFIX_BITS;
 use super::{decimal, error::RuleError, ports};
 use crate::policy::{
     Prefix,
-    domain::{DomainPattern, NotAName},
+    domain::{DomainName, DomainPattern, NotAName, ends_in_number},
     hostset,
     protocol::Proto,
     rule::Destination,
@@ -124,16 +124,6 @@ pub(super) fn plain(
     Err(RuleError::unknown_destination(text))
 }
 
-/// Whether the last label is that of an IPv4 address, in any spelling, however wrong. No top-level domain begins with a
-/// digit.
-fn ends_in_number(text: &str) -> bool {
-    let last = text.rsplit('.').find(|label| !label.is_empty());
-    let numeric = |character: char| character.is_ascii_hexdigit() || matches!(character, 'x' | 'X');
-    last.is_some_and(|last| {
-        last.starts_with(|first: char| first.is_ascii_digit()) && last.chars().all(numeric)
-    })
-}
-
 /// Parses a name, or a star and a name.
 fn pattern(text: &str) -> Result<DomainPattern, RuleError> {
     let (is_below, name) = match text.strip_prefix("*.") {
@@ -144,6 +134,9 @@ fn pattern(text: &str) -> Result<DomainPattern, RuleError> {
         return Err(RuleError::Star { name: text.into() });
     }
     match name.parse() {
+        Ok(name) if is_localhost(DomainName::as_str(&name)) => {
+            Err(RuleError::Localhost { name: text.into() })
+        }
         Ok(name) => Ok(DomainPattern { name, is_below }),
         Err(NotAName::OneLabel) if is_below => Err(RuleError::StarOfOneLabel { name: text.into() }),
         Err(why) => Err(RuleError::NotAName {

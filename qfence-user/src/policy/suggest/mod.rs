@@ -13,6 +13,7 @@ use crate::{
     base::printable::is_unprintable,
     policy::{
         Policy,
+        domain::{DomainName, DomainPattern},
         hostset::single,
         ports::Ports,
         protocol::{Proto, WITH_PORTS},
@@ -24,20 +25,32 @@ use crate::{
 /// for [`qfence_common::verdict::MAX_RULES`] rules.
 const ALONE: usize = 128;
 
-/// A protocol and an address. The ports that were seen there are collected.
-type Target = (u32, IpAddr);
+/// A protocol and a place. The ports that were seen there are collected.
+type Target = (u32, Place);
+
+/// An address, or the name by which the fence found it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Address(IpAddr),
+    Name(DomainName),
+}
+
+/// The names that the fence looked up, by address.
+pub type NamesByAddress = BTreeMap<IpAddr, Vec<String>>;
 
 /// Items with the number of times that each was seen.
 type Counted<T> = Vec<(T, u64)>;
 
 /// A profile, as TOML, that allows the sightings, with their numbers as comments, and otherwise has the rules of the
-/// fence's own policy. `unlisted` is the number of sightings for which there was no room.
+/// fence's own policy. `unlisted` is the number of sightings for which there was no room. An address that the fence looked up is
+/// suggested by its first name in `names`.
 #[must_use]
 pub fn suggest(
     fence: &str,
     policy: Option<&Policy>,
     seen: &[(Sighting, u64)],
     unlisted: u64,
+    names: &NamesByAddress,
 ) -> String {
     let mut out = String::new();
     let mut line = |text: &str| {
@@ -63,7 +76,7 @@ pub fn suggest(
     });
     line(&format!("default = {}", quoted(word(default))));
     let own = policy.map_or_else(Vec::new, Policy::rules);
-    allow(&mut line, seen);
+    allow(&mut line, seen, names);
     if let Some((_default, own)) = own.split_last()
         && !own.is_empty()
     {
@@ -88,9 +101,14 @@ pub fn suggest(
 }
 
 /// A profile, as TOML, that allows only the destinations that were let through, with their numbers of calls or packets as
-/// comments. `unlisted` is the number of calls to destinations for which there was no room.
+/// comments. `unlisted` is the number of calls to destinations for which there was no room, and `names` is as for [`suggest`].
 #[must_use]
-pub fn suggest_allowed(fence: &str, seen: &[(Sighting, u64)], unlisted: u64) -> String {
+pub fn suggest_allowed(
+    fence: &str,
+    seen: &[(Sighting, u64)],
+    unlisted: u64,
+    names: &NamesByAddress,
+) -> String {
     let mut out = String::new();
     let mut line = |text: &str| {
         let _ = writeln!(out, "{text}");
@@ -107,13 +125,13 @@ pub fn suggest_allowed(fence: &str, seen: &[(Sighting, u64)], unlisted: u64) -> 
         ));
     }
     line(&format!("default = {}", quoted(word(Action::Deny))));
-    allow(&mut line, seen);
+    allow(&mut line, seen, names);
     out
 }
 
 /// Adds rules that allow the destinations.
-fn allow(line: &mut impl FnMut(&str), seen: &[(Sighting, u64)]) {
-    let (rules, without) = rules(seen);
+fn allow(line: &mut impl FnMut(&str), seen: &[(Sighting, u64)], names: &NamesByAddress) {
+    let (rules, without) = rules(seen, names);
     let (often, seldom) = rules.split_at(rules.len().min(ALONE));
     for (of, count) in often {
         line("");
@@ -182,7 +200,7 @@ fn quoted(text: &str) -> String {
 
 /// The sightings as matches, the most frequent first. The ports of one protocol at one address are one match. Nothing
 /// is widened: no rule can match port 0 alone, so such sightings are returned as text.
-fn rules(seen: &[(Sighting, u64)]) -> (Counted<Match>, Counted<String>) {
+fn rules(seen: &[(Sighting, u64)], names: &NamesByAddress) -> (Counted<Match>, Counted<String>) {
     let mut targets: BTreeMap<Target, (Vec<u16>, u64)> = BTreeMap::new();
     let mut without = Vec::new();
     for (sighting, count) in seen {
@@ -195,17 +213,26 @@ fn rules(seen: &[(Sighting, u64)]) -> (Counted<Match>, Counted<String>) {
             without.push((format!("{} to {address}", named(protocol)), *count));
             continue;
         }
-        let (ports, all) = targets.entry((protocol, address)).or_default();
+        let mut known = names.get(&address).into_iter().flatten();
+        let name = known.find_map(|name| name.parse().ok());
+        let place = name.map_or(Place::Address(address), Place::Name);
+        let (ports, all) = targets.entry((protocol, place)).or_default();
         ports.extend(u16::try_from(sighting.port).ok().filter(|port| *port != 0));
         *all += count;
     }
     let mut rules: Vec<_> = targets
         .into_iter()
-        .map(|((protocol, address), (ports, count))| {
+        .map(|((protocol, place), (ports, count))| {
             let ports = ports.into_iter().map(|port| port..=port);
             let of = Match {
                 protocol: named(protocol),
-                destination: Destination::Prefix(single(address)),
+                destination: match place {
+                    Place::Address(address) => Destination::Prefix(single(address)),
+                    Place::Name(name) => Destination::Name(DomainPattern {
+                        name,
+                        is_below: false,
+                    }),
+                },
                 ports: Ports::new(ports).unwrap_or(Ports::EVERY),
             };
             (of, count)

@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -22,7 +25,7 @@ use crate::{
     resolver::{
         Askers, Full, Guarded, Lookup, Permission, Publisher, Reporter, Rules, Transport, Verdict,
     },
-    stored_policy::{FileVersion, PolicyFile},
+    stored_policy::{FileVersion, PolicyFile, resolved_names::RESULTS},
 };
 
 /// What the supervisor has and the resolver asks.
@@ -41,6 +44,8 @@ pub(super) struct Shared {
     pub(super) record: LookupSender,
     /// Whether look-ups that are allowed are on record.
     pub(super) logs_allowed: bool,
+    /// The number of look-ups, by their results in the order of [`RESULTS`].
+    pub(super) counts: [AtomicU64; RESULTS.len()],
 }
 
 /// What the policy in force says of names and of their addresses.
@@ -148,6 +153,13 @@ impl Reporter for Shared {
         for address in &lookup.addresses {
             self.names.add(*address, &lookup.name);
         }
+        let result = match lookup.verdict {
+            Verdict::Denied => 1,
+            Verdict::Failed | Verdict::Full => 3,
+            Verdict::Allowed if !lookup.struck.is_empty() => 2,
+            Verdict::Allowed => 0,
+        };
+        self.counts[result].fetch_add(1, Ordering::Relaxed);
         let is_denied = || {
             let name: Result<DomainName, _> = DomainName::of_wire(&lookup.name);
             name.is_ok_and(|name| !self.view().lookups.permission(&name).is_allowed)

@@ -4,8 +4,10 @@ mod ends;
 mod guard;
 
 use std::{
+    collections::BTreeSet,
+    net::IpAddr,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering},
 };
 
 use anyhow::{Context as _, Result, anyhow};
@@ -28,7 +30,7 @@ use crate::{
     resolver::{self, Ends, Handle, Nameservers, Sockets},
     stored_policy::{
         PolicyFile,
-        resolved_names::{NamesFile, NamesOfAddresses},
+        resolved_names::{NamesFile, StoredNames},
     },
     supervise::recurring_error::RecurringError,
 };
@@ -71,7 +73,7 @@ pub struct Names {
     nameservers: Subscription<ResolvConf>,
     file: NamesFile,
     /// What the file has.
-    written: NamesOfAddresses,
+    written: StoredNames,
     said: Said,
 }
 
@@ -130,6 +132,7 @@ impl Prepared {
             names: given.names,
             record: given.record,
             logs_allowed: given.logs_allowed,
+            counts: Default::default(),
         });
         let mut nameservers = watcher.nameservers();
         let found = nameservers.reading().await?;
@@ -149,7 +152,7 @@ impl Prepared {
             asked,
             nameservers,
             file: given.names_file,
-            written: NamesOfAddresses::new(),
+            written: StoredNames::default(),
             said: Said::default(),
         })
     }
@@ -188,6 +191,7 @@ impl Names {
 
     /// To be called once per second: takes out of force what is over, and stores the names for other commands.
     pub(crate) fn tick(&mut self, messages: &MessageQueue) {
+        self.nameservers.subscribe_again();
         let alive = match self.handle.is_alive() {
             true => Ok(()),
             false => Err(anyhow!(
@@ -211,16 +215,25 @@ impl Names {
     fn sweep(&self) -> Result<()> {
         let now = since_boot()?;
         let mut resolved = self.shared.resolved();
-        resolved.sweep(now)
+        resolved.sweep(now)?;
+        let in_force: BTreeSet<IpAddr> = resolved.list()?.into_iter().map(|(of, _)| of).collect();
+        self.shared
+            .names
+            .make_room(|address| in_force.contains(&address));
+        Ok(())
     }
 
     fn store(&mut self) -> Result<()> {
         let text = |names: NamesOf| names.iter().map(ToString::to_string).collect();
         let all = self.shared.names.all().into_iter();
-        let all: NamesOfAddresses = all.map(|(address, names)| (address, text(names))).collect();
-        if all != self.written {
-            self.file.write(all.clone())?;
-            self.written = all;
+        let counts = self.shared.counts.each_ref();
+        let found = StoredNames {
+            names: all.map(|(address, names)| (address, text(names))).collect(),
+            lookups: counts.map(|count| count.load(Ordering::Relaxed)),
+        };
+        if found != self.written {
+            self.file.write(found.clone())?;
+            self.written = found;
         }
         Ok(())
     }

@@ -33,6 +33,12 @@ pub(super) struct ByVerdict {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ByResult {
+    pub(super) fence: String,
+    pub(super) result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ByRecord {
     pub(super) fence: String,
     pub(super) how: &'static str,
@@ -79,6 +85,7 @@ pub(super) struct Metrics {
     pub(super) connects: Counters<ByDirection>,
     pub(super) packets: Counters<ByDirection>,
     pub(super) bytes: Counters<ByDirection>,
+    pub(super) lookups: Counters<ByResult>,
     pub(super) generation: Gauges<OfFence>,
     pub(super) rules: Gauges<OfFence>,
     pub(super) host: Gauges<OfFence>,
@@ -152,6 +159,11 @@ impl Metrics {
             "verdicts",
             "Verdicts by action and protocol, including replies to peers on the host",
             self.verdicts,
+        );
+        registry.register(
+            "lookups",
+            "Look-ups of names by result, in fences with rules by name",
+            self.lookups,
         );
         registry.register("rule_hits", "Verdicts by the rule that decided", self.hits);
         registry.register("connects", "Calls of connect()", self.connects);

@@ -11,11 +11,12 @@ use prometheus_client::{
 use qfence_common::{Action, Traffic};
 
 use families::{
-    About, ByDirection, ByProtocol, ByRecord, ByRule, ByVerdict, Metrics, OfFence, count_up, set,
+    About, ByDirection, ByProtocol, ByRecord, ByResult, ByRule, ByVerdict, Metrics, OfFence,
+    count_up, set,
 };
 
 use super::collect::Sample;
-use crate::policy::names::REPLIES;
+use crate::{policy::names::REPLIES, stored_policy::resolved_names::RESULTS};
 
 /// The format of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +63,13 @@ impl Metrics {
         set(&self.processes, of_fence(), sample.processes);
         if let Some(started) = sample.started {
             self.started.get_or_create(&of_fence()).set(started);
+        }
+        for (result, count) in RESULTS.iter().zip(sample.lookups.into_iter().flatten()) {
+            let labels = ByResult {
+                fence: fence(),
+                result,
+            };
+            count_up(&self.lookups, labels, count);
         }
         if let Some(policy) = policy {
             set(&self.generation, of_fence(), policy.generation);
