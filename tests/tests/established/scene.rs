@@ -15,6 +15,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::maps::{MapFd, MapInfo, MapType};
+use qfence_common::abi::OWNERS_MAP;
 use qfence_user::{
     fence::hierarchy::Hierarchy,
     supervise::established::{self, Connection, Ended},
@@ -158,7 +159,8 @@ fn owners(supervisor: u32) -> Result<MapFd> {
         let id = info.lines().find_map(|line| line.strip_prefix("map_id:"));
         let Some(id) = id else { continue };
         let map = MapInfo::from_id(id.trim().parse()?)?;
-        if map.map_type()? == MapType::SkStorage {
+        // Another one has the queries for names.
+        if map.map_type()? == MapType::SkStorage && map.name_as_str() == Some(OWNERS_MAP) {
             return Ok(map.fd()?);
         }
     }
