@@ -264,7 +264,8 @@ pub(crate) fn asks(ctx: &SkBuffContext, to: &Destination, payload: Payload) -> b
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_asks(skb: *mut __sk_buff, payload: u64) -> u32 {
-    if !knows_names() {
+    // Without a supervisor, others could bind the port of the resolver.
+    if !knows_names() || !is_policy_followed() {
         return 0;
     }
     let socket = whole_socket(skb);

@@ -16,7 +16,8 @@ use super::{hash::get, load::take};
 use crate::base::clock::since_boot;
 
 /// For how long after its packet left a source counts as one that asks.
-const ASKS_FOR: Duration = Duration::from_mins(1);
+/// Then another process could have its port. Each datagram renews it.
+const ASKS_FOR: Duration = Duration::from_secs(10);
 
 /// The sources. The map is not pinned, so it is lost with the supervisor, as the resolver is.
 pub struct Askers(HashMap<MapData, Asker, u64>);
@@ -28,7 +29,7 @@ impl Askers {
     }
 
     /// Whether a query came from the fence, by its source. For TCP, it is asked when a connection was accepted. A source that
-    /// has not asked for a minute counts as another one.
+    /// has not asked for ten seconds counts as another one.
     ///
     /// # Errors
     /// If the map or the clock cannot be read.
@@ -66,10 +67,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_source_asks_for_a_minute() {
-        let minute = u64::try_from(ASKS_FOR.as_nanos()).unwrap();
-        assert!(asks(7, 7) && asks(8, 7) && asks(7, 6 + minute));
-        assert!(!asks(7, 7 + minute));
+    fn a_source_asks_for_a_while() {
+        let while_ns = u64::try_from(ASKS_FOR.as_nanos()).unwrap();
+        assert!(asks(7, 7) && asks(8, 7) && asks(7, 6 + while_ns));
+        assert!(!asks(7, 7 + while_ns));
         assert!(!asks(0, u64::MAX));
     }
 

@@ -29,6 +29,8 @@ pub struct Handle {
     endpoint: Endpoint,
     counts: Arc<Counts>,
     stop: Option<oneshot::Sender<()>>,
+    /// The same sockets, so that nobody else can bind their port if the thread ends by a panic.
+    _held: Vec<(std::net::UdpSocket, std::net::TcpListener)>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -50,6 +52,9 @@ impl Resolver {
     ) -> io::Result<Handle> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let endpoint = sockets.endpoint();
+        let pairs = sockets.pairs.iter();
+        let held = pairs.map(|pair| Ok((pair.udp.try_clone()?, pair.tcp.try_clone()?)));
+        let held = held.collect::<io::Result<_>>()?;
         let registered = register(&runtime, sockets)?;
         let counts = Arc::<Counts>::default();
         let (stop, stopped) = oneshot::channel();
@@ -61,6 +66,7 @@ impl Resolver {
             endpoint,
             counts,
             stop: Some(stop),
+            _held: held,
             thread: Some(thread),
         })
     }

@@ -1,7 +1,6 @@
 //! What the resolver needs of its fence: the rules in force, the kernel's maps, the record.
 
 use std::{
-    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -11,13 +10,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use qfence_common::{Action, Protocol, resolved::Grant, verdict::NO_RULE};
+use qfence_common::{Protocol, resolved::Grant, verdict::NO_RULE};
 
 use super::guard::Guard;
 use crate::{
     compile::named::{self, Lookups},
     kernel::{self, resolved::Addresses},
-    policy::{Numbered, domain::DomainName},
+    policy::domain::DomainName,
     record::{
         lookups::{LookedUp, LookupSender},
         resolved_names::ResolvedNames,
@@ -52,8 +51,6 @@ pub(super) struct Shared {
 pub(super) struct View {
     lookups: Lookups,
     guard: Guard,
-    /// The numbers of the rules that allow names.
-    rules: BTreeSet<u32>,
     /// Whether the policy only monitors: then each name is resolved.
     monitors: bool,
     version: Option<FileVersion>,
@@ -69,18 +66,23 @@ impl View {
         let version = file.file_version();
         let stored = file.read()?.context("the fence has no policy")?;
         let rules = stored.policy.rules();
-        let allows_names = |of: &&Numbered| {
-            let mut matches = of.rule.matches.iter();
-            of.rule.action == Action::Allow && matches.any(|of| of.pattern().is_some())
-        };
-        let allowing = rules.iter().filter(allows_names);
         Ok(Self {
             lookups: Lookups::new(&rules),
             guard: Guard::new(&stored.sets, allows_private),
-            rules: allowing.map(|of| of.number).collect(),
             monitors: stored.policy.monitor,
             version,
         })
+    }
+}
+
+impl View {
+    /// Whether one of the names that led to an address still has a grant.
+    fn grants(&self, names: &ResolvedNames, address: IpAddr, grant: Grant) -> bool {
+        let has_grant = |name: &str| {
+            let name = DomainName::of_wire(name);
+            name.is_ok_and(|name| self.lookups.permission(&name).grants.contains(&grant))
+        };
+        names.of(address).iter().any(|name| has_grant(name))
     }
 }
 
@@ -95,7 +97,8 @@ impl Shared {
         {
             // What is left here by an error is removed by the next sweep or denied by the new policy, which has no such rule.
             let _ = self.resolved().retain(|address, grant| {
-                renewed.rules.contains(&grant.rule()) && renewed.guard.reason(address).is_none()
+                renewed.guard.reason(address).is_none()
+                    && renewed.grants(&self.names, address, grant)
             });
             *view = Arc::new(renewed);
         }
