@@ -253,17 +253,21 @@ impl PolicyFile {
     /// # Errors
     /// Errors of unlink; a missing file is no error.
     pub fn remove(&self) -> Result<()> {
-        let Some(directory) = Directory::trusted(&self.run, Others::Read)? else {
-            return Ok(());
-        };
-        // The second one exists if a writer was killed.
-        for file in [&self.file, &format!("{}{NEW_SUFFIX}", self.file)] {
-            directory
-                .remove(file.as_ref())
-                .with_context(|| format!("cannot remove {}", self.run.join(file).display()))?;
-        }
-        Ok(())
+        remove(&self.run, &self.file)
     }
+}
+
+/// Removes a file of a directory, and what a killed writer left of it.
+fn remove(run: &Path, file: &str) -> Result<()> {
+    let Some(directory) = Directory::trusted(run, Others::Read)? else {
+        return Ok(());
+    };
+    for file in [file, &format!("{file}{NEW_SUFFIX}")] {
+        directory
+            .remove(file.as_ref())
+            .with_context(|| format!("cannot remove {}", run.join(file).display()))?;
+    }
+    Ok(())
 }
 
 /// A policy that is written, but not in its place yet.

@@ -13,7 +13,7 @@ use crate::base::{
     files::{
         PRIVATE_FILE, bounded,
         directory::{Directory, Others},
-        staged::{NEW_SUFFIX, Staged},
+        staged::Staged,
     },
     version,
 };
@@ -96,14 +96,6 @@ impl NamesFile {
     /// # Errors
     /// Errors of unlink.
     pub fn remove(&self) -> Result<()> {
-        let Some(directory) = Directory::trusted(&self.run, Others::Read)? else {
-            return Ok(());
-        };
-        for file in [&self.file, &format!("{}{NEW_SUFFIX}", self.file)] {
-            directory
-                .remove(file.as_ref())
-                .with_context(|| format!("cannot remove {}", self.run.join(file).display()))?;
-        }
-        Ok(())
+        super::remove(&self.run, &self.file)
     }
 }

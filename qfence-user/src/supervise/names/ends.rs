@@ -73,9 +73,7 @@ impl View {
             version,
         })
     }
-}
 
-impl View {
     /// Whether one of the names that led to an address still has a grant.
     fn grants(&self, names: &ResolvedNames, address: IpAddr, grant: Grant) -> bool {
         let has_grant = |name: &str| {
@@ -95,7 +93,7 @@ impl Shared {
             // A file that cannot be read is reported by the follower of the policy.
             && let Ok(renewed) = View::read(&self.policy_file, self.allows_private)
         {
-            // What is left here by an error is removed by the next sweep or denied by the new policy, which has no such rule.
+            // A grant that an error leaves ends by its time. Before that, the kernel denies it if its rule is gone.
             let _ = self.resolved().retain(|address, grant| {
                 renewed.guard.reason(address).is_none()
                     && renewed.grants(&self.names, address, grant)
