@@ -10,7 +10,7 @@ use tests::{
     world::{HOST_V4, SERVER_V4},
 };
 
-use super::{PORT, Scene};
+use super::{PORT, Scene, followed::Followed};
 
 /// What asks for a fence, and the partition that it needs.
 const FENCE: &str = "<metadata>
@@ -230,6 +230,40 @@ fn a_guest_that_asks_for_no_fence_has_none() -> Result<()> {
     scene.room.output(&["virsh", "resume", "vm-1"])?;
     scene.room.output(&["virsh", "destroy", "vm-1"])?;
     // QEMU's connection to the test is a socket of the fence as long as it waits for accept().
+    drop(guest);
+    scene.assert_nothing_left()
+}
+
+#[test]
+fn a_guest_is_fenced_again_when_it_is_started_anew() -> Result<()> {
+    let (scene, _libvirtd) = scene()?;
+    let user = "<interface type='user'><model type='virtio'/></interface>";
+    let start = || {
+        let guest = scene.room.control("vm-1")?;
+        let created = create(&scene, "", user)?;
+        assert_eq!(created.code(), Some(0), "{created:?}");
+        Ok::<_, anyhow::Error>(guest)
+    };
+    let mut guest = start()?;
+    guest.await_boot()?;
+    for result in attempt(&mut guest, "10.0.2.2")? {
+        assert!(result.is_reached(), "control: {result:?}");
+    }
+    let mut followed = Followed::start(&scene, "--domain vm-1")?;
+    followed.in_force(1)?;
+    assert_fenced(&scene, &mut guest, "10.0.2.2")?;
+    scene.room.output(&["virsh", "destroy", "vm-1"])?;
+    drop(guest);
+    followed.is_over()?;
+    let mut guest = start()?;
+    followed.in_force(2)?;
+    guest.await_boot()?;
+    assert_fenced(&scene, &mut guest, "10.0.2.2")?;
+    followed.end()?;
+    for result in attempt(&mut guest, "10.0.2.2")? {
+        assert!(result.is_reached(), "control: {result:?}");
+    }
+    scene.room.output(&["virsh", "destroy", "vm-1"])?;
     drop(guest);
     scene.assert_nothing_left()
 }
