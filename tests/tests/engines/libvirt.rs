@@ -33,11 +33,13 @@ const USE_BRIDGE: &str = "ip link set eth0 down; ip link set eth1 up; ip addr ad
 
 fn scene() -> Result<(Scene, Process)> {
     let scene = Scene::with(Room::with_libvirt)?;
-    let hook = include_str!("../../../contrib/libvirt/hooks/qemu");
-    scene.room.write("/etc/libvirt/hooks/qemu", hook)?;
-    scene
-        .room
-        .output(&["chmod", "755", "/etc/libvirt/hooks/qemu"])?;
+    let qemu = include_str!("../../../contrib/libvirt/hooks/qemu");
+    let network = include_str!("../../../contrib/libvirt/hooks/network");
+    for (name, hook) in [("qemu", qemu), ("network", network)] {
+        let path = format!("/etc/libvirt/hooks/{name}");
+        scene.room.write(&path, hook)?;
+        scene.room.output(&["chmod", "755", &path])?;
+    }
     let libvirtd = scene.room.start_libvirtd()?;
     Ok((scene, libvirtd))
 }
@@ -132,6 +134,27 @@ fn a_guest_is_fenced_at_its_user_network_and_at_its_tap_device() -> Result<()> {
     assert!(resolved[0].is_reached(), "{resolved:?}");
     assert_answers(&scene, &mut guest)?;
 
+    // What is added now would not be seen.
+    let add = [
+        "virsh",
+        "attach-interface",
+        "vm-1",
+        "network",
+        "default",
+        "--live",
+    ];
+    let added = room.run(&add)?;
+    assert_ne!(added.code(), Some(0), "{added:?}");
+    let words = "runs in the fence vm-1, which does not see";
+    assert!(added.stderr.contains(words), "{added:?}");
+    let interfaces = || room.output(&["virsh", "domiflist", "vm-1"]);
+    assert_eq!(
+        interfaces()?.matches("default").count(),
+        1,
+        "{}",
+        interfaces()?
+    );
+
     // The control: without the fence, the same guest reaches the host by both.
     room.output(&["qfence-user", "rm", "vm-1"])?;
     for result in attempt(&mut guest, "192.168.122.1")? {
@@ -143,6 +166,8 @@ fn a_guest_is_fenced_at_its_user_network_and_at_its_tap_device() -> Result<()> {
     }
     // At the hook `reconnect`, a missing fence is reported, and the guest goes on.
     let words = ["vm-1", "reconnect", "begin", "-"];
+    room.output(&add)?;
+    assert_eq!(interfaces()?.matches("default").count(), 2, "control");
     let hook = |words: &[&str]| {
         let command = format!(
             "virsh dumpxml vm-1 | /etc/libvirt/hooks/qemu {}",
