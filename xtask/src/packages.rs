@@ -137,7 +137,7 @@ const TOOLS: &[Package] = &[
         Probe::File("/usr/bin/pip3"),
         "downloads in a fence with rules by name",
     ),
-    // Some packages of Node.js have npm, which Debian's does not: it has 350 further packages, 25 MB.
+    // Some packages of Node.js have npm, which Debian's does not: it needs 356 further packages.
     package(
         "npm",
         Probe::Program("npm"),

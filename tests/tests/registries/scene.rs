@@ -173,13 +173,14 @@ fn has_all(dir: &Path, names: &[String]) -> Result<bool> {
     Ok(names.iter().all(|name| found.contains(OsStr::new(name))))
 }
 
-/// The names whose addresses were looked up and refused, by the record of a fence.
+/// The names whose look-up was refused, by the record of a fence. That of a service, which apt makes first, counts as one
+/// of the name.
 pub(super) fn refused(lines: &[Value]) -> BTreeSet<String> {
-    let is_refused = |line: &&Value| {
-        let is_address = line["type"] == "A" || line["type"] == "AAAA";
-        line["kind"] == "lookup" && line["verdict"] == "denied" && is_address
+    let is_refused = |line: &&Value| line["kind"] == "lookup" && line["verdict"] == "denied";
+    let name = |line: &Value| {
+        let name = line["name"].as_str()?;
+        Some(name.trim_start_matches("_http._tcp.").to_owned())
     };
-    let name = |line: &Value| Some(line["name"].as_str()?.to_owned());
     lines.iter().filter(is_refused).filter_map(name).collect()
 }
 
