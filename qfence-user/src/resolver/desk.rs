@@ -76,11 +76,17 @@ impl Desk {
             DISCOVERY => return Step::Answer(Answer::negative(Rcode::NOERROR, REFUSAL)),
             _ => {}
         }
-        let (rule, grants) = match self.permission(name) {
+        let kind = Kind::of(question.kind);
+        let permission = match (self.permission(name), name.host_of_service()) {
+            // Its answer is empty in any case, so it is not worth a line that a name was refused.
+            (Err(rule), Some(host)) if kind.is_none() => self.permission(&host).map_err(|_| rule),
+            (permission, _) => permission,
+        };
+        let (rule, grants) = match permission {
             Ok(allowed) => allowed,
             Err(rule) => return Step::Answer(self.refused(question, from, rule)),
         };
-        let Some(kind) = Kind::of(question.kind) else {
+        let Some(kind) = kind else {
             let answer = Answer::negative(Rcode::NOERROR, REFUSAL);
             self.report(
                 question,

@@ -152,6 +152,17 @@ async fn other_types_of_allowed_names_are_empty() {
             (Rcode::NOERROR.into(), Some(5))
         );
     }
+    // Those about a service of the name too, and it is no refusal.
+    let service = "_http._tcp.open.example";
+    let answer = client.ask(service, Rtype::SRV).await;
+    let lookup = served.fence.last();
+    assert_eq!(
+        (answer.rcode, lookup.verdict),
+        (Rcode::NOERROR.into(), Verdict::Allowed)
+    );
+    for (name, kind) in [(service, Rtype::A), ("_http._tcp.evil.example", Rtype::SRV)] {
+        assert!(client.ask(name, kind).await.is_code(Rcode::NXDOMAIN));
+    }
     let discovery = client.ask("_dns.resolver.arpa", Rtype::SVCB).await;
     assert_eq!(
         (discovery.rcode, discovery.negative),
