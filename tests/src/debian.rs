@@ -98,6 +98,17 @@ const LIBVIRT: [&str; 5] = [
 /// The packages of LXC, and of what the test of its network needs.
 const LXC: [&str; 3] = ["lxc", "iptables", "tini"];
 
+/// The packages of programs and libraries that look names up, each in its own way.
+const RESOLVERS: [&str; 7] = [
+    "bind9-dnsutils",
+    "curl",
+    "libc-ares-dev",
+    "libnss-resolve",
+    "musl-tools",
+    "python3-minimal",
+    "systemd-resolved",
+];
+
 /// Links of a system whose `/bin`, `/sbin` and `/lib` are in `/usr`. Packages may have files at either path.
 const MERGED: [&str; 3] = ["bin", "sbin", "lib"];
 
@@ -118,6 +129,12 @@ pub fn libvirt() -> Result<PathBuf> {
 pub fn lxc() -> Result<PathBuf> {
     static DIRECTORY: workspace::Once<PathBuf> = workspace::Once::new();
     DIRECTORY.get(|| unpacked("lxc", &LXC))
+}
+
+/// The files of clients of DNS with all that they need and this machine lacks, 10 MB, likewise.
+pub fn resolvers() -> Result<PathBuf> {
+    static DIRECTORY: workspace::Once<PathBuf> = workspace::Once::new();
+    DIRECTORY.get(|| unpacked("resolvers", &RESOLVERS))
 }
 
 /// The directory `name` with the files of packages. It is made at first use.

@@ -13,6 +13,7 @@
 //! | [`private`] | a host with other cgroups, pins and descriptions |
 //! | [`listener`] | TCP, UDP and HTTP services that record every arrival: those of `verify` |
 //! | [`dns`] | a real resolver that logs its queries |
+//! | [`nameserver`] | nameservers whose answers a test chooses |
 //! | [`capture`] | a packet capture on all devices of a namespace |
 //! | [`echoes`] | the number of pings that reached a namespace |
 //! | [`probe`] | the executable that makes attempts, and its typed results |
@@ -53,6 +54,7 @@ pub mod hostile;
 pub mod job;
 pub mod memory;
 pub mod mounts;
+pub mod nameserver;
 pub mod namespace;
 pub mod private;
 pub mod probe;

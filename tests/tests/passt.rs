@@ -1,7 +1,7 @@
 //! passt instead of QEMU's own user network: both in one fence, as `sh -c 'passt … && exec qemu …'`.
 //! passt makes itself a sandbox of namespaces and seccomp, inside of the fence and without privileges.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use tests::{
@@ -70,14 +70,22 @@ fn connected_to(socket: &str) -> Options {
     }
 }
 
-/// Starts passt and QEMU, both by one launcher.
-fn boot<S: AsRef<str>>(world: &World, launcher: &[S]) -> Result<Guest> {
+/// Starts passt and QEMU, both by one launcher. The guest gets more files.
+pub(crate) fn boot<S: AsRef<str>>(
+    world: &World,
+    launcher: &[S],
+    files: Vec<(String, PathBuf)>,
+) -> Result<Guest> {
     let dir = socket_directory()?;
     let socket = dir.path().join("socket").display().to_string();
     let script = format!("passt --socket {socket} {SETTINGS} && exec \"$@\"");
     let mut words: Vec<_> = launcher.iter().map(AsRef::as_ref).collect();
     words.extend(["sh", "-c", &script, "passt"]);
-    let mut guest = Guest::boot(world, &words, &connected_to(&socket))?;
+    let options = Options {
+        files,
+        ..connected_to(&socket)
+    };
+    let mut guest = Guest::boot(world, &words, &options)?;
     // passt sends what comes from ::1 to the guest's link-local address. It knows that address when
     // it has seen a packet from there.
     guest.attempt("ping/fe80::1%eth0")?;
@@ -112,7 +120,7 @@ fn a_guest_behind_passt_has_the_internet_and_not_its_host() -> Result<()> {
         &[("www.example", SERVER_V4)],
     )?;
 
-    let mut open = boot(&world, &NOBODY)?;
+    let mut open = boot(&world, &NOBODY, Vec::new())?;
     for way in ["tcp", "udp"] {
         for outcome in probe(&mut open, way, &HOST)? {
             assert!(outcome.says("hello from"), "control: {outcome:?}");
@@ -127,7 +135,7 @@ fn a_guest_behind_passt_has_the_internet_and_not_its_host() -> Result<()> {
     drop(open);
 
     let fence = Fence::new("passt")?.with(&FENCED);
-    let mut guest = boot(&world, &fence.launcher())?;
+    let mut guest = boot(&world, &fence.launcher(), Vec::new())?;
     for (way, addresses) in [("tcp", &HOST[..]), ("udp", &HOST), ("ping", &PINGED)] {
         for outcome in probe(&mut guest, way, addresses)? {
             assert!(!outcome.is_reached(), "{outcome:?}");
@@ -215,7 +223,7 @@ fn ten_megabytes_pass_both_ways_through_ports_forwarded_by_passt() -> Result<()>
     let world = World::new()?;
     let fence = Fence::new("passt-forwards")?.with(&FENCED);
     for launcher in [NOBODY.map(str::to_owned).into(), fence.launcher()] {
-        let mut guest = boot(&world, &launcher)?;
+        let mut guest = boot(&world, &launcher, Vec::new())?;
         guest.serve(&["echo-tcp/7", "echo-udp/7"])?;
         for (from, to) in [
             (&world.host, &LOOPBACK[..]),
@@ -260,7 +268,7 @@ fn passt_tells_its_guest_of_no_call_that_fails() -> Result<()> {
         on_the_host[0].failed_with("EHOSTUNREACH"),
         "{on_the_host:?}"
     );
-    let mut open = boot(&world, &NOBODY)?;
+    let mut open = boot(&world, &NOBODY, Vec::new())?;
     let outcome = open.attempt(&attempt)?;
     assert_eq!(outcome.ending, probe::Ending::Timeout, "{outcome:?}");
     Ok(())

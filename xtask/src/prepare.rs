@@ -1,5 +1,6 @@
 //! Runs the program `prepare` of the package `tests`, which builds what end-to-end tests, benchmarks and the machine
-//! need: the static program `probe`, the Linux guest, container engines, libvirt, LXC, Prometheus.
+//! need: the static program `probe`, the Linux guest, container engines, libvirt, LXC, clients of DNS,
+//! Prometheus.
 
 use std::path::PathBuf;
 
@@ -64,6 +65,14 @@ impl Preparer {
         self.part(
             "LXC: Debian's, 4 MB to download, unpacked under target/guest and not installed",
             "lxc",
+        )
+    }
+
+    /// Clients of DNS.
+    pub(crate) fn resolvers(&self) -> Result<PathBuf> {
+        self.part(
+            "clients of DNS: Debian's, 4 MB to download, unpacked under target/guest and not installed",
+            "resolvers",
         )
     }
 

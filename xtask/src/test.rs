@@ -151,6 +151,7 @@ fn end_to_end(filter: Option<&str>, program: Profile, whole: bool) -> Result<()>
     preparer.engines()?;
     preparer.libvirt()?;
     preparer.lxc()?;
+    preparer.resolvers()?;
     preparer.prometheus()?;
     let mut nextest = nextest::run(Which::EndToEnd, filter)?;
     nextest.env("QFENCE_BIN", program).env(PROBE, probe);

@@ -1,17 +1,18 @@
 //! Rules by name: what is looked up in the fence is what opens, on the ports of its rule, and nothing else.
 
+mod clients;
 mod guest;
 mod record;
 
 use std::net::IpAddr;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use tests::{
     dns::Dns,
-    fence::Fence,
+    fence::{Fence, qfence},
     listener::Listeners,
     probe::ProbeResult,
-    run::wait_until,
+    run::{to_end, wait_until},
     shell::Shell,
     world::{SERVER_V4, SERVER_V6, World},
 };
@@ -61,6 +62,15 @@ fn locked(label: &str, rules: &[&str]) -> Result<Fence> {
     let allow: Vec<&str> = rules.iter().flat_map(|rule| ["--allow", rule]).collect();
     let fence = Fence::new(label)?.with(&["--user", "nobody", "--profile", "locked"]);
     Ok(fence.with(&allow))
+}
+
+/// Changes the policy of a fence by one option.
+fn set(world: &World, fence: &Fence, option: [&str; 2]) -> Result<()> {
+    let mut command = world.host.command(qfence()?);
+    command.args(["set", fence.name()]).args(option);
+    let ended = to_end(command)?;
+    ensure!(ended.code() == Some(0), "{ended:?}");
+    Ok(())
 }
 
 #[test]
@@ -153,13 +163,7 @@ fn set_adds_and_takes_back_names() -> Result<()> {
     let fence = locked("set-names", &["a.example.org"])?;
     let mut shell = scene.shell(&fence)?;
     let server = format!("tcp/{SERVER_V4}/{PORT}");
-    let set = |rule: [&str; 2]| -> Result<()> {
-        let mut command = scene.world.host.command(tests::fence::qfence()?);
-        command.args(["set", fence.name()]).args(rule);
-        let ended = tests::run::to_end(command)?;
-        assert_eq!(ended.code(), Some(0), "{ended:?}");
-        Ok(())
-    };
+    let set = |rule: [&str; 2]| set(&scene.world, &fence, rule);
     assert_eq!(
         reply(&mut shell, "dns/127.0.0.53/b.example.org")?,
         "rcode 3"

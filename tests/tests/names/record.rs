@@ -58,9 +58,9 @@ fn look_ups_are_counted_and_names_are_suggested() -> Result<()> {
     assert_eq!(reply(&mut shell, query)?, SERVER_V4.to_string());
     assert!(one(&mut shell, &format!("tcp/{SERVER_V4}/{PORT}"))?.is_reached());
     let by_qfence = |words: &[&str]| -> Result<String> {
-        let mut command = scene.world.host.command(tests::fence::qfence()?);
+        let mut command = scene.world.host.command(qfence()?);
         command.args(words);
-        let ended = tests::run::to_end(command)?;
+        let ended = to_end(command)?;
         assert_eq!(ended.code(), Some(0), "{ended:?}");
         Ok(ended.stdout)
     };

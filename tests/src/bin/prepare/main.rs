@@ -8,6 +8,7 @@
 //! | `engines` | podman and Docker with what they need, 250 MB, unpacked under target/guest and not installed |
 //! | `libvirt` | libvirt with what it needs, 35 MB, likewise |
 //! | `lxc` | LXC with what it needs, 12 MB, likewise |
+//! | `resolvers` | programs and libraries that look names up, 10 MB, likewise |
 //! | `prometheus` | Debian's, 19 MB, unpacked under target/guest and not installed |
 
 use std::{
@@ -19,7 +20,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use tests::{
-    debian::{engines, libvirt, lxc, prometheus},
+    debian::{engines, libvirt, lxc, prometheus, resolvers},
     exit::exit_code,
     guest::image::image,
     probe,
@@ -43,6 +44,7 @@ fn prepare(part: &str) -> Result<PathBuf> {
         ("engines", "") => engines(),
         ("libvirt", "") => libvirt(),
         ("lxc", "") => lxc(),
+        ("resolvers", "") => resolvers(),
         ("prometheus", "") => prometheus(),
         _ => bail!("unknown part"),
     }
