@@ -1,6 +1,8 @@
 //! Rules by name: what is looked up in the fence is what opens, on the ports of its rule, and nothing else.
 
+mod flood;
 mod guest;
+mod nameservers;
 mod record;
 
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! The options of resolv.conf.
+//! The options of resolv.conf, and its changes.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,9 @@ use domain::base::{Rtype, iana::Rcode};
 
 use super::{
     Scripted, Served,
+    client::query,
     trouble::{RIGHT, answer, right},
+    until,
 };
 use crate::{policy::resolv_options::ResolvOptions, resolver::Transport};
 
@@ -68,4 +70,21 @@ async fn all_are_asked_as_often_as_it_says() {
         let asked = servers.each_ref().map(|server| server.asked().len());
         assert_eq!(asked, [attempts; 2], "{options}");
     }
+}
+
+#[tokio::test]
+async fn a_question_on_its_way_is_asked_again_of_other_nameservers() {
+    let silent = Scripted::by(|_| Vec::new()).await;
+    let other = working().await;
+    let served = Served::by(&[silent.address]);
+    let client = served.client().await;
+    client
+        .send(&query(1, "a.allowed.example", Rtype::A, None))
+        .await;
+    until(|| silent.asked().len() == 1).await;
+    served
+        .nameservers
+        .send_modify(|nameservers| nameservers.servers = vec![other.address]);
+    assert_eq!(client.receive().await.addresses, right());
+    assert_eq!(served.handle.counts().asked.get(), 1);
 }

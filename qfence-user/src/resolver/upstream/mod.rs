@@ -85,17 +85,26 @@ impl Upstream {
         }
     }
 
-    /// Asks until a nameserver has an answer.
+    /// Asks until a nameserver has an answer. If the nameservers change meanwhile, the new ones are asked.
     pub(super) async fn ask(&self, key: &Key) -> Result<Found, Failure> {
         let Ok(_place) = self.places.acquire().await else {
             return Err(Failure::GivenUp);
         };
-        let asked = timeout(LONGEST, self.ask_all(key)).await;
+        let mut followed = self.nameservers.clone();
+        let asking = async {
+            loop {
+                let nameservers = followed.borrow_and_update().clone();
+                tokio::select! {
+                    found = self.ask_all(&nameservers, key) => return found,
+                    Ok(()) = followed.changed() => {}
+                }
+            }
+        };
+        let asked = timeout(LONGEST, asking).await;
         asked.unwrap_or(Err(Failure::Silent))
     }
 
-    async fn ask_all(&self, key: &Key) -> Result<Found, Failure> {
-        let nameservers = self.nameservers.borrow().clone();
+    async fn ask_all(&self, nameservers: &Nameservers, key: &Key) -> Result<Found, Failure> {
         let used = nameservers.servers.iter().take(Nameservers::USED);
         let servers: Vec<SocketAddr> = used.copied().collect();
         let ResolvOptions {
