@@ -161,6 +161,11 @@ impl Desk {
     ) -> Answer {
         let lasts = (ttl.max(SHORTEST) + GRACE).min(LONGEST);
         let lasts = Duration::from_secs(lasts.into());
+        let publisher = &self.ends.publisher;
+        let is_published = |address| {
+            let name = question.name.as_ref();
+            name.is_some_and(|name| publisher.publish(name, address, grants, lasts).is_ok())
+        };
         let (mut addresses, mut struck) = (Vec::new(), Vec::new());
         let mut verdict = Verdict::Allowed;
         for &address in &found.addresses {
@@ -168,7 +173,7 @@ impl Desk {
                 addresses.push(address);
             } else if let Some(reason) = self.ends.guarded.reason(address) {
                 struck.push((address, reason));
-            } else if self.ends.publisher.publish(address, grants, lasts).is_ok() {
+            } else if is_published(address) {
                 addresses.push(address);
             } else {
                 self.counts.full.add();

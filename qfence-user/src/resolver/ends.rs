@@ -55,9 +55,18 @@ pub trait Publisher: Send + Sync {
     ///
     /// The answer is sent afterwards. The resolver calls this on its thread for each answer, from the cache too.
     ///
+    /// The rules can change after they were asked about the name. What they do not allow any more is not in force when
+    /// this returns.
+    ///
     /// # Errors
     /// If there is no room. The address is then left out of the answer.
-    fn publish(&self, address: IpAddr, grants: &[Grant], lasts: Duration) -> Result<(), Full>;
+    fn publish(
+        &self,
+        name: &DomainName,
+        address: IpAddr,
+        grants: &[Grant],
+        lasts: Duration,
+    ) -> Result<(), Full>;
 }
 
 /// The addresses that no name opens.

@@ -88,7 +88,13 @@ impl Rules for Fence {
 }
 
 impl Publisher for Fence {
-    fn publish(&self, address: IpAddr, grants: &[Grant], lasts: Duration) -> Result<(), Full> {
+    fn publish(
+        &self,
+        _: &DomainName,
+        address: IpAddr,
+        grants: &[Grant],
+        lasts: Duration,
+    ) -> Result<(), Full> {
         let mut published = self.published.lock().unwrap();
         if published.len() >= self.room.load(Ordering::Relaxed) {
             return Err(Full);

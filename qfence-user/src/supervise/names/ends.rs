@@ -54,6 +54,8 @@ pub(super) struct View {
     /// Whether the policy only monitors: then each name is resolved.
     monitors: bool,
     version: Option<FileVersion>,
+    /// The number of the policy.
+    generation: u64,
 }
 
 impl View {
@@ -71,16 +73,19 @@ impl View {
             guard: Guard::new(&stored.sets, allows_private),
             monitors: stored.policy.monitor,
             version,
+            generation: stored.generation,
         })
+    }
+
+    /// The number of the policy.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Whether one of the names that led to an address still has a grant.
     fn grants(&self, names: &ResolvedNames, address: IpAddr, grant: Grant) -> bool {
-        let has_grant = |name: &str| {
-            let name = DomainName::of_wire(name);
-            name.is_ok_and(|name| self.lookups.permission(&name).grants.contains(&grant))
-        };
-        names.of(address).iter().any(|name| has_grant(name))
+        let names = names.of(address);
+        self.lookups.grants(names.iter().map(|name| &**name), grant)
     }
 }
 
@@ -88,6 +93,11 @@ impl Shared {
     /// What the policy in force says. Another process can have changed it a moment ago: then what that policy does not allow
     /// any more is taken out of force.
     pub(super) fn view(&self) -> Arc<View> {
+        Arc::clone(&self.current())
+    }
+
+    /// The same. As long as it is locked, no other policy is adopted.
+    fn current(&self) -> MutexGuard<'_, Arc<View>> {
         let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
         if self.policy_file.file_version() != view.version
             // A file that cannot be read is reported by the follower of the policy.
@@ -100,7 +110,7 @@ impl Shared {
             });
             *view = Arc::new(renewed);
         }
-        Arc::clone(&view)
+        view
     }
 
     pub(super) fn resolved(&self) -> MutexGuard<'_, Addresses> {
@@ -125,9 +135,29 @@ impl Rules for Shared {
 }
 
 impl Publisher for Shared {
-    fn publish(&self, address: IpAddr, grants: &[Grant], lasts: Duration) -> Result<(), Full> {
+    fn publish(
+        &self,
+        name: &DomainName,
+        address: IpAddr,
+        grants: &[Grant],
+        lasts: Duration,
+    ) -> Result<(), Full> {
+        // Another process can have changed the policy after the rules were asked. It stays locked until these grants are in
+        // force, so whoever adopts another policy afterwards finds them, and takes them back.
+        let view = self.current();
+        let granted = view.lookups.permission(name).grants;
+        let grants: Vec<Grant> = grants
+            .iter()
+            .copied()
+            .filter(|of| granted.contains(of))
+            .collect();
+        if grants.is_empty() {
+            return Ok(());
+        }
+        // Before they are in force: those of an address without names are taken back.
+        self.names.add(address, name.as_str());
         self.resolved()
-            .put(address, grants, lasts)
+            .put(address, &grants, lasts)
             .map_err(|_| Full)
     }
 }

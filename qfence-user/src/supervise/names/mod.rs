@@ -5,7 +5,7 @@ mod guard;
 
 use std::{
     collections::BTreeSet,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     sync::{Arc, Mutex, atomic::Ordering},
 };
@@ -27,7 +27,7 @@ use crate::{
         lookups::LookupSender,
         resolved_names::{Names as NamesOf, ResolvedNames},
     },
-    resolver::{self, Ends, Handle, Nameservers, Sockets},
+    resolver::{self, Endpoint, Ends, Handle, Nameservers, Sockets},
     stored_policy::{
         PolicyFile,
         resolved_names::{NamesFile, StoredNames},
@@ -146,7 +146,7 @@ impl Prepared {
         let (asked, received) = watch::channel(asked(&found));
         let handle = resolver::Resolver::start(self.sockets, ends, received)
             .context("cannot start the resolver of names")?;
-        Ok(Names {
+        let mut names = Names {
             shared,
             handle,
             asked,
@@ -154,7 +154,12 @@ impl Prepared {
             file: given.names_file,
             written: StoredNames::default(),
             said: Said::default(),
-        })
+        };
+        // Before the first query: `set` must know the connections to the resolver.
+        names
+            .store()
+            .context("cannot store where the resolver listens")?;
+        Ok(names)
     }
 }
 
@@ -165,6 +170,14 @@ fn asked(found: &nameservers::Nameservers) -> Nameservers {
         servers: servers.filter_map(|server| server.endpoint(DNS)).collect(),
         ..Nameservers::default()
     }
+}
+
+/// The addresses at which a resolver listens.
+fn listens_at(endpoint: Endpoint) -> Vec<SocketAddr> {
+    let Endpoint { v4, port, has_v6 } = endpoint;
+    let v6 = has_v6.then(|| SocketAddr::from((Ipv6Addr::LOCALHOST, port)));
+    let v4 = SocketAddr::from((v4, port));
+    [v4].into_iter().chain(v6).collect()
 }
 
 impl Names {
@@ -230,6 +243,8 @@ impl Names {
         let found = StoredNames {
             names: all.map(|(address, names)| (address, text(names))).collect(),
             lookups: counts.map(|count| count.load(Ordering::Relaxed)),
+            generation: self.shared.view().generation(),
+            resolver: listens_at(self.handle.endpoint()),
         };
         if found != self.written {
             self.file.write(found.clone())?;
