@@ -125,12 +125,11 @@ fn is_of_pattern(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// Whether a policy has a rule that allows names. Then queries for names are led to the resolver.
-#[allow(dead_code, reason = "only the kernel leads queries")]
-pub(crate) fn allows_names(rules: &[NaiveRule]) -> bool {
-    let is_name = |of: &NaiveMatch| matches!(of.to, To::Name(_));
-    let mut allowing = rules.iter().filter(|rule| rule.allow);
-    allowing.any(|rule| rule.matches.iter().any(is_name))
+/// Whether a policy has a rule by name. Then queries are led to the resolver.
+#[allow(dead_code, reason = "only the programs lead queries")]
+pub(crate) fn has_names(rules: &[NaiveRule]) -> bool {
+    let mut matches = rules.iter().flat_map(|rule| &rule.matches);
+    matches.any(|of| matches!(of.to, To::Name(_)))
 }
 
 /// The index of the rule for `self` that allows a destination which is denied otherwise, if the listener is of the fence's own.

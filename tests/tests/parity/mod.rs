@@ -32,8 +32,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 use naive::{
-    Host, NaiveMatch, NaiveProtocol, NaiveRule, Target, To, allows_names, first_for_own,
-    first_match,
+    Host, NaiveMatch, NaiveProtocol, NaiveRule, Target, To, first_for_own, first_match, has_names,
 };
 use proptest::{
     strategy::{Strategy, ValueTree as _},
@@ -110,7 +109,7 @@ fn calls(runner: &mut TestRunner, scene: &Scene) -> Result<Vec<Call>> {
         Call { target, spelling }
     };
     // Under a policy with names, queries are led to the resolver.
-    let is_query = |call: &Call| allows_names(&scene.rules) && call.target.port == 53;
+    let is_query = |call: &Call| has_names(&scene.rules) && call.target.port == 53;
     // A refused connect() of UDP by which a look-up asks for its source succeeds, and leads nowhere: see `unspecified.rs`.
     let is_judged = |call: &Call| {
         let Target { address, port, .. } = call.target;

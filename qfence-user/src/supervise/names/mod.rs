@@ -2,6 +2,8 @@
 
 mod ends;
 mod guard;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeSet,
