@@ -105,7 +105,8 @@ impl Resolved {
 }
 
 /// Decides on a destination that the tree denies, by the grants of its address. `port` is its protocol and port, as a
-/// [`crate::tree::port_query`]. Returns `denied` if no grant allows it.
+/// [`crate::tree::port_query`]. Of the rules that allow it, the one that is tried first decides. Returns `denied` if no
+/// grant allows it.
 #[must_use]
 #[inline(always)]
 pub fn decide_by_name(
@@ -120,19 +121,24 @@ pub fn decide_by_name(
     let Some(denied_at) = rank(nodes, &rules, denied.rule()) else {
         return denied;
     };
+    let (mut first, mut by) = (denied_at, 0);
     for &grant in grants {
         if grant == Grant::NONE {
             break;
         }
-        let (rule, is_before) = match rank(nodes, &rules, grant.rule()) {
-            Some(at) => (grant.rule(), at < denied_at),
-            None => (0, false),
+        let (rule, at) = match rank(nodes, &rules, grant.rule()) {
+            Some(at) => (grant.rule(), at),
+            None => (0, MAX_RULES),
         };
-        if is_before && allows(nodes, &rules, rule, grant.group(), port) {
-            return Verdict::new(crate::Action::Allow, rule).with(denied.bits() & MONITOR);
+        if at < first && allows(nodes, &rules, rule, grant.group(), port) {
+            first = at;
+            by = rule;
         }
     }
-    denied
+    if first == denied_at {
+        return denied;
+    }
+    Verdict::new(crate::Action::Allow, by).with(denied.bits() & MONITOR)
 }
 
 /// The rank of a rule: lower ones are tried first. `None` if the policy has no such rule.

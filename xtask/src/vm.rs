@@ -27,8 +27,9 @@ use crate::{
 
 /// The commands to run if none is given. They are on the machine's PATH. `tap` is not among them: in one of four runs the
 /// emulated virtualization let a guest end without a message.
-const COMMANDS: [&[&str]; 6] = [
+const COMMANDS: [&[&str]; 7] = [
     &["smoke"],
+    &["names"],
     &["device"],
     &["sinks"],
     &["managers"],

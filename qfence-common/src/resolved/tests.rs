@@ -78,6 +78,23 @@ fn a_grant_allows_the_ports_of_its_group_if_its_rule_is_tried_first() {
 }
 
 #[test]
+fn of_several_grants_the_rule_decides_that_is_tried_first() {
+    let mut tree = tree();
+    // Rule 3 is tried before the default now.
+    tree.0[HEAD + 3] = number(3);
+    tree.0[HEAD + 13] = number(2);
+    let port = port_query(Protocol::TCP, 443);
+    for (given, by) in [
+        (&[(3, 0)][..], 3),
+        (&[(3, 0), (1, 0)], 1),
+        (&[(1, 0), (3, 0)], 1),
+    ] {
+        let decided = decide_by_name(&tree, denied(2), port, &grants(given));
+        assert_eq!(decided, Verdict::new(Action::Allow, by), "{given:?}");
+    }
+}
+
+#[test]
 fn a_grant_of_what_is_not_in_the_policy_allows_nothing() {
     for given in [
         (1, 2),

@@ -113,36 +113,51 @@ extern "C" fn qfence_verdict(root: u32, upper: u64, lower: u64, port: u32) -> u3
 /// caches of other CPUs.
 const MOVED_BY_NS: u64 = 1_000_000_000;
 
+/// How often an entry is read whose place another one takes meanwhile.
+const READINGS: u32 = 2;
+
 /// Returns the bits of the verdict on an address that the tree denies, by the names that were resolved to it. Its use makes
 /// the address last longer.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_verdict_by_name(upper: u64, lower: u64, port: u32, denied: u32) -> u32 {
-    let Some(entry) = RESOLVED.get_ptr_mut(Halves { upper, lower }) else {
-        return denied;
-    };
-    // SAFETY: the map's value, aligned and alive as long as the program runs. Another CPU may write its first word.
-    let resolved: &Resolved = unsafe { &*entry };
-    // SAFETY: a helper without arguments.
-    let now = unsafe { bpf_ktime_get_boot_ns() };
-    if resolved.is_over(now) {
-        return denied;
-    }
+    let address = Halves { upper, lower };
     let Some(tree) = POLICY.get(0) else {
         return denied;
     };
-    let verdict = decide_by_name(tree, Verdict::from_bits(denied), port, &resolved.grants);
-    if verdict.action() == Action::Deny {
-        return denied;
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let mut readings = 0;
+    while readings < READINGS {
+        readings += 1;
+        let Some(entry) = RESOLVED.get_ptr_mut(address) else {
+            return denied;
+        };
+        // SAFETY: memory of the map, aligned and alive as long as the program runs. It can become another entry: see below.
+        let resolved: &Resolved = unsafe { &*entry };
+        if resolved.is_over(now) {
+            return denied;
+        }
+        let expires = resolved.expires_after_use(now);
+        let is_moved = expires > resolved.expires_ns.saturating_add(MOVED_BY_NS);
+        let verdict = decide_by_name(tree, Verdict::from_bits(denied), port, &resolved.grants);
+        // What was read could be the grants of another address: see `RESOLVED`. An entry that was renewed is read again.
+        if RESOLVED.get_ptr_mut(address) != Some(entry) {
+            continue;
+        }
+        if verdict.action() == Action::Deny {
+            return denied;
+        }
+        if is_moved {
+            // SAFETY: as above.
+            let place = unsafe { &raw mut (*entry).expires_ns };
+            // SAFETY: as above. The value is one word, so other CPUs never see half of it. If it is another address's by now,
+            // that lasts up to a minute longer, but not beyond its own `until_ns`.
+            unsafe { place.write_volatile(expires) };
+        }
+        return verdict.bits();
     }
-    let expires = resolved.expires_after_use(now);
-    if expires > resolved.expires_ns.saturating_add(MOVED_BY_NS) {
-        // SAFETY: as above.
-        let place = unsafe { &raw mut (*entry).expires_ns };
-        // SAFETY: as above. The value is one word, so other CPUs never see half of it.
-        unsafe { place.write_volatile(expires) };
-    }
-    verdict.bits()
+    denied
 }
 
 /// Returns the bits of a verdict with the flags of the policy as a whole. Without a policy no flag is set.

@@ -125,6 +125,11 @@ pub(crate) static FLOWS: HashMap<
 > = HashMap::new();
 
 /// The addresses that rules by name allow. The loader makes it short for a fence without a resolver.
+///
+/// Since Linux 6.1, the memory of an entry that is removed or replaced can become another entry of this map at once, while a
+/// program still has the address of the first (`htab_elem_free` in kernel/bpf/hashtab.c; a preallocated map does so on all
+/// kernels). The memory belongs to the map as long as a program runs. So what was read of an entry counts only if the key
+/// still has that entry afterwards.
 #[btf_map]
 pub(crate) static RESOLVED: HashMap<
     Halves,

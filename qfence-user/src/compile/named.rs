@@ -218,6 +218,16 @@ impl Lookups {
     }
 }
 
+impl Lookups {
+    /// Whether one of these names, as they were looked up, has a grant.
+    pub fn grants<'a>(&self, names: impl IntoIterator<Item = &'a str>, grant: Grant) -> bool {
+        names.into_iter().any(|name| {
+            let name = DomainName::of_wire(name);
+            name.is_ok_and(|name| self.permission(&name).grants.contains(&grant))
+        })
+    }
+}
+
 /// Whether a rule allows destinations of every address, or of the whole internet, on any port: then names that no rule has
 /// may be looked up.
 fn is_open(rule: &Rule) -> bool {

@@ -38,12 +38,12 @@ pub mod query;
 mod refused_syns;
 pub mod resolved;
 #[cfg(test)]
-mod resolving;
+pub(crate) mod resolving;
 mod sizes;
 mod slot;
 mod syscall;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod trial;
 mod types;
 pub mod within;

@@ -146,7 +146,8 @@ impl Addresses {
         result
     }
 
-    fn write(&mut self, address: IpAddr, entry: Resolved) -> Result<()> {
+    /// Replaces an entry, or adds it.
+    pub(super) fn write(&mut self, address: IpAddr, entry: Resolved) -> Result<()> {
         let written = self.0.insert(key(address), entry, 0);
         written.context("cannot change the address of a name")
     }

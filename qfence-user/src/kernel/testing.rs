@@ -34,14 +34,14 @@ pub(super) const PORT: u16 = 7777;
 const PATIENCE: Duration = Duration::from_millis(300);
 
 /// The directories of a test.
-pub(super) struct Scene {
+pub(crate) struct Scene {
     pub(super) bpffs: PathBuf,
-    pub(super) run: PathBuf,
+    pub(crate) run: PathBuf,
     _directory: tempfile::TempDir,
 }
 
 /// Runs a test in fresh network and mount namespaces, on a thread of its own. They end with it.
-pub(super) fn apart<T: Send>(test: impl FnOnce(&Scene) -> T + Send) -> T {
+pub(crate) fn apart<T: Send>(test: impl FnOnce(&Scene) -> T + Send) -> T {
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();

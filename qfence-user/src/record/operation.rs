@@ -141,6 +141,25 @@ impl Operation {
         }
     }
 
+    /// The names that led to the destination.
+    #[must_use]
+    pub fn names(&self) -> &[Arc<str>] {
+        match self {
+            Self::Destination { names, .. } => names,
+            _ => &[],
+        }
+    }
+
+    /// The same without names.
+    #[must_use]
+    pub fn without_names(&self) -> Self {
+        let mut same = self.clone();
+        if let Self::Destination { names, .. } = &mut same {
+            names.clear();
+        }
+        same
+    }
+
     /// The given address, with the port of the destination.
     #[must_use]
     pub fn at(&self, address: IpAddr) -> SocketAddr {

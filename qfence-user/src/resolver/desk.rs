@@ -168,7 +168,9 @@ impl Desk {
     ) -> Answer {
         let lasts = (ttl.max(SHORTEST) + GRACE).min(LONGEST);
         let lasts = Duration::from_secs(lasts.into());
-        let opened = Opened::open(&self.ends, &self.counts, &found.addresses, grants, lasts);
+        let name = question.name.as_ref();
+        let addresses = &found.addresses;
+        let opened = Opened::open(&self.ends, &self.counts, name, addresses, grants, lasts);
         let (verdict, failure) = (opened.verdict(), opened.failure());
         let Opened {
             addresses, struck, ..

@@ -59,10 +59,14 @@ pub trait Publisher: Send + Sync {
     ///
     /// The answer is sent afterwards. The resolver calls this on its thread for each answer, from the cache too.
     ///
+    /// The rules can change after they were asked about the name. What they do not allow any more is not in force when
+    /// this returns.
+    ///
     /// # Errors
     /// If there is no room, or the kernel fails to. The address is then left out of the answer.
     fn publish(
         &self,
+        name: &DomainName,
         address: IpAddr,
         grants: &[Grant],
         lasts: Duration,

@@ -8,6 +8,7 @@ use super::{
     counts::Counts,
     ends::{Ends, NotPublished, Verdict},
 };
+use crate::policy::domain::DomainName;
 
 /// What became of the addresses of a name.
 #[derive(Debug, Default)]
@@ -21,28 +22,29 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Opens addresses for this time. Without grants, the policy judges them as all others: then nothing is struck, and
+    /// Opens addresses of a name for this time. Without grants, the policy judges them as all others: then nothing is struck, and
     /// nothing put in force.
     pub(super) fn open(
         ends: &Ends,
         counts: &Counts,
+        name: Option<&DomainName>,
         addresses: &[IpAddr],
         grants: &[Grant],
         lasts: Duration,
     ) -> Self {
-        if grants.is_empty() {
+        let Some(name) = name.filter(|_| !grants.is_empty()) else {
             return Self {
                 addresses: addresses.to_vec(),
                 ..Self::default()
             };
-        }
+        };
         let mut opened = Self::default();
         for &address in addresses {
             if let Some(reason) = ends.guarded.reason(address) {
                 opened.struck.push((address, reason));
                 continue;
             }
-            match ends.publisher.publish(address, grants, lasts) {
+            match ends.publisher.publish(name, address, grants, lasts) {
                 Ok(()) => opened.addresses.push(address),
                 Err(NotPublished::Full) => {
                     counts.full.add();

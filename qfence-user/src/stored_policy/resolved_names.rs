@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -30,13 +30,19 @@ pub type NamesOfAddresses = BTreeMap<IpAddr, Vec<String>>;
 /// The results of look-ups, as they are counted.
 pub const RESULTS: [&str; 6] = ["allowed", "denied", "struck", "failed", "full", "error"];
 
-/// What the resolver found.
+/// What the resolver found, and where it listens.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct StoredNames {
     /// The names behind addresses.
     pub names: NamesOfAddresses,
     /// The number of look-ups, by their results in the order of [`RESULTS`].
     pub lookups: [u64; RESULTS.len()],
+    /// The number of the policy by which the addresses of names are in force.
+    #[serde(default)]
+    pub generation: u64,
+    /// Where the resolver receives queries: connections of the fence to these addresses are queries that were led there.
+    #[serde(default)]
+    pub resolver: Vec<SocketAddr>,
 }
 
 /// The file of one fence.

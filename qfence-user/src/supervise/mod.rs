@@ -14,6 +14,7 @@ pub mod policy_change;
 pub mod recurring_error;
 pub mod refused;
 pub mod stand_in;
+mod taken_back;
 pub mod timer;
 pub mod traces;
 

@@ -14,7 +14,7 @@ use qfence_common::{
 };
 
 use crate::{
-    base::{console::notify, paths::Paths},
+    base::{clock::since_boot, console::notify, paths::Paths},
     compile::{Compiled, compile},
     fence::registry::{Condition, Fences},
     host::{
@@ -25,8 +25,11 @@ use crate::{
     },
     kernel::{Maps, has_resolver, resolved::Addresses},
     policy::{Numbered, Policy, Sets, hostset::single, set::SetName},
-    stored_policy::{StoredPolicy, netns},
-    supervise::established::Connection,
+    stored_policy::{StoredPolicy, netns, resolved_names::StoredNames},
+    supervise::{
+        established::Connection,
+        taken_back::{is_adopted, take_back},
+    },
 };
 
 /// A policy that was just published.
@@ -37,13 +40,17 @@ pub struct PolicyChange {
     pub marks: Marks,
     compiled: Compiled,
     resolved: ByName,
+    /// Where the fence's resolver of names listens.
+    resolver: Vec<SocketAddr>,
 }
 
 impl PolicyChange {
     /// Whether the policy refuses packets of an established connection.
     #[must_use]
     pub fn denies(&self, connection: &Connection) -> bool {
-        denies(&self.compiled, &self.policy, &self.resolved, connection)
+        // A query that was led is the fence's as long as the policy has names, whatever nameserver it named.
+        let is_led = self.policy.has_names() && self.resolver.contains(&connection.remote);
+        !is_led && denies(&self.compiled, &self.policy, &self.resolved, connection)
     }
 }
 
@@ -52,12 +59,14 @@ impl PolicyChange {
 pub(super) struct ByName(BTreeMap<IpAddr, Resolved>);
 
 impl ByName {
-    /// Reads them.
+    /// Reads them. Those that are over allow nothing.
     ///
     /// # Errors
-    /// If the map cannot be read.
+    /// If the map or the clock cannot be read.
     pub(super) fn read(map: &Addresses) -> Result<Self> {
-        Ok(Self(map.list()?.into_iter().collect()))
+        let now = since_boot()?;
+        let all = map.list()?.into_iter();
+        Ok(Self(all.filter(|(_, of)| !of.is_over(now)).collect()))
     }
 
     /// The verdict on a destination for which the tree has this one.
@@ -122,7 +131,7 @@ pub async fn change_policy(
         _ => None,
     };
 
-    let _lock = policy_file.lock()?;
+    let lock = policy_file.lock()?;
     let before = policy_file.read()?.with_context(|| {
         format!("the fence {name} has no policy yet, because it is still starting")
     })?;
@@ -211,6 +220,9 @@ pub async fn change_policy(
         maps.note_change()?;
     }
     pending.keep()?;
+    // Others may change the policy from now on.
+    drop(lock);
+    let names = names_after(fences, name, &before.policy, &stored, has_supervisor).await?;
     let marks = maps.marks()?;
     if may_go_on {
         notify(
@@ -223,7 +235,38 @@ pub async fn change_policy(
         marks,
         compiled,
         resolved: ByName::read(&resolved)?,
+        resolver: names.resolver,
     })
+}
+
+/// What the resolver has found, after it was taken back what a new policy, which is in force, no longer grants.
+async fn names_after(
+    fences: &Fences,
+    name: &str,
+    before: &Policy,
+    stored: &StoredPolicy,
+    has_supervisor: bool,
+) -> Result<StoredNames> {
+    let StoredPolicy {
+        policy, generation, ..
+    } = stored;
+    if !before.has_names() && !policy.has_names() {
+        return Ok(StoredNames::default());
+    }
+    let file = fences.names_file(name);
+    if takes_back(before, policy) && !(has_supervisor && is_adopted(&file, *generation).await?) {
+        let mut resolved = Addresses::open(&fences.pins(name))?;
+        take_back(&mut resolved, &file.read()?, &policy.rules()).context(
+            "the new policy is in force, but addresses of names that it denies may be reached until their time is over",
+        )?;
+    }
+    if !has_supervisor && policy.has_names() {
+        notify(format_args!(
+            "warning: the fence {name} has no supervisor, so no name is looked up any more: rules by name only allow the \
+             addresses that are in force, until their time is over"
+        ));
+    }
+    file.read()
 }
 
 /// Adds the host's addresses in the networks of the fence's devices to the nameservers, if the policy names these.

@@ -10,12 +10,17 @@ use std::env;
 
 use naive::{first_for_own, first_match};
 use proptest::prelude::*;
-use qfence_common::{LookupPath, Protocol};
+use qfence_common::{
+    Action, LookupPath, Protocol, Verdict,
+    resolved::{GRANTS, Grant, decide_by_name},
+    tree::port_query,
+    verdict::{HOST, MANY, NAMED},
+};
 use qfence_user::{
-    compile::{compile, shadow},
+    compile::{Compiled, compile, named::Lookups, shadow},
     policy::Numbered,
 };
-use scene::{Choice, Scene, action, choices, scene};
+use scene::{Choice, Scene, action, choices, grants, scene};
 
 /// How many policies are tried, unless the variable sets another number.
 const POLICIES: (&str, u32) = ("QFENCE_PARITY_POLICIES", 600);
@@ -51,6 +56,23 @@ fn targets(scene: &Scene, choices: &[Choice]) -> Vec<naive::Target> {
     choices.iter().map(target).collect()
 }
 
+/// The verdict on a destination with these grants, for which the tree has this one.
+fn by_names(
+    compiled: &Compiled,
+    verdict: Verdict,
+    target: &naive::Target,
+    grants: &[Grant],
+) -> Verdict {
+    let is_denied = verdict.action() == Action::Deny && verdict.has(NAMED);
+    if !is_denied || verdict.has(HOST) || verdict.has(MANY) || target.loopback {
+        return verdict;
+    }
+    let port = port_query(Protocol(target.protocol), target.port);
+    let mut all = [Grant::NONE; GRANTS];
+    all[..grants.len()].copy_from_slice(grants);
+    decide_by_name(compiled, verdict, port, &all)
+}
+
 proptest! {
     #![proptest_config(config())]
 
@@ -61,7 +83,9 @@ proptest! {
     ) {
         let rules = numbered(&scene);
         let compiled = compile(&rules, &scene.sets(), false).unwrap();
-        for target in targets(&scene, &choices) {
+        let lookups = Lookups::new(&rules);
+        for mut target in targets(&scene, &choices) {
+            let grants = grants(&lookups, &mut target);
             let first = first_match(&scene.rules, &scene.host, &target).unwrap();
             let expected = (action(scene.rules[first].allow), rules[first].number);
             let path = if target.loopback { LookupPath::Loopback } else { LookupPath::Address };
@@ -70,6 +94,7 @@ proptest! {
             let for_own = first_for_own(&scene.rules, &scene.host, &target);
             let for_own = for_own.map(|first| rules[first].number);
             prop_assert_eq!(decided.self_rule(), for_own, "{:?}, a listener of its own", target);
+            let decided = by_names(&compiled, decided, &target, &grants);
             let decided = (decided.action(), decided.rule());
             prop_assert_eq!(decided, expected, "{:?} by `{}`", target, rules[first].rule);
         }

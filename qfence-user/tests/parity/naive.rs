@@ -1,5 +1,5 @@
 //! Evaluates a policy by its documentation alone: rules one by one, of which the first match decides. It has no key
-//! space, no nested prefixes and no trees.
+//! space, no nested prefixes, no trees, and no grants of names.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -25,7 +25,18 @@ pub(crate) enum NaiveProtocol {
 pub(crate) enum To {
     Net(IpNet),
     Set(&'static str),
+    /// A name, or a star and a name.
+    Name(&'static str),
 }
+
+/// The names that can be looked up.
+pub(crate) const NAMES: [&str; 5] = [
+    "example.org",
+    "a.example.org",
+    "b.example.org",
+    "c.a.example.org",
+    "other.example",
+];
 
 /// A rule: its action and its matches.
 #[derive(Clone, Debug)]
@@ -57,13 +68,68 @@ pub(crate) struct Target {
     pub(crate) loopback: bool,
     /// Whether a socket that was made in the fence listens there.
     pub(crate) own: bool,
+    /// The names that were looked up, and have this address: a bit for each of [`NAMES`].
+    pub(crate) names: u8,
 }
 
-/// The index of the first rule that matches.
+/// The index of the rule that decides: the first one that matches. A rule by name allows nothing of the host, and of a
+/// destination that a rule by address allows, that rule is on record.
 pub(crate) fn first_match(rules: &[NaiveRule], host: &Host, target: &Target) -> Option<usize> {
-    rules
+    let by_address = rules
         .iter()
-        .position(|rule| rule.matches.iter().any(|of| matches(of, host, target)))
+        .position(|rule| rule.matches.iter().any(|of| matches(of, host, target)));
+    let is_denied = by_address.is_none_or(|first| !rules[first].allow);
+    if !is_denied || is_in("host", host, target) {
+        return by_address;
+    }
+    let names = looked_up(target).into_iter();
+    let first = names.filter_map(|name| by_name(rules, name, target)).min();
+    first
+        .filter(|first| by_address.is_none_or(|by_address| *first < by_address))
+        .or(by_address)
+}
+
+/// The index of the first rule that allows a name with the protocol and port, unless an earlier one denies the name, whatever
+/// its protocol and port.
+fn by_name(rules: &[NaiveRule], name: &str, target: &Target) -> Option<usize> {
+    for (index, rule) in rules.iter().enumerate() {
+        for of in &rule.matches {
+            let To::Name(pattern) = of.to else {
+                continue;
+            };
+            if !is_of_pattern(pattern, name) {
+                continue;
+            }
+            if !rule.allow {
+                return None;
+            }
+            if is_of_protocol(of, target.protocol) && is_of_ports(of, target) {
+                return Some(index);
+            }
+        }
+    }
+    None
+}
+
+/// The names of the destination.
+pub(crate) fn looked_up(target: &Target) -> Vec<&'static str> {
+    let all = NAMES.iter().enumerate();
+    let named = all.filter(|(bit, _)| target.names >> bit & 1 == 1);
+    named.map(|(_, name)| *name).collect()
+}
+
+fn is_of_pattern(pattern: &str, name: &str) -> bool {
+    match pattern.strip_prefix('*') {
+        Some(above) => name.ends_with(above),
+        None => name == pattern,
+    }
+}
+
+/// Whether a policy has a rule by name. Then queries are led to the resolver.
+#[allow(dead_code, reason = "only the programs lead queries")]
+pub(crate) fn has_names(rules: &[NaiveRule]) -> bool {
+    let mut matches = rules.iter().flat_map(|rule| &rule.matches);
+    matches.any(|of| matches!(of.to, To::Name(_)))
 }
 
 /// The index of the rule for `self` that allows a destination which is denied otherwise, if the listener is of the fence's own.
@@ -77,6 +143,8 @@ fn matches(of: &NaiveMatch, host: &Host, target: &Target) -> bool {
     let is_there = match of.to {
         To::Net(net) => net.contains(&target.address),
         To::Set(name) => is_in(name, host, target),
+        // Of names, the look-up decides: see `by_name`.
+        To::Name(_) => false,
     };
     is_there && is_of_protocol(of, target.protocol) && is_of_ports(of, target)
 }

@@ -43,6 +43,16 @@ const POOL: [&str; 26] = [
     "64:ff9b::/96",
 ];
 
+/// Names of rules. None is below that of the last.
+const PATTERNS: [&str; 6] = [
+    "example.org",
+    "a.example.org",
+    "b.example.org",
+    "*.example.org",
+    "*.a.example.org",
+    "other.example",
+];
+
 const WITH_PORTS: [u8; 5] = [6, 17, 132, 33, 136];
 
 /// The prefixes and sets of one scene. With few of them, collisions are frequent.
@@ -82,6 +92,7 @@ impl Pool {
         prop_oneof![
             3 => self.net().prop_map(To::Net),
             2 => select(self.sets.clone()).prop_map(To::Set),
+            1 => select(&PATTERNS[..]).prop_map(To::Name),
         ]
     }
 }

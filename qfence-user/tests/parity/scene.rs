@@ -1,7 +1,10 @@
 //! Random policies, hosts and destinations. All come out of a small pool of prefixes, so that they contain each other.
 //! Destinations are at the edges of the prefixes and ports of the rules.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv6Addr},
+};
 
 use ipnet::IpNet;
 use proptest::{
@@ -9,7 +12,11 @@ use proptest::{
     prelude::*,
     sample::{Index, select},
 };
-use qfence_common::Action;
+use qfence_common::{
+    Action,
+    resolved::{GRANTS, Grant},
+};
+use qfence_user::compile::named::Lookups;
 use qfence_user::policy::{
     Dns, Loaded, Policy, Prefix, Sets, given_default,
     hostset::{host_set, many_set, single},
@@ -17,7 +24,10 @@ use qfence_user::policy::{
 };
 
 use super::{
-    naive::{Host, NaiveMatch, NaiveProtocol, NaiveRule, Target, To, canonical, fixed_prefixes},
+    naive::{
+        Host, NAMES, NaiveMatch, NaiveProtocol, NaiveRule, Target, To, canonical, fixed_prefixes,
+        looked_up,
+    },
     pool::{Pool, host, naive_rule},
 };
 
@@ -43,6 +53,7 @@ pub(crate) fn scene() -> impl Strategy<Value = Scene> {
     Pool::any()
         .prop_flat_map(rules)
         .prop_map(|(mut rules, allow, host)| {
+            rules.extend(encrypted_dns(&rules));
             let everything = NaiveMatch {
                 protocol: NaiveProtocol::Any,
                 to: To::Set("any"),
@@ -56,6 +67,21 @@ pub(crate) fn scene() -> impl Strategy<Value = Scene> {
         })
 }
 
+/// The rule that a policy with names has after those that are given: it denies encrypted DNS.
+fn encrypted_dns(given: &[NaiveRule]) -> Option<NaiveRule> {
+    let mut matches = given.iter().flat_map(|rule| &rule.matches);
+    let of = |number| NaiveMatch {
+        protocol: NaiveProtocol::Number(number),
+        to: To::Set("any"),
+        ports: vec![(853, 853)],
+    };
+    let has_name = matches.any(|of| matches!(of.to, To::Name(_)));
+    has_name.then(|| NaiveRule {
+        allow: false,
+        matches: vec![of(6), of(17)],
+    })
+}
+
 impl Scene {
     /// The policy, parsed from the text of its rules.
     pub(crate) fn policy(&self) -> Policy {
@@ -67,7 +93,10 @@ impl Scene {
             rules: Vec::new(),
             default: given_default(default),
         };
-        let given = given.iter().enumerate().map(rule).collect();
+        // The policy adds this one itself.
+        let added = encrypted_dns(given).map_or(0, |_| 1);
+        let given = given[..given.len() - added].iter().enumerate();
+        let given = given.map(rule).collect();
         Policy::new(given, Dns::Auto, profile, Some(default), false).unwrap()
     }
 
@@ -86,7 +115,7 @@ impl Scene {
             nameservers: nameservers.iter().copied().map(single).collect(),
             gateways: gateways.iter().copied().map(single).collect(),
             nat64: nat64.iter().copied().map(mapped).collect(),
-            pod: std::collections::BTreeSet::new(),
+            pod: BTreeSet::new(),
         }
     }
 
@@ -95,7 +124,7 @@ impl Scene {
         let in_rules = self.rules.iter().flat_map(|rule| &rule.matches);
         let in_rules = in_rules.filter_map(|of| match of.to {
             To::Net(net) => Some(net),
-            To::Set(_) => None,
+            To::Set(_) | To::Name(_) => None,
         });
         let Host {
             local,
@@ -140,6 +169,7 @@ impl Scene {
             },
             loopback: choice.loopback,
             own: false,
+            names: choice.names,
         }
     }
 }
@@ -151,6 +181,7 @@ pub(crate) struct Choice {
     port: Index,
     protocol: u32,
     loopback: bool,
+    names: u8,
 }
 
 pub(crate) fn choices(
@@ -162,14 +193,26 @@ pub(crate) fn choices(
         any::<Index>(),
         select(protocols),
         any::<bool>(),
+        names(),
     )
-        .prop_map(|(address, port, protocol, loopback)| Choice {
+        .prop_map(|(address, port, protocol, loopback, names)| Choice {
             address,
             port,
             protocol,
             loopback,
+            names,
         });
     vec(choice, count)
+}
+
+/// None in one of three, mostly one, or some.
+fn names() -> impl Strategy<Value = u8> {
+    let end = 1_u8 << NAMES.len();
+    prop_oneof![
+        2 => Just(0_u8),
+        3 => (0..NAMES.len()).prop_map(|bit| 1_u8 << bit),
+        1 => 0..end,
+    ]
 }
 
 fn edges_of(net: IpNet) -> Vec<IpAddr> {
@@ -193,6 +236,19 @@ fn edges_of(net: IpNet) -> Vec<IpAddr> {
 
 fn mapped(net: IpNet) -> Prefix {
     qfence_user::policy::hostset::prefix(net.addr(), net.prefix_len()).unwrap()
+}
+
+/// Forgets names of a destination until the grants of the others fit. Returns these.
+pub(crate) fn grants(lookups: &Lookups, target: &mut Target) -> Vec<Grant> {
+    loop {
+        let names = looked_up(target).into_iter();
+        let of = |name: &str| lookups.permission(&name.parse().unwrap()).grants;
+        let all: BTreeSet<Grant> = names.flat_map(of).collect();
+        if all.len() <= GRANTS {
+            return all.into_iter().collect();
+        }
+        target.names &= target.names - 1;
+    }
 }
 
 pub(crate) fn action(allow: bool) -> Action {
@@ -234,7 +290,7 @@ fn text(of: &NaiveMatch) -> String {
         },
     };
     let to = match of.to {
-        To::Set(name) => name.to_owned(),
+        To::Set(name) | To::Name(name) => name.to_owned(),
         To::Net(IpNet::V4(v4)) if v4.prefix_len() == 32 => v4.addr().to_string(),
         To::Net(IpNet::V4(v4)) => v4.to_string(),
         To::Net(IpNet::V6(v6)) if v6.prefix_len() == 128 => format!("[{}]", v6.addr()),

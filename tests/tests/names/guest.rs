@@ -84,7 +84,7 @@ fn try_allowed(
     fence: &Fence,
     nameservers: &[&str],
 ) -> Result<()> {
-    set(&place.world, fence, ["--allow", &format!("*.{OTHER}")])?;
+    set(&place.world, fence, &["--allow", &format!("*.{OTHER}")])?;
     for nameserver in nameservers {
         guest.shell(&format!("echo nameserver {nameserver} >/etc/resolv.conf"))?;
         for (client, family) in CLIENTS.into_iter().zip(Family::BOTH) {

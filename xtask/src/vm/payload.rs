@@ -15,6 +15,8 @@ use crate::{build::verifier, prepare::Preparer, shell};
 const MAIN: &str = include_str!("main.sh");
 /// A smoke test.
 const SMOKE: &str = include_str!("smoke.sh");
+/// A test of rules by name.
+const NAMES: &str = include_str!("names.sh");
 /// A test of a guest that is fenced by its device.
 const DEVICE: &str = include_str!("device.sh");
 /// A test of a guest under QEMU with tap devices.
@@ -45,6 +47,7 @@ pub(super) fn write(dir: &Path, program: &Path, commands: &[Vec<OsString>]) -> R
     copy(&probe, "probe")?;
     for (name, text) in [
         ("smoke", SMOKE),
+        ("names", NAMES),
         ("device", DEVICE),
         ("tap", TAP),
         ("sinks", SINKS),

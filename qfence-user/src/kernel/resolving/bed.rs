@@ -6,7 +6,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     os::unix::fs::MetadataExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     sync::{
         Arc, Mutex,
@@ -110,18 +110,18 @@ impl Drop for Cgroup {
 }
 
 /// A fence at a cgroup, in a network namespace with the device `d0`.
-pub(super) struct Bed {
+pub(crate) struct Bed {
     kernel: Kernel,
     pins: PathBuf,
     cgroup: Cgroup,
     policy: Policy,
     pub(super) addresses: Addresses,
-    pub(super) askers: Askers,
+    askers: Option<Askers>,
     attempts: Attempts,
 }
 
 impl Bed {
-    pub(super) fn new(scene: &Scene, policy: Policy, resolver: Resolver) -> Self {
+    pub(crate) fn new(scene: &Scene, policy: Policy, resolver: Resolver) -> Self {
         run("ip link add d0 type veth peer name d1");
         run("ip link set d1 up");
         run("ip address add 10.77.0.1/24 dev d0");
@@ -165,11 +165,27 @@ impl Bed {
             cgroup,
             policy,
             addresses,
-            askers,
+            askers: Some(askers),
             attempts,
         };
         bed.follow();
         bed
+    }
+
+    /// The directory of its links.
+    pub(crate) fn pins(&self) -> &Path {
+        &self.pins
+    }
+
+    /// Its sources of queries, for a resolver.
+    pub(crate) fn take_askers(&mut self) -> Askers {
+        self.askers.take().unwrap()
+    }
+
+    /// Whether a query is the fence's.
+    pub(super) fn is_of_fence(&self, source: SocketAddr, protocol: Protocol) -> bool {
+        let askers = self.askers.as_ref().unwrap();
+        askers.is_of_fence(source, protocol).unwrap()
     }
 
     /// Marks the policy as followed, for as long as a test takes.
@@ -255,8 +271,8 @@ fn sets() -> Sets {
 }
 
 /// A resolver that answers each query with `a`, and notes the sources.
-pub(super) struct Answering {
-    pub(super) resolver: Resolver,
+pub(crate) struct Answering {
+    pub(crate) resolver: Resolver,
     asked: Arc<Mutex<Vec<(SocketAddr, Protocol)>>>,
     ends: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -264,7 +280,7 @@ pub(super) struct Answering {
 
 impl Answering {
     /// Listens on one port, on both addresses, by both protocols.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let v4 = UdpSocket::bind((RESOLVER, 0)).unwrap();
         let port = v4.local_addr().unwrap().port();
         let v6 = UdpSocket::bind((Ipv6Addr::LOCALHOST, port)).unwrap();

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use qfence_common::resolved::Resolved;
+
 use super::{
     super::testing::apart,
     bed::{Answering, Bed, FAR, OTHER, now},
@@ -98,4 +100,70 @@ fn no_name_opens_the_host_and_an_earlier_rule_decides() {
             ["ok", "ECONNREFUSED", "ECONNREFUSED", "ECONNREFUSED"]
         );
     });
+}
+
+/// Sends to an address every tenth of a second until that is refused. Prints for each time when it began and ended, and the
+/// result.
+const UNTIL_REFUSED: &str = "
+import time
+now = lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+s, word = made(V4, UDP), 'ok'
+while word == 'ok':
+    begin = now()
+    word = sends(s, ADDRESS, 443)
+    print(begin, now(), word)
+    time.sleep(0.1)
+";
+
+/// Nobody sweeps here, as after the end of a supervisor.
+#[test]
+fn without_a_resolver_an_address_ends_by_its_time_however_much_it_is_used() {
+    apart(|scene| {
+        let resolver = Answering::new();
+        let mut bed = Bed::new(scene, locked(&[RULE]), resolver.resolver);
+        let far = FAR.parse().unwrap();
+        bed.addresses
+            .put(far, &bed.grants("example.com"), HOUR)
+            .unwrap();
+        let grants = bed.addresses.list().unwrap()[0].1.grants;
+        let script = UNTIL_REFUSED.replace("ADDRESS", &format!("'{FAR}'"));
+        // Longer ones, if the processor has so much else to do that all of it comes too late.
+        let mut is_seen = false;
+        for seconds in [1, 4, 16] {
+            let (start, lasts) = (now(), seconds * SECOND_NS);
+            let entry = Resolved {
+                expires_ns: start + lasts,
+                until_ns: start + 3 * lasts,
+                grants,
+            };
+            bed.addresses.write(far, entry).unwrap();
+            is_seen |= is_prolonged(&entry, &bed.run(&script));
+            let after = bed.addresses.list().unwrap()[0].1;
+            assert_eq!(after.until_ns, entry.until_ns);
+            if is_seen {
+                break;
+            }
+        }
+        assert!(is_seen, "use never made it last longer");
+    });
+}
+
+/// Checks what was sent to an address against its times. Returns whether use has made it last longer.
+fn is_prolonged(entry: &Resolved, lines: &[String]) -> bool {
+    let (mut end_ns, mut is_prolonged) = (entry.expires_ns, false);
+    for line in lines {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [begin, end] = [0, 1].map(|at| words[at].parse::<u64>().unwrap());
+        match words[2] {
+            "ok" => {
+                assert!(begin < end_ns, "{line}");
+                is_prolonged |= begin >= entry.expires_ns;
+                // Use makes it last a minute, but not beyond this.
+                end_ns = entry.until_ns;
+            }
+            "ECONNREFUSED" => assert!(end >= end_ns, "{line}"),
+            other => panic!("{other}"),
+        }
+    }
+    is_prolonged
 }

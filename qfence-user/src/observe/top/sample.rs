@@ -8,6 +8,7 @@ use crate::{
     fence::registry::{Condition, Fences},
     kernel::snapshot::Snapshot,
     record::line::Line,
+    stored_policy::resolved_names::NamesOfAddresses,
 };
 
 /// All fences at one moment.
@@ -39,6 +40,8 @@ pub struct Close {
     pub name: String,
     /// Its record.
     pub lines: Vec<Line>,
+    /// The names behind addresses that it has looked up.
+    pub names: NamesOfAddresses,
     /// Its rules: name as in the record, full text, and origin.
     pub rules: Vec<(String, String, String)>,
 }
@@ -73,6 +76,7 @@ fn look_closely(fences: &Fences, name: &str) -> Close {
     Close {
         name: name.to_owned(),
         lines: fences.record_files(name).lines().unwrap_or_default(),
+        names: fences.names_file(name).read().unwrap_or_default().names,
         rules: named.collect(),
     }
 }

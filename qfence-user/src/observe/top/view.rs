@@ -9,8 +9,9 @@ use ratatui::{
 };
 
 use super::{
+    destinations::Destination,
     keys::Over,
-    model::{Destination, Model},
+    model::Model,
     table::{self, cut},
 };
 use crate::{
@@ -141,25 +142,45 @@ fn draw_destinations(frame: &mut Frame<'_>, model: &Model, area: Rect) {
         .into_iter()
         .take(usize::from(area.height))
     {
-        lines.push(Line::raw(attempts(&destination)));
+        lines.push(Line::raw(attempts(&destination, area.width.into())));
     }
     frame.render_widget(Paragraph::new(lines), area);
 }
 
-/// The attempts to reach a destination. Their workload, if there is one, has a column of its own.
-fn attempts(destination: &Destination) -> String {
+/// The columns of the count, of a rule, and of the space between columns.
+const OTHERS: usize = 9 + 20 + 2 * 2;
+
+/// The columns of a workload.
+const WORKLOAD: usize = 26;
+
+/// The attempts to reach a destination, with its names. Their workload, if there is one, has a column of its own.
+fn attempts(destination: &Destination, width: usize) -> String {
     let Destination {
         what,
+        names,
         workload,
         rule,
         count,
     } = destination;
     let count = bytes(*count);
+    let named = match names.as_str() {
+        "" => what.clone(),
+        names => format!("{what} ({names})"),
+    };
+    // Names give way, and the destination itself does not.
+    let fitting = |least: usize, others: usize| {
+        let room = width.saturating_sub(others).max(least);
+        (cut(&named, room.max(what.chars().count())), room)
+    };
     match workload {
-        None => format!("{count:>9}  {what:<44}  {rule}"),
+        None => {
+            let (named, room) = fitting(44, OTHERS);
+            format!("{count:>9}  {named:<room$}  {rule}")
+        }
         Some(workload) => {
-            let workload = printable(workload.as_bytes());
-            format!("{count:>9}  {what:<24}  {:<26}  {rule}", cut(&workload, 26))
+            let (named, room) = fitting(24, OTHERS + WORKLOAD + 2);
+            let workload = cut(&printable(workload.as_bytes()), WORKLOAD);
+            format!("{count:>9}  {named:<room$}  {workload:<WORKLOAD$}  {rule}")
         }
     }
 }
@@ -207,7 +228,10 @@ mod tests {
     use ratatui::{Terminal, backend::TestBackend};
 
     use super::*;
-    use crate::observe::top::{keys::Key, model::tests::sample};
+    use crate::{
+        observe::top::{keys::Key, model::tests::sample},
+        record::line::{Body, Lookup},
+    };
 
     fn shown(model: &Model, width: u16, height: u16) -> String {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
@@ -263,6 +287,51 @@ mod tests {
         let screen = shown(&model, 80, 24);
         assert!(
             !screen.contains("unit web") && screen.contains("unit db"),
+            "{screen}"
+        );
+    }
+
+    #[test]
+    fn destinations_have_their_names_and_look_ups_are_among_them() {
+        let (mut model, start) = (Model::default(), Instant::now());
+        let mut sample = sample(start, 1);
+        let close = sample.close.as_mut().unwrap();
+        let names = ["www.example.org", "long.name.of.a.network.example"].map(str::to_owned);
+        close
+            .names
+            .insert("127.0.0.1".parse().unwrap(), names.to_vec());
+        let refused = Lookup {
+            verdict: "denied".to_owned(),
+            name: Some("evil.example".into()),
+            kind: Some("A".into()),
+            addresses: Vec::new(),
+            struck: Vec::new(),
+            rule: Some("deny any".into()),
+            comment: None,
+            lookups: 7,
+        };
+        let mut line = close.lines[0].clone();
+        line.body = Body::Lookup(refused.into());
+        close.lines.push(line);
+        model.take(sample);
+        model.press(Key::Down);
+        let screen = shown(&model, 80, 24);
+        for row in [
+            "        7  lookup evil.example A                            deny any",
+            "        2  tcp 127.0.0.1:22 (www.example.org, long.name.o…  deny host",
+        ] {
+            assert!(screen.contains(row), "{row:?} in\n{screen}");
+        }
+        let screen = shown(&model, 120, 24);
+        let row = "  tcp 127.0.0.1:22 (www.example.org, long.name.of.a.network.example)";
+        assert!(screen.contains(row), "{screen}");
+        // The filter finds names that no line has.
+        for key in "/network.example".chars() {
+            model.press(Key::Char(key));
+        }
+        let screen = shown(&model, 80, 24);
+        assert!(
+            screen.contains("127.0.0.1:22") && !screen.contains("evil"),
             "{screen}"
         );
     }

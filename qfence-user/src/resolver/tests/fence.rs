@@ -94,6 +94,7 @@ impl Rules for Fence {
 impl Publisher for Fence {
     fn publish(
         &self,
+        _: &DomainName,
         address: IpAddr,
         grants: &[Grant],
         lasts: Duration,

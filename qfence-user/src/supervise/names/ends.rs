@@ -62,6 +62,8 @@ pub(super) struct View {
     /// Whether the policy only monitors: then each name is resolved.
     monitors: bool,
     version: Option<FileVersion>,
+    /// The number of the policy.
+    generation: u64,
 }
 
 impl View {
@@ -79,16 +81,14 @@ impl View {
             guard: Guard::new(&stored.sets, allows_private),
             monitors: stored.policy.monitor,
             version,
+            generation: stored.generation,
         })
     }
 
     /// Whether one of the names that led to an address still has a grant.
     fn grants(&self, names: &ResolvedNames, address: IpAddr, grant: Grant) -> bool {
-        let has_grant = |name: &str| {
-            let name = DomainName::of_wire(name);
-            name.is_ok_and(|name| self.lookups.permission(&name).grants.contains(&grant))
-        };
-        names.of(address).iter().any(|name| has_grant(name))
+        let names = names.of(address);
+        self.lookups.grants(names.iter().map(|name| &**name), grant)
     }
 }
 
@@ -96,6 +96,11 @@ impl Shared {
     /// What the policy in force says. Another process can have changed it a moment ago: then what that policy does not allow
     /// any more is taken out of force.
     pub(super) fn view(&self) -> Arc<View> {
+        Arc::clone(&self.current())
+    }
+
+    /// The same. As long as it is locked, no other policy is adopted.
+    fn current(&self) -> MutexGuard<'_, Arc<View>> {
         let mut view = self.lock_view();
         if self.policy_file.file_version() != view.version
             // A file that cannot be read is reported by the follower of the policy.
@@ -106,12 +111,18 @@ impl Shared {
             // The next beat tries again. What an error leaves, the kernel denies if its rule is gone; else it ends by its time.
             let _ = self.retain(&view);
         }
-        Arc::clone(&view)
+        view
     }
 
     /// What the policy said when [`Self::view`] was called last.
     fn last_view(&self) -> Arc<View> {
         Arc::clone(&self.lock_view())
+    }
+
+    /// The number of the policy by which the addresses of names are in force; `None` as long as some may be that it does not allow.
+    pub(super) fn generation(&self) -> Option<u64> {
+        let view = self.lock_view();
+        (!self.must_retain.load(Ordering::Relaxed)).then_some(view.generation)
     }
 
     fn lock_view(&self) -> MutexGuard<'_, Arc<View>> {
@@ -191,11 +202,26 @@ impl Rules for Shared {
 impl Publisher for Shared {
     fn publish(
         &self,
+        name: &DomainName,
         address: IpAddr,
         grants: &[Grant],
         lasts: Duration,
     ) -> Result<(), NotPublished> {
-        let put = self.resolved().put(address, grants, lasts);
+        // Another process can have changed the policy after the rules were asked. It stays locked until these grants are in
+        // force, so whoever adopts another policy afterwards finds them, and takes them back.
+        let view = self.current();
+        let granted = view.lookups.permission(name).grants;
+        let grants: Vec<Grant> = grants
+            .iter()
+            .copied()
+            .filter(|of| granted.contains(of))
+            .collect();
+        if grants.is_empty() {
+            return Ok(());
+        }
+        // Before they are in force: those of an address without names are taken back.
+        self.names.add(&[address], name.as_str());
+        let put = self.resolved().put(address, &grants, lasts);
         let (result, error) = match put {
             Ok(()) => (Ok(()), None),
             // There is no error to report: the look-up is on record.

@@ -3,10 +3,12 @@
 mod ends;
 mod guard;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     sync::{Arc, Mutex},
 };
@@ -28,7 +30,7 @@ use crate::{
     },
     kernel::{Askers, resolved::Addresses, within::cookie_of},
     record::{lookups::LookupSender, resolved_names::ResolvedNames},
-    resolver::{self, Ends, Handle, Nameservers, Sockets},
+    resolver::{self, Endpoint, Ends, Handle, Nameservers, Sockets},
     stored_policy::{PolicyFile, resolved_names::NamesFile},
     supervise::recurring_error::RecurringError,
 };
@@ -149,15 +151,22 @@ impl Prepared {
         let (asked, received) = watch::channel(asked(&found));
         let handle = resolver::Resolver::start(self.sockets, ends, received)
             .context("cannot start the resolver of names")?;
-        Ok(Names {
+        let store = Store::new(given.names_file, listens_at(handle.endpoint()));
+        let mut names = Names {
             shared,
             handle,
             asked,
             nameservers,
             found,
-            store: Store::new(given.names_file),
+            store,
             said: Said::default(),
-        })
+        };
+        // Before the first query: `set` must know the connections to the resolver.
+        names
+            .store
+            .keep_up(&names.shared)
+            .context("cannot store where the resolver listens")?;
+        Ok(names)
     }
 }
 
@@ -172,6 +181,14 @@ fn asked(found: &nameservers::Nameservers) -> Nameservers {
         servers,
         options: found.options,
     }
+}
+
+/// The addresses at which a resolver listens.
+fn listens_at(endpoint: Endpoint) -> Vec<SocketAddr> {
+    let Endpoint { v4, port, has_v6 } = endpoint;
+    let v6 = has_v6.then(|| SocketAddr::from((Ipv6Addr::LOCALHOST, port)));
+    let v4 = SocketAddr::from((v4, port));
+    [v4].into_iter().chain(v6).collect()
 }
 
 impl Names {

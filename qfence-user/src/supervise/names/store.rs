@@ -1,6 +1,6 @@
 //! Stores the names behind addresses for other commands.
 
-use std::sync::atomic::Ordering;
+use std::{net::SocketAddr, sync::atomic::Ordering};
 
 use anyhow::Result;
 
@@ -13,27 +13,37 @@ const BYTES_A_SECOND: usize = 64 * 1024;
 /// The file, and what it has.
 pub(super) struct Store {
     file: NamesFile,
+    /// Where the resolver listens.
+    resolver: Vec<SocketAddr>,
     /// The number of changes and the counts by which the file is so; `None` before it is written.
     written: Option<(u64, [u64; RESULTS.len()])>,
+    /// The number of the policy in the file, by which the addresses of names are in force.
+    generation: Option<u64>,
     /// For how many more seconds it is not written.
     rests: usize,
 }
 
 impl Store {
-    pub(super) const fn new(file: NamesFile) -> Self {
+    pub(super) const fn new(file: NamesFile, resolver: Vec<SocketAddr>) -> Self {
         Self {
             file,
+            resolver,
             written: None,
+            generation: None,
             rests: 0,
         }
     }
 
-    /// To be called once per second: writes the file, if it would be another one and was not written too much lately.
+    /// To be called once per second: writes the file, if it would be another one and was not written too much lately. `set`
+    /// waits for the number of its policy, so that is always written.
     pub(super) fn keep_up(&mut self, shared: &Shared) -> Result<()> {
         self.rests = self.rests.saturating_sub(1);
         let counts = shared.counts.each_ref();
         let lookups = counts.map(|count| count.load(Ordering::Relaxed));
-        if self.rests > 0 || self.written == Some((shared.names.changes(), lookups)) {
+        let generation = shared.generation().or(self.generation).unwrap_or_default();
+        let is_old = self.generation == Some(generation);
+        let is_same = self.written == Some((shared.names.changes(), lookups));
+        if is_old && (self.rests > 0 || is_same) {
             return Ok(());
         }
         let (names, changes) = shared.names.all();
@@ -42,7 +52,10 @@ impl Store {
         let length = self.file.write(StoredNames {
             names: names.map(|(address, of)| (address, text(of))).collect(),
             lookups,
+            generation,
+            resolver: self.resolver.clone(),
         })?;
+        self.generation = Some(generation);
         self.rests = length.div_ceil(BYTES_A_SECOND);
         self.written = Some((changes, lookups));
         Ok(())

@@ -54,12 +54,20 @@ pub(crate) fn shared_udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
 
 /// Waits for a datagram.
 pub(crate) fn receive(socket: &UdpSocket, limit: Duration) -> Result<Vec<u8>, Unreached> {
+    Ok(receive_from(socket, limit)?.0)
+}
+
+/// Waits for a datagram. Returns its source as well.
+pub(crate) fn receive_from(
+    socket: &UdpSocket,
+    limit: Duration,
+) -> Result<(Vec<u8>, SocketAddr), Unreached> {
     socket.set_read_timeout(Some(limit))?;
     let mut buffer = vec![0; 4096];
-    match socket.recv(&mut buffer) {
-        Ok(length) => {
+    match socket.recv_from(&mut buffer) {
+        Ok((length, source)) => {
             buffer.truncate(length);
-            Ok(buffer)
+            Ok((buffer, source))
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Unreached::Sent),
         Err(error) => Err(Unreached::Failed(error)),

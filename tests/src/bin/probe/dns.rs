@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     attempt::{Reached, Unreached},
-    connect::{receive, udp_socket},
+    connect::{receive_from, udp_socket},
 };
 
 /// The length of a message's header.
@@ -18,7 +18,13 @@ pub(crate) fn udp(server: SocketAddr, name: &str, limit: Duration) -> Result<Rea
     let start = Instant::now();
     let socket = udp_socket(server)?;
     socket.send_to(&question(name), server)?;
-    let reply = address_in(&receive(&socket, limit)?);
+    let (answer, source) = receive_from(&socket, limit)?;
+    // C libraries, such as musl, ignore an answer of another one than the nameserver that they asked.
+    let is_of_server = (source.ip(), source.port()) == (server.ip(), server.port());
+    let reply = match is_of_server {
+        true => address_in(&answer),
+        false => format!("answer of {source}"),
+    };
     Ok(Reached {
         after: start.elapsed(),
         reply: Some(reply),

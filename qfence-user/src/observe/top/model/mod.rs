@@ -2,12 +2,12 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashMap, VecDeque},
-    sync::Arc,
+    collections::{HashMap, VecDeque},
     time::Instant,
 };
 
 use super::{
+    destinations::{Destination, most_frequent, names},
     keys::{Key, Order, Over},
     row::{Rates, Row},
     sample::{Close, Sample, Seen},
@@ -15,23 +15,11 @@ use super::{
 use crate::{
     kernel::snapshot::Snapshot,
     record::line::{Body, Line},
+    stored_policy::resolved_names::NamesOfAddresses,
 };
 
 /// The number of rates in the sparkline.
 const HISTORY: usize = 60;
-
-/// A destination that was attempted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Destination {
-    /// The destination, socket or device, as text.
-    pub what: String,
-    /// The workload that attempted it, if others have started that.
-    pub workload: Option<Arc<str>>,
-    /// The rule that refused it.
-    pub rule: String,
-    /// The number of attempts in the record.
-    pub count: u64,
-}
 
 /// The content of the view.
 #[derive(Debug, Default)]
@@ -194,39 +182,33 @@ impl Model {
     /// The lines of its record that match the filter, the latest first.
     pub fn latest(&self) -> impl Iterator<Item = &Line> {
         let of_selected = |close: &&Close| Some(&close.name) == self.selected.as_ref();
-        let lines = self.close.as_ref().filter(of_selected);
-        let lines = lines
-            .map(|close| close.lines.as_slice())
-            .unwrap_or_default();
+        let close = self.close.as_ref().filter(of_selected);
         let any = self.filters_names();
-        lines
-            .iter()
-            .rev()
-            .filter(move |line| any || line.to_string().contains(&self.filter))
+        close.into_iter().flat_map(move |close| {
+            let lines = close.lines.iter().rev();
+            lines.filter(move |line| any || self.is_filtered(line, &close.names))
+        })
+    }
+
+    /// Whether the filter is in a line, or in a name of its destination.
+    fn is_filtered(&self, line: &Line, looked_up: &NamesOfAddresses) -> bool {
+        let is_in = |text: &str| text.contains(&self.filter);
+        is_in(&line.to_string())
+            || match &line.body {
+                Body::Attempt(attempt) | Body::Repeats(attempt) => {
+                    let mut names = names(&attempt.operation, looked_up).into_iter();
+                    names.any(is_in)
+                }
+                _ => false,
+            }
     }
 
     /// The most frequent attempts in its record, by destination, workload and rule.
     #[must_use]
     pub fn destinations(&self) -> Vec<Destination> {
-        let mut counts: BTreeMap<(String, Option<&Arc<str>>, &str), u64> = BTreeMap::new();
-        for line in self.latest() {
-            if let Body::Attempt(attempt) | Body::Repeats(attempt) = &line.body {
-                let what = attempt.operation.to_string();
-                let key = (what, line.workload.as_ref(), &*attempt.rule);
-                *counts.entry(key).or_default() += line.count;
-            }
-        }
-        let mut destinations: Vec<_> = counts
-            .into_iter()
-            .map(|((what, workload, rule), count)| Destination {
-                what,
-                workload: workload.cloned(),
-                rule: rule.to_owned(),
-                count,
-            })
-            .collect();
-        destinations.sort_by_key(|destination| Reverse(destination.count));
-        destinations
+        let none = NamesOfAddresses::default();
+        let looked_up = self.close.as_ref().map_or(&none, |close| &close.names);
+        most_frequent(self.latest(), looked_up)
     }
 
     /// The rules that refused the attempts shown: full text and origin of each.

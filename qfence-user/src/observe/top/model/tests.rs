@@ -36,6 +36,7 @@ pub(crate) fn sample(start: Instant, tens: u64) -> Sample {
         close: Some(Close {
             name: "wild".into(),
             lines: vec![attempt(22), attempt(23), attempt(22)],
+            names: NamesOfAddresses::new(),
             rules: vec![(
                 "deny host".into(),
                 "deny host".into(),
