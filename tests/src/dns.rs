@@ -25,6 +25,13 @@ impl Dns {
         address: IpAddr,
         records: &[(&str, IpAddr)],
     ) -> Result<Self> {
+        let option = |(name, address): &(&str, IpAddr)| format!("--address=/{name}/{address}");
+        let options: Vec<_> = records.iter().map(option).collect();
+        Self::start_with(namespace, address, &options)
+    }
+
+    /// Starts a resolver likewise, with options of dnsmasq that say what it resolves.
+    pub fn start_with(namespace: &Namespace, address: IpAddr, options: &[String]) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("qfence-dns-").tempdir()?;
         let mut command = namespace.command("dnsmasq");
         command
@@ -37,11 +44,7 @@ impl Dns {
                 "--log-facility={}",
                 dir.path().join("log").display()
             ))
-            .args(
-                records
-                    .iter()
-                    .map(|(name, address)| format!("--address=/{name}/{address}")),
-            );
+            .args(options);
         let process = Process::spawn(command).context("start dnsmasq (package dnsmasq-base)")?;
         let mut dns = Self { process, dir };
         dns.wait_until_ready(namespace, SocketAddr::new(address, 53))?;

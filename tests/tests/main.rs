@@ -75,6 +75,7 @@ mod proof;
 mod pure_v2;
 mod redirected;
 mod refused_syns;
+mod registries;
 mod registry;
 mod replies;
 mod resolv;

@@ -22,9 +22,10 @@ use crate::{
 const MEASURING: &str = "measuring";
 
 /// The benchmarks, and their subjects.
-const BENCHES: [(&str, &str); 7] = [
+const BENCHES: [(&str, &str); 8] = [
     ("traffic", "what calls and packets cost"),
     ("policy", "what a policy costs"),
+    ("names", "what look-ups of names cost"),
     ("audit", "what the record of attempts costs"),
     ("guest", "what is left of a guest's network"),
     ("devices", "what the frames of a tap device cost"),

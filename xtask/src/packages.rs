@@ -127,6 +127,27 @@ const TOOLS: &[Package] = &[
         Probe::File("/usr/lib/polkit-1/polkitd"),
         "permits that, for pkexec",
     ),
+    package(
+        "git",
+        Probe::Program("git"),
+        "clones in a fence with rules by name",
+    ),
+    package(
+        "python3-pip",
+        Probe::File("/usr/bin/pip3"),
+        "downloads in a fence with rules by name",
+    ),
+    // Some packages of Node.js have npm, which Debian's does not: it needs 356 further packages.
+    package(
+        "npm",
+        Probe::Program("npm"),
+        "downloads in a fence with rules by name",
+    ),
+    package(
+        "openssl",
+        Probe::Program("openssl"),
+        "makes the certificates of the servers from which they download",
+    ),
 ];
 
 /// The packages with which the machine of `vm` is made, besides [`TOOLS`].

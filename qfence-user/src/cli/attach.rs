@@ -187,7 +187,7 @@ pub struct Attach {
     /// Nothing then follows this host, nor the target's own network namespace: the packet layer refuses an address that this host gets later, and a new
     /// nameserver is not excepted. Refusals go to no log: `qfence-user logs NAME` shows those that the kernel keeps. `qfence-user set`
     /// updates the policy.
-    #[arg(long, conflicts_with_all = ["metrics", "on_exit"])]
+    #[arg(long, conflicts_with_all = ["metrics", "on_exit", "log_format"])]
     pub detach: bool,
 
     /// Fence the unit, container or domain again each time that it is started anew

@@ -4,7 +4,8 @@ use clap::Args;
 
 const NOTES: &str = "\
 libvirt calls this command if it is /etc/libvirt/hooks/qemu, or in /etc/libvirt/hooks/qemu.d; contrib/libvirt/hooks/qemu \
-is such a file. The XML of the domain is read from standard input.
+is such a file. The XML of the domain is read from standard input. As /etc/libvirt/hooks/network it refuses interfaces that \
+are added to a running guest in a fence, which the fence would not see.
 
 A domain is fenced if /etc/qfence/domains.d/NAME.toml exists, or its metadata have
   <qfence:fence xmlns:qfence='urn:qfence:libvirt:1' profile='internet-only'/>
@@ -21,10 +22,10 @@ Exit status: 0, or
 #[derive(Debug, Args)]
 #[command(after_help = NOTES)]
 pub struct LibvirtHook {
-    /// The name of the domain
+    /// The name of the domain; of the network, if this is the hook `network`
     pub domain: String,
 
-    /// What libvirt is doing: prepare, start, started, reconnect, stopped, release, and others
+    /// What libvirt is doing: prepare, start, started, reconnect, stopped, release, port-created, and others
     pub operation: String,
 
     /// The stage of that: begin or end

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use nix::unistd::Uid;
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
         auditor::{Auditor, Ended},
         reader::{Reader, Sources},
         sink::{self, Sink},
-        target::{Format, LogTarget},
+        target::{Format, LogTarget, SinkKind},
         writer::Writer,
     },
 };
@@ -31,6 +31,23 @@ pub(super) fn open(targets: &[LogTarget], format: Format, user: Option<Uid>) -> 
         }
     }
     Ok(sinks)
+}
+
+/// Refuses logs of a fence that has no supervisor, and so writes to none. Standard error is the default.
+///
+/// # Errors
+/// If there is one.
+pub(super) fn refuse(logs: &[LogTarget]) -> Result<()> {
+    let refused = logs
+        .iter()
+        .find(|log| !matches!(log.kind, SinkKind::Stderr | SinkKind::None));
+    if let Some(log) = refused {
+        bail!(
+            "nothing writes to the log {log} of a fence without a supervisor: leave --log or --detach out \
+             (`qfence-user logs` shows the refusals that the kernel keeps)"
+        );
+    }
+    Ok(())
 }
 
 /// Starts the thread that reads the attempts, and the threads that write the logs.

@@ -21,6 +21,7 @@ use crate::{
     policy::{
         Prefix,
         nameservers::{self, Nameserver},
+        resolv_options::ResolvOptions,
     },
 };
 
@@ -35,11 +36,24 @@ const LONGEST: u64 = 64 * 1024;
 pub struct Nameservers {
     /// The nameservers, in the order of the file.
     pub servers: Vec<Nameserver>,
+    /// How they are asked.
+    pub options: ResolvOptions,
     /// Whether resolv.conf does not exist.
     pub is_missing: bool,
 }
 
 impl Nameservers {
+    /// What a resolv.conf says; `None` if there is no file.
+    #[must_use]
+    pub fn parse(resolv_conf: Option<&[u8]>) -> Self {
+        let text = resolv_conf.unwrap_or_default();
+        Self {
+            servers: nameservers::list(text),
+            options: ResolvOptions::read(text),
+            is_missing: resolv_conf.is_none(),
+        }
+    }
+
     /// The addresses that a rule for nameservers covers, and the nameservers that it cannot cover.
     ///
     /// A rule cannot distinguish between interfaces. So it covers an address of one link only if the host has
@@ -132,14 +146,8 @@ impl Fact for ResolvConf {
 /// If the file exists and cannot be read.
 pub fn read(path: &Path) -> Result<Nameservers, Unreadable> {
     match bounded::read(path, LONGEST) {
-        Ok(bytes) => Ok(Nameservers {
-            servers: nameservers::list(&bytes),
-            is_missing: false,
-        }),
-        Err(error) if error.is_missing() => Ok(Nameservers {
-            servers: Vec::new(),
-            is_missing: true,
-        }),
+        Ok(bytes) => Ok(Nameservers::parse(Some(&bytes))),
+        Err(error) if error.is_missing() => Ok(Nameservers::parse(None)),
         Err(error) => Err(Unreadable {
             path: path.to_owned(),
             error,
@@ -186,6 +194,18 @@ mod tests {
 
         fs::remove_file(&path).unwrap();
         expect_change(&mut resolv_conf, 0).await;
+    }
+
+    #[tokio::test]
+    async fn another_option_is_a_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("resolv.conf");
+        fs::write(&path, "nameserver 127.0.0.1\n").unwrap();
+        let mut resolv_conf = ResolvConf::new(&path);
+        resolv_conf.read().await.unwrap();
+        fs::write(&path, "nameserver 127.0.0.1\noptions use-vc\n").unwrap();
+        expect_change(&mut resolv_conf, 1).await;
+        assert!(resolv_conf.read().await.unwrap().options.by_tcp);
     }
 
     #[tokio::test]
@@ -264,10 +284,7 @@ mod tests {
     #[test]
     fn a_nameserver_of_one_link_is_admitted_if_there_is_no_other_link() {
         let text = b"nameserver 192.0.2.1\nnameserver fe80::1%7\nnameserver 2001:db8::1%7\n";
-        let found = Nameservers {
-            servers: nameservers::list(text),
-            is_missing: false,
-        };
+        let found = Nameservers::parse(Some(text));
         for (links, count) in [(&[7][..], 3), (&[], 3), (&[7, 8], 2), (&[8], 2)] {
             let (admitted, ambiguous) = found.admitted(&links.iter().copied().collect());
             assert_eq!(admitted.len(), count, "{links:?}");
@@ -275,10 +292,7 @@ mod tests {
             let expected = if count == 3 { &[][..] } else { &["fe80::1%7"] };
             assert_eq!(ambiguous, expected, "{links:?}");
         }
-        let unscoped = Nameservers {
-            servers: nameservers::list(b"nameserver fe80::1"),
-            is_missing: false,
-        };
+        let unscoped = Nameservers::parse(Some(b"nameserver fe80::1"));
         assert_eq!(unscoped.admitted(&BTreeSet::from([7, 8])).0.len(), 1);
     }
 }

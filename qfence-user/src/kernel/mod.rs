@@ -16,6 +16,7 @@ mod fill;
 mod flows;
 #[cfg(test)]
 mod frames;
+mod granted;
 mod hash;
 mod helpers;
 mod link;

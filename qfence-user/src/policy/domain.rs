@@ -59,6 +59,16 @@ impl DomainName {
         above.is_some_and(|above| above.ends_with('.'))
     }
 
+    /// The name whose service it is about, if it is written as `_http._tcp.NAME` (RFC 2782, RFC 8552).
+    #[must_use]
+    pub fn host_of_service(&self) -> Option<Self> {
+        let mut host = &*self.0;
+        while host.starts_with('_') {
+            (_, host) = host.split_once('.')?;
+        }
+        (host.len() < self.0.len()).then(|| Self(host.into()))
+    }
+
     /// Reads a name that came in a query or an answer, in ASCII and any case, with or without the dot at its end. Names of
     /// one label are names here too; what the protocol allows besides (any byte in a label) is none.
     ///
@@ -212,6 +222,20 @@ mod tests {
         assert_eq!(DomainName::of_wire("PRINTER.").unwrap().as_str(), "printer");
         assert_eq!(DomainName::of_wire("a b.org"), Err(NotAName::Label));
         assert_eq!(DomainName::of_wire("."), Err(NotAName::Label));
+    }
+
+    #[test]
+    fn a_service_is_one_of_the_name_behind_it() {
+        for (text, host) in [
+            ("_http._tcp.deb.example", Some("deb.example")),
+            ("_dmarc.example.org", Some("example.org")),
+            ("a._tcp.example.org", None),
+            ("example.org", None),
+            ("_a._b", None),
+        ] {
+            let found = name(text).host_of_service();
+            assert_eq!(found, host.map(name), "{text}");
+        }
     }
 
     #[test]

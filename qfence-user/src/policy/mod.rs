@@ -13,6 +13,7 @@ pub mod numbering;
 pub mod ports;
 pub mod profile;
 pub mod protocol;
+pub mod resolv_options;
 pub mod rule;
 pub mod set;
 mod sets;

@@ -1,37 +1,55 @@
-//! The rate of questions to nameservers.
+//! The rates at which a resolver works.
 
 use std::time::{Duration, Instant};
 
-/// The questions per second.
-const RATE: u32 = 200;
+/// A rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rate {
+    /// How many per second.
+    pub(super) a_second: u32,
+    /// How many at once after a pause.
+    pub(super) burst: u32,
+}
 
-/// The questions at once after a pause.
-const BURST: u32 = 400;
+/// The rate of questions to nameservers. They cost others something, and carry data out.
+pub(super) const QUESTIONS: Rate = Rate {
+    a_second: 200,
+    burst: 400,
+};
 
-/// A token bucket: each question takes a token, or waits for its turn.
+/// The rate of all queries of a fence, whatever the answer.
+pub(super) const QUERIES: Rate = Rate {
+    a_second: 8_000,
+    burst: 4_000,
+};
+
+/// A token bucket: each piece of work takes a token, or waits for its turn.
 #[derive(Debug)]
 pub(super) struct Bucket {
+    /// The time between two tokens.
+    each: Duration,
+    /// The time in which as many tokens are due as a burst has.
+    bursts_for: Duration,
     /// When the next token would be due if all of the burst had been taken.
     due: Instant,
 }
 
 impl Bucket {
     /// A full one.
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(rate: Rate, now: Instant) -> Self {
+        let each = Duration::from_secs(1) / rate.a_second;
+        let bursts_for = each * rate.burst;
         Self {
-            due: now.checked_sub(Self::BURSTS_FOR).unwrap_or(now),
+            each,
+            bursts_for,
+            due: now.checked_sub(bursts_for).unwrap_or(now),
         }
     }
 
-    /// The time between two tokens.
-    const EACH: Duration = Duration::from_nanos(1_000_000_000 / RATE as u64);
-    /// The time in which as many tokens are due as a burst has.
-    const BURSTS_FOR: Duration = Duration::from_nanos(1_000_000_000 / RATE as u64 * BURST as u64);
-
-    /// Takes a token. Returns how long to wait before it may be used.
-    pub(super) fn take(&mut self, now: Instant) -> Duration {
-        let earliest = now.checked_sub(Self::BURSTS_FOR).unwrap_or(self.due);
-        self.due = self.due.max(earliest) + Self::EACH;
+    /// Takes tokens. Returns how long to wait before they may be used.
+    pub(super) fn take(&mut self, tokens: u32, now: Instant) -> Duration {
+        let earliest = now.checked_sub(self.bursts_for).unwrap_or(self.due);
+        self.due = self.due.max(earliest) + self.each * tokens;
         self.due.saturating_duration_since(now)
     }
 }
@@ -43,21 +61,21 @@ mod tests {
     #[test]
     fn a_burst_is_free_and_what_follows_waits() {
         let start = Instant::now();
-        let mut bucket = Bucket::new(start);
-        for _ in 0..BURST {
-            assert_eq!(bucket.take(start), Duration::ZERO);
+        let Rate { a_second, burst } = QUESTIONS;
+        let mut bucket = Bucket::new(QUESTIONS, start);
+        let each = bucket.each;
+        for _ in 0..burst {
+            assert_eq!(bucket.take(1, start), Duration::ZERO);
         }
-        assert_eq!(bucket.take(start), Bucket::EACH);
-        assert_eq!(bucket.take(start), 2 * Bucket::EACH);
+        assert_eq!(bucket.take(1, start), each);
+        assert_eq!(bucket.take(1, start), 2 * each);
         let later = start + Duration::from_secs(1);
-        for _ in 0..RATE - 2 {
-            assert_eq!(bucket.take(later), Duration::ZERO);
+        for _ in 0..a_second - 2 {
+            assert_eq!(bucket.take(1, later), Duration::ZERO);
         }
-        assert_eq!(bucket.take(later), Bucket::EACH);
+        assert_eq!(bucket.take(3, later), 3 * each);
         let much_later = start + Duration::from_secs(3600);
-        for _ in 0..BURST {
-            assert_eq!(bucket.take(much_later), Duration::ZERO);
-        }
-        assert_ne!(bucket.take(much_later), Duration::ZERO);
+        assert_eq!(bucket.take(burst, much_later), Duration::ZERO);
+        assert_ne!(bucket.take(1, much_later), Duration::ZERO);
     }
 }

@@ -29,6 +29,8 @@ pub struct Counts {
     pub malformed: Counter,
     /// Queries and connections that were dropped because too many waited.
     pub dropped: Counter,
+    /// Queries and connections that waited, because the fence asks faster than its rate.
+    pub slowed: Counter,
     /// Answers from the cache.
     pub cached: Counter,
     /// Questions to nameservers: one for each name and type, however many nameservers are asked.
@@ -37,4 +39,6 @@ pub struct Counts {
     pub unanswered: Counter,
     /// Addresses that did not fit among those in force.
     pub full: Counter,
+    /// Addresses that the kernel failed to put in force.
+    pub unpublished: Counter,
 }

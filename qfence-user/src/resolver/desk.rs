@@ -17,6 +17,7 @@ use super::{
     ends::{Ends, Lookup, Permission, Transport, Verdict},
     flight::{Flights, Outcome},
     found::{Found, Kind},
+    opening::Opened,
     question::Question,
 };
 use crate::policy::domain::DomainName;
@@ -76,11 +77,17 @@ impl Desk {
             DISCOVERY => return Step::Answer(Answer::negative(Rcode::NOERROR, REFUSAL)),
             _ => {}
         }
-        let (rule, grants) = match self.permission(name) {
+        let kind = Kind::of(question.kind);
+        let permission = match (self.permission(name), name.host_of_service()) {
+            // Its answer is empty in any case, so it is not worth a line that a name was refused.
+            (Err(rule), Some(host)) if kind.is_none() => self.permission(&host).map_err(|_| rule),
+            (permission, _) => permission,
+        };
+        let (rule, grants) = match permission {
             Ok(allowed) => allowed,
             Err(rule) => return Step::Answer(self.refused(question, from, rule)),
         };
-        let Some(kind) = Kind::of(question.kind) else {
+        let Some(kind) = kind else {
             let answer = Answer::negative(Rcode::NOERROR, REFUSAL);
             self.report(
                 question,
@@ -161,39 +168,29 @@ impl Desk {
     ) -> Answer {
         let lasts = (ttl.max(SHORTEST) + GRACE).min(LONGEST);
         let lasts = Duration::from_secs(lasts.into());
-        let (mut addresses, mut struck) = (Vec::new(), Vec::new());
-        let mut verdict = Verdict::Allowed;
-        for &address in &found.addresses {
-            if grants.is_empty() {
-                addresses.push(address);
-            } else if let Some(reason) = self.ends.guarded.reason(address) {
-                struck.push((address, reason));
-            } else if self.ends.publisher.publish(address, grants, lasts).is_ok() {
-                addresses.push(address);
-            } else {
-                self.counts.full.add();
-                verdict = Verdict::Full;
-            }
-        }
-        let rcode = match (verdict, found.no_name) {
-            (Verdict::Full, _) if addresses.is_empty() => Rcode::SERVFAIL,
-            (_, true) => Rcode::NXDOMAIN,
-            _ => Rcode::NOERROR,
+        let opened = Opened::open(&self.ends, &self.counts, &found.addresses, grants, lasts);
+        let (verdict, failure) = (opened.verdict(), opened.failure());
+        let Opened {
+            addresses, struck, ..
+        } = opened;
+        let rcode = match (failure, found.no_name) {
+            (Some(_), _) => Rcode::SERVFAIL,
+            (None, true) => Rcode::NXDOMAIN,
+            (None, false) => Rcode::NOERROR,
         };
         let mut answer = Answer {
-            is_negative: addresses.is_empty() && rcode != Rcode::SERVFAIL,
+            is_negative: addresses.is_empty() && failure.is_none(),
             aliases: found.aliases.clone(),
             addresses,
             ttl: ttl.min(LONGEST_TTL),
             ..Answer::of(rcode)
         };
-        if let (true, Some((address, reason))) = (answer.is_negative, struck.first()) {
+        if let Some(failure) = failure {
+            answer = answer.because(ExtendedErrorCode::OTHER, failure.to_owned());
+        } else if let (true, Some((address, reason))) = (answer.is_negative, struck.first()) {
             let text = format!("qfence: no name opens {address}, which is of {reason}");
             answer = answer.because(ExtendedErrorCode::FILTERED, text);
             answer.ttl = REFUSAL;
-        } else if rcode == Rcode::SERVFAIL {
-            let text = "qfence: no more addresses of names can be open".to_owned();
-            answer = answer.because(ExtendedErrorCode::OTHER, text);
         }
         self.report(question, from, verdict, Some(rule), &answer, struck);
         answer

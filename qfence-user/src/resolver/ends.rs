@@ -8,7 +8,7 @@ use std::{
 
 use qfence_common::resolved::Grant;
 
-use crate::policy::domain::DomainName;
+use crate::policy::{domain::DomainName, resolv_options::ResolvOptions};
 
 /// The protocol by which a query came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,26 +43,36 @@ pub trait Rules: Send + Sync {
     fn permission(&self, name: &DomainName) -> Permission;
 }
 
-/// There is no more room for addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no more room for addresses of names")]
-pub struct Full;
+/// Why an address was not put in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotPublished {
+    /// There is no more room for addresses of names.
+    Full,
+    /// The kernel failed to.
+    Failed,
+}
 
 /// The addresses in force.
 pub trait Publisher: Send + Sync {
-    /// Puts an address in force for at least this time. It never shortens the time of an address that is in force already.
-    /// When it returns, the kernel allows the address.
+    /// Puts an address in force for this time; for up to a second less if it is in force already. It never shortens the time
+    /// of an address. When it returns, the kernel allows the address.
     ///
     /// The answer is sent afterwards. The resolver calls this on its thread for each answer, from the cache too.
     ///
     /// # Errors
-    /// If there is no room. The address is then left out of the answer.
-    fn publish(&self, address: IpAddr, grants: &[Grant], lasts: Duration) -> Result<(), Full>;
+    /// If there is no room, or the kernel fails to. The address is then left out of the answer.
+    fn publish(
+        &self,
+        address: IpAddr,
+        grants: &[Grant],
+        lasts: Duration,
+    ) -> Result<(), NotPublished>;
 }
 
 /// The addresses that no name opens.
 pub trait Guarded: Send + Sync {
-    /// Why a name never opens an address: `host`, `lan`, and so on. `None` if it may.
+    /// Why a name never opens an address: `host`, `lan`, and so on. `None` if it may. It is asked after [`Rules`], for each
+    /// address of an answer.
     fn reason(&self, address: IpAddr) -> Option<&'static str>;
 }
 
@@ -89,6 +99,8 @@ pub enum Verdict {
     Failed,
     /// The rules allow it, but there was no room for some of its addresses, or for all.
     Full,
+    /// The rules allow it, but the kernel failed to put some of its addresses in force, or all.
+    Unpublished,
 }
 
 /// A look-up.
@@ -133,34 +145,15 @@ pub struct Ends {
 }
 
 /// The nameservers of the host, and how they are asked: resolv.conf(5).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Nameservers {
     /// Where they receive queries. The first [`Self::USED`] are asked.
     pub servers: Vec<SocketAddr>,
-    /// How long to wait for an answer of one. It is limited to 1 to 30 seconds.
-    pub timeout: Duration,
-    /// How often all of them are asked. It is limited to 1 to 5.
-    pub attempts: u32,
-    /// Whether each question begins with the next one (`rotate`).
-    pub rotates: bool,
-    /// Whether they are asked by TCP only (`use-vc`).
-    pub by_tcp: bool,
+    /// How they are asked.
+    pub options: ResolvOptions,
 }
 
 impl Nameservers {
     /// How many nameservers are asked. C libraries use as many.
     pub const USED: usize = 3;
-}
-
-impl Default for Nameservers {
-    /// No nameserver, and the options of a resolv.conf without options.
-    fn default() -> Self {
-        Self {
-            servers: Vec::new(),
-            timeout: Duration::from_secs(5),
-            attempts: 2,
-            rotates: false,
-            by_tcp: false,
-        }
-    }
 }

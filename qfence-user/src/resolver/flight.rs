@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Instant}
 use tokio::{sync::oneshot, task::spawn_local, time::sleep};
 
 use super::{
-    bucket::Bucket,
+    bucket::{Bucket, QUESTIONS},
     cache::{Cache, Key},
     counts::Counts,
     found::Found,
@@ -29,7 +29,7 @@ impl Flights {
         Self {
             cache: RefCell::default(),
             waiting: RefCell::default(),
-            bucket: RefCell::new(Bucket::new(Instant::now())),
+            bucket: RefCell::new(Bucket::new(QUESTIONS, Instant::now())),
             upstream,
             counts,
         }
@@ -71,7 +71,7 @@ impl Flight {
     async fn fly(flights: Rc<Flights>, key: Key) {
         let flight = Self { flights, key };
         let flights = &flight.flights;
-        let wait = flights.bucket.borrow_mut().take(Instant::now());
+        let wait = flights.bucket.borrow_mut().take(1, Instant::now());
         sleep(wait).await;
         flights.counts.asked.add();
         let outcome = flights.upstream.ask(&flight.key).await.map(Arc::new);

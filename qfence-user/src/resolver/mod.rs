@@ -7,9 +7,10 @@
 //! | [`sockets`] | the sockets on which it listens |
 //! | [`thread`] | its thread |
 //! | `serve` | queries by UDP and TCP |
-//! | [`question`], [`answer`] | reads queries, writes answers |
-//! | `desk` | decides on each question, puts addresses in force, reports |
-//! | `flight`, `bucket` | questions on their way to nameservers, and their rate |
+//! | [`question`], `edns`, [`answer`] | reads queries, writes answers |
+//! | `desk`, `opening` | decides on each question, puts addresses in force, reports |
+//! | `flight` | questions on their way to nameservers |
+//! | `bucket` | the rates of queries and of questions to nameservers |
 //! | `cache` | answers of nameservers, as long as they are valid |
 //! | `upstream`, [`found`] | asks the nameservers, reads their answers |
 //! | [`counts`] | counters |
@@ -19,9 +20,11 @@ mod bucket;
 mod cache;
 pub mod counts;
 mod desk;
+mod edns;
 pub mod ends;
 mod flight;
 pub mod found;
+mod opening;
 pub mod question;
 mod serve;
 pub mod sockets;
@@ -31,8 +34,8 @@ pub mod thread;
 mod upstream;
 
 pub use ends::{
-    Askers, Ends, Full, Guarded, Lookup, Nameservers, Permission, Publisher, Reporter, Rules,
-    Transport, Verdict,
+    Askers, Ends, Guarded, Lookup, Nameservers, NotPublished, Permission, Publisher, Reporter,
+    Rules, Transport, Verdict,
 };
 pub use sockets::{Endpoint, Sockets};
 pub use thread::{Handle, Resolver};

@@ -3,9 +3,9 @@
 use domain::base::{
     Message, Name, Rtype,
     iana::{Class, Opcode, OptRcode, Rcode},
-    opt::Opt,
 };
 
+use super::edns::{self, Options};
 use crate::policy::domain::DomainName;
 
 /// The length of a header (RFC 1035, 4.1.1).
@@ -100,7 +100,7 @@ pub fn read(bytes: &[u8]) -> Result<Question, Rejected> {
     }
     let Asked { kind, class, .. } = asked;
     frame.question = Some(asked);
-    match options(message) {
+    match edns::read(message) {
         Options::None => {}
         Options::Malformed => return Err(malformed(frame)),
         Options::One { longest, version } => {
@@ -172,39 +172,6 @@ fn push_escaped(text: &mut String, label: &[u8]) {
             _ => text.push_str(&format!("\\x{byte:02x}")),
         }
     }
-}
-
-/// The EDNS record of a query.
-enum Options {
-    None,
-    Malformed,
-    One { longest: u16, version: u8 },
-}
-
-fn options(message: &Message<[u8]>) -> Options {
-    let Ok(additional) = message.additional() else {
-        return Options::Malformed;
-    };
-    let mut found = Options::None;
-    for record in additional {
-        let Ok(record) = record else {
-            return Options::Malformed;
-        };
-        if record.rtype() != Rtype::OPT {
-            continue;
-        }
-        let is_second = matches!(found, Options::One { .. });
-        if is_second || !matches!(record.to_record::<Opt<_>>(), Ok(Some(_))) {
-            return Options::Malformed;
-        }
-        // The version is the second byte of the field that has the time to live in other records (RFC 6891, 6.1.3).
-        let [_, version, ..] = record.ttl().as_secs().to_be_bytes();
-        found = Options::One {
-            longest: record.class().to_int(),
-            version,
-        };
-    }
-    found
 }
 
 #[cfg(test)]

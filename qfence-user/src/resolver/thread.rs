@@ -10,6 +10,7 @@ use tokio::{
 };
 
 use super::{
+    bucket::{QUERIES, Rate},
     counts::Counts,
     desk::Desk,
     ends::{Ends, Nameservers},
@@ -34,6 +35,14 @@ pub struct Handle {
     thread: Option<thread::JoinHandle<()>>,
 }
 
+/// What the thread serves.
+struct Served {
+    sockets: Registered,
+    ends: Ends,
+    rate: Rate,
+    counts: Arc<Counts>,
+}
+
 /// Sockets that are registered with the runtime.
 struct Registered {
     udp: Vec<UdpSocket>,
@@ -50,6 +59,16 @@ impl Resolver {
         ends: Ends,
         nameservers: watch::Receiver<Nameservers>,
     ) -> io::Result<Handle> {
+        Self::start_at(sockets, ends, nameservers, QUERIES)
+    }
+
+    /// Starts a thread that serves no more queries than this.
+    pub(super) fn start_at(
+        sockets: Sockets,
+        ends: Ends,
+        nameservers: watch::Receiver<Nameservers>,
+        rate: Rate,
+    ) -> io::Result<Handle> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let endpoint = sockets.endpoint();
         let pairs = sockets.pairs.iter();
@@ -61,7 +80,15 @@ impl Resolver {
         let served = Arc::clone(&counts);
         let thread = thread::Builder::new()
             .name("resolver".to_owned())
-            .spawn(move || serve(&runtime, registered, ends, nameservers, &served, stopped))?;
+            .spawn(move || {
+                let served = Served {
+                    sockets: registered,
+                    ends,
+                    rate,
+                    counts: served,
+                };
+                serve(&runtime, served, nameservers, stopped);
+            })?;
         Ok(Handle {
             endpoint,
             counts,
@@ -87,21 +114,26 @@ fn register(runtime: &Runtime, sockets: Sockets) -> io::Result<Registered> {
 
 fn serve(
     runtime: &Runtime,
-    sockets: Registered,
-    ends: Ends,
+    served: Served,
     mut nameservers: watch::Receiver<Nameservers>,
-    counts: &Arc<Counts>,
     stopped: oneshot::Receiver<()>,
 ) {
+    let Served {
+        sockets,
+        ends,
+        rate,
+        counts,
+    } = served;
     let local = LocalSet::new();
     local.block_on(runtime, async move {
         let upstream = Upstream::new(nameservers.clone());
-        let flights = Rc::new(Flights::new(upstream, Arc::clone(counts)));
-        let server = Rc::new(Server::new(Desk {
+        let flights = Rc::new(Flights::new(upstream, Arc::clone(&counts)));
+        let desk = Desk {
             ends,
             flights: Rc::clone(&flights),
-            counts: Arc::clone(counts),
-        }));
+            counts,
+        };
+        let server = Rc::new(Server::new(desk, rate));
         let mut loops = JoinSet::new();
         for socket in sockets.udp {
             loops.spawn_local(serve_udp(Rc::clone(&server), Rc::new(socket)));

@@ -21,14 +21,14 @@ use crate::base::{
 /// The suffix of the files.
 const SUFFIX: &str = ".names";
 
-/// The most bytes that are read.
-const LONGEST: u64 = 32 * 1024 * 1024;
+/// The most bytes that are read. The names that a supervisor keeps have at most a million.
+const LONGEST: u64 = 4 * 1024 * 1024;
 
 /// The names of each address.
 pub type NamesOfAddresses = BTreeMap<IpAddr, Vec<String>>;
 
 /// The results of look-ups, as they are counted.
-pub const RESULTS: [&str; 4] = ["allowed", "denied", "struck", "failed"];
+pub const RESULTS: [&str; 6] = ["allowed", "denied", "struck", "failed", "full", "error"];
 
 /// What the resolver found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -63,16 +63,16 @@ impl NamesFile {
         }
     }
 
-    /// Replaces the content.
+    /// Replaces the content. Returns the number of bytes.
     ///
     /// # Errors
     /// If it cannot be written. The file is unchanged then.
-    pub fn write(&self, found: StoredNames) -> Result<()> {
+    pub fn write(&self, found: StoredNames) -> Result<usize> {
         let abi = version::abi();
         let text = serde_json::to_vec(&Content { abi, found })?;
         let directory = Directory::private(&self.run, Others::Read)?;
         Staged::write(directory, self.file.as_ref(), &text, PRIVATE_FILE)?.keep()?;
-        Ok(())
+        Ok(text.len())
     }
 
     /// The content; nothing if there is no file.

@@ -1,6 +1,7 @@
 //! Workloads: what others start and a fence is attached to. A target names a workload; [`find`] finds its cgroup.
 
 mod container;
+pub mod descriptor;
 mod files;
 pub mod libvirt;
 mod living;

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use nix::unistd::Pid;
 
-use super::{files, process};
+use super::{descriptor::is_tap, files, process};
 use crate::base::{
     files::bounded,
     paths::Paths,
@@ -24,9 +24,6 @@ use crate::base::{
 
 /// The most bytes of the name of a process.
 const NAME: u64 = 64;
-
-/// More bytes than the description of a tap device has.
-const DESCRIPTION: u64 = 4096;
 
 /// The most open files of one process that are looked at: the kernel's default for `fs.nr_open`.
 const OPEN: usize = 1 << 20;
@@ -173,28 +170,11 @@ fn open_taps(process: &Path) -> io::Result<Vec<i32>> {
         // It may be closed meanwhile. Sockets, pipes and the like have no path.
         let is_file = fs::read_link(entry.path()).is_ok_and(|target| target.is_absolute());
         let name = entry.file_name();
-        if is_file && described(&process.join("fdinfo").join(&name)).is_some() {
+        if is_file && is_tap(&process.join("fdinfo").join(&name)) {
             found.extend(name.to_str().and_then(|name| name.parse::<i32>().ok()));
         }
     }
     Ok(found)
-}
-
-/// The name of the tap device to which a descriptor of a process is attached; `None` if there is none.
-#[must_use]
-pub fn name_of_device(pid: Pid, descriptor: i32, paths: &Paths) -> Option<String> {
-    let directory = paths.proc.join(pid.to_string()).join("fdinfo");
-    let name = described(&directory.join(descriptor.to_string()))?;
-    Some(String::from_utf8_lossy(&name).into_owned())
-}
-
-/// The name of the attached tap device that a file of /proc/PID/fdinfo describes (`tun_chr_show_fdinfo` in
-/// drivers/net/tun.c).
-fn described(description: &Path) -> Option<Vec<u8>> {
-    let text = bounded::read(description, DESCRIPTION).unwrap_or_default();
-    let mut lines = text.split(|byte| *byte == b'\n');
-    let name = lines.find_map(|line| line.strip_prefix(b"iff:"))?;
-    Some(name.strip_prefix(b"\t").unwrap_or(name).to_vec())
 }
 
 #[cfg(test)]

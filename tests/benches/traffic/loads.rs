@@ -94,6 +94,8 @@ impl Kind {
         match (self, rival) {
             (Self::ConnectUdp | Self::ConnectTcp | Self::ConnectOwn, Rival::OfSelf) => true,
             (_, Rival::OfSelf) => false,
+            (Self::ConnectUdp | Self::SendUdp | Self::ConnectTcp, Rival::Names) => true,
+            (_, Rival::Names) => false,
             (Self::ConnectOwn, _) => rival == Rival::Unfenced,
             (Self::RefusedConnectUdp, _) => rival == Rival::Unfenced || rival.is_fence(),
             _ => true,

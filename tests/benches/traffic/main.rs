@@ -91,6 +91,11 @@ fn goals(traffic: &Traffic, series: &Series, report: &mut Report) {
         let goal = format!("{group}, with --allow self");
         report.goals.push(Goal::at_most(&goal, of_self, 1.15));
     }
+    if traffic.kind.is_for(Rival::Names) {
+        let by_names = series.ratio(Rival::Names.name(), none);
+        let goal = format!("{group}, by names");
+        report.goals.push(Goal::at_most(&goal, by_names, 1.15));
+    }
     let goal = match traffic.kind {
         Kind::ConnectUdp => Goal::at_most(group, ratio, 1.10),
         Kind::SendUdp => Goal::at_most(group, ratio, 1.05),

@@ -15,6 +15,8 @@ pub(crate) enum Rival {
     Fence,
     /// A fence whose policy allows its own listeners.
     OfSelf,
+    /// A fence whose policy allows what it looks up, and denies the rest.
+    Names,
     /// A fence of another build (`cargo xtask bench --against`).
     OtherBuild,
     Iptables,
@@ -23,10 +25,11 @@ pub(crate) enum Rival {
 }
 
 impl Rival {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Unfenced,
         Self::Fence,
         Self::OfSelf,
+        Self::Names,
         Self::OtherBuild,
         Self::Iptables,
         Self::Iptables100,
@@ -38,6 +41,7 @@ impl Rival {
             Self::Unfenced => "unfenced",
             Self::Fence => "qfence",
             Self::OfSelf => "qfence, --allow self",
+            Self::Names => "qfence, by names",
             Self::OtherBuild => "the other build",
             Self::Iptables => "iptables, owner",
             Self::Iptables100 => "iptables, owner, 100 rules",
@@ -47,7 +51,10 @@ impl Rival {
 
     /// Whether there is nothing to measure without it.
     pub(crate) fn is_needed(self) -> bool {
-        matches!(self, Self::Unfenced | Self::Fence | Self::OfSelf)
+        matches!(
+            self,
+            Self::Unfenced | Self::Fence | Self::OfSelf | Self::Names
+        )
     }
 
     /// Whether a goal is set by it.
@@ -57,7 +64,10 @@ impl Rival {
 
     /// Whether it is a fence.
     pub(crate) fn is_fence(self) -> bool {
-        matches!(self, Self::Fence | Self::OfSelf | Self::OtherBuild)
+        matches!(
+            self,
+            Self::Fence | Self::OfSelf | Self::Names | Self::OtherBuild
+        )
     }
 
     /// Sets up the host of a world. The fence is set up with what runs in it.
@@ -71,7 +81,7 @@ impl Rival {
             format!("-A OUTPUT -o lo {owner} -j REJECT"),
         ];
         match self {
-            Self::Unfenced | Self::Fence | Self::OfSelf | Self::OtherBuild => Ok(()),
+            Self::Unfenced | Self::Fence | Self::OfSelf | Self::Names | Self::OtherBuild => Ok(()),
             Self::Iptables => tables(world, |_| by_way.to_vec()),
             Self::Iptables100 => tables(world, |program| {
                 let addresses = (1..=RULES).map(|last| match program {

@@ -24,6 +24,7 @@ pub(crate) struct Scene {
     fence: Option<Fence>,
     // In this order: the cgroup is removed when nobody is in it any more.
     _cgroup: Option<Cgroup>,
+    _nameserver: Option<Shell>,
     _servers: [Shell; 2],
     _world: World,
 }
@@ -36,6 +37,10 @@ impl Drop for Scene {
         }
     }
 }
+
+/// The nameserver that fences with rules by name ask, and their options. All else is denied.
+const NAMESERVER: &str = "127.0.0.1";
+const BY_NAMES: [&str; 4] = ["--profile", "locked", "--allow", "www.example.org"];
 
 /// A cgroup, removed when dropped.
 struct Cgroup(PathBuf);
@@ -51,9 +56,14 @@ impl Scene {
             _ => None,
         };
         rival.set_up(&world, &name)?;
+        let nameserver = match rival {
+            Rival::Names => Some(nameserver(&world)?),
+            _ => None,
+        };
         let fence = match rival {
             Rival::Fence => Some(fence()?),
             Rival::OfSelf => Some(fence()?.with(&["--allow", "self"])),
+            Rival::Names => Some(fence()?.with(&BY_NAMES)),
             Rival::OtherBuild => {
                 let program = other_build()?.context("there is no other build to compare with")?;
                 Some(fence()?.by(program))
@@ -80,6 +90,7 @@ impl Scene {
             shell,
             fence,
             _cgroup: cgroup,
+            _nameserver: nameserver,
             _servers: servers,
             _world: world,
         })
@@ -96,11 +107,18 @@ impl Scene {
 
     /// Makes traffic for some milliseconds; how fast it was.
     pub(crate) fn sample(&mut self, traffic: &Traffic, ms: u32) -> Result<f64> {
+        let program = probe::program()?;
         let script = format!(
             "{} --for-ms {ms} --load {}",
-            probe::program()?.display(),
+            program.display(),
             traffic.load(self.rival)
         );
+        if self.rival == Rival::Names {
+            // The addresses of the name are in force from then on.
+            let look_up = format!("{} --load look-up/{NAMESERVER}/53", program.display());
+            let found = self.shell.ask(&look_up)?;
+            ensure!(found.len() == 1, "no name: {}", self.shell.stderr());
+        }
         let said = self.shell.ask(&script)?;
         let loads: Vec<Load> = probe::read_lines(&said.join("\n"))?;
         let [load] = &loads[..] else {
@@ -109,6 +127,19 @@ impl Scene {
         ensure!(load.count > 0, "nothing was done: {load:?}");
         Ok(traffic.kind.figure(load.count, load.ms))
     }
+}
+
+/// A nameserver on the host, which its resolv.conf names.
+fn nameserver(world: &World) -> Result<Shell> {
+    world.write_resolv_conf(&format!("nameserver {NAMESERVER}\n"))?;
+    let mut shell = Shell::start(world.host.command("sh"))?;
+    shell.tell(&format!(
+        "exec {} --serve dns-udp/53",
+        probe::program()?.display()
+    ))?;
+    let said = shell.next_line()?;
+    ensure!(said == "serving", "the nameserver says {said:?}");
+    Ok(shell)
 }
 
 fn fence() -> Result<Fence> {

@@ -111,3 +111,26 @@ fn a_command_is_not_taken_out_of_an_attached_fence() -> Result<()> {
     );
     Ok(())
 }
+
+#[test]
+fn a_log_that_nothing_would_write_to_is_refused() -> Result<()> {
+    let fence = Fence::new("attach-log")?;
+    let place = Place::new(&fence)?;
+    let host = Namespace::new()?;
+    let mut shell = place.shell(&host)?;
+    let pid = shell.pid()?.to_string();
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("log");
+    let log = path.to_str().unwrap_or_default();
+    let detached = ["--pid", &pid, "--detach", "--log", log];
+    ensure_refused(
+        &fence,
+        &detached,
+        &["nothing writes to the log", "--detach"],
+    )?;
+    ensure!(!path.exists(), "the log was made");
+    // The control: without such a log, the fence is made.
+    let ended = attach(&fence, &host, &detached[..3])?;
+    ensure!(ended.code() == Some(0), "{ended:?}");
+    Ok(())
+}

@@ -75,22 +75,19 @@ impl Place {
     }
 }
 
-/// The command line of `attach` to a place.
+/// The command line of `attach` to a place, with a log in JSON unless the fence gets no supervisor.
 pub(crate) fn words(fence: &Fence, target: &[&str]) -> Vec<String> {
     let log = fence.log().display().to_string();
-    let named = [
-        "attach",
-        "--name",
-        fence.name(),
-        "--log",
-        &log,
-        "--log-format",
-        "json",
-    ];
-    named
-        .iter()
-        .chain(target)
-        .map(|word| (*word).to_owned())
+    let logged = ["--log", &log, "--log-format", "json"];
+    let logged = match target.contains(&"--detach") {
+        true => &[][..],
+        false => &logged,
+    };
+    let named = ["attach", "--name", fence.name()];
+    [&named, logged, target]
+        .concat()
+        .into_iter()
+        .map(str::to_owned)
         .collect()
 }
 

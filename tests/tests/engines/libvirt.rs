@@ -10,7 +10,7 @@ use tests::{
     world::{HOST_V4, SERVER_V4},
 };
 
-use super::{PORT, Scene};
+use super::{PORT, Scene, followed::Followed};
 
 /// What asks for a fence, and the partition that it needs.
 const FENCE: &str = "<metadata>
@@ -33,11 +33,13 @@ const USE_BRIDGE: &str = "ip link set eth0 down; ip link set eth1 up; ip addr ad
 
 fn scene() -> Result<(Scene, Process)> {
     let scene = Scene::with(Room::with_libvirt)?;
-    let hook = include_str!("../../../contrib/libvirt/hooks/qemu");
-    scene.room.write("/etc/libvirt/hooks/qemu", hook)?;
-    scene
-        .room
-        .output(&["chmod", "755", "/etc/libvirt/hooks/qemu"])?;
+    let qemu = include_str!("../../../contrib/libvirt/hooks/qemu");
+    let network = include_str!("../../../contrib/libvirt/hooks/network");
+    for (name, hook) in [("qemu", qemu), ("network", network)] {
+        let path = format!("/etc/libvirt/hooks/{name}");
+        scene.room.write(&path, hook)?;
+        scene.room.output(&["chmod", "755", &path])?;
+    }
     let libvirtd = scene.room.start_libvirtd()?;
     Ok((scene, libvirtd))
 }
@@ -132,6 +134,27 @@ fn a_guest_is_fenced_at_its_user_network_and_at_its_tap_device() -> Result<()> {
     assert!(resolved[0].is_reached(), "{resolved:?}");
     assert_answers(&scene, &mut guest)?;
 
+    // What is added now would not be seen.
+    let add = [
+        "virsh",
+        "attach-interface",
+        "vm-1",
+        "network",
+        "default",
+        "--live",
+    ];
+    let added = room.run(&add)?;
+    assert_ne!(added.code(), Some(0), "{added:?}");
+    let words = "runs in the fence vm-1, which does not see";
+    assert!(added.stderr.contains(words), "{added:?}");
+    let interfaces = || room.output(&["virsh", "domiflist", "vm-1"]);
+    assert_eq!(
+        interfaces()?.matches("default").count(),
+        1,
+        "{}",
+        interfaces()?
+    );
+
     // The control: without the fence, the same guest reaches the host by both.
     room.output(&["qfence-user", "rm", "vm-1"])?;
     for result in attempt(&mut guest, "192.168.122.1")? {
@@ -143,6 +166,8 @@ fn a_guest_is_fenced_at_its_user_network_and_at_its_tap_device() -> Result<()> {
     }
     // At the hook `reconnect`, a missing fence is reported, and the guest goes on.
     let words = ["vm-1", "reconnect", "begin", "-"];
+    room.output(&add)?;
+    assert_eq!(interfaces()?.matches("default").count(), 2, "control");
     let hook = |words: &[&str]| {
         let command = format!(
             "virsh dumpxml vm-1 | /etc/libvirt/hooks/qemu {}",
@@ -230,6 +255,40 @@ fn a_guest_that_asks_for_no_fence_has_none() -> Result<()> {
     scene.room.output(&["virsh", "resume", "vm-1"])?;
     scene.room.output(&["virsh", "destroy", "vm-1"])?;
     // QEMU's connection to the test is a socket of the fence as long as it waits for accept().
+    drop(guest);
+    scene.assert_nothing_left()
+}
+
+#[test]
+fn a_guest_is_fenced_again_when_it_is_started_anew() -> Result<()> {
+    let (scene, _libvirtd) = scene()?;
+    let user = "<interface type='user'><model type='virtio'/></interface>";
+    let start = || {
+        let guest = scene.room.control("vm-1")?;
+        let created = create(&scene, "", user)?;
+        assert_eq!(created.code(), Some(0), "{created:?}");
+        Ok::<_, anyhow::Error>(guest)
+    };
+    let mut guest = start()?;
+    guest.await_boot()?;
+    for result in attempt(&mut guest, "10.0.2.2")? {
+        assert!(result.is_reached(), "control: {result:?}");
+    }
+    let mut followed = Followed::start(&scene, "--domain vm-1")?;
+    followed.in_force(1)?;
+    assert_fenced(&scene, &mut guest, "10.0.2.2")?;
+    scene.room.output(&["virsh", "destroy", "vm-1"])?;
+    drop(guest);
+    followed.is_over()?;
+    let mut guest = start()?;
+    followed.in_force(2)?;
+    guest.await_boot()?;
+    assert_fenced(&scene, &mut guest, "10.0.2.2")?;
+    followed.end()?;
+    for result in attempt(&mut guest, "10.0.2.2")? {
+        assert!(result.is_reached(), "control: {result:?}");
+    }
+    scene.room.output(&["virsh", "destroy", "vm-1"])?;
     drop(guest);
     scene.assert_nothing_left()
 }

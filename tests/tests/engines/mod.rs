@@ -3,12 +3,15 @@
 mod attach;
 mod containerd;
 mod docker;
+mod followed;
 mod inside;
 mod libvirt;
 mod lxc;
 mod podman;
 mod published;
 mod unit;
+
+use std::os::unix::net::UnixDatagram;
 
 use anyhow::{Context as _, Result};
 use qfence_user::probe::ProbeResult;
@@ -105,6 +108,28 @@ impl Scene {
             Ok(left.is_empty())
         });
         nothing.context(left)
+    }
+}
+
+/// What is written to the system's log on such a host.
+struct SystemLog(UnixDatagram);
+
+impl SystemLog {
+    fn listen(scene: &Scene) -> Result<Self> {
+        let log = UnixDatagram::bind(scene.room.path("/dev/log"))?;
+        log.set_nonblocking(true)?;
+        Ok(Self(log))
+    }
+
+    /// The messages since the last time.
+    fn messages(&self) -> String {
+        let mut messages = String::new();
+        let mut message = [0; 4096];
+        while let Ok(length) = self.0.recv(&mut message) {
+            messages += &String::from_utf8_lossy(&message[..length]);
+            messages.push('\n');
+        }
+        messages
     }
 }
 

@@ -1,15 +1,9 @@
 //! podman calls the hook of contrib/oci for containers with an annotation.
 
-use std::{os::unix::net::UnixDatagram, time::Duration};
+use anyhow::Result;
+use tests::engines::{CRUN, IMAGE};
 
-use anyhow::{Context as _, Result, ensure};
-use tests::{
-    engines::{CRUN, IMAGE},
-    process::Process,
-    run::{HANG, wait_until},
-};
-
-use super::{FOR_EVER, Scene, assert_fenced, assert_open};
+use super::{FOR_EVER, Scene, SystemLog, assert_fenced, assert_open, followed::Followed};
 
 /// The node's side of podman's bridge.
 const GATEWAY: &str = "10.88.0.1";
@@ -144,14 +138,8 @@ fn a_container_whose_hook_fails_does_not_start() -> Result<()> {
         scene.room.run(&all)
     };
     let marker = scene.room.path(marker).join("file");
-    let log = UnixDatagram::bind(scene.room.path("/dev/log"))?;
-    log.set_nonblocking(true)?;
     // crun does not pass on what a hook says: it is in the system's log.
-    let logged = || {
-        let mut message = [0; 4096];
-        let length = log.recv(&mut message).unwrap_or_default();
-        String::from_utf8_lossy(&message[..length]).into_owned()
-    };
+    let log = SystemLog::listen(&scene)?;
     for (annotation, words) in [
         ("qfence.alow=any", "there is no annotation"),
         ("qfence.allow=any", "could be the image's"),
@@ -161,7 +149,7 @@ fn a_container_whose_hook_fails_does_not_start() -> Result<()> {
         for runtime in ["runc", CRUN] {
             let ended = run(runtime, &["--annotation", annotation])?;
             assert_ne!(ended.code(), Some(0), "{annotation}: {ended:?}");
-            let logged = logged();
+            let logged = log.messages();
             assert!(logged.contains(words), "{annotation}: {logged}");
             let is_said = ended.stderr.contains(words);
             assert!(is_said || runtime == CRUN, "{annotation}: {ended:?}");
@@ -187,39 +175,21 @@ fn a_container_is_fenced_again_when_it_is_restarted_or_made_anew() -> Result<()>
     scene.room.output(&make)?;
     assert_open(&scene.probe_in("podman", "web", GATEWAY)?)?;
 
-    let errors = tempfile::NamedTempFile::new()?;
-    let mut command = scene.room.command("sh")?;
-    let options = "--container web --name f --restart --log none";
-    let script = format!("echo $$ > /run/pid; exec qfence-user attach {options}");
-    command.args(["-c", &script]).stderr(errors.reopen()?);
-    let mut attach = Process::spawn(command)?;
-    let mut in_force = |times: usize| {
-        let said = || std::fs::read_to_string(errors.path()).unwrap_or_default();
-        let waited = wait_until("the fence is in force", || {
-            let ended = attach.wait(Duration::ZERO)?;
-            ensure!(ended.is_none(), "it has ended: {ended:?}");
-            Ok(said().matches("the fence f is in force").count() >= times)
-        });
-        waited.with_context(said)
-    };
-    in_force(1)?;
+    let mut followed = Followed::start(&scene, "--container web")?;
+    followed.in_force(1)?;
     assert_fenced(&scene.probe_in("podman", "web", GATEWAY)?)?;
     let restart = ["podman", "restart", "--time", "0", "web"];
     scene.room.output(&restart)?;
-    in_force(2)?;
+    followed.in_force(2)?;
     assert_fenced(&scene.probe_in("podman", "web", GATEWAY)?)?;
     let remove = ["podman", "rm", "--force", "--time", "0", "web"];
     scene.room.output(&remove)?;
-    wait_until("the fence has ended with the container", || {
-        Ok(scene.fences()?.trim() == "[]")
-    })?;
+    followed.is_over()?;
     scene.room.output(&make)?;
-    in_force(3)?;
+    followed.in_force(3)?;
     assert_fenced(&scene.probe_in("podman", "web", GATEWAY)?)?;
 
-    scene.room.output(&["sh", "-c", "kill $(cat /run/pid)"])?;
-    let status = attach.wait(HANG)?.context("it does not end")?;
-    ensure!(status.success(), "{status}");
+    followed.end()?;
     assert_open(&scene.probe_in("podman", "web", GATEWAY)?)?;
     scene.room.output(&remove)?;
     scene.assert_nothing_left()

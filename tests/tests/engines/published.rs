@@ -4,14 +4,14 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use tests::{
-    engines::{IMAGE, PROBE},
+    engines::{CRUN, IMAGE, PROBE},
     namespace::Namespace,
     probe::{self, ProbeResult},
     run::wait_until,
     world::HOST_V4,
 };
 
-use super::{Scene, assert_fenced, docker, podman};
+use super::{Scene, SystemLog, assert_fenced, docker, podman};
 
 /// The port of the container, and that of the node.
 const INSIDE: u16 = 9000;
@@ -92,14 +92,20 @@ fn assert_resolves(scene: &Scene, engine: &str) -> Result<()> {
 fn ports_of_podman_answer_and_its_names_are_resolved() -> Result<()> {
     let scene = podman::scene()?;
     scene.room.output(&["podman", "network", "create", "net"])?;
-    let run = ["podman", "run", "--detach", "--name", "web"];
-    let fenced = ["--annotation", "qfence=on", "--network", "net"];
-    serve(&scene, &[&run[..], &fenced].concat())?;
-    assert_published(&scene, "podman")?;
-    assert_resolves(&scene, "podman")?;
-    let remove = ["podman", "rm", "--force", "--time", "0", "web"];
-    scene.room.output(&remove)?;
-    scene.assert_nothing_left()
+    scene.room.make_crun()?;
+    let log = SystemLog::listen(&scene)?;
+    for runtime in ["runc", CRUN] {
+        let run = ["podman", "--runtime", runtime, "run", "--detach"];
+        let options = ["--name", "web", "--annotation", "qfence=on"];
+        let network = ["--network", "net"];
+        serve(&scene, &[&run[..], &options, &network].concat()).with_context(|| log.messages())?;
+        assert_published(&scene, "podman").context(runtime)?;
+        assert_resolves(&scene, "podman").context(runtime)?;
+        let remove = ["podman", "rm", "--force", "--time", "0", "web"];
+        scene.room.output(&remove)?;
+        scene.assert_nothing_left()?;
+    }
+    Ok(())
 }
 
 /// In a network that a user has made, Docker resolves names at 127.0.0.11, and redirects that to other ports.

@@ -1,7 +1,9 @@
 //! Rules by name: what is looked up in the fence is what opens, on the ports of its rule, and nothing else.
 
 mod clients;
+mod flood;
 mod guest;
+mod nameservers;
 mod record;
 
 use std::net::IpAddr;

@@ -151,7 +151,9 @@ In lines of kind allowed and traffic, with --log-allowed (count is 0):
   destinations  replaces the destination if the line is about several
 In lines of kind lookup, with rules by name (count is 0):
   verdict       denied, would-deny with --monitor, struck (answered without
-                some addresses), or allowed with --log-allowed
+                some addresses), full (without those for which there is no
+                room), error (without those that the kernel failed to put in
+                force), or allowed with --log-allowed
   name          the name; null if the line is about many names
   type          the type that was asked for, such as A or AAAA
   addresses     the addresses in the answer

@@ -6,49 +6,36 @@ pub(super) mod guests;
 mod network;
 mod opened;
 mod proof;
+mod registered;
 mod restart;
 mod sockets;
 mod supervise;
 mod target;
 
-use std::{
-    fmt::Display,
-    path::{Path, PathBuf},
-    process,
-};
+use std::{fmt::Display, path::PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use jiff::Timestamp;
 
 use self::{
     guests::Guest,
+    registered::{describe, make, say_others},
     supervise::{Wanted, supervise},
-    target::{Found, Home},
+    target::Home,
 };
 use super::{logging, require_root};
 use crate::{
-    base::{
-        console::notify,
-        inherited,
-        paths::Paths,
-        printable::{printable, printable_words},
-    },
+    base::{console::notify, inherited, paths::Paths},
     cli::{Attach, OnExit, resolve},
     doctor::classes,
     fence::{
-        description::{Attached, COMMAND, Description},
-        devices::FencedDevice,
         nested,
         registry::{Fences, MOUNTED_BPFFS, Made},
     },
     launch::signals::Blocked,
     observe::metrics::address::Listener,
     supervise::attached::End,
-    workload::{Target, WorkloadKind, words_of_devices},
+    workload::{Target, words_of_devices},
 };
-
-/// The ways out that `exec` closes, and that stay open for processes that run already.
-const OPEN: [&str; 2] = ["managers", "processes"];
 
 /// Runs `attach`.
 ///
@@ -128,7 +115,10 @@ pub(super) fn run_on(
     };
     let devices = devices::find(options, guests)?;
     let logs = match options.detach {
-        true => Vec::new(),
+        true => {
+            logging::refuse(&options.log)?;
+            Vec::new()
+        }
         false => logging::open(&options.log, options.log_format, None)?,
     };
     let listener = options.metrics.as_ref().map(Listener::bind).transpose()?;
@@ -166,6 +156,10 @@ pub(super) fn run_on(
         node_netns,
         devices,
         open,
+        starting: match target {
+            Some(Target::Starting { pid, .. }) => Some(*pid),
+            _ => None,
+        },
         replaced: has_replaced.then_some(&fences),
     };
     let ended = runtime.block_on(supervise(options, paths, &fence, wanted, blocked));
@@ -242,77 +236,5 @@ fn warn(options: &Attach, home: &Home, paths: &Paths) {
             "the target has a network namespace of its own: its services at its own addresses and at loopback are refused to \
              it (--pod-loopback allows them)",
         );
-    }
-}
-
-/// The description that `ps` shows and `logs` uses.
-fn describe(
-    options: &Attach,
-    words: &str,
-    place: Option<&Found>,
-    devices: &[FencedDevice],
-) -> Description {
-    let workload = printable(words.as_bytes());
-    Description {
-        command: printable_words([workload.as_bytes()], COMMAND),
-        supervisor: i32::try_from(process::id()).unwrap_or_default(),
-        started: format!("{:.0}", Timestamp::now()),
-        qemu: None,
-        strict: Vec::new(),
-        open: match place {
-            Some(_) => OPEN.map(str::to_owned).to_vec(),
-            None => Vec::new(),
-        },
-        hooks: Vec::new(),
-        without: Vec::new(),
-        devices: devices.to_vec(),
-        attached: Some(Attached {
-            workload,
-            // That of a fence with devices alone is made with it.
-            cgroup: place.map(|found| found.path.clone()).unwrap_or_default(),
-            is_detached: options.detach,
-        }),
-        beneath: None,
-    }
-}
-
-/// Clears the leftovers of dead fences, and makes the fence: at the cgroup of the target, or without one for devices alone.
-fn make(
-    options: &Attach,
-    fences: &Fences,
-    place: Option<&Found>,
-    description: &mut Description,
-) -> Result<Made> {
-    let registry = fences.lock()?;
-    registry.clear(&mut |note| notify(note))?;
-    registry.check_devices(&description.devices)?;
-    let again = options.again.as_ref().map(|again| again.name.as_str());
-    let name = again.or(options.name.as_deref());
-    match place {
-        Some(found) => {
-            // The cgroups of containers and guests have names that nobody would type.
-            let named_after = match found.workload.kind {
-                WorkloadKind::Container { .. } | WorkloadKind::Domain => {
-                    Path::new(&found.workload.name)
-                }
-                WorkloadKind::Unit | WorkloadKind::Cgroup | WorkloadKind::Process => &found.path,
-            };
-            registry.attach(name, named_after, &found.path, found.id, description)
-        }
-        None => {
-            let first = options.device.first().context("no target is given")?;
-            registry.attach_devices(name, Path::new(first), description)
-        }
-    }
-}
-
-/// Names other fences that judge some processes of the target.
-fn say_others(names: &[String]) {
-    if !names.is_empty() {
-        notify(format_args!(
-            "some processes of the target are in the fence {} too: what either refuses is refused, and each records what it \
-             refuses itself",
-            names.join(", ")
-        ));
     }
 }

@@ -28,7 +28,6 @@ use crate::{
         workload::{Namespaces, WorkloadNetwork},
     },
     kernel::within::cookie_of,
-    policy::nameservers,
     workload::{Target, oci::resolver},
 };
 
@@ -134,7 +133,8 @@ fn open_each(
 /// The nameservers of the target; `None` if its resolv.conf is this host's, or it has no process.
 fn of_target(target: &Target, found: &Found, paths: &Paths) -> Result<Option<Nameservers>> {
     if let Target::Starting { bundle, .. } = target {
-        return Ok(Some(read(resolver::read(bundle)?)));
+        let own = resolver::read(bundle)?;
+        return Ok(Some(Nameservers::parse(own.as_deref())));
     }
     let Some(pid) = found.workload.pid.or(found.cgroup.pids()?.first().copied()) else {
         return Ok(None);
@@ -148,13 +148,7 @@ fn of_target(target: &Target, found: &Found, paths: &Paths) -> Result<Option<Nam
     if own.as_ref().map(|own| own.identity) == here {
         return Ok(None);
     }
-    Ok(Some(read(own.map(|own| own.bytes))))
-}
-
-fn read(resolv_conf: Option<Vec<u8>>) -> Nameservers {
-    let is_missing = resolv_conf.is_none();
-    Nameservers {
-        servers: nameservers::list(&resolv_conf.unwrap_or_default()),
-        is_missing,
-    }
+    Ok(Some(Nameservers::parse(
+        own.as_ref().map(|own| &*own.bytes),
+    )))
 }

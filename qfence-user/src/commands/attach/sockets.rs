@@ -24,7 +24,7 @@ use crate::{
         established::{self, Connection},
         follower::Follower,
     },
-    workload::uplink,
+    workload::{descriptor, oci::runtime, uplink},
 };
 
 /// AF_INET, AF_INET6, AF_PACKET, AF_VSOCK and AF_XDP (linux/socket.h).
@@ -51,10 +51,13 @@ fn why_unjudged(socket: &OpenSocket) -> Option<String> {
     }
 }
 
-/// The descriptors that the fence does not judge, in words; each once.
-fn unjudged(sockets: &[OpenSocket]) -> Vec<String> {
+/// The descriptors that the fence does not judge, in words; each once. Those that `is_closed` knows are left out.
+fn unjudged(sockets: &[OpenSocket], is_closed: impl Fn(&OpenSocket) -> bool) -> Vec<String> {
     let named = sockets.iter().filter_map(|socket| {
         let why = why_unjudged(socket)?;
+        if is_closed(socket) {
+            return None;
+        }
         Some(((socket.pid, socket.fd), why))
     });
     let all: BTreeMap<_, _> = named.collect();
@@ -64,12 +67,26 @@ fn unjudged(sockets: &[OpenSocket]) -> Vec<String> {
     all.iter().map(words).collect()
 }
 
-/// Refuses sockets that the fence does not judge, or warns of them.
+/// Refuses sockets that the fence does not judge, or warns of them. `starting` is the first process of a container whose runtime
+/// has not executed the container's program yet: what it closes before that is not the target's.
 ///
 /// # Errors
 /// If there are some, and that is not allowed.
-pub(super) fn admit(options: &Attach, listed: &Listed) -> Result<()> {
-    let mut all = unjudged(&listed.unjudged);
+pub(super) fn admit(
+    options: &Attach,
+    listed: &Listed,
+    starting: Option<Pid>,
+    fence: &Fence,
+    paths: &Paths,
+) -> Result<()> {
+    // The kernel names processes by the numbers of the first PID namespace, which need not be that of this process.
+    let alone = |pid: &Pid| fence.cgroup().pids().is_ok_and(|all| all == [*pid]);
+    let starting = starting.filter(alone);
+    let mut all = unjudged(&listed.unjudged, |socket| {
+        let descriptor = i32::try_from(socket.fd);
+        let closes = |(pid, descriptor)| runtime::closes(pid, descriptor, paths);
+        starting.zip(descriptor.ok()).is_some_and(closes)
+    });
     if listed.is_cut_off {
         all.push("there may be others: the processes of this machine have too many descriptors to look at all".into());
     }
@@ -148,8 +165,8 @@ fn is_fenced(
         return Ok(false);
     };
     let pid = Pid::from_raw(pid);
-    let is_named =
-        uplink::name_of_device(pid, fd, paths).is_some_and(|name| options.device.contains(&name));
+    let is_named = descriptor::name_of_device(pid, fd, paths)
+        .is_some_and(|name| options.device.contains(&name));
     Ok(is_named && uplink::namespace_of_device(pid, fd, apart)? == Some(here))
 }
 
@@ -214,13 +231,15 @@ mod tests {
             of(INET6, 0),
         ];
         assert_eq!(
-            unjudged(&sockets),
+            unjudged(&sockets, |_| false),
             [
                 "descriptor 10 of process 5 is an internet socket that was made in another cgroup (id 7)",
                 "descriptor 17 of process 5 is a packet socket",
             ]
         );
-        assert_eq!(unjudged(&[of(VSOCK, 1), of(XDP, 1)]).len(), 2);
+        assert_eq!(unjudged(&[of(VSOCK, 1), of(XDP, 1)], |_| false).len(), 2);
+        let left = unjudged(&sockets, |socket| socket.fd == INET6);
+        assert_eq!(left, ["descriptor 17 of process 5 is a packet socket"]);
     }
 
     #[test]
@@ -241,6 +260,6 @@ mod tests {
         };
         assert_eq!(device(&of(10, 200)), "/dev/net/tun");
         assert_eq!(device(&of(243, 1)), "a tap device (/dev/tapN, 243:1)");
-        assert_eq!(unjudged(&[of(10, 200)]), Vec::<String>::new());
+        assert_eq!(unjudged(&[of(10, 200)], |_| false), Vec::<String>::new());
     }
 }

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd as _;
 
 use anyhow::Result;
-use nix::unistd::getpid;
+use nix::unistd::{Pid, getpid};
 use qfence_common::Hook;
 
 use super::{devices::Recorded, opened, proof::prove, sockets, step, target::Home};
@@ -63,6 +63,8 @@ pub(super) struct Wanted<'a> {
     pub(super) devices: Vec<FencedDevice>,
     /// A time before which a target that was started anew did not exist, in nanoseconds since boot.
     pub(super) open: Option<u64>,
+    /// The first process of a container, while its runtime has not executed the container's program yet.
+    pub(super) starting: Option<Pid>,
     /// The registry, if the fence replaces an orphan, whose programs are still attached.
     pub(super) replaced: Option<&'a Fences>,
 }
@@ -156,7 +158,7 @@ pub(super) async fn supervise(
     drop(wanted.home);
     let listed = policy.kernel().list_sockets()?;
     step(options, "noted the owners of the open sockets");
-    sockets::admit(options, &listed)?;
+    sockets::admit(options, &listed, wanted.starting, fence, paths)?;
     sockets::admit_devices(options, &listed, paths)?;
     opened::note(fence, policy.kernel(), &paths.program)?;
     sockets::end_denied(fence, &policy, paths)?;

@@ -3,10 +3,19 @@
 mod tcp;
 mod udp;
 
-use std::{cell::Cell, future::Future, rc::Rc, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    future::Future,
+    rc::Rc,
+    sync::Arc,
+    time::Instant,
+};
+
+use tokio::time::sleep;
 
 use super::{
     answer::{self, Answer, BY_TCP},
+    bucket::{Bucket, Rate},
     cache::Key,
     counts::Counts,
     desk::{Desk, Origin, Step},
@@ -20,10 +29,15 @@ pub(super) use udp::serve as serve_udp;
 /// The most queries that wait for nameservers. Further ones are dropped.
 const IN_FLIGHT: usize = 256;
 
+/// So many addresses in an answer cost as much as another query.
+const ADDRESSES_A_QUERY: usize = 8;
+
 /// What all sockets share.
 pub(super) struct Server {
     desk: Desk,
     in_flight: Rc<Cell<usize>>,
+    /// The rate of the fence's queries and connections.
+    rate: RefCell<Bucket>,
 }
 
 /// What follows from a message.
@@ -37,10 +51,11 @@ enum Reply<F> {
 }
 
 impl Server {
-    pub(super) fn new(desk: Desk) -> Self {
+    pub(super) fn new(desk: Desk, rate: Rate) -> Self {
         Self {
             desk,
             in_flight: Rc::default(),
+            rate: RefCell::new(Bucket::new(rate, Instant::now())),
         }
     }
 
@@ -59,6 +74,28 @@ impl Server {
             self.counts().strangers.add();
         }
         is
+    }
+
+    /// Waits for the turn of a query or a connection of the fence. Meanwhile further ones wait in the buffers of the kernel,
+    /// which drops those that do not fit.
+    async fn turn(&self) {
+        let wait = self.rate.borrow_mut().take(1, Instant::now());
+        if !wait.is_zero() {
+            self.counts().slowed.add();
+            sleep(wait).await;
+        }
+    }
+
+    /// Writes an answer, which costs more the more addresses it has.
+    fn written(&self, question: &Question, answer: &Answer, from: Origin) -> Vec<u8> {
+        let more = answer.addresses.len() / ADDRESSES_A_QUERY;
+        let more = u32::try_from(more).unwrap_or(u32::MAX);
+        self.rate.borrow_mut().take(more, Instant::now());
+        let longest = match from.transport {
+            Transport::Udp => question.frame.longest(),
+            Transport::Tcp => BY_TCP,
+        };
+        answer::write(&question.frame, answer, longest)
     }
 
     /// Answers a message of the fence.
@@ -81,7 +118,7 @@ impl Server {
         };
         self.counts().queries.add();
         match self.desk.first(&question, from) {
-            Step::Answer(answer) => Reply::Now(written(&question, &answer, from)),
+            Step::Answer(answer) => Reply::Now(self.written(&question, &answer, from)),
             Step::Ask(key) => match Place::take(&self.in_flight) {
                 Some(place) => Reply::Later(Rc::clone(self).ask(question, from, key, place)),
                 None => {
@@ -101,16 +138,8 @@ impl Server {
     ) -> Vec<u8> {
         let outcome = self.desk.flights.ask(&key).await;
         let answer = self.desk.second(&question, from, &outcome);
-        written(&question, &answer, from)
+        self.written(&question, &answer, from)
     }
-}
-
-fn written(question: &Question, answer: &Answer, from: Origin) -> Vec<u8> {
-    let longest = match from.transport {
-        Transport::Udp => question.frame.longest(),
-        Transport::Tcp => BY_TCP,
-    };
-    answer::write(&question.frame, answer, longest)
 }
 
 /// A place among the queries that wait.

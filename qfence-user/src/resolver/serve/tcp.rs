@@ -40,6 +40,7 @@ pub(in crate::resolver) async fn serve(server: Rc<Server>, listener: TcpListener
         if !server.is_of_fence(from) {
             continue;
         }
+        server.turn().await;
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             server.counts().dropped.add();
             continue;
@@ -57,6 +58,7 @@ pub(in crate::resolver) async fn serve(server: Rc<Server>, listener: TcpListener
 async fn converse(server: &Rc<Server>, mut stream: TcpStream, from: Origin) -> io::Result<()> {
     loop {
         let query = timeout(IDLE, read(&mut stream)).await??;
+        server.turn().await;
         let answer = match server.receive(&query, from) {
             Reply::Nothing => return Ok(()),
             Reply::Now(answer) => answer,

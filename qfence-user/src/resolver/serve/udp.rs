@@ -28,6 +28,7 @@ pub(in crate::resolver) async fn serve(server: Rc<Server>, socket: Rc<UdpSocket>
         if !server.is_of_fence(from) {
             continue;
         }
+        server.turn().await;
         match server.receive(buffer.get(..length).unwrap_or_default(), from) {
             Reply::Nothing => {}
             Reply::Now(answer) => send(&socket, &answer, from),

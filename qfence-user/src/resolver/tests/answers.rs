@@ -23,11 +23,7 @@ async fn an_allowed_name_is_in_force_when_it_is_answered() {
     ];
     let nameserver = Scripted::with(records).await;
     let served = Served::by(&[nameserver.address]);
-    let answer = served
-        .client()
-        .await
-        .ask("A.Allowed.example", Rtype::A)
-        .await;
+    let answer = served.ask("A.Allowed.example", Rtype::A).await;
     let addresses = ips(&["192.0.2.1", "192.0.2.2"]);
     assert_eq!(answer.addresses, addresses);
     assert_eq!(answer.name, "A.Allowed.example", "as it was asked");
@@ -98,11 +94,7 @@ async fn aliases_are_followed_from_the_name_that_was_asked_and_nothing_else() {
     ])
     .await;
     let served = Served::by(&[nameserver.address]);
-    let answer = served
-        .client()
-        .await
-        .ask("a.allowed.example", Rtype::A)
-        .await;
+    let answer = served.ask("a.allowed.example", Rtype::A).await;
     assert_eq!(answer.addresses, ips(&["192.0.2.1"]));
     assert_eq!(answer.aliases, ["B.cdn.example.", "c.cdn.example."]);
     assert_eq!(answer.ttls, [20; 3]);
@@ -124,11 +116,7 @@ async fn a_loop_of_aliases_is_a_failure() {
     ])
     .await;
     let served = Served::by(&[nameserver.address]);
-    let answer = served
-        .client()
-        .await
-        .ask("a.allowed.example", Rtype::A)
-        .await;
+    let answer = served.ask("a.allowed.example", Rtype::A).await;
     assert!(answer.is_code(Rcode::SERVFAIL));
     assert!(served.fence.addresses().is_empty());
     assert_eq!(served.fence.last().verdict, Verdict::Failed);
@@ -151,6 +139,17 @@ async fn other_types_of_allowed_names_are_empty() {
             (answer.rcode, answer.negative),
             (Rcode::NOERROR.into(), Some(5))
         );
+    }
+    // Those about a service of the name too, and it is no refusal.
+    let service = "_http._tcp.open.example";
+    let answer = client.ask(service, Rtype::SRV).await;
+    let lookup = served.fence.last();
+    assert_eq!(
+        (answer.rcode, lookup.verdict),
+        (Rcode::NOERROR.into(), Verdict::Allowed)
+    );
+    for (name, kind) in [(service, Rtype::A), ("_http._tcp.evil.example", Rtype::SRV)] {
+        assert!(client.ask(name, kind).await.is_code(Rcode::NXDOMAIN));
     }
     let discovery = client.ask("_dns.resolver.arpa", Rtype::SVCB).await;
     assert_eq!(

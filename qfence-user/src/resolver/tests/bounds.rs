@@ -1,6 +1,11 @@
 //! Sizes, numbers and times.
 
-use std::{collections::BTreeSet, net::Ipv4Addr, sync::atomic::Ordering};
+use std::{
+    collections::BTreeSet,
+    net::Ipv4Addr,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use domain::base::{Rtype, iana::Rcode};
 use tokio::{
@@ -15,7 +20,7 @@ use super::{
     nameserver::{Data, address},
     until,
 };
-use crate::resolver::Verdict;
+use crate::resolver::{Verdict, bucket::Rate};
 
 /// A nameserver that knows this many addresses of each name.
 async fn with_many(addresses: u8) -> Scripted {
@@ -96,7 +101,7 @@ async fn an_answer_is_kept_as_long_as_it_is_valid() {
     // Other nameservers may give other answers.
     served
         .nameservers
-        .send_modify(|nameservers| nameservers.attempts = 1);
+        .send_modify(|nameservers| nameservers.options.attempts = 1);
     let asked_again = async {
         while nameserver
             .asked()
@@ -127,6 +132,96 @@ async fn without_room_an_answer_has_what_was_put_in_force() {
     assert_eq!(none.error.map(|error| error.0), Some(0));
     assert_eq!(served.fence.last().verdict, Verdict::Full);
     assert_eq!(served.handle.counts().full.get(), 7);
+}
+
+#[tokio::test]
+async fn an_address_that_the_kernel_does_not_open_is_left_out_for_another_reason() {
+    let nameserver = with_many(5).await;
+    let served = Served::by(&[nameserver.address]);
+    let client = served.client().await;
+    served.fence.is_broken.store(true, Ordering::Relaxed);
+    let none = client.ask("a.allowed.example", Rtype::A).await;
+    assert_eq!((none.rcode, none.negative), (Rcode::SERVFAIL.into(), None));
+    let text = "qfence: the kernel failed to open the addresses".to_owned();
+    assert_eq!(none.error, Some((0, text)));
+    assert_eq!(served.fence.last().verdict, Verdict::Unpublished);
+    let counts = served.handle.counts();
+    assert_eq!((counts.unpublished.get(), counts.full.get()), (5, 0));
+    // It is tried again for the next answer, which comes from the cache.
+    served.fence.is_broken.store(false, Ordering::Relaxed);
+    let all = client.ask("a.allowed.example", Rtype::A).await;
+    assert_eq!(all.addresses.len(), 5);
+    assert_eq!(nameserver.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn a_flood_waits_and_others_are_served() {
+    const FLOOD: u16 = 20_000;
+    let nameserver = with_many(1).await;
+    let served = Served::by(&[nameserver.address]);
+    let other = Served::by(&[nameserver.address]);
+    let flood = served.client().await;
+    let client = other.client().await;
+    for number in 0..FLOOD {
+        flood
+            .send(&query(number, "evil.example", Rtype::A, None))
+            .await;
+        if number % 1000 == 0 {
+            let found = client.ask("a.allowed.example", Rtype::A).await;
+            assert_eq!(found.addresses.len(), 1, "another fence");
+        }
+    }
+    // What it had no time for, the kernel dropped, and so perhaps the first query afterwards.
+    let found = served.client().await.ask_until_answered().await;
+    assert_eq!(found.addresses.len(), 1, "the fence itself, afterwards");
+    assert_eq!(other.handle.counts().slowed.get(), 0);
+}
+
+#[tokio::test]
+async fn queries_faster_than_the_rate_wait_for_their_turn() {
+    let rate = Rate {
+        a_second: 20,
+        burst: 5,
+    };
+    let begin = Instant::now();
+    let served = Served::at_rate(rate);
+    let client = served.client().await;
+    for id in 0..10 {
+        client
+            .send(&query(id, "evil.example", Rtype::A, None))
+            .await;
+    }
+    // A connection takes a turn, and each query on it.
+    let questions = [("evil.example", Rtype::A); 4];
+    let by_tcp = client.ask_by_tcp(&questions).await;
+    for _ in 0..10 {
+        assert!(client.receive().await.is_code(Rcode::NXDOMAIN));
+    }
+    assert!(by_tcp.iter().all(|answer| answer.is_code(Rcode::NXDOMAIN)));
+    assert_eq!(served.handle.counts().queries.get(), 14);
+    // However slow the machine is, it takes no less than this.
+    assert!(begin.elapsed() >= Duration::from_millis(490));
+}
+
+#[tokio::test]
+async fn an_answer_with_many_addresses_counts_as_several_queries() {
+    let nameserver = with_many(64).await;
+    let rate = Rate {
+        a_second: 20,
+        burst: 5,
+    };
+    let served = Served::at_rate(rate);
+    served
+        .nameservers
+        .send_modify(|nameservers| nameservers.servers = vec![nameserver.address]);
+    let begin = Instant::now();
+    let client = served.client().await;
+    for _ in 0..3 {
+        let found = client.ask("a.allowed.example", Rtype::A).await;
+        assert!(found.addresses.len() > 50);
+    }
+    // Two answers before the last query: nine for each, without the burst.
+    assert!(begin.elapsed() >= Duration::from_millis(640));
 }
 
 /// A nameserver that never answers.

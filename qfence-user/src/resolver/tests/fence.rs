@@ -14,7 +14,8 @@ use qfence_common::resolved::Grant;
 use crate::{
     policy::domain::DomainName,
     resolver::{
-        Askers, Ends, Full, Guarded, Lookup, Permission, Publisher, Reporter, Rules, Transport,
+        Askers, Ends, Guarded, Lookup, NotPublished, Permission, Publisher, Reporter, Rules,
+        Transport,
     },
 };
 
@@ -29,6 +30,8 @@ pub(super) struct Fence {
     pub(super) denies_all: AtomicBool,
     pub(super) knows_nobody: AtomicBool,
     pub(super) room: AtomicUsize,
+    /// Whether the kernel fails to put addresses in force.
+    pub(super) is_broken: AtomicBool,
     pub(super) published: Mutex<Vec<(IpAddr, Vec<Grant>, Duration)>>,
     pub(super) lookups: Mutex<Vec<Lookup>>,
 }
@@ -39,6 +42,7 @@ impl Default for Fence {
             denies_all: AtomicBool::default(),
             knows_nobody: AtomicBool::default(),
             room: AtomicUsize::new(usize::MAX),
+            is_broken: AtomicBool::default(),
             published: Mutex::default(),
             lookups: Mutex::default(),
         }
@@ -88,10 +92,18 @@ impl Rules for Fence {
 }
 
 impl Publisher for Fence {
-    fn publish(&self, address: IpAddr, grants: &[Grant], lasts: Duration) -> Result<(), Full> {
+    fn publish(
+        &self,
+        address: IpAddr,
+        grants: &[Grant],
+        lasts: Duration,
+    ) -> Result<(), NotPublished> {
+        if self.is_broken.load(Ordering::Relaxed) {
+            return Err(NotPublished::Failed);
+        }
         let mut published = self.published.lock().unwrap();
         if published.len() >= self.room.load(Ordering::Relaxed) {
-            return Err(Full);
+            return Err(NotPublished::Full);
         }
         published.push((address, grants.to_vec(), lasts));
         Ok(())

@@ -5,14 +5,24 @@ mod bounds;
 mod client;
 mod fence;
 mod nameserver;
+mod options;
+mod strangers;
 mod trouble;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use domain::base::Rtype;
 use tokio::sync::watch;
 
-use self::{client::Client, fence::Fence, nameserver::Scripted};
-use super::{Handle, Nameservers, Resolver, Sockets};
+use self::{
+    client::{Answered, Client},
+    fence::Fence,
+    nameserver::Scripted,
+};
+use super::{
+    Handle, Nameservers, Resolver, Sockets,
+    bucket::{QUERIES, Rate},
+};
 
 /// How long a test waits for what must happen.
 const HANG: Duration = Duration::from_secs(60);
@@ -27,13 +37,22 @@ struct Served {
 impl Served {
     /// Starts one with these nameservers.
     fn by(servers: &[SocketAddr]) -> Self {
+        Self::start(servers, QUERIES)
+    }
+
+    /// Starts one without nameservers that answers no more queries than this.
+    fn at_rate(rate: Rate) -> Self {
+        Self::start(&[], rate)
+    }
+
+    fn start(servers: &[SocketAddr], rate: Rate) -> Self {
         let fence = Arc::<Fence>::default();
         let (nameservers, followed) = watch::channel(Nameservers {
             servers: servers.to_vec(),
             ..Nameservers::default()
         });
         let sockets = Sockets::bind().unwrap();
-        let handle = Resolver::start(sockets, Fence::ends(&fence), followed).unwrap();
+        let handle = Resolver::start_at(sockets, Fence::ends(&fence), followed, rate).unwrap();
         Self {
             handle,
             fence,
@@ -48,6 +67,11 @@ impl Served {
 
     async fn client(&self) -> Client {
         Client::of(self.v4()).await
+    }
+
+    /// Asks as a new client.
+    async fn ask(&self, name: &str, kind: Rtype) -> Answered {
+        self.client().await.ask(name, kind).await
     }
 }
 

@@ -1,19 +1,9 @@
-//! Nameservers, clients and times that make trouble.
+//! Nameservers and times that make trouble.
 
-use std::{
-    net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{net::IpAddr, sync::atomic::Ordering};
 
 use domain::base::{Rtype, iana::Rcode};
-use tokio::{
-    io::AsyncReadExt as _,
-    net::{TcpStream, UdpSocket},
-    time::timeout,
-};
+use tokio::{net::UdpSocket, time::timeout};
 
 use super::{
     HANG, Scripted, Served,
@@ -21,26 +11,22 @@ use super::{
     nameserver::{Asked, address},
     until,
 };
-use crate::resolver::{Sockets, Transport, Verdict};
+use crate::resolver::{Transport, Verdict};
 
-const RIGHT: &str = "192.0.2.1";
+pub(super) const RIGHT: &str = "192.0.2.1";
 const WRONG: &str = "192.0.2.66";
 
-fn right() -> Vec<IpAddr> {
+pub(super) fn right() -> Vec<IpAddr> {
     vec![RIGHT.parse().unwrap()]
 }
 
-fn answer(asked: &Asked, text: &str) -> Vec<u8> {
+pub(super) fn answer(asked: &Asked, text: &str) -> Vec<u8> {
     asked.answer(Rcode::NOERROR, &[(&asked.name, 60, address(text))])
 }
 
 /// Asks for an allowed name, which must have the right address.
 async fn resolves(served: &Served) {
-    let found = served
-        .client()
-        .await
-        .ask("a.allowed.example", Rtype::A)
-        .await;
+    let found = served.ask("a.allowed.example", Rtype::A).await;
     assert_eq!(found.addresses, right());
     assert_eq!(served.fence.addresses(), right());
 }
@@ -144,11 +130,7 @@ async fn the_next_nameserver_is_asked_if_one_fails() {
         resolves(&served).await;
         assert_eq!((failing.asked().len(), working.asked().len()), (1, 1));
         // The one that answered is asked first from now on.
-        served
-            .client()
-            .await
-            .ask("b.allowed.example", Rtype::A)
-            .await;
+        served.ask("b.allowed.example", Rtype::A).await;
         assert_eq!((failing.asked().len(), working.asked().len()), (1, 2));
     }
     let closed = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -165,7 +147,7 @@ async fn a_silent_nameserver_is_given_up() {
     let served = Served::by(&[silent.address, working.address]);
     served
         .nameservers
-        .send_modify(|nameservers| nameservers.timeout = HANG / 60);
+        .send_modify(|nameservers| nameservers.options.timeout = HANG / 60);
     resolves(&served).await;
     assert_eq!(silent.asked().len(), 1);
 }
@@ -248,73 +230,4 @@ async fn equal_questions_on_their_way_are_asked_once_and_all_answered() {
         assert_eq!(client.receive().await.addresses, right());
     }
     assert_eq!(counts.asked.get(), 1);
-}
-
-#[tokio::test]
-async fn strangers_get_no_answer() {
-    let nameserver = Scripted::by(|asked| vec![answer(asked, RIGHT)]).await;
-    let served = Served::by(&[nameserver.address]);
-    let client = served.client().await;
-    let counts = served.handle.counts();
-    served.fence.knows_nobody.store(true, Ordering::Relaxed);
-    client
-        .send(&query(1, "a.allowed.example", Rtype::A, None))
-        .await;
-    until(|| counts.strangers.get() == 1).await;
-    let mut stream = TcpStream::connect(served.v4()).await.unwrap();
-    let closed = timeout(HANG, stream.read(&mut [0; 1])).await.unwrap();
-    assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
-    assert_eq!(counts.strangers.get(), 2);
-    assert!(served.fence.addresses().is_empty());
-    // The control: the same client, as one of the fence. Its first query was not kept.
-    served.fence.knows_nobody.store(false, Ordering::Relaxed);
-    client
-        .send(&query(2, "a.allowed.example", Rtype::A, None))
-        .await;
-    let answered = client.receive().await;
-    assert_eq!((answered.id, answered.addresses), (2, right()));
-}
-
-#[tokio::test]
-async fn malformed_queries_are_answered_by_errors_or_dropped() {
-    let served = Served::by(&[]);
-    let client = served.client().await;
-    let counts = served.handle.counts();
-    for dropped in [&b""[..], b"short", &[0xff; 12]] {
-        client.send(dropped).await;
-    }
-    until(|| counts.malformed.get() == 3).await;
-    let mut update = query(5, "a.allowed.example", Rtype::A, None);
-    update[2] |= 5 << 3;
-    let mut buffer = [0; 512];
-    let receive = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    receive.send_to(&update, served.v4()).await.unwrap();
-    let length = timeout(HANG, receive.recv(&mut buffer))
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(buffer[..length], [0, 5, 0xa9, 0x84, 0, 0, 0, 0, 0, 0, 0, 0]);
-}
-
-#[tokio::test]
-async fn it_ends_with_its_handle() {
-    let ended = Arc::new(AtomicBool::default());
-    let silent = Scripted::by(|_| Vec::new()).await;
-    let served = Served::by(&[silent.address]);
-    let client = served.client().await;
-    client
-        .send(&query(1, "a.allowed.example", Rtype::A, None))
-        .await;
-    until(|| !silent.asked().is_empty()).await;
-    let endpoint = served.handle.endpoint();
-    assert!(served.handle.is_alive());
-    let waiter = Arc::clone(&ended);
-    let handle = served.handle;
-    let thread = std::thread::spawn(move || {
-        handle.end().unwrap();
-        waiter.store(true, Ordering::Relaxed);
-    });
-    until(|| ended.load(Ordering::Relaxed)).await;
-    thread.join().unwrap();
-    Sockets::bind_to(endpoint.v4, endpoint.port).unwrap();
 }

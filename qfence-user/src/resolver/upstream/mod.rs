@@ -14,16 +14,13 @@ use tokio::{
 
 use self::query::Query;
 use super::{cache::Key, ends::Nameservers, found::Found};
+use crate::policy::resolv_options::ResolvOptions;
 
 /// The most questions that are asked at a time. Further ones wait.
 const AT_A_TIME: usize = 64;
 
 /// The longest time for a question, however many nameservers there are.
 const LONGEST: Duration = Duration::from_secs(30);
-
-/// The limits of what a resolv.conf can set.
-const TIMEOUTS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
-const ATTEMPTS: [u32; 2] = [1, 5];
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,36 +85,48 @@ impl Upstream {
         }
     }
 
-    /// Asks until a nameserver has an answer.
+    /// Asks until a nameserver has an answer. If the nameservers change meanwhile, the new ones are asked.
     pub(super) async fn ask(&self, key: &Key) -> Result<Found, Failure> {
         let Ok(_place) = self.places.acquire().await else {
             return Err(Failure::GivenUp);
         };
-        let asked = timeout(LONGEST, self.ask_all(key)).await;
+        let mut followed = self.nameservers.clone();
+        let asking = async {
+            loop {
+                let nameservers = followed.borrow_and_update().clone();
+                tokio::select! {
+                    found = self.ask_all(&nameservers, key) => return found,
+                    Ok(()) = followed.changed() => {}
+                }
+            }
+        };
+        let asked = timeout(LONGEST, asking).await;
         asked.unwrap_or(Err(Failure::Silent))
     }
 
-    async fn ask_all(&self, key: &Key) -> Result<Found, Failure> {
-        let nameservers = self.nameservers.borrow().clone();
+    async fn ask_all(&self, nameservers: &Nameservers, key: &Key) -> Result<Found, Failure> {
         let used = nameservers.servers.iter().take(Nameservers::USED);
         let servers: Vec<SocketAddr> = used.copied().collect();
+        let ResolvOptions {
+            timeout: patience,
+            attempts,
+            rotates,
+            by_tcp,
+        } = nameservers.options;
         let first = self.first.get();
-        if nameservers.rotates {
+        if rotates {
             self.first.set(first.wrapping_add(1));
         }
-        let [shortest, longest] = TIMEOUTS;
-        let patience = nameservers.timeout.clamp(shortest, longest);
-        let [fewest, most] = ATTEMPTS;
         let mut failure = Failure::NoNameserver;
-        for _ in 0..nameservers.attempts.clamp(fewest, most) {
+        for _ in 0..attempts {
             for number in 0..servers.len() {
                 let at = first.wrapping_add(number) % servers.len();
                 let Some(server) = servers.get(at) else {
                     continue;
                 };
-                match timeout(patience, ask(*server, key, nameservers.by_tcp)).await {
+                match timeout(patience, ask(*server, key, by_tcp)).await {
                     Ok(Ok(found)) => {
-                        if !nameservers.rotates {
+                        if !rotates {
                             self.first.set(at);
                         }
                         return Ok(found);

@@ -4,7 +4,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -15,14 +15,18 @@ use qfence_common::{Protocol, resolved::Grant, verdict::NO_RULE};
 use super::guard::Guard;
 use crate::{
     compile::named::{self, Lookups},
-    kernel::{self, resolved::Addresses},
+    kernel::{
+        self,
+        resolved::{Addresses, NotPut},
+    },
     policy::domain::DomainName,
     record::{
         lookups::{LookedUp, LookupSender},
         resolved_names::ResolvedNames,
     },
     resolver::{
-        Askers, Full, Guarded, Lookup, Permission, Publisher, Reporter, Rules, Transport, Verdict,
+        Askers, Guarded, Lookup, NotPublished, Permission, Publisher, Reporter, Rules, Transport,
+        Verdict,
     },
     stored_policy::{FileVersion, PolicyFile, resolved_names::RESULTS},
 };
@@ -37,6 +41,10 @@ pub(super) struct Shared {
     pub(super) allows_private: bool,
     /// The addresses in force.
     pub(super) resolved: Mutex<Addresses>,
+    /// Whether addresses may be in force that the policy in force does not allow any more.
+    pub(super) must_retain: AtomicBool,
+    /// Why the last address was not put in force, if the kernel failed to.
+    pub(super) unpublished: Mutex<Option<String>>,
     pub(super) askers: kernel::Askers,
     /// The names behind addresses.
     pub(super) names: ResolvedNames,
@@ -88,23 +96,79 @@ impl Shared {
     /// What the policy in force says. Another process can have changed it a moment ago: then what that policy does not allow
     /// any more is taken out of force.
     pub(super) fn view(&self) -> Arc<View> {
-        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut view = self.lock_view();
         if self.policy_file.file_version() != view.version
             // A file that cannot be read is reported by the follower of the policy.
             && let Ok(renewed) = View::read(&self.policy_file, self.allows_private)
         {
-            // A grant that an error leaves ends by its time. Before that, the kernel denies it if its rule is gone.
-            let _ = self.resolved().retain(|address, grant| {
-                renewed.guard.reason(address).is_none()
-                    && renewed.grants(&self.names, address, grant)
-            });
             *view = Arc::new(renewed);
+            self.must_retain.store(true, Ordering::Relaxed);
+            // The next beat tries again. What an error leaves, the kernel denies if its rule is gone; else it ends by its time.
+            let _ = self.retain(&view);
         }
         Arc::clone(&view)
     }
 
+    /// What the policy said when [`Self::view`] was called last.
+    fn last_view(&self) -> Arc<View> {
+        Arc::clone(&self.lock_view())
+    }
+
+    fn lock_view(&self) -> MutexGuard<'_, Arc<View>> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn retain(&self, view: &View) -> Result<()> {
+        self.resolved()
+            .retain(|address, grant| {
+                view.guard.reason(address).is_none() && view.grants(&self.names, address, grant)
+            })
+            .context(
+                "cannot take addresses of names out of force that the policy does not allow",
+            )?;
+        self.must_retain.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes out of force what the policy does not allow any more, if that failed before.
+    ///
+    /// # Errors
+    /// If it fails again.
+    pub(super) fn retain_again(&self) -> Result<()> {
+        // No other thread adopts another policy meanwhile.
+        let view = self.lock_view();
+        match self.must_retain.load(Ordering::Relaxed) {
+            true => self.retain(&view),
+            false => Ok(()),
+        }
+    }
+
     pub(super) fn resolved(&self) -> MutexGuard<'_, Addresses> {
         self.resolved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the last address was not put in force, if the kernel failed to.
+    pub(super) fn unpublished(&self) -> MutexGuard<'_, Option<String>> {
+        self.unpublished
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The verdict on a look-up for the record; `None` if it is not on record.
+    fn recorded(&self, lookup: &Lookup) -> Option<&'static str> {
+        let view = self.last_view();
+        let is_denied = || {
+            let name = DomainName::of_wire(&lookup.name);
+            name.is_ok_and(|name| !view.lookups.permission(&name).is_allowed)
+        };
+        match lookup.verdict {
+            Verdict::Denied => Some("denied"),
+            Verdict::Unpublished => Some("error"),
+            Verdict::Full => Some("full"),
+            Verdict::Allowed if view.monitors && is_denied() => Some("would-deny"),
+            Verdict::Allowed if !lookup.struck.is_empty() => Some("struck"),
+            Verdict::Allowed | Verdict::Failed => self.logs_allowed.then_some("allowed"),
+        }
     }
 }
 
@@ -125,16 +189,28 @@ impl Rules for Shared {
 }
 
 impl Publisher for Shared {
-    fn publish(&self, address: IpAddr, grants: &[Grant], lasts: Duration) -> Result<(), Full> {
-        self.resolved()
-            .put(address, grants, lasts)
-            .map_err(|_| Full)
+    fn publish(
+        &self,
+        address: IpAddr,
+        grants: &[Grant],
+        lasts: Duration,
+    ) -> Result<(), NotPublished> {
+        let put = self.resolved().put(address, grants, lasts);
+        let (result, error) = match put {
+            Ok(()) => (Ok(()), None),
+            // There is no error to report: the look-up is on record.
+            Err(NotPut::Full) => return Err(NotPublished::Full),
+            Err(NotPut::Failed(error)) => (Err(NotPublished::Failed), Some(format!("{error:#}"))),
+        };
+        *self.unpublished() = error;
+        result
     }
 }
 
 impl Guarded for Shared {
     fn reason(&self, address: IpAddr) -> Option<&'static str> {
-        self.view().guard.reason(address)
+        // It is asked for each address of an answer, after the rules were.
+        self.last_view().guard.reason(address)
     }
 }
 
@@ -151,26 +227,18 @@ impl Askers for Shared {
 
 impl Reporter for Shared {
     fn lookup(&self, lookup: Lookup) {
-        for address in &lookup.addresses {
-            self.names.add(*address, &lookup.name);
-        }
+        self.names.add(&lookup.addresses, &lookup.name);
         let result = match lookup.verdict {
+            Verdict::Allowed if lookup.struck.is_empty() => 0,
             Verdict::Denied => 1,
-            Verdict::Failed | Verdict::Full => 3,
-            Verdict::Allowed if !lookup.struck.is_empty() => 2,
-            Verdict::Allowed => 0,
+            Verdict::Allowed => 2,
+            Verdict::Failed => 3,
+            Verdict::Full => 4,
+            Verdict::Unpublished => 5,
         };
         self.counts[result].fetch_add(1, Ordering::Relaxed);
-        let is_denied = || {
-            let name: Result<DomainName, _> = DomainName::of_wire(&lookup.name);
-            name.is_ok_and(|name| !self.view().lookups.permission(&name).is_allowed)
-        };
-        let verdict = match lookup.verdict {
-            Verdict::Denied => "denied",
-            Verdict::Allowed if self.view().monitors && is_denied() => "would-deny",
-            Verdict::Allowed | Verdict::Full if !lookup.struck.is_empty() => "struck",
-            Verdict::Allowed | Verdict::Full | Verdict::Failed if self.logs_allowed => "allowed",
-            Verdict::Allowed | Verdict::Full | Verdict::Failed => return,
+        let Some(verdict) = self.recorded(&lookup) else {
+            return;
         };
         self.record.send(LookedUp {
             verdict,

@@ -1,8 +1,11 @@
 //! The addresses to which no name may lead: those of this host and of networks that are not the internet.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv6Addr},
+};
 
-use crate::policy::{Prefix, Sets, hostset::single, set::SetName};
+use crate::policy::{Prefix, Sets, set::SetName};
 
 /// The sets whose members no name opens, in the order in which they are named as a reason.
 const GUARDED: [SetName; 6] = [
@@ -14,31 +17,56 @@ const GUARDED: [SetName; 6] = [
     SetName::Lan,
 ];
 
-/// The addresses to which no name may lead, as they are now.
+/// The addresses to which no name may lead, as they are now: the intervals of each set, in order and apart. A host can have
+/// thousands of addresses, and all addresses of an answer are looked up.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Guard(Vec<(SetName, Vec<Prefix>)>);
+pub(super) struct Guard(Vec<(SetName, Vec<(u128, u128)>)>);
 
 impl Guard {
     /// Those of the sets. With `allows_private`, names may lead to private networks.
     pub(super) fn new(sets: &Sets, allows_private: bool) -> Self {
         let guarded = GUARDED.into_iter();
         let guarded = guarded.filter(|set| !(allows_private && *set == SetName::Lan));
-        let members = guarded.map(|set| {
-            let members = sets.members(set).unwrap_or_default();
-            (set, members.into_iter().collect())
-        });
+        let members = guarded.map(|set| (set, intervals(sets.members(set).unwrap_or_default())));
         Self(members.collect())
     }
 
     /// The set by which an address is guarded, in whatever spelling.
     pub(super) fn reason(&self, address: IpAddr) -> Option<&'static str> {
-        let spelled = std::iter::once(address).chain(other_spelling(address));
-        let spelled: Vec<Prefix> = spelled.map(single).collect();
-        let has = |(_, members): &&(SetName, Vec<Prefix>)| {
-            let mut all = members.iter();
-            all.any(|member| spelled.iter().any(|address| member.contains(address)))
+        let other = other_spelling(address).map(number);
+        let spelled = [Some(number(address)), other];
+        let has = |(_, intervals): &&(SetName, Vec<(u128, u128)>)| {
+            let mut spelled = spelled.into_iter().flatten();
+            spelled.any(|address| contains(intervals, address))
         };
         self.0.iter().find(has).map(|(set, _)| set.name())
+    }
+}
+
+/// The intervals of prefixes, without those within others.
+fn intervals(prefixes: BTreeSet<Prefix>) -> Vec<(u128, u128)> {
+    let mut intervals: Vec<(u128, u128)> = Vec::new();
+    // In order, a prefix comes before all that are within it.
+    for prefix in prefixes {
+        let (first, last) = (prefix.network().to_bits(), prefix.broadcast().to_bits());
+        if intervals.last().is_none_or(|(_, end)| *end < first) {
+            intervals.push((first, last));
+        }
+    }
+    intervals
+}
+
+fn contains(intervals: &[(u128, u128)], address: u128) -> bool {
+    let before = intervals.partition_point(|(first, _)| *first <= address);
+    let last = before.checked_sub(1).and_then(|at| intervals.get(at));
+    last.is_some_and(|(_, last)| address <= *last)
+}
+
+/// An address as a number. IPv4 is v4-mapped, as in prefixes.
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits(),
     }
 }
 
@@ -63,7 +91,7 @@ fn other_spelling(address: IpAddr) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::hostset::{host_set, many_set};
+    use crate::policy::hostset::{host_set, many_set, single};
 
     fn guard(allows_private: bool) -> Guard {
         let own = ["192.0.2.10", "2001:db8::10"].map(|text| single(text.parse().unwrap()));
@@ -107,6 +135,28 @@ mod tests {
         }
         for address in ["192.0.2.11", "1.1.1.1", "2001:db8::11", "2002:c000:20b::1"] {
             assert_eq!(reason(address), None, "{address}");
+        }
+    }
+
+    #[test]
+    fn intervals_have_the_addresses_of_their_prefixes_and_no_others() {
+        let prefixes = [
+            "2001:db8::/126",
+            "2001:db8::/127",
+            "2001:db8::2/128",
+            "2001:db8::8/128",
+            "2001:db8::a/127",
+            "ffff::/16",
+        ];
+        let prefixes: BTreeSet<Prefix> = prefixes.map(|text| text.parse().unwrap()).into();
+        let found = intervals(prefixes.clone());
+        assert_eq!(found.len(), 4);
+        let last = u128::MAX;
+        let near = (0..16).map(|low| 0x2001_0db8 << 96 | low);
+        for address in near.chain([0, last - 1, last, 0xffff << 112, (0xffff << 112) - 1]) {
+            let address = Ipv6Addr::from_bits(address);
+            let is_in = prefixes.iter().any(|prefix| prefix.contains(&address));
+            assert_eq!(contains(&found, address.to_bits()), is_in, "{address}");
         }
     }
 

@@ -2,19 +2,23 @@
 
 mod ends;
 mod guard;
+mod store;
 
 use std::{
     collections::BTreeSet,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     path::PathBuf,
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, Mutex},
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, bail, ensure};
 use qfence_common::resolved::Resolver;
 use tokio::sync::watch;
 
-use self::ends::{Shared, View};
+use self::{
+    ends::{Shared, View},
+    store::Store,
+};
 use crate::{
     base::{clock::since_boot, message_queue::MessageQueue},
     host::{
@@ -23,15 +27,9 @@ use crate::{
         watcher::Watcher,
     },
     kernel::{Askers, resolved::Addresses, within::cookie_of},
-    record::{
-        lookups::LookupSender,
-        resolved_names::{Names as NamesOf, ResolvedNames},
-    },
+    record::{lookups::LookupSender, resolved_names::ResolvedNames},
     resolver::{self, Ends, Handle, Nameservers, Sockets},
-    stored_policy::{
-        PolicyFile,
-        resolved_names::{NamesFile, StoredNames},
-    },
+    stored_policy::{PolicyFile, resolved_names::NamesFile},
     supervise::recurring_error::RecurringError,
 };
 
@@ -71,9 +69,9 @@ pub struct Names {
     /// The nameservers that the resolver asks.
     asked: watch::Sender<Nameservers>,
     nameservers: Subscription<ResolvConf>,
-    file: NamesFile,
-    /// What the file has.
-    written: StoredNames,
+    /// What resolv.conf says.
+    found: Arc<nameservers::Nameservers>,
+    store: Store,
     said: Said,
 }
 
@@ -83,6 +81,9 @@ struct Said {
     ended: RecurringError,
     writing: RecurringError,
     sweeping: RecurringError,
+    retaining: RecurringError,
+    publishing: RecurringError,
+    keeping: RecurringError,
     naming: RecurringError,
 }
 
@@ -128,6 +129,8 @@ impl Prepared {
             policy_file: given.policy_file,
             allows_private: self.allows_private,
             resolved: Mutex::new(Addresses::open(&given.pins)?),
+            must_retain: false.into(),
+            unpublished: Mutex::default(),
             askers: given.askers,
             names: given.names,
             record: given.record,
@@ -151,19 +154,23 @@ impl Prepared {
             handle,
             asked,
             nameservers,
-            file: given.names_file,
-            written: StoredNames::default(),
+            found,
+            store: Store::new(given.names_file),
             said: Said::default(),
         })
     }
 }
 
-/// The nameservers that the resolver asks.
+/// The nameservers that the resolver asks. Without any, that of this machine, as resolv.conf(5) has it.
 fn asked(found: &nameservers::Nameservers) -> Nameservers {
     let servers = found.servers.iter();
+    let mut servers: Vec<_> = servers.filter_map(|server| server.endpoint(DNS)).collect();
+    if found.servers.is_empty() {
+        servers.push((Ipv4Addr::LOCALHOST, DNS).into());
+    }
     Nameservers {
-        servers: servers.filter_map(|server| server.endpoint(DNS)).collect(),
-        ..Nameservers::default()
+        servers,
+        options: found.options,
     }
 }
 
@@ -180,7 +187,8 @@ impl Names {
     pub(crate) async fn adopt_nameservers(&mut self, messages: &MessageQueue) {
         let found = self.nameservers.reading().await;
         if let Ok(found) = &found {
-            self.asked.send_replace(asked(found));
+            self.found = Arc::clone(found);
+            self.ask_those_found();
         }
         let known = found
             .map(drop)
@@ -189,52 +197,86 @@ impl Names {
         self.said.naming.report(known, mended, messages);
     }
 
+    /// Has the resolver ask the nameservers that resolv.conf has. The interface of a zone can be another one than before.
+    fn ask_those_found(&self) {
+        let wanted = asked(&self.found);
+        self.asked.send_if_modified(|asked| {
+            let is_new = *asked != wanted;
+            *asked = wanted;
+            is_new
+        });
+    }
+
     /// To be called once per second: takes out of force what is over, and stores the names for other commands.
     pub(crate) fn tick(&mut self, messages: &MessageQueue) {
         self.nameservers.subscribe_again();
-        let alive = match self.handle.is_alive() {
-            true => Ok(()),
-            false => Err(anyhow!(
-                "error: the resolver of the fence has ended: names are not resolved any more, and what was resolved is allowed \
-                 until its time is over"
-            )),
-        };
-        self.said
-            .ended
-            .report(alive, "the resolver runs again", messages);
+        if self
+            .found
+            .servers
+            .iter()
+            .any(|server| server.zone.is_some())
+        {
+            self.ask_those_found();
+        }
         // A change of the policy is adopted even if nothing is looked up.
         let _ = self.shared.view();
-        let swept = self.sweep();
+        let said = &mut self.said;
+        let alive = alive(&self.handle);
+        said.ended
+            .report(alive, "the resolver runs again", messages);
+        let retained = self.shared.retain_again();
+        let mended = "addresses of names that the policy does not allow are out of force";
+        said.retaining.report(retained, mended, messages);
+        let mended = "addresses of names are put in force again";
+        let published = published(&self.shared);
+        said.publishing.report(published, mended, messages);
+        let swept = sweep(&self.shared);
         let mended = "addresses of names are taken out of force again";
-        self.said.sweeping.report(swept, mended, messages);
-        let stored = self.store();
+        said.sweeping.report(swept, mended, messages);
+        let kept = kept(&self.shared.names);
+        said.keeping.report(kept, "", messages);
+        let stored = self.store.keep_up(&self.shared);
         let mended = "the names behind addresses are stored again";
-        self.said.writing.report(stored, mended, messages);
+        said.writing.report(stored, mended, messages);
     }
+}
 
-    fn sweep(&self) -> Result<()> {
-        let now = since_boot()?;
-        let mut resolved = self.shared.resolved();
-        resolved.sweep(now)?;
+fn alive(handle: &Handle) -> Result<()> {
+    ensure!(
+        handle.is_alive(),
+        "error: the resolver of the fence has ended: names are not resolved any more, and what was resolved is allowed until \
+         its time is over"
+    );
+    Ok(())
+}
+
+/// Whether the last address that was to come into force did, as far as the kernel is asked.
+fn published(shared: &Shared) -> Result<()> {
+    match &*shared.unpublished() {
+        Some(error) => bail!("error: {error}: look-ups of the fence fail"),
+        None => Ok(()),
+    }
+}
+
+/// Whether all names behind addresses are known.
+fn kept(names: &ResolvedNames) -> Result<()> {
+    ensure!(
+        names.left_out() == 0,
+        "warning: the fence looks up so many names that not all are kept: some of the addresses in its record, and in \
+         `policy show`, are without their names"
+    );
+    Ok(())
+}
+
+/// Takes out of force what is over, and forgets names if room is short.
+fn sweep(shared: &Shared) -> Result<()> {
+    let mut resolved = shared.resolved();
+    let swept = resolved.sweep(since_boot()?);
+    if shared.names.is_short_of_room() {
         let in_force: BTreeSet<IpAddr> = resolved.list()?.into_iter().map(|(of, _)| of).collect();
-        self.shared
+        shared
             .names
             .make_room(|address| in_force.contains(&address));
-        Ok(())
     }
-
-    fn store(&mut self) -> Result<()> {
-        let text = |names: NamesOf| names.iter().map(ToString::to_string).collect();
-        let all = self.shared.names.all().into_iter();
-        let counts = self.shared.counts.each_ref();
-        let found = StoredNames {
-            names: all.map(|(address, names)| (address, text(names))).collect(),
-            lookups: counts.map(|count| count.load(Ordering::Relaxed)),
-        };
-        if found != self.written {
-            self.file.write(found.clone())?;
-            self.written = found;
-        }
-        Ok(())
-    }
+    swept
 }

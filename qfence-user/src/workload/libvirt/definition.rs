@@ -3,10 +3,11 @@
 //! A network is judged at QEMU's sockets, at a network device of the host, or not at all. Other kinds than those that are
 //! known here count as the last. Pure, except that standard input is read.
 
-use std::io::{self, Read};
+use std::io::Read;
 
-use roxmltree::{Document, Node, ParsingOptions};
+use roxmltree::Node;
 
+use super::xml::{self, XmlError, children};
 use crate::base::mac::{InvalidMac, Mac};
 
 /// The namespace of the element `fence` in a domain's metadata.
@@ -15,12 +16,6 @@ pub const NAMESPACE: &str = "urn:qfence:libvirt:1";
 /// The namespace of the element with arguments for QEMU that libvirt passes on unread (drvqemu.html, "Pass-through of arbitrary
 /// QEMU commands").
 const OF_ARGUMENTS: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
-
-/// The most bytes of a definition.
-const LONGEST: u64 = 4 << 20;
-
-/// The most elements and texts of a definition.
-const NODES: u32 = 200_000;
 
 /// Kinds of networks that are sockets of QEMU's own, or lead nowhere (formatdomain.html, "Network interfaces").
 const OF_QEMU: [&str; 7] = [
@@ -33,18 +28,9 @@ const DEVICES: [&str; 4] = ["network", "bridge", "ethernet", "direct"];
 /// Why a definition cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DefinitionError {
-    /// It cannot be read.
-    #[error("cannot read the domain's XML from standard input")]
-    Read(#[from] io::Error),
-    /// It is too long.
-    #[error("the domain's XML has more than {LONGEST} bytes, which is the limit")]
-    TooLong,
-    /// It is no text.
-    #[error("the domain's XML is not UTF-8")]
-    Text(#[from] std::string::FromUtf8Error),
-    /// It is no XML.
-    #[error("standard input is no XML of a domain (libvirt calls this command as the hook `qemu`)")]
-    Parse(#[from] roxmltree::Error),
+    /// There is no XML.
+    #[error(transparent)]
+    Xml(#[from] XmlError),
     /// It is the XML of something else.
     #[error(
         "standard input is the XML of <{0}>, and not of a domain (libvirt calls this command as the hook `qemu`)"
@@ -95,20 +81,11 @@ impl Definition {
     /// # Errors
     /// If it is none.
     pub fn read(from: impl Read) -> Result<Self, DefinitionError> {
-        let mut bytes = Vec::new();
-        let read = from.take(LONGEST + 1).read_to_end(&mut bytes)?;
-        if u64::try_from(read).is_ok_and(|read| read > LONGEST) {
-            return Err(DefinitionError::TooLong);
-        }
-        Self::parse(&String::from_utf8(bytes)?)
+        Self::parse(&xml::read(from)?)
     }
 
     fn parse(text: &str) -> Result<Self, DefinitionError> {
-        let options = ParsingOptions {
-            nodes_limit: NODES,
-            ..ParsingOptions::default()
-        };
-        let document = Document::parse_with_options(text, options)?;
+        let document = xml::parse(text)?;
         let root = document.root_element();
         if root.tag_name().name() != "domain" {
             return Err(DefinitionError::NoDomain(root.tag_name().name().to_owned()));
@@ -164,15 +141,6 @@ impl Definition {
         });
         unseen.collect()
     }
-}
-
-/// The children of a node that are elements of libvirt's with a name.
-fn children<'a, 'input>(
-    node: Node<'a, 'input>,
-    name: &str,
-) -> impl Iterator<Item = Node<'a, 'input>> {
-    node.children()
-        .filter(move |child| child.has_tag_name(name) && child.tag_name().namespace().is_none())
 }
 
 fn network(interface: Node<'_, '_>) -> Result<Network, DefinitionError> {
@@ -300,10 +268,10 @@ mod tests {
             Definition::parse(&twice),
             Err(DefinitionError::Several)
         ));
-        let endless = io::repeat(b' ');
+        let endless = std::io::repeat(b' ');
         assert!(matches!(
             Definition::read(endless),
-            Err(DefinitionError::TooLong)
+            Err(DefinitionError::Xml(XmlError::TooLong))
         ));
     }
 }

@@ -5,3 +5,5 @@ pub mod definition;
 pub(super) mod domain;
 pub mod options;
 pub mod partition;
+pub mod port;
+mod xml;

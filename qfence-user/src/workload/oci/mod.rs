@@ -7,4 +7,5 @@
 pub mod annotations;
 pub mod bundle;
 pub mod resolver;
+pub mod runtime;
 pub mod state;

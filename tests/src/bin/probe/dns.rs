@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The length of a message's header.
-const HEADER: usize = 12;
+pub(crate) const HEADER: usize = 12;
 
 pub(crate) fn udp(server: SocketAddr, name: &str, limit: Duration) -> Result<Reached, Unreached> {
     let start = Instant::now();
@@ -42,14 +42,18 @@ pub(crate) fn tcp(server: SocketAddr, name: &str, limit: Duration) -> Result<Rea
     })
 }
 
-/// A query for a name's IPv4 address, recursion desired.
 fn question(name: &str) -> Vec<u8> {
+    question_of(name, 1)
+}
+
+/// A query for a name's records of a type, recursion desired.
+pub(crate) fn question_of(name: &str, kind: u8) -> Vec<u8> {
     let mut message = vec![0x51, 0xfe, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split('.').filter(|label| !label.is_empty()) {
         message.push(u8::try_from(label.len()).unwrap_or(63));
         message.extend_from_slice(label.as_bytes());
     }
-    message.extend_from_slice(&[0, 0, 1, 0, 1]);
+    message.extend_from_slice(&[0, 0, kind, 0, 1]);
     message
 }
 
@@ -86,7 +90,7 @@ fn first_address(message: &[u8]) -> Option<Ipv4Addr> {
 }
 
 /// The offset after the name that begins at `at`.
-fn after_name(message: &[u8], mut at: usize) -> Option<usize> {
+pub(crate) fn after_name(message: &[u8], mut at: usize) -> Option<usize> {
     loop {
         match *message.get(at)? {
             0 => return Some(at + 1),

@@ -14,6 +14,7 @@ use tests::probe::Load;
 use crate::{
     attempt::socket_address,
     connect::{HELLO, udp_socket},
+    look_up::{self, Names},
 };
 
 /// How many bytes one call writes or reads.
@@ -66,6 +67,13 @@ pub(crate) fn run(text: &str, lasting: Duration) -> Result<Load> {
                 Ok(())
             })
         }
+        "look-up" => look_up::one_client(address, Names::Same, lasting),
+        "look-up-new" => look_up::one_client(address, Names::New, lasting),
+        "look-up-refused" => look_up::one_client(address, Names::Refused, lasting),
+        "look-ups" => look_up::many_clients(address, Names::Same, lasting),
+        "look-ups-new" => look_up::many_clients(address, Names::New, lasting),
+        "look-ups-refused" => look_up::many_clients(address, Names::Refused, lasting),
+        "look-up-flood" => look_up::flood(address, lasting),
         "upload-udp" => upload_udp(address, lasting),
         "download-udp" => download_udp(address, lasting),
         other => bail!("unknown kind of traffic: {other}"),

@@ -11,7 +11,9 @@
 //!
 //! `probe [--for-ms N] --load KIND/ADDRESS/PORT`: makes one kind of traffic for this time, and prints one line with its
 //! amount. `upload` (to a sink) and `download` (from a source) count bytes, `open` connections that are greeted,
-//! `round-trip` messages to an echo server and back, `connect-udp` and `send-udp` calls.
+//! `round-trip` messages to an echo server and back, `connect-udp` and `send-udp` calls. `look-up` looks a name up again and
+//! again, `look-up-new` new names, `look-up-refused` one that does not exist; `look-ups`, `look-ups-new` and `look-ups-refused`
+//! do the same by eight clients at once. `look-up-flood` sends queries without waiting for answers.
 //!
 //! `probe [--for-ms N] --race KIND/PORT`: opens and closes a listener on loopback for this time, and sends to it meanwhile.
 //! Prints one line of counts.
@@ -33,7 +35,8 @@
 //!
 //! `probe --serve tcp/PORT|udp/PORT…`: greets every peer, until it is killed. `udp-connected` and `udp-new` answer from a
 //! socket that is connected to the peer: the same one, or a new one on the same port. `echo-tcp`, `echo-mptcp` and
-//! `echo-udp` send all data back; `sink-tcp` receives it and reports its amount; `source-tcp` sends without end.
+//! `echo-udp` send all data back; `sink-tcp` receives it and reports its amount; `source-tcp` sends without end. `dns-udp` is a
+//! nameserver for the look-ups above.
 
 mod attempt;
 mod bulk;
@@ -48,6 +51,7 @@ mod join;
 mod keys;
 mod load;
 mod lock;
+mod look_up;
 mod pair;
 mod race;
 mod serve;

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::socket::Backlog;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::{bulk, connect::shared_udp_socket, load};
+use crate::{bulk, connect::shared_udp_socket, load, look_up};
 
 /// The answer of the services that greet.
 const GREETING: &[u8] = b"hello from the probe\n";
@@ -55,6 +55,7 @@ pub(crate) fn run(services: impl Iterator<Item = String>) -> Result<()> {
                 }
             }),
             "source-udp" => with(bind()?, load::source_datagrams),
+            "dns-udp" => with(bind()?, look_up::serve),
             "echo-udp" => with(bind()?, bulk::echo_datagrams),
             _ => bail!("unknown service: {protocol}"),
         });

@@ -30,7 +30,7 @@ fn sample() -> Sample {
             ..Snapshot::default()
         }),
         verdicts: vec![(Action::Deny, Class::Tcp, 7)],
-        lookups: Some([5, 2, 1, 0]),
+        lookups: Some([5, 2, 1, 0, 3, 0]),
         policy: Some(PolicySample {
             profile: "host".into(),
             monitor: false,
@@ -69,6 +69,7 @@ fn each_series_is_there_once_with_its_labels() {
         "qfence_peers_forgotten_total{fence=\"vm1\"} 6",
         "qfence_lookups_total{fence=\"vm1\",result=\"allowed\"} 5",
         "qfence_lookups_total{fence=\"vm1\",result=\"denied\"} 2",
+        "qfence_lookups_total{fence=\"vm1\",result=\"full\"} 3",
         "qfence_connects_total{fence=\"vm1\",way=\"sent\"} 1",
         "qfence_packets_total{fence=\"vm1\",way=\"sent\"} 2",
         "qfence_traffic_bytes_total{fence=\"vm1\",way=\"sent\"} 300",

@@ -1,0 +1,69 @@
+//! libvirt's hook `network`: an interface that is added to a running guest.
+//!
+//! libvirt calls no hook of the guest for it, and makes the network device after this one. So its frames could not be judged
+//! from the first one on: it is refused. At the start of a guest, its fence does not exist yet at this point.
+
+use std::io::stdin;
+
+use anyhow::{Result, bail};
+
+use super::{super::require_root, asked::to_attach};
+use crate::{
+    base::{console::notify, paths::Paths, printable::printable},
+    cli::LibvirtHook,
+    fence::{description::Description, registry::Fences},
+    workload::{libvirt::port::Port, words_of_domain},
+};
+
+/// Refuses an interface of a domain that runs in a fence, unless the fence has it already.
+///
+/// # Errors
+/// If it is refused. libvirt then does not add it, and shows the message.
+pub(super) fn check(options: &LibvirtHook, paths: &Paths) -> Result<()> {
+    require_root()?;
+    let port = Port::read(stdin())?;
+    let Some(fence) = unseen_by(&port, paths)? else {
+        return Ok(());
+    };
+    let text = format!(
+        "the guest {} runs in the fence {fence}, which does not see what the new interface sends",
+        printable(port.owner.as_bytes())
+    );
+    if allows_unfenced(options)? {
+        notify(format_args!("warning: NOT FENCED: {text}"));
+        return Ok(());
+    }
+    bail!(
+        "{text}: shut the guest down, add the interface to its XML (virsh edit), and start it; --allow-unfenced-net among the \
+         options of the hook adds it without a fence"
+    )
+}
+
+/// The fence of the domain, if it has one without this interface.
+fn unseen_by(port: &Port, paths: &Paths) -> Result<Option<String>> {
+    let words = printable(words_of_domain(&port.owner).as_bytes());
+    let fences = Fences::open(paths)?;
+    let sees_not = |fence: &Description| {
+        let is_of_domain = fence.attached.as_ref();
+        is_of_domain.is_some_and(|attached| attached.workload == words) && !has(fence, port)
+    };
+    let mut names = fences.attached()?.into_iter().map(|(name, _)| name);
+    Ok(names.find(|name| {
+        fences
+            .description(name)
+            .is_some_and(|fence| sees_not(&fence))
+    }))
+}
+
+/// Whether a fence has the interface: libvirt calls the hook again for those of running guests when it is restarted.
+fn has(fence: &Description, port: &Port) -> bool {
+    let mut devices = fence.devices.iter();
+    port.mac
+        .is_some_and(|mac| devices.any(|device| device.macs.contains(&mac)))
+}
+
+/// Whether the options of the hook allow networks that no fence sees.
+fn allows_unfenced(options: &LibvirtHook) -> Result<bool> {
+    // Only the options count here, and not whose they are.
+    to_attach("network", &[], &options.options).map(|attach| attach.allow_unfenced_net)
+}
