@@ -29,10 +29,19 @@ fn run(guest: &mut Guest, client: &str, host: &Host) -> Result<String> {
     guest.shell(&format!("{line} 2>&1 || echo failed"))
 }
 
+/// Makes the guest ask nameservers, with `+` between them.
+fn ask(guest: &mut Guest, nameserver: &str) -> Result<()> {
+    guest.shell(": >/etc/resolv.conf")?;
+    for nameserver in nameserver.split('+') {
+        guest.shell(&format!("echo nameserver {nameserver} >>/etc/resolv.conf"))?;
+    }
+    Ok(())
+}
+
 /// By each nameserver and with each client, names that are allowed are reached, and others are not.
 fn try_names(place: &mut Place, guest: &mut Guest, nameservers: &[&str]) -> Result<()> {
     for nameserver in nameservers {
-        guest.shell(&format!("echo nameserver {nameserver} >/etc/resolv.conf"))?;
+        ask(guest, nameserver)?;
         for client in CLIENTS {
             for family in Family::BOTH {
                 let allowed = place.next("plain", ALLOWED, family);
@@ -86,7 +95,7 @@ fn try_allowed(
 ) -> Result<()> {
     set(&place.world, fence, &["--allow", &format!("*.{OTHER}")])?;
     for nameserver in nameservers {
-        guest.shell(&format!("echo nameserver {nameserver} >/etc/resolv.conf"))?;
+        ask(guest, nameserver)?;
         for (client, family) in CLIENTS.into_iter().zip(Family::BOTH) {
             let other = place.next("plain", OTHER, family);
             let said = run(guest, client, &other)?;
@@ -103,7 +112,13 @@ fn try_allowed(
 /// Nobody is at the last two addresses.
 #[test]
 fn a_guest_behind_the_user_network_reaches_the_names_of_rules_and_no_others() -> Result<()> {
-    const NAMESERVERS: [&str; 4] = ["10.0.2.3", "fec0::3", "198.51.100.99", "2001:db8:7::99"];
+    const NAMESERVERS: [&str; 5] = [
+        "10.0.2.3",
+        "fec0::3",
+        "10.0.2.3+198.51.100.99",
+        "198.51.100.99",
+        "2001:db8:7::99",
+    ];
     let mut place = Place::new(OnHost::Nameserver)?;
     place.world.write_resolv_conf(RESOLV_CONF)?;
     let options = Options {

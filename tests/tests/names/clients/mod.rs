@@ -4,6 +4,7 @@ mod answers;
 mod bed;
 mod place;
 mod resolved;
+mod reverse;
 mod strange;
 mod table;
 

@@ -124,7 +124,7 @@ pub(super) const CLIENTS: &[Client] = &[
 /// Contents of resolv.conf. The nameservers are those of `place.rs`.
 pub(super) const RESOLV_CONFS: &[&str] = &[
     "nameserver 127.0.0.53\n",
-    "nameserver 198.51.100.53\n",
+    "nameserver 198.51.100.53\nnameserver 127.0.0.53\n",
     "nameserver 2001:db8:2::53\n",
     "nameserver fe80::53%eth0\n",
     "nameserver 198.51.100.53\nnameserver 2001:db8:2::53\n",
