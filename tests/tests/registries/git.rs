@@ -30,11 +30,13 @@ fn git_fetches_by_names_alone() -> Result<()> {
 
 /// Two repositories as files, as git serves them where the server knows nothing of git.
 fn publish([top, module]: Names, work: &Path, site: &Site) -> Result<()> {
+    // Without the configuration of whoever runs the tests.
+    let plain = "-i PATH=/usr/local/bin:/usr/bin:/bin HOME=/ GIT_CONFIG_NOSYSTEM=1 git";
     let git = |dir: &str, line: &str| {
         let identity =
             "-c user.name=test -c user.email=test@example.com -c protocol.file.allow=always";
-        let words = identity.split(' ').chain(line.split(' '));
-        run("git", words, &work.join(dir))
+        let words = [plain, identity, line].map(|words| words.split(' '));
+        run("env", words.into_iter().flatten(), &work.join(dir))
     };
     for (name, repository) in [(module, "module"), (top, "top")] {
         git(

@@ -137,10 +137,11 @@ fn allow(line: &mut impl FnMut(&str), seen: &[(Sighting, u64)], names: &NamesByA
         line("");
         line("[[rule]]");
         line(&format!("allow = {}", quoted(&of.to_string())));
-        line(&format!(
-            "comment = {}",
-            quoted(&format!("seen {}", times(*count)))
-        ));
+        let mut comment = format!("seen {}", times(*count));
+        if may_be_sorting(of, &rules) {
+            comment += SORTING;
+        }
+        line(&format!("comment = {}", quoted(&comment)));
     }
     if !seldom.is_empty() {
         line("");
@@ -163,6 +164,20 @@ fn allow(line: &mut impl FnMut(&str), seen: &[(Sighting, u64)], names: &NamesByA
             times(count)
         ));
     }
+}
+
+/// The end of the comment of a rule that is perhaps not needed.
+const SORTING: &str =
+    "; try without: C libraries connect UDP sockets to sort addresses, and send nothing";
+
+/// Whether a rule for UDP may be due to look-ups alone: the same ports were reached by TCP, and getaddrinfo(3) connects UDP
+/// sockets to the address and port that it returns.
+fn may_be_sorting(of: &Match, rules: &[(Match, u64)]) -> bool {
+    let by_tcp = Match {
+        protocol: named(Protocol::TCP.0),
+        ..of.clone()
+    };
+    of.protocol == named(Protocol::UDP.0) && rules.iter().any(|(other, _)| *other == by_tcp)
 }
 
 const fn word(action: Action) -> &'static str {

@@ -43,6 +43,29 @@ fn what_was_seen_becomes_rules_that_say_no_more() {
 }
 
 #[test]
+fn udp_to_where_tcp_goes_is_marked_as_perhaps_of_a_look_up() {
+    let seen = [
+        (sighting(Protocol::TCP, "192.0.2.1", 443), 3),
+        (sighting(Protocol::UDP, "192.0.2.1", 443), 2),
+        (sighting(Protocol::UDP, "192.0.2.2", 443), 1),
+    ];
+    let text = suggest_allowed("vm1", &seen, 0, &NamesByAddress::new());
+    let profile = Profile::parse("vm1", None, &text).unwrap();
+    let marked = profile.rules.iter().map(|rule| {
+        let comment = rule.comment.as_deref().unwrap_or_default();
+        (rule.to_string(), comment.contains("try without"))
+    });
+    assert_eq!(
+        marked.collect::<Vec<_>>(),
+        [
+            ("allow tcp:192.0.2.1:443".to_owned(), false),
+            ("allow udp:192.0.2.1:443".to_owned(), true),
+            ("allow udp:192.0.2.2:443".to_owned(), false),
+        ]
+    );
+}
+
+#[test]
 fn what_was_let_through_is_all_that_is_allowed() {
     let seen = [
         (sighting(Protocol::TCP, "192.0.2.1", 443), 3),
