@@ -235,7 +235,7 @@ impl Names {
         said.sweeping.report(swept, mended, messages);
         let kept = kept(&self.shared.names);
         said.keeping.report(kept, "", messages);
-        let stored = self.store.keep_up(&self.shared);
+        let stored = self.store.keep_up(&self.shared.names, self.shared.counts());
         let mended = "the names behind addresses are stored again";
         said.writing.report(stored, mended, messages);
     }

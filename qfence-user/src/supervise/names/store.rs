@@ -1,11 +1,11 @@
 //! Stores the names behind addresses for other commands.
 
-use std::sync::atomic::Ordering;
-
 use anyhow::Result;
 
-use super::ends::Shared;
-use crate::stored_policy::resolved_names::{NamesFile, RESULTS, StoredNames};
+use crate::{
+    record::resolved_names::ResolvedNames,
+    stored_policy::resolved_names::{NamesFile, RESULTS, StoredNames},
+};
 
 /// How many bytes are written per second, on average. A file of usual size is written at most once a second.
 const BYTES_A_SECOND: usize = 64 * 1024;
@@ -29,14 +29,20 @@ impl Store {
     }
 
     /// To be called once per second: writes the file, if it would be another one and was not written too much lately.
-    pub(super) fn keep_up(&mut self, shared: &Shared) -> Result<()> {
+    /// `lookups` are the counts of look-ups.
+    ///
+    /// # Errors
+    /// If it cannot be written. Then it is tried again at the next call.
+    pub(super) fn keep_up(
+        &mut self,
+        names: &ResolvedNames,
+        lookups: [u64; RESULTS.len()],
+    ) -> Result<()> {
         self.rests = self.rests.saturating_sub(1);
-        let counts = shared.counts.each_ref();
-        let lookups = counts.map(|count| count.load(Ordering::Relaxed));
-        if self.rests > 0 || self.written == Some((shared.names.changes(), lookups)) {
+        if self.rests > 0 || self.written == Some((names.changes(), lookups)) {
             return Ok(());
         }
-        let (names, changes) = shared.names.all();
+        let (names, changes) = names.all();
         let text = |names: Vec<_>| names.iter().map(ToString::to_string).collect();
         let names = names.into_iter();
         let length = self.file.write(StoredNames {
@@ -46,5 +52,57 @@ impl Store {
         self.rests = length.div_ceil(BYTES_A_SECOND);
         self.written = Some((changes, lookups));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, net::IpAddr, os::unix::fs::MetadataExt as _};
+
+    use super::*;
+
+    const NAME: &str = "www.example.org";
+
+    fn add(names: &ResolvedNames, numbers: std::ops::Range<u32>) {
+        for number in numbers {
+            names.add(&[IpAddr::from(number.to_be_bytes())], NAME);
+        }
+    }
+
+    #[test]
+    fn the_file_is_written_when_it_changes_and_a_long_one_seldom() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = NamesFile::new(dir.path(), "x");
+        let mut store = Store::new(file.clone());
+        let names = ResolvedNames::default();
+        // Each writing is another file.
+        let mut keep_up = |lookups: u64| {
+            store.keep_up(&names, [lookups; RESULTS.len()]).unwrap();
+            fs::metadata(dir.path().join("x.names"))
+                .unwrap()
+                .ctime_nsec()
+        };
+        let mut before = keep_up(0);
+        let mut is_written = |lookups| {
+            let now = keep_up(lookups);
+            std::mem::replace(&mut before, now) != now
+        };
+        assert!(!is_written(0), "nothing has changed");
+        assert!(is_written(1), "a count");
+        add(&names, 0..1);
+        assert!(is_written(1), "a name");
+        assert_eq!(file.read().unwrap().lookups, [1; RESULTS.len()]);
+        assert_eq!(file.read().unwrap().names.len(), 1);
+        add(&names, 0..8000);
+        assert!(is_written(1));
+        let length = fs::metadata(dir.path().join("x.names")).unwrap().len();
+        let rests = usize::try_from(length).unwrap() / BYTES_A_SECOND;
+        assert!(rests > 2);
+        add(&names, 8000..8001);
+        for _ in 0..rests {
+            assert!(!is_written(2));
+        }
+        assert!(is_written(2));
+        assert_eq!(file.read().unwrap().names.len(), 8001);
     }
 }
