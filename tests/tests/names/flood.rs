@@ -13,15 +13,57 @@ const GROWTH: u64 = 16 * 1024;
 /// The number of queries.
 const QUERIES: u64 = 20_000;
 
-#[test]
-fn a_flood_of_names_fills_no_memory_and_other_fences_are_answered() -> Result<()> {
+/// A host with a nameserver that has all names.
+fn scene() -> Result<(World, Shell)> {
     let world = World::new()?;
     world.write_resolv_conf("nameserver 127.0.0.1\n")?;
+    let mut server = Shell::start(world.host.command("sh"))?;
+    let program = probe::program()?;
+    server.tell(&format!("exec {} --serve dns-udp/53", program.display()))?;
+    assert_eq!(server.next_line()?, "serving");
+    Ok((world, server))
+}
+
+#[test]
+fn names_for_which_there_is_no_room_are_on_record() -> Result<()> {
+    let (world, _server) = scene()?;
+    let fence = locked("full", &["*.example.org"])?;
+    let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
+    // 64 addresses of each fill all 2,048 places.
+    for number in 0..32 {
+        let query = format!("dns/192.0.2.99/many{number}.example.org");
+        let found = reply(&mut shell, &query)?;
+        assert!(
+            found.starts_with(&format!("11.0.{number}.")),
+            "{query}: {found}"
+        );
+    }
+    assert_eq!(
+        reply(&mut shell, "dns/192.0.2.99/many32.example.org")?,
+        "rcode 2"
+    );
+    wait_until("the look-up is on record", || {
+        let lines = fence.lines()?;
+        let lookups: Vec<_> = lines
+            .iter()
+            .filter(|line| line["kind"] == "lookup")
+            .collect();
+        let is_it = |line: &&&serde_json::Value| line["name"] == "many32.example.org";
+        let is_said = lookups.iter().find(is_it);
+        assert!(lookups.len() <= 1, "{lookups:?}");
+        Ok(is_said.is_some_and(|line| line["verdict"] == "full"))
+    })?;
+    // What is in force already needs no room.
+    let found = reply(&mut shell, "dns/192.0.2.99/many7.example.org")?;
+    assert!(found.starts_with("11.0.7."), "{found}");
+    Ok(())
+}
+
+#[test]
+fn a_flood_of_names_fills_no_memory_and_other_fences_are_answered() -> Result<()> {
+    let (world, _server) = scene()?;
     let program = probe::program()?;
     let program = program.display();
-    let mut server = Shell::start(world.host.command("sh"))?;
-    server.tell(&format!("exec {program} --serve dns-udp/53"))?;
-    assert_eq!(server.next_line()?, "serving");
     let [hostile, other] = [
         locked("flood", &["*.example.org"])?,
         locked("beside-flood", &["*.example.org"])?,

@@ -165,6 +165,12 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The number of look-ups, by their results in the order of [`RESULTS`].
+    pub(super) fn counts(&self) -> [u64; RESULTS.len()] {
+        let counts = self.counts.each_ref();
+        counts.map(|count| count.load(Ordering::Relaxed))
+    }
+
     /// The verdict on a look-up for the record; `None` if it is not on record.
     fn recorded(&self, lookup: &Lookup) -> Option<&'static str> {
         let view = self.last_view();

@@ -163,8 +163,7 @@ impl Prepared {
         };
         // Before the first query: `set` must know the connections to the resolver.
         names
-            .store
-            .keep_up(&names.shared)
+            .keep_up()
             .context("cannot store where the resolver listens")?;
         Ok(names)
     }
@@ -224,6 +223,14 @@ impl Names {
         });
     }
 
+    /// Stores the names for other commands.
+    fn keep_up(&mut self) -> Result<()> {
+        let shared = &self.shared;
+        let generation = shared.generation();
+        self.store
+            .keep_up(&shared.names, shared.counts(), generation)
+    }
+
     /// To be called once per second: takes out of force what is over, and stores the names for other commands.
     pub(crate) fn tick(&mut self, messages: &MessageQueue) {
         self.nameservers.subscribe_again();
@@ -252,7 +259,7 @@ impl Names {
         said.sweeping.report(swept, mended, messages);
         let kept = kept(&self.shared.names);
         said.keeping.report(kept, "", messages);
-        let stored = self.store.keep_up(&self.shared);
+        let stored = self.keep_up();
         let mended = "the names behind addresses are stored again";
         said.writing.report(stored, mended, messages);
     }

@@ -1,11 +1,13 @@
 //! Stores the names behind addresses for other commands.
 
-use std::{net::SocketAddr, sync::atomic::Ordering};
+use std::net::SocketAddr;
 
 use anyhow::Result;
 
-use super::ends::Shared;
-use crate::stored_policy::resolved_names::{NamesFile, RESULTS, StoredNames};
+use crate::{
+    record::resolved_names::ResolvedNames,
+    stored_policy::resolved_names::{NamesFile, RESULTS, StoredNames},
+};
 
 /// How many bytes are written per second, on average. A file of usual size is written at most once a second.
 const BYTES_A_SECOND: usize = 64 * 1024;
@@ -35,18 +37,25 @@ impl Store {
     }
 
     /// To be called once per second: writes the file, if it would be another one and was not written too much lately. `set`
-    /// waits for the number of its policy, so that is always written.
-    pub(super) fn keep_up(&mut self, shared: &Shared) -> Result<()> {
+    /// waits for the number of its policy, so that is always written. `lookups` are the counts of look-ups, and `generation`
+    /// is the number of the policy by which the addresses of names are in force, if they all are.
+    ///
+    /// # Errors
+    /// If it cannot be written. Then it is tried again at the next call.
+    pub(super) fn keep_up(
+        &mut self,
+        names: &ResolvedNames,
+        lookups: [u64; RESULTS.len()],
+        generation: Option<u64>,
+    ) -> Result<()> {
         self.rests = self.rests.saturating_sub(1);
-        let counts = shared.counts.each_ref();
-        let lookups = counts.map(|count| count.load(Ordering::Relaxed));
-        let generation = shared.generation().or(self.generation).unwrap_or_default();
+        let generation = generation.or(self.generation).unwrap_or_default();
         let is_old = self.generation == Some(generation);
-        let is_same = self.written == Some((shared.names.changes(), lookups));
+        let is_same = self.written == Some((names.changes(), lookups));
         if is_old && (self.rests > 0 || is_same) {
             return Ok(());
         }
-        let (names, changes) = shared.names.all();
+        let (names, changes) = names.all();
         let text = |names: Vec<_>| names.iter().map(ToString::to_string).collect();
         let names = names.into_iter();
         let length = self.file.write(StoredNames {
@@ -59,5 +68,59 @@ impl Store {
         self.rests = length.div_ceil(BYTES_A_SECOND);
         self.written = Some((changes, lookups));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, net::IpAddr};
+
+    use super::*;
+
+    const NAME: &str = "www.example.org";
+
+    fn add(names: &ResolvedNames, numbers: std::ops::Range<u32>) {
+        for number in numbers {
+            names.add(&[IpAddr::from(number.to_be_bytes())], NAME);
+        }
+    }
+
+    #[test]
+    fn the_file_is_written_when_it_changes_and_a_long_one_seldom() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = NamesFile::new(dir.path(), "x");
+        let mut store = Store::new(file.clone(), Vec::new());
+        let names = ResolvedNames::default();
+        let path = dir.path().join("x.names");
+        let mut keep_up = |lookups: u64, generation| {
+            let _ = fs::remove_file(&path);
+            let lookups = [lookups; RESULTS.len()];
+            store.keep_up(&names, lookups, generation).unwrap();
+            path.exists()
+        };
+        assert!(keep_up(0, None), "it is the first");
+        assert!(keep_up(0, Some(7)), "another policy");
+        assert_eq!(file.read().unwrap().generation, 7);
+        assert!(!keep_up(0, None), "a policy that is not in force yet");
+        let mut is_written = |lookups| keep_up(lookups, Some(7));
+        assert!(!is_written(0), "nothing has changed");
+        assert!(is_written(1), "a count");
+        add(&names, 0..1);
+        assert!(is_written(1), "a name");
+        assert_eq!(file.read().unwrap().lookups, [1; RESULTS.len()]);
+        assert_eq!(file.read().unwrap().names.len(), 1);
+        add(&names, 0..8000);
+        assert!(is_written(1));
+        let length = fs::metadata(&path).unwrap().len();
+        let rests = usize::try_from(length).unwrap() / BYTES_A_SECOND;
+        assert!(rests > 2);
+        add(&names, 8000..8001);
+        for _ in 0..rests {
+            assert!(!is_written(2));
+        }
+        assert!(is_written(2));
+        assert_eq!(file.read().unwrap().names.len(), 8001);
+        assert!(!is_written(3), "it rests again");
+        assert!(keep_up(3, Some(8)), "another policy");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     sync::atomic::{AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
@@ -19,6 +19,9 @@ use crate::{
 /// The zone of which the nameserver has all names, and the begin of those that do not exist.
 const ZONE: &str = "example.org";
 const REFUSED: &str = "refused";
+
+/// The begin of names with 64 addresses, each with others. A number follows.
+const MANY: &str = "many";
 
 /// The types of addresses.
 const A: u8 = 1;
@@ -115,7 +118,8 @@ pub(crate) fn flood(server: SocketAddr, lasting: Duration) -> Result<u64> {
     Ok(count)
 }
 
-/// Answers queries for addresses: those of the internet's server, for all names below the zone.
+/// Answers queries for addresses. All names have those of the internet's server, but for those that do not exist, and those
+/// with many, such as `many7.example.org`.
 pub(crate) fn serve(socket: &UdpSocket) {
     let mut query = [0; 512];
     loop {
@@ -131,27 +135,34 @@ fn answer(query: &[u8]) -> Option<Vec<u8>> {
     let end = dns::after_name(query, HEADER)? + 4;
     let question = query.get(HEADER..end)?;
     let kind = *question.get(question.len() - 3)?;
-    let address = match kind {
-        A => SERVER_V4,
-        _ => SERVER_V6,
+    let first = usize::from(*question.first()?);
+    let label = str::from_utf8(question.get(1..=first)?).ok()?;
+    let exists = !label.starts_with(REFUSED);
+    let addresses: Vec<Vec<u8>> = match (kind, SERVER_V4, SERVER_V6) {
+        _ if !exists => Vec::new(),
+        (A, IpAddr::V4(v4), _) => match label.strip_prefix(MANY).map(str::parse) {
+            Some(number) => of_many(number.ok()?),
+            None => vec![v4.octets().to_vec()],
+        },
+        (AAAA, _, IpAddr::V6(v6)) => vec![v6.octets().to_vec()],
+        _ => Vec::new(),
     };
-    let exists = !question.get(1..)?.starts_with(REFUSED.as_bytes());
-    let has_address = exists && matches!(kind, A | AAAA);
     // An answer by a resolver, with the bit for recursion.
     let code = if exists { 0 } else { 3 };
     let mut answer = [query.get(..2)?, &[0x81, 0x80 | code]].concat();
-    answer.extend([0, 1, 0, has_address.into(), 0, 0, 0, 0]);
+    answer.extend([0, 1, 0, u8::try_from(addresses.len()).ok()?, 0, 0, 0, 0]);
     answer.extend(question);
-    if has_address {
+    for address in addresses {
         // The name of the question, the type, the class, and the time to live.
         answer.extend([0xc0, 12, 0, kind, 0, 1]);
         answer.extend(TTL);
-        let bytes = match address {
-            std::net::IpAddr::V4(v4) => v4.octets().to_vec(),
-            std::net::IpAddr::V6(v6) => v6.octets().to_vec(),
-        };
-        answer.extend([0, u8::try_from(bytes.len()).ok()?]);
-        answer.extend(bytes);
+        answer.extend([0, u8::try_from(address.len()).ok()?]);
+        answer.extend(address);
     }
     Some(answer)
+}
+
+/// The addresses of a name with many: as many as the answer of a resolver may have.
+fn of_many(number: u8) -> Vec<Vec<u8>> {
+    (0..64).map(|last| vec![11, 0, number, last]).collect()
 }
