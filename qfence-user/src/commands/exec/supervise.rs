@@ -98,7 +98,7 @@ pub(super) async fn supervise(
 ) -> Result<(u8, Option<Ended>)> {
     let mut signals = blocked.receive()?;
     // Later, the command may stop the terminal.
-    let messages = console::never_block()?;
+    let mut messages = console::never_block()?;
     let limits = Lifted::lift()?;
     if let Some(error) = limits.why_unspared() {
         step(
@@ -259,7 +259,9 @@ pub(super) async fn supervise(
             Some((host, membership))
         }
     };
-    let Built { policy, parts, .. } = loaded.attach(&[])?;
+    let Built {
+        mut policy, parts, ..
+    } = loaded.attach(&[])?;
     step(
         options,
         format_args!(
@@ -310,6 +312,9 @@ pub(super) async fn supervise(
         }
     };
     let dead_man = unit::dead_man(options, paths, fence.name()).await?;
+    // On a slow machine the programs take many seconds to load. Then the first query of the command would be refused, because
+    // nobody has followed the host meanwhile.
+    policy.tick(&mut messages).await;
     let begun = Instant::now();
     let child = match begin(starting, &mut signals, &messages).await {
         Ok(child) => child,
