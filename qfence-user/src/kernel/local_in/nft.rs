@@ -228,11 +228,11 @@ pub(super) fn attempt() -> Result<()> {
 /// Whether a table is in force, by the answer of `nft list table`. A dormant table has no hooks.
 fn is_in_force(listed: &str) -> bool {
     let chain = format!("chain {CHAIN} {{");
-    let mut lines = listed.lines().map(str::trim);
-    let is_dormant = lines
-        .by_ref()
-        .take_while(|line| *line != chain)
+    let all = listed.lines().map(str::trim);
+    let is_dormant = all
+        .clone()
         .any(|line| line.starts_with("flags") && line.contains("dormant"));
+    let mut lines = all.skip_while(|line| *line != chain).skip(1);
     let is_hooked = lines
         .next()
         .is_some_and(|line| line.starts_with("type filter hook input "));
