@@ -1,6 +1,7 @@
 //! `vm`: boots an emulated Debian 12 machine and runs qfence in it as root: with another kernel, another systemd, and
 //! cgroup v2 alone. The machine has no network.
 
+mod clock;
 mod image;
 mod machine;
 mod payload;
