@@ -1,6 +1,7 @@
 //! `vm`: boots an emulated Debian 12 machine and runs qfence in it as root: with another kernel, another systemd, and
 //! cgroup v2 alone. The machine has no network.
 
+mod clock;
 mod image;
 mod machine;
 mod payload;
@@ -25,8 +26,8 @@ use crate::{
     setup, workspace,
 };
 
-/// The commands to run if none is given. They are on the machine's PATH. `tap` is not among them: in one of four runs the
-/// emulated virtualization let a guest end without a message.
+/// The commands to run if none is given. They are on the machine's PATH. `tap` is not among them: a QEMU once ended early in
+/// it, for a reason that is not known.
 const COMMANDS: [&[&str]; 7] = [
     &["smoke"],
     &["names"],

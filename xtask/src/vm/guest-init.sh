@@ -17,10 +17,16 @@ echo '0 2147483647' >/proc/sys/net/ipv4/ping_group_range
 ip link set lo up
 stty -F /dev/ttyS1 raw -echo
 exec 3<>/dev/ttyS1
+# Orders to a guest that was reset are not for this one.
+while read -r -t 1 order <&3; do
+    echo "init: order ignored: $order"
+done
 read -r up rest </proc/uptime
-echo "@ready $up seconds" >&3
+# A reset can end a line too early.
+printf '\n@ready %s seconds\n' "$up" >&3
 while read -r number command <&3; do
     eval "$command" </dev/null >&3 2>&1
     echo "@done $number $?" >&3
 done
+echo "init: no more orders, status $?"
 poweroff -f

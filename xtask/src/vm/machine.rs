@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::image::Image;
+use super::{clock, image::Image};
 use crate::shell;
 
 /// The prefix of the lines that the machine prints between the outputs of commands.
@@ -67,7 +67,10 @@ impl Machine {
         command.args("-display none -no-reboot -nic none".split(' '));
         command.arg("-kernel").arg(&image.kernel);
         command.arg("-initrd").arg(&image.initramfs);
-        command.args(["-append", KERNEL_ARGUMENTS]);
+        command.args([
+            "-append",
+            &(KERNEL_ARGUMENTS.to_owned() + &clock::argument()),
+        ]);
         for (file, options) in [
             (image.disk.as_path(), "snapshot=on"),
             (payload, "readonly=on"),

@@ -7,6 +7,9 @@
 # The guests run by KVM, for which this machine's processor is emulated with AMD's virtualization: an emulation within the
 # emulation would take ten times as long. They get a kernel that need not decompress itself, which QEMU starts by its note for
 # PVH.
+#
+# Emulated virtualization can let a guest fail in a way that resets its processor. QEMU then boots the guest again. That is
+# printed, with the processor's state, and the guest's visit begins anew, three times at most. If QEMU ends, the test fails.
 set -eu
 port=8091
 # A port of the internet that the host redirects to its own.
@@ -15,16 +18,29 @@ work=/tmp/tap
 
 fail() {
     echo "$1"
-    for file in $work/*.stderr $work/*.console $work/*.said $work/dnsmasq $work/outcomes; do
+    for file in $work/*.ended $work/*.stderr $work/*.console $work/*.said $work/*.resets $work/dnsmasq $work/outcomes; do
         echo "--- $file"
         tail -n 40 "$file" || :
     done
+    echo '--- memory, and the last messages of the kernel'
+    free -m
+    dmesg | tail -n 20
     exit 1
 }
 
 # say WHAT: prints it, and for how many seconds the machine has run.
 say() {
     echo "[$(cut -d. -f1 /proc/uptime) s] $1"
+}
+
+# was_reset: whether the guest $guest, if this is a visit of it, has booted again since the visit began.
+boots=
+was_reset() {
+    [ -n "$boots" ] && [ "$(booted)" -ne "$boots" ]
+}
+# booted: prints how often the guest $guest has booted.
+booted() {
+    grep -c '^@ready' $work/$guest.said || :
 }
 
 # await WHAT COMMAND...: waits until the command succeeds. The limit, half an hour or more, is for what hangs.
@@ -37,9 +53,10 @@ await() {
         fi
         for ended in $work/*.ended; do
             if [ -e "$ended" ]; then
-                fail "QEMU has ended, before: $awaited"
+                fail "QEMU has ended ($ended: status $(cat "$ended")), before: $awaited"
             fi
         done
+        was_reset && return
         if [ $((turn % 60)) -eq 0 ]; then
             say "waiting: $awaited"
         fi
@@ -140,47 +157,53 @@ append='console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable no_timer_check
 boot() {
     name=$work/$1 number=$2 guest=$1
     shift 2
-    "$@" qemu-system-x86_64 -accel kvm -cpu host -m 128 -nodefaults -no-user-config -display none -no-reboot \
-        -kernel $work/vmlinux -initrd $work/initramfs -append "$append" \
+    "$@" qemu-system-x86_64 -accel kvm -cpu host -m 128 -nodefaults -no-user-config -display none \
+        -d cpu_reset,guest_errors -D "$name.resets" -kernel $work/vmlinux -initrd $work/initramfs -append "$append" \
         -netdev tap,id=n0,ifname="$guest"0,script=no,downscript=no \
         -device virtio-net-pci,netdev=n0,mac=52:54:00:12:"$number":00,romfile= \
         -netdev tap,id=n1,ifname="$guest"1,script=no,downscript=no \
         -device virtio-net-pci,netdev=n1,mac=52:54:00:12:"$number":01,romfile= \
         -chardev file,id=console,path="$name.console",append=on -serial chardev:console \
         -chardev stdio,id=orders,signal=off -serial chardev:orders \
-        <"$name.orders" >>"$name.said" 2>"$name.stderr" 3>&- 4>&- || :
-    echo >"$name.ended"
+        <"$name.orders" >>"$name.said" 2>"$name.stderr" 3>&- 4>&- && status=0 || status=$?
+    echo $status >"$name.ended"
 }
 for guest in free kept; do
     mkfifo $work/$guest.orders
     : >$work/$guest.console
     : >$work/$guest.said
-    chmod 666 $work/$guest.orders $work/$guest.console
+    : >$work/$guest.resets
+    chmod 666 $work/$guest.orders $work/$guest.console $work/$guest.resets
 done
 # Open for reading too: so neither side waits for the other to open it, and no end of one QEMU ends the script.
 exec 3<>$work/free.orders 4<>$work/kept.orders
 before=$(left)
-boot free 21 setpriv --reuid nobody --regid nogroup --clear-groups -- &
-free=$!
 boot kept 22 qfence-user exec --name tap --user nobody --log $work/log --log-format json -- &
 kept=$!
+# Nothing slows the start of the fence, which has time limits.
+await 'the fenced QEMU runs' test -s $work/kept.resets
+boot free 21 setpriv --reuid nobody --regid nogroup --clear-groups -- &
+free=$!
 say 'two guests boot, one of them in a fence'
 for guest in free kept; do
     await "the guest $guest boots" grep -q '^@ready' $work/$guest.said
     say "the guest $guest has booted: its kernel ran for $(sed -n 's/^@ready //p' $work/$guest.said)"
 done
 
-number=0
-# order COMMAND: has the guest $guest run a command of one line, which must succeed, and leaves its output in $work/told.
+# order COMMAND: has the guest $guest run a command of one line, which must succeed, and leaves its output in $work/told. Ends
+# the visit with $again if the guest was reset.
 order() {
     number=$((number + 1))
-    : >$work/$guest.said
+    said=$(wc -l <$work/$guest.said)
     case $guest in
     free) echo "$number $1" >&3 ;;
     kept) echo "$number $1" >&4 ;;
     esac
     await "the guest $guest: $1" grep -q "^@done $number " $work/$guest.said
-    tr -d '\r' <$work/$guest.said | grep -v '^@done' >$work/told || :
+    if was_reset; then
+        exit $again
+    fi
+    tail -n +$((said + 1)) $work/$guest.said | tr -d '\r' | grep -v '^@done' >$work/told || :
     grep -q "^@done $number 0" $work/$guest.said || fail "the guest $guest fails: $1"
 }
 
@@ -268,12 +291,27 @@ bridged() {
     say "$guest, bridged: it has addresses by DHCP and router advertisements, and resolves names"
     ${guest}_reaches 'bridged' $hosts fe80::123%eth1
 }
-# visit GUEST NETWORK
+# visit GUEST NETWORK: what it reaches by both. It is in a process of its own, which ends with $again if the guest was reset.
+again=75
 visit() {
     guest=$1
     hosts="192.168.$2.1 fd00:$2::1 192.168.123.1 fd00:123::1 10.9.0.2 fd09::2"
-    routed "$2"
-    bridged
+    for attempt in 1 2 3 4; do
+        number=$((attempt * 1000))
+        {
+            boots=$(booted)
+            routed "$2"
+            bridged
+        } &
+        wait $! && status=0 || status=$?
+        if [ $status -ne $again ]; then
+            return $status
+        fi
+        say "the guest $guest was reset"
+        tail -n 5 $work/$guest.console
+        tail -n 60 $work/$guest.resets
+    done
+    fail "the guest $guest was reset too often"
 }
 visit free 121
 visit kept 122
@@ -293,6 +331,9 @@ echo '0 poweroff -f' >&4
 exec 3>&- 4>&-
 wait "$free"
 wait "$kept"
+for guest in free kept; do
+    [ "$(cat $work/$guest.ended)" -eq 0 ] || fail "the QEMU of the guest $guest fails"
+done
 after=$(left)
 if [ "$before" != "$after" ]; then
     printf '%s\n--- before\n%s\n' "$after" "$before"

@@ -16,7 +16,7 @@ use qfence_common::{
 
 use super::{
     maps::Maps,
-    nft::Table,
+    nft::{Guard, Table},
     pair,
     place::{self, Place},
 };
@@ -111,7 +111,7 @@ impl Membership {
         let guest = self.guest(index);
         self.maps.guard_device(index, guest)?;
         self.table()
-            .map_or(Ok(()), |table| table.guard_device(self.slot, index))
+            .map_or(Ok(()), |table| table.guard(Guard::Device(self.slot, index)))
     }
 
     /// Drops what has the MAC address of a device's guest as its source, and is no exception.
@@ -126,7 +126,7 @@ impl Membership {
         let guest = self.guest(index);
         self.maps.guard_mac(mac, guest)?;
         self.table()
-            .map_or(Ok(()), |table| table.guard_mac(self.slot, mac))
+            .map_or(Ok(()), |table| table.guard(Guard::Mac(self.slot, mac)))
     }
 
     /// Forgets a device, and the MAC addresses of its guest.
@@ -137,9 +137,9 @@ impl Membership {
         let guest = self.guest(index);
         if let Some(table) = self.table() {
             for mac in self.maps.macs_of(guest)? {
-                table.unguard_mac(self.slot, mac)?;
+                table.unguard(Guard::Mac(self.slot, mac))?;
             }
-            table.unguard_device(self.slot, index)?;
+            table.unguard(Guard::Device(self.slot, index))?;
         }
         self.maps.unguard(guest)
     }

@@ -22,6 +22,10 @@ const COMMANDS: [&str; 3] = ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"];
 /// The family and name of the table.
 const TABLE: &str = "inet qfence";
 
+/// The name of its chain, and the number of the rules there.
+const CHAIN: &str = "input";
+const RULES: usize = 4;
+
 /// As late as possible, like the links.
 const PRIORITY: i32 = 0x7fff_fff0;
 
@@ -30,6 +34,15 @@ const PRIORITY: i32 = 0x7fff_fff0;
 pub(super) struct Table<'a> {
     /// The namespace; the caller's for `None`.
     pub(super) netns: Option<BorrowedFd<'a>>,
+}
+
+/// What the table drops and counts for the fence with this number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Guard {
+    /// What enters by the device with an index.
+    Device(u32, u32),
+    /// What has a MAC address as its source.
+    Mac(u32, u64),
 }
 
 /// The answer of `nft --json list counter`.
@@ -48,12 +61,38 @@ struct Counter {
     packets: u64,
 }
 
+impl Guard {
+    /// The lines for `nft` that add it and the counter of its fence.
+    fn addition(self) -> String {
+        let (Self::Device(slot, _) | Self::Mac(slot, _)) = self;
+        let (map, key) = self.element();
+        format!(
+            "add counter {TABLE} slot{slot}
+             add element {TABLE} {map} {{ {key} : \"slot{slot}\" }}\n"
+        )
+    }
+
+    fn deletion(self) -> String {
+        let (map, key) = self.element();
+        format!("delete element {TABLE} {map} {{ {key} }}\n")
+    }
+
+    /// The map that has it, and its key there.
+    fn element(self) -> (&'static str, String) {
+        match self {
+            Self::Device(_, index) => ("guarded_devices", index.to_string()),
+            Self::Mac(_, mac) => ("guarded_macs", written(mac)),
+        }
+    }
+}
+
 impl Table<'_> {
-    /// Makes the table, in place of one that remained.
+    /// Makes the table with what it guards, in place of one that remained. The kernel does it in one transaction: packets
+    /// meet the former table or the new one.
     ///
     /// # Errors
     /// If there is no command `nft`, or the kernel rejects the table.
-    pub(super) fn make(self) -> Result<()> {
+    pub(super) fn make(self, guarded: &[Guard]) -> Result<()> {
         let rules = format!(
             "add table {TABLE}
              delete table {TABLE}
@@ -61,16 +100,28 @@ impl Table<'_> {
                  counter marked {{ }}
                  map guarded_devices {{ type iface_index : counter; }}
                  map guarded_macs {{ type ether_addr : counter; }}
-                 chain input {{
+                 chain {CHAIN} {{
                      type filter hook input priority {PRIORITY}; policy accept;
                      meta mark & {MARK:#x} == {MARK:#x} counter name \"marked\" drop
                      meta mark & {EXCEPTION_MARK:#x} == {EXCEPTION_MARK:#x} accept
                      counter name iif map @guarded_devices drop
                      counter name ether saddr map @guarded_macs drop
                  }}
-             }}"
+             }}\n"
         );
-        self.apply(&rules).map(drop)
+        let elements = guarded.iter().map(|guard| guard.addition());
+        self.apply(&(rules + &elements.collect::<String>()))
+            .map(drop)
+    }
+
+    /// Whether the table is in force: its chain is at its hook and has as many rules as it was made with.
+    pub(super) fn is_whole(self) -> Result<bool> {
+        // Not as JSON: nft 1.0.6 writes no valid JSON of a dormant table.
+        let arguments = ["--stateless", "--terse", "list", "table", "inet", "qfence"];
+        // A missing table is an error.
+        Ok(self
+            .run(&arguments, "")?
+            .is_ok_and(|listed| is_in_force(&listed)))
     }
 
     /// Whether the table exists.
@@ -84,39 +135,15 @@ impl Table<'_> {
             .map(drop)
     }
 
-    /// Drops what enters by a device, and counts it for a fence.
-    pub(super) fn guard_device(self, slot: u32, index: u32) -> Result<()> {
-        self.apply(&format!(
-            "add counter {TABLE} slot{slot}
-             add element {TABLE} guarded_devices {{ {index} : \"slot{slot}\" }}"
-        ))
-        .map(drop)
+    /// Drops what enters by a device or has a MAC address as its source, and counts it for a fence.
+    pub(super) fn guard(self, guard: Guard) -> Result<()> {
+        self.apply(&guard.addition()).map(drop)
     }
 
-    /// Drops what has a MAC address as its source, and counts it for a fence.
-    pub(super) fn guard_mac(self, slot: u32, mac: u64) -> Result<()> {
-        let mac = written(mac);
-        self.apply(&format!(
-            "add counter {TABLE} slot{slot}
-             add element {TABLE} guarded_macs {{ {mac} : \"slot{slot}\" }}"
-        ))
-        .map(drop)
-    }
-
-    /// Forgets a device.
-    pub(super) fn unguard_device(self, slot: u32, index: u32) -> Result<()> {
-        self.guard_device(slot, index)?;
-        self.apply(&format!(
-            "delete element {TABLE} guarded_devices {{ {index} }}"
-        ))
-        .map(drop)
-    }
-
-    /// Forgets a MAC address.
-    pub(super) fn unguard_mac(self, slot: u32, mac: u64) -> Result<()> {
-        self.guard_mac(slot, mac)?;
-        let mac = written(mac);
-        self.apply(&format!("delete element {TABLE} guarded_macs {{ {mac} }}"))
+    /// Forgets a device or a MAC address.
+    pub(super) fn unguard(self, guard: Guard) -> Result<()> {
+        // What is missing cannot be deleted.
+        self.apply(&(guard.addition() + &guard.deletion()))
             .map(drop)
     }
 
@@ -191,11 +218,26 @@ impl Table<'_> {
 /// The reason why they cannot.
 pub(super) fn attempt() -> Result<()> {
     let table = Table { netns: None };
-    table.make()?;
-    let exists = table.exists()?;
+    table.make(&[])?;
+    let is_whole = table.is_whole()?;
     table.remove()?;
-    ensure!(exists, "nft did not make a table");
+    ensure!(is_whole, "nft did not make a table");
     Ok(())
+}
+
+/// Whether a table is in force, by the answer of `nft list table`. A dormant table has no hooks.
+fn is_in_force(listed: &str) -> bool {
+    let chain = format!("chain {CHAIN} {{");
+    let all = listed.lines().map(str::trim);
+    let is_dormant = all
+        .clone()
+        .any(|line| line.starts_with("flags") && line.contains("dormant"));
+    let mut lines = all.skip_while(|line| *line != chain).skip(1);
+    let is_hooked = lines
+        .next()
+        .is_some_and(|line| line.starts_with("type filter hook input "));
+    let rules = lines.take_while(|line| *line != "}").count();
+    !is_dormant && is_hooked && rules == RULES
 }
 
 /// A MAC address as `nft` reads it.

@@ -18,7 +18,7 @@ use super::{
     Method,
     link::{self, Family},
     maps::{Maps, NAMES},
-    nft::Table,
+    nft::{Guard, Table},
     place::Place,
 };
 use crate::{
@@ -121,7 +121,7 @@ pub(super) fn is_whole(place: &Place, netns: Option<BorrowedFd<'_>>) -> Result<b
         return Ok(false);
     }
     if place.nft().exists() {
-        return Table { netns }.exists();
+        return Table { netns }.is_whole();
     }
     for path in links(place) {
         if !is_attached(&path, netns)? {
@@ -179,11 +179,11 @@ pub(super) fn mend(
     let netns = Some(netns);
     if place.nft().exists() {
         let table = Table { netns };
-        let is_missing = !table.exists()?;
-        if is_missing {
-            fill(table, maps)?;
+        let is_damaged = !table.is_whole()?;
+        if is_damaged {
+            table.make(&guarded(maps)?)?;
         }
-        return Ok(is_missing);
+        return Ok(is_damaged);
     }
     for (((family, _), path), link) in LINKS.into_iter().zip(links(place)).zip(opened) {
         if is_attached(&path, netns)? {
@@ -200,19 +200,21 @@ pub(super) fn mend(
     Ok(false)
 }
 
-/// Makes the table of nftables again.
-fn fill(table: Table<'_>, maps: &Maps) -> Result<()> {
-    table.make()?;
+/// What the table of nftables drops for all members.
+fn guarded(maps: &Maps) -> Result<Vec<Guard>> {
+    let mut guards = Vec::new();
     for (slot, _) in maps.members()? {
-        let (devices, macs) = maps.guarded(slot)?;
-        for index in devices {
-            table.guard_device(slot, index)?;
-        }
-        for mac in macs {
-            table.guard_mac(slot, mac)?;
-        }
+        guards.extend(guarded_for(slot, maps)?);
     }
-    Ok(())
+    Ok(guards)
+}
+
+/// What it drops for one.
+fn guarded_for(slot: u32, maps: &Maps) -> Result<Vec<Guard>> {
+    let (devices, macs) = maps.guarded(slot)?;
+    let devices = devices.into_iter().map(|index| Guard::Device(slot, index));
+    let macs = macs.into_iter().map(|mac| Guard::Mac(slot, mac));
+    Ok(devices.chain(macs).collect())
 }
 
 fn pin(link: &OwnedFd, path: &Path) -> Result<()> {
@@ -295,7 +297,7 @@ fn try_make(
     let maps = Maps::from(|name| take(&mut ebpf, name))?;
     if method == Method::Nft {
         bpffs::make(&place.nft())?;
-        Table { netns }.make()?;
+        Table { netns }.make(&[])?;
         return Ok(maps);
     }
     let program = &programs.first().context("no program was loaded")?.fd;
@@ -318,17 +320,14 @@ pub(super) fn drops(place: &Place, maps: &Maps, slot: u32) -> Result<u64> {
 /// Removes a fence from a pair.
 pub(super) fn remove_member(place: &Place, maps: &mut Maps, slot: u32) -> Result<()> {
     if place.nft().exists() {
-        let (devices, macs) = maps.guarded(slot)?;
+        let guards = guarded_for(slot, maps)?;
         with_table(place, |table| {
             // Without the table, which somebody may have removed, there is nothing to remove.
             if !table.exists()? {
                 return Ok(());
             }
-            for index in devices {
-                table.unguard_device(slot, index)?;
-            }
-            for mac in macs {
-                table.unguard_mac(slot, mac)?;
+            for guard in guards {
+                table.unguard(guard)?;
             }
             table.forget(slot)
         })?;

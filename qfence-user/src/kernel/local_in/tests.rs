@@ -4,6 +4,8 @@ use std::{
     fs,
     net::IpAddr,
     os::fd::{AsFd as _, OwnedFd},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
     time::Duration,
 };
 
@@ -351,7 +353,7 @@ fn those_who_join_at_the_same_time_share_one_pair() {
     apart(|scene| {
         let names: Vec<String> = (0..8).map(|number| format!("vm{number}")).collect();
         let joined = |name| join(&scene.bpffs, &scene.run, None, name).unwrap();
-        let members: Vec<_> = std::thread::scope(|scope| {
+        let members: Vec<_> = thread::scope(|scope| {
             let threads: Vec<_> = names
                 .iter()
                 .map(|name| scope.spawn(|| joined(name)))
@@ -480,6 +482,64 @@ fn a_table_that_was_flushed_is_put_back() {
             one.leave().unwrap();
         }
         assert_eq!(tables(), "");
+    });
+}
+
+#[test]
+fn a_table_that_was_disarmed_is_noticed_and_put_back() {
+    apart(|scene| {
+        let (mut tap, service) = (Tap::new(), Service::new(PORT));
+        let mut member = join_by(Method::Nft, &scene.bpffs, &scene.run, None, "vm").unwrap();
+        member.guard(index_of("t0")).unwrap();
+        for damage in [
+            "nft flush chain inet qfence input",
+            "nft insert rule inet qfence input accept",
+            "nft add table inet qfence { flags dormant; }",
+        ] {
+            assert!(!reaches(&mut tap, &service, GUEST, V4), "before: {damage}");
+            run(damage);
+            assert!(reaches(&mut tap, &service, GUEST, V4), "{damage}");
+            assert!(!member.is_whole().unwrap(), "{damage}");
+            member.mend().unwrap();
+            assert!(member.is_whole().unwrap(), "{damage}");
+        }
+        assert!(!reaches(&mut tap, &service, GUEST, V4));
+        member.leave().unwrap();
+        assert_eq!(tables(), "");
+    });
+}
+
+#[test]
+fn a_table_is_replaced_without_a_gap() {
+    apart(|scene| {
+        let (mut tap, service) = (Tap::new(), Service::new(PORT));
+        let mut member = join_by(Method::Nft, &scene.bpffs, &scene.run, None, "vm").unwrap();
+        assert!(reaches(&mut tap, &service, GUEST, V4), "control");
+        member.guard(index_of("t0")).unwrap();
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let sender = scope.spawn(|| {
+                let mut sent = 0;
+                while !is_over.load(Relaxed) {
+                    tap.send(GUEST, V4, PORT);
+                    sent += 1;
+                }
+                sent
+            });
+            for _ in 0..20 {
+                // It is in force with one more rule, and not whole.
+                run("nft add rule inet qfence input counter");
+                assert!(!member.is_whole().unwrap());
+                member.mend().unwrap();
+            }
+            is_over.store(true, Relaxed);
+            assert!(sender.join().unwrap() > 20);
+        });
+        assert!(!service.hears());
+        // The last table counts.
+        tap.send(GUEST, V4, PORT);
+        assert_ne!(drops(&scene.bpffs, "vm").unwrap(), 0);
+        member.leave().unwrap();
     });
 }
 

@@ -261,7 +261,7 @@ impl Names {
         said.keeping.report(kept, "", messages);
         let stored = self.keep_up();
         let mended = "the names behind addresses are stored again";
-        said.writing.report(stored, mended, messages);
+        self.said.writing.report(stored, mended, messages);
     }
 }
 
