@@ -51,15 +51,12 @@ impl Rival {
 
     /// Whether there is nothing to measure without it.
     pub(crate) fn is_needed(self) -> bool {
-        matches!(
-            self,
-            Self::Unfenced | Self::Fence | Self::OfSelf | Self::Names
-        )
+        matches!(self, Self::Unfenced | Self::Fence | Self::OfSelf)
     }
 
     /// Whether a goal is set by it.
     pub(crate) fn does_the_same(self) -> bool {
-        !self.is_needed() && self != Self::OtherBuild
+        !self.is_needed() && !matches!(self, Self::Names | Self::OtherBuild)
     }
 
     /// Whether it is a fence.
