@@ -125,13 +125,6 @@ fn is_of_pattern(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// Whether a policy has a rule by name. Then queries are led to the resolver.
-#[allow(dead_code, reason = "only the programs lead queries")]
-pub(crate) fn has_names(rules: &[NaiveRule]) -> bool {
-    let mut matches = rules.iter().flat_map(|rule| &rule.matches);
-    matches.any(|of| matches!(of.to, To::Name(_)))
-}
-
 /// The index of the rule for `self` that allows a destination which is denied otherwise, if the listener is of the fence's own.
 pub(crate) fn first_for_own(rules: &[NaiveRule], host: &Host, target: &Target) -> Option<usize> {
     let with = |own| first_match(rules, host, &Target { own, ..*target });

@@ -31,9 +31,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use naive::{
-    Host, NaiveMatch, NaiveProtocol, NaiveRule, Target, To, first_for_own, first_match, has_names,
-};
+use naive::{Host, NaiveMatch, NaiveProtocol, NaiveRule, Target, To, first_for_own, first_match};
 use proptest::{
     strategy::{Strategy, ValueTree as _},
     test_runner::TestRunner,
@@ -119,6 +117,12 @@ fn calls(runner: &mut TestRunner, scene: &Scene) -> Result<Vec<Call>> {
     Ok(calls
         .filter(|call| is_judged(call) && !is_query(call))
         .collect())
+}
+
+/// Whether a policy has a rule by name. Then queries are led to the resolver.
+fn has_names(rules: &[NaiveRule]) -> bool {
+    let mut matches = rules.iter().flat_map(|rule| &rule.matches);
+    matches.any(|of| matches!(of.to, To::Name(_)))
 }
 
 /// Puts the addresses of names in force, and nothing else. Of the calls to an address, the first one decides which names it
