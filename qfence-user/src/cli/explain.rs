@@ -17,6 +17,10 @@ Layers:
   loopback  packets that leave through the loopback device: all of them go to
             the host
   both      both layers have the same result
+  lookup    the look-up of a name
+  ADDRESS, for N s
+            an address of the name that is in force in the fence, for so many
+            seconds more
 
 For the syntax of rules see `qfence-user exec --help`.
 
@@ -34,13 +38,21 @@ Fields of each case:
   source   the origin of the rule, or null
   comment  the comment of the rule in its profile, or null
   set      the set or prefix in the rule that matches, or null
-  member   the member of the set that contains the address, or null";
+  member   the member of the set that contains the address, or null
+Fields for a name, instead of address and layers:
+  name        the name
+  lookup      the verdict on its look-up
+  rule        the rule that decides on the look-up, and source, its origin
+  connection  allow, if rules by name allow all that is asked about;
+              by-address, if the other rules decide on each address; or deny
+  granted     what rules by name allow at its addresses
+  addresses   the addresses in force: address, seconds, by_address";
 
 /// The options of `explain`.
 #[derive(Debug, Args)]
 #[command(
     after_help = NOTES,
-    override_usage = "qfence-user explain [OPTIONS] [NAME] [PROTOCOL:]ADDRESS[:PORT]..."
+    override_usage = "qfence-user explain [OPTIONS] [NAME] [PROTOCOL:]ADDRESS|NAME[:PORT]..."
 )]
 pub struct Explain {
     /// A fence, then destinations; or destinations alone

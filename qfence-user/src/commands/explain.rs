@@ -12,8 +12,7 @@ use crate::{
     compile::{
         compile,
         explain::{
-            Asked, Case, Explanation, InForce, NameExplanation, NamedAddresses, explain,
-            explain_name,
+            Asked, Case, Explanation, NameExplanation, NamedAddresses, explain, explain_name,
         },
     },
     fence::registry::Fences,
@@ -180,6 +179,7 @@ fn of_fence(
         sets: &stored.sets,
         nodes: &nodes,
         named: &named_addresses(&fences, name)?,
+        monitors: stored.policy.monitor,
     };
     let explained = questions.iter().map(|of| answer(&asked, of)).collect();
     Ok((explained, stored.devices))
@@ -201,6 +201,7 @@ fn of_profile(options: &Explain, questions: &[Question], paths: &Paths) -> Resul
         sets: &sets,
         nodes: &compiled,
         named: &NamedAddresses::new(),
+        monitors: false,
     };
     Ok(questions.iter().map(|of| answer(&asked, of)).collect())
 }
@@ -212,13 +213,7 @@ fn answer<N: Nodes>(asked: &Asked<'_, N>, question: &Question) -> Explained {
             name,
             protocol,
             port,
-        } => Explained::Name(explain_name(
-            asked.rules,
-            name,
-            *protocol,
-            *port,
-            asked.named,
-        )),
+        } => Explained::Name(explain_name(asked, name, *protocol, *port)),
     }
 }
 
@@ -276,9 +271,8 @@ fn rows_of_name(destination: String, of: &NameExplanation) -> Vec<[String; 7]> {
     let row = |layer: &str, which: &str, verdict: &str, rule: &str, source: &str, by: &str| {
         [layer, which, verdict, rule, source, by].map(str::to_owned)
     };
-    let mut rows = vec![row(
-        "lookup", "A, AAAA", of.lookup, &of.rule, &of.source, "-",
-    )];
+    let lookup = words_of(of.lookup);
+    let mut rows = vec![row("lookup", "A, AAAA", lookup, &of.rule, &of.source, "-")];
     for granted in &of.granted {
         let which = if granted.which.is_empty() {
             "all"
@@ -294,29 +288,27 @@ fn rows_of_name(destination: String, of: &NameExplanation) -> Vec<[String; 7]> {
             &granted.by,
         ));
     }
-    match of.connection {
-        "by-address" => rows.push(row(
+    if of.connection == "by-address" {
+        let rest = match of.granted[..] {
+            [] => "all",
+            _ => "the rest",
+        };
+        rows.push(row(
             "address",
-            "as asked",
-            "by its address",
-            "no rule names it",
+            rest,
+            "by address",
+            "the other rules",
             "-",
             "-",
-        )),
-        "deny" if of.lookup == "allow" => rows.push(row(
-            "address",
-            "as asked",
-            "deny",
-            "no rule for the name allows it",
-            "-",
-            "-",
-        )),
-        _ => {}
+        ));
     }
-    for InForce { address, seconds } in &of.addresses {
-        let left = format!("{seconds} s left");
-        rows.push(row("in force", &address.to_string(), &left, "-", "-", "-"));
-    }
+    let in_force = of.addresses.iter().flat_map(|of| {
+        let layer = format!("{}, for {} s", of.address, of.seconds);
+        let cases = of.by_address.iter();
+        cases.map(move |case| self::row(String::new(), &layer, case))
+    });
+    let in_force = in_force.map(|[_, a, b, c, d, e, f]| [a, b, c, d, e, f]);
+    rows.extend(in_force.collect::<Vec<_>>());
     let firsts = std::iter::once(destination).chain(std::iter::repeat(String::new()));
     firsts
         .zip(rows)
@@ -351,6 +343,14 @@ fn layers(explanation: &Explanation) -> Vec<(&'static str, &[Case])> {
     vec![("address", by_address), ("loopback", through_loopback)]
 }
 
+/// A verdict in words.
+fn words_of(verdict: &'static str) -> &'static str {
+    match verdict {
+        "monitored" => "allow (monitored: would deny)",
+        verdict => verdict,
+    }
+}
+
 fn row(destination: String, layer: &str, case: &Case) -> [String; 7] {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let matched = case.set.as_ref().map(|set| match &case.member {
@@ -372,10 +372,7 @@ fn row(destination: String, layer: &str, case: &Case) -> [String; 7] {
         } else {
             case.which.clone()
         },
-        match case.verdict {
-            "monitored" => "allow (monitored: would deny)".to_owned(),
-            verdict => verdict.to_owned(),
-        },
+        words_of(case.verdict).to_owned(),
         rule,
         or_dash(case.source.clone()),
         or_dash(matched),

@@ -56,7 +56,7 @@ pub fn run(options: &Set, paths: &Paths) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    let changed = runtime.block_on(async {
+    let mut changed = runtime.block_on(async {
         // Before the rules are in force, so that nobody can keep them from being taken back.
         let timer = match &until {
             Some(until) => {
@@ -74,10 +74,11 @@ pub fn run(options: &Set, paths: &Paths) -> Result<()> {
         anyhow::Ok(changed)
     })?;
     warn_of_what_monitoring_left(&changed);
-    if options.keep_established {
-        return Ok(());
+    let names = changed.fail_for_names();
+    if !options.keep_established {
+        end_denied(&fences, paths, &options.name, &changed)?;
     }
-    end_denied(&fences, paths, &options.name, &changed)
+    names
 }
 
 /// The end of rules for a while.

@@ -32,10 +32,12 @@ fn take_back(name: &str, paths: &Paths) -> Result<()> {
         return Ok(());
     }
     let make = |policy: &Policy| Ok(policy.without_ended(now)?);
-    let changed = tokio::runtime::Builder::new_current_thread()
+    let mut changed = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the event loop")?
         .block_on(change_policy(&fences, paths, name, false, make))?;
-    set::end_denied(&fences, paths, name, &changed)
+    let names = changed.fail_for_names();
+    set::end_denied(&fences, paths, name, &changed)?;
+    names
 }

@@ -142,10 +142,8 @@ impl Kept {
         let known = self.names.get(&address);
         let is_new = known.is_none();
         let size = name.len() + OF_NAME + if is_new { OF_ADDRESS } else { 0 };
-        if known.is_some_and(|known| known.len() >= NAMES) {
-            return;
-        }
-        if self.bytes + size > BYTES || is_new && self.names.len() >= ADDRESSES {
+        let has_many = known.is_some_and(|known| known.len() >= NAMES);
+        if has_many || self.bytes + size > BYTES || is_new && self.names.len() >= ADDRESSES {
             self.left_out += 1;
             return;
         }
@@ -186,6 +184,7 @@ mod tests {
             names.add(&[ADDRESS], &format!("n{number}.example.org"));
         }
         assert_eq!(names.of(ADDRESS).len(), NAMES);
+        assert_eq!(names.left_out(), 102 - NAMES as u64);
         let before = names.changes();
         names.make_room(|_| false);
         assert_eq!(names.of(ADDRESS).len(), NAMES, "there is room");

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use qfence_common::{
     Action, LookupPath, Marks, Protocol, Verdict,
     resolved::{Resolved, decide_by_name},
@@ -25,12 +25,12 @@ use crate::{
     },
     kernel::{Maps, has_resolver, resolved::Addresses},
     policy::{Numbered, Policy, Sets, hostset::single, set::SetName},
-    stored_policy::{StoredPolicy, netns, resolved_names::StoredNames},
-    supervise::{
-        established::Connection,
-        taken_back::{is_adopted, take_back},
-    },
+    stored_policy::{StoredPolicy, netns},
+    supervise::{established::Connection, taken_back::after_change},
 };
+
+/// What an error of taking addresses back leaves.
+const LEFT: &str = "the new policy is in force, but addresses of names that it denies may be reached until their time is over";
 
 /// A policy that was just published.
 pub struct PolicyChange {
@@ -42,9 +42,19 @@ pub struct PolicyChange {
     resolved: ByName,
     /// Where the fence's resolver of names listens.
     resolver: Vec<SocketAddr>,
+    /// Why addresses of names may be in force that the policy denies.
+    left: Option<Error>,
 }
 
 impl PolicyChange {
+    /// Fails if addresses of names may be in force that the policy denies.
+    ///
+    /// # Errors
+    /// That this is so. The policy is in force anyway.
+    pub fn fail_for_names(&mut self) -> Result<()> {
+        self.left.take().map_or(Ok(()), Err)
+    }
+
     /// Whether the policy refuses packets of an established connection.
     #[must_use]
     pub fn denies(&self, connection: &Connection) -> bool {
@@ -114,7 +124,8 @@ pub(super) fn denies(
 /// a tokio runtime.
 ///
 /// # Errors
-/// If the fence does not exist, `make` fails, or the policy cannot be compiled or published. Then nothing is changed.
+/// If the fence does not exist, `make` fails, or the policy cannot be compiled or published. Then nothing is changed. An error
+/// after that is one of [`PolicyChange::fail_for_names`].
 pub async fn change_policy(
     fences: &Fences,
     paths: &Paths,
@@ -166,7 +177,7 @@ pub async fn change_policy(
                 (None, Err(error)) => {
                     // If the nameservers cannot be read, the addresses are updated anyway.
                     if policy.names_dns() {
-                        let error = anyhow::Error::from(error);
+                        let error = Error::from(error);
                         notify(format_args!(
                             "warning: {error:#}: from now on there is no exception for nameservers"
                         ));
@@ -222,7 +233,11 @@ pub async fn change_policy(
     pending.keep()?;
     // Others may change the policy from now on.
     drop(lock);
-    let names = names_after(fences, name, &before.policy, &stored, has_supervisor).await?;
+    let names = after_change(fences, name, &before.policy, &stored, has_supervisor).await;
+    let (resolver, left) = match names.context(LEFT) {
+        Ok(names) => (names.resolver, None),
+        Err(error) => (Vec::new(), Some(error)),
+    };
     let marks = maps.marks()?;
     if may_go_on {
         notify(
@@ -235,38 +250,9 @@ pub async fn change_policy(
         marks,
         compiled,
         resolved: ByName::read(&resolved)?,
-        resolver: names.resolver,
+        resolver,
+        left,
     })
-}
-
-/// What the resolver has found, after it was taken back what a new policy, which is in force, no longer grants.
-async fn names_after(
-    fences: &Fences,
-    name: &str,
-    before: &Policy,
-    stored: &StoredPolicy,
-    has_supervisor: bool,
-) -> Result<StoredNames> {
-    let StoredPolicy {
-        policy, generation, ..
-    } = stored;
-    if !before.has_names() && !policy.has_names() {
-        return Ok(StoredNames::default());
-    }
-    let file = fences.names_file(name);
-    if takes_back(before, policy) && !(has_supervisor && is_adopted(&file, *generation).await?) {
-        let mut resolved = Addresses::open(&fences.pins(name))?;
-        take_back(&mut resolved, &file.read()?, &policy.rules()).context(
-            "the new policy is in force, but addresses of names that it denies may be reached until their time is over",
-        )?;
-    }
-    if !has_supervisor && policy.has_names() {
-        notify(format_args!(
-            "warning: the fence {name} has no supervisor, so no name is looked up any more: rules by name only allow the \
-             addresses that are in force, until their time is over"
-        ));
-    }
-    file.read()
 }
 
 /// Adds the host's addresses in the networks of the fence's devices to the nameservers, if the policy names these.
@@ -279,7 +265,7 @@ fn add_gateways(sets: &mut Sets, policy: &Policy, devices: &Devices, names: &[St
 
 /// Whether the new policy may refuse something that the previous one allowed. This is not the case if it only adds
 /// rules that allow.
-fn takes_back(before: &Policy, after: &Policy) -> bool {
+pub(super) fn takes_back(before: &Policy, after: &Policy) -> bool {
     let same = before.profile == after.profile
         && before.default == after.default
         && before.dns == after.dns

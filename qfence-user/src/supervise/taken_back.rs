@@ -2,14 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use tokio::time::sleep;
 
+use super::policy_change::takes_back;
 use crate::{
+    base::console::notify,
     compile::named::Lookups,
+    fence::registry::Fences,
     kernel::resolved::Addresses,
-    policy::Numbered,
-    stored_policy::resolved_names::{NamesFile, StoredNames},
+    policy::{Numbered, Policy},
+    stored_policy::{
+        StoredPolicy,
+        resolved_names::{NamesFile, StoredNames},
+    },
 };
 
 /// How long to wait for the supervisor, which adopts another policy once per second.
@@ -18,12 +24,49 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The time between two looks at what it has adopted.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Takes back what a new policy, which is in force, no longer grants. Returns what the resolver has found.
+///
+/// # Errors
+/// If the files of the fence or its maps cannot be read or written.
+pub(super) async fn after_change(
+    fences: &Fences,
+    name: &str,
+    before: &Policy,
+    stored: &StoredPolicy,
+    has_supervisor: bool,
+) -> Result<StoredNames> {
+    let StoredPolicy {
+        policy, generation, ..
+    } = stored;
+    if !before.has_names() && !policy.has_names() {
+        return Ok(StoredNames::default());
+    }
+    let file = fences.names_file(name);
+    // Without a supervisor, an earlier change may have left some.
+    let must = !has_supervisor || takes_back(before, policy);
+    if must && !(has_supervisor && is_adopted(&file, *generation).await?) {
+        let policy_file = fences.policy_file(name);
+        // Nobody changes the policy meanwhile; another process may have since it was published here.
+        let _lock = policy_file.lock()?;
+        let current = policy_file.read()?.context("the fence has no policy")?;
+        let mut resolved = Addresses::open(&fences.pins(name))?;
+        take_back(&mut resolved, &file.read()?, &current.policy.rules())?;
+    }
+    if !has_supervisor && policy.has_names() {
+        notify(format_args!(
+            "warning: the fence {name} has no supervisor, so no name is looked up any more: rules by name only allow the \
+             addresses that are in force, until their time is over"
+        ));
+    }
+    file.read()
+}
+
 /// Waits until the supervisor has adopted the policy with this number, or a later one: then it has taken back what that does
 /// not grant, and puts nothing else in force. Returns false if it has not within some seconds.
 ///
 /// # Errors
 /// If the file of names cannot be read.
-pub(super) async fn is_adopted(file: &NamesFile, generation: u64) -> Result<bool> {
+async fn is_adopted(file: &NamesFile, generation: u64) -> Result<bool> {
     let begin = Instant::now();
     while file.read()?.generation < generation {
         if begin.elapsed() > PATIENCE {
@@ -35,15 +78,11 @@ pub(super) async fn is_adopted(file: &NamesFile, generation: u64) -> Result<bool
 }
 
 /// Takes out of force what no rule grants to a name of an address, without the help of a supervisor. An address whose names
-/// are not known, because it was looked up in the last second, is granted nothing.
+/// are not stored yet, because it was looked up a moment ago, is granted nothing.
 ///
 /// # Errors
 /// If the map cannot be read or written.
-pub(super) fn take_back(
-    resolved: &mut Addresses,
-    found: &StoredNames,
-    rules: &[Numbered],
-) -> Result<()> {
+fn take_back(resolved: &mut Addresses, found: &StoredNames, rules: &[Numbered]) -> Result<()> {
     let lookups = Lookups::new(rules);
     resolved.retain(|address, grant| {
         let names = found.names.get(&address).into_iter().flatten();

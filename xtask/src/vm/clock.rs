@@ -1,5 +1,5 @@
 //! The rate of the processor's time stamp counter. QEMU's emulated processors count its ticks, and their kernel would
-//! measure the rate while it boots. On a busy machine it measures too little, as low as a tenth, and its clock runs fast by
+//! measure the rate while it boots. On a busy machine it measures too little, down to an eighth, and its clock runs fast by
 //! the same factor: then time limits in the machine end too early.
 
 use std::{

@@ -45,6 +45,8 @@ pub struct Asked<'a, N> {
     pub nodes: &'a N,
     /// The addresses that rules by name allow now; empty if no fence is asked.
     pub named: &'a NamedAddresses,
+    /// Whether the policy only monitors.
+    pub monitors: bool,
 }
 
 /// The verdicts on one destination.

@@ -6,19 +6,22 @@ use std::{
 };
 
 use qfence_common::{
-    Action, Nodes, Verdict,
+    Action, LookupPath, Nodes, Verdict,
     resolved::{GRANTS, Grant, decide_by_name},
     verdict::NAMED,
 };
 use serde::Serialize;
 
-use super::{Asked, asked_about, cases::spell};
+use super::{
+    Asked, asked_about,
+    cases::{Case, spell},
+};
 use crate::{
     compile::{
         named::{Lookups, group},
         ports::{EVERYTHING, intervals},
     },
-    policy::{Numbered, domain::DomainName, protocol::Proto, rule::Rule},
+    policy::{domain::DomainName, grammar::Query, protocol::Proto, rule::Rule},
 };
 
 /// What a policy says of a name.
@@ -26,14 +29,15 @@ use crate::{
 pub struct NameExplanation {
     /// The name, as it is looked up.
     pub name: String,
-    /// The verdict on the look-up: `allow`, or `deny`, which is answered as if the name did not exist.
+    /// The verdict on the look-up: `allow`; `deny`, which is answered as if the name did not exist; or `monitored`: it is
+    /// answered, and logged as one that would be denied.
     pub lookup: &'static str,
     /// The rule that decides on the look-up.
     pub rule: String,
     /// The source of that rule.
     pub source: String,
-    /// The verdict on a connection to the name's addresses: `allow`, `deny`, or `by-address` if no rule names it, and each
-    /// address is judged by itself.
+    /// The verdict on a connection to the name's addresses: `allow` if rules by name allow all that is asked about, at each
+    /// address that no earlier rule denies; `by-address` if the other rules decide; `deny` if there is no address.
     pub connection: &'static str,
     /// What rules allow at the name's addresses.
     pub granted: Vec<Granted>,
@@ -61,6 +65,8 @@ pub struct InForce {
     pub address: IpAddr,
     /// For how many seconds more, if it is not used.
     pub seconds: u64,
+    /// The verdicts of all rules on it.
+    pub by_address: Vec<Case>,
 }
 
 /// An address that rules by name allow now.
@@ -109,13 +115,13 @@ impl<N: Nodes> Asked<'_, N> {
 
 /// Explains a name, for a protocol and port if they are given.
 #[must_use]
-pub fn explain_name(
-    rules: &[Numbered],
+pub fn explain_name<N: Nodes>(
+    of: &Asked<'_, N>,
     name: &DomainName,
     protocol: Option<Proto>,
     port: Option<u16>,
-    named: &NamedAddresses,
 ) -> NameExplanation {
+    let rules = of.rules;
     let permission = Lookups::new(rules).permission(name);
     let deciding = rules.iter().find(|rule| rule.number == permission.rule);
     let granting = rules.iter().filter(|numbered| {
@@ -125,9 +131,9 @@ pub fn explain_name(
     let matches: Vec<_> = granting
         .flat_map(|numbered| {
             let of_name = numbered.rule.matches.iter();
-            let of_name = of_name.filter_map(|of| {
-                let pattern = of.pattern().filter(|pattern| pattern.matches(name))?;
-                Some((&numbered.rule, pattern, intervals(of)))
+            let of_name = of_name.filter_map(|one| {
+                let pattern = one.pattern().filter(|pattern| pattern.matches(name))?;
+                Some((&numbered.rule, pattern, intervals(one)))
             });
             of_name.collect::<Vec<_>>()
         })
@@ -141,19 +147,19 @@ pub fn explain_name(
     };
     NameExplanation {
         name: name.to_string(),
-        lookup: if permission.is_allowed {
-            "allow"
-        } else {
-            "deny"
+        lookup: match (permission.is_allowed, of.monitors) {
+            (true, _) => "allow",
+            (false, true) => "monitored",
+            (false, false) => "deny",
         },
-        rule: deciding.map_or_else(|| "no policy".to_owned(), |of| of.rule.brief()),
+        rule: deciding.map_or_else(|| "no policy".to_owned(), |rule| rule.rule.brief()),
         source: deciding
-            .map(|of| of.rule.source.to_string())
+            .map(|rule| rule.rule.source.to_string())
             .unwrap_or_default(),
-        connection: match permission.is_allowed {
-            true if matches.is_empty() => "by-address",
-            true if asked.all(is_granted) => "allow",
-            _ => "deny",
+        connection: match permission.is_allowed || of.monitors {
+            true if !matches.is_empty() && asked.all(is_granted) => "allow",
+            true => "by-address",
+            false => "deny",
         },
         granted: matches
             .iter()
@@ -168,12 +174,21 @@ pub fn explain_name(
                 by: pattern.to_string(),
             })
             .collect(),
-        addresses: named
+        addresses: of
+            .named
             .iter()
-            .filter(|(_, of)| of.names.contains(name))
-            .map(|(address, of)| InForce {
-                address: *address,
-                seconds: of.seconds,
+            .filter(|(_, named)| named.names.contains(name))
+            .map(|(&address, named)| InForce {
+                address,
+                seconds: named.seconds,
+                by_address: of.cases(
+                    &Query {
+                        protocol,
+                        address,
+                        port,
+                    },
+                    LookupPath::Address,
+                ),
             })
             .collect(),
     }

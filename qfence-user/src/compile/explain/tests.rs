@@ -1,8 +1,10 @@
 use std::collections::BTreeSet;
 
+use qfence_common::resolved::{GRANTS, Grant};
+
 use super::*;
 use crate::{
-    compile::{Compiled, compile},
+    compile::{Compiled, compile, named::Lookups},
     policy::{
         grammar::{Question, destination},
         hostset::{host_set, many_set},
@@ -46,6 +48,7 @@ fn ask(rules: &[&str], monitor: bool, what: &str) -> Explanation {
         sets: &sets,
         nodes: &compiled,
         named: &NamedAddresses::new(),
+        monitors: monitor,
     };
     match destination(what).unwrap() {
         Question::Address(query) => explain(&asked, &query),
@@ -156,4 +159,64 @@ fn an_address_of_the_workloads_own_has_a_hint() {
     };
     assert_eq!(hint("10.77.0.2".parse().unwrap(), &sets), Some(POD.into()));
     assert_eq!(hint("10.77.0.3".parse().unwrap(), &sets), None);
+}
+
+/// What a policy says of a name, with an address of it in force.
+fn ask_name(rules: &[&str], monitor: bool, what: &str) -> NameExplanation {
+    let policy = testing::policy(rules, monitor);
+    let (rules, sets) = (policy.rules(), sets());
+    let compiled: Compiled = compile(&rules, &sets, monitor).unwrap();
+    let Question::Name {
+        name,
+        protocol,
+        port,
+    } = destination(what).unwrap()
+    else {
+        panic!("{what} is no name");
+    };
+    let permission = Lookups::new(&rules).permission(&name);
+    let mut grants = [Grant::NONE; GRANTS];
+    for (grant, of_name) in grants.iter_mut().zip(&permission.grants) {
+        *grant = *of_name;
+    }
+    let address = NamedAddress {
+        grants,
+        names: vec![name.clone()],
+        seconds: 58,
+    };
+    let asked = Asked {
+        rules: &rules,
+        sets: &sets,
+        nodes: &compiled,
+        named: &[("203.0.113.10".parse().unwrap(), address)].into(),
+        monitors: monitor,
+    };
+    explain_name(&asked, &name, protocol, port)
+}
+
+#[test]
+fn the_other_rules_decide_on_what_no_rule_by_name_allows() {
+    let of = |rules: &[&str], monitor| {
+        let found = ask_name(rules, monitor, "tcp:www.example.org:8001");
+        let [address] = &found.addresses[..] else {
+            panic!("{found:?}");
+        };
+        let [case] = &address.by_address[..] else {
+            panic!("{found:?}");
+        };
+        (found.lookup, found.connection, case.verdict)
+    };
+    let name = "allow tcp:*.example.org:8000-8001";
+    let locked = "deny any";
+    assert_eq!(of(&[name, locked], false), ("allow", "allow", "allow"));
+    // An earlier rule by address decides.
+    let denied = ["deny 203.0.113.10", name, locked];
+    assert_eq!(of(&denied, false), ("allow", "allow", "deny"));
+    let other = "allow tcp:www.example.org:8000";
+    let open = [other, "allow tcp:any:8001", locked];
+    assert_eq!(of(&open, false), ("allow", "by-address", "allow"));
+    assert_eq!(of(&[other, locked], false), ("allow", "by-address", "deny"));
+    let none = ["allow tcp:example.net:80", locked];
+    assert_eq!(of(&none, false), ("deny", "deny", "deny"));
+    assert_eq!(of(&none, true), ("monitored", "by-address", "monitored"));
 }

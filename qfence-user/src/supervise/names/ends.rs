@@ -222,7 +222,8 @@ impl Publisher for Shared {
             .copied()
             .filter(|of| granted.contains(of))
             .collect();
-        if grants.is_empty() {
+        // The same holds for the addresses that no name opens.
+        if grants.is_empty() || view.guard.reason(address).is_some() {
             return Ok(());
         }
         // Before they are in force: those of an address without names are taken back.

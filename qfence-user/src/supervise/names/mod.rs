@@ -287,7 +287,7 @@ fn kept(names: &ResolvedNames) -> Result<()> {
     ensure!(
         names.left_out() == 0,
         "warning: the fence looks up so many names that not all are kept: some of the addresses in its record, and in \
-         `policy show`, are without their names"
+         `policy show`, are without all of their names"
     );
     Ok(())
 }
