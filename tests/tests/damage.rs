@@ -229,7 +229,14 @@ fn what_runs_in_a_whole_fence_is_not_ended() -> Result<()> {
         let ended = to_end(command)?;
         ensure!(ended.code() == Some(0), "{ended:?}");
     }
-    assert_eq!(scene.shell.stderr(), "");
+    // On a busy machine `set` can have the lock of the policy for long, which the supervisor says.
+    let said = scene.shell.stderr();
+    let following = "the host's addresses and nameservers";
+    let others: Vec<&str> = said
+        .lines()
+        .filter(|line| !line.contains(following))
+        .collect();
+    assert!(others.is_empty(), "{others:?}");
     assert!(state_of(bystander).is_some());
     scene.shell.tell(&format!("kill {bystander}; wait"))?;
     scene.end()

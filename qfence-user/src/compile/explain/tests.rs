@@ -216,7 +216,7 @@ fn the_other_rules_decide_on_what_no_rule_by_name_allows() {
     let open = [other, "allow tcp:any:8001", locked];
     assert_eq!(of(&open, false), ("allow", "by-address", "allow"));
     assert_eq!(of(&[other, locked], false), ("allow", "by-address", "deny"));
-    let none = ["allow tcp:example.net:80", locked];
+    let none = ["deny www.example.org", name, locked];
     assert_eq!(of(&none, false), ("deny", "deny", "deny"));
     assert_eq!(of(&none, true), ("monitored", "by-address", "monitored"));
 }
