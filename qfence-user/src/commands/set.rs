@@ -74,11 +74,10 @@ pub fn run(options: &Set, paths: &Paths) -> Result<()> {
         anyhow::Ok(changed)
     })?;
     warn_of_what_monitoring_left(&changed);
-    let names = changed.fail_for_names();
-    if !options.keep_established {
-        end_denied(&fences, paths, &options.name, &changed)?;
+    if options.keep_established {
+        return changed.fail_for_names();
     }
-    names
+    end_denied(&fences, paths, &options.name, &mut changed)
 }
 
 /// The end of rules for a while.
@@ -94,15 +93,20 @@ fn end_of(duration: Duration) -> Result<Until> {
 /// Ends the connections that a new policy denies.
 ///
 /// # Errors
-/// If they cannot be ended. The policy is in force anyway.
+/// If they cannot be ended, or addresses of names are left that the policy denies. The policy is in force anyway.
 pub(super) fn end_denied(
     fences: &Fences,
     paths: &Paths,
     name: &str,
-    changed: &PolicyChange,
+    changed: &mut PolicyChange,
 ) -> Result<()> {
-    let standing = end_established(fences, paths, name, changed)?;
-    fail_for_standing(&standing, name)
+    let names = changed.fail_for_names();
+    let ended = end_established(fences, paths, name, changed)
+        .and_then(|standing| fail_for_standing(&standing, name));
+    match (names, ended) {
+        (Err(names), Err(ended)) => Err(ended.context(format!("{names:#}"))),
+        (names, ended) => names.and(ended),
+    }
 }
 
 /// After monitor mode ends, warns of things that processes got in monitor mode and can keep.

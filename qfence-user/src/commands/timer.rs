@@ -37,7 +37,5 @@ fn take_back(name: &str, paths: &Paths) -> Result<()> {
         .build()
         .context("cannot start the event loop")?
         .block_on(change_policy(&fences, paths, name, false, make))?;
-    let names = changed.fail_for_names();
-    set::end_denied(&fences, paths, name, &changed)?;
-    names
+    set::end_denied(&fences, paths, name, &mut changed)
 }
