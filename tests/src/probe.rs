@@ -9,13 +9,14 @@ use std::{
     process::{Command, Output},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 pub use qfence_user::probe::{Ending, HELLO, ProbeResult, Step};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     namespace::{Namespace, User},
     reachable::reachable,
+    shell::Shell,
     workspace::{self, Once},
 };
 
@@ -89,6 +90,15 @@ pub const BUILT: &str = "QFENCE_PROBE";
 pub fn program() -> Result<PathBuf> {
     static PROGRAM: Once<PathBuf> = Once::new();
     PROGRAM.get(|| reachable(&built()?))
+}
+
+/// Starts a nameserver that has all names, at all addresses of a namespace, and waits until it serves.
+pub fn nameserver(namespace: &Namespace) -> Result<Shell> {
+    let mut shell = Shell::start(namespace.command("sh"))?;
+    shell.tell(&format!("exec {} --serve dns-udp/53", program()?.display()))?;
+    let said = shell.next_line()?;
+    ensure!(said == "serving", "the nameserver says {said:?}");
+    Ok(shell)
 }
 
 /// The path of the executable in the checkout: `$QFENCE_PROBE`, or built now.

@@ -1,6 +1,6 @@
 //! A private host with a nameserver, and a shell there that looks names up as nobody.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use tests::{
     fence::Fence,
     namespace::NOBODY,
@@ -41,11 +41,7 @@ impl Scene {
     pub(crate) fn new(place: Place) -> Result<Self> {
         let world = World::new()?;
         world.write_resolv_conf(&format!("nameserver {NAMESERVER}\n"))?;
-        let mut nameserver = Shell::start(world.host.command("sh"))?;
-        let program = probe::program()?;
-        nameserver.tell(&format!("exec {} --serve dns-udp/53", program.display()))?;
-        let said = nameserver.next_line()?;
-        ensure!(said == "serving", "the nameserver says {said:?}");
+        let nameserver = probe::nameserver(&world.host)?;
         let fence = match place {
             Place::Outside => None,
             Place::Fence => Some(Fence::new("names")?.with(&[

@@ -132,14 +132,7 @@ impl Scene {
 /// A nameserver on the host, which its resolv.conf names.
 fn nameserver(world: &World) -> Result<Shell> {
     world.write_resolv_conf(&format!("nameserver {NAMESERVER}\n"))?;
-    let mut shell = Shell::start(world.host.command("sh"))?;
-    shell.tell(&format!(
-        "exec {} --serve dns-udp/53",
-        probe::program()?.display()
-    ))?;
-    let said = shell.next_line()?;
-    ensure!(said == "serving", "the nameserver says {said:?}");
-    Ok(shell)
+    probe::nameserver(&world.host)
 }
 
 fn fence() -> Result<Fence> {

@@ -17,10 +17,7 @@ const QUERIES: u64 = 20_000;
 fn scene() -> Result<(World, Shell)> {
     let world = World::new()?;
     world.write_resolv_conf("nameserver 127.0.0.1\n")?;
-    let mut server = Shell::start(world.host.command("sh"))?;
-    let program = probe::program()?;
-    server.tell(&format!("exec {} --serve dns-udp/53", program.display()))?;
-    assert_eq!(server.next_line()?, "serving");
+    let server = probe::nameserver(&world.host)?;
     Ok((world, server))
 }
 

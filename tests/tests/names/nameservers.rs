@@ -17,15 +17,6 @@ fn address(last: u8) -> IpAddr {
     IpAddr::from([198, 51, 100, last])
 }
 
-/// A nameserver at all addresses of a namespace, which has the internet's server for all names.
-fn serve(namespace: &tests::namespace::Namespace) -> Result<Shell> {
-    let mut shell = Shell::start(namespace.command("sh"))?;
-    let program = probe::program()?;
-    shell.tell(&format!("exec {} --serve dns-udp/53", program.display()))?;
-    assert_eq!(shell.next_line()?, "serving");
-    Ok(shell)
-}
-
 fn wait_for(shell: &mut Shell, expected: IpAddr) -> Result<()> {
     let expected = expected.to_string();
     wait_until(&format!("the answer is {expected}"), || {
@@ -64,7 +55,7 @@ fn nameservers_of_both_families_and_of_a_link_are_followed() -> Result<()> {
             .internet
             .ip(&format!("address del {gateway} dev eth0"))?;
     }
-    let _server = serve(&world.internet)?;
+    let _server = probe::nameserver(&world.internet)?;
     // Before there is an interface of this name, there is no nameserver.
     world.write_resolv_conf(&format!("nameserver {link}%late0\n"))?;
     wait_until("no nameserver is asked", || {
@@ -78,7 +69,7 @@ fn nameservers_of_both_families_and_of_a_link_are_followed() -> Result<()> {
 fn without_a_nameserver_this_machine_is_asked() -> Result<()> {
     let world = World::new()?;
     world.write_resolv_conf("options edns0\n")?;
-    let _server = serve(&world.host)?;
+    let _server = probe::nameserver(&world.host)?;
     let fence = locked("no-nameserver", &["www.example.org"])?;
     let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
     wait_for(&mut shell, SERVER_V4)
