@@ -22,6 +22,9 @@ const COMMANDS: [&str; 3] = ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"];
 /// The family and name of the table.
 const TABLE: &str = "inet qfence";
 
+/// A table with the same rules, which is in force while the table is replaced.
+const STAND_IN: &str = "inet qfence-stand-in";
+
 /// The name of its chain, and the number of the rules there.
 const CHAIN: &str = "input";
 const RULES: usize = 4;
@@ -62,13 +65,13 @@ struct Counter {
 }
 
 impl Guard {
-    /// The lines for `nft` that add it and the counter of its fence.
-    fn addition(self) -> String {
+    /// The lines for `nft` that add it to a table, and the counter of its fence.
+    fn addition(self, to: &str) -> String {
         let (Self::Device(slot, _) | Self::Mac(slot, _)) = self;
         let (map, key) = self.element();
         format!(
-            "add counter {TABLE} slot{slot}
-             add element {TABLE} {map} {{ {key} : \"slot{slot}\" }}\n"
+            "add counter {to} slot{slot}
+             add element {to} {map} {{ {key} : \"slot{slot}\" }}\n"
         )
     }
 
@@ -87,31 +90,24 @@ impl Guard {
 }
 
 impl Table<'_> {
-    /// Makes the table with what it guards, in place of one that remained. The kernel does it in one transaction: packets
-    /// meet the former table or the new one.
+    /// Makes the table with what it guards, in place of one that remained. Packets meet the former table or the new one, whole.
+    ///
+    /// One transaction does not suffice: the kernel changes the rules of all chains at once, but a packet passes chains one
+    /// by one. If it passes the new chain before the change, and the former chain after it, both are empty. A second table
+    /// is in force meanwhile.
     ///
     /// # Errors
     /// If there is no command `nft`, or the kernel rejects the table.
     pub(super) fn make(self, guarded: &[Guard]) -> Result<()> {
-        let rules = format!(
-            "add table {TABLE}
-             delete table {TABLE}
-             table {TABLE} {{
-                 counter marked {{ }}
-                 map guarded_devices {{ type iface_index : counter; }}
-                 map guarded_macs {{ type ether_addr : counter; }}
-                 chain {CHAIN} {{
-                     type filter hook input priority {PRIORITY}; policy accept;
-                     meta mark & {MARK:#x} == {MARK:#x} counter name \"marked\" drop
-                     meta mark & {EXCEPTION_MARK:#x} == {EXCEPTION_MARK:#x} accept
-                     counter name iif map @guarded_devices drop
-                     counter name ether saddr map @guarded_macs drop
-                 }}
-             }}\n"
-        );
-        let elements = guarded.iter().map(|guard| guard.addition());
-        self.apply(&(rules + &elements.collect::<String>()))
-            .map(drop)
+        if self.exists()? {
+            self.apply(&text_of(STAND_IN, guarded))?;
+            self.apply(&text_of(TABLE, guarded))?;
+            self.apply(&removal_of(STAND_IN)).map(drop)
+        } else {
+            // A maker that was killed may have left the other.
+            self.apply(&(removal_of(STAND_IN) + &text_of(TABLE, guarded)))
+                .map(drop)
+        }
     }
 
     /// Whether the table is in force: its chain is at its hook and has as many rules as it was made with.
@@ -131,19 +127,21 @@ impl Table<'_> {
 
     /// Removes the table. A missing table is no error.
     pub(super) fn remove(self) -> Result<()> {
-        self.apply(&format!("add table {TABLE}\ndelete table {TABLE}"))
+        self.apply(&(removal_of(STAND_IN) + &removal_of(TABLE)))
             .map(drop)
     }
 
     /// Drops what enters by a device or has a MAC address as its source, and counts it for a fence.
     pub(super) fn guard(self, guard: Guard) -> Result<()> {
-        self.apply(&guard.addition()).map(drop)
+        // A stand-in that remained guards what it was made with.
+        self.apply(&(removal_of(STAND_IN) + &guard.addition(TABLE)))
+            .map(drop)
     }
 
     /// Forgets a device or a MAC address.
     pub(super) fn unguard(self, guard: Guard) -> Result<()> {
         // What is missing cannot be deleted.
-        self.apply(&(guard.addition() + &guard.deletion()))
+        self.apply(&(removal_of(STAND_IN) + &guard.addition(TABLE) + &guard.deletion()))
             .map(drop)
     }
 
@@ -223,6 +221,31 @@ pub(super) fn attempt() -> Result<()> {
     table.remove()?;
     ensure!(is_whole, "nft did not make a table");
     Ok(())
+}
+
+/// The lines for `nft` that make a table with what it guards, in place of one that remained.
+fn text_of(table: &str, guarded: &[Guard]) -> String {
+    let rules = format!(
+        "table {table} {{
+             counter marked {{ }}
+             map guarded_devices {{ type iface_index : counter; }}
+             map guarded_macs {{ type ether_addr : counter; }}
+             chain {CHAIN} {{
+                 type filter hook input priority {PRIORITY}; policy accept;
+                 meta mark & {MARK:#x} == {MARK:#x} counter name \"marked\" drop
+                 meta mark & {EXCEPTION_MARK:#x} == {EXCEPTION_MARK:#x} accept
+                 counter name iif map @guarded_devices drop
+                 counter name ether saddr map @guarded_macs drop
+             }}
+         }}\n"
+    );
+    let elements = guarded.iter().map(|guard| guard.addition(table));
+    removal_of(table) + &rules + &elements.collect::<String>()
+}
+
+/// The lines for `nft` that remove a table. A missing table is no error.
+fn removal_of(table: &str) -> String {
+    format!("add table {table}\ndelete table {table}\n")
 }
 
 /// Whether a table is in force, by the answer of `nft list table`. A dormant table has no hooks.

@@ -4,6 +4,7 @@ use std::{
     fs,
     net::IpAddr,
     os::fd::{AsFd as _, OwnedFd},
+    panic::{self, AssertUnwindSafe},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
     time::Duration,
@@ -526,20 +527,46 @@ fn a_table_is_replaced_without_a_gap() {
                 }
                 sent
             });
-            for _ in 0..20 {
-                // It is in force with one more rule, and not whole.
-                run("nft add rule inet qfence input counter");
-                assert!(!member.is_whole().unwrap());
-                member.mend().unwrap();
-            }
+            let replace = || {
+                for _ in 0..20 {
+                    // It is in force with one more rule, and not whole.
+                    run("nft add rule inet qfence input counter");
+                    assert!(!member.is_whole().unwrap());
+                    member.mend().unwrap();
+                }
+            };
+            let replaced = panic::catch_unwind(AssertUnwindSafe(replace));
+            // The sender ends in any case: the scope waits for it.
             is_over.store(true, Relaxed);
             assert!(sender.join().unwrap() > 20);
+            replaced.unwrap();
         });
         assert!(!service.hears());
         // The last table counts.
         tap.send(GUEST, V4, PORT);
         assert_ne!(drops(&scene.bpffs, "vm").unwrap(), 0);
         member.leave().unwrap();
+    });
+}
+
+#[test]
+fn a_stand_in_that_a_killed_maker_left_goes_with_the_next_change() {
+    apart(|scene| {
+        let (mut tap, service) = (Tap::new(), Service::new(PORT));
+        let mut member = join_by(Method::Nft, &scene.bpffs, &scene.run, None, "vm").unwrap();
+        let leave_behind = || {
+            run("nft add table inet qfence-stand-in");
+            run("nft add chain inet qfence-stand-in input { type filter hook input priority 1; }");
+            run("nft add rule inet qfence-stand-in input iifname t0 drop");
+        };
+        leave_behind();
+        assert!(!reaches(&mut tap, &service, GUEST, V4), "control");
+        member.guard(index_of("t0")).unwrap();
+        member.unguard(index_of("t0")).unwrap();
+        assert!(reaches(&mut tap, &service, GUEST, V4));
+        leave_behind();
+        member.leave().unwrap();
+        assert!(reaches(&mut tap, &service, GUEST, V4));
     });
 }
 
