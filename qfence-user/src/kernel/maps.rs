@@ -171,6 +171,8 @@ impl Maps {
         let context = "cannot publish the policy";
         others.extend(self.missing(policy)?);
         if self.policy.get().context(context)?.is_none() {
+            // A policy that was withdrawn leaves its first nodes, which must not decide beside another one.
+            self.front.empty_if_full().context(context)?;
             let first = self.policy.first(&tree)?;
             return put_together([first, front].into_iter().chain(others)).context(context);
         }

@@ -93,6 +93,17 @@ impl<V: FromMapData + InnerMap> Slot<V> {
         Ok(Emptying(Some(thread)))
     }
 
+    /// Empties the slot if there is a map in it, and waits until no program uses that any more.
+    ///
+    /// # Errors
+    /// If the kernel does not do it.
+    pub(super) fn empty_if_full(&self) -> Result<()> {
+        if is_full(&self.fd)? {
+            self.empty()?.finish()?;
+        }
+        Ok(())
+    }
+
     /// Prepares to put the first map into the slot.
     ///
     /// # Errors

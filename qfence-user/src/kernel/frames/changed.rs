@@ -50,4 +50,8 @@ fn without_a_policy_nothing_goes_on() {
     bed.withdraw();
     assert!(bed.maps().has_front());
     assert!(!goes_on(&mut bed, ALLOWED));
+    bed.publish(&rules(REFUSED, ALLOWED, 0));
+    assert!(bed.maps().has_front());
+    assert!(!goes_on(&mut bed, ALLOWED));
+    assert!(goes_on(&mut bed, REFUSED));
 }
