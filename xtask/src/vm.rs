@@ -50,9 +50,13 @@ const SILENCE: Duration = Duration::from_secs(600);
 /// The limit for switching the machine off.
 const END: Duration = Duration::from_secs(60);
 
-/// The commands to run on the kernel whose turn it is in the tests, beside [`COMMANDS`] on that of Debian 12.
+/// The command of [`COMMANDS`] that the tests run on the kernel whose turn it is, in place of that of Debian 12. So they take
+/// no longer.
+const ELSEWHERE: &[&str] = &["smoke"];
+
+/// The commands to run on the kernel whose turn it is in the tests.
 const COMMANDS_OF_TURN: [&[&str]; 3] = [
-    &["smoke"],
+    ELSEWHERE,
     &["qfence-user", "doctor"],
     &["qfence-user", "verify", "--short"],
 ];
@@ -62,10 +66,7 @@ const COMMANDS_OF_TURN: [&[&str]; 3] = [
 ///
 /// With `kernel`, the machine boots each kernel that it names. Then the page of kernels is written, if `command` is empty.
 pub(crate) fn run(kernel: Option<Choice>, command: Vec<OsString>, profile: Profile) -> Result<u8> {
-    report::heading("set up");
-    install()?;
-    report::heading("build");
-    let program = build::build(profile)?;
+    let program = set_up(profile)?;
     match kernel {
         Some(choice) if command.is_empty() => page(choice, &program),
         None if command.is_empty() => boot_and_run(Kernel::V6_1, &program, &words(&COMMANDS)),
@@ -85,18 +86,31 @@ pub(crate) fn run(kernel: Option<Choice>, command: Vec<OsString>, profile: Profi
     }
 }
 
-/// Builds qfence in a profile, and runs [`COMMANDS`] on the kernel of Debian 12 and some of them on another, which changes
-/// from commit to commit. Returns the status of the first command that fails, or 0.
+/// Builds qfence in a profile, and runs [`COMMANDS`] but [`ELSEWHERE`] on the kernel of Debian 12, and [`COMMANDS_OF_TURN`] on
+/// another kernel, which changes from commit to commit. Returns the status of the first command that fails, or 0.
 pub(crate) fn test(profile: Profile) -> Result<u8> {
     let turn = Kernel::of_turn()?;
     report::note(&format!(
         "beside the kernel 6.1, the kernel {} has its turn: the number of commits determines it",
         turn.name()
     ));
-    match run(None, Vec::new(), profile)? {
-        0 => boot_and_run(turn, &build::program(profile), &words(&COMMANDS_OF_TURN)),
+    let program = set_up(profile)?;
+    let commands: Vec<_> = COMMANDS
+        .into_iter()
+        .filter(|one| *one != ELSEWHERE)
+        .collect();
+    match boot_and_run(Kernel::V6_1, &program, &words(&commands))? {
+        0 => boot_and_run(turn, &program, &words(&COMMANDS_OF_TURN)),
         status => Ok(status),
     }
+}
+
+/// Installs what is missing, and builds qfence; returns the path of qfence-user.
+fn set_up(profile: Profile) -> Result<PathBuf> {
+    report::heading("set up");
+    install()?;
+    report::heading("build");
+    build::build(profile)
 }
 
 /// Tries the kernels of a choice, and writes the page of kernels. The status is 1 if something does not hold.

@@ -14,8 +14,14 @@ use crate::{report, shell};
 /// The package that depends on the newest kernel of a suite, without drivers of hardware.
 const PACKAGE: &str = "linux-image-cloud-amd64";
 
-/// The packages of a kernel. Which of them has the kernel, and which the modules, differs between suites.
-const PARTS: [&str; 3] = ["linux-image-", "linux-binary-", "linux-modules-"];
+/// The packages of a kernel. Which of them has the kernel, the modules, and the list of modules that are part of the kernel
+/// differs between suites.
+const PARTS: [&str; 4] = [
+    "linux-image-",
+    "linux-binary-",
+    "linux-modules-",
+    "linux-base-",
+];
 
 /// A kernel that a suite has.
 #[derive(Debug)]
@@ -188,11 +194,12 @@ mod tests {
     fn the_packages_of_a_kernel_have_its_version() {
         let depends = "linux-image-cloud-amd64\n  Depends: linux-base-cloud-amd64\n\
             linux-image-7.3.4+deb13-cloud-amd64\nlinux-modules-cloud-amd64\nlinux-base\n\
-            linux-binary-7.3.4+deb13-cloud-amd64\nlinux-modules-7.3.4+deb13-cloud-amd64\nkmod\n";
+            linux-base-7.3.4+deb13-cloud-amd64\nlinux-binary-7.3.4+deb13-cloud-amd64\nlinux-modules-7.3.4+deb13-cloud-amd64\nkmod\n";
         assert_eq!(
             parts(depends),
             [
                 "linux-image-7.3.4+deb13-cloud-amd64",
+                "linux-base-7.3.4+deb13-cloud-amd64",
                 "linux-binary-7.3.4+deb13-cloud-amd64",
                 "linux-modules-7.3.4+deb13-cloud-amd64"
             ]
