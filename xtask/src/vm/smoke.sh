@@ -79,6 +79,21 @@ if [ "$status" -ne 42 ]; then
     echo "the exit status of a command is $status, and not 42"
     exit 1
 fi
+# Here qfence changes its own OOM score and gives the command the former one, which many containers do not allow.
+if qfence-user exec --name smoke --user nobody --log none --strict -- cat /proc/self/oom_score_adj \
+    >/tmp/outcomes 2>/tmp/said; then
+    if ! cmp /tmp/outcomes /proc/self/oom_score_adj; then
+        echo 'with --strict the OOM score of a command is not that of the caller'
+        exit 1
+    fi
+    echo 'with --strict a command starts'
+elif grep -q 'this kernel cannot close' /tmp/said; then
+    echo 'this kernel has not all that --strict closes'
+else
+    echo 'with --strict no command starts:'
+    cat /tmp/said
+    exit 1
+fi
 left=$(ls -d /sys/fs/bpf/qfence/smoke /run/qfence/smoke.json 2>/dev/null || :; find /sys/fs/cgroup -path '*/qfence/smoke')
 if [ -n "$left" ]; then
     echo "left behind: $left"
