@@ -128,13 +128,15 @@ impl Addresses {
     }
 
     /// Removes the addresses that are over, and lets use prolong the others for another hour. `now_ns` is the time since boot.
+    /// `ended` gets each address that is removed, and since when it is over.
     ///
     /// # Errors
     /// If the map cannot be read, or an address cannot be written. The others are changed all the same.
-    pub fn sweep(&mut self, now_ns: u64) -> Result<()> {
+    pub fn sweep(&mut self, now_ns: u64, mut ended: impl FnMut(IpAddr, u64)) -> Result<()> {
         let mut result = Ok(());
         for (address, entry) in self.list()? {
             let changed = if entry.is_over(now_ns) {
+                ended(address, entry.expires_ns.min(entry.until_ns));
                 self.remove(address)
             } else if let Some(entry) = renewed(entry, now_ns) {
                 self.write(address, entry)

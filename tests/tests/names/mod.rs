@@ -6,6 +6,7 @@ mod flood;
 mod guest;
 mod nameservers;
 mod record;
+mod seen;
 
 use std::{
     net::IpAddr,

@@ -60,7 +60,7 @@ fn what_is_over_allows_nothing_and_use_makes_it_last_longer() {
         bed.addresses.put(far, &grants, Duration::ZERO).unwrap();
         assert_eq!(bed.addresses.list().unwrap().len(), 1);
         assert_eq!(bed.run(&script(false)), [REFUSED; 3]);
-        bed.addresses.sweep(now()).unwrap();
+        bed.addresses.sweep(now(), |_, _| {}).unwrap();
         assert!(bed.addresses.list().unwrap().is_empty());
 
         // Longer than the script takes, and shorter than use makes it last.

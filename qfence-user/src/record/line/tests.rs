@@ -141,7 +141,7 @@ fn json_has_the_documented_fields_and_is_read_again() {
     let json = line.to_json().unwrap();
     assert_eq!(
         json,
-        r#"{"v":1,"time":"1970-01-01T00:00:01.5Z","fence":"vm1","workload":null,"seq":1,"kind":"attempt","verdict":"denied","layer":"call","hook":"connect6","protocol":"tcp","destination":"127.0.0.1","port":22,"names":[],"source":"10.0.0.7","source_port":40000,"interface":null,"source_mac":null,"dialled":null,"self":false,"rule":"deny host","comment":null,"pid":4242,"tid":4243,"uid":65534,"command":"qe\\x1bmu\\x0a","executable":null,"cgroup":77,"cgroup_path":null,"netns":null,"netns_cookie":5,"count":1,"total":1}"#
+        r#"{"v":1,"time":"1970-01-01T00:00:01.5Z","fence":"vm1","workload":null,"seq":1,"kind":"attempt","verdict":"denied","layer":"call","hook":"connect6","protocol":"tcp","destination":"127.0.0.1","port":22,"names":[],"source":"10.0.0.7","source_port":40000,"interface":null,"source_mac":null,"expired":null,"dialled":null,"self":false,"rule":"deny host","comment":null,"pid":4242,"tid":4243,"uid":65534,"command":"qe\\x1bmu\\x0a","executable":null,"cgroup":77,"cgroup_path":null,"netns":null,"netns_cookie":5,"count":1,"total":1}"#
     );
     assert_eq!(serde_json::from_str::<Line>(&json).unwrap(), line);
 }
