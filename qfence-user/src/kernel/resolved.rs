@@ -20,7 +20,7 @@ use qfence_common::{
 
 use super::{
     granted::{covers, granted, merged, packed, renewed},
-    hash::{get, keys, remove},
+    hash::{get, keys, remove, replace},
     maps::{directory, pinned},
 };
 use crate::base::clock::since_boot;
@@ -118,7 +118,7 @@ impl Addresses {
             } else if after != before
                 && let Some(grants) = packed(&after)
             {
-                self.write(address, Resolved { grants, ..entry })
+                self.replace(address, Resolved { grants, ..entry })
             } else {
                 Ok(())
             };
@@ -139,7 +139,7 @@ impl Addresses {
                 ended(address, entry.expires_ns.min(entry.until_ns));
                 self.remove(address)
             } else if let Some(entry) = renewed(entry, now_ns) {
-                self.write(address, entry)
+                self.replace(address, entry)
             } else {
                 Ok(())
             };
@@ -148,7 +148,14 @@ impl Addresses {
         result
     }
 
+    /// Replaces an entry. One that another process has removed meanwhile stays removed.
+    fn replace(&mut self, address: IpAddr, entry: Resolved) -> Result<()> {
+        let replaced = replace(&mut self.0, &key(address), &entry);
+        replaced.context("cannot change the address of a name")
+    }
+
     /// Replaces an entry, or adds it.
+    #[cfg(test)]
     pub(super) fn write(&mut self, address: IpAddr, entry: Resolved) -> Result<()> {
         let written = self.0.insert(key(address), entry, 0);
         written.context("cannot change the address of a name")

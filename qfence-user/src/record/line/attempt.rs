@@ -196,6 +196,17 @@ impl Attempt {
         }
     }
 
+    /// Whether it may be of getaddrinfo(3): C libraries sort the addresses of a name by connecting a UDP socket to each, by which
+    /// nothing is sent.
+    fn may_be_sorting(&self) -> bool {
+        let is_connect = [Hook::Connect4, Hook::Connect6].map(Hook::name);
+        let is_of_name = matches!(
+            &self.operation,
+            Operation::Destination { protocol, names, .. } if protocol == "udp" && !names.is_empty()
+        );
+        is_of_name && is_connect.contains(&&*self.hook)
+    }
+
     fn is_of_guest(&self) -> bool {
         self.layer == Layer::Frame.name()
     }
@@ -271,6 +282,9 @@ impl fmt::Display for Told<'_> {
                 f,
                 " (the listener was made in this fence: --allow {protocol}:self:{port})"
             ),
+            _ if attempt.may_be_sorting() => {
+                f.write_str(" (perhaps to sort addresses: nothing was sent)")
+            }
             _ => match attempt.listen_option() {
                 Some(option) => write!(f, " ({option})"),
                 None => Ok(()),

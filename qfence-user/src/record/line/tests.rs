@@ -1,4 +1,4 @@
-use std::net::Ipv6Addr;
+use std::{net::Ipv6Addr, sync::Arc};
 
 use qfence_common::{
     AttemptKey, Comm, Halves, Hook, Origin,
@@ -9,7 +9,7 @@ use qfence_common::{
 use super::*;
 use crate::{
     policy::{names::Names, testing},
-    record::process::Process,
+    record::{operation::Operation, process::Process},
 };
 
 /// An attempt as the programs report it.
@@ -111,6 +111,36 @@ fn text_is_one_line_that_reads() {
             .to_string()
             .starts_with("denied tcp 127.0.0.1:22 (dialled 10.0.2.2:22) connect6 ")
     );
+}
+
+#[test]
+fn a_connect_of_udp_to_an_address_of_a_name_is_told_apart() {
+    let mark = "(perhaps to sort addresses: nothing was sent)";
+    let text = |hook, protocol, name: Option<&str>| {
+        let mut attempt = attempt(line(hook, from_v4([192, 0, 2, 1]), protocol, 443, 1));
+        if let Operation::Destination { names, .. } = &mut attempt.operation {
+            names.extend(name.map(Arc::from));
+        }
+        attempt.to_string()
+    };
+    let named = Some("www.example.org");
+    assert!(text(Hook::Connect4, 17, named).ends_with(mark));
+    for (hook, protocol, name) in [
+        (Hook::Connect4, 6, named),
+        (Hook::Sendmsg4, 17, named),
+        (Hook::Connect4, 17, None),
+    ] {
+        let text = text(hook, protocol, name);
+        assert!(!text.contains(mark), "{text}");
+    }
+}
+
+#[test]
+fn the_line_of_an_address_that_is_over_says_since_when() {
+    let mut over = attempt(loopback());
+    over.expired = Some("2026-01-31T12:00:00.5Z".parse().unwrap());
+    let begin = "denied tcp 127.0.0.1:22 (expired 2026-01-31T12:00:00Z) connect6 ";
+    assert!(over.to_string().starts_with(begin), "{over}");
 }
 
 #[test]

@@ -227,6 +227,14 @@ fn listens_at(endpoint: Endpoint) -> Vec<SocketAddr> {
 }
 
 impl Names {
+    /// Where the resolver listens, and the nameservers that it asks.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let Endpoint { v4, port, .. } = self.handle.endpoint();
+        let asked = in_words(&self.found);
+        format!("the resolver of the fence, which listens on {v4}:{port} ({asked})")
+    }
+
     /// Waits until the nameservers may have changed; for ever without names. Cancel-safe.
     pub(crate) async fn changed(names: Option<&mut Self>) {
         match names {
