@@ -129,19 +129,26 @@ fn object(text: &str) -> Option<Value> {
     (value.is_object() || value.is_array()).then_some(value)
 }
 
-/// The commit that is tried. A checkout with changes has a mark.
+/// The commit that is tried. A checkout with other changes than those of the page has a mark.
 fn commit() -> Result<String> {
-    let mut git = shell::program("git");
-    git.current_dir(workspace::root());
-    git.args([
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=10",
-        "--exclude=*",
-    ]);
-    let commit = shell::output(&mut git).context("asking git for the commit")?;
-    Ok(commit.trim().to_owned())
+    let git = |arguments: &[&str]| {
+        let mut git = shell::program("git");
+        git.current_dir(workspace::root()).args(arguments);
+        git
+    };
+    let commit = shell::output(&mut git(&["rev-parse", "--short=10", "HEAD"]))
+        .context("asking git for the commit")?;
+    let others = [
+        "diff",
+        "--quiet",
+        "HEAD",
+        "--",
+        ".",
+        ":(exclude)docs/kernels.md",
+    ];
+    let is_clean = shell::succeeds(&mut git(&others));
+    let mark = if is_clean { "" } else { "-dirty" };
+    Ok(format!("{}{mark}", commit.trim()))
 }
 
 /// The elements of a list; none if it is none.

@@ -107,15 +107,7 @@ fn reasons(result: &Value, results: &[Named]) -> Vec<String> {
         if !bad.is_empty() {
             reasons.push(format!("`verify`, bad: {}", bad.join(", ")));
         }
-        let untried = with_verdict(result, part, name, &["untried"]);
-        let elsewhere = results
-            .iter()
-            .map(|(_, other)| with_verdict(other, part, name, &["untried"]));
-        let elsewhere: Vec<_> = elsewhere.collect();
-        let only: Vec<_> = untried
-            .into_iter()
-            .filter(|row| !elsewhere.iter().all(|rows| rows.contains(row)))
-            .collect();
+        let only = untried_only_here(result, results, part, name);
         if !only.is_empty() {
             reasons.push(format!(
                 "`verify`, cannot be tried here: {}",
@@ -126,13 +118,29 @@ fn reasons(result: &Value, results: &[Named]) -> Vec<String> {
     reasons
 }
 
-/// The names of the rows of a part with one of these verdicts.
+/// The names of the rows of a part that another kernel can try, and this one cannot.
+fn untried_only_here(result: &Value, results: &[Named], part: &str, name: &str) -> Vec<String> {
+    let others = results.iter().map(|(_, other)| other);
+    let others: Vec<_> = others
+        .filter(|other| !rows(other, part).is_empty())
+        .map(|other| with_verdict(other, part, name, &["untried"]))
+        .collect();
+    let mut only = with_verdict(result, part, name, &["untried"]);
+    only.retain(|row| !others.iter().all(|rows| rows.contains(row)));
+    only
+}
+
+/// The names of the rows of a part with one of these verdicts, each once.
 fn with_verdict(result: &Value, part: &str, name: &str, verdicts: &[&str]) -> Vec<String> {
-    rows(result, part)
-        .into_iter()
-        .filter(|row| verdicts_of(row).any(|verdict| verdicts.contains(&verdict)))
-        .map(|row| text(&row[name]))
-        .collect()
+    let mut names = Vec::new();
+    for row in rows(result, part) {
+        let is_one = verdicts_of(row).any(|verdict| verdicts.contains(&verdict));
+        let name = text(&row[name]);
+        if is_one && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 fn text(value: &Value) -> String {
