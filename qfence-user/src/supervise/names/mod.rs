@@ -1,6 +1,7 @@
 //! The names of a fence: runs its resolver, and keeps the addresses of names in force only as long as they are to be.
 
 mod ends;
+mod servers;
 mod store;
 mod tally;
 #[cfg(test)]
@@ -9,7 +10,7 @@ mod trouble;
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex},
     time::Instant,
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 
 use self::{
     ends::{Shared, View},
+    servers::{asked, in_words, listens_at},
     store::Store,
     tally::Tally,
     trouble::Trouble,
@@ -45,9 +47,6 @@ use crate::{
     },
     supervise::recurring_error::RecurringError,
 };
-
-/// The port of nameservers.
-const DNS: u16 = 53;
 
 /// The sockets of a resolver that does not run yet. They exist before the fence, whose programs have their address.
 #[derive(Debug)]
@@ -186,44 +185,6 @@ impl Prepared {
             .context("cannot store where the resolver listens")?;
         Ok(names)
     }
-}
-
-/// The nameservers that the resolver asks. Without any, that of this machine, as resolv.conf(5) has it.
-fn asked(found: &nameservers::Nameservers) -> Nameservers {
-    let servers = found.servers.iter();
-    let mut servers: Vec<_> = servers.filter_map(|server| server.endpoint(DNS)).collect();
-    if found.servers.is_empty() {
-        servers.push((Ipv4Addr::LOCALHOST, DNS).into());
-    }
-    Nameservers {
-        servers,
-        options: found.options,
-    }
-}
-
-/// The nameservers that are asked, in words.
-fn in_words(found: &nameservers::Nameservers) -> String {
-    let servers: Vec<_> = asked(found)
-        .servers
-        .into_iter()
-        .take(Nameservers::USED)
-        .map(|server| server.ip().to_string())
-        .collect();
-    match found.servers.is_empty() {
-        true => format!(
-            "resolv.conf has no usable nameserver, so {} is asked",
-            servers.join(", ")
-        ),
-        false => format!("asked: {}", servers.join(", ")),
-    }
-}
-
-/// The addresses at which a resolver listens.
-fn listens_at(endpoint: Endpoint) -> Vec<SocketAddr> {
-    let Endpoint { v4, port, has_v6 } = endpoint;
-    let v6 = has_v6.then(|| SocketAddr::from((Ipv6Addr::LOCALHOST, port)));
-    let v4 = SocketAddr::from((v4, port));
-    [v4].into_iter().chain(v6).collect()
 }
 
 impl Names {

@@ -91,6 +91,25 @@ fn without_a_directory_there_are_the_shipped_profiles() {
 }
 
 #[test]
+fn the_text_of_a_profile_is_that_of_the_file_that_counts() {
+    let directory = Directory::new();
+    let profiles = Profiles::new(directory.0.path(), [geteuid()]);
+    let text = || profiles.text(OsStr::new("locked")).unwrap();
+    let shipped = text();
+    assert_eq!(
+        Profile::parse("locked", None, &shipped)
+            .unwrap()
+            .rules
+            .len(),
+        0
+    );
+    directory.write("locked.toml", DENY);
+    assert_eq!(text(), DENY);
+    assert_ne!(text(), shipped);
+    assert!(profiles.text(OsStr::new("no-such")).is_err());
+}
+
+#[test]
 fn every_error_with_a_file_says_what_it_is() {
     let directory = Directory::new();
     directory.write("web.toml", DENY);
