@@ -58,7 +58,7 @@ enum Task {
         #[arg(long, default_value = "/usr/local")]
         prefix: PathBuf,
     },
-    /// Set up, then check the format and the dependencies, lint, and run the unit tests, the fuzzers, the end-to-end
+    /// Set up, then check the format, the dependencies and the documents, lint, and run the unit tests, the fuzzers, the end-to-end
     /// tests, and the tests in a Debian machine.
     Test {
         /// Run only this stage.
