@@ -14,7 +14,7 @@
 /// A fence from before the first version counts as version 0. Two things never change, because every version of qfence
 /// depends on them: the directory `qfence/NAME` in bpffs, and the name [`MAPS_DIRECTORY`] followed by the version
 /// number.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The name of the directory of a fence's pinned maps, without the version number at its end.
 pub const MAPS_DIRECTORY: &str = "maps-abi-";
@@ -24,6 +24,10 @@ pub const UNVERSIONED_MAPS_DIRECTORY: &str = "maps";
 
 /// The one-slot array of maps for the policy in force: an array of [`crate::Node`]s.
 pub const POLICY_MAP: &str = "POLICY";
+
+/// The one-slot array of maps for the first [`crate::tree::FRONT`] nodes of the policy in force, or fewer and zeros: an array of
+/// exactly that length, which programs read faster. The slot is empty while a policy is replaced.
+pub const FRONT_MAP: &str = "FRONT";
 
 /// The per-CPU array of [`crate::Hits`], indexed by rule number. Its length fits the policy with which the fence
 /// started.

@@ -27,6 +27,13 @@ pub const NAMED_RULES: u32 = 5;
 /// The number of nodes with a fixed meaning, at the start of every tree.
 pub const HEAD: usize = 6;
 
+/// The number of nodes at the start of a tree that programs read without a call of a function. The tree of a host with few
+/// addresses has no more; a path beyond them takes the calls.
+pub const FRONT: usize = 768;
+
+/// The maximum number of nodes on a path within them that examine the same part.
+const FRONT_DEPTH: usize = 3;
+
 /// The maximum number of nodes.
 pub const MAX_NODES: usize = 1 << 20;
 
@@ -221,11 +228,28 @@ pub trait Nodes {
 #[must_use]
 #[inline(always)]
 pub fn decide(nodes: &impl Nodes, query: &Query) -> Verdict {
+    within(nodes, query, ADDRESS_DEPTH, PORT_DEPTH).unwrap_or(Verdict::NONE)
+}
+
+/// Decides as [`decide`] does for a tree whose first nodes these are; `None` if the path to the verdict leaves them, or is one
+/// of the few long ones.
+#[must_use]
+#[inline(always)]
+pub fn decide_in_front(front: &impl Nodes, query: &Query) -> Option<Verdict> {
+    within(front, query, FRONT_DEPTH, FRONT_DEPTH)
+}
+
+#[inline(always)]
+fn within(
+    nodes: &impl Nodes,
+    query: &Query,
+    address_depth: usize,
+    port_depth: usize,
+) -> Option<Verdict> {
     let port = u64::from(query.port);
-    leaf(nodes, query)
-        .and_then(|leaf| descend(nodes, leaf, Part::Port, port, PORT_DEPTH))
+    leaf_within(nodes, query, address_depth)
+        .and_then(|leaf| descend(nodes, leaf, Part::Port, port, port_depth))
         .and_then(|node| node.verdict())
-        .unwrap_or(Verdict::NONE)
 }
 
 /// Finds the node for an address: a verdict, or a node that examines protocol and port. `None` if a node is missing;
@@ -233,9 +257,14 @@ pub fn decide(nodes: &impl Nodes, query: &Query) -> Verdict {
 #[must_use]
 #[inline(always)]
 pub fn leaf(nodes: &impl Nodes, query: &Query) -> Option<Node> {
+    leaf_within(nodes, query, ADDRESS_DEPTH)
+}
+
+#[inline(always)]
+fn leaf_within(nodes: &impl Nodes, query: &Query, depth: usize) -> Option<Node> {
     let root = nodes.read(query.root)?;
-    let lower = descend(nodes, root, Part::Upper, query.upper, ADDRESS_DEPTH)?;
-    descend(nodes, lower, Part::Lower, query.lower, ADDRESS_DEPTH)
+    let lower = descend(nodes, root, Part::Upper, query.upper, depth)?;
+    descend(nodes, lower, Part::Lower, query.lower, depth)
 }
 
 /// Descends to the first node that does not examine this part, by at most `depth` steps.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 pub struct Memory {
     /// The resident memory, including pages shared with other processes (`VmRSS`).
     pub resident: u64,
-    /// The maximum of the resident memory so far (`VmHWM`).
+    /// The maximum of the resident memory so far, or since [`forget_peak`] (`VmHWM`).
     pub peak: u64,
     /// The resident memory that is not backed by a file: allocated and written by the process (`RssAnon`).
     pub anonymous: u64,
@@ -25,6 +25,14 @@ impl Memory {
             anonymous: field(&status, "RssAnon")?,
         })
     }
+}
+
+/// Lets the peak of a running process begin anew: a start needs more for a moment, to load the programs.
+pub fn forget_peak(pid: u32) -> Result<()> {
+    /// `CLEAR_REFS_MM_HIWATER_RSS` (fs/proc/task_mmu.c).
+    const PEAK: &str = "5";
+    let path = format!("/proc/{pid}/clear_refs");
+    fs::write(&path, PEAK).with_context(|| format!("write {path}"))
 }
 
 /// The proportional share of a running process, in kB: a page that several processes share counts in part for each, so

@@ -175,6 +175,38 @@ fn lines_of_what_was_let_through_are_as_the_schema_says() -> Result<()> {
 }
 
 #[test]
+fn lines_of_look_ups_are_as_the_schema_says() -> Result<()> {
+    let (world, validator) = (World::new()?, validator()?);
+    let probe = probe::program()?.display().to_string();
+    // No nameserver answers there, so what is allowed fails.
+    let [denied, failed] =
+        ["evil.example", "www.example.org"].map(|name| format!("dns/127.0.0.53/{name}"));
+    let script = format!("{probe} {denied} {denied} {failed}; sleep 1.5");
+    let options = ["--profile", "locked", "--allow", "www.example.org"];
+    let lines = lines(&world, &options, &script)?;
+    for (verdict, again) in [("denied", false), ("denied", true), ("failed", false)] {
+        let is_it = |line: &&Value| {
+            (&line["kind"], &line["verdict"], &line["again"])
+                == (&"lookup".into(), &verdict.into(), &again.into())
+        };
+        let line = lines.iter().find(is_it);
+        let fields = line.with_context(|| format!("{verdict}, {again}: {lines:?}"))?;
+        let fields = fields.as_object().context("an object")?;
+        for field in fields.keys() {
+            let mut without = fields.clone();
+            without.remove(field);
+            assert!(!validator.is_valid(&without.into()), "without {field}");
+        }
+    }
+    for line in &lines {
+        if let Err(error) = validator.validate(line) {
+            panic!("{line}: {error}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn what_is_no_line_is_not_taken_for_one() -> Result<()> {
     let validator = validator()?;
     let lines = all()?;

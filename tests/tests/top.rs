@@ -38,8 +38,11 @@ fn start(screen: &mut Screen, name: &str) -> Result<()> {
 
 /// A fence's name as far as there is room for it.
 fn head(name: &str) -> String {
-    let head: String = name.chars().take(16).collect();
-    if head == name { head } else { head + "…" }
+    const ROOM: usize = 17;
+    if name.chars().count() <= ROOM {
+        return name.to_owned();
+    }
+    name.chars().take(ROOM - 1).chain(['…']).collect()
 }
 
 /// The words of the fence's row: mark, name, state, attempts a second, attempts, bytes sent and received a

@@ -107,6 +107,9 @@ enum Task {
         /// Build quickly, without link-time optimisation.
         #[arg(long)]
         quick: bool,
+        /// Boot this kernel of Debian's, and write what holds on it to docs/kernels.md.
+        #[arg(long, value_enum)]
+        kernel: Option<vm::Choice>,
         /// A command to run there instead of the tests, after `--`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
@@ -145,13 +148,17 @@ fn main() -> ExitCode {
 
 fn dispatch(task: Task) -> Result<ExitCode> {
     match task {
-        Task::Vm { quick, command } => {
+        Task::Vm {
+            quick,
+            kernel,
+            command,
+        } => {
             let profile = if quick {
                 Profile::Quick
             } else {
                 Profile::Release
             };
-            return vm::run(command, profile).map(ExitCode::from);
+            return vm::run(kernel, command, profile).map(ExitCode::from);
         }
         Task::Setup => setup::setup(),
         Task::Build(args) => build::build(args.profile()).map(drop),

@@ -167,6 +167,16 @@ const MACHINE: &[Package] = &[
         Probe::Program("mke2fs"),
         "makes the machine's disk",
     ),
+    package(
+        "kmod",
+        Probe::Program("depmod"),
+        "finds the modules that another kernel of the machine boots with",
+    ),
+    package(
+        "cpio",
+        Probe::Program("cpio"),
+        "makes the initramfs of such a kernel",
+    ),
 ];
 
 /// The programs that `session` runs inside and outside of a fence, besides [`TOOLS`].

@@ -173,7 +173,7 @@ fn end_to_end(filter: Option<&str>, program: Profile, whole: bool) -> Result<()>
 }
 
 fn machine(program: Profile) -> Result<()> {
-    let status = vm::run(Vec::new(), program)?;
+    let status = vm::test(program)?;
     ensure!(status == 0, "a command in the machine failed: see above");
     Ok(())
 }

@@ -3,7 +3,9 @@
 
 mod clock;
 mod image;
+mod kernel;
 mod machine;
+mod matrix;
 mod payload;
 mod sources;
 
@@ -11,10 +13,13 @@ use std::{
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
+    slice,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
+pub(crate) use kernel::Choice;
+use kernel::Kernel;
 use machine::Machine;
 use tempfile::TempDir;
 
@@ -45,21 +50,88 @@ const SILENCE: Duration = Duration::from_secs(600);
 /// The limit for switching the machine off.
 const END: Duration = Duration::from_secs(60);
 
+/// The command of [`COMMANDS`] that the tests run on the kernel whose turn it is, in place of that of Debian 12. So they take
+/// no longer.
+const ELSEWHERE: &[&str] = &["smoke"];
+
+/// The commands to run on the kernel whose turn it is in the tests.
+const COMMANDS_OF_TURN: [&[&str]; 3] = [
+    ELSEWHERE,
+    &["qfence-user", "doctor"],
+    &["qfence-user", "verify", "--short"],
+];
+
 /// Builds qfence in a profile, boots the machine, and runs `command` in it, or [`COMMANDS`] if it is empty. Returns the
 /// status of the first command that fails, or 0.
-pub(crate) fn run(command: Vec<OsString>, profile: Profile) -> Result<u8> {
-    let commands = if command.is_empty() {
-        let words = |words: &&[&str]| words.iter().map(OsString::from).collect();
-        COMMANDS.iter().map(words).collect()
-    } else {
-        vec![command]
-    };
+///
+/// With `kernel`, the machine boots each kernel that it names. Then the page of kernels is written, if `command` is empty.
+pub(crate) fn run(kernel: Option<Choice>, command: Vec<OsString>, profile: Profile) -> Result<u8> {
+    let program = set_up(profile)?;
+    match kernel {
+        Some(choice) if command.is_empty() => page(choice, &program),
+        None if command.is_empty() => boot_and_run(Kernel::V6_1, &program, &words(&COMMANDS)),
+        _ => {
+            let mut first_failure = 0;
+            let kernels = kernel.map_or(vec![Kernel::V6_1], Choice::kernels);
+            for kernel in kernels {
+                let status = boot_and_run(kernel, &program, slice::from_ref(&command))?;
+                first_failure = if first_failure == 0 {
+                    status
+                } else {
+                    first_failure
+                };
+            }
+            Ok(first_failure)
+        }
+    }
+}
+
+/// Builds qfence in a profile, and runs [`COMMANDS`] but [`ELSEWHERE`] on the kernel of Debian 12, and [`COMMANDS_OF_TURN`] on
+/// another kernel, which changes from commit to commit. Returns the status of the first command that fails, or 0.
+pub(crate) fn test(profile: Profile) -> Result<u8> {
+    let turn = Kernel::of_turn()?;
+    report::note(&format!(
+        "beside the kernel 6.1, the kernel {} has its turn: the number of commits determines it",
+        turn.name()
+    ));
+    let program = set_up(profile)?;
+    let commands: Vec<_> = COMMANDS
+        .into_iter()
+        .filter(|one| *one != ELSEWHERE)
+        .collect();
+    match boot_and_run(Kernel::V6_1, &program, &words(&commands))? {
+        0 => boot_and_run(turn, &program, &words(&COMMANDS_OF_TURN)),
+        status => Ok(status),
+    }
+}
+
+/// Installs what is missing, and builds qfence; returns the path of qfence-user.
+fn set_up(profile: Profile) -> Result<PathBuf> {
     report::heading("set up");
     install()?;
     report::heading("build");
-    let program = build::build(profile)?;
-    let booted = Booted::boot(&program, &commands)?;
-    let status = run_all(&booted.machine, &commands)?;
+    build::build(profile)
+}
+
+/// Tries the kernels of a choice, and writes the page of kernels. The status is 1 if something does not hold.
+fn page(choice: Choice, program: &Path) -> Result<u8> {
+    let dir = directory()?;
+    let mut holds = true;
+    for kernel in choice.kernels() {
+        holds &= matrix::try_on(kernel, program, &dir)?;
+    }
+    matrix::write_page(&dir)?;
+    Ok((!holds).into())
+}
+
+fn words(commands: &[&[&str]]) -> Vec<Vec<OsString>> {
+    let words = |words: &&[&str]| words.iter().map(OsString::from).collect();
+    commands.iter().map(words).collect()
+}
+
+fn boot_and_run(kernel: Kernel, program: &Path, commands: &[Vec<OsString>]) -> Result<u8> {
+    let booted = Booted::boot(kernel, program, commands)?;
+    let status = run_all(&booted.machine, commands)?;
     booted.machine.await_end(END)?;
     Ok(status)
 }
@@ -74,12 +146,12 @@ impl Booted {
     /// Boots a machine for a single command. Missing packages are installed first.
     pub(crate) fn for_command(program: &Path, command: &str) -> Result<Self> {
         install()?;
-        Self::boot(program, &[vec![command.into()]])
+        Self::boot(Kernel::V6_1, program, &[vec![command.into()]])
     }
 
-    fn boot(program: &Path, commands: &[Vec<OsString>]) -> Result<Self> {
+    fn boot(kernel: Kernel, program: &Path, commands: &[Vec<OsString>]) -> Result<Self> {
         let dir = directory()?;
-        let image = image::image(&dir)?;
+        let image = kernel.put_into(image::image(&dir)?, &dir)?;
         report::heading("boot");
         let files = tempfile::tempdir_in(&dir)?;
         let payload = payload::write(files.path(), program, commands)?;
@@ -87,9 +159,11 @@ impl Booted {
         let has_guests = commands.iter().flatten().any(|word| word == "tap");
         let console = files.path().join("console.log");
         let machine = Machine::start(&image, &payload, &console, has_guests)?;
-        report::during("Debian 12, emulated, without network", || {
-            machine.await_ready(BOOT)
-        })?;
+        let what = format!(
+            "Debian 12 with Linux {}, emulated, without network",
+            kernel.name()
+        );
+        report::during(&what, || machine.await_ready(BOOT))?;
         Ok(Self {
             machine,
             _files: files,

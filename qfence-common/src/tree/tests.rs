@@ -17,7 +17,12 @@ fn allow(rule: u32) -> Node {
 
 fn ask(nodes: &[Node], address: Address, protocol: Protocol, port: u16) -> Verdict {
     let query = Query::new(LookupPath::Address, address, protocol, port);
-    decide(&Tree(nodes), &query)
+    let verdict = decide(&Tree(nodes), &query);
+    for front in 0..=nodes.len() {
+        let in_front = decide_in_front(&Tree(&nodes[..front]), &query);
+        assert!(in_front.is_none_or(|found| found == verdict), "{front}");
+    }
+    verdict
 }
 
 fn any(address: Address) -> Query {
@@ -116,6 +121,43 @@ fn the_parts_are_asked_one_after_the_other() {
     }
     let leaf = leaf(&Tree(&nodes), &any(address)).unwrap();
     assert!(leaf.looks_at(Part::Port));
+}
+
+#[test]
+fn the_front_decides_if_the_whole_path_is_in_it() {
+    // Each node leads to the next one, the last one to a verdict.
+    let way = |first| Node::of_slots(Part::Upper, 1, 0, 1, first);
+    let nodes = [
+        way(1),
+        DENY,
+        way(3),
+        DENY,
+        way(5),
+        DENY,
+        way(7),
+        DENY,
+        way(9),
+        DENY,
+        allow(1),
+    ];
+    let ask_from = |root: usize, end: usize| {
+        let query = Query {
+            root: u32::try_from(root).unwrap(),
+            ..any([0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0])
+        };
+        decide_in_front(&Tree(&nodes[..end]), &query)
+    };
+    let allowed = allow(1).verdict();
+    for (root, expected) in [
+        (10, allowed),
+        (8, allowed),
+        (4, allowed),
+        (2, None),
+        (0, None),
+    ] {
+        assert_eq!(ask_from(root, nodes.len()), expected, "{root}");
+        assert_eq!(ask_from(root, nodes.len() - 1), None, "{root}");
+    }
 }
 
 #[test]

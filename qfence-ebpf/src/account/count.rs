@@ -21,14 +21,22 @@ pub(crate) fn hit(rule: u32, is_call: bool) {
     qfence_hit(rule, is_call.into());
 }
 
-/// As [`hit`], for a packet; in the common case without a call of a function.
+/// As [`hit`]; in the common case without a call of a function.
 #[inline(always)]
-pub(crate) fn hit_by_packet(rule: u32) {
+pub(crate) fn hit_at_once(rule: u32, is_call: bool) {
     match HITS.get_ptr_mut(rule) {
-        // SAFETY: the map's value, aligned and alive as long as the program runs.
-        Some(hits) => add(unsafe { &raw mut (*hits).packets }, 1),
-        None => hit(rule, false),
+        Some(hits) => add_hit(hits, is_call),
+        None => hit(rule, is_call),
     }
+}
+
+#[inline(always)]
+fn add_hit(hits: *mut Hits, is_call: bool) {
+    // SAFETY: the map's value, aligned and alive as long as the program runs.
+    let calls = unsafe { &raw mut (*hits).calls };
+    // SAFETY: as above.
+    let packets = unsafe { &raw mut (*hits).packets };
+    add(if is_call { calls } else { packets }, 1);
 }
 
 /// Returns 0, because a global function must return a value. Global: see `judge/policy.rs`.
@@ -39,11 +47,7 @@ extern "C" fn qfence_hit(rule: u32, is_call: u32) -> u32 {
     if hits.is_null() {
         return 0;
     }
-    // SAFETY: the map's value, aligned and alive as long as the program runs.
-    let calls = unsafe { &raw mut (*hits).calls };
-    // SAFETY: as above.
-    let packets = unsafe { &raw mut (*hits).packets };
-    add(if is_call != 0 { calls } else { packets }, 1);
+    add_hit(hits, is_call != 0);
     0
 }
 
@@ -73,7 +77,7 @@ pub(crate) fn tally_call(outcome: u32, class: u32, connects: bool) {
     let Some(tally) = tally(outcome, class) else {
         return;
     };
-    // SAFETY: as above.
+    // SAFETY: the map's value, aligned and alive as long as the program runs.
     let connect = unsafe { &raw mut (*tally).connects };
     // SAFETY: as above.
     let send = unsafe { &raw mut (*tally).sends };

@@ -49,6 +49,17 @@ impl Judgement {
         is_reply | is_own | (self.outcome as u64) << u32::BITS | self.verdict.bits() as u64
     }
 
+    /// That of what a rule allows.
+    #[inline(always)]
+    pub(crate) const fn allowed(verdict: Verdict) -> Self {
+        Self {
+            outcome: Outcome::Sent,
+            verdict,
+            is_reply: false,
+            is_own: false,
+        }
+    }
+
     /// The number of the outcome in a packed judgement.
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "eight bits of it")]
@@ -111,6 +122,18 @@ pub(crate) fn judge(
     own: impl FnOnce(Verdict) -> u32,
 ) -> u64 {
     let verdict = verdict(to.path, to.address, to.protocol, to.port);
+    judge_verdict(to, verdict, is_call, socket, own)
+}
+
+/// The same, given the policy's verdict.
+#[inline(always)]
+pub(crate) fn judge_verdict(
+    to: &Destination,
+    verdict: Verdict,
+    is_call: bool,
+    socket: impl Fn() -> *mut bpf_sock,
+    own: impl FnOnce(Verdict) -> u32,
+) -> u64 {
     let mut facts = if is_call { OF_A_CALL } else { 0 };
     if verdict.action() == Action::Deny && !is_own_loopback(to, verdict, is_call, &socket) {
         facts |= DENIED;

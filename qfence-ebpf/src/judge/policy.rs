@@ -2,13 +2,13 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use qfence_common::{
-    Action, Halves, LookupPath, Nodes as _, Protocol, Query, Verdict, decide,
+    Action, Halves, LookupPath, Nodes as _, Protocol, Query, Verdict, decide, decide_in_front,
     resolved::{Resolved, decide_by_name},
     tree::FLAGS,
     verdict::{HOST, MANY, MONITOR, NAMED, SELF},
 };
 
-use crate::maps::{CHANGE, POLICY, RESOLVED};
+use crate::maps::{CHANGE, FRONT, POLICY, RESOLVED, RESOLVER};
 
 /// Returns the policy's verdict on a destination.
 #[inline(always)]
@@ -45,11 +45,19 @@ pub(crate) fn verdict_of_tree(
 /// rule applies.
 #[inline(always)]
 fn may_be_named(path: LookupPath, verdict: Verdict) -> bool {
-    verdict.action() == Action::Deny
+    has_resolver()
+        && verdict.action() == Action::Deny
         && verdict.has(NAMED)
         && !verdict.has(HOST)
         && !verdict.has(MANY)
         && path == LookupPath::Address
+}
+
+/// Whether the fence has a resolver. Without one it never gets rules by name. It is a global, so the verifier removes all that
+/// depends on it from a fence without one.
+#[inline(always)]
+fn has_resolver() -> bool {
+    RESOLVER.load().port != 0
 }
 
 /// Whether the policy is only monitored. False if there is no policy.
@@ -75,7 +83,7 @@ pub(crate) fn knows_self() -> bool {
 /// Whether the policy has rules by name.
 #[inline(always)]
 pub(crate) fn knows_names() -> bool {
-    Verdict::from_bits(qfence_flags()).has(NAMED)
+    has_resolver() && Verdict::from_bits(qfence_flags()).has(NAMED)
 }
 
 /// Whether existing TCP connections are judged.
@@ -91,21 +99,26 @@ pub(crate) fn judges_standing() -> bool {
 // global function can take at most five arguments. Before Linux 5.12 they can only be numbers and the program's
 // context. It must return a number.
 
-/// Returns the bits of the tree's verdict on a query. If there is no policy in the slot, it denies.
+/// Returns the bits of the tree's verdict on a query. If there is no policy in the slot, it denies. Each verdict is that of one
+/// policy: the front decides alone, or not at all.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_verdict(root: u32, upper: u64, lower: u64, port: u32) -> u32 {
-    match POLICY.get(0) {
-        Some(tree) => {
-            let query = Query {
-                root,
-                upper,
-                lower,
-                port,
-            };
-            decide(tree, &query).bits()
-        }
-        None => Verdict::NONE.bits(),
+    let Some(tree) = POLICY.get(0) else {
+        return Verdict::NONE.bits();
+    };
+    let query = Query {
+        root,
+        upper,
+        lower,
+        port,
+    };
+    let in_front = FRONT
+        .get(0)
+        .and_then(|front| decide_in_front(front, &query));
+    match in_front {
+        Some(verdict) => verdict.bits(),
+        None => decide(tree, &query).bits(),
     }
 }
 
@@ -121,6 +134,10 @@ const READINGS: u32 = 2;
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn qfence_verdict_by_name(upper: u64, lower: u64, port: u32, denied: u32) -> u32 {
+    // Older kernels verify it in each fence.
+    if !has_resolver() {
+        return denied;
+    }
     let address = Halves { upper, lower };
     let Some(tree) = POLICY.get(0) else {
         return denied;

@@ -14,7 +14,7 @@ use aya_ebpf::{
     },
     helpers::{bpf_map_lookup_elem, bpf_map_update_elem},
 };
-use qfence_common::{AttemptKey, Hits, Node, Nodes, Repeats, Sighting, abi};
+use qfence_common::{AttemptKey, Hits, Node, Nodes, Repeats, Sighting, abi, tree};
 
 /// A map, as returned by an array of maps.
 ///
@@ -52,6 +52,8 @@ pub(crate) unsafe trait Inner: Sized {
     }
 }
 
+const NO_FLAGS: u32 = 0;
+
 /// Declares an inner map in the form that the loader reads from the program's type information: each field is a number,
 /// given as the length of an array type.
 macro_rules! inner {
@@ -77,6 +79,11 @@ macro_rules! inner {
 inner!(
     /// The nodes of a policy. The flag allows arrays of any length in the slot.
     Tree, BPF_MAP_TYPE_ARRAY, u32 => Node, 1, BPF_F_INNER_MAP
+);
+inner!(
+    /// The first nodes of a policy. Without a flag, all arrays in the slot have this length, so the kernel puts look-ups in
+    /// place of the calls of them (`array_map_gen_lookup`).
+    Front, BPF_MAP_TYPE_ARRAY, u32 => Node, tree::FRONT, NO_FLAGS
 );
 inner!(
     /// The known attempt keys and their counts. The kernel accepts hash maps of any size in the slot.
@@ -116,6 +123,14 @@ impl Nodes for Tree {
     fn read(&self, index: u32) -> Option<Node> {
         // SAFETY: null, or a value of the map with the size and alignment of a node, which stays readable until the
         // program ends (RCU). Nothing changes the nodes of a policy in force.
+        unsafe { self.find(&index).as_ref() }.copied()
+    }
+}
+
+impl Nodes for Front {
+    #[inline(always)]
+    fn read(&self, index: u32) -> Option<Node> {
+        // SAFETY: as above.
         unsafe { self.find(&index).as_ref() }.copied()
     }
 }

@@ -27,7 +27,7 @@ use qfence_common::{
 
 use crate::{
     hooks::lead::Led,
-    maps::inner::{Keys, MoreHits, MoreKeys, Sightings, Tree},
+    maps::inner::{Front, Keys, MoreHits, MoreKeys, Sightings, Tree},
     subject::owner::Owner,
 };
 
@@ -35,6 +35,10 @@ use crate::{
 /// parts of two policies. The inner size is a template; the loader sets it.
 #[btf_map]
 pub(crate) static POLICY: ArrayOfMaps<Tree, 1> = ArrayOfMaps::new();
+
+/// The first nodes of the policy in force. The slot is empty, or has the same policy as POLICY after each change.
+#[btf_map]
+pub(crate) static FRONT: ArrayOfMaps<Front, 1> = ArrayOfMaps::new();
 
 /// The number of decisions of each rule. The loader sets the length to fit the policy with which the fence starts.
 #[btf_map]

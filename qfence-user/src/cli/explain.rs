@@ -10,6 +10,7 @@ Examples:
   qfence-user explain tcp:10.0.2.2:22 192.168.1.1
   qfence-user explain --profile locked --allow dns udp:1.1.1.1:53
   sudo qfence-user explain vm1 tcp:127.0.0.1:5432 '[fd00::1]:443'
+  sudo qfence-user explain job tcp:github.com:443
 
 Layers:
   address   calls, and packets that leave through a network device: their
@@ -17,10 +18,15 @@ Layers:
   loopback  packets that leave through the loopback device: all of them go to
             the host
   both      both layers have the same result
-  lookup    the look-up of a name
-  ADDRESS, for N s
-            an address of the name that is in force in the fence, for so many
-            seconds more
+For a name:
+  lookup    whether the fence can look it up
+  addresses what rules by name allow at its addresses
+  ADDRESS (N s)
+            an address of it that is in force in the fence, for N seconds more
+            if it is not used, and what all rules together say
+  ADDRESS (struck)
+            an address that was taken out of its answers, because no name leads
+            there: it is of this host or of a private network
 
 For the syntax of rules see `qfence-user exec --help`.
 
@@ -46,7 +52,8 @@ Fields for a name, instead of address and layers:
   connection  allow, if rules by name allow all that is asked about;
               by-address, if the other rules decide on each address; or deny
   granted     what rules by name allow at its addresses
-  addresses   the addresses in force: address, seconds, by_address";
+  addresses   the addresses in force: address, seconds, by_address
+  struck      the addresses that were taken out of its answers: address, set";
 
 /// The options of `explain`.
 #[derive(Debug, Args)]

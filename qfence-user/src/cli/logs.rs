@@ -9,6 +9,7 @@ Examples:
   sudo qfence-user logs vm1
   sudo qfence-user logs vm1 -f --dest tcp:127.0.0.1
   sudo qfence-user logs vm1 --since 10m --json --dest metadata
+  sudo qfence-user logs job --dest '*.example.org'
   sudo qfence-user logs vms --workload web.service
 
 The record is in memory, under /run/qfence: the last 256 to 512 kB, until the fence is removed. For a \
@@ -36,7 +37,7 @@ pub struct Logs {
     #[arg(long, value_name = "TIME|AGO")]
     pub since: Option<Since>,
 
-    /// Show only attempts to reach this address, prefix or set; the syntax is that of a rule
+    /// Show only attempts to reach this address, prefix, set or name, and look-ups of the name; the syntax is that of a rule
     #[arg(long, value_name = "[PROTOCOL:]DESTINATION[:PORTS]")]
     pub dest: Option<Match>,
 

@@ -26,8 +26,8 @@ pub struct PolicyArgs {
     )]
     pub default: Option<DefaultAction>,
 
-    /// Profile, whose rules follow those of --allow and --deny: host, internet-only, locked, a file in
-    /// /etc/qfence/profiles.d, or a path
+    /// Profile, whose rules follow those of --allow and --deny: host, internet-only, locked, names-only, a
+    /// file in /etc/qfence/profiles.d, or a path. `qfence-user policy show --profile NAME` prints it
     #[arg(long, value_name = "NAME|PATH")]
     pub profile: Option<OsString>,
 }

@@ -25,10 +25,15 @@ pub enum PolicyVerbs {
         profiles: Vec<OsString>,
     },
     /// Show a fence's rules in order, the hits of each, and the members of its sets
+    ///
+    /// With --profile, print the file of a profile instead, such as one that comes with qfence, to copy it.
     Show {
         /// The fence
-        #[arg(value_name = "NAME")]
-        name: String,
+        #[arg(value_name = "NAME", required_unless_present = "profile")]
+        name: Option<String>,
+        /// Print this profile
+        #[arg(long, value_name = "NAME|PATH", conflicts_with_all = ["name", "json"])]
+        profile: Option<OsString>,
         /// Print one JSON object instead of tables
         #[arg(long)]
         json: bool,

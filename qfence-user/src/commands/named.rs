@@ -1,4 +1,4 @@
-//! The addresses that the rules by name of a fence allow now, for `explain` and `policy show`.
+//! What the resolver of a fence has found: names, look-ups, and the addresses that rules by name allow now.
 
 use anyhow::Result;
 
@@ -6,9 +6,21 @@ use crate::{
     base::clock::since_boot,
     compile::explain::{NamedAddress, NamedAddresses},
     fence::registry::Fences,
-    kernel::resolved::Addresses,
+    kernel::{has_resolver, resolved::Addresses},
     policy::domain::DomainName,
+    stored_policy::resolved_names::StoredNames,
 };
+
+/// What the resolver of the fence `name` has found; `None` if it has none.
+///
+/// # Errors
+/// If the map or the file of names cannot be read.
+pub(super) fn found(fences: &Fences, name: &str) -> Result<Option<StoredNames>> {
+    match has_resolver(&fences.pins(name))? {
+        true => fences.names_file(name).read().map(Some),
+        false => Ok(None),
+    }
+}
 
 /// The addresses that the rules by name of the fence `name` allow now.
 ///

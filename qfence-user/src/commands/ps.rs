@@ -1,6 +1,6 @@
 //! `ps`: lists the fences.
 
-use std::{os::unix::ffi::OsStrExt as _, path::PathBuf};
+use std::{collections::BTreeMap, os::unix::ffi::OsStrExt as _, path::PathBuf};
 
 use anyhow::Result;
 use comfy_table::{Table, presets::NOTHING};
@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use qfence_common::Traffic;
 use serde::Serialize;
 
-use super::{print, print_json, require_root};
+use super::{named::found, print, print_json, require_root};
 use crate::{
     base::{
         console::notify,
@@ -27,6 +27,7 @@ use crate::{
         snapshot::{Snapshot, bytes},
     },
     policy::Policy,
+    stored_policy::resolved_names::{RESULTS, refused},
 };
 
 /// The maximum number of processes of a fence in the table.
@@ -53,6 +54,8 @@ struct Row<'a> {
     /// What is in it, if others have made it.
     workload: Option<&'a str>,
     attempts: Option<Counts>,
+    /// The number of look-ups by their results, if the fence has a resolver.
+    lookups: Option<BTreeMap<&'static str, u64>>,
     sent: Option<Amount>,
     refused: Option<Amount>,
     received: Option<Amount>,
@@ -98,10 +101,11 @@ pub fn run(options: &Ps, paths: &Paths) -> Result<()> {
     let elsewhere = registry.clear(&mut |note| notify(note))?;
     let fences = registry.list(elsewhere)?;
     drop(registry);
+    let lookups = lookups(&all, &fences);
     if options.json {
-        print_json(&rows(&fences))?;
+        print_json(&rows(&fences, &lookups))?;
     } else {
-        print(&table(&fences))?;
+        print(&table(&fences, &lookups))?;
     }
     for Listed {
         name, condition, ..
@@ -126,7 +130,31 @@ pub fn run(options: &Ps, paths: &Paths) -> Result<()> {
     Ok(())
 }
 
-fn rows(fences: &[Listed]) -> Vec<Row<'_>> {
+/// The look-ups of fences with a resolver, by the name of the fence.
+type Lookups<'a> = BTreeMap<&'a str, [u64; RESULTS.len()]>;
+
+/// The look-ups of fences. Those that cannot be read are reported.
+fn lookups<'a>(all: &Fences, fences: &'a [Listed]) -> Lookups<'a> {
+    let mut lookups = Lookups::new();
+    for Listed { name, counted, .. } in fences {
+        // Of a fence whose maps cannot be read, no count is shown.
+        let Some(_counted) = counted else {
+            continue;
+        };
+        match found(all, name) {
+            Ok(Some(found)) => {
+                lookups.insert(name, found.lookups);
+            }
+            Ok(None) => {}
+            Err(error) => notify(format_args!(
+                "warning: the look-ups of the fence {name} are not counted: {error:#}"
+            )),
+        }
+    }
+    lookups
+}
+
+fn rows<'a>(fences: &'a [Listed], lookups: &Lookups<'_>) -> Vec<Row<'a>> {
     fences
         .iter()
         .map(|fence| Row {
@@ -169,6 +197,9 @@ fn rows(fences: &[Listed]) -> Vec<Row<'_>> {
             place: place(fence),
             workload: attached(fence).map(|attached| attached.workload.as_str()),
             attempts: fence.counted.map(|counted| counted.counts),
+            lookups: lookups
+                .get(&*fence.name)
+                .map(|of| RESULTS.into_iter().zip(*of).collect()),
             sent: fence.counted.map(|counted| counted.sent.into()),
             refused: fence.counted.map(|counted| counted.refused.into()),
             received: fence.counted.map(|counted| counted.received.into()),
@@ -244,6 +275,16 @@ fn counted(fence: &Listed, show: impl Fn(&Snapshot) -> String) -> String {
     fence.counted.as_ref().map_or_else(|| "-".to_owned(), show)
 }
 
+/// The attempts on record, and the look-ups that were refused.
+fn denied(counted: &Snapshot, lookups: Option<&[u64; RESULTS.len()]>) -> String {
+    let refused = lookups.map_or(0, refused);
+    counted
+        .counts
+        .on_record()
+        .saturating_add(refused)
+        .to_string()
+}
+
 /// The command of a fence. An earlier version stored it completely.
 fn command(description: &Description) -> Vec<String> {
     let words = description.command.iter().map(String::as_bytes);
@@ -275,7 +316,7 @@ fn pids(all: &[Pid]) -> String {
     }
 }
 
-fn table(fences: &[Listed]) -> String {
+fn table(fences: &[Listed], lookups: &Lookups<'_>) -> String {
     let mut table = Table::new();
     table.load_preset(NOTHING);
     table.set_header([
@@ -290,7 +331,7 @@ fn table(fences: &[Listed]) -> String {
             policy_name(fence.policy.as_ref()),
             closures(description.map(|description| &*description.strict)),
             closures(description.map(|description| &*description.open)),
-            counted(fence, |counted| counted.counts.on_record().to_string()),
+            counted(fence, |counted| denied(counted, lookups.get(&*fence.name))),
             counted(fence, |counted| bytes(counted.sent.bytes)),
             counted(fence, |counted| bytes(counted.received.bytes)),
             description.map_or_else(|| "-".to_owned(), |description| description.started.clone()),
@@ -313,37 +354,4 @@ fn table(fences: &[Listed]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_of_containers_are_cut() {
-        let id = "0123456789ab".repeat(6)[..64].to_owned();
-        let cut = abbreviated(&format!("container {id} (oci)"));
-        assert_eq!(cut, "container 0123456789ab (oci)");
-        let longer = format!("{id}0");
-        assert_eq!(abbreviated(&longer), longer);
-    }
-
-    #[test]
-    fn a_table_has_as_much_of_each_fence_as_can_be_read() {
-        let all: Vec<_> = (1..=20_000).map(Pid::from_raw).collect();
-        assert_eq!(pids(&[]), "-");
-        assert_eq!(pids(&all[..2]), "1,2");
-        assert!(pids(&all).ends_with(",15,16,… (20000)"), "{}", pids(&all));
-        let description = Description {
-            command: vec!["x".repeat(100_000), "y".into()],
-            supervisor: 1,
-            started: String::new(),
-            qemu: None,
-            strict: Vec::new(),
-            open: Vec::new(),
-            hooks: Vec::new(),
-            without: Vec::new(),
-            devices: Vec::new(),
-            attached: None,
-            beneath: None,
-        };
-        assert!(command(&description).concat().len() < COMMAND + 10);
-    }
-}
+mod tests;

@@ -15,6 +15,8 @@ mod ports;
 pub mod shadow;
 mod tree;
 
+pub use self::ports::intervals as queries;
+
 use std::net::IpAddr;
 
 use intervals::Flattened;

@@ -146,7 +146,8 @@ fn name(prefix: Prefix) -> String {
 pub(super) const EVERYTHING: [(u32, u32); 1] = [(0, u32::MAX)];
 
 /// The first and last of each interval of queries that a match covers.
-pub(super) fn intervals(of: &Match) -> Vec<(u32, u32)> {
+#[must_use]
+pub fn intervals(of: &Match) -> Vec<(u32, u32)> {
     of.in_effect()
         .iter()
         .flat_map(|(protocol, ports)| {

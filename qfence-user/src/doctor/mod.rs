@@ -13,6 +13,7 @@
 //! | [`container`] | what a container lacks of its host |
 //! | [`closures`] | what a command can do to processes outside, and ask of managers |
 //! | [`devices`] | network devices of guests: programs at them, and where the host receives packets |
+//! | [`names`] | what rules by name need |
 //! | [`nameservers`] | nameservers of the host behind NAT |
 //! | [`guest`] | the machine that this one is a guest of |
 //! | [`confinement`] | lockdown, security modules, unprivileged BPF and user namespaces |
@@ -30,6 +31,7 @@ pub mod finding;
 pub mod foreign;
 pub mod guest;
 pub mod memlock;
+pub mod names;
 pub mod nameservers;
 pub mod privileges;
 pub mod programs;
@@ -83,6 +85,7 @@ pub fn examine(paths: &Paths) -> Result<Vec<Finding>> {
     if privileges.is_root() {
         findings.extend(closures::examine(hierarchy.as_ref(), &paths.run));
     }
+    findings.push(names::examine());
     findings.extend(devices::examine(&paths.proc, privileges.is_root()));
     findings.extend(confinement::examine(&paths.securityfs, &paths.proc));
     findings.extend(guest::examine(paths)?);

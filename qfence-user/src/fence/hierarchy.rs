@@ -45,7 +45,8 @@ impl NoHierarchy {
         match self {
             Self::OnlyV1 => "only cgroup v1 is mounted",
             Self::None => {
-                "no cgroup2 file system is mounted here (`ip netns exec` hides it: use `exec --netns NAME`)"
+                "no cgroup2 file system is mounted here (`ip netns exec` hides it: call qfence outside of it, `exec` \
+                 with --netns NAME)"
             }
         }
     }

@@ -24,6 +24,21 @@ pub(super) fn get<K: Pod, V: Pod>(map: &HashMap<MapData, K, V>, key: &K) -> Resu
     }
 }
 
+/// Only an entry that exists is written (linux/bpf.h).
+const BPF_EXIST: u64 = 2;
+
+/// Replaces the value of a key. A missing key stays missing, and is no error: another process has removed it meanwhile.
+pub(super) fn replace<K: Pod, V: Pod>(
+    map: &mut HashMap<MapData, K, V>,
+    key: &K,
+    value: &V,
+) -> Result<()> {
+    match map.insert(key, value, BPF_EXIST) {
+        Err(error) if !is_missing(&error) => Err(error).context("cannot change an entry of a map"),
+        _ => Ok(()),
+    }
+}
+
 /// Removes a key. A missing key is no error.
 pub(super) fn remove<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, key: &K) -> Result<()> {
     match map.remove(key) {

@@ -8,23 +8,17 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, IterableMap, Map, MapData, PerCpuArray},
+    maps::{Array, HashMap, Map, MapData, PerCpuArray},
 };
-use qfence_common::{
-    Change, Hits, Marks, Node, Nodes, Pulse, Sighting, Tally, abi, tally::more_hits_index,
-    tree::HEAD,
-};
+use qfence_common::{Change, Hits, Marks, Pulse, Sighting, Tally, abi, tally::more_hits_index};
 
 use super::{
-    fill::fill,
     flows::Flows,
     load::possible_cpus,
     slot::{First, Slot, put_together},
+    tree::{self, INNER_MAP, InForce, Tree},
 };
 use crate::{compile::Compiled, kernel::pins};
-
-/// `BPF_F_INNER_MAP`: an array with this flag can replace one of another length (Linux 5.10).
-const INNER_MAP: u32 = 1 << 12;
 
 /// `BPF_F_NO_PREALLOC`: the map takes memory only for elements that exist.
 pub(super) const NO_PREALLOC: u32 = 1;
@@ -33,8 +27,9 @@ pub(super) const NO_PREALLOC: u32 = 1;
 const POLICY_TRIES: usize = 3;
 
 /// The maps that are pinned.
-const PINNED: [&str; 21] = [
+const PINNED: [&str; 22] = [
     abi::POLICY_MAP,
+    abi::FRONT_MAP,
     abi::HITS_MAP,
     abi::MORE_HITS_MAP,
     abi::SIGHTINGS_MAP,
@@ -57,7 +52,6 @@ const PINNED: [&str; 21] = [
     abi::HOST_SENT_MAP,
 ];
 
-type Tree = Array<MapData, Node>;
 pub(super) type MoreHits = Array<MapData, Hits>;
 type Sightings = HashMap<MapData, Sighting, u64>;
 
@@ -67,6 +61,8 @@ pub(super) const NO_SIGHTINGS: &str = "cannot read the sightings";
 /// The maps of one fence.
 pub struct Maps {
     policy: Slot<Tree>,
+    /// The first nodes of the policy. It is empty while the policy is replaced, and stays so if that fails.
+    front: Slot<Tree>,
     pub(super) hits: PerCpuArray<MapData, Hits>,
     /// Empty as long as all rule numbers fit in `hits`.
     pub(super) more_hits: Slot<MoreHits>,
@@ -146,6 +142,7 @@ impl Maps {
     fn from(mut take: impl FnMut(&str) -> Result<Map>) -> Result<Self> {
         Ok(Self {
             policy: Slot::of(take(abi::POLICY_MAP)?)?,
+            front: Slot::of(take(abi::FRONT_MAP)?)?,
             hits: take(abi::HITS_MAP)?.try_into()?,
             more_hits: Slot::of(take(abi::MORE_HITS_MAP)?)?,
             sightings: Slot::of(take(abi::SIGHTINGS_MAP)?)?,
@@ -169,19 +166,24 @@ impl Maps {
 
     /// Publishes a policy, and fills other slots at the same time.
     pub(super) fn publish_with(&mut self, policy: &Compiled, mut others: Vec<First>) -> Result<()> {
-        let nodes = u32::try_from(policy.nodes.len()).context("the policy is too large")?;
-        let tree = Tree::create(nodes.max(1), INNER_MAP).context("cannot make a policy map")?;
-        let indices: Vec<u32> = (0..nodes).collect();
-        fill(IterableMap::map(&tree), &indices, &policy.nodes)
-            .context("cannot fill the policy map")?;
+        let tree = tree::whole(&policy.nodes)?;
+        let front = self.front.first(&tree::front(&policy.nodes)?)?;
         let context = "cannot publish the policy";
         others.extend(self.missing(policy)?);
-        if self.policy.get().context(context)?.is_some() {
-            put_together(others)?;
-            return self.policy.swap(&tree).context(context);
+        if self.policy.get().context(context)?.is_none() {
+            // A policy that was withdrawn leaves its first nodes, which must not decide beside another one.
+            self.front.empty_if_full().context(context)?;
+            let first = self.policy.first(&tree)?;
+            return put_together([first, front].into_iter().chain(others)).context(context);
         }
-        let first = self.policy.first(&tree)?;
-        put_together([first].into_iter().chain(others)).context(context)
+        put_together(others)?;
+        // In this order, nothing is decided by the old policy after the new one, even if this process is killed.
+        let emptying = self.front.empty().context(context)?;
+        self.policy.swap(&tree).context(context)?;
+        emptying.finish().context(context)?;
+        // The policy is in force now. Without its front, programs read it by calls.
+        let _ = put_together([front]);
+        Ok(())
     }
 
     /// Removes the policy. From then on everything is refused, permanently.
@@ -217,7 +219,13 @@ impl Maps {
     /// If there is none, in which case everything is refused.
     pub fn in_force(&self) -> Result<InForce> {
         let tree = self.policy.get().context("cannot read the policy")?;
-        tree.map(InForce).context("no policy is in force")
+        tree.map(InForce::new).context("no policy is in force")
+    }
+
+    /// Whether programs have the first nodes of the policy where they read them faster.
+    #[cfg(test)]
+    pub(super) fn has_front(&self) -> bool {
+        self.front.get().unwrap().is_some()
     }
 
     /// Whether a complete policy is in force.
@@ -231,30 +239,13 @@ impl Maps {
             .find(Result::is_ok)
             .unwrap_or_else(|| self.policy.get());
         let policy = policy.context("cannot read the policy")?;
-        Ok(policy.is_some_and(|tree| InForce(tree).is_whole()))
+        Ok(policy.is_some_and(|tree| InForce::new(tree).is_whole()))
     }
 }
 
 impl AsMut<Self> for Maps {
     fn as_mut(&mut self) -> &mut Self {
         self
-    }
-}
-
-/// A policy that is or was in force.
-pub struct InForce(Tree);
-
-impl InForce {
-    /// Whether it is complete: it has a verdict for every address.
-    #[must_use]
-    pub fn is_whole(&self) -> bool {
-        usize::try_from(self.0.len()).is_ok_and(|nodes| nodes >= HEAD)
-    }
-}
-
-impl Nodes for InForce {
-    fn read(&self, index: u32) -> Option<Node> {
-        self.0.get(&index, 0).ok()
     }
 }
 

@@ -44,6 +44,7 @@ mod slot;
 mod syscall;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tree;
 pub mod trial;
 mod types;
 pub mod within;

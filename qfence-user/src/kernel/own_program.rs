@@ -182,10 +182,13 @@ fn load(hook: Hook, function: &Function, license: &CStr, types: &OwnedFd) -> Res
         Err(_) => {
             let end = log.iter().position(|byte| *byte == 0).unwrap_or(LOG);
             let log = String::from_utf8_lossy(log.get(..end).unwrap_or_default());
-            let reason = super::trial::verdict(&log).unwrap_or_default().to_owned();
             let hook = hook.name();
-            Err(anyhow!("{error}: {reason}")
-                .context(format!("the kernel rejected the eBPF program for {hook}")))
+            // A kernel that does not know the type of the program writes no log.
+            let reason = match super::trial::verdict(&log) {
+                Some(reason) => anyhow!("{error}: {reason}"),
+                None => anyhow!("{error}"),
+            };
+            Err(reason.context(format!("the kernel rejected the eBPF program for {hook}")))
         }
     }
 }

@@ -20,7 +20,7 @@ use qfence_common::{
 
 use super::{
     granted::{covers, granted, merged, packed, renewed},
-    hash::{get, keys, remove},
+    hash::{get, keys, remove, replace},
     maps::{directory, pinned},
 };
 use crate::base::clock::since_boot;
@@ -118,7 +118,7 @@ impl Addresses {
             } else if after != before
                 && let Some(grants) = packed(&after)
             {
-                self.write(address, Resolved { grants, ..entry })
+                self.replace(address, Resolved { grants, ..entry })
             } else {
                 Ok(())
             };
@@ -128,16 +128,18 @@ impl Addresses {
     }
 
     /// Removes the addresses that are over, and lets use prolong the others for another hour. `now_ns` is the time since boot.
+    /// `ended` gets each address that is removed, and since when it is over.
     ///
     /// # Errors
     /// If the map cannot be read, or an address cannot be written. The others are changed all the same.
-    pub fn sweep(&mut self, now_ns: u64) -> Result<()> {
+    pub fn sweep(&mut self, now_ns: u64, mut ended: impl FnMut(IpAddr, u64)) -> Result<()> {
         let mut result = Ok(());
         for (address, entry) in self.list()? {
             let changed = if entry.is_over(now_ns) {
+                ended(address, entry.expires_ns.min(entry.until_ns));
                 self.remove(address)
             } else if let Some(entry) = renewed(entry, now_ns) {
-                self.write(address, entry)
+                self.replace(address, entry)
             } else {
                 Ok(())
             };
@@ -146,7 +148,14 @@ impl Addresses {
         result
     }
 
+    /// Replaces an entry. One that another process has removed meanwhile stays removed.
+    fn replace(&mut self, address: IpAddr, entry: Resolved) -> Result<()> {
+        let replaced = replace(&mut self.0, &key(address), &entry);
+        replaced.context("cannot change the address of a name")
+    }
+
     /// Replaces an entry, or adds it.
+    #[cfg(test)]
     pub(super) fn write(&mut self, address: IpAddr, entry: Resolved) -> Result<()> {
         let written = self.0.insert(key(address), entry, 0);
         written.context("cannot change the address of a name")

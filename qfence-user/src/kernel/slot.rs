@@ -70,6 +70,40 @@ impl<V: FromMapData + InnerMap> Slot<V> {
         }
     }
 
+    /// Empties the slot for a while. When this returns, programs that start find it empty; the result waits for the others.
+    ///
+    /// # Errors
+    /// If the kernel does not do it.
+    pub(super) fn empty(&self) -> Result<Emptying> {
+        let array = duplicate(&self.fd)?;
+        let thread =
+            thread::Builder::new().spawn(move || match bpf(&mut Delete::new(&array, &0_u32)?) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            });
+        let thread = thread.context(NO_THREAD)?;
+        // Not by `get`, which opens the map: it may be gone between the reading of its id and that.
+        while is_full(&self.fd)? {
+            if thread.is_finished() {
+                Emptying(Some(thread)).finish()?;
+                return Ok(Emptying(None));
+            }
+            thread::yield_now();
+        }
+        Ok(Emptying(Some(thread)))
+    }
+
+    /// Empties the slot if there is a map in it, and waits until no program uses that any more.
+    ///
+    /// # Errors
+    /// If the kernel does not do it.
+    pub(super) fn empty_if_full(&self) -> Result<()> {
+        if is_full(&self.fd)? {
+            self.empty()?.finish()?;
+        }
+        Ok(())
+    }
+
     /// Prepares to put the first map into the slot.
     ///
     /// # Errors
@@ -79,6 +113,22 @@ impl<V: FromMapData + InnerMap> Slot<V> {
             array: Arc::new(duplicate(&self.fd)?),
             map: duplicate(map.fd())?,
         })
+    }
+}
+
+const NO_THREAD: &str = "cannot make a thread";
+
+/// A slot that has been emptied, and the thread that waits for the programs which may still use its map.
+pub(super) struct Emptying(Option<JoinHandle<io::Result<()>>>);
+
+impl Emptying {
+    /// Waits until no program uses the map any more.
+    ///
+    /// # Errors
+    /// If the kernel has not emptied the slot.
+    pub(super) fn finish(self) -> Result<()> {
+        let emptied = self.0.map_or(Ok(Ok(())), JoinHandle::join);
+        Ok(emptied.map_err(|_| anyhow!("a thread that empties a slot has panicked"))??)
     }
 }
 
@@ -115,7 +165,7 @@ impl First {
             wait.recv().map_err(io::Error::other)?;
             bpf(&mut Update::new(&self.array, &0_u32, &number(&self.map)?)?).map(drop)
         });
-        let thread = thread.context("cannot make a thread")?;
+        let thread = thread.context(NO_THREAD)?;
         Ok(Waiting {
             go,
             putting: Putting { array, thread },
@@ -147,9 +197,8 @@ impl Putting {
     /// Waits until the slot is filled.
     fn finish(self) -> Result<()> {
         loop {
-            match bpf(&mut Lookup::new(&self.array, &0_u32, &mut 0_u32)?) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                found => return Ok(found.map(drop)?),
+            if is_full(&self.array)? {
+                return Ok(());
             }
             if self.thread.is_finished() {
                 let put = self.thread.join();
@@ -157,6 +206,14 @@ impl Putting {
             }
             thread::yield_now();
         }
+    }
+}
+
+/// Whether there is a map in the slot of this array.
+fn is_full(array: &impl AsFd) -> io::Result<bool> {
+    match bpf(&mut Lookup::new(array, &0_u32, &mut 0_u32)?) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        found => found.map(|_| true),
     }
 }
 

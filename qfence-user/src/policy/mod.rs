@@ -4,6 +4,7 @@
 mod documented;
 pub mod domain;
 pub mod grammar;
+pub mod guard;
 pub mod hostset;
 pub mod members;
 pub mod names;

@@ -15,6 +15,9 @@ pub const DHCP: &str = "allow dhcp";
 /// The name of the exception for the services of a workload in its own network namespace.
 pub const POD: &str = "allow pod-loopback";
 
+/// The name of the refusal of look-ups of what no rule by name can have: one label, or characters that names have not.
+pub const UNNAMEABLE: &str = "deny-name";
+
 /// The names of refusals without a rule, by their numbers.
 pub const WITHOUT_RULE: [(u32, &str); 16] = [
     (verdict::SOCKET_KIND, "deny-raw"),

@@ -37,8 +37,10 @@ pub(super) fn packet(probe: &Probe, datagram: Datagram, sending: Sending) -> Res
     let (mut bytes, v6) = (Vec::new(), probe.destination.address.is_ipv6());
     let (from, to) = (source_port(probe), probe.port);
     let written = match datagram {
-        Datagram::Udp | Datagram::UdpLite | Datagram::L2tp | Datagram::Raw253 => {
-            return Ok(body);
+        Datagram::Udp | Datagram::UdpLite => return Ok(body),
+        // They have no ports that distinguish the packets of this process from those of another probe.
+        Datagram::L2tp | Datagram::Raw253 => {
+            return Ok([&body[..], &identifier().to_be_bytes()].concat());
         }
         Datagram::Ping | Datagram::RawIcmp if v6 => headers(probe)
             .icmpv6_echo_request(identifier(), SEQUENCE)
@@ -115,5 +117,13 @@ mod tests {
         assert_eq!(packet_of("raw-header/127.0.0.1/1")[..1], [0x45]);
         assert_eq!(packet_of("raw-header/::1/1")[..1], [0x60]);
         assert_eq!(packet_of("raw-header/::1/1").len(), 48 + HELLO.len());
+    }
+
+    #[test]
+    fn packets_without_ports_have_the_number_of_their_process() {
+        for spec in ["raw-253/127.0.0.1", "l2tp/127.0.0.1"] {
+            let expected = [HELLO, &identifier().to_be_bytes()].concat();
+            assert_eq!(packet_of(spec), expected, "{spec}");
+        }
     }
 }

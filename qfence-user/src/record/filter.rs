@@ -1,16 +1,18 @@
 //! Selects lines of a record.
 
-use std::{net::IpAddr, str::FromStr};
+use std::{net::IpAddr, str::FromStr, sync::Arc};
 
 use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
-use qfence_common::{Action, LookupPath, Protocol};
+use qfence_common::{Action, LookupPath, Protocol, tree::port_query};
 
-use super::line::{Allowed, Attempt, Body, Destination, Line};
+use super::line::{Allowed, Attempt, Body, Destination, Line, Lookup};
 use crate::{
-    compile::{Compiled, compile},
+    compile::{Compiled, compile, queries},
     policy::{
-        Numbered, Sets, given_default,
+        Numbered, Sets,
+        domain::{DomainName, DomainPattern},
+        given_default,
         protocol::protocol_number,
         rule::{Match, Rule, Source},
     },
@@ -38,16 +40,25 @@ impl FromStr for Since {
     }
 }
 
+/// Which destinations are selected.
+#[derive(Debug)]
+enum Wanted {
+    /// Those of an address, a prefix or a set.
+    Addresses(Compiled),
+    /// Those to which a name led, on these protocols and ports; and look-ups of the name.
+    Name(DomainPattern, Vec<(u32, u32)>),
+}
+
 /// Which lines are selected.
 #[derive(Debug, Default)]
 pub struct Filter {
     since: Option<Since>,
-    destination: Option<Compiled>,
+    destination: Option<Wanted>,
     workload: Option<String>,
 }
 
 impl Filter {
-    /// Selects lines since a time, and attempts to reach a destination. `sets` has the members of the sets.
+    /// Selects lines since a time, and attempts to reach a destination, or to look it up. `sets` has the members of the sets.
     ///
     /// # Errors
     /// If the destination does not fit into a policy.
@@ -65,9 +76,13 @@ impl Filter {
             let rules = rules.map(|(number, rule)| Numbered { number, rule });
             compile(&rules, sets, false).context("--dest")
         };
+        let wanted = |of: &Match| match of.pattern() {
+            Some(pattern) => Ok(Wanted::Name(pattern.clone(), queries(of))),
+            None => compiled(of).map(Wanted::Addresses),
+        };
         Ok(Self {
             since,
-            destination: destination.map(compiled).transpose()?,
+            destination: destination.map(wanted).transpose()?,
             workload: None,
         })
     }
@@ -100,7 +115,7 @@ impl Filter {
         match &line.body {
             Body::Attempt(attempt) | Body::Repeats(attempt) => is_to(attempt, destination),
             Body::Allowed(allowed) | Body::Traffic(allowed) => was_to(allowed, destination),
-            Body::Lookup(_) => false,
+            Body::Lookup(lookup) => is_looked_up(lookup, destination),
             // The destinations of these attempts are not known.
             Body::Folded { .. } | Body::Open { .. } | Body::Lost | Body::Dropped => true,
         }
@@ -124,46 +139,69 @@ fn is_named(words: &str, wanted: &str) -> bool {
     name == wanted || unit == wanted
 }
 
-fn was_to(allowed: &Allowed, compiled: &Compiled) -> bool {
+/// Whether a look-up is one of the name. The names of a line about many are not known.
+fn is_looked_up(lookup: &Lookup, wanted: &Wanted) -> bool {
+    match (wanted, &lookup.name) {
+        (Wanted::Addresses(_), _) => false,
+        (Wanted::Name(..), None) => true,
+        (Wanted::Name(pattern, _), Some(name)) => has_name(pattern, name),
+    }
+}
+
+fn has_name(pattern: &DomainPattern, name: &str) -> bool {
+    DomainName::of_wire(name).is_ok_and(|name| pattern.matches(&name))
+}
+
+fn was_to(allowed: &Allowed, wanted: &Wanted) -> bool {
     match &allowed.destination {
         Destination::One {
             protocol,
             destination,
             port,
+            names,
             ..
-        } => is_destination(protocol, *port, [Some(*destination), None], compiled),
+        } => is_destination(protocol, *port, [Some(*destination), None], names, wanted),
         // Their destinations are not known.
         Destination::Several { .. } => true,
     }
 }
 
-fn is_to(attempt: &Attempt, compiled: &Compiled) -> bool {
+fn is_to(attempt: &Attempt, wanted: &Wanted) -> bool {
     let Operation::Destination {
         protocol,
         destination,
         port,
-        ..
+        names,
     } = &attempt.operation
     else {
         return false;
     };
     let addresses = [Some(*destination), attempt.dialled];
-    is_destination(protocol, *port, addresses, compiled)
+    is_destination(protocol, *port, addresses, names, wanted)
 }
 
 fn is_destination(
     protocol: &str,
     port: u32,
     addresses: [Option<IpAddr>; 2],
-    compiled: &Compiled,
+    names: &[Arc<str>],
+    wanted: &Wanted,
 ) -> bool {
     let (Some(protocol), Ok(port)) = (protocol_number(protocol), u16::try_from(port)) else {
         return false;
     };
-    addresses.into_iter().flatten().any(|address| {
-        let verdict = compiled.decide(LookupPath::Address, Protocol(protocol), address, port);
-        verdict.action() == Action::Allow
-    })
+    let protocol = Protocol(protocol);
+    match wanted {
+        Wanted::Addresses(compiled) => addresses.into_iter().flatten().any(|address| {
+            let verdict = compiled.decide(LookupPath::Address, protocol, address, port);
+            verdict.action() == Action::Allow
+        }),
+        Wanted::Name(pattern, intervals) => {
+            let query = port_query(protocol, port);
+            let is_in = |(first, last): &(u32, u32)| (*first..=*last).contains(&query);
+            intervals.iter().any(is_in) && names.iter().any(|name| has_name(pattern, name))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -206,6 +244,51 @@ mod tests {
             ..loopback
         };
         assert!(wants(None, Some("lan"), &lost));
+    }
+
+    #[test]
+    fn a_name_selects_its_look_ups_and_what_it_led_to() {
+        let mut named = line(Hook::Connect4, from_v4([192, 0, 2, 1]), 6, 443, 1);
+        if let Body::Attempt(attempt) = &mut named.body
+            && let Operation::Destination { names, .. } = &mut attempt.operation
+        {
+            *names = vec!["cdn.example.net".into(), "www.example.org".into()];
+        }
+        let without = line(Hook::Connect4, from_v4([192, 0, 2, 1]), 6, 443, 1);
+        let lookup = |name: Option<&str>| Line {
+            body: Body::Lookup(
+                Lookup {
+                    verdict: "denied".to_owned(),
+                    name: name.map(Into::into),
+                    kind: Some("A".into()),
+                    addresses: Vec::new(),
+                    struck: Vec::new(),
+                    error: None,
+                    rule: None,
+                    comment: None,
+                    lookups: 1,
+                    again: false,
+                }
+                .into(),
+            ),
+            ..without.clone()
+        };
+        let looked_up = lookup(Some("WWW.Example.org"));
+        for (of, is_named, is_looked_up) in [
+            ("www.example.org", true, true),
+            ("*.example.org", true, true),
+            ("tcp:cdn.example.net:443", true, false),
+            ("udp:cdn.example.net:443", false, false),
+            ("tcp:www.example.org:80", false, true),
+            ("example.org", false, false),
+            ("192.0.2.1", true, false),
+        ] {
+            assert_eq!(wants(None, Some(of), &named), is_named, "{of}");
+            assert_eq!(wants(None, Some(of), &looked_up), is_looked_up, "{of}");
+        }
+        assert!(!wants(None, Some("www.example.org"), &without));
+        // The names of these are not known.
+        assert!(wants(None, Some("www.example.org"), &lookup(None)));
     }
 
     #[test]

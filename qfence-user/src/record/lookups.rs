@@ -13,6 +13,8 @@ use std::{
 use anyhow::{Context, Result};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::policy::guard::Struck;
+
 /// The most look-ups that wait for the reader. Further ones are counted.
 const WAITING: usize = 1024;
 
@@ -25,12 +27,14 @@ pub struct LookedUp {
     pub name: Arc<str>,
     /// The type that was asked for.
     pub kind: Arc<str>,
-    /// The number of the rule that decided.
-    pub rule: u32,
+    /// The number of the rule that decided; `None` if no rule can have the name.
+    pub rule: Option<u32>,
     /// The addresses in the answer.
     pub addresses: Vec<IpAddr>,
     /// The addresses that were taken out of the answer.
-    pub struck: Vec<IpAddr>,
+    pub struck: Vec<Struck>,
+    /// Why there is no answer, if it failed.
+    pub error: Option<Arc<str>>,
 }
 
 /// The end of the resolver. It never blocks.
@@ -111,9 +115,10 @@ mod tests {
             verdict: "denied",
             name: name.into(),
             kind: "A".into(),
-            rule: 1,
+            rule: Some(1),
             addresses: Vec::new(),
             struck: Vec::new(),
+            error: None,
         }
     }
 

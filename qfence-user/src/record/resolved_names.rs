@@ -7,6 +7,8 @@ use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
+use jiff::Timestamp;
+
 use crate::base::printable::printable;
 
 /// The names of each address, for the resolver that learns them and the reader that writes them.
@@ -22,6 +24,8 @@ pub type NamesOfAddresses = BTreeMap<IpAddr, Names>;
 #[derive(Debug, Default)]
 struct Kept {
     names: NamesOfAddresses,
+    /// The addresses that rules by name do not allow any more, and since when.
+    ended: BTreeMap<IpAddr, Timestamp>,
     /// What they take, roughly.
     bytes: usize,
     /// The number of changes.
@@ -78,6 +82,27 @@ impl ResolvedNames {
         names.cloned().unwrap_or_default()
     }
 
+    /// Notes that an address of known names is in force.
+    pub fn begins(&self, address: IpAddr) {
+        if self.read().ended.contains_key(&address) {
+            self.write().ended.remove(&address);
+        }
+    }
+
+    /// Notes that an address is not in force any more, and since when. It is kept as long as its names are.
+    pub fn ends(&self, address: IpAddr, at: Timestamp) {
+        let mut kept = self.write();
+        if kept.names.contains_key(&address) {
+            kept.ended.insert(address, at);
+        }
+    }
+
+    /// Since when an address is not in force, if it was.
+    #[must_use]
+    pub fn ended(&self, address: IpAddr) -> Option<Timestamp> {
+        self.read().ended.get(&address.to_canonical()).copied()
+    }
+
     /// Whether room is short, so that [`Self::make_room`] has a use.
     #[must_use]
     pub fn is_short_of_room(&self) -> bool {
@@ -93,6 +118,7 @@ impl ResolvedNames {
         let mut kept = self.write();
         let before = kept.names.len();
         kept.names.retain(|address, _| is_wanted(*address));
+        kept.ended.retain(|address, _| is_wanted(*address));
         if kept.names.len() != before {
             kept.changes += 1;
             kept.bytes = kept.names.values().map(|names| size(names)).sum();
@@ -189,6 +215,29 @@ mod tests {
         names.make_room(|_| false);
         assert_eq!(names.of(ADDRESS).len(), NAMES, "there is room");
         assert_eq!(names.changes(), before);
+    }
+
+    #[test]
+    fn the_end_of_an_address_is_known_as_long_as_its_names() {
+        let names = ResolvedNames::default();
+        let end = Timestamp::UNIX_EPOCH;
+        names.ends(ADDRESS, end);
+        assert_eq!(names.ended(ADDRESS), None, "it has no name");
+        names.add(&[ADDRESS], "a.example.org");
+        assert_eq!(names.ended(ADDRESS), None);
+        names.ends(ADDRESS, end);
+        let mapped: IpAddr = "::ffff:192.0.2.1".parse().unwrap();
+        for of in [ADDRESS, mapped] {
+            assert_eq!(names.ended(of), Some(end));
+        }
+        names.begins(ADDRESS);
+        assert_eq!(names.ended(ADDRESS), None);
+        names.ends(ADDRESS, end);
+        for number in 0..20_000_u32 {
+            names.add(&[IpAddr::from(number.to_be_bytes())], "a.example.org");
+        }
+        names.make_room(|_| false);
+        assert_eq!(names.ended(ADDRESS), None, "it is forgotten");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::reach::Reach;
+
 /// A counter that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -41,4 +43,6 @@ pub struct Counts {
     pub full: Counter,
     /// Addresses that the kernel failed to put in force.
     pub unpublished: Counter,
+    /// Whether nameservers answer.
+    pub(super) reach: Reach,
 }

@@ -218,6 +218,10 @@ impl Desk {
             addresses: answer.addresses.clone(),
             struck,
             ttl: answer.ttl,
+            error: match (verdict, &answer.error) {
+                (Verdict::Failed, Some((_, why))) => Some(why.as_str().into()),
+                _ => None,
+            },
         });
     }
 }

@@ -130,6 +130,8 @@ pub struct Lookup {
     pub struck: Vec<(IpAddr, &'static str)>,
     /// The time to live of the answer, in seconds.
     pub ttl: u32,
+    /// Why no nameserver gave an answer, if so.
+    pub error: Option<Arc<str>>,
 }
 
 /// All that the resolver needs of its fence.

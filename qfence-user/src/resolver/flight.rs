@@ -78,6 +78,7 @@ impl Flight {
         }
         flights.counts.asked.add();
         let outcome = flights.upstream.ask(&flight.key).await.map(Arc::new);
+        flights.counts.reach.take(&outcome);
         match &outcome {
             Ok(found) => {
                 let (key, found) = (flight.key.clone(), Arc::clone(found));

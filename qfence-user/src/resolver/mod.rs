@@ -13,6 +13,7 @@
 //! | `bucket` | the rates of queries and of questions to nameservers |
 //! | `cache` | answers of nameservers, as long as they are valid |
 //! | `upstream`, [`found`] | asks the nameservers, reads their answers |
+//! | `reach` | whether the nameservers answer at all |
 //! | [`counts`] | counters |
 
 pub mod answer;
@@ -26,6 +27,7 @@ mod flight;
 pub mod found;
 mod opening;
 pub mod question;
+mod reach;
 mod serve;
 pub mod sockets;
 #[cfg(test)]

@@ -172,6 +172,12 @@ impl Handle {
         &self.counts
     }
 
+    /// Why no nameserver answers, if so.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.counts.reach.trouble()
+    }
+
     /// Whether its thread runs. It ends by a panic, or by [`Self::end`].
     #[must_use]
     pub fn is_alive(&self) -> bool {

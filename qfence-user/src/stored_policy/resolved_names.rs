@@ -9,13 +9,16 @@ use std::{
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::base::{
-    files::{
-        PRIVATE_FILE, bounded,
-        directory::{Directory, Others},
-        staged::Staged,
+use crate::{
+    base::{
+        files::{
+            PRIVATE_FILE, bounded,
+            directory::{Directory, Others},
+            staged::Staged,
+        },
+        version,
     },
-    version,
+    policy::guard::Struck,
 };
 
 /// The suffix of the files.
@@ -28,7 +31,25 @@ const LONGEST: u64 = 4 * 1024 * 1024;
 pub type NamesOfAddresses = BTreeMap<IpAddr, Vec<String>>;
 
 /// The results of look-ups, as they are counted.
-pub const RESULTS: [&str; 6] = ["allowed", "denied", "struck", "failed", "full", "error"];
+pub const RESULTS: [&str; 7] = [
+    "allowed",
+    "denied",
+    "would-deny",
+    "struck",
+    "failed",
+    "full",
+    "error",
+];
+
+/// The look-ups that were refused, or would be refused outside of monitor mode.
+#[must_use]
+pub fn refused(lookups: &[u64; RESULTS.len()]) -> u64 {
+    let refused = RESULTS
+        .iter()
+        .zip(lookups)
+        .filter(|(result, _)| matches!(**result, "denied" | "would-deny"));
+    refused.map(|(_, count)| count).sum()
+}
 
 /// What the resolver found, and where it listens.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -37,6 +58,15 @@ pub struct StoredNames {
     pub names: NamesOfAddresses,
     /// The number of look-ups, by their results in the order of [`RESULTS`].
     pub lookups: [u64; RESULTS.len()],
+    /// The number of look-ups by the number of the rule that decided.
+    #[serde(default)]
+    pub rules: BTreeMap<u32, u64>,
+    /// The addresses that were taken out of the latest answers, by name.
+    #[serde(default)]
+    pub struck: BTreeMap<String, Vec<Struck>>,
+    /// Whether names may lead to private networks.
+    #[serde(default)]
+    pub allows_private: bool,
     /// The number of the policy by which the addresses of names are in force.
     #[serde(default)]
     pub generation: u64,

@@ -42,11 +42,14 @@ pub(super) async fn after_change(
         return Ok(StoredNames::default());
     }
     let file = fences.names_file(name);
-    // Without a supervisor, an earlier change may have left some.
-    let must = !has_supervisor || takes_back(before, policy);
+    // An earlier change may have left some: without a supervisor, or if that has not adopted the policy before this one and the
+    // process that made the change was ended meanwhile.
+    let is_behind = || Ok::<_, anyhow::Error>(file.read()?.generation + 1 < *generation);
+    let must = !has_supervisor || takes_back(before, policy) || is_behind()?;
     if must && !(has_supervisor && is_adopted(&file, *generation).await?) {
         let policy_file = fences.policy_file(name);
-        // Nobody changes the policy meanwhile; another process may have since it was published here.
+        // Since this process published its policy, another one may have published the next. So the current one counts, and the
+        // lock keeps it current until all is taken back.
         let _lock = policy_file.lock()?;
         let current = policy_file.read()?.context("the fence has no policy")?;
         let mut resolved = Addresses::open(&fences.pins(name))?;

@@ -177,6 +177,8 @@ mod tests {
             );
             assert!(probe.port == 0 || [services::PORT, services::DNS].contains(&probe.port));
             assert!(seen.insert(case.spec), "{case:?} is there twice");
+            // The witness tells the packets of two probes apart by their source ports.
+            assert_eq!(probe.options.source_port, None, "{case:?}");
         }
     }
 

@@ -1,12 +1,21 @@
 //! Sees every packet of the private host, so that no service must listen at the destinations.
+//!
+//! A packet of an earlier probe can come late: a connection that is not ended yet repeats its segments for a minute, and on
+//! a busy machine the kernel delivers a packet long after it was sent. So a packet counts only if none with its
+//! [identity](Identity) was seen before the probe.
+
+mod identity;
 
 use std::{
+    cell::RefCell,
+    collections::HashSet,
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     time::Duration,
 };
 
 use anyhow::{Context, Result};
+use identity::Identity;
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -19,7 +28,7 @@ const QUIET: Duration = Duration::from_millis(10);
 /// The maximum number of such waits.
 const ROUNDS: usize = 100;
 
-/// The bytes that are read of each packet, enough to classify it.
+/// The bytes that are read of each packet, enough to classify and identify it.
 const SNAP: usize = 128;
 
 /// EtherTypes (linux/if_ether.h).
@@ -36,6 +45,8 @@ const ICMPV6: u8 = 58;
 #[derive(Debug)]
 pub struct Witness {
     socket: OwnedFd,
+    /// What was seen before the probe that is being made.
+    earlier: RefCell<HashSet<Identity>>,
 }
 
 impl Witness {
@@ -53,7 +64,10 @@ impl Witness {
             SockProtocol::EthAll,
         )
         .context("cannot open a packet socket (CONFIG_PACKET)")?;
-        Ok(Self { socket })
+        Ok(Self {
+            socket,
+            earlier: RefCell::default(),
+        })
     }
 
     /// Discards the packets seen so far, after waiting until no more arrive.
@@ -65,16 +79,15 @@ impl Witness {
     }
 
     /// Waits until no more packets arrive; returns the number of packets since the last call, without those that the
-    /// kernel sends on its own.
+    /// kernel sends on its own, and without late ones of earlier probes.
     ///
     /// # Errors
     /// If the socket cannot be read.
     pub fn count(&self) -> Result<usize> {
         let context = "cannot read from a packet socket";
-        let mut count = 0;
+        let mut seen = Vec::new();
         for _ in 0..ROUNDS {
-            let seen = self.take().context(context)?;
-            count += seen.into_iter().filter(|counts| *counts).count();
+            seen.extend(self.take().context(context)?);
             let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
             let timeout = PollTimeout::try_from(QUIET).context(context)?;
             match poll(&mut fds, timeout) {
@@ -83,18 +96,24 @@ impl Witness {
                 Err(errno) => return Err(errno).context(context),
             }
         }
+        let mut earlier = self.earlier.borrow_mut();
+        let count = seen.iter().filter(|one| !earlier.contains(one)).count();
+        earlier.extend(seen);
         Ok(count)
     }
 
-    /// Reads the available packets; returns for each whether it counts.
-    fn take(&self) -> io::Result<Vec<bool>> {
+    /// Reads the available packets; returns the identities of those that can be part of a probe.
+    fn take(&self) -> io::Result<Vec<Identity>> {
         let mut seen = Vec::new();
         let mut packet = [0; SNAP];
         loop {
             match recvfrom::<LinkAddr>(self.socket.as_raw_fd(), &mut packet) {
                 Ok((length, Some(from))) => {
                     let ether_type = u16::from_be(from.protocol());
-                    seen.push(is_of_interest(ether_type, &packet[..length.min(SNAP)]));
+                    let packet = &packet[..length.min(SNAP)];
+                    if is_of_interest(ether_type, packet) {
+                        seen.push(Identity::of(ether_type, packet));
+                    }
                 }
                 Ok((_, None)) | Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return Ok(seen),

@@ -1,7 +1,9 @@
-//! What a fence leaves of the network of a real guest, through QEMU's slirp. `cargo xtask bench` runs it.
+//! What a fence leaves of the network of a real guest, through QEMU's slirp, and how long the guest boots. `cargo xtask bench`
+//! runs it.
 //!
 //! `guest [--quick] [--json FILE]`
 
+mod boot;
 mod server;
 mod traffic;
 
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
 fn measure(options: &Options, report: &mut Report) -> Result<()> {
     stay_on_one_processor()?;
     let world = World::new()?;
+    boot::measure(options, report, &world)?;
     let _server = Server::start(&world)?;
     let mut all =
         Traffic::ALL.map(|traffic| (traffic, Series::new(traffic.name(), traffic.unit())));

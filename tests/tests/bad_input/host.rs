@@ -61,8 +61,8 @@ fn a_host_without_cgroups_is_told_what_to_do() -> Result<()> {
     })?;
     assert_eq!(
         refused_by(host.command(qfence()?), &[])?,
-        "qfence: error: no cgroup2 file system is mounted here (`ip netns exec` hides it: use \
-         `exec --netns NAME`): mount it with `mount -t cgroup2 cgroup2 /sys/fs/cgroup`\n"
+        "qfence: error: no cgroup2 file system is mounted here (`ip netns exec` hides it: call \
+         qfence outside of it, `exec` with --netns NAME): mount it with `mount -t cgroup2 cgroup2 /sys/fs/cgroup`\n"
     );
     Ok(())
 }

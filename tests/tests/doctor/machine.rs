@@ -36,7 +36,7 @@ fn this_machine_has_what_is_needed() -> Result<()> {
             assert_eq!(finding.found, "loaded, and attached to a cgroup");
         }
     }
-    for name in ["network devices", "packets from guests"] {
+    for name in ["network devices", "packets from guests", "rules by name"] {
         assert_eq!(findings[name].state, "ok", "{findings:#?}");
     }
     Ok(())

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tests::run::to_end;
 
 /// The findings on every host, in addition to one for each hook's program.
-const ALWAYS: [&str; 17] = [
+const ALWAYS: [&str; 18] = [
     "root",
     "capabilities",
     "kernel",
@@ -26,6 +26,7 @@ const ALWAYS: [&str; 17] = [
     "security modules",
     "unprivileged bpf",
     "user namespaces",
+    "rules by name",
     "network devices",
     "packets from guests",
     "vhost-net",

@@ -139,7 +139,7 @@ fn a_process_that_keeps_sockets_does_not_keep_other_connections() -> Result<()> 
 #[test]
 fn the_namespaces_of_a_fence_are_more_than_descriptors() -> Result<()> {
     const NAMESPACES: usize = 60;
-    const FILES: usize = 32;
+    const FILES: usize = 40;
     let scene = Scene::new()?;
     let fence = nobody("namespaces")?;
     let denied = [to("tcp", SERVER_V4, WATCHED)];

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use tests::{
     fence::{Fence, qfence},
-    memory::Memory,
+    memory::{Memory, forget_peak},
     run::to_end,
     shell::Shell,
     world::World,
@@ -31,6 +31,7 @@ fn arguments_without_end_cost_the_supervisor_nothing() -> Result<()> {
     let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
     shell.attempt(&["udp/127.0.0.1/9"])?;
     fence.await_refusal(|refusal| refusal.port == 9)?;
+    forget_peak(shell.started())?;
     let resting = Memory::of(shell.started())?.resident;
     shell.ask(&hostile.line("long:50331648 send:10 rest:3000"))?;
     let refusal = fence.await_refusal(|refusal| refusal.port == 10)?;
@@ -110,6 +111,7 @@ fn thousands_of_processes_with_names_of_their_own_do_not_make_it_grow() -> Resul
     let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
     shell.attempt(&["udp/127.0.0.1/9"])?;
     fence.await_refusal(|refusal| refusal.port == 9)?;
+    forget_peak(shell.started())?;
     let resting = Memory::of(shell.started())?.resident;
     let name = "\x01".repeat(250);
     shell.ask(&format!(

@@ -6,6 +6,7 @@ mod flood;
 mod guest;
 mod nameservers;
 mod record;
+mod seen;
 
 use std::{
     net::IpAddr,
@@ -67,7 +68,8 @@ fn one(shell: &mut Shell, attempt: &str) -> Result<ProbeResult> {
     Ok(results.remove(0))
 }
 
-/// The answer to a query. One is refused if the supervisor has not run for five seconds, and is asked again.
+/// The answer to a query. On a busy machine the supervisor may not run for five seconds; until it does, the programs refuse
+/// queries (`deny-unled` in docs/kernel.md), and another process may not have the port. Such a query is asked again.
 fn reply(shell: &mut Shell, query: &str) -> Result<String> {
     let deadline = Instant::now() + HANG;
     let mut result = one(shell, query)?;

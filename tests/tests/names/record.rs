@@ -67,7 +67,7 @@ fn look_ups_are_counted_and_names_are_suggested() -> Result<()> {
     wait_until("the look-up is counted", || {
         let counts = by_qfence(&["metrics"])?;
         let series = format!(
-            "qfence_lookups_total{{fence=\"{}\",result=\"allowed\"}} 1",
+            "qfence_lookups_total{{fence=\"{}\",result=\"would-deny\"}} 1",
             fence.name()
         );
         Ok(counts.contains(&series))

@@ -2,6 +2,7 @@
 
 mod closures;
 mod devices;
+mod witness;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

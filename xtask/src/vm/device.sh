@@ -1,7 +1,7 @@
 #!/bin/sh
-# Runs in the machine: a guest on the other end of a veth pair, whose host's end is fenced. This kernel has neither links for
-# devices nor for netfilter: filters of traffic control and a table of nftables take their place. The fence is in monitor
-# mode at first, which is the control: the guest reaches the host. Then it enforces its policy.
+# Runs in the machine: a guest on the other end of a veth pair, whose host's end is fenced. Debian 12's kernel has neither links
+# for devices nor for netfilter: filters of traffic control and a table of nftables take their place. What a kernel has, doctor
+# says. The fence is in monitor mode at first, which is the control: the guest reaches the host. Then it enforces its policy.
 set -eu
 # Not the port of other tests, whose services are still there.
 port=8090
@@ -104,7 +104,22 @@ expect() {
 filters=$(tc filter show dev box0 ingress | grep -c 'qfence' || :)
 tables=$(nft list tables | grep -c 'inet qfence' || :)
 echo "filters of traffic control: $filters, tables of nftables: $tables"
-if [ "$filters" -ne 1 ] || [ "$tables" -ne 1 ]; then
+qfence-user doctor >/tmp/doctor || :
+expected=1
+if grep -q 'attach to a device (tcx)' /tmp/doctor; then
+    expected=0
+fi
+if [ "$filters" -ne $expected ]; then
+    fail "filters: not $expected"
+fi
+expected=1
+if grep -q 'packets from guests.*the program loads' /tmp/doctor; then
+    expected=0
+fi
+if [ "$tables" -ne $expected ]; then
+    fail "tables: not $expected"
+fi
+if qfence-user ps | grep -q UNFENCED; then
     fail 'a layer is missing'
 fi
 await 'a refusal is on record' grep -q '"rule":"deny host"' /tmp/device.log

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::sources::{RELEASE, sources};
+use super::sources::{Archives, RELEASE};
 use crate::{report, shell};
 
 /// Packages besides those of priority important, which are the packages of a fresh Debian.
@@ -38,6 +38,8 @@ pub(super) struct Image {
     pub(super) kernel: PathBuf,
     /// The kernel's initramfs.
     pub(super) initramfs: PathBuf,
+    /// A file system with the kernel's modules, if they are not on the disk. The initramfs mounts it.
+    pub(super) modules: Option<PathBuf>,
 }
 
 /// The image below `dir`; made if it is missing.
@@ -56,11 +58,12 @@ pub(super) fn image(dir: &Path) -> Result<Image> {
         disk: kept.join("disk.ext4"),
         kernel: kept.join("vmlinuz"),
         initramfs: kept.join("initrd.img"),
+        modules: None,
     })
 }
 
 fn make(dir: &Path, kept: &Path) -> Result<()> {
-    let sources = sources()?;
+    let sources = Archives::of_apt()?.of_release();
     if !shell::is_root() {
         // Asks for the password here: later a spinner would overwrite the prompt.
         shell::run(shell::program("sudo").arg("--validate"))

@@ -71,10 +71,12 @@ impl Machine {
             "-append",
             &(KERNEL_ARGUMENTS.to_owned() + &clock::argument()),
         ]);
-        for (file, options) in [
+        let disks = [
             (image.disk.as_path(), "snapshot=on"),
             (payload, "readonly=on"),
-        ] {
+        ];
+        let modules = image.modules.as_deref().map(|file| (file, "readonly=on"));
+        for (file, options) in disks.into_iter().chain(modules) {
             // QEMU's syntax doubles a comma in a path.
             let file = file.display().to_string().replace(',', ",,");
             command.arg("-drive");

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{bindings::__sk_buff, programs::SkBuffContext};
 use qfence_common::{
-    Halves, Hook, LookupPath, Outcome, Payload, Protocol, Verdict,
+    Action, Halves, Hook, LookupPath, Outcome, Payload, Protocol, Verdict,
     abi::Counter,
     packet::{parse, read_addresses},
     tally::Class,
@@ -10,13 +10,11 @@ use qfence_common::{
 };
 
 use super::{
-    decision::note_decision,
-    is_loopback, rest, return_value,
-    standing::{carries_on_what_is_denied, is_ours_to_judge},
+    decision::note_decision, is_loopback, rest, return_value, standing::qfence_carries_on,
 };
 use crate::{
     account::{
-        count::{count, tally_packet},
+        count::{count, hit_at_once, tally_packet},
         flows,
         refuse::refuse_packet,
         syn::qfence_report_syn,
@@ -26,11 +24,12 @@ use crate::{
         Judgement, has_monitored_sockets, judge,
         own::{qfence_own_packet, qfence_own_syn},
         peers,
-        policy::{knows_self, monitors},
+        policy::{judges_standing, knows_self, monitors, verdict},
         reason_against_socket,
         redirected::qfence_judged_port,
         refused,
     },
+    maps::ALLOW_RAW,
     subject::{
         destination::Destination,
         skb::{Skb, whole_socket},
@@ -47,11 +46,51 @@ pub(crate) fn judge_egress(ctx: &SkBuffContext) -> i32 {
         Some(packet) => (packet.destination, packet.payload),
         None => (Halves::NONE, Payload::UNKNOWN),
     };
-    let outcome = qfence_judge_leaving(ctx.skb.skb, to.upper, to.lower, payload.bits());
+    let outcome = if goes_out(ctx, to, payload) {
+        Outcome::Sent as u32
+    } else {
+        qfence_judge_leaving(ctx.skb.skb, to.upper, to.lower, payload.bits())
+    };
     if outcome == Outcome::Sent as u32 {
         flows::note_sent(ctx, to, payload);
     }
     return_value(outcome)
+}
+
+/// Whether an outgoing packet leaves for another machine, by a rule or because it continues a connection, and there is nothing
+/// else to find out or to note; it is counted then. Such are most packets, and they take no other function than the one
+/// for the verdict. The others are judged from the beginning.
+#[inline(always)]
+fn goes_out(ctx: &SkBuffContext, address: Halves, payload: Payload) -> bool {
+    if !payload.is_known() || is_loopback(ctx) || has_monitored_sockets() {
+        return false;
+    }
+    if payload.continues_tcp() {
+        let is_judged = ALLOW_RAW.load() != 0 || judges_standing();
+        if !is_judged {
+            tally_packet(Outcome::Sent as u32, Class::Tcp as u32, false, ctx.len());
+        }
+        return !is_judged;
+    }
+    let to = Destination {
+        address,
+        port: payload.destination_port(),
+        protocol: payload.protocol(),
+        path: LookupPath::Address,
+    };
+    let verdict = verdict(to.path, to.address, to.protocol, to.port);
+    if verdict.action() == Action::Deny || verdict.has(HOST | MANY) {
+        return false;
+    }
+    note_decision::<EGRESS>(&to, Judgement::allowed(verdict).pack());
+    hit_at_once(verdict.rule(), false);
+    tally_packet(
+        Outcome::Sent as u32,
+        Class::number(to.protocol),
+        true,
+        ctx.len(),
+    );
+    true
 }
 
 /// Judges an outgoing packet by its destination and its payload. Returns the number of the outcome. Global: see
@@ -84,8 +123,7 @@ fn judge_leaving(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Outc
     }
     if payload.continues_tcp()
         && against.is_none()
-        && !is_ours_to_judge(ctx)
-        && !carries_on_what_is_denied(ctx, payload, &to)
+        && qfence_carries_on(ctx.skb.skb, address.upper, address.lower, payload.bits()) != 0
     {
         tally_packet(Outcome::Sent as u32, Class::Tcp as u32, false, length);
         return Outcome::Sent;
@@ -194,7 +232,7 @@ fn judged_port(skb: *mut __sk_buff, address: Halves, payload: Payload, path: u32
 
 /// Returns the destination of a packet. Its path is loopback if the packet leaves through the loopback device.
 #[inline(always)]
-fn destination(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Destination {
+pub(super) fn destination(ctx: &SkBuffContext, address: Halves, payload: Payload) -> Destination {
     Destination {
         address,
         port: payload.destination_port(),

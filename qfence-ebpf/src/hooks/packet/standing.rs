@@ -1,9 +1,9 @@
 //! Segments of TCP connections that exist: whether a packet that opens no connection is judged nevertheless.
 
 use aya_ebpf::{bindings::__sk_buff, programs::SkBuffContext};
-use qfence_common::{Action, Payload, Verdict, own::SELF};
+use qfence_common::{Action, Halves, Payload, Verdict, own::SELF};
 
-use super::is_loopback;
+use super::{egress::destination, is_loopback};
 use crate::{
     judge::{
         is_own_loopback,
@@ -16,6 +16,21 @@ use crate::{
         socket::{has_connected_elsewhere, is_of_own_connection, is_raw, let_through},
     },
 };
+
+/// Whether a TCP segment that opens no connection leaves without being judged: 0 or 1. Global: see `judge/policy.rs`.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn qfence_carries_on(
+    skb: *mut __sk_buff,
+    upper: u64,
+    lower: u64,
+    payload: u64,
+) -> u32 {
+    let (ctx, payload) = (SkBuffContext::new(skb), Payload::from_bits(payload));
+    let to = destination(&ctx, Halves { upper, lower }, payload);
+    let is_judged = is_ours_to_judge(&ctx) || carries_on_what_is_denied(&ctx, payload, &to);
+    (!is_judged).into()
+}
 
 /// Whether a packet belongs to a connection that the fence opened, and not to a pair: [`NOT_OPENED`], [`OPENED`], or
 /// [`OPENED_BY_SELF`] if a rule for `self` let it through. Global: see `judge/policy.rs`.
@@ -50,7 +65,7 @@ fn ends(opened: u32, verdict: Verdict) -> bool {
 /// socket, and one of an outgoing connection whose remote address has become local since. If the connection was allowed
 /// although it was to the host, its segments are not judged.
 #[inline(always)]
-pub(super) fn is_ours_to_judge(ctx: &SkBuffContext) -> bool {
+fn is_ours_to_judge(ctx: &SkBuffContext) -> bool {
     // The socket is looked up for each condition: the verifier of Linux 6.1 cannot track one pointer through all of
     // them.
     (ALLOW_RAW.load() != 0 && is_raw(whole_socket(ctx.skb.skb)))
@@ -61,11 +76,7 @@ pub(super) fn is_ours_to_judge(ctx: &SkBuffContext) -> bool {
 /// policy denies. A segment that resets the connection is excepted, so that the remote end learns of its end. If the
 /// segment is allowed, that is not counted as a decision of a rule.
 #[inline(always)]
-pub(super) fn carries_on_what_is_denied(
-    ctx: &SkBuffContext,
-    payload: Payload,
-    to: &Destination,
-) -> bool {
+fn carries_on_what_is_denied(ctx: &SkBuffContext, payload: Payload, to: &Destination) -> bool {
     if !judges_standing() || payload.resets_tcp() {
         return false;
     }

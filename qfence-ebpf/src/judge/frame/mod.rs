@@ -18,7 +18,7 @@ use qfence_common::{
 };
 
 use crate::{
-    account::count::{hit, hit_by_packet},
+    account::count::{hit, hit_at_once},
     judge::{
         peers::changed_ns,
         policy::{judges_standing, verdict},
@@ -75,7 +75,7 @@ fn by_policy(skb: *mut __sk_buff, address: Halves, payload: Payload) -> FrameJud
     let is_decision = !payload.continues_tcp();
     if verdict.action() == Action::Allow {
         if is_decision {
-            hit_by_packet(verdict.rule());
+            hit_at_once(verdict.rule(), false);
         }
         // The host also receives what is for many. Under a policy that is only monitored, nothing is to be dropped later.
         let reaches_host = verdict.has(HOST) || verdict.has(MANY) || verdict.has(MONITOR);

@@ -27,11 +27,10 @@ pub(crate) fn mark_question(socket: *mut bpf_sock) {
 }
 
 /// Notes that a call names another port than that of nameservers as the destination of a full UDP socket. It must be noted
-/// before the call changes the socket.
+/// before the call changes the socket. Returns false if the socket has no owner. Then it was not noted that it asks, either.
 #[inline(always)]
-pub(crate) fn mark_other_port(socket: *mut bpf_sock) {
-    // This fails only if the socket has no owner. Then it was not noted that it asks, either.
-    let _ = mark(socket, NAMES_OTHER_PORT);
+pub(crate) fn mark_other_port(socket: *mut bpf_sock) -> bool {
+    mark(socket, NAMES_OTHER_PORT)
 }
 
 /// Whether a full UDP socket was allowed to send a datagram to the nameserver port of the host, and no call ever named

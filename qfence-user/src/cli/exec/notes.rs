@@ -119,6 +119,7 @@ In lines of kind attempt and repeats:
   source_port   the source port
   interface     the network device of the guest, at frame and local_in
   source_mac    the source MAC address, at frame
+  expired       since when the names do not allow the destination any more
   dialled       the address that the guest dialled, if the command is a QEMU
                 that translated it
   self          whether a rule such as --allow self would allow it, since the
@@ -151,20 +152,24 @@ In lines of kind allowed and traffic, with --log-allowed (count is 0):
   destinations  replaces the destination if the line is about several
 In lines of kind lookup, with rules by name (count is 0):
   verdict       denied, would-deny with --monitor, struck (answered without
-                some addresses), full (without those for which there is no
+                some addresses), failed (no nameserver gave an answer), full (without those for which there is no
                 room), error (without those that the kernel failed to put in
                 force), or allowed with --log-allowed
   name          the name; null if the line is about many names
   type          the type that was asked for, such as A or AAAA
   addresses     the addresses in the answer
-  struck        the addresses that were taken out of the answer
+  struck        the addresses that were taken out of the answer: address, and
+                the set that it belongs to
+  error         why no nameserver gave an answer
   lookups       the number of look-ups that this line reports
+  again         whether an earlier line is about the same
 
 In repeats, source, source_port, tid, uid, command and cgroup are those of the first attempt. Once the \
 pid belongs to another process, or the process has executed another file, tid and uid are null and \
 command is empty.
 
-Refusals without a rule have one of these names in `rule`: {without_rule}.
+Refusals without a rule have one of these names in `rule`: {without_rule}; look-ups of what no rule by name can \
+have, such as a name of one label: deny-name.
 
 Attempts are `lost` if the kernel had no room to record them. They are `dropped` if this log was too \
 slow, or if writing to it failed.";

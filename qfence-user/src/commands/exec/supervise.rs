@@ -216,7 +216,12 @@ pub(super) async fn supervise(
                 names: resolved.clone(),
                 logs_allowed: options.log_allowed,
             };
-            (Some(lookups), Some(prepared.start(given, &watcher).await?))
+            let names = prepared.start(given, &watcher).await?;
+            step(
+                options,
+                format_args!("names are looked up by {}", names.in_words()),
+            );
+            (Some(lookups), Some(names))
         }
     };
     let sources = Sources {

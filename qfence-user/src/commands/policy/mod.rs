@@ -25,7 +25,15 @@ const UNSOUND: u8 = 1;
 pub fn run(options: &PolicyVerb, paths: &Paths) -> Result<u8> {
     match &options.verb {
         PolicyVerbs::Check { profiles } => check(profiles, &resolve::profiles(&paths.profiles)),
-        PolicyVerbs::Show { name, json } => show::run(name, *json, paths).map(|()| 0),
+        PolicyVerbs::Show {
+            profile: Some(profile),
+            ..
+        } => print(resolve::profiles(&paths.profiles).text(profile)?.trim_end()).map(|()| 0),
+        PolicyVerbs::Show {
+            name,
+            profile: None,
+            json,
+        } => show::run(name.as_deref().unwrap_or_default(), *json, paths).map(|()| 0),
         PolicyVerbs::Suggest {
             name,
             allowed: false,

@@ -4,12 +4,16 @@
 use anyhow::{Context as _, Result};
 use qfence_common::OTHERS;
 
-use super::super::{print, require_root};
+use super::super::{named::found, print, require_root};
 use crate::{
     base::{console::notify, paths::Paths},
     fence::registry::Fences,
     kernel::Maps,
-    policy::suggest::{suggest, suggest_allowed},
+    policy::{
+        guard::Guard,
+        suggest::{Found, suggest, suggest_allowed},
+    },
+    stored_policy::{StoredPolicy, resolved_names::StoredNames},
 };
 
 /// Runs `policy suggest`.
@@ -34,9 +38,10 @@ pub(super) fn run(name: &str, paths: &Paths) -> Result<()> {
             }
         ));
     }
-    let policy = fences.policy_file(name).read()?.map(|stored| stored.policy);
-    let names = fences.names_file(name).read()?.names;
-    print(suggest(name, policy.as_ref(), &seen, counts.unlisted, &names).trim_end())
+    let resolved = Resolved::of(&fences, name)?;
+    let policy = resolved.stored.as_ref().map(|stored| &stored.policy);
+    let found = resolved.found();
+    print(suggest(name, policy, &seen, counts.unlisted, found.as_ref()).trim_end())
 }
 
 /// Runs `policy suggest --allowed`.
@@ -67,6 +72,30 @@ pub(super) fn run_allowed(name: &str, paths: &Paths) -> Result<()> {
     if seen.is_empty() {
         notify("nothing was let through so far");
     }
-    let names = fences.names_file(name).read()?.names;
-    print(suggest_allowed(name, &seen, calls_to_others, &names).trim_end())
+    let resolved = Resolved::of(&fences, name)?;
+    let found = resolved.found();
+    print(suggest_allowed(name, &seen, calls_to_others, found.as_ref()).trim_end())
+}
+
+/// What the resolver of a fence has found, and the stored policy, which has the members of sets.
+struct Resolved {
+    stored: Option<StoredPolicy>,
+    names: Option<StoredNames>,
+}
+
+impl Resolved {
+    fn of(fences: &Fences, name: &str) -> Result<Self> {
+        Ok(Self {
+            stored: fences.policy_file(name).read()?,
+            names: found(fences, name)?,
+        })
+    }
+
+    fn found(&self) -> Option<Found<'_>> {
+        let (stored, names) = (self.stored.as_ref()?, self.names.as_ref()?);
+        Some(Found {
+            guard: Guard::new(&stored.sets, names.allows_private),
+            names: &names.names,
+        })
+    }
 }

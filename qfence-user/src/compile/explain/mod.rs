@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::policy::{
     Numbered, Prefix, Sets,
     grammar::Query,
+    guard::Struck,
     hostset::single,
     nat64,
     protocol::Proto,
@@ -45,6 +46,8 @@ pub struct Asked<'a, N> {
     pub nodes: &'a N,
     /// The addresses that rules by name allow now; empty if no fence is asked.
     pub named: &'a NamedAddresses,
+    /// The addresses that were taken out of the latest answers, by name; empty if no fence is asked.
+    pub struck: &'a BTreeMap<String, Vec<Struck>>,
     /// Whether the policy only monitors.
     pub monitors: bool,
 }

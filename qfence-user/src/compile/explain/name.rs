@@ -21,7 +21,7 @@ use crate::{
         named::{Lookups, group},
         ports::{EVERYTHING, intervals},
     },
-    policy::{domain::DomainName, grammar::Query, protocol::Proto, rule::Rule},
+    policy::{domain::DomainName, grammar::Query, guard::Struck, protocol::Proto, rule::Rule},
 };
 
 /// What a policy says of a name.
@@ -43,6 +43,8 @@ pub struct NameExplanation {
     pub granted: Vec<Granted>,
     /// The addresses that are in force for the name; empty if no fence was asked.
     pub addresses: Vec<InForce>,
+    /// The addresses that were taken out of its latest answers, and the set because of which.
+    pub struck: Vec<Struck>,
 }
 
 /// Protocols and ports that a rule allows at the addresses of a name.
@@ -174,6 +176,7 @@ pub fn explain_name<N: Nodes>(
                 by: pattern.to_string(),
             })
             .collect(),
+        struck: of.struck.get(name.as_str()).cloned().unwrap_or_default(),
         addresses: of
             .named
             .iter()

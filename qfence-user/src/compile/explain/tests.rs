@@ -48,6 +48,7 @@ fn ask(rules: &[&str], monitor: bool, what: &str) -> Explanation {
         sets: &sets,
         nodes: &compiled,
         named: &NamedAddresses::new(),
+        struck: &BTreeMap::new(),
         monitors: monitor,
     };
     match destination(what).unwrap() {
@@ -161,7 +162,14 @@ fn an_address_of_the_workloads_own_has_a_hint() {
     assert_eq!(hint("10.77.0.3".parse().unwrap(), &sets), None);
 }
 
-/// What a policy says of a name, with an address of it in force.
+fn struck() -> Struck {
+    Struck {
+        address: "10.0.0.1".parse().unwrap(),
+        set: "lan".into(),
+    }
+}
+
+/// What a policy says of a name, with an address of it in force, and another one of www.example.org struck.
 fn ask_name(rules: &[&str], monitor: bool, what: &str) -> NameExplanation {
     let policy = testing::policy(rules, monitor);
     let (rules, sets) = (policy.rules(), sets());
@@ -189,6 +197,7 @@ fn ask_name(rules: &[&str], monitor: bool, what: &str) -> NameExplanation {
         sets: &sets,
         nodes: &compiled,
         named: &[("203.0.113.10".parse().unwrap(), address)].into(),
+        struck: &[("www.example.org".to_owned(), vec![struck()])].into(),
         monitors: monitor,
     };
     explain_name(&asked, &name, protocol, port)
@@ -219,4 +228,11 @@ fn the_other_rules_decide_on_what_no_rule_by_name_allows() {
     let none = ["deny www.example.org", name, locked];
     assert_eq!(of(&none, false), ("deny", "deny", "deny"));
     assert_eq!(of(&none, true), ("monitored", "by-address", "monitored"));
+}
+
+#[test]
+fn what_was_struck_belongs_to_its_name() {
+    let of = |name: &str| ask_name(&["allow *.example.org", "deny any"], false, name).struck;
+    assert_eq!(of("www.example.org"), [struck()]);
+    assert_eq!(of("other.example.org"), []);
 }

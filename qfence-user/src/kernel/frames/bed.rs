@@ -305,6 +305,19 @@ impl Bed {
         values.iter().sum()
     }
 
+    /// Publishes the profile `host` with these rules before it. Returns the number of its nodes.
+    pub(super) fn publish(&mut self, rules: &[String]) -> usize {
+        let rules: Vec<_> = rules.iter().map(String::as_str).collect();
+        let policy = testing::policy(&rules, false);
+        let compiled = compile(&policy.rules(), &sets(), false).unwrap();
+        self.maps.publish(&compiled).unwrap();
+        compiled.nodes.len()
+    }
+
+    pub(super) fn withdraw(&mut self) {
+        self.maps.withdraw().unwrap();
+    }
+
     pub(super) fn maps(&self) -> &Maps {
         &self.maps
     }

@@ -4,6 +4,7 @@
 mod answers;
 mod bed;
 mod build;
+mod changed;
 mod control;
 mod host_began;
 mod judged;

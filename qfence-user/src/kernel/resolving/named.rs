@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use qfence_common::resolved::Resolved;
+use qfence_common::resolved::{Grant, Resolved};
 
 use super::{
     super::testing::apart,
     bed::{Answering, Bed, FAR, OTHER, now},
 };
-use crate::policy::testing::locked;
+use crate::{kernel::resolved::Addresses, policy::testing::locked};
 
 const RULE: &str = "allow tcp:example.com:443 udp:example.com:443";
 const HOUR: Duration = Duration::from_hours(1);
@@ -60,7 +60,10 @@ fn what_is_over_allows_nothing_and_use_makes_it_last_longer() {
         bed.addresses.put(far, &grants, Duration::ZERO).unwrap();
         assert_eq!(bed.addresses.list().unwrap().len(), 1);
         assert_eq!(bed.run(&script(false)), [REFUSED; 3]);
-        bed.addresses.sweep(now()).unwrap();
+        let (mut ended, over) = (Vec::new(), bed.addresses.list().unwrap()[0].1);
+        let note = |address, at_ns| ended.push((address, at_ns));
+        bed.addresses.sweep(now(), note).unwrap();
+        assert_eq!(ended, [(far, over.expires_ns)]);
         assert!(bed.addresses.list().unwrap().is_empty());
 
         // Longer than the script takes, and shorter than use makes it last.
@@ -76,6 +79,29 @@ fn what_is_over_allows_nothing_and_use_makes_it_last_longer() {
         bed.addresses.retain(|_, _| false).unwrap();
         assert!(bed.addresses.list().unwrap().is_empty());
         assert_eq!(bed.run(&script(false)), [REFUSED; 3]);
+    });
+}
+
+#[test]
+fn an_address_that_another_process_removes_meanwhile_is_not_put_back() {
+    apart(|scene| {
+        let resolver = Answering::new();
+        let mut bed = Bed::new(scene, locked(&[RULE]), resolver.resolver);
+        let (far, first) = (FAR.parse().unwrap(), bed.grants("example.com")[0]);
+        let second = Grant::new(first.rule(), first.group() + 1).unwrap();
+        let mut other = Addresses::open(bed.pins()).unwrap();
+        for removes in [false, true] {
+            bed.addresses.put(far, &[first, second], HOUR).unwrap();
+            let keep = |address, grant| {
+                if removes {
+                    other.remove(address).unwrap();
+                }
+                grant != second
+            };
+            bed.addresses.retain(keep).unwrap();
+            let left = bed.addresses.list().unwrap();
+            assert_eq!(left.is_empty(), removes, "{left:?}");
+        }
     });
 }
 

@@ -1,11 +1,11 @@
 //! Resource limits of the caller are meant for the command. A process in the fence could use them to end the
 //! supervisor, so the supervisor lifts them for itself.
 
-use std::{fs, io};
+use std::{ffi::CStr, fs, io, os::fd::OwnedFd};
 
 use anyhow::{Context, Result};
 use nix::{
-    fcntl::{OFlag, open},
+    fcntl::{OFlag, open, openat},
     sys::{
         resource::{Resource, getrlimit, setrlimit},
         stat::Mode,
@@ -21,8 +21,14 @@ const LIMITS: [Resource; 3] = [
     Resource::RLIMIT_CPU,
 ];
 
+/// Where the information about processes is.
+const PROC: &CStr = c"/proc";
+
 /// The OOM score adjustment: how likely the kernel ends a process when memory is short (proc_pid_oom_score_adj(5)).
-const OOM: &std::ffi::CStr = c"/proc/self/oom_score_adj";
+const OOM: &CStr = c"/proc/self/oom_score_adj";
+
+/// [`OOM`] below [`PROC`].
+const OOM_BELOW: &CStr = c"self/oom_score_adj";
 
 /// Excludes a process.
 const NEVER: &str = "-1000";
@@ -65,17 +71,29 @@ impl Lifted {
         self.unspared.map(io::Error::from_raw_os_error)
     }
 
+    /// Opens the directory by which [`Self::restore`] writes, if it writes anything. To be called before the mounts of the
+    /// command are read-only: the descriptor keeps the mount on which it was opened.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub(super) fn proc(&self) -> Result<Option<OwnedFd>> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let open = || open(PROC, flags, Mode::empty()).context("cannot open /proc");
+        self.oom.map(|_| open()).transpose()
+    }
+
     /// Restores the limits of this process, a child that is about to execute the command. Uses system calls only. To be
     /// called as root.
     ///
     /// # Errors
     /// The errors of these system calls.
-    pub(super) fn restore(&self) -> io::Result<()> {
+    pub(super) fn restore(&self, proc: Option<&OwnedFd>) -> io::Result<()> {
         for ((soft, hard), resource) in self.limits.into_iter().zip(LIMITS) {
             setrlimit(resource, soft, hard)?;
         }
-        if let Some((before, length)) = &self.oom {
-            let file = open(OOM, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+        if let (Some((before, length)), Some(proc)) = (&self.oom, proc) {
+            let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+            let file = openat(proc, OOM_BELOW, flags, Mode::empty())?;
             // After root has written the value, other users cannot write a lower one (`__set_oom_adj` in
             // fs/proc/base.c).
             write(&file, before.get(..*length).unwrap_or_default())?;
@@ -133,7 +151,8 @@ mod tests {
             oom,
             unspared: None,
         };
-        lifted.restore().unwrap();
+        let proc = lifted.proc().unwrap();
+        lifted.restore(proc.as_ref()).unwrap();
         assert_eq!(now(), before);
         assert!(spare(before.trim_end()).unwrap().is_none());
     }

@@ -232,7 +232,7 @@ pub fn prepare(launch: Launch<'_>) -> Result<Starting, StartError> {
     let pipe = || pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe");
     let ((progress, tell), (wait, gate)) = (pipe()?, pipe()?);
     let fail = tell.try_clone().context("cannot duplicate a descriptor")?;
-    let before_exec = before_exec(&launch, tell, wait, fail.as_raw_fd());
+    let before_exec = before_exec(&launch, tell, wait, fail.as_raw_fd())?;
     let (program, proof) = (program.clone(), launch.proof);
     let (entry, stdout) = (launch.entry, launch.stdout);
     let managers = launch.managers;

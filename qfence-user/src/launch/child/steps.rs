@@ -112,7 +112,7 @@ pub(super) fn before_exec(
     progress: OwnedFd,
     wait: OwnedFd,
     failure: RawFd,
-) -> impl FnMut(Option<&mut File>) -> io::Result<()> + Send + 'static {
+) -> anyhow::Result<impl FnMut(Option<&mut File>) -> io::Result<()> + Send + use<>> {
     let identity = launch
         .identity
         .map(|who| (who.uid, who.gid, who.groups.clone()));
@@ -125,11 +125,13 @@ pub(super) fn before_exec(
     let first_own = inherited::FIRST + RawFd::from(launch.preserve_fds);
     let given: Vec<RawFd> = launch.given.iter().map(AsRawFd::as_raw_fd).collect();
     let needed = closures.as_deref().map(Closures::descriptors);
+    let proc = limits.proc()?;
     let mut kept = vec![progress.as_raw_fd(), failure, wait.as_raw_fd()];
+    kept.extend(proc.as_ref().map(AsRawFd::as_raw_fd));
     kept.extend(needed.into_iter().flatten().flatten());
     kept.extend(&given);
     kept.sort_unstable();
-    move |procs| {
+    Ok(move |procs: Option<&mut File>| {
         let tell = |step: Step| nix::unistd::write(&progress, &[step as u8]);
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
         // First, while this process is still root: the file belongs to root.
@@ -155,7 +157,7 @@ pub(super) fn before_exec(
             }
         }
         tell(Step::RestoreLimitsAndSignals)?;
-        limits.restore()?;
+        limits.restore(proc.as_ref())?;
         reignored.ignore()?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None)?;
         let close = || match closures.as_deref() {
@@ -201,7 +203,7 @@ pub(super) fn before_exec(
         }
         tell(Step::Exec)?;
         Ok(())
-    }
+    })
 }
 
 /// Sets the groups of this process, which has one thread. The C library's function is not used, because it would change

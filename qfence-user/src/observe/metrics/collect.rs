@@ -1,5 +1,7 @@
 //! Collects the metrics of fences from the kernel and /run.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use jiff::Timestamp;
 use qfence_common::{Action, Hits, tally::Class};
@@ -9,7 +11,7 @@ use crate::{
     fence::registry::{Condition, Fences, Listed},
     kernel::{Maps, has_resolver, snapshot::Snapshot},
     policy::Policy,
-    stored_policy::resolved_names::RESULTS,
+    stored_policy::resolved_names::{RESULTS, StoredNames},
 };
 
 /// The metrics of one fence.
@@ -27,10 +29,19 @@ pub struct Sample {
     pub counted: Option<Snapshot>,
     /// The number of verdicts by action and protocol.
     pub verdicts: Vec<(Action, Class, u64)>,
-    /// The number of look-ups of names by their results, if the fence has a resolver.
-    pub lookups: Option<[u64; RESULTS.len()]>,
+    /// The numbers of look-ups of names, if the fence has a resolver.
+    pub lookups: Option<Lookups>,
     /// Its policy, if that can be read.
     pub policy: Option<PolicySample>,
+}
+
+/// The numbers of look-ups of names.
+#[derive(Clone, Debug)]
+pub struct Lookups {
+    /// By their results, in the order of [`RESULTS`].
+    pub results: [u64; RESULTS.len()],
+    /// By the number of the rule that decided.
+    pub rules: BTreeMap<u32, u64>,
 }
 
 /// The policy of a fence.
@@ -86,10 +97,14 @@ fn sample(fences: &Fences, listed: Listed) -> Sample {
     }
 }
 
-fn lookups(fences: &Fences, name: &str) -> Option<[u64; RESULTS.len()]> {
+fn lookups(fences: &Fences, name: &str) -> Option<Lookups> {
     let has_resolver = has_resolver(&fences.pins(name)).ok()?;
     let found = has_resolver.then(|| fences.names_file(name).read());
-    Some(found?.ok()?.lookups)
+    let StoredNames { lookups, rules, .. } = found?.ok()?;
+    Some(Lookups {
+        results: lookups,
+        rules,
+    })
 }
 
 fn verdicts(maps: &Maps) -> Vec<(Action, Class, u64)> {

@@ -13,6 +13,8 @@ pub struct Row {
     pub condition: Condition,
     /// Its counters, if they can be read.
     pub counted: Option<Snapshot>,
+    /// The number of look-ups that were refused.
+    pub lookups: u64,
     /// Its rates, once there are two samples.
     pub rates: Option<Rates>,
     /// The attempts per second so far.
@@ -22,7 +24,7 @@ pub struct Row {
 /// Rates, per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rates {
-    /// Attempts per second.
+    /// Attempts and refused look-ups per second.
     pub attempts: u64,
     /// Bytes sent per second.
     pub sent: u64,
@@ -31,23 +33,31 @@ pub struct Rates {
 }
 
 impl Row {
-    /// The total of attempts, if it can be read.
+    /// The total of attempts and of refused look-ups, if it can be read.
     #[must_use]
     pub fn attempts(&self) -> Option<u64> {
-        self.counted.map(|counted| counted.counts.on_record())
+        self.counted.map(|counted| attempts(&counted, self.lookups))
     }
 }
 
+fn attempts(counted: &Snapshot, lookups: u64) -> u64 {
+    counted.counts.on_record().saturating_add(lookups)
+}
+
 impl Rates {
-    /// The rates between two snapshots. `None` if another fence has the name now, or no time has passed.
+    /// The rates between two snapshots, each with the number of refused look-ups. `None` if another fence has the name now, or no time has passed.
     #[must_use]
-    pub fn between(before: &Snapshot, now: &Snapshot, passed: Duration) -> Option<Self> {
+    pub fn between(
+        (before, lookups_before): (&Snapshot, u64),
+        (now, lookups): (&Snapshot, u64),
+        passed: Duration,
+    ) -> Option<Self> {
         let ms = u64::try_from(passed.as_millis())
             .ok()
             .filter(|ms| *ms > 0)?;
         let rate = |before: u64, now: u64| Some(now.checked_sub(before)?.saturating_mul(1000) / ms);
         Some(Self {
-            attempts: rate(before.counts.on_record(), now.counts.on_record())?,
+            attempts: rate(attempts(before, lookups_before), attempts(now, lookups))?,
             sent: rate(before.sent.bytes, now.sent.bytes)?,
             received: rate(before.received.bytes, now.received.bytes)?,
         })

@@ -6,9 +6,9 @@ use anyhow::Result;
 
 use crate::{
     fence::registry::{Condition, Fences},
-    kernel::snapshot::Snapshot,
+    kernel::{has_resolver, snapshot::Snapshot},
     record::line::Line,
-    stored_policy::resolved_names::NamesOfAddresses,
+    stored_policy::resolved_names::{NamesOfAddresses, refused},
 };
 
 /// All fences at one moment.
@@ -31,6 +31,8 @@ pub struct Seen {
     pub condition: Condition,
     /// Its counters, if they can be read.
     pub counted: Option<Snapshot>,
+    /// The number of look-ups that were refused.
+    pub lookups: u64,
 }
 
 /// Details of the selected fence.
@@ -42,6 +44,8 @@ pub struct Close {
     pub lines: Vec<Line>,
     /// The names behind addresses that it has looked up.
     pub names: NamesOfAddresses,
+    /// Why these names are not known, if they cannot be read.
+    pub unknown: Option<String>,
     /// Its rules: name as in the record, full text, and origin.
     pub rules: Vec<(String, String, String)>,
 }
@@ -52,6 +56,7 @@ pub struct Close {
 /// If the fences cannot be listed.
 pub fn sample(fences: &Fences, close: Option<&str>) -> Result<Sample> {
     let seen = fences.list_as_found()?.into_iter().map(|listed| Seen {
+        lookups: lookups(fences, &listed.name),
         name: listed.name,
         condition: listed.condition,
         counted: listed.counted,
@@ -61,6 +66,14 @@ pub fn sample(fences: &Fences, close: Option<&str>) -> Result<Sample> {
         close: close.map(|name| look_closely(fences, name)),
         at: Instant::now(),
     })
+}
+
+/// The number of refused look-ups of a fence. If they cannot be read, the details of the fence say so.
+fn lookups(fences: &Fences, name: &str) -> u64 {
+    let has_resolver = has_resolver(&fences.pins(name)).unwrap_or(false);
+    let found = has_resolver.then(|| fences.names_file(name).read());
+    let found = found.and_then(Result::ok);
+    found.map_or(0, |found| refused(&found.lookups))
 }
 
 fn look_closely(fences: &Fences, name: &str) -> Close {
@@ -73,10 +86,12 @@ fn look_closely(fences: &Fences, name: &str) -> Close {
         let rule = numbered.rule;
         (rule.brief(), rule.to_string(), rule.source.to_string())
     });
+    let found = fences.names_file(name).read();
     Close {
         name: name.to_owned(),
         lines: fences.record_files(name).lines().unwrap_or_default(),
-        names: fences.names_file(name).read().unwrap_or_default().names,
+        unknown: found.as_ref().err().map(|error| format!("{error:#}")),
+        names: found.unwrap_or_default().names,
         rules: named.collect(),
     }
 }

@@ -133,6 +133,14 @@ fn pattern(text: &str) -> Result<DomainPattern, RuleError> {
     if name.contains('*') || name.is_empty() {
         return Err(RuleError::Star { name: text.into() });
     }
+    if let Some((host, _)) = name.split_once('/')
+        && let Ok(name) = host.parse()
+    {
+        return Err(RuleError::Path {
+            text: text.into(),
+            name,
+        });
+    }
     match name.parse() {
         Ok(name) if is_localhost(DomainName::as_str(&name)) => {
             Err(RuleError::Localhost { name: text.into() })

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::policy::{
-    domain::{DomainPattern, NotAName},
+    domain::{DomainName, DomainPattern, NotAName},
     ports::Ports,
     protocol::{NUMBER_PREFIX, Proto},
     rule::{Destination, Match},
@@ -49,7 +49,7 @@ pub enum RuleError {
         cut(instead)
     )]
     NoDestination { text: String, instead: String },
-    #[error("{} is no destination{}: write an address, a prefix, or {}",
+    #[error("{} is no destination{}: write an address, a prefix, a name of at least two labels such as www.example.org, or {}",
             quote(name), did_you_mean(*nearest), list(SetName::ALL.iter().map(|set| set.name())))]
     UnknownDestination {
         name: String,
@@ -57,6 +57,13 @@ pub enum RuleError {
     },
     #[error("{} is no name: {why}", quote(name))]
     NotAName { name: String, why: NotAName },
+    #[error("{} is a URL: write {}", quote(text), cut(instead))]
+    Url { text: String, instead: String },
+    #[error(
+        "{} has a path, and a rule is about whole hosts: write {name}",
+        quote(text)
+    )]
+    Path { text: String, name: DomainName },
     #[error(
         "{} has a star where none can be: write *.example.org for all names below example.org, or \
              any for every destination",
@@ -185,6 +192,11 @@ pub enum RuleError {
         "{destination} is more than one address, and the question is about one: write an address"
     )]
     ManyAddresses { destination: Destination },
+    #[error(
+        "{pattern} is more than one name, and the question is about one: write a name below it, such as www.{}",
+        pattern.name
+    )]
+    ManyNames { pattern: DomainPattern },
     #[error(
         "{} is more than one port, and the question is about one: write a port, or none",
         cut(&ports.to_string())

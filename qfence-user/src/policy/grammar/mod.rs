@@ -27,6 +27,7 @@ mod destination;
 mod error;
 mod ports;
 mod query;
+mod url;
 
 use std::str::FromStr;
 
@@ -83,6 +84,9 @@ impl FromStr for Match {
             .any(|character| character.is_whitespace() || character.is_control())
         {
             return Err(RuleError::Blank { text: text.into() });
+        }
+        if let Some(error) = url::error(text) {
+            return Err(error);
         }
         let (protocol, rest) = split_protocol(text)?;
         let (destination, ports) = if let Some(rest) = rest.strip_prefix('[') {

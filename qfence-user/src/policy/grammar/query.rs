@@ -60,7 +60,10 @@ pub(super) fn parse(text: &str) -> Result<Question, RuleError> {
         Destination::Set(_) | Destination::Name(_) => None,
     };
     match question {
-        None => Err(RuleError::ManyAddresses { destination }),
+        None => Err(match destination {
+            Destination::Name(pattern) => RuleError::ManyNames { pattern },
+            destination => RuleError::ManyAddresses { destination },
+        }),
         Some(_) if !ports.is_every() && port.is_none() => Err(RuleError::ManyPorts { ports }),
         Some(question) => Ok(question),
     }

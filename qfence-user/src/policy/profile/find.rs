@@ -45,6 +45,23 @@ impl Profiles {
     /// # Errors
     /// If there is no such profile, another user could change it, or it cannot be parsed.
     pub fn find(&self, name_or_path: &OsStr) -> Result<Profile, ProfileError> {
+        let (name, path, text) = self.read(name_or_path)?;
+        Profile::parse(&name, path.as_deref(), &text)
+    }
+
+    /// The text of the file of a profile, which is found as by [`Self::find`].
+    ///
+    /// # Errors
+    /// If there is no such profile, or another user could change it.
+    pub fn text(&self, name_or_path: &OsStr) -> Result<String, ProfileError> {
+        self.read(name_or_path).map(|(_, _, text)| text)
+    }
+
+    /// The name, path and text of a profile.
+    fn read(
+        &self,
+        name_or_path: &OsStr,
+    ) -> Result<(String, Option<PathBuf>, String), ProfileError> {
         let bytes = name_or_path.as_bytes();
         if bytes.contains(&b'/') || bytes.ends_with(SUFFIX.as_bytes()) {
             return self.load(Path::new(name_or_path));
@@ -61,7 +78,7 @@ impl Profiles {
             Err(source) => return Err(ProfileError::Read { path, source }),
         }
         match SHIPPED.iter().find(|shipped| shipped.name == name) {
-            Some(shipped) => Profile::parse(shipped.name, None, shipped.text),
+            Some(shipped) => Ok((name, None, shipped.text.to_owned())),
             None => Err(ProfileError::Unknown {
                 name,
                 directory: self.directory.clone(),
@@ -93,10 +110,10 @@ impl Profiles {
         Ok(names)
     }
 
-    fn load(&self, path: &Path) -> Result<Profile, ProfileError> {
+    fn load(&self, path: &Path) -> Result<(String, Option<PathBuf>, String), ProfileError> {
         let text = file::read(path, &self.owners)?;
         let stem = path.file_stem().unwrap_or_default();
-        Profile::parse(&printable(stem.as_bytes()), Some(path), &text)
+        Ok((printable(stem.as_bytes()), Some(path.to_owned()), text))
     }
 }
 

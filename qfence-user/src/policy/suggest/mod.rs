@@ -1,23 +1,18 @@
 //! Suggests a profile from the sightings of monitor mode.
 
-use std::{
-    cmp::Reverse,
-    collections::BTreeMap,
-    fmt::Write as _,
-    net::{IpAddr, Ipv6Addr},
-};
+mod targets;
+
+use std::fmt::Write as _;
 
 use qfence_common::{Action, Protocol, Sighting};
+use targets::{Target, named, targets};
 
+pub use self::targets::Found;
 use crate::{
     base::printable::is_unprintable,
     policy::{
         Policy,
-        domain::{DomainName, DomainPattern},
-        hostset::single,
-        ports::Ports,
-        protocol::{Proto, WITH_PORTS},
-        rule::{Destination, Match},
+        rule::{Match, Source},
     },
 };
 
@@ -25,32 +20,19 @@ use crate::{
 /// for [`qfence_common::verdict::MAX_RULES`] rules.
 const ALONE: usize = 128;
 
-/// A protocol and a place. The ports that were seen there are collected.
-type Target = (u32, Place);
-
-/// An address, or the name by which the fence found it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
-    Address(IpAddr),
-    Name(DomainName),
-}
-
-/// The names that the fence looked up, by address.
-pub type NamesByAddress = BTreeMap<IpAddr, Vec<String>>;
-
-/// Items with the number of times that each was seen.
-type Counted<T> = Vec<(T, u64)>;
+/// How many names that were only looked up are listed.
+const LISTED: usize = 64;
 
 /// A profile, as TOML, that allows the sightings, with their numbers as comments, and otherwise has the rules of the
 /// fence's own policy. `unlisted` is the number of sightings for which there was no room. An address that the fence looked up is
-/// suggested by its first name in `names`.
+/// suggested by its names in `found`, which is what the fence's resolver found; `None` without a resolver.
 #[must_use]
 pub fn suggest(
     fence: &str,
     policy: Option<&Policy>,
     seen: &[(Sighting, u64)],
     unlisted: u64,
-    names: &NamesByAddress,
+    found: Option<&Found<'_>>,
 ) -> String {
     let mut out = String::new();
     let mut line = |text: &str| {
@@ -75,8 +57,10 @@ pub fn suggest(
             .action
     });
     line(&format!("default = {}", quoted(word(default))));
-    let own = policy.map_or_else(Vec::new, Policy::rules);
-    allow(&mut line, seen, names);
+    let mut own = policy.map_or_else(Vec::new, Policy::rules);
+    // A policy with rules by name has this one of itself.
+    own.retain(|numbered| numbered.rule.source != Source::Names);
+    allow(&mut line, seen, found);
     if let Some((_default, own)) = own.split_last()
         && !own.is_empty()
     {
@@ -101,13 +85,13 @@ pub fn suggest(
 }
 
 /// A profile, as TOML, that allows only the destinations that were let through, with their numbers of calls or packets as
-/// comments. `unlisted` is the number of calls to destinations for which there was no room, and `names` is as for [`suggest`].
+/// comments. `unlisted` is the number of calls to destinations for which there was no room, and `found` is as for [`suggest`].
 #[must_use]
 pub fn suggest_allowed(
     fence: &str,
     seen: &[(Sighting, u64)],
     unlisted: u64,
-    names: &NamesByAddress,
+    found: Option<&Found<'_>>,
 ) -> String {
     let mut out = String::new();
     let mut line = |text: &str| {
@@ -125,37 +109,45 @@ pub fn suggest_allowed(
         ));
     }
     line(&format!("default = {}", quoted(word(Action::Deny))));
-    allow(&mut line, seen, names);
+    allow(&mut line, seen, found);
     out
 }
 
-/// Adds rules that allow the destinations.
-fn allow(line: &mut impl FnMut(&str), seen: &[(Sighting, u64)], names: &NamesByAddress) {
-    let (rules, without) = rules(seen, names);
-    let (often, seldom) = rules.split_at(rules.len().min(ALONE));
-    for (of, count) in often {
-        line("");
-        line("[[rule]]");
-        line(&format!("allow = {}", quoted(&of.to_string())));
-        let mut comment = format!("seen {}", times(*count));
-        if may_be_sorting(of, &rules) {
-            comment += SORTING;
+/// Adds rules that allow the destinations. The numbers are comments of the file and none of the rules, which are in logs.
+fn allow(line: &mut impl FnMut(&str), seen: &[(Sighting, u64)], found: Option<&Found<'_>>) {
+    let (targets, without) = targets(seen, found);
+    let remarks = |line: &mut dyn FnMut(&str), target: &Target| {
+        line(&format!("# Seen {}.", times(target.count)));
+        for remark in &target.remarks {
+            line(&format!("# {remark}"));
         }
-        line(&format!("comment = {}", quoted(&comment)));
+        if may_be_sorting(target, &targets) {
+            line(SORTING);
+        }
+    };
+    let (often, seldom) = targets.split_at(targets.len().min(ALONE));
+    for target in often {
+        line("");
+        remarks(line, target);
+        line("[[rule]]");
+        let matches = target.matches.iter().map(|of| quoted(&of.to_string()));
+        line(&match &matches.collect::<Vec<_>>()[..] {
+            [one] => format!("allow = {one}"),
+            several => format!("allow = [{}]", several.join(", ")),
+        });
     }
     if !seldom.is_empty() {
         line("");
+        line("# Seen less often than the others.");
         line("[[rule]]");
         line("allow = [");
-        for (of, count) in seldom {
-            line(&format!(
-                "  {}, # seen {}",
-                quoted(&of.to_string()),
-                times(*count)
-            ));
+        for target in seldom {
+            remarks(&mut |text: &str| line(&format!("  {text}")), target);
+            for of in &target.matches {
+                line(&format!("  {},", quoted(&of.to_string())));
+            }
         }
         line("]");
-        line("comment = \"seen less often than the others\"");
     }
     for (target, count) in without {
         line("");
@@ -164,20 +156,52 @@ fn allow(line: &mut impl FnMut(&str), seen: &[(Sighting, u64)], names: &NamesByA
             times(count)
         ));
     }
+    match found {
+        Some(found) => only_looked_up(line, &found.only_looked_up(&targets)),
+        None => {
+            line("");
+            line(
+                "# The names behind addresses are not known: the fence has no resolver. It has one if it is started with a rule",
+            );
+            line(
+                "# by name, whatever the name is: `qfence-user exec --monitor --allow names.invalid ...`.",
+            );
+        }
+    }
 }
 
-/// The end of the comment of a rule that is perhaps not needed.
+/// Adds the names that were looked up and led to nothing that was seen.
+fn only_looked_up(line: &mut impl FnMut(&str), names: &[String]) {
+    if names.is_empty() {
+        return;
+    }
+    line("");
+    line("# Also looked up, but nothing was seen at their addresses:");
+    for name in names.iter().take(LISTED) {
+        line(&format!("#   {name}"));
+    }
+    if names.len() > LISTED {
+        line(&format!("#   and {} more", names.len() - LISTED));
+    }
+}
+
+/// A remark on a rule that is perhaps not needed.
 const SORTING: &str =
-    "; try without: C libraries connect UDP sockets to sort addresses, and send nothing";
+    "# Try without: C libraries connect UDP sockets to sort addresses, and send nothing.";
 
 /// Whether a rule for UDP may be due to look-ups alone: the same ports were reached by TCP, and getaddrinfo(3) connects UDP
 /// sockets to the address and port that it returns.
-fn may_be_sorting(of: &Match, rules: &[(Match, u64)]) -> bool {
-    let by_tcp = Match {
-        protocol: named(Protocol::TCP.0),
-        ..of.clone()
-    };
-    of.protocol == named(Protocol::UDP.0) && rules.iter().any(|(other, _)| *other == by_tcp)
+fn may_be_sorting(of: &Target, targets: &[Target]) -> bool {
+    let by_tcp: Vec<Match> = of
+        .matches
+        .iter()
+        .map(|of| Match {
+            protocol: named(Protocol::TCP.0),
+            ..of.clone()
+        })
+        .collect();
+    let is_udp = |of: &Match| of.protocol == named(Protocol::UDP.0);
+    of.matches.iter().all(is_udp) && targets.iter().any(|other| other.matches == by_tcp)
 }
 
 const fn word(action: Action) -> &'static str {
@@ -211,58 +235,6 @@ fn quoted(text: &str) -> String {
     }
     out.push('"');
     out
-}
-
-/// The sightings as matches, the most frequent first. The ports of one protocol at one address are one match. Nothing
-/// is widened: no rule can match port 0 alone, so such sightings are returned as text.
-fn rules(seen: &[(Sighting, u64)], names: &NamesByAddress) -> (Counted<Match>, Counted<String>) {
-    let mut targets: BTreeMap<Target, (Vec<u16>, u64)> = BTreeMap::new();
-    let mut without = Vec::new();
-    for (sighting, count) in seen {
-        let address = Ipv6Addr::from(sighting.address.address()).to_canonical();
-        let protocol = match sighting.protocol {
-            number if number == Protocol::MPTCP.0 => Protocol::TCP.0,
-            number => number,
-        };
-        if sighting.port == 0 && WITH_PORTS.contains(&Protocol(protocol)) {
-            without.push((format!("{} to {address}", named(protocol)), *count));
-            continue;
-        }
-        let mut known = names.get(&address).into_iter().flatten();
-        let name = known.find_map(|name| name.parse().ok());
-        let place = name.map_or(Place::Address(address), Place::Name);
-        let (ports, all) = targets.entry((protocol, place)).or_default();
-        ports.extend(u16::try_from(sighting.port).ok().filter(|port| *port != 0));
-        *all += count;
-    }
-    let mut rules: Vec<_> = targets
-        .into_iter()
-        .map(|((protocol, place), (ports, count))| {
-            let ports = ports.into_iter().map(|port| port..=port);
-            let of = Match {
-                protocol: named(protocol),
-                destination: match place {
-                    Place::Address(address) => Destination::Prefix(single(address)),
-                    Place::Name(name) => Destination::Name(DomainPattern {
-                        name,
-                        is_below: false,
-                    }),
-                },
-                ports: Ports::new(ports).unwrap_or(Ports::EVERY),
-            };
-            (of, count)
-        })
-        .collect();
-    rules.sort_by_key(|(_, count)| Reverse(*count));
-    (rules, without)
-}
-
-fn named(protocol: u32) -> Proto {
-    match u8::try_from(protocol) {
-        Ok(1 | 58) => Proto::Icmp,
-        Ok(number) => Proto::Number(number),
-        Err(_) => Proto::Any,
-    }
 }
 
 #[cfg(test)]

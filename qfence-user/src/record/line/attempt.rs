@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use jiff::Timestamp;
 use qfence_common::{
     AttemptKey, Hook, NO_UID, Origin, event::OWN_LISTENER, hook::Layer, unix::Name,
 };
@@ -42,6 +43,9 @@ pub struct Attempt {
     /// The source MAC address, at the hooks for frames. In repeats, that of the first attempt.
     #[serde(default)]
     pub source_mac: Option<Mac>,
+    /// Since when the destination is not in force any more by the names that led there.
+    #[serde(default)]
+    pub expired: Option<Timestamp>,
     /// The address that a guest dialled, if the QEMU that qfence started has translated it.
     pub dialled: Option<IpAddr>,
     /// Whether a rule for the set `self` would allow it.
@@ -129,6 +133,7 @@ impl Attempt {
             source_port: known(origin.source_port),
             interface: None,
             source_mac: mac.map(Mac::from_number),
+            expired: None,
             dialled: operation
                 .address()
                 .and_then(|address| process.dialled(key, origin, address)),
@@ -169,6 +174,7 @@ impl Attempt {
         } = &mut self.operation
         {
             *names = resolved.of(*destination);
+            self.expired = resolved.ended(*destination);
         }
         self
     }
@@ -188,6 +194,17 @@ impl Attempt {
             (Some(source), None) => write!(f, " {source}"),
             (None, _) => Ok(()),
         }
+    }
+
+    /// Whether it may be of getaddrinfo(3): C libraries sort the addresses of a name by connecting a UDP socket to each, by which
+    /// nothing is sent.
+    fn may_be_sorting(&self) -> bool {
+        let is_connect = [Hook::Connect4, Hook::Connect6].map(Hook::name);
+        let is_of_name = matches!(
+            &self.operation,
+            Operation::Destination { protocol, names, .. } if protocol == "udp" && !names.is_empty()
+        );
+        is_of_name && is_connect.contains(&&*self.hook)
     }
 
     fn is_of_guest(&self) -> bool {
@@ -233,6 +250,9 @@ impl fmt::Display for Told<'_> {
             ..
         } = attempt;
         write!(f, "{verdict} {operation} ")?;
+        if let Some(expired) = attempt.expired {
+            write!(f, "(expired {}) ", expired.strftime("%FT%TZ"))?;
+        }
         if let Some(dialled) = attempt.dialled {
             let dialled = operation.at(dialled);
             write!(f, "(dialled {dialled}) ")?;
@@ -262,6 +282,9 @@ impl fmt::Display for Told<'_> {
                 f,
                 " (the listener was made in this fence: --allow {protocol}:self:{port})"
             ),
+            _ if attempt.may_be_sorting() => {
+                f.write_str(" (perhaps to sort addresses: nothing was sent)")
+            }
             _ => match attempt.listen_option() {
                 Some(option) => write!(f, " ({option})"),
                 None => Ok(()),

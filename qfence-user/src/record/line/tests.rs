@@ -1,4 +1,4 @@
-use std::net::Ipv6Addr;
+use std::{net::Ipv6Addr, sync::Arc};
 
 use qfence_common::{
     AttemptKey, Comm, Halves, Hook, Origin,
@@ -9,7 +9,7 @@ use qfence_common::{
 use super::*;
 use crate::{
     policy::{names::Names, testing},
-    record::process::Process,
+    record::{operation::Operation, process::Process},
 };
 
 /// An attempt as the programs report it.
@@ -114,6 +114,36 @@ fn text_is_one_line_that_reads() {
 }
 
 #[test]
+fn a_connect_of_udp_to_an_address_of_a_name_is_told_apart() {
+    let mark = "(perhaps to sort addresses: nothing was sent)";
+    let text = |hook, protocol, name: Option<&str>| {
+        let mut attempt = attempt(line(hook, from_v4([192, 0, 2, 1]), protocol, 443, 1));
+        if let Operation::Destination { names, .. } = &mut attempt.operation {
+            names.extend(name.map(Arc::from));
+        }
+        attempt.to_string()
+    };
+    let named = Some("www.example.org");
+    assert!(text(Hook::Connect4, 17, named).ends_with(mark));
+    for (hook, protocol, name) in [
+        (Hook::Connect4, 6, named),
+        (Hook::Sendmsg4, 17, named),
+        (Hook::Connect4, 17, None),
+    ] {
+        let text = text(hook, protocol, name);
+        assert!(!text.contains(mark), "{text}");
+    }
+}
+
+#[test]
+fn the_line_of_an_address_that_is_over_says_since_when() {
+    let mut over = attempt(loopback());
+    over.expired = Some("2026-01-31T12:00:00.5Z".parse().unwrap());
+    let begin = "denied tcp 127.0.0.1:22 (expired 2026-01-31T12:00:00Z) connect6 ";
+    assert!(over.to_string().starts_with(begin), "{over}");
+}
+
+#[test]
 fn an_attempt_that_self_would_allow_says_how() {
     let mut own = attempt(loopback());
     own.of_self = true;
@@ -141,7 +171,7 @@ fn json_has_the_documented_fields_and_is_read_again() {
     let json = line.to_json().unwrap();
     assert_eq!(
         json,
-        r#"{"v":1,"time":"1970-01-01T00:00:01.5Z","fence":"vm1","workload":null,"seq":1,"kind":"attempt","verdict":"denied","layer":"call","hook":"connect6","protocol":"tcp","destination":"127.0.0.1","port":22,"names":[],"source":"10.0.0.7","source_port":40000,"interface":null,"source_mac":null,"dialled":null,"self":false,"rule":"deny host","comment":null,"pid":4242,"tid":4243,"uid":65534,"command":"qe\\x1bmu\\x0a","executable":null,"cgroup":77,"cgroup_path":null,"netns":null,"netns_cookie":5,"count":1,"total":1}"#
+        r#"{"v":1,"time":"1970-01-01T00:00:01.5Z","fence":"vm1","workload":null,"seq":1,"kind":"attempt","verdict":"denied","layer":"call","hook":"connect6","protocol":"tcp","destination":"127.0.0.1","port":22,"names":[],"source":"10.0.0.7","source_port":40000,"interface":null,"source_mac":null,"expired":null,"dialled":null,"self":false,"rule":"deny host","comment":null,"pid":4242,"tid":4243,"uid":65534,"command":"qe\\x1bmu\\x0a","executable":null,"cgroup":77,"cgroup_path":null,"netns":null,"netns_cookie":5,"count":1,"total":1}"#
     );
     assert_eq!(serde_json::from_str::<Line>(&json).unwrap(), line);
 }

@@ -1,14 +1,20 @@
 //! Adds the lines of look-ups: the first of a kind at once, the others counted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 
 use super::{Body, Reader};
-use crate::record::{
-    budget::Budget,
-    line::Lookup,
-    lookups::{LookedUp, LookupReceiver},
+use crate::{
+    policy::names::{RuleName, UNNAMEABLE},
+    record::{
+        budget::Budget,
+        line::Lookup,
+        lookups::{LookedUp, LookupReceiver},
+    },
 };
 
 /// The most kinds of look-ups that are counted apart, and that are known to have had a line.
@@ -26,7 +32,7 @@ pub(super) struct Lookups {
 }
 
 /// What look-ups of one kind have in common.
-type Kind = (&'static str, std::sync::Arc<str>, std::sync::Arc<str>, u32);
+type Kind = (&'static str, Arc<str>, Arc<str>, Option<u32>);
 
 fn kind_of(lookup: &LookedUp) -> Kind {
     let LookedUp {
@@ -81,15 +87,16 @@ impl Lookups {
         firsts
     }
 
-    /// Takes the counts for which there is room, and the number of look-ups without names. All of them if it is the end.
-    fn counts(&mut self, is_end: bool) -> (Vec<(LookedUp, u64)>, u64) {
+    /// Takes the counts for which there is room, each with whether its kind has had a line, and the number of look-ups without
+    /// names. All of them if it is the end.
+    fn counts(&mut self, is_end: bool) -> (Vec<(LookedUp, u64, bool)>, u64) {
         let mut counts = Vec::new();
         if is_end || !self.budget.is_saving() {
             for (kind, count) in std::mem::take(&mut self.counted) {
                 if self.budget.has_summary() {
                     self.budget.take(0);
-                    self.known.insert(kind);
-                    counts.push(count);
+                    let is_known = !self.known.insert(kind);
+                    counts.push((count.0, count.1, is_known));
                 } else {
                     self.others += count.1;
                 }
@@ -117,7 +124,7 @@ impl Reader {
     pub(super) fn tell_first_lookups(&mut self) {
         let firsts = self.lookups.as_mut().map(Lookups::take);
         for lookup in firsts.into_iter().flatten() {
-            self.tell_lookup(&lookup, 1);
+            self.tell_lookup(&lookup, 1, false);
         }
     }
 
@@ -128,8 +135,8 @@ impl Reader {
             return;
         };
         let (counts, others) = lookups.counts(is_end);
-        for (lookup, count) in counts {
-            self.tell_lookup(&lookup, count);
+        for (lookup, count, is_known) in counts {
+            self.tell_lookup(&lookup, count, is_known);
         }
         if others > 0 {
             let lookup = Lookup {
@@ -138,26 +145,36 @@ impl Reader {
                 kind: None,
                 addresses: Vec::new(),
                 struck: Vec::new(),
+                error: None,
                 rule: None,
                 comment: None,
                 lookups: others,
+                again: false,
             };
             let line = self.line(Timestamp::now(), Body::Lookup(lookup.into()), 0);
             self.push(line);
         }
     }
 
-    fn tell_lookup(&mut self, lookup: &LookedUp, count: u64) {
-        let rule = self.names.now().name(lookup.rule);
+    fn tell_lookup(&mut self, lookup: &LookedUp, count: u64, is_known: bool) {
+        let rule = match lookup.rule {
+            Some(rule) => self.names.now().name(rule),
+            None => RuleName {
+                rule: UNNAMEABLE.into(),
+                comment: None,
+            },
+        };
         let lookup = Lookup {
             verdict: lookup.verdict.to_owned(),
             name: Some(lookup.name.clone()),
             kind: Some(lookup.kind.clone()),
             addresses: lookup.addresses.clone(),
             struck: lookup.struck.clone(),
+            error: lookup.error.clone(),
             rule: Some(rule.rule),
             comment: rule.comment,
             lookups: count,
+            again: is_known,
         };
         // These lines are no attempts, so they count none.
         let line = self.line(Timestamp::now(), Body::Lookup(lookup.into()), 0);
@@ -180,9 +197,10 @@ mod tests {
             verdict: "denied",
             name: name.into(),
             kind: kind.into(),
-            rule: 1,
+            rule: Some(1),
             addresses: Vec::new(),
             struck: Vec::new(),
+            error: None,
         });
     }
 
@@ -195,6 +213,7 @@ mod tests {
         assert_eq!(lookups.take().len(), 2);
         let (counts, others) = lookups.counts(false);
         assert_eq!((counts.len(), counts[0].1, others), (1, 2, 0));
+        assert!(counts[0].2, "there is a line about it");
         send(&sender, "a.example.org", "A");
         assert!(lookups.take().is_empty());
         assert_eq!(lookups.counts(false).0.len(), 1);
@@ -210,7 +229,7 @@ mod tests {
             if number % 1000 == 999 {
                 told += lookups.take().len() as u64;
                 let (counts, others) = lookups.counts(number == 99_999);
-                told += counts.iter().map(|(_, count)| count).sum::<u64>() + others;
+                told += counts.iter().map(|(_, count, _)| count).sum::<u64>() + others;
                 assert!(lookups.known.len() <= 2 * KINDS && lookups.counted.len() <= KINDS);
             }
         }

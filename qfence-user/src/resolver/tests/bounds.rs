@@ -155,7 +155,7 @@ async fn an_address_that_the_kernel_does_not_open_is_left_out_for_another_reason
 }
 
 #[tokio::test]
-async fn a_flood_waits_and_others_are_served() {
+async fn a_flood_waits_while_the_resolver_of_another_fence_answers() {
     const FLOOD: u16 = 20_000;
     let nameserver = with_many(1).await;
     let served = Served::by(&[nameserver.address]);

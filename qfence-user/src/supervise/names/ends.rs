@@ -4,22 +4,25 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
-use qfence_common::{Protocol, resolved::Grant, verdict::NO_RULE};
+use qfence_common::{Protocol, resolved::Grant};
 
-use super::guard::Guard;
+use super::tally::Tally;
 use crate::{
     compile::named::{self, Lookups},
     kernel::{
         self,
         resolved::{Addresses, NotPut},
     },
-    policy::domain::DomainName,
+    policy::{
+        domain::DomainName,
+        guard::{Guard, Struck},
+    },
     record::{
         lookups::{LookedUp, LookupSender},
         resolved_names::ResolvedNames,
@@ -28,7 +31,7 @@ use crate::{
         Askers, Guarded, Lookup, NotPublished, Permission, Publisher, Reporter, Rules, Transport,
         Verdict,
     },
-    stored_policy::{FileVersion, PolicyFile, resolved_names::RESULTS},
+    stored_policy::{FileVersion, PolicyFile},
 };
 
 /// What the supervisor has and the resolver asks.
@@ -51,8 +54,8 @@ pub(super) struct Shared {
     pub(super) record: LookupSender,
     /// Whether look-ups that are allowed are on record.
     pub(super) logs_allowed: bool,
-    /// The number of look-ups, by their results in the order of [`RESULTS`].
-    pub(super) counts: [AtomicU64; RESULTS.len()],
+    /// What was looked up so far, in numbers.
+    pub(super) tally: Tally,
 }
 
 /// What the policy in force says of names and of their addresses.
@@ -165,26 +168,21 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The number of look-ups, by their results in the order of [`RESULTS`].
-    pub(super) fn counts(&self) -> [u64; RESULTS.len()] {
-        let counts = self.counts.each_ref();
-        counts.map(|count| count.load(Ordering::Relaxed))
-    }
-
-    /// The verdict on a look-up for the record; `None` if it is not on record.
-    fn recorded(&self, lookup: &Lookup) -> Option<&'static str> {
+    /// The result of a look-up, one of [`RESULTS`](crate::stored_policy::resolved_names::RESULTS).
+    fn result(&self, lookup: &Lookup) -> &'static str {
         let view = self.last_view();
         let is_denied = || {
             let name = DomainName::of_wire(&lookup.name);
             name.is_ok_and(|name| !view.lookups.permission(&name).is_allowed)
         };
         match lookup.verdict {
-            Verdict::Denied => Some("denied"),
-            Verdict::Unpublished => Some("error"),
-            Verdict::Full => Some("full"),
-            Verdict::Allowed if view.monitors && is_denied() => Some("would-deny"),
-            Verdict::Allowed if !lookup.struck.is_empty() => Some("struck"),
-            Verdict::Allowed | Verdict::Failed => self.logs_allowed.then_some("allowed"),
+            Verdict::Denied => "denied",
+            Verdict::Unpublished => "error",
+            Verdict::Full => "full",
+            Verdict::Failed => "failed",
+            Verdict::Allowed if view.monitors && is_denied() => "would-deny",
+            Verdict::Allowed if !lookup.struck.is_empty() => "struck",
+            Verdict::Allowed => "allowed",
         }
     }
 }
@@ -230,7 +228,10 @@ impl Publisher for Shared {
         self.names.add(&[address], name.as_str());
         let put = self.resolved().put(address, &grants, lasts);
         let (result, error) = match put {
-            Ok(()) => (Ok(()), None),
+            Ok(()) => {
+                self.names.begins(address);
+                (Ok(()), None)
+            }
             // There is no error to report: the look-up is on record.
             Err(NotPut::Full) => return Err(NotPublished::Full),
             Err(NotPut::Failed(error)) => (Err(NotPublished::Failed), Some(format!("{error:#}"))),
@@ -261,29 +262,23 @@ impl Askers for Shared {
 impl Reporter for Shared {
     fn lookup(&self, lookup: Lookup) {
         self.names.add(&lookup.addresses, &lookup.name);
-        let result = match lookup.verdict {
-            Verdict::Allowed if lookup.struck.is_empty() => 0,
-            Verdict::Denied => 1,
-            Verdict::Allowed => 2,
-            Verdict::Failed => 3,
-            Verdict::Full => 4,
-            Verdict::Unpublished => 5,
-        };
-        self.counts[result].fetch_add(1, Ordering::Relaxed);
-        let Some(verdict) = self.recorded(&lookup) else {
-            return;
-        };
-        self.record.send(LookedUp {
+        let verdict = self.result(&lookup);
+        let struck = lookup.struck.iter().map(|(address, set)| Struck {
+            address: *address,
+            set: (*set).into(),
+        });
+        let looked_up = LookedUp {
             verdict,
+            struck: struck.collect(),
             name: lookup.name,
             kind: lookup.kind,
-            rule: lookup.rule.unwrap_or(NO_RULE),
+            rule: lookup.rule,
             addresses: lookup.addresses,
-            struck: lookup
-                .struck
-                .into_iter()
-                .map(|(address, _)| address)
-                .collect(),
-        });
+            error: lookup.error,
+        };
+        self.tally.take(&looked_up);
+        if verdict != "allowed" || self.logs_allowed {
+            self.record.send(looked_up);
+        }
     }
 }

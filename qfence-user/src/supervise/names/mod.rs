@@ -1,16 +1,18 @@
 //! The names of a fence: runs its resolver, and keeps the addresses of names in force only as long as they are to be.
 
 mod ends;
-mod guard;
 mod store;
+mod tally;
 #[cfg(test)]
 mod tests;
+mod trouble;
 
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     sync::{Arc, Mutex},
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -20,6 +22,8 @@ use tokio::sync::watch;
 use self::{
     ends::{Shared, View},
     store::Store,
+    tally::Tally,
+    trouble::Trouble,
 };
 use crate::{
     base::{clock::since_boot, message_queue::MessageQueue},
@@ -29,9 +33,16 @@ use crate::{
         watcher::Watcher,
     },
     kernel::{Askers, resolved::Addresses, within::cookie_of},
-    record::{lookups::LookupSender, resolved_names::ResolvedNames},
+    record::{
+        line::{at, boot_time},
+        lookups::LookupSender,
+        resolved_names::ResolvedNames,
+    },
     resolver::{self, Endpoint, Ends, Handle, Nameservers, Sockets},
-    stored_policy::{PolicyFile, resolved_names::NamesFile},
+    stored_policy::{
+        PolicyFile,
+        resolved_names::{NamesFile, StoredNames},
+    },
     supervise::recurring_error::RecurringError,
 };
 
@@ -87,6 +98,7 @@ struct Said {
     publishing: RecurringError,
     keeping: RecurringError,
     naming: RecurringError,
+    trouble: Trouble,
 }
 
 impl Prepared {
@@ -137,7 +149,7 @@ impl Prepared {
             names: given.names,
             record: given.record,
             logs_allowed: given.logs_allowed,
-            counts: Default::default(),
+            tally: Tally::default(),
         });
         let mut nameservers = watcher.nameservers();
         let found = nameservers.reading().await?;
@@ -151,7 +163,14 @@ impl Prepared {
         let (asked, received) = watch::channel(asked(&found));
         let handle = resolver::Resolver::start(self.sockets, ends, received)
             .context("cannot start the resolver of names")?;
-        let store = Store::new(given.names_file, listens_at(handle.endpoint()));
+        let store = Store::new(
+            given.names_file,
+            StoredNames {
+                resolver: listens_at(handle.endpoint()),
+                allows_private: self.allows_private,
+                ..StoredNames::default()
+            },
+        );
         let mut names = Names {
             shared,
             handle,
@@ -182,6 +201,23 @@ fn asked(found: &nameservers::Nameservers) -> Nameservers {
     }
 }
 
+/// The nameservers that are asked, in words.
+fn in_words(found: &nameservers::Nameservers) -> String {
+    let servers: Vec<_> = asked(found)
+        .servers
+        .into_iter()
+        .take(Nameservers::USED)
+        .map(|server| server.ip().to_string())
+        .collect();
+    match found.servers.is_empty() {
+        true => format!(
+            "resolv.conf has no usable nameserver, so {} is asked",
+            servers.join(", ")
+        ),
+        false => format!("asked: {}", servers.join(", ")),
+    }
+}
+
 /// The addresses at which a resolver listens.
 fn listens_at(endpoint: Endpoint) -> Vec<SocketAddr> {
     let Endpoint { v4, port, has_v6 } = endpoint;
@@ -191,6 +227,14 @@ fn listens_at(endpoint: Endpoint) -> Vec<SocketAddr> {
 }
 
 impl Names {
+    /// Where the resolver listens, and the nameservers that it asks.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let Endpoint { v4, port, .. } = self.handle.endpoint();
+        let asked = in_words(&self.found);
+        format!("the resolver of the fence, which listens on {v4}:{port} ({asked})")
+    }
+
     /// Waits until the nameservers may have changed; for ever without names. Cancel-safe.
     pub(crate) async fn changed(names: Option<&mut Self>) {
         match names {
@@ -227,8 +271,7 @@ impl Names {
     fn keep_up(&mut self) -> Result<()> {
         let shared = &self.shared;
         let generation = shared.generation();
-        self.store
-            .keep_up(&shared.names, shared.counts(), generation)
+        self.store.keep_up(&shared.names, &shared.tally, generation)
     }
 
     /// To be called once per second: takes out of force what is over, and stores the names for other commands.
@@ -259,6 +302,12 @@ impl Names {
         said.sweeping.report(swept, mended, messages);
         let kept = kept(&self.shared.names);
         said.keeping.report(kept, "", messages);
+        let reason = self.handle.trouble();
+        let asked = in_words(&self.found);
+        let trouble = &mut self.said.trouble;
+        if let Some(words) = trouble.next(reason.as_deref(), &asked, Instant::now()) {
+            messages.notify(words);
+        }
         let stored = self.keep_up();
         let mended = "the names behind addresses are stored again";
         self.said.writing.report(stored, mended, messages);
@@ -295,7 +344,9 @@ fn kept(names: &ResolvedNames) -> Result<()> {
 /// Takes out of force what is over, and forgets names if room is short.
 fn sweep(shared: &Shared) -> Result<()> {
     let mut resolved = shared.resolved();
-    let swept = resolved.sweep(since_boot()?);
+    let swept = resolved.sweep(since_boot()?, |address, ended_ns| {
+        shared.names.ends(address, at(boot_time(), ended_ns));
+    });
     if shared.names.is_short_of_room() {
         let in_force: BTreeSet<IpAddr> = resolved.list()?.into_iter().map(|(of, _)| of).collect();
         shared

@@ -1,12 +1,11 @@
 //! Stores the names behind addresses for other commands.
 
-use std::net::SocketAddr;
-
 use anyhow::Result;
 
+use super::tally::Tally;
 use crate::{
     record::resolved_names::ResolvedNames,
-    stored_policy::resolved_names::{NamesFile, RESULTS, StoredNames},
+    stored_policy::resolved_names::{NamesFile, StoredNames},
 };
 
 /// How many bytes are written per second, on average. A file of usual size is written at most once a second.
@@ -15,10 +14,10 @@ const BYTES_A_SECOND: usize = 64 * 1024;
 /// The file, and what it has.
 pub(super) struct Store {
     file: NamesFile,
-    /// Where the resolver listens.
-    resolver: Vec<SocketAddr>,
-    /// The number of changes and the counts by which the file is so; `None` before it is written.
-    written: Option<(u64, [u64; RESULTS.len()])>,
+    /// What the file has in any case: where the resolver listens, and its options.
+    always: StoredNames,
+    /// The number of changes and of look-ups by which the file is so; `None` before it is written.
+    written: Option<(u64, u64)>,
     /// The number of the policy in the file, by which the addresses of names are in force.
     generation: Option<u64>,
     /// For how many more seconds it is not written.
@@ -26,10 +25,10 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) const fn new(file: NamesFile, resolver: Vec<SocketAddr>) -> Self {
+    pub(super) const fn new(file: NamesFile, always: StoredNames) -> Self {
         Self {
             file,
-            resolver,
+            always,
             written: None,
             generation: None,
             rests: 0,
@@ -37,7 +36,7 @@ impl Store {
     }
 
     /// To be called once per second: writes the file, if it would be another one and was not written too much lately. `set`
-    /// waits for the number of its policy, so that is always written. `lookups` are the counts of look-ups, and `generation`
+    /// waits for the number of its policy, so that is always written. `tally` has the counts of look-ups, and `generation`
     /// is the number of the policy by which the addresses of names are in force, if they all are.
     ///
     /// # Errors
@@ -45,12 +44,13 @@ impl Store {
     pub(super) fn keep_up(
         &mut self,
         names: &ResolvedNames,
-        lookups: [u64; RESULTS.len()],
+        tally: &Tally,
         generation: Option<u64>,
     ) -> Result<()> {
         self.rests = self.rests.saturating_sub(1);
         let generation = generation.or(self.generation).unwrap_or_default();
         let is_old = self.generation == Some(generation);
+        let lookups = tally.total();
         let is_same = self.written == Some((names.changes(), lookups));
         if is_old && (self.rests > 0 || is_same) {
             return Ok(());
@@ -58,12 +58,13 @@ impl Store {
         let (names, changes) = names.all();
         let text = |names: Vec<_>| names.iter().map(ToString::to_string).collect();
         let names = names.into_iter();
-        let length = self.file.write(StoredNames {
+        let mut stored = StoredNames {
             names: names.map(|(address, of)| (address, text(of))).collect(),
-            lookups,
             generation,
-            resolver: self.resolver.clone(),
-        })?;
+            ..self.always.clone()
+        };
+        tally.store(&mut stored);
+        let length = self.file.write(stored)?;
         self.generation = Some(generation);
         self.rests = length.div_ceil(BYTES_A_SECOND);
         self.written = Some((changes, lookups));
@@ -76,8 +77,21 @@ mod tests {
     use std::{fs, net::IpAddr};
 
     use super::*;
+    use crate::record::lookups::LookedUp;
 
     const NAME: &str = "www.example.org";
+
+    fn lookup() -> LookedUp {
+        LookedUp {
+            verdict: "allowed",
+            name: NAME.into(),
+            kind: "A".into(),
+            rule: Some(1),
+            addresses: Vec::new(),
+            struck: Vec::new(),
+            error: None,
+        }
+    }
 
     fn add(names: &ResolvedNames, numbers: std::ops::Range<u32>) {
         for number in numbers {
@@ -89,13 +103,16 @@ mod tests {
     fn the_file_is_written_when_it_changes_and_a_long_one_seldom() {
         let dir = tempfile::tempdir().unwrap();
         let file = NamesFile::new(dir.path(), "x");
-        let mut store = Store::new(file.clone(), Vec::new());
+        let mut store = Store::new(file.clone(), StoredNames::default());
+        let tally = Tally::default();
         let names = ResolvedNames::default();
         let path = dir.path().join("x.names");
         let mut keep_up = |lookups: u64, generation| {
             let _ = fs::remove_file(&path);
-            let lookups = [lookups; RESULTS.len()];
-            store.keep_up(&names, lookups, generation).unwrap();
+            while tally.total() < lookups {
+                tally.take(&lookup());
+            }
+            store.keep_up(&names, &tally, generation).unwrap();
             path.exists()
         };
         assert!(keep_up(0, None), "it is the first");
@@ -107,7 +124,7 @@ mod tests {
         assert!(is_written(1), "a count");
         add(&names, 0..1);
         assert!(is_written(1), "a name");
-        assert_eq!(file.read().unwrap().lookups, [1; RESULTS.len()]);
+        assert_eq!(file.read().unwrap().lookups[0], 1);
         assert_eq!(file.read().unwrap().names.len(), 1);
         add(&names, 0..8000);
         assert!(is_written(1));

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use qfence_common::resolved::Grant;
 
-use super::*;
+use super::{tally::Tally, *};
 use crate::{
     kernel::{
         resolving::bed::{Answering, Bed},
@@ -46,7 +46,7 @@ fn shared(bed: &mut Bed, file: &PolicyFile) -> Shared {
         names: ResolvedNames::default(),
         record: lookups::channel().unwrap().0,
         logs_allowed: false,
-        counts: Default::default(),
+        tally: Tally::default(),
     }
 }
 

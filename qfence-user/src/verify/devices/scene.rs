@@ -20,7 +20,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::{
     evidence::Evidence,
-    tools::{bridge as bridge_command, ip, nft, path, set},
+    tools::{bridge as bridge_command, ip, nft, path, set, set_if_there},
 };
 use crate::{
     probe::frame::{Header, Tap, wire::Mac},
@@ -290,10 +290,11 @@ pub fn prepare(netns: &Netns) -> Result<()> {
         // No limit on the errors of ICMP.
         ("ipv4/icmp_ratelimit", "0"),
         ("ipv6/icmp/ratelimit", "0"),
-        ("ipv4/icmp_msgs_per_sec", "100000"),
     ] {
         set(netns, name, value)?;
     }
+    // An older kernel has one limit for all namespaces, which is not changed.
+    set_if_there(netns, "ipv4/icmp_msgs_per_sec", "100000")?;
     ip(netns, "link set lo up\n")
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Write as _,
+    io::{self, Write as _},
     os::fd::{AsFd as _, AsRawFd as _},
     path::{Path, PathBuf},
     process::{self, Command, Stdio},
@@ -67,6 +67,19 @@ pub fn nft(netns: &Netns, script: &str) -> Result<()> {
 pub fn set(netns: &Netns, parameter: &str, value: &str) -> Result<()> {
     let path = Path::new("/proc/sys/net").join(parameter);
     netns.run(|| fs::write(&path, value).with_context(|| format!("write {}", path.display())))
+}
+
+/// Sets a parameter of a namespace's network, unless this kernel has none of this name.
+///
+/// # Errors
+/// If the kernel refuses the value.
+pub(super) fn set_if_there(netns: &Netns, parameter: &str, value: &str) -> Result<()> {
+    let path = Path::new("/proc/sys/net").join(parameter);
+    let written = netns.run(|| Ok(fs::write(&path, value)))?;
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.with_context(|| format!("write {}", path.display())),
+    }
 }
 
 /// A path of a namespace for `ip`, which is valid as long as the namespace is not dropped.

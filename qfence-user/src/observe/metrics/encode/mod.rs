@@ -15,7 +15,7 @@ use families::{
     count_up, set,
 };
 
-use super::collect::Sample;
+use super::collect::{Lookups, Sample};
 use crate::{policy::names::REPLIES, stored_policy::resolved_names::RESULTS};
 
 /// The format of the text.
@@ -64,7 +64,9 @@ impl Metrics {
         if let Some(started) = sample.started {
             self.started.get_or_create(&of_fence()).set(started);
         }
-        for (result, count) in RESULTS.iter().zip(sample.lookups.into_iter().flatten()) {
+        let lookups = sample.lookups.as_ref();
+        let results = lookups.into_iter().flat_map(|lookups| lookups.results);
+        for (result, count) in RESULTS.iter().zip(results) {
             let labels = ByResult {
                 fence: fence(),
                 result,
@@ -77,7 +79,11 @@ impl Metrics {
             set(&self.host, of_fence(), policy.host);
             set(&self.nameservers, of_fence(), policy.nameservers);
             for (number, rule, action, hits) in &policy.rules {
-                for (layer, count) in [("call", hits.calls), ("packet", hits.packets)] {
+                let of_rule = |lookups: &Lookups| lookups.rules.get(number).copied();
+                let layers = [("call", hits.calls), ("packet", hits.packets)];
+                // Without a resolver there is no such layer.
+                let by_name = lookups.map(|of| ("lookup", of_rule(of).unwrap_or_default()));
+                for (layer, count) in layers.into_iter().chain(by_name) {
                     let labels = ByRule {
                         fence: fence(),
                         number: number.to_string(),

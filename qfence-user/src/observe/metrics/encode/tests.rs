@@ -30,7 +30,10 @@ fn sample() -> Sample {
             ..Snapshot::default()
         }),
         verdicts: vec![(Action::Deny, Class::Tcp, 7)],
-        lookups: Some([5, 2, 1, 0, 3, 0]),
+        lookups: Some(Lookups {
+            results: [5, 2, 4, 1, 0, 3, 0],
+            rules: [(1, 9)].into(),
+        }),
         policy: Some(PolicySample {
             profile: "host".into(),
             monitor: false,
@@ -69,6 +72,8 @@ fn each_series_is_there_once_with_its_labels() {
         "qfence_peers_forgotten_total{fence=\"vm1\"} 6",
         "qfence_lookups_total{fence=\"vm1\",result=\"allowed\"} 5",
         "qfence_lookups_total{fence=\"vm1\",result=\"denied\"} 2",
+        "qfence_lookups_total{fence=\"vm1\",result=\"would-deny\"} 4",
+        "qfence_rule_hits_total{fence=\"vm1\",number=\"1\",rule=\"deny \\\"x\\\"\\\\\",action=\"deny\",layer=\"lookup\"} 9",
         "qfence_lookups_total{fence=\"vm1\",result=\"full\"} 3",
         "qfence_connects_total{fence=\"vm1\",way=\"sent\"} 1",
         "qfence_packets_total{fence=\"vm1\",way=\"sent\"} 2",

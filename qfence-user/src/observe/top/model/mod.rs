@@ -25,7 +25,7 @@ const HISTORY: usize = 60;
 #[derive(Debug, Default)]
 pub struct Model {
     rows: Vec<Row>,
-    before: HashMap<String, (Instant, Snapshot)>,
+    before: HashMap<String, (Instant, Snapshot, u64)>,
     close: Option<Close>,
     selected: Option<String>,
     order: Order,
@@ -50,22 +50,25 @@ impl Model {
             name,
             condition,
             counted,
+            lookups,
         } in sample.fences
         {
             let mut history = history.remove(&name).unwrap_or_default();
             let last = self.before.get(&name);
-            let rates = counted.zip(last).and_then(|(now, (at, last))| {
-                Rates::between(last, &now, sample.at.saturating_duration_since(*at))
+            let rates = counted.zip(last).and_then(|(now, (at, last, before))| {
+                let passed = sample.at.saturating_duration_since(*at);
+                Rates::between((last, *before), (&now, lookups), passed)
             });
             history.extend(rates.map(|rates| rates.attempts));
             while history.len() > HISTORY {
                 history.pop_front();
             }
             if let Some(counted) = counted {
-                before.insert(name.clone(), (sample.at, counted));
+                before.insert(name.clone(), (sample.at, counted, lookups));
             }
             self.rows.push(Row {
                 counted,
+                lookups,
                 rates,
                 history,
                 condition,
@@ -201,6 +204,12 @@ impl Model {
                 }
                 _ => false,
             }
+    }
+
+    /// Why the names behind addresses are not known, if they cannot be read.
+    #[must_use]
+    pub fn unknown(&self) -> Option<&str> {
+        self.close.as_ref()?.unknown.as_deref()
     }
 
     /// The most frequent attempts in its record, by destination, workload and rule.

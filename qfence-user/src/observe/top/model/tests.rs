@@ -12,9 +12,10 @@ pub(crate) fn sample(start: Instant, tens: u64) -> Sample {
     let seen = |name: &str, attempts: u64, bytes: u64| Seen {
         name: name.to_owned(),
         condition: Condition::Running,
+        lookups: attempts / 5 * tens,
         counted: Some(Snapshot {
             counts: Counts {
-                refused: attempts * tens,
+                refused: attempts / 5 * 4 * tens,
                 ..Counts::default()
             },
             sent: Traffic {
@@ -37,6 +38,7 @@ pub(crate) fn sample(start: Instant, tens: u64) -> Sample {
             name: "wild".into(),
             lines: vec![attempt(22), attempt(23), attempt(22)],
             names: NamesOfAddresses::new(),
+            unknown: None,
             rules: vec![(
                 "deny host".into(),
                 "deny host".into(),

@@ -3,9 +3,12 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv6Addr},
+    sync::Arc,
 };
 
-use crate::policy::{Prefix, Sets, set::SetName};
+use serde::{Deserialize, Serialize};
+
+use super::{Prefix, Sets, set::SetName};
 
 /// The sets whose members no name opens, in the order in which they are named as a reason.
 const GUARDED: [SetName; 6] = [
@@ -17,14 +20,24 @@ const GUARDED: [SetName; 6] = [
     SetName::Lan,
 ];
 
+/// An address that was taken out of an answer, because no name may lead there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Struck {
+    /// The address.
+    pub address: IpAddr,
+    /// The set that it belongs to: `host`, `lan`, and so on.
+    pub set: Arc<str>,
+}
+
 /// The addresses to which no name may lead, as they are now: the intervals of each set, in order and apart. A host can have
 /// thousands of addresses, and all addresses of an answer are looked up.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Guard(Vec<(SetName, Vec<(u128, u128)>)>);
+pub struct Guard(Vec<(SetName, Vec<(u128, u128)>)>);
 
 impl Guard {
     /// Those of the sets. With `allows_private`, names may lead to private networks.
-    pub(super) fn new(sets: &Sets, allows_private: bool) -> Self {
+    #[must_use]
+    pub fn new(sets: &Sets, allows_private: bool) -> Self {
         let guarded = GUARDED.into_iter();
         let guarded = guarded.filter(|set| !(allows_private && *set == SetName::Lan));
         let members = guarded.map(|set| (set, intervals(sets.members(set).unwrap_or_default())));
@@ -32,7 +45,8 @@ impl Guard {
     }
 
     /// The set by which an address is guarded, in whatever spelling.
-    pub(super) fn reason(&self, address: IpAddr) -> Option<&'static str> {
+    #[must_use]
+    pub fn reason(&self, address: IpAddr) -> Option<&'static str> {
         let other = other_spelling(address).map(number);
         let spelled = [Some(number(address)), other];
         let has = |(_, intervals): &&(SetName, Vec<(u128, u128)>)| {

@@ -1,29 +1,26 @@
 //! `policy show`: the rules of a fence in order, and the members of the sets that they name.
 
-use std::{collections::BTreeSet, net::IpAddr};
+mod text;
+
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use anyhow::{Context, Result};
-use comfy_table::{Table, presets::NOTHING};
 use qfence_common::resolved::Grant;
 use serde::Serialize;
 
-use super::super::{named::named_addresses, print, print_json, require_root};
+use self::text::text;
+use super::super::{
+    named::{found, named_addresses},
+    print, print_json, require_root,
+};
 use crate::{
-    base::{paths::Paths, printable::printable},
+    base::paths::Paths,
     compile::explain::NamedAddresses,
     fence::registry::Fences,
     kernel::Maps,
-    policy::{
-        Dns, Numbered, Prefix, Sets,
-        names::{DHCP, POD, REPLIES},
-        rule::Destination,
-        set::SetName,
-    },
-    stored_policy::StoredPolicy,
+    policy::{Dns, Numbered, Prefix, Sets, guard::Struck, rule::Destination, set::SetName},
+    stored_policy::{StoredPolicy, resolved_names::StoredNames},
 };
-
-/// The maximum number of members of a set in the table.
-const SHOWN: usize = 8;
 
 /// A policy in the JSON output.
 #[derive(Serialize)]
@@ -42,6 +39,8 @@ struct Shown {
     sets: Vec<ShownSet>,
     /// The addresses that rules by name allow now.
     addresses: Vec<ShownAddress>,
+    /// The addresses that were taken out of the latest answers.
+    struck: Vec<ShownStruck>,
 }
 
 /// The hits of the reply exception.
@@ -65,6 +64,16 @@ struct ShownRule {
     comment: Option<String>,
     calls: u64,
     packets: u64,
+    /// The look-ups on which it decided, if the fence has a resolver.
+    lookups: Option<u64>,
+}
+
+/// An address that was taken out of an answer.
+#[derive(Serialize)]
+struct ShownStruck {
+    address: IpAddr,
+    set: Arc<str>,
+    name: String,
 }
 
 /// An address that rules by name allow now.
@@ -96,15 +105,23 @@ pub(super) fn run(name: &str, json: bool, paths: &Paths) -> Result<()> {
     let stored = fences.policy_file(name).read()?.with_context(|| {
         format!("the fence {name} has no policy yet, because it is still starting")
     })?;
-    let mut shown = shown(name, &stored, &maps, json)?;
+    let found = found(&fences, name)?;
+    let mut shown = shown(name, &stored, &maps, found.as_ref(), json)?;
     shown.addresses = addresses(named_addresses(&fences, name)?);
+    shown.struck = struck(found.unwrap_or_default());
     if json {
         return print_json(&shown);
     }
     print(&text(&shown))
 }
 
-fn shown(name: &str, stored: &StoredPolicy, maps: &Maps, whole: bool) -> Result<Shown> {
+fn shown(
+    name: &str,
+    stored: &StoredPolicy,
+    maps: &Maps,
+    found: Option<&StoredNames>,
+    whole: bool,
+) -> Result<Shown> {
     let StoredPolicy {
         policy,
         sets,
@@ -125,6 +142,7 @@ fn shown(name: &str, stored: &StoredPolicy, maps: &Maps, whole: bool) -> Result<
             comment: rule.comment.clone(),
             calls: hits.calls,
             packets: hits.packets,
+            lookups: found.map(|found| found.rules.get(number).copied().unwrap_or_default()),
         })
     };
     let counts = maps.counts()?;
@@ -155,7 +173,21 @@ fn shown(name: &str, stored: &StoredPolicy, maps: &Maps, whole: bool) -> Result<
             })
             .collect(),
         addresses: Vec::new(),
+        struck: Vec::new(),
     })
+}
+
+fn struck(found: StoredNames) -> Vec<ShownStruck> {
+    let struck = found.struck.into_iter().flat_map(|(name, struck)| {
+        struck
+            .into_iter()
+            .map(move |Struck { address, set }| ShownStruck {
+                address,
+                set,
+                name: name.clone(),
+            })
+    });
+    struck.collect()
 }
 
 fn addresses(named: NamedAddresses) -> Vec<ShownAddress> {
@@ -201,92 +233,4 @@ fn in_rules(prefixes: impl IntoIterator<Item = Prefix>) -> Vec<String> {
     prefixes
         .map(|destination| destination.to_string())
         .collect()
-}
-
-fn text(shown: &Shown) -> String {
-    let mut rules = Table::new();
-    rules.load_preset(NOTHING);
-    rules.set_header(["CALLS", "PACKETS", "RULE", "FROM", "COMMENT"]);
-    for rule in &shown.rules {
-        rules.add_row([
-            rule.calls.to_string(),
-            rule.packets.to_string(),
-            rule.rule.clone(),
-            rule.source.clone(),
-            rule.comment.clone().unwrap_or_else(|| "-".to_owned()),
-        ]);
-    }
-    rules.add_row([
-        shown.replies.calls.to_string(),
-        shown.replies.packets.to_string(),
-        REPLIES.to_owned(),
-        "built in".to_owned(),
-        "UDP replies to peers on the host".to_owned(),
-    ]);
-    if let Some(ShownDhcp { devices }) = &shown.dhcp {
-        let devices = printable(devices.join(", ").as_bytes());
-        rules.add_row([
-            "-".to_owned(),
-            "-".to_owned(),
-            DHCP.to_owned(),
-            "built in".to_owned(),
-            format!("DHCP of the guests on {devices}, where this host has an address"),
-        ]);
-    }
-    if let Some(addresses) = &shown.pod_loopback {
-        rules.add_row([
-            "-".to_owned(),
-            "-".to_owned(),
-            POD.to_owned(),
-            "built in".to_owned(),
-            format!(
-                "services in the workload's own network namespace: {}",
-                listed(addresses)
-            ),
-        ]);
-    }
-    let mut sets = Table::new();
-    sets.load_preset(NOTHING);
-    sets.set_header(["SET", "MEMBERS"]);
-    for ShownSet { set, members } in &shown.sets {
-        sets.add_row([(*set).to_owned(), listed(members)]);
-    }
-    let mut addresses = Table::new();
-    addresses.load_preset(NOTHING);
-    addresses.set_header(["ADDRESS", "NAMES", "LEFT"]);
-    for ShownAddress {
-        address,
-        names,
-        seconds,
-        ..
-    } in &shown.addresses
-    {
-        let left = format!("{seconds} s");
-        addresses.add_row([address.to_string(), listed(names), left]);
-    }
-    let mode = if shown.monitor {
-        "MONITOR MODE: nothing is refused"
-    } else {
-        "enforced"
-    };
-    let mut lines = vec![format!(
-        " {}: profile {}, {mode}",
-        shown.fence, shown.profile
-    )];
-    let addresses = (!shown.addresses.is_empty()).then_some(addresses);
-    for table in [rules, sets].into_iter().chain(addresses) {
-        lines.push(String::new());
-        lines.extend(table.lines().map(|line| line.trim_end().to_owned()));
-    }
-    lines.join("\n")
-}
-
-/// The first members, and the number of the others.
-fn listed(members: &[String]) -> String {
-    let shown: Vec<&str> = members.iter().take(SHOWN).map(String::as_str).collect();
-    match members.len() {
-        0 => "-".to_owned(),
-        count if count > SHOWN => format!("{} and {} more", shown.join(" "), count - SHOWN),
-        _ => shown.join(" "),
-    }
 }

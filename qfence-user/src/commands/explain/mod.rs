@@ -1,19 +1,24 @@
 //! `explain`: shows whether destinations are allowed, and why.
 
+mod table;
+
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, bail, ensure};
-use comfy_table::{Table, presets::NOTHING};
 use qfence_common::Nodes;
 use serde::Serialize;
 
-use super::{named::named_addresses, print, print_json, require_root};
+use self::table::table;
+use super::{
+    named::{found, named_addresses},
+    print, print_json, require_root,
+};
 use crate::{
     base::{console::notify, name::check_name, paths::Paths, printable::printable},
     cli::{Explain, resolve},
     compile::{
         compile,
-        explain::{
-            Asked, Case, Explanation, NameExplanation, NamedAddresses, explain, explain_name,
-        },
+        explain::{Asked, Explanation, NameExplanation, NamedAddresses, explain, explain_name},
     },
     fence::registry::Fences,
     host::{self, listening::serves_dns, nameservers},
@@ -25,6 +30,10 @@ use crate::{
         profile::host_file::HostFile,
     },
 };
+
+/// The hint on names, if no fence is asked.
+const OF_NAMES: &str = "hint: which addresses a name has is known in a fence alone. Those of this host and of private networks are \
+    taken out of its answers (with `exec --names-private`, those in the set lan are not)";
 
 /// A destination in the JSON output.
 #[derive(Serialize)]
@@ -75,6 +84,10 @@ pub fn run(options: &Explain, paths: &Paths) -> Result<()> {
     say_named(&addresses, paths);
     say_redirected(&addresses, paths);
     say_devices(&devices);
+    let has_name = answers.iter().any(|answer| answer.of_address().is_none());
+    if fence.is_none() && has_name {
+        notify(OF_NAMES);
+    }
     Ok(())
 }
 
@@ -179,6 +192,7 @@ fn of_fence(
         sets: &stored.sets,
         nodes: &nodes,
         named: &named_addresses(&fences, name)?,
+        struck: &found(&fences, name)?.unwrap_or_default().struck,
         monitors: stored.policy.monitor,
     };
     let explained = questions.iter().map(|of| answer(&asked, of)).collect();
@@ -201,6 +215,7 @@ fn of_profile(options: &Explain, questions: &[Question], paths: &Paths) -> Resul
         sets: &sets,
         nodes: &compiled,
         named: &NamedAddresses::new(),
+        struck: &BTreeMap::new(),
         monitors: false,
     };
     Ok(questions.iter().map(|of| answer(&asked, of)).collect())
@@ -224,157 +239,4 @@ impl Answer<'_> {
             Explained::Name(_) => None,
         }
     }
-}
-
-fn table(answers: &[Answer<'_>]) -> String {
-    let mut table = Table::new();
-    table.load_preset(NOTHING);
-    table.set_header([
-        "DESTINATION",
-        "LAYER",
-        "PROTOCOL, PORTS",
-        "VERDICT",
-        "RULE",
-        "FROM",
-        "MATCHED BY",
-    ]);
-    for Answer {
-        destination,
-        explained,
-    } in answers
-    {
-        let mut name = (*destination).to_owned();
-        let explanation = match explained {
-            Explained::Address(explanation) => explanation,
-            Explained::Name(explanation) => {
-                for row in rows_of_name(name, explanation) {
-                    table.add_row(row);
-                }
-                continue;
-            }
-        };
-        for (layer, cases) in layers(explanation) {
-            for case in cases {
-                table.add_row(row(std::mem::take(&mut name), layer, case));
-            }
-        }
-    }
-    table
-        .lines()
-        .map(|line| line.trim_end().to_owned())
-        .collect::<Vec<_>>()
-        .join("\n")
-}
-
-/// The rows of a name: its look-up, what rules allow at its addresses, and the addresses in force.
-fn rows_of_name(destination: String, of: &NameExplanation) -> Vec<[String; 7]> {
-    let row = |layer: &str, which: &str, verdict: &str, rule: &str, source: &str, by: &str| {
-        [layer, which, verdict, rule, source, by].map(str::to_owned)
-    };
-    let lookup = words_of(of.lookup);
-    let mut rows = vec![row("lookup", "A, AAAA", lookup, &of.rule, &of.source, "-")];
-    for granted in &of.granted {
-        let which = if granted.which.is_empty() {
-            "all"
-        } else {
-            &granted.which
-        };
-        rows.push(row(
-            "address",
-            which,
-            "allow",
-            &granted.rule,
-            &granted.source,
-            &granted.by,
-        ));
-    }
-    if of.connection == "by-address" {
-        let rest = match of.granted[..] {
-            [] => "all",
-            _ => "the rest",
-        };
-        rows.push(row(
-            "address",
-            rest,
-            "by address",
-            "the other rules",
-            "-",
-            "-",
-        ));
-    }
-    let in_force = of.addresses.iter().flat_map(|of| {
-        let layer = format!("{}, for {} s", of.address, of.seconds);
-        let cases = of.by_address.iter();
-        cases.map(move |case| self::row(String::new(), &layer, case))
-    });
-    let in_force = in_force.map(|[_, a, b, c, d, e, f]| [a, b, c, d, e, f]);
-    rows.extend(in_force.collect::<Vec<_>>());
-    let firsts = std::iter::once(destination).chain(std::iter::repeat(String::new()));
-    firsts
-        .zip(rows)
-        .map(|(first, [a, b, c, d, e, f])| [first, a, b, c, d, e, f])
-        .collect()
-}
-
-/// The cases of the two layers; of one, if they are equal.
-fn layers(explanation: &Explanation) -> Vec<(&'static str, &[Case])> {
-    let Explanation {
-        by_address,
-        through_loopback,
-        ..
-    } = explanation;
-    let said = |case: &Case| {
-        let Case {
-            which,
-            verdict,
-            rule,
-            unless_self,
-            ..
-        } = case.clone();
-        (which, verdict, rule, unless_self)
-    };
-    if by_address
-        .iter()
-        .map(said)
-        .eq(through_loopback.iter().map(said))
-    {
-        return vec![("both", by_address)];
-    }
-    vec![("address", by_address), ("loopback", through_loopback)]
-}
-
-/// A verdict in words.
-fn words_of(verdict: &'static str) -> &'static str {
-    match verdict {
-        "monitored" => "allow (monitored: would deny)",
-        verdict => verdict,
-    }
-}
-
-fn row(destination: String, layer: &str, case: &Case) -> [String; 7] {
-    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    let matched = case.set.as_ref().map(|set| match &case.member {
-        Some(member) if member != set => format!("{set} ({member})"),
-        _ => set.clone(),
-    });
-    let mut rule = match &case.comment {
-        Some(comment) => format!("{} ({comment})", case.rule),
-        None => case.rule.clone(),
-    };
-    if let Some(own) = &case.unless_self {
-        rule.push_str(&format!("; {own}, if the listener was made in the fence"));
-    }
-    [
-        destination,
-        layer.to_owned(),
-        if case.which.is_empty() {
-            "all".to_owned()
-        } else {
-            case.which.clone()
-        },
-        words_of(case.verdict).to_owned(),
-        rule,
-        or_dash(case.source.clone()),
-        or_dash(matched),
-    ]
 }
