@@ -58,8 +58,8 @@ enum Task {
         #[arg(long, default_value = "/usr/local")]
         prefix: PathBuf,
     },
-    /// Set up, then check the format, the dependencies and the documents, lint, and run the unit tests, the fuzzers, the end-to-end
-    /// tests, and the tests in a Debian machine.
+    /// Set up, then check the format, the dependencies and the documents, lint, and run the unit tests, the fuzzers, the
+    /// end-to-end tests, and the tests in a Debian machine.
     Test {
         /// Run only this stage.
         #[arg(long, value_enum)]
