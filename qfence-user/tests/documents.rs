@@ -1,5 +1,5 @@
-//! Checks the documents: links lead to files, named paths exist, and README's table of options matches `exec`, and is
-//! short enough.
+//! Checks the documents: links lead to files, named paths exist, all documents are in README and in the book, and README's
+//! table of options matches `exec`, and is short enough.
 
 use std::{
     collections::BTreeSet,
@@ -13,6 +13,9 @@ use qfence_user::cli::Cli;
 
 /// The extensions of files that documents name.
 const ENDINGS: [&str; 5] = ["rs", "md", "svg", "yml", "sh"];
+
+/// The list of the pages of the book (`cargo xtask book`).
+const SUMMARY: &str = "docs/SUMMARY.md";
 
 /// Directories that are not part of the repository's sources.
 const NOT_OURS: [&str; 3] = ["target", ".git", "corpus"];
@@ -156,8 +159,27 @@ fn every_document_is_reached_from_the_readme() -> Result<()> {
     let (_, readme) = documents.first().context("README comes first")?;
     for (document, _) in &documents[1..] {
         let path = document.strip_prefix(root()?)?;
+        // It is no page, but the list of the pages of the book.
+        if path == Path::new(SUMMARY) {
+            continue;
+        }
         let link = format!("]({})", path.display());
         ensure!(readme.contains(&link), "{link}");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_document_is_a_page_of_the_book() -> Result<()> {
+    let summary = fs::read_to_string(root()?.join(SUMMARY))?;
+    for (document, _) in documents()? {
+        let path = document.strip_prefix(root()?)?;
+        let link = match path.strip_prefix("docs") {
+            _ if path == Path::new(SUMMARY) => continue,
+            Ok(page) => format!("]({})", page.display()),
+            Err(_) => format!("](../{})", path.display()),
+        };
+        ensure!(summary.contains(&link), "{SUMMARY}: {link}");
     }
     Ok(())
 }

@@ -40,11 +40,16 @@ const SYSTEMD: (&str, &str) = (
 
 /// Builds, measures as root, prints tables, and writes the figures and a plot of them to `target/bench`. `quick` measures
 /// for seconds, not for minutes. `against` is another build of qfence-user to measure beside it; `only` names the one
-/// benchmark to run.
+/// benchmark to run. `write_plot` puts the plot into `docs/` as well.
 ///
 /// # Errors
 /// If a goal is missed or a benchmark fails, or there is none of this name.
-pub(crate) fn bench(quick: bool, against: Option<&Path>, only: Option<&str>) -> Result<()> {
+pub(crate) fn bench(
+    quick: bool,
+    against: Option<&Path>,
+    only: Option<&str>,
+    write_plot: bool,
+) -> Result<()> {
     let names = BENCHES.iter().chain([&SYSTEMD]).map(|(name, _)| *name);
     if let Some(only) = only {
         ensure!(
@@ -79,7 +84,19 @@ pub(crate) fn bench(quick: bool, against: Option<&Path>, only: Option<&str>) -> 
         }
     }
     report::heading("the plot");
-    draw()?;
+    let plot = draw()?;
+    if write_plot {
+        // A plot without a benchmark would say nothing of what it lacks.
+        for (bench, _) in BENCHES.into_iter().chain([SYSTEMD]) {
+            ensure!(
+                figures(bench).exists(),
+                "{bench} was not measured, so docs/bench.svg is not written"
+            );
+        }
+        let path = workspace::root().join("docs/bench.svg");
+        fs::copy(&plot, &path).with_context(|| format!("writing {}", path.display()))?;
+        report::note(&format!("wrote {}", path.display()));
+    }
     ensure!(
         missed.is_empty(),
         "goals missed, or not measured: {}",
@@ -149,8 +166,8 @@ fn beside_systemd(program: &Path, quick: bool) -> Result<()> {
     shell::run(&mut cargo)
 }
 
-/// Draws all figures that were measured.
-fn draw() -> Result<()> {
+/// Draws all figures that were measured, and returns the file of the plot.
+fn draw() -> Result<PathBuf> {
     let file = workspace::target().join("bench/bench.svg");
     let mut cargo = shell::cargo();
     cargo.args(["run", "--quiet", "--profile", QUICK]);
@@ -168,5 +185,5 @@ fn draw() -> Result<()> {
         workspace::target().join("bench").display(),
         file.display()
     ));
-    Ok(())
+    Ok(file)
 }

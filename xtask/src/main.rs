@@ -1,8 +1,9 @@
-//! The project's tasks, as `cargo xtask TASK`: set up the machine, build, ebpf, run, install, test, fuzz, bench, demo, session,
-//! vm.
+//! The project's tasks, as `cargo xtask TASK`: set up the machine, build, ebpf, run, install, test, fuzz, bench, book, demo,
+//! session, vm.
 
 mod apt;
 mod bench;
+mod book;
 mod build;
 mod demo;
 mod ebpf;
@@ -57,8 +58,8 @@ enum Task {
         #[arg(long, default_value = "/usr/local")]
         prefix: PathBuf,
     },
-    /// Set up, then check the format and the dependencies, lint, and run the unit tests, the fuzzers, the end-to-end
-    /// tests, and the tests in a Debian machine.
+    /// Set up, then check the format, the dependencies and the documents, lint, and run the unit tests, the fuzzers, the
+    /// end-to-end tests, and the tests in a Debian machine.
     Test {
         /// Run only this stage.
         #[arg(long, value_enum)]
@@ -91,10 +92,15 @@ enum Task {
         /// Run only this benchmark, for example `traffic`.
         #[arg(long, value_name = "BENCHMARK")]
         only: Option<String>,
+        /// Write the plot to docs/bench.svg too.
+        #[arg(long, conflicts_with_all = ["quick", "only"])]
+        write_plot: bool,
     },
+    /// Build README and docs/ as a book, in target/book; a broken link is an error.
+    Book,
     /// Set up, build, and compare the destinations that a guest reaches without and with a fence.
     Demo,
-    /// Set up, build, and draw docs/session.svg, the picture of a session, from real terminals.
+    /// Set up, build, and draw docs/session.svg and docs/top.svg from real terminals.
     Session,
     /// Set up, build, and test qfence as root in an emulated Debian 12 machine.
     Vm {
@@ -186,7 +192,9 @@ fn dispatch(task: Task) -> Result<ExitCode> {
             quick,
             against,
             only,
-        } => bench::bench(quick, against.as_deref(), only.as_deref()),
+            write_plot,
+        } => bench::bench(quick, against.as_deref(), only.as_deref(), write_plot),
+        Task::Book => book::book(),
         Task::Demo => demo::demo(),
         Task::Session => session::session(),
     }

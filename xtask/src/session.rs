@@ -1,4 +1,4 @@
-//! `session`: draws docs/session.svg, README's picture of a session, from real terminals.
+//! `session`: draws docs/session.svg, README's picture of a session, and docs/top.svg, from real terminals.
 
 use std::fs;
 
@@ -10,7 +10,10 @@ use crate::{
     packages, report, setup, shell, workspace,
 };
 
-/// Sets up, builds, runs the program `session` of the package `tests` as root, and writes the picture that it prints.
+/// The pictures in `docs/`.
+const PICTURES: [&str; 2] = ["session", "top"];
+
+/// Sets up, builds, runs the program `session` of the package `tests` as root, and writes the pictures that it prints.
 pub(crate) fn session() -> Result<()> {
     report::heading("set up");
     setup::setup()?;
@@ -24,10 +27,14 @@ pub(crate) fn session() -> Result<()> {
     report::heading("build");
     let session = build::build_with("session")?;
     report::heading("session");
-    let picture = shell::output(shell::as_root(session).arg(build::program(Profile::Quick)))?;
-    // The file is not written as root: the checkout belongs to the caller.
-    let path = workspace::root().join("docs/session.svg");
-    fs::write(&path, picture).with_context(|| format!("writing {}", path.display()))?;
-    report::note(&format!("wrote {}", path.display()));
+    for name in PICTURES {
+        let mut play = shell::as_root(&session);
+        play.arg(build::program(Profile::Quick)).arg(name);
+        let picture = shell::output(&mut play)?;
+        // The file is not written as root: the checkout belongs to the caller.
+        let path = workspace::root().join(format!("docs/{name}.svg"));
+        fs::write(&path, picture).with_context(|| format!("writing {}", path.display()))?;
+        report::note(&format!("wrote {}", path.display()));
+    }
     Ok(())
 }

@@ -11,6 +11,7 @@ pub(crate) use nextest::run_tests_as_root;
 use nextest::{Which, examples};
 
 use crate::{
+    book,
     build::{self, Profile, QUICK},
     ebpf, fuzz,
     prepare::{PROBE, Preparer},
@@ -32,6 +33,8 @@ pub(crate) enum Stage {
     Fmt,
     /// The licences and the origin of all dependencies.
     Deny,
+    /// The documents as a book, and their links.
+    Book,
     /// Clippy's and the compiler's lints, as errors.
     Clippy,
     /// The tests that need no privilege.
@@ -72,7 +75,10 @@ pub(crate) fn test(plan: &Plan<'_>) -> Result<()> {
             all
         }
     };
-    if stages != [Stage::Fmt] && stages != [Stage::Deny] {
+    if !stages
+        .iter()
+        .all(|stage| matches!(stage, Stage::Fmt | Stage::Deny | Stage::Book))
+    {
         timed("set-up", setup::setup)?;
         // The crates that embed the object cannot be compiled, nor linted, without it.
         timed("eBPF object", ebpf::build)?;
@@ -81,6 +87,7 @@ pub(crate) fn test(plan: &Plan<'_>) -> Result<()> {
         match stage {
             Stage::Fmt => timed("format", format)?,
             Stage::Deny => timed("dependencies", deny::deny)?,
+            Stage::Book => timed("book", book::book)?,
             Stage::Clippy => timed("clippy", clippy)?,
             Stage::Unit => timed("unit tests", || unit(filter))?,
             Stage::Fuzz => timed("fuzzers", || fuzz::run_all(FUZZED))?,

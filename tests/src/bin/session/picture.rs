@@ -10,6 +10,8 @@ const COLUMN: f64 = 7.8;
 const LINE: f64 = 18.0;
 const FONT: &str = "font-family=\"ui-monospace, 'DejaVu Sans Mono', 'Liberation Mono', Menlo, Consolas, monospace\" \
                     font-size=\"13\"";
+/// The height of a line above its baseline.
+const BASELINE: f64 = 13.0;
 const PADDING: f64 = 16.0;
 /// The height of a window's title bar.
 const BAR: f64 = 28.0;
@@ -68,6 +70,15 @@ impl<'a> Window<'a> {
         )?;
         for (row, line) in (0..self.screen.size().0).take(self.lines()).zip(1_u16..) {
             let y = top + BAR + f64::from(line) * LINE;
+            for (column, columns) in inverse(self.screen, row) {
+                writeln!(
+                    svg,
+                    r#"<rect x="{x:.1}" y="{y}" width="{width:.1}" height="{LINE}" fill="{FOREGROUND}"/>"#,
+                    x = PADDING + f64::from(column) * COLUMN,
+                    y = y - BASELINE,
+                    width = f64::from(columns) * COLUMN,
+                )?;
+            }
             for run in runs(self.screen, row) {
                 run.draw(svg, y)?;
             }
@@ -76,14 +87,14 @@ impl<'a> Window<'a> {
     }
 }
 
-/// Draws windows, one below the other.
-pub(super) fn draw(windows: &[Window]) -> String {
+/// Draws windows, one below the other, with what the picture is of.
+pub(super) fn draw(subject: &str, windows: &[Window]) -> String {
     let width = windows.iter().map(Window::width).fold(0.0, f64::max);
     let gaps = lengths(windows.len().saturating_sub(1), GAP);
     let height = windows.iter().map(Window::height).sum::<f64>() + gaps;
     let mut svg = format!(
         r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.1} {height}" width="{width:.1}" height="{height}" role="img">
-<title>A session with qfence</title>
+<title>{subject}</title>
 <desc>Made by `cargo xtask session` from terminals in which the program ran.</desc>
 <g {FONT} fill="{FOREGROUND}" xml:space="preserve">
 "#
@@ -120,8 +131,12 @@ struct Style {
 
 impl Style {
     fn of(cell: &Cell) -> Self {
+        let colour = match cell.fgcolor() {
+            Color::Default if cell.inverse() => BACKGROUND.to_owned(),
+            other => colour(other),
+        };
         Self {
-            colour: colour(cell.fgcolor()),
+            colour,
             bold: cell.bold(),
         }
     }
@@ -145,7 +160,22 @@ impl Run {
     }
 }
 
-/// The runs of a line, without leading and trailing blanks.
+/// The stretches of a line in inverse video: the first column, and how many there are.
+fn inverse(screen: &Screen, row: u16) -> Vec<(u16, u16)> {
+    let mut stretches: Vec<(u16, u16)> = Vec::new();
+    for column in 0..screen.size().1 {
+        if !screen.cell(row, column).is_some_and(Cell::inverse) {
+            continue;
+        }
+        match stretches.last_mut() {
+            Some((first, columns)) if *first + *columns == column => *columns += 1,
+            _ => stretches.push((column, 1)),
+        }
+    }
+    stretches
+}
+
+/// The runs of a line, without leading and trailing blanks. Two blanks end a run: a browser may draw them as one.
 fn runs(screen: &Screen, row: u16) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     for column in 0..screen.size().1 {
@@ -162,7 +192,7 @@ fn runs(screen: &Screen, row: u16) -> Vec<Run> {
         };
         let style = Style::of(cell);
         match runs.last_mut() {
-            Some(run) if run.style == style => {
+            Some(run) if run.style == style && !run.text.ends_with("  ") => {
                 run.text.push_str(text);
                 run.columns += 1;
             }
@@ -239,13 +269,42 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_cut_where_its_look_changes_and_blanks_keep_their_columns() {
-        let parser = screen("\x1b[1;32mroot#\x1b[0m  a  b\r\n    c");
+    fn a_line_is_cut_where_its_look_changes_and_at_blanks_and_all_keeps_its_columns() {
+        let parser = screen("\x1b[1;32mroot#\x1b[0m  a b   c\r\n    c");
         let first = runs(parser.screen(), 0);
         let prompt = run(0, "root#", COLOURS[2], true);
-        assert_eq!(first, [prompt, run(7, "a  b", FOREGROUND, false)]);
+        let others = [
+            run(7, "a b", FOREGROUND, false),
+            run(13, "c", FOREGROUND, false),
+        ];
+        assert_eq!(first[0], prompt);
+        assert_eq!(first[1..], others);
         assert_eq!(runs(parser.screen(), 1), [run(4, "c", FOREGROUND, false)]);
         assert_eq!(runs(parser.screen(), 2), []);
+    }
+
+    #[test]
+    fn inverse_video_has_a_background_and_dark_text() {
+        let parser = screen("a \x1b[7mb  c\x1b[0m d");
+        assert_eq!(inverse(parser.screen(), 0), [(2, 4)]);
+        let row = runs(parser.screen(), 0);
+        let looks: Vec<_> = row
+            .iter()
+            .map(|run| (run.text.as_str(), run.style.colour.as_str()))
+            .collect();
+        let expected = [
+            ("a", FOREGROUND),
+            ("b", BACKGROUND),
+            ("c", BACKGROUND),
+            ("d", FOREGROUND),
+        ];
+        assert_eq!(looks, expected);
+        let svg = draw("a line", &[Window::new("x", parser.screen())]);
+        let rectangle = format!(
+            "width=\"{:.1}\" height=\"{LINE}\" fill=\"{FOREGROUND}\"",
+            4.0 * COLUMN
+        );
+        assert!(svg.contains(&rectangle), "{svg}");
     }
 
     #[test]
@@ -274,10 +333,11 @@ mod tests {
     #[test]
     fn a_picture_has_the_text_escaped_and_ends_with_the_last_line() {
         let (above, below) = (screen("a <b> & c\r\n\r\nlast\r\n"), screen("x"));
-        let svg = draw(&[
+        let windows = [
             Window::new("<title>", above.screen()),
             Window::new("below", below.screen()),
-        ]);
+        ];
+        let svg = draw("two windows", &windows);
         assert!(svg.contains(">a &lt;b&gt; &amp; c</text>"), "{svg}");
         assert!(svg.contains(">&lt;title&gt;</text>"), "{svg}");
         assert_eq!(svg.matches("<text ").count(), 5, "{svg}");

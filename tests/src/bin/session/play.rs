@@ -1,28 +1,17 @@
-//! Plays the session: the real program at real terminals, on a private host that is connected only to a private internet.
+//! Plays the session: the real program at real terminals, on a [`Stage`].
 
-use std::{
-    env,
-    net::{Ipv4Addr, SocketAddr},
-    path::Path,
-};
+use std::path::Path;
 
 use ::tests::{
-    listener::Listener,
-    namespace::Namespace,
-    private::Private,
     screen::Screen,
     world::{HOST_V4, SERVER_V4},
 };
-use anyhow::{Context as _, Result, bail};
-use qfence_user::verify::internet::connect;
+use anyhow::{Result, bail};
 
-/// The port of the web servers on the host and on the internet.
-const PORT: u16 = 8080;
+use crate::stage::{COLUMNS, PORT, Stage, with_path};
 
 /// The number of lines of a terminal: more than the session fills, so that nothing scrolls.
 const ROWS: u16 = 40;
-/// The number of columns of a terminal: enough for a record line with large numbers.
-const COLUMNS: u16 = 116;
 
 /// Sets the prompt: the user's name and `#` or `$`, in bold green.
 const PROMPT: &str = r"PS1='\[\e[1;32m\]\u\$\[\e[0m\] '; clear";
@@ -51,21 +40,13 @@ pub(super) fn play(program: &Path) -> Result<Terminals> {
 }
 
 fn play_once(program: &Path) -> Result<Terminals> {
-    let private = Private::new()
-        .context("making a private host (in a container, it must be a privileged one)")?;
-    let host = private.namespace();
-    let internet = Namespace::new()?;
-    connect(host.as_ref(), internet.as_ref(), false)?;
-    let everywhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), PORT);
-    let _of_the_host = Listener::http(host, everywhere)?;
-    let _of_the_internet = Listener::http(&internet, everywhere)?;
-
+    let stage = Stage::new()?;
     let on_host = format!("curl http://{HOST_V4}:{PORT}/");
     let on_loopback = format!("curl http://127.0.0.1:{PORT}/");
     let on_internet = format!("curl http://{SERVER_V4}:{PORT}/");
     let greeting = |address| format!("hello from {address}:{PORT}");
 
-    let mut fence = start(host, program)?;
+    let mut fence = start(&stage, program)?;
     run(&mut fence, &on_host, &greeting(HOST_V4))?;
     run(
         &mut fence,
@@ -80,7 +61,7 @@ fn play_once(program: &Path) -> Result<Terminals> {
         run(&mut fence, attempt, &format!("denied tcp {destination}"))?;
     }
 
-    let mut outside = start(host, program)?;
+    let mut outside = start(&stage, program)?;
     run(&mut outside, "qfence-user ps", "running")?;
     run(&mut outside, "qfence-user logs job", "2 attempts")?;
     let allow = format!("qfence-user set job --allow tcp:{HOST_V4}:{PORT}");
@@ -93,16 +74,8 @@ fn play_once(program: &Path) -> Result<Terminals> {
 }
 
 /// Starts a terminal with root's shell on the host, with `qfence-user` on its PATH.
-fn start(host: &Namespace, program: &Path) -> Result<Screen> {
-    let mut bash = host.command("bash");
-    let directory = program.parent().context("the program has no directory")?;
-    let path = env::var_os("PATH").unwrap_or_default();
-    let dirs = [directory.to_owned()]
-        .into_iter()
-        .chain(env::split_paths(&path));
-    bash.env("PATH", env::join_paths(dirs)?);
-    // For numbers and messages in English.
-    bash.env("LC_ALL", "C.UTF-8");
+fn start(stage: &Stage, program: &Path) -> Result<Screen> {
+    let bash = with_path(stage.host().command("bash"), program)?;
     let mut screen = Screen::start_with(bash, ROWS, COLUMNS)?;
     screen.type_line(PROMPT)?;
     screen.wait_for("the prompt", |seen| seen.trim() == "root#")?;
