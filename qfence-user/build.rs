@@ -1,4 +1,5 @@
-//! Finds the eBPF objects that `cargo xtask build` made and hands their paths to `include_bytes!`.
+//! Finds the eBPF objects that `cargo xtask build` made and hands their paths to `include_bytes!`. Names the commit for
+//! `--version`.
 //!
 //! One that is missing, or older than its sources, is an error: a binary must never carry
 //! programs other than the ones beside it in the tree.
@@ -19,7 +20,18 @@ const TRACING: &str = "qfence-trace.o";
 /// The file of the program that the fences of a network namespace share.
 const LOCAL_IN: &str = "qfence-local-in.o";
 
+/// Names the commit that is built. xtask sets it for the programs that are installed, and for no others: each commit would
+/// build the library anew.
+const COMMIT: &str = "QFENCE_COMMIT";
+
 fn main() -> ExitCode {
+    match commit() {
+        Ok(commit) => println!("cargo::rustc-env={COMMIT}={commit}"),
+        Err(message) => {
+            println!("cargo::error={message}");
+            return ExitCode::FAILURE;
+        }
+    }
     match find_objects() {
         Ok([plain, tracing, local_in]) => {
             println!(
@@ -43,6 +55,30 @@ fn main() -> ExitCode {
     }
 }
 
+/// The commit: that of the variable; or the one that `git archive` wrote to the file xtask/COMMIT; or `unknown`.
+fn commit() -> Result<String, String> {
+    println!("cargo::rerun-if-env-changed={COMMIT}");
+    if let Ok(commit) = env::var(COMMIT) {
+        return Ok(commit);
+    }
+    let file = workspace()?.join("xtask/COMMIT");
+    println!("cargo::rerun-if-changed={}", file.display());
+    let text = fs::read_to_string(&file)
+        .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    let commit = text.split_whitespace().next().unwrap_or_default();
+    // In a checkout the file has a placeholder.
+    let is_commit = commit.bytes().all(|byte| byte.is_ascii_hexdigit()) && commit.len() >= 40;
+    Ok(if is_commit { commit } else { "unknown" }.to_owned())
+}
+
+fn workspace() -> Result<PathBuf, String> {
+    let manifest = env::var("CARGO_MANIFEST_DIR").map_err(|error| error.to_string())?;
+    let workspace = Path::new(&manifest).parent();
+    Ok(workspace
+        .ok_or("no workspace above qfence-user")?
+        .to_owned())
+}
+
 fn find_objects() -> Result<[PathBuf; 3], String> {
     println!("cargo::rerun-if-env-changed={OVERRIDE}");
     if let Some(object) = env::var_os(OVERRIDE) {
@@ -56,10 +92,7 @@ fn find_objects() -> Result<[PathBuf; 3], String> {
         return Ok(objects);
     }
 
-    let manifest = env::var("CARGO_MANIFEST_DIR").map_err(|error| error.to_string())?;
-    let workspace = Path::new(&manifest)
-        .parent()
-        .ok_or("no workspace above qfence-user")?;
+    let workspace = workspace()?;
     let objects =
         ["qfence.o", TRACING, LOCAL_IN].map(|file| workspace.join("target/ebpf").join(file));
     for sources in ["qfence-ebpf/src", "qfence-common/src"] {

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{ebpf, shell, workspace};
+use crate::{commit, ebpf, remap, shell, tools, workspace};
 
 /// Cargo's name of [`Profile::Quick`].
 pub(crate) const QUICK: &str = "checks";
@@ -17,8 +17,10 @@ pub(crate) const QUICK: &str = "checks";
 /// How qfence-user and qfence-verify are built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
-    /// With link-time optimisation, which takes minutes: for installation and benchmarks.
+    /// With link-time optimisation, which takes minutes: for benchmarks.
     Release,
+    /// For installation: as `Release`, and the same bytes from each checkout of a commit.
+    Package,
     /// Built quickly, for tests and first steps. Test programs are built with the same profile and share its libraries.
     Quick,
     /// Cargo's profile `dev`.
@@ -28,19 +30,41 @@ pub(crate) enum Profile {
 /// Builds qfence, and returns the path of qfence-user.
 pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
     ebpf::build()?;
-    shell::run(&mut cargo(profile))?;
+    shell::run(&mut cargo(profile)?)?;
     Ok(program(profile))
 }
 
 /// Builds qfence in the quick profile, and with it a program of the package `tests`; returns the path of that.
 pub(crate) fn build_with(name: &str) -> Result<PathBuf> {
     ebpf::build()?;
-    shell::run(cargo(Profile::Quick).args(["--bin", name]))?;
+    shell::run(cargo(Profile::Quick)?.args(["--bin", name]))?;
     Ok(program(Profile::Quick).with_file_name(name))
 }
 
-fn cargo(profile: Profile) -> Command {
-    let mut cargo = shell::cargo();
+/// Cargo as it builds packages: of the caller's settings, only the toolchain has an effect on the program.
+fn package() -> Result<Command> {
+    let auditable = tools::AUDITABLE.program()?;
+    let mut cargo = shell::in_workspace(&auditable);
+    cargo
+        .arg("auditable")
+        .env("CARGO", shell::host_cargo())
+        .env("CARGO_INCREMENTAL", "0")
+        .env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            remap::flags(&remap::host_sysroot()?)?.join("\u{1f}"),
+        );
+    let commit = commit::current()?;
+    cargo
+        .env("QFENCE_COMMIT", commit.name)
+        .env("SOURCE_DATE_EPOCH", commit.date.to_string());
+    Ok(cargo)
+}
+
+fn cargo(profile: Profile) -> Result<Command> {
+    let mut cargo = match profile {
+        Profile::Package => package()?,
+        _ => shell::cargo(),
+    };
     cargo.args(["build", "--package", "qfence-user"]);
     cargo.args(["--bin", "qfence-user", "--bin", "qfence-verify"]);
     if profile == Profile::Quick {
@@ -49,7 +73,7 @@ fn cargo(profile: Profile) -> Command {
         cargo.args(["--package", "tests"]);
     }
     cargo.args(profile.cargo());
-    cargo
+    Ok(cargo)
 }
 
 /// The path of qfence-user after a build.
@@ -69,6 +93,7 @@ impl Profile {
     fn cargo(self) -> &'static [&'static str] {
         match self {
             Self::Release => &["--release"],
+            Self::Package => &["--profile", "packaged"],
             Self::Quick => &["--profile", QUICK],
             Self::Debug => &[],
         }
@@ -78,6 +103,7 @@ impl Profile {
     fn directory(self) -> &'static str {
         match self {
             Self::Release => "release",
+            Self::Package => "packaged",
             Self::Quick => QUICK,
             Self::Debug => "debug",
         }

@@ -5,7 +5,7 @@ use std::{env::consts::ARCH, fs, path::Path, process::Command, time::SystemTime}
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    linker, report, shell, stack, strip,
+    linker, remap, report, shell, stack, strip,
     toolchain::{self, Compiler, Core, Source, TARGET},
     workspace,
 };
@@ -98,7 +98,7 @@ fn compile(compiler: &Compiler, variant: Variant) -> Result<Vec<u8>> {
             compiler.rustc.display()
         );
     }
-    let flags = [
+    let mut flags = vec![
         bpf_target_arch()?,
         "-Cdebuginfo=2".into(),
         "-Clink-arg=--btf".into(),
@@ -106,6 +106,8 @@ fn compile(compiler: &Compiler, variant: Variant) -> Result<Vec<u8>> {
         "-Clink-arg=--disable-expand-memcpy-in-order".into(),
         format!("-Clink-arg=--export={}", GLOBAL_FUNCTIONS.join(",")),
     ];
+    // BTF has the names of source files.
+    flags.extend(remap::flags(&compiler.sysroot)?);
     let target_dir = workspace::target().join("ebpf");
     let mut cargo = compiler.cargo();
     cargo

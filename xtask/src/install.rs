@@ -1,58 +1,99 @@
-//! `install`: installs the programs under a prefix.
+//! `install` and `uninstall`: installs what packages have under a prefix, and removes it.
 
 use std::{
-    env, fs,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    fs,
+    io::ErrorKind,
+    path::{Component, Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
-    build::{self, Profile},
+    build::Profile,
+    commit,
+    installed::{self, Layout, made, stage},
+    package::{self, archive},
     report,
 };
 
-/// Builds qfence-user and qfence-verify and installs them in `bin` under the prefix, below `$DESTDIR` if it is set.
-pub(crate) fn install(prefix: &Path) -> Result<()> {
-    let program = build::build(Profile::Release)?;
-    let dir = staged(prefix, env::var_os("DESTDIR").map(PathBuf::from)).join("bin");
-    // qfence-verify first: `exec --verify` needs it.
-    for program in [build::verifier(&program), program] {
-        let installed = put(&program, &dir).with_context(|| {
-            format!(
-                "installing to {dir}; if only root can write there, run\n    \
-                 sudo install -D -m 755 -t {dir} {built}/qfence-user {built}/qfence-verify",
-                dir = dir.display(),
-                built = program.parent().unwrap_or(&program).display()
-            )
-        })?;
-        report::note(&format!("installed {}", installed.display()));
+/// Builds, and installs under the prefix, below `destdir` if it is given.
+pub(crate) fn install(prefix: &Path, destdir: Option<&Path>, profile: Profile) -> Result<()> {
+    ensure!(
+        prefix.is_absolute(),
+        "--prefix {}: give an absolute path",
+        prefix.display()
+    );
+    let commit = commit::current()?;
+    let work = package::work()?;
+    let made = made::make(&work, profile, &commit)?;
+    let rows = installed::rows(&Layout::new(prefix), &made)?;
+    let rows = installed::with_list(rows);
+    let target = staged(prefix, destdir);
+    if let Err(error) = stage::write(&rows, &target, commit.date) {
+        let is_denied = error
+            .root_cause()
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == ErrorKind::PermissionDenied);
+        if is_denied {
+            let tree = archive::tree(&work, &made, &commit)?;
+            bail!(
+                "{error:#}: only root can write there; run\n    sudo {}/install.sh --prefix {}",
+                tree.display(),
+                target.display()
+            );
+        }
+        return Err(error);
     }
+    report::note(&format!(
+        "installed {} files under {}, which are listed in {}",
+        rows.len(),
+        target.display(),
+        target.join(installed::LIST).display()
+    ));
     Ok(())
 }
 
-/// The prefix below a staging directory, as used by packagers.
-fn staged(prefix: &Path, destdir: Option<PathBuf>) -> PathBuf {
+/// Removes what `install` has installed under the prefix, by the list that it wrote.
+pub(crate) fn uninstall(prefix: &Path, destdir: Option<&Path>) -> Result<()> {
+    let target = staged(prefix, destdir);
+    let list = target.join(installed::LIST);
+    let text = fs::read_to_string(&list).with_context(|| {
+        format!(
+            "reading {}, the list of installed files: without it nothing is removed",
+            list.display()
+        )
+    })?;
+    let paths = paths_in(&text).with_context(|| format!("reading {}", list.display()))?;
+    let removed = stage::remove(&paths, &target)?;
+    report::note(&format!(
+        "removed {} of {} files from {}",
+        removed.len(),
+        paths.len(),
+        target.display()
+    ));
+    Ok(())
+}
+
+fn staged(prefix: &Path, destdir: Option<&Path>) -> PathBuf {
     match destdir {
-        Some(destdir) if !destdir.as_os_str().is_empty() => {
-            destdir.join(prefix.strip_prefix("/").unwrap_or(prefix))
-        }
+        Some(destdir) if !destdir.as_os_str().is_empty() => stage::below(destdir, prefix),
         _ => prefix.to_owned(),
     }
 }
 
-/// Copies a program to a directory and renames it into place: it is never there in part, and a running program, which
-/// cannot be written to, can be replaced.
-fn put(program: &Path, dir: &Path) -> Result<PathBuf> {
-    let name = program.file_name().context("the program has no name")?;
-    let installed = dir.join(name);
-    let partial = installed.with_extension("new");
-    fs::create_dir_all(dir)?;
-    fs::copy(program, &partial)?;
-    fs::set_permissions(&partial, fs::Permissions::from_mode(0o755))?;
-    fs::rename(&partial, &installed)?;
-    Ok(installed)
+/// The paths of a list, which stay below the prefix.
+fn paths_in(text: &str) -> Result<Vec<PathBuf>> {
+    let paths: Vec<_> = text.lines().map(PathBuf::from).collect();
+    for path in &paths {
+        let is_below = path
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
+        ensure!(
+            is_below && path.components().count() > 1,
+            "{path:?} is no path below a prefix"
+        );
+    }
+    Ok(paths)
 }
 
 #[cfg(test)]
@@ -63,27 +104,32 @@ mod tests {
     fn the_staging_directory_goes_before_the_prefix() {
         let prefix = Path::new("/usr/local");
         assert_eq!(staged(prefix, None), prefix);
-        assert_eq!(staged(prefix, Some("".into())), prefix);
+        assert_eq!(staged(prefix, Some(Path::new(""))), prefix);
         assert_eq!(
-            staged(prefix, Some("/tmp/stage".into())),
+            staged(prefix, Some(Path::new("/tmp/stage"))),
             Path::new("/tmp/stage/usr/local")
         );
     }
 
     #[test]
-    fn a_program_is_replaced_and_executable() {
-        let dir = tempfile::tempdir().unwrap();
-        let program = dir.path().join("qfence-user");
-        let bin = dir.path().join("usr/bin");
-        for content in ["one", "two"] {
-            fs::write(&program, content).unwrap();
-            let installed = put(&program, &bin).unwrap();
-            assert_eq!(fs::read_to_string(&installed).unwrap(), content);
-            assert_eq!(
-                installed.metadata().unwrap().permissions().mode() & 0o777,
-                0o755
+    fn a_list_that_leads_elsewhere_removes_nothing() {
+        let paths = paths_in("bin/qfence\nshare/qfence/files\n").unwrap();
+        assert_eq!(
+            paths,
+            ["bin/qfence", "share/qfence/files"].map(PathBuf::from)
+        );
+        for line in ["/etc/passwd", "../etc/passwd", "bin/../../x", "bin", ""] {
+            assert!(
+                paths_in(&format!("bin/qfence\n{line}\n")).is_err(),
+                "{line:?}"
             );
         }
-        assert_eq!(fs::read_dir(&bin).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn without_a_list_nothing_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = uninstall(dir.path(), None).unwrap_err().to_string();
+        assert!(error.ends_with("nothing is removed"), "{error}");
     }
 }

@@ -1,17 +1,22 @@
-//! The project's tasks, as `cargo xtask TASK`: set up the machine, build, ebpf, run, install, test, fuzz, bench, book, demo,
-//! session, vm.
+//! The project's tasks, as `cargo xtask TASK`: set up the machine, build, ebpf, run, install, package, release, test, fuzz,
+//! bench, book, demo, session, vm.
 
 mod apt;
 mod bench;
 mod book;
 mod build;
+mod commit;
 mod demo;
 mod ebpf;
 mod fuzz;
 mod install;
+mod installed;
 mod linker;
+mod package;
 mod packages;
 mod prepare;
+mod release;
+mod remap;
 mod report;
 mod session;
 mod setup;
@@ -52,11 +57,26 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Build, then install qfence-user and qfence-verify; honours DESTDIR.
-    Install {
-        /// The directory whose bin/ gets the programs.
-        #[arg(long, default_value = "/usr/local")]
-        prefix: PathBuf,
+    /// Build, then install all that packages have: programs, man pages, completions, units.
+    Install(InstallArgs),
+    /// Remove what `install` has installed.
+    Uninstall {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Set up, build, and make a Debian package, an RPM and an archive in target/dist.
+    Package {
+        /// Build quickly, without optimisations: to try the packages.
+        #[arg(long)]
+        quick: bool,
+        /// Make them in another checkout too, and compare the bytes.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Check that this checkout is a version, and make its packages; nothing is published.
+    Release {
+        /// The version, like 0.2.0.
+        version: String,
     },
     /// Set up, then check the format, the dependencies and the documents, lint, and run the unit tests, the fuzzers, the
     /// end-to-end tests, and the tests in a Debian machine.
@@ -64,7 +84,7 @@ enum Task {
         /// Run only this stage.
         #[arg(long, value_enum)]
         only: Option<test::Stage>,
-        /// Test the release build, as it is installed; its build takes minutes more.
+        /// Test the release build, with the optimisations of what is installed; it takes minutes more.
         #[arg(long)]
         release: bool,
         /// Test everything, without sampling: a start is killed at each of its system calls.
@@ -116,6 +136,35 @@ enum Task {
     },
 }
 
+/// Where qfence is installed.
+#[derive(clap::Args)]
+struct Place {
+    /// The directory whose bin/ gets the programs.
+    #[arg(long, default_value = "/usr/local")]
+    prefix: PathBuf,
+    /// A directory that stands for the root directory.
+    #[arg(long, env = "DESTDIR")]
+    destdir: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+struct InstallArgs {
+    #[command(flatten)]
+    place: Place,
+    /// Build quickly, without optimisations.
+    #[arg(long)]
+    quick: bool,
+}
+
+/// The profile of what is installed.
+fn packaged(quick: bool) -> Profile {
+    if quick {
+        Profile::Quick
+    } else {
+        Profile::Package
+    }
+}
+
 #[derive(clap::Args)]
 struct BuildArgs {
     /// Build with optimisations (the default).
@@ -124,11 +173,16 @@ struct BuildArgs {
     /// Build qfence-user without optimisations; the eBPF object always has them.
     #[arg(long)]
     debug: bool,
+    /// Build as for a package: with optimisations, and the same bytes from each checkout of a commit.
+    #[arg(long, conflicts_with_all = ["release", "debug"])]
+    packaged: bool,
 }
 
 impl BuildArgs {
     fn profile(&self) -> Profile {
-        if self.debug {
+        if self.packaged {
+            Profile::Package
+        } else if self.debug {
             Profile::Debug
         } else {
             Profile::Release
@@ -164,7 +218,15 @@ fn dispatch(task: Task) -> Result<ExitCode> {
         Task::Build(args) => build::build(args.profile()).map(drop),
         Task::Ebpf => ebpf::build(),
         Task::Run { args } => build::run(&args),
-        Task::Install { prefix } => install::install(&prefix),
+        Task::Install(InstallArgs { place, quick }) => {
+            install::install(&place.prefix, place.destdir.as_deref(), packaged(quick))
+        }
+        Task::Uninstall { place } => install::uninstall(&place.prefix, place.destdir.as_deref()),
+        Task::Package { quick, check: true } => package::check::check(packaged(quick)),
+        Task::Package { quick, .. } => package::package(packaged(quick)).map(drop),
+        Task::Release { version } => {
+            release::check(&version).and_then(|()| release::release(&version, Profile::Package))
+        }
         Task::Test {
             only,
             release,

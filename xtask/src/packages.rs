@@ -206,6 +206,16 @@ const COMPETITORS: &[Package] = &[
     ),
 ];
 
+/// The programs that make packages.
+const PACKAGERS: &[Package] = &[
+    package(
+        "dpkg",
+        Probe::Program("dpkg-deb"),
+        "makes the Debian package",
+    ),
+    package("rpm", Probe::Program("rpmbuild"), "makes the RPM"),
+];
+
 const fn package(name: &'static str, probe: Probe, reason: &'static str) -> Package {
     Package {
         name,
@@ -229,6 +239,11 @@ pub(crate) fn missing_for_vm() -> Vec<&'static Package> {
 /// The packages that `session` needs and that are missing here.
 pub(crate) fn missing_for_session() -> Vec<&'static Package> {
     missing_in(SESSION)
+}
+
+/// The packages that `package` needs and that are missing here.
+pub(crate) fn missing_for_packages() -> Vec<&'static Package> {
+    missing_in(PACKAGERS)
 }
 
 /// The packages that benchmarks compare qfence with and that are missing here.

@@ -1,8 +1,12 @@
-//! The ABI version of this program, [`qfence_common::abi::VERSION`], and the check of fences against it.
+//! The commit and the ABI version of this program, [`qfence_common::abi::VERSION`], and the check of fences against it.
 
 use std::hint::black_box;
 
 use qfence_common::abi;
+
+/// The commit that this program was built from, with `+` if the tree had changes; `unknown` in a build that is not for
+/// installation.
+pub const COMMIT: &str = env!("QFENCE_COMMIT");
 
 /// The number, and before it a mark that makes it possible to find it in the executable file.
 #[repr(C)]

@@ -21,6 +21,7 @@ pub mod timer;
 pub mod top;
 pub mod verifier;
 pub mod verify;
+mod version;
 
 use std::{
     io::{self, Write},
@@ -28,7 +29,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use clap::Parser;
+use clap::{Parser, error::ErrorKind};
 use nix::unistd::geteuid;
 use serde::Serialize;
 
@@ -83,6 +84,9 @@ fn follow(cli: &Cli) -> Result<u8> {
 /// Parses the command line. If it is invalid, or asks for help, prints the message and returns the exit status.
 fn parse<T: Parser>() -> Result<T, ExitCode> {
     T::try_parse().map_err(|error| {
+        if error.kind() == ErrorKind::DisplayVersion {
+            return end(print(&version::text(T::command().get_name())).map(|()| 0));
+        }
         // This includes --help and --version, which are printed to standard output.
         let _ = error.print();
         if error.use_stderr() {

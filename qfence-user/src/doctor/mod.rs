@@ -17,6 +17,7 @@
 //! | [`nameservers`] | nameservers of the host behind NAT |
 //! | [`guest`] | the machine that this one is a guest of |
 //! | [`confinement`] | lockdown, security modules, unprivileged BPF and user namespaces |
+//! | [`packaged`] | the programs, by the manifest that is installed with them |
 //! | `throwaway` | a cgroup in which programs are tried |
 //! | [`finding`], [`table`] | the result of a check, and how results are shown |
 
@@ -33,6 +34,7 @@ pub mod guest;
 pub mod memlock;
 pub mod names;
 pub mod nameservers;
+pub mod packaged;
 pub mod privileges;
 pub mod programs;
 pub mod release;
@@ -56,6 +58,7 @@ use privileges::Privileges;
 pub fn examine(paths: &Paths) -> Result<Vec<Finding>> {
     let privileges = Privileges::read(&paths.proc)?;
     let mut findings = privileges.judge();
+    findings.push(packaged::examine(paths));
 
     let file = paths.proc.join("sys/kernel/osrelease");
     let release =

@@ -1,6 +1,7 @@
 //! Owns aya: loads, attaches and pins the programs, publishes policies, and reads counters and events.
 pub mod bpffs;
 pub mod device;
+pub mod digest;
 pub mod local_in;
 pub mod pins;
 pub mod proof;

@@ -15,6 +15,7 @@ use tests::run::to_end;
 const ALWAYS: [&str; 18] = [
     "root",
     "capabilities",
+    "build",
     "kernel",
     "memlock",
     "seccomp",

@@ -1,0 +1,4 @@
+if [ -d /run/systemd/system ]; then
+    systemd-tmpfiles --create qfence.conf || true
+    systemctl daemon-reload || true
+fi
