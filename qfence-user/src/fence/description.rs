@@ -330,7 +330,10 @@ mod tests {
         descriptions.write("my.vm", &ids, &description).unwrap();
         assert_eq!(descriptions.read("my.vm"), Some(description));
         assert_eq!(descriptions.look("my.vm").unwrap().unwrap().ids, ids);
-        assert_eq!(descriptions.version_of("my.vm"), Some(1));
+        assert_eq!(
+            descriptions.version_of("my.vm"),
+            Some(qfence_common::abi::VERSION)
+        );
         fs::write(descriptions.directory().join("my.vm.json.new"), "").unwrap();
         assert_eq!(descriptions.names().unwrap().fences, ["my.vm"]);
         descriptions.remove("my.vm").unwrap();

@@ -1,6 +1,6 @@
 use std::fs;
 
-use qfence_common::{Hook, address::from_v4};
+use qfence_common::{Hook, abi::VERSION, address::from_v4};
 
 use super::*;
 use crate::record::line::tests::line;
@@ -56,7 +56,8 @@ fn a_record_of_another_version_is_neither_read_nor_written() {
     let dir = tempfile::tempdir().unwrap();
     let files = RecordFiles::new(dir.path(), "vm1");
     let line = numbered(1).to_json().unwrap();
-    for text in [format!("{line}\n"), "{\"abi\":2,\"x\":1}\n".to_owned()] {
+    let next = VERSION + 1;
+    for text in [format!("{line}\n"), format!("{{\"abi\":{next},\"x\":1}}\n")] {
         fs::write(files.path(), &text).unwrap();
         for error in [
             RecordAppender::open(files.clone()).map(drop).unwrap_err(),
