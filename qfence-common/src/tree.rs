@@ -31,6 +31,21 @@ pub const HEAD: usize = 6;
 /// addresses has no more; a path beyond them takes the calls.
 pub const FRONT: usize = 768;
 
+/// The last of these nodes. No policy has it, and it leads nowhere. Linux 6.1 to 6.3 had a fault by which each look-up in such an
+/// array found its first element, mended by "bpf: Fix elem_size not being set for inner maps". There this node is not found.
+pub const FRONT_END: Node = Node::of_slots(Part::Upper, 0, 0, 0, u32::MAX - 1);
+
+/// Its index.
+#[expect(clippy::cast_possible_truncation, reason = "a small constant")]
+const FRONT_LAST: u32 = FRONT as u32 - 1;
+
+/// Whether the last node is found in its place, and so the others are.
+#[must_use]
+#[inline(always)]
+pub fn is_front(nodes: &impl Nodes) -> bool {
+    nodes.read(FRONT_LAST) == Some(FRONT_END)
+}
+
 /// The maximum number of nodes on a path within them that examine the same part.
 const FRONT_DEPTH: usize = 3;
 

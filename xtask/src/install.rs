@@ -56,6 +56,15 @@ pub(crate) fn install(prefix: &Path, destdir: Option<&Path>, profile: Profile) -
 /// Removes what `install` has installed under the prefix, by the list that it wrote.
 pub(crate) fn uninstall(prefix: &Path, destdir: Option<&Path>) -> Result<()> {
     let target = staged(prefix, destdir);
+    if target == prefix {
+        let fences = [Path::new("/run/qfence"), Path::new("/sys/fs/bpf/qfence")].map(fences_in);
+        ensure!(
+            fences.iter().all(Vec::is_empty),
+            "nothing is removed, because there are fences, which would stay in force and could not be changed any more: {}\n\
+             end them by `qfence-user rm NAME` first",
+            fences.concat().join(", ")
+        );
+    }
     let list = target.join(installed::LIST);
     let text = fs::read_to_string(&list).with_context(|| {
         format!(
@@ -72,6 +81,21 @@ pub(crate) fn uninstall(prefix: &Path, destdir: Option<&Path>) -> Result<()> {
         target.display()
     ));
     Ok(())
+}
+
+/// The fences in the directory of descriptions or of pins, by the names of the entries. Nothing is there if it cannot be listed:
+/// only root can list it, and only root can have installed.
+fn fences_in(directory: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return Vec::new();
+    };
+    let entries = entries.flatten().filter(|entry| {
+        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        is_directory || entry.path().extension().is_some_and(|end| end == "json")
+    });
+    let names = entries.map(|entry| entry.path().with_extension(""));
+    let names = names.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    names.collect()
 }
 
 fn staged(prefix: &Path, destdir: Option<&Path>) -> PathBuf {
@@ -109,6 +133,19 @@ mod tests {
             staged(prefix, Some(Path::new("/tmp/stage"))),
             Path::new("/tmp/stage/usr/local")
         );
+    }
+
+    #[test]
+    fn fences_are_descriptions_and_directories_of_pins() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(fences_in(&dir.path().join("missing")).is_empty());
+        for file in ["kernel-offsets", "vm1.json", "vm1.policy"] {
+            fs::write(dir.path().join(file), "").unwrap();
+        }
+        assert_eq!(fences_in(dir.path()), ["vm1"]);
+        fs::remove_file(dir.path().join("vm1.json")).unwrap();
+        fs::create_dir(dir.path().join("vm2")).unwrap();
+        assert_eq!(fences_in(dir.path()), ["vm2"]);
     }
 
     #[test]

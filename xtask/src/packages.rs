@@ -1,6 +1,9 @@
 //! The Debian packages that the project needs, with reasons, and a check for missing ones.
 
-use std::{env, path::Path};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 use crate::shell;
 
@@ -177,6 +180,16 @@ const MACHINE: &[Package] = &[
         Probe::Program("cpio"),
         "makes the initramfs of such a kernel",
     ),
+    package(
+        "xz-utils",
+        Probe::Program("xzcat"),
+        "unpacks modules of such a kernel",
+    ),
+    package(
+        "zstd",
+        Probe::Program("zstdcat"),
+        "unpacks modules of such a kernel",
+    ),
 ];
 
 /// The programs that `session` runs inside and outside of a fence, besides [`TOOLS`].
@@ -284,12 +297,18 @@ fn is_installed(package: &str) -> bool {
     shell::output(&mut query).is_ok_and(|status| status == "installed")
 }
 
-/// Whether a program is on the PATH or in an sbin directory, which a user's PATH often lacks.
+/// Whether a program is on the PATH or in an sbin directory.
 pub(crate) fn has_program(name: &str) -> bool {
+    path_of(name).is_some()
+}
+
+/// The path of a program that is on the PATH or in an sbin directory, which a user's PATH often lacks.
+pub(crate) fn path_of(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
         .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(Into::into))
-        .any(|dir| dir.join(name).is_file())
+        .map(|dir| dir.join(name))
+        .find(|program| program.is_file())
 }
 
 #[cfg(test)]

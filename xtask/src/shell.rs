@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::workspace;
+use crate::{packages, workspace};
 
 /// Prefixes of variables that `cargo run` sets for xtask and that a program started by xtask must not inherit.
 const SET_BY_CARGO_RUN: [&str; 6] = [
@@ -40,6 +40,11 @@ pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
     command.env_remove("CARGO");
     remove_prefixed(&mut command, &SET_BY_CARGO_RUN);
     command
+}
+
+/// [`program`] for one that is in an sbin directory, which a user's PATH often lacks.
+pub(crate) fn administrators(name: &str) -> Command {
+    program(packages::path_of(name).unwrap_or_else(|| name.into()))
 }
 
 /// The cargo that runs xtask, in the workspace, with the caller's settings. The output is always in `target/`.

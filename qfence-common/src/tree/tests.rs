@@ -161,6 +161,31 @@ fn the_front_decides_if_the_whole_path_is_in_it() {
 }
 
 #[test]
+fn the_end_of_the_front_leads_nowhere_and_shows_that_the_others_are_in_their_places() {
+    let mut nodes = [allow(1); FRONT];
+    assert!(!is_front(&Tree(&nodes)), "another node is in its place");
+    assert!(!is_front(&Tree(&nodes[1..])), "it is not there");
+    nodes[FRONT - 1] = FRONT_END;
+    assert!(is_front(&Tree(&nodes)));
+    let query = |port| Query {
+        root: u32::try_from(FRONT - 1).unwrap(),
+        port,
+        ..any([0; 16])
+    };
+    for port in [0, u32::MAX] {
+        assert_eq!(decide_in_front(&Tree(&nodes), &query(port)), None);
+    }
+    // It can also be where a port is examined.
+    nodes[0] = Node::of_slots(Part::Port, 0, 0, 0, u32::try_from(FRONT - 2).unwrap());
+    nodes[FRONT - 2] = FRONT_END;
+    let query = Query {
+        root: 0,
+        ..query(1)
+    };
+    assert_eq!(decide_in_front(&Tree(&nodes), &query), None);
+}
+
+#[test]
 fn a_node_that_is_not_there_denies() {
     let nodes = [Node::of_slots(Part::Upper, 1, 0, 1, 7)];
     assert_eq!(ask(&nodes, [0; 16], Protocol::TCP, 1), Verdict::NONE);

@@ -4,7 +4,7 @@ use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use qfence_common::{
     Action, Halves, LookupPath, Nodes as _, Protocol, Query, Verdict, decide, decide_in_front,
     resolved::{Resolved, decide_by_name},
-    tree::FLAGS,
+    tree::{FLAGS, is_front},
     verdict::{HOST, MANY, MONITOR, NAMED, SELF},
 };
 
@@ -115,6 +115,7 @@ extern "C" fn qfence_verdict(root: u32, upper: u64, lower: u64, port: u32) -> u3
     };
     let in_front = FRONT
         .get(0)
+        .filter(|front| is_front(*front))
         .and_then(|front| decide_in_front(front, &query));
     match in_front {
         Some(verdict) => verdict.bits(),

@@ -170,7 +170,10 @@ impl Maps {
         let front = self.front.first(&tree::front(&policy.nodes)?)?;
         let context = "cannot publish the policy";
         others.extend(self.missing(policy)?);
-        if self.policy.get().context(context)?.is_none() {
+        // Older kernels free a map that they take out of a slot while programs use it (CVE-2023-52447), unless it is open.
+        let old = self.policy.get().context(context)?;
+        let _old_front = self.front.get().context(context)?;
+        if old.is_none() {
             // A policy that was withdrawn leaves its first nodes, which must not decide beside another one.
             self.front.empty_if_full().context(context)?;
             let first = self.policy.first(&tree)?;
@@ -191,7 +194,10 @@ impl Maps {
     /// # Errors
     /// If the kernel fails to. The policy is in force then.
     pub(super) fn withdraw(&mut self) -> Result<()> {
-        self.policy.clear().context("cannot remove the policy")
+        let context = "cannot remove the policy";
+        // As in `publish_with`.
+        let _old = self.policy.get().context(context)?;
+        self.policy.clear().context(context)
     }
 
     /// The maps for counters that this policy needs and earlier ones did not. They remain, since their counts are

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use aya::maps::{Array, IterableMap, MapData};
 use qfence_common::{
     Node, Nodes,
-    tree::{FRONT, HEAD},
+    tree::{FRONT, FRONT_END, HEAD},
 };
 
 use super::fill::fill;
@@ -27,7 +27,11 @@ pub(super) fn whole(nodes: &[Node]) -> Result<Tree> {
 /// # Errors
 /// As [`whole`].
 pub(super) fn front(nodes: &[Node]) -> Result<Tree> {
-    make(&nodes[..nodes.len().min(FRONT)], FRONT, 0)
+    let mut front = vec![Node::NOWHERE; FRONT];
+    let first = nodes.len().min(FRONT - 1);
+    front[..first].copy_from_slice(&nodes[..first]);
+    front[FRONT - 1] = FRONT_END;
+    make(&front, FRONT, 0)
 }
 
 /// Makes an array of `length` nodes that begins with these.

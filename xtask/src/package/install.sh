@@ -28,6 +28,15 @@ if $uninstall; then
         echo "$0: $list, the list of installed files, is not there: nothing is removed" >&2
         exit 1
     fi
+    # Fences that have ended are cleared first.
+    "$prefix/bin/qfence-user" ps >/dev/null 2>&1 || true
+    for fence in /run/qfence/*.json /sys/fs/bpf/qfence/*; do
+        [ -e "$fence" ] || continue
+        echo "$0: nothing is removed, because there are fences, which would stay in force and could not be changed any more:" >&2
+        "$prefix/bin/qfence-user" ps >&2 || true
+        echo "$0: end them by \`qfence-user rm NAME\` first" >&2
+        exit 1
+    done
     files=$(cat "$list")
     printf '%s\n' "$files" | while IFS= read -r file; do
         case /$file/ in */../* | //*) echo "$0: $file is no path below the prefix" >&2; exit 1 ;; esac
@@ -54,6 +63,6 @@ while IFS= read -r file; do
             *) sed "s|/usr/local/bin/qfence-user|$prefix/bin/qfence-user|g" "$file" >"$partial" ;;
         esac
     fi
-    mv "$partial" "$prefix/$file"
+    mv -T "$partial" "$prefix/$file"
 done <share/qfence/files
 echo "installed under $prefix; try: sudo $prefix/bin/qfence-user doctor"

@@ -108,6 +108,7 @@ impl Membership {
     /// # Errors
     /// If there is no room.
     pub fn guard(&mut self, index: u32) -> Result<()> {
+        let _lock = place::lock(self.place.parent())?;
         let guest = self.guest(index);
         self.maps.guard_device(index, guest)?;
         self.table()
@@ -123,6 +124,7 @@ impl Membership {
             mac != 0 && mac >> 48 == 0 && mac >> 40 & 1 == 0,
             "no guest can have the MAC address {mac:#x}"
         );
+        let _lock = place::lock(self.place.parent())?;
         let guest = self.guest(index);
         self.maps.guard_mac(mac, guest)?;
         self.table()
@@ -134,6 +136,7 @@ impl Membership {
     /// # Errors
     /// If the kernel fails to.
     pub fn unguard(&mut self, index: u32) -> Result<()> {
+        let _lock = place::lock(self.place.parent())?;
         let guest = self.guest(index);
         if let Some(table) = self.table() {
             for mac in self.maps.macs_of(guest)? {

@@ -121,8 +121,15 @@ impl Table<'_> {
     }
 
     /// Whether the table exists.
+    ///
+    /// # Errors
+    /// If that is unknown.
     pub(super) fn exists(self) -> Result<bool> {
-        Ok(self.run(&["list", "table", "inet", "qfence"], "")?.is_ok())
+        match self.run(&["list", "table", "inet", "qfence"], "")? {
+            Ok(_) => Ok(true),
+            Err(error) if error.contains("No such file or directory") => Ok(false),
+            Err(error) => bail!("nft cannot list the table {TABLE}: {error}"),
+        }
     }
 
     /// Removes the table. A missing table is no error.

@@ -68,7 +68,7 @@ fn make(kernel: Kernel, image: &Image, dir: &Path, prefix: &str, kept: &Path) ->
         bail!("the packages of {release} have no kernel");
     };
     fs::copy(vmlinuz, made.path().join("vmlinuz")).context("copying the kernel")?;
-    let mut depmod = shell::program("depmod");
+    let mut depmod = shell::administrators("depmod");
     depmod.arg("--basedir").arg(root.path()).arg(&release);
     shell::output(&mut depmod)?;
     initramfs::make(
@@ -119,7 +119,7 @@ fn pack(from: &Path, to: &Path) -> Result<()> {
     let used: u64 = used.parse().context("reading the size of the modules")?;
     let file = File::create(to).with_context(|| format!("creating {}", to.display()))?;
     file.set_len((used + used / 4 + SPARE) << 10)?;
-    let mut mke2fs = shell::program("mke2fs");
+    let mut mke2fs = shell::administrators("mke2fs");
     mke2fs.args(["-q", "-F", "-t", "ext4", "-d"]).arg(from);
     report::step("the modules", mke2fs.arg(to).stdin(Stdio::null()))
 }

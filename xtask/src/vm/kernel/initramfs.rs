@@ -33,7 +33,7 @@ pub(super) fn make(root: &Path, release: &str, disk: &Path, to: &Path) -> Result
         fs::create_dir(staged.path().join(below))?;
     }
     let busybox = staged.path().join("bin/busybox");
-    let mut debugfs = shell::program("debugfs");
+    let mut debugfs = shell::administrators("debugfs");
     debugfs.arg("-R");
     debugfs.arg(format!("dump /usr/bin/busybox {}", busybox.display()));
     shell::output(debugfs.arg(disk))?;
@@ -61,7 +61,7 @@ pub(super) fn make(root: &Path, release: &str, disk: &Path, to: &Path) -> Result
 
 /// The paths of a module and of those on which it depends, in the order in which they are loaded.
 fn dependencies(root: &Path, release: &str, name: &str, is_optional: bool) -> Result<Vec<String>> {
-    let mut modprobe = shell::program("modprobe");
+    let mut modprobe = shell::administrators("modprobe");
     modprobe.args(["--config", "/dev/null", "--set-version", release]);
     modprobe.arg("--dirname").arg(root);
     match shell::output(modprobe.args(["--show-depends", name])) {

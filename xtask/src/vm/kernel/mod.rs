@@ -63,6 +63,10 @@ impl Kernel {
         let mut git = shell::program("git");
         git.current_dir(workspace::root());
         git.args(["rev-list", "--count", "HEAD"]);
+        if !workspace::root().join(".git").exists() {
+            // Sources without their history.
+            return Ok(Self::BY_TURNS[0]);
+        }
         let count = shell::output(&mut git).context("counting the commits")?;
         let count: usize = count.trim().parse().context("counting the commits")?;
         Ok(Self::BY_TURNS[count % Self::BY_TURNS.len()])
