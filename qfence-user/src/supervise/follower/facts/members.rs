@@ -178,10 +178,16 @@ impl Facts {
             return Ok(());
         }
         let watcher = &self.watcher;
+        let is_added = self.nameservers.is_none() && !is_first;
         let nameservers = self
             .nameservers
             .get_or_insert_with(|| watcher.nameservers());
-        match nameservers.reading().await {
+        // Others follow them already, so the latest reading can be older than that of the command which changed the policy.
+        let reading = match is_added {
+            true => nameservers.fresh().await,
+            false => nameservers.reading().await,
+        };
+        match reading {
             Ok(found) => {
                 if found.is_missing && self.has_seen_file {
                     let path = self.resolv_conf();
