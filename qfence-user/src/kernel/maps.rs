@@ -194,10 +194,9 @@ impl Maps {
     /// # Errors
     /// If the kernel fails to. The policy is in force then.
     pub(super) fn withdraw(&mut self) -> Result<()> {
-        let context = "cannot remove the policy";
-        // As in `publish_with`.
-        let _old = self.policy.get().context(context)?;
-        self.policy.clear().context(context)
+        // As in `publish_with`. It is removed in any case.
+        let _old = self.policy.get();
+        self.policy.clear().context("cannot remove the policy")
     }
 
     /// The maps for counters that this policy needs and earlier ones did not. They remain, since their counts are
