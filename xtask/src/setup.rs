@@ -55,6 +55,19 @@ pub(crate) fn competitors() {
     }
 }
 
+/// Says which missing packages are going to be installed, and for what, and installs them.
+pub(crate) fn install(purpose: &str, missing: &[&Package]) -> Result<()> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    report::note(&format!("{purpose}, going to install"));
+    for package in missing {
+        report::note(&line(package));
+    }
+    let names: Vec<_> = missing.iter().map(|package| package.name).collect();
+    apt::install(&names)
+}
+
 fn line(package: &Package) -> String {
     format!("    {:<24} {} (apt)", package.name, package.reason)
 }

@@ -24,7 +24,6 @@ use machine::Machine;
 use tempfile::TempDir;
 
 use crate::{
-    apt,
     build::{self, Profile},
     packages, report,
     report::Seconds,
@@ -196,19 +195,7 @@ fn directory() -> Result<PathBuf> {
 /// Installs the packages that every task needs, and those that make the machine's disk.
 fn install() -> Result<()> {
     setup::setup()?;
-    let missing = packages::missing_for_vm();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    report::note("for the machine, going to install");
-    for package in &missing {
-        report::note(&format!(
-            "    {:<24} {} (apt)",
-            package.name, package.reason
-        ));
-    }
-    let names: Vec<_> = missing.iter().map(|package| package.name).collect();
-    apt::install(&names)
+    setup::install("for the machine", &packages::missing_for_vm())
 }
 
 /// Prints the output of the commands. The machine runs them one after the other by itself.

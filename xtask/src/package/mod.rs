@@ -22,7 +22,6 @@ use anyhow::{Context as _, Result, ensure};
 use needs::Needs;
 
 use crate::{
-    apt,
     build::Profile,
     commit::{self, Commit},
     installed::{
@@ -116,19 +115,7 @@ fn checksums(files: &[PathBuf]) -> Result<String> {
 }
 
 fn install_tools() -> Result<()> {
-    let missing = packages::missing_for_packages();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    report::note("for packages, going to install");
-    for package in &missing {
-        report::note(&format!(
-            "    {:<24} {} (apt)",
-            package.name, package.reason
-        ));
-    }
-    let names: Vec<_> = missing.iter().map(|package| package.name).collect();
-    apt::install(&names)
+    setup::install("for packages", &packages::missing_for_packages())
 }
 
 /// Runs a program that makes a package, and returns the package.
