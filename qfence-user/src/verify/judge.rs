@@ -45,12 +45,12 @@ pub struct Trial {
 
 impl Trial {
     /// Builds a trial from the outcome of a probe, the number of packets that the host received, and the layers that
-    /// recorded a refusal.
+    /// recorded a refusal. A packet beside a probe without a socket is another's.
     #[must_use]
     pub fn new(outcome: ProbeResult, packets: usize, layers: Vec<&'static str>) -> Self {
         let end = match outcome.ending {
             Ending::Reached => End::Reached,
-            _ if packets > 0 => End::Arrived,
+            _ if packets > 0 && outcome.had_socket() => End::Arrived,
             Ending::Unsupported => End::Unsupported,
             Ending::Unprivileged => End::Unprivileged,
             Ending::Sent | Ending::Timeout | Ending::Failed => End::Nothing,
@@ -149,6 +149,7 @@ pub fn must_work(without: &Trial, with: &Trial) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probe::Step;
 
     const ENDS: [End; 5] = [
         End::Reached,
@@ -235,7 +236,7 @@ mod tests {
         let outcome = |ending| ProbeResult {
             probe: "udp/127.0.0.1/1".into(),
             ending,
-            step: None,
+            step: Some(Step::Send),
             errno: None,
             reply: None,
             ms: 1.0,
@@ -252,6 +253,17 @@ mod tests {
             Trial::new(outcome(Ending::Failed), 0, Vec::new()).end,
             End::Nothing
         );
+        let without_socket = |ending| ProbeResult {
+            step: Some(Step::Socket),
+            ..outcome(ending)
+        };
+        for (ending, end) in [
+            (Ending::Failed, End::Nothing),
+            (Ending::Unsupported, End::Unsupported),
+            (Ending::Unprivileged, End::Unprivileged),
+        ] {
+            assert_eq!(Trial::new(without_socket(ending), 1, Vec::new()).end, end);
+        }
         assert_eq!(
             Trial::new(outcome(Ending::Reached), 0, Vec::new()).end,
             End::Reached

@@ -181,7 +181,8 @@ impl Membership {
     /// # Errors
     /// If it is unknown.
     pub fn is_whole(&self) -> Result<bool> {
-        pair::is_whole(&self.place, Some(self.netns.as_fd()))
+        let _lock = place::lock(self.place.parent())?;
+        pair::is_whole_and_guards(&self.place, Some(self.netns.as_fd()))
     }
 
     /// Puts back what somebody removed of the pair.

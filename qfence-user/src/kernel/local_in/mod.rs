@@ -195,13 +195,15 @@ pub fn drops(bpffs: &Path, fence: &str) -> Result<u64> {
     Ok(drops)
 }
 
-/// Whether the pair of a network namespace (the caller's for `None`) is whole: both links are pinned and attached, and all
-/// maps are pinned.
+/// Whether the pair of a network namespace (the caller's for `None`) is whole: both links are pinned and attached, or the
+/// table of nftables guards all devices, and all maps are pinned.
 ///
 /// # Errors
 /// If it is unknown.
 pub fn is_whole(bpffs: &Path, netns: Option<BorrowedFd<'_>>) -> Result<bool> {
-    pair::is_whole(&Place::of(bpffs, netns)?, netns)
+    let place = Place::of(bpffs, netns)?;
+    let _lock = place::lock(place.parent())?;
+    pair::is_whole_and_guards(&place, netns)
 }
 
 /// The members of all network namespaces, as far as they are of this version: number and name.

@@ -29,6 +29,10 @@ const STAND_IN: &str = "inet qfence-stand-in";
 const CHAIN: &str = "input";
 const RULES: usize = 4;
 
+/// The names of its maps.
+const DEVICES: &str = "guarded_devices";
+const MACS: &str = "guarded_macs";
+
 /// As late as possible, like the links.
 const PRIORITY: i32 = 0x7fff_fff0;
 
@@ -83,8 +87,8 @@ impl Guard {
     /// The map that has it, and its key there.
     fn element(self) -> (&'static str, String) {
         match self {
-            Self::Device(_, index) => ("guarded_devices", index.to_string()),
-            Self::Mac(_, mac) => ("guarded_macs", written(mac)),
+            Self::Device(_, index) => (DEVICES, index.to_string()),
+            Self::Mac(_, mac) => (MACS, written(mac)),
         }
     }
 }
@@ -111,13 +115,21 @@ impl Table<'_> {
     }
 
     /// Whether the table is in force: its chain is at its hook and has as many rules as it was made with.
-    pub(super) fn is_whole(self) -> Result<bool> {
-        // Not as JSON: nft 1.0.6 writes no valid JSON of a dormant table.
-        let arguments = ["--stateless", "--terse", "list", "table", "inet", "qfence"];
-        // A missing table is an error.
+    pub(super) fn is_in_force(self) -> Result<bool> {
+        Ok(self.listing()?.is_ok_and(|listed| is_in_force(&listed)))
+    }
+
+    /// Whether the table is in force and has as many devices and MAC addresses as it guards.
+    pub(super) fn is_whole(self, guarded: &[Guard]) -> Result<bool> {
         Ok(self
-            .run(&arguments, "")?
-            .is_ok_and(|listed| is_in_force(&listed)))
+            .listing()?
+            .is_ok_and(|listed| is_in_force(&listed) && has_all(&listed, guarded)))
+    }
+
+    /// The table as `nft` writes it. A missing table is an error of `nft`.
+    fn listing(self) -> Result<Result<String, String>> {
+        // Not as JSON: nft 1.0.6 writes no valid JSON of a dormant table.
+        self.run(&["--stateless", "list", "table", "inet", "qfence"], "")
     }
 
     /// Whether the table exists.
@@ -224,7 +236,7 @@ impl Table<'_> {
 pub(super) fn attempt() -> Result<()> {
     let table = Table { netns: None };
     table.make(&[])?;
-    let is_whole = table.is_whole()?;
+    let is_whole = table.is_whole(&[])?;
     table.remove()?;
     ensure!(is_whole, "nft did not make a table");
     Ok(())
@@ -235,14 +247,14 @@ fn text_of(table: &str, guarded: &[Guard]) -> String {
     let rules = format!(
         "table {table} {{
              counter marked {{ }}
-             map guarded_devices {{ type iface_index : counter; }}
-             map guarded_macs {{ type ether_addr : counter; }}
+             map {DEVICES} {{ type iface_index : counter; }}
+             map {MACS} {{ type ether_addr : counter; }}
              chain {CHAIN} {{
                  type filter hook input priority {PRIORITY}; policy accept;
                  meta mark & {MARK:#x} == {MARK:#x} counter name \"marked\" drop
                  meta mark & {EXCEPTION_MARK:#x} == {EXCEPTION_MARK:#x} accept
-                 counter name iif map @guarded_devices drop
-                 counter name ether saddr map @guarded_macs drop
+                 counter name iif map @{DEVICES} drop
+                 counter name ether saddr map @{MACS} drop
              }}
          }}\n"
     );
@@ -268,6 +280,20 @@ fn is_in_force(listed: &str) -> bool {
         .is_some_and(|line| line.starts_with("type filter hook input "));
     let rules = lines.take_while(|line| *line != "}").count();
     !is_dormant && is_hooked && rules == RULES
+}
+
+/// Whether the maps of a table have as many elements as there are devices and MAC addresses to guard, by the answer of
+/// `nft list table`. It names devices, which can be renamed, so their indices cannot be compared.
+fn has_all(listed: &str, guarded: &[Guard]) -> bool {
+    [DEVICES, MACS].iter().all(|map| {
+        let start = format!("map {map} {{");
+        let lines = listed.lines().map(str::trim);
+        let body = lines.skip_while(|line| *line != start);
+        let body = body.take_while(|line| *line != "}");
+        let found: usize = body.map(|line| line.matches(" : \"slot").count()).sum();
+        let wanted = guarded.iter().filter(|guard| guard.element().0 == *map);
+        found == wanted.count()
+    })
 }
 
 /// A MAC address as `nft` reads it.

@@ -114,14 +114,28 @@ pub(super) fn open_maps(place: &Place) -> Result<Option<Maps>> {
     Maps::from(|name| pinned(&directory, name)).map(Some)
 }
 
+/// Whether a pair is whole, and its table of nftables, if it has one, guards what the maps say. The caller has the lock: the
+/// maps are changed before the table.
+pub(super) fn is_whole_and_guards(place: &Place, netns: Option<BorrowedFd<'_>>) -> Result<bool> {
+    if !place.nft().exists() {
+        return is_whole(place, netns);
+    }
+    if !has_maps(place)? {
+        return Ok(false);
+    }
+    let directory = pins::of_maps(place.path());
+    let maps = Maps::from(|name| pinned(&directory, name))?;
+    Table { netns }.is_whole(&guarded(&maps)?)
+}
+
 /// Whether both links, or the table of nftables, and all maps are there, and the links are attached. `netns` is the network
 /// namespace of the place; the caller's for `None`.
-pub(super) fn is_whole(place: &Place, netns: Option<BorrowedFd<'_>>) -> Result<bool> {
+fn is_whole(place: &Place, netns: Option<BorrowedFd<'_>>) -> Result<bool> {
     if !has_maps(place)? {
         return Ok(false);
     }
     if place.nft().exists() {
-        return Table { netns }.is_whole();
+        return Table { netns }.is_in_force();
     }
     for path in links(place) {
         if !is_attached(&path, netns)? {
@@ -179,9 +193,10 @@ pub(super) fn mend(
     let netns = Some(netns);
     if place.nft().exists() {
         let table = Table { netns };
-        let is_damaged = !table.is_whole()?;
+        let guarded = guarded(maps)?;
+        let is_damaged = !table.is_whole(&guarded)?;
         if is_damaged {
-            table.make(&guarded(maps)?)?;
+            table.make(&guarded)?;
         }
         return Ok(is_damaged);
     }

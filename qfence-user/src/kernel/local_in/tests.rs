@@ -496,6 +496,8 @@ fn a_table_that_was_disarmed_is_noticed_and_put_back() {
             "nft flush chain inet qfence input",
             "nft insert rule inet qfence input accept",
             "nft add table inet qfence { flags dormant; }",
+            "nft flush map inet qfence guarded_devices",
+            "nft delete element inet qfence guarded_devices { t0 }",
         ] {
             assert!(!reaches(&mut tap, &service, GUEST, V4), "before: {damage}");
             run(damage);

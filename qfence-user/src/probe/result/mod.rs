@@ -51,7 +51,7 @@ pub enum Ending {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Step {
-    /// socket().
+    /// socket(), or a copy of its descriptor. Nothing was sent before.
     Socket,
     /// setsockopt(), and the lookup of a device by its name.
     Setsockopt,
@@ -92,6 +92,12 @@ impl ProbeResult {
     #[must_use]
     pub fn is_possible(&self) -> bool {
         !matches!(self.ending, Ending::Unsupported | Ending::Unprivileged)
+    }
+
+    /// Whether it had a socket. Without one it sent nothing.
+    #[must_use]
+    pub fn had_socket(&self) -> bool {
+        self.step != Some(Step::Socket)
     }
 
     /// Whether it failed with this error, at any step.

@@ -1,6 +1,7 @@
 //! What the resolver needs of its fence: the rules in force, the kernel's maps, the record.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -22,6 +23,7 @@ use crate::{
     policy::{
         domain::DomainName,
         guard::{Guard, Struck},
+        rule::Rule,
     },
     record::{
         lookups::{LookedUp, LookupSender},
@@ -67,6 +69,8 @@ pub(super) struct View {
     version: Option<FileVersion>,
     /// The number of the policy.
     generation: u64,
+    /// Its rules, by number.
+    rules: BTreeMap<u32, Rule>,
 }
 
 impl View {
@@ -85,7 +89,14 @@ impl View {
             monitors: stored.policy.monitor,
             version,
             generation: stored.generation,
+            rules: rules.into_iter().map(|of| (of.number, of.rule)).collect(),
         })
+    }
+
+    /// Whether a rule number is another rule's than in an earlier policy.
+    fn has_another(&self, number: u32, before: &Self) -> bool {
+        let now = self.rules.get(&number);
+        now.is_some() && now != before.rules.get(&number)
     }
 
     /// Whether one of the names that led to an address still has a grant.
@@ -109,6 +120,8 @@ impl Shared {
             // A file that cannot be read is reported by the follower of the policy.
             && let Ok(renewed) = View::read(&self.policy_file, self.allows_private)
         {
+            self.tally
+                .forget(|number| renewed.has_another(number, &view));
             *view = Arc::new(renewed);
             self.must_retain.store(true, Ordering::Relaxed);
             // The next beat tries again. What an error leaves, the kernel denies if its rule is gone; else it ends by its time.

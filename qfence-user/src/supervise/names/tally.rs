@@ -68,6 +68,11 @@ impl Tally {
         }
     }
 
+    /// Forgets the look-ups of rules whose numbers have been given to other rules.
+    pub(super) fn forget(&self, is_another: impl Fn(u32) -> bool) {
+        self.lock().rules.retain(|rule, _| !is_another(*rule));
+    }
+
     /// The number of look-ups so far.
     pub(super) fn total(&self) -> u64 {
         self.lock().results.iter().sum()
@@ -136,6 +141,8 @@ mod tests {
             });
         }
         assert_eq!(self::stored(&tally).rules.len(), RULES);
+        tally.forget(|rule| rule != 7);
+        assert_eq!(self::stored(&tally).rules, [(7, 5)].into());
     }
 
     #[test]

@@ -15,9 +15,9 @@ use crate::{
         domain::DomainName,
         testing::{locked, rule},
     },
-    record::lookups,
+    record::lookups::{self, LookedUp},
     resolver::{Permission, Publisher as _, Rules as _},
-    stored_policy::StoredPolicy,
+    stored_policy::{StoredPolicy, resolved_names::StoredNames},
 };
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -96,5 +96,46 @@ fn what_the_rules_take_back_meanwhile_is_not_put_in_force() {
         // It is adopted when it is asked for.
         let _ = shared.view();
         assert_eq!(shared.generation(), Some(2));
+    });
+}
+
+#[test]
+fn look_ups_of_a_rule_are_not_counted_for_another_with_its_number() {
+    apart(|scene| {
+        let policy = locked(&["allow *.example.org"]);
+        let mut bed = Bed::new(scene, policy.clone(), Answering::new().resolver);
+        let file = PolicyFile::new(&scene.run, "names", bed.pins());
+        store(&file, &policy, 1);
+        let shared = shared(&mut bed, &file);
+        let numbers: Vec<u32> = policy.rules().iter().map(|rule| rule.number).collect();
+        for &rule in &numbers {
+            shared.tally.take(&LookedUp {
+                verdict: "allowed",
+                name: "a.example.org".into(),
+                kind: "A".into(),
+                rule: Some(rule),
+                addresses: Vec::new(),
+                struck: Vec::new(),
+                error: None,
+            });
+        }
+        let counted = || {
+            let mut stored = StoredNames::default();
+            shared.tally.store(&mut stored);
+            stored.rules.into_keys().collect::<Vec<_>>()
+        };
+        store(&file, &policy, 2);
+        let _ = shared.view();
+        assert_eq!(counted(), numbers, "the same rules");
+        let other = locked(&["allow *.example.net"]);
+        let remain = other
+            .rules()
+            .into_iter()
+            .filter(|rule| policy.rules().contains(rule));
+        let remain: Vec<u32> = remain.map(|rule| rule.number).collect();
+        assert!(remain.len() < numbers.len());
+        store(&file, &other, 3);
+        let _ = shared.view();
+        assert_eq!(counted(), remain);
     });
 }
