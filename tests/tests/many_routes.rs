@@ -1,5 +1,5 @@
 //! A host that routes to 20,000 networks: its own addresses are found and followed as on any other, and what changes of
-//! the others is not announced to the supervisor.
+//! the others is not announced to the supervisor. Nor is each change of a device.
 
 use std::{
     fmt::Write as _,
@@ -72,23 +72,42 @@ fn the_host_is_found_and_followed_among_20000_routes() -> Result<()> {
     })
 }
 
-#[test]
-fn routes_to_elsewhere_wake_no_supervisor() -> Result<()> {
+/// Makes many changes; the supervisor is woken fewer times, and an address wakes it afterwards.
+fn assert_wakes(name: &str, most: u64, change: impl FnOnce(&World) -> Result<()>) -> Result<()> {
     let world = World::new()?;
     let _services = Listeners::everywhere(&world.host, PORT)?;
-    let fence = Fence::new("wakes")?.with(&["--user", "nobody"]);
+    let fence = Fence::new(name)?.with(&["--user", "nobody"]);
     let mut shell = Shell::start(fence.command(&world.host, "sh"))?;
     let before = waits(&shell)?;
-    for verb in ["add", "del"] {
-        world.host.ip_batch(&batch(verb)?)?;
-    }
+    change(&world)?;
     let woken = waits(&shell)? - before;
-    // It has more to do than to follow routes, but nothing for each of 40,000 changes.
-    assert!(woken < 400, "{woken} times");
+    assert!(woken < most, "{woken} times");
     // The control: an address wakes it.
     world.add_host_address(LATE, "lo")?;
     wait_until("the new address is refused", || {
         let outcomes = shell.attempt(&[&format!("udp/{LATE}/{PORT}")])?;
         Ok(outcomes[0].failed_with("ECONNREFUSED"))
+    })
+}
+
+#[test]
+fn routes_to_elsewhere_wake_no_supervisor() -> Result<()> {
+    // It has more to do than to follow routes, but nothing for each of 40,000 changes.
+    assert_wakes("wakes", 400, |world| {
+        for verb in ["add", "del"] {
+            world.host.ip_batch(&batch(verb)?)?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn changes_of_a_device_are_read_together() -> Result<()> {
+    // Each is a process of its own, so that the supervisor could be woken by each of them.
+    assert_wakes("together", 400, |world| {
+        for index in 0..1000 {
+            world.host_ip(&format!("link set dev lo mtu {}", 60_000 + index % 2))?;
+        }
+        Ok(())
     })
 }

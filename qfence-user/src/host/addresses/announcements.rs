@@ -1,17 +1,16 @@
 //! The kernel's announcements of changes that can affect its local routes.
 //!
 //! New routes have a socket of their own, which is read at once. Other announcements are not urgent: if a reading of
-//! the routes is due anyway, they stay in the kernel's queue. rtnetlink's sockets are not used, because they would
-//! read and parse all messages.
+//! the routes is due anyway, they stay in the kernel's queue, and do not wake this process. rtnetlink's sockets are not used,
+//! because they would read and parse all messages.
 
-use std::io;
+use std::{io, os::fd::AsFd as _};
 
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use nix::libc;
 use socket2::{SockFilter, SockRef};
-use tokio::io::unix::AsyncFd;
 
 use super::{
     AddressError,
@@ -54,8 +53,8 @@ pub(super) struct Announcements {
 
 /// A socket for a part of the announcements.
 pub(super) struct Group {
-    pub(super) socket: AsyncFd<Socket>,
-    pub(super) buffer: Vec<u8>,
+    socket: Socket,
+    buffer: Vec<u8>,
 }
 
 impl Announcements {
@@ -104,45 +103,47 @@ impl Group {
             socket.add_membership(group)?;
         }
         Ok(Self {
-            socket: readable(socket)?,
+            socket,
             buffer: Vec::with_capacity(LONGEST),
         })
     }
 
     async fn next(&mut self, known: &LocalPrefixes) -> Result<News, AddressError> {
-        loop {
-            let readable = self.socket.readable().await;
-            let mut ready = readable.map_err(AddressError::Ended)?;
-            let mut news = None;
-            while let Some(received) = receive(ready.get_inner(), &mut self.buffer)? {
-                news = news.max(classify(received, known));
-            }
-            ready.clear_ready();
-            if let Some(news) = news {
-                return Ok(news);
-            }
-        }
+        self.find(|received| classify(received, known)).await
     }
 
     /// Waits for any announcement. Queued ones are returned as one. Cancel safe.
     pub(super) async fn any(&mut self) -> Result<(), AddressError> {
+        self.find(|_| Some(())).await
+    }
+
+    /// Waits for an announcement in which `find` finds something; returns the greatest of what it finds in the queued ones.
+    ///
+    /// The socket is registered with the event loop only meanwhile, so that announcements for which nobody waits do not wake
+    /// this process.
+    async fn find<T: Ord>(
+        &mut self,
+        mut find: impl FnMut(Received<'_>) -> Option<T>,
+    ) -> Result<T, AddressError> {
+        let Self { socket, buffer } = self;
+        let registered = readable(socket.as_fd()).map_err(AddressError::Ended)?;
         loop {
-            let readable = self.socket.readable().await;
+            let readable = registered.readable().await;
             let mut ready = readable.map_err(AddressError::Ended)?;
-            let mut announced = false;
-            while receive(ready.get_inner(), &mut self.buffer)?.is_some() {
-                announced = true;
+            let mut found = None;
+            while let Some(received) = receive(socket, buffer)? {
+                found = found.max(find(received));
             }
             ready.clear_ready();
-            if announced {
-                return Ok(());
+            if let Some(found) = found {
+                return Ok(found);
             }
         }
     }
 
     /// Drops the queued announcements.
     pub(super) fn discard(&mut self) -> Result<(), AddressError> {
-        while receive(self.socket.get_ref(), &mut self.buffer)?.is_some() {}
+        while receive(&self.socket, &mut self.buffer)?.is_some() {}
         Ok(())
     }
 }

@@ -84,8 +84,8 @@ pub struct Addresses {
     /// The result of the last reading.
     known: LocalPrefixes,
     pace: Pace,
-    /// When the next reading is due, because of announcements since the last one.
-    due: Option<Instant>,
+    /// When the next reading is due, because of announcements since the last one, and of the most urgent of them.
+    due: Option<(Instant, News)>,
 }
 
 /// Subscribes before the first dump, so that no change is missed between the two.
@@ -106,8 +106,11 @@ impl Sockets {
 impl Addresses {
     /// Schedules a reading for an announcement.
     fn note(&mut self, news: News) {
-        let due = self.pace.due(news, Instant::now());
-        self.due = Some(self.due.map_or(due, |before| before.min(due)));
+        let due = (self.pace.due(news, Instant::now()), news);
+        self.due = Some(match self.due {
+            Some((before, of)) => (before.min(due.0), of.max(news)),
+            None => due,
+        });
     }
 
     async fn dump(&mut self) -> Result<LocalPrefixes, AddressError> {
@@ -145,13 +148,19 @@ impl Fact for Addresses {
             let Some(sockets) = &mut self.sockets else {
                 return Ok(());
             };
-            let due = self.due;
-            if due.is_some_and(|due| due <= Instant::now()) {
-                return Ok(());
-            }
-            let news = tokio::select! {
-                news = sockets.announcements.next(&self.known, due.is_some()) => news,
-                () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => return Ok(()),
+            let announcements = &mut sockets.announcements;
+            let news = match self.due {
+                None => announcements.next(&self.known, false).await,
+                // Nothing makes it more urgent.
+                Some((due, News::Address)) => {
+                    sleep_until(due.into()).await;
+                    return Ok(());
+                }
+                Some((due, News::Other)) if due <= Instant::now() => return Ok(()),
+                Some((due, News::Other)) => tokio::select! {
+                    news = announcements.next(&self.known, true) => news,
+                    () = sleep_until(due.into()) => return Ok(()),
+                },
             };
             match news {
                 Ok(news) => self.note(news),
