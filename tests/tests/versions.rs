@@ -28,7 +28,21 @@ use tests::{
 /// What goes before the number in the file of the program (`base/version.rs`).
 const MARK: &[u8] = b"qfence ABI is -\n";
 
-const OTHER: u32 = VERSION + 1;
+pub(crate) const OTHER: u32 = VERSION + 1;
+
+/// The bytes of a program, as [`OTHER`] version.
+pub(crate) fn of_another_version(program: &Path) -> Result<Vec<u8>> {
+    let mut bytes = fs::read(program)?;
+    let found: Vec<_> = (0..bytes.len() - MARK.len())
+        .filter(|at| bytes[*at..].starts_with(MARK))
+        .collect();
+    ensure!(found.len() == 1, "the mark is there {} times", found.len());
+    let number = found[0] + MARK.len();
+    let number = &mut bytes[number..number + 4];
+    ensure!(number == VERSION.to_le_bytes());
+    number.copy_from_slice(&OTHER.to_le_bytes());
+    Ok(bytes)
+}
 
 /// The program, and one of another version, on a host of their own.
 struct Programs {
@@ -41,15 +55,7 @@ struct Programs {
 impl Programs {
     fn new() -> Result<Self> {
         let own = qfence()?;
-        let mut bytes = fs::read(&own)?;
-        let found: Vec<_> = (0..bytes.len() - MARK.len())
-            .filter(|at| bytes[*at..].starts_with(MARK))
-            .collect();
-        ensure!(found.len() == 1, "the mark is there {} times", found.len());
-        let number = found[0] + MARK.len();
-        let number = &mut bytes[number..number + 4];
-        ensure!(number == VERSION.to_le_bytes());
-        number.copy_from_slice(&OTHER.to_le_bytes());
+        let bytes = of_another_version(&own)?;
         let directory = tempfile::tempdir()?;
         make_readable(directory.path())?;
         let other = directory.path().join("qfence-user");
@@ -191,13 +197,14 @@ impl<'a> Made<'a> {
             .lines()
             .find(|line| line.contains(name))
             .context("no row")?;
-        assert!(row.contains(" incompatible "), "{row}");
+        let state = format!(" incompatible (ABI {made}) ");
+        assert!(row.contains(&state), "{row}");
         assert_eq!(listed.code(), Some(0));
         says(&listed);
         let row = self.row(by)?.context("it is not listed")?;
         assert_eq!(
-            (&row["state"], &row["attempts"]),
-            (&"incompatible".into(), &Value::Null)
+            (&row["state"], &row["abi"], &row["attempts"]),
+            (&"incompatible".into(), &made.into(), &Value::Null)
         );
         // One of another name is made as ever.
         let other = unique_name("version");

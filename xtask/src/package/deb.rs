@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::{
-    AFTER_INSTALLATION, AFTER_REMOVAL, BEFORE_REMOVAL, DESCRIPTION, SUMMARY, VERSION, needs::Needs,
+    AFTER_INSTALLATION, AFTER_REMOVAL, DESCRIPTION, SUMMARY, VERSION, before_removal, needs::Needs,
 };
 use crate::{
     commit::Commit,
@@ -90,7 +90,7 @@ fn scripts() -> [(&'static str, String); 3] {
             "postinst",
             script("[ \"$1\" = configure ]", AFTER_INSTALLATION),
         ),
-        ("prerm", script("[ \"$1\" = remove ]", BEFORE_REMOVAL)),
+        ("prerm", script("[ \"$1\" = remove ]", &before_removal())),
         ("postrm", script(removes, AFTER_REMOVAL)),
     ]
 }
