@@ -6,6 +6,8 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -311,6 +313,50 @@ fn what_is_said_ends_a_fence_of_another_version_by_hand() -> Result<()> {
             })?;
         }
         assert_eq!(made.all()?, BTreeMap::new());
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_said_detaches_an_attached_fence_of_another_version_and_ends_no_process() -> Result<()> {
+    let programs = Programs::new()?;
+    let cgroup = programs.host.cgroup().join("workload");
+    fs::create_dir(&cgroup)?;
+    let mut sleeps = Command::new("sh");
+    sleeps.args(["-c", "echo 0 >\"$0\" && exec sleep 1000"]);
+    let mut workload = Process::spawn({
+        sleeps.arg(cgroup.join("cgroup.procs"));
+        sleeps
+    })?;
+    for (maker, by, _) in both_ways(&programs) {
+        let name = unique_name("version");
+        let mut command = programs.host.namespace().command(&maker);
+        command.args([
+            "attach", "--log", "none", "--name", &name, "--cgroup", "workload",
+        ]);
+        without_sudo(&mut command);
+        let mut made = Made {
+            programs: &programs,
+            maker: maker.clone(),
+            supervisor: Process::spawn(command)?,
+            name: name.clone(),
+        };
+        wait_until("it is attached", || {
+            let row = made.row(&maker)?;
+            Ok(row.is_some_and(|row| row["state"] == "running" && !row["attempts"].is_null()))
+        })?;
+        let ended = programs.run(&by, &["rm", &name])?;
+        let said = ended.stderr.split("without that version").nth(1);
+        let commands: Vec<&str> = said.context("no way")?.split('`').collect();
+        // Text, a command, text.
+        assert_eq!(commands.len(), 3, "{commands:?}");
+        let removed = programs.run(Path::new("sh"), &["-c", commands[1]])?;
+        assert_eq!(removed.code(), Some(0), "{removed:?}");
+        made.supervisor
+            .wait(HANG)?
+            .context("the supervisor stays")?;
+        assert_eq!(made.all()?, BTreeMap::new());
+        assert!(workload.wait(Duration::ZERO)?.is_none(), "it was ended");
     }
     Ok(())
 }
