@@ -92,7 +92,7 @@ pub(crate) fn package(profile: Profile) -> Result<Vec<PathBuf>> {
     }
     fs::create_dir_all(&dist).with_context(|| format!("creating {}", dist.display()))?;
     let mut packages = vec![
-        deb::make(&work, &dist, &made, &needs, &commit)?,
+        deb::make(&work, &dist, &made, &needs, &commit, deb::SMALL)?,
         rpm::make(&work, &dist, &made, &needs, &commit)?,
         archive::make(&work, &dist, &made, &commit)?,
     ];
@@ -109,6 +109,15 @@ pub(crate) fn package(profile: Profile) -> Result<Vec<PathBuf>> {
         report::note(&format!("    {}", package.display()));
     }
     Ok(packages)
+}
+
+/// Makes the Debian package alone, without the SBOM, to try it. Returns its path.
+pub(crate) fn debian(profile: Profile) -> Result<PathBuf> {
+    let commit = commit::current()?;
+    let work = work()?;
+    let made = made::make(&work, profile, &commit)?;
+    let needs = Needs::of(&[&made.program, &made.program.with_file_name("qfence-verify")])?;
+    deb::make(&work, &work, &made, &needs, &commit, deb::QUICK)
 }
 
 /// As sha256sum writes and checks them.

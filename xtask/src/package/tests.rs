@@ -20,7 +20,7 @@ fn packaged(dir: &Path, make: impl Fn(&Path, &made::Made) -> Result<PathBuf>) ->
 
 fn deb(dir: &Path, made: &made::Made) -> Result<PathBuf> {
     let own = std::env::current_exe()?;
-    deb::make(dir, dir, made, &Needs::of(&[&own])?, &commit())
+    deb::make(dir, dir, made, &Needs::of(&[&own])?, &commit(), deb::SMALL)
 }
 
 fn archive(dir: &Path, made: &made::Made) -> Result<PathBuf> {
