@@ -64,13 +64,12 @@ qfence-user doctor >$work/doctor.out || fail 'doctor finds a fault'
 grep 'as packaged\|as installed\|manifest' $work/doctor.out || :
 systemctl cat qfence@x.service >$work/unit.out 2>&1 || fail 'systemd does not know the unit'
 
-for page in qfence qfence-user qfence-user-exec 'qfence-policy(5)' 'qfence-profile(5)'; do
+for page in qfence 'qfence-policy(5)' qfence-user-exec; do
     MANWIDTH=80 man "$page" >$work/page.out 2>$work/warnings.out || fail "no page $page"
     if [ -s $work/warnings.out ] || ! grep -q '^NAME' $work/page.out; then
         fail "the page $page"
     fi
 done
-MANWIDTH=80 man qfence-user-exec >$work/page.out
 grep -q -- '--die-with-supervisor' $work/page.out || fail 'an option is missing in the page'
 say "man qfence-user-exec: $(wc -l <$work/page.out) lines"
 
@@ -101,6 +100,25 @@ services=$!
 await 'services' grep -q serving $work/host.out
 $probe tcp/127.0.0.1/$port >$work/outcomes.out
 grep -q '"reached"' $work/outcomes.out || fail 'without a fence the host is not reached'
+# A guest without a disk, whose firmware asks the host for a page. First it is only watched, which is the control.
+for outcome in would-deny denied; do
+    watched=
+    if [ $outcome = would-deny ]; then
+        watched=--monitor
+    fi
+    qfence exec --name guest --user nobody $watched -- qemu-system-x86_64 -accel tcg -m 64 -display none -nodefaults \
+        -nic user,model=virtio-net-pci,bootfile=http://10.0.2.2:$port/x -boot n >$work/guest.out 2>&1 &
+    guest=$!
+    logged() {
+        qfence logs guest 2>/dev/null | grep " $outcome tcp 127.0.0.1:$port (dialled 10.0.2.2:$port) connect4 "
+    }
+    await 'the guest asks the host' logged
+    logged
+    qfence rm guest
+    wait $guest || :
+done
+say 'a fenced guest does not reach the host'
+
 # refused: in the fence, the host is not reached.
 refused() {
     before=$(wc -l <$work/fenced.out)
