@@ -75,7 +75,7 @@ say "man qfence-user-exec: $(wc -l <$work/page.out) lines"
 
 # A bash at a terminal. What it shows is in the file.
 mkfifo $work/keys
-TERM=xterm script --quiet --flush --command \
+TERM=xterm HISTFILE='' script --quiet --flush --command \
     'bash --noprofile --rcfile /usr/share/bash-completion/bash_completion -i' $work/screen.out \
     <$work/keys >/dev/null 2>&1 &
 bash=$!
@@ -162,7 +162,7 @@ case $(readlink "/proc/$supervisor/exe") in
 esac
 refused
 qfence-user ps >$work/ps.out
-grep -q '^kept *running' $work/ps.out || fail 'the new program does not know the fence'
+grep -q '^ *kept *running' $work/ps.out || fail 'the new program does not know the fence'
 qfence-user set kept --allow tcp:127.0.0.1:$port
 echo x >&4
 await 'the rule of the new program' grep -q '"reached"' $work/fenced.out
