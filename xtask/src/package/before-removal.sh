@@ -9,7 +9,8 @@ for fence in /run/qfence/*.json /sys/fs/bpf/qfence/*; do
         echo "qfence is not removed, because there are fences, which nothing could show, change or end any more:"
         "$qfence" ps || echo "$fence"
         echo "End each of them first: sudo $qfence rm NAME"
-        echo "This ends the processes in the fence; it only detaches a fence that \`attach\` made."
+        echo "This ends the processes in the fence; it only detaches a fence that \`attach\` made. Another version of qfence made"
+        echo "those that are incompatible: end them by the commands that are listed with them."
     } >&2
     exit 1
 done
