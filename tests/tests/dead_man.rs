@@ -25,7 +25,7 @@ fn is_gone(pid: u32) -> bool {
 }
 
 /// The processes that watch the supervisor of a fence.
-fn dead_men(fence: &str) -> Result<Vec<u32>> {
+pub(crate) fn dead_men(fence: &str) -> Result<Vec<u32>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();

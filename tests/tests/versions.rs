@@ -6,6 +6,8 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -28,7 +30,21 @@ use tests::{
 /// What goes before the number in the file of the program (`base/version.rs`).
 const MARK: &[u8] = b"qfence ABI is -\n";
 
-const OTHER: u32 = VERSION + 1;
+pub(crate) const OTHER: u32 = VERSION + 1;
+
+/// The bytes of a program, as [`OTHER`] version.
+pub(crate) fn of_another_version(program: &Path) -> Result<Vec<u8>> {
+    let mut bytes = fs::read(program)?;
+    let found: Vec<_> = (0..bytes.len() - MARK.len())
+        .filter(|at| bytes[*at..].starts_with(MARK))
+        .collect();
+    ensure!(found.len() == 1, "the mark is there {} times", found.len());
+    let number = found[0] + MARK.len();
+    let number = &mut bytes[number..number + 4];
+    ensure!(number == VERSION.to_le_bytes());
+    number.copy_from_slice(&OTHER.to_le_bytes());
+    Ok(bytes)
+}
 
 /// The program, and one of another version, on a host of their own.
 struct Programs {
@@ -41,15 +57,7 @@ struct Programs {
 impl Programs {
     fn new() -> Result<Self> {
         let own = qfence()?;
-        let mut bytes = fs::read(&own)?;
-        let found: Vec<_> = (0..bytes.len() - MARK.len())
-            .filter(|at| bytes[*at..].starts_with(MARK))
-            .collect();
-        ensure!(found.len() == 1, "the mark is there {} times", found.len());
-        let number = found[0] + MARK.len();
-        let number = &mut bytes[number..number + 4];
-        ensure!(number == VERSION.to_le_bytes());
-        number.copy_from_slice(&OTHER.to_le_bytes());
+        let bytes = of_another_version(&own)?;
         let directory = tempfile::tempdir()?;
         make_readable(directory.path())?;
         let other = directory.path().join("qfence-user");
@@ -191,13 +199,14 @@ impl<'a> Made<'a> {
             .lines()
             .find(|line| line.contains(name))
             .context("no row")?;
-        assert!(row.contains(" incompatible "), "{row}");
+        let state = format!(" incompatible (ABI {made}) ");
+        assert!(row.contains(&state), "{row}");
         assert_eq!(listed.code(), Some(0));
         says(&listed);
         let row = self.row(by)?.context("it is not listed")?;
         assert_eq!(
-            (&row["state"], &row["attempts"]),
-            (&"incompatible".into(), &Value::Null)
+            (&row["state"], &row["abi"], &row["attempts"]),
+            (&"incompatible".into(), &made.into(), &Value::Null)
         );
         // One of another name is made as ever.
         let other = unique_name("version");
@@ -304,6 +313,50 @@ fn what_is_said_ends_a_fence_of_another_version_by_hand() -> Result<()> {
             })?;
         }
         assert_eq!(made.all()?, BTreeMap::new());
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_said_detaches_an_attached_fence_of_another_version_and_ends_no_process() -> Result<()> {
+    let programs = Programs::new()?;
+    let cgroup = programs.host.cgroup().join("workload");
+    fs::create_dir(&cgroup)?;
+    let mut sleeps = Command::new("sh");
+    sleeps.args(["-c", "echo 0 >\"$0\" && exec sleep 1000"]);
+    let mut workload = Process::spawn({
+        sleeps.arg(cgroup.join("cgroup.procs"));
+        sleeps
+    })?;
+    for (maker, by, _) in both_ways(&programs) {
+        let name = unique_name("version");
+        let mut command = programs.host.namespace().command(&maker);
+        command.args([
+            "attach", "--log", "none", "--name", &name, "--cgroup", "workload",
+        ]);
+        without_sudo(&mut command);
+        let mut made = Made {
+            programs: &programs,
+            maker: maker.clone(),
+            supervisor: Process::spawn(command)?,
+            name: name.clone(),
+        };
+        wait_until("it is attached", || {
+            let row = made.row(&maker)?;
+            Ok(row.is_some_and(|row| row["state"] == "running" && !row["attempts"].is_null()))
+        })?;
+        let ended = programs.run(&by, &["rm", &name])?;
+        let said = ended.stderr.split("without that version").nth(1);
+        let commands: Vec<&str> = said.context("no way")?.split('`').collect();
+        // Text, a command, text.
+        assert_eq!(commands.len(), 3, "{commands:?}");
+        let removed = programs.run(Path::new("sh"), &["-c", commands[1]])?;
+        assert_eq!(removed.code(), Some(0), "{removed:?}");
+        made.supervisor
+            .wait(HANG)?
+            .context("the supervisor stays")?;
+        assert_eq!(made.all()?, BTreeMap::new());
+        assert!(workload.wait(Duration::ZERO)?.is_none(), "it was ended");
     }
     Ok(())
 }

@@ -13,16 +13,12 @@ use crate::{
     commit,
     installed::{self, Layout, made, stage},
     package::{self, archive},
-    report,
+    report, shell,
 };
 
 /// Builds, and installs under the prefix, below `destdir` if it is given.
 pub(crate) fn install(prefix: &Path, destdir: Option<&Path>, profile: Profile) -> Result<()> {
-    ensure!(
-        prefix.is_absolute(),
-        "--prefix {}: give an absolute path",
-        prefix.display()
-    );
+    check_prefix(prefix)?;
     let commit = commit::current()?;
     let work = package::work()?;
     let made = made::make(&work, profile, &commit)?;
@@ -35,11 +31,15 @@ pub(crate) fn install(prefix: &Path, destdir: Option<&Path>, profile: Profile) -
             .downcast_ref::<std::io::Error>()
             .is_some_and(|error| error.kind() == ErrorKind::PermissionDenied);
         if is_denied {
-            let tree = archive::tree(&work, &made, &commit)?;
+            let script = archive::tree(&work, &made, &commit)?.join("install.sh");
+            let mut command = shell::program("sudo");
+            command.arg(script).arg("--prefix").arg(prefix);
+            if let Some(destdir) = destdir {
+                command.arg("--destdir").arg(destdir);
+            }
             bail!(
-                "{error:#}: only root can write there; run\n    sudo {}/install.sh --prefix {}",
-                tree.display(),
-                target.display()
+                "{error:#}: only root can write there; run\n    {}",
+                shell::quoted(&command)
             );
         }
         return Err(error);
@@ -56,15 +56,6 @@ pub(crate) fn install(prefix: &Path, destdir: Option<&Path>, profile: Profile) -
 /// Removes what `install` has installed under the prefix, by the list that it wrote.
 pub(crate) fn uninstall(prefix: &Path, destdir: Option<&Path>) -> Result<()> {
     let target = staged(prefix, destdir);
-    if target == prefix {
-        let fences = [Path::new("/run/qfence"), Path::new("/sys/fs/bpf/qfence")].map(fences_in);
-        ensure!(
-            fences.iter().all(Vec::is_empty),
-            "nothing is removed, because there are fences, which would stay in force and could not be changed any more: {}\n\
-             end them by `qfence-user rm NAME` first",
-            fences.concat().join(", ")
-        );
-    }
     let list = target.join(installed::LIST);
     let text = fs::read_to_string(&list).with_context(|| {
         format!(
@@ -73,7 +64,14 @@ pub(crate) fn uninstall(prefix: &Path, destdir: Option<&Path>) -> Result<()> {
         )
     })?;
     let paths = paths_in(&text).with_context(|| format!("reading {}", list.display()))?;
+    let is_of_this_host = target == prefix;
+    if is_of_this_host {
+        sh(package::BEFORE_REMOVAL, prefix).context("nothing is removed")?;
+    }
     let removed = stage::remove(&paths, &target)?;
+    if is_of_this_host {
+        sh(package::AFTER_REMOVAL, prefix)?;
+    }
     report::note(&format!(
         "removed {} of {} files from {}",
         removed.len(),
@@ -83,19 +81,30 @@ pub(crate) fn uninstall(prefix: &Path, destdir: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-/// The fences in the directory of descriptions or of pins, by the names of the entries. Nothing is there if it cannot be listed:
-/// only root can list it, and only root can have installed.
-fn fences_in(directory: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(directory) else {
-        return Vec::new();
-    };
-    let entries = entries.flatten().filter(|entry| {
-        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        is_directory || entry.path().extension().is_some_and(|end| end == "json")
-    });
-    let names = entries.map(|entry| entry.path().with_extension(""));
-    let names = names.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
-    names.collect()
+/// Runs commands of the packages in a shell.
+fn sh(commands: &str, prefix: &Path) -> Result<()> {
+    let mut sh = shell::program("sh");
+    sh.args(["-e", "-c", commands]);
+    sh.env("qfence", prefix.join("bin/qfence-user"));
+    let status = sh.status().context("starting a shell")?;
+    ensure!(status.success(), "the reason is above");
+    Ok(())
+}
+
+/// Fails if the prefix is not absolute, or if units, hooks and scripts cannot name programs below it: each has a syntax of its
+/// own.
+fn check_prefix(prefix: &Path) -> Result<()> {
+    let text = prefix.to_string_lossy();
+    ensure!(
+        prefix.is_absolute(),
+        "--prefix {text}: give an absolute path"
+    );
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || "/._+@:,~-".contains(char);
+    ensure!(
+        text.chars().all(is_plain),
+        "--prefix {text}: units and hooks cannot name programs there: use letters, digits and / . _ + @ : , ~ -"
+    );
+    Ok(())
 }
 
 fn staged(prefix: &Path, destdir: Option<&Path>) -> PathBuf {
@@ -136,16 +145,13 @@ mod tests {
     }
 
     #[test]
-    fn fences_are_descriptions_and_directories_of_pins() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(fences_in(&dir.path().join("missing")).is_empty());
-        for file in ["kernel-offsets", "vm1.json", "vm1.policy"] {
-            fs::write(dir.path().join(file), "").unwrap();
+    fn a_prefix_is_one_that_units_can_name() {
+        check_prefix(Path::new("/opt/q-1.0_~+@x")).unwrap();
+        for prefix in [
+            "opt", "/a b", "/a&b", "/a|b", "/a%b", "/a\"b", "/a\nb", "/ä",
+        ] {
+            assert!(check_prefix(Path::new(prefix)).is_err(), "{prefix}");
         }
-        assert_eq!(fences_in(dir.path()), ["vm1"]);
-        fs::remove_file(dir.path().join("vm1.json")).unwrap();
-        fs::create_dir(dir.path().join("vm2")).unwrap();
-        assert_eq!(fences_in(dir.path()), ["vm2"]);
     }
 
     #[test]

@@ -150,3 +150,33 @@ pub(crate) fn describe(command: &Command) -> String {
     line.push('`');
     line
 }
+
+/// The command line with words in quotes where a shell needs them, for a user to copy.
+pub(crate) fn quoted(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words = words.map(|word| {
+        let word = word.to_string_lossy();
+        let is_plain = |char: char| char.is_ascii_alphanumeric() || "/._+@:,=-".contains(char);
+        match !word.is_empty() && word.chars().all(is_plain) {
+            true => word.into_owned(),
+            false => format!("'{}'", word.replace('\'', r"'\''")),
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_to_copy_has_its_words() {
+        let words = ["a b", "it's", "", "$x", "/plain-1.0", "*"];
+        let mut command = program("printf");
+        command.arg("<%s>").args(words);
+        let line = quoted(&command);
+        let said = output(program("sh").args(["-c", &line])).unwrap();
+        assert_eq!(said, words.map(|word| format!("<{word}>")).concat());
+        assert!(line.ends_with(" /plain-1.0 '*'"), "{line}");
+    }
+}

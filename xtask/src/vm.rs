@@ -21,17 +21,18 @@ use anyhow::{Context as _, Result, ensure};
 pub(crate) use kernel::Choice;
 use kernel::Kernel;
 use machine::Machine;
+use payload::Contents;
 use tempfile::TempDir;
 
 use crate::{
     build::{self, Profile},
-    packages, report,
+    package, packages, report,
     report::Seconds,
     setup, workspace,
 };
 
-/// The commands to run if none is given. They are on the machine's PATH. `tap` is not among them: it takes three minutes, and
-/// several times as long on a busy machine.
+/// The commands to run if none is given. They are on the machine's PATH. `tap` and `package` are not among them: each takes three
+/// minutes, and several times as long on a busy machine.
 const COMMANDS: [&[&str]; 7] = [
     &["smoke"],
     &["names"],
@@ -41,6 +42,9 @@ const COMMANDS: [&[&str]; 7] = [
     &["qfence-user", "doctor"],
     &["qfence-user", "verify"],
 ];
+
+/// The command that tries the Debian package.
+const PACKAGE: &str = "package";
 
 /// The limit for booting, which takes about 15 seconds.
 const BOOT: Duration = Duration::from_secs(600);
@@ -68,12 +72,22 @@ pub(crate) fn run(kernel: Option<Choice>, command: Vec<OsString>, profile: Profi
     let program = set_up(profile)?;
     match kernel {
         Some(choice) if command.is_empty() => page(choice, &program),
-        None if command.is_empty() => boot_and_run(Kernel::V6_1, &program, &words(&COMMANDS)),
+        None if command.is_empty() => {
+            let commands = words(&COMMANDS);
+            let package = package(profile, &commands)?;
+            boot_and_run(
+                Kernel::V6_1,
+                contents(&program, package.as_deref(), &commands),
+            )
+        }
         _ => {
             let mut first_failure = 0;
+            let commands = slice::from_ref(&command);
+            let package = package(profile, commands)?;
             let kernels = kernel.map_or(vec![Kernel::V6_1], Choice::kernels);
             for kernel in kernels {
-                let status = boot_and_run(kernel, &program, slice::from_ref(&command))?;
+                let status =
+                    boot_and_run(kernel, contents(&program, package.as_deref(), commands))?;
                 first_failure = if first_failure == 0 {
                     status
                 } else {
@@ -98,8 +112,13 @@ pub(crate) fn test(profile: Profile) -> Result<u8> {
         .into_iter()
         .filter(|one| *one != ELSEWHERE)
         .collect();
-    match boot_and_run(Kernel::V6_1, &program, &words(&commands))? {
-        0 => boot_and_run(turn, &program, &words(&COMMANDS_OF_TURN)),
+    let commands = words(&commands);
+    let package = package(profile, &commands)?;
+    match boot_and_run(
+        Kernel::V6_1,
+        contents(&program, package.as_deref(), &commands),
+    )? {
+        0 => boot_and_run(turn, contents(&program, None, &words(&COMMANDS_OF_TURN))),
         status => Ok(status),
     }
 }
@@ -110,6 +129,24 @@ fn set_up(profile: Profile) -> Result<PathBuf> {
     install()?;
     report::heading("build");
     build::build(profile)
+}
+
+/// The Debian package of qfence in a profile, if one of the commands is about it.
+fn package(profile: Profile, commands: &[Vec<OsString>]) -> Result<Option<PathBuf>> {
+    let is_tried = commands.iter().flatten().any(|word| word == PACKAGE);
+    is_tried.then(|| package::debian(profile)).transpose()
+}
+
+fn contents<'a>(
+    program: &'a Path,
+    package: Option<&'a Path>,
+    commands: &'a [Vec<OsString>],
+) -> Contents<'a> {
+    Contents {
+        program,
+        package,
+        commands,
+    }
 }
 
 /// Tries the kernels of a choice, and writes the page of kernels. The status is 1 if something does not hold.
@@ -128,9 +165,9 @@ fn words(commands: &[&[&str]]) -> Vec<Vec<OsString>> {
     commands.iter().map(words).collect()
 }
 
-fn boot_and_run(kernel: Kernel, program: &Path, commands: &[Vec<OsString>]) -> Result<u8> {
-    let booted = Booted::boot(kernel, program, commands)?;
-    let status = run_all(&booted.machine, commands)?;
+fn boot_and_run(kernel: Kernel, contents: Contents<'_>) -> Result<u8> {
+    let booted = Booted::boot(kernel, contents)?;
+    let status = run_all(&booted.machine, contents.commands)?;
     booted.machine.await_end(END)?;
     Ok(status)
 }
@@ -145,17 +182,19 @@ impl Booted {
     /// Boots a machine for a single command. Missing packages are installed first.
     pub(crate) fn for_command(program: &Path, command: &str) -> Result<Self> {
         install()?;
-        Self::boot(Kernel::V6_1, program, &[vec![command.into()]])
+        let commands = [vec![command.into()]];
+        Self::boot(Kernel::V6_1, contents(program, None, &commands))
     }
 
-    fn boot(kernel: Kernel, program: &Path, commands: &[Vec<OsString>]) -> Result<Self> {
+    fn boot(kernel: Kernel, contents: Contents<'_>) -> Result<Self> {
         let dir = directory()?;
         let image = kernel.put_into(image::image(&dir)?, &dir)?;
         report::heading("boot");
         let files = tempfile::tempdir_in(&dir)?;
-        let payload = payload::write(files.path(), program, commands)?;
+        let payload = payload::write(files.path(), contents)?;
         // The command that starts guests.
-        let has_guests = commands.iter().flatten().any(|word| word == "tap");
+        let mut words = contents.commands.iter().flatten();
+        let has_guests = words.any(|word| word == "tap");
         let console = files.path().join("console.log");
         let machine = Machine::start(&image, &payload, &console, has_guests)?;
         let what = format!(

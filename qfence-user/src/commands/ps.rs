@@ -37,6 +37,8 @@ const PIDS: usize = 16;
 #[derive(Serialize)]
 struct Row<'a> {
     name: &'a str,
+    /// The ABI version of the qfence that made it.
+    abi: Option<u32>,
     state: State,
     pids: Vec<i32>,
     command: Option<Vec<String>>,
@@ -159,6 +161,7 @@ fn rows<'a>(fences: &'a [Listed], lookups: &Lookups<'_>) -> Vec<Row<'a>> {
         .iter()
         .map(|fence| Row {
             name: &fence.name,
+            abi: fence.abi,
             state: match (fence.is_starting, fence.unfenced.is_empty()) {
                 (true, _) => State::Starting(STARTING),
                 (false, true) => State::Condition(fence.condition),
@@ -228,10 +231,17 @@ fn devices(description: &Description) -> Vec<&str> {
     devices.map(|device| device.name.as_str()).collect()
 }
 
-/// The condition of a fence; if one of its network devices is not fenced, that.
+/// The condition of a fence; if one of its network devices is not fenced, that. Fences have the version of this program, if
+/// none is named.
 fn state(fence: &Listed) -> String {
     match fence.unfenced.split_first() {
         None if fence.is_starting => STARTING.to_owned(),
+        None if fence.condition == Condition::Incompatible => {
+            let abi = fence
+                .abi
+                .map_or_else(|| "unknown".to_owned(), |abi| abi.to_string());
+            format!("{} (ABI {abi})", fence.condition.name())
+        }
         None => fence.condition.name().to_owned(),
         Some(((name, why), others)) => {
             let name = printable(name.as_bytes());

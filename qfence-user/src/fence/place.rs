@@ -101,6 +101,12 @@ impl Place {
         !matches!(self.kind, Kind::OfOthers(_) | Kind::OfDevices(_))
     }
 
+    /// Whether others have made it, and its processes are theirs.
+    #[must_use]
+    pub fn is_of_others(&self) -> bool {
+        matches!(self.kind, Kind::OfOthers(_))
+    }
+
     /// The cgroup.
     #[must_use]
     pub fn cgroup(&self) -> &Cgroup {

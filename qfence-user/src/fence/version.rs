@@ -27,15 +27,15 @@ pub struct OtherVersion {
 /// Shell commands by which root ends a fence of any version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ByHand {
-    cgroup: PathBuf,
+    /// `None` if others have made it: their processes are not ended, and the programs are only detached.
+    cgroup: Option<PathBuf>,
     /// Its paths other than the cgroup.
     files: Vec<PathBuf>,
 }
 
 impl fmt::Display for ByHand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cgroup = &self.cgroup;
-        if cgroup.is_dir() {
+        if let Some(cgroup) = self.cgroup.as_deref().filter(|cgroup| cgroup.is_dir()) {
             // Available since Linux 5.14.
             let kill = cgroup.join("cgroup.kill");
             if kill.exists() {
@@ -80,15 +80,19 @@ impl Fences {
     pub fn check_version(&self, name: &str) -> Result<()> {
         check_name(name)?;
         match self.version_of(name)? {
-            Some(found) if found != abi() => Err(OtherVersion {
-                found,
-                by_hand: ByHand {
-                    cgroup: self.place(name).cgroup().directory().to_owned(),
-                    files: self.paths_of(name),
-                },
-                name: name.to_owned(),
+            Some(found) if found != abi() => {
+                let place = self.place(name);
+                let cgroup = (!place.is_of_others()).then(|| place.cgroup().directory().to_owned());
+                Err(OtherVersion {
+                    found,
+                    by_hand: ByHand {
+                        cgroup,
+                        files: self.paths_of(name),
+                    },
+                    name: name.to_owned(),
+                }
+                .into())
             }
-            .into()),
             _ => Ok(()),
         }
     }
@@ -111,7 +115,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cgroup = dir.path().join("it's; a fence");
         let by_hand = ByHand {
-            cgroup: cgroup.clone(),
+            cgroup: Some(cgroup.clone()),
             files: vec!["/run/x.json".into(), "/run/$(y)".into()],
         };
         assert_eq!(by_hand.to_string(), "`rm -rf /run/x.json '/run/$(y)'`");
@@ -123,5 +127,10 @@ mod tests {
             "{text}"
         );
         assert!(text.starts_with("`xargs -r kill -KILL < '"), "{text}");
+        let of_others = ByHand {
+            cgroup: None,
+            ..by_hand
+        };
+        assert_eq!(of_others.to_string(), "`rm -rf /run/x.json '/run/$(y)'`");
     }
 }

@@ -211,7 +211,13 @@ impl List {
 
     fn documents(&mut self, root: &Path, made: &Made) -> Result<()> {
         const DOC: &str = "share/doc/qfence";
-        for name in ["README.md", "ARCHITECTURE.md", "SECURITY.md"] {
+        for name in [
+            "README.md",
+            "ARCHITECTURE.md",
+            "CHANGELOG.md",
+            "CONTRIBUTING.md",
+            "SECURITY.md",
+        ] {
             self.file(format!("{DOC}/{name}"), &root.join(name))?;
         }
         self.add(

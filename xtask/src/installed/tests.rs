@@ -127,3 +127,43 @@ fn what_is_installed_is_removed_and_what_is_others_stays() {
     assert!(!prefix.join("share/doc/qfence").exists());
     assert!(stage::remove(&paths, &prefix).unwrap().is_empty());
 }
+
+/// The targets of links in Markdown, without anchors; those to other hosts are left out.
+fn links(text: &str) -> Vec<&str> {
+    let inline = text.split("](").skip(1);
+    let targets = inline.filter_map(|rest| rest.split([')', '#', ' ']).next());
+    targets
+        .filter(|target| !target.is_empty() && !target.contains("://"))
+        .collect()
+}
+
+#[test]
+fn the_links_of_installed_documents_lead_to_installed_files() {
+    let dir = tempfile::tempdir().unwrap();
+    for layout in [Layout::new(Path::new("/usr/local")), Layout::debian()] {
+        let rows = rows(&layout, &made(dir.path())).unwrap();
+        let paths: BTreeSet<_> = rows.iter().map(|row| row.path.clone()).collect();
+        let mut count = 0;
+        for row in &rows {
+            let (Content::Text(text), Some("md")) = (
+                &row.content,
+                row.path.extension().and_then(|end| end.to_str()),
+            ) else {
+                continue;
+            };
+            for link in links(text) {
+                let mut target = row.path.parent().unwrap().to_owned();
+                for part in link.split('/') {
+                    match part {
+                        ".." => assert!(target.pop()),
+                        "." => {}
+                        name => target.push(name),
+                    }
+                }
+                assert!(paths.contains(&target), "{}: {link}", row.path.display());
+                count += 1;
+            }
+        }
+        assert!(count > 50, "{count} links");
+    }
+}

@@ -1,9 +1,16 @@
-# Fences that have ended are cleared first.
-qfence-user ps >/dev/null 2>&1 || true
+# Fails while there are fences: without qfence they would stay in force, and nothing could show, change or end them. The
+# packages, install.sh and `cargo xtask uninstall` run this before they remove anything. $qfence is the path of qfence-user.
+# Where the program cannot be run at all, the files of fences decide.
+# The program clears what fences that have ended left.
+"$qfence" ps >/dev/null 2>&1 || true
 for fence in /run/qfence/*.json /sys/fs/bpf/qfence/*; do
     [ -e "$fence" ] || continue
-    echo "qfence: not removed, because there are fences, which would stay in force and could not be changed any more:" >&2
-    qfence-user ps >&2 || true
-    echo "qfence: end them by \`qfence-user rm NAME\` first" >&2
+    {
+        echo "qfence is not removed, because there are fences, which nothing could show, change or end any more:"
+        "$qfence" ps || echo "$fence"
+        echo "End each of them first: sudo $qfence rm NAME"
+        echo "This ends the processes in the fence; it only detaches a fence that \`attach\` made. Another version of qfence made"
+        echo "those that are incompatible: end them by the commands that are listed with them."
+    } >&2
     exit 1
 done

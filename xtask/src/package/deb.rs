@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::{
-    AFTER_INSTALLATION, AFTER_REMOVAL, BEFORE_REMOVAL, DESCRIPTION, SUMMARY, VERSION, needs::Needs,
+    AFTER_INSTALLATION, AFTER_REMOVAL, DESCRIPTION, SUMMARY, VERSION, before_removal, needs::Needs,
 };
 use crate::{
     commit::Commit,
@@ -24,13 +24,20 @@ const REVISION: &str = "1";
 /// Who answers for the package.
 pub(super) const MAINTAINER: &str = "the qfence developers <qfence@example.invalid>";
 
-/// Makes the package in `dist`.
+/// The option of dpkg-deb for a small package.
+pub(super) const SMALL: &str = "-Zxz";
+
+/// The option for a package that is made quickly.
+pub(super) const QUICK: &str = "-Zgzip";
+
+/// Makes the package in `dist`, with an option of dpkg-deb for its compression.
 pub(super) fn make(
     work: &Path,
     dist: &Path,
     made: &Made,
     needs: &Needs,
     commit: &Commit,
+    compression: &str,
 ) -> Result<PathBuf> {
     let architecture = architecture()?;
     let mut rows = installed::rows(&Layout::debian(), made)?;
@@ -62,7 +69,7 @@ pub(super) fn make(
     }
     let package = dist.join(format!("qfence_{VERSION}-{REVISION}_{architecture}.deb"));
     let mut dpkg = shell::program("dpkg-deb");
-    dpkg.args(["--root-owner-group", "-Zxz", "--build"])
+    dpkg.args(["--root-owner-group", compression, "--build"])
         .arg(&root)
         .arg(&package)
         // The number of threads has an effect on the bytes.
@@ -90,7 +97,7 @@ fn scripts() -> [(&'static str, String); 3] {
             "postinst",
             script("[ \"$1\" = configure ]", AFTER_INSTALLATION),
         ),
-        ("prerm", script("[ \"$1\" = remove ]", BEFORE_REMOVAL)),
+        ("prerm", script("[ \"$1\" = remove ]", &before_removal())),
         ("postrm", script(removes, AFTER_REMOVAL)),
     ]
 }

@@ -1,68 +1,97 @@
 #!/bin/sh
 # Installs qfence under a prefix, or removes it:
 #
-#   sudo ./install.sh [--prefix /usr/local]
-#   sudo ./install.sh --uninstall [--prefix /usr/local]
+#   sudo ./install.sh [--prefix /usr/local] [--destdir DIRECTORY]
+#   sudo ./install.sh --uninstall [--prefix /usr/local] [--destdir DIRECTORY]
 #
-# share/qfence/files below the prefix lists what was installed.
+# --destdir is for packagers: a directory that stands for the root directory. share/qfence/files below the prefix lists
+# what was installed.
 set -eu
 umask 022
+export LC_ALL=C
+
+usage() {
+    echo "usage: $0 [--uninstall] [--prefix DIRECTORY] [--destdir DIRECTORY]" >&2
+    exit 2
+}
+
+# fail WHAT: nothing is changed.
+fail() {
+    echo "$0: $1" >&2
+    exit 1
+}
 
 prefix=/usr/local
+destdir=
 uninstall=false
 while [ $# -gt 0 ]; do
     case $1 in
-        --prefix) prefix=${2:?--prefix needs a directory}; shift 2 ;;
+        --prefix) [ $# -gt 1 ] || usage; prefix=$2; shift 2 ;;
+        --destdir) [ $# -gt 1 ] || usage; destdir=$2; shift 2 ;;
         --uninstall) uninstall=true; shift ;;
-        *) echo "usage: $0 [--uninstall] [--prefix DIRECTORY]" >&2; exit 2 ;;
+        *) usage ;;
     esac
 done
 case $prefix in
     /*) ;;
-    *) echo "$0: --prefix $prefix: give an absolute path" >&2; exit 2 ;;
+    *) fail "--prefix $prefix: give an absolute path" ;;
 esac
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+target=${destdir%/}$prefix
+
+# check LIST: each of its lines is a path below the prefix.
+check() {
+    [ -f "$1" ] || fail "$1, the list of files, is not there: nothing is changed"
+    while IFS= read -r file; do
+        case /$file/ in
+            */../* | */./* | *//*) fail "$1: \"$file\" is no path below the prefix: nothing is changed" ;;
+        esac
+    done <"$1"
+}
 
 if $uninstall; then
-    list=$prefix/share/qfence/files
-    if [ ! -f "$list" ]; then
-        echo "$0: $list, the list of installed files, is not there: nothing is removed" >&2
-        exit 1
+    list=$target/share/qfence/files
+    check "$list"
+    if [ -z "$destdir" ]; then
+        qfence=$prefix/bin/qfence-user
+        . "$here/before-removal.sh"
     fi
-    # Fences that have ended are cleared first.
-    "$prefix/bin/qfence-user" ps >/dev/null 2>&1 || true
-    for fence in /run/qfence/*.json /sys/fs/bpf/qfence/*; do
-        [ -e "$fence" ] || continue
-        echo "$0: nothing is removed, because there are fences, which would stay in force and could not be changed any more:" >&2
-        "$prefix/bin/qfence-user" ps >&2 || true
-        echo "$0: end them by \`qfence-user rm NAME\` first" >&2
-        exit 1
-    done
     files=$(cat "$list")
     printf '%s\n' "$files" | while IFS= read -r file; do
-        case /$file/ in */../* | //*) echo "$0: $file is no path below the prefix" >&2; exit 1 ;; esac
-        rm -f "$prefix/$file"
+        rm -f -- "$target/$file"
     done
     # Directories of qfence's own, deepest first; others' files in them stay.
     for directory in share/qfence share/doc/qfence; do
-        [ -d "$prefix/$directory" ] || continue
-        find "$prefix/$directory" -depth -type d -exec rmdir {} \; 2>/dev/null || true
+        [ -d "$target/$directory" ] || continue
+        find "$target/$directory" -depth -type d -exec rmdir {} \; 2>/dev/null || true
     done
+    if [ -z "$destdir" ]; then
+        . "$here/after-removal.sh"
+    fi
     exit
 fi
 
-cd "$(dirname "$0")/files"
+# Units, hooks and scripts name the programs by their paths, each in a syntax of its own.
+case $prefix in
+    *[!A-Za-z0-9/._+@:,~-]*)
+        fail "--prefix $prefix: units and hooks cannot name programs there: use letters, digits and / . _ + @ : , ~ -" ;;
+esac
+list=$here/files/share/qfence/files
+check "$list"
 while IFS= read -r file; do
-    mkdir -p "$prefix/$(dirname "$file")"
-    partial=$prefix/$(dirname "$file")/.$(basename "$file").new
-    rm -f "$partial"
-    cp -P "$file" "$partial"
-    # Units, hooks and scripts name the program.
-    if [ ! -L "$file" ] && [ "$prefix" != /usr/local ] && grep -Iqs /usr/local/bin/qfence-user "$file"; then
+    directory=$target/$(dirname -- "$file")
+    partial=$directory/.$(basename -- "$file").new
+    mkdir -p -- "$directory"
+    rm -f -- "$partial"
+    cp -P -- "$here/files/$file" "$partial"
+    if [ ! -L "$partial" ] && [ "$prefix" != /usr/local ] && grep -Iqs /usr/local/bin/qfence-user "$partial"; then
         case $file in
+            # The first are of an image, which has a prefix of its own; the others name it as an example.
             */kubernetes/* | share/doc/*) ;;
-            *) sed "s|/usr/local/bin/qfence-user|$prefix/bin/qfence-user|g" "$file" >"$partial" ;;
+            *) sed "s|/usr/local/bin/qfence-user|$prefix/bin/qfence-user|g" "$here/files/$file" >"$partial" ;;
         esac
     fi
-    mv -T "$partial" "$prefix/$file"
-done <share/qfence/files
-echo "installed under $prefix; try: sudo $prefix/bin/qfence-user doctor"
+    # A running program cannot be written to, but its file can be replaced.
+    mv -T -- "$partial" "$target/$file"
+done <"$list"
+echo "installed under $target; try: sudo $prefix/bin/qfence-user doctor"

@@ -46,14 +46,20 @@ const DESCRIPTION: [&str; 5] = [
     "forwarding keep working. Each attempt that is denied is recorded.",
 ];
 
-/// Refuses the removal of qfence while there are fences: nobody could see, change or end them without it.
-const BEFORE_REMOVAL: &str = include_str!("before-removal.sh");
+/// Refuses the removal of qfence while there are fences. Everything that removes qfence runs it, with the path of qfence-user
+/// in the variable `qfence`.
+pub(crate) const BEFORE_REMOVAL: &str = include_str!("before-removal.sh");
 
 /// Makes systemd and the file system ready.
 const AFTER_INSTALLATION: &str = include_str!("after-installation.sh");
 
 /// Removes what qfence made while it ran.
-const AFTER_REMOVAL: &str = include_str!("after-removal.sh");
+pub(crate) const AFTER_REMOVAL: &str = include_str!("after-removal.sh");
+
+/// What the packages of distributions run before they remove anything.
+fn before_removal() -> String {
+    format!("qfence=/usr/bin/qfence-user\n{BEFORE_REMOVAL}")
+}
 
 /// The directory of files on the way to packages.
 pub(crate) fn work() -> Result<PathBuf> {
@@ -86,7 +92,7 @@ pub(crate) fn package(profile: Profile) -> Result<Vec<PathBuf>> {
     }
     fs::create_dir_all(&dist).with_context(|| format!("creating {}", dist.display()))?;
     let mut packages = vec![
-        deb::make(&work, &dist, &made, &needs, &commit)?,
+        deb::make(&work, &dist, &made, &needs, &commit, deb::SMALL)?,
         rpm::make(&work, &dist, &made, &needs, &commit)?,
         archive::make(&work, &dist, &made, &commit)?,
     ];
@@ -103,6 +109,15 @@ pub(crate) fn package(profile: Profile) -> Result<Vec<PathBuf>> {
         report::note(&format!("    {}", package.display()));
     }
     Ok(packages)
+}
+
+/// Makes the Debian package alone, without the SBOM, to try it. Returns its path.
+pub(crate) fn debian(profile: Profile) -> Result<PathBuf> {
+    let commit = commit::current()?;
+    let work = work()?;
+    let made = made::make(&work, profile, &commit)?;
+    let needs = Needs::of(&[&made.program, &made.program.with_file_name("qfence-verify")])?;
+    deb::make(&work, &work, &made, &needs, &commit, deb::QUICK)
 }
 
 /// As sha256sum writes and checks them.

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{
-    AFTER_INSTALLATION, AFTER_REMOVAL, BEFORE_REMOVAL, DESCRIPTION, SUMMARY, VERSION, needs::Needs,
+    AFTER_INSTALLATION, AFTER_REMOVAL, DESCRIPTION, SUMMARY, VERSION, before_removal, needs::Needs,
 };
 use crate::{
     commit::Commit,
@@ -89,6 +89,7 @@ fn spec_file(root: &Path, rows: &[Row], needs: &Needs) -> String {
         let _ = writeln!(files, "{kind}\"/usr/{}\"", row.path.display());
     }
     let description = DESCRIPTION.join("\n");
+    let before_removal = before_removal();
     let root = root.display();
     format!(
         "{DEFINITIONS}\
@@ -97,7 +98,7 @@ fn spec_file(root: &Path, rows: &[Row], needs: &Needs) -> String {
          \n%description\n{description}\n\
          \n%install\nmkdir -p %{{buildroot}}\ncp -a {root}/usr %{{buildroot}}/\n\
          \n%post\n{AFTER_INSTALLATION}\
-         \n%preun\nif [ \"$1\" = 0 ]; then\n{BEFORE_REMOVAL}fi\n\
+         \n%preun\nif [ \"$1\" = 0 ]; then\n{before_removal}fi\n\
          \n%postun\nif [ \"$1\" = 0 ]; then\n{AFTER_REMOVAL}fi\n\
          \n%files\n%defattr(-,root,root)\n{files}"
     )

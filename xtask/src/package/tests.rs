@@ -20,7 +20,7 @@ fn packaged(dir: &Path, make: impl Fn(&Path, &made::Made) -> Result<PathBuf>) ->
 
 fn deb(dir: &Path, made: &made::Made) -> Result<PathBuf> {
     let own = std::env::current_exe()?;
-    deb::make(dir, dir, made, &Needs::of(&[&own])?, &commit())
+    deb::make(dir, dir, made, &Needs::of(&[&own])?, &commit(), deb::SMALL)
 }
 
 fn archive(dir: &Path, made: &made::Made) -> Result<PathBuf> {
@@ -89,13 +89,11 @@ fn the_archive_has_the_files_and_the_script() {
     let rows = installed::with_list(
         installed::rows(&Layout::new(Path::new("/usr/local")), &made(dir.path())).unwrap(),
     );
-    assert_eq!(paths.len(), rows.len() + 1);
-    let script = paths
-        .iter()
-        .filter(|path| path.ends_with("/install.sh"))
-        .count();
-    // The script and that of Kubernetes.
-    assert_eq!(script, 2);
+    assert_eq!(paths.len(), rows.len() + 3);
+    let top = |name: &str| format!("qfence-{VERSION}-{}/{name}", std::env::consts::ARCH);
+    for script in ["install.sh", "before-removal.sh", "after-removal.sh"] {
+        assert!(paths.contains(&*top(script)), "{script}: {paths:?}");
+    }
 }
 
 #[test]

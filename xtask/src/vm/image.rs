@@ -14,8 +14,8 @@ use super::sources::{Archives, RELEASE};
 use crate::{report, shell};
 
 /// Packages besides those of priority important, which are the packages of a fresh Debian.
-const PACKAGES: &str = "busybox-static,cpio,dbus,dnsmasq-base,initramfs-tools,libpam-systemd,\
-    linux-image-cloud-amd64,lz4,qemu-system-x86,rsyslog";
+const PACKAGES: &str = "bash-completion,busybox-static,cpio,dbus,dnsmasq-base,initramfs-tools,libpam-systemd,\
+    linux-image-cloud-amd64,lz4,man-db,qemu-system-x86,rsyslog";
 /// Runs before the kernel is installed: selects the contents of the initramfs.
 const BEFORE: &str = include_str!("before-packages.sh");
 /// Runs after all packages are installed.

@@ -23,6 +23,8 @@ const DEVICE: &str = include_str!("device.sh");
 const TAP: &str = include_str!("tap.sh");
 /// The init of that guest.
 const GUEST_INIT: &str = include_str!("guest-init.sh");
+/// A test of the Debian package.
+const PACKAGE: &str = include_str!("package.sh");
 /// A test of the sinks: the journal and syslog.
 const SINKS: &str = include_str!("sinks.sh");
 /// A test of requests to systemd.
@@ -30,8 +32,24 @@ const MANAGERS: &str = include_str!("managers.sh");
 /// Measures the cost of a fence and of systemd's own filter.
 const BESIDE_SYSTEMD: &str = include_str!("beside-systemd.sh");
 
+/// What is in the archive besides the scripts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Contents<'a> {
+    /// The path of qfence-user, with qfence-verify beside it.
+    pub(super) program: &'a Path,
+    /// The Debian package, if a command is about it.
+    pub(super) package: Option<&'a Path>,
+    /// The commands.
+    pub(super) commands: &'a [Vec<OsString>],
+}
+
 /// Writes the archive below `dir` and returns its path.
-pub(super) fn write(dir: &Path, program: &Path, commands: &[Vec<OsString>]) -> Result<PathBuf> {
+pub(super) fn write(dir: &Path, contents: Contents<'_>) -> Result<PathBuf> {
+    let Contents {
+        program,
+        package,
+        commands,
+    } = contents;
     let probe = Preparer::build()?.probe()?;
     let staged = dir.join("payload");
     let (bin, scripts) = (staged.join("bin"), staged.join("commands"));
@@ -50,11 +68,16 @@ pub(super) fn write(dir: &Path, program: &Path, commands: &[Vec<OsString>]) -> R
         ("names", NAMES),
         ("device", DEVICE),
         ("tap", TAP),
+        ("package", PACKAGE),
         ("sinks", SINKS),
         ("managers", MANAGERS),
         ("beside-systemd", BESIDE_SYSTEMD),
     ] {
         executable(&bin.join(name), text)?;
+    }
+    if let Some(package) = package {
+        fs::copy(package, staged.join("qfence.deb"))
+            .with_context(|| format!("copying {}", package.display()))?;
     }
     executable(&staged.join("main"), MAIN)?;
     executable(&staged.join("guest-init"), GUEST_INIT)?;

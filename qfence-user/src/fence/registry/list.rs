@@ -47,6 +47,8 @@ impl Condition {
 pub struct Listed {
     /// Its name.
     pub name: String,
+    /// The version of the qfence that made it; `None` if it cannot be read.
+    pub abi: Option<u32>,
     /// Its condition.
     pub condition: Condition,
     /// Its processes.
@@ -91,8 +93,10 @@ impl Fences {
     /// If it cannot be read, or does not exist.
     pub fn look_at(&self, name: String) -> Result<Listed> {
         let condition = self.condition_of(&name)?;
+        let abi = self.version_of(&name).ok().flatten();
         if condition == Condition::Incompatible {
             return Ok(Listed {
+                abi,
                 pids: self.place(&name).pids()?,
                 name,
                 condition,
@@ -121,6 +125,7 @@ impl Fences {
         }
         let stored = self.policy_file(&name).read().ok().flatten();
         Ok(Listed {
+            abi,
             policy: stored.map(|stored| stored.policy),
             counted: self.counted(&name).ok(),
             is_starting,
