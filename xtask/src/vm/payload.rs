@@ -9,7 +9,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{build::verifier, prepare::Preparer, shell};
+use super::machine::output_terminal;
+use crate::{arch::Arch, build::verifier, cross, prepare::Preparer, shell};
 
 /// The script that the machine's service runs.
 const MAIN: &str = include_str!("main.sh");
@@ -31,8 +32,17 @@ const MANAGERS: &str = include_str!("managers.sh");
 const BESIDE_SYSTEMD: &str = include_str!("beside-systemd.sh");
 
 /// Writes the archive below `dir` and returns its path.
-pub(super) fn write(dir: &Path, program: &Path, commands: &[Vec<OsString>]) -> Result<PathBuf> {
-    let probe = Preparer::build()?.probe()?;
+pub(super) fn write(
+    arch: Arch,
+    dir: &Path,
+    program: &Path,
+    commands: &[Vec<OsString>],
+) -> Result<PathBuf> {
+    let probe = if arch.is_here() {
+        Preparer::build()?.probe()?
+    } else {
+        cross::probe(arch)?
+    };
     let staged = dir.join("payload");
     let (bin, scripts) = (staged.join("bin"), staged.join("commands"));
     for directory in [&bin, &scripts] {
@@ -58,6 +68,9 @@ pub(super) fn write(dir: &Path, program: &Path, commands: &[Vec<OsString>]) -> R
     }
     executable(&staged.join("main"), MAIN)?;
     executable(&staged.join("guest-init"), GUEST_INIT)?;
+    let terminal = staged.join("terminal");
+    fs::write(&terminal, output_terminal(arch))
+        .with_context(|| format!("writing {}", terminal.display()))?;
     for (number, command) in commands.iter().enumerate() {
         // The shell lists them in the order of their names.
         let path = scripts.join(format!("{number:04}"));
