@@ -24,6 +24,8 @@ const DEVICE: &str = include_str!("device.sh");
 const TAP: &str = include_str!("tap.sh");
 /// The init of that guest.
 const GUEST_INIT: &str = include_str!("guest-init.sh");
+/// A test of 32-bit ARM programs.
+const COMPAT: &str = include_str!("compat.sh");
 /// A test of the sinks: the journal and syslog.
 const SINKS: &str = include_str!("sinks.sh");
 /// A test of requests to systemd.
@@ -60,6 +62,7 @@ pub(super) fn write(
         ("names", NAMES),
         ("device", DEVICE),
         ("tap", TAP),
+        ("compat", COMPAT),
         ("sinks", SINKS),
         ("managers", MANAGERS),
         ("beside-systemd", BESIDE_SYSTEMD),
