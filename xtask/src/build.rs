@@ -60,7 +60,8 @@ fn package() -> Result<Command> {
     Ok(cargo)
 }
 
-fn cargo(profile: Profile) -> Result<Command> {
+/// Cargo that builds qfence-user and qfence-verify in a profile.
+pub(crate) fn cargo(profile: Profile) -> Result<Command> {
     let mut cargo = match profile {
         Profile::Package => package()?,
         _ => shell::cargo(),
@@ -100,7 +101,7 @@ impl Profile {
     }
 
     /// Its directory in `target`.
-    fn directory(self) -> &'static str {
+    pub(crate) fn directory(self) -> &'static str {
         match self {
             Self::Release => "release",
             Self::Package => "packaged",

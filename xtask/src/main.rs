@@ -2,10 +2,12 @@
 //! bench, book, demo, session, vm.
 
 mod apt;
+mod arch;
 mod bench;
 mod book;
 mod build;
 mod commit;
+mod cross;
 mod demo;
 mod ebpf;
 mod fuzz;
@@ -32,6 +34,7 @@ mod workspace;
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
+use arch::Arch;
 use build::Profile;
 use clap::{Parser, Subcommand};
 
@@ -127,9 +130,12 @@ enum Task {
         /// Build quickly, without link-time optimisation.
         #[arg(long)]
         quick: bool,
-        /// Boot this kernel of Debian's, and write what holds on it to docs/kernels.md.
+        /// Boot this kernel of Debian's. On x86_64, write what holds on it to docs/kernels.md.
         #[arg(long, value_enum)]
         kernel: Option<vm::Choice>,
+        /// Emulate this processor. qfence is built for it with Debian's cross compiler.
+        #[arg(long, value_enum, default_value = "x86_64")]
+        arch: Arch,
         /// A command to run there instead of the tests, after `--`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
@@ -205,6 +211,7 @@ fn dispatch(task: Task) -> Result<ExitCode> {
         Task::Vm {
             quick,
             kernel,
+            arch,
             command,
         } => {
             let profile = if quick {
@@ -212,7 +219,7 @@ fn dispatch(task: Task) -> Result<ExitCode> {
             } else {
                 Profile::Release
             };
-            return vm::run(kernel, command, profile).map(ExitCode::from);
+            return vm::run(arch, kernel, command, profile).map(ExitCode::from);
         }
         Task::Setup => setup::setup(),
         Task::Build(args) => build::build(args.profile()).map(drop),

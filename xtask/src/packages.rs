@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::shell;
+use crate::{arch::Arch, shell};
 
 /// A Debian package and its purpose.
 #[derive(Debug, PartialEq, Eq)]
@@ -192,6 +192,27 @@ const MACHINE: &[Package] = &[
     ),
 ];
 
+/// The program that runs a machine of another architecture, besides [`MACHINE`].
+const AARCH64_MACHINE: &[Package] = &[package(
+    "qemu-system-arm",
+    Probe::Program("qemu-system-aarch64"),
+    "the aarch64 machine",
+)];
+
+/// What builds programs for aarch64 on another machine.
+const AARCH64_COMPILER: &[Package] = &[
+    package(
+        "gcc-aarch64-linux-gnu",
+        Probe::Program("aarch64-linux-gnu-gcc"),
+        "links programs for aarch64",
+    ),
+    package(
+        "libc6-dev-arm64-cross",
+        Probe::File("/usr/aarch64-linux-gnu/lib/libc.a"),
+        "the C library of those programs",
+    ),
+];
+
 /// The programs that `session` runs inside and outside of a fence, besides [`TOOLS`].
 const SESSION: &[Package] = &[package(
     "curl",
@@ -244,9 +265,18 @@ pub(crate) fn missing(compiler_is_there: bool) -> Vec<&'static Package> {
     })
 }
 
-/// The packages that the machine of `vm` needs and that are missing here.
-pub(crate) fn missing_for_vm() -> Vec<&'static Package> {
-    missing_in(MACHINE)
+/// The packages that the machine of `vm` needs, in this architecture, and that are missing here.
+pub(crate) fn missing_for_vm(arch: Arch) -> Vec<&'static Package> {
+    let mut missing = missing_in(MACHINE);
+    if arch == Arch::Aarch64 {
+        missing.extend(missing_in(AARCH64_MACHINE));
+    }
+    missing
+}
+
+/// The packages that are missing here to build for aarch64 on another machine.
+pub(crate) fn missing_for_aarch64() -> Vec<&'static Package> {
+    missing_in(AARCH64_COMPILER)
 }
 
 /// The packages that `session` needs and that are missing here.

@@ -13,14 +13,13 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::{clock, image::Image};
-use crate::shell;
+use crate::{arch::Arch, shell};
 
 /// The prefix of the lines that the machine prints between the outputs of commands.
 const MARKER: &str = "@qfence-vm ";
 /// How many bytes of the console are shown on a failure.
 const TAIL: usize = 4000;
-const KERNEL_ARGUMENTS: &str =
-    "root=/dev/vda rw console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable no_timer_check";
+const KERNEL_ARGUMENTS: &str = "root=/dev/vda rw quiet panic=-1 mitigations=off";
 
 /// A running machine. Dropping it kills QEMU.
 #[derive(Debug)]
@@ -51,6 +50,7 @@ impl Machine {
     /// With `has_guests`, the machine can run guests of its own by AMD's virtualization, which QEMU emulates: then their
     /// instructions are emulated once, not twice.
     pub(super) fn start(
+        arch: Arch,
         image: &Image,
         payload: &Path,
         console: &Path,
@@ -58,19 +58,19 @@ impl Machine {
     ) -> Result<Self> {
         let mut command = shell::program("setpriv");
         // QEMU ends with xtask, also if xtask is killed.
-        command.args(["--pdeathsig=TERM", "--", "qemu-system-x86_64"]);
+        command.args(["--pdeathsig=TERM", "--"]);
+        command.arg(format!("qemu-system-{}", arch.name()));
         // Two processors, because eBPF programs on different processors share maps and rings.
         command.args("-accel tcg -smp 2 -m 1024 -nodefaults -no-user-config".split(' '));
+        command.args(hardware(arch));
         if has_guests {
             command.args(["-cpu", "qemu64,+svm,+npt"]);
         }
         command.args("-display none -no-reboot -nic none".split(' '));
         command.arg("-kernel").arg(&image.kernel);
         command.arg("-initrd").arg(&image.initramfs);
-        command.args([
-            "-append",
-            &(KERNEL_ARGUMENTS.to_owned() + &clock::argument()),
-        ]);
+        command.arg("-append");
+        command.arg(format!("{KERNEL_ARGUMENTS} {}", kernel_arguments(arch)));
         let disks = [
             (image.disk.as_path(), "snapshot=on"),
             (payload, "readonly=on"),
@@ -85,12 +85,8 @@ impl Machine {
         command
             .arg("-serial")
             .arg(format!("file:{}", console.display()));
-        command.args([
-            "-chardev",
-            "stdio,id=out,signal=off",
-            "-serial",
-            "chardev:out",
-        ]);
+        command.args(["-chardev", "stdio,id=out,signal=off"]);
+        command.args(output(arch));
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut qemu = Qemu(command.spawn().context("starting QEMU")?);
         let stdout = qemu.0.stdout.take();
@@ -181,6 +177,42 @@ impl Drop for Qemu {
         // A destructor cannot report errors. A process that has ended only needs to be reaped.
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// The machine that QEMU emulates, if it is not its usual one.
+fn hardware(arch: Arch) -> &'static [&'static str] {
+    match arch {
+        Arch::X86_64 => &[],
+        // QEMU's own algorithm for the authentication of pointers is quicker than that of the architecture.
+        Arch::Aarch64 => &["-M", "virt", "-cpu", "max,pauth-impdef=on"],
+    }
+}
+
+/// The arguments of the kernel that depend on the hardware.
+fn kernel_arguments(arch: Arch) -> String {
+    match arch {
+        Arch::X86_64 => format!(
+            "console=ttyS0 tsc=reliable no_timer_check{}",
+            clock::argument()
+        ),
+        Arch::Aarch64 => "console=ttyAMA0".to_owned(),
+    }
+}
+
+/// The serial line for the output of commands. The board for aarch64 has only one of its own.
+fn output(arch: Arch) -> &'static [&'static str] {
+    match arch {
+        Arch::X86_64 => &["-serial", "chardev:out"],
+        Arch::Aarch64 => &["-device", "pci-serial,chardev=out"],
+    }
+}
+
+/// The name of that serial line in the machine.
+pub(super) fn output_terminal(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => "/dev/ttyS1",
+        Arch::Aarch64 => "/dev/ttyS0",
     }
 }
 

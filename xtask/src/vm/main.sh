@@ -1,8 +1,9 @@
 #!/bin/sh
-# Runs the commands in the machine as root, one after the other, with markers between their outputs on the second serial
-# line.
-exec >/dev/ttyS1 2>&1 </dev/null
-stty -F /dev/ttyS1 raw -echo
+# Runs the commands in the machine as root, one after the other, with markers between their outputs on the serial line for
+# output.
+terminal=$(cat /opt/qfence/terminal)
+exec >"$terminal" 2>&1 </dev/null
+stty -F "$terminal" raw -echo
 export PATH="/opt/qfence/bin:$PATH" HOME=/root LANG=C.UTF-8
 # No terminal is at the other end of the serial line.
 export TERM=dumb

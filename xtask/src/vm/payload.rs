@@ -9,7 +9,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{build::verifier, prepare::Preparer, shell};
+use super::machine::output_terminal;
+use crate::{arch::Arch, build::verifier, cross, prepare::Preparer, shell};
 
 /// The script that the machine's service runs.
 const MAIN: &str = include_str!("main.sh");
@@ -25,6 +26,8 @@ const TAP: &str = include_str!("tap.sh");
 const GUEST_INIT: &str = include_str!("guest-init.sh");
 /// A test of the Debian package.
 const PACKAGE: &str = include_str!("package.sh");
+/// A test of 32-bit ARM programs.
+const COMPAT: &str = include_str!("compat.sh");
 /// A test of the sinks: the journal and syslog.
 const SINKS: &str = include_str!("sinks.sh");
 /// A test of requests to systemd.
@@ -32,9 +35,11 @@ const MANAGERS: &str = include_str!("managers.sh");
 /// Measures the cost of a fence and of systemd's own filter.
 const BESIDE_SYSTEMD: &str = include_str!("beside-systemd.sh");
 
-/// What is in the archive besides the scripts.
+/// What is in the archive besides the scripts, and for which processor.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Contents<'a> {
+    /// The processor of the machine.
+    pub(super) arch: Arch,
     /// The path of qfence-user, with qfence-verify beside it.
     pub(super) program: &'a Path,
     /// The Debian package, if a command is about it.
@@ -46,11 +51,16 @@ pub(super) struct Contents<'a> {
 /// Writes the archive below `dir` and returns its path.
 pub(super) fn write(dir: &Path, contents: Contents<'_>) -> Result<PathBuf> {
     let Contents {
+        arch,
         program,
         package,
         commands,
     } = contents;
-    let probe = Preparer::build()?.probe()?;
+    let probe = if arch.is_here() {
+        Preparer::build()?.probe()?
+    } else {
+        cross::probe(arch)?
+    };
     let staged = dir.join("payload");
     let (bin, scripts) = (staged.join("bin"), staged.join("commands"));
     for directory in [&bin, &scripts] {
@@ -69,6 +79,7 @@ pub(super) fn write(dir: &Path, contents: Contents<'_>) -> Result<PathBuf> {
         ("device", DEVICE),
         ("tap", TAP),
         ("package", PACKAGE),
+        ("compat", COMPAT),
         ("sinks", SINKS),
         ("managers", MANAGERS),
         ("beside-systemd", BESIDE_SYSTEMD),
@@ -81,6 +92,9 @@ pub(super) fn write(dir: &Path, contents: Contents<'_>) -> Result<PathBuf> {
     }
     executable(&staged.join("main"), MAIN)?;
     executable(&staged.join("guest-init"), GUEST_INIT)?;
+    let terminal = staged.join("terminal");
+    fs::write(&terminal, output_terminal(arch))
+        .with_context(|| format!("writing {}", terminal.display()))?;
     for (number, command) in commands.iter().enumerate() {
         // The shell lists them in the order of their names.
         let path = scripts.join(format!("{number:04}"));

@@ -79,9 +79,10 @@ pub struct Low {
 
 /// The flag of mmap() for addresses below 4 GB. Other processors have no such flag, and no 32-bit calls here.
 #[cfg(target_arch = "x86_64")]
-const BELOW_4_GB: i32 = libc::MAP_32BIT;
+pub const BELOW_4_GB: i32 = libc::MAP_32BIT;
+/// The flag of mmap() for addresses below 4 GB. Other processors have no such flag, and no 32-bit calls here.
 #[cfg(not(target_arch = "x86_64"))]
-const BELOW_4_GB: i32 = 0;
+pub const BELOW_4_GB: i32 = 0;
 
 /// The size of a page, in bytes.
 const PAGE: usize = 4096;

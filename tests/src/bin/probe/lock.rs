@@ -11,12 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::{
     libc,
     sys::mman::{MapFlags, ProtFlags, mmap},
 };
-use qfence_user::probe::compat::set_option_from;
+use qfence_user::probe::compat::{BELOW_4_GB, set_option_from};
 use socket2::{Domain, Socket, Type};
 
 /// How often connections begin.
@@ -28,6 +28,10 @@ const PAGE: NonZero<usize> = NonZero::new(4096).unwrap();
 
 /// Runs `ADDRESS/PORT/COUNT/FILE` for this time.
 pub(crate) fn run(text: &str, lasting: Duration) -> Result<()> {
+    ensure!(
+        cfg!(target_arch = "x86_64"),
+        "--lock makes 32-bit calls, which a 64-bit program can make on x86_64 only"
+    );
     let parts: Vec<&str> = text.splitn(4, '/').collect();
     let [address, port, count, path] = parts[..] else {
         anyhow::bail!("expected ADDRESS/PORT/COUNT/FILE");
@@ -37,7 +41,7 @@ pub(crate) fn run(text: &str, lasting: Duration) -> Result<()> {
     // The path is absolute: its first slash divides it from the count.
     let path = format!("/{}", path.trim_start_matches('/'));
     let file = File::open(&path).with_context(|| format!("open {path}"))?;
-    let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_32BIT;
+    let flags = MapFlags::MAP_PRIVATE | MapFlags::from_bits_retain(BELOW_4_GB);
     // SAFETY: a new mapping, which exists until the end of the process.
     let page = unsafe { mmap(None, PAGE, ProtFlags::PROT_READ, flags, &file, 0) };
     let page = page.context("map the file")?.as_ptr().addr();

@@ -9,10 +9,12 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{super::sources::Archives, Kernel};
-use crate::{report, shell};
+use crate::{arch::Arch, report, shell};
 
 /// The package that depends on the newest kernel of a suite, without drivers of hardware.
-const PACKAGE: &str = "linux-image-cloud-amd64";
+fn package(arch: Arch) -> String {
+    format!("linux-image-cloud-{}", arch.debian())
+}
 
 /// The packages of a kernel. Which of them has the kernel, the modules, and the list of modules that are part of the kernel
 /// differs between suites.
@@ -35,16 +37,19 @@ pub(super) struct Found {
 
 /// The lists of one suite, in a directory of their own.
 #[derive(Debug)]
-struct Lists(PathBuf);
+struct Lists {
+    dir: PathBuf,
+    arch: Arch,
+}
 
 /// Asks all suites for a kernel, and returns the one with the highest version. The lists are below `dir`.
-pub(super) fn find(kernel: Kernel, dir: &Path) -> Result<Found> {
+pub(super) fn find(arch: Arch, kernel: Kernel, dir: &Path) -> Result<Found> {
     let archives = Archives::of_apt()?;
     let mut best: Option<Found> = None;
     let mut reasons = Vec::new();
-    for (label, suite) in kernel.suites() {
+    for (label, suite) in kernel.suites(arch) {
         let found = match archives.line(label, suite) {
-            Some(line) => find_in(kernel, suite, &line, dir),
+            Some(line) => find_in(kernel, suite, Lists::new(arch, dir.join(suite), &line)?),
             None => Err(anyhow::anyhow!("this machine's apt has no archive {label}")),
         };
         match found {
@@ -65,15 +70,15 @@ pub(super) fn find(kernel: Kernel, dir: &Path) -> Result<Found> {
     })
 }
 
-fn find_in(kernel: Kernel, suite: &'static str, line: &str, dir: &Path) -> Result<Found> {
-    let lists = Lists::new(dir.join(suite), line)?;
+fn find_in(kernel: Kernel, suite: &'static str, lists: Lists) -> Result<Found> {
     report::step(
         &format!("the package lists of {suite}"),
         lists.apt("apt-get").arg("update"),
     )?;
     let mut show = lists.apt("apt-cache");
-    let shown = shell::output(show.args(["show", "--no-all-versions", PACKAGE]))?;
-    let version = field(&shown, "Version").with_context(|| format!("it has no {PACKAGE}"))?;
+    let package = package(lists.arch);
+    let shown = shell::output(show.args(["show", "--no-all-versions", &package]))?;
+    let version = field(&shown, "Version").with_context(|| format!("it has no {package}"))?;
     ensure!(
         kernel.has(version),
         "its kernel is {version}, and not {}",
@@ -96,7 +101,7 @@ impl Found {
     /// Downloads the packages of the kernel, and unpacks them to `root`.
     pub(super) fn unpack(&self, root: &Path) -> Result<()> {
         let packages = self.packages()?;
-        let dir = tempfile::tempdir_in(&self.lists.0)?;
+        let dir = tempfile::tempdir_in(&self.lists.dir)?;
         let mut download = self.lists.apt("apt-get");
         download.arg("download").args(&packages);
         report::step(
@@ -116,10 +121,11 @@ impl Found {
         let mut depends = self.lists.apt("apt-cache");
         depends.args(["depends", "--recurse", "--no-recommends", "--no-suggests"]);
         depends.args(["--no-breaks", "--no-conflicts", "--no-replaces"]);
-        depends.args(["--no-enhances", PACKAGE]);
+        let package = package(self.lists.arch);
+        depends.args(["--no-enhances", &package]);
         let packages = parts(&shell::output(&mut depends)?);
         if packages.is_empty() {
-            bail!("{PACKAGE} of {} depends on no kernel", self.suite);
+            bail!("{package} of {} depends on no kernel", self.suite);
         }
         Ok(packages)
     }
@@ -146,7 +152,7 @@ fn field<'a>(shown: &'a str, name: &str) -> Option<&'a str> {
 
 impl Lists {
     /// Makes the directory of a suite. `line` is that of its `sources.list`.
-    fn new(dir: PathBuf, line: &str) -> Result<Self> {
+    fn new(arch: Arch, dir: PathBuf, line: &str) -> Result<Self> {
         let context = || format!("writing {}", dir.display());
         for below in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(dir.join(below)).with_context(context)?;
@@ -154,7 +160,7 @@ impl Lists {
         fs::write(dir.join("sources.list"), line).with_context(context)?;
         // Nothing is installed.
         fs::write(dir.join("status"), "").with_context(context)?;
-        Ok(Self(dir))
+        Ok(Self { dir, arch })
     }
 
     /// A program of apt that uses these lists alone.
@@ -166,15 +172,15 @@ impl Lists {
             ("Dir::Cache", "cache"),
             ("Dir::State::status", "status"),
         ] {
-            let path = self.0.join(below);
+            let path = self.dir.join(below);
             command
                 .arg("-o")
                 .arg(format!("{option}={}", path.display()));
         }
         for option in [
             "Dir::Etc::sourceparts=-",
-            "APT::Architecture=amd64",
-            "APT::Architectures=amd64",
+            &format!("APT::Architecture={}", self.arch.debian()),
+            &format!("APT::Architectures={}", self.arch.debian()),
             // The user of apt's own downloads cannot write here.
             "APT::Sandbox::User=",
             "Acquire::Languages=none",

@@ -10,8 +10,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{super::image::Image, Kernel, archive, initramfs};
-use crate::{report, shell};
+use super::{Kernel, archive, initramfs};
+use crate::{arch::Arch, report, shell};
 
 /// Raised when what is below changes in what it makes.
 const RECIPE: u32 = 1;
@@ -33,18 +33,17 @@ pub(super) struct Boot {
     pub(super) modules: PathBuf,
 }
 
-/// The files of a kernel below `dir`; made if they are missing. `image` has the programs of the initramfs.
-pub(super) fn files(kernel: Kernel, image: &Image, dir: &Path) -> Result<Boot> {
+/// The files of a kernel below `dir`; made if they are missing. `disk` has the program of the initramfs.
+pub(super) fn files(arch: Arch, kernel: Kernel, disk: &Path, dir: &Path) -> Result<Boot> {
     // Excludes another `cargo xtask`. Closing the descriptor releases the lock.
     let lock = File::open(dir).with_context(|| format!("opening {}", dir.display()))?;
     lock.lock()
         .with_context(|| format!("locking {}", dir.display()))?;
     let mut recipe = DefaultHasher::new();
-    (RECIPE, initramfs::RECIPE, kernel.suites()).hash(&mut recipe);
-    let prefix = format!("kernel-{}-", kernel.name());
-    let kept = dir.join(format!("{prefix}{:016x}", recipe.finish()));
+    (RECIPE, initramfs::RECIPE, kernel.suites(arch)).hash(&mut recipe);
+    let kept = dir.join(format!("{}{:016x}", prefix(kernel), recipe.finish()));
     if !kept.exists() {
-        make(kernel, image, dir, &prefix, &kept)?;
+        make(arch, kernel, disk, dir, &kept)?;
     }
     Ok(Boot {
         kernel: kept.join("vmlinuz"),
@@ -53,8 +52,13 @@ pub(super) fn files(kernel: Kernel, image: &Image, dir: &Path) -> Result<Boot> {
     })
 }
 
-fn make(kernel: Kernel, image: &Image, dir: &Path, prefix: &str, kept: &Path) -> Result<()> {
-    let found = archive::find(kernel, &dir.join("suites"))?;
+/// How the names of the directories of a kernel begin.
+fn prefix(kernel: Kernel) -> String {
+    format!("kernel-{}-", kernel.name())
+}
+
+fn make(arch: Arch, kernel: Kernel, disk: &Path, dir: &Path, kept: &Path) -> Result<()> {
+    let found = archive::find(arch, kernel, &dir.join("suites"))?;
     let (made, root) = (tempfile::tempdir_in(dir)?, tempfile::tempdir_in(dir)?);
     found.unpack(root.path())?;
     let modules = modules(root.path())?;
@@ -71,17 +75,13 @@ fn make(kernel: Kernel, image: &Image, dir: &Path, prefix: &str, kept: &Path) ->
     let mut depmod = shell::administrators("depmod");
     depmod.arg("--basedir").arg(root.path()).arg(&release);
     shell::output(&mut depmod)?;
-    initramfs::make(
-        root.path(),
-        &release,
-        &image.disk,
-        &made.path().join("initramfs"),
-    )
-    .context("making the initramfs")?;
+    initramfs::make(root.path(), &release, disk, &made.path().join("initramfs"))
+        .context("making the initramfs")?;
     pack(&modules, &made.path().join("modules.ext4"))?;
+    let prefix = prefix(kernel);
     for old in fs::read_dir(dir)? {
         let old = old?;
-        if old.file_name().to_string_lossy().starts_with(prefix) {
+        if old.file_name().to_string_lossy().starts_with(&prefix) {
             fs::remove_dir_all(old.path())
                 .with_context(|| format!("removing {}", old.path().display()))?;
         }

@@ -11,10 +11,10 @@ use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 
 use super::{
-    image::Image,
+    image::{Image, Root},
     sources::{MAIN, SECURITY},
 };
-use crate::{shell, workspace};
+use crate::{arch::Arch, shell, workspace};
 
 /// A kernel of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -72,9 +72,13 @@ impl Kernel {
         Ok(Self::BY_TURNS[count % Self::BY_TURNS.len()])
     }
 
-    /// The suites that have it, each with the label of its archive. The highest version is taken.
-    fn suites(self) -> &'static [(&'static str, &'static str)] {
+    /// The suites that have it, each with the label of its archive. The highest version is taken. None if it is part of the
+    /// machine's image.
+    fn suites(self, arch: Arch) -> &'static [(&'static str, &'static str)] {
         match self {
+            Self::V6_1 if arch == Arch::Aarch64 => {
+                &[(SECURITY, "bookworm-security"), (MAIN, "bookworm")]
+            }
             Self::V5_10 => &[(SECURITY, "bullseye-security"), (MAIN, "bullseye")],
             Self::V6_1 => &[],
             Self::V6_12 => &[(MAIN, "trixie"), (MAIN, "bookworm-backports")],
@@ -87,13 +91,20 @@ impl Kernel {
         self == Self::Newest || version.starts_with(&format!("{}.", self.name()))
     }
 
-    /// The image with this kernel in place of its own. What is missing below `dir` is made.
-    pub(super) fn put_into(self, image: Image, dir: &Path) -> Result<Image> {
-        if self.suites().is_empty() {
-            return Ok(image);
+    /// What the machine boots with this kernel. What is missing below `dir` is made.
+    pub(super) fn image(self, arch: Arch, root: Root, dir: &Path) -> Result<Image> {
+        if self.suites(arch).is_empty()
+            && let Some((kernel, initramfs)) = root.kernel
+        {
+            return Ok(Image {
+                disk: root.disk,
+                kernel,
+                initramfs,
+                modules: None,
+            });
         }
         let name = self.name();
-        let boot = boot::files(self, &image, dir)
+        let boot = boot::files(arch, self, &root.disk, dir)
             .with_context(|| format!("making the kernel {name} ready to boot"))?;
         ensure!(
             boot.modules.exists(),
@@ -101,7 +112,7 @@ impl Kernel {
             dir.display()
         );
         Ok(Image {
-            disk: image.disk,
+            disk: root.disk,
             kernel: boot.kernel,
             initramfs: boot.initramfs,
             modules: Some(boot.modules),

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::{Booted, END, Kernel, SILENCE, contents, describe, words};
-use crate::{report, shell, workspace};
+use crate::{arch::Arch, report, shell, workspace};
 
 /// The commands, in the order in which they run. What `doctor` and `verify` say is read.
 const COMMANDS: [&[&str]; 5] = [
@@ -90,7 +90,8 @@ fn kept(kernel: Kernel, dir: &Path) -> PathBuf {
 
 fn run_all(kernel: Kernel, program: &Path) -> Result<Value> {
     let commands = words(&COMMANDS);
-    let booted = Booted::boot(kernel, contents(program, None, &commands))?;
+    let contents = contents(Arch::X86_64, program, None, &commands);
+    let booted = Booted::boot(kernel, contents)?;
     let mut result = json!({ "commit": commit()?, "commands": [] });
     for command in &commands {
         let line = describe(command);

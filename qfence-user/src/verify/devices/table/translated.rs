@@ -65,7 +65,7 @@ table bridge tricks {
 }
 ";
 
-/// Gives the host its rules.
+/// Gives the host its rules. UDP is 17 there: without the file /etc/protocols, `ip` does not know its name.
 pub(in super::super) fn prepare<N: AsRef<Netns>>(scene: &Scene<N>) -> Result<()> {
     scene.nft(RULES)?;
     let (host, device) = (scene.host.as_ref(), scene.device());
@@ -75,12 +75,12 @@ pub(in super::super) fn prepare<N: AsRef<Netns>>(scene: &Scene<N>) -> Result<()>
             "rule add pref 90 fwmark 1 lookup 100\nroute add local default dev lo table 100\n\
              rule add pref 91 iif {device} to 203.0.113.55 lookup 101\n\
              route add local 203.0.113.55 dev lo table 101\n\
-             rule add pref 92 ipproto udp dport 4000 lookup 102\n\
+             rule add pref 92 ipproto 17 dport 4000 lookup 102\n\
              route add local 203.0.113.57 dev lo table 102\n\
              route add local 2001:db8:5::57 dev lo table 102\n"
         ),
     )?;
-    ip6(host, "rule add pref 92 ipproto udp dport 4000 lookup 102\n")
+    ip6(host, "rule add pref 92 ipproto 17 dport 4000 lookup 102\n")
 }
 
 pub(super) fn rows(kind: Kind) -> Vec<Row> {
