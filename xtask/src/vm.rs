@@ -32,13 +32,12 @@ use crate::{
 
 /// The commands to run if none is given. They are on the machine's PATH. `tap` is not among them: it takes three minutes, and
 /// several times as long on a busy machine.
-const COMMANDS: [&[&str]; 8] = [
+const COMMANDS: [&[&str]; 7] = [
     &["smoke"],
     &["names"],
     &["device"],
     &["sinks"],
     &["managers"],
-    &["attach"],
     &["qfence-user", "doctor"],
     &["qfence-user", "verify"],
 ];
