@@ -60,6 +60,17 @@ pub const fn is_forbidden(major: u32, minor: u32) -> bool {
         && (minor == TUN.minor || minor == VHOST_NET.minor || minor == VHOST_VSOCK.minor)
 }
 
+/// The number of bits of a minor number in the kernel (MINORBITS, linux/kdev_t.h).
+pub const MINOR_BITS: u32 = 20;
+
+/// Whether the kernel gives this major number of character devices to drivers that have none of their own, such as those of
+/// macvtap and vhost-vdpa (CHRDEV_MAJOR_DYN_END and its like, linux/fs.h).
+#[must_use]
+#[inline(always)]
+pub const fn is_dynamic(major: u32) -> bool {
+    matches!(major, 234..=254 | 384..=511)
+}
+
 /// In [`crate::AttemptKey::address`]: the device is a block device.
 pub const BLOCK: Halves = Halves { upper: 0, lower: 1 };
 
@@ -130,6 +141,15 @@ mod tests {
             assert_eq!(refused(ALLOW_VHOST_NET), device != VHOST_NET, "{device:?}");
         }
         assert!(!is_refused(0, 1, 3));
+    }
+
+    #[test]
+    fn numbers_of_drivers_of_their_own_are_not_dynamic() {
+        let dynamic = [234, 246, 254, 384, 511];
+        assert!(dynamic.into_iter().all(is_dynamic));
+        // Null, terminals, misc, graphics, and what is between the two ranges.
+        let others = [0, 1, 5, 10, 136, 226, 233, 255, 383, 512];
+        assert!(!others.into_iter().any(is_dynamic));
     }
 
     #[test]

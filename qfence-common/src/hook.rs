@@ -45,6 +45,8 @@ pub enum Hook {
     UnixStreamConnect = FIRST_LSM,
     /// A datagram, or `connect()`, on a Unix datagram socket, by the security module BPF.
     UnixMaySend = FIRST_LSM + 1,
+    /// A file that another process hands over: a descriptor in a message of a Unix socket, or one taken by pidfd_getfd(2).
+    FileReceive = FIRST_LSM + 2,
     /// A frame that enters the host by a fenced device: from the guest.
     Frame = FIRST_FRAME,
     /// A frame that leaves the host by a fenced device: to the guest. Nothing is refused here.
@@ -222,15 +224,21 @@ pub const HOOKS: [HookRow; 17] = [
     ),
 ];
 
-/// The hooks of the security module BPF (`lsm_cgroup`). Not every fence has them: only that of a command whose managers are
-/// closed by them. They share one attach type: the kernel takes the hook from the loaded program.
-pub const LSM_HOOKS: [HookRow; 2] = [
+/// The hooks of the security module BPF (`lsm_cgroup`). Not every fence has them: the first two only that of a command whose
+/// managers are closed by them, the last only that of a guest of libvirt. They share one attach type: the kernel takes the
+/// hook from the loaded program.
+pub const LSM_HOOKS: [HookRow; 3] = [
     lsm(
         Hook::UnixStreamConnect,
         "unix_stream_connect",
         "judge_unix_connect",
     ),
     lsm(Hook::UnixMaySend, "unix_may_send", "judge_unix_send"),
+    HookRow {
+        layer: Layer::Device,
+        subject: Subject::Device,
+        ..lsm(Hook::FileReceive, "file_receive", "judge_received")
+    },
 ];
 
 /// The hooks of network devices. Only a fence with devices has them.
@@ -355,7 +363,14 @@ impl Hook {
     };
 
     /// The hooks of [`LSM_HOOKS`].
-    pub const LSM: [Self; LSM_HOOKS.len()] = [Self::UnixStreamConnect, Self::UnixMaySend];
+    pub const LSM: [Self; LSM_HOOKS.len()] = [
+        Self::UnixStreamConnect,
+        Self::UnixMaySend,
+        Self::FileReceive,
+    ];
+
+    /// Those of [`Self::LSM`] that refuse the sockets of managers.
+    pub const MANAGERS: [Self; 2] = [Self::UnixStreamConnect, Self::UnixMaySend];
 
     /// The hooks of [`FRAME_HOOKS`].
     pub const FRAME: [Self; FRAME_HOOKS.len()] = [Self::Frame, Self::FrameOut, Self::LocalIn];
@@ -444,7 +459,7 @@ mod tests {
             assert_eq!(hook.row().hook, hook);
         }
         assert_eq!(Hook::from_number(FIRST_LSM - 1), None);
-        assert_eq!(Hook::from_number(FIRST_LSM + 2), None);
+        assert_eq!(Hook::from_number(FIRST_LSM + 3), None);
         assert_eq!(Hook::from_number(FIRST_FRAME - 1), None);
         assert_eq!(Hook::from_number(FIRST_FRAME + 3), None);
         assert_eq!(

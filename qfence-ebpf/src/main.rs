@@ -32,7 +32,7 @@ use aya_ebpf::{
 };
 use hooks::{
     bind::judge_bind, call::judge_call, device, frame, lead::restore, listing, manager, opened,
-    options, packet, socket, unix::judge_name,
+    options, packet, received, socket, unix::judge_name,
 };
 use qfence_common::Hook;
 use subject::destination::{destination4, destination6};
@@ -101,6 +101,12 @@ fn judge_unix_connect(ctx: LsmContext) -> i32 {
 #[lsm_cgroup(hook = "unix_may_send")]
 fn judge_unix_send(ctx: LsmContext) -> i32 {
     manager::judge_send(&ctx)
+}
+
+/// A file that another process hands over.
+#[lsm_cgroup(hook = "file_receive")]
+fn judge_received(ctx: LsmContext) -> i32 {
+    received::judge_received(&ctx)
 }
 
 /// `connect()` to the name of a Unix socket. The section is that of another hook, because aya does not know this one.

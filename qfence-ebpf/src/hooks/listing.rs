@@ -15,7 +15,7 @@ use aya_ebpf::{
 };
 use qfence_common::{
     Comm, Protocol,
-    device::{TUN, VHOST_NET, VHOST_VSOCK},
+    device::{MINOR_BITS, TUN, VHOST_NET, VHOST_VSOCK},
     listing::{DEVICE, OpenSocket},
 };
 
@@ -36,12 +36,10 @@ const CLOSE: u32 = 7;
 /// AF_PACKET, AF_VSOCK and AF_XDP (linux/socket.h): families that no program judges.
 const UNJUDGED: [u32; 3] = [17, 40, 44];
 
-/// The type of a file (S_IFMT), and that of a character device (S_IFCHR, linux/stat.h).
-const TYPE: u16 = 0o170_000;
-const CHARACTER: u16 = 0o020_000;
-
-/// The number of bits of a minor number in the kernel (MINORBITS, linux/kdev_t.h).
-const MINOR_BITS: u32 = 20;
+/// The bits of `i_mode` with the type of a file (S_IFMT, linux/stat.h).
+pub(crate) const TYPE: u16 = 0o170_000;
+/// The type of a character device (S_IFCHR).
+pub(crate) const CHARACTER: u16 = 0o020_000;
 
 /// The size of a record.
 #[expect(clippy::cast_possible_truncation, reason = "a small constant")]

@@ -10,5 +10,6 @@ pub(crate) mod manager;
 pub(crate) mod opened;
 pub(crate) mod options;
 pub(crate) mod packet;
+pub(crate) mod received;
 pub(crate) mod socket;
 pub(crate) mod unix;

@@ -29,13 +29,14 @@ pub(crate) fn note_monitored(hook: u32) {
     const SOCKET: u32 = Hook::SockCreate as u32;
     const OPTION: u32 = Hook::Setsockopt as u32;
     const DEVICE: u32 = Hook::Device as u32;
+    const RECEIVED: u32 = Hook::FileReceive as u32;
     let _ = match hook {
         // SAFETY: the address of a field of an existing value.
         SOCKET => set(|marks| unsafe { &raw mut (*marks).monitored_sockets }),
         // SAFETY: as above.
         OPTION => set(|marks| unsafe { &raw mut (*marks).monitored_options }),
         // SAFETY: as above.
-        DEVICE => set(|marks| unsafe { &raw mut (*marks).monitored_devices }),
+        DEVICE | RECEIVED => set(|marks| unsafe { &raw mut (*marks).monitored_devices }),
         _ => false,
     };
 }

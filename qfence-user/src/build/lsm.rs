@@ -1,4 +1,5 @@
-//! Finds out whether the programs of [`Hook::LSM`](qfence_common::Hook::LSM) run on this kernel.
+//! Finds out whether the programs of [`Hook::MANAGERS`](qfence_common::Hook::MANAGERS), and so those of all hooks of security
+//! modules, run on this kernel.
 
 use std::{ffi::OsString, path::Path};
 

@@ -48,7 +48,7 @@ pub struct Programs {
     /// Whether the programs trace their verdicts.
     pub trace: bool,
     /// The names by which managers are recognised, if the fence is to have the hooks that refuse them
-    /// ([`Hook::LSM`](qfence_common::Hook::LSM)).
+    /// ([`Hook::MANAGERS`](qfence_common::Hook::MANAGERS)).
     pub managers: Option<ManagerNames>,
     /// The names of the network devices that the fence is to judge.
     pub devices: Vec<String>,

@@ -28,7 +28,11 @@ use crate::{
     },
     policy::Policy,
     stored_policy::resolved_names::{RESULTS, refused},
+    workload::added,
 };
+
+/// Why a device is not fenced that libvirt has added.
+const ADDED: &str = "it was added to the running guest";
 
 /// The maximum number of processes of a fence in the table.
 const PIDS: usize = 16;
@@ -101,8 +105,17 @@ pub fn run(options: &Ps, paths: &Paths) -> Result<()> {
     let all = Fences::open(paths)?;
     let registry = all.lock()?;
     let elsewhere = registry.clear(&mut |note| notify(note))?;
-    let fences = registry.list(elsewhere)?;
+    let mut fences = registry.list(elsewhere)?;
     drop(registry);
+    for fence in &mut fences {
+        let Some(description) = &fence.description else {
+            continue;
+        };
+        let added = added::unjudged(description, &fence.pids, paths).into_iter();
+        fence
+            .unfenced
+            .extend(added.map(|device| (device, ADDED.to_owned())));
+    }
     let lookups = lookups(&all, &fences);
     if options.json {
         print_json(&rows(&fences, &lookups))?;

@@ -20,6 +20,9 @@ pub struct Enforced {
     /// The resolver to which queries for names are led, and whose answers are shown as those of the nameserver that was
     /// asked; `None` in a fence without one.
     pub resolver: Option<Resolver>,
+    /// Whether devices for networks that the fence does not see are also refused if another process hands them over
+    /// ([`Hook::FileReceive`]).
+    pub received: bool,
 }
 
 impl Enforced {
@@ -32,6 +35,7 @@ impl Enforced {
             Hook::Recvmsg4 | Hook::Recvmsg6 | Hook::Getpeername4 | Hook::Getpeername6 => {
                 self.resolver.is_some()
             }
+            Hook::FileReceive => self.received,
             _ => true,
         }
     }
@@ -41,6 +45,7 @@ impl Enforced {
     pub fn hooks(&self) -> Vec<Hook> {
         Hook::ALL
             .into_iter()
+            .chain([Hook::FileReceive])
             .filter(|hook| self.needs(*hook))
             .collect()
     }
@@ -53,7 +58,7 @@ mod tests {
     #[test]
     fn without_closures_only_optional_hooks_are_left_out() {
         let none = Enforced::default();
-        for hook in Hook::ALL {
+        for hook in Hook::ALL.into_iter().chain([Hook::FileReceive]) {
             assert_eq!(none.needs(hook), !hook.row().is_optional, "{hook:?}");
         }
         let all = Enforced {
@@ -62,7 +67,9 @@ mod tests {
             devices: None,
             options_unseen: true,
             resolver: Some(Resolver::default()),
+            received: true,
         };
-        assert_eq!(all.hooks(), Hook::ALL);
+        let expected: Vec<Hook> = Hook::ALL.into_iter().chain([Hook::FileReceive]).collect();
+        assert_eq!(all.hooks(), expected);
     }
 }

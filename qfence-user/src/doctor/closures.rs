@@ -8,6 +8,7 @@ use super::{finding::Finding, throwaway::ThrowAway};
 use crate::{
     build::lsm::try_lsm,
     fence::hierarchy::Hierarchy,
+    kernel::lsm_trial,
     launch::{
         child::{Closures, Lifted, Wanted},
         managers,
@@ -32,7 +33,19 @@ pub fn examine(hierarchy: Option<&Hierarchy>, run: &Path) -> [Finding; 2] {
     ]
 }
 
-/// Whether the programs for Unix sockets run on this kernel; the error is the reason if they do not.
+/// Whether the programs of the security module BPF run on this kernel; the error is the reason if they do not. The outcome of
+/// an earlier trial in this boot is taken.
+///
+/// # Errors
+/// The reason.
+pub fn security_module(hierarchy: &Hierarchy, run: &Path) -> Result<(), String> {
+    match lsm_trial::earlier(run) {
+        Some(why_not) => why_not.map_or(Ok(()), Err),
+        None => lsm(Some(hierarchy), run),
+    }
+}
+
+/// As above, tried anew.
 fn lsm(hierarchy: Option<&Hierarchy>, run: &Path) -> Result<(), String> {
     let tried = || {
         let cgroup = ThrowAway::new(hierarchy.context("there is no cgroup2 hierarchy")?)?;

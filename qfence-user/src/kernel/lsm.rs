@@ -1,4 +1,4 @@
-//! What the programs of [`Hook::LSM`] need, and others do not.
+//! What the programs of [`Hook::MANAGERS`] need, and others do not.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Tries the programs of [`Hook::LSM`] alone. Where `bpf` is not among the active security modules, they are loaded and
+//! Tries the programs of [`Hook::MANAGERS`] alone. Where `bpf` is not among the active security modules, they are loaded and
 //! attached, and never run. Only a refused connection shows that they run.
 
 use std::{fs::File, path::Path};
@@ -63,9 +63,9 @@ impl LsmTrial {
             Token(0),
             Some(Lsm::new(&names, &variant, run)?),
         )?;
-        let types = types_for(&Hook::LSM)?;
+        let types = types_for(&Hook::MANAGERS)?;
         let mut links = Vec::new();
-        for hook in Hook::LSM {
+        for hook in Hook::MANAGERS {
             let program = program(&mut ebpf, hook)?;
             load(program, hook, types.as_ref())?;
             let link = attach(program, hook, cgroup)

@@ -222,7 +222,7 @@ enum Programs {
 impl Kernel {
     /// Makes the maps, pins them in `pins`, publishes the first policy, and starts to load the programs. `run` is the
     /// directory of the files that cache facts about this kernel. The fence has the programs that `enforced` needs, and with
-    /// `managers` those at the hooks of [`Hook::LSM`], which recognise managers by these names.
+    /// `managers` those at the hooks of [`Hook::MANAGERS`], which recognise managers by these names.
     ///
     /// The second value has the features that the kernel lacks.
     ///
@@ -250,7 +250,7 @@ impl Kernel {
             let (sockets, addresses) = ProofSockets::new(proof.token(), names)?;
             proof = proof.with_lsm(addresses);
             proof_sockets = Some(sockets);
-            hooks.extend(Hook::LSM);
+            hooks.extend(Hook::MANAGERS);
         }
         let lsm = names
             .as_ref()

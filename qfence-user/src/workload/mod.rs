@@ -1,5 +1,6 @@
 //! Workloads: what others start and a fence is attached to. A target names a workload; [`find`] finds its cgroup.
 
+pub mod added;
 mod container;
 pub mod descriptor;
 mod files;

@@ -51,6 +51,13 @@ impl Room {
         self.write("/var/lib/lxc/box/config", &text)
     }
 
+    /// Gives all files of the container to a user.
+    pub fn own_lxc(&self, user: &str) -> Result<()> {
+        self.output(&["chown", "--recursive", user, FILES])?;
+        // They are below it.
+        self.output(&["chmod", "o+x", "/root"]).map(drop)
+    }
+
     /// Writes a file of the container.
     pub fn write_in_lxc(&self, path: &str, text: &str) -> Result<()> {
         self.write(&format!("{FILES}{path}"), text)

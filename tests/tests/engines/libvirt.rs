@@ -13,7 +13,7 @@ use tests::{
 use super::{PORT, Scene, followed::Followed};
 
 /// What asks for a fence, and the partition that it needs.
-const FENCE: &str = "<metadata>
+pub(super) const FENCE: &str = "<metadata>
     <qfence:fence xmlns:qfence='urn:qfence:libvirt:1' profile='internet-only'/>
   </metadata>
   <resource><partition>/machine/vm-1</partition></resource>";
@@ -31,7 +31,7 @@ const INTERFACES: &str = "<interface type='user'><model type='virtio'/></interfa
 const USE_BRIDGE: &str = "ip link set eth0 down; ip link set eth1 up; ip addr add 192.168.122.15/24 dev eth1; \
                           ip route add default via 192.168.122.1";
 
-fn scene() -> Result<(Scene, Process)> {
+pub(super) fn scene() -> Result<(Scene, Process)> {
     let scene = Scene::with(Room::with_libvirt)?;
     let qemu = include_str!("../../../contrib/libvirt/hooks/qemu");
     let network = include_str!("../../../contrib/libvirt/hooks/network");
@@ -45,7 +45,7 @@ fn scene() -> Result<(Scene, Process)> {
 }
 
 /// Starts a domain, whose elements are `elements`.
-fn create(scene: &Scene, elements: &str, interfaces: &str) -> Result<Ended> {
+pub(super) fn create(scene: &Scene, elements: &str, interfaces: &str) -> Result<Ended> {
     let xml = scene.room.domain("vm-1", elements, interfaces)?;
     scene.room.write("/root/vm-1.xml", &xml)?;
     scene.room.run(&["virsh", "create", "/root/vm-1.xml"])

@@ -16,6 +16,9 @@ use super::{FOR_EVER, PORT, Scene, assert_fenced, assert_open};
 /// The lines of a configuration that name the hook.
 const HOOK: &str = "lxc.hook.version = 1\nlxc.hook.start-host = /usr/local/bin/qfence-lxc\n";
 
+/// The lines of a configuration by which root in the container is a user without rights on the host.
+const IDS: &str = "lxc.idmap = u 0 100000 65536\nlxc.idmap = g 0 100000 65536\n";
+
 /// The port of a service in the container, and that by which it is published.
 const INSIDE: u16 = 9000;
 const PUBLISHED: u16 = 8081;
@@ -216,5 +219,21 @@ fn ports_answer_names_are_resolved_and_services_are_refused() -> Result<()> {
     scene
         .room
         .output(&["lxc-stop", "--kill", "--name", "box"])?;
+    scene.assert_nothing_left()
+}
+
+#[test]
+fn a_container_whose_root_is_another_user_is_fenced_too() -> Result<()> {
+    let scene = scene()?;
+    scene.room.own_lxc("100000")?;
+    scene.room.configure_lxc(IDS)?;
+    let ended = run(&scene)?;
+    assert_open(&ended).with_context(|| log(&scene))?;
+    assert_eq!(scene.arrived(), (4, 2), "control");
+
+    scene.room.configure_lxc(&format!("{IDS}{HOOK}"))?;
+    let ended = run(&scene)?;
+    assert_fenced(&ended).with_context(|| log(&scene))?;
+    assert_eq!(scene.arrived(), (4, 4));
     scene.assert_nothing_left()
 }

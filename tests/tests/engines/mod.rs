@@ -1,5 +1,6 @@
 //! Workloads of real engines: podman with runc and crun, Docker, containerd, systemd, libvirt, and LXC.
 
+mod added;
 mod attach;
 mod containerd;
 mod docker;

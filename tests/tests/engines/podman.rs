@@ -194,3 +194,27 @@ fn a_container_is_fenced_again_when_it_is_restarted_or_made_anew() -> Result<()>
     scene.room.output(&remove)?;
     scene.assert_nothing_left()
 }
+
+/// By such annotations crun runs the container's program itself, in place of executing it, if it was built with what they need.
+/// It calls the hook before that. Debian's crun was not: it ignores them, and the container is fenced as any other.
+#[test]
+fn a_container_for_a_handler_of_crun_is_fenced() -> Result<()> {
+    let scene = scene()?;
+    scene.room.make_crun()?;
+    let run = ["podman", "--runtime", CRUN, "run", "--rm", "--annotation"];
+    let fenced = [&run[..], &["qfence=on", "--annotation"]].concat();
+    for handler in [
+        "module.wasm.image/variant=compat",
+        "run.oci.handler=krun",
+        "run.oci.handler=wasm",
+    ] {
+        let before = scene.arrived();
+        assert_open(&scene.probe(&[&run[..], &[handler]].concat(), GATEWAY)?)?;
+        let after = scene.arrived();
+        assert_eq!(after, (before.0 + 4, before.1 + 2), "control: {handler}");
+        assert_fenced(&scene.probe(&[&fenced[..], &[handler]].concat(), GATEWAY)?)?;
+        assert_eq!(scene.arrived(), (after.0, after.1 + 2), "{handler}");
+        scene.assert_nothing_left()?;
+    }
+    Ok(())
+}

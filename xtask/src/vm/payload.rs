@@ -20,6 +20,8 @@ const SMOKE: &str = include_str!("smoke.sh");
 const NAMES: &str = include_str!("names.sh");
 /// A test of a guest that is fenced by its device.
 const DEVICE: &str = include_str!("device.sh");
+/// A test of a fence that is attached to a process that runs.
+const ATTACH: &str = include_str!("attach.sh");
 /// A test of a guest under QEMU with tap devices.
 const TAP: &str = include_str!("tap.sh");
 /// The init of that guest.
@@ -77,6 +79,7 @@ pub(super) fn write(dir: &Path, contents: Contents<'_>) -> Result<PathBuf> {
         ("smoke", SMOKE),
         ("names", NAMES),
         ("device", DEVICE),
+        ("attach", ATTACH),
         ("tap", TAP),
         ("package", PACKAGE),
         ("compat", COMPAT),

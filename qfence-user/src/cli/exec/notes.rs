@@ -110,7 +110,8 @@ In lines of kind attempt and repeats:
                 a Unix socket was refused: the name; an abstract one begins with @;
                 empty if it is not known
   manager       the manager that has this name, such as D-Bus, with unix
-  device        replaces protocol, destination and port if opening a device was
+  device        replaces protocol, destination and port if opening a device, or
+                (at file_receive) getting one from another process, was
                 refused: its path
   frame         replaces protocol, destination and port if a frame of a guest
                 was refused that is not IP: arp, or the number of its type

@@ -1,6 +1,7 @@
 //! `attach`: makes a fence at a cgroup that others made. Nothing is moved. The order of the steps matters: the maps are
 //! filled before the programs are attached, and the sockets that exist are looked at after that, so that none is missed.
 
+mod added;
 mod devices;
 pub(super) mod guests;
 mod network;
@@ -128,6 +129,7 @@ pub(super) fn run_on(
     resolve::warn_of_shadowed(&policy)?;
     let fences = Fences::open(paths)?;
     let mut description = describe(options, &text, place.as_ref(), &devices);
+    let refuses_added = added::refuses(options, target, &mut description, paths)?;
     let Made {
         fence,
         has_replaced,
@@ -155,6 +157,7 @@ pub(super) fn run_on(
         network,
         node_netns,
         devices,
+        refuses_added,
         open,
         starting: match target {
             Some(Target::Starting { pid, .. }) => Some(*pid),

@@ -61,6 +61,8 @@ pub(super) struct Wanted<'a> {
     pub(super) node_netns: u64,
     /// The network devices to fence.
     pub(super) devices: Vec<FencedDevice>,
+    /// Whether devices for networks are refused that are handed to the target later.
+    pub(super) refuses_added: bool,
     /// A time before which a target that was started anew did not exist, in nanoseconds since boot.
     pub(super) open: Option<u64>,
     /// The first process of a container, while its runtime has not executed the container's program yet.
@@ -80,6 +82,7 @@ pub(super) async fn supervise(
     wanted: Wanted<'_>,
     blocked: Blocked,
 ) -> Result<Option<(End, Ended)>> {
+    let programs = programs(options, &wanted);
     let mut signals = blocked.receive()?;
     let messages = console::never_block()?;
     let limits = Lifted::lift()?;
@@ -97,13 +100,7 @@ pub(super) async fn supervise(
         None => Watcher::new(paths),
     };
     let trace = options.verbose >= 2;
-    let building = Building::begin(
-        fence,
-        programs(options, wanted.node_netns, &wanted.devices),
-        wanted.policy,
-        &watcher,
-        &paths.run,
-    );
+    let building = Building::begin(fence, programs, wanted.policy, &watcher, &paths.run);
     let mut building = building.await?;
     let proof = building.proof();
     if let Some(warning) = building.policy().refused_nameservers() {
@@ -208,7 +205,8 @@ fn milliseconds_since(since: u64) -> Result<u64> {
 }
 
 /// The settings of the programs.
-fn programs(options: &Attach, node_netns: u64, devices: &[FencedDevice]) -> Programs {
+fn programs(options: &Attach, wanted: &Wanted<'_>) -> Programs {
+    let devices = wanted.devices.iter();
     Programs {
         deny: options.deny_with,
         allow_raw: options.allow_raw,
@@ -217,16 +215,17 @@ fn programs(options: &Attach, node_netns: u64, devices: &[FencedDevice]) -> Prog
             false => NetworkDevices::None,
         },
         allow_netns: options.allow_foreign_netns,
-        node_netns,
+        node_netns: wanted.node_netns,
         log_allowed: options.log_allowed,
         enforced: Enforced {
             // No filter of system calls refuses those of 32-bit processes.
             options_unseen: true,
+            received: wanted.refuses_added,
             ..Enforced::default()
         },
         trace: options.verbose >= 2,
         managers: None,
-        devices: devices.iter().map(|device| device.name.clone()).collect(),
+        devices: devices.map(|device| device.name.clone()).collect(),
         lists: true,
     }
 }

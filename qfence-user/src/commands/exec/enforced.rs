@@ -41,6 +41,7 @@ pub(super) fn work_out(
     paths: &Paths,
 ) -> Result<Enforced> {
     Ok(Enforced {
+        received: false,
         names: names(strict, grants, temporary, managers, paths)?,
         listen: strict
             .has(Closure::Listeners)

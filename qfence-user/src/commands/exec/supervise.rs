@@ -292,7 +292,7 @@ pub(super) async fn supervise(
     let mut description = wanted.description;
     description.open = words::open(namespace.is_some(), closes_processes, &managed);
     if managed.names().is_some() {
-        let hooks = Hook::LSM.map(|hook| hook.name().to_owned());
+        let hooks = Hook::MANAGERS.map(|hook| hook.name().to_owned());
         description.hooks.extend(hooks);
     }
     let described = description.clone();

@@ -5,14 +5,14 @@
 
 use std::io::stdin;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use super::{super::require_root, asked::to_attach};
 use crate::{
     base::{console::notify, paths::Paths, printable::printable},
     cli::LibvirtHook,
-    fence::{description::Description, registry::Fences},
-    workload::{libvirt::port::Port, words_of_domain},
+    fence::{description::Description, hierarchy::Hierarchy, registry::Fences},
+    workload::{self, Target, is_not_running, libvirt::port::Port, words_of_domain},
 };
 
 /// Refuses an interface of a domain that runs in a fence, unless the fence has it already.
@@ -48,11 +48,47 @@ fn unseen_by(port: &Port, paths: &Paths) -> Result<Option<String>> {
         is_of_domain.is_some_and(|attached| attached.workload == words) && !has(fence, port)
     };
     let mut names = fences.attached()?.into_iter().map(|(name, _)| name);
-    Ok(names.find(|name| {
+    let described = names.find(|name| {
         fences
             .description(name)
             .is_some_and(|fence| sees_not(&fence))
-    }))
+    });
+    match described {
+        Some(name) => Ok(Some(name)),
+        None => undescribed(&fences, port, paths),
+    }
+}
+
+/// A fence whose programs judge the running domain, and whose description cannot be read: it does not show whether it has the
+/// interface.
+fn undescribed(fences: &Fences, port: &Port, paths: &Paths) -> Result<Option<String>> {
+    let all = fences.undescribed()?;
+    if all.is_empty() {
+        return Ok(None);
+    }
+    let domain = match workload::find(&Target::Domain(port.owner.clone()), paths) {
+        Ok(domain) => domain,
+        // It is being started, and its fence is made later.
+        Err(error) if is_not_running(&error) => return Ok(None),
+        Err(error) => {
+            return Err(error).with_context(|| {
+                format!(
+                    "the fence {} has no description that can be read, and it is unknown whether the domain {} is in it",
+                    all[0].0,
+                    printable(port.owner.as_bytes())
+                )
+            });
+        }
+    };
+    let hierarchy = Hierarchy::find(&paths.mountinfo)?;
+    let above = domain.cgroup.ancestors();
+    let ids: Vec<u64> = above
+        .map(|path| hierarchy.other(path).id())
+        .filter_map(Result::transpose)
+        .collect::<Result<_, _>>()?;
+    let mut all = all.into_iter();
+    let judges = all.find(|(_, cgroups)| cgroups.iter().any(|cgroup| ids.contains(cgroup)));
+    Ok(judges.map(|(name, _)| name))
 }
 
 /// Whether a fence has the interface: libvirt calls the hook again for those of running guests when it is restarted.

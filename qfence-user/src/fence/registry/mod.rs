@@ -16,7 +16,10 @@ mod locked;
 mod remove;
 mod whereabouts;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
 
@@ -33,7 +36,7 @@ use crate::{
         id::{FenceId, Ids},
         place::Place,
     },
-    kernel::pins::Pins,
+    kernel::{link_info, pins::Pins},
     record::files::RecordFiles,
     stored_policy::{PolicyFile, resolved_names::NamesFile},
 };
@@ -125,6 +128,21 @@ impl Fences {
         let mut apart = self.apart()?;
         apart.retain(|(_, place)| !place.is_own());
         Ok(apart)
+    }
+
+    /// The fences whose descriptions cannot be read, with the ids of the cgroups that their programs judge.
+    ///
+    /// # Errors
+    /// If the registry or their links cannot be read.
+    pub fn undescribed(&self) -> Result<Vec<(String, Vec<u64>)>> {
+        let mut names: BTreeSet<String> = self.descriptions.names()?.fences.into_iter().collect();
+        names.extend(self.pins.names()?.fences);
+        names.retain(|name| self.description(name).is_none());
+        let judged = names.into_iter().map(|name| {
+            let cgroups = link_info::cgroups_of(&self.pins(&name))?;
+            Ok((name, cgroups.into_iter().flatten().collect()))
+        });
+        judged.collect()
     }
 
     /// The fences whose cgroups are not among those of all fences, with their places.

@@ -31,6 +31,8 @@
 //!
 //! `probe --forge DEVICE/SOURCE:PORT/DESTINATION:PORT`: sends one datagram with a forged source out of a device.
 //!
+//! `probe --give SOCKET FILE`: opens a file, and hands it to `probe --take SOCKET`, which prints whether it got it.
+//!
 //! `probe --hold tcp/ADDRESS/PORT…`: keeps connections to echo servers, and reports their state.
 //!
 //! `probe --serve tcp/PORT|udp/PORT…`: greets every peer, until it is killed. `udp-connected` and `udp-new` answer from a
@@ -45,6 +47,7 @@ mod connect_each;
 mod dns;
 mod flood;
 mod forge;
+mod hand;
 mod hear;
 mod hold;
 mod join;
@@ -74,6 +77,7 @@ const USAGE: &str = "probe [--timeout-ms N] [--flood N] ATTEMPT… | probe --ser
        probe [--for-ms N] --lock ADDRESS/PORT/COUNT/FILE
        probe --hear PORT/GROUP/DEVICE | probe --forge DEVICE/SOURCE:PORT/DESTINATION:PORT
        probe --join GROUP/DEVICE | probe --hold KIND/ADDRESS/PORT…
+       probe --take SOCKET | probe --give SOCKET FILE
 ATTEMPT: METHOD/ADDRESS[/PORT][+OPTION…] (see `qfence-verify probe --help`)
          dns/SERVER/NAME dns-tcp/SERVER/NAME bulk-tcp/ADDRESS/PORT bulk-udp/ADDRESS/PORT
          pair/LISTEN/CONNECT/MANNER ping-by/MANNER/ADDRESS option/MANNER/LEVEL/NAME
@@ -114,6 +118,11 @@ fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
             "--forge" => return forge::run(&arguments.next().context(USAGE)?),
             "--join" => return join::run(&arguments.next().context(USAGE)?),
             "--hold" => return hold::run(arguments),
+            "--take" => return hand::take(&arguments.next().context(USAGE)?),
+            "--give" => {
+                let path = arguments.next().context(USAGE)?;
+                return hand::give(&path, &arguments.next().context(USAGE)?);
+            }
             "--hear" => return hear::run(&arguments.next().context(USAGE)?),
             text if text.starts_with('-') => bail!(USAGE),
             _ => attempts.push(argument),
