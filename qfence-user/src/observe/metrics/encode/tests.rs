@@ -57,7 +57,11 @@ fn sample() -> Sample {
 fn each_series_is_there_once_with_its_labels() {
     let text = exposition(&[sample()], Format::OpenMetrics).unwrap();
     for line in [
-        "qfence_build_info{version=\"0.1.0\"} 1",
+        concat!(
+            "qfence_build_info{version=\"",
+            env!("CARGO_PKG_VERSION"),
+            "\"} 1"
+        ),
         "qfence_fence_info{fence=\"vm1\",state=\"running\",profile=\"host\",mode=\"enforce\"} 1",
         "qfence_fence_processes{fence=\"vm1\"} 2",
         "qfence_fence_start_time_seconds{fence=\"vm1\"} 1.5",
