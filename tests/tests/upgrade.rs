@@ -272,8 +272,10 @@ fn fences_go_on_and_nothing_is_lost_while_the_program_is_replaced() -> Result<()
     let rule = format!("tcp:127.0.0.1:{}", later.number);
     installed.qfence(&["set", &name, "--allow", &rule])?;
     assert!(load.reaches(&later)?);
-    let lines = installed.qfence(&["logs", &name])?;
-    assert!(lines.stdout.contains("deny host"), "{lines:?}");
+    wait_until("the new program reads the record", || {
+        let lines = installed.qfence(&["logs", &name])?;
+        Ok(lines.stdout.contains("deny host"))
+    })?;
     // What the supervisor starts later is the program that it is.
     let [watcher] = dead_men(&name)?[..] else {
         anyhow::bail!("not one process watches");
