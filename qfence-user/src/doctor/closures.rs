@@ -18,8 +18,8 @@ use crate::{
 const PROCESSES: &str = "other processes";
 const MANAGERS: &str = "managers";
 
-const FIX_MANAGERS: &str = "use Linux 6.12 with landlock in lsm=, or 6.0 with bpf in lsm=; before, run commands as a user without a session \
-     and without containers";
+const FIX_MANAGERS: &str = "use Linux 6.12 with landlock in lsm=, or 6.0 (on aarch64 6.4) with bpf in lsm=; before, run commands as a user \
+     without a session and without containers";
 
 const FIX: &str = "use Linux 6.12 with landlock in lsm=; before, run commands as a user without a session and without containers";
 
