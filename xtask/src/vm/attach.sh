@@ -158,7 +158,7 @@ else
     grep -q nothing /tmp/attach.now || fail 'the guest got a macvtap device'
     give /dev/null
     grep -q taken /tmp/attach.now || fail 'the guest does not get /dev/null'
-    qfence-user logs vm --log-format json >/tmp/attach.logged
+    qfence-user logs vm --json >/tmp/attach.logged
     grep '"hook":"file_receive"' /tmp/attach.logged | grep '"device":"/dev/net/tun"' |
         grep -q '"rule":"deny-device"' || fail 'the refusal is not on record'
     qfence-user ps >/tmp/attach.said
