@@ -67,7 +67,7 @@ fn assert_refused(scene: &Scene, fence: &str) -> Result<()> {
     }
     let logs = scene
         .room
-        .output(&["qfence-user", "logs", fence, "--log-format", "json"])?;
+        .output(&["qfence-user", "logs", fence, "--json"])?;
     for device in ["/dev/net/tun", "file_receive", "deny-device"] {
         assert!(logs.contains(device), "{device}: {logs}");
     }

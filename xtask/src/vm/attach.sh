@@ -21,7 +21,7 @@ fail() {
 await() {
     what=$1
     shift
-    for _ in $(seq 1200); do
+    for _ in $(seq 1800); do
         if "$@" >/dev/null 2>&1; then
             return
         fi
@@ -117,7 +117,8 @@ use Fcntl;
 $^F = 255;
 open(my $file, "+<", "/run/libvirt/qemu/vm.pid") or die;
 # struct flock: type, whence, start, length, process
-fcntl($file, F_SETLK, pack("s s x4 q q l x4", F_WRLCK, 0, 0, 0, 0)) or die "lock: $!\n";
+my $lock = pack("s s x4 q q l x4", F_WRLCK, 0, 0, 0, 0);
+fcntl($file, F_SETLK, $lock) or die "lock: $!\n";
 syswrite($file, "$$\n");
 open(my $procs, ">", "$ARGV[0]/cgroup.procs") or die;
 syswrite($procs, "$$\n") or die;
@@ -157,7 +158,7 @@ else
     grep -q nothing /tmp/attach.now || fail 'the guest got a macvtap device'
     give /dev/null
     grep -q taken /tmp/attach.now || fail 'the guest does not get /dev/null'
-    qfence-user logs vm --log-format json >/tmp/attach.logged
+    qfence-user logs vm --json >/tmp/attach.logged
     grep '"hook":"file_receive"' /tmp/attach.logged | grep '"device":"/dev/net/tun"' |
         grep -q '"rule":"deny-device"' || fail 'the refusal is not on record'
     qfence-user ps >/tmp/attach.said

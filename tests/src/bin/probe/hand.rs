@@ -10,7 +10,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::{
+    errno::Errno,
+    sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg},
+};
 
 /// Opens a file and hands it to who listens at a path.
 pub(crate) fn give(path: &str, file: &str) -> Result<()> {
@@ -45,11 +48,13 @@ pub(crate) fn take(path: &str) -> Result<()> {
             Some(&mut space),
             MsgFlags::empty(),
         )?;
-        let mut messages = received.cmsgs()?;
-        // The descriptor stays open.
-        let is_taken = messages.any(
-            |message| matches!(message, ControlMessageOwned::ScmRights(all) if !all.is_empty()),
-        );
+        // The descriptor stays open. Without it, the message is cut off.
+        let is_taken = match received.cmsgs() {
+            Err(Errno::ENOBUFS) => false,
+            messages => messages?.any(
+                |message| matches!(message, ControlMessageOwned::ScmRights(all) if !all.is_empty()),
+            ),
+        };
         crate::print(if is_taken { "taken" } else { "nothing" })?;
     }
 }
