@@ -81,7 +81,21 @@ pub fn exclusive(directory: &Path) -> Result<Exclusive> {
     exclusive_on(File::open(directory).with_context(context)?, directory)
 }
 
-/// The same for a directory that is open; `directory` is its path.
+/// The exclusive lock on a directory, without waiting; `None` if another process has it.
+///
+/// # Errors
+/// If the directory cannot be opened or locked.
+pub fn try_exclusive(directory: &Path) -> Result<Option<Exclusive>> {
+    let context = || format!("cannot lock {}", directory.display());
+    let file = File::open(directory).with_context(context)?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, errno)) => Err(errno).with_context(context),
+    }
+}
+
+/// The same as [`exclusive`] for a directory that is open; `directory` is its path.
 ///
 /// # Errors
 /// As [`exclusive`].

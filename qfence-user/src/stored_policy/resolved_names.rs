@@ -99,6 +99,12 @@ impl NamesFile {
         }
     }
 
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.run.join(&self.file)
+    }
+
     /// Replaces the content. Returns the number of bytes.
     ///
     /// # Errors

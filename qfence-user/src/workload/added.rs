@@ -1,8 +1,8 @@
 //! The network devices that were added to a guest of libvirt while it ran, and that its fence does not judge.
 
-use std::{fs, path::Path};
+use std::{fs, io, path::Path};
 
-use nix::unistd::Pid;
+use nix::{errno::Errno, unistd::Pid};
 
 use super::{descriptor::name_of_device, words_of_domain};
 use crate::{base::paths::Paths, fence::description::Description};
@@ -10,13 +10,14 @@ use crate::{base::paths::Paths, fence::description::Description};
 /// What is open in the fence of a guest if the kernel cannot refuse such devices, in the column OPEN of `ps`.
 pub const HOTPLUG: &str = "hotplug";
 
-/// More descriptors than a QEMU has.
-const DESCRIPTORS: usize = 4096;
+/// How many descriptors of a process are looked at. A QEMU has two for each queue of a disk or network device.
+const DESCRIPTORS: usize = 1 << 16;
 
 /// The path of a macvtap device, before the index of its network device.
 const MACVTAP: &str = "/dev/tap";
 
 /// The devices that the processes of a fence have open and that are not its own, by name, or by path if the name is not known.
+/// A process whose descriptors cannot all be looked at is named by `/proc/PID/fd`.
 /// None of a fence where they are refused or allowed, or that is not attached to a guest.
 #[must_use]
 pub fn unjudged(fence: &Description, pids: &[Pid], paths: &Paths) -> Vec<String> {
@@ -37,9 +38,16 @@ pub fn unjudged(fence: &Description, pids: &[Pid], paths: &Paths) -> Vec<String>
 
 fn of_process(fence: &Description, pid: Pid, paths: &Paths) -> Vec<String> {
     let directory = paths.proc.join(pid.to_string()).join("fd");
-    // A process that has ended has no descriptors.
-    let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
-    let open = entries.take(DESCRIPTORS).filter_map(|entry| {
+    let all: io::Result<Vec<_>> =
+        fs::read_dir(&directory).and_then(|entries| entries.take(DESCRIPTORS + 1).collect());
+    let mut entries = match all {
+        Ok(entries) => entries,
+        Err(error) if has_ended(&error) => return Vec::new(),
+        Err(_) => return vec![directory.display().to_string()],
+    };
+    let more = (entries.len() > DESCRIPTORS).then(|| directory.display().to_string());
+    entries.truncate(DESCRIPTORS);
+    let open = entries.into_iter().filter_map(|entry| {
         let number = entry.file_name().to_str()?.parse().ok()?;
         match name_of_device(pid, number, paths) {
             Some(name) => (!fence.devices.iter().any(|own| own.name == name)).then_some(name),
@@ -51,7 +59,12 @@ fn of_process(fence: &Description, pid: Pid, paths: &Paths) -> Vec<String> {
             }
         }
     });
-    open.collect()
+    open.chain(more).collect()
+}
+
+/// Whether the descriptors of a process cannot be read because it has ended.
+fn has_ended(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ESRCH as i32)
 }
 
 /// The index of the network device of an open file, if it is a macvtap device.
@@ -107,6 +120,11 @@ mod tests {
         let of = |fence: &Description| unjudged(fence, &[Pid::from_raw(42)], &paths);
         assert_eq!(of(&fence), ["/dev/tap8", "vnet1"]);
         assert!(unjudged(&fence, &[Pid::from_raw(43)], &paths).is_empty());
+        // What cannot be looked at may be anything.
+        fs::create_dir(paths.proc.join("44")).unwrap();
+        fs::write(paths.proc.join("44/fd"), "").unwrap();
+        let unread = unjudged(&fence, &[Pid::from_raw(44)], &paths);
+        assert_eq!(unread, [paths.proc.join("44/fd").display().to_string()]);
         let text = FENCE.replace(", \"hotplug\"", "");
         assert!(of(&serde_json::from_str(&text).unwrap()).is_empty());
         let text = FENCE.replace("\"domain vm\", \"cg", "\"unit vm\", \"cg");

@@ -3,6 +3,9 @@
 rmdir /sys/fs/bpf/qfence-ended/* /sys/fs/bpf/qfence-ended /sys/fs/bpf/qfence 2>/dev/null || true
 if [ ! -e /sys/fs/bpf/qfence ]; then
     rm -rf /run/qfence /run/qfence.notify
+    # What fences with network devices left that were ended by hand.
+    rm -rf /sys/fs/bpf/qfence-local-in
+    nft delete table inet qfence 2>/dev/null || true
 fi
 # The parent of the fences' cgroups.
 while read -r device mount type options; do

@@ -1,13 +1,18 @@
 # Fails while there are fences: without qfence they would stay in force, and nothing could show, change or end them. The
 # packages, install.sh and `cargo xtask uninstall` run this before they remove anything. $qfence is the path of qfence-user.
-# Where the program cannot be run at all, the files of fences decide.
+# Where the program cannot be run at all, the files of fences decide. Only root can see them.
+if [ "$(id -u)" != 0 ]; then
+    echo "qfence is not removed: only root can see whether there are fences" >&2
+    exit 1
+fi
 # The program clears what fences that have ended left.
 "$qfence" ps >/dev/null 2>&1 || true
-for fence in /run/qfence/*.json /sys/fs/bpf/qfence/*; do
+for fence in /run/qfence/*.json /sys/fs/bpf/qfence/* /sys/fs/bpf/qfence-ended/*-replaced; do
     [ -e "$fence" ] || continue
     {
         echo "qfence is not removed, because there are fences, which nothing could show, change or end any more:"
-        "$qfence" ps || echo "$fence"
+        echo "$fence"
+        "$qfence" ps || true
         echo "End each of them first: sudo $qfence rm NAME"
         echo "This ends the processes in the fence; it only detaches a fence that \`attach\` made. Another version of qfence made"
         echo "those that are incompatible: end them by the commands that are listed with them."

@@ -37,12 +37,13 @@ case $prefix in
     *) fail "--prefix $prefix: give an absolute path" ;;
 esac
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
-target=${destdir%/}$prefix
+destdir=${destdir%/}
+target=$destdir$prefix
 
 # check LIST: each of its lines is a path below the prefix.
 check() {
     [ -f "$1" ] || fail "$1, the list of files, is not there: nothing is changed"
-    while IFS= read -r file; do
+    while IFS= read -r file || [ -n "$file" ]; do
         case /$file/ in
             */../* | */./* | *//*) fail "$1: \"$file\" is no path below the prefix: nothing is changed" ;;
         esac

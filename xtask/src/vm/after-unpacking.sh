@@ -1,6 +1,7 @@
 # mmdebstrap runs this, followed by after-packages.sh, when packages are unpacked that nobody installs; $1 is the machine's
 # root directory. The scripts of the packages cannot run here, so this does what the tests need of their work.
 set -e
+: "${1:?}"
 cp "$1/usr/share/base-passwd/passwd.master" "$1/etc/passwd"
 cp "$1/usr/share/base-passwd/group.master" "$1/etc/group"
 cp "$1/usr/share/libc-bin/nsswitch.conf" "$1/etc/nsswitch.conf"

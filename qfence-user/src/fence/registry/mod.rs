@@ -205,6 +205,7 @@ impl Fences {
             self.policy_file(name).path().to_owned(),
             files.path().to_owned(),
             files.old_path().to_owned(),
+            self.names_file(name).path(),
         ]
     }
 

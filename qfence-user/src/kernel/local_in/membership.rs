@@ -181,7 +181,6 @@ impl Membership {
     /// # Errors
     /// If it is unknown.
     pub fn is_whole(&self) -> Result<bool> {
-        let _lock = place::lock(self.place.parent())?;
         pair::is_whole_and_guards(&self.place, Some(self.netns.as_fd()))
     }
 

@@ -201,9 +201,7 @@ pub fn drops(bpffs: &Path, fence: &str) -> Result<u64> {
 /// # Errors
 /// If it is unknown.
 pub fn is_whole(bpffs: &Path, netns: Option<BorrowedFd<'_>>) -> Result<bool> {
-    let place = Place::of(bpffs, netns)?;
-    let _lock = place::lock(place.parent())?;
-    pair::is_whole_and_guards(&place, netns)
+    pair::is_whole_and_guards(&Place::of(bpffs, netns)?, netns)
 }
 
 /// The members of all network namespaces, as far as they are of this version: number and name.

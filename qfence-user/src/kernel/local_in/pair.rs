@@ -19,7 +19,7 @@ use super::{
     link::{self, Family},
     maps::{Maps, NAMES},
     nft::{Guard, Table},
-    place::Place,
+    place::{self, Place},
 };
 use crate::{
     base::{
@@ -114,12 +114,16 @@ pub(super) fn open_maps(place: &Place) -> Result<Option<Maps>> {
     Maps::from(|name| pinned(&directory, name)).map(Some)
 }
 
-/// Whether a pair is whole, and its table of nftables, if it has one, guards what the maps say. The caller has the lock: the
-/// maps are changed before the table.
+/// Whether a pair is whole, and its table of nftables, if it has one, guards what the maps say. The latter is compared under
+/// the lock, because the maps are changed before the table. This does not wait for the lock: while another process changes
+/// the pair, only the rules of the table are looked at.
 pub(super) fn is_whole_and_guards(place: &Place, netns: Option<BorrowedFd<'_>>) -> Result<bool> {
     if !place.nft().exists() {
         return is_whole(place, netns);
     }
+    let Some(_lock) = place::try_lock(place.parent())? else {
+        return is_whole(place, netns);
+    };
     if !has_maps(place)? {
         return Ok(false);
     }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     base::{
         files::entries,
-        locks::{Exclusive, exclusive},
+        locks::{Exclusive, exclusive, try_exclusive},
     },
     kernel::{bpffs::check_parent, within::number_of},
 };
@@ -60,6 +60,17 @@ pub(super) fn lock(parent: &Path) -> Result<Option<Exclusive>> {
     match check_parent(parent)? {
         None => Ok(None),
         Some(_) => exclusive(parent).map(Some),
+    }
+}
+
+/// The same lock, without waiting; `None` also if another process has it.
+///
+/// # Errors
+/// If the directory is another user's, or cannot be locked.
+pub(super) fn try_lock(parent: &Path) -> Result<Option<Exclusive>> {
+    match check_parent(parent)? {
+        None => Ok(None),
+        Some(_) => try_exclusive(parent),
     }
 }
 

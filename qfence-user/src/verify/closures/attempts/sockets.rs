@@ -142,9 +142,9 @@ pub(crate) fn any_other_family(_: &Victims) -> Tried {
         for kind in kinds {
             match make(family, kind, 0) {
                 Ok(()) => return Ok(()),
-                // The kernel knows the family.
-                Err(error) if error != Errno::EAFNOSUPPORT => last = Err(error),
-                Err(_) => {}
+                // The kernel has no such family, whatever the kind. It looked for a module, which takes a while.
+                Err(Errno::EAFNOSUPPORT) => break,
+                Err(error) => last = Err(error),
             }
         }
     }
