@@ -2,6 +2,7 @@
 
 mod changed;
 mod clients;
+mod expired;
 mod flood;
 mod guest;
 mod nameservers;
