@@ -115,86 +115,75 @@ pub fn decide_by_name(
     port: u32,
     grants: &[Grant; GRANTS],
 ) -> Verdict {
-    decide_by_name_in_front(nodes, denied, port, grants).unwrap_or(denied)
-}
-
-/// Decides as [`decide_by_name`] does for a tree whose first nodes these are; `None` if others are needed.
-#[must_use]
-#[inline(always)]
-pub fn decide_by_name_in_front(
-    front: &impl Nodes,
-    denied: Verdict,
-    port: u32,
-    grants: &[Grant; GRANTS],
-) -> Option<Verdict> {
-    let rules = front.read(NAMED_RULES)?;
-    let denied_at = rank(front, &rules, denied.rule())?;
-    if denied_at == NO_RANK {
-        return Some(denied);
-    }
+    let Some(rules) = nodes.read(NAMED_RULES) else {
+        return denied;
+    };
+    let Some(denied_at) = rank(nodes, &rules, denied.rule()) else {
+        return denied;
+    };
     let (mut first, mut by) = (denied_at, 0);
     for &grant in grants {
         if grant == Grant::NONE {
             break;
         }
-        let at = rank(front, &rules, grant.rule())?;
-        if at < first && allows(front, &rules, grant, port)? {
+        let (rule, at) = match rank(nodes, &rules, grant.rule()) {
+            Some(at) => (grant.rule(), at),
+            None => (0, MAX_RULES),
+        };
+        if at < first && allows(nodes, &rules, rule, grant.group(), port) {
             first = at;
-            by = grant.rule();
+            by = rule;
         }
     }
     if first == denied_at {
-        return Some(denied);
+        return denied;
     }
-    Some(Verdict::new(crate::Action::Allow, by).with(denied.bits() & MONITOR))
+    Verdict::new(crate::Action::Allow, by).with(denied.bits() & MONITOR)
 }
 
-/// The rank of a rule that the policy does not have.
-const NO_RANK: u32 = u32::MAX;
-
-/// The rank of a rule: lower ones are tried first. [`NO_RANK`] if the policy has no such rule; `None` if a node is missing.
+/// The rank of a rule: lower ones are tried first. `None` if the policy has no such rule.
 ///
 /// The table of rules has a child for each rule number: the rank, or for a rule by name a table, whose lowest child is
 /// the rank, followed by a child for each group.
 #[inline(always)]
 fn rank(nodes: &impl Nodes, rules: &Node, rule: u32) -> Option<u32> {
-    if rule >= MAX_RULES || rules.verdict().is_some() {
-        return Some(NO_RANK);
+    if !rules.looks_at(Part::Port) || rule >= MAX_RULES {
+        return None;
     }
-    let mut node = nodes.read(child(rules, rule)?)?;
-    if node.verdict().is_none() {
-        node = nodes.read(child(&node, 0)?)?;
+    let mut node = nodes.read(rules.way(rule as u64))?;
+    if node.looks_at(Part::Port) {
+        node = nodes.read(node.way(0))?;
     }
     let rank = node.verdict()?.bits();
-    Some(if rank < MAX_RULES { rank } else { NO_RANK })
+    if rank < MAX_RULES { Some(rank) } else { None }
 }
 
-/// Whether the group of a rule by name has a protocol and port; `None` if a node is missing.
+/// Whether a group of a rule by name has a protocol and port.
 #[inline(always)]
-fn allows(nodes: &impl Nodes, rules: &Node, grant: Grant, port: u32) -> Option<bool> {
-    let groups = nodes.read(child(rules, grant.rule())?)?;
-    if groups.verdict().is_some() {
-        return Some(false);
+fn allows(nodes: &impl Nodes, rules: &Node, rule: u32, group: u32, port: u32) -> bool {
+    let Some(groups) = nodes.read(rules.way(rule as u64)) else {
+        return false;
+    };
+    if !groups.looks_at(Part::Port) {
+        return false;
     }
-    let mut node = nodes.read(child(&groups, grant.group() + 1)?)?;
+    let Some(mut node) = nodes.read(groups.way(group as u64 + 1)) else {
+        return false;
+    };
     let mut left = PORT_DEPTH;
-    while node.verdict().is_none() {
+    while node.looks_at(Part::Port) {
         if left == 0 {
-            return None;
+            return false;
         }
         left -= 1;
-        node = nodes.read(child(&node, port)?)?;
+        node = match nodes.read(node.way(port as u64)) {
+            Some(node) => node,
+            None => return false,
+        };
     }
-    Some(matches!(node.verdict()?.action(), crate::Action::Allow))
-}
-
-/// The index of the child of a table; `None` if it is no table, but the end of the front.
-#[inline(always)]
-fn child(table: &Node, value: u32) -> Option<u32> {
-    if table.looks_at(Part::Port) {
-        Some(table.way(value as u64))
-    } else {
-        None
+    match node.verdict() {
+        Some(verdict) => matches!(verdict.action(), crate::Action::Allow),
+        None => false,
     }
 }
 

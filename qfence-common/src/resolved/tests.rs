@@ -117,43 +117,6 @@ fn a_grant_of_what_is_not_in_the_policy_allows_nothing() {
 }
 
 #[test]
-fn the_first_nodes_decide_alike_or_not_at_all() {
-    let whole = tree();
-    let last = Tree(vec![crate::tree::FRONT_END]);
-    let mut decided = 0;
-    for end in 0..=whole.0.len() {
-        let mut nodes = whole.0[..end].to_vec();
-        for given in [
-            &[(1, 0)][..],
-            &[(3, 0), (1, 1)],
-            &[(0, 0)],
-            &[(1000, 3)],
-            &[],
-        ] {
-            for (by, port) in [(0, 443), (2, 443), (2, 80), (4, 443)] {
-                let port = port_query(Protocol::TCP, port);
-                let given = grants(given);
-                let all = decide_by_name(&whole, denied(by), port, &given);
-                nodes.truncate(end);
-                for _ in 0..2 {
-                    let front = Tree(nodes.clone());
-                    let found = decide_by_name_in_front(&front, denied(by), port, &given);
-                    assert!(found.is_none_or(|found| found == all), "{end} {by} {port}");
-                    decided += u32::from(found.is_some());
-                    // The end of a front leads nowhere.
-                    nodes.extend(&last.0);
-                }
-                if end == whole.0.len() {
-                    let found = decide_by_name_in_front(&whole, denied(by), port, &given);
-                    assert_eq!(found, Some(all));
-                }
-            }
-        }
-    }
-    assert!(decided > 100, "{decided}");
-}
-
-#[test]
 fn of_the_flags_only_monitor_mode_remains() {
     let verdict = denied(2).with(MONITOR | HOST);
     let allowed = decide_by_name(&tree(), verdict, 0, &grants(&[(1, 1)]));

@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use qfence_common::{
     Action, Halves, LookupPath, Nodes as _, Protocol, Query, Verdict, decide, decide_in_front,
-    resolved::{Resolved, decide_by_name, decide_by_name_in_front},
+    resolved::{Resolved, decide_by_name},
     tree::{FLAGS, is_front},
     verdict::{HOST, MANY, MONITOR, NAMED, SELF},
 };
@@ -158,15 +158,7 @@ extern "C" fn qfence_verdict_by_name(upper: u64, lower: u64, port: u32, denied: 
         }
         let expires = resolved.expires_after_use(now);
         let is_moved = expires > resolved.expires_ns.saturating_add(MOVED_BY_NS);
-        let denial = Verdict::from_bits(denied);
-        let in_front = FRONT
-            .get(0)
-            .filter(|front| is_front(*front))
-            .and_then(|front| decide_by_name_in_front(front, denial, port, &resolved.grants));
-        let verdict = match in_front {
-            Some(verdict) => verdict,
-            None => decide_by_name(tree, denial, port, &resolved.grants),
-        };
+        let verdict = decide_by_name(tree, Verdict::from_bits(denied), port, &resolved.grants);
         // What was read could be the grants of another address: see `RESOLVED`. An entry that was renewed is read again.
         if RESOLVED.get_ptr_mut(address) != Some(entry) {
             continue;
