@@ -36,7 +36,7 @@ pub(super) const ROWS: [Row; 19] = [
         Cell::Command("device"),
     ),
     row("`doctor`: nothing is missing", Cell::Command("doctor")),
-    row("`verify` holds", Cell::Command("verify")),
+    row("`verify` ends with status 0", Cell::Command("verify")),
     row("the programs of each fence load and attach", Cell::Programs),
     row(
         "`--deny-with` chooses the error of a refused call",
@@ -83,7 +83,10 @@ pub(super) const ROWS: [Row; 19] = [
         "attempts to reach the host: stopped",
         Cell::Verdicts("attempts", "stopped"),
     ),
-    row("of these, untried", Cell::Verdicts("attempts", "untried")),
+    row(
+        "attempts to reach the host: untried",
+        Cell::Verdicts("attempts", "untried"),
+    ),
     row(
         "what must work: works",
         Cell::Verdicts("must_work", "works"),

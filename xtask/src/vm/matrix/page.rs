@@ -103,9 +103,11 @@ fn reasons(result: &Value, results: &[Named]) -> Vec<String> {
         reasons.push(format!("`verify` tries no frame of a guest: {why}"));
     }
     for (part, name) in PARTS {
-        let bad = with_verdict(result, part, name, &BAD);
-        if !bad.is_empty() {
-            reasons.push(format!("`verify`, bad: {}", bad.join(", ")));
+        for verdict in BAD {
+            let bad = with_verdict(result, part, name, &[verdict]);
+            if !bad.is_empty() {
+                reasons.push(format!("`verify`, {verdict}: {}", bad.join(", ")));
+            }
         }
         let only = untried_only_here(result, results, part, name);
         if !only.is_empty() {
@@ -202,7 +204,7 @@ mod tests {
         assert!(old.contains("managers: degraded: no\nLandlock"), "{old}");
         assert!(old.contains("cannot be tried here: sctp/::1/1"), "{old}");
         let new = reasons(&results[1].1, &results).join("\n");
-        assert!(new.contains("bad: sctp/::1/1"), "{new}");
+        assert!(new.contains("`verify`, passed: sctp/::1/1"), "{new}");
         assert!(!new.contains("managers"), "{new}");
     }
 }
