@@ -81,11 +81,12 @@ pub(crate) fn uninstall(prefix: &Path, destdir: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-/// Runs commands of the packages in a shell.
+/// Runs commands of the packages in a shell, as root: only root can see fences.
 fn sh(commands: &str, prefix: &Path) -> Result<()> {
-    let mut sh = shell::program("sh");
-    sh.args(["-e", "-c", commands]);
-    sh.env("qfence", prefix.join("bin/qfence-user"));
+    let mut sh = shell::as_root("env");
+    let program = prefix.join("bin/qfence-user");
+    sh.arg(format!("qfence={}", program.display()));
+    sh.args(["sh", "-e", "-c", commands]);
     let status = sh.status().context("starting a shell")?;
     ensure!(status.success(), "the reason is above");
     Ok(())

@@ -5,7 +5,9 @@ if [ ! -e /sys/fs/bpf/qfence ]; then
     rm -rf /run/qfence /run/qfence.notify
     # What fences with network devices left that were ended by hand.
     rm -rf /sys/fs/bpf/qfence-local-in
-    nft delete table inet qfence 2>/dev/null || true
+    for table in qfence qfence-stand-in; do
+        nft delete table inet "$table" 2>/dev/null || true
+    done
 fi
 # The parent of the fences' cgroups.
 while read -r device mount type options; do

@@ -9,6 +9,16 @@ fi
 "$qfence" ps >/dev/null 2>&1 || true
 for fence in /run/qfence/*.json /sys/fs/bpf/qfence/* /sys/fs/bpf/qfence-ended/*-replaced; do
     [ -e "$fence" ] || continue
+    case $fence in
+    *-replaced)
+        {
+            echo "qfence is not removed: an \`attach\` to an orphaned fence has failed, and the orphan's programs are in force:"
+            echo "$fence"
+            echo "Attach to the same target again, or end the target: \`$qfence ps\` removes them then"
+        } >&2
+        exit 1
+        ;;
+    esac
     {
         echo "qfence is not removed, because there are fences, which nothing could show, change or end any more:"
         echo "$fence"

@@ -114,7 +114,7 @@ fn control_file(architecture: &str, needs: &Needs, root: &Path, rows: &[Row]) ->
     Ok(format!(
         "Package: qfence\nVersion: {VERSION}-{REVISION}\nArchitecture: {architecture}\n\
          Maintainer: {MAINTAINER}\nInstalled-Size: {bytes}\n\
-         Depends: libc6 (>= {}), libgcc-s1\nSuggests: qemu-system\n\
+         Depends: libc6 (>= {}), libgcc-s1\nSuggests: qemu-system, nftables\n\
          Section: admin\nPriority: optional\n\
          Description: {SUMMARY}\n{description}",
         needs.glibc()?,
