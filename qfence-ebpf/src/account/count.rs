@@ -30,6 +30,16 @@ pub(crate) fn hit_at_once(rule: u32, is_call: bool) {
     }
 }
 
+/// As [`hit_at_once`] for a frame that goes on, with [`add_frame`].
+#[inline(always)]
+pub(crate) fn hit_by_frame(rule: u32) {
+    match HITS.get_ptr_mut(rule) {
+        // SAFETY: the map's value, aligned and alive as long as the program runs.
+        Some(hits) => add_frame(unsafe { &raw mut (*hits).packets }, 1),
+        None => hit(rule, false),
+    }
+}
+
 #[inline(always)]
 fn add_hit(hits: *mut Hits, is_call: bool) {
     // SAFETY: the map's value, aligned and alive as long as the program runs.
@@ -87,6 +97,23 @@ pub(crate) fn tally_call(outcome: u32, class: u32, connects: bool) {
 /// Counts a packet of `length` bytes. `outcome` and `class` are as above.
 #[inline(always)]
 pub(crate) fn tally_packet(outcome: u32, class: u32, is_judged: bool, length: u32) {
+    tally_packet_by(add, outcome, class, is_judged, length);
+}
+
+/// As [`tally_packet`] for a frame that goes on, with [`add_frame`].
+#[inline(always)]
+pub(crate) fn tally_frame(outcome: u32, class: u32, is_judged: bool, length: u32) {
+    tally_packet_by(add_frame, outcome, class, is_judged, length);
+}
+
+#[inline(always)]
+fn tally_packet_by(
+    add: impl Fn(*mut u64, u64),
+    outcome: u32,
+    class: u32,
+    is_judged: bool,
+    length: u32,
+) {
     let Some(tally) = tally(outcome, class) else {
         return;
     };
@@ -119,4 +146,12 @@ pub(crate) fn add(value: *mut u64, more: u64) {
     // SAFETY: the caller passes a word of a map's value, aligned and alive as long as the program runs. The addition is
     // atomic although most words belong to this CPU: another task may preempt the program and run it on the same CPU.
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(value, more) };
+}
+
+/// As [`add`] for a frame that goes on, which takes 8 ns less: the kernel runs the programs of devices with softirqs disabled, so
+/// on this CPU neither another of them nor another task runs meanwhile. What preempts them under PREEMPT_RT can be lost.
+#[inline(always)]
+fn add_frame(value: *mut u64, more: u64) {
+    // SAFETY: as above. Addition wraps, as the atomic one does.
+    unsafe { value.write(value.read().wrapping_add(more)) };
 }

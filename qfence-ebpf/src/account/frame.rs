@@ -11,7 +11,7 @@ use qfence_common::{
 
 use crate::{
     account::{
-        count::{count, tally_packet},
+        count::{count, tally_frame, tally_packet},
         record::{Refusal, record, sight},
     },
     subject::{
@@ -67,11 +67,18 @@ impl Rest {
     }
 }
 
-/// Counts a frame from a guest by its outcome.
+/// Counts a frame from a guest that is refused, or would be.
 #[inline(always)]
 pub(crate) fn tally(skb: *mut __sk_buff, outcome: Outcome, protocol: u32, is_judged: bool) {
     let class = Class::number(Protocol(protocol));
     tally_packet(outcome as u32, class, is_judged, packet_length(skb));
+}
+
+/// Counts a frame that goes on, from a guest or to it.
+#[inline(always)]
+pub(crate) fn tally_on(skb: *mut __sk_buff, outcome: Outcome, protocol: u32, is_judged: bool) {
+    let class = Class::number(Protocol(protocol));
+    tally_frame(outcome as u32, class, is_judged, packet_length(skb));
 }
 
 /// Records a frame that is refused, or that would be refused if the policy were enforced.

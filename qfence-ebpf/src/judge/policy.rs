@@ -13,13 +13,34 @@ use crate::maps::{CHANGE, FRONT, POLICY, RESOLVED, RESOLVER};
 /// Returns the policy's verdict on a destination.
 #[inline(always)]
 pub(crate) fn verdict(path: LookupPath, address: Halves, protocol: Protocol, port: u16) -> Verdict {
-    let verdict = verdict_of_tree(path, address, protocol, port);
+    let query = Query::of_halves(path, address, protocol, port);
+    let verdict = verdict_of_query(query);
+    or_by_name(path, query, verdict)
+}
+
+/// As [`verdict`]; in the common case without a call of a function. The program then contains the walk once more.
+#[inline(always)]
+pub(crate) fn verdict_at_once(
+    path: LookupPath,
+    address: Halves,
+    protocol: Protocol,
+    port: u16,
+) -> Verdict {
+    let query = Query::of_halves(path, address, protocol, port);
+    let in_front = POLICY.get(0).and_then(|_| verdict_in_front(&query));
+    let verdict = in_front.unwrap_or_else(|| verdict_of_query(query));
+    or_by_name(path, query, verdict)
+}
+
+/// Returns the verdict on an address by the names that were resolved to it, if there are any, or else that of the tree.
+#[inline(always)]
+fn or_by_name(path: LookupPath, query: Query, verdict: Verdict) -> Verdict {
     if !may_be_named(path, verdict) {
         return verdict;
     }
     let Query {
         upper, lower, port, ..
-    } = Query::of_halves(path, address, protocol, port);
+    } = query;
     Verdict::from_bits(qfence_verdict_by_name(upper, lower, port, verdict.bits()))
 }
 
@@ -31,7 +52,11 @@ pub(crate) fn verdict_of_tree(
     protocol: Protocol,
     port: u16,
 ) -> Verdict {
-    let query = Query::of_halves(path, address, protocol, port);
+    verdict_of_query(Query::of_halves(path, address, protocol, port))
+}
+
+#[inline(always)]
+fn verdict_of_query(query: Query) -> Verdict {
     let Query {
         root,
         upper,
@@ -113,14 +138,19 @@ extern "C" fn qfence_verdict(root: u32, upper: u64, lower: u64, port: u32) -> u3
         lower,
         port,
     };
-    let in_front = FRONT
-        .get(0)
-        .filter(|front| is_front(*front))
-        .and_then(|front| decide_in_front(front, &query));
-    match in_front {
+    match verdict_in_front(&query) {
         Some(verdict) => verdict.bits(),
         None => decide(tree, &query).bits(),
     }
+}
+
+/// Returns the verdict on a query if the first nodes of the policy decide it.
+#[inline(always)]
+fn verdict_in_front(query: &Query) -> Option<Verdict> {
+    FRONT
+        .get(0)
+        .filter(|front| is_front(*front))
+        .and_then(|front| decide_in_front(front, query))
 }
 
 /// The least time, in nanoseconds, by which a use moves the end of an address. A word that is not written stays in the

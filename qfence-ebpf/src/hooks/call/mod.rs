@@ -22,7 +22,7 @@ use crate::{
     judge::{
         Judgement, judge_verdict,
         own::{qfence_own_connection, qfence_own_datagram},
-        policy::{knows_self, verdict},
+        policy::{knows_self, verdict, verdict_at_once},
     },
     maps::{DENY_RETVAL, PROOF},
     subject::destination::{Destination, socket},
@@ -46,7 +46,12 @@ pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destinatio
     let query = lead::judge_query(ctx, to, rest);
     let Halves { upper, lower } = to.address;
     let judgement = if query == lead::AS_IT_IS {
-        let verdict = verdict(to.path, to.address, to.protocol, to.port);
+        // Every connection waits for this, and sending costs more by itself.
+        let verdict = if connects(HOOK) {
+            verdict_at_once(to.path, to.address, to.protocol, to.port)
+        } else {
+            verdict(to.path, to.address, to.protocol, to.port)
+        };
         if connects(HOOK) && asks_for_source::<HOOK>(to) && verdict.action() == Action::Deny {
             match qfence_judge_unspecified(ctx.sock_addr, upper, lower, verdict.bits()) {
                 JUDGED => {}

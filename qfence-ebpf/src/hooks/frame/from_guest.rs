@@ -11,7 +11,7 @@ use super::{DROP, NEXT, answer::answer};
 use crate::{
     account::{
         flows,
-        frame::{Rest, refuse_frame, tally},
+        frame::{Rest, refuse_frame, tally, tally_on},
         trace::trace,
     },
     judge::frame::{
@@ -71,7 +71,7 @@ pub(crate) fn judge_frame(ctx: &TcContext) -> i32 {
             refuse_frame(skb, to, judgement.verdict, rest);
         }
         Way::Elsewhere | Way::Anywhere => {
-            tally(skb, Outcome::Sent, rest.protocol, judgement.is_decision);
+            tally_on(skb, Outcome::Sent, rest.protocol, judgement.is_decision);
             if payload.is_known() {
                 let rule = judgement.verdict.rule();
                 flows::note_frame_sent(to, payload, rule, packet_length(skb));

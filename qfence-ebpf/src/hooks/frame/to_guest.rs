@@ -11,7 +11,7 @@ use qfence_common::{
 
 use super::NEXT;
 use crate::{
-    account::{flows, frame::tally},
+    account::{flows, frame::tally_on},
     judge::sent::qfence_note_host_sent,
     subject::frame::{ethertype, packet, packet_length},
 };
@@ -29,7 +29,7 @@ pub(crate) fn note_frame(ctx: &TcContext) -> i32 {
         {
             qfence_note_host_sent(skb, packet.payload.bits());
         }
-        tally(skb, Outcome::Received, protocol.0, false);
+        tally_on(skb, Outcome::Received, protocol.0, false);
         flows::note_frame_received(packet.source, packet.payload, packet_length(skb));
     }
     NEXT

@@ -18,10 +18,10 @@ use qfence_common::{
 };
 
 use crate::{
-    account::count::{hit, hit_at_once},
+    account::count::{hit, hit_by_frame},
     judge::{
         peers::changed_ns,
-        policy::{judges_standing, verdict},
+        policy::{judges_standing, verdict_at_once},
         sent::qfence_host_began,
     },
     subject::{
@@ -71,11 +71,11 @@ pub(crate) fn judge_frame_to(
 #[inline(always)]
 fn by_policy(skb: *mut __sk_buff, address: Halves, payload: Payload) -> FrameJudgement {
     let (protocol, port) = (payload.protocol(), payload.destination_port());
-    let verdict = verdict(LookupPath::Address, address, protocol, port);
+    let verdict = verdict_at_once(LookupPath::Address, address, protocol, port);
     let is_decision = !payload.continues_tcp();
     if verdict.action() == Action::Allow {
         if is_decision {
-            hit_at_once(verdict.rule(), false);
+            hit_by_frame(verdict.rule());
         }
         // The host also receives what is for many. Under a policy that is only monitored, nothing is to be dropped later.
         let reaches_host = verdict.has(HOST) || verdict.has(MANY) || verdict.has(MONITOR);
