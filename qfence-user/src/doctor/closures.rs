@@ -33,14 +33,14 @@ pub fn examine(hierarchy: Option<&Hierarchy>, run: &Path) -> [Finding; 2] {
     ]
 }
 
-/// Whether the programs of the security module BPF run on this kernel; the error is the reason if they do not. The outcome of
-/// an earlier trial in this boot is taken.
+/// Whether the programs of the security module BPF run on this kernel; the error is the reason if they do not, or if that cannot
+/// be found out now. An answer of the kernel that is cached for this boot is taken.
 ///
 /// # Errors
 /// The reason.
 pub fn security_module(hierarchy: &Hierarchy, run: &Path) -> Result<(), String> {
     match lsm_trial::earlier(run) {
-        Some(why_not) => why_not.map_or(Ok(()), Err),
+        Some(outcome) => outcome.usable(),
         None => lsm(Some(hierarchy), run),
     }
 }
@@ -51,7 +51,10 @@ fn lsm(hierarchy: Option<&Hierarchy>, run: &Path) -> Result<(), String> {
         let cgroup = ThrowAway::new(hierarchy.context("there is no cgroup2 hierarchy")?)?;
         try_lsm(cgroup.place.cgroup(), run, Lifted::lift()?)
     };
-    tried().unwrap_or_else(|error| Err(format!("{error:#}")))
+    match tried() {
+        Ok(outcome) => outcome.usable(),
+        Err(error) => Err(format!("{error:#}")),
+    }
 }
 
 fn judge_processes(domain: &Result<bool>) -> Finding {

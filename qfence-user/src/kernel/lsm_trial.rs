@@ -23,6 +23,39 @@ use crate::confinement::Enforced;
 /// The name of the file with the outcome, in the directory of descriptions.
 const FILE: &str = "kernel-lsm";
 
+/// The outcome of a trial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The programs run.
+    Run,
+    /// The kernel does not load, attach or run them, for this reason. It gives the same answer until the next boot.
+    DoNotRun(String),
+    /// It is not known whether they run: the trial failed, for a reason that can pass.
+    Unknown(String),
+}
+
+impl Outcome {
+    /// The outcome if the kernel rejects the programs.
+    #[must_use]
+    pub fn of_rejection(error: &TrialError) -> Self {
+        match error.is_answer() {
+            true => Self::DoNotRun(error.in_brief()),
+            false => Self::Unknown(error.in_brief()),
+        }
+    }
+
+    /// The reason why the programs cannot be used, if they cannot.
+    ///
+    /// # Errors
+    /// That reason.
+    pub fn usable(self) -> Result<(), String> {
+        match self {
+            Self::Run => Ok(()),
+            Self::DoNotRun(why) | Self::Unknown(why) => Err(why),
+        }
+    }
+}
+
 /// The programs, attached to a cgroup. Dropping it detaches and unloads them.
 pub struct LsmTrial {
     proof: Proof,
@@ -69,8 +102,8 @@ impl LsmTrial {
             let program = program(&mut ebpf, hook)?;
             load(program, hook, types.as_ref())?;
             let link = attach(program, hook, cgroup)
-                .with_context(|| format!("cannot attach the eBPF program for {}", hook.name()))?;
-            links.push(link);
+                .with_context(|| format!("cannot attach the eBPF program for {}", hook.name()));
+            links.push(link.map_err(TrialError::Attach)?);
         }
         Ok(Self {
             proof: proof.with_lsm(addresses),
@@ -87,21 +120,58 @@ impl LsmTrial {
     }
 }
 
-/// The outcome of an earlier trial in this boot: `Some(None)` if the programs run, `Some(Some(reason))` if they do not.
+/// The outcome of an earlier trial in this boot, if it is cached.
 #[must_use]
-pub fn earlier(run: &Path) -> Option<Option<String>> {
-    once_a_boot::read(run, FILE, &once_a_boot::boot()?)
+pub fn earlier(run: &Path) -> Option<Outcome> {
+    let why_not: Option<String> = once_a_boot::read(run, FILE, &once_a_boot::boot()?)?;
+    Some(why_not.map_or(Outcome::Run, Outcome::DoNotRun))
 }
 
-/// Keeps the outcome of a trial for this boot.
+/// Caches the outcome of a trial for this boot. An unknown outcome is not cached, so the next start tries again.
 ///
 /// # Errors
 /// If it cannot be written.
-pub fn keep(run: &Path, why_not: Option<&str>) -> anyhow::Result<()> {
+pub fn keep(run: &Path, outcome: &Outcome) -> anyhow::Result<()> {
+    let why_not = match outcome {
+        Outcome::Run => None,
+        Outcome::DoNotRun(why) => Some(why),
+        Outcome::Unknown(_) => return Ok(()),
+    };
     let boot = once_a_boot::boot();
     ensure!(
         boot.is_some(),
         "the kernel does not show the id of this boot"
     );
     once_a_boot::keep(run, FILE, boot.unwrap_or_default(), why_not)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_of_the_kernel_is_cached_and_a_failure_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = directory.path();
+        let unknown = Outcome::Unknown("Cannot allocate memory".into());
+        keep(run, &unknown).unwrap();
+        assert_eq!(earlier(run), None);
+        for outcome in [Outcome::DoNotRun("Invalid argument".into()), Outcome::Run] {
+            keep(run, &outcome).unwrap();
+            assert_eq!(earlier(run), Some(outcome.clone()));
+            // Nor does a failure replace what is known.
+            keep(run, &unknown).unwrap();
+            assert_eq!(earlier(run), Some(outcome));
+        }
+    }
+
+    #[test]
+    fn a_rejection_is_an_outcome_only_if_it_is_an_answer() {
+        let rejected = |errno| {
+            let error = std::io::Error::from_raw_os_error(errno);
+            Outcome::of_rejection(&TrialError::Attach(error.into()))
+        };
+        assert!(matches!(rejected(22), Outcome::DoNotRun(_)));
+        assert!(matches!(rejected(12), Outcome::Unknown(_)));
+    }
 }

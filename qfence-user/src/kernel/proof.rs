@@ -149,11 +149,17 @@ impl Proof {
     /// Describes a failed check.
     pub(crate) fn unproven(self, hook: Hook, error: &io::Error) -> Unproven {
         let release = uname().map(|names| names.release().to_string_lossy().into_owned());
+        let was_allowed = error.raw_os_error() == Some(0);
         Unproven {
             hook: hook.name(),
-            found: match Errno::from_raw(error.raw_os_error().unwrap_or_default()) {
-                Errno::UnknownErrno => "it was allowed".into(),
-                errno => format!("it failed with {errno:?}"),
+            was_allowed,
+            found: if was_allowed {
+                "it was allowed".into()
+            } else {
+                format!(
+                    "it failed with {:?}",
+                    Errno::from_raw(error.raw_os_error().unwrap_or_default())
+                )
             },
             wanted: self.errno,
             advice: advice(hook, error, &release.unwrap_or_default()),
@@ -170,9 +176,23 @@ impl Proof {
 pub struct Unproven {
     /// The hook at which the socket was not refused.
     hook: &'static str,
+    /// Whether the call succeeded. Otherwise it failed with another error, and what the programs do is not known.
+    was_allowed: bool,
     found: String,
     wanted: Errno,
     advice: String,
+}
+
+impl Unproven {
+    /// Whether the call succeeded that the fence must refuse. If not, it failed with another error.
+    pub(crate) const fn was_allowed(&self) -> bool {
+        self.was_allowed
+    }
+
+    /// How the call ended: "it was allowed", or "it failed with" an error.
+    pub(crate) fn found(&self) -> &str {
+        &self.found
+    }
 }
 
 /// The likely cause, and the remedy.

@@ -1,12 +1,13 @@
 //! Tries the programs one by one, to find out which of them a kernel loads.
 
-use std::{fs::File, os::fd::AsFd as _};
+use std::{fs::File, io, os::fd::AsFd as _};
 
 use anyhow::{Context as _, anyhow};
 use aya::{
-    Ebpf,
+    BtfError, Ebpf,
     programs::{Program, ProgramError, ProgramFd},
 };
+use nix::libc;
 use qfence_common::{Hook, frame::checksum, netns, proof::Token, resolved::Resolver, unix};
 
 use super::{
@@ -33,6 +34,9 @@ pub enum TrialError {
     /// The kernel did not load a program.
     #[error(transparent)]
     Load(#[from] ProgramError),
+    /// The kernel did not attach a program.
+    #[error(transparent)]
+    Attach(anyhow::Error),
     /// Something else failed.
     #[error(transparent)]
     Other(#[from] anyhow::Error),
@@ -162,9 +166,41 @@ impl TrialError {
                 None => io_error.to_string(),
             },
             Self::Load(error) => in_one_line(&anyhow!("{error}")),
-            Self::Other(error) => in_one_line(error),
+            Self::Attach(error) | Self::Other(error) => in_one_line(error),
         }
     }
+
+    /// Whether this is an answer of the kernel about itself, which it gives again until the next boot: it does not know such
+    /// programs, or its verifier rejects them. Every other error can pass: there was no memory or no descriptor, this process
+    /// lacks a privilege, or programs of others take the room.
+    pub(super) fn is_answer(&self) -> bool {
+        match self {
+            Self::Load(ProgramError::LoadError {
+                io_error,
+                verifier_log,
+            }) => {
+                is_unsupported(io_error)
+                    // Without a log, a security module has refused this process, or the kernel knows less of `bpf_attr`.
+                    || matches!(io_error.raw_os_error(), Some(libc::EACCES | libc::E2BIG))
+                        && verdict(&verifier_log.to_string()).is_some()
+            }
+            Self::Load(ProgramError::Btf(BtfError::UnknownBtfTypeName { .. })) => true,
+            Self::Attach(error) => error
+                .downcast_ref::<io::Error>()
+                .is_some_and(is_unsupported),
+            Self::Load(_) | Self::Other(_) => false,
+        }
+    }
+}
+
+/// Whether a call of bpf(2) failed because the kernel does not know what was asked for.
+fn is_unsupported(error: &io::Error) -> bool {
+    /// An error of the kernel's own, which trampolines fail with where an architecture has none (include/linux/errno.h).
+    const ENOTSUPP: i32 = 524;
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINVAL | libc::EOPNOTSUPP | ENOTSUPP)
+    )
 }
 
 fn in_one_line(error: &anyhow::Error) -> String {
@@ -192,6 +228,55 @@ mod tests {
                    verification time 9 usec\nstack depth 24+0\nprocessed 20 insns\n";
         assert_eq!(verdict(log), Some("unknown func bpf_set_retval#187"));
         assert_eq!(verdict("\n"), None);
+    }
+
+    #[test]
+    fn only_the_kernels_answers_are_answers() {
+        let loaded = |errno, log: &str| {
+            TrialError::Load(ProgramError::LoadError {
+                io_error: io::Error::from_raw_os_error(errno),
+                verifier_log: aya_obj::VerifierLog::new(log.into()),
+            })
+        };
+        let attached = |errno| {
+            let error = anyhow::Error::new(io::Error::from_raw_os_error(errno));
+            TrialError::Attach(error.context("cannot attach the program"))
+        };
+        for errno in [libc::EINVAL, libc::EOPNOTSUPP, 524] {
+            assert!(loaded(errno, "").is_answer(), "{errno}");
+            assert!(attached(errno).is_answer(), "{errno}");
+        }
+        for errno in [
+            libc::ENOMEM,
+            libc::EINTR,
+            libc::EAGAIN,
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::EPERM,
+            libc::ENOSPC,
+            libc::ENODEV,
+            libc::EBUSY,
+        ] {
+            assert!(!loaded(errno, "0: R1=ctx()\n").is_answer(), "{errno}");
+            assert!(!attached(errno).is_answer(), "{errno}");
+        }
+        // The verifier's; and a security module's, or too many programs of others.
+        for errno in [libc::EACCES, libc::E2BIG] {
+            assert!(loaded(errno, "R1 is no pointer\nprocessed 20 insns\n").is_answer());
+            assert!(!loaded(errno, "").is_answer(), "{errno}");
+            assert!(!attached(errno).is_answer(), "{errno}");
+        }
+    }
+
+    #[test]
+    fn types_that_the_kernel_lacks_are_an_answer() {
+        let lacks = BtfError::UnknownBtfTypeName {
+            type_name: "bpf_lsm_unix_may_send".into(),
+        };
+        assert!(TrialError::Load(lacks.into()).is_answer());
+        assert!(!TrialError::Load(ProgramError::NotLoaded).is_answer());
+        let invalid = io::Error::from_raw_os_error(libc::EINVAL);
+        assert!(!TrialError::Other(invalid.into()).is_answer());
     }
 
     #[test]

@@ -35,9 +35,9 @@ pub(super) fn refuses(
     };
     description.open.push(HOTPLUG.to_owned());
     let message = format!(
-        "warning: network interfaces that are added to the guest while it runs (virsh attach-device) will NOT be FENCED: this \
-         kernel runs no programs of the security module BPF, which would refuse them ({why}); boot Linux 6.0 or newer (on aarch64 \
-         6.4) with bpf in lsm="
+        "warning: network interfaces that are added to the guest while it runs (virsh attach-device) will NOT be FENCED: programs \
+         of the security module BPF, which would refuse them, cannot be used ({why}); they need Linux 6.0 (on aarch64 6.4) with \
+         bpf in lsm="
     );
     if matches!(target, Some(Target::StartingDomain { .. })) {
         // libvirt keeps what hooks say that do not fail to itself.

@@ -54,7 +54,7 @@ pub(super) fn without_domain(
 ) -> Result<Managed> {
     let runs = lsm_runs(fence.cgroup(), &paths.run, limits)
         .context("cannot try the programs for Unix sockets")?;
-    Ok(match runs {
+    Ok(match runs.usable() {
         Ok(()) => {
             step(options, "programs for Unix sockets refuse managers");
             Managed::Judged(managers.names(allowed))
