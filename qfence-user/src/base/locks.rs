@@ -88,10 +88,21 @@ pub fn exclusive(directory: &Path) -> Result<Exclusive> {
 pub fn try_exclusive(directory: &Path) -> Result<Option<Exclusive>> {
     let context = || format!("cannot lock {}", directory.display());
     let file = File::open(directory).with_context(context)?;
+    Ok(try_exclusive_on(file, directory)?.ok())
+}
+
+/// The same as [`try_exclusive`] for a directory that is open; `directory` is its path. Returns the open directory if another
+/// process has the lock.
+///
+/// # Errors
+/// If it cannot be locked.
+pub fn try_exclusive_on(file: File, directory: &Path) -> Result<Result<Exclusive, File>> {
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(Some(lock)),
-        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
-        Err((_, errno)) => Err(errno).with_context(context),
+        Ok(lock) => Ok(Ok(lock)),
+        Err((file, Errno::EWOULDBLOCK)) => Ok(Err(file)),
+        Err((_, errno)) => {
+            Err(errno).with_context(|| format!("cannot lock {}", directory.display()))
+        }
     }
 }
 
@@ -100,11 +111,9 @@ pub fn try_exclusive(directory: &Path) -> Result<Option<Exclusive>> {
 /// # Errors
 /// As [`exclusive`].
 pub fn exclusive_on(file: File, directory: &Path) -> Result<Exclusive> {
-    let context = || format!("cannot lock {}", directory.display());
-    let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+    let file = match try_exclusive_on(file, directory)? {
         Ok(lock) => return Ok(lock),
-        Err((file, Errno::EWOULDBLOCK)) => file,
-        Err((_, errno)) => return Err(errno).with_context(context),
+        Err(file) => file,
     };
     let what = || {
         let holder =
@@ -118,7 +127,7 @@ pub fn exclusive_on(file: File, directory: &Path) -> Result<Exclusive> {
     interruptible::wait(what, move || Flock::lock(file, FlockArg::LockExclusive))
         .map_err(WaitError::into_anyhow)?
         .map_err(|(_, errno)| errno)
-        .with_context(context)
+        .with_context(|| format!("cannot lock {}", directory.display()))
 }
 
 /// The process that has the exclusive lock on a directory, if the kernel shows it.

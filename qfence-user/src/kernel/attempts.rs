@@ -2,7 +2,6 @@
 //! repeats. The maps are pinned, so unread attempts outlive their reader.
 
 use std::{
-    fs::File,
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
     path::Path,
@@ -15,10 +14,7 @@ use aya::{
         FromMapData, HashMap, InnerMap, IterableMap, MapData, MapError, RingBuf, lpm_trie::LpmTrie,
     },
 };
-use nix::{
-    errno::Errno,
-    fcntl::{Flock, FlockArg},
-};
+use nix::errno::Errno;
 use qfence_common::{AttemptKey, Event, NamedEvent, Repeats, abi, unix::Name};
 
 use super::{
@@ -28,6 +24,7 @@ use super::{
     sizes,
     slot::{First, Slot},
 };
+use crate::base::locks::{Exclusive, try_exclusive};
 
 type Keys = HashMap<MapData, AttemptKey, Repeats>;
 type MoreKeys = LpmTrie<MapData, AttemptKey, Repeats>;
@@ -41,7 +38,7 @@ pub struct Attempts {
     /// The keys that do not fit in the other map.
     more: Slot<MoreKeys>,
     /// The lock of the reader.
-    _reader: Flock<File>,
+    _reader: Exclusive,
 }
 
 impl Attempts {
@@ -51,14 +48,8 @@ impl Attempts {
     /// If the maps do not exist, or belong to another version.
     pub fn open(pins: &Path) -> Result<Option<Self>> {
         let directory = maps::directory(pins)?;
-        let file = File::open(&directory)
-            .with_context(|| format!("cannot open {}", directory.display()))?;
-        let reader = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => lock,
-            Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
-            Err((_, errno)) => {
-                return Err(errno).with_context(|| format!("cannot lock {}", directory.display()));
-            }
+        let Some(reader) = try_exclusive(&directory)? else {
+            return Ok(None);
         };
         Ok(Some(Self {
             ring: pinned(&directory, abi::EVENTS_MAP)?.try_into()?,

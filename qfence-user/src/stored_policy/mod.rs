@@ -11,10 +11,6 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use nix::{
-    errno::Errno,
-    fcntl::{Flock, FlockArg},
-};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -173,11 +169,8 @@ impl PolicyFile {
     /// # Errors
     /// As [`PolicyFile::lock`].
     pub fn try_lock(&self) -> Result<Option<Lock>> {
-        match Flock::lock(self.open()?, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Some(Lock(lock))),
-            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, errno)) => Err(errno).with_context(|| self.cannot_lock()),
-        }
+        let lock = locks::try_exclusive_on(self.open()?, &self.pins)?;
+        Ok(lock.ok().map(Lock))
     }
 
     /// The process that has the lock, and the locked directory, in words.
@@ -193,11 +186,7 @@ impl PolicyFile {
 
     /// Opens the directory that is locked.
     fn open(&self) -> Result<fs::File> {
-        pins::open(&self.pins).with_context(|| self.cannot_lock())
-    }
-
-    fn cannot_lock(&self) -> String {
-        format!("cannot lock {}", self.pins.display())
+        pins::open(&self.pins).with_context(|| format!("cannot lock {}", self.pins.display()))
     }
 
     /// The stored policy; `None` before the first one.

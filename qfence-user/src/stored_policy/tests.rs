@@ -91,8 +91,7 @@ fn two_cannot_change_a_policy_at_once() {
     let (store, pins) = store(dir.path(), "vm1");
     let lock = store.lock().unwrap();
     assert!(store.try_lock().unwrap().is_none());
-    let file = fs::File::open(pins).unwrap();
-    let (file, _) = Flock::lock(file, FlockArg::LockExclusiveNonblock).unwrap_err();
+    assert!(locks::try_exclusive(&pins).unwrap().is_none());
     drop(lock);
-    assert!(Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok());
+    assert!(locks::try_exclusive(&pins).unwrap().is_some());
 }
