@@ -5,7 +5,7 @@ use tests::run::wait_until;
 
 use super::{
     PORT, Scene, SystemLog,
-    libvirt::{FENCE, create, scene},
+    libvirt::{FENCE, scene, start},
 };
 
 /// A bridge of the host, its address, and that of the guest in it.
@@ -115,10 +115,8 @@ fn bridge(scene: &Scene) -> Result<()> {
 fn what_is_added_to_a_guest_that_runs_in_a_fence_is_refused_or_shown() -> Result<()> {
     let (scene, _libvirtd) = scene()?;
     bridge(&scene)?;
-    let mut guest = scene.room.control("vm-1")?;
     let log = SystemLog::listen(&scene)?;
-    let created = create(&scene, FENCE, "")?;
-    assert_eq!(created.code(), Some(0), "{created:?}");
+    let mut guest = start(&scene, FENCE, "")?;
     let warned = log.messages();
     guest.await_boot()?;
     let is_refused = assert_refused_or_shown(&scene, "vm-1")?;
@@ -152,9 +150,7 @@ fn what_is_added_to_a_guest_that_runs_in_a_fence_is_refused_or_shown() -> Result
 fn what_is_added_to_a_guest_that_was_fenced_later_is_refused_or_shown() -> Result<()> {
     let (scene, _libvirtd) = scene()?;
     bridge(&scene)?;
-    let guest = scene.room.control("vm-1")?;
-    let created = create(&scene, "", "")?;
-    assert_eq!(created.code(), Some(0), "{created:?}");
+    let guest = start(&scene, "", "")?;
     let attach = |options: &[&str]| {
         let attach = ["qfence-user", "attach", "--domain", "vm-1", "--detach"];
         let named = ["--name", "later"];
@@ -188,9 +184,7 @@ fn a_fence_whose_description_cannot_be_read_still_refuses_what_is_added() -> Res
     let definition = "/usr/share/libvirt/networks/default.xml";
     room.output(&["virsh", "net-define", definition])?;
     room.output(&["virsh", "net-start", "default"])?;
-    let guest = room.control("vm-1")?;
-    let created = create(&scene, "", "")?;
-    assert_eq!(created.code(), Some(0), "{created:?}");
+    let guest = start(&scene, "", "")?;
     let qfence = |words: &str| {
         let words: Vec<_> = words.split(' ').collect();
         room.output(&[&["qfence-user"], &words[..]].concat())
