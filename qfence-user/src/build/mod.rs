@@ -76,7 +76,7 @@ pub struct Built {
     pub policy: Follower,
     /// The kernel objects that it consists of.
     pub parts: Parts,
-    /// The hooks at which the place permits no program.
+    /// The hooks at which the place permits no program beside another.
     pub left_out: Vec<Hook>,
 }
 
@@ -220,13 +220,14 @@ impl Loaded<'_> {
     }
 
     /// Attaches all programs to the place, and pins their links. Those of `optional` are left out where the kernel does not
-    /// permit them.
+    /// permit them, or where they would replace another program.
     ///
     /// # Errors
     /// If any of them fails. Links made before it remain until the fence is removed.
     pub fn attach(mut self, optional: &[Hook]) -> Result<Built> {
         let (kernel, pins) = (self.policy.kernel(), self.fence.pins());
-        let left_out = kernel.attach(&self.fence.cgroup().open()?, &pins, optional)?;
+        let cgroup = self.fence.cgroup();
+        let left_out = kernel.attach((cgroup.directory(), &cgroup.open()?), &pins, optional)?;
         let parts = Parts::new(kernel.attached(), &pins);
         Ok(Built {
             policy: self.policy,

@@ -331,18 +331,29 @@ impl Kernel {
         &self.maps
     }
 
-    /// Attaches every program of the fence for cgroups to its cgroup and pins its link in `pins`. Returns the hooks among
-    /// `optional` at which the kernel permits no program.
+    /// Attaches every program of the fence for cgroups to its cgroup `directory`, and pins its link in `pins`. Returns the
+    /// hooks among `optional` at which the kernel permits no program, or where it would replace one of a cgroup above.
     ///
     /// # Errors
     /// If any of them fails. Links made before it remain until their pins are removed.
-    pub fn attach(&mut self, cgroup: &File, pins: &Path, optional: &[Hook]) -> Result<Vec<Hook>> {
+    pub fn attach(
+        &mut self,
+        (directory, cgroup): (&Path, &File),
+        pins: &Path,
+        optional: &[Hook],
+    ) -> Result<Vec<Hook>> {
         let mut left_out = Vec::new();
         for hook in self.hooks.clone() {
             if hook.is_frame() {
                 continue;
             }
             let context = || format!("cannot attach the eBPF program for {}", hook.name());
+            if optional.contains(&hook)
+                && query::replaces_another(directory, hook).with_context(context)?
+            {
+                left_out.push(hook);
+                continue;
+            }
             let (link, id) = match self.loaded()?.attach(hook, cgroup) {
                 Err(error) if optional.contains(&hook) && is_not_permitted(&error) => {
                     left_out.push(hook);

@@ -2,7 +2,7 @@
 //!
 //! aya returns only the programs. It drops the flags, which show whether other programs can be attached below.
 
-use std::{ffi::c_long, fs::File, io};
+use std::{ffi::c_long, fs::File, io, path::Path};
 
 use qfence_common::Hook;
 
@@ -99,4 +99,22 @@ pub fn attached(cgroup: &File, hook: Hook) -> io::Result<Attached> {
             Sharing::Exclusive
         },
     })
+}
+
+/// Whether a program at `hook` of the cgroup `directory` would replace one of a cgroup above, which applies in `directory` until
+/// then. That one was attached without BPF_F_ALLOW_MULTI (`compute_effective_progs` in kernel/bpf/cgroup.c). With
+/// BPF_F_ALLOW_OVERRIDE the kernel permits it.
+///
+/// # Errors
+/// As [`attached`], or if a cgroup cannot be opened.
+pub fn replaces_another(directory: &Path, hook: Hook) -> io::Result<bool> {
+    // The file that every cgroup has, and no other directory.
+    let is_cgroup = |directory: &&Path| directory.join("cgroup.controllers").exists();
+    for cgroup in directory.ancestors().take_while(is_cgroup) {
+        let found = attached(&File::open(cgroup)?, hook)?;
+        if !found.programs.is_empty() {
+            return Ok(cgroup != directory && found.sharing != Sharing::Multi);
+        }
+    }
+    Ok(false)
 }

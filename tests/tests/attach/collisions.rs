@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use tests::{fence::Fence, namespace::Namespace, shell::Shell};
 
 use super::{
-    device_program::{DeviceProgram, MULTI, attached},
+    device_program::{DeviceProgram, MULTI, OVERRIDE, attached},
     scene::{self, Place, attach},
 };
 
@@ -112,6 +112,10 @@ fn the_engines_program_is_first_and_the_fence_takes_what_is_left() -> Result<()>
         (0, At::Above, true),
         (0, At::Same, false),
         (0, At::Below, false),
+        // One that gives way. The kernel would let the fence's replace it below.
+        (OVERRIDE, At::Above, true),
+        (OVERRIDE, At::Same, false),
+        (OVERRIDE, At::Below, false),
         // runc's and systemd's.
         (MULTI, At::Above, true),
         (MULTI, At::Same, true),
@@ -142,6 +146,9 @@ fn the_fence_is_first_and_the_engine_cannot_take_it_away() -> Result<()> {
         (0, At::Same, false, false),
         // The kernel then runs the fence's program alone there: libvirt's is for its own cgroup.
         (0, At::Below, true, false),
+        (OVERRIDE, At::Above, true, true),
+        (OVERRIDE, At::Same, false, false),
+        (OVERRIDE, At::Below, true, false),
         (MULTI, At::Above, true, true),
         (MULTI, At::Same, true, true),
         (MULTI, At::Below, true, true),

@@ -21,7 +21,8 @@ const PROG_QUERY: u32 = 16;
 const TYPE: u32 = 15;
 const DEVICE: u32 = 6;
 
-/// `BPF_F_ALLOW_MULTI` and `BPF_F_REPLACE`.
+/// `BPF_F_ALLOW_OVERRIDE`, `BPF_F_ALLOW_MULTI` and `BPF_F_REPLACE`.
+pub(super) const OVERRIDE: u32 = 1;
 pub(super) const MULTI: u32 = 2;
 pub(super) const REPLACE: u32 = 4;
 

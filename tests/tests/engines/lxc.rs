@@ -14,7 +14,8 @@ use tests::{
 use super::{FOR_EVER, PORT, Scene, assert_fenced, assert_open};
 
 /// The lines of a configuration that name the hook.
-const HOOK: &str = "lxc.hook.version = 1\nlxc.hook.start-host = /usr/local/bin/qfence-lxc\n";
+pub(super) const HOOK: &str =
+    "lxc.hook.version = 1\nlxc.hook.start-host = /usr/local/bin/qfence-lxc\n";
 
 /// The lines of a configuration by which root in the container is a user without rights on the host.
 const IDS: &str = "lxc.idmap = u 0 100000 65536\nlxc.idmap = g 0 100000 65536\n";
@@ -28,7 +29,7 @@ const PUBLISH: &str = "for protocol in tcp udp; do
     iptables-nft -t nat -A PREROUTING -p $protocol --dport 8081 ! -i lxcbr0 -j DNAT --to 10.0.3.15:9000
 done";
 
-fn scene() -> Result<Scene> {
+pub(super) fn scene() -> Result<Scene> {
     let scene = Scene::with(Room::with_lxc)?;
     let hook = include_str!("../../../contrib/lxc/qfence-lxc");
     scene.room.write("/usr/local/bin/qfence-lxc", hook)?;
@@ -62,12 +63,12 @@ fn run(scene: &Scene) -> Result<Ended> {
 }
 
 /// What LXC wrote to its log.
-fn log(scene: &Scene) -> String {
+pub(super) fn log(scene: &Scene) -> String {
     fs::read_to_string(scene.room.path("/run/lxc.log")).unwrap_or_default()
 }
 
 /// Starts the container in the background.
-fn start(scene: &Scene, command: &[&str]) -> Result<()> {
+pub(super) fn start(scene: &Scene, command: &[&str]) -> Result<()> {
     let start = [
         "lxc-start",
         "--name",

@@ -3,6 +3,7 @@
 mod added;
 mod attach;
 mod containerd;
+mod device_programs;
 mod docker;
 mod followed;
 mod inside;

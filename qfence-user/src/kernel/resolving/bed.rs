@@ -155,7 +155,8 @@ impl Bed {
         let mut kernel = loaded.unwrap().0;
         kernel.finish_loading().unwrap();
         let file = File::open(&cgroup.0).unwrap();
-        assert!(kernel.attach(&file, &pins, &[]).unwrap().is_empty());
+        let attached = kernel.attach((&cgroup.0, &file), &pins, &[]);
+        assert!(attached.unwrap().is_empty());
         let addresses = Addresses::open(&pins).unwrap();
         let askers = kernel.take_askers().unwrap();
         let attempts = Attempts::open(&pins).unwrap().unwrap();
