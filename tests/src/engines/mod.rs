@@ -207,12 +207,15 @@ impl Room {
         Ok(())
     }
 
-    /// Starts containerd, in a cgroup of its own, with [`IMAGE`], and waits until it answers.
+    /// Starts containerd, in a cgroup of its own, and waits until it answers. The first one gets [`IMAGE`].
     pub fn start_containerd(&self) -> Result<Process> {
-        self.import("podman")?;
         let archive = "/root/archive.tar";
-        let save = ["podman", "save", "--format", "docker-archive"];
-        self.output(&[&save[..], &["--output", archive, IMAGE]].concat())?;
+        let is_first = !self.path(archive).exists();
+        if is_first {
+            self.import("podman")?;
+            let save = ["podman", "save", "--format", "docker-archive"];
+            self.output(&[&save[..], &["--output", archive, IMAGE]].concat())?;
+        }
         let containerd = self.start("containerd", &[])?;
         let answers = wait_until("containerd answers", || {
             Ok(self.run(&["ctr", "version"])?.code() == Some(0))
@@ -226,7 +229,9 @@ impl Room {
             "native",
             archive,
         ];
-        self.output(&import)?;
+        if is_first {
+            self.output(&import)?;
+        }
         Ok(containerd)
     }
 
@@ -255,8 +260,17 @@ impl Room {
 
     /// Kills a service of the host by SIGKILL, and waits until it is gone.
     pub fn kill(&self, name: &str) -> Result<()> {
+        self.signal(name, "-KILL")
+    }
+
+    /// Ends a service of the host by SIGTERM, and waits until it is gone.
+    pub fn stop(&self, name: &str) -> Result<()> {
+        self.signal(name, "-TERM")
+    }
+
+    fn signal(&self, name: &str, signal: &str) -> Result<()> {
         // The process that was started is not the service: it has entered the host, and waits.
-        self.output(&["pkill", "-KILL", "-x", name])?;
+        self.output(&["pkill", signal, "-x", name])?;
         wait_until(&format!("{name} is gone"), || {
             Ok(self.run(&["pgrep", "-x", name])?.code() == Some(1))
         })

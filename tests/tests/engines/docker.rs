@@ -5,8 +5,11 @@ use tests::{engines::IMAGE, process::Process, run::wait_until};
 
 use super::{FOR_EVER, Scene, assert_fenced, assert_open};
 
+/// The runtime.
+pub(super) const WRAPPER: &str = include_str!("../../../contrib/docker/qfence-runc");
+
 /// The node's side of Docker's bridge.
-const GATEWAY: &str = "172.17.0.1";
+pub(super) const GATEWAY: &str = "172.17.0.1";
 
 const CONFIGURATION: &str = r#"{ "runtimes": {
     "qfence": { "path": "/usr/local/bin/qfence-runc" },
@@ -19,16 +22,15 @@ pub(super) fn scene() -> Result<(Scene, Process)> {
 }
 
 /// The same with this configuration of Docker.
-fn scene_with(configuration: &str) -> Result<(Scene, Process)> {
+pub(super) fn scene_with(configuration: &str) -> Result<(Scene, Process)> {
     let scene = Scene::new()?;
-    let wrapper = include_str!("../../../contrib/docker/qfence-runc");
-    let broken = wrapper.replace("--profile host", "--profile nonsense");
-    assert_ne!(broken, wrapper);
+    let broken = WRAPPER.replace("--profile host", "--profile nonsense");
+    assert_ne!(broken, WRAPPER);
     // The runtime has the last of these options, and there is nothing to add the hook to.
-    let unread = wrapper.replace("\"$@\"", "\"$@\" --bundle /nowhere");
-    assert_ne!(unread, wrapper);
+    let unread = WRAPPER.replace("\"$@\"", "\"$@\" --bundle /nowhere");
+    assert_ne!(unread, WRAPPER);
     for (name, text) in [
-        ("qfence", wrapper),
+        ("qfence", WRAPPER),
         ("broken", &broken),
         ("unread", &unread),
     ] {
@@ -99,21 +101,29 @@ fn a_container_gets_its_fence_at_each_start() -> Result<()> {
     scene.assert_nothing_left()
 }
 
-/// With live-restore, containers outlive dockerd; otherwise the next dockerd ends them.
+/// With live-restore, containers outlive dockerd; otherwise it ends them when it stops, or the next one does.
 #[test]
 fn a_fence_does_not_depend_on_dockerd() -> Result<()> {
-    for is_live in [true, false] {
+    for (is_live, is_killed) in [(true, true), (true, false), (false, true), (false, false)] {
         let start = format!("{{ \"live-restore\": {is_live}, ");
         let configuration = CONFIGURATION.replacen('{', &start, 1);
         let (scene, docker) = scene_with(&configuration)?;
-        let options = ["--detach", "--name", "web", "--runtime", "qfence", IMAGE];
-        let run = ["docker", "run"];
+        let options = ["--detach", "--name", "web", "--runtime", "qfence"];
+        let run = ["docker", "run", "--stop-timeout", "1"];
         scene
             .room
-            .output(&[&run, &options[..], &FOR_EVER].concat())?;
-        scene.room.kill("dockerd")?;
+            .output(&[&run, &options[..], &[IMAGE], &FOR_EVER].concat())?;
+        if is_killed {
+            scene.room.kill("dockerd")?;
+        } else {
+            scene.room.stop("dockerd")?;
+        }
         drop(docker);
-        assert!(scene.fences()?.contains("(oci)"), "live: {is_live}");
+        if is_live || is_killed {
+            assert!(scene.fences()?.contains("(oci)"), "live: {is_live}");
+        } else {
+            scene.assert_nothing_left()?;
+        }
         let _docker = scene.room.start_docker()?;
         if is_live {
             assert_fenced(&scene.probe_in("docker", "web", GATEWAY)?)?;

@@ -56,6 +56,15 @@ impl<'a> Followed<'a> {
         })
     }
 
+    /// Kills qfence. The fence has no supervisor any more.
+    pub(super) fn kill(mut self) -> Result<()> {
+        let kill = format!("kill -KILL $(cat {PID})");
+        self.scene.room.output(&["sh", "-c", &kill])?;
+        let status = self.process.wait(HANG)?.context("it does not end")?;
+        ensure!(!status.success(), "{status}");
+        Ok(())
+    }
+
     /// Ends qfence, as Ctrl-C does. The target is not fenced any more.
     pub(super) fn end(mut self) -> Result<()> {
         let kill = format!("kill $(cat {PID})");

@@ -7,6 +7,7 @@ mod device_programs;
 mod docker;
 mod followed;
 mod inside;
+mod killed;
 mod libvirt;
 mod lxc;
 mod podman;
