@@ -57,6 +57,7 @@ static DROPPED: LruHashMap<Dropped, u64, { local_in::DROPPED as usize }> = LruHa
 
 /// The offsets in the kernel's types.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata")]
 static LOCAL_IN_OFFSETS: Global<Offsets> = Global::new(Offsets {
     state_in: 0,
     device_index: 0,

@@ -196,3 +196,23 @@ fn the_table_has_all_rooms() -> Result<()> {
     assert_eq!(rooms()?.into_iter().collect::<BTreeSet<_>>(), there);
     Ok(())
 }
+
+/// The reason is in `maps/mod.rs` of the programs.
+#[test]
+fn each_global_of_the_programs_has_its_section() -> Result<()> {
+    let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../qfence-ebpf/src");
+    let mut count = 0;
+    for file in files(&programs)? {
+        let text = fs::read_to_string(&file)?;
+        let lines: Vec<_> = text.lines().collect();
+        for pair in lines.windows(2) {
+            if pair[1].contains("static ") && pair[1].contains(": Global<") {
+                count += 1;
+                let is_there = pair[0] == "#[unsafe(link_section = \".rodata\")]";
+                ensure!(is_there, "{}: {}", file.display(), pair[1]);
+            }
+        }
+    }
+    ensure!(count > 20, "{count} globals");
+    Ok(())
+}

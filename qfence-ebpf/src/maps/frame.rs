@@ -48,10 +48,12 @@ pub(crate) static HOST_SENT: LruHashMap<Sent, u64, { abi::HOST_SENT as usize }> 
 
 /// What happens with refused frames.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata")]
 pub(crate) static DENY_FRAMES_WITH: Global<u32> = Global::new(frame::ANSWER_PROHIBITED);
 
 /// The offsets in the kernel's `sk_buff`.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata")]
 pub(crate) static FRAME_OFFSETS: Global<Offsets> = Global::new(Offsets {
     head: 0,
     data: 0,

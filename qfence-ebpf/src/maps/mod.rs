@@ -163,36 +163,48 @@ pub(crate) static COUNTERS: PerCpuArray<u64, COUNTER_SLOTS> = PerCpuArray::new()
 pub(crate) static MANAGER_NAMES: LpmTrie<[u8; NAME_BYTES], u32, { MAX_NAMES as usize }> =
     LpmTrie::new();
 
+// The globals. Each has its section, `.rodata`. Without the attribute LLVM merges it with any constant of the programs that has
+// the same bytes (`isUnmergeableGlobal` in ConstantMerge.cpp), such as a key of zeros. The constant would then have the
+// value that the loader gives to the global.
+
 /// The error of a denied call, as a negative errno; 0 if the kernel has no `bpf_set_retval`.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata")]
 pub(crate) static DENY_RETVAL: Global<i32> = Global::new(0);
 
 /// The random number from which the destinations of the proof are derived.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata")]
 pub(crate) static PROOF: Global<u64> = Global::new(0);
 
 /// Whether raw, UDP-Lite and L2TP sockets are allowed.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata")]
 pub(crate) static ALLOW_RAW: Global<u32> = Global::new(0);
 
 /// Whether devices for networks other than QEMU's own sockets are allowed.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata")]
 pub(crate) static ALLOW_DEVICES: Global<u32> = Global::new(0);
 
 /// The id of the fence's cgroup.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata")]
 pub(crate) static FENCE_CGROUP: Global<u64> = Global::new(0);
 
 /// Whether sockets in network namespaces that were made outside the fence are allowed.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata")]
 pub(crate) static ALLOW_NETNS: Global<u32> = Global::new(0);
 
 /// The cookie of the network namespace with the host's addresses, in a fence of a workload; otherwise 0.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata")]
 pub(crate) static NODE_NETNS: Global<u64> = Global::new(0);
 
 /// The offsets in the kernel's types at which the maker of a network namespace is found.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata")]
 pub(crate) static NETNS_OFFSETS: Global<Offsets> = Global::new(Offsets {
     sock_net: 0,
     net_rtnl: 0,
@@ -206,6 +218,7 @@ pub(crate) static NETNS_OFFSETS: Global<Offsets> = Global::new(Offsets {
 
 /// The offsets in the kernel's types at which Unix sockets have their makers and names.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata")]
 pub(crate) static MANAGER_OFFSETS: Global<manager::Offsets> = Global::new(manager::Offsets {
     socket_sock: 0,
     sock_type: 0,
@@ -217,6 +230,7 @@ pub(crate) static MANAGER_OFFSETS: Global<manager::Offsets> = Global::new(manage
 
 /// The offsets in the kernel's types at which tasks and sockets are described.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata")]
 pub(crate) static LISTING_OFFSETS: Global<listing::Offsets> = Global::new(listing::Offsets {
     task_cgroups: 0,
     default_cgroup: 0,
@@ -252,18 +266,22 @@ pub(crate) static LISTING_OFFSETS: Global<listing::Offsets> = Global::new(listin
 
 /// The offset of `socket.sk`.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata")]
 pub(crate) static SOCKET_SOCK: Global<u32> = Global::new(0);
 
 /// Whether the kernel can look up the MPTCP connection of a TCP subflow.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata")]
 pub(crate) static FINDS_MPTCP: Global<u32> = Global::new(0);
 
 /// Whether every program has helpers for the calling process.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata")]
 pub(crate) static NAMES_CALLER: Global<u32> = Global::new(0);
 
 /// The offsets in the kernel's types at which the names of Unix sockets are found.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata")]
 pub(crate) static UNIX_OFFSETS: Global<unix::Offsets> = Global::new(unix::Offsets {
     address: 0,
     length: 0,
@@ -275,18 +293,22 @@ pub(crate) static UNIX_OFFSETS: Global<unix::Offsets> = Global::new(unix::Offset
 
 /// Whether sockets are refused whose local port no program judges.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata")]
 pub(crate) static CLOSES_LISTENERS: Global<u32> = Global::new(0);
 
 /// Whether processes can set socket options that no program sees.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata")]
 pub(crate) static OPTIONS_UNSEEN: Global<u32> = Global::new(0);
 
 /// Whether what is let through is logged.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata")]
 pub(crate) static LOG_ALLOWED: Global<u32> = Global::new(0);
 
 /// The resolver to which queries for names are led.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata")]
 pub(crate) static RESOLVER: Global<Resolver> = Global::new(Resolver {
     netns: 0,
     v4: 0,
@@ -296,4 +318,5 @@ pub(crate) static RESOLVER: Global<Resolver> = Global::new(Resolver {
 
 /// Whether all devices are refused except those in DEVICES.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata")]
 pub(crate) static CLOSES_DEVICES: Global<u32> = Global::new(0);
