@@ -14,7 +14,7 @@
 /// A fence from before the first version counts as version 0. Two things never change, because every version of qfence
 /// depends on them: the directory `qfence/NAME` in bpffs, and the name [`MAPS_DIRECTORY`] followed by the version
 /// number.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The name of the directory of a fence's pinned maps, without the version number at its end.
 pub const MAPS_DIRECTORY: &str = "maps-abi-";
@@ -116,14 +116,14 @@ pub const DEVICES_MAP: &str = "DEVICES";
 /// The maximum number of those devices.
 pub const DEVICES: u32 = 1024;
 
-/// The hash map of what was let through to each destination: from [`crate::Sighting`] to [`crate::Flow`]. It has room for
+/// The hash map of what was let through to each destination: from [`crate::FlowKey`] to [`crate::Flow`]. It has room for
 /// one entry, and no entry, in a fence that does not log it.
 pub const FLOWS_MAP: &str = "FLOWS";
 
 /// The maximum number of those destinations, with [`crate::flow::OTHERS`] for all that do not fit.
 pub const FLOWS: u32 = 4096;
 
-/// The global that logs what is let through: 0 or 1.
+/// The global that logs what is let through: 0, [`crate::flow::TOGETHER`] or [`crate::flow::BY_CGROUP`].
 pub const LOG_ALLOWED: &str = "LOG_ALLOWED";
 
 /// The hash map of the addresses that rules by name allow: from [`crate::Halves`] to [`crate::resolved::Resolved`]. It has

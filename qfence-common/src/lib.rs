@@ -29,7 +29,7 @@ pub mod verdict;
 
 pub use address::{Address, Halves, LookupPath};
 pub use event::{AttemptKey, Comm, Event, NO_UID, NamedEvent, Origin, Repeats};
-pub use flow::{Flow, OTHERS};
+pub use flow::{Flow, FlowKey, OTHERS};
 pub use hook::{HOOKS, Hook};
 pub use packet::{Packet, Payload};
 pub use peer::Peer;

@@ -2,12 +2,13 @@
 //! verifier removes all that depends on it.
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_NOEXIST},
-    programs::SkBuffContext,
+    bindings::{__sk_buff, BPF_NOEXIST, bpf_sock_addr},
+    helpers::bpf_skb_cgroup_id,
+    programs::{SkBuffContext, SockAddrContext},
 };
 use qfence_common::{
-    Action, Flow, Halves, LookupPath, OTHERS, Payload, Protocol, Sighting, packet::parse,
-    verdict::NO_RULE,
+    Action, Flow, FlowKey, Halves, LookupPath, OTHERS, Payload, Protocol, Sighting,
+    flow::BY_CGROUP, packet::parse, verdict::NO_RULE,
 };
 
 use crate::{
@@ -15,7 +16,11 @@ use crate::{
     hooks::packet::LOOPBACK,
     judge::policy::verdict,
     maps::{FLOWS, LOG_ALLOWED},
-    subject::skb::Skb,
+    subject::{
+        destination::{self, Destination},
+        owner,
+        skb::Skb,
+    },
 };
 
 /// Whether what is let through is logged.
@@ -26,10 +31,11 @@ pub(crate) fn are_logged() -> bool {
 
 /// Counts an allowed call.
 #[inline(always)]
-pub(crate) fn note_call(to: Halves, protocol: Protocol, port: u16, rule: u32) {
+pub(crate) fn note_call(ctx: &SockAddrContext, to: &Destination, rule: u32) {
     if are_logged() {
-        let ends = u32::from(port) | (protocol.0 & 0xffff) << 16;
-        qfence_note_call(to.upper, to.lower, ends, rule);
+        let ends = u32::from(to.port) | (to.protocol.0 & 0xffff) << 16;
+        let Halves { upper, lower } = to.address;
+        qfence_note_call(ctx.sock_addr, upper, lower, ends, rule);
     }
 }
 
@@ -70,7 +76,13 @@ pub(crate) fn note_frame_received(from: Halves, payload: Payload, length: u32) {
 
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn qfence_note_call(upper: u64, lower: u64, ends: u32, rule: u32) -> u32 {
+extern "C" fn qfence_note_call(
+    ctx: *mut bpf_sock_addr,
+    upper: u64,
+    lower: u64,
+    ends: u32,
+    rule: u32,
+) -> u32 {
     if !are_logged() {
         return 0;
     }
@@ -79,10 +91,16 @@ extern "C" fn qfence_note_call(upper: u64, lower: u64, ends: u32, rule: u32) -> 
         Protocol::MPTCP => Protocol::TCP,
         other => other,
     };
-    let key = Sighting {
-        address: Halves { upper, lower },
-        port: ends & 0xffff,
-        protocol: protocol.0,
+    let key = FlowKey {
+        to: Sighting {
+            address: Halves { upper, lower },
+            port: ends & 0xffff,
+            protocol: protocol.0,
+        },
+        cgroup: match are_told_apart() {
+            true => owner::maker(destination::socket(&SockAddrContext::new(ctx))),
+            false => 0,
+        },
     };
     let flow = find_or_add(&key, rule);
     if !flow.is_null() {
@@ -105,7 +123,7 @@ extern "C" fn qfence_note_sent_packet(
     }
     let payload = Payload::from_bits(payload);
     let address = Halves { upper, lower };
-    let key = key(address, payload, payload.destination_port());
+    let key = key(address, payload, payload.destination_port(), cgroup(skb));
     let mut flow = find(&key);
     // A segment of TCP that continues a connection without an entry belongs to one that was accepted.
     if flow.is_null() && !payload.continues_tcp() {
@@ -137,7 +155,8 @@ extern "C" fn qfence_note_received_packet(skb: *mut __sk_buff) -> u32 {
         return 0;
     };
     let payload = packet.payload;
-    let flow = find(&key(packet.source, payload, payload.source_port()));
+    let port = payload.source_port();
+    let flow = find(&key(packet.source, payload, port, cgroup(skb)));
     if !flow.is_null() {
         // SAFETY: the hook's own context; the verifier checks each access.
         let length = unsafe { (*skb).len };
@@ -162,7 +181,12 @@ extern "C" fn qfence_note_frame_sent(
         return 0;
     }
     let payload = Payload::from_bits(payload);
-    let key = key(Halves { upper, lower }, payload, payload.destination_port());
+    let key = key(
+        Halves { upper, lower },
+        payload,
+        payload.destination_port(),
+        0,
+    );
     // Such a segment without an entry belongs to a connection to the guest. What an exception lets through has no rule.
     let flow = if payload.continues_tcp() || rule == NO_RULE {
         find(&key)
@@ -189,6 +213,7 @@ extern "C" fn qfence_note_frame_received(upper: u64, lower: u64, payload: u64, l
         Halves { upper, lower },
         payload,
         payload.source_port(),
+        0,
     ));
     if !flow.is_null() {
         // SAFETY: as above.
@@ -210,22 +235,41 @@ fn path(skb: *mut __sk_buff) -> LookupPath {
 }
 
 #[inline(always)]
-fn key(address: Halves, payload: Payload, port: u16) -> Sighting {
-    Sighting {
-        address,
-        port: port.into(),
-        protocol: payload.protocol().0,
+fn key(address: Halves, payload: Payload, port: u16, cgroup: u64) -> FlowKey {
+    FlowKey {
+        to: Sighting {
+            address,
+            port: port.into(),
+            protocol: payload.protocol().0,
+        },
+        cgroup,
+    }
+}
+
+/// Whether the cgroups in the fence are told apart.
+#[inline(always)]
+fn are_told_apart() -> bool {
+    LOG_ALLOWED.load() == BY_CGROUP
+}
+
+/// The cgroup of the socket of a packet, in a fence that tells its cgroups apart.
+#[inline(always)]
+fn cgroup(skb: *mut __sk_buff) -> u64 {
+    match are_told_apart() {
+        // SAFETY: the hook's own packet.
+        true => unsafe { bpf_skb_cgroup_id(skb) },
+        false => 0,
     }
 }
 
 #[inline(always)]
-fn find(key: &Sighting) -> *mut Flow {
+fn find(key: &FlowKey) -> *mut Flow {
     FLOWS.get_ptr_mut(key).unwrap_or(core::ptr::null_mut())
 }
 
 /// Returns the flow of a key, or if there is no room for it, the one of all others.
 #[inline(always)]
-fn find_or_add(key: &Sighting, rule: u32) -> *mut Flow {
+fn find_or_add(key: &FlowKey, rule: u32) -> *mut Flow {
     let flow = find(key);
     if !flow.is_null() {
         return flow;

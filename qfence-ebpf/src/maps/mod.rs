@@ -11,7 +11,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use qfence_common::{
-    Change, Event, Flow, Halves, Hits, Marks, Peer, Pulse, RefusedSyn, Sighting, Tally,
+    Change, Event, Flow, FlowKey, Halves, Hits, Marks, Peer, Pulse, RefusedSyn, Tally,
     abi::{self, COUNTER_SLOTS, EVENTS_BYTES, REFUSED_SYNS_BYTES},
     device::DeviceKey,
     listing,
@@ -122,7 +122,7 @@ pub(crate) static DEVICES: HashMap<
 /// What was let through, by destination, in a fence that logs it. The loader makes it short for other fences.
 #[btf_map]
 pub(crate) static FLOWS: HashMap<
-    Sighting,
+    FlowKey,
     Flow,
     { abi::FLOWS as usize },
     { BPF_F_NO_PREALLOC as usize },

@@ -21,8 +21,8 @@ use crate::{
     fence::{guard::Fence, integrity::Parts},
     host::watcher::Watcher,
     kernel::{
-        Askers, Attempts, DenyWith, Kernel, Lacks, Maps, NetworkDevices, RefusedSyns, Settings,
-        manager_names::ManagerNames, proof::Proof,
+        Askers, Attempts, DenyWith, Kernel, Lacks, LogAllowed, Maps, NetworkDevices, RefusedSyns,
+        Settings, manager_names::ManagerNames, proof::Proof,
     },
     policy::Policy,
     supervise::follower::{Follower, Update},
@@ -42,7 +42,7 @@ pub struct Programs {
     /// The cookie of the network namespace with the host's addresses, if the fence is attached to a workload; otherwise 0.
     pub node_netns: u64,
     /// Whether what is let through is logged.
-    pub log_allowed: bool,
+    pub log_allowed: LogAllowed,
     /// The closures that the programs enforce.
     pub enforced: Enforced,
     /// Whether the programs trace their verdicts.

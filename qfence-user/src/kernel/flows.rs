@@ -2,18 +2,21 @@
 
 use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, MapData, MapError};
-use qfence_common::{Flow, OTHERS, Sighting, abi};
+use qfence_common::{Flow, FlowKey, OTHERS, abi};
 
-use super::maps::Maps;
+use super::{LogAllowed, maps::Maps};
 
 /// The map of flows.
-pub(super) type Flows = HashMap<MapData, Sighting, Flow>;
+pub(super) type Flows = HashMap<MapData, FlowKey, Flow>;
 
 const NOT_READ: &str = "cannot read what was let through";
 
 /// The capacity of the map. A fence that does not log what is let through has no entries.
-pub(super) const fn room(is_logged: bool) -> u32 {
-    if is_logged { abi::FLOWS } else { 1 }
+pub(super) const fn room(log_allowed: LogAllowed) -> u32 {
+    match log_allowed {
+        LogAllowed::No => 1,
+        LogAllowed::Together | LogAllowed::ByCgroup => abi::FLOWS,
+    }
 }
 
 impl Maps {
@@ -31,7 +34,7 @@ impl Maps {
     ///
     /// # Errors
     /// If the map cannot be read.
-    pub fn flows(&self) -> Result<Option<Vec<(Sighting, Flow)>>> {
+    pub fn flows(&self) -> Result<Option<Vec<(FlowKey, Flow)>>> {
         match self.flows.get(&OTHERS, 0) {
             Err(MapError::KeyNotFound) => return Ok(None),
             found => found.context(NOT_READ)?,
@@ -52,7 +55,7 @@ impl Maps {
     ///
     /// # Errors
     /// If the kernel fails to.
-    pub fn forget_flow(&mut self, key: &Sighting) -> Result<()> {
+    pub fn forget_flow(&mut self, key: &FlowKey) -> Result<()> {
         match self.flows.remove(key) {
             Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
             Err(error) => Err(error).context("cannot remove a destination that was let through"),

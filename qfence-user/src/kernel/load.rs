@@ -115,7 +115,7 @@ pub(super) fn open(
     let closes_listeners = u32::from(enforced.listen.is_some());
     let options_unseen = u32::from(enforced.options_unseen);
     let closes_devices = u32::from(enforced.devices.is_some());
-    let log_allowed = u32::from(settings.log_allowed);
+    let log_allowed = settings.log_allowed.number();
     let resolver = enforced.resolver.unwrap_or_default();
     let (listing_offsets, socket_sock) = match settings.lists {
         true => super::listing::offsets(&variant)?,

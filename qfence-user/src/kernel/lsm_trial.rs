@@ -8,7 +8,7 @@ use aya::Ebpf;
 use qfence_common::{Hook, proof::Token};
 
 use super::{
-    DenyWith, NetworkDevices, Settings,
+    DenyWith, LogAllowed, NetworkDevices, Settings,
     link::{Link, attach, load},
     load::{Variant, open},
     lsm::{Lsm, types_for},
@@ -77,7 +77,7 @@ impl LsmTrial {
             allow_devices: NetworkDevices::None,
             allow_netns: false,
             node_netns: 0,
-            log_allowed: false,
+            log_allowed: LogAllowed::No,
             // No cgroup has this id: nothing is in the fence.
             cgroup: u64::MAX,
             trace: false,

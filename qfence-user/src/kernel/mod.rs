@@ -75,6 +75,7 @@ use proof_sockets::ProofSockets;
 use qfence_common::{
     Hook,
     device::{ALLOW_ALL, ALLOW_VHOST_NET},
+    flow::{BY_CGROUP, TOGETHER},
     frame::{ANSWER_PROHIBITED, ANSWER_UNREACHABLE, DROP_SILENTLY},
 };
 pub use refused_syns::RefusedSyns;
@@ -144,6 +145,37 @@ impl NetworkDevices {
     }
 }
 
+/// Whether what is let through is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogAllowed {
+    /// It is not.
+    No,
+    /// By destination.
+    Together,
+    /// By destination, and by the cgroup in the fence that reached it.
+    ByCgroup,
+}
+
+impl LogAllowed {
+    /// By destination, if it is logged.
+    #[must_use]
+    pub const fn together(is_logged: bool) -> Self {
+        match is_logged {
+            true => Self::Together,
+            false => Self::No,
+        }
+    }
+
+    /// The value of the programs' global.
+    pub(super) const fn number(self) -> u32 {
+        match self {
+            Self::No => 0,
+            Self::Together => TOGETHER,
+            Self::ByCgroup => BY_CGROUP,
+        }
+    }
+}
+
 /// The settings that the programs get when they are loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -156,7 +188,7 @@ pub struct Settings {
     /// Whether sockets in network namespaces that were made outside the fence are allowed.
     pub allow_netns: bool,
     /// Whether what is let through is logged.
-    pub log_allowed: bool,
+    pub log_allowed: LogAllowed,
     /// The cookie of the network namespace with the host's addresses, if the fence is attached to a workload, whose own may
     /// be another; otherwise 0.
     pub node_netns: u64,
@@ -264,7 +296,7 @@ impl Kernel {
         Maps::pin(&ebpf, pins)?;
         let closures = closures::fill(&mut ebpf, enforced)?;
         let mut maps = Maps::new(&mut ebpf)?;
-        if settings.log_allowed {
+        if settings.log_allowed != LogAllowed::No {
             maps.begin_flows()?;
         }
         let devices = DeviceMaps::take(&mut ebpf)?;

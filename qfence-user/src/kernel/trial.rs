@@ -11,7 +11,7 @@ use nix::libc;
 use qfence_common::{Hook, frame::checksum, netns, proof::Token, resolved::Resolver, unix};
 
 use super::{
-    DenyWith, NetworkDevices, Settings,
+    DenyWith, LogAllowed, NetworkDevices, Settings,
     link::{Link, attach, load},
     load::{Variant, object, open, try_frames},
     no_program, own_link,
@@ -91,7 +91,7 @@ impl Trial {
             allow_devices: NetworkDevices::None,
             allow_netns: false,
             node_netns: 0,
-            log_allowed: false,
+            log_allowed: LogAllowed::No,
             cgroup: 0,
             trace: false,
             rules: 0,

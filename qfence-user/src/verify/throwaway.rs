@@ -19,7 +19,7 @@ use crate::{
         registry::{Fences, MOUNTED_BPFFS},
     },
     host::{devices::Devices, watcher::Watcher},
-    kernel::{Attempts, DenyWith, Maps, NetworkDevices, device, local_in::Membership},
+    kernel::{Attempts, DenyWith, LogAllowed, Maps, NetworkDevices, device, local_in::Membership},
     policy::{
         Dns, Policy,
         profile::Profile,
@@ -239,7 +239,7 @@ async fn build(
         allow_devices: NetworkDevices::None,
         allow_netns: false,
         node_netns: 0,
-        log_allowed: false,
+        log_allowed: LogAllowed::No,
         enforced: Enforced::default(),
         trace: false,
         managers: None,

@@ -94,7 +94,7 @@ pub(crate) fn judge_call<const HOOK: u32>(ctx: &SockAddrContext, to: &Destinatio
             Action::Deny => None,
         };
         if let Some(rule) = rule {
-            flows::note_call(to.address, to.protocol, to.port, rule);
+            flows::note_call(ctx, to, rule);
         }
         return PROCEED;
     }

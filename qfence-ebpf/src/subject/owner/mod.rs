@@ -15,7 +15,8 @@ pub(crate) use marks::{
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
     helpers::{
-        bpf_ktime_get_boot_ns, bpf_sk_storage_get, bpf_skb_cgroup_id, bpf_skc_to_mptcp_sock,
+        bpf_get_current_cgroup_id, bpf_ktime_get_boot_ns, bpf_sk_storage_get, bpf_skb_cgroup_id,
+        bpf_skc_to_mptcp_sock,
     },
     programs::SockContext,
 };
@@ -196,6 +197,16 @@ pub(crate) fn caller(socket: *mut bpf_sock, netns: u64) -> Author {
         },
         None if caller.is_outside() => Author::of_the_fence(netns),
         None => caller,
+    }
+}
+
+/// Returns the id of the cgroup in which a full socket was made; that of the current process if it is not known.
+#[inline(always)]
+pub(crate) fn maker(socket: *mut bpf_sock) -> u64 {
+    match of(socket) {
+        Some(owner) => owner.cgroup,
+        // SAFETY: a helper without arguments.
+        None => unsafe { bpf_get_current_cgroup_id() },
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
         registry::Fences,
     },
     host::{watcher::Watcher, workload::WorkloadNetwork},
-    kernel::{Maps, NetworkDevices, owners},
+    kernel::{LogAllowed, Maps, NetworkDevices, owners},
     launch::{child::Lifted, notify::Manager, signals::Blocked},
     observe::metrics::{address::Listener, serve::Server},
     policy::Policy,
@@ -82,7 +82,11 @@ pub(super) async fn supervise(
     wanted: Wanted<'_>,
     blocked: Blocked,
 ) -> Result<Option<(End, Ended)>> {
-    let programs = programs(options, &wanted);
+    let attached = wanted.description.attached.as_ref();
+    let workloads = attached.map_or_else(Workloads::default, |attached| {
+        Workloads::new(&attached.workload, fence.cgroup().directory())
+    });
+    let programs = programs(options, &wanted, &workloads);
     let mut signals = blocked.receive()?;
     let messages = console::never_block()?;
     let limits = Lifted::lift()?;
@@ -110,13 +114,10 @@ pub(super) async fn supervise(
     if trace {
         traces::print(loaded.take_traces(Traces)?)?;
     }
-    let attached = wanted.description.attached.as_ref();
     let mut sources = Sources {
         lookups: None,
         resolved: ResolvedNames::default(),
-        workloads: attached.map_or_else(Workloads::default, |attached| {
-            Workloads::new(&attached.workload, fence.cgroup().directory())
-        }),
+        workloads,
         attempts: loaded.attempts()?,
         maps: Maps::open(&fence.pins())?,
         names,
@@ -205,7 +206,7 @@ fn milliseconds_since(since: u64) -> Result<u64> {
 }
 
 /// The settings of the programs.
-fn programs(options: &Attach, wanted: &Wanted<'_>) -> Programs {
+fn programs(options: &Attach, wanted: &Wanted<'_>, workloads: &Workloads) -> Programs {
     let devices = wanted.devices.iter();
     Programs {
         deny: options.deny_with,
@@ -216,7 +217,10 @@ fn programs(options: &Attach, wanted: &Wanted<'_>) -> Programs {
         },
         allow_netns: options.allow_foreign_netns,
         node_netns: wanted.node_netns,
-        log_allowed: options.log_allowed,
+        log_allowed: match options.log_allowed {
+            true if workloads.are_several() => LogAllowed::ByCgroup,
+            is_logged => LogAllowed::together(is_logged),
+        },
         enforced: Enforced {
             // No filter of system calls refuses those of 32-bit processes.
             options_unseen: true,

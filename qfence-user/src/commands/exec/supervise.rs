@@ -31,7 +31,7 @@ use crate::{
     confinement::{Closure, Enforced},
     fence::{description::Description, guard::Fence, integrity::Integrity},
     host::watcher::Watcher,
-    kernel::{Maps, NetworkDevices, owners},
+    kernel::{LogAllowed, Maps, NetworkDevices, owners},
     launch::{
         child::{self, Closures, Launch, Lifted, StartError},
         managers::{Entered, Keeper},
@@ -142,7 +142,7 @@ pub(super) async fn supervise(
         },
         allow_netns: options.allow_foreign_netns,
         node_netns: 0,
-        log_allowed: options.log_allowed,
+        log_allowed: LogAllowed::together(options.log_allowed),
         enforced: Enforced {
             options_unseen: options.allow_compat_sockopt,
             ..wanted.enforced

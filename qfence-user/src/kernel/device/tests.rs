@@ -18,7 +18,7 @@ use crate::{
     compile::compile,
     confinement::Enforced,
     kernel::{
-        DenyWith, Kernel, NetworkDevices, Settings, by_path,
+        DenyWith, Kernel, LogAllowed, NetworkDevices, Settings, by_path,
         link_info::id_of_program,
         local_in,
         pins::Pins,
@@ -44,7 +44,7 @@ fn kernel(scene: &Scene, devices: bool) -> (Kernel, PathBuf) {
         allow_devices: NetworkDevices::None,
         allow_netns: false,
         node_netns: 0,
-        log_allowed: false,
+        log_allowed: LogAllowed::No,
         cgroup: 0,
         trace: false,
         rules: 1,

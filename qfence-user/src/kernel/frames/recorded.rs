@@ -144,7 +144,7 @@ fn what_is_let_through_is_logged_by_destination() {
         panic!("{flows:?}")
     };
     assert_eq!(
-        (key.address, key.port, key.protocol),
+        (key.to.address, key.to.port, key.to.protocol),
         (halves("203.0.113.5"), 22, 6)
     );
     assert_eq!((flow.sent_packets, flow.sent_bytes), (2, 80));

@@ -18,7 +18,7 @@ use std::{
 use qfence_common::{Protocol, Pulse, resolved::Resolver, verdict::MAX_RULES};
 
 use super::super::{
-    Askers, Attempts, DenyWith, Kernel, NetworkDevices, Settings,
+    Askers, Attempts, DenyWith, Kernel, LogAllowed, NetworkDevices, Settings,
     pins::Pins,
     resolved::Addresses,
     testing::{Scene, run},
@@ -139,7 +139,7 @@ impl Bed {
             allow_devices: NetworkDevices::None,
             allow_netns: false,
             node_netns: 0,
-            log_allowed: false,
+            log_allowed: LogAllowed::No,
             cgroup: fs::metadata(&cgroup.0).unwrap().ino(),
             trace: false,
             rules: MAX_RULES,

@@ -94,9 +94,20 @@ impl Allowed {
     }
 }
 
-impl fmt::Display for Allowed {
+impl Allowed {
+    /// As text, with the workload.
+    pub(super) fn of<'a>(&'a self, workload: Option<&'a str>) -> impl fmt::Display + 'a {
+        Told(self, workload)
+    }
+}
+
+/// What was let through to a workload, as text.
+struct Told<'a>(&'a Allowed, Option<&'a str>);
+
+impl fmt::Display for Told<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.destination {
+        let Self(allowed, workload) = self;
+        match &allowed.destination {
             Destination::One {
                 protocol,
                 destination,
@@ -111,12 +122,15 @@ impl fmt::Display for Allowed {
             Destination::Several { destinations: 0 } => f.write_str("other destinations")?,
             Destination::Several { destinations } => write!(f, "{destinations} destinations")?,
         }
+        if let Some(workload) = workload {
+            write!(f, " of {}", printable(workload.as_bytes()))?;
+        }
         write!(
             f,
             " calls {} sent {} bytes received {} bytes",
-            self.calls, self.sent_bytes, self.received_bytes
+            allowed.calls, allowed.sent_bytes, allowed.received_bytes
         )?;
-        let Destination::One { rule, comment, .. } = &self.destination else {
+        let Destination::One { rule, comment, .. } = &allowed.destination else {
             return Ok(());
         };
         write!(f, " rule {rule}")?;

@@ -154,8 +154,8 @@ impl fmt::Display for Line {
                 let attempt = Told(attempt, workload.as_deref());
                 format!("{attempt} again {}", times(*count))
             }
-            Body::Allowed(allowed) => format!("allowed {allowed}"),
-            Body::Traffic(allowed) => format!("traffic {allowed}"),
+            Body::Allowed(allowed) => format!("allowed {}", allowed.of(workload.as_deref())),
+            Body::Traffic(allowed) => format!("traffic {}", allowed.of(workload.as_deref())),
             Body::Lookup(lookup) => lookup.to_string(),
             Body::Folded { lines } => {
                 format!("folded {count} attempts: this line replaces {lines} lines")

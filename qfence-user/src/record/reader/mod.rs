@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
-use qfence_common::Event;
+use qfence_common::{Event, Flow, FlowKey};
 
 use held::Held;
 use keys::Keys;
@@ -236,17 +236,22 @@ impl Reader {
         let Second { lines, idle } = ledger.next(&self.maps.flows()?.unwrap_or_default(), is_end);
         for told in lines {
             let names = self.names.now();
-            let body = match told {
-                Told::First(key, flow) => Body::Allowed(
-                    Allowed::one(&key, &flow, names.name(flow.rule), &self.resolved).into(),
-                ),
-                Told::Again(key, flow) => Body::Traffic(
-                    Allowed::one(&key, &flow, names.name(flow.rule), &self.resolved).into(),
-                ),
-                Told::Several(count, flow) => Body::Traffic(Allowed::several(count, &flow).into()),
+            let one = |key: &FlowKey, flow: &Flow| {
+                Allowed::one(&key.to, flow, names.name(flow.rule), &self.resolved).into()
             };
+            let (cgroup, body) = match told {
+                Told::First(key, flow) => (key.cgroup, Body::Allowed(one(&key, &flow))),
+                Told::Again(key, flow) => (key.cgroup, Body::Traffic(one(&key, &flow))),
+                Told::Several(count, flow) => {
+                    (0, Body::Traffic(Allowed::several(count, &flow).into()))
+                }
+            };
+            let workload = self.workloads.of(cgroup);
             // These lines have a limit of their own.
-            let line = self.line(Timestamp::now(), body, 0);
+            let line = Line {
+                workload,
+                ..self.line(Timestamp::now(), body, 0)
+            };
             self.push(line);
         }
         idle.iter().try_for_each(|key| self.maps.forget_flow(key))

@@ -62,6 +62,12 @@ impl Workloads {
         }
     }
 
+    /// Whether the place can have several.
+    #[must_use]
+    pub const fn are_several(&self) -> bool {
+        self.members.is_some()
+    }
+
     /// What the fence is attached to.
     #[must_use]
     pub fn target(&self) -> Option<Arc<str>> {

@@ -7,7 +7,7 @@
 
 use std::{cmp::Reverse, collections::BTreeMap, mem};
 
-use qfence_common::{Flow, OTHERS, Protocol, Sighting, abi};
+use qfence_common::{Flow, FlowKey, OTHERS, Protocol, abi};
 
 /// The most lines for new destinations per second. The others wait.
 const FIRSTS: usize = 20;
@@ -27,22 +27,22 @@ const SHORT: usize = abi::FLOWS as usize / 4 * 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Told {
     /// The first line about a destination.
-    First(Sighting, Flow),
+    First(FlowKey, Flow),
     /// A further one.
-    Again(Sighting, Flow),
+    Again(FlowKey, Flow),
     /// One about several destinations, or about those that had no room (0).
     Several(u64, Flow),
 }
 
 /// What was told so far.
 pub(super) struct Ledger {
-    known: BTreeMap<Sighting, Known>,
+    known: BTreeMap<FlowKey, Known>,
     /// The seconds since the start.
     now: u64,
     /// How many lines for new destinations can be written.
     credit: u32,
     /// The traffic of a second ago with those that wait for their first line.
-    waiting: BTreeMap<Sighting, Flow>,
+    waiting: BTreeMap<FlowKey, Flow>,
     /// The number of destinations that were forgotten before their first line, and their traffic, since the last line about
     /// such.
     forgotten: (u64, Flow),
@@ -62,7 +62,7 @@ struct Known {
 #[derive(Default)]
 pub(super) struct Second {
     pub(super) lines: Vec<Told>,
-    pub(super) idle: Vec<Sighting>,
+    pub(super) idle: Vec<FlowKey>,
 }
 
 impl Default for Ledger {
@@ -73,8 +73,8 @@ impl Default for Ledger {
 
 impl Ledger {
     /// A ledger for a fence of which another reader has told what there was until now.
-    pub(super) fn after(flows: &[(Sighting, Flow)]) -> Self {
-        let known = |(key, flow): &(Sighting, Flow)| (*key, Known::told(*flow, 0));
+    pub(super) fn after(flows: &[(FlowKey, Flow)]) -> Self {
+        let known = |(key, flow): &(FlowKey, Flow)| (*key, Known::told(*flow, 0));
         Self {
             known: flows.iter().map(known).collect(),
             now: 0,
@@ -85,7 +85,7 @@ impl Ledger {
     }
 
     /// Compares with what was let through until now. To be called once per second, and at the end.
-    pub(super) fn next(&mut self, flows: &[(Sighting, Flow)], is_end: bool) -> Second {
+    pub(super) fn next(&mut self, flows: &[(FlowKey, Flow)], is_end: bool) -> Second {
         self.now += 1;
         self.credit = (self.credit + 1).min(CREDIT);
         let is_time = is_end || self.now.is_multiple_of(PERIOD);
@@ -175,11 +175,11 @@ impl Ledger {
 impl Ledger {
     /// Returns this many of those that wait for their first line and had no traffic for a second: UDP and pings first, and
     /// those with the least traffic.
-    fn least(&self, before: &BTreeMap<Sighting, Flow>, count: usize) -> Vec<Sighting> {
+    fn least(&self, before: &BTreeMap<FlowKey, Flow>, count: usize) -> Vec<FlowKey> {
         if count == 0 {
             return Vec::new();
         }
-        let is_idle = |(key, flow): &(&Sighting, &Flow)| before.get(key) == Some(*flow);
+        let is_idle = |(key, flow): &(&FlowKey, &Flow)| before.get(key) == Some(*flow);
         let mut idle: Vec<_> = self.waiting.iter().filter(is_idle).collect();
         idle.sort_by_key(|(key, flow)| weight(key, flow));
         idle.iter().take(count).map(|(key, _)| **key).collect()
@@ -198,8 +198,8 @@ impl Known {
 }
 
 /// How much a destination says of what a process does: TCP more than a datagram, and an answer more than none.
-fn weight(key: &Sighting, flow: &Flow) -> (bool, u64, u64) {
-    let is_tcp = key.protocol == Protocol::TCP.0;
+fn weight(key: &FlowKey, flow: &Flow) -> (bool, u64, u64) {
+    let is_tcp = key.to.protocol == Protocol::TCP.0;
     (is_tcp, flow.received_packets, bytes(flow))
 }
 

@@ -1,15 +1,22 @@
-use qfence_common::Halves;
+use qfence_common::{Halves, Sighting};
 
 use super::*;
 
-fn key(number: u64) -> Sighting {
-    Sighting {
-        address: Halves {
-            upper: 1,
-            lower: number,
+fn key(number: u64) -> FlowKey {
+    of(number, 6)
+}
+
+fn of(number: u64, protocol: u32) -> FlowKey {
+    FlowKey {
+        to: Sighting {
+            address: Halves {
+                upper: 1,
+                lower: number,
+            },
+            port: 80,
+            protocol,
         },
-        port: 80,
-        protocol: 6,
+        cgroup: 0,
     }
 }
 
@@ -99,7 +106,7 @@ fn many_destinations_have_few_lines_and_all_of_them_add_up() {
     let again: Vec<_> = lines
         .iter()
         .filter_map(|told| match told {
-            Told::Again(key, _) => Some(key.address.lower),
+            Told::Again(key, _) => Some(key.to.address.lower),
             _ => None,
         })
         .collect();
@@ -137,11 +144,7 @@ fn a_flood_keeps_no_later_destination_off_the_record() {
         sent_bytes: 29,
         ..Flow::default()
     };
-    let of = |number, protocol| Sighting {
-        protocol,
-        ..key(number)
-    };
-    let mut map: BTreeMap<Sighting, Flow> = (0..u64::from(abi::FLOWS) - 1)
+    let mut map: BTreeMap<FlowKey, Flow> = (0..u64::from(abi::FLOWS) - 1)
         .map(|number| (of(number, 17), datagram))
         .collect();
     map.insert(OTHERS, Flow::default());
@@ -172,7 +175,7 @@ fn a_flood_keeps_no_later_destination_off_the_record() {
     }
     // Once a line for a new destination is written, it is about them.
     let named = |key| {
-        let is_it = |told: &Told| matches!(told, Told::First(of, _) if *of == key);
+        let is_it = |told: &Told| matches!(told, Told::First(found, _) if *found == key);
         lines.iter().position(is_it)
     };
     assert!(named(early) < Some(20) && named(early).is_some());
@@ -192,4 +195,16 @@ fn a_later_reader_tells_what_is_new_to_it() {
     assert!(ledger.next(&before, true).lines.is_empty());
     let now = [before[0], (key(1), flow(2, 300))];
     assert_eq!(sum(&ledger.next(&now, true).lines), (1, 200));
+}
+
+#[test]
+fn a_destination_has_a_line_for_each_cgroup() {
+    let of = |cgroup| FlowKey { cgroup, ..key(1) };
+    let now = [(of(7), flow(1, 100)), (of(8), flow(2, 200))];
+    let lines = Ledger::default().next(&now, false).lines;
+    // The one with more traffic is first.
+    let [Told::First(first, _), Told::First(second, _)] = &lines[..] else {
+        panic!("{lines:?}");
+    };
+    assert_eq!((first.cgroup, second.cgroup), (8, 7));
 }
