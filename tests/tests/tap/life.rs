@@ -6,7 +6,7 @@ use tests::{
     fence::{Fence, qfence},
     namespace::Namespace,
     probe, remains,
-    run::wait_until,
+    run::{to_end, wait_until, without_sudo},
     shell::Shell,
     tap::{
         Header, Link, Scene,
@@ -16,7 +16,7 @@ use tests::{
 };
 
 use super::{
-    bed::{fence, named},
+    bed::{GUEST_MAC, fence, named},
     layers::{pins, second, take_away},
     matrix::kind,
     row::Layer,
@@ -143,6 +143,42 @@ fn the_second_layer_goes_with_the_last_fence() -> Result<()> {
     ensure!(!second_layer_is_there(&bed.scene)?);
     let outcome = bed.send(row, |outcome| row.shows(outcome))?;
     ensure!(row.shows(&outcome), "after the fence: {outcome}");
+    Ok(())
+}
+
+/// Layer 2 recognises a guest by its MAC address. Another fence does not get it, and cannot take it away with its end.
+#[test]
+fn the_mac_address_of_a_guest_in_another_fence_is_refused() -> Result<()> {
+    let kind = kind(Link::Bridged, Header::None, false);
+    let mut bed = scene::bed(kind)?;
+    make_tap(&bed.scene.host, "tap1", Header::None)?;
+    let (first, shell) = fence(&bed.scene, "owner", &[])?;
+    let start = |mac| {
+        let other = Fence::new("taker")?.with(&["--device", "tap1", "--mac", mac]);
+        let mut command = other.command(&bed.scene.host, "true");
+        without_sudo(&mut command);
+        let ended = to_end(command)?;
+        remains::ensure_none(other.name())?;
+        anyhow::Ok(ended)
+    };
+    let refused = start(GUEST_MAC)?;
+    ensure!(refused.code() == Some(125), "{refused:?}");
+    let words = format!(
+        "a guest in the fence {} has the MAC address {GUEST_MAC} already",
+        first.name()
+    );
+    ensure!(refused.stderr.contains(&words), "{refused:?}");
+    // The control: it may have another one.
+    let started = start("02:00:00:00:00:77")?;
+    ensure!(started.code() == Some(0), "control: {started:?}");
+
+    // Without layer 1 there is no tag: layer 2 recognises the guest by its device or its MAC address.
+    shell.kill_supervisor()?;
+    take_away(&bed.scene, &first, Layer::First)?;
+    let rows = table::rows(kind);
+    let row = named(&rows, "udp that is translated to another address")?;
+    let outcome = bed.send(row, |outcome| row.is_held(outcome))?;
+    ensure!(row.is_held(&outcome), "{outcome}");
     Ok(())
 }
 

@@ -1,13 +1,16 @@
 //! The maps of a pair.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use aya::maps::{HashMap, Map, MapData};
 use qfence_common::local_in::{
     DROPPED, DROPPED_MAP, Dropped, GUARDED_DEVICES, GUARDED_DEVICES_MAP, GUARDED_MACS,
     GUARDED_MACS_MAP, Guarded, MEMBERS, MEMBERS_MAP, Member, NAME_BYTES,
 };
 
-use crate::kernel::hash::{get, keys, remove};
+use crate::{
+    base::mac::Mac,
+    kernel::hash::{get, keys, remove},
+};
 
 /// The names of all maps.
 pub(super) const NAMES: [&str; 4] = [
@@ -116,14 +119,40 @@ impl Maps {
         remove(&mut self.members, &slot)
     }
 
-    /// Drops what enters by a device.
+    /// Drops what enters by a device. To be called under the lock.
+    ///
+    /// # Errors
+    /// If there is no room, or the device is another fence's, whose entry stays.
     pub(super) fn guard_device(&mut self, index: u32, guest: Guarded) -> Result<()> {
+        if let Some(fence) = self.other_owner(get(&self.devices, &index)?, guest)? {
+            bail!("the network device with the index {index} is of the fence {fence} already");
+        }
         self.devices.insert(index, guest, 0).context(NOT_CHANGED)
     }
 
-    /// Drops what has a MAC address as its source.
+    /// Drops what has a MAC address as its source. To be called under the lock.
+    ///
+    /// # Errors
+    /// If there is no room, or a guest in another fence has the address. Its entry stays.
     pub(super) fn guard_mac(&mut self, mac: u64, guest: Guarded) -> Result<()> {
+        if let Some(fence) = self.other_owner(get(&self.macs, &mac)?, guest)? {
+            let mac = Mac::from_number(mac);
+            bail!(
+                "a guest in the fence {fence} has the MAC address {mac} already; give each guest an address of its own"
+            );
+        }
         self.macs.insert(mac, guest, 0).context(NOT_CHANGED)
+    }
+
+    /// The name of the fence of an entry, if it is another one than that of the guest.
+    fn other_owner(&self, found: Option<Guarded>, guest: Guarded) -> Result<Option<String>> {
+        match found {
+            Some(found) if found.slot != guest.slot => {
+                let member = get(&self.members, &found.slot)?;
+                Ok(member.map(|member| name_of(&member)))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Forgets a device of a fence, and the MAC addresses of its guest.

@@ -106,7 +106,7 @@ impl Membership {
     /// Drops what enters by a device and is no exception.
     ///
     /// # Errors
-    /// If there is no room.
+    /// If there is no room, or another fence guards the device.
     pub fn guard(&mut self, index: u32) -> Result<()> {
         let _lock = place::lock(self.place.parent())?;
         let guest = self.guest(index);
@@ -118,7 +118,7 @@ impl Membership {
     /// Drops what has the MAC address of a device's guest as its source, and is no exception.
     ///
     /// # Errors
-    /// If there is no room, or no guest can have this address.
+    /// If there is no room, no guest can have this address, or another fence guards it.
     pub fn guard_mac(&mut self, index: u32, mac: u64) -> Result<()> {
         ensure!(
             mac != 0 && mac >> 48 == 0 && mac >> 40 & 1 == 0,

@@ -335,6 +335,54 @@ fn a_pair_is_shared_and_goes_with_the_last() {
 }
 
 #[test]
+fn what_another_fence_guards_is_refused_and_stays_its_own() {
+    for method in [Method::Links, Method::Nft] {
+        apart(|scene| {
+            let (mut tap, service) = (Tap::new(), Service::new(PORT));
+            let join = |fence| join_by(method, &scene.bpffs, &scene.run, None, fence).unwrap();
+            let (mut first, mut second) = (join("first"), join("second"));
+            assert!(reaches(&mut tap, &service, GUEST, V4), "control");
+            let loopback = index_of("lo");
+            first.guard(loopback).unwrap();
+            first.guard_mac(loopback, number(GUEST)).unwrap();
+            for (refused, words) in [
+                (
+                    second.guard_mac(99, number(GUEST)),
+                    "a guest in the fence first has the MAC address 52:54:00:00:00:01 already",
+                ),
+                (second.guard(loopback), "of the fence first already"),
+            ] {
+                let error = format!("{:#}", refused.unwrap_err());
+                assert!(error.contains(words), "{method:?}: {error}");
+            }
+            // Its own it can have again, for another device too.
+            first.guard(loopback).unwrap();
+            first.guard_mac(98, number(GUEST)).unwrap();
+            second.guard_mac(99, number(OTHER)).unwrap();
+            for mac in [GUEST, OTHER] {
+                assert!(!reaches(&mut tap, &service, mac, V4), "{method:?}");
+            }
+            for fence in ["first", "second"] {
+                assert_eq!(drops(&scene.bpffs, fence).unwrap(), 1, "{method:?}");
+            }
+
+            second.leave().unwrap();
+            assert!(is_whole(&scene.bpffs, None).unwrap());
+            assert!(!reaches(&mut tap, &service, GUEST, V4), "{method:?}");
+            assert!(reaches(&mut tap, &service, OTHER, V4), "{method:?}");
+            // After its end another can have it.
+            let mut third = join("third");
+            first.leave().unwrap();
+            assert!(reaches(&mut tap, &service, GUEST, V4), "{method:?}");
+            third.guard_mac(99, number(GUEST)).unwrap();
+            assert!(!reaches(&mut tap, &service, GUEST, V4), "{method:?}");
+            third.leave().unwrap();
+            assert_eq!(tables(), "");
+        });
+    }
+}
+
+#[test]
 fn the_network_namespace_is_free_after_the_last() {
     apart(|scene| {
         run("ip link add v0 type veth peer name v1");
