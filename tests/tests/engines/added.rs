@@ -176,6 +176,48 @@ fn what_is_added_to_a_guest_that_was_fenced_later_is_refused_or_shown() -> Resul
     scene.assert_nothing_left()
 }
 
+/// The hook `network` lets an interface pass that the fence has. One that was detached is no longer among them.
+#[test]
+fn an_interface_that_was_detached_is_refused_when_it_is_added_again() -> Result<()> {
+    const MAC: &str = "52:54:00:00:07:01";
+    let (scene, _libvirtd) = scene()?;
+    let room = &scene.room;
+    let definition = "/usr/share/libvirt/networks/default.xml";
+    room.output(&["virsh", "net-define", definition])?;
+    room.output(&["virsh", "net-start", "default"])?;
+    let interface = NETWORK.replace("<source", &format!("<mac address='{MAC}'/><source"));
+    let mut guest = room.control("vm-1")?;
+    let created = create(&scene, FENCE, &interface)?;
+    assert_eq!(created.code(), Some(0), "{created:?}");
+    let fences: serde_json::Value = serde_json::from_str(&scene.fences()?)?;
+    assert_eq!(fences[0]["devices"], serde_json::json!(["vnet0"]));
+    // The guest takes part in removing a device.
+    guest.await_boot()?;
+    let detach = [
+        "virsh",
+        "detach-interface",
+        "vm-1",
+        "network",
+        "--mac",
+        MAC,
+        "--live",
+    ];
+    room.output(&detach)?;
+    wait_until("the device is gone", || Ok(devices(&scene)? == 0))?;
+    let refused = add(&scene, &interface)?.expect_err("it was added");
+    let words = "vm-1 runs in the fence vm-1, which does not see";
+    assert!(refused.contains(words), "{refused}");
+    assert_eq!(devices(&scene)?, 0);
+
+    // The control: without the fence it is added.
+    room.output(&["qfence-user", "rm", "vm-1"])?;
+    assert_eq!(add(&scene, &interface)?, Ok(()), "control");
+    assert_eq!(devices(&scene)?, 1, "control");
+    room.output(&["virsh", "destroy", "vm-1"])?;
+    drop(guest);
+    scene.assert_nothing_left()
+}
+
 /// The hook `network` looks up the fence of a guest by its description. Without one, it asks the programs.
 #[test]
 fn a_fence_whose_description_cannot_be_read_still_refuses_what_is_added() -> Result<()> {

@@ -6,12 +6,15 @@
 use std::io::stdin;
 
 use anyhow::{Context as _, Result, bail};
+use nix::net::if_::if_nametoindex;
 
 use super::{super::require_root, asked::to_attach};
 use crate::{
     base::{console::notify, paths::Paths, printable::printable},
     cli::LibvirtHook,
-    fence::{description::Description, hierarchy::Hierarchy, registry::Fences},
+    fence::{
+        description::Description, devices::FencedDevice, hierarchy::Hierarchy, registry::Fences,
+    },
     workload::{self, Target, is_not_running, libvirt::port::Port, words_of_domain},
 };
 
@@ -91,15 +94,51 @@ fn undescribed(fences: &Fences, port: &Port, paths: &Paths) -> Result<Option<Str
     Ok(judges.map(|(name, _)| name))
 }
 
-/// Whether a fence has the interface: libvirt calls the hook again for those of running guests when it is restarted.
+/// Whether a fence has the interface: libvirt calls the hook again for those of running guests when it is restarted. An interface
+/// that was detached from the guest is still described, but its device is gone, and the next one has another index.
 fn has(fence: &Description, port: &Port) -> bool {
+    let exists = |device: &FencedDevice| if_nametoindex(&*device.name).ok() == Some(device.index);
     let mut devices = fence.devices.iter();
     port.mac
-        .is_some_and(|mac| devices.any(|device| device.macs.contains(&mac)))
+        .is_some_and(|mac| devices.any(|device| device.macs.contains(&mac) && exists(device)))
 }
 
 /// Whether the options of the hook allow networks that no fence sees.
 fn allows_unfenced(options: &LibvirtHook) -> Result<bool> {
     // Only the options count here, and not whose they are.
     to_attach("network", &[], &options.options).map(|attach| attach.allow_unfenced_net)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fence_has_an_interface_as_long_as_its_device_exists() {
+        let loopback = if_nametoindex("lo").unwrap();
+        let fence = |name: &str, index: u32| -> Description {
+            let text = format!(
+                r#"{{
+                    "command": ["domain vm"], "supervisor": 1, "started": "",
+                    "devices": [{{
+                        "name": {name:?}, "index": {index}, "netns": 1, "macs": ["52:54:00:00:00:01"],
+                        "learns_mac": false
+                    }}]
+                }}"#
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        let port = |mac: Option<&str>| Port {
+            owner: "vm".to_owned(),
+            mac: mac.map(|mac| mac.parse().unwrap()),
+        };
+        let own = port(Some("52:54:00:00:00:01"));
+        assert!(has(&fence("lo", loopback), &own));
+        // It was detached, and perhaps another one got its name.
+        assert!(!has(&fence("none", loopback), &own));
+        assert!(!has(&fence("lo", loopback + 1), &own));
+        for other in [port(Some("52:54:00:00:00:02")), port(None)] {
+            assert!(!has(&fence("lo", loopback), &other));
+        }
+    }
 }
