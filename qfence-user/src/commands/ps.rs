@@ -14,6 +14,7 @@ use crate::{
         console::notify,
         paths::Paths,
         printable::{printable, printable_words},
+        process::helper::Apart,
     },
     cli::Ps,
     confinement,
@@ -30,9 +31,6 @@ use crate::{
     stored_policy::resolved_names::{RESULTS, refused},
     workload::added,
 };
-
-/// Why a device is not fenced that libvirt has added.
-const ADDED: &str = "it was added to the running guest";
 
 /// The maximum number of processes of a fence in the table.
 const PIDS: usize = 16;
@@ -107,14 +105,13 @@ pub fn run(options: &Ps, paths: &Paths) -> Result<()> {
     let elsewhere = registry.clear(&mut |note| notify(note))?;
     let mut fences = registry.list(elsewhere)?;
     drop(registry);
+    let mut apart = Apart::new(&paths.proc);
     for fence in &mut fences {
         let Some(description) = &fence.description else {
             continue;
         };
-        let added = added::unjudged(description, &fence.pids, paths).into_iter();
-        fence
-            .unfenced
-            .extend(added.map(|device| (device, ADDED.to_owned())));
+        let added = added::unjudged(description, &fence.pids, &mut apart, paths);
+        fence.unfenced.extend(added);
     }
     let lookups = lookups(&all, &fences);
     if options.json {

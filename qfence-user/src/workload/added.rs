@@ -1,80 +1,72 @@
 //! The network devices that were added to a guest of libvirt while it ran, and that its fence does not judge.
 
-use std::{fs, io, path::Path};
+use nix::unistd::Pid;
 
-use nix::{errno::Errno, unistd::Pid};
-
-use super::{descriptor::name_of_device, words_of_domain};
-use crate::{base::paths::Paths, fence::description::Description};
+use super::{taps, words_of_domain};
+use crate::{
+    base::{
+        paths::Paths,
+        process::{helper::Apart, open_taps::MACVTAP},
+    },
+    fence::{description::Description, devices::FencedDevice},
+};
 
 /// What is open in the fence of a guest if the kernel cannot refuse such devices, in the column OPEN of `ps`.
 pub const HOTPLUG: &str = "hotplug";
 
-/// How many descriptors of a process are looked at. A QEMU has two for each queue of a disk or network device.
-const DESCRIPTORS: usize = 1 << 16;
+/// Why a device is not fenced that libvirt has added.
+const ADDED: &str = "it was added to the running guest";
 
-/// The path of a macvtap device, before the index of its network device.
-const MACVTAP: &str = "/dev/tap";
+/// Why it is unknown whether a process has such devices.
+const UNKNOWN: &str = "the open files of a process of the guest cannot be looked at";
 
-/// The devices that the processes of a fence have open and that are not its own, by name, or by path if the name is not known.
-/// A process whose descriptors cannot all be looked at is named by `/proc/PID/fd`.
+/// A device, by name, or by path if the name is not known, and why it is not fenced.
+pub(crate) type Unfenced = (String, String);
+
+/// The devices that the processes of a fence have open and that are not its own. A process whose descriptors cannot all be looked
+/// at is named by `/proc/PID/fd`. `apart` looks at them.
 /// None of a fence where they are refused or allowed, or that is not attached to a guest.
 #[must_use]
-pub fn unjudged(fence: &Description, pids: &[Pid], paths: &Paths) -> Vec<String> {
+pub(crate) fn unjudged(
+    fence: &Description,
+    pids: &[Pid],
+    apart: &mut Apart,
+    paths: &Paths,
+) -> Vec<Unfenced> {
     let attached = fence.attached.as_ref();
     let is_guest =
         attached.is_some_and(|attached| attached.workload.starts_with(&words_of_domain("")));
-    if !is_guest || !fence.open.iter().any(|open| open == HOTPLUG) {
+    let is_open = fence.open.iter().any(|open| open == HOTPLUG);
+    if !is_guest || !is_open {
         return Vec::new();
     }
-    let mut all: Vec<String> = pids
+    let mut all: Vec<Unfenced> = pids
         .iter()
-        .flat_map(|pid| of_process(fence, *pid, paths))
+        .flat_map(|pid| of_process(fence, *pid, apart, paths))
         .collect();
     all.sort_unstable();
     all.dedup();
     all
 }
 
-fn of_process(fence: &Description, pid: Pid, paths: &Paths) -> Vec<String> {
-    let directory = paths.proc.join(pid.to_string()).join("fd");
-    let all: io::Result<Vec<_>> =
-        fs::read_dir(&directory).and_then(|entries| entries.take(DESCRIPTORS + 1).collect());
-    let mut entries = match all {
-        Ok(entries) => entries,
-        Err(error) if has_ended(&error) => return Vec::new(),
-        Err(_) => return vec![directory.display().to_string()],
+fn of_process(fence: &Description, pid: Pid, apart: &mut Apart, paths: &Paths) -> Vec<Unfenced> {
+    let Ok(Some(open)) = taps::all(pid, apart) else {
+        let directory = paths.proc.join(pid.to_string()).join("fd");
+        return vec![(directory.display().to_string(), UNKNOWN.to_owned())];
     };
-    let more = (entries.len() > DESCRIPTORS).then(|| directory.display().to_string());
-    entries.truncate(DESCRIPTORS);
-    let open = entries.into_iter().filter_map(|entry| {
-        let number = entry.file_name().to_str()?.parse().ok()?;
-        match name_of_device(pid, number, paths) {
-            Some(name) => (!fence.devices.iter().any(|own| own.name == name)).then_some(name),
-            None => {
-                let path = fs::read_link(entry.path()).ok()?;
-                let index = macvtap(&path)?;
-                let is_own = fence.devices.iter().any(|own| own.index == index);
-                (!is_own).then(|| format!("{MACVTAP}{index}"))
-            }
-        }
-    });
-    open.chain(more).collect()
-}
-
-/// Whether the descriptors of a process cannot be read because it has ended.
-fn has_ended(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ESRCH as i32)
-}
-
-/// The index of the network device of an open file, if it is a macvtap device.
-fn macvtap(path: &Path) -> Option<u32> {
-    path.to_str()?.strip_prefix(MACVTAP)?.parse().ok()
+    let own = |is_same: &dyn Fn(&FencedDevice) -> bool| fence.devices.iter().any(is_same);
+    let taps = open.taps.into_keys();
+    let taps = taps.filter(|name| !own(&|device| device.name == *name));
+    let macvtaps = open.macvtaps.into_iter();
+    let macvtaps = macvtaps.filter(|index| !own(&|device| device.index == *index));
+    taps.chain(macvtaps.map(|index| format!("{MACVTAP}{index}")))
+        .map(|device| (device, ADDED.to_owned()))
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::{fs, os::unix::fs::symlink};
 
     use super::*;
 
@@ -97,6 +89,7 @@ mod tests {
             ("socket:[1]", "pos:\t0\n"),
             ("/dev/net/tun", "pos:\t0\niff:\tvnet0\n"),
             ("/dev/net/tun", "pos:\t0\niff:\tvnet1\n"),
+            ("/dev/net/tun", "pos:\t0\niff:\t\n"),
             ("/dev/tap7", "pos:\t0\n"),
             ("/dev/tap8", "pos:\t0\n"),
         ]
@@ -113,21 +106,47 @@ mod tests {
         (dir, paths)
     }
 
+    fn by(apart: &mut Apart, fence: &Description, pid: i32, paths: &Paths) -> Vec<String> {
+        let found = unjudged(fence, &[Pid::from_raw(pid)], apart, paths).into_iter();
+        found.map(|(device, _)| device).collect()
+    }
+
+    fn of(fence: &Description, pid: i32, paths: &Paths) -> Vec<String> {
+        by(&mut Apart::here(&paths.proc), fence, pid, paths)
+    }
+
     #[test]
     fn a_device_that_is_not_the_fences_own_is_found() {
         let (_dir, paths) = host();
         let fence: Description = serde_json::from_str(FENCE).unwrap();
-        let of = |fence: &Description| unjudged(fence, &[Pid::from_raw(42)], &paths);
-        assert_eq!(of(&fence), ["/dev/tap8", "vnet1"]);
-        assert!(unjudged(&fence, &[Pid::from_raw(43)], &paths).is_empty());
-        // What cannot be looked at may be anything.
+        assert_eq!(of(&fence, 42, &paths), ["/dev/tap8", "vnet1"]);
+        assert!(of(&fence, 43, &paths).is_empty());
+        // The control: it is allowed, or the fence is not a guest's.
+        for (from, to) in [
+            (", \"hotplug\"", ""),
+            ("\"domain vm\", \"cg", "\"unit vm\", \"cg"),
+        ] {
+            let text = FENCE.replace(from, to);
+            assert_ne!(text, FENCE);
+            assert!(of(&serde_json::from_str(&text).unwrap(), 42, &paths).is_empty());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_may_be_anything() {
+        let (_dir, paths) = host();
+        let fence: Description = serde_json::from_str(FENCE).unwrap();
+        let unread = |paths: &Paths, pid| [paths.proc.join(pid).join("fd").display().to_string()];
         fs::create_dir(paths.proc.join("44")).unwrap();
         fs::write(paths.proc.join("44/fd"), "").unwrap();
-        let unread = unjudged(&fence, &[Pid::from_raw(44)], &paths);
-        assert_eq!(unread, [paths.proc.join("44/fd").display().to_string()]);
-        let text = FENCE.replace(", \"hotplug\"", "");
-        assert!(of(&serde_json::from_str(&text).unwrap()).is_empty());
-        let text = FENCE.replace("\"domain vm\", \"cg", "\"unit vm\", \"cg");
-        assert!(of(&serde_json::from_str(&text).unwrap()).is_empty());
+        assert_eq!(of(&fence, 44, &paths), unread(&paths, "44"));
+        // The description of an open file.
+        fs::remove_file(paths.proc.join("42/fdinfo/2")).unwrap();
+        fs::create_dir(paths.proc.join("42/fdinfo/2")).unwrap();
+        assert_eq!(of(&fence, 42, &paths), unread(&paths, "42"));
+        // The helper does not answer: in a test it is the test program, which does not have the verb.
+        let (_dir, paths) = host();
+        let mut apart = Apart::new(&paths.proc);
+        assert_eq!(by(&mut apart, &fence, 42, &paths), unread(&paths, "42"));
     }
 }

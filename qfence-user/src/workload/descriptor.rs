@@ -1,68 +1,46 @@
-//! What the kernel says of an open file of another process, in /proc/PID/fdinfo (proc_pid_fdinfo(5)).
+//! The flags of an open file of another process, in /proc/PID/fdinfo (proc_pid_fdinfo(5)).
 
-use std::path::Path;
+use std::fs;
 
 use nix::{fcntl::OFlag, unistd::Pid};
 
 use crate::base::{files::bounded, paths::Paths};
 
-/// More bytes than the description of a socket or tap device has.
+/// More bytes than the description of a socket has.
 const DESCRIPTION: u64 = 4096;
 
-/// The name of the tap device to which a descriptor of a process is attached; `None` if there is none.
-#[must_use]
-pub fn name_of_device(pid: Pid, descriptor: i32, paths: &Paths) -> Option<String> {
-    let name = tap_device(&read(pid, descriptor, paths))?;
-    Some(String::from_utf8_lossy(&name).into_owned())
-}
-
-/// Whether a descriptor of a process is closed when the process executes a program. `false` if that is not known.
+/// Whether a descriptor of a process is a socket that is closed when the process executes a program. `false` if that is not known.
+/// Nothing else is described: the description of an epoll instance can block (`base/process/open_taps.rs`).
 #[must_use]
 pub fn is_closed_on_exec(pid: Pid, descriptor: i32, paths: &Paths) -> bool {
-    has_flag(&read(pid, descriptor, paths), OFlag::O_CLOEXEC)
-}
-
-/// Whether a file is a tap device that is attached. `description` is its path in a directory fdinfo.
-pub(super) fn is_tap(description: &Path) -> bool {
-    let text = bounded::read(description, DESCRIPTION).unwrap_or_default();
-    tap_device(&text).is_some()
-}
-
-fn read(pid: Pid, descriptor: i32, paths: &Paths) -> Vec<u8> {
-    let directory = paths.proc.join(pid.to_string()).join("fdinfo");
-    bounded::read(&directory.join(descriptor.to_string()), DESCRIPTION).unwrap_or_default()
-}
-
-/// The value of a line of a description.
-fn value<'a>(description: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
-    let mut lines = description.split(|byte| *byte == b'\n');
-    let value = lines.find_map(|line| line.strip_prefix(key))?;
-    Some(value.strip_prefix(b"\t").unwrap_or(value))
-}
-
-/// The name of the attached tap device (`tun_chr_show_fdinfo` in drivers/net/tun.c).
-fn tap_device(description: &[u8]) -> Option<Vec<u8>> {
-    value(description, b"iff:").map(<[u8]>::to_vec)
+    let process = paths.proc.join(pid.to_string());
+    let descriptor = descriptor.to_string();
+    let path = fs::read_link(process.join("fd").join(&descriptor));
+    let is_socket = path.is_ok_and(|path| path.to_string_lossy().starts_with("socket:["));
+    let description = || bounded::read(&process.join("fdinfo").join(&descriptor), DESCRIPTION);
+    is_socket && description().is_ok_and(|text| has_flag(&text, OFlag::O_CLOEXEC))
 }
 
 /// Whether a description has a flag of open(2). The flags are an octal number (`seq_show` in fs/proc/fd.c).
 fn has_flag(description: &[u8], flag: OFlag) -> bool {
-    let digits = value(description, b"flags:").and_then(|value| str::from_utf8(value).ok());
+    let mut lines = description.split(|byte| *byte == b'\n');
+    let digits = lines.find_map(|line| line.strip_prefix(b"flags:"));
+    let digits = digits.and_then(|digits| str::from_utf8(digits).ok());
     let flags = digits.and_then(|digits| i32::from_str_radix(digits.trim(), 8).ok());
     flags.is_some_and(|flags| OFlag::from_bits_retain(flags).contains(flag))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{net::UdpSocket, os::fd::AsRawFd as _};
+
     use super::*;
 
     #[test]
-    fn a_description_tells_flags_and_tap_device() {
+    fn a_description_tells_flags() {
         let tap = b"pos:\t0\nflags:\t02004002\nmnt_id:\t40\niff:\ttap0\n";
-        assert_eq!(tap_device(tap).unwrap(), b"tap0");
         assert!(has_flag(tap, OFlag::O_CLOEXEC));
         let socket = b"pos:\t0\nflags:\t04002\nmnt_id:\t9\nino:\t20\n";
-        assert_eq!(tap_device(socket), None);
         assert!(!has_flag(socket, OFlag::O_CLOEXEC));
         for unknown in [&b""[..], b"flags:\t", b"flags:\t9\n", b"pos:\t02000000\n"] {
             assert!(!has_flag(unknown, OFlag::O_CLOEXEC), "{unknown:?}");
@@ -70,14 +48,15 @@ mod tests {
     }
 
     #[test]
-    fn own_descriptors_are_described() {
-        let file = tempfile::tempfile().unwrap();
-        let number = std::os::fd::AsRawFd::as_raw_fd(&file);
+    fn own_sockets_are_described_and_nothing_else() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let paths = Paths::default();
-        assert!(is_closed_on_exec(Pid::this(), number, &paths));
-        let copied = nix::unistd::dup(&file).unwrap();
-        let number = std::os::fd::AsRawFd::as_raw_fd(&copied);
-        assert!(!is_closed_on_exec(Pid::this(), number, &paths));
-        assert!(!is_closed_on_exec(Pid::this(), 1 << 20, &paths));
+        let is_closed = |number| is_closed_on_exec(Pid::this(), number, &paths);
+        assert!(is_closed(socket.as_raw_fd()));
+        let copied = nix::unistd::dup(&socket).unwrap();
+        assert!(!is_closed(copied.as_raw_fd()));
+        let file = tempfile::tempfile().unwrap();
+        assert!(!is_closed(file.as_raw_fd()));
+        assert!(!is_closed(1 << 20));
     }
 }

@@ -11,6 +11,7 @@ mod not_running;
 pub mod oci;
 mod process;
 pub mod shared;
+pub(crate) mod taps;
 mod unit;
 pub mod uplink;
 

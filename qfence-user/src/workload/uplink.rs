@@ -3,7 +3,6 @@
 //! the workload's cgroup judges what the workload sends to the device, and not what the process makes of it.
 
 use std::{
-    fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -11,22 +10,11 @@ use std::{
 use anyhow::{Context as _, Result};
 use nix::unistd::Pid;
 
-use super::{descriptor::is_tap, files, process};
-use crate::base::{
-    files::bounded,
-    paths::Paths,
-    printable::printable,
-    process::{
-        helper::{Apart, Question},
-        tun,
-    },
-};
+use super::{files, process, taps};
+use crate::base::{files::bounded, paths::Paths, printable::printable, process::helper::Apart};
 
 /// The most bytes of the name of a process.
 const NAME: u64 = 64;
-
-/// The most open files of one process that are looked at: the kernel's default for `fs.nr_open`.
-const OPEN: usize = 1 << 20;
 
 /// A process with an open tap device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,12 +63,13 @@ pub fn of(
     if namespace == namespace_of(Pid::this(), paths)? {
         return Ok(None);
     }
-    Ok(judge(
-        workload,
-        cgroup,
-        namespace,
-        &holders(paths, hierarchy)?,
-    ))
+    let holders = holders(paths, hierarchy).with_context(|| {
+        format!(
+            "it is unknown whether a process outside makes the network of {} (--allow-unfenced-net goes on without knowing it)",
+            printable(workload.as_bytes())
+        )
+    })?;
+    Ok(judge(workload, cgroup, namespace, &holders))
 }
 
 /// The process outside of the cgroup with a device in the namespace, if there is one.
@@ -115,18 +104,17 @@ fn holders(paths: &Paths, hierarchy: &Path) -> Result<Vec<Holder>> {
             continue;
         };
         let pid = Pid::from_raw(number);
-        let descriptors = match open_taps(&paths.proc.join(&name)) {
-            // It has ended, or is a thread of the kernel.
-            Err(error) if is_gone(&error) => continue,
-            descriptors => descriptors
-                .with_context(|| format!("cannot list the open files of the process {pid}"))?,
+        // Who is protected from root, by a security module or in a PID namespace above, makes no network for users.
+        let Some(open) = taps::all(pid, &mut apart)? else {
+            continue;
         };
-        if descriptors.is_empty() {
+        if open.taps.is_empty() {
             continue;
         }
         let mut namespaces = Vec::new();
-        for descriptor in descriptors {
-            namespaces.extend(namespace_of_device(pid, descriptor, &mut apart)?);
+        for descriptor in open.taps.into_values().flatten() {
+            let device = taps::of_descriptor(pid, descriptor, &mut apart)?;
+            namespaces.extend(device.map(|device| device.netns));
         }
         let comm = bounded::read(&paths.proc.join(&name).join("comm"), NAME).unwrap_or_default();
         holders.push(Holder {
@@ -136,45 +124,6 @@ fn holders(paths: &Paths, hierarchy: &Path) -> Result<Vec<Holder>> {
         });
     }
     Ok(holders)
-}
-
-/// The network namespace of the tap device that a descriptor of a process is attached to, by its inode; `None` if it is attached
-/// to none. A helper process looks: the process can replace the file meanwhile, by one that keeps whoever looks at it.
-///
-/// # Errors
-/// If the helper cannot look, or does not answer.
-pub(crate) fn namespace_of_device(
-    pid: Pid,
-    descriptor: i32,
-    apart: &mut Apart,
-) -> Result<Option<u64>> {
-    let context = || format!("cannot look at the descriptor {descriptor} of the process {pid}");
-    let answer = apart.ask(Question::TapNamespace(pid.as_raw(), descriptor));
-    tun::decode(&answer.with_context(context)?).with_context(context)
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    let errors = [nix::libc::ENOENT, nix::libc::ESRCH];
-    error
-        .raw_os_error()
-        .is_some_and(|error| errors.contains(&error))
-}
-
-/// The descriptors of a process that are of tap devices. Only the kernel's own description of a file tells: the path of the
-/// device file is not known once its mount was detached, as slirp4netns does, and looking at a file of a file system in
-/// user space could block.
-fn open_taps(process: &Path) -> io::Result<Vec<i32>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(process.join("fd"))?.take(OPEN) {
-        let entry = entry?;
-        // It may be closed meanwhile. Sockets, pipes and the like have no path.
-        let is_file = fs::read_link(entry.path()).is_ok_and(|target| target.is_absolute());
-        let name = entry.file_name();
-        if is_file && is_tap(&process.join("fdinfo").join(&name)) {
-            found.extend(name.to_str().and_then(|name| name.parse::<i32>().ok()));
-        }
-    }
-    Ok(found)
 }
 
 #[cfg(test)]
@@ -217,28 +166,5 @@ mod tests {
         let of = |cgroup| judged(12, &[holder("slirp4netns (7)", cgroup, &[12])]);
         assert_eq!(of("a/web/below"), None);
         assert!(of("a/web2").is_some());
-    }
-
-    #[test]
-    fn a_tap_is_known_by_the_description_of_the_file() {
-        let process = tempfile::tempdir().unwrap();
-        for directory in ["fd", "fdinfo"] {
-            fs::create_dir(process.path().join(directory)).unwrap();
-        }
-        let tap = "pos:\t0\nflags:\t02004002\nmnt_id:\t40\niff:\ttap0\n";
-        for (number, target, text) in [
-            ("3", "/dev/net/tun", tap),
-            // Of a mount that was detached.
-            ("4", "/", tap),
-            ("5", "/dev/net/tun", "pos:\t0\n"),
-            ("6", "/etc/iff:", "pos:\t0\nflags:\t0 iff:\n"),
-            ("7", "socket:[7]", tap),
-        ] {
-            std::os::unix::fs::symlink(target, process.path().join("fd").join(number)).unwrap();
-            fs::write(process.path().join("fdinfo").join(number), text).unwrap();
-        }
-        let mut found = open_taps(process.path()).unwrap();
-        found.sort_unstable();
-        assert_eq!(found, [3, 4]);
     }
 }

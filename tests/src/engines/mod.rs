@@ -146,6 +146,15 @@ impl Room {
         Ok(command)
     }
 
+    /// A command that will run among the host's processes, with the files of this machine.
+    pub fn process(&self, program: impl AsRef<OsStr>) -> Result<Command> {
+        let mut command = Command::new("nsenter");
+        command.arg("--target").arg(self.init.to_string());
+        command.args(["--pid", "--cgroup", "--"]).arg(program);
+        join(&mut command, &self.cgroup.path().join("outside"))?;
+        Ok(command)
+    }
+
     /// Runs a command on the host to its end.
     pub fn run(&self, words: &[&str]) -> Result<Ended> {
         let (program, arguments) = words.split_first().context("no command")?;

@@ -6,6 +6,7 @@ mod containerd;
 mod device_programs;
 mod docker;
 mod followed;
+mod guest_process;
 mod inside;
 mod killed;
 mod libvirt;

@@ -4,7 +4,7 @@
 //! `do_task_stat` and `proc_pid_status`, fs/proc/array.c). If PID ends meanwhile, the reader removes the last
 //! mappings (`exit_mmap` in mm/mmap.c). For a file of a FUSE file system that never answers, this blocks for ever,
 //! whatever signal the reader gets (`fuse_vma_close` in fs/fuse/file.c). A thread blocked like that would keep its
-//! process from ending, so the reader is another process.
+//! process from ending, so the reader is another process. Other reads that can block: `open_taps.rs`, `tun.rs`.
 
 use std::{
     io::{self, ErrorKind},
@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     end::{ProcessEnd, ending},
+    open_taps,
     stat::stat_text,
     tun,
 };
@@ -64,8 +65,10 @@ pub(crate) enum Question {
     Ending(i32),
     /// The resolv.conf of a process, as [`in_root::identified`] writes it.
     Resolver(i32),
-    /// The network namespace of the tap device that a descriptor of a process is attached to, as [`tun::answer`] writes it.
-    TapNamespace(i32, i32),
+    /// The tap and macvtap devices that a process has open, as [`open_taps::answer`] writes them.
+    OpenTaps(i32),
+    /// The tap device that a descriptor of a process is attached to, as [`tun::answer`] writes it.
+    Tap(i32, i32),
     /// The threads or the tracer that keep a process from ending, in words.
     Keepers(i32),
 }
@@ -76,9 +79,11 @@ impl Question {
     fn patience(self) -> Duration {
         match self {
             Self::Stat(_) | Self::Name(_) | Self::Describe(_) => Duration::from_secs(1),
-            Self::Ending(_) | Self::Keepers(_) | Self::Resolver(_) | Self::TapNamespace(..) => {
-                Duration::from_secs(5)
-            }
+            Self::Ending(_)
+            | Self::Keepers(_)
+            | Self::Resolver(_)
+            | Self::OpenTaps(_)
+            | Self::Tap(..) => Duration::from_secs(5),
         }
     }
 
@@ -93,7 +98,8 @@ impl Question {
                 Path::new("etc/resolv.conf"),
                 ANSWER as u64 / 2,
             ),
-            Self::TapNamespace(pid, descriptor) => tun::answer(pid, descriptor),
+            Self::OpenTaps(pid) => open_taps::answer(&proc.join(pid.to_string())),
+            Self::Tap(pid, descriptor) => tun::answer(pid, descriptor),
             Self::Keepers(pid) => super::describe_keepers(pid).into_bytes(),
         }
     }

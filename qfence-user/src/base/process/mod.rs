@@ -5,6 +5,7 @@
 mod end;
 pub mod helper;
 pub mod looks;
+pub(crate) mod open_taps;
 mod stat;
 pub(crate) mod tun;
 

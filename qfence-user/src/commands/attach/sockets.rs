@@ -24,7 +24,7 @@ use crate::{
         established::{self, Connection},
         follower::Follower,
     },
-    workload::{descriptor, oci::runtime, uplink},
+    workload::{oci::runtime, taps},
 };
 
 /// AF_INET, AF_INET6, AF_PACKET, AF_VSOCK and AF_XDP (linux/socket.h).
@@ -113,7 +113,7 @@ pub(super) fn admit_devices(options: &Attach, listed: &Listed, paths: &Paths) ->
     let mut apart = Apart::new(&paths.proc);
     let mut all = BTreeMap::new();
     for open in listed.unjudged.iter().filter(|open| open.family == DEVICE) {
-        if !is_fenced(open, options, paths, (here, &mut apart))? {
+        if !is_fenced(open, options, (here, &mut apart))? {
             all.insert((open.pid, open.fd), device(open));
         }
     }
@@ -151,6 +151,9 @@ fn device(open: &OpenSocket) -> String {
     }
 }
 
+/// The device by which processes get tap devices.
+const TUN: &str = "/dev/net/tun";
+
 /// The device that serves tap devices in the kernel.
 const VHOST_NET: &str = "/dev/vhost-net";
 
@@ -158,16 +161,16 @@ const VHOST_NET: &str = "/dev/vhost-net";
 fn is_fenced(
     open: &OpenSocket,
     options: &Attach,
-    paths: &Paths,
     (here, apart): (u64, &mut Apart),
 ) -> Result<bool> {
     let (Ok(pid), Ok(fd)) = (i32::try_from(open.pid), i32::try_from(open.fd)) else {
         return Ok(false);
     };
-    let pid = Pid::from_raw(pid);
-    let is_named = descriptor::name_of_device(pid, fd, paths)
-        .is_some_and(|name| options.device.contains(&name));
-    Ok(is_named && uplink::namespace_of_device(pid, fd, apart)? == Some(here))
+    if options.device.is_empty() || device(open) != TUN {
+        return Ok(false);
+    }
+    let attached = taps::of_descriptor(Pid::from_raw(pid), fd, apart)?;
+    Ok(attached.is_some_and(|tap| tap.netns == here && options.device.contains(&tap.name)))
 }
 
 /// The first of some words, and the number of the others; `are_more` is whether even more were not listed.

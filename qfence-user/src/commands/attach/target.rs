@@ -88,15 +88,18 @@ pub(super) fn find(options: &Attach, target: &Target, paths: &Paths) -> Result<F
     let shows = |pid: &Pid| paths.proc.join(pid.to_string()).join("ns/net").exists();
     let first = workload.pid.or(cgroup.pids()?.into_iter().find(shows));
     let made_outside = match first {
-        Some(first) => uplink::of(&workload.words(), &path, first, paths, hierarchy.root())?,
-        None => None,
+        Some(first) => uplink::of(&workload.words(), &path, first, paths, hierarchy.root()),
+        None => Ok(None),
     };
+    let made_outside = made_outside.and_then(|outside| match outside {
+        Some(outside) => Err(outside.into()),
+        None => Ok(()),
+    });
     match made_outside {
-        Some(outside) if options.allow_unfenced_net => {
-            notify(format_args!("warning: NOT FENCED: {outside}"));
+        Err(error) if options.allow_unfenced_net => {
+            notify(format_args!("warning: NOT FENCED: {error:#}"));
         }
-        Some(outside) => return Err(outside.into()),
-        None => {}
+        made_outside => made_outside?,
     }
     check_containment(&hierarchy, &path)?;
     Ok(Found {

@@ -9,11 +9,13 @@
 //! | `long:BYTES` | replaces its arguments by this number of zeros |
 //! | `mute:DIRECTORY` | mounts a file system there that never answers a read, and starts a process that uses it |
 //! | `stuck:DIRECTORY` | is that process: locks its own memory, and then sends a datagram to port 9 |
+//! | `epoll:FILE` | waits for events of an epoll instance, which are written to a page of the file |
 //! | `headless:PORT` | ends its first thread; another sends a datagram to 127.0.0.1, sleeps, and ends the process |
 //! | `rest:MILLISECONDS` | sleeps |
 //! | `wait` | waits for the end of its input |
 
 mod arguments;
+mod epoll;
 mod headless;
 mod mute;
 
@@ -66,6 +68,7 @@ fn act(word: &str) -> Result<()> {
         }
         "mute" => mute::serve_stuck(object.as_ref())?,
         "stuck" => mute::get_stuck(object.as_ref())?,
+        "epoll" => epoll::wait_in(object.as_ref())?,
         "long" => arguments::lengthen(object.parse()?)?,
         "headless" => headless::go_on(host(object)?)?,
         "rest" => thread::sleep(Duration::from_millis(object.parse()?)),
