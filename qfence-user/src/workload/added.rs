@@ -1,6 +1,7 @@
 //! The network devices that were added to a guest of libvirt while it ran, and that its fence does not judge.
 
 use nix::unistd::Pid;
+use qfence_common::Hook;
 
 use super::{taps, words_of_domain};
 use crate::{
@@ -25,7 +26,7 @@ pub(crate) type Unfenced = (String, String);
 
 /// The devices that the processes of a fence have open and that are not its own. A process whose descriptors cannot all be looked
 /// at is named by `/proc/PID/fd`. `apart` looks at them.
-/// None of a fence where they are refused or allowed, or that is not attached to a guest.
+/// None of a fence where they are allowed, or that is not attached to a guest. Where they are refused, monitor mode lets them pass.
 #[must_use]
 pub(crate) fn unjudged(
     fence: &Description,
@@ -36,8 +37,12 @@ pub(crate) fn unjudged(
     let attached = fence.attached.as_ref();
     let is_guest =
         attached.is_some_and(|attached| attached.workload.starts_with(&words_of_domain("")));
+    let is_refused = fence
+        .hooks
+        .iter()
+        .any(|hook| hook == Hook::FileReceive.name());
     let is_open = fence.open.iter().any(|open| open == HOTPLUG);
-    if !is_guest || !is_open {
+    if !is_guest || !(is_refused || is_open) {
         return Vec::new();
     }
     let mut all: Vec<Unfenced> = pids
@@ -121,6 +126,10 @@ mod tests {
         let fence: Description = serde_json::from_str(FENCE).unwrap();
         assert_eq!(of(&fence, 42, &paths), ["/dev/tap8", "vnet1"]);
         assert!(of(&fence, 43, &paths).is_empty());
+        // Monitor mode lets it pass where it would be refused.
+        let text = FENCE.replace(", \"hotplug\"]", "], \"hooks\": [\"file_receive\"]");
+        let monitored: Description = serde_json::from_str(&text).unwrap();
+        assert_eq!(of(&monitored, 42, &paths), ["/dev/tap8", "vnet1"]);
         // The control: it is allowed, or the fence is not a guest's.
         for (from, to) in [
             (", \"hotplug\"", ""),

@@ -176,6 +176,32 @@ fn what_is_added_to_a_guest_that_was_fenced_later_is_refused_or_shown() -> Resul
     scene.assert_nothing_left()
 }
 
+/// Monitor mode lets pass what is added. `ps` shows it, after monitor mode too: the guest still has it.
+#[test]
+fn what_is_added_in_monitor_mode_is_shown() -> Result<()> {
+    let (scene, _libvirtd) = scene()?;
+    bridge(&scene)?;
+    let guest = scene.room.control("vm-1")?;
+    let created = create(&scene, "", "")?;
+    assert_eq!(created.code(), Some(0), "{created:?}");
+    let qfence = |words: &str| {
+        let words: Vec<_> = words.split(' ').collect();
+        let ended = scene.room.run(&[&["qfence-user"], &words[..]].concat())?;
+        assert_eq!(ended.code(), Some(0), "{ended:?}");
+        anyhow::Ok(())
+    };
+    qfence("attach --domain vm-1 --name watched --detach --monitor")?;
+    assert_shown(&scene)?;
+    qfence("set watched --enforce")?;
+    let fences: serde_json::Value = serde_json::from_str(&scene.fences()?)?;
+    assert_eq!(fences[0]["monitor"], false, "{fences}");
+    assert_eq!(fences[0]["state"], "unfenced", "{fences}");
+    qfence("rm watched")?;
+    scene.room.output(&["virsh", "destroy", "vm-1"])?;
+    drop(guest);
+    scene.assert_nothing_left()
+}
+
 /// The hook `network` lets an interface pass that the fence has. One that was detached is no longer among them.
 #[test]
 fn an_interface_that_was_detached_is_refused_when_it_is_added_again() -> Result<()> {
