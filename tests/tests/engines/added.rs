@@ -181,9 +181,7 @@ fn what_is_added_to_a_guest_that_was_fenced_later_is_refused_or_shown() -> Resul
 fn what_is_added_in_monitor_mode_is_shown() -> Result<()> {
     let (scene, _libvirtd) = scene()?;
     bridge(&scene)?;
-    let guest = scene.room.control("vm-1")?;
-    let created = create(&scene, "", "")?;
-    assert_eq!(created.code(), Some(0), "{created:?}");
+    let guest = start(&scene, "", "")?;
     let qfence = |words: &str| {
         let words: Vec<_> = words.split(' ').collect();
         let ended = scene.room.run(&[&["qfence-user"], &words[..]].concat())?;
@@ -212,9 +210,7 @@ fn an_interface_that_was_detached_is_refused_when_it_is_added_again() -> Result<
     room.output(&["virsh", "net-define", definition])?;
     room.output(&["virsh", "net-start", "default"])?;
     let interface = NETWORK.replace("<source", &format!("<mac address='{MAC}'/><source"));
-    let mut guest = room.control("vm-1")?;
-    let created = create(&scene, FENCE, &interface)?;
-    assert_eq!(created.code(), Some(0), "{created:?}");
+    let mut guest = start(&scene, FENCE, &interface)?;
     let fences: serde_json::Value = serde_json::from_str(&scene.fences()?)?;
     assert_eq!(fences[0]["devices"], serde_json::json!(["vnet0"]));
     // The guest takes part in removing a device.
