@@ -163,7 +163,7 @@ pub(crate) static COUNTERS: PerCpuArray<u64, COUNTER_SLOTS> = PerCpuArray::new()
 pub(crate) static MANAGER_NAMES: LpmTrie<[u8; NAME_BYTES], u32, { MAX_NAMES as usize }> =
     LpmTrie::new();
 
-// The globals. Each has its section, `.rodata`. Without the attribute LLVM merges it with any constant of the programs that has
+// The globals. Each names its section, `.rodata`. Without the attribute LLVM merges it with any constant of the programs that has
 // the same bytes (`isUnmergeableGlobal` in ConstantMerge.cpp), such as a key of zeros. The constant would then have the
 // value that the loader gives to the global.
 
