@@ -22,7 +22,7 @@ use crate::{
     host::watcher::Watcher,
     kernel::{
         Askers, Attempts, DenyWith, Kernel, Lacks, LogAllowed, Maps, NetworkDevices, RefusedSyns,
-        Settings, manager_names::ManagerNames, proof::Proof,
+        Settings, manager_names::ManagerNames, proof::Proof, query::Beside,
     },
     policy::Policy,
     supervise::follower::{Follower, Update},
@@ -76,8 +76,8 @@ pub struct Built {
     pub policy: Follower,
     /// The kernel objects that it consists of.
     pub parts: Parts,
-    /// The hooks at which the place permits no program beside another.
-    pub left_out: Vec<Hook>,
+    /// The hooks at which the place permits no program beside another, or only one.
+    pub beside: Beside,
 }
 
 impl<'a> Building<'a> {
@@ -227,12 +227,12 @@ impl Loaded<'_> {
     pub fn attach(mut self, optional: &[Hook]) -> Result<Built> {
         let (kernel, pins) = (self.policy.kernel(), self.fence.pins());
         let cgroup = self.fence.cgroup();
-        let left_out = kernel.attach((cgroup.directory(), &cgroup.open()?), &pins, optional)?;
+        let beside = kernel.attach((cgroup.directory(), &cgroup.open()?), &pins, optional)?;
         let parts = Parts::new(kernel.attached(), &pins);
         Ok(Built {
             policy: self.policy,
             parts,
-            left_out,
+            beside,
         })
     }
 }

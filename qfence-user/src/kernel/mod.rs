@@ -363,8 +363,8 @@ impl Kernel {
         &self.maps
     }
 
-    /// Attaches every program of the fence for cgroups to its cgroup `directory`, and pins its link in `pins`. Returns the
-    /// hooks among `optional` at which the kernel permits no program, or where it would replace one of a cgroup above.
+    /// Attaches every program of the fence for cgroups to its cgroup `directory`, and pins its link in `pins`. At the hooks
+    /// among `optional` it attaches none where the kernel does not permit it, or where it would replace one of a cgroup above.
     ///
     /// # Errors
     /// If any of them fails. Links made before it remain until their pins are removed.
@@ -373,26 +373,29 @@ impl Kernel {
         (directory, cgroup): (&Path, &File),
         pins: &Path,
         optional: &[Hook],
-    ) -> Result<Vec<Hook>> {
-        let mut left_out = Vec::new();
+    ) -> Result<query::Beside> {
+        let mut beside = query::Beside::default();
         for hook in self.hooks.clone() {
             if hook.is_frame() {
                 continue;
             }
             let context = || format!("cannot attach the eBPF program for {}", hook.name());
-            if optional.contains(&hook)
-                && query::replaces_another(directory, hook).with_context(context)?
-            {
-                left_out.push(hook);
+            let is_optional = optional.contains(&hook);
+            let replaces = query::replaces_another(directory, hook).with_context(context)?;
+            if replaces && is_optional {
+                beside.left_out.push(hook);
                 continue;
             }
             let (link, id) = match self.loaded()?.attach(hook, cgroup) {
-                Err(error) if optional.contains(&hook) && is_not_permitted(&error) => {
-                    left_out.push(hook);
+                Err(error) if is_optional && is_not_permitted(&error) => {
+                    beside.left_out.push(hook);
                     continue;
                 }
                 attached => attached.with_context(context)?,
             };
+            if replaces {
+                beside.replaced.push(hook);
+            }
             let path = pins.join(hook.name());
             let link = link
                 .pin(&path)
@@ -400,7 +403,7 @@ impl Kernel {
             self.links.push(link);
             self.attached.push((hook, id));
         }
-        Ok(left_out)
+        Ok(beside)
     }
 
     /// The attached programs and their ids.

@@ -11,8 +11,8 @@ use anyhow::{Context as _, Result};
 use nix::libc;
 
 /// Commands of bpf(2) (`enum bpf_cmd` in linux/bpf.h).
-const PROG_LOAD: u32 = 5;
-const PROG_ATTACH: u32 = 8;
+pub(super) const PROG_LOAD: u32 = 5;
+pub(super) const PROG_ATTACH: u32 = 8;
 const PROG_DETACH: u32 = 9;
 const PROG_GET_FD_BY_ID: u32 = 13;
 const PROG_QUERY: u32 = 16;
@@ -112,7 +112,7 @@ pub(super) fn attached(cgroup: &Path) -> Result<Vec<DeviceProgram>> {
     ids[..count].iter().map(open).collect()
 }
 
-fn bpf<T: Copy, const N: usize>(command: u32, attributes: &[T; N]) -> io::Result<i32> {
+pub(super) fn bpf<T: Copy, const N: usize>(command: u32, attributes: &[T; N]) -> io::Result<i32> {
     bpf_mut(command, &mut attributes.to_owned())
 }
 

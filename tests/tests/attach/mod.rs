@@ -4,6 +4,7 @@ mod collisions;
 mod descriptors;
 mod device;
 mod device_program;
+mod gives_way;
 mod life;
 mod members;
 mod netns;

@@ -27,7 +27,7 @@ use crate::{
         registry::Fences,
     },
     host::{watcher::Watcher, workload::WorkloadNetwork},
-    kernel::{LogAllowed, Maps, NetworkDevices, owners},
+    kernel::{LogAllowed, Maps, NetworkDevices, owners, query::Beside},
     launch::{child::Lifted, notify::Manager, signals::Blocked},
     observe::metrics::{address::Listener, serve::Server},
     policy::Policy,
@@ -143,12 +143,12 @@ pub(super) async fn supervise(
     let Built {
         mut policy,
         parts,
-        left_out,
+        beside,
     } = loaded.attach(&OPTIONAL)?;
     // Until now it was open.
     let open = wanted.open.map(milliseconds_since).transpose()?;
     step(options, "attached the programs");
-    let description = describe(fence, wanted.description, &left_out)?;
+    let description = describe(fence, wanted.description, &beside)?;
 
     let given = (&blocked, &mut signals, &messages);
     prove(fence, &wanted.home, proof, limits, given).await?;
@@ -234,16 +234,28 @@ fn programs(options: &Attach, wanted: &Wanted<'_>, workloads: &Workloads) -> Pro
     }
 }
 
-/// Notes the hooks at which the fence has no program. Returns the description.
-fn describe(fence: &Fence, mut description: Description, left_out: &[Hook]) -> Result<Description> {
-    if left_out.is_empty() {
+/// Notes the hooks at which the fence has no program, and tells where it has replaced another one. Returns the description.
+fn describe(fence: &Fence, mut description: Description, beside: &Beside) -> Result<Description> {
+    if !beside.replaced.is_empty() {
+        let hooks: Vec<_> = beside.replaced.iter().map(|hook| hook.name()).collect();
+        notify(format_args!(
+            "warning: a program of a cgroup above, attached with BPF_F_ALLOW_OVERRIDE, does not apply to this cgroup while it is \
+             fenced, at {}",
+            hooks.join(", ")
+        ));
+    }
+    if beside.left_out.is_empty() {
         return Ok(description);
     }
     notify(
         "warning: another program judges the devices of this cgroup alone: opening /dev/net/tun, /dev/vhost-net and \
          /dev/vhost-vsock is not refused",
     );
-    description.without = left_out.iter().map(|hook| hook.name().to_owned()).collect();
+    description.without = beside
+        .left_out
+        .iter()
+        .map(|hook| hook.name().to_owned())
+        .collect();
     description.open.push(DEVICES.to_owned());
     fence.describe(&description)?;
     Ok(description)

@@ -20,6 +20,7 @@ use qfence_common::{Protocol, Pulse, resolved::Resolver, verdict::MAX_RULES};
 use super::super::{
     Askers, Attempts, DenyWith, Kernel, LogAllowed, NetworkDevices, Settings,
     pins::Pins,
+    query::Beside,
     resolved::Addresses,
     testing::{Scene, run},
     within::cookie_of,
@@ -156,7 +157,7 @@ impl Bed {
         kernel.finish_loading().unwrap();
         let file = File::open(&cgroup.0).unwrap();
         let attached = kernel.attach((&cgroup.0, &file), &pins, &[]);
-        assert!(attached.unwrap().is_empty());
+        assert_eq!(attached.unwrap(), Beside::default());
         let addresses = Addresses::open(&pins).unwrap();
         let askers = kernel.take_askers().unwrap();
         let attempts = Attempts::open(&pins).unwrap().unwrap();
