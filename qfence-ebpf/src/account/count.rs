@@ -152,6 +152,8 @@ pub(crate) fn add(value: *mut u64, more: u64) {
 /// on this CPU neither another of them nor another task runs meanwhile. What preempts them under PREEMPT_RT can be lost.
 #[inline(always)]
 fn add_frame(value: *mut u64, more: u64) {
+    // SAFETY: as above.
+    let before = unsafe { value.read() };
     // SAFETY: as above. Addition wraps, as the atomic one does.
-    unsafe { value.write(value.read().wrapping_add(more)) };
+    unsafe { value.write(before.wrapping_add(more)) };
 }
