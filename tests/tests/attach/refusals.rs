@@ -1,16 +1,16 @@
 //! What `attach` refuses, by name and with the way out. Nothing is left of it.
 
-use std::process::Command;
+use std::{fs, os::unix::fs::chown, process::Command};
 
 use anyhow::{Result, ensure};
 use tests::{
     fence::{Fence, qfence},
-    namespace::Namespace,
+    namespace::{NOBODY, Namespace},
     run::{fenced, to_end},
     shell::Shell,
 };
 
-use super::scene::{Attached, Place, attach, left};
+use super::scene::{Attached, Place, attach, left, remove};
 
 /// That `attach` fails with these words, and leaves nothing.
 fn ensure_refused(fence: &Fence, target: &[&str], words: &[&str]) -> Result<()> {
@@ -62,6 +62,35 @@ fn a_cgroup_with_strangers_needs_the_user_to_insist() -> Result<()> {
     let words = ["has more than", &stranger, "--whole-cgroup"];
     ensure_refused(&fence, &["--pid", &pid], &words)?;
     let _attached = Attached::start(&fence, &host, &["--pid", &pid, "--whole-cgroup"])?;
+    Ok(())
+}
+
+#[test]
+fn a_cgroup_that_a_user_can_move_processes_out_of_is_refused() -> Result<()> {
+    let fence = Fence::new("attach-delegated")?;
+    let place = Place::new(&fence)?;
+    let user = place.path().join("user");
+    let app = user.join("app");
+    let scope = app.join("scope");
+    fs::create_dir_all(&scope)?;
+    let target = ["--cgroup", scope.to_str().unwrap_or_default(), "--detach"];
+    let host = Namespace::new()?;
+    let ended = attach(&fence, &host, &target)?;
+    ensure!(ended.code() == Some(0), "control: {ended:?}");
+    remove(&fence)?;
+    for path in [&user, &app] {
+        chown(path.join("cgroup.procs"), Some(NOBODY.uid), None)?;
+    }
+    // The error names the uppermost one, which can be fenced.
+    let uppermost = format!("{}/user\", which is delegated", fence.name());
+    ensure_refused(&fence, &target, &["processes can leave", &uppermost])?;
+    let target = ["--cgroup", user.to_str().unwrap_or_default(), "--detach"];
+    let ended = attach(&fence, &host, &target)?;
+    ensure!(ended.code() == Some(0), "{ended:?}");
+    remove(&fence)?;
+    for path in [scope, app, user] {
+        fs::remove_dir(path)?;
+    }
     Ok(())
 }
 

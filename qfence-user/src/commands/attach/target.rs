@@ -128,16 +128,21 @@ fn threaded_domain(hierarchy: &Hierarchy, path: &Path) -> Result<PathBuf> {
 /// Checks that only root can move processes out of the cgroup at a path: who can write to `cgroup.procs` of a cgroup above
 /// it can (cgroups(7), "Delegation containment").
 fn check_containment(hierarchy: &Hierarchy, path: &Path) -> Result<()> {
+    // The uppermost one: the processes can leave those between as well.
+    let mut delegated = None;
     for above in path.ancestors().skip(1) {
         let file = hierarchy.mount().join(above).join("cgroup.procs");
         let context = || format!("cannot look at {}", file.display());
         let metadata = fs::metadata(&file).with_context(context)?;
-        ensure!(
-            metadata.uid() == 0 && metadata.mode() & 0o022 == 0,
-            "processes can leave the cgroup {}: the user {} may move them within {above:?}, which is delegated; fence that \
-             (--cgroup), or start the target with `qfence-user exec`",
-            path.display(),
-            metadata.uid()
+        if metadata.uid() != 0 || metadata.mode() & 0o022 != 0 {
+            delegated = Some((above, metadata.uid()));
+        }
+    }
+    if let Some((above, user)) = delegated {
+        bail!(
+            "processes can leave the cgroup {}: the user {user} may move them within {above:?}, which is delegated; fence \
+             that (--cgroup), or start the target with `qfence-user exec`",
+            path.display()
         );
     }
     Ok(())
