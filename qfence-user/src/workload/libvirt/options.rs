@@ -18,7 +18,7 @@ const KEYS: [&str; 5] = ["name", "profile", "deny", "allow", "default"];
 
 /// A value: one, or several.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a value is a string, or a list of strings")]
 enum Value {
     One(String),
     Several(Vec<String>),
@@ -139,6 +139,12 @@ mod tests {
             fs::write(dir.path().join("vm 1.toml"), text).unwrap();
             assert!(of(&domain(&[]), dir.path()).is_err(), "{text}");
         }
+        fs::write(dir.path().join("vm 1.toml"), "deny = 1").unwrap();
+        let refused = of(&domain(&[]), dir.path()).unwrap_err();
+        assert!(
+            format!("{refused:#}").contains("a list of strings"),
+            "{refused:#}"
+        );
         let outside = Definition {
             name: "../vm".into(),
             ..Definition::default()
