@@ -16,6 +16,11 @@ use crate::base::{files::bounded, paths::Paths, printable::printable, process::h
 /// The most bytes of the name of a process.
 const NAME: u64 = 64;
 
+/// How a user's container is started in a fence, with what makes its network: newuidmap is set-user-ID, slirp4netns opens
+/// /dev/net/tun, and the user's systemd, which would make a cgroup for the container, is outside of the fence.
+pub const IN_A_FENCE: &str = "`sudo qfence-user exec --allow-new-privs --allow-unfenced-net -- podman --cgroup-manager \
+     cgroupfs run …`";
+
 /// A process with an open tap device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Holder {
@@ -31,8 +36,7 @@ struct Holder {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the network of {workload} is made by {holder} in the cgroup {}, and a fence on {} does not see what that process \
-     sends: start the container in a fence (`qfence-user exec -- podman run …`), so that both are in it, or give \
-     --allow-unfenced-net",
+     sends: start the container in a fence ({IN_A_FENCE}), so that both are in it, or give --allow-unfenced-net",
     cgroup.display(), fenced.display()
 )]
 pub struct Outside {
@@ -150,8 +154,9 @@ mod tests {
         assert_eq!(
             said,
             "the network of web is made by slirp4netns (7) in the cgroup user.slice/session-1.scope, and a fence on a/web \
-             does not see what that process sends: start the container in a fence (`qfence-user exec -- podman run …`), \
-             so that both are in it, or give --allow-unfenced-net"
+             does not see what that process sends: start the container in a fence (`sudo qfence-user exec \
+             --allow-new-privs --allow-unfenced-net -- podman --cgroup-manager cgroupfs run …`), so that both are in it, \
+             or give --allow-unfenced-net"
         );
         // The device of another container.
         assert_eq!(judged(13, &[slirp]), None);

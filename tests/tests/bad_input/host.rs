@@ -36,6 +36,25 @@ fn only_root_can() -> Result<()> {
 }
 
 #[test]
+fn a_hook_of_a_users_container_says_that_it_cannot_fence() -> Result<()> {
+    let state = format!(r#"{{"id":"{}","pid":2147483647}}"#, "ab".repeat(32));
+    let call = format!(
+        "echo '{state}' | {} oci-hook createRuntime",
+        qfence()?.display()
+    );
+    let message = "a hook cannot fence the container of a user other than root";
+    let by_user = ["--user", "--map-root-user"];
+    for (options, expected) in [(&by_user[..], true), (&[], false)] {
+        let mut command = Command::new("unshare");
+        command.args(options).args(["sh", "-c", &call]);
+        let ended = to_end(command)?;
+        assert_eq!(ended.code(), Some(125), "{ended:?}");
+        assert_eq!(ended.stderr.contains(message), expected, "{ended:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_host_with_cgroup_v1_alone_is_told_what_to_do() -> Result<()> {
     let host = host_with(|| {
         unmount_all("cgroup2")?;

@@ -1,9 +1,9 @@
 //! `oci-hook`: the runtime calls it when the first process of the container is in its cgroup, and nothing of the image
 //! was executed yet. If it fails, the runtime does not start the container.
 
-use std::{io::stdin, time::Duration};
+use std::{fs, io::stdin, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 
 use super::super::{attach, require_root};
@@ -14,6 +14,7 @@ use crate::{
     workload::{
         Target,
         oci::{annotations, state::State},
+        uplink::IN_A_FENCE,
         words_of_started,
     },
 };
@@ -37,6 +38,7 @@ pub(in crate::commands) fn run(options: &OciHook, paths: &Paths) -> Result<()> {
 
 fn hook(options: &OciHook, paths: &Paths) -> Result<()> {
     require_root()?;
+    check_namespace(&fs::read_to_string(USERS).unwrap_or_default())?;
     let state = State::read(stdin())?;
     let asked = annotations::options(&state.annotations, options.trust_annotations)?;
     match options.stage {
@@ -53,6 +55,20 @@ fn hook(options: &OciHook, paths: &Paths) -> Result<()> {
         }
         Stage::Poststop => remove(&state, &name(&state, &asked)?, paths),
     }
+}
+
+/// The user ids of the user namespace of this process. The file does not exist if the kernel has no user namespaces.
+const USERS: &str = "/proc/self/uid_map";
+
+/// Checks that this process is root of the host, by the text of [`USERS`]. The hooks of a user's container run as root of a
+/// user namespace, where the kernel allows no eBPF programs.
+fn check_namespace(users: &str) -> Result<()> {
+    ensure!(
+        users.is_empty() || users.split_whitespace().eq(["0", "0", "4294967295"]),
+        "a hook cannot fence the container of a user other than root: leave out its annotations, and start it in a fence \
+         ({IN_A_FENCE})"
+    );
+    Ok(())
 }
 
 /// The command line of `attach` for a container. Rules of annotations come first, except those that allow: these come
@@ -154,6 +170,20 @@ mod tests {
             rules(&attach),
             ["--deny lan", "--deny 192.0.2.0/24", "--allow any"]
         );
+    }
+
+    #[test]
+    fn root_of_a_user_namespace_is_not_root_of_the_host() {
+        for users in ["         0          0 4294967295\n", ""] {
+            check_namespace(users).unwrap();
+        }
+        for users in [
+            "         0      59123          1\n         1     100000      65536\n",
+            "         0          0      65536\n",
+        ] {
+            let refused = check_namespace(users).unwrap_err().to_string();
+            assert!(refused.contains("user other than root"), "{refused}");
+        }
     }
 
     #[test]
