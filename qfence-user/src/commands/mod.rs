@@ -14,6 +14,7 @@ mod named;
 mod oci;
 pub mod policy;
 pub mod ps;
+mod replaced;
 pub mod rm;
 pub mod set;
 pub mod stand_in;

@@ -89,16 +89,27 @@ pub fn attached(cgroup: &File, hook: Hook) -> io::Result<Attached> {
     };
     bpf(&mut query)?;
     let count = usize::try_from(query.count).unwrap_or(MOST).min(MOST);
+    // For all hooks of security modules together, `attach_flags` is 0, and each program has its own.
+    let common = match (hook.is_lsm(), &flags[..count]) {
+        (false, _) | (_, []) => query.attach_flags,
+        (true, flags) => flags.iter().fold(u32::MAX, |common, own| common & own),
+    };
     Ok(Attached {
         programs: ids[..count].to_vec(),
-        sharing: if query.attach_flags & ALLOW_MULTI != 0 {
-            Sharing::Multi
-        } else if query.attach_flags & ALLOW_OVERRIDE != 0 {
-            Sharing::Override
-        } else {
-            Sharing::Exclusive
-        },
+        sharing: Sharing::of(common),
     })
+}
+
+impl Sharing {
+    fn of(flags: u32) -> Self {
+        if flags & ALLOW_MULTI != 0 {
+            Self::Multi
+        } else if flags & ALLOW_OVERRIDE != 0 {
+            Self::Override
+        } else {
+            Self::Exclusive
+        }
+    }
 }
 
 /// What became of the programs of a fence beside those of others.

@@ -24,8 +24,8 @@ const UNKNOWN: &str = "the open files of a process of the guest cannot be looked
 /// A device, by name, or by path if the name is not known, and why it is not fenced.
 pub(crate) type Unfenced = (String, String);
 
-/// The devices that the processes of a fence have open and that are not its own. A process whose descriptors cannot all be looked
-/// at is named by `/proc/PID/fd`. `apart` looks at them.
+/// The devices that the processes of a fence have open and that are not its own. The first process whose descriptors cannot all be
+/// looked at is named by `/proc/PID/fd`, and no other is looked at then. `apart` looks at them.
 /// None of a fence where they are allowed, or that is not attached to a guest. Where they are refused, monitor mode lets them pass.
 #[must_use]
 pub(crate) fn unjudged(
@@ -45,28 +45,31 @@ pub(crate) fn unjudged(
     if !is_guest || !(is_refused || is_open) {
         return Vec::new();
     }
-    let mut all: Vec<Unfenced> = pids
-        .iter()
-        .flat_map(|pid| of_process(fence, *pid, apart, paths))
-        .collect();
+    let mut all = Vec::new();
+    for pid in pids {
+        let Some(found) = of_process(fence, *pid, apart) else {
+            // The others are not asked: each could let this process wait as long.
+            let directory = paths.proc.join(pid.to_string()).join("fd");
+            all.push((directory.display().to_string(), UNKNOWN.to_owned()));
+            break;
+        };
+        all.extend(found);
+    }
     all.sort_unstable();
     all.dedup();
     all
 }
 
-fn of_process(fence: &Description, pid: Pid, apart: &mut Apart, paths: &Paths) -> Vec<Unfenced> {
-    let Ok(Some(open)) = taps::all(pid, apart) else {
-        let directory = paths.proc.join(pid.to_string()).join("fd");
-        return vec![(directory.display().to_string(), UNKNOWN.to_owned())];
-    };
+/// Those of a process; `None` if its open files cannot be looked at.
+fn of_process(fence: &Description, pid: Pid, apart: &mut Apart) -> Option<Vec<Unfenced>> {
+    let open = taps::all(pid, apart).ok().flatten()?;
     let own = |is_same: &dyn Fn(&FencedDevice) -> bool| fence.devices.iter().any(is_same);
     let taps = open.taps.into_keys();
     let taps = taps.filter(|name| !own(&|device| device.name == *name));
     let macvtaps = open.macvtaps.into_iter();
     let macvtaps = macvtaps.filter(|index| !own(&|device| device.index == *index));
-    taps.chain(macvtaps.map(|index| format!("{MACVTAP}{index}")))
-        .map(|device| (device, ADDED.to_owned()))
-        .collect()
+    let all = taps.chain(macvtaps.map(|index| format!("{MACVTAP}{index}")));
+    Some(all.map(|device| (device, ADDED.to_owned())).collect())
 }
 
 #[cfg(test)]

@@ -5,9 +5,10 @@
 use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::unistd::Pid;
 
 use super::{files, process, taps};
@@ -15,6 +16,9 @@ use crate::base::{files::bounded, paths::Paths, printable::printable, process::h
 
 /// The most bytes of the name of a process.
 const NAME: u64 = 64;
+
+/// How long the open files of all processes are looked at. Each process can let this one wait for seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a user's container is started in a fence, with what makes its network: newuidmap is set-user-ID, slirp4netns opens
 /// /dev/net/tun, and the user's systemd, which would make a cgroup for the container, is outside of the fence.
@@ -103,7 +107,12 @@ fn namespace_of(pid: Pid, paths: &Paths) -> Result<u64> {
 fn holders(paths: &Paths, hierarchy: &Path) -> Result<Vec<Holder>> {
     let mut holders = Vec::new();
     let mut apart = Apart::new(&paths.proc);
+    let begun = Instant::now();
     for name in files::directories(&paths.proc)? {
+        ensure!(
+            begun.elapsed() < PATIENCE,
+            "looking at the open files of all processes takes too long"
+        );
         let Ok(number) = name.parse::<i32>() else {
             continue;
         };

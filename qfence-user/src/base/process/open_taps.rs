@@ -12,6 +12,8 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 use nix::errno::Errno;
+use qfence_common::device::TUN;
+use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
 use serde::{Deserialize, Serialize};
 
 /// The most descriptors that are looked at: the kernel's default for `fs.nr_open`.
@@ -74,8 +76,8 @@ fn look(process: &Path) -> io::Result<OpenTaps> {
 }
 
 /// Adds the device of a descriptor, if it has one. Only the kernel's own description of a file shows that: the path of the device
-/// file is not known once its mount was detached, as slirp4netns does, and looking at a file of a file system in user space could
-/// block. Sockets, pipes, epoll instances and the like have no path, and are not described.
+/// file is not known once its mount was detached, as slirp4netns does. Sockets, pipes, epoll instances and the like have no path,
+/// and are not described.
 fn look_at(process: &Path, descriptor: i32, open: &mut OpenTaps) -> io::Result<()> {
     let path = fs::read_link(process.join("fd").join(descriptor.to_string()))?;
     if !path.is_absolute() {
@@ -86,11 +88,22 @@ fn look_at(process: &Path, descriptor: i32, open: &mut OpenTaps) -> io::Result<(
         open.macvtaps.insert(index);
         return Ok(());
     }
+    if !is_tun(&process.join("fd").join(descriptor.to_string()))? {
+        return Ok(());
+    }
     let description = process.join("fdinfo").join(descriptor.to_string());
     if let Some(name) = tap(File::open(description)?)? {
         open.taps.entry(name).or_default().push(descriptor);
     }
     Ok(())
+}
+
+/// Whether an open file is the device by which processes get tap devices. Other files are not described: a process can have so many
+/// locks on one that the description takes minutes. A file system in user space is not asked.
+fn is_tun(file: &Path) -> io::Result<bool> {
+    let about = statx(CWD, file, AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE)?;
+    let is_device = FileType::from_raw_mode(about.stx_mode.into()) == FileType::CharacterDevice;
+    Ok(is_device && (about.stx_rdev_major, about.stx_rdev_minor) == (TUN.major, TUN.minor))
 }
 
 /// The name of the tap device in a description (`tun_chr_show_fdinfo` in drivers/net/tun.c); `None` for another file, and for one that
@@ -148,8 +161,8 @@ mod tests {
     fn a_tap_is_known_by_the_description_of_the_file() {
         let process = process(&[
             (3, "/dev/net/tun", TAP),
-            // Of a mount that was detached.
-            (4, "/", TAP),
+            (4, "/dev/net/tun", TAP),
+            (11, "/dev/null", TAP),
             (5, "/dev/net/tun", "pos:\t0\n"),
             (6, "/etc/iff:", "pos:\t0\nflags:\t0 iff:\n"),
             (7, "socket:[7]", TAP),
@@ -189,7 +202,7 @@ mod tests {
         // The control: another file is.
         let path = process.path().join("fd/4");
         fs::remove_file(&path).unwrap();
-        symlink("/dev/null", &path).unwrap();
+        symlink("/dev/net/tun", &path).unwrap();
         assert!(of(process.path()).is_err());
     }
 

@@ -20,6 +20,7 @@ use crate::{
     commands::{
         logging::{self, Logs},
         metrics,
+        replaced::warn_of_replaced,
     },
     confinement::Enforced,
     fence::{
@@ -236,14 +237,7 @@ fn programs(options: &Attach, wanted: &Wanted<'_>, workloads: &Workloads) -> Pro
 
 /// Notes the hooks at which the fence has no program, and tells where it has replaced another one. Returns the description.
 fn describe(fence: &Fence, mut description: Description, beside: &Beside) -> Result<Description> {
-    if !beside.replaced.is_empty() {
-        let hooks: Vec<_> = beside.replaced.iter().map(|hook| hook.name()).collect();
-        notify(format_args!(
-            "warning: a program of a cgroup above, attached with BPF_F_ALLOW_OVERRIDE, does not apply to this cgroup while it is \
-             fenced, at {}",
-            hooks.join(", ")
-        ));
-    }
+    warn_of_replaced(beside);
     if beside.left_out.is_empty() {
         return Ok(description);
     }

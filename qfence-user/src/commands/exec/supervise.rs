@@ -27,7 +27,7 @@ use crate::{
     },
     build::{Building, Built, Programs},
     cli::Exec,
-    commands::{logging, metrics},
+    commands::{logging, metrics, replaced::warn_of_replaced},
     confinement::{Closure, Enforced},
     fence::{description::Description, guard::Fence, integrity::Integrity},
     host::watcher::Watcher,
@@ -265,8 +265,11 @@ pub(super) async fn supervise(
         }
     };
     let Built {
-        mut policy, parts, ..
+        mut policy,
+        parts,
+        beside,
     } = loaded.attach(&[])?;
+    warn_of_replaced(&beside);
     step(
         options,
         format_args!(

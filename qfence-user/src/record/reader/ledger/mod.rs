@@ -114,7 +114,7 @@ impl Ledger {
             let since = since(flow, &known.told);
             if since != none(flow) {
                 due.push((known.told_at, Reverse(bytes(&since)), *key, since));
-            } else if is_short && known.idle >= IDLE {
+            } else if is_short && known.idle >= IDLE && *key != OTHERS {
                 second.idle.push(*key);
             }
         }

@@ -135,6 +135,22 @@ fn if_room_gets_short_idle_destinations_are_forgotten() {
     }
 }
 
+/// Programs count what does not fit under that key, and a reader finds by it that the fence logs what is let through.
+#[test]
+fn the_key_of_what_does_not_fit_is_never_forgotten() {
+    let mut flows: Vec<_> = (0..=SHORT as u64)
+        .map(|number| (key(number), flow(1, 1)))
+        .collect();
+    flows.push((OTHERS, Flow::default()));
+    let mut ledger = Ledger::after(&flows);
+    let mut forgotten = Vec::new();
+    for _ in 0..=IDLE {
+        forgotten.extend(ledger.next(&flows, false).idle);
+    }
+    assert!(forgotten.contains(&key(7)), "control");
+    assert!(!forgotten.contains(&OTHERS));
+}
+
 /// A flood that takes all of the room is a sum two seconds later, and what comes then has its line.
 #[test]
 fn a_flood_keeps_no_later_destination_off_the_record() {
