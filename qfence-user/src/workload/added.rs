@@ -7,7 +7,10 @@ use super::{taps, words_of_domain};
 use crate::{
     base::{
         paths::Paths,
-        process::{helper::Apart, open_taps::MACVTAP},
+        process::{
+            helper::Apart,
+            open_taps::{MACVTAP, Tables},
+        },
     },
     fence::{description::Description, devices::FencedDevice},
 };
@@ -62,7 +65,7 @@ pub(crate) fn unjudged(
 
 /// Those of a process; `None` if its open files cannot be looked at.
 fn of_process(fence: &Description, pid: Pid, apart: &mut Apart) -> Option<Vec<Unfenced>> {
-    let open = taps::all(pid, apart).ok().flatten()?;
+    let open = taps::all(pid, Tables::All, apart).ok().flatten()?;
     let own = |is_same: &dyn Fn(&FencedDevice) -> bool| fence.devices.iter().any(is_same);
     let taps = open.taps.into_keys();
     let taps = taps.filter(|name| !own(&|device| device.name == *name));
@@ -93,6 +96,8 @@ mod tests {
         let process = dir.path().join("42");
         fs::create_dir_all(process.join("fd")).unwrap();
         fs::create_dir_all(process.join("fdinfo")).unwrap();
+        fs::create_dir_all(process.join("task")).unwrap();
+        symlink(&process, process.join("task/42")).unwrap();
         for (number, (path, info)) in [
             ("socket:[1]", "pos:\t0\n"),
             ("/dev/net/tun", "pos:\t0\niff:\tvnet0\n"),
@@ -150,7 +155,7 @@ mod tests {
         let fence: Description = serde_json::from_str(FENCE).unwrap();
         let unread = |paths: &Paths, pid| [paths.proc.join(pid).join("fd").display().to_string()];
         fs::create_dir(paths.proc.join("44")).unwrap();
-        fs::write(paths.proc.join("44/fd"), "").unwrap();
+        fs::write(paths.proc.join("44/task"), "").unwrap();
         assert_eq!(of(&fence, 44, &paths), unread(&paths, "44"));
         // The description of an open file.
         fs::remove_file(paths.proc.join("42/fdinfo/2")).unwrap();

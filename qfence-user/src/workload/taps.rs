@@ -5,7 +5,7 @@ use nix::unistd::Pid;
 
 use crate::base::process::{
     helper::{Apart, Question},
-    open_taps::{self, OpenTaps},
+    open_taps::{self, OpenTaps, Tables},
     tun::{self, TapDevice},
 };
 
@@ -13,8 +13,8 @@ use crate::base::process::{
 ///
 /// # Errors
 /// If its descriptors cannot all be looked at, or the helper does not answer.
-pub(super) fn all(pid: Pid, apart: &mut Apart) -> Result<Option<OpenTaps>> {
-    let answer = apart.ask(Question::OpenTaps(pid.as_raw()));
+pub(super) fn all(pid: Pid, tables: Tables, apart: &mut Apart) -> Result<Option<OpenTaps>> {
+    let answer = apart.ask(Question::OpenTaps(pid.as_raw(), tables));
     answer
         .and_then(|answer| open_taps::decode(&answer))
         .with_context(|| format!("cannot look at the open files of the process {pid}"))

@@ -12,7 +12,12 @@ use anyhow::{Context as _, Result, ensure};
 use nix::unistd::Pid;
 
 use super::{files, process, taps};
-use crate::base::{files::bounded, paths::Paths, printable::printable, process::helper::Apart};
+use crate::base::{
+    files::bounded,
+    paths::Paths,
+    printable::printable,
+    process::{helper::Apart, open_taps::Tables},
+};
 
 /// The most bytes of the name of a process.
 const NAME: u64 = 64;
@@ -118,7 +123,7 @@ fn holders(paths: &Paths, hierarchy: &Path) -> Result<Vec<Holder>> {
         };
         let pid = Pid::from_raw(number);
         // Who is protected from root, by a security module or in a PID namespace above, makes no network for users.
-        let Some(open) = taps::all(pid, &mut apart)? else {
+        let Some(open) = taps::all(pid, Tables::First, &mut apart)? else {
             continue;
         };
         if open.taps.is_empty() {

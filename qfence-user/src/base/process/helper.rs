@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     end::{ProcessEnd, ending},
-    open_taps,
+    open_taps::{self, Tables},
     stat::stat_text,
     tun,
 };
@@ -66,7 +66,7 @@ pub(crate) enum Question {
     /// The resolv.conf of a process, as [`in_root::identified`] writes it.
     Resolver(i32),
     /// The tap and macvtap devices that a process has open, as [`open_taps::answer`] writes them.
-    OpenTaps(i32),
+    OpenTaps(i32, Tables),
     /// The tap device that a descriptor of a process is attached to, as [`tun::answer`] writes it.
     Tap(i32, i32),
     /// The threads or the tracer that keep a process from ending, in words.
@@ -82,7 +82,7 @@ impl Question {
             Self::Ending(_)
             | Self::Keepers(_)
             | Self::Resolver(_)
-            | Self::OpenTaps(_)
+            | Self::OpenTaps(..)
             | Self::Tap(..) => Duration::from_secs(5),
         }
     }
@@ -98,7 +98,7 @@ impl Question {
                 Path::new("etc/resolv.conf"),
                 ANSWER as u64 / 2,
             ),
-            Self::OpenTaps(pid) => open_taps::answer(&proc.join(pid.to_string())),
+            Self::OpenTaps(pid, tables) => open_taps::answer(&proc.join(pid.to_string()), tables),
             Self::Tap(pid, descriptor) => tun::answer(pid, descriptor),
             Self::Keepers(pid) => super::describe_keepers(pid).into_bytes(),
         }

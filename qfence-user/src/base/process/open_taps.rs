@@ -29,14 +29,23 @@ pub(crate) const MACVTAP: &str = "/dev/tap";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct OpenTaps {
     /// The descriptors of each tap device, by the name of the device.
-    pub(crate) taps: BTreeMap<String, Vec<i32>>,
+    pub(crate) taps: BTreeMap<String, BTreeSet<i32>>,
     /// The indices of the network devices of macvtap devices.
     pub(crate) macvtaps: BTreeSet<u32>,
 }
 
+/// Which tables of descriptors of a process are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Tables {
+    /// That of its first thread, which all threads share in most programs.
+    First,
+    /// That of each thread: a process can hide a descriptor in a table of its own (CLONE_FILES of unshare(2)).
+    All,
+}
+
 /// The answer of the helper for the process of a directory in /proc. A process that has ended has none open.
-pub(super) fn answer(process: &Path) -> Vec<u8> {
-    let found = match look(process) {
+pub(super) fn answer(process: &Path, tables: Tables) -> Vec<u8> {
+    let found = match look(process, tables) {
         Err(error) if is_gone(&error) => Ok(Some(OpenTaps::default())),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
         found => found.map(Some).map_err(|error| error.to_string()),
@@ -54,25 +63,39 @@ pub(crate) fn decode(answer: &[u8]) -> Result<Option<OpenTaps>> {
     found.map_err(|error| anyhow!(error))
 }
 
-fn look(process: &Path) -> io::Result<OpenTaps> {
-    let mut open = OpenTaps::default();
-    for (count, entry) in fs::read_dir(process.join("fd"))?.enumerate() {
-        if count == DESCRIPTORS {
-            return Err(io::Error::other(format!(
-                "it has more than {DESCRIPTORS} files open"
-            )));
-        }
-        let name = entry?.file_name();
-        let Some(descriptor) = name.to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        match look_at(process, descriptor, &mut open) {
-            // It was closed meanwhile.
+fn look(process: &Path, tables: Tables) -> io::Result<OpenTaps> {
+    let (mut open, mut left) = (OpenTaps::default(), DESCRIPTORS);
+    if tables == Tables::First {
+        look_at_table(process, &mut open, &mut left)?;
+        return Ok(open);
+    }
+    for thread in fs::read_dir(process.join("task"))? {
+        match look_at_table(&thread?.path(), &mut open, &mut left) {
+            // The thread has ended meanwhile.
             Err(error) if is_gone(&error) => {}
             looked => looked?,
         }
     }
     Ok(open)
+}
+
+/// Adds the devices in the table of a process or a thread. `left` is how many descriptors may still be looked at.
+fn look_at_table(process: &Path, open: &mut OpenTaps, left: &mut usize) -> io::Result<()> {
+    for entry in fs::read_dir(process.join("fd"))? {
+        *left = left.checked_sub(1).ok_or_else(|| {
+            io::Error::other(format!("it has more than {DESCRIPTORS} files open"))
+        })?;
+        let name = entry?.file_name();
+        let Some(descriptor) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        match look_at(process, descriptor, open) {
+            // It was closed meanwhile.
+            Err(error) if is_gone(&error) => {}
+            looked => looked?,
+        }
+    }
+    Ok(())
 }
 
 /// Adds the device of a descriptor, if it has one. Only the kernel's own description of a file shows that: the path of the device
@@ -93,7 +116,7 @@ fn look_at(process: &Path, descriptor: i32, open: &mut OpenTaps) -> io::Result<(
     }
     let description = process.join("fdinfo").join(descriptor.to_string());
     if let Some(name) = tap(File::open(description)?)? {
-        open.taps.entry(name).or_default().push(descriptor);
+        open.taps.entry(name).or_default().insert(descriptor);
     }
     Ok(())
 }
@@ -154,7 +177,22 @@ mod tests {
     }
 
     fn of(process: &Path) -> Result<OpenTaps> {
-        Ok(decode(&answer(process))?.unwrap())
+        Ok(decode(&answer(process, Tables::First))?.unwrap())
+    }
+
+    #[test]
+    fn a_thread_with_a_table_of_its_own_hides_nothing() {
+        let first = process(&[(4, "/dev/null", TAP)]);
+        let other = process(&[(3, "/dev/net/tun", TAP)]);
+        fs::create_dir(first.path().join("task")).unwrap();
+        for (thread, table) in [("1", first.path()), ("2", other.path())] {
+            symlink(table, first.path().join("task").join(thread)).unwrap();
+        }
+        // One that has ended.
+        fs::create_dir(first.path().join("task/3")).unwrap();
+        let all = decode(&answer(first.path(), Tables::All)).unwrap().unwrap();
+        assert_eq!(all.taps["tap0"], BTreeSet::from([3]));
+        assert_eq!(of(first.path()).unwrap(), OpenTaps::default(), "control");
     }
 
     #[test]
@@ -171,11 +209,8 @@ mod tests {
             (9, "/dev/tap7", "pos:\t0\n"),
             (10, "/dev/tap7x", "pos:\t0\n"),
         ]);
-        let mut found = of(process.path()).unwrap();
-        for descriptors in found.taps.values_mut() {
-            descriptors.sort_unstable();
-        }
-        let taps = BTreeMap::from([("tap0".to_owned(), vec![3, 4])]);
+        let found = of(process.path()).unwrap();
+        let taps = BTreeMap::from([("tap0".to_owned(), BTreeSet::from([3, 4]))]);
         let macvtaps = BTreeSet::from([7]);
         assert_eq!(found, OpenTaps { taps, macvtaps });
     }
@@ -198,7 +233,10 @@ mod tests {
         let description = process.path().join("fdinfo/4");
         fs::remove_file(&description).unwrap();
         fs::create_dir(&description).unwrap();
-        assert_eq!(of(process.path()).unwrap().taps["tap0"], [3]);
+        assert_eq!(
+            of(process.path()).unwrap().taps["tap0"],
+            BTreeSet::from([3])
+        );
         // The control: another file is.
         let path = process.path().join("fd/4");
         fs::remove_file(&path).unwrap();
