@@ -68,7 +68,13 @@ pub(super) fn directories(path: &Path) -> Result<Vec<String>> {
             bail!("{} has more than {ENTRIES} entries", path.display());
         }
         let entry = entry.with_context(context)?;
-        if !entry.file_type().with_context(context)?.is_dir() {
+        // It has ended or was removed. /proc does not tell the type of a process that ends while it is listed (`proc_fill_cache` in
+        // fs/proc/base.c), so the name is looked up.
+        let kind = match entry.file_type() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            kind => kind.with_context(context)?,
+        };
+        if !kind.is_dir() {
             continue;
         }
         if let Ok(name) = entry.file_name().into_string() {
