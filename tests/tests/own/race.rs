@@ -160,7 +160,14 @@ fn no_connection_reaches_a_service_that_takes_turns_with_the_listener() -> Resul
         let output = probe::output(&mut command)?;
         probe::read_lines(&output)?.pop().context("one line")
     };
-    let control = turns("tcp:host:7004", 2000)?;
+    // A busy machine takes longer until the two sockets take turns at the right moment.
+    let mut control = Race::default();
+    for _ in 0..15 {
+        control = turns("tcp:host:7004", 2000)?;
+        if control.reached > 0 {
+            break;
+        }
+    }
     assert!(control.reached > 0, "control: {control:?}");
     let raced = turns("self", 10_000)?;
     assert!(raced.opened > 100 && raced.sent > 100, "{raced:?}");
