@@ -102,7 +102,8 @@ fn look_at_table(process: &Path, open: &mut OpenTaps, left: &mut usize) -> io::R
 /// file is not known once its mount was detached, as slirp4netns does. Sockets, pipes, epoll instances and the like have no path,
 /// and are not described.
 fn look_at(process: &Path, descriptor: i32, open: &mut OpenTaps) -> io::Result<()> {
-    let path = fs::read_link(process.join("fd").join(descriptor.to_string()))?;
+    let file = process.join("fd").join(descriptor.to_string());
+    let path = fs::read_link(&file)?;
     if !path.is_absolute() {
         return Ok(());
     }
@@ -111,7 +112,7 @@ fn look_at(process: &Path, descriptor: i32, open: &mut OpenTaps) -> io::Result<(
         open.macvtaps.insert(index);
         return Ok(());
     }
-    if !is_tun(&process.join("fd").join(descriptor.to_string()))? {
+    if !is_tun(&file)? {
         return Ok(());
     }
     let description = process.join("fdinfo").join(descriptor.to_string());

@@ -113,8 +113,7 @@ pub(super) fn admit_devices(options: &Attach, listed: &Listed, paths: &Paths) ->
     let mut apart = Apart::new(&paths.proc);
     let mut all = BTreeMap::new();
     for open in listed.unjudged.iter().filter(|open| open.family == DEVICE) {
-        // One that cannot be looked at counts as one that is not fenced.
-        if !is_fenced(open, options, (here, &mut apart)).unwrap_or(false) {
+        if !is_fenced(open, options, (here, &mut apart)) {
             all.insert((open.pid, open.fd), device(open));
         }
     }
@@ -158,20 +157,20 @@ const TUN: &str = "/dev/net/tun";
 /// The device that serves tap devices in the kernel.
 const VHOST_NET: &str = "/dev/vhost-net";
 
-/// Whether a descriptor of a process is attached to a tap device of this network namespace that is fenced.
-fn is_fenced(
-    open: &OpenSocket,
-    options: &Attach,
-    (here, apart): (u64, &mut Apart),
-) -> Result<bool> {
+/// Whether a descriptor of a process is attached to a tap device of this network namespace that is fenced. One that cannot be
+/// looked at counts as one that is not.
+fn is_fenced(open: &OpenSocket, options: &Attach, (here, apart): (u64, &mut Apart)) -> bool {
     let (Ok(pid), Ok(fd)) = (i32::try_from(open.pid), i32::try_from(open.fd)) else {
-        return Ok(false);
+        return false;
     };
     if options.device.is_empty() || device(open) != TUN {
-        return Ok(false);
+        return false;
     }
-    let attached = taps::of_descriptor(Pid::from_raw(pid), fd, apart)?;
-    Ok(attached.is_some_and(|tap| tap.netns == here && options.device.contains(&tap.name)))
+    let attached = taps::of_descriptor(Pid::from_raw(pid), fd, apart);
+    attached
+        .ok()
+        .flatten()
+        .is_some_and(|tap| tap.netns == here && options.device.contains(&tap.name))
 }
 
 /// The first of some words, and the number of the others; `are_more` is whether even more were not listed.
